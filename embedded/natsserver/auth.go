@@ -1,0 +1,77 @@
+package natsserver
+
+import (
+	"crypto/subtle"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"millrace/node"
+)
+
+// nodeUser is the user name of nodes. A member can't use it: the password decides.
+const nodeUser = "millrace"
+
+// answerWithin bounds the memory for replies that never come.
+const answerWithin = 10 * time.Minute
+
+// authenticator decides who a client is: a node, a member, or nobody.
+type authenticator struct{ s *Server }
+
+// Check compares credentials in constant time and registers the client's permissions.
+func (a authenticator) Check(c server.ClientAuthentication) bool {
+	o := c.GetOpts()
+	acc, err := a.account()
+	if err != nil {
+		return false
+	}
+	switch {
+	case o.Username == nodeUser && same(o.Password, a.s.nodePassword):
+		c.RegisterUser(&server.User{Username: nodeUser, Account: acc})
+		return true
+	case same(o.Token, a.s.cfg.MemberToken), same(o.Password, a.s.cfg.MemberToken):
+		name := o.Username
+		if name == "" {
+			name = o.Name
+		}
+		c.RegisterUser(&server.User{Username: "member", Account: acc, Permissions: a.member(name)})
+		return true
+	}
+	return false
+}
+
+// account finds the account of the server that asks: during a start it isn't in s.account yet.
+func (a authenticator) account() (*server.Account, error) {
+	if srv := a.s.current.Load(); srv != nil {
+		return srv.LookupAccount(account)
+	}
+	return nil, server.ErrServerNotRunning
+}
+
+// member lists what a member may do; DESIGN.md explains each line.
+func (a authenticator) member(name string) *server.Permissions {
+	group := " " + queueGroup
+	subscribe := []string{"http.>" + group, "cancel.http.>", "event.>", "$SRV.>"}
+	for _, subject := range *a.s.subjects.Load() {
+		subscribe = append(subscribe, subject+group)
+	}
+	if inboxName(name) {
+		subscribe = append(subscribe, "_INBOX_"+name+".>")
+	}
+	return &server.Permissions{
+		Subscribe: &server.SubjectPermission{Allow: subscribe},
+		Publish:   &server.SubjectPermission{Allow: []string{"api.>"}},
+		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: answerWithin},
+	}
+}
+
+// queueGroup is the group that members join; mesh uses the same word.
+const queueGroup = "q"
+
+func inboxName(s string) bool {
+	return len(s) <= node.MaxName && s != "" &&
+		strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+}
+
+func same(a, b string) bool { return b != "" && subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -1,0 +1,10 @@
+// Package natsserver runs the NATS server inside a node. It is the only importer of nats-server.
+//
+// Guarantees:
+//
+//   - The server is built from generated configuration text, with fsync before acknowledgement.
+//   - Connections made through InProcessConn reach the server that runs now, also after Restart.
+//   - Two kinds of client exist. The node's credential is random, made at New, never written anywhere. A member
+//     presents the token and may do what DESIGN.md beside this file lists, and nothing else.
+//   - It listens on loopback unless told otherwise and never exits the process, whatever happens inside.
+package natsserver

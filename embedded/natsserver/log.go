@@ -1,0 +1,38 @@
+package natsserver
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"syscall"
+)
+
+// logger brings the server's messages into slog. What the server notices is detail to an operator of Millrace.
+type logger struct {
+	log   *slog.Logger
+	fatal chan<- string // gets the first fatal message
+}
+
+func (l *logger) Noticef(format string, v ...any) {
+	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l *logger) Warnf(format string, v ...any) {
+	l.log.Warn("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l *logger) Errorf(format string, v ...any) {
+	l.log.Warn("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l *logger) Debugf(string, ...any) {}
+func (l *logger) Tracef(string, ...any) {}
+
+// Fatalf must not end the process, as the server's own logger would.
+func (l *logger) Fatalf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	l.log.Error("nats", "text", text)
+	select {
+	case l.fatal <- text:
+	default:
+	}
+}
+
+func isAddrInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }

@@ -1,0 +1,46 @@
+package natsserver
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// options makes the server's options from text, since accounts built in Go don't get JetStream.
+func (s *Server) options() (*server.Options, error) {
+	host, port, err := net.SplitHostPort(s.listen)
+	if err != nil {
+		return nil, fmt.Errorf("configure NATS server: %w", err)
+	}
+	if port == "0" {
+		port = "-1" // nats-server's word for any free port
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	text := fmt.Sprintf(`
+server_name: %q
+listen: %q
+max_payload: %d
+max_control_line: 4096
+write_deadline: "10s"
+jetstream {
+  store_dir: %q
+  sync_interval: always
+  limits { default_max_consumers: -1 }
+}
+accounts {
+  SYS {}
+  %s { jetstream: enabled }
+}
+system_account: SYS
+`, s.cfg.Name, net.JoinHostPort(host, port), MaxPayload, s.cfg.Dir, account)
+	opts := &server.Options{}
+	if err := opts.ProcessConfigString(text); err != nil {
+		return nil, fmt.Errorf("configure NATS server: %w", err)
+	}
+	opts.NoSigs, opts.DisableJetStreamBanner = true, true
+	opts.CustomClientAuthentication = authenticator{s}
+	return opts, nil
+}

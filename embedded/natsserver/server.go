@@ -1,0 +1,194 @@
+package natsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nuid"
+)
+
+// MaxPayload is the server's limit on a message in bytes: twice what a body may have, so that heads fit.
+const MaxPayload = 1 << 20
+
+// account is the NATS account of nodes and members.
+const account = "MESH"
+
+// ErrPortInUse means that another process listens on the address.
+var ErrPortInUse = errors.New("address is in use")
+
+// Config says how the server runs.
+type Config struct {
+	Name           string   // node name
+	Dir            string   // JetStream's directory
+	Listen         string   // host:port for members; port 0 takes a free one
+	MemberToken    string   //nolint:gosec // G117: never marshalled
+	MemberSubjects []string // subjects of nats: routes, which members may serve besides http.>
+	Log            *slog.Logger
+}
+
+// Server is one embedded NATS server. It is safe for concurrent use.
+type Server struct {
+	cfg          Config
+	nodePassword string
+
+	current  atomic.Pointer[server.Server]
+	account  atomic.Pointer[server.Account]
+	subjects atomic.Pointer[[]string]
+	interest interestCache
+
+	mu     sync.Mutex // guards listen and the order of start and stop
+	listen string     // with the port that was given
+}
+
+// New checks the configuration; Open starts.
+func New(cfg Config) (*Server, error) {
+	if cfg.Name == "" || cfg.Dir == "" || cfg.MemberToken == "" || cfg.Log == nil {
+		return nil, errors.New("configure NATS server: name, dir, token and log are needed")
+	}
+	if _, _, err := net.SplitHostPort(cfg.Listen); err != nil {
+		return nil, fmt.Errorf("configure NATS server: %w", err)
+	}
+	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), listen: cfg.Listen}
+	s.SetMemberSubjects(cfg.MemberSubjects)
+	return s, nil
+}
+
+// Open starts the server and waits until it takes connections. It fails with ErrPortInUse if somebody else has the port.
+func (s *Server) Open(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.start(ctx)
+}
+
+func (s *Server) start(ctx context.Context) error {
+	if err := probe(ctx, s.listen); err != nil {
+		return err
+	}
+	opts, err := s.options()
+	if err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("make NATS server: %w", err)
+	}
+	fatal := make(chan string, 1)
+	srv.SetLoggerV2(&logger{log: s.cfg.Log, fatal: fatal}, false, false, false)
+	srv.Start()
+	if err := ready(ctx, srv, fatal); err != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		return err
+	}
+	acc, err := srv.LookupAccount(account)
+	if err != nil {
+		return fmt.Errorf("find account %s: %w", account, err)
+	}
+	s.listen = srv.Addr().String()
+	s.account.Store(acc)
+	s.current.Store(srv)
+	return nil
+}
+
+// probe fails early with a clear error where the server itself would only log.
+func probe(ctx context.Context, listen string) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s for NATS clients: %w", listen, errors.Join(portInUse(err), err))
+	}
+	return l.Close()
+}
+
+func portInUse(err error) error {
+	if isAddrInUse(err) {
+		return ErrPortInUse
+	}
+	return nil
+}
+
+// ready waits for the server to take connections, for its first fatal message, or for ctx.
+func ready(ctx context.Context, srv *server.Server, fatal <-chan string) error {
+	up := make(chan bool, 1)
+	go func() { up <- srv.ReadyForConnections(10 * time.Second) }()
+	select {
+	case ok := <-up:
+		if !ok {
+			return errors.New("start NATS server: not ready after 10s; see the log")
+		}
+		return nil
+	case text := <-fatal:
+		return fmt.Errorf("start NATS server: %s", text)
+	case <-ctx.Done():
+		return fmt.Errorf("start NATS server: %w", ctx.Err())
+	}
+}
+
+// Restart stops the server and starts it again on the same port, for settings that can't change while it runs.
+// Connections made through InProcessConn reconnect by themselves.
+func (s *Server) Restart(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop()
+	return s.start(ctx)
+}
+
+// Close stops the server and waits until it has stopped. It can be called again.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop()
+	return nil
+}
+
+func (s *Server) stop() {
+	if srv := s.current.Swap(nil); srv != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	}
+}
+
+// InProcessConn connects to the server that runs now, without a socket.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	srv := s.current.Load()
+	if srv == nil {
+		return nil, errors.New("NATS server is not running")
+	}
+	return srv.InProcessConn() //nolint:wrapcheck // the caller is nats.go
+}
+
+// NodeCredential gives the user and password of this process. They change with every New.
+func (s *Server) NodeCredential() (user, password string) { return nodeUser, s.nodePassword }
+
+// Addr is the address that members connect to, with its real port.
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listen
+}
+
+// ClientURL is the URL for members. It holds the token: keep it secret.
+func (s *Server) ClientURL() string { return "nats://" + s.cfg.MemberToken + "@" + s.Addr() }
+
+// SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from now on.
+func (s *Server) SetMemberSubjects(subjects []string) { s.subjects.Store(&subjects) }
+
+// JetStream tells whether JetStream runs.
+func (s *Server) JetStream() bool {
+	srv := s.current.Load()
+	return srv != nil && srv.JetStreamEnabled()
+}
+
+// Clients is the number of connections, this process's own included.
+func (s *Server) Clients() int {
+	if srv := s.current.Load(); srv != nil {
+		return srv.NumClients()
+	}
+	return 0
+}

@@ -1,0 +1,237 @@
+package mesh
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"time"
+)
+
+// What a payload can be wrong about. The texts name rules, never bytes of the message.
+var (
+	errRequestLine   = errors.New("request line is not METHOD /target HTTP/1.1")
+	errStatusLine    = errors.New("status line is not HTTP/1.1 and a status from 200 to 599")
+	errHost          = errors.New("not exactly one Host")
+	errLength        = errors.New("Content-Length differs from the body")
+	errTransfer      = errors.New("Transfer-Encoding on a mesh message")
+	errBodyless      = errors.New("body on a 204 or 304")
+	errWireVersion   = errors.New("unknown Millrace-Wire version")
+	errFieldContents = errors.New("header field, target or method holds a character that can't be sent")
+	// ErrBodyTooLarge means a body over MaxBody.
+	ErrBodyTooLarge = errors.New("body is larger than one message carries")
+)
+
+// appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
+// timeout is the time left, sent in milliseconds.
+func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([]byte, error) {
+	if !ValidMethod(r.Method) || !validTarget(r.Target) || !validField(Field{Name: "Host", Value: r.Host}) {
+		return b, errFieldContents
+	}
+	if len(r.Body) > MaxBody {
+		return b, ErrBodyTooLarge
+	}
+	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
+	b = appendField(b, "Host", r.Host)
+	b, err := appendFields(b, r.Header)
+	if err != nil {
+		return b, err
+	}
+	b = append(b, "Millrace-Wire: 1\r\nMillrace-Deadline: "...)
+	b = strconv.AppendInt(b, max(timeout.Milliseconds(), 1), 10)
+	b = append(b, "\r\nMillrace-Nonce: "...)
+	b = append(append(b, nonce...), crlf...)
+	if r.Route != "" {
+		b = appendField(b, "Millrace-Route", r.Route)
+	}
+	if len(r.Body) > 0 {
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), crlf...)
+	}
+	return append(append(b, crlf...), r.Body...), nil
+}
+
+// appendResponse writes the payload of a reply. Content-Length is written from the body but for a HEAD, 204 or 304.
+func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
+	bodyless := r.Status == 204 || r.Status == 304
+	switch {
+	case r.Status < 200 || r.Status > 599:
+		return b, errStatusLine
+	case bodyless && len(r.Body) > 0:
+		return b, errBodyless
+	case len(r.Body) > MaxBody:
+		return b, ErrBodyTooLarge
+	}
+	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), " \r\n"...)
+	b, err := appendFields(b, r.Header)
+	if err != nil {
+		return b, err
+	}
+	switch {
+	case method == "HEAD" || bodyless:
+		if n := r.Header.Get("Content-Length"); n != "" && r.Status != 204 {
+			b = appendField(b, "Content-Length", n)
+		}
+		return append(b, crlf...), nil
+	default:
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), "\r\n\r\n"...)
+		return append(b, r.Body...), nil
+	}
+}
+
+// appendFields writes the fields but those that frame the message, which the caller writes.
+func appendFields(b []byte, h Header) ([]byte, error) {
+	for _, f := range h {
+		if !validField(f) {
+			return b, errFieldContents
+		}
+		if sameName(f.Name, "Content-Length") || sameName(f.Name, "Host") || sameName(f.Name, "Transfer-Encoding") {
+			continue
+		}
+		b = appendField(b, f.Name, f.Value)
+	}
+	return b, nil
+}
+
+func appendField(b []byte, name, value string) []byte {
+	return append(append(append(append(b, name...), ": "...), value...), crlf...)
+}
+
+// decodeRequest reads a request's payload. Strings and body alias it.
+func decodeRequest(payload []byte, now time.Time) (*Request, error) {
+	line, rest, ok := bytes.Cut(payload, crlf)
+	if !ok {
+		return nil, errRequestLine
+	}
+	method, target, okMethod := bytes.Cut(line, []byte(" "))
+	target, okVersion := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
+	if !okMethod || !okVersion || !ValidMethod(text(method)) || !validTarget(text(target)) {
+		return nil, errRequestLine
+	}
+	h, body, err := ParseFields(rest)
+	if err != nil {
+		return nil, err
+	}
+	r := &Request{Method: text(method), Target: text(target), Body: body, Deadline: now.Add(time.Minute)}
+	if err := r.takeControl(h, now); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// takeControl moves the fields that frame and control the message out of h; the others become the request's Header.
+func (r *Request) takeControl(h Header, now time.Time) error {
+	hosts := 0
+	kept := h[:0]
+	for _, f := range h {
+		switch {
+		case sameName(f.Name, "Host"):
+			r.Host = f.Value
+			hosts++
+		case sameName(f.Name, "Transfer-Encoding"):
+			return errTransfer
+		case sameName(f.Name, "Content-Length"):
+			if !lengthIs(f.Value, len(r.Body)) {
+				return errLength
+			}
+		case sameName(f.Name, "Millrace-Wire"):
+			if f.Value != "1" {
+				return errWireVersion
+			}
+		case sameName(f.Name, "Millrace-Deadline"):
+			if ms, err := strconv.ParseUint(f.Value, 10, 31); err == nil {
+				r.Deadline = now.Add(time.Duration(ms) * time.Millisecond)
+			}
+		case sameName(f.Name, "Millrace-Nonce"):
+			r.Nonce = f.Value
+		case sameName(f.Name, "Millrace-Route"):
+			r.Route = f.Value
+		case isControl(f.Name):
+		default:
+			kept = append(kept, f)
+		}
+	}
+	r.Header = kept
+	if hosts != 1 {
+		return errHost
+	}
+	return nil
+}
+
+// decodeResponse reads a reply's payload to a request of that method. Strings and body alias it. Hop-by-hop and
+// Millrace-* fields are dropped; so is Content-Length, which the receiver writes anew, but for a bodyless answer.
+func decodeResponse(payload []byte, method string) (*Response, error) {
+	line, rest, ok := bytes.Cut(payload, crlf)
+	if !ok {
+		return nil, errStatusLine
+	}
+	status, err := parseStatusLine(line)
+	if err != nil {
+		return nil, err
+	}
+	h, body, err := ParseFields(rest)
+	if err != nil {
+		return nil, err
+	}
+	r := &Response{Status: status, Header: h, Body: body}
+	if err := r.checkFraming(method); err != nil {
+		return nil, err
+	}
+	r.Header.DropHopByHop()
+	return r, nil
+}
+
+// parseStatusLine reads "HTTP/1.1 SP 3DIGIT [SP reason]" (RFC 9112 §4).
+func parseStatusLine(line []byte) (int, error) {
+	digits, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
+	if !ok || len(digits) < 3 || (len(digits) > 3 && digits[3] != ' ') {
+		return 0, errStatusLine
+	}
+	n, err := strconv.ParseUint(text(digits[:3]), 10, 16)
+	if err != nil || n < 200 || n > 599 || !validField(Field{Name: "R", Value: text(digits[3:])}) {
+		return 0, errStatusLine
+	}
+	return int(n), nil
+}
+
+// checkFraming enforces the rules of DESIGN.md on length and body and leaves the body empty where HTTP has none.
+func (r *Response) checkFraming(method string) error {
+	if r.Header.Has("Transfer-Encoding") {
+		return errTransfer
+	}
+	lengths := r.Header.Values("Content-Length")
+	head, bodyless := method == "HEAD", r.Status == 204 || r.Status == 304
+	switch {
+	case len(lengths) > 1:
+		return errLength
+	case len(r.Body) > MaxBody:
+		return ErrBodyTooLarge
+	case bodyless && len(r.Body) > 0:
+		return errBodyless
+	case head && len(lengths) == 0 && len(r.Body) > 0: // a member that doesn't tell HEAD from GET
+		r.Header.Set("Content-Length", strconv.Itoa(len(r.Body)))
+	case !head && !bodyless && len(lengths) == 1:
+		if !lengthIs(lengths[0], len(r.Body)) {
+			return errLength
+		}
+		r.Header.Del("Content-Length")
+	case len(lengths) == 1 && !isNumber(lengths[0]):
+		return errLength
+	}
+	if head {
+		r.Body = nil
+	}
+	return nil
+}
+
+func lengthIs(s string, n int) bool {
+	v, err := strconv.ParseUint(s, 10, 63)
+	return isNumber(s) && err == nil && v == uint64(n) //nolint:gosec // G115: a length is never negative
+}
+
+func isNumber(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 18
+}

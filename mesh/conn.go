@@ -1,0 +1,148 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+)
+
+// Config says how a Conn reaches NATS. Exactly one of URL and InProcess is set.
+type Config struct {
+	Name        string                     // name of the node, shown by NATS tools
+	URL         string                     // a NATS URL
+	InProcess   nats.InProcessConnProvider // the embedded server
+	User        string                     // credential for InProcess
+	Password    string                     //nolint:gosec // G117: never marshalled
+	Prefix      string                     // put before every subject; tokens joined by dots, or empty
+	MaxInFlight int                        // requests that may wait for a reply at once; 0 means 16384
+	Interest    Interest                   // tells whether anybody listens; nil means ask by publishing
+	Log         *slog.Logger
+}
+
+// Interest tells whether a subject has subscribers. It is called for each event and must be fast.
+type Interest interface{ Interested(subject string) bool }
+
+// Conn is a node's connection to the mesh. It is safe for concurrent use.
+type Conn struct {
+	cfg     Config
+	inbox   string
+	mux     *mux
+	stats   counters
+	silence *silence // used when Config.Interest is nil
+
+	nc        *nats.Conn
+	up        atomic.Bool
+	closeOnce sync.Once
+}
+
+// New checks the configuration; Open connects.
+func New(cfg Config) (*Conn, error) {
+	if (cfg.URL == "") == (cfg.InProcess == nil) {
+		return nil, errors.New("configure mesh: set exactly one of URL and InProcess")
+	}
+	if cfg.Log == nil {
+		return nil, errors.New("configure mesh: Log is missing")
+	}
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = 16384
+	}
+	if cfg.Prefix != "" {
+		cfg.Prefix += "."
+	}
+	c := &Conn{cfg: cfg, inbox: "_INBOX_" + nuid.Next()}
+	c.stats.log = cfg.Log
+	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
+	return c, nil
+}
+
+// Open connects and subscribes to the inbox. The connection then stays up until Close: it reconnects for ever.
+func (c *Conn) Open(ctx context.Context) error {
+	opts := []nats.Option{
+		nats.Name("millrace node " + c.cfg.Name), nats.CustomInboxPrefix(c.inbox), nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectBufSize(-1), nats.PermissionErrOnSubscribe(true),
+		nats.SkipSubjectValidation(), // every subject is built from checked names
+		nats.DisconnectErrHandler(c.disconnected), nats.ReconnectHandler(c.reconnected), nats.ErrorHandler(c.asyncError),
+	}
+	if c.cfg.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(c.cfg.InProcess), nats.UserInfo(c.cfg.User, c.cfg.Password))
+	}
+	nc, err := nats.Connect(c.cfg.URL, opts...)
+	if err != nil {
+		return fmt.Errorf("connect to NATS: %w", err)
+	}
+	c.nc = nc
+	sub, err := nc.Subscribe(c.mux.prefix+".>", c.mux.deliver)
+	if err == nil {
+		err = sub.SetPendingLimits(c.cfg.MaxInFlight*2, -1)
+	}
+	if err == nil {
+		err = c.flush(ctx) // the subscription stands, and the first request finds a warm connection
+	}
+	if err != nil {
+		nc.Close()
+		return fmt.Errorf("subscribe to the inbox: %w", err)
+	}
+	if c.silence, err = newSilence(nc, c.inbox); err != nil {
+		nc.Close()
+		return fmt.Errorf("subscribe to the inbox: %w", err)
+	}
+	c.up.Store(true)
+	return nil
+}
+
+// NATS gives the connection itself, for checks and for what mesh doesn't cover. Nil before Open.
+func (c *Conn) NATS() *nats.Conn { return c.nc }
+
+// Up tells whether the connection stands at this moment.
+func (c *Conn) Up() bool { return c.up.Load() }
+
+// Close ends the connection and every call that waits. Shut services down first. It can be called again.
+func (c *Conn) Close() error {
+	c.closeOnce.Do(func() {
+		if c.nc == nil {
+			return
+		}
+		if c.nc.IsConnected() {
+			_ = c.nc.FlushTimeout(time.Second) // replies on their way; a broken connection has none
+		}
+		c.up.Store(false)
+		c.nc.Close()
+		c.mux.lost()
+	})
+	return nil
+}
+
+func (c *Conn) disconnected(_ *nats.Conn, err error) {
+	if c.up.Swap(false) && !c.nc.IsClosed() {
+		c.cfg.Log.Warn("mesh connection lost", "cause", err)
+	}
+	c.mux.lost()
+}
+
+func (c *Conn) reconnected(*nats.Conn) {
+	c.up.Store(true)
+	c.cfg.Log.Info("mesh connection restored")
+}
+
+// asyncError gets what NATS has to say about a subscription: slow consumers and refused permissions.
+func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	c.cfg.Log.Error("mesh subscription failed", "subject", subject, "cause", err)
+}
+
+// flush waits until the server has processed what was sent; at most ten seconds, since NATS wants a deadline.
+func (c *Conn) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return c.nc.FlushWithContext(ctx) //nolint:wrapcheck // both callers add what was flushed
+}

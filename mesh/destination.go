@@ -1,0 +1,29 @@
+package mesh
+
+// Destination is a service or upstream on the mesh: the subjects that its requests and cancellations are published on.
+// Make it once with Conn.Service or Conn.Upstream and keep it.
+type Destination struct {
+	label   string // for logs, metrics and reply subjects
+	subject string
+	cancel  string
+}
+
+// QueueGroup is the queue group of every member.
+const QueueGroup = "q"
+
+// Service names the members that subscribe to http.NAME. The name must pass node.CheckName.
+func (c *Conn) Service(name string) Destination { return c.destination("http", name) }
+
+// Upstream names the built-in members that call the targets of an upstream: subject upstream.NAME.
+func (c *Conn) Upstream(name string) Destination { return c.destination("upstream", name) }
+
+func (c *Conn) destination(kind, name string) Destination {
+	p := c.cfg.Prefix
+	return Destination{label: kind + "." + name, subject: p + kind + "." + name, cancel: p + "cancel." + kind + "." + name}
+}
+
+// Subject gives the subject of the requests.
+func (d Destination) Subject() string { return d.subject }
+
+// String gives the destination's label: http.NAME or upstream.NAME.
+func (d Destination) String() string { return d.label }

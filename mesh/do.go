@@ -1,0 +1,263 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/node"
+)
+
+// NATS headers of a reply that mesh believes.
+const (
+	headerBusy      = "Millrace-Busy"       // the member is full and didn't start; empty payload
+	headerMember    = "Millrace-Member"     // who answered
+	headerError     = "Millrace-Error"      // a node.Code instead of a response
+	headerErrorText = "Millrace-Error-Text" // the safe text of that error
+	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
+)
+
+// maxBusy is how many busy answers a call takes before it gives up: members that are full leave the queue group, so
+// asking again soon finds one that isn't, or nobody.
+const maxBusy = 8
+
+// Do sends the request to one member and waits for its answer, at most until req.Deadline.
+//
+// A busy member's refusal is asked again elsewhere, since it started nothing. A repeatable request that has no answer
+// after half of its time is also sent to a second member, and the first answer wins: a dead member costs a delay, a slow
+// one nothing. Every other request is sent once.
+//
+// The error is a *node.Error with one of the codes: no_member, busy, unavailable, timeout, canceled, bad_reply,
+// body_too_large, invalid_request, or what a member reported about itself.
+func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response, error) {
+	x := exchange{conn: c, to: to, req: req}
+	defer x.end()
+	if err := x.try(); err != nil {
+		return nil, err
+	}
+	timer := acquireTimer(x.untilSecond())
+	defer releaseTimer(timer)
+	for {
+		select {
+		case msg := <-x.replies(0):
+			if resp, err, done := x.took(0, msg); done {
+				return resp, err
+			}
+		case msg := <-x.replies(1):
+			if resp, err, done := x.took(1, msg); done {
+				return resp, err
+			}
+		case <-timer.C:
+			if !x.expired() {
+				timer.Reset(time.Until(req.Deadline))
+				continue
+			}
+			return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
+		case <-ctx.Done():
+			return nil, contextError(ctx)
+		}
+	}
+}
+
+func contextError(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return node.Errorf(node.CodeTimeout, ctx.Err(), "no answer within the deadline")
+	}
+	return node.Errorf(node.CodeCanceled, ctx.Err(), "the client went away")
+}
+
+// exchange is one call of Do: the request and its tries, of which at most two wait at the same time.
+type exchange struct {
+	conn   *Conn
+	to     Destination
+	req    *Request
+	tries  [2]ticket // a zero slot is no try
+	second bool      // the second try was made, or isn't allowed
+	busy   int
+}
+
+// try publishes the request under a new ticket.
+func (x *exchange) try() error {
+	t, ok := x.conn.mux.take()
+	if !ok {
+		return node.Errorf(node.CodeBusy, nil, "too many requests wait for answers")
+	}
+	i := 0
+	if x.tries[0].slot != nil {
+		i = 1
+	}
+	x.tries[i] = t
+	if err := x.publish(t); err != nil {
+		x.conn.mux.abandon(t, x.to.label)
+		x.tries[i] = ticket{}
+		return err
+	}
+	return nil
+}
+
+func (x *exchange) publish(t ticket) error {
+	left := time.Until(x.req.Deadline)
+	if left <= 0 {
+		return node.Errorf(node.CodeTimeout, nil, "no time left to send the request")
+	}
+	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer releasePayload(buf)
+	payload, err := appendRequest((*buf)[:0], x.req, left, x.nonce(t))
+	*buf = payload
+	switch {
+	case errors.Is(err, ErrBodyTooLarge):
+		return node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")
+	case err != nil:
+		return node.Errorf(node.CodeInvalid, err, "the request can't be sent")
+	}
+	if err := x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload); err != nil {
+		return node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
+	}
+	return nil
+}
+
+// nonce names a try to members: the same number that its reply subject carries, made unique by the inbox.
+func (x *exchange) nonce(t ticket) string {
+	b := append(make([]byte, 0, 48), x.conn.inbox[len("_INBOX_"):]...)
+	return text(strconv.AppendUint(append(b, '.'), t.nonce, 36))
+}
+
+// untilSecond is the time until a repeatable request is sent again, or until the deadline.
+func (x *exchange) untilSecond() time.Duration {
+	left := time.Until(x.req.Deadline)
+	if x.second = !Repeatable(x.req.Method); x.second {
+		return left
+	}
+	return left / 2
+}
+
+// expired is called when the timer ran out: it makes the second try if it is due, or tells that the time is over.
+func (x *exchange) expired() bool {
+	if x.second {
+		return true
+	}
+	x.second = true
+	if err := x.try(); err == nil {
+		x.conn.stats.at(x.to.label).retries.Add(1)
+	}
+	return false
+}
+
+// replies gives the channel of a try; nil, which blocks for ever, when there is none.
+func (x *exchange) replies(i int) <-chan *nats.Msg {
+	if s := x.tries[i].slot; s != nil {
+		return s.reply
+	}
+	return nil
+}
+
+// took judges what came for a try. Not done means that the call goes on: another try waits, or was just made.
+func (x *exchange) took(i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive,staticcheck // done says whether the others count
+	x.conn.mux.received(x.tries[i])
+	x.tries[i] = ticket{}
+	resp, err = x.conn.judge(x.to.label, x.req.Method, msg)
+	code := node.CodeOf(err)
+	notStarted := code == node.CodeBusy || code == node.CodeNoMember
+	switch {
+	case x.tries[1-i].slot != nil && err != nil && (notStarted || code == node.CodeUnavailable):
+		return nil, nil, false // the other try may still be answered
+	case code == node.CodeBusy && x.busy < maxBusy && errors.Is(err, errMemberBusy):
+		x.busy++
+		if retry := x.try(); retry != nil {
+			return nil, retry, true
+		}
+		return nil, nil, false
+	case code == node.CodeNoMember && x.busy > 0:
+		return nil, node.Errorf(node.CodeBusy, nil, "every member is at its limit"), true
+	}
+	return resp, err, true
+}
+
+// errMemberBusy is the cause of an error that says that a member refused without starting.
+var errMemberBusy = errors.New("member is at its limit")
+
+// end gives back the slots of tries that nobody waits for any more and tells their members to stop.
+func (x *exchange) end() {
+	for i, t := range x.tries {
+		if t.slot == nil {
+			continue
+		}
+		x.conn.mux.abandon(t, x.to.label)
+		x.tries[i] = ticket{}
+		_ = x.conn.nc.Publish(x.to.cancel, []byte(x.nonce(t))) // best effort: the member's deadline ends it anyway
+	}
+}
+
+// judge turns a reply message into a response or an error.
+func (c *Conn) judge(label, method string, msg *nats.Msg) (*Response, error) {
+	if msg == nil {
+		return nil, node.Errorf(node.CodeUnavailable, nil, "the mesh connection was lost")
+	}
+	if len(msg.Header) > 0 {
+		switch {
+		case len(msg.Data) == 0 && msg.Header.Get(headerStatus) == "503":
+			c.stats.known(label).noMember.Add(1)
+			return nil, node.Errorf(node.CodeNoMember, nil, "nobody answers this service")
+		case len(msg.Data) == 0 && msg.Header[headerBusy] != nil:
+			c.stats.at(label).busy.Add(1)
+			return nil, node.Errorf(node.CodeBusy, errMemberBusy, "every member is at its limit")
+		case msg.Header[headerError] != nil:
+			return nil, reportedError(msg.Header)
+		}
+	}
+	resp, err := decodeResponse(msg.Data, method)
+	member := msg.Header.Get(headerMember)
+	if err != nil {
+		reason := dropMalformed
+		if errors.Is(err, ErrBodyTooLarge) {
+			reason = dropOversized
+		}
+		c.stats.badReply(label, member, reason, err)
+		return nil, node.Errorf(node.CodeBadReply, err, "the service answered what can't be passed on")
+	}
+	resp.Member = member
+	return resp, nil
+}
+
+// reportedError is an error that a member reported instead of a response. Unknown codes count as upstream_failed, and
+// a text that isn't short and printable is left out.
+func reportedError(h nats.Header) error {
+	code := node.Code(h.Get(headerError))
+	switch code {
+	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid:
+	default:
+		code = node.CodeUpstream
+	}
+	detail := h.Get(headerErrorText)
+	if detail == "" || len(detail) > 200 || !validField(Field{Name: "T", Value: detail}) {
+		detail = "the service failed"
+	}
+	return node.Errorf(code, nil, "%s", detail)
+}
+
+var payloads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+
+// releasePayload keeps small buffers only: one large body must not stay in memory for ever.
+func releasePayload(b *[]byte) {
+	if cap(*b) <= 64<<10 {
+		payloads.Put(b)
+	}
+}
+
+var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
+
+func acquireTimer(d time.Duration) *time.Timer {
+	t := timers.Get().(*time.Timer) //nolint:forcetypeassert // the pool holds nothing else
+	t.Reset(d)
+	return t
+}
+
+// releaseTimer stops the timer; since Go 1.23 no old tick can be left in its channel.
+func releaseTimer(t *time.Timer) {
+	t.Stop()
+	timers.Put(t)
+}

@@ -1,0 +1,14 @@
+// Package mesh carries HTTP messages over NATS: a request is published on a subject, one member of the queue group
+// answers it. The protocol is described in DESIGN.md beside this file, well enough to write a member in any language.
+//
+// Guarantees:
+//
+//   - A request is run at most once, unless its method is idempotent (Repeatable) or a member said that it didn't start it.
+//   - Do returns by the request's deadline, whatever members do. Requests in flight are bounded by Config.MaxInFlight.
+//   - A reply reaches the request it answers or nobody: late, second and malformed replies are dropped, counted and
+//     logged with the service's name.
+//   - A Service runs at most Limit requests at once and refuses more at once; it never queues.
+//   - Nothing of a client's request becomes a subject or a NATS header, but for what plain NATS targets allow by name.
+//
+// A Conn is shared by everything in a process: one connection, one inbox subscription, any number of services and calls.
+package mesh

@@ -1,0 +1,143 @@
+package mesh
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+)
+
+// mux brings replies to the calls that wait for them. Every try holds a slot while it waits; the reply subject
+// PREFIX.LABEL.SLOT.NONCE names the service, the slot, and a number that is never used again.
+//
+// A slot's state is its nonce and a phase in one word, so that one compare-and-swap decides who ends a try: the reply
+// that arrives (waiting -> answered) or the caller that gives up (waiting -> abandoned). Whoever wins, wins alone; the
+// loser finds the phase changed. A reply that finds another nonce is late by at least one reuse of the slot.
+type mux struct {
+	prefix string
+	slots  []slot
+	free   chan uint32 // slots at rest, first in first out: a slot rests long before reuse, so late and second replies can be told apart
+	nonce  atomic.Uint64
+	drop   func(label string, reason dropReason)
+}
+
+type slot struct {
+	state atomic.Uint64  // nonce<<2 | phase
+	reply chan *nats.Msg // holds at most the one message of the winner; nil means the connection was lost
+}
+
+// The phases of a slot.
+const (
+	phaseIdle uint64 = iota
+	phaseWaiting
+	phaseAnswered
+	phaseAbandoned
+	phaseMask = 3
+)
+
+// dropReason says why a reply was thrown away.
+type dropReason string
+
+const (
+	dropLate      dropReason = "late"      // after the caller gave up
+	dropDuplicate dropReason = "duplicate" // the request had its answer
+	dropMalformed dropReason = "malformed" // not a valid reply
+	dropOversized dropReason = "oversized" // a body larger than one message may carry
+)
+
+func newMux(prefix string, slots int, drop func(string, dropReason)) *mux {
+	m := &mux{prefix: prefix, slots: make([]slot, slots), free: make(chan uint32, slots), drop: drop}
+	for i := range m.slots {
+		m.slots[i].reply = make(chan *nats.Msg, 1)
+		m.free <- uint32(i) //nolint:gosec // G115: bounded by Config.MaxInFlight
+	}
+	return m
+}
+
+// ticket is one try: a slot, and the nonce under which it waits.
+type ticket struct {
+	slot  *slot
+	index uint32
+	nonce uint64
+}
+
+// take starts a try; false when every slot is in use.
+func (m *mux) take() (ticket, bool) {
+	select {
+	case i := <-m.free:
+		t := ticket{slot: &m.slots[i], index: i, nonce: m.nonce.Add(1)}
+		t.slot.state.Store(t.nonce<<2 | phaseWaiting)
+		return t, true
+	default:
+		return ticket{}, false
+	}
+}
+
+// received gives the slot back after its reply was taken from the channel.
+func (m *mux) received(t ticket) { m.free <- t.index }
+
+// abandon gives the slot back without a reply. A reply that won the race is thrown away and counted.
+func (m *mux) abandon(t ticket, label string) {
+	if !t.slot.state.CompareAndSwap(t.nonce<<2|phaseWaiting, t.nonce<<2|phaseAbandoned) {
+		if <-t.slot.reply != nil {
+			m.drop(label, dropLate)
+		}
+	}
+	m.free <- t.index
+}
+
+// subject is the reply subject of a try.
+func (m *mux) subject(t ticket, label string) string {
+	b := make([]byte, 0, 96)
+	b = append(append(b, m.prefix...), '.')
+	b = append(append(b, label...), '.')
+	b = append(strconv.AppendUint(b, uint64(t.index), 36), '.')
+	return text(strconv.AppendUint(b, t.nonce, 36))
+}
+
+// deliver is the inbox subscription's callback: it never blocks.
+func (m *mux) deliver(msg *nats.Msg) {
+	label, index, nonce, ok := m.parse(msg.Subject)
+	if !ok || index >= uint64(len(m.slots)) {
+		m.drop("", dropMalformed)
+		return
+	}
+	s := &m.slots[index]
+	if s.state.CompareAndSwap(nonce<<2|phaseWaiting, nonce<<2|phaseAnswered) {
+		s.reply <- msg
+		return
+	}
+	reason := dropLate
+	if s.state.Load() == nonce<<2|phaseAnswered {
+		reason = dropDuplicate
+	}
+	m.drop(label, reason)
+}
+
+// parse reads what subject wrote.
+func (m *mux) parse(subject string) (label string, index, nonce uint64, ok bool) {
+	rest, ok := strings.CutPrefix(subject, m.prefix+".")
+	last := strings.LastIndexByte(rest, '.')
+	if !ok || last < 1 {
+		return "", 0, 0, false
+	}
+	middle := strings.LastIndexByte(rest[:last], '.')
+	if middle < 1 {
+		return "", 0, 0, false
+	}
+	index, err1 := strconv.ParseUint(rest[middle+1:last], 36, 32)
+	nonce, err2 := strconv.ParseUint(rest[last+1:], 36, 62)
+	return rest[:middle], index, nonce, err1 == nil && err2 == nil
+}
+
+// lost ends every waiting try: the connection is away and with it the replies.
+func (m *mux) lost() {
+	for i := range m.slots {
+		s := &m.slots[i]
+		state := s.state.Load()
+		if state&phaseMask == phaseWaiting && s.state.CompareAndSwap(state, state&^phaseMask|phaseAnswered) {
+			s.reply <- nil
+		}
+	}
+}

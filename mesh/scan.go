@@ -1,0 +1,121 @@
+package mesh
+
+import (
+	"bytes"
+	"errors"
+	"unsafe"
+)
+
+// MaxFields bounds the header fields of one message.
+const MaxFields = 256
+
+// Errors of the scanner. They name a rule and never a byte of the message.
+var (
+	ErrFieldLine  = errors.New("header field line breaks RFC 9112 section 5")
+	ErrFieldCount = errors.New("more than 256 header fields")
+	errNoEnd      = errors.New("message head doesn't end")
+)
+
+var crlf = []byte("\r\n")
+
+// ParseFields reads the field lines in block up to and including the empty line, strictly by RFC 9112 §5: CRLF line
+// ends, token names, no space before the colon, no folding, no control characters. The strings alias block, which must
+// not change any more. It returns what follows the empty line.
+func ParseFields(block []byte) (Header, []byte, error) {
+	h := make(Header, 0, min(bytes.Count(block[:min(len(block), 8<<10)], crlf), MaxFields))
+	for {
+		eol := bytes.IndexByte(block, '\n')
+		if eol < 1 || block[eol-1] != '\r' {
+			return nil, nil, errNoEnd
+		}
+		line := block[:eol-1]
+		block = block[eol+1:]
+		if len(line) == 0 {
+			return h, block, nil
+		}
+		if len(h) == MaxFields {
+			return nil, nil, ErrFieldCount
+		}
+		f, ok := parseField(line)
+		if !ok {
+			return nil, nil, ErrFieldLine
+		}
+		h = append(h, f)
+	}
+}
+
+func parseField(line []byte) (Field, bool) {
+	colon := bytes.IndexByte(line, ':')
+	if colon < 1 {
+		return Field{}, false
+	}
+	for _, c := range line[:colon] {
+		if class[c]&isToken == 0 {
+			return Field{}, false
+		}
+	}
+	value := bytes.Trim(line[colon+1:], " \t")
+	for _, c := range value {
+		if class[c]&isValue == 0 {
+			return Field{}, false
+		}
+	}
+	return Field{Name: text(line[:colon]), Value: text(value)}, true
+}
+
+// validField tells whether a field can be written as one line and read back the same.
+func validField(f Field) bool {
+	if f.Name == "" {
+		return false
+	}
+	for i := range len(f.Name) {
+		if class[f.Name[i]]&isToken == 0 {
+			return false
+		}
+	}
+	for i := range len(f.Value) {
+		if class[f.Value[i]]&isValue == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidMethod tells whether s is a method by its syntax: a token (RFC 9110 §9.1) of at most 32 bytes.
+func ValidMethod(s string) bool { return len(s) <= 32 && validField(Field{Name: s}) }
+
+// validTarget tells whether s can stand as origin-form in a request line: begins with /, visible ASCII only.
+func validTarget(s string) bool {
+	if s == "" || s[0] != '/' {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	isToken = 1 << iota // RFC 9110 §5.6.2
+	isValue             // RFC 9110 §5.5: visible, obs-text, space, tab
+)
+
+// class holds the character classes of each byte.
+var class = func() (t [256]uint8) {
+	for c := range 256 {
+		if c == '\t' || (c >= ' ' && c != 0x7f) {
+			t[c] |= isValue
+		}
+		if c > ' ' && c < 0x7f && bytes.IndexByte([]byte(`"(),/:;<=>?@[\]{}`), byte(c)) < 0 {
+			t[c] |= isToken
+		}
+	}
+	return t
+}()
+
+// text makes a string of bytes that nobody changes any more, without a copy.
+func text(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // G103: callers own b and never write to it again
+}

@@ -1,0 +1,311 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/node"
+)
+
+// Handler answers requests. It is called from many goroutines at once, each with a request of its own. The context
+// ends at the request's deadline, when the caller cancels, and when the service is closed. An error that is a
+// *node.Error is reported under its code, any other as internal; a panic is an error too.
+type Handler interface {
+	Handle(ctx context.Context, req *Request) (*Response, error)
+}
+
+// HandlerFunc is a function as a Handler.
+type HandlerFunc func(ctx context.Context, req *Request) (*Response, error)
+
+// Handle calls f.
+func (f HandlerFunc) Handle(ctx context.Context, req *Request) (*Response, error) { return f(ctx, req) }
+
+// ServiceConfig says what a member answers.
+type ServiceConfig struct {
+	Destination Destination // from Conn.Service or Conn.Upstream
+	Handler     Handler
+	Limit       int // requests that run at once; 0 means 256
+}
+
+// Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer, and
+// leaves the group while it is full, so that other members get the requests.
+type Service struct {
+	conn *Conn
+	cfg  ServiceConfig
+	log  *slog.Logger
+
+	active  atomic.Int64   // requests that run
+	running sync.WaitGroup // their goroutines
+	base    context.Context
+	stop    context.CancelFunc
+	cancel  *nats.Subscription
+
+	mu     sync.Mutex
+	sub    *nats.Subscription // membership in the group; nil while full or closed
+	gone   chan struct{}      // closed by NATS when the newest subscription has handed out its last message
+	closed bool
+	calls  map[string]context.CancelFunc // what runs, by nonce
+}
+
+// NewService checks the configuration; Open joins the queue group.
+func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
+	if cfg.Destination.subject == "" || cfg.Handler == nil || cfg.Limit < 0 {
+		return nil, errors.New("configure service: destination and handler are needed, and a limit of 0 or more")
+	}
+	if cfg.Limit == 0 {
+		cfg.Limit = 256
+	}
+	s := &Service{conn: c, cfg: cfg, log: c.cfg.Log.With("service", cfg.Destination.label), calls: map[string]context.CancelFunc{}}
+	s.base, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Open joins the queue group and waits until the server knows it.
+func (s *Service) Open(ctx context.Context) error {
+	var err error
+	if s.cancel, err = s.conn.nc.Subscribe(s.cfg.Destination.cancel, s.canceled); err != nil {
+		return fmt.Errorf("subscribe to cancellations of %s: %w", s.cfg.Destination, err)
+	}
+	if err := s.join(); err != nil {
+		return err
+	}
+	if err := s.conn.flush(ctx); err != nil {
+		return fmt.Errorf("join %s: %w", s.cfg.Destination, err)
+	}
+	return nil
+}
+
+// join makes this service a member of the group, unless it is one or is closed.
+func (s *Service) join() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sub != nil || s.closed {
+		return nil
+	}
+	sub, err := s.conn.nc.QueueSubscribe(s.cfg.Destination.subject, QueueGroup, s.admit)
+	if err != nil {
+		return fmt.Errorf("join %s: %w", s.cfg.Destination, err)
+	}
+	gone := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(gone) })
+	s.sub, s.gone = sub, gone
+	return nil
+}
+
+// leave ends the membership. What was delivered already is still answered: Drain keeps the callback until it is empty.
+func (s *Service) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sub != nil {
+		_ = s.sub.Drain() // fails only on a closed connection, which has no members
+		s.sub = nil
+	}
+}
+
+// Active is the number of requests that run at this moment.
+func (s *Service) Active() int { return int(s.active.Load()) }
+
+// admit is the subscription's callback: it must never block, since requests wait behind it.
+func (s *Service) admit(msg *nats.Msg) {
+	if n := s.active.Add(1); n > int64(s.cfg.Limit) {
+		s.release()
+		s.refuse(msg)
+		s.leave()
+		s.rejoin() // a request may have ended in between, and with it the last chance to join again
+		return
+	}
+	s.running.Add(1)
+	go s.run(msg)
+}
+
+func (s *Service) refuse(msg *nats.Msg) {
+	busy := nats.NewMsg(msg.Reply)
+	busy.Header[headerBusy] = []string{"1"}
+	_ = s.conn.nc.PublishMsg(busy) // the caller's deadline covers a lost refusal
+}
+
+func (s *Service) release() {
+	s.active.Add(-1)
+}
+
+// rejoin joins again once a quarter of the limit is free, so that a full member doesn't flap.
+func (s *Service) rejoin() {
+	limit := int64(s.cfg.Limit)
+	if s.active.Load() > limit-max(limit/4, 1) {
+		return
+	}
+	if err := s.join(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		s.log.Error("service can't rejoin its group", "cause", err)
+	}
+}
+
+// run handles one request and answers it.
+func (s *Service) run(msg *nats.Msg) {
+	defer s.running.Done()
+	defer func() {
+		s.release()
+		if s.away() {
+			s.rejoin()
+		}
+	}()
+	req, err := decodeRequest(msg.Data, time.Now())
+	if err != nil {
+		s.log.Warn("request is malformed", "cause", err)
+		s.report(msg.Reply, node.Errorf(node.CodeInvalid, err, "the request is malformed"))
+		return
+	}
+	ctx, cancel := context.WithDeadline(s.base, req.Deadline)
+	s.track(req.Nonce, cancel)
+	defer s.untrack(req.Nonce, cancel)
+	resp, err := s.call(ctx, req)
+	if err == nil {
+		err = s.answer(msg.Reply, req.Method, resp)
+	}
+	if err != nil {
+		s.report(msg.Reply, err)
+	}
+}
+
+func (s *Service) away() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sub == nil
+}
+
+// call runs the handler and turns a panic into an error.
+func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = node.Errorf(node.CodeInternal, nil, "the service failed")
+		}
+	}()
+	resp, err = s.cfg.Handler.Handle(ctx, req)
+	if err == nil && resp == nil {
+		err = node.Errorf(node.CodeInternal, errors.New("handler returned neither response nor error"), "the service failed")
+	}
+	return resp, err
+}
+
+func (s *Service) answer(reply, method string, resp *Response) error {
+	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer releasePayload(buf)
+	payload, err := appendResponse((*buf)[:0], resp, method)
+	*buf = payload
+	if err != nil {
+		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
+	}
+	if resp.Member == "" {
+		return s.sent(s.conn.nc.Publish(reply, payload))
+	}
+	msg := &nats.Msg{Subject: reply, Data: payload, Header: nats.Header{headerMember: {resp.Member}}}
+	return s.sent(s.conn.nc.PublishMsg(msg))
+}
+
+// sent logs what became of a reply that couldn't be published; there is nobody else to tell.
+func (s *Service) sent(err error) error {
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		s.log.Warn("reply not sent", "cause", err)
+	}
+	return nil
+}
+
+// report answers with an error instead of a response.
+func (s *Service) report(reply string, err error) {
+	var e *node.Error
+	if !errors.As(err, &e) {
+		s.log.Error("handler failed", "cause", err)
+		e = node.Errorf(node.CodeInternal, err, "the service failed")
+	}
+	msg := nats.NewMsg(reply)
+	msg.Header[headerError] = []string{string(e.Code)}
+	msg.Header[headerErrorText] = []string{e.Text}
+	_ = s.sent(s.conn.nc.PublishMsg(msg))
+}
+
+func (s *Service) track(nonce string, cancel context.CancelFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls[nonce] = cancel
+}
+
+func (s *Service) untrack(nonce string, cancel context.CancelFunc) {
+	cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, nonce)
+}
+
+// canceled stops the request whose nonce the payload is.
+func (s *Service) canceled(msg *nats.Msg) {
+	s.mu.Lock()
+	cancel := s.calls[string(msg.Data)]
+	s.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+// Shutdown leaves the group, waits until what runs is answered, or ctx ends, and then closes.
+func (s *Service) Shutdown(ctx context.Context) error {
+	s.depart()
+	done := make(chan struct{})
+	go func() {
+		s.waitIdle()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("drain %s: %w", s.cfg.Destination, ctx.Err())
+	}
+	return errors.Join(err, s.Close())
+}
+
+// waitIdle waits until the drained subscription has handed out all that it held, and then for what runs.
+func (s *Service) waitIdle() {
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
+	if gone != nil && s.conn.Up() {
+		select {
+		case <-gone:
+		case <-s.base.Done(): // closed, so nothing is waited for
+		}
+	}
+	s.running.Wait()
+}
+
+// depart leaves the group for good.
+func (s *Service) depart() {
+	s.leave()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+}
+
+// Close leaves the group at once and ends what runs by canceling it; it doesn't wait for handlers that ignore their context.
+func (s *Service) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	sub := s.sub
+	s.sub = nil
+	s.mu.Unlock()
+	s.stop()
+	if sub != nil && sub.IsValid() {
+		_ = sub.Unsubscribe() // fails only when it is gone already
+	}
+	if s.cancel != nil && s.cancel.IsValid() {
+		_ = s.cancel.Unsubscribe() // see above
+	}
+	return nil
+}

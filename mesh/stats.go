@@ -1,0 +1,108 @@
+package mesh
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxLabels bounds the services that are counted one by one; the rest are counted together under "other".
+const maxLabels = 1024
+
+// Stats is what a destination's replies were like since the start. Label is http.NAME, upstream.NAME or nats.
+type Stats struct {
+	Label                                string
+	Retries, Busy, NoMember              uint64
+	Late, Duplicate, Malformed, Oversize uint64
+}
+
+// Stats gives the counts of every destination that had something to count, ordered by label.
+func (c *Conn) Stats() []Stats {
+	var out []Stats
+	c.stats.byLabel.Range(func(label, v any) bool {
+		n := v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+		out = append(out, Stats{
+			Label: label.(string), Retries: n.retries.Load(), Busy: n.busy.Load(), NoMember: n.noMember.Load(), //nolint:forcetypeassert // see above
+			Late: n.late.Load(), Duplicate: n.duplicate.Load(), Malformed: n.malformed.Load(), Oversize: n.oversized.Load(),
+		})
+		return true
+	})
+	slices.SortFunc(out, func(a, b Stats) int { return strings.Compare(a.Label, b.Label) })
+	return out
+}
+
+// InFlight is the number of tries that wait for a reply at this moment.
+func (c *Conn) InFlight() int { return cap(c.mux.free) - len(c.mux.free) }
+
+type counters struct {
+	log     *slog.Logger
+	byLabel sync.Map // string -> *counts
+	labels  atomic.Int64
+}
+
+type counts struct {
+	retries, busy, noMember               atomic.Uint64
+	late, duplicate, malformed, oversized atomic.Uint64
+	warned                                atomic.Int64 // unix seconds of the last warning
+}
+
+func (s *counters) at(label string) *counts {
+	if v, ok := s.byLabel.Load(label); ok {
+		return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+	}
+	if s.labels.Add(1) > maxLabels {
+		label = "other"
+	}
+	v, _ := s.byLabel.LoadOrStore(label, &counts{})
+	return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+}
+
+// known is at for labels that a client may have made up: one that never had a reply is counted under "other".
+func (s *counters) known(label string) *counts {
+	if v, ok := s.byLabel.Load(label); ok {
+		return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+	}
+	return s.at("other")
+}
+
+// dropped counts a reply that nobody waits for. Second replies come from a member in another queue group, or from one
+// that answers twice: both are mistakes worth a warning.
+func (s *counters) dropped(label string, reason dropReason) {
+	n := s.at(label)
+	if reason == dropDuplicate {
+		n.duplicate.Add(1)
+		s.warn(n, "service answered twice: is a member outside queue group q?", "service", label)
+		return
+	}
+	if reason == dropMalformed {
+		n.malformed.Add(1)
+		return
+	}
+	n.late.Add(1)
+	s.log.Debug("late reply dropped", "service", label)
+}
+
+// badReply counts a reply that can't be passed on.
+func (s *counters) badReply(label, member string, reason dropReason, cause error) {
+	n := s.at(label)
+	if reason == dropOversized {
+		n.oversized.Add(1)
+	} else {
+		n.malformed.Add(1)
+	}
+	s.warn(n, "service sent an invalid reply", "service", label, "member", clip(member), "cause", cause)
+}
+
+// warn logs at most one warning a second for a destination: a broken member must not flood the log.
+func (s *counters) warn(n *counts, msg string, args ...any) {
+	now := time.Now().Unix()
+	if last := n.warned.Load(); last != now && n.warned.CompareAndSwap(last, now) {
+		s.log.Warn(msg, args...) //nolint:sloglint // the callers' messages are constants
+	}
+}
+
+// clip bounds what a member says about itself.
+func clip(s string) string { return s[:min(len(s), 64)] }

@@ -1,0 +1,93 @@
+package node
+
+import "time"
+
+// Version is the version of the configuration format that this build reads.
+const Version = 1
+
+// MaxMessageBody is the largest body, in bytes, that travels in one mesh message: half of the mesh's message limit of
+// 1 MiB, so that head and headers always fit.
+const MaxMessageBody = 512 * KiB
+
+// Config is everything a node is told: the contents of millrace.yaml. Its zero value isn't usable; start from Default.
+type Config struct {
+	Version   int                 `yaml:"version" doc:"Version of this format; always 1." required:"true"`
+	Node      Node                `yaml:"node" doc:"This node."`
+	Edge      Edge                `yaml:"edge" doc:"Where HTTP clients connect."`
+	Admin     Admin               `yaml:"admin" doc:"The operator's API: health, metrics, status, reload."`
+	Mesh      Mesh                `yaml:"mesh" doc:"The NATS mesh that carries requests to members."`
+	Upstreams map[string]Upstream `yaml:"upstreams" doc:"HTTP services that this node calls, by name."`
+	Routes    []Route             `yaml:"routes" doc:"Which requests go where. The most specific route wins; the order never matters."`
+}
+
+// Node names this node and says where it keeps its state.
+type Node struct {
+	Name string `yaml:"name" doc:"Name of the node, unique in the mesh: a-z, 0-9, - and _."`
+	Data string `yaml:"data" doc:"Directory for the node's state."`
+}
+
+// Edge configures the HTTP listener.
+type Edge struct {
+	Listen         Address  `yaml:"listen" doc:"Address for HTTP clients."`
+	TrustedProxies []Prefix `yaml:"trusted_proxies" doc:"Peers whose X-Forwarded-* and X-Request-Id headers are believed: addresses or CIDR ranges."`
+	Expose         []string `yaml:"expose" doc:"Services reachable as /NAME without a route of their own; \"*\" for all."`
+	Linger         Duration `yaml:"linger" doc:"On shutdown: answer with Connection: close this long before the listener closes."`
+	Timeout        Duration `yaml:"timeout" doc:"Deadline of a request whose route names none."`
+	MaxBody        Size     `yaml:"max_body" doc:"Largest request body of a route that names none."`
+	MaxHeader      Size     `yaml:"max_header" doc:"Largest request head (request line and header fields)."`
+	MaxRequests    int      `yaml:"max_requests" doc:"Requests in flight at once; one more is answered 503."`
+	ReadTimeout    Duration `yaml:"read_timeout" doc:"Time for a client to send one request whole."`
+	WriteTimeout   Duration `yaml:"write_timeout" doc:"Time for a client to take one response."`
+	IdleTimeout    Duration `yaml:"idle_timeout" doc:"How long a kept-alive connection may rest between requests."`
+	AccessLog      bool     `yaml:"access_log" doc:"Log every request as one structured line."`
+}
+
+// Admin configures the operator's API.
+type Admin struct {
+	Listen Address `yaml:"listen" doc:"Address for the operator; keep it on loopback or a private network."`
+}
+
+// Mesh configures the NATS mesh: an embedded server, or with URL an existing one.
+type Mesh struct {
+	Listen Address `yaml:"listen" doc:"Address for NATS clients: your members."`
+	Token  string  `yaml:"token" doc:"Token that members present; generated and kept if empty. See client.url in the data directory."`
+	Local  Local   `yaml:"local" doc:"When a request may be handed to a member in this process without NATS."`
+	URL    string  `yaml:"url" doc:"Use this existing NATS instead of the embedded server."`
+	Prefix string  `yaml:"prefix" doc:"Put before every subject, with mesh.url: subject tokens joined by dots."`
+}
+
+// Local says when a request may skip the wire. See the constants.
+type Local string
+
+// The values of Local.
+const (
+	LocalAuto    Local = "auto"    // only while nobody else subscribes to the subject
+	LocalNearest Local = "nearest" // whenever a member in this process isn't full
+	LocalNATS    Local = "nats"    // never
+)
+
+// UnmarshalText accepts the three values of Local.
+func (l *Local) UnmarshalText(text []byte) error {
+	return oneOf(l, text, LocalAuto, LocalNearest, LocalNATS)
+}
+
+// Default gives the configuration of an empty file: loopback listeners on the usual ports, no routes.
+func Default() Config {
+	return Config{
+		Version: Version,
+		Node:    Node{Name: "n1", Data: "./millrace-data"},
+		Edge: Edge{
+			Listen:       "127.0.0.1:8080",
+			Linger:       Duration(5 * time.Second),
+			Timeout:      Duration(30 * time.Second),
+			MaxBody:      MaxMessageBody,
+			MaxHeader:    32 * KiB,
+			MaxRequests:  8192,
+			ReadTimeout:  Duration(30 * time.Second),
+			WriteTimeout: Duration(60 * time.Second),
+			IdleTimeout:  Duration(75 * time.Second),
+		},
+		Admin: Admin{Listen: "127.0.0.1:8081"},
+		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto},
+	}
+}

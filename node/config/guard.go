@@ -1,0 +1,112 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/goccy/go-yaml/token"
+)
+
+// Bounds of what goes to the parser: it recurses for each level, and its time grows with the square of a mapping.
+const (
+	maxDepth   = 32
+	maxKeys    = 10_000 // of one mapping or list in block style
+	maxRefused = 32
+)
+
+// guard checks the tokens before they go to the parser: the parts of YAML that a configuration has no use for are
+// refused, and nesting is bounded. It tells whether the parser may see them.
+func guard(r *report, tokens token.Tokens) bool {
+	g := guarding{report: r}
+	for _, t := range tokens {
+		g.refuse(t)
+		if reason := g.measure(t); reason != "" {
+			r.add(at(t), nil, "%s", reason)
+			return false
+		}
+	}
+	return g.refused <= maxRefused
+}
+
+type guarding struct {
+	report  *report
+	refused int
+	flow    int     // open [ and {
+	block   []level // open block lists and mappings
+}
+
+// level is one open list or mapping in block style: its column, and how many entries it has so far.
+type level struct{ col, entries int }
+
+// refuse reports a token that a configuration may not have.
+func (g *guarding) refuse(t *token.Token) {
+	message := ""
+	switch t.Type {
+	case token.AnchorType:
+		message = "anchors (&name) are not allowed: put a text that begins with & in quotes, and write a repeated value out"
+	case token.AliasType:
+		message = `aliases (*name) are not allowed: put a text that begins with * in quotes ("*"), and write a repeated value out`
+	case token.MergeKeyType:
+		message = "merge keys (<<) are not allowed: write the keys out"
+	case token.TagType:
+		message = "tags (!name) are not allowed: put a text that begins with ! in quotes"
+	case token.MappingKeyType:
+		message = "keys with ? are not allowed: write key: value"
+	case token.DirectiveType:
+		message = "directives (%) are not allowed: leave the line out"
+	case token.StringType:
+		if strings.Contains(strings.TrimSpace(t.Origin), "\t") { // the parser would drop the tab
+			message = "a tab in a text without quotes: put the text in quotes, or use spaces"
+		}
+	default:
+		return
+	}
+	if message != "" {
+		g.refused++
+		g.report.add(at(t), nil, "%s", message)
+	}
+}
+
+// measure keeps count of nesting and gives the reason when there is too much of it.
+func (g *guarding) measure(t *token.Token) string {
+	switch t.Type {
+	case token.MappingStartType, token.SequenceStartType:
+		g.flow++
+	case token.MappingEndType, token.SequenceEndType:
+		g.flow = max(0, g.flow-1)
+	case token.SequenceEntryType, token.MappingValueType:
+		if g.flow == 0 && g.entry(t) > maxKeys {
+			return "too many entries: a mapping or list has at most 10000"
+		}
+	default:
+		return ""
+	}
+	if g.flow+len(g.block) > maxDepth {
+		return "nested too deep: a configuration has at most 32 levels"
+	}
+	return ""
+}
+
+// entry counts an entry of a list or mapping in block style and gives the size of that so far. The column of an entry
+// is that of its - or of its key, which is the token before the colon.
+func (g *guarding) entry(t *token.Token) int {
+	col := t.Position.Column
+	if t.Type == token.MappingValueType && t.Prev != nil && t.Prev.Position.Line == t.Position.Line {
+		col = t.Prev.Position.Column
+	}
+	for len(g.block) > 0 && g.block[len(g.block)-1].col > col {
+		g.block = g.block[:len(g.block)-1]
+	}
+	if len(g.block) == 0 || g.block[len(g.block)-1].col < col {
+		g.block = append(g.block, level{col: col})
+	}
+	top := &g.block[len(g.block)-1]
+	top.entries++
+	return top.entries
+}
+
+func at(t *token.Token) position {
+	if t == nil || t.Position == nil {
+		return position{1, 1}
+	}
+	return position{line: t.Position.Line, col: t.Position.Column}
+}

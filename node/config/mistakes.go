@@ -1,0 +1,121 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds on what one run reports, so that no file can make the report much larger than itself.
+const (
+	maxMistakes     = 500
+	maxMessageBytes = 600
+)
+
+// Mistake is one error in a file. Line and Col count from 1, Col in characters; both are 0 for a mistake that has no
+// place. Message is one line and never holds the value of mesh.token.
+type Mistake struct {
+	File      string
+	Line, Col int
+	Message   string
+}
+
+// String gives file:line:col: message, which editors and CI systems turn into a link.
+func (m Mistake) String() string {
+	if m.Line == 0 {
+		return m.File + ": " + m.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", m.File, m.Line, m.Col, m.Message)
+}
+
+// Errors is every mistake that one run found, ordered by position. It is what Parse and Load return as error when the
+// file could be read but not used.
+type Errors []Mistake
+
+// Error writes one mistake a line.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, m := range e {
+		lines[i] = m.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// position is a place in the file: line and column, from 1.
+type position struct{ line, col int }
+
+// report gathers the mistakes of one run. It isn't safe for concurrent use.
+type report struct {
+	file     string
+	mistakes Errors
+	paths    [][]string // places with a mistake, reported or quiet, as keys and indexes
+	quiet    int        // above 0 a mistake only marks its path
+	dropped  int        // mistakes beyond maxMistakes
+}
+
+// add reports a mistake at a position; path is the place that can't be trusted any more, nil if there is none.
+func (r *report) add(pos position, path []string, format string, args ...any) {
+	if path != nil {
+		r.paths = append(r.paths, path)
+	}
+	switch {
+	case r.quiet > 0:
+	case len(r.mistakes) >= maxMistakes:
+		r.dropped++
+	default:
+		r.mistakes = append(r.mistakes, Mistake{File: r.file, Line: pos.line, Col: pos.col, Message: oneLine(fmt.Sprintf(format, args...))})
+	}
+}
+
+// err gives the mistakes in the order of the file, each once, or nil.
+func (r *report) err() error {
+	if len(r.mistakes) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	out := slices.Compact(r.mistakes)
+	if r.dropped > 0 {
+		out = append(out, Mistake{File: r.file, Message: fmt.Sprintf("and %d more: these are the first %d", r.dropped, maxMistakes)})
+	}
+	return out
+}
+
+// mistaken tells whether the place, or one that it lies in, has a mistake already.
+func (r *report) mistaken(path ...string) bool {
+	return slices.ContainsFunc(r.paths, func(p []string) bool {
+		return len(p) <= len(path) && slices.Equal(p, path[:len(p)])
+	})
+}
+
+// mistakenKeys names what is mistaken directly below the place.
+func (r *report) mistakenKeys(path ...string) []string {
+	var keys []string
+	for _, p := range r.paths {
+		if len(p) > len(path) && slices.Equal(p[:len(path)], path) {
+			keys = append(keys, p[len(path)])
+		}
+	}
+	return keys
+}
+
+// oneLine makes a message safe to print: no control characters, and not longer than maxMessageBytes.
+func oneLine(s string) string {
+	if len(s) > maxMessageBytes {
+		cut := maxMessageBytes
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "..."
+	}
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, s)
+}

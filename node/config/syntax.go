@@ -1,0 +1,59 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/token"
+)
+
+// syntaxError is what the parser's errors offer.
+type syntaxError interface {
+	error
+	GetMessage() string
+	GetToken() *token.Token
+}
+
+// reportSyntax reports the one syntax error at which the parser stops, with a hint taken from the text at its place. It
+// is silent about a line that guard has complained about: that is the cause.
+func reportSyntax(r *report, data []byte, err error) {
+	var e syntaxError
+	if !errors.As(err, &e) || e.GetToken() == nil {
+		r.add(position{1, 1}, nil, "not YAML: the parser stopped without naming a place")
+		return
+	}
+	pos := at(e.GetToken())
+	if slices.ContainsFunc(r.mistakes, func(m Mistake) bool { return m.Line == pos.line }) {
+		return
+	}
+	if hint := syntaxHint(data, pos); hint != "" {
+		r.add(pos, nil, "not YAML: %s", hint)
+		return
+	}
+	r.add(pos, nil, "not YAML: %s; check the indentation, the quotes and the brackets here", e.GetMessage())
+}
+
+// syntaxHint explains the usual slips by looking at the file itself.
+func syntaxHint(data []byte, pos position) string {
+	lines := bytes.Split(data, []byte("\n"))
+	if pos.line < 1 || pos.line > len(lines) {
+		return ""
+	}
+	line := []rune(string(lines[pos.line-1]))
+	indent := string(line[:len(line)-len([]rune(strings.TrimLeft(string(line), " \t")))])
+	col := max(0, min(pos.col-1, len(line)))
+	rest := strings.TrimLeft(string(line[col:]), " ")
+	switch {
+	case strings.Contains(indent, "\t"):
+		return "a tab indents this line; use spaces"
+	case strings.HasPrefix(rest, "{") && col > 0 && line[col-1] == '$':
+		return `inside [ ] and { } a variable needs quotes: "${NAME}"`
+	case rest != "" && strings.ContainsRune("@`%", []rune(rest)[0]):
+		return "a text can't begin with " + string([]rune(rest)[0]) + "; put it in quotes"
+	case strings.HasPrefix(rest, "- "):
+		return "a list can't begin on the line of its key; put each - on a line of its own"
+	}
+	return ""
+}

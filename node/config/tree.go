@@ -1,0 +1,158 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// kind is the kind of a value as the file writes it.
+type kind string
+
+// The kinds, in the words of the messages.
+const (
+	kindNothing kind = "nothing"
+	kindBool    kind = "true or false"
+	kindNumber  kind = "a number"
+	kindText    kind = "a text"
+	kindList    kind = "a list"
+	kindMapping kind = "a mapping"
+	kindRefused kind = "refused" // reported by guard
+)
+
+// value is a value of the file with its place: the part of YAML that a configuration may use.
+type value struct {
+	kind    kind
+	pos     position
+	text    string // of a scalar
+	quoted  bool
+	items   []*value // of a list
+	entries []entry  // of a mapping, repeated keys included
+}
+
+// entry is one key of a mapping with its value. first is the position of the same key's first use, if this isn't it.
+type entry struct {
+	key   string
+	pos   position
+	value *value
+	first *position
+}
+
+// readTree parses the file. It gives nil when there is nothing to decode, after having reported why.
+func readTree(r *report, data []byte) *value {
+	if data = clean(r, data); data == nil && len(r.mistakes) > 0 {
+		return nil
+	}
+	body, ok := parseBody(r, data)
+	if !ok {
+		return nil
+	}
+	if body == nil {
+		r.add(position{1, 1}, nil, "the file is empty: write at least version: 1")
+		return nil
+	}
+	return convert(r, body)
+}
+
+// parseBody gives the first document of the file, nil if that is empty.
+func parseBody(r *report, data []byte) (body ast.Node, ok bool) {
+	defer func() { // the parser has panicked on garbage in the past, and a reload must survive any file
+		if p := recover(); p != nil {
+			r.add(position{1, 1}, nil, "the file is no YAML: the parser gave up on it")
+			body, ok = nil, false
+		}
+	}()
+	tokens := lexer.Tokenize(string(data))
+	if !guard(r, tokens) {
+		return nil, false
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		reportSyntax(r, data, err)
+		return nil, false
+	}
+	for _, doc := range file.Docs {
+		if _, directive := doc.Body.(*ast.DirectiveNode); doc.Body == nil || directive {
+			continue
+		}
+		if body != nil {
+			r.add(at(doc.Start), nil, "a second document begins here: a configuration is one document; remove the ---")
+			break
+		}
+		body = doc.Body
+	}
+	return body, true
+}
+
+// convert copies the parser's tree into ours.
+func convert(r *report, n ast.Node) *value {
+	v := &value{kind: kindRefused, pos: at(n.GetToken())}
+	switch n := n.(type) {
+	case *ast.NullNode:
+		v.kind = kindNothing
+	case *ast.BoolNode:
+		v.kind, v.text = kindBool, n.Token.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		v.kind, v.text = kindNumber, n.GetToken().Value
+	case *ast.StringNode:
+		v.kind, v.text, v.quoted = kindText, n.Value, n.Token.Type != token.StringType
+	case *ast.LiteralNode:
+		v.kind, v.text, v.quoted = kindText, n.Value.Value, true
+	case *ast.SequenceNode:
+		v.kind = kindList
+		for _, item := range n.Values {
+			v.items = append(v.items, convert(r, item))
+		}
+	case *ast.MappingNode:
+		v.mapping(r, n.Values)
+	case *ast.MappingValueNode:
+		v.mapping(r, []*ast.MappingValueNode{n})
+	case *ast.AnchorNode:
+		return convert(r, n.Value)
+	case *ast.TagNode:
+		if n.Value != nil {
+			return convert(r, n.Value)
+		}
+	}
+	return v
+}
+
+// mapping fills in the entries. The parser's own position of a mapping in block style is that of its first colon.
+func (v *value) mapping(r *report, values []*ast.MappingValueNode) {
+	v.kind = kindMapping
+	seen := make(map[string]position, len(values))
+	for i, mv := range values {
+		key, pos, ok := keyOf(mv.Key)
+		if i == 0 && v.pos.line >= pos.line && v.pos.col > pos.col {
+			v.pos = pos
+		}
+		if !ok {
+			continue
+		}
+		e := entry{key: key, pos: pos, value: convert(r, mv.Value)}
+		if first, again := seen[key]; again {
+			e.first = &first
+		} else {
+			seen[key] = pos
+		}
+		v.entries = append(v.entries, e)
+	}
+}
+
+// keyOf gives the text of a key. Keys that guard refuses have none.
+func keyOf(key ast.MapKeyNode) (text string, pos position, ok bool) {
+	pos = at(key.GetToken())
+	switch k := key.(type) {
+	case *ast.StringNode:
+		return k.Value, pos, true
+	case *ast.MergeKeyNode, *ast.MappingKeyNode, *ast.AliasNode:
+		return "", pos, false
+	case *ast.AnchorNode, *ast.TagNode:
+		return "", pos, false
+	default:
+		return strings.TrimSpace(key.GetToken().Value), pos, true
+	}
+}

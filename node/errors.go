@@ -1,0 +1,66 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code says what went wrong with a request, independent of transport. The edge translates it to an HTTP
+// status, mesh to and from replies; nobody else does.
+type Code string
+
+// The codes, with the HTTP status that the edge gives them.
+const (
+	CodeInvalid        Code = "invalid_request"    // 400: the request breaks the protocol
+	CodeNotFound       Code = "not_found"          // 404: no route
+	CodeMethod         Code = "method_not_allowed" // 405: the path has routes, the method none
+	CodeTooLarge       Code = "body_too_large"     // 413: more bytes than route or mesh carry
+	CodeURITooLong     Code = "uri_too_long"       // 414
+	CodeHeaderTooLarge Code = "header_too_large"   // 431
+	CodeInternal       Code = "internal"           // 500: a bug; the cause is in the log
+	CodeUpstream       Code = "upstream_failed"    // 502: an upstream broke off or can't be reached
+	CodeBadReply       Code = "bad_reply"          // 502: a member answered what isn't a valid reply
+	CodeNoMember       Code = "no_member"          // 503: nobody subscribes to the subject
+	CodeBusy           Code = "busy"               // 503: every member, or this node, is at its limit
+	CodeNoTarget       Code = "no_healthy_target"  // 503: every target of the upstream fails its health check
+	CodeUnavailable    Code = "unavailable"        // 503: the mesh connection is away
+	CodeTimeout        Code = "timeout"            // 504: no answer within the deadline
+	CodeCanceled       Code = "canceled"           // the client went away; nobody reads the answer
+)
+
+// Error is a failed request. Text is safe to show to a client: it holds nothing of the request and nothing of
+// the inside. Err is the cause, for the operator only.
+type Error struct {
+	Code Code
+	Text string
+	Err  error
+}
+
+// Errorf makes an Error with a client-safe text and the cause for the operator (nil if there is none).
+func Errorf(code Code, cause error, format string, args ...any) *Error {
+	return &Error{Code: code, Text: fmt.Sprintf(format, args...), Err: cause}
+}
+
+// Error names the code, the safe text and the cause: it is meant for logs.
+func (e *Error) Error() string {
+	s := string(e.Code) + ": " + e.Text
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// CodeOf gives the code of the first *Error in err's chain, CodeInternal for any other error, and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return CodeInternal
+}

@@ -1,0 +1,174 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Pattern is the path of a route: literal segments, {param} segments that match one non-empty segment, and possibly a
+// trailing /* that matches any rest, the bare prefix included. Patterns are compared with canonical paths, byte by byte.
+type Pattern struct {
+	Segments []Segment
+	Rest     bool // ends in /*
+}
+
+// Segment is one piece of a Pattern: a literal, or a parameter if Param is set.
+type Segment struct {
+	Literal string
+	Param   string
+}
+
+// ParsePattern reads a pattern such as /api/*, /users/{id} or /.
+func ParsePattern(s string) (Pattern, error) {
+	if !strings.HasPrefix(s, "/") {
+		return Pattern{}, fmt.Errorf("path %q doesn't begin with /", s)
+	}
+	var p Pattern
+	seen := map[string]bool{}
+	parts := strings.Split(s[1:], "/")
+	for i, part := range parts {
+		if part == "*" && i == len(parts)-1 {
+			p.Rest = true
+			break
+		}
+		seg, err := parseSegment(part)
+		if err != nil {
+			return Pattern{}, fmt.Errorf("path %q: %w", s, err)
+		}
+		if seg.Param != "" && seen[seg.Param] {
+			return Pattern{}, fmt.Errorf("path %q names {%s} twice", s, seg.Param)
+		}
+		seen[seg.Param] = true
+		p.Segments = append(p.Segments, seg)
+	}
+	return p, nil
+}
+
+func parseSegment(part string) (Segment, error) {
+	if name, ok := paramName(part); ok {
+		if !validParam(name) {
+			return Segment{}, fmt.Errorf("{%s} is not a parameter: use letters, digits and _", name)
+		}
+		return Segment{Param: name}, nil
+	}
+	if part == "." || part == ".." {
+		return Segment{}, fmt.Errorf("segment %q never matches", part)
+	}
+	for i := range len(part) {
+		switch c := part[i]; {
+		case c == '*':
+			return Segment{}, fmt.Errorf("* may only be the whole last segment, as in /api/*")
+		case c == '{' || c == '}':
+			return Segment{}, fmt.Errorf("a parameter must be a whole segment, as in /users/{id}")
+		case c <= ' ' || c >= 0x7f || strings.IndexByte(`?#"<>\^`+"`|%", c) >= 0:
+			return Segment{}, fmt.Errorf("character %q can't be in a path", c)
+		}
+	}
+	return Segment{Literal: part}, nil
+}
+
+// UnmarshalText is ParsePattern for the configuration.
+func (p *Pattern) UnmarshalText(text []byte) error {
+	v, err := ParsePattern(string(text))
+	*p = v
+	return err
+}
+
+// String writes the pattern as it was read.
+func (p Pattern) String() string {
+	var b strings.Builder
+	for _, s := range p.Segments {
+		b.WriteByte('/')
+		if s.Param != "" {
+			b.WriteString("{" + s.Param + "}")
+		} else {
+			b.WriteString(s.Literal)
+		}
+	}
+	if p.Rest {
+		b.WriteString("/*")
+	}
+	return b.String()
+}
+
+// MarshalText writes the pattern as it was read.
+func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// Params names the pattern's parameters in order.
+func (p Pattern) Params() []string {
+	var names []string
+	for _, s := range p.Segments {
+		if s.Param != "" {
+			names = append(names, s.Param)
+		}
+	}
+	return names
+}
+
+// Relation is how the sets of requests that two rules match lie to each other.
+type Relation int
+
+// The relations of a rule A to a rule B.
+const (
+	Disjoint Relation = iota // no request matches both
+	Equal                    // both match the same requests
+	Narrower                 // B matches all that A matches, and more
+	Wider                    // A matches all that B matches, and more
+	Overlap                  // each matches something that the other doesn't, and both match something
+)
+
+// Compare relates the paths that p matches to those that q matches.
+func (p Pattern) Compare(q Pattern) Relation {
+	rel := Equal
+	n := min(len(p.Segments), len(q.Segments))
+	for i := range n {
+		a, b := p.Segments[i], q.Segments[i]
+		switch {
+		case a.Param == "" && b.Param == "":
+			if a.Literal != b.Literal {
+				return Disjoint
+			}
+		case a.Param == "":
+			if a.Literal == "" { // a parameter never matches an empty segment
+				return Disjoint
+			}
+			rel = rel.and(Narrower)
+		case b.Param == "":
+			if b.Literal == "" {
+				return Disjoint
+			}
+			rel = rel.and(Wider)
+		}
+	}
+	return rel.and(compareTails(p, q, n))
+}
+
+// compareTails relates what follows the first n segments, which both patterns have. A rest matches the bare prefix too,
+// so /a/* is wider than /a.
+func compareTails(p, q Pattern, n int) Relation {
+	pLonger, qLonger := len(p.Segments) > n, len(q.Segments) > n
+	switch {
+	case !pLonger && !qLonger && p.Rest == q.Rest:
+		return Equal
+	case !pLonger && p.Rest && !qLonger, !pLonger && p.Rest && qLonger:
+		return Wider
+	case !qLonger && q.Rest:
+		return Narrower
+	default:
+		return Disjoint
+	}
+}
+
+// and combines the relations of two independent conditions that both must hold.
+func (r Relation) and(s Relation) Relation {
+	switch {
+	case r == Disjoint || s == Disjoint:
+		return Disjoint
+	case r == Equal:
+		return s
+	case s == Equal || r == s:
+		return r
+	default:
+		return Overlap
+	}
+}

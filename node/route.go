@@ -1,0 +1,213 @@
+package node
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Route says which requests go to which target. A request matches when host, path, method and headers all match.
+type Route struct {
+	Name           string            `yaml:"name" doc:"Name in logs, metrics and events; derived from host, methods and path if empty."`
+	Host           Host              `yaml:"host" doc:"Host that the request must name, without port; any if empty."`
+	Path           Pattern           `yaml:"path" doc:"Path pattern: literal segments, {param} segments, a trailing /*." required:"true"`
+	Methods        []Method          `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
+	Headers        map[string]string `yaml:"headers" doc:"Header fields that the request must carry with exactly these values."`
+	To             Target            `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT." required:"true"`
+	Timeout        Duration          `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
+	MaxBody        Size              `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
+	EncodedSlash   EncodedSlash      `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`
+	ForwardHeaders []string          `yaml:"forward_headers" doc:"For nats targets: header fields that become NATS headers."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (r *Route) Defaults() { r.EncodedSlash = EncodedSlashRefuse }
+
+// EncodedSlash says what becomes of %2F in a path. See the constants.
+type EncodedSlash string
+
+// The values of EncodedSlash.
+const (
+	EncodedSlashRefuse EncodedSlash = "refuse" // 400
+	EncodedSlashKeep   EncodedSlash = "keep"   // a character like any other, never a separator
+)
+
+// UnmarshalText accepts the two values of EncodedSlash.
+func (e *EncodedSlash) UnmarshalText(text []byte) error {
+	return oneOf(e, text, EncodedSlashRefuse, EncodedSlashKeep)
+}
+
+// Host is a host name in lower case, without port.
+type Host string
+
+// UnmarshalText checks the name and makes it lower case.
+func (h *Host) UnmarshalText(text []byte) error {
+	s := strings.ToLower(string(text))
+	if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-._[:]") != "" || strings.Contains(s, "]:") ||
+		(strings.Contains(s, ":") && !strings.HasPrefix(s, "[")) {
+		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port", text)
+	}
+	*h = Host(s)
+	return nil
+}
+
+// Method is an HTTP method in upper case.
+type Method string
+
+// UnmarshalText checks that the text is an upper-case token.
+func (m *Method) UnmarshalText(text []byte) error {
+	s := string(text)
+	switch {
+	case s == "" || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "":
+		return fmt.Errorf("%q is not a method: write it in upper case, such as GET", text)
+	case s == "CONNECT" || s == "TRACE":
+		return fmt.Errorf("%s is never forwarded", s)
+	}
+	*m = Method(s)
+	return nil
+}
+
+// ID gives the route's name, or the one derived from its host, methods and path: "GET api.example.com /orders/{id}"
+// becomes get-api_example_com-orders-id. It is a valid name by CheckName, of at most 64 bytes.
+func (r Route) ID() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	var words []string
+	for _, m := range r.Methods {
+		words = append(words, strings.ToLower(string(m)))
+	}
+	if r.Host != "" {
+		words = append(words, sanitize(string(r.Host)))
+	}
+	for _, s := range r.Path.Segments {
+		words = append(words, sanitize(strings.ToLower(s.Literal+s.Param)))
+	}
+	if r.Path.Rest {
+		words = append(words, "all")
+	}
+	for _, k := range slices.Sorted(maps.Keys(r.Headers)) {
+		words = append(words, sanitize(strings.ToLower(k+"_"+r.Headers[k])))
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	if len(words) == 0 {
+		return "root"
+	}
+	id := strings.Join(words, "-")
+	return id[:min(len(id), MaxName)]
+}
+
+func sanitize(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < 0x80 && ValidName(string(c)) {
+			return c
+		}
+		return '_'
+	}, s)
+}
+
+// MatchesMethod tells whether the route takes the method. GET includes HEAD (RFC 9110 §9.3.2).
+func (r Route) MatchesMethod(method string) bool {
+	for _, m := range r.Methods {
+		if string(m) == method || (method == "HEAD" && m == "GET") {
+			return true
+		}
+	}
+	return len(r.Methods) == 0
+}
+
+// Compare relates two routes: host decides first (a named host beats any host), then path, then methods, then headers.
+// Overlap means that no rule says which of the two wins for the requests that both match.
+func (r Route) Compare(s Route) Relation {
+	relations := [...]Relation{
+		compareHosts(r.Host, s.Host), r.Path.Compare(s.Path), compareMethods(r.Methods, s.Methods), compareHeaders(r.Headers, s.Headers),
+	}
+	if slices.Contains(relations[:], Disjoint) {
+		return Disjoint
+	}
+	for _, rel := range relations {
+		if rel != Equal {
+			return rel
+		}
+	}
+	return Equal
+}
+
+func compareHosts(a, b Host) Relation {
+	switch {
+	case a == b:
+		return Equal
+	case a == "":
+		return Wider
+	case b == "":
+		return Narrower
+	default:
+		return Disjoint
+	}
+}
+
+func compareMethods(a, b []Method) Relation {
+	x, y := methodSet(a), methodSet(b)
+	return compareSets(len(x) == 0, len(y) == 0, containsAll(x, y), containsAll(y, x), slices.ContainsFunc(x, func(m Method) bool { return slices.Contains(y, m) }))
+}
+
+// methodSet adds the HEAD that GET includes.
+func methodSet(ms []Method) []Method {
+	if slices.Contains(ms, "GET") && !slices.Contains(ms, "HEAD") {
+		return append(slices.Clone(ms), "HEAD")
+	}
+	return ms
+}
+
+func containsAll(set, of []Method) bool {
+	return !slices.ContainsFunc(of, func(m Method) bool { return !slices.Contains(set, m) })
+}
+
+// compareSets relates two sets of allowed values, of which an absent one (any) holds everything.
+func compareSets(aAny, bAny, aHoldsB, bHoldsA, meet bool) Relation {
+	switch {
+	case aAny && bAny:
+		return Equal
+	case aAny:
+		return Wider
+	case bAny:
+		return Narrower
+	case aHoldsB && bHoldsA:
+		return Equal
+	case aHoldsB:
+		return Wider
+	case bHoldsA:
+		return Narrower
+	case meet:
+		return Overlap
+	default:
+		return Disjoint
+	}
+}
+
+// compareHeaders relates two lists of demands: the more are demanded, the fewer requests match.
+func compareHeaders(a, b map[string]string) Relation {
+	common := 0
+	for name, va := range a {
+		for other, vb := range b {
+			if !strings.EqualFold(name, other) {
+				continue
+			}
+			if va != vb {
+				return Disjoint
+			}
+			common++
+		}
+	}
+	switch {
+	case common == len(a) && common == len(b):
+		return Equal
+	case common == len(b):
+		return Narrower
+	case common == len(a):
+		return Wider
+	default:
+		return Overlap
+	}
+}

@@ -1,0 +1,81 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+const (
+	// MaxEvents is how many events the journal keeps.
+	MaxEvents = 10_000
+
+	// MaxDetailBytes is the longest Detail that is kept whole; the rest of a longer one is cut off.
+	MaxDetailBytes = 4096
+)
+
+// Event is one line of the node's journal.
+type Event struct {
+	// Seq counts from 1 in the order of recording; a number is never given twice.
+	Seq int64
+
+	// Time is when it was recorded, in UTC, to the microsecond. Seq gives the order, not Time: clocks are set.
+	Time time.Time
+
+	// Kind names what happened, for example "config_applied"; never empty.
+	Kind string
+
+	// Detail is for people, at most [MaxDetailBytes] long.
+	Detail string
+}
+
+// Record appends an event and returns when it is on disk. Past [MaxEvents] the oldest go. An empty kind is an
+// error; a detail that is too long is cut between two characters.
+func (s *Store) Record(ctx context.Context, kind, detail string) error {
+	if kind == "" {
+		return errors.New("record event: kind is empty")
+	}
+	if len(detail) > MaxDetailBytes {
+		detail = strings.ToValidUTF8(detail[:MaxDetailBytes], "")
+	}
+	err := s.writing(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, "INSERT INTO events (time_us, kind, detail) VALUES (?, ?, ?)", s.now(), kind, detail)
+		if err != nil {
+			return err
+		}
+		seq, err := res.LastInsertId()
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM events WHERE seq <= ?", seq-MaxEvents)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record event: %w", err)
+	}
+	return nil
+}
+
+// Events returns up to limit events, newest first; a limit of 0 or less means all that are kept. Without any it
+// returns an empty slice and no error.
+func (s *Store) Events(ctx context.Context, limit int) ([]Event, error) {
+	const query = "SELECT seq, time_us, kind, detail FROM events ORDER BY seq DESC LIMIT ?"
+	all, err := queryAll(ctx, s, scanEvent, query, rowLimit(limit))
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return all, nil
+}
+
+func scanEvent(row scanner) (Event, error) {
+	var (
+		e  Event
+		at int64
+	)
+	err := row.Scan(&e.Seq, &at, &e.Kind, &e.Detail)
+	e.Time = fromMicros(at)
+	return e, err
+}

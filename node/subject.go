@@ -1,0 +1,115 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxSubject is the largest length in bytes of a subject built from a request.
+const MaxSubject = 256
+
+// ErrParam means that a request's path parameter can't be a subject token; the request has no route (404).
+var ErrParam = errors.New("path parameter can't be a subject token")
+
+// Subject is a NATS subject in which whole tokens may be route parameters: orders.get.{id}.
+type Subject struct {
+	tokens []string // a parameter keeps its braces
+}
+
+// ParseSubject reads a subject. Wildcards, empty tokens, and the subjects of Millrace and of the NATS server itself are refused.
+func ParseSubject(s string) (Subject, error) {
+	if s == "" || len(s) > MaxSubject {
+		return Subject{}, fmt.Errorf("subject has %d bytes: use 1 to %d", len(s), MaxSubject)
+	}
+	tokens := strings.Split(s, ".")
+	for _, t := range tokens {
+		name, isParam := paramName(t)
+		if isParam && !validParam(name) {
+			return Subject{}, fmt.Errorf("%q in subject %q is not a parameter: write {name}", t, s)
+		}
+		if !isParam && !validToken(t) {
+			return Subject{}, fmt.Errorf("token %q of subject %q: use A-Z, a-z, 0-9, - and _, or a whole {param}", t, s)
+		}
+	}
+	for _, own := range []string{"http", "upstream", "cancel", "event", "millrace", "api"} {
+		if tokens[0] == own {
+			return Subject{}, fmt.Errorf("subject %q: %s.> belongs to Millrace itself", s, own)
+		}
+	}
+	if _, isParam := paramName(tokens[0]); isParam {
+		return Subject{}, fmt.Errorf("subject %q begins with a parameter: the first token must be fixed", s)
+	}
+	return Subject{tokens: tokens}, nil
+}
+
+// Params names the route parameters that the subject uses, in order.
+func (s Subject) Params() []string {
+	var names []string
+	for _, t := range s.tokens {
+		if name, ok := paramName(t); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Expand puts the parameters' values in place. It fails with ErrParam when a value isn't 1 to 64 of A-Z, a-z, 0-9, -
+// and _, or when the whole is longer than MaxSubject.
+func (s Subject) Expand(value func(param string) string) (string, error) {
+	if len(s.Params()) == 0 {
+		return s.String(), nil
+	}
+	var b strings.Builder
+	for i, t := range s.tokens {
+		if i > 0 {
+			b.WriteByte('.')
+		}
+		if name, ok := paramName(t); ok {
+			t = value(name)
+			if len(t) > MaxName || !validToken(t) {
+				return "", ErrParam
+			}
+		}
+		b.WriteString(t)
+	}
+	if b.Len() > MaxSubject {
+		return "", ErrParam
+	}
+	return b.String(), nil
+}
+
+// Wildcard gives the subject with * for every parameter: what a subscriber of all its requests subscribes to.
+func (s Subject) Wildcard() string {
+	out := make([]string, len(s.tokens))
+	for i, t := range s.tokens {
+		if out[i] = t; t[0] == '{' {
+			out[i] = "*"
+		}
+	}
+	return strings.Join(out, ".")
+}
+
+// String gives the subject as it was written.
+func (s Subject) String() string { return strings.Join(s.tokens, ".") }
+
+func validToken(t string) bool {
+	for i := range len(t) {
+		c := t[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return t != ""
+}
+
+func paramName(segment string) (string, bool) {
+	if len(segment) > 1 && segment[0] == '{' && segment[len(segment)-1] == '}' {
+		return segment[1 : len(segment)-1], true
+	}
+	return "", false
+}
+
+func validParam(name string) bool {
+	return validToken(name) && !strings.Contains(name, "-")
+}

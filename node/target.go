@@ -1,0 +1,85 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Kind is the kind of a Target.
+type Kind string
+
+// The kinds of targets.
+const (
+	KindService  Kind = "service"  // service:NAME, subject http.NAME
+	KindUpstream Kind = "upstream" // upstream:NAME, subject upstream.NAME
+	KindNATS     Kind = "nats"     // nats:SUBJECT, a plain NATS request
+)
+
+// Target is where a route sends its requests. Name is set for services and upstreams, Subject for plain NATS.
+type Target struct {
+	Kind    Kind
+	Name    string
+	Subject Subject
+}
+
+// UnmarshalText reads service:NAME, upstream:NAME or nats:SUBJECT.
+func (t *Target) UnmarshalText(text []byte) error {
+	kind, rest, ok := strings.Cut(string(text), ":")
+	if !ok {
+		return fmt.Errorf("%q is not a target: write service:NAME, upstream:NAME or nats:SUBJECT", text)
+	}
+	switch Kind(kind) {
+	case KindService, KindUpstream:
+		if err := CheckName(rest); err != nil {
+			return err
+		}
+		*t = Target{Kind: Kind(kind), Name: rest}
+		return nil
+	case KindNATS:
+		subject, err := ParseSubject(rest)
+		if err != nil {
+			return err
+		}
+		*t = Target{Kind: KindNATS, Subject: subject}
+		return nil
+	}
+	return fmt.Errorf("%q is not a kind of target: write service:NAME, upstream:NAME or nats:SUBJECT%s",
+		kind, didYouMean(kind, []string{string(KindService), string(KindUpstream), string(KindNATS)}))
+}
+
+// String writes the target as UnmarshalText reads it.
+func (t Target) String() string {
+	if t.Kind == KindNATS {
+		return "nats:" + t.Subject.String()
+	}
+	return string(t.Kind) + ":" + t.Name
+}
+
+// MarshalText writes the target as UnmarshalText reads it.
+func (t Target) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// MaxName is the largest length of a service, upstream or node name.
+const MaxName = 64
+
+// CheckName tells whether s can name a service, an upstream, a node or a route: 1 to 64 of a-z, 0-9, - and _. Such a
+// name is safe as a NATS subject token, a metric label and a log value.
+func CheckName(s string) error {
+	if ValidName(s) {
+		return nil
+	}
+	return fmt.Errorf("%q is not a name: use 1 to %d of a-z, 0-9, - and _", s, MaxName)
+}
+
+// ValidName is CheckName without the explanation; it allocates nothing.
+func ValidName(s string) bool {
+	if s == "" || len(s) > MaxName {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,125 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Duration is a time span written with its unit: 300ms, 10s, 15m, 1h.
+type Duration time.Duration
+
+// UnmarshalText reads a duration; a bare number has no unit and is refused.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration: write a number and its unit, such as 300ms, 10s or 15m", text)
+	}
+	if v < 0 {
+		return fmt.Errorf("%q is negative", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes the duration as UnmarshalText reads it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Std gives the duration as the standard library's type.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// Size is a number of bytes written with its unit: 512KiB, 1MiB, 900B.
+type Size int64
+
+// The units of Size. KB, MB and GB are taken for the binary units too.
+const (
+	KiB Size = 1 << 10
+	MiB Size = 1 << 20
+	GiB Size = 1 << 30
+)
+
+// UnmarshalText reads a size; a bare number has no unit and is refused.
+func (s *Size) UnmarshalText(text []byte) error {
+	str := strings.TrimSpace(string(text))
+	digits := strings.TrimRight(str, "BKMGTikbmgt ")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	unit, known := sizeUnits[strings.ToLower(strings.TrimSpace(str[len(digits):]))]
+	if err != nil || !known || n < 0 || n > (1<<62)/int64(unit) {
+		return fmt.Errorf("%q is not a size: write a number and its unit, such as 900B, 512KiB or 1MiB", text)
+	}
+	*s = Size(n) * unit
+	return nil
+}
+
+var sizeUnits = map[string]Size{
+	"b": 1, "k": KiB, "kb": KiB, "kib": KiB, "m": MiB, "mb": MiB, "mib": MiB, "g": GiB, "gb": GiB, "gib": GiB,
+}
+
+// String writes the size in the largest unit that divides it.
+func (s Size) String() string {
+	for _, u := range []struct {
+		name string
+		size Size
+	}{{"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}} {
+		if s >= u.size && s%u.size == 0 {
+			return strconv.FormatInt(int64(s/u.size), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10) + "B"
+}
+
+// MarshalText writes the size as UnmarshalText reads it.
+func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Address is a host and port to listen on: 127.0.0.1:8080, :8080, localhost:0.
+type Address string
+
+// UnmarshalText checks that the text is host:port with a port from 0 to 65535.
+func (a *Address) UnmarshalText(text []byte) error {
+	host, port, ok := cutLast(string(text), ':')
+	n, err := strconv.ParseUint(port, 10, 16)
+	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
+	if !ok || err != nil || n > 65535 || strings.ContainsAny(host, " /") || (strings.Contains(host, ":") && !bracketed) {
+		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:8080 or :8080", text)
+	}
+	*a = Address(text)
+	return nil
+}
+
+// Loopback tells whether the address can only be reached from this machine.
+func (a Address) Loopback() bool {
+	host, _, _ := cutLast(string(a), ':')
+	host = strings.Trim(host, "[]")
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// Prefix is a range of IP addresses: 10.0.0.0/8, or one address: 10.1.2.3, ::1.
+type Prefix struct{ netip.Prefix }
+
+// UnmarshalText reads a CIDR range or a single address.
+func (p *Prefix) UnmarshalText(text []byte) error {
+	if addr, err := netip.ParseAddr(string(text)); err == nil {
+		p.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+		return nil
+	}
+	v, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not an address range: write an IP address or a CIDR, such as 10.0.0.0/8", text)
+	}
+	p.Prefix = v.Masked()
+	return nil
+}
+
+func cutLast(s string, sep byte) (before, after string, found bool) {
+	i := strings.LastIndexByte(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}

@@ -1,0 +1,75 @@
+package node
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Upstream is a named group of HTTP targets that answer the same requests.
+type Upstream struct {
+	Targets        []UpstreamTarget `yaml:"targets" doc:"Base URLs, each a text or {url, weight}."`
+	Remote         bool             `yaml:"remote" doc:"Other nodes serve this upstream; this node only routes to it."`
+	Timeout        Duration         `yaml:"timeout" doc:"Until the response has come, retries included."`
+	ConnectTimeout Duration         `yaml:"connect_timeout" doc:"Until a connection to a target stands."`
+	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; at the limit it leaves the queue group."`
+	Health         *Health          `yaml:"health" doc:"Active health checks; without them only failures of real requests count."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (u *Upstream) Defaults() {
+	u.Timeout = Duration(10 * time.Second)
+	u.ConnectTimeout = Duration(2 * time.Second)
+	u.MaxRequests = 1024
+}
+
+// UpstreamTarget is one address of an upstream. Of two targets the one with twice the weight gets twice the requests.
+type UpstreamTarget struct {
+	URL    BaseURL `yaml:"url" doc:"Base URL: http or https, host and port." required:"true"`
+	Weight int     `yaml:"weight" doc:"Share of the requests, relative to the other targets."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (t *UpstreamTarget) Defaults() { t.Weight = 1 }
+
+// UnmarshalText reads the short form: just the URL.
+func (t *UpstreamTarget) UnmarshalText(text []byte) error {
+	t.Defaults()
+	return t.URL.UnmarshalText(text)
+}
+
+// BaseURL is scheme and authority of a target: http://127.0.0.1:3000.
+type BaseURL string
+
+// UnmarshalText checks the URL; a path, query or user is refused, since requests are forwarded with their own path.
+func (b *BaseURL) UnmarshalText(text []byte) error {
+	s := strings.TrimSuffix(string(text), "/")
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000", text)
+	case u.Path != "" || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("%q has a path or query: requests keep their own; write %s://%s", text, u.Scheme, u.Host)
+	case u.User != nil:
+		return fmt.Errorf("%q has a user: credentials don't belong into a target", u.Redacted())
+	}
+	*b = BaseURL(s)
+	return nil
+}
+
+// Health says how a target is checked: GET Path every Interval, healthy on a status from 200 to 399.
+type Health struct {
+	Path     string   `yaml:"path" doc:"Path to GET; a status from 200 to 399 is healthy." required:"true"`
+	Interval Duration `yaml:"interval" doc:"Time between two checks of a target."`
+	Timeout  Duration `yaml:"timeout" doc:"Time for one check to answer."`
+	Fails    int      `yaml:"fails" doc:"Failed checks in a row until the target is taken out."`
+	Passes   int      `yaml:"passes" doc:"Passed checks in a row until it is taken back."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (h *Health) Defaults() {
+	h.Interval = Duration(2 * time.Second)
+	h.Timeout = Duration(time.Second)
+	h.Fails, h.Passes = 2, 1
+}

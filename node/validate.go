@@ -1,0 +1,173 @@
+package node
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Problem is one mistake in a configuration. Path names the place as keys and indexes: routes, 2, to.
+type Problem struct {
+	Path    []string
+	Message string
+}
+
+// Validate finds what the types alone can't: missing names, impossible values, undeclared upstreams, ambiguous routes.
+// It reports all of them, in the order of the file's sections.
+func (c *Config) Validate() []Problem {
+	v := &validator{config: c}
+	v.node()
+	v.edge()
+	v.mesh()
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		v.upstream(name, c.Upstreams[name])
+	}
+	for i := range c.Routes {
+		v.route(i)
+	}
+	v.conflicts()
+	return v.problems
+}
+
+type validator struct {
+	config   *Config
+	problems []Problem
+}
+
+func (v *validator) report(path []string, format string, args ...any) {
+	v.problems = append(v.problems, Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// check reports the message unless ok holds.
+func (v *validator) check(ok bool, path []string, format string, args ...any) {
+	if !ok {
+		v.report(path, format, args...)
+	}
+}
+
+func (v *validator) name(path []string, name string) {
+	if err := CheckName(name); err != nil {
+		v.report(path, "%s", err)
+	}
+}
+
+func (v *validator) node() {
+	c := v.config
+	v.check(c.Version == Version, []string{"version"}, "version %d is not supported: this build reads version %d", c.Version, Version)
+	v.name([]string{"node", "name"}, c.Node.Name)
+	v.check(c.Node.Data != "", []string{"node", "data"}, "data is empty: name a directory")
+}
+
+func (v *validator) edge() {
+	e := v.config.Edge
+	at := func(key string) []string { return []string{"edge", key} }
+	for i, name := range e.Expose {
+		if name != "*" {
+			v.name(append(at("expose"), strconv.Itoa(i)), name)
+		}
+	}
+	v.positive("edge", map[string]Duration{
+		"timeout": e.Timeout, "read_timeout": e.ReadTimeout, "write_timeout": e.WriteTimeout, "idle_timeout": e.IdleTimeout,
+	})
+	v.check(e.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries", e.MaxBody, MaxMessageBody)
+	v.check(e.MaxHeader >= 4*KiB && e.MaxHeader <= 256*KiB, at("max_header"), "%s is out of range: use 4KiB to 256KiB", e.MaxHeader)
+	v.check(e.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", e.MaxRequests)
+}
+
+func (v *validator) positive(section string, values map[string]Duration) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		v.check(values[key] > 0, append(strings.Split(section, "\x00"), key), "%s must be longer than 0s", key)
+	}
+}
+
+func (v *validator) mesh() {
+	m := v.config.Mesh
+	at := func(key string) []string { return []string{"mesh", key} }
+	if m.URL != "" {
+		v.check(strings.HasPrefix(m.URL, "nats://") || strings.HasPrefix(m.URL, "tls://"), at("url"), "url must begin with nats:// or tls://")
+	}
+	if m.Prefix != "" {
+		v.check(m.URL != "", at("prefix"), "prefix goes with mesh.url: the embedded server needs none")
+		for token := range strings.SplitSeq(m.Prefix, ".") {
+			v.check(validToken(token), at("prefix"), "%q is not a prefix: use tokens of A-Z, a-z, 0-9, - and _ joined by dots", m.Prefix)
+		}
+	}
+	v.check(m.Token == "" || len(m.Token) >= 16, at("token"), "token has %d characters: use 16 or more, or none to have one generated", len(m.Token))
+	v.check(strings.Trim(m.Token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~") == "", at("token"),
+		"token must be safe in a URL: use A-Z, a-z, 0-9, -, _, . and ~")
+}
+
+func (v *validator) upstream(name string, u Upstream) {
+	at := func(keys ...string) []string { return append([]string{"upstreams", name}, keys...) }
+	v.name(at(), name)
+	switch {
+	case u.Remote && len(u.Targets) > 0:
+		v.report(at("remote"), "an upstream with targets is served here: leave remote out")
+	case !u.Remote && len(u.Targets) == 0:
+		v.report(at(), "upstream %q has no targets: add one, or remote: true if other nodes serve it", name)
+	}
+	seen := map[BaseURL]bool{}
+	for i, t := range u.Targets {
+		path := at("targets", strconv.Itoa(i))
+		v.check(!seen[t.URL], path, "target %s is listed twice: give it a weight instead", t.URL)
+		v.check(t.Weight > 0 && t.Weight <= 1000, path, "weight %d is out of range: use 1 to 1000", t.Weight)
+		seen[t.URL] = true
+	}
+	v.positive("upstreams\x00"+name, map[string]Duration{"timeout": u.Timeout, "connect_timeout": u.ConnectTimeout})
+	v.check(u.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", u.MaxRequests)
+	if h := u.Health; h != nil {
+		v.check(strings.HasPrefix(h.Path, "/"), at("health", "path"), "path %q doesn't begin with /", h.Path)
+		v.check(strings.IndexFunc(h.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f }) < 0, at("health", "path"), "path %q must be written percent-encoded", h.Path)
+		v.positive("upstreams\x00"+name+"\x00health", map[string]Duration{"interval": h.Interval, "timeout": h.Timeout})
+		v.check(h.Fails > 0, at("health", "fails"), "%d is out of range: use 1 or more", h.Fails)
+		v.check(h.Passes > 0, at("health", "passes"), "%d is out of range: use 1 or more", h.Passes)
+	}
+}
+
+func (v *validator) route(i int) {
+	r := v.config.Routes[i]
+	at := func(key string) []string { return []string{"routes", strconv.Itoa(i), key} }
+	if r.Name != "" {
+		v.name(at("name"), r.Name)
+	}
+	v.check(r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries", r.MaxBody, MaxMessageBody)
+	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
+		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
+	}
+	params := r.Path.Params()
+	for _, p := range r.To.Subject.Params() {
+		v.check(slices.Contains(params, p), at("to"), "parameter {%s} is not in path %s%s", p, r.Path, didYouMean(p, params))
+	}
+	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
+	for _, h := range r.ForwardHeaders {
+		low := strings.ToLower(h)
+		ours := strings.HasPrefix(low, "nats-") || strings.HasPrefix(low, "millrace-") || strings.HasPrefix(low, "kv-")
+		v.check(validFieldName(h) && !ours, at("forward_headers"), "%q can't be forwarded as a NATS header", h)
+	}
+	for name := range r.Headers {
+		v.check(validFieldName(name), at("headers"), "%q is not a header field name", name)
+	}
+}
+
+func validFieldName(s string) bool {
+	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") == ""
+}
+
+// conflicts reports routes that match the same request without one being more specific, and routes of one name.
+func (v *validator) conflicts() {
+	for i, r := range v.config.Routes {
+		for j, s := range v.config.Routes[:i] {
+			at := []string{"routes", strconv.Itoa(i), "path"}
+			switch r.Compare(s) {
+			case Equal:
+				v.report(at, "route %s matches the same requests as routes[%d]", r.Path, j)
+			case Overlap:
+				v.report(at, "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make one of them narrower", r.Path, j, s.Path)
+			default:
+				v.check(r.ID() != s.ID(), []string{"routes", strconv.Itoa(i)}, "route %s has the name %q of routes[%d]: give it a name of its own", r.Path, r.ID(), j)
+			}
+		}
+	}
+}
