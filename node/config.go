@@ -45,6 +45,7 @@ type Edge struct {
 // Admin configures the operator's API.
 type Admin struct {
 	Listen Address `yaml:"listen" doc:"Address for the operator; keep it on loopback or a private network."`
+	Token  string  `yaml:"token" doc:"Bearer token that the operator presents; needed when the address is beyond loopback."`
 }
 
 // Mesh configures the NATS mesh: an embedded server, or with URL an existing one.

@@ -24,6 +24,7 @@ const (
 	CodeBusy           Code = "busy"               // 503: every member, or this node, is at its limit
 	CodeNoTarget       Code = "no_healthy_target"  // 503: every target of the upstream fails its health check
 	CodeUnavailable    Code = "unavailable"        // 503: the mesh connection is away
+	CodeSlowClient     Code = "slow_client"        // 408: the request took too long to arrive
 	CodeTimeout        Code = "timeout"            // 504: no answer within the deadline
 	CodeCanceled       Code = "canceled"           // the client went away; nobody reads the answer
 )

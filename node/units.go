@@ -14,7 +14,7 @@ type Duration time.Duration
 // UnmarshalText reads a duration; a bare number has no unit and is refused.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
-	if err != nil {
+	if err != nil || text[len(text)-1] < 'A' { // the standard library takes 0 without a unit
 		return fmt.Errorf("%q is not a duration: write a number and its unit, such as 300ms, 10s or 15m", text)
 	}
 	if v < 0 {
@@ -81,12 +81,14 @@ func (a *Address) UnmarshalText(text []byte) error {
 	host, port, ok := cutLast(string(text), ':')
 	n, err := strconv.ParseUint(port, 10, 16)
 	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
-	if !ok || err != nil || n > 65535 || strings.ContainsAny(host, " /") || (strings.Contains(host, ":") && !bracketed) {
+	if !ok || err != nil || n > 65535 || strings.IndexFunc(host, notInHost) >= 0 || (strings.Contains(host, ":") && !bracketed) {
 		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:8080 or :8080", text)
 	}
 	*a = Address(text)
 	return nil
 }
+
+func notInHost(c rune) bool { return c <= ' ' || c >= 0x7f || c == '/' }
 
 // Loopback tells whether the address can only be reached from this machine.
 func (a Address) Loopback() bool {

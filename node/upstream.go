@@ -1,8 +1,10 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -47,15 +49,24 @@ func (b *BaseURL) UnmarshalText(text []byte) error {
 	s := strings.TrimSuffix(string(text), "/")
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https"):
+	case strings.Contains(s, "@"): // first, and without the text: it may hold a password
+		return errors.New("target has a user: credentials don't belong into a target; write scheme, host and port")
+	case err != nil || !validAuthority(u) || (u.Scheme != "http" && u.Scheme != "https"):
 		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000", text)
-	case u.Path != "" || u.RawQuery != "" || u.Fragment != "":
+	case u.Path != "" || strings.ContainsAny(s, "?#"):
 		return fmt.Errorf("%q has a path or query: requests keep their own; write %s://%s", text, u.Scheme, u.Host)
-	case u.User != nil:
-		return fmt.Errorf("%q has a user: credentials don't belong into a target", u.Redacted())
 	}
 	*b = BaseURL(s)
 	return nil
+}
+
+// validAuthority tells whether the URL has a host and, if any, a port from 1 to 65535.
+func validAuthority(u *url.URL) bool {
+	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
+		return false
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	return u.Port() == "" || (err == nil && port > 0)
 }
 
 // Health says how a target is checked: GET Path every Interval, healthy on a status from 200 to 399.

@@ -20,6 +20,7 @@ func (c *Config) Validate() []Problem {
 	v := &validator{config: c}
 	v.node()
 	v.edge()
+	v.admin()
 	v.mesh()
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		v.upstream(name, c.Upstreams[name])
@@ -82,6 +83,19 @@ func (v *validator) positive(section string, values map[string]Duration) {
 	}
 }
 
+func (v *validator) admin() {
+	a := v.config.Admin
+	v.check(a.Listen.Loopback() || a.Token != "", []string{"admin", "listen"}, "%s is reachable from other machines: set admin.token, or listen on 127.0.0.1", a.Listen)
+	v.token([]string{"admin", "token"}, a.Token)
+}
+
+// token checks a secret without showing it.
+func (v *validator) token(path []string, token string) {
+	v.check(token == "" || len(token) >= 16, path, "token has %d characters: use 16 or more", len(token))
+	v.check(strings.Trim(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~") == "", path,
+		"token must be safe in a URL: use A-Z, a-z, 0-9, -, _, . and ~")
+}
+
 func (v *validator) mesh() {
 	m := v.config.Mesh
 	at := func(key string) []string { return []string{"mesh", key} }
@@ -90,13 +104,10 @@ func (v *validator) mesh() {
 	}
 	if m.Prefix != "" {
 		v.check(m.URL != "", at("prefix"), "prefix goes with mesh.url: the embedded server needs none")
-		for token := range strings.SplitSeq(m.Prefix, ".") {
-			v.check(validToken(token), at("prefix"), "%q is not a prefix: use tokens of A-Z, a-z, 0-9, - and _ joined by dots", m.Prefix)
-		}
+		bad := slices.ContainsFunc(strings.Split(m.Prefix, "."), func(token string) bool { return !validToken(token) })
+		v.check(!bad, at("prefix"), "%q is not a prefix: use tokens of A-Z, a-z, 0-9, - and _ joined by dots", m.Prefix)
 	}
-	v.check(m.Token == "" || len(m.Token) >= 16, at("token"), "token has %d characters: use 16 or more, or none to have one generated", len(m.Token))
-	v.check(strings.Trim(m.Token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~") == "", at("token"),
-		"token must be safe in a URL: use A-Z, a-z, 0-9, -, _, . and ~")
+	v.token(at("token"), m.Token)
 }
 
 func (v *validator) upstream(name string, u Upstream) {
@@ -146,8 +157,13 @@ func (v *validator) route(i int) {
 		ours := strings.HasPrefix(low, "nats-") || strings.HasPrefix(low, "millrace-") || strings.HasPrefix(low, "kv-")
 		v.check(validFieldName(h) && !ours, at("forward_headers"), "%q can't be forwarded as a NATS header", h)
 	}
-	for name := range r.Headers {
-		v.check(validFieldName(name), at("headers"), "%q is not a header field name", name)
+	seen := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		low := strings.ToLower(name)
+		path := append(at("headers"), name)
+		v.check(validFieldName(name), path, "%q is not a header field name", name)
+		v.check(seen[low] == "", path, "%q is %q again: header field names don't differ by case", name, seen[low])
+		seen[low] = name
 	}
 }
 

@@ -30,6 +30,7 @@ func guard(r *report, tokens token.Tokens) bool {
 type guarding struct {
 	report  *report
 	refused int
+	last    Mistake // so that a line gets each complaint once
 	flow    int     // open [ and {
 	block   []level // open block lists and mappings
 }
@@ -44,7 +45,7 @@ func (g *guarding) refuse(t *token.Token) {
 	case token.AnchorType:
 		message = "anchors (&name) are not allowed: put a text that begins with & in quotes, and write a repeated value out"
 	case token.AliasType:
-		message = `aliases (*name) are not allowed: put a text that begins with * in quotes ("*"), and write a repeated value out`
+		message = `aliases (*name) are not allowed: put a text that begins with * in quotes, and write a repeated value out`
 	case token.MergeKeyType:
 		message = "merge keys (<<) are not allowed: write the keys out"
 	case token.TagType:
@@ -60,8 +61,12 @@ func (g *guarding) refuse(t *token.Token) {
 	default:
 		return
 	}
-	if message != "" {
-		g.refused++
+	if message == "" {
+		return
+	}
+	g.refused++
+	if m := (Mistake{Line: at(t).line, Message: message}); m != g.last {
+		g.last = m
 		g.report.add(at(t), nil, "%s", message)
 	}
 }

@@ -16,7 +16,7 @@ const (
 )
 
 // Mistake is one error in a file. Line and Col count from 1, Col in characters; both are 0 for a mistake that has no
-// place. Message is one line and never holds the value of mesh.token.
+// place. Message is one line and never holds a token.
 type Mistake struct {
 	File      string
 	Line, Col int

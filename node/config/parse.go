@@ -31,7 +31,7 @@ func Load(path string) (*node.Config, []byte, error) {
 }
 
 // Parse reads a configuration from YAML or JSON. file is only for messages; env looks a variable up, as os.LookupEnv
-// does, and nil means that none is set. The only other thing read is the file that mesh.token may name.
+// does, and nil means that none is set. The only other thing read is the file that a token may name.
 //
 // What the file leaves out has its default. The error is always Errors, with every mistake that one run can find; the
 // configuration is nil then. Parse never panics, and its time and memory are bounded by MaxFile and the limits in

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -35,6 +36,9 @@ func reportSyntax(r *report, data []byte, err error) {
 	r.add(pos, nil, "not YAML: %s; check the indentation, the quotes and the brackets here", e.GetMessage())
 }
 
+// secondColon matches a plain text that is followed by a colon, as keys are.
+var secondColon = regexp.MustCompile(`^[^"'\[\]{},#:]+:( |$)`)
+
 // syntaxHint explains the usual slips by looking at the file itself.
 func syntaxHint(data []byte, pos position) string {
 	lines := bytes.Split(data, []byte("\n"))
@@ -50,10 +54,16 @@ func syntaxHint(data []byte, pos position) string {
 		return "a tab indents this line; use spaces"
 	case strings.HasPrefix(rest, "{") && col > 0 && line[col-1] == '$':
 		return `inside [ ] and { } a variable needs quotes: "${NAME}"`
+	case strings.IndexAny(rest, "{[") == 0 && col > 0 && !strings.ContainsRune(" ,[{:", line[col-1]):
+		return `inside [ ] and { } a text with brackets needs quotes: "/users/{id}"`
 	case rest != "" && strings.ContainsRune("@`%", []rune(rest)[0]):
 		return "a text can't begin with " + string([]rune(rest)[0]) + "; put it in quotes"
 	case strings.HasPrefix(rest, "- "):
 		return "a list can't begin on the line of its key; put each - on a line of its own"
+	case secondColon.MatchString(rest) && strings.TrimSpace(string(line[:col])) == "":
+		return "the indentation of this line fits none of the lines above"
+	case secondColon.MatchString(rest):
+		return `a second "key: value" on the line; put it on a line of its own, further in, or in quotes if it is a text`
 	}
 	return ""
 }

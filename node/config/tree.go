@@ -65,7 +65,7 @@ func parseBody(r *report, data []byte) (body ast.Node, ok bool) {
 			body, ok = nil, false
 		}
 	}()
-	tokens := lexer.Tokenize(string(data))
+	tokens := repair(lexer.Tokenize(string(data)))
 	if !guard(r, tokens) {
 		return nil, false
 	}

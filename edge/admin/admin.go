@@ -1,0 +1,241 @@
+package admin
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"millrace/edge"
+	"millrace/mesh"
+	"millrace/mesh/upstream"
+	"millrace/node"
+)
+
+// ErrPortInUse means that another process listens on the address.
+var ErrPortInUse = errors.New("address is in use")
+
+// Operator is the node as the admin API sees it. Its methods are called from many goroutines.
+type Operator interface {
+	Status() Status
+	// Journal lists the newest events in the node's life, the newest first.
+	Journal(ctx context.Context) ([]JournalEntry, error)
+	Routes() []edge.RouteInfo
+	Explain(method, target string, header mesh.Header) edge.Explanation
+	RouteStats() []edge.RouteStats
+	MeshStats() []mesh.Stats
+	// Reload applies the configuration file anew. The error is for the operator and names every mistake.
+	Reload(ctx context.Context) (Reloaded, error)
+	// Tail calls emit with the JSON of each event until ctx ends or emit returns false.
+	Tail(ctx context.Context, emit func(event []byte) bool) error
+}
+
+// Status is what a node says about itself. Degraded lists what isn't as it should be, each with what to do; an empty
+// list means that the node is ready.
+type Status struct {
+	Node      string            `json:"node"`
+	ID        string            `json:"id"`
+	Version   string            `json:"version"`
+	Started   time.Time         `json:"started"`
+	Ready     bool              `json:"ready"`
+	Degraded  []string          `json:"degraded"`
+	Revision  int64             `json:"config_revision"`
+	Edge      string            `json:"edge"`
+	NATS      string            `json:"nats"`
+	JetStream bool              `json:"jetstream"`
+	InFlight  int               `json:"in_flight"`
+	Upstreams []upstream.Status `json:"upstreams"`
+}
+
+// FullStatus is what /v1/status answers.
+type FullStatus struct {
+	Status
+	Journal []JournalEntry `json:"journal"`
+}
+
+// JournalEntry is one event in the node's life.
+type JournalEntry struct {
+	Time   time.Time `json:"time"`
+	Kind   string    `json:"kind"`
+	Detail string    `json:"detail"`
+}
+
+// Reloaded says what a reload changed. NeedsRestart names the keys that changed but can't while the node runs.
+type Reloaded struct {
+	Revision     int64    `json:"config_revision"`
+	NeedsRestart []string `json:"needs_restart"`
+}
+
+// Server serves the API.
+type Server struct {
+	cfg      node.Admin
+	operator Operator
+	log      *slog.Logger
+	http     *http.Server
+	listener net.Listener
+	served   chan struct{}
+}
+
+// New makes the server; Open listens.
+func New(cfg node.Admin, operator Operator, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, operator: operator, log: log, served: make(chan struct{})}
+	s.http = &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", s.readyz)
+	private := map[string]http.HandlerFunc{
+		"GET /v1/status":  func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.operator.Status()) },
+		"GET /v1/routes":  func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.operator.Routes()) },
+		"GET /v1/explain": s.explain, "GET /v1/tail": s.tail, "POST /v1/reload": s.reload,
+		"GET /metrics": metricsHandler(s.operator).ServeHTTP,
+	}
+	for pattern, h := range private {
+		mux.Handle(pattern, s.guard(h))
+	}
+	return mux
+}
+
+// guard lets the operator in: with the token, if there is one, and not through a web page of another site.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if s.cfg.Token != "" && subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			refuse(w, http.StatusUnauthorized, "present admin.token as a bearer token")
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	st := s.operator.Status()
+	status := http.StatusOK
+	if !st.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	reply(w, status, map[string]any{"ready": st.Ready, "degraded": st.Degraded})
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	journal, err := s.operator.Journal(r.Context())
+	if err != nil {
+		s.log.Warn("journal can't be read", "cause", err)
+	}
+	reply(w, http.StatusOK, FullStatus{Status: s.operator.Status(), Journal: journal})
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	method, target := q.Get("method"), q.Get("url")
+	if method == "" {
+		method = http.MethodGet
+	}
+	if target == "" {
+		refuse(w, http.StatusBadRequest, "name the request: /v1/explain?method=GET&url=/path")
+		return
+	}
+	var header mesh.Header
+	for _, line := range q["header"] {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+		}
+	}
+	reply(w, http.StatusOK, s.operator.Explain(method, target, header))
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	done, err := s.operator.Reload(r.Context())
+	if err != nil {
+		refuse(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	reply(w, http.StatusOK, done)
+}
+
+// tail streams events, one JSON object a line, until the operator goes away.
+func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := http.NewResponseController(w)
+	w.WriteHeader(http.StatusOK)
+	if out.Flush() != nil {
+		return
+	}
+	err := s.operator.Tail(r.Context(), func(event []byte) bool {
+		_, err := w.Write(append(event, '\n'))
+		return err == nil && out.Flush() == nil
+	})
+	if err != nil && r.Context().Err() == nil {
+		s.log.Warn("tail ended", "cause", err)
+	}
+}
+
+// Open listens and serves until Shutdown. It fails with ErrPortInUse if somebody else has the port.
+func (s *Server) Open(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", string(s.cfg.Listen))
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = errors.Join(ErrPortInUse, err)
+		}
+		return fmt.Errorf("listen on %s for the operator: %w", s.cfg.Listen, err)
+	}
+	s.listener = l
+	go func() {
+		defer close(s.served)
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("admin API stopped serving", "cause", err)
+		}
+	}()
+	return nil
+}
+
+// Addr is the address that the server listens on, with its real port. Empty before Open.
+func (s *Server) Addr() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
+
+// Close ends the API at once: it serves operators, not clients.
+func (s *Server) Close() error {
+	if s.listener == nil {
+		return nil
+	}
+	err := s.http.Close()
+	<-s.served
+	if err != nil {
+		return fmt.Errorf("close the admin API: %w", err)
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	body, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error": "the answer can't be written as JSON"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the operator went away
+}
+
+func refuse(w http.ResponseWriter, status int, text string) {
+	reply(w, status, map[string]string{"error": text})
+}

@@ -1,0 +1,92 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// policies lists what every request passes, in order: the first is the outermost, so it sees a request first and its
+// response last. DESIGN.md says what belongs where.
+func (s *Server) policies() []Policy {
+	return []Policy{
+		identify,   // request id and trace; every response carries the id
+		s.observe,  // log, metrics, event
+		problems,   // errors become RFC 9457 responses
+		s.contain,  // panics become errors
+		clientAddr, // who asks, behind trusted proxies
+		limitBody,
+		deadline,
+	}
+}
+
+func chain(policies []Policy, h Handler) Handler {
+	for i := len(policies) - 1; i >= 0; i-- {
+		h = policies[i](h)
+	}
+	return h
+}
+
+// problems turns an error into the response that tells it.
+func problems(next Handler) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		resp, err := next(ctx, x)
+		if err == nil {
+			return resp, nil
+		}
+		resp = problemResponse(err, x.ID)
+		if x.allow != "" {
+			resp.Header.Add("Allow", x.allow)
+		}
+		return resp, err
+	}
+}
+
+// contain keeps a panic from ending the process, which it otherwise would: fasthttp doesn't recover.
+func (s *Server) contain(next Handler) Handler {
+	return func(ctx context.Context, x *Exchange) (resp *mesh.Response, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				resp, err = nil, node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway")
+			}
+		}()
+		return next(ctx, x)
+	}
+}
+
+// limitBody refuses bodies over the route's limit.
+func limitBody(next Handler) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		if limit := x.maxBody(); node.Size(len(x.Body)) > limit {
+			return nil, node.Errorf(node.CodeTooLarge, nil, "the body is larger than the %s that this route takes", limit)
+		}
+		return next(ctx, x)
+	}
+}
+
+func (x *Exchange) maxBody() node.Size {
+	if x.route.MaxBody != 0 {
+		return x.route.MaxBody
+	}
+	return x.settings.MaxBody
+}
+
+// deadline sets by when the request must be answered.
+func deadline(next Handler) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		x.forward.Deadline = x.Started.Add(x.timeout())
+		return next(ctx, x)
+	}
+}
+
+func (x *Exchange) timeout() time.Duration {
+	if x.route.Timeout != 0 {
+		return x.route.Timeout.Std()
+	}
+	return x.settings.Timeout.Std()
+}

@@ -1,0 +1,99 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// Exchange is one HTTP request on its way through the policies. A front fills the first part; nobody else holds it, so
+// policies may change it without locks. Its strings stay valid for as long as anybody keeps them.
+type Exchange struct {
+	Method  string
+	Target  string      // request target as received: origin-form, or absolute-form
+	Header  mesh.Header // all fields as received, Host included
+	Body    []byte
+	Peer    netip.Addr // who is connected
+	Scheme  string     // http or https, as this node sees it
+	HTTP10  bool       // HTTP/1.0 requests may come without Host
+	Started time.Time
+
+	// Set by the server before the policies run.
+	Host  string
+	Path  string // canonical
+	Query string // as received, without the question mark
+
+	// Set by policies.
+	ID     string     // request id
+	Client netip.Addr // who asks, behind trusted proxies
+
+	settings *settings
+	route    *route
+	params   []string // values of the route's parameters, in the pattern's order
+	slash    bool     // the path holds an encoded slash
+	refusal  error    // why no route answers
+	allow    string   // methods that the path takes, with a refusal for the method
+	forward  mesh.Request
+}
+
+// Handler answers an exchange. An error is a *node.Error, or counts as internal.
+type Handler func(ctx context.Context, x *Exchange) (*mesh.Response, error)
+
+// Policy wraps a handler with one rule. See chain.go for their order.
+type Policy func(next Handler) Handler
+
+// param gives the value of a path parameter of the route.
+func (x *Exchange) param(name string) string {
+	for i, n := range x.route.paramNames {
+		if n == name {
+			return x.params[i]
+		}
+	}
+	return ""
+}
+
+// accept checks the request's form and fills Host, Path and Query: what HTTP demands beyond what the front has parsed.
+func (x *Exchange) accept() error {
+	if len(x.Target) > maxTarget {
+		return node.Errorf(node.CodeURITooLong, nil, "the request target is longer than 8 KiB")
+	}
+	if err := x.acceptTarget(); err != nil {
+		return node.Errorf(node.CodeInvalid, err, "the request target is malformed: %s", err)
+	}
+	if !mesh.ValidMethod(x.Method) || x.Method == "CONNECT" || x.Method == "TRACE" {
+		return node.Errorf(node.CodeInvalid, nil, "the method is not served here")
+	}
+	return nil
+}
+
+func (x *Exchange) acceptTarget() error {
+	authority, path, query, err := splitTarget(x.Target)
+	if err != nil {
+		return err
+	}
+	hosts := x.Header.Values("Host")
+	if len(hosts) > 1 || (len(hosts) == 0 && !x.HTTP10) {
+		return errHostCount
+	}
+	if len(hosts) == 1 {
+		x.Host = hosts[0]
+	}
+	if authority != "" { // it overrides Host (RFC 9112 §3.2.2)
+		x.Host = authority
+	}
+	if !validHost(x.Host) {
+		return errHost
+	}
+	x.Path, x.slash, err = canonicalPath(path)
+	x.Query = query
+	return err
+}
+
+var (
+	errHostCount = errors.New("not exactly one Host")
+	errHost      = errors.New("malformed Host")
+)

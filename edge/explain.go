@@ -1,0 +1,87 @@
+package edge
+
+import (
+	"time"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// RouteInfo describes one route that is served now.
+type RouteInfo struct {
+	Name    string        `json:"name"`
+	Host    string        `json:"host,omitempty"`
+	Methods []node.Method `json:"methods,omitempty"`
+	Path    string        `json:"path"`
+	Target  string        `json:"target"`
+}
+
+// Routes lists the routes that are served now, those of edge.expose included.
+func (s *Server) Routes() []RouteInfo {
+	set := s.settings.Load()
+	out := make([]RouteInfo, 0, len(set.routes)+1)
+	for _, r := range set.routes {
+		out = append(out, RouteInfo{Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(), Target: r.To.String()})
+	}
+	if set.exposed != nil {
+		out = append(out, RouteInfo{Name: exposedID, Path: "/{service}/*", Target: "service:{service}"})
+	}
+	return out
+}
+
+// Explanation says what would become of a request.
+type Explanation struct {
+	Method  string            `json:"method"`
+	Host    string            `json:"host"`
+	Path    string            `json:"path"` // canonical
+	Route   string            `json:"route,omitempty"`
+	Pattern string            `json:"pattern,omitempty"`
+	Params  map[string]string `json:"params,omitempty"`
+	Target  string            `json:"target,omitempty"`
+	Subject string            `json:"subject,omitempty"`
+	Timeout string            `json:"timeout,omitempty"`
+	MaxBody string            `json:"max_body,omitempty"`
+	Status  int               `json:"status,omitempty"` // of the refusal
+	Refusal string            `json:"refusal,omitempty"`
+}
+
+// Explain routes a request without sending it. target is a path or an absolute URL.
+func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
+	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Started: time.Now(), settings: s.settings.Load()}
+	if x.refusal = x.accept(); x.refusal == nil {
+		x.route = x.settings.route(x)
+	}
+	e := Explanation{Method: method, Host: x.Host, Path: x.Path}
+	if x.refusal != nil {
+		e.Status, e.Refusal = statusOf(node.CodeOf(x.refusal)), x.refusal.Error()
+		return e
+	}
+	r := x.route
+	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
+	e.Timeout, e.MaxBody = x.timeout().String(), x.maxBody().String()
+	e.Subject = s.subject(x)
+	for i, name := range r.paramNames {
+		if e.Params == nil {
+			e.Params = map[string]string{}
+		}
+		e.Params[name] = x.params[i]
+	}
+	return e
+}
+
+// subject is what the request would be published on.
+func (s *Server) subject(x *Exchange) string {
+	switch {
+	case x.route.id == exposedID:
+		return s.mesh.Service(firstSegment(x.Path)).Subject()
+	case x.route.To.Kind == node.KindService:
+		return s.mesh.Service(x.route.To.Name).Subject()
+	case x.route.To.Kind == node.KindUpstream:
+		return s.mesh.Upstream(x.route.To.Name).Subject()
+	}
+	subject, err := x.route.To.Subject.Expand(x.param)
+	if err != nil {
+		return "none: " + err.Error()
+	}
+	return subject
+}

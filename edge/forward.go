@@ -1,0 +1,73 @@
+package edge
+
+import (
+	"strings"
+
+	"millrace/mesh"
+)
+
+// prepare makes the request that goes to the member: the client's end-to-end fields, and those that the edge sets
+// itself. Hop-by-hop fields, Millrace-* and Nats-* stay here; X-Forwarded-* and X-Request-Id of a peer that isn't trusted too.
+func (x *Exchange) prepare() *mesh.Request {
+	r := &x.forward
+	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.route.id
+	r.Target = x.Path
+	if x.Query != "" {
+		r.Target += "?" + x.Query
+	}
+	trusted := x.settings.trusts(x.Peer)
+	forwardedFor, proto, host := x.Peer.String(), x.Scheme, x.Host
+	if trusted {
+		if v := x.Header.Values("X-Forwarded-For"); len(v) > 0 {
+			forwardedFor = strings.Join(v, ", ") + ", " + forwardedFor
+		}
+		if v := x.Header.Get("X-Forwarded-Proto"); v == "http" || v == "https" {
+			proto = v
+		}
+		if v := x.Header.Get("X-Forwarded-Host"); v != "" && validHost(v) {
+			host = v
+		}
+	}
+	trace, continued := traceparent(x.Header.Get("Traceparent"))
+	x.Header.DropHopByHop()
+	r.Header = make(mesh.Header, 0, len(x.Header)+7)
+	for _, f := range x.Header {
+		if !replaced(f.Name, continued) {
+			r.Header = append(r.Header, f)
+		}
+	}
+	r.Header = append(r.Header,
+		mesh.Field{Name: "X-Request-Id", Value: x.ID}, mesh.Field{Name: "X-Forwarded-For", Value: forwardedFor},
+		mesh.Field{Name: "X-Forwarded-Proto", Value: proto}, mesh.Field{Name: "X-Forwarded-Host", Value: host},
+		mesh.Field{Name: "Traceparent", Value: trace}, mesh.Field{Name: "Via", Value: x.via()})
+	return r
+}
+
+func (x *Exchange) via() string {
+	if x.HTTP10 {
+		return "1.0 millrace"
+	}
+	return "1.1 millrace"
+}
+
+// replaced names the fields that prepare writes itself, or that have done their work: it runs for every field of every
+// request, so it looks at the first letter first.
+func replaced(name string, traceContinued bool) bool {
+	switch name[0] | 0x20 {
+	case 'x':
+		return equalFold(name, "X-Request-Id") || (len(name) > 12 && equalFold(name[:12], "X-Forwarded-"))
+	case 'h':
+		return equalFold(name, "Host")
+	case 'c':
+		return equalFold(name, "Content-Length")
+	case 'e':
+		return equalFold(name, "Expect")
+	case 'f':
+		return equalFold(name, "Forwarded")
+	case 't':
+		return equalFold(name, "Traceparent") || (!traceContinued && equalFold(name, "Tracestate"))
+	}
+	return false
+}
+
+func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }

@@ -1,0 +1,84 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// statusOf gives the HTTP status of an error code. This is the one place where codes become statuses.
+func statusOf(code node.Code) int {
+	switch code {
+	case node.CodeInvalid:
+		return 400
+	case node.CodeNotFound:
+		return 404
+	case node.CodeMethod:
+		return 405
+	case node.CodeSlowClient:
+		return 408
+	case node.CodeTooLarge:
+		return 413
+	case node.CodeURITooLong:
+		return 414
+	case node.CodeHeaderTooLarge:
+		return 431
+	case node.CodeUpstream, node.CodeBadReply:
+		return 502
+	case node.CodeNoMember, node.CodeBusy, node.CodeNoTarget, node.CodeUnavailable:
+		return 503
+	case node.CodeTimeout:
+		return 504
+	case node.CodeCanceled:
+		return 499 // nobody reads it; the log does
+	default:
+		return 500
+	}
+}
+
+var titles = map[int]string{
+	400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
+	414: "URI Too Long", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
+	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+}
+
+// problem is the body of a generated error (RFC 9457). Type is about:blank, so Title is the status's own name.
+type problem struct {
+	Type      string    `json:"type"`
+	Title     string    `json:"title"`
+	Status    int       `json:"status"`
+	Detail    string    `json:"detail"`
+	Code      node.Code `json:"code"`
+	RequestID string    `json:"request_id,omitempty"`
+}
+
+// problemResponse answers an error. Only what node.Error holds as safe text reaches the client.
+func problemResponse(err error, id string) *mesh.Response {
+	var e *node.Error
+	if !errors.As(err, &e) {
+		e = node.Errorf(node.CodeInternal, err, "the request failed inside the gateway")
+	}
+	status := statusOf(e.Code)
+	resp := &mesh.Response{Status: status, Header: mesh.Header{
+		{Name: "Content-Type", Value: "application/problem+json"}, {Name: "Cache-Control", Value: "no-store"},
+	}}
+	resp.Body = problemBody(problem{Type: "about:blank", Title: titles[status], Status: status, Detail: e.Text, Code: e.Code, RequestID: id})
+	if status == 503 {
+		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
+	}
+	return resp
+}
+
+// retryAfter is what a 503 tells the client to wait, in seconds.
+const retryAfter = 1
+
+func problemBody(p problem) []byte {
+	b, err := json.Marshal(p)
+	if err != nil { // strings and a number always marshal
+		return []byte(`{"type":"about:blank"}`)
+	}
+	return append(b, '\n')
+}

@@ -1,0 +1,157 @@
+package edge
+
+import (
+	"slices"
+	"strings"
+
+	"millrace/node"
+)
+
+// route is a node.Route made ready to serve.
+type route struct {
+	node.Route
+	id         string
+	paramNames []string
+	handler    Handler
+	stats      *routeStats
+	events     [6]string // subject by status class
+}
+
+// table is the routes of one moment. It never changes, so it needs no lock.
+type table struct {
+	hosts map[string]*tree // by host name
+	any   *tree            // routes that name no host
+}
+
+// tree finds routes by path: one level a segment.
+type tree struct {
+	literals map[string]*tree
+	param    *tree
+	exact    []*route // routes that end here
+	rest     []*route // routes that end here in /*
+}
+
+func newTable(routes []*route) *table {
+	t := &table{hosts: map[string]*tree{}, any: &tree{}}
+	for _, r := range routes {
+		root := t.any
+		if r.Host != "" {
+			if t.hosts[string(r.Host)] == nil {
+				t.hosts[string(r.Host)] = &tree{}
+			}
+			root = t.hosts[string(r.Host)]
+		}
+		root.add(r)
+	}
+	return t
+}
+
+// add puts a route in its place. Routes of one place are ordered from narrow to wide; validation made sure that they are
+// comparable wherever both match.
+func (t *tree) add(r *route) {
+	for _, seg := range r.Path.Segments {
+		t = t.child(seg)
+	}
+	list := &t.exact
+	if r.Path.Rest {
+		list = &t.rest
+	}
+	i := slices.IndexFunc(*list, func(other *route) bool { return r.Compare(other.Route) == node.Narrower })
+	if i < 0 {
+		i = len(*list)
+	}
+	*list = slices.Insert(*list, i, r)
+}
+
+func (t *tree) child(seg node.Segment) *tree {
+	if seg.Param != "" {
+		if t.param == nil {
+			t.param = &tree{}
+		}
+		return t.param
+	}
+	if t.literals == nil {
+		t.literals = map[string]*tree{}
+	}
+	if t.literals[seg.Literal] == nil {
+		t.literals[seg.Literal] = &tree{}
+	}
+	return t.literals[seg.Literal]
+}
+
+// lookup is one search: what it looks for, and what it met on the way.
+type lookup struct {
+	x       *Exchange
+	params  []string
+	allowed []string // methods of routes that match all but the method
+}
+
+// find sets the exchange's route and parameters. Without a route it tells the methods that the path would allow.
+func (t *table) find(x *Exchange) (found bool, allowed []string) {
+	l := lookup{x: x}
+	if len(t.hosts) > 0 {
+		host := hostName(x.Host)
+		if root := t.hosts[host]; root != nil && l.walk(root, x.Path) {
+			return true, nil
+		}
+	}
+	return l.walk(t.any, x.Path), l.allowed
+}
+
+// hostName is a Host without its port, in lower case.
+func hostName(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// walk searches below t, whose segments matched so far; rest is what remains of the path and begins with / or is empty.
+// The narrowest place comes first: literal before parameter before /*. Each node is visited at most once.
+func (l *lookup) walk(t *tree, rest string) bool {
+	if rest == "" {
+		return l.choose(t.exact) || l.choose(t.rest)
+	}
+	segment, after := rest[1:], ""
+	if i := strings.IndexByte(segment, '/'); i >= 0 {
+		segment, after = segment[:i], segment[i:]
+	}
+	if child := t.literals[segment]; child != nil && l.walk(child, after) {
+		return true
+	}
+	if t.param != nil && segment != "" {
+		l.params = append(l.params, segment)
+		if l.walk(t.param, after) {
+			return true
+		}
+		l.params = l.params[:len(l.params)-1]
+	}
+	return l.choose(t.rest)
+}
+
+// choose takes the first route of a place that the request matches.
+func (l *lookup) choose(routes []*route) bool {
+	for _, r := range routes {
+		if !matchesHeaders(r, l.x) {
+			continue
+		}
+		if !r.MatchesMethod(l.x.Method) {
+			for _, m := range r.Methods {
+				l.allowed = append(l.allowed, string(m))
+			}
+			continue
+		}
+		l.x.route, l.x.params = r, l.params
+		return true
+	}
+	return false
+}
+
+func matchesHeaders(r *route, x *Exchange) bool {
+	for name, want := range r.Headers {
+		if x.Header.Get(name) != want || !x.Header.Has(name) {
+			return false
+		}
+	}
+	return true
+}

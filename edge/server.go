@@ -1,0 +1,140 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/gofiber/fiber/v2"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// ErrPortInUse means that another process listens on the address.
+var ErrPortInUse = errors.New("address is in use")
+
+// Config says what a Server works with.
+type Config struct {
+	Node   string // name of the node, for events
+	Edge   node.Edge
+	Routes []node.Route
+	Mesh   *mesh.Conn
+	Log    *slog.Logger
+}
+
+// Server is the HTTP listener of a node. It is safe for concurrent use.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	mesh     *mesh.Conn
+	app      *fiber.App
+	settings atomic.Pointer[settings]
+	stats    statsByRoute
+
+	inFlight atomic.Int64
+	draining atomic.Bool
+
+	listener net.Listener
+	served   chan struct{} // closed when the listener's loop has ended
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// New makes routes and policies ready; Open listens.
+func New(cfg Config) (*Server, error) {
+	if cfg.Mesh == nil || cfg.Log == nil {
+		return nil, errors.New("configure edge: a mesh connection and a log are needed")
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, served: make(chan struct{})}
+	s.SetRoutes(cfg.Edge, cfg.Routes)
+	s.app = s.newApp()
+	return s, nil
+}
+
+// SetRoutes replaces routes, exposed services, trusted proxies, default limits and the access log's switch while
+// serving: requests that run finish under the old ones. Listener, time-outs and head size stay as they were at New. The
+// routes must have passed node.Config.Validate.
+func (s *Server) SetRoutes(cfg node.Edge, routes []node.Route) {
+	s.settings.Store(s.newSettings(cfg, routes))
+}
+
+// Open listens and serves until Shutdown or Close. It fails with ErrPortInUse if somebody else has the port.
+func (s *Server) Open(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", string(s.cfg.Edge.Listen))
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = errors.Join(ErrPortInUse, err)
+		}
+		return fmt.Errorf("listen on %s for HTTP clients: %w", s.cfg.Edge.Listen, err)
+	}
+	s.listener = l
+	go func() {
+		defer close(s.served)
+		if err := s.app.Listener(l); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Error("edge stopped serving", "cause", err)
+		}
+	}()
+	return nil
+}
+
+// Addr is the address that the server listens on, with its real port. Nil before Open.
+func (s *Server) Addr() net.Addr {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+// InFlight is the number of requests that run at this moment.
+func (s *Server) InFlight() int { return int(s.inFlight.Load()) }
+
+// Serve answers one exchange that a front has filled. It never fails: errors are responses.
+func (s *Server) Serve(ctx context.Context, x *Exchange) *mesh.Response {
+	set := s.settings.Load()
+	x.settings = set
+	if x.refusal == nil {
+		x.refusal = x.accept()
+	}
+	if x.refusal != nil {
+		x.route = set.unmatched
+	} else {
+		x.route = set.route(x)
+	}
+	resp, _ := x.route.handler(ctx, x) // the policy problems has turned the error into the response
+	return resp
+}
+
+// Drain makes every response from now on end its connection, so that clients move to another node.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Shutdown stops listening, lets running requests finish, at most until ctx ends, and closes idle connections.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.Drain()
+	s.stopOnce.Do(func() {
+		if s.listener == nil {
+			return
+		}
+		if err := s.app.ShutdownWithContext(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.stopErr = fmt.Errorf("shut the edge down: %w", err)
+		}
+		_ = s.listener.Close() // closed already, unless the shutdown failed before
+		<-s.served
+	})
+	return s.stopErr
+}
+
+// Close stops listening and doesn't wait for requests.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package edge
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// settings is everything that a reload may change: made new each time, never changed.
+type settings struct {
+	node.Edge
+	table     *table
+	routes    []*route // named routes, the narrowest knowledge of what is served
+	exposed   *route   // serves every name that no route matches; nil unless edge.expose holds "*"
+	unmatched *route   // answers what has no route, or no valid form
+}
+
+// Names of the routes that no configuration wrote, as metrics and events show them.
+const (
+	exposedID   = "exposed"
+	unmatchedID = "unmatched"
+)
+
+// newSettings makes routes ready to serve. Services of edge.expose become routes /NAME/*, unless a route has that path.
+func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
+	set := &settings{Edge: cfg}
+	for _, r := range withExposed(routes, cfg.Expose) {
+		set.routes = append(set.routes, s.newRoute(r, r.ID(), targetHandler(s.mesh, r)))
+	}
+	set.table = newTable(set.routes)
+	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) { return nil, x.refusal })
+	if slices.Contains(cfg.Expose, "*") {
+		set.exposed = s.newRoute(node.Route{}, exposedID, callFirstSegment(s.mesh))
+	}
+	return set
+}
+
+func (s *Server) newRoute(r node.Route, id string, end Handler) *route {
+	out := &route{Route: r, id: id, paramNames: r.Path.Params(), stats: s.stats.of(id), handler: chain(s.policies(), end)}
+	for class := range out.events {
+		out.events[class] = "event.http." + id + "." + string(rune('0'+class)) + "xx"
+	}
+	return out
+}
+
+func withExposed(routes []node.Route, expose []string) []node.Route {
+	out := slices.Clone(routes)
+	for _, name := range expose {
+		r := node.Route{
+			Path: node.Pattern{Segments: []node.Segment{{Literal: name}}, Rest: true},
+			To:   node.Target{Kind: node.KindService, Name: name},
+		}
+		taken := slices.ContainsFunc(routes, func(o node.Route) bool { return o.Compare(r) == node.Equal || o.ID() == r.ID() })
+		if name != "*" && !taken {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// route finds who answers the exchange.
+func (set *settings) route(x *Exchange) *route {
+	found, allowed := set.table.find(x)
+	switch {
+	case found && x.slash && x.route.EncodedSlash != node.EncodedSlashKeep:
+		x.refusal = node.Errorf(node.CodeInvalid, nil, "the path holds an encoded slash, which this route doesn't take")
+	case found:
+		return x.route
+	case set.exposed != nil && node.ValidName(firstSegment(x.Path)):
+		return set.exposed
+	case len(allowed) > 0:
+		slices.Sort(allowed)
+		x.allow = strings.Join(slices.Compact(allowed), ", ")
+		x.refusal = node.Errorf(node.CodeMethod, nil, "the path doesn't take this method")
+	default:
+		x.refusal = node.Errorf(node.CodeNotFound, nil, "no route matches the request")
+	}
+	return set.unmatched
+}
+
+func firstSegment(path string) string {
+	segment, _, _ := strings.Cut(path[1:], "/")
+	return segment
+}
+
+// trusts tells whether a peer's X-Forwarded-* are believed.
+func (set *settings) trusts(addr netip.Addr) bool {
+	for i := range set.TrustedProxies {
+		if set.TrustedProxies[i].Contains(addr) {
+			return true
+		}
+	}
+	return false
+}

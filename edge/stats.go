@@ -1,0 +1,79 @@
+package edge
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Buckets are the upper bounds of the latency histogram.
+var Buckets = [...]time.Duration{
+	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
+	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second,
+}
+
+// RouteStats is what one route has served since the start.
+type RouteStats struct {
+	Route   string
+	Classes [6]uint64                // responses by status class; index 2 is 2xx
+	Buckets [len(Buckets) + 1]uint64 // responses by latency, not cumulated; the last is beyond all bounds
+	Sum     time.Duration            // of all latencies
+}
+
+// routeStats counts with a few atomic additions a request; what reads it adds up.
+type routeStats struct {
+	classes [6]atomic.Uint64
+	buckets [len(Buckets) + 1]atomic.Uint64
+	sum     atomic.Int64
+}
+
+func (r *routeStats) record(status int, took time.Duration) {
+	r.classes[min(status/100, 5)].Add(1)
+	i := 0
+	for i < len(Buckets) && took > Buckets[i] {
+		i++
+	}
+	r.buckets[i].Add(1)
+	r.sum.Add(int64(took))
+}
+
+// statsByRoute keeps the counts of a route across reloads. Routes come from the configuration, so they are few; those
+// that a reload removed keep their counts, as counters must never fall.
+type statsByRoute struct {
+	mu     sync.Mutex
+	routes map[string]*routeStats
+}
+
+func (s *statsByRoute) of(id string) *routeStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.routes == nil {
+		s.routes = map[string]*routeStats{}
+	}
+	if s.routes[id] == nil {
+		s.routes[id] = &routeStats{}
+	}
+	return s.routes[id]
+}
+
+// Stats lists the routes' counts ordered by route.
+func (s *Server) Stats() []RouteStats {
+	s.stats.mu.Lock()
+	defer s.stats.mu.Unlock()
+	out := make([]RouteStats, 0, len(s.stats.routes))
+	for id, r := range s.stats.routes {
+		rs := RouteStats{Route: id, Sum: time.Duration(r.sum.Load())}
+		for i := range r.classes {
+			rs.Classes[i] = r.classes[i].Load()
+		}
+		for i := range r.buckets {
+			rs.Buckets[i] = r.buckets[i].Load()
+		}
+		out = append(out, rs)
+	}
+	slices.SortFunc(out, func(a, b RouteStats) int { return strings.Compare(a.Route, b.Route) })
+	return out
+}

@@ -1,0 +1,56 @@
+package edge
+
+import (
+	"context"
+	"errors"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// targetHandler makes the end of a route's chain: the call to the mesh.
+func targetHandler(conn *mesh.Conn, r node.Route) Handler {
+	switch r.To.Kind {
+	case node.KindService:
+		return call(conn, conn.Service(r.To.Name))
+	case node.KindUpstream:
+		return call(conn, conn.Upstream(r.To.Name))
+	case node.KindNATS:
+		forward := r.ForwardHeaders
+		if len(forward) == 0 {
+			forward = mesh.DefaultForwardHeaders
+		}
+		return plain(conn, r.To.Subject, forward)
+	}
+	return refuse(node.Errorf(node.CodeInternal, errors.New("route has no target"), "the route has no target"))
+}
+
+// call asks a service or an upstream.
+func call(conn *mesh.Conn, to mesh.Destination) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		return conn.Do(ctx, to, x.prepare())
+	}
+}
+
+// plain asks a service that knows plain NATS only.
+func plain(conn *mesh.Conn, subject node.Subject, forward []string) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		s, err := subject.Expand(x.param)
+		if err != nil {
+			return nil, node.Errorf(node.CodeNotFound, err, "no route matches the request")
+		}
+		return conn.DoPlain(ctx, s, x.prepare(), forward)
+	}
+}
+
+// refuse answers every request with the error.
+func refuse(err error) Handler {
+	return func(context.Context, *Exchange) (*mesh.Response, error) { return nil, err }
+}
+
+// callFirstSegment asks the service that the path's first segment names; the router made sure that it is a name.
+func callFirstSegment(conn *mesh.Conn) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		return conn.Do(ctx, conn.Service(firstSegment(x.Path)), x.prepare())
+	}
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"millrace/node/config"
+)
+
+// adminFlags say which node to talk to.
+type adminFlags struct {
+	configFlag
+	Admin string `placeholder:"URL" env:"MILLRACE_ADMIN" help:"Admin API of the node (default: admin.listen of the configuration file, or http://127.0.0.1:8081)."`
+	Token string `env:"MILLRACE_ADMIN_TOKEN" help:"Token of the admin API (default: admin.token of the configuration file)."` //nolint:gosec // G117: never marshalled
+}
+
+// target gives URL and token, from the flags or else from the configuration file.
+func (f adminFlags) target() (url, token string, err error) {
+	url, token = f.Admin, f.Token
+	cfg, _, err := config.Load(f.path())
+	switch {
+	case err == nil:
+		if url == "" {
+			url = "http://" + dialable(string(cfg.Admin.Listen))
+		}
+		if token == "" {
+			token = cfg.Admin.Token
+		}
+	case f.Config != "":
+		return "", "", fmt.Errorf("read configuration: %w", err)
+	}
+	if url == "" {
+		url = "http://127.0.0.1:8081"
+	}
+	return strings.TrimSuffix(url, "/"), token, nil
+}
+
+// dialable turns an address to listen on into one to connect to.
+func dialable(listen string) string {
+	if strings.HasPrefix(listen, ":") {
+		return "127.0.0.1" + listen
+	}
+	return strings.Replace(listen, "0.0.0.0:", "127.0.0.1:", 1)
+}
+
+// call makes one request of the admin API; the caller closes the body of the response, whose status is 200.
+func (f adminFlags) call(ctx context.Context, method, path string) (*http.Response, error) {
+	url, token, err := f.target()
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url+path, nil)
+	if err != nil {
+		return nil, usageError(fmt.Sprintf("--admin %s: %s", url, err))
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w at %s: is it running? Name another with --admin or -c: %w", errUnreachable, url, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var refusal struct {
+		Error string `json:"error"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&refusal); err != nil || refusal.Error == "" {
+		return nil, fmt.Errorf("%s answered %s: is that the admin API?", url, resp.Status)
+	}
+	return nil, errors.New(refusal.Error)
+}
+
+// get asks for JSON and reads it into v; raw is the same as it came.
+func (f adminFlags) get(ctx context.Context, method, path string, v any) (raw []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	resp, err := f.call(ctx, method, path)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	raw, err = io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err == nil {
+		err = json.Unmarshal(raw, v)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the node's answer: %w", err)
+	}
+	return raw, nil
+}
+
+// colors tells whether the terminal shows them.
+func colors(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"millrace/embedded"
+	"millrace/embedded/demo"
+)
+
+type demoCmd struct {
+	Once bool `help:"Take the tour, print what happened, and exit; fails if anything was not as it said."`
+}
+
+// Run starts the node, the samples and a subscriber. It keeps nothing on disk.
+func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
+	cfg, remove, err := temporaryConfig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	samples, err := demo.Start(ctx)
+	if err != nil {
+		return fmt.Errorf("start the sample upstreams: %w", err)
+	}
+	defer func() { err = errors.Join(err, samples.Close()) }()
+	samples.Configure(&cfg)
+	n, err := embedded.New(embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()})
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	var tourErr error
+	err = serve(ctx, n, cfg.Edge.Linger.Std(), func(ready time.Duration) {
+		if tourErr = samples.Subscribe(n.ClientURL()); tourErr != nil {
+			done()
+			return
+		}
+		printBanner(out.stdout, n, cfg.Node.Name, "two sample upstreams and the service hello", "/hello", ready)
+		if c.Once {
+			tourErr = demo.Tour(ctx, out.stdout, n.EdgeURL(), n.AdminURL())
+			done()
+			return
+		}
+		demo.Suggest(out.stdout, n.EdgeURL(), n.ClientURL())
+	})
+	return errors.Join(tourErr, err)
+}

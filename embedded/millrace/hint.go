@@ -1,0 +1,28 @@
+package main
+
+import (
+	"errors"
+
+	"millrace/edge"
+	"millrace/edge/admin"
+	"millrace/embedded/natsserver"
+	"millrace/node/state"
+)
+
+// hint adds to an error what to do about it.
+func hint(err error) string {
+	for _, h := range []struct {
+		is   error
+		text string
+	}{
+		{edge.ErrPortInUse, "another program has this port: stop it, or choose another with edge.listen or --listen"},
+		{admin.ErrPortInUse, "another program has this port: stop it, or choose another with admin.listen"},
+		{natsserver.ErrPortInUse, "another program has this port: stop it, or choose another with mesh.listen"},
+		{state.ErrInUse, "stop the other node, or choose another directory with node.data"},
+	} {
+		if errors.Is(err, h.is) {
+			return err.Error() + "\n  " + h.text
+		}
+	}
+	return err.Error()
+}

@@ -1,0 +1,121 @@
+// Millrace puts an application's HTTP traffic on a NATS mesh. See README.md, or run millrace --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"millrace/node/config"
+)
+
+// Exit codes. Scripts rely on them.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitConfig      = 3
+	exitUnreachable = 4
+)
+
+// errUnreachable means that no node answers at the admin address.
+var errUnreachable = errors.New("node is not reachable")
+
+// cli is the command line: one field a subcommand, each in a file of its own.
+type cli struct {
+	Demo    demoCmd    `cmd:"" help:"Start a node with sample upstreams and take a guided tour."`
+	Proxy   proxyCmd   `cmd:"" help:"Put your API behind Millrace: millrace proxy http://localhost:3000"`
+	Run     runCmd     `cmd:"" help:"Run a node from a configuration file."`
+	Check   checkCmd   `cmd:"" help:"Find every mistake in a configuration file."`
+	Schema  schemaCmd  `cmd:"" help:"Print the configuration's JSON Schema, for editors."`
+	Explain explainCmd `cmd:"" help:"Tell which route a request takes, on a running node."`
+	Status  statusCmd  `cmd:"" help:"Tell how a running node is."`
+	Tail    tailCmd    `cmd:"" help:"Watch the requests of a running mesh."`
+	Reload  reloadCmd  `cmd:"" help:"Let a running node read its configuration file again."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// io is where a command reads and writes.
+type console struct {
+	stdout, stderr io.Writer
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], console{os.Stdout, os.Stderr}))
+}
+
+// run executes one command line and gives its exit code.
+func run(args []string, out console) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal, after the first has begun the shutdown, ends the process at once.
+	context.AfterFunc(ctx, stop)
+	exited := -1
+	var commands cli
+	parser, err := kong.New(&commands, kong.Name("millrace"), kong.Writers(out.stdout, out.stderr),
+		kong.Description("An API gateway and mesh in one binary: start it in front of your app, cluster it when you grow, extend it by subscribing to a subject."),
+		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out))
+	if err != nil {
+		fmt.Fprintln(out.stderr, "millrace:", err)
+		return exitFailed
+	}
+	parsed, err := parser.Parse(args)
+	switch {
+	case exited >= 0: // help was asked for and printed
+		return exited
+	case err != nil:
+		fmt.Fprintf(out.stderr, "millrace: %s\nTry: millrace --help\n", err)
+		return exitUsage
+	}
+	return exitCode(parsed.Run(), out)
+}
+
+// exitCode prints an error and translates it.
+func exitCode(err error, out console) int {
+	if err == nil {
+		return exitOK
+	}
+	var mistakes config.Errors
+	if errors.As(err, &mistakes) {
+		fmt.Fprintln(out.stderr, err)
+		return exitConfig
+	}
+	fmt.Fprintln(out.stderr, "millrace:", hint(err))
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errUnreachable):
+		return exitUnreachable
+	}
+	return exitFailed
+}
+
+// usageError is a command line that can't work.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// version is what `go build` knows about the source.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "development"
+	}
+	return info.Main.Version
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(out console) error {
+	_, err := fmt.Fprintln(out.stdout, "millrace", version())
+	return err //nolint:wrapcheck // stdout is closed
+}

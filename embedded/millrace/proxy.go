@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"millrace/embedded"
+	"millrace/node"
+	"millrace/node/config"
+)
+
+type proxyCmd struct {
+	Targets []string `arg:"" name:"url" help:"Where your API listens: http://localhost:3000, localhost:3000 or 3000. Several share the load."`
+	Listen  string   `placeholder:"ADDR" help:"Address for HTTP clients (default: 127.0.0.1:8080, or a free port)."`
+	Expose  []string `placeholder:"NAME" help:"Serve the service NAME at /NAME; '*' for all."`
+	Print   bool     `help:"Print the configuration file that does the same, and exit."`
+}
+
+// Run serves the targets at every path until a signal comes. It keeps nothing on disk.
+func (c *proxyCmd) Run(ctx context.Context, out console) (err error) {
+	if c.Print {
+		cfg := node.Default()
+		if err := c.fill(&cfg); err != nil {
+			return err
+		}
+		return printConfig(out, cfg)
+	}
+	cfg, remove, err := temporaryConfig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	if err := c.fill(&cfg); err != nil {
+		return err
+	}
+	n, err := embedded.New(embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()})
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	return serve(ctx, n, cfg.Edge.Linger.Std(), func(ready time.Duration) {
+		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), "/", ready)
+	})
+}
+
+// fill puts targets, route and flags into the configuration.
+func (c *proxyCmd) fill(cfg *node.Config) error {
+	var up node.Upstream
+	up.Defaults()
+	for i, raw := range c.Targets {
+		var t node.UpstreamTarget
+		if err := t.UnmarshalText([]byte(targetURL(raw))); err != nil {
+			return usageError(err.Error())
+		}
+		c.Targets[i] = string(t.URL)
+		up.Targets = append(up.Targets, t)
+	}
+	var r node.Route
+	r.Defaults()
+	r.Path = node.Pattern{Rest: true}
+	r.To = node.Target{Kind: node.KindUpstream, Name: "api"}
+	r.EncodedSlash = node.EncodedSlashKeep // the application alone would see it too
+	cfg.Upstreams = map[string]node.Upstream{"api": up}
+	cfg.Routes = []node.Route{r}
+	cfg.Edge.Expose = c.Expose
+	if c.Listen != "" {
+		if err := cfg.Edge.Listen.UnmarshalText([]byte(c.Listen)); err != nil {
+			return usageError("--listen: " + err.Error())
+		}
+	}
+	if problems := cfg.Validate(); len(problems) > 0 {
+		return usageError(problems[0].Message)
+	}
+	return nil
+}
+
+// targetURL completes what people type: 3000, :3000 and localhost:3000 are HTTP on this machine.
+func targetURL(s string) string {
+	switch {
+	case strings.Contains(s, "://"):
+		return s
+	case strings.Trim(s, "0123456789") == "":
+		return "http://127.0.0.1:" + s
+	case strings.HasPrefix(s, ":"):
+		return "http://127.0.0.1" + s
+	default:
+		return "http://" + s
+	}
+}
+
+func printConfig(out console, cfg node.Config) error {
+	text, err := config.Marshal(&cfg)
+	if err == nil {
+		_, err = out.stdout.Write(text)
+	}
+	if err != nil {
+		return fmt.Errorf("print configuration: %w", err)
+	}
+	return nil
+}

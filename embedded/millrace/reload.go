@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"millrace/edge/admin"
+)
+
+type reloadCmd struct{ adminFlags }
+
+// Run lets the node read its file again. A file with mistakes changes nothing and is reported by line.
+func (c *reloadCmd) Run(ctx context.Context, out console) error {
+	var done admin.Reloaded
+	if _, err := c.get(ctx, "POST", "/v1/reload", &done); err != nil {
+		return fmt.Errorf("reload refused: %w", err)
+	}
+	_, err := fmt.Fprintf(out.stdout, "reloaded: revision %d\n", done.Revision)
+	if len(done.NeedsRestart) > 0 && err == nil {
+		_, err = fmt.Fprintf(out.stdout, "changed too, but only a restart applies it: %s\n", strings.Join(done.NeedsRestart, ", "))
+	}
+	return err //nolint:wrapcheck // stdout is closed
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"millrace/embedded"
+	"millrace/node"
+	"millrace/node/config"
+)
+
+type configFlag struct {
+	Config string `short:"c" placeholder:"FILE" help:"Configuration file (default: millrace.yaml)."`
+}
+
+// path gives the named file, or millrace.yaml.
+func (f configFlag) path() string {
+	if f.Config == "" {
+		return "millrace.yaml"
+	}
+	return f.Config
+}
+
+type runCmd struct {
+	configFlag
+	LogLevel slog.Level `default:"info" help:"debug, info, warn or error."`
+}
+
+// Run serves until a signal comes. Without -c and without a millrace.yaml it serves every service at /NAME.
+func (c *runCmd) Run(ctx context.Context, out console) error {
+	opts := embedded.Options{Log: logger(out.stderr, true, c.LogLevel), Version: version()}
+	cfg, text, err := config.Load(c.path())
+	switch {
+	case err == nil:
+		opts.Config, opts.ConfigText, opts.ConfigPath = *cfg, string(text), c.path()
+	case c.Config == "" && errors.Is(err, os.ErrNotExist):
+		opts.Config = node.Default()
+		opts.Config.Edge.Expose = []string{"*"}
+	default:
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	n, err := embedded.New(opts)
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	return serve(ctx, n, opts.Config.Edge.Linger.Std(), func(ready time.Duration) {
+		printBanner(out.stdout, n, opts.Config.Node.Name, "", firstPath(opts.Config), ready)
+	})
+}
+
+// firstPath is a path worth trying: that of the first route without parameters.
+func firstPath(cfg node.Config) string {
+	for _, r := range cfg.Routes {
+		if len(r.Path.Params()) == 0 && r.Host == "" {
+			p := r.Path
+			p.Rest = false
+			if p.String() == "" {
+				return "/"
+			}
+			return p.String()
+		}
+	}
+	if len(cfg.Edge.Expose) > 0 {
+		return "/hello"
+	}
+	return "/"
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"millrace/edge/admin"
+)
+
+type statusCmd struct {
+	adminFlags
+	JSON bool `help:"Print the answer of the admin API as it is."`
+}
+
+// Run prints what the node says about itself. It fails when the node isn't ready, so that scripts can wait for it.
+func (c *statusCmd) Run(ctx context.Context, out console) error {
+	var st admin.FullStatus
+	raw, err := c.get(ctx, "GET", "/v1/status", &st)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		_, err = out.stdout.Write(raw)
+		return err //nolint:wrapcheck // stdout is closed
+	}
+	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "node\t%s (%s), version %s, up %s\n", st.Node, st.ID, st.Version, time.Since(st.Started).Round(time.Second))
+	fmt.Fprintf(w, "ready\t%t\n", st.Ready)
+	for _, d := range st.Degraded {
+		fmt.Fprintf(w, "\t! %s\n", d)
+	}
+	fmt.Fprintf(w, "edge\t%s, %d requests in flight\n", st.Edge, st.InFlight)
+	fmt.Fprintf(w, "NATS\t%s, JetStream %t\n", st.NATS, st.JetStream)
+	fmt.Fprintf(w, "config\trevision %d\n", st.Revision)
+	for _, u := range st.Upstreams {
+		for _, t := range u.Targets {
+			fmt.Fprintf(w, "upstream %s\t%s  %s  %d in flight, %d requests, %d failures\n", u.Name, t.URL, t.State, t.InFlight, t.Requests, t.Failures)
+		}
+	}
+	for i, e := range st.Journal {
+		label := ""
+		if i == 0 {
+			label = "journal"
+		}
+		fmt.Fprintf(w, "%s\t%s  %s  %s\n", label, e.Time.Local().Format(time.DateTime), e.Kind, e.Detail)
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("print status: %w", err)
+	}
+	if !st.Ready {
+		return fmt.Errorf("node %s is not ready", st.Node)
+	}
+	return nil
+}

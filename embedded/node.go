@@ -1,0 +1,406 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"millrace/edge"
+	"millrace/edge/admin"
+	"millrace/embedded/natsserver"
+	"millrace/mesh"
+	"millrace/mesh/upstream"
+	"millrace/node"
+	"millrace/node/config"
+	"millrace/node/state"
+)
+
+// Options say what a Node is made of.
+type Options struct {
+	Config     node.Config  // must have passed Validate
+	ConfigText string       // the configuration as written, for its history; may be empty
+	ConfigPath string       // file that Reload reads; empty if there is none
+	Log        *slog.Logger // nil means that nobody reads it
+	Version    string       // of the binary, for status
+}
+
+// Node is one Millrace node. Its methods are safe for concurrent use after Open.
+type Node struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+
+	state     *state.Store
+	identity  state.Identity
+	nats      *natsserver.Server // nil with mesh.url
+	mesh      *mesh.Conn
+	upstreams *upstream.Set
+	edge      *edge.Server
+	admin     *admin.Server
+
+	closers  []closer // what is open, in the order of opening
+	draining atomic.Bool
+	stopOnce sync.Once
+	stopErr  error
+
+	mu       sync.Mutex  // guards a reload and what follows
+	config   node.Config // that is applied now
+	revision int64
+}
+
+// closer is one opened part: how to end it, under a name for errors.
+type closer struct {
+	name  string
+	close func() error
+}
+
+// New checks the options. Open starts.
+func New(opts Options) (*Node, error) {
+	if problems := opts.Config.Validate(); len(problems) > 0 {
+		return nil, fmt.Errorf("configure node: %s", problems[0].Message)
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config}, nil
+}
+
+// Open starts the node and returns when it serves. Errors that a caller may want to tell apart: state.ErrNewer,
+// state.ErrInUse, state.ErrForeign, natsserver.ErrPortInUse, edge.ErrPortInUse, admin.ErrPortInUse.
+func (n *Node) Open(ctx context.Context) error {
+	n.started = time.Now()
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openEdge, n.openAdmin, n.announce}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return errors.Join(err, n.Close())
+		}
+	}
+	return nil
+}
+
+func (n *Node) opened(name string, closeIt func() error) {
+	n.closers = append(n.closers, closer{name, closeIt})
+}
+
+func (n *Node) openState(ctx context.Context) error {
+	dir := n.opts.Config.Node.Data
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory %s: choose another with node.data: %w", dir, err)
+	}
+	store, err := state.New(state.Config{Path: filepath.Join(dir, "node.db")})
+	if err != nil {
+		return fmt.Errorf("configure state: %w", err)
+	}
+	if err := store.Open(ctx); err != nil {
+		return fmt.Errorf("open state: %w", err)
+	}
+	n.state = store
+	n.opened("state", store.Close)
+	if aside := store.SetAside(); aside != "" {
+		n.log.Error("state file was corrupt and is set aside; the node starts with a new identity and an empty journal", "file", aside)
+		n.record("state-corrupt", aside)
+	}
+	n.identity, err = store.Identity(ctx)
+	if err != nil {
+		return fmt.Errorf("read node identity: %w", err)
+	}
+	return nil
+}
+
+// openNATS starts the embedded server, unless an existing one is used.
+func (n *Node) openNATS(ctx context.Context) error {
+	m := n.opts.Config.Mesh
+	if m.URL != "" {
+		return nil
+	}
+	token := m.Token
+	if token == "" {
+		var err error
+		if token, err = n.state.Secret(ctx, "mesh-token"); err != nil {
+			return fmt.Errorf("make the member token: %w", err)
+		}
+	}
+	if !m.Listen.Loopback() {
+		n.log.Warn("NATS listens beyond loopback without TLS: the token travels in clear; keep the network private", "address", string(m.Listen))
+	}
+	server, err := natsserver.New(natsserver.Config{
+		Name: n.opts.Config.Node.Name, Dir: filepath.Join(n.opts.Config.Node.Data, "jetstream"), Listen: string(m.Listen),
+		MemberToken: token, MemberSubjects: plainSubjects(n.opts.Config.Routes), Log: n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("configure NATS: %w", err)
+	}
+	if err := server.Open(ctx); err != nil {
+		return fmt.Errorf("open NATS (mesh.listen): %w", err)
+	}
+	n.nats = server
+	n.opened("NATS", server.Close)
+	return nil
+}
+
+// plainSubjects lists what members may serve besides http.>: the subjects of nats: routes.
+func plainSubjects(routes []node.Route) []string {
+	var out []string
+	for _, r := range routes {
+		if r.To.Kind == node.KindNATS {
+			out = append(out, r.To.Subject.Wildcard())
+		}
+	}
+	return out
+}
+
+func (n *Node) openMesh(ctx context.Context) error {
+	m := n.opts.Config.Mesh
+	cfg := mesh.Config{Name: n.opts.Config.Node.Name, URL: m.URL, Prefix: m.Prefix, Log: n.log}
+	if n.nats != nil {
+		cfg.InProcess, cfg.Interest = n.nats, n.nats
+		cfg.User, cfg.Password = n.nats.NodeCredential()
+	}
+	conn, err := mesh.New(cfg)
+	if err != nil {
+		return fmt.Errorf("configure mesh: %w", err)
+	}
+	if err := conn.Open(ctx); err != nil {
+		return fmt.Errorf("open mesh (mesh.url): %w", err)
+	}
+	n.mesh = conn
+	n.opened("mesh", conn.Close)
+	if m.URL != "" {
+		if err := conn.Check(ctx); err != nil {
+			return fmt.Errorf("open mesh (mesh.url): %w", err)
+		}
+	}
+	return nil
+}
+
+func (n *Node) openUpstreams(ctx context.Context) error {
+	set, err := upstream.New(upstream.Config{Conn: n.mesh, Log: n.log, Changed: n.record})
+	if err != nil {
+		return fmt.Errorf("configure upstreams: %w", err)
+	}
+	n.upstreams = set
+	n.opened("upstreams", set.Close)
+	if err := set.Apply(ctx, n.opts.Config.Upstreams); err != nil {
+		return fmt.Errorf("open upstreams: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) openEdge(ctx context.Context) error {
+	server, err := edge.New(edge.Config{
+		Node: n.opts.Config.Node.Name, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Routes, Mesh: n.mesh, Log: n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("configure edge: %w", err)
+	}
+	if err := server.Open(ctx); err != nil {
+		return fmt.Errorf("open edge (edge.listen): %w", err)
+	}
+	n.edge = server
+	n.opened("edge", server.Close)
+	return nil
+}
+
+func (n *Node) openAdmin(ctx context.Context) error {
+	server := admin.New(n.opts.Config.Admin, n, n.log)
+	if err := server.Open(ctx); err != nil {
+		return fmt.Errorf("open admin API (admin.listen): %w", err)
+	}
+	n.admin = server
+	n.opened("admin API", server.Close)
+	return nil
+}
+
+// announce writes down that the node runs: the members' URL, the configuration as a good one, and the journal.
+func (n *Node) announce(ctx context.Context) error {
+	if n.nats != nil {
+		path := filepath.Join(n.opts.Config.Node.Data, "client.url")
+		if err := writePrivate(path, n.nats.ClientURL()+"\n"); err != nil {
+			return fmt.Errorf("write the members' URL: %w", err)
+		}
+	}
+	revision, err := n.saveConfig(ctx, n.opts.Config, n.opts.ConfigText)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.revision = revision
+	n.mu.Unlock()
+	n.record("start", "version "+n.opts.Version)
+	return nil
+}
+
+func (n *Node) saveConfig(ctx context.Context, cfg node.Config, text string) (int64, error) {
+	if text == "" {
+		b, err := config.Marshal(&cfg)
+		if err != nil {
+			return 0, fmt.Errorf("write the configuration down: %w", err)
+		}
+		text = string(b)
+	}
+	source := n.opts.ConfigPath
+	if source == "" {
+		source = "command line"
+	}
+	saved, err := n.state.SaveConfig(ctx, text, source)
+	if err != nil {
+		return 0, fmt.Errorf("save the configuration: %w", err)
+	}
+	return saved.Revision, nil
+}
+
+// writePrivate replaces a file whole, readable by its owner only.
+func writePrivate(path, text string) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, []byte(text), 0o600); err != nil {
+		return err //nolint:wrapcheck // the caller says what was written
+	}
+	return os.Rename(temp, path) //nolint:wrapcheck // see above
+}
+
+// record writes an event into the journal. A journal that can't be written must not stop a node that serves.
+func (n *Node) record(kind, detail string) {
+	if err := n.state.Record(context.Background(), kind, detail); err != nil {
+		n.log.Warn("journal not written", "kind", kind, "cause", err)
+	}
+}
+
+// Shutdown ends the node without dropping a request, in this order: readyz answers 503 and each response ends its
+// connection for the linger; the listener closes and what runs is finished; members leave their groups and finish;
+// mesh, NATS, admin API and state close. When ctx ends, what is left is cut off.
+func (n *Node) Shutdown(ctx context.Context) error {
+	n.draining.Store(true)
+	if n.edge != nil && n.admin != nil {
+		n.record("stop", "draining")
+		n.edge.Drain()
+		n.linger(ctx)
+	}
+	var errs []error
+	if n.edge != nil {
+		errs = append(errs, n.edge.Shutdown(ctx))
+	}
+	if n.upstreams != nil {
+		errs = append(errs, n.upstreams.Shutdown(ctx))
+	}
+	return errors.Join(append(errs, n.Close())...)
+}
+
+func (n *Node) linger(ctx context.Context) {
+	timer := time.NewTimer(n.opts.Config.Edge.Linger.Std())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Close ends the node at once, in the reverse order of its opening.
+func (n *Node) Close() error {
+	n.draining.Store(true)
+	n.stopOnce.Do(func() {
+		var errs []error
+		for _, c := range slices.Backward(n.closers) {
+			if err := c.close(); err != nil {
+				errs = append(errs, fmt.Errorf("close %s: %w", c.name, err))
+			}
+		}
+		n.stopErr = errors.Join(errs...)
+	})
+	return n.stopErr
+}
+
+// Mesh gives the node's connection, for Go programs that add services or make requests. Nil before Open.
+func (n *Node) Mesh() *mesh.Conn { return n.mesh }
+
+// EdgeURL is where HTTP clients connect.
+func (n *Node) EdgeURL() string { return "http://" + n.edge.Addr().String() }
+
+// AdminURL is where the operator connects.
+func (n *Node) AdminURL() string { return "http://" + n.admin.Addr() }
+
+// ClientURL is where members connect, token included; the configured URL with mesh.url.
+func (n *Node) ClientURL() string {
+	if n.nats == nil {
+		return n.opts.Config.Mesh.URL
+	}
+	return n.nats.ClientURL()
+}
+
+// Reload reads the configuration file again and applies what can change while the node serves. A file with mistakes
+// changes nothing; the error names all of them.
+func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
+	if n.opts.ConfigPath == "" {
+		return admin.Reloaded{}, errors.New("the node was started without a configuration file: there is nothing to read again")
+	}
+	cfg, text, err := config.Load(n.opts.ConfigPath)
+	if err != nil {
+		n.record("reload-refused", err.Error())
+		return admin.Reloaded{}, fmt.Errorf("nothing was changed:\n%w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.apply(ctx, cfg); err != nil {
+		return admin.Reloaded{}, err
+	}
+	done := admin.Reloaded{NeedsRestart: needsRestart(n.config, *cfg)}
+	if n.revision, err = n.saveConfig(ctx, *cfg, string(text)); err != nil {
+		return done, err
+	}
+	done.Revision = n.revision
+	n.config = *cfg
+	n.record("reload", fmt.Sprintf("revision %d", n.revision))
+	n.log.Info("configuration reloaded", "revision", n.revision, "needs_restart", done.NeedsRestart)
+	return done, nil
+}
+
+// apply changes upstreams and routes so that no request meets a gap: first what is new joins, then the routes change,
+// then what is gone leaves.
+func (n *Node) apply(ctx context.Context, cfg *node.Config) error {
+	both := maps.Clone(n.config.Upstreams)
+	if both == nil {
+		both = map[string]node.Upstream{}
+	}
+	maps.Copy(both, cfg.Upstreams)
+	if err := n.upstreams.Apply(ctx, both); err != nil {
+		return fmt.Errorf("apply upstreams: %w", err)
+	}
+	if n.nats != nil {
+		n.nats.SetMemberSubjects(plainSubjects(cfg.Routes))
+	}
+	n.edge.SetRoutes(cfg.Edge, cfg.Routes)
+	if err := n.upstreams.Apply(ctx, cfg.Upstreams); err != nil {
+		return fmt.Errorf("remove upstreams: %w", err)
+	}
+	return nil
+}
+
+// needsRestart names the keys that differ and can't change while a node runs.
+func needsRestart(old, cfg node.Config) []string {
+	keys := []struct {
+		name   string
+		differ bool
+	}{
+		{"node", old.Node != cfg.Node}, {"admin", old.Admin != cfg.Admin}, {"mesh", old.Mesh != cfg.Mesh},
+		{"edge.listen", old.Edge.Listen != cfg.Edge.Listen}, {"edge.max_header", old.Edge.MaxHeader != cfg.Edge.MaxHeader},
+		{"edge.read_timeout", old.Edge.ReadTimeout != cfg.Edge.ReadTimeout}, {"edge.write_timeout", old.Edge.WriteTimeout != cfg.Edge.WriteTimeout},
+		{"edge.idle_timeout", old.Edge.IdleTimeout != cfg.Edge.IdleTimeout}, {"edge.linger", old.Edge.Linger != cfg.Edge.Linger},
+	}
+	out := []string{}
+	for _, k := range keys {
+		if k.differ {
+			out = append(out, k.name)
+		}
+	}
+	return out
+}
+
+// Log is the node's logger.
+func (n *Node) Log() *slog.Logger { return n.log }

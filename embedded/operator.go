@@ -1,0 +1,103 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/edge"
+	"millrace/edge/admin"
+	"millrace/mesh"
+)
+
+// journalShown is how many events status shows.
+const journalShown = 20
+
+// tailBuffer bounds the events that wait for a slow reader; more are dropped.
+const tailBuffer = 1024
+
+// Status tells what the node is and what isn't as it should be.
+func (n *Node) Status() admin.Status {
+	n.mu.Lock()
+	revision := n.revision
+	n.mu.Unlock()
+	st := admin.Status{
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: revision,
+		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Upstreams: n.upstreams.Status(), Degraded: n.degraded(),
+	}
+	st.Ready = len(st.Degraded) == 0
+	if n.nats != nil {
+		st.NATS, st.JetStream = "nats://"+n.nats.Addr(), n.nats.JetStream()
+	} else {
+		st.NATS, st.JetStream = n.mesh.NATS().ConnectedUrlRedacted(), true
+	}
+	return st
+}
+
+// degraded lists what keeps the node from being ready, each with what to do. The state of upstreams isn't part of it: a
+// node whose upstream is down still answers for it better than no node.
+func (n *Node) degraded() []string {
+	out := []string{}
+	if n.draining.Load() {
+		out = append(out, "the node is shutting down: send requests to another")
+	}
+	if !n.mesh.Up() {
+		out = append(out, "the mesh connection is away: check that NATS runs and is reachable; the node reconnects by itself")
+	}
+	if n.nats != nil && !n.nats.JetStream() {
+		out = append(out, "JetStream is disabled: look for its reason in the log, most often a full disk, and restart the node")
+	}
+	return out
+}
+
+// Journal lists the newest events in the node's life.
+func (n *Node) Journal(ctx context.Context) ([]admin.JournalEntry, error) {
+	events, err := n.state.Events(ctx, journalShown)
+	if err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	out := make([]admin.JournalEntry, 0, len(events))
+	for _, e := range events {
+		out = append(out, admin.JournalEntry{Time: e.Time, Kind: e.Kind, Detail: e.Detail})
+	}
+	return out, nil
+}
+
+// Routes lists the routes that are served now.
+func (n *Node) Routes() []edge.RouteInfo { return n.edge.Routes() }
+
+// Explain says what would become of a request.
+func (n *Node) Explain(method, target string, header mesh.Header) edge.Explanation {
+	return n.edge.Explain(method, target, header)
+}
+
+// RouteStats gives the counts of every route.
+func (n *Node) RouteStats() []edge.RouteStats { return n.edge.Stats() }
+
+// MeshStats gives the counts of every service.
+func (n *Node) MeshStats() []mesh.Stats { return n.mesh.Stats() }
+
+// Tail passes on the events of every node of the mesh until ctx ends or emit returns false.
+func (n *Node) Tail(ctx context.Context, emit func(event []byte) bool) error {
+	events := make(chan *nats.Msg, tailBuffer) // NATS drops what doesn't fit; the subscription's end stops the sender
+	prefix := ""
+	if p := n.opts.Config.Mesh.Prefix; p != "" {
+		prefix = p + "."
+	}
+	sub, err := n.mesh.NATS().ChanSubscribe(prefix+"event.>", events)
+	if err != nil {
+		return fmt.Errorf("subscribe to events: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case msg := <-events:
+			if !emit(msg.Data) {
+				return nil
+			}
+		}
+	}
+}

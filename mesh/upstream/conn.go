@@ -1,0 +1,104 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"millrace/mesh"
+)
+
+// maxHead bounds a response head in bytes.
+const maxHead = 64 << 10
+
+// Errors of a response that can't be passed on.
+var (
+	errHeadTooLarge = errors.New("response head is larger than 64 KiB")
+	errBroken       = errors.New("response breaks RFC 9112")
+)
+
+// conn is one connection to a target with its read buffer. It belongs to one request at a time.
+type conn struct {
+	net.Conn
+	raw     net.Conn      // the socket under TLS, or the same
+	idle    time.Duration // how long it may rest
+	expires time.Time
+
+	buf  []byte
+	r, w int // buf[r:w] is read but not used
+	out  []byte
+}
+
+func newConn(c, raw net.Conn) *conn {
+	return &conn{Conn: c, raw: raw, idle: idleFor, buf: make([]byte, 4096)}
+}
+
+// fill reads more bytes, after moving the unused ones to the front or growing the buffer up to limit.
+func (c *conn) fill(limit int) error {
+	if c.r > 0 {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	}
+	if c.w == len(c.buf) {
+		if len(c.buf) >= limit {
+			return errHeadTooLarge
+		}
+		c.buf = append(c.buf, make([]byte, len(c.buf))...)
+	}
+	n, err := c.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read response: %w", err)
+}
+
+// until returns the bytes through the next end mark, which stay valid until the next read.
+func (c *conn) until(end []byte) ([]byte, error) {
+	searched := 0
+	for {
+		if i := bytes.Index(c.buf[c.r+searched:c.w], end); i >= 0 {
+			n := searched + i + len(end)
+			b := c.buf[c.r : c.r+n]
+			c.r += n
+			return b, nil
+		}
+		searched = max(c.w-c.r-len(end)+1, 0)
+		if err := c.fill(maxHead); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// readFull fills dst, first from what is buffered.
+func (c *conn) readFull(dst []byte) error {
+	n := copy(dst, c.buf[c.r:c.w])
+	c.r += n
+	if _, err := io.ReadFull(c.Conn, dst[n:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("read response body: %w", err)
+	}
+	return nil
+}
+
+// readAll reads until the target closes, at most limit bytes.
+func (c *conn) readAll(limit int) ([]byte, error) {
+	body := append([]byte(nil), c.buf[c.r:c.w]...)
+	c.r = c.w
+	rest, err := io.ReadAll(io.LimitReader(c.Conn, int64(limit-len(body)+1)))
+	if err != nil {
+		return nil, fmt.Errorf("read response body: %w", err)
+	}
+	if body = append(body, rest...); len(body) > limit {
+		return nil, mesh.ErrBodyTooLarge
+	}
+	return body, nil
+}

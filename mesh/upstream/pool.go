@@ -1,0 +1,144 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"millrace/node"
+)
+
+const (
+	// maxIdle bounds the connections that a target keeps open without a request.
+	maxIdle = 256
+	// idleFor is how long one is kept, unless the target says less in Keep-Alive. Most servers keep them longer.
+	idleFor = 30 * time.Second
+)
+
+var errPoolClosed = errors.New("target was removed")
+
+// pool keeps connections to one target. The newest idle one is used first, so that the others can run out.
+type pool struct {
+	network, addr string
+	tls           *tls.Config // nil for http
+	dialer        net.Dialer
+	now           func() time.Time
+
+	mu     sync.Mutex
+	rest   []*conn // idle, the oldest first
+	closed bool
+}
+
+func newPool(target node.BaseURL, connect time.Duration, now func() time.Time) (*pool, error) {
+	u, err := url.Parse(string(target))
+	if err != nil {
+		return nil, fmt.Errorf("parse target: %w", err)
+	}
+	p := &pool{network: "tcp", dialer: net.Dialer{Timeout: connect}, now: now}
+	port := u.Port()
+	if u.Scheme == "https" {
+		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	}
+	if port == "" {
+		port = map[bool]string{true: "443", false: "80"}[p.tls != nil]
+	}
+	p.addr = net.JoinHostPort(u.Hostname(), port)
+	return p, nil
+}
+
+// get gives an idle connection, or nil when there is none that is fresh.
+func (p *pool) get() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expire()
+	n := len(p.rest)
+	if n == 0 {
+		return nil
+	}
+	c := p.rest[n-1]
+	p.rest[n-1] = nil
+	p.rest = p.rest[:n-1]
+	return c
+}
+
+// put takes a connection back that had a whole response.
+func (p *pool) put(c *conn) {
+	now := p.now()
+	c.expires = now.Add(c.idle)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.rest) >= maxIdle {
+		c.Close()
+		return
+	}
+	p.rest = append(p.rest, c)
+}
+
+// expire closes the idle connections whose time is over. The caller holds mu.
+func (p *pool) expire() {
+	now := p.now()
+	kept := p.rest[:0]
+	for _, c := range p.rest {
+		if now.After(c.expires) {
+			c.Close()
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	clear(p.rest[len(kept):])
+	p.rest = kept
+}
+
+// sweep closes what rests too long when no request comes to do it.
+func (p *pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expire()
+}
+
+func (p *pool) idle() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.rest)
+}
+
+// dial makes a new connection, with TLS where the target wants it.
+func (p *pool) dial(ctx context.Context) (*conn, error) {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return nil, errPoolClosed
+	}
+	raw, err := p.dialer.DialContext(ctx, p.network, p.addr)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	if p.tls == nil {
+		return newConn(raw, raw), nil
+	}
+	secure := tls.Client(raw, p.tls)
+	ctx, cancel := context.WithTimeout(ctx, p.dialer.Timeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return newConn(secure, raw), nil
+}
+
+// close ends the idle connections; those in use end when they are put back.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, c := range p.rest {
+		c.Close()
+	}
+	p.rest = nil
+}

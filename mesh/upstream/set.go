@@ -1,0 +1,135 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// Config says what a Set works with.
+type Config struct {
+	Conn    *mesh.Conn
+	Log     *slog.Logger
+	Changed func(kind, detail string) // told when a target goes down, up, to rest or returns; may be nil
+}
+
+// Set is the upstreams that this node serves, by name. It is safe for concurrent use.
+type Set struct {
+	cfg Config
+
+	mu      sync.Mutex // guards members and the order of changes
+	members map[string]*Upstream
+}
+
+// New makes an empty set; Apply fills it.
+func New(cfg Config) (*Set, error) {
+	if cfg.Conn == nil || cfg.Log == nil {
+		return nil, errors.New("configure upstreams: a mesh connection and a log are needed")
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func(string, string) {}
+	}
+	return &Set{cfg: cfg, members: map[string]*Upstream{}}, nil
+}
+
+// Apply brings the set to the configuration: new upstreams join the mesh, changed ones go on with their new targets,
+// removed ones leave and finish what runs, at most until ctx ends. Remote upstreams are other nodes' work.
+func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
+		if cfg := upstreams[name]; !cfg.Remote {
+			errs = append(errs, s.put(ctx, name, cfg))
+		}
+	}
+	for name, u := range s.members {
+		if cfg, ok := upstreams[name]; !ok || cfg.Remote {
+			delete(s.members, name)
+			errs = append(errs, shutdown(ctx, u))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// put starts or changes one upstream. Its limit is part of the membership, so a new limit needs a new member; the new
+// one joins before the old one leaves.
+func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) error {
+	old := s.members[name]
+	if old != nil {
+		had := old.state.Load().cfg
+		if reflect.DeepEqual(had, cfg) {
+			return nil
+		}
+		if had.MaxRequests == cfg.MaxRequests {
+			return old.apply(cfg)
+		}
+	}
+	u, err := newUpstream(s.cfg.Conn, name, cfg, s.cfg.Log, s.cfg.Changed)
+	if err != nil {
+		return err
+	}
+	if err := u.service.Open(ctx); err != nil {
+		u.close()
+		return err //nolint:wrapcheck // it names the upstream already
+	}
+	s.members[name] = u
+	if old != nil {
+		return shutdown(ctx, old)
+	}
+	return nil
+}
+
+func shutdown(ctx context.Context, u *Upstream) error {
+	err := u.service.Shutdown(ctx)
+	u.close()
+	return err //nolint:wrapcheck // it names the upstream already
+}
+
+// Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends.
+func (s *Set) Shutdown(ctx context.Context) error {
+	return s.Apply(ctx, nil)
+}
+
+// Close ends every upstream at once.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for name, u := range s.members {
+		errs = append(errs, u.service.Close())
+		u.close()
+		delete(s.members, name)
+	}
+	return errors.Join(errs...)
+}
+
+// Status is what is known about one upstream.
+type Status struct {
+	Name    string         `json:"name"`
+	Active  int            `json:"active"` // requests that run
+	Targets []TargetStatus `json:"targets"`
+}
+
+// Status lists the upstreams ordered by name.
+func (s *Set) Status() []Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]Status, 0, len(s.members))
+	for _, name := range slices.Sorted(maps.Keys(s.members)) {
+		u := s.members[name]
+		st := Status{Name: name, Active: u.service.Active()}
+		for _, t := range u.state.Load().targets {
+			st.Targets = append(st.Targets, t.status())
+		}
+		out = append(out, st)
+	}
+	return out
+}

@@ -1,0 +1,186 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// maxTries bounds the targets that one request is sent to.
+const maxTries = 3
+
+// sweepEvery is how often idle connections are looked at when no request does.
+const sweepEvery = 5 * time.Second
+
+// Upstream is the member for one upstream: it answers upstream.NAME by asking a target.
+type Upstream struct {
+	name    string
+	log     *slog.Logger
+	changed func(kind, detail string)
+	state   atomic.Pointer[state]
+	service *mesh.Service
+
+	mu      sync.Mutex // guards the order of changes
+	stop    context.CancelFunc
+	running sync.WaitGroup // health checks and the sweeper of the newest state
+}
+
+// state is what a configuration made: replaced as a whole when it changes.
+type state struct {
+	cfg     node.Upstream
+	targets []*target
+}
+
+func newUpstream(conn *mesh.Conn, name string, cfg node.Upstream, log *slog.Logger, changed func(kind, detail string)) (*Upstream, error) {
+	u := &Upstream{name: name, log: log.With("upstream", name), changed: changed, stop: func() {}}
+	if err := u.apply(cfg); err != nil {
+		return nil, err
+	}
+	service, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests})
+	if err != nil {
+		u.close()
+		return nil, fmt.Errorf("make member for upstream %s: %w", name, err)
+	}
+	u.service = service
+	return u, nil
+}
+
+// apply takes a new configuration. Targets that stay keep their connections and what is known about them.
+func (u *Upstream) apply(cfg node.Upstream) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	old := u.state.Load()
+	next := &state{cfg: cfg}
+	for _, tc := range cfg.Targets {
+		t, err := u.target(old, cfg, tc)
+		if err != nil {
+			return err
+		}
+		next.targets = append(next.targets, t)
+	}
+	u.stop()
+	u.running.Wait()
+	u.state.Store(next)
+	u.watch(next)
+	if old != nil {
+		for _, t := range old.targets {
+			if !contains(next.targets, t) {
+				t.pool.close()
+			}
+		}
+	}
+	return nil
+}
+
+// target gives the target of that address: the one that is there already, if only its surroundings changed.
+func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget) (*target, error) {
+	if old != nil && old.cfg.ConnectTimeout == cfg.ConnectTimeout && reflect.DeepEqual(old.cfg.Health, cfg.Health) {
+		for _, t := range old.targets {
+			if t.url == tc.URL && t.weight == tc.Weight {
+				return t, nil
+			}
+		}
+	}
+	p, err := newPool(tc.URL, cfg.ConnectTimeout.Std(), time.Now)
+	if err != nil {
+		return nil, err
+	}
+	return &target{url: tc.URL, weight: tc.Weight, pool: p, log: u.log, now: time.Now, changed: func(kind, detail string) {
+		u.changed(kind, u.name+" "+detail)
+	}}, nil
+}
+
+// watch starts the health checks and the sweeper of a state; stop ends them.
+func (u *Upstream) watch(s *state) {
+	ctx, cancel := context.WithCancel(context.Background())
+	u.stop = cancel
+	u.running.Go(func() { sweep(ctx, s.targets) })
+	if s.cfg.Health == nil {
+		return
+	}
+	for _, t := range s.targets {
+		u.running.Go(func() { t.watch(ctx, *s.cfg.Health) })
+	}
+}
+
+func sweep(ctx context.Context, targets []*target) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, t := range targets {
+				t.pool.sweep()
+			}
+		}
+	}
+}
+
+// Handle asks one target, and others if the first can't be reached or the request may be repeated.
+func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Response, error) {
+	s := u.state.Load()
+	deadline := time.Now().Add(s.cfg.Timeout.Std())
+	if req.Deadline.Before(deadline) {
+		deadline = req.Deadline
+	}
+	var room [maxTries]*target
+	tried := room[:0]
+	var last outcome
+	for len(tried) < maxTries {
+		t := pick(s.targets, tried)
+		if t == nil {
+			break
+		}
+		tried = append(tried, t)
+		if last = t.roundTrip(ctx, req, deadline); last.err == nil {
+			t.succeeded()
+			return last.resp, nil
+		}
+		if ctx.Err() == nil && !errors.Is(last.err, mesh.ErrBodyTooLarge) {
+			t.failed(last.err)
+		}
+		if ctx.Err() != nil || !time.Now().Before(deadline) || (!last.maySend && !mesh.Repeatable(req.Method)) {
+			break
+		}
+	}
+	return nil, u.failure(ctx, last.err)
+}
+
+// failure gives the last error its code. What a client may read names no address.
+func (u *Upstream) failure(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return node.Errorf(node.CodeNoTarget, nil, "no target of the upstream is healthy")
+	case errors.Is(err, mesh.ErrBodyTooLarge):
+		return node.Errorf(node.CodeUpstream, err, "the response is larger than one message carries")
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+		return node.Errorf(node.CodeCanceled, err, "the request was canceled")
+	}
+	u.log.Warn("upstream request failed", "cause", err)
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		return node.Errorf(node.CodeTimeout, err, "the upstream didn't answer in time")
+	}
+	return node.Errorf(node.CodeUpstream, err, "the upstream can't be reached or broke off")
+}
+
+// close ends checks and idle connections.
+func (u *Upstream) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.stop()
+	u.running.Wait()
+	for _, t := range u.state.Load().targets {
+		t.pool.close()
+	}
+}

@@ -1,0 +1,92 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+
+	"millrace/node"
+)
+
+// check adds what the configuration's own validation finds, at the places in the file. What has a mistake already isn't
+// reported again, and its follow-ups aren't reported at all.
+func check(r *report, root *value, c *node.Config) {
+	if root.kind != kindMapping {
+		return
+	}
+	if len(r.paths) > 0 {
+		c = shield(r, c)
+	}
+	for _, p := range c.Validate() {
+		if r.mistaken(p.Path...) {
+			continue
+		}
+		pos, at := locate(root, p.Path)
+		r.add(pos, nil, "%s%s", at.prefix(), p.Message)
+	}
+}
+
+// shield gives a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A
+// route whose path couldn't be read, say, must not conflict with other routes.
+func shield(r *report, c *node.Config) *node.Config {
+	out := *c
+	out.Upstreams = maps.Clone(c.Upstreams)
+	out.Routes = slices.Clone(c.Routes)
+	if r.mistaken("mesh", "url") {
+		out.Mesh.URL = "nats://"
+	}
+	if r.mistaken("admin", "token") {
+		out.Admin.Token = "hidden" // an address may need it
+	}
+	for name, u := range out.Upstreams {
+		out.Upstreams[name] = shieldUpstream(u, r.mistakenKeys("upstreams", name))
+	}
+	for i := range out.Routes {
+		shieldRoute(r, &out.Routes[i], strconv.Itoa(i))
+	}
+	if r.mistaken("upstreams") {
+		if out.Upstreams == nil {
+			out.Upstreams = map[string]node.Upstream{}
+		}
+		for _, route := range out.Routes {
+			out.Upstreams[route.To.Name] = node.Upstream{Remote: true}
+		}
+	}
+	return &out
+}
+
+func shieldUpstream(u node.Upstream, mistaken []string) node.Upstream {
+	if len(mistaken) == 0 {
+		return u
+	}
+	if len(u.Targets) == 0 {
+		u.Remote = true
+	} else if slices.Contains(mistaken, "remote") {
+		u.Remote = false
+	}
+	u.Targets = slices.Clone(u.Targets)
+	for i := range u.Targets {
+		if u.Targets[i].URL == "" {
+			u.Targets[i].URL = node.BaseURL(strconv.Itoa(i)) // else two of them are the same target
+		}
+	}
+	return u
+}
+
+// shieldRoute gives a route that can't be compared a host of its own: it conflicts with no other then.
+func shieldRoute(r *report, route *node.Route, index string) {
+	elsewhere := []string{"to", "timeout", "max_body", "encoded_slash", "forward_headers"}
+	unsure := r.mistaken("routes", index)
+	for _, key := range r.mistakenKeys("routes", index) {
+		unsure = unsure || !slices.Contains(elsewhere, key)
+	}
+	if unsure {
+		route.Host = node.Host("\x00" + index)
+	}
+	if r.mistaken("routes", index, "path") {
+		route.To.Subject = node.Subject{} // its parameters can't be looked up
+	}
+	if r.mistaken("routes", index, "to") {
+		route.To = node.Target{Kind: node.KindNATS}
+	}
+}

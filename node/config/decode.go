@@ -1,0 +1,191 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"millrace/node"
+)
+
+// decoder copies the tree of a file into Go values and goes on after a mistake.
+type decoder struct {
+	*report
+	env func(string) (string, bool)
+}
+
+// value decodes v into dst, which must be addressable. After a mistake dst keeps what it had, or its defaults.
+func (d *decoder) value(v *value, at place, dst reflect.Value) {
+	t := dst.Type()
+	switch {
+	case v.kind == kindRefused:
+		d.paths = append(d.paths, at.path)
+	case t.Kind() == reflect.Pointer:
+		fresh := reflect.New(t.Elem())
+		d.value(v, at, fresh.Elem())
+		dst.Set(fresh)
+	case t.Kind() == reflect.Struct && fieldsOf(t) != nil && (v.kind == kindMapping || !readsText(t)):
+		d.structure(v, at, dst)
+	case readsText(t):
+		d.text(v, at, dst)
+	default:
+		d.plain(v, at, dst)
+	}
+}
+
+// plain decodes what has no methods of its own.
+func (d *decoder) plain(v *value, at place, dst reflect.Value) {
+	switch t := dst.Type(); t.Kind() {
+	case reflect.Map:
+		d.mapping(v, at, dst)
+	case reflect.Slice:
+		d.list(v, at, dst)
+	case reflect.String:
+		d.str(v, at, dst)
+	case reflect.Bool:
+		d.boolean(v, at, dst)
+	case reflect.Int:
+		d.integer(v, at, dst)
+	default:
+		panic(fmt.Sprintf("config: no rule for %s at %s", t, at.name)) // a field of a new type in node
+	}
+}
+
+// expect reports a value of the wrong kind, with a hint if there is one.
+func (d *decoder) expect(v *value, at place, want, hint string) {
+	found := string(v.kind)
+	if v.kind == kindBool {
+		found = v.text
+	}
+	if v.kind == kindNothing && hint == "" {
+		hint = "write a value, or leave the key out"
+	}
+	if hint != "" {
+		hint = ": " + hint
+	}
+	d.add(v.pos, at.path, "%sexpected %s, found %s%s", at.prefix(), want, found, hint)
+}
+
+// structure decodes a mapping into a struct, key by key. Defaults come first, so that a key left out has them.
+func (d *decoder) structure(v *value, at place, dst reflect.Value) {
+	setDefaults(dst)
+	if v.kind != kindMapping {
+		d.expect(v, at, "a mapping (key: value)", mappingHint(v))
+		return
+	}
+	fields := fieldsOf(dst.Type())
+	present := map[string]bool{}
+	for _, e := range v.entries {
+		present[e.key] = true
+	}
+	for _, e := range v.entries {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.key == e.key })
+		if i < 0 {
+			d.unknown(e, at, fields, present, dst)
+			continue
+		}
+		d.once(e, at, dst.Field(fields[i].index))
+	}
+	for _, f := range fields {
+		if f.required && !present[f.key] {
+			d.add(v.pos, at.key(f.key).path, "missing key %q %s: %s", f.key, at.in(), sentence(f.doc))
+		}
+	}
+}
+
+// unknown reports a key that the struct doesn't have. If it is near to one that the mapping lacks, the value is taken for
+// that one's, without further reports: so the slip has no follow-up mistakes.
+func (d *decoder) unknown(e entry, at place, fields []field, present map[string]bool, dst reflect.Value) {
+	keys := keysOf(fields)
+	if before, _, found := strings.Cut(e.key, ":"); found && slices.Contains(keys, before) {
+		d.add(e.pos, at.key(before).path, "unknown key %q %s: is a space missing after the colon?", shown(e.key), at.in())
+		present[before] = true
+		return
+	}
+	nearest := node.Nearest(e.key, keys)
+	if nearest == "" {
+		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: use %s", shown(e.key), at.in(), oneOf(keys))
+		return
+	}
+	d.add(e.pos, at.key(e.key).path, "unknown key %q %s: did you mean %q?", shown(e.key), at.in(), nearest)
+	if present[nearest] {
+		return
+	}
+	present[nearest] = true
+	meant := at.key(nearest)
+	d.paths = append(d.paths, meant.path)
+	d.quiet++
+	d.value(e.value, meant, dst.Field(fields[slices.Index(keys, nearest)].index))
+	d.quiet--
+}
+
+// once decodes an entry; the value of a repeated key is checked but not used.
+func (d *decoder) once(e entry, at place, dst reflect.Value) {
+	if e.first == nil {
+		d.value(e.value, at.key(e.key), dst)
+		return
+	}
+	d.add(e.pos, nil, "key %q is given twice %s: lines %d and %d", shown(e.key), at.in(), e.first.line, e.pos.line)
+	trusted := len(d.paths)
+	d.value(e.value, at.key(e.key), reflect.New(dst.Type()).Elem())
+	d.paths = d.paths[:trusted] // the value in use is the first one
+}
+
+func (d *decoder) mapping(v *value, at place, dst reflect.Value) {
+	if v.kind != kindMapping {
+		d.expect(v, at, "a mapping (name: value)", mappingHint(v))
+		return
+	}
+	dst.SetZero()
+	if len(v.entries) > 0 {
+		dst.Set(reflect.MakeMapWithSize(dst.Type(), len(v.entries)))
+	}
+	for _, e := range v.entries {
+		elem := reflect.New(dst.Type().Elem()).Elem()
+		d.once(e, at, elem)
+		if e.first == nil {
+			dst.SetMapIndex(reflect.ValueOf(e.key).Convert(dst.Type().Key()), elem)
+		}
+	}
+}
+
+func (d *decoder) list(v *value, at place, dst reflect.Value) {
+	if v.kind != kindList {
+		d.expect(v, at, "a list", listHint(v, at))
+		return
+	}
+	dst.SetZero()
+	if len(v.items) > 0 {
+		dst.Set(reflect.MakeSlice(dst.Type(), len(v.items), len(v.items)))
+	}
+	for i, item := range v.items {
+		d.value(item, at.item(i), dst.Index(i))
+	}
+}
+
+func mappingHint(v *value) string {
+	if v.kind == kindText && !v.quoted && strings.Contains(v.text, ":") {
+		return "is a space missing after the colon?"
+	}
+	return ""
+}
+
+func listHint(v *value, at place) string {
+	switch {
+	case v.kind == kindMapping:
+		return "begin each item with -"
+	case v.kind == kindText && len(v.text) <= 40 && plainKey.MatchString(v.text) && !isSecret(at):
+		return fmt.Sprintf("write [%s]", v.text)
+	case v.kind == kindText:
+		return "put it in brackets, or on a line of its own after -"
+	}
+	return ""
+}
+
+func oneOf(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}

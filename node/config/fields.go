@@ -1,0 +1,64 @@
+package config
+
+import (
+	"encoding"
+	"reflect"
+	"strings"
+)
+
+// field is one key of a struct type, from its tags.
+type field struct {
+	key      string
+	doc      string
+	required bool
+	index    int
+}
+
+// fieldsOf lists the keys of a struct type in the order of its fields; none for a type without yaml tags.
+func fieldsOf(t reflect.Type) []field {
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	var fields []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" {
+			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: f.Tag.Get("required") == "true", index: i})
+		}
+	}
+	return fields
+}
+
+// shortField gives the field that the short form of a struct type sets: its first required one.
+func shortField(fields []field) field {
+	for _, f := range fields {
+		if f.required {
+			return f
+		}
+	}
+	return fields[0]
+}
+
+func keysOf(fields []field) []string {
+	keys := make([]string, len(fields))
+	for i, f := range fields {
+		keys[i] = f.key
+	}
+	return keys
+}
+
+var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
+
+// readsText tells whether values of the type are written as text: always for a type of texts.go, and as a short form for
+// a struct with keys.
+func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
+
+// setDefaults sets what the type itself says about keys that are left out.
+func setDefaults(dst reflect.Value) {
+	if d, ok := dst.Addr().Interface().(interface{ Defaults() }); ok {
+		d.Defaults()
+	}
+}
+
+// sentence makes a doc tag the end of a message.
+func sentence(doc string) string { return strings.TrimSuffix(doc, ".") }

@@ -1,0 +1,220 @@
+package config
+
+import (
+	"bytes"
+	"encoding"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
+
+	"millrace/node"
+)
+
+// Marshal writes the configuration as the shortest file that Parse reads back as an equal one: what differs from the
+// defaults, and the required keys. Tokens are written in clear. The error is about a text that YAML can't carry
+// (one that isn't UTF-8); whether the configuration is valid isn't checked.
+func Marshal(c *node.Config) ([]byte, error) {
+	w := &writer{}
+	w.structure("", reflect.ValueOf(c).Elem(), reflect.ValueOf(node.Default()))
+	if w.err != nil {
+		return nil, fmt.Errorf("write configuration: %w", w.err)
+	}
+	return w.Bytes(), nil
+}
+
+// writer writes YAML in block style, two spaces a level. err is the first error.
+type writer struct {
+	bytes.Buffer
+	err error
+}
+
+// structure writes the keys of a struct that differ from the defaults. It tells whether there were any.
+func (w *writer) structure(indent string, v, defaults reflect.Value) bool {
+	wrote := false
+	for _, f := range fieldsOf(v.Type()) {
+		value, standard := v.Field(f.index), defaults.Field(f.index)
+		if !f.required && same(value, standard) {
+			continue
+		}
+		w.WriteString(indent + f.key + ":")
+		w.value(indent, value, standard)
+		wrote = true
+	}
+	return wrote
+}
+
+// value writes what follows a key's colon, up to the end of the line or of the lines below.
+func (w *writer) value(indent string, v, defaults reflect.Value) {
+	if text, ok := w.scalar(v); ok {
+		w.WriteString(" " + text + "\n")
+		return
+	}
+	deeper := indent + "  "
+	switch v.Kind() {
+	case reflect.Pointer:
+		w.value(indent, v.Elem(), standard(v.Type().Elem()))
+	case reflect.Struct:
+		w.nested(func(below *writer) bool { return below.structure(deeper, v, defaults) }, "{}")
+	case reflect.Map:
+		w.nested(func(below *writer) bool { return below.mapping(deeper, v) }, "{}")
+	case reflect.Slice:
+		w.nested(func(below *writer) bool { return below.list(deeper, v) }, "[]")
+	default:
+		panic("config: no rule for " + v.Type().String()) // a field of a new type in node
+	}
+}
+
+// nested writes lines below the key, or the empty form if there are none.
+func (w *writer) nested(write func(*writer) bool, empty string) {
+	below := &writer{err: w.err}
+	wrote := write(below)
+	w.err = below.err
+	if !wrote {
+		w.WriteString(" " + empty + "\n")
+		return
+	}
+	w.WriteByte('\n')
+	_, _ = below.WriteTo(w) // a buffer takes everything
+}
+
+func (w *writer) mapping(indent string, v reflect.Value) bool {
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+	for _, key := range keys {
+		w.WriteString(indent + w.quote(key.String(), true) + ":")
+		w.value(indent, v.MapIndex(key), standard(v.Type().Elem()))
+	}
+	return len(keys) > 0
+}
+
+// list writes one item after each dash, the first key of a mapping on the dash's line.
+func (w *writer) list(indent string, v reflect.Value) bool {
+	for i := range v.Len() {
+		item := &writer{err: w.err}
+		if text, ok := item.short(v.Index(i)); ok {
+			item.WriteString(indent + "  " + text + "\n")
+		} else if !item.structure(indent+"  ", v.Index(i), standard(v.Type().Elem())) {
+			item.WriteString(indent + "  {}\n")
+		}
+		w.err = item.err
+		w.WriteString(indent + "- " + strings.TrimPrefix(item.String(), indent+"  "))
+	}
+	return v.Len() > 0
+}
+
+// short writes a scalar, or the short form of a struct that differs from its defaults in nothing else.
+func (w *writer) short(v reflect.Value) (string, bool) {
+	fields := fieldsOf(v.Type())
+	if fields == nil {
+		return w.scalar(v)
+	}
+	if !readsText(v.Type()) {
+		return "", false
+	}
+	rest, field := standard(v.Type()), shortField(fields)
+	rest.Field(field.index).Set(v.Field(field.index))
+	if !same(rest, v) {
+		return "", false
+	}
+	return w.scalar(v.Field(field.index))
+}
+
+// scalar gives the text of a value that is one.
+func (w *writer) scalar(v reflect.Value) (string, bool) {
+	if d, ok := v.Interface().(node.Duration); ok {
+		return shortDuration(d), true
+	}
+	if m, ok := v.Interface().(encoding.TextMarshaler); ok && fieldsOf(v.Type()) == nil {
+		text, err := m.MarshalText()
+		if w.err == nil {
+			w.err = err
+		}
+		return w.quote(string(text), false), true
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return w.quote(escape(v.String()), false), true
+	case reflect.Bool:
+		return strconv.FormatBool(v.Bool()), true
+	case reflect.Int:
+		return strconv.FormatInt(v.Int(), 10), true
+	default:
+		return "", false
+	}
+}
+
+// shortDuration writes 1h where the standard library writes 1h0m0s.
+func shortDuration(d node.Duration) string {
+	s := d.Std().String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+var plainText = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._{}*~+@:-]*$`)
+
+// readDifferently matches what other YAML parsers take for something else than a text.
+var readDifferently = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|[0-9][0-9.e_+-]*)$`)
+
+// quote writes a text as YAML, without quotes where that means the same.
+func (w *writer) quote(s string, key bool) string {
+	if !utf8.ValidString(s) && w.err == nil {
+		w.err = fmt.Errorf("text %q is not UTF-8", s)
+	}
+	if plainText.MatchString(s) && !readDifferently.MatchString(s) && (!key || !strings.Contains(s, ":")) {
+		tokens := lexer.Tokenize("k: " + s)
+		if len(tokens) == 3 && tokens[2].Type == token.StringType && tokens[2].Value == s {
+			return s
+		}
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\t':
+			b.WriteString(`\t`)
+		case c < ' ' || c == 0x7f || (c > 0x7f && !unicode.IsPrint(c)):
+			fmt.Fprintf(&b, `\U%08X`, c)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// standard gives what an empty mapping of the type decodes to.
+func standard(t reflect.Type) reflect.Value {
+	v := reflect.New(t).Elem()
+	if t.Kind() == reflect.Struct {
+		setDefaults(v)
+	}
+	return v
+}
+
+// same compares values; an empty list or mapping is the same as none.
+func same(a, b reflect.Value) bool {
+	if k := a.Kind(); k == reflect.Slice || k == reflect.Map {
+		if a.Len() == 0 && b.Len() == 0 {
+			return true
+		}
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}

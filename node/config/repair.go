@@ -1,0 +1,66 @@
+package config
+
+import (
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/token"
+)
+
+// repair joins what the lexer splits wrongly: in a list inside { } it takes any colon for the end of a key, although in
+// YAML only one before a space is. {targets: [http://127.0.0.1:3000]} is a list of one text.
+func repair(tokens token.Tokens) token.Tokens {
+	out := make(token.Tokens, 0, len(tokens))
+	flow := 0
+	for i := 0; i < len(tokens); i++ {
+		t := tokens[i]
+		switch t.Type {
+		case token.MappingStartType, token.SequenceStartType:
+			flow++
+		case token.MappingEndType, token.SequenceEndType:
+			flow--
+		}
+		if t.Type != token.MappingValueType || flow <= 0 || i == 0 || i+1 == len(tokens) || !plainScalar(tokens[i+1]) || !adjacent(t, tokens[i+1]) {
+			out = append(out, t)
+			continue
+		}
+		next, text, origin, pos := tokens[i+1], ":", ":", t.Position
+		switch prev := out[len(out)-1]; {
+		case plainScalar(prev) && adjacent(prev, t):
+			text, origin, pos = prev.Value+text, prev.Origin+origin, prev.Position
+			out = out[:len(out)-1]
+		case prev.Type != token.SequenceStartType && prev.Type != token.CollectEntryType:
+			out = append(out, t)
+			continue
+		}
+		out = append(out, token.String(text+next.Value, origin+next.Origin, pos))
+		i++
+	}
+	link(out)
+	return out
+}
+
+// plainScalar tells whether the token is a text without quotes, or what looks like another scalar.
+func plainScalar(t *token.Token) bool {
+	switch t.Type {
+	case token.StringType, token.IntegerType, token.BinaryIntegerType, token.OctetIntegerType, token.HexIntegerType,
+		token.FloatType, token.BoolType, token.NullType, token.InfinityType, token.NanType:
+		return true
+	default:
+		return false
+	}
+}
+
+// adjacent tells whether b begins where a ends.
+func adjacent(a, b *token.Token) bool {
+	return a.Position.Line == b.Position.Line && a.Position.Column+utf8.RuneCountInString(a.Value) == b.Position.Column
+}
+
+// link sets the neighbours of every token, which the parser looks at.
+func link(tokens token.Tokens) {
+	for i, t := range tokens {
+		t.Prev, t.Next = nil, nil
+		if i > 0 {
+			t.Prev, tokens[i-1].Next = tokens[i-1], t
+		}
+	}
+}

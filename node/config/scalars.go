@@ -1,0 +1,131 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// scalar gives the text of a scalar with its variables replaced; used tells whether there were any. It reports what
+// can't be used.
+func (d *decoder) scalar(v *value, at place) (text string, used, ok bool) {
+	if v.kind != kindText {
+		return v.text, false, true
+	}
+	text, used, err := substitute(v.text, d.env)
+	if err != nil {
+		d.add(v.pos, at.path, "%s%s", at.prefix(), err)
+		return "", used, false
+	}
+	return text, used, true
+}
+
+// text decodes a type that reads text. A number is given to it too, since its message explains best what is missing,
+// nearly always the unit; but it isn't accepted.
+func (d *decoder) text(v *value, at place, dst reflect.Value) {
+	want := "a text"
+	if rule, ok := texts[dst.Type()]; ok {
+		want = rule.want
+	} else if fields := fieldsOf(dst.Type()); fields != nil {
+		want = texts[dst.Field(shortField(fields).index).Type()].want + " or a mapping"
+	}
+	if v.kind != kindText && v.kind != kindNumber {
+		d.expect(v, at, want, "")
+		return
+	}
+	text, _, ok := d.scalar(v, at)
+	if !ok {
+		return
+	}
+	fresh := reflect.New(dst.Type())
+	if err := fresh.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil { //nolint:errcheck // readsText has asked
+		d.add(v.pos, at.path, "%s%s", at.prefix(), err)
+		return
+	}
+	if v.kind == kindNumber {
+		d.expect(v, at, want, "put it in quotes")
+		return
+	}
+	dst.Set(fresh.Elem())
+}
+
+func (d *decoder) str(v *value, at place, dst reflect.Value) {
+	if v.kind != kindText {
+		d.expect(v, at, "a text", quoteHint(v, at))
+		return
+	}
+	text, _, ok := d.scalar(v, at)
+	if !ok {
+		return
+	}
+	if isSecret(at) {
+		secret, err := readSecret(text)
+		if err != nil {
+			d.add(v.pos, at.path, "%s%s", at.prefix(), err)
+			return
+		}
+		text = secret
+	}
+	dst.SetString(text)
+}
+
+func quoteHint(v *value, at place) string {
+	if (v.kind == kindNumber || v.kind == kindBool) && !isSecret(at) {
+		return fmt.Sprintf("put it in quotes, %q", v.text)
+	}
+	return ""
+}
+
+// boolean takes true and false; those of YAML 1.1 get a hint, since many parsers still take them.
+func (d *decoder) boolean(v *value, at place, dst reflect.Value) {
+	text, used, ok := d.scalar(v, at)
+	if !ok {
+		return
+	}
+	low := strings.ToLower(text)
+	switch {
+	case (v.kind == kindBool || used) && low == "true":
+		dst.SetBool(true)
+	case (v.kind == kindBool || used) && low == "false":
+		dst.SetBool(false)
+	case v.kind != kindText:
+		d.expect(v, at, "true or false", "")
+	case low == "yes" || low == "on" || low == "y":
+		d.expect(v, at, "true or false", fmt.Sprintf("write true instead of %s", text))
+	case low == "no" || low == "off" || low == "n":
+		d.expect(v, at, "true or false", fmt.Sprintf("write false instead of %s", text))
+	case low == "true" || low == "false":
+		d.expect(v, at, "true or false", "write it without quotes")
+	default:
+		d.expect(v, at, "true or false", "")
+	}
+}
+
+var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// integer takes whole numbers in plain digits: neither 010 nor 0x10 nor 1_000, which parsers read differently.
+func (d *decoder) integer(v *value, at place, dst reflect.Value) {
+	text, used, ok := d.scalar(v, at)
+	if !ok {
+		return
+	}
+	digits := wholeNumber.MatchString(text)
+	switch {
+	case digits && (v.kind == kindNumber || used || !v.quoted):
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			d.add(v.pos, at.path, "%s%s is out of range: use at most %d digits", at.prefix(), text, 18)
+			return
+		}
+		dst.SetInt(int64(n))
+	case digits:
+		d.expect(v, at, "a whole number", "write it without quotes")
+	case v.kind == kindNumber:
+		d.add(v.pos, at.path, "%sexpected a whole number, found %s: write plain digits, such as 100", at.prefix(), text)
+	default:
+		d.expect(v, at, "a whole number", "")
+	}
+}

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"millrace/node"
+)
+
+// Schema gives the JSON Schema (draft 2020-12) of the configuration file, indented, for editors and CI. It is generated
+// from the types that Parse decodes into. What needs the whole file (undeclared upstreams, ambiguous routes) it can't say:
+// a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts, with one exception:
+// like JSON it knows no repeated keys.
+func Schema() []byte {
+	g := &generator{defs: members[*schema]{}}
+	root := g.object(reflect.TypeFor[node.Config](), reflect.ValueOf(node.Default()))
+	root.Dialect = "https://json-schema.org/draft/2020-12/schema"
+	root.Title = "Millrace configuration (millrace.yaml)"
+	g.define("Variable", &schema{
+		Type: "string", Description: "A text with a variable of the environment: ${NAME} or ${NAME:-default}.", Pattern: variablePattern,
+	})
+	root.Defs = g.defs
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(root); err != nil {
+		panic(fmt.Sprintf("config: schema: %v", err)) // the types don't fit the schema: a test would have shown it
+	}
+	return b.Bytes()
+}
+
+const variablePattern = `\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}`
+
+// schema is the part of JSON Schema that the configuration needs.
+type schema struct {
+	Dialect     string           `json:"$schema,omitempty"`
+	Title       string           `json:"title,omitempty"`
+	Ref         string           `json:"$ref,omitempty"`
+	Description string           `json:"description,omitempty"`
+	Type        string           `json:"type,omitempty"`
+	Default     any              `json:"default,omitempty"`
+	Enum        []string         `json:"enum,omitempty"`
+	Pattern     string           `json:"pattern,omitempty"`
+	Examples    []string         `json:"examples,omitempty"`
+	OneOf       []*schema        `json:"oneOf,omitempty"`
+	Items       *schema          `json:"items,omitempty"`
+	Properties  members[*schema] `json:"properties,omitempty"`
+	Additional  any              `json:"additionalProperties,omitempty"` // false, or a *schema
+	Required    []string         `json:"required,omitempty"`
+	Defs        members[*schema] `json:"$defs,omitempty"`
+}
+
+// members is a JSON object that keeps its order.
+type members[T any] []member[T]
+
+type member[T any] struct {
+	name  string
+	value T
+}
+
+// MarshalJSON writes the members in order.
+func (ms members[T]) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, m := range ms {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, err := json.Marshal(m.name)
+		if err != nil {
+			return nil, err
+		}
+		var value bytes.Buffer
+		enc := json.NewEncoder(&value)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(m.value); err != nil {
+			return nil, err
+		}
+		b = append(append(append(b, name...), ':'), value.Bytes()...)
+	}
+	return append(b, '}'), nil
+}
+
+// generator walks the types as decoder does and keeps the named ones as definitions.
+type generator struct{ defs members[*schema] }
+
+// define adds a definition unless it is there and gives a reference to it.
+func (g *generator) define(name string, s *schema) *schema {
+	for _, m := range g.defs {
+		if m.name == name {
+			return reference(name)
+		}
+	}
+	g.defs = append(g.defs, member[*schema]{name, s})
+	return reference(name)
+}
+
+func reference(name string) *schema { return &schema{Ref: "#/$defs/" + name} }
+
+// of gives the schema of a type. defaults is the value that stands when the key is left out.
+func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
+	switch {
+	case t.Kind() == reflect.Pointer:
+		return g.of(t.Elem(), standard(t.Elem()))
+	case fieldsOf(t) != nil:
+		return g.structure(t, defaults)
+	case readsText(t):
+		return g.define(t.Name(), textSchema(t))
+	}
+	switch t.Kind() {
+	case reflect.Map:
+		return &schema{Type: "object", Additional: g.of(t.Elem(), standard(t.Elem()))}
+	case reflect.Slice:
+		return &schema{Type: "array", Items: g.of(t.Elem(), standard(t.Elem()))}
+	case reflect.String:
+		return &schema{Type: "string"}
+	case reflect.Bool:
+		return &schema{OneOf: []*schema{{Type: "boolean"}, reference("Variable")}}
+	case reflect.Int:
+		return &schema{OneOf: []*schema{{Type: "integer"}, reference("Variable")}}
+	default:
+		panic("config: no rule for " + t.String()) // a field of a new type in node
+	}
+}
+
+// structure gives a reference to a struct's definition; one with a short form may be written in either form.
+func (g *generator) structure(t reflect.Type, defaults reflect.Value) *schema {
+	object := g.define(t.Name(), g.object(t, defaults))
+	if !readsText(t) {
+		return object
+	}
+	field := shortField(fieldsOf(t))
+	short := t.Field(field.index).Type
+	return &schema{OneOf: []*schema{g.of(short, standard(short)), object}}
+}
+
+func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
+	s := &schema{Type: "object", Additional: false}
+	for _, f := range fieldsOf(t) {
+		standard := defaults.Field(f.index)
+		p := g.of(standard.Type(), standard)
+		p.Description = f.doc
+		if !standard.IsZero() && fieldsOf(standard.Type()) == nil && !f.required {
+			p.Default = jsonValue(standard)
+		}
+		if f.required {
+			s.Required = append(s.Required, f.key)
+		}
+		s.Properties = append(s.Properties, member[*schema]{f.key, p})
+	}
+	return s
+}
+
+func textSchema(t reflect.Type) *schema {
+	rule := texts[t]
+	s := &schema{Type: "string", Description: strings.ToUpper(rule.want[:1]) + rule.want[1:] + ".", Examples: rule.examples}
+	if rule.enum != nil {
+		s.OneOf = []*schema{{Enum: rule.enum}, reference("Variable")}
+	} else {
+		s.Pattern = "^(" + rule.pattern + ")$|" + variablePattern
+	}
+	return s
+}
+
+// jsonValue gives a default as the file would write it.
+func jsonValue(v reflect.Value) any {
+	if d, ok := v.Interface().(node.Duration); ok {
+		return shortDuration(d)
+	}
+	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+		text, err := m.MarshalText()
+		if err != nil {
+			panic(fmt.Sprintf("config: default of %s: %v", v.Type(), err)) // a bug in node's defaults
+		}
+		return string(text)
+	}
+	return v.Interface()
+}

@@ -1,0 +1,128 @@
+package config_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"millrace/node/config"
+)
+
+func compileSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(config.Schema()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	if err := c.AddResource("millrace.schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("millrace.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+func TestSchemaGolden(t *testing.T) { golden(t, "testdata/schema.json", string(config.Schema())) }
+
+// needsWholeFile lists the mistakes that a schema can't or needn't know: those between places, those of names and
+// ranges, and those of YAML itself.
+var needsWholeFile = []string{
+	"address_ipv6_bare", "address_port_range", "admin_open", "duplicate_upstream", "duration_zero", "expose_name", "mesh_prefix_alone",
+	"mesh_prefix_wrong", "mesh_url", "node_name", "number_zero", "number_hex", "number_huge", "prefix_wrong",
+	"route_forward_headers", "route_host", "route_headers", "route_name_twice", "route_overlap", "route_param", "route_path",
+	"route_same", "route_target", "route_undeclared", "size_above_message", "size_out_of_range", "target_twice",
+	"token_file_directory", "token_file_missing", "token_file_nameless", "token_from_environment", "token_short", "token_unsafe",
+	"upstream_name", "upstream_remote_and_targets", "upstream_without_targets", "variable_structure", "variable_wrong_value",
+	"version_float", "version_unknown", "token_unset", "variable_unset", "target_wrong", "variable_name", "variable_unclosed",
+	"control_character", "not_utf8", "tab_in_text", "two_documents",
+}
+
+// TestSchemaRefuses checks that an editor with the schema shows the mistakes of structure and type.
+func TestSchemaRefuses(t *testing.T) {
+	schema := compileSchema(t)
+	files, err := filepath.Glob("testdata/mistakes/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		if slices.Contains(needsWholeFile, name) {
+			continue
+		}
+		v, ok := decodable(read(t, file))
+		if !ok {
+			continue // no YAML, or with a repeated key
+		}
+		if schema.Validate(v) == nil && !strings.Contains(string(read(t, strings.TrimSuffix(file, ".yaml")+".want")), "not allowed") {
+			t.Errorf("%s fits the schema", name)
+		}
+		refused++
+	}
+	if refused < 25 {
+		t.Errorf("only %d mistakes were shown to the schema", refused)
+	}
+}
+
+// TestSchemaRefusesUnknownKeys adds a key to every object of a file that has them all.
+func TestSchemaRefusesUnknownKeys(t *testing.T) {
+	schema := compileSchema(t)
+	root := plain(t, read(t, "testdata/good/every_key.yaml"))
+	free := []string{"upstreams", "headers"} // names are the user's there
+	var visit func(at string, v any)
+	visit = func(at string, v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, item := range v {
+				visit(at, item)
+			}
+		case map[string]any:
+			for key, value := range v {
+				visit(key, value)
+			}
+			if slices.Contains(free, at) {
+				return
+			}
+			v["surprise"] = "x"
+			if schema.Validate(root) == nil {
+				t.Errorf("an unknown key in %q fits the schema", at)
+			}
+			delete(v, "surprise")
+		}
+	}
+	visit("", root)
+	if err := schema.Validate(root); err != nil {
+		t.Errorf("the file itself doesn't fit: %v", err)
+	}
+}
+
+func TestSchemaDescribesEveryKey(t *testing.T) {
+	var doc struct {
+		Defs map[string]struct {
+			Description string
+			Properties  map[string]struct{ Description string }
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(config.Schema(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for name, def := range doc.Defs {
+		if def.Properties == nil && def.Description == "" {
+			t.Errorf("%s has no description", name)
+		}
+		for key, p := range def.Properties {
+			if p.Description == "" {
+				t.Errorf("%s.%s has no description", name, key)
+			}
+		}
+	}
+}
