@@ -1,0 +1,230 @@
+package natsserver_test
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func connect(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(url, append(opts, nats.PermissionErrOnSubscribe(true), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// nodeConn connects with the node's credential.
+func nodeConn(t *testing.T, s *natsserver.Server) *nats.Conn {
+	t.Helper()
+	user, password := s.NodeCredential()
+	return connect(t, "nats://"+s.Addr(), nats.UserInfo(user, password))
+}
+
+// Each subscription that a member isn't allowed is refused by the server, and each that its work needs is not.
+func TestMemberSubscriptions(t *testing.T) {
+	s := natsservertest.Start(t)
+	s.SetMemberSubjects([]string{"orders.get.*"})
+	for _, c := range []struct {
+		subject, queue string
+		allowed        bool
+	}{
+		{"http.hello", "q", true}, {"http.>", "q", true}, {"http.hello.stream", "q", true}, {"cancel.http.hello", "", true},
+		{"event.>", "", true}, {"_INBOX_worker.>", "", true}, {"orders.get.*", "q", true}, {"$SRV.PING", "", true},
+		{"http.hello", "", false},      // would see every request twice
+		{"http.hello", "other", false}, // would run every request twice
+		{"http.>", "", false},
+		{"upstream.api", "q", false},
+		{"orders.put.*", "q", false},
+		{"_INBOX.>", "", false},
+		{"_INBOX_other.>", "", false},
+		{"$JS.API.>", "", false},
+		{"$KV.>", "", false},
+		{"$SYS.>", "", false},
+		{"millrace.>", "", false},
+		{"api.>", "", false},
+		{">", "", false},
+		{"*.hello", "q", false},
+	} {
+		nc := connect(t, s.ClientURL(), nats.Name("worker"))
+		sub, err := nc.QueueSubscribeSync(c.subject, c.queue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = sub.NextMsg(time.Millisecond)
+		if refused := errors.Is(err, nats.ErrPermissionViolation); refused == c.allowed {
+			t.Errorf("subscribe %q in group %q: %v, want allowed %t", c.subject, c.queue, err, c.allowed)
+		}
+	}
+}
+
+// What a member publishes reaches nobody, unless it is an answer to a request that it got, once, or goes to api.>.
+func TestMemberPublishes(t *testing.T) {
+	s := natsservertest.Start(t)
+	node := nodeConn(t, s)
+	var seen atomic.Pointer[string]
+	if _, err := node.Subscribe(">", func(msg *nats.Msg) {
+		if !strings.HasPrefix(msg.Subject, "$SYS") {
+			seen.Store(&msg.Subject)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	member := connect(t, s.ClientURL(), nats.Name("worker"))
+	for _, subject := range []string{
+		"http.hello", "upstream.api", "cancel.http.hello", "event.http.x.2xx", "orders.get.1", "$JS.API.INFO", "$JS.API.STREAM.DELETE.X", "$KV.cache.a",
+		"$SYS.REQ.SERVER.PING", "millrace.hello", "_INBOX.abc", "_INBOX_other.abc",
+	} {
+		seen.Store(nil)
+		if err := member.Publish(subject, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := member.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := node.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if got := seen.Load(); got != nil {
+			t.Errorf("published on %s and reached %s", subject, *got)
+		}
+	}
+	if err := member.Publish("api.cache.get", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := member.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got := seen.Load(); got == nil || *got != "api.cache.get" {
+		t.Error("a request on api.> didn't arrive")
+	}
+}
+
+// A member answers each request once: its second reply is refused by the server.
+func TestSecondReplyRefused(t *testing.T) {
+	s := natsservertest.Start(t)
+	member := connect(t, s.ClientURL())
+	if _, err := member.QueueSubscribe("http.twice", "q", func(msg *nats.Msg) {
+		_ = msg.Respond([]byte("one"))
+		_ = msg.Respond([]byte("two"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := member.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	node := nodeConn(t, s)
+	replies, err := node.SubscribeSync("inbox.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.PublishRequest("http.twice", "inbox.1", nil); err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := replies.NextMsg(5 * time.Second); err != nil || string(msg.Data) != "one" {
+		t.Fatalf("got %v, %v", msg, err)
+	}
+	if err := member.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := replies.NextMsg(50 * time.Millisecond); err == nil {
+		t.Errorf("a second reply came through: %q", msg.Data)
+	}
+}
+
+func TestWrongCredentials(t *testing.T) {
+	s := natsservertest.Start(t)
+	user, password := s.NodeCredential()
+	for name, opt := range map[string]nats.Option{
+		"none": nats.Name("x"), "wrong token": nats.Token("guess-guess-guess"), "empty token": nats.Token(""),
+		"node user, member token": nats.UserInfo(user, natsservertest.Token+"x"), "other user, node password": nats.UserInfo("other", password),
+	} {
+		if nc, err := nats.Connect("nats://"+s.Addr(), opt); err == nil {
+			nc.Close()
+			t.Errorf("%s: connected", name)
+		} else if !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The node's user name with the member's token makes a member, not a node.
+	nc := connect(t, "nats://"+s.Addr(), nats.UserInfo(user, natsservertest.Token))
+	sub, err := nc.SubscribeSync("$JS.API.>")
+	if err == nil {
+		_ = nc.Flush()
+		_, err = sub.NextMsg(time.Millisecond)
+	}
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Errorf("node's user with the member's token: %v", err)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := natsserver.New(natsserver.Config{
+		Name: "n", Dir: t.TempDir(), Listen: l.Addr().String(), MemberToken: "t", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Open(t.Context()); !errors.Is(err, natsserver.ErrPortInUse) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// JetStream's data is still there after a restart, and the server keeps its address.
+func TestRestartKeepsDataAndAddress(t *testing.T) {
+	s := natsservertest.Start(t)
+	addr := s.Addr()
+	nc := nodeConn(t, s)
+	js, err := nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish("s", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.Addr() != addr || !s.JetStream() {
+		t.Errorf("address %s, was %s; JetStream %t", s.Addr(), addr, s.JetStream())
+	}
+	js, err = nodeConn(t, s).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := js.GetLastMsg("S", "s"); err != nil || string(msg.Data) != "kept" {
+		t.Errorf("got %v, %v", msg, err)
+	}
+}
