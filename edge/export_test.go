@@ -1,0 +1,66 @@
+package edge
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"github.com/gofiber/fiber/v2"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// The parsers and rules, for tests that look at them alone.
+var (
+	CanonicalPath      = canonicalPath
+	SplitTarget        = splitTarget
+	RightmostUntrusted = rightmostUntrusted
+	Traceparent        = traceparent
+	ValidHost          = validHost
+)
+
+// Contain wraps a handler as the policy chain does.
+func (s *Server) Contain(h Handler) Handler { return problems(s.contain(h)) }
+
+// Keep serves l with Fiber and hands every request's copy to keep, past its handler.
+func Keep(l net.Listener, keep func(*Exchange)) *fiber.App {
+	app := fiber.New(fiber.Config{DisableStartupMessage: true, DisableHeaderNormalizing: true})
+	app.Use(func(c *fiber.Ctx) error {
+		x := fromFiber(c)
+		keep(x)
+		return c.SendString(x.Target)
+	})
+	go func() { _ = app.Listener(l) }()
+	return app
+}
+
+// Match finds the route of a request among routes, by name; "" if none.
+func Match(routes []node.Route, method, host, path string, header mesh.Header) string {
+	var list []*route
+	for _, r := range routes {
+		list = append(list, &route{Route: r, id: r.ID(), paramNames: r.Path.Params()})
+	}
+	x := &Exchange{Method: method, Host: host, Path: path, Header: header}
+	if found, _ := newTable(list).find(x); !found {
+		return ""
+	}
+	return x.route.id
+}
+
+// Prepared is what the member gets for an exchange that came from peer, with these trusted proxies.
+func Prepared(x *Exchange, peer string, trusted ...node.Prefix) (*mesh.Request, netip.Addr) {
+	x.Peer = netip.MustParseAddr(peer)
+	x.settings = &settings{Edge: node.Edge{TrustedProxies: trusted}}
+	x.route = &route{id: "r"}
+	if err := x.accept(); err != nil {
+		return nil, netip.Addr{}
+	}
+	var out *mesh.Request
+	h := identify(clientAddr(func(context.Context, *Exchange) (*mesh.Response, error) {
+		out = x.prepare()
+		return &mesh.Response{Status: 200}, nil
+	}))
+	_, _ = h(context.Background(), x)
+	return out, x.Client
+}

@@ -1,0 +1,122 @@
+package edge_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"millrace/edge"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+func prefix(s string) node.Prefix { return node.Prefix{Prefix: netip.MustParsePrefix(s)} }
+
+// Who counts as the client, for chains of proxies of every honesty.
+func TestRightmostUntrusted(t *testing.T) {
+	trusted := func(a netip.Addr) bool {
+		return netip.MustParsePrefix("10.0.0.0/8").Contains(a) || netip.MustParsePrefix("fd00::/8").Contains(a)
+	}
+	for _, c := range []struct {
+		fields string // several fields joined by |
+		want   string
+	}{
+		{"", "10.0.0.1"}, {"1.2.3.4", "1.2.3.4"}, {"6.6.6.6, 1.2.3.4", "1.2.3.4"}, {"6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"},
+		{"6.6.6.6|1.2.3.4|10.0.0.2,10.0.0.3", "1.2.3.4"}, {"10.0.0.9", "10.0.0.9"}, {"garbage", "10.0.0.1"}, {"1.2.3.4, garbage, 10.0.0.2", "10.0.0.2"},
+		{"2001:db8::1", "2001:db8::1"}, {"[2001:db8::1]:443", "2001:db8::1"}, {"[2001:db8::1]", "2001:db8::1"}, {"6.6.6.6, 2001:db8::1, fd00::1", "2001:db8::1"},
+		{"1.2.3.4:5678", "1.2.3.4"}, {"::ffff:1.2.3.4", "1.2.3.4"}, {"fe80::1%eth0", "fe80::1"}, {",", "10.0.0.1"}, {"1.2.3.4,", "10.0.0.1"},
+	} {
+		var fields []string
+		if c.fields != "" {
+			fields = strings.Split(c.fields, "|")
+		}
+		if got := edge.RightmostUntrusted(fields, netip.MustParseAddr("10.0.0.1"), trusted); got.String() != c.want {
+			t.Errorf("%q: client is %s, want %s", c.fields, got, c.want)
+		}
+	}
+}
+
+// What the member sees: end-to-end fields as they came, ours set by us, nothing that belongs to the mesh or to one connection.
+func TestPrepare(t *testing.T) {
+	header := func() mesh.Header {
+		return mesh.Header{
+			{"Host", "shop.example"}, {"X-Custom", "1"}, {"x-custom", "2"}, {"Cookie", "a=b"}, {"Connection", "close, X-Hop"}, {"X-Hop", "1"},
+			{"Keep-Alive", "timeout=5"}, {"TE", "trailers"}, {"Upgrade", "h2c"}, {"Proxy-Authorization", "x"}, {"Millrace-Nonce", "forged"},
+			{"millrace-deadline", "99999999"}, {"Nats-Rollup", "all"}, {"X-Forwarded-For", "6.6.6.6"}, {"X-Forwarded-Proto", "https"},
+			{"X-Forwarded-Host", "evil.test"}, {"X-Forwarded-Port", "1"}, {"Forwarded", "for=6.6.6.6"}, {"X-Request-Id", "chosen"}, {"Content-Length", "3"},
+			{"Expect", "100-continue"}, {"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, {"Tracestate", "a=1"},
+		}
+	}
+	x := &edge.Exchange{Method: "POST", Target: "/%61?q=%2F", Header: header(), Body: []byte("abc"), Scheme: "http"}
+	got, client := edge.Prepared(x, "192.0.2.7")
+	if got.Target != "/a?q=%2F" || got.Host != "shop.example" || client.String() != "192.0.2.7" {
+		t.Errorf("target %s, host %s, client %s", got.Target, got.Host, client)
+	}
+	for _, gone := range []string{"Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Authorization", "Millrace-Nonce", "Millrace-Deadline", "Nats-Rollup", "Forwarded", "X-Forwarded-Port", "Content-Length", "Expect", "Host"} {
+		if got.Header.Has(gone) {
+			t.Errorf("%s was forwarded", gone)
+		}
+	}
+	for name, want := range map[string]string{
+		"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "shop.example", "Cookie": "a=b", "Tracestate": "a=1", "Via": "1.1 millrace",
+	} {
+		if v := got.Header.Values(name); len(v) != 1 || v[0] != want {
+			t.Errorf("%s is %q, want %q", name, v, want)
+		}
+	}
+	if v := got.Header.Values("X-Custom"); len(v) != 2 || v[0] != "1" || v[1] != "2" {
+		t.Errorf("repeated fields became %q", v)
+	}
+	if id := got.Header.Get("X-Request-Id"); id == "chosen" || len(id) != 32 {
+		t.Errorf("request id is %q", id)
+	}
+	trace := got.Header.Get("Traceparent")
+	if !strings.HasPrefix(trace, "00-0af7651916cd43dd8448eb211c80319c-") || !strings.HasSuffix(trace, "-01") || strings.Contains(trace, "b7ad6b7169203331") {
+		t.Errorf("trace is %s", trace)
+	}
+
+	x = &edge.Exchange{Method: "POST", Target: "/", Header: header(), Scheme: "http"}
+	got, client = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24"))
+	for name, want := range map[string]string{
+		"X-Forwarded-For": "6.6.6.6, 192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test", "X-Request-Id": "chosen",
+	} {
+		if v := got.Header.Get(name); v != want {
+			t.Errorf("behind a trusted proxy %s is %q, want %q", name, v, want)
+		}
+	}
+	if client.String() != "6.6.6.6" {
+		t.Errorf("behind a trusted proxy the client is %s", client)
+	}
+}
+
+// A Connection field can't remove what the edge or the message's framing needs.
+func TestConnectionCannotRemove(t *testing.T) {
+	x := &edge.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: mesh.Header{
+		{"Host", "h"}, {"Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id"}, {"Authorization", "Bearer x"},
+	}}
+	got, _ := edge.Prepared(x, "192.0.2.7")
+	if got.Header.Get("Authorization") != "Bearer x" || got.Header.Get("X-Forwarded-For") != "192.0.2.7" || got.Host != "h" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestTraceparent(t *testing.T) {
+	for in, continued := range map[string]bool{
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01":       true,
+		"01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra": true,
+		"": false, "garbage": false,
+		"ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01":       false,
+		"00-00000000000000000000000000000000-b7ad6b7169203331-01":       false,
+		"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01":       false,
+		"00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01":       false,
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra": false,
+	} {
+		value, got := edge.Traceparent(in)
+		if got != continued || len(value) != 55 {
+			t.Errorf("%q: %q, %t", in, value, got)
+		}
+		if _, again := edge.Traceparent(value); !again {
+			t.Errorf("%q made %q, which isn't valid", in, value)
+		}
+	}
+}

@@ -1,0 +1,496 @@
+package edge_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/edge"
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// rig is an edge with a mesh and the service echo, which answers what it got.
+type rig struct {
+	*edge.Server
+	conn *mesh.Conn
+	url  string
+	addr string
+	log  *buffer
+}
+
+func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
+	tb.Helper()
+	conn := natsservertest.Connect(tb, natsservertest.Start(tb))
+	echo, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Service("echo"), Handler: mesh.HandlerFunc(echo), Limit: 1000})
+	if err == nil {
+		err = echo.Open(tb.Context())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = echo.Close() })
+	cfg := node.Default().Edge
+	cfg.Listen = "127.0.0.1:0"
+	if change != nil {
+		change(&cfg)
+	}
+	log := &buffer{}
+	s, err := edge.New(edge.Config{Node: "n1", Edge: cfg, Routes: routes, Mesh: conn, Log: slog.New(slog.NewJSONHandler(log, nil))})
+	if err == nil {
+		err = s.Open(tb.Context())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return &rig{Server: s, conn: conn, url: "http://" + s.Addr().String(), addr: s.Addr().String(), log: log}
+}
+
+func echo(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+	status := 200
+	if v := r.Header.Get("X-Status"); v != "" {
+		status, _ = strconv.Atoi(v)
+	}
+	resp := &mesh.Response{Status: status, Header: mesh.Header{{"X-Method", r.Method}, {"X-Target", r.Target}, {"Content-Type", "text/plain"}}}
+	if status != 204 && status != 304 {
+		resp.Body = r.Body
+	}
+	return resp, nil
+}
+
+func echoRoute(path string) node.Route {
+	r := route("", path)
+	r.To.Name = "echo"
+	return r
+}
+
+func (r *rig) do(tb testing.TB, method, path, body string, header ...string) (*http.Response, string) {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), method, r.url+path, strings.NewReader(body))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return resp, string(b)
+}
+
+// raw sends bytes as they are and reads one response.
+func (r *rig) raw(tb testing.TB, request string) (*http.Response, string) {
+	tb.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		tb.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		tb.Fatalf("%q: %v", request, err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp, string(b)
+}
+
+type problem struct {
+	Type, Title, Detail, Code string
+	Status                    int
+	RequestID                 string `json:"request_id"`
+}
+
+// Every generated error is an RFC 9457 problem that carries the request id and nothing of the request.
+func TestProblems(t *testing.T) {
+	small := echoRoute("/small")
+	small.MaxBody = 10
+	quick := route("quick", "/quick")
+	quick.To.Name, quick.Timeout = "slow", node.Duration(30*time.Millisecond)
+	get := echoRoute("/get")
+	get.Methods = []node.Method{"GET"}
+	nobody := route("nobody", "/nobody")
+	nobody.To.Name = "nobody"
+	broken := route("broken", "/broken")
+	broken.To.Name = "broken"
+	r := start(t, nil, small, quick, get, nobody, broken)
+	slow, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"), Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})})
+	if err := slow.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	if _, err := r.conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) { _ = m.Respond([]byte("rubbish-from-member")) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, raw string
+		status    int
+		code      string
+		header    string
+	}{
+		{"no route", "GET /none HTTP/1.1\r\nHost: h\r\n\r\n", 404, "not_found", ""},
+		{"method", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 405, "method_not_allowed", "Allow"},
+		{"no member", "GET /nobody HTTP/1.1\r\nHost: h\r\n\r\n", 503, "no_member", "Retry-After"},
+		{"deadline", "POST /quick HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 504, "timeout", ""},
+		{"broken reply", "GET /broken HTTP/1.1\r\nHost: h\r\n\r\n", 502, "bad_reply", ""},
+		{"route's body limit", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n01234567890", 413, "body_too_large", ""},
+		{"body over a message", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n", 413, "body_too_large", ""},
+		{"long target", "GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n", 414, "uri_too_long", ""},
+		{"large head", "GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("a", 40000) + "\r\n\r\n", 431, "header_too_large", ""},
+		{"dot segments", "GET /a/../secret-path HTTP/1.1\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
+		{"encoded slash", "GET /get%2Fsecret-path HTTP/1.1\r\nHost: h\r\n\r\n", 404, "not_found", ""},
+		{"two hosts", "GET /get HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400, "invalid_request", ""},
+		{"folding", "GET /get HTTP/1.1\r\nHost: h\r\nX: a\r\n secret-path\r\n\r\n", 400, "invalid_request", ""},
+		{"name with a space", "GET /get HTTP/1.1\r\nHost: h\r\nX A: secret-path\r\n\r\n", 400, "invalid_request", ""},
+		{"trace", "TRACE /get HTTP/1.1\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			resp, body := r.raw(t, c.raw)
+			var p problem
+			if err := json.Unmarshal([]byte(body), &p); err != nil {
+				t.Fatalf("%d %q: %v", resp.StatusCode, body, err)
+			}
+			if resp.StatusCode != c.status || p.Status != c.status || p.Code != c.code || p.Type != "about:blank" || p.Title == "" || p.Detail == "" {
+				t.Errorf("got %d %s", resp.StatusCode, body)
+			}
+			if resp.Header.Get("Content-Type") != "application/problem+json" || p.RequestID == "" || resp.Header.Get("X-Request-Id") != p.RequestID {
+				t.Errorf("header %v, problem %+v", resp.Header, p)
+			}
+			if strings.Contains(body, "secret-path") || strings.Contains(body, "rubbish") {
+				t.Errorf("the problem repeats what was sent: %s", body)
+			}
+			if c.header != "" && resp.Header.Get(c.header) == "" {
+				t.Errorf("%s is missing", c.header)
+			}
+		})
+	}
+}
+
+func TestMessages(t *testing.T) {
+	keep := echoRoute("/keep/*")
+	keep.EncodedSlash = node.EncodedSlashKeep
+	r := start(t, nil, echoRoute("/echo/*"), keep)
+	for _, c := range []struct{ method, path, body, target string }{
+		{"GET", "/echo", "", "/echo"}, {"POST", "/echo/a?b=c&b=d", "body", "/echo/a?b=c&b=d"}, {"PUT", "/echo/%61|b?{x}", "x", "/echo/a%7Cb?{x}"},
+		{"DELETE", "/echo//x/", "", "/echo//x/"}, {"PATCH", "/echo?", "y", "/echo"}, {"OPTIONS", "/echo", "", "/echo"}, {"PROPFIND", "/echo", "", "/echo"},
+		{"POST", "/keep/a%2fb", "z", "/keep/a%2Fb"},
+	} {
+		req := c.method + " " + c.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(len(c.body)) + "\r\n\r\n" + c.body
+		resp, body := r.raw(t, req)
+		if resp.StatusCode != 200 || body != c.body || resp.Header.Get("X-Target") != c.target || resp.Header.Get("X-Method") != c.method {
+			t.Errorf("%s %s: %d %q %v", c.method, c.path, resp.StatusCode, body, resp.Header)
+		}
+	}
+	for _, status := range []int{201, 204, 304, 404, 418, 500, 599} {
+		want := "made"
+		if status == 204 || status == 304 {
+			want = ""
+		}
+		resp, got := r.do(t, "POST", "/echo", "made", "X-Status", strconv.Itoa(status))
+		if resp.StatusCode != status || got != want {
+			t.Errorf("status %d became %d %q", status, resp.StatusCode, got)
+		}
+	}
+	resp, body := r.do(t, "HEAD", "/echo", "")
+	if resp.StatusCode != 200 || body != "" || resp.Header.Get("X-Method") != "HEAD" {
+		t.Errorf("HEAD: %d %q", resp.StatusCode, body)
+	}
+	if resp.Header.Get("Server") != "" {
+		t.Errorf("Server is %q", resp.Header.Get("Server"))
+	}
+}
+
+// What edge.expose opens, and what it doesn't.
+func TestExpose(t *testing.T) {
+	for name, expose := range map[string][]string{"none": nil, "named": {"echo"}, "all": {"*"}} {
+		r := start(t, func(e *node.Edge) { e.Expose = expose })
+		resp, _ := r.do(t, "GET", "/echo/a", "")
+		if want := map[string]int{"none": 404, "named": 200, "all": 200}[name]; resp.StatusCode != want {
+			t.Errorf("%s: /echo answered %d, want %d", name, resp.StatusCode, want)
+		}
+		resp, _ = r.do(t, "GET", "/other", "")
+		if want := map[string]int{"none": 404, "named": 404, "all": 503}[name]; resp.StatusCode != want {
+			t.Errorf("%s: /other answered %d, want %d", name, resp.StatusCode, want)
+		}
+		for _, path := range []string{"/Echo", "/a.b", "/%3E", "/*", "/" + strings.Repeat("a", 65), "/"} {
+			if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != 404 {
+				t.Errorf("%s: %s answered %d", name, path, resp.StatusCode)
+			}
+		}
+	}
+}
+
+func TestPlainTarget(t *testing.T) {
+	orders := route("orders", "/orders/{id}")
+	orders.To = node.Target{}
+	if err := orders.To.UnmarshalText([]byte("nats:orders.get.{id}")); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, nil, orders)
+	var subjects sync.Map
+	if _, err := r.conn.NATS().QueueSubscribe("orders.get.*", "q", func(m *nats.Msg) {
+		subjects.Store(m.Subject, true)
+		_ = m.Respond([]byte(`{"ok":true}`))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	resp, body := r.do(t, "GET", "/orders/A-1_b", "")
+	if resp.StatusCode != 200 || body != `{"ok":true}` || resp.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("got %d %q", resp.StatusCode, body)
+	}
+	for _, id := range []string{"*", "%3E", "a.b", "a%20b", strings.Repeat("a", 65), "caf%C3%A9"} {
+		if resp, _ := r.do(t, "GET", "/orders/"+id, ""); resp.StatusCode != 404 {
+			t.Errorf("/orders/%s answered %d", id, resp.StatusCode)
+		}
+	}
+	subjects.Range(func(k, _ any) bool {
+		if k != "orders.get.A-1_b" {
+			t.Errorf("a request reached %s", k)
+		}
+		return true
+	})
+}
+
+// Requests at once never see each other's bytes: what was copied at the door is kept past the handler, while hundreds of
+// other requests reuse Fiber's memory, and must still be what the client sent.
+func TestCopyIsOurs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var kept []*edge.Exchange
+	app := edge.Keep(l, func(x *edge.Exchange) {
+		mu.Lock()
+		defer mu.Unlock()
+		kept = append(kept, x)
+	})
+	defer func() { _ = app.Shutdown() }()
+	var wg sync.WaitGroup
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+	defer client.CloseIdleConnections()
+	for i := range 16 {
+		wg.Go(func() {
+			for j := range 100 {
+				id := fmt.Sprintf("%02d-%03d", i, j)
+				req, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+l.Addr().String()+"/"+id, strings.NewReader("body "+id))
+				req.Header.Set("X-Id", id)
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		})
+	}
+	wg.Wait()
+	seen := map[string]bool{}
+	for _, x := range kept {
+		id := x.Target[1:]
+		if x.Header.Get("X-Id") != id || string(x.Body) != "body "+id || x.Method != "POST" {
+			t.Fatalf("request %s became %s with body %q", id, x.Header.Get("X-Id"), x.Body)
+		}
+		seen[id] = true
+	}
+	if len(seen) != 1600 {
+		t.Errorf("%d different requests were kept, want 1600", len(seen))
+	}
+}
+
+// The same through the whole node: each client gets its own answer.
+func TestNoMixing(t *testing.T) {
+	r := start(t, func(e *node.Edge) { e.AccessLog = true }, echoRoute("/*"))
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for j := range 50 {
+				id := fmt.Sprintf("%02d-%03d", i, j)
+				resp, body := r.do(t, "POST", "/"+id, strings.Repeat(id, j+1))
+				if body != strings.Repeat(id, j+1) || resp.Header.Get("X-Target") != "/"+id {
+					t.Errorf("%s got %q", id, body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 16 {
+		if id := fmt.Sprintf(`"path":"/%02d-049"`, i); !strings.Contains(r.log.String(), id) {
+			t.Errorf("the access log misses %s", id)
+		}
+	}
+}
+
+// Routes change while serving, and no request fails.
+func TestSetRoutesUnderLoad(t *testing.T) {
+	r := start(t, nil, echoRoute("/a/*"))
+	cfg := node.Default().Edge
+	stop := make(chan struct{})
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if resp, _ := r.do(t, "GET", "/a/x", ""); resp.StatusCode != 200 {
+					t.Errorf("got %d", resp.StatusCode)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	for i := range 100 {
+		r.SetRoutes(cfg, []node.Route{echoRoute("/a/*"), echoRoute(fmt.Sprintf("/b%d", i))})
+		before := done.Load()
+		eventually(t, "requests flow", func() bool { return done.Load() > before || t.Failed() })
+	}
+	close(stop)
+	wg.Wait()
+	if resp, _ := r.do(t, "GET", "/b99", ""); resp.StatusCode != 200 {
+		t.Errorf("the newest route answered %d", resp.StatusCode)
+	}
+	if resp, _ := r.do(t, "GET", "/b98", ""); resp.StatusCode != 404 {
+		t.Errorf("a removed route answered %d", resp.StatusCode)
+	}
+}
+
+func TestDrainEndsConnections(t *testing.T) {
+	r := start(t, nil, echoRoute("/*"))
+	if resp, _ := r.do(t, "GET", "/", ""); resp.Close {
+		t.Error("a connection ended before the drain")
+	}
+	r.Drain()
+	if resp, _ := r.do(t, "GET", "/", ""); !resp.Close || resp.StatusCode != 200 {
+		t.Errorf("while draining: close %t, status %d", resp.Close, resp.StatusCode)
+	}
+}
+
+func TestPanicIsContained(t *testing.T) {
+	r := start(t, nil)
+	h := r.Contain(func(context.Context, *edge.Exchange) (*mesh.Response, error) { panic("secret") })
+	resp, _ := h(t.Context(), &edge.Exchange{})
+	if resp == nil || resp.Status != 500 || strings.Contains(string(resp.Body), "secret") {
+		t.Errorf("got %+v", resp)
+	}
+	if !strings.Contains(r.log.String(), "secret") {
+		t.Error("the log doesn't tell the panic")
+	}
+}
+
+// Client bytes stay inside their log field.
+func TestLogInjection(t *testing.T) {
+	r := start(t, func(e *node.Edge) { e.AccessLog = true }, echoRoute("/*"))
+	r.raw(t, "GET /%22%2C%22x%22%3A%22 HTTP/1.1\r\nHost: h\r\nX-Request-Id: \"},{\"a\r\n\r\n")
+	r.raw(t, "G\"ET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	for line := range strings.SplitSeq(strings.TrimSpace(r.log.String()), "\n") {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("log line %q", line)
+		}
+	}
+}
+
+func TestEventsOfRequests(t *testing.T) {
+	r := start(t, nil, echoRoute("/e/*"))
+	events := make(chan *nats.Msg, 100)
+	if _, err := r.conn.NATS().ChanSubscribe("event.http.>", events); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "an event tells a request", func() bool {
+		r.do(t, "POST", "/e/x", "abc")
+		select {
+		case m := <-events:
+			var e edge.Event
+			return json.Unmarshal(m.Data, &e) == nil && m.Subject == "event.http.e-all.2xx" && e.Path == "/e/x" && e.Status == 200 && e.BytesIn == 3 && e.Route == "e-all" && e.Target == "service:echo"
+		default:
+			return false
+		}
+	})
+}
+
+func TestStatsAndExplain(t *testing.T) {
+	users := echoRoute("/users/{id}")
+	r := start(t, nil, users)
+	r.do(t, "GET", "/users/7", "")
+	r.do(t, "GET", "/nothing", "")
+	got := map[string]edge.RouteStats{}
+	for _, s := range r.Stats() {
+		got[s.Route] = s
+	}
+	if got["users-id"].Classes[2] != 1 || got["unmatched"].Classes[4] != 1 || got["users-id"].Sum <= 0 {
+		t.Errorf("counted %+v", got)
+	}
+	e := r.Explain("GET", "/users/%37?x", nil)
+	if e.Route != "users-id" || e.Path != "/users/7" || e.Params["id"] != "7" || e.Subject != "http.echo" || e.Target != "service:echo" {
+		t.Errorf("explained %+v", e)
+	}
+	if e := r.Explain("GET", "/none", nil); e.Status != 404 || e.Refusal == "" {
+		t.Errorf("explained %+v", e)
+	}
+}
+
+func TestTooManyRequests(t *testing.T) {
+	hold := route("hold", "/hold")
+	hold.To.Name = "hold"
+	r := start(t, func(e *node.Edge) { e.MaxRequests = 1 }, hold, echoRoute("/echo"))
+	entered, release := make(chan struct{}), make(chan struct{})
+	s, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("hold"), Handler: mesh.HandlerFunc(func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		close(entered)
+		<-release
+		return &mesh.Response{Status: 200}, nil
+	})})
+	if err := s.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.do(t, "POST", "/hold", "")
+	}()
+	<-entered
+	if resp, body := r.do(t, "GET", "/echo", ""); resp.StatusCode != 503 || !strings.Contains(body, `"busy"`) || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d %s", resp.StatusCode, body)
+	}
+	close(release)
+	<-done
+}

@@ -1,0 +1,527 @@
+package upstream_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/mesh/upstream"
+	"millrace/node"
+)
+
+// rig is an upstream named "api" on a mesh of its own.
+type rig struct {
+	conn *mesh.Conn
+	set  *upstream.Set
+}
+
+func start(tb testing.TB, cfg node.Upstream) *rig {
+	tb.Helper()
+	conn := natsservertest.Connect(tb, natsservertest.Start(tb))
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: natsservertest.Discard()})
+	if err == nil {
+		err = set.Apply(tb.Context(), map[string]node.Upstream{"api": cfg})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := set.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return &rig{conn, set}
+}
+
+func config(urls ...string) node.Upstream {
+	var u node.Upstream
+	u.Defaults()
+	for _, url := range urls {
+		u.Targets = append(u.Targets, node.UpstreamTarget{URL: node.BaseURL(url), Weight: 1})
+	}
+	return u
+}
+
+func (r *rig) do(tb testing.TB, method, target string, body string, header ...mesh.Field) (*mesh.Response, error) {
+	tb.Helper()
+	return r.conn.Do(tb.Context(), r.conn.Upstream("api"), &mesh.Request{
+		Method: method, Target: target, Host: "shop.example", Header: header, Body: []byte(body), Deadline: time.Now().Add(20 * time.Second),
+	})
+}
+
+func (r *rig) state(url string) string {
+	for _, t := range r.set.Status()[0].Targets {
+		if t.URL == url {
+			return t.State
+		}
+	}
+	return "unknown"
+}
+
+func server(tb testing.TB, h http.HandlerFunc) *httptest.Server {
+	tb.Helper()
+	s := httptest.NewServer(h)
+	tb.Cleanup(s.Close)
+	return s
+}
+
+func TestForwards(t *testing.T) {
+	s := server(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Add("Set-Cookie", "a=1")
+		w.Header().Add("Set-Cookie", "b=2")
+		w.Header().Set("Connection", "X-Private")
+		w.Header().Set("X-Private", "hop")
+		w.Header().Set("Millrace-Busy", "1")
+		w.WriteHeader(http.StatusTeapot)
+		fmt.Fprintf(w, "%s %s %s %s %q", r.Method, r.URL, r.Host, r.Header.Get("X-A"), body)
+	})
+	r := start(t, config(s.URL))
+	resp, err := r.do(t, "POST", "/a%20b?c=d%2Fe", "payload", mesh.Field{Name: "X-A", Value: "v"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `POST /a%20b?c=d%2Fe shop.example v "payload"`; resp.Status != 418 || string(resp.Body) != want {
+		t.Errorf("got %d %q, want %q", resp.Status, resp.Body, want)
+	}
+	if got := resp.Header.Values("Set-Cookie"); len(got) != 2 {
+		t.Errorf("cookies: %q", got)
+	}
+	for _, name := range []string{"X-Private", "Connection", "Millrace-Busy"} {
+		if resp.Header.Has(name) {
+			t.Errorf("%s came through", name)
+		}
+	}
+}
+
+// Every way that RFC 9112 §6.3 frames a body, and the answers that have none.
+func TestBodies(t *testing.T) {
+	s := server(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/chunked":
+			for i := range 3 {
+				fmt.Fprintf(w, "part%d;", i)
+				w.(http.Flusher).Flush()
+			}
+		case "/none":
+			w.WriteHeader(http.StatusNoContent)
+		case "/unchanged":
+			w.Header().Set("ETag", `"e"`)
+			w.WriteHeader(http.StatusNotModified)
+		case "/large":
+			_, _ = w.Write(make([]byte, mesh.MaxBody))
+		case "/too-large":
+			_, _ = w.Write(make([]byte, mesh.MaxBody+1))
+		default:
+			w.Header().Set("Content-Length", "5")
+			_, _ = w.Write([]byte("hello"))
+		}
+	})
+	r := start(t, config(s.URL))
+	for _, c := range []struct {
+		method, target string
+		status, length int
+	}{
+		{"GET", "/", 200, 5}, {"HEAD", "/", 200, 0}, {"GET", "/chunked", 200, 18}, {"GET", "/none", 204, 0},
+		{"GET", "/unchanged", 304, 0}, {"GET", "/large", 200, mesh.MaxBody},
+	} {
+		for range 3 { // over reused connections too
+			resp, err := r.do(t, c.method, c.target, "")
+			if err != nil {
+				t.Fatalf("%s %s: %v", c.method, c.target, err)
+			}
+			if resp.Status != c.status || len(resp.Body) != c.length {
+				t.Errorf("%s %s: got %d with %d bytes", c.method, c.target, resp.Status, len(resp.Body))
+			}
+		}
+	}
+	if resp, err := r.do(t, "HEAD", "/", ""); err != nil || resp.Header.Get("Content-Length") != "5" {
+		t.Errorf("HEAD: %+v, %v", resp, err)
+	}
+	if _, err := r.do(t, "GET", "/too-large", ""); node.CodeOf(err) != node.CodeUpstream {
+		t.Errorf("too large: %v", err)
+	}
+}
+
+// raw is a target that answers each connection with bytes as they are and closes it.
+func raw(tb testing.TB, answer string) (url string, requests *atomic.Int64) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	requests = new(atomic.Int64)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+					requests.Add(1)
+					_, _ = io.WriteString(c, answer)
+				}
+			})
+		}
+	})
+	tb.Cleanup(func() { l.Close(); wg.Wait() })
+	return "http://" + l.Addr().String(), requests
+}
+
+func TestRawResponses(t *testing.T) {
+	for _, c := range []struct {
+		name, answer string
+		body         string
+		broken       bool
+	}{
+		{"until close", "HTTP/1.1 200 OK\r\n\r\nall of it", "all of it", false},
+		{"HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\nold", "old", false},
+		{"interim first", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", false},
+		{"trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX-T: 1\r\n\r\n", "ok", false},
+		{"same lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "ok", false},
+		{"different lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!", "", true},
+		{"short body", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "", true},
+		{"cut chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok", "", true},
+		{"cut before the last chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "", true},
+		{"bad chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n", "", true},
+		{"huge chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffff0\r\nok", "", true},
+		{"gzip coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok", "", true},
+		{"upgrade", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "", true},
+		{"folding", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", "", true},
+		{"not HTTP", "SSH-2.0-OpenSSH_9.2\r\n\r\n", "", true},
+		{"status 99", "HTTP/1.1 099 X\r\n\r\n", "", true},
+		{"endless head", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 70<<10), "", true},
+		{"nothing", "", "", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url, requests := raw(t, c.answer)
+			r := start(t, config(url))
+			resp, err := r.do(t, "POST", "/", "x")
+			if c.broken {
+				if node.CodeOf(err) != node.CodeUpstream {
+					t.Errorf("got %+v, %v", resp, err)
+				}
+			} else if err != nil || string(resp.Body) != c.body {
+				t.Errorf("got %+v, %v", resp, err)
+			}
+			if n := requests.Load(); n != 1 {
+				t.Errorf("the POST was sent %d times", n)
+			}
+		})
+	}
+}
+
+// Whatever a target answers, nothing crashes and nothing invalid comes out.
+func FuzzResponse(f *testing.F) {
+	f.Add("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "GET")
+	f.Add("HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\nKeep-Alive: timeout=5\r\n\r\n", "HEAD")
+	f.Add("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "PUT")
+	f.Fuzz(func(t *testing.T, answer, method string) {
+		resp, err := upstream.ReadResponse([]byte(answer), method)
+		if err == nil && (resp.Status < 200 || resp.Status > 599 || len(resp.Body) > mesh.MaxBody) {
+			t.Errorf("%q became %+v", answer, resp)
+		}
+	})
+}
+
+// A GET is sent to another target when the first breaks off; a POST that may have arrived is not.
+func TestRetries(t *testing.T) {
+	broken, sent := raw(t, "")
+	var served atomic.Int64
+	good := server(t, func(http.ResponseWriter, *http.Request) { served.Add(1) })
+	dead := "http://127.0.0.1:1"
+	t.Run("GET", func(t *testing.T) {
+		r := start(t, config(broken, good.URL))
+		for range 20 {
+			if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+				t.Fatalf("got %+v, %v", resp, err)
+			}
+		}
+	})
+	t.Run("POST", func(t *testing.T) {
+		sent.Store(0)
+		served.Store(0)
+		r := start(t, config(broken, good.URL))
+		for range 20 {
+			_, _ = r.do(t, "POST", "/", "x") // fails where it went to the broken one
+		}
+		if total := sent.Load() + served.Load(); total != 20 {
+			t.Errorf("20 POSTs arrived %d times", total)
+		}
+	})
+	t.Run("POST that can't connect", func(t *testing.T) {
+		r := start(t, config(dead, good.URL))
+		for range 20 {
+			if resp, err := r.do(t, "POST", "/", "x"); err != nil || resp.Status != 200 {
+				t.Fatalf("got %+v, %v", resp, err)
+			}
+		}
+	})
+	t.Run("nobody", func(t *testing.T) {
+		r := start(t, config(dead))
+		if _, err := r.do(t, "POST", "/", "x"); node.CodeOf(err) != node.CodeUpstream {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A connection that the target has closed while it rested isn't an error for anybody, not even for a POST.
+func TestStaleConnections(t *testing.T) {
+	s := server(t, func(http.ResponseWriter, *http.Request) {})
+	r := start(t, config(s.URL))
+	for _, method := range []string{"GET", "POST", "GET", "POST"} {
+		if _, err := r.do(t, method, "/", ""); err != nil {
+			t.Fatal(err)
+		}
+		s.CloseClientConnections()
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	release := make(chan struct{})
+	s := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	cfg := config(s.URL)
+	cfg.Timeout = node.Duration(50 * time.Millisecond)
+	r := start(t, cfg)
+	begin := time.Now()
+	if _, err := r.do(t, "POST", "/", ""); node.CodeOf(err) != node.CodeTimeout {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+// A target whose health check fails gets no requests, and gets them again when it passes.
+func TestHealth(t *testing.T) {
+	var sick atomic.Bool
+	var served [2]atomic.Int64
+	targets := make([]*httptest.Server, 2)
+	for i := range targets {
+		targets[i] = server(t, func(w http.ResponseWriter, r *http.Request) {
+			if i == 1 && sick.Load() {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			if r.URL.Path != "/healthz" {
+				served[i].Add(1)
+			}
+		})
+	}
+	cfg := config(targets[0].URL, targets[1].URL)
+	cfg.Health = &node.Health{Path: "/healthz"}
+	cfg.Health.Defaults()
+	cfg.Health.Interval = node.Duration(10 * time.Millisecond)
+	r := start(t, cfg)
+	sick.Store(true)
+	eventually(t, "the sick target is down", func() bool { return r.state(targets[1].URL) == "down" })
+	before := served[1].Load()
+	for range 50 {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	if served[1].Load() != before {
+		t.Error("the target that is down got requests")
+	}
+	sick.Store(false)
+	eventually(t, "the target is up", func() bool { return r.state(targets[1].URL) == "up" })
+	eventually(t, "it gets requests", func() bool {
+		_, err := r.do(t, "GET", "/", "")
+		return err == nil && served[1].Load() > before
+	})
+}
+
+// Once the health check has noticed that a target stopped, no client sees an error, whatever the method.
+func TestStoppedTarget(t *testing.T) {
+	stays := server(t, func(http.ResponseWriter, *http.Request) {})
+	stops := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	cfg := config(stays.URL, stops.URL)
+	cfg.Health = &node.Health{Path: "/"}
+	cfg.Health.Defaults()
+	cfg.Health.Interval = node.Duration(10 * time.Millisecond)
+	r := start(t, cfg)
+	for range 20 {
+		if _, err := r.do(t, "POST", "/", "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stops.Close()
+	eventually(t, "the stopped target is down", func() bool { return r.state(stops.URL) == "down" })
+	for i := range 200 {
+		method := []string{"GET", "POST"}[i%2]
+		if resp, err := r.do(t, method, "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("%s after the check noticed: %+v, %v", method, resp, err)
+		}
+	}
+	stays.Close()
+	eventually(t, "both are down", func() bool { return r.state(stays.URL) == "down" })
+	if _, err := r.do(t, "GET", "/", ""); node.CodeOf(err) != node.CodeNoTarget {
+		t.Errorf("with no healthy target: %v", err)
+	}
+}
+
+// A target that fails requests in a row rests, returns, and is used although it rests when there is no other.
+func TestResting(t *testing.T) {
+	broken, sent := raw(t, "")
+	good := server(t, func(http.ResponseWriter, *http.Request) {})
+	r := start(t, config(broken, good.URL))
+	eventually(t, "the failing target rests", func() bool {
+		_, _ = r.do(t, "GET", "/", "")
+		return r.state(broken) == "resting"
+	})
+	before := sent.Load()
+	for range 20 {
+		if _, err := r.do(t, "GET", "/", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := sent.Load() - before; n > 1 { // one, if the rest just ended
+		t.Errorf("the resting target got %d requests", n)
+	}
+	eventually(t, "it is tried again", func() bool {
+		_, _ = r.do(t, "GET", "/", "")
+		return sent.Load() > before
+	})
+	alone := start(t, config(broken))
+	for range 10 {
+		_, _ = alone.do(t, "GET", "/", "")
+	}
+	before = sent.Load()
+	_, _ = alone.do(t, "GET", "/", "")
+	if sent.Load() == before {
+		t.Error("the only target wasn't tried because it rests")
+	}
+}
+
+// Weights share requests out, and of two equal targets the slow one gets fewer.
+func TestBalance(t *testing.T) {
+	var counts [2]atomic.Int64
+	handler := func(i int, delay time.Duration) http.HandlerFunc {
+		return func(_ http.ResponseWriter, r *http.Request) {
+			counts[i].Add(1)
+			if delay > 0 {
+				select {
+				case <-time.After(delay):
+				case <-r.Context().Done():
+				}
+			}
+		}
+	}
+	load := func(r *rig, n int) {
+		counts[0].Store(0)
+		counts[1].Store(0)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range n / 8 {
+					if _, err := r.do(t, "POST", "/", ""); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	cfg := config(server(t, handler(0, 0)).URL, server(t, handler(1, 0)).URL)
+	cfg.Targets[1].Weight = 3
+	load(start(t, cfg), 1600)
+	if share := float64(counts[1].Load()) / 1600; share < 0.6 || share > 0.9 {
+		t.Errorf("the target of weight 3 in 4 got %.0f %%", share*100)
+	}
+	load(start(t, config(server(t, handler(0, 0)).URL, server(t, handler(1, 5*time.Millisecond)).URL)), 800)
+	if counts[1].Load() >= counts[0].Load() {
+		t.Errorf("the slow target got %d requests, the fast one %d", counts[1].Load(), counts[0].Load())
+	}
+}
+
+// Changing the targets under load drops nothing.
+func TestApplyUnderLoad(t *testing.T) {
+	var targets [4]*httptest.Server
+	for i := range targets {
+		targets[i] = server(t, func(http.ResponseWriter, *http.Request) {})
+	}
+	r := start(t, config(targets[0].URL))
+	stop := make(chan struct{})
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := r.do(t, "POST", "/", "x"); err != nil {
+					t.Error(err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	for i := range 40 {
+		cfg := config(targets[i%4].URL, targets[(i+1)%4].URL)
+		if i%8 == 7 {
+			cfg.MaxRequests = 500 + i // needs a new member
+		}
+		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
+			t.Fatal(err)
+		}
+		before := done.Load()
+		eventually(t, "requests flow", func() bool { return done.Load() > before+10 || t.Failed() })
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// Canceling a request ends the call to the target.
+func TestCancelReachesTarget(t *testing.T) {
+	started, ended := make(chan struct{}), make(chan struct{})
+	s := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(started)
+		<-r.Context().Done()
+		close(ended)
+	})
+	r := start(t, config(s.URL))
+	go func() {
+		_, _ = r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(300 * time.Millisecond)})
+	}()
+	<-started
+	<-ended // the test's own time-out fails this
+}
+
+func BenchmarkUpstream(b *testing.B) {
+	s := server(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })
+	r := start(b, config(s.URL))
+	b.ReportAllocs()
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := r.do(b, "GET", "/", ""); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
