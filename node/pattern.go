@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -57,9 +58,9 @@ func parseSegment(part string) (Segment, error) {
 	for i := range len(part) {
 		switch c := part[i]; {
 		case c == '*':
-			return Segment{}, fmt.Errorf("* may only be the whole last segment, as in /api/*")
+			return Segment{}, errors.New("* may only be the whole last segment, as in /api/*")
 		case c == '{' || c == '}':
-			return Segment{}, fmt.Errorf("a parameter must be a whole segment, as in /users/{id}")
+			return Segment{}, errors.New("a parameter must be a whole segment, as in /users/{id}")
 		case c <= ' ' || c >= 0x7f || strings.IndexByte(`?#"<>\^`+"`|%", c) >= 0:
 			return Segment{}, fmt.Errorf("character %q can't be in a path", c)
 		}

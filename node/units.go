@@ -17,7 +17,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	if err != nil || text[len(text)-1] < 'A' { // the standard library takes 0 without a unit
 		return fmt.Errorf("%q is not a duration: write a number and its unit, such as 300ms, 10s or 15m", text)
 	}
-	if v < 0 {
+	if text[0] == '-' {
 		return fmt.Errorf("%q is negative", text)
 	}
 	*d = Duration(v)

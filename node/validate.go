@@ -181,7 +181,7 @@ func (v *validator) conflicts() {
 				v.report(at, "route %s matches the same requests as routes[%d]", r.Path, j)
 			case Overlap:
 				v.report(at, "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make one of them narrower", r.Path, j, s.Path)
-			default:
+			case Disjoint, Narrower, Wider:
 				v.check(r.ID() != s.ID(), []string{"routes", strconv.Itoa(i)}, "route %s has the name %q of routes[%d]: give it a name of its own", r.Path, r.ID(), j)
 			}
 		}

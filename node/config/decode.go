@@ -36,7 +36,7 @@ func (d *decoder) value(v *value, at place, dst reflect.Value) {
 
 // plain decodes what has no methods of its own.
 func (d *decoder) plain(v *value, at place, dst reflect.Value) {
-	switch t := dst.Type(); t.Kind() {
+	switch dst.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Map:
 		d.mapping(v, at, dst)
 	case reflect.Slice:
@@ -48,7 +48,7 @@ func (d *decoder) plain(v *value, at place, dst reflect.Value) {
 	case reflect.Int:
 		d.integer(v, at, dst)
 	default:
-		panic(fmt.Sprintf("config: no rule for %s at %s", t, at.name)) // a field of a new type in node
+		panic(fmt.Sprintf("config: no rule for %s at %s", dst.Type(), at.name)) // a field of a new type in node
 	}
 }
 

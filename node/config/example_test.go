@@ -20,8 +20,7 @@ routes:
   - {path: /api/*, to: upstream:apis}
 `
 	_, err := config.Parse("millrace.yaml", []byte(file), nil)
-	var mistakes config.Errors
-	if errors.As(err, &mistakes) {
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		for _, m := range mistakes {
 			fmt.Println(m)
 		}

@@ -55,7 +55,7 @@ func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(tex
 
 // setDefaults sets what the type itself says about keys that are left out.
 func setDefaults(dst reflect.Value) {
-	if d, ok := dst.Addr().Interface().(interface{ Defaults() }); ok {
+	if d, ok := reflect.TypeAssert[interface{ Defaults() }](dst.Addr()); ok {
 		d.Defaults()
 	}
 }

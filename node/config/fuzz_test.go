@@ -28,14 +28,18 @@ func FuzzParse(f *testing.F) {
 			f.Add(read(f, file))
 		}
 	}
+	schema := compileSchema(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := config.Parse("f", data, environment)
 		if err == nil {
-			roundTrip(t, c)
+			written := roundTrip(t, c)
+			if err := schema.Validate(plain(t, written)); err != nil {
+				t.Errorf("the schema refuses what Marshal wrote: %v\n%s", err, written)
+			}
 			return
 		}
-		var mistakes config.Errors
-		if !errors.As(err, &mistakes) || c != nil {
+		mistakes, ok := errors.AsType[config.Errors](err)
+		if !ok || c != nil {
 			t.Fatalf("Parse gave %v, %v", c, err)
 		}
 		lines := strings.Count(string(data), "\n") + strings.Count(string(data), "\r") + 1

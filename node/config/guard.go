@@ -38,28 +38,21 @@ type guarding struct {
 // level is one open list or mapping in block style: its column, and how many entries it has so far.
 type level struct{ col, entries int }
 
+// refusedTypes has the message for each type of token that a configuration may not have.
+var refusedTypes = map[token.Type]string{
+	token.AnchorType:     "anchors (&name) are not allowed: put a text that begins with & in quotes, and write a repeated value out",
+	token.AliasType:      "aliases (*name) are not allowed: put a text that begins with * in quotes, and write a repeated value out",
+	token.MergeKeyType:   "merge keys (<<) are not allowed: write the keys out",
+	token.TagType:        "tags (!name) are not allowed: put a text that begins with ! in quotes",
+	token.MappingKeyType: "keys with ? are not allowed: write key: value",
+	token.DirectiveType:  "directives (%) are not allowed: leave the line out",
+}
+
 // refuse reports a token that a configuration may not have.
 func (g *guarding) refuse(t *token.Token) {
-	message := ""
-	switch t.Type {
-	case token.AnchorType:
-		message = "anchors (&name) are not allowed: put a text that begins with & in quotes, and write a repeated value out"
-	case token.AliasType:
-		message = `aliases (*name) are not allowed: put a text that begins with * in quotes, and write a repeated value out`
-	case token.MergeKeyType:
-		message = "merge keys (<<) are not allowed: write the keys out"
-	case token.TagType:
-		message = "tags (!name) are not allowed: put a text that begins with ! in quotes"
-	case token.MappingKeyType:
-		message = "keys with ? are not allowed: write key: value"
-	case token.DirectiveType:
-		message = "directives (%) are not allowed: leave the line out"
-	case token.StringType:
-		if strings.Contains(strings.TrimSpace(t.Origin), "\t") { // the parser would drop the tab
-			message = "a tab in a text without quotes: put the text in quotes, or use spaces"
-		}
-	default:
-		return
+	message := refusedTypes[t.Type]
+	if t.Type == token.StringType && strings.Contains(strings.TrimSpace(t.Origin), "\t") { // the parser would drop the tab
+		message = "a tab in a text without quotes: put the text in quotes, or use spaces"
 	}
 	if message == "" {
 		return
@@ -73,22 +66,25 @@ func (g *guarding) refuse(t *token.Token) {
 
 // measure keeps count of nesting and gives the reason when there is too much of it.
 func (g *guarding) measure(t *token.Token) string {
-	switch t.Type {
-	case token.MappingStartType, token.SequenceStartType:
-		g.flow++
-	case token.MappingEndType, token.SequenceEndType:
-		g.flow = max(0, g.flow-1)
-	case token.SequenceEntryType, token.MappingValueType:
-		if g.flow == 0 && g.entry(t) > maxKeys {
-			return "too many entries: a mapping or list has at most 10000"
-		}
-	default:
-		return ""
+	g.flow = max(0, g.flow+flowStep(t))
+	if isEntry := t.Type == token.SequenceEntryType || t.Type == token.MappingValueType; isEntry && g.flow == 0 && g.entry(t) > maxKeys {
+		return "too many entries: a mapping or list has at most 10000"
 	}
 	if g.flow+len(g.block) > maxDepth {
 		return "nested too deep: a configuration has at most 32 levels"
 	}
 	return ""
+}
+
+// flowStep tells whether the token opens (1) or closes (-1) a list or mapping in brackets.
+func flowStep(t *token.Token) int {
+	if t.Type == token.MappingStartType || t.Type == token.SequenceStartType {
+		return 1
+	}
+	if t.Type == token.MappingEndType || t.Type == token.SequenceEndType {
+		return -1
+	}
+	return 0
 }
 
 // entry counts an entry of a list or mapping in block style and gives the size of that so far. The column of an entry

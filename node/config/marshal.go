@@ -1,19 +1,12 @@
 package config
 
 import (
-	"bytes"
 	"encoding"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
-
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/token"
 
 	"millrace/node"
 )
@@ -27,13 +20,19 @@ func Marshal(c *node.Config) ([]byte, error) {
 	if w.err != nil {
 		return nil, fmt.Errorf("write configuration: %w", w.err)
 	}
-	return w.Bytes(), nil
+	return w.out, nil
 }
 
 // writer writes YAML in block style, two spaces a level. err is the first error.
 type writer struct {
-	bytes.Buffer
+	out []byte
 	err error
+}
+
+func (w *writer) print(parts ...string) {
+	for _, part := range parts {
+		w.out = append(w.out, part...)
+	}
 }
 
 // structure writes the keys of a struct that differ from the defaults. It tells whether there were any.
@@ -44,7 +43,7 @@ func (w *writer) structure(indent string, v, defaults reflect.Value) bool {
 		if !f.required && same(value, standard) {
 			continue
 		}
-		w.WriteString(indent + f.key + ":")
+		w.print(indent, f.key, ":")
 		w.value(indent, value, standard)
 		wrote = true
 	}
@@ -54,11 +53,11 @@ func (w *writer) structure(indent string, v, defaults reflect.Value) bool {
 // value writes what follows a key's colon, up to the end of the line or of the lines below.
 func (w *writer) value(indent string, v, defaults reflect.Value) {
 	if text, ok := w.scalar(v); ok {
-		w.WriteString(" " + text + "\n")
+		w.print(" ", text, "\n")
 		return
 	}
 	deeper := indent + "  "
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Pointer:
 		w.value(indent, v.Elem(), standard(v.Type().Elem()))
 	case reflect.Struct:
@@ -78,18 +77,17 @@ func (w *writer) nested(write func(*writer) bool, empty string) {
 	wrote := write(below)
 	w.err = below.err
 	if !wrote {
-		w.WriteString(" " + empty + "\n")
+		w.print(" ", empty, "\n")
 		return
 	}
-	w.WriteByte('\n')
-	_, _ = below.WriteTo(w) // a buffer takes everything
+	w.print("\n", string(below.out))
 }
 
 func (w *writer) mapping(indent string, v reflect.Value) bool {
 	keys := v.MapKeys()
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range keys {
-		w.WriteString(indent + w.quote(key.String(), true) + ":")
+		w.print(indent, w.quote(key.String(), true), ":")
 		w.value(indent, v.MapIndex(key), standard(v.Type().Elem()))
 	}
 	return len(keys) > 0
@@ -100,12 +98,12 @@ func (w *writer) list(indent string, v reflect.Value) bool {
 	for i := range v.Len() {
 		item := &writer{err: w.err}
 		if text, ok := item.short(v.Index(i)); ok {
-			item.WriteString(indent + "  " + text + "\n")
+			item.print(indent, "  ", text, "\n")
 		} else if !item.structure(indent+"  ", v.Index(i), standard(v.Type().Elem())) {
-			item.WriteString(indent + "  {}\n")
+			item.print(indent, "  {}\n")
 		}
 		w.err = item.err
-		w.WriteString(indent + "- " + strings.TrimPrefix(item.String(), indent+"  "))
+		w.print(indent, "- ", strings.TrimPrefix(string(item.out), indent+"  "))
 	}
 	return v.Len() > 0
 }
@@ -129,17 +127,17 @@ func (w *writer) short(v reflect.Value) (string, bool) {
 
 // scalar gives the text of a value that is one.
 func (w *writer) scalar(v reflect.Value) (string, bool) {
-	if d, ok := v.Interface().(node.Duration); ok {
+	if d, ok := reflect.TypeAssert[node.Duration](v); ok {
 		return shortDuration(d), true
 	}
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok && fieldsOf(v.Type()) == nil {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok && fieldsOf(v.Type()) == nil {
 		text, err := m.MarshalText()
 		if w.err == nil {
 			w.err = err
 		}
 		return w.quote(string(text), false), true
 	}
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.String:
 		return w.quote(escape(v.String()), false), true
 	case reflect.Bool:
@@ -149,55 +147,6 @@ func (w *writer) scalar(v reflect.Value) (string, bool) {
 	default:
 		return "", false
 	}
-}
-
-// shortDuration writes 1h where the standard library writes 1h0m0s.
-func shortDuration(d node.Duration) string {
-	s := d.Std().String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
-var plainText = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._{}*~+@:-]*$`)
-
-// readDifferently matches what other YAML parsers take for something else than a text.
-var readDifferently = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|[0-9][0-9.e_+-]*)$`)
-
-// quote writes a text as YAML, without quotes where that means the same.
-func (w *writer) quote(s string, key bool) string {
-	if !utf8.ValidString(s) && w.err == nil {
-		w.err = fmt.Errorf("text %q is not UTF-8", s)
-	}
-	if plainText.MatchString(s) && !readDifferently.MatchString(s) && (!key || !strings.Contains(s, ":")) {
-		tokens := lexer.Tokenize("k: " + s)
-		if len(tokens) == 3 && tokens[2].Type == token.StringType && tokens[2].Value == s {
-			return s
-		}
-	}
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, c := range s {
-		switch {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(c)
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '\t':
-			b.WriteString(`\t`)
-		case c < ' ' || c == 0x7f || (c > 0x7f && !unicode.IsPrint(c)):
-			fmt.Fprintf(&b, `\U%08X`, c)
-		default:
-			b.WriteRune(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
 }
 
 // standard gives what an empty mapping of the type decodes to.

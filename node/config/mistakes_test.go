@@ -20,8 +20,8 @@ func TestMistakes(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			data := read(t, file)
 			c, err := config.Parse("millrace.yaml", data, environment)
-			var mistakes config.Errors
-			if !errors.As(err, &mistakes) || len(mistakes) == 0 || c != nil {
+			mistakes, ok := errors.AsType[config.Errors](err)
+			if !ok || len(mistakes) == 0 || c != nil {
 				t.Fatalf("Parse gave %v, %v", c, err)
 			}
 			got := err.Error() + "\n"
@@ -45,11 +45,11 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-func read(t testing.TB, file string) []byte {
-	t.Helper()
+func read(tb testing.TB, file string) []byte {
+	tb.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }

@@ -17,7 +17,7 @@ const MaxFile = 1 << 20
 //
 // The error is Errors when the file could be read, and wraps the *os.PathError when it couldn't.
 func Load(path string) (*node.Config, []byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}

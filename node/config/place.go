@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -43,7 +44,7 @@ func (p place) item(i int) place {
 }
 
 func (p place) below(step string) []string {
-	return append(p.path[:len(p.path):len(p.path)], step)
+	return append(slices.Clip(p.path), step)
 }
 
 // in names the place in a sentence: "in edge", or "at the top level".

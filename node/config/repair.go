@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/token"
@@ -13,12 +14,7 @@ func repair(tokens token.Tokens) token.Tokens {
 	flow := 0
 	for i := 0; i < len(tokens); i++ {
 		t := tokens[i]
-		switch t.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-		}
+		flow += flowStep(t)
 		if t.Type != token.MappingValueType || flow <= 0 || i == 0 || i+1 == len(tokens) || !plainScalar(tokens[i+1]) || !adjacent(t, tokens[i+1]) {
 			out = append(out, t)
 			continue
@@ -39,15 +35,14 @@ func repair(tokens token.Tokens) token.Tokens {
 	return out
 }
 
+var plainTypes = []token.Type{
+	token.StringType, token.IntegerType, token.BinaryIntegerType, token.OctetIntegerType, token.HexIntegerType,
+	token.FloatType, token.BoolType, token.NullType, token.InfinityType, token.NanType,
+}
+
 // plainScalar tells whether the token is a text without quotes, or what looks like another scalar.
 func plainScalar(t *token.Token) bool {
-	switch t.Type {
-	case token.StringType, token.IntegerType, token.BinaryIntegerType, token.OctetIntegerType, token.HexIntegerType,
-		token.FloatType, token.BoolType, token.NullType, token.InfinityType, token.NanType:
-		return true
-	default:
-		return false
-	}
+	return slices.Contains(plainTypes, t.Type)
 }
 
 // adjacent tells whether b begins where a ends.

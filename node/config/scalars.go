@@ -41,7 +41,7 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 		return
 	}
 	fresh := reflect.New(dst.Type())
-	if err := fresh.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil { //nolint:errcheck // readsText has asked
+	if err := unmarshal(fresh, text); err != nil {
 		d.add(v.pos, at.path, "%s%s", at.prefix(), err)
 		return
 	}
@@ -50,6 +50,15 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 		return
 	}
 	dst.Set(fresh.Elem())
+}
+
+// unmarshal gives a text to a pointer's UnmarshalText; readsText has asked whether there is one.
+func unmarshal(pointer reflect.Value, text string) error {
+	u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](pointer)
+	if !ok {
+		panic("config: no UnmarshalText in " + pointer.Type().String())
+	}
+	return u.UnmarshalText([]byte(text))
 }
 
 func (d *decoder) str(v *value, at place, dst reflect.Value) {
@@ -94,9 +103,9 @@ func (d *decoder) boolean(v *value, at place, dst reflect.Value) {
 	case v.kind != kindText:
 		d.expect(v, at, "true or false", "")
 	case low == "yes" || low == "on" || low == "y":
-		d.expect(v, at, "true or false", fmt.Sprintf("write true instead of %s", text))
+		d.expect(v, at, "true or false", "write true instead of "+text)
 	case low == "no" || low == "off" || low == "n":
-		d.expect(v, at, "true or false", fmt.Sprintf("write false instead of %s", text))
+		d.expect(v, at, "true or false", "write false instead of "+text)
 	case low == "true" || low == "false":
 		d.expect(v, at, "true or false", "write it without quotes")
 	default:

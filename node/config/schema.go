@@ -13,8 +13,7 @@ import (
 
 // Schema gives the JSON Schema (draft 2020-12) of the configuration file, indented, for editors and CI. It is generated
 // from the types that Parse decodes into. What needs the whole file (undeclared upstreams, ambiguous routes) it can't say:
-// a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts, with one exception:
-// like JSON it knows no repeated keys.
+// a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts.
 func Schema() []byte {
 	g := &generator{defs: members[*schema]{}}
 	root := g.object(reflect.TypeFor[node.Config](), reflect.ValueOf(node.Default()))
@@ -111,7 +110,7 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	case readsText(t):
 		return g.define(t.Name(), textSchema(t))
 	}
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Map:
 		return &schema{Type: "object", Additional: g.of(t.Elem(), standard(t.Elem()))}
 	case reflect.Slice:
@@ -168,10 +167,10 @@ func textSchema(t reflect.Type) *schema {
 
 // jsonValue gives a default as the file would write it.
 func jsonValue(v reflect.Value) any {
-	if d, ok := v.Interface().(node.Duration); ok {
+	if d, ok := reflect.TypeAssert[node.Duration](v); ok {
 		return shortDuration(d)
 	}
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		text, err := m.MarshalText()
 		if err != nil {
 			panic(fmt.Sprintf("config: default of %s: %v", v.Type(), err)) // a bug in node's defaults

@@ -2,31 +2,34 @@ package config_test
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"millrace/node"
 	"millrace/node/config"
 )
 
-func compileSchema(t *testing.T) *jsonschema.Schema {
-	t.Helper()
+func compileSchema(tb testing.TB) *jsonschema.Schema {
+	tb.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(config.Schema()))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	if err := c.AddResource("millrace.schema.json", doc); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	schema, err := c.Compile("millrace.schema.json")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return schema
 }
@@ -125,4 +128,46 @@ func TestSchemaDescribesEveryKey(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSchemaExamples checks that the examples that an editor offers are accepted.
+func TestSchemaExamples(t *testing.T) {
+	var doc struct {
+		Defs map[string]struct {
+			Pattern  string
+			Examples []string
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(config.Schema(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for name, def := range doc.Defs {
+		for _, example := range def.Examples {
+			seen++
+			if !regexp.MustCompile(def.Pattern).MatchString(example) {
+				t.Errorf("%s: %q doesn't match %s", name, example, def.Pattern)
+			}
+			if target, ok := textTypes[name]; !ok {
+				t.Errorf("%s is missing in the test", name)
+			} else if err := target().UnmarshalText([]byte(example)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if seen < 15 {
+		t.Errorf("only %d examples", seen)
+	}
+}
+
+var textTypes = map[string]func() encoding.TextUnmarshaler{
+	"Duration": func() encoding.TextUnmarshaler { return new(node.Duration) },
+	"Size":     func() encoding.TextUnmarshaler { return new(node.Size) },
+	"Address":  func() encoding.TextUnmarshaler { return new(node.Address) },
+	"Prefix":   func() encoding.TextUnmarshaler { return new(node.Prefix) },
+	"BaseURL":  func() encoding.TextUnmarshaler { return new(node.BaseURL) },
+	"Pattern":  func() encoding.TextUnmarshaler { return new(node.Pattern) },
+	"Target":   func() encoding.TextUnmarshaler { return new(node.Target) },
+	"Host":     func() encoding.TextUnmarshaler { return new(node.Host) },
+	"Method":   func() encoding.TextUnmarshaler { return new(node.Method) },
 }

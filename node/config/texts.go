@@ -15,7 +15,7 @@ type textRule struct {
 	examples []string
 }
 
-// texts has a rule for each text type of the configuration; a test makes sure of it.
+// texts has a rule for each text type of the configuration; Schema panics without, which its test would show.
 var texts = map[reflect.Type]textRule{
 	reflect.TypeFor[node.Duration](): {
 		want:     "a duration such as 10s",
@@ -24,7 +24,7 @@ var texts = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.Size](): {
 		want:     "a size such as 512KiB",
-		pattern:  `\s*[0-9]+\s*([Bb]|[KkMmGg]([Ii]?[Bb])?)\s*`,
+		pattern:  `\s*\+?[0-9]+\s*([Bb]|[KkMmGg]([Ii]?[Bb])?)\s*`,
 		examples: []string{"900B", "512KiB", "1MiB"},
 	},
 	reflect.TypeFor[node.Address](): {

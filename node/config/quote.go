@@ -1,0 +1,63 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
+
+	"millrace/node"
+)
+
+// shortDuration writes 1h where the standard library writes 1h0m0s.
+func shortDuration(d node.Duration) string {
+	s := d.Std().String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+var plainText = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._{}*~+@:-]*$`)
+
+// readDifferently matches what other YAML parsers take for something else than a text.
+var readDifferently = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|[0-9][0-9.e_+-]*)$`)
+
+// quote writes a text as YAML, without quotes where that means the same.
+func (w *writer) quote(s string, key bool) string {
+	if !utf8.ValidString(s) && w.err == nil {
+		w.err = fmt.Errorf("text %q is not UTF-8", s)
+	}
+	if plainText.MatchString(s) && !readDifferently.MatchString(s) && (!key || !strings.Contains(s, ":")) {
+		tokens := lexer.Tokenize("k: " + s)
+		if len(tokens) == 3 && tokens[2].Type == token.StringType && tokens[2].Value == s {
+			return s
+		}
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\t':
+			b.WriteString(`\t`)
+		case c < ' ' || c == 0x7f || (c > 0x7f && !unicode.IsPrint(c)):
+			fmt.Fprintf(&b, `\U%08X`, c)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

@@ -1,0 +1,71 @@
+package node_test
+
+import (
+	"errors"
+	"fmt"
+
+	"millrace/node"
+)
+
+// The configuration's own check names the place of each problem, for whoever knows the file.
+func ExampleConfig_Validate() {
+	c := node.Default()
+	path, err := node.ParsePattern("/orders/{id}")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	c.Edge.MaxRequests = 0
+	c.Routes = []node.Route{{Path: path, To: node.Target{Kind: node.KindUpstream, Name: "orders"}}}
+	for _, p := range c.Validate() {
+		fmt.Println(p.Path, p.Message)
+	}
+	// Output:
+	// [edge max_requests] 0 is out of range: use 1 or more
+	// [routes 0 to] upstream "orders" is not declared under upstreams
+}
+
+// Of two patterns the narrower one wins; when neither is, the configuration is refused.
+func ExamplePattern_Compare() {
+	names := map[node.Relation]string{node.Narrower: "narrower", node.Wider: "wider", node.Overlap: "ambiguous", node.Disjoint: "disjoint"}
+	for _, pair := range [][2]string{{"/users/me", "/users/{id}"}, {"/users/*", "/users"}, {"/{a}/list", "/users/{b}"}, {"/a", "/b"}} {
+		a, errA := node.ParsePattern(pair[0])
+		b, errB := node.ParsePattern(pair[1])
+		if err := errors.Join(errA, errB); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(a, b, names[a.Compare(b)])
+	}
+	// Output:
+	// /users/me /users/{id} narrower
+	// /users/* /users wider
+	// /{a}/list /users/{b} ambiguous
+	// /a /b disjoint
+}
+
+// A path parameter becomes a subject token only if it can't be anything more than one.
+func ExampleSubject_Expand() {
+	s, err := node.ParseSubject("orders.get.{id}")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, id := range []string{"17", "17.delete", "*"} {
+		fmt.Println(s.Expand(func(string) string { return id }))
+	}
+	// Output:
+	// orders.get.17 <nil>
+	//  path parameter can't be a subject token
+	//  path parameter can't be a subject token
+}
+
+func ExampleRoute_ID() {
+	path, err := node.ParsePattern("/orders/{id}")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(node.Route{Host: "api.example.com", Methods: []node.Method{"GET"}, Path: path}.ID())
+	// Output: get-api_example_com-orders-id
+}

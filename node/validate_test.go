@@ -1,0 +1,115 @@
+package node_test
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"millrace/node"
+)
+
+func TestDefaultIsValid(t *testing.T) {
+	c := node.Default()
+	if problems := c.Validate(); problems != nil {
+		t.Errorf("got %v", problems)
+	}
+}
+
+// TestValidate changes one thing of a valid configuration and looks at the problems, by place.
+func TestValidate(t *testing.T) {
+	for place, tc := range map[string]struct {
+		change func(c *node.Config)
+		want   string
+	}{
+		"version":               {func(c *node.Config) { c.Version = 2 }, "version 2 is not supported"},
+		"node.name":             {func(c *node.Config) { c.Node.Name = "N" }, "is not a name"},
+		"node.data":             {func(c *node.Config) { c.Node.Data = "" }, "data is empty"},
+		"edge.expose.1":         {func(c *node.Config) { c.Edge.Expose = []string{"*", "/a"} }, "is not a name"},
+		"edge.idle_timeout":     {func(c *node.Config) { c.Edge.IdleTimeout = 0 }, "longer than 0s"},
+		"edge.max_body":         {func(c *node.Config) { c.Edge.MaxBody = node.MaxMessageBody + 1 }, "is more than the 512KiB"},
+		"edge.max_header":       {func(c *node.Config) { c.Edge.MaxHeader = 1 }, "1B is out of range"},
+		"edge.max_requests":     {func(c *node.Config) { c.Edge.MaxRequests = -1 }, "-1 is out of range"},
+		"admin.listen":          {func(c *node.Config) { c.Admin.Listen = ":80" }, "set admin.token"},
+		"mesh.url":              {func(c *node.Config) { c.Mesh.URL = "http://a" }, "nats:// or tls://"},
+		"mesh.prefix":           {func(c *node.Config) { c.Mesh.URL, c.Mesh.Prefix = "nats://a", "..*" }, "is not a prefix"},
+		"mesh.token":            {func(c *node.Config) { c.Mesh.Token = "hush" }, "has 4 characters"},
+		"upstreams.api.remote":  {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Remote = true }) }, "leave remote out"},
+		"upstreams.api":         {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Targets = nil }) }, "has no targets"},
+		"upstreams.api.timeout": {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Timeout = 0 }) }, "longer than 0s"},
+		"upstreams.api.targets.0": {
+			func(c *node.Config) { change(c, func(u *node.Upstream) { u.Targets[0].Weight = 1001 }) }, "weight 1001 is out of range",
+		},
+		"upstreams.api.targets.1": {
+			func(c *node.Config) {
+				change(c, func(u *node.Upstream) { u.Targets = append(u.Targets, u.Targets[0]) })
+			}, "is listed twice",
+		},
+		"upstreams.api.health.path": {
+			func(c *node.Config) { change(c, func(u *node.Upstream) { u.Health.Path = "/a b" }) }, "percent-encoded",
+		},
+		"upstreams.api.health.fails": {
+			func(c *node.Config) { change(c, func(u *node.Upstream) { u.Health.Fails = 0 }) }, "0 is out of range",
+		},
+		"routes.0.name":            {func(c *node.Config) { c.Routes[0].Name = "X" }, "is not a name"},
+		"routes.0.max_body":        {func(c *node.Config) { c.Routes[0].MaxBody = node.GiB }, "1GiB is more than"},
+		"routes.0.to":              {func(c *node.Config) { c.Routes[0].To.Name = "apis" }, `did you mean "api"?`},
+		"routes.1.to":              {func(c *node.Config) { c.Routes[1].Path = pattern(t, "/orders/{no}") }, "parameter {id} is not in path"},
+		"routes.1.forward_headers": {func(c *node.Config) { c.Routes[1].ForwardHeaders = []string{"kv-operation"} }, "can't be forwarded"},
+		"routes.0.headers.X Y":     {func(c *node.Config) { c.Routes[0].Headers = map[string]string{"X Y": ""} }, "is not a header field name"},
+		"routes.0.headers.x":       {func(c *node.Config) { c.Routes[0].Headers = map[string]string{"x": "", "X": ""} }, `"x" is "X" again`},
+		"routes.1.path":            {func(c *node.Config) { c.Routes[0].Path = pattern(t, "/{any}/list") }, "neither is more specific"},
+		"routes.1":                 {func(c *node.Config) { c.Routes[1].Name = "api-all" }, `has the name "api-all" of routes[0]`},
+	} {
+		c := valid(t)
+		tc.change(c)
+		problems := c.Validate()
+		if len(problems) != 1 || strings.Join(problems[0].Path, ".") != place || !strings.Contains(problems[0].Message, tc.want) {
+			t.Errorf("%s: got %v, want one with %q", place, problems, tc.want)
+		}
+		if again := c.Validate(); !reflect.DeepEqual(problems, again) {
+			t.Errorf("%s: a second run gave %v", place, again)
+		}
+	}
+}
+
+// TestValidateFindsAll makes every mistake at once.
+func TestValidateFindsAll(t *testing.T) {
+	c := valid(t)
+	c.Version, c.Node.Name, c.Edge.MaxRequests, c.Mesh.Token = 0, "", 0, "hush/hush/hush/hush"
+	change(c, func(u *node.Upstream) { u.MaxRequests, u.Targets = 0, nil })
+	c.Routes[1] = c.Routes[0]
+	var places []string
+	for _, p := range c.Validate() {
+		places = append(places, strings.Join(p.Path, "."))
+	}
+	want := []string{"version", "node.name", "edge.max_requests", "mesh.token", "upstreams.api", "upstreams.api.max_requests", "routes.1.path"}
+	if !slices.Equal(places, want) {
+		t.Errorf("got %q, want %q", places, want)
+	}
+}
+
+// valid gives a configuration without problems.
+func valid(t *testing.T) *node.Config {
+	t.Helper()
+	c := node.Default()
+	u := node.Upstream{Targets: []node.UpstreamTarget{{URL: "http://127.0.0.1:3000", Weight: 1}}, Health: &node.Health{Path: "/up"}}
+	u.Defaults()
+	u.Health.Defaults()
+	c.Upstreams = map[string]node.Upstream{"api": u}
+	c.Routes = []node.Route{
+		{Path: pattern(t, "/api/*"), To: node.Target{Kind: node.KindUpstream, Name: "api"}},
+		{Path: pattern(t, "/orders/{id}"), To: node.Target{Kind: node.KindNATS, Subject: subject(t, "orders.get.{id}")}},
+	}
+	for _, problem := range c.Validate() {
+		t.Errorf("before the change: %v", problem)
+	}
+	return &c
+}
+
+// change alters the upstream api.
+func change(c *node.Config, f func(u *node.Upstream)) {
+	u := c.Upstreams["api"]
+	f(&u)
+	c.Upstreams["api"] = u
+}
