@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"millrace/mesh"
@@ -25,8 +26,8 @@ func (s *Server) policies() []Policy {
 }
 
 func chain(policies []Policy, h Handler) Handler {
-	for i := len(policies) - 1; i >= 0; i-- {
-		h = policies[i](h)
+	for _, policy := range slices.Backward(policies) {
+		h = policy(h)
 	}
 	return h
 }
@@ -51,7 +52,7 @@ func (s *Server) contain(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (resp *mesh.Response, err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				s.log.Error("request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				s.log.ErrorContext(ctx, "request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				resp, err = nil, node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway")
 			}
 		}()

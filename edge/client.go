@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"millrace/mesh"
@@ -24,10 +25,9 @@ func clientAddr(next Handler) Handler {
 // the walk: what stands left of it can't be trusted, and the last trusted proxy counts as the client.
 func rightmostUntrusted(fields []string, peer netip.Addr, trusted func(netip.Addr) bool) netip.Addr {
 	client := peer
-	for i := len(fields) - 1; i >= 0; i-- {
-		entries := strings.Split(fields[i], ",")
-		for j := len(entries) - 1; j >= 0; j-- {
-			addr, ok := forwardedAddr(strings.TrimSpace(entries[j]))
+	for _, field := range slices.Backward(fields) {
+		for _, entry := range slices.Backward(strings.Split(field, ",")) {
+			addr, ok := forwardedAddr(strings.TrimSpace(entry))
 			if !ok {
 				return client
 			}

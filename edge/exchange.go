@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -64,7 +65,7 @@ func (x *Exchange) accept() error {
 	if err := x.acceptTarget(); err != nil {
 		return node.Errorf(node.CodeInvalid, err, "the request target is malformed: %s", err)
 	}
-	if !mesh.ValidMethod(x.Method) || x.Method == "CONNECT" || x.Method == "TRACE" {
+	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
 		return node.Errorf(node.CodeInvalid, nil, "the method is not served here")
 	}
 	return nil

@@ -145,5 +145,5 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 
 // text makes a string of bytes that nobody changes any more, without a copy.
 func text(b []byte) string {
-	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // G103: fromFiber's buffer is written once
+	return unsafe.String(unsafe.SliceData(b), len(b))
 }

@@ -12,6 +12,15 @@ import (
 
 func prefix(s string) node.Prefix { return node.Prefix{Prefix: netip.MustParsePrefix(s)} }
 
+// fields makes a header of names and values in turn.
+func fields(pairs ...string) mesh.Header {
+	var h mesh.Header
+	for i := 0; i < len(pairs); i += 2 {
+		h.Add(pairs[i], pairs[i+1])
+	}
+	return h
+}
+
 // Who counts as the client, for chains of proxies of every honesty.
 func TestRightmostUntrusted(t *testing.T) {
 	trusted := func(a netip.Addr) bool {
@@ -21,10 +30,23 @@ func TestRightmostUntrusted(t *testing.T) {
 		fields string // several fields joined by |
 		want   string
 	}{
-		{"", "10.0.0.1"}, {"1.2.3.4", "1.2.3.4"}, {"6.6.6.6, 1.2.3.4", "1.2.3.4"}, {"6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"},
-		{"6.6.6.6|1.2.3.4|10.0.0.2,10.0.0.3", "1.2.3.4"}, {"10.0.0.9", "10.0.0.9"}, {"garbage", "10.0.0.1"}, {"1.2.3.4, garbage, 10.0.0.2", "10.0.0.2"},
-		{"2001:db8::1", "2001:db8::1"}, {"[2001:db8::1]:443", "2001:db8::1"}, {"[2001:db8::1]", "2001:db8::1"}, {"6.6.6.6, 2001:db8::1, fd00::1", "2001:db8::1"},
-		{"1.2.3.4:5678", "1.2.3.4"}, {"::ffff:1.2.3.4", "1.2.3.4"}, {"fe80::1%eth0", "fe80::1"}, {",", "10.0.0.1"}, {"1.2.3.4,", "10.0.0.1"},
+		{"", "10.0.0.1"},
+		{"1.2.3.4", "1.2.3.4"},
+		{"6.6.6.6, 1.2.3.4", "1.2.3.4"},
+		{"6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"},
+		{"6.6.6.6|1.2.3.4|10.0.0.2,10.0.0.3", "1.2.3.4"},
+		{"10.0.0.9", "10.0.0.9"},
+		{"garbage", "10.0.0.1"},
+		{"1.2.3.4, garbage, 10.0.0.2", "10.0.0.2"},
+		{"2001:db8::1", "2001:db8::1"},
+		{"[2001:db8::1]:443", "2001:db8::1"},
+		{"[2001:db8::1]", "2001:db8::1"},
+		{"6.6.6.6, 2001:db8::1, fd00::1", "2001:db8::1"},
+		{"1.2.3.4:5678", "1.2.3.4"},
+		{"::ffff:1.2.3.4", "1.2.3.4"},
+		{"fe80::1%eth0", "fe80::1"},
+		{",", "10.0.0.1"},
+		{"1.2.3.4,", "10.0.0.1"},
 	} {
 		var fields []string
 		if c.fields != "" {
@@ -39,13 +61,31 @@ func TestRightmostUntrusted(t *testing.T) {
 // What the member sees: end-to-end fields as they came, ours set by us, nothing that belongs to the mesh or to one connection.
 func TestPrepare(t *testing.T) {
 	header := func() mesh.Header {
-		return mesh.Header{
-			{"Host", "shop.example"}, {"X-Custom", "1"}, {"x-custom", "2"}, {"Cookie", "a=b"}, {"Connection", "close, X-Hop"}, {"X-Hop", "1"},
-			{"Keep-Alive", "timeout=5"}, {"TE", "trailers"}, {"Upgrade", "h2c"}, {"Proxy-Authorization", "x"}, {"Millrace-Nonce", "forged"},
-			{"millrace-deadline", "99999999"}, {"Nats-Rollup", "all"}, {"X-Forwarded-For", "6.6.6.6"}, {"X-Forwarded-Proto", "https"},
-			{"X-Forwarded-Host", "evil.test"}, {"X-Forwarded-Port", "1"}, {"Forwarded", "for=6.6.6.6"}, {"X-Request-Id", "chosen"}, {"Content-Length", "3"},
-			{"Expect", "100-continue"}, {"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, {"Tracestate", "a=1"},
-		}
+		return fields(
+			"Host", "shop.example",
+			"X-Custom", "1",
+			"x-custom", "2",
+			"Cookie", "a=b",
+			"Connection", "close, X-Hop",
+			"X-Hop", "1",
+			"Keep-Alive", "timeout=5",
+			"TE", "trailers",
+			"Upgrade", "h2c",
+			"Proxy-Authorization", "x",
+			"Millrace-Nonce", "forged",
+			"millrace-deadline", "99999999",
+			"Nats-Rollup", "all",
+			"X-Forwarded-For", "6.6.6.6",
+			"X-Forwarded-Proto", "https",
+			"X-Forwarded-Host", "evil.test",
+			"X-Forwarded-Port", "1",
+			"Forwarded", "for=6.6.6.6",
+			"X-Request-Id", "chosen",
+			"Content-Length", "3",
+			"Expect", "100-continue",
+			"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+			"Tracestate", "a=1",
+		)
 	}
 	x := &edge.Exchange{Method: "POST", Target: "/%61?q=%2F", Header: header(), Body: []byte("abc"), Scheme: "http"}
 	got, client := edge.Prepared(x, "192.0.2.7")
@@ -91,9 +131,9 @@ func TestPrepare(t *testing.T) {
 
 // A Connection field can't remove what the edge or the message's framing needs.
 func TestConnectionCannotRemove(t *testing.T) {
-	x := &edge.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: mesh.Header{
-		{"Host", "h"}, {"Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id"}, {"Authorization", "Bearer x"},
-	}}
+	x := &edge.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: fields(
+		"Host", "h", "Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id", "Authorization", "Bearer x",
+	)}
 	got, _ := edge.Prepared(x, "192.0.2.7")
 	if got.Header.Get("Authorization") != "Bearer x" || got.Header.Get("X-Forwarded-For") != "192.0.2.7" || got.Host != "h" {
 		t.Errorf("got %+v", got)

@@ -34,9 +34,10 @@ func statusOf(code node.Code) int {
 		return 504
 	case node.CodeCanceled:
 		return 499 // nobody reads it; the log does
-	default:
+	case node.CodeInternal:
 		return 500
 	}
+	return 500
 }
 
 var titles = map[int]string{

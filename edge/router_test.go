@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"millrace/edge"
@@ -40,14 +41,28 @@ func TestMatch(t *testing.T) {
 		header             mesh.Header
 		want               string
 	}{
-		{"GET", "a", "/", nil, "all"}, {"GET", "a", "/x/y", nil, "all"}, {"GET", "a", "/api", nil, "api"}, {"GET", "a", "/api/", nil, "api"},
-		{"GET", "a", "/apis", nil, "all"}, {"GET", "a", "/api/users", nil, "api"}, {"GET", "a", "/api/users/7", nil, "users"},
-		{"POST", "a", "/api/users/7", nil, "create"}, {"GET", "a", "/api/users/me", nil, "me"}, {"POST", "a", "/api/users/me", nil, "me"},
-		{"GET", "a", "/api/users/", nil, "api"}, {"GET", "a", "/api/users/7/files", nil, "files"}, {"GET", "a", "/api/users/7/files/a/b", nil, "files"},
-		{"GET", "a", "/api/users/7/other", nil, "api"}, {"GET", "shop.example", "/api/users/7", nil, "shop"},
-		{"GET", "SHOP.example:8080", "/api/users/7", nil, "shop"}, {"GET", "shop.example", "/other", nil, "all"},
-		{"GET", "a", "/api/x", mesh.Header{{Name: "x-beta", Value: "1"}}, "beta"}, {"GET", "a", "/api/x", mesh.Header{{Name: "X-Beta", Value: "2"}}, "api"},
-		{"GET", "a", "/exact/", nil, "exact"}, {"GET", "a", "/exact", nil, "all"}, {"GET", "a", "//api/x", nil, "all"},
+		{"GET", "a", "/", nil, "all"},
+		{"GET", "a", "/x/y", nil, "all"},
+		{"GET", "a", "/api", nil, "api"},
+		{"GET", "a", "/api/", nil, "api"},
+		{"GET", "a", "/apis", nil, "all"},
+		{"GET", "a", "/api/users", nil, "api"},
+		{"GET", "a", "/api/users/7", nil, "users"},
+		{"POST", "a", "/api/users/7", nil, "create"},
+		{"GET", "a", "/api/users/me", nil, "me"},
+		{"POST", "a", "/api/users/me", nil, "me"},
+		{"GET", "a", "/api/users/", nil, "api"},
+		{"GET", "a", "/api/users/7/files", nil, "files"},
+		{"GET", "a", "/api/users/7/files/a/b", nil, "files"},
+		{"GET", "a", "/api/users/7/other", nil, "api"},
+		{"GET", "shop.example", "/api/users/7", nil, "shop"},
+		{"GET", "SHOP.example:8080", "/api/users/7", nil, "shop"},
+		{"GET", "shop.example", "/other", nil, "all"},
+		{"GET", "a", "/api/x", mesh.Header{{Name: "x-beta", Value: "1"}}, "beta"},
+		{"GET", "a", "/api/x", mesh.Header{{Name: "X-Beta", Value: "2"}}, "api"},
+		{"GET", "a", "/exact/", nil, "exact"},
+		{"GET", "a", "/exact", nil, "all"},
+		{"GET", "a", "//api/x", nil, "all"},
 	} {
 		if got := edge.Match(routes, c.method, c.host, c.path, c.header); got != c.want {
 			t.Errorf("%s %s%s takes %q, want %q", c.method, c.host, c.path, got, c.want)
@@ -62,18 +77,18 @@ func TestMatchFindsTheNarrowest(t *testing.T) {
 	for round := range 300 {
 		cfg := node.Default()
 		for len(cfg.Routes) < 8 {
-			path := ""
+			var b strings.Builder
 			for i := range rng.IntN(4) + 1 {
 				w := words[rng.IntN(len(words))]
 				if w != "" && w[0] == '{' {
 					w = fmt.Sprintf("{p%d}", i)
 				}
-				path += "/" + w
+				b.WriteString("/" + w)
 			}
 			if rng.IntN(3) == 0 {
-				path += "/*"
+				b.WriteString("/*")
 			}
-			r := route(fmt.Sprintf("r%d", len(cfg.Routes)), path)
+			r := route(fmt.Sprintf("r%d", len(cfg.Routes)), b.String())
 			if rng.IntN(3) == 0 {
 				r.Methods = [][]node.Method{{"GET"}, {"POST"}, {"GET", "POST"}}[rng.IntN(3)]
 			}
@@ -87,11 +102,11 @@ func TestMatchFindsTheNarrowest(t *testing.T) {
 			}
 		}
 		for range 200 {
-			path := ""
+			var b strings.Builder
 			for range rng.IntN(5) + 1 {
-				path += "/" + []string{"a", "b", "c", ""}[rng.IntN(4)]
+				b.WriteString("/" + []string{"a", "b", "c", ""}[rng.IntN(4)])
 			}
-			checkNarrowest(t, round, cfg.Routes, []string{"GET", "POST", "HEAD", "PUT"}[rng.IntN(4)], []string{"h", "i"}[rng.IntN(2)], path)
+			checkNarrowest(t, round, cfg.Routes, []string{"GET", "POST", "HEAD", "PUT"}[rng.IntN(4)], []string{"h", "i"}[rng.IntN(2)], b.String())
 		}
 	}
 }

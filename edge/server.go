@@ -77,7 +77,7 @@ func (s *Server) Open(ctx context.Context) error {
 	go func() {
 		defer close(s.served)
 		if err := s.app.Listener(l); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.log.Error("edge stopped serving", "cause", err)
+			s.log.ErrorContext(ctx, "edge stopped serving", "cause", err)
 		}
 	}()
 	return nil

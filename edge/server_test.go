@@ -71,7 +71,7 @@ func echo(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 	if v := r.Header.Get("X-Status"); v != "" {
 		status, _ = strconv.Atoi(v)
 	}
-	resp := &mesh.Response{Status: status, Header: mesh.Header{{"X-Method", r.Method}, {"X-Target", r.Target}, {"Content-Type", "text/plain"}}}
+	resp := &mesh.Response{Status: status, Header: fields("X-Method", r.Method, "X-Target", r.Target, "Content-Type", "text/plain")}
 	if status != 204 && status != 304 {
 		resp.Body = r.Body
 	}
@@ -205,8 +205,13 @@ func TestMessages(t *testing.T) {
 	keep.EncodedSlash = node.EncodedSlashKeep
 	r := start(t, nil, echoRoute("/echo/*"), keep)
 	for _, c := range []struct{ method, path, body, target string }{
-		{"GET", "/echo", "", "/echo"}, {"POST", "/echo/a?b=c&b=d", "body", "/echo/a?b=c&b=d"}, {"PUT", "/echo/%61|b?{x}", "x", "/echo/a%7Cb?{x}"},
-		{"DELETE", "/echo//x/", "", "/echo//x/"}, {"PATCH", "/echo?", "y", "/echo"}, {"OPTIONS", "/echo", "", "/echo"}, {"PROPFIND", "/echo", "", "/echo"},
+		{"GET", "/echo", "", "/echo"},
+		{"POST", "/echo/a?b=c&b=d", "body", "/echo/a?b=c&b=d"},
+		{"PUT", "/echo/%61|b?{x}", "x", "/echo/a%7Cb?{x}"},
+		{"DELETE", "/echo//x/", "", "/echo//x/"},
+		{"PATCH", "/echo?", "y", "/echo"},
+		{"OPTIONS", "/echo", "", "/echo"},
+		{"PROPFIND", "/echo", "", "/echo"},
 		{"POST", "/keep/a%2fb", "z", "/keep/a%2Fb"},
 	} {
 		req := c.method + " " + c.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(len(c.body)) + "\r\n\r\n" + c.body

@@ -105,7 +105,7 @@ func (n *Node) openState(ctx context.Context) error {
 	n.state = store
 	n.opened("state", store.Close)
 	if aside := store.SetAside(); aside != "" {
-		n.log.Error("state file was corrupt and is set aside; the node starts with a new identity and an empty journal", "file", aside)
+		n.log.ErrorContext(ctx, "state file was corrupt and is set aside; the node starts with a new identity and an empty journal", "file", aside)
 		n.record("state-corrupt", aside)
 	}
 	n.identity, err = store.Identity(ctx)
@@ -129,7 +129,7 @@ func (n *Node) openNATS(ctx context.Context) error {
 		}
 	}
 	if !m.Listen.Loopback() {
-		n.log.Warn("NATS listens beyond loopback without TLS: the token travels in clear; keep the network private", "address", string(m.Listen))
+		n.log.WarnContext(ctx, "NATS listens beyond loopback without TLS: the token travels in clear; keep the network private", "address", string(m.Listen))
 	}
 	server, err := natsserver.New(natsserver.Config{
 		Name: n.opts.Config.Node.Name, Dir: filepath.Join(n.opts.Config.Node.Data, "jetstream"), Listen: string(m.Listen),
@@ -357,7 +357,7 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 	done.Revision = n.revision
 	n.config = *cfg
 	n.record("reload", fmt.Sprintf("revision %d", n.revision))
-	n.log.Info("configuration reloaded", "revision", n.revision, "needs_restart", done.NeedsRestart)
+	n.log.InfoContext(ctx, "configuration reloaded", "revision", n.revision, "needs_restart", done.NeedsRestart)
 	return done, nil
 }
 
@@ -388,10 +388,15 @@ func needsRestart(old, cfg node.Config) []string {
 		name   string
 		differ bool
 	}{
-		{"node", old.Node != cfg.Node}, {"admin", old.Admin != cfg.Admin}, {"mesh", old.Mesh != cfg.Mesh},
-		{"edge.listen", old.Edge.Listen != cfg.Edge.Listen}, {"edge.max_header", old.Edge.MaxHeader != cfg.Edge.MaxHeader},
-		{"edge.read_timeout", old.Edge.ReadTimeout != cfg.Edge.ReadTimeout}, {"edge.write_timeout", old.Edge.WriteTimeout != cfg.Edge.WriteTimeout},
-		{"edge.idle_timeout", old.Edge.IdleTimeout != cfg.Edge.IdleTimeout}, {"edge.linger", old.Edge.Linger != cfg.Edge.Linger},
+		{"node", old.Node != cfg.Node},
+		{"admin", old.Admin != cfg.Admin},
+		{"mesh", old.Mesh != cfg.Mesh},
+		{"edge.listen", old.Edge.Listen != cfg.Edge.Listen},
+		{"edge.max_header", old.Edge.MaxHeader != cfg.Edge.MaxHeader},
+		{"edge.read_timeout", old.Edge.ReadTimeout != cfg.Edge.ReadTimeout},
+		{"edge.write_timeout", old.Edge.WriteTimeout != cfg.Edge.WriteTimeout},
+		{"edge.idle_timeout", old.Edge.IdleTimeout != cfg.Edge.IdleTimeout},
+		{"edge.linger", old.Edge.Linger != cfg.Edge.Linger},
 	}
 	out := []string{}
 	for _, k := range keys {

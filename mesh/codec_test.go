@@ -146,8 +146,12 @@ func TestAppendRefuses(t *testing.T) {
 		}
 	}
 	for _, r := range []mesh.Request{
-		{Method: "GET", Target: "/a b", Host: "a"}, {Method: "GET", Target: "/a\r\nX: y", Host: "a"}, {Method: "G T", Target: "/", Host: "a"},
-		{Method: "GET", Target: "/", Host: "a\r\nX: y"}, {Method: "GET", Target: "a", Host: "a"}, {Method: "", Target: "/", Host: "a"},
+		{Method: "GET", Target: "/a b", Host: "a"},
+		{Method: "GET", Target: "/a\r\nX: y", Host: "a"},
+		{Method: "G T", Target: "/", Host: "a"},
+		{Method: "GET", Target: "/", Host: "a\r\nX: y"},
+		{Method: "GET", Target: "a", Host: "a"},
+		{Method: "", Target: "/", Host: "a"},
 	} {
 		if _, err := mesh.AppendRequest(nil, &r, time.Second, "n"); err == nil {
 			t.Errorf("request %+v was written", r)

@@ -19,10 +19,10 @@ type Config struct {
 	URL         string                     // a NATS URL
 	InProcess   nats.InProcessConnProvider // the embedded server
 	User        string                     // credential for InProcess
-	Password    string                     //nolint:gosec // G117: never marshalled
-	Prefix      string                     // put before every subject; tokens joined by dots, or empty
-	MaxInFlight int                        // requests that may wait for a reply at once; 0 means 16384
-	Interest    Interest                   // tells whether anybody listens; nil means ask by publishing
+	Password    string
+	Prefix      string   // put before every subject; tokens joined by dots, or empty
+	MaxInFlight int      // requests that may wait for a reply at once; 0 means 16384
+	Interest    Interest // tells whether anybody listens; nil means ask by publishing
 	Log         *slog.Logger
 }
 

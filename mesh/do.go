@@ -156,7 +156,7 @@ func (x *exchange) replies(i int) <-chan *nats.Msg {
 }
 
 // took judges what came for a try. Not done means that the call goes on: another try waits, or was just made.
-func (x *exchange) took(i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive,staticcheck // done says whether the others count
+func (x *exchange) took(i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
 	x.conn.mux.received(x.tries[i])
 	x.tries[i] = ticket{}
 	resp, err = x.conn.judge(x.to.label, x.req.Method, msg)
@@ -227,7 +227,7 @@ func (c *Conn) judge(label, method string, msg *nats.Msg) (*Response, error) {
 // a text that isn't short and printable is left out.
 func reportedError(h nats.Header) error {
 	code := node.Code(h.Get(headerError))
-	switch code {
+	switch code { //nolint:exhaustive // the others are not a member's to report
 	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid:
 	default:
 		code = node.CodeUpstream

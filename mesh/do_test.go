@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -346,7 +347,7 @@ func TestNoMixing(t *testing.T) {
 			var answers []*mesh.Response
 			for j := range each {
 				req := request("POST", fmt.Sprintf("/%d/%d", i, j), 20*time.Second)
-				req.Body = []byte(strings.Repeat(fmt.Sprint(i%10), j*10))
+				req.Body = []byte(strings.Repeat(strconv.Itoa(i%10), j*10))
 				resp, err := c.Do(t.Context(), c.Service("mix"), req)
 				if err != nil {
 					t.Error(err)
@@ -356,7 +357,7 @@ func TestNoMixing(t *testing.T) {
 			}
 			for j, resp := range answers {
 				target := fmt.Sprintf("/%d/%d", i, j)
-				if resp.Header.Get("X-Target") != target || string(resp.Body) != target+strings.Repeat(fmt.Sprint(i%10), j*10) {
+				if resp.Header.Get("X-Target") != target || string(resp.Body) != target+strings.Repeat(strconv.Itoa(i%10), j*10) {
 					t.Errorf("answer to %s holds something else", target)
 				}
 			}

@@ -50,7 +50,7 @@ func newMux(prefix string, slots int, drop func(string, dropReason)) *mux {
 	m := &mux{prefix: prefix, slots: make([]slot, slots), free: make(chan uint32, slots), drop: drop}
 	for i := range m.slots {
 		m.slots[i].reply = make(chan *nats.Msg, 1)
-		m.free <- uint32(i) //nolint:gosec // G115: bounded by Config.MaxInFlight
+		m.free <- uint32(i)
 	}
 	return m
 }

@@ -42,9 +42,9 @@ type Service struct {
 	cfg  ServiceConfig
 	log  *slog.Logger
 
-	active  atomic.Int64   // requests that run
-	running sync.WaitGroup // their goroutines
-	base    context.Context
+	active  atomic.Int64    // requests that run
+	running sync.WaitGroup  // their goroutines
+	base    context.Context //nolint:containedctx // ends with the service, as every request's context does
 	stop    context.CancelFunc
 	cancel  *nats.Subscription
 
@@ -184,7 +184,7 @@ func (s *Service) away() bool {
 func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.ErrorContext(ctx, "handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = node.Errorf(node.CodeInternal, nil, "the service failed")
 		}
 	}()

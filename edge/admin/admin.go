@@ -100,7 +100,7 @@ func (s *Server) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", s.readyz)
 	private := map[string]http.HandlerFunc{
-		"GET /v1/status":  func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.operator.Status()) },
+		"GET /v1/status":  s.status,
 		"GET /v1/routes":  func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.operator.Routes()) },
 		"GET /v1/explain": s.explain, "GET /v1/tail": s.tail, "POST /v1/reload": s.reload,
 		"GET /metrics": metricsHandler(s.operator).ServeHTTP,
@@ -136,7 +136,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	journal, err := s.operator.Journal(r.Context())
 	if err != nil {
-		s.log.Warn("journal can't be read", "cause", err)
+		s.log.WarnContext(r.Context(), "journal can't be read", "cause", err)
 	}
 	reply(w, http.StatusOK, FullStatus{Status: s.operator.Status(), Journal: journal})
 }
@@ -182,7 +182,7 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
 		return err == nil && out.Flush() == nil
 	})
 	if err != nil && r.Context().Err() == nil {
-		s.log.Warn("tail ended", "cause", err)
+		s.log.WarnContext(r.Context(), "tail ended", "cause", err)
 	}
 }
 
@@ -199,7 +199,7 @@ func (s *Server) Open(ctx context.Context) error {
 	go func() {
 		defer close(s.served)
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("admin API stopped serving", "cause", err)
+			s.log.ErrorContext(ctx, "admin API stopped serving", "cause", err)
 		}
 	}()
 	return nil

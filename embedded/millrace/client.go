@@ -18,7 +18,7 @@ import (
 type adminFlags struct {
 	configFlag
 	Admin string `placeholder:"URL" env:"MILLRACE_ADMIN" help:"Admin API of the node (default: admin.listen of the configuration file, or http://127.0.0.1:8081)."`
-	Token string `env:"MILLRACE_ADMIN_TOKEN" help:"Token of the admin API (default: admin.token of the configuration file)."` //nolint:gosec // G117: never marshalled
+	Token string `env:"MILLRACE_ADMIN_TOKEN" help:"Token of the admin API (default: admin.token of the configuration file)."`
 }
 
 // target gives URL and token, from the flags or else from the configuration file.

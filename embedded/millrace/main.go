@@ -83,17 +83,15 @@ func exitCode(err error, out console) int {
 	if err == nil {
 		return exitOK
 	}
-	var mistakes config.Errors
-	if errors.As(err, &mistakes) {
+	if _, ok := errors.AsType[config.Errors](err); ok {
 		fmt.Fprintln(out.stderr, err)
 		return exitConfig
 	}
 	fmt.Fprintln(out.stderr, "millrace:", hint(err))
-	var usage usageError
-	switch {
-	case errors.As(err, &usage):
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
-	case errors.Is(err, errUnreachable):
+	}
+	if errors.Is(err, errUnreachable) {
 		return exitUnreachable
 	}
 	return exitFailed

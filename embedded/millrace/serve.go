@@ -46,7 +46,7 @@ func serve(ctx context.Context, n *embedded.Node, linger time.Duration, banner f
 // reloadNode answers SIGHUP. The node itself tells in log and journal what came of it.
 func reloadNode(ctx context.Context, n *embedded.Node) {
 	if _, err := n.Reload(ctx); err != nil {
-		n.Log().Error("reload refused", "cause", err)
+		n.Log().ErrorContext(ctx, "reload refused", "cause", err)
 	}
 }
 

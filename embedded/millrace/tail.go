@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 
 	"millrace/edge"
 )
@@ -41,10 +42,10 @@ func (c *tailCmd) print(w io.Writer, line []byte) error {
 		_, err := fmt.Fprintf(w, "%s\n", line)
 		return err //nolint:wrapcheck // stdout is closed
 	}
-	if json.Unmarshal(line, &e) != nil {
-		return nil // an event of another kind
+	if err := json.Unmarshal(line, &e); err != nil {
+		return fmt.Errorf("read an event: %w", err)
 	}
-	status := fmt.Sprint(e.Status)
+	status := strconv.Itoa(e.Status)
 	if colors(w) {
 		status = paint(e.Status) + status + "\x1b[0m"
 	}

@@ -2,7 +2,6 @@ package natsserver_test
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -44,8 +43,14 @@ func TestMemberSubscriptions(t *testing.T) {
 		subject, queue string
 		allowed        bool
 	}{
-		{"http.hello", "q", true}, {"http.>", "q", true}, {"http.hello.stream", "q", true}, {"cancel.http.hello", "", true},
-		{"event.>", "", true}, {"_INBOX_worker.>", "", true}, {"orders.get.*", "q", true}, {"$SRV.PING", "", true},
+		{"http.hello", "q", true},
+		{"http.>", "q", true},
+		{"http.hello.stream", "q", true},
+		{"cancel.http.hello", "", true},
+		{"event.>", "", true},
+		{"_INBOX_worker.>", "", true},
+		{"orders.get.*", "q", true},
+		{"$SRV.PING", "", true},
 		{"http.hello", "", false},      // would see every request twice
 		{"http.hello", "other", false}, // would run every request twice
 		{"http.>", "", false},
@@ -189,7 +194,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer l.Close()
 	s, err := natsserver.New(natsserver.Config{
-		Name: "n", Dir: t.TempDir(), Listen: l.Addr().String(), MemberToken: "t", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Name: "n", Dir: t.TempDir(), Listen: l.Addr().String(), MemberToken: "t", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

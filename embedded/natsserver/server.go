@@ -25,10 +25,10 @@ var ErrPortInUse = errors.New("address is in use")
 
 // Config says how the server runs.
 type Config struct {
-	Name           string   // node name
-	Dir            string   // JetStream's directory
-	Listen         string   // host:port for members; port 0 takes a free one
-	MemberToken    string   //nolint:gosec // G117: never marshalled
+	Name           string // node name
+	Dir            string // JetStream's directory
+	Listen         string // host:port for members; port 0 takes a free one
+	MemberToken    string
 	MemberSubjects []string // subjects of nats: routes, which members may serve besides http.>
 	Log            *slog.Logger
 }

@@ -21,7 +21,7 @@ func (c *conn) alive() bool {
 	quiet := false
 	var b [1]byte
 	err = rc.Read(func(fd uintptr) bool {
-		_, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) //nolint:gosec // G115: a descriptor fits
+		_, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		quiet = errors.Is(e, syscall.EAGAIN)
 		return true
 	})

@@ -1,6 +1,9 @@
 package upstream
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // pick chooses a target by weighted power of two choices: two targets drawn by weight, and of them the one with fewer
 // requests in flight for its weight (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
@@ -10,7 +13,7 @@ func pick(targets, tried []*target) *target {
 	for _, restingToo := range [...]bool{false, true} {
 		total := 0
 		for _, t := range targets {
-			if t.usable(restingToo) && !contains(tried, t) {
+			if t.usable(restingToo) && !slices.Contains(tried, t) {
 				total += t.weight
 			}
 		}
@@ -34,7 +37,7 @@ func draw(targets, tried []*target, restingToo bool, total int) *target {
 	n := rand.IntN(total) //nolint:gosec // G404: a balancer needs no secrets
 	var last *target
 	for _, t := range targets {
-		if !t.usable(restingToo) || contains(tried, t) {
+		if !t.usable(restingToo) || slices.Contains(tried, t) {
 			continue
 		}
 		last = t
@@ -43,13 +46,4 @@ func draw(targets, tried []*target, restingToo bool, total int) *target {
 		}
 	}
 	return last
-}
-
-func contains(list []*target, t *target) bool {
-	for _, x := range list {
-		if x == t {
-			return true
-		}
-	}
-	return false
 }

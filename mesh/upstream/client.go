@@ -28,7 +28,7 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 	repeatable := mesh.Repeatable(req.Method)
 	for c := t.pool.get(); c != nil; c = t.pool.get() {
 		if !repeatable && !c.alive() {
-			c.Close()
+			_ = c.Close()
 			continue
 		}
 		resp, err := t.exchange(ctx, c, req, deadline)
@@ -52,13 +52,13 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time) (*mesh.Response, error) {
 	c.r, c.w = 0, 0
 	if err := c.SetDeadline(deadline); err != nil {
-		c.Close()
+		_ = c.Close()
 		return nil, fmt.Errorf("send request: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
 	resp, reusable, err := c.roundTrip(req)
 	if !stop() || !reusable || err != nil {
-		c.Close()
+		_ = c.Close()
 		return resp, err
 	}
 	t.pool.put(c)
@@ -138,7 +138,7 @@ func (c *conn) head() (head, error) {
 		return head{}, fmt.Errorf("%w: status line", errBroken)
 	}
 	status, err := strconv.ParseUint(string(line[9:12]), 10, 16)
-	if h.status = int(status); err != nil || h.status < 100 || h.status > 599 { //nolint:gosec // G115: three digits
+	if h.status = int(status); err != nil || h.status < 100 || h.status > 599 {
 		return head{}, fmt.Errorf("%w: status", errBroken)
 	}
 	if h.fields, _, err = mesh.ParseFields(rest); err != nil {

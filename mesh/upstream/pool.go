@@ -73,7 +73,7 @@ func (p *pool) put(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.rest) >= maxIdle {
-		c.Close()
+		_ = c.Close()
 		return
 	}
 	p.rest = append(p.rest, c)
@@ -85,7 +85,7 @@ func (p *pool) expire() {
 	kept := p.rest[:0]
 	for _, c := range p.rest {
 		if now.After(c.expires) {
-			c.Close()
+			_ = c.Close()
 		} else {
 			kept = append(kept, c)
 		}
@@ -126,7 +126,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.Timeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		raw.Close()
+		_ = raw.Close()
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	return newConn(secure, raw), nil
@@ -138,7 +138,7 @@ func (p *pool) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	for _, c := range p.rest {
-		c.Close()
+		_ = c.Close()
 	}
 	p.rest = nil
 }

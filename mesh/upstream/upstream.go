@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +74,7 @@ func (u *Upstream) apply(cfg node.Upstream) error {
 	u.watch(next)
 	if old != nil {
 		for _, t := range old.targets {
-			if !contains(next.targets, t) {
+			if !slices.Contains(next.targets, t) {
 				t.pool.close()
 			}
 		}
@@ -167,7 +168,7 @@ func (u *Upstream) failure(ctx context.Context, err error) error {
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return node.Errorf(node.CodeCanceled, err, "the request was canceled")
 	}
-	u.log.Warn("upstream request failed", "cause", err)
+	u.log.WarnContext(ctx, "upstream request failed", "cause", err)
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		return node.Errorf(node.CodeTimeout, err, "the upstream didn't answer in time")
 	}

@@ -132,8 +132,12 @@ func TestBodies(t *testing.T) {
 		method, target string
 		status, length int
 	}{
-		{"GET", "/", 200, 5}, {"HEAD", "/", 200, 0}, {"GET", "/chunked", 200, 18}, {"GET", "/none", 204, 0},
-		{"GET", "/unchanged", 304, 0}, {"GET", "/large", 200, mesh.MaxBody},
+		{"GET", "/", 200, 5},
+		{"HEAD", "/", 200, 0},
+		{"GET", "/chunked", 200, 18},
+		{"GET", "/none", 204, 0},
+		{"GET", "/unchanged", 304, 0},
+		{"GET", "/large", 200, mesh.MaxBody},
 	} {
 		for range 3 { // over reused connections too
 			resp, err := r.do(t, c.method, c.target, "")

@@ -2,7 +2,6 @@
 package natsservertest
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -57,4 +56,4 @@ func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) 
 }
 
 // Discard is a logger that nobody reads.
-func Discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func Discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,6 +1,6 @@
 // Command go is a member of the Millrace service hello with nothing but nats.go:
 //
-//	go run ./mesh/_examples/go "$(cat millrace-data/client.url)"
+//	NATS_URL=$(cat millrace-data/client.url) go run ./mesh/_examples/go
 //
 // It serves an ordinary http.Handler, up to a limit, honours deadlines and cancellations, and drops nothing when it is
 // told to end. NATS_URL names the node when the command line doesn't, LIMIT the requests that run at once.

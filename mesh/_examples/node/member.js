@@ -1,4 +1,4 @@
-// A member of the service hello: node member.js "$(cat millrace-data/client.url)"
+// A member of the service hello: NATS_URL=$(cat millrace-data/client.url) node member.js
 import {setTimeout as wait} from 'node:timers/promises'
 import {connect, headers} from '@nats-io/transport-node'
 

@@ -1,0 +1,144 @@
+//go:build system
+
+// The system tests run the real command against real programs: an Express application behind millrace proxy, and
+// members written in JavaScript and Go. testdata/system-setup.sh installs what they need; nothing is skipped.
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// moduleRoot is where this directory's module begins.
+const moduleRoot = "../.."
+
+// patience bounds every wait. Waits end as soon as they can.
+const patience = 30 * time.Second
+
+// eventually asks every few milliseconds until the condition holds, and fails the test when it doesn't in time.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not in %s: %s", patience, what)
+		}
+	}
+}
+
+// build compiles a command of this module and gives its path.
+func build(t *testing.T, pkg string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, pkg)
+	cmd.Dir = moduleRoot
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+	}
+	return path
+}
+
+// process is a child of the test, which ends it.
+type process struct {
+	name           string
+	cmd            *exec.Cmd
+	stdout, stderr output
+	exited         chan struct{} // closed when the process has ended and err is set
+	err            error
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// start runs a program in a directory. When the test ends, the program is told to end too; one that doesn't is killed,
+// and that fails the test.
+func start(t *testing.T, dir string, env []string, program string, args ...string) *process {
+	t.Helper()
+	p := &process{name: filepath.Base(program), exited: make(chan struct{})}
+	p.cmd = exec.Command(program, args...)
+	p.cmd.Dir, p.cmd.Env = dir, append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", program, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() { p.end(t) })
+	return p
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// terminate sends SIGTERM; what has ended already is fine.
+func (p *process) terminate(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("signal %s: %v", p.name, err)
+	}
+}
+
+// end terminates the process, and waits for it.
+func (p *process) end(t *testing.T) {
+	t.Helper()
+	p.terminate(t)
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		t.Errorf("%s ignores SIGTERM", p.name)
+		_ = p.cmd.Process.Kill() // it may have ended by now
+		<-p.exited
+	}
+	if t.Failed() {
+		t.Logf("%s (%v) wrote:\n%s%s", p.name, p.err, &p.stdout, &p.stderr)
+	}
+}
+
+// find waits until the process has printed what the expression describes, and gives its first group.
+func (p *process) find(t *testing.T, expression string) (found string) {
+	t.Helper()
+	re := regexp.MustCompile(expression)
+	eventually(t, p.name+" prints "+expression, func() bool {
+		if m := re.FindStringSubmatch(p.stdout.String()); m != nil {
+			found = m[1]
+			return true
+		}
+		select {
+		case <-p.exited:
+			t.Fatalf("%s ended: %v", p.name, p.err)
+		default:
+		}
+		return false
+	})
+	return found
+}

@@ -1,0 +1,461 @@
+package embedded_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/edge"
+	"millrace/edge/admin"
+	"millrace/embedded"
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node"
+	"millrace/node/config"
+	"millrace/node/state"
+)
+
+// settings gives a configuration on free ports in a directory of the test.
+func settings(tb testing.TB, yaml string) (embedded.Options, string) {
+	tb.Helper()
+	dir := tb.TempDir()
+	path := filepath.Join(dir, "millrace.yaml")
+	write(tb, path, base(dir)+yaml)
+	cfg, text, err := config.Load(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return embedded.Options{Config: *cfg, ConfigText: string(text), ConfigPath: path, Version: "test"}, path
+}
+
+func base(dir string) string {
+	return fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n", dir+"/data")
+}
+
+func write(tb testing.TB, path, text string) {
+	tb.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func open(tb testing.TB, opts embedded.Options) *embedded.Node {
+	tb.Helper()
+	n, err := embedded.New(opts)
+	if err == nil {
+		err = n.Open(tb.Context())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		if err := n.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return n
+}
+
+func get(tb testing.TB, url string) (int, string) {
+	tb.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+const edgeYAML = "edge: {listen: 127.0.0.1:0, linger: 100ms}\n"
+
+func app(tb testing.TB, answer string) *httptest.Server {
+	tb.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+	tb.Cleanup(s.Close)
+	return s
+}
+
+func TestNode(t *testing.T) {
+	a := app(t, "from the app")
+	opts, _ := settings(t, edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: upstream:api}]\n", a.URL))
+	n := open(t, opts)
+	if status, body := get(t, n.EdgeURL()+"/api/x"); status != 200 || body != "from the app" {
+		t.Errorf("got %d %q", status, body)
+	}
+	info, err := os.Stat(filepath.Join(opts.Config.Node.Data, "client.url"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("client.url: %v, %v", info, err)
+	}
+	url, _ := os.ReadFile(filepath.Join(opts.Config.Node.Data, "client.url"))
+	if strings.TrimSpace(string(url)) != n.ClientURL() || !strings.Contains(n.ClientURL(), "@127.0.0.1:") {
+		t.Errorf("client.url holds %q, the node says %q", url, n.ClientURL())
+	}
+}
+
+// The admin API tells the truth about a node.
+func TestAdmin(t *testing.T) {
+	a := app(t, "x")
+	opts, _ := settings(t, edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: \"/u/{id}\", to: upstream:api}]\n", a.URL))
+	n := open(t, opts)
+	get(t, n.EdgeURL()+"/u/1")
+	for path, want := range map[string]string{
+		"/healthz": `"ok"`, "/readyz": `"ready": true`, "/v1/routes": `"path": "/u/{id}"`, "/v1/explain?url=/u/7": `"subject": "upstream.api"`,
+		"/v1/status": `"requests": 1`, "/metrics": `millrace_http_requests_total{class="2xx",route="u-id"} 1`,
+	} {
+		if status, body := get(t, n.AdminURL()+path); status != 200 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s, want %s", path, status, body, want)
+		}
+	}
+	var st admin.FullStatus
+	_, body := get(t, n.AdminURL()+"/v1/status")
+	if err := json.Unmarshal([]byte(body), &st); err != nil || len(st.Journal) == 0 || st.Journal[0].Kind != "start" || st.Revision != 1 || !st.JetStream || st.ID == "" {
+		t.Errorf("status is %s", body)
+	}
+	_, body = get(t, n.AdminURL()+"/metrics")
+	for _, want := range []string{`millrace_http_request_duration_seconds_bucket{route="u-id",le="+Inf"} 1`, "millrace_ready 1", `millrace_upstream_target_up{target="` + a.URL + `",upstream="api"} 1`, "go_goroutines", "process_resident_memory_bytes"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("metrics miss %s", want)
+		}
+	}
+}
+
+// The operator's token guards everything but the probes, and web pages of other sites are refused.
+func TestAdminToken(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	opts.Config.Admin.Token = "0123456789abcdef"
+	n := open(t, opts)
+	ask := func(method, path string, header ...string) int {
+		req, _ := http.NewRequestWithContext(t.Context(), method, n.AdminURL()+path, nil)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, path := range []string{"/v1/status", "/v1/routes", "/metrics", "/v1/tail"} {
+		if got := ask("GET", path); got != 401 {
+			t.Errorf("%s without a token: %d", path, got)
+		}
+		if got := ask("GET", path, "Authorization", "Bearer wrong"); got != 401 {
+			t.Errorf("%s with a wrong token: %d", path, got)
+		}
+	}
+	if got := ask("GET", "/v1/status", "Authorization", "Bearer 0123456789abcdef"); got != 200 {
+		t.Errorf("with the token: %d", got)
+	}
+	if ask("GET", "/healthz") != 200 || ask("GET", "/readyz") != 200 {
+		t.Error("probes need no token")
+	}
+	if got := ask("POST", "/v1/reload", "Authorization", "Bearer 0123456789abcdef", "Sec-Fetch-Site", "cross-site"); got != 403 {
+		t.Errorf("from another site: %d", got)
+	}
+}
+
+func TestTail(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, "GET", n.AdminURL()+"/v1/tail", nil)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := make(chan string, 100)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(resp.Body); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	eventually(t, "tail tells a request", func() bool {
+		get(t, n.EdgeURL()+"/seen")
+		select {
+		case line := <-lines:
+			var e edge.Event
+			return json.Unmarshal([]byte(line), &e) == nil && e.Path == "/seen" && e.Status == 404 && e.Route == "unmatched"
+		default:
+			return false
+		}
+	})
+	cancel()
+	for range lines { // ends when the node has let go
+	}
+}
+
+// A reload changes routes and upstreams without a failed request; a file with mistakes changes nothing and is told by line.
+func TestReload(t *testing.T) {
+	one, two := app(t, "one"), app(t, "two")
+	yaml := func(url string) string {
+		return edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", url)
+	}
+	opts, path := settings(t, yaml(one.URL))
+	n := open(t, opts)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var done atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if status, body := get(t, n.EdgeURL()+"/a"); status != 200 {
+					t.Errorf("got %d %s", status, body)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	head := base(filepath.Dir(path))
+	for i := range 20 {
+		url := []string{two.URL, one.URL}[i%2]
+		write(t, path, head+yaml(url))
+		if _, err := n.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, body := get(t, n.EdgeURL()+"/a"); body != []string{"two", "one"}[i%2] {
+			t.Errorf("reload %d: got %q", i, body)
+		}
+		write(t, path, head+strings.Replace(yaml(url), "upstream:api", "upstream:apo", 1))
+		_, err := n.Reload(t.Context())
+		var mistakes config.Errors
+		if !errors.As(err, &mistakes) || mistakes[0].Line != 7 || !strings.Contains(err.Error(), `"api"`) {
+			t.Fatalf("a broken file: %v", err)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	write(t, path, strings.Replace(head, "data: ", "name: other, data: ", 1)+yaml(one.URL))
+	got, err := n.Reload(t.Context())
+	if err != nil || len(got.NeedsRestart) != 1 || got.NeedsRestart[0] != "node" {
+		t.Errorf("a changed name: %+v, %v", got, err)
+	}
+	if done.Load() == 0 {
+		t.Error("no request ran")
+	}
+}
+
+// A node that shuts down under load drops nothing: clients that are told to leave find the other node.
+func TestShutdownUnderLoad(t *testing.T) {
+	a := app(t, "x")
+	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /*, to: upstream:api}]\n", a.URL)
+	leaving, _ := settings(t, yaml)
+	staying, _ := settings(t, yaml)
+	leaves, stays := open(t, leaving), open(t, staying)
+	stop := make(chan struct{})
+	var moved, done atomic.Int64
+	var wg sync.WaitGroup
+	const clients = 20
+	for i := range clients {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+			defer client.CloseIdleConnections()
+			url, hasMoved := leaves.EdgeURL(), false
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-stop:
+					return
+				case <-tick.C:
+				}
+				resp, err := client.Post(url+"/", "text/plain", strings.NewReader("x"))
+				if err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != 200 {
+					t.Errorf("client %d: status %d", i, resp.StatusCode)
+					return
+				}
+				done.Add(1)
+				if resp.Close && !hasMoved {
+					url, hasMoved = stays.EdgeURL(), true
+					moved.Add(1)
+				}
+			}
+		})
+	}
+	eventually(t, "requests flow", func() bool { return done.Load() > 200 })
+	if err := leaves.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	before := done.Load()
+	eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || t.Failed() })
+	close(stop)
+	wg.Wait()
+	if moved.Load() != clients {
+		t.Errorf("%d of %d clients were told to move", moved.Load(), clients)
+	}
+}
+
+// readyz turns to 503 while the node drains.
+func TestReadyWhileDraining(t *testing.T) {
+	opts, _ := settings(t, "edge: {listen: 127.0.0.1:0, linger: 10s}\n")
+	n := open(t, opts)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Shutdown(ctx) }()
+	eventually(t, "readyz answers 503", func() bool {
+		status, body := get(t, n.AdminURL()+"/readyz")
+		return status == 503 && strings.Contains(body, "shutting down")
+	})
+	if status, _ := get(t, n.EdgeURL()+"/x"); status != 404 {
+		t.Errorf("while it lingers the edge answered %d", status)
+	}
+	cancel()
+	<-done
+}
+
+// Identity and token survive a restart; what is wrong with a data directory is told, and nothing is lost.
+func TestRestartAndState(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	id, url := n.Status().ID, n.ClientURL()
+	second, err := embedded.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Open(t.Context()); !errors.Is(err, state.ErrInUse) {
+		t.Errorf("a second node on the same directory: %v", err)
+	}
+	if err := n.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n = open(t, opts)
+	if n.Status().ID != id || strings.Split(n.ClientURL(), "@")[0] != strings.Split(url, "@")[0] {
+		t.Error("identity or token changed with a restart")
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db := filepath.Join(opts.Config.Node.Data, "node.db")
+	write(t, db, strings.Repeat("not a database ", 1000))
+	n = open(t, opts)
+	if n.Status().ID == id {
+		t.Error("a corrupt state file kept the identity")
+	}
+	journal, err := n.Journal(t.Context())
+	if err != nil || !strings.Contains(fmt.Sprint(journal), "state-corrupt") {
+		t.Errorf("the journal doesn't tell: %v, %v", journal, err)
+	}
+	aside, _ := filepath.Glob(db + ".corrupt-*")
+	if len(aside) == 0 {
+		t.Error("the corrupt file wasn't set aside")
+	}
+}
+
+// What keeps a node from starting is an error of its own kind that names the place, and leaves nothing open.
+func TestOpenFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := node.Address(l.Addr().String())
+	file := filepath.Join(t.TempDir(), "file")
+	write(t, file, "")
+	for _, c := range []struct {
+		name   string
+		change func(*node.Config)
+		is     error
+		says   string
+	}{
+		{"edge port", func(c *node.Config) { c.Edge.Listen = taken }, edge.ErrPortInUse, "edge.listen"},
+		{"admin port", func(c *node.Config) { c.Admin.Listen = taken }, admin.ErrPortInUse, "admin.listen"},
+		{"NATS port", func(c *node.Config) { c.Mesh.Listen = taken }, natsserver.ErrPortInUse, "mesh.listen"},
+		{"data is below a file", func(c *node.Config) { c.Node.Data = file + "/data" }, nil, "node.data"},
+		{"mesh.url", func(c *node.Config) { c.Mesh.URL = "nats://127.0.0.1:1" }, nil, "mesh.url"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			opts, _ := settings(t, edgeYAML)
+			c.change(&opts.Config)
+			n, err := embedded.New(opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = n.Open(t.Context())
+			if err == nil || (c.is != nil && !errors.Is(err, c.is)) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// An existing NATS carries the mesh too, under a prefix; one that can't is refused with the reason.
+func TestExistingNATS(t *testing.T) {
+	s := natsservertest.Start(t)
+	user, password := s.NodeCredential()
+	a := app(t, "over another NATS")
+	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /*, to: upstream:api}]\n", a.URL)
+	opts, _ := settings(t, yaml)
+	opts.Config.Mesh.URL, opts.Config.Mesh.Prefix = fmt.Sprintf("nats://%s:%s@%s", user, password, s.Addr()), "team.shop"
+	n := open(t, opts)
+	if status, body := get(t, n.EdgeURL()+"/"); status != 200 || body != "over another NATS" {
+		t.Errorf("got %d %q", status, body)
+	}
+	if e := n.Explain("GET", "/", nil); e.Subject != "team.shop.upstream.api" {
+		t.Errorf("subject is %s", e.Subject)
+	}
+	if st := n.Status(); !st.Ready || strings.Contains(st.NATS, password) {
+		t.Errorf("status is %+v", st)
+	}
+	opts, _ = settings(t, yaml)
+	opts.Config.Mesh.URL = s.ClientURL() // a member's credential is not enough
+	refused, err := embedded.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := refused.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "mesh.url") {
+		t.Errorf("with a member's credential: %v", err)
+	}
+}
+
+// From nothing to ready, on an empty data directory.
+func BenchmarkStart(b *testing.B) {
+	for range b.N {
+		b.StopTimer()
+		opts, _ := settings(b, edgeYAML)
+		n, err := embedded.New(opts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if err := n.Open(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := n.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
