@@ -42,7 +42,7 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// io is where a command reads and writes.
+// console is where a command reads and writes.
 type console struct {
 	stdout, stderr io.Writer
 }
@@ -83,8 +83,8 @@ func exitCode(err error, out console) int {
 	if err == nil {
 		return exitOK
 	}
-	if _, ok := errors.AsType[config.Errors](err); ok {
-		fmt.Fprintln(out.stderr, err)
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
+		fmt.Fprintln(out.stderr, mistakes)
 		return exitConfig
 	}
 	fmt.Fprintln(out.stderr, "millrace:", hint(err))

@@ -52,7 +52,7 @@ func TestSmallestNodeMember(t *testing.T) {
 	if code == nil {
 		t.Fatal("README.md shows no member")
 	}
-	n := startNode(t)
+	n := startNode(t, build(t, "./embedded/millrace"))
 	start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "--input-type=module", "--eval", string(code[1]))
 	eventually(t, "the member answers", func() bool {
 		a, err := n.call("GET", "/hello", "")
@@ -66,9 +66,9 @@ type startedNode struct {
 	http         *http.Client
 }
 
-func startNode(t *testing.T) *startedNode {
+// startNode runs the command that was built into program.
+func startNode(t *testing.T, program string) *startedNode {
 	t.Helper()
-	program := build(t, "./embedded/millrace")
 	dir := t.TempDir()
 	config := filepath.Join(dir, "millrace.yaml")
 	data := filepath.Join(dir, "data")
@@ -137,8 +137,10 @@ func (n *startedNode) answering(t *testing.T, members ...*process) {
 }
 
 func testMember(t *testing.T, startMember memberStarter) {
+	t.Helper()
+	program := build(t, "./embedded/millrace")
 	t.Run("answers", func(t *testing.T) {
-		n := startNode(t)
+		n := startNode(t, program)
 		n.answering(t, startMember(t, n.client))
 		body := "Grüße, 世界\r\n\r\n" + strings.Repeat("x", 300_000)
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
@@ -152,7 +154,7 @@ func testMember(t *testing.T, startMember memberStarter) {
 		}
 	})
 	t.Run("shares and drains", func(t *testing.T) {
-		n := startNode(t)
+		n := startNode(t, program)
 		stays, leaves := startMember(t, n.client), startMember(t, n.client)
 		n.answering(t, stays, leaves)
 		testDrain(t, n, leaves)

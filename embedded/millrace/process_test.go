@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a millrace command in a process of its own.
+type process struct {
+	cmd    *exec.Cmd
+	edge   string // its URL, from the banner
+	temp   string // its TMPDIR
+	stderr *strings.Builder
+}
+
+func startProcess(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{temp: t.TempDir(), stderr: &strings.Builder{}}
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
+	p.cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+p.temp)
+	p.cmd.Stderr = p.stderr
+	stdout, err := p.cmd.StdoutPipe()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
+	banner := regexp.MustCompile(`edge +(http://[0-9.:]+)`)
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if m := banner.FindStringSubmatch(lines.Text()); m != nil {
+			p.edge = m[1]
+			go func() { _, _ = io.Copy(io.Discard, stdout) }()
+			return p
+		}
+	}
+	t.Fatalf("no banner; stderr: %s", p.stderr)
+	return nil
+}
+
+// SIGTERM under load: keep-alive clients at 1,000 requests a second, who move on to the other node when they are told
+// Connection: close. No request fails, the process exits with 0, and its temporary directory is gone.
+func TestSIGTERMUnderLoad(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	}))
+	defer app.Close()
+	leaves := startProcess(t, "proxy", app.URL, "--listen", "127.0.0.1:0")
+	stays := startProcess(t, "proxy", app.URL, "--listen", "127.0.0.1:0")
+	const clients, pace = 50, 50 * time.Millisecond
+	var done, failed, moved atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: 20 * time.Second}
+			defer client.CloseIdleConnections()
+			url := leaves.edge
+			tick := time.NewTicker(pace)
+			defer tick.Stop()
+			for {
+				select {
+				case <-stop:
+					return
+				case <-tick.C:
+				}
+				if told, err := post(client, url); err != nil {
+					failed.Add(1)
+					t.Errorf("client %d: %v", i, err)
+					return
+				} else if told && url == leaves.edge {
+					url = stays.edge
+					moved.Add(1)
+				}
+				done.Add(1)
+			}
+		})
+	}
+	await(t, "requests flow", func() bool { return done.Load() > 1000 || failed.Load() > 0 })
+	if err := leaves.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := leaves.cmd.Wait(); err != nil {
+		t.Errorf("the process ended with %v; stderr: %s", err, leaves.stderr)
+	}
+	before := done.Load()
+	await(t, "requests flow on", func() bool { return done.Load() > before+500 || failed.Load() > 0 })
+	close(stop)
+	wg.Wait()
+	if moved.Load() != clients {
+		t.Errorf("%d of %d clients were told to move on", moved.Load(), clients)
+	}
+	if left, err := os.ReadDir(leaves.temp); err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	}
+	t.Logf("%d requests, %d failed", done.Load(), failed.Load())
+}
+
+// post sends one request and tells whether the connection ends with it.
+func post(client *http.Client, url string) (told bool, err error) {
+	resp, err := client.Post(url+"/x", "text/plain", strings.NewReader("hello"))
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && (resp.StatusCode != http.StatusOK || string(body) != "hello") {
+		err = io.ErrUnexpectedEOF
+	}
+	return resp.Close, err
+}
+
+// await waits for cond, which other goroutines make true.
+func await(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			tb.Fatalf("never came true: %s", what)
+		}
+	}
+}
