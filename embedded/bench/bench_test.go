@@ -33,12 +33,12 @@ const roleEnv = "BENCH_ROLE"
 func TestMain(m *testing.M) {
 	role, ok := roles[os.Getenv(roleEnv)]
 	if !ok {
-		os.Exit(m.Run())
+		m.Run()
+		return
 	}
 	url, err := role(context.Background(), os.Args[1:])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		panic(err)
 	}
 	if path := os.Getenv("BENCH_CPUPROFILE"); path != "" && os.Getenv(roleEnv) == "gateway" {
 		f, err := os.Create(path)
@@ -46,8 +46,7 @@ func TestMain(m *testing.M) {
 			err = pprof.StartCPUProfile(f)
 		}
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			panic(err)
 		}
 		defer f.Close()
 		defer pprof.StopCPUProfile()

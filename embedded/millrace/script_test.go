@@ -27,6 +27,12 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if os.Getenv(beMember) != "" {
+		if err := memberMain(os.Args[1], os.Args[2], os.Args[3]); err != nil {
+			panic(err)
+		}
+		return
+	}
 	testscript.Main(m, map[string]func(){"millrace": main, "millrace-newer": makeNewer})
 }
 

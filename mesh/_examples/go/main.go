@@ -61,7 +61,7 @@ func main() {
 	if err := serve(ctx, url, limit); err != nil {
 		fmt.Fprintln(os.Stderr, "member:", err)
 		stop()
-		os.Exit(1) //nolint:forbidigo,gocritic // this is main
+		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
