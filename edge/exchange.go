@@ -26,7 +26,7 @@ type Exchange struct {
 	// Set by the server before the policies run.
 	Host  string
 	Path  string // canonical
-	Query string // as received, without the question mark
+	Query string // as received, with its question mark; empty if there is none
 
 	// Set by policies.
 	ID     string     // request id

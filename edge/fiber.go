@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -17,12 +18,6 @@ import (
 	"millrace/node"
 )
 
-// methods is what Fiber lets through to the handler.
-var methods = []string{
-	"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY", "PURGE", "LINK", "UNLINK", "SEARCH", "REPORT",
-	"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "MKCALENDAR", "ACL", "M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE",
-}
-
 // newApp sets every default of Fiber and fasthttp that isn't safe: bounded times and sizes, nothing normalised or
 // parsed behind our back, no request bytes in error texts.
 func (s *Server) newApp() *fiber.App {
@@ -30,30 +25,32 @@ func (s *Server) newApp() *fiber.App {
 	app := fiber.New(fiber.Config{
 		DisableStartupMessage: true, DisableHeaderNormalizing: true, DisableDefaultContentType: true, DisablePreParseMultipartForm: true,
 		ReadTimeout: e.ReadTimeout.Std(), WriteTimeout: e.WriteTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
-		ReadBufferSize: int(e.MaxHeader), BodyLimit: int(node.MaxMessageBody), RequestMethods: methods,
-		Network: fiber.NetworkTCP,
+		DisableDefaultDate: true, ReadBufferSize: int(e.MaxHeader), BodyLimit: int(node.MaxMessageBody),
 	})
 	server := app.Server()
 	server.SecureErrorLogMessage = true
 	server.ErrorHandler = s.protocolError
 	server.CloseOnShutdown = true
-	app.Use(s.fiberHandler)
+	server.Handler = func(rc *fasthttp.RequestCtx) { // our router stands in place of Fiber's, so methods that Fiber doesn't know are served too
+		c := app.AcquireCtx(rc)
+		defer app.ReleaseCtx(c)
+		s.handle(c)
+	}
 	return app
 }
 
-// fiberHandler is the only code that touches Fiber's request and response.
-func (s *Server) fiberHandler(c *fiber.Ctx) error {
+// handle is the only code that touches Fiber's request and response.
+func (s *Server) handle(c *fiber.Ctx) {
 	defer s.recoverFront(c)
 	if s.inFlight.Add(1) > int64(s.settings.Load().MaxRequests) {
 		s.inFlight.Add(-1)
-		write(c, problemResponse(node.Errorf(node.CodeBusy, nil, "the node has too many requests in flight"), newID()), false)
-		return nil
+		s.write(c, problemResponse(node.Errorf(node.CodeBusy, nil, "the node has too many requests in flight"), newID()), false)
+		return
 	}
 	defer s.inFlight.Add(-1)
 	x := fromFiber(c)
 	resp := s.Serve(context.Background(), x)
-	write(c, resp, s.draining.Load() || malformed(x, resp))
-	return nil
+	s.write(c, resp, s.draining.Load() || malformed(x, resp))
 }
 
 // malformed tells whether the request broke the protocol, so that nothing after it on the connection can be trusted.
@@ -63,7 +60,7 @@ func malformed(x *Exchange, resp *mesh.Response) bool { return x.refusal != nil 
 func (s *Server) recoverFront(c *fiber.Ctx) {
 	if p := recover(); p != nil {
 		s.log.Error("edge panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		write(c, problemResponse(node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway"), newID()), true)
+		s.write(c, problemResponse(node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway"), newID()), true)
 	}
 }
 
@@ -105,16 +102,39 @@ func peer(addr net.Addr) netip.Addr {
 }
 
 // write gives the response to Fiber. Its body isn't copied: it belongs to the response alone.
-func write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
+func (s *Server) write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
 	out := c.Response()
 	out.SetStatusCode(resp.Status)
-	for _, f := range resp.Header {
-		out.Header.Add(f.Name, f.Value)
-	}
+	s.writeHeader(&out.Header, resp.Header)
 	if closeAfter {
 		out.SetConnectionClose()
 	}
 	out.SetBodyRaw(resp.Body)
+}
+
+// writeHeader adds the fields, and the Date of this moment if the origin gave none (RFC 9110 §6.6.1).
+func (s *Server) writeHeader(out *fasthttp.ResponseHeader, h mesh.Header) {
+	dated := false
+	for _, f := range h {
+		if len(f.Name) == len("Date") && strings.EqualFold(f.Name, "Date") {
+			dated = true
+			writeDate(out, f.Value)
+			continue
+		}
+		out.Add(f.Name, f.Value)
+	}
+	if !dated {
+		writeDate(out, s.date.now())
+	}
+}
+
+// writeDate adds a Date field. fasthttp drops one that is added as others are, unless Date is announced as a trailer at
+// that moment; the announcement is taken back before anything is written.
+func writeDate(out *fasthttp.ResponseHeader, date string) {
+	if out.AddTrailer("Date") == nil {
+		out.Add("Date", date)
+	}
+	_ = out.SetTrailer("") // an empty list is always allowed
 }
 
 // protocolError answers what fasthttp itself refuses, before there is a request.
@@ -135,10 +155,8 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	s.settings.Load().unmatched.stats.record(resp.Status, 0)
 	ctx.Response.Reset()
 	ctx.SetStatusCode(resp.Status)
-	for _, f := range resp.Header {
-		ctx.Response.Header.Add(f.Name, f.Value)
-	}
-	ctx.Response.Header.Add("X-Request-Id", id)
+	resp.Header.Add("X-Request-Id", id)
+	s.writeHeader(&ctx.Response.Header, resp.Header)
 	ctx.Response.SetBodyRaw(resp.Body)
 	ctx.SetConnectionClose()
 }

@@ -11,10 +11,7 @@ import (
 func (x *Exchange) prepare() *mesh.Request {
 	r := &x.forward
 	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.route.id
-	r.Target = x.Path
-	if x.Query != "" {
-		r.Target += "?" + x.Query
-	}
+	r.Target = x.Path + x.Query
 	trusted := x.settings.trusts(x.Peer)
 	forwardedFor, proto, host := x.Peer.String(), x.Scheme, x.Host
 	if trusted {

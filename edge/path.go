@@ -17,7 +17,8 @@ var (
 	errQueryBytes  = errors.New("query holds a character that must be percent-encoded")
 )
 
-// splitTarget takes a request target apart (RFC 9112 §3.2). authority is set for absolute-form only.
+// splitTarget takes a request target apart (RFC 9112 §3.2). authority is set for absolute-form only; query keeps its
+// question mark, since "/a?" and "/a" are two targets.
 func splitTarget(target string) (authority, path, query string, err error) {
 	if !strings.HasPrefix(target, "/") {
 		scheme, rest, ok := strings.Cut(target, "://")
@@ -35,7 +36,10 @@ func splitTarget(target string) (authority, path, query string, err error) {
 			target = "/" + target
 		}
 	}
-	path, query, _ = strings.Cut(target, "?")
+	path = target
+	if i := strings.IndexByte(target, '?'); i >= 0 {
+		path, query = target[:i], target[i:]
+	}
 	for i := range len(query) {
 		if c := query[i]; c <= ' ' || c >= 0x7f || c == '#' {
 			return "", "", "", errQueryBytes

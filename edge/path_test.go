@@ -68,13 +68,13 @@ func FuzzCanonicalPath(f *testing.F) {
 
 func TestSplitTarget(t *testing.T) {
 	for _, c := range []struct{ target, authority, path, query string }{
-		{"/a?b=c", "", "/a", "b=c"},
+		{"/a?b=c", "", "/a", "?b=c"},
 		{"/a", "", "/a", ""},
-		{"/a?", "", "/a", ""},
-		{"/?f={a|b}^c'", "", "/", "f={a|b}^c'"},
-		{"http://h:80/a?b", "h:80", "/a", "b"},
+		{"/a?", "", "/a", "?"},
+		{"/?f={a|b}^c'", "", "/", "?f={a|b}^c'"},
+		{"http://h:80/a?b", "h:80", "/a", "?b"},
 		{"HTTP://h", "h", "/", ""},
-		{"https://h?x", "h", "/", "x"},
+		{"https://h?x", "h", "/", "?x"},
 		{"//evil/x", "", "//evil/x", ""},
 	} {
 		authority, path, query, err := edge.SplitTarget(c.target)

@@ -36,6 +36,7 @@ type Server struct {
 	app      *fiber.App
 	settings atomic.Pointer[settings]
 	stats    statsByRoute
+	date     dateCache
 
 	inFlight atomic.Int64
 	draining atomic.Bool

@@ -75,6 +75,9 @@ func echo(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 	if status != 204 && status != 304 {
 		resp.Body = r.Body
 	}
+	if v := r.Header.Get("X-Date"); v != "" {
+		resp.Header.Add("Date", v)
+	}
 	return resp, nil
 }
 
@@ -209,9 +212,10 @@ func TestMessages(t *testing.T) {
 		{"POST", "/echo/a?b=c&b=d", "body", "/echo/a?b=c&b=d"},
 		{"PUT", "/echo/%61|b?{x}", "x", "/echo/a%7Cb?{x}"},
 		{"DELETE", "/echo//x/", "", "/echo//x/"},
-		{"PATCH", "/echo?", "y", "/echo"},
+		{"PATCH", "/echo?", "y", "/echo?"},
 		{"OPTIONS", "/echo", "", "/echo"},
 		{"PROPFIND", "/echo", "", "/echo"},
+		{"BREW", "/echo", "", "/echo"},
 		{"POST", "/keep/a%2fb", "z", "/keep/a%2Fb"},
 	} {
 		req := c.method + " " + c.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(len(c.body)) + "\r\n\r\n" + c.body
@@ -233,6 +237,13 @@ func TestMessages(t *testing.T) {
 	resp, body := r.do(t, "HEAD", "/echo", "")
 	if resp.StatusCode != 200 || body != "" || resp.Header.Get("X-Method") != "HEAD" {
 		t.Errorf("HEAD: %d %q", resp.StatusCode, body)
+	}
+	const long = "Wed, 01 Jan 2020 00:00:00 GMT"
+	for sent, want := range map[string]string{long: long, "": time.Now().UTC().Format(http.TimeFormat)[:16]} {
+		resp, _ := r.do(t, "GET", "/echo", "", "X-Date", sent)
+		if got := resp.Header.Values("Date"); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("a Date of %q became %q", sent, got)
+		}
 	}
 	if resp.Header.Get("Server") != "" {
 		t.Errorf("Server is %q", resp.Header.Get("Server"))

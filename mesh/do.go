@@ -63,7 +63,7 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	}
 }
 
-func contextError(ctx context.Context) error {
+func contextError(ctx context.Context) *node.Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return node.Errorf(node.CodeTimeout, ctx.Err(), "no answer within the deadline")
 	}

@@ -170,7 +170,7 @@ func (s *Service) run(msg *nats.Msg) {
 		err = s.answer(msg.Reply, req.Method, resp)
 	}
 	if err != nil {
-		s.report(msg.Reply, err)
+		s.report(msg.Reply, s.failure(ctx, err))
 	}
 }
 
@@ -218,13 +218,20 @@ func (s *Service) sent(err error) error {
 	return nil
 }
 
-// report answers with an error instead of a response.
-func (s *Service) report(reply string, err error) {
-	var e *node.Error
-	if !errors.As(err, &e) {
-		s.log.Error("handler failed", "cause", err)
-		e = node.Errorf(node.CodeInternal, err, "the service failed")
+// failure gives a handler's error its code: its own, or that of the context's end, or internal.
+func (s *Service) failure(ctx context.Context, err error) *node.Error {
+	if e, ok := errors.AsType[*node.Error](err); ok {
+		return e
 	}
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	s.log.ErrorContext(ctx, "handler failed", "cause", err)
+	return node.Errorf(node.CodeInternal, err, "the service failed")
+}
+
+// report answers with an error instead of a response.
+func (s *Service) report(reply string, e *node.Error) {
 	msg := nats.NewMsg(reply)
 	msg.Header[headerError] = []string{string(e.Code)}
 	msg.Header[headerErrorText] = []string{e.Text}
