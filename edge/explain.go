@@ -72,7 +72,7 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 // subject is what the request would be published on.
 func (s *Server) subject(x *Exchange) string {
 	switch {
-	case x.route.id == exposedID:
+	case x.route == x.settings.exposed:
 		return s.mesh.Service(firstSegment(x.Path)).Subject()
 	case x.route.To.Kind == node.KindService:
 		return s.mesh.Service(x.route.To.Name).Subject()

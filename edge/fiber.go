@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -44,13 +43,22 @@ func (s *Server) handle(c *fiber.Ctx) {
 	defer s.recoverFront(c)
 	if s.inFlight.Add(1) > int64(s.settings.Load().MaxRequests) {
 		s.inFlight.Add(-1)
-		s.write(c, problemResponse(node.Errorf(node.CodeBusy, nil, "the node has too many requests in flight"), newID()), false)
+		s.write(c, s.refusal(node.Errorf(node.CodeBusy, nil, "the node has too many requests in flight")), false)
 		return
 	}
 	defer s.inFlight.Add(-1)
 	x := fromFiber(c)
 	resp := s.Serve(context.Background(), x)
 	s.write(c, resp, s.draining.Load() || malformed(x, resp))
+}
+
+// refusal is the response to what never reaches the policies; it is counted, and carries an id, as they would have it.
+func (s *Server) refusal(err error) *mesh.Response {
+	id := newID()
+	resp := problemResponse(err, id)
+	resp.Header.Add("X-Request-Id", id)
+	s.settings.Load().unmatched.stats.record(resp.Status, 0)
+	return resp
 }
 
 // malformed tells whether the request broke the protocol, so that nothing after it on the connection can be trusted.
@@ -60,7 +68,7 @@ func malformed(x *Exchange, resp *mesh.Response) bool { return x.refusal != nil 
 func (s *Server) recoverFront(c *fiber.Ctx) {
 	if p := recover(); p != nil {
 		s.log.Error("edge panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		s.write(c, problemResponse(node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway"), newID()), true)
+		s.write(c, s.refusal(node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway")), true)
 	}
 }
 
@@ -78,9 +86,13 @@ func fromFiber(c *fiber.Ctx) *Exchange {
 	}
 	x := &Exchange{
 		Method: text(take(len(method))), Target: text(take(len(target))), Scheme: "http",
-		HTTP10: !req.Header.IsHTTP11(), Started: time.Now(), Peer: peer(c.Context().RemoteAddr()),
+		HTTP10: string(req.Header.Protocol()) == "HTTP/1.0", Started: time.Now(), Peer: peer(c.Context().RemoteAddr()),
 	}
 	block := take(len(fields))
+	if !x.HTTP10 && !req.Header.IsHTTP11() {
+		x.refusal = node.Errorf(node.CodeInvalid, nil, "the request isn't HTTP/1.1 or HTTP/1.0")
+		return x
+	}
 	x.Body = take(len(body))
 	if c.Context().IsTLS() {
 		x.Scheme = "https"
@@ -116,12 +128,15 @@ func (s *Server) write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
 func (s *Server) writeHeader(out *fasthttp.ResponseHeader, h mesh.Header) {
 	dated := false
 	for _, f := range h {
-		if len(f.Name) == len("Date") && strings.EqualFold(f.Name, "Date") {
+		switch {
+		case equalFold(f.Name, "Date"):
 			dated = true
 			writeDate(out, f.Value)
-			continue
+		case equalFold(f.Name, "Content-Encoding") && len(out.ContentEncoding()) > 0: // fasthttp keeps one: a list says the same
+			out.SetContentEncoding(string(out.ContentEncoding()) + ", " + f.Value)
+		default:
+			out.Add(f.Name, f.Value)
 		}
-		out.Add(f.Name, f.Value)
 	}
 	if !dated {
 		writeDate(out, s.date.now())
@@ -150,12 +165,9 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e = node.Errorf(node.CodeSlowClient, err, "the request took too long to arrive")
 	}
-	id := newID()
-	resp := problemResponse(e, id)
-	s.settings.Load().unmatched.stats.record(resp.Status, 0)
+	resp := s.refusal(e)
 	ctx.Response.Reset()
 	ctx.SetStatusCode(resp.Status)
-	resp.Header.Add("X-Request-Id", id)
 	s.writeHeader(&ctx.Response.Header, resp.Header)
 	ctx.Response.SetBodyRaw(resp.Body)
 	ctx.SetConnectionClose()

@@ -50,19 +50,22 @@ func (x *Exchange) via() string {
 // replaced names the fields that prepare writes itself, or that have done their work: it runs for every field of every
 // request, so it looks at the first letter first.
 func replaced(name string, traceContinued bool) bool {
+	if strings.IndexByte(name, '_') >= 0 { // CGI, WSGI and PHP read X_Forwarded_For as X-Forwarded-For
+		name = strings.ReplaceAll(name, "_", "-")
+	}
 	switch name[0] | 0x20 {
 	case 'x':
-		return equalFold(name, "X-Request-Id") || (len(name) > 12 && equalFold(name[:12], "X-Forwarded-"))
+		return equalFold(name, "X-Request-Id") || equalFold(name, "X-Real-Ip") || (len(name) > 12 && equalFold(name[:12], "X-Forwarded-"))
 	case 'h':
 		return equalFold(name, "Host")
 	case 'c':
-		return equalFold(name, "Content-Length")
+		return equalFold(name, "Content-Length") || equalFold(name, "Connection")
 	case 'e':
 		return equalFold(name, "Expect")
 	case 'f':
 		return equalFold(name, "Forwarded")
 	case 't':
-		return equalFold(name, "Traceparent") || (!traceContinued && equalFold(name, "Tracestate"))
+		return equalFold(name, "Traceparent") || equalFold(name, "Transfer-Encoding") || (!traceContinued && equalFold(name, "Tracestate"))
 	}
 	return false
 }

@@ -43,7 +43,7 @@ func (s *Server) logRequest(x *Exchange, resp *mesh.Response, err error, took ti
 
 // target names where the route sends its requests, for logs and events.
 func (x *Exchange) target() string {
-	if x.route.id == exposedID {
+	if x.route == x.settings.exposed {
 		return "service:" + firstSegment(x.Path)
 	}
 	if x.route.To.Kind == "" {

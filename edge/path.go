@@ -145,13 +145,14 @@ func fromHex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// checkSegments refuses dot segments, also those that a target might see behind a path parameter ("..;").
+// checkSegments refuses dot segments, also those that a target might see behind a path parameter ("..;") or between
+// encoded slashes. The path is canonical, so encodings are in upper case and dots are never encoded.
 func checkSegments(path string) error {
-	if !strings.Contains(path, "/.") {
+	if !strings.Contains(path, "/.") && !strings.Contains(path, "%2F.") {
 		return nil
 	}
-	for seg := range strings.SplitSeq(path, "/") {
-		name, _, _ := strings.Cut(seg, ";")
+	for seg := range strings.SplitSeq(strings.ReplaceAll(path, "%2F", "/"), "/") {
+		name, _, _ := strings.Cut(strings.ReplaceAll(seg, "%3B", ";"), ";")
 		if name == "." || name == ".." {
 			return errDotSegments
 		}

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,9 +52,9 @@ type Node struct {
 	stopOnce sync.Once
 	stopErr  error
 
-	mu       sync.Mutex  // guards a reload and what follows
-	config   node.Config // that is applied now
-	revision int64
+	revision  atomic.Int64 // of the configuration that is applied
+	reloading sync.Mutex   // held by a reload, whole; guards config
+	config    node.Config  // that is applied now
 }
 
 // closer is one opened part: how to end it, under a name for errors.
@@ -77,7 +78,7 @@ func New(opts Options) (*Node, error) {
 // state.ErrInUse, state.ErrForeign, natsserver.ErrPortInUse, edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openEdge, n.openAdmin, n.announce}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openEdge, n.announce, n.openAdmin}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return errors.Join(err, n.Close())
@@ -231,9 +232,7 @@ func (n *Node) announce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	n.revision = revision
-	n.mu.Unlock()
+	n.revision.Store(revision)
 	n.record("start", "version "+n.opts.Version)
 	return nil
 }
@@ -320,13 +319,22 @@ func (n *Node) Close() error {
 // Mesh gives the node's connection, for Go programs that add services or make requests. Nil before Open.
 func (n *Node) Mesh() *mesh.Conn { return n.mesh }
 
-// EdgeURL is where HTTP clients connect.
-func (n *Node) EdgeURL() string { return "http://" + n.edge.Addr().String() }
+// EdgeURL is where HTTP clients connect. Call it after Open.
+func (n *Node) EdgeURL() string { return "http://" + reachable(n.edge.Addr().String()) }
 
-// AdminURL is where the operator connects.
-func (n *Node) AdminURL() string { return "http://" + n.admin.Addr() }
+// AdminURL is where the operator connects. Call it after Open.
+func (n *Node) AdminURL() string { return "http://" + reachable(n.admin.Addr()) }
 
-// ClientURL is where members connect, token included; the configured URL with mesh.url.
+// reachable turns an address that listens on every interface into one that a program on this machine can connect to.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip, parseErr := netip.ParseAddr(host); err == nil && parseErr == nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}
+
+// ClientURL is where members connect, token included: keep it secret. With mesh.url it is that. Call it after Open.
 func (n *Node) ClientURL() string {
 	if n.nats == nil {
 		return n.opts.Config.Mesh.URL
@@ -334,78 +342,8 @@ func (n *Node) ClientURL() string {
 	return n.nats.ClientURL()
 }
 
-// Reload reads the configuration file again and applies what can change while the node serves. A file with mistakes
-// changes nothing; the error names all of them.
-func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
-	if n.opts.ConfigPath == "" {
-		return admin.Reloaded{}, errors.New("the node was started without a configuration file: there is nothing to read again")
-	}
-	cfg, text, err := config.Load(n.opts.ConfigPath)
-	if err != nil {
-		n.record("reload-refused", err.Error())
-		return admin.Reloaded{}, fmt.Errorf("nothing was changed:\n%w", err)
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err := n.apply(ctx, cfg); err != nil {
-		return admin.Reloaded{}, err
-	}
-	done := admin.Reloaded{NeedsRestart: needsRestart(n.config, *cfg)}
-	if n.revision, err = n.saveConfig(ctx, *cfg, string(text)); err != nil {
-		return done, err
-	}
-	done.Revision = n.revision
-	n.config = *cfg
-	n.record("reload", fmt.Sprintf("revision %d", n.revision))
-	n.log.InfoContext(ctx, "configuration reloaded", "revision", n.revision, "needs_restart", done.NeedsRestart)
-	return done, nil
-}
-
-// apply changes upstreams and routes so that no request meets a gap: first what is new joins, then the routes change,
-// then what is gone leaves.
-func (n *Node) apply(ctx context.Context, cfg *node.Config) error {
-	both := maps.Clone(n.config.Upstreams)
-	if both == nil {
-		both = map[string]node.Upstream{}
-	}
-	maps.Copy(both, cfg.Upstreams)
-	if err := n.upstreams.Apply(ctx, both); err != nil {
-		return fmt.Errorf("apply upstreams: %w", err)
-	}
-	if n.nats != nil {
-		n.nats.SetMemberSubjects(plainSubjects(cfg.Routes))
-	}
-	n.edge.SetRoutes(cfg.Edge, cfg.Routes)
-	if err := n.upstreams.Apply(ctx, cfg.Upstreams); err != nil {
-		return fmt.Errorf("remove upstreams: %w", err)
-	}
-	return nil
-}
-
-// needsRestart names the keys that differ and can't change while a node runs.
-func needsRestart(old, cfg node.Config) []string {
-	keys := []struct {
-		name   string
-		differ bool
-	}{
-		{"node", old.Node != cfg.Node},
-		{"admin", old.Admin != cfg.Admin},
-		{"mesh", old.Mesh != cfg.Mesh},
-		{"edge.listen", old.Edge.Listen != cfg.Edge.Listen},
-		{"edge.max_header", old.Edge.MaxHeader != cfg.Edge.MaxHeader},
-		{"edge.read_timeout", old.Edge.ReadTimeout != cfg.Edge.ReadTimeout},
-		{"edge.write_timeout", old.Edge.WriteTimeout != cfg.Edge.WriteTimeout},
-		{"edge.idle_timeout", old.Edge.IdleTimeout != cfg.Edge.IdleTimeout},
-		{"edge.linger", old.Edge.Linger != cfg.Edge.Linger},
-	}
-	out := []string{}
-	for _, k := range keys {
-		if k.differ {
-			out = append(out, k.name)
-		}
-	}
-	return out
-}
-
 // Log is the node's logger.
 func (n *Node) Log() *slog.Logger { return n.log }
+
+// Reloadable tells whether there is a configuration file to read again.
+func (n *Node) Reloadable() bool { return n.opts.ConfigPath != "" }

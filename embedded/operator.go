@@ -17,18 +17,15 @@ const journalShown = 20
 // tailBuffer bounds the events that wait for a slow reader; more are dropped.
 const tailBuffer = 1024
 
-// Status tells what the node is and what isn't as it should be.
+// Status tells what the node is and what isn't as it should be. Call it after Open.
 func (n *Node) Status() admin.Status {
-	n.mu.Lock()
-	revision := n.revision
-	n.mu.Unlock()
 	st := admin.Status{
-		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: revision,
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: n.revision.Load(),
 		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Upstreams: n.upstreams.Status(), Degraded: n.degraded(),
 	}
 	st.Ready = len(st.Degraded) == 0
 	if n.nats != nil {
-		st.NATS, st.JetStream = "nats://"+n.nats.Addr(), n.nats.JetStream()
+		st.NATS, st.JetStream = "nats://"+reachable(n.nats.Addr()), n.nats.JetStream()
 	} else {
 		st.NATS, st.JetStream = n.mesh.NATS().ConnectedUrlRedacted(), true
 	}

@@ -23,7 +23,7 @@ func (c *Conn) Check(ctx context.Context) error {
 	if _, err := c.nc.RequestWithContext(ctx, "$JS.API.INFO", nil); err != nil {
 		return fmt.Errorf("check NATS: JetStream doesn't answer: enable it for this account, and allow requests to $JS.API.>: %w", err)
 	}
-	subject := c.Service("millrace-check-" + c.inbox[len("_INBOX_"):]).subject
+	subject := c.Service("millrace-check-" + c.inbox[len(inboxRoot):]).subject
 	sub, err := c.nc.QueueSubscribe(subject, QueueGroup, func(msg *nats.Msg) { _ = msg.Respond([]byte("ok")) }) // a lost answer fails the check
 	if err != nil {
 		return fmt.Errorf("check NATS: subscribe to %s: %w", subject, err)
@@ -32,8 +32,8 @@ func (c *Conn) Check(ctx context.Context) error {
 	_, err = c.nc.RequestWithContext(ctx, subject, nil)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("check NATS: a request to %s gets no answer: this user must be allowed to publish and subscribe to %s>, and to subscribe to _INBOX_*.>: %w",
-			subject, c.cfg.Prefix, err)
+		return fmt.Errorf("check NATS: a request to %s gets no answer: this user must be allowed to publish and subscribe to %s>, and to subscribe to %s*.>: %w",
+			subject, c.cfg.Prefix, inboxRoot, err)
 	case err != nil:
 		return fmt.Errorf("check NATS: request %s: %w", subject, err)
 	}

@@ -42,6 +42,10 @@ type Conn struct {
 	closeOnce sync.Once
 }
 
+// inboxRoot begins the inboxes of nodes. Members may subscribe below _INBOX_<their own name>, and the rest of a node's inbox is
+// known to whoever it asks, so the root must be one that no member's name can spell.
+const inboxRoot = "_NODE_"
+
 // New checks the configuration; Open connects.
 func New(cfg Config) (*Conn, error) {
 	if (cfg.URL == "") == (cfg.InProcess == nil) {
@@ -56,7 +60,7 @@ func New(cfg Config) (*Conn, error) {
 	if cfg.Prefix != "" {
 		cfg.Prefix += "."
 	}
-	c := &Conn{cfg: cfg, inbox: "_INBOX_" + nuid.Next()}
+	c := &Conn{cfg: cfg, inbox: inboxRoot + nuid.Next()}
 	c.stats.log = cfg.Log
 	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
 	return c, nil

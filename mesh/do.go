@@ -122,7 +122,7 @@ func (x *exchange) publish(t ticket) error {
 
 // nonce names a try to members: the same number that its reply subject carries, made unique by the inbox.
 func (x *exchange) nonce(t ticket) string {
-	b := append(make([]byte, 0, 48), x.conn.inbox[len("_INBOX_"):]...)
+	b := append(make([]byte, 0, 48), x.conn.inbox[len(inboxRoot):]...)
 	return text(strconv.AppendUint(append(b, '.'), t.nonce, 36))
 }
 

@@ -110,8 +110,9 @@ func keepsThough(name string) bool {
 		sameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
 }
 
+// isControl names the fields of the mesh itself, also as CGI-like targets would misread them.
 func isControl(name string) bool {
-	return hasPrefixFold(name, "millrace-") || hasPrefixFold(name, "nats-")
+	return hasPrefixFold(name, "millrace-") || hasPrefixFold(name, "nats-") || hasPrefixFold(name, "millrace_") || hasPrefixFold(name, "nats_")
 }
 
 // isHopByHop looks at the first letter before it compares: this runs for every field of every message.

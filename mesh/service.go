@@ -43,6 +43,7 @@ type Service struct {
 	log  *slog.Logger
 
 	active  atomic.Int64    // requests that run
+	away    atomic.Bool     // not a member now: full or closed
 	running sync.WaitGroup  // their goroutines
 	base    context.Context //nolint:containedctx // ends with the service, as every request's context does
 	stop    context.CancelFunc
@@ -97,16 +98,20 @@ func (s *Service) join() error {
 	gone := make(chan struct{})
 	sub.SetClosedHandler(func(string) { close(gone) })
 	s.sub, s.gone = sub, gone
+	s.away.Store(false)
 	return nil
 }
 
-// leave ends the membership. What was delivered already is still answered: Drain keeps the callback until it is empty.
-func (s *Service) leave() {
+// leave ends the membership, for good if it says so. What was delivered already is still answered: Drain keeps the
+// callback until it is empty.
+func (s *Service) leave(forGood bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = s.closed || forGood
 	if s.sub != nil {
 		_ = s.sub.Drain() // fails only on a closed connection, which has no members
 		s.sub = nil
+		s.away.Store(true)
 	}
 }
 
@@ -118,7 +123,7 @@ func (s *Service) admit(msg *nats.Msg) {
 	if n := s.active.Add(1); n > int64(s.cfg.Limit) {
 		s.release()
 		s.refuse(msg)
-		s.leave()
+		s.leave(false)
 		s.rejoin() // a request may have ended in between, and with it the last chance to join again
 		return
 	}
@@ -152,7 +157,7 @@ func (s *Service) run(msg *nats.Msg) {
 	defer s.running.Done()
 	defer func() {
 		s.release()
-		if s.away() {
+		if s.away.Load() {
 			s.rejoin()
 		}
 	}()
@@ -172,12 +177,6 @@ func (s *Service) run(msg *nats.Msg) {
 	if err != nil {
 		s.report(msg.Reply, s.failure(ctx, err))
 	}
-}
-
-func (s *Service) away() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sub == nil
 }
 
 // call runs the handler and turns a panic into an error.
@@ -263,7 +262,7 @@ func (s *Service) canceled(msg *nats.Msg) {
 
 // Shutdown leaves the group, waits until what runs is answered, or ctx ends, and then closes.
 func (s *Service) Shutdown(ctx context.Context) error {
-	s.depart()
+	s.leave(true)
 	done := make(chan struct{})
 	go func() {
 		s.waitIdle()
@@ -290,14 +289,6 @@ func (s *Service) waitIdle() {
 		}
 	}
 	s.running.Wait()
-}
-
-// depart leaves the group for good.
-func (s *Service) depart() {
-	s.leave()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
 }
 
 // Close leaves the group at once and ends what runs by canceling it; it doesn't wait for handlers that ignore their context.

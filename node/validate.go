@@ -137,12 +137,16 @@ func (v *validator) upstream(name string, u Upstream) {
 	}
 }
 
+// reservedNames are what metrics and events call requests without a route of the configuration.
+var reservedNames = []string{"exposed", "unmatched"}
+
 func (v *validator) route(i int) {
 	r := v.config.Routes[i]
 	at := func(key string) []string { return []string{"routes", strconv.Itoa(i), key} }
 	if r.Name != "" {
 		v.name(at("name"), r.Name)
 	}
+	v.check(!slices.Contains(reservedNames, r.ID()), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.ID())
 	v.check(r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries", r.MaxBody, MaxMessageBody)
 	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))

@@ -114,7 +114,14 @@ func (s *Server) handler() http.Handler {
 // guard lets the operator in: with the token, if there is one, and not through a web page of another site.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if s.cfg.Token == "" && !ownName(r.Host) {
+			refuse(w, http.StatusMisdirectedRequest, "without admin.token the admin API answers to an IP address or localhost only")
+			return
+		}
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			token = ""
+		}
 		if s.cfg.Token != "" && subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			refuse(w, http.StatusUnauthorized, "present admin.token as a bearer token")
@@ -122,6 +129,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	}))
+}
+
+// ownName tells whether a Host names this machine by an address. A web page can let its own name resolve to a loopback
+// address and so pass for same-origin (DNS rebinding); an address it can't take.
+func ownName(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	return strings.EqualFold(name, "localhost") || net.ParseIP(strings.Trim(name, "[]")) != nil
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
@@ -169,6 +186,9 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, done)
 }
 
+// tailPatience is how long a reader of events may take none.
+const tailPatience = 10 * time.Second
+
 // tail streams events, one JSON object a line, until the operator goes away.
 func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
@@ -178,6 +198,7 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err := s.operator.Tail(r.Context(), func(event []byte) bool {
+		_ = out.SetWriteDeadline(time.Now().Add(tailPatience)) // a connection without deadlines fails at the write
 		_, err := w.Write(append(event, '\n'))
 		return err == nil && out.Flush() == nil
 	})

@@ -33,7 +33,7 @@ func (f adminFlags) target() (url, token string, err error) {
 		if token == "" {
 			token = cfg.Admin.Token
 		}
-	case f.Config != "":
+	case f.Config != "" || (url == "" && !errors.Is(err, os.ErrNotExist)):
 		return "", "", fmt.Errorf("read configuration: %w", err)
 	}
 	if url == "" {

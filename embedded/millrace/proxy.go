@@ -42,7 +42,7 @@ func (c *proxyCmd) Run(ctx context.Context, out console) (err error) {
 		return fmt.Errorf("start: %w", err)
 	}
 	return serve(ctx, n, cfg.Edge.Linger.Std(), func(ready time.Duration) {
-		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), "/", ready)
+		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
 	})
 }
 

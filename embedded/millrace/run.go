@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"millrace/embedded"
@@ -48,8 +49,16 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	return serve(ctx, n, opts.Config.Edge.Linger.Std(), func(ready time.Duration) {
-		printBanner(out.stdout, n, opts.Config.Node.Name, "", firstPath(opts.Config), ready)
+		printBanner(out.stdout, n, opts.Config.Node.Name, "", clientHint(n, opts.Config), firstPath(opts.Config), ready)
 	})
+}
+
+// clientHint says how members connect without showing the token: what a service prints ends up in logs.
+func clientHint(n *embedded.Node, cfg node.Config) string {
+	if cfg.Mesh.URL != "" {
+		return n.Status().NATS
+	}
+	return n.Status().NATS + "  URL with token: " + filepath.Join(cfg.Node.Data, "client.url")
 }
 
 // firstPath is a path worth trying: that of the first route without parameters.

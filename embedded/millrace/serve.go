@@ -22,27 +22,38 @@ const drainTime = 30 * time.Second
 // serve opens a node, prints the banner, and shuts it down when ctx ends.
 func serve(ctx context.Context, n *embedded.Node, linger time.Duration, banner func(ready time.Duration)) error {
 	tuneGC()
+	reloads := make(chan os.Signal, 1)
+	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
+	defer signal.Stop(reloads)
 	begin := time.Now()
 	if err := n.Open(ctx); err != nil {
+		if ctx.Err() != nil { // a signal ended the start, as it should
+			return nil
+		}
 		return fmt.Errorf("start: %w", err)
 	}
 	banner(time.Since(begin))
-	reloads := make(chan os.Signal, 1)
-	signal.Notify(reloads, syscall.SIGHUP)
-	defer signal.Stop(reloads)
 	for {
 		select {
 		case <-reloads:
+			if !n.Reloadable() { // the terminal is gone, and with it who started a proxy or demo
+				return shutdown(ctx, n, linger)
+			}
 			reloadNode(ctx, n)
 		case <-ctx.Done():
-			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), linger+drainTime)
-			defer cancel()
-			if err := n.Shutdown(drain); err != nil {
-				return fmt.Errorf("shut down: %w", err)
-			}
-			return nil
+			return shutdown(ctx, n, linger)
 		}
 	}
+}
+
+func shutdown(ctx context.Context, n *embedded.Node, linger time.Duration) error {
+	n.Log().Info("draining", "linger", linger)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), linger+drainTime)
+	defer cancel()
+	if err := n.Shutdown(drain); err != nil {
+		return fmt.Errorf("shut down: %w", err)
+	}
+	return nil
 }
 
 // tuneGC lets the heap grow further between collections than Go's default, unless GOGC says otherwise: requests make
@@ -70,7 +81,8 @@ func logger(w io.Writer, json bool, level slog.Level) *slog.Logger {
 }
 
 // printBanner says where the node is and what to try: one line a place, and nothing else.
-func printBanner(w io.Writer, n *embedded.Node, name, target, try string, ready time.Duration) {
+// client is how members connect.
+func printBanner(w io.Writer, n *embedded.Node, name, target, client, try string, ready time.Duration) {
 	edge := n.EdgeURL()
 	if target != "" {
 		target = "  → " + target
@@ -78,7 +90,7 @@ func printBanner(w io.Writer, n *embedded.Node, name, target, try string, ready 
 	fmt.Fprintf(w, "millrace %s  node %s  ready in %d ms\n", version(), name, ready.Milliseconds())
 	fmt.Fprintf(w, "├─ edge   %s%s\n", edge, target)
 	fmt.Fprintf(w, "├─ admin  %s/v1/status\n", n.AdminURL())
-	fmt.Fprintf(w, "├─ NATS   %s\n", n.ClientURL())
+	fmt.Fprintf(w, "├─ NATS   %s\n", client)
 	fmt.Fprintf(w, "└─ try    curl -i %s%s\n", edge, try)
 }
 

@@ -174,7 +174,13 @@ func (s *Server) Addr() string {
 }
 
 // ClientURL is the URL for members. It holds the token: keep it secret.
-func (s *Server) ClientURL() string { return "nats://" + s.cfg.MemberToken + "@" + s.Addr() }
+func (s *Server) ClientURL() string {
+	host, port, _ := net.SplitHostPort(s.Addr()) // the server's own address
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1" // other machines put this one's name here
+	}
+	return "nats://" + s.cfg.MemberToken + "@" + net.JoinHostPort(host, port)
+}
 
 // SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from now on.
 func (s *Server) SetMemberSubjects(subjects []string) { s.subjects.Store(&subjects) }

@@ -5,11 +5,15 @@ package upstream
 import (
 	"errors"
 	"syscall"
+	"time"
 )
 
-// alive tells whether a connection that rested can carry a request that must not be repeated: the target hasn't closed
-// it and hasn't sent anything. It looks without reading (MSG_PEEK) and never waits.
+// alive tells whether a connection that rested can carry a request: the target hasn't closed it and hasn't sent anything.
+// It looks without reading (MSG_PEEK) and never waits. The deadline of the last request must not stop it.
 func (c *conn) alive() bool {
+	if c.SetDeadline(time.Time{}) != nil {
+		return false
+	}
 	sc, ok := c.raw.(syscall.Conn)
 	if !ok {
 		return true

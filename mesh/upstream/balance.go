@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// pick chooses a target by weighted power of two choices: two targets drawn by weight, and of them the one with fewer
+// pick chooses a target by weighted power of two choices: two different targets drawn by weight, and of them the one with fewer
 // requests in flight for its weight (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
 // Targets in tried are left out. Targets that rest after failures are used only when no other is left; targets that
 // fail their health check never are. Nil means that there is none.
@@ -20,12 +20,11 @@ func pick(targets, tried []*target) *target {
 		if total == 0 {
 			continue
 		}
-		a := draw(targets, tried, restingToo, total)
-		b := draw(targets, tried, restingToo, total)
-		if a == nil || b == nil { // a target's health changed between the counting and the draw
+		a := draw(targets, tried, restingToo, total, nil)
+		if a == nil { // its health changed between the counting and the draw
 			continue
 		}
-		if b.load() < a.load() {
+		if b := draw(targets, tried, restingToo, total-a.weight, a); b != nil && b.load() < a.load() {
 			return b
 		}
 		return a
@@ -33,11 +32,15 @@ func pick(targets, tried []*target) *target {
 	return nil
 }
 
-func draw(targets, tried []*target, restingToo bool, total int) *target {
+// draw picks one of the usable targets, without but, with a chance by weight; total is the sum of their weights.
+func draw(targets, tried []*target, restingToo bool, total int, but *target) *target {
+	if total <= 0 {
+		return nil
+	}
 	n := rand.IntN(total) //nolint:gosec // G404: a balancer needs no secrets
 	var last *target
 	for _, t := range targets {
-		if !t.usable(restingToo) || slices.Contains(tried, t) {
+		if t == but || !t.usable(restingToo) || slices.Contains(tried, t) {
 			continue
 		}
 		last = t

@@ -14,34 +14,29 @@ import (
 
 // outcome is how one try at a target ended.
 type outcome struct {
-	resp    *mesh.Response
-	err     error
-	maySend bool // nothing of the request can have reached the target's application
+	resp   *mesh.Response
+	err    error
+	unsent bool // nothing of the request can have reached the target
 }
 
-// roundTrip asks the target once. A repeatable request whose reused connection turns out to be closed is sent again on a
+// roundTrip asks the target once. A repeatable request whose reused connection turns out to be closed is sent again, on a
 // new one: that says nothing about the target.
 func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
 	t.inFlight.Add(1)
 	defer t.inFlight.Add(-1)
 	t.requests.Add(1)
-	repeatable := mesh.Repeatable(req.Method)
-	for c := t.pool.get(); c != nil; c = t.pool.get() {
-		if !repeatable && !c.alive() {
-			_ = c.Close()
-			continue
-		}
+	if c := t.pool.get(); c != nil {
 		resp, err := t.exchange(ctx, c, req, deadline)
 		if err == nil {
 			return outcome{resp: resp}
 		}
-		if !repeatable || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) {
+		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) {
 			return outcome{err: err}
 		}
 	}
 	c, err := t.pool.dial(ctx)
 	if err != nil {
-		return outcome{err: err, maySend: true}
+		return outcome{err: err, unsent: true}
 	}
 	resp, err := t.exchange(ctx, c, req, deadline)
 	return outcome{resp: resp, err: err}

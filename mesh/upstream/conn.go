@@ -53,10 +53,10 @@ func (c *conn) fill(limit int) error {
 	if n > 0 {
 		return nil
 	}
-	if err == nil || errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
+	if err == nil {
+		err = io.ErrNoProgress
 	}
-	return fmt.Errorf("read response: %w", err)
+	return fmt.Errorf("read response: %w", cut(err))
 }
 
 // until returns the bytes through the next end mark, which stay valid until the next read.
@@ -76,17 +76,34 @@ func (c *conn) until(end []byte) ([]byte, error) {
 	}
 }
 
-// readFull fills dst, first from what is buffered.
+// readFull fills dst, first from what is buffered. The last bytes come through the buffer, so that whatever the target
+// sent beyond them is seen (c.r < c.w) and the connection isn't used again.
 func (c *conn) readFull(dst []byte) error {
 	n := copy(dst, c.buf[c.r:c.w])
 	c.r += n
-	if _, err := io.ReadFull(c.Conn, dst[n:]); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+	for n < len(dst) {
+		if rest := dst[n:]; len(rest) > len(c.buf) {
+			m, err := io.ReadAtLeast(c.Conn, rest[:len(rest)-1], 1)
+			if n += m; err != nil {
+				return fmt.Errorf("read response body: %w", cut(err))
+			}
+			continue
 		}
-		return fmt.Errorf("read response body: %w", err)
+		if err := c.fill(maxHead); err != nil {
+			return err
+		}
+		m := copy(dst[n:], c.buf[c.r:c.w])
+		n, c.r = n+m, c.r+m
 	}
 	return nil
+}
+
+// cut names the end of a response in its middle.
+func cut(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // readAll reads until the target closes, at most limit bytes.

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -19,8 +18,6 @@ const (
 	// idleFor is how long one is kept, unless the target says less in Keep-Alive. Most servers keep them longer.
 	idleFor = 30 * time.Second
 )
-
-var errPoolClosed = errors.New("target was removed")
 
 // pool keeps connections to one target. The newest idle one is used first, so that the others can run out.
 type pool struct {
@@ -51,19 +48,22 @@ func newPool(target node.BaseURL, connect time.Duration, now func() time.Time) (
 	return p, nil
 }
 
-// get gives an idle connection, or nil when there is none that is fresh.
+// get gives an idle connection that the target has neither closed nor written to, or nil. What a target sends unasked (a
+// 408, leftovers of an earlier body) must never be taken for the answer to the next request.
 func (p *pool) get() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expire()
-	n := len(p.rest)
-	if n == 0 {
-		return nil
+	for n := len(p.rest); n > 0; n-- {
+		c := p.rest[n-1]
+		p.rest[n-1] = nil
+		p.rest = p.rest[:n-1]
+		if c.alive() {
+			return c
+		}
+		_ = c.Close()
 	}
-	c := p.rest[n-1]
-	p.rest[n-1] = nil
-	p.rest = p.rest[:n-1]
-	return c
+	return nil
 }
 
 // put takes a connection back that had a whole response.
@@ -109,12 +109,6 @@ func (p *pool) idle() int {
 
 // dial makes a new connection, with TLS where the target wants it.
 func (p *pool) dial(ctx context.Context) (*conn, error) {
-	p.mu.Lock()
-	closed := p.closed
-	p.mu.Unlock()
-	if closed {
-		return nil, errPoolClosed
-	}
 	raw, err := p.dialer.DialContext(ctx, p.network, p.addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)

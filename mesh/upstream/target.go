@@ -56,9 +56,10 @@ func (t *target) load() float64 { return float64(t.inFlight.Load()+1) / float64(
 // succeeded forgets the failures: the target answers.
 func (t *target) succeeded() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.inRow, t.rests = 0, 0
-	if t.restEnds.Swap(0) != 0 {
+	rested := t.restEnds.Swap(0) != 0
+	t.mu.Unlock()
+	if rested {
 		t.changed("target-returned", string(t.url))
 	}
 }
@@ -66,17 +67,26 @@ func (t *target) succeeded() {
 // failed counts a request that the target spoiled and lets it rest when there were too many in a row.
 func (t *target) failed(cause error) {
 	t.failures.Add(1)
+	rest := t.rest()
+	if rest == 0 {
+		return
+	}
+	t.log.Warn("target rests after failures", "target", string(t.url), "rest", rest, "cause", cause)
+	t.changed("target-rests", string(t.url))
+}
+
+// rest counts a failure and begins a rest if it is due; 0 means that none began.
+func (t *target) rest() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.inRow++
 	if t.inRow < restAfter || t.resting() {
-		return
+		return 0
 	}
 	rest := restFor(t.rests)
 	t.rests++
 	t.restEnds.Store(t.now().Add(rest).UnixNano())
-	t.log.Warn("target rests after failures", "target", string(t.url), "rest", rest, "cause", cause)
-	t.changed("target-rests", string(t.url))
+	return rest
 }
 
 func restFor(rests int) time.Duration {
@@ -86,29 +96,36 @@ func restFor(rests int) time.Duration {
 
 // checked takes the result of a health check; nil is a pass.
 func (t *target) checked(err error, h node.Health) {
+	if !t.turned(err != nil, h) {
+		return
+	}
+	if err != nil {
+		t.log.Warn("target is down", "target", string(t.url), "cause", err)
+		t.changed("target-down", string(t.url))
+		return
+	}
+	t.log.Info("target is up", "target", string(t.url))
+	t.changed("target-up", string(t.url))
+}
+
+// turned counts a check and tells whether it turned the target's health.
+func (t *target) turned(failed bool, h node.Health) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	down := t.down.Load()
-	if (err != nil) == down {
+	if failed == down {
 		t.checks = 0
-		return
+		return false
 	}
 	t.checks++
-	switch {
-	case !down && t.checks >= h.Fails:
-		t.down.Store(true)
-		t.log.Warn("target is down", "target", string(t.url), "cause", err)
-		t.changed("target-down", string(t.url))
-	case down && t.checks >= h.Passes:
-		t.down.Store(false)
-		t.inRow, t.rests = 0, 0
-		t.restEnds.Store(0)
-		t.log.Info("target is up", "target", string(t.url))
-		t.changed("target-up", string(t.url))
-	default:
-		return
+	if (failed && t.checks < h.Fails) || (!failed && t.checks < h.Passes) {
+		return false
 	}
 	t.checks = 0
+	t.down.Store(failed)
+	t.inRow, t.rests = 0, 0
+	t.restEnds.Store(0)
+	return true
 }
 
 // TargetStatus is what is known about one target.

@@ -148,10 +148,10 @@ func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Respons
 			t.succeeded()
 			return last.resp, nil
 		}
-		if ctx.Err() == nil && !errors.Is(last.err, mesh.ErrBodyTooLarge) {
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(last.err, mesh.ErrBodyTooLarge) {
 			t.failed(last.err)
 		}
-		if ctx.Err() != nil || !time.Now().Before(deadline) || (!last.maySend && !mesh.Repeatable(req.Method)) {
+		if ctx.Err() != nil || !time.Now().Before(deadline) || (!last.unsent && !mesh.Repeatable(req.Method)) {
 			break
 		}
 	}
