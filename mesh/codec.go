@@ -21,6 +21,9 @@ var (
 	ErrBodyTooLarge = errors.New("body is larger than one message carries")
 )
 
+// ownFields is how many fields appendRequest adds: Host, Content-Length and four of Millrace-*.
+const ownFields = 6
+
 // appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
 // timeout is the time left, sent in milliseconds.
 func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([]byte, error) {
@@ -29,6 +32,9 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	}
 	if len(r.Body) > MaxBody {
 		return b, ErrBodyTooLarge
+	}
+	if len(r.Header)+ownFields > MaxFields {
+		return b, ErrFieldCount
 	}
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
 	b = appendField(b, "Host", r.Host)

@@ -39,6 +39,7 @@ type Conn struct {
 
 	nc        *nats.Conn
 	up        atomic.Bool
+	closed    atomic.Bool
 	closeOnce sync.Once
 }
 
@@ -68,6 +69,9 @@ func New(cfg Config) (*Conn, error) {
 
 // Open connects and subscribes to the inbox. The connection then stays up until Close: it reconnects for ever.
 func (c *Conn) Open(ctx context.Context) error {
+	if c.closed.Load() {
+		return errors.New("connect to NATS: the connection is closed for good")
+	}
 	opts := []nats.Option{
 		nats.Name("millrace node " + c.cfg.Name), nats.CustomInboxPrefix(c.inbox), nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectBufSize(-1), nats.PermissionErrOnSubscribe(true),
@@ -109,6 +113,7 @@ func (c *Conn) Up() bool { return c.up.Load() }
 
 // Close ends the connection and every call that waits. Shut services down first. It can be called again.
 func (c *Conn) Close() error {
+	c.closed.Store(true)
 	c.closeOnce.Do(func() {
 		if c.nc == nil {
 			return

@@ -111,10 +111,15 @@ func (x *exchange) publish(t ticket) error {
 	switch {
 	case errors.Is(err, ErrBodyTooLarge):
 		return node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")
+	case errors.Is(err, ErrFieldCount):
+		return node.Errorf(node.CodeHeaderTooLarge, nil, "the request has too many header fields")
 	case err != nil:
 		return node.Errorf(node.CodeInvalid, err, "the request can't be sent")
 	}
-	if err := x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload); err != nil {
+	err = x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return node.Errorf(node.CodeHeaderTooLarge, nil, "the request's head is larger than one message carries")
+	} else if err != nil {
 		return node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
 	}
 	return nil
@@ -210,7 +215,7 @@ func (c *Conn) judge(label, method string, msg *nats.Msg) (*Response, error) {
 		}
 	}
 	resp, err := decodeResponse(msg.Data, method)
-	member := msg.Header.Get(headerMember)
+	member := clip(msg.Header.Get(headerMember))
 	if err != nil {
 		reason := dropMalformed
 		if errors.Is(err, ErrBodyTooLarge) {

@@ -332,6 +332,51 @@ func TestSecondAndLateReplies(t *testing.T) {
 	eventually(t, "the late reply is counted", func() bool { return stats(c, "http.late").Late == 1 })
 }
 
+// A reply whose head doesn't fit a message is told at once, not by a time-out; a request's too.
+func TestHugeHeads(t *testing.T) {
+	c := natsservertest.Connect(t, natsservertest.Start(t))
+	huge := mesh.Field{Name: "X", Value: strings.Repeat("x", 700<<10)}
+	serve(t, c, "huge", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 200, Header: mesh.Header{huge}, Body: make([]byte, mesh.MaxBody)}, nil
+	})
+	begin := time.Now()
+	_, err := c.Do(t.Context(), c.Service("huge"), request("POST", "/", 20*time.Second))
+	wantCode(t, err, node.CodeUpstream)
+	req := request("POST", "/", 20*time.Second)
+	req.Header, req.Body = mesh.Header{huge}, make([]byte, mesh.MaxBody)
+	_, err = c.Do(t.Context(), c.Service("huge"), req)
+	wantCode(t, err, node.CodeHeaderTooLarge)
+	req = request("POST", "/", 20*time.Second)
+	req.Header = make(mesh.Header, mesh.MaxFields)
+	for i := range req.Header {
+		req.Header[i].Name = "X"
+	}
+	_, err = c.Do(t.Context(), c.Service("huge"), req)
+	wantCode(t, err, node.CodeHeaderTooLarge)
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+// A service can be closed, and isn't opened again.
+func TestServiceOpenFails(t *testing.T) {
+	c := natsservertest.Connect(t, natsservertest.Start(t))
+	s, err := c.NewService(mesh.ServiceConfig{Destination: c.Service("z"), Handler: mesh.HandlerFunc(hello)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Open(ctx); err == nil {
+		t.Error("opened with a canceled context")
+	}
+	if err := s.Open(t.Context()); err == nil {
+		t.Error("opened after it was closed")
+	}
+	_, err = c.Do(t.Context(), c.Service("z"), request("POST", "/", 5*time.Second))
+	wantCode(t, err, node.CodeNoMember)
+}
+
 // Requests at once never see each other's bytes, whatever members and callers keep.
 func TestNoMixing(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))

@@ -42,16 +42,15 @@ type Service struct {
 	cfg  ServiceConfig
 	log  *slog.Logger
 
-	active  atomic.Int64    // requests that run
-	away    atomic.Bool     // not a member now: full or closed
-	running sync.WaitGroup  // their goroutines
-	base    context.Context //nolint:containedctx // ends with the service, as every request's context does
-	stop    context.CancelFunc
-	cancel  *nats.Subscription
+	active atomic.Int64    // requests that run
+	away   atomic.Bool     // not a member now: full or closed
+	work   sync.WaitGroup  // requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
+	base   context.Context //nolint:containedctx // ends with the service, as every request's context does
+	stop   context.CancelFunc
+	cancel *nats.Subscription
 
 	mu     sync.Mutex
 	sub    *nats.Subscription // membership in the group; nil while full or closed
-	gone   chan struct{}      // closed by NATS when the newest subscription has handed out its last message
 	closed bool
 	calls  map[string]context.CancelFunc // what runs, by nonce
 }
@@ -69,19 +68,26 @@ func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 	return s, nil
 }
 
-// Open joins the queue group and waits until the server knows it.
+// Open joins the queue group and waits until the server knows it. A service whose Open failed is closed.
 func (s *Service) Open(ctx context.Context) error {
-	var err error
+	err := s.open(ctx)
+	if err != nil {
+		return fmt.Errorf("join %s: %w", s.cfg.Destination, errors.Join(err, s.Close()))
+	}
+	return nil
+}
+
+func (s *Service) open(ctx context.Context) (err error) {
+	if s.base.Err() != nil {
+		return errors.New("service is closed")
+	}
 	if s.cancel, err = s.conn.nc.Subscribe(s.cfg.Destination.cancel, s.canceled); err != nil {
-		return fmt.Errorf("subscribe to cancellations of %s: %w", s.cfg.Destination, err)
+		return fmt.Errorf("subscribe to cancellations: %w", err)
 	}
 	if err := s.join(); err != nil {
 		return err
 	}
-	if err := s.conn.flush(ctx); err != nil {
-		return fmt.Errorf("join %s: %w", s.cfg.Destination, err)
-	}
-	return nil
+	return s.conn.flush(ctx)
 }
 
 // join makes this service a member of the group, unless it is one or is closed.
@@ -93,11 +99,11 @@ func (s *Service) join() error {
 	}
 	sub, err := s.conn.nc.QueueSubscribe(s.cfg.Destination.subject, QueueGroup, s.admit)
 	if err != nil {
-		return fmt.Errorf("join %s: %w", s.cfg.Destination, err)
+		return fmt.Errorf("subscribe: %w", err)
 	}
-	gone := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(gone) })
-	s.sub, s.gone = sub, gone
+	s.work.Add(1)
+	sub.SetClosedHandler(func(string) { s.work.Done() })
+	s.sub = sub
 	s.away.Store(false)
 	return nil
 }
@@ -127,7 +133,7 @@ func (s *Service) admit(msg *nats.Msg) {
 		s.rejoin() // a request may have ended in between, and with it the last chance to join again
 		return
 	}
-	s.running.Add(1)
+	s.work.Add(1)
 	go s.run(msg)
 }
 
@@ -154,7 +160,7 @@ func (s *Service) rejoin() {
 
 // run handles one request and answers it.
 func (s *Service) run(msg *nats.Msg) {
-	defer s.running.Done()
+	defer s.work.Done()
 	defer func() {
 		s.release()
 		if s.away.Load() {
@@ -202,19 +208,23 @@ func (s *Service) answer(reply, method string, resp *Response) error {
 	if err != nil {
 		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
 	}
-	if resp.Member == "" {
-		return s.sent(s.conn.nc.Publish(reply, payload))
+	msg := &nats.Msg{Subject: reply, Data: payload}
+	if resp.Member != "" {
+		msg.Header = nats.Header{headerMember: {resp.Member}}
 	}
-	msg := &nats.Msg{Subject: reply, Data: payload, Header: nats.Header{headerMember: {resp.Member}}}
-	return s.sent(s.conn.nc.PublishMsg(msg))
-}
-
-// sent logs what became of a reply that couldn't be published; there is nobody else to tell.
-func (s *Service) sent(err error) error {
-	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		s.log.Warn("reply not sent", "cause", err)
+	if err := s.conn.nc.PublishMsg(msg); errors.Is(err, nats.ErrMaxPayload) {
+		return node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
+	} else if err != nil {
+		s.lost(err)
 	}
 	return nil
+}
+
+// lost logs a reply that couldn't be published; there is nobody else to tell.
+func (s *Service) lost(err error) {
+	if !errors.Is(err, nats.ErrConnectionClosed) {
+		s.log.Warn("reply not sent", "cause", err)
+	}
 }
 
 // failure gives a handler's error its code: its own, or that of the context's end, or internal.
@@ -234,7 +244,9 @@ func (s *Service) report(reply string, e *node.Error) {
 	msg := nats.NewMsg(reply)
 	msg.Header[headerError] = []string{string(e.Code)}
 	msg.Header[headerErrorText] = []string{e.Text}
-	_ = s.sent(s.conn.nc.PublishMsg(msg))
+	if err := s.conn.nc.PublishMsg(msg); err != nil {
+		s.lost(err)
+	}
 }
 
 func (s *Service) track(nonce string, cancel context.CancelFunc) {
@@ -265,7 +277,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	s.leave(true)
 	done := make(chan struct{})
 	go func() {
-		s.waitIdle()
+		s.work.Wait()
 		close(done)
 	}()
 	var err error
@@ -275,20 +287,6 @@ func (s *Service) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("drain %s: %w", s.cfg.Destination, ctx.Err())
 	}
 	return errors.Join(err, s.Close())
-}
-
-// waitIdle waits until the drained subscription has handed out all that it held, and then for what runs.
-func (s *Service) waitIdle() {
-	s.mu.Lock()
-	gone := s.gone
-	s.mu.Unlock()
-	if gone != nil && s.conn.Up() {
-		select {
-		case <-gone:
-		case <-s.base.Done(): // closed, so nothing is waited for
-		}
-	}
-	s.running.Wait()
 }
 
 // Close leaves the group at once and ends what runs by canceling it; it doesn't wait for handlers that ignore their context.

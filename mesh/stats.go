@@ -93,7 +93,7 @@ func (s *counters) badReply(label, member string, reason dropReason, cause error
 	} else {
 		n.malformed.Add(1)
 	}
-	s.warn(n, "service sent an invalid reply", "service", label, "member", clip(member), "cause", cause)
+	s.warn(n, "service sent an invalid reply", "service", label, "member", member, "cause", cause)
 }
 
 // warn logs at most one warning a second for a destination: a broken member must not flood the log.

@@ -3,6 +3,7 @@ package natsserver
 import (
 	"crypto/subtle"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -17,10 +18,13 @@ const nodeUser = "millrace"
 const answerWithin = 10 * time.Minute
 
 // authenticator decides who a client is: a node, a member, or nobody.
-type authenticator struct{ s *Server }
+type authenticator struct {
+	s   *Server
+	srv atomic.Pointer[server.Server] // that asks; set before it takes connections
+}
 
 // Check compares credentials in constant time and registers the client's permissions.
-func (a authenticator) Check(c server.ClientAuthentication) bool {
+func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	o := c.GetOpts()
 	acc, err := a.account()
 	if err != nil {
@@ -41,16 +45,16 @@ func (a authenticator) Check(c server.ClientAuthentication) bool {
 	return false
 }
 
-// account finds the account of the server that asks: during a start it isn't in s.account yet.
-func (a authenticator) account() (*server.Account, error) {
-	if srv := a.s.current.Load(); srv != nil {
+// account finds the account of the server that asks.
+func (a *authenticator) account() (*server.Account, error) {
+	if srv := a.srv.Load(); srv != nil {
 		return srv.LookupAccount(account)
 	}
 	return nil, server.ErrServerNotRunning
 }
 
 // member lists what a member may do; DESIGN.md explains each line.
-func (a authenticator) member(name string) *server.Permissions {
+func (a *authenticator) member(name string) *server.Permissions {
 	group := " " + queueGroup
 	subscribe := []string{"http.>" + group, "cancel.http.>", "event.>", "$SRV.>"}
 	for _, subject := range *a.s.subjects.Load() {

@@ -14,6 +14,7 @@ import (
 
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -159,6 +160,45 @@ func TestSecondReplyRefused(t *testing.T) {
 	if msg, err := replies.NextMsg(50 * time.Millisecond); err == nil {
 		t.Errorf("a second reply came through: %q", msg.Data)
 	}
+}
+
+// A member knows a part of the node's inbox, from the requests that it gets. It still can't read the inbox under a name
+// made of it, and so can't make the server believe that it was asked to reply on a subject of its choice.
+func TestMemberCannotReadNodeInbox(t *testing.T) {
+	s := natsservertest.Start(t)
+	conn := natsservertest.Connect(t, s)
+	requests := make(chan *nats.Msg, 1)
+	member := connect(t, s.ClientURL())
+	if _, err := member.QueueSubscribe("http.evil", "q", func(m *nats.Msg) { requests <- m }); err != nil {
+		t.Fatal(err)
+	}
+	if err := member.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		_, _ = conn.Do(t.Context(), conn.Service("evil"), &mesh.Request{Method: "POST", Target: "/", Host: "x", Deadline: time.Now().Add(5 * time.Second)})
+	}()
+	root, _, _ := strings.Cut((<-requests).Reply, ".")
+	for _, name := range []string{root, strings.TrimPrefix(root, "_INBOX_"), strings.TrimPrefix(root, "_NODE_"), root[strings.LastIndexByte(root, '_')+1:]} {
+		for _, subject := range []string{root + ".>", root + ".r.>", "_INBOX_" + name + ".*.http.evil.>", "*." + name + ".>"} {
+			other := connect(t, s.ClientURL(), nats.Name(name))
+			sub, err := other.SubscribeSync(subject)
+			if err == nil {
+				_ = other.Flush()
+				_, err = sub.NextMsg(time.Millisecond)
+			}
+			if !errors.Is(err, nats.ErrPermissionViolation) && strings.HasPrefix(subject, root) {
+				t.Errorf("named %s, subscribed to %s: %v", name, subject, err)
+			}
+		}
+	}
+	member.Close()
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-answered
 }
 
 func TestWrongCredentials(t *testing.T) {

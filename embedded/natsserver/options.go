@@ -8,7 +8,7 @@ import (
 )
 
 // options makes the server's options from text, since accounts built in Go don't get JetStream.
-func (s *Server) options() (*server.Options, error) {
+func (s *Server) options(auth *authenticator) (*server.Options, error) {
 	host, port, err := net.SplitHostPort(s.listen)
 	if err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
@@ -41,6 +41,6 @@ system_account: SYS
 		return nil, fmt.Errorf("configure NATS server: %w", err)
 	}
 	opts.NoSigs, opts.DisableJetStreamBanner = true, true
-	opts.CustomClientAuthentication = authenticator{s}
+	opts.CustomClientAuthentication = auth
 	return opts, nil
 }

@@ -71,7 +71,8 @@ func (s *Server) start(ctx context.Context) error {
 	if err := probe(ctx, s.listen); err != nil {
 		return err
 	}
-	opts, err := s.options()
+	auth := &authenticator{s: s}
+	opts, err := s.options(auth)
 	if err != nil {
 		return err
 	}
@@ -79,6 +80,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make NATS server: %w", err)
 	}
+	auth.srv.Store(srv)
 	fatal := make(chan string, 1)
 	srv.SetLoggerV2(&logger{log: s.cfg.Log, fatal: fatal}, false, false, false)
 	srv.Start()

@@ -40,57 +40,68 @@ func New(cfg Config) (*Set, error) {
 }
 
 // Apply brings the set to the configuration: new upstreams join the mesh, changed ones go on with their new targets,
-// removed ones leave and finish what runs, at most until ctx ends. Remote upstreams are other nodes' work.
+// removed ones leave and finish what runs, all at the same time and at most until ctx ends. Remote upstreams are other
+// nodes' work. Calls must not overlap.
 func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
+	left, err := s.change(ctx, upstreams)
+	errs := make([]error, len(left))
+	var leaving sync.WaitGroup
+	for i, u := range left {
+		leaving.Go(func() {
+			errs[i] = u.service.Shutdown(ctx)
+			u.close()
+		})
+	}
+	leaving.Wait()
+	return errors.Join(err, errors.Join(errs...))
+}
+
+// change starts and changes upstreams and gives those that must leave.
+func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (left []*Upstream, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
 		if cfg := upstreams[name]; !cfg.Remote {
-			errs = append(errs, s.put(ctx, name, cfg))
+			old, err := s.put(ctx, name, cfg)
+			errs = append(errs, err)
+			if old != nil {
+				left = append(left, old)
+			}
 		}
 	}
 	for name, u := range s.members {
 		if cfg, ok := upstreams[name]; !ok || cfg.Remote {
 			delete(s.members, name)
-			errs = append(errs, shutdown(ctx, u))
+			left = append(left, u)
 		}
 	}
-	return errors.Join(errs...)
+	return left, errors.Join(errs...)
 }
 
 // put starts or changes one upstream. Its limit is part of the membership, so a new limit needs a new member; the new
-// one joins before the old one leaves.
-func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) error {
-	old := s.members[name]
+// one joins before the old one, which is returned, leaves.
+func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) (old *Upstream, err error) {
+	old = s.members[name]
 	if old != nil {
 		had := old.state.Load().cfg
 		if reflect.DeepEqual(had, cfg) {
-			return nil
+			return nil, nil
 		}
 		if had.MaxRequests == cfg.MaxRequests {
-			return old.apply(cfg)
+			return nil, old.apply(cfg)
 		}
 	}
 	u, err := newUpstream(s.cfg.Conn, name, cfg, s.cfg.Log, s.cfg.Changed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := u.service.Open(ctx); err != nil {
 		u.close()
-		return err //nolint:wrapcheck // it names the upstream already
+		return nil, err //nolint:wrapcheck // it names the upstream already
 	}
 	s.members[name] = u
-	if old != nil {
-		return shutdown(ctx, old)
-	}
-	return nil
-}
-
-func shutdown(ctx context.Context, u *Upstream) error {
-	err := u.service.Shutdown(ctx)
-	u.close()
-	return err //nolint:wrapcheck // it names the upstream already
+	return old, nil
 }
 
 // Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends.

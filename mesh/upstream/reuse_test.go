@@ -1,0 +1,261 @@
+package upstream_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// keepAlive is a target that answers by hand on connections that stay open. It counts them.
+func keepAlive(tb testing.TB, answer func(c net.Conn, r *http.Request)) (url string, connections *atomic.Int64) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	connections = new(atomic.Int64)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
+			wg.Go(func() {
+				in := bufio.NewReader(c)
+				for {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					answer(c, r)
+				}
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return "http://" + l.Addr().String(), connections
+}
+
+const realAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal"
+
+// Bytes beyond a response, for bodies of every size around the buffers, never become the answer to the next request.
+func TestLeftoversAreNotAnAnswer(t *testing.T) {
+	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+	url, _ := keepAlive(t, func(c net.Conn, r *http.Request) {
+		var size int
+		if _, err := fmt.Sscanf(r.URL.Path, "/leave/%d", &size); err != nil {
+			_, _ = io.WriteString(c, realAnswer)
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s", size, strings.Repeat("x", size), forged)
+	})
+	r := start(t, config(url))
+	for _, size := range []int{0, 1, 4000, 4096, 4097, 8000, 65536, 100_000} {
+		if resp, err := r.do(t, "GET", fmt.Sprintf("/leave/%d", size), ""); err != nil || len(resp.Body) != size {
+			t.Fatalf("size %d: %v", size, err)
+		}
+		for _, method := range []string{"GET", "POST"} {
+			if resp, err := r.do(t, method, "/", ""); err != nil || string(resp.Body) != "real" {
+				t.Errorf("after a body of %d the next %s got %+v, %v", size, method, resp, err)
+			}
+		}
+	}
+}
+
+// What a target sends unasked on a connection that rests isn't an answer either.
+func TestUnsolicitedResponse(t *testing.T) {
+	sent := make(chan struct{}, 1)
+	var first sync.Once
+	url, connections := keepAlive(t, func(c net.Conn, _ *http.Request) {
+		_, _ = io.WriteString(c, realAnswer)
+		first.Do(func() {
+			go func() {
+				<-sent
+				_, _ = io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+				sent <- struct{}{}
+			}()
+		})
+	})
+	r := start(t, config(url))
+	if _, err := r.do(t, "GET", "/", ""); err != nil {
+		t.Fatal(err)
+	}
+	sent <- struct{}{} // the response is read: let the target speak
+	<-sent
+	eventually(t, "a new connection is made", func() bool {
+		resp, err := r.do(t, "GET", "/", "")
+		if err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+		return connections.Load() == 2
+	})
+}
+
+// A request that makes its target close the connection is sent at most twice, however many connections rest.
+func TestNoAmplification(t *testing.T) {
+	var poison atomic.Int64
+	var arrived sync.WaitGroup
+	arrived.Add(20)
+	url, _ := keepAlive(t, func(c net.Conn, r *http.Request) {
+		if r.URL.Path == "/poison" {
+			poison.Add(1)
+			c.Close()
+			return
+		}
+		arrived.Done()
+		arrived.Wait() // so that each needs a connection of its own
+		_, _ = io.WriteString(c, realAnswer)
+	})
+	r := start(t, config(url))
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if _, err := r.do(t, "GET", "/", ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := r.do(t, "DELETE", "/poison", ""); node.CodeOf(err) != node.CodeUpstream {
+		t.Errorf("got %v", err)
+	}
+	if n := poison.Load(); n > 2 {
+		t.Errorf("one DELETE ran %d times", n)
+	}
+}
+
+// A connection is used again although the last request's deadline has passed.
+func TestReuseAfterDeadline(t *testing.T) {
+	url, connections := keepAlive(t, func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, realAnswer) })
+	cfg := config(url)
+	cfg.Timeout = node.Duration(200 * time.Millisecond)
+	r := start(t, cfg)
+	for range 3 {
+		if _, err := r.do(t, "POST", "/", ""); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(250 * time.Millisecond)
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("three requests took %d connections", n)
+	}
+}
+
+// An upstream whose start failed isn't a member: the next try serves every request.
+func TestFailedApplyLeavesNoMember(t *testing.T) {
+	s := server(t, func(http.ResponseWriter, *http.Request) {})
+	cfg := config(s.URL)
+	r := start(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	both := map[string]node.Upstream{"api": cfg, "b": cfg}
+	if err := r.set.Apply(ctx, both); err == nil {
+		t.Fatal("applied with a canceled context")
+	}
+	if err := r.set.Apply(t.Context(), both); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if _, err := r.conn.Do(t.Context(), r.conn.Upstream("b"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(5 * time.Second)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A slow upstream doesn't use up the others' time to finish.
+func TestShutdownIsParallel(t *testing.T) {
+	entered := make(chan struct{}, 2)
+	finish := make(chan struct{})
+	slow := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		<-r.Context().Done() // never ends by itself
+	})
+	quick := server(t, func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-finish
+	})
+	r := start(t, config(slow.URL))
+	if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": config(slow.URL), "quick": config(quick.URL)}); err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan error, 1)
+	go func() { _, _ = r.do(t, "POST", "/", "") }()
+	go func() {
+		_, err := r.conn.Do(t.Context(), r.conn.Upstream("quick"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
+		answers <- err
+	}()
+	<-entered
+	<-entered
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	down := make(chan error, 1)
+	go func() { down <- r.set.Shutdown(ctx) }()
+	close(finish)
+	if err := <-answers; err != nil {
+		t.Errorf("the quick upstream's request was cut off: %v", err)
+	}
+	if err := <-down; err == nil {
+		t.Error("the slow upstream finished, which it can't")
+	}
+}
+
+// Of two targets one of which hangs, the hanging one soon gets next to nothing.
+func TestHangingTarget(t *testing.T) {
+	var hung atomic.Int64
+	hangs := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		hung.Add(1)
+		<-r.Context().Done()
+	})
+	good := server(t, func(http.ResponseWriter, *http.Request) {})
+	r := start(t, config(hangs.URL, good.URL))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for range 200 {
+		done := make(chan struct{})
+		before := hung.Load()
+		wg.Go(func() {
+			defer close(done)
+			_, _ = r.conn.Do(ctx, r.conn.Upstream("api"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
+		})
+		eventually(t, "the request is answered, or hangs", func() bool {
+			select {
+			case <-done:
+				return true
+			default:
+				return hung.Load() > before
+			}
+		})
+	}
+	if n := hung.Load(); n > 5 {
+		t.Errorf("the hanging target got %d of 200 requests", n)
+	}
+}
