@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"millrace/mesh"
@@ -33,6 +34,7 @@ type Exchange struct {
 	Client netip.Addr // who asks, behind trusted proxies
 
 	settings *settings
+	via      string // this node's name in Via
 	route    *route
 	params   []string // values of the route's parameters, in the pattern's order
 	slash    bool     // the path holds an encoded slash
@@ -67,6 +69,11 @@ func (x *Exchange) accept() error {
 	}
 	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
 		return node.Errorf(node.CodeInvalid, nil, "the method is not served here")
+	}
+	for _, via := range x.Header.Values("Via") {
+		if strings.Contains(via, x.via) {
+			return node.Errorf(node.CodeLoop, nil, "the request has passed this node before: a target points back at it")
+		}
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func Match(routes []node.Route, method, host, path string, header mesh.Header) s
 
 // Prepared is what the member gets for an exchange that came from peer, with these trusted proxies.
 func Prepared(x *Exchange, peer string, trusted ...node.Prefix) (*mesh.Request, netip.Addr) {
-	x.Peer = netip.MustParseAddr(peer)
+	x.Peer, x.via = netip.MustParseAddr(peer), "millrace-test"
 	x.settings = &settings{Edge: node.Edge{TrustedProxies: trusted}}
 	x.route = &route{id: "r"}
 	if err := x.accept(); err != nil {

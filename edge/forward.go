@@ -36,15 +36,16 @@ func (x *Exchange) prepare() *mesh.Request {
 	r.Header = append(r.Header,
 		mesh.Field{Name: "X-Request-Id", Value: x.ID}, mesh.Field{Name: "X-Forwarded-For", Value: forwardedFor},
 		mesh.Field{Name: "X-Forwarded-Proto", Value: proto}, mesh.Field{Name: "X-Forwarded-Host", Value: host},
-		mesh.Field{Name: "Traceparent", Value: trace}, mesh.Field{Name: "Via", Value: x.via()})
+		mesh.Field{Name: "Traceparent", Value: trace}, mesh.Field{Name: "Via", Value: x.received()})
 	return r
 }
 
-func (x *Exchange) via() string {
+// received is this node's entry in Via (RFC 9110 §7.6.3).
+func (x *Exchange) received() string {
 	if x.HTTP10 {
-		return "1.0 millrace"
+		return "1.0 " + x.via
 	}
-	return "1.1 millrace"
+	return "1.1 " + x.via
 }
 
 // replaced names the fields that prepare writes itself, or that have done their work: it runs for every field of every

@@ -83,6 +83,10 @@ func TestPrepare(t *testing.T) {
 			"X-Request-Id", "chosen",
 			"Content-Length", "3",
 			"Expect", "100-continue",
+			"X_Forwarded_For", "6.6.6.6",
+			"Millrace_Deadline", "1",
+			"Content_Length", "5",
+			"X-Real-IP", "6.6.6.6",
 			"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 			"Tracestate", "a=1",
 		)
@@ -92,13 +96,13 @@ func TestPrepare(t *testing.T) {
 	if got.Target != "/a?q=%2F" || got.Host != "shop.example" || client.String() != "192.0.2.7" {
 		t.Errorf("target %s, host %s, client %s", got.Target, got.Host, client)
 	}
-	for _, gone := range []string{"Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Authorization", "Millrace-Nonce", "Millrace-Deadline", "Nats-Rollup", "Forwarded", "X-Forwarded-Port", "Content-Length", "Expect", "Host"} {
+	for _, gone := range []string{"Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Authorization", "Millrace-Nonce", "Millrace-Deadline", "Nats-Rollup", "Forwarded", "X-Forwarded-Port", "Content-Length", "Expect", "Host", "X_Forwarded_For", "Millrace_Deadline", "Content_Length", "X-Real-IP"} {
 		if got.Header.Has(gone) {
 			t.Errorf("%s was forwarded", gone)
 		}
 	}
 	for name, want := range map[string]string{
-		"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "shop.example", "Cookie": "a=b", "Tracestate": "a=1", "Via": "1.1 millrace",
+		"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "shop.example", "Cookie": "a=b", "Tracestate": "a=1", "Via": "1.1 millrace-test",
 	} {
 		if v := got.Header.Values(name); len(v) != 1 || v[0] != want {
 			t.Errorf("%s is %q, want %q", name, v, want)

@@ -30,6 +30,8 @@ func statusOf(code node.Code) int {
 		return 502
 	case node.CodeNoMember, node.CodeBusy, node.CodeNoTarget, node.CodeUnavailable:
 		return 503
+	case node.CodeLoop:
+		return 508
 	case node.CodeTimeout:
 		return 504
 	case node.CodeCanceled:
@@ -43,7 +45,7 @@ func statusOf(code node.Code) int {
 var titles = map[int]string{
 	400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
 	414: "URI Too Long", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
-	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",
 }
 
 // problem is the body of a generated error (RFC 9457). Type is about:blank, so Title is the status's own name.

@@ -22,6 +22,7 @@ var ErrPortInUse = errors.New("address is in use")
 // Config says what a Server works with.
 type Config struct {
 	Node   string // name of the node, for events
+	ID     string // unique id of the node, for Via
 	Edge   node.Edge
 	Routes []node.Route
 	Mesh   *mesh.Conn
@@ -99,6 +100,7 @@ func (s *Server) InFlight() int { return int(s.inFlight.Load()) }
 func (s *Server) Serve(ctx context.Context, x *Exchange) *mesh.Response {
 	set := s.settings.Load()
 	x.settings = set
+	x.via = "millrace-" + s.cfg.ID
 	if x.refusal == nil {
 		x.refusal = x.accept()
 	}

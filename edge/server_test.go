@@ -50,7 +50,7 @@ func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
 		change(&cfg)
 	}
 	log := &buffer{}
-	s, err := edge.New(edge.Config{Node: "n1", Edge: cfg, Routes: routes, Mesh: conn, Log: slog.New(slog.NewJSONHandler(log, nil))})
+	s, err := edge.New(edge.Config{Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn, Log: slog.New(slog.NewJSONHandler(log, nil))})
 	if err == nil {
 		err = s.Open(tb.Context())
 	}
@@ -179,6 +179,8 @@ func TestProblems(t *testing.T) {
 		{"two hosts", "GET /get HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400, "invalid_request", ""},
 		{"folding", "GET /get HTTP/1.1\r\nHost: h\r\nX: a\r\n secret-path\r\n\r\n", 400, "invalid_request", ""},
 		{"name with a space", "GET /get HTTP/1.1\r\nHost: h\r\nX A: secret-path\r\n\r\n", 400, "invalid_request", ""},
+		{"loop", "GET /get HTTP/1.1\r\nHost: h\r\nVia: 1.1 other, 1.1 millrace-abc\r\n\r\n", 508, "loop_detected", ""},
+		{"HTTP/2.0 in the line", "GET /get HTTP/2.0\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
 		{"trace", "TRACE /get HTTP/1.1\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -504,9 +506,14 @@ func TestTooManyRequests(t *testing.T) {
 		r.do(t, "POST", "/hold", "")
 	}()
 	<-entered
-	if resp, body := r.do(t, "GET", "/echo", ""); resp.StatusCode != 503 || !strings.Contains(body, `"busy"`) || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("got %d %s", resp.StatusCode, body)
+	if resp, body := r.do(t, "GET", "/echo", ""); resp.StatusCode != 503 || !strings.Contains(body, `"busy"`) || resp.Header.Get("Retry-After") == "" || resp.Header.Get("X-Request-Id") == "" {
+		t.Errorf("got %d %s %v", resp.StatusCode, body, resp.Header)
 	}
 	close(release)
 	<-done
+	for _, s := range r.Stats() {
+		if s.Route == "unmatched" && s.Classes[5] != 1 {
+			t.Errorf("the refusal isn't counted: %+v", s)
+		}
+	}
 }

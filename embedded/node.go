@@ -197,7 +197,7 @@ func (n *Node) openUpstreams(ctx context.Context) error {
 
 func (n *Node) openEdge(ctx context.Context) error {
 	server, err := edge.New(edge.Config{
-		Node: n.opts.Config.Node.Name, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Routes, Mesh: n.mesh, Log: n.log,
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Routes, Mesh: n.mesh, Log: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure edge: %w", err)

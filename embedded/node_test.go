@@ -168,8 +168,64 @@ func TestAdminToken(t *testing.T) {
 	if ask("GET", "/healthz") != 200 || ask("GET", "/readyz") != 200 {
 		t.Error("probes need no token")
 	}
+	if got := ask("GET", "/v1/status", "Authorization", "0123456789abcdef"); got != 401 {
+		t.Errorf("without the scheme: %d", got)
+	}
 	if got := ask("POST", "/v1/reload", "Authorization", "Bearer 0123456789abcdef", "Sec-Fetch-Site", "cross-site"); got != 403 {
 		t.Errorf("from another site: %d", got)
+	}
+}
+
+// Without a token a name that resolves to this machine doesn't open the admin API to a web page (DNS rebinding).
+func TestAdminRebinding(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	for host, want := range map[string]int{"evil.example": 421, "evil.example:8081": 421, "localhost:8081": 200, "127.0.0.1": 200, "[::1]:8081": 200} {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, n.AdminURL()+"/v1/status", nil)
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("Host %s: %d, want %d", host, resp.StatusCode, want)
+		}
+	}
+}
+
+// A reload whose caller goes away lets the request finish that runs on a removed upstream.
+func TestReloadFinishesRequests(t *testing.T) {
+	entered, finish := make(chan struct{}), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-finish
+		_, _ = io.WriteString(w, "finished")
+	}))
+	defer slow.Close()
+	opts, path := settings(t, edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", slow.URL))
+	n := open(t, opts)
+	body := make(chan string, 1)
+	go func() {
+		_, b := get(t, n.EdgeURL()+"/a")
+		body <- b
+	}()
+	<-entered
+	write(t, path, base(filepath.Dir(path))+edgeYAML)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := n.Reload(ctx)
+		done <- err
+	}()
+	eventually(t, "the new routes serve", func() bool { return len(n.Routes()) == 0 })
+	cancel()
+	close(finish)
+	if got := <-body; got != "finished" {
+		t.Errorf("the request that ran got %q", got)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
@@ -253,9 +309,13 @@ func TestReload(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	write(t, path, strings.Replace(head, "data: ", "name: other, data: ", 1)+yaml(one.URL))
-	got, err := n.Reload(t.Context())
-	if err != nil || len(got.NeedsRestart) != 1 || got.NeedsRestart[0] != "node" {
-		t.Errorf("a changed name: %+v, %v", got, err)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // a caller that goes away doesn't leave half a configuration behind
+	for range 2 {
+		got, err := n.Reload(gone)
+		if err != nil || len(got.NeedsRestart) != 1 || got.NeedsRestart[0] != "node" || n.Status().Revision != got.Revision {
+			t.Errorf("a changed name: %+v, %v", got, err)
+		}
 	}
 	if done.Load() == 0 {
 		t.Error("no request ran")

@@ -34,7 +34,7 @@ func (f adminFlags) target() (url, token string, err error) {
 			token = cfg.Admin.Token
 		}
 	case f.Config != "" || (url == "" && !errors.Is(err, os.ErrNotExist)):
-		return "", "", fmt.Errorf("read configuration: %w", err)
+		return "", "", fmt.Errorf("find the node: %w", err)
 	}
 	if url == "" {
 		url = "http://127.0.0.1:8081"
@@ -77,8 +77,14 @@ func (f adminFlags) call(ctx context.Context, method, path string) (*http.Respon
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&refusal); err != nil || refusal.Error == "" {
 		return nil, fmt.Errorf("%s answered %s: is that the admin API?", url, resp.Status)
 	}
+	if resp.StatusCode == http.StatusUnprocessableEntity {
+		return nil, fmt.Errorf("%w: %s", errInvalidConfig, refusal.Error)
+	}
 	return nil, errors.New(refusal.Error)
 }
+
+// errInvalidConfig means that the node refused its configuration file.
+var errInvalidConfig = errors.New("configuration refused")
 
 // get asks for JSON and reads it into v; raw is the same as it came.
 func (f adminFlags) get(ctx context.Context, method, path string, v any) (raw []byte, err error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"millrace/edge"
 	"millrace/edge/admin"
@@ -18,6 +19,7 @@ func hint(err error) string {
 		{edge.ErrPortInUse, "another program has this port: stop it, or choose another with edge.listen or --listen"},
 		{admin.ErrPortInUse, "another program has this port: stop it, or choose another with admin.listen"},
 		{natsserver.ErrPortInUse, "another program has this port: stop it, or choose another with mesh.listen"},
+		{os.ErrNotExist, "name a file with -c; to begin one: millrace proxy URL --print > millrace.yaml"},
 		{state.ErrInUse, "stop the other node, or choose another directory with node.data"},
 	} {
 		if errors.Is(err, h.is) {

@@ -91,8 +91,11 @@ func exitCode(err error, out console) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
-	if errors.Is(err, errUnreachable) {
+	switch {
+	case errors.Is(err, errUnreachable):
 		return exitUnreachable
+	case errors.Is(err, errInvalidConfig):
+		return exitConfig
 	}
 	return exitFailed
 }

@@ -14,7 +14,7 @@ type reloadCmd struct{ adminFlags }
 func (c *reloadCmd) Run(ctx context.Context, out console) error {
 	var done admin.Reloaded
 	if _, err := c.get(ctx, "POST", "/v1/reload", &done); err != nil {
-		return fmt.Errorf("reload refused: %w", err)
+		return fmt.Errorf("reload: %w", err)
 	}
 	_, err := fmt.Fprintf(out.stdout, "reloaded: revision %d\n", done.Revision)
 	if len(done.NeedsRestart) > 0 && err == nil {

@@ -42,7 +42,7 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 		opts.Config = node.Default()
 		opts.Config.Edge.Expose = []string{"*"}
 	default:
-		return fmt.Errorf("read configuration: %w", err)
+		return fmt.Errorf("start: %w", err)
 	}
 	n, err := embedded.New(opts)
 	if err != nil {

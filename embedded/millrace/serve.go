@@ -47,7 +47,7 @@ func serve(ctx context.Context, n *embedded.Node, linger time.Duration, banner f
 }
 
 func shutdown(ctx context.Context, n *embedded.Node, linger time.Duration) error {
-	n.Log().Info("draining", "linger", linger)
+	n.Log().InfoContext(ctx, "draining", "linger", linger)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), linger+drainTime)
 	defer cancel()
 	if err := n.Shutdown(drain); err != nil {

@@ -49,8 +49,8 @@ func (c *tailCmd) print(w io.Writer, line []byte) error {
 	if colors(w) {
 		status = paint(e.Status) + status + "\x1b[0m"
 	}
-	_, err := fmt.Fprintf(w, "%s  %s  %-6s %q%q  %.1f ms  %s → %s\n",
-		e.Time.Local().Format("15:04:05.000"), status, e.Method, e.Host, e.Path, e.DurationMS, e.Route, e.Target)
+	_, err := fmt.Fprintf(w, "%s  %s  %-6s %q  %.1f ms  %s → %s\n",
+		e.Time.Local().Format("15:04:05.000"), status, e.Method, e.Host+e.Path, e.DurationMS, e.Route, e.Target)
 	return err //nolint:wrapcheck // stdout is closed
 }
 
