@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -60,7 +59,6 @@ var body = []byte(strings.Repeat("0123456789", 20))
 
 // gateway is a node with a member in the process and a route to the upstream; args name its data directory and the upstream.
 func gateway(ctx context.Context, args []string) (string, error) {
-	debug.SetGCPercent(400) // as the millrace command does
 	cfg := node.Default()
 	cfg.Node.Data = args[0]
 	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"

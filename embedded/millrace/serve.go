@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -21,7 +20,6 @@ const drainTime = 30 * time.Second
 
 // serve opens a node, prints the banner, and shuts it down when ctx ends.
 func serve(ctx context.Context, n *embedded.Node, linger time.Duration, banner func(ready time.Duration)) error {
-	tuneGC()
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
 	defer signal.Stop(reloads)
@@ -54,14 +52,6 @@ func shutdown(ctx context.Context, n *embedded.Node, linger time.Duration) error
 		return fmt.Errorf("shut down: %w", err)
 	}
 	return nil
-}
-
-// tuneGC lets the heap grow further between collections than Go's default, unless GOGC says otherwise: requests make
-// short-lived garbage over a small live heap, and a quarter of the collections cost a tenth less CPU for a few MiB.
-func tuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
 }
 
 // reloadNode answers SIGHUP. The node itself tells in log and journal what came of it.
