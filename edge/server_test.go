@@ -400,7 +400,7 @@ func TestSetRoutesUnderLoad(t *testing.T) {
 	for i := range 100 {
 		r.SetRoutes(cfg, []node.Route{echoRoute("/a/*"), echoRoute(fmt.Sprintf("/b%d", i))})
 		before := done.Load()
-		eventually(t, "requests flow", func() bool { return done.Load() > before || t.Failed() })
+		natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > before || t.Failed() })
 	}
 	close(stop)
 	wg.Wait()
@@ -453,7 +453,7 @@ func TestEventsOfRequests(t *testing.T) {
 	if _, err := r.conn.NATS().ChanSubscribe("event.http.>", events); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "an event tells a request", func() bool {
+	natsservertest.Eventually(t, "an event tells a request", func() bool {
 		r.do(t, "POST", "/e/x", "abc")
 		select {
 		case m := <-events:

@@ -218,7 +218,7 @@ func TestReloadFinishesRequests(t *testing.T) {
 		_, err := n.Reload(ctx)
 		done <- err
 	}()
-	eventually(t, "the new routes serve", func() bool { return len(n.Routes()) == 0 })
+	natsservertest.Eventually(t, "the new routes serve", func() bool { return len(n.Routes()) == 0 })
 	cancel()
 	close(finish)
 	if got := <-body; got != "finished" {
@@ -247,7 +247,7 @@ func TestTail(t *testing.T) {
 			lines <- s.Text()
 		}
 	}()
-	eventually(t, "tail tells a request", func() bool {
+	natsservertest.Eventually(t, "tail tells a request", func() bool {
 		get(t, n.EdgeURL()+"/seen")
 		select {
 		case line := <-lines:
@@ -365,12 +365,12 @@ func TestShutdownUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "requests flow", func() bool { return done.Load() > 200 })
+	natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > 200 })
 	if err := leaves.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	before := done.Load()
-	eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || t.Failed() })
+	natsservertest.Eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || t.Failed() })
 	close(stop)
 	wg.Wait()
 	if moved.Load() != clients {
@@ -385,7 +385,7 @@ func TestReadyWhileDraining(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- n.Shutdown(ctx) }()
-	eventually(t, "readyz answers 503", func() bool {
+	natsservertest.Eventually(t, "readyz answers 503", func() bool {
 		status, body := get(t, n.AdminURL()+"/readyz")
 		return status == 503 && strings.Contains(body, "shutting down")
 	})

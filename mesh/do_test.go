@@ -198,14 +198,14 @@ func TestBusy(t *testing.T) {
 			errs <- err
 		}()
 	}
-	eventually(t, "two requests run", func() bool { return running.Load() == 2 })
+	natsservertest.Eventually(t, "two requests run", func() bool { return running.Load() == 2 })
 	begin := time.Now()
 	_, err := c.Do(t.Context(), c.Service("b"), request("POST", "/", 10*time.Second))
 	wantCode(t, err, node.CodeBusy)
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("the refusal took %s", took)
 	}
-	eventually(t, "the full member has left its group", func() bool {
+	natsservertest.Eventually(t, "the full member has left its group", func() bool {
 		_, err := c.Do(t.Context(), c.Service("b"), request("POST", "/", time.Second))
 		return node.CodeOf(err) == node.CodeNoMember
 	})
@@ -215,7 +215,7 @@ func TestBusy(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	eventually(t, "the member is back in its group", func() bool {
+	natsservertest.Eventually(t, "the member is back in its group", func() bool {
 		_, err := c.Do(t.Context(), c.Service("b"), request("POST", "/", time.Second))
 		return err == nil
 	})
@@ -321,15 +321,15 @@ func TestSecondAndLateReplies(t *testing.T) {
 	if err != nil || string(resp.Body) != "once" {
 		t.Fatalf("got %v, %v", resp, err)
 	}
-	eventually(t, "the second reply is counted", func() bool { return stats(c, "http.twice").Duplicate == 1 })
-	eventually(t, "the second reply is warned about", func() bool { return log.has("answered twice", "service=http.twice") })
+	natsservertest.Eventually(t, "the second reply is counted", func() bool { return stats(c, "http.twice").Duplicate == 1 })
+	natsservertest.Eventually(t, "the second reply is warned about", func() bool { return log.has("answered twice", "service=http.twice") })
 
 	_, err = c.Do(t.Context(), c.Service("late"), request("POST", "/", 30*time.Millisecond))
 	wantCode(t, err, node.CodeTimeout)
 	if err := (<-late).Respond([]byte("HTTP/1.1 200 OK\r\n\r\nlate")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the late reply is counted", func() bool { return stats(c, "http.late").Late == 1 })
+	natsservertest.Eventually(t, "the late reply is counted", func() bool { return stats(c, "http.late").Late == 1 })
 }
 
 // A reply whose head doesn't fit a message is told at once, not by a time-out; a request's too.
@@ -439,7 +439,7 @@ func TestServerRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(t, <-failed, node.CodeUnavailable)
-	eventually(t, "requests are answered again", func() bool {
+	natsservertest.Eventually(t, "requests are answered again", func() bool {
 		_, err := c.Do(t.Context(), c.Service("r"), request("GET", "/", time.Second))
 		return err == nil
 	})
@@ -479,12 +479,12 @@ func TestShutdownDropsNothing(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "requests flow", func() bool { return done.Load() > 200 })
+	natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > 200 })
 	if err := leaves.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	before := done.Load()
-	eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || failed.Load() > 0 })
+	natsservertest.Eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || failed.Load() > 0 })
 	close(stop)
 	wg.Wait()
 }
@@ -543,7 +543,7 @@ func TestEvents(t *testing.T) {
 			if err := c.NATS().Flush(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "nothing is built while nobody listens", func() bool {
+			natsservertest.Eventually(t, "nothing is built while nobody listens", func() bool {
 				before := built.Load()
 				emit()
 				return built.Load() == before
@@ -557,7 +557,7 @@ func TestEvents(t *testing.T) {
 			if _, err := watcher.Subscribe("event.>", func(*nats.Msg) { seen.Add(1) }); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "events arrive", func() bool { emit(); return seen.Load() > 3 })
+			natsservertest.Eventually(t, "events arrive", func() bool { emit(); return seen.Load() > 3 })
 		})
 	}
 }

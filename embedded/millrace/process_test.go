@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
 )
 
 // process is a millrace command in a process of its own.
@@ -90,7 +92,7 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	await(t, "requests flow", func() bool { return done.Load() > 1000 || failed.Load() > 0 })
+	natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > 1000 || failed.Load() > 0 })
 	if err := leaves.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 		t.Errorf("the process ended with %v; stderr: %s", err, leaves.stderr)
 	}
 	before := done.Load()
-	await(t, "requests flow on", func() bool { return done.Load() > before+500 || failed.Load() > 0 })
+	natsservertest.Eventually(t, "requests flow on", func() bool { return done.Load() > before+500 || failed.Load() > 0 })
 	close(stop)
 	wg.Wait()
 	if moved.Load() != clients {
@@ -122,20 +124,4 @@ func post(client *http.Client, url string) (told bool, err error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return resp.Close, err
-}
-
-// await waits for cond, which other goroutines make true.
-func await(tb testing.TB, what string, cond func() bool) {
-	tb.Helper()
-	deadline := time.NewTimer(30 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			tb.Fatalf("never came true: %s", what)
-		}
-	}
 }

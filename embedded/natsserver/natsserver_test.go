@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,47 +85,45 @@ func TestMemberSubscriptions(t *testing.T) {
 func TestMemberPublishes(t *testing.T) {
 	s := natsservertest.Start(t)
 	node := nodeConn(t, s)
-	var seen atomic.Pointer[string]
-	if _, err := node.Subscribe(">", func(msg *nats.Msg) {
-		if !strings.HasPrefix(msg.Subject, "$SYS") {
-			seen.Store(&msg.Subject)
-		}
-	}); err != nil {
+	sub, err := node.SubscribeSync(">")
+	if err == nil {
+		err = node.Flush()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := node.Flush(); err != nil {
-		t.Fatal(err)
+	// arrived lists what has reached the node: once both ends are flushed, all of it is there.
+	arrived := func(member *nats.Conn) (subjects []string) {
+		if err := errors.Join(member.Flush(), node.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			msg, err := sub.NextMsg(time.Millisecond)
+			if err != nil {
+				return subjects
+			}
+			if !strings.HasPrefix(msg.Subject, "$SYS") {
+				subjects = append(subjects, msg.Subject)
+			}
+		}
 	}
 	member := connect(t, s.ClientURL(), nats.Name("worker"))
 	for _, subject := range []string{
 		"http.hello", "upstream.api", "cancel.http.hello", "event.http.x.2xx", "orders.get.1", "$JS.API.INFO", "$JS.API.STREAM.DELETE.X", "$KV.cache.a",
 		"$SYS.REQ.SERVER.PING", "millrace.hello", "_INBOX.abc", "_INBOX_other.abc",
 	} {
-		seen.Store(nil)
 		if err := member.Publish(subject, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		if err := member.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		if err := node.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		if got := seen.Load(); got != nil {
-			t.Errorf("published on %s and reached %s", subject, *got)
+		if got := arrived(member); got != nil {
+			t.Errorf("published on %s and reached %s", subject, got)
 		}
 	}
 	if err := member.Publish("api.cache.get", nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := member.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if err := node.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if got := seen.Load(); got == nil || *got != "api.cache.get" {
-		t.Error("a request on api.> didn't arrive")
+	if got := arrived(member); len(got) != 1 || got[0] != "api.cache.get" {
+		t.Errorf("a request on api.> reached %s", got)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -109,7 +110,7 @@ func TestUnsolicitedResponse(t *testing.T) {
 	}
 	sent <- struct{}{} // the response is read: let the target speak
 	<-sent
-	eventually(t, "a new connection is made", func() bool {
+	natsservertest.Eventually(t, "a new connection is made", func() bool {
 		resp, err := r.do(t, "GET", "/", "")
 		if err != nil || resp.Status != 200 {
 			t.Fatalf("got %+v, %v", resp, err)
@@ -246,7 +247,7 @@ func TestHangingTarget(t *testing.T) {
 			defer close(done)
 			_, _ = r.conn.Do(ctx, r.conn.Upstream("api"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
 		})
-		eventually(t, "the request is answered, or hangs", func() bool {
+		natsservertest.Eventually(t, "the request is answered, or hangs", func() bool {
 			select {
 			case <-done:
 				return true

@@ -336,7 +336,7 @@ func TestHealth(t *testing.T) {
 	cfg.Health.Interval = node.Duration(10 * time.Millisecond)
 	r := start(t, cfg)
 	sick.Store(true)
-	eventually(t, "the sick target is down", func() bool { return r.state(targets[1].URL) == "down" })
+	natsservertest.Eventually(t, "the sick target is down", func() bool { return r.state(targets[1].URL) == "down" })
 	before := served[1].Load()
 	for range 50 {
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
@@ -347,8 +347,8 @@ func TestHealth(t *testing.T) {
 		t.Error("the target that is down got requests")
 	}
 	sick.Store(false)
-	eventually(t, "the target is up", func() bool { return r.state(targets[1].URL) == "up" })
-	eventually(t, "it gets requests", func() bool {
+	natsservertest.Eventually(t, "the target is up", func() bool { return r.state(targets[1].URL) == "up" })
+	natsservertest.Eventually(t, "it gets requests", func() bool {
 		_, err := r.do(t, "GET", "/", "")
 		return err == nil && served[1].Load() > before
 	})
@@ -369,7 +369,7 @@ func TestStoppedTarget(t *testing.T) {
 		}
 	}
 	stops.Close()
-	eventually(t, "the stopped target is down", func() bool { return r.state(stops.URL) == "down" })
+	natsservertest.Eventually(t, "the stopped target is down", func() bool { return r.state(stops.URL) == "down" })
 	for i := range 200 {
 		method := []string{"GET", "POST"}[i%2]
 		if resp, err := r.do(t, method, "/", ""); err != nil || resp.Status != 200 {
@@ -377,7 +377,7 @@ func TestStoppedTarget(t *testing.T) {
 		}
 	}
 	stays.Close()
-	eventually(t, "both are down", func() bool { return r.state(stays.URL) == "down" })
+	natsservertest.Eventually(t, "both are down", func() bool { return r.state(stays.URL) == "down" })
 	if _, err := r.do(t, "GET", "/", ""); node.CodeOf(err) != node.CodeNoTarget {
 		t.Errorf("with no healthy target: %v", err)
 	}
@@ -388,7 +388,7 @@ func TestResting(t *testing.T) {
 	broken, sent := raw(t, "")
 	good := server(t, func(http.ResponseWriter, *http.Request) {})
 	r := start(t, config(broken, good.URL))
-	eventually(t, "the failing target rests", func() bool {
+	natsservertest.Eventually(t, "the failing target rests", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
 		return r.state(broken) == "resting"
 	})
@@ -401,7 +401,7 @@ func TestResting(t *testing.T) {
 	if n := sent.Load() - before; n > 1 { // one, if the rest just ended
 		t.Errorf("the resting target got %d requests", n)
 	}
-	eventually(t, "it is tried again", func() bool {
+	natsservertest.Eventually(t, "it is tried again", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
 		return sent.Load() > before
 	})
@@ -493,7 +493,7 @@ func TestApplyUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := done.Load()
-		eventually(t, "requests flow", func() bool { return done.Load() > before+10 || t.Failed() })
+		natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > before+10 || t.Failed() })
 	}
 	close(stop)
 	wg.Wait()

@@ -1,9 +1,12 @@
-// Package natsservertest starts embedded NATS servers for tests.
+// Package natsservertest starts embedded NATS servers for tests, and has what tests with several goroutines need.
 package natsservertest
 
 import (
 	"log/slog"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
 
 	"millrace/embedded/natsserver"
 	"millrace/mesh"
@@ -57,3 +60,32 @@ func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) 
 
 // Discard is a logger that nobody reads.
 func Discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// patience is how long Eventually waits: far beyond what any condition needs on a busy machine.
+const patience = 30 * time.Second
+
+// Eventually waits for cond, which other goroutines or processes make true, and ends the test if it never does.
+func Eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			tb.Fatalf("never came true: %s", what)
+		}
+	}
+}
+
+// IgnoreFasthttp are the goroutines of fasthttp that outlive its servers: a clock for the Date field, and the cleaner of
+// a stopped worker pool, which sleeps for up to ten seconds before it sees that it is stopped.
+func IgnoreFasthttp() []goleak.Option {
+	return []goleak.Option{
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/gofiber/fiber/v2/utils.StartTimeStampUpdater.func1.1"),
+	}
+}
