@@ -92,15 +92,15 @@ func TestLeftoversAreNotAnAnswer(t *testing.T) {
 
 // What a target sends unasked on a connection that rests isn't an answer either.
 func TestUnsolicitedResponse(t *testing.T) {
-	sent := make(chan struct{}, 1)
+	speak, spoken := make(chan struct{}), make(chan struct{})
 	var first sync.Once
 	url, connections := keepAlive(t, func(c net.Conn, _ *http.Request) {
 		_, _ = io.WriteString(c, realAnswer)
 		first.Do(func() {
 			go func() {
-				<-sent
+				<-speak
 				_, _ = io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
-				sent <- struct{}{}
+				close(spoken)
 			}()
 		})
 	})
@@ -108,8 +108,8 @@ func TestUnsolicitedResponse(t *testing.T) {
 	if _, err := r.do(t, "GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	sent <- struct{}{} // the response is read: let the target speak
-	<-sent
+	close(speak) // the response is read: let the target speak
+	<-spoken
 	natsservertest.Eventually(t, "a new connection is made", func() bool {
 		resp, err := r.do(t, "GET", "/", "")
 		if err != nil || resp.Status != 200 {
