@@ -518,6 +518,15 @@ func TestTooManyRequests(t *testing.T) {
 	}
 }
 
+// A client that doesn't finish its request is told so, and its connection ends.
+func TestSlowClient(t *testing.T) {
+	r := start(t, func(e *node.Edge) { e.ReadTimeout = node.Duration(100 * time.Millisecond) }, echoRoute("/*"))
+	resp, body := r.raw(t, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
+	if resp.StatusCode != http.StatusRequestTimeout || !resp.Close || !strings.Contains(body, `"slow_client"`) {
+		t.Errorf("got %d, close %t: %s", resp.StatusCode, resp.Close, body)
+	}
+}
+
 // The edge's own work for one request, without Fiber and without the mesh.
 func BenchmarkServe(b *testing.B) {
 	r := start(b, nil)

@@ -301,7 +301,7 @@ func (n *Node) linger(ctx context.Context) {
 	}
 }
 
-// Close ends the node at once, in the reverse order of its opening.
+// Close ends the node at once, in the reverse order of its opening. While a Shutdown runs it waits for that.
 func (n *Node) Close() error {
 	n.draining.Store(true)
 	n.stopOnce.Do(func() {

@@ -330,6 +330,7 @@ func TestSecondAndLateReplies(t *testing.T) {
 		t.Fatal(err)
 	}
 	natsservertest.Eventually(t, "the late reply is counted", func() bool { return stats(c, "http.late").Late == 1 })
+	natsservertest.Eventually(t, "the late reply is logged", func() bool { return log.has("nobody waited", "service=http.late") })
 }
 
 // A reply whose head doesn't fit a message is told at once, not by a time-out; a request's too.

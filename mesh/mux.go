@@ -100,7 +100,7 @@ func (m *mux) subject(t ticket, label string) string {
 func (m *mux) deliver(msg *nats.Msg) {
 	label, index, nonce, ok := m.parse(msg.Subject)
 	if !ok || index >= uint64(len(m.slots)) {
-		m.drop("", dropMalformed)
+		m.drop("unknown", dropMalformed)
 		return
 	}
 	s := &m.slots[index]

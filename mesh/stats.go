@@ -72,17 +72,17 @@ func (s *counters) known(label string) *counts {
 // that answers twice: both are mistakes worth a warning.
 func (s *counters) dropped(label string, reason dropReason) {
 	n := s.at(label)
-	if reason == dropDuplicate {
+	switch reason {
+	case dropDuplicate:
 		n.duplicate.Add(1)
 		s.warn(n, "service answered twice: is a member outside queue group q?", "service", label)
-		return
-	}
-	if reason == dropMalformed {
+	case dropLate:
+		n.late.Add(1)
+		s.warn(n, "service answered after nobody waited any more", "service", label)
+	case dropMalformed, dropOversized:
 		n.malformed.Add(1)
-		return
+		s.warn(n, "a reply names no request", "service", label)
 	}
-	n.late.Add(1)
-	s.log.Debug("late reply dropped", "service", label)
 }
 
 // badReply counts a reply that can't be passed on.

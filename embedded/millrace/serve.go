@@ -30,7 +30,9 @@ func serve(ctx context.Context, n *embedded.Node, linger time.Duration, banner f
 		}
 		return fmt.Errorf("start: %w", err)
 	}
-	banner(time.Since(begin))
+	ready := time.Since(begin)
+	banner(ready)
+	n.Log().InfoContext(ctx, "ready", "edge", n.EdgeURL(), "admin", n.AdminURL(), "took", ready)
 	for {
 		select {
 		case <-reloads:
