@@ -70,12 +70,34 @@ func (x *Exchange) accept() error {
 	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
 		return node.Errorf(node.CodeInvalid, nil, "the method is not served here")
 	}
+	if !plainFraming(x.Header) {
+		return node.Errorf(node.CodeInvalid, nil, "the request's length is stated in more than one way")
+	}
 	for _, via := range x.Header.Values("Via") {
 		if strings.Contains(via, x.via) {
 			return node.Errorf(node.CodeLoop, nil, "the request has passed this node before: a target points back at it")
 		}
 	}
 	return nil
+}
+
+// plainFraming tells whether the length of the body is stated at most once: by one Content-Length, or by one
+// Transfer-Encoding that is chunked (RFC 9112 §6). Whatever else a front made of it, somebody before us may have read it
+// otherwise.
+func plainFraming(h mesh.Header) bool {
+	stated := 0
+	for _, f := range h {
+		switch {
+		case equalFold(f.Name, "Content-Length"):
+			stated++
+		case equalFold(f.Name, "Transfer-Encoding"):
+			stated++
+			if !equalFold(f.Value, "chunked") {
+				return false
+			}
+		}
+	}
+	return stated <= 1
 }
 
 func (x *Exchange) acceptTarget() error {
