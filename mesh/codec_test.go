@@ -259,3 +259,20 @@ func BenchmarkDecodeRequest(b *testing.B) {
 		}
 	}
 }
+
+// Looking at eight bytes at once finds what looking at each finds, at every place in a value.
+func TestValuesByByte(t *testing.T) {
+	for length := 1; length <= 17; length++ {
+		for at := range length {
+			for c := range 256 {
+				value := bytes.Repeat([]byte{'a'}, length)
+				value[at] = byte(c)
+				reply := append(append([]byte("HTTP/1.1 200 OK\r\nX: \xffb"), value...), "b\r\n\r\n"...)
+				_, err := mesh.DecodeResponse(reply, "GET")
+				if want := c == '\t' || (c >= ' ' && c != 0x7f); (err == nil) != want {
+					t.Fatalf("byte %#x at %d of %d: %v", c, at, length, err)
+				}
+			}
+		}
+	}
+}

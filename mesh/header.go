@@ -110,12 +110,22 @@ func keepsThough(name string) bool {
 		sameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
 }
 
-// isControl names the fields of the mesh itself, also as CGI-like targets would misread them.
+// isControl names the fields of the mesh itself, also as CGI-like targets would misread them. It looks at the first letter
+// before it compares: this runs for every field of every message.
 func isControl(name string) bool {
-	return hasPrefixFold(name, "millrace-") || hasPrefixFold(name, "nats-") || hasPrefixFold(name, "millrace_") || hasPrefixFold(name, "nats_")
+	if name == "" {
+		return false
+	}
+	switch name[0] | 0x20 {
+	case 'm':
+		return hasPrefixFold(name, "millrace-") || hasPrefixFold(name, "millrace_")
+	case 'n':
+		return hasPrefixFold(name, "nats-") || hasPrefixFold(name, "nats_")
+	}
+	return false
 }
 
-// isHopByHop looks at the first letter before it compares: this runs for every field of every message.
+// isHopByHop names the fields of one connection.
 func isHopByHop(name string) bool {
 	if name == "" {
 		return false

@@ -23,7 +23,7 @@ var (
 // conn is one connection to a target with its read buffer. It belongs to one request at a time.
 type conn struct {
 	net.Conn
-	raw     net.Conn      // the socket under TLS, or the same
+	socket  peeker        // the socket under TLS, or the same
 	idle    time.Duration // how long it may rest
 	expires time.Time
 
@@ -33,7 +33,7 @@ type conn struct {
 }
 
 func newConn(c, raw net.Conn) *conn {
-	return &conn{Conn: c, raw: raw, idle: idleFor, buf: make([]byte, 4096)}
+	return &conn{Conn: c, socket: newPeeker(raw), idle: idleFor, buf: make([]byte, 4096)}
 }
 
 // fill reads more bytes, after moving the unused ones to the front or growing the buffer up to limit.

@@ -58,7 +58,7 @@ func (p *pool) get() *conn {
 		c := p.rest[n-1]
 		p.rest[n-1] = nil
 		p.rest = p.rest[:n-1]
-		if c.alive() {
+		if c.socket.quiet() {
 			return c
 		}
 		_ = c.Close()
