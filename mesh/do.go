@@ -34,6 +34,9 @@ const maxBusy = 8
 // The error is a *node.Error with one of the codes: no_member, busy, unavailable, timeout, canceled, bad_reply,
 // body_too_large, invalid_request, or what a member reported about itself.
 func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response, error) {
+	if ctx.Err() != nil {
+		return nil, contextError(ctx)
+	}
 	x := exchange{conn: c, to: to, req: req}
 	defer x.end()
 	if err := x.try(); err != nil {

@@ -27,6 +27,9 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 	if len(req.Body) > MaxBody {
 		return nil, node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")
 	}
+	if ctx.Err() != nil {
+		return nil, contextError(ctx)
+	}
 	t, ok := c.mux.take()
 	if !ok {
 		return nil, node.Errorf(node.CodeBusy, nil, "too many requests wait for answers")

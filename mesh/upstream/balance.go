@@ -14,7 +14,7 @@ func pick(targets, tried []*target) *target {
 		total := 0
 		for _, t := range targets {
 			if t.usable(restingToo) && !slices.Contains(tried, t) {
-				total += t.weight
+				total += int(t.weight.Load())
 			}
 		}
 		if total == 0 {
@@ -24,7 +24,7 @@ func pick(targets, tried []*target) *target {
 		if a == nil { // its health changed between the counting and the draw
 			continue
 		}
-		if b := draw(targets, tried, restingToo, total-a.weight, a); b != nil && b.load() < a.load() {
+		if b := draw(targets, tried, restingToo, total-int(a.weight.Load()), a); b != nil && b.load() < a.load() {
 			return b
 		}
 		return a
@@ -44,7 +44,7 @@ func draw(targets, tried []*target, restingToo bool, total int, but *target) *ta
 			continue
 		}
 		last = t
-		if n -= t.weight; n < 0 {
+		if n -= int(t.weight.Load()); n < 0 {
 			return t
 		}
 	}

@@ -34,7 +34,9 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 			return outcome{err: err}
 		}
 	}
-	c, err := t.pool.dial(ctx)
+	dialing, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	c, err := t.pool.dial(dialing)
 	if err != nil {
 		return outcome{err: err, unsent: true}
 	}
@@ -61,15 +63,22 @@ func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadl
 }
 
 func (c *conn) roundTrip(req *mesh.Request) (resp *mesh.Response, reusable bool, err error) {
+	if err := c.send(req); err != nil {
+		return nil, false, err
+	}
+	return c.response(req.Method)
+}
+
+func (c *conn) send(req *mesh.Request) error {
 	c.out = appendRequest(c.out[:0], req)
-	_, err = c.Write(c.out)
+	_, err := c.Write(c.out)
 	if cap(c.out) > maxHead {
 		c.out = nil // a large body must not stay in memory with the connection
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("send request: %w", err)
+		return fmt.Errorf("send request: %w", err)
 	}
-	return c.response(req.Method)
+	return nil
 }
 
 // appendRequest writes the request as the target gets it. Its fields were checked when the mesh message was decoded.
@@ -97,27 +106,37 @@ type head struct {
 
 // response reads a final response; interim ones (1xx) are skipped.
 func (c *conn) response(method string) (*mesh.Response, bool, error) {
-	for range 8 {
-		h, err := c.head()
-		if err != nil {
-			return nil, false, err
-		}
-		if h.status == 101 {
-			return nil, false, fmt.Errorf("%w: 101 without a request for it", errBroken)
-		}
-		if h.status < 200 {
-			continue
-		}
-		keep := c.keepAlive(h)
-		body, ends, err := c.body(h, method)
-		if err != nil {
-			return nil, false, err
-		}
-		resp := &mesh.Response{Status: h.status, Header: h.fields, Body: body}
-		resp.Header.DropHopByHop()
-		return resp, keep && !ends && c.r == c.w, nil
+	h, err := c.finalHead()
+	if err != nil {
+		return nil, false, err
 	}
-	return nil, false, fmt.Errorf("%w: too many interim responses", errBroken)
+	keep := c.keepAlive(h)
+	body, ends, err := c.body(h, method)
+	if err != nil {
+		return nil, false, err
+	}
+	resp := &mesh.Response{Status: h.status, Header: h.fields, Body: body}
+	resp.Header.DropHopByHop()
+	return resp, keep && !ends && c.r == c.w, nil
+}
+
+// maxInterim bounds the interim responses (1xx) before a final one.
+const maxInterim = 8
+
+// finalHead reads the head of the final response.
+func (c *conn) finalHead() (head, error) {
+	for range maxInterim {
+		h, err := c.head()
+		switch {
+		case err != nil:
+			return head{}, err
+		case h.status == 101:
+			return head{}, fmt.Errorf("%w: 101 without a request for it", errBroken)
+		case h.status >= 200:
+			return h, nil
+		}
+	}
+	return head{}, fmt.Errorf("%w: too many interim responses", errBroken)
 }
 
 // head reads status line and fields into memory of their own, which the response keeps.

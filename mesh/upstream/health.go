@@ -44,15 +44,19 @@ func (t *target) check(ctx context.Context, h node.Health) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
 	defer stop()
-	resp, _, err := c.roundTrip(&mesh.Request{
+	err = c.send(&mesh.Request{
 		Method: "GET", Target: h.Path, Host: t.pool.addr,
 		Header: mesh.Header{{Name: "User-Agent", Value: "millrace-health"}, {Name: "Connection", Value: "close"}},
 	})
 	if err != nil {
 		return err
 	}
-	if resp.Status >= 400 {
-		return fmt.Errorf("check health: status %d", resp.Status)
+	answer, err := c.finalHead() // the status says it all: the page may be as long as it likes
+	if err != nil {
+		return err
+	}
+	if answer.status >= 400 {
+		return fmt.Errorf("check health: status %d", answer.status)
 	}
 	return nil
 }

@@ -21,11 +21,11 @@ const (
 
 // target is one address of an upstream and what is known about it. Safe for concurrent use.
 type target struct {
-	url    node.BaseURL
-	weight int
-	pool   *pool
-	log    *slog.Logger
+	url  node.BaseURL
+	pool *pool
+	log  *slog.Logger
 
+	weight   atomic.Int64 // a reload may change it
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	failures atomic.Uint64
@@ -51,7 +51,7 @@ func (t *target) resting() bool {
 }
 
 // load is what the balancer compares: requests in flight, this one included, for the target's weight.
-func (t *target) load() float64 { return float64(t.inFlight.Load()+1) / float64(t.weight) }
+func (t *target) load() float64 { return float64(t.inFlight.Load()+1) / float64(t.weight.Load()) }
 
 // succeeded forgets the failures: the target answers.
 func (t *target) succeeded() {
@@ -148,7 +148,7 @@ func (t *target) status() TargetStatus {
 		state = "resting"
 	}
 	return TargetStatus{
-		URL: string(t.url), Weight: t.weight, State: state, InFlight: t.inFlight.Load(), Idle: t.pool.idle(),
+		URL: string(t.url), Weight: int(t.weight.Load()), State: state, InFlight: t.inFlight.Load(), Idle: t.pool.idle(),
 		Requests: t.requests.Load(), Failures: t.failures.Load(),
 	}
 }

@@ -86,7 +86,8 @@ func (u *Upstream) apply(cfg node.Upstream) error {
 func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget) (*target, error) {
 	if old != nil && old.cfg.ConnectTimeout == cfg.ConnectTimeout && reflect.DeepEqual(old.cfg.Health, cfg.Health) {
 		for _, t := range old.targets {
-			if t.url == tc.URL && t.weight == tc.Weight {
+			if t.url == tc.URL {
+				t.weight.Store(int64(tc.Weight))
 				return t, nil
 			}
 		}
@@ -95,9 +96,11 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget)
 	if err != nil {
 		return nil, err
 	}
-	return &target{url: tc.URL, weight: tc.Weight, pool: p, log: u.log, now: time.Now, changed: func(kind, detail string) {
+	t := &target{url: tc.URL, pool: p, log: u.log, now: time.Now, changed: func(kind, detail string) {
 		u.changed(kind, u.name+" "+detail)
-	}}, nil
+	}}
+	t.weight.Store(int64(tc.Weight))
+	return t, nil
 }
 
 // watch starts the health checks and the sweeper of a state; stop ends them.

@@ -325,6 +325,9 @@ func TestHealth(t *testing.T) {
 			if i == 1 && sick.Load() {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
+			if r.URL.Path == "/healthz" {
+				_, _ = w.Write(make([]byte, mesh.MaxBody+1)) // a page of any length is fine
+			}
 			if r.URL.Path != "/healthz" {
 				served[i].Add(1)
 			}
@@ -337,6 +340,13 @@ func TestHealth(t *testing.T) {
 	r := start(t, cfg)
 	sick.Store(true)
 	natsservertest.Eventually(t, "the sick target is down", func() bool { return r.state(targets[1].URL) == "down" })
+	cfg.Targets[1].Weight = 5
+	if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
+		t.Fatal(err)
+	}
+	if state := r.state(targets[1].URL); state != "down" {
+		t.Errorf("a new weight made the target %s", state)
+	}
 	before := served[1].Load()
 	for range 50 {
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
