@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"millrace/node/state"
@@ -262,8 +264,9 @@ func TestNotWritable(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("root may write to read-only files and directories; TestNotWritable covers what stops root too")
+	if os.Geteuid() == 0 { // root may write to read-only files and directories
+		asNobody(t, "TestReadOnly")
+		return
 	}
 	path := newPath(t)
 	filled(t, path)
@@ -281,6 +284,30 @@ func TestReadOnly(t *testing.T) {
 	}
 	if s := open(t, path); len(events(t, s, 0)) != 3 {
 		t.Error("events are lost")
+	}
+}
+
+// asNobody runs one test of this binary again, as a user without privileges, from a directory that this user can read.
+func asNobody(t *testing.T, test string) {
+	t.Helper()
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "nobody-*") //nolint:usetesting // the parents of t.TempDir are closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	program, err := os.ReadFile(os.Args[0])
+	binary := filepath.Join(dir, "state.test")
+	if err = errors.Join(err, os.WriteFile(binary, program, 0o755), os.Chown(dir, nobody, nobody), os.Chmod(binary, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^"+test+"$", "-test.v")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+test) {
+		t.Errorf("as a user without privileges: %v\n%s", err, out)
 	}
 }
 
