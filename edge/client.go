@@ -14,7 +14,7 @@ import (
 func clientAddr(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		x.Client = x.Peer
-		if x.settings.trusts(x.Peer) {
+		if x.trusted {
 			x.Client = rightmostUntrusted(x.Header.Values("X-Forwarded-For"), x.Peer, x.settings.trusts)
 		}
 		return next(ctx, x)

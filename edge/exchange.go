@@ -34,6 +34,7 @@ type Exchange struct {
 	Client netip.Addr // who asks, behind trusted proxies
 
 	settings *settings
+	trusted  bool   // Peer is a trusted proxy
 	via      string // this node's name in Via
 	route    *route
 	params   []string // values of the route's parameters, in the pattern's order
@@ -57,6 +58,14 @@ func (x *Exchange) param(name string) string {
 		}
 	}
 	return ""
+}
+
+// enter puts the exchange under the settings of this moment and checks its form, unless the front has refused it already.
+func (x *Exchange) enter(set *settings, via string) {
+	x.settings, x.via, x.trusted = set, via, set.trusts(x.Peer)
+	if x.refusal == nil {
+		x.refusal = x.accept()
+	}
 }
 
 // accept checks the request's form and fills Host, Path and Query: what HTTP demands beyond what the front has parsed.

@@ -47,8 +47,8 @@ type Explanation struct {
 
 // Explain routes a request without sending it. target is a path or an absolute URL.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
-	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Started: time.Now(), settings: s.settings.Load(), via: "millrace-" + s.cfg.ID}
-	if x.refusal = x.accept(); x.refusal == nil {
+	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Started: time.Now()}
+	if x.enter(s.settings.Load(), s.via); x.refusal == nil {
 		x.route = x.settings.route(x)
 	}
 	e := Explanation{Method: method, Host: x.Host, Path: x.Path}

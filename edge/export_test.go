@@ -50,10 +50,8 @@ func Match(routes []node.Route, method, host, path string, header mesh.Header) s
 
 // Prepared is what the member gets for an exchange that came from peer, with these trusted proxies.
 func Prepared(x *Exchange, peer string, trusted ...node.Prefix) (*mesh.Request, netip.Addr) {
-	x.Peer, x.via = netip.MustParseAddr(peer), "millrace-test"
-	x.settings = &settings{Edge: node.Edge{TrustedProxies: trusted}}
-	x.route = &route{id: "r"}
-	if err := x.accept(); err != nil {
+	x.Peer, x.route = netip.MustParseAddr(peer), &route{id: "r"}
+	if x.enter(&settings{Edge: node.Edge{TrustedProxies: trusted}}, "millrace-test"); x.refusal != nil {
 		return nil, netip.Addr{}
 	}
 	var out *mesh.Request

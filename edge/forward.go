@@ -12,9 +12,8 @@ func (x *Exchange) prepare() *mesh.Request {
 	r := &x.forward
 	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.route.id
 	r.Target = x.Path + x.Query
-	trusted := x.settings.trusts(x.Peer)
 	forwardedFor, proto, host := x.Peer.String(), x.Scheme, x.Host
-	if trusted {
+	if x.trusted {
 		if v := x.Header.Values("X-Forwarded-For"); len(v) > 0 {
 			forwardedFor = strings.Join(v, ", ") + ", " + forwardedFor
 		}
@@ -60,7 +59,7 @@ func replaced(name string, traceContinued bool) bool {
 	case 'h':
 		return equalFold(name, "Host")
 	case 'c':
-		return equalFold(name, "Content-Length") || equalFold(name, "Connection")
+		return equalFold(name, "Content-Length")
 	case 'e':
 		return equalFold(name, "Expect")
 	case 'f':

@@ -15,7 +15,7 @@ import (
 func identify(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		x.ID = newID()
-		if x.settings.trusts(x.Peer) {
+		if x.trusted {
 			if id := x.Header.Get("X-Request-Id"); validID(id) {
 				x.ID = id
 			}

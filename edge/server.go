@@ -38,6 +38,7 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	stats    statsByRoute
 	date     dateCache
+	via      string // this node's name in Via
 
 	inFlight atomic.Int64
 	draining atomic.Bool
@@ -53,7 +54,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Mesh == nil || cfg.Log == nil {
 		return nil, errors.New("configure edge: a mesh connection and a log are needed")
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, served: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{})}
 	s.SetRoutes(cfg.Edge, cfg.Routes)
 	s.app = s.newApp()
 	return s, nil
@@ -99,11 +100,7 @@ func (s *Server) InFlight() int { return int(s.inFlight.Load()) }
 // Serve answers one exchange that a front has filled. It never fails: errors are responses.
 func (s *Server) Serve(ctx context.Context, x *Exchange) *mesh.Response {
 	set := s.settings.Load()
-	x.settings = set
-	x.via = "millrace-" + s.cfg.ID
-	if x.refusal == nil {
-		x.refusal = x.accept()
-	}
+	x.enter(set, s.via)
 	if x.refusal != nil {
 		x.route = set.unmatched
 	} else {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -320,19 +318,10 @@ func (n *Node) Close() error {
 func (n *Node) Mesh() *mesh.Conn { return n.mesh }
 
 // EdgeURL is where HTTP clients connect. Call it after Open.
-func (n *Node) EdgeURL() string { return "http://" + reachable(n.edge.Addr().String()) }
+func (n *Node) EdgeURL() string { return "http://" + node.Address(n.edge.Addr().String()).Dial() }
 
 // AdminURL is where the operator connects. Call it after Open.
-func (n *Node) AdminURL() string { return "http://" + reachable(n.admin.Addr()) }
-
-// reachable turns an address that listens on every interface into one that a program on this machine can connect to.
-func reachable(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if ip, parseErr := netip.ParseAddr(host); err == nil && parseErr == nil && ip.IsUnspecified() {
-		return net.JoinHostPort("127.0.0.1", port)
-	}
-	return addr
-}
+func (n *Node) AdminURL() string { return "http://" + node.Address(n.admin.Addr()).Dial() }
 
 // ClientURL is where members connect, token included: keep it secret. With mesh.url it is that. Call it after Open.
 func (n *Node) ClientURL() string {

@@ -9,6 +9,7 @@ import (
 	"millrace/edge"
 	"millrace/edge/admin"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // journalShown is how many events status shows.
@@ -25,7 +26,7 @@ func (n *Node) Status() admin.Status {
 	}
 	st.Ready = len(st.Degraded) == 0
 	if n.nats != nil {
-		st.NATS, st.JetStream = "nats://"+reachable(n.nats.Addr()), n.nats.JetStream()
+		st.NATS, st.JetStream = "nats://"+node.Address(n.nats.Addr()).Dial(), n.nats.JetStream()
 	} else {
 		st.NATS, st.JetStream = n.mesh.NATS().ConnectedUrlRedacted(), true
 	}

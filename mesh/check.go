@@ -7,18 +7,17 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-)
 
-// minPayload is what a NATS server's max_payload must be at least: a body of MaxBody and its head.
-const minPayload = 1 << 20
+	"millrace/node"
+)
 
 // Check makes sure that an existing NATS server can carry the mesh: its message limit, JetStream, and the permissions to
 // join a group, to publish, and to get an answer. The error says what is missing and how to mend it.
 func (c *Conn) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if got := c.nc.MaxPayload(); got < minPayload {
-		return fmt.Errorf("check NATS: max_payload is %d bytes: set it to %d or more on the server", got, minPayload)
+	if got := c.nc.MaxPayload(); got < int64(node.MaxMessage) {
+		return fmt.Errorf("check NATS: max_payload is %d bytes: set it to %d or more on the server", got, int64(node.MaxMessage))
 	}
 	if _, err := c.nc.RequestWithContext(ctx, "$JS.API.INFO", nil); err != nil {
 		return fmt.Errorf("check NATS: JetStream doesn't answer: enable it for this account, and allow requests to $JS.API.>: %w", err)

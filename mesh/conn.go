@@ -38,7 +38,6 @@ type Conn struct {
 	silence *silence // used when Config.Interest is nil
 
 	nc        *nats.Conn
-	up        atomic.Bool
 	closed    atomic.Bool
 	closeOnce sync.Once
 }
@@ -101,7 +100,6 @@ func (c *Conn) Open(ctx context.Context) error {
 		nc.Close()
 		return fmt.Errorf("subscribe to the inbox: %w", err)
 	}
-	c.up.Store(true)
 	return nil
 }
 
@@ -109,7 +107,7 @@ func (c *Conn) Open(ctx context.Context) error {
 func (c *Conn) NATS() *nats.Conn { return c.nc }
 
 // Up tells whether the connection stands at this moment.
-func (c *Conn) Up() bool { return c.up.Load() }
+func (c *Conn) Up() bool { return c.nc != nil && c.nc.IsConnected() }
 
 // Close ends the connection and every call that waits. Shut services down first. It can be called again.
 func (c *Conn) Close() error {
@@ -121,7 +119,6 @@ func (c *Conn) Close() error {
 		if c.nc.IsConnected() {
 			_ = c.nc.FlushTimeout(time.Second) // replies on their way; a broken connection has none
 		}
-		c.up.Store(false)
 		c.nc.Close()
 		c.mux.lost()
 	})
@@ -129,14 +126,13 @@ func (c *Conn) Close() error {
 }
 
 func (c *Conn) disconnected(_ *nats.Conn, err error) {
-	if c.up.Swap(false) && !c.nc.IsClosed() {
+	if !c.closed.Load() {
 		c.cfg.Log.Warn("mesh connection lost", "cause", err)
 	}
 	c.mux.lost()
 }
 
 func (c *Conn) reconnected(*nats.Conn) {
-	c.up.Store(true)
 	c.cfg.Log.Info("mesh connection restored")
 }
 

@@ -1,5 +1,7 @@
 package mesh
 
+import "millrace/node"
+
 // Destination is a service or upstream on the mesh: the subjects that its requests and cancellations are published on.
 // Make it once with Conn.Service or Conn.Upstream and keep it.
 type Destination struct {
@@ -9,7 +11,7 @@ type Destination struct {
 }
 
 // QueueGroup is the queue group of every member.
-const QueueGroup = "q"
+const QueueGroup = node.QueueGroup
 
 // Service names the members that subscribe to http.NAME. The name must pass node.CheckName.
 func (c *Conn) Service(name string) Destination { return c.destination("http", name) }

@@ -127,7 +127,7 @@ func (s *Service) Active() int { return int(s.active.Load()) }
 // admit is the subscription's callback: it must never block, since requests wait behind it.
 func (s *Service) admit(msg *nats.Msg) {
 	if n := s.active.Add(1); n > int64(s.cfg.Limit) {
-		s.release()
+		s.active.Add(-1)
 		s.refuse(msg)
 		s.leave(false)
 		s.rejoin() // a request may have ended in between, and with it the last chance to join again
@@ -141,10 +141,6 @@ func (s *Service) refuse(msg *nats.Msg) {
 	busy := nats.NewMsg(msg.Reply)
 	busy.Header[headerBusy] = []string{"1"}
 	_ = s.conn.nc.PublishMsg(busy) // the caller's deadline covers a lost refusal
-}
-
-func (s *Service) release() {
-	s.active.Add(-1)
 }
 
 // rejoin joins again once a quarter of the limit is free, so that a full member doesn't flap.
@@ -162,7 +158,7 @@ func (s *Service) rejoin() {
 func (s *Service) run(msg *nats.Msg) {
 	defer s.work.Done()
 	defer func() {
-		s.release()
+		s.active.Add(-1)
 		if s.away.Load() {
 			s.rejoin()
 		}

@@ -5,9 +5,15 @@ import "time"
 // Version is the version of the configuration format that this build reads.
 const Version = 1
 
-// MaxMessageBody is the largest body, in bytes, that travels in one mesh message: half of the mesh's message limit of
-// 1 MiB, so that head and headers always fit.
-const MaxMessageBody = 512 * KiB
+// MaxMessage is the mesh's limit on a message: max_payload of its NATS server.
+const MaxMessage = MiB
+
+// MaxMessageBody is the largest body, in bytes, that travels in one mesh message: half of MaxMessage, so that head and
+// headers always fit.
+const MaxMessageBody = MaxMessage / 2
+
+// QueueGroup is the NATS queue group of every member.
+const QueueGroup = "q"
 
 // Config is everything a node is told: the contents of millrace.yaml. Its zero value isn't usable; start from Default.
 type Config struct {

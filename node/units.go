@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -99,6 +100,19 @@ func (a Address) Loopback() bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
+}
+
+// Dial gives the address that a program on this machine connects to: one that listens on every interface is reached
+// through loopback.
+func (a Address) Dial() string {
+	host, port, err := net.SplitHostPort(string(a))
+	if err != nil {
+		return string(a)
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || (err == nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return string(a)
 }
 
 // Prefix is a range of IP addresses: 10.0.0.0/8, or one address: 10.1.2.3, ::1.

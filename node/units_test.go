@@ -96,3 +96,15 @@ func TestPrefix(t *testing.T) {
 		wantError(t, input, p.UnmarshalText([]byte(input)), "is not an address range")
 	}
 }
+
+// Where a program on this machine connects to, for what a listener may be told or have been given.
+func TestAddressDial(t *testing.T) {
+	for in, want := range map[node.Address]string{
+		":8080": "127.0.0.1:8080", "0.0.0.0:8080": "127.0.0.1:8080", "[::]:8080": "127.0.0.1:8080",
+		"127.0.0.1:1": "127.0.0.1:1", "[::1]:1": "[::1]:1", "localhost:1": "localhost:1", "10.0.0.7:1": "10.0.0.7:1",
+	} {
+		if got := in.Dial(); got != want {
+			t.Errorf("%s is reached at %s, want %s", in, got, want)
+		}
+	}
+}

@@ -28,7 +28,7 @@ func (f adminFlags) target() (url, token string, err error) {
 	switch {
 	case err == nil:
 		if url == "" {
-			url = "http://" + dialable(string(cfg.Admin.Listen))
+			url = "http://" + cfg.Admin.Listen.Dial()
 		}
 		if token == "" {
 			token = cfg.Admin.Token
@@ -40,14 +40,6 @@ func (f adminFlags) target() (url, token string, err error) {
 		url = "http://127.0.0.1:8081"
 	}
 	return strings.TrimSuffix(url, "/"), token, nil
-}
-
-// dialable turns an address to listen on into one to connect to.
-func dialable(listen string) string {
-	if strings.HasPrefix(listen, ":") {
-		return "127.0.0.1" + listen
-	}
-	return strings.Replace(listen, "0.0.0.0:", "127.0.0.1:", 1)
 }
 
 // call makes one request of the admin API; the caller closes the body of the response, whose status is 200.
@@ -103,6 +95,21 @@ func (f adminFlags) get(ctx context.Context, method, path string, v any) (raw []
 		return nil, fmt.Errorf("read the node's answer: %w", err)
 	}
 	return raw, nil
+}
+
+// readFlags are those of a command that shows one answer of the admin API.
+type readFlags struct {
+	adminFlags
+	JSON bool `help:"Print the answer of the admin API as it is."`
+}
+
+// read gets the answer into v. With --json it prints the answer as it came instead, and says so.
+func (f readFlags) read(ctx context.Context, out console, path string, v any) (printed bool, err error) {
+	raw, err := f.get(ctx, http.MethodGet, path, v)
+	if err == nil && f.JSON {
+		_, err = out.stdout.Write(raw)
+	}
+	return f.JSON, err
 }
 
 // colors tells whether the terminal shows them.

@@ -10,10 +10,9 @@ import (
 )
 
 type explainCmd struct {
-	adminFlags
+	readFlags
 	Method string   `short:"X" default:"GET" help:"Method of the request."`
 	Header []string `short:"H" placeholder:"NAME: VALUE" help:"A header field of the request."`
-	JSON   bool     `help:"Print the answer of the admin API as it is."`
 	URL    string   `arg:"" help:"Path or URL, such as /api/users?page=2."`
 }
 
@@ -21,13 +20,8 @@ type explainCmd struct {
 func (c *explainCmd) Run(ctx context.Context, out console) error {
 	q := url.Values{"method": {c.Method}, "url": {c.URL}, "header": c.Header}
 	var e edge.Explanation
-	raw, err := c.get(ctx, "GET", "/v1/explain?"+q.Encode(), &e)
-	if err != nil {
+	if printed, err := c.read(ctx, out, "/v1/explain?"+q.Encode(), &e); printed || err != nil {
 		return err
-	}
-	if c.JSON {
-		_, err = out.stdout.Write(raw)
-		return err //nolint:wrapcheck // stdout is closed
 	}
 	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "request\t%s %s%s\n", e.Method, e.Host, e.Path)

@@ -1,4 +1,3 @@
-// Millrace puts an application's HTTP traffic on a NATS mesh. See README.md, or run millrace --help.
 package main
 
 import (

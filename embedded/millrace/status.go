@@ -10,20 +10,14 @@ import (
 )
 
 type statusCmd struct {
-	adminFlags
-	JSON bool `help:"Print the answer of the admin API as it is."`
+	readFlags
 }
 
 // Run prints what the node says about itself. It fails when the node isn't ready, so that scripts can wait for it.
 func (c *statusCmd) Run(ctx context.Context, out console) error {
 	var st admin.FullStatus
-	raw, err := c.get(ctx, "GET", "/v1/status", &st)
-	if err != nil {
+	if printed, err := c.read(ctx, out, "/v1/status", &st); printed || err != nil {
 		return err
-	}
-	if c.JSON {
-		_, err = out.stdout.Write(raw)
-		return err //nolint:wrapcheck // stdout is closed
 	}
 	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "node\t%s (%s), version %s, up %s\n", st.Node, st.ID, st.Version, time.Since(st.Started).Round(time.Second))

@@ -55,7 +55,7 @@ func (a *authenticator) account() (*server.Account, error) {
 
 // member lists what a member may do; DESIGN.md explains each line.
 func (a *authenticator) member(name string) *server.Permissions {
-	group := " " + queueGroup
+	group := " " + node.QueueGroup
 	subscribe := []string{"http.>" + group, "cancel.http.>", "event.>", "$SRV.>"}
 	for _, subject := range *a.s.subjects.Load() {
 		subscribe = append(subscribe, subject+group)
@@ -69,9 +69,6 @@ func (a *authenticator) member(name string) *server.Permissions {
 		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: answerWithin},
 	}
 }
-
-// queueGroup is the group that members join; mesh uses the same word.
-const queueGroup = "q"
 
 func inboxName(s string) bool {
 	return len(s) <= node.MaxName && s != "" &&

@@ -1,10 +1,8 @@
 package natsserver
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
-	"syscall"
 )
 
 // logger brings the server's messages into slog. What the server notices is detail to an operator of Millrace.
@@ -36,5 +34,3 @@ func (l *logger) Fatalf(format string, v ...any) {
 	default:
 	}
 }
-
-func isAddrInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }

@@ -8,14 +8,17 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nuid"
+
+	"millrace/node"
 )
 
 // MaxPayload is the server's limit on a message in bytes: twice what a body may have, so that heads fit.
-const MaxPayload = 1 << 20
+const MaxPayload = int(node.MaxMessage)
 
 // account is the NATS account of nodes and members.
 const account = "MESH"
@@ -103,16 +106,12 @@ func (s *Server) start(ctx context.Context) error {
 func probe(ctx context.Context, listen string) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s for NATS clients: %w", listen, errors.Join(portInUse(err), err))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = errors.Join(ErrPortInUse, err)
+		}
+		return fmt.Errorf("listen on %s for NATS clients: %w", listen, err)
 	}
 	return l.Close()
-}
-
-func portInUse(err error) error {
-	if isAddrInUse(err) {
-		return ErrPortInUse
-	}
-	return nil
 }
 
 // ready waits for the server to take connections, for its first fatal message, or for ctx.
@@ -175,13 +174,10 @@ func (s *Server) Addr() string {
 	return s.listen
 }
 
-// ClientURL is the URL for members. It holds the token: keep it secret.
+// ClientURL is the URL for members on this machine; others put its name in place of a loopback address. It holds the
+// token: keep it secret.
 func (s *Server) ClientURL() string {
-	host, port, _ := net.SplitHostPort(s.Addr()) // the server's own address
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1" // other machines put this one's name here
-	}
-	return "nats://" + s.cfg.MemberToken + "@" + net.JoinHostPort(host, port)
+	return "nats://" + s.cfg.MemberToken + "@" + node.Address(s.Addr()).Dial()
 }
 
 // SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from now on.

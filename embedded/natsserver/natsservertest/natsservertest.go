@@ -1,4 +1,3 @@
-// Package natsservertest starts embedded NATS servers for tests, and has what tests with several goroutines need.
 package natsservertest
 
 import (
