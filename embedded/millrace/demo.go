@@ -17,7 +17,7 @@ type demoCmd struct {
 
 // Run starts the node, the samples and a subscriber. It keeps nothing on disk.
 func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
-	cfg, remove, err := temporaryConfig(ctx)
+	cfg, remove, err := temporaryConfig()
 	if err != nil {
 		return err
 	}
@@ -28,14 +28,11 @@ func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
 	}
 	defer func() { err = errors.Join(err, samples.Close()) }()
 	samples.Configure(&cfg)
-	n, err := embedded.New(embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()})
-	if err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
+	opts := embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()}
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	var tourErr error
-	err = serve(ctx, n, cfg.Edge.Linger.Std(), func(ready time.Duration) {
+	err = serve(ctx, temporary(opts, false), cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
 		if tourErr = samples.Subscribe(n.ClientURL()); tourErr != nil {
 			done()
 			return

@@ -29,7 +29,7 @@ func (c *proxyCmd) Run(ctx context.Context, out console) (err error) {
 		}
 		return printConfig(out, cfg)
 	}
-	cfg, remove, err := temporaryConfig(ctx)
+	cfg, remove, err := temporaryConfig()
 	if err != nil {
 		return err
 	}
@@ -37,11 +37,8 @@ func (c *proxyCmd) Run(ctx context.Context, out console) (err error) {
 	if err := c.fill(&cfg); err != nil {
 		return err
 	}
-	n, err := embedded.New(embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()})
-	if err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	return serve(ctx, n, cfg.Edge.Linger.Std(), func(ready time.Duration) {
+	opts := embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()}
+	return serve(ctx, temporary(opts, c.Listen != ""), cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
 		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
 	})
 }

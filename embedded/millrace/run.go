@@ -44,11 +44,7 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 	default:
 		return fmt.Errorf("start: %w", err)
 	}
-	n, err := embedded.New(opts)
-	if err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	return serve(ctx, n, opts.Config.Edge.Linger.Std(), func(ready time.Duration) {
+	return serve(ctx, opener(opts), opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
 		printBanner(out.stdout, n, opts.Config.Node.Name, "", clientHint(n, opts.Config), firstPath(opts.Config), ready)
 	})
 }

@@ -5,33 +5,32 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"millrace/embedded"
-	"millrace/node"
 )
 
 // drainTime is how long a shutdown may take beyond the linger.
 const drainTime = 30 * time.Second
 
 // serve opens a node, prints the banner, and shuts it down when ctx ends.
-func serve(ctx context.Context, n *embedded.Node, linger time.Duration, banner func(ready time.Duration)) error {
+func serve(ctx context.Context, open func(context.Context) (*embedded.Node, error), linger time.Duration, banner func(n *embedded.Node, ready time.Duration)) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
 	defer signal.Stop(reloads)
 	begin := time.Now()
-	if err := n.Open(ctx); err != nil {
+	n, err := open(ctx)
+	if err != nil {
 		if ctx.Err() != nil { // a signal ended the start, as it should
 			return nil
 		}
 		return fmt.Errorf("start: %w", err)
 	}
 	ready := time.Since(begin)
-	banner(ready)
+	banner(n, ready)
 	n.Log().InfoContext(ctx, "ready", "edge", n.EdgeURL(), "admin", n.AdminURL(), "took", ready)
 	for {
 		select {
@@ -43,6 +42,17 @@ func serve(ctx context.Context, n *embedded.Node, linger time.Duration, banner f
 		case <-ctx.Done():
 			return shutdown(ctx, n, linger)
 		}
+	}
+}
+
+// opener gives a function that makes and opens a node.
+func opener(opts embedded.Options) func(context.Context) (*embedded.Node, error) {
+	return func(ctx context.Context) (*embedded.Node, error) {
+		n, err := embedded.New(opts)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // serve says what it was for
+		}
+		return n, n.Open(ctx) //nolint:wrapcheck // see above
 	}
 }
 
@@ -84,32 +94,4 @@ func printBanner(w io.Writer, n *embedded.Node, name, target, client, try string
 	fmt.Fprintf(w, "├─ admin  %s/v1/status\n", n.AdminURL())
 	fmt.Fprintf(w, "├─ NATS   %s\n", client)
 	fmt.Fprintf(w, "└─ try    curl -i %s%s\n", edge, try)
-}
-
-// free gives the address, or the same host with any port when the default one is taken: demo and proxy start beside
-// whatever runs already.
-func free(ctx context.Context, addr node.Address) node.Address {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", string(addr))
-	if err == nil {
-		_ = l.Close() // nothing was accepted
-		return addr
-	}
-	host, _, splitErr := net.SplitHostPort(string(addr))
-	if splitErr != nil {
-		return addr
-	}
-	return node.Address(net.JoinHostPort(host, "0"))
-}
-
-// temporaryConfig is the configuration of a node that leaves nothing behind; remove deletes its data.
-func temporaryConfig(ctx context.Context) (cfg node.Config, remove func() error, err error) {
-	dir, err := os.MkdirTemp("", "millrace-*")
-	if err != nil {
-		return cfg, nil, fmt.Errorf("make a temporary data directory: %w", err)
-	}
-	cfg = node.Default()
-	cfg.Node.Data = dir
-	cfg.Edge.Linger = node.Duration(time.Second)
-	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = free(ctx, cfg.Edge.Listen), free(ctx, cfg.Admin.Listen), free(ctx, cfg.Mesh.Listen)
-	return cfg, func() error { return os.RemoveAll(dir) }, nil
 }

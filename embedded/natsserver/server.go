@@ -90,6 +90,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err := ready(ctx, srv, fatal); err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
+		if taken := probe(ctx, s.listen); errors.Is(taken, ErrPortInUse) { // somebody took it since the first probe
+			return taken
+		}
 		return err
 	}
 	acc, err := srv.LookupAccount(account)
