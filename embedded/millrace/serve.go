@@ -52,7 +52,10 @@ func opener(opts embedded.Options) func(context.Context) (*embedded.Node, error)
 		if err != nil {
 			return nil, err //nolint:wrapcheck // serve says what it was for
 		}
-		return n, n.Open(ctx) //nolint:wrapcheck // see above
+		if err := n.Open(ctx); err != nil {
+			return nil, err //nolint:wrapcheck // see above
+		}
+		return n, nil
 	}
 }
 

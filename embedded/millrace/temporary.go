@@ -28,29 +28,26 @@ func temporaryConfig() (cfg node.Config, remove func() error, err error) {
 }
 
 // temporary opens the node of demo and proxy: beside whatever runs already, on free ports where the default ones are
-// taken. Another program may take a port between the look and the start; then it looks again. edgeFixed means that the
+// taken. Another program may take a port between the look and the start; then any ports do. edgeFixed means that the
 // user chose the edge's address.
 func temporary(opts embedded.Options, edgeFixed bool) func(context.Context) (*embedded.Node, error) {
-	const attempts = 3
 	return func(ctx context.Context) (*embedded.Node, error) {
-		var err error
-		for range attempts {
-			taken := opts
-			if !edgeFixed {
-				taken.Config.Edge.Listen = free(ctx, opts.Config.Edge.Listen)
-			}
-			taken.Config.Admin.Listen = free(ctx, opts.Config.Admin.Listen)
-			taken.Config.Mesh.Listen = free(ctx, opts.Config.Mesh.Listen)
-			var n *embedded.Node
-			if n, err = opener(taken)(ctx); err == nil {
-				return n, nil
-			}
-			if !portInUse(err) {
-				break
-			}
+		n, err := opener(withPorts(opts, edgeFixed, func(a node.Address) node.Address { return free(ctx, a) }))(ctx)
+		if portInUse(err) {
+			return opener(withPorts(opts, edgeFixed, anyPort))(ctx)
 		}
-		return nil, err
+		return n, err
 	}
+}
+
+func withPorts(opts embedded.Options, edgeFixed bool, choose func(node.Address) node.Address) embedded.Options {
+	cfg := &opts.Config
+	if !edgeFixed {
+		cfg.Edge.Listen = choose(cfg.Edge.Listen)
+	}
+	cfg.Admin.Listen = choose(cfg.Admin.Listen)
+	cfg.Mesh.Listen = choose(cfg.Mesh.Listen)
+	return opts
 }
 
 func portInUse(err error) bool {
@@ -64,8 +61,12 @@ func free(ctx context.Context, addr node.Address) node.Address {
 		_ = l.Close() // nothing was accepted
 		return addr
 	}
-	host, _, splitErr := net.SplitHostPort(string(addr))
-	if splitErr != nil {
+	return anyPort(addr)
+}
+
+func anyPort(addr node.Address) node.Address {
+	host, _, err := net.SplitHostPort(string(addr))
+	if err != nil {
 		return addr
 	}
 	return node.Address(net.JoinHostPort(host, "0"))
