@@ -20,7 +20,8 @@ func (s *Server) policies() []Policy {
 		problems,   // errors become RFC 9457 responses
 		s.contain,  // panics become errors
 		clientAddr, // who asks, behind trusted proxies
-		limitBody,
+		s.takeBody,
+		s.admit,
 		deadline,
 	}
 }
@@ -60,11 +61,40 @@ func (s *Server) contain(next Handler) Handler {
 	}
 }
 
-// limitBody refuses bodies over the route's limit.
-func limitBody(next Handler) Handler {
+// takeBody reads the request's body, if it is within the route's limit. A node that is full doesn't read it.
+func (s *Server) takeBody(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		if limit := x.maxBody(); node.Size(len(x.Body)) > limit {
-			return nil, node.Errorf(node.CodeTooLarge, nil, "the body is larger than the %s that this route takes", limit)
+		limit := x.maxBody()
+		if x.Incoming != nil && x.refusal == nil {
+			if s.inFlight.Load() >= int64(x.settings.MaxRequests) {
+				return nil, errFull
+			}
+			var err error
+			if x.Body, err = x.Incoming.ReadBody(int64(limit)); err != nil && node.CodeOf(err) != node.CodeTooLarge {
+				return nil, err //nolint:wrapcheck // a *node.Error already
+			} else if err != nil {
+				return nil, tooLarge(limit)
+			}
+		}
+		if node.Size(len(x.Body)) > limit {
+			return nil, tooLarge(limit)
+		}
+		return next(ctx, x)
+	}
+}
+
+func tooLarge(limit node.Size) error {
+	return node.Errorf(node.CodeTooLarge, nil, "the body is larger than the %s that this route takes", limit)
+}
+
+var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in flight as it may")
+
+// admit bounds the requests in flight. It stands behind takeBody, so that clients that send slowly take no places.
+func (s *Server) admit(next Handler) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		defer s.inFlight.Add(-1)
+		if s.inFlight.Add(1) > int64(x.settings.MaxRequests) {
+			return nil, errFull
 		}
 		return next(ctx, x)
 	}
@@ -77,10 +107,14 @@ func (x *Exchange) maxBody() node.Size {
 	return x.settings.MaxBody
 }
 
-// deadline sets by when the request must be answered.
+// deadline sets by when the request must be answered, counted from when it was there whole.
 func deadline(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		x.forward.Deadline = x.Started.Add(x.timeout())
+		whole := x.Started
+		if len(x.Body) > 0 {
+			whole = time.Now()
+		}
+		x.forward.Deadline = whole.Add(x.timeout())
 		return next(ctx, x)
 	}
 }

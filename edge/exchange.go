@@ -15,14 +15,15 @@ import (
 // Exchange is one HTTP request on its way through the policies. A front fills the first part; nobody else holds it, so
 // policies may change it without locks. Its strings stay valid for as long as anybody keeps them.
 type Exchange struct {
-	Method  string
-	Target  string      // request target as received: origin-form, or absolute-form
-	Header  mesh.Header // all fields as received, Host included
-	Body    []byte
-	Peer    netip.Addr // who is connected
-	Scheme  string     // http or https, as this node sees it
-	HTTP10  bool       // HTTP/1.0 requests may come without Host
-	Started time.Time
+	Method   string
+	Target   string      // request target as received: origin-form, or absolute-form
+	Header   mesh.Header // all fields as received, Host included
+	Body     []byte      // whole, once takeBody has run
+	Peer     netip.Addr  // who is connected
+	Scheme   string      // http or https, as this node sees it
+	HTTP10   bool        // HTTP/1.0 requests may come without Host
+	Started  time.Time
+	Incoming Incoming // the body that hasn't been read yet; nil if Body is all there is
 
 	// Set by the server before the policies run.
 	Host  string
@@ -42,6 +43,12 @@ type Exchange struct {
 	refusal  error    // why no route answers
 	allow    string   // methods that the path takes, with a refusal for the method
 	forward  mesh.Request
+}
+
+// Incoming is a body that is still on its way. ReadBody reads all of it, if it has at most limit bytes; its error is a
+// *node.Error.
+type Incoming interface {
+	ReadBody(limit int64) ([]byte, error)
 }
 
 // Handler answers an exchange. An error is a *node.Error, or counts as internal.
@@ -68,45 +75,21 @@ func (x *Exchange) enter(set *settings, via string) {
 	}
 }
 
-// accept checks the request's form and fills Host, Path and Query: what HTTP demands beyond what the front has parsed.
+// accept checks what the request asks for and fills Host, Path and Query. Framing and syntax are the front's business.
 func (x *Exchange) accept() error {
-	if len(x.Target) > maxTarget {
-		return node.Errorf(node.CodeURITooLong, nil, "the request target is longer than 8 KiB")
-	}
 	if err := x.acceptTarget(); err != nil {
 		return node.Errorf(node.CodeInvalid, err, "the request target is malformed: %s", err)
 	}
 	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
 		return node.Errorf(node.CodeInvalid, nil, "the method is not served here")
 	}
-	if !plainFraming(x.Header) {
-		return node.Errorf(node.CodeInvalid, nil, "the request's length is stated in more than one way")
-	}
+	x.Header.Delete(func(f mesh.Field) bool { return spoofs(f.Name) })
 	for _, via := range x.Header.Values("Via") {
 		if strings.Contains(via, x.via) {
 			return node.Errorf(node.CodeLoop, nil, "the request has passed this node before: a target points back at it")
 		}
 	}
 	return nil
-}
-
-// plainFraming tells whether the length of the body is stated at most once: by one Content-Length, or by one
-// Transfer-Encoding that is chunked (RFC 9112 §6). Whatever else a front made of it, somebody before us may have read it
-// otherwise.
-func plainFraming(h mesh.Header) bool {
-	stated := 0
-	for _, f := range h {
-		switch {
-		case equalFold(f.Name, "Content-Length"):
-			stated++
-		case equalFold(f.Name, "Transfer-Encoding"):
-			stated++
-			if !equalFold(f.Value, "chunked") {
-				return false
-			}
-		}
-	}
-	return stated <= 1
 }
 
 func (x *Exchange) acceptTarget() error {

@@ -2,11 +2,13 @@ package edge
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 
 	"github.com/gofiber/fiber/v2"
 
+	"millrace/edge/guard"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -27,11 +29,14 @@ func (s *Server) Contain(h Handler) Handler { return problems(s.contain(h)) }
 func Keep(l net.Listener, keep func(*Exchange)) *fiber.App {
 	app := fiber.New(fiber.Config{DisableStartupMessage: true, DisableHeaderNormalizing: true})
 	app.Use(func(c *fiber.Ctx) error {
-		x := fromFiber(c)
+		x := fromConn(c.Context().Conn().(*guard.Conn))
+		x.Body, _ = x.Incoming.ReadBody(1 << 20)
 		keep(x)
 		return c.SendString(x.Target)
 	})
-	go func() { _ = app.Listener(l) }()
+	cfg := node.Default().Edge
+	guarded := guard.New(l, guard.Config{Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered)), Log: slog.New(slog.DiscardHandler)})
+	go func() { _ = app.Listener(guarded) }()
 	return app
 }
 
@@ -61,4 +66,33 @@ func Prepared(x *Exchange, peer string, trusted ...node.Prefix) (*mesh.Request, 
 	}))
 	_, _ = h(context.Background(), x)
 	return out, x.Client
+}
+
+// ReadAll reads every request that comes on a connection and passes guard and form, with its body.
+func ReadAll(inner net.Conn) []*Exchange {
+	cfg := node.Default().Edge
+	conn := guard.New(nil, guard.Config{Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered))}).Wrap(inner)
+	var out []*Exchange
+	for {
+		for ended := false; !ended; {
+			var p [128]byte
+			n, err := conn.Read(p[:])
+			if err != nil {
+				return out
+			}
+			ended = string(p[max(n-4, 0):n]) == "\r\n\r\n"
+		}
+		x := fromConn(conn)
+		if x.enter(&settings{Edge: cfg}, "millrace-test"); x.refusal != nil {
+			return out
+		}
+		var err error
+		if x.Body, err = x.Incoming.ReadBody(1 << 20); err != nil {
+			return out
+		}
+		out = append(out, x)
+		if !conn.Keepable() {
+			return out
+		}
+	}
 }

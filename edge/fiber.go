@@ -2,32 +2,29 @@ package edge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"runtime/debug"
-	"time"
-	"unsafe"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"millrace/edge/guard"
 	"millrace/mesh"
 	"millrace/node"
 )
 
-// newApp sets every default of Fiber and fasthttp that isn't safe: bounded times and sizes, nothing normalised or
-// parsed behind our back, no request bytes in error texts.
+// newApp sets every default of Fiber and fasthttp that isn't safe. What is read off a connection is the guard's business:
+// the server behind it sees heads that the guard wrote, so its own parser, buffers and read time-outs stay out of use.
 func (s *Server) newApp() *fiber.App {
-	e := s.cfg.Edge
 	app := fiber.New(fiber.Config{
 		DisableStartupMessage: true, DisableHeaderNormalizing: true, DisableDefaultContentType: true, DisablePreParseMultipartForm: true,
-		ReadTimeout: e.ReadTimeout.Std(), WriteTimeout: e.WriteTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
-		DisableDefaultDate: true, ReadBufferSize: int(e.MaxHeader), BodyLimit: int(node.MaxMessageBody),
+		DisableDefaultDate: true, WriteTimeout: s.cfg.Edge.WriteTimeout.Std(), ReadBufferSize: announcement, BodyLimit: 1,
 	})
 	server := app.Server()
 	server.SecureErrorLogMessage = true
+	server.LazyRequestTime = true
 	server.ErrorHandler = s.protocolError
 	server.CloseOnShutdown = true
 	server.Handler = func(rc *fasthttp.RequestCtx) { // our router stands in place of Fiber's, so methods that Fiber doesn't know are served too
@@ -38,21 +35,26 @@ func (s *Server) newApp() *fiber.App {
 	return app
 }
 
+// announcement is more than the guard's heads need in bytes.
+const announcement = 128
+
 // handle is the only code that touches Fiber's request and response.
 func (s *Server) handle(c *fiber.Ctx) {
 	defer s.recoverFront(c)
-	if s.inFlight.Add(1) > int64(s.settings.Load().MaxRequests) {
-		s.inFlight.Add(-1)
-		s.write(c, s.refusal(node.Errorf(node.CodeBusy, nil, "the node has too many requests in flight")), false)
-		return
+	conn, ok := c.Context().Conn().(*guard.Conn)
+	if !ok {
+		panic("the connection isn't guarded")
 	}
-	defer s.inFlight.Add(-1)
-	x := fromFiber(c)
+	x := fromConn(conn)
 	resp := s.Serve(context.Background(), x)
-	s.write(c, resp, s.draining.Load() || malformed(x, resp))
+	if !conn.Hold(len(resp.Body)) {
+		resp = s.refusal(node.Errorf(node.CodeBusy, nil, "the node holds as many bytes as it may"))
+	}
+	c.Response().SkipBody = x.Method == fasthttp.MethodHead
+	s.write(c, resp, s.draining.Load() || !conn.Keepable())
 }
 
-// refusal is the response to what never reaches the policies; it is counted, and carries an id, as they would have it.
+// refusal is the response to what the policies can't answer; it is counted, and carries an id, as they would have it.
 func (s *Server) refusal(err error) *mesh.Response {
 	id := newID()
 	resp := problemResponse(err, id)
@@ -60,9 +62,6 @@ func (s *Server) refusal(err error) *mesh.Response {
 	s.settings.Load().unmatched.stats.record(resp.Status, 0)
 	return resp
 }
-
-// malformed tells whether the request broke the protocol, so that nothing after it on the connection can be trusted.
-func malformed(x *Exchange, resp *mesh.Response) bool { return x.refusal != nil && resp.Status == 400 }
 
 // recoverFront is the last net: what the policies recover from never reaches it.
 func (s *Server) recoverFront(c *fiber.Ctx) {
@@ -72,36 +71,16 @@ func (s *Server) recoverFront(c *fiber.Ctx) {
 	}
 }
 
-// fromFiber copies the request out of Fiber's memory, all its bytes at once. The strings of the exchange alias the copy,
-// which nobody writes to again. What the header block breaks becomes the exchange's refusal.
-func fromFiber(c *fiber.Ctx) *Exchange {
-	req := c.Request()
-	method, target, fields, body := req.Header.Method(), req.Header.RequestURI(), req.Header.RawHeaders(), req.Body()
-	buf := make([]byte, 0, len(method)+len(target)+len(fields)+len(body))
-	buf = append(append(append(append(buf, method...), target...), fields...), body...)
-	take := func(n int) []byte {
-		part := buf[:n:n]
-		buf = buf[n:]
-		return part
-	}
+// fromConn makes the exchange of the request that the connection announced last. Its strings are the request's own and
+// outlive the connection. What the guard refused becomes the exchange's refusal.
+func fromConn(conn *guard.Conn) *Exchange {
+	r := conn.Request()
 	x := &Exchange{
-		Method: text(take(len(method))), Target: text(take(len(target))), Scheme: "http",
-		HTTP10: string(req.Header.Protocol()) == "HTTP/1.0", Started: time.Now(), Peer: peer(c.Context().RemoteAddr()),
+		Method: r.Method, Target: r.Target, Scheme: "http", Header: r.Header, HTTP10: r.HTTP10, Started: r.Arrived,
+		Peer: peer(conn.RemoteAddr()), Incoming: conn,
 	}
-	block := take(len(fields))
-	if !x.HTTP10 && !req.Header.IsHTTP11() {
-		x.refusal = node.Errorf(node.CodeInvalid, nil, "the request isn't HTTP/1.1 or HTTP/1.0")
-		return x
-	}
-	x.Body = take(len(body))
-	if c.Context().IsTLS() {
-		x.Scheme = "https"
-	}
-	if len(block) > 0 {
-		var err error
-		if x.Header, _, err = mesh.ParseFields(block); err != nil {
-			x.refusal = node.Errorf(node.CodeInvalid, err, "the request's header fields are malformed: %s", err)
-		}
+	if r.Refusal != nil {
+		x.refusal = r.Refusal
 	}
 	return x
 }
@@ -152,28 +131,13 @@ func writeDate(out *fasthttp.ResponseHeader, date string) {
 	_ = out.SetTrailer("") // an empty list is always allowed
 }
 
-// protocolError answers what fasthttp itself refuses, before there is a request.
+// protocolError answers what fasthttp itself refuses: nothing, as long as the guard announces what it can read.
 func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
-	e := node.Errorf(node.CodeInvalid, err, "the request breaks HTTP")
-	var small *fasthttp.ErrSmallBuffer
-	var timeout net.Error
-	switch {
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		e = node.Errorf(node.CodeTooLarge, err, "the body is larger than the %s that one message carries", node.MaxMessageBody)
-	case errors.As(err, &small):
-		e = node.Errorf(node.CodeHeaderTooLarge, err, "the request head is larger than %s", s.cfg.Edge.MaxHeader)
-	case errors.As(err, &timeout) && timeout.Timeout():
-		e = node.Errorf(node.CodeSlowClient, err, "the request took too long to arrive")
-	}
-	resp := s.refusal(e)
+	resp := s.refusal(node.Errorf(node.CodeInternal, err, "the request failed inside the gateway"))
+	s.log.Error("fasthttp refused a request that the guard let through", "cause", err)
 	ctx.Response.Reset()
 	ctx.SetStatusCode(resp.Status)
 	s.writeHeader(&ctx.Response.Header, resp.Header)
 	ctx.Response.SetBodyRaw(resp.Body)
 	ctx.SetConnectionClose()
-}
-
-// text makes a string of bytes that nobody changes any more, without a copy.
-func text(b []byte) string {
-	return unsafe.String(unsafe.SliceData(b), len(b))
 }

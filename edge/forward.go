@@ -50,9 +50,6 @@ func (x *Exchange) received() string {
 // replaced names the fields that prepare writes itself, or that have done their work: it runs for every field of every
 // request, so it looks at the first letter first.
 func replaced(name string, traceContinued bool) bool {
-	if strings.IndexByte(name, '_') >= 0 { // CGI, WSGI and PHP read X_Forwarded_For as X-Forwarded-For
-		name = strings.ReplaceAll(name, "_", "-")
-	}
 	switch name[0] | 0x20 {
 	case 'x':
 		return equalFold(name, "X-Request-Id") || equalFold(name, "X-Real-Ip") || (len(name) > 12 && equalFold(name[:12], "X-Forwarded-"))
@@ -68,6 +65,16 @@ func replaced(name string, traceContinued bool) bool {
 		return equalFold(name, "Traceparent") || equalFold(name, "Transfer-Encoding") || (!traceContinued && equalFold(name, "Tracestate"))
 	}
 	return false
+}
+
+// spoofs tells whether a field is written with an underscore so that a CGI-like target (CGI, WSGI, PHP) takes it for one
+// that frames or routes the request, or that only this node may set.
+func spoofs(name string) bool {
+	if strings.IndexByte(name, '_') < 0 {
+		return false
+	}
+	name = strings.ReplaceAll(name, "_", "-")
+	return replaced(name, true) || mesh.Hop(name)
 }
 
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }

@@ -6,9 +6,6 @@ import (
 	"unicode/utf8"
 )
 
-// maxTarget bounds a request target in bytes (414).
-const maxTarget = 8 << 10
-
 var (
 	errTarget      = errors.New("request target is malformed")
 	errPathEscape  = errors.New("path holds a malformed or refused percent-encoding")

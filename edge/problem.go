@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 
 	"millrace/mesh"
 	"millrace/node"
@@ -24,6 +25,8 @@ func statusOf(code node.Code) int {
 		return 413
 	case node.CodeURITooLong:
 		return 414
+	case node.CodeExpectation:
+		return 417
 	case node.CodeHeaderTooLarge:
 		return 431
 	case node.CodeUpstream, node.CodeBadReply:
@@ -44,7 +47,7 @@ func statusOf(code node.Code) int {
 
 var titles = map[int]string{
 	400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
-	414: "URI Too Long", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
+	414: "URI Too Long", 417: "Expectation Failed", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
 	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",
 }
 
@@ -73,6 +76,17 @@ func problemResponse(err error, id string) *mesh.Response {
 		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
 	}
 	return resp
+}
+
+// busyResponse is the whole message for a connection that is one too many: there is no request yet that it could answer.
+func busyResponse() []byte {
+	r := problemResponse(node.Errorf(node.CodeBusy, nil, "the node has as many connections as it may"), "")
+	var b strings.Builder
+	b.WriteString("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: " + strconv.Itoa(len(r.Body)) + "\r\n")
+	for _, f := range r.Header {
+		b.WriteString(f.Name + ": " + f.Value + "\r\n")
+	}
+	return []byte(b.String() + "\r\n" + string(r.Body))
 }
 
 // retryAfter is what a 503 tells the client to wait, in seconds.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"millrace/edge/guard"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -42,8 +43,9 @@ type Server struct {
 
 	inFlight atomic.Int64
 	draining atomic.Bool
+	buffered *guard.Budget // bytes of requests and responses
 
-	listener net.Listener
+	listener *guard.Listener
 	served   chan struct{} // closed when the listener's loop has ended
 	stopOnce sync.Once
 	stopErr  error
@@ -54,7 +56,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Mesh == nil || cfg.Log == nil {
 		return nil, errors.New("configure edge: a mesh connection and a log are needed")
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{}), buffered: guard.NewBudget(0)}
 	s.SetRoutes(cfg.Edge, cfg.Routes)
 	s.app = s.newApp()
 	return s, nil
@@ -65,6 +67,10 @@ func New(cfg Config) (*Server, error) {
 // routes must have passed node.Config.Validate.
 func (s *Server) SetRoutes(cfg node.Edge, routes []node.Route) {
 	s.settings.Store(s.newSettings(cfg, routes))
+	s.buffered.SetMax(int64(cfg.MaxBuffered))
+	if s.listener != nil {
+		s.listener.SetLimits(limits(cfg))
+	}
 }
 
 // Open listens and serves until Shutdown or Close. It fails with ErrPortInUse if somebody else has the port.
@@ -76,14 +82,20 @@ func (s *Server) Open(ctx context.Context) error {
 		}
 		return fmt.Errorf("listen on %s for HTTP clients: %w", s.cfg.Edge.Listen, err)
 	}
-	s.listener = l
+	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Log: s.log})
 	go func() {
 		defer close(s.served)
-		if err := s.app.Listener(l); err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := s.app.Listener(s.listener); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.ErrorContext(ctx, "edge stopped serving", "cause", err)
 		}
 	}()
 	return nil
+}
+
+func limits(e node.Edge) guard.Limits {
+	return guard.Limits{
+		MaxConnections: e.MaxConnections, MaxHeader: int(e.MaxHeader), ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
+	}
 }
 
 // Addr is the address that the server listens on, with its real port. Nil before Open.

@@ -171,7 +171,7 @@ func TestProblems(t *testing.T) {
 		{"deadline", "POST /quick HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 504, "timeout", ""},
 		{"broken reply", "GET /broken HTTP/1.1\r\nHost: h\r\n\r\n", 502, "bad_reply", ""},
 		{"route's body limit", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n01234567890", 413, "body_too_large", ""},
-		{"body over a message", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n", 413, "body_too_large", ""},
+		{"body over a message", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n", 413, "body_too_large", ""},
 		{"long target", "GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n", 414, "uri_too_long", ""},
 		{"large head", "GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("a", 40000) + "\r\n\r\n", 431, "header_too_large", ""},
 		{"dot segments", "GET /a/../secret-path HTTP/1.1\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
@@ -514,7 +514,7 @@ func TestTooManyRequests(t *testing.T) {
 	close(release)
 	<-done
 	for _, s := range r.Stats() {
-		if s.Route == "unmatched" && s.Classes[5] != 1 {
+		if s.Route == "echo" && s.Classes[5] != 1 {
 			t.Errorf("the refusal isn't counted: %+v", s)
 		}
 	}

@@ -51,11 +51,11 @@ func (h *Header) Set(name, value string) {
 
 // Del removes all fields of that name.
 func (h *Header) Del(name string) {
-	h.deleteFunc(func(f Field) bool { return sameName(f.Name, name) })
+	h.Delete(func(f Field) bool { return sameName(f.Name, name) })
 }
 
-// deleteFunc removes the fields that drop says, in place.
-func (h *Header) deleteFunc(drop func(Field) bool) {
+// Delete removes the fields that drop says, in place.
+func (h *Header) Delete(drop func(Field) bool) {
 	kept := (*h)[:0]
 	for _, f := range *h {
 		if !drop(f) {
@@ -91,7 +91,7 @@ func (h *Header) DropHopByHop() {
 	if !suspicious {
 		return
 	}
-	h.deleteFunc(func(f Field) bool {
+	h.Delete(func(f Field) bool {
 		if isHopByHop(f.Name) || isControl(f.Name) {
 			return true
 		}
@@ -109,6 +109,9 @@ func keepsThough(name string) bool {
 	return sameName(name, "Host") || sameName(name, "Content-Length") || sameName(name, "Authorization") ||
 		sameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
 }
+
+// Hop tells whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
+func Hop(name string) bool { return isHopByHop(name) || isControl(name) }
 
 // isControl names the fields of the mesh itself, also as CGI-like targets would misread them. It looks at the first letter
 // before it compares: this runs for every field of every message.

@@ -42,6 +42,8 @@ type Edge struct {
 	MaxBody        Size     `yaml:"max_body" doc:"Largest request body of a route that names none."`
 	MaxHeader      Size     `yaml:"max_header" doc:"Largest request head (request line and header fields)."`
 	MaxRequests    int      `yaml:"max_requests" doc:"Requests in flight at once; one more is answered 503."`
+	MaxConnections int      `yaml:"max_connections" doc:"Client connections at once; one more is answered 503 and closed."`
+	MaxBuffered    Size     `yaml:"max_buffered" doc:"Bytes of requests and responses held at once, in total; a request that needs more is answered 503."`
 	ReadTimeout    Duration `yaml:"read_timeout" doc:"Time for a client to send one request whole."`
 	WriteTimeout   Duration `yaml:"write_timeout" doc:"Time for a client to take one response."`
 	IdleTimeout    Duration `yaml:"idle_timeout" doc:"How long a kept-alive connection may rest between requests."`
@@ -84,15 +86,17 @@ func Default() Config {
 		Version: Version,
 		Node:    Node{Name: "n1", Data: "./millrace-data"},
 		Edge: Edge{
-			Listen:       "127.0.0.1:8080",
-			Linger:       Duration(5 * time.Second),
-			Timeout:      Duration(30 * time.Second),
-			MaxBody:      MaxMessageBody,
-			MaxHeader:    32 * KiB,
-			MaxRequests:  8192,
-			ReadTimeout:  Duration(30 * time.Second),
-			WriteTimeout: Duration(60 * time.Second),
-			IdleTimeout:  Duration(75 * time.Second),
+			Listen:         "127.0.0.1:8080",
+			Linger:         Duration(5 * time.Second),
+			Timeout:        Duration(30 * time.Second),
+			MaxBody:        MaxMessageBody,
+			MaxHeader:      32 * KiB,
+			MaxRequests:    8192,
+			MaxConnections: 10_000,
+			MaxBuffered:    256 * MiB,
+			ReadTimeout:    Duration(30 * time.Second),
+			WriteTimeout:   Duration(60 * time.Second),
+			IdleTimeout:    Duration(75 * time.Second),
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto},

@@ -25,6 +25,7 @@ const (
 	CodeNoTarget       Code = "no_healthy_target"  // 503: every target of the upstream fails its health check
 	CodeUnavailable    Code = "unavailable"        // 503: the mesh connection is away
 	CodeSlowClient     Code = "slow_client"        // 408: the request took too long to arrive
+	CodeExpectation    Code = "expectation_failed" // 417
 	CodeLoop           Code = "loop_detected"      // 508: the request has passed this node before
 	CodeTimeout        Code = "timeout"            // 504: no answer within the deadline
 	CodeCanceled       Code = "canceled"           // the client went away; nobody reads the answer

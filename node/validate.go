@@ -74,6 +74,8 @@ func (v *validator) edge() {
 	})
 	v.check(e.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries", e.MaxBody, MaxMessageBody)
 	v.check(e.MaxHeader >= 4*KiB && e.MaxHeader <= 256*KiB, at("max_header"), "%s is out of range: use 4KiB to 256KiB", e.MaxHeader)
+	v.check(e.MaxConnections > 0, at("max_connections"), "%d is out of range: use 1 or more", e.MaxConnections)
+	v.check(e.MaxBuffered >= MiB, at("max_buffered"), "%s is out of range: use 1MiB or more", e.MaxBuffered)
 	v.check(e.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", e.MaxRequests)
 }
 

@@ -1,0 +1,348 @@
+package guard
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"time"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// Bounds on what surrounds the data of a chunked body (RFC 9112 §7.1.1 asks for some).
+const (
+	maxChunkLine  = 256     // a chunk's size and its extensions
+	maxExtensions = 4 << 10 // of all chunks of a body
+	maxTrailers   = 8 << 10 // the trailer section
+)
+
+// body reads one request's body off its connection.
+type body struct {
+	c          *Conn
+	left       int64 // bytes still to come of the whole body, or of the current chunk
+	chunked    bool
+	ended      bool // the last chunk and its trailers have been read
+	begun      bool // a chunk has been read: the next line end belongs to it
+	expect     bool // 100 Continue is owed before anything is read
+	timed      bool // the deadline is set
+	broken     bool // what follows on the connection can't be understood
+	extensions int
+}
+
+var (
+	errChunk    = node.Errorf(node.CodeInvalid, nil, "the chunked body breaks RFC 9112 section 7.1")
+	errTrailers = node.Errorf(node.CodeInvalid, nil, "the trailer section is malformed or larger than 8 KiB")
+	errGone     = node.Errorf(node.CodeCanceled, nil, "the client went away before its request was complete")
+)
+
+// done tells whether nothing of the body is left on the connection.
+func (b *body) done() bool {
+	if b.chunked {
+		return b.ended
+	}
+	return b.left == 0
+}
+
+// readAll reads what is left, at most limit bytes. Memory grows with what arrives, never with what is announced.
+func (b *body) readAll(limit int64) ([]byte, error) {
+	if !b.chunked && b.left > limit {
+		return nil, tooLarge(limit)
+	}
+	out, err := b.read(limit)
+	b.broken = err != nil && node.CodeOf(err) != node.CodeTooLarge
+	return out, err
+}
+
+func (b *body) read(limit int64) ([]byte, error) {
+	var out []byte
+	for {
+		n, err := b.chunk()
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return out, nil
+		}
+		if int64(len(out))+n > limit {
+			return nil, tooLarge(limit)
+		}
+		if out, err = b.append(out, n); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func tooLarge(limit int64) *node.Error {
+	return node.Errorf(node.CodeTooLarge, nil, "the body is larger than %s", node.Size(limit))
+}
+
+// maxDiscard bounds what is read of a body that nobody wants, so that its connection can be kept.
+const maxDiscard = 64 << 10
+
+// discardable tells whether discard can succeed: a client that waits for 100 Continue may send its body or not.
+func (b *body) discardable() bool {
+	return b.done() || (!b.broken && !b.expect && (b.chunked || b.left <= maxDiscard))
+}
+
+// discard reads the rest of the body and throws it away.
+func (b *body) discard() error {
+	if !b.discardable() {
+		return errGone
+	}
+	for total := int64(0); !b.done(); {
+		n, err := b.chunk()
+		if err != nil {
+			return err
+		}
+		if total += n; total > maxDiscard {
+			return errGone
+		}
+		for b.left > 0 {
+			if len(b.c.in.unread()) == 0 {
+				if err := b.more(); err != nil {
+					return err
+				}
+			}
+			part := min(b.left, int64(len(b.c.in.unread())))
+			b.c.in.skip(int(part))
+			b.left -= part
+		}
+	}
+	return nil
+}
+
+// chunk gives the number of bytes that follow before the next line of the chunked coding, 0 at the end. Without that
+// coding, the body is one chunk.
+func (b *body) chunk() (int64, error) {
+	if !b.chunked || b.left > 0 || b.ended {
+		return b.left, nil
+	}
+	if b.begun {
+		if err := b.expectLineEnd(); err != nil {
+			return 0, err
+		}
+	}
+	line, err := b.line()
+	if err != nil {
+		return 0, err
+	}
+	size, extension, ok := parseChunkLine(line)
+	b.extensions += extension
+	if !ok || b.extensions > maxExtensions {
+		return 0, errChunk
+	}
+	b.c.in.skip(len(line) + 2)
+	b.left, b.begun = size, true
+	if size == 0 {
+		return 0, b.trailers()
+	}
+	return size, nil
+}
+
+// parseChunkLine reads a chunk's size, at most 15 hexadecimal digits, and checks its extensions without a look at their
+// meaning. White space is allowed only where the grammar of extensions has it, before a semicolon.
+func parseChunkLine(line []byte) (size int64, extension int, ok bool) {
+	digits := 0
+	for digits < len(line) {
+		v, isHex := hexValue(line[digits])
+		if !isHex {
+			break
+		}
+		size = size<<4 | int64(v)
+		digits++
+		if digits > 15 {
+			return 0, 0, false
+		}
+	}
+	rest := line[digits:]
+	if len(rest) == 0 {
+		return size, 0, digits > 0
+	}
+	trimmed := bytes.TrimLeft(rest, " \t")
+	if digits == 0 || len(trimmed) == 0 || trimmed[0] != ';' {
+		return 0, 0, false
+	}
+	for _, c := range rest {
+		if (c < ' ' && c != '\t') || c == 0x7f {
+			return 0, 0, false
+		}
+	}
+	return size, len(rest), true
+}
+
+func hexValue(c byte) (byte, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// line gives the next line without its end. It stays unread until it is skipped.
+func (b *body) line() ([]byte, error) {
+	for {
+		unread := b.c.in.unread()
+		if i := bytes.IndexByte(unread, '\n'); i >= 0 {
+			if i == 0 || unread[i-1] != '\r' || i > maxChunkLine {
+				return nil, errChunk
+			}
+			return unread[:i-1], nil
+		}
+		if len(unread) > maxChunkLine {
+			return nil, errChunk
+		}
+		if err := b.more(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// expectLineEnd reads the CRLF after a chunk's data.
+func (b *body) expectLineEnd() error {
+	for len(b.c.in.unread()) < 2 {
+		if err := b.more(); err != nil {
+			return err
+		}
+	}
+	if !bytes.HasPrefix(b.c.in.unread(), []byte("\r\n")) {
+		return errChunk
+	}
+	b.c.in.skip(2)
+	return nil
+}
+
+// trailers reads the trailer section up to its empty line. Its fields are dropped.
+func (b *body) trailers() error {
+	for {
+		unread := b.c.in.unread()
+		if bytes.HasPrefix(unread, []byte("\r\n")) {
+			b.c.in.skip(2)
+			b.ended = true
+			return nil
+		}
+		if i := bytes.Index(unread, headEnd); i >= 0 && i <= maxTrailers {
+			section := unread[:i+len(headEnd)]
+			if _, _, err := mesh.ParseFields(section); err != nil {
+				return errTrailers
+			}
+			b.c.in.skip(len(section))
+			b.ended = true
+			return nil
+		}
+		if bareLF(unread) || len(unread) > maxTrailers {
+			return errTrailers
+		}
+		if err := b.more(); err != nil {
+			return err
+		}
+	}
+}
+
+// append reads n bytes of data behind out.
+func (b *body) append(out []byte, n int64) ([]byte, error) {
+	for n > 0 {
+		unread := b.c.in.unread()
+		if len(unread) == 0 && n >= baseBuffer { // the rest of a large body needs no copy
+			read, err := b.appendDirect(&out, n)
+			if err != nil {
+				return nil, err
+			}
+			n -= read
+			continue
+		}
+		if len(unread) == 0 {
+			if err := b.more(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		part := unread[:min(n, int64(len(unread)))]
+		if err := b.grow(&out, len(part)); err != nil {
+			return nil, err
+		}
+		out = append(out, part...)
+		b.c.in.skip(len(part))
+		n -= int64(len(part))
+		b.left -= int64(len(part))
+	}
+	return out, nil
+}
+
+// appendDirect reads once, at most n bytes, from the connection to the end of out.
+func (b *body) appendDirect(out *[]byte, n int64) (int64, error) {
+	if err := b.ready(); err != nil {
+		return 0, err
+	}
+	if err := b.grow(out, 1); err != nil {
+		return 0, err
+	}
+	free := (*out)[len(*out):cap(*out)]
+	read, err := b.c.Conn.Read(free[:min(n, int64(len(free)))])
+	*out = (*out)[:len(*out)+read]
+	b.left -= int64(read)
+	if read == 0 {
+		return 0, failure(err)
+	}
+	return int64(read), nil
+}
+
+// grow makes room for n more bytes: at least twice the size, by the budget, never more than the body can still need.
+func (b *body) grow(out *[]byte, n int) error {
+	have := cap(*out)
+	if len(*out)+n <= have {
+		return nil
+	}
+	want := max(2*have, len(*out)+n, baseBuffer)
+	if !b.chunked {
+		want = min(want, len(*out)+int(b.left))
+	}
+	if !b.c.Hold(want - have) {
+		return errNoMemory
+	}
+	*out = append(make([]byte, 0, want), *out...)
+	return nil
+}
+
+// more waits for bytes from the client.
+func (b *body) more() error {
+	if err := b.ready(); err != nil {
+		return err
+	}
+	if err := b.c.in.fill(b.c.Conn, maxTrailers+baseBuffer); err != nil {
+		return failure(err)
+	}
+	return nil
+}
+
+// ready prepares a read that may wait: it sends the 100 Continue that is owed and sets the body's deadline.
+func (b *body) ready() error {
+	if b.expect {
+		b.expect = false
+		_ = b.c.SetWriteDeadline(time.Now().Add(b.c.l.limits.Load().ReadTimeout)) // fails only on a closed connection, as the write does
+		if _, err := io.WriteString(b.c.Conn, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+			return errGone
+		}
+	}
+	if !b.timed {
+		b.timed = true
+		_ = b.c.Conn.SetReadDeadline(time.Now().Add(b.c.l.limits.Load().ReadTimeout)) // see above
+	}
+	return nil
+}
+
+func failure(err error) error {
+	switch {
+	case timedOut(err):
+		return errSlow
+	case errors.Is(err, errBudget):
+		return errNoMemory
+	case errors.Is(err, errFull):
+		return errChunk
+	}
+	return errGone
+}

@@ -1,0 +1,246 @@
+package guard
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"millrace/node"
+)
+
+// Conn is one client's connection. One goroutine reads it: the one that serves it. Close may come from any.
+type Conn struct {
+	net.Conn
+
+	l       *Listener
+	in      buffer
+	head    []byte // of the announcement, still to be read by the server
+	request *Request
+	body    body
+	held    int // bytes of the account held until the next request
+	account account
+	over    bool
+	linger  atomic.Bool // the client may still be sending: see Close
+	closed  atomic.Bool
+}
+
+var (
+	errFull   = errors.New("the buffer is at its limit")
+	errBudget = errors.New("the budget is used up")
+)
+
+// What the server reads in place of a request. It decides by this whether the connection is kept.
+var (
+	announceKeep    = []byte("GET / HTTP/1.1\r\nHost: m\r\n\r\n")
+	announceClose   = []byte("GET / HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n")
+	announceKeep10  = []byte("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+	announceClose10 = []byte("GET / HTTP/1.0\r\n\r\n")
+)
+
+// Request gives the request that was announced last.
+func (c *Conn) Request() *Request { return c.request }
+
+// Read waits for the client's next request and yields its announcement. io.EOF means that there will be none.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(c.head) == 0 {
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.head)
+	c.head = c.head[n:]
+	return n, nil
+}
+
+// SetReadDeadline does nothing: the guard has its own time-outs.
+func (c *Conn) SetReadDeadline(time.Time) error { return nil }
+
+// next reads a head, or finds out that there is none to come.
+func (c *Conn) next() error {
+	c.settle()
+	if c.over || (c.request != nil && c.body.discard() != nil) {
+		c.over = true
+		return io.EOF
+	}
+	first := c.request == nil
+	c.request = c.readHead(first)
+	if c.request == nil {
+		c.over = true
+		return io.EOF
+	}
+	r := c.request
+	if r.Refusal != nil {
+		r.Close = true
+		c.linger.Store(true)
+	}
+	c.over = r.Close
+	c.body = body{c: c, left: r.Length, chunked: r.Length == Chunked, expect: r.Expect}
+	switch {
+	case r.HTTP10 && r.Close:
+		c.head = announceClose10
+	case r.HTTP10:
+		c.head = announceKeep10
+	case r.Close:
+		c.head = announceClose
+	default:
+		c.head = announceKeep
+	}
+	return nil
+}
+
+// settle gives back what the last request held.
+func (c *Conn) settle() {
+	if c.held > 0 {
+		c.account.give(c.held)
+		c.held = 0
+	}
+	c.in.shrink()
+}
+
+// Hold counts n bytes against the budget until the client's next request; false means that there is no room for them.
+// Small ones are covered by the limits on requests and connections.
+func (c *Conn) Hold(n int) bool {
+	const small = 4 << 10
+	if n <= small {
+		return true
+	}
+	if !c.account.take(n) {
+		return false
+	}
+	c.held += n
+	return true
+}
+
+// readHead gives the next request, also one that is refused, or nil when the client went away or stayed idle.
+func (c *Conn) readHead(first bool) *Request {
+	if len(c.in.unread()) == 0 { // nothing has come yet: the time between requests
+		wait := c.l.limits.Load().IdleTimeout
+		if first {
+			wait = c.l.limits.Load().ReadTimeout
+		}
+		_ = c.Conn.SetReadDeadline(time.Now().Add(wait)) // fails only on a closed connection, as the read does
+		if c.in.fill(c.Conn, c.l.limits.Load().MaxHeader) != nil {
+			return nil
+		}
+	}
+	timed := false
+	skipped := 0
+	for {
+		skipped += c.skipEmptyLine(skipped)
+		head := c.in.unread()
+		if end := bytes.Index(head, headEnd); end >= 0 {
+			own := make([]byte, end+len(headEnd))
+			copy(own, head)
+			c.in.skip(len(own))
+			r := parseHead(own)
+			r.Arrived = time.Now()
+			return r
+		}
+		if hopeless(head, skipped == 0) {
+			return &Request{Refusal: errLine, Arrived: time.Now()}
+		}
+		if !timed {
+			timed = true
+			_ = c.Conn.SetReadDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout)) // see above
+		}
+		if err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader); err != nil {
+			return c.incomplete(err)
+		}
+	}
+}
+
+// hopeless tells early that what has come of a head can't become one, so that a client that speaks another protocol
+// doesn't wait for an answer. A lone CR may be the beginning of an empty line.
+func hopeless(head []byte, emptyLine bool) bool {
+	if len(head) == 0 || (emptyLine && string(head) == "\r") {
+		return false
+	}
+	return head[0] <= ' ' || head[0] >= 0x7f || bareLF(head)
+}
+
+var headEnd = []byte("\r\n\r\n")
+
+// skipEmptyLine passes over one empty line before a request (RFC 9112 §2.2).
+func (c *Conn) skipEmptyLine(skipped int) int {
+	if skipped == 0 && bytes.HasPrefix(c.in.unread(), []byte("\r\n")) {
+		c.in.skip(2)
+		return 2
+	}
+	return 0
+}
+
+// incomplete refuses a head that hasn't arrived whole, or gives nil when its client is gone.
+func (c *Conn) incomplete(err error) *Request {
+	r := &Request{Arrived: time.Now()}
+	switch {
+	case errors.Is(err, errFull):
+		if bytes.IndexByte(c.in.unread(), '\n') < 0 {
+			r.Refusal = errLongLine
+		} else {
+			r.Refusal = node.Errorf(node.CodeHeaderTooLarge, nil, "the request head is larger than %s", node.Size(c.l.limits.Load().MaxHeader))
+		}
+	case errors.Is(err, errBudget):
+		r.Refusal = errNoMemory
+	case timedOut(err) && len(c.in.unread()) > 0:
+		r.Refusal = errSlow
+	default:
+		return nil
+	}
+	return r
+}
+
+var (
+	errNoMemory = node.Errorf(node.CodeBusy, nil, "the node holds as many bytes as it may")
+	errSlow     = node.Errorf(node.CodeSlowClient, nil, "the request took too long to arrive")
+)
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// ReadBody reads the rest of the request's body, if it has at most limit bytes. Trailer fields are checked and dropped.
+// The error is a *node.Error.
+func (c *Conn) ReadBody(limit int64) ([]byte, error) { return c.body.readAll(limit) }
+
+// Keepable tells whether another request can follow: nobody wants the connection closed, and what is unread of the body
+// is little enough to throw away. When none can, Close waits a little for what the client is still sending.
+func (c *Conn) Keepable() bool {
+	if !c.body.discardable() {
+		c.linger.Store(true)
+		c.over = true
+	}
+	return !c.over
+}
+
+// lingerTime and lingerBytes bound what Close reads and throws away, so that the client gets to see the response: a
+// connection that is closed with bytes unread is reset, and a reset discards what the client hasn't read yet.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 1 << 20
+)
+
+// Close ends the connection.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	defer c.l.leave()
+	c.account.close()
+	if c.linger.Load() && !c.l.stopped.Load() {
+		c.lingerOn()
+	}
+	return c.Conn.Close() //nolint:wrapcheck // a wrapped connection's errors are its own
+}
+
+func (c *Conn) lingerOn() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) // fails only on a closed connection
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)       // whatever ends it, the connection ends
+}

@@ -1,0 +1,163 @@
+package guard
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// MaxTarget bounds a request target in bytes (414).
+const MaxTarget = 8 << 10
+
+// Chunked is the Length of a body whose size only its end tells.
+const Chunked = -1
+
+// Request is one request as it stood in its head. Its strings stay valid for as long as anybody keeps them.
+type Request struct {
+	Method  string
+	Target  string
+	HTTP10  bool
+	Header  mesh.Header // as received
+	Length  int64       // of the body in bytes, or Chunked
+	Expect  bool        // the client waits for 100 Continue before it sends the body
+	Close   bool        // the client wants the connection closed after the response
+	Arrived time.Time   // when the head was complete
+	Refusal *node.Error // why the request isn't served; the other fields may be empty then
+}
+
+var (
+	errLine     = node.Errorf(node.CodeInvalid, nil, "the request line breaks RFC 9112 section 3")
+	errVersion  = node.Errorf(node.CodeInvalid, nil, "the request isn't HTTP/1.1 or HTTP/1.0")
+	errFraming  = node.Errorf(node.CodeInvalid, nil, "the request's length is stated wrongly, or more than once")
+	errLongLine = node.Errorf(node.CodeURITooLong, nil, "the request target is longer than 8 KiB")
+	errExpect   = node.Errorf(node.CodeExpectation, nil, "the only expectation that is met here is 100-continue")
+)
+
+// parseHead reads a whole head, empty line included. The request's strings alias head, which must not change any more.
+func parseHead(head []byte) *Request {
+	eol := bytes.IndexByte(head, '\n')
+	if eol < 1 || head[eol-1] != '\r' {
+		return &Request{Refusal: errLine}
+	}
+	r := parseLine(head[:eol-1])
+	if r.Refusal != nil {
+		return r
+	}
+	h, _, err := mesh.ParseFields(head[eol+1:])
+	if err != nil {
+		r.Refusal = fieldsError(err)
+		return r
+	}
+	r.Header = h
+	r.Refusal = r.frame()
+	return r
+}
+
+func fieldsError(err error) *node.Error {
+	if err == mesh.ErrFieldCount { //nolint:errorlint // ParseFields returns it as it is
+		return node.Errorf(node.CodeHeaderTooLarge, err, "the request has more than %d header fields", mesh.MaxFields)
+	}
+	return node.Errorf(node.CodeInvalid, err, "the request's header fields are malformed: %s", err)
+}
+
+// parseLine reads "METHOD SP target SP HTTP/1.x" with single spaces.
+func parseLine(line []byte) *Request {
+	method, rest, ok := bytes.Cut(line, []byte{' '})
+	target, version, ok2 := bytes.Cut(rest, []byte{' '})
+	r := &Request{Method: text(method), Target: text(target)}
+	switch {
+	case !ok || !ok2 || !mesh.ValidMethod(r.Method) || !visible(target):
+		return &Request{Refusal: errLine}
+	case len(target) > MaxTarget:
+		return &Request{Method: r.Method, Refusal: errLongLine}
+	}
+	switch string(version) {
+	case "HTTP/1.1":
+	case "HTTP/1.0":
+		r.HTTP10 = true
+	default:
+		r.Refusal = errVersion
+	}
+	return r
+}
+
+// visible tells whether a target has at least one byte, and visible ASCII only.
+func visible(target []byte) bool {
+	for _, c := range target {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return len(target) > 0
+}
+
+// frame finds out how long the body is and what the connection is for (RFC 9112 §6 and §9.6). A length that is stated
+// twice is refused even when both agree: somebody before us may have read the other one.
+func (r *Request) frame() *node.Error {
+	r.Close = r.HTTP10
+	stated := 0
+	for i := range r.Header {
+		f := &r.Header[i]
+		switch {
+		case is(f.Name, "Content-Length"):
+			stated++
+			var ok bool
+			if r.Length, ok = parseLength(f.Value); !ok {
+				return errFraming
+			}
+		case is(f.Name, "Transfer-Encoding"):
+			stated++
+			r.Length = Chunked
+			if r.HTTP10 || !is(f.Value, "chunked") {
+				return errFraming
+			}
+		case is(f.Name, "Connection"):
+			r.connection(f.Value)
+		case is(f.Name, "Expect") && !r.HTTP10:
+			if r.Expect = is(f.Value, "100-continue"); !r.Expect {
+				return errExpect
+			}
+		}
+	}
+	if stated > 1 {
+		return errFraming
+	}
+	return nil
+}
+
+func (r *Request) connection(value string) {
+	for option := range strings.SplitSeq(value, ",") {
+		switch option = strings.Trim(option, " \t"); {
+		case is(option, "close"):
+			r.Close = true
+			return
+		case is(option, "keep-alive"):
+			r.Close = false
+		}
+	}
+}
+
+// parseLength reads 1*DIGIT (RFC 9110 §8.6) of at most 18 digits: what is longer can't be served by anybody.
+func parseLength(s string) (int64, bool) {
+	if len(s) == 0 || len(s) > 18 {
+		return 0, false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
+// is compares a name without regard to case.
+func is(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
+
+// text makes a string of bytes that nobody changes any more, without a copy.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
