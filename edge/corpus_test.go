@@ -4,9 +4,20 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh/upstream"
+	"millrace/node"
 )
 
 // sample is one line of testdata/requests.jsonl: bytes to send, and what must become of them.
@@ -57,4 +68,87 @@ func corpus(tb testing.TB) []sample {
 		tb.Fatalf("%d samples, %v", len(out), err)
 	}
 	return out
+}
+
+// Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood.
+func TestCorpus(t *testing.T) {
+	var understood atomic.Int64
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		understood.Add(1)
+		if strings.Contains(r.URL.Path, "smuggled") {
+			t.Error("a smuggled request arrived")
+		}
+		_, _ = io.Copy(w, r.Body)
+	}))
+	t.Cleanup(app.Close)
+	all := route("", "/*")
+	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	all.EncodedSlash = node.EncodedSlashKeep
+	r := start(t, nil, all)
+	serve(t, r, "app", app.URL)
+	for _, s := range corpus(t) {
+		t.Run(s.ID, func(t *testing.T) {
+			before := understood.Load()
+			statuses := r.play(t, s)
+			if n := understood.Load() - before; n > int64(s.MaxRequests) {
+				t.Errorf("the upstream understood %d requests, at most %d are there", n, s.MaxRequests)
+			}
+			refused := len(statuses) == 0 || statuses[0] >= 400
+			switch s.Verdict {
+			case "A":
+				if len(statuses) != s.MaxRequests || slices.ContainsFunc(statuses, func(status int) bool { return status != 200 }) {
+					t.Errorf("must be accepted, got %d", statuses)
+				}
+			case "R", "R*", "r": // nothing is cleaned here: what needs it is refused
+				if !refused {
+					t.Errorf("must be refused (%s), got %d", s.Clause, statuses)
+				}
+			}
+		})
+	}
+}
+
+// serve makes an upstream of the mesh.
+func serve(tb testing.TB, r *rig, name, url string) {
+	tb.Helper()
+	set, err := upstream.New(upstream.Config{Conn: r.conn, Log: natsservertest.Discard()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = set.Close() })
+	var u node.Upstream
+	u.Defaults()
+	u.Targets = []node.UpstreamTarget{{URL: node.BaseURL(url), Weight: 1}}
+	if err := set.Apply(tb.Context(), map[string]node.Upstream{name: u}); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// play sends a sample, ends the sending side, and gives the final statuses of all responses that came.
+func (r *rig) play(t *testing.T, s sample) (statuses []int) {
+	t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	for _, p := range s.parts {
+		_, _ = c.Write(p.bytes) // fails once the edge has refused
+		<-time.After(p.pause)   // the sample says how long
+	}
+	_ = c.(*net.TCPConn).CloseWrite()
+	in := bufio.NewReader(c)
+	for {
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return statuses
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Error("a response is cut off")
+		}
+		if resp.StatusCode >= 200 {
+			statuses = append(statuses, resp.StatusCode)
+		}
+	}
 }
