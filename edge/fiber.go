@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -25,6 +26,7 @@ func (s *Server) newApp() *fiber.App {
 	server := app.Server()
 	server.SecureErrorLogMessage = true
 	server.LazyRequestTime = true
+	server.MaxIdleWorkerDuration = 2 * time.Second // the stacks of a burst aren't kept
 	server.ErrorHandler = s.protocolError
 	server.CloseOnShutdown = true
 	server.Handler = func(rc *fasthttp.RequestCtx) { // our router stands in place of Fiber's, so methods that Fiber doesn't know are served too

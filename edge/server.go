@@ -109,6 +109,28 @@ func (s *Server) Addr() net.Addr {
 // InFlight is the number of requests that run at this moment.
 func (s *Server) InFlight() int { return int(s.inFlight.Load()) }
 
+// Connections is the number of client connections at this moment. 0 before Open.
+func (s *Server) Connections() int {
+	if s.listener == nil {
+		return 0
+	}
+	return s.listener.Connections()
+}
+
+// RefusedConnections counts the connections that were one too many.
+func (s *Server) RefusedConnections() uint64 {
+	if s.listener == nil {
+		return 0
+	}
+	return s.listener.Refused()
+}
+
+// Starved tells whether the system has no descriptor or memory left for further connections.
+func (s *Server) Starved() bool { return s.listener != nil && s.listener.Starved() }
+
+// Buffered is the number of bytes of requests and responses that count against edge.max_buffered at this moment.
+func (s *Server) Buffered() int64 { return s.buffered.Used() }
+
 // Serve answers one exchange that a front has filled. It never fails: errors are responses.
 func (s *Server) Serve(ctx context.Context, x *Exchange) *mesh.Response {
 	set := s.settings.Load()

@@ -1,0 +1,291 @@
+package edge_test
+
+import (
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/andybalholm/brotli"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// A compressed body is bytes to the edge: it arrives as it was sent, and nothing unpacks it.
+func TestBombs(t *testing.T) {
+	r := start(t, nil, echoRoute("/*"))
+	zeros := make([]byte, 256<<20)
+	for coding, packer := range map[string]func(io.Writer) io.WriteCloser{
+		"gzip":    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
+		"br":      func(w io.Writer) io.WriteCloser { return brotli.NewWriterLevel(w, 4) },
+		"deflate": func(w io.Writer) io.WriteCloser { f, _ := flate.NewWriter(w, 6); return f },
+	} {
+		var packed bytes.Buffer
+		w := packer(&packed)
+		_, _ = w.Write(zeros)
+		_ = w.Close()
+		bomb := packed.Bytes()[:min(packed.Len(), 500<<10)]
+		before := heap()
+		resp, body := r.do(t, "POST", "/", string(bomb), "Content-Encoding", coding)
+		if resp.StatusCode != http.StatusOK || body != string(bomb) {
+			t.Errorf("%s: got %d and %d bytes, sent %d", coding, resp.StatusCode, len(body), len(bomb))
+		}
+		if grown := heap() - before; grown > 16<<20 {
+			t.Errorf("%s: the heap grew by %d MiB", coding, grown>>20)
+		}
+	}
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// What is far too large is refused while it is still being sent, and costs no more memory than its bound.
+func TestEndless(t *testing.T) {
+	r := start(t, nil, echoRoute("/*"))
+	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+	for name, c := range map[string]struct {
+		begin, again string
+		times        int
+		status       string
+	}{
+		"100,000 fields":            {get, "X: y\r\n", 100_000, "431"},
+		"one endless field":         {get + "X: ", strings.Repeat("y", 100), 100_000, "431"},
+		"endless target":            {"GET /", strings.Repeat("y", 100), 100_000, "414"},
+		"endless extension":         {post + "1;", strings.Repeat("y", 100), 1000, "400"},
+		"5,000 trailers":            {post + "0\r\n", "X: y\r\n", 5000, "400"},
+		"a chunk a byte":            {post, "1\r\nx\r\n", 600_000, "413"},
+		"extensions on every chunk": {post, "1;" + strings.Repeat("y", 200) + "\r\nx\r\n", 10_000, "400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := heap()
+			conn, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+			go func() {
+				_, _ = io.WriteString(conn, c.begin)
+				again := []byte(strings.Repeat(c.again, 100))
+				for range c.times / 100 {
+					if _, err := conn.Write(again); err != nil {
+						return
+					}
+				}
+			}()
+			answer := make([]byte, 12)
+			if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "HTTP/1.1 "+c.status {
+				t.Errorf("got %q, %v", answer, err)
+			}
+			if grown := heap() - before; grown > 32<<20 {
+				t.Errorf("the heap grew by %d MiB", grown>>20)
+			}
+		})
+	}
+}
+
+// Long paths are refused at the edge: none of them reaches the mesh connection, which would break.
+func TestLongPaths(t *testing.T) {
+	plain := route("plain", "/plain/{name}")
+	plain.To = node.Target{Kind: node.KindNATS, Subject: subject(t, "plain.{name}")}
+	r := start(t, nil, echoRoute("/*"), plain)
+	for _, path := range []string{"/" + strings.Repeat("a", 10_000), "/plain/" + strings.Repeat("a", 10_000), "/" + strings.Repeat("%61", 3400)} {
+		if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != http.StatusRequestURITooLong {
+			t.Errorf("%.20s…: got %d", path, resp.StatusCode)
+		}
+	}
+	if resp, _ := r.do(t, "GET", "/plain/"+strings.Repeat("a", 5000), ""); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("a parameter too long for a subject: got %d", resp.StatusCode)
+	}
+	if n := r.conn.NATS().Reconnects; n != 0 || !r.conn.Up() {
+		t.Errorf("the mesh connection broke: %d reconnects", n)
+	}
+}
+
+func subject(tb testing.TB, s string) node.Subject {
+	tb.Helper()
+	out, err := node.ParseSubject(s)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return out
+}
+
+// Clients that send or read as slowly as they can are ended at the time-outs, and meanwhile nobody else notices.
+func TestSlowCrowd(t *testing.T) {
+	const crowd = 300
+	r := start(t, func(e *node.Edge) {
+		e.ReadTimeout, e.WriteTimeout, e.IdleTimeout = node.Duration(time.Second), node.Duration(time.Second), node.Duration(time.Second)
+	}, echoRoute("/*"))
+	before := heap()
+	modes := map[string]func(ctx context.Context, c net.Conn) error{
+		"slow head":   trickle("GET / HTTP/1.1\r\nHost: h\r\n", "X-a: b\r\n"),
+		"slow body":   trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n", "x"),
+		"slow chunks": trickle("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
+		"silence":     trickle("", ""),
+		"slow reader": func(ctx context.Context, c net.Conn) error {
+			request := "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n" + strings.Repeat("x", 400_000)
+			for ctx.Err() == nil { // the edge stops reading once its responses aren't taken, and then ends
+				if _, err := io.WriteString(c, request); err != nil {
+					return nil //nolint:nilerr // that is the end that is waited for
+				}
+			}
+			return ctx.Err()
+		},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var wait sync.WaitGroup
+	for mode, attack := range modes {
+		n := crowd
+		if mode == "slow reader" {
+			n = 20 // each fills socket buffers of megabytes
+		}
+		for range n {
+			wait.Go(func() {
+				c, err := net.Dial("tcp", r.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				if err := attack(ctx, c); err != nil {
+					t.Errorf("%s: wasn't ended: %v", mode, err)
+				}
+			})
+		}
+	}
+	attacked := make(chan struct{})
+	go func() { wait.Wait(); close(attacked) }()
+	served := 0
+	for over := false; !over; {
+		select {
+		case <-attacked:
+			over = true
+		default:
+		}
+		if resp, _ := r.do(t, "POST", "/", "hello"); resp.StatusCode == http.StatusOK {
+			served++
+		} else {
+			t.Errorf("another client got %d", resp.StatusCode)
+		}
+	}
+	if grown := heap() - before; grown > 128<<20 {
+		t.Errorf("the heap grew by %d MiB", grown>>20)
+	}
+	t.Logf("%d requests of others were served meanwhile", served)
+}
+
+// trickle sends begin and then a little every 50 ms until the connection ends, which must happen before ctx does.
+func trickle(begin, little string) func(context.Context, net.Conn) error {
+	return func(ctx context.Context, c net.Conn) error {
+		_, _ = io.WriteString(c, begin)
+		ended := make(chan struct{})
+		go func() { _, _ = io.Copy(io.Discard, c); close(ended) }()
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return nil
+			case <-ctx.Done():
+				c.Close()
+				<-ended
+				return errors.New("still open")
+			case <-tick.C:
+				_, _ = io.WriteString(c, little)
+			}
+		}
+	}
+}
+
+// Connections that are dropped and requests that are aborted leave nothing behind.
+func TestChurn(t *testing.T) {
+	const times, atOnce = 10_000, 50
+	slow := route("slow", "/slow")
+	slow.To.Name, slow.Timeout = "slow", node.Duration(200*time.Millisecond)
+	r := start(t, nil, echoRoute("/*"), slow)
+	member, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"), Limit: 1000, Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})})
+	if err == nil {
+		err = member.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	sent := []string{
+		"", "GET", "GET / HTTP/1.1\r\nHost: h\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nabc",
+		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n",
+	}
+	drop := func(text string) {
+		c, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(c, text)
+		_ = c.(*net.TCPConn).SetLinger(0) // a reset, as from a process that was killed
+		_ = c.Close()
+	}
+	rounds := func(n int) {
+		var wait sync.WaitGroup
+		for w := range atOnce {
+			wait.Go(func() {
+				for i := range n / atOnce {
+					drop("")
+					drop(sent[(i+w)%len(sent)])
+				}
+			})
+		}
+		wait.Wait()
+	}
+	settled := func() bool {
+		return r.Connections() == 0 && r.InFlight() == 0 && r.Buffered() == 0 && member.Active() == 0
+	}
+	rounds(times / 10) // pools and buffers have their size then
+	natsservertest.Eventually(t, "the first round has settled", settled)
+	natsservertest.Eventually(t, "idle workers are gone", func() bool { return runtime.NumGoroutine() < 100 })
+	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
+	runtime.GC()
+	before := heap()
+	rounds(times)
+	natsservertest.Eventually(t, "all connections are gone", settled)
+	natsservertest.Eventually(t, fmt.Sprintf("goroutines are back at %d", goroutines), func() bool { return runtime.NumGoroutine() <= goroutines })
+	natsservertest.Eventually(t, fmt.Sprintf("descriptors are back at %d", descriptors), func() bool { return openFiles(t) <= descriptors })
+	natsservertest.Eventually(t, "memory is back", func() bool {
+		runtime.GC()
+		return heap()-before < 4<<20
+	})
+	if resp, body := r.do(t, "POST", "/", "hello"); resp.StatusCode != http.StatusOK || body != "hello" {
+		t.Errorf("afterwards: %d %q", resp.StatusCode, body)
+	}
+}
+
+// openFiles counts this process's descriptors.
+func openFiles(tb testing.TB) int {
+	tb.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return len(entries)
+}
