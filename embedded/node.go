@@ -41,12 +41,15 @@ type Node struct {
 	identity  state.Identity
 	nats      *natsserver.Server // nil with mesh.url
 	mesh      *mesh.Conn
+	members   *mesh.Members
 	upstreams *upstream.Set
 	edge      *edge.Server
 	admin     *admin.Server
 
 	closers  []closer // what is open, in the order of opening
 	draining atomic.Bool
+	roles    atomic.Pointer[[]string] // as other nodes are told
+	joined   atomic.Bool              // JetStream has been current since the start
 	stopOnce sync.Once
 	stopErr  error
 
@@ -73,12 +76,16 @@ func New(opts Options) (*Node, error) {
 }
 
 // Open starts the node and returns when it serves. Errors that a caller may want to tell apart: state.ErrNewer,
-// state.ErrInUse, state.ErrForeign, natsserver.ErrPortInUse, edge.ErrPortInUse, admin.ErrPortInUse.
+// state.ErrInUse, state.ErrForeign, natsserver.ErrPortInUse, natsserver.ErrClusterPortInUse, natsserver.ErrMode,
+// edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openEdge, n.announce, n.openAdmin}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openEdge, n.announce, n.openMembers, n.openAdmin}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
+			if n.state != nil {
+				n.record("start-failed", err.Error())
+			}
 			return errors.Join(err, n.Close())
 		}
 	}
@@ -133,12 +140,13 @@ func (n *Node) openNATS(ctx context.Context) error {
 	server, err := natsserver.New(natsserver.Config{
 		Name: n.opts.Config.Node.Name, Dir: filepath.Join(n.opts.Config.Node.Data, "jetstream"), Listen: string(m.Listen),
 		MemberToken: token, MemberSubjects: plainSubjects(n.opts.Config.Routes), Log: n.log,
+		Cluster: n.clusterConfig(ctx), Refused: newRefusals(n).tell,
 	})
 	if err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
 	if err := server.Open(ctx); err != nil {
-		return fmt.Errorf("open NATS (mesh.listen): %w", err)
+		return openNATSError(err)
 	}
 	n.nats = server
 	n.opened("NATS", server.Close)
@@ -231,7 +239,7 @@ func (n *Node) announce(ctx context.Context) error {
 		return err
 	}
 	n.revision.Store(revision)
-	n.record("start", "version "+n.opts.Version)
+	n.recordStart(ctx)
 	return nil
 }
 

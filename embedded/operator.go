@@ -8,6 +8,7 @@ import (
 
 	"millrace/edge"
 	"millrace/edge/admin"
+	"millrace/embedded/natsserver"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -22,31 +23,40 @@ const tailBuffer = 1024
 func (n *Node) Status() admin.Status {
 	st := admin.Status{
 		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: n.revision.Load(),
-		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Upstreams: n.upstreams.Status(), Degraded: n.degraded(),
+		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Connections: n.edge.Connections(), RefusedConnections: n.edge.RefusedConnections(),
+		Buffered: n.edge.Buffered(), Upstreams: n.upstreams.Status(), Members: n.members.List(),
 	}
-	st.Ready = len(st.Degraded) == 0
+	st.Degraded, st.Ready = n.conditions()
 	if n.nats != nil {
-		st.NATS, st.JetStream = "nats://"+node.Address(n.nats.Addr()).Dial(), n.nats.JetStream()
+		st.NATS, st.JetStream = "nats://"+node.Address(n.nats.Addr()).Dial(), string(n.nats.Store())
 	} else {
-		st.NATS, st.JetStream = n.mesh.NATS().ConnectedUrlRedacted(), true
+		st.NATS, st.JetStream = n.mesh.NATS().ConnectedUrlRedacted(), string(natsserver.StoreRemote)
 	}
 	return st
 }
 
-// degraded lists what keeps the node from being ready, each with what to do. The state of upstreams isn't part of it: a
-// node whose upstream is down still answers for it better than no node.
-func (n *Node) degraded() []string {
-	out := []string{}
+// conditions lists what isn't as it should be, each with what to do, and tells whether the node is ready all the same.
+// The state of upstreams isn't part of it: a node whose upstream is down still answers for it better than no node.
+func (n *Node) conditions() (degraded []string, ready bool) {
+	blocking := []string{}
 	if n.draining.Load() {
-		out = append(out, "the node is shutting down: send requests to another")
+		blocking = append(blocking, "the node is shutting down: send requests to another")
 	}
 	if !n.mesh.Up() {
-		out = append(out, "the mesh connection is away: check that NATS runs and is reachable; the node reconnects by itself")
+		blocking = append(blocking, "the mesh connection is away: check that NATS runs and is reachable; the node reconnects by itself")
 	}
-	if n.nats != nil && !n.nats.JetStream() {
-		out = append(out, "JetStream is disabled: look for its reason in the log, most often a full disk, and restart the node")
+	other := n.clusterConditions()
+	if n.nats != nil {
+		if text, blocks := n.storeCondition(); blocks {
+			blocking = append(blocking, text)
+		} else if text != "" {
+			other = append(other, text)
+		}
 	}
-	return out
+	if n.edge.Starved() {
+		other = append(other, "the system refuses further connections: raise the limit on open files, or lower edge.max_connections")
+	}
+	return append(blocking, other...), len(blocking) == 0
 }
 
 // Journal lists the newest events in the node's life.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"time"
 
 	"millrace/edge/admin"
@@ -40,6 +41,7 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 		return done, err
 	}
 	n.revision.Store(done.Revision)
+	n.members.Announce()
 	n.record("reload", fmt.Sprintf("revision %d", done.Revision))
 	n.log.InfoContext(ctx, "configuration reloaded", "revision", done.Revision, "needs_restart", done.NeedsRestart)
 	return done, nil
@@ -60,6 +62,7 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) error {
 	}
 	n.edge.SetRoutes(cfg.Edge, cfg.Routes)
 	n.config = *cfg
+	n.roles.Store(rolesOf(*cfg))
 	if err := n.upstreams.Apply(ctx, cfg.Upstreams); err != nil {
 		n.log.WarnContext(ctx, "a removed upstream was cut off", "cause", err)
 	}
@@ -74,12 +77,9 @@ func needsRestart(old, cfg node.Config) []string {
 	}{
 		{"node", old.Node != cfg.Node},
 		{"admin", old.Admin != cfg.Admin},
-		{"mesh", old.Mesh != cfg.Mesh},
+		{"mesh", !reflect.DeepEqual(old.Mesh, cfg.Mesh)},
 		{"edge.listen", old.Edge.Listen != cfg.Edge.Listen},
-		{"edge.max_header", old.Edge.MaxHeader != cfg.Edge.MaxHeader},
-		{"edge.read_timeout", old.Edge.ReadTimeout != cfg.Edge.ReadTimeout},
 		{"edge.write_timeout", old.Edge.WriteTimeout != cfg.Edge.WriteTimeout},
-		{"edge.idle_timeout", old.Edge.IdleTimeout != cfg.Edge.IdleTimeout},
 		{"edge.linger", old.Edge.Linger != cfg.Edge.Linger},
 	}
 	out := []string{}

@@ -58,12 +58,25 @@ type Admin struct {
 
 // Mesh configures the NATS mesh: an embedded server, or with URL an existing one.
 type Mesh struct {
-	Listen Address `yaml:"listen" doc:"Address for NATS clients: your members."`
-	Token  string  `yaml:"token" doc:"Token that members present; generated and kept if empty. See client.url in the data directory."`
-	Local  Local   `yaml:"local" doc:"When a request may be handed to a member in this process without NATS."`
-	URL    string  `yaml:"url" doc:"Use this existing NATS instead of the embedded server."`
-	Prefix string  `yaml:"prefix" doc:"Put before every subject, with mesh.url: subject tokens joined by dots."`
+	Listen  Address `yaml:"listen" doc:"Address for NATS clients: your members."`
+	Cluster Cluster `yaml:"cluster" doc:"Joins this node with others. Left out, the node stands alone."`
+	Token   string  `yaml:"token" doc:"Token that members present; generated and kept if empty. See client.url in the data directory."`
+	Local   Local   `yaml:"local" doc:"When a request may be handed to a member in this process without NATS."`
+	URL     string  `yaml:"url" doc:"Use this existing NATS instead of the embedded server."`
+	Prefix  string  `yaml:"prefix" doc:"Put before every subject, with mesh.url: subject tokens joined by dots."`
 }
+
+// Cluster joins nodes to one mesh. A directory that was used stand-alone can't become a cluster's, nor the other way.
+type Cluster struct {
+	Name   string    `yaml:"name" doc:"Name of the cluster, the same on all its nodes: a-z, 0-9, - and _."`
+	Listen Address   `yaml:"listen" doc:"Address for the other nodes."`
+	Peers  []Address `yaml:"peers" doc:"Where the nodes that store data listen for each other. This node may be among them, so all nodes can share one list."`
+	Token  string    `yaml:"token" doc:"Secret that the nodes present to each other, the same on all; needed when the address is beyond loopback."`
+	Store  bool      `yaml:"store" doc:"This node stores the mesh's data (JetStream). Three or five nodes of a cluster do; further ones join with false."`
+}
+
+// Enabled tells whether the node is one of a cluster.
+func (c *Cluster) Enabled() bool { return c.Name != "" || len(c.Peers) > 0 || c.Token != "" }
 
 // Local says when a request may skip the wire. See the constants.
 type Local string
@@ -99,6 +112,6 @@ func Default() Config {
 			IdleTimeout:    Duration(75 * time.Second),
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
-		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto},
+		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: Cluster{Listen: "127.0.0.1:6222", Store: true}},
 	}
 }

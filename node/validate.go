@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,6 +111,23 @@ func (v *validator) mesh() {
 		v.check(!bad, at("prefix"), "%q is not a prefix: use tokens of A-Z, a-z, 0-9, - and _ joined by dots", m.Prefix)
 	}
 	v.token(at("token"), m.Token)
+	if m.Cluster.Enabled() {
+		v.cluster(m)
+	}
+}
+
+func (v *validator) cluster(m Mesh) {
+	c := m.Cluster
+	at := func(keys ...string) []string { return append([]string{"mesh", "cluster"}, keys...) }
+	v.check(m.URL == "", at(), "cluster goes with the embedded server: leave it out with mesh.url")
+	v.name(at("name"), c.Name)
+	v.check(len(c.Peers) > 0, at("peers"), "cluster needs peers: list the addresses where its nodes listen for each other, such as [10.0.0.1:6222, 10.0.0.2:6222, 10.0.0.3:6222]")
+	for i, p := range c.Peers {
+		host, port, _ := net.SplitHostPort(string(p)) // an Address always has both parts
+		v.check(host != "" && port != "0", at("peers", strconv.Itoa(i)), "%s is not where a node can be reached: name host and port", p)
+	}
+	v.check(c.Listen.Loopback() || c.Token != "", at("listen"), "%s is reachable from other machines: set mesh.cluster.token, or listen on 127.0.0.1", c.Listen)
+	v.token(at("token"), c.Token)
 }
 
 func (v *validator) upstream(name string, u Upstream) {

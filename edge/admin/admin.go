@@ -37,21 +37,25 @@ type Operator interface {
 	Tail(ctx context.Context, emit func(event []byte) bool) error
 }
 
-// Status is what a node says about itself. Degraded lists what isn't as it should be, each with what to do; an empty
-// list means that the node is ready.
+// Status is what a node says about itself. Degraded lists what isn't as it should be, each with what to do; a node may be
+// ready though something is.
 type Status struct {
-	Node      string            `json:"node"`
-	ID        string            `json:"id"`
-	Version   string            `json:"version"`
-	Started   time.Time         `json:"started"`
-	Ready     bool              `json:"ready"`
-	Degraded  []string          `json:"degraded"`
-	Revision  int64             `json:"config_revision"`
-	Edge      string            `json:"edge"`
-	NATS      string            `json:"nats"`
-	JetStream bool              `json:"jetstream"`
-	InFlight  int               `json:"in_flight"`
-	Upstreams []upstream.Status `json:"upstreams"`
+	Node               string            `json:"node"`
+	ID                 string            `json:"id"`
+	Version            string            `json:"version"`
+	Started            time.Time         `json:"started"`
+	Ready              bool              `json:"ready"`
+	Degraded           []string          `json:"degraded"`
+	Revision           int64             `json:"config_revision"`
+	Edge               string            `json:"edge"`
+	NATS               string            `json:"nats"`
+	JetStream          string            `json:"jetstream"` // current, joining, remote or disabled
+	InFlight           int               `json:"in_flight"`
+	Connections        int               `json:"connections"`
+	RefusedConnections uint64            `json:"refused_connections"`
+	Buffered           int64             `json:"buffered_bytes"`
+	Upstreams          []upstream.Status `json:"upstreams"`
+	Members            []mesh.Member     `json:"members"`
 }
 
 // FullStatus is what /v1/status answers.

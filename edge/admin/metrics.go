@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"millrace/edge"
+	"millrace/mesh"
 	"millrace/mesh/upstream"
 )
 
@@ -28,6 +29,10 @@ var (
 	descRequests  = desc("http_requests_total", "Responses by route and status class.", "route", "class")
 	descLatency   = desc("http_request_duration_seconds", "Time from request to response by route.", "route")
 	descInFlight  = desc("http_requests_in_flight", "Requests that run at this moment.")
+	descConns     = desc("http_connections", "Client connections at this moment.")
+	descRejected  = desc("http_connections_refused_total", "Connections that were one too many.")
+	descBuffered  = desc("http_buffered_bytes", "Bytes of requests and responses held at this moment.")
+	descMembers   = desc("mesh_members", "Nodes of the mesh by state, as this one sees them.", "state")
 	descReady     = desc("ready", "1 when the node is ready to serve.")
 	descRetries   = desc("mesh_second_tries_total", "Requests sent to a second member, by service.", "service")
 	descRefused   = desc("mesh_refusals_total", "Requests that no member took, by service and reason.", "service", "reason")
@@ -53,6 +58,16 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(descInFlight, float64(status.InFlight))
+	gauge(descConns, float64(status.Connections))
+	counter(descRejected, status.RefusedConnections)
+	gauge(descBuffered, float64(status.Buffered))
+	states := map[mesh.MemberState]int{mesh.MemberAlive: 0, mesh.MemberLost: 0, mesh.MemberLeft: 0}
+	for _, m := range status.Members {
+		states[m.State]++
+	}
+	for state, n := range states {
+		gauge(descMembers, float64(n), string(state))
+	}
 	gauge(descReady, truth(status.Ready))
 	for _, r := range c.operator.RouteStats() {
 		collectRoute(out, counter, r)

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"millrace/edge/admin"
+	"millrace/mesh"
 )
 
 type statusCmd struct {
@@ -25,9 +27,16 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 	for _, d := range st.Degraded {
 		fmt.Fprintf(w, "\t! %s\n", d)
 	}
-	fmt.Fprintf(w, "edge\t%s, %d requests in flight\n", st.Edge, st.InFlight)
-	fmt.Fprintf(w, "NATS\t%s, JetStream %t\n", st.NATS, st.JetStream)
+	fmt.Fprintf(w, "edge\t%s, %d requests in flight, %d connections\n", st.Edge, st.InFlight, st.Connections)
+	fmt.Fprintf(w, "NATS\t%s, JetStream %s\n", st.NATS, st.JetStream)
 	fmt.Fprintf(w, "config\trevision %d\n", st.Revision)
+	for _, m := range st.Members {
+		seen := ""
+		if m.State != mesh.MemberAlive {
+			seen = fmt.Sprintf(", last heard %s ago", time.Since(m.Seen).Round(time.Second))
+		}
+		fmt.Fprintf(w, "member %s\t%s%s  revision %d, up since %s  %s\n", m.Name, m.State, seen, m.Revision, m.Started.Local().Format(time.DateTime), strings.Join(m.Roles, " "))
+	}
 	for _, u := range st.Upstreams {
 		for _, t := range u.Targets {
 			fmt.Fprintf(w, "upstream %s\t%s  %s  %d in flight, %d requests, %d failures\n", u.Name, t.URL, t.State, t.InFlight, t.Requests, t.Failures)

@@ -7,8 +7,9 @@ import (
 
 // logger brings the server's messages into slog. What the server notices is detail to an operator of Millrace.
 type logger struct {
-	log   *slog.Logger
-	fatal chan<- string // gets the first fatal message
+	log     *slog.Logger
+	fatal   chan<- string // gets the first fatal message
+	refused func(Refusal)
 }
 
 func (l *logger) Noticef(format string, v ...any) {
@@ -20,8 +21,14 @@ func (l *logger) Warnf(format string, v ...any) {
 }
 
 func (l *logger) Errorf(format string, v ...any) {
-	l.log.Warn("nats", "text", fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	if r, ok := parseRefusal(text); ok {
+		l.refused(r)
+		return
+	}
+	l.log.Warn("nats", "text", text)
 }
+
 func (l *logger) Debugf(string, ...any) {}
 func (l *logger) Tracef(string, ...any) {}
 

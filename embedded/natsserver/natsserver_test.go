@@ -259,8 +259,8 @@ func TestRestartKeepsDataAndAddress(t *testing.T) {
 	if err := s.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if s.Addr() != addr || !s.JetStream() {
-		t.Errorf("address %s, was %s; JetStream %t", s.Addr(), addr, s.JetStream())
+	if s.Addr() != addr || s.Store() != natsserver.StoreCurrent {
+		t.Errorf("address %s, was %s; JetStream %s", s.Addr(), addr, s.Store())
 	}
 	js, err = nodeConn(t, s).JetStream()
 	if err != nil {

@@ -25,17 +25,24 @@ listen: %q
 max_payload: %d
 max_control_line: 4096
 write_deadline: "10s"
-jetstream {
-  store_dir: %q
-  sync_interval: always
-  limits { default_max_consumers: -1 }
-}
 accounts {
   SYS {}
   %s { jetstream: enabled }
 }
 system_account: SYS
-`, s.cfg.Name, net.JoinHostPort(host, port), MaxPayload, s.cfg.Dir, account)
+`, s.cfg.Name, net.JoinHostPort(host, port), MaxPayload, account)
+	if s.stores() {
+		text += fmt.Sprintf(`
+jetstream {
+  store_dir: %q
+  sync_interval: always
+  limits { default_max_consumers: -1 }
+}
+`, s.cfg.Dir)
+	}
+	if s.cfg.Cluster != nil {
+		text += s.cfg.Cluster.text()
+	}
 	opts := &server.Options{}
 	if err := opts.ProcessConfigString(text); err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)

@@ -26,13 +26,18 @@ const account = "MESH"
 // ErrPortInUse means that another process listens on the address.
 var ErrPortInUse = errors.New("address is in use")
 
+// ErrClusterPortInUse means that another process listens on the cluster's address.
+var ErrClusterPortInUse = errors.New("cluster address is in use")
+
 // Config says how the server runs.
 type Config struct {
 	Name           string // node name
 	Dir            string // JetStream's directory
 	Listen         string // host:port for members; port 0 takes a free one
 	MemberToken    string
-	MemberSubjects []string // subjects of nats: routes, which members may serve besides http.>
+	MemberSubjects []string      // subjects of nats: routes, which members may serve besides http.>
+	Cluster        *Cluster      // nil for a server that stands alone
+	Refused        func(Refusal) // told when a member's subscription is refused; may be nil
 	Log            *slog.Logger
 }
 
@@ -52,6 +57,9 @@ type Server struct {
 
 // New checks the configuration; Open starts.
 func New(cfg Config) (*Server, error) {
+	if cfg.Refused == nil {
+		cfg.Refused = func(Refusal) {}
+	}
 	if cfg.Name == "" || cfg.Dir == "" || cfg.MemberToken == "" || cfg.Log == nil {
 		return nil, errors.New("configure NATS server: name, dir, token and log are needed")
 	}
@@ -63,7 +71,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Open starts the server and waits until it takes connections. It fails with ErrPortInUse if somebody else has the port.
+// Open starts the server and waits until it takes connections. It fails with ErrPortInUse or
+// ErrClusterPortInUse if somebody else has the port, and with ErrMode if the directory isn't for a server of this kind.
 func (s *Server) Open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +80,10 @@ func (s *Server) Open(ctx context.Context) error {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	if err := probe(ctx, s.listen); err != nil {
+	if err := s.probe(ctx); err != nil {
+		return err
+	}
+	if err := s.claim(); err != nil {
 		return err
 	}
 	auth := &authenticator{s: s}
@@ -85,12 +97,12 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	auth.srv.Store(srv)
 	fatal := make(chan string, 1)
-	srv.SetLoggerV2(&logger{log: s.cfg.Log, fatal: fatal}, false, false, false)
+	srv.SetLoggerV2(&logger{log: s.cfg.Log, fatal: fatal, refused: s.cfg.Refused}, false, false, false)
 	srv.Start()
 	if err := ready(ctx, srv, fatal); err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
-		if taken := probe(ctx, s.listen); errors.Is(taken, ErrPortInUse) { // somebody took it since the first probe
+		if taken := s.probe(ctx); taken != nil { // somebody took it since the first probe
 			return taken
 		}
 		return err
@@ -106,15 +118,28 @@ func (s *Server) start(ctx context.Context) error {
 }
 
 // probe fails early with a clear error where the server itself would only log.
-func probe(ctx context.Context, listen string) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			err = errors.Join(ErrPortInUse, err)
-		}
-		return fmt.Errorf("listen on %s for NATS clients: %w", listen, err)
+func (s *Server) probe(ctx context.Context) error {
+	if err := probe(ctx, s.listen, ErrPortInUse); err != nil {
+		return fmt.Errorf("listen on %s for NATS clients: %w", s.listen, err)
 	}
-	return l.Close()
+	if s.cfg.Cluster == nil {
+		return nil
+	}
+	if err := probe(ctx, s.cfg.Cluster.Listen, ErrClusterPortInUse); err != nil {
+		return fmt.Errorf("listen on %s for other nodes: %w", s.cfg.Cluster.Listen, err)
+	}
+	return nil
+}
+
+func probe(ctx context.Context, listen string, inUse error) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return errors.Join(inUse, err)
+	}
+	if err != nil {
+		return err //nolint:wrapcheck // the caller says what it was for
+	}
+	return l.Close() //nolint:wrapcheck // see above
 }
 
 // ready waits for the server to take connections, for its first fatal message, or for ctx.
@@ -185,12 +210,6 @@ func (s *Server) ClientURL() string {
 
 // SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from now on.
 func (s *Server) SetMemberSubjects(subjects []string) { s.subjects.Store(&subjects) }
-
-// JetStream tells whether JetStream runs.
-func (s *Server) JetStream() bool {
-	srv := s.current.Load()
-	return srv != nil && srv.JetStreamEnabled()
-}
 
 // Clients is the number of connections, this process's own included.
 func (s *Server) Clients() int {

@@ -1,0 +1,138 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"millrace/embedded/natsserver"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// clusterConfig says how the embedded server joins others; nil if it stands alone.
+func (n *Node) clusterConfig(ctx context.Context) *natsserver.Cluster {
+	c := n.opts.Config.Mesh.Cluster
+	if !c.Enabled() {
+		return nil
+	}
+	if !c.Listen.Loopback() {
+		n.log.WarnContext(ctx, "the cluster listens beyond loopback without TLS: requests and the token travel in clear; keep the network private", "address", string(c.Listen))
+	}
+	out := &natsserver.Cluster{Name: c.Name, Listen: string(c.Listen), Token: c.Token, Store: c.Store}
+	for _, p := range c.Peers {
+		out.Peers = append(out.Peers, string(p))
+	}
+	return out
+}
+
+// openNATSError names the key of the configuration that an error is about.
+func openNATSError(err error) error {
+	switch {
+	case errors.Is(err, natsserver.ErrClusterPortInUse):
+		return fmt.Errorf("open NATS (mesh.cluster.listen): %w", err)
+	case errors.Is(err, natsserver.ErrMode):
+		return fmt.Errorf("open NATS (node.data, mesh.cluster): %w", err)
+	}
+	return fmt.Errorf("open NATS (mesh.listen): %w", err)
+}
+
+// openMembers makes this node known to the others, and them to it.
+func (n *Node) openMembers(ctx context.Context) error {
+	n.roles.Store(rolesOf(n.opts.Config))
+	n.members = n.mesh.NewMembers(mesh.MembersConfig{
+		Self: mesh.Member{
+			ID: n.identity.ID, Name: n.opts.Config.Node.Name, Incarnation: n.started.UnixMicro(), Version: n.opts.Version, Started: n.started,
+		},
+		Changes: func() (int64, []string) { return n.revision.Load(), *n.roles.Load() },
+		Event:   n.memberChanged,
+	})
+	if err := n.members.Open(ctx); err != nil {
+		return fmt.Errorf("open members: %w", err)
+	}
+	n.opened("members", n.members.Close)
+	return nil
+}
+
+// rolesOf lists what a node with this configuration does for the mesh.
+func rolesOf(cfg node.Config) *[]string {
+	roles := []string{"edge"}
+	if cfg.Mesh.URL == "" && cfg.Mesh.Cluster.Store {
+		roles = append(roles, "store")
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
+		if !cfg.Upstreams[name].Remote {
+			roles = append(roles, "upstream:"+name)
+		}
+	}
+	return &roles
+}
+
+// memberChanged writes down what became of another node.
+func (n *Node) memberChanged(e mesh.MemberEvent) {
+	m := e.Member
+	detail := fmt.Sprintf("%s (%s), version %s", m.Name, m.ID, m.Version)
+	switch e.Kind {
+	case mesh.EventDouble:
+		n.log.Error("two processes run as one node: give each its own node.name and node.data", "name", m.Name, "id", m.ID)
+	case mesh.EventLost:
+		n.log.Warn("a node fell silent", "name", m.Name, "id", m.ID)
+	default:
+		n.log.Info("the mesh has changed", "event", e.Kind, "name", m.Name, "id", m.ID)
+	}
+	n.record(e.Kind, detail)
+}
+
+// joinTime is how long after its start a node waits for JetStream to be current before it counts as ready all the same:
+// when other nodes are gone for good, the rest must serve what needs no storage.
+const joinTime = 30 * time.Second
+
+// storeCondition tells what is wrong with JetStream, and whether the node must not be used for it.
+func (n *Node) storeCondition() (text string, blocks bool) {
+	switch n.nats.Store() {
+	case natsserver.StoreDisabled:
+		return "JetStream is disabled: look for its reason in the log, most often a full disk, and restart the node", true
+	case natsserver.StoreJoining:
+		waiting := !n.joined.Load() && time.Since(n.started) < joinTime
+		return "JetStream isn't current: it needs more than half of the storing nodes; start those that are missing (mesh.cluster.peers)", waiting
+	case natsserver.StoreCurrent:
+		n.joined.Store(true)
+	}
+	return "", false
+}
+
+// clusterConditions lists what isn't as it should be with the other nodes. None of it keeps this one from serving.
+func (n *Node) clusterConditions() []string {
+	var out []string
+	if n.nats != nil && n.opts.Config.Mesh.Cluster.Enabled() && n.nats.Routes() == 0 {
+		out = append(out, "no other node of the cluster is connected: check that they run under other names, and mesh.cluster.peers and token")
+	}
+	for _, m := range n.members.List() {
+		if m.State == mesh.MemberLost {
+			out = append(out, fmt.Sprintf("node %s is lost, last heard %s ago: start it again; the others serve on", m.Name, time.Since(m.Seen).Round(time.Second)))
+		}
+	}
+	return out
+}
+
+// recordStart writes the start into the journal, and whether the run before it ended as it should.
+func (n *Node) recordStart(ctx context.Context) {
+	detail := "version " + n.opts.Version
+	events, err := n.state.Events(ctx, 200)
+	if err != nil {
+		n.log.WarnContext(ctx, "journal not read", "cause", err)
+	}
+	for _, e := range events { // the newest first
+		if e.Kind == "stop" || e.Kind == "start-failed" {
+			break
+		}
+		if e.Kind == "start" {
+			detail += "; the run before wasn't shut down"
+			break
+		}
+	}
+	n.record("start", detail)
+}

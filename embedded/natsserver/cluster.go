@@ -1,0 +1,128 @@
+package natsserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Cluster says how a server joins others.
+type Cluster struct {
+	Name   string
+	Listen string   // host:port for the other servers
+	Peers  []string // host:port of the servers that store; this one may be among them
+	Token  string   // secret among the servers; may be empty on loopback
+	Store  bool     // this server runs JetStream
+}
+
+// ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, or of a cluster. Started as
+// the wrong kind, the server would delete the streams in it.
+var ErrMode = errors.New("the data directory was used in another mode")
+
+// standAlone is the mode of a server without a cluster, and of directories that are older than modes.
+const standAlone = "stand-alone"
+
+func (c *Config) mode() string {
+	if c.Cluster == nil {
+		return standAlone
+	}
+	return "cluster " + c.Cluster.Name
+}
+
+// claim makes sure that the JetStream directory is of this server's mode, and marks a new one.
+func (s *Server) claim() error {
+	if !s.stores() {
+		return nil
+	}
+	mark, mode := filepath.Join(s.cfg.Dir, "mode"), s.cfg.mode()
+	b, err := os.ReadFile(mark)
+	found := strings.TrimSpace(string(b))
+	switch {
+	case err == nil:
+	case !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("read the mode of the data directory: %w", err)
+	case exists(filepath.Join(s.cfg.Dir, "jetstream")):
+		found = standAlone
+	default:
+		found = mode
+		if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
+			return fmt.Errorf("make the JetStream directory: %w", err)
+		}
+		if err := os.WriteFile(mark, []byte(mode+"\n"), 0o600); err != nil {
+			return fmt.Errorf("write the mode of the data directory: %w", err)
+		}
+	}
+	if found != mode {
+		return fmt.Errorf("%w: %s holds the streams of %q, and this node is to start as %q, which would delete them", ErrMode, s.cfg.Dir, found, mode)
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// stores tells whether this server runs JetStream.
+func (s *Server) stores() bool { return s.cfg.Cluster == nil || s.cfg.Cluster.Store }
+
+// clusterText is the part of the server's configuration that joins it to others.
+func (c *Cluster) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "cluster {\n  name: %q\n  listen: %q\n", c.Name, c.Listen)
+	credential := ""
+	if c.Token != "" {
+		fmt.Fprintf(&b, "  authorization { user: %q, password: %q, timeout: 5 }\n", nodeUser, c.Token)
+		credential = nodeUser + ":" + c.Token + "@"
+	}
+	b.WriteString("  routes: [\n")
+	for _, peer := range c.Peers {
+		fmt.Fprintf(&b, "    %q\n", "nats-route://"+credential+peer)
+	}
+	b.WriteString("  ]\n}\n")
+	return b.String()
+}
+
+// Store is what JetStream is to this server at this moment.
+type Store string
+
+// The states of Store.
+const (
+	StoreCurrent  Store = "current"  // it runs, and knows what the cluster knows
+	StoreJoining  Store = "joining"  // it waits for the cluster: no leader, or not caught up yet
+	StoreRemote   Store = "remote"   // other nodes store
+	StoreDisabled Store = "disabled" // it has failed
+)
+
+// Store tells the state of JetStream.
+func (s *Server) Store() Store {
+	srv := s.current.Load()
+	switch {
+	case !s.stores():
+		return StoreRemote
+	case srv == nil || !srv.JetStreamEnabled():
+		return StoreDisabled
+	case srv.JetStreamIsClustered() && !srv.JetStreamIsCurrent():
+		return StoreJoining
+	}
+	return StoreCurrent
+}
+
+// Routes is the number of other servers that this one is connected to.
+func (s *Server) Routes() int {
+	srv := s.current.Load()
+	if srv == nil {
+		return 0
+	}
+	routes, err := srv.Routez(nil)
+	if err != nil {
+		return 0
+	}
+	remote := map[string]bool{}
+	for _, r := range routes.Routes {
+		remote[r.RemoteID] = true
+	}
+	return len(remote)
+}

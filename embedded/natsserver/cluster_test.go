@@ -1,0 +1,167 @@
+package natsserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+)
+
+func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *natsserver.Server {
+	tb.Helper()
+	s, err := natsserver.New(natsserver.Config{Name: name, Dir: dir, Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Cluster: cluster})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// A directory is for one kind of server: started as another, its streams would be deleted.
+func TestMode(t *testing.T) {
+	ports := natsservertest.FreePorts(t, 3)
+	cluster := func(name string) *natsserver.Cluster {
+		return &natsserver.Cluster{Name: name, Listen: ports[0], Peers: ports, Store: true}
+	}
+	var alone, old, member string = t.TempDir(), t.TempDir(), t.TempDir()
+	for _, s := range []*natsserver.Server{clustered(t, "n1", alone, nil), clustered(t, "n1", member, cluster("a"))} {
+		if err := errors.Join(s.Open(t.Context()), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(old, "jetstream", "MESH"), 0o700); err != nil { // from before modes were written down
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		dir     string
+		cluster *natsserver.Cluster
+		refused bool
+	}{
+		"stand-alone again":         {alone, nil, false},
+		"stand-alone into cluster":  {alone, cluster("a"), true},
+		"old into cluster":          {old, cluster("a"), true},
+		"old again":                 {old, nil, false},
+		"member again":              {member, cluster("a"), false},
+		"member into other cluster": {member, cluster("b"), true},
+		"member alone":              {member, nil, true},
+		"without store":             {alone, &natsserver.Cluster{Name: "a", Listen: ports[0], Peers: ports}, false},
+	} {
+		s := clustered(t, "n1", c.dir, c.cluster)
+		err := s.Open(t.Context())
+		if refused := errors.Is(err, natsserver.ErrMode); refused != c.refused || (err != nil && !refused) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.refused && !strings.Contains(err.Error(), c.dir) {
+			t.Errorf("%s: the directory isn't named: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A service on one node is reachable through all, and what is stored on three survives the loss of one.
+func TestThree(t *testing.T) {
+	servers := natsservertest.StartThree(t)
+	conns := make([]*mesh.Conn, len(servers))
+	for i, s := range servers {
+		conns[i] = natsservertest.Connect(t, s, func(c *mesh.Config) { c.Name = fmt.Sprintf("n%d", i+1) })
+	}
+	member := connect(t, servers[2].ClientURL())
+	if _, err := member.QueueSubscribe("http.hello", "q", func(m *nats.Msg) {
+		_ = m.Respond([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range conns {
+		natsservertest.Eventually(t, fmt.Sprintf("the member is reachable through n%d", i+1), func() bool {
+			resp, err := c.Do(t.Context(), c.Service("hello"), &mesh.Request{Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(5 * time.Second)})
+			return err == nil && string(resp.Body) == "hi"
+		})
+	}
+	js, err := conns[0].NATS().JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.CreateKeyValue(&nats.KeyValueConfig{Bucket: "b", Replicas: 3, Storage: nats.FileStorage})
+	if err == nil {
+		_, err = kv.PutString("k", "kept")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := servers[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "the bucket is written with two of three", func() bool {
+		_, err := kv.PutString("k2", "written")
+		return err == nil
+	})
+	if e, err := kv.Get("k"); err != nil || string(e.Value()) != "kept" {
+		t.Errorf("got %v, %v", e, err)
+	}
+	if err := servers[1].Open(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "n2 is current again", func() bool { return servers[1].Store() == natsserver.StoreCurrent })
+}
+
+// Nodes without the cluster's token don't get in.
+func TestClusterToken(t *testing.T) {
+	ports := natsservertest.FreePorts(t, 2)
+	open := func(i int, token string) *natsserver.Server {
+		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(), &natsserver.Cluster{Name: "a", Listen: ports[i], Peers: ports, Token: token, Store: true})
+		if err := s.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := open(0, "0123456789abcdef")
+	second := open(1, "0123456789abcdeX")
+	if first.Store() != natsserver.StoreJoining || second.Routes() != 0 {
+		t.Errorf("store %s, %d routes", first.Store(), second.Routes())
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	third := open(1, "0123456789abcdef")
+	natsservertest.Eventually(t, "the right token gets in", func() bool { return first.Routes() == 1 && third.Routes() == 1 })
+}
+
+// A member in a wrong group, or in none, is refused, and the refusal names it.
+func TestRefusals(t *testing.T) {
+	var got atomic.Pointer[natsserver.Refusal]
+	s, err := natsserver.New(natsserver.Config{
+		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard(),
+		Refused: func(r natsserver.Refusal) { got.Store(&r) },
+	})
+	if err == nil {
+		err = s.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	member := connect(t, s.ClientURL(), nats.Name("wörker \"7\""))
+	for _, queue := range []string{"workers", ""} {
+		got.Store(nil)
+		if _, err := member.QueueSubscribeSync("http.hello", queue); err != nil {
+			t.Fatal(err)
+		}
+		natsservertest.Eventually(t, "the refusal is told", func() bool { return got.Load() != nil })
+		if r := got.Load(); r.Subject != "http.hello" || r.Queue != queue || !strings.Contains(r.Member, "rker") {
+			t.Errorf("got %+v", r)
+		}
+	}
+}

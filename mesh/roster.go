@@ -1,0 +1,185 @@
+package mesh
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"millrace/node"
+)
+
+// Member is a node of the mesh as the others know it.
+type Member struct {
+	ID          string    `json:"id"`          // of the node's state; it outlives restarts
+	Name        string    `json:"name"`        // from the configuration
+	Incarnation int64     `json:"incarnation"` // grows with every start
+	Version     string    `json:"version"`
+	Revision    int64     `json:"config_revision"`
+	Roles       []string  `json:"roles"` // edge, store, upstream:NAME
+	Started     time.Time `json:"started"`
+
+	State MemberState `json:"state,omitempty"` // as this node sees it; not part of what a node says
+	Seen  time.Time   `json:"seen,omitzero"`   // when it was heard last
+}
+
+// MemberState is what a node believes of another.
+type MemberState string
+
+// The states of a member.
+const (
+	MemberAlive MemberState = "alive" // it was heard within the last LostAfter
+	MemberLost  MemberState = "lost"  // it fell silent
+	MemberLeft  MemberState = "left"  // it said that it stops
+)
+
+// How often a node says that it lives, after what silence it counts as lost, and how long it is then remembered.
+const (
+	HeartbeatEvery = time.Second
+	LostAfter      = 3500 * time.Millisecond
+	forgottenAfter = time.Hour
+)
+
+// maxMembers bounds the nodes that are known.
+const maxMembers = 1000
+
+// MemberEvent is a change in what a node knows of another.
+type MemberEvent struct {
+	Kind   string // one of the constants
+	Member Member
+}
+
+// The kinds of MemberEvent.
+const (
+	EventJoined    = "member-joined"
+	EventRestarted = "member-restarted"
+	EventLost      = "member-lost"
+	EventReturned  = "member-returned" // was lost, and the same process is heard again
+	EventLeft      = "member-left"
+	EventDouble    = "member-double" // two processes run under one id or one name
+)
+
+// roster is what one node knows of the others, without clock or network. Not safe for concurrent use.
+type roster struct {
+	self    Member
+	members map[string]*Member // by id
+	doubles map[string]time.Time
+}
+
+func newRoster(self Member) *roster {
+	return &roster{self: self, members: map[string]*Member{}, doubles: map[string]time.Time{}}
+}
+
+// heard takes in a heartbeat. An older incarnation than the one that lives is an echo, or a second process on a copy of
+// the same data directory.
+func (r *roster) heard(m Member, now time.Time) []MemberEvent {
+	if m.ID == r.self.ID {
+		if m.Incarnation != r.self.Incarnation {
+			return r.double(m, now)
+		}
+		return nil
+	}
+	if m.Name == r.self.Name {
+		return append(r.double(m, now), r.take(m, now)...)
+	}
+	return r.take(m, now)
+}
+
+func (r *roster) take(m Member, now time.Time) []MemberEvent {
+	m.State, m.Seen = MemberAlive, now
+	known := r.members[m.ID]
+	if known == nil {
+		if len(r.members) >= maxMembers {
+			return nil
+		}
+		r.members[m.ID] = &m
+		return []MemberEvent{{EventJoined, m}}
+	}
+	before := *known
+	if before.State == MemberAlive && m.Incarnation < before.Incarnation {
+		return r.double(m, now)
+	}
+	*known = m
+	switch {
+	case m.Incarnation != before.Incarnation && before.State == MemberLeft:
+		return []MemberEvent{{EventJoined, m}}
+	case m.Incarnation != before.Incarnation:
+		return []MemberEvent{{EventRestarted, m}}
+	case before.State == MemberLeft: // a heartbeat that its farewell has overtaken
+		*known = before
+		return nil
+	case before.State == MemberLost:
+		return []MemberEvent{{EventReturned, m}}
+	}
+	return nil
+}
+
+// double reports two processes where one should be, at most once a minute for each id.
+func (r *roster) double(m Member, now time.Time) []MemberEvent {
+	if now.Sub(r.doubles[m.ID]) < time.Minute || len(r.doubles) >= maxMembers {
+		return nil
+	}
+	r.doubles[m.ID] = now
+	return []MemberEvent{{EventDouble, m}}
+}
+
+// left takes in a farewell.
+func (r *roster) left(m Member, now time.Time) []MemberEvent {
+	known := r.members[m.ID]
+	if known == nil || known.Incarnation != m.Incarnation || known.State == MemberLeft {
+		return nil
+	}
+	known.State, known.Seen = MemberLeft, now
+	return []MemberEvent{{EventLeft, *known}}
+}
+
+// sweep finds who fell silent, and forgets who is gone for long.
+func (r *roster) sweep(now time.Time) []MemberEvent {
+	var out []MemberEvent
+	for id, m := range r.members {
+		silent := now.Sub(m.Seen)
+		switch {
+		case m.State == MemberAlive && silent > LostAfter:
+			m.State = MemberLost
+			out = append(out, MemberEvent{EventLost, *m})
+		case m.State != MemberAlive && silent > forgottenAfter:
+			delete(r.members, id)
+		}
+	}
+	for id, at := range r.doubles {
+		if now.Sub(at) > time.Minute {
+			delete(r.doubles, id)
+		}
+	}
+	slices.SortFunc(out, func(a, b MemberEvent) int { return cmp.Compare(a.Member.Name, b.Member.Name) })
+	return out
+}
+
+// list gives all that are known, this node first.
+func (r *roster) list(now time.Time) []Member {
+	out := make([]Member, 0, len(r.members)+1)
+	for _, m := range r.members {
+		out = append(out, *m)
+	}
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	self := r.self
+	self.State, self.Seen = MemberAlive, now
+	return slices.Insert(out, 0, self)
+}
+
+// valid tells whether a heartbeat can be believed: its names go into logs and the journal.
+func (m *Member) valid() bool {
+	printable := func(s string, limit int) bool {
+		for i := range len(s) {
+			if s[i] <= ' ' || s[i] >= 0x7f {
+				return false
+			}
+		}
+		return s != "" && len(s) <= limit
+	}
+	for _, role := range m.Roles {
+		if !printable(role, 128) {
+			return false
+		}
+	}
+	return printable(m.ID, 64) && node.ValidName(m.Name) && len(m.Roles) <= 256 && printable(m.Version, 128)
+}

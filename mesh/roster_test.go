@@ -1,0 +1,102 @@
+package mesh
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+)
+
+// The story of three nodes, as the first one hears it.
+func TestRoster(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})
+	node2, node3 := Member{ID: "b", Name: "n2", Incarnation: 5}, Member{ID: "c", Name: "n3", Incarnation: 7}
+	reborn := node2
+	reborn.Incarnation = 6
+	kinds := func(events []MemberEvent) (out []string) {
+		for _, e := range events {
+			out = append(out, e.Kind+" "+e.Member.Name)
+		}
+		return out
+	}
+	hear := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.heard(m, now) } }
+	leave := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.left(m, now) } }
+	sweep := func() []MemberEvent { return r.sweep(now) }
+	for i, step := range []struct {
+		after time.Duration
+		do    func() []MemberEvent
+		want  []string
+	}{
+		{0, hear(node2), []string{"member-joined n2"}},
+		{0, hear(node3), []string{"member-joined n3"}},
+		{time.Second, hear(node2), nil},
+		{2 * time.Second, sweep, nil},
+		{time.Second, sweep, []string{"member-lost n3"}},
+		{0, sweep, nil},
+		{0, hear(node3), []string{"member-returned n3"}},
+		{0, hear(reborn), []string{"member-restarted n2"}},
+		{0, hear(node2), []string{"member-double n2"}}, // an older process still speaks
+		{time.Second, hear(node2), nil},                // once a minute is enough
+		{0, leave(node2), nil},                         // it isn't the one that is known
+		{0, leave(reborn), []string{"member-left n2"}},
+		{0, leave(reborn), nil},
+		{0, hear(reborn), nil}, // sent before the farewell
+		{10 * time.Second, sweep, []string{"member-lost n3"}},
+		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 1}), nil},                          // its own echo
+		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 2}), []string{"member-double n1"}}, // a copy of its directory
+		{0, hear(Member{ID: "d", Name: "n1", Incarnation: 2}), []string{"member-double n1", "member-joined n1"}},
+		{2 * time.Hour, sweep, []string{"member-lost n1"}},
+	} {
+		now = now.Add(step.after)
+		if got := kinds(step.do()); !slices.Equal(got, step.want) {
+			t.Errorf("step %d: got %q, want %q", i, got, step.want)
+		}
+	}
+	var names []string
+	for _, m := range r.list(now) {
+		names = append(names, m.ID+" "+string(m.State))
+	}
+	if !slices.Equal(names, []string{"a alive", "d lost"}) {
+		t.Errorf("list %q: those gone for an hour are forgotten", names)
+	}
+}
+
+func TestRosterBounds(t *testing.T) {
+	r := newRoster(Member{ID: "self", Name: "self"})
+	now := time.Unix(1000, 0)
+	for i := range 3 * maxMembers {
+		id := "n" + string(rune('a'+i%26)) + time.Duration(i).String()
+		r.heard(Member{ID: id, Name: "n"}, now)
+		r.heard(Member{ID: id, Name: "self", Incarnation: -1}, now)
+	}
+	if len(r.members) > maxMembers || len(r.doubles) > maxMembers {
+		t.Errorf("%d members, %d doubles", len(r.members), len(r.doubles))
+	}
+}
+
+// Whatever a heartbeat holds, what is believed of it can be shown on a terminal, and the roster stays bounded.
+func FuzzHeartbeat(f *testing.F) {
+	f.Add([]byte(`{"id":"b","name":"n2","incarnation":5,"version":"1","config_revision":3,"roles":["edge","store"],"started":"2026-01-02T03:04:05Z"}`))
+	f.Add([]byte(`{"id":"b","name":"n2","version":"1","leaving":true}`))
+	f.Add([]byte(`{"id":"b\u001b[2J","name":"n2","version":"1"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var n notice
+		if json.Unmarshal(data, &n) != nil || !n.valid() {
+			return
+		}
+		r := newRoster(Member{ID: "a", Name: "n1"})
+		now := time.Unix(1000, 0)
+		r.heard(n.Member, now)
+		r.left(n.Member, now)
+		for _, m := range r.list(now) {
+			for _, s := range append([]string{m.ID, m.Name}, m.Roles...) {
+				for i := range len(s) {
+					if s[i] <= ' ' || s[i] >= 0x7f {
+						t.Fatalf("%q was believed", s)
+					}
+				}
+			}
+		}
+	})
+}
