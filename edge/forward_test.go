@@ -164,3 +164,32 @@ func TestTraceparent(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a proxy's field holds, the client is the peer or an address in it, and never one behind which a trusted proxy
+// stands that we didn't believe. Trace and id pass only in their own alphabet.
+func FuzzForwarded(f *testing.F) {
+	f.Add("192.0.2.1, 10.0.0.1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a.test:80")
+	f.Add("[2001:db8::1]:443,::ffff:10.0.0.1,", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "[::1]")
+	f.Add("10.0.0.1%eth0, unknown, _hidden", "", "u@h")
+	peer := netip.MustParseAddr("10.0.0.9")
+	proxies := netip.MustParsePrefix("10.0.0.0/8")
+	f.Fuzz(func(t *testing.T, forwarded, trace, host string) {
+		client := edge.RightmostUntrusted([]string{forwarded}, peer, proxies.Contains)
+		last := strings.TrimSpace(forwarded[strings.LastIndexByte(forwarded, ',')+1:])
+		switch {
+		case !client.IsValid() || client.Zone() != "":
+			t.Errorf("client %s from %q", client, forwarded)
+		case client != peer && !strings.Contains(strings.ToLower(forwarded), client.String()) && client.Is4():
+			t.Errorf("client %s isn't in %q", client, forwarded)
+		case !proxies.Contains(client) && client.Is4() && last != "" && !strings.Contains(last, client.String()) && !strings.Contains(last, "10."):
+			t.Errorf("client %s was believed behind the untrusted %q", client, last)
+		}
+		got, continued := edge.Traceparent(trace)
+		if len(got) != 55 || strings.Trim(got, "0123456789abcdef-") != "" || (continued && got[3:35] != trace[3:35]) {
+			t.Errorf("trace %q from %q", got, trace)
+		}
+		if edge.ValidHost(host) && strings.ContainsAny(host, " \t\r\n/@?#\\\"<>,") {
+			t.Errorf("host %q is taken", host)
+		}
+	})
+}

@@ -100,6 +100,7 @@ func (n *Node) storeCondition() (text string, blocks bool) {
 		return "JetStream isn't current: it needs more than half of the storing nodes; start those that are missing (mesh.cluster.peers)", waiting
 	case natsserver.StoreCurrent:
 		n.joined.Store(true)
+	case natsserver.StoreRemote:
 	}
 	return "", false
 }
@@ -120,7 +121,7 @@ func (n *Node) clusterConditions() []string {
 
 // recordStart writes the start into the journal, and whether the run before it ended as it should.
 func (n *Node) recordStart(ctx context.Context) {
-	detail := "version " + n.opts.Version
+	before := ""
 	events, err := n.state.Events(ctx, 200)
 	if err != nil {
 		n.log.WarnContext(ctx, "journal not read", "cause", err)
@@ -130,9 +131,9 @@ func (n *Node) recordStart(ctx context.Context) {
 			break
 		}
 		if e.Kind == "start" {
-			detail += "; the run before wasn't shut down"
+			before = "; the run before wasn't shut down"
 			break
 		}
 	}
-	n.record("start", detail)
+	n.record("start", "version "+n.opts.Version+before)
 }

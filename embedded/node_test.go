@@ -34,11 +34,16 @@ func settings(tb testing.TB, yaml string) (embedded.Options, string) {
 	dir := tb.TempDir()
 	path := filepath.Join(dir, "millrace.yaml")
 	write(tb, path, base(dir)+yaml)
+	return load(tb, path), path
+}
+
+func load(tb testing.TB, path string) embedded.Options {
+	tb.Helper()
 	cfg, text, err := config.Load(path)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return embedded.Options{Config: *cfg, ConfigText: string(text), ConfigPath: path, Version: "test"}, path
+	return embedded.Options{Config: *cfg, ConfigText: string(text), ConfigPath: path, Version: "test"}
 }
 
 func base(dir string) string {

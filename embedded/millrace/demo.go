@@ -32,7 +32,7 @@ func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	var tourErr error
-	err = serve(ctx, temporary(opts, false), cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
+	err = serve(ctx, temporary(opts, false), nil, cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
 		if tourErr = samples.Subscribe(n.ClientURL()); tourErr != nil {
 			done()
 			return

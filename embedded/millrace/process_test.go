@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +24,7 @@ import (
 type process struct {
 	cmd    *exec.Cmd
 	edge   string // its URL, from the banner
+	admin  string // likewise
 	temp   string // its TMPDIR
 	stderr *strings.Builder
 }
@@ -41,11 +43,16 @@ func startProcess(t *testing.T, args ...string) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
-	banner := regexp.MustCompile(`edge +(http://[0-9.:]+)`)
+	banner := regexp.MustCompile(`(edge|admin) +(http://[0-9.:]+)`)
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
-		if m := banner.FindStringSubmatch(lines.Text()); m != nil {
-			p.edge = m[1]
+		m := banner.FindStringSubmatch(lines.Text())
+		switch {
+		case m == nil:
+		case m[1] == "edge":
+			p.edge = m[2]
+		default:
+			p.admin = m[2]
 			go func() { _, _ = io.Copy(io.Discard, stdout) }()
 			return p
 		}
@@ -121,7 +128,7 @@ func post(client *http.Client, url string) (told bool, err error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && (resp.StatusCode != http.StatusOK || string(body) != "hello") {
-		err = io.ErrUnexpectedEOF
+		err = fmt.Errorf("%d %s", resp.StatusCode, body)
 	}
 	return resp.Close, err
 }

@@ -28,6 +28,7 @@ func (f configFlag) path() string {
 
 type runCmd struct {
 	configFlag
+	Watch    bool       `help:"Reload the configuration file whenever it changes."`
 	LogLevel slog.Level `default:"info" help:"debug, info, warn or error."`
 }
 
@@ -44,7 +45,14 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 	default:
 		return fmt.Errorf("start: %w", err)
 	}
-	return serve(ctx, opener(opts), opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
+	var changes <-chan struct{}
+	if c.Watch {
+		if opts.ConfigPath == "" {
+			return usageError("--watch needs a configuration file: name one with -c")
+		}
+		changes = watch(ctx, opts.ConfigPath, watchEvery)
+	}
+	return serve(ctx, opener(opts), changes, opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
 		printBanner(out.stdout, n, opts.Config.Node.Name, "", clientHint(n, opts.Config), firstPath(opts.Config), ready)
 	})
 }

@@ -16,8 +16,9 @@ import (
 // drainTime is how long a shutdown may take beyond the linger.
 const drainTime = 30 * time.Second
 
-// serve opens a node, prints the banner, and shuts it down when ctx ends.
-func serve(ctx context.Context, open func(context.Context) (*embedded.Node, error), linger time.Duration, banner func(n *embedded.Node, ready time.Duration)) error {
+// serve opens a node, prints the banner, and shuts it down when ctx ends. It reloads on SIGHUP and for each of changes,
+// which may be nil.
+func serve(ctx context.Context, open func(context.Context) (*embedded.Node, error), changes <-chan struct{}, linger time.Duration, banner func(n *embedded.Node, ready time.Duration)) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
 	defer signal.Stop(reloads)
@@ -38,6 +39,8 @@ func serve(ctx context.Context, open func(context.Context) (*embedded.Node, erro
 			if !n.Reloadable() { // the terminal is gone, and with it who started a proxy or demo
 				return shutdown(ctx, n, linger)
 			}
+			reloadNode(ctx, n)
+		case <-changes:
 			reloadNode(ctx, n)
 		case <-ctx.Done():
 			return shutdown(ctx, n, linger)
@@ -69,7 +72,7 @@ func shutdown(ctx context.Context, n *embedded.Node, linger time.Duration) error
 	return nil
 }
 
-// reloadNode answers SIGHUP. The node itself tells in log and journal what came of it.
+// reloadNode reads the configuration again. The node itself tells in log and journal what came of it.
 func reloadNode(ctx context.Context, n *embedded.Node) {
 	if _, err := n.Reload(ctx); err != nil {
 		n.Log().ErrorContext(ctx, "reload refused", "cause", err)

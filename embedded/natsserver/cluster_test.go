@@ -34,7 +34,7 @@ func TestMode(t *testing.T) {
 	cluster := func(name string) *natsserver.Cluster {
 		return &natsserver.Cluster{Name: name, Listen: ports[0], Peers: ports, Store: true}
 	}
-	var alone, old, member string = t.TempDir(), t.TempDir(), t.TempDir()
+	alone, old, member := t.TempDir(), t.TempDir(), t.TempDir()
 	for _, s := range []*natsserver.Server{clustered(t, "n1", alone, nil), clustered(t, "n1", member, cluster("a"))} {
 		if err := errors.Join(s.Open(t.Context()), s.Close()); err != nil {
 			t.Fatal(err)

@@ -14,11 +14,11 @@ func FreePorts(tb testing.TB, n int) []string {
 	tb.Helper()
 	out := make([]string, n)
 	for i := range out {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)
 		}
-		defer l.Close() //nolint:gocritic // all are held until all are known
+		defer l.Close() // all are held until all are known
 		out[i] = l.Addr().String()
 	}
 	return out

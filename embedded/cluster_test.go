@@ -1,0 +1,95 @@
+package embedded_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/edge/admin"
+	"millrace/embedded"
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// A member in the wrong queue group is noticed and named within a second.
+func TestWrongGroupIsNamed(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	member, err := nats.Connect(n.ClientURL(), nats.Name("billing"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	begin := time.Now()
+	for range 3 { // it tries again, as its supervisor may
+		if _, err := member.QueueSubscribeSync("http.invoices", "workers"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := func() (out []admin.JournalEntry) {
+		journal, err := n.Journal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(journal, func(e admin.JournalEntry) bool { return e.Kind != "member-refused" })
+	}
+	natsservertest.Eventually(t, "the refusal is in the journal", func() bool { return len(told()) > 0 })
+	took := time.Since(begin)
+	if err := member.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	got := told()
+	if len(got) != 1 || !strings.Contains(got[0].Detail, "billing") || !strings.Contains(got[0].Detail, `"http.invoices" in queue group "workers"`) {
+		t.Errorf("the journal says %+v", got)
+	}
+	t.Logf("named after %s", took)
+}
+
+// A node that has stood alone doesn't join a cluster with the same directory: its streams would be deleted.
+func TestStandAloneDirectoryStaysOut(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ports := natsservertest.FreePorts(t, 2)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	write(t, opts.ConfigPath, text)
+	joins := load(t, opts.ConfigPath)
+	other, err := embedded.New(joins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Open(t.Context()); !errors.Is(err, natsserver.ErrMode) || !strings.Contains(err.Error(), "delete") {
+		t.Errorf("got %v", err)
+	}
+	write(t, opts.ConfigPath, opts.ConfigText)
+	again := open(t, load(t, opts.ConfigPath))
+	journal, err := again.Journal(t.Context())
+	if err != nil || !slices.ContainsFunc(journal, func(e admin.JournalEntry) bool {
+		return e.Kind == "start-failed" && strings.Contains(e.Detail, "stand-alone")
+	}) {
+		t.Errorf("the journal says %+v, %v", journal, err)
+	}
+}
+
+// A storing node that finds no other isn't ready at first, says why, and serves all the same.
+func TestLonelyNode(t *testing.T) {
+	ports := natsservertest.FreePorts(t, 2)
+	a := app(t, "from the app")
+	opts, path := settings(t, edgeYAML)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	write(t, path, text+"upstreams: {api: {targets: [\""+a.URL+"\"]}}\nroutes: [{path: /a, to: upstream:api}]\n")
+	n := open(t, load(t, path))
+	st := n.Status()
+	if st.Ready || st.JetStream != "joining" || !strings.Contains(strings.Join(st.Degraded, "\n"), "mesh.cluster.peers") {
+		t.Errorf("ready %t, JetStream %s, %q", st.Ready, st.JetStream, st.Degraded)
+	}
+	if status, body := get(t, n.EdgeURL()+"/a"); status != 200 || body != "from the app" {
+		t.Errorf("got %d %q", status, body)
+	}
+}
