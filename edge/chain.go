@@ -64,11 +64,11 @@ func (s *Server) contain(next Handler) Handler {
 // takeBody reads the request's body, if it is within the route's limit. A node that is full doesn't read it.
 func (s *Server) takeBody(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		if s.admission.full() || (x.Hasty && s.admission.sheds()) {
+			return nil, s.overloaded(x)
+		}
 		limit := x.maxBody()
 		if x.Incoming != nil && x.refusal == nil {
-			if s.inFlight.Load() >= int64(x.settings.MaxRequests) {
-				return nil, errFull
-			}
 			var err error
 			if x.Body, err = x.Incoming.ReadBody(int64(limit)); err != nil && node.CodeOf(err) != node.CodeTooLarge {
 				return nil, err //nolint:wrapcheck // a *node.Error already
@@ -87,17 +87,26 @@ func tooLarge(limit node.Size) error {
 	return node.Errorf(node.CodeTooLarge, nil, "the body is larger than the %s that this route takes", limit)
 }
 
-var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in flight as it may")
+var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in flight as it can serve")
 
 // admit bounds the requests in flight. It stands behind takeBody, so that clients that send slowly take no places.
 func (s *Server) admit(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		defer s.inFlight.Add(-1)
-		if s.inFlight.Add(1) > int64(x.settings.MaxRequests) {
-			return nil, errFull
+		if !s.admission.enter() {
+			return nil, s.overloaded(x)
 		}
+		defer s.admission.leave()
 		return next(ctx, x)
 	}
+}
+
+// overloaded refuses the exchange for want of places. A client that asks again at once, instead of after the time that it
+// is told, is held back for a while, so that it doesn't spend the node's time on refusals; its request after that has an
+// even chance again. Behind a trusted proxy others share the connection, so there nobody waits.
+func (s *Server) overloaded(x *Exchange) error {
+	s.admission.refused.Add(1)
+	x.pause = !x.trusted && !x.Hasty
+	return errFull
 }
 
 func (x *Exchange) maxBody() node.Size {

@@ -23,6 +23,7 @@ type Exchange struct {
 	Scheme   string      // http or https, as this node sees it
 	HTTP10   bool        // HTTP/1.0 requests may come without Host
 	Started  time.Time
+	Hasty    bool     // the client was refused for overload and asked again at once
 	Incoming Incoming // the body that hasn't been read yet; nil if Body is all there is
 
 	// Set by the server before the policies run.
@@ -41,6 +42,7 @@ type Exchange struct {
 	params   []string // values of the route's parameters, in the pattern's order
 	slash    bool     // the path holds an encoded slash
 	refusal  error    // why no route answers
+	pause    bool     // refused for overload: the connection's next request shall wait
 	allow    string   // methods that the path takes, with a refusal for the method
 	forward  mesh.Request
 }

@@ -37,6 +37,10 @@ func (s *Server) newApp() *fiber.App {
 	return app
 }
 
+// hastyPause is how long a client that was refused for overload waits until its next request is read. It is told to come
+// back after a second.
+const hastyPause = 500 * time.Millisecond
+
 // announcement is more than the guard's heads need in bytes.
 const announcement = 128
 
@@ -51,6 +55,9 @@ func (s *Server) handle(c *fiber.Ctx) {
 	resp := s.Serve(context.Background(), x)
 	if !conn.Hold(len(resp.Body)) {
 		resp = s.refusal(node.Errorf(node.CodeBusy, nil, "the node holds as many bytes as it may"))
+	}
+	if x.pause {
+		conn.Pause(hastyPause)
 	}
 	c.Response().SkipBody = x.Method == fasthttp.MethodHead
 	s.write(c, resp, s.draining.Load() || !conn.Keepable())
@@ -79,7 +86,7 @@ func fromConn(conn *guard.Conn) *Exchange {
 	r := conn.Request()
 	x := &Exchange{
 		Method: r.Method, Target: r.Target, Scheme: "http", Header: r.Header, HTTP10: r.HTTP10, Started: r.Arrived,
-		Peer: peer(conn.RemoteAddr()), Incoming: conn,
+		Peer: peer(conn.RemoteAddr()), Incoming: conn, Hasty: r.Hasty,
 	}
 	if r.Refusal != nil {
 		x.refusal = r.Refusal

@@ -41,9 +41,9 @@ type Server struct {
 	date     dateCache
 	via      string // this node's name in Via
 
-	inFlight atomic.Int64
-	draining atomic.Bool
-	buffered *guard.Budget // bytes of requests and responses
+	admission admission
+	draining  atomic.Bool
+	buffered  *guard.Budget // bytes of requests and responses
 
 	listener *guard.Listener
 	served   chan struct{} // closed when the listener's loop has ended
@@ -68,6 +68,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) SetRoutes(cfg node.Edge, routes []node.Route) {
 	s.settings.Store(s.newSettings(cfg, routes))
 	s.buffered.SetMax(int64(cfg.MaxBuffered))
+	s.admission.setMax(int64(cfg.MaxRequests))
 	if s.listener != nil {
 		s.listener.SetLimits(limits(cfg))
 	}
@@ -83,6 +84,7 @@ func (s *Server) Open(ctx context.Context) error {
 		return fmt.Errorf("listen on %s for HTTP clients: %w", s.cfg.Edge.Listen, err)
 	}
 	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Log: s.log})
+	go s.admission.watch(s.served)
 	go func() {
 		defer close(s.served)
 		if err := s.app.Listener(s.listener); err != nil && !errors.Is(err, net.ErrClosed) {
@@ -107,7 +109,7 @@ func (s *Server) Addr() net.Addr {
 }
 
 // InFlight is the number of requests that run at this moment.
-func (s *Server) InFlight() int { return int(s.inFlight.Load()) }
+func (s *Server) InFlight() int { return int(s.admission.inFlight.Load()) }
 
 // Connections is the number of client connections at this moment. 0 before Open.
 func (s *Server) Connections() int {
@@ -124,6 +126,12 @@ func (s *Server) RefusedConnections() uint64 {
 	}
 	return s.listener.Refused()
 }
+
+// Sheds tells whether the processors can't follow, so that fewer requests than edge.max_requests are admitted.
+func (s *Server) Sheds() bool { return s.admission.sheds() }
+
+// RefusedRequests counts the requests that were one too many.
+func (s *Server) RefusedRequests() uint64 { return s.admission.refused.Load() }
 
 // Starved tells whether the system has no descriptor or memory left for further connections.
 func (s *Server) Starved() bool { return s.listener != nil && s.listener.Starved() }

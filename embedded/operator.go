@@ -24,7 +24,7 @@ func (n *Node) Status() admin.Status {
 	st := admin.Status{
 		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: n.revision.Load(),
 		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Connections: n.edge.Connections(), RefusedConnections: n.edge.RefusedConnections(),
-		Buffered: n.edge.Buffered(), Upstreams: n.upstreams.Status(), Members: n.members.List(),
+		Refused: n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Upstreams: n.upstreams.Status(), Members: n.members.List(),
 	}
 	st.Degraded, st.Ready = n.conditions()
 	if n.nats != nil {
@@ -52,6 +52,9 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		} else if text != "" {
 			other = append(other, text)
 		}
+	}
+	if n.edge.Sheds() {
+		other = append(other, "the node sheds load: its processors can't follow; add nodes or processors")
 	}
 	if n.edge.Starved() {
 		other = append(other, "the system refuses further connections: raise the limit on open files, or lower edge.max_connections")

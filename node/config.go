@@ -106,7 +106,7 @@ func Default() Config {
 			MaxHeader:      32 * KiB,
 			MaxRequests:    8192,
 			MaxConnections: 10_000,
-			MaxBuffered:    256 * MiB,
+			MaxBuffered:    64 * MiB,
 			ReadTimeout:    Duration(30 * time.Second),
 			WriteTimeout:   Duration(60 * time.Second),
 			IdleTimeout:    Duration(75 * time.Second),

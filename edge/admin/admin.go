@@ -53,6 +53,7 @@ type Status struct {
 	InFlight           int               `json:"in_flight"`
 	Connections        int               `json:"connections"`
 	RefusedConnections uint64            `json:"refused_connections"`
+	Refused            uint64            `json:"refused_requests"` // for overload
 	Buffered           int64             `json:"buffered_bytes"`
 	Upstreams          []upstream.Status `json:"upstreams"`
 	Members            []mesh.Member     `json:"members"`

@@ -30,6 +30,7 @@ var (
 	descLatency   = desc("http_request_duration_seconds", "Time from request to response by route.", "route")
 	descInFlight  = desc("http_requests_in_flight", "Requests that run at this moment.")
 	descConns     = desc("http_connections", "Client connections at this moment.")
+	descOverload  = desc("http_requests_refused_total", "Requests that were one too many for the node.")
 	descRejected  = desc("http_connections_refused_total", "Connections that were one too many.")
 	descBuffered  = desc("http_buffered_bytes", "Bytes of requests and responses held at this moment.")
 	descMembers   = desc("mesh_members", "Nodes of the mesh by state, as this one sees them.", "state")
@@ -59,6 +60,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descInFlight, float64(status.InFlight))
 	gauge(descConns, float64(status.Connections))
+	counter(descOverload, status.Refused)
 	counter(descRejected, status.RefusedConnections)
 	gauge(descBuffered, float64(status.Buffered))
 	states := map[mesh.MemberState]int{mesh.MemberAlive: 0, mesh.MemberLost: 0, mesh.MemberLeft: 0}

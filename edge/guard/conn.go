@@ -23,7 +23,9 @@ type Conn struct {
 	held    int // bytes of the account held until the next request
 	account account
 	over    bool
-	linger  atomic.Bool // the client may still be sending: see Close
+	pause   time.Time     // until which a next request waits; zero if it needn't
+	ended   chan struct{} // closed by Close
+	linger  atomic.Bool   // the client may still be sending: see Close
 	closed  atomic.Bool
 }
 
@@ -72,6 +74,7 @@ func (c *Conn) next() error {
 		return io.EOF
 	}
 	r := c.request
+	c.rest(r)
 	if r.Refusal != nil {
 		r.Close = true
 		c.linger.Store(true)
@@ -89,6 +92,29 @@ func (c *Conn) next() error {
 		c.head = announceKeep
 	}
 	return nil
+}
+
+// Pause makes the next request wait until so much time has passed from now, and marks it as hasty if it comes before. It
+// keeps clients that ask again at once from spending the node's time on refusals.
+func (c *Conn) Pause(d time.Duration) { c.pause = time.Now().Add(d) }
+
+// rest holds a request back until the pause is over, or until the connection is closed.
+func (c *Conn) rest(r *Request) {
+	if c.pause.IsZero() {
+		return
+	}
+	wait := c.pause.Sub(r.Arrived)
+	c.pause = time.Time{}
+	if wait <= 0 {
+		return
+	}
+	r.Hasty = true
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.ended:
+	}
 }
 
 // settle gives back what the last request held.
@@ -228,6 +254,7 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
+	close(c.ended)
 	defer c.l.leave()
 	c.account.close()
 	if c.linger.Load() && !c.l.stopped.Load() {

@@ -244,6 +244,47 @@ func TestUnreadBody(t *testing.T) {
 	}
 }
 
+// A request that comes during a pause is held back to its end and marked; one that comes later isn't.
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := net.Pipe()
+		conn := wrap(server, limits, guard.NewBudget(1<<20))
+		conn.Stop()
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for _, after := range []time.Duration{0, 100 * time.Millisecond, 700 * time.Millisecond} {
+				<-time.After(after)
+				_, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+			}
+		}()
+		begin := time.Now()
+		for i, want := range []struct {
+			at    time.Duration
+			hasty bool
+		}{{0, false}, {500 * time.Millisecond, true}, {800 * time.Millisecond, false}} {
+			if err := announcement(conn); err != nil {
+				t.Fatal(err)
+			}
+			if r := conn.Request(); time.Since(begin) != want.at || r.Hasty != want.hasty {
+				t.Errorf("request %d after %s, hasty %t", i, time.Since(begin), r.Hasty)
+			}
+			if i == 0 {
+				conn.Pause(500 * time.Millisecond)
+			}
+		}
+		<-sent
+		conn.Pause(time.Hour) // Close ends a pause
+		go func() { _, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: h\r\n\r\n") }()
+		ended := make(chan struct{})
+		go func() { _ = announcement(conn); close(ended) }()
+		synctest.Wait()
+		_ = conn.Close()
+		<-ended
+		_ = client.Close()
+	})
+}
+
 // 100 Continue is sent when the body is asked for and hasn't arrived, and only then.
 func TestContinue(t *testing.T) {
 	const expecting = start + "Expect: 100-Continue\r\nContent-Length: 3\r\n\r\n"

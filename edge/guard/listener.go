@@ -83,7 +83,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Wrap guards a connection that has been accepted and counted.
 func (l *Listener) Wrap(inner net.Conn) *Conn {
-	c := &Conn{Conn: inner, l: l, account: account{budget: l.cfg.Budget}}
+	c := &Conn{Conn: inner, l: l, account: account{budget: l.cfg.Budget}, ended: make(chan struct{})}
 	c.in.account = &c.account
 	return c
 }

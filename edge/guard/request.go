@@ -27,6 +27,7 @@ type Request struct {
 	Expect  bool        // the client waits for 100 Continue before it sends the body
 	Close   bool        // the client wants the connection closed after the response
 	Arrived time.Time   // when the head was complete
+	Hasty   bool        // it came during a pause and has waited for its end
 	Refusal *node.Error // why the request isn't served; the other fields may be empty then
 }
 

@@ -26,7 +26,7 @@ import (
 )
 
 // roles are the other processes of a benchmark: the test binary runs itself under one of these names.
-var roles = map[string]func(context.Context, []string) (url string, err error){"gateway": gateway, "upstream": upstreamServer, "fiber": bareFiber}
+var roles = map[string]func(context.Context, []string) (url string, err error){"gateway": gateway, "upstream": upstreamServer, "slow app": slowApp, "echo": echo, "fiber": bareFiber}
 
 const roleEnv = "BENCH_ROLE"
 
