@@ -83,6 +83,9 @@ func (s *Server) Open(ctx context.Context) error {
 		}
 		return fmt.Errorf("listen on %s for HTTP clients: %w", s.cfg.Edge.Listen, err)
 	}
+	if n := affordable(s.cfg.Edge.MaxConnections); n < s.cfg.Edge.MaxConnections {
+		s.log.WarnContext(ctx, "fewer connections than edge.max_connections: the limit on open files allows no more", "connections", n, "open_files", descriptors())
+	}
 	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Log: s.log})
 	go s.admission.watch(s.served)
 	go func() {
@@ -96,8 +99,17 @@ func (s *Server) Open(ctx context.Context) error {
 
 func limits(e node.Edge) guard.Limits {
 	return guard.Limits{
-		MaxConnections: e.MaxConnections, MaxHeader: int(e.MaxHeader), ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
+		MaxConnections: affordable(e.MaxConnections), MaxHeader: int(e.MaxHeader), ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
 	}
+}
+
+// affordable is how many client connections fit the system's limit on open files: half of them, since each request may need
+// another connection to its upstream, and the operator must get in too.
+func affordable(connections int) int {
+	if n := descriptors(); n > 0 && n/2 < uint64(connections) {
+		return int(max(n/2, 1))
+	}
+	return connections
 }
 
 // Addr is the address that the server listens on, with its real port. Nil before Open.

@@ -31,8 +31,19 @@ type process struct {
 
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{temp: t.TempDir(), stderr: &strings.Builder{}}
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
+	return begin(t, exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...))
+}
+
+// startLimited starts a process that may have so many files open.
+func startLimited(t *testing.T, files int, args ...string) *process {
+	t.Helper()
+	shell := append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), os.Args[0]}, args...)
+	return begin(t, exec.CommandContext(context.WithoutCancel(t.Context()), "sh", shell...))
+}
+
+func begin(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{temp: t.TempDir(), stderr: &strings.Builder{}, cmd: cmd}
 	p.cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+p.temp)
 	p.cmd.Stderr = p.stderr
 	stdout, err := p.cmd.StdoutPipe()

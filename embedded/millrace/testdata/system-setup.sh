@@ -1,14 +1,17 @@
 #!/bin/bash
-# Installs what the system tests need on a Debian machine that has Go: Node.js with npm, and the packages of the Express
+# Installs what the system tests need on a Debian machine that has Go: Node.js with npm, slowhttptest, and the packages of the Express
 # application and of the example member, in the versions of their lock files. Running it again does no harm.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
-if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+missing=()
+command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
+command -v slowhttptest >/dev/null || missing+=(slowhttptest)
+if [ "${#missing[@]}" != 0 ]; then
   sudo=
   if [ "$(id -u)" != 0 ]; then sudo=sudo; fi
   $sudo apt-get update
-  $sudo apt-get install -y --no-install-recommends nodejs npm
+  $sudo apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 major=$(node --print 'process.versions.node.split(".")[0]')
 if [ "$major" -lt 18 ]; then

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// A node that may open few files answers one connection too many with 503, keeps its health endpoint, and serves on when
+// the crowd has gone.
+func TestFewDescriptors(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	defer app.Close()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "millrace.yaml")
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
+		"upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, to: \"upstream:app\"}]\n", dir+"/data", app.URL)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startLimited(t, 160, "run", "-c", file)
+	if _, err := post(http.DefaultClient, p.edge); err != nil {
+		t.Fatal(err)
+	}
+	addr := strings.TrimPrefix(p.edge, "http://")
+	var crowd []net.Conn
+	refused := 0
+	for range 400 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crowd = append(crowd, c)
+	}
+	for _, c := range crowd {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		head := make([]byte, 12)
+		if n, _ := io.ReadFull(c, head); n == len(head) && string(head) == "HTTP/1.1 503" {
+			refused++
+		}
+	}
+	if refused < 300 {
+		t.Errorf("%d of 400 connections were refused, with 160 descriptors", refused)
+	}
+	st := p.status(t)
+	if st.Connections > 80 || st.RefusedConnections < 300 {
+		t.Errorf("status: %d connections, %d refused", st.Connections, st.RefusedConnections)
+	}
+	for _, c := range crowd {
+		_ = c.Close()
+	}
+	natsservertest.Eventually(t, "the node serves on", func() bool {
+		_, err := post(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, p.edge)
+		return err == nil
+	})
+}
