@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
 )
 
 // A change is told once, whether the file is written in place, replaced, or reached by a link that moves on; a file that
@@ -55,5 +59,38 @@ func TestWatch(t *testing.T) {
 	case <-changes:
 		t.Error("the same file was told as a change")
 	case <-time.After(20 * every):
+	}
+}
+
+// run --watch applies a changed file by itself, and a broken one changes nothing.
+func TestRunWatch(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "millrace.yaml")
+	write := func(rest string) {
+		t.Helper()
+		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s, %s}\n", dir+"/data", rest)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("expose: []")
+	p := startProcess(t, "run", "--watch", "-c", file)
+	status := func() int {
+		resp, err := http.Get(p.edge + "/hello")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := status(); got != http.StatusNotFound {
+		t.Errorf("before: %d", got)
+	}
+	write("expose: [hello]")
+	natsservertest.Eventually(t, "the new file is served", func() bool { return status() == http.StatusServiceUnavailable }) // nobody subscribes
+	write("expose: [Hello!]")
+	natsservertest.Eventually(t, "the broken file is refused", func() bool { return journaled(p.status(t), "reload-refused", "millrace.yaml:5:") })
+	if got := status(); got != http.StatusServiceUnavailable {
+		t.Errorf("after the broken file: %d", got)
 	}
 }
