@@ -3,4 +3,4 @@
 package edge
 
 // descriptors is how many files this process may have open; 0 if it isn't known.
-func descriptors() uint64 { return 0 }
+func descriptors() int { return 0 }

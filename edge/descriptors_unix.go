@@ -2,13 +2,16 @@
 
 package edge
 
-import "syscall"
+import (
+	"math"
+	"syscall"
+)
 
 // descriptors is how many files this process may have open. Go has raised the soft limit to the hard one at its start.
-func descriptors() uint64 {
+func descriptors() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
 	}
-	return uint64(limit.Cur) //nolint:unconvert // its type differs between systems
+	return int(min(limit.Cur, math.MaxInt32)) //nolint:gosec // G115: it fits now
 }

@@ -106,8 +106,8 @@ func limits(e node.Edge) guard.Limits {
 // affordable is how many client connections fit the system's limit on open files: half of them, since each request may need
 // another connection to its upstream, and the operator must get in too.
 func affordable(connections int) int {
-	if n := descriptors(); n > 0 && n/2 < uint64(connections) {
-		return int(max(n/2, 1))
+	if n := descriptors(); n > 0 && n/2 < connections {
+		return max(n/2, 1)
 	}
 	return connections
 }
