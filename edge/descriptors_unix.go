@@ -13,5 +13,5 @@ func descriptors() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
 	}
-	return int(min(limit.Cur, math.MaxInt32)) //nolint:gosec // G115: it fits now
+	return int(min(limit.Cur, math.MaxInt32))
 }
