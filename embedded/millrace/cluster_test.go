@@ -116,7 +116,7 @@ func TestThreeProcesses(t *testing.T) {
 	if n := load.failed(); n != 0 {
 		t.Errorf("%d requests failed before anything happened", n)
 	}
-	if err := ps[1].cmd.Process.Signal(syscall.SIGKILL); err != nil {
+	if err := ps[killed].cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []*process{ps[0], ps[2]} {
@@ -130,7 +130,7 @@ func TestThreeProcesses(t *testing.T) {
 	if !journaled(st, mesh.EventLost, "n2") || !slices.ContainsFunc(st.Degraded, func(d string) bool { return strings.Contains(d, "n2 is lost") }) {
 		t.Errorf("n1 doesn't tell of the loss: %+v %q", st.Journal, st.Degraded)
 	}
-	ps[1] = startProcess(t, "run", "-c", files[1])
+	ps[killed] = startProcess(t, "run", "-c", files[killed])
 	for i, p := range ps {
 		natsservertest.Eventually(t, fmt.Sprintf("n%d sees all three again", i+1), func() bool {
 			return p.sees(t, all) && p.status(t).JetStream == "current"
@@ -153,6 +153,9 @@ func TestThreeProcesses(t *testing.T) {
 		t.Errorf("millrace status says %s (%v)", told, err)
 	}
 }
+
+// killed is the index of the node that TestThreeProcesses kills.
+const killed = 1
 
 // load is a crowd of clients, each with one request in flight, that moves to another node when one fails it.
 type load struct {
@@ -181,7 +184,7 @@ func startLoad(ps [3]*process) *load {
 				path := []string{"/hello", "/app"}[n%2]
 				if _, err := post(client, urls[at]+path); err != nil {
 					l.fails[i].Add(1)
-					if at == 1 { // that is the one that is killed
+					if at == killed {
 						at = 0
 					}
 					continue
@@ -200,13 +203,19 @@ func (l *load) failed() (n int64) {
 	return n
 }
 
-// end stops the load. Each client had one request in flight when the node was killed, so each may have failed once.
+// end stops the load. Each client had one request in flight when the node was killed, so each may have failed once; the
+// clients of the killed node twice, because they move to another at once, perhaps before that one has read of the lost
+// route and while it still sends to the dead.
 func (l *load) end(t *testing.T) {
 	t.Helper()
 	close(l.stop)
 	l.wait.Wait()
 	for i := range l.fails {
-		if n := l.fails[i].Load(); n > 1 {
+		allowed := int64(1)
+		if i%3 == killed {
+			allowed = 2
+		}
+		if n := l.fails[i].Load(); n > allowed {
 			t.Errorf("client %d failed %d times", i, n)
 		}
 	}
