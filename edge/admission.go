@@ -21,11 +21,13 @@ type admission struct {
 	max      atomic.Int64
 	peak     atomic.Int64 // of inFlight since the last adjustment
 	refused  atomic.Uint64
+	lateRow  int // late adjustments in a row; only adjust uses it
 }
 
 const (
 	adjustEvery = 50 * time.Millisecond
 	lateTarget  = 2 * time.Millisecond // waiting longer than this means overload
+	lateEnough  = 3                    // adjustments in a row; requests that wake together make a late moment, not an overload
 )
 
 // floor is what is always admitted, whatever the processors do.
@@ -33,8 +35,9 @@ func floor() int64 { return 64 * int64(runtime.GOMAXPROCS(0)) }
 
 // setMax changes edge.max_requests. What the processors allow is found anew.
 func (a *admission) setMax(limit int64) {
-	a.max.Store(limit)
-	a.limit.Store(limit)
+	if a.max.Swap(limit) != limit {
+		a.limit.Store(limit)
+	}
 }
 
 // enter admits one request, which must leave again, or refuses it.
@@ -61,7 +64,11 @@ func (a *admission) sheds() bool { return a.limit.Load() < a.max.Load() }
 // adjust sets the limit by how late goroutines run. It is called every adjustEvery, by one goroutine.
 func (a *admission) adjust(late time.Duration) {
 	limit, peak, highest := a.limit.Load(), a.peak.Swap(a.inFlight.Load()), a.max.Load()
+	if a.lateRow++; late <= lateTarget {
+		a.lateRow = 0
+	}
 	switch {
+	case a.lateRow > 0 && a.lateRow < lateEnough: // it may be over in a moment
 	case late > 4*lateTarget:
 		limit = min(limit, peak) * 2 / 3
 	case late > lateTarget:

@@ -22,6 +22,11 @@ func TestAdjust(t *testing.T) {
 		t.Errorf("limit %d without lateness", a.limit.Load())
 	}
 	a.adjust(10 * lateTarget)
+	a.adjust(10 * lateTarget)
+	if a.limit.Load() != 8192 {
+		t.Errorf("limit %d after a late moment", a.limit.Load())
+	}
+	a.adjust(10 * lateTarget)
 	if got := a.limit.Load(); got > 1000 || !a.sheds() || a.enter() || !a.full() {
 		t.Errorf("limit %d after much lateness with 1,001 in flight", got)
 	}

@@ -116,11 +116,11 @@ func (x *Exchange) maxBody() node.Size {
 	return x.settings.MaxBody
 }
 
-// deadline sets by when the request must be answered, counted from when it was there whole.
+// deadline sets by when the request must be answered, counted from when it was there whole, or its pause was over.
 func deadline(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		whole := x.Started
-		if len(x.Body) > 0 {
+		if len(x.Body) > 0 || x.Hasty {
 			whole = time.Now()
 		}
 		x.forward.Deadline = whole.Add(x.timeout())

@@ -59,8 +59,11 @@ func (s *Server) handle(c *fiber.Ctx) {
 	if x.pause {
 		conn.Pause(hastyPause)
 	}
+	if s.draining.Load() {
+		conn.End()
+	}
 	c.Response().SkipBody = x.Method == fasthttp.MethodHead
-	s.write(c, resp, s.draining.Load() || !conn.Keepable())
+	s.write(c, resp, !conn.Keepable())
 }
 
 // refusal is the response to what the policies can't answer; it is counted, and carries an id, as they would have it.

@@ -63,7 +63,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 // SetRoutes replaces routes, exposed services, trusted proxies, default limits and the access log's switch while
-// serving: requests that run finish under the old ones. Listener, time-outs and head size stay as they were at New. The
+// serving: requests that run finish under the old ones. The address and edge.write_timeout stay as they were at New. The
 // routes must have passed node.Config.Validate.
 func (s *Server) SetRoutes(cfg node.Edge, routes []node.Route) {
 	s.settings.Store(s.newSettings(cfg, routes))
@@ -174,11 +174,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if s.listener == nil {
 			return
 		}
+		s.listener.Cut(false)
 		if err := s.app.ShutdownWithContext(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.stopErr = fmt.Errorf("shut the edge down: %w", err)
 		}
 		_ = s.listener.Close() // closed already, unless the shutdown failed before
 		<-s.served
+		s.listener.Wait(ctx)
+		s.listener.Cut(true)
 	})
 	return s.stopErr
 }

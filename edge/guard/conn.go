@@ -25,6 +25,7 @@ type Conn struct {
 	over    bool
 	pause   time.Time     // until which a next request waits; zero if it needn't
 	ended   chan struct{} // closed by Close
+	used    atomic.Bool   // a request has come
 	linger  atomic.Bool   // the client may still be sending: see Close
 	closed  atomic.Bool
 }
@@ -63,8 +64,11 @@ func (c *Conn) SetReadDeadline(time.Time) error { return nil }
 // next reads a head, or finds out that there is none to come.
 func (c *Conn) next() error {
 	c.settle()
-	if c.over || (c.request != nil && c.body.discard() != nil) {
-		c.over = true
+	if c.over {
+		return io.EOF
+	}
+	if c.request != nil && c.body.discard() != nil {
+		c.End()
 		return io.EOF
 	}
 	first := c.request == nil
@@ -73,8 +77,13 @@ func (c *Conn) next() error {
 		c.over = true
 		return io.EOF
 	}
+	c.used.Store(true)
 	r := c.request
 	c.rest(r)
+	if c.closed.Load() { // while it rested: nobody could be answered
+		c.over = true
+		return io.EOF
+	}
 	if r.Refusal != nil {
 		r.Close = true
 		c.linger.Store(true)
@@ -236,18 +245,23 @@ func (c *Conn) ReadBody(limit int64) ([]byte, error) { return c.body.readAll(lim
 // is little enough to throw away. When none can, Close waits a little for what the client is still sending.
 func (c *Conn) Keepable() bool {
 	if !c.body.discardable() {
-		c.linger.Store(true)
 		c.over = true
+	}
+	if c.over && (!c.body.done() || len(c.in.unread()) > 0) {
+		c.linger.Store(true)
 	}
 	return !c.over
 }
 
-// lingerTime and lingerBytes bound what Close reads and throws away, so that the client gets to see the response: a
-// connection that is closed with bytes unread is reset, and a reset discards what the client hasn't read yet.
-const (
-	lingerTime  = time.Second
-	lingerBytes = 1 << 20
-)
+// End makes the current request the last one of its connection. Requests that the client has sent behind it are dropped.
+func (c *Conn) End() {
+	c.over = true
+	c.linger.Store(true)
+}
+
+// lingerTime bounds how long Close reads and throws away, so that the client gets to see the response: a connection that
+// is closed with bytes unread is reset, and a reset discards what the client hasn't read yet.
+const lingerTime = time.Second
 
 // Close ends the connection.
 func (c *Conn) Close() error {
@@ -255,9 +269,9 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	close(c.ended)
-	defer c.l.leave()
+	defer c.l.leave(c)
 	c.account.close()
-	if c.linger.Load() && !c.l.stopped.Load() {
+	if c.linger.Load() {
 		c.lingerOn()
 	}
 	return c.Conn.Close() //nolint:wrapcheck // a wrapped connection's errors are its own
@@ -269,5 +283,5 @@ func (c *Conn) lingerOn() {
 		return
 	}
 	_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) // fails only on a closed connection
-	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)       // whatever ends it, the connection ends
+	_, _ = io.Copy(io.Discard, c.Conn)                     // whatever ends it, the connection ends
 }

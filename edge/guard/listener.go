@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -37,11 +38,14 @@ type Listener struct {
 	stopped atomic.Bool
 	ended   chan struct{} // closed with the listener: it ends a wait in Accept
 	once    sync.Once
+
+	mu    sync.Mutex
+	conns map[*Conn]struct{}
 }
 
 // New guards a listener.
 func New(inner net.Listener, cfg Config) *Listener {
-	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{})}
+	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{}}
 	l.SetLimits(cfg.Limits)
 	return l
 }
@@ -85,12 +89,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) Wrap(inner net.Conn) *Conn {
 	c := &Conn{Conn: inner, l: l, account: account{budget: l.cfg.Budget}, ended: make(chan struct{})}
 	c.in.account = &c.account
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
 	return c
 }
 
 // refuse answers one connection too many. The answer fits the empty send buffer of a new connection, so this never waits.
 func (l *Listener) refuse(inner net.Conn) {
-	l.leave()
+	l.open.Add(-1)
 	l.refused.Add(1)
 	_ = inner.SetDeadline(time.Now().Add(time.Second)) // a client that went away needs no answer
 	_, _ = inner.Write(l.cfg.Busy)
@@ -118,7 +125,37 @@ func (l *Listener) pause(d time.Duration) {
 	}
 }
 
-func (l *Listener) leave() { l.open.Add(-1) }
+func (l *Listener) leave(c *Conn) {
+	l.open.Add(-1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// Wait waits until every connection has ended, at most until ctx ends. Connections end on their own once they are served
+// and their clients have read the response.
+func (l *Listener) Wait(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for l.Connections() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Cut ends the connections on which no whole request has come yet, or all of them, without waiting for anybody.
+func (l *Listener) Cut(all bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		if all || !c.used.Load() {
+			_ = c.Conn.Close() // whoever serves it finds it closed
+		}
+	}
+}
 
 // Close stops listening. Connections stay open, but end without waiting for their clients.
 func (l *Listener) Close() error {

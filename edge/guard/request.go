@@ -100,8 +100,7 @@ func visible(target []byte) bool {
 // frame finds out how long the body is and what the connection is for (RFC 9112 §6 and §9.6). A length that is stated
 // twice is refused even when both agree: somebody before us may have read the other one.
 func (r *Request) frame() *node.Error {
-	r.Close = r.HTTP10
-	stated := 0
+	stated, keep := 0, !r.HTTP10
 	for i := range r.Header {
 		f := &r.Header[i]
 		switch {
@@ -118,29 +117,31 @@ func (r *Request) frame() *node.Error {
 				return errFraming
 			}
 		case is(f.Name, "Connection"):
-			r.connection(f.Value)
+			keep = r.connection(f.Value) || keep
 		case is(f.Name, "Expect") && !r.HTTP10:
 			if r.Expect = is(f.Value, "100-continue"); !r.Expect {
 				return errExpect
 			}
 		}
 	}
+	r.Close = r.Close || !keep
 	if stated > 1 {
 		return errFraming
 	}
 	return nil
 }
 
-func (r *Request) connection(value string) {
+// connection reads a Connection field. A close in any of them wins (RFC 9112 §9.3).
+func (r *Request) connection(value string) (keep bool) {
 	for option := range strings.SplitSeq(value, ",") {
 		switch option = strings.Trim(option, " \t"); {
 		case is(option, "close"):
 			r.Close = true
-			return
 		case is(option, "keep-alive"):
-			r.Close = false
+			keep = true
 		}
 	}
+	return keep
 }
 
 // parseLength reads 1*DIGIT (RFC 9110 §8.6) of at most 18 digits: what is longer can't be served by anybody.
