@@ -21,8 +21,8 @@ var (
 	ErrBodyTooLarge = errors.New("body is larger than one message carries")
 )
 
-// ownFields is how many fields appendRequest adds: Host, Content-Length and four of Millrace-*.
-const ownFields = 6
+// ownFields is how many fields appendRequest adds: Host, Content-Length and five of Millrace-*.
+const ownFields = 7
 
 // appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
 // timeout is the time left, sent in milliseconds.
@@ -49,10 +49,20 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	if r.Route != "" {
 		b = appendField(b, "Millrace-Route", r.Route)
 	}
-	if len(r.Body) > 0 {
-		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), crlf...)
+	if r.Upgrade != "" {
+		b = appendField(b, "Millrace-Upgrade", string(r.Upgrade))
+	}
+	switch {
+	case r.Stream != nil && r.Length >= 0 && r.Upgrade == "":
+		b = appendLength(b, r.Length)
+	case len(r.Body) > 0:
+		b = appendLength(b, int64(len(r.Body)))
 	}
 	return append(append(b, crlf...), r.Body...), nil
+}
+
+func appendLength(b []byte, n int64) []byte {
+	return append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), crlf...)
 }
 
 // appendResponse writes the payload of a reply. Content-Length is written from the body but for a HEAD, 204 or 304.
@@ -78,9 +88,25 @@ func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
 		}
 		return append(b, crlf...), nil
 	default:
-		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), "\r\n\r\n"...)
-		return append(b, r.Body...), nil
+		b = appendLength(b, int64(len(r.Body)))
+		return append(append(b, crlf...), r.Body...), nil
 	}
+}
+
+// appendHead writes the payload of a reply whose body follows as a stream, of an interim response, or of the 101 of a socket.
+func appendHead(b []byte, r *Response) ([]byte, error) {
+	if r.Status < 101 || r.Status > 599 {
+		return b, errStatusLine
+	}
+	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), " \r\n"...)
+	b, err := appendFields(b, r.Header)
+	if err != nil {
+		return b, err
+	}
+	if r.Stream != nil && r.Length >= 0 && r.Status != 101 {
+		b = appendLength(b, r.Length)
+	}
+	return append(b, crlf...), nil
 }
 
 // appendFields writes the fields but those that frame the message, which the caller writes.
@@ -103,6 +129,19 @@ func appendField(b []byte, name, value string) []byte {
 
 // decodeRequest reads a request's payload. Strings and body alias it.
 func decodeRequest(payload []byte, now time.Time) (*Request, error) {
+	r, err := decodeRequestHead(payload, now)
+	if err == nil && r.Length >= 0 && r.Length != int64(len(r.Body)) {
+		err = errLength
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.Length = 0
+	return r, nil
+}
+
+// decodeRequestHead reads the payload of a request that may announce more body than it holds.
+func decodeRequestHead(payload []byte, now time.Time) (*Request, error) {
 	line, rest, ok := bytes.Cut(payload, crlf)
 	if !ok {
 		return nil, errRequestLine
@@ -116,7 +155,7 @@ func decodeRequest(payload []byte, now time.Time) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{Method: text(method), Target: text(target), Body: body, Deadline: now.Add(time.Minute)}
+	r := &Request{Method: text(method), Target: text(target), Body: body, Deadline: now.Add(time.Minute), Length: -1}
 	if err := r.takeControl(h, now); err != nil {
 		return nil, err
 	}
@@ -135,9 +174,12 @@ func (r *Request) takeControl(h Header, now time.Time) error {
 		case sameName(f.Name, "Transfer-Encoding"):
 			return errTransfer
 		case sameName(f.Name, "Content-Length"):
-			if !lengthIs(f.Value, len(r.Body)) {
+			if r.Length >= 0 || !isNumber(f.Value) {
 				return errLength
 			}
+			r.Length, _ = strconv.ParseInt(f.Value, 10, 64) // a number of 18 digits at most
+		case sameName(f.Name, "Millrace-Upgrade"):
+			r.Upgrade = Upgrade(f.Value)
 		case sameName(f.Name, "Millrace-Wire"):
 			if f.Value != "1" {
 				return errWireVersion
@@ -165,6 +207,50 @@ func (r *Request) takeControl(h Header, now time.Time) error {
 // decodeResponse reads a reply's payload to a request of that method. Strings and body alias it. Hop-by-hop and
 // Millrace-* fields are dropped; so is Content-Length, which the receiver writes anew, but for a bodyless answer.
 func decodeResponse(payload []byte, method string) (*Response, error) {
+	r, err := decodeResponseHead(payload)
+	if err != nil {
+		return nil, err
+	}
+	if r.Status < 200 {
+		return nil, errStatusLine
+	}
+	if err := r.checkFraming(method); err != nil {
+		return nil, err
+	}
+	r.Header.DropHopByHop()
+	return r, nil
+}
+
+// decodeStreamed reads the payload of a reply whose body follows as a stream; Body is its beginning, if it came with the head.
+func decodeStreamed(payload []byte, socket bool) (*Response, error) {
+	r, err := decodeResponseHead(payload)
+	if err != nil {
+		return nil, err
+	}
+	lengths := r.Header.Values("Content-Length")
+	switch {
+	case r.Status < 200 && (r.Status != 101 || !socket):
+		return nil, errStatusLine
+	case r.Header.Has("Transfer-Encoding"):
+		return nil, errTransfer
+	case len(r.Body) > MaxBody:
+		return nil, ErrBodyTooLarge
+	case len(lengths) > 1 || (len(lengths) == 1 && !isNumber(lengths[0])):
+		return nil, errLength
+	}
+	r.Length = -1
+	if len(lengths) == 1 && r.Status != 101 {
+		r.Length, _ = strconv.ParseInt(lengths[0], 10, 64) // a number of 18 digits at most
+		r.Header.Del("Content-Length")
+	}
+	if r.Length >= 0 && int64(len(r.Body)) > r.Length {
+		return nil, errLength
+	}
+	r.Header.DropHopByHop()
+	return r, nil
+}
+
+func decodeResponseHead(payload []byte) (*Response, error) {
 	line, rest, ok := bytes.Cut(payload, crlf)
 	if !ok {
 		return nil, errStatusLine
@@ -177,12 +263,7 @@ func decodeResponse(payload []byte, method string) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Response{Status: status, Header: h, Body: body}
-	if err := r.checkFraming(method); err != nil {
-		return nil, err
-	}
-	r.Header.DropHopByHop()
-	return r, nil
+	return &Response{Status: status, Header: h, Body: body}, nil
 }
 
 // parseStatusLine reads "HTTP/1.1 SP 3DIGIT [SP reason]" (RFC 9112 §4).
@@ -192,7 +273,7 @@ func parseStatusLine(line []byte) (int, error) {
 		return 0, errStatusLine
 	}
 	n, err := strconv.ParseUint(text(digits[:3]), 10, 16)
-	if err != nil || n < 200 || n > 599 || !validField(Field{Name: "R", Value: text(digits[3:])}) {
+	if err != nil || n < 101 || n > 599 || !validField(Field{Name: "R", Value: text(digits[3:])}) {
 		return 0, errStatusLine
 	}
 	return int(n), nil

@@ -34,6 +34,7 @@ type Conn struct {
 	cfg     Config
 	inbox   string
 	mux     *mux
+	links   *links
 	stats   counters
 	silence *silence // used when Config.Interest is nil
 
@@ -62,6 +63,7 @@ func New(cfg Config) (*Conn, error) {
 	}
 	c := &Conn{cfg: cfg, inbox: inboxRoot + nuid.Next()}
 	c.stats.log = cfg.Log
+	c.links = newLinks(cfg.Prefix)
 	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
 	return c, nil
 }
@@ -71,33 +73,61 @@ func (c *Conn) Open(ctx context.Context) error {
 	if c.closed.Load() {
 		return errors.New("connect to NATS: the connection is closed for good")
 	}
+	if err := c.open(ctx); err != nil {
+		return errors.Join(err, c.Close())
+	}
+	return nil
+}
+
+func (c *Conn) open(ctx context.Context) (err error) {
+	if c.nc, err = c.connect("", c.mux.lost); err != nil {
+		return err
+	}
+	if err := c.listen(ctx, c.nc, c.mux.prefix+".>", c.mux.deliver, c.cfg.MaxInFlight*2, -1); err != nil {
+		return err
+	}
+	if c.links.nc, err = c.connect(" (streams)", c.links.lost); err != nil {
+		return err
+	}
+	go c.links.keep()
+	if err := c.listen(ctx, c.links.nc, c.links.prefix+".>", c.links.deliver, -1, 2*windowPool); err != nil {
+		return err
+	}
+	if c.silence, err = newSilence(c.nc, c.inbox); err != nil {
+		return fmt.Errorf("subscribe to the inbox: %w", err)
+	}
+	return nil
+}
+
+// connect makes one of the two connections; lost is told when it breaks.
+func (c *Conn) connect(suffix string, lost func()) (*nats.Conn, error) {
 	opts := []nats.Option{
-		nats.Name("millrace node " + c.cfg.Name), nats.CustomInboxPrefix(c.inbox), nats.MaxReconnects(-1),
+		nats.Name("millrace node " + c.cfg.Name + suffix), nats.CustomInboxPrefix(c.inbox), nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectBufSize(-1), nats.PermissionErrOnSubscribe(true),
 		nats.SkipSubjectValidation(), // every subject is built from checked names
-		nats.DisconnectErrHandler(c.disconnected), nats.ReconnectHandler(c.reconnected), nats.ErrorHandler(c.asyncError),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.disconnected(err, lost) }),
+		nats.ReconnectHandler(c.reconnected), nats.ErrorHandler(c.asyncError),
 	}
 	if c.cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(c.cfg.InProcess), nats.UserInfo(c.cfg.User, c.cfg.Password))
 	}
 	nc, err := nats.Connect(c.cfg.URL, opts...)
 	if err != nil {
-		return fmt.Errorf("connect to NATS: %w", err)
+		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
-	c.nc = nc
-	sub, err := nc.Subscribe(c.mux.prefix+".>", c.mux.deliver)
+	return nc, nil
+}
+
+// listen subscribes to an inbox and waits until the server knows it, which also warms the connection.
+func (c *Conn) listen(ctx context.Context, nc *nats.Conn, subject string, deliver nats.MsgHandler, messages, bytes int) error {
+	sub, err := nc.Subscribe(subject, deliver)
 	if err == nil {
-		err = sub.SetPendingLimits(c.cfg.MaxInFlight*2, -1)
+		err = sub.SetPendingLimits(messages, bytes)
 	}
 	if err == nil {
-		err = c.flush(ctx) // the subscription stands, and the first request finds a warm connection
+		err = flush(ctx, nc)
 	}
 	if err != nil {
-		nc.Close()
-		return fmt.Errorf("subscribe to the inbox: %w", err)
-	}
-	if c.silence, err = newSilence(nc, c.inbox); err != nil {
-		nc.Close()
 		return fmt.Errorf("subscribe to the inbox: %w", err)
 	}
 	return nil
@@ -108,6 +138,12 @@ func (c *Conn) NATS() *nats.Conn { return c.nc }
 
 // Up tells whether the connection stands at this moment.
 func (c *Conn) Up() bool { return c.nc != nil && c.nc.IsConnected() }
+
+// SetStreamIdle changes how long a stream may rest without a byte either way before it is ended; 0 means for ever.
+func (c *Conn) SetStreamIdle(d time.Duration) { c.links.idle.Store(int64(d)) }
+
+// Streams is the number of exchanges with streamed bodies at this moment.
+func (c *Conn) Streams() int { return c.links.count() }
 
 // Close ends the connection and every call that waits. Shut services down first. It can be called again.
 func (c *Conn) Close() error {
@@ -121,15 +157,20 @@ func (c *Conn) Close() error {
 		}
 		c.nc.Close()
 		c.mux.lost()
+		if c.links.nc == nil {
+			return
+		}
+		c.links.close()
+		c.links.nc.Close()
 	})
 	return nil
 }
 
-func (c *Conn) disconnected(_ *nats.Conn, err error) {
+func (c *Conn) disconnected(err error, lost func()) {
 	if !c.closed.Load() {
 		c.cfg.Log.Warn("mesh connection lost", "cause", err)
 	}
-	c.mux.lost()
+	lost()
 }
 
 func (c *Conn) reconnected(*nats.Conn) {
@@ -146,8 +187,8 @@ func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 }
 
 // flush waits until the server has processed what was sent; at most ten seconds, since NATS wants a deadline.
-func (c *Conn) flush(ctx context.Context) error {
+func flush(ctx context.Context, nc *nats.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return c.nc.FlushWithContext(ctx) //nolint:wrapcheck // both callers add what was flushed
+	return nc.FlushWithContext(ctx) //nolint:wrapcheck // the callers add what was flushed
 }

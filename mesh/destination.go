@@ -7,6 +7,7 @@ import "millrace/node"
 type Destination struct {
 	label   string // for logs, metrics and reply subjects
 	subject string
+	stream  string // requests whose bodies are streams
 	cancel  string
 }
 
@@ -21,7 +22,8 @@ func (c *Conn) Upstream(name string) Destination { return c.destination("upstrea
 
 func (c *Conn) destination(kind, name string) Destination {
 	p := c.cfg.Prefix
-	return Destination{label: kind + "." + name, subject: p + kind + "." + name, cancel: p + "cancel." + kind + "." + name}
+	subject := p + kind + "." + name
+	return Destination{label: kind + "." + name, subject: subject, stream: subject + ".stream", cancel: p + "cancel." + kind + "." + name}
 }
 
 // Subject gives the subject of the requests.

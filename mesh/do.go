@@ -37,6 +37,9 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
 	}
+	if req.Stream != nil {
+		return c.doStream(ctx, to, req)
+	}
 	x := exchange{conn: c, to: to, req: req}
 	defer x.end()
 	if err := x.try(); err != nil {
@@ -47,11 +50,11 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	for {
 		select {
 		case msg := <-x.replies(0):
-			if resp, err, done := x.took(0, msg); done {
+			if resp, err, done := x.took(ctx, 0, msg); done {
 				return resp, err
 			}
 		case msg := <-x.replies(1):
-			if resp, err, done := x.took(1, msg); done {
+			if resp, err, done := x.took(ctx, 1, msg); done {
 				return resp, err
 			}
 		case <-timer.C:
@@ -111,21 +114,32 @@ func (x *exchange) publish(t ticket) error {
 	defer releasePayload(buf)
 	payload, err := appendRequest((*buf)[:0], x.req, left, x.nonce(t))
 	*buf = payload
+	if err != nil {
+		return requestError(err)
+	}
+	return sendError(x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload))
+}
+
+// requestError says why a request can't be written as a message.
+func requestError(err error) error {
 	switch {
 	case errors.Is(err, ErrBodyTooLarge):
 		return node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")
 	case errors.Is(err, ErrFieldCount):
 		return node.Errorf(node.CodeHeaderTooLarge, nil, "the request has too many header fields")
-	case err != nil:
-		return node.Errorf(node.CodeInvalid, err, "the request can't be sent")
 	}
-	err = x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload)
-	if errors.Is(err, nats.ErrMaxPayload) {
+	return node.Errorf(node.CodeInvalid, err, "the request can't be sent")
+}
+
+// sendError says why NATS didn't take a request; nil if it did.
+func sendError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrMaxPayload):
 		return node.Errorf(node.CodeHeaderTooLarge, nil, "the request's head is larger than one message carries")
-	} else if err != nil {
-		return node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
 	}
-	return nil
+	return node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
 }
 
 // nonce names a try to members: the same number that its reply subject carries, made unique by the inbox.
@@ -164,10 +178,13 @@ func (x *exchange) replies(i int) <-chan *nats.Msg {
 }
 
 // took judges what came for a try. Not done means that the call goes on: another try waits, or was just made.
-func (x *exchange) took(i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
+func (x *exchange) took(ctx context.Context, i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
 	x.conn.mux.received(x.tries[i])
 	x.tries[i] = ticket{}
-	resp, err = x.conn.judge(x.to.label, x.req.Method, msg)
+	resp, err = x.conn.judge(x.to.label, x.req, msg)
+	if err == nil && msg.Header[headerStream] != nil {
+		resp, err = x.conn.followReply(ctx, x.req, msg, resp)
+	}
 	code := node.CodeOf(err)
 	notStarted := code == node.CodeBusy || code == node.CodeNoMember
 	switch {
@@ -201,7 +218,7 @@ func (x *exchange) end() {
 }
 
 // judge turns a reply message into a response or an error.
-func (c *Conn) judge(label, method string, msg *nats.Msg) (*Response, error) {
+func (c *Conn) judge(label string, req *Request, msg *nats.Msg) (*Response, error) {
 	if msg == nil {
 		return nil, node.Errorf(node.CodeUnavailable, nil, "the mesh connection was lost")
 	}
@@ -214,10 +231,10 @@ func (c *Conn) judge(label, method string, msg *nats.Msg) (*Response, error) {
 			c.stats.at(label).busy.Add(1)
 			return nil, node.Errorf(node.CodeBusy, errMemberBusy, "every member is at its limit")
 		case msg.Header[headerError] != nil:
-			return nil, reportedError(msg.Header)
+			return nil, reportedError(msg.Header, headerError)
 		}
 	}
-	resp, err := decodeResponse(msg.Data, method)
+	resp, err := decodeReply(msg, req)
 	member := clip(msg.Header.Get(headerMember))
 	if err != nil {
 		reason := dropMalformed
@@ -231,10 +248,17 @@ func (c *Conn) judge(label, method string, msg *nats.Msg) (*Response, error) {
 	return resp, nil
 }
 
+func decodeReply(msg *nats.Msg, req *Request) (*Response, error) {
+	if len(msg.Header) > 0 && msg.Header[headerStream] != nil {
+		return decodeStreamed(msg.Data, req.Upgrade != "")
+	}
+	return decodeResponse(msg.Data, req.Method)
+}
+
 // reportedError is an error that a member reported instead of a response. Unknown codes count as upstream_failed, and
 // a text that isn't short and printable is left out.
-func reportedError(h nats.Header) error {
-	code := node.Code(h.Get(headerError))
+func reportedError(h nats.Header, name string) error {
+	code := node.Code(h.Get(name))
 	switch code { //nolint:exhaustive // the others are not a member's to report
 	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid:
 	default:

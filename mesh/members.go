@@ -54,7 +54,7 @@ func (m *Members) Open(ctx context.Context) error {
 		close(m.done)
 		return fmt.Errorf("listen to other nodes: %w", err)
 	}
-	if err := m.conn.flush(ctx); err != nil {
+	if err := flush(ctx, m.conn.nc); err != nil {
 		close(m.done)
 		return fmt.Errorf("listen to other nodes: %w", err)
 	}

@@ -21,17 +21,40 @@ type Request struct {
 	Header Header // end-to-end fields only; Host and Content-Length are written from the fields above and below
 	Body   []byte
 
+	// Stream, if not nil, is the body in place of Body: longer than MaxBody, or of unknown length. Do closes it.
+	Stream Body
+	Length int64 // of Stream in bytes, or -1
+	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See DESIGN.md, section 7.
+	Upgrade Upgrade
+	// Interim, if not nil, passes an interim response (102 or 103) towards the client, before the response itself. For Do it is
+	// called while Do runs; a Handler may call it until it returns.
+	Interim func(status int, h Header)
+
 	Route    string    // name of the route that was taken, for logs
 	Deadline time.Time // by when the answer must be there; Do needs it, a Handler finds it in its context too
 	Nonce    string    // names this try of the request; set by the sender's Conn
 }
 
+// Upgrade says what a socket carries.
+type Upgrade string
+
+// The kinds of socket.
+const (
+	UpgradeBytes    Upgrade = "websocket" // the bytes of the WebSocket protocol (RFC 6455), frames and all: for upstreams
+	UpgradeMessages Upgrade = "messages"  // each piece is one message, KindText or KindBinary, of at most MaxMessage bytes: for services
+)
+
 // Response is an HTTP response on the mesh.
 type Response struct {
-	Status int // 200 to 599
+	Status int // 200 to 599, or 101 to a request with Upgrade
 	Header Header
 	Body   []byte // empty for HEAD, 204 and 304
 	Member string // who answered, if the member named itself
+
+	// Stream, if not nil, is the body in place of Body. Whoever gets a Response from Do must close it, which also ends a
+	// request body that is still being sent; what a Handler gives is closed by the Service.
+	Stream Body
+	Length int64 // of Stream in bytes, or -1
 }
 
 // Repeatable tells whether a request of this method may be run again when nobody knows whether it ran: the idempotent

@@ -16,8 +16,9 @@ import (
 )
 
 // Handler answers requests. It is called from many goroutines at once, each with a request of its own. The context
-// ends at the request's deadline, when the caller cancels, and when the service is closed. An error that is a
-// *node.Error is reported under its code, any other as internal; a panic is an error too.
+// ends at the request's deadline, when the caller cancels, and when the service is closed; the deadline counts no more once
+// a response with a Stream is returned, and not for a request with one. An error that is a *node.Error is reported under its code,
+// any other as internal; a panic is an error too.
 type Handler interface {
 	Handle(ctx context.Context, req *Request) (*Response, error)
 }
@@ -32,7 +33,8 @@ func (f HandlerFunc) Handle(ctx context.Context, req *Request) (*Response, error
 type ServiceConfig struct {
 	Destination Destination // from Conn.Service or Conn.Upstream
 	Handler     Handler
-	Limit       int // requests that run at once; 0 means 256
+	Limit       int  // requests that run at once, until their response begins; 0 means 256
+	Streams     bool // Handler takes requests with a Stream; without it the service gets none
 }
 
 // Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer, and
@@ -50,7 +52,7 @@ type Service struct {
 	cancel *nats.Subscription
 
 	mu     sync.Mutex
-	sub    *nats.Subscription // membership in the group; nil while full or closed
+	subs   []*nats.Subscription // membership in the groups; none while full or closed
 	closed bool
 	calls  map[string]context.CancelFunc // what runs, by nonce
 }
@@ -87,24 +89,40 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err := s.join(); err != nil {
 		return err
 	}
-	return s.conn.flush(ctx)
+	if err := flush(ctx, s.conn.links.nc); err != nil {
+		return err
+	}
+	return flush(ctx, s.conn.nc)
 }
 
 // join makes this service a member of the group, unless it is one or is closed.
 func (s *Service) join() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sub != nil || s.closed {
+	if len(s.subs) > 0 || s.closed {
 		return nil
 	}
-	sub, err := s.conn.nc.QueueSubscribe(s.cfg.Destination.subject, QueueGroup, s.admit)
+	if err := s.subscribe(s.conn.nc, s.cfg.Destination.subject, s.take); err != nil {
+		return err
+	}
+	if s.cfg.Streams {
+		if err := s.subscribe(s.conn.links.nc, s.cfg.Destination.stream, s.takeStream); err != nil {
+			return err
+		}
+	}
+	s.away.Store(false)
+	return nil
+}
+
+// subscribe joins one group. The caller holds mu.
+func (s *Service) subscribe(nc *nats.Conn, subject string, run func(*nats.Msg)) error {
+	sub, err := nc.QueueSubscribe(subject, QueueGroup, func(msg *nats.Msg) { s.admit(msg, run) })
 	if err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	s.work.Add(1)
 	sub.SetClosedHandler(func(string) { s.work.Done() })
-	s.sub = sub
-	s.away.Store(false)
+	s.subs = append(s.subs, sub)
 	return nil
 }
 
@@ -114,18 +132,18 @@ func (s *Service) leave(forGood bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = s.closed || forGood
-	if s.sub != nil {
-		_ = s.sub.Drain() // fails only on a closed connection, which has no members
-		s.sub = nil
+	for _, sub := range s.subs {
+		_ = sub.Drain() // fails only on a closed connection, which has no members
 		s.away.Store(true)
 	}
+	s.subs = nil
 }
 
 // Active is the number of requests that run at this moment.
 func (s *Service) Active() int { return int(s.active.Load()) }
 
 // admit is the subscription's callback: it must never block, since requests wait behind it.
-func (s *Service) admit(msg *nats.Msg) {
+func (s *Service) admit(msg *nats.Msg, run func(*nats.Msg)) {
 	if n := s.active.Add(1); n > int64(s.cfg.Limit) {
 		s.active.Add(-1)
 		s.refuse(msg)
@@ -134,7 +152,7 @@ func (s *Service) admit(msg *nats.Msg) {
 		return
 	}
 	s.work.Add(1)
-	go s.run(msg)
+	go run(msg)
 }
 
 func (s *Service) refuse(msg *nats.Msg) {
@@ -154,31 +172,33 @@ func (s *Service) rejoin() {
 	}
 }
 
-// run handles one request and answers it.
-func (s *Service) run(msg *nats.Msg) {
+// release gives the place of a request back.
+func (s *Service) release() {
+	s.active.Add(-1)
+	if s.away.Load() {
+		s.rejoin()
+	}
+}
+
+// take handles one request and answers it.
+func (s *Service) take(msg *nats.Msg) {
 	defer s.work.Done()
-	defer func() {
-		s.active.Add(-1)
-		if s.away.Load() {
-			s.rejoin()
-		}
-	}()
 	req, err := decodeRequest(msg.Data, time.Now())
 	if err != nil {
-		s.log.Warn("request is malformed", "cause", err)
-		s.report(msg.Reply, node.Errorf(node.CodeInvalid, err, "the request is malformed"))
+		defer s.release()
+		s.malformed(msg, err)
 		return
 	}
-	ctx, cancel := context.WithDeadline(s.base, req.Deadline)
-	s.track(req.Nonce, cancel)
-	defer s.untrack(req.Nonce, cancel)
-	resp, err := s.call(ctx, req)
-	if err == nil {
-		err = s.answer(msg.Reply, req.Method, resp)
-	}
-	if err != nil {
-		s.report(msg.Reply, s.failure(ctx, err))
-	}
+	c := s.newCall(msg.Reply, req)
+	c.expire(req.Deadline)
+	s.track(req.Nonce, c.cancel)
+	defer s.untrack(req.Nonce, c.cancel)
+	c.run()
+}
+
+func (s *Service) malformed(msg *nats.Msg, cause error) {
+	s.log.Warn("request is malformed", "cause", cause)
+	s.report(msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))
 }
 
 // call runs the handler and turns a panic into an error.
@@ -194,26 +214,6 @@ func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err e
 		err = node.Errorf(node.CodeInternal, errors.New("handler returned neither response nor error"), "the service failed")
 	}
 	return resp, err
-}
-
-func (s *Service) answer(reply, method string, resp *Response) error {
-	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
-	defer releasePayload(buf)
-	payload, err := appendResponse((*buf)[:0], resp, method)
-	*buf = payload
-	if err != nil {
-		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
-	}
-	msg := &nats.Msg{Subject: reply, Data: payload}
-	if resp.Member != "" {
-		msg.Header = nats.Header{headerMember: {resp.Member}}
-	}
-	if err := s.conn.nc.PublishMsg(msg); errors.Is(err, nats.ErrMaxPayload) {
-		return node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
-	} else if err != nil {
-		s.lost(err)
-	}
-	return nil
 }
 
 // lost logs a reply that couldn't be published; there is nobody else to tell.
@@ -289,12 +289,14 @@ func (s *Service) Shutdown(ctx context.Context) error {
 func (s *Service) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	sub := s.sub
-	s.sub = nil
+	subs := s.subs
+	s.subs = nil
 	s.mu.Unlock()
 	s.stop()
-	if sub != nil && sub.IsValid() {
-		_ = sub.Unsubscribe() // fails only when it is gone already
+	for _, sub := range subs {
+		if sub.IsValid() {
+			_ = sub.Unsubscribe() // fails only when it is gone already
+		}
 	}
 	if s.cancel != nil && s.cancel.IsValid() {
 		_ = s.cancel.Unsubscribe() // see above

@@ -17,6 +17,9 @@ const nodeUser = "millrace"
 // answerWithin bounds the memory for replies that never come.
 const answerWithin = 10 * time.Minute
 
+// maxAnswers is how often a member may publish to the reply subject of one request: its reply, and interim ones before it.
+const maxAnswers = 9
+
 // authenticator decides who a client is: a node, a member, or nobody.
 type authenticator struct {
 	s   *Server
@@ -65,8 +68,8 @@ func (a *authenticator) member(name string) *server.Permissions {
 	}
 	return &server.Permissions{
 		Subscribe: &server.SubjectPermission{Allow: subscribe},
-		Publish:   &server.SubjectPermission{Allow: []string{"api.>"}},
-		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: answerWithin},
+		Publish:   &server.SubjectPermission{Allow: []string{"api.>", "stream.>"}},
+		Response:  &server.ResponsePermission{MaxMsgs: maxAnswers, Expires: answerWithin},
 	}
 }
 

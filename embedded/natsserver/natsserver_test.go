@@ -127,13 +127,14 @@ func TestMemberPublishes(t *testing.T) {
 	}
 }
 
-// A member answers each request once: its second reply is refused by the server.
-func TestSecondReplyRefused(t *testing.T) {
+// A member answers each request with one reply and eight interim responses at most: the server refuses the tenth message.
+func TestTenthReplyRefused(t *testing.T) {
 	s := natsservertest.Start(t)
 	member := connect(t, s.ClientURL())
 	if _, err := member.QueueSubscribe("http.twice", "q", func(msg *nats.Msg) {
-		_ = msg.Respond([]byte("one"))
-		_ = msg.Respond([]byte("two"))
+		for range 10 {
+			_ = msg.Respond([]byte("one"))
+		}
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +149,16 @@ func TestSecondReplyRefused(t *testing.T) {
 	if err := node.PublishRequest("http.twice", "inbox.1", nil); err != nil {
 		t.Fatal(err)
 	}
-	if msg, err := replies.NextMsg(5 * time.Second); err != nil || string(msg.Data) != "one" {
-		t.Fatalf("got %v, %v", msg, err)
+	for range 9 {
+		if msg, err := replies.NextMsg(5 * time.Second); err != nil || string(msg.Data) != "one" {
+			t.Fatalf("got %v, %v", msg, err)
+		}
 	}
 	if err := member.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	if msg, err := replies.NextMsg(50 * time.Millisecond); err == nil {
-		t.Errorf("a second reply came through: %q", msg.Data)
+		t.Errorf("a tenth message came through: %q", msg.Data)
 	}
 }
 

@@ -1,0 +1,211 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/node"
+)
+
+// call is one request that a Service runs.
+type call struct {
+	s      *Service
+	reply  string
+	req    *Request
+	ctx    context.Context //nolint:containedctx // of this request
+	cancel context.CancelFunc
+	timer  *time.Timer // ends ctx at the deadline; nil if there is none
+	link   *link       // set when a body is a stream
+
+	place sync.Once // gives the place under the limit back
+}
+
+func (s *Service) newCall(reply string, req *Request) *call {
+	c := &call{s: s, reply: reply, req: req}
+	ctx, cancel := context.WithCancelCause(s.base)
+	c.ctx, c.cancel = ctx, func() { cancel(nil) }
+	return c
+}
+
+// expire ends the context at the deadline, unless a stream begins before.
+func (c *call) expire(at time.Time) {
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	c.ctx = lease{ctx, at}
+	c.timer = time.AfterFunc(time.Until(at), func() { cancel(context.DeadlineExceeded) })
+}
+
+// lease is a context with a deadline that may be waived.
+type lease struct {
+	context.Context //nolint:containedctx // it is one
+
+	at time.Time
+}
+
+// Deadline is when the context ends, unless a stream begins before.
+func (l lease) Deadline() (time.Time, bool) { return l.at, true }
+
+// Err tells a deadline from a cancellation.
+func (l lease) Err() error {
+	err := l.Context.Err()
+	if err != nil && errors.Is(context.Cause(l.Context), context.DeadlineExceeded) {
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+// release gives the place under the limit back: when the call ends, or when its response has begun to stream.
+func (c *call) release() { c.place.Do(c.s.release) }
+
+// run calls the handler and answers.
+func (c *call) run() {
+	defer c.release()
+	defer c.cancel()
+	if c.timer != nil {
+		defer c.timer.Stop()
+	}
+	c.req.Interim = c.interim()
+	resp, err := c.s.call(c.ctx, c.req)
+	if err == nil {
+		err = c.answer(resp)
+	}
+	if err != nil {
+		c.s.report(c.reply, c.s.failure(c.ctx, err))
+	}
+}
+
+// interim makes the function that sends interim responses.
+func (c *call) interim() func(int, Header) {
+	sent := 0
+	return func(status int, h Header) {
+		payload, err := appendHead(nil, &Response{Status: status, Header: h})
+		if sent++; err != nil || sent > maxInterims || (status != 102 && status != 103) {
+			return
+		}
+		msg := &nats.Msg{Subject: c.reply, Data: payload, Header: nats.Header{headerInterim: {"1"}}}
+		if err := c.s.conn.nc.PublishMsg(msg); err != nil {
+			c.s.lost(err)
+		}
+	}
+}
+
+// answer sends the response, in one message or as a stream. An error means that nothing was sent.
+func (c *call) answer(resp *Response) error {
+	if resp.Stream != nil {
+		defer func() { _ = resp.Stream.Close() }() // its end has been told already
+	}
+	if resp.Stream != nil && !bodyless(c.req.Method, resp.Status) {
+		return c.stream(resp)
+	}
+	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer releasePayload(buf)
+	payload, err := appendResponse((*buf)[:0], resp, c.req.Method)
+	*buf = payload
+	if err != nil {
+		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
+	}
+	msg := &nats.Msg{Subject: c.reply, Data: payload}
+	if resp.Member != "" {
+		msg.Header = nats.Header{headerMember: {resp.Member}}
+	}
+	return c.publish(msg)
+}
+
+// publish sends a reply.
+func (c *call) publish(msg *nats.Msg) error {
+	nc := c.s.conn.nc
+	if c.link != nil {
+		nc = c.s.conn.links.nc // in order with what the link sends
+	}
+	if err := nc.PublishMsg(msg); errors.Is(err, nats.ErrMaxPayload) {
+		return node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
+	} else if err != nil {
+		c.s.lost(err)
+	}
+	return nil
+}
+
+// stream sends the head and then the body as the requester takes it.
+func (c *call) stream(resp *Response) error {
+	payload, err := appendHead(nil, resp)
+	if err == nil && resp.Status == 101 && c.req.Upgrade == "" {
+		err = errStatusLine
+	}
+	if err != nil {
+		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
+	}
+	if c.link == nil {
+		if c.link = c.s.conn.links.open(); c.link == nil {
+			return errManyStreams
+		}
+		c.link.bind(c.cancel)
+		defer c.link.end(errEnded, true)
+	}
+	msg := &nats.Msg{Subject: c.reply, Reply: c.link.local, Data: payload, Header: nats.Header{headerStream: {"1"}}}
+	if resp.Member != "" {
+		msg.Header[headerMember] = []string{resp.Member}
+	}
+	if err := c.publish(msg); err != nil {
+		return err
+	}
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.release()
+	stop := context.AfterFunc(c.ctx, func() { c.link.end(contextError(c.ctx), true) })
+	defer stop()
+	first := time.AfterFunc(creditWait, func() { c.link.unclaimed() })
+	defer first.Stop()
+	_ = c.link.send(resp.Stream) // the requester learns from the missing end, and nobody else asks
+	return nil
+}
+
+// takeStream handles one request whose body is a stream.
+func (s *Service) takeStream(msg *nats.Msg) {
+	defer s.work.Done()
+	req, err := decodeRequestHead(msg.Data, time.Now())
+	if err == nil && !s.conn.links.mayBePeer(msg.Reply) {
+		err = errNoReply
+	}
+	if err != nil {
+		defer s.release()
+		s.malformed(msg, err)
+		return
+	}
+	l := s.conn.links.open()
+	if l == nil {
+		defer s.release()
+		s.refuse(msg)
+		return
+	}
+	defer l.end(errEnded, true)
+	c := s.newCall(msg.Reply, req)
+	c.link, l.peer, l.messages = l, msg.Reply, req.Upgrade == UpgradeMessages
+	l.bind(c.cancel)
+	if l.messages {
+		l.expectMessages()
+	} else {
+		l.expect(req.Length, req.Body)
+	}
+	req.Body = nil
+	req.Stream = &taken{l}
+	l.accept()
+	c.run()
+}
+
+var errNoReply = errors.New("the request names no subject for its stream")
+
+// taken is the body of a request that a member took.
+type taken struct{ l *link }
+
+func (b *taken) Next() (Piece, error) { return b.l.next() }
+func (b *taken) Trailer() Header      { return b.l.trailer() }
+
+// Close drops what is still to come; the response goes on.
+func (b *taken) Close() error {
+	b.l.drop()
+	return nil
+}

@@ -1,0 +1,210 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/node"
+)
+
+// bodyless tells whether HTTP has no body for such a response (RFC 9112 §6.3).
+func bodyless(method string, status int) bool {
+	return method == "HEAD" || status == 204 || status == 304
+}
+
+// incoming is the body that a requester receives. Its end ends the exchange.
+type incoming struct {
+	l       *link
+	sending *sending // the request's body; nil if it was no stream
+	stop    func() bool
+	once    sync.Once
+}
+
+func (b *incoming) Next() (Piece, error) { return b.l.next() }
+func (b *incoming) Trailer() Header      { return b.l.trailer() }
+
+func (b *incoming) Close() error {
+	b.once.Do(func() {
+		b.stop()
+		b.l.end(errEnded, true)
+	})
+	b.sending.wait()
+	return nil
+}
+
+// sending is a request's body on its way; done is closed when nobody touches the body any more.
+type sending struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func (s *sending) wait() {
+	if s != nil {
+		<-s.done
+	}
+}
+
+// follow makes the body of a reply that a member streams. ctx ends it.
+func (c *Conn) follow(ctx context.Context, l *link, resp *Response, s *sending) {
+	if resp.Status == 101 && l.messages {
+		l.expectMessages()
+	} else {
+		l.expect(resp.Length, resp.Body)
+	}
+	resp.Body = nil
+	resp.Stream = &incoming{l: l, sending: s, stop: context.AfterFunc(ctx, func() { l.end(contextError(ctx), true) })}
+}
+
+// followReply opens the stream that a member announces in its reply to a plain request.
+func (c *Conn) followReply(ctx context.Context, req *Request, msg *nats.Msg, resp *Response) (*Response, error) {
+	if !c.links.mayBePeer(msg.Reply) {
+		return nil, node.Errorf(node.CodeBadReply, errors.New("a streamed reply names no subject for its credit"), "the service answered what can't be passed on")
+	}
+	l := c.links.open()
+	if l == nil {
+		c.links.abort(msg.Reply, errEnded)
+		return nil, errManyStreams
+	}
+	l.peer = msg.Reply
+	if bodyless(req.Method, resp.Status) {
+		l.end(errEnded, true)
+		return resp.withoutBody(), nil
+	}
+	c.follow(ctx, l, resp, nil)
+	return resp, nil
+}
+
+// withoutBody leaves the length that a body would have had, where HTTP allows it (RFC 9110 §8.6).
+func (r *Response) withoutBody() *Response {
+	if r.Length >= 0 && r.Status != 204 {
+		r.Header.Set("Content-Length", strconv.FormatInt(r.Length, 10))
+	}
+	r.Body = nil
+	return r
+}
+
+var errManyStreams = node.Errorf(node.CodeBusy, nil, "the node carries as many streams as it may")
+
+// doStream is Do for a request whose body is a stream. It is sent once, unless a member said that it didn't start.
+// The time until the deadline begins to count when the body has been sent; until then the stream's idle time-out bounds it.
+func (c *Conn) doStream(ctx context.Context, to Destination, req *Request) (*Response, error) {
+	l := c.links.open()
+	if l == nil {
+		_ = req.Stream.Close() // it wasn't read
+		return nil, errManyStreams
+	}
+	l.replies = make(chan *nats.Msg, 4+maxInterims)
+	l.messages = req.Upgrade == UpgradeMessages
+	x := offer{c: c, to: to, req: req, l: l, within: time.Until(req.Deadline)}
+	resp, err := x.run(ctx)
+	if err != nil || resp.Stream == nil {
+		l.end(errEnded, true)
+		_ = req.Stream.Close() // it may wait for the client
+		x.sending.wait()
+	}
+	return resp, err
+}
+
+// offer is one call of doStream.
+type offer struct {
+	c       *Conn
+	to      Destination
+	req     *Request
+	l       *link
+	within  time.Duration
+	sending *sending
+	busy    int
+}
+
+func (x *offer) run(ctx context.Context) (*Response, error) {
+	if err := x.publish(); err != nil {
+		return nil, err
+	}
+	x.sending = &sending{done: make(chan struct{})}
+	go func() {
+		defer close(x.sending.done)
+		x.sending.err = x.l.send(x.req.Stream)
+	}()
+	timer := acquireTimer(x.within)
+	defer releaseTimer(timer)
+	sent := x.sending.done
+	for {
+		select {
+		case msg := <-x.l.replies:
+			if resp, err, final := x.took(ctx, msg); final {
+				return resp, err
+			}
+		case <-sent:
+			sent = nil
+			timer.Reset(x.within)
+		case <-timer.C:
+			if !x.uploads() {
+				return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
+			}
+			timer.Reset(x.within)
+		case <-x.l.done:
+			return x.ended(ctx)
+		case <-ctx.Done():
+			return nil, contextError(ctx)
+		}
+	}
+}
+
+// uploads tells whether a member takes the request's body at this moment. A socket has no such time before its answer.
+func (x *offer) uploads() bool { return x.req.Upgrade == "" && x.l.sending() }
+
+// ended tells how the exchange ended without an answer, unless one is there.
+func (x *offer) ended(ctx context.Context) (*Response, error) {
+	for {
+		select {
+		case msg := <-x.l.replies:
+			if resp, err, final := x.took(ctx, msg); final {
+				return resp, err
+			}
+		default:
+			return nil, x.l.failure()
+		}
+	}
+}
+
+func (x *offer) publish() error {
+	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer releasePayload(buf)
+	payload, err := appendRequest((*buf)[:0], x.req, x.within, x.l.token)
+	*buf = payload
+	if err != nil {
+		return requestError(err)
+	}
+	return sendError(x.c.links.nc.PublishRequest(x.to.stream, x.l.local, payload))
+}
+
+// took judges what came in place of a body. Not final means that the answer is still to come.
+func (x *offer) took(ctx context.Context, msg *nats.Msg) (resp *Response, err error, final bool) { //nolint:revive // final says whether the others count
+	if msg.Header[headerInterim] != nil {
+		x.req.inform(msg)
+		return nil, nil, false
+	}
+	x.l.meet(msg.Reply)
+	resp, err = x.c.judge(x.to.label, x.req, msg)
+	if errors.Is(err, errMemberBusy) && x.busy < maxBusy {
+		x.busy++
+		err = x.publish()
+		return nil, err, err != nil
+	}
+	if node.CodeOf(err) == node.CodeNoMember && x.busy > 0 {
+		err = node.Errorf(node.CodeBusy, nil, "every member is at its limit")
+	}
+	switch {
+	case err != nil || msg.Header[headerStream] == nil:
+	case bodyless(x.req.Method, resp.Status):
+		resp = resp.withoutBody()
+	default:
+		x.c.follow(ctx, x.l, resp, x.sending)
+	}
+	return resp, err, true
+}
