@@ -73,7 +73,7 @@ func (c *call) run() {
 		err = c.answer(resp)
 	}
 	if err != nil {
-		c.s.report(c.reply, c.s.failure(c.ctx, err))
+		c.s.report(c.nc(), c.reply, c.s.failure(c.ctx, err))
 	}
 }
 
@@ -86,10 +86,18 @@ func (c *call) interim() func(int, Header) {
 			return
 		}
 		msg := &nats.Msg{Subject: c.reply, Data: payload, Header: nats.Header{headerInterim: {"1"}}}
-		if err := c.s.conn.nc.PublishMsg(msg); err != nil {
+		if err := c.nc().PublishMsg(msg); err != nil {
 			c.s.lost(err)
 		}
 	}
+}
+
+// nc is the connection for replies: that of the link, if there is one, so that they stay in order with what it sends.
+func (c *call) nc() *nats.Conn {
+	if c.link != nil {
+		return c.link.t.nc
+	}
+	return c.s.conn.nc
 }
 
 // answer sends the response, in one message or as a stream. An error means that nothing was sent.
@@ -116,11 +124,7 @@ func (c *call) answer(resp *Response) error {
 
 // publish sends a reply.
 func (c *call) publish(msg *nats.Msg) error {
-	nc := c.s.conn.nc
-	if c.link != nil {
-		nc = c.s.conn.links.nc // in order with what the link sends
-	}
-	if err := nc.PublishMsg(msg); errors.Is(err, nats.ErrMaxPayload) {
+	if err := c.nc().PublishMsg(msg); errors.Is(err, nats.ErrMaxPayload) {
 		return node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
 	} else if err != nil {
 		c.s.lost(err)
@@ -141,6 +145,7 @@ func (c *call) stream(resp *Response) error {
 		if c.link = c.s.conn.links.open(); c.link == nil {
 			return errManyStreams
 		}
+		c.link.in.never = true
 		c.link.bind(c.cancel)
 		defer c.link.end(errEnded, true)
 	}

@@ -50,9 +50,12 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	for {
 		select {
 		case msg := <-x.replies(0):
+			x.inform(0)
 			if resp, err, done := x.took(ctx, 0, msg); done {
 				return resp, err
 			}
+		case msg := <-x.interims():
+			x.informed(0, msg)
 		case msg := <-x.replies(1):
 			if resp, err, done := x.took(ctx, 1, msg); done {
 				return resp, err
@@ -175,6 +178,33 @@ func (x *exchange) replies(i int) <-chan *nats.Msg {
 		return s.reply
 	}
 	return nil
+}
+
+// interims gives the channel of the first try's interim responses: a second try means that the client has waited for long,
+// and hints of two members would contradict each other. Nil, which blocks for ever, if nobody wants them.
+func (x *exchange) interims() <-chan *nats.Msg {
+	if s := x.tries[0].slot; s != nil && x.req.Interim != nil {
+		return s.early
+	}
+	return nil
+}
+
+// inform passes on the interim responses that came before the reply which was taken first.
+func (x *exchange) inform(i int) {
+	for x.req.Interim != nil {
+		select {
+		case msg := <-x.tries[i].slot.early:
+			x.informed(i, msg)
+		default:
+			return
+		}
+	}
+}
+
+func (x *exchange) informed(i int, msg *nats.Msg) {
+	if x.conn.mux.mine(x.tries[i], msg) {
+		x.req.inform(msg)
+	}
 }
 
 // took judges what came for a try. Not done means that the call goes on: another try waits, or was just made.

@@ -27,13 +27,13 @@ const (
 // link is one side of an exchange whose bodies are streams. Its two halves are independent: what is received stays good
 // when the sending half fails.
 type link struct {
-	t       *links
-	token   string
-	local   string         // where the peer writes to
-	replies chan *nats.Msg // for the requester: what isn't part of a body; nil at the member's side
-	messages bool          // the bodies are messages of a socket
-	done    chan struct{}  // closed by end
-	used    atomic.Int64   // unix nanoseconds of the last byte either way
+	t        *links
+	token    string
+	local    string         // where the peer writes to
+	replies  chan *nats.Msg // for the requester: what isn't part of a body; nil at the member's side
+	messages bool           // the bodies are messages of a socket
+	done     chan struct{}  // closed by end
+	used     atomic.Int64   // unix nanoseconds of the last byte either way
 
 	mu     sync.Mutex
 	peer   string // where to write to; empty until it is known
@@ -46,6 +46,7 @@ type link struct {
 // inflow is the receiving half. The link's mutex guards it.
 type inflow struct {
 	open    bool  // a body is to come
+	never   bool  // none will ever come
 	length  int64 // that was announced, or -1
 	queue   []Piece
 	got     int64 // bytes received
@@ -61,7 +62,8 @@ type inflow struct {
 
 // outflow is the sending half. The link's mutex guards it.
 type outflow struct {
-	open    bool // a body is to be sent
+	open    bool // a body is being sent
+	over    bool // it was sent, or none ever will be
 	sent    int64
 	allowed int64 // by the peer's credit
 	source  Body
@@ -187,7 +189,7 @@ func (l *link) finish(msg *nats.Msg) bool {
 		in.ended, in.trailer = true, endToEndTrailer(trailer)
 		signal(in.wake)
 	}
-	over := ok && !l.out.open && l.err == nil
+	over := ok && l.out.over
 	l.mu.Unlock()
 	if over {
 		l.t.remove(l)
@@ -262,7 +264,7 @@ func (l *link) end(why error, tell bool) {
 	}
 	l.err = why
 	peer, source, cancel := l.peer, l.out.source, l.cancel
-	over := l.in.ended && !l.out.open
+	over := (l.in.ended || l.in.never) && l.out.over
 	l.shrink()
 	l.mu.Unlock()
 	close(l.done)
@@ -483,8 +485,8 @@ func (l *link) sendEnd(trailer Header) error {
 		return err
 	}
 	l.mu.Lock()
-	l.out.open = false
-	over := (l.in.ended || !l.in.open) && l.err == nil
+	l.out.open, l.out.over = false, true
+	over := l.in.ended || l.in.never
 	l.mu.Unlock()
 	if over {
 		l.t.remove(l)

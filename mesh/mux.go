@@ -25,6 +25,7 @@ type mux struct {
 type slot struct {
 	state atomic.Uint64  // nonce<<2 | phase
 	reply chan *nats.Msg // holds at most the one message of the winner; nil means the connection was lost
+	early chan *nats.Msg // interim responses, some perhaps of an earlier try
 }
 
 // The phases of a slot.
@@ -49,7 +50,7 @@ const (
 func newMux(prefix string, slots int, drop func(string, dropReason)) *mux {
 	m := &mux{prefix: prefix, slots: make([]slot, slots), free: make(chan uint32, slots), drop: drop}
 	for i := range m.slots {
-		m.slots[i].reply = make(chan *nats.Msg, 1)
+		m.slots[i].reply, m.slots[i].early = make(chan *nats.Msg, 1), make(chan *nats.Msg, maxInterims)
 		m.free <- uint32(i)
 	}
 	return m
@@ -104,6 +105,10 @@ func (m *mux) deliver(msg *nats.Msg) {
 		return
 	}
 	s := &m.slots[index]
+	if len(msg.Header) > 0 && msg.Header[headerInterim] != nil {
+		s.interim(msg, nonce)
+		return
+	}
 	if s.state.CompareAndSwap(nonce<<2|phaseWaiting, nonce<<2|phaseAnswered) {
 		s.reply <- msg
 		return
@@ -113,6 +118,23 @@ func (m *mux) deliver(msg *nats.Msg) {
 		reason = dropDuplicate
 	}
 	m.drop(label, reason)
+}
+
+// interim keeps an interim response for the try that waits; what comes late, or is one too many, is dropped.
+func (s *slot) interim(msg *nats.Msg, nonce uint64) {
+	if s.state.Load() != nonce<<2|phaseWaiting {
+		return
+	}
+	select {
+	case s.early <- msg:
+	default:
+	}
+}
+
+// mine tells whether a message was sent for the try. One for an earlier try of the slot may have come as that ended.
+func (m *mux) mine(t ticket, msg *nats.Msg) bool {
+	_, _, nonce, ok := m.parse(msg.Subject)
+	return ok && nonce == t.nonce
 }
 
 // parse reads what subject wrote.

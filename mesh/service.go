@@ -198,7 +198,7 @@ func (s *Service) take(msg *nats.Msg) {
 
 func (s *Service) malformed(msg *nats.Msg, cause error) {
 	s.log.Warn("request is malformed", "cause", cause)
-	s.report(msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))
+	s.report(s.conn.nc, msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))
 }
 
 // call runs the handler and turns a panic into an error.
@@ -236,11 +236,11 @@ func (s *Service) failure(ctx context.Context, err error) *node.Error {
 }
 
 // report answers with an error instead of a response.
-func (s *Service) report(reply string, e *node.Error) {
+func (s *Service) report(nc *nats.Conn, reply string, e *node.Error) {
 	msg := nats.NewMsg(reply)
 	msg.Header[headerError] = []string{string(e.Code)}
 	msg.Header[headerErrorText] = []string{e.Text}
-	if err := s.conn.nc.PublishMsg(msg); err != nil {
+	if err := nc.PublishMsg(msg); err != nil {
 		s.lost(err)
 	}
 }

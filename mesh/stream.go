@@ -70,7 +70,7 @@ func (c *Conn) followReply(ctx context.Context, req *Request, msg *nats.Msg, res
 		c.links.abort(msg.Reply, errEnded)
 		return nil, errManyStreams
 	}
-	l.peer = msg.Reply
+	l.peer, l.out.over = msg.Reply, true
 	if bodyless(req.Method, resp.Status) {
 		l.end(errEnded, true)
 		return resp.withoutBody(), nil

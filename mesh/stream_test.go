@@ -1,0 +1,486 @@
+package mesh_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// noise gives n bytes that any chunk lost, repeated or reordered would change, and their hash.
+func noise(seed uint64, n int64) (io.Reader, func() string) {
+	var key [32]byte
+	key[0], key[1] = byte(seed), byte(seed>>8)
+	h := sha256.New()
+	r := io.TeeReader(io.LimitReader(rand.NewChaCha8(key), n), h)
+	return r, func() string { return hex.EncodeToString(h.Sum(nil)) }
+}
+
+func hash(t *testing.T, b mesh.Body) string {
+	t.Helper()
+	h := sha256.New()
+	if _, err := io.Copy(h, mesh.NewReader(b)); err != nil {
+		t.Errorf("read body: %v", err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// serveStreams starts a member that takes streams.
+func serveStreams(t *testing.T, c *mesh.Conn, name string, h mesh.HandlerFunc) *mesh.Service {
+	t.Helper()
+	s, err := c.NewService(mesh.ServiceConfig{Destination: c.Service(name), Handler: h, Streams: true})
+	if err == nil {
+		err = s.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func upload(r io.Reader, length int64) *mesh.Request {
+	req := request("POST", "/up", 5*time.Second)
+	req.Stream, req.Length = mesh.NewBody(r), length
+	return req
+}
+
+// settled checks that nothing of any stream is left.
+func settled(t *testing.T, conns ...*mesh.Conn) {
+	t.Helper()
+	for _, c := range conns {
+		natsservertest.Eventually(t, "no stream is left", func() bool { return c.Streams() == 0 })
+		natsservertest.Eventually(t, "the windows are given back", func() bool { left, whole := c.WindowPool(); return left == whole })
+	}
+}
+
+func pair(t *testing.T) (s *natsserver.Server, here, there *mesh.Conn) {
+	t.Helper()
+	s = natsservertest.Start(t)
+	return s, natsservertest.Connect(t, s), natsservertest.Connect(t, s)
+}
+
+// Bodies of any size go both ways at the same time, with and without a length, and their trailers.
+func TestStreamEcho(t *testing.T) {
+	_, here, there := pair(t)
+	serveStreams(t, there, "echo", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+		if r.Stream == nil {
+			return nil, errors.New("no stream")
+		}
+		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "X-Length", Value: strconv.FormatInt(r.Length, 10)}}, Stream: r.Stream, Length: r.Length, Member: "m"}, nil
+	})
+	for _, size := range []int64{0, 1, 16 << 10, 16<<10 + 1, 600_000, 20 << 20} {
+		for _, length := range []int64{size, -1} {
+			r, sent := noise(uint64(size), size)
+			resp, err := here.Do(t.Context(), here.Service("echo"), upload(r, length))
+			if err != nil {
+				t.Fatalf("%d bytes, length %d: %v", size, length, err)
+			}
+			if got := hash(t, resp.Stream); got != sent() || resp.Length != length || resp.Member != "m" {
+				t.Errorf("%d bytes, length %d: hash %s, want %s; %+v", size, length, got, sent(), resp)
+			}
+			_ = resp.Stream.Close()
+		}
+	}
+	settled(t, here, there)
+}
+
+// trailing is a body with trailer fields.
+type trailing struct {
+	mesh.Body
+	fields mesh.Header
+}
+
+func (b trailing) Trailer() mesh.Header { return b.fields }
+
+// A response streams to a request that is one message. Its trailer fields come along, but for those that frame or route.
+func TestStreamedReply(t *testing.T) {
+	_, here, there := pair(t)
+	serve(t, there, "down", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		body := trailing{mesh.NewBody(strings.NewReader("hello")), mesh.Header{{Name: "X-Sum", Value: "5"}, {Name: "Content-Length", Value: "7"}}}
+		return &mesh.Response{Status: 206, Stream: body, Length: 5}, nil
+	})
+	for _, method := range []string{"GET", "HEAD"} {
+		resp, err := here.Do(t.Context(), here.Service("down"), request(method, "/", 5*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if method == "HEAD" {
+			if resp.Stream != nil {
+				t.Errorf("HEAD got %+v", resp)
+			}
+			continue
+		}
+		got, err := io.ReadAll(mesh.NewReader(resp.Stream))
+		if err != nil || string(got) != "hello" || resp.Length != 5 {
+			t.Errorf("got %q, %v, %+v", got, err, resp)
+		}
+		if tr := resp.Stream.Trailer(); len(tr) != 1 || tr[0].Name != "X-Sum" {
+			t.Errorf("trailer %v", tr)
+		}
+		_ = resp.Stream.Close()
+	}
+	settled(t, here, there)
+}
+
+// The deadline bounds the time to the head, not the stream behind it, and the handler's context lives as long as the stream.
+func TestStreamOutlivesDeadline(t *testing.T) {
+	_, here, there := pair(t)
+	pieces := make(chan string)
+	serve(t, there, "events", 0, func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		r, w := io.Pipe()
+		go func() {
+			for p := range pieces {
+				_, _ = io.WriteString(w, p)
+			}
+			_ = w.CloseWithError(ctx.Err())
+		}()
+		return &mesh.Response{Status: 200, Stream: mesh.NewBody(r), Length: -1}, nil
+	})
+	resp, err := here.Do(t.Context(), here.Service("events"), request("GET", "/", 100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Stream.Close() }()
+	for _, want := range []string{"one", "two"} {
+		<-time.After(150 * time.Millisecond) // real time passes: NATS has no other
+		pieces <- want
+		if p, err := resp.Stream.Next(); err != nil || string(p.Data) != want {
+			t.Fatalf("got %q, %v, want %q: a piece must come at once", p.Data, err, want)
+		}
+	}
+	close(pieces)
+	if _, err := resp.Stream.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("end: %v", err)
+	}
+}
+
+// A member that can't take streams never sees one.
+func TestStreamWithoutTaker(t *testing.T) {
+	_, here, there := pair(t)
+	serve(t, there, "small", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		t.Error("the member got the request")
+		return nil, errors.New("unexpected")
+	})
+	read := 0
+	_, err := here.Do(t.Context(), here.Service("small"), upload(readerFunc(func(p []byte) (int, error) { read++; return len(p), nil }), -1))
+	wantCode(t, err, node.CodeNoMember)
+	if read > 0 {
+		t.Error("the body was read though nobody takes it")
+	}
+	settled(t, here)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A member may answer before it has the whole request: the rest isn't read any more.
+func TestEarlyAnswer(t *testing.T) {
+	_, here, there := pair(t)
+	serveStreams(t, there, "early", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 401, Body: []byte("no")}, nil
+	})
+	var read atomic.Int64
+	resp, err := here.Do(t.Context(), here.Service("early"), upload(readerFunc(func(p []byte) (int, error) { read.Add(int64(len(p))); return len(p), nil }), -1))
+	if err != nil || resp.Status != 401 || string(resp.Body) != "no" || resp.Stream != nil {
+		t.Fatalf("got %+v, %v", resp, err)
+	}
+	if before := read.Load(); before > 4<<20 {
+		t.Errorf("%d bytes were read for nothing", before)
+	}
+	settled(t, here, there)
+}
+
+// A slow consumer holds up its own stream only, and no more than its window is in memory.
+func TestBackPressure(t *testing.T) {
+	_, here, there := pair(t)
+	var sent atomic.Int64
+	serve(t, there, "flood", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 200, Length: -1, Stream: mesh.NewBody(readerFunc(func(p []byte) (int, error) { sent.Add(int64(len(p))); return len(p), nil }))}, nil
+	})
+	var slow []*mesh.Response
+	for range 100 {
+		resp, err := here.Do(t.Context(), here.Service("flood"), request("GET", "/", 5*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := resp.Stream.Next(); err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, resp)
+	}
+	if n := sent.Load(); n > 100*(64<<10+64<<10) {
+		t.Errorf("%d bytes were sent to 100 streams that nobody reads", n)
+	}
+	quick, err := here.Do(t.Context(), here.Service("flood"), request("GET", "/", 5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.CopyN(io.Discard, mesh.NewReader(quick.Stream), 10<<20); err != nil || n != 10<<20 {
+		t.Errorf("the reader got %d bytes, %v", n, err)
+	}
+	for _, resp := range append(slow, quick) {
+		_ = resp.Stream.Close()
+	}
+	settled(t, here, there)
+}
+
+// endings are what may go wrong while a body of length -1 comes from a member; each must be an error for the reader.
+func TestStreamEndings(t *testing.T) {
+	cases := map[string]struct {
+		run  func(t *testing.T, x *handmade)
+		code node.Code
+	}{
+		"a chunk is lost":        {func(_ *testing.T, x *handmade) { x.chunk(3, "def"); x.end(6) }, node.CodeBadReply},
+		"a chunk is doubled":     {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.chunk(0, "abc"); x.end(3) }, node.CodeBadReply},
+		"chunks change places":   {func(_ *testing.T, x *handmade) { x.chunk(3, "def"); x.chunk(0, "abc"); x.end(6) }, node.CodeBadReply},
+		"the end counts more":    {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(4) }, node.CodeBadReply},
+		"the end counts less":    {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(2) }, node.CodeBadReply},
+		"the end is no number":   {func(_ *testing.T, x *handmade) { x.send(nats.Header{"Millrace-End": {"x"}}, "") }, node.CodeBadReply},
+		"the trailer is no HTTP": {func(_ *testing.T, x *handmade) { x.send(nats.Header{"Millrace-End": {"0"}}, "x\n") }, node.CodeBadReply},
+		"more than allowed":      {func(_ *testing.T, x *handmade) { x.chunk(0, strings.Repeat("x", 200_000)) }, node.CodeBadReply},
+		"the member aborts":      {func(_ *testing.T, x *handmade) { x.send(nats.Header{"Millrace-Abort": {"upstream_failed"}}, "") }, node.CodeUpstream},
+		"the member is killed": {func(_ *testing.T, x *handmade) {
+			x.chunk(0, "abc")
+			x.nc.Close()
+			natsservertest.Eventually(t, "the loss is seen", func() bool { x.here.KeepStreams(); return x.here.Streams() == 0 })
+		}, node.CodeUpstream},
+		"the node's connection is lost": {func(t *testing.T, x *handmade) {
+			t.Helper()
+			if err := x.server.Restart(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}, node.CodeUnavailable},
+		"nothing comes for too long": {func(_ *testing.T, x *handmade) { x.here.SetStreamIdle(time.Nanosecond); x.here.IdleStreams() }, node.CodeTimeout},
+		"the client goes away":       {func(_ *testing.T, x *handmade) { x.cancel(); <-x.aborted }, node.CodeCanceled},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			x := newHandmade(t)
+			resp, err := x.here.Do(x.ctx, x.here.Service("hand"), request("GET", "/", 5*time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Stream.Close() }()
+			read := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(io.Discard, mesh.NewReader(resp.Stream))
+				read <- err
+			}()
+			<-x.credit
+			c.run(t, x)
+			if err := <-read; node.CodeOf(err) != c.code {
+				t.Errorf("the reader got %v, want code %s", err, c.code)
+			}
+			settled(t, x.here)
+		})
+	}
+}
+
+// handmade is a member that streams its answer by hand, message by message.
+type handmade struct {
+	server  *natsserver.Server
+	here    *mesh.Conn
+	nc      *nats.Conn
+	to      string
+	credit  chan struct{}   // closed by the first credit
+	aborted chan struct{}   // closed by an abort
+	ctx     context.Context //nolint:containedctx // of the one request
+	cancel  context.CancelFunc
+}
+
+func newHandmade(t *testing.T) *handmade {
+	t.Helper()
+	s := natsservertest.Start(t)
+	x := &handmade{server: s, here: natsservertest.Connect(t, s), credit: make(chan struct{}), aborted: make(chan struct{})}
+	x.ctx, x.cancel = context.WithCancel(t.Context())
+	t.Cleanup(x.cancel)
+	nc, err := nats.Connect(s.ClientURL(), nats.Name("hand"), nats.CustomInboxPrefix("_INBOX_hand"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	x.nc = nc
+	inbox := nc.NewInbox()
+	var first, abort sync.Once
+	_, err = nc.Subscribe(inbox, func(m *nats.Msg) {
+		switch {
+		case m.Header.Get("Millrace-Credit") != "":
+			first.Do(func() { x.to = m.Reply; close(x.credit) })
+		case m.Header.Get("Millrace-Abort") != "":
+			abort.Do(func() { close(x.aborted) })
+		}
+	})
+	if err == nil {
+		_, err = nc.QueueSubscribe("http.hand", "q", func(m *nats.Msg) {
+			_ = m.RespondMsg(&nats.Msg{Reply: inbox, Header: nats.Header{"Millrace-Stream": {"1"}}, Data: []byte("HTTP/1.1 200 OK\r\n\r\n")})
+		})
+	}
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func (x *handmade) send(h nats.Header, data string) {
+	_ = x.nc.PublishMsg(&nats.Msg{Subject: x.to, Header: h, Data: []byte(data)})
+	_ = x.nc.Flush()
+}
+
+func (x *handmade) chunk(offset int, data string) {
+	x.send(nats.Header{"Millrace-Chunk": {strconv.Itoa(offset)}}, data)
+}
+
+func (x *handmade) end(total int) { x.send(nats.Header{"Millrace-End": {strconv.Itoa(total)}}, "") }
+
+// A member's own program streams an answer whose beginning came with the head.
+func TestHandmadeStream(t *testing.T) {
+	x := newHandmade(t)
+	resp, err := x.here.Do(t.Context(), x.here.Service("hand"), request("GET", "/", 5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Stream.Close() }()
+	go func() {
+		<-x.credit
+		x.chunk(0, "abc")
+		x.chunk(3, "def")
+		x.end(6)
+	}()
+	if got, err := io.ReadAll(mesh.NewReader(resp.Stream)); err != nil || string(got) != "abcdef" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	settled(t, x.here)
+}
+
+// What the requester's body does to the member that takes it: each must be an error there, never a short body.
+func TestUploadEndings(t *testing.T) {
+	brokenOff := io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) { return 0, errors.New("gone") }))
+	waits, w := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_, _ = io.WriteString(w, "abc")
+		cancel()
+	}()
+	for name, c := range map[string]struct {
+		ctx    context.Context //nolint:containedctx // of the case
+		body   io.Reader
+		length int64
+	}{
+		"the client breaks off":            {t.Context(), brokenOff, -1},
+		"the body is shorter than it said": {t.Context(), strings.NewReader("abc"), 4},
+		"the body is longer than it said":  {t.Context(), strings.NewReader("abcd"), 3},
+		"the client cancels":               {ctx, waits, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, here, there := pair(t)
+			got := make(chan error, 1)
+			serveStreams(t, there, "up", func(ctx context.Context, r *mesh.Request) (*mesh.Response, error) {
+				_, err := io.Copy(io.Discard, mesh.NewReader(r.Stream))
+				got <- err
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})
+			if _, err := here.Do(c.ctx, here.Service("up"), upload(c.body, c.length)); err == nil {
+				t.Error("the requester got no error")
+			}
+			if err := <-got; err == nil {
+				t.Error("the member took the body for complete")
+			}
+			settled(t, here, there)
+		})
+	}
+}
+
+// A member that takes the request and gives no credit runs into the deadline.
+func TestNoCredit(t *testing.T) {
+	s := natsservertest.Start(t)
+	here := natsservertest.Connect(t, s)
+	subscribe(t, s.ClientURL(), "http.mute.stream", func(*nats.Msg) {})
+	req := upload(bytes.NewReader(make([]byte, 1<<20)), 1<<20)
+	req.Deadline = time.Now().Add(200 * time.Millisecond)
+	_, err := here.Do(t.Context(), here.Service("mute"), req)
+	wantCode(t, err, node.CodeTimeout)
+	settled(t, here)
+}
+
+// A handler that fails, panics or closes ends the exchange, and the client's body isn't read on.
+func TestStreamHandlerFails(t *testing.T) {
+	_, here, there := pair(t)
+	serveStreams(t, there, "fail", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+		switch r.Header.Get("X-How") {
+		case "panic":
+			panic("handler")
+		case "late":
+			return &mesh.Response{Status: 200, Length: -1, Stream: mesh.NewBody(io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) { return 0, errors.New("disk") })))}, nil
+		}
+		return nil, node.Errorf(node.CodeUpstream, nil, "no")
+	})
+	for how, code := range map[string]node.Code{"error": node.CodeUpstream, "panic": node.CodeInternal, "late": node.CodeUpstream} {
+		req := upload(readerFunc(func(p []byte) (int, error) { return len(p), nil }), -1)
+		req.Header = mesh.Header{{Name: "X-How", Value: how}}
+		resp, err := here.Do(t.Context(), here.Service("fail"), req)
+		if how == "late" {
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.Copy(io.Discard, mesh.NewReader(resp.Stream))
+			_ = resp.Stream.Close()
+		}
+		if node.CodeOf(err) != code {
+			t.Errorf("%s: got %v, want %s", how, err, code)
+		}
+	}
+	settled(t, here, there)
+}
+
+// Interim responses come before the response, at most eight, and only those that HTTP allows here.
+func TestInterim(t *testing.T) {
+	_, here, there := pair(t)
+	handler := func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+		r.Interim(103, mesh.Header{{Name: "Link", Value: "</a.css>; rel=preload"}})
+		r.Interim(100, nil)
+		r.Interim(200, nil)
+		for range 20 {
+			r.Interim(102, nil)
+		}
+		return &mesh.Response{Status: 200, Body: []byte("done")}, nil
+	}
+	serveStreams(t, there, "early", handler)
+	for _, stream := range []bool{false, true} {
+		req := request("POST", "/", 5*time.Second)
+		if stream {
+			req = upload(strings.NewReader("x"), -1)
+		}
+		var got []string
+		req.Interim = func(status int, h mesh.Header) { got = append(got, strconv.Itoa(status)+h.Get("Link")) }
+		resp, err := here.Do(t.Context(), here.Service("early"), req)
+		if err != nil || string(resp.Body) != "done" {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+		if len(got) < 2 || len(got) > 8 || got[0] != "103</a.css>; rel=preload" || got[1] != "102" {
+			t.Errorf("stream %t: interim responses %q", stream, got)
+		}
+	}
+}
