@@ -3,7 +3,6 @@ package upstream
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,12 +19,19 @@ type outcome struct {
 }
 
 // roundTrip asks the target once. A repeatable request whose reused connection turns out to be closed is sent again, on a
-// new one: that says nothing about the target.
+// new one: that says nothing about the target. A body that streams can't be sent again, so it begins with a new one.
 func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
 	t.inFlight.Add(1)
-	defer t.inFlight.Add(-1)
 	t.requests.Add(1)
-	if c := t.pool.get(); c != nil {
+	out := t.try(ctx, req, deadline)
+	if out.resp == nil || out.resp.Stream == nil {
+		t.inFlight.Add(-1)
+	}
+	return out
+}
+
+func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
+	if c := t.rested(req); c != nil {
 		resp, err := t.exchange(ctx, c, req, deadline)
 		if err == nil {
 			return outcome{resp: resp}
@@ -44,32 +50,33 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 	return outcome{resp: resp, err: err}
 }
 
-// exchange sends the request on the connection and reads the response. The connection then goes back to the pool, or is
-// closed if it can't be used again. Canceling ctx ends it at once.
+// rested gives an idle connection, if the request may go over one.
+func (t *target) rested(req *mesh.Request) *conn {
+	if req.Stream != nil {
+		return nil
+	}
+	return t.pool.get()
+}
+
+// exchange sends the request on the connection and reads the response, or its head if the body is to stream. The connection
+// then goes back to the pool, or is closed if it can't be used again. Canceling ctx ends it at once.
 func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time) (*mesh.Response, error) {
 	c.r, c.w = 0, 0
 	if err := c.SetDeadline(deadline); err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("send request: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
-	resp, reusable, err := c.roundTrip(req)
-	if !stop() || !reusable || err != nil {
-		_ = c.Close()
-		return resp, err
+	x := &exchange{t: t, c: c, req: req}
+	x.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
+	resp, err := x.run(time.Until(deadline))
+	if err != nil || resp.Stream == nil {
+		x.end(err == nil)
 	}
-	t.pool.put(c)
-	return resp, nil
+	return resp, err
 }
 
-func (c *conn) roundTrip(req *mesh.Request) (resp *mesh.Response, reusable bool, err error) {
-	if err := c.send(req); err != nil {
-		return nil, false, err
-	}
-	return c.response(req.Method)
-}
-
-func (c *conn) send(req *mesh.Request) error {
+// sendHead sends the request's head, and its body unless that streams.
+func (c *conn) sendHead(req *mesh.Request) error {
 	c.out = appendRequest(c.out[:0], req)
 	_, err := c.Write(c.out)
 	if cap(c.out) > maxHead {
@@ -88,10 +95,21 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 	for _, f := range r.Header {
 		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
 	}
-	if len(r.Body) > 0 || expectsBody(r.Method) {
-		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), "\r\n"...)
+	switch {
+	case r.Upgrade != "":
+		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+	case r.Stream != nil && r.Length < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case r.Stream != nil:
+		b = appendLength(b, r.Length)
+	case len(r.Body) > 0 || expectsBody(r.Method):
+		b = appendLength(b, int64(len(r.Body)))
 	}
 	return append(append(b, "\r\n"...), r.Body...)
+}
+
+func appendLength(b []byte, n int64) []byte {
+	return append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), "\r\n"...)
 }
 
 // expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
@@ -104,36 +122,23 @@ type head struct {
 	fields mesh.Header
 }
 
-// response reads a final response; interim ones (1xx) are skipped.
-func (c *conn) response(method string) (*mesh.Response, bool, error) {
-	h, err := c.finalHead()
-	if err != nil {
-		return nil, false, err
-	}
-	keep := c.keepAlive(h)
-	body, ends, err := c.body(h, method)
-	if err != nil {
-		return nil, false, err
-	}
-	resp := &mesh.Response{Status: h.status, Header: h.fields, Body: body}
-	resp.Header.DropHopByHop()
-	return resp, keep && !ends && c.r == c.w, nil
-}
-
 // maxInterim bounds the interim responses (1xx) before a final one.
 const maxInterim = 8
 
-// finalHead reads the head of the final response.
-func (c *conn) finalHead() (head, error) {
+// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2), but for 100, which nobody asked for.
+func (c *conn) finalHead(req *mesh.Request) (head, error) {
 	for range maxInterim {
 		h, err := c.head()
 		switch {
 		case err != nil:
 			return head{}, err
-		case h.status == 101:
+		case h.status == 101 && req.Upgrade == "":
 			return head{}, fmt.Errorf("%w: 101 without a request for it", errBroken)
-		case h.status >= 200:
+		case h.status == 101 || h.status >= 200:
 			return h, nil
+		case h.status != 100 && req.Interim != nil:
+			h.fields.DropHopByHop()
+			req.Interim(h.status, h.fields)
 		}
 	}
 	return head{}, fmt.Errorf("%w: too many interim responses", errBroken)
@@ -174,90 +179,4 @@ func (c *conn) keepAlive(h head) bool {
 		}
 	}
 	return c.idle > 0
-}
-
-// body reads the body as RFC 9112 §6.3 frames it. ends tells that the connection ends with it.
-func (c *conn) body(h head, method string) (body []byte, ends bool, err error) {
-	if method == "HEAD" || h.status == 204 || h.status == 304 {
-		return nil, false, nil
-	}
-	codings, lengths := h.fields.Values("Transfer-Encoding"), h.fields.Values("Content-Length")
-	switch {
-	case len(codings) > 0:
-		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") || h.http10 {
-			return nil, false, fmt.Errorf("%w: transfer coding", errBroken)
-		}
-		body, err = c.chunked()
-		return body, len(lengths) > 0, err
-	case len(lengths) > 0:
-		body, err = c.sized(lengths)
-		return body, false, err
-	default:
-		body, err = c.readAll(mesh.MaxBody)
-		return body, true, err
-	}
-}
-
-func (c *conn) sized(lengths []string) ([]byte, error) {
-	n, err := strconv.ParseUint(lengths[0], 10, 62)
-	if err != nil || strings.Trim(lengths[0], "0123456789") != "" {
-		return nil, fmt.Errorf("%w: Content-Length", errBroken)
-	}
-	for _, other := range lengths[1:] {
-		if other != lengths[0] {
-			return nil, fmt.Errorf("%w: two different Content-Lengths", errBroken)
-		}
-	}
-	if n > uint64(mesh.MaxBody) {
-		return nil, mesh.ErrBodyTooLarge
-	}
-	body := make([]byte, n)
-	return body, c.readFull(body)
-}
-
-// chunked reads a chunked body and drops its trailer (RFC 9112 §7.1).
-func (c *conn) chunked() ([]byte, error) {
-	var body []byte
-	for {
-		line, err := c.until([]byte("\r\n"))
-		if err != nil {
-			return nil, err
-		}
-		size, _, _ := strings.Cut(string(line[:len(line)-2]), ";")
-		n, err := strconv.ParseUint(strings.TrimRight(size, " \t"), 16, 32)
-		if err != nil {
-			return nil, fmt.Errorf("%w: chunk size", errBroken)
-		}
-		if n == 0 {
-			return body, c.trailer()
-		}
-		if uint64(len(body))+n > uint64(mesh.MaxBody) {
-			return nil, mesh.ErrBodyTooLarge
-		}
-		start := len(body)
-		body = append(body, make([]byte, n)...)
-		if err := c.readFull(body[start:]); err != nil {
-			return nil, err
-		}
-		var end [2]byte
-		if err := c.readFull(end[:]); err != nil {
-			return nil, err
-		}
-		if end != [2]byte{'\r', '\n'} {
-			return nil, fmt.Errorf("%w: chunk end", errBroken)
-		}
-	}
-}
-
-func (c *conn) trailer() error {
-	for range mesh.MaxFields {
-		line, err := c.until([]byte("\r\n"))
-		if err != nil {
-			return err
-		}
-		if len(line) == 2 {
-			return nil
-		}
-	}
-	return errors.Join(errBroken, mesh.ErrFieldCount)
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"time"
-
-	"millrace/mesh"
 )
 
 // maxHead bounds a response head in bytes.
@@ -33,7 +31,7 @@ type conn struct {
 }
 
 func newConn(c, raw net.Conn) *conn {
-	return &conn{Conn: c, socket: newPeeker(raw), idle: idleFor, buf: make([]byte, 4096)}
+	return &conn{Conn: c, socket: newPeeker(raw), idle: idleFor, buf: make([]byte, firstBuffer)}
 }
 
 // fill reads more bytes, after moving the unused ones to the front or growing the buffer up to limit.
@@ -106,16 +104,25 @@ func cut(err error) error {
 	return err
 }
 
-// readAll reads until the target closes, at most limit bytes.
-func (c *conn) readAll(limit int) ([]byte, error) {
-	body := append([]byte(nil), c.buf[c.r:c.w]...)
-	c.r = c.w
-	rest, err := io.ReadAll(io.LimitReader(c.Conn, int64(limit-len(body)+1)))
-	if err != nil {
-		return nil, fmt.Errorf("read response body: %w", err)
+// bulk is how far the buffer of a connection grows that carries a long body.
+const bulk = 256 << 10
+
+// refill reads into an empty buffer, which grows when reads keep filling it.
+func (c *conn) refill() error {
+	full := c.w == len(c.buf)
+	c.r, c.w = 0, 0
+	if full && len(c.buf) < bulk {
+		c.buf = make([]byte, 4*len(c.buf))
 	}
-	if body = append(body, rest...); len(body) > limit {
-		return nil, mesh.ErrBodyTooLarge
-	}
-	return body, nil
+	return c.fill(maxHead)
 }
+
+// shrink gives the room of a long body back before the connection rests.
+func (c *conn) shrink() {
+	if len(c.buf) > maxHead {
+		c.buf = make([]byte, firstBuffer)
+	}
+}
+
+// firstBuffer is what a connection begins with: most responses fit.
+const firstBuffer = 4096

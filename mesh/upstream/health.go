@@ -44,14 +44,14 @@ func (t *target) check(ctx context.Context, h node.Health) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
 	defer stop()
-	err = c.send(&mesh.Request{
+	req := &mesh.Request{
 		Method: "GET", Target: h.Path, Host: t.pool.addr,
 		Header: mesh.Header{{Name: "User-Agent", Value: "millrace-health"}, {Name: "Connection", Value: "close"}},
-	})
-	if err != nil {
+	}
+	if err := c.sendHead(req); err != nil {
 		return err
 	}
-	answer, err := c.finalHead() // the status says it all: the page may be as long as it likes
+	answer, err := c.finalHead(req) // the status says it all: the page may be as long as it likes
 	if err != nil {
 		return err
 	}

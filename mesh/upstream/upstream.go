@@ -46,7 +46,7 @@ func newUpstream(conn *mesh.Conn, name string, cfg node.Upstream, log *slog.Logg
 	if err := u.apply(cfg); err != nil {
 		return nil, err
 	}
-	service, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests})
+	service, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests, Streams: true})
 	if err != nil {
 		u.close()
 		return nil, fmt.Errorf("make member for upstream %s: %w", name, err)
@@ -151,10 +151,10 @@ func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Respons
 			t.succeeded()
 			return last.resp, nil
 		}
-		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(last.err, mesh.ErrBodyTooLarge) {
+		if !errors.Is(ctx.Err(), context.Canceled) {
 			t.failed(last.err)
 		}
-		if ctx.Err() != nil || !time.Now().Before(deadline) || (!last.unsent && !mesh.Repeatable(req.Method)) {
+		if ctx.Err() != nil || !time.Now().Before(deadline) || (!last.unsent && (!mesh.Repeatable(req.Method) || req.Stream != nil)) {
 			break
 		}
 	}
@@ -166,8 +166,6 @@ func (u *Upstream) failure(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return node.Errorf(node.CodeNoTarget, nil, "no target of the upstream is healthy")
-	case errors.Is(err, mesh.ErrBodyTooLarge):
-		return node.Errorf(node.CodeUpstream, err, "the response is larger than one message carries")
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return node.Errorf(node.CodeCanceled, err, "the request was canceled")
 	}

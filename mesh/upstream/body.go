@@ -1,0 +1,200 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"millrace/mesh"
+)
+
+// body reads a response's body off its connection, as RFC 9112 §6.3 frames it.
+type body struct {
+	c       *conn
+	framing framing
+	left    int64 // bytes to come of the whole body, or of the current chunk
+	length  int64 // of the whole body, or -1
+	begun   bool  // a chunk has been read: the next line end belongs to it
+	ended   bool
+	last    bool // the connection ends with the body
+	trailer mesh.Header
+}
+
+type framing uint8
+
+const (
+	sized      framing = iota // by Content-Length
+	chunked                   // by the chunked transfer coding
+	untilClose                // by the end of the connection; also what follows a 101
+)
+
+// frame finds out how long the body is.
+func (c *conn) frame(h head, method string) (*body, error) {
+	b := &body{c: c}
+	codings, lengths := h.fields.Values("Transfer-Encoding"), h.fields.Values("Content-Length")
+	switch {
+	case h.status == 101:
+		b.framing, b.length, b.last = untilClose, -1, true
+	case method == "HEAD" || h.status == 204 || h.status == 304:
+		b.ended = true
+	case len(codings) > 0:
+		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") || h.http10 {
+			return nil, fmt.Errorf("%w: transfer coding", errBroken)
+		}
+		b.framing, b.length, b.last = chunked, -1, len(lengths) > 0
+	case len(lengths) > 0:
+		n, err := parseLength(lengths)
+		if err != nil {
+			return nil, err
+		}
+		b.length, b.left, b.ended = n, n, n == 0
+	default:
+		b.framing, b.length, b.last = untilClose, -1, true
+	}
+	return b, nil
+}
+
+func parseLength(lengths []string) (int64, error) {
+	n, err := strconv.ParseInt(lengths[0], 10, 62)
+	if err != nil || strings.Trim(lengths[0], "0123456789") != "" {
+		return 0, fmt.Errorf("%w: Content-Length", errBroken)
+	}
+	for _, other := range lengths[1:] {
+		if other != lengths[0] {
+			return 0, fmt.Errorf("%w: two different Content-Lengths", errBroken)
+		}
+	}
+	return n, nil
+}
+
+// small reads the body if it travels in one message: it is known to be short, or it is here already. Otherwise it stays
+// unread, and streams.
+func (b *body) small() (all []byte, ok bool, err error) {
+	switch {
+	case b.ended:
+		return nil, true, nil
+	case b.framing == sized && b.left <= int64(mesh.MaxBody):
+		all = make([]byte, b.left)
+		b.left, b.ended = 0, true
+		return all, true, b.c.readFull(all)
+	case b.framing == chunked:
+		all, used, ok := wholeChunks(b.c.buf[b.c.r:b.c.w])
+		b.c.r += used
+		b.ended = ok
+		return all, ok, nil
+	}
+	return nil, false, nil
+}
+
+// wholeChunks decodes a chunked body that is there from beginning to end, without trailer fields.
+func wholeChunks(p []byte) (all []byte, used int, ok bool) {
+	for {
+		line, rest, found := bytes.Cut(p[used:], []byte("\r\n"))
+		if !found {
+			return nil, 0, false
+		}
+		n, err := parseChunkLine(line)
+		if err != nil || n+2 > int64(len(rest)) {
+			return nil, 0, false
+		}
+		used += len(line) + 2 + int(n) + 2
+		if end := rest[n : n+2]; end[0] != '\r' || end[1] != '\n' {
+			return nil, 0, false
+		}
+		if n == 0 {
+			return all, used, true
+		}
+		all = append(all, rest[:n]...)
+	}
+}
+
+// parseChunkLine reads the size of a chunk (RFC 9112 §7.1) without its extensions.
+func parseChunkLine(line []byte) (int64, error) {
+	size, _, _ := bytes.Cut(line, []byte(";"))
+	n, err := strconv.ParseUint(string(bytes.TrimRight(size, " \t")), 16, 62)
+	if err != nil {
+		return 0, fmt.Errorf("%w: chunk size", errBroken)
+	}
+	return int64(n), nil //nolint:gosec // G115: 62 bits
+}
+
+// next gives the next bytes, which stay valid until the following call; io.EOF at the end.
+func (b *body) next() ([]byte, error) {
+	if b.ended {
+		return nil, io.EOF
+	}
+	if b.framing == chunked && b.left == 0 {
+		if err := b.nextChunk(); err != nil {
+			return nil, err
+		}
+	}
+	if b.c.r == b.c.w {
+		err := b.c.refill()
+		if b.framing == untilClose && errors.Is(err, io.ErrUnexpectedEOF) {
+			b.ended = true
+			return nil, io.EOF
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	p := b.c.buf[b.c.r:b.c.w]
+	if b.framing != untilClose {
+		p = p[:min(int64(len(p)), b.left)]
+		b.left -= int64(len(p))
+		b.ended = b.framing == sized && b.left == 0
+	}
+	b.c.r += len(p)
+	return p, nil
+}
+
+// nextChunk reads up to the data of the next chunk; io.EOF when there is none.
+func (b *body) nextChunk() error {
+	if b.begun {
+		if line, err := b.c.until([]byte("\r\n")); err != nil {
+			return err
+		} else if len(line) != 2 {
+			return fmt.Errorf("%w: chunk end", errBroken)
+		}
+	}
+	line, err := b.c.until([]byte("\r\n"))
+	if err != nil {
+		return err
+	}
+	b.begun = true
+	if b.left, err = parseChunkLine(line[:len(line)-2]); err != nil || b.left > 0 {
+		return err
+	}
+	b.ended = true
+	if err := b.readTrailer(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// readTrailer reads the trailer section and its empty line.
+func (b *body) readTrailer() error {
+	var section []byte
+	for range mesh.MaxFields + 1 {
+		line, err := b.c.until([]byte("\r\n"))
+		if err != nil {
+			return err
+		}
+		if section = append(section, line...); len(section) > maxTrailer {
+			break
+		}
+		if len(line) == 2 {
+			if b.trailer, _, err = mesh.ParseFields(section); err != nil {
+				return fmt.Errorf("%w: %w", errBroken, err)
+			}
+			return nil
+		}
+	}
+	return errors.Join(errBroken, mesh.ErrFieldCount)
+}
+
+// maxTrailer bounds a trailer section in bytes.
+const maxTrailer = 8 << 10

@@ -1,0 +1,241 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"millrace/mesh"
+)
+
+// exchange is one request on its connection. It owns the connection until end.
+type exchange struct {
+	t    *target
+	c    *conn
+	req  *mesh.Request
+	stop func() bool // ends the watch over the request's context; false if that has ended
+
+	uploaded chan struct{} // closed when the request's body is sent or given up; nil if it doesn't stream
+	upload   error         // why it was given up; set before uploaded is closed
+	keep     bool          // the target takes another request on the connection
+	once     sync.Once
+}
+
+// run sends the request and reads the response. A request's body streams while the response is awaited: the time counts from
+// its end.
+func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
+	if err := x.send(timeout); err != nil {
+		return nil, err
+	}
+	h, err := x.c.finalHead(x.req)
+	if err != nil {
+		return nil, x.cause(err)
+	}
+	if h.status == 101 {
+		return x.socket(h)
+	}
+	x.keep = x.c.keepAlive(h)
+	body, err := x.c.frame(h, x.req.Method)
+	if err != nil {
+		return nil, err
+	}
+	x.keep = x.keep && !body.last
+	resp := &mesh.Response{Status: h.status, Header: h.fields}
+	resp.Header.DropHopByHop()
+	all, small, err := body.small()
+	if err != nil || small {
+		resp.Body = all
+		return resp, err
+	}
+	resp.Length, resp.Stream = body.length, &stream{x: x, body: body}
+	return resp, x.rest()
+}
+
+// rest takes the time-outs away from a connection whose response streams: its pace is the client's, and the mesh ends it
+// when nothing moves for long.
+func (x *exchange) rest() error {
+	if err := x.c.SetDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("read response: %w", err)
+	}
+	return nil
+}
+
+// cause tells an error of the connection that is only the consequence of the upload's.
+func (x *exchange) cause(err error) error {
+	if x.uploaded == nil {
+		return err
+	}
+	select {
+	case <-x.uploaded:
+		return errors.Join(x.upload, err)
+	default:
+		return err
+	}
+}
+
+func (x *exchange) send(timeout time.Duration) error {
+	if err := x.c.sendHead(x.req); err != nil {
+		return err
+	}
+	if x.req.Stream == nil || x.req.Upgrade != "" {
+		return nil
+	}
+	if err := x.rest(); err != nil {
+		return err
+	}
+	x.begin(func() error {
+		err := x.copyBody(timeout)
+		_ = x.c.SetReadDeadline(time.Now().Add(timeout)) // fails only on a closed connection
+		return err
+	})
+	return nil
+}
+
+// begin sends what the client sends on a goroutine of its own, which end waits for.
+func (x *exchange) begin(run func() error) {
+	x.uploaded = make(chan struct{})
+	go func() {
+		defer close(x.uploaded)
+		x.upload = run()
+	}()
+}
+
+// copyBody sends the request's body. The target must take each piece within the time-out.
+func (x *exchange) copyBody(timeout time.Duration) error {
+	for {
+		p, err := x.req.Stream.Next()
+		if errors.Is(err, io.EOF) {
+			return x.endBody()
+		}
+		if err == nil {
+			_ = x.c.SetWriteDeadline(time.Now().Add(timeout)) // fails only on a closed connection, as the write does
+			err = x.write(p.Data)
+		}
+		if err != nil {
+			_ = x.c.SetReadDeadline(time.Unix(1, 0)) // see above: nobody waits for a response to half a request
+			return fmt.Errorf("send request body: %w", err)
+		}
+	}
+}
+
+func (x *exchange) write(p []byte) (err error) {
+	if x.req.Length >= 0 {
+		_, err = x.c.Write(p)
+		return err //nolint:wrapcheck // the caller says what was written
+	}
+	line := append(strconv.AppendInt(x.c.out[:0], int64(len(p)), 16), "\r\n"...)
+	parts := net.Buffers{line, p, line[len(line)-2:]}
+	_, err = parts.WriteTo(x.c.Conn)
+	return err //nolint:wrapcheck // see above
+}
+
+// endBody ends a chunked body, with the trailer fields that came.
+func (x *exchange) endBody() error {
+	if x.req.Length >= 0 {
+		return nil
+	}
+	b := append(x.c.out[:0], "0\r\n"...)
+	for _, f := range x.req.Stream.Trailer() {
+		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
+	}
+	_, err := x.c.Write(append(b, "\r\n"...))
+	return err //nolint:wrapcheck // see above
+}
+
+// socket joins client and target after a 101: bytes pass both ways until one side ends.
+func (x *exchange) socket(h head) (*mesh.Response, error) {
+	if err := x.rest(); err != nil {
+		return nil, err
+	}
+	body, err := x.c.frame(h, x.req.Method)
+	if err != nil {
+		return nil, err
+	}
+	x.begin(func() error {
+		for {
+			p, err := x.req.Stream.Next()
+			if err == nil {
+				_, err = x.c.Write(p.Data)
+			}
+			if err != nil {
+				x.halfClose()
+				return err //nolint:wrapcheck // nobody reads it
+			}
+		}
+	})
+	resp := &mesh.Response{Status: h.status, Header: h.fields, Length: -1, Stream: &stream{x: x, body: body}}
+	resp.Header.DropHopByHop()
+	return resp, nil
+}
+
+// halfClose tells the target that the client sends no more.
+func (x *exchange) halfClose() {
+	if half, ok := x.c.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // fails only on a closed connection
+	}
+}
+
+// end gives the connection back, if the response was read whole and the request sent whole, or closes it. It waits until
+// nobody touches the request's body any more.
+func (x *exchange) end(whole bool) {
+	x.once.Do(func() {
+		sent := true
+		if x.uploaded != nil {
+			select {
+			case <-x.uploaded:
+				sent = x.upload == nil
+			default:
+				sent = false
+			}
+		}
+		if x.stop() && whole && sent && x.keep && x.c.r == x.c.w {
+			x.c.shrink()
+			x.t.pool.put(x.c)
+		} else {
+			_ = x.c.Close()
+		}
+		if x.uploaded != nil {
+			_ = x.req.Stream.Close() // it may wait for the client
+			<-x.uploaded
+		}
+	})
+}
+
+// stream is a response's body that is passed on as it comes.
+type stream struct {
+	x     *exchange
+	body  *body
+	ended sync.Once
+}
+
+func (s *stream) Next() (mesh.Piece, error) {
+	p, err := s.body.next()
+	if errors.Is(err, io.EOF) {
+		s.finish(true)
+	}
+	return mesh.Piece{Data: p}, err
+}
+
+func (s *stream) Trailer() mesh.Header { return s.body.trailer }
+
+// Close ends the exchange; after its end it does nothing.
+func (s *stream) Close() error {
+	s.finish(false)
+	return nil
+}
+
+func (s *stream) finish(whole bool) {
+	s.ended.Do(func() {
+		if whole && s.body.framing != untilClose {
+			s.x.end(true)
+		} else {
+			_ = s.x.c.Close() // also ends a Next that waits
+			s.x.end(false)
+		}
+		s.x.t.inFlight.Add(-1)
+	})
+}
