@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"millrace/mesh"
@@ -61,26 +62,64 @@ func (s *Server) contain(next Handler) Handler {
 	}
 }
 
-// takeBody reads the request's body, if it is within the route's limit. A node that is full doesn't read it.
+// takeBody takes the request's body, if it is within the route's limit: whole if it fits one message, or as a stream. A node
+// that is full doesn't read it.
 func (s *Server) takeBody(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		if s.admission.full() || (x.Hasty && s.admission.sheds()) {
 			return nil, s.overloaded(x)
 		}
 		limit := x.maxBody()
-		if x.Incoming != nil && x.refusal == nil {
-			var err error
-			if x.Body, err = x.Incoming.ReadBody(int64(limit)); err != nil && node.CodeOf(err) != node.CodeTooLarge {
-				return nil, err //nolint:wrapcheck // a *node.Error already
-			} else if err != nil {
-				return nil, tooLarge(limit)
-			}
-		}
-		if node.Size(len(x.Body)) > limit {
+		if len(x.Body) > int(limit) || (x.Length > int64(limit) && x.refusal == nil) {
 			return nil, tooLarge(limit)
+		}
+		if x.Incoming != nil && x.refusal == nil {
+			if err := x.take(); err != nil {
+				return nil, err
+			}
 		}
 		return next(ctx, x)
 	}
+}
+
+// take decides how the body goes on. A socket's bytes and a long body stream, and so does one whose end hasn't come yet, if the
+// target can take streams.
+func (x *Exchange) take() error {
+	switch {
+	case x.Socket:
+		x.forward.Stream, x.forward.Length = &upload{x.Incoming.Raw(), &x.streamed}, -1
+		return nil
+	case x.route.To.Kind == node.KindNATS || (x.Length >= 0 && x.Length <= int64(node.MaxMessageBody)) || x.Incoming.Arrived():
+		return x.readBody()
+	}
+	x.forward.Stream, x.forward.Length = &upload{x.Incoming.Stream(int64(x.maxBody())), &x.streamed}, x.Length
+	return nil
+}
+
+// upload is a request's stream whose bytes are counted.
+type upload struct {
+	mesh.Body
+
+	n *atomic.Int64
+}
+
+func (u *upload) Next() (mesh.Piece, error) {
+	p, err := u.Body.Next()
+	u.n.Add(int64(len(p.Data)))
+	return p, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// readBody reads a body that must fit one message.
+func (x *Exchange) readBody() (err error) {
+	limit := min(x.maxBody(), node.MaxMessageBody)
+	if x.Body, err = x.Incoming.ReadBody(int64(limit)); err == nil {
+		x.Incoming.Watch()
+		return nil
+	}
+	if node.CodeOf(err) == node.CodeTooLarge {
+		return tooLarge(limit)
+	}
+	return err //nolint:wrapcheck // a *node.Error already
 }
 
 func tooLarge(limit node.Size) error {
@@ -89,9 +128,13 @@ func tooLarge(limit node.Size) error {
 
 var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in flight as it can serve")
 
-// admit bounds the requests in flight. It stands behind takeBody, so that clients that send slowly take no places.
+// admit bounds the requests in flight. It stands behind takeBody, so that clients that send slowly take no places; for the
+// same reason a request whose body streams takes none, once takeBody has let it in.
 func (s *Server) admit(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		if x.forward.Stream != nil {
+			return next(ctx, x)
+		}
 		if !s.admission.enter() {
 			return nil, s.overloaded(x)
 		}
@@ -120,7 +163,7 @@ func (x *Exchange) maxBody() node.Size {
 func deadline(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		whole := x.Started
-		if len(x.Body) > 0 || x.Hasty {
+		if len(x.Body) > 0 || x.forward.Stream != nil || x.Hasty {
 			whole = time.Now()
 		}
 		x.forward.Deadline = whole.Add(x.timeout())

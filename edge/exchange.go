@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"millrace/mesh"
@@ -18,13 +19,16 @@ type Exchange struct {
 	Method   string
 	Target   string      // request target as received: origin-form, or absolute-form
 	Header   mesh.Header // all fields as received, Host included
-	Body     []byte      // whole, once takeBody has run
+	Body     []byte      // whole, once takeBody has run, unless it streams
+	Length   int64       // of the body that Incoming has, or -1
 	Peer     netip.Addr  // who is connected
 	Scheme   string      // http or https, as this node sees it
 	HTTP10   bool        // HTTP/1.0 requests may come without Host
 	Started  time.Time
-	Hasty    bool     // the client was refused for overload and asked again at once
-	Incoming Incoming // the body that hasn't been read yet; nil if Body is all there is
+	Hasty    bool                            // the client was refused for overload and asked again at once
+	Incoming Incoming                        // the body that hasn't been read yet; nil if Body is all there is
+	Socket   bool                            // the client asks for a WebSocket (RFC 6455 §4.2.1)
+	Interim  func(status int, h mesh.Header) // sends an interim response to the client; nil if it can't have any
 
 	// Set by the server before the policies run.
 	Host  string
@@ -39,18 +43,27 @@ type Exchange struct {
 	trusted  bool   // Peer is a trusted proxy
 	via      string // this node's name in Via
 	route    *route
-	params   []string // values of the route's parameters, in the pattern's order
-	slash    bool     // the path holds an encoded slash
-	refusal  error    // why no route answers
-	pause    bool     // refused for overload: the connection's next request shall wait
-	allow    string   // methods that the path takes, with a refusal for the method
+	params   []string     // values of the route's parameters, in the pattern's order
+	slash    bool         // the path holds an encoded slash
+	refusal  error        // why no route answers
+	pause    bool         // refused for overload: the connection's next request shall wait
+	allow    string       // methods that the path takes, with a refusal for the method
+	streamed atomic.Int64 // bytes of the body that were read as a stream
 	forward  mesh.Request
 }
 
-// Incoming is a body that is still on its way. ReadBody reads all of it, if it has at most limit bytes; its error is a
-// *node.Error.
+// Incoming is a body that is still on its way. Errors are *node.Error.
 type Incoming interface {
+	// ReadBody reads all of it, if it has at most limit bytes.
 	ReadBody(limit int64) ([]byte, error)
+	// Stream gives it in pieces, if it has at most limit bytes. ReadBody still works if the stream is closed unread.
+	Stream(limit int64) mesh.Body
+	// Raw gives what follows the request until the client ends the connection.
+	Raw() mesh.Body
+	// Arrived tells whether all of it is here.
+	Arrived() bool
+	// Watch looks for the client's end while nothing is read.
+	Watch()
 }
 
 // Handler answers an exchange. An error is a *node.Error, or counts as internal.

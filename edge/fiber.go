@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -52,7 +51,18 @@ func (s *Server) handle(c *fiber.Ctx) {
 		panic("the connection isn't guarded")
 	}
 	x := fromConn(conn)
-	resp := s.Serve(context.Background(), x)
+	resp := s.Serve(conn.Context(), x)
+	if x.Socket { // whatever came of it, what the client sends behind its request isn't another one
+		conn.End()
+	}
+	if resp.Stream != nil {
+		s.stream(conn, x, resp)
+		if !conn.Keepable() {
+			c.Response().SetConnectionClose()
+		}
+		return
+	}
+	conn.Unwatch()
 	if !conn.Hold(len(resp.Body)) {
 		resp = s.refusal(node.Errorf(node.CodeBusy, nil, "the node holds as many bytes as it may"))
 	}
@@ -89,7 +99,10 @@ func fromConn(conn *guard.Conn) *Exchange {
 	r := conn.Request()
 	x := &Exchange{
 		Method: r.Method, Target: r.Target, Scheme: "http", Header: r.Header, HTTP10: r.HTTP10, Started: r.Arrived,
-		Peer: peer(conn.RemoteAddr()), Incoming: conn, Hasty: r.Hasty,
+		Peer: peer(conn.RemoteAddr()), Incoming: conn, Length: r.Length, Socket: socketAsked(r), Hasty: r.Hasty,
+	}
+	if !r.HTTP10 {
+		x.Interim = func(status int, h mesh.Header) { sendInterim(conn, status, h) }
 	}
 	if r.Refusal != nil {
 		x.refusal = r.Refusal

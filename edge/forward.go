@@ -12,6 +12,10 @@ func (x *Exchange) prepare() *mesh.Request {
 	r := &x.forward
 	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.route.id
 	r.Target = x.Path + x.Query
+	r.Interim = x.Interim
+	if x.Socket {
+		r.Upgrade = mesh.UpgradeBytes
+	}
 	forwardedFor, proto, host := x.Peer.String(), x.Scheme, x.Host
 	if x.trusted {
 		if v := x.Header.Values("X-Forwarded-For"); len(v) > 0 {
@@ -78,3 +82,8 @@ func spoofs(name string) bool {
 }
 
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
+
+// hasPrefixFold tells whether s begins with the lower-case ASCII prefix, in any case.
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && equalFold(s[:len(prefix)], prefix)
+}

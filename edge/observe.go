@@ -3,6 +3,9 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"sync"
 	"time"
 
 	"millrace/mesh"
@@ -13,17 +16,51 @@ import (
 func (s *Server) observe(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		resp, err := next(ctx, x)
-		took := time.Since(x.Started)
-		x.route.stats.record(resp.Status, took)
-		s.logRequest(x, resp, err, took)
-		s.mesh.Emit(x.route.events[min(resp.Status/100, 5)], func() []byte { return s.event(x, resp, took) })
+		if resp.Stream == nil {
+			s.observed(x, resp, int64(len(resp.Body)), err)
+			return resp, err
+		}
+		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) { s.observed(x, resp, n, err) }}
 		return resp, err
 	}
 }
 
+// observed tells of a response of n bytes that is over.
+func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error) {
+	took := time.Since(x.Started)
+	x.route.stats.record(resp.Status, took)
+	s.logRequest(x, resp, n, err, took)
+	s.mesh.Emit(x.route.events[min(resp.Status/100, 5)], func() []byte { return s.event(x, resp, n, took) })
+}
+
+// counted is a response's stream that tells its end.
+type counted struct {
+	mesh.Body
+
+	n    int64
+	err  error
+	done func(n int64, err error)
+	once sync.Once
+}
+
+func (c *counted) Next() (mesh.Piece, error) {
+	p, err := c.Body.Next()
+	c.n += int64(len(p.Data))
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	return p, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+func (c *counted) Close() error {
+	err := c.Body.Close()
+	c.once.Do(func() { c.done(c.n, c.err) })
+	return err //nolint:wrapcheck // see above
+}
+
 // logRequest writes the access log, where it is wanted, and what an operator should know about failures. Client bytes
 // appear in quoted values only: path and host are in canonical form, without control characters.
-func (s *Server) logRequest(x *Exchange, resp *mesh.Response, err error, took time.Duration) {
+func (s *Server) logRequest(x *Exchange, resp *mesh.Response, bytes int64, err error, took time.Duration) {
 	if node.CodeOf(err) == node.CodeInternal {
 		s.log.Error("request failed", "request_id", x.ID, "route", x.route.id, "cause", err)
 	}
@@ -32,7 +69,7 @@ func (s *Server) logRequest(x *Exchange, resp *mesh.Response, err error, took ti
 	}
 	args := []any{
 		"request_id", x.ID, "client", x.Client.String(), "method", x.Method, "host", x.Host, "path", x.Path,
-		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", len(x.Body), "bytes_out", len(resp.Body),
+		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.bytesIn(), "bytes_out", bytes,
 		"route", x.route.id, "target", x.target(),
 	}
 	if err != nil {
@@ -40,6 +77,9 @@ func (s *Server) logRequest(x *Exchange, resp *mesh.Response, err error, took ti
 	}
 	s.log.Info("request", args...)
 }
+
+// bytesIn is the number of bytes of the request's body that were read.
+func (x *Exchange) bytesIn() int64 { return int64(len(x.Body)) + x.streamed.Load() }
 
 // target names where the route sends its requests, for logs and events.
 func (x *Exchange) target() string {
@@ -65,16 +105,16 @@ type Event struct {
 	DurationMS float64   `json:"duration_ms"`
 	Route      string    `json:"route"`
 	Target     string    `json:"target"`
-	BytesIn    int       `json:"bytes_in"`
-	BytesOut   int       `json:"bytes_out"`
+	BytesIn    int64     `json:"bytes_in"`
+	BytesOut   int64     `json:"bytes_out"`
 	Member     string    `json:"member,omitempty"`
 }
 
-func (s *Server) event(x *Exchange, resp *mesh.Response, took time.Duration) []byte {
+func (s *Server) event(x *Exchange, resp *mesh.Response, bytes int64, took time.Duration) []byte {
 	b, err := json.Marshal(Event{
 		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method, Host: x.Host, Path: x.Path,
 		Status: resp.Status, DurationMS: float64(took.Microseconds()) / 1000, Route: x.route.id, Target: x.target(),
-		BytesIn: len(x.Body), BytesOut: len(resp.Body), Member: resp.Member,
+		BytesIn: x.bytesIn(), BytesOut: bytes, Member: resp.Member,
 	})
 	if err != nil { // plain strings and numbers always marshal
 		return []byte("{}")

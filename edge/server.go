@@ -43,6 +43,7 @@ type Server struct {
 
 	admission admission
 	draining  atomic.Bool
+	streams   streams
 	buffered  *guard.Budget // bytes of requests and responses
 
 	listener *guard.Listener
@@ -100,6 +101,7 @@ func (s *Server) Open(ctx context.Context) error {
 func limits(e node.Edge) guard.Limits {
 	return guard.Limits{
 		MaxConnections: affordable(e.MaxConnections), MaxHeader: int(e.MaxHeader), ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
+		WriteTimeout: e.WriteTimeout.Std(),
 	}
 }
 
@@ -175,6 +177,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			return
 		}
 		s.listener.Cut(false)
+		s.streams.close()
 		if err := s.app.ShutdownWithContext(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.stopErr = fmt.Errorf("shut the edge down: %w", err)
 		}

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"time"
 
 	"millrace/mesh"
 	"millrace/node"
@@ -27,9 +28,23 @@ func targetHandler(conn *mesh.Conn, r node.Route) Handler {
 
 // call asks a service or an upstream.
 func call(conn *mesh.Conn, to mesh.Destination) Handler {
-	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		return conn.Do(ctx, to, x.prepare())
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) { return ask(ctx, conn, to, x) }
+}
+
+// ask sends the request. If it has a stream and no member takes streams, it is sent again as one message, as far as it fits:
+// nothing of the body was read.
+func ask(ctx context.Context, conn *mesh.Conn, to mesh.Destination, x *Exchange) (*mesh.Response, error) {
+	req := x.prepare()
+	resp, err := conn.Do(ctx, to, req)
+	if req.Stream == nil || x.Socket || node.CodeOf(err) != node.CodeNoMember {
+		return resp, err //nolint:wrapcheck // a *node.Error already
 	}
+	req.Stream = nil
+	if err := x.readBody(); err != nil {
+		return nil, err
+	}
+	req.Body, req.Deadline = x.Body, time.Now().Add(x.timeout())
+	return conn.Do(ctx, to, req) //nolint:wrapcheck // see above
 }
 
 // plain asks a service that knows plain NATS only.
@@ -51,6 +66,6 @@ func refuse(err error) Handler {
 // callFirstSegment asks the service that the path's first segment names; the router made sure that it is a name.
 func callFirstSegment(conn *mesh.Conn) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		return conn.Do(ctx, conn.Service(firstSegment(x.Path)), x.prepare())
+		return ask(ctx, conn, conn.Service(firstSegment(x.Path)), x)
 	}
 }

@@ -21,11 +21,12 @@ type call struct {
 	timer  *time.Timer // ends ctx at the deadline; nil if there is none
 	link   *link       // set when a body is a stream
 
-	place sync.Once // gives the place under the limit back
+	place sync.Once // for release
+	leave func()    // gives the place under the limit back
 }
 
-func (s *Service) newCall(reply string, req *Request) *call {
-	c := &call{s: s, reply: reply, req: req}
+func (s *Service) newCall(reply string, req *Request, leave func()) *call {
+	c := &call{s: s, reply: reply, req: req, leave: leave}
 	ctx, cancel := context.WithCancelCause(s.base)
 	c.ctx, c.cancel = ctx, func() { cancel(nil) }
 	return c
@@ -58,7 +59,7 @@ func (l lease) Err() error {
 }
 
 // release gives the place under the limit back: when the call ends, or when its response has begun to stream.
-func (c *call) release() { c.place.Do(c.s.release) }
+func (c *call) release() { c.place.Do(c.leave) }
 
 // run calls the handler and answers.
 func (c *call) run() {
@@ -176,18 +177,18 @@ func (s *Service) takeStream(msg *nats.Msg) {
 		err = errNoReply
 	}
 	if err != nil {
-		defer s.release()
+		defer s.releaseStream()
 		s.malformed(msg, err)
 		return
 	}
 	l := s.conn.links.open()
 	if l == nil {
-		defer s.release()
+		defer s.releaseStream()
 		s.refuse(msg)
 		return
 	}
 	defer l.end(errEnded, true)
-	c := s.newCall(msg.Reply, req)
+	c := s.newCall(msg.Reply, req, s.releaseStream)
 	c.link, l.peer, l.messages = l, msg.Reply, req.Upgrade == UpgradeMessages
 	l.bind(c.cancel)
 	if l.messages {
@@ -200,6 +201,8 @@ func (s *Service) takeStream(msg *nats.Msg) {
 	l.accept()
 	c.run()
 }
+
+func (s *Service) releaseStream() { s.slow.Add(-1) }
 
 var errNoReply = errors.New("the request names no subject for its stream")
 

@@ -34,7 +34,7 @@ type ServiceConfig struct {
 	Destination Destination // from Conn.Service or Conn.Upstream
 	Handler     Handler
 	Limit       int  // requests that run at once, until their response begins; 0 means 256
-	Streams     bool // Handler takes requests with a Stream; without it the service gets none
+	Streams     bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
 }
 
 // Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer, and
@@ -44,7 +44,8 @@ type Service struct {
 	cfg  ServiceConfig
 	log  *slog.Logger
 
-	active atomic.Int64    // requests that run
+	active atomic.Int64    // requests that run, without those that have a stream
+	slow   atomic.Int64    // requests with a stream that run
 	away   atomic.Bool     // not a member now: full or closed
 	work   sync.WaitGroup  // requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
 	base   context.Context //nolint:containedctx // ends with the service, as every request's context does
@@ -102,11 +103,11 @@ func (s *Service) join() error {
 	if len(s.subs) > 0 || s.closed {
 		return nil
 	}
-	if err := s.subscribe(s.conn.nc, s.cfg.Destination.subject, s.take); err != nil {
+	if err := s.subscribe(s.conn.nc, s.cfg.Destination.subject, s.admit); err != nil {
 		return err
 	}
 	if s.cfg.Streams {
-		if err := s.subscribe(s.conn.links.nc, s.cfg.Destination.stream, s.takeStream); err != nil {
+		if err := s.subscribe(s.conn.links.nc, s.cfg.Destination.stream, s.admitStream); err != nil {
 			return err
 		}
 	}
@@ -115,8 +116,8 @@ func (s *Service) join() error {
 }
 
 // subscribe joins one group. The caller holds mu.
-func (s *Service) subscribe(nc *nats.Conn, subject string, run func(*nats.Msg)) error {
-	sub, err := nc.QueueSubscribe(subject, QueueGroup, func(msg *nats.Msg) { s.admit(msg, run) })
+func (s *Service) subscribe(nc *nats.Conn, subject string, admit nats.MsgHandler) error {
+	sub, err := nc.QueueSubscribe(subject, QueueGroup, admit)
 	if err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
@@ -140,10 +141,10 @@ func (s *Service) leave(forGood bool) {
 }
 
 // Active is the number of requests that run at this moment.
-func (s *Service) Active() int { return int(s.active.Load()) }
+func (s *Service) Active() int { return int(s.active.Load() + s.slow.Load()) }
 
 // admit is the subscription's callback: it must never block, since requests wait behind it.
-func (s *Service) admit(msg *nats.Msg, run func(*nats.Msg)) {
+func (s *Service) admit(msg *nats.Msg) {
 	if n := s.active.Add(1); n > int64(s.cfg.Limit) {
 		s.active.Add(-1)
 		s.refuse(msg)
@@ -152,7 +153,18 @@ func (s *Service) admit(msg *nats.Msg, run func(*nats.Msg)) {
 		return
 	}
 	s.work.Add(1)
-	go run(msg)
+	go s.take(msg)
+}
+
+// admitStream is the callback for requests with streams. They never make the member leave its group: most of the time they wait.
+func (s *Service) admitStream(msg *nats.Msg) {
+	if n := s.slow.Add(1); n > 4*int64(s.cfg.Limit) {
+		s.slow.Add(-1)
+		s.refuse(msg)
+		return
+	}
+	s.work.Add(1)
+	go s.takeStream(msg)
 }
 
 func (s *Service) refuse(msg *nats.Msg) {
@@ -189,7 +201,7 @@ func (s *Service) take(msg *nats.Msg) {
 		s.malformed(msg, err)
 		return
 	}
-	c := s.newCall(msg.Reply, req)
+	c := s.newCall(msg.Reply, req, s.release)
 	c.expire(req.Deadline)
 	s.track(req.Nonce, c.cancel)
 	defer s.untrack(req.Nonce, c.cancel)

@@ -3,7 +3,7 @@ package guard
 import (
 	"bytes"
 	"errors"
-	"io"
+	"sync/atomic"
 	"time"
 
 	"millrace/mesh"
@@ -28,6 +28,9 @@ type body struct {
 	timed      bool // the deadline is set
 	broken     bool // what follows on the connection can't be understood
 	extensions int
+	trailer    mesh.Header
+	pace       *pace        // bounds the time of a body that streams; nil for one that is read whole
+	stopped    *atomic.Bool // the stream is closed
 }
 
 var (
@@ -216,7 +219,7 @@ func (b *body) expectLineEnd() error {
 	return nil
 }
 
-// trailers reads the trailer section up to its empty line. Its fields are dropped.
+// trailers reads the trailer section up to its empty line.
 func (b *body) trailers() error {
 	for {
 		unread := b.c.in.unread()
@@ -227,9 +230,11 @@ func (b *body) trailers() error {
 		}
 		if i := bytes.Index(unread, headEnd); i >= 0 && i <= maxTrailers {
 			section := unread[:i+len(headEnd)]
-			if _, _, err := mesh.ParseFields(section); err != nil {
+			fields, _, err := mesh.ParseFields(bytes.Clone(section))
+			if err != nil {
 				return errTrailers
 			}
+			b.trailer = fields
 			b.c.in.skip(len(section))
 			b.ended = true
 			return nil
@@ -275,14 +280,12 @@ func (b *body) append(out []byte, n int64) ([]byte, error) {
 
 // appendDirect reads once, at most n bytes, from the connection to the end of out.
 func (b *body) appendDirect(out *[]byte, n int64) (int64, error) {
-	if err := b.ready(); err != nil {
-		return 0, err
-	}
 	if err := b.grow(out, 1); err != nil {
 		return 0, err
 	}
 	free := (*out)[len(*out):cap(*out)]
-	read, err := b.c.Conn.Read(free[:min(n, int64(len(free)))])
+	var read int
+	err := b.wait(func() (err error) { read, err = b.c.Conn.Read(free[:min(n, int64(len(free)))]); return err })
 	*out = (*out)[:len(*out)+read]
 	b.left -= int64(read)
 	if read == 0 {
@@ -310,29 +313,40 @@ func (b *body) grow(out *[]byte, n int) error {
 
 // more waits for bytes from the client.
 func (b *body) more() error {
-	if err := b.ready(); err != nil {
-		return err
-	}
-	if err := b.c.in.fill(b.c.Conn, maxTrailers+baseBuffer); err != nil {
+	if err := b.wait(func() error { return b.c.in.fill(b.c.Conn, maxTrailers+baseBuffer) }); err != nil {
 		return failure(err)
 	}
 	return nil
 }
 
-// ready prepares a read that may wait: it sends the 100 Continue that is owed and sets the body's deadline.
-func (b *body) ready() error {
+// wait reads from the client: it sends the 100 Continue that is owed, and sets the deadline.
+func (b *body) wait(read func() error) error {
 	if b.expect {
 		b.expect = false
-		_ = b.c.SetWriteDeadline(time.Now().Add(b.c.l.limits.Load().ReadTimeout)) // fails only on a closed connection, as the write does
-		if _, err := io.WriteString(b.c.Conn, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+		if !b.c.proceed() {
 			return errGone
 		}
+	}
+	if b.pace != nil {
+		return b.paced(read)
 	}
 	if !b.timed {
 		b.timed = true
 		_ = b.c.Conn.SetReadDeadline(time.Now().Add(b.c.l.limits.Load().ReadTimeout)) // see above
 	}
-	return nil
+	return read()
+}
+
+// paced reads under the pace of a stream.
+func (b *body) paced(read func() error) error {
+	begun := time.Now()
+	_ = b.c.Conn.SetReadDeadline(b.pace.deadline(begun)) // see above
+	if b.stopped.Load() {
+		return errGone
+	}
+	err := read()
+	b.pace.count(0, time.Since(begun)) // the stream counts the bytes
+	return err
 }
 
 func failure(err error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,19 +16,23 @@ import (
 type Conn struct {
 	net.Conn
 
-	l       *Listener
-	in      buffer
-	head    []byte // of the announcement, still to be read by the server
-	request *Request
-	body    body
-	held    int // bytes of the account held until the next request
-	account account
-	over    bool
-	pause   time.Time     // until which a next request waits; zero if it needn't
-	ended   chan struct{} // closed by Close
-	used    atomic.Bool   // a request has come
-	linger  atomic.Bool   // the client may still be sending: see Close
-	closed  atomic.Bool
+	l        *Listener
+	in       buffer
+	head     []byte // of the announcement, still to be read by the server
+	request  *Request
+	body     body
+	held     int // bytes of the account held until the next request
+	account  account
+	over     bool
+	watch    watch
+	sending  *pace         // of a response that streams
+	out      sync.Mutex    // guards answered against a 100 Continue of another goroutine
+	answered bool          // the response is written already: what the server writes is thrown away
+	pause    time.Time     // until which a next request waits; zero if it needn't
+	ended    chan struct{} // closed by Close
+	used     atomic.Bool   // a request has come
+	linger   atomic.Bool   // the client may still be sending: see Close
+	closed   atomic.Bool
 }
 
 var (
@@ -64,6 +69,7 @@ func (c *Conn) SetReadDeadline(time.Time) error { return nil }
 // next reads a head, or finds out that there is none to come.
 func (c *Conn) next() error {
 	c.settle()
+	c.answered, c.sending = false, nil
 	if c.over {
 		return io.EOF
 	}
@@ -253,6 +259,9 @@ func (c *Conn) Keepable() bool {
 	return !c.over
 }
 
+// Ends tells whether the current request is the last one of its connection, as far as is known before its body is read.
+func (c *Conn) Ends() bool { return c.over }
+
 // End makes the current request the last one of its connection. Requests that the client has sent behind it are dropped.
 func (c *Conn) End() {
 	c.over = true
@@ -269,6 +278,7 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	close(c.ended)
+	c.watch.gone()
 	defer c.l.leave(c)
 	c.account.close()
 	if c.linger.Load() {

@@ -24,6 +24,7 @@ type Limits struct {
 	MaxHeader      int           // bytes of a request head
 	ReadTimeout    time.Duration // for a head to arrive whole, and again for a body
 	IdleTimeout    time.Duration // between requests
+	WriteTimeout   time.Duration // for a response that streams, and a second more for every minRate bytes
 }
 
 // Listener hands out guarded connections. It is safe for concurrent use.
@@ -89,6 +90,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) Wrap(inner net.Conn) *Conn {
 	c := &Conn{Conn: inner, l: l, account: account{budget: l.cfg.Budget}, ended: make(chan struct{})}
 	c.in.account = &c.account
+	c.watch.ctx, c.watch.gone = context.WithCancel(context.Background())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}

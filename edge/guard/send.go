@@ -1,0 +1,61 @@
+package guard
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// Send writes to the client past the server, in one system call if it can: responses that stream, and interim ones. What the
+// server has to write for the request after a Send with answer is thrown away. The client must read at the pace of a body.
+func (c *Conn) Send(answer bool, parts ...[]byte) error {
+	if answer && !c.answered {
+		c.out.Lock()
+		c.answered = true
+		c.out.Unlock()
+	}
+	if c.sending == nil {
+		c.sending = &pace{grace: c.l.limits.Load().WriteTimeout}
+	}
+	begun := time.Now()
+	_ = c.Conn.SetWriteDeadline(c.sending.deadline(begun)) // fails only on a closed connection, as the write does
+	buffers := net.Buffers(parts)
+	n, err := buffers.WriteTo(c.Conn)
+	c.sending.count(n, time.Since(begun))
+	if err != nil {
+		return fmt.Errorf("write to the client: %w", err)
+	}
+	return nil
+}
+
+// proceed sends the 100 Continue that a client waits for (RFC 9110 §10.1.1), unless its response has begun already.
+func (c *Conn) proceed() bool {
+	c.out.Lock()
+	defer c.out.Unlock()
+	if c.answered {
+		return false
+	}
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout)) // fails only on a closed connection, as the write does
+	_, err := io.WriteString(c.Conn, "HTTP/1.1 100 Continue\r\n\r\n")
+	return err == nil
+}
+
+// Write takes what the server writes.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.answered {
+		return len(p), nil
+	}
+	return c.Conn.Write(p) //nolint:wrapcheck // a wrapped connection's errors are its own
+}
+
+// Break ends the connection so that the client sees its response cut off: with a reset, since without a length or chunks the
+// plain end would look like the end of the body.
+func (c *Conn) Break() {
+	c.answered, c.over = true, true
+	c.linger.Store(false)
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // fails only on a closed connection
+	}
+	_ = c.Conn.Close() // the server closes it again, which counts
+}

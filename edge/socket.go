@@ -1,0 +1,170 @@
+package edge
+
+import (
+	"crypto/sha1" //nolint:gosec // G505: RFC 6455 §4.2.2 asks for it, and it protects nothing
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"millrace/edge/guard"
+	"millrace/mesh"
+)
+
+// socketAsked tells whether a request asks for a WebSocket, in the form of RFC 6455 §4.2.1. What doesn't is an ordinary request.
+func socketAsked(r *guard.Request) bool {
+	if r.Method != http.MethodGet || r.HTTP10 || r.Length != 0 || r.Close || r.Refusal != nil {
+		return false
+	}
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
+	return err == nil && len(key) == 16 && len(r.Header.Values("Sec-WebSocket-Key")) == 1 &&
+		r.Header.Get("Sec-WebSocket-Version") == "13" &&
+		lists(r.Header, "Upgrade", "websocket") && lists(r.Header, "Connection", "upgrade")
+}
+
+// lists tells whether a field holds the word in its list.
+func lists(h mesh.Header, name, word string) bool {
+	for _, value := range h.Values(name) {
+		for entry := range strings.SplitSeq(value, ",") {
+			if equalFold(strings.Trim(entry, " \t"), word) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// acceptKey answers a Sec-WebSocket-Key (RFC 6455 §4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // G401: see the import
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// socket joins the client with what answered 101: what the target sends goes to the client frame by frame as it comes, and
+// the request's stream has been bringing what the client sends since the 101. It ends when one of the two ends it.
+func (s *Server) socket(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
+	k := &socket{conn: conn, body: resp.Stream}
+	leave, ok := s.streams.enter(k.goAway)
+	defer leave()
+	if !ok || resp.Header.Get("Sec-WebSocket-Accept") != acceptKey(x.Header.Get("Sec-WebSocket-Key")) {
+		conn.Break()
+		return
+	}
+	b := s.appendHead(nil, resp)
+	if err := k.write(append(b, "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...), false); err != nil {
+		return
+	}
+	for {
+		p, err := resp.Stream.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !k.left() {
+				conn.Break()
+			}
+			return
+		}
+		if k.write(p.Data, true) != nil {
+			return
+		}
+	}
+}
+
+// socket is one open WebSocket.
+type socket struct {
+	conn *guard.Conn
+	body mesh.Body
+
+	mu     sync.Mutex // guards the writing end
+	frames frames
+	gone   bool // a close frame of ours was the last thing that was written
+}
+
+func (k *socket) write(p []byte, framed bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.gone {
+		return nil
+	}
+	if framed {
+		k.frames.pass(p)
+	}
+	return k.conn.Send(true, p) //nolint:wrapcheck // the caller only wants to know that there is one
+}
+
+// left tells whether the client was told that the node goes away.
+func (k *socket) left() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.gone
+}
+
+// byeTime is how long a client has to answer the close frame of a node that goes away.
+const byeTime = 2 * time.Second
+
+// goingAway is an unmasked close frame with status 1001 (RFC 6455 §5.5.1, §7.4.1).
+var goingAway = []byte{0x88, 0x02, 0x03, 0xe9}
+
+// goAway tells the client that the node leaves, at the end of a frame, and gives it a while to close.
+func (k *socket) goAway() {
+	k.mu.Lock()
+	if k.frames.between() && !k.gone {
+		k.gone = k.conn.Send(true, goingAway) == nil
+	}
+	k.mu.Unlock()
+	time.AfterFunc(byeTime, func() { _ = k.body.Close() })
+}
+
+// frames follows the frames of a WebSocket as they pass, to know where they end (RFC 6455 §5.2).
+type frames struct {
+	head [14]byte // of the frame that begins
+	have int      // bytes of it
+	left uint64   // bytes of the payload that are still to pass
+}
+
+func (f *frames) between() bool { return f.have == 0 && f.left == 0 }
+
+func (f *frames) pass(p []byte) {
+	for len(p) > 0 {
+		if f.left > 0 {
+			n := min(f.left, uint64(len(p)))
+			f.left -= n
+			p = p[n:]
+			continue
+		}
+		f.head[f.have] = p[0]
+		f.have++
+		p = p[1:]
+		f.begin()
+	}
+}
+
+// begin finds out how long the frame is, once its head is there.
+func (f *frames) begin() {
+	if f.have < 2 {
+		return
+	}
+	size, need := uint64(f.head[1]&0x7f), 2
+	extended := 0
+	switch size {
+	case 126:
+		extended = 2
+	case 127:
+		extended = 8
+	}
+	need += extended
+	if f.head[1]&0x80 != 0 {
+		need += 4
+	}
+	if f.have < need {
+		return
+	}
+	if extended > 0 {
+		size = 0
+		for _, c := range f.head[2 : 2+extended] {
+			size = size<<8 | uint64(c)
+		}
+	}
+	f.have, f.left = 0, size
+}
