@@ -113,7 +113,9 @@ func (u *upload) Next() (mesh.Piece, error) {
 func (x *Exchange) readBody() (err error) {
 	limit := min(x.maxBody(), node.MaxMessageBody)
 	if x.Body, err = x.Incoming.ReadBody(int64(limit)); err == nil {
-		x.Incoming.Watch()
+		if x.route.OnDisconnect != node.OnDisconnectFinish {
+			x.Incoming.Watch()
+		}
 		return nil
 	}
 	if node.CodeOf(err) == node.CodeTooLarge {

@@ -84,6 +84,7 @@ func TestCorpus(t *testing.T) {
 	all := route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	all.EncodedSlash = node.EncodedSlashKeep
+	all.OnDisconnect = node.OnDisconnectFinish // play ends its sending side
 	r := start(t, nil, all)
 	serve(t, r, "app", app.URL)
 	for _, s := range corpus(t) {

@@ -70,6 +70,7 @@ func (s *Server) SetRoutes(cfg node.Edge, routes []node.Route) {
 	s.settings.Store(s.newSettings(cfg, routes))
 	s.buffered.SetMax(int64(cfg.MaxBuffered))
 	s.admission.setMax(int64(cfg.MaxRequests))
+	s.mesh.SetStreamIdle(cfg.StreamIdle.Std())
 	if s.listener != nil {
 		s.listener.SetLimits(limits(cfg))
 	}

@@ -44,9 +44,10 @@ type Edge struct {
 	MaxRequests    int      `yaml:"max_requests" doc:"Requests in flight at once; one more is answered 503."`
 	MaxConnections int      `yaml:"max_connections" doc:"Client connections at once; one more is answered 503 and closed."`
 	MaxBuffered    Size     `yaml:"max_buffered" doc:"Bytes of requests and responses held at once, in total; a request that needs more is answered 503."`
-	ReadTimeout    Duration `yaml:"read_timeout" doc:"Time for a client to send one request whole."`
-	WriteTimeout   Duration `yaml:"write_timeout" doc:"Time for a client to take one response."`
+	ReadTimeout    Duration `yaml:"read_timeout" doc:"Time for a client to send one request whole; a body over 512 KiB gets a second more for every 4 KiB."`
+	WriteTimeout   Duration `yaml:"write_timeout" doc:"Time for a client to take one response; one that streams gets a second more for every 4 KiB."`
 	IdleTimeout    Duration `yaml:"idle_timeout" doc:"How long a kept-alive connection may rest between requests."`
+	StreamIdle     Duration `yaml:"stream_idle" doc:"How long a streamed body, an event stream or a WebSocket may rest without a byte either way."`
 	AccessLog      bool     `yaml:"access_log" doc:"Log every request as one structured line."`
 }
 
@@ -102,7 +103,7 @@ func Default() Config {
 			Listen:         "127.0.0.1:8080",
 			Linger:         Duration(5 * time.Second),
 			Timeout:        Duration(30 * time.Second),
-			MaxBody:        MaxMessageBody,
+			MaxBody:        GiB,
 			MaxHeader:      32 * KiB,
 			MaxRequests:    8192,
 			MaxConnections: 10_000,
@@ -110,6 +111,7 @@ func Default() Config {
 			ReadTimeout:    Duration(30 * time.Second),
 			WriteTimeout:   Duration(60 * time.Second),
 			IdleTimeout:    Duration(75 * time.Second),
+			StreamIdle:     Duration(5 * time.Minute),
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: Cluster{Listen: "127.0.0.1:6222", Store: true}},

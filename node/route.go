@@ -18,11 +18,26 @@ type Route struct {
 	Timeout        Duration          `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
 	MaxBody        Size              `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
 	EncodedSlash   EncodedSlash      `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`
+	OnDisconnect   OnDisconnect      `yaml:"on_disconnect" doc:"What becomes of a request whose client goes away, or ends its sending side, before the response: cancel it, or let it finish."`
 	ForwardHeaders []string          `yaml:"forward_headers" doc:"For nats targets: header fields that become NATS headers."`
 }
 
 // Defaults sets what a configuration leaves out.
-func (r *Route) Defaults() { r.EncodedSlash = EncodedSlashRefuse }
+func (r *Route) Defaults() { r.EncodedSlash, r.OnDisconnect = EncodedSlashRefuse, OnDisconnectCancel }
+
+// OnDisconnect says what becomes of a request without a client. See the constants.
+type OnDisconnect string
+
+// The values of OnDisconnect.
+const (
+	OnDisconnectCancel OnDisconnect = "cancel" // the member is told to stop
+	OnDisconnectFinish OnDisconnect = "finish" // the member isn't told; a client that only ended its sending side gets the response
+)
+
+// UnmarshalText accepts the two values of OnDisconnect.
+func (o *OnDisconnect) UnmarshalText(text []byte) error {
+	return oneOf(o, text, OnDisconnectCancel, OnDisconnectFinish)
+}
 
 // EncodedSlash says what becomes of %2F in a path. See the constants.
 type EncodedSlash string

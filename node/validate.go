@@ -72,8 +72,8 @@ func (v *validator) edge() {
 	}
 	v.positive("edge", map[string]Duration{
 		"timeout": e.Timeout, "read_timeout": e.ReadTimeout, "write_timeout": e.WriteTimeout, "idle_timeout": e.IdleTimeout,
+		"stream_idle": e.StreamIdle,
 	})
-	v.check(e.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries", e.MaxBody, MaxMessageBody)
 	v.check(e.MaxHeader >= 4*KiB && e.MaxHeader <= 256*KiB, at("max_header"), "%s is out of range: use 4KiB to 256KiB", e.MaxHeader)
 	v.check(e.MaxConnections > 0, at("max_connections"), "%d is out of range: use 1 or more", e.MaxConnections)
 	v.check(e.MaxBuffered >= MiB, at("max_buffered"), "%s is out of range: use 1MiB or more", e.MaxBuffered)
@@ -167,7 +167,7 @@ func (v *validator) route(i int) {
 		v.name(at("name"), r.Name)
 	}
 	v.check(!slices.Contains(reservedNames, r.ID()), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.ID())
-	v.check(r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries", r.MaxBody, MaxMessageBody)
+	v.check(r.To.Kind != KindNATS || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and nats targets take no streams", r.MaxBody, MaxMessageBody)
 	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
 	}

@@ -90,7 +90,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) Wrap(inner net.Conn) *Conn {
 	c := &Conn{Conn: inner, l: l, account: account{budget: l.cfg.Budget}, ended: make(chan struct{})}
 	c.in.account = &c.account
-	c.watch.ctx, c.watch.gone = context.WithCancel(context.Background())
+	c.watch.begin()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}

@@ -11,6 +11,7 @@ type pace struct {
 	grace  time.Duration
 	moved  int64
 	waited time.Duration
+	slow   bool // the last wait was long; for who writes
 }
 
 // deadline is when a wait that begins now must end.

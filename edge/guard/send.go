@@ -18,13 +18,40 @@ func (c *Conn) Send(answer bool, parts ...[]byte) error {
 	if c.sending == nil {
 		c.sending = &pace{grace: c.l.limits.Load().WriteTimeout}
 	}
+	for len(parts) > 0 {
+		n := len(parts)
+		if c.sending.slow {
+			n = 1
+			if rest := parts[0]; len(rest) > slowPiece {
+				parts[0] = rest[slowPiece:]
+				parts = append([][]byte{rest[:slowPiece]}, parts...)
+			}
+		}
+		if err := c.write(parts[:n]); err != nil {
+			return err
+		}
+		parts = parts[n:]
+	}
+	return nil
+}
+
+// slowPiece is how much a client that was slow gets at once, so that its pace is known soon.
+const slowPiece = 64 << 10
+
+// noWait is the time that a write may take without a sign that the client held it up.
+const noWait = 20 * time.Millisecond
+
+// write writes once. What the system's buffers take at once is no sign of the client, and doesn't count for it.
+func (c *Conn) write(parts net.Buffers) error {
 	begun := time.Now()
-	_ = c.Conn.SetWriteDeadline(c.sending.deadline(begun)) // fails only on a closed connection, as the write does
-	buffers := net.Buffers(parts)
-	n, err := buffers.WriteTo(c.Conn)
-	c.sending.count(n, time.Since(begun))
+	_ = c.SetWriteDeadline(c.sending.deadline(begun)) // fails only on a closed connection, as the write does
+	n, err := parts.WriteTo(c.Conn)
 	if err != nil {
 		return fmt.Errorf("write to the client: %w", err)
+	}
+	if waited := time.Since(begun); waited > noWait {
+		c.sending.count(n, waited)
+		c.sending.slow = waited > 100*time.Millisecond
 	}
 	return nil
 }
@@ -36,7 +63,7 @@ func (c *Conn) proceed() bool {
 	if c.answered {
 		return false
 	}
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout)) // fails only on a closed connection, as the write does
+	_ = c.SetWriteDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout)) // fails only on a closed connection, as the write does
 	_, err := io.WriteString(c.Conn, "HTTP/1.1 100 Continue\r\n\r\n")
 	return err == nil
 }

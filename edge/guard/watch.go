@@ -23,6 +23,8 @@ type watch struct {
 	running chan struct{} // closed when nobody reads any more; nil if nobody does
 }
 
+func (w *watch) begin() { w.ctx, w.gone = context.WithCancel(context.Background()) }
+
 // Context ends when the client is gone.
 func (c *Conn) Context() context.Context { return c.watch.ctx }
 

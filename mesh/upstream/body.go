@@ -118,7 +118,7 @@ func parseChunkLine(line []byte) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%w: chunk size", errBroken)
 	}
-	return int64(n), nil //nolint:gosec // G115: 62 bits
+	return int64(n), nil
 }
 
 // next gives the next bytes, which stay valid until the following call; io.EOF at the end.

@@ -70,4 +70,8 @@ var texts = map[reflect.Type]textRule{
 		want: "refuse or keep",
 		enum: []string{string(node.EncodedSlashRefuse), string(node.EncodedSlashKeep)},
 	},
+	reflect.TypeFor[node.OnDisconnect](): {
+		want: "cancel or finish",
+		enum: []string{string(node.OnDisconnectCancel), string(node.OnDisconnectFinish)},
+	},
 }

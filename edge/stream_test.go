@@ -1,0 +1,454 @@
+package edge_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// noise gives n bytes that any piece lost, repeated or moved would change, and their hash once they are read.
+func noise(n int64) (io.Reader, func() string) {
+	h := sha256.New()
+	return io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{byte(n)}), n), h), func() string { return hex.EncodeToString(h.Sum(nil)) }
+}
+
+// app is an upstream behind an edge.
+func app(t *testing.T, change func(*node.Edge), h http.HandlerFunc) *rig {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	all := route("", "/*")
+	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	r := start(t, change, all)
+	serve(t, r, "app", server.URL)
+	return r
+}
+
+// client is one that keeps nothing from other tests.
+func client(t *testing.T) *http.Client {
+	t.Helper()
+	c := &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+// settled checks that nothing of any stream is left.
+func (r *rig) settled(t *testing.T) {
+	t.Helper()
+	natsservertest.Eventually(t, "no stream is left", func() bool { return r.conn.Streams() == 0 })
+	natsservertest.Eventually(t, "the client connections are gone or idle", func() bool { return r.InFlight() == 0 })
+}
+
+// Bodies of any length go to an upstream and back, with a length and without, at the same time and byte by byte.
+func TestStreamThrough(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("X-Length", strconv.FormatInt(req.ContentLength, 10))
+		if req.ContentLength > 0 {
+			w.Header().Set("Content-Length", strconv.FormatInt(req.ContentLength, 10))
+		}
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		_, _ = io.Copy(w, req.Body)
+	})
+	c := client(t)
+	for _, size := range []int64{1, 100_000, 524_288, 524_289, 32 << 20} {
+		for _, length := range []int64{size, -1} {
+			body, sent := noise(size)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.ContentLength = length
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Fatalf("%d bytes, length %d: %v", size, length, err)
+			}
+			h := sha256.New()
+			if _, err := io.Copy(h, resp.Body); err != nil {
+				t.Errorf("%d bytes, length %d: %v", size, length, err)
+			}
+			_ = resp.Body.Close()
+			if got := hex.EncodeToString(h.Sum(nil)); got != sent() || resp.StatusCode != http.StatusOK {
+				t.Errorf("%d bytes, length %d: status %d, hash %s, want %s", size, length, resp.StatusCode, got, sent())
+			}
+		}
+	}
+	r.settled(t)
+}
+
+// Trailer fields pass both ways.
+func TestTrailers(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Trailer", "X-Answer")
+		n, _ := io.Copy(io.Discard, req.Body)
+		w.Header().Set("X-Answer", fmt.Sprintf("%d %s", n, req.Trailer.Get("X-Sum")))
+	})
+	body, sent := noise(700_000)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = -1
+	req.Trailer = http.Header{"X-Sum": nil}
+	req.Body = io.NopCloser(io.MultiReader(body, readerFunc(func([]byte) (int, error) { req.Trailer.Set("X-Sum", sent()); return 0, io.EOF })))
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	if got := resp.Trailer.Get("X-Answer"); got != "700000 "+sent() {
+		t.Errorf("trailer %q, want 700000 %s", got, sent())
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// Each event passes at once, and the upstream is told when the client has gone.
+func TestEvents(t *testing.T) {
+	events, gone := make(chan string), make(chan struct{})
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.(http.Flusher).Flush()
+		for {
+			select {
+			case e := <-events:
+				_, _ = fmt.Fprintf(w, "data: %s\n\n", e)
+				w.(http.Flusher).Flush()
+			case <-req.Context().Done():
+				close(gone)
+				return
+			}
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(resp.Body)
+	for i := range 100 {
+		want := fmt.Sprint("event ", i)
+		events <- want // the next one is sent only when this one has come
+		if line, err := lines.ReadString('\n'); err != nil || line != "data: "+want+"\n" {
+			t.Fatalf("got %q, %v", line, err)
+		}
+		_, _ = lines.ReadString('\n')
+	}
+	begun := time.Now()
+	cancel()
+	<-gone
+	t.Logf("the upstream was told %s after the client went", time.Since(begun))
+	r.settled(t)
+}
+
+// A client that goes away while its request waits for an answer ends it, at the member and at the upstream.
+func TestClientGoes(t *testing.T) {
+	entered, gone := make(chan struct{}), make(chan struct{})
+	wait := func(ctx context.Context) {
+		entered <- struct{}{}
+		<-ctx.Done()
+		gone <- struct{}{}
+	}
+	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		wait(req.Context())
+	})
+	service(t, r.conn, "wait", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		wait(ctx)
+		return nil, ctx.Err()
+	})
+	waits := route("wait", "/wait")
+	waits.To.Name = "wait"
+	all := route("", "/*")
+	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	cfg := node.Default().Edge
+	r.SetRoutes(cfg, []node.Route{waits, all})
+	for _, text := range []string{
+		"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n" + strings.Repeat("x", 600_000),
+	} {
+		for _, reset := range []bool{false, true} {
+			c, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(c, text)
+			<-entered
+			if reset {
+				_ = c.(*net.TCPConn).SetLinger(0)
+			}
+			begun := time.Now()
+			_ = c.Close()
+			<-gone
+			if took := time.Since(begun); took > 50*time.Millisecond {
+				t.Logf("%.20q: told after %s", text, took)
+			}
+		}
+	}
+	r.settled(t)
+}
+
+// What comes on the connection while a request runs isn't lost: it is the next request.
+func TestPipelinedBehindSlow(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/slow" {
+			<-time.After(100 * time.Millisecond) // longer than it takes to look for the client
+		}
+		_, _ = io.WriteString(w, req.URL.Path)
+	})
+	got := answers(t, r.addr, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	if strings.Count(got, "HTTP/1.1 200") != 2 || !strings.Contains(got, "/slow") || !strings.Contains(got, "/next") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A route may let requests finish without a client, and answers one that only ended its sending side.
+func TestHalfClose(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		<-time.After(100 * time.Millisecond) // longer than it takes to look for the client
+		_, _ = io.WriteString(w, "done")
+	})
+	finish := route("", "/*")
+	finish.To, finish.OnDisconnect = node.Target{Kind: node.KindUpstream, Name: "app"}, node.OnDisconnectFinish
+	r.SetRoutes(node.Default().Edge, []node.Route{finish})
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(got), "done") {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// However an upstream's response breaks off, the client sees a cut connection and never a body that looks complete.
+func TestCutResponses(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/length" {
+			w.Header().Set("Content-Length", "2000000")
+		}
+		_, _ = w.Write(make([]byte, 700_000))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	for _, version := range []string{"1.0", "1.1"} {
+		for _, path := range []string{"/length", "/chunks"} {
+			c, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = fmt.Fprintf(c, "GET %s HTTP/%s\r\nHost: h\r\n\r\n", path, version)
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err == nil {
+				var n int64
+				n, err = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				if n > 700_000 {
+					t.Errorf("%s to HTTP/%s: %d bytes", path, version, n)
+				}
+			}
+			if err == nil {
+				t.Errorf("%s to HTTP/%s: the response looks complete", path, version)
+			}
+			_ = c.Close()
+		}
+	}
+	r.settled(t)
+}
+
+// 100 Continue is sent when somebody takes the body, and neither before a refusal nor after the response has begun.
+func TestExpectContinue(t *testing.T) {
+	r := app(t, func(e *node.Edge) { e.MaxBody = 2 << 20 }, func(w http.ResponseWriter, req *http.Request) {
+		n := int64(0)
+		if req.URL.Path != "/unread" {
+			n, _ = io.Copy(io.Discard, req.Body)
+		}
+		_, _ = fmt.Fprint(w, n)
+	})
+	ask := func(path string, length int, expect string) (string, *bufio.Reader, net.Conn) {
+		c, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: h\r\nExpect: %s\r\nContent-Length: %d\r\n\r\n", path, expect, length)
+		in := bufio.NewReader(c)
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(line), in, c
+	}
+	if line, _, _ := ask("/", 3<<20, "100-continue"); !strings.HasPrefix(line, "HTTP/1.1 413") {
+		t.Errorf("too large: %q", line)
+	}
+	if line, _, _ := ask("/", 3, "wonders"); !strings.HasPrefix(line, "HTTP/1.1 417") {
+		t.Errorf("unknown expectation: %q", line)
+	}
+	for _, length := range []int{3, 1 << 20} {
+		line, in, c := ask("/", length, "100-continue")
+		if line != "HTTP/1.1 100 Continue" {
+			t.Fatalf("%d bytes: %q", length, line)
+		}
+		_, _ = in.ReadString('\n')
+		_, _ = io.WriteString(c, strings.Repeat("x", length))
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := io.ReadAll(resp.Body); string(got) != strconv.Itoa(length) {
+			t.Errorf("%d bytes: got %q", length, got)
+		}
+		_ = resp.Body.Close()
+	}
+	r.settled(t)
+}
+
+// Early hints of the upstream reach the client before the response.
+func TestEarlyHints(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", "</a.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusProcessing)
+		_, _ = io.WriteString(w, "page")
+	})
+	got := answers(t, r.addr, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	hint, rest, _ := strings.Cut(got, "\r\n\r\n")
+	processing, page, _ := strings.Cut(rest, "\r\n\r\n")
+	if hint != "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload" || !strings.HasPrefix(processing, "HTTP/1.1 102") || !strings.HasSuffix(page, "page") {
+		t.Errorf("got %q", got)
+	}
+	if old := answers(t, r.addr, "GET / HTTP/1.0\r\nHost: h\r\n\r\n"); !strings.HasPrefix(old, "HTTP/1.1 200") {
+		t.Errorf("HTTP/1.0 got %q", old)
+	}
+}
+
+// Every method passes, and its response is framed as it must be.
+func TestMethods(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		n, _ := io.Copy(io.Discard, req.Body)
+		w.Header().Set("X-Method", req.Method)
+		_, _ = fmt.Fprint(w, n)
+	})
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY", "M-SEARCH", "MKCALENDAR", "X"} {
+		body := "abc"
+		if method == "HEAD" {
+			body = ""
+		}
+		resp, got := r.do(t, method, "/", body)
+		if resp.Header.Get("X-Method") != method || (method != "HEAD" && got != "3") || (method == "HEAD" && (got != "" || resp.ContentLength != 1)) {
+			t.Errorf("%s: got %q, %+v", method, got, resp)
+		}
+	}
+}
+
+// A chunked body that nobody takes as a stream is sent whole, as far as it fits; a longer one is too large.
+func TestUploadWithoutTaker(t *testing.T) {
+	r := start(t, nil, echoRoute("/*"))
+	for _, c := range []struct {
+		size   int64
+		status int
+	}{{300_000, 200}, {600_000, 413}} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/", io.LimitReader(zeros{}, c.size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = -1
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != c.status || (c.status == 200 && int64(len(got)) != c.size) {
+			t.Errorf("%d bytes: status %d, %d bytes", c.size, resp.StatusCode, len(got))
+		}
+	}
+	if r.conn.Streams() != 0 {
+		t.Error("a stream is left")
+	}
+}
+
+// Clients that read or write a kilobyte a second run out of time; others go on.
+func TestSlowStreams(t *testing.T) {
+	var flowing atomic.Int64
+	r := app(t, func(e *node.Edge) {
+		e.ReadTimeout, e.WriteTimeout = node.Duration(500*time.Millisecond), node.Duration(500*time.Millisecond)
+	}, func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost {
+			_, _ = io.Copy(io.Discard, req.Body)
+			return
+		}
+		_, err := io.CopyN(w, zeros{}, 64<<20)
+		if err != nil {
+			flowing.Add(1)
+		}
+	})
+	const each = 50
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var clients sync.WaitGroup
+	for i := range 2 * each {
+		clients.Go(func() {
+			c, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			if i%2 == 0 {
+				_ = trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n", strings.Repeat("x", 50))(ctx, c)
+				return
+			}
+			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				<-tick.C
+				_, _ = io.CopyN(io.Discard, c, 50) // what has arrived can be read long after the connection was cut
+			}
+		})
+	}
+	natsservertest.Eventually(t, "all stream", func() bool { return r.conn.Streams() >= each })
+	for range 20 {
+		if resp, _ := r.do(t, "POST", "/", "quick"); resp.StatusCode != http.StatusOK {
+			t.Errorf("another client got %d", resp.StatusCode)
+		}
+	}
+	natsservertest.Eventually(t, "the slow ones are ended", func() bool { http.DefaultClient.CloseIdleConnections(); return r.Connections() == 0 })
+	cancel()
+	clients.Wait()
+	r.settled(t)
+	if flowing.Load() != each {
+		t.Errorf("the upstream was told of %d readers that were ended", flowing.Load())
+	}
+}
