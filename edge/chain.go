@@ -85,15 +85,29 @@ func (s *Server) takeBody(next Handler) Handler {
 // take decides how the body goes on. A socket's bytes and a long body stream, and so does one whose end hasn't come yet, if the
 // target can take streams.
 func (x *Exchange) take() error {
+	x.Socket = x.Socket && x.route.To.Kind != node.KindNATS
 	switch {
 	case x.Socket:
-		x.forward.Stream, x.forward.Length = &upload{x.Incoming.Raw(), &x.streamed}, -1
+		x.takeSocket()
 		return nil
 	case x.route.To.Kind == node.KindNATS || (x.Length >= 0 && x.Length <= int64(node.MaxMessageBody)) || x.Incoming.Arrived():
 		return x.readBody()
 	}
 	x.forward.Stream, x.forward.Length = &upload{x.Incoming.Stream(int64(x.maxBody())), &x.streamed}, x.Length
 	return nil
+}
+
+// takeSocket makes the stream of what the client will send: as it is for an upstream, as messages for a service.
+func (x *Exchange) takeSocket() {
+	body := x.Incoming.Raw()
+	x.forward.Upgrade, x.forward.Length = mesh.UpgradeBytes, -1
+	if x.route.To.Kind != node.KindUpstream {
+		x.messages = newMessages(body)
+		x.forward.Upgrade = mesh.UpgradeMessages
+		body = x.messages
+		x.Incoming.Watch()
+	}
+	x.forward.Stream = &upload{body, &x.streamed}
 }
 
 // upload is a request's stream whose bytes are counted.

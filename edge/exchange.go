@@ -49,6 +49,7 @@ type Exchange struct {
 	pause    bool         // refused for overload: the connection's next request shall wait
 	allow    string       // methods that the path takes, with a refusal for the method
 	streamed atomic.Int64 // bytes of the body that were read as a stream
+	messages *messages    // reads a socket whose target knows messages only
 	forward  mesh.Request
 }
 

@@ -13,9 +13,6 @@ func (x *Exchange) prepare() *mesh.Request {
 	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.route.id
 	r.Target = x.Path + x.Query
 	r.Interim = x.Interim
-	if x.Socket {
-		r.Upgrade = mesh.UpgradeBytes
-	}
 	forwardedFor, proto, host := x.Peer.String(), x.Scheme, x.Host
 	if x.trusted {
 		if v := x.Header.Values("X-Forwarded-For"); len(v) > 0 {

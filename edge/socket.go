@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gobwas/ws"
+
 	"millrace/edge/guard"
 	"millrace/mesh"
 )
@@ -43,32 +45,31 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// socket joins the client with what answered 101: what the target sends goes to the client frame by frame as it comes, and
-// the request's stream has been bringing what the client sends since the 101. It ends when one of the two ends it.
+// socket opens the client's WebSocket when the target answered 101, and passes on what it sends until one side ends.
 func (s *Server) socket(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	k := &socket{conn: conn, body: resp.Stream}
 	leave, ok := s.streams.enter(k.goAway)
 	defer leave()
-	if !ok || resp.Header.Get("Sec-WebSocket-Accept") != acceptKey(x.Header.Get("Sec-WebSocket-Key")) {
+	accept := acceptKey(x.Header.Get("Sec-WebSocket-Key"))
+	if x.messages != nil {
+		resp.Header.Del("Sec-WebSocket-Extensions") // nobody here could speak them
+		resp.Header.Set("Sec-WebSocket-Accept", accept)
+	}
+	if !ok || resp.Header.Get("Sec-WebSocket-Accept") != accept {
 		conn.Break()
 		return
 	}
-	b := s.appendHead(nil, resp)
-	if err := k.write(append(b, "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...), false); err != nil {
+	conn.Unwatch()
+	b := append(s.appendHead(nil, resp), "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...)
+	if conn.Send(true, b) != nil {
 		return
 	}
-	for {
-		p, err := resp.Stream.Next()
-		if err != nil {
-			if !errors.Is(err, io.EOF) && !k.left() {
-				conn.Break()
-			}
-			return
-		}
-		if k.write(p.Data, true) != nil {
-			return
-		}
+	if x.messages != nil {
+		x.messages.open(k)
+		k.pass(resp.Stream)
+		return
 	}
+	k.splice(resp.Stream)
 }
 
 // socket is one open WebSocket.
@@ -77,19 +78,33 @@ type socket struct {
 	body mesh.Body
 
 	mu     sync.Mutex // guards the writing end
-	frames frames
-	gone   bool // a close frame of ours was the last thing that was written
+	frames frames     // where the target's frames end
+	gone   bool       // a close frame of ours was the last thing that was written
 }
 
-func (k *socket) write(p []byte, framed bool) error {
+// splice writes the target's bytes as they come. It stands in no frame when it ends well.
+func (k *socket) splice(body mesh.Body) {
+	for {
+		p, err := body.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !k.left() {
+				k.conn.Break()
+			}
+			return
+		}
+		if k.write(p.Data) != nil {
+			return
+		}
+	}
+}
+
+func (k *socket) write(p []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.gone {
 		return nil
 	}
-	if framed {
-		k.frames.pass(p)
-	}
+	k.frames.pass(p)
 	return k.conn.Send(true, p) //nolint:wrapcheck // the caller only wants to know that there is one
 }
 
@@ -100,20 +115,23 @@ func (k *socket) left() bool {
 	return k.gone
 }
 
-// byeTime is how long a client has to answer the close frame of a node that goes away.
+// byeTime is how long the other side has after a close frame to end the connection.
 const byeTime = 2 * time.Second
 
-// goingAway is an unmasked close frame with status 1001 (RFC 6455 §5.5.1, §7.4.1).
-var goingAway = []byte{0x88, 0x02, 0x03, 0xe9}
-
-// goAway tells the client that the node leaves, at the end of a frame, and gives it a while to close.
+// goAway tells the client with 1001 that the node leaves, unless the target is in the middle of a frame, and gives it a
+// while to close.
 func (k *socket) goAway() {
-	k.mu.Lock()
-	if k.frames.between() && !k.gone {
-		k.gone = k.conn.Send(true, goingAway) == nil
+	if k.between() {
+		k.bye(ws.StatusGoingAway, "")
+	} else {
+		_ = k.body.Close()
 	}
-	k.mu.Unlock()
-	time.AfterFunc(byeTime, func() { _ = k.body.Close() })
+}
+
+func (k *socket) between() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.frames.between()
 }
 
 // frames follows the frames of a WebSocket as they pass, to know where they end (RFC 6455 §5.2).

@@ -42,6 +42,6 @@ func (s *streams) close() {
 	}
 	s.mu.Unlock()
 	for _, end := range all {
-		end()
+		go end() // it may wait for a slow client
 	}
 }

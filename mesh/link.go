@@ -158,8 +158,8 @@ func (l *link) chunk(msg *nats.Msg) bool {
 		return false
 	}
 	in.got += n
-	if n > 0 && !in.dropped {
-		in.queue = append(in.queue, Piece{Data: msg.Data, Kind: kindOf(msg.Header)})
+	if kind := kindOf(msg.Header); (n > 0 || kind != KindBytes) && !in.dropped {
+		in.queue = append(in.queue, Piece{Data: msg.Data, Kind: kind})
 		signal(in.wake)
 	}
 	return true
@@ -319,12 +319,12 @@ func (l *link) next() (Piece, error) {
 		in.taken += in.pending
 		in.pending = 0
 		var piece Piece
-		err := l.err
+		err, found := l.err, false
 		switch {
 		case in.dropped:
 			err = errBodyClosed
 		case len(in.queue) > 0:
-			piece, err = in.queue[0], nil
+			piece, err, found = in.queue[0], nil, true
 			in.queue[0] = Piece{}
 			if in.queue = in.queue[1:]; len(in.queue) == 0 {
 				in.queue = nil
@@ -341,7 +341,7 @@ func (l *link) next() (Piece, error) {
 		if more > 0 {
 			l.grant(peer, more)
 		}
-		if err != nil || piece.Data != nil {
+		if err != nil || found {
 			return piece, err
 		}
 		select {
@@ -430,6 +430,9 @@ func (l *link) await(whole int64) (room int64, err error) {
 }
 
 func (l *link) sendPiece(p Piece) error {
+	if len(p.Data) == 0 && p.Kind != KindBytes { // an empty message is one
+		return l.publish(nil, p.Kind)
+	}
 	for data := p.Data; len(data) > 0; {
 		whole := int64(0)
 		if p.Kind != KindBytes {
