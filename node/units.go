@@ -115,6 +115,16 @@ func (a Address) Dial() string {
 	return string(a)
 }
 
+// split gives the parts of the address. The port is 0 for any free one, and for what is no port.
+func (a Address) split() (host string, port uint16) {
+	host, text, _ := net.SplitHostPort(string(a))
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return host, 0
+	}
+	return host, uint16(n)
+}
+
 // Prefix is a range of IP addresses: 10.0.0.0/8, or one address: 10.1.2.3, ::1.
 type Prefix struct{ netip.Prefix }
 

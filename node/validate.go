@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,9 +122,11 @@ func (v *validator) cluster(m Mesh) {
 	v.name(at("name"), c.Name)
 	v.check(len(c.Peers) > 0, at("peers"), "cluster needs peers: list the addresses where its nodes listen for each other, such as [10.0.0.1:6222, 10.0.0.2:6222, 10.0.0.3:6222]")
 	for i, p := range c.Peers {
-		host, port, _ := net.SplitHostPort(string(p)) // an Address always has both parts
-		v.check(host != "" && port != "0", at("peers", strconv.Itoa(i)), "%s is not where a node can be reached: name host and port", p)
+		host, port := p.split()
+		v.check(host != "" && port > 0, at("peers", strconv.Itoa(i)), "%s is not where a node can be reached: name host and port", p)
 	}
+	_, port := c.Listen.split()
+	v.check(port > 0, at("listen"), "%s has no port of its own: name the one that stands in the peers of the other nodes, such as 6222", c.Listen)
 	v.check(c.Listen.Loopback() || c.Token != "", at("listen"), "%s is reachable from other machines: set mesh.cluster.token, or listen on 127.0.0.1", c.Listen)
 	v.token(at("token"), c.Token)
 }

@@ -3,9 +3,13 @@ package natsserver
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // Cluster says how a server joins others.
@@ -15,6 +19,19 @@ type Cluster struct {
 	Peers  []string // host:port of the servers that store; this one may be among them
 	Token  string   // secret among the servers; may be empty on loopback
 	Store  bool     // this server runs JetStream
+}
+
+// check refuses an address without a port of its own: the others couldn't know it, and nats-server would leave the cluster
+// out, so that JetStream would stand alone in a directory that is marked as the cluster's.
+func (c *Cluster) check() error {
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("cluster address: %w", err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("cluster address %s: name a port that the other servers know", c.Listen)
+	}
+	return nil
 }
 
 // ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, or of a cluster. Started as
@@ -63,6 +80,14 @@ func (s *Server) claim() error {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// checkMode makes sure that JetStream runs in the mode that claim has checked.
+func (s *Server) checkMode(srv *server.Server) error {
+	if clustered := srv.JetStreamIsClustered(); s.stores() && clustered != (s.cfg.Cluster != nil) {
+		return fmt.Errorf("start NATS server: it runs with clustered JetStream: %t, which isn't the mode %q", clustered, s.cfg.mode())
+	}
+	return nil
 }
 
 // stores tells whether this server runs JetStream.

@@ -71,6 +71,28 @@ func TestMode(t *testing.T) {
 	}
 }
 
+// Without a port of its own a cluster would be left out by nats-server, and JetStream would stand alone in the cluster's
+// directory: refused at once, and if it happens all the same the server stops.
+func TestClusterNeedsPort(t *testing.T) {
+	peers := natsservertest.FreePorts(t, 1)
+	cfg := natsserver.Config{Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard()}
+	for _, listen := range []string{"127.0.0.1:0", "127.0.0.1:00", ":0", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1"} {
+		cfg.Cluster = &natsserver.Cluster{Name: "a", Listen: listen, Peers: peers, Store: true}
+		if _, err := natsserver.New(cfg); err == nil {
+			t.Errorf("%s: accepted", listen)
+		}
+	}
+	c := &natsserver.Cluster{Name: "a", Listen: peers[0], Peers: peers, Store: true}
+	s := clustered(t, "n1", t.TempDir(), c)
+	c.Listen = "127.0.0.1:0" // behind the server's back
+	if err := s.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "clustered JetStream: false") {
+		t.Errorf("it stands alone: %v", err)
+	}
+	if s.Store() != natsserver.StoreDisabled {
+		t.Errorf("JetStream is %s", s.Store())
+	}
+}
+
 // A service on one node is reachable through all, and what is stored on three survives the loss of one.
 func TestThree(t *testing.T) {
 	servers := natsservertest.StartThree(t)
