@@ -35,7 +35,7 @@ func openNATSError(err error) error {
 	case errors.Is(err, natsserver.ErrClusterPortInUse):
 		return fmt.Errorf("open NATS (mesh.cluster.listen): %w", err)
 	case errors.Is(err, natsserver.ErrMode):
-		return fmt.Errorf("open NATS (node.data, mesh.cluster): %w", err)
+		return fmt.Errorf("open NATS (node.data, node.name, mesh.cluster): %w", err)
 	}
 	return fmt.Errorf("open NATS (mesh.listen): %w", err)
 }

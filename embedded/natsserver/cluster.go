@@ -1,15 +1,10 @@
 package natsserver
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/nats-io/nats-server/v2/server"
 )
 
 // Cluster says how a server joins others.
@@ -30,62 +25,6 @@ func (c *Cluster) check() error {
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("cluster address %s: name a port that the other servers know", c.Listen)
-	}
-	return nil
-}
-
-// ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, or of a cluster. Started as
-// the wrong kind, the server would delete the streams in it.
-var ErrMode = errors.New("the data directory was used in another mode")
-
-// standAlone is the mode of a server without a cluster, and of directories that are older than modes.
-const standAlone = "stand-alone"
-
-func (c *Config) mode() string {
-	if c.Cluster == nil {
-		return standAlone
-	}
-	return "cluster " + c.Cluster.Name
-}
-
-// claim makes sure that the JetStream directory is of this server's mode, and marks a new one.
-func (s *Server) claim() error {
-	if !s.stores() {
-		return nil
-	}
-	mark, mode := filepath.Join(s.cfg.Dir, "mode"), s.cfg.mode()
-	b, err := os.ReadFile(mark)
-	found := strings.TrimSpace(string(b))
-	switch {
-	case err == nil:
-	case !errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("read the mode of the data directory: %w", err)
-	case exists(filepath.Join(s.cfg.Dir, "jetstream")):
-		found = standAlone
-	default:
-		found = mode
-		if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
-			return fmt.Errorf("make the JetStream directory: %w", err)
-		}
-		if err := os.WriteFile(mark, []byte(mode+"\n"), 0o600); err != nil {
-			return fmt.Errorf("write the mode of the data directory: %w", err)
-		}
-	}
-	if found != mode {
-		return fmt.Errorf("%w: %s holds the streams of %q, and this node is to start as %q, which would delete them", ErrMode, s.cfg.Dir, found, mode)
-	}
-	return nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// checkMode makes sure that JetStream runs in the mode that claim has checked.
-func (s *Server) checkMode(srv *server.Server) error {
-	if clustered := srv.JetStreamIsClustered(); s.stores() && clustered != (s.cfg.Cluster != nil) {
-		return fmt.Errorf("start NATS server: it runs with clustered JetStream: %t, which isn't the mode %q", clustered, s.cfg.mode())
 	}
 	return nil
 }
