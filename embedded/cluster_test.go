@@ -57,7 +57,7 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports := natsservertest.FreePorts(t, 2)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
 	write(t, opts.ConfigPath, text)
 	joins := load(t, opts.ConfigPath)
 	other, err := embedded.New(joins)
@@ -82,7 +82,7 @@ func TestLonelyNode(t *testing.T) {
 	ports := natsservertest.FreePorts(t, 2)
 	a := app(t, "from the app")
 	opts, path := settings(t, edgeYAML)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
 	write(t, path, text+"upstreams: {api: {targets: [\""+a.URL+"\"]}}\nroutes: [{path: /a, to: upstream:api}]\n")
 	n := open(t, load(t, path))
 	st := n.Status()

@@ -60,7 +60,7 @@ type Admin struct {
 type Mesh struct {
 	Listen  Address `yaml:"listen" doc:"Address for NATS clients: your members."`
 	Cluster Cluster `yaml:"cluster" doc:"Joins this node with others. Left out, the node stands alone."`
-	Token   string  `yaml:"token" doc:"Token that members present; generated and kept if empty. See client.url in the data directory."`
+	Token   string  `yaml:"token" doc:"Token that members present; generated and kept if empty, but needed in a cluster, the same on all its nodes. See client.url in the data directory."`
 	Local   Local   `yaml:"local" doc:"When a request may be handed to a member in this process without NATS."`
 	URL     string  `yaml:"url" doc:"Use this existing NATS instead of the embedded server."`
 	Prefix  string  `yaml:"prefix" doc:"Put before every subject, with mesh.url: subject tokens joined by dots."`

@@ -119,6 +119,7 @@ func (v *validator) cluster(m Mesh) {
 	c := m.Cluster
 	at := func(keys ...string) []string { return append([]string{"mesh", "cluster"}, keys...) }
 	v.check(m.URL == "", at(), "cluster goes with the embedded server: leave it out with mesh.url")
+	v.check(m.URL != "" || m.Token != "", []string{"mesh", "token"}, "the nodes of a cluster need one member token: set the same mesh.token on all")
 	v.name(at("name"), c.Name)
 	v.check(len(c.Peers) > 0, at("peers"), "cluster needs peers: list the addresses where its nodes listen for each other, such as [10.0.0.1:6222, 10.0.0.2:6222, 10.0.0.3:6222]")
 	for i, p := range c.Peers {
