@@ -53,9 +53,10 @@ type Node struct {
 	stopOnce sync.Once
 	stopErr  error
 
-	revision  atomic.Int64 // of the configuration that is applied
-	reloading sync.Mutex   // held by a reload, whole; guards config
-	config    node.Config  // that is applied now
+	revision   atomic.Int64  // of the configuration that was saved last
+	reloadTime time.Duration // the constant; tests have less time
+	reloading  sync.Mutex    // held by a reload, whole; guards config
+	config     node.Config   // that is applied now
 }
 
 // closer is one opened part: how to end it, under a name for errors.
@@ -72,7 +73,7 @@ func New(opts Options) (*Node, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config}, nil
+	return &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}, nil
 }
 
 // Open starts the node and returns when it serves. Errors that a caller may want to tell apart: state.ErrNewer,

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -39,11 +40,24 @@ func New(cfg Config) (*Set, error) {
 	return &Set{cfg: cfg, members: map[string]*Upstream{}}, nil
 }
 
+// ErrCutOff means that requests of an upstream that left didn't end in time. The set is as configured all the same.
+var ErrCutOff = errors.New("requests were cut off")
+
 // Apply brings the set to the configuration: new upstreams join the mesh, changed ones go on with their new targets,
 // removed ones leave and finish what runs, all at the same time and at most until ctx ends. Remote upstreams are other
-// nodes' work. Calls must not overlap.
+// nodes' work. Calls must not overlap. It fails with ErrCutOff if nothing but that went wrong; any other error means that an
+// upstream isn't as configured.
 func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
 	left, err := s.change(ctx, upstreams)
+	cut := drain(ctx, left)
+	if err == nil && cut != nil {
+		return fmt.Errorf("%w: %w", ErrCutOff, cut)
+	}
+	return errors.Join(err, cut)
+}
+
+// drain lets upstreams leave and finish what runs.
+func drain(ctx context.Context, left []*Upstream) error {
 	errs := make([]error, len(left))
 	var leaving sync.WaitGroup
 	for i, u := range left {
@@ -53,7 +67,7 @@ func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) err
 		})
 	}
 	leaving.Wait()
-	return errors.Join(err, errors.Join(errs...))
+	return errors.Join(errs...)
 }
 
 // change starts and changes upstreams and gives those that must leave.
