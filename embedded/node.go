@@ -53,6 +53,9 @@ type Node struct {
 	stopOnce sync.Once
 	stopErr  error
 
+	waits     context.Context //nolint:containedctx // ends what a reload waits for
+	stopWaits context.CancelFunc
+
 	revision   atomic.Int64  // of the configuration that was saved last
 	reloadTime time.Duration // the constant; tests have less time
 	reloading  sync.Mutex    // held by a reload, whole; guards config
@@ -73,7 +76,9 @@ func New(opts Options) (*Node, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}, nil
+	n := &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}
+	n.waits, n.stopWaits = context.WithCancel(context.Background())
+	return n, nil
 }
 
 // Open starts the node and returns when it serves. Errors that a caller may want to tell apart: state.ErrNewer,
@@ -281,7 +286,8 @@ func (n *Node) record(kind, detail string) {
 
 // Shutdown ends the node without dropping a request, in this order: readyz answers 503 and each response ends its
 // connection for the linger; the listener closes and what runs is finished; members leave their groups and finish;
-// mesh, NATS, admin API and state close. When ctx ends, what is left is cut off.
+// mesh, NATS, admin API and state close. A reload that runs ends before the members leave, and none begins. When ctx ends,
+// what is left is cut off.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.draining.Store(true)
 	if n.edge != nil && n.admin != nil {
@@ -293,6 +299,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	if n.edge != nil {
 		errs = append(errs, n.edge.Shutdown(ctx))
 	}
+	n.awaitReload(ctx)
 	if n.upstreams != nil {
 		errs = append(errs, n.upstreams.Shutdown(ctx))
 	}
@@ -308,9 +315,19 @@ func (n *Node) linger(ctx context.Context) {
 	}
 }
 
+// awaitReload waits for the reload that runs. What that waits for itself is cut off when ctx ends. The caller has set
+// draining, so none follows.
+func (n *Node) awaitReload(ctx context.Context) {
+	defer context.AfterFunc(ctx, n.stopWaits)()
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+}
+
 // Close ends the node at once, in the reverse order of its opening. While a Shutdown runs it waits for that.
 func (n *Node) Close() error {
 	n.draining.Store(true)
+	n.stopWaits()
+	n.awaitReload(context.Background())
 	n.stopOnce.Do(func() {
 		var errs []error
 		for _, c := range slices.Backward(n.closers) {

@@ -32,6 +32,9 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 	ctx = context.WithoutCancel(ctx)
 	n.reloading.Lock() // reads too: the file that was read last must be the one that is applied last
 	defer n.reloading.Unlock()
+	if n.draining.Load() { // or the upstreams would come back to life
+		return admin.Reloaded{}, errors.New("nothing was changed: the node is shutting down")
+	}
 	cfg, text, err := config.Load(n.opts.ConfigPath)
 	if err != nil {
 		n.record("reload-refused", err.Error())
@@ -97,6 +100,7 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) (warnings []string, 
 func (n *Node) applyUpstreams(ctx context.Context, upstreams map[string]node.Upstream) (cut []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, n.reloadTime)
 	defer cancel()
+	defer context.AfterFunc(n.waits, cancel)()
 	if err = n.upstreams.Apply(ctx, upstreams); errors.Is(err, upstream.ErrCutOff) {
 		return []string{err.Error()}, nil
 	}

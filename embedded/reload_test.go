@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -14,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/admin"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 	"millrace/node/config"
 )
 
@@ -202,5 +205,64 @@ func TestReloadNotSaved(t *testing.T) {
 	journal, err := n.Journal(t.Context())
 	if err != nil || journal[0].Kind != "reload" || !strings.Contains(journal[0].Detail, "no room") {
 		t.Errorf("the journal says %+v, %v", journal, err)
+	}
+}
+
+// A node that shuts down isn't reloaded any more: its upstreams would come back to life.
+func TestReloadWhileShuttingDown(t *testing.T) {
+	app, _, _ := slowApp(t)
+	yaml := strings.Replace(routed(app, "a"), "linger: 100ms", "linger: 10s", 1)
+	opts, _ := settings(t, yaml)
+	n := open(t, opts)
+	ctx, cancel := context.WithCancel(t.Context())
+	down := make(chan error, 1)
+	go func() { down <- n.Shutdown(ctx) }()
+	natsservertest.Eventually(t, "the node drains", func() bool { return !n.Status().Ready })
+	refused := func(when string) {
+		t.Helper()
+		if done, err := n.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "shutting down") {
+			t.Errorf("%s: got %+v, %v", when, done, err)
+		}
+	}
+	refused("while it lingers")
+	cancel()
+	<-down // what was cut off is of no interest
+	refused("afterwards")
+	if ups := n.Status().Upstreams; len(ups) != 0 {
+		t.Errorf("upstreams are %+v", ups)
+	}
+}
+
+// A reload that waits for a request holds a shutdown up no longer than that itself may take.
+func TestShutdownWhileReloading(t *testing.T) {
+	app, entered, _ := slowApp(t)
+	opts, path := settings(t, routed(app, "a"))
+	n := open(t, opts)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { // as another node would ask
+		_, _ = n.Mesh().Do(t.Context(), n.Mesh().Upstream("a"), &mesh.Request{Method: "POST", Target: "/a/slow", Host: "h", Deadline: time.Now().Add(time.Minute)})
+	})
+	<-entered
+	write(t, path, base(filepath.Dir(path))+routed(app, "b"))
+	type result struct {
+		done admin.Reloaded
+		err  error
+	}
+	reloaded := make(chan result, 1)
+	go func() {
+		done, err := n.Reload(t.Context())
+		reloaded <- result{done, err}
+	}()
+	natsservertest.Eventually(t, "the reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_ = n.Shutdown(ctx) // may say that it was cut short
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("the shutdown took %s", took)
+	}
+	if got := <-reloaded; got.err != nil || len(got.done.Warnings) != 1 {
+		t.Errorf("the reload gave %+v, %v", got.done, got.err)
 	}
 }

@@ -25,8 +25,9 @@ type Config struct {
 type Set struct {
 	cfg Config
 
-	mu      sync.Mutex // guards members and the order of changes
+	mu      sync.Mutex // guards what follows and the order of changes
 	members map[string]*Upstream
+	closed  bool // nothing joins any more
 }
 
 // New makes an empty set; Apply fills it.
@@ -74,6 +75,9 @@ func drain(ctx context.Context, left []*Upstream) error {
 func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (left []*Upstream, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errors.New("the upstreams are closed")
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
 		if cfg := upstreams[name]; !cfg.Remote {
@@ -118,22 +122,29 @@ func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) (old *Ups
 	return old, nil
 }
 
-// Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends.
+// Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends. Apply fails from then on.
 func (s *Set) Shutdown(ctx context.Context) error {
-	return s.Apply(ctx, nil)
+	return drain(ctx, s.takeAll())
 }
 
-// Close ends every upstream at once.
+// Close ends every upstream at once. Apply fails from then on.
 func (s *Set) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var errs []error
-	for name, u := range s.members {
+	for _, u := range s.takeAll() {
 		errs = append(errs, u.service.Close())
 		u.close()
-		delete(s.members, name)
 	}
 	return errors.Join(errs...)
+}
+
+// takeAll closes the set and gives what was in it.
+func (s *Set) takeAll() []*Upstream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	all := slices.Collect(maps.Values(s.members))
+	clear(s.members)
+	return all
 }
 
 // Status is what is known about one upstream.

@@ -50,3 +50,20 @@ func TestCutOff(t *testing.T) {
 		t.Errorf("left: %+v", left)
 	}
 }
+
+// A set that was ended stays so: a reload that comes too late starts nothing.
+func TestApplyAfterEnd(t *testing.T) {
+	app := server(t, func(http.ResponseWriter, *http.Request) {})
+	for name, end := range map[string]func(*upstream.Set) error{
+		"shut down": func(s *upstream.Set) error { return s.Shutdown(t.Context()) },
+		"closed":    func(s *upstream.Set) error { return s.Close() },
+	} {
+		r := start(t, config(app.URL))
+		if err := end(r.set); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": config(app.URL)}); err == nil || len(r.set.Status()) != 0 {
+			t.Errorf("%s: Apply gave %v, and the set is %+v", name, err, r.set.Status())
+		}
+	}
+}
