@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type Options struct {
 	ConfigText string       // the configuration as written, for its history; may be empty
 	ConfigPath string       // file that Reload reads; empty if there is none
 	Log        *slog.Logger // nil means that nobody reads it
-	Version    string       // of the binary, for status
+	Version    string       // of the binary, without spaces, for status and other nodes; empty means unknown
 }
 
 // Node is one Millrace node. Its methods are safe for concurrent use after Open.
@@ -76,6 +77,7 @@ func New(opts Options) (*Node, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	opts.Version = cmp.Or(opts.Version, "unknown")
 	n := &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}
 	n.waits, n.stopWaits = context.WithCancel(context.Background())
 	return n, nil

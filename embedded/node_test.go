@@ -115,6 +115,15 @@ func TestNode(t *testing.T) {
 	}
 }
 
+// A program that names no version has a node all the same, which others believe.
+func TestNoVersion(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	opts.Version = ""
+	if got := open(t, opts).Status().Members[0].Version; got != "unknown" {
+		t.Errorf("version %q", got)
+	}
+}
+
 // The admin API tells the truth about a node.
 func TestAdmin(t *testing.T) {
 	a := app(t, "x")

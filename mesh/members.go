@@ -23,6 +23,7 @@ type Members struct {
 	roster *roster
 	events chan MemberEvent // on their way to Event; closed by Close, dropped when full
 	closed bool             // no event follows
+	warned time.Time        // when a heartbeat was malformed and the log said so
 
 	ctx     context.Context //nolint:containedctx // ends with the heartbeats
 	stop    context.CancelFunc
@@ -53,10 +54,11 @@ func (c *Conn) NewMembers(cfg MembersConfig) *Members {
 	return m
 }
 
-// Open subscribes, says hello, and keeps saying that this node lives until Close. If it fails, the list is closed.
+// Open subscribes, says hello, and keeps saying that this node lives until Close. It fails if Self is not as the others
+// expect it: ID and Version of characters that can be seen, Name a name. If it fails, the list is closed.
 func (m *Members) Open(ctx context.Context) error {
 	if err := m.open(ctx); err != nil {
-		return fmt.Errorf("listen to other nodes: %w", errors.Join(err, m.Close()))
+		return fmt.Errorf("meet other nodes: %w", errors.Join(err, m.Close()))
 	}
 	return nil
 }
@@ -64,6 +66,9 @@ func (m *Members) Open(ctx context.Context) error {
 func (m *Members) open(ctx context.Context) (err error) {
 	if m.ctx.Err() != nil {
 		return errors.New("the list is closed")
+	}
+	if self := m.self(); self.check() != nil { // the others would believe nothing of it, and nobody would know why
+		return fmt.Errorf("introduce this node: %w", self.check())
 	}
 	m.telling.Go(m.tell)
 	if m.sub, err = m.conn.nc.Subscribe(m.subject, m.receive); err != nil {
@@ -130,17 +135,18 @@ func (m *Members) say(leaving bool) {
 	_ = m.conn.nc.Publish(m.subject, b) // while the connection is away nobody hears it; the next one comes in a second
 }
 
-// self is this node as it is now.
+// self is this node as it is now. Roles beyond the limit are left out: the others would believe nothing of it otherwise.
 func (m *Members) self() Member {
 	self := m.cfg.Self
 	self.Revision, self.Roles = m.cfg.Changes()
+	self.Roles = self.Roles[:min(len(self.Roles), maxRoles)]
 	return self
 }
 
 func (m *Members) receive(msg *nats.Msg) {
 	var n notice
-	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || !n.valid() {
-		m.conn.cfg.Log.Warn("a node's heartbeat is malformed", "bytes", len(msg.Data))
+	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || n.check() != nil {
+		m.warn(msg.Data)
 		return
 	}
 	n.State, n.Seen = "", time.Time{} // it says nothing about that
@@ -154,6 +160,16 @@ func (m *Members) receive(msg *nats.Msg) {
 		if e.Kind == EventJoined || e.Kind == EventRestarted {
 			m.say(false) // so that a newcomer needn't wait for the next beat
 		}
+	}
+}
+
+// warn tells of a malformed heartbeat, at most once a minute: there may be one every second.
+func (m *Members) warn(heartbeat []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := time.Now(); now.Sub(m.warned) >= time.Minute {
+		m.warned = now
+		m.conn.cfg.Log.Warn("a node's heartbeat is malformed: does another release of Millrace run there?", "bytes", len(heartbeat))
 	}
 }
 

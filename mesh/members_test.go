@@ -2,6 +2,7 @@ package mesh_test
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -96,6 +97,60 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	if n := told.Load(); n >= sent || n < 1000 || !rec.has("one is dropped") {
 		t.Errorf("%d of %d were told; the log says it: %t", n, sent, rec.has("one is dropped"))
+	}
+}
+
+// A node that the others wouldn't believe doesn't start, and one with many roles tells of as many as they take.
+func TestSelf(t *testing.T) {
+	s := natsservertest.Start(t)
+	c := natsservertest.Connect(t, s)
+	self := func(change func(*mesh.Member), roles ...string) *mesh.Members {
+		cfg := mesh.MembersConfig{
+			Self:    mesh.Member{ID: "self", Name: "self", Incarnation: 1, Version: "test"},
+			Changes: func() (int64, []string) { return 1, roles },
+			Event:   func(mesh.MemberEvent) {},
+		}
+		change(&cfg.Self)
+		m := c.NewMembers(cfg)
+		t.Cleanup(func() { _ = m.Close() })
+		return m
+	}
+	for what, change := range map[string]func(*mesh.Member){
+		"id": func(m *mesh.Member) { m.ID = "a b" }, "version": func(m *mesh.Member) { m.Version = "" }, "name": func(m *mesh.Member) { m.Name = "N" },
+	} {
+		if err := self(change).Open(t.Context()); err == nil || !strings.Contains(err.Error(), what+" ") {
+			t.Errorf("a wrong %s: %v", what, err)
+		}
+	}
+	var roles []string
+	for i := range 300 {
+		roles = append(roles, fmt.Sprintf("upstream:u%d", i))
+	}
+	openMembers(t, self(func(*mesh.Member) {}, roles...))
+	other := members(t, natsservertest.Connect(t, s), "other", func(mesh.MemberEvent) {})
+	openMembers(t, other)
+	natsservertest.Eventually(t, "the other node believes it", func() bool {
+		list := other.List()
+		return len(list) == 2 && len(list[1].Roles) == 256
+	})
+}
+
+// Heartbeats that can't be believed are told once, not every second.
+func TestMalformedHeartbeats(t *testing.T) {
+	rec := &record{}
+	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Log = rec.logger() })
+	m := members(t, c, "n1", func(mesh.MemberEvent) {})
+	openMembers(t, m)
+	for _, data := range []string{"{", `{"id":"x"}`, `{"id":"x","name":"x","version":""}`, `{"id":"x","name":"x","version":"1"}`} {
+		if err := c.NATS().Publish("millrace.members", []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	natsservertest.Eventually(t, "the good one is heard", func() bool { return len(m.List()) == 2 })
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if n := strings.Count(rec.buf.String(), "malformed"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, rec.buf.String())
 	}
 }
 
