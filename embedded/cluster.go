@@ -42,7 +42,7 @@ func openNATSError(err error) error {
 
 // openMembers makes this node known to the others, and them to it.
 func (n *Node) openMembers(ctx context.Context) error {
-	n.roles.Store(rolesOf(n.opts.Config))
+	n.roles.Store(n.rolesOf(n.opts.Config))
 	n.members = n.mesh.NewMembers(mesh.MembersConfig{
 		Self: mesh.Member{
 			ID: n.identity.ID, Name: n.opts.Config.Node.Name, Incarnation: n.started.UnixMicro(), Version: n.opts.Version, Started: n.started,
@@ -57,10 +57,11 @@ func (n *Node) openMembers(ctx context.Context) error {
 	return nil
 }
 
-// rolesOf lists what a node with this configuration does for the mesh.
-func rolesOf(cfg node.Config) *[]string {
+// rolesOf lists what the node does for the mesh with this configuration, of which only a restart applies all: whether it
+// stores is decided by the one that it was started with.
+func (n *Node) rolesOf(cfg node.Config) *[]string {
 	roles := []string{"edge"}
-	if cfg.Mesh.URL == "" && cfg.Mesh.Cluster.Store {
+	if m := n.opts.Config.Mesh; m.URL == "" && (!m.Cluster.Enabled() || m.Cluster.Store) {
 		roles = append(roles, "store")
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {

@@ -88,7 +88,7 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) (warnings []string, 
 	}
 	n.edge.SetRoutes(cfg.Edge, cfg.Routes)
 	n.config = *cfg
-	n.roles.Store(rolesOf(*cfg))
+	n.roles.Store(n.rolesOf(*cfg))
 	more, err := n.applyUpstreams(ctx, cfg.Upstreams)
 	if err != nil { // nothing was left to start
 		more = append(more, err.Error())

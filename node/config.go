@@ -75,8 +75,14 @@ type Cluster struct {
 	Store  bool      `yaml:"store" doc:"This node stores the mesh's data (JetStream). Three or five nodes of a cluster do; further ones join with false."`
 }
 
-// Enabled tells whether the node is one of a cluster.
-func (c *Cluster) Enabled() bool { return c.Name != "" || len(c.Peers) > 0 || c.Token != "" }
+// standardCluster is that of a node that stands alone.
+var standardCluster = Cluster{Listen: "127.0.0.1:6222", Store: true}
+
+// Enabled tells whether the node is one of a cluster: whether anything is other than by default. Validate then asks for the
+// rest, so that half a cluster isn't taken for none.
+func (c *Cluster) Enabled() bool {
+	return c.Name != "" || len(c.Peers) > 0 || c.Token != "" || c.Listen != standardCluster.Listen || c.Store != standardCluster.Store
+}
 
 // Local says when a request may skip the wire. See the constants.
 type Local string
@@ -112,6 +118,6 @@ func Default() Config {
 			IdleTimeout:    Duration(75 * time.Second),
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
-		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: Cluster{Listen: "127.0.0.1:6222", Store: true}},
+		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: standardCluster},
 	}
 }
