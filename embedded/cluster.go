@@ -11,6 +11,7 @@ import (
 	"millrace/embedded/natsserver"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/state"
 )
 
 // clusterConfig says how the embedded server joins others; nil if it stands alone.
@@ -123,18 +124,12 @@ func (n *Node) clusterConditions() []string {
 // recordStart writes the start into the journal, and whether the run before it ended as it should.
 func (n *Node) recordStart(ctx context.Context) {
 	before := ""
-	events, err := n.state.Events(ctx, 200)
-	if err != nil {
+	switch last, err := n.state.LastEvent(ctx, "start", "stop", "start-failed"); {
+	case errors.Is(err, state.ErrNotFound):
+	case err != nil:
 		n.log.WarnContext(ctx, "journal not read", "cause", err)
-	}
-	for _, e := range events { // the newest first
-		if e.Kind == "stop" || e.Kind == "start-failed" {
-			break
-		}
-		if e.Kind == "start" {
-			before = "; the run before wasn't shut down"
-			break
-		}
+	case last.Kind == "start":
+		before = "; the run before wasn't shut down"
 	}
 	n.record("start", "version "+n.opts.Version+before)
 }

@@ -448,6 +448,31 @@ func TestRestartAndState(t *testing.T) {
 	}
 }
 
+// A run that wasn't shut down is told, however much was written down after its start.
+func TestRunBeforeIsTold(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	if err := n.Close(); err != nil { // as a crash would: without a word
+		t.Fatal(err)
+	}
+	s, err := state.New(state.Config{Path: filepath.Join(opts.Config.Node.Data, "node.db")})
+	if err == nil {
+		err = s.Open(t.Context())
+	}
+	for range 250 {
+		if err == nil {
+			err = s.Record(t.Context(), "target-down", "api")
+		}
+	}
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	journal, err := open(t, opts).Journal(t.Context())
+	if err != nil || journal[0].Kind != "start" || !strings.Contains(journal[0].Detail, "wasn't shut down") {
+		t.Errorf("the journal says %+v, %v", journal[0], err)
+	}
+}
+
 // What keeps a node from starting is an error of its own kind that names the place, and leaves nothing open.
 func TestOpenFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
