@@ -11,6 +11,7 @@ import (
 	"millrace/embedded/natsserver"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/state"
 )
 
 // clusterConfig says how the embedded server joins others; nil if it stands alone.
@@ -35,14 +36,14 @@ func openNATSError(err error) error {
 	case errors.Is(err, natsserver.ErrClusterPortInUse):
 		return fmt.Errorf("open NATS (mesh.cluster.listen): %w", err)
 	case errors.Is(err, natsserver.ErrMode):
-		return fmt.Errorf("open NATS (node.data, mesh.cluster): %w", err)
+		return fmt.Errorf("open NATS (node.data, node.name, mesh.cluster): %w", err)
 	}
 	return fmt.Errorf("open NATS (mesh.listen): %w", err)
 }
 
 // openMembers makes this node known to the others, and them to it.
 func (n *Node) openMembers(ctx context.Context) error {
-	n.roles.Store(rolesOf(n.opts.Config))
+	n.roles.Store(n.rolesOf(n.opts.Config))
 	n.members = n.mesh.NewMembers(mesh.MembersConfig{
 		Self: mesh.Member{
 			ID: n.identity.ID, Name: n.opts.Config.Node.Name, Incarnation: n.started.UnixMicro(), Version: n.opts.Version, Started: n.started,
@@ -57,10 +58,11 @@ func (n *Node) openMembers(ctx context.Context) error {
 	return nil
 }
 
-// rolesOf lists what a node with this configuration does for the mesh.
-func rolesOf(cfg node.Config) *[]string {
+// rolesOf lists what the node does for the mesh with this configuration, of which only a restart applies all: whether it
+// stores is decided by the one that it was started with.
+func (n *Node) rolesOf(cfg node.Config) *[]string {
 	roles := []string{"edge"}
-	if cfg.Mesh.URL == "" && cfg.Mesh.Cluster.Store {
+	if m := n.opts.Config.Mesh; m.URL == "" && (!m.Cluster.Enabled() || m.Cluster.Store) {
 		roles = append(roles, "store")
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
@@ -122,18 +124,12 @@ func (n *Node) clusterConditions() []string {
 // recordStart writes the start into the journal, and whether the run before it ended as it should.
 func (n *Node) recordStart(ctx context.Context) {
 	before := ""
-	events, err := n.state.Events(ctx, 200)
-	if err != nil {
+	switch last, err := n.state.LastEvent(ctx, "start", "stop", "start-failed"); {
+	case errors.Is(err, state.ErrNotFound):
+	case err != nil:
 		n.log.WarnContext(ctx, "journal not read", "cause", err)
-	}
-	for _, e := range events { // the newest first
-		if e.Kind == "stop" || e.Kind == "start-failed" {
-			break
-		}
-		if e.Kind == "start" {
-			before = "; the run before wasn't shut down"
-			break
-		}
+	case last.Kind == "start":
+		before = "; the run before wasn't shut down"
 	}
 	n.record("start", "version "+n.opts.Version+before)
 }

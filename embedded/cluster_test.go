@@ -57,7 +57,7 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports := natsservertest.FreePorts(t, 2)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
 	write(t, opts.ConfigPath, text)
 	joins := load(t, opts.ConfigPath)
 	other, err := embedded.New(joins)
@@ -77,12 +77,31 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 	}
 }
 
+// What a node says that it does is what runs, not what a changed file says of the next start.
+func TestRolesAfterReload(t *testing.T) {
+	opts, path := settings(t, edgeYAML)
+	n := open(t, opts)
+	roles := func(want ...string) {
+		t.Helper()
+		if got := n.Status().Members[0].Roles; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	roles("edge", "store")
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, peers: [\"127.0.0.1:6223\"], store: false}}", 1)
+	write(t, path, text+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n")
+	if _, err := n.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	roles("edge", "store", "upstream:api")
+}
+
 // A storing node that finds no other isn't ready at first, says why, and serves all the same.
 func TestLonelyNode(t *testing.T) {
 	ports := natsservertest.FreePorts(t, 2)
 	a := app(t, "from the app")
 	opts, path := settings(t, edgeYAML)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
 	write(t, path, text+"upstreams: {api: {targets: [\""+a.URL+"\"]}}\nroutes: [{path: /a, to: upstream:api}]\n")
 	n := open(t, load(t, path))
 	st := n.Status()

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type Options struct {
 	ConfigText string       // the configuration as written, for its history; may be empty
 	ConfigPath string       // file that Reload reads; empty if there is none
 	Log        *slog.Logger // nil means that nobody reads it
-	Version    string       // of the binary, for status
+	Version    string       // of the binary, without spaces, for status and other nodes; empty means unknown
 }
 
 // Node is one Millrace node. Its methods are safe for concurrent use after Open.
@@ -53,9 +54,13 @@ type Node struct {
 	stopOnce sync.Once
 	stopErr  error
 
-	revision  atomic.Int64 // of the configuration that is applied
-	reloading sync.Mutex   // held by a reload, whole; guards config
-	config    node.Config  // that is applied now
+	waits     context.Context //nolint:containedctx // ends what a reload waits for
+	stopWaits context.CancelFunc
+
+	revision   atomic.Int64  // of the configuration that was saved last
+	reloadTime time.Duration // the constant; tests have less time
+	reloading  sync.Mutex    // held by a reload, whole; guards config
+	config     node.Config   // that is applied now
 }
 
 // closer is one opened part: how to end it, under a name for errors.
@@ -72,7 +77,10 @@ func New(opts Options) (*Node, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config}, nil
+	opts.Version = cmp.Or(opts.Version, "unknown")
+	n := &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}
+	n.waits, n.stopWaits = context.WithCancel(context.Background())
+	return n, nil
 }
 
 // Open starts the node and returns when it serves. Errors that a caller may want to tell apart: state.ErrNewer,
@@ -280,7 +288,8 @@ func (n *Node) record(kind, detail string) {
 
 // Shutdown ends the node without dropping a request, in this order: readyz answers 503 and each response ends its
 // connection for the linger; the listener closes and what runs is finished; members leave their groups and finish;
-// mesh, NATS, admin API and state close. When ctx ends, what is left is cut off.
+// mesh, NATS, admin API and state close. A reload that runs ends before the members leave, and none begins. When ctx ends,
+// what is left is cut off.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.draining.Store(true)
 	if n.edge != nil && n.admin != nil {
@@ -292,6 +301,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	if n.edge != nil {
 		errs = append(errs, n.edge.Shutdown(ctx))
 	}
+	n.awaitReload(ctx)
 	if n.upstreams != nil {
 		errs = append(errs, n.upstreams.Shutdown(ctx))
 	}
@@ -307,9 +317,19 @@ func (n *Node) linger(ctx context.Context) {
 	}
 }
 
+// awaitReload waits for the reload that runs. What that waits for itself is cut off when ctx ends. The caller has set
+// draining, so none follows.
+func (n *Node) awaitReload(ctx context.Context) {
+	defer context.AfterFunc(ctx, n.stopWaits)()
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+}
+
 // Close ends the node at once, in the reverse order of its opening. While a Shutdown runs it waits for that.
 func (n *Node) Close() error {
 	n.draining.Store(true)
+	n.stopWaits()
+	n.awaitReload(context.Background())
 	n.stopOnce.Do(func() {
 		var errs []error
 		for _, c := range slices.Backward(n.closers) {

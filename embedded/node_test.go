@@ -115,6 +115,15 @@ func TestNode(t *testing.T) {
 	}
 }
 
+// A program that names no version has a node all the same, which others believe.
+func TestNoVersion(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	opts.Version = ""
+	if got := open(t, opts).Status().Members[0].Version; got != "unknown" {
+		t.Errorf("version %q", got)
+	}
+}
+
 // The admin API tells the truth about a node.
 func TestAdmin(t *testing.T) {
 	a := app(t, "x")
@@ -436,6 +445,31 @@ func TestRestartAndState(t *testing.T) {
 	aside, _ := filepath.Glob(db + ".corrupt-*")
 	if len(aside) == 0 {
 		t.Error("the corrupt file wasn't set aside")
+	}
+}
+
+// A run that wasn't shut down is told, however much was written down after its start.
+func TestRunBeforeIsTold(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	if err := n.Close(); err != nil { // as a crash would: without a word
+		t.Fatal(err)
+	}
+	s, err := state.New(state.Config{Path: filepath.Join(opts.Config.Node.Data, "node.db")})
+	if err == nil {
+		err = s.Open(t.Context())
+	}
+	for range 250 {
+		if err == nil {
+			err = s.Record(t.Context(), "target-down", "api")
+		}
+	}
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	journal, err := open(t, opts).Journal(t.Context())
+	if err != nil || journal[0].Kind != "start" || !strings.Contains(journal[0].Detail, "wasn't shut down") {
+		t.Errorf("the journal says %+v, %v", journal[0], err)
 	}
 }
 

@@ -1,17 +1,23 @@
 package embedded_test
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"millrace/edge/admin"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 	"millrace/node/config"
 )
 
@@ -75,4 +81,188 @@ func TestBrokenReloads(t *testing.T) {
 		t.Errorf("the journal says %+v, %v", journal, err)
 	}
 	t.Logf("%d broken files, %d requests served", len(broken), served.Load())
+}
+
+// slowApp answers at once, but /a/slow only when the test ends, or when finish is called. The channel tells of each such request.
+func slowApp(t *testing.T) (url string, entered chan struct{}, finish func()) {
+	t.Helper()
+	entered, wait := make(chan struct{}, 10), make(chan struct{})
+	finish = sync.OnceFunc(func() { close(wait) })
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/a/slow" {
+			entered <- struct{}{}
+			<-wait
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(finish)
+	return s.URL, entered, finish
+}
+
+// ask begins a request whose end is of no interest; it has ended when the test has.
+func ask(t *testing.T, url string) {
+	t.Helper()
+	var done sync.WaitGroup
+	done.Go(func() {
+		if resp, err := http.Get(url); err == nil {
+			_ = resp.Body.Close()
+		}
+	})
+	t.Cleanup(done.Wait)
+}
+
+// routed is the rest of a configuration with one route /NAME/* for each upstream, written as NAME: FIELDS.
+func routed(url string, upstreams ...string) string {
+	var ups, routes strings.Builder
+	for _, u := range upstreams {
+		name, fields, _ := strings.Cut(u, ":")
+		fmt.Fprintf(&ups, "  %s: {targets: [%q]%s}\n", name, url, fields)
+		fmt.Fprintf(&routes, "  - {path: /%s/*, to: upstream:%s}\n", name, name)
+	}
+	return edgeYAML + "upstreams:\n" + ups.String() + "routes:\n" + routes.String()
+}
+
+// A request that doesn't end in time is cut off, and that is all: the new configuration is served, saved and told.
+func TestReloadCutsOff(t *testing.T) {
+	for name, upstreams := range map[string][]string{"removed": {"b"}, "new limit": {"a:, max_requests: 20", "b"}} {
+		t.Run(name, func(t *testing.T) {
+			app, entered, finish := slowApp(t)
+			opts, path := settings(t, routed(app, "a"))
+			n := open(t, opts)
+			defer finish()
+			n.SetReloadTime(20 * time.Millisecond)
+			ask(t, n.EdgeURL()+"/a/slow")
+			<-entered
+			write(t, path, base(filepath.Dir(path))+routed(app, upstreams...))
+			done, err := n.Reload(t.Context())
+			if err != nil || done.Revision != 2 || len(done.Warnings) != 1 || !strings.Contains(done.Warnings[0], "cut off") {
+				t.Errorf("got %+v, %v", done, err)
+			}
+			if st := n.Status(); st.Revision != 2 || len(st.Upstreams) != len(upstreams) {
+				t.Errorf("revision %d, upstreams %+v", st.Revision, st.Upstreams)
+			}
+			if status, _ := get(t, n.EdgeURL()+"/b/x"); status != http.StatusOK {
+				t.Errorf("the new route answers %d", status)
+			}
+			journal, err := n.Journal(t.Context())
+			if err != nil || journal[0].Kind != "reload" {
+				t.Errorf("the journal says %+v, %v", journal, err)
+			}
+		})
+	}
+}
+
+// A reload that has waited for another has its whole time all the same.
+func TestReloadAfterReload(t *testing.T) {
+	app, entered, _ := slowApp(t)
+	opts, path := settings(t, routed(app, "a"))
+	n := open(t, opts)
+	n.SetReloadTime(200 * time.Millisecond)
+	ask(t, n.EdgeURL()+"/a/slow")
+	<-entered
+	write(t, path, base(filepath.Dir(path))+routed(app, "b"))
+	first := make(chan error, 1)
+	go func() {
+		_, err := n.Reload(t.Context())
+		first <- err
+	}()
+	natsservertest.Eventually(t, "the first reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
+	write(t, path, base(filepath.Dir(path))+routed(app, "c"))
+	done, err := n.Reload(t.Context())
+	if err != nil || len(done.Warnings) > 0 || done.Revision != 3 {
+		t.Errorf("the second: %+v, %v", done, err)
+	}
+	if err := <-first; err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	if status, _ := get(t, n.EdgeURL()+"/c/x"); status != http.StatusOK {
+		t.Errorf("got %d", status)
+	}
+}
+
+// A configuration that can't be saved is served all the same, and the operator hears of it.
+func TestReloadNotSaved(t *testing.T) {
+	opts, path := settings(t, edgeYAML)
+	n := open(t, opts)
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(opts.Config.Node.Data, "node.db"))
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), "CREATE TRIGGER t BEFORE INSERT ON configs BEGIN SELECT RAISE(ABORT, 'no room'); END")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, opts.ConfigText+"routes: [{path: /new, to: service:new}]\n")
+	done, err := n.Reload(t.Context())
+	if err != nil || done.Revision != 1 || len(done.Warnings) != 1 || !strings.Contains(done.Warnings[0], "applied, but not saved") {
+		t.Errorf("got %+v, %v", done, err)
+	}
+	if routes := n.Routes(); len(routes) != 1 || routes[0].Path != "/new" {
+		t.Errorf("routes are %+v", routes)
+	}
+	journal, err := n.Journal(t.Context())
+	if err != nil || journal[0].Kind != "reload" || !strings.Contains(journal[0].Detail, "no room") {
+		t.Errorf("the journal says %+v, %v", journal, err)
+	}
+}
+
+// A node that shuts down isn't reloaded any more: its upstreams would come back to life.
+func TestReloadWhileShuttingDown(t *testing.T) {
+	app, _, _ := slowApp(t)
+	yaml := strings.Replace(routed(app, "a"), "linger: 100ms", "linger: 10s", 1)
+	opts, _ := settings(t, yaml)
+	n := open(t, opts)
+	ctx, cancel := context.WithCancel(t.Context())
+	down := make(chan error, 1)
+	go func() { down <- n.Shutdown(ctx) }()
+	natsservertest.Eventually(t, "the node drains", func() bool { return !n.Status().Ready })
+	refused := func(when string) {
+		t.Helper()
+		if done, err := n.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "shutting down") {
+			t.Errorf("%s: got %+v, %v", when, done, err)
+		}
+	}
+	refused("while it lingers")
+	cancel()
+	<-down // what was cut off is of no interest
+	refused("afterwards")
+	if ups := n.Status().Upstreams; len(ups) != 0 {
+		t.Errorf("upstreams are %+v", ups)
+	}
+}
+
+// A reload that waits for a request holds a shutdown up no longer than that itself may take.
+func TestShutdownWhileReloading(t *testing.T) {
+	app, entered, _ := slowApp(t)
+	opts, path := settings(t, routed(app, "a"))
+	n := open(t, opts)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { // as another node would ask
+		_, _ = n.Mesh().Do(t.Context(), n.Mesh().Upstream("a"), &mesh.Request{Method: "POST", Target: "/a/slow", Host: "h", Deadline: time.Now().Add(time.Minute)})
+	})
+	<-entered
+	write(t, path, base(filepath.Dir(path))+routed(app, "b"))
+	type result struct {
+		done admin.Reloaded
+		err  error
+	}
+	reloaded := make(chan result, 1)
+	go func() {
+		done, err := n.Reload(t.Context())
+		reloaded <- result{done, err}
+	}()
+	natsservertest.Eventually(t, "the reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_ = n.Shutdown(ctx) // may say that it was cut short
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("the shutdown took %s", took)
+	}
+	if got := <-reloaded; got.err != nil || len(got.done.Warnings) != 1 {
+		t.Errorf("the reload gave %+v, %v", got.done, got.err)
+	}
 }

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,20 +19,26 @@ type Members struct {
 	subject string
 	sub     *nats.Subscription
 
-	mu      sync.Mutex // guards roster
-	roster  *roster
-	telling sync.Mutex // held while Event is called
+	mu     sync.Mutex // guards what follows and the order of events
+	roster *roster
+	events chan MemberEvent // on their way to Event; closed by Close, dropped when full
+	closed bool             // no event follows
+	warned time.Time        // when a heartbeat was malformed and the log said so
 
-	ctx  context.Context //nolint:containedctx // ends with the heartbeats
-	stop context.CancelFunc
-	done chan struct{}
+	ctx     context.Context //nolint:containedctx // ends with the heartbeats
+	stop    context.CancelFunc
+	beating sync.WaitGroup // the goroutine of the heartbeats
+	telling sync.WaitGroup // the goroutine that calls Event
 }
+
+// maxEvents bounds the events that wait for Event: more than a mesh of a usual size has when all of it changes at once.
+const maxEvents = 1024
 
 // MembersConfig says who this node is and who wants to know of the others.
 type MembersConfig struct {
 	Self    Member                   // ID, Name, Incarnation, Version and Started are set
 	Changes func() (int64, []string) // configuration revision and roles of this moment
-	Event   func(MemberEvent)        // called for each change, one at a time; it must not block for long
+	Event   func(MemberEvent)        // called for each change, one at a time and not after Close; if it is slow, events wait, and beyond 1024 are dropped
 }
 
 // notice is what nodes tell each other.
@@ -42,30 +49,42 @@ type notice struct {
 
 // NewMembers makes the list; Open begins to listen and to speak.
 func (c *Conn) NewMembers(cfg MembersConfig) *Members {
-	m := &Members{conn: c, cfg: cfg, subject: c.cfg.Prefix + "millrace.members", roster: newRoster(cfg.Self), done: make(chan struct{})}
+	m := &Members{conn: c, cfg: cfg, subject: c.cfg.Prefix + "millrace.members", roster: newRoster(cfg.Self), events: make(chan MemberEvent, maxEvents)}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }
 
-// Open subscribes, says hello, and keeps saying that this node lives until Close.
+// Open subscribes, says hello, and keeps saying that this node lives until Close. It fails if Self is not as the others
+// expect it: ID and Version of characters that can be seen, Name a name. If it fails, the list is closed.
 func (m *Members) Open(ctx context.Context) error {
-	var err error
-	if m.sub, err = m.conn.nc.Subscribe(m.subject, m.receive); err != nil {
-		close(m.done)
-		return fmt.Errorf("listen to other nodes: %w", err)
+	if err := m.open(ctx); err != nil {
+		return fmt.Errorf("meet other nodes: %w", errors.Join(err, m.Close()))
 	}
-	if err := flush(ctx, m.conn.nc); err != nil {
-		close(m.done)
-		return fmt.Errorf("listen to other nodes: %w", err)
-	}
-	m.say(false)
-	go m.beat()
 	return nil
 }
 
-// beat is the goroutine that says that this node lives and finds who fell silent.
+func (m *Members) open(ctx context.Context) (err error) {
+	if m.ctx.Err() != nil {
+		return errors.New("the list is closed")
+	}
+	if self := m.self(); self.check() != nil { // the others would believe nothing of it, and nobody would know why
+		return fmt.Errorf("introduce this node: %w", self.check())
+	}
+	m.telling.Go(m.tell)
+	if m.sub, err = m.conn.nc.Subscribe(m.subject, m.receive); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	if err := flush(ctx, m.conn.nc); err != nil {
+		return err
+	}
+	m.say(false)
+	m.beating.Go(m.beat)
+	return nil
+}
+
+// beat is the goroutine that says that this node lives and finds who fell silent. It never waits for Event: a node whose
+// disk is slow isn't lost.
 func (m *Members) beat() {
-	defer close(m.done)
 	tick := time.NewTicker(HeartbeatEvery)
 	defer tick.Stop()
 	for {
@@ -74,12 +93,34 @@ func (m *Members) beat() {
 			return
 		case now := <-tick.C:
 			m.say(false)
-			m.mu.Lock()
-			events := m.roster.sweep(now)
-			m.mu.Unlock()
-			m.tell(events)
+			m.note(func() []MemberEvent { return m.roster.sweep(now) })
 		}
 	}
+}
+
+// tell is the goroutine that calls Event.
+func (m *Members) tell() {
+	for e := range m.events {
+		m.cfg.Event(e)
+	}
+}
+
+// note changes the roster, hands the events to tell, in the order of the changes, and returns them.
+func (m *Members) note(change func() []MemberEvent) []MemberEvent {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	events := change()
+	for _, e := range events {
+		select {
+		case m.events <- e:
+		default:
+			m.conn.cfg.Log.Warn("too many changes of the mesh wait to be written down: one is dropped", "event", e.Kind, "name", e.Member.Name)
+		}
+	}
+	return events
 }
 
 // Announce tells the others at once what has changed here.
@@ -94,41 +135,41 @@ func (m *Members) say(leaving bool) {
 	_ = m.conn.nc.Publish(m.subject, b) // while the connection is away nobody hears it; the next one comes in a second
 }
 
-// self is this node as it is now.
+// self is this node as it is now. Roles beyond the limit are left out: the others would believe nothing of it otherwise.
 func (m *Members) self() Member {
 	self := m.cfg.Self
 	self.Revision, self.Roles = m.cfg.Changes()
+	self.Roles = self.Roles[:min(len(self.Roles), maxRoles)]
 	return self
 }
 
 func (m *Members) receive(msg *nats.Msg) {
 	var n notice
-	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || !n.valid() {
-		m.conn.cfg.Log.Warn("a node's heartbeat is malformed", "bytes", len(msg.Data))
+	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || n.check() != nil {
+		m.warn(msg.Data)
 		return
 	}
-	m.mu.Lock()
 	n.State, n.Seen = "", time.Time{} // it says nothing about that
-	var events []MemberEvent
-	if n.Leaving {
-		events = m.roster.left(n.Member, time.Now())
-	} else {
-		events = m.roster.heard(n.Member, time.Now())
-	}
-	m.mu.Unlock()
+	events := m.note(func() []MemberEvent {
+		if n.Leaving {
+			return m.roster.left(n.Member, time.Now())
+		}
+		return m.roster.heard(n.Member, time.Now())
+	})
 	for _, e := range events {
 		if e.Kind == EventJoined || e.Kind == EventRestarted {
 			m.say(false) // so that a newcomer needn't wait for the next beat
 		}
 	}
-	m.tell(events)
 }
 
-func (m *Members) tell(events []MemberEvent) {
-	m.telling.Lock()
-	defer m.telling.Unlock()
-	for _, e := range events {
-		m.cfg.Event(e)
+// warn tells of a malformed heartbeat, at most once a minute: there may be one every second.
+func (m *Members) warn(heartbeat []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := time.Now(); now.Sub(m.warned) >= time.Minute {
+		m.warned = now
+		m.conn.cfg.Log.Warn("a node's heartbeat is malformed: does another release of Millrace run there?", "bytes", len(heartbeat))
 	}
 }
 
@@ -140,13 +181,25 @@ func (m *Members) List() []Member {
 	return m.roster.list(time.Now())
 }
 
-// Close says farewell and stops.
+// Close says farewell and stops. It waits for the last Event, after which none comes. It can be called again, and without Open.
 func (m *Members) Close() error {
 	m.stop()
-	<-m.done
+	m.beating.Wait()
 	if m.sub != nil && m.sub.IsValid() {
 		m.say(true)
 		_ = m.sub.Unsubscribe() // fails only when it is gone already
 	}
+	m.end()
+	m.telling.Wait()
 	return nil
+}
+
+// end lets tell end after the events that wait.
+func (m *Members) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.closed = true
+		close(m.events)
+	}
 }

@@ -2,7 +2,10 @@ package mesh
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"millrace/node"
@@ -166,20 +169,32 @@ func (r *roster) list(now time.Time) []Member {
 	return slices.Insert(out, 0, self)
 }
 
-// valid tells whether a heartbeat can be believed: its names go into logs and the journal.
-func (m *Member) valid() bool {
-	printable := func(s string, limit int) bool {
-		for i := range len(s) {
-			if s[i] <= ' ' || s[i] >= 0x7f {
-				return false
-			}
-		}
-		return s != "" && len(s) <= limit
+// Limits of what a node says of itself.
+const (
+	maxID      = 64 // bytes
+	maxVersion = 128
+	maxRole    = 128
+	maxRoles   = 256
+)
+
+// check tells why a heartbeat can't be believed: its names go into logs and the journal.
+func (m *Member) check() error {
+	if !node.ValidName(m.Name) {
+		return fmt.Errorf("name %q: use 1 to %d of a-z, 0-9, - and _", m.Name, node.MaxName)
 	}
+	if len(m.Roles) > maxRoles {
+		return fmt.Errorf("%d roles: use at most %d", len(m.Roles), maxRoles)
+	}
+	errs := []error{printable("id", m.ID, maxID), printable("version", m.Version, maxVersion)}
 	for _, role := range m.Roles {
-		if !printable(role, 128) {
-			return false
-		}
+		errs = append(errs, printable("role", role, maxRole))
 	}
-	return printable(m.ID, 64) && node.ValidName(m.Name) && len(m.Roles) <= 256 && printable(m.Version, 128)
+	return errors.Join(errs...)
+}
+
+func printable(what, s string, limit int) error {
+	if s == "" || len(s) > limit || strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return fmt.Errorf("%s %q: use 1 to %d ASCII characters that can be seen", what, s, limit)
+	}
+	return nil
 }

@@ -82,7 +82,7 @@ func FuzzHeartbeat(f *testing.F) {
 	f.Add([]byte(`{"id":"b\u001b[2J","name":"n2","version":"1"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var n notice
-		if json.Unmarshal(data, &n) != nil || !n.valid() {
+		if json.Unmarshal(data, &n) != nil || n.check() != nil {
 			return
 		}
 		r := newRoster(Member{ID: "a", Name: "n1"})

@@ -61,7 +61,7 @@ type Admin struct {
 type Mesh struct {
 	Listen  Address `yaml:"listen" doc:"Address for NATS clients: your members."`
 	Cluster Cluster `yaml:"cluster" doc:"Joins this node with others. Left out, the node stands alone."`
-	Token   string  `yaml:"token" doc:"Token that members present; generated and kept if empty. See client.url in the data directory."`
+	Token   string  `yaml:"token" doc:"Token that members present; generated and kept if empty, but needed in a cluster, the same on all its nodes. See client.url in the data directory."`
 	Local   Local   `yaml:"local" doc:"When a request may be handed to a member in this process without NATS."`
 	URL     string  `yaml:"url" doc:"Use this existing NATS instead of the embedded server."`
 	Prefix  string  `yaml:"prefix" doc:"Put before every subject, with mesh.url: subject tokens joined by dots."`
@@ -76,8 +76,14 @@ type Cluster struct {
 	Store  bool      `yaml:"store" doc:"This node stores the mesh's data (JetStream). Three or five nodes of a cluster do; further ones join with false."`
 }
 
-// Enabled tells whether the node is one of a cluster.
-func (c *Cluster) Enabled() bool { return c.Name != "" || len(c.Peers) > 0 || c.Token != "" }
+// standardCluster is that of a node that stands alone.
+var standardCluster = Cluster{Listen: "127.0.0.1:6222", Store: true}
+
+// Enabled tells whether the node is one of a cluster: whether anything is other than by default. Validate then asks for the
+// rest, so that half a cluster isn't taken for none.
+func (c *Cluster) Enabled() bool {
+	return c.Name != "" || len(c.Peers) > 0 || c.Token != "" || c.Listen != standardCluster.Listen || c.Store != standardCluster.Store
+}
 
 // Local says when a request may skip the wire. See the constants.
 type Local string
@@ -114,6 +120,6 @@ func Default() Config {
 			StreamIdle:     Duration(5 * time.Minute),
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
-		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: Cluster{Listen: "127.0.0.1:6222", Store: true}},
+		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: standardCluster},
 	}
 }

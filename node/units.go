@@ -115,6 +115,39 @@ func (a Address) Dial() string {
 	return string(a)
 }
 
+// split gives the parts of the address. The port is 0 for any free one, and for what is no port.
+func (a Address) split() (host string, port uint16) {
+	host, text, _ := net.SplitHostPort(string(a))
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return host, 0
+	}
+	return host, uint16(n)
+}
+
+// places names where the address leads to, each in one spelling: localhost is on either loopback address. An address that
+// other machines can't connect to leads nowhere.
+func (a Address) places() []string {
+	host, port := a.split()
+	hosts := []string{strings.ToLower(host)}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip.Unmap().IsUnspecified() {
+			return nil
+		}
+		hosts[0] = ip.Unmap().String()
+	}
+	if hosts[0] == "localhost" {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	if host == "" || port == 0 {
+		return nil
+	}
+	for i := range hosts {
+		hosts[i] = net.JoinHostPort(hosts[i], strconv.Itoa(int(port)))
+	}
+	return hosts
+}
+
 // Prefix is a range of IP addresses: 10.0.0.0/8, or one address: 10.1.2.3, ::1.
 type Prefix struct{ netip.Prefix }
 

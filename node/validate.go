@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,14 +119,34 @@ func (v *validator) cluster(m Mesh) {
 	c := m.Cluster
 	at := func(keys ...string) []string { return append([]string{"mesh", "cluster"}, keys...) }
 	v.check(m.URL == "", at(), "cluster goes with the embedded server: leave it out with mesh.url")
-	v.name(at("name"), c.Name)
-	v.check(len(c.Peers) > 0, at("peers"), "cluster needs peers: list the addresses where its nodes listen for each other, such as [10.0.0.1:6222, 10.0.0.2:6222, 10.0.0.3:6222]")
-	for i, p := range c.Peers {
-		host, port, _ := net.SplitHostPort(string(p)) // an Address always has both parts
-		v.check(host != "" && port != "0", at("peers", strconv.Itoa(i)), "%s is not where a node can be reached: name host and port", p)
+	v.check(m.URL != "" || m.Token != "", []string{"mesh", "token"}, "the nodes of a cluster need one member token: set the same mesh.token on all")
+	if c.Name == "" {
+		v.report(at("name"), "cluster needs a name, the same on all its nodes: a-z, 0-9, - and _")
+	} else {
+		v.name(at("name"), c.Name)
 	}
+	v.check(len(c.Peers) > 0, at("peers"), "cluster needs peers: list the addresses where its nodes listen for each other, such as [10.0.0.1:6222, 10.0.0.2:6222, 10.0.0.3:6222]")
+	v.peers(at("peers"), c.Peers)
+	_, port := c.Listen.split()
+	v.check(port > 0, at("listen"), "%s has no port of its own: name the one that stands in the peers of the other nodes, such as 6222", c.Listen)
 	v.check(c.Listen.Loopback() || c.Token != "", at("listen"), "%s is reachable from other machines: set mesh.cluster.token, or listen on 127.0.0.1", c.Listen)
 	v.token(at("token"), c.Token)
+}
+
+// peers checks that each can be reached, and is listed once: their number tells how many nodes must agree.
+func (v *validator) peers(path []string, peers []Address) {
+	seen := map[string]Address{}
+	for i, p := range peers {
+		at := append(slices.Clip(path), strconv.Itoa(i))
+		places := p.places()
+		v.check(len(places) > 0, at, "%s is not where a node can be reached: name host and port", p)
+		if j := slices.IndexFunc(places, func(place string) bool { return seen[place] != "" }); j >= 0 {
+			v.report(at, "%s is %s again: list each node once", p, seen[places[j]])
+		}
+		for _, place := range places {
+			seen[place] = p
+		}
+	}
 }
 
 func (v *validator) upstream(name string, u Upstream) {

@@ -73,6 +73,40 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestPeers tells which lists of a cluster's addresses are refused, and at which item.
+func TestPeers(t *testing.T) {
+	for _, tc := range []struct {
+		peers []node.Address
+		place string
+		want  string
+	}{
+		{[]node.Address{"10.0.0.1:6222", "10.0.0.2:6222", "[2001:db8::3]:6222", "n4.example:6222"}, "", ""},
+		{[]node.Address{"127.0.0.1:6222", "127.0.0.1:6223", "127.0.0.2:6222", "[::1]:6222"}, "", ""},
+		{[]node.Address{"10.0.0.1:6222", "10.0.0.1:6222"}, "1", "10.0.0.1:6222 is 10.0.0.1:6222 again"},
+		{[]node.Address{"10.0.0.1:6222", "10.0.0.1:06222"}, "1", "again"},
+		{[]node.Address{"n1.example:6222", "N1.example:6222"}, "1", "again"},
+		{[]node.Address{"[2001:db8::3]:6222", "[2001:DB8:0::3]:6222"}, "1", "again"},
+		{[]node.Address{"10.0.0.1:6222", "[::ffff:10.0.0.1]:6222"}, "1", "again"},
+		{[]node.Address{"127.0.0.1:6222", "localhost:6222"}, "1", "localhost:6222 is 127.0.0.1:6222 again"},
+		{[]node.Address{"localhost:6222", "[::1]:6222"}, "1", "again"},
+		{[]node.Address{"10.0.0.1:6222", "0.0.0.0:6222"}, "1", "can be reached"},
+		{[]node.Address{"[::]:6222"}, "0", "can be reached"},
+		{[]node.Address{":6222"}, "0", "can be reached"},
+		{[]node.Address{"10.0.0.1:00"}, "0", "can be reached"},
+	} {
+		c := node.Default()
+		c.Mesh.Token = "0123456789abcdef"
+		c.Mesh.Cluster.Name, c.Mesh.Cluster.Peers = "prod", tc.peers
+		problems := c.Validate()
+		if tc.want == "" && len(problems) == 0 {
+			continue
+		}
+		if len(problems) != 1 || strings.Join(problems[0].Path, ".") != "mesh.cluster.peers."+tc.place || !strings.Contains(problems[0].Message, tc.want) {
+			t.Errorf("%s: got %v, want %q at %s", tc.peers, problems, tc.want, tc.place)
+		}
+	}
+}
+
 // TestValidateFindsAll makes every mistake at once.
 func TestValidateFindsAll(t *testing.T) {
 	c := valid(t)

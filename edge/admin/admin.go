@@ -72,10 +72,12 @@ type JournalEntry struct {
 	Detail string    `json:"detail"`
 }
 
-// Reloaded says what a reload changed. NeedsRestart names the keys that changed but can't while the node runs.
+// Reloaded says what a reload changed. NeedsRestart names the keys that changed but can't while the node runs. Warnings say
+// what went wrong although the configuration is applied: requests that were cut off, or that it couldn't be saved.
 type Reloaded struct {
 	Revision     int64    `json:"config_revision"`
 	NeedsRestart []string `json:"needs_restart"`
+	Warnings     []string `json:"warnings,omitempty"`
 }
 
 // Server serves the API.

@@ -36,6 +36,7 @@ edge: {listen: 127.0.0.1:0, expose: [hello], timeout: 3s, linger: 0s}
 admin: {listen: 127.0.0.1:0}
 mesh:
   listen: 127.0.0.1:0
+  token: token-for-tests-only
   cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
 upstreams: {app: {targets: [%q]}}
 routes: [{path: /app/*, to: "upstream:app"}]

@@ -20,7 +20,7 @@ func hint(err error) string {
 		{admin.ErrPortInUse, "another program has this port: stop it, or choose another with admin.listen"},
 		{natsserver.ErrPortInUse, "another program has this port: stop it, or choose another with mesh.listen"},
 		{natsserver.ErrClusterPortInUse, "another program has this port: stop it, or choose another with mesh.cluster.listen"},
-		{natsserver.ErrMode, "give the node another node.data, or move that directory away: the streams in it (caches, counters) are made anew"},
+		{natsserver.ErrMode, "set node.name and mesh.cluster back, give the node another node.data, or move that directory away: the streams in it (caches, counters) are made anew"},
 		{os.ErrNotExist, "name a file with -c; to begin one: millrace proxy URL --print > millrace.yaml"},
 		{state.ErrInUse, "stop the other node, or choose another directory with node.data"},
 	} {

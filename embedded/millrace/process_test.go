@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -128,6 +129,69 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 		t.Errorf("left in the temporary directory: %v, %v", left, err)
 	}
 	t.Logf("%d requests, %d failed", done.Load(), failed.Load())
+}
+
+// SIGTERM is noticed while a reload waits for a request, and that request still ends well.
+func TestSIGTERMWhileReloading(t *testing.T) {
+	entered, finish := make(chan struct{}), make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(entered)
+		<-finish
+	}))
+	defer app.Close()
+	file := filepath.Join(t.TempDir(), "millrace.yaml")
+	write := func(rest string) {
+		t.Helper()
+		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s}\n%s", filepath.Dir(file)+"/data", rest)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(fmt.Sprintf("upstreams: {a: {targets: [%q]}}\nroutes: [{path: /a, to: \"upstream:a\"}]\n", app.URL))
+	p := startProcess(t, "run", "-c", file)
+	status := make(chan int, 1)
+	go func() {
+		resp, err := http.Get(p.edge + "/a")
+		if err != nil {
+			status <- 0
+			return
+		}
+		_ = resp.Body.Close()
+		status <- resp.StatusCode
+	}()
+	<-entered
+	write("")
+	signal := func(s syscall.Signal) {
+		t.Helper()
+		if err := p.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGHUP)
+	natsservertest.Eventually(t, "the reload has begun", func() bool {
+		resp, err := http.Get(p.edge + "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusNotFound
+	})
+	signal(syscall.SIGTERM)
+	natsservertest.Eventually(t, "the node drains", func() bool {
+		resp, err := http.Get(p.admin + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusServiceUnavailable
+	})
+	close(finish)
+	if got := <-status; got != http.StatusOK {
+		t.Errorf("the request that ran got %d", got)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("the process ended with %v; stderr: %s", err, p.stderr)
+	}
 }
 
 // post sends one request and tells whether the connection ends with it.

@@ -20,5 +20,10 @@ func (c *reloadCmd) Run(ctx context.Context, out console) error {
 	if len(done.NeedsRestart) > 0 && err == nil {
 		_, err = fmt.Fprintf(out.stdout, "changed too, but only a restart applies it: %s\n", strings.Join(done.NeedsRestart, ", "))
 	}
+	for _, w := range done.Warnings {
+		if err == nil {
+			_, err = fmt.Fprintf(out.stdout, "warning: %s\n", w)
+		}
+	}
 	return err //nolint:wrapcheck // stdout is closed
 }

@@ -35,6 +35,7 @@ type runCmd struct {
 // Run serves until a signal comes. Without -c and without a millrace.yaml it serves every service at /NAME.
 func (c *runCmd) Run(ctx context.Context, out console) error {
 	opts := embedded.Options{Log: logger(out.stderr, true, c.LogLevel), Version: version()}
+	before, _ := os.Stat(c.path()) // a file that isn't there has no state; Load tells
 	cfg, text, err := config.Load(c.path())
 	switch {
 	case err == nil:
@@ -50,7 +51,7 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 		if opts.ConfigPath == "" {
 			return usageError("--watch needs a configuration file: name one with -c")
 		}
-		changes = watch(ctx, opts.ConfigPath, watchEvery)
+		changes = watch(ctx, opts.ConfigPath, before, watchEvery)
 	}
 	return serve(ctx, opener(opts), changes, opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
 		printBanner(out.stdout, n, opts.Config.Node.Name, "", clientHint(n, opts.Config), firstPath(opts.Config), ready)

@@ -34,17 +34,18 @@ func serve(ctx context.Context, open func(context.Context) (*embedded.Node, erro
 	limitMemory(ctx, n.Log())
 	banner(n, ready)
 	n.Log().InfoContext(ctx, "ready", "edge", n.EdgeURL(), "admin", n.AdminURL(), "took", ready)
+	r := newReloader(ctx, n)
 	for {
 		select {
 		case <-reloads:
 			if !n.Reloadable() { // the terminal is gone, and with it who started a proxy or demo
-				return shutdown(ctx, n, linger)
+				return shutdown(ctx, n, r, linger)
 			}
-			reloadNode(ctx, n)
+			r.ask()
 		case <-changes:
-			reloadNode(ctx, n)
+			r.ask()
 		case <-ctx.Done():
-			return shutdown(ctx, n, linger)
+			return shutdown(ctx, n, r, linger)
 		}
 	}
 }
@@ -63,20 +64,52 @@ func opener(opts embedded.Options) func(context.Context) (*embedded.Node, error)
 	}
 }
 
-func shutdown(ctx context.Context, n *embedded.Node, linger time.Duration) error {
+func shutdown(ctx context.Context, n *embedded.Node, r *reloader, linger time.Duration) error {
 	n.Log().InfoContext(ctx, "draining", "linger", linger)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), linger+drainTime)
 	defer cancel()
-	if err := n.Shutdown(drain); err != nil {
+	err := n.Shutdown(drain)
+	r.end(drain)
+	if err != nil {
 		return fmt.Errorf("shut down: %w", err)
 	}
 	return nil
 }
 
-// reloadNode reads the configuration again. The node itself tells in log and journal what came of it.
-func reloadNode(ctx context.Context, n *embedded.Node) {
-	if _, err := n.Reload(ctx); err != nil {
-		n.Log().ErrorContext(ctx, "reload refused", "cause", err)
+// reloader reloads a node, one time after the other, in a goroutine of its own: a reload waits for requests, and a signal to
+// stop must not wait for it.
+type reloader struct {
+	asked chan struct{} // closed by end; an ask that finds one waiting has nothing to add
+	ended chan struct{}
+}
+
+func newReloader(ctx context.Context, n *embedded.Node) *reloader {
+	r := &reloader{asked: make(chan struct{}, 1), ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		for range r.asked {
+			if _, err := n.Reload(ctx); err != nil { // the node itself tells in log and journal what came of it
+				n.Log().ErrorContext(ctx, "reload refused", "cause", err)
+			}
+		}
+	}()
+	return r
+}
+
+// ask lets the node be reloaded soon.
+func (r *reloader) ask() {
+	select {
+	case r.asked <- struct{}{}:
+	default:
+	}
+}
+
+// end waits for the reload that runs, at most until ctx ends.
+func (r *reloader) end(ctx context.Context) {
+	close(r.asked)
+	select {
+	case <-r.ended:
+	case <-ctx.Done():
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 const watchEvery = 500 * time.Millisecond
 
 // watch tells when a file has changed, also by way of a symbolic link, as Kubernetes replaces mounted ones. A file that is
-// missing for a while hasn't changed. The goroutine ends with ctx.
-func watch(ctx context.Context, path string, every time.Duration) <-chan struct{} {
+// missing for a while hasn't changed. applied is the state of the file from before it was read, so that a change between
+// reading and watching counts. The goroutine ends with ctx.
+func watch(ctx context.Context, path string, applied os.FileInfo, every time.Duration) <-chan struct{} {
 	changes := make(chan struct{}, 1)
-	applied, _ := os.Stat(path)
 	go func() {
 		tick := time.NewTicker(every)
 		defer tick.Stop()

@@ -26,7 +26,15 @@ func TestWatch(t *testing.T) {
 	must(os.WriteFile(at("two"), []byte("2"), 0o600))
 	must(os.Symlink(at("one"), at("link")))
 	const every = 5 * time.Millisecond
-	changes := watch(t.Context(), at("link"), every)
+	read, err := os.Stat(at("link"))
+	must(err)
+	must(os.WriteFile(at("one"), []byte("written between"), 0o600))
+	changes := watch(t.Context(), at("link"), read, every)
+	select {
+	case <-changes:
+	case <-time.After(30 * time.Second):
+		t.Error("written after it was read: no change was told")
+	}
 	for name, change := range map[string]func(){
 		"written in place": func() { must(os.WriteFile(at("one"), []byte("longer"), 0o600)) },
 		"replaced": func() {

@@ -1,10 +1,9 @@
 package natsserver
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"net"
+	"strconv"
 	"strings"
 )
 
@@ -17,52 +16,17 @@ type Cluster struct {
 	Store  bool     // this server runs JetStream
 }
 
-// ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, or of a cluster. Started as
-// the wrong kind, the server would delete the streams in it.
-var ErrMode = errors.New("the data directory was used in another mode")
-
-// standAlone is the mode of a server without a cluster, and of directories that are older than modes.
-const standAlone = "stand-alone"
-
-func (c *Config) mode() string {
-	if c.Cluster == nil {
-		return standAlone
+// check refuses an address without a port of its own: the others couldn't know it, and nats-server would leave the cluster
+// out, so that JetStream would stand alone in a directory that is marked as the cluster's.
+func (c *Cluster) check() error {
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("cluster address: %w", err)
 	}
-	return "cluster " + c.Cluster.Name
-}
-
-// claim makes sure that the JetStream directory is of this server's mode, and marks a new one.
-func (s *Server) claim() error {
-	if !s.stores() {
-		return nil
-	}
-	mark, mode := filepath.Join(s.cfg.Dir, "mode"), s.cfg.mode()
-	b, err := os.ReadFile(mark)
-	found := strings.TrimSpace(string(b))
-	switch {
-	case err == nil:
-	case !errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("read the mode of the data directory: %w", err)
-	case exists(filepath.Join(s.cfg.Dir, "jetstream")):
-		found = standAlone
-	default:
-		found = mode
-		if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
-			return fmt.Errorf("make the JetStream directory: %w", err)
-		}
-		if err := os.WriteFile(mark, []byte(mode+"\n"), 0o600); err != nil {
-			return fmt.Errorf("write the mode of the data directory: %w", err)
-		}
-	}
-	if found != mode {
-		return fmt.Errorf("%w: %s holds the streams of %q, and this node is to start as %q, which would delete them", ErrMode, s.cfg.Dir, found, mode)
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("cluster address %s: name a port that the other servers know", c.Listen)
 	}
 	return nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // stores tells whether this server runs JetStream.

@@ -2,10 +2,7 @@ package natsserver_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,46 +25,25 @@ func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *na
 	return s
 }
 
-// A directory is for one kind of server: started as another, its streams would be deleted.
-func TestMode(t *testing.T) {
-	ports := natsservertest.FreePorts(t, 3)
-	cluster := func(name string) *natsserver.Cluster {
-		return &natsserver.Cluster{Name: name, Listen: ports[0], Peers: ports, Store: true}
-	}
-	alone, old, member := t.TempDir(), t.TempDir(), t.TempDir()
-	for _, s := range []*natsserver.Server{clustered(t, "n1", alone, nil), clustered(t, "n1", member, cluster("a"))} {
-		if err := errors.Join(s.Open(t.Context()), s.Close()); err != nil {
-			t.Fatal(err)
+// Without a port of its own a cluster would be left out by nats-server, and JetStream would stand alone in the cluster's
+// directory: refused at once, and if it happens all the same the server stops.
+func TestClusterNeedsPort(t *testing.T) {
+	peers := natsservertest.FreePorts(t, 1)
+	cfg := natsserver.Config{Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard()}
+	for _, listen := range []string{"127.0.0.1:0", "127.0.0.1:00", ":0", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1"} {
+		cfg.Cluster = &natsserver.Cluster{Name: "a", Listen: listen, Peers: peers, Store: true}
+		if _, err := natsserver.New(cfg); err == nil {
+			t.Errorf("%s: accepted", listen)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(old, "jetstream", "MESH"), 0o700); err != nil { // from before modes were written down
-		t.Fatal(err)
+	c := &natsserver.Cluster{Name: "a", Listen: peers[0], Peers: peers, Store: true}
+	s := clustered(t, "n1", t.TempDir(), c)
+	c.Listen = "127.0.0.1:0" // behind the server's back
+	if err := s.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "clustered JetStream: false") {
+		t.Errorf("it stands alone: %v", err)
 	}
-	for name, c := range map[string]struct {
-		dir     string
-		cluster *natsserver.Cluster
-		refused bool
-	}{
-		"stand-alone again":         {alone, nil, false},
-		"stand-alone into cluster":  {alone, cluster("a"), true},
-		"old into cluster":          {old, cluster("a"), true},
-		"old again":                 {old, nil, false},
-		"member again":              {member, cluster("a"), false},
-		"member into other cluster": {member, cluster("b"), true},
-		"member alone":              {member, nil, true},
-		"without store":             {alone, &natsserver.Cluster{Name: "a", Listen: ports[0], Peers: ports}, false},
-	} {
-		s := clustered(t, "n1", c.dir, c.cluster)
-		err := s.Open(t.Context())
-		if refused := errors.Is(err, natsserver.ErrMode); refused != c.refused || (err != nil && !refused) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if c.refused && !strings.Contains(err.Error(), c.dir) {
-			t.Errorf("%s: the directory isn't named: %v", name, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+	if s.Store() != natsserver.StoreDisabled {
+		t.Errorf("JetStream is %s", s.Store())
 	}
 }
 

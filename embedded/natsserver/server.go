@@ -66,6 +66,11 @@ func New(cfg Config) (*Server, error) {
 	if _, _, err := net.SplitHostPort(cfg.Listen); err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
 	}
+	if cfg.Cluster != nil {
+		if err := cfg.Cluster.check(); err != nil {
+			return nil, fmt.Errorf("configure NATS server: %w", err)
+		}
+	}
 	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), listen: cfg.Listen}
 	s.SetMemberSubjects(cfg.MemberSubjects)
 	return s, nil
@@ -99,7 +104,11 @@ func (s *Server) start(ctx context.Context) error {
 	fatal := make(chan string, 1)
 	srv.SetLoggerV2(&logger{log: s.cfg.Log, fatal: fatal, refused: s.cfg.Refused}, false, false, false)
 	srv.Start()
-	if err := ready(ctx, srv, fatal); err != nil {
+	err = ready(ctx, srv, fatal)
+	if err == nil {
+		err = s.checkMode(srv)
+	}
+	if err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 		if taken := s.probe(ctx); taken != nil { // somebody took it since the first probe

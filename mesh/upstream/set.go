@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -24,8 +25,9 @@ type Config struct {
 type Set struct {
 	cfg Config
 
-	mu      sync.Mutex // guards members and the order of changes
+	mu      sync.Mutex // guards what follows and the order of changes
 	members map[string]*Upstream
+	closed  bool // nothing joins any more
 }
 
 // New makes an empty set; Apply fills it.
@@ -39,11 +41,24 @@ func New(cfg Config) (*Set, error) {
 	return &Set{cfg: cfg, members: map[string]*Upstream{}}, nil
 }
 
+// ErrCutOff means that requests of an upstream that left didn't end in time. The set is as configured all the same.
+var ErrCutOff = errors.New("requests were cut off")
+
 // Apply brings the set to the configuration: new upstreams join the mesh, changed ones go on with their new targets,
 // removed ones leave and finish what runs, all at the same time and at most until ctx ends. Remote upstreams are other
-// nodes' work. Calls must not overlap.
+// nodes' work. Calls must not overlap. It fails with ErrCutOff if nothing but that went wrong; any other error means that an
+// upstream isn't as configured.
 func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
 	left, err := s.change(ctx, upstreams)
+	cut := drain(ctx, left)
+	if err == nil && cut != nil {
+		return fmt.Errorf("%w: %w", ErrCutOff, cut)
+	}
+	return errors.Join(err, cut)
+}
+
+// drain lets upstreams leave and finish what runs.
+func drain(ctx context.Context, left []*Upstream) error {
 	errs := make([]error, len(left))
 	var leaving sync.WaitGroup
 	for i, u := range left {
@@ -53,13 +68,16 @@ func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) err
 		})
 	}
 	leaving.Wait()
-	return errors.Join(err, errors.Join(errs...))
+	return errors.Join(errs...)
 }
 
 // change starts and changes upstreams and gives those that must leave.
 func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (left []*Upstream, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errors.New("the upstreams are closed")
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
 		if cfg := upstreams[name]; !cfg.Remote {
@@ -104,22 +122,29 @@ func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) (old *Ups
 	return old, nil
 }
 
-// Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends.
+// Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends. Apply fails from then on.
 func (s *Set) Shutdown(ctx context.Context) error {
-	return s.Apply(ctx, nil)
+	return drain(ctx, s.takeAll())
 }
 
-// Close ends every upstream at once.
+// Close ends every upstream at once. Apply fails from then on.
 func (s *Set) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var errs []error
-	for name, u := range s.members {
+	for _, u := range s.takeAll() {
 		errs = append(errs, u.service.Close())
 		u.close()
-		delete(s.members, name)
 	}
 	return errors.Join(errs...)
+}
+
+// takeAll closes the set and gives what was in it.
+func (s *Set) takeAll() []*Upstream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	all := slices.Collect(maps.Values(s.members))
+	clear(s.members)
+	return all
 }
 
 // Status is what is known about one upstream.

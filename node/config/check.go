@@ -14,6 +14,7 @@ func check(r *report, root *value, c *node.Config) {
 	if root.kind != kindMapping {
 		return
 	}
+	emptyCluster(r, root, c)
 	if len(r.paths) > 0 {
 		c = shield(r, c)
 	}
@@ -24,6 +25,17 @@ func check(r *report, root *value, c *node.Config) {
 		pos, at := locate(root, p.Path)
 		r.add(pos, nil, "%s%s", at.prefix(), p.Message)
 	}
+}
+
+// emptyCluster reports a cluster that is written down but says nothing: to the configuration it looks like none.
+func emptyCluster(r *report, root *value, c *node.Config) {
+	path := []string{"mesh", "cluster"}
+	mesh := root.child(path[0])
+	if mesh == nil || mesh.value.child(path[1]) == nil || c.Mesh.Cluster.Enabled() || r.mistaken(path...) || len(r.mistakenKeys(path...)) > 0 {
+		return
+	}
+	pos, at := locate(root, path)
+	r.add(pos, nil, "%scluster needs name and peers: add them, or leave cluster out for a node that stands alone", at.prefix())
 }
 
 // shield gives a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A
@@ -37,6 +49,9 @@ func shield(r *report, c *node.Config) *node.Config {
 	}
 	if r.mistaken("admin", "token") {
 		out.Admin.Token = "hidden" // an address may need it
+	}
+	if r.mistaken("mesh", "cluster", "token") {
+		out.Mesh.Cluster.Token = "hidden" // likewise
 	}
 	for name, u := range out.Upstreams {
 		out.Upstreams[name] = shieldUpstream(u, r.mistakenKeys("upstreams", name))

@@ -63,7 +63,9 @@ func lookUp(expression string, env func(string) (string, bool)) (string, error) 
 func escape(text string) string { return strings.ReplaceAll(text, "${", "$${") }
 
 // isSecret tells whether a value may be in a file of its own and no message may show it.
-func isSecret(at place) bool { return at.name == "mesh.token" || at.name == "admin.token" }
+func isSecret(at place) bool {
+	return at.name == "mesh.token" || at.name == "mesh.cluster.token" || at.name == "admin.token"
+}
 
 // maxSecret is the largest file for a secret, in bytes.
 const maxSecret = 4 << 10

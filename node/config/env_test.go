@@ -69,6 +69,11 @@ func TestTokenFile(t *testing.T) {
 	if err != nil || c.Mesh.Token != "0123456789abcdef" {
 		t.Errorf("got %v, %v", c, err)
 	}
+	cluster := strings.Replace(write("good", "0123456789abcdef"), "mesh: {token", "mesh: {token: abcdefghijklmnop, cluster: {name: c, listen: '10.0.0.1:6222', peers: ['10.0.0.1:6222'], token", 1)
+	c, err = config.Parse("f", []byte(strings.TrimSpace(cluster)+"}\n"), nil)
+	if err != nil || c.Mesh.Cluster.Token != "0123456789abcdef" {
+		t.Errorf("mesh.cluster.token: got %v, %v", c, err)
+	}
 	for name, tc := range map[string]struct{ content, want string }{
 		"blank":  {" \n", "is empty"},
 		"long":   {strings.Repeat("x", 5000), "more than 4096 bytes"},

@@ -46,7 +46,8 @@ var needsWholeFile = []string{
 	"token_file_directory", "token_file_missing", "token_file_nameless", "token_from_environment", "token_short", "token_unsafe",
 	"upstream_name", "upstream_remote_and_targets", "upstream_without_targets", "variable_structure", "variable_wrong_value",
 	"version_float", "version_unknown", "token_unset", "variable_unset", "target_wrong", "variable_name", "variable_unclosed",
-	"cluster_no_name", "cluster_no_peers", "cluster_open", "cluster_peer_any", "cluster_with_url", "limits_out_of_range",
+	"cluster_empty", "cluster_listen_only", "cluster_listen_standard", "cluster_peers_twice", "cluster_peer_unspecified",
+	"cluster_store_only", "cluster_token_file", "cluster_no_name", "cluster_no_peers", "cluster_no_token", "cluster_open", "cluster_peer_any", "cluster_port_any", "cluster_with_url", "limits_out_of_range",
 	"control_character", "not_utf8", "tab_in_text", "two_documents",
 }
 

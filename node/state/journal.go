@@ -70,6 +70,24 @@ func (s *Store) Events(ctx context.Context, limit int) ([]Event, error) {
 	return all, nil
 }
 
+// LastEvent returns the newest event of one of the kinds, or [ErrNotFound].
+func (s *Store) LastEvent(ctx context.Context, kinds ...string) (Event, error) {
+	args := make([]any, len(kinds))
+	for i, k := range kinds {
+		args[i] = k
+	}
+	query := "SELECT seq, time_us, kind, detail FROM events WHERE kind IN (" +
+		strings.TrimPrefix(strings.Repeat(", ?", len(kinds)), ", ") + ") ORDER BY seq DESC LIMIT 1"
+	found, err := queryAll(ctx, s, scanEvent, query, args...)
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Event{}, fmt.Errorf("find event: %w", err)
+	}
+	return found[0], nil
+}
+
 func scanEvent(row scanner) (Event, error) {
 	var (
 		e  Event

@@ -106,6 +106,30 @@ func TestConfigsAreBounded(t *testing.T) {
 	}
 }
 
+func TestLastEvent(t *testing.T) {
+	s := open(t, newPath(t))
+	last := func(want string, kinds ...string) {
+		t.Helper()
+		got, err := s.LastEvent(t.Context(), kinds...)
+		if want == "" && !errors.Is(err, state.ErrNotFound) || want != "" && (err != nil || got.Kind != want) {
+			t.Errorf("%q: got %+v, %v", kinds, got, err)
+		}
+	}
+	last("", "start", "stop")
+	for _, kind := range []string{"start", "stop", "other", "start", "other", "other"} {
+		if err := s.Record(t.Context(), kind, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last("start", "start", "stop")
+	last("stop", "stop")
+	last("", "none", "' OR 1 --")
+	last("")
+	if e, err := s.LastEvent(t.Context(), "start"); err != nil || e.Seq != 4 {
+		t.Errorf("got %+v, %v", e, err)
+	}
+}
+
 func TestJournalIsBounded(t *testing.T) {
 	path := newPath(t)
 	filled(t, path) // three events

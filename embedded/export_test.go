@@ -1,0 +1,6 @@
+package embedded
+
+import "time"
+
+// SetReloadTime bounds how long a reload waits for the requests of an upstream that leaves.
+func (n *Node) SetReloadTime(d time.Duration) { n.reloadTime = d }

@@ -1,0 +1,123 @@
+package natsserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, of a cluster, or of a cluster
+// under another name. Started as the wrong one, the server would delete the streams in it.
+var ErrMode = errors.New("the data directory was used in another mode")
+
+// standAlone is the mode of a server without a cluster, and of directories that are older than modes.
+const standAlone = "stand-alone"
+
+// mode is what the file "mode" holds. The node's name is part of it in a cluster, where streams belong to names.
+func (c *Config) mode() string {
+	if c.Cluster == nil {
+		return standAlone
+	}
+	return c.Cluster.mode() + " node " + c.Name
+}
+
+// mode is what the file held before the node's name was part of it.
+func (c *Cluster) mode() string { return "cluster " + c.Name }
+
+// claim makes sure that the JetStream directory is of this server's mode, and marks a new one.
+func (s *Server) claim() error {
+	if !s.stores() {
+		return nil
+	}
+	mark, mode := filepath.Join(s.cfg.Dir, "mode"), s.cfg.mode()
+	found, err := s.found(mark)
+	if err != nil {
+		return err
+	}
+	unnamed := s.cfg.Cluster != nil && found == s.cfg.Cluster.mode()
+	switch {
+	case found == mode:
+		return nil
+	case found == "", unnamed:
+		if err := writeSynced(mark, mode+"\n"); err != nil {
+			return fmt.Errorf("write the mode of the data directory: %w", err)
+		}
+		return nil
+	}
+	way := "start with an empty directory"
+	if s.cfg.Cluster != nil && strings.HasPrefix(found, s.cfg.Cluster.mode()+" node ") {
+		way = "set node.name back, or start with an empty directory"
+	}
+	return fmt.Errorf("%w: %s holds the streams of %q, and this node is to start as %q, which would delete them: %s", ErrMode, s.cfg.Dir, found, mode, way)
+}
+
+// found gives the mode that the directory is marked with; "" is a new one.
+func (s *Server) found(mark string) (string, error) {
+	b, err := os.ReadFile(mark)
+	found := strings.TrimSpace(string(b))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if _, err := os.Stat(filepath.Join(s.cfg.Dir, "jetstream")); err == nil {
+			return standAlone, nil // older than modes
+		}
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read the mode of the data directory: %w", err)
+	case found != "":
+		return found, nil
+	}
+	// A loss of power can leave an empty file behind, written by a release that didn't sync it.
+	streams, err := filepath.Glob(filepath.Join(s.cfg.Dir, "jetstream", "*", "streams", "*"))
+	if err != nil {
+		return "", fmt.Errorf("look for streams: %w", err)
+	}
+	if len(streams) > 0 {
+		return "", fmt.Errorf("%w: %s is empty, and there are streams beside it: write into it what the node was, %q or %q, or start with an empty directory",
+			ErrMode, mark, standAlone, "cluster NAME node NAME")
+	}
+	return "", nil
+}
+
+// writeSynced replaces a file so that a loss of power leaves the old one or the new one, whole.
+func writeSynced(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err //nolint:wrapcheck // the caller says what was written
+	}
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err //nolint:wrapcheck // see above
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err //nolint:wrapcheck // see above
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes a rename in the directory last.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err //nolint:wrapcheck // the caller's caller says what was written
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// checkMode makes sure that JetStream runs in the mode that claim has checked.
+func (s *Server) checkMode(srv *server.Server) error {
+	if clustered := srv.JetStreamIsClustered(); s.stores() && clustered != (s.cfg.Cluster != nil) {
+		return fmt.Errorf("start NATS server: it runs with clustered JetStream: %t, which isn't the mode %q", clustered, s.cfg.mode())
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package upstream_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"millrace/mesh/upstream"
+	"millrace/node"
+)
+
+// A request that doesn't end in time is another matter than an upstream that doesn't start.
+func TestCutOff(t *testing.T) {
+	entered, finish := make(chan struct{}, 2), make(chan struct{})
+	slow := server(t, func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-finish
+	})
+	defer close(finish)
+	r := start(t, config(slow.URL))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ask := func() {
+		wg.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // its end is of no interest
+		<-entered
+	}
+	ask()
+	more := config(slow.URL)
+	more.MaxRequests++ // needs a new member
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.set.Apply(ended, map[string]node.Upstream{"api": config(slow.URL), "new": config(slow.URL)}); err == nil || errors.Is(err, upstream.ErrCutOff) {
+		t.Errorf("an upstream that can't start: %v", err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := r.set.Apply(short, map[string]node.Upstream{"api": more}); !errors.Is(err, upstream.ErrCutOff) {
+		t.Errorf("a member that is replaced: %v", err)
+	}
+	ask()
+	short, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := r.set.Apply(short, nil); !errors.Is(err, upstream.ErrCutOff) {
+		t.Errorf("an upstream that is removed: %v", err)
+	}
+	if left := r.set.Status(); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+}
+
+// A set that was ended stays so: a reload that comes too late starts nothing.
+func TestApplyAfterEnd(t *testing.T) {
+	app := server(t, func(http.ResponseWriter, *http.Request) {})
+	for name, end := range map[string]func(*upstream.Set) error{
+		"shut down": func(s *upstream.Set) error { return s.Shutdown(t.Context()) },
+		"closed":    func(s *upstream.Set) error { return s.Close() },
+	} {
+		r := start(t, config(app.URL))
+		if err := end(r.set); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": config(app.URL)}); err == nil || len(r.set.Status()) != 0 {
+			t.Errorf("%s: Apply gave %v, and the set is %+v", name, err, r.set.Status())
+		}
+	}
+}
