@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strconv"
@@ -130,26 +131,24 @@ func (m *messages) data(h ws.Header, payload []byte) (mesh.Piece, error) {
 
 // control answers a ping and takes a close, which it echoes (RFC 6455 §5.5).
 func (m *messages) control(op ws.OpCode, payload []byte) error {
-	switch op {
-	case ws.OpPing:
-		if m.k.frame(ws.OpPong, payload) != nil {
-			return errSocketClosed
-		}
-	case ws.OpClose:
-		code, reason := ws.ParseCloseFrameData(payload)
-		if len(payload) > 0 && ws.CheckCloseFrameData(code, reason) != nil {
+	if op == ws.OpPing && m.k.frame(ws.OpPong, payload) != nil {
+		return errSocketClosed
+	}
+	if op != ws.OpClose {
+		return nil
+	}
+	code, reason := ws.ParseCloseFrameData(payload)
+	if len(payload) > 0 {
+		if ws.CheckCloseFrameData(code, reason) != nil {
 			return violation(ws.StatusProtocolError)
 		}
-		if len(payload) > 0 {
-			m.trailer = mesh.Header{{Name: closeCode, Value: strconv.Itoa(int(code))}}
-			if reason != "" && printable(reason) {
-				m.trailer.Add(closeReason, reason)
-			}
+		m.trailer = mesh.Header{{Name: closeCode, Value: strconv.Itoa(int(code))}}
+		if reason != "" && printable(reason) {
+			m.trailer.Add(closeReason, reason)
 		}
-		m.k.bye(code, "")
-		return io.EOF
 	}
-	return nil
+	m.k.bye(code, "")
+	return io.EOF
 }
 
 // printable tells whether a reason can stand in a header field.
@@ -171,26 +170,16 @@ func (m *messages) Close() error {
 
 // frame writes one frame to the client.
 func (k *socket) frame(op ws.OpCode, payload []byte) error {
-	b := appendFrameHead(make([]byte, 0, 10), op, len(payload))
+	var head bytes.Buffer
+	if err := ws.WriteHeader(&head, ws.Header{Fin: true, OpCode: op, Length: int64(len(payload))}); err != nil {
+		return err //nolint:wrapcheck // a buffer takes everything
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.gone {
 		return errSocketClosed
 	}
-	return k.conn.Send(true, b, payload) //nolint:wrapcheck // the caller only wants to know that there is one
-}
-
-// appendFrameHead writes the head of an unmasked frame (RFC 6455 §5.2).
-func appendFrameHead(b []byte, op ws.OpCode, n int) []byte {
-	b = append(b, 0x80|byte(op))
-	switch {
-	case n < 126:
-		return append(b, byte(n))
-	case n < 1<<16:
-		return append(b, 126, byte(n>>8), byte(n))
-	default:
-		return append(b, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-	}
+	return k.conn.Send(true, head.Bytes(), payload) //nolint:wrapcheck // the caller only wants to know that there is one
 }
 
 // bye writes a close frame, after which nothing more is written, and ends the socket after a while.

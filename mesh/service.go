@@ -44,6 +44,7 @@ type Service struct {
 	cfg  ServiceConfig
 	log  *slog.Logger
 
+	limit  atomic.Int64
 	active atomic.Int64    // requests that run, without those that have a stream
 	slow   atomic.Int64    // requests with a stream that run
 	away   atomic.Bool     // not a member now: full or closed
@@ -67,6 +68,7 @@ func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 		cfg.Limit = 256
 	}
 	s := &Service{conn: c, cfg: cfg, log: c.cfg.Log.With("service", cfg.Destination.label), calls: map[string]context.CancelFunc{}}
+	s.limit.Store(int64(cfg.Limit))
 	s.base, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -140,12 +142,20 @@ func (s *Service) leave(forGood bool) {
 	s.subs = nil
 }
 
+// SetLimit changes the limit for requests to come.
+func (s *Service) SetLimit(n int) {
+	s.limit.Store(int64(n))
+	if s.away.Load() {
+		s.rejoin()
+	}
+}
+
 // Active is the number of requests that run at this moment.
 func (s *Service) Active() int { return int(s.active.Load() + s.slow.Load()) }
 
 // admit is the subscription's callback: it must never block, since requests wait behind it.
 func (s *Service) admit(msg *nats.Msg) {
-	if n := s.active.Add(1); n > int64(s.cfg.Limit) {
+	if n := s.active.Add(1); n > s.limit.Load() {
 		s.active.Add(-1)
 		s.refuse(msg)
 		s.leave(false)
@@ -158,7 +168,7 @@ func (s *Service) admit(msg *nats.Msg) {
 
 // admitStream is the callback for requests with streams. They never make the member leave its group: most of the time they wait.
 func (s *Service) admitStream(msg *nats.Msg) {
-	if n := s.slow.Add(1); n > 4*int64(s.cfg.Limit) {
+	if n := s.slow.Add(1); n > 4*s.limit.Load() {
 		s.slow.Add(-1)
 		s.refuse(msg)
 		return
@@ -175,7 +185,7 @@ func (s *Service) refuse(msg *nats.Msg) {
 
 // rejoin joins again once a quarter of the limit is free, so that a full member doesn't flap.
 func (s *Service) rejoin() {
-	limit := int64(s.cfg.Limit)
+	limit := s.limit.Load()
 	if s.active.Load() > limit-max(limit/4, 1) {
 		return
 	}

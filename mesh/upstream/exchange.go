@@ -89,7 +89,11 @@ func (x *exchange) send(timeout time.Duration) error {
 	}
 	x.begin(func() error {
 		err := x.copyBody(timeout)
-		_ = x.c.SetReadDeadline(time.Now().Add(timeout)) // fails only on a closed connection
+		until := time.Now().Add(timeout)
+		if err != nil { // nobody waits for a response to half a request
+			until = time.Unix(1, 0)
+		}
+		_ = x.c.SetReadDeadline(until) // fails only on a closed connection
 		return err
 	})
 	return nil
@@ -116,7 +120,6 @@ func (x *exchange) copyBody(timeout time.Duration) error {
 			err = x.write(p.Data)
 		}
 		if err != nil {
-			_ = x.c.SetReadDeadline(time.Unix(1, 0)) // see above: nobody waits for a response to half a request
 			return fmt.Errorf("send request body: %w", err)
 		}
 	}

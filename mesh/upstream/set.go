@@ -81,11 +81,7 @@ func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (l
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
 		if cfg := upstreams[name]; !cfg.Remote {
-			old, err := s.put(ctx, name, cfg)
-			errs = append(errs, err)
-			if old != nil {
-				left = append(left, old)
-			}
+			errs = append(errs, s.put(ctx, name, cfg))
 		}
 	}
 	for name, u := range s.members {
@@ -97,29 +93,25 @@ func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (l
 	return left, errors.Join(errs...)
 }
 
-// put starts or changes one upstream. Its limit is part of the membership, so a new limit needs a new member; the new
-// one joins before the old one, which is returned, leaves.
-func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) (old *Upstream, err error) {
-	old = s.members[name]
-	if old != nil {
-		had := old.state.Load().cfg
-		if reflect.DeepEqual(had, cfg) {
-			return nil, nil
+// put starts or changes one upstream.
+func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) error {
+	if u := s.members[name]; u != nil {
+		if reflect.DeepEqual(u.state.Load().cfg, cfg) {
+			return nil
 		}
-		if had.MaxRequests == cfg.MaxRequests {
-			return nil, old.apply(cfg)
-		}
+		u.service.SetLimit(cfg.MaxRequests)
+		return u.apply(cfg)
 	}
 	u, err := newUpstream(s.cfg.Conn, name, cfg, s.cfg.Log, s.cfg.Changed)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := u.service.Open(ctx); err != nil {
 		u.close()
-		return nil, err //nolint:wrapcheck // it names the upstream already
+		return err //nolint:wrapcheck // it names the upstream already
 	}
 	s.members[name] = u
-	return old, nil
+	return nil
 }
 
 // Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends. Apply fails from then on.

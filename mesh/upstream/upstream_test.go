@@ -506,7 +506,7 @@ func TestApplyUnderLoad(t *testing.T) {
 	for i := range 40 {
 		cfg := config(targets[i%4].URL, targets[(i+1)%4].URL)
 		if i%8 == 7 {
-			cfg.MaxRequests = 500 + i // needs a new member
+			cfg.MaxRequests = 500 + i
 		}
 		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
 			t.Fatal(err)
