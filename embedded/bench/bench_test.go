@@ -166,11 +166,17 @@ func (c child) cpu(tb testing.TB) time.Duration {
 // resident is the memory that the process holds, in MiB.
 func (c child) resident(tb testing.TB) float64 {
 	tb.Helper()
+	return c.memory(tb, "VmRSS:")
+}
+
+// memory reads a size of the process in MiB.
+func (c child) memory(tb testing.TB, field string) float64 {
+	tb.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	_, after, _ := strings.Cut(string(status), field)
 	kib, err := strconv.ParseFloat(strings.Fields(after)[0], 64)
 	if err != nil {
 		tb.Fatal(err)
