@@ -74,7 +74,14 @@ func (c *call) run() {
 		err = c.answer(resp)
 	}
 	if err != nil {
-		c.s.report(c.nc(), c.reply, c.s.failure(c.ctx, err))
+		c.report(c.s.failure(c.ctx, err))
+	}
+}
+
+// report answers with an error instead of a response.
+func (c *call) report(e *node.Error) {
+	if err := c.send(errorReply(c.reply, e)); err != nil {
+		c.s.lost(err)
 	}
 }
 
@@ -87,18 +94,18 @@ func (c *call) interim() func(int, Header) {
 			return
 		}
 		msg := &nats.Msg{Subject: c.reply, Data: payload, Header: nats.Header{headerInterim: {"1"}}}
-		if err := c.nc().PublishMsg(msg); err != nil {
+		if err := c.send(msg); err != nil {
 			c.s.lost(err)
 		}
 	}
 }
 
-// nc is the connection for replies: that of the link, if there is one, so that they stay in order with what it sends.
-func (c *call) nc() *nats.Conn {
+// send sends a reply: with the link, if there is one, so that it stays in order with what that sends.
+func (c *call) send(msg *nats.Msg) error {
 	if c.link != nil {
-		return c.link.t.nc
+		return c.link.t.send(msg)
 	}
-	return c.s.conn.nc
+	return c.s.conn.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
 }
 
 // answer sends the response, in one message or as a stream. An error means that nothing was sent.
@@ -125,7 +132,7 @@ func (c *call) answer(resp *Response) error {
 
 // publish sends a reply.
 func (c *call) publish(msg *nats.Msg) error {
-	if err := c.nc().PublishMsg(msg); errors.Is(err, nats.ErrMaxPayload) {
+	if err := c.send(msg); errors.Is(err, nats.ErrMaxPayload) {
 		return node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
 	} else if err != nil {
 		c.s.lost(err)

@@ -21,6 +21,7 @@ type Config struct {
 	User        string                     // credential for InProcess
 	Password    string
 	Prefix      string   // put before every subject; tokens joined by dots, or empty
+	Local       bool     // streams between two ends in this process may skip NATS
 	MaxInFlight int      // requests that may wait for a reply at once; 0 means 16384
 	Interest    Interest // tells whether anybody listens; nil means ask by publishing
 	Log         *slog.Logger
@@ -63,7 +64,7 @@ func New(cfg Config) (*Conn, error) {
 	}
 	c := &Conn{cfg: cfg, inbox: inboxRoot + nuid.Next()}
 	c.stats.log = cfg.Log
-	c.links = newLinks(cfg.Prefix)
+	c.links = newLinks(cfg.Prefix, cfg.Local)
 	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
 	return c, nil
 }

@@ -48,16 +48,24 @@ type inflow struct {
 	open    bool  // a body is to come
 	never   bool  // none will ever come
 	length  int64 // that was announced, or -1
-	queue   []Piece
-	got     int64 // bytes received
-	taken   int64 // bytes that the consumer is done with
-	granted int64 // bytes that the peer may send, counted from the beginning
-	window  int64 // bytes that may be unread
-	pending int64 // bytes of the piece that the consumer holds
-	dropped bool  // nobody wants it any more
-	ended   bool  // the end mark has come and is right
+	queue   []arrived
+	held    []byte // the buffer of the piece that the consumer holds, if it goes back to the pool
+	got     int64  // bytes received
+	taken   int64  // bytes that the consumer is done with
+	granted int64  // bytes that the peer may send, counted from the beginning
+	window  int64  // bytes that may be unread
+	pending int64  // bytes of the piece that the consumer holds
+	dropped bool   // nobody wants it any more
+	ended   bool   // the end mark has come and is right
 	trailer Header
 	wake    chan struct{}
+}
+
+// arrived is a piece that waits for the consumer.
+type arrived struct {
+	Piece
+
+	pooled bool // its memory goes back to the pool
 }
 
 // outflow is the sending half. The link's mutex guards it.
@@ -78,7 +86,7 @@ func (l *link) expect(length int64, first []byte) {
 	defer l.mu.Unlock()
 	l.in.open, l.in.length, l.in.window = true, length, baseWindow
 	if len(first) > 0 {
-		l.in.queue = append(l.in.queue, Piece{Data: first})
+		l.in.queue = append(l.in.queue, arrived{Piece: Piece{Data: first}})
 		l.in.got = int64(len(first))
 	}
 	if l.t.widen(3 * baseWindow) {
@@ -94,13 +102,13 @@ func (l *link) expectMessages() {
 }
 
 // receive takes a message of the peer.
-func (l *link) receive(msg *nats.Msg) {
+func (l *link) receive(msg *nats.Msg, pooled bool) {
 	h := msg.Header
 	switch {
 	case len(msg.Data) == 0 && h.Get(headerStatus) == "503":
 		l.vanished(msg)
 	case h[headerChunk] != nil:
-		l.check(l.chunk(msg))
+		l.check(l.chunk(msg, pooled))
 	case h[headerEnd] != nil:
 		l.check(l.finish(msg))
 	case h[headerCredit] != nil:
@@ -148,7 +156,7 @@ func (l *link) reply(msg *nats.Msg) {
 }
 
 // chunk takes bytes of the body; false if they aren't the next ones, or too many.
-func (l *link) chunk(msg *nats.Msg) bool {
+func (l *link) chunk(msg *nats.Msg, pooled bool) bool {
 	offset, err := strconv.ParseInt(msg.Header.Get(headerChunk), 10, 64)
 	l.touch()
 	l.mu.Lock()
@@ -159,7 +167,7 @@ func (l *link) chunk(msg *nats.Msg) bool {
 	}
 	in.got += n
 	if kind := kindOf(msg.Header); (n > 0 || kind != KindBytes) && !in.dropped {
-		in.queue = append(in.queue, Piece{Data: msg.Data, Kind: kind})
+		in.queue = append(in.queue, arrived{Piece{Data: msg.Data, Kind: kind}, pooled})
 		signal(in.wake)
 	}
 	return true
@@ -308,7 +316,7 @@ func (l *link) keep(idle time.Duration) {
 
 func (l *link) grant(peer string, n int64) {
 	msg := &nats.Msg{Subject: peer, Reply: l.local, Header: nats.Header{headerCredit: {strconv.FormatInt(n, 10)}}}
-	_ = l.t.nc.PublishMsg(msg) // a lost connection ends every link
+	_ = l.t.send(msg) // a lost connection ends every link
 }
 
 // next gives the consumer the next piece, and the peer new credit for the one before.
@@ -318,14 +326,21 @@ func (l *link) next() (Piece, error) {
 		in := &l.in
 		in.taken += in.pending
 		in.pending = 0
+		if in.held != nil {
+			pieces.Put(&in.held)
+			in.held = nil
+		}
 		var piece Piece
 		err, found := l.err, false
 		switch {
 		case in.dropped:
 			err = errBodyClosed
 		case len(in.queue) > 0:
-			piece, err, found = in.queue[0], nil, true
-			in.queue[0] = Piece{}
+			piece, err, found = in.queue[0].Piece, nil, true
+			if in.queue[0].pooled {
+				in.held = piece.Data
+			}
+			in.queue[0] = arrived{}
 			if in.queue = in.queue[1:]; len(in.queue) == 0 {
 				in.queue = nil
 			}
@@ -464,7 +479,7 @@ func (l *link) publish(data []byte, kind Kind) error {
 		msg.Header[headerKind] = []string{"binary"}
 	case KindBytes:
 	}
-	return l.published(l.t.nc.PublishMsg(msg))
+	return l.published(l.t.send(msg))
 }
 
 func (l *link) published(err error) error {
@@ -484,7 +499,7 @@ func (l *link) sendEnd(trailer Header) error {
 			msg.Data = append(fields, crlf...)
 		}
 	}
-	if err := l.published(l.t.nc.PublishMsg(msg)); err != nil {
+	if err := l.published(l.t.send(msg)); err != nil {
 		return err
 	}
 	l.mu.Lock()

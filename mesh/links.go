@@ -33,6 +33,7 @@ type links struct {
 	nc     *nats.Conn
 	prefix string // subjects PREFIX.TOKEN lead here
 	root   string // begins the subjects of every node's streams
+	local  bool   // both ends of a stream may be in this process: then its messages skip NATS
 	idle   atomic.Int64
 	pool   atomic.Int64 // bytes that windows may still grow by
 
@@ -44,8 +45,8 @@ type links struct {
 	kept chan struct{} // closed when keep has ended
 }
 
-func newLinks(prefix string) *links {
-	t := &links{byToken: map[string]*link{}, root: prefix + streamRoot, stop: make(chan struct{}), kept: make(chan struct{})}
+func newLinks(prefix string, local bool) *links {
+	t := &links{local: local, byToken: map[string]*link{}, root: prefix + streamRoot, stop: make(chan struct{}), kept: make(chan struct{})}
 	t.prefix = t.root + rand.Text()
 	t.pool.Store(windowPool)
 	return t
@@ -95,13 +96,37 @@ func (t *links) count() int {
 }
 
 // deliver is the subscription's callback: it never blocks.
-func (t *links) deliver(msg *nats.Msg) {
+func (t *links) deliver(msg *nats.Msg) { t.dispatch(msg, false) }
+
+func (t *links) dispatch(msg *nats.Msg, pooled bool) {
 	if l := t.find(msg.Subject); l != nil {
-		l.receive(msg)
+		l.receive(msg, pooled)
 	} else if t.mayBePeer(msg.Reply) { // the other side believes in an exchange that has ended
 		t.abort(msg.Reply, errEnded)
 	}
 }
+
+// send publishes a message of a stream. What is for a link of this process goes there without NATS, in the same order, unless
+// that is not wanted; its payload is copied, as NATS would.
+func (t *links) send(msg *nats.Msg) error {
+	if !t.local || !strings.HasPrefix(msg.Subject, t.prefix) {
+		return t.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
+	}
+	own, pooled := *msg, false
+	if own.Data = nil; msg.Header[headerChunk] != nil && len(msg.Data) > pooledFrom {
+		pooled = true
+		own.Data = append((*pieces.Get().(*[]byte))[:0], msg.Data...) //nolint:forcetypeassert // the pool holds nothing else
+	} else {
+		own.Data = append(own.Data, msg.Data...)
+	}
+	t.dispatch(&own, pooled)
+	return nil
+}
+
+// pieces are buffers of maxPiece bytes; a chunk of up to pooledFrom bytes has memory of its own.
+var pieces = sync.Pool{New: func() any { b := make([]byte, 0, maxPiece); return &b }}
+
+const pooledFrom = 32 << 10
 
 var errEnded = node.Errorf(node.CodeCanceled, nil, "the exchange has ended")
 
@@ -156,7 +181,7 @@ func (t *links) close() {
 // abort tells a peer that nothing more will come from here, nor be taken.
 func (t *links) abort(peer string, why *node.Error) {
 	msg := &nats.Msg{Subject: peer, Header: nats.Header{headerAbort: {string(why.Code)}, headerErrorText: {why.Text}}}
-	_ = t.nc.PublishMsg(msg) // fails only without a connection, which ends the peer's side too
+	_ = t.send(msg) // fails only without a connection, which ends the peer's side too
 }
 
 // widen takes n more bytes for a window out of the pool, unless little is left: stalled streams must not starve the others.

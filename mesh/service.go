@@ -220,7 +220,9 @@ func (s *Service) take(msg *nats.Msg) {
 
 func (s *Service) malformed(msg *nats.Msg, cause error) {
 	s.log.Warn("request is malformed", "cause", cause)
-	s.report(s.conn.nc, msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))
+	if err := s.conn.nc.PublishMsg(errorReply(msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))); err != nil {
+		s.lost(err)
+	}
 }
 
 // call runs the handler and turns a panic into an error.
@@ -257,14 +259,9 @@ func (s *Service) failure(ctx context.Context, err error) *node.Error {
 	return node.Errorf(node.CodeInternal, err, "the service failed")
 }
 
-// report answers with an error instead of a response.
-func (s *Service) report(nc *nats.Conn, reply string, e *node.Error) {
-	msg := nats.NewMsg(reply)
-	msg.Header[headerError] = []string{string(e.Code)}
-	msg.Header[headerErrorText] = []string{e.Text}
-	if err := nc.PublishMsg(msg); err != nil {
-		s.lost(err)
-	}
+// errorReply is the answer that tells an error instead of a response.
+func errorReply(reply string, e *node.Error) *nats.Msg {
+	return &nats.Msg{Subject: reply, Header: nats.Header{headerError: {string(e.Code)}, headerErrorText: {e.Text}}}
 }
 
 func (s *Service) track(nonce string, cancel context.CancelFunc) {

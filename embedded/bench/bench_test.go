@@ -57,12 +57,16 @@ func TestMain(m *testing.M) {
 
 var body = []byte(strings.Repeat("0123456789", 20))
 
-// gateway is a node with a member in the process and a route to the upstream; args name its data directory and the upstream.
+// gateway is a node with a member in the process and a route to the upstream; args name its data directory, the upstream, and mesh.local if
+// it isn't the default.
 func gateway(ctx context.Context, args []string) (string, error) {
 	cfg := node.Default()
 	cfg.Node.Data = args[0]
 	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Edge.Expose = []string{"hello"}
+	if len(args) > 2 {
+		cfg.Mesh.Local = node.Local(args[2])
+	}
 	var up node.Upstream
 	up.Defaults()
 	up.Targets = []node.UpstreamTarget{{URL: node.BaseURL(args[1]), Weight: 1}}

@@ -193,7 +193,8 @@ func put(tb testing.TB, client *http.Client, url string, body io.Reader, length 
 func BenchmarkStream(b *testing.B) {
 	upstream := spawn(b, "store")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
-	urls := map[string]string{"millrace": gate.url + "/api/fast", "direct": upstream.url + "/fast"}
+	wire := spawn(b, "gateway", b.TempDir(), upstream.url, "nats")
+	urls := map[string]string{"millrace": gate.url + "/api/fast", "millrace-over-nats": wire.url + "/api/fast", "direct": upstream.url + "/fast"}
 	if url, err := nginx(b, upstream.url); err == nil {
 		urls["nginx"] = url + "/fast"
 	} else {
@@ -214,6 +215,7 @@ func BenchmarkStream(b *testing.B) {
 	}
 	if all := rates["nginx"]; len(all) > 0 {
 		b.ReportMetric(rates["millrace"][len(all)/2]/all[len(all)/2], "of-nginx")
+		b.ReportMetric(rates["millrace-over-nats"][len(all)/2]/all[len(all)/2], "over-nats-of-nginx")
 	}
 }
 
