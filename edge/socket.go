@@ -61,7 +61,7 @@ func (s *Server) socket(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	}
 	conn.Unwatch()
 	b := append(s.appendHead(nil, resp), "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...)
-	if conn.Send(true, b) != nil {
+	if k.open(b) != nil {
 		return
 	}
 	if x.messages != nil {
@@ -78,8 +78,17 @@ type socket struct {
 	body mesh.Body
 
 	mu     sync.Mutex // guards the writing end
+	opened bool       // the client has its 101
 	frames frames     // where the target's frames end
 	gone   bool       // a close frame of ours was the last thing that was written
+}
+
+// open sends the 101.
+func (k *socket) open(head []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.opened = true
+	return k.conn.Send(true, head) //nolint:wrapcheck // the caller only wants to know that there is one
 }
 
 // splice writes the target's bytes as they come. It stands in no frame when it ends well.
@@ -131,7 +140,7 @@ func (k *socket) goAway() {
 func (k *socket) between() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.frames.between()
+	return k.opened && k.frames.between()
 }
 
 // frames follows the frames of a WebSocket as they pass, to know where they end (RFC 6455 §5.2).

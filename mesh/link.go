@@ -49,14 +49,14 @@ type inflow struct {
 	never   bool  // none will ever come
 	length  int64 // that was announced, or -1
 	queue   []arrived
-	held    []byte // the buffer of the piece that the consumer holds, if it goes back to the pool
-	got     int64  // bytes received
-	taken   int64  // bytes that the consumer is done with
-	granted int64  // bytes that the peer may send, counted from the beginning
-	window  int64  // bytes that may be unread
-	pending int64  // bytes of the piece that the consumer holds
-	dropped bool   // nobody wants it any more
-	ended   bool   // the end mark has come and is right
+	held    *[]byte // the buffer of the piece that the consumer holds, if it goes back to the pool
+	got     int64   // bytes received
+	taken   int64   // bytes that the consumer is done with
+	granted int64   // bytes that the peer may send, counted from the beginning
+	window  int64   // bytes that may be unread
+	pending int64   // bytes of the piece that the consumer holds
+	dropped bool    // nobody wants it any more
+	ended   bool    // the end mark has come and is right
 	trailer Header
 	wake    chan struct{}
 }
@@ -65,7 +65,7 @@ type inflow struct {
 type arrived struct {
 	Piece
 
-	pooled bool // its memory goes back to the pool
+	pooled *[]byte // its memory, if that goes back to the pool
 }
 
 // outflow is the sending half. The link's mutex guards it.
@@ -102,7 +102,7 @@ func (l *link) expectMessages() {
 }
 
 // receive takes a message of the peer.
-func (l *link) receive(msg *nats.Msg, pooled bool) {
+func (l *link) receive(msg *nats.Msg, pooled *[]byte) {
 	h := msg.Header
 	switch {
 	case len(msg.Data) == 0 && h.Get(headerStatus) == "503":
@@ -156,7 +156,7 @@ func (l *link) reply(msg *nats.Msg) {
 }
 
 // chunk takes bytes of the body; false if they aren't the next ones, or too many.
-func (l *link) chunk(msg *nats.Msg, pooled bool) bool {
+func (l *link) chunk(msg *nats.Msg, pooled *[]byte) bool {
 	offset, err := strconv.ParseInt(msg.Header.Get(headerChunk), 10, 64)
 	l.touch()
 	l.mu.Lock()
@@ -327,7 +327,7 @@ func (l *link) next() (Piece, error) {
 		in.taken += in.pending
 		in.pending = 0
 		if in.held != nil {
-			pieces.Put(&in.held)
+			pieces.Put(in.held)
 			in.held = nil
 		}
 		var piece Piece
@@ -337,9 +337,7 @@ func (l *link) next() (Piece, error) {
 			err = errBodyClosed
 		case len(in.queue) > 0:
 			piece, err, found = in.queue[0].Piece, nil, true
-			if in.queue[0].pooled {
-				in.held = piece.Data
-			}
+			in.held = in.queue[0].pooled
 			in.queue[0] = arrived{}
 			if in.queue = in.queue[1:]; len(in.queue) == 0 {
 				in.queue = nil

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"crypto/rand"
 	"strings"
 	"sync"
@@ -96,9 +97,9 @@ func (t *links) count() int {
 }
 
 // deliver is the subscription's callback: it never blocks.
-func (t *links) deliver(msg *nats.Msg) { t.dispatch(msg, false) }
+func (t *links) deliver(msg *nats.Msg) { t.dispatch(msg, nil) }
 
-func (t *links) dispatch(msg *nats.Msg, pooled bool) {
+func (t *links) dispatch(msg *nats.Msg, pooled *[]byte) {
 	if l := t.find(msg.Subject); l != nil {
 		l.receive(msg, pooled)
 	} else if t.mayBePeer(msg.Reply) { // the other side believes in an exchange that has ended
@@ -112,12 +113,14 @@ func (t *links) send(msg *nats.Msg) error {
 	if !t.local || !strings.HasPrefix(msg.Subject, t.prefix) {
 		return t.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
 	}
-	own, pooled := *msg, false
-	if own.Data = nil; msg.Header[headerChunk] != nil && len(msg.Data) > pooledFrom {
-		pooled = true
-		own.Data = append((*pieces.Get().(*[]byte))[:0], msg.Data...) //nolint:forcetypeassert // the pool holds nothing else
+	own := *msg
+	var pooled *[]byte
+	if msg.Header[headerChunk] != nil && len(msg.Data) > pooledFrom {
+		pooled = pieces.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+		*pooled = append((*pooled)[:0], msg.Data...)
+		own.Data = *pooled
 	} else {
-		own.Data = append(own.Data, msg.Data...)
+		own.Data = bytes.Clone(msg.Data)
 	}
 	t.dispatch(&own, pooled)
 	return nil

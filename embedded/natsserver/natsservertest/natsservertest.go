@@ -38,7 +38,7 @@ func Start(tb testing.TB) *natsserver.Server {
 func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) *mesh.Conn {
 	tb.Helper()
 	user, password := s.NodeCredential()
-	cfg := mesh.Config{Name: "n1", InProcess: s, User: user, Password: password, Interest: s, Log: Discard()}
+	cfg := mesh.Config{Local: true, Name: "n1", InProcess: s, User: user, Password: password, Interest: s, Log: Discard()}
 	for _, f := range change {
 		f(&cfg)
 	}
