@@ -115,7 +115,7 @@ func manyStreams(t *testing.T, gate child, client *http.Client, count int) {
 	var streams, others sync.WaitGroup
 	for i := range count {
 		streams.Go(func() {
-			got := ""
+			var got string
 			if i%2 == 0 {
 				got = fetch(t, client, fmt.Sprintf("%s/api/%d", gate.url, each))
 			} else {
