@@ -27,7 +27,7 @@ type admission struct {
 const (
 	adjustEvery = 50 * time.Millisecond
 	lateTarget  = 2 * time.Millisecond // waiting longer than this means overload
-	lateEnough  = 3                    // adjustments in a row; requests that wake together make a late moment, not an overload
+	lateEnough  = 2                    // adjustments in a row; requests that wake together make a late moment, not an overload
 )
 
 // floor is what is always admitted, whatever the processors do.
@@ -68,7 +68,7 @@ func (a *admission) adjust(late time.Duration) {
 		a.lateRow = 0
 	}
 	switch {
-	case a.lateRow > 0 && a.lateRow < lateEnough: // it may be over in a moment
+	case !a.sheds() && a.lateRow > 0 && a.lateRow < lateEnough: // it may be over in a moment
 	case late > 4*lateTarget:
 		limit = min(limit, peak) * 2 / 3
 	case late > lateTarget:

@@ -22,7 +22,6 @@ func TestAdjust(t *testing.T) {
 		t.Errorf("limit %d without lateness", a.limit.Load())
 	}
 	a.adjust(10 * lateTarget)
-	a.adjust(10 * lateTarget)
 	if a.limit.Load() != 8192 {
 		t.Errorf("limit %d after a late moment", a.limit.Load())
 	}

@@ -47,7 +47,10 @@ func echo(ctx context.Context, _ []string) (string, error) {
 		return "", err
 	}
 	go func() {
-		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", r.Header.Get("Content-Length")) // rawClient knows no chunks
+			_, _ = io.Copy(w, r.Body)
+		}))
 	}()
 	return "http://" + l.Addr().String(), nil
 }
