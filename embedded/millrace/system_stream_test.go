@@ -150,17 +150,18 @@ func socket(t *testing.T, url string) string {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	got := "protocol " + hs.Protocol
+	var got strings.Builder
+	got.WriteString("protocol " + hs.Protocol)
 	for _, size := range []int{0, 5, 70_000, 1 << 20} {
 		if err := wsutil.WriteClientText(c, bytes.Repeat([]byte("x"), size)); err != nil {
 			t.Fatal(err)
 		}
 		b, op, err := wsutil.ReadServerData(c)
-		got += fmt.Sprintf("; %d bytes of %d, %v", len(b), op, err)
+		fmt.Fprintf(&got, "; %d bytes of %d, %v", len(b), op, err)
 	}
 	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(4003, "bye"))))
 	_, _, err = wsutil.ReadServerData(c)
-	return got + "; " + err.Error()
+	return got.String() + "; " + err.Error()
 }
 
 // browse lets a real browser open the page, which tells the application what it saw.
