@@ -232,7 +232,23 @@ func TestChurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer member.Close()
+	down := route("down", "/down")
+	down.To.Name = "down"
+	r.SetRoutes(node.Default().Edge, []node.Route{echoRoute("/*"), slow, down})
+	streams, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("down"), Limit: 1000, Streams: true, Handler: mesh.HandlerFunc(downAndUp)})
+	if err == nil {
+		err = streams.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer streams.Close()
+	upgrade := "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	sent := []string{
+		"GET /down HTTP/1.1\r\nHost: h\r\n\r\n", "GET /down HTTP/1.1\r\nHost: h\r\n" + upgrade + "\r\n", "GET /down HTTP/1.1\r\nHost: h\r\n" + upgrade + "\r\n\x81",
+		"POST /down HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n" + strings.Repeat("x", 20_000),
+		"POST /down HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 10000000\r\n\r\n",
+		"POST /down HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\nab", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\nab",
 		"", "GET", "GET / HTTP/1.1\r\nHost: h\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nabc",
 		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n",
 	}
@@ -243,6 +259,10 @@ func TestChurn(t *testing.T) {
 			return
 		}
 		_, _ = io.WriteString(c, text)
+		if strings.Contains(text, " /down ") { // in the middle of a stream, where there is one
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			_, _ = c.Read(make([]byte, 64))
+		}
 		_ = c.(*net.TCPConn).SetLinger(0) // a reset, as from a process that was killed
 		_ = c.Close()
 	}
@@ -259,7 +279,7 @@ func TestChurn(t *testing.T) {
 		wait.Wait()
 	}
 	settled := func() bool {
-		return r.Connections() == 0 && r.InFlight() == 0 && r.Buffered() == 0 && member.Active() == 0
+		return r.Connections() == 0 && r.InFlight() == 0 && r.Buffered() == 0 && member.Active() == 0 && streams.Active() == 0 && r.conn.Streams() == 0
 	}
 	rounds(times / 10) // pools and buffers have their size then
 	natsservertest.Eventually(t, "the first round has settled", settled)
@@ -278,6 +298,19 @@ func TestChurn(t *testing.T) {
 	if resp, body := r.do(t, "POST", "/", "hello"); resp.StatusCode != http.StatusOK || body != "hello" {
 		t.Errorf("afterwards: %d %q", resp.StatusCode, body)
 	}
+}
+
+// downAndUp answers without end: sockets with what they send, others with zeros as fast as they are taken.
+func downAndUp(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+	if r.Upgrade != "" {
+		return &mesh.Response{Status: 101, Stream: r.Stream, Length: -1}, nil
+	}
+	if r.Stream != nil {
+		if _, err := io.Copy(io.Discard, mesh.NewReader(r.Stream)); err != nil {
+			return nil, err
+		}
+	}
+	return &mesh.Response{Status: 200, Stream: mesh.NewBody(zeros{}), Length: -1}, nil
 }
 
 // openFiles counts this process's descriptors.

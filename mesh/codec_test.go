@@ -240,6 +240,43 @@ func FuzzDecodeResponse(f *testing.F) {
 	})
 }
 
+// The heads of streams: what is accepted is valid, holds no field of the mesh's own, and announces no less than has come.
+func FuzzStreamHeads(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhi"))
+	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: a\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"))
+	f.Add([]byte("POST /up HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\nMillrace-Wire: 1\r\nMillrace-Upgrade: messages\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		var fields mesh.Header
+		if r, err := mesh.DecodeStreamed(bytes.Clone(payload), true); err == nil {
+			if (r.Status != 101 && r.Status < 200) || r.Status > 599 || (r.Length >= 0 && int64(len(r.Body)) > r.Length) {
+				t.Fatalf("accepted %q as %+v", payload, r)
+			}
+			fields = append(fields, r.Header...)
+		}
+		if r, err := mesh.DecodeStreamed(bytes.Clone(payload), false); err == nil && r.Status < 200 {
+			t.Fatalf("accepted %q as %+v, which nobody asked for", payload, r)
+		}
+		if r, err := mesh.DecodeInterim(bytes.Clone(payload)); err == nil {
+			if (r.Status != 102 && r.Status != 103) || len(r.Body) > 0 || r.Header.Has("Content-Length") {
+				t.Fatalf("accepted %q as interim %+v", payload, r)
+			}
+			fields = append(fields, r.Header...)
+		}
+		if r, err := mesh.DecodeHead(bytes.Clone(payload), noon); err == nil {
+			if r.Length < -1 || r.Header.Has("Content-Length") || r.Header.Has("Transfer-Encoding") {
+				t.Fatalf("accepted %q as %+v", payload, r)
+			}
+			fields = append(fields, r.Header...)
+		}
+		for _, fld := range fields {
+			if strings.ContainsAny(fld.Name+fld.Value, "\r\n\x00") || strings.HasPrefix(strings.ToLower(fld.Name), "millrace-") {
+				t.Fatalf("field %q came through", fld)
+			}
+		}
+	})
+}
+
 func BenchmarkAppendRequest(b *testing.B) {
 	req, buf := sampleRequest(), make([]byte, 0, 8192)
 	b.ReportAllocs()

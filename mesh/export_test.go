@@ -8,6 +8,9 @@ var (
 	AppendResponse = appendResponse
 	DecodeRequest  = decodeRequest
 	DecodeResponse = decodeResponse
+	DecodeStreamed = decodeStreamed
+	DecodeInterim  = decodeInterim
+	DecodeHead     = decodeRequestHead
 )
 
 // KeepStreams looks at every stream now, as happens every few seconds.
