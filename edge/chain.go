@@ -2,10 +2,11 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"millrace/mesh"
@@ -93,7 +94,7 @@ func (x *Exchange) take() error {
 	case x.route.To.Kind == node.KindNATS || (x.Length >= 0 && x.Length <= int64(node.MaxMessageBody)) || x.Incoming.Arrived():
 		return x.readBody()
 	}
-	x.forward.Stream, x.forward.Length = &upload{x.Incoming.Stream(int64(x.maxBody())), &x.streamed}, x.Length
+	x.forward.Stream, x.forward.Length = &upload{x.Incoming.Stream(int64(x.maxBody())), x}, x.Length
 	return nil
 }
 
@@ -107,19 +108,29 @@ func (x *Exchange) takeSocket() {
 		body = x.messages
 		x.Incoming.Watch()
 	}
-	x.forward.Stream = &upload{body, &x.streamed}
+	x.forward.Stream = &upload{body, x}
 }
 
-// upload is a request's stream whose bytes are counted.
+// watch begins to look for the client's end, once all of the request has been read and nobody else would notice.
+func (x *Exchange) watch() {
+	if x.route.OnDisconnect != node.OnDisconnectFinish {
+		x.Incoming.Watch()
+	}
+}
+
+// upload is a request's stream whose bytes are counted, and whose client is watched when it has ended.
 type upload struct {
 	mesh.Body
 
-	n *atomic.Int64
+	x *Exchange
 }
 
 func (u *upload) Next() (mesh.Piece, error) {
 	p, err := u.Body.Next()
-	u.n.Add(int64(len(p.Data)))
+	u.x.streamed.Add(int64(len(p.Data)))
+	if errors.Is(err, io.EOF) && !u.x.Socket {
+		u.x.watch()
+	}
 	return p, err //nolint:wrapcheck // io.EOF must stay itself
 }
 
@@ -127,9 +138,7 @@ func (u *upload) Next() (mesh.Piece, error) {
 func (x *Exchange) readBody() (err error) {
 	limit := min(x.maxBody(), node.MaxMessageBody)
 	if x.Body, err = x.Incoming.ReadBody(int64(limit)); err == nil {
-		if x.route.OnDisconnect != node.OnDisconnectFinish {
-			x.Incoming.Watch()
-		}
+		x.watch()
 		return nil
 	}
 	if node.CodeOf(err) == node.CodeTooLarge {

@@ -89,7 +89,7 @@ func (l *link) expect(length int64, first []byte) {
 		l.in.queue = append(l.in.queue, arrived{Piece: Piece{Data: first}})
 		l.in.got = int64(len(first))
 	}
-	if l.t.widen(3 * baseWindow) {
+	if l.err == nil && l.t.widen(3*baseWindow) {
 		l.in.window += 3 * baseWindow
 	}
 }

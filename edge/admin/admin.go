@@ -55,6 +55,7 @@ type Status struct {
 	RefusedConnections uint64            `json:"refused_connections"`
 	Refused            uint64            `json:"refused_requests"` // for overload
 	Buffered           int64             `json:"buffered_bytes"`
+	Streams            int               `json:"streams"` // ends of streamed exchanges here, sockets too
 	Upstreams          []upstream.Status `json:"upstreams"`
 	Members            []mesh.Member     `json:"members"`
 }

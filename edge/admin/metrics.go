@@ -33,6 +33,7 @@ var (
 	descOverload  = desc("http_requests_refused_total", "Requests that were one too many for the node.")
 	descRejected  = desc("http_connections_refused_total", "Connections that were one too many.")
 	descBuffered  = desc("http_buffered_bytes", "Bytes of requests and responses held at this moment.")
+	descStreams   = desc("mesh_streams", "Ends of streamed exchanges, sockets too, at this moment: two for each that begins and ends in this process.")
 	descMembers   = desc("mesh_members", "Nodes of the mesh by state, as this one sees them.", "state")
 	descReady     = desc("ready", "1 when the node is ready to serve.")
 	descRetries   = desc("mesh_second_tries_total", "Requests sent to a second member, by service.", "service")
@@ -63,6 +64,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(descOverload, status.Refused)
 	counter(descRejected, status.RefusedConnections)
 	gauge(descBuffered, float64(status.Buffered))
+	gauge(descStreams, float64(status.Streams))
 	states := map[mesh.MemberState]int{mesh.MemberAlive: 0, mesh.MemberLost: 0, mesh.MemberLeft: 0}
 	for _, m := range status.Members {
 		states[m.State]++

@@ -56,7 +56,6 @@ func (s *stream) next(b *body) ([]byte, error) {
 		return nil, err
 	}
 	if n == 0 {
-		s.c.Watch() // from now on nobody else sees the client go
 		return nil, io.EOF
 	}
 	p := s.c.in.unread()

@@ -288,3 +288,107 @@ http {
 	}
 	return "", errors.New("nginx doesn't answer")
 }
+
+// BenchmarkSlowClients is what 200 clients that read and 200 that write a kilobyte a second do to the others: the 99th percentile
+// of small requests with them and without, in turn.
+func BenchmarkSlowClients(b *testing.B) {
+	upstream := spawn(b, "store")
+	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
+	const rounds = 7
+	var with, without []time.Duration
+	small := func() time.Duration { return percentile(b, gate.url+"/hello", 4, 2*time.Second) }
+	small()
+	for range b.N {
+		for range rounds {
+			without = append(without, small())
+			ctx, cancel := context.WithCancel(b.Context())
+			done := slowClients(ctx, b, gate.url, 200)
+			with = append(with, small())
+			cancel()
+			done()
+		}
+	}
+	slices.Sort(with)
+	slices.Sort(without)
+	b.ReportMetric(float64(without[len(without)/2].Microseconds())/1000, "p99-ms")
+	b.ReportMetric(float64(with[len(with)/2].Microseconds())/1000, "p99-ms-with-slow")
+	b.ReportMetric(float64(with[len(with)/2])/float64(without[len(without)/2]), "ratio")
+	b.ReportMetric(gate.peak(b), "MiB-peak")
+}
+
+// slowClients starts n that read and n that write a kilobyte a second, and returns when all have begun.
+func slowClients(ctx context.Context, tb testing.TB, url string, n int) (wait func()) {
+	tb.Helper()
+	var begun, all sync.WaitGroup
+	slow := func(request string, step func(net.Conn) error) {
+		defer all.Done()
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			tb.Error(err)
+			begun.Done()
+			return
+		}
+		defer c.Close()
+		_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		_, _ = io.WriteString(c, request)
+		_ = step(c)
+		begun.Done()
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if step(c) != nil {
+					tb.Error("a slow client was ended before its time")
+					return
+				}
+			}
+		}
+	}
+	for range n {
+		begun.Add(2)
+		all.Add(2)
+		go slow("GET /api/fast HTTP/1.1\r\nHost: h\r\n\r\n", func(c net.Conn) error { _, err := io.CopyN(io.Discard, c, 1000); return err })
+		go slow("PUT /api/up HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n", func(c net.Conn) error { _, err := c.Write(make([]byte, 1000)); return err })
+	}
+	begun.Wait()
+	return all.Wait
+}
+
+// percentile asks for a span of time over so many connections and gives the 99th percentile of the latencies.
+func percentile(tb testing.TB, url string, clients int, span time.Duration) time.Duration {
+	tb.Helper()
+	addr, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
+	var mu sync.Mutex
+	var took []time.Duration
+	var wait sync.WaitGroup
+	for range clients {
+		wait.Go(func() {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				tb.Error(err)
+				return
+			}
+			defer c.Close()
+			in := bufio.NewReader(c)
+			var mine []time.Duration
+			for begun := time.Now(); time.Since(begun) < span; {
+				at := time.Now()
+				_, _ = fmt.Fprintf(c, "GET /%s HTTP/1.1\r\nHost: h\r\n\r\n", path)
+				if status, err := readResponse(in); err != nil || status != http.StatusOK {
+					tb.Errorf("status %d, %v", status, err)
+					return
+				}
+				mine = append(mine, time.Since(at))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, mine...)
+		})
+	}
+	wait.Wait()
+	slices.Sort(took)
+	return took[len(took)*99/100]
+}

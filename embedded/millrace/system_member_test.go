@@ -63,6 +63,7 @@ func TestSmallestNodeMember(t *testing.T) {
 // startedNode is millrace run with every service exposed.
 type startedNode struct {
 	edge, client string
+	pid          int
 	http         *http.Client
 }
 
@@ -82,7 +83,7 @@ mesh: {listen: "127.0.0.1:0"}
 		t.Fatal(err)
 	}
 	p := start(t, dir, nil, program, "run", "-c", config)
-	n := &startedNode{edge: p.find(t, `edge +(http://\S+)`), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+	n := &startedNode{pid: p.pid(), edge: p.find(t, `edge +(http://\S+)`), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	t.Cleanup(n.http.CloseIdleConnections)
 	url, err := os.ReadFile(filepath.Join(data, "client.url"))
 	if err != nil {

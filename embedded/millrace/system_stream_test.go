@@ -204,7 +204,7 @@ func TestNodeStreams(t *testing.T) {
 		a, err := n.call("GET", "/files/1", "")
 		return err == nil && a.status == 200
 	})
-	size := streamMiB() << 20
+	size, before := streamMiB()<<20, memory(t, n.pid, "VmRSS:")
 	pattern := io.LimitReader(&repeat{text: []byte("millrace")}, size)
 	if got, want := ask(t, "GET", fmt.Sprint(n.edge, "/files/", size), "", nil), fmt.Sprintf("200 %d %s", size, hashed(pattern)); got != want {
 		t.Errorf("download: %s, want %s", got, want)
@@ -218,6 +218,10 @@ func TestNodeStreams(t *testing.T) {
 		if err := json.Unmarshal([]byte(ask(t, "PUT", n.edge+"/files", "", body)), &up); err != nil || up.Length != upload || up.SHA256 != hashed(noise(upload)) {
 			t.Errorf("upload of %d bytes: %+v, %v", upload, up, err)
 		}
+	}
+	grown := memory(t, n.pid, "VmHWM:") - before
+	if t.Logf("%d MiB down and up: the node's memory grew by %d MiB", size>>20, grown); grown > 96 {
+		t.Errorf("the node's memory grew by %d MiB", grown)
 	}
 	c, _, _, err := ws.Dial(t.Context(), "ws"+strings.TrimPrefix(n.edge, "http")+"/files")
 	if err != nil {
@@ -233,6 +237,21 @@ func TestNodeStreams(t *testing.T) {
 			t.Errorf("the socket answered %.20q, %v", got, err)
 		}
 	}
+}
+
+// memory reads a size of a process in MiB.
+func memory(t *testing.T, pid int, field string) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), field)
+	kib, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib / 1024
 }
 
 // repeat gives a text again and again.
