@@ -92,6 +92,52 @@ func TestStreamThrough(t *testing.T) {
 	r.settled(t)
 }
 
+// An upload reaches the upstream while its client still sends it, and the response's head the client while it still uploads.
+func TestUploadFlows(t *testing.T) {
+	arrived := make(chan int, 100)
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(http.StatusAccepted)
+		w.(http.Flusher).Flush()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := req.Body.Read(buf)
+			if n > 0 {
+				arrived <- n
+			}
+			if err != nil {
+				close(arrived)
+				return
+			}
+		}
+	})
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = fmt.Fprintf(c, "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", 700_000)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("before the body: %+v, %v", resp, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for range 7 {
+		_, _ = c.Write(make([]byte, 100_000))
+		for got := 0; got < 100_000; { // the next is sent only when this has arrived
+			n, ok := <-arrived
+			if got += n; !ok {
+				t.Fatal("the upload broke off")
+			}
+		}
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Error(err)
+	}
+	r.settled(t)
+}
+
 // Trailer fields pass both ways.
 func TestTrailers(t *testing.T) {
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
