@@ -138,6 +138,76 @@ func TestUploadFlows(t *testing.T) {
 	r.settled(t)
 }
 
+// Uploads that their clients break off say nothing about the upstream: it goes on getting requests.
+func TestBrokenUploads(t *testing.T) {
+	entered, ended := make(chan struct{}), make(chan struct{})
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPut {
+			entered <- struct{}{}
+			_, _ = io.Copy(io.Discard, req.Body)
+			ended <- struct{}{}
+		}
+	})
+	for range 10 {
+		c, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nabc")
+		<-entered
+		_ = c.Close()
+		<-ended
+		if resp, _ := r.do(t, "GET", "/", ""); resp.StatusCode != http.StatusOK {
+			t.Fatalf("afterwards: %d", resp.StatusCode)
+		}
+	}
+	r.settled(t)
+}
+
+// An upstream may answer an upload and close, without reading it: the client gets the answer.
+func TestEarlyRefusal(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				_, _ = http.ReadRequest(bufio.NewReader(c))
+				_, _ = io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+				_ = c.(*net.TCPConn).CloseWrite()
+				_, _ = io.CopyN(io.Discard, c, 3<<20) // as servers do, so that the answer isn't lost in a reset
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
+	all := route("", "/*")
+	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	r := start(t, nil, all)
+	serve(t, r, "app", "http://"+l.Addr().String())
+	for range 10 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.url+"/", io.LimitReader(zeros{}, 2<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Errorf("got %d", resp.StatusCode)
+		}
+	}
+	r.settled(t)
+}
+
 // Trailer fields pass both ways.
 func TestTrailers(t *testing.T) {
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {

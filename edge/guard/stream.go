@@ -28,11 +28,13 @@ type stream struct {
 	limit  int64
 	read   int64
 	buf    pieces
+	begun  atomic.Bool
 	closed atomic.Bool
 }
 
 func (s *stream) Next() (mesh.Piece, error) {
 	b := &s.c.body
+	s.begun.Store(true)
 	if b.pace == nil {
 		b.pace = &pace{grace: s.c.l.limits.Load().ReadTimeout}
 		b.stopped = &s.closed
@@ -91,7 +93,7 @@ func (s *stream) Trailer() mesh.Header { return s.c.body.trailer }
 // Close ends a Next that waits.
 func (s *stream) Close() error {
 	s.closed.Store(true)
-	if s.read > 0 {
+	if s.begun.Load() {
 		_ = s.c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection
 	}
 	return nil

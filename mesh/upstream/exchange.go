@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/mesh"
@@ -21,6 +22,7 @@ type exchange struct {
 
 	uploaded chan struct{} // closed when the request's body is sent or given up; nil if it doesn't stream
 	upload   error         // why it was given up; set before uploaded is closed
+	brokeOff atomic.Bool   // the request's body broke off, for which the target can do nothing
 	keep     bool          // the target takes another request on the connection
 	once     sync.Once
 }
@@ -64,17 +66,15 @@ func (x *exchange) rest() error {
 	return nil
 }
 
+// errBrokeOff means that a request's body broke off, for which no target can do anything.
+var errBrokeOff = errors.New("the request's body broke off")
+
 // cause tells an error of the connection that is only the consequence of the upload's.
 func (x *exchange) cause(err error) error {
-	if x.uploaded == nil {
-		return err
+	if x.brokeOff.Load() {
+		return errors.Join(errBrokeOff, err)
 	}
-	select {
-	case <-x.uploaded:
-		return errors.Join(x.upload, err)
-	default:
-		return err
-	}
+	return err
 }
 
 func (x *exchange) send(timeout time.Duration) error {
@@ -90,7 +90,7 @@ func (x *exchange) send(timeout time.Duration) error {
 	x.begin(func() error {
 		err := x.copyBody(timeout)
 		until := time.Now().Add(timeout)
-		if err != nil { // nobody waits for a response to half a request
+		if x.brokeOff.Load() { // nobody waits for a response to half a request; a target that stopped reading may have sent one
 			until = time.Unix(1, 0)
 		}
 		_ = x.c.SetReadDeadline(until) // fails only on a closed connection
@@ -115,11 +115,12 @@ func (x *exchange) copyBody(timeout time.Duration) error {
 		if errors.Is(err, io.EOF) {
 			return x.endBody()
 		}
-		if err == nil {
-			_ = x.c.SetWriteDeadline(time.Now().Add(timeout)) // fails only on a closed connection, as the write does
-			err = x.write(p.Data)
-		}
 		if err != nil {
+			x.brokeOff.Store(true)
+			return fmt.Errorf("read request body: %w", err)
+		}
+		_ = x.c.SetWriteDeadline(time.Now().Add(timeout)) // fails only on a closed connection, as the write does
+		if err := x.write(p.Data); err != nil {
 			return fmt.Errorf("send request body: %w", err)
 		}
 	}

@@ -151,7 +151,7 @@ func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Respons
 			t.succeeded()
 			return last.resp, nil
 		}
-		if !errors.Is(ctx.Err(), context.Canceled) {
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(last.err, errBrokeOff) {
 			t.failed(last.err)
 		}
 		if ctx.Err() != nil || !time.Now().Before(deadline) || (!last.unsent && (!mesh.Repeatable(req.Method) || req.Stream != nil)) {
@@ -166,7 +166,7 @@ func (u *Upstream) failure(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return node.Errorf(node.CodeNoTarget, nil, "no target of the upstream is healthy")
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+	case errors.Is(err, errBrokeOff) || errors.Is(ctx.Err(), context.Canceled):
 		return node.Errorf(node.CodeCanceled, err, "the request was canceled")
 	}
 	u.log.WarnContext(ctx, "upstream request failed", "cause", err)
