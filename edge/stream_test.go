@@ -141,7 +141,7 @@ func TestUploadFlows(t *testing.T) {
 // Uploads that their clients break off say nothing about the upstream: it goes on getting requests.
 func TestBrokenUploads(t *testing.T) {
 	entered, ended := make(chan struct{}), make(chan struct{})
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {
 		if req.Method == http.MethodPut {
 			entered <- struct{}{}
 			_, _ = io.Copy(io.Discard, req.Body)
