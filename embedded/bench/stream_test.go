@@ -296,7 +296,7 @@ func BenchmarkSlowClients(b *testing.B) {
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
 	const rounds = 7
 	var with, without []time.Duration
-	small := func() time.Duration { return percentile(b, gate.url+"/hello", 4, 2*time.Second) }
+	small := func() time.Duration { return percentile(b, gate.url+"/hello", 4, time.Second) }
 	small()
 	for range b.N {
 		for range rounds {
