@@ -157,13 +157,20 @@ var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in 
 // same reason a request whose body streams takes none, once takeBody has let it in.
 func (s *Server) admit(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		x.admit = func() (func(), error) {
+			if !s.admission.enter() {
+				return nil, s.overloaded(x)
+			}
+			return s.admission.leave, nil
+		}
 		if x.forward.Stream != nil {
 			return next(ctx, x)
 		}
-		if !s.admission.enter() {
-			return nil, s.overloaded(x)
+		leave, err := x.admit()
+		if err != nil {
+			return nil, err
 		}
-		defer s.admission.leave()
+		defer leave()
 		return next(ctx, x)
 	}
 }

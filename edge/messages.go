@@ -84,7 +84,7 @@ func (m *messages) frame() (mesh.Piece, error) {
 	if err := ws.CheckHeader(h, state); err != nil {
 		return mesh.Piece{}, violation(ws.StatusProtocolError)
 	}
-	if h.Length > int64(mesh.MaxMessage-len(m.part)) {
+	if !h.OpCode.IsControl() && h.Length > int64(mesh.MaxMessage-len(m.part)) {
 		return mesh.Piece{}, violation(ws.StatusMessageTooBig)
 	}
 	payload := make([]byte, h.Length)

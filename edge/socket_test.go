@@ -256,3 +256,18 @@ func TestSocketHandshake(t *testing.T) {
 		}
 	}
 }
+
+// A ping may come in the middle of a message, even of one that is as long as may be.
+func TestPingInMessage(t *testing.T) {
+	r := sockets(t)
+	c := dialSocket(t, "ws://"+r.addr+"/service/x")
+	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewFrame(ws.OpBinary, false, make([]byte, mesh.MaxMessage-1))))
+	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewPingFrame([]byte("0123456789"))))
+	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewFrame(ws.OpContinuation, true, []byte("x"))))
+	if f, err := readFrame(c); err != nil || f.Header.OpCode != ws.OpPong {
+		t.Fatalf("the ping got %v, %v", f.Header, err)
+	}
+	if got, _, err := wsutil.ReadServerData(c); err != nil || len(got) != mesh.MaxMessage {
+		t.Errorf("the message came back with %d bytes, %v", len(got), err)
+	}
+}

@@ -568,3 +568,45 @@ func TestSlowStreams(t *testing.T) {
 		t.Errorf("the upstream was told of %d readers that were ended", flowing.Load())
 	}
 }
+
+// A chunked body that is collected after all takes a place like any other request.
+func TestCollectedUploadsAreAdmitted(t *testing.T) {
+	wait := route("wait", "/wait")
+	wait.To.Name = "wait"
+	r := start(t, func(e *node.Edge) { e.MaxRequests = 3 }, wait)
+	var running atomic.Int64
+	release := make(chan struct{})
+	service(t, r.conn, "wait", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		running.Add(1)
+		<-release
+		return &mesh.Response{Status: 200}, nil
+	})
+	refused := make(chan int, 20)
+	var clients sync.WaitGroup
+	for range 20 {
+		clients.Go(func() {
+			body := io.MultiReader(strings.NewReader("a"), readerFunc(func([]byte) (int, error) { <-time.After(20 * time.Millisecond); return 0, io.EOF }))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/wait", body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.ContentLength = -1
+			resp, err := client(t).Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusServiceUnavailable {
+				refused <- 1
+			}
+		})
+	}
+	natsservertest.Eventually(t, "the others are refused", func() bool { return len(refused) == 17 })
+	if n := running.Load(); n != 3 {
+		t.Errorf("%d ran at once", n)
+	}
+	close(release)
+	clients.Wait()
+}

@@ -54,6 +54,7 @@ type inflow struct {
 	taken   int64   // bytes that the consumer is done with
 	granted int64   // bytes that the peer may send, counted from the beginning
 	window  int64   // bytes that may be unread
+	extra   int64   // of them out of the pool
 	pending int64   // bytes of the piece that the consumer holds
 	dropped bool    // nobody wants it any more
 	ended   bool    // the end mark has come and is right
@@ -91,6 +92,7 @@ func (l *link) expect(length int64, first []byte) {
 	}
 	if l.err == nil && l.t.widen(3*baseWindow) {
 		l.in.window += 3 * baseWindow
+		l.in.extra = 3 * baseWindow
 	}
 }
 
@@ -98,7 +100,7 @@ func (l *link) expect(length int64, first []byte) {
 func (l *link) expectMessages() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.in.open, l.in.length, l.in.window = true, -1, MaxMessage
+	l.in.open, l.in.length, l.in.window = true, -1, MaxMessage+messageCost
 }
 
 // receive takes a message of the peer.
@@ -161,16 +163,28 @@ func (l *link) chunk(msg *nats.Msg, pooled *[]byte) bool {
 	l.touch()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	in, n := &l.in, int64(len(msg.Data))
+	kind := kindOf(msg.Header)
+	in, n := &l.in, cost(msg.Data, kind)
 	if err != nil || offset != in.got || in.got+n > in.granted || !in.open || in.ended || (in.length >= 0 && in.got+n > in.length) {
 		return false
 	}
 	in.got += n
-	if kind := kindOf(msg.Header); (n > 0 || kind != KindBytes) && !in.dropped {
+	if n > 0 && !in.dropped {
 		in.queue = append(in.queue, arrived{Piece{Data: msg.Data, Kind: kind}, pooled})
 		signal(in.wake)
 	}
 	return true
+}
+
+// messageCost is what a message of a socket counts for beyond its length: short ones need memory too.
+const messageCost = 64
+
+// cost is what a piece counts for in offsets and credit.
+func cost(data []byte, kind Kind) int64 {
+	if kind != KindBytes {
+		return int64(len(data)) + messageCost
+	}
+	return int64(len(data))
 }
 
 func kindOf(h nats.Header) Kind {
@@ -294,10 +308,8 @@ func (l *link) end(why error, tell bool) {
 
 // shrink gives back to the pool what the window took. The caller holds mu.
 func (l *link) shrink() {
-	if extra := l.in.window - baseWindow; extra > 0 && !l.messages {
-		l.t.pool.Add(extra)
-	}
-	l.in.window = 0
+	l.t.pool.Add(l.in.extra)
+	l.in.window, l.in.extra = 0, 0
 }
 
 // keep ends a link on which no byte has moved for the idle time, and asks after the peer: NATS answers for one that is gone.
@@ -342,7 +354,7 @@ func (l *link) next() (Piece, error) {
 			if in.queue = in.queue[1:]; len(in.queue) == 0 {
 				in.queue = nil
 			}
-			in.pending = int64(len(piece.Data))
+			in.pending = cost(piece.Data, piece.Kind)
 		case in.ended:
 			err = io.EOF
 			if l.err == nil {
@@ -373,6 +385,7 @@ func (l *link) due() int64 {
 	}
 	waits := len(in.queue) == 0 && in.pending == 0
 	if waits && !l.messages && in.granted > 0 && in.got == in.granted && in.window < maxWindow && l.t.widen(in.window) {
+		in.extra += in.window
 		in.window *= 2
 	}
 	n := in.taken + in.window
@@ -443,15 +456,14 @@ func (l *link) await(whole int64) (room int64, err error) {
 }
 
 func (l *link) sendPiece(p Piece) error {
-	if len(p.Data) == 0 && p.Kind != KindBytes { // an empty message is one
-		return l.publish(nil, p.Kind)
+	if p.Kind != KindBytes {
+		if _, err := l.await(cost(p.Data, p.Kind)); err != nil {
+			return err
+		}
+		return l.publish(p.Data, p.Kind)
 	}
 	for data := p.Data; len(data) > 0; {
-		whole := int64(0)
-		if p.Kind != KindBytes {
-			whole = int64(len(data))
-		}
-		room, err := l.await(whole)
+		room, err := l.await(1)
 		if err != nil {
 			return err
 		}
@@ -468,7 +480,7 @@ func (l *link) publish(data []byte, kind Kind) error {
 	l.touch()
 	l.mu.Lock()
 	msg := &nats.Msg{Subject: l.peer, Data: data, Header: nats.Header{headerChunk: {strconv.FormatInt(l.out.sent, 10)}}}
-	l.out.sent += int64(len(data))
+	l.out.sent += cost(data, kind)
 	l.mu.Unlock()
 	switch kind {
 	case KindText:

@@ -484,3 +484,71 @@ func TestInterim(t *testing.T) {
 		}
 	}
 }
+
+// pieces is a body of one piece again and again.
+type pieces struct {
+	piece mesh.Piece
+	left  atomic.Int64
+}
+
+func (p *pieces) Next() (mesh.Piece, error) {
+	if p.left.Add(-1) < 0 {
+		return mesh.Piece{}, io.EOF
+	}
+	return p.piece, nil
+}
+
+func (p *pieces) Trailer() mesh.Header { return nil }
+func (p *pieces) Close() error         { return nil }
+
+func repeated(n int64, p mesh.Piece) *pieces {
+	b := &pieces{piece: p}
+	b.left.Store(n)
+	return b
+}
+
+// A socket that is refused with a body that streams gives its window back.
+func TestRefusedSocket(t *testing.T) {
+	_, here, there := pair(t)
+	serveStreams(t, there, "no", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 403, Length: -1, Stream: repeated(3, mesh.Piece{Data: []byte("no")})}, nil
+	})
+	req := upload(strings.NewReader(""), -1)
+	req.Upgrade = mesh.UpgradeMessages
+	resp, err := here.Do(t.Context(), here.Service("no"), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(mesh.NewReader(resp.Stream)); err != nil || string(got) != "nonono" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	_ = resp.Stream.Close()
+	settled(t, here, there)
+}
+
+// Messages that are empty are under credit too: a service that doesn't read holds a few of them.
+func TestEmptyMessages(t *testing.T) {
+	_, here, there := pair(t)
+	silent, w := io.Pipe()
+	serveStreams(t, there, "deaf", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 101, Length: -1, Stream: mesh.NewBody(silent)}, nil
+	})
+	const many = 1_000_000
+	req, messages := upload(nil, -1), repeated(many, mesh.Piece{Data: []byte{}, Kind: mesh.KindText})
+	req.Stream, req.Upgrade = messages, mesh.UpgradeMessages
+	resp, err := here.Do(t.Context(), here.Service("deaf"), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "the window is full", func() bool {
+		before := messages.left.Load()
+		<-time.After(20 * time.Millisecond) // time in which more would be sent
+		return before < many && messages.left.Load() == before
+	})
+	if sent := many - messages.left.Load(); sent > 2000 {
+		t.Errorf("%d empty messages were sent to a service that doesn't read", sent)
+	}
+	_ = w.Close()
+	_ = resp.Stream.Close()
+	settled(t, here, there)
+}

@@ -154,7 +154,7 @@ func (l *Listener) Cut(all bool) {
 	defer l.mu.Unlock()
 	for c := range l.conns {
 		if all || !c.used.Load() {
-			_ = c.Conn.Close() // whoever serves it finds it closed
+			c.reset()
 		}
 	}
 }

@@ -81,8 +81,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) Break() {
 	c.answered, c.over = true, true
 	c.linger.Store(false)
+	c.reset()
+}
+
+// reset ends the connection at once. Whoever serves it finds it closed, and closes it again, which counts.
+func (c *Conn) reset() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails only on a closed connection
 	}
-	_ = c.Conn.Close() // the server closes it again, which counts
+	_ = c.Conn.Close()
 }

@@ -133,7 +133,7 @@ func (b *body) next() ([]byte, error) {
 	}
 	if b.c.r == b.c.w {
 		err := b.c.refill()
-		if b.framing == untilClose && errors.Is(err, io.ErrUnexpectedEOF) {
+		if b.framing == untilClose && err != nil && b.c.eof {
 			b.ended = true
 			return nil, io.EOF
 		}

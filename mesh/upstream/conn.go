@@ -28,6 +28,7 @@ type conn struct {
 	buf  []byte
 	r, w int // buf[r:w] is read but not used
 	out  []byte
+	eof  bool // the target has ended the connection, and not in the middle of a TLS record
 }
 
 func newConn(c, raw net.Conn) *conn {
@@ -54,6 +55,7 @@ func (c *conn) fill(limit int) error {
 	if err == nil {
 		err = io.ErrNoProgress
 	}
+	c.eof = err == io.EOF //nolint:errorlint // as the connection gives it
 	return fmt.Errorf("read response: %w", cut(err))
 }
 

@@ -23,7 +23,10 @@ type exchange struct {
 	uploaded chan struct{} // closed when the request's body is sent or given up; nil if it doesn't stream
 	upload   error         // why it was given up; set before uploaded is closed
 	brokeOff atomic.Bool   // the request's body broke off, for which the target can do nothing
-	keep     bool          // the target takes another request on the connection
+
+	mu       sync.Mutex
+	answered bool // the head is there: from now on no deadline is set
+	keep     bool // the target takes another request on the connection
 	once     sync.Once
 }
 
@@ -60,6 +63,13 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 // rest takes the time-outs away from a connection whose response streams: its pace is the client's, and the mesh ends it
 // when nothing moves for long.
 func (x *exchange) rest() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.answered = true
+	return x.unbound()
+}
+
+func (x *exchange) unbound() error {
 	if err := x.c.SetDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("read response: %w", err)
 	}
@@ -84,7 +94,7 @@ func (x *exchange) send(timeout time.Duration) error {
 	if x.req.Stream == nil || x.req.Upgrade != "" {
 		return nil
 	}
-	if err := x.rest(); err != nil {
+	if err := x.unbound(); err != nil {
 		return err
 	}
 	x.begin(func() error {
@@ -93,10 +103,19 @@ func (x *exchange) send(timeout time.Duration) error {
 		if x.brokeOff.Load() { // nobody waits for a response to half a request; a target that stopped reading may have sent one
 			until = time.Unix(1, 0)
 		}
-		_ = x.c.SetReadDeadline(until) // fails only on a closed connection
+		x.await(until)
 		return err
 	})
 	return nil
+}
+
+// await bounds the time until the head, unless it is there already.
+func (x *exchange) await(until time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.answered {
+		_ = x.c.SetReadDeadline(until) // fails only on a closed connection
+	}
 }
 
 // begin sends what the client sends on a goroutine of its own, which end waits for.

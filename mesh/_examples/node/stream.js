@@ -5,6 +5,7 @@ import {createInbox, headers} from '@nats-io/transport-node'
 
 const window = 256 * 1024 // bytes that may be on their way to us
 const largest = 128 * 1024 // bytes in one message to the node
+const cost = (data, kind) => data.length + (kind ? 64 : 0) // a message of a socket counts for 64 bytes more
 
 const fields = values => {
   const h = headers()
@@ -37,9 +38,9 @@ export class Exchange extends EventEmitter {
       this.allowed = Math.max(this.allowed, Number(h.get('Millrace-Credit')))
     } else if (h?.has('Millrace-Chunk')) {
       if (Number(h.get('Millrace-Chunk')) !== this.got) return this.fail(new Error('a chunk was lost or repeated'))
-      this.got += msg.data.length
       const kind = h.get('Millrace-Kind')
-      this.queue.push({size: msg.data.length, piece: kind === 'text' ? {text: msg.string()} : kind === 'binary' ? {data: msg.data} : msg.data})
+      this.got += cost(msg.data, kind)
+      this.queue.push({size: cost(msg.data, kind), piece: kind === 'text' ? {text: msg.string()} : kind === 'binary' ? {data: msg.data} : msg.data})
     } else if (h?.has('Millrace-End')) {
       if (Number(h.get('Millrace-End')) !== this.got) return this.fail(new Error('bytes were lost'))
       this.ended = true
@@ -91,7 +92,7 @@ export class Exchange extends EventEmitter {
 
   chunk(data, kind) {
     this.publish({'Millrace-Chunk': this.sent, ...kind && {'Millrace-Kind': kind}}, data)
-    this.sent += data.length
+    this.sent += cost(data, kind)
   }
 
   // send sends a body to its end, as fast as the client takes it.
@@ -100,8 +101,9 @@ export class Exchange extends EventEmitter {
     for await (const piece of body) {
       if (piece.text !== undefined || piece.data !== undefined) { // a message of a socket travels whole
         const data = piece.text === undefined ? piece.data : Buffer.from(piece.text)
-        await this.credit(data.length)
-        this.chunk(data, piece.text === undefined ? 'binary' : 'text')
+        const kind = piece.text === undefined ? 'binary' : 'text'
+        await this.credit(cost(data, kind))
+        this.chunk(data, kind)
         continue
       }
       for (let rest = piece; rest.length > 0;) {
