@@ -170,15 +170,21 @@ func (m *messages) Close() error {
 
 // frame writes one frame to the client.
 func (k *socket) frame(op ws.OpCode, payload []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.writeFrame(op, payload)
+}
+
+// writeFrame writes one frame. Nothing follows a close. The caller holds mu.
+func (k *socket) writeFrame(op ws.OpCode, payload []byte) error {
 	var head bytes.Buffer
 	if err := ws.WriteHeader(&head, ws.Header{Fin: true, OpCode: op, Length: int64(len(payload))}); err != nil {
 		return err //nolint:wrapcheck // a buffer takes everything
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.gone {
 		return errSocketClosed
 	}
+	k.gone = op == ws.OpClose
 	return k.conn.Send(true, head.Bytes(), payload) //nolint:wrapcheck // the caller only wants to know that there is one
 }
 
@@ -189,9 +195,6 @@ func (k *socket) bye(code ws.StatusCode, reason string) {
 		body = ws.NewCloseFrameBody(code, reason)
 	}
 	if k.frame(ws.OpClose, body) == nil {
-		k.mu.Lock()
-		k.gone = true
-		k.mu.Unlock()
 		time.AfterFunc(byeTime, func() { _ = k.body.Close() })
 	}
 }

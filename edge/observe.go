@@ -33,18 +33,21 @@ func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error) 
 	s.mesh.Emit(x.route.events[min(resp.Status/100, 5)], func() []byte { return s.event(x, resp, n, took) })
 }
 
-// counted is a response's stream that tells its end.
+// counted is a response's stream that tells its end. Close may come from another goroutine than Next.
 type counted struct {
 	mesh.Body
 
-	n    int64
-	err  error
 	done func(n int64, err error)
 	once sync.Once
+	mu   sync.Mutex // guards what follows
+	n    int64
+	err  error
 }
 
 func (c *counted) Next() (mesh.Piece, error) {
 	p, err := c.Body.Next()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.n += int64(len(p.Data))
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.err = err
@@ -54,7 +57,12 @@ func (c *counted) Next() (mesh.Piece, error) {
 
 func (c *counted) Close() error {
 	err := c.Body.Close()
-	c.once.Do(func() { c.done(c.n, c.err) })
+	c.once.Do(func() {
+		c.mu.Lock()
+		n, cause := c.n, c.err
+		c.mu.Unlock()
+		c.done(n, cause)
+	})
 	return err //nolint:wrapcheck // see above
 }
 

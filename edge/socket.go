@@ -130,17 +130,14 @@ const byeTime = 2 * time.Second
 // goAway tells the client with 1001 that the node leaves, unless the target is in the middle of a frame, and gives it a
 // while to close.
 func (k *socket) goAway() {
-	if k.between() {
-		k.bye(ws.StatusGoingAway, "")
-	} else {
-		_ = k.body.Close()
-	}
-}
-
-func (k *socket) between() bool {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.opened && k.frames.between()
+	told := k.opened && k.frames.between() && k.writeFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusGoingAway, "")) == nil
+	k.mu.Unlock()
+	if !told {
+		_ = k.body.Close()
+		return
+	}
+	time.AfterFunc(byeTime, func() { _ = k.body.Close() })
 }
 
 // frames follows the frames of a WebSocket as they pass, to know where they end (RFC 6455 §5.2).

@@ -150,11 +150,9 @@ func (c *call) stream(resp *Response) error {
 		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
 	}
 	if c.link == nil {
-		if c.link = c.s.conn.links.open(); c.link == nil {
+		if c.link = c.s.conn.links.open(func(l *link) { l.in.never, l.cancel = true, c.cancel }); c.link == nil {
 			return errManyStreams
 		}
-		c.link.in.never = true
-		c.link.bind(c.cancel)
 		defer c.link.end(errEnded, true)
 	}
 	msg := &nats.Msg{Subject: c.reply, Reply: c.link.local, Data: payload, Header: nats.Header{headerStream: {"1"}}}
@@ -188,16 +186,16 @@ func (s *Service) takeStream(msg *nats.Msg) {
 		s.malformed(msg, err)
 		return
 	}
-	l := s.conn.links.open()
+	c := s.newCall(msg.Reply, req, s.releaseStream)
+	l := s.conn.links.open(func(l *link) { l.peer, l.messages, l.cancel = msg.Reply, req.Upgrade == UpgradeMessages, c.cancel })
 	if l == nil {
+		c.cancel()
 		defer s.releaseStream()
 		s.refuse(msg)
 		return
 	}
 	defer l.end(errEnded, true)
-	c := s.newCall(msg.Reply, req, s.releaseStream)
-	c.link, l.peer, l.messages = l, msg.Reply, req.Upgrade == UpgradeMessages
-	l.bind(c.cancel)
+	c.link = l
 	if l.messages {
 		l.expectMessages()
 	} else {

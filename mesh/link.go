@@ -252,13 +252,6 @@ func (l *link) meet(reply string) {
 	}
 }
 
-// bind names what is told when the link ends.
-func (l *link) bind(cancel func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cancel = cancel
-}
-
 // accept tells the requester where to send its body, and how much of it.
 func (l *link) accept() {
 	l.mu.Lock()

@@ -53,12 +53,13 @@ func newLinks(prefix string, local bool) *links {
 	return t
 }
 
-// open makes a link; nil when there are as many as may be.
-func (t *links) open() *link {
+// open makes a link as set says; nil when there are as many as may be.
+func (t *links) open(set func(*link)) *link {
 	l := &link{t: t, token: rand.Text(), done: make(chan struct{})}
 	l.local = t.prefix + "." + l.token
 	l.in.wake, l.out.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.touch()
+	set(l)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || len(t.byToken) >= maxLinks {
@@ -103,7 +104,7 @@ func (t *links) dispatch(msg *nats.Msg, pooled *[]byte) {
 	if l := t.find(msg.Subject); l != nil {
 		l.receive(msg, pooled)
 	} else if t.mayBePeer(msg.Reply) { // the other side believes in an exchange that has ended
-		t.abort(msg.Reply, errEnded)
+		go t.abort(msg.Reply, errEnded) // not here: whoever sent this may be what the other side's end waits for
 	}
 }
 
@@ -129,7 +130,7 @@ func (t *links) send(msg *nats.Msg) error {
 // pieces are buffers of maxPiece bytes; a chunk of up to pooledFrom bytes has memory of its own.
 var pieces = sync.Pool{New: func() any { b := make([]byte, 0, maxPiece); return &b }}
 
-const pooledFrom = 32 << 10
+const pooledFrom = 128 << 10
 
 var errEnded = node.Errorf(node.CodeCanceled, nil, "the exchange has ended")
 

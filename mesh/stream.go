@@ -65,12 +65,11 @@ func (c *Conn) followReply(ctx context.Context, req *Request, msg *nats.Msg, res
 	if !c.links.mayBePeer(msg.Reply) {
 		return nil, node.Errorf(node.CodeBadReply, errors.New("a streamed reply names no subject for its credit"), "the service answered what can't be passed on")
 	}
-	l := c.links.open()
+	l := c.links.open(func(l *link) { l.peer, l.out.over = msg.Reply, true })
 	if l == nil {
 		c.links.abort(msg.Reply, errEnded)
 		return nil, errManyStreams
 	}
-	l.peer, l.out.over = msg.Reply, true
 	if bodyless(req.Method, resp.Status) {
 		l.end(errEnded, true)
 		return resp.withoutBody(), nil
@@ -93,13 +92,13 @@ var errManyStreams = node.Errorf(node.CodeBusy, nil, "the node carries as many s
 // doStream is Do for a request whose body is a stream. It is sent once, unless a member said that it didn't start.
 // The time until the deadline begins to count when the body has been sent; until then the stream's idle time-out bounds it.
 func (c *Conn) doStream(ctx context.Context, to Destination, req *Request) (*Response, error) {
-	l := c.links.open()
+	l := c.links.open(func(l *link) {
+		l.replies, l.messages = make(chan *nats.Msg, 4+maxInterims), req.Upgrade == UpgradeMessages
+	})
 	if l == nil {
 		_ = req.Stream.Close() // it wasn't read
 		return nil, errManyStreams
 	}
-	l.replies = make(chan *nats.Msg, 4+maxInterims)
-	l.messages = req.Upgrade == UpgradeMessages
 	x := offer{c: c, to: to, req: req, l: l, within: time.Until(req.Deadline)}
 	resp, err := x.run(ctx)
 	if err != nil || resp.Stream == nil {

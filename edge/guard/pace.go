@@ -16,7 +16,7 @@ type pace struct {
 
 // deadline is when a wait that begins now must end.
 func (p *pace) deadline(now time.Time) time.Time {
-	return now.Add(p.grace - p.waited + time.Duration(p.moved)*time.Second/minRate)
+	return now.Add(p.grace - p.waited + time.Duration(p.moved/minRate)*time.Second)
 }
 
 // count takes note of the time of one wait, and of the bytes that moved in it.

@@ -26,3 +26,13 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// A body of any length leaves the deadline in the future.
+func TestPaceOfLongBodies(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := pace{grace: time.Second}
+	p.count(1<<44, time.Hour)
+	if !p.deadline(now).After(now) {
+		t.Errorf("after 16 TiB the deadline is %s away", p.deadline(now).Sub(now))
+	}
+}
