@@ -20,7 +20,7 @@ func (s *Server) stream(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 		return
 	}
 	w := s.newWriter(conn, x, resp)
-	if s.endless(resp) {
+	if endless(resp) {
 		leave, ok := s.streams.enter(func() { _ = resp.Stream.Close() })
 		if !ok {
 			conn.Break()
@@ -34,7 +34,7 @@ func (s *Server) stream(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 }
 
 // endless tells whether a response is one that ends only when somebody ends it, as far as its head tells.
-func (s *Server) endless(resp *mesh.Response) bool {
+func endless(resp *mesh.Response) bool {
 	return resp.Length < 0 && hasPrefixFold(resp.Header.Get("Content-Type"), "text/event-stream")
 }
 
@@ -58,7 +58,7 @@ func (s *Server) newWriter(conn *guard.Conn, x *Exchange, resp *mesh.Response) *
 	case w.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case w.length >= 0:
-		b = append(strconv.AppendInt(append(b, "Content-Length: "...), w.length, 10), "\r\n"...)
+		b = mesh.AppendLength(b, w.length)
 	}
 	if conn.Ends() {
 		b = append(b, "Connection: close\r\n"...)
@@ -75,10 +75,10 @@ func (s *Server) appendHead(b []byte, resp *mesh.Response) []byte {
 	dated := false
 	for _, f := range resp.Header {
 		dated = dated || equalFold(f.Name, "Date")
-		b = appendField(b, f.Name, f.Value)
+		b = mesh.AppendField(b, f.Name, f.Value)
 	}
 	if !dated {
-		b = appendField(b, "Date", s.date.now())
+		b = mesh.AppendField(b, "Date", s.date.now())
 	}
 	return b
 }
@@ -86,10 +86,6 @@ func (s *Server) appendHead(b []byte, resp *mesh.Response) []byte {
 func appendStatus(b []byte, status int) []byte {
 	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(status), 10), ' ')
 	return append(append(b, http.StatusText(status)...), "\r\n"...)
-}
-
-func appendField(b []byte, name, value string) []byte {
-	return append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 }
 
 var errShort = errors.New("the body is shorter or longer than was announced")
@@ -135,18 +131,14 @@ func (w *writer) end(trailer mesh.Header) error {
 	if !w.chunked {
 		return nil
 	}
-	b := append(w.head[:0], "0\r\n"...)
-	for _, f := range trailer {
-		b = appendField(b, f.Name, f.Value)
-	}
-	return w.conn.Send(true, append(b, "\r\n"...)) //nolint:wrapcheck // see above
+	return w.conn.Send(true, mesh.AppendLastChunk(w.head[:0], trailer)) //nolint:wrapcheck // see above
 }
 
 // sendInterim passes an interim response on (RFC 9110 §15.2).
 func sendInterim(conn *guard.Conn, status int, h mesh.Header) {
 	b := appendStatus(nil, status)
 	for _, f := range h {
-		b = appendField(b, f.Name, f.Value)
+		b = mesh.AppendField(b, f.Name, f.Value)
 	}
 	_ = conn.Send(false, append(b, "\r\n"...)) // a client that is gone is noticed elsewhere
 }

@@ -13,13 +13,13 @@ import (
 
 // call is one request that a Service runs.
 type call struct {
-	s      *Service
-	reply  string
-	req    *Request
-	ctx    context.Context //nolint:containedctx // of this request
-	cancel context.CancelFunc
-	timer  *time.Timer // ends ctx at the deadline; nil if there is none
-	link   *link       // set when a body is a stream
+	s     *Service
+	reply string
+	req   *Request
+	ctx   context.Context //nolint:containedctx // of this request
+	end   context.CancelCauseFunc
+	timer *time.Timer // ends ctx at the deadline; nil if there is none
+	link  *link       // set when a body is a stream
 
 	place sync.Once // for release
 	leave func()    // gives the place under the limit back
@@ -27,16 +27,17 @@ type call struct {
 
 func (s *Service) newCall(reply string, req *Request, leave func()) *call {
 	c := &call{s: s, reply: reply, req: req, leave: leave}
-	ctx, cancel := context.WithCancelCause(s.base)
-	c.ctx, c.cancel = ctx, func() { cancel(nil) }
+	c.ctx, c.end = context.WithCancelCause(s.base)
 	return c
 }
 
+// cancel ends the context.
+func (c *call) cancel() { c.end(nil) }
+
 // expire ends the context at the deadline, unless a stream begins before.
 func (c *call) expire(at time.Time) {
-	ctx, cancel := context.WithCancelCause(c.ctx)
-	c.ctx = lease{ctx, at}
-	c.timer = time.AfterFunc(time.Until(at), func() { cancel(context.DeadlineExceeded) })
+	c.ctx = lease{c.ctx, at}
+	c.timer = time.AfterFunc(time.Until(at), func() { c.end(context.DeadlineExceeded) })
 }
 
 // lease is a context with a deadline that may be waived.
@@ -90,7 +91,7 @@ func (c *call) interim() func(int, Header) {
 	sent := 0
 	return func(status int, h Header) {
 		payload, err := appendHead(nil, &Response{Status: status, Header: h})
-		if sent++; err != nil || sent > maxInterims || (status != 102 && status != 103) {
+		if sent++; err != nil || sent > node.MaxInterim || (status != 102 && status != 103) {
 			return
 		}
 		msg := &nats.Msg{Subject: c.reply, Data: payload, Header: nats.Header{headerInterim: {"1"}}}
@@ -113,7 +114,7 @@ func (c *call) answer(resp *Response) error {
 	if resp.Stream != nil {
 		defer func() { _ = resp.Stream.Close() }() // its end has been told already
 	}
-	if resp.Stream != nil && !bodyless(c.req.Method, resp.Status) {
+	if resp.Stream != nil && !Bodyless(c.req.Method, resp.Status) {
 		return c.stream(resp)
 	}
 	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
@@ -150,7 +151,7 @@ func (c *call) stream(resp *Response) error {
 		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
 	}
 	if c.link == nil {
-		if c.link = c.s.conn.links.open(func(l *link) { l.in.never, l.cancel = true, c.cancel }); c.link == nil {
+		if c.link = c.s.conn.links.open(func(l *link) { l.in.ended, l.cancel = true, c.cancel }); c.link == nil {
 			return errManyStreams
 		}
 		defer c.link.end(errEnded, true)

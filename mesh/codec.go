@@ -37,7 +37,7 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 		return b, ErrFieldCount
 	}
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
-	b = appendField(b, "Host", r.Host)
+	b = AppendField(b, "Host", r.Host)
 	b, err := appendFields(b, r.Header)
 	if err != nil {
 		return b, err
@@ -47,21 +47,22 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	b = append(b, "\r\nMillrace-Nonce: "...)
 	b = append(append(b, nonce...), crlf...)
 	if r.Route != "" {
-		b = appendField(b, "Millrace-Route", r.Route)
+		b = AppendField(b, "Millrace-Route", r.Route)
 	}
 	if r.Upgrade != "" {
-		b = appendField(b, "Millrace-Upgrade", string(r.Upgrade))
+		b = AppendField(b, "Millrace-Upgrade", string(r.Upgrade))
 	}
 	switch {
 	case r.Stream != nil && r.Length >= 0 && r.Upgrade == "":
-		b = appendLength(b, r.Length)
+		b = AppendLength(b, r.Length)
 	case len(r.Body) > 0:
-		b = appendLength(b, int64(len(r.Body)))
+		b = AppendLength(b, int64(len(r.Body)))
 	}
 	return append(append(b, crlf...), r.Body...), nil
 }
 
-func appendLength(b []byte, n int64) []byte {
+// AppendLength writes a Content-Length field.
+func AppendLength(b []byte, n int64) []byte {
 	return append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), crlf...)
 }
 
@@ -76,19 +77,18 @@ func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
 	case len(r.Body) > MaxBody:
 		return b, ErrBodyTooLarge
 	}
-	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), " \r\n"...)
-	b, err := appendFields(b, r.Header)
+	b, err := appendStatusAndFields(b, r)
 	if err != nil {
 		return b, err
 	}
 	switch {
-	case method == "HEAD" || bodyless:
+	case Bodyless(method, r.Status):
 		if n := r.Header.Get("Content-Length"); n != "" && r.Status != 204 {
-			b = appendField(b, "Content-Length", n)
+			b = AppendField(b, "Content-Length", n)
 		}
 		return append(b, crlf...), nil
 	default:
-		b = appendLength(b, int64(len(r.Body)))
+		b = AppendLength(b, int64(len(r.Body)))
 		return append(append(b, crlf...), r.Body...), nil
 	}
 }
@@ -98,15 +98,19 @@ func appendHead(b []byte, r *Response) ([]byte, error) {
 	if r.Status < 101 || r.Status > 599 {
 		return b, errStatusLine
 	}
-	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), " \r\n"...)
-	b, err := appendFields(b, r.Header)
+	b, err := appendStatusAndFields(b, r)
 	if err != nil {
 		return b, err
 	}
 	if r.Stream != nil && r.Length >= 0 && r.Status != 101 {
-		b = appendLength(b, r.Length)
+		b = AppendLength(b, r.Length)
 	}
 	return append(b, crlf...), nil
+}
+
+func appendStatusAndFields(b []byte, r *Response) ([]byte, error) {
+	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), " \r\n"...)
+	return appendFields(b, r.Header)
 }
 
 // appendFields writes the fields but those that frame the message, which the caller writes.
@@ -118,13 +122,23 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 		if sameName(f.Name, "Content-Length") || sameName(f.Name, "Host") || sameName(f.Name, "Transfer-Encoding") {
 			continue
 		}
-		b = appendField(b, f.Name, f.Value)
+		b = AppendField(b, f.Name, f.Value)
 	}
 	return b, nil
 }
 
-func appendField(b []byte, name, value string) []byte {
+// AppendField writes one field line. Name and value must have been checked, as ParseFields does.
+func AppendField(b []byte, name, value string) []byte {
 	return append(append(append(append(b, name...), ": "...), value...), crlf...)
+}
+
+// AppendLastChunk writes the end of a chunked body (RFC 9112 §7.1) with its trailer fields.
+func AppendLastChunk(b []byte, trailer Header) []byte {
+	b = append(b, "0\r\n"...)
+	for _, f := range trailer {
+		b = AppendField(b, f.Name, f.Value)
+	}
+	return append(b, crlf...)
 }
 
 // decodeRequest reads a request's payload. Strings and body alias it.

@@ -227,10 +227,13 @@ func (x *exchange) took(ctx context.Context, i int, msg *nats.Msg) (resp *Respon
 		}
 		return nil, nil, false
 	case code == node.CodeNoMember && x.busy > 0:
-		return nil, node.Errorf(node.CodeBusy, nil, "every member is at its limit"), true
+		return nil, errAllBusy, true
 	}
 	return resp, err, true
 }
+
+// errAllBusy answers a call whose members were full, each in turn, until nobody was left.
+var errAllBusy = node.Errorf(node.CodeBusy, nil, "every member is at its limit")
 
 // errMemberBusy is the cause of an error that says that a member refused without starting.
 var errMemberBusy = errors.New("member is at its limit")

@@ -9,9 +9,6 @@ import (
 // headerInterim marks a reply that holds an interim response: the response itself is still to come.
 const headerInterim = "Millrace-Interim"
 
-// maxInterims bounds the interim responses of a request.
-const maxInterims = 8
-
 var errInterim = errors.New("an interim response is 102 or 103 without a body")
 
 // inform passes on an interim response that a member sent, if anybody wants it and it is valid.

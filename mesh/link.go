@@ -46,7 +46,6 @@ type link struct {
 // inflow is the receiving half. The link's mutex guards it.
 type inflow struct {
 	open    bool  // a body is to come
-	never   bool  // none will ever come
 	length  int64 // that was announced, or -1
 	queue   []arrived
 	held    *[]byte // the buffer of the piece that the consumer holds, if it goes back to the pool
@@ -57,7 +56,7 @@ type inflow struct {
 	extra   int64   // of them out of the pool
 	pending int64   // bytes of the piece that the consumer holds
 	dropped bool    // nobody wants it any more
-	ended   bool    // the end mark has come and is right
+	ended   bool    // the end mark has come and is right, or none ever will
 	trailer Header
 	wake    chan struct{}
 }
@@ -71,8 +70,7 @@ type arrived struct {
 
 // outflow is the sending half. The link's mutex guards it.
 type outflow struct {
-	open    bool // a body is being sent
-	over    bool // it was sent, or none ever will be
+	over    bool // the body was sent, or none ever will be
 	sent    int64
 	allowed int64 // by the peer's credit
 	source  Body
@@ -279,7 +277,7 @@ func (l *link) end(why error, tell bool) {
 	}
 	l.err = why
 	peer, source, cancel := l.peer, l.out.source, l.cancel
-	over := (l.in.ended || l.in.never) && l.out.over
+	over := l.in.ended && l.out.over
 	l.shrink()
 	l.mu.Unlock()
 	close(l.done)
@@ -350,9 +348,7 @@ func (l *link) next() (Piece, error) {
 			in.pending = cost(piece.Data, piece.Kind)
 		case in.ended:
 			err = io.EOF
-			if l.err == nil {
-				l.shrink()
-			}
+			l.shrink()
 		}
 		more, peer := l.due(), l.peer
 		l.mu.Unlock()
@@ -428,7 +424,7 @@ func (l *link) begin(b Body) error {
 	if l.err != nil {
 		return l.err
 	}
-	l.out.open, l.out.source = true, b
+	l.out.source = b
 	return nil
 }
 
@@ -506,8 +502,8 @@ func (l *link) sendEnd(trailer Header) error {
 		return err
 	}
 	l.mu.Lock()
-	l.out.open, l.out.over = false, true
-	over := l.in.ended || l.in.never
+	l.out.over = true
+	over := l.in.ended
 	l.mu.Unlock()
 	if over {
 		l.t.remove(l)
@@ -525,7 +521,7 @@ func (l *link) failure() error {
 func (l *link) sending() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.out.open && l.out.allowed > 0 && l.err == nil
+	return l.out.source != nil && !l.out.over && l.out.allowed > 0 && l.err == nil
 }
 
 func (l *link) trailer() Header {

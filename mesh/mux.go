@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
+
+	"millrace/node"
 )
 
 // mux brings replies to the calls that wait for them. Every try holds a slot while it waits; the reply subject
@@ -50,7 +52,7 @@ const (
 func newMux(prefix string, slots int, drop func(string, dropReason)) *mux {
 	m := &mux{prefix: prefix, slots: make([]slot, slots), free: make(chan uint32, slots), drop: drop}
 	for i := range m.slots {
-		m.slots[i].reply, m.slots[i].early = make(chan *nats.Msg, 1), make(chan *nats.Msg, maxInterims)
+		m.slots[i].reply, m.slots[i].early = make(chan *nats.Msg, 1), make(chan *nats.Msg, node.MaxInterim)
 		m.free <- uint32(i)
 	}
 	return m

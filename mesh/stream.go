@@ -12,17 +12,17 @@ import (
 	"millrace/node"
 )
 
-// bodyless tells whether HTTP has no body for such a response (RFC 9112 §6.3).
-func bodyless(method string, status int) bool {
+// Bodyless tells whether HTTP has no body for such a response (RFC 9112 §6.3).
+func Bodyless(method string, status int) bool {
 	return method == "HEAD" || status == 204 || status == 304
 }
 
 // incoming is the body that a requester receives. Its end ends the exchange.
 type incoming struct {
-	l       *link
-	sending *sending // the request's body; nil if it was no stream
-	stop    func() bool
-	once    sync.Once
+	l    *link
+	sent <-chan struct{} // closed when nobody touches the request's body any more; nil if that was no stream
+	stop func() bool
+	once sync.Once
 }
 
 func (b *incoming) Next() (Piece, error) { return b.l.next() }
@@ -33,31 +33,26 @@ func (b *incoming) Close() error {
 		b.stop()
 		b.l.end(errEnded, true)
 	})
-	b.sending.wait()
+	await(b.sent)
 	return nil
 }
 
-// sending is a request's body on its way; done is closed when nobody touches the body any more.
-type sending struct {
-	done chan struct{}
-	err  error // set before done is closed
-}
-
-func (s *sending) wait() {
-	if s != nil {
-		<-s.done
+// await waits for a request's body that is on its way, if there is one.
+func await(sent <-chan struct{}) {
+	if sent != nil {
+		<-sent
 	}
 }
 
 // follow makes the body of a reply that a member streams. ctx ends it.
-func (c *Conn) follow(ctx context.Context, l *link, resp *Response, s *sending) {
+func (c *Conn) follow(ctx context.Context, l *link, resp *Response, sent <-chan struct{}) {
 	if resp.Status == 101 && l.messages {
 		l.expectMessages()
 	} else {
 		l.expect(resp.Length, resp.Body)
 	}
 	resp.Body = nil
-	resp.Stream = &incoming{l: l, sending: s, stop: context.AfterFunc(ctx, func() { l.end(contextError(ctx), true) })}
+	resp.Stream = &incoming{l: l, sent: sent, stop: context.AfterFunc(ctx, func() { l.end(contextError(ctx), true) })}
 }
 
 // followReply opens the stream that a member announces in its reply to a plain request.
@@ -70,7 +65,7 @@ func (c *Conn) followReply(ctx context.Context, req *Request, msg *nats.Msg, res
 		c.links.abort(msg.Reply, errEnded)
 		return nil, errManyStreams
 	}
-	if bodyless(req.Method, resp.Status) {
+	if Bodyless(req.Method, resp.Status) {
 		l.end(errEnded, true)
 		return resp.withoutBody(), nil
 	}
@@ -93,7 +88,7 @@ var errManyStreams = node.Errorf(node.CodeBusy, nil, "the node carries as many s
 // The time until the deadline begins to count when the body has been sent; until then the stream's idle time-out bounds it.
 func (c *Conn) doStream(ctx context.Context, to Destination, req *Request) (*Response, error) {
 	l := c.links.open(func(l *link) {
-		l.replies, l.messages = make(chan *nats.Msg, 4+maxInterims), req.Upgrade == UpgradeMessages
+		l.replies, l.messages = make(chan *nats.Msg, 4+node.MaxInterim), req.Upgrade == UpgradeMessages
 	})
 	if l == nil {
 		_ = req.Stream.Close() // it wasn't read
@@ -104,34 +99,34 @@ func (c *Conn) doStream(ctx context.Context, to Destination, req *Request) (*Res
 	if err != nil || resp.Stream == nil {
 		l.end(errEnded, true)
 		_ = req.Stream.Close() // it may wait for the client
-		x.sending.wait()
+		await(x.sent)
 	}
 	return resp, err
 }
 
 // offer is one call of doStream.
 type offer struct {
-	c       *Conn
-	to      Destination
-	req     *Request
-	l       *link
-	within  time.Duration
-	sending *sending
-	busy    int
+	c      *Conn
+	to     Destination
+	req    *Request
+	l      *link
+	within time.Duration
+	sent   chan struct{} // as of incoming; nil until the body may be read
+	busy   int
 }
 
 func (x *offer) run(ctx context.Context) (*Response, error) {
 	if err := x.publish(); err != nil {
 		return nil, err
 	}
-	x.sending = &sending{done: make(chan struct{})}
+	x.sent = make(chan struct{})
 	go func() {
-		defer close(x.sending.done)
-		x.sending.err = x.l.send(x.req.Stream)
+		defer close(x.sent)
+		_ = x.l.send(x.req.Stream) // its error is the link's
 	}()
 	timer := acquireTimer(x.within)
 	defer releaseTimer(timer)
-	sent := x.sending.done
+	sent := x.sent
 	for {
 		select {
 		case msg := <-x.l.replies:
@@ -196,14 +191,14 @@ func (x *offer) took(ctx context.Context, msg *nats.Msg) (resp *Response, err er
 		return nil, err, err != nil
 	}
 	if node.CodeOf(err) == node.CodeNoMember && x.busy > 0 {
-		err = node.Errorf(node.CodeBusy, nil, "every member is at its limit")
+		err = errAllBusy
 	}
 	switch {
 	case err != nil || msg.Header[headerStream] == nil:
-	case bodyless(x.req.Method, resp.Status):
+	case Bodyless(x.req.Method, resp.Status):
 		resp = resp.withoutBody()
 	default:
-		x.c.follow(ctx, x.l, resp, x.sending)
+		x.c.follow(ctx, x.l, resp, x.sent)
 	}
 	return resp, err, true
 }

@@ -12,6 +12,9 @@ const MaxMessage = MiB
 // headers always fit.
 const MaxMessageBody = MaxMessage / 2
 
+// MaxInterim bounds the interim responses (1xx) before a final one.
+const MaxInterim = 8
+
 // QueueGroup is the NATS queue group of every member.
 const QueueGroup = "q"
 

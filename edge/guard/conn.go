@@ -66,6 +66,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 // SetReadDeadline does nothing: the guard has its own time-outs.
 func (c *Conn) SetReadDeadline(time.Time) error { return nil }
 
+// interrupt ends a read that waits, whoever does; the next one sets its own deadline.
+func (c *Conn) interrupt() {
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection
+}
+
 // next reads a head, or finds out that there is none to come.
 func (c *Conn) next() error {
 	c.settle()

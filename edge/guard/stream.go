@@ -94,7 +94,7 @@ func (s *stream) Trailer() mesh.Header { return s.c.body.trailer }
 func (s *stream) Close() error {
 	s.closed.Store(true)
 	if s.begun.Load() {
-		_ = s.c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection
+		s.c.interrupt()
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (r *raw) Trailer() mesh.Header { return nil }
 
 func (r *raw) Close() error {
 	r.closed.Store(true)
-	_ = r.c.Conn.SetReadDeadline(time.Unix(1, 0)) // see above
+	r.c.interrupt()
 	return nil
 }
 

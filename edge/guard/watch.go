@@ -56,7 +56,7 @@ func (c *Conn) Unwatch() {
 	w.timer.Stop()
 	running := w.running
 	if running != nil {
-		_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection
+		c.interrupt()
 	}
 	w.mu.Unlock()
 	if running != nil {

@@ -18,7 +18,7 @@ const nodeUser = "millrace"
 const answerWithin = 10 * time.Minute
 
 // maxAnswers is how often a member may publish to the reply subject of one request: its reply, and interim ones before it.
-const maxAnswers = 9
+const maxAnswers = node.MaxInterim + 1
 
 // authenticator decides who a client is: a node, a member, or nobody.
 type authenticator struct {

@@ -38,7 +38,7 @@ func (c *conn) frame(h head, method string) (*body, error) {
 	switch {
 	case h.status == 101:
 		b.framing, b.length, b.last = untilClose, -1, true
-	case method == "HEAD" || h.status == 204 || h.status == 304:
+	case mesh.Bodyless(method, h.status):
 		b.ended = true
 	case len(codings) > 0:
 		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") || h.http10 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // outcome is how one try at a target ended.
@@ -93,7 +94,7 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, r.Host...), "\r\n"...)
 	for _, f := range r.Header {
-		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
+		b = mesh.AppendField(b, f.Name, f.Value)
 	}
 	switch {
 	case r.Upgrade != "":
@@ -101,15 +102,11 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 	case r.Stream != nil && r.Length < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case r.Stream != nil:
-		b = appendLength(b, r.Length)
+		b = mesh.AppendLength(b, r.Length)
 	case len(r.Body) > 0 || expectsBody(r.Method):
-		b = appendLength(b, int64(len(r.Body)))
+		b = mesh.AppendLength(b, int64(len(r.Body)))
 	}
 	return append(append(b, "\r\n"...), r.Body...)
-}
-
-func appendLength(b []byte, n int64) []byte {
-	return append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), "\r\n"...)
 }
 
 // expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
@@ -122,12 +119,9 @@ type head struct {
 	fields mesh.Header
 }
 
-// maxInterim bounds the interim responses (1xx) before a final one.
-const maxInterim = 8
-
 // finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2), but for 100, which nobody asked for.
 func (c *conn) finalHead(req *mesh.Request) (head, error) {
-	for range maxInterim {
+	for range node.MaxInterim {
 		h, err := c.head()
 		switch {
 		case err != nil:

@@ -161,11 +161,7 @@ func (x *exchange) endBody() error {
 	if x.req.Length >= 0 {
 		return nil
 	}
-	b := append(x.c.out[:0], "0\r\n"...)
-	for _, f := range x.req.Stream.Trailer() {
-		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
-	}
-	_, err := x.c.Write(append(b, "\r\n"...))
+	_, err := x.c.Write(mesh.AppendLastChunk(x.c.out[:0], x.req.Stream.Trailer()))
 	return err //nolint:wrapcheck // see above
 }
 
