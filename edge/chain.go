@@ -15,17 +15,31 @@ import (
 
 // policies lists what every request passes, in order: the first is the outermost, so it sees a request first and its
 // response last. DESIGN.md says what belongs where.
-func (s *Server) policies() []Policy {
-	return []Policy{
+func (s *Server) policies(r *route) []Policy {
+	list := []Policy{
 		identify,   // request id and trace; every response carries the id
 		s.observe,  // log, metrics, event
 		problems,   // errors become RFC 9457 responses
 		s.contain,  // panics become errors
 		clientAddr, // who asks, behind trusted proxies
-		s.takeBody,
-		s.admit,
-		deadline,
 	}
+	if len(r.Limit) > 0 && s.cfg.Limits != nil {
+		list = append(list, func(next Handler) Handler { // refuses what is beyond the limits
+			r.limited = s.newLimited(r, next)
+			return r.limited.handle
+		})
+	}
+	switch {
+	case s.cfg.Cache == nil:
+	case r.Cache != nil && r.Cache.On:
+		list = append(list, func(next Handler) Handler { // answers from the cache
+			r.cached = s.newCached(r, next)
+			return r.cached.handle
+		})
+	default:
+		list = append(list, s.invalidates)
+	}
+	return append(list, s.takeBody, s.admit, deadline)
 }
 
 func chain(policies []Policy, h Handler) Handler {
@@ -86,12 +100,13 @@ func (s *Server) takeBody(next Handler) Handler {
 // take decides how the body goes on. A socket's bytes and a long body stream, and so does one whose end hasn't come yet, if the
 // target can take streams.
 func (x *Exchange) take() error {
-	x.Socket = x.Socket && x.route.To.Kind != node.KindNATS
+	whole := x.route.To.Kind == node.KindNATS || x.route.Gather != nil // who takes no streams
+	x.Socket = x.Socket && !whole
 	switch {
 	case x.Socket:
 		x.takeSocket()
 		return nil
-	case x.route.To.Kind == node.KindNATS || (x.Length >= 0 && x.Length <= int64(node.MaxMessageBody)) || x.Incoming.Arrived():
+	case whole || (x.Length >= 0 && x.Length <= int64(node.MaxMessageBody)) || x.Incoming.Arrived():
 		return x.readBody()
 	}
 	x.forward.Stream, x.forward.Length = &upload{x.Incoming.Stream(int64(x.maxBody())), x}, x.Length

@@ -13,12 +13,16 @@ import (
 // first address that isn't a trusted proxy is the client.
 func clientAddr(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		x.Client = x.Peer
-		if x.trusted {
-			x.Client = rightmostUntrusted(x.Header.Values("X-Forwarded-For"), x.Peer, x.settings.trusts)
-		}
+		x.Client = clientOf(x)
 		return next(ctx, x)
 	}
+}
+
+func clientOf(x *Exchange) netip.Addr {
+	if x.trusted {
+		return rightmostUntrusted(x.Header.Values("X-Forwarded-For"), x.Peer, x.settings.trusts)
+	}
+	return x.Peer
 }
 
 // rightmostUntrusted walks the chain of proxies from the nearest to the farthest. An entry that isn't an address ends

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -52,6 +53,22 @@ type Exchange struct {
 	admit    func() (leave func(), err error) // takes a place among the requests in flight, for one that has none yet
 	messages *messages                        // reads a socket whose target knows messages only
 	forward  mesh.Request
+
+	// Of the limits.
+	passed     []pass // what they gave
+	passedRoom [1]pass
+
+	// Of the cache.
+	found       found         // what the store has
+	fields      [4]mesh.Field // room for the few fields that a kept response gets
+	response    mesh.Response // room for a kept response
+	keptRoom    kept
+	idRoom      [32]byte
+	kept        *kept            // the response comes from the store and is written by sendKept
+	cacheStatus httpcache.Status // what the cache did
+	waited      int              // fetches of others that it waited for
+	home        bool             // another node asks: no third one is asked
+	refreshing  time.Time        // when the response was received that a newer one is wanted for
 }
 
 // Incoming is a body that is still on its way. Errors are *node.Error.
@@ -114,12 +131,15 @@ func (x *Exchange) acceptTarget() error {
 	if err != nil {
 		return err
 	}
-	hosts := x.Header.Values("Host")
-	if len(hosts) > 1 || (len(hosts) == 0 && !x.HTTP10) {
-		return errHostCount
+	hosts := 0
+	for i := range x.Header {
+		if equalFold(x.Header[i].Name, "Host") {
+			hosts++
+			x.Host = x.Header[i].Value
+		}
 	}
-	if len(hosts) == 1 {
-		x.Host = hosts[0]
+	if hosts > 1 || (hosts == 0 && !x.HTTP10) {
+		return errHostCount
 	}
 	if authority != "" { // it overrides Host (RFC 9112 §3.2.2)
 		x.Host = authority

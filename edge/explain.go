@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"context"
+	"strings"
 	"time"
 
 	"millrace/mesh"
@@ -21,7 +23,7 @@ func (s *Server) Routes() []RouteInfo {
 	set := s.settings.Load()
 	out := make([]RouteInfo, 0, len(set.routes)+1)
 	for _, r := range set.routes {
-		out = append(out, RouteInfo{Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(), Target: r.To.String()})
+		out = append(out, RouteInfo{Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(), Target: r.Goal()})
 	}
 	if set.exposed != nil {
 		out = append(out, RouteInfo{Name: exposedID, Path: "/{service}/*", Target: "service:{service}"})
@@ -43,11 +45,20 @@ type Explanation struct {
 	MaxBody string            `json:"max_body,omitempty"`
 	Status  int               `json:"status,omitempty"` // of the refusal
 	Refusal string            `json:"refusal,omitempty"`
+	Limits  []LimitInfo       `json:"limits,omitempty"`
+	Cache   *CacheExplanation `json:"cache,omitempty"`
+}
+
+// LimitInfo is a limit that counts the request.
+type LimitInfo struct {
+	Name string `json:"name"`
+	Text string `json:"limit"` // such as 100 per 15m, or 20 in flight
+	Key  string `json:"key"`   // whose requests are counted together, such as ip
 }
 
 // Explain routes a request without sending it. target is a path or an absolute URL.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
-	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Started: time.Now()}
+	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Scheme: "http", Started: time.Now()}
 	if x.enter(s.settings.Load(), s.via); x.refusal == nil {
 		x.route = x.settings.route(x)
 	}
@@ -60,6 +71,8 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
 	e.Timeout, e.MaxBody = x.timeout().String(), x.maxBody().String()
 	e.Subject = s.subject(x)
+	e.Limits = r.limited.explain(x)
+	e.Cache = s.explainCache(context.Background(), x)
 	for i, name := range r.paramNames {
 		if e.Params == nil {
 			e.Params = map[string]string{}
@@ -72,6 +85,8 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 // subject is what the request would be published on.
 func (s *Server) subject(x *Exchange) string {
 	switch {
+	case x.route.Gather != nil:
+		return strings.Join(newGatherer(s.mesh, x.route.Gather).subjects(), ", ")
 	case x.route == x.settings.exposed:
 		return s.mesh.Service(firstSegment(x.Path)).Subject()
 	case x.route.To.Kind == node.KindService:

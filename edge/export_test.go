@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"millrace/edge/guard"
+	"millrace/kvcache"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -20,6 +21,7 @@ var (
 	RightmostUntrusted = rightmostUntrusted
 	Traceparent        = traceparent
 	ValidHost          = validHost
+	ChunkKey           = chunkKey
 )
 
 // Contain wraps a handler as the policy chain does.
@@ -96,3 +98,6 @@ func ReadAll(inner net.Conn) []*Exchange {
 		}
 	}
 }
+
+// URLPurges gives the purges of a URL whatever its route is.
+func URLPurges(url string, soft bool) []kvcache.Purge { return urlPurges(url, soft) }

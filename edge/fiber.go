@@ -50,7 +50,13 @@ func (s *Server) handle(c *fiber.Ctx) {
 	if !ok {
 		panic("the connection isn't guarded")
 	}
-	x := fromConn(conn)
+	x, ok := conn.Pending.(*Exchange)
+	if conn.Pending = nil; !ok {
+		x = fromConn(conn)
+	}
+	if !x.HTTP10 {
+		x.Interim = func(status int, h mesh.Header) { sendInterim(conn, status, h) }
+	}
 	resp := s.Serve(conn.Context(), x)
 	if x.Socket { // whatever came of it, what the client sends behind its request isn't another one
 		conn.End()
@@ -63,6 +69,16 @@ func (s *Server) handle(c *fiber.Ctx) {
 		return
 	}
 	conn.Unwatch()
+	if x.kept != nil {
+		if s.draining.Load() {
+			conn.End()
+		}
+		if !conn.Keepable() {
+			c.Response().SetConnectionClose()
+		}
+		s.sendKept(conn, x, resp)
+		return
+	}
 	if !conn.Hold(len(resp.Body)) {
 		resp = s.refusal(node.Errorf(node.CodeBusy, nil, "the node holds as many bytes as it may"))
 	}
@@ -96,18 +112,20 @@ func (s *Server) recoverFront(c *fiber.Ctx) {
 // fromConn makes the exchange of the request that the connection announced last. Its strings are the request's own and
 // outlive the connection. What the guard refused becomes the exchange's refusal.
 func fromConn(conn *guard.Conn) *Exchange {
+	x := &Exchange{}
+	x.read(conn)
+	return x
+}
+
+func (x *Exchange) read(conn *guard.Conn) {
 	r := conn.Request()
-	x := &Exchange{
+	*x = Exchange{
 		Method: r.Method, Target: r.Target, Scheme: "http", Header: r.Header, HTTP10: r.HTTP10, Started: r.Arrived,
 		Peer: peer(conn.RemoteAddr()), Incoming: conn, Length: r.Length, Socket: socketAsked(r), Hasty: r.Hasty,
-	}
-	if !r.HTTP10 {
-		x.Interim = func(status int, h mesh.Header) { sendInterim(conn, status, h) }
 	}
 	if r.Refusal != nil {
 		x.refusal = r.Refusal
 	}
-	return x
 }
 
 func peer(addr net.Addr) netip.Addr {

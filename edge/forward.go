@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // prepare makes the request that goes to the member: the client's end-to-end fields, and those that the edge sets
@@ -75,7 +76,7 @@ func spoofs(name string) bool {
 		return false
 	}
 	name = strings.ReplaceAll(name, "_", "-")
-	return replaced(name, true) || mesh.Hop(name)
+	return replaced(name, true) || node.Hop(name)
 }
 
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }

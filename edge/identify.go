@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"strings"
+	"unsafe"
 
 	"millrace/mesh"
 )
@@ -14,12 +15,7 @@ import (
 // id goes back to the client too. An id from a trusted proxy is kept.
 func identify(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		x.ID = newID()
-		if x.trusted {
-			if id := x.Header.Get("X-Request-Id"); validID(id) {
-				x.ID = id
-			}
-		}
+		x.ID = x.identity(new([32]byte))
 		resp, err := next(ctx, x)
 		if resp != nil {
 			resp.Header.Set("X-Request-Id", x.ID)
@@ -28,13 +24,28 @@ func identify(next Handler) Handler {
 	}
 }
 
+// identity is the id of a trusted proxy, or a new one, written into room.
+func (x *Exchange) identity(room *[32]byte) string {
+	if x.trusted {
+		if id := x.Header.Get("X-Request-Id"); validID(id) {
+			return id
+		}
+	}
+	writeID(room)
+	return unsafe.String(&room[0], len(room))
+}
+
 // newID makes an id of 128 random bits. It names a request; it keeps no secret.
 func newID() string {
-	var raw [16]byte
 	var out [32]byte
+	writeID(&out)
+	return string(out[:])
+}
+
+func writeID(out *[32]byte) {
+	var raw [16]byte
 	random(raw[:])
 	hex.Encode(out[:], raw[:])
-	return string(out[:])
 }
 
 func random(b []byte) {

@@ -17,21 +17,30 @@ func (s *Server) observe(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		resp, err := next(ctx, x)
 		if resp.Stream == nil {
-			s.observed(x, resp, int64(len(resp.Body)), err)
+			s.observed(x, resp, int64(len(resp.Body)), err, time.Since(x.Started))
 			return resp, err
 		}
-		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) { s.observed(x, resp, n, err) }}
+		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) { s.observed(x, resp, n, err, time.Since(x.Started)) }}
 		return resp, err
 	}
 }
 
 // observed tells of a response of n bytes that is over.
-func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error) {
-	took := time.Since(x.Started)
+func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error, took time.Duration) {
 	x.route.stats.record(resp.Status, took)
 	s.logRequest(x, resp, n, err, took)
-	s.mesh.Emit(x.route.events[min(resp.Status/100, 5)], func() []byte { return s.event(x, resp, n, took) })
+	class := min(resp.Status/100, 5)
+	now := x.Started.Add(took).UnixNano()
+	if now < x.route.silent[class].Load() {
+		return
+	}
+	if !s.mesh.Emit(x.route.events[class], func() []byte { return s.event(x, resp, n, took) }) {
+		x.route.silent[class].Store(now + int64(silentFor))
+	}
 }
+
+// silentFor is how long nobody is believed to listen to a route's events after nobody did.
+const silentFor = 100 * time.Millisecond
 
 // counted is a response's stream that tells its end. Close may come from another goroutine than Next.
 type counted struct {
@@ -80,6 +89,9 @@ func (s *Server) logRequest(x *Exchange, resp *mesh.Response, bytes int64, err e
 		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.bytesIn(), "bytes_out", bytes,
 		"route", x.route.id, "target", x.target(),
 	}
+	if x.route.cached != nil {
+		args = append(args, "cache", x.cacheStatus.Word())
+	}
 	if err != nil {
 		args = append(args, "error", err.Error())
 	}
@@ -94,10 +106,10 @@ func (x *Exchange) target() string {
 	if x.route == x.settings.exposed {
 		return "service:" + firstSegment(x.Path)
 	}
-	if x.route.To.Kind == "" {
+	if x.route.To.Kind == "" && x.route.Gather == nil {
 		return ""
 	}
-	return x.route.To.String()
+	return x.route.Goal()
 }
 
 // Event is what observers of event.http.ROUTE.CLASS get after each response, as JSON.
@@ -116,13 +128,14 @@ type Event struct {
 	BytesIn    int64     `json:"bytes_in"`
 	BytesOut   int64     `json:"bytes_out"`
 	Member     string    `json:"member,omitempty"`
+	Cache      string    `json:"cache,omitempty"` // hit, or why the request went on
 }
 
 func (s *Server) event(x *Exchange, resp *mesh.Response, bytes int64, took time.Duration) []byte {
 	b, err := json.Marshal(Event{
 		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method, Host: x.Host, Path: x.Path,
 		Status: resp.Status, DurationMS: float64(took.Microseconds()) / 1000, Route: x.route.id, Target: x.target(),
-		BytesIn: x.bytesIn(), BytesOut: bytes, Member: resp.Member,
+		BytesIn: x.bytesIn(), BytesOut: bytes, Member: resp.Member, Cache: x.cacheStatus.Word(),
 	})
 	if err != nil { // plain strings and numbers always marshal
 		return []byte("{}")

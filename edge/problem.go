@@ -15,6 +15,8 @@ func statusOf(code node.Code) int {
 	switch code {
 	case node.CodeInvalid:
 		return 400
+	case node.CodeForbidden:
+		return 403
 	case node.CodeNotFound:
 		return 404
 	case node.CodeMethod:
@@ -27,6 +29,8 @@ func statusOf(code node.Code) int {
 		return 414
 	case node.CodeExpectation:
 		return 417
+	case node.CodeLimited:
+		return 429
 	case node.CodeHeaderTooLarge:
 		return 431
 	case node.CodeUpstream, node.CodeBadReply:
@@ -46,8 +50,8 @@ func statusOf(code node.Code) int {
 }
 
 var titles = map[int]string{
-	400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
-	414: "URI Too Long", 417: "Expectation Failed", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
+	400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
+	414: "URI Too Long", 417: "Expectation Failed", 429: "Too Many Requests", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
 	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",
 }
 
@@ -75,7 +79,31 @@ func problemResponse(err error, id string) *mesh.Response {
 	if status == 503 {
 		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
 	}
+	if kind := proxyError(e.Code); kind != "" {
+		resp.Header.Add("Proxy-Status", "Millrace; error="+kind)
+	}
 	return resp
+}
+
+// proxyError is the error's type in Proxy-Status (RFC 9209 §2.3), for what went wrong behind this node; "" for the others.
+func proxyError(code node.Code) string {
+	switch code { //nolint:exhaustive // the others are the client's mistakes
+	case node.CodeUpstream:
+		return "connection_terminated"
+	case node.CodeBadReply:
+		return "http_protocol_error"
+	case node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable:
+		return "destination_unavailable"
+	case node.CodeBusy:
+		return "connection_limit_reached"
+	case node.CodeTimeout:
+		return "http_response_timeout"
+	case node.CodeLoop:
+		return "proxy_loop_detected"
+	case node.CodeInternal:
+		return "proxy_internal_error"
+	}
+	return ""
 }
 
 // busyResponse is the whole message for a connection that is one too many: there is no request yet that it could answer.

@@ -3,6 +3,7 @@ package edge
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"millrace/node"
 )
@@ -13,8 +14,11 @@ type route struct {
 	id         string
 	paramNames []string
 	handler    Handler
+	limited    *limited // nil unless the route has limits
+	cached     *cached  // nil unless the route caches
 	stats      *routeStats
-	events     [6]string // subject by status class
+	events     [6]string       // subject by status class
+	silent     [6]atomic.Int64 // until when nobody listens to it, in Unix nanoseconds
 }
 
 // table is the routes of one moment. It never changes, so it needs no lock.

@@ -13,6 +13,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"millrace/edge/guard"
+	"millrace/kvcache"
+	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -27,6 +29,10 @@ type Config struct {
 	Edge   node.Edge
 	Routes []node.Route
 	Mesh   *mesh.Conn
+	Cache  *kvcache.Cache // nil if no route caches
+	Limits *limit.Limiter // nil if no route has limits; it must know the rules before New and SetRoutes
+	Store  node.Store
+	Peers  Peers // nodes that fetch for one another; nil alone
 	Log    *slog.Logger
 }
 
@@ -39,7 +45,12 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	stats    statsByRoute
 	date     dateCache
-	via      string // this node's name in Via
+
+	cacheStats cacheStatsByRoute
+	flights    kvcache.Flights[fetched]
+	filling    filling
+	shunned    shunned
+	via        string // this node's name in Via
 
 	admission admission
 	draining  atomic.Bool
@@ -58,6 +69,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("configure edge: a mesh connection and a log are needed")
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{}), buffered: guard.NewBudget(0)}
+	s.filling.max = int64(cfg.Store.Memory) / 4
 	s.SetRoutes(cfg.Edge, cfg.Routes)
 	s.app = s.newApp()
 	return s, nil
@@ -88,7 +100,7 @@ func (s *Server) Open(ctx context.Context) error {
 	if n := affordable(s.cfg.Edge.MaxConnections); n < s.cfg.Edge.MaxConnections {
 		s.log.WarnContext(ctx, "fewer connections than edge.max_connections: the limit on open files allows no more", "connections", n, "open_files", descriptors())
 	}
-	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Log: s.log})
+	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Quick: s.quick, Log: s.log})
 	go s.admission.watch(s.served)
 	go func() {
 		defer close(s.served)
@@ -145,6 +157,12 @@ func (s *Server) RefusedConnections() uint64 {
 // Sheds tells whether the processors can't follow, so that fewer requests than edge.max_requests are admitted.
 func (s *Server) Sheds() bool { return s.admission.sheds() }
 
+// Caches tells whether some route caches.
+func (s *Server) Caches() bool { return s.settings.Load().caches }
+
+// Limits tells whether some route has limits.
+func (s *Server) Limits() bool { return s.settings.Load().limits }
+
 // RefusedRequests counts the requests that were one too many.
 func (s *Server) RefusedRequests() uint64 { return s.admission.refused.Load() }
 
@@ -156,16 +174,28 @@ func (s *Server) Buffered() int64 { return s.buffered.Used() }
 
 // Serve answers one exchange that a front has filled. It never fails: errors are responses.
 func (s *Server) Serve(ctx context.Context, x *Exchange) *mesh.Response {
-	set := s.settings.Load()
-	x.enter(set, s.via)
-	if x.refusal != nil {
-		x.route = set.unmatched
-	} else {
-		x.route = set.route(x)
+	if x.route == nil {
+		s.enter(x)
 	}
 	resp, _ := x.route.handler(ctx, x) // the policy problems has turned the error into the response
 	return resp
 }
+
+// enter puts the exchange under the settings of this moment and finds its route.
+func (s *Server) enter(x *Exchange) {
+	set := s.settings.Load()
+	x.enter(set, s.via)
+	switch {
+	case x.refusal != nil:
+		x.route = set.unmatched
+	case x.Method == "PURGE" && set.purge != nil:
+		x.route = set.purge
+	default:
+		x.route = set.route(x)
+	}
+}
+
+func (s *Server) offlineServes() bool { return s.cfg.Store.Offline == node.OfflineServe }
 
 // Drain makes every response from now on end its connection, so that clients move to another node.
 func (s *Server) Drain() { s.draining.Store(true) }

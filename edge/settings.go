@@ -17,11 +17,15 @@ type settings struct {
 	routes    []*route // named routes, the narrowest knowledge of what is served
 	exposed   *route   // serves every name that no route matches; nil unless edge.expose holds "*"
 	unmatched *route   // answers what has no route, or no valid form
+	purge     *route   // answers PURGE; nil unless some client may use it
+	caches    bool     // some route does
+	limits    bool     // some route has some
 }
 
 // Names of the routes that no configuration wrote, as metrics and events show them.
 const (
 	exposedID   = "exposed"
+	purgeID     = "purge"
 	unmatchedID = "unmatched"
 )
 
@@ -33,6 +37,11 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	}
 	set.table = newTable(set.routes)
 	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) { return nil, x.refusal })
+	set.caches = slices.ContainsFunc(set.routes, func(r *route) bool { return r.cached != nil })
+	set.limits = slices.ContainsFunc(set.routes, func(r *route) bool { return r.limited != nil })
+	if s.cfg.Cache != nil && len(s.cfg.Store.PurgeClients) > 0 {
+		set.purge = s.newRoute(node.Route{}, purgeID, s.purge)
+	}
 	if slices.Contains(cfg.Expose, "*") {
 		set.exposed = s.newRoute(node.Route{}, exposedID, callFirstSegment(s.mesh))
 	}
@@ -40,7 +49,8 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 }
 
 func (s *Server) newRoute(r node.Route, id string, end Handler) *route {
-	out := &route{Route: r, id: id, paramNames: r.Path.Params(), stats: s.stats.of(id), handler: chain(s.policies(), end)}
+	out := &route{Route: r, id: id, paramNames: r.Path.Params(), stats: s.stats.of(id)}
+	out.handler = chain(s.policies(out), end)
 	for class := range out.events {
 		out.events[class] = "event.http." + id + "." + string(rune('0'+class)) + "xx"
 	}

@@ -60,7 +60,7 @@ func (s *Server) socket(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 		return
 	}
 	conn.Unwatch()
-	b := append(s.appendHead(nil, resp), "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...)
+	b := append(s.appendHead(nil, x, resp), "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...)
 	if k.open(b) != nil {
 		return
 	}

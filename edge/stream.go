@@ -14,10 +14,17 @@ import (
 // that it can't look complete.
 func (s *Server) stream(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	defer conn.Unwatch()
+	if x.kept != nil {
+		defer x.kept.view.Release()
+	}
 	defer func() { _ = resp.Stream.Close() }() // before the look-out ends: it waits for whoever reads the connection
 	if resp.Status == http.StatusSwitchingProtocols {
 		s.socket(conn, x, resp)
 		return
+	}
+	if x.Socket && x.forward.Stream != nil { // that the target doesn't open: what the client sends is for nobody, but its end is to be seen
+		_ = x.forward.Stream.Close()
+		conn.Watch()
 	}
 	w := s.newWriter(conn, x, resp)
 	if endless(resp) {
@@ -53,26 +60,24 @@ func (s *Server) newWriter(conn *guard.Conn, x *Exchange, resp *mesh.Response) *
 	if s.draining.Load() || (x.HTTP10 && !w.chunked && w.length < 0) {
 		conn.End()
 	}
-	b := s.appendHead(nil, resp)
+	b := s.appendHead(nil, x, resp)
 	switch {
 	case w.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case w.length >= 0:
 		b = mesh.AppendLength(b, w.length)
 	}
-	if conn.Ends() {
-		b = append(b, "Connection: close\r\n"...)
-	} else if x.HTTP10 {
-		b = append(b, "Connection: keep-alive\r\n"...)
-	}
-	w.head = append(b, "\r\n"...)
+	w.head = append(appendConnection(b, conn, x), "\r\n"...)
 	return w
 }
 
 // appendHead writes status line, fields and Date.
-func (s *Server) appendHead(b []byte, resp *mesh.Response) []byte {
+func (s *Server) appendHead(b []byte, x *Exchange, resp *mesh.Response) []byte {
 	b = appendStatus(b, resp.Status)
-	dated := false
+	dated := x.kept != nil
+	if dated {
+		b = x.keptHead(b)
+	}
 	for _, f := range resp.Header {
 		dated = dated || equalFold(f.Name, "Date")
 		b = mesh.AppendField(b, f.Name, f.Value)

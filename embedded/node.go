@@ -16,6 +16,8 @@ import (
 	"millrace/edge"
 	"millrace/edge/admin"
 	"millrace/embedded/natsserver"
+	"millrace/kvcache"
+	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
@@ -43,6 +45,8 @@ type Node struct {
 	nats      *natsserver.Server // nil with mesh.url
 	mesh      *mesh.Conn
 	members   *mesh.Members
+	cache     *kvcache.Cache
+	limits    *limit.Limiter
 	upstreams *upstream.Set
 	edge      *edge.Server
 	admin     *admin.Server
@@ -51,6 +55,7 @@ type Node struct {
 	draining atomic.Bool
 	roles    atomic.Pointer[[]string] // as other nodes are told
 	joined   atomic.Bool              // JetStream has been current since the start
+	cached   atomic.Bool              // the purges have been followed since the start
 	stopOnce sync.Once
 	stopErr  error
 
@@ -88,7 +93,7 @@ func New(opts Options) (*Node, error) {
 // edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openEdge, n.announce, n.openMembers, n.openAdmin}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openAdmin}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {
@@ -212,6 +217,7 @@ func (n *Node) openUpstreams(ctx context.Context) error {
 func (n *Node) openEdge(ctx context.Context) error {
 	server, err := edge.New(edge.Config{
 		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Routes, Mesh: n.mesh, Log: n.log,
+		Cache: n.cache, Limits: n.limits, Store: n.opts.Config.Cache, Peers: n.edgePeers(),
 	})
 	if err != nil {
 		return fmt.Errorf("configure edge: %w", err)

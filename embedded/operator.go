@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -25,6 +26,11 @@ func (n *Node) Status() admin.Status {
 		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: n.revision.Load(),
 		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Connections: n.edge.Connections(), RefusedConnections: n.edge.RefusedConnections(),
 		Refused: n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Streams: n.mesh.Streams(), Upstreams: n.upstreams.Status(), Members: n.members.List(),
+	}
+	cache := n.cache.Stats()
+	st.Cache = admin.CacheStatus{
+		Ready: cache.Ready, Entries: cache.Entries, MemoryBytes: cache.MemoryBytes, MemoryMax: cache.MemoryMax, BucketBytes: cache.BucketBytes,
+		BucketMax: cache.BucketMax, Purges: cache.Purges,
 	}
 	st.Degraded, st.Ready = n.conditions()
 	if n.nats != nil {
@@ -52,6 +58,19 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		} else if text != "" {
 			other = append(other, text)
 		}
+	}
+	if n.edge.Caches() && !n.cache.Leased() {
+		const text = "this node can't hear of purges: cached responses are validated with their origin before use; JetStream must be current"
+		if time.Since(n.started) < joinTime && !n.cached.Load() {
+			blocking = append(blocking, text)
+		} else {
+			other = append(other, text)
+		}
+	} else {
+		n.cached.Store(true)
+	}
+	if n.edge.Limits() && !n.limits.Ready() {
+		other = append(other, "the store of limits can't be asked: requests that this node holds no permits for get what store_away says; JetStream must be current")
 	}
 	if n.edge.Sheds() {
 		other = append(other, "the node sheds load: its processors can't follow; add nodes or processors")
@@ -92,11 +111,7 @@ func (n *Node) MeshStats() []mesh.Stats { return n.mesh.Stats() }
 // Tail passes on the events of every node of the mesh until ctx ends or emit returns false.
 func (n *Node) Tail(ctx context.Context, emit func(event []byte) bool) error {
 	events := make(chan *nats.Msg, tailBuffer) // NATS drops what doesn't fit; the subscription's end stops the sender
-	prefix := ""
-	if p := n.opts.Config.Mesh.Prefix; p != "" {
-		prefix = p + "."
-	}
-	sub, err := n.mesh.NATS().ChanSubscribe(prefix+"event.>", events)
+	sub, err := n.mesh.NATS().ChanSubscribe(meshPrefix(n.opts.Config.Mesh)+"event.>", events)
 	if err != nil {
 		return fmt.Errorf("subscribe to events: %w", err)
 	}

@@ -86,14 +86,21 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) (warnings []string, 
 	if n.nats != nil {
 		n.nats.SetMemberSubjects(plainSubjects(cfg.Routes))
 	}
+	n.limits.SetRules(rulesOf(cfg))
+	if err := n.awaitLimits(ctx); err != nil { // before requests need them
+		warnings = append(warnings, err.Error())
+	}
 	n.edge.SetRoutes(cfg.Edge, cfg.Routes)
+	if err := n.useCache(ctx); err != nil {
+		warnings = append(warnings, err.Error())
+	}
 	n.config = *cfg
 	n.roles.Store(n.rolesOf(*cfg))
 	more, err := n.applyUpstreams(ctx, cfg.Upstreams)
 	if err != nil { // nothing was left to start
 		more = append(more, err.Error())
 	}
-	return append(cut, more...), nil
+	return append(append(warnings, cut...), more...), nil
 }
 
 // applyUpstreams tells requests that were cut off, which can't be undone, from upstreams that can't be as configured.
@@ -115,6 +122,7 @@ func needsRestart(old, cfg node.Config) []string {
 	}{
 		{"node", old.Node != cfg.Node},
 		{"admin", old.Admin != cfg.Admin},
+		{"cache", !reflect.DeepEqual(old.Cache, cfg.Cache)},
 		{"mesh", !reflect.DeepEqual(old.Mesh, cfg.Mesh)},
 		{"edge.listen", old.Edge.Listen != cfg.Edge.Listen},
 		{"edge.write_timeout", old.Edge.WriteTimeout != cfg.Edge.WriteTimeout},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"time"
+
+	"millrace/node"
 )
 
 // What a payload can be wrong about. The texts name rules, never bytes of the message.
@@ -21,8 +23,8 @@ var (
 	ErrBodyTooLarge = errors.New("body is larger than one message carries")
 )
 
-// ownFields is how many fields appendRequest adds: Host, Content-Length and five of Millrace-*.
-const ownFields = 7
+// ownFields is how many fields appendRequest adds: Host, Content-Length and six of Millrace-*.
+const ownFields = 8
 
 // appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
 // timeout is the time left, sent in milliseconds.
@@ -48,6 +50,9 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	b = append(append(b, nonce...), crlf...)
 	if r.Route != "" {
 		b = AppendField(b, "Millrace-Route", r.Route)
+	}
+	if r.Again {
+		b = append(b, "Millrace-Again: 1\r\n"...)
 	}
 	if r.Upgrade != "" {
 		b = AppendField(b, "Millrace-Upgrade", string(r.Upgrade))
@@ -119,7 +124,7 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 		if !validField(f) {
 			return b, errFieldContents
 		}
-		if sameName(f.Name, "Content-Length") || sameName(f.Name, "Host") || sameName(f.Name, "Transfer-Encoding") {
+		if node.SameName(f.Name, "Content-Length") || node.SameName(f.Name, "Host") || node.SameName(f.Name, "Transfer-Encoding") {
 			continue
 		}
 		b = AppendField(b, f.Name, f.Value)
@@ -182,31 +187,33 @@ func (r *Request) takeControl(h Header, now time.Time) error {
 	kept := h[:0]
 	for _, f := range h {
 		switch {
-		case sameName(f.Name, "Host"):
+		case node.SameName(f.Name, "Host"):
 			r.Host = f.Value
 			hosts++
-		case sameName(f.Name, "Transfer-Encoding"):
+		case node.SameName(f.Name, "Transfer-Encoding"):
 			return errTransfer
-		case sameName(f.Name, "Content-Length"):
+		case node.SameName(f.Name, "Content-Length"):
 			if r.Length >= 0 || !isNumber(f.Value) {
 				return errLength
 			}
 			r.Length, _ = strconv.ParseInt(f.Value, 10, 64) // a number of 18 digits at most
-		case sameName(f.Name, "Millrace-Upgrade"):
+		case node.SameName(f.Name, "Millrace-Upgrade"):
 			r.Upgrade = Upgrade(f.Value)
-		case sameName(f.Name, "Millrace-Wire"):
+		case node.SameName(f.Name, "Millrace-Wire"):
 			if f.Value != "1" {
 				return errWireVersion
 			}
-		case sameName(f.Name, "Millrace-Deadline"):
+		case node.SameName(f.Name, "Millrace-Deadline"):
 			if ms, err := strconv.ParseUint(f.Value, 10, 31); err == nil {
 				r.Deadline = now.Add(time.Duration(ms) * time.Millisecond)
 			}
-		case sameName(f.Name, "Millrace-Nonce"):
+		case node.SameName(f.Name, "Millrace-Nonce"):
 			r.Nonce = f.Value
-		case sameName(f.Name, "Millrace-Route"):
+		case node.SameName(f.Name, "Millrace-Again"):
+			r.Again = f.Value == "1"
+		case node.SameName(f.Name, "Millrace-Route"):
 			r.Route = f.Value
-		case isControl(f.Name):
+		case node.MeshOwn(f.Name):
 		default:
 			kept = append(kept, f)
 		}

@@ -82,15 +82,15 @@ func TestResponse(t *testing.T) {
 		header                mesh.Header
 		body                  string
 	}{
-		{"plain", "GET", "HTTP/1.1 200 OK\r\nX: 1\r\n\r\nhi", 200, mesh.Header{{"X", "1"}}, "hi"},
+		{"plain", "GET", "HTTP/1.1 200 OK\r\nX: 1\r\n\r\nhi", 200, mesh.Header{{Name: "X", Value: "1"}}, "hi"},
 		{"no reason", "GET", "HTTP/1.1 404\r\n\r\n", 404, mesh.Header{}, ""},
 		{"length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, mesh.Header{}, "hi"},
-		{"repeated fields", "GET", "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n\r\n", 200, mesh.Header{{"Set-Cookie", "a=1"}, {"set-cookie", "b=2"}}, ""},
-		{"control and hop-by-hop", "GET", "HTTP/1.1 200 OK\r\nMillrace-Busy: 1\r\nNats-Rollup: all\r\nConnection: x-a\r\nX-A: 1\r\nUpgrade: h\r\nB: 2\r\n\r\n", 200, mesh.Header{{"B", "2"}}, ""},
-		{"head keeps length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200, mesh.Header{{"Content-Length", "99"}}, ""},
-		{"head with a body", "HEAD", "HTTP/1.1 200 OK\r\n\r\nhello", 200, mesh.Header{{"Content-Length", "5"}}, ""},
+		{"repeated fields", "GET", "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n\r\n", 200, mesh.Header{{Name: "Set-Cookie", Value: "a=1"}, {Name: "set-cookie", Value: "b=2"}}, ""},
+		{"control and hop-by-hop", "GET", "HTTP/1.1 200 OK\r\nMillrace-Busy: 1\r\nNats-Rollup: all\r\nConnection: x-a\r\nX-A: 1\r\nUpgrade: h\r\nB: 2\r\n\r\n", 200, mesh.Header{{Name: "B", Value: "2"}}, ""},
+		{"head keeps length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200, mesh.Header{{Name: "Content-Length", Value: "99"}}, ""},
+		{"head with a body", "HEAD", "HTTP/1.1 200 OK\r\n\r\nhello", 200, mesh.Header{{Name: "Content-Length", Value: "5"}}, ""},
 		{"204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", 204, mesh.Header{}, ""},
-		{"304", "GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 304, mesh.Header{{"ETag", `"a"`}}, ""},
+		{"304", "GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 304, mesh.Header{{Name: "ETag", Value: `"a"`}}, ""},
 		{"204 with body", "GET", "HTTP/1.1 204 No Content\r\n\r\nx", 0, nil, ""},
 		{"304 with body", "GET", "HTTP/1.1 304 Not Modified\r\n\r\nx", 0, nil, ""},
 		{"short", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi", 0, nil, ""},

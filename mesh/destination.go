@@ -20,6 +20,10 @@ func (c *Conn) Service(name string) Destination { return c.destination("http", n
 // Upstream names the built-in members that call the targets of an upstream: subject upstream.NAME.
 func (c *Conn) Upstream(name string) Destination { return c.destination("upstream", name) }
 
+// Node names one node in a role that nodes have for one another: only nodes may ask on its subject, and only that node answers. id is a node's
+// id, of letters, digits, - and _.
+func (c *Conn) Node(role, id string) Destination { return c.destination("millrace."+role, id) }
+
 func (c *Conn) destination(kind, name string) Destination {
 	p := c.cfg.Prefix
 	subject := p + kind + "." + name

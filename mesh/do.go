@@ -166,6 +166,9 @@ func (x *exchange) expired() bool {
 		return true
 	}
 	x.second = true
+	again := *x.req
+	again.Again = true
+	x.req = &again
 	if err := x.try(); err == nil {
 		x.conn.stats.at(x.to.label).retries.Add(1)
 	}

@@ -119,6 +119,39 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// A cancellation that overtakes its request ends it all the same.
+func TestCancelOvertakes(t *testing.T) {
+	s := natsservertest.Start(t)
+	c := natsservertest.Connect(t, s)
+	ended := make(chan error, 1)
+	serve(t, c, "slow", 0, func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, ctx.Err()
+	})
+	nc := c.NATS()
+	for i := range 3 { // the second is another's
+		if err := nc.Publish("cancel.http.slow", fmt.Append(nil, "early-", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const text = "GET / HTTP/1.1\r\nHost: h\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 60000\r\nMillrace-Nonce: %s\r\n\r\n"
+	natsservertest.Eventually(t, "a request that was canceled before it came ends", func() bool { // the cancellation may not have come yet
+		if err := nc.PublishRequest("http.slow", nats.NewInbox(), fmt.Appendf(nil, text, "early-1")); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-ended:
+			return errors.Is(err, context.Canceled)
+		case <-time.After(time.Second):
+			return false
+		}
+	})
+}
+
 // Two members, one of which never answers because it died while it worked: a GET is answered by the other one, a POST
 // runs once.
 func TestMemberDies(t *testing.T) {

@@ -10,17 +10,21 @@ import (
 // Emit publishes an event if anybody listens to its subject: event.http.ROUTE.CLASS for a response, with CLASS 2xx to
 // 5xx. build is called only then; its result is one JSON object. The subject consists of names that pass
 // node.CheckName and comes without the mesh's prefix. Events are for observers: none is waited for or repeated.
-func (c *Conn) Emit(subject string, build func() []byte) {
+// It tells whether somebody may listen.
+func (c *Conn) Emit(subject string, build func() []byte) bool {
 	if c.nc == nil {
-		return
+		return false
 	}
 	full := c.cfg.Prefix + subject
 	switch {
 	case c.cfg.Interest == nil:
 		c.silence.emit(full, build)
+		return true
 	case c.cfg.Interest.Interested(full):
 		_ = c.nc.Publish(full, build()) // an event lost is the price of never waiting
+		return true
 	}
+	return false
 }
 
 // silence remembers the subjects that nobody listens to, on a NATS server whose interest can't be asked. An event goes

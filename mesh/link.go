@@ -220,8 +220,8 @@ func (l *link) finish(msg *nats.Msg) bool {
 // endToEndTrailer leaves out what must not stand in a trailer section (RFC 9110 §6.5.1): what frames or routes a message.
 func endToEndTrailer(h Header) Header {
 	h.Delete(func(f Field) bool {
-		return Hop(f.Name) || slices.ContainsFunc([]string{"Content-Length", "Host", "Authorization", "Content-Encoding", "Content-Type", "Content-Range", "Set-Cookie", "Cache-Control", "Expect"},
-			func(n string) bool { return sameName(f.Name, n) })
+		return node.Hop(f.Name) || slices.ContainsFunc([]string{"Content-Length", "Host", "Authorization", "Content-Encoding", "Content-Type", "Content-Range", "Set-Cookie", "Cache-Control", "Expect"},
+			func(n string) bool { return node.SameName(f.Name, n) })
 	})
 	return h
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -179,6 +180,29 @@ func (m *Members) List() []Member {
 	defer m.mu.Unlock()
 	m.roster.self = m.self()
 	return m.roster.list(time.Now())
+}
+
+// Alive lists the ids of the nodes with a role that are there, this one included.
+func (m *Members) Alive(role string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := []string{m.cfg.Self.ID}
+	for id, other := range m.roster.members {
+		if other.State == MemberAlive && slices.Contains(other.Roles, role) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// Seen is when a node was heard last; the zero time if it never was.
+func (m *Members) Seen(id string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other := m.roster.members[id]; other != nil {
+		return other.Seen
+	}
+	return time.Time{}
 }
 
 // Close says farewell and stops. It waits for the last Event, after which none comes. It can be called again, and without Open.

@@ -32,6 +32,7 @@ type Request struct {
 
 	Route    string    // name of the route that was taken, for logs
 	Deadline time.Time // by when the answer must be there; Do needs it, a Handler finds it in its context too
+	Again    bool      // it was sent before, and not answered in time: who handles it shouldn't repeat it, or tries would multiply
 	Nonce    string    // names this try of the request; set by the sender's Conn
 }
 

@@ -26,7 +26,11 @@ var crlf, newline = []byte("\r\n"), []byte("\n")
 // ends, token names, no space before the colon, no folding, no control characters. The strings alias block, which must
 // not change any more. It returns what follows the empty line.
 func ParseFields(block []byte) (Header, []byte, error) {
-	h := make(Header, 0, min(bytes.Count(block[:min(len(block), 8<<10)], newline), usualFields))
+	return AppendFields(make(Header, 0, min(bytes.Count(block[:min(len(block), 8<<10)], newline), usualFields)), block)
+}
+
+// AppendFields is ParseFields into the room behind h, which is empty.
+func AppendFields(h Header, block []byte) (Header, []byte, error) {
 	for {
 		eol := bytes.IndexByte(block, '\n')
 		if eol < 1 || block[eol-1] != '\r' {

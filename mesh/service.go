@@ -57,6 +57,7 @@ type Service struct {
 	subs   []*nats.Subscription // membership in the groups; none while full or closed
 	closed bool
 	calls  map[string]context.CancelFunc // what runs, by nonce
+	early  early                         // what was canceled before it ran
 }
 
 // NewService checks the configuration; Open joins the queue group.
@@ -267,7 +268,9 @@ func errorReply(reply string, e *node.Error) *nats.Msg {
 func (s *Service) track(nonce string, cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.calls[nonce] = cancel
+	if s.calls[nonce] = cancel; s.early.take(nonce) {
+		cancel()
+	}
 }
 
 func (s *Service) untrack(nonce string, cancel context.CancelFunc) {
@@ -280,10 +283,11 @@ func (s *Service) untrack(nonce string, cancel context.CancelFunc) {
 // canceled stops the request whose nonce the payload is.
 func (s *Service) canceled(msg *nats.Msg) {
 	s.mu.Lock()
-	cancel := s.calls[string(msg.Data)]
-	s.mu.Unlock()
-	if cancel != nil {
+	defer s.mu.Unlock()
+	if cancel := s.calls[string(msg.Data)]; cancel != nil {
 		cancel()
+	} else {
+		s.early.add(string(msg.Data))
 	}
 }
 

@@ -12,10 +12,12 @@ type Code string
 // The codes, with the HTTP status that the edge gives them.
 const (
 	CodeInvalid        Code = "invalid_request"    // 400: the request breaks the protocol
+	CodeForbidden      Code = "forbidden"          // 403: this client may not do it
 	CodeNotFound       Code = "not_found"          // 404: no route
 	CodeMethod         Code = "method_not_allowed" // 405: the path has routes, the method none
 	CodeTooLarge       Code = "body_too_large"     // 413: more bytes than route or mesh carry
 	CodeURITooLong     Code = "uri_too_long"       // 414
+	CodeLimited        Code = "rate_limited"       // 429: more requests than a limit allows
 	CodeHeaderTooLarge Code = "header_too_large"   // 431
 	CodeInternal       Code = "internal"           // 500: a bug; the cause is in the log
 	CodeUpstream       Code = "upstream_failed"    // 502: an upstream broke off or can't be reached

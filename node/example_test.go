@@ -69,3 +69,19 @@ func ExampleRoute_ID() {
 	fmt.Println(node.Route{Host: "api.example.com", Methods: []node.Method{"GET"}, Path: path}.ID())
 	// Output: get-api_example_com-orders-id
 }
+
+// A limit is counted, reported and shown by its name.
+func ExampleRoute_LimitID() {
+	route := node.Route{Name: "search", Limit: make(node.Limits, 3)}
+	for i, text := range []string{"20/s", "10000/day", "tenant"} {
+		if err := route.Limit[i].UnmarshalText([]byte(text)); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(text, "is", route.LimitID(i))
+	}
+	// Output:
+	// 20/s is search
+	// 10000/day is search-2
+	// tenant is tenant
+}

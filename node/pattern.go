@@ -173,3 +173,21 @@ func (r Relation) and(s Relation) Relation {
 		return Overlap
 	}
 }
+
+// Matches tells whether a canonical path is one of the pattern's.
+func (p Pattern) Matches(path string) bool {
+	for _, seg := range p.Segments {
+		if path == "" {
+			return false
+		}
+		part := path[1:]
+		if i := strings.IndexByte(part, '/'); i >= 0 {
+			part = part[:i]
+		}
+		if (seg.Param == "" && part != seg.Literal) || (seg.Param != "" && part == "") {
+			return false
+		}
+		path = path[1+len(part):]
+	}
+	return path == "" || p.Rest || (path == "/" && len(p.Segments) == 0)
+}

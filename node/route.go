@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -14,9 +15,12 @@ type Route struct {
 	Path           Pattern           `yaml:"path" doc:"Path pattern: literal segments, {param} segments, a trailing /*." required:"true"`
 	Methods        []Method          `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
 	Headers        map[string]string `yaml:"headers" doc:"Header fields that the request must carry with exactly these values."`
-	To             Target            `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT." required:"true"`
+	To             Target            `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT." required:"unless gather"`
+	Gather         *Gather           `yaml:"gather" doc:"Several calls at once, in place of to."`
 	Timeout        Duration          `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
 	MaxBody        Size              `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
+	Cache          *Cache            `yaml:"cache" doc:"Caching of responses: true for what the origin allows, a duration for responses whose origin names none, or a mapping."`
+	Limit          Limits            `yaml:"limit" doc:"Rate limits: 100/15m (per client address), a list of limits that must all pass, a mapping, or the name of one under limits."`
 	EncodedSlash   EncodedSlash      `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`
 	OnDisconnect   OnDisconnect      `yaml:"on_disconnect" doc:"What becomes of a request whose client goes away, or ends its sending side, before the response: cancel it, or let it finish."`
 	ForwardHeaders []string          `yaml:"forward_headers" doc:"For nats targets: header fields that become NATS headers."`
@@ -81,6 +85,14 @@ func (m *Method) UnmarshalText(text []byte) error {
 	}
 	*m = Method(s)
 	return nil
+}
+
+// Goal says where the route's requests go, for people.
+func (r Route) Goal() string {
+	if r.Gather != nil {
+		return "gather of " + strconv.Itoa(len(r.Gather.Calls))
+	}
+	return r.To.String()
 }
 
 // ID gives the route's name, or the one derived from its host, methods and path: "GET api.example.com /orders/{id}"

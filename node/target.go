@@ -49,8 +49,12 @@ func (t *Target) UnmarshalText(text []byte) error {
 
 // String writes the target as UnmarshalText reads it.
 func (t Target) String() string {
-	if t.Kind == KindNATS {
+	switch t.Kind {
+	case "":
+		return ""
+	case KindNATS:
 		return "nats:" + t.Subject.String()
+	case KindService, KindUpstream:
 	}
 	return string(t.Kind) + ":" + t.Name
 }

@@ -16,6 +16,8 @@ type Upstream struct {
 	Timeout        Duration         `yaml:"timeout" doc:"Until the response has come, retries included."`
 	ConnectTimeout Duration         `yaml:"connect_timeout" doc:"Until a connection to a target stands."`
 	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; at the limit it leaves the queue group."`
+	Retry          Retry            `yaml:"retry" doc:"When a failed request is sent to another target."`
+	Eject          Eject            `yaml:"eject" doc:"When a target that fails gets no requests for a while."`
 	Health         *Health          `yaml:"health" doc:"Active health checks; without them only failures of real requests count."`
 }
 
@@ -24,7 +26,34 @@ func (u *Upstream) Defaults() {
 	u.Timeout = Duration(10 * time.Second)
 	u.ConnectTimeout = Duration(2 * time.Second)
 	u.MaxRequests = 1024
+	u.Retry.Defaults()
+	u.Eject.Defaults()
 }
+
+// MaxTries bounds Retry.Tries.
+const MaxTries = 10
+
+// Retry says when a request that a target has failed is sent to another one. It may be repeated if its method is idempotent (RFC 9110 §9.2.2), or
+// nothing of it reached the target.
+type Retry struct {
+	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
+	Budget         int      `yaml:"budget" doc:"Retries in percent of the requests; ten may be saved up. Those that couldn't connect don't count."`
+	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for the whole timeout."`
+	IdempotencyKey bool     `yaml:"idempotency_key" doc:"Requests with an Idempotency-Key field may be repeated too: the application must make them idempotent."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (r *Retry) Defaults() { r.Tries, r.Budget = 3, 20 }
+
+// Eject says when a target rests. It is tried again after a second, and after longer and longer rests if it fails then.
+type Eject struct {
+	Failures  int      `yaml:"failures" doc:"Requests in a row that a target fails, by its status (500, 502, 503, 504) or without one, until it rests; 0 for never."`
+	Most      int      `yaml:"most" doc:"Percent of the targets that may rest at once; one always may, if it isn't the only one."`
+	SlowStart Duration `yaml:"slow_start" doc:"Until a target that returns has its whole share of the requests."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (e *Eject) Defaults() { e.Failures, e.Most, e.SlowStart = 3, 50, Duration(10*time.Second) }
 
 // UpstreamTarget is one address of an upstream. Of two targets the one with twice the weight gets twice the requests.
 type UpstreamTarget struct {
@@ -76,6 +105,7 @@ type Health struct {
 	Timeout  Duration `yaml:"timeout" doc:"Time for one check to answer."`
 	Fails    int      `yaml:"fails" doc:"Failed checks in a row until the target is taken out."`
 	Passes   int      `yaml:"passes" doc:"Passed checks in a row until it is taken back."`
+	Panic    int      `yaml:"panic" doc:"When fewer than this percent of the targets are healthy, all are used; 0 for never."`
 }
 
 // Defaults sets what a configuration leaves out.

@@ -14,14 +14,16 @@ type Problem struct {
 	Message string
 }
 
-// Validate finds what the types alone can't: missing names, impossible values, undeclared upstreams, ambiguous routes.
-// It reports all of them, in the order of the file's sections.
+// Validate finds what the types alone can't: missing names, impossible values, undeclared upstreams and limits, ambiguous
+// routes. It reports all of them, in the order of the file's sections.
 func (c *Config) Validate() []Problem {
 	v := &validator{config: c}
 	v.node()
 	v.edge()
 	v.admin()
 	v.mesh()
+	v.store()
+	v.limits()
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		v.upstream(name, c.Upstreams[name])
 	}
@@ -29,6 +31,7 @@ func (c *Config) Validate() []Problem {
 		v.route(i)
 	}
 	v.conflicts()
+	v.limitNames()
 	return v.problems
 }
 
@@ -149,6 +152,17 @@ func (v *validator) peers(path []string, peers []Address) {
 	}
 }
 
+// retry checks when requests are repeated, and targets rest.
+func (v *validator) retry(at placed, u Upstream) {
+	r, e := u.Retry, u.Eject
+	v.check(r.Tries >= 1 && r.Tries <= MaxTries, at("retry", "tries"), "%d is out of range: use 1 to %d", r.Tries, MaxTries)
+	v.check(r.Budget >= 0 && r.Budget <= 100, at("retry", "budget"), "%d is out of range: use 0 to 100", r.Budget)
+	v.check(r.TryTimeout == 0 || (r.TryTimeout > 0 && r.TryTimeout < u.Timeout), at("retry", "try_timeout"), "%s leaves no time for another try: use less than the timeout of %s", r.TryTimeout.Std(), u.Timeout.Std())
+	v.check(e.Failures >= 0, at("eject", "failures"), "%d is out of range: use 1 or more, or 0 for never", e.Failures)
+	v.check(e.Most >= 0 && e.Most <= 100, at("eject", "most"), "%d is out of range: use 0 to 100", e.Most)
+	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
+}
+
 func (v *validator) upstream(name string, u Upstream) {
 	at := func(keys ...string) []string { return append([]string{"upstreams", name}, keys...) }
 	v.name(at(), name)
@@ -167,7 +181,9 @@ func (v *validator) upstream(name string, u Upstream) {
 	}
 	v.positive("upstreams\x00"+name, map[string]Duration{"timeout": u.Timeout, "connect_timeout": u.ConnectTimeout})
 	v.check(u.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", u.MaxRequests)
+	v.retry(at, u)
 	if h := u.Health; h != nil {
+		v.check(h.Panic >= 0 && h.Panic <= 100, at("health", "panic"), "%d is out of range: use 0 to 100", h.Panic)
 		v.check(strings.HasPrefix(h.Path, "/"), at("health", "path"), "path %q doesn't begin with /", h.Path)
 		v.check(strings.IndexFunc(h.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f }) < 0, at("health", "path"), "path %q must be written percent-encoded", h.Path)
 		v.positive("upstreams\x00"+name+"\x00health", map[string]Duration{"interval": h.Interval, "timeout": h.Timeout})
@@ -190,6 +206,9 @@ func (v *validator) route(i int) {
 	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
 	}
+	if r.Gather != nil {
+		v.gather(i, &r)
+	}
 	params := r.Path.Params()
 	for _, p := range r.To.Subject.Params() {
 		v.check(slices.Contains(params, p), at("to"), "parameter {%s} is not in path %s%s", p, r.Path, didYouMean(p, params))
@@ -200,6 +219,10 @@ func (v *validator) route(i int) {
 		ours := strings.HasPrefix(low, "nats-") || strings.HasPrefix(low, "millrace-") || strings.HasPrefix(low, "kv-")
 		v.check(validFieldName(h) && !ours, at("forward_headers"), "%q can't be forwarded as a NATS header", h)
 	}
+	if r.Cache != nil {
+		v.cache(i, r.Cache)
+	}
+	v.routeLimits(i)
 	seen := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		low := strings.ToLower(name)

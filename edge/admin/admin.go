@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"millrace/edge"
+	"millrace/kvcache"
+	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
@@ -31,6 +33,13 @@ type Operator interface {
 	Explain(method, target string, header mesh.Header) edge.Explanation
 	RouteStats() []edge.RouteStats
 	MeshStats() []mesh.Stats
+	// Purge makes stored responses invalid. The error is ErrPurge for one that can't be understood.
+	Purge(ctx context.Context, p Purge) (Purged, error)
+	CacheStats() (kvcache.Stats, []edge.CacheStats)
+	// LimitUsage and ResetLimit are for one limit, or for all if name is empty. The error is ErrNoLimit if there is none of the name.
+	LimitUsage(ctx context.Context, name, key string) ([]LimitUsage, error)
+	ResetLimit(ctx context.Context, name, key string) ([]string, error)
+	LimitStats() (limit.Stats, []limit.RuleStats)
 	// Reload applies the configuration file anew. The error is for the operator and names every mistake.
 	Reload(ctx context.Context) (Reloaded, error)
 	// Tail calls emit with the JSON of each event until ctx ends or emit returns false.
@@ -58,6 +67,18 @@ type Status struct {
 	Streams            int               `json:"streams"` // ends of streamed exchanges here, sockets too
 	Upstreams          []upstream.Status `json:"upstreams"`
 	Members            []mesh.Member     `json:"members"`
+	Cache              CacheStatus       `json:"cache"`
+}
+
+// CacheStatus is the cache in brief; /metrics has the rest.
+type CacheStatus struct {
+	Ready       bool  `json:"ready"` // this node follows the purges and may serve stored responses
+	Entries     int   `json:"entries"`
+	MemoryBytes int64 `json:"memory_bytes"`
+	MemoryMax   int64 `json:"memory_limit_bytes"`
+	BucketBytes int64 `json:"bucket_bytes"`
+	BucketMax   int64 `json:"bucket_limit_bytes"`
+	Purges      int   `json:"purges"` // that are remembered
 }
 
 // FullStatus is what /v1/status answers.
@@ -110,7 +131,8 @@ func (s *Server) handler() http.Handler {
 	private := map[string]http.HandlerFunc{
 		"GET /v1/status":  s.status,
 		"GET /v1/routes":  func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.operator.Routes()) },
-		"GET /v1/explain": s.explain, "GET /v1/tail": s.tail, "POST /v1/reload": s.reload,
+		"GET /v1/explain": s.explain, "GET /v1/tail": s.tail, "POST /v1/reload": s.reload, "POST /v1/purge": s.purge,
+		"GET /v1/limits": s.limits, "DELETE /v1/limits": s.limits, "GET /v1/limits/{limit}/{key...}": s.limits, "DELETE /v1/limits/{limit}/{key...}": s.limits,
 		"GET /metrics": metricsHandler(s.operator).ServeHTTP,
 	}
 	for pattern, h := range private {

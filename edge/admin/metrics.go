@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"millrace/edge"
+	"millrace/kvcache"
+	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 )
@@ -39,11 +41,74 @@ var (
 	descRetries   = desc("mesh_second_tries_total", "Requests sent to a second member, by service.", "service")
 	descRefused   = desc("mesh_refusals_total", "Requests that no member took, by service and reason.", "service", "reason")
 	descDropped   = desc("mesh_replies_dropped_total", "Replies thrown away, by service and reason.", "service", "reason")
+	descTries     = desc("upstream_retries_total", "Tries on top of the first, by whether the budget allowed them.", "upstream", "allowed")
 	descTargetUp  = desc("upstream_target_up", "1 when requests may go to the target.", "upstream", "target")
 	descTargetReq = desc("upstream_target_requests_total", "Requests sent to the target.", "upstream", "target")
 	descTargetErr = desc("upstream_target_failures_total", "Requests that the target spoiled.", "upstream", "target")
 	descTargetRun = desc("upstream_target_in_flight", "Requests that run at the target.", "upstream", "target")
 )
+
+var (
+	descCacheServed  = desc("cache_requests_total", "Requests to routes that cache, by route and what the cache did.", "route", "result")
+	descCacheHit     = desc("cache_hit_bytes_total", "Bytes of bodies served from memory without asking anybody.", "route")
+	descCacheBytes   = desc("cache_bytes", "Bytes that the cache holds, by tier.", "tier")
+	descCacheMax     = desc("cache_limit_bytes", "Bytes that the cache may hold, by tier.", "tier")
+	descCacheEntries = desc("cache_entries", "Entries in memory.")
+	descCacheLeft    = desc("cache_evictions_total", "Entries that left the memory for want of room.")
+	descCacheReady   = desc("cache_ready", "1 while this node follows the purges and may serve stored responses.")
+	descCacheBucket  = desc("cache_bucket_operations_total", "Reads and writes of the shared bucket, by result.", "result")
+	descCachePurged  = desc("cache_purge_duration_seconds", "Time from a purge on this node to its acknowledgement.")
+	descCachePurges  = desc("cache_purges", "Purges that are remembered.")
+)
+
+var (
+	descLimitRequests = desc("limit_requests_total", "Requests that limits have decided on, by limit and result.", "limit", "result")
+	descLimitQueued   = desc("limit_requests_queued_total", "Requests that waited for their turn, by limit.", "limit")
+	descLimitStore    = desc("limit_store_operations_total", "Reads and writes of the store of limits, by kind.", "operation")
+	descLimitRecalled = desc("limit_permits_recalled_total", "Permits that other nodes gave to this one.")
+	descLimitKeys     = desc("limit_keys", "Keys that this node knows permits or refusals of.")
+	descLimitReady    = desc("limit_ready", "1 while the store of limits can be asked.")
+)
+
+func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), s limit.Stats, rules []limit.RuleStats) {
+	for _, r := range rules {
+		for result, n := range map[string]uint64{"allowed": r.Allowed, "denied": r.Denied - r.Shadowed, "shadowed": r.Shadowed, "unknown": r.Away} {
+			counter(descLimitRequests, n, r.Rule, result)
+		}
+		counter(descLimitQueued, r.Queued, r.Rule)
+	}
+	for operation, n := range map[string]uint64{"read": s.Reads, "write": s.Writes, "conflict": s.Conflicts, "failure": s.Failures, "recall": s.Recalls} {
+		counter(descLimitStore, n, operation)
+	}
+	counter(descLimitRecalled, s.Recalled)
+	gauge(descLimitKeys, float64(s.Keys))
+	gauge(descLimitReady, truth(s.Ready))
+}
+
+func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), s kvcache.Stats, routes []edge.CacheStats) {
+	for _, r := range routes {
+		for result, n := range map[string]uint64{
+			"hit": r.Hits, "fetch": r.Fetches, "bucket": r.Bucket, "home": r.Home, "validated": r.Validated, "refreshed": r.Refreshed, "stale_error": r.StaleErrors, "passed": r.Passed,
+		} {
+			counter(descCacheServed, n, r.Route, result)
+		}
+		counter(descCacheHit, r.HitBytes, r.Route)
+	}
+	gauge(descCacheBytes, float64(s.MemoryBytes), "memory")
+	gauge(descCacheBytes, float64(s.BucketBytes), "bucket")
+	gauge(descCacheMax, float64(s.MemoryMax), "memory")
+	gauge(descCacheMax, float64(s.BucketMax), "bucket")
+	gauge(descCacheEntries, float64(s.Entries))
+	counter(descCacheLeft, s.Evicted)
+	gauge(descCacheReady, truth(s.Ready))
+	for result, n := range map[string]uint64{
+		"hit": s.BucketHits, "miss": s.BucketMisses, "failed": s.BucketFailures, "written": s.BucketWritten, "left_out": s.BucketSkipped, "dropped": s.BucketDropped,
+	} {
+		counter(descCacheBucket, n, result)
+	}
+	gauge(descCachePurges, float64(s.Purges))
+	out <- prometheus.MustNewConstSummary(descCachePurged, s.Purged, s.Purging.Seconds(), nil)
+}
 
 type collector struct{ operator Operator }
 
@@ -85,6 +150,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		counter(descDropped, m.Malformed, m.Label, "malformed")
 		counter(descDropped, m.Oversize, m.Label, "oversized")
 	}
+	stats, routes := c.operator.CacheStats()
+	collectCache(out, gauge, counter, stats, routes)
+	limits, rules := c.operator.LimitStats()
+	collectLimits(gauge, counter, limits, rules)
 	for _, u := range status.Upstreams {
 		collectUpstream(gauge, counter, u)
 	}
@@ -106,6 +175,8 @@ func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, u
 }
 
 func collectUpstream(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), u upstream.Status) {
+	counter(descTries, u.Retries, u.Name, "yes")
+	counter(descTries, u.Unpaid, u.Name, "no")
 	for _, t := range u.Targets {
 		gauge(descTargetUp, truth(t.State == "up"), u.Name, t.URL)
 		gauge(descTargetRun, float64(t.InFlight), u.Name, t.URL)

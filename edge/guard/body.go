@@ -332,7 +332,7 @@ func (b *body) wait(read func() error) error {
 	}
 	if !b.timed {
 		b.timed = true
-		_ = b.c.Conn.SetReadDeadline(time.Now().Add(b.c.l.limits.Load().ReadTimeout)) // see above
+		b.c.readBy(time.Now().Add(b.c.l.limits.Load().ReadTimeout))
 	}
 	return read()
 }
@@ -340,7 +340,7 @@ func (b *body) wait(read func() error) error {
 // paced reads under the pace of a stream.
 func (b *body) paced(read func() error) error {
 	begun := time.Now()
-	_ = b.c.Conn.SetReadDeadline(b.pace.deadline(begun)) // see above
+	b.c.readBy(b.pace.deadline(begun))
 	if b.stopped.Load() {
 		return errGone
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,30 @@ type Conn struct {
 	used     atomic.Bool   // a request has come
 	linger   atomic.Bool   // the client may still be sending: see Close
 	closed   atomic.Bool
+	serving  atomic.Int32
+
+	spare       spare        // what Quick has used up
+	requestHead []byte       // that the request's strings alias
+	restsUntil  atomic.Int64 // the read deadline that was set between requests, in Unix nanoseconds; 0 if another one was
+	moved       time.Time    // when Send last wrote, if nothing came between; zero otherwise
+	buffers     net.Buffers  // that are being written
+	room        [3][]byte    // for them
+	wroteUntil  atomic.Int64 // likewise of writes by Send
+	pace        pace         // of the response that Send writes
+
+	kept    bool // see Keep
+	quickly bool // the request before was answered by Quick
+
+	// Scratch is for Quick alone.
+	Scratch any
+	// Pending is what Quick leaves for the server's handler.
+	Pending any
+}
+
+// spare is the memory of a request that nobody keeps.
+type spare struct {
+	head    []byte
+	request *Request
 }
 
 var (
@@ -53,9 +78,17 @@ func (c *Conn) Request() *Request { return c.request }
 
 // Read waits for the client's next request and yields its announcement. io.EOF means that there will be none.
 func (c *Conn) Read(p []byte) (int, error) {
-	if len(c.head) == 0 {
+	for len(c.head) == 0 {
 		if err := c.next(); err != nil {
 			return 0, err
+		}
+		if c.l.cfg.Quick != nil && c.quick() {
+			c.head = nil
+			if !c.kept {
+				c.spare = spare{c.requestHead, c.request}
+			}
+			c.kept, c.quickly = false, true
+			runtime.Gosched() // others first: meanwhile the client's next request may come, and needs no wait
 		}
 	}
 	n := copy(p, c.head)
@@ -63,18 +96,42 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// The states of serving.
+const (
+	notServing int32 = iota
+	serving          // a request is being answered, though the server believes the connection to be idle
+	closing          // it wants it closed, and must wait for the answer
+)
+
+// quick lets a request be answered at once. The server may close the connection meanwhile, since to it none has come.
+func (c *Conn) quick() bool {
+	c.serving.Store(serving)
+	done := c.l.cfg.Quick(c)
+	if !c.serving.CompareAndSwap(serving, notServing) {
+		c.serving.Store(notServing)
+		if done {
+			c.End()
+			return true
+		}
+	}
+	return done
+}
+
 // SetReadDeadline does nothing: the guard has its own time-outs.
 func (c *Conn) SetReadDeadline(time.Time) error { return nil }
 
 // interrupt ends a read that waits, whoever does; the next one sets its own deadline.
 func (c *Conn) interrupt() {
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection
+	c.readBy(time.Unix(1, 0))
 }
 
 // next reads a head, or finds out that there is none to come.
 func (c *Conn) next() error {
 	c.settle()
-	c.answered, c.sending = false, nil
+	if c.answered, c.sending = false, nil; !c.quickly {
+		c.moved = time.Time{}
+	}
+	c.quickly = false
 	if c.over {
 		return io.EOF
 	}
@@ -167,8 +224,7 @@ func (c *Conn) readHead(first bool) *Request {
 		if first {
 			wait = c.l.limits.Load().ReadTimeout
 		}
-		_ = c.Conn.SetReadDeadline(time.Now().Add(wait)) // fails only on a closed connection, as the read does
-		if c.in.fill(c.Conn, c.l.limits.Load().MaxHeader) != nil {
+		if c.awaitFirst(wait) != nil {
 			return nil
 		}
 	}
@@ -178,11 +234,8 @@ func (c *Conn) readHead(first bool) *Request {
 		skipped += c.skipEmptyLine(skipped)
 		head := c.in.unread()
 		if end := bytes.Index(head, headEnd); end >= 0 {
-			own := make([]byte, end+len(headEnd))
-			copy(own, head)
-			c.in.skip(len(own))
-			r := parseHead(own)
-			r.Arrived = time.Now()
+			r := c.parse(head[:end+len(headEnd)])
+			c.in.skip(end + len(headEnd))
 			return r
 		}
 		if hopeless(head, skipped == 0) {
@@ -190,12 +243,72 @@ func (c *Conn) readHead(first bool) *Request {
 		}
 		if !timed {
 			timed = true
-			_ = c.Conn.SetReadDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout)) // see above
+			c.readBy(time.Now().Add(c.l.limits.Load().ReadTimeout))
 		}
 		if err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader); err != nil {
 			return c.incomplete(err)
 		}
 	}
+}
+
+// parse makes the request of a head. Its memory is that of the request before, if nobody has seen that but Quick.
+func (c *Conn) parse(head []byte) *Request {
+	before := c.spare
+	c.spare = spare{}
+	own := append(before.head[:0], head...)
+	r := before.request
+	if r == nil {
+		r = &Request{}
+	}
+	*r = Request{Header: r.Header[:0], Arrived: time.Now()}
+	r.parse(own)
+	c.requestHead = own
+	return r
+}
+
+// Keep tells that somebody may keep strings of the request that Quick has answered, so that its memory isn't used again.
+func (c *Conn) Keep() { c.kept = true }
+
+// awaitFirst waits for the first byte of the next request. A deadline that a request before has set is left alone while it is at most a sixteenth too
+// early, and corrected if it comes to that: so most requests set no timer.
+func (c *Conn) awaitFirst(wait time.Duration) error {
+	now := c.moved // by Send just now
+	if c.moved = (time.Time{}); now.IsZero() {
+		now = time.Now()
+	}
+	until := now.Add(wait)
+	if early := until.UnixNano() - c.restsUntil.Load(); early < 0 || early > int64(wait/16) {
+		c.readBy(until)
+		c.restsUntil.Store(until.UnixNano())
+	}
+	err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
+	if timedOut(err) && time.Now().Before(until) {
+		c.readBy(until)
+		err = c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
+	}
+	return err
+}
+
+// readBy sets the deadline of reads.
+func (c *Conn) readBy(t time.Time) {
+	c.restsUntil.Store(0)
+	_ = c.Conn.SetReadDeadline(t) // fails only on a closed connection, as the read does
+}
+
+// writeBy sets the deadline of writes, unless the one that is set is as late already and at most a sixteenth of the grace later.
+func (c *Conn) writeBy(t time.Time, grace time.Duration) {
+	if left := c.wroteUntil.Load() - t.UnixNano(); left >= 0 && left <= int64(grace/16) {
+		return
+	}
+	t = t.Add(grace / 16)
+	_ = c.Conn.SetWriteDeadline(t) // fails only on a closed connection, as the write does
+	c.wroteUntil.Store(t.UnixNano())
+}
+
+// SetWriteDeadline is for the server's own writes.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.wroteUntil.Store(0)
+	return c.Conn.SetWriteDeadline(t) //nolint:wrapcheck // a wrapped connection's errors are its own
 }
 
 // hopeless tells early that what has come of a head can't become one, so that a client that speaks another protocol
@@ -244,6 +357,9 @@ var (
 )
 
 func timedOut(err error) bool {
+	if err == nil { // by far the most frequent, and As would allocate
+		return false
+	}
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
@@ -279,6 +395,9 @@ const lingerTime = time.Second
 
 // Close ends the connection.
 func (c *Conn) Close() error {
+	if c.serving.CompareAndSwap(serving, closing) {
+		return nil
+	}
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}

@@ -13,8 +13,9 @@ import (
 // Config says what a Listener works with. All fields are needed.
 type Config struct {
 	Limits Limits
-	Budget *Budget // bytes of all connections together
-	Busy   []byte  // the whole response for one connection too many
+	Budget *Budget          // bytes of all connections together
+	Busy   []byte           // the whole response for one connection too many
+	Quick  func(*Conn) bool // may answer a request without a body by Send before the server sees it; nil never does
 	Log    *slog.Logger
 }
 

@@ -11,7 +11,11 @@ type pace struct {
 	grace  time.Duration
 	moved  int64
 	waited time.Duration
-	slow   bool // the last wait was long; for who writes
+
+	// For who writes:
+	slow  bool  // the last wait was long
+	sent  int64 // bytes written in all
+	acked int64 // of them the client's side had at the end of the wait before
 }
 
 // deadline is when a wait that begins now must end.
@@ -23,4 +27,12 @@ func (p *pace) deadline(now time.Time) time.Time {
 func (p *pace) count(n int64, waited time.Duration) {
 	p.moved += n
 	p.waited += waited
+}
+
+// taken is how many of the n bytes written in one wait count as moved: those that the client's side has acknowledged
+// since the wait before. A node that is short of CPU waits too, while the bytes only fill the system's buffers.
+func (p *pace) taken(n, queued int64) int64 {
+	before := p.acked
+	p.acked = max(before, p.sent-queued)
+	return min(n, p.acked-before)
 }

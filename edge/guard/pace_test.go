@@ -36,3 +36,19 @@ func TestPaceOfLongBodies(t *testing.T) {
 		t.Errorf("after 16 TiB the deadline is %s away", p.deadline(now).Sub(now))
 	}
 }
+
+// A wait in which the system's buffers took the bytes, and not the client, counts for nothing.
+func TestPaceOfBuffers(t *testing.T) {
+	p := pace{grace: time.Second}
+	for _, c := range []struct{ n, queued, taken int64 }{
+		{100_000, 100_000, 0},      // all of it waits in the buffers
+		{100_000, 150_000, 50_000}, // the client took half as much as was written
+		{100_000, 50_000, 100_000}, // it caught up: no more than was written now
+		{100_000, 150_000, 0},
+	} {
+		p.sent += c.n
+		if got := p.taken(c.n, c.queued); got != c.taken {
+			t.Errorf("%d written, %d queued: %d count, want %d", c.n, c.queued, got, c.taken)
+		}
+	}
+}

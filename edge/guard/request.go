@@ -39,24 +39,28 @@ var (
 	errExpect   = node.Errorf(node.CodeExpectation, nil, "the only expectation that is met here is 100-continue")
 )
 
-// parseHead reads a whole head, empty line included. The request's strings alias head, which must not change any more.
-func parseHead(head []byte) *Request {
+// parse reads a whole head, empty line included, into an empty request whose Header may have room. Its strings alias head, which must not
+// change as long as they are used.
+func (r *Request) parse(head []byte) {
 	eol := bytes.IndexByte(head, '\n')
 	if eol < 1 || head[eol-1] != '\r' {
-		return &Request{Refusal: errLine}
+		r.Refusal = errLine
+		return
 	}
-	r := parseLine(head[:eol-1])
-	if r.Refusal != nil {
-		return r
+	if r.parseLine(head[:eol-1]); r.Refusal != nil {
+		return
 	}
-	h, _, err := mesh.ParseFields(head[eol+1:])
+	var err error
+	if cap(r.Header) > 0 {
+		r.Header, _, err = mesh.AppendFields(r.Header[:0], head[eol+1:])
+	} else {
+		r.Header, _, err = mesh.ParseFields(head[eol+1:])
+	}
 	if err != nil {
-		r.Refusal = fieldsError(err)
-		return r
+		r.Header, r.Refusal = nil, fieldsError(err)
+		return
 	}
-	r.Header = h
 	r.Refusal = r.frame()
-	return r
 }
 
 func fieldsError(err error) *node.Error {
@@ -67,16 +71,18 @@ func fieldsError(err error) *node.Error {
 }
 
 // parseLine reads "METHOD SP target SP HTTP/1.x" with single spaces.
-func parseLine(line []byte) *Request {
+func (r *Request) parseLine(line []byte) {
 	method, rest, ok := bytes.Cut(line, []byte{' '})
 	target, version, ok2 := bytes.Cut(rest, []byte{' '})
-	r := &Request{Method: text(method), Target: text(target)}
 	switch {
-	case !ok || !ok2 || !mesh.ValidMethod(r.Method) || !visible(target):
-		return &Request{Refusal: errLine}
+	case !ok || !ok2 || !mesh.ValidMethod(text(method)) || !visible(target):
+		r.Refusal = errLine
+		return
 	case len(target) > MaxTarget:
-		return &Request{Method: r.Method, Refusal: errLongLine}
+		r.Method, r.Refusal = text(method), errLongLine
+		return
 	}
+	r.Method, r.Target = text(method), text(target)
 	switch string(version) {
 	case "HTTP/1.1":
 	case "HTTP/1.0":
@@ -84,7 +90,6 @@ func parseLine(line []byte) *Request {
 	default:
 		r.Refusal = errVersion
 	}
-	return r
 }
 
 // visible tells whether a target has at least one byte, and visible ASCII only.

@@ -16,7 +16,8 @@ func (c *Conn) Send(answer bool, parts ...[]byte) error {
 		c.out.Unlock()
 	}
 	if c.sending == nil {
-		c.sending = &pace{grace: c.l.limits.Load().WriteTimeout}
+		c.pace = pace{grace: c.l.limits.Load().WriteTimeout}
+		c.sending = &c.pace
 	}
 	for len(parts) > 0 {
 		n := len(parts)
@@ -42,18 +43,29 @@ const slowPiece = 64 << 10
 const noWait = 20 * time.Millisecond
 
 // write writes once. What the system's buffers take at once is no sign of the client, and doesn't count for it.
-func (c *Conn) write(parts net.Buffers) error {
+func (c *Conn) write(parts [][]byte) error {
 	begun := time.Now()
-	_ = c.SetWriteDeadline(c.sending.deadline(begun)) // fails only on a closed connection, as the write does
-	n, err := parts.WriteTo(c.Conn)
+	c.writeBy(c.sending.deadline(begun), c.sending.grace)
+	c.buffers = append(c.room[:0], parts...) // so that the caller's list need not live on the heap
+	n, err := c.buffers.WriteTo(c.Conn)
 	if err != nil {
 		return fmt.Errorf("write to the client: %w", err)
 	}
-	if waited := time.Since(begun); waited > noWait {
-		c.sending.count(n, waited)
+	c.sending.sent += n
+	c.moved = time.Now()
+	if waited := c.moved.Sub(begun); waited > noWait {
+		c.sending.count(c.sending.taken(n, c.unacknowledged()), waited)
 		c.sending.slow = waited > 100*time.Millisecond
 	}
 	return nil
+}
+
+// unacknowledged is how much of what was written is still in the system's buffers, as far as that is known.
+func (c *Conn) unacknowledged() int64 {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		return queued(tcp)
+	}
+	return 0
 }
 
 // proceed sends the 100 Continue that a client waits for (RFC 9110 §10.1.1), unless its response has begun already.

@@ -139,7 +139,7 @@ func (r *raw) Next() (mesh.Piece, error) {
 	if room == nil {
 		return mesh.Piece{}, errNoMemory
 	}
-	_ = r.c.Conn.SetReadDeadline(time.Time{}) // fails only on a closed connection, as the read does
+	r.c.readBy(time.Time{})
 	if r.closed.Load() {
 		return mesh.Piece{}, errGone
 	}

@@ -77,7 +77,7 @@ func (c *Conn) lookOut() {
 	}
 	done := make(chan struct{})
 	w.running = done
-	_ = c.Conn.SetReadDeadline(time.Time{}) // see above
+	c.readBy(time.Time{})
 	w.mu.Unlock()
 	defer close(done)
 	for {

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	if path := os.Getenv("BENCH_CPUPROFILE"); path != "" && os.Getenv(roleEnv) == "gateway" {
+	if path := os.Getenv("BENCH_CPUPROFILE"); path != "" && strings.HasSuffix(os.Getenv(roleEnv), "gateway") {
 		f, err := os.Create(path)
 		if err == nil {
 			err = pprof.StartCPUProfile(f)

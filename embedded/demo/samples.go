@@ -46,6 +46,8 @@ func serveSample(h http.Handler) *http.Server {
 func usersHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /users/{id}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Cache-Tag", "users")
 		writeJSON(w, map[string]string{"id": r.PathValue("id"), "name": "User " + r.PathValue("id")})
 	})
 	mux.HandleFunc("POST /users", func(w http.ResponseWriter, _ *http.Request) {
@@ -85,7 +87,13 @@ func (s *Samples) Configure(cfg *node.Config) {
 		return r
 	}
 	cfg.Upstreams = map[string]node.Upstream{"users": upstream(s.addrs[0]), "orders": upstream(s.addrs[1], s.addrs[2])}
-	cfg.Routes = []node.Route{route("/users/*", "users"), route("/orders/*", "orders")}
+	users := route("/users/*", "users")
+	users.Cache = new(node.Cache)
+	users.Cache.Defaults()
+	limited := route("/limited", "orders")
+	limited.Limit = make(node.Limits, 1)
+	_ = limited.Limit[0].UnmarshalText([]byte("3/1m")) // likewise
+	cfg.Routes = []node.Route{users, route("/orders/*", "orders"), limited}
 	cfg.Edge.Expose = []string{"*"}
 }
 

@@ -29,6 +29,15 @@ var stops = []stop{
 		r := fetch(ctx, "GET", edge+"/users/42", "")
 		return r.brief(), r.status == 200 && strings.Contains(r.body, `"id":"42"`)
 	}},
+	{"the same again comes from the cache", func(ctx context.Context, edge, _ string) (string, bool) {
+		r := fetch(ctx, "GET", edge+"/users/42", "")
+		return r.header.Get("Cache-Status"), r.status == 200 && strings.Contains(r.header.Get("Cache-Status"), "; hit")
+	}},
+	{"a purge by tag is true everywhere", func(ctx context.Context, edge, admin string) (string, bool) {
+		purged := fetch(ctx, "POST", admin+"/v1/purge", `{"tag": "users", "wait": "all"}`)
+		r := fetch(ctx, "GET", edge+"/users/42", "")
+		return r.header.Get("Cache-Status"), purged.status == 200 && strings.Contains(r.header.Get("Cache-Status"), "fwd=")
+	}},
 	{"POST /users keeps status and Location", func(ctx context.Context, edge, _ string) (string, bool) {
 		r := fetch(ctx, "POST", edge+"/users", `{"name":"Ada"}`)
 		return r.brief() + " " + r.header.Get("Location"), r.status == 201 && r.header.Get("Location") == "/users/7"
@@ -45,6 +54,15 @@ var stops = []stop{
 			}
 		}
 		return fmt.Sprintf("%d and %d", by[1], by[2]), by[1]+by[2] == 20 && by[1] > 0 && by[2] > 0
+	}},
+	{"of 5 requests to a route with limit 3/1m two are refused", func(ctx context.Context, edge, _ string) (string, bool) {
+		by := map[int]int{}
+		var last answer
+		for range 5 {
+			last = fetch(ctx, "GET", edge+"/limited", "")
+			by[last.status]++
+		}
+		return fmt.Sprintf("%d Retry-After %s", last.status, last.header.Get("Retry-After")), by[200] == 3 && by[429] == 2 && last.header.Get("Retry-After") != ""
 	}},
 	{"a service that nobody serves is told at once", func(ctx context.Context, edge, _ string) (string, bool) {
 		r := fetch(ctx, "GET", edge+"/nobody", "")
@@ -94,6 +112,7 @@ func Suggest(out io.Writer, edge, client string) {
 Try, in another terminal:
   curl %[1]s/users/42                 an HTTP upstream
   curl %[1]s/orders?user=42           two targets share the requests
+  curl -i %[1]s/limited               three a minute, and then 429
   curl %[1]s/greet                    503: nobody serves it yet, so start a member:
   nats -s %[2]s reply http.greet -q q $'HTTP/1.1 200 OK\r\n\r\nHi!\n'
 Ctrl-C ends the demo; it leaves nothing behind.

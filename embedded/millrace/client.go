@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,12 +44,12 @@ func (f adminFlags) target() (url, token string, err error) {
 }
 
 // call makes one request of the admin API; the caller closes the body of the response, whose status is 200.
-func (f adminFlags) call(ctx context.Context, method, path string) (*http.Response, error) {
+func (f adminFlags) call(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	url, token, err := f.target()
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, url+path, body)
 	if err != nil {
 		return nil, usageError(fmt.Sprintf("--admin %s: %s", url, err))
 	}
@@ -82,7 +83,22 @@ var errInvalidConfig = errors.New("configuration refused")
 func (f adminFlags) get(ctx context.Context, method, path string, v any) (raw []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	resp, err := f.call(ctx, method, path)
+	return f.ask(ctx, method, path, nil, v)
+}
+
+// post sends JSON and reads the answer into v; raw is the same as it came.
+func (f adminFlags) post(ctx context.Context, path string, body, v any) (raw []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("write the request: %w", err)
+	}
+	return f.ask(ctx, http.MethodPost, path, bytes.NewReader(b), v)
+}
+
+func (f adminFlags) ask(ctx context.Context, method, path string, body io.Reader, v any) (raw []byte, err error) {
+	resp, err := f.call(ctx, method, path, body)
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/url"
+	"strings"
 	"text/tabwriter"
+	"time"
 
 	"millrace/edge"
 )
@@ -33,8 +36,39 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 	for name, value := range e.Params {
 		fmt.Fprintf(w, "{%s}\t%s\n", name, value)
 	}
+	for _, l := range e.Limits {
+		fmt.Fprintf(w, "limit\t%s: %s, by %s\n", l.Name, l.Text, l.Key)
+	}
+	if e.Cache != nil {
+		explainCache(w, e.Cache)
+	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print explanation: %w", err)
 	}
 	return nil
+}
+
+// explainCache prints what the cache has, why or why not, and how long.
+func explainCache(w io.Writer, c *edge.CacheExplanation) {
+	why := ""
+	if c.Why != "" {
+		why = ": " + c.Why
+	}
+	fmt.Fprintf(w, "cache\t%s%s\n", c.State, why)
+	if c.Key != "" {
+		fmt.Fprintf(w, "key\t%s\n", c.Key)
+	}
+	if c.Vary != "" {
+		fmt.Fprintf(w, "varies on\t%s\n", c.Vary)
+	}
+	if c.Expires != nil {
+		fmt.Fprintf(w, "stored\t%d, %d bytes, in the %s, age %s\n", c.Status, c.Bytes, c.In, c.Age)
+		fmt.Fprintf(w, "fresh for\t%s, until %s\nkept until\t%s\n", c.Fresh, c.Expires.Local().Format(time.DateTime), c.Gone.Local().Format(time.DateTime))
+	}
+	if len(c.Tags) > 0 {
+		fmt.Fprintf(w, "tags\t%s\n", strings.Join(c.Tags, ", "))
+	}
+	if c.State != "off" && !c.Leased {
+		fmt.Fprintln(w, "\t! this node can't hear of purges: it asks the origin before it serves what is stored")
+	}
 }

@@ -37,6 +37,8 @@ type cli struct {
 	Explain explainCmd `cmd:"" help:"Tell which route a request takes, on a running node."`
 	Status  statusCmd  `cmd:"" help:"Tell how a running node is."`
 	Tail    tailCmd    `cmd:"" help:"Watch the requests of a running mesh."`
+	Purge   purgeCmd   `cmd:"" help:"Make cached responses invalid on every node."`
+	Limits  limitsCmd  `cmd:"" help:"Show or reset what a client has left of its limits."`
 	Reload  reloadCmd  `cmd:"" help:"Let a running node read its configuration file again."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

@@ -69,6 +69,8 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 			return p
 		}
 	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // then stderr is all there
 	t.Fatalf("no banner; stderr: %s", p.stderr)
 	return nil
 }
@@ -134,9 +136,12 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 // SIGTERM is noticed while a reload waits for a request, and that request still ends well.
 func TestSIGTERMWhileReloading(t *testing.T) {
 	entered, finish := make(chan struct{}), make(chan struct{})
+	var taken atomic.Bool
 	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		close(entered)
-		<-finish
+		if !taken.Swap(true) { // others come until the reload has begun
+			close(entered)
+			<-finish
+		}
 	}))
 	defer app.Close()
 	file := filepath.Join(t.TempDir(), "millrace.yaml")

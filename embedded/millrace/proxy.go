@@ -16,6 +16,8 @@ import (
 type proxyCmd struct {
 	Targets []string `arg:"" name:"url" help:"Where your API listens: http://localhost:3000, localhost:3000 or 3000. Several share the load."`
 	Listen  string   `placeholder:"ADDR" help:"Address for HTTP clients (default: 127.0.0.1:8080, or a free port)."`
+	Cache   string   `placeholder:"TIME" help:"Cache responses: 'true' for what the API allows, or a time such as 1h for those that name none."`
+	Limit   string   `placeholder:"N/WINDOW" help:"Limit requests per client address, such as 100/15m, 20/s or 10000/day; several with commas."`
 	Expose  []string `placeholder:"NAME" help:"Serve the service NAME at /NAME; '*' for all."`
 	Print   bool     `help:"Print the configuration file that does the same, and exit."`
 }
@@ -60,6 +62,22 @@ func (c *proxyCmd) fill(cfg *node.Config) error {
 	r.Path = node.Pattern{Rest: true}
 	r.To = node.Target{Kind: node.KindUpstream, Name: "api"}
 	r.EncodedSlash = node.EncodedSlashKeep // the application alone would see it too
+	if c.Cache != "" {
+		r.Cache = new(node.Cache)
+		if err := r.Cache.UnmarshalText([]byte(c.Cache)); err != nil {
+			return usageError("--cache: " + err.Error())
+		}
+	}
+	for text := range strings.SplitSeq(c.Limit, ",") {
+		var l node.Limit
+		if text == "" {
+			continue
+		}
+		if err := l.UnmarshalText([]byte(strings.TrimSpace(text))); err != nil {
+			return usageError("--limit: " + err.Error())
+		}
+		r.Limit = append(r.Limit, l)
+	}
 	cfg.Upstreams = map[string]node.Upstream{"api": up}
 	cfg.Routes = []node.Route{r}
 	cfg.Edge.Expose = c.Expose

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node/state"
 )
 
@@ -88,11 +89,10 @@ func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 
 // scriptFreePort sets variables to ports that nobody uses: freeport EDGE ADMIN.
 func scriptFreePort(ts *testscript.TestScript, _ bool, names []string) {
-	for _, name := range names {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		defer l.Close() // at the end, so that all differ
-		_, port, err := net.SplitHostPort(l.Addr().String())
+	ports, err := natsservertest.FindPorts(len(names))
+	ts.Check(err)
+	for i, name := range names {
+		_, port, err := net.SplitHostPort(ports[i])
 		ts.Check(err)
 		ts.Setenv(name, port)
 	}

@@ -29,6 +29,8 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 	}
 	fmt.Fprintf(w, "edge\t%s, %d requests in flight, %d connections\n", st.Edge, st.InFlight, st.Connections)
 	fmt.Fprintf(w, "NATS\t%s, JetStream %s\n", st.NATS, st.JetStream)
+	fmt.Fprintf(w, "cache\t%d entries, %s of %s in memory, %s of %s in the bucket, %d purges\n", st.Cache.Entries,
+		mib(st.Cache.MemoryBytes), mib(st.Cache.MemoryMax), mib(st.Cache.BucketBytes), mib(st.Cache.BucketMax), st.Cache.Purges)
 	fmt.Fprintf(w, "config\trevision %d\n", st.Revision)
 	for _, m := range st.Members {
 		seen := ""
@@ -57,3 +59,5 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 	}
 	return nil
 }
+
+func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

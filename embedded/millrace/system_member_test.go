@@ -67,8 +67,8 @@ type startedNode struct {
 	http         *http.Client
 }
 
-// startNode runs the command that was built into program.
-func startNode(t *testing.T, program string) *startedNode {
+// startNode runs the command that was built into program. rest is what its configuration has besides.
+func startNode(t *testing.T, program string, rest ...string) *startedNode {
 	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "millrace.yaml")
@@ -78,7 +78,7 @@ node: {name: n1, data: %q}
 edge: {listen: "127.0.0.1:0", expose: ["*"], linger: 0s}
 admin: {listen: "127.0.0.1:0"}
 mesh: {listen: "127.0.0.1:0"}
-`, data)
+`, data) + strings.Join(rest, "")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

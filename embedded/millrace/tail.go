@@ -18,7 +18,7 @@ type tailCmd struct {
 
 // Run prints one line a response, of every node of the mesh, until a signal comes.
 func (c *tailCmd) Run(ctx context.Context, out console) error {
-	resp, err := c.call(ctx, "GET", "/v1/tail")
+	resp, err := c.call(ctx, "GET", "/v1/tail", nil)
 	if err != nil {
 		return err
 	}

@@ -35,3 +35,12 @@ func (r *replay) Read(p []byte) (int, error)  { return r.Reader.Read(p) }
 func (r *replay) Close() error                { return nil }
 func (r *replay) Write(p []byte) (int, error) { return len(p), nil }
 func (r *replay) SetDeadline(time.Time) error { return nil }
+
+// ShareAfter is the share of a target that returned so long ago.
+func ShareAfter(weight int64, since, slowStart time.Duration) int {
+	now := time.Now()
+	t := &target{now: func() time.Time { return now }}
+	t.weight.Store(weight)
+	t.returned.Store(now.Add(-since).UnixNano())
+	return t.share(slowStart)
+}

@@ -142,7 +142,9 @@ func (s *Set) takeAll() []*Upstream {
 // Status is what is known about one upstream.
 type Status struct {
 	Name    string         `json:"name"`
-	Active  int            `json:"active"` // requests that run
+	Active  int            `json:"active"`  // requests that run
+	Retries uint64         `json:"retries"` // tries on top that the budget paid for
+	Unpaid  uint64         `json:"retries_denied"`
 	Targets []TargetStatus `json:"targets"`
 }
 
@@ -154,7 +156,9 @@ func (s *Set) Status() []Status {
 	for _, name := range slices.Sorted(maps.Keys(s.members)) {
 		u := s.members[name]
 		st := Status{Name: name, Active: u.service.Active()}
-		for _, t := range u.state.Load().targets {
+		state := u.state.Load()
+		st.Retries, st.Unpaid = state.budget.spent.Load(), state.budget.denied.Load()
+		for _, t := range state.targets {
 			st.Targets = append(st.Targets, t.status())
 		}
 		out = append(out, st)

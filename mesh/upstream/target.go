@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// restAfter is how many requests in a row must fail until a target rests.
-	restAfter = 3
 	// A target rests for restBase, doubled with each rest that follows without a success, at most restMax, and a
 	// quarter more or less so that targets don't return together.
 	restBase = time.Second
@@ -21,6 +19,7 @@ const (
 
 // target is one address of an upstream and what is known about it. Safe for concurrent use.
 type target struct {
+	up   *Upstream
 	url  node.BaseURL
 	pool *pool
 	log  *slog.Logger
@@ -31,6 +30,7 @@ type target struct {
 	failures atomic.Uint64
 	down     atomic.Bool  // fails its health check
 	restEnds atomic.Int64 // unix nanoseconds; in the past when it doesn't rest
+	returned atomic.Int64 // when it came back, in unix nanoseconds; 0 if it was never away
 
 	mu      sync.Mutex // guards what follows
 	inRow   int        // failed requests in a row
@@ -40,24 +40,34 @@ type target struct {
 	changed func(kind, detail string)
 }
 
-// usable tells whether requests may go to the target.
-func (t *target) usable(restingToo bool) bool {
-	return !t.down.Load() && (restingToo || !t.resting())
-}
-
 func (t *target) resting() bool {
 	ends := t.restEnds.Load()
 	return ends != 0 && t.now().UnixNano() < ends
 }
 
-// load is what the balancer compares: requests in flight, this one included, for the target's weight.
-func (t *target) load() float64 { return float64(t.inFlight.Load()+1) / float64(t.weight.Load()) }
+// share is the target's weight, in thousandths. One that has returned begins with a tenth, so that it can warm up.
+func (t *target) share(slowStart time.Duration) int {
+	full := int(t.weight.Load()) * 1000
+	returned := t.returned.Load()
+	if returned == 0 || slowStart == 0 {
+		return full
+	}
+	since := t.now().UnixNano() - max(returned, t.restEnds.Load())
+	if since >= int64(slowStart) {
+		t.returned.CompareAndSwap(returned, 0)
+		return full
+	}
+	return max(int(float64(full)*float64(since)/float64(slowStart)), full/10)
+}
 
 // succeeded forgets the failures: the target answers.
 func (t *target) succeeded() {
 	t.mu.Lock()
 	t.inRow, t.rests = 0, 0
 	rested := t.restEnds.Swap(0) != 0
+	if rested {
+		t.returned.Store(t.now().UnixNano())
+	}
 	t.mu.Unlock()
 	if rested {
 		t.changed("target-returned", string(t.url))
@@ -80,13 +90,31 @@ func (t *target) rest() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.inRow++
-	if t.inRow < restAfter || t.resting() {
+	eject := t.up.state.Load().cfg.Eject
+	if eject.Failures == 0 || t.inRow < eject.Failures || t.resting() {
+		return 0
+	}
+	t.up.resting.Lock()
+	defer t.up.resting.Unlock()
+	if !t.up.state.Load().spares(t) {
 		return 0
 	}
 	rest := restFor(t.rests)
 	t.rests++
 	t.restEnds.Store(t.now().Add(rest).UnixNano())
+	t.returned.Store(t.restEnds.Load()) // it begins slowly then
 	return rest
+}
+
+// spares tells whether one more target may rest. One always may, if it isn't the only one.
+func (s *state) spares(t *target) bool {
+	resting := 0
+	for _, o := range s.targets {
+		if o != t && o.resting() {
+			resting++
+		}
+	}
+	return len(s.targets) > 1 && resting < max(len(s.targets)*s.cfg.Eject.Most/100, 1)
 }
 
 func restFor(rests int) time.Duration {
@@ -122,7 +150,9 @@ func (t *target) turned(failed bool, h node.Health) bool {
 		return false
 	}
 	t.checks = 0
-	t.down.Store(failed)
+	if t.down.Store(failed); !failed {
+		t.returned.Store(t.now().UnixNano())
+	}
 	t.inRow, t.rests = 0, 0
 	t.restEnds.Store(0)
 	return true

@@ -16,8 +16,8 @@ import (
 	"millrace/node"
 )
 
-// maxTries bounds the targets that one request is sent to.
-const maxTries = 3
+// maxTries bounds retry.tries.
+const maxTries = node.MaxTries
 
 // sweepEvery is how often idle connections are looked at when no request does.
 const sweepEvery = 5 * time.Second
@@ -31,6 +31,7 @@ type Upstream struct {
 	service *mesh.Service
 
 	mu      sync.Mutex // guards the order of changes
+	resting sync.Mutex // held while a target goes to rest
 	stop    context.CancelFunc
 	running sync.WaitGroup // health checks and the sweeper of the newest state
 }
@@ -39,6 +40,7 @@ type Upstream struct {
 type state struct {
 	cfg     node.Upstream
 	targets []*target
+	budget  *budget
 }
 
 func newUpstream(conn *mesh.Conn, name string, cfg node.Upstream, log *slog.Logger, changed func(kind, detail string)) (*Upstream, error) {
@@ -60,7 +62,10 @@ func (u *Upstream) apply(cfg node.Upstream) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	old := u.state.Load()
-	next := &state{cfg: cfg}
+	next := &state{cfg: cfg, budget: newBudget()}
+	if old != nil {
+		next.budget = old.budget
+	}
 	for _, tc := range cfg.Targets {
 		t, err := u.target(old, cfg, tc)
 		if err != nil {
@@ -96,7 +101,7 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget)
 	if err != nil {
 		return nil, err
 	}
-	t := &target{url: tc.URL, pool: p, log: u.log, now: time.Now, changed: func(kind, detail string) {
+	t := &target{up: u, url: tc.URL, pool: p, log: u.log, now: time.Now, changed: func(kind, detail string) {
 		u.changed(kind, u.name+" "+detail)
 	}}
 	t.weight.Store(int64(tc.Weight))
@@ -131,32 +136,16 @@ func sweep(ctx context.Context, targets []*target) {
 	}
 }
 
-// Handle asks one target, and others if the first can't be reached or the request may be repeated.
+// Handle asks one target, and others if the first fails and the request may be repeated.
 func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Response, error) {
 	s := u.state.Load()
 	deadline := time.Now().Add(s.cfg.Timeout.Std())
 	if req.Deadline.Before(deadline) {
 		deadline = req.Deadline
 	}
-	var room [maxTries]*target
-	tried := room[:0]
-	var last outcome
-	for len(tried) < maxTries {
-		t := pick(s.targets, tried)
-		if t == nil {
-			break
-		}
-		tried = append(tried, t)
-		if last = t.roundTrip(ctx, req, deadline); last.err == nil {
-			t.succeeded()
-			return last.resp, nil
-		}
-		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(last.err, errBrokeOff) {
-			t.failed(last.err)
-		}
-		if ctx.Err() != nil || !time.Now().Before(deadline) || (!last.unsent && (!mesh.Repeatable(req.Method) || req.Stream != nil)) {
-			break
-		}
+	last := s.newAttempt(req, deadline).run(ctx)
+	if last.resp != nil && last.err == nil {
+		return last.resp, nil
 	}
 	return nil, u.failure(ctx, last.err)
 }

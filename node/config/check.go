@@ -44,6 +44,7 @@ func shield(r *report, c *node.Config) *node.Config {
 	out := *c
 	out.Upstreams = maps.Clone(c.Upstreams)
 	out.Routes = slices.Clone(c.Routes)
+	out.Limits = shieldLimits(r, c)
 	if r.mistaken("mesh", "url") {
 		out.Mesh.URL = "nats://"
 	}
@@ -57,7 +58,7 @@ func shield(r *report, c *node.Config) *node.Config {
 		out.Upstreams[name] = shieldUpstream(u, r.mistakenKeys("upstreams", name))
 	}
 	for i := range out.Routes {
-		shieldRoute(r, &out.Routes[i], strconv.Itoa(i))
+		shieldRoute(r, &out, i)
 	}
 	if r.mistaken("upstreams") {
 		if out.Upstreams == nil {
@@ -65,6 +66,12 @@ func shield(r *report, c *node.Config) *node.Config {
 		}
 		for _, route := range out.Routes {
 			out.Upstreams[route.To.Name] = node.Upstream{Remote: true}
+			if route.Gather == nil {
+				continue
+			}
+			for _, call := range route.Gather.Calls {
+				out.Upstreams[call.To.Name] = node.Upstream{Remote: true}
+			}
 		}
 	}
 	return &out
@@ -89,8 +96,9 @@ func shieldUpstream(u node.Upstream, mistaken []string) node.Upstream {
 }
 
 // shieldRoute gives a route that can't be compared a host of its own: it conflicts with no other then.
-func shieldRoute(r *report, route *node.Route, index string) {
-	elsewhere := []string{"to", "timeout", "max_body", "encoded_slash", "forward_headers"}
+func shieldRoute(r *report, c *node.Config, i int) {
+	route, index := &c.Routes[i], strconv.Itoa(i)
+	elsewhere := []string{"to", "timeout", "max_body", "limit", "encoded_slash", "forward_headers"}
 	unsure := r.mistaken("routes", index)
 	for _, key := range r.mistakenKeys("routes", index) {
 		unsure = unsure || !slices.Contains(elsewhere, key)
@@ -98,8 +106,13 @@ func shieldRoute(r *report, route *node.Route, index string) {
 	if unsure {
 		route.Host = node.Host("\x00" + index)
 	}
+	route.Limit = slices.Clone(route.Limit)
+	for j, l := range route.Limit {
+		route.Limit[j] = shieldLimit(r, l, "routes", index, "limit", strconv.Itoa(j))
+	}
 	if r.mistaken("routes", index, "path") {
 		route.To.Subject = node.Subject{} // its parameters can't be looked up
+		addParams(route, c.Limits)        // nor can those of its limits
 	}
 	if r.mistaken("routes", index, "to") {
 		route.To = node.Target{Kind: node.KindNATS}

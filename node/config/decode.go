@@ -29,6 +29,8 @@ func (d *decoder) value(v *value, at place, dst reflect.Value) {
 		d.structure(v, at, dst)
 	case readsText(t):
 		d.text(v, at, dst)
+	case takesOne(t) && v.kind != kindList:
+		d.one(v, at, dst)
 	default:
 		d.plain(v, at, dst)
 	}
@@ -88,10 +90,16 @@ func (d *decoder) structure(v *value, at place, dst reflect.Value) {
 		d.once(e, at, dst.Field(fields[i].index))
 	}
 	for _, f := range fields {
-		if f.required && !present[f.key] {
+		if f.required && !present[f.key] && !d.instead(f, at, dst) {
 			d.add(v.pos, at.key(f.key).path, "missing key %q %s: %s", f.key, at.in(), sentence(f.doc))
 		}
 	}
+}
+
+// instead tells whether the mapping has the key that makes a required one needless.
+func (d *decoder) instead(f field, at place, dst reflect.Value) bool {
+	other, ok := unlessField(fieldsOf(dst.Type()), f)
+	return ok && (!dst.Field(other.index).IsZero() || d.mistaken(at.key(other.key).path...))
 }
 
 // unknown reports a key that the struct doesn't have. If it is near to one that the mapping lacks, the value is taken for
@@ -162,6 +170,13 @@ func (d *decoder) list(v *value, at place, dst reflect.Value) {
 	for i, item := range v.items {
 		d.value(item, at.item(i), dst.Index(i))
 	}
+}
+
+// one decodes a single element that stands for a list of one.
+func (d *decoder) one(v *value, at place, dst reflect.Value) {
+	list := reflect.MakeSlice(dst.Type(), 1, 1)
+	d.value(v, at.alone(), list.Index(0))
+	dst.Set(list)
 }
 
 func mappingHint(v *value) string {

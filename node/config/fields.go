@@ -3,6 +3,7 @@ package config
 import (
 	"encoding"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -11,6 +12,7 @@ type field struct {
 	key      string
 	doc      string
 	required bool
+	unless   string // the key with which it isn't required
 	index    int
 }
 
@@ -23,10 +25,21 @@ func fieldsOf(t reflect.Type) []field {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" {
-			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: f.Tag.Get("required") == "true", index: i})
+			required := f.Tag.Get("required")
+			_, unless, _ := strings.Cut(required, "unless ")
+			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "", unless: unless, index: i})
 		}
 	}
 	return fields
+}
+
+// unlessField gives the field whose presence makes a required one needless, if there is one.
+func unlessField(fields []field, f field) (field, bool) {
+	i := slices.IndexFunc(fields, func(other field) bool { return other.key == f.unless })
+	if i < 0 {
+		return field{}, false
+	}
+	return fields[i], true
 }
 
 // shortField gives the field that the short form of a struct type sets: its first required one.
@@ -52,6 +65,21 @@ var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 // readsText tells whether values of the type are written as text: always for a type of texts.go, and as a short form for
 // a struct with keys.
 func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
+
+// takesBool tells whether true and false are short forms of the type.
+func takesBool(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ TakesBool() }]())
+}
+
+// takesOne tells whether one element may stand for a list of the type.
+func takesOne(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Implements(reflect.TypeFor[interface{ TakesOne() }]())
+}
+
+// writesShort tells whether a type says itself what its short form is.
+func writesShort(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ Short() (string, bool) }]())
+}
 
 // setDefaults sets what the type itself says about keys that are left out.
 func setDefaults(dst reflect.Value) {

@@ -40,7 +40,7 @@ func (w *writer) structure(indent string, v, defaults reflect.Value) bool {
 	wrote := false
 	for _, f := range fieldsOf(v.Type()) {
 		value, standard := v.Field(f.index), defaults.Field(f.index)
-		if !f.required && same(value, standard) {
+		if !f.written(v) && same(value, standard) {
 			continue
 		}
 		w.print(indent, f.key, ":")
@@ -56,6 +56,14 @@ func (w *writer) value(indent string, v, defaults reflect.Value) {
 		w.print(" ", text, "\n")
 		return
 	}
+	if short, ok := w.ownShort(v); ok {
+		w.print(" ", short, "\n")
+		return
+	}
+	if takesOne(v.Type()) && v.Len() == 1 {
+		w.value(indent, v.Index(0), standard(v.Type().Elem()))
+		return
+	}
 	deeper := indent + "  "
 	switch v.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Pointer:
@@ -69,6 +77,35 @@ func (w *writer) value(indent string, v, defaults reflect.Value) {
 	default:
 		panic("config: no rule for " + v.Type().String()) // a field of a new type in node
 	}
+}
+
+// written tells whether the key is one that the file needs, whatever its value.
+func (f field) written(v reflect.Value) bool {
+	other, ok := unlessField(fieldsOf(v.Type()), f)
+	return f.required && (!ok || v.Field(other.index).IsZero())
+}
+
+// ownShort gives the short form of a type that writes it itself.
+func (w *writer) ownShort(v reflect.Value) (string, bool) {
+	if !writesShort(v.Type()) {
+		return "", false
+	}
+	pointer := reflect.New(v.Type()) // the value of a map has no address
+	pointer.Elem().Set(v)
+	s, ok := reflect.TypeAssert[interface{ Short() (string, bool) }](pointer)
+	if !ok {
+		return "", false
+	}
+	text, ok := s.Short()
+	switch {
+	case !ok:
+		return "", false
+	case text == "":
+		return w.scalar(v.Field(shortField(fieldsOf(v.Type())).index))
+	case takesBool(v.Type()):
+		return text, true // quotes would make it a text
+	}
+	return w.quote(escape(text), false), true
 }
 
 // nested writes lines below the key, or the empty form if there are none.
@@ -111,10 +148,12 @@ func (w *writer) list(indent string, v reflect.Value) bool {
 // short writes a scalar, or the short form of a struct that differs from its defaults in nothing else.
 func (w *writer) short(v reflect.Value) (string, bool) {
 	fields := fieldsOf(v.Type())
-	if fields == nil {
+	switch {
+	case fields == nil:
 		return w.scalar(v)
-	}
-	if !readsText(v.Type()) {
+	case writesShort(v.Type()):
+		return w.ownShort(v)
+	case !readsText(v.Type()):
 		return "", false
 	}
 	rest, field := standard(v.Type()), shortField(fields)

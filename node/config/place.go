@@ -12,6 +12,7 @@ import (
 type place struct {
 	path []string
 	name string
+	only bool // a list could stand there as well
 }
 
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -43,6 +44,11 @@ func (p place) item(i int) place {
 	return place{path: p.below(index), name: p.name + "[" + index + "]"}
 }
 
+// alone gives the place of an item that stands without its list.
+func (p place) alone() place {
+	return place{path: p.below("0"), name: p.name, only: true}
+}
+
 func (p place) below(step string) []string {
 	return append(slices.Clip(p.path), step)
 }
@@ -69,10 +75,14 @@ func locate(root *value, path []string) (position, place) {
 	v, pos, p := root, root.pos, place{}
 	for _, step := range path {
 		next := v.child(step)
-		if v != nil && v.kind == kindList {
+		switch {
+		case v != nil && v.kind == kindList:
 			i, _ := strconv.Atoi(step)
 			p = p.item(i)
-		} else {
+		case v != nil && next == nil && step == "0":
+			p = p.alone()
+			continue
+		default:
 			p = p.key(step)
 		}
 		if v = nil; next == nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"fmt"
 	"reflect"
@@ -26,13 +27,8 @@ func (d *decoder) scalar(v *value, at place) (text string, used, ok bool) {
 // text decodes a type that reads text. A number is given to it too, since its message explains best what is missing,
 // nearly always the unit; but it isn't accepted.
 func (d *decoder) text(v *value, at place, dst reflect.Value) {
-	want := "a text"
-	if rule, ok := texts[dst.Type()]; ok {
-		want = rule.want
-	} else if fields := fieldsOf(dst.Type()); fields != nil {
-		want = texts[dst.Field(shortField(fields).index).Type()].want + " or a mapping"
-	}
-	if v.kind != kindText && v.kind != kindNumber {
+	want := oneOf(wanted(dst.Type(), at))
+	if v.kind != kindText && v.kind != kindNumber && (v.kind != kindBool || !takesBool(dst.Type())) {
 		d.expect(v, at, want, "")
 		return
 	}
@@ -50,6 +46,27 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 		return
 	}
 	dst.Set(fresh.Elem())
+}
+
+// wanted names the forms of a type that reads text.
+func wanted(t reflect.Type, at place) []string {
+	var forms []string
+	if takesBool(t) {
+		forms = append(forms, "true")
+	}
+	rule, ok := texts[t]
+	fields := fieldsOf(t)
+	if !ok && fields != nil {
+		rule = texts[t.Field(shortField(fields).index).Type]
+	}
+	forms = append(forms, cmp.Or(rule.want, "a text"))
+	if fields != nil {
+		forms = append(forms, "a mapping")
+	}
+	if at.only {
+		forms = append(forms, "a list")
+	}
+	return forms
 }
 
 // unmarshal gives a text to a pointer's UnmarshalText; readsText has asked whether there is one.

@@ -47,6 +47,7 @@ type schema struct {
 	Pattern     string           `json:"pattern,omitempty"`
 	Examples    []string         `json:"examples,omitempty"`
 	OneOf       []*schema        `json:"oneOf,omitempty"`
+	AnyOf       []*schema        `json:"anyOf,omitempty"`
 	Items       *schema          `json:"items,omitempty"`
 	Properties  members[*schema] `json:"properties,omitempty"`
 	Additional  any              `json:"additionalProperties,omitempty"` // false, or a *schema
@@ -114,7 +115,7 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	case reflect.Map:
 		return &schema{Type: "object", Additional: g.of(t.Elem(), standard(t.Elem()))}
 	case reflect.Slice:
-		return &schema{Type: "array", Items: g.of(t.Elem(), standard(t.Elem()))}
+		return g.list(t)
 	case reflect.String:
 		return &schema{Type: "string"}
 	case reflect.Bool:
@@ -126,15 +127,40 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	}
 }
 
+// list gives the schema of a list; where one element may stand for it, of both forms.
+func (g *generator) list(t reflect.Type) *schema {
+	item := func() *schema { return g.of(t.Elem(), standard(t.Elem())) }
+	list := &schema{Type: "array", Items: item()}
+	if !takesOne(t) {
+		return list
+	}
+	one := item()
+	if one.OneOf == nil {
+		return &schema{OneOf: []*schema{one, list}}
+	}
+	return &schema{OneOf: append(one.OneOf, list)}
+}
+
 // structure gives a reference to a struct's definition; one with a short form may be written in either form.
 func (g *generator) structure(t reflect.Type, defaults reflect.Value) *schema {
 	object := g.define(t.Name(), g.object(t, defaults))
 	if !readsText(t) {
 		return object
 	}
-	field := shortField(fieldsOf(t))
-	short := t.Field(field.index).Type
-	return &schema{OneOf: []*schema{g.of(short, standard(short)), object}}
+	forms := []*schema{g.short(t), object}
+	if takesBool(t) {
+		forms = append(forms, &schema{Type: "boolean"})
+	}
+	return &schema{OneOf: forms}
+}
+
+// short gives the schema of a struct's short form: one of its own, or that of the field that it sets.
+func (g *generator) short(t reflect.Type) *schema {
+	if _, ok := texts[t]; ok {
+		return g.define(t.Name()+"Text", textSchema(t))
+	}
+	field := t.Field(shortField(fieldsOf(t)).index).Type
+	return g.of(field, standard(field))
 }
 
 func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
@@ -146,7 +172,10 @@ func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
 		if !standard.IsZero() && fieldsOf(standard.Type()) == nil && !f.required {
 			p.Default = jsonValue(standard)
 		}
-		if f.required {
+		switch {
+		case f.required && f.unless != "":
+			s.AnyOf = []*schema{{Required: []string{f.key}}, {Required: []string{f.unless}}}
+		case f.required:
 			s.Required = append(s.Required, f.key)
 		}
 		s.Properties = append(s.Properties, member[*schema]{f.key, p})
@@ -176,6 +205,9 @@ func jsonValue(v reflect.Value) any {
 			panic(fmt.Sprintf("config: default of %s: %v", v.Type(), err)) // a bug in node's defaults
 		}
 		return string(text)
+	}
+	if takesOne(v.Type()) && v.Len() == 1 {
+		return jsonValue(v.Index(0))
 	}
 	return v.Interface()
 }

@@ -48,7 +48,9 @@ var needsWholeFile = []string{
 	"version_float", "version_unknown", "token_unset", "variable_unset", "target_wrong", "variable_name", "variable_unclosed",
 	"cluster_empty", "cluster_listen_only", "cluster_listen_standard", "cluster_peers_twice", "cluster_peer_unspecified",
 	"cluster_store_only", "cluster_token_file", "cluster_no_name", "cluster_no_peers", "cluster_no_token", "cluster_open", "cluster_peer_any", "cluster_port_any", "cluster_with_url", "limits_out_of_range",
-	"control_character", "not_utf8", "tab_in_text", "two_documents",
+	"control_character", "not_utf8", "tab_in_text", "two_documents", "cache_force", "cache_methods", "cache_object", "cache_query", "cache_ttl_long",
+	"limit_bucket", "limit_clock", "limit_concurrent", "limit_key_twice", "limit_many", "limit_names", "limit_one_list", "limit_queue", "limit_ranges",
+	"limit_skip", "limit_use",
 }
 
 // TestSchemaRefuses checks that an editor with the schema shows the mistakes of structure and type.
@@ -82,7 +84,7 @@ func TestSchemaRefuses(t *testing.T) {
 func TestSchemaRefusesUnknownKeys(t *testing.T) {
 	schema := compileSchema(t)
 	root := plain(t, read(t, "testdata/good/every_key.yaml"))
-	free := []string{"upstreams", "headers"} // names are the user's there
+	free := []string{"upstreams", "limits", "headers"} // names are the user's there
 	var visit func(at string, v any)
 	visit = func(at string, v any) {
 		switch v := v.(type) {
@@ -163,13 +165,20 @@ func TestSchemaExamples(t *testing.T) {
 }
 
 var textTypes = map[string]func() encoding.TextUnmarshaler{
-	"Duration": func() encoding.TextUnmarshaler { return new(node.Duration) },
-	"Size":     func() encoding.TextUnmarshaler { return new(node.Size) },
-	"Address":  func() encoding.TextUnmarshaler { return new(node.Address) },
-	"Prefix":   func() encoding.TextUnmarshaler { return new(node.Prefix) },
-	"BaseURL":  func() encoding.TextUnmarshaler { return new(node.BaseURL) },
-	"Pattern":  func() encoding.TextUnmarshaler { return new(node.Pattern) },
-	"Target":   func() encoding.TextUnmarshaler { return new(node.Target) },
-	"Host":     func() encoding.TextUnmarshaler { return new(node.Host) },
-	"Method":   func() encoding.TextUnmarshaler { return new(node.Method) },
+	"Duration":    func() encoding.TextUnmarshaler { return new(node.Duration) },
+	"Size":        func() encoding.TextUnmarshaler { return new(node.Size) },
+	"Address":     func() encoding.TextUnmarshaler { return new(node.Address) },
+	"Prefix":      func() encoding.TextUnmarshaler { return new(node.Prefix) },
+	"BaseURL":     func() encoding.TextUnmarshaler { return new(node.BaseURL) },
+	"Pattern":     func() encoding.TextUnmarshaler { return new(node.Pattern) },
+	"Template":    func() encoding.TextUnmarshaler { return new(node.Template) },
+	"JSON":        func() encoding.TextUnmarshaler { return new(node.JSON) },
+	"Target":      func() encoding.TextUnmarshaler { return new(node.Target) },
+	"Host":        func() encoding.TextUnmarshaler { return new(node.Host) },
+	"LimitText":   func() encoding.TextUnmarshaler { return new(node.Limit) },
+	"LimitKey":    func() encoding.TextUnmarshaler { return new(node.LimitKey) },
+	"Window":      func() encoding.TextUnmarshaler { return new(node.Window) },
+	"Zone":        func() encoding.TextUnmarshaler { return new(node.Zone) },
+	"RequestPart": func() encoding.TextUnmarshaler { return new(node.RequestPart) },
+	"Method":      func() encoding.TextUnmarshaler { return new(node.Method) },
 }

@@ -6,6 +6,11 @@ import (
 	"millrace/node"
 )
 
+const (
+	durationPattern = `\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+`
+	windowPattern   = `day|month|s|m|h|` + durationPattern
+)
+
 // textRule describes a type that is written as text, for messages and for the schema. The pattern is what an editor can
 // check while typing: it accepts all that the type does, and a bit more.
 type textRule struct {
@@ -19,7 +24,7 @@ type textRule struct {
 var texts = map[reflect.Type]textRule{
 	reflect.TypeFor[node.Duration](): {
 		want:     "a duration such as 10s",
-		pattern:  `\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+`,
+		pattern:  durationPattern,
 		examples: []string{"300ms", "10s", "15m", "1h"},
 	},
 	reflect.TypeFor[node.Size](): {
@@ -52,6 +57,20 @@ var texts = map[reflect.Type]textRule{
 		pattern:  `(service|upstream):[a-z0-9_-]{1,64}|nats:[A-Za-z0-9_.{}-]+`,
 		examples: []string{"service:greet", "upstream:api", "nats:orders.get.{id}"},
 	},
+	reflect.TypeFor[node.Template](): {
+		want:     "a path such as /users/{id}",
+		pattern:  `/[^ #]*`,
+		examples: []string{"/users/{id}", "/orders?user={user.id}"},
+	},
+	reflect.TypeFor[node.JSON](): {
+		want:     "a JSON text such as '[]'",
+		pattern:  `[^\x00]+`,
+		examples: []string{"[]", `{"name": null}`},
+	},
+	reflect.TypeFor[node.GatherMode](): {
+		want: "settled, all, quorum, race or any",
+		enum: []string{string(node.GatherSettled), string(node.GatherAll), string(node.GatherQuorum), string(node.GatherRace), string(node.GatherAny)},
+	},
 	reflect.TypeFor[node.Host](): {
 		want:     "a host name such as api.example.com",
 		pattern:  `[A-Za-z0-9._:\[\]-]{1,253}`,
@@ -61,6 +80,61 @@ var texts = map[reflect.Type]textRule{
 		want:     "a method such as GET",
 		pattern:  `[A-Z-]+`,
 		examples: []string{"GET", "POST"},
+	},
+	reflect.TypeFor[node.RequestPart](): {
+		want:     "a part of a request such as header:X-Version",
+		pattern:  `(header|cookie):[^ "(),/:;<=>?@\[\\\]{}]+`,
+		examples: []string{"header:X-Version", "cookie:session"},
+	},
+	reflect.TypeFor[node.Limit](): {
+		want:     "a limit such as 100/15m",
+		pattern:  `[0-9]+ */ *(` + windowPattern + `) *|[a-z0-9_-]{1,64}`,
+		examples: []string{"100/15m", "20/s", "10000/day", "tenant"},
+	},
+	reflect.TypeFor[node.Window](): {
+		want:     "a window such as 15m",
+		pattern:  windowPattern,
+		examples: []string{"1s", "15m", "24h", "day", "month"},
+	},
+	reflect.TypeFor[node.Zone](): {
+		want:     "a time zone such as Europe/Berlin",
+		pattern:  `[A-Za-z0-9_+/-]+`,
+		examples: []string{"UTC", "Europe/Berlin", "America/New_York"},
+	},
+	reflect.TypeFor[node.LimitKey](): {
+		want:     "a key of limits such as header:X-Api-Key",
+		pattern:  `ip|all|(header|cookie):[^ "(),/:;<=>?@\[\\\]{}]+|param:[A-Za-z0-9_]+`,
+		examples: []string{"ip", "all", "header:X-Api-Key", "cookie:session", "param:tenant"},
+	},
+	reflect.TypeFor[node.Algorithm](): {
+		want: "fixed, sliding, bucket or concurrent",
+		enum: []string{string(node.AlgorithmFixed), string(node.AlgorithmSliding), string(node.AlgorithmBucket), string(node.AlgorithmConcurrent)},
+	},
+	reflect.TypeFor[node.Align](): {
+		want: "first or clock",
+		enum: []string{string(node.AlignFirst), string(node.AlignClock)},
+	},
+	reflect.TypeFor[node.StoreAway](): {
+		want: "closed, open or share",
+		enum: []string{string(node.StoreAwayClosed), string(node.StoreAwayOpen), string(node.StoreAwayShare)},
+	},
+	reflect.TypeFor[node.LimitMode](): {
+		want: "refuse or queue",
+		enum: []string{string(node.LimitModeRefuse), string(node.LimitModeQueue)},
+	},
+	reflect.TypeFor[node.HeaderForm](): {
+		want: "draft-8, draft-7, draft-6, legacy or none",
+		enum: []string{
+			string(node.HeaderDraft8), string(node.HeaderDraft7), string(node.HeaderDraft6), string(node.HeaderLegacy), string(node.HeaderNone),
+		},
+	},
+	reflect.TypeFor[node.Offline](): {
+		want: "validate or serve",
+		enum: []string{string(node.OfflineValidate), string(node.OfflineServe)},
+	},
+	reflect.TypeFor[node.Cookies](): {
+		want: "explicit, pass or strip",
+		enum: []string{string(node.CookiesExplicit), string(node.CookiesPass), string(node.CookiesStrip)},
 	},
 	reflect.TypeFor[node.Local](): {
 		want: "auto, nearest or nats",

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what the system tests need on a Debian machine that has Go: Node.js with npm, slowhttptest, Chromium, and the packages of the Express
+# Installs what the system tests need on a Debian machine that has Go: Node.js with npm, slowhttptest, Chromium, valgrind, and the packages of the Express
 # application and of the example member, in the versions of their lock files. Running it again does no harm.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -8,6 +8,7 @@ missing=()
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 command -v slowhttptest >/dev/null || missing+=(slowhttptest)
 command -v chromium >/dev/null || missing+=(chromium)
+command -v valgrind >/dev/null || missing+=(valgrind)
 if [ "${#missing[@]}" != 0 ]; then
   sudo=
   if [ "$(id -u)" != 0 ]; then sudo=sudo; fi

@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Purge says which stored responses to make invalid: exactly one of URL, Prefix, Host, Tag and All.
+type Purge struct {
+	URL    string `json:"url,omitempty"`    // http://host/path?query, all variants of it
+	Prefix string `json:"prefix,omitempty"` // http://host/beginning of the path
+	Host   string `json:"host,omitempty"`
+	Tag    string `json:"tag,omitempty"`
+	All    bool   `json:"all,omitempty"`
+	Soft   bool   `json:"soft,omitempty"` // they become stale and aren't gone
+	Wait   string `json:"wait,omitempty"` // WaitAll, or empty for this node only
+}
+
+// Valid tells whether exactly one thing is named.
+func (p Purge) Valid() bool {
+	named := 0
+	for _, yes := range [...]bool{p.URL != "", p.Prefix != "", p.Host != "", p.Tag != "", p.All} {
+		if yes {
+			named++
+		}
+	}
+	return named == 1
+}
+
+// WaitAll waits until every node has applied a purge, or gives out nothing that it reaches.
+const WaitAll = "all"
+
+// String says what is purged, for the journal.
+func (p Purge) String() string {
+	kind, text := "all", ""
+	for _, n := range []struct{ kind, text string }{{"url", p.URL}, {"prefix", p.Prefix}, {"host", p.Host}, {"tag", p.Tag}} {
+		if n.text != "" {
+			kind, text = n.kind, " "+n.text
+		}
+	}
+	if p.Soft {
+		kind = "soft " + kind
+	}
+	return kind + strings.ToValidUTF8(text, "?")
+}
+
+// Purged says that a purge counts. Nodes lists those that were waited for.
+type Purged struct {
+	Sequence uint64       `json:"sequence"`
+	TookMS   float64      `json:"took_ms"`
+	Nodes    []PurgedNode `json:"nodes"`
+}
+
+// PurgedNode says how a node stands to a purge: applied, or lease-ended when it didn't answer but gives out nothing until it has applied it.
+type PurgedNode struct {
+	Node    string  `json:"node"`
+	ID      string  `json:"id"`
+	State   string  `json:"state"`
+	AfterMS float64 `json:"after_ms"`
+}
+
+// ErrPurge means that a purge names nothing, or too much.
+var ErrPurge = errors.New(`name exactly one of "url": "http://host/path", "prefix": "http://host/beginning", "host": "name", "tag": "name" and "all": true`)
+
+// purgePatience bounds a purge: a lease, and what the store may need.
+const purgePatience = 10 * time.Second
+
+func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
+	var req Purge
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&req); err != nil {
+		refuse(w, http.StatusBadRequest, "the purge isn't valid JSON ("+err.Error()+"): "+ErrPurge.Error())
+		return
+	}
+	if req.Wait != "" && req.Wait != WaitAll {
+		refuse(w, http.StatusBadRequest, `wait is "all" or left out`)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), purgePatience)
+	defer cancel()
+	done, err := s.operator.Purge(ctx, req)
+	switch {
+	case errors.Is(err, ErrPurge):
+		refuse(w, http.StatusBadRequest, err.Error())
+	case err != nil:
+		refuse(w, http.StatusServiceUnavailable, err.Error())
+	default:
+		reply(w, http.StatusOK, done)
+	}
+}

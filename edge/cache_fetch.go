@@ -1,0 +1,276 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the flight, and tells the one that
+// began it what came.
+func (c *cached) lead(flight *kvcache.Flight[fetched], x *Exchange, l *found, mine chan<- fetched) {
+	out := fetched{failed: errPanicked}
+	defer func() {
+		l.release()
+		if p := recover(); p != nil {
+			c.s.log.Error("fetch for the cache panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+		shared := out
+		shared.resp = nil // it is for one client
+		if shared.failed != nil && !unreachable(shared.failed) {
+			shared.failed = nil
+		}
+		flight.Finish(shared)
+		if mine != nil {
+			mine <- out // it has room
+		}
+	}()
+	ctx, cancel := context.WithCancel(context.Background()) // the chain sets the deadline
+	out = c.fetch(ctx, x, l, func(g *growing) {
+		c.s.filling.show(g) // before the flight ends, so that whoever begins the next one finds it
+		flight.Finish(fetched{growing: g})
+		if mine != nil {
+			mine <- fetched{growing: g}
+			mine = nil
+		}
+	})
+	if out.resp == nil || out.resp.Stream == nil {
+		cancel()
+		return
+	}
+	out.resp.Stream = &owned{Body: out.resp.Stream, end: cancel}
+	if mine == nil { // a refresh: nobody but the store wants it
+		_, _ = readAll(out.resp.Stream) // what breaks off isn't stored
+	}
+}
+
+// owned is a body that ends its fetch when it is closed.
+type owned struct {
+	mesh.Body
+
+	end context.CancelFunc
+}
+
+func (o *owned) Close() error {
+	defer o.end()
+	return o.Body.Close() //nolint:wrapcheck // a wrapped body's errors are its own
+}
+
+// fetch gets a response and stores it if it may. grows is told of one whose body is still coming, before fetch returns.
+func (c *cached) fetch(ctx context.Context, x *Exchange, l *found, grows func(*growing)) fetched {
+	if c.arrived(x) {
+		return fetched{stored: true, status: httpcache.Status{Hit: true}}
+	}
+	if l.leased && c.load(ctx, x, l) {
+		return fetched{stored: true, status: httpcache.Status{Hit: true, Detail: "bucket"}}
+	}
+	if l.leased && !x.home {
+		if out, ok := c.askHome(ctx, x, l, grows); ok {
+			return out
+		}
+	}
+	return c.origin(ctx, x, l, grows)
+}
+
+// join gives what others have begun for the request: a fetch to wait for, or a response that is still coming. Else it begins a fetch, which the caller
+// leads.
+func (c *cached) join(x *Exchange, l *found) (flight *kvcache.Flight[fetched], g *growing, leads bool) {
+	if flight, leads = c.s.flights.Join(string(l.key)); !leads {
+		return flight, nil, false
+	}
+	if g = c.s.filling.find(l.key); g == nil || !g.fits(c, x) {
+		return flight, nil, true
+	}
+	flight.Finish(fetched{growing: g})
+	return nil, g, false
+}
+
+// arrived tells whether another fetch has stored a good response between this one's lookup and its turn.
+func (c *cached) arrived(x *Exchange) bool {
+	l := c.look(x)
+	defer l.release()
+	return l.hit && l.use(x) == httpcache.UseFresh && l.newer(x) && c.intact(&l.rec)
+}
+
+// newer tells whether a whole response was received after the one that is to be refreshed.
+func (l *found) newer(x *Exchange) bool {
+	return !l.rec.Stored.Flags.Has(httpcache.Partial) && l.rec.Stored.Received.After(x.refreshing)
+}
+
+// load looks for a fresh response in the bucket, and brings it into memory.
+func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
+	from := &found{c: c, primary: l.primary, key: l.primary, now: time.Now()}
+	defer from.release()
+	from.find(x, func(key []byte, v *kvcache.View) bool { return c.store.Load(ctx, key, v) })
+	c.keepVariants(l, from)
+	if !from.hit {
+		return false
+	}
+	use := from.use(x)
+	if use != httpcache.UseFresh || from.rec.Stored.Flags.Has(httpcache.Partial) || !c.intact(&from.rec) {
+		return false
+	}
+	c.stats.bucket.Add(1)
+	return true
+}
+
+// origin asks behind the cache, with the validators of what is stored.
+func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*growing)) fetched {
+	client := x.Header
+	x.Header = append(mesh.Header(nil), client...)
+	c.normalise(x)
+	httpcache.Unconditional(&x.Header)
+	validating := l.hit && !l.rec.Stored.Flags.Has(httpcache.Partial) && c.intact(&l.rec)
+	var stored mesh.Header
+	if validating {
+		stored, _ = c.plain(l.rec.Header())
+		httpcache.Validators(&x.Header, stored)
+	}
+	gap, completing := c.completes(x, l)
+	epoch, begun := c.store.Epoch(), time.Now()
+	c.stats.fetches.Add(1)
+	resp, err := c.next(ctx, x)
+	x.Header = client
+	if err != nil {
+		c.noteDown(l, err)
+		return fetched{failed: err, status: httpcache.Status{Fwd: l.fwd()}}
+	}
+	status := httpcache.Status{Fwd: l.fwd()}
+	switch {
+	case resp.Status == http.StatusNotModified && validating && httpcache.Validates(stored, resp.Header):
+		return c.confirm(x, l, resp, epoch, begun)
+	case resp.Status == http.StatusNotModified && validating: // about something else: ask for all
+		l.hit = false
+		l.release()
+		return c.origin(ctx, x, l, grows)
+	case validating && l.standsIn(resp.Status):
+		closeBody(resp)
+		c.stats.staleErrors.Add(1)
+		return fetched{stored: true, anyway: true, status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"}}
+	case completing && resp.Status == http.StatusPartialContent:
+		return c.complete(x, l, resp, gap, epoch, begun)
+	}
+	return c.keep(x, l, resp, epoch, begun, status, grows)
+}
+
+func closeBody(resp *mesh.Response) {
+	if resp != nil && resp.Stream != nil {
+		_ = resp.Stream.Close() // nobody wants the rest
+	}
+}
+
+// keep stores a response if it may be, and says for whom it is.
+func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time, status httpcache.Status, grows func(*growing)) fetched {
+	a := c.admit(x, resp, begun)
+	if a.reason == "" && resp.Stream != nil {
+		switch g := c.grow(x, l, a, resp, epoch, status); {
+		case g == nil:
+			a.reason = httpcache.ReasonTooLarge
+		case resp.Length < 0: // nobody knows whether it can be kept, so only one client follows it
+			resp.Stream = &tee{Body: resp.Stream, g: g}
+			return fetched{resp: resp, status: status}
+		default:
+			grows(g)
+			g.fill(resp.Stream)
+			return fetched{}
+		}
+	}
+	if a.reason != "" {
+		if resp.Status < 500 {
+			c.putPass(l, a.reason)
+		}
+		status.Detail = string(a.reason)
+		return fetched{resp: resp, status: status}
+	}
+	c.put(x, l, a, epoch, resp.Body)
+	status.Stored = true
+	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh { // good for one client only, until it is validated
+		return fetched{resp: resp, status: status}
+	}
+	return fetched{stored: true, resp: resp, status: status}
+}
+
+// confirm freshens a stored response after a 304 (RFC 9111 §4.3.4).
+func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time) fetched {
+	c.stats.validated.Add(1)
+	stored := l.rec.Header()
+	header := c.recoded(stored, httpcache.Freshen(stored, resp.Header))
+	merged := &mesh.Response{Status: l.rec.Stored.Status, Header: header}
+	a := c.admit(x, merged, begun)
+	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: http.StatusNotModified}
+	if a.reason != "" {
+		c.forget(l, a.reason)
+		status.Detail = string(a.reason)
+		if !c.copyBody(&l.rec, merged) {
+			return fetched{failed: node.Errorf(node.CodeUpstream, errChunk, "the origin has taken a stored response back")}
+		}
+		return fetched{resp: merged, status: status}
+	}
+	rec := l.rec
+	rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
+	c.putRecord(x, l, a, epoch, &rec, kvcache.BothAlways)
+	status.Stored = true
+	out := fetched{stored: true, status: status}
+	if a.stored.Flags.Has(httpcache.NoCache) || a.stored.Remaining(time.Now()) <= 0 {
+		if l.rec.Chunks == 0 {
+			out.resp = &mesh.Response{Status: merged.Status, Header: a.header, Body: append([]byte(nil), l.rec.Body...)}
+		}
+	}
+	return out
+}
+
+// refresh fetches a response anew while its clients get the stored one. One fetch is enough for all.
+func (c *cached) refresh(x *Exchange, l *found) {
+	flight, _, leads := c.join(x, l)
+	if !leads {
+		return
+	}
+	c.stats.refreshed.Add(1)
+	d := x.detach()
+	d.refreshing = l.rec.Stored.Received
+	go c.lead(flight, d, l.detach(), nil)
+}
+
+// normalise makes the client's request one whose response can be for others: content codings in one spelling, only the parameters that count, and none of the
+// fields with which clients make an origin answer another request than the one of the key (RFC 9110 has none of them).
+func (c *cached) normalise(x *Exchange) {
+	if lines := x.Header.Values("Accept-Encoding"); len(lines) > 0 {
+		coding := httpcache.AcceptEncoding(lines)
+		if c.cfg.Compress {
+			coding = "identity"
+		}
+		x.Header = append(mesh.Header(nil), x.Header...) // its lines may be another's too
+		for i := range x.Header {
+			if equalFold(x.Header[i].Name, "Accept-Encoding") { // further lines go below
+				x.Header[i].Value, coding = coding, ""
+			}
+		}
+		x.Header.Delete(func(f mesh.Field) bool { return f.Value == "" && equalFold(f.Name, "Accept-Encoding") })
+	}
+	x.Query = c.query(x.Query)
+	x.Header.Delete(func(f mesh.Field) bool {
+		return overrides(f.Name) || (c.cfg.Cookies == node.CookiesStrip && equalFold(f.Name, "Cookie"))
+	})
+}
+
+// overrides names the fields that some frameworks believe more than the request line.
+func overrides(name string) bool {
+	if name[0]|0x20 != 'x' {
+		return false
+	}
+	for _, o := range [...]string{
+		"X-Original-URL", "X-Rewrite-URL", "X-Original-Host", "X-Host", "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Host-Override", "X-HTTP-Path-Override", "X-Original-URI",
+	} {
+		if equalFold(name, o) {
+			return true
+		}
+	}
+	return false
+}

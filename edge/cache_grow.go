@@ -1,0 +1,273 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// growing is a response that is being collected to be stored, while any number of clients already follow it. fill writes it, and
+// readers read what is there and wait for more.
+type growing struct {
+	c      *cached
+	x      *Exchange
+	l      *found // its keys only: the lookup itself belongs to the fetch
+	a      admitted
+	epoch  kvcache.Epoch
+	status httpcache.Status
+	code   int   // status
+	aged   bool  // the origin gave its age
+	length int64 // that was announced, or -1
+	held   int64 // of the server's filling
+	tiers  kvcache.Tiers
+
+	mu      sync.Mutex // guards what follows
+	chunks  [][]byte   // chunkSize each, but for the last
+	have    int64
+	err     error         // io.EOF when it is whole
+	changed chan struct{} // closed and replaced when there is more
+}
+
+// grow makes room for a response whose body streams, or gives nil if there is none.
+func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, epoch kvcache.Epoch, status httpcache.Status) *growing {
+	held := resp.Length
+	if held < 0 {
+		held = int64(c.cfg.MaxObject)
+	}
+	if !c.s.filling.take(held) {
+		return nil
+	}
+	status.Stored = true
+	keys := &found{c: c, primary: l.primary, key: l.key, hit: l.hit, vary: l.vary}
+	return &growing{
+		c: c, x: x, l: keys, a: a, epoch: epoch, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length, held: held, tiers: kvcache.BothTiers, changed: make(chan struct{}),
+	}
+}
+
+// fill reads the body to its end and stores it.
+func (g *growing) fill(body mesh.Body) {
+	defer body.Close()
+	for {
+		p, err := body.Next()
+		if err != nil {
+			g.end(err)
+			return
+		}
+		if !g.add(p.Data) {
+			g.end(errShort)
+			return
+		}
+	}
+}
+
+// add takes a piece in. False means that the body is longer than it may be.
+func (g *growing) add(p []byte) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.have += int64(len(p)); (g.length >= 0 && g.have > g.length) || g.have > int64(g.c.cfg.MaxObject) {
+		return false
+	}
+	for len(p) > 0 {
+		last := len(g.chunks) - 1
+		if last < 0 || len(g.chunks[last]) == chunkSize {
+			size := chunkSize
+			if g.length >= 0 {
+				size = int(min(chunkSize, g.length-int64(len(g.chunks))*chunkSize))
+			}
+			g.chunks = append(g.chunks, make([]byte, 0, size))
+			last++
+		}
+		n := min(len(p), chunkSize-len(g.chunks[last]))
+		g.chunks[last] = append(g.chunks[last], p[:n]...)
+		p = p[n:]
+	}
+	close(g.changed)
+	g.changed = make(chan struct{})
+	return true
+}
+
+// end stores a body that is whole, and tells those who follow.
+func (g *growing) end(err error) {
+	if errors.Is(err, io.EOF) && g.length >= 0 && g.have != g.length {
+		err = errShort
+	}
+	if errors.Is(err, io.EOF) {
+		g.store()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = err
+		g.c.s.filling.end(g)
+		close(g.changed)
+	}
+}
+
+func (g *growing) store() {
+	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.have}
+	if g.have <= chunkSize {
+		for _, chunk := range g.chunks {
+			rec.Body = append(rec.Body, chunk...)
+		}
+	} else {
+		rec.Nonce = rand.Uint64() //nolint:gosec // G404: a name, not a secret
+		for _, chunk := range g.chunks {
+			g.c.putChunk(rec, chunk, g.tiers)
+		}
+	}
+	g.c.putRecord(g.x, g.l, g.a, g.epoch, rec, g.tiers)
+}
+
+// fits tells whether the response is good for another request than the one that it was fetched for.
+func (g *growing) fits(c *cached, x *Exchange) bool {
+	if g.c.route.id != c.route.id || g.a.stored.Flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 || x.Method != g.x.Method {
+		return false
+	}
+	mine := httpcache.AppendVariant(nil, g.a.vary, x.Header)
+	if string(mine) != string(httpcache.AppendVariant(nil, g.a.vary, g.x.Header)) {
+		return false
+	}
+	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.cookieMatters(x) {
+		return false
+	}
+	scope := c.scope(g.l.primary, g.a.header, g.epoch)
+	return c.store.Leased() && c.store.Judge(&scope, keyURL(g.l.primary)) == kvcache.Valid
+}
+
+// follow answers with a response that is still growing.
+func (c *cached) follow(x *Exchange, g *growing, waited bool) *mesh.Response {
+	status := g.status
+	status.Collapsed = waited
+	h := append(mesh.Header(nil), g.a.header...)
+	if waited || g.aged { // it wasn't made for this request (RFC 9111 §5.1)
+		h.Add("Age", strconv.FormatInt(int64(g.a.stored.Age(time.Now()).Seconds()), 10))
+	}
+	if httpcache.NotModified(&httpcache.Request{Method: x.Method, Header: x.Header}, g.code, h, time.Now()) {
+		resp := &mesh.Response{Status: 304, Header: httpcache.NotModifiedHeader(h)}
+		c.tell(x, resp, status)
+		return resp
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	resp := &mesh.Response{Status: g.code, Header: h, Length: g.length, Stream: &follower{g: g, ctx: ctx, cancel: cancel}}
+	c.tell(x, resp, status)
+	return resp
+}
+
+// follower reads a growing response at its own client's pace.
+type follower struct {
+	g      *growing
+	ctx    context.Context //nolint:containedctx // ends with the reader
+	cancel context.CancelFunc
+	at     int64
+}
+
+// Next waits for more than was read.
+func (f *follower) Next() (mesh.Piece, error) {
+	for {
+		f.g.mu.Lock()
+		data, err, changed := f.g.from(f.at), f.g.err, f.g.changed
+		f.g.mu.Unlock()
+		switch {
+		case len(data) > 0:
+			f.at += int64(len(data))
+			return mesh.Piece{Data: data}, nil
+		case err != nil:
+			return mesh.Piece{}, err //nolint:wrapcheck // io.EOF must stay itself
+		}
+		select {
+		case <-changed:
+		case <-f.ctx.Done():
+			return mesh.Piece{}, errGone
+		}
+	}
+}
+
+// from gives what is there of the chunk that the position lies in. What was written once never changes. The caller holds mu.
+func (g *growing) from(at int64) []byte {
+	i := int(at / chunkSize)
+	if i >= len(g.chunks) {
+		return nil
+	}
+	return g.chunks[i][at%chunkSize:]
+}
+
+// Trailer gives nothing: trailer fields aren't stored.
+func (f *follower) Trailer() mesh.Header { return nil }
+
+// Close ends the reading; the response goes on growing.
+func (f *follower) Close() error {
+	f.cancel()
+	return nil
+}
+
+// tee is a body of unknown length on its way to its one client, of which a copy is stored if it turns out small enough.
+type tee struct {
+	mesh.Body
+
+	g    *growing
+	over bool
+}
+
+// Next passes a piece on and keeps a copy.
+func (t *tee) Next() (mesh.Piece, error) {
+	p, err := t.Body.Next()
+	switch {
+	case t.over:
+	case err != nil:
+		t.over = true
+		t.g.end(err)
+	case !t.g.add(p.Data):
+		t.over = true
+		t.g.end(errShort)
+	}
+	return p, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// Close gives the room back.
+func (t *tee) Close() error {
+	t.g.end(errGone)
+	return t.Body.Close() //nolint:wrapcheck // a wrapped body's errors are its own
+}
+
+// intact tells whether the beginning of a stored body is there.
+func (c *cached) intact(rec *httpcache.Record) bool {
+	if rec.Chunks == 0 {
+		return true
+	}
+	body, ok := c.chunks(rec, httpcache.Span{First: 0, Last: 0})
+	if ok {
+		_ = body.Close() // it only gives memory back
+	}
+	return ok
+}
+
+// downFor is how long an origin that couldn't be reached isn't asked again for the same, at most: each key has a time of its own.
+const downFor = time.Second
+
+var errDown = node.Errorf(node.CodeUpstream, nil, "the origin couldn't be reached a moment ago")
+
+// noteDown remembers that the origin couldn't be reached. One that is only slow is asked again.
+func (c *cached) noteDown(l *found, err error) {
+	if code := node.CodeOf(err); code == node.CodeUpstream || code == node.CodeNoTarget || code == node.CodeNoMember {
+		keep := time.Duration(rand.Int64N(int64(downFor))) //nolint:gosec // G404: a spread, not a secret
+		c.putEntry(downKey(l.primary), &httpcache.Record{Kind: httpcache.KindPass}, kvcache.Scope{}, keep, kvcache.MemoryOnly)
+	}
+}
+
+func (c *cached) isDown(l *found) bool {
+	var v kvcache.View
+	down := c.store.Get(downKey(l.primary), &v)
+	v.Release()
+	return down
+}
+
+func downKey(primary []byte) []byte { return append([]byte{'D'}, primary...) }

@@ -1,0 +1,358 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// A node that misses a key asks the key's home, which fetches it once for all. Both are nodes of one mesh and speak on a subject of their own:
+// the request is the client's, its Route says in which role; the reply is an entry of the store, or the origin's response where that is for this
+// client only.
+
+// Peers tells which nodes fetch for one another.
+type Peers interface {
+	// Alive lists the ids of the nodes that are there, this one included.
+	Alive() []string
+	// Seen is when a node was heard last.
+	Seen(node string) time.Time
+}
+
+// homePatience is how long a home may take to say that it has heard the request, unless it is slow rather than stopped: then it was seen by its heartbeats within
+// homeSilent, and may take as long as anybody waits for another's fetch. homeShunned is how long one that didn't isn't asked again.
+const (
+	homePatience = time.Second
+	homeSilent   = 2500 * time.Millisecond
+	homeShunned  = 5 * time.Second
+)
+
+// Fields of a home's reply.
+const (
+	fieldEntry = "X-Entry" // stored, pass or elsewhere
+	fieldVary  = "X-Entry-Vary"
+	fieldPlain = "X-Entry-Status" // Cache-Status of the fetch
+)
+
+// shunned are the homes that didn't answer lately.
+type shunned struct{ until sync.Map }
+
+func (s *shunned) add(node string) { s.until.Store(node, time.Now().Add(homeShunned)) }
+
+func (s *shunned) has(node string) bool {
+	until, ok := s.until.Load(node)
+	if !ok {
+		return false
+	}
+	if time.Now().After(until.(time.Time)) { //nolint:forcetypeassert // add stores nothing else
+		s.until.Delete(node)
+		return false
+	}
+	return true
+}
+
+// askHome lets the key's home fetch it. Not ok means that this node must do so itself.
+func (c *cached) askHome(ctx context.Context, x *Exchange, l *found, grows func(*growing)) (fetched, bool) {
+	if c.s.cfg.Peers == nil {
+		return fetched{}, false
+	}
+	home := kvcache.Home(l.primary, c.s.cfg.Peers.Alive())
+	if home == "" || home == c.s.cfg.ID || c.s.shunned.has(home) {
+		return fetched{}, false
+	}
+	resp := c.callHome(ctx, x, home)
+	if resp == nil {
+		return fetched{}, false
+	}
+	switch resp.Header.Get(fieldEntry) {
+	case "stored":
+		return c.fromHome(x, l, resp, grows)
+	case "pass":
+		c.stats.home.Add(1)
+		detail := resp.Header.Get(fieldPlain)
+		resp.Header.Delete(func(f mesh.Field) bool { return hasPrefixFold(f.Name, "x-entry") })
+		if resp.Status < 500 {
+			c.putPass(l, httpcache.Reason(detail))
+		}
+		return fetched{resp: resp, status: httpcache.Status{Fwd: l.fwd(), Detail: detail}}, true
+	}
+	closeBody(resp)
+	return fetched{}, false
+}
+
+// callHome asks, and gives up on a home that doesn't say soon that it has heard. Nil means that there is no answer to use.
+func (c *cached) callHome(ctx context.Context, x *Exchange, home string) *mesh.Response {
+	ctx, cancel := context.WithCancel(ctx)
+	var heard atomic.Bool
+	asked := time.Now()
+	var patience *time.Timer
+	patience = time.AfterFunc(time.Hour, func() {
+		switch {
+		case heard.Load():
+		case time.Since(asked) < x.waitForOther() && time.Since(c.s.cfg.Peers.Seen(home)) < homeSilent:
+			patience.Reset(homePatience / 2)
+		default:
+			c.s.shunned.add(home)
+			cancel()
+		}
+	})
+	patience.Reset(homePatience)
+	defer patience.Stop()
+	header := append(mesh.Header(nil), x.Header...)
+	httpcache.Unconditional(&header)
+	header.DropHopByHop()
+	resp, err := c.s.mesh.Do(ctx, c.s.mesh.Node("cache", home), &mesh.Request{
+		Method: x.Method, Target: x.Path + x.Query, Host: x.Host, Header: header, Body: x.Body, Deadline: time.Now().Add(x.timeout()),
+		Interim: func(int, mesh.Header) { heard.Store(true) }, Route: c.homeCall(x),
+	})
+	heard.Store(true)
+	if err != nil {
+		cancel()
+		return nil
+	}
+	if resp.Stream == nil {
+		cancel()
+	} else {
+		resp.Stream = &owned{Body: resp.Stream, end: cancel}
+	}
+	return resp
+}
+
+// homeCall is what the home must know beside the client's request: route, fingerprint, scheme, request id, peer, whether its word counts,
+// and how new a response must be.
+func (c *cached) homeCall(x *Exchange) string {
+	newer := int64(0)
+	if !x.refreshing.IsZero() {
+		newer = x.refreshing.UnixMilli()
+	}
+	return strings.Join([]string{c.route.id, c.mark, x.Scheme, x.ID, x.Peer.String(), strconv.FormatBool(x.trusted), strconv.FormatInt(newer, 10)}, " ")
+}
+
+// fromHome takes an entry over from its home.
+func (c *cached) fromHome(x *Exchange, l *found, resp *mesh.Response, grows func(*growing)) (fetched, bool) {
+	body := io.Reader(bytes.NewReader(resp.Body))
+	if resp.Stream != nil {
+		r := mesh.NewReader(resp.Stream)
+		defer r.Close()
+		body = r
+	}
+	var entry kvcache.Entry
+	var rec httpcache.Record
+	if readEntry(body, &entry) != nil || rec.Decode(entry.Value) != nil || !strings.HasPrefix(string(entry.Key), string(l.primary)) {
+		return fetched{}, false
+	}
+	if c.store.Judge(&entry.Scope, keyURL(l.primary)) == kvcache.Invalid {
+		return fetched{}, false // the home knows less of purges than this node
+	}
+	c.stats.home.Add(1)
+	header := rec.Header()
+	a := admitted{stored: rec.Stored, header: header, vary: httpcache.VaryNames(header)}
+	status := httpcache.Status{Fwd: l.fwd(), Detail: "home", Stored: true}
+	rec.Chunks = 0
+	if rec.Length > chunkSize {
+		g := c.grow(x, l, a, &mesh.Response{Status: rec.Stored.Status, Length: rec.Length}, entry.Scope.Epoch, status)
+		if g == nil {
+			return fetched{}, false
+		}
+		g.tiers = kvcache.MemoryOnly // the bucket has it from its home
+		grows(g)
+		g.fill(mesh.NewBody(body))
+		return fetched{}, true
+	}
+	whole, err := io.ReadAll(body)
+	if err != nil || int64(len(whole)) != rec.Length {
+		return fetched{}, false
+	}
+	rec.Body = whole
+	c.putRecord(x, l, a, entry.Scope.Epoch, &rec, kvcache.MemoryOnly)
+	return fetched{stored: true, status: status}, true
+}
+
+// readEntry reads the entry without its body that a home's reply begins with.
+func readEntry(r io.Reader, e *kvcache.Entry) error {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return err //nolint:wrapcheck // the caller goes on without
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > 1<<20 {
+		return errEntryHead
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return err //nolint:wrapcheck // see above
+	}
+	return e.Decode(b) //nolint:wrapcheck // see above
+}
+
+var errEntryHead = errors.New("the head of an entry is too large")
+
+// Fetch answers another node's request to fetch for it.
+func (s *Server) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, error) {
+	req.Interim(http.StatusProcessing, nil)
+	x, c := s.homeExchange(req)
+	if c == nil || !c.store.Leased() {
+		return elsewhere(), nil
+	}
+	l := c.look(x)
+	defer l.release()
+	if resp := c.entryReply(x, l); resp != nil {
+		return resp, nil
+	}
+	flight, g, leads := c.join(x, l)
+	if g != nil {
+		return c.growingReply(g), nil
+	}
+	var out fetched
+	ok := true
+	if leads {
+		mine := make(chan fetched, 1)
+		go c.lead(flight, x.detach(), l.detach(), mine) //nolint:gosec // G118: the fetch outlives its client
+		select {
+		case out = <-mine:
+		case <-ctx.Done():
+			go func() { closeBody((<-mine).resp) }() // the fetch goes on, but for a body that only its client wanted
+			return nil, errGone
+		}
+	} else {
+		out, ok = flight.Wait(ctx, x.waitForOther())
+	}
+	if !ok {
+		return elsewhere(), nil
+	}
+	return c.homeReply(x, l, out, !leads)
+}
+
+// elsewhere tells a node to fetch for itself.
+func elsewhere() *mesh.Response {
+	return &mesh.Response{Status: http.StatusMisdirectedRequest, Header: mesh.Header{{Name: fieldEntry, Value: "elsewhere"}}}
+}
+
+// homeExchange makes an exchange of another node's request. The policy is nil if the route isn't the same here.
+func (s *Server) homeExchange(req *mesh.Request) (*Exchange, *cached) {
+	parts := strings.Split(req.Route, " ")
+	if len(parts) != 7 {
+		return nil, nil
+	}
+	set := s.settings.Load()
+	x := &Exchange{
+		Method: req.Method, Target: req.Target, Header: req.Header, Body: req.Body, Length: int64(len(req.Body)), Scheme: parts[2], Started: time.Now(), settings: set, via: s.via, Host: req.Host,
+		ID: parts[3], trusted: parts[5] == "true", home: true,
+	}
+	x.Peer, _ = netip.ParseAddr(parts[4])
+	x.Client = x.Peer
+	x.Header.Add("Host", req.Host)
+	if ms, err := strconv.ParseInt(parts[6], 10, 64); err == nil && ms > 0 {
+		x.refreshing = time.UnixMilli(ms)
+	}
+	if x.acceptTarget() != nil {
+		return nil, nil
+	}
+	if x.route = set.route(x); x.route.cached == nil || x.route.id != parts[0] || x.route.cached.mark != parts[1] {
+		return nil, nil
+	}
+	return x, x.route.cached
+}
+
+// entryReply answers with a stored response that is good enough, or nil.
+func (c *cached) entryReply(x *Exchange, l *found) *mesh.Response {
+	if !l.hit || l.use(x) != httpcache.UseFresh || !l.newer(x) {
+		return nil
+	}
+	return c.entryOf(&l.rec, l.view.Scope, l.key)
+}
+
+// entryOf writes a stored response as the reply to another node.
+func (c *cached) entryOf(rec *httpcache.Record, scope kvcache.Scope, key []byte) *mesh.Response {
+	head := *rec
+	head.Body, head.Chunks, head.Nonce = nil, 1, 0 // without its body it would be malformed
+	entry := kvcache.Entry{Key: key, Value: head.Append(nil), Expires: time.Now().Add(rec.Stored.Keep()), Scope: scope}
+	b := entry.Append(make([]byte, 4))
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // G115: a head
+	resp := &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: fieldEntry, Value: "stored"}}}
+	if rec.Chunks == 0 {
+		resp.Body = append(b, rec.Body...)
+		return resp
+	}
+	body, ok := c.chunks(rec, httpcache.Span{First: 0, Last: rec.Length - 1})
+	if !ok {
+		return nil
+	}
+	resp.Stream, resp.Length = &prefixed{Body: body, prefix: b}, int64(len(b))+rec.Length
+	return resp
+}
+
+// prefixed is a body behind a few bytes.
+type prefixed struct {
+	mesh.Body
+
+	prefix []byte
+}
+
+func (p *prefixed) Next() (mesh.Piece, error) {
+	if p.prefix == nil {
+		return p.Body.Next() //nolint:wrapcheck // io.EOF must stay itself
+	}
+	piece := mesh.Piece{Data: p.prefix}
+	p.prefix = nil
+	return piece, nil
+}
+
+// homeReply answers with what a fetch has brought.
+func (c *cached) homeReply(x *Exchange, before *found, out fetched, waited bool) (*mesh.Response, error) {
+	if out.growing != nil && (!waited || out.growing.fits(c, x)) {
+		return c.growingReply(out.growing), nil
+	}
+	if out.stored {
+		l := c.look(x)
+		defer l.release()
+		if l.hit && l.use(x) == httpcache.UseFresh {
+			if resp := c.entryOf(&l.rec, l.view.Scope, l.key); resp != nil {
+				return resp, nil
+			}
+		}
+	}
+	switch {
+	case out.resp != nil && !waited:
+		out.resp.Header.Delete(func(f mesh.Field) bool { return hasPrefixFold(f.Name, "x-entry") })
+		out.resp.Header.Add(fieldEntry, "pass")
+		if out.status.Detail != "" {
+			out.resp.Header.Add(fieldPlain, out.status.Detail)
+		}
+		return out.resp, nil
+	case out.failed != nil && !before.hit:
+		return nil, node.Errorf(node.CodeOf(out.failed), out.failed, "the origin can't be reached")
+	}
+	return elsewhere(), nil
+}
+
+// growingReply passes a response on that is still growing here.
+func (c *cached) growingReply(g *growing) *mesh.Response {
+	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.length, Chunks: 1}
+	key := g.l.primary
+	if len(g.a.vary) > 0 {
+		key = httpcache.AppendVariant(slices.Clip(key), g.a.vary, g.x.Header)
+	}
+	entry := kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(g.a.stored.Keep()), Scope: c.scope(g.l.primary, g.a.header, g.epoch)}
+	b := entry.Append(make([]byte, 4))
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // G115: a head
+	ctx, cancel := context.WithCancel(context.Background())
+	return &mesh.Response{
+		Status: http.StatusOK, Header: mesh.Header{{Name: fieldEntry, Value: "stored"}}, Length: int64(len(b)) + g.length,
+		Stream: &prefixed{Body: &follower{g: g, ctx: ctx, cancel: cancel}, prefix: b},
+	}
+}

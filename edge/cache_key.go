@@ -1,0 +1,136 @@
+package edge
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"millrace/kvcache/httpcache"
+	"millrace/node"
+)
+
+// A cache key is a letter, the URL with what counts of its query, and perhaps more behind control characters, which no URL holds: \x01 the
+// parts of the request that the route names, \x02 the body of a QUERY, \n the fields that a response varies on.
+
+// appendKey writes the key of an exchange.
+func (c *cached) appendKey(b []byte, x *Exchange) []byte {
+	b = append(b, 'G')
+	b = c.appendURL(b, x)
+	for _, part := range c.cfg.Key {
+		value, ok := part.Of(x.Header)
+		b = append(append(b, '\x01'), part.Name...)
+		if ok {
+			b = append(append(b, '='), value...)
+		}
+	}
+	b = append(b, c.keyed...)
+	if x.Method == "QUERY" {
+		sum := sha256.New()
+		sum.Write([]byte(x.Header.Get("Content-Type") + "\n" + x.Header.Get("Content-Encoding") + "\n"))
+		sum.Write(x.Body)
+		b = append(append(b, '\x02'), hex.EncodeToString(sum.Sum(nil))...)
+	}
+	return b
+}
+
+// appendURL writes scheme, authority, path and query.
+func (c *cached) appendURL(b []byte, x *Exchange) []byte {
+	b = append(append(b, x.proto()...), "://"...)
+	b = appendAuthority(b, x.Host, x.proto())
+	return append(append(b, x.Path...), c.query(x.Query)...)
+}
+
+// appendAuthority writes a host in lower case, without the port that its scheme has anyway.
+func appendAuthority(b []byte, host, scheme string) []byte {
+	if port := map[string]string{"http": ":80", "https": ":443"}[scheme]; strings.HasSuffix(host, ":80") || strings.HasSuffix(host, ":443") {
+		host = strings.TrimSuffix(host, port)
+	}
+	for i := range len(host) {
+		ch := host[i]
+		if ch >= 'A' && ch <= 'Z' {
+			ch += 'a' - 'A'
+		}
+		b = append(b, ch)
+	}
+	return b
+}
+
+// canonicalURL gives the one spelling of a URL, as keys have it, with that scheme. Not ok means that it isn't one.
+func canonicalURL(scheme, url string) (canonical string, ok bool) {
+	authority, path, query, err := splitTarget(url)
+	if err != nil || authority == "" {
+		return "", false
+	}
+	if path, _, err = canonicalPath(path); err != nil {
+		return "", false
+	}
+	return string(appendAuthority([]byte(scheme+"://"), authority, scheme)) + path + query, true
+}
+
+// query gives what counts of a query, which is also what the origin gets: what doesn't count can't change the response.
+func (c *cached) query(query string) string {
+	q := &c.cfg.Query
+	if query == "" || (len(q.Keep) == 0 && len(q.Drop) == 0 && !q.Sort) {
+		return query
+	}
+	var kept []string
+	for param := range strings.SplitSeq(query[1:], "&") {
+		name := httpcache.ParamName(param)
+		if (len(q.Keep) == 0 || slices.Contains(q.Keep, name)) && !slices.Contains(q.Drop, name) {
+			kept = append(kept, param)
+		}
+	}
+	if q.Sort {
+		httpcache.SortParams(kept)
+	}
+	if len(kept) == 0 {
+		return ""
+	}
+	return "?" + strings.Join(kept, "&")
+}
+
+// proto is the scheme that the client used, as far as a trusted proxy tells it.
+func (x *Exchange) proto() string {
+	if x.trusted {
+		if v := x.Header.Get("X-Forwarded-Proto"); v == "http" || v == "https" {
+			return v
+		}
+	}
+	return x.Scheme
+}
+
+// keyURL is the URL in a key.
+func keyURL(key []byte) []byte {
+	url := key[1:]
+	if i := bytes.IndexFunc(url, func(r rune) bool { return r < ' ' }); i >= 0 {
+		url = url[:i]
+	}
+	return url
+}
+
+// keyHost is the host in a URL, without port.
+func keyHost(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		rest = rest[:i]
+	}
+	return hostName(rest)
+}
+
+// fingerprint names what a route does, so that nodes can tell whether they do the same.
+func fingerprint(r *node.Route) string {
+	b, err := json.Marshal(struct {
+		ID, Host, Path, To string
+		Headers            map[string]string
+		Cache              *node.Cache
+		Gather             *node.Gather
+	}{r.ID(), string(r.Host), r.Path.String(), r.To.String(), r.Headers, r.Cache, r.Gather})
+	if err != nil { // plain values always marshal
+		return "?"
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}

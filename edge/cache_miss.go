@@ -1,0 +1,269 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// fetched is what a fetch leaves for the requests that waited for it.
+type fetched struct {
+	growing *growing       // the body is still coming
+	stored  bool           // look again
+	anyway  bool           // what is stored is good enough, stale or not
+	failed  error          // the origin can't be reached, which is no different for those who waited
+	resp    *mesh.Response // for the one that began the fetch, if it isn't stored
+	status  httpcache.Status
+}
+
+// miss gets a response that the memory hasn't, or not in a state to be served.
+func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	switch {
+	case x.Method == http.MethodHead:
+		return c.head(ctx, x, l)
+	case x.Header.Has("Range"):
+		return c.partial(ctx, x, l)
+	case c.isDown(l):
+		return c.failed(x, l, fetched{failed: errDown})
+	case l.pass:
+		return c.alone(ctx, x, l, httpcache.Reason(l.why))
+	case l.barred: // nor must it drive out what is there for others
+		return c.alone(ctx, x, l, httpcache.ReasonRequestCookie)
+	}
+	c.hint(x, l)
+	return c.collapse(ctx, x, l)
+}
+
+// collapse waits for the fetch of the same that runs, or begins one. The fetch isn't ended by its client's going away.
+func (c *cached) collapse(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	if x.Incoming != nil {
+		x.watch()
+	}
+	flight, g, leads := c.join(x, l)
+	var mine chan fetched
+	if g != nil {
+		return c.follow(x, g, true), nil
+	}
+	if leads {
+		mine = make(chan fetched, 1)
+		d := x.detach()
+		early := d.relays(x.Interim)
+		go c.lead(flight, d, l.detach(), mine) //nolint:gosec // G118: the fetch outlives its client
+		for {
+			select {
+			case hint := <-early:
+				x.Interim(hint.status, hint.header)
+			case out := <-mine:
+				for len(early) > 0 { // they came before it
+					hint := <-early
+					x.Interim(hint.status, hint.header)
+				}
+				return c.took(ctx, x, l, out, false)
+			case <-ctx.Done():
+				go func() { closeBody((<-mine).resp) }() // the fetch goes on, but for a body that only its client wanted
+				return nil, errGone
+			}
+		}
+	}
+	out, ok := flight.Wait(ctx, x.waitForOther())
+	switch {
+	case ctx.Err() != nil:
+		return nil, errGone
+	case !ok:
+		return c.alone(ctx, x, l, "slow")
+	}
+	return c.took(ctx, x, l, out, true)
+}
+
+// interim is an interim response on its way from a fetch to its client.
+type interim struct {
+	status int
+	header mesh.Header
+}
+
+// relays lets a fetch hand interim responses to the one that waits for it, who alone may write to the client. What nobody takes in time is dropped: they are hints.
+func (x *Exchange) relays(to func(int, mesh.Header)) <-chan interim {
+	if to == nil {
+		return nil
+	}
+	early := make(chan interim, node.MaxInterim)
+	x.Interim = func(status int, h mesh.Header) {
+		select {
+		case early <- interim{status, h}:
+		default:
+		}
+	}
+	return early
+}
+
+// took answers with what a fetch has brought. Those who waited look again, so that validity, variant and freshness are judged for each of them.
+func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetched, waited bool) (*mesh.Response, error) {
+	if out.growing != nil && (!waited || out.growing.fits(c, x)) {
+		return c.follow(x, out.growing, waited), nil
+	}
+	if !waited && out.resp != nil {
+		return c.own(x, out)
+	}
+	if out.failed != nil {
+		return c.failed(x, before, out)
+	}
+	if out.stored {
+		l := c.look(x)
+		defer l.release()
+		if l.hit && (!waited || out.anyway || l.use(x) == httpcache.UseFresh || l.use(x) == httpcache.UseRefresh) {
+			out.status.Collapsed = waited
+			if resp := c.serve(x, l, out.status); resp != nil {
+				return resp, nil
+			}
+		}
+		if waited && !l.pass {
+			return c.again(ctx, x, l)
+		}
+	}
+	return c.alone(ctx, x, before, "not-shared")
+}
+
+// again is for a request that waited for another variant: it may wait once more, for its own.
+func (c *cached) again(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	if x.waited++; x.waited > 2 {
+		return c.alone(ctx, x, l, "not-shared")
+	}
+	return c.collapse(ctx, x, l)
+}
+
+// own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked for all.
+func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
+	resp := out.resp
+	if resp.Stream == nil && httpcache.NotModified(&httpcache.Request{Method: x.Method, Header: x.Header}, resp.Status, resp.Header, time.Now()) {
+		resp = &mesh.Response{Status: http.StatusNotModified, Header: httpcache.NotModifiedHeader(resp.Header), Member: resp.Member}
+	}
+	c.tell(x, resp, out.status)
+	return resp, nil
+}
+
+// failed answers when the origin can't be reached: with what is stored, if that is allowed (RFC 9111 §4.2.4).
+func (c *cached) failed(x *Exchange, before *found, out fetched) (*mesh.Response, error) {
+	if resp := c.standIn(x, before, 0); resp != nil {
+		return resp, nil
+	}
+	if before.hit && before.rec.Stored.Flags.Has(httpcache.NoStale) {
+		return nil, node.Errorf(node.CodeTimeout, out.failed, "the stored response must be validated, and its origin can't be reached")
+	}
+	return nil, out.failed
+}
+
+// standIn answers with what is stored in place of the origin's error, or of its silence, which is status 0. Nil means that it may not.
+func (c *cached) standIn(x *Exchange, l *found, status int) *mesh.Response {
+	if !l.standsIn(status) {
+		return nil
+	}
+	detail := "stale-if-error"
+	if status == 0 {
+		detail = "origin-unreachable"
+	}
+	l.now = time.Now()
+	resp := c.serve(x, l, httpcache.Status{Hit: true, Detail: detail})
+	if resp != nil {
+		c.stats.staleErrors.Add(1)
+	}
+	return resp
+}
+
+// standsIn tells whether what was found may stand in for an error (RFC 5861 §4, RFC 9111 §4.2.4). A purge may have reached it since, or may have without
+// this node's hearing of it.
+func (l *found) standsIn(status int) bool {
+	return l.hit && l.c.leased() && l.c.store.Judge(&l.view.Scope, keyURL(l.key)) != kvcache.Invalid &&
+		l.rec.Stored.ServesError(status, status == 0, time.Now())
+}
+
+// alone sends the client's own request on, without others waiting. If its response may be stored, it is.
+func (c *cached) alone(ctx context.Context, x *Exchange, l *found, why httpcache.Reason) (*mesh.Response, error) {
+	c.stats.passed.Add(1)
+	c.normalise(x)
+	epoch, begun := c.store.Epoch(), time.Now()
+	resp, done, err := c.single(ctx, x, l)
+	if done {
+		return resp, err
+	}
+	status := httpcache.Status{Fwd: l.fwd(), Detail: string(why)}
+	if resp.Status != http.StatusNotModified && resp.Stream == nil {
+		a := c.admit(x, resp, begun)
+		if status.Stored = a.reason == ""; status.Stored {
+			c.put(x, l, a, epoch, resp.Body)
+		}
+	}
+	c.tell(x, resp, status)
+	return resp, nil
+}
+
+// single sends a request on for itself alone. done means that the answer is final: what is stored stands in for the origin, or there is none.
+func (c *cached) single(ctx context.Context, x *Exchange, l *found) (resp *mesh.Response, done bool, err error) {
+	resp, err = c.next(ctx, x)
+	switch {
+	case err != nil && unreachable(err):
+		resp, err = c.failed(x, l, fetched{failed: err})
+		return resp, true, err
+	case err != nil:
+		return nil, true, err
+	}
+	if stored := c.standIn(x, l, resp.Status); stored != nil {
+		closeBody(resp)
+		return stored, true, nil
+	}
+	return resp, false, nil
+}
+
+// unreachable tells whether an error means that no origin answered.
+func unreachable(err error) bool {
+	switch node.CodeOf(err) { //nolint:exhaustive // the others are about the request
+	case node.CodeUpstream, node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable, node.CodeTimeout, node.CodeBadReply:
+		return true
+	}
+	return false
+}
+
+// fwd says why a request goes on, as Cache-Status tells it.
+func (l *found) fwd() string {
+	switch {
+	case l.hit && l.rec.Stored.Flags.Has(httpcache.Partial):
+		return httpcache.FwdPartial
+	case l.hit && l.c.cfg.RequestDirectives && l.leased && l.rec.Stored.Judge(nil, l.now, l.valid == kvcache.Stale) == httpcache.UseFresh:
+		return httpcache.FwdRequest
+	case l.hit:
+		return httpcache.FwdStale
+	case l.vary != "":
+		return httpcache.FwdVary
+	}
+	return httpcache.FwdURIMiss
+}
+
+// detach makes an exchange of its own for a fetch, which no client's end concerns.
+func (x *Exchange) detach() *Exchange {
+	return &Exchange{
+		Method: x.Method, Target: x.Target, Header: append(mesh.Header(nil), x.Header...), Body: x.Body, Peer: x.Peer, Scheme: x.Scheme, HTTP10: x.HTTP10, Started: time.Now(),
+		Host: x.Host, Path: x.Path, Query: x.Query, ID: x.ID, Client: x.Client, settings: x.settings, trusted: x.trusted, via: x.via, route: x.route,
+		params: x.params, slash: x.slash, home: x.home,
+	}
+}
+
+// detach gives the lookup to a fetch: it keeps what it needs, and looks the stored response up again.
+func (l *found) detach() *found {
+	d := &found{c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, leased: l.leased, valid: l.valid, now: l.now}
+	d.primary = append([]byte(nil), l.primary...)
+	d.key = append([]byte(nil), l.key...)
+	if !l.hit || !l.c.store.Get(d.key, &d.view) || d.rec.Decode(d.view.Value) != nil || d.rec.Kind != httpcache.KindResponse {
+		d.view.Release()
+		d.hit = false
+	}
+	return d
+}
+
+var errGone = node.Errorf(node.CodeCanceled, nil, "the client went away")
+
+var errPanicked = node.Errorf(node.CodeInternal, errors.New("a fetch for the cache panicked"), "the request failed inside the gateway")

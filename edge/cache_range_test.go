@@ -1,0 +1,220 @@
+package edge_test
+
+import (
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"strconv"
+	"strings"
+	"testing"
+
+	"millrace/mesh"
+)
+
+const digits = "0123456789abcdefghij"
+
+// ranged is an origin that knows single ranges of a body, and If-Range.
+func ranged(body, etag string) answer {
+	return func(req *mesh.Request, _ int) *mesh.Response {
+		h := fields("Cache-Control", "max-age=600", "ETag", etag, "Content-Type", "text/plain")
+		spec, ok := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
+		if cond := req.Header.Get("If-Range"); !ok || (cond != "" && cond != etag) {
+			return &mesh.Response{Status: 200, Header: h, Body: []byte(body)}
+		}
+		a, b, _ := strings.Cut(spec, "-")
+		first, _ := strconv.Atoi(a)
+		last, err := strconv.Atoi(b)
+		if err != nil || last >= len(body) {
+			last = len(body) - 1
+		}
+		if a == "" {
+			n, _ := strconv.Atoi(b)
+			first, last = len(body)-n, len(body)-1
+		}
+		h.Add("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, len(body)))
+		return &mesh.Response{Status: 206, Header: h, Body: []byte(body[first : last+1])}
+	}
+}
+
+// Ranges of a stored whole: single, suffix, open, several, none that exists, and those that are to be ignored (RFC 9110 §14).
+func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", ranged(digits, `"1"`))
+	r.get(t, "/a")
+	for _, c := range []struct {
+		value, body, contentRange string
+		status                    int
+	}{
+		{"bytes=0-3", "0123", "bytes 0-3/20", 206},
+		{"bytes=18-", "ij", "bytes 18-19/20", 206},
+		{"bytes=-3", "hij", "bytes 17-19/20", 206},
+		{"bytes=-99", digits, "bytes 0-19/20", 206},
+		{"bytes=0-", digits, "bytes 0-19/20", 206},
+		{"bytes=19-99", "j", "bytes 19-19/20", 206},
+		{"BYTES=0-0", "0", "bytes 0-0/20", 206},
+		{"bytes=20-", "", "bytes */20", 416},
+		{"bytes=-0", "", "bytes */20", 416},
+		{"bytes=30-40,50-", "", "bytes */20", 416},
+		{"bytes=5-3", digits, "", 200},
+		{"bytes=x", digits, "", 200},
+		{"lines=0-1", digits, "", 200},
+		{"bytes=", digits, "", 200},
+		{"bytes=0-0,99-", "0", "bytes 0-0/20", 206},
+	} {
+		s := r.get(t, "/a", "Range", c.value)
+		if s.StatusCode != c.status || s.body != c.body || s.Header.Get("Content-Range") != c.contentRange || !s.hit || s.ContentLength != int64(len(c.body)) {
+			t.Errorf("%s: %s, Content-Range %q", c.value, s, s.Header.Get("Content-Range"))
+		}
+		if c.status == 206 && (s.Header.Get("ETag") != `"1"` || s.Header.Get("Content-Type") != "text/plain") {
+			t.Errorf("%s: %v", c.value, s.Header)
+		}
+	}
+	if s := r.ask(t, "HEAD", "/a", "", "Range", "bytes=0-3"); s.StatusCode != 200 || s.ContentLength != 20 {
+		t.Errorf("HEAD with Range (RFC 9110 §14.2: only GET has it): %s", s)
+	}
+	if r.count("/a") != 1 {
+		t.Errorf("the origin was asked %d times", r.count("/a"))
+	}
+}
+
+// Several ranges come as multipart/byteranges (RFC 9110 §14.6), and an attack with very many as the whole (§17.15).
+func TestCacheRFC9110Section146Multipart(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", ranged(digits, `"1"`))
+	r.get(t, "/a")
+	s := r.get(t, "/a", "Range", "bytes=0-1, 5-6,-2")
+	kind, params, err := mime.ParseMediaType(s.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/byteranges" || s.StatusCode != 206 || s.Header.Get("Content-Range") != "" || s.ContentLength != int64(len(s.body)) {
+		t.Fatalf("got %s, %v, %v", s, s.Header, err)
+	}
+	parts := multipart.NewReader(strings.NewReader(s.body), params["boundary"])
+	for _, want := range []struct{ body, at string }{{"01", "bytes 0-1/20"}, {"56", "bytes 5-6/20"}, {"ij", "bytes 18-19/20"}} {
+		p, err := parts.NextPart()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(p)
+		if string(b) != want.body || p.Header.Get("Content-Range") != want.at || p.Header.Get("Content-Type") != "text/plain" {
+			t.Errorf("a part: %q %v, want %v", b, p.Header, want)
+		}
+	}
+	if _, err := parts.NextPart(); err != io.EOF {
+		t.Errorf("after the last part: %v", err)
+	}
+	if s := r.get(t, "/a", "Range", "bytes="+strings.Repeat("0-,", 100)+"0-"); s.StatusCode == 206 && len(s.body) > 40 {
+		t.Errorf("overlapping ranges: %d bytes", len(s.body))
+	}
+}
+
+// If-Range lets a range count only for the representation that the client has (RFC 9110 §13.1.5).
+func TestCacheRFC9110Section1315IfRange(t *testing.T) {
+	r := startCache(t, nil)
+	modified := "Wed, 01 Jan 2020 00:00:00 GMT"
+	r.on("/a", always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`, "Last-Modified", modified))
+	r.on("/weak", always(200, digits, "Cache-Control", "max-age=600", "ETag", `W/"1"`))
+	r.get(t, "/a")
+	r.get(t, "/weak")
+	for _, c := range []struct {
+		path, cond string
+		status     int
+	}{
+		{"/a", `"1"`, 206},
+		{"/a", `"2"`, 200},
+		{"/a", `W/"1"`, 200},
+		{"/a", modified, 206},
+		{"/a", "Wed, 01 Jan 2020 00:00:01 GMT", 200},
+		{"/a", "Tue, 31 Dec 2019 00:00:00 GMT", 200},
+		{"/weak", `W/"1"`, 200},
+		{"/weak", `"1"`, 200},
+		{"/a", "rubbish", 200},
+	} {
+		s := r.get(t, c.path, "Range", "bytes=0-3", "If-Range", c.cond)
+		if s.StatusCode != c.status || !s.hit || len(s.body) != map[int]int{206: 4, 200: 20}[c.status] {
+			t.Errorf("%s with If-Range %s: %s", c.path, c.cond, s)
+		}
+	}
+	if s := r.get(t, "/a", "Range", "bytes=0-3", "If-None-Match", `"1"`); s.StatusCode != 304 { // §13.2.2: it comes first
+		t.Errorf("Range with If-None-Match: %s", s)
+	}
+}
+
+// Parts are stored, put together, and completed with Range and If-Range (RFC 9111 §3.3, §3.4).
+func TestCacheRFC9111Section34Parts(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", ranged(digits, `"1"`))
+	part := func(value, body string, hit bool) {
+		t.Helper()
+		s := r.get(t, "/a", "Range", value)
+		if s.StatusCode != 206 || s.body != body || s.hit != hit {
+			t.Errorf("%s: %s, want %q, a hit: %t", value, s, body, hit)
+		}
+	}
+	part("bytes=0-4", "01234", false)
+	part("bytes=0-4", "01234", true)
+	part("bytes=1-2", "12", true)
+	part("bytes=10-14", "abcde", false)
+	part("bytes=12-13", "cd", true)
+	part("bytes=4-10", "456789a", false) // joins the two
+	part("bytes=0-14", "0123456789abcde", true)
+	n := r.count("/a")
+	s := r.get(t, "/a")
+	if s.StatusCode != 200 || s.body != digits || s.fwd != "partial" || s.Header.Get("Content-Range") != "" || s.ContentLength != 20 {
+		t.Errorf("the whole: %s", s)
+	}
+	if h := r.last("/a").Header; r.count("/a") != n+1 || h.Get("Range") != "bytes=15-19" || h.Get("If-Range") != `"1"` {
+		t.Errorf("the missing part was asked for with %v", h)
+	}
+	r.get(t, "/a").wantHit(t, "the whole again", digits)
+	part("bytes=17-", "hij", true)
+}
+
+// Parts of two representations are never mixed, and a part without a strong validator isn't stored.
+func TestCacheRFC9111Section34PartsOfTwo(t *testing.T) {
+	r := startCache(t, nil)
+	upper := strings.ToUpper(digits)
+	r.on("/a", inTurn(ranged(digits, `"1"`), ranged(upper, `"2"`)))
+	r.get(t, "/a", "Range", "bytes=0-9")
+	if s := r.get(t, "/a"); s.body != upper || s.StatusCode != 200 {
+		t.Errorf("completed with another representation: %s", s)
+	}
+	r.on("/b", inTurn(ranged(digits, `"1"`), ranged(upper, `"2"`)))
+	r.get(t, "/b", "Range", "bytes=10-14")
+	r.get(t, "/b", "Range", "bytes=15-19")
+	if s := r.get(t, "/b", "Range", "bytes=10-19"); s.body != "ABCDEFGHIJ" {
+		t.Errorf("parts of two: %s", s)
+	}
+	r.on("/weak", ranged(digits, `W/"1"`))
+	for range 2 {
+		if s := r.get(t, "/weak", "Range", "bytes=0-4"); s.hit || s.stored || s.body != "01234" {
+			t.Errorf("weak: %s", s)
+		}
+	}
+	if s := r.get(t, "/weak"); s.body != digits {
+		t.Errorf("the whole: %s", s)
+	}
+}
+
+// A range that misses doesn't make its client's condition part of what is stored, and an origin without ranges gives the whole.
+func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", fresh(digits))
+	if s := r.get(t, "/a", "Range", "bytes=0-1"); s.body != digits[:2] && s.body != digits {
+		t.Errorf("cold: %s", s)
+	}
+	if s := r.get(t, "/a", "Range", "bytes=0-1"); s.StatusCode != 206 || s.body != "01" || !s.hit {
+		t.Errorf("then: %s", s)
+	}
+	r.on("/416", func(req *mesh.Request, _ int) *mesh.Response {
+		if req.Header.Has("Range") {
+			return &mesh.Response{Status: 416, Header: fields("Content-Range", "bytes */20", "Cache-Control", "max-age=60")}
+		}
+		return fresh(digits)(req, 1)
+	})
+	if s := r.get(t, "/416", "Range", "bytes=90-"); s.StatusCode != 416 {
+		t.Errorf("416: %s", s)
+	}
+	if s := r.get(t, "/416"); s.StatusCode != 200 || s.body != digits {
+		t.Errorf("after the 416 of another's range: %s", s)
+	}
+}

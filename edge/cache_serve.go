@@ -1,0 +1,233 @@
+package edge
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+)
+
+// kept is a response as it comes from the store: its fields are lines already, and its body lies in the store's memory until
+// release. It is written past fasthttp (Server.sendKept), so that nothing of it is copied.
+type kept struct {
+	view   kvcache.View
+	head   []byte // field lines
+	age    time.Duration
+	status httpcache.Status
+}
+
+// answer gives the response to an exchange whose stored response may be used, or nil.
+func (c *cached) answer(x *Exchange, l *found) *mesh.Response {
+	if !l.hit {
+		return nil
+	}
+	switch l.use(x) {
+	case httpcache.UseFresh:
+		if c.early(l) {
+			c.refresh(x, l)
+		}
+	case httpcache.UseRefresh:
+		c.refresh(x, l)
+	case httpcache.UseValidate, httpcache.UseNever:
+		return nil
+	}
+	return c.serve(x, l, httpcache.Status{Hit: true})
+}
+
+// early decides now and then that a response is fetched anew before it is stale, the likelier the nearer that is and the longer a fetch
+// takes (XFetch: Vattani, Chierichetti, Lowenstein, VLDB 2015), so that not all its clients find it stale at once.
+func (c *cached) early(l *found) bool {
+	s := &l.rec.Stored
+	fetch := max(s.Received.Sub(s.Requested), time.Millisecond)
+	left := s.Remaining(l.now)
+	if left <= 0 || left > 20*fetch {
+		return false
+	}
+	return float64(fetch)*-math.Log(1-rand.Float64()) >= float64(left) //nolint:gosec // G404: a dice, not a secret
+}
+
+// serve makes the response to a client out of a stored one. It takes the view over. Nil means that a part of the body is missing.
+func (c *cached) serve(x *Exchange, l *found, status httpcache.Status) *mesh.Response {
+	resp := &mesh.Response{}
+	if !c.serveInto(x, l, status, resp) {
+		return nil
+	}
+	return resp
+}
+
+func (c *cached) serveInto(x *Exchange, l *found, status httpcache.Status, resp *mesh.Response) bool {
+	rec := &l.rec
+	status.HasTTL, status.TTL = true, rec.Stored.Remaining(l.now)
+	k := &x.keptRoom
+	*k = kept{head: rec.Head, age: rec.Stored.Age(l.now), status: status}
+	*resp = mesh.Response{Status: rec.Stored.Status, Length: rec.Length}
+	var ok bool
+	switch {
+	case c.conditional(x):
+		ok = c.serveConditional(x, l, k, resp)
+	case rec.Stored.Flags.Has(httpcache.Partial):
+		ok = false
+	default:
+		ok = c.whole(x, rec, resp)
+	}
+	if !ok {
+		return false
+	}
+	if body, inChunks := resp.Stream.(*chunkBody); inChunks {
+		body.of = bytes.Clone(l.key)
+	}
+	k.view, l.view = l.view, kvcache.View{}
+	k.view.Entry = kvcache.Entry{} // its bytes are in k and resp
+	x.kept, x.cacheStatus = k, status
+	return true
+}
+
+// conditional tells whether the response depends on more of the request than its key.
+func (c *cached) conditional(x *Exchange) bool {
+	for i := range x.Header {
+		switch name := x.Header[i].Name; name[0] | 0x20 {
+		case 'i':
+			if hasPrefixFold(name, "if-") {
+				return true
+			}
+		case 'r':
+			if equalFold(name, "Range") {
+				return true
+			}
+		}
+	}
+	return c.cfg.StripTags
+}
+
+// whole gives the whole body.
+func (c *cached) whole(x *Exchange, rec *httpcache.Record, resp *mesh.Response) bool {
+	if rec.Chunks == 0 {
+		resp.Body = rec.Body
+		return true
+	}
+	if x.Method == http.MethodHead {
+		return true
+	}
+	body, ok := c.chunks(rec, httpcache.Span{First: 0, Last: rec.Length - 1})
+	if ok {
+		resp.Stream = body
+	}
+	return ok
+}
+
+// serveConditional answers 304, 206 or 416 where the request asks for it, or the whole.
+func (c *cached) serveConditional(x *Exchange, l *found, k *kept, resp *mesh.Response) bool {
+	rec := &l.rec
+	h := rec.Header()
+	if c.cfg.StripTags {
+		stripTags(&h)
+	}
+	request := &httpcache.Request{Method: x.Method, Header: x.Header}
+	if httpcache.NotModified(request, rec.Stored.Status, h, l.now) && !rec.Stored.Flags.Has(httpcache.Partial) {
+		resp.Status, resp.Length = http.StatusNotModified, 0
+		k.head = httpcache.AppendHead(nil, httpcache.NotModifiedHeader(h))
+		return true
+	}
+	asked := x.Method == http.MethodGet && rec.Stored.Status == http.StatusOK || rec.Stored.Flags.Has(httpcache.Partial)
+	if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); asked && use != httpcache.RangeNone && httpcache.RangeApplies(x.Header, h, l.now) {
+		return c.serveRange(x, rec, k, resp, h, spans)
+	}
+	if rec.Stored.Flags.Has(httpcache.Partial) {
+		return false
+	}
+	k.head = httpcache.AppendHead(nil, h)
+	return c.whole(x, rec, resp)
+}
+
+// serveRange answers with the spans, or 416 if there are none.
+func (c *cached) serveRange(x *Exchange, rec *httpcache.Record, k *kept, resp *mesh.Response, h mesh.Header, spans []httpcache.Span) bool {
+	h.Del("Content-Range")
+	switch len(spans) {
+	case 0:
+		resp.Status, resp.Length = http.StatusRequestedRangeNotSatisfiable, 0
+		h.Del("Content-Type")
+		h.Add("Content-Range", httpcache.UnsatisfiedRange(rec.Length))
+		k.head = httpcache.AppendHead(nil, h)
+		return true
+	case 1:
+		h.Add("Content-Range", httpcache.ContentRange(spans[0], rec.Length))
+		resp.Length = spans[0].Len()
+		if !c.span(rec, resp, spans[0]) {
+			return false
+		}
+	default:
+		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"), x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
+		h.Del("Content-Type")
+		h.Add("Content-Type", frame.ContentType)
+		resp.Length = frame.Length
+		if !c.multipart(rec, resp, spans, frame) {
+			return false
+		}
+	}
+	resp.Status = http.StatusPartialContent
+	k.head = httpcache.AppendHead(nil, h)
+	return true
+}
+
+// span gives one part of the body.
+func (c *cached) span(rec *httpcache.Record, resp *mesh.Response, s httpcache.Span) (ok bool) {
+	switch {
+	case rec.Stored.Flags.Has(httpcache.Partial):
+		resp.Body, ok = rec.Parts().Find(s)
+		return ok
+	case rec.Chunks == 0:
+		resp.Body = rec.Body[s.First : s.Last+1]
+		return true
+	}
+	resp.Stream, ok = c.chunks(rec, s)
+	return ok
+}
+
+// multipart gives several parts in their frame. It copies: such requests are rare.
+func (c *cached) multipart(rec *httpcache.Record, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart) bool {
+	var b []byte
+	for i, s := range spans {
+		var part mesh.Response
+		if !c.span(rec, &part, s) {
+			return false
+		}
+		b = append(append(b, frame.Heads[i]...), part.Body...)
+		if part.Stream != nil {
+			data, err := readAll(part.Stream)
+			if err != nil {
+				return false
+			}
+			b = append(b, data...)
+		}
+	}
+	resp.Body = append(b, frame.Close...)
+	return true
+}
+
+// links gives the Link fields of a stored response that a browser can act on before the response is there (RFC 8297).
+func links(rec *httpcache.Record) mesh.Header {
+	var out mesh.Header
+	for _, f := range rec.Header() {
+		if equalFold(f.Name, "Link") && (strings.Contains(f.Value, "preload") || strings.Contains(f.Value, "preconnect")) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// hint sends a browser that waits for a page what the page linked last time.
+func (c *cached) hint(x *Exchange, l *found) {
+	if !l.hit || x.Interim == nil || x.Header.Get("Sec-Fetch-Mode") != "navigate" {
+		return
+	}
+	if h := links(&l.rec); len(h) > 0 {
+		x.Interim(http.StatusEarlyHints, h)
+	}
+}

@@ -1,0 +1,203 @@
+package edge
+
+import (
+	"hash/fnv"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// admitted is a response that may be stored, or why it may not.
+type admitted struct {
+	stored  httpcache.Stored
+	control httpcache.Control
+	header  mesh.Header // the fields that are kept
+	reason  httpcache.Reason
+	vary    []string
+}
+
+// admit judges a response to the exchange, whose request was sent at begun.
+func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitted {
+	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: begun, Received: time.Now()}
+	var a admitted
+	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
+	switch {
+	case a.reason != "":
+		return a
+	case a.stored.Flags.Has(httpcache.Defaulted) && c.cookieMatters(x):
+		a.reason = httpcache.ReasonRequestCookie
+		return a
+	case int64(len(resp.Body)) > int64(c.cfg.MaxObject) || resp.Length > int64(c.cfg.MaxObject):
+		a.reason = httpcache.ReasonTooLarge
+		return a
+	}
+	if a.stored.Flags.Has(httpcache.Defaulted) && a.stored.Lifetime > 10*time.Second { // what came together needn't go together
+		a.stored.Lifetime -= time.Duration(rand.Int64N(int64(a.stored.Lifetime / 20))) //nolint:gosec // G404: a spread, not a secret
+	}
+	if c.cfg.Cookies == node.CookiesStrip {
+		resp.Header.Del("Set-Cookie") // the first client is like all others
+	}
+	a.vary = httpcache.VaryNames(resp.Header)
+	a.header = c.rules.StoredHeader(resp.Header, &a.control)
+	if !a.header.Has("Date") {
+		a.header.Add("Date", httpcache.FormatDate(r.Received))
+	}
+	return a
+}
+
+// put stores a response with its body.
+func (c *cached) put(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, body []byte) {
+	header, body := c.compress(x, &a, body)
+	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, header), Body: body, Length: int64(len(body))}
+	if len(body) > chunkSize {
+		c.putChunks(rec, body)
+	}
+	c.putRecord(x, l, a, epoch, rec, kvcache.BothTiers)
+}
+
+// putChunks moves a body into chunks.
+func (c *cached) putChunks(rec *httpcache.Record, body []byte) {
+	rec.Nonce, rec.Body = rand.Uint64(), nil //nolint:gosec // G404: a name, not a secret
+	for len(body) > 0 {
+		n := min(len(body), chunkSize)
+		c.putChunk(rec, body[:n], kvcache.BothTiers)
+		body = body[n:]
+	}
+}
+
+// putChunk stores the next chunk. It stays as long as any entry may, since a 304 can make its response fresh again and again.
+func (c *cached) putChunk(rec *httpcache.Record, chunk []byte, tiers kvcache.Tiers) {
+	c.store.Put(&kvcache.Entry{Key: chunkKey(rec.Nonce, rec.Chunks), Value: chunk, Expires: time.Now().Add(kvcache.MaxKeep)}, tiers)
+	rec.Chunks++
+}
+
+// putRecord stores a response's record under the key of its variant, and under the primary key which fields it varies on.
+func (c *cached) putRecord(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, rec *httpcache.Record, tiers kvcache.Tiers) {
+	primary := l.primary
+	if rule, ok := httpcache.ParseNoVarySearch(a.header); ok && x.Query != "" && len(c.cfg.Key) == 0 && len(c.keyed) == 0 && x.Method == http.MethodGet {
+		if path, _, found := strings.Cut(string(c.appendKey(nil, x)), "?"); found {
+			primary = c.searchKey(path, rule.Reduce(c.query(x.Query)))
+			c.putEntry([]byte("S"+path[1:]), &httpcache.Record{Kind: httpcache.KindSearch, Text: rule.String()}, kvcache.Scope{}, a.stored.Keep(), tiers)
+		}
+	}
+	scope := c.scope(primary, a.header, epoch)
+	key := primary
+	if len(a.vary) > 0 {
+		key = httpcache.AppendVariant(slices.Clip(primary), a.vary, x.Header)
+		c.putVary(primary, key, a, tiers)
+	}
+	c.putEntry(key, rec, scope, a.stored.Keep(), tiers)
+}
+
+// maxVariants bounds the variants of one URL.
+const maxVariants = 64
+
+// putVary notes that a URL's responses depend on fields, and which variants there are: beyond maxVariants the oldest leaves.
+func (c *cached) putVary(primary, key []byte, a admitted, tiers kvcache.Tiers) {
+	names := strings.Join(a.vary, ",")
+	id := variantID(key)
+	var ids []uint64
+	var v kvcache.View
+	if c.store.Get(primary, &v) {
+		var before httpcache.Record
+		if before.Decode(v.Value) == nil && before.Kind == httpcache.KindVary && before.Text == names {
+			ids = before.IDs
+		}
+		v.Release()
+	}
+	if slices.Contains(ids, id) {
+		tiers = kvcache.MemoryOnly // nothing new for others, but it must outlive its newest variant
+	} else {
+		ids = append(ids, id)
+	}
+	if len(ids) > maxVariants {
+		ids = ids[1:] // its response isn't found any more, and leaves in time
+	}
+	c.putEntry(primary, &httpcache.Record{Kind: httpcache.KindVary, Text: names, IDs: ids}, kvcache.Scope{}, kvcache.MaxKeep, tiers)
+}
+
+// keepVariants puts the variants back that the memory knew of before an older list came from the bucket, which is written later and by all nodes.
+func (c *cached) keepVariants(l, loaded *found) {
+	if l.vary == "" || loaded.vary != l.vary {
+		return
+	}
+	ids := slices.Clone(loaded.ids)
+	for _, id := range l.ids {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > len(loaded.ids) {
+		ids = ids[max(len(ids)-maxVariants, 0):]
+		c.putEntry(l.primary, &httpcache.Record{Kind: httpcache.KindVary, Text: l.vary, IDs: ids}, kvcache.Scope{}, kvcache.MaxKeep, kvcache.MemoryOnly)
+	}
+}
+
+func variantID(key []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(key) // never fails
+	return h.Sum64()
+}
+
+// forget puts a mark in place of a stored response, in the bucket too.
+func (c *cached) forget(l *found, why httpcache.Reason) {
+	c.putEntry(l.key, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
+}
+
+// putPass notes that responses of a URL aren't stored, so that its requests don't wait for one another.
+func (c *cached) putPass(l *found, why httpcache.Reason) {
+	if l.hit || l.vary != "" {
+		return
+	}
+	c.putEntry(l.primary, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, passFor, kvcache.MemoryOnly)
+}
+
+func (c *cached) putEntry(key []byte, rec *httpcache.Record, scope kvcache.Scope, keep time.Duration, tiers kvcache.Tiers) {
+	c.store.Put(&kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(keep), Scope: scope}, tiers)
+}
+
+// scope says which purges reach a response.
+func (c *cached) scope(primary []byte, h mesh.Header, epoch kvcache.Epoch) kvcache.Scope {
+	url := string(keyURL(primary))
+	s := kvcache.Scope{Epoch: epoch, URL: kvcache.Hash(kvcache.ReachURL, url), Host: kvcache.Hash(kvcache.ReachHost, keyHost(url))}
+	for _, tag := range httpcache.Tags(h, origin(url)) {
+		s.Tags = append(s.Tags, kvcache.Hash(kvcache.ReachTag, tag))
+	}
+	return s
+}
+
+// origin is scheme and authority of a URL.
+func origin(url string) string {
+	scheme, rest, _ := strings.Cut(url, "://")
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		rest = rest[:i]
+	}
+	return scheme + "://" + rest
+}
+
+// storePost keeps the response to a POST that says that it is what a GET would get (RFC 9110 §9.3.3): explicit freshness, and a Content-Location that is
+// the target itself.
+func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
+	url := string(c.appendURL(nil, x))
+	location := httpcache.Invalidated(url, mesh.Header{{Name: "Content-Location", Value: resp.Header.Get("Content-Location")}})
+	if len(location) != 1 || location[0] != url || resp.Status != http.StatusOK {
+		return
+	}
+	get := x.detach()
+	get.Method = http.MethodGet
+	get.Body = nil
+	a := c.admit(x, resp, x.Started)
+	if a.reason != "" || a.stored.Flags.Has(httpcache.Defaulted) || a.stored.Remaining(time.Now()) <= 0 || len(c.cfg.Key) > 0 {
+		return
+	}
+	l := c.look(get)
+	defer l.release()
+	c.put(get, l, a, c.store.Epoch(), resp.Body)
+}

@@ -1,0 +1,349 @@
+package edge_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// gatherRoute is a route /all/{id} that makes the calls.
+func gatherRoute(tb testing.TB, mode node.GatherMode, calls map[string]node.Call) node.Route {
+	tb.Helper()
+	path, err := node.ParsePattern("/all/{id}")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return node.Route{Path: path, Gather: &node.Gather{Mode: mode, Calls: calls}}
+}
+
+// to is a call of the service parts.
+func to(tb testing.TB, path string, change ...func(*node.Call)) node.Call {
+	tb.Helper()
+	c := node.Call{To: node.Target{Kind: node.KindService, Name: "parts"}}
+	c.Defaults()
+	if err := c.Path.UnmarshalText([]byte(path)); err != nil {
+		tb.Fatal(err)
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+func after(names ...string) func(*node.Call) { return func(c *node.Call) { c.After = names } }
+
+func fallback(text node.JSON) func(*node.Call) { return func(c *node.Call) { c.Fallback = text } }
+
+// partService is the service that the calls go to: each path answers in its own way.
+type partService struct {
+	mu       sync.Mutex
+	targets  []string
+	canceled atomic.Int64
+	running  atomic.Int64
+	most     atomic.Int64
+}
+
+func (p *partService) Handle(ctx context.Context, r *mesh.Request) (*mesh.Response, error) {
+	p.mu.Lock()
+	p.targets = append(p.targets, r.Target)
+	p.most.Store(max(p.most.Load(), p.running.Add(1)))
+	p.mu.Unlock()
+	defer p.running.Add(-1)
+	kind, rest, _ := strings.Cut(r.Target[1:], "/")
+	answer := func(status int, kind, body string) (*mesh.Response, error) {
+		return &mesh.Response{Status: status, Header: mesh.Header{{Name: "Content-Type", Value: kind}}, Body: []byte(body)}, nil
+	}
+	switch kind {
+	case "json":
+		return answer(200, "application/json; charset=utf-8", rest)
+	case "user":
+		return answer(200, "application/json", `{"id":"a/b?c","n":7,"list":[1,2]}`)
+	case "text":
+		return answer(200, "text/plain", "it says \"hi\"\n")
+	case "broken":
+		return answer(200, "application/json", "{")
+	case "bad":
+		return answer(503, "application/json", `"sorry"`)
+	case "header":
+		return answer(200, "text/plain", r.Header.Get("Authorization")+"|"+r.Header.Get("Accept-Encoding")+"|"+r.Header.Get("If-None-Match"))
+	case "pause":
+		timer := time.NewTimer(20 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		return answer(200, "application/json", `"paused"`)
+	case "big":
+		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}}, Body: []byte(strings.Repeat("x", 300_000))}, nil
+	case "hang":
+		<-ctx.Done()
+		p.canceled.Add(1)
+		return nil, ctx.Err()
+	}
+	return answer(404, "text/plain", "")
+}
+
+// hanging is how many calls came that don't end by themselves. One that was canceled at once may not have come at all.
+func (p *partService) hanging() (n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, target := range p.targets {
+		if strings.HasPrefix(target, "/hang") {
+			n++
+		}
+	}
+	return n
+}
+
+func startGather(tb testing.TB, routes ...node.Route) (*rig, *partService) {
+	tb.Helper()
+	r := start(tb, nil, routes...)
+	p := &partService{}
+	service, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("parts"), Handler: p, Limit: 1000})
+	if err == nil {
+		err = service.Open(tb.Context())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = service.Close() })
+	return r, p
+}
+
+func gathered(tb testing.TB, r *rig, path string, header ...string) (status int, h http.Header, body string) {
+	tb.Helper()
+	resp, body := r.do(tb, http.MethodGet, path, "", header...)
+	return resp.StatusCode, resp.Header, body
+}
+
+// Each mode's answer, and what it tells about parts that are missing.
+func TestGatherModes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mode    node.GatherMode
+		change  func(*node.Gather)
+		calls   map[string]node.Call
+		status  int
+		body    string
+		partial string
+	}{
+		"settled": {
+			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/12"), "b": to(t, "/bad/"), "c": to(t, "/text/"), "d": to(t, "/broken/")},
+			status: 200, partial: "b",
+			body: `{"a":{"status":200,"body":12},"b":{"status":503,"body":"sorry"},"c":{"status":200,"body":"it says \"hi\"\n"},"d":{"status":200,"body":"{"}}`,
+		},
+		"settled, a service that nobody serves": {
+			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/", func(c *node.Call) { c.To.Name = "nobody" })},
+			status: 200, partial: "b",
+			body: `{"a":{"status":200,"body":1},"b":{"status":503,"error":{"code":"no_member","detail":"nobody answers this service"}}}`,
+		},
+		"all": {
+			mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/json/null")},
+			status: 200, body: `{"a":1,"b":null}`,
+		},
+		"all, one fails": {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")}, status: 502},
+		"all, with a fallback": {
+			mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/", fallback("[]"))},
+			status: 200, body: `{"a":1,"b":[]}`, partial: "b",
+		},
+		"quorum": {
+			mode: node.GatherQuorum, change: func(g *node.Gather) { g.Quorum = 2 },
+			calls:  map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/hang/"), "c": to(t, "/json/3")},
+			status: 200, body: `{"a":1,"c":3}`, partial: "b",
+		},
+		"quorum that isn't reached": {
+			mode: node.GatherQuorum, change: func(g *node.Gather) { g.Quorum = 2 },
+			calls:  map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")},
+			status: 502,
+		},
+		"any":             {mode: node.GatherAny, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/pause/"), "c": to(t, "/hang/")}, status: 200, body: `"paused"`},
+		"any, none":       {mode: node.GatherAny, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/bad/")}, status: 502},
+		"race":            {mode: node.GatherRace, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/hang/")}, status: 503, body: `"sorry"`},
+		"extract":         {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/user/", func(c *node.Call) { c.Extract = "list.1" })}, status: 200, body: `{"a":2}`},
+		"extract nothing": {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/user/", func(c *node.Call) { c.Extract = "no" })}, status: 200, body: `{"a":null}`},
+		"whole time": {
+			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/hang/"), "c": to(t, "/hang/", fallback("0"))},
+			status: 200, partial: "b, c",
+			body: `{"a":{"status":200,"body":1},"b":{"status":504,"error":{"code":"timeout","detail":"no answer within the deadline"}},"c":{"status":200,"body":0}}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			route := gatherRoute(t, tc.mode, tc.calls)
+			route.Timeout = node.Duration(20 * time.Second)
+			if name == "whole time" {
+				route.Timeout = node.Duration(300 * time.Millisecond)
+			}
+			if tc.change != nil {
+				tc.change(route.Gather)
+			}
+			r, p := startGather(t, route)
+			status, h, body := gathered(t, r, "/all/1")
+			if status != tc.status || (tc.body != "" && body != tc.body) || h.Get("Millrace-Partial") != tc.partial {
+				t.Errorf("%d %s, partial %q\nwant %d %s, partial %q", status, body, h.Get("Millrace-Partial"), tc.status, tc.body, tc.partial)
+			}
+			if status == 200 && !json.Valid([]byte(body)) {
+				t.Errorf("%s isn't JSON", body)
+			}
+			if tc.partial != "" && h.Get("Cache-Control") != "no-store" {
+				t.Errorf("a part of an answer may be stored: %v", h)
+			}
+			natsservertest.Eventually(t, "calls that nobody waits for are canceled", func() bool { return p.canceled.Load() == p.hanging() && p.running.Load() == 0 })
+		})
+	}
+}
+
+// Calls after others take parts of their results, percent-encoded for their place; what fails takes those with it that come after.
+func TestGatherAfter(t *testing.T) {
+	r, p := startGather(t, gatherRoute(t, node.GatherSettled, map[string]node.Call{
+		"user":   to(t, "/user/{id}"),
+		"orders": to(t, "/json/{user.n}?u={user.id}&r={id}", after("user")),
+		"last":   to(t, "/json/{user.n}", after("user", "orders")),
+		"none":   to(t, "/json/{user.gone}", after("user")),
+		"object": to(t, "/json/{user.list}", after("user")),
+		"never":  to(t, "/json/1", after("none")),
+		"saved":  to(t, "/json/1", after("none"), fallback("2")),
+	}))
+	_, h, body := gathered(t, r, "/all/x%20%26y")
+	var got map[string]struct {
+		Status int
+		Body   any
+		Error  struct{ Code, Detail string }
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err, body)
+	}
+	if got["user"].Status != 200 || got["orders"].Status != 200 || got["last"].Status != 200 {
+		t.Errorf("got %s", body)
+	}
+	for _, name := range []string{"none", "object", "never", "saved"} {
+		if got[name].Status != 502 {
+			t.Errorf("%s: %+v", name, got[name])
+		}
+	}
+	if want := "never, none, object, saved"; h.Get("Millrace-Partial") != want {
+		t.Errorf("partial %q, want %q", h.Get("Millrace-Partial"), want)
+	}
+	for _, name := range []string{"user", "orders", "last"} {
+		if !strings.Contains(h.Get("Server-Timing"), name+";dur=") {
+			t.Errorf("%s isn't in Server-Timing: %s", name, h.Get("Server-Timing"))
+		}
+	}
+	slices.Sort(p.targets)
+	if want := []string{"/json/7", "/json/7?u=a%2Fb%3Fc&r=x+%26y", "/user/x%20&y"}; !slices.Equal(p.targets, want) {
+		t.Errorf("the calls were %q, want %q", p.targets, want)
+	}
+	for _, id := range []string{"%2e%2e", "..%2f.."} {
+		if status, _, body := gathered(t, r, "/all/"+id); status == 200 && strings.Contains(body, `"user":{"status":200`) {
+			t.Errorf("%s became a path: %s", id, body)
+		}
+	}
+}
+
+// The calls run at once, as many as may; they carry the client's fields, but for those about the response as a whole.
+func TestGatherConcurrency(t *testing.T) {
+	const calls = 60
+	for _, limit := range []int{0, 20} {
+		all := map[string]node.Call{}
+		for i := range calls {
+			all[fmt.Sprint("c", i)] = to(t, "/pause/")
+		}
+		route := gatherRoute(t, node.GatherAll, all)
+		route.Gather.Concurrency = limit
+		r, p := startGather(t, route)
+		status, _, body := gathered(t, r, "/all/1")
+		if status != 200 || strings.Count(body, "paused") != calls {
+			t.Errorf("%d %s", status, body)
+		}
+		if most := p.most.Load(); (limit > 0 && most > int64(limit)) || most < 2 {
+			t.Errorf("%d calls ran at once, %d may", most, limit)
+		}
+	}
+	r, _ := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"h": to(t, "/header/"), "big": to(t, "/big/")}))
+	_, _, body := gathered(t, r, "/all/1", "Authorization", "Basic eA==", "Accept-Encoding", "gzip", "If-None-Match", `"x"`)
+	if !strings.Contains(body, `"h":"Basic eA==||"`) || len(body) < 300_000 {
+		t.Errorf("got %.80s", body)
+	}
+}
+
+// What a gather has no use for does no harm: a body, a HEAD, a socket.
+func TestGatherOddRequests(t *testing.T) {
+	r, p := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"a": to(t, "/json/1")}))
+	const want = `{"a":1}`
+	for name, tc := range map[string]struct {
+		method  string
+		body    io.Reader
+		header  []string
+		body200 string
+		status  int
+	}{
+		"POST":         {"POST", strings.NewReader("hello"), nil, want, 200},
+		"chunked POST": {"POST", io.MultiReader(strings.NewReader("hello"), strings.NewReader(" world")), nil, want, 200},
+		"long POST":    {"POST", strings.NewReader(strings.Repeat("x", 2<<20)), nil, "", 413},
+		"HEAD":         {"HEAD", nil, nil, "", 200},
+		"socket":       {"GET", nil, []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}, want, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), tc.method, r.url+"/all/1", tc.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(tc.header); i += 2 {
+				req.Header.Set(tc.header[i], tc.header[i+1])
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != tc.status || (tc.status == 200 && string(body) != tc.body200) {
+				t.Errorf("%d %s, %v", resp.StatusCode, body, err)
+			}
+			if tc.method == "HEAD" && resp.ContentLength != int64(len(want)) {
+				t.Errorf("HEAD tells a length of %d", resp.ContentLength)
+			}
+		})
+	}
+	if len(p.targets) != 4 {
+		t.Errorf("%d calls were made, want one for each request that was answered", len(p.targets))
+	}
+	if e := r.Explain("GET", "/all/7", nil); e.Target != "gather of 1" || e.Subject != "http.parts" {
+		t.Errorf("explained as %+v", e)
+	}
+}
+
+// A client that goes away takes its calls with it.
+func TestGatherGone(t *testing.T) {
+	r, p := startGather(t, gatherRoute(t, node.GatherSettled, map[string]node.Call{"a": to(t, "/hang/"), "b": to(t, "/hang/")}))
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/all/1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		gone <- err
+	}()
+	natsservertest.Eventually(t, "both calls run", func() bool { return p.running.Load() == 2 })
+	cancel()
+	if err := <-gone; err == nil {
+		t.Error("the client got an answer")
+	}
+	natsservertest.Eventually(t, "both are canceled", func() bool { return p.canceled.Load() == 2 })
+}

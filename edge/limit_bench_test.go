@@ -1,0 +1,110 @@
+package edge_test
+
+import (
+	"bufio"
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"millrace/edge"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// plentiful are limits that no benchmark uses up.
+var plentiful = map[string][]node.Limit{
+	"none":   nil,
+	"one":    {per("2000000000/1h")},
+	"two":    {per("2000000000/1h"), per("2000000000/2h", by("header:X-Api-Key"))},
+	"bucket": {per("2000000000/1s", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket })},
+	"places": {inFlight(1000)},
+	"silent": {per("2000000000/1h", headers(node.HeaderNone))},
+	"denied": {per("1/1h")},
+}
+
+// limitedServe gives the handler of a route with limits whose target answers at once.
+func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
+	tb.Helper()
+	made := limitedRoute("x", limits...)
+	r := startLimits(tb, nil, made)
+	h := r.Ending(made, func(context.Context, *edge.Exchange) (*mesh.Response, error) { return &mesh.Response{Status: 200}, nil })
+	header := fields("Host", "shop.example", "User-Agent", "Mozilla/5.0", "Accept", "text/html", "X-Api-Key", "0123456789abcdef", "X-Forwarded-For", "192.0.2.1")
+	peer := netip.MustParseAddr("127.0.0.1")
+	return func() *mesh.Response {
+		x := &edge.Exchange{Method: "GET", Target: "/x/y", Header: header, Scheme: "http", Started: time.Now(), Peer: peer}
+		resp, _ := h(tb.Context(), x)
+		return resp
+	}
+}
+
+// A limit allocates the text of its two fields and what they make the header longer by, and nothing without them.
+func TestLimitAllocations(t *testing.T) {
+	run := func(name string) float64 {
+		serve := limitedServe(t, plentiful[name])
+		serve()
+		return testing.AllocsPerRun(2000, func() {
+			if resp := serve(); resp.Status != 200 {
+				t.Fatalf("%s: got %d %s", name, resp.Status, resp.Body)
+			}
+		})
+	}
+	base := run("none")
+	for name, most := range map[string]float64{"silent": 0, "one": 4, "two": 6, "bucket": 4, "places": 7} {
+		got := run(name) - base
+		t.Logf("%s: %.0f allocations more than the %.0f without a limit", name, got, base)
+		if got > most {
+			t.Errorf("%s: %.1f allocations more than without a limit, at most %.0f are due", name, got, most)
+		}
+	}
+}
+
+// The edge's own work for one request of a route without limits, and with some.
+func BenchmarkLimited(b *testing.B) {
+	for _, name := range []string{"none", "one", "two", "bucket", "places", "silent", "denied"} {
+		b.Run(name, func(b *testing.B) {
+			serve := limitedServe(b, plentiful[name])
+			serve()
+			want := 200
+			if name == "denied" {
+				want = 429
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if resp := serve(); resp.Status != want {
+					b.Fatal(resp.Status)
+				}
+			}
+		})
+	}
+}
+
+// A hit through a socket, which is answered quickly, without limits and with one.
+func BenchmarkLimitedHit(b *testing.B) {
+	for _, name := range []string{"none", "one", "two", "silent"} {
+		b.Run(name, func(b *testing.B) {
+			r, _ := startLimitedCache(b, nil, nil, plentiful[name]...)
+			r.on("/a", always(200, "hello", "Cache-Control", "max-age=600"))
+			conn := r.dial(b)
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Time{})
+			in := bufio.NewReader(conn)
+			ask := []byte(requestOf("GET", "/a", []string{"X-Api-Key", "0123456789abcdef"}))
+			_, _ = conn.Write(ask)
+			receive(b, in, "GET")
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = conn.Write(ask)
+				for line := []byte("HTTP"); len(line) > 2; {
+					var err error
+					if line, err = in.ReadSlice('\n'); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := in.Discard(len("hello")); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

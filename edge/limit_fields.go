@@ -1,0 +1,168 @@
+package edge
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// limitForm is what the fields of one limit are written from.
+type limitForm struct {
+	form   node.HeaderForm
+	name   string // as a quoted string
+	policy string // of RateLimit-Policy, without the partition key
+	window time.Duration
+	jitter time.Duration // clients that all begin anew at one moment are told to come back at different ones
+}
+
+func newLimitForm(name string, l node.Limit) limitForm {
+	f := limitForm{form: l.Headers, name: strconv.Quote(name), window: l.Window.Length}
+	quota := strconv.Itoa(l.Room())
+	seconds := strconv.FormatInt(wholeSeconds(l.Window.Length), 10)
+	switch {
+	case l.Headers != node.HeaderDraft8 && l.Algorithm == node.AlgorithmConcurrent:
+		f.policy = quota
+	case l.Headers != node.HeaderDraft8:
+		f.policy = quota + ";w=" + seconds
+	case l.Algorithm == node.AlgorithmConcurrent:
+		f.policy = f.name + ";q=" + quota + `;qu="concurrent-requests"`
+	default:
+		f.policy = f.name + ";q=" + quota + ";w=" + seconds
+	}
+	if l.Align == node.AlignClock || l.Window.Calendar != "" {
+		f.jitter = min(l.Window.Length/10, 30*time.Second)
+	}
+	return f
+}
+
+// limitFields adds what is left of the limits, in the form that each wants: RateLimit-Policy and RateLimit as
+// draft-ietf-httpapi-ratelimit-headers-10 has them, which name all limits; or one of the older forms, which can tell of one: that with the least
+// left. The older drafts have other values for the same fields, so only X-RateLimit can stand beside the newest form.
+func (x *Exchange) limitFields(h *mesh.Header) {
+	newest := false
+	for i := range x.passed {
+		newest = newest || x.passed[i].tells(node.HeaderDraft8)
+	}
+	if newest {
+		x.newestFields(h)
+	}
+	var least *pass
+	for i := range x.passed {
+		p := &x.passed[i]
+		older := p.tells(node.HeaderLegacy) || (!newest && (p.tells(node.HeaderDraft7) || p.tells(node.HeaderDraft6)))
+		if older && (least == nil || p.decision.Remaining < least.decision.Remaining) {
+			least = p
+		}
+	}
+	if least != nil {
+		least.olderFields(h)
+	}
+}
+
+// tells tells whether the client learns of the limit in this form.
+func (p *pass) tells(form node.HeaderForm) bool { return p.limit.Headers == form && !p.limit.Shadow }
+
+func (x *Exchange) newestFields(h *mesh.Header) {
+	var policyRoom, leftRoom [128]byte
+	policy, left := policyRoom[:0], leftRoom[:0]
+	for i := range x.passed {
+		p := &x.passed[i]
+		if !p.tells(node.HeaderDraft8) {
+			continue
+		}
+		if len(policy) > 0 {
+			policy, left = append(policy, ", "...), append(left, ", "...)
+		}
+		policy = p.appendPolicy(policy)
+		left = p.appendLeft(left)
+	}
+	h.Add("RateLimit-Policy", string(policy))
+	h.Add("RateLimit", string(left))
+}
+
+// appendPolicy writes the policy with its partition key: a hash, which tells a client whose requests count with its own.
+func (p *pass) appendPolicy(b []byte) []byte {
+	var short [12]byte
+	hex.Encode(short[:], p.key[:6])
+	b = append(append(b, p.limit.form.policy...), ";pk=:"...)
+	return append(base64.StdEncoding.AppendEncode(b, short[:]), ':')
+}
+
+func (p *pass) appendLeft(b []byte) []byte {
+	b = append(append(b, p.limit.form.name...), ";r="...)
+	b = strconv.AppendUint(b, uint64(p.decision.Remaining), 10)
+	if p.limit.form.window == 0 {
+		return b
+	}
+	return strconv.AppendInt(append(b, ";t="...), wholeSeconds(p.decision.Reset), 10)
+}
+
+// wholeSeconds rounds up, so that nobody comes too early.
+func wholeSeconds(d time.Duration) int64 { return int64((max(d, 0) + time.Second - 1) / time.Second) }
+
+func (p *pass) olderFields(h *mesh.Header) {
+	d := &p.decision
+	limit, left, reset := strconv.FormatUint(uint64(d.Limit), 10), strconv.FormatUint(uint64(d.Remaining), 10), strconv.FormatInt(wholeSeconds(d.Reset), 10)
+	switch p.limit.Headers {
+	case node.HeaderDraft7:
+		h.Set("RateLimit-Policy", p.limit.form.policy)
+		h.Set("RateLimit", "limit="+limit+", remaining="+left+", reset="+reset)
+	case node.HeaderDraft6:
+		h.Set("RateLimit-Policy", p.limit.form.policy)
+		h.Set("RateLimit-Limit", limit)
+		h.Set("RateLimit-Remaining", left)
+		h.Set("RateLimit-Reset", reset)
+	case node.HeaderLegacy:
+		h.Set("X-RateLimit-Limit", limit)
+		h.Set("X-RateLimit-Remaining", left)
+		h.Set("X-RateLimit-Reset", strconv.FormatInt(p.at.Add(d.Reset+time.Second-1).Unix(), 10))
+	case node.HeaderDraft8, node.HeaderNone:
+	}
+}
+
+// quotaProblem is the body of a refusal (RFC 9457, with the problem type of draft-ietf-httpapi-ratelimit-headers).
+type quotaProblem struct {
+	problem
+	Violated []string `json:"violated-policies"`
+}
+
+const quotaExceeded = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+// overLimit is the refusal of a limit, with what is left of it and of those that have let the request pass.
+func (x *Exchange) overLimit(p pass) *mesh.Response {
+	p.decision.Remaining = 0
+	for i := range x.passed { // they get it back
+		x.passed[i].decision.Remaining += x.passed[i].limit.cost()
+	}
+	x.passed = append(x.passed, p)
+	status := http.StatusTooManyRequests
+	b, err := json.Marshal(quotaProblem{
+		problem: problem{
+			Type: quotaExceeded, Title: "Request cannot be satisfied as assigned quota has been exceeded", Status: status,
+			Detail: "there were more requests than the limit " + p.limit.rule.Name + " allows: try again after the time in Retry-After", Code: node.CodeLimited,
+			RequestID: x.ID,
+		},
+		Violated: []string{p.limit.rule.Name},
+	})
+	if err != nil { // strings and a number always marshal
+		b = []byte(`{"type":"` + quotaExceeded + `"}`)
+	}
+	resp := &mesh.Response{Status: status, Body: append(b, '\n'), Header: mesh.Header{
+		{Name: "Content-Type", Value: "application/problem+json"}, {Name: "Cache-Control", Value: "no-store"},
+	}}
+	wait := p.decision.Reset
+	if jitter := p.limit.form.jitter; jitter > 0 {
+		wait += rand.N(jitter) //nolint:gosec // G404: spreads clients
+	}
+	resp.Header.Add("Retry-After", strconv.FormatInt(max(wholeSeconds(wait), 1), 10))
+	x.limitFields(&resp.Header)
+	x.passed = x.passed[:len(x.passed)-1]
+	return resp
+}

@@ -1,0 +1,360 @@
+package edge_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"millrace/edge"
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// holding is an upstream whose responses go on until the test ends them.
+type holding struct {
+	release chan struct{} // one ends for each value
+	running atomic.Int64
+}
+
+// startHolding runs an edge with that upstream behind all routes.
+func startHolding(t *testing.T, routes ...node.Route) (*limitRig, *holding) {
+	t.Helper()
+	h := &holding{release: make(chan struct{})}
+	app := httptest.NewServer(h)
+	t.Cleanup(app.Close)
+	for i := range routes {
+		routes[i].To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	}
+	r := startLimits(t, nil, routes...)
+	serve(t, r.rig, "app", app.URL)
+	return r, h
+}
+
+// ServeHTTP answers at once, or waits for its release before the head or behind it, as the path's end says.
+func (h *holding) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	h.running.Add(1)
+	defer h.running.Add(-1)
+	end := req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]
+	switch end {
+	case "events":
+		w.Header().Set("Content-Type", "text/event-stream")
+	case "length":
+		w.Header().Set("Content-Length", "2000000")
+	}
+	_, _ = io.Copy(io.Discard, req.Body)
+	switch end {
+	case "head":
+		h.wait(req)
+	case "stream", "events", "length", "break":
+		_, _ = w.Write(make([]byte, 1000))
+		w.(http.Flusher).Flush()
+		if h.wait(req); end == "length" {
+			_, _ = w.Write(make([]byte, 2_000_000-1000))
+		}
+	}
+	if end == "break" {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (h *holding) wait(req *http.Request) {
+	select {
+	case <-h.release:
+	case <-req.Context().Done():
+	}
+}
+
+// open sends a request and reads its response's head.
+func (r *limitRig) open(t *testing.T, c *http.Client, path string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+// full checks that exactly n requests may be in flight: n streams are open at once, and one more isn't.
+func (r *limitRig) full(t *testing.T, h *holding, route string, n int) {
+	t.Helper()
+	natsservertest.Eventually(t, "the upstream has heard of those that went away", func() bool { return h.running.Load() == 0 })
+	c := client(t)
+	var open []*http.Response
+	for i := range n {
+		natsservertest.Eventually(t, fmt.Sprintf("place %d of %d is free", i+1, n), func() bool {
+			resp := r.open(t, c, route+"/stream")
+			if resp.StatusCode == http.StatusOK {
+				open = append(open, resp)
+			}
+			return resp.StatusCode == http.StatusOK
+		})
+	}
+	for range 3 {
+		if resp := r.open(t, c, route+"/stream"); resp.StatusCode != http.StatusTooManyRequests {
+			t.Errorf("%s: got %d with %d in flight", route, resp.StatusCode, n)
+		}
+	}
+	for range open {
+		h.release <- struct{}{}
+	}
+	for _, resp := range open {
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A place is held until the response is over, and free when its client has seen the end.
+func TestLimitPlaces(t *testing.T) {
+	r, h := startHolding(t, limitedRoute("x", inFlight(2)))
+	c := client(t)
+	for _, kind := range []string{"stream", "events", "length", "break"} {
+		for range 5 { // one after another, and no refusal between
+			first, second := r.open(t, c, "/x/"+kind), r.open(t, c, "/x/"+kind)
+			third := r.open(t, c, "/x/"+kind)
+			if first.StatusCode != 200 || second.StatusCode != 200 || third.StatusCode != 429 {
+				t.Fatalf("%s: got %d, %d and %d", kind, first.StatusCode, second.StatusCode, third.StatusCode)
+			}
+			if q := only(t, first.Header); q.q != 2 || q.r != 1 || q.hasTime {
+				t.Errorf("%s: told %+v", kind, q)
+			}
+			if got := told(t, third.Header); got["Retry-After"] != "1" || only(t, third.Header).r != 0 {
+				t.Errorf("%s: told %v", kind, got)
+			}
+			h.release <- struct{}{}
+			h.release <- struct{}{}
+			for _, resp := range []*http.Response{first, second} {
+				if _, err := io.Copy(io.Discard, resp.Body); (err != nil) != (kind == "break") {
+					t.Errorf("%s: %v", kind, err)
+				}
+			}
+		}
+	}
+	for range 20 { // those that don't stream
+		if n := r.passes(t, 1, "/x/now"); n != 1 {
+			t.Fatal("a place is held by nobody")
+		}
+	}
+	r.full(t, h, "/x", 2)
+	r.settled(t)
+}
+
+// Places cost what the limit says, each client has its own, and those of a limit before one that refuses are free again.
+func TestLimitPlacesTogether(t *testing.T) {
+	r, h := startHolding(t, limitedRoute("cost", inFlight(5, func(l *node.Limit) { l.Cost = 2 })), limitedRoute("both", inFlight(3), per("1/1h", by("all"))))
+	c := client(t)
+	first, second := r.open(t, c, "/cost/stream"), r.open(t, c, "/cost/stream")
+	if third := r.open(t, c, "/cost/stream"); first.StatusCode != 200 || second.StatusCode != 200 || third.StatusCode != 429 {
+		t.Errorf("two of five: got %d, %d and %d", first.StatusCode, second.StatusCode, third.StatusCode)
+	}
+	if n := r.passes(t, 1, "/cost/now", "X-Forwarded-For", "192.0.2.1"); n != 1 {
+		t.Error("another client has no places of its own")
+	}
+	for range 2 {
+		h.release <- struct{}{}
+	}
+	if n := r.passes(t, 10, "/both/now"); n != 1 {
+		t.Errorf("%d passed both limits, want 1", n)
+	}
+	if resp := r.open(t, c, "/both/now"); quotas(t, resp.Header)[0].name != "both" || quotas(t, resp.Header)[0].r != 3 || quotas(t, resp.Header)[1].r != 0 {
+		t.Errorf("places that nobody holds are missing: %q", resp.Header.Get("RateLimit"))
+	}
+}
+
+// However requests end, their places are free again: aborted at any moment, refused by what is behind the limit, answered with an error.
+func TestLimitPlacesNeverLeak(t *testing.T) {
+	const places = 4
+	small := limitedRoute("small", per("places"))
+	small.MaxBody = 10
+	quick := limitedRoute("quick", per("places"))
+	quick.Timeout = node.Duration(20 * time.Millisecond)
+	nobody := limitedRoute("nobody", per("places"))
+	routes := []node.Route{limitedRoute("x", per("places")), small, quick, nobody}
+	h := &holding{release: make(chan struct{})}
+	app := httptest.NewServer(h)
+	t.Cleanup(app.Close)
+	for i := range routes[:3] {
+		routes[i].To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	}
+	routes[3].To.Name = "nobody"
+	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"places": inFlight(places)} }, routes...)
+	serve(t, r.rig, "app", app.URL)
+
+	upload := "POST /x/head HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1000)
+	socket := "GET /x/now HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	var clients sync.WaitGroup
+	for worker := range places {
+		clients.Go(func() {
+			for i := range 50 {
+				text := []string{requestOf("GET", "/x/head", nil), requestOf("GET", "/x/stream", nil), requestOf("GET", "/x/events", nil), upload, socket}[i%5]
+				abort(t, r.addr, text, (i+worker)%4)
+			}
+		})
+	}
+	clients.Wait()
+	r.full(t, h, "/x", places)
+	for range 3 * places {
+		for path, status := range map[string]int{"/small": 413, "/quick/head": 504, "/nobody": 503} {
+			if resp, _ := r.do(t, "POST", path, "more than ten bytes"); resp.StatusCode != status && resp.StatusCode != 502 { // the upstream may not have answered in time either
+				t.Errorf("%s: got %d, want %d", path, resp.StatusCode, status)
+			}
+		}
+	}
+	r.full(t, h, "/x", places)
+	r.settled(t)
+}
+
+// abort sends a request and goes away: before its answer, behind its head, with a reset or without.
+func abort(t *testing.T, addr, text string, how int) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(c, text)
+	if how&1 != 0 && !strings.Contains(text, "/x/head") && !strings.HasPrefix(text, "POST") {
+		_, _ = http.ReadResponse(bufio.NewReader(c), nil)
+	}
+	if how&2 != 0 {
+		_ = c.(*net.TCPConn).SetLinger(0)
+	}
+}
+
+// A panic behind the limit costs its request, and no place.
+func TestLimitPlacesAfterPanic(t *testing.T) {
+	r := startLimits(t, nil, limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) { l.SkipFailed = true })))
+	panics := true
+	h := r.Ending(limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) { l.SkipFailed = true })), func(context.Context, *edge.Exchange) (*mesh.Response, error) {
+		if panics {
+			panic("secret")
+		}
+		return &mesh.Response{Status: 200}, nil
+	})
+	for range 5 {
+		if resp, _ := h(t.Context(), exchange("/x")); resp.Status != 500 {
+			t.Errorf("got %d %s", resp.Status, resp.Body)
+		}
+	}
+	panics = false
+	for i, want := range []int{200, 200, 429} {
+		if resp, _ := h(t.Context(), exchange("/x")); resp.Status != want {
+			t.Errorf("request %d: got %d %s, want %d", i+1, resp.Status, resp.Body, want)
+		}
+	}
+}
+
+// exchange is a request as a front gives it to the server, from a client of its own.
+func exchange(path string) *edge.Exchange {
+	return &edge.Exchange{Method: "GET", Target: path, Header: fields("Host", "h"), Scheme: "http", Started: time.Now()}
+}
+
+// A socket holds its place as long as it is open, to an upstream and to a service, and however it ends.
+func TestLimitPlacesOfSockets(t *testing.T) {
+	up, inService := limitedRoute("up", per("sockets")), limitedRoute("service", per("sockets"))
+	up.To, inService.To.Name = node.Target{Kind: node.KindUpstream, Name: "app"}, "sockets"
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		c, _, _, err := ws.UpgradeHTTP(req, w)
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		for {
+			data, op, err := wsutil.ReadClientData(c)
+			if err != nil || string(data) == "end" || wsutil.WriteServerMessage(c, op, data) != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(app.Close)
+	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"sockets": inFlight(1)} }, up, inService)
+	serve(t, r.rig, "app", app.URL)
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("sockets"), Streams: true, Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 101, Stream: &ending{q.Stream}, Length: -1}, nil
+	})})
+	if err == nil {
+		err = s.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	for _, path := range []string{"/up/x", "/service/x"} {
+		for _, end := range []string{"close", "reset", "bye", "target"} {
+			var c net.Conn
+			natsservertest.Eventually(t, path+" has a place after "+end, func() bool {
+				var err error
+				c, _, _, err = ws.Dial(t.Context(), "ws://"+r.addr+path)
+				var status ws.StatusError
+				if err != nil && (!errors.As(err, &status) || int(status) != http.StatusTooManyRequests) {
+					t.Fatal(err)
+				}
+				return err == nil
+			})
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = wsutil.WriteClientText(c, []byte("hello"))
+			if got, err := wsutil.ReadServerText(c); err != nil || string(got) != "hello" {
+				t.Errorf("%s: got %q, %v", path, got, err)
+			}
+			var status ws.StatusError
+			if _, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+path); !errors.As(err, &status) || int(status) != http.StatusTooManyRequests {
+				t.Errorf("%s: the second socket got %v", path, err)
+			}
+			switch end {
+			case "reset":
+				_ = c.(*net.TCPConn).SetLinger(0)
+			case "bye":
+				_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))))
+				_, _ = io.Copy(io.Discard, c)
+			case "target":
+				_ = wsutil.WriteClientText(c, []byte("end"))
+				_, _ = io.Copy(io.Discard, c)
+			}
+			_ = c.Close()
+		}
+	}
+	natsservertest.Eventually(t, "the place is free in the end", func() bool {
+		c, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+"/up/x")
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+	r.settled(t)
+}
+
+// ending is an echo of messages that ends with the message "end".
+type ending struct{ mesh.Body }
+
+func (e *ending) Next() (mesh.Piece, error) {
+	p, err := e.Body.Next()
+	if string(p.Data) == "end" {
+		return mesh.Piece{}, io.EOF
+	}
+	return p, err
+}

@@ -1,0 +1,86 @@
+package bench_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"millrace/embedded"
+	"millrace/node"
+)
+
+func init() { roles["cacheorigin"], roles["cachegateway"] = cacheOrigin, cacheGateway }
+
+// cachedBody is what the origin answers, byte for byte the same each time.
+func cachedBody(size int) []byte {
+	out := make([]byte, size)
+	_, _ = io.ReadFull(noise(int64(size)), out)
+	return out
+}
+
+// cacheOrigin answers GET /N and /N/... with N bytes that may be stored for an hour, and GET /count with the number of other requests so far.
+func cacheOrigin(ctx context.Context, _ []string) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	var served atomic.Int64
+	go func() {
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/count" {
+				_, _ = io.WriteString(w, strconv.FormatInt(served.Load(), 10))
+				return
+			}
+			served.Add(1)
+			text, _, _ := strings.Cut(r.URL.Path[1:], "/")
+			size, err := strconv.Atoi(text)
+			if err != nil {
+				http.NotFound(w, r)
+				return
+			}
+			h := w.Header()
+			h.Set("Content-Type", "text/plain")
+			h.Set("Content-Length", text)
+			h.Set("Cache-Control", "max-age=3600")
+			h.Set("ETag", `"page-`+text+`"`)
+			h.Set("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+			_, _ = w.Write(cachedBody(size))
+		}))
+	}()
+	return "http://" + l.Addr().String(), nil
+}
+
+// cachedRoute is the route of the gateway whose hits are measured.
+func cachedRoute() node.Route {
+	var r node.Route
+	r.Defaults()
+	r.Path = node.Pattern{Rest: true}
+	r.To = node.Target{Kind: node.KindUpstream, Name: "api"}
+	r.Cache = new(node.Cache)
+	r.Cache.Defaults()
+	return r
+}
+
+// cacheGateway is a node with cachedRoute to the origin; args name its data directory and the origin.
+func cacheGateway(ctx context.Context, args []string) (string, error) {
+	cfg := node.Default()
+	cfg.Node.Data = args[0]
+	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	var up node.Upstream
+	up.Defaults()
+	up.Targets = []node.UpstreamTarget{{URL: node.BaseURL(args[1]), Weight: 1}}
+	cfg.Upstreams = map[string]node.Upstream{"api": up}
+	cfg.Routes = []node.Route{cachedRoute()}
+	n, err := embedded.New(embedded.Options{Config: cfg})
+	if err != nil {
+		return "", err
+	}
+	if err := n.Open(ctx); err != nil {
+		return "", err
+	}
+	return n.EdgeURL(), nil
+}

@@ -1,0 +1,168 @@
+package bench_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// BenchmarkCacheHit compares what a hit in a shared cache costs: Millrace and, where they are installed, its peers, turn about,
+// each in a process of its own. The body has 2 KiB.
+//
+//	go test ./embedded/bench -run '^$' -bench 'CacheHit$' -benchtime 500000x
+func BenchmarkCacheHit(b *testing.B) { compareHits(b, 2<<10) }
+
+// BenchmarkCacheHitLarge is BenchmarkCacheHit with a body of 64 KiB.
+func BenchmarkCacheHitLarge(b *testing.B) { compareHits(b, 64<<10) }
+
+// cacheRounds is how often each system has its turn.
+const cacheRounds = 7
+
+// tick is the unit in which the kernel tells the processor time of a process; a turn must be far longer.
+const tick = 10 * time.Millisecond
+
+// The figures of a turn, and their units.
+const (
+	cpuEach = iota
+	rateOfHits
+	latency50
+	latency99
+)
+
+var cacheUnits = [...]string{cpuEach: "cpu-us", rateOfHits: "req/s", latency50: "p50-us", latency99: "p99-us"}
+
+// contender is a peer that runs, and what it came to in each of its turns.
+type contender struct {
+	peer
+	server
+	turns [][len(cacheUnits)]float64
+	least time.Duration // processor time of the shortest turn
+}
+
+// compareHits has every system serve the same body in turn. b.N is the number of requests to each of them.
+func compareHits(b *testing.B, size int) {
+	b.Helper()
+	origin := spawn(b, "cacheorigin").url
+	systems := contenders(b, origin)
+	page := hitLoad{path: fmt.Sprintf("/%d/page", size), body: cachedBody(size)}
+	each := max(b.N/cacheRounds, connections)
+	for _, c := range systems {
+		page.send(b, c.url, 1) // fills the cache: the others needn't wait for it
+		c.turn(b, origin, page, min(each, 5000))
+		c.turns, c.least = nil, 0 // that was the warm-up
+	}
+	b.ResetTimer()
+	for range cacheRounds {
+		for _, c := range systems {
+			c.turn(b, origin, page, each)
+		}
+	}
+	b.StopTimer()
+	report(b, systems)
+	if b.N > 1 { // a benchmark's log is cut after ten lines, and there is always a first run with N = 1
+		b.Logf("medians of %d rounds of %d requests over %d connections\n%s", cacheRounds, each, connections, hitTable(systems))
+	}
+}
+
+// contenders starts every peer that is there.
+func contenders(b *testing.B, origin string) (out []*contender) {
+	b.Helper()
+	for _, p := range cachePeers() {
+		s, err := p.start(b, origin)
+		if err != nil {
+			b.Logf("not compared with %s: %v", p.name, err)
+			continue
+		}
+		out = append(out, &contender{peer: p, server: s})
+	}
+	return out
+}
+
+// turn sends n requests, of which none may reach the origin.
+func (c *contender) turn(b *testing.B, origin string, page hitLoad, n int) {
+	b.Helper()
+	reached, used, begun := originCount(b, origin), c.cpu(b), time.Now()
+	latencies := page.send(b, c.url, n)
+	took, used, reached := time.Since(begun), c.cpu(b)-used, originCount(b, origin)-reached
+	if b.Failed() || reached > 0 {
+		b.Fatalf("%s: of %d requests %d were answered well, and %d reached the origin", c.name, n, len(latencies), reached)
+	}
+	slices.Sort(latencies)
+	c.turns = append(c.turns, [...]float64{
+		cpuEach: micros(used) / float64(n), rateOfHits: float64(n) / took.Seconds(), latency50: micros(latencies[n/2]), latency99: micros(latencies[n*99/100]),
+	})
+	if len(c.turns) == 1 || used < c.least {
+		c.least = used
+	}
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// median is that of one figure over the system's turns.
+func (c *contender) median(figure int) float64 {
+	all := make([]float64, 0, len(c.turns))
+	for _, t := range c.turns {
+		all = append(all, t[figure])
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// report gives the medians of each system, and the processor time of the first, Millrace, in relation to each peer's.
+func report(b *testing.B, systems []*contender) {
+	b.Helper()
+	b.ReportMetric(0, "ns/op") // the time of all systems together: it says nothing
+	for i, c := range systems {
+		for figure, unit := range cacheUnits {
+			b.ReportMetric(c.median(figure), c.name+"-"+unit)
+		}
+		if cpu := c.median(cpuEach); i > 0 && cpu > 0 {
+			b.ReportMetric(systems[0].median(cpuEach)/cpu, "x-"+c.name+"-cpu")
+		}
+	}
+}
+
+// hitTable is the report for people.
+func hitTable(systems []*contender) string {
+	var out, note strings.Builder
+	fmt.Fprintf(&out, "%-10s", "")
+	for _, unit := range cacheUnits {
+		fmt.Fprintf(&out, "%10s", unit)
+	}
+	fmt.Fprintf(&out, "%16s\n", "millrace's cpu")
+	for _, c := range systems {
+		fmt.Fprintf(&out, "%-10s", c.name)
+		for figure := range cacheUnits {
+			fmt.Fprintf(&out, "%10.1f", c.median(figure))
+		}
+		fmt.Fprintf(&out, "%15.2fx\n", systems[0].median(cpuEach)/c.median(cpuEach))
+		if c.least < 20*tick {
+			fmt.Fprintf(&note, "%s used only %s in a turn, told in ticks of %s: take a larger -benchtime\n", c.name, c.least, tick)
+		}
+	}
+	return strings.TrimSuffix(out.String()+note.String(), "\n")
+}
+
+// originCount is how many requests the origin has answered.
+func originCount(tb testing.TB, origin string) int {
+	tb.Helper()
+	resp, err := http.Get(origin + "/count")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}

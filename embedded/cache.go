@@ -1,0 +1,170 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"millrace/edge"
+	"millrace/edge/admin"
+	"millrace/kvcache"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// openCache makes the cache, before the edge that uses it.
+func (n *Node) openCache(context.Context) error {
+	cfg := n.opts.Config
+	alone := cfg.Mesh.URL == "" && !cfg.Mesh.Cluster.Enabled()
+	cache, err := kvcache.New(kvcache.Config{
+		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix, Replicas: replicas(cfg.Mesh), Alone: alone,
+		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: int64(cfg.Cache.Disk), Log: n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("configure cache: %w", err)
+	}
+	n.cache = cache
+	n.opened("cache", cache.Close)
+	return nil
+}
+
+// useCache begins to follow the purges as soon as a route caches.
+func (n *Node) useCache(ctx context.Context) error {
+	if !n.edge.Caches() {
+		return nil
+	}
+	if err := n.cache.Open(ctx); err != nil {
+		return fmt.Errorf("open cache: %w", err)
+	}
+	return nil
+}
+
+// cacheWait is how long a node that is alone waits at its start for its own purges, which takes milliseconds, so that its first responses are kept.
+const cacheWait = 2 * time.Second
+
+// awaitCache lets the cache come up before the node says that it is ready, if a route needs it. Several nodes come up one by one: there
+// readyz tells.
+func (n *Node) awaitCache(ctx context.Context) error {
+	if err := n.useCache(ctx); err != nil {
+		return err
+	}
+	if n.edge.Caches() && n.edgePeers() == nil {
+		ctx, cancel := context.WithTimeout(ctx, cacheWait)
+		defer cancel()
+		_ = n.cache.Await(ctx) // without it responses are validated before use
+	}
+	return nil
+}
+
+// replicas is 3 where three or more nodes store, which only a cluster's list of peers tells.
+func replicas(m node.Mesh) int {
+	if m.Cluster.Enabled() && len(m.Cluster.Peers) >= 3 {
+		return 3
+	}
+	return 1
+}
+
+// peers tells the edge which nodes fetch for one another.
+type peers struct{ n *Node }
+
+// Alive lists the nodes that are there, this one included.
+func (p peers) Alive() []string {
+	if p.n.members == nil {
+		return nil
+	}
+	return p.n.members.Alive("edge")
+}
+
+// Seen is when a node was heard last.
+func (p peers) Seen(node string) time.Time {
+	if p.n.members == nil {
+		return time.Time{}
+	}
+	return p.n.members.Seen(node)
+}
+
+// edgePeers gives the nodes that fetch for one another; nil for a node that is alone.
+func (n *Node) edgePeers() edge.Peers {
+	if m := n.opts.Config.Mesh; m.URL == "" && !m.Cluster.Enabled() {
+		return nil
+	}
+	return peers{n}
+}
+
+// homeLimit bounds the fetches that a node makes for others at once.
+const homeLimit = 4096
+
+// openHome lets other nodes ask this one to fetch for them.
+func (n *Node) openHome(ctx context.Context) error {
+	service, err := n.mesh.NewService(mesh.ServiceConfig{Destination: n.mesh.Node("cache", n.identity.ID), Limit: homeLimit, Handler: mesh.HandlerFunc(n.edge.Fetch)})
+	if err != nil {
+		return fmt.Errorf("configure cache: %w", err)
+	}
+	if err := service.Open(ctx); err != nil {
+		return fmt.Errorf("open cache: %w", err)
+	}
+	n.opened("cache's fetches for others", service.Close)
+	return nil
+}
+
+// Cache gives the node's cache, for Go programs that keep values of their own in it. Nil before Open.
+func (n *Node) Cache() *kvcache.Cache { return n.cache }
+
+// CacheStats gives what the cache holds and has done.
+func (n *Node) CacheStats() (kvcache.Stats, []edge.CacheStats) {
+	return n.cache.Stats(), n.edge.CacheStats()
+}
+
+// Purge makes stored responses invalid, or stale if it is soft.
+func (n *Node) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error) {
+	purges, err := n.purgesOf(ctx, req)
+	if err != nil {
+		return admin.Purged{}, err
+	}
+	begun := time.Now()
+	if err := n.cache.Open(ctx); err != nil { // other nodes may cache, if this one doesn't
+		return admin.Purged{}, err //nolint:wrapcheck // it says what it was
+	}
+	done, err := n.cache.Purge(ctx, purges, req.Wait == admin.WaitAll)
+	if errors.Is(err, kvcache.ErrAway) {
+		return admin.Purged{}, fmt.Errorf("%w: the purge isn't known to be written: try again when JetStream is current", err)
+	}
+	if err != nil {
+		return admin.Purged{}, err //nolint:wrapcheck // it says what it was
+	}
+	out := admin.Purged{Sequence: done.Sequence, TookMS: float64(time.Since(begun).Microseconds()) / 1000}
+	for _, node := range done.Nodes {
+		out.Nodes = append(out.Nodes, admin.PurgedNode{Node: node.Name, ID: node.Node, State: string(node.State), AfterMS: float64(node.After.Microseconds()) / 1000})
+	}
+	n.record("purge", fmt.Sprintf("%s, sequence %d", req, done.Sequence))
+	return out, nil
+}
+
+// purgesOf checks what an operator wants purged.
+func (n *Node) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge, error) {
+	if !req.Valid() {
+		return nil, admin.ErrPurge
+	}
+	var out []kvcache.Purge
+	switch {
+	case req.URL != "":
+		out = n.edge.URLPurges(ctx, req.URL, req.Soft)
+	case req.Prefix != "":
+		out = edge.PrefixPurges(req.Prefix, req.Soft)
+	case req.Host != "":
+		var host node.Host
+		if host.UnmarshalText([]byte(req.Host)) == nil {
+			out = []kvcache.Purge{{Reach: kvcache.ReachHost, Text: string(host), Soft: req.Soft}}
+		}
+	case req.Tag != "":
+		out = []kvcache.Purge{{Reach: kvcache.ReachTag, Text: req.Tag, Soft: req.Soft}}
+	default:
+		out = []kvcache.Purge{{Reach: kvcache.ReachAll, Soft: req.Soft}}
+	}
+	if len(out) == 0 {
+		return nil, admin.ErrPurge
+	}
+	return slices.Clip(out), nil
+}

@@ -1,0 +1,214 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"millrace/edge/admin"
+	"millrace/embedded/natsserver"
+	"millrace/kvcache/limit"
+	"millrace/node"
+)
+
+// openLimits makes the limiter, before the edge that uses it.
+func (n *Node) openLimits(context.Context) error {
+	cfg := n.opts.Config
+	c := limit.Config{Node: n.identity.ID, NATS: n.mesh.NATS(), Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(cfg.Mesh), Log: n.log}
+	if cfg.Mesh.URL != "" || cfg.Mesh.Cluster.Enabled() {
+		c.Nodes, c.Slots = n.liveNodes, max(len(cfg.Mesh.Cluster.Peers), 1)
+	}
+	limits, err := limit.New(c)
+	if err != nil {
+		return fmt.Errorf("configure limits: %w", err)
+	}
+	n.limits = limits
+	n.limits.SetRules(rulesOf(&cfg))
+	n.opened("limits", limits.Close)
+	return nil
+}
+
+// rulesOf lists the limits of a configuration by name: those that routes share, and those of one route each.
+func rulesOf(cfg *node.Config) map[string]node.Limit {
+	rules := maps.Clone(cfg.Limits)
+	if rules == nil {
+		rules = map[string]node.Limit{}
+	}
+	for _, r := range cfg.Routes {
+		for i, l := range r.Limit {
+			if l.Use == "" {
+				rules[r.LimitID(i)] = l
+			}
+		}
+	}
+	return rules
+}
+
+// liveNodes is how many nodes may hold permits. One that can't see the others yet, or any more, asks all the same.
+func (n *Node) liveNodes() int {
+	const others = 2
+	if n.members == nil {
+		return others
+	}
+	return max(len(n.members.Alive("edge")), others)
+}
+
+// useLimits begins to use the store as soon as there is a limit.
+func (n *Node) useLimits(ctx context.Context) error {
+	if len(n.limits.Rules()) == 0 {
+		return nil
+	}
+	if err := n.limits.Open(ctx); err != nil {
+		return fmt.Errorf("open limits: %w", err)
+	}
+	return nil
+}
+
+// awaitLimits lets the store come up before requests need it, where that takes moments: alone, and in a cluster that has formed. While one forms, at
+// the start, readyz tells.
+func (n *Node) awaitLimits(ctx context.Context) error {
+	if err := n.useLimits(ctx); err != nil {
+		return err
+	}
+	if formed := n.nats != nil && n.nats.Store() == natsserver.StoreCurrent; len(n.limits.Rules()) > 0 && (formed || n.edgePeers() == nil) {
+		ctx, cancel := context.WithTimeout(ctx, cacheWait)
+		defer cancel()
+		_ = n.limits.Await(ctx) // without it store_away says what happens
+	}
+	return nil
+}
+
+// Limits gives the node's limiter, for Go programs that have limits of their own: Rule gives one of the configuration by name. Nil before Open.
+func (n *Node) Limits() *limit.Limiter { return n.limits }
+
+// LimitStats gives what the limiter holds and has done, and the counts of every limit.
+func (n *Node) LimitStats() (limit.Stats, []limit.RuleStats) {
+	var rules []limit.RuleStats
+	for _, r := range n.limits.Rules() {
+		rules = append(rules, r.Stats())
+	}
+	return n.limits.Stats(), rules
+}
+
+// LimitUsage says what is known of a client's key, for one limit or for all.
+func (n *Node) LimitUsage(ctx context.Context, name, key string) ([]admin.LimitUsage, error) {
+	rules, err := n.rulesNamed(name, key)
+	if err != nil {
+		return nil, err
+	}
+	out := []admin.LimitUsage{}
+	for _, r := range rules {
+		u, err := r.Usage(ctx, clientKey(r, key))
+		if err != nil {
+			return nil, fmt.Errorf("limit %s: %w", r.Name, err)
+		}
+		usage := admin.LimitUsage{Limit: r.Name, Key: key, Max: u.Limit, Spent: u.Spent, Held: u.Held}
+		if !u.Resets.IsZero() {
+			usage.Resets = &u.Resets
+		}
+		out = append(out, usage)
+	}
+	return out, nil
+}
+
+// ResetLimit makes it as if a client's key had asked for nothing, for one limit or for all.
+func (n *Node) ResetLimit(ctx context.Context, name, key string) ([]string, error) {
+	rules, err := n.rulesNamed(name, key)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{}
+	for _, r := range rules {
+		if err := r.Reset(ctx, clientKey(r, key)); err != nil {
+			return out, fmt.Errorf("limit %s: %w", r.Name, err)
+		}
+		out = append(out, r.Name)
+		n.record("limit-reset", r.Name)
+	}
+	return out, nil
+}
+
+// allClients names the key of limits that count every request together.
+const allClients = string(node.KeyAll)
+
+// rulesNamed lists the rule of a name, or without one all that tell clients apart. Those that don't are asked for as all: what is meant for one
+// client must not reset what all share.
+func (n *Node) rulesNamed(name, key string) ([]*limit.Rule, error) {
+	if name == "" {
+		return slices.DeleteFunc(n.limits.Rules(), func(r *limit.Rule) bool { return countsBy(r, node.KeyAll) != (key == allClients) }), nil
+	}
+	r := n.limits.Rule(name)
+	if r == nil {
+		return nil, fmt.Errorf("%w %q", admin.ErrNoLimit, name)
+	}
+	return []*limit.Rule{r}, nil
+}
+
+func countsBy(r *limit.Rule, kind node.KeyKind) bool {
+	return len(r.Limit.Key) == 1 && r.Limit.Key[0].Kind == kind
+}
+
+// clientKey gives the key of a client by any of its names: limits that count by address take an IPv6 address for its network, as the edge does.
+func clientKey(r *limit.Rule, name string) limit.Key {
+	addr, err := netip.ParseAddr(name)
+	switch {
+	case countsBy(r, node.KeyAll):
+		return r.Key(nil)
+	case err == nil && countsBy(r, node.KeyIP):
+		return r.Key(r.Limit.AppendAddress(nil, addr))
+	}
+	return r.Key([]byte(name))
+}
+
+// openLimitsAPI lets members use the limits that the configuration names. mesh/DESIGN.md has the protocol.
+func (n *Node) openLimitsAPI(context.Context) error { return n.openMemberAPI("limit", n.answerLimit) }
+
+// limitRequest is the payload of api.limit.take.
+type limitRequest struct {
+	Limit string `json:"limit"`
+	Key   string `json:"key"`
+	Cost  int    `json:"cost"`
+}
+
+// limitReply is the answer: times in milliseconds.
+type limitReply struct {
+	OK        bool   `json:"ok"`
+	Max       uint32 `json:"max"`
+	Remaining uint32 `json:"remaining"`
+	ResetMS   int64  `json:"reset_ms"`
+}
+
+// limitTime bounds a request beyond what it waits for its turn.
+const limitTime = 5 * time.Second
+
+func (n *Node) answerLimit(ctx context.Context, op string, payload []byte) any {
+	req := limitRequest{Cost: 1}
+	if wrong := readPayload(payload, &req, `{"limit": "tenant", "key": "acme"}`); wrong != nil {
+		return wrong
+	}
+	r := n.limits.Rule(req.Limit)
+	switch {
+	case r == nil:
+		return apiError{"there is no such limit: name one of the configuration", node.CodeNotFound}
+	case op != "take":
+		return apiError{"ask api.limit.take", node.CodeNotFound}
+	case r.Occupies():
+		return apiError{"a limit on requests in flight can't be taken by a message", node.CodeInvalid}
+	case req.Cost < 1 || req.Cost > max(r.Limit.Room(), 1):
+		return apiError{fmt.Sprintf("the cost must be 1 to %d", max(r.Limit.Room(), 1)), node.CodeInvalid}
+	}
+	ctx, cancel := context.WithTimeout(ctx, limitTime+r.Limit.MaxWait.Std())
+	defer cancel()
+	d, err := r.Take(ctx, clientKey(r, req.Key), uint32(req.Cost)) //nolint:gosec // G115: checked above
+	switch {
+	case errors.Is(err, limit.ErrQueueFull):
+		return apiError{err.Error(), node.CodeBusy}
+	case err != nil:
+		return apiError{limit.ErrAway.Error(), node.CodeUnavailable}
+	}
+	return limitReply{OK: d.Allowed, Max: d.Limit, Remaining: d.Remaining, ResetMS: int64((d.Reset + time.Millisecond - 1) / time.Millisecond)}
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+)
+
+// cacheNode is a node with a cache on fixed addresses, so that its clients can go on while its process is another.
+type cacheNode struct {
+	*process // changed by the test's goroutine only
+
+	edge, admin string // URLs
+	file        string
+}
+
+// cacheCluster is three nodes whose every word to one another goes through links that can be cut.
+type cacheCluster struct {
+	nodes [3]*cacheNode
+	links [3][3]*link // from the first to the second
+}
+
+// startCluster starts three nodes with the route /* to the upstream, cached. stores is what they have under the key cache.
+func startCluster(t *testing.T, upstream string, stores [3]string) *cacheCluster {
+	t.Helper()
+	c := writeCluster(t, func(i int) string {
+		return fmt.Sprintf(`cache: {%s}
+upstreams: {app: {targets: [%q]}}
+routes: [{path: /*, to: "upstream:app", cache: true}, {path: /slow/*, to: "upstream:app", cache: true, timeout: 60s}]
+`, stores[i], upstream)
+	})
+	for _, n := range c.nodes {
+		n.start(t)
+	}
+	c.settled(t)
+	return c
+}
+
+// writeCluster writes the configurations of three nodes. rest is what each has beside what makes it one of the cluster.
+//
+// Each node listens on an address of its own, 127.0.0.2 and so on, and the others know it only by the links' addresses: what nats-server
+// gossips is the port with the address that a link seems to come from, 127.0.0.1, where nobody listens.
+func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
+	t.Helper()
+	c := &cacheCluster{}
+	ports := natsservertest.FreePorts(t, 9)
+	port := func(i int) string { return strings.TrimPrefix(ports[i], "127.0.0.1:") }
+	for i := range c.nodes {
+		host := fmt.Sprintf("127.0.0.%d:", i+2)
+		peers := make([]string, len(c.nodes))
+		for j := range c.nodes {
+			if peers[j] = host + port(i); j != i {
+				c.links[i][j] = newLink(t, fmt.Sprintf("127.0.0.%d:%s", j+2, port(j)))
+				peers[j] = c.links[i][j].addr
+			}
+		}
+		c.nodes[i] = writeNode(t, host+port(3+2*i), host+port(4+2*i), fmt.Sprintf(`node: {name: n%d, data: %%q}
+mesh:
+  listen: 127.0.0.1:0
+  token: token-for-tests-only
+  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
+`, i+1, host+port(i), peers[0], peers[1], peers[2])+rest(i))
+	}
+	return c
+}
+
+// startAlone starts one node with the route /* to the upstream. cache is the route's, store the node's.
+func startAlone(t *testing.T, upstream, cache, store string) *cacheNode {
+	t.Helper()
+	ports := natsservertest.FreePorts(t, 2)
+	for i := range ports { // not where clients get their ports from
+		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
+	}
+	n := writeNode(t, ports[0], ports[1], fmt.Sprintf(`node: {name: n1, data: %%q}
+cache: {%s}
+mesh: {listen: 127.0.0.1:0}
+upstreams: {app: {targets: [%q]}}
+routes: [{path: /*, to: "upstream:app", cache: %s}]
+`, store, upstream, cache))
+	n.start(t)
+	natsservertest.Eventually(t, "the node may serve what it has stored", n.follows)
+	return n
+}
+
+// writeNode writes a configuration. text is all of it but for edge and admin, with %q for the directory.
+func writeNode(t *testing.T, edge, admin, text string) *cacheNode {
+	t.Helper()
+	dir := t.TempDir()
+	n := &cacheNode{edge: "http://" + edge, admin: "http://" + admin, file: filepath.Join(dir, "millrace.yaml")}
+	text = fmt.Sprintf("version: 1\nedge: {listen: %q, timeout: 2s, linger: 0s}\nadmin: {listen: %q}\n"+text, edge, admin, dir+"/data")
+	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (n *cacheNode) start(t *testing.T) {
+	t.Helper()
+	n.process = startProcess(t, "run", "-c", n.file)
+	if n.process.edge != n.edge || n.process.admin != n.admin {
+		t.Fatalf("the node is at %s and %s, not at %s and %s", n.process.edge, n.process.admin, n.edge, n.admin)
+	}
+}
+
+func (n *cacheNode) send(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := n.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kill ends the process as a loss of power would.
+func (n *cacheNode) kill(t *testing.T) {
+	t.Helper()
+	n.send(t, syscall.SIGKILL)
+	_ = n.cmd.Wait() // it was killed
+	n.sound(t)
+}
+
+// end ends the process as an operator would.
+func (n *cacheNode) end(t *testing.T) {
+	t.Helper()
+	n.send(t, syscall.SIGTERM)
+	if err := n.cmd.Wait(); err != nil {
+		t.Errorf("the process ended with %v; stderr: %s", err, n.stderr)
+	}
+	n.sound(t)
+}
+
+// sound looks for what a process that is gone should not have said.
+func (n *cacheNode) sound(t *testing.T) {
+	t.Helper()
+	for _, word := range []string{"DATA RACE", "panic"} {
+		if strings.Contains(n.stderr.String(), word) {
+			t.Errorf("%s: %s", word, n.stderr)
+		}
+	}
+}
+
+// metrics reads /metrics: what stands behind each name with its labels.
+func (n *cacheNode) metrics() (map[string]float64, error) {
+	resp, err := http.Get(n.admin + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	out := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if name, value, ok := strings.Cut(lines.Text(), " "); ok && name != "#" {
+			if out[name], err = strconv.ParseFloat(value, 64); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, lines.Err()
+}
+
+// follows tells whether the node follows the purges and has its bucket open.
+func (n *cacheNode) follows() bool {
+	m, err := n.metrics()
+	return err == nil && m["millrace_cache_ready"] == 1 && m[`millrace_cache_bytes{tier="bucket"}`] >= 0
+}
+
+// settled waits until every node knows all others and may serve what it has stored.
+func (c *cacheCluster) settled(t *testing.T) {
+	t.Helper()
+	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
+	for i, n := range c.nodes {
+		natsservertest.Eventually(t, fmt.Sprintf("n%d knows all others and follows the purges", i+1), func() bool {
+			return n.sees(t, all) && n.status(t).JetStream == "current" && n.follows()
+		})
+	}
+}
+
+func (c *cacheCluster) end(t *testing.T) {
+	t.Helper()
+	for _, n := range c.nodes {
+		n.end(t)
+	}
+}
+
+// of lists the links from and to a node.
+func (c *cacheCluster) of(node int) (out []*link) {
+	for i := range c.nodes {
+		if i != node {
+			out = append(out, c.links[i][node], c.links[node][i])
+		}
+	}
+	return out
+}
+
+// cut takes a node off the others: its connections end, or hold back what they carry until they are joined again.
+func (c *cacheCluster) cut(node int, how linkState) {
+	for _, l := range c.of(node) {
+		l.set(how)
+	}
+}
+
+func (c *cacheCluster) join(node int) { c.cut(node, linkOpen) }

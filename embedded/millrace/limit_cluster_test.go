@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+)
+
+// greeter is an upstream that answers at once.
+func greeter(t *testing.T) string {
+	t.Helper()
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	t.Cleanup(app.Close)
+	return app.URL
+}
+
+// limitRoutes is the part of a configuration with a route for each limit, written as NAME: LIMIT. The path is /NAME, and NAME the limit's name.
+func limitRoutes(app string, limits ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "upstreams: {app: {targets: [%q]}}\nroutes:\n", app)
+	for _, l := range limits {
+		name, limit, _ := strings.Cut(l, ": ")
+		fmt.Fprintf(&b, "  - {path: /%s, to: \"upstream:app\", timeout: 10s, limit: %s}\n", name, limit)
+	}
+	return b.String()
+}
+
+// startTalkingLimits starts three nodes with these limits, which write down what they do.
+func startTalkingLimits(t *testing.T, limits ...string) *cacheCluster {
+	t.Helper()
+	app := greeter(t)
+	c := writeCluster(t, func(int) string { return limitRoutes(app, limits...) })
+	for _, n := range c.nodes {
+		startTalking(t, n)
+	}
+	c.counts(t)
+	return c
+}
+
+// startOneLimited starts one node with these limits.
+func startOneLimited(t *testing.T, limits ...string) *cacheNode {
+	t.Helper()
+	ports := natsservertest.FreePorts(t, 2)
+	for i := range ports { // not where clients get their ports from
+		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
+	}
+	n := writeNode(t, ports[0], ports[1], "node: {name: n1, data: %q}\nmesh: {listen: 127.0.0.1:0}\n"+limitRoutes(greeter(t), limits...))
+	n.start(t)
+	return n
+}
+
+// counts waits until every node knows all others and the store of limits answers it.
+func (c *cacheCluster) counts(t *testing.T) {
+	t.Helper()
+	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
+	for i, n := range c.nodes {
+		natsservertest.Eventually(t, fmt.Sprintf("n%d knows all others and the store of limits answers it", i+1), func() bool {
+			return n.sees(t, all) && statusOf(http.DefaultClient, n.admin+"/v1/limits?key=nobody") == http.StatusOK
+		})
+	}
+}
+
+// others are the nodes beside one.
+func (c *cacheCluster) others(node int) []*cacheNode {
+	return slices.Delete(slices.Clone(c.nodes[:]), node, node+1)
+}
+
+// storeOperations is how often the nodes have asked the store of limits, or one another.
+func storeOperations(t *testing.T, nodes []*cacheNode) (n float64) {
+	t.Helper()
+	for _, node := range nodes {
+		m, err := node.metrics()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range m {
+			if strings.HasPrefix(name, "millrace_limit_store_operations_total") {
+				n += value
+			}
+		}
+	}
+	return n
+}
+
+// command runs millrace and gives what it printed.
+func command(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), beMillrace+"=1")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("millrace %s: %v, %s", args, err, out)
+	}
+	return string(out)
+}
+
+// statuses counts responses by status; 0 is for requests that got none.
+type statuses map[int]int
+
+func (s statuses) String() string {
+	var out []string
+	for _, status := range slices.Sorted(maps.Keys(s)) {
+		out = append(out, fmt.Sprintf("%d: %d", status, s[status]))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s statuses) add(more statuses) {
+	for status, n := range more {
+		s[status] += n
+	}
+}
+
+// admitted is how many requests were let pass.
+func (s statuses) admitted() int { return s[http.StatusOK] }
+
+// failed is how many requests were neither admitted nor refused.
+func (s statuses) failed() (n int) {
+	for status, many := range s {
+		if status != http.StatusOK && status != http.StatusTooManyRequests {
+			n += many
+		}
+	}
+	return n
+}
+
+// customers are clients with one address. They ask nodes in turn.
+type customers struct {
+	path   string
+	nodes  []*cacheNode
+	atOnce int
+	every  time.Duration                     // from one request of a client to its next; 0 for as fast as it goes
+	seen   func(status int, begun time.Time) // of each response; may be nil
+	until  *atomic.Bool                      // ends it before all requests were made; may be nil
+}
+
+// ask makes so many requests.
+func (c customers) ask(requests int) statuses {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: c.atOnce}, Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	var next atomic.Int64
+	var mu sync.Mutex // guards all
+	all := statuses{}
+	var running sync.WaitGroup
+	for range c.atOnce {
+		running.Go(func() {
+			own := statuses{}
+			var tick <-chan time.Time
+			if c.every > 0 {
+				paced := time.NewTicker(c.every)
+				defer paced.Stop()
+				tick = paced.C
+			}
+			for i := int(next.Add(1)); i <= requests && (c.until == nil || !c.until.Load()); i = int(next.Add(1)) {
+				if tick != nil {
+					<-tick
+				}
+				begun := time.Now()
+				status := statusOf(client, c.nodes[i%len(c.nodes)].edge+c.path)
+				own[status]++
+				if c.seen != nil {
+					c.seen(status, begun)
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all.add(own)
+		})
+	}
+	running.Wait()
+	return all
+}
+
+// statusOf makes a request; 0 means that there was no response.
+func statusOf(client *http.Client, url string) int {
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body) // the status is what counts
+	return resp.StatusCode
+}

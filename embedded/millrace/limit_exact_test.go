@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// number is what a variable of the environment says, or else the number for a short test.
+func number(t *testing.T, variable string, short int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return short
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s=%s: %v", variable, text, err)
+	}
+	return n
+}
+
+// fewer is a number of requests, or what of them can be made in the same time with the race detector.
+func fewer(n int) int {
+	if raced {
+		return n / 5
+	}
+	return n
+}
+
+// Limits come to three nodes that had none. Clients of one address ask all of them at once: exactly as many requests as the limit says are admitted,
+// and what is refused costs the store nothing. Every node tells the same of them, and gives them their full allowance again. What waits for its turn
+// passes at the limit's pace. LIMIT_PERMITS is the largest limit.
+func TestLimitCluster(t *testing.T) { //nolint:tparallel // its parts follow one another
+	t.Parallel()
+	large := fewer(number(t, "LIMIT_PERMITS", 1000))
+	limits := []string{"shown: 30/15m", queueLimit}
+	for i := range exactTries {
+		limits = append(limits, fmt.Sprintf("small-%d: 100/15m", i), fmt.Sprintf("large-%d: %d/15m", i, large))
+	}
+	c := startWithout(t, limits...)
+	nodes := c.nodes[:]
+	var denied string
+	t.Run("exact", func(t *testing.T) {
+		admitsExactly(t, nodes, "/small", 100, fewer(3000))
+		denied = admitsExactly(t, nodes, "/large", large, 6*large)
+	})
+	t.Run("denied", func(t *testing.T) { deniedCostsNothing(t, nodes, denied) })
+	t.Run("shown", func(t *testing.T) { shownAndReset(t, nodes) })
+	t.Run("queue", func(t *testing.T) { queues(t, nodes, 0.1) }) // a node that waits for the store leaves positions unused, and never takes one twice
+	c.end(t)
+}
+
+// exactTries is how often a limit may let less than everything pass: a node that gets no processor for so long that the store or another node seems
+// to be away loses permits, or answers 503. None ever lets more pass.
+const exactTries = 3
+
+// admitsExactly uses up a limit that nobody has used, PATH-0 at first, and gives the path of the last.
+func admitsExactly(t *testing.T, nodes []*cacheNode, name string, limit, requests int) (path string) {
+	t.Helper()
+	for i := range exactTries {
+		path = fmt.Sprintf("%s-%d", name, i)
+		before := storeOperations(t, nodes)
+		got := customers{path: path, nodes: nodes, atOnce: 32}.ask(requests)
+		t.Logf("%s: %s with %.0f operations", path, got, storeOperations(t, nodes)-before)
+		if got.admitted() > limit {
+			t.Errorf("%s: %s, want %d admitted", path, got, limit)
+		}
+		if (got.admitted() == limit && got.failed() == 0) || raced {
+			return path
+		}
+	}
+	t.Errorf("%s: never were exactly %d admitted and all others refused", path, limit)
+	return path
+}
+
+// deniedCostsNothing lets a client go on that has used up its limit.
+func deniedCostsNothing(t *testing.T, nodes []*cacheNode, path string) {
+	t.Helper()
+	const most = 30 // now and then each node looks whether another has permits to spare
+	before := storeOperations(t, nodes)
+	got := customers{path: path, nodes: nodes, atOnce: 32}.ask(fewer(20_000))
+	cost := storeOperations(t, nodes) - before
+	t.Logf("%s with %.0f operations", got, cost)
+	if (got.admitted() > 0 || got.failed() > 0 || cost > most) && !raced {
+		t.Errorf("a client without permits: %s, with %.0f operations", got, cost)
+	}
+}
+
+// shownAndReset asks each node what a client has left, and one to give it everything again.
+func shownAndReset(t *testing.T, nodes []*cacheNode) {
+	t.Helper()
+	shows := func(expression string) {
+		t.Helper()
+		for i, n := range nodes {
+			var said string
+			natsservertest.Eventually(t, fmt.Sprintf("n%d shows %s", i+1, expression), func() bool { // each waits for the others' answers, but not for long
+				said = command(t, "limits", "show", "127.0.0.1", "--limit", "shown", "--admin", n.admin)
+				return regexp.MustCompile(expression).MatchString(said)
+			})
+		}
+	}
+	people := customers{path: "/shown", nodes: nodes, atOnce: 1}
+	people.ask(9)
+	shows(`^shown +9 of 30 spent +21 left, \d+ of them held by nodes +resets`)
+	people.ask(30)
+	shows(`^shown +30 of 30 spent +0 left, 0 of them`)
+	if said := command(t, "limits", "reset", "127.0.0.1", "--limit", "shown", "--admin", nodes[1].admin); said != "127.0.0.1 has its full allowance of: shown\n" {
+		t.Errorf("reset says %q", said)
+	}
+	shows(`^shown +0 of 30 spent +30 left`)
+	if got := people.ask(60); got.admitted() > 30 || ((got.admitted() < 30 || got.failed() > 0) && !raced) {
+		t.Errorf("after a reset: %s", got)
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// startTalking starts a node that writes everything that it has to say to a file.
+func startTalking(t *testing.T, n *cacheNode) {
+	t.Helper()
+	n.process = begin(t, exec.CommandContext(context.WithoutCancel(t.Context()), "sh", "-c", `log=$0; exec "$@" 2>>"$log"`,
+		n.log(), os.Args[0], "run", "-c", n.file, "--log-level", "debug"))
+}
+
+func (n *cacheNode) log() string { return filepath.Join(filepath.Dir(n.file), "log") }
+
+// leader is the node whose replica of the stream of limits leads: the last that said so.
+func (c *cacheCluster) leader(t *testing.T) (node int) {
+	t.Helper()
+	var last time.Time
+	for i, n := range c.nodes {
+		f, err := os.Open(n.log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			var said struct {
+				Time time.Time
+				Text string
+			}
+			if json.Unmarshal(lines.Bytes(), &said) == nil && strings.Contains(said.Text, "new stream leader") &&
+				strings.Contains(said.Text, "KV_millrace-limits'") && said.Time.After(last) {
+				last, node = said.Time, i
+			}
+		}
+	}
+	if last.IsZero() {
+		t.Fatal("nobody leads the stream of limits")
+	}
+	return node
+}
+
+// outage is when requests were neither admitted nor refused.
+type outage struct {
+	admitted, refused atomic.Int64
+
+	mu          sync.Mutex // guards what follows
+	first, last time.Time
+}
+
+func (o *outage) see(status int, begun time.Time) {
+	switch status {
+	case http.StatusOK:
+		o.admitted.Add(1)
+	case http.StatusTooManyRequests:
+		o.refused.Add(1)
+	default:
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.last = time.Now(); o.first.IsZero() {
+			o.first = begun
+		}
+	}
+}
+
+// leaderKilled kills the node that leads the stream of limits while clients use up a limit on the others: they never get more than the limit. In the
+// next window they get all of it, and when the node comes back it has nothing to add to the old one.
+func leaderKilled(t *testing.T, c *cacheCluster) {
+	t.Helper()
+	const long, short, window = 2000, 300, 3 * time.Second
+	victim := c.leader(t)
+	survivors := c.others(victim)
+	total := customers{path: "/long", nodes: c.nodes[:], atOnce: 8}.ask(700)
+	customers{path: "/short", nodes: c.nodes[:], atOnce: 8}.ask(60)
+
+	var down outage
+	var stop atomic.Bool
+	meanwhile := make(chan statuses)
+	go func() {
+		meanwhile <- customers{path: "/long", nodes: survivors, atOnce: 8, every: 20 * time.Millisecond, seen: down.see, until: &stop}.ask(1 << 20)
+	}()
+	natsservertest.Eventually(t, "requests flow", func() bool { return down.admitted.Load() > 100 })
+	killed := time.Now()
+	c.nodes[victim].kill(t)
+	natsservertest.Eventually(t, "the limit is used up", func() bool { return down.refused.Load() > 20 })
+	stop.Store(true)
+	total.add(<-meanwhile)
+	total.add(customers{path: "/long", nodes: survivors, atOnce: 8}.ask(500))
+	t.Logf("n%d was killed: %s; %d permits lost", victim+1, total, long-total.admitted())
+	if !down.first.IsZero() {
+		t.Logf("requests failed from %s to %s after it", down.first.Sub(killed), down.last.Sub(killed))
+	}
+
+	begun := time.Now()
+	got := customers{path: "/short", nodes: survivors, atOnce: 16}.ask(4 * short)
+	if took := time.Since(begun); (got.admitted() != short || took > window) && !raced {
+		t.Errorf("in a window after it: %s in %s", got, took)
+	}
+	startTalking(t, c.nodes[victim])
+	total.add(customers{path: "/long", nodes: c.nodes[:], atOnce: 8}.ask(300))
+	if total.admitted() > long {
+		t.Errorf("%s: %d requests were admitted of %d", total, total.admitted(), long)
+	}
+}
+
+// A node that is alone is killed and comes back in mid-window: what it had spent stays spent, whatever the limit counts by.
+func TestLimitAloneKilled(t *testing.T) {
+	t.Parallel()
+	const limit = 1000
+	paths := []string{"/first", "/day", "/sliding", "/bucket"}
+	n := startOneLimited(t, "first: 1000/15m", "day: 1000/day", "sliding: {max: 1000, window: 15m, algorithm: sliding}",
+		"bucket: {max: 1000, window: 24h, algorithm: bucket}")
+	people := func(path string, requests int) statuses {
+		return customers{path: path, nodes: []*cacheNode{n}, atOnce: 8}.ask(requests)
+	}
+	total := map[string]int{}
+	for _, path := range paths {
+		total[path] = people(path, 400).admitted()
+	}
+	n.kill(t)
+	n.start(t)
+	for _, path := range paths {
+		got := people(path, limit)
+		total[path] += got.admitted()
+		t.Logf("%s: %d before, %s afterwards; %d permits lost", path, total[path]-got.admitted(), got, limit-total[path])
+		if total[path] > limit || (got.failed() > 0 && !raced) {
+			t.Errorf("%s: %d were admitted of %d, and %d failed", path, total[path], limit, got.failed())
+		}
+	}
+	n.end(t)
+}

@@ -1,0 +1,16 @@
+//go:build system
+
+package main_test
+
+import "testing"
+
+// TestNodeCache: the example in JavaScript keeps values in the mesh's cache, and of twenty that load at once one does.
+func TestNodeCache(t *testing.T) {
+	n := startNode(t, build(t, "./embedded/millrace"))
+	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "cache.js")
+	<-p.exited
+	const want = "get {\"name\":\"Ada\"}\nloads 1 answers [42]\ndeleted true\n"
+	if got := p.stdout.String(); p.err != nil || got != want {
+		t.Errorf("it ended with %v and wrote %q %q, want %q", p.err, got, p.stderr.String(), want)
+	}
+}

@@ -1,0 +1,110 @@
+package embedded
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/node"
+)
+
+// valuesAPI answers api.cache.get, api.cache.set and api.cache.delete: the node's cache for members in any language. mesh/DESIGN.md has the
+// protocol.
+type valuesAPI struct{ values *kvcache.Values }
+
+// valueTime bounds a request that doesn't wait for another's load.
+const valueTime = 5 * time.Second
+
+func (n *Node) openValues(context.Context) error {
+	return n.openMemberAPI("cache", valuesAPI{n.cache.Values()}.answer)
+}
+
+// valueRequest is the payload of a request.
+type valueRequest struct {
+	Key    string          `json:"key"`
+	Value  json.RawMessage `json:"value,omitempty"`  // set: any JSON
+	Base64 *string         `json:"base64,omitempty"` // set: bytes that aren't JSON
+	TTL    node.Duration   `json:"ttl,omitempty"`    // set
+	Load   node.Duration   `json:"load,omitempty"`   // get: the caller makes a value that is missing, within this time
+}
+
+// valueReply is the payload of an answer.
+type valueReply struct {
+	Found  *bool           `json:"found,omitempty"`
+	Value  json.RawMessage `json:"value,omitempty"`
+	Base64 *string         `json:"base64,omitempty"`
+	Load   bool            `json:"load,omitempty"` // the caller is to make the value and set it; others wait
+	OK     bool            `json:"ok,omitempty"`
+	Error  string          `json:"error,omitempty"`
+	Code   node.Code       `json:"code,omitempty"`
+}
+
+func (a valuesAPI) answer(ctx context.Context, op string, payload []byte) any {
+	var req valueRequest
+	if wrong := readPayload(payload, &req, `{"key": "user:1"}`); wrong != nil {
+		return wrong
+	}
+	ctx, cancel := context.WithTimeout(ctx, valueTime+min(req.Load.Std(), time.Minute))
+	defer cancel()
+	switch op {
+	case "get":
+		return a.get(ctx, req)
+	case "set":
+		return a.set(ctx, req)
+	case "delete":
+		return done(a.values.Delete(ctx, req.Key))
+	}
+	return valueReply{Error: "ask api.cache.get, api.cache.set or api.cache.delete", Code: node.CodeNotFound}
+}
+
+func (a valuesAPI) get(ctx context.Context, req valueRequest) valueReply {
+	var value []byte
+	var err error
+	if req.Load > 0 {
+		value, err = a.values.GetOrLease(ctx, req.Key, min(req.Load.Std(), time.Minute))
+	} else {
+		value, err = a.values.Get(ctx, req.Key)
+	}
+	yes, no := true, false
+	switch {
+	case errors.Is(err, kvcache.ErrNotFound):
+		return valueReply{Found: &no, Load: req.Load > 0}
+	case err != nil:
+		return done(err)
+	case json.Valid(value):
+		return valueReply{Found: &yes, Value: value}
+	}
+	text := base64.StdEncoding.EncodeToString(value)
+	return valueReply{Found: &yes, Base64: &text}
+}
+
+func (a valuesAPI) set(ctx context.Context, req valueRequest) valueReply {
+	value := []byte(req.Value)
+	switch {
+	case req.Base64 != nil && len(req.Value) > 0, req.Base64 == nil && len(req.Value) == 0:
+		return valueReply{Error: `give "value" (any JSON) or "base64" (bytes)`, Code: node.CodeInvalid}
+	case req.Base64 != nil:
+		b, err := base64.StdEncoding.DecodeString(*req.Base64)
+		if err != nil {
+			return valueReply{Error: "base64 can't be decoded", Code: node.CodeInvalid}
+		}
+		value = b
+	}
+	return done(a.values.Set(ctx, req.Key, value, req.TTL.Std()))
+}
+
+// done answers for what has no value to give.
+func done(err error) valueReply {
+	switch {
+	case err == nil:
+		return valueReply{OK: true}
+	case errors.Is(err, kvcache.ErrTooLarge):
+		return valueReply{Error: kvcache.ErrTooLarge.Error(), Code: node.CodeTooLarge}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return valueReply{Error: "no answer within the deadline", Code: node.CodeTimeout}
+	}
+	return valueReply{Error: "the store is away", Code: node.CodeUnavailable}
+}

@@ -1,0 +1,26 @@
+package kvcache
+
+import "time"
+
+// NewMemory makes a first tier with a clock of its own.
+func NewMemory(maxBytes int64, clock func() time.Time) *Memory {
+	return &Memory{newMemory(maxBytes, clock)}
+}
+
+// Memory is the first tier, for tests.
+type Memory struct{ m *memory }
+
+// Put stores an entry.
+func (m *Memory) Put(e *Entry) bool { return m.m.put(e.Append(nil)) }
+
+// Get finds an entry.
+func (m *Memory) Get(key []byte, v *View) bool { return m.m.get(key, v) }
+
+// Drop removes an entry.
+func (m *Memory) Drop(key []byte) { m.m.drop(key) }
+
+// Used is what counts against the limit.
+func (m *Memory) Used() (bytes int64, entries int) { return m.m.used() }
+
+// Capacity is the limit.
+func (m *Memory) Capacity() int64 { return m.m.capacity() }

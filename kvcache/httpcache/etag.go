@@ -1,0 +1,59 @@
+package httpcache
+
+import "strings"
+
+// parseETag reads one entity tag at the beginning of s (RFC 9110 §8.8.3): opaque keeps its quotes.
+func parseETag(s string) (opaque string, weak bool, rest string, ok bool) {
+	if strings.HasPrefix(s, "W/") {
+		weak, s = true, s[2:]
+	}
+	if s == "" || s[0] != '"' {
+		return "", false, "", false
+	}
+	end := strings.IndexByte(s[1:], '"')
+	if end < 0 {
+		return "", false, "", false
+	}
+	return s[:end+2], weak, s[end+2:], true
+}
+
+// strongETag tells whether a field value is one strong entity tag.
+func strongETag(value string) bool {
+	_, weak, rest, ok := parseETag(value)
+	return ok && !weak && rest == ""
+}
+
+// SameStrongly compares two entity tags strongly (RFC 9110 §8.8.3.2): both strong and equal.
+func SameStrongly(a, b string) bool { return a == b && strongETag(a) }
+
+// sameWeakly compares without regard to weakness (RFC 9110 §8.8.3.2).
+func sameWeakly(a, b string) bool {
+	x, _, restX, okX := parseETag(a)
+	y, _, restY, okY := parseETag(b)
+	return okX && okY && restX == "" && restY == "" && x == y
+}
+
+// matchesAny tells whether a list of entity tags, or *, holds one that is weakly the same (RFC 9110 §13.1.2).
+func matchesAny(lines []string, etag string) bool {
+	for _, line := range lines {
+		line = trim(line)
+		if line == "*" {
+			return true
+		}
+		for line != "" {
+			opaque, _, rest, ok := parseETag(line)
+			if !ok {
+				if _, line, ok = strings.Cut(line, ","); !ok {
+					break
+				}
+				line = trim(line)
+				continue
+			}
+			if sameWeakly(opaque, etag) {
+				return true
+			}
+			line = trim(strings.TrimLeft(rest, ", \t"))
+		}
+	}
+	return false
+}

@@ -1,0 +1,78 @@
+package httpcache
+
+import "slices"
+
+// Parts are the spans of a body that are kept, sorted, neither overlapping nor touching, and their bytes.
+type Parts struct {
+	Length int64 // of the whole body
+	Spans  []Span
+	Bytes  [][]byte
+}
+
+// Add puts another span in place (RFC 9111 §3.4). The caller has made sure that both belong to one representation. Where it overlaps
+// what is there, its own bytes count. It makes new lists and shares bytes.
+func (p Parts) Add(s Span, b []byte) Parts {
+	out := Parts{Length: p.Length}
+	add := func(s Span, b []byte) {
+		if s.Len() <= 0 {
+			return
+		}
+		if n := len(out.Spans); n > 0 && out.Spans[n-1].Last+1 == s.First {
+			out.Spans[n-1].Last = s.Last
+			out.Bytes[n-1] = append(slices.Clip(out.Bytes[n-1]), b...)
+			return
+		}
+		out.Spans, out.Bytes = append(out.Spans, s), append(out.Bytes, b)
+	}
+	placed := false
+	place := func() {
+		if !placed {
+			placed = true
+			add(s, b)
+		}
+	}
+	for i, have := range p.Spans {
+		data := p.Bytes[i]
+		if have.First < s.First {
+			last := min(have.Last, s.First-1)
+			add(Span{have.First, last}, data[:last-have.First+1])
+		}
+		if have.Last >= s.First {
+			place()
+		}
+		if have.Last > s.Last {
+			first := max(have.First, s.Last+1)
+			add(Span{first, have.Last}, data[first-have.First:])
+		}
+	}
+	place()
+	return out
+}
+
+// Whole tells whether no byte is missing.
+func (p Parts) Whole() bool {
+	return len(p.Spans) == 1 && p.Spans[0] == Span{0, p.Length - 1}
+}
+
+// Find gives the bytes of a span, if all of them are kept.
+func (p Parts) Find(s Span) ([]byte, bool) {
+	for i, have := range p.Spans {
+		if have.First <= s.First && s.Last <= have.Last {
+			return p.Bytes[i][s.First-have.First : s.Last-have.First+1], true
+		}
+	}
+	return nil, false
+}
+
+// Gap gives the one span that is missing, if it is one.
+func (p Parts) Gap() (Span, bool) {
+	switch {
+	case len(p.Spans) == 1 && p.Spans[0].First == 0 && !p.Whole():
+		return Span{p.Spans[0].Last + 1, p.Length - 1}, true
+	case len(p.Spans) == 1 && p.Spans[0].Last == p.Length-1 && !p.Whole():
+		return Span{0, p.Spans[0].First - 1}, true
+	case len(p.Spans) == 2 && p.Spans[0].First == 0 && p.Spans[1].Last == p.Length-1:
+		return Span{p.Spans[0].Last + 1, p.Spans[1].First - 1}, true
+	}
+	return Span{}, false
+}

@@ -1,0 +1,129 @@
+package httpcache
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"millrace/node"
+)
+
+// NotModified tells whether a stored response answers a conditional GET or HEAD with 304 (RFC 9111 §4.3.2): If-None-Match decides if it is
+// there, with weak comparison, else If-Modified-Since against Last-Modified, or Date where there is none.
+func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
+	if status != 200 || (req.Method != http.MethodGet && req.Method != http.MethodHead) {
+		return false
+	}
+	if lines := req.Header.Values("If-None-Match"); len(lines) > 0 {
+		return matchesAny(lines, h.Get("ETag"))
+	}
+	dates := req.Header.Values("If-Modified-Since")
+	if len(dates) != 1 { // RFC 9110 §13.1.3: more than one member is to be ignored
+		return false
+	}
+	since, ok := ParseDate(dates[0], now)
+	if !ok {
+		return false
+	}
+	modified, ok := ParseDate(h.Get("Last-Modified"), now)
+	if !ok {
+		if modified, ok = ParseDate(h.Get("Date"), now); !ok {
+			return false
+		}
+	}
+	return !modified.After(since)
+}
+
+// left304 are the fields of a stored response that a 304 doesn't repeat: what describes a body that isn't there (RFC 9110 §15.4.5).
+var left304 = []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range", "Last-Modified", "Trailer"}
+
+// NotModifiedHeader gives the fields of the 304 that tells a client that its copy is good.
+func NotModifiedHeader(h node.Header) node.Header {
+	out := make(node.Header, 0, len(h))
+	tagged := h.Has("ETag")
+	for _, f := range h {
+		if slices.ContainsFunc(left304, func(n string) bool { return node.SameName(n, f.Name) }) && (tagged || !node.SameName(f.Name, "Last-Modified")) {
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// conditionals are the fields that make a request conditional or partial.
+var conditionals = []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range"}
+
+// Unconditional removes the client's own conditions from a request, so that an answer to it can be stored. It changes h.
+func Unconditional(h *node.Header) {
+	h.Delete(func(f node.Field) bool {
+		return slices.ContainsFunc(conditionals, func(n string) bool { return node.SameName(n, f.Name) })
+	})
+}
+
+// Preconditions tells whether a request must be judged by the origin itself: a cache doesn't evaluate If-Match and If-Unmodified-Since
+// (RFC 9111 §4.3.2).
+func Preconditions(h node.Header) bool { return h.Has("If-Match") || h.Has("If-Unmodified-Since") }
+
+// Validators adds the conditions that ask the origin whether a stored response is still good: with both validators, if it has both
+// (RFC 9111 §4.3.1).
+func Validators(request *node.Header, stored node.Header) {
+	if v := stored.Get("ETag"); v != "" {
+		request.Add("If-None-Match", v)
+	}
+	if v := stored.Get("Last-Modified"); v != "" {
+		request.Add("If-Modified-Since", v)
+	}
+}
+
+// kept304 are the fields of a stored response that a 304 doesn't replace: they describe the body that is kept (RFC 9111 §3.2). A cookie is
+// for the client whose request led to the validation, not for all.
+var kept304 = []string{"Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Content-Digest", "Set-Cookie"}
+
+// Validates tells whether a 304 speaks of the stored response (RFC 9111 §4.3.4): an ETag of its own must be the stored one, strongly if it
+// is strong, and so must a Last-Modified without one.
+func Validates(stored, h304 node.Header) bool {
+	if v := h304.Get("ETag"); v != "" {
+		return v == stored.Get("ETag") || !strongETag(v) && sameWeakly(v, stored.Get("ETag"))
+	}
+	if v := h304.Get("Last-Modified"); v != "" {
+		return v == stored.Get("Last-Modified")
+	}
+	return true
+}
+
+// Freshen gives the fields of a stored response after a 304, or a HEAD, has confirmed it: each field of the confirmation replaces those of
+// its name, but for the ones that describe the body (RFC 9111 §3.2). A confirmation without Date was made when it came (RFC 9110 §6.6.1),
+// so the stored Date goes. It makes a new list.
+func Freshen(stored, confirmation node.Header) node.Header {
+	keeps := func(name string) bool {
+		return slices.ContainsFunc(kept304, func(n string) bool { return node.SameName(n, name) })
+	}
+	out := make(node.Header, 0, len(stored)+len(confirmation))
+	for _, f := range stored {
+		if keeps(f.Name) || !confirmation.Has(f.Name) && !node.SameName(f.Name, "Date") {
+			out = append(out, f)
+		}
+	}
+	for _, f := range confirmation {
+		if !keeps(f.Name) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// HeadEffect says what a HEAD's response means for the stored GET (RFC 9111 §4.3.5): confirms it, or makes it invalid because validator or
+// length differ.
+func HeadEffect(stored node.Header, length int64, head node.Header) (confirms, invalidates bool) {
+	for _, name := range [...]string{"ETag", "Last-Modified"} {
+		if v := head.Get(name); v != "" && v != stored.Get(name) {
+			return false, true
+		}
+	}
+	if v := head.Get("Content-Length"); v != "" {
+		if n, ok := position(v); !ok || n != length {
+			return false, true
+		}
+	}
+	return head.Has("ETag") || head.Has("Last-Modified"), false
+}

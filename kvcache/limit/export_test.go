@@ -1,0 +1,92 @@
+package limit
+
+import (
+	"context"
+	"time"
+)
+
+// ModelStore is a store for tests.
+type ModelStore interface {
+	Get(ctx context.Context, key Key, fresh bool) (value []byte, rev uint64, err error)
+	Put(ctx context.Context, key Key, value []byte, rev uint64, keep time.Duration) (uint64, error)
+}
+
+// ModelPeers are the other nodes, for tests.
+type ModelPeers interface {
+	Nodes() int
+	Recall(ctx context.Context, w Want) []Gift
+}
+
+// What nodes ask and answer, and what a store says about a record that is another one by now.
+type (
+	Want = want
+	Gift = gift
+)
+
+var ErrConflict = errConflict
+
+type storeModel struct{ ModelStore }
+
+func (s storeModel) get(ctx context.Context, key Key, fresh bool) ([]byte, uint64, error) {
+	return s.Get(ctx, key, fresh)
+}
+
+func (s storeModel) put(ctx context.Context, key Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
+	return s.Put(ctx, key, value, rev, keep)
+}
+
+type peersModel struct{ ModelPeers }
+
+func (p peersModel) nodes() int { return p.Nodes() }
+
+func (p peersModel) recall(ctx context.Context, w want) []gift { return p.Recall(ctx, w) }
+
+// NewModel makes a limiter with a store, other nodes and a clock of the test's own.
+func NewModel(cfg Config, s ModelStore, p ModelPeers, now func() time.Time) *Limiter {
+	l := newLimiter(cfg)
+	l.store, l.peers, l.now = storeModel{s}, peersModel{p}, now
+	return l
+}
+
+// Answer is what the limiter says to another node.
+func (l *Limiter) Answer(w Want) (Gift, bool) { return l.answer(w) }
+
+// Slot is the number of the node's slot; 0 if it has none or can't count on it.
+func (l *Limiter) Slot() int64 {
+	if !l.slot.held(1<<63 - 1) {
+		return 0
+	}
+	return l.slot.number.Load()
+}
+
+// Until is the end of the permits that a decision has spent.
+func (d *Decision) Until() int64 { return d.until }
+
+// Record is what the store keeps about a key.
+type Record = record
+
+// Kinds are those that a record can be of.
+func Kinds() []byte { return []byte{byte(fixed), byte(sliding), byte(bucket), byte(concurrent)} }
+
+// Spans is how many counts the record of a sliding window has.
+const Spans = spanSlots
+
+// NewRecord makes a record whose fields are those of a kind.
+func NewRecord(k byte, times [2]int64, counts [Spans]uint32) (r Record) {
+	switch kind(k) {
+	case fixed:
+		r.start, r.end, r.granted, r.active = times[0], times[1], counts[0], counts[1]
+	case sliding:
+		r.newest, r.spans = times[0], counts
+	case bucket:
+		r.last = times[0]
+	case concurrent:
+	}
+	return r
+}
+
+// Encode writes the record.
+func (r *record) Encode(k byte) []byte { return r.encode(kind(k)) }
+
+// DecodeRecord reads it.
+func DecodeRecord(b []byte, k byte) (Record, error) { return decodeRecord(b, kind(k)) }

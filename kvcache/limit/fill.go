@@ -1,0 +1,218 @@
+package limit
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// fill leases permits for a key. An error means that the store didn't answer.
+func (l *Limiter) fill(ctx context.Context, r *Rule, key Key, f *flight) error {
+	var before entry // with permits that return, once a record says that they have
+	for try := 0; ctx.Err() == nil; try++ {
+		now := l.now().UnixNano()
+		e, n, enough := l.prepare(r, key, f, now)
+		if enough {
+			return nil
+		}
+		least := n.permits
+		if r.returns(now, &e) {
+			before = e
+		}
+		rec, rev, err := l.read(ctx, r, key, &e, try > 0)
+		if err != nil {
+			return err
+		}
+		a := r.asks(&e, n, now, l.peers.nodes())
+		a.takes = l.takes.Load()
+		if before.until != 0 {
+			a.until, a.back, a.spentTo = before.until, before.permits, before.spentTo()
+		}
+		g := r.lease(&rec, a)
+		if g.permits == 0 {
+			l.exhausted(ctx, r, key, g, least, &before, now)
+			return nil
+		}
+		next, err := l.store.put(ctx, key, rec.encode(r.kind), rev, r.keep(&rec, now))
+		switch {
+		case err == nil:
+			l.writes.Add(1)
+			l.takes.Store(l.now().UnixNano() - now)
+			l.credit(r, key, g, least, next, &rec, now)
+			return nil
+		case errors.Is(err, errConflict):
+			l.conflicts.Add(1)
+			l.forget(key)
+			backOff(ctx, min(try, maxBackOff))
+		default: // nobody knows whether they were leased: they are lost
+			l.forget(key)
+			return err
+		}
+	}
+	return ErrAway
+}
+
+// prepare gives the entry of a key and what is waited for beyond it, unless it has enough for the next. Permits that can only be used up by returning them leave the entry.
+func (l *Limiter) prepare(r *Rule, key Key, f *flight, now int64) (e entry, n need, enough bool) {
+	s := l.table.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, _ = s.entries.get(key)
+	n = f.need
+	if r.kind != bucket && now < e.until {
+		n.permits -= min(e.permits, n.permits)
+	}
+	if r.kind == bucket && n.most > 0 && e.reaches(now, int64(n.most)*r.interval) { // a flight that has just ended brought it
+		return e, n, true
+	}
+	if r.returns(now, &e) {
+		s.entries.set(key, entry{denied: e.denied}) // nobody spends it meanwhile
+	}
+	return e, n, false
+}
+
+// returns tells whether what an entry holds returns to the record with the next lease: of a bucket, whose parts must follow one another, and of a
+// sliding window whose span is over.
+func (r *Rule) returns(now int64, e *entry) bool {
+	return e.until != 0 && (r.kind == bucket || (r.kind == sliding && now >= e.until))
+}
+
+// asks says what to ask for after what the entry was.
+func (r *Rule) asks(e *entry, n need, now int64, nodes int) ask {
+	a := ask{now: now, least: n.permits, nodes: uint32(max(nodes, 1)), until: e.until, lease: e.flags&known != 0} //nolint:gosec // G115: few nodes
+	ahead := aheadShared
+	if a.nodes == 1 {
+		ahead = aheadAlone
+	}
+	switch {
+	case r.kind == bucket && r.queues.on && a.nodes > 1:
+		a.ahead = int64(min(n.wait, aheadQueue))
+		a.early = a.ahead
+	case r.kind == bucket && now < e.until+int64(ahead): // in use all the time
+		a.last, a.ahead = e.leased, int64(ahead)
+	case r.kind == sliding && now < e.until+r.window/spansPerWindow, now < e.until:
+		a.last = e.leased
+	}
+	return a
+}
+
+// How far ahead positions of a bucket are leased that is in use all the time. Others wait so long for their turn if this node stops asking.
+const (
+	aheadShared = 100 * time.Millisecond
+	aheadAlone  = 2 * time.Second
+	aheadQueue  = time.Second // for requests that wait in any case
+)
+
+// read gives the record of a key: the one that the entry tells, or the stored one.
+func (l *Limiter) read(ctx context.Context, r *Rule, key Key, e *entry, fresh bool) (rec record, rev uint64, err error) {
+	if r.kind == fixed && e.flags&known != 0 && !fresh && l.current(r) {
+		return record{start: e.until - r.window, end: e.until, granted: r.pool() - min(e.left, r.pool()), active: uint32(e.active)}, e.rev, nil
+	}
+	l.reads.Add(1)
+	value, rev, err := l.store.get(ctx, key, fresh)
+	if err != nil || value == nil {
+		return record{}, rev, err //nolint:wrapcheck // the store says what it was
+	}
+	if rec, err = decodeRecord(value, r.kind); err != nil { // of a newer version, perhaps: written anew it would be a fresh allowance
+		l.cfg.Log.ErrorContext(ctx, "record of a limit can't be read; its key waits until it leaves", "limit", r.Name, "cause", err)
+		return record{}, 0, errors.Join(ErrAway, err)
+	}
+	return rec, rev, nil
+}
+
+// current tells whether a rule is the one of its records. What is left of a limit means something else to one of before, with another max.
+func (l *Limiter) current(r *Rule) bool { return (*l.byID.Load())[r.id] == r }
+
+// credit puts leased permits into the entry.
+func (l *Limiter) credit(r *Rule, key Key, g granted, least uint32, rev uint64, rec *record, now int64) {
+	s := l.table.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, _ := s.entries.get(key)
+	switch {
+	case r.kind != bucket && e.until > g.until:
+		return // the entry is in its next window already, and must stay: these permits are lost
+	case e.until != g.until || r.kind == bucket:
+		e = entry{until: g.until}
+	}
+	e.permits += g.permits
+	e.leased, e.left, e.denied, e.doubts = g.permits, g.left, 0, 0
+	if r.kind != bucket {
+		e.rev = rev
+	} else if e.spendTo(g.from); g.permits < least { // who needs more than there is must not ask at once for the same again
+		e.denied = g.retry
+	}
+	e.active = uint16(min(rec.active, 1<<16-1))
+	if l.current(r) {
+		e.flags |= known
+	}
+	s.put(key, e, l.table.max, now)
+}
+
+// forget makes the next question read the record first.
+func (l *Limiter) forget(key Key) {
+	s := l.table.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, found := s.entries.get(key); found {
+		e.flags &^= known
+		s.entries.set(key, e)
+	}
+}
+
+// exhausted is for a record that has nothing left: other nodes may have permits that they don't need. If they don't, the key is refused for a
+// while, without asking anybody. before is what the entry had to give up.
+func (l *Limiter) exhausted(ctx context.Context, r *Rule, key Key, g granted, least uint32, before *entry, now int64) {
+	var got uint32
+	if least > 0 && r.kind != bucket && l.peers.nodes() > 1 {
+		got = l.recall(ctx, r, key, g.until, least)
+	}
+	s := l.table.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, _ := s.entries.get(key)
+	switch {
+	case r.kind == bucket:
+		e = *before // which didn't return
+	case e.until > g.until:
+		return // the entry is in its next window already
+	case e.until != g.until:
+		e = entry{until: g.until}
+	}
+	e.left = g.left
+	e.permits += got
+	if got == 0 && least > 0 {
+		e.denied = l.refuseUntil(r, &e, g, now)
+		e.flags &^= known // others may return what they hold
+	}
+	s.put(key, e, l.table.max, now)
+}
+
+// refuseUntil is when somebody is asked again. Alone, that is when the record has more; else others may give back what they don't need, which is
+// asked for less and less often.
+func (l *Limiter) refuseUntil(r *Rule, e *entry, g granted, now int64) int64 {
+	if r.kind == bucket || l.peers.nodes() <= 1 {
+		return g.retry
+	}
+	wait := min(max(r.window/100, int64(100*time.Millisecond)), int64(2*time.Second)) << min(e.doubts, 20)
+	e.doubts = min(e.doubts+1, 20)
+	return min(now+wait, g.retry)
+}
+
+// maxBackOff is the try from which on the time before the next one grows no more.
+const maxBackOff = 7
+
+// backOff waits before a record is tried again that others change too: each for another time, and longer after further tries.
+func backOff(ctx context.Context, try int) {
+	pause(ctx, time.Duration(rand.Int64N(int64(try+1)*int64(time.Millisecond)))) //nolint:gosec // G404: spreads the tries
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

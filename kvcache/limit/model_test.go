@@ -1,0 +1,484 @@
+package limit_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/kvcache/limit"
+	"millrace/node"
+)
+
+// The model: limiters whose store, network, clocks and deaths are drawn from a seed run through some virtual seconds under load. However that goes,
+// never more is admitted than the limit; and if nothing fails, not less. LIMIT_SEEDS says how many seeds are run, LIMIT_SEED runs one and tells
+// all of its messages with -v.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	const parts = 4
+	first, last := seeds(t)
+	for part := range uint64(parts) {
+		t.Run(fmt.Sprint("part", part), func(t *testing.T) {
+			t.Parallel()
+			for seed := first + part; seed <= last; seed += parts {
+				run(t, newPlan(seed), false).report(t)
+			}
+		})
+	}
+}
+
+// seeds are those to run.
+func seeds(t *testing.T) (first, last uint64) {
+	t.Helper()
+	number := func(name string, otherwise uint64) uint64 {
+		text := os.Getenv(name)
+		if text == "" {
+			return otherwise
+		}
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || n == 0 {
+			t.Fatalf("%s is %q: write a number from 1", name, text)
+		}
+		return n
+	}
+	if one := number("LIMIT_SEED", 0); one != 0 {
+		return one, one
+	}
+	first = number("LIMIT_SEED_FIRST", 1)
+	return first, first + number("LIMIT_SEEDS", ciSeeds) - 1
+}
+
+// verbose tells whether what happens is to be told.
+func verbose() bool { return os.Getenv("LIMIT_SEED") != "" }
+
+// member is one incarnation of a node.
+type member struct {
+	*link
+
+	limiter *limit.Limiter
+	skew    time.Duration
+}
+
+func (n *member) now() time.Time { return time.Now().Add(n.skew) }
+
+// model is a run.
+type model struct {
+	*plan
+
+	store    *modelStore
+	believed atomic.Int64 // how many nodes there are, as far as the nodes know
+	names    [][]byte     // of clients
+
+	mu       sync.Mutex // guards what follows
+	members  []*member
+	admitted []*admission
+	lines    []string
+	errors   int
+	requests int
+
+	complaints []string
+}
+
+// complaints are a limiter's: what it logs as an error fails the test, panics among them.
+type complaints struct {
+	slog.Handler
+
+	m *model
+}
+
+func (c complaints) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelError
+}
+
+func (c complaints) Handle(_ context.Context, r slog.Record) error {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	c.m.complaints = append(c.m.complaints, text)
+	return nil
+}
+
+// run plays a plan in virtual time. A careless store applies writes that come too late.
+func run(t *testing.T, p *plan, careless bool) *model {
+	t.Helper()
+	defer func() {
+		if problem := recover(); problem != nil { // such as goroutines that are left
+			t.Errorf("seed %d: %v", p.seed, problem)
+			panic(problem)
+		}
+	}()
+	m := &model{plan: p, store: newModelStore()}
+	m.store.careless.Store(careless)
+	m.believed.Store(int64(p.nodes))
+	synctest.Test(t, func(*testing.T) { m.play() })
+	return m
+}
+
+// play runs in a bubble of synctest.
+func (m *model) play() {
+	p := m.plan
+	<-time.After(time.Until(p.start))
+	for i := range p.nodes {
+		m.boot(fmt.Sprint("n", i+1))
+	}
+	m.clientNames()
+	ctx, cancel := context.WithTimeout(context.Background(), p.lasts)
+	defer cancel()
+	var running sync.WaitGroup
+	for i := range p.workers {
+		r := rand.New(rand.NewPCG(p.seed, uint64(1000+i)))
+		running.Go(func() { m.work(ctx, r, i) })
+	}
+	if !p.calm {
+		running.Go(func() { m.disturb(ctx, rand.New(rand.NewPCG(p.seed, 1))) })
+	}
+	running.Wait()
+	for _, n := range m.members {
+		n.dead.Store(true)
+		n.limiter.Close()
+	}
+}
+
+// boot starts a node, or one more incarnation of it.
+func (m *model) boot(name string) *member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := rand.New(rand.NewPCG(m.seed, uint64(100+len(m.members))))
+	n := &member{link: &link{m: m, name: name, rand: r}}
+	if m.skew > 0 {
+		n.skew = time.Duration(r.Int64N(int64(2*m.skew))) - m.skew
+	}
+	n.limiter = limit.NewModel(limit.Config{Node: name, Slots: m.slots, Keys: m.keys, Log: slog.New(complaints{m: m})}, n.link, n.link, n.now)
+	n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
+	n.limiter.Open(context.Background())
+	m.members = append(m.members, n)
+	return n
+}
+
+// clientNames finds clients whose keys share their place in memory.
+func (m *model) clientNames() {
+	rule := m.members[0].limiter.Rule("r")
+	for i := 0; len(m.names) < m.clients; i++ {
+		name := fmt.Append(nil, "client ", i)
+		if len(m.names) == 0 || rule.Key(name)[0] == rule.Key(m.names[0])[0] {
+			m.names = append(m.names, name)
+		}
+	}
+}
+
+// others are the members that a link's messages go to.
+func (m *model) others(l *link) []*member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(m.members), func(n *member) bool { return n.link == l || n.dead.Load() })
+}
+
+// alive are those that serve, cut off or not.
+func (m *model) alive() []*member { return m.others(nil) }
+
+// work sends requests.
+func (m *model) work(ctx context.Context, r *rand.Rand, worker int) {
+	favourite := r.IntN(100)
+	for ctx.Err() == nil {
+		pause := time.Duration(r.ExpFloat64() * float64(m.pause))
+		if !m.calm && r.IntN(3) > 0 {
+			pause = time.Duration(r.IntN(1000)) // a burst
+		}
+		if alive := m.alive(); len(alive) > 0 {
+			n := alive[r.IntN(len(alive))]
+			switch {
+			case m.roams:
+				n = alive[int(time.Now().UnixNano()/int64(m.window()/3))%len(alive)]
+			case m.calm:
+				n = alive[worker%len(alive)]
+			case r.IntN(2) == 0:
+				n = alive[favourite%len(alive)]
+			}
+			if d := m.request(ctx, n, r); m.calm && m.kind == "bucket" && !d.Allowed {
+				pause = d.Reset // a client that comes back when it is told to
+			}
+		}
+		select {
+		case <-time.After(pause + 1):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// request is one request of a client that comes to a node.
+func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Decision {
+	rule := n.limiter.Rule("r")
+	client, cost := r.IntN(m.clients), 1+r.IntN(m.costs)
+	key := rule.Key(m.names[client])
+	if !m.calm && r.IntN(10) == 0 { // its client goes away
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.Int64N(int64(100*time.Millisecond))))
+		defer cancel()
+	}
+	late := time.Duration(r.Float64() * float64(m.late))
+	d, quickly := rule.Try(n.now().Add(-late), key, uint32(cost))
+	var err error
+	if !quickly {
+		d, err = rule.Take(ctx, key, uint32(cost))
+		late = 0
+	}
+	a := &admission{at: time.Now().UnixNano(), skew: int64(n.skew - late), until: d.Until(), client: client, node: n.link, cost: int64(cost)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.requests++
+	switch {
+	case ctx.Err() != nil && !d.Allowed:
+		return d
+	case err != nil:
+		m.errors++
+		return d
+	case !d.Allowed:
+		return d
+	}
+	if m.admitted = append(m.admitted, a); rule.Occupies() && n.dead.Load() {
+		a.back = a.at // it ended with its node
+	}
+	later, back := time.Duration(r.Int64N(int64(time.Second))), rule.Refund
+	switch {
+	case rule.Occupies():
+		back = func(_ time.Time, key limit.Key, _ limit.Decision, cost uint32) { rule.Leave(key, cost) }
+	case r.Float64() >= m.refunds:
+		return d
+	}
+	time.AfterFunc(later, func() {
+		m.mu.Lock()
+		if a.back == 0 {
+			a.back = time.Now().UnixNano()
+		}
+		m.mu.Unlock()
+		back(n.now(), key, d, uint32(cost))
+	})
+	return d
+}
+
+// disturb makes things fail until ctx ends.
+func (m *model) disturb(ctx context.Context, r *rand.Rand) {
+	for {
+		select {
+		case <-time.After(time.Duration(r.ExpFloat64() * float64(m.lasts) / float64(m.upsets))):
+		case <-ctx.Done():
+			return
+		}
+		alive := m.alive()
+		if len(alive) == 0 || len(alive) > 2*m.nodes {
+			continue
+		}
+		n, lasts := alive[r.IntN(len(alive))], time.Duration(r.Int64N(int64(m.lasts/2)))
+		if m.kind == "shares" && r.IntN(2) == 0 {
+			lasts += 15 * time.Second // as long as a slot
+		}
+		switch r.IntN(8) {
+		case 0:
+			m.kill(n)
+			time.AfterFunc(lasts/4, func() { m.reboot(ctx, n.name) })
+		case 1: // as an operator stops it
+			m.log("%s is stopped", n.name)
+			n.limiter.Close()
+			m.kill(n)
+			time.AfterFunc(lasts/4, func() { m.reboot(ctx, n.name) })
+		case 2:
+			m.cutOff(n, r, lasts)
+		case 3:
+			m.cutOff(n, r, lasts)
+			if m.kind != "concurrent" { // somebody starts it again because it can't be reached, while it still runs. Places are the name's
+				time.AfterFunc(lasts/2, func() { m.reboot(ctx, n.name) })
+				time.AfterFunc(lasts+lasts/4, func() { m.kill(n) })
+			}
+		case 4:
+			m.store.away.Store(true)
+			time.AfterFunc(lasts/10, func() { m.store.away.Store(false) })
+		case 5:
+			m.believed.Store(int64(1 + r.IntN(m.nodes+1)))
+		case 6:
+			m.believed.Store(int64(m.nodes))
+		case 7:
+			n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
+		}
+	}
+}
+
+// cutOff keeps a node that still serves from the store, from the others, or from both.
+func (m *model) cutOff(n *member, r *rand.Rand, lasts time.Duration) {
+	from := r.IntN(4)
+	m.log("%s is cut off: %d", n.name, from)
+	n.offStore.Store(from != 0)
+	n.offPeers.Store(from != 1)
+	time.AfterFunc(lasts, func() {
+		n.offStore.Store(false)
+		n.offPeers.Store(false)
+	})
+}
+
+// kill ends a node at once. What it has sent may still arrive.
+func (m *model) kill(n *member) {
+	n.dead.Store(true)
+	m.mu.Lock()
+	for _, a := range m.admitted {
+		if a.node == n.link && a.back == 0 && m.kind == "concurrent" {
+			a.back = time.Now().UnixNano() // its requests end with it
+		}
+	}
+	m.mu.Unlock()
+	m.log("%s is killed", n.name)
+	n.limiter.Close()
+}
+
+func (m *model) reboot(ctx context.Context, name string) {
+	if ctx.Err() == nil {
+		m.log("%s starts again", name)
+		m.boot(name)
+	}
+}
+
+// log notes what happens, if one seed is run alone.
+func (m *model) log(format string, args ...any) {
+	if !verbose() {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lines = append(m.lines, time.Now().Format("15:04:05.000000000 ")+fmt.Sprintf(format, args...))
+}
+
+// report fails the test if a bound doesn't hold.
+func (m *model) report(t *testing.T) {
+	t.Helper()
+	bad := m.check()
+	if verbose() {
+		for _, a := range m.admitted {
+			m.lines = append(m.lines, a.String())
+		}
+		slices.Sort(m.lines)
+		t.Log(strings.Join(m.lines, "\n"))
+	}
+	for _, b := range bad {
+		t.Errorf("seed %d: %s (%s; of %d requests %d were admitted, %d got an error)", m.seed, b, m.plan, m.requests, len(m.admitted), m.errors)
+	}
+}
+
+// A store that applies writes that come too late, and says that all is well, gives permits away twice: of each kind some seed shows it.
+func TestModelNoticesCarelessStore(t *testing.T) {
+	for i, kind := range kinds {
+		noticed := false
+		for round := range uint64(40) {
+			p := newPlan(round*uint64(len(kinds)) + uint64(i))
+			if p.kind != kind {
+				t.Fatalf("seed %d is of kind %s", p.seed, p.kind)
+			}
+			if p.calm {
+				continue // whose other checks would notice too
+			}
+			if noticed = len(run(t, p, true).check()) > 0; noticed {
+				t.Logf("%s: in seed %d", kind, p.seed)
+				break
+			}
+		}
+		if !noticed {
+			t.Errorf("%s: not noticed", kind)
+		}
+	}
+}
+
+// A node is cut off from the store, and another incarnation of it takes over its slot. Others still reach the old one: it gives nothing of a window
+// that began after it lost the slot to a recall, and the new one nothing of a window that began before it had it. (A prototype admitted 25 of 5.)
+func TestStaleIncarnationAnswersRecall(t *testing.T) {
+	for _, id := range []string{"n1", "n2"} { // the old one's, or another
+		for _, begun := range []bool{true, false} { // whether the old one has begun its part of the window in which it loses the slot
+			t.Run(fmt.Sprintf("%s begun %t", id, begun), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { staleIncarnation(t, id, begun) })
+			})
+		}
+	}
+}
+
+func staleIncarnation(t *testing.T, id string, begun bool) {
+	t.Helper()
+	// Of 20 in each 10 s, half are the only slot's. Seconds count from a window's beginning.
+	l := rule("20/10s", func(l *node.Limit) { l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare })
+	m := &model{plan: &plan{kind: "shares", limit: l, slots: 1}, store: newModelStore()}
+	m.believed.Store(3)
+	defer func() {
+		for _, n := range m.members {
+			n.limiter.Close()
+		}
+	}()
+	at := func(seconds float64) {
+		<-time.After(time.Until(time.Unix(time.Now().Unix()/3600*3600, int64(seconds*float64(time.Second)))))
+	}
+	at(0)
+	stale := m.boot("n1")
+	at(0.5)
+	asker := m.boot("n3")
+	get := func(n *member, want int) {
+		t.Helper()
+		if got := takeAll(t, n); got != want {
+			t.Errorf("%s got %d at %s, want %d", n.name, got, time.Now().Format("05.0"), want)
+		}
+	}
+	at(11.5) // its last word was at 11, so that it counts on the slot until 23, and others can have it from 26 on
+	stale.offStore.Store(true)
+	at(21)
+	if begun {
+		get(asker, 20)
+	}
+	at(24.5)
+	get(asker, map[bool]int{false: 10}[begun])
+	get(stale, 0)
+	asker.offStore.Store(true) // so that it doesn't get the slot
+	at(25.5)
+	fresh := m.boot(id)
+	at(28.5)
+	asker.offStore.Store(false)
+	if stale.limiter.Slot() != 0 || fresh.limiter.Slot() != 1 {
+		t.Fatalf("slot %d is the old incarnation's, %d the new one's", stale.limiter.Slot(), fresh.limiter.Slot())
+	}
+	at(29)
+	get(asker, 0)
+	get(stale, 0)
+	get(fresh, 0)
+	at(31)
+	get(stale, 0)
+	sum := 20
+	if id == stale.name { // only one answer of a name counts, which may be the old one's, and then what the other gave is lost
+		sum = takeAll(t, asker)
+	} else {
+		get(asker, 20)
+	}
+	at(34)
+	if sum += takeAll(t, fresh) + takeAll(t, stale) + takeAll(t, asker); sum > 20 {
+		t.Errorf("%d of 20", sum)
+	}
+}
+
+// takeAll spends what a node has or gets, and tells how much that is.
+func takeAll(t *testing.T, n *member) (sum int) {
+	t.Helper()
+	r := n.limiter.Rule("r")
+	key := r.Key([]byte("client"))
+	for range 100 {
+		d, quickly := r.Try(n.now(), key, 1)
+		if !quickly {
+			d, _ = r.Take(t.Context(), key, 1) // an error means that it is cut off
+		}
+		if !d.Allowed {
+			break
+		}
+		sum++
+	}
+	return sum
+}

@@ -1,0 +1,264 @@
+package limit_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/kvcache/limit"
+	"millrace/node"
+)
+
+// share is a limit of which nodes have parts of their own: half of it in all, on the clock.
+func share(short string) node.Limit {
+	return rule(short, func(l *node.Limit) { l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare })
+}
+
+// ways opens limiters that each have a way of their own to one store.
+func ways(tb testing.TB, n, slots int, limits map[string]node.Limit) ([]*limit.Limiter, []*cutStore) {
+	tb.Helper()
+	s := newFlatStore()
+	cuts, stores := make([]*cutStore, n), make([]limit.ModelStore, n)
+	for i := range cuts {
+		cuts[i] = &cutStore{flatStore: s}
+		stores[i] = cuts[i]
+	}
+	return flatOn(tb, stores, limits, func(c *limit.Config) { c.Slots = slots }), cuts
+}
+
+// held gives who holds which slot, and fails if two nodes count on one.
+func held(tb testing.TB, ls []*limit.Limiter) map[int64]int {
+	tb.Helper()
+	out := map[int64]int{}
+	for i, l := range ls {
+		n := l.Slot()
+		if n == 0 {
+			continue
+		}
+		if other, taken := out[n]; taken {
+			tb.Errorf("nodes %d and %d both hold slot %d", other+1, i+1, n)
+		}
+		out[n] = i
+	}
+	return out
+}
+
+// Each node holds a slot of its own; a dead one's goes to another, and that of one that is cut off too, but not before it has stopped to count on it.
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ls, cuts := ways(t, 4, 3, map[string]node.Limit{"r": share("60/10s")})
+		defer closeAll(t, ls)
+		watch := func(d time.Duration, until func() bool) time.Duration {
+			for spent := time.Duration(0); spent < d; spent += 100 * time.Millisecond {
+				after(100 * time.Millisecond)
+				if held(t, ls); until() {
+					return spent
+				}
+			}
+			return d
+		}
+		never := func() bool { return false }
+		watch(time.Minute, never)
+		before := held(t, ls)
+		if len(before) != 3 {
+			t.Fatalf("%v, want three slots to be held", before)
+		}
+		without := 6 - before[1] - before[2] - before[3]
+		cut := before[1]
+		cuts[cut].cut.Store(true)
+		took := watch(time.Minute, func() bool { return ls[without].Slot() == 1 })
+		if took < 12*time.Second || took > 20*time.Second {
+			t.Errorf("a slot was taken over after %s", took)
+		}
+		cuts[cut].cut.Store(false)
+		watch(time.Minute, never)
+		if n := ls[cut].Slot(); n != 0 {
+			t.Errorf("the node that was cut off has slot %d", n)
+		}
+		dead := held(t, ls)[2]
+		if err := ls[dead].Close(); err != nil {
+			t.Fatal(err)
+		}
+		if took := watch(time.Minute, func() bool { return ls[cut].Slot() == 2 }); took > 20*time.Second {
+			t.Errorf("a dead node's slot was taken over after %s", took)
+		}
+	})
+}
+
+// lossyStore does what it is told and loses the answers, for a while.
+type lossyStore struct {
+	*flatStore
+
+	loses atomic.Bool
+}
+
+func (s *lossyStore) Get(ctx context.Context, key limit.Key, fresh bool) ([]byte, uint64, error) {
+	value, rev, err := s.flatStore.Get(ctx, key, fresh)
+	if s.loses.Load() {
+		return nil, 0, limit.ErrAway
+	}
+	return value, rev, err
+}
+
+func (s *lossyStore) Put(ctx context.Context, key limit.Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
+	rev, err := s.flatStore.Put(ctx, key, value, rev, keep)
+	if s.loses.Load() {
+		return 0, limit.ErrAway
+	}
+	return rev, err
+}
+
+// A node keeps its slot when answers get lost for less time than it lasts.
+func TestSlotSurvivesLostAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &lossyStore{flatStore: newFlatStore()}
+		ls := flatOn(t, []limit.ModelStore{s}, map[string]node.Limit{"r": share("60/10s")}, func(c *limit.Config) { c.Slots = 3 })
+		defer closeAll(t, ls)
+		for range 5 {
+			after(5 * time.Second)
+			if n := ls[0].Slot(); n != 1 {
+				t.Fatalf("the node has slot %d, want 1", n)
+			}
+			s.loses.Store(true)
+			after(3 * time.Second)
+			s.loses.Store(false)
+		}
+	})
+}
+
+// Nobody speaks of slots where no limit is divided.
+func TestNoSlots(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFlatStore()
+		ls := flat(t, 1, s, map[string]node.Limit{"r": rule("60/10s"), "tiny": share("1/10s")})
+		defer closeAll(t, ls)
+		after(10 * time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.puts != 0 || ls[0].Slot() != 0 {
+			t.Errorf("%d writes, and slot %d", s.puts, ls[0].Slot())
+		}
+	})
+}
+
+// spend asks for so many permits of a key of a node, which may not be able to ask the store, and gives how many there were.
+func spend(tb testing.TB, l *limit.Limiter, client string, n int) (got int) {
+	tb.Helper()
+	r := l.Rule("r")
+	key := r.Key([]byte(client))
+	for range n {
+		d, ok := r.Try(time.Now(), key, 1)
+		if !ok {
+			var err error
+			if d, err = r.Take(tb.Context(), key, 1); err != nil && !errors.Is(err, limit.ErrAway) {
+				tb.Error(err)
+			}
+		}
+		if d.Allowed {
+			got++
+		}
+	}
+	return got
+}
+
+// A node that can't ask the store spends its own part, once in each window that began when it had its slot already, and the others all the rest.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const most, part = 60, 10
+		ls, cuts := ways(t, 3, 3, map[string]node.Limit{"r": share("60/10s")})
+		defer closeAll(t, ls)
+		if into := time.Duration(time.Now().UnixNano()) % (10 * time.Second); into != 0 {
+			t.Fatalf("the test begins %s into a window", into)
+		}
+		after(5 * time.Second) // the slots are held, but the window is older
+		cuts[0].cut.Store(true)
+		if got := spend(t, ls[0], "client", most); got != 0 {
+			t.Errorf("%d passed of a window that began before the slot was the node's", got)
+		}
+		cuts[0].cut.Store(false)
+		for window := range 5 {
+			after(10 * time.Second)
+			cuts[0].cut.Store(true)
+			alone := spend(t, ls[0], "client", most)
+			if alone != part {
+				t.Errorf("window %d: %d passed at the node that is cut off, want %d", window, alone, part)
+			}
+			rest := spend(t, ls[1], "client", 2*most) + spend(t, ls[2], "client", 2*most)
+			if rest != most-part {
+				t.Errorf("window %d: %d passed at the others, want %d", window, rest, most-part)
+			}
+			cuts[0].cut.Store(false)
+		}
+		// With the store and all nodes there, one node can spend everything, the others' parts included.
+		after(10 * time.Second)
+		if got := spend(t, ls[2], "client", 2*most); got != most {
+			t.Errorf("%d passed, want %d", got, most)
+		}
+		// A part costs the store nothing.
+		after(10 * time.Second)
+		before := operations(ls)
+		for i, l := range ls {
+			for _, client := range []string{"a", "b", "c"} {
+				if got := spend(t, l, client, part); got != part {
+					t.Errorf("node %d had %d permits of its own for client %s, want %d", i+1, got, client, part)
+				}
+			}
+		}
+		if n := operations(ls) - before; n != 0 {
+			t.Errorf("%d reads and writes for permits that the nodes had", n)
+		}
+	})
+}
+
+// A clock that is set back doesn't begin a window again whose part was spent and forgotten.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var back atomic.Int64
+		now := func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+		s := &cutStore{flatStore: newFlatStore()}
+		l := limit.NewModel(limit.Config{Node: "n1", Log: natsservertest.Discard()}, s, &flatPeers{}, now)
+		l.SetRules(map[string]node.Limit{"r": share("60/20s")})
+		if err := l.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer closeAll(t, []*limit.Limiter{l})
+		after(39 * time.Second)
+		s.cut.Store(true)
+		before := spendAt(t, l, now, 60)
+		after(1001 * time.Millisecond)
+		for range 15 * time.Second / (100 * time.Millisecond) { // the next window begins, and what is of the one before is forgotten
+			after(100 * time.Millisecond)
+			if l.Stats().Keys == 0 {
+				break
+			}
+		}
+		if l.Stats().Keys != 0 {
+			t.Fatal("the entry wasn't forgotten")
+		}
+		back.Store(int64(time.Duration(now().UnixNano())%(20*time.Second) + 500*time.Millisecond))
+		again := spendAt(t, l, now, 60)
+		if before != 30 || again != 0 {
+			t.Errorf("%d passed, and %d in the same window after the clock was set back; want 30 and none", before, again)
+		}
+	})
+}
+
+func spendAt(tb testing.TB, l *limit.Limiter, now func() time.Time, n int) (got int) {
+	tb.Helper()
+	r := l.Rule("r")
+	for range n {
+		if d, ok := r.Try(now(), r.Key([]byte("client")), 1); ok && d.Allowed {
+			got++
+		}
+	}
+	return got
+}

@@ -1,0 +1,162 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"millrace/node"
+)
+
+// Part is one call of a Gather.
+type Part struct {
+	Name  string
+	After []string // names of the parts that must have succeeded before this one begins
+	// Do makes the call. It gets the results of the parts in After, must heed ctx, and must have read the response's body whole. It runs on a goroutine
+	// of its own.
+	Do func(ctx context.Context, earlier func(name string) *Response) (*Response, error)
+}
+
+// PartResult is what became of a part. Without Response and Err it wasn't over, or hadn't begun, when the gather was.
+type PartResult struct {
+	Name     string
+	Response *Response
+	Err      error
+	Took     time.Duration // from its beginning
+}
+
+// OK tells whether the part succeeded: with a status below 400.
+func (r *PartResult) OK() bool { return r.Err == nil && r.Response != nil && r.Response.Status < 400 }
+
+// Gathering says how parts are gathered.
+type Gathering struct {
+	Concurrency int // parts that run at once; 0 for all
+	// Enough tells after each result whether the others are still wanted; nil wants all. The results are those so far, the newest is at last.
+	Enough func(results []PartResult, last int) bool
+}
+
+// Gather runs the parts, each as soon as those are done that it comes after, and gives their results in the order of parts. It ends when all are
+// done, or Enough says so, or ctx ends; parts that still run are canceled then, and waited for, so that nothing of a request is in use afterwards. A part whose predecessor failed fails with
+// node.CodeUpstream. Names must be unique and After without cycles: others never begin.
+func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
+	ctx, cancel := context.WithCancel(ctx)
+	g := gather{parts: parts, results: make([]PartResult, len(parts)), state: make([]partState, len(parts)), done: make(chan finished, len(parts))}
+	for i := range parts {
+		g.results[i].Name = parts[i].Name
+	}
+	defer func() {
+		for cancel(); g.running > 0; g.running-- {
+			<-g.done
+		}
+	}()
+	if how.Concurrency <= 0 {
+		how.Concurrency = len(parts)
+	}
+	for {
+		if g.begin(ctx, how); g.running == 0 {
+			return g.results
+		}
+		select {
+		case f := <-g.done:
+			g.running--
+			g.take(f)
+			if how.Enough != nil && how.Enough(g.results, f.i) {
+				return g.results
+			}
+		case <-ctx.Done():
+			return g.results
+		}
+	}
+}
+
+type partState byte
+
+const (
+	waiting partState = iota
+	running
+	over
+)
+
+type finished struct {
+	i int
+	PartResult
+}
+
+// gather belongs to the goroutine that called Gather.
+type gather struct {
+	parts   []Part
+	results []PartResult
+	state   []partState
+	running int
+	done    chan finished // has room for all, so that nobody who is late waits
+}
+
+func (g *gather) take(f finished) {
+	g.state[f.i] = over
+	f.Name = g.parts[f.i].Name
+	g.results[f.i] = f.PartResult
+}
+
+// begin starts what is ready, as far as there is room. What can't begin any more fails, which may decide about others.
+func (g *gather) begin(ctx context.Context, how Gathering) {
+	for changed := true; changed; {
+		changed = false
+		for i := range g.parts {
+			if g.state[i] != waiting {
+				continue
+			}
+			ready, failed := g.ready(i)
+			switch {
+			case failed != "":
+				g.take(finished{i, PartResult{Err: node.Errorf(node.CodeUpstream, nil, "call %s, which comes before it, failed", failed)}})
+				changed = true
+			case ready && g.running < how.Concurrency:
+				g.state[i] = running
+				g.running++
+				go g.run(ctx, i, g.earlier(i))
+			}
+		}
+	}
+}
+
+// ready tells whether all predecessors of a part succeeded, or which one failed.
+func (g *gather) ready(i int) (ready bool, failed string) {
+	ready = true
+	for _, name := range g.parts[i].After {
+		before := g.index(name)
+		switch {
+		case before < 0 || g.state[before] != over:
+			ready = false
+		case !g.results[before].OK():
+			return false, name
+		}
+	}
+	return ready, ""
+}
+
+func (g *gather) index(name string) int {
+	return slices.IndexFunc(g.parts, func(p Part) bool { return p.Name == name })
+}
+
+// earlier copies the results that a part needs, since the others change while it runs.
+func (g *gather) earlier(i int) func(string) *Response {
+	found := make(map[string]*Response, len(g.parts[i].After))
+	for _, name := range g.parts[i].After {
+		found[name] = g.results[g.index(name)].Response
+	}
+	return func(name string) *Response { return found[name] }
+}
+
+func (g *gather) run(ctx context.Context, i int, earlier func(string) *Response) {
+	began := time.Now()
+	f := finished{i: i}
+	defer func() {
+		if p := recover(); p != nil {
+			f.Response, f.Err = nil, node.Errorf(node.CodeInternal, fmt.Errorf("panic: %v", p), "the call failed inside the gateway") //nolint:err113 // what it panicked with
+		}
+		f.Took = time.Since(began)
+		g.done <- f
+	}()
+	f.Response, f.Err = g.parts[i].Do(ctx, earlier)
+}

@@ -1,0 +1,327 @@
+package upstream_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/mesh/upstream"
+	"millrace/node"
+)
+
+// app is a target that counts what reaches it and answers as it is told.
+type app struct {
+	url    string
+	got    atomic.Int64
+	status atomic.Int64
+}
+
+func newApp(tb testing.TB, status int) *app {
+	tb.Helper()
+	a := &app{}
+	a.status.Store(int64(status))
+	a.url = server(tb, func(w http.ResponseWriter, _ *http.Request) {
+		a.got.Add(1)
+		w.WriteHeader(int(a.status.Load()))
+	}).URL
+	return a
+}
+
+func apps(tb testing.TB, statuses ...int) (all []*app, cfg node.Upstream) {
+	tb.Helper()
+	var urls []string
+	for _, status := range statuses {
+		a := newApp(tb, status)
+		all, urls = append(all, a), append(urls, a.url)
+	}
+	return all, config(urls...)
+}
+
+func sum(all []*app) (n int64) {
+	for _, a := range all {
+		n += a.got.Load()
+	}
+	return n
+}
+
+// What a target answers when it fails is repeated elsewhere, if the request may run twice; and what says that the request is wrong is not.
+func TestRepeatsServerFaults(t *testing.T) {
+	key := mesh.Field{Name: "Idempotency-Key", Value: `"8e03978e"`}
+	for name, tc := range map[string]struct {
+		method   string
+		status   int
+		header   []mesh.Field
+		keyed    bool
+		repeated bool
+	}{
+		"GET 503":                {method: "GET", status: 503, repeated: true},
+		"GET 500":                {method: "GET", status: 500, repeated: true},
+		"PUT 502":                {method: "PUT", status: 502, repeated: true},
+		"GET 501":                {method: "GET", status: 501},
+		"GET 404":                {method: "GET", status: 404},
+		"POST 503":               {method: "POST", status: 503},
+		"POST 503, key":          {method: "POST", status: 503, header: []mesh.Field{key}},
+		"POST 503, key believed": {method: "POST", status: 503, header: []mesh.Field{key}, keyed: true, repeated: true},
+		"POST 503, no key":       {method: "POST", status: 503, keyed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all, cfg := apps(t, tc.status, 200)
+			cfg.Eject.Failures, cfg.Retry.IdempotencyKey = 0, tc.keyed
+			r := start(t, cfg)
+			const requests = 20 // as many as the budget allows to be repeated, if half of them fail
+			bad := 0
+			for range requests {
+				resp, err := r.do(t, tc.method, "/", "", tc.header...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resp.Status != 200 {
+					bad++
+				}
+			}
+			extra := sum(all) - requests
+			switch {
+			case tc.repeated && extra == 0:
+				t.Error("nothing was repeated")
+			case tc.repeated && int64(bad) != all[0].got.Load()-extra:
+				t.Errorf("%d answers are bad: the failing target had %d requests, %d were repeated", bad, all[0].got.Load(), extra)
+			case !tc.repeated && extra != 0:
+				t.Errorf("%d requests arrived %d times", requests, sum(all))
+			case !tc.repeated && int64(bad) != all[0].got.Load():
+				t.Errorf("%d of %d bad answers came back", bad, all[0].got.Load())
+			}
+		})
+	}
+}
+
+// When all targets fail, tries on top stay within the budget; and a request that was sent twice already earns none.
+func TestRetryBudget(t *testing.T) {
+	all, cfg := apps(t, 503, 503, 503)
+	r := start(t, cfg)
+	const requests = 500
+	for range requests {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 503 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	const most = requests/5 + 10
+	extra := sum(all) - requests
+	if extra > most || extra < most/2 {
+		t.Errorf("%d tries on top of %d requests, want at most %d and not much less", extra, requests, most)
+	}
+	if s := r.set.Status()[0]; int64(s.Retries) != extra || s.Unpaid == 0 {
+		t.Errorf("the status tells of %d retries and %d denied ones, want %d and some", s.Retries, s.Unpaid, extra)
+	}
+	again, cfg := apps(t, 503, 503)
+	r = start(t, cfg)
+	resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
+		Method: "GET", Target: "/", Host: "h", Again: true, Deadline: time.Now().Add(20 * time.Second),
+	})
+	if err != nil || resp.Status != 503 || sum(again) != 1 {
+		t.Errorf("a request that was sent before was tried %d times: %v, %v", sum(again), resp, err)
+	}
+}
+
+// Targets that fail rest, but not more of them than may, and one that is alone never does.
+func TestEjectsAtMost(t *testing.T) {
+	for name, tc := range map[string]struct{ targets, most, failures, want int }{
+		"half of four":     {4, 50, 3, 2},
+		"at least one":     {4, 0, 3, 1},
+		"all":              {4, 100, 3, 4},
+		"the only one":     {1, 100, 3, 0},
+		"failures ignored": {4, 100, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			statuses := make([]int, tc.targets)
+			for i := range statuses {
+				statuses[i] = 500
+			}
+			_, cfg := apps(t, statuses...)
+			cfg.Eject.Most, cfg.Eject.Failures = tc.most, tc.failures
+			r := start(t, cfg)
+			most := 0
+			for range 50 {
+				if _, err := r.do(t, "GET", "/", ""); err != nil {
+					t.Fatal(err)
+				}
+				resting := 0
+				for _, target := range r.set.Status()[0].Targets {
+					if target.State == "resting" {
+						resting++
+					}
+				}
+				most = max(most, resting)
+			}
+			if most != tc.want {
+				t.Errorf("%d of %d targets rested, want %d", most, tc.targets, tc.want)
+			}
+		})
+	}
+}
+
+// A target that returns begins with a tenth of its share and has all of it after the slow start.
+func TestSlowStart(t *testing.T) {
+	const slow = 10 * time.Second
+	for _, tc := range []struct {
+		since time.Duration
+		want  int
+	}{{0, 300}, {500 * time.Millisecond, 300}, {5 * time.Second, 1500}, {9 * time.Second, 2700}, {10 * time.Second, 3000}, {time.Hour, 3000}} {
+		if got := upstream.ShareAfter(3, tc.since, slow); got != tc.want {
+			t.Errorf("%s after its return a target of weight 3 has a share of %d, want %d", tc.since, got, tc.want)
+		}
+	}
+	if got := upstream.ShareAfter(3, time.Second, 0); got != 3000 {
+		t.Errorf("without a slow start the share is %d", got)
+	}
+}
+
+// When too few targets pass their checks all are used.
+func TestPanic(t *testing.T) {
+	var urls []string
+	var got [4]atomic.Int64
+	for i := range got {
+		urls = append(urls, server(t, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path != "/health":
+				got[i].Add(1)
+			case i > 0:
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		}).URL)
+	}
+	for _, below := range []int{0, 50} {
+		cfg := config(urls...)
+		var h node.Health
+		h.Defaults()
+		h.Path, h.Interval, h.Panic = "/health", node.Duration(10*time.Millisecond), below
+		cfg.Health = &h
+		r := start(t, cfg)
+		natsservertest.Eventually(t, "three targets are down", func() bool {
+			down := 0
+			for _, url := range urls {
+				if r.state(url) == "down" {
+					down++
+				}
+			}
+			return down == 3
+		})
+		for i := range got {
+			got[i].Store(0)
+		}
+		for range 100 {
+			if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+				t.Fatalf("got %+v, %v", resp, err)
+			}
+		}
+		if others := got[1].Load() + got[2].Load() + got[3].Load(); (others > 0) != (below > 0) {
+			t.Errorf("panic below %d %%: targets that are down got %d of 100 requests", below, others)
+		}
+	}
+}
+
+// A target that hangs costs a request the time of one try.
+func TestTryTimeout(t *testing.T) {
+	release := make(chan struct{})
+	hang := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	good := newApp(t, 200)
+	cfg := config(hang.URL, good.url)
+	cfg.Timeout, cfg.Retry.TryTimeout = node.Duration(15*time.Second), node.Duration(50*time.Millisecond)
+	r := start(t, cfg)
+	for range 20 {
+		began := time.Now()
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 || time.Since(began) > 5*time.Second {
+			t.Fatalf("got %+v, %v after %s", resp, err, time.Since(began))
+		}
+	}
+	natsservertest.Eventually(t, "the target that hangs rests", func() bool {
+		_, _ = r.do(t, "GET", "/", "")
+		return r.state(hang.URL) == "resting"
+	})
+}
+
+// One of four targets answers errors, another hangs, a third comes and goes. Clients whose requests may be repeated see next to nothing of it, what may
+// not is never run twice, and when all is well again so is the balance.
+func TestBadDay(t *testing.T) {
+	var bad atomic.Bool
+	bad.Store(true)
+	var posts sync.Map // by path
+	began := time.Now()
+	var got [4]atomic.Int64
+	var urls []string
+	for i := range got {
+		urls = append(urls, server(t, func(w http.ResponseWriter, r *http.Request) {
+			got[i].Add(1)
+			_, _ = io.Copy(io.Discard, r.Body) // net/http sees a client leave only once the body is read
+			if _, twice := posts.LoadOrStore(r.URL.Path, i); twice && r.Method == http.MethodPost {
+				t.Errorf("%s was run twice", r.URL.Path)
+			}
+			switch {
+			case !bad.Load():
+			case i == 0, i == 2 && time.Since(began)/(500*time.Millisecond)%2 == 0:
+				w.WriteHeader(http.StatusInternalServerError)
+			case i == 1:
+				<-r.Context().Done()
+			}
+		}).URL)
+	}
+	cfg := config(urls...)
+	cfg.Timeout, cfg.Retry.TryTimeout, cfg.Retry.Tries = node.Duration(10*time.Second), node.Duration(200*time.Millisecond), 4
+	cfg.Eject.Most, cfg.Eject.SlowStart = 75, node.Duration(500*time.Millisecond)
+	r := start(t, cfg)
+	var sent, failed, n atomic.Int64
+	load := func(lasts time.Duration) {
+		until := time.Now().Add(lasts)
+		var clients sync.WaitGroup
+		for range 8 {
+			clients.Go(func() {
+				for time.Now().Before(until) {
+					id := n.Add(1)
+					if id%20 == 0 {
+						_, _ = r.do(t, "POST", fmt.Sprintf("/post/%d", id), "x") // may fail
+						continue
+					}
+					sent.Add(1)
+					if resp, err := r.do(t, "GET", "/get", ""); err != nil || resp.Status != 200 {
+						failed.Add(1)
+					}
+				}
+			})
+		}
+		clients.Wait()
+	}
+	load(time.Second)
+	first := failed.Swap(0)
+	sent.Store(0)
+	load(3 * time.Second)
+	t.Logf("%d of %d requests failed, %d in the first second; targets had %d, %d, %d, %d; %+v", failed.Load(), sent.Load(), first,
+		got[0].Load(), got[1].Load(), got[2].Load(), got[3].Load(), r.set.Status()[0].Retries)
+	if failed.Load()*1000 > sent.Load() {
+		t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
+	}
+	bad.Store(false)
+	natsservertest.Eventually(t, "all targets are back and have their whole share", func() bool {
+		load(100 * time.Millisecond)
+		var before [4]int64
+		for i := range got {
+			before[i] = got[i].Load()
+		}
+		load(300 * time.Millisecond)
+		least, most := got[0].Load()-before[0], int64(0)
+		for i := range got {
+			least, most = min(least, got[i].Load()-before[i]), max(most, got[i].Load()-before[i])
+		}
+		return least*10 >= most*8
+	})
+}

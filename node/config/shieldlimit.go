@@ -1,0 +1,69 @@
+package config
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"millrace/node"
+)
+
+// shieldLimits gives the limits under limits for shield. If what is there couldn't be read, every name that is used counts as declared.
+func shieldLimits(r *report, c *node.Config) map[string]node.Limit {
+	limits := maps.Clone(c.Limits)
+	for name, l := range limits {
+		limits[name] = shieldLimit(r, l, "limits", name)
+	}
+	if !r.mistaken("limits") {
+		return limits
+	}
+	if limits == nil {
+		limits = map[string]node.Limit{}
+	}
+	for _, route := range c.Routes {
+		for _, l := range route.Limit {
+			if _, found := limits[l.Use]; !found && l.Use != "" {
+				limits[l.Use] = harmless()
+			}
+		}
+	}
+	return limits
+}
+
+// shieldLimit gives a limit with a mistake only the names that could be read: its keys can't be held against each other.
+func shieldLimit(r *report, l node.Limit, path ...string) node.Limit {
+	below := func(key string) []string { return append(slices.Clip(path), key) }
+	if !r.mistaken(path...) && len(r.mistakenKeys(path...)) == 0 {
+		return l
+	}
+	out := harmless()
+	if !r.mistaken(below("use")...) && l.Use != "" {
+		out.Max, out.Window, out.Use = 0, node.Window{}, l.Use
+	}
+	out.Name = l.Name
+	if r.mistaken(below("name")...) {
+		out.Name = strings.Join(path, "\x00") // that of no other
+	}
+	return out
+}
+
+// harmless gives a limit that has no problem and causes none.
+func harmless() node.Limit {
+	var l node.Limit
+	l.Defaults()
+	l.Max, l.Window = math.MaxInt32, node.Window{Length: time.Minute}
+	return l
+}
+
+// addParams gives the route's path the parameters that its limits count by.
+func addParams(route *node.Route, named map[string]node.Limit) {
+	for _, l := range route.Limit {
+		for _, k := range l.Resolve(named).Key {
+			if k.Kind == node.KeyParam {
+				route.Path.Segments = append(route.Path.Segments, node.Segment{Param: k.Name})
+			}
+		}
+	}
+}

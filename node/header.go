@@ -1,0 +1,153 @@
+package node
+
+import "strings"
+
+// Field is one header field line. Name keeps the case it was sent in.
+type Field struct{ Name, Value string }
+
+// Header is a list of field lines in the order they were sent; fields of one name may repeat. Names compare without
+// regard to case (RFC 9110 §5.1). Not safe for concurrent writing.
+type Header []Field
+
+// Get gives the value of the first field of that name, "" if there is none.
+func (h Header) Get(name string) string {
+	for i := range h {
+		if SameName(h[i].Name, name) {
+			return h[i].Value
+		}
+	}
+	return ""
+}
+
+// Has tells whether there is a field of that name.
+func (h Header) Has(name string) bool {
+	for i := range h {
+		if SameName(h[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Values gives the values of all fields of that name, in order.
+func (h Header) Values(name string) []string {
+	var out []string
+	for i := range h {
+		if SameName(h[i].Name, name) {
+			out = append(out, h[i].Value)
+		}
+	}
+	return out
+}
+
+// Add appends a field.
+func (h *Header) Add(name, value string) { *h = append(*h, Field{name, value}) }
+
+// Set replaces all fields of that name by one, which stands last.
+func (h *Header) Set(name, value string) {
+	h.Del(name)
+	h.Add(name, value)
+}
+
+// Del removes all fields of that name.
+func (h *Header) Del(name string) {
+	h.Delete(func(f Field) bool { return SameName(f.Name, name) })
+}
+
+// Delete removes the fields that drop says, in place.
+func (h *Header) Delete(drop func(Field) bool) {
+	kept := (*h)[:0]
+	for _, f := range *h {
+		if !drop(f) {
+			kept = append(kept, f)
+		}
+	}
+	clear((*h)[len(kept):])
+	*h = kept
+}
+
+// SameName tells whether two field names are the same, without regard to case (RFC 9110 §5.1).
+func SameName(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
+
+// hasPrefixFold tells whether s begins with the lower-case ASCII prefix, in any case.
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// DropHopByHop removes what belongs to one connection only: Connection and the fields it lists, Keep-Alive,
+// Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and Upgrade (RFC 9110
+// §7.6.1), and every Millrace-* and Nats-* field, which are believed from nobody.
+func (h *Header) DropHopByHop() {
+	var listed []string
+	suspicious := false
+	for i := range *h {
+		name := (*h)[i].Name
+		if isHopByHop(name) || MeshOwn(name) {
+			suspicious = true
+		}
+		if SameName(name, "Connection") {
+			listed = append(listed, strings.Split((*h)[i].Value, ",")...)
+		}
+	}
+	if !suspicious {
+		return
+	}
+	h.Delete(func(f Field) bool {
+		if isHopByHop(f.Name) || MeshOwn(f.Name) {
+			return true
+		}
+		for _, l := range listed {
+			if l = strings.TrimSpace(l); SameName(f.Name, l) && !keepsThough(l) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// keepsThough names the fields that a Connection field can't remove: they frame or route the message.
+func keepsThough(name string) bool {
+	return SameName(name, "Host") || SameName(name, "Content-Length") || SameName(name, "Authorization") ||
+		SameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
+}
+
+// Hop tells whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
+func Hop(name string) bool { return isHopByHop(name) || MeshOwn(name) }
+
+// TargetedField is the field in which an origin speaks to Millrace's cache alone (RFC 9213). It controls nothing else, so it passes the mesh.
+const TargetedField = "Millrace-CDN-Cache-Control"
+
+// MeshOwn names the fields of the mesh itself, also as CGI-like targets would misread them. It looks at the first letter
+// before it compares: this runs for every field of every message.
+func MeshOwn(name string) bool {
+	if name == "" {
+		return false
+	}
+	switch name[0] | 0x20 {
+	case 'm':
+		return (hasPrefixFold(name, "millrace-") || hasPrefixFold(name, "millrace_")) && !SameName(name, TargetedField)
+	case 'n':
+		return hasPrefixFold(name, "nats-") || hasPrefixFold(name, "nats_")
+	}
+	return false
+}
+
+// isHopByHop names the fields of one connection.
+func isHopByHop(name string) bool {
+	if name == "" {
+		return false
+	}
+	switch name[0] | 0x20 {
+	case 'c':
+		return SameName(name, "Connection")
+	case 'k':
+		return SameName(name, "Keep-Alive")
+	case 'p':
+		return SameName(name, "Proxy-Connection") || SameName(name, "Proxy-Authenticate") || SameName(name, "Proxy-Authorization")
+	case 't':
+		return SameName(name, "TE") || SameName(name, "Trailer") || SameName(name, "Transfer-Encoding")
+	case 'u':
+		return SameName(name, "Upgrade")
+	}
+	return false
+}

@@ -1,0 +1,145 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Template is the path, and possibly the query, of a call that a gather makes: literal text in which {name} stands for a parameter of the route and
+// {call.field} for a part of an earlier call's result.
+type Template struct {
+	text   string
+	pieces []templatePiece
+}
+
+type templatePiece struct {
+	literal string
+	ref     Ref
+	query   bool // it stands behind the question mark
+}
+
+// Ref is what a template refers to: a parameter of the route, or what Field (a gjson path) finds in the result of Call.
+type Ref struct {
+	Param string
+	Call  string
+	Field string
+}
+
+// String writes the reference as it stands in a template.
+func (r Ref) String() string {
+	if r.Call != "" {
+		return "{" + r.Call + "." + r.Field + "}"
+	}
+	return "{" + r.Param + "}"
+}
+
+// ErrTemplateValue means that a value can't stand where the template has it.
+var ErrTemplateValue = errors.New("the value can't be a path segment")
+
+// UnmarshalText reads a template such as /orders?user={user}.
+func (t *Template) UnmarshalText(text []byte) error {
+	s := string(text)
+	if !strings.HasPrefix(s, "/") {
+		return fmt.Errorf("path %q doesn't begin with /", s)
+	}
+	out := Template{text: s}
+	query := false
+	for s != "" {
+		literal, rest, found := strings.Cut(s, "{")
+		if strings.Contains(literal, "}") {
+			return fmt.Errorf("path %q has a } without its {", out.text)
+		}
+		if !validLiteral(literal) {
+			return fmt.Errorf("path %q must be written percent-encoded, and without a fragment", out.text)
+		}
+		if literal != "" {
+			out.pieces = append(out.pieces, templatePiece{literal: literal})
+		}
+		query = query || strings.Contains(literal, "?")
+		if !found {
+			break
+		}
+		name, after, closed := strings.Cut(rest, "}")
+		ref, ok := parseRef(name)
+		if !closed || !ok {
+			return fmt.Errorf("path %q: {%s is not a reference: write {param}, or {call.field} for a part of another call's result", out.text, name)
+		}
+		out.pieces = append(out.pieces, templatePiece{ref: ref, query: query})
+		s = after
+	}
+	*t = out
+	return nil
+}
+
+// validLiteral tells whether the text may stand in a path or query (RFC 3986 §3.3, §3.4).
+func validLiteral(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case (c|0x20 >= 'a' && c|0x20 <= 'z') || (c >= '0' && c <= '9') || strings.IndexByte("-._~!$&'()*+,;=:@/?", c) >= 0:
+		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(c byte) bool { return (c >= '0' && c <= '9') || (c|0x20 >= 'a' && c|0x20 <= 'f') }
+
+func parseRef(name string) (Ref, bool) {
+	call, field, ofCall := strings.Cut(name, ".")
+	if ofCall {
+		return Ref{Call: call, Field: field}, ValidName(call) && field != ""
+	}
+	return Ref{Param: name}, validParam(name)
+}
+
+// String writes the template as UnmarshalText reads it.
+func (t Template) String() string { return t.text }
+
+// MarshalText writes the template as UnmarshalText reads it.
+func (t Template) MarshalText() ([]byte, error) { return []byte(t.text), nil }
+
+// Refs lists what the template refers to, in order.
+func (t Template) Refs() []Ref {
+	var refs []Ref
+	for _, p := range t.pieces {
+		if p.literal == "" {
+			refs = append(refs, p.ref)
+		}
+	}
+	return refs
+}
+
+// Expand puts values in place, percent-encoded for where they stand, so that a value never begins another segment, parameter or fragment. It fails
+// with ErrTemplateValue where a value of the path is empty or a segment would be "." or "..", and with the error of value.
+func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
+	var b strings.Builder
+	for _, p := range t.pieces {
+		if p.literal != "" {
+			b.WriteString(p.literal)
+			continue
+		}
+		v, err := value(p.ref)
+		switch {
+		case err != nil:
+			return "", err
+		case v == "" && !p.query:
+			return "", ErrTemplateValue
+		case p.query:
+			b.WriteString(url.QueryEscape(v))
+		default:
+			b.WriteString(url.PathEscape(v))
+		}
+	}
+	path, _, _ := strings.Cut(b.String(), "?")
+	for segment := range strings.SplitSeq(path[1:], "/") {
+		if plain, err := url.PathUnescape(segment); err != nil || plain == "." || plain == ".." {
+			return "", ErrTemplateValue
+		}
+	}
+	return b.String(), nil
+}

@@ -1,0 +1,80 @@
+package node_test
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"millrace/node"
+)
+
+func TestTemplate(t *testing.T) {
+	values := map[string]string{
+		"{id}": "a/b?c#d", "{dot}": ".", "{dots}": "..", "{empty}": "", "{user.name}": "é &=+", "{user.tags.0.id}": "%2e",
+	}
+	value := func(r node.Ref) (string, error) {
+		v, ok := values[r.String()]
+		if !ok {
+			return "", errors.New("unknown")
+		}
+		return v, nil
+	}
+	for text, want := range map[string]string{
+		"/": "/", "/a/b?c=d": "/a/b?c=d", "/users/{id}": "/users/a%2Fb%3Fc%23d", "/u?id={id}&n={user.name}": "/u?id=a%2Fb%3Fc%23d&n=%C3%A9+%26%3D%2B",
+		"/x-{user.tags.0.id}-y": "/x-%252e-y", "/q?a={empty}": "/q?a=", "/q?a={dots}": "/q?a=..",
+		"/{dot}": "error", "/a/{dots}/b": "error", "/.{dot}": "error", "/{empty}": "error", "/a/{empty}/b": "error", "/{nobody}": "error",
+	} {
+		var tpl node.Template
+		if err := tpl.UnmarshalText([]byte(text)); err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got, err := tpl.Expand(value); (err != nil) != (want == "error") || (err == nil && got != want) {
+			t.Errorf("%s: %q, %v, want %q", text, got, err, want)
+		}
+		if again, _ := tpl.MarshalText(); string(again) != text {
+			t.Errorf("%s is written as %s", text, again)
+		}
+	}
+	for text, want := range map[string]string{
+		"": "doesn't begin with /", "users": "doesn't begin with /", "/a b": "percent-encoded", "/a#b": "without a fragment", "/{a": "is not a reference",
+		"/a}": "without its {", "/{}": "is not a reference", "/{a.}": "is not a reference", "/{.a}": "is not a reference", "/{A-b.c}": "is not a reference",
+	} {
+		var tpl node.Template
+		if err := tpl.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// A value never becomes more than the one segment, or the one parameter, that it stands for.
+func FuzzTemplate(f *testing.F) {
+	f.Add("/a/{x}/b", "..")
+	f.Add("/a?b={x}&c=d", "&e=f#g")
+	f.Add("/{x}{x}", ".")
+	f.Fuzz(func(t *testing.T, text, value string) {
+		var tpl node.Template
+		if tpl.UnmarshalText([]byte(text)) != nil {
+			return
+		}
+		const plain = "v"
+		with := func(v string) (string, error) { return tpl.Expand(func(node.Ref) (string, error) { return v, nil }) }
+		want, err1 := with(plain)
+		got, err2 := with(value)
+		if err1 != nil || err2 != nil {
+			return
+		}
+		a, err1 := url.ParseRequestURI(want)
+		b, err2 := url.ParseRequestURI(got)
+		if err1 != nil || err2 != nil {
+			if (err1 == nil) != (err2 == nil) {
+				t.Fatalf("%q with %q is %q: %v, %v", text, value, got, err1, err2)
+			}
+			return
+		}
+		if strings.Count(a.EscapedPath(), "/") != strings.Count(b.EscapedPath(), "/") || strings.Count(a.RawQuery, "&") != strings.Count(b.RawQuery, "&") || strings.Contains(got, "#") {
+			t.Errorf("%q with %q is %q", text, value, got)
+		}
+	})
+}
