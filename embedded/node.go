@@ -179,7 +179,7 @@ func plainSubjects(routes []node.Route) []string {
 
 func (n *Node) openMesh(ctx context.Context) error {
 	m := n.opts.Config.Mesh
-	cfg := mesh.Config{Name: n.opts.Config.Node.Name, URL: m.URL, Prefix: m.Prefix, Local: m.Local != node.LocalNATS, Log: n.log}
+	cfg := mesh.Config{Name: n.opts.Config.Node.Name, URL: m.URL, Prefix: m.Prefix, Local: m.Local, Log: n.log}
 	if n.nats != nil {
 		cfg.InProcess, cfg.Interest = n.nats, n.nats
 		cfg.User, cfg.Password = n.nats.NodeCredential()

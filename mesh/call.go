@@ -106,7 +106,7 @@ func (c *call) send(msg *nats.Msg) error {
 	if c.link != nil {
 		return c.link.t.send(msg)
 	}
-	return c.s.conn.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
+	return c.s.conn.reply(msg)
 }
 
 // answer sends the response, in one message or as a stream. An error means that nothing was sent.

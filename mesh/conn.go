@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
+
+	"millrace/node"
 )
 
 // Config says how a Conn reaches NATS. Exactly one of URL and InProcess is set.
@@ -20,15 +22,19 @@ type Config struct {
 	InProcess   nats.InProcessConnProvider // the embedded server
 	User        string                     // credential for InProcess
 	Password    string
-	Prefix      string   // put before every subject; tokens joined by dots, or empty
-	Local       bool     // streams between two ends in this process may skip NATS
-	MaxInFlight int      // requests that may wait for a reply at once; 0 means 16384
-	Interest    Interest // tells whether anybody listens; nil means ask by publishing
+	Prefix      string     // put before every subject; tokens joined by dots, or empty
+	Local       node.Local // when a request to a member in this process may skip NATS; streams may, unless it is LocalNATS. Empty means LocalNATS
+	MaxInFlight int        // requests that may wait for a reply at once; 0 means 16384
+	Interest    Interest   // tells whether anybody listens; nil means ask by publishing
 	Log         *slog.Logger
 }
 
-// Interest tells whether a subject has subscribers. It is called for each event and must be fast.
-type Interest interface{ Interested(subject string) bool }
+// Interest tells who subscribes to a subject, this node included: anybody, or exactly one subscription. It is asked for each event and request, and
+// must be fast.
+type Interest interface {
+	Interested(subject string) bool
+	Alone(subject string) bool
+}
 
 // Conn is a node's connection to the mesh. It is safe for concurrent use.
 type Conn struct {
@@ -36,6 +42,7 @@ type Conn struct {
 	inbox   string
 	mux     *mux
 	links   *links
+	near    near
 	stats   counters
 	silence *silence // used when Config.Interest is nil
 
@@ -64,7 +71,11 @@ func New(cfg Config) (*Conn, error) {
 	}
 	c := &Conn{cfg: cfg, inbox: inboxRoot + nuid.Next()}
 	c.stats.log = cfg.Log
-	c.links = newLinks(cfg.Prefix, cfg.Local)
+	if cfg.Local == "" {
+		cfg.Local = node.LocalNATS
+	}
+	c.near.mode, c.near.interest = cfg.Local, cfg.Interest
+	c.links = newLinks(cfg.Prefix, cfg.Local != node.LocalNATS)
 	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
 	return c, nil
 }

@@ -109,18 +109,30 @@ func (x *exchange) try() error {
 }
 
 func (x *exchange) publish(t ticket) error {
-	left := time.Until(x.req.Deadline)
-	if left <= 0 {
-		return node.Errorf(node.CodeTimeout, nil, "no time left to send the request")
+	if s := x.conn.near.enter(x.to.subject); s != nil {
+		return x.handOver(s, t)
 	}
 	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 	defer releasePayload(buf)
-	payload, err := appendRequest((*buf)[:0], x.req, left, x.nonce(t))
+	payload, err := x.payload((*buf)[:0], t)
 	*buf = payload
 	if err != nil {
-		return requestError(err)
+		return err
 	}
 	return sendError(x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload))
+}
+
+// payload writes the message of a try.
+func (x *exchange) payload(b []byte, t ticket) ([]byte, error) {
+	left := time.Until(x.req.Deadline)
+	if left <= 0 {
+		return b, node.Errorf(node.CodeTimeout, nil, "no time left to send the request")
+	}
+	b, err := appendRequest(b, x.req, left, x.nonce(t))
+	if err != nil {
+		return b, requestError(err)
+	}
+	return b, nil
 }
 
 // requestError says why a request can't be written as a message.

@@ -99,6 +99,11 @@ func (m *mux) subject(t ticket, label string) string {
 	return text(strconv.AppendUint(b, t.nonce, 36))
 }
 
+// owns tells whether a reply subject is one of this mux.
+func (m *mux) owns(subject string) bool {
+	return len(subject) > len(m.prefix) && subject[:len(m.prefix)] == m.prefix && subject[len(m.prefix)] == '.'
+}
+
 // deliver is the inbox subscription's callback: it never blocks.
 func (m *mux) deliver(msg *nats.Msg) {
 	label, index, nonce, ok := m.parse(msg.Subject)

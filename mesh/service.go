@@ -96,7 +96,11 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err := flush(ctx, s.conn.links.nc); err != nil {
 		return err
 	}
-	return flush(ctx, s.conn.nc)
+	if err := flush(ctx, s.conn.nc); err != nil {
+		return err
+	}
+	s.conn.near.add(s)
+	return nil
 }
 
 // join makes this service a member of the group, unless it is one or is closed.
@@ -133,6 +137,9 @@ func (s *Service) subscribe(nc *nats.Conn, subject string, admit nats.MsgHandler
 // leave ends the membership, for good if it says so. What was delivered already is still answered: Drain keeps the
 // callback until it is empty.
 func (s *Service) leave(forGood bool) {
+	if forGood {
+		s.conn.near.remove(s)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = s.closed || forGood
@@ -181,7 +188,7 @@ func (s *Service) admitStream(msg *nats.Msg) {
 func (s *Service) refuse(msg *nats.Msg) {
 	busy := nats.NewMsg(msg.Reply)
 	busy.Header[headerBusy] = []string{"1"}
-	_ = s.conn.nc.PublishMsg(busy) // the caller's deadline covers a lost refusal
+	_ = s.conn.reply(busy) // the caller's deadline covers a lost refusal
 }
 
 // rejoin joins again once a quarter of the limit is free, so that a full member doesn't flap.
@@ -221,7 +228,7 @@ func (s *Service) take(msg *nats.Msg) {
 
 func (s *Service) malformed(msg *nats.Msg, cause error) {
 	s.log.Warn("request is malformed", "cause", cause)
-	if err := s.conn.nc.PublishMsg(errorReply(msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))); err != nil {
+	if err := s.conn.reply(errorReply(msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))); err != nil {
 		s.lost(err)
 	}
 }
@@ -310,6 +317,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 
 // Close leaves the group at once and ends what runs by canceling it; it doesn't wait for handlers that ignore their context.
 func (s *Service) Close() error {
+	s.conn.near.remove(s)
 	s.mu.Lock()
 	s.closed = true
 	subs := s.subs

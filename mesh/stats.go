@@ -15,7 +15,7 @@ const maxLabels = 1024
 // Stats is what a destination's replies were like since the start. Label is http.NAME, upstream.NAME or nats.
 type Stats struct {
 	Label                                string
-	Retries, Busy, NoMember              uint64
+	Local, Retries, Busy, NoMember       uint64 // Local: handed to a member in this process without NATS
 	Late, Duplicate, Malformed, Oversize uint64
 }
 
@@ -25,7 +25,7 @@ func (c *Conn) Stats() []Stats {
 	c.stats.byLabel.Range(func(label, v any) bool {
 		n := v.(*counts) //nolint:forcetypeassert // the map holds nothing else
 		out = append(out, Stats{
-			Label: label.(string), Retries: n.retries.Load(), Busy: n.busy.Load(), NoMember: n.noMember.Load(), //nolint:forcetypeassert // see above
+			Label: label.(string), Local: n.local.Load(), Retries: n.retries.Load(), Busy: n.busy.Load(), NoMember: n.noMember.Load(), //nolint:forcetypeassert // see above
 			Late: n.late.Load(), Duplicate: n.duplicate.Load(), Malformed: n.malformed.Load(), Oversize: n.oversized.Load(),
 		})
 		return true
@@ -44,7 +44,7 @@ type counters struct {
 }
 
 type counts struct {
-	retries, busy, noMember               atomic.Uint64
+	local, retries, busy, noMember        atomic.Uint64
 	late, duplicate, malformed, oversized atomic.Uint64
 	warned                                atomic.Int64 // unix seconds of the last warning
 }

@@ -38,6 +38,7 @@ var (
 	descStreams   = desc("mesh_streams", "Ends of streamed exchanges, sockets too, at this moment: two for each that begins and ends in this process.")
 	descMembers   = desc("mesh_members", "Nodes of the mesh by state, as this one sees them.", "state")
 	descReady     = desc("ready", "1 when the node is ready to serve.")
+	descLocal     = desc("mesh_local_requests_total", "Requests handed to a member in this process without NATS, by service.", "service")
 	descRetries   = desc("mesh_second_tries_total", "Requests sent to a second member, by service.", "service")
 	descRefused   = desc("mesh_refusals_total", "Requests that no member took, by service and reason.", "service", "reason")
 	descDropped   = desc("mesh_replies_dropped_total", "Replies thrown away, by service and reason.", "service", "reason")
@@ -143,6 +144,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, m := range c.operator.MeshStats() {
 		counter(descRetries, m.Retries, m.Label)
+		counter(descLocal, m.Local, m.Label)
 		counter(descRefused, m.Busy, m.Label, "busy")
 		counter(descRefused, m.NoMember, m.Label, "no_member")
 		counter(descDropped, m.Late, m.Label, "late")

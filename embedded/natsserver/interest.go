@@ -1,6 +1,7 @@
 package natsserver
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -11,32 +12,69 @@ const interestFor = 100 * time.Millisecond
 // maxInterest bounds the remembered subjects; beyond that the memory starts over.
 const maxInterest = 4096
 
+// interestCache remembers one kind of answer. The zero value is ready.
 type interestCache struct {
 	mu    sync.RWMutex
 	known map[string]interest
 }
 
 type interest struct {
-	some  bool
+	yes   bool
 	until time.Time
 }
 
-// Interested tells whether anybody subscribes to the subject. The answer is at most 100 ms old.
-func (s *Server) Interested(subject string) bool {
+// get gives the answer for the subject, at most interestFor old.
+func (c *interestCache) get(subject string, ask func(string) bool) bool {
 	now := time.Now()
-	s.interest.mu.RLock()
-	known, ok := s.interest.known[subject]
-	s.interest.mu.RUnlock()
+	c.mu.RLock()
+	known, ok := c.known[subject]
+	c.mu.RUnlock()
 	if ok && now.Before(known.until) {
-		return known.some
+		return known.yes
 	}
+	yes := ask(subject)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.known) >= maxInterest || c.known == nil {
+		c.known = map[string]interest{}
+	}
+	c.known[subject] = interest{yes: yes, until: now.Add(interestFor)}
+	return yes
+}
+
+// Interested tells whether anybody subscribes to the subject. The answer is at most 100 ms old.
+func (s *Server) Interested(subject string) bool { return s.interested.get(subject, s.askInterested) }
+
+// Alone tells whether exactly one subscription matches the subject. The members that another server has in a queue group count as one. The answer is at
+// most 100 ms old.
+func (s *Server) Alone(subject string) bool { return s.alone.get(subject, s.askAlone) }
+
+func (s *Server) askInterested(subject string) bool { return s.subscriptions(subject) > 0 }
+
+// noToken is a token that no subject of the mesh has, and that only wildcards match.
+const noToken = "~"
+
+// askAlone counts. The server stops counting at the first wildcard that matches, so those are looked for first: one that matches the subject also
+// matches it with another token in the place of the wildcard.
+func (s *Server) askAlone(subject string) bool {
+	if s.subscriptions(subject) != 1 {
+		return false
+	}
+	tokens := strings.Split(subject, ".")
+	for i, token := range tokens {
+		tokens[i] = noToken
+		if s.subscriptions(strings.Join(tokens, ".")) > 0 {
+			return false
+		}
+		tokens[i] = token
+	}
+	return true
+}
+
+func (s *Server) subscriptions(subject string) int {
 	acc := s.account.Load()
-	some := acc != nil && acc.SubscriptionInterest(subject)
-	s.interest.mu.Lock()
-	defer s.interest.mu.Unlock()
-	if len(s.interest.known) >= maxInterest || s.interest.known == nil {
-		s.interest.known = map[string]interest{}
+	if acc == nil {
+		return 0
 	}
-	s.interest.known[subject] = interest{some: some, until: now.Add(interestFor)}
-	return some
+	return acc.Interest(subject)
 }

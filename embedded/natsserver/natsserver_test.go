@@ -2,6 +2,7 @@ package natsserver_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -271,5 +272,43 @@ func TestRestartKeepsDataAndAddress(t *testing.T) {
 	}
 	if msg, err := js.GetLastMsg("S", "s"); err != nil || string(msg.Data) != "kept" {
 		t.Errorf("got %v, %v", msg, err)
+	}
+}
+
+// A subject has one subscriber, or it has others too: literal, by a wildcard, in a queue group.
+func TestAlone(t *testing.T) {
+	s := natsservertest.Start(t)
+	c := natsservertest.Connect(t, s).NATS()
+	for i, others := range [][]string{{}, {"SUBJECT"}, {"http.>"}, {"*.NAME"}, {"*.*"}, {"*.>"}, {"http.*"}} {
+		for _, queue := range []string{"", "others"} {
+			name := fmt.Sprintf("n%d%s", i, queue)
+			subject := "http." + name
+			var subs []*nats.Subscription
+			listen := func(subject, queue string) {
+				sub, err := c.QueueSubscribe(subject, queue, func(*nats.Msg) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				subs = append(subs, sub)
+			}
+			listen(subject, "q")
+			for _, o := range others {
+				listen(strings.NewReplacer("SUBJECT", subject, "NAME", name).Replace(o), queue)
+			}
+			if err := c.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Alone(subject); got != (len(others) == 0) {
+				t.Errorf("with %q in group %q: alone is %t", others, queue, got)
+			}
+			for _, sub := range subs {
+				if err := sub.Unsubscribe(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := c.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

@@ -46,10 +46,11 @@ type Server struct {
 	cfg          Config
 	nodePassword string
 
-	current  atomic.Pointer[server.Server]
-	account  atomic.Pointer[server.Account]
-	subjects atomic.Pointer[[]string]
-	interest interestCache
+	current    atomic.Pointer[server.Server]
+	account    atomic.Pointer[server.Account]
+	subjects   atomic.Pointer[[]string]
+	interested interestCache
+	alone      interestCache
 
 	mu     sync.Mutex // guards listen and the order of start and stop
 	listen string     // with the port that was given

@@ -9,6 +9,7 @@ import (
 
 	"millrace/embedded/natsserver"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // Token is the member token of the servers started here.
@@ -34,11 +35,14 @@ func Start(tb testing.TB) *natsserver.Server {
 	return s
 }
 
+// Local is the mesh.local of the connections that Connect makes. Tests that change it run alone.
+var Local = node.LocalAuto //nolint:gochecknoglobals // so that whole tests run over either carrier
+
 // Connect opens a mesh connection with the node's credential until the test ends.
 func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) *mesh.Conn {
 	tb.Helper()
 	user, password := s.NodeCredential()
-	cfg := mesh.Config{Local: true, Name: "n1", InProcess: s, User: user, Password: password, Interest: s, Log: Discard()}
+	cfg := mesh.Config{Local: Local, Name: "n1", InProcess: s, User: user, Password: password, Interest: s, Log: Discard()}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -1,0 +1,132 @@
+package mesh
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/node"
+)
+
+// near is the members in this process. A request for one of them may skip NATS: it is the same message to the same member, whose answer and interim
+// responses come back the same way; only who carries it differs. Safe for concurrent use.
+type near struct {
+	mode     node.Local
+	interest Interest // nil if the server can't be asked
+
+	mu      sync.Mutex                            // guards changes
+	members atomic.Pointer[map[string][]*Service] // by subject; a map is never changed
+}
+
+// add makes a member known; remove ends that.
+func (n *near) add(s *Service) {
+	n.change(s.cfg.Destination.subject, func(l []*Service) []*Service { return append(l, s) })
+}
+
+func (n *near) remove(s *Service) {
+	n.change(s.cfg.Destination.subject, func(l []*Service) []*Service {
+		return slices.DeleteFunc(l, func(o *Service) bool { return o == s })
+	})
+}
+
+func (n *near) change(subject string, f func([]*Service) []*Service) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	next := map[string][]*Service{}
+	if old := n.members.Load(); old != nil {
+		for k, v := range *old {
+			next[k] = v
+		}
+	}
+	if next[subject] = f(slices.Clone(next[subject])); len(next[subject]) == 0 {
+		delete(next, subject)
+	}
+	n.members.Store(&next)
+}
+
+// enter finds a member that may get a request of this process in memory, and takes a place under its limit. Nil means that the request must take the
+// wire. In mode auto it must while anybody else subscribes to the subject: other members share the work, and observers want to see it.
+func (n *near) enter(subject string) *Service {
+	members := n.members.Load()
+	if members == nil || n.mode == node.LocalNATS {
+		return nil
+	}
+	here := (*members)[subject]
+	if len(here) == 0 || (n.mode == node.LocalAuto && !n.alone(subject)) {
+		return nil
+	}
+	for _, s := range here {
+		if s.enter() {
+			return s
+		}
+	}
+	return nil
+}
+
+// alone tells whether one member is all that subscribes to the subject.
+func (n *near) alone(subject string) bool {
+	return n.interest != nil && n.interest.Alone(subject)
+}
+
+// enter takes a place for a request of this process, unless the member is full or isn't one at this moment.
+func (s *Service) enter() bool {
+	if s.away.Load() {
+		return false
+	}
+	if s.active.Add(1) > s.limit.Load() {
+		s.release()
+		return false
+	}
+	s.mu.Lock()
+	member := len(s.subs) > 0
+	if member {
+		s.work.Add(1) // the subscriptions keep it above zero
+	}
+	s.mu.Unlock()
+	if !member {
+		s.release()
+	}
+	return member
+}
+
+// handOver gives a request to a member that was entered.
+func (x *exchange) handOver(s *Service, t ticket) error {
+	payload, err := x.payload(make([]byte, 0, x.sizeHint()), t)
+	if int64(len(payload)) > x.conn.nc.MaxPayload() {
+		err = sendError(nats.ErrMaxPayload)
+	}
+	if err != nil {
+		s.release()
+		s.work.Done()
+		return err
+	}
+	x.conn.stats.at(x.to.label).local.Add(1)
+	go s.take(&nats.Msg{Subject: x.to.subject, Reply: x.conn.mux.subject(t, x.to.label), Data: payload})
+	return nil
+}
+
+// sizeHint is about how many bytes the message of the request needs.
+func (x *exchange) sizeHint() int {
+	n := 256 + len(x.req.Target) + len(x.req.Host) + len(x.req.Body)
+	for _, f := range x.req.Header {
+		n += len(f.Name) + len(f.Value) + 4
+	}
+	return n
+}
+
+// reply sends an answer: to a call that waits in this process without NATS, if the connection may do so. The payload then belongs to the call, so it
+// is copied from memory that will be used again.
+func (c *Conn) reply(msg *nats.Msg) error {
+	if c.near.mode == node.LocalNATS || !c.mux.owns(msg.Subject) {
+		return c.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
+	}
+	if int64(len(msg.Data)) > c.nc.MaxPayload() { // what isn't alike over both carriers would fail on the day that the carrier changes
+		return nats.ErrMaxPayload
+	}
+	own := *msg
+	own.Data = slices.Clone(msg.Data)
+	c.mux.deliver(&own)
+	return nil
+}

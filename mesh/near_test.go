@@ -1,0 +1,160 @@
+package mesh_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// Over either carrier the same tests hold.
+func TestCarriers(t *testing.T) {
+	before := natsservertest.Local
+	defer func() { natsservertest.Local = before }()
+	for _, mode := range []node.Local{node.LocalNearest, node.LocalNATS} {
+		natsservertest.Local = mode
+		for name, test := range map[string]func(*testing.T){
+			"Do": TestDo, "Timeout": TestTimeout, "Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent, "HandlerPanics": TestHandlerPanics,
+			"HugeHeads": TestHugeHeads, "NoMixing": TestNoMixing, "Shutdown": TestShutdownDropsNothing, "StreamedReply": TestStreamedReply,
+			"StreamOutlivesDeadline": TestStreamOutlivesDeadline, "Interim": TestInterim,
+		} {
+			t.Run(string(mode)+"/"+name, test)
+		}
+	}
+}
+
+func carried(c *mesh.Conn) uint64 { return stats(c, "http.hello").Local }
+
+// In mode auto the wire is taken while an observer or a second member listens, and only then; no request fails over that.
+func TestNearAuto(t *testing.T) {
+	s := natsservertest.Start(t)
+	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
+	serve(t, c, "hello", 0, hello)
+	to := c.Service("hello")
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var sent atomic.Uint64
+	for range 4 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				sent.Add(1)
+				if resp, err := c.Do(t.Context(), to, get("/x")); err != nil || resp.Status != 200 {
+					t.Errorf("got %+v, %v", resp, err)
+					return
+				}
+			}
+		})
+	}
+	defer clients.Wait()
+	defer close(stop)
+	inMemory := func() bool {
+		local, all := carried(c), sent.Load()
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the span in which requests are counted
+		return sent.Load() > all+20 && carried(c)-local+20 > sent.Load()-all
+	}
+	onWire := func() bool {
+		local, all := carried(c), sent.Load()
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the span in which requests are counted
+		return sent.Load() > all+20 && carried(c) == local
+	}
+	within := func(what string, ok func() bool) {
+		t.Helper()
+		began := time.Now()
+		natsservertest.Eventually(t, what, ok)
+		t.Logf("%s after %s", what, time.Since(began).Round(time.Millisecond))
+	}
+	within("requests stay in memory", inMemory)
+
+	var seen atomic.Int64
+	watch, err := other.NATS().Subscribe("http.>", func(*nats.Msg) { seen.Add(1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	within("an observer moves them onto the wire", onWire)
+	natsservertest.Eventually(t, "the observer sees them", func() bool { return seen.Load() > 100 })
+	if err := watch.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	within("its end moves them back", inMemory)
+
+	var shared atomic.Int64
+	second := serve(t, other, "hello", 0, func(ctx context.Context, r *mesh.Request) (*mesh.Response, error) {
+		shared.Add(1)
+		return hello(ctx, r)
+	})
+	within("a second member moves them onto the wire", onWire)
+	natsservertest.Eventually(t, "the second member has its share", func() bool { return shared.Load() > 100 })
+	if err := second.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	within("its end moves them back", inMemory)
+}
+
+// Nearest prefers the member in this process until it is full.
+func TestNearest(t *testing.T) {
+	s := natsservertest.Start(t)
+	before := natsservertest.Local
+	natsservertest.Local = node.LocalNearest
+	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
+	natsservertest.Local = before
+	release := make(chan struct{})
+	answer := func(name string) mesh.HandlerFunc {
+		return func(ctx context.Context, r *mesh.Request) (*mesh.Response, error) {
+			if r.Target == "/wait" {
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
+			}
+			return &mesh.Response{Status: 200, Body: []byte(name)}, nil
+		}
+	}
+	serve(t, c, "hello", 2, answer("here"))
+	serve(t, other, "hello", 0, answer("there"))
+	ask := func() string {
+		resp, err := c.Do(t.Context(), c.Service("hello"), get("/x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(resp.Body)
+	}
+	for range 50 {
+		if got := ask(); got != "here" {
+			t.Fatalf("%s answered", got)
+		}
+	}
+	var waiting sync.WaitGroup
+	for range 2 {
+		waiting.Go(func() {
+			if resp, err := c.Do(t.Context(), c.Service("hello"), get("/wait")); err != nil || string(resp.Body) != "here" {
+				t.Errorf("got %+v, %v", resp, err)
+			}
+		})
+	}
+	natsservertest.Eventually(t, "the full member is passed by", func() bool { return ask() == "there" })
+	close(release)
+	waiting.Wait()
+	natsservertest.Eventually(t, "it is preferred again", func() bool { return ask() == "here" })
+}
+
+func BenchmarkCarriers(b *testing.B) {
+	before := natsservertest.Local
+	defer func() { natsservertest.Local = before }()
+	for _, mode := range []node.Local{node.LocalNearest, node.LocalNATS} {
+		natsservertest.Local = mode
+		b.Run(fmt.Sprint(mode), BenchmarkRoundTrip)
+	}
+}
