@@ -13,9 +13,13 @@ import (
 type Upstream struct {
 	Targets        []UpstreamTarget `yaml:"targets" doc:"Base URLs, each a text or {url, weight}."`
 	Remote         bool             `yaml:"remote" doc:"Other nodes serve this upstream; this node only routes to it."`
+	Resolve        Duration         `yaml:"resolve" doc:"How often the addresses of targets with a host name are looked up; each is a target then. 0s to leave it to each connection."`
+	Balance        Balance          `yaml:"balance" doc:"least: by requests in flight and weight; hash:PART: equal values go to the same target. PART is ip, path, header:NAME or cookie:NAME."`
+	Canary         *Canary          `yaml:"canary" doc:"Which requests go to the targets with canary: true."`
 	Timeout        Duration         `yaml:"timeout" doc:"Until the response has come, retries included."`
 	ConnectTimeout Duration         `yaml:"connect_timeout" doc:"Until a connection to a target stands."`
 	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; at the limit it leaves the queue group."`
+	Concurrency    Concurrency      `yaml:"concurrency" doc:"How many requests one target gets at once, and which wait."`
 	Retry          Retry            `yaml:"retry" doc:"When a failed request is sent to another target."`
 	Eject          Eject            `yaml:"eject" doc:"When a target that fails gets no requests for a while."`
 	Health         *Health          `yaml:"health" doc:"Active health checks; without them only failures of real requests count."`
@@ -26,6 +30,8 @@ func (u *Upstream) Defaults() {
 	u.Timeout = Duration(10 * time.Second)
 	u.ConnectTimeout = Duration(2 * time.Second)
 	u.MaxRequests = 1024
+	u.Resolve, u.Balance = Duration(30*time.Second), Balance{}
+	u.Concurrency.Defaults()
 	u.Retry.Defaults()
 	u.Eject.Defaults()
 }
@@ -33,12 +39,114 @@ func (u *Upstream) Defaults() {
 // MaxTries bounds Retry.Tries.
 const MaxTries = 10
 
+// Canary says which requests go to an upstream's canary targets. When one kind of target can't be used, the other is.
+type Canary struct {
+	Percent int    `yaml:"percent" doc:"Share of the requests, in percent, spread evenly."`
+	Header  string `yaml:"header" doc:"Field that decides for its request: always or never."`
+}
+
+// Concurrency bounds the requests that one target gets at once from this node: each needs a connection of its own.
+type Concurrency struct {
+	Max      TargetLimit `yaml:"max" doc:"Requests that one target gets at once; 0 for any number; auto to keep as many in flight as don't make it slower, and refuse others at once."`
+	MaxQueue int         `yaml:"max_queue" doc:"Requests that may wait until a target has room; others are refused with 503."`
+	MaxWait  Duration    `yaml:"max_wait" doc:"Time that a request may wait."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (c *Concurrency) Defaults() { c.MaxQueue, c.MaxWait = 100, Duration(time.Second) }
+
+// TargetLimit is a number of requests; 0 is no limit, LimitAuto one that follows what is measured.
+type TargetLimit int
+
+// LimitAuto is the limit that follows the target's latency.
+const LimitAuto TargetLimit = -1
+
+// UnmarshalText reads a number or auto.
+func (l *TargetLimit) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		*l = LimitAuto
+		return nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 31)
+	if err != nil {
+		return fmt.Errorf("%q is not a limit of requests: write a number, or auto", text)
+	}
+	*l = TargetLimit(n)
+	return nil
+}
+
+// MarshalText writes the limit as UnmarshalText reads it.
+func (l TargetLimit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// String writes the limit as UnmarshalText reads it.
+func (l TargetLimit) String() string {
+	if l == LimitAuto {
+		return "auto"
+	}
+	return strconv.Itoa(int(l))
+}
+
+// Balance says how a target is chosen: the one with the fewest requests in flight for its weight, of two drawn, or by a hash of a part of the request.
+type Balance struct {
+	Hash HashKind // empty for the fewest requests in flight
+	Name string   // of a header field or cookie
+}
+
+// HashKind is what a request's target depends on. See the constants.
+type HashKind string
+
+// The values of HashKind.
+const (
+	HashIP     HashKind = "ip" // the first address of X-Forwarded-For
+	HashPath   HashKind = "path"
+	HashHeader HashKind = "header"
+	HashCookie HashKind = "cookie"
+)
+
+// UnmarshalText reads least, hash:ip, hash:path, hash:header:NAME or hash:cookie:NAME.
+func (b *Balance) UnmarshalText(text []byte) error {
+	if string(text) == "least" {
+		*b = Balance{}
+		return nil
+	}
+	part, hash := strings.CutPrefix(string(text), "hash:")
+	kind, name, named := strings.Cut(part, ":")
+	switch HashKind(kind) {
+	case HashIP, HashPath:
+		hash = hash && !named
+	case HashHeader, HashCookie:
+		hash = hash && new(RequestPart).UnmarshalText([]byte(part)) == nil
+	default:
+		hash = false
+	}
+	if !hash {
+		return fmt.Errorf("%q is no way to balance: write least, hash:ip, hash:path, hash:header:NAME or hash:cookie:NAME", text)
+	}
+	b.Hash, b.Name = HashKind(kind), name
+	return nil
+}
+
+// MarshalText writes it as UnmarshalText reads it.
+func (b Balance) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// String writes it as UnmarshalText reads it.
+func (b Balance) String() string {
+	switch {
+	case b.Hash == "":
+		return "least"
+	case b.Name == "":
+		return "hash:" + string(b.Hash)
+	}
+	return "hash:" + string(b.Hash) + ":" + b.Name
+}
+
 // Retry says when a request that a target has failed is sent to another one. It may be repeated if its method is idempotent (RFC 9110 §9.2.2), or
 // nothing of it reached the target.
 type Retry struct {
 	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
 	Budget         int      `yaml:"budget" doc:"Retries in percent of the requests; ten may be saved up. Those that couldn't connect don't count."`
 	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for the whole timeout."`
+	Hedge          Duration `yaml:"hedge" doc:"After this time without an answer a GET, HEAD or OPTIONS is sent to a second target too, and the first answer counts; within the budget. 0s for never."`
 	IdempotencyKey bool     `yaml:"idempotency_key" doc:"Requests with an Idempotency-Key field may be repeated too: the application must make them idempotent."`
 }
 
@@ -48,17 +156,20 @@ func (r *Retry) Defaults() { r.Tries, r.Budget = 3, 20 }
 // Eject says when a target rests. It is tried again after a second, and after longer and longer rests if it fails then.
 type Eject struct {
 	Failures  int      `yaml:"failures" doc:"Requests in a row that a target fails, by its status (500, 502, 503, 504) or without one, until it rests; 0 for never."`
+	Rate      int      `yaml:"rate" doc:"Percent of its requests within ten seconds, of at least twenty, that a target fails until it rests; 0 for any."`
+	Slow      int      `yaml:"slow" doc:"A target rests that takes this many times as long as the others' median, on average within ten seconds; 0 for never."`
 	Most      int      `yaml:"most" doc:"Percent of the targets that may rest at once; one always may, if it isn't the only one."`
 	SlowStart Duration `yaml:"slow_start" doc:"Until a target that returns has its whole share of the requests."`
 }
 
 // Defaults sets what a configuration leaves out.
-func (e *Eject) Defaults() { e.Failures, e.Most, e.SlowStart = 3, 50, Duration(10*time.Second) }
+func (e *Eject) Defaults() { e.Failures, e.Rate, e.Most, e.SlowStart = 3, 50, 50, Duration(10*time.Second) }
 
 // UpstreamTarget is one address of an upstream. Of two targets the one with twice the weight gets twice the requests.
 type UpstreamTarget struct {
 	URL    BaseURL `yaml:"url" doc:"Base URL: http or https, host and port." required:"true"`
-	Weight int     `yaml:"weight" doc:"Share of the requests, relative to the other targets."`
+	Weight int     `yaml:"weight" doc:"Share of the requests, relative to the other targets; of each address, if the host has several."`
+	Canary bool    `yaml:"canary" doc:"Gets the requests that canary says, and no others."`
 }
 
 // Defaults sets what a configuration leaves out.

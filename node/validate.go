@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Problem is one mistake in a configuration. Path names the place as keys and indexes: routes, 2, to.
@@ -159,6 +160,9 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(r.Budget >= 0 && r.Budget <= 100, at("retry", "budget"), "%d is out of range: use 0 to 100", r.Budget)
 	v.check(r.TryTimeout == 0 || (r.TryTimeout > 0 && r.TryTimeout < u.Timeout), at("retry", "try_timeout"), "%s leaves no time for another try: use less than the timeout of %s", r.TryTimeout.Std(), u.Timeout.Std())
 	v.check(e.Failures >= 0, at("eject", "failures"), "%d is out of range: use 1 or more, or 0 for never", e.Failures)
+	v.check(r.Hedge == 0 || (r.Hedge > 0 && r.Hedge < u.Timeout), at("retry", "hedge"), "%s is out of range: use 0s, or less than the timeout of %s", r.Hedge.Std(), u.Timeout.Std())
+	v.check(e.Rate >= 0 && e.Rate <= 100, at("eject", "rate"), "%d is out of range: use 0 to 100", e.Rate)
+	v.check(e.Slow == 0 || e.Slow >= 2, at("eject", "slow"), "%d is out of range: use 2 or more, or 0 for never", e.Slow)
 	v.check(e.Most >= 0 && e.Most <= 100, at("eject", "most"), "%d is out of range: use 0 to 100", e.Most)
 	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
 }
@@ -181,7 +185,10 @@ func (v *validator) upstream(name string, u Upstream) {
 	}
 	v.positive("upstreams\x00"+name, map[string]Duration{"timeout": u.Timeout, "connect_timeout": u.ConnectTimeout})
 	v.check(u.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", u.MaxRequests)
+	v.check(u.Resolve == 0 || u.Resolve >= Duration(time.Second), at("resolve"), "%s is too often: use 1s or more, or 0s for never", u.Resolve.Std())
 	v.retry(at, u)
+	v.concurrency(at, u.Concurrency)
+	v.canary(at, u)
 	if h := u.Health; h != nil {
 		v.check(h.Panic >= 0 && h.Panic <= 100, at("health", "panic"), "%d is out of range: use 0 to 100", h.Panic)
 		v.check(strings.HasPrefix(h.Path, "/"), at("health", "path"), "path %q doesn't begin with /", h.Path)
@@ -190,6 +197,31 @@ func (v *validator) upstream(name string, u Upstream) {
 		v.check(h.Fails > 0, at("health", "fails"), "%d is out of range: use 1 or more", h.Fails)
 		v.check(h.Passes > 0, at("health", "passes"), "%d is out of range: use 1 or more", h.Passes)
 	}
+}
+
+func (v *validator) concurrency(at func(...string) []string, c Concurrency) {
+	v.check(c.MaxQueue >= 0 && c.MaxQueue <= 100_000, at("concurrency", "max_queue"), "%d is out of range: use 0 to 100000", c.MaxQueue)
+	v.check(c.MaxWait > 0, at("concurrency", "max_wait"), "%s is no time to wait: use max_queue: 0 to refuse at once", c.MaxWait.Std())
+}
+
+func (v *validator) canary(at func(...string) []string, u Upstream) {
+	canaries := 0
+	for _, t := range u.Targets {
+		if t.Canary {
+			canaries++
+		}
+	}
+	c := u.Canary
+	switch {
+	case c == nil:
+		v.check(canaries == 0, at("targets"), "a target is a canary, but nothing says which requests it gets: add canary: {percent: 5} to the upstream")
+		return
+	case canaries == 0 || canaries == len(u.Targets):
+		v.report(at("canary"), "some targets, but not all, must have canary: true")
+	}
+	v.check(c.Percent >= 0 && c.Percent <= 100, at("canary", "percent"), "%d is out of range: use 0 to 100", c.Percent)
+	v.check(c.Header == "" || validFieldName(c.Header), at("canary", "header"), "%q is not a header field's name", c.Header)
+	v.check(c.Header != "" || c.Percent > 0, at("canary"), "no request goes to a canary: set percent or header")
 }
 
 // reservedNames are what metrics and events call requests without a route of the configuration.

@@ -17,7 +17,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// peer is a shared cache to compare with.
+// peer is a server to compare with.
 type peer struct {
 	name  string
 	start func(tb testing.TB, origin string) (server, error) // the error tells why it can't be had here
@@ -74,8 +74,40 @@ func millraceCache(tb testing.TB, origin string) (server, error) {
 	return server{spawn(tb, "cachegateway", tb.TempDir(), origin)}, nil
 }
 
+// proxyPeers are servers that pass requests on, Millrace first.
+func proxyPeers() []peer {
+	return []peer{
+		{name: "millrace", start: millraceProxy},
+		{name: "nginx", start: nginxProxy},
+		{name: "caddy", start: caddyProxy},
+	}
+}
+
+func millraceProxy(tb testing.TB, origin string) (server, error) {
+	tb.Helper()
+	return server{spawn(tb, "proxygateway", tb.TempDir(), origin)}, nil
+}
+
+func nginxProxy(tb testing.TB, origin string) (server, error) {
+	tb.Helper()
+	return nginxServer(tb, origin, "")
+}
+
+func caddyProxy(tb testing.TB, origin string) (server, error) {
+	tb.Helper()
+	dir, addr := tb.TempDir(), natsservertest.FreePorts(tb, 1)[0]
+	return launch(tb, dir, addr, fmt.Sprintf("{\n  admin off\n  auto_https off\n  storage file_system %s\n}\nhttp://:%s {\n  bind 127.0.0.1\n  reverse_proxy %s\n}\n",
+		dir, addr[strings.LastIndexByte(addr, ':')+1:], strings.TrimPrefix(origin, "http://")), "caddy", "run", "--adapter", "caddyfile", "--config")
+}
+
 // nginxCache keeps its responses in files, which it holds open. One worker does all.
 func nginxCache(tb testing.TB, origin string) (server, error) {
+	tb.Helper()
+	return nginxServer(tb, origin, "proxy_cache hits; proxy_cache_valid 200 1h;")
+}
+
+// nginxServer passes all requests on, in the way that rules add.
+func nginxServer(tb testing.TB, origin, rules string) (server, error) {
 	tb.Helper()
 	dir, addr := tb.TempDir(), natsservertest.FreePorts(tb, 1)[0]
 	return launch(tb, dir, addr, fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log; worker_processes 1; user root;
@@ -87,10 +119,10 @@ http {
   upstream app { server %[2]s; keepalive 16; }
   server {
     listen %[3]s;
-    location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_cache hits; proxy_cache_valid 200 1h; }
+    location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; %[4]s }
   }
 }
-`, dir, strings.TrimPrefix(origin, "http://"), addr), "nginx", "-p", dir, "-c")
+`, dir, strings.TrimPrefix(origin, "http://"), addr, rules), "nginx", "-p", dir, "-c")
 }
 
 // varnishCache keeps its responses in memory. What the manager does and what its child, the cache, does both count.

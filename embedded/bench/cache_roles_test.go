@@ -13,7 +13,15 @@ import (
 	"millrace/node"
 )
 
-func init() { roles["cacheorigin"], roles["cachegateway"] = cacheOrigin, cacheGateway }
+func init() {
+	roles["cacheorigin"] = cacheOrigin
+	roles["cachegateway"] = func(ctx context.Context, args []string) (string, error) {
+		cache := new(node.Cache)
+		cache.Defaults()
+		return originGateway(ctx, args, cache)
+	}
+	roles["proxygateway"] = func(ctx context.Context, args []string) (string, error) { return originGateway(ctx, args, nil) }
+}
 
 // cachedBody is what the origin answers, byte for byte the same each time.
 func cachedBody(size int) []byte {
@@ -54,19 +62,18 @@ func cacheOrigin(ctx context.Context, _ []string) (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// cachedRoute is the route of the gateway whose hits are measured.
-func cachedRoute() node.Route {
+// wholeRoute is the one route of the gateway that is measured.
+func wholeRoute(cache *node.Cache) node.Route {
 	var r node.Route
 	r.Defaults()
 	r.Path = node.Pattern{Rest: true}
 	r.To = node.Target{Kind: node.KindUpstream, Name: "api"}
-	r.Cache = new(node.Cache)
-	r.Cache.Defaults()
+	r.Cache = cache
 	return r
 }
 
-// cacheGateway is a node with cachedRoute to the origin; args name its data directory and the origin.
-func cacheGateway(ctx context.Context, args []string) (string, error) {
+// originGateway is a node with one route to the origin; args name its data directory and the origin.
+func originGateway(ctx context.Context, args []string, cache *node.Cache) (string, error) {
 	cfg := node.Default()
 	cfg.Node.Data = args[0]
 	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
@@ -74,7 +81,7 @@ func cacheGateway(ctx context.Context, args []string) (string, error) {
 	up.Defaults()
 	up.Targets = []node.UpstreamTarget{{URL: node.BaseURL(args[1]), Weight: 1}}
 	cfg.Upstreams = map[string]node.Upstream{"api": up}
-	cfg.Routes = []node.Route{cachedRoute()}
+	cfg.Routes = []node.Route{wholeRoute(cache)}
 	n, err := embedded.New(embedded.Options{Config: cfg})
 	if err != nil {
 		return "", err

@@ -15,13 +15,25 @@ import (
 // each in a process of its own. The body has 2 KiB.
 //
 //	go test ./embedded/bench -run '^$' -bench 'CacheHit$' -benchtime 500000x
-func BenchmarkCacheHit(b *testing.B) { compareHits(b, 2<<10) }
+func BenchmarkCacheHit(b *testing.B) { compare(b, contest{peers: cachePeers(), size: 2 << 10}) }
 
 // BenchmarkCacheHitLarge is BenchmarkCacheHit with a body of 64 KiB.
-func BenchmarkCacheHitLarge(b *testing.B) { compareHits(b, 64<<10) }
+func BenchmarkCacheHitLarge(b *testing.B) { compare(b, contest{peers: cachePeers(), size: 64 << 10}) }
 
-// cacheRounds is how often each system has its turn.
-const cacheRounds = 7
+// BenchmarkProxied compares what it costs to pass a request on to an upstream, as BenchmarkCacheHit does. The body has 2 KiB.
+func BenchmarkProxied(b *testing.B) {
+	compare(b, contest{peers: proxyPeers(), size: 2 << 10, reach: 1})
+}
+
+// contest is what systems are compared in: they pass on a body of that many bytes.
+type contest struct {
+	peers []peer
+	size  int
+	reach int // requests that reach the origin for each that is sent
+}
+
+// rounds is how often each system has its turn.
+const rounds = 7
 
 // tick is the unit in which the kernel tells the processor time of a process; a turn must be far longer.
 const tick = 10 * time.Millisecond
@@ -44,35 +56,35 @@ type contender struct {
 	least time.Duration // processor time of the shortest turn
 }
 
-// compareHits has every system serve the same body in turn. b.N is the number of requests to each of them.
-func compareHits(b *testing.B, size int) {
+// compare has every system serve the same body in turn. b.N is the number of requests to each of them.
+func compare(b *testing.B, what contest) {
 	b.Helper()
 	origin := spawn(b, "cacheorigin").url
-	systems := contenders(b, origin)
-	page := hitLoad{path: fmt.Sprintf("/%d/page", size), body: cachedBody(size)}
-	each := max(b.N/cacheRounds, connections)
+	systems := contenders(b, what.peers, origin)
+	page := hitLoad{path: fmt.Sprintf("/%d/page", what.size), body: cachedBody(what.size)}
+	each := max(b.N/rounds, connections)
 	for _, c := range systems {
 		page.send(b, c.url, 1) // fills the cache: the others needn't wait for it
-		c.turn(b, origin, page, min(each, 5000))
+		c.turn(b, origin, page, min(each, 5000), what.reach)
 		c.turns, c.least = nil, 0 // that was the warm-up
 	}
 	b.ResetTimer()
-	for range cacheRounds {
+	for range rounds {
 		for _, c := range systems {
-			c.turn(b, origin, page, each)
+			c.turn(b, origin, page, each, what.reach)
 		}
 	}
 	b.StopTimer()
 	report(b, systems)
 	if b.N > 1 { // a benchmark's log is cut after ten lines, and there is always a first run with N = 1
-		b.Logf("medians of %d rounds of %d requests over %d connections\n%s", cacheRounds, each, connections, hitTable(systems))
+		b.Logf("medians of %d rounds of %d requests over %d connections\n%s", rounds, each, connections, hitTable(systems))
 	}
 }
 
 // contenders starts every peer that is there.
-func contenders(b *testing.B, origin string) (out []*contender) {
+func contenders(b *testing.B, peers []peer, origin string) (out []*contender) {
 	b.Helper()
-	for _, p := range cachePeers() {
+	for _, p := range peers {
 		s, err := p.start(b, origin)
 		if err != nil {
 			b.Logf("not compared with %s: %v", p.name, err)
@@ -83,13 +95,13 @@ func contenders(b *testing.B, origin string) (out []*contender) {
 	return out
 }
 
-// turn sends n requests, of which none may reach the origin.
-func (c *contender) turn(b *testing.B, origin string, page hitLoad, n int) {
+// turn sends n requests, of which each must reach the origin as often as reach says.
+func (c *contender) turn(b *testing.B, origin string, page hitLoad, n, reach int) {
 	b.Helper()
 	reached, used, begun := originCount(b, origin), c.cpu(b), time.Now()
 	latencies := page.send(b, c.url, n)
 	took, used, reached := time.Since(begun), c.cpu(b)-used, originCount(b, origin)-reached
-	if b.Failed() || reached > 0 {
+	if b.Failed() || reached != n*reach {
 		b.Fatalf("%s: of %d requests %d were answered well, and %d reached the origin", c.name, n, len(latencies), reached)
 	}
 	slices.Sort(latencies)

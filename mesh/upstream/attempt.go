@@ -3,9 +3,12 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // attempt is one request on its way through the targets: one place for what it may do.
@@ -16,8 +19,8 @@ type attempt struct {
 	left     int  // tries
 	again    bool // it may be run twice
 
-	room  [maxTries]*target
-	tried []*target
+	wish
+	room [maxTries]*target // for wish.tried
 }
 
 func (s *state) newAttempt(req *mesh.Request, deadline time.Time) *attempt {
@@ -25,19 +28,34 @@ func (s *state) newAttempt(req *mesh.Request, deadline time.Time) *attempt {
 	keyed := s.cfg.Retry.IdempotencyKey && req.Header.Has("Idempotency-Key")
 	a.again = req.Stream == nil && (keyed || mesh.Repeatable(req.Method))
 	a.tried = a.room[:0]
+	a.canary = s.up.canary.takes(s.cfg.Canary, req)
+	if s.cfg.Balance.Hash != "" {
+		a.key, a.keyed = hashKey(s.cfg.Balance, req)
+	}
 	s.budget.earn(s.cfg.Retry.Budget)
 	return a
 }
 
 // run asks a target, and others for as long as that may help.
 func (a *attempt) run(ctx context.Context) (last outcome) {
-	for t := a.next(); t != nil; {
-		last = t.roundTrip(ctx, a.req, a.tryDeadline())
-		t.judge(ctx, last)
+	t, err := a.first(ctx)
+	if err != nil {
+		return outcome{err: err, unsent: true}
+	}
+	for t != nil {
+		if a.hedges() {
+			last = a.hedge(ctx, t)
+		} else {
+			last = t.asked(ctx, a.req, a.tryDeadline())
+		}
 		if !a.more(ctx, last) {
 			return last
 		}
-		if t = a.next(); t == nil || !a.paid(last) {
+		if t = a.next(); t == nil {
+			return last
+		}
+		if !a.paid(last) {
+			t.leave()
 			return last
 		}
 		last.drop()
@@ -45,9 +63,37 @@ func (a *attempt) run(ctx context.Context) (last outcome) {
 	return last
 }
 
+// first picks a target, and waits for one that has room if it must.
+func (a *attempt) first(ctx context.Context) (*target, error) {
+	g := &a.s.up.gate
+	queue := a.s.cfg.Concurrency.Max > 0
+	full := queue && g.waiting.Load() > 0 // then others are first
+	if !full {
+		var t *target
+		if t, full = a.s.pick(&a.wish); t != nil {
+			return a.took(t), nil
+		}
+	}
+	switch {
+	case !full:
+		return nil, errNoTarget
+	case !queue:
+		g.refused.Add(1)
+		return nil, errFull
+	}
+	return g.pass(ctx, a.s.cfg.Concurrency, a.deadline, a.next)
+}
+
+var errNoTarget = node.Errorf(node.CodeNoTarget, nil, "no target of the upstream is healthy")
+
 // next picks a target that wasn't asked yet.
 func (a *attempt) next() *target {
-	t := a.s.pick(a.tried)
+	t, _ := a.s.pick(&a.wish)
+	return a.took(t)
+}
+
+// took counts a try.
+func (a *attempt) took(t *target) *target {
 	if t != nil {
 		a.tried = append(a.tried, t)
 		a.left--
@@ -88,15 +134,31 @@ func (o outcome) drop() {
 	}
 }
 
-// judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target.
-func (t *target) judge(ctx context.Context, o outcome) {
+// asked asks the target once and tells it how it did. The caller has taken a place there.
+func (t *target) asked(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.log.ErrorContext(ctx, "upstream call panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			out = outcome{err: node.Errorf(node.CodeInternal, nil, "the call failed inside the gateway")}
+		}
+	}()
+	began := time.Now()
+	out = t.roundTrip(ctx, req, deadline)
+	t.judge(ctx, out, time.Since(began))
+	return out
+}
+
+// judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't faster.
+func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 	switch {
 	case !o.spoiled():
-		t.succeeded()
+		t.succeeded(took)
 	case o.err == nil:
-		t.failed(errStatus)
+		t.failed(errStatus, took)
 	case !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(o.err, errBrokeOff):
-		t.failed(o.err)
+		t.failed(o.err, took)
+	default:
+		t.abandoned(took)
 	}
 }
 

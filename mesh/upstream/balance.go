@@ -5,27 +5,53 @@ import (
 	"slices"
 )
 
-// pick chooses a target by weighted power of two choices: two different targets drawn by weight, and of them the one with fewer
-// requests in flight for its weight (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
-// Targets in tried are left out. Targets that rest after failures are used only when no other is left; targets that
-// fail their health check only in a panic. Nil means that there is none.
-func (s *state) pick(tried []*target) *target {
+// wish is what a target is wanted for.
+type wish struct {
+	tried  []*target
+	canary bool
+	key    uint64 // hash of the part of the request that decides, if keyed
+	keyed  bool
+}
+
+// pick chooses a target and takes a place for a request there, which leave gives back. Nil means that there is none; full, that there would be one if it
+// had room.
+//
+// Targets that rest after failures are used only when no other is left, targets that fail their health check only in a panic. A canary's request goes to
+// others, and the other way round, when its own kind has none.
+func (s *state) pick(w *wish) (t *target, full bool) {
+	var room [16]candidate
 	from, to := onlyUp, restingToo
 	if s.panics() {
 		from, to = downToo, downToo
 	}
 	for which := from; which <= to; which++ {
-		d := draw{s: s, tried: tried, which: which}
-		if a := d.one(); a != nil {
-			d.but = a
-			if b := d.one(); b != nil && b.load(s) < a.load(s) {
-				return b
+		for _, canary := range s.kinds(w) {
+			some, crowded := s.candidates(room[:0], w, which, canary)
+			full = full || crowded
+			if t := some.choose(w); t != nil {
+				return t, false
 			}
-			return a
 		}
 	}
-	return nil
+	return nil, full
 }
+
+// kinds gives the kinds of target in the order in which they are tried.
+func (s *state) kinds(w *wish) []bool {
+	switch {
+	case s.cfg.Canary == nil:
+		return justStable
+	case w.canary:
+		return canaryFirst
+	}
+	return stableFirst
+}
+
+var (
+	justStable  = []bool{false}
+	stableFirst = []bool{false, true}
+	canaryFirst = []bool{true, false}
+)
 
 // choice says which targets may be drawn.
 type choice byte
@@ -54,44 +80,80 @@ func (s *state) panics() bool {
 	return up*100 < len(s.targets)*s.cfg.Health.Panic
 }
 
-// load is what the balancer compares: requests in flight, this one included, for the target's share.
-func (t *target) load(s *state) float64 {
-	return float64(t.inFlight.Load()+1) / float64(t.share(s.cfg.Eject.SlowStart.Std()))
+// candidate is a target that may be chosen.
+type candidate struct {
+	*target
+
+	share int
 }
 
-// draw is what targets are drawn from.
-type draw struct {
-	s     *state
-	tried []*target
-	which choice
-	but   *target
-}
+// load is what targets are compared by: requests in flight, this one included, for the target's share.
+func (c candidate) load() float64 { return float64(c.inFlight.Load()+1) / float64(c.share) }
 
-// one draws a target, with a chance by its share.
-func (d *draw) one() *target {
-	total := 0
-	for _, t := range d.s.targets {
-		if d.has(t) {
-			total += t.share(d.s.cfg.Eject.SlowStart.Std())
-		}
-	}
-	if total == 0 {
-		return nil
-	}
-	n := rand.IntN(total) //nolint:gosec // G404: a balancer needs no secrets
-	var last *target
-	for _, t := range d.s.targets {
-		if !d.has(t) { // its health may have changed since the counting
+type candidates []candidate
+
+// candidates lists the targets of a kind that may get the request; full tells that one was left out for want of room.
+func (s *state) candidates(out candidates, w *wish, which choice, canary bool) (some candidates, full bool) {
+	for _, t := range s.targets {
+		if t.canary != canary || !t.allowed(which) || slices.Contains(w.tried, t) {
 			continue
 		}
-		last = t
-		if n -= t.share(d.s.cfg.Eject.SlowStart.Std()); n < 0 {
-			return t
+		if !t.hasRoom() {
+			full = true
+			continue
+		}
+		out = append(out, candidate{t, t.share(s.cfg.Eject.SlowStart.Std())})
+	}
+	return out, full
+}
+
+// choose takes a place at one of them.
+func (c candidates) choose(w *wish) *target {
+	for len(c) > 0 {
+		i := 0
+		switch {
+		case len(c) == 1:
+		case w.keyed:
+			i = c.byHash(w.key)
+		default:
+			i = c.byLoad()
+		}
+		if c[i].enter() {
+			return c[i].target
+		}
+		c[i] = c[len(c)-1]
+		c = c[:len(c)-1]
+	}
+	return nil
+}
+
+// byLoad chooses by weighted power of two choices: two different targets drawn by share, and of them the one with fewer requests in flight for its share
+// (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
+func (c candidates) byLoad() int {
+	total := 0
+	for i := range c {
+		total += c[i].share
+	}
+	first := c.draw(total, -1)
+	second := c.draw(total-c[first].share, first)
+	if c[second].load() < c[first].load() {
+		return second
+	}
+	return first
+}
+
+// draw draws one but that, with a chance by its share; total is the sum of the shares.
+func (c candidates) draw(total, but int) int {
+	n := rand.IntN(total) //nolint:gosec // G404: a balancer needs no secrets
+	last := 0
+	for i := range c {
+		if i == but {
+			continue
+		}
+		last = i
+		if n -= c[i].share; n < 0 {
+			break
 		}
 	}
 	return last
-}
-
-func (d *draw) has(t *target) bool {
-	return t != d.but && t.allowed(d.which) && !slices.Contains(d.tried, t)
 }

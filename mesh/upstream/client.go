@@ -19,14 +19,13 @@ type outcome struct {
 	unsent bool // nothing of the request can have reached the target
 }
 
-// roundTrip asks the target once. A repeatable request whose reused connection turns out to be closed is sent again, on a
+// roundTrip asks the target once, and leaves it when the response is there. A repeatable request whose reused connection turns out to be closed is sent again, on a
 // new one: that says nothing about the target. A body that streams can't be sent again, so it begins with a new one.
 func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
-	t.inFlight.Add(1)
 	t.requests.Add(1)
 	out := t.try(ctx, req, deadline)
 	if out.resp == nil || out.resp.Stream == nil {
-		t.inFlight.Add(-1)
+		t.leave()
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 
 	"millrace/mesh"
@@ -11,11 +12,11 @@ import (
 
 // ReadResponse reads a response from bytes, as if a target had sent them and closed the connection.
 func ReadResponse(answer []byte, method string) (*mesh.Response, error) {
-	p, err := newPool("http://127.0.0.1:1", time.Second, time.Now)
+	p, err := newPool("http://127.0.0.1:1", netip.Addr{}, time.Second, time.Now)
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{t: &target{pool: p}, c: newConn(&replay{Reader: bytes.NewReader(answer)}, nil), req: &mesh.Request{Method: method}, stop: func() bool { return true }}
+	x := &exchange{t: &target{up: &Upstream{}, pool: p}, c: newConn(&replay{Reader: bytes.NewReader(answer)}, nil), req: &mesh.Request{Method: method}, stop: func() bool { return true }}
 	resp, err := x.run(time.Minute)
 	if err != nil || resp.Stream == nil {
 		x.end(false)
@@ -44,3 +45,15 @@ func ShareAfter(weight int64, since, slowStart time.Duration) int {
 	t.returned.Store(now.Add(-since).UnixNano())
 	return t.share(slowStart)
 }
+
+// Gradient is an adaptive limit.
+type Gradient struct{ g *gradient }
+
+// NewGradient makes one.
+func NewGradient(now func() time.Time) Gradient { return Gradient{newGradient(now)} }
+
+// Limit is the limit at this moment.
+func (g Gradient) Limit() int { return int(g.g.limit.Load()) }
+
+// Observe tells it of a request that has ended.
+func (g Gradient) Observe(took time.Duration, inFlight int64) { g.g.observe(took, inFlight) }

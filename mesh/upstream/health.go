@@ -45,7 +45,7 @@ func (t *target) check(ctx context.Context, h node.Health) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
 	defer stop()
 	req := &mesh.Request{
-		Method: "GET", Target: h.Path, Host: t.pool.addr,
+		Method: "GET", Target: h.Path, Host: t.pool.host,
 		Header: mesh.Header{{Name: "User-Agent", Value: "millrace-health"}, {Name: "Connection", Value: "close"}},
 	}
 	if err := c.sendHead(req); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ const (
 // pool keeps connections to one target. The newest idle one is used first, so that the others can run out.
 type pool struct {
 	network, addr string
+	host          string      // name and port, for requests of the node's own
 	tls           *tls.Config // nil for http
 	dialer        net.Dialer
 	now           func() time.Time
@@ -31,7 +33,8 @@ type pool struct {
 	closed bool
 }
 
-func newPool(target node.BaseURL, connect time.Duration, now func() time.Time) (*pool, error) {
+// newPool makes the pool of a target, whose host name leads to that address, or to any if it isn't given.
+func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now func() time.Time) (*pool, error) {
 	u, err := url.Parse(string(target))
 	if err != nil {
 		return nil, fmt.Errorf("parse target: %w", err)
@@ -44,7 +47,11 @@ func newPool(target node.BaseURL, connect time.Duration, now func() time.Time) (
 	if port == "" {
 		port = map[bool]string{true: "443", false: "80"}[p.tls != nil]
 	}
-	p.addr = net.JoinHostPort(u.Hostname(), port)
+	host := u.Hostname()
+	if addr.IsValid() {
+		host = addr.String()
+	}
+	p.host, p.addr = net.JoinHostPort(u.Hostname(), port), net.JoinHostPort(host, port)
 	return p, nil
 }
 

@@ -143,7 +143,7 @@ func TestEjectsAtMost(t *testing.T) {
 				statuses[i] = 500
 			}
 			_, cfg := apps(t, statuses...)
-			cfg.Eject.Most, cfg.Eject.Failures = tc.most, tc.failures
+			cfg.Eject.Most, cfg.Eject.Failures, cfg.Eject.Rate = tc.most, tc.failures, 0
 			r := start(t, cfg)
 			most := 0
 			for range 50 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"reflect"
 	"slices"
 	"sync"
@@ -19,6 +20,8 @@ type Config struct {
 	Conn    *mesh.Conn
 	Log     *slog.Logger
 	Changed func(kind, detail string) // told when a target goes down, up, to rest or returns; may be nil
+
+	Resolver Resolver // nil means the system's
 }
 
 // Set is the upstreams that this node serves, by name. It is safe for concurrent use.
@@ -37,6 +40,9 @@ func New(cfg Config) (*Set, error) {
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(string, string) {}
+	}
+	if cfg.Resolver == nil {
+		cfg.Resolver = net.DefaultResolver
 	}
 	return &Set{cfg: cfg, members: map[string]*Upstream{}}, nil
 }
@@ -102,7 +108,7 @@ func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) error {
 		u.service.SetLimit(cfg.MaxRequests)
 		return u.apply(cfg)
 	}
-	u, err := newUpstream(s.cfg.Conn, name, cfg, s.cfg.Log, s.cfg.Changed)
+	u, err := newUpstream(s.cfg, name, cfg)
 	if err != nil {
 		return err
 	}
@@ -145,6 +151,9 @@ type Status struct {
 	Active  int            `json:"active"`  // requests that run
 	Retries uint64         `json:"retries"` // tries on top that the budget paid for
 	Unpaid  uint64         `json:"retries_denied"`
+	Hedges  uint64         `json:"hedges"`  // requests sent to a second target too
+	Waiting int64          `json:"waiting"` // requests that wait for a target with room
+	Refused uint64         `json:"refused"` // requests that no target had room for
 	Targets []TargetStatus `json:"targets"`
 }
 
@@ -158,6 +167,7 @@ func (s *Set) Status() []Status {
 		st := Status{Name: name, Active: u.service.Active()}
 		state := u.state.Load()
 		st.Retries, st.Unpaid = state.budget.spent.Load(), state.budget.denied.Load()
+		st.Hedges, st.Waiting, st.Refused = u.hedges.Load(), u.gate.waiting.Load(), u.gate.refused.Load()
 		for _, t := range state.targets {
 			st.Targets = append(st.Targets, t.status())
 		}

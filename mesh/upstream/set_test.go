@@ -3,11 +3,15 @@ package upstream_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh/upstream"
 	"millrace/node"
 )
@@ -66,4 +70,46 @@ func TestApplyAfterEnd(t *testing.T) {
 			t.Errorf("%s: Apply gave %v, and the set is %+v", name, err, r.set.Status())
 		}
 	}
+}
+
+// Requests that may not be repeated run while targets are added, removed and reweighted: none is lost, and those that run at a removed target end there.
+func TestTargetsChangeUnderLoad(t *testing.T) {
+	urls := named(t, 6)
+	r := start(t, config(urls...))
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	var sent atomic.Int64
+	for range 8 {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				sent.Add(1)
+				if resp, err := r.do(t, "POST", "/", "x"); err != nil || resp.Status != 200 {
+					t.Errorf("got %+v, %v", resp, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 60 {
+		some := slices.Clone(urls)
+		rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+		cfg := config(some[:1+i%len(some)]...)
+		cfg.Targets[0].Weight = 1 + i%3
+		if i%10 == 0 {
+			cfg.ConnectTimeout += node.Duration(i) // all targets are new ones
+		}
+		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
+			t.Fatal(err)
+		}
+		before := sent.Load()
+		natsservertest.Eventually(t, "requests go on", func() bool { return sent.Load() > before+20 || t.Failed() })
+	}
+	close(stop)
+	load.Wait()
+	t.Logf("%d requests over 60 changes", sent.Load())
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,23 +22,67 @@ const (
 type target struct {
 	up   *Upstream
 	url  node.BaseURL
+	addr netip.Addr // that its host name was resolved to; not valid if each connection resolves it
+	hash uint64     // of both
 	pool *pool
 	log  *slog.Logger
+
+	canary   bool
+	max      atomic.Int64 // requests at once; 0 for any number. Unless adaptive is set
+	adaptive atomic.Pointer[gradient]
 
 	weight   atomic.Int64 // a reload may change it
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	failures atomic.Uint64
+	ejected  atomic.Uint64
 	down     atomic.Bool  // fails its health check
 	restEnds atomic.Int64 // unix nanoseconds; in the past when it doesn't rest
 	returned atomic.Int64 // when it came back, in unix nanoseconds; 0 if it was never away
 
-	mu      sync.Mutex // guards what follows
-	inRow   int        // failed requests in a row
-	rests   int        // rests without a success between them
-	checks  int        // health checks in a row that say otherwise than down
-	now     func() time.Time
-	changed func(kind, detail string)
+	mu        sync.Mutex // guards what follows
+	inRow     int        // failed requests in a row
+	rests     int        // rests without a success between them
+	window    window
+	restBegan time.Time
+	checks    int // health checks in a row that say otherwise than down
+	now       func() time.Time
+	changed   func(kind, detail string)
+}
+
+// limit is how many requests the target may get at once; 0 for any number.
+func (t *target) limit() int64 {
+	if g := t.adaptive.Load(); g != nil {
+		return g.limit.Load()
+	}
+	return t.max.Load()
+}
+
+func (t *target) hasRoom() bool {
+	limit := t.limit()
+	return limit == 0 || t.inFlight.Load() < limit
+}
+
+// enter takes a place for a request; false when there is none.
+func (t *target) enter() bool {
+	if limit := t.limit(); t.inFlight.Add(1) > limit && limit > 0 {
+		t.leave()
+		return false
+	}
+	return true
+}
+
+// leave gives the place back, to whoever waits for it.
+func (t *target) leave() {
+	t.inFlight.Add(-1)
+	t.up.gate.turn()
+}
+
+// observe tells an adaptive limit how long a request took.
+func (t *target) observe(took time.Duration) {
+	if g := t.adaptive.Load(); g != nil {
+		g.observe(took, t.inFlight.Load()+1) // it has left
+	}
 }
 
 func (t *target) resting() bool {
@@ -60,13 +105,17 @@ func (t *target) share(slowStart time.Duration) int {
 	return max(int(float64(full)*float64(since)/float64(slowStart)), full/10)
 }
 
-// succeeded forgets the failures: the target answers.
-func (t *target) succeeded() {
+// succeeded forgets the failures in a row: the target answers.
+func (t *target) succeeded(took time.Duration) {
+	t.observe(took)
 	t.mu.Lock()
 	t.inRow, t.rests = 0, 0
-	rested := t.restEnds.Swap(0) != 0
+	t.window.add(t.now(), false, took)
+	now := t.now()
+	rested := t.restEnds.Load() != 0 && now.Add(-took).After(t.restBegan) // what began before it says nothing about it
 	if rested {
-		t.returned.Store(t.now().UnixNano())
+		t.restEnds.Store(0)
+		t.returned.Store(now.UnixNano())
 	}
 	t.mu.Unlock()
 	if rested {
@@ -74,24 +123,45 @@ func (t *target) succeeded() {
 	}
 }
 
-// failed counts a request that the target spoiled and lets it rest when there were too many in a row.
-func (t *target) failed(cause error) {
+// abandoned counts a request that nobody waited for any longer, with the time that it took until then.
+func (t *target) abandoned(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now := t.now(); took > t.window.sums(now).mean() { // a shorter time says nothing
+		t.window.add(now, false, took)
+	}
+}
+
+// failed counts a request that the target spoiled and lets it rest when there were too many.
+func (t *target) failed(cause error, took time.Duration) {
 	t.failures.Add(1)
+	t.observe(took)
+	t.mu.Lock()
+	t.inRow++
+	t.window.add(t.now(), true, took)
+	why := t.failing(cause)
+	t.mu.Unlock()
+	if why != nil {
+		t.eject(why)
+	}
+}
+
+// eject lets the target rest, if it doesn't yet and others are left.
+func (t *target) eject(cause error) {
 	rest := t.rest()
 	if rest == 0 {
 		return
 	}
+	t.ejected.Add(1)
 	t.log.Warn("target rests after failures", "target", string(t.url), "rest", rest, "cause", cause)
 	t.changed("target-rests", string(t.url))
 }
 
-// rest counts a failure and begins a rest if it is due; 0 means that none began.
+// rest begins a rest; 0 means that none began.
 func (t *target) rest() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.inRow++
-	eject := t.up.state.Load().cfg.Eject
-	if eject.Failures == 0 || t.inRow < eject.Failures || t.resting() {
+	if t.resting() {
 		return 0
 	}
 	t.up.resting.Lock()
@@ -101,7 +171,9 @@ func (t *target) rest() time.Duration {
 	}
 	rest := restFor(t.rests)
 	t.rests++
-	t.restEnds.Store(t.now().Add(rest).UnixNano())
+	t.window = window{}
+	t.restBegan = t.now()
+	t.restEnds.Store(t.restBegan.Add(rest).UnixNano())
 	t.returned.Store(t.restEnds.Load()) // it begins slowly then
 	return rest
 }
@@ -162,11 +234,23 @@ func (t *target) turned(failed bool, h node.Health) bool {
 type TargetStatus struct {
 	URL      string `json:"url"`
 	Weight   int    `json:"weight"`
-	State    string `json:"state"` // up, resting or down
+	Address  string `json:"address,omitempty"` // that the URL's host was resolved to
+	Canary   bool   `json:"canary,omitempty"`
+	State    string `json:"state"`             // up, returning (from a rest, with a growing share), resting or down
+	Limit    int64  `json:"limit,omitempty"`   // requests at once
+	Ejected  uint64 `json:"ejections"`         // rests so far
+	Mean     int64  `json:"mean_microseconds"` // of the last ten seconds' responses
 	InFlight int64  `json:"in_flight"`
 	Idle     int    `json:"idle_connections"`
 	Requests uint64 `json:"requests"`
 	Failures uint64 `json:"failures"`
+}
+
+func (t *target) address() string {
+	if !t.addr.IsValid() {
+		return ""
+	}
+	return t.addr.String()
 }
 
 func (t *target) status() TargetStatus {
@@ -176,9 +260,12 @@ func (t *target) status() TargetStatus {
 		state = "down"
 	case t.resting():
 		state = "resting"
+	case t.share(t.up.state.Load().cfg.Eject.SlowStart.Std()) < int(t.weight.Load())*1000:
+		state = "returning"
 	}
 	return TargetStatus{
-		URL: string(t.url), Weight: int(t.weight.Load()), State: state, InFlight: t.inFlight.Load(), Idle: t.pool.idle(),
+		URL: string(t.url), Address: t.address(), Canary: t.canary, Limit: t.limit(), Ejected: t.ejected.Load(), Mean: t.recent().mean().Microseconds(),
+		Weight: int(t.weight.Load()), State: state, InFlight: t.inFlight.Load(), Idle: t.pool.idle(),
 		Requests: t.requests.Load(), Failures: t.failures.Load(),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -30,25 +31,37 @@ type Upstream struct {
 	state   atomic.Pointer[state]
 	service *mesh.Service
 
+	resolver Resolver
+	gate     gate
+	canary   canary
+	hedges   atomic.Uint64
+
 	mu      sync.Mutex // guards the order of changes
 	resting sync.Mutex // held while a target goes to rest
 	stop    context.CancelFunc
 	running sync.WaitGroup // health checks and the sweeper of the newest state
+	end     context.CancelFunc
+	ended   sync.WaitGroup // the resolver
 }
 
 // state is what a configuration made: replaced as a whole when it changes.
 type state struct {
+	up      *Upstream
 	cfg     node.Upstream
+	names   names
 	targets []*target
 	budget  *budget
 }
 
-func newUpstream(conn *mesh.Conn, name string, cfg node.Upstream, log *slog.Logger, changed func(kind, detail string)) (*Upstream, error) {
-	u := &Upstream{name: name, log: log.With("upstream", name), changed: changed, stop: func() {}}
+func newUpstream(set Config, name string, cfg node.Upstream) (*Upstream, error) {
+	u := &Upstream{name: name, log: set.Log.With("upstream", name), changed: set.Changed, resolver: set.Resolver, stop: func() {}}
 	if err := u.apply(cfg); err != nil {
 		return nil, err
 	}
-	service, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests, Streams: true})
+	ctx, cancel := context.WithCancel(context.Background())
+	u.end = cancel
+	u.ended.Go(func() { u.resolve(ctx) })
+	service, err := set.Conn.NewService(mesh.ServiceConfig{Destination: set.Conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests, Streams: true})
 	if err != nil {
 		u.close()
 		return nil, fmt.Errorf("make member for upstream %s: %w", name, err)
@@ -61,17 +74,36 @@ func newUpstream(conn *mesh.Conn, name string, cfg node.Upstream, log *slog.Logg
 func (u *Upstream) apply(cfg node.Upstream) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	var found names
+	if cfg.Resolve > 0 {
+		var before names
+		if old := u.state.Load(); old != nil {
+			before = old.names
+		}
+		found = u.lookUp(context.Background(), cfg.Targets, before)
+	}
+	return u.change(cfg, found)
+}
+
+// change makes the state for a configuration and the addresses of its names. The caller holds mu.
+func (u *Upstream) change(cfg node.Upstream, found names) error {
 	old := u.state.Load()
-	next := &state{cfg: cfg, budget: newBudget()}
+	next := &state{up: u, cfg: cfg, names: found, budget: newBudget()}
 	if old != nil {
 		next.budget = old.budget
 	}
 	for _, tc := range cfg.Targets {
-		t, err := u.target(old, cfg, tc)
-		if err != nil {
-			return err
+		addrs := found[hostName(tc.URL)]
+		if len(addrs) == 0 {
+			addrs = noAddress
 		}
-		next.targets = append(next.targets, t)
+		for _, addr := range addrs {
+			t, err := u.target(old, cfg, tc, addr)
+			if err != nil {
+				return err
+			}
+			next.targets = append(next.targets, t)
+		}
 	}
 	u.stop()
 	u.running.Wait()
@@ -87,25 +119,39 @@ func (u *Upstream) apply(cfg node.Upstream) error {
 	return nil
 }
 
+// noAddress is that of a target whose connections find their way themselves.
+var noAddress = []netip.Addr{{}}
+
 // target gives the target of that address: the one that is there already, if only its surroundings changed.
-func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget) (*target, error) {
+func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget, addr netip.Addr) (*target, error) {
 	if old != nil && old.cfg.ConnectTimeout == cfg.ConnectTimeout && reflect.DeepEqual(old.cfg.Health, cfg.Health) {
 		for _, t := range old.targets {
-			if t.url == tc.URL {
-				t.weight.Store(int64(tc.Weight))
+			if t.url == tc.URL && t.addr == addr && t.canary == tc.Canary {
+				t.configure(cfg, tc)
 				return t, nil
 			}
 		}
 	}
-	p, err := newPool(tc.URL, cfg.ConnectTimeout.Std(), time.Now)
+	p, err := newPool(tc.URL, addr, cfg.ConnectTimeout.Std(), time.Now)
 	if err != nil {
 		return nil, err
 	}
-	t := &target{up: u, url: tc.URL, pool: p, log: u.log, now: time.Now, changed: func(kind, detail string) {
-		u.changed(kind, u.name+" "+detail)
-	}}
-	t.weight.Store(int64(tc.Weight))
+	t := &target{up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + addr.String()), canary: tc.Canary, pool: p, log: u.log, now: time.Now}
+	t.changed = func(kind, detail string) { u.changed(kind, u.name+" "+detail) }
+	t.configure(cfg, tc)
 	return t, nil
+}
+
+// configure sets what a reload may change.
+func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
+	t.weight.Store(int64(tc.Weight))
+	switch limit := cfg.Concurrency.Max; {
+	case limit != node.LimitAuto:
+		t.max.Store(int64(limit))
+		t.adaptive.Store(nil)
+	case t.adaptive.Load() == nil:
+		t.adaptive.Store(newGradient(t.now))
+	}
 }
 
 // watch starts the health checks and the sweeper of a state; stop ends them.
@@ -113,6 +159,9 @@ func (u *Upstream) watch(s *state) {
 	ctx, cancel := context.WithCancel(context.Background())
 	u.stop = cancel
 	u.running.Go(func() { sweep(ctx, s.targets) })
+	if s.cfg.Eject.Slow > 0 {
+		u.running.Go(func() { s.watchSlow(ctx) })
+	}
 	if s.cfg.Health == nil {
 		return
 	}
@@ -152,9 +201,10 @@ func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Respons
 
 // failure gives the last error its code. What a client may read names no address.
 func (u *Upstream) failure(ctx context.Context, err error) error {
+	if e, ok := errors.AsType[*node.Error](err); ok {
+		return e
+	}
 	switch {
-	case err == nil:
-		return node.Errorf(node.CodeNoTarget, nil, "no target of the upstream is healthy")
 	case errors.Is(err, errBrokeOff) || errors.Is(ctx.Err(), context.Canceled):
 		return node.Errorf(node.CodeCanceled, err, "the request was canceled")
 	}
@@ -167,6 +217,8 @@ func (u *Upstream) failure(ctx context.Context, err error) error {
 
 // close ends checks and idle connections.
 func (u *Upstream) close() {
+	u.end()
+	u.ended.Wait()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.stop()

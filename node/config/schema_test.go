@@ -180,5 +180,7 @@ var textTypes = map[string]func() encoding.TextUnmarshaler{
 	"Window":      func() encoding.TextUnmarshaler { return new(node.Window) },
 	"Zone":        func() encoding.TextUnmarshaler { return new(node.Zone) },
 	"RequestPart": func() encoding.TextUnmarshaler { return new(node.RequestPart) },
+	"TargetLimit": func() encoding.TextUnmarshaler { return new(node.TargetLimit) },
+	"Balance":     func() encoding.TextUnmarshaler { return new(node.Balance) },
 	"Method":      func() encoding.TextUnmarshaler { return new(node.Method) },
 }

@@ -136,6 +136,16 @@ var texts = map[reflect.Type]textRule{
 		want: "explicit, pass or strip",
 		enum: []string{string(node.CookiesExplicit), string(node.CookiesPass), string(node.CookiesStrip)},
 	},
+	reflect.TypeFor[node.TargetLimit](): {
+		want:     "a number of requests, or auto",
+		pattern:  `[0-9]+|auto`,
+		examples: []string{"auto", "100"},
+	},
+	reflect.TypeFor[node.Balance](): {
+		want:     "a way to balance such as hash:header:X-User",
+		pattern:  `least|hash:(ip|path|(header|cookie):[^ "(),/:;<=>?@\[\\\]{}]+)`,
+		examples: []string{"least", "hash:ip", "hash:header:X-User", "hash:cookie:session"},
+	},
 	reflect.TypeFor[node.Local](): {
 		want: "auto, nearest or nats",
 		enum: []string{string(node.LocalAuto), string(node.LocalNearest), string(node.LocalNATS)},

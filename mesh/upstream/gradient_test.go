@@ -1,0 +1,147 @@
+package upstream_test
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/mesh/upstream"
+	"millrace/node"
+)
+
+// scarce is a target with so many places, in each of which a request takes so long; others wait inside it.
+func scarce(tb testing.TB, places int, takes time.Duration) (url string, done *atomic.Int64) {
+	tb.Helper()
+	room := make(chan struct{}, places)
+	done = new(atomic.Int64)
+	return server(tb, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case room <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		}
+		defer func() { <-room }()
+		select {
+		case <-time.After(takes):
+			done.Add(1)
+		case <-r.Context().Done():
+		}
+	}).URL, done
+}
+
+// outcome is what clients saw.
+type outcome struct {
+	good, refused, failed int
+	p50, p99              time.Duration // of the good ones
+	rate                  float64       // good ones a second
+}
+
+// offer sends requests for a while, at times that don't depend on the answers.
+func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outcome) {
+	t.Helper()
+	var mu sync.Mutex
+	var took []time.Duration
+	var wait sync.WaitGroup
+	begun := time.Now()
+	for at := begun; at.Sub(begun) < lasts; at = at.Add(time.Duration(rand.ExpFloat64() / perSecond * float64(time.Second))) {
+		if d := time.Until(at); d > 0 {
+			<-time.After(d)
+		}
+		wait.Go(func() {
+			sent := time.Now()
+			resp, err := r.do(t, "GET", "/", "")
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case node.CodeOf(err) == node.CodeBusy:
+				o.refused++
+			case err != nil || resp.Status != 200:
+				o.failed++
+			default:
+				took = append(took, time.Since(sent))
+			}
+		})
+	}
+	wait.Wait()
+	slices.Sort(took)
+	if o.good = len(took); o.good > 0 {
+		o.p50, o.p99 = took[o.good/2], took[o.good*99/100]
+	}
+	o.rate = float64(o.good) / time.Since(begun).Seconds()
+	return o
+}
+
+// At ten times a target's capacity the adaptive limit keeps it busy, and fast for those that it takes. What machines do to the figures is reported; what is
+// asserted leaves room for it.
+func TestAdaptive(t *testing.T) {
+	const places, takes = 20, 50 * time.Millisecond
+	const capacity = places * float64(time.Second/takes)
+	url, _ := scarce(t, places, takes)
+	cfg := config(url)
+	cfg.Timeout, cfg.MaxRequests = node.Duration(time.Second), 10_000
+	without := start(t, cfg)
+	cfg.Concurrency.Max = node.LimitAuto
+	with := start(t, cfg)
+	calm := offer(t, with, capacity/4, 2*time.Second)
+	best := offer(t, with, capacity*0.95, 3*time.Second)
+	offer(t, with, capacity*10, time.Second) // until the limit is found
+	crowded := offer(t, with, capacity*10, 3*time.Second)
+	drowned := offer(t, without, capacity*10, 2*time.Second)
+	t.Logf("a quarter of the capacity: %+v", calm)
+	t.Logf("nearly all of it:          %+v", best)
+	t.Logf("ten times, adaptive:       %+v, limit %d", crowded, with.set.Status()[0].Targets[0].Limit)
+	t.Logf("ten times, without:        %+v", drowned)
+	if crowded.rate < 0.7*capacity || crowded.refused == 0 {
+		t.Errorf("the target answers %.0f a second of the %.0f that it could", crowded.rate, capacity)
+	}
+	if crowded.p99 > 4*calm.p99 {
+		t.Errorf("requests take %s, and %s without load", crowded.p99, calm.p99)
+	}
+}
+
+// The limit follows a target without knowing it: its capacity, a smaller one, and an unloaded time that changes.
+func TestGradient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places, takes := 10, 20*time.Millisecond
+		g := upstream.NewGradient(time.Now)
+		// serve keeps as many requests in flight as the limit allows, in a target that is a queue.
+		serve := func(span time.Duration) (mean float64) {
+			until, n, sum := time.Now().Add(span), 0, time.Duration(0)
+			for time.Now().Before(until) {
+				inFlight := int64(g.Limit())
+				took := takes * time.Duration(max(inFlight, int64(places))) / time.Duration(places)
+				<-time.After(takes / time.Duration(min(inFlight, int64(places)))) // one ends
+				g.Observe(took, inFlight)
+				n, sum = n+1, sum+took
+			}
+			return float64(sum) / float64(n) / float64(takes)
+		}
+		check := func(what string, least, most int, slowest float64) {
+			t.Helper()
+			mean := serve(5 * time.Second)
+			if limit := g.Limit(); limit < least || limit > most || mean > slowest {
+				t.Errorf("%s: the limit is %d, want %d to %d; requests take %.2f times the least", what, limit, least, most, mean)
+			}
+			t.Logf("%s: limit %d, %.2f times the least", what, g.Limit(), mean)
+		}
+		serve(11 * time.Second)
+		check("ten places", 10, 14, 1.5)
+		places = 3
+		serve(11 * time.Second)
+		check("three places", 3, 6, 2)
+		places = 200
+		serve(11 * time.Second)
+		check("two hundred places", 195, 260, 1.3)
+		places, takes = 10, 40*time.Millisecond
+		serve(20 * time.Second)
+		check("a slower target", 10, 15, 1.6)
+		takes *= 5
+		serve(10 * time.Second)
+		check("a target that has become five times slower", 10, 15, 1.6)
+	})
+}

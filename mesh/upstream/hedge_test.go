@@ -1,0 +1,89 @@
+package upstream_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node"
+)
+
+// A request that a target is slow to answer is sent to a second one; the first answer counts and the other try is canceled. Only safe requests are, and no
+// more than the budget pays for.
+func TestHedge(t *testing.T) {
+	var slow, canceled, posts atomic.Int64
+	hang := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		slow.Add(1)
+		if r.Method == http.MethodPost {
+			posts.Add(1)
+			<-time.After(100 * time.Millisecond)
+			return
+		}
+		<-r.Context().Done()
+		canceled.Add(1)
+	})
+	good := newApp(t, 200)
+	cfg := config(hang.URL, good.url)
+	cfg.Retry.Hedge, cfg.Retry.Budget, cfg.Eject.Failures = node.Duration(20*time.Millisecond), 100, 0
+	r := start(t, cfg)
+	for range 40 {
+		began := time.Now()
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 || time.Since(began) > 5*time.Second {
+			t.Fatalf("got %+v, %v after %s", resp, err, time.Since(began))
+		}
+	}
+	if slow.Load() == 0 || r.set.Status()[0].Hedges != uint64(slow.Load()) {
+		t.Errorf("%d requests hung, %d were sent twice", slow.Load(), r.set.Status()[0].Hedges)
+	}
+	natsservertest.Eventually(t, "the tries that lost are canceled", func() bool { return canceled.Load() == slow.Load() })
+	before := sumOf(&slow, &good.got)
+	for range 20 {
+		if resp, err := r.do(t, "POST", "/", "x"); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	if got := sumOf(&slow, &good.got) - before; got != 20 || posts.Load() == 0 {
+		t.Errorf("20 POSTs arrived %d times, %d at the slow target", got, posts.Load())
+	}
+}
+
+func sumOf(all ...*atomic.Int64) (n int64) {
+	for _, a := range all {
+		n += a.Load()
+	}
+	return n
+}
+
+// Without budget nothing is sent twice, and the answer of the slow one counts.
+func TestHedgeBudget(t *testing.T) {
+	a := slowApp(t, 30*time.Millisecond)
+	b := slowApp(t, 30*time.Millisecond)
+	cfg := config(a.url, b.url)
+	cfg.Retry.Hedge, cfg.Retry.Budget = node.Duration(time.Millisecond), 0
+	r := start(t, cfg)
+	const requests = 30
+	for range requests {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	if extra := a.got.Load() + b.got.Load() - requests; extra != 10 || r.set.Status()[0].Hedges != 10 {
+		t.Errorf("%d requests were sent twice, the status says %d: want the ten that are saved up", extra, r.set.Status()[0].Hedges)
+	}
+}
+
+// slowApp answers after that time.
+func slowApp(tb testing.TB, after time.Duration) *app {
+	tb.Helper()
+	a := &app{}
+	a.url = server(tb, func(_ http.ResponseWriter, r *http.Request) {
+		a.got.Add(1)
+		select {
+		case <-time.After(after):
+		case <-r.Context().Done():
+		}
+	}).URL
+	return a
+}

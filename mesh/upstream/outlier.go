@@ -1,0 +1,79 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// enoughRequests is how many requests a window must have before it says something about a target.
+const enoughRequests = 20
+
+var (
+	errRate = errors.New("too large a part of its requests fails")
+	errSlow = errors.New("it is much slower than the others")
+)
+
+// lookEvery is how often targets are compared.
+const lookEvery = time.Second
+
+// watchSlow lets targets rest that are much slower than the others, until ctx ends.
+func (s *state) watchSlow(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, t := range s.slow() {
+				t.eject(errSlow)
+			}
+		}
+	}
+}
+
+// slow gives the targets whose average is that many times the median of the others'.
+func (s *state) slow() (out []*target) {
+	means := make([]time.Duration, len(s.targets))
+	for i, t := range s.targets {
+		if sums := t.recent(); sums.requests >= enoughRequests && !t.resting() {
+			means[i] = sums.mean()
+		}
+	}
+	for i, t := range s.targets {
+		var others []time.Duration
+		for j, mean := range means {
+			if j != i && mean > 0 {
+				others = append(others, mean)
+			}
+		}
+		if len(others) == 0 || means[i] == 0 {
+			continue
+		}
+		slices.Sort(others)
+		if means[i] > time.Duration(s.cfg.Eject.Slow)*others[(len(others)-1)/2] {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func (t *target) recent() sums {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.window.sums(t.now())
+}
+
+// failing tells why the target's failures are too many; nil if they aren't. The caller holds mu.
+func (t *target) failing(cause error) error {
+	eject := t.up.state.Load().cfg.Eject
+	if eject.Failures > 0 && t.inRow >= eject.Failures {
+		return cause
+	}
+	if s := t.window.sums(t.now()); eject.Rate > 0 && s.requests >= enoughRequests && s.failed*100 >= s.requests*eject.Rate {
+		return errRate
+	}
+	return nil
+}

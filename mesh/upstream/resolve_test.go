@@ -1,0 +1,125 @@
+package upstream_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh/upstream"
+	"millrace/node"
+)
+
+// names is a resolver that a test changes.
+type names struct {
+	mu    sync.Mutex
+	addrs []string
+	err   error
+}
+
+func (n *names) set(err error, addrs ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addrs, n.err = addrs, err
+}
+
+func (n *names) LookupNetIP(_ context.Context, _, host string) (out []netip.Addr, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if host != "app.test" {
+		return nil, errors.New("asked for " + host)
+	}
+	for _, a := range n.addrs {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out, n.err
+}
+
+// Each address of a target's name is a target; they follow the name, under load and without a failed request; and stay when it can't be looked up.
+func TestResolve(t *testing.T) {
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	got := map[string]int{} // by address
+	app := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()) //nolint:forcetypeassert,errcheck // as net/http documents it
+		mu.Lock()
+		defer mu.Unlock()
+		got[host]++
+	})}
+	go func() { _ = app.Serve(l) }()
+	defer app.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns := &names{}
+	dns.set(nil, "127.0.0.1", "127.0.0.2", "::1")
+	conn := natsservertest.Connect(t, natsservertest.Start(t))
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: natsservertest.Discard(), Resolver: dns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config("http://app.test:" + port)
+	cfg.Resolve, cfg.Timeout = node.Duration(10*time.Millisecond), node.Duration(2*time.Second)
+	if err := set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	r := &rig{conn, set}
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	for range 2 {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if resp, err := r.do(t, "POST", "/", "x"); err != nil || resp.Status != 200 {
+					t.Errorf("got %+v, %v", resp, err)
+					return
+				}
+			}
+		})
+	}
+	defer load.Wait()
+	defer close(stop)
+	only := func(want ...string) {
+		t.Helper()
+		natsservertest.Eventually(t, "exactly "+strings.Join(want, ", ")+" have requests", func() bool {
+			var addrs []string
+			for _, target := range set.Status()[0].Targets {
+				addrs = append(addrs, target.Address)
+			}
+			mu.Lock()
+			clear(got)
+			mu.Unlock()
+			<-time.After(20 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, w := range want {
+				if got[w] == 0 {
+					return false
+				}
+			}
+			return len(got) == len(want) && strings.Join(addrs, ",") == strings.Join(want, ",")
+		})
+	}
+	only("127.0.0.1", "127.0.0.2")
+	dns.set(nil, "127.0.0.3", "127.0.0.2")
+	only("127.0.0.2", "127.0.0.3")
+	dns.set(errors.New("no answer"))
+	only("127.0.0.2", "127.0.0.3")
+	dns.set(nil, "127.0.0.4")
+	only("127.0.0.4")
+}
