@@ -29,7 +29,7 @@ const maxBusy = 8
 //
 // A busy member's refusal is asked again elsewhere, since it started nothing. A repeatable request that has no answer
 // after half of its time is also sent to a second member, and the first answer wins: a dead member costs a delay, a slow
-// one nothing. Every other request is sent once.
+// one nothing. Every other request is sent once, and so is one that a member in this process answers directly.
 //
 // The error is a *node.Error with one of the codes: no_member, busy, unavailable, timeout, canceled, bad_reply,
 // body_too_large, invalid_request, or what a member reported about itself.
@@ -39,6 +39,9 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	}
 	if req.Stream != nil {
 		return c.doStream(ctx, to, req)
+	}
+	if resp, err, done := c.direct(ctx, to, req); done {
+		return resp, err
 	}
 	x := exchange{conn: c, to: to, req: req}
 	defer x.end()
@@ -109,7 +112,7 @@ func (x *exchange) try() error {
 }
 
 func (x *exchange) publish(t ticket) error {
-	if s := x.conn.near.enter(x.to.subject); s != nil {
+	if s := x.conn.near.enter(x.to.subject, false); s != nil {
 		return x.handOver(s, t)
 	}
 	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else

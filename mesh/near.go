@@ -46,9 +46,9 @@ func (n *near) change(subject string, f func([]*Service) []*Service) {
 	n.members.Store(&next)
 }
 
-// enter finds a member that may get a request of this process in memory, and takes a place under its limit. Nil means that the request must take the
+// enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place under its limit. Nil means that the request must take the
 // wire. In mode auto it must while anybody else subscribes to the subject: other members share the work, and observers want to see it.
-func (n *near) enter(subject string) *Service {
+func (n *near) enter(subject string, direct bool) *Service {
 	members := n.members.Load()
 	if members == nil || n.mode == node.LocalNATS {
 		return nil
@@ -58,7 +58,7 @@ func (n *near) enter(subject string) *Service {
 		return nil
 	}
 	for _, s := range here {
-		if s.enter() {
+		if s.cfg.Direct == direct && s.enter() {
 			return s
 		}
 	}

@@ -33,8 +33,11 @@ func (f HandlerFunc) Handle(ctx context.Context, req *Request) (*Response, error
 type ServiceConfig struct {
 	Destination Destination // from Conn.Service or Conn.Upstream
 	Handler     Handler
-	Limit       int  // requests that run at once, until their response begins; 0 means 256
-	Streams     bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
+	Limit       int // requests that run at once, until their response begins; 0 means 256
+	// Direct says that the handler ends when its context or the request's deadline does, neither keeps nor changes the request, and gives the response away:
+	// a request of this process may then run on the caller's goroutine.
+	Direct  bool
+	Streams bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
 }
 
 // Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer, and

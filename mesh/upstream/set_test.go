@@ -100,6 +100,9 @@ func TestTargetsChangeUnderLoad(t *testing.T) {
 		rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 		cfg := config(some[:1+i%len(some)]...)
 		cfg.Targets[0].Weight = 1 + i%3
+		if i%8 == 7 {
+			cfg.MaxRequests = 500 + i
+		}
 		if i%10 == 0 {
 			cfg.ConnectTimeout += node.Duration(i) // all targets are new ones
 		}

@@ -61,7 +61,7 @@ func newUpstream(set Config, name string, cfg node.Upstream) (*Upstream, error) 
 	ctx, cancel := context.WithCancel(context.Background())
 	u.end = cancel
 	u.ended.Go(func() { u.resolve(ctx) })
-	service, err := set.Conn.NewService(mesh.ServiceConfig{Destination: set.Conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests, Streams: true})
+	service, err := set.Conn.NewService(mesh.ServiceConfig{Destination: set.Conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests, Streams: true, Direct: true})
 	if err != nil {
 		u.close()
 		return nil, fmt.Errorf("make member for upstream %s: %w", name, err)

@@ -477,47 +477,6 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// Changing the targets under load drops nothing.
-func TestApplyUnderLoad(t *testing.T) {
-	var targets [4]*httptest.Server
-	for i := range targets {
-		targets[i] = server(t, func(http.ResponseWriter, *http.Request) {})
-	}
-	r := start(t, config(targets[0].URL))
-	stop := make(chan struct{})
-	var done atomic.Int64
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if _, err := r.do(t, "POST", "/", "x"); err != nil {
-					t.Error(err)
-					return
-				}
-				done.Add(1)
-			}
-		})
-	}
-	for i := range 40 {
-		cfg := config(targets[i%4].URL, targets[(i+1)%4].URL)
-		if i%8 == 7 {
-			cfg.MaxRequests = 500 + i
-		}
-		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
-			t.Fatal(err)
-		}
-		before := done.Load()
-		natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > before+10 || t.Failed() })
-	}
-	close(stop)
-	wg.Wait()
-}
-
 // Canceling a request ends the call to the target.
 func TestCancelReachesTarget(t *testing.T) {
 	started, ended := make(chan struct{}), make(chan struct{})

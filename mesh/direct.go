@@ -1,0 +1,170 @@
+package mesh
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/node"
+)
+
+// direct answers a request by the handler of a member in this process, on the caller's goroutine, if the member allows that and may have the request in
+// memory. What a message would check and leave out is checked and left out here too. Not done means that the request must be sent.
+func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
+	if !time.Now().Before(req.Deadline) {
+		return nil, node.Errorf(node.CodeTimeout, nil, "no time left to send the request"), true
+	}
+	s := c.near.enter(to.subject, true)
+	if s == nil {
+		return nil, nil, false
+	}
+	c.stats.at(to.label).local.Add(1)
+	resp, err = s.direct(ctx, req)
+	if err != nil && ctx.Err() != nil {
+		err = contextError(ctx)
+	}
+	return resp, err, true
+}
+
+// direct runs the handler. The place under the limit was taken.
+func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
+	own := *req
+	if err := own.check(); err != nil {
+		s.release()
+		s.work.Done()
+		return nil, requestError(err)
+	}
+	c := s.newCall("", &own, s.release)
+	stop := context.AfterFunc(ctx, c.cancel)
+	resp, err := s.call(c.ctx, &own)
+	if err == nil && resp.Stream != nil && !Bodyless(own.Method, resp.Status) {
+		return c.streamHere(ctx, resp, stop)
+	}
+	stop()
+	c.cancel()
+	c.release()
+	s.work.Done()
+	if err != nil {
+		return nil, s.failure(ctx, err)
+	}
+	if resp.Stream != nil {
+		_ = resp.Stream.Close() // there is no body
+	}
+	if err := resp.pass(own.Method); err != nil {
+		return nil, node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
+	}
+	return resp, nil
+}
+
+// streamHere sends a response with a stream as any other: its head to the caller that waits here, the body over a link.
+func (c *call) streamHere(ctx context.Context, resp *Response, stop func() bool) (*Response, error) {
+	head := make(chan *nats.Msg, 1)
+	c.here = head
+	go func() {
+		defer c.s.work.Done()
+		defer c.release()
+		defer c.cancel()
+		defer stop()
+		if err := c.answer(resp); err != nil {
+			c.report(c.s.failure(c.ctx, err))
+		}
+	}()
+	msg := <-head
+	conn := c.s.conn
+	out, err := conn.judge(c.s.cfg.Destination.label, c.req, msg)
+	if err == nil && msg.Header[headerStream] != nil {
+		out, err = conn.followReply(ctx, c.req, msg, out)
+	}
+	return out, err
+}
+
+// check makes sure of what a message would: that the request is one, and that it has no fields that frame or control it but those of the struct.
+func (r *Request) check() error {
+	if !ValidMethod(r.Method) || !validTarget(r.Target) || !validField(Field{Name: "Host", Value: r.Host}) {
+		return errFieldContents
+	}
+	if len(r.Body) > MaxBody {
+		return ErrBodyTooLarge
+	}
+	if len(r.Header)+ownFields > MaxFields {
+		return ErrFieldCount
+	}
+	clean := true
+	for _, f := range r.Header {
+		if !validField(f) {
+			return errFieldContents
+		}
+		clean = clean && !framing(f.Name) && !node.MeshOwn(f.Name)
+	}
+	if !clean {
+		r.Header = append(make(Header, 0, len(r.Header)), r.Header...)
+		r.Header.Delete(func(f Field) bool { return framing(f.Name) || node.MeshOwn(f.Name) })
+	}
+	r.Interim = directInterim(r.Interim)
+	return nil
+}
+
+// framing names the fields that frame a message; it looks at the first letter before it compares.
+func framing(name string) bool {
+	switch name[0] | 0x20 {
+	case 'c':
+		return node.SameName(name, "Content-Length")
+	case 'h':
+		return node.SameName(name, "Host")
+	case 't':
+		return node.SameName(name, "Transfer-Encoding")
+	}
+	return false
+}
+
+// directInterim passes interim responses on as messages would.
+func directInterim(to func(int, Header)) func(int, Header) {
+	if to == nil {
+		return func(int, Header) {}
+	}
+	sent := 0
+	return func(status int, h Header) {
+		payload, err := appendHead(nil, &Response{Status: status, Header: h})
+		if sent++; err != nil || sent > node.MaxInterim {
+			return
+		}
+		if resp, err := decodeInterim(payload); err == nil {
+			to(resp.Status, resp.Header)
+		}
+	}
+}
+
+// pass makes sure of what a message would, in the handler's own response.
+func (r *Response) pass(method string) error {
+	switch {
+	case r.Status < 200 || r.Status > 599:
+		return errStatusLine
+	case (r.Status == 204 || r.Status == 304) && len(r.Body) > 0:
+		return errBodyless
+	case len(r.Body) > MaxBody:
+		return ErrBodyTooLarge
+	case len(r.Header)+1 > MaxFields:
+		return ErrFieldCount
+	}
+	clean := true
+	for _, f := range r.Header {
+		if !validField(f) {
+			return errFieldContents
+		}
+		clean = clean && !framing(f.Name)
+	}
+	if !clean {
+		length := r.Header.Get("Content-Length")
+		r.Header.Delete(func(f Field) bool { return framing(f.Name) })
+		if Bodyless(method, r.Status) && r.Status != 204 && isNumber(length) {
+			r.Header.Set("Content-Length", length)
+		}
+	}
+	r.Header.DropHopByHop()
+	r.Member = clip(r.Member)
+	if method == "HEAD" {
+		r.Body = nil
+	}
+	return nil
+}
