@@ -172,22 +172,23 @@ var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in 
 // same reason a request whose body streams takes none, once takeBody has let it in.
 func (s *Server) admit(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		x.admit = func() (func(), error) {
-			if !s.admission.enter() {
-				return nil, s.overloaded(x)
-			}
-			return s.admission.leave, nil
-		}
-		if x.forward.Stream != nil {
+		if x.server = s; x.forward.Stream != nil {
 			return next(ctx, x)
 		}
-		leave, err := x.admit()
-		if err != nil {
+		if err := x.admit(); err != nil {
 			return nil, err
 		}
-		defer leave()
+		defer s.admission.leave()
 		return next(ctx, x)
 	}
+}
+
+// admit takes a place among the requests in flight, which admission.leave gives back.
+func (x *Exchange) admit() error {
+	if !x.server.admission.enter() {
+		return x.server.overloaded(x)
+	}
+	return nil
 }
 
 // overloaded refuses the exchange for want of places. A client that asks again at once, instead of after the time that it

@@ -44,14 +44,14 @@ type Exchange struct {
 	trusted  bool   // Peer is a trusted proxy
 	via      string // this node's name in Via
 	route    *route
-	params   []string                         // values of the route's parameters, in the pattern's order
-	slash    bool                             // the path holds an encoded slash
-	refusal  error                            // why no route answers
-	pause    bool                             // refused for overload: the connection's next request shall wait
-	allow    string                           // methods that the path takes, with a refusal for the method
-	streamed atomic.Int64                     // bytes of the body that were read as a stream
-	admit    func() (leave func(), err error) // takes a place among the requests in flight, for one that has none yet
-	messages *messages                        // reads a socket whose target knows messages only
+	params   []string     // values of the route's parameters, in the pattern's order
+	slash    bool         // the path holds an encoded slash
+	refusal  error        // why no route answers
+	pause    bool         // refused for overload: the connection's next request shall wait
+	allow    string       // methods that the path takes, with a refusal for the method
+	streamed atomic.Int64 // bytes of the body that were read as a stream
+	server   *Server      // whose places among the requests in flight count
+	messages *messages    // reads a socket whose target knows messages only
 	forward  mesh.Request
 
 	// Of the limits.

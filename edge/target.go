@@ -46,11 +46,10 @@ func ask(ctx context.Context, conn *mesh.Conn, to mesh.Destination, x *Exchange)
 	if err := x.readBody(); err != nil {
 		return nil, err
 	}
-	leave, err := x.admit()
-	if err != nil {
+	if err := x.admit(); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer x.server.admission.leave()
 	req.Body, req.Deadline = x.Body, time.Now().Add(x.timeout())
 	return conn.Do(ctx, to, req) //nolint:wrapcheck // see above
 }

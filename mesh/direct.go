@@ -31,20 +31,14 @@ func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *
 func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	own := *req
 	if err := own.check(); err != nil {
-		s.release()
-		s.work.Done()
+		s.left()
 		return nil, requestError(err)
 	}
-	c := s.newCall("", &own, s.release)
-	stop := context.AfterFunc(ctx, c.cancel)
-	resp, err := s.call(c.ctx, &own)
+	resp, err := s.call(ctx, &own)
 	if err == nil && resp.Stream != nil && !Bodyless(own.Method, resp.Status) {
-		return c.streamHere(ctx, resp, stop)
+		return s.streamHere(ctx, &own, resp)
 	}
-	stop()
-	c.cancel()
-	c.release()
-	s.work.Done()
+	s.left()
 	if err != nil {
 		return nil, s.failure(ctx, err)
 	}
@@ -57,24 +51,31 @@ func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	return resp, nil
 }
 
+// left gives back what enter took.
+func (s *Service) left() {
+	s.release()
+	s.work.Done()
+}
+
 // streamHere sends a response with a stream as any other: its head to the caller that waits here, the body over a link.
-func (c *call) streamHere(ctx context.Context, resp *Response, stop func() bool) (*Response, error) {
+func (s *Service) streamHere(ctx context.Context, req *Request, resp *Response) (*Response, error) {
 	head := make(chan *nats.Msg, 1)
+	c := s.newCall("", req, s.release)
 	c.here = head
+	stop := context.AfterFunc(ctx, c.cancel)
 	go func() {
-		defer c.s.work.Done()
+		defer s.work.Done()
 		defer c.release()
 		defer c.cancel()
 		defer stop()
 		if err := c.answer(resp); err != nil {
-			c.report(c.s.failure(c.ctx, err))
+			c.report(s.failure(c.ctx, err))
 		}
 	}()
 	msg := <-head
-	conn := c.s.conn
-	out, err := conn.judge(c.s.cfg.Destination.label, c.req, msg)
+	out, err := s.conn.judge(s.cfg.Destination.label, req, msg)
 	if err == nil && msg.Header[headerStream] != nil {
-		out, err = conn.followReply(ctx, c.req, msg, out)
+		return s.conn.followReply(ctx, req, msg, out)
 	}
 	return out, err
 }

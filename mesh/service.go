@@ -34,8 +34,8 @@ type ServiceConfig struct {
 	Destination Destination // from Conn.Service or Conn.Upstream
 	Handler     Handler
 	Limit       int // requests that run at once, until their response begins; 0 means 256
-	// Direct says that the handler ends when its context or the request's deadline does, neither keeps nor changes the request, and gives the response away:
-	// a request of this process may then run on the caller's goroutine.
+	// Direct says that the handler ends when its context or the request's deadline does, or its owner ends it, that it neither keeps nor changes the
+	// request, and that it gives the response away: a request of this process may then run on the caller's goroutine. Close doesn't cancel it.
 	Direct  bool
 	Streams bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
 }

@@ -74,6 +74,7 @@ func wholeRoute(cache *node.Cache) node.Route {
 
 // originGateway is a node with one route to the origin; args name its data directory and the origin.
 func originGateway(ctx context.Context, args []string, cache *node.Cache) (string, error) {
+	embedded.TuneGC() // as the command does
 	cfg := node.Default()
 	cfg.Node.Data = args[0]
 	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"

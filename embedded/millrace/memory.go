@@ -6,11 +6,14 @@ import (
 	"log/slog"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"millrace/embedded"
 )
 
-// limitMemory lets the garbage collector work harder before the process reaches the limit of its cgroup, at which the
+// limitMemory lets the garbage collector work less while there is memory, and harder before the process reaches the limit of its cgroup, at which the
 // system would kill it. GOMEMLIMIT in the environment goes first.
 func limitMemory(ctx context.Context, log *slog.Logger) {
+	embedded.TuneGC()
 	_, err := memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(0.85)) // SQLite's memory isn't Go's
 	if err != nil && !errors.Is(err, memlimit.ErrNoLimit) && !errors.Is(err, memlimit.ErrNoCgroup) {
 		log.DebugContext(ctx, "the memory limit is unknown", "cause", err)

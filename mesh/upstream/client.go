@@ -42,7 +42,7 @@ func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time)
 	}
 	dialing, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	c, err := t.pool.dial(dialing)
+	c, err := t.pool.connect(dialing)
 	if err != nil {
 		return outcome{err: err, unsent: true}
 	}
@@ -63,7 +63,7 @@ func (t *target) rested(req *mesh.Request) *conn {
 func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time) (*mesh.Response, error) {
 	c.r, c.w = 0, 0
 	if err := c.SetDeadline(deadline); err != nil {
-		_ = c.Close()
+		t.pool.drop(c)
 		return nil, fmt.Errorf("send request: %w", err)
 	}
 	x := &exchange{t: t, c: c, req: req}

@@ -215,7 +215,7 @@ func (x *exchange) end(whole bool) {
 			x.c.shrink()
 			x.t.pool.put(x.c)
 		} else {
-			_ = x.c.Close()
+			x.t.pool.drop(x.c)
 		}
 		if x.uploaded != nil {
 			_ = x.req.Stream.Close() // it may wait for the client

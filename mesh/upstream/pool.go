@@ -30,6 +30,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	rest   []*conn // idle, the oldest first
+	used   map[*conn]struct{}
 	closed bool
 }
 
@@ -39,7 +40,7 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	if err != nil {
 		return nil, fmt.Errorf("parse target: %w", err)
 	}
-	p := &pool{network: "tcp", dialer: net.Dialer{Timeout: connect}, now: now}
+	p := &pool{used: map[*conn]struct{}{}, network: "tcp", dialer: net.Dialer{Timeout: connect}, now: now}
 	port := u.Port()
 	if u.Scheme == "https" {
 		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
@@ -66,6 +67,7 @@ func (p *pool) get() *conn {
 		p.rest[n-1] = nil
 		p.rest = p.rest[:n-1]
 		if c.socket.quiet() {
+			p.used[c] = struct{}{}
 			return c
 		}
 		_ = c.Close()
@@ -79,11 +81,29 @@ func (p *pool) put(c *conn) {
 	c.expires = now.Add(c.idle)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	delete(p.used, c)
 	if p.closed || len(p.rest) >= maxIdle {
 		_ = c.Close()
 		return
 	}
 	p.rest = append(p.rest, c)
+}
+
+// drop closes a connection that can't be used again.
+func (p *pool) drop(c *conn) {
+	_ = c.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.used, c)
+}
+
+// cut ends the connections in use, and with them their requests.
+func (p *pool) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.used {
+		_ = c.Close()
+	}
 }
 
 // expire closes the idle connections whose time is over. The caller holds mu.
@@ -112,6 +132,18 @@ func (p *pool) idle() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.rest)
+}
+
+// connect makes a new connection for a request.
+func (p *pool) connect(ctx context.Context) (*conn, error) {
+	c, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used[c] = struct{}{}
+	return c, nil
 }
 
 // dial makes a new connection, with TLS where the target wants it.

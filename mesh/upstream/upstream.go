@@ -215,7 +215,7 @@ func (u *Upstream) failure(ctx context.Context, err error) error {
 	return node.Errorf(node.CodeUpstream, err, "the upstream can't be reached or broke off")
 }
 
-// close ends checks and idle connections.
+// close ends checks, connections, and the requests that still run.
 func (u *Upstream) close() {
 	u.end()
 	u.ended.Wait()
@@ -225,5 +225,6 @@ func (u *Upstream) close() {
 	u.running.Wait()
 	for _, t := range u.state.Load().targets {
 		t.pool.close()
+		t.pool.cut()
 	}
 }
