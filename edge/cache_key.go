@@ -127,7 +127,10 @@ func fingerprint(r *node.Route) string {
 		Headers            map[string]string
 		Cache              *node.Cache
 		Gather             *node.Gather
-	}{r.ID(), string(r.Host), r.Path.String(), r.To.String(), r.Headers, r.Cache, r.Gather})
+		Rewrite            *node.Rewrite
+		Redirect           *node.Redirect
+		Respond            *node.Respond
+	}{r.ID(), string(r.Host), r.Path.String(), r.To.String(), r.Headers, r.Cache, r.Gather, r.Rewrite, r.Redirect, r.Respond})
 	if err != nil { // plain values always marshal
 		return "?"
 	}

@@ -100,7 +100,8 @@ func (s *Server) takeBody(next Handler) Handler {
 // take decides how the body goes on. A socket's bytes and a long body stream, and so does one whose end hasn't come yet, if the
 // target can take streams.
 func (x *Exchange) take() error {
-	whole := x.route.To.Kind == node.KindNATS || x.route.Gather != nil // who takes no streams
+	r := x.route
+	whole := r.To.Kind == node.KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil // who takes no streams
 	x.Socket = x.Socket && !whole
 	switch {
 	case x.Socket:

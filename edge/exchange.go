@@ -53,6 +53,7 @@ type Exchange struct {
 	server   *Server      // whose places among the requests in flight count
 	messages *messages    // reads a socket whose target knows messages only
 	forward  mesh.Request
+	asked    string // target that is asked for in place of Path and Query; empty unless the route rewrites
 
 	// Of the limits.
 	passed     []pass // what they gave

@@ -41,6 +41,7 @@ type Explanation struct {
 	Params  map[string]string `json:"params,omitempty"`
 	Target  string            `json:"target,omitempty"`
 	Subject string            `json:"subject,omitempty"`
+	Asks    string            `json:"asks,omitempty"` // host and target in place of the client's
 	Timeout string            `json:"timeout,omitempty"`
 	MaxBody string            `json:"max_body,omitempty"`
 	Status  int               `json:"status,omitempty"` // of the refusal
@@ -71,6 +72,7 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
 	e.Timeout, e.MaxBody = x.timeout().String(), x.maxBody().String()
 	e.Subject = s.subject(x)
+	e.Asks = x.explainRewrite()
 	e.Limits = r.limited.explain(x)
 	e.Cache = s.explainCache(context.Background(), x)
 	for i, name := range r.paramNames {
@@ -82,9 +84,27 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	return e
 }
 
+// explainRewrite gives what is asked for in place of what the client asked for; empty if that is the same.
+func (x *Exchange) explainRewrite() string {
+	w := x.route.Rewrite
+	if w == nil {
+		return ""
+	}
+	host := x.Host
+	if w.Host != "" {
+		host = string(w.Host)
+	}
+	if err := x.rewrite(w); err != nil {
+		return "none: " + err.Error()
+	}
+	return host + x.asked
+}
+
 // subject is what the request would be published on.
 func (s *Server) subject(x *Exchange) string {
 	switch {
+	case x.route.Redirect != nil || x.route.Respond != nil:
+		return ""
 	case x.route.Gather != nil:
 		return strings.Join(newGatherer(s.mesh, x.route.Gather).subjects(), ", ")
 	case x.route == x.settings.exposed:

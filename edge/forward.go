@@ -12,7 +12,9 @@ import (
 func (x *Exchange) prepare() *mesh.Request {
 	r := &x.forward
 	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.route.id
-	r.Target = x.Path + x.Query
+	if r.Target = x.asked; r.Target == "" {
+		r.Target = x.Path + x.Query
+	}
 	r.Interim = x.Interim
 	forwardedFor, proto, host := x.Peer.String(), x.Scheme, x.Host
 	if x.trusted {
@@ -38,6 +40,12 @@ func (x *Exchange) prepare() *mesh.Request {
 		mesh.Field{Name: "X-Request-Id", Value: x.ID}, mesh.Field{Name: "X-Forwarded-For", Value: forwardedFor},
 		mesh.Field{Name: "X-Forwarded-Proto", Value: proto}, mesh.Field{Name: "X-Forwarded-Host", Value: host},
 		mesh.Field{Name: "Traceparent", Value: trace}, mesh.Field{Name: "Via", Value: x.received()})
+	if w := x.route.Rewrite; w != nil {
+		if w.Host != "" {
+			r.Host = string(w.Host)
+		}
+		edit(&r.Header, &w.Request)
+	}
 	return r
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -288,11 +287,7 @@ func collect(ctx context.Context, resp *mesh.Response) error {
 // value gives what a reference stands for.
 func (p *part) value(ref node.Ref, earlier func(string) *mesh.Response) (string, error) {
 	if ref.Call == "" {
-		plain, err := url.PathUnescape(p.x.param(ref.Param))
-		if err != nil {
-			return "", node.ErrTemplateValue
-		}
-		return plain, nil
+		return p.x.place(ref)
 	}
 	var found gjson.Result
 	if resp := earlier(ref.Call); resp != nil {

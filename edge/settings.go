@@ -33,7 +33,7 @@ const (
 func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	set := &settings{Edge: cfg}
 	for _, r := range withExposed(routes, cfg.Expose) {
-		set.routes = append(set.routes, s.newRoute(r, r.ID(), targetHandler(s.mesh, r)))
+		set.routes = append(set.routes, s.newRoute(r, r.ID(), s.end(r)))
 	}
 	set.table = newTable(set.routes)
 	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) { return nil, x.refusal })

@@ -39,7 +39,7 @@ func (m *GatherMode) UnmarshalText(text []byte) error {
 // Call is one call of a gather. It carries the end-to-end fields of the client's request and no body.
 type Call struct {
 	To       Target   `yaml:"to" doc:"service:NAME or upstream:NAME." required:"true"`
-	Path     Template `yaml:"path" doc:"Path and query; {param} is a parameter of the route, {call.field} a part of the result of a call named in after." required:"true"`
+	Path     Template `yaml:"path" doc:"Path and query; {param} is a parameter of the route, {*} what its /* matched, {call.field} a part of the result of a call named in after." required:"true"`
 	Method   Method   `yaml:"method" doc:"Method of the call."`
 	After    []string `yaml:"after" doc:"Calls that must have succeeded before this one begins."`
 	Timeout  Duration `yaml:"timeout" doc:"Deadline of this call; 0s for that of the whole request."`
@@ -71,7 +71,6 @@ func (v *validator) gather(route int, r *Route) {
 	at := func(keys ...string) []string {
 		return append([]string{"routes", strconv.Itoa(route), "gather"}, keys...)
 	}
-	v.check(r.To.Kind == "", []string{"routes", strconv.Itoa(route), "to"}, "a route with gather has no target of its own: leave to out")
 	v.check(len(g.Calls) > 0 && len(g.Calls) <= maxCalls, at("calls"), "%d calls: use 1 to %d", len(g.Calls), maxCalls)
 	v.check(g.Concurrency >= 0, at("concurrency"), "%d is out of range: use 1 or more, or 0 for all at once", g.Concurrency)
 	if g.Mode == GatherQuorum {
@@ -101,15 +100,7 @@ func (v *validator) call(at placed, name string, r *Route) {
 		v.check(known, at("after", strconv.Itoa(i)), "there is no call %q%s", after, didYouMean(after, names))
 	}
 	v.check(c.Timeout >= 0, at("timeout"), "%s is negative: use 0s or more", c.Timeout.Std())
-	params := r.Path.Params()
-	for _, ref := range c.Path.Refs() {
-		switch {
-		case ref.Call == "":
-			v.check(slices.Contains(params, ref.Param), at("path"), "parameter %s is not in path %s%s", ref, r.Path, didYouMean(ref.Param, params))
-		case !slices.Contains(c.After, ref.Call):
-			v.report(at("path"), "%s needs the result of call %q: name it in after", ref, ref.Call)
-		}
-	}
+	v.refs(at("path"), r, c.Path, c.After...)
 }
 
 // cycle gives a call that waits for itself, or "". Unknown calls are reported elsewhere.

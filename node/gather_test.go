@@ -67,7 +67,7 @@ func TestGatherChecks(t *testing.T) {
 	}
 	c := withGather(t)
 	c.Routes[0].To = node.Target{Kind: node.KindService, Name: "a"}
-	wantProblem(t, c, "routes.0.to", "leave to out")
+	wantProblem(t, c, "routes.0.to", "keep one of")
 	c = withGather(t)
 	for name, call := range c.Routes[0].Gather.Calls {
 		if call.After = nil; name != "user" {

@@ -15,8 +15,11 @@ type Route struct {
 	Path           Pattern           `yaml:"path" doc:"Path pattern: literal segments, {param} segments, a trailing /*." required:"true"`
 	Methods        []Method          `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
 	Headers        map[string]string `yaml:"headers" doc:"Header fields that the request must carry with exactly these values."`
-	To             Target            `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT." required:"unless gather"`
+	To             Target            `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT; or gather, redirect or respond in its place." required:"unless gather redirect respond"`
 	Gather         *Gather           `yaml:"gather" doc:"Several calls at once, in place of to."`
+	Redirect       *Redirect         `yaml:"redirect" doc:"Another place, in place of to."`
+	Respond        *Respond          `yaml:"respond" doc:"A fixed response, in place of to."`
+	Rewrite        *Rewrite          `yaml:"rewrite" doc:"What is changed in requests and responses on their way."`
 	Timeout        Duration          `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
 	MaxBody        Size              `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
 	Cache          *Cache            `yaml:"cache" doc:"Caching of responses: true for what the origin allows, a duration for responses whose origin names none, or a mapping."`
@@ -89,8 +92,13 @@ func (m *Method) UnmarshalText(text []byte) error {
 
 // Goal says where the route's requests go, for people.
 func (r Route) Goal() string {
-	if r.Gather != nil {
+	switch {
+	case r.Gather != nil:
 		return "gather of " + strconv.Itoa(len(r.Gather.Calls))
+	case r.Redirect != nil:
+		return "redirect to " + r.Redirect.To.String()
+	case r.Respond != nil:
+		return "respond with " + strconv.Itoa(r.Respond.Status)
 	}
 	return r.To.String()
 }

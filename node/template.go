@@ -20,7 +20,10 @@ type templatePiece struct {
 	query   bool // it stands behind the question mark
 }
 
-// Ref is what a template refers to: a parameter of the route, or what Field (a gjson path) finds in the result of Call.
+// Rest is the name of what a route's /* matched.
+const Rest = "*"
+
+// Ref is what a template refers to: a parameter of the route, Rest, or what Field (a gjson path) finds in the result of Call.
 type Ref struct {
 	Param string
 	Call  string
@@ -94,7 +97,7 @@ func parseRef(name string) (Ref, bool) {
 	if ofCall {
 		return Ref{Call: call, Field: field}, ValidName(call) && field != ""
 	}
-	return Ref{Param: name}, validParam(name)
+	return Ref{Param: name}, name == Rest || validParam(name)
 }
 
 // String writes the template as UnmarshalText reads it.
@@ -115,7 +118,8 @@ func (t Template) Refs() []Ref {
 }
 
 // Expand puts values in place, percent-encoded for where they stand, so that a value never begins another segment, parameter or fragment. It fails
-// with ErrTemplateValue where a value of the path is empty or a segment would be "." or "..", and with the error of value.
+// with ErrTemplateValue where a value of the path is empty or a segment would be "." or "..", and with the error of value. The value of Rest must be a
+// canonical path without its first slash, and stays as it is in a path.
 func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 	var b strings.Builder
 	for _, p := range t.pieces {
@@ -127,6 +131,8 @@ func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 		switch {
 		case err != nil:
 			return "", err
+		case p.ref.Param == Rest && !p.query:
+			b.WriteString(v)
 		case v == "" && !p.query:
 			return "", ErrTemplateValue
 		case p.query:

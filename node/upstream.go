@@ -163,7 +163,9 @@ type Eject struct {
 }
 
 // Defaults sets what a configuration leaves out.
-func (e *Eject) Defaults() { e.Failures, e.Rate, e.Most, e.SlowStart = 3, 50, 50, Duration(10*time.Second) }
+func (e *Eject) Defaults() {
+	e.Failures, e.Rate, e.Most, e.SlowStart = 3, 50, 50, Duration(10*time.Second)
+}
 
 // UpstreamTarget is one address of an upstream. Of two targets the one with twice the weight gets twice the requests.
 type UpstreamTarget struct {

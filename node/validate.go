@@ -238,6 +238,7 @@ func (v *validator) route(i int) {
 	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
 	}
+	v.ends(i, &r)
 	if r.Gather != nil {
 		v.gather(i, &r)
 	}

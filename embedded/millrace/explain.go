@@ -31,7 +31,14 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 	if e.Refusal != "" {
 		fmt.Fprintf(w, "answer\t%d, %s\n", e.Status, e.Refusal)
 	} else {
-		fmt.Fprintf(w, "route\t%s (%s)\ntarget\t%s\nsubject\t%s\ntimeout\t%s\nmax body\t%s\n", e.Route, e.Pattern, e.Target, e.Subject, e.Timeout, e.MaxBody)
+		fmt.Fprintf(w, "route\t%s (%s)\ntarget\t%s\n", e.Route, e.Pattern, e.Target)
+		if e.Subject != "" {
+			fmt.Fprintf(w, "subject\t%s\n", e.Subject)
+		}
+		if e.Asks != "" {
+			fmt.Fprintf(w, "asks for\t%s\n", e.Asks)
+		}
+		fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", e.Timeout, e.MaxBody)
 	}
 	for name, value := range e.Params {
 		fmt.Fprintf(w, "{%s}\t%s\n", name, value)

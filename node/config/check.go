@@ -113,6 +113,7 @@ func shieldRoute(r *report, c *node.Config, i int) {
 	if r.mistaken("routes", index, "path") {
 		route.To.Subject = node.Subject{} // its parameters can't be looked up
 		addParams(route, c.Limits)        // nor can those of its limits
+		route.Redirect, route.Rewrite = nil, nil
 	}
 	if r.mistaken("routes", index, "to") {
 		route.To = node.Target{Kind: node.KindNATS}

@@ -98,8 +98,9 @@ func (d *decoder) structure(v *value, at place, dst reflect.Value) {
 
 // instead tells whether the mapping has the key that makes a required one needless.
 func (d *decoder) instead(f field, at place, dst reflect.Value) bool {
-	other, ok := unlessField(fieldsOf(dst.Type()), f)
-	return ok && (!dst.Field(other.index).IsZero() || d.mistaken(at.key(other.key).path...))
+	return f.needless(fieldsOf(dst.Type()), func(other field) bool {
+		return !dst.Field(other.index).IsZero() || d.mistaken(at.key(other.key).path...)
+	})
 }
 
 // unknown reports a key that the struct doesn't have. If it is near to one that the mapping lacks, the value is taken for

@@ -12,7 +12,7 @@ type field struct {
 	key      string
 	doc      string
 	required bool
-	unless   string // the key with which it isn't required
+	unless   []string // the keys with any of which it isn't required
 	index    int
 }
 
@@ -26,20 +26,16 @@ func fieldsOf(t reflect.Type) []field {
 		f := t.Field(i)
 		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" {
 			required := f.Tag.Get("required")
-			_, unless, _ := strings.Cut(required, "unless ")
-			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "", unless: unless, index: i})
+			_, others, _ := strings.Cut(required, "unless")
+			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "", unless: strings.Fields(others), index: i})
 		}
 	}
 	return fields
 }
 
-// unlessField gives the field whose presence makes a required one needless, if there is one.
-func unlessField(fields []field, f field) (field, bool) {
-	i := slices.IndexFunc(fields, func(other field) bool { return other.key == f.unless })
-	if i < 0 {
-		return field{}, false
-	}
-	return fields[i], true
+// needless tells whether a required field isn't, since the struct has another that stands in for it, as has says.
+func (f field) needless(fields []field, has func(other field) bool) bool {
+	return slices.ContainsFunc(fields, func(other field) bool { return slices.Contains(f.unless, other.key) && has(other) })
 }
 
 // shortField gives the field that the short form of a struct type sets: its first required one.

@@ -173,8 +173,10 @@ func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
 			p.Default = jsonValue(standard)
 		}
 		switch {
-		case f.required && f.unless != "":
-			s.AnyOf = []*schema{{Required: []string{f.key}}, {Required: []string{f.unless}}}
+		case len(f.unless) > 0:
+			for _, key := range append([]string{f.key}, f.unless...) {
+				s.AnyOf = append(s.AnyOf, &schema{Required: []string{key}})
+			}
 		case f.required:
 			s.Required = append(s.Required, f.key)
 		}

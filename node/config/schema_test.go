@@ -84,7 +84,7 @@ func TestSchemaRefuses(t *testing.T) {
 func TestSchemaRefusesUnknownKeys(t *testing.T) {
 	schema := compileSchema(t)
 	root := plain(t, read(t, "testdata/good/every_key.yaml"))
-	free := []string{"upstreams", "limits", "headers"} // names are the user's there
+	free := []string{"upstreams", "limits", "headers", "set", "add"} // names are the user's there
 	var visit func(at string, v any)
 	visit = func(at string, v any) {
 		switch v := v.(type) {
@@ -180,6 +180,7 @@ var textTypes = map[string]func() encoding.TextUnmarshaler{
 	"Window":      func() encoding.TextUnmarshaler { return new(node.Window) },
 	"Zone":        func() encoding.TextUnmarshaler { return new(node.Zone) },
 	"RequestPart": func() encoding.TextUnmarshaler { return new(node.RequestPart) },
+	"Location":    func() encoding.TextUnmarshaler { return new(node.Location) },
 	"TargetLimit": func() encoding.TextUnmarshaler { return new(node.TargetLimit) },
 	"Balance":     func() encoding.TextUnmarshaler { return new(node.Balance) },
 	"Method":      func() encoding.TextUnmarshaler { return new(node.Method) },

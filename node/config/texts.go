@@ -60,7 +60,12 @@ var texts = map[reflect.Type]textRule{
 	reflect.TypeFor[node.Template](): {
 		want:     "a path such as /users/{id}",
 		pattern:  `/[^ #]*`,
-		examples: []string{"/users/{id}", "/orders?user={user.id}"},
+		examples: []string{"/users/{id}", "/v2/{*}", "/orders?user={user.id}"},
+	},
+	reflect.TypeFor[node.Location](): {
+		want:     "a path or URL such as https://example.com/{*}",
+		pattern:  `(https?://[^/?#@]+)?(/[^ #]*)?`,
+		examples: []string{"/new/{*}", "https://example.com/{*}", "https://{host}/{id}"},
 	},
 	reflect.TypeFor[node.JSON](): {
 		want:     "a JSON text such as '[]'",

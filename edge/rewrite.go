@@ -1,0 +1,184 @@
+package edge
+
+import (
+	"context"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// end makes the end of a route's chain, with what the route changes on the way there and back. It stands behind the cache, whose keys are of the client's
+// request and which keeps what the client gets.
+func (s *Server) end(r node.Route) Handler {
+	switch {
+	case r.Redirect != nil:
+		return answered(r.Rewrite, redirect(r.Redirect))
+	case r.Respond != nil:
+		return answered(r.Rewrite, respond(r.Respond))
+	}
+	return answered(r.Rewrite, rewriting(r.Rewrite, targetHandler(s.mesh, r)))
+}
+
+// answered changes the fields of responses.
+func answered(w *node.Rewrite, next Handler) Handler {
+	if w == nil || w.Response.None() {
+		return next
+	}
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		resp, err := next(ctx, x)
+		if err == nil {
+			edit(&resp.Header, &w.Response)
+		}
+		return resp, err
+	}
+}
+
+// rewriting says what the request asks for, in place of what the client did. prepare puts it there.
+func rewriting(w *node.Rewrite, next Handler) Handler {
+	if w == nil || (w.Path.String() == "" && w.Query.None()) {
+		return next
+	}
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		if err := x.rewrite(w); err != nil {
+			return nil, err
+		}
+		return next(ctx, x)
+	}
+}
+
+// rewrite sets the target that is asked for.
+func (x *Exchange) rewrite(w *node.Rewrite) error {
+	path, query := x.Path, x.Query
+	if w.Path.String() != "" {
+		target, err := w.Path.Expand(x.place)
+		if err != nil {
+			return node.Errorf(node.CodeInvalid, err, "a value can't be put into the route's path")
+		}
+		path, query = joinQuery(target, query)
+	}
+	x.asked = path + editQuery(query, &w.Query)
+	return nil
+}
+
+// joinQuery splits a target into path and query, and lets a second query follow.
+func joinQuery(target, more string) (path, query string) {
+	path, query, _ = strings.Cut(target, "?")
+	switch {
+	case query == "":
+		return path, more
+	case len(more) > 1:
+		return path, "?" + query + "&" + more[1:]
+	}
+	return path, "?" + query
+}
+
+// place gives what a reference of a template stands for: a parameter's text, or what the route's /* matched as it stands in the path.
+func (x *Exchange) place(ref node.Ref) (string, error) {
+	if ref.Param == node.Rest {
+		return x.rest(), nil
+	}
+	plain, err := url.PathUnescape(x.param(ref.Param))
+	if err != nil {
+		return "", node.ErrTemplateValue
+	}
+	return plain, nil
+}
+
+// rest is what the route's /* matched, without its first slash.
+func (x *Exchange) rest() string {
+	path := x.Path
+	for range x.route.Path.Segments {
+		i := strings.IndexByte(path[1:], '/')
+		if i < 0 {
+			return ""
+		}
+		path = path[i+1:]
+	}
+	return path[1:]
+}
+
+// edit changes header fields.
+func edit(h *mesh.Header, e *node.Edits) {
+	if len(e.Remove) > 0 {
+		h.Delete(func(f mesh.Field) bool {
+			return slices.ContainsFunc(e.Remove, func(name string) bool { return equalFold(f.Name, name) })
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Set)) {
+		h.Set(name, e.Set[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Add)) {
+		h.Add(name, e.Add[name])
+	}
+}
+
+// editQuery changes the parameters of a query, which begins with its question mark or is empty. What isn't changed stays as the client wrote it.
+func editQuery(query string, e *node.Edits) string {
+	if e.None() {
+		return query
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(strings.TrimPrefix(query, "?"), "&") {
+		raw, _, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(raw)
+		_, set := e.Set[name]
+		if pair != "" && (err != nil || (!set && !slices.Contains(e.Remove, name))) {
+			kept = append(kept, pair)
+		}
+	}
+	for _, more := range []map[string]string{e.Set, e.Add} {
+		for _, name := range slices.Sorted(maps.Keys(more)) {
+			kept = append(kept, url.QueryEscape(name)+"="+url.QueryEscape(more[name]))
+		}
+	}
+	if len(kept) == 0 {
+		return ""
+	}
+	return "?" + strings.Join(kept, "&")
+}
+
+// redirect answers with another place.
+func redirect(d *node.Redirect) Handler {
+	return func(_ context.Context, x *Exchange) (*mesh.Response, error) {
+		to, err := d.To.Path.Expand(x.place)
+		if err != nil {
+			return nil, node.Errorf(node.CodeInvalid, err, "a value can't be put into the place that the route leads to")
+		}
+		path, query, own := strings.Cut(to, "?")
+		if !own && len(x.Query) > 1 {
+			query = x.Query[1:]
+		}
+		if query != "" {
+			query = "?" + query
+		}
+		at := ""
+		if d.To.Scheme != "" {
+			at = d.To.Scheme + "://" + d.To.Host
+			if d.To.Host == "" {
+				at += x.Host
+			}
+		} else {
+			path = "/" + strings.TrimLeft(path, "/") // two slashes would begin a host
+		}
+		return &mesh.Response{Status: d.Status, Header: mesh.Header{{Name: "Location", Value: at + path + query}}}, nil
+	}
+}
+
+// respond answers with what the configuration holds.
+func respond(a *node.Respond) Handler {
+	var header mesh.Header
+	for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
+		header.Add(name, a.Headers[name])
+	}
+	if a.Body != "" && !header.Has("Content-Type") {
+		header.Add("Content-Type", "text/plain; charset=utf-8")
+	}
+	body := []byte(a.Body)
+	return func(context.Context, *Exchange) (*mesh.Response, error) {
+		return &mesh.Response{Status: a.Status, Header: slices.Clone(header), Body: slices.Clone(body)}, nil
+	}
+}

@@ -1,0 +1,143 @@
+package edge_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// decoded is a value of the configuration, from its text.
+func decoded[T any, P interface {
+	*T
+	UnmarshalText([]byte) error
+}](tb testing.TB, text string) (v T) {
+	tb.Helper()
+	if err := P(&v).UnmarshalText([]byte(text)); err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
+// mirror answers with what it was asked.
+func mirror(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+	h := mesh.Header{{Name: "Server", Value: "app"}, {Name: "X-Kind", Value: "a"}, {Name: "X-Old", Value: "1"}}
+	for _, name := range []string{"X-Set", "X-Add", "X-Gone", "X-Forwarded-Host"} {
+		h.Add("Got-"+name, strings.Join(r.Header.Values(name), "|"))
+	}
+	return &mesh.Response{Status: 200, Header: h, Body: []byte(r.Method + " " + r.Host + r.Target)}, nil
+}
+
+func serveMirror(tb testing.TB, r *rig) {
+	tb.Helper()
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("mirror"), Handler: mesh.HandlerFunc(mirror)})
+	if err == nil {
+		err = s.Open(tb.Context())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.Close() })
+}
+
+func rewriteRoute(tb testing.TB, path string, w *node.Rewrite) node.Route {
+	tb.Helper()
+	return node.Route{Path: decoded[node.Pattern](tb, path), To: node.Target{Kind: node.KindService, Name: "mirror"}, Rewrite: w}
+}
+
+func TestRewritePath(t *testing.T) {
+	for _, tc := range []struct {
+		route, path string
+		query       node.Edits
+		target      string
+		want        string
+	}{
+		{route: "/api/*", path: "/v2/{*}", target: "/api/a/b?x=1", want: "/v2/a/b?x=1"},
+		{route: "/api/*", path: "/v2/{*}", target: "/api", want: "/v2/"},
+		{route: "/api/*", path: "/v2/{*}", target: "/api/", want: "/v2/"},
+		{route: "/api/*", path: "/{*}", target: "/api/a%20b/c;d", want: "/a%20b/c;d"},
+		{route: "/*", path: "/in/{*}", target: "/a", want: "/in/a"},
+		{route: "/u/{id}/*", path: "/user-{id}/{*}?id={id}", target: "/u/a%3Fb/x?y=2", want: "/user-a%3Fb/x?id=a%3Fb&y=2"},
+		{route: "/u/{id}", path: "/find?q=1", target: "/u/7", want: "/find?q=1"},
+		{route: "/q", query: node.Edits{Remove: []string{"a b"}, Set: map[string]string{"k": "é&"}, Add: map[string]string{"t": "2"}}, target: "/q?a+b=1&k=0&t=1&&c%20d=%2F", want: "/q?t=1&c%20d=%2F&k=%C3%A9%26&t=2"},
+		{route: "/q", query: node.Edits{Remove: []string{"a"}}, target: "/q?a=1&%61=2", want: "/q"},
+		{route: "/q", query: node.Edits{Remove: []string{"b"}}, target: "/q?%zz=1&b", want: "/q?%zz=1"},
+	} {
+		w := &node.Rewrite{Query: tc.query}
+		if tc.path != "" {
+			w.Path = decoded[node.Template](t, tc.path)
+		}
+		r := start(t, nil, rewriteRoute(t, tc.route, w))
+		serveMirror(t, r)
+		resp, body := r.raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: Shop.example\r\n\r\n")
+		if want := "GET Shop.example" + tc.want; resp.StatusCode != 200 || body != want {
+			t.Errorf("%s to %q asked for %d %q, want %q", tc.target, tc.path, resp.StatusCode, body, want)
+		}
+		if e := r.Explain("GET", "http://Shop.example"+tc.target, nil); "GET "+e.Asks != body {
+			t.Errorf("explained as %q, asked for %q", e.Asks, body)
+		}
+	}
+}
+
+func TestRewriteFields(t *testing.T) {
+	r := start(t, nil, rewriteRoute(t, "/*", &node.Rewrite{
+		Host:     "internal.example",
+		Request:  node.Edits{Set: map[string]string{"X-Set": "new"}, Add: map[string]string{"X-Add": "more"}, Remove: []string{"x-gone"}},
+		Response: node.Edits{Set: map[string]string{"X-Kind": "b"}, Add: map[string]string{"X-Old": "2"}, Remove: []string{"SERVER"}},
+	}))
+	serveMirror(t, r)
+	resp, body := r.raw(t, "GET /a HTTP/1.1\r\nHost: shop.example\r\nX-Set: old\r\nX-Add: one\r\nX-Gone: here\r\n\r\n")
+	if body != "GET internal.example/a" {
+		t.Errorf("asked for %q", body)
+	}
+	for name, want := range map[string]string{
+		"Got-X-Set": "new", "Got-X-Add": "one|more", "Got-X-Gone": "", "Got-X-Forwarded-Host": "shop.example", "X-Kind": "b", "X-Old": "1|2", "Server": "",
+	} {
+		if got := strings.Join(resp.Header.Values(name), "|"); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestRedirect(t *testing.T) {
+	for _, tc := range []struct{ route, to, target, want string }{
+		{"/old/*", "/new/{*}", "/old/a/b?x=1", "/new/a/b?x=1"},
+		{"/old/*", "/new/{*}", "/old", "/new/"},
+		{"/old/*", "/{*}", "/old//evil.example/x", "/evil.example/x"},
+		{"/old/*", "https://new.example/{*}", "/old/a", "https://new.example/a"},
+		{"/*", "https://{host}/{*}", "/a?b", "https://shop.example/a?b"},
+		{"/u/{id}", "https://new.example/users?id={id}", "/u/a%26b?c=d", "https://new.example/users?id=a%26b"},
+		{"/x", "https://new.example", "/x", "https://new.example/"},
+	} {
+		r := start(t, nil, node.Route{Path: decoded[node.Pattern](t, tc.route), Redirect: &node.Redirect{To: decoded[node.Location](t, tc.to), Status: 308}})
+		resp, body := r.raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+		if got := resp.Header.Get("Location"); resp.StatusCode != 308 || got != tc.want || body != "" {
+			t.Errorf("%s to %s: %d %q, want 308 %q", tc.target, tc.to, resp.StatusCode, got, tc.want)
+		}
+	}
+}
+
+func TestRespond(t *testing.T) {
+	r := start(t, nil,
+		node.Route{Path: decoded[node.Pattern](t, "/gone"), Respond: &node.Respond{Status: 410, Body: "gone\n", Headers: map[string]string{"X-Why": "old"}}},
+		node.Route{Path: decoded[node.Pattern](t, "/json"), Respond: &node.Respond{Status: 200, Body: "{}", Headers: map[string]string{"content-type": "application/json"}}},
+		node.Route{Path: decoded[node.Pattern](t, "/nothing"), Respond: &node.Respond{Status: 204}},
+	)
+	for path, want := range map[string]struct {
+		status             int
+		body, kind, reason string
+	}{"/gone": {410, "gone\n", "text/plain; charset=utf-8", "old"}, "/json": {200, "{}", "application/json", ""}, "/nothing": {204, "", "", ""}} {
+		for _, method := range []string{"GET", "POST", "HEAD"} {
+			resp, body := r.do(t, method, path, map[string]string{"POST": "ignored"}[method])
+			if method == http.MethodHead {
+				want.body = ""
+			}
+			if resp.StatusCode != want.status || body != want.body || resp.Header.Get("Content-Type") != want.kind || resp.Header.Get("X-Why") != want.reason {
+				t.Errorf("%s %s: %d %q %v, want %+v", method, path, resp.StatusCode, body, resp.Header, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package node
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Rewrite says what a route changes in requests before they go on, and in the responses to them.
+type Rewrite struct {
+	Path     Template `yaml:"path" doc:"Path in place of the client's; {param} is a parameter of the route, {*} what its /* matched. With a query, that one counts too."`
+	Host     Host     `yaml:"host" doc:"Host in place of the client's, which stays in X-Forwarded-Host."`
+	Query    Edits    `yaml:"query" doc:"Query parameters."`
+	Request  Edits    `yaml:"request" doc:"Header fields of the request."`
+	Response Edits    `yaml:"response" doc:"Header fields of the response, before the cache keeps it."`
+}
+
+// Edits are changes to a list of names with values: first those of Remove go, then those of Set take the place of all of their name, then those of Add follow.
+type Edits struct {
+	Set    map[string]string `yaml:"set" doc:"Values in place of all that the name has."`
+	Add    map[string]string `yaml:"add" doc:"Values beside those that the name has."`
+	Remove []string          `yaml:"remove" doc:"Names to leave out."`
+}
+
+// None tells whether nothing is changed.
+func (e *Edits) None() bool { return len(e.Set) == 0 && len(e.Add) == 0 && len(e.Remove) == 0 }
+
+// Redirect answers with another place (RFC 9110 §15.4).
+type Redirect struct {
+	To     Location `yaml:"to" doc:"Path, or URL with http or https: {param} is a parameter of the route, {*} what its /* matched, {host} as the host the client's. The client's query is added if it has none." required:"true"`
+	Status int      `yaml:"status" doc:"301, 302, 303, 307 or 308; 308 and 301 are permanent, 307 and 308 keep the method."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (r *Redirect) Defaults() { r.Status = 302 }
+
+// UnmarshalText reads the short form: just the place.
+func (r *Redirect) UnmarshalText(text []byte) error {
+	r.Defaults()
+	return r.To.UnmarshalText(text)
+}
+
+// Location is where a redirect leads: a template, behind scheme and host if it has them.
+type Location struct {
+	Scheme string // http or https; empty for a path
+	Host   string // empty for the client's
+	Path   Template
+}
+
+// UnmarshalText reads /path, https://host/path or https://{host}/path.
+func (l *Location) UnmarshalText(text []byte) error {
+	s := string(text)
+	out := Location{}
+	scheme, rest, absolute := strings.Cut(s, "://")
+	if absolute {
+		if scheme != "http" && scheme != "https" {
+			return fmt.Errorf("%q leads neither to http nor https: write a path, or a URL such as https://example.com/{*}", s)
+		}
+		host, path, _ := strings.Cut(rest, "/")
+		u, err := url.Parse(scheme + "://" + host)
+		if host != "{host}" && (err != nil || !validAuthority(u) || strings.ContainsAny(host, "@?#{}")) {
+			return fmt.Errorf("%q has no host: write one such as example.com, or {host} for the client's", s)
+		}
+		if host != "{host}" {
+			out.Host = host
+		}
+		out.Scheme, s = scheme, "/"+path
+	}
+	if err := out.Path.UnmarshalText([]byte(s)); err != nil {
+		return err
+	}
+	*l = out
+	return nil
+}
+
+// MarshalText writes the place as UnmarshalText reads it.
+func (l Location) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// String writes the place as UnmarshalText reads it.
+func (l Location) String() string {
+	if l.Scheme == "" {
+		return l.Path.String()
+	}
+	host := l.Host
+	if host == "" {
+		host = "{host}"
+	}
+	return l.Scheme + "://" + host + l.Path.String()
+}
+
+// Respond answers without asking anybody.
+type Respond struct {
+	Status  int               `yaml:"status" doc:"Status, from 200 to 599."`
+	Body    string            `yaml:"body" doc:"Body of the response."`
+	Headers map[string]string `yaml:"headers" doc:"Header fields; Content-Type is text/plain if left out."`
+}
+
+// Defaults sets what a configuration leaves out.
+func (r *Respond) Defaults() { r.Status = 200 }
+
+// maxRespond bounds a fixed body, which stands in the configuration.
+const maxRespond = 64 << 10
+
+// ends checks that a route answers in one way, and that way.
+func (v *validator) ends(i int, r *Route) {
+	at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }
+	var ways []string
+	for key, has := range map[string]bool{"to": r.To.Kind != "", "gather": r.Gather != nil, "redirect": r.Redirect != nil, "respond": r.Respond != nil} {
+		if has {
+			ways = append(ways, key)
+		}
+	}
+	slices.Sort(ways)
+	if len(ways) > 1 {
+		v.report(at(ways[len(ways)-1]), "a route answers in one way: keep one of %s", strings.Join(ways, ", "))
+	}
+	if d := r.Redirect; d != nil {
+		v.check(slices.Contains([]int{301, 302, 303, 307, 308}, d.Status), at("redirect", "status"), "%d is not a redirection: use 301, 302, 303, 307 or 308", d.Status)
+		v.refs(at("redirect", "to"), r, d.To.Path)
+	}
+	if a := r.Respond; a != nil {
+		v.check(a.Status >= 200 && a.Status <= 599, at("respond", "status"), "%d is out of range: use 200 to 599", a.Status)
+		v.check(a.Body == "" || (a.Status != 204 && a.Status != 304), at("respond", "body"), "a response with status %d has no body", a.Status)
+		v.check(len(a.Body) <= maxRespond, at("respond", "body"), "%d bytes: use at most %d, or a service", len(a.Body), maxRespond)
+		v.editable(at("respond", "headers"), a.Headers)
+	}
+	if r.Rewrite != nil {
+		v.rewrite(at, r)
+	}
+}
+
+func (v *validator) rewrite(at placed, r *Route) {
+	w := r.Rewrite
+	forwards := r.To.Kind == KindService || r.To.Kind == KindUpstream
+	v.check(w.Path.String() == "" || forwards, at("rewrite", "path"), "only requests to services and upstreams have a path of their own")
+	v.check(w.Host == "" || forwards, at("rewrite", "host"), "only requests to services and upstreams have a host of their own")
+	v.check(w.Query.None() || forwards, at("rewrite", "query"), "only requests to services and upstreams have a query of their own")
+	asks := r.To.Kind != "" || r.Gather != nil
+	v.check(w.Request.None() || asks, at("rewrite", "request"), "the route sends no request")
+	v.refs(at("rewrite", "path"), r, w.Path)
+	for key, e := range map[string]*Edits{"request": &w.Request, "response": &w.Response} {
+		v.editable(at("rewrite", key, "set"), e.Set)
+		v.editable(at("rewrite", key, "add"), e.Add)
+		for i, name := range e.Remove {
+			v.check(validFieldName(name) && !framesOrOwn(name), at("rewrite", key, "remove", strconv.Itoa(i)), "%q isn't a header field that can be changed", name)
+		}
+	}
+}
+
+// editable checks fields that a configuration adds.
+func (v *validator) editable(at []string, fields map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		place := append(slices.Clone(at), name)
+		v.check(validFieldName(name) && !framesOrOwn(name), place, "%q isn't a header field that can be changed", name)
+		v.check(validFieldValue(fields[name]), place, "the value holds a character that no header field can, or a space at an end")
+	}
+}
+
+// framesOrOwn names the fields that frame a message, belong to one connection, or are the mesh's own.
+func framesOrOwn(name string) bool {
+	return Hop(name) || SameName(name, "Content-Length") || SameName(name, "Host") || SameName(name, "Date")
+}
+
+// validFieldValue is RFC 9110 §5.5 without obs-text.
+func validFieldValue(s string) bool {
+	return s == strings.TrimSpace(s) && strings.IndexFunc(s, func(c rune) bool { return (c < ' ' && c != '\t') || c >= 0x7f }) < 0
+}
+
+// refs checks what a template of the route refers to; calls are those whose results it may.
+func (v *validator) refs(at []string, r *Route, t Template, calls ...string) {
+	params := r.Path.Params()
+	for _, ref := range t.Refs() {
+		switch {
+		case ref.Call != "" && r.Gather == nil:
+			v.report(at, "%s is a call's result, which only the calls of a gather have", ref)
+		case ref.Call != "":
+			v.check(slices.Contains(calls, ref.Call), at, "%s needs the result of call %q: name it in after", ref, ref.Call)
+		case ref.Param == Rest:
+			v.check(r.Path.Rest, at, "{*} is what /* matched, and path %s doesn't end in it", r.Path)
+		default:
+			v.check(slices.Contains(params, ref.Param), at, "parameter %s is not in path %s%s", ref, r.Path, didYouMean(ref.Param, params))
+		}
+	}
+}
