@@ -24,6 +24,7 @@ type cached struct {
 	keyed []byte // appended to every key of this route; empty but for routes that depend on fields
 	next  Handler
 	stats *cacheStats
+	part  bool // of a gather: no other node fetches for this one
 }
 
 // newCached makes the policy of a route that caches.
@@ -38,6 +39,12 @@ func (s *Server) newCached(r *route, next Handler) *cached {
 		c.keyed = append(append(c.keyed, '\x01'), "route="+r.id...)
 	}
 	return c
+}
+
+// asPart makes it the policy of a call of a gather: its URLs are the target's, not the client's, and no other node knows them as a route.
+func (c *cached) asPart(target string) {
+	c.keyed = append(append(c.keyed, '\x01'), "call="+target...)
+	c.part = true
 }
 
 // handle answers from the cache, or from what is behind it.

@@ -67,7 +67,7 @@ func (s *shunned) has(node string) bool {
 
 // askHome lets the key's home fetch it. Not ok means that this node must do so itself.
 func (c *cached) askHome(ctx context.Context, x *Exchange, l *found, grows func(*growing)) (fetched, bool) {
-	if c.s.cfg.Peers == nil {
+	if c.s.cfg.Peers == nil || c.part {
 		return fetched{}, false
 	}
 	home := kvcache.Home(l.primary, c.s.cfg.Peers.Alive())

@@ -106,7 +106,7 @@ func (s *Server) subject(x *Exchange) string {
 	case x.route.Redirect != nil || x.route.Respond != nil:
 		return ""
 	case x.route.Gather != nil:
-		return strings.Join(newGatherer(s.mesh, x.route.Gather).subjects(), ", ")
+		return strings.Join(s.gather(&x.route.Route).subjects(s.mesh), ", ")
 	case x.route == x.settings.exposed:
 		return s.mesh.Service(firstSegment(x.Path)).Subject()
 	case x.route.To.Kind == node.KindService:

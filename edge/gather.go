@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,49 +23,67 @@ const maxPart = 8 << 20
 
 // gatherer makes the calls of a route with gather.
 type gatherer struct {
-	conn  *mesh.Conn
 	how   *node.Gather
 	names []string // in the order of the response
-	to    []mesh.Destination
+	parts []*route // by name's index: each call is made as the request of a route of its own
 }
 
 // gather makes the end of the chain of a route that gathers.
-func gather(conn *mesh.Conn, how *node.Gather) Handler { return newGatherer(conn, how).handle }
-
-func newGatherer(conn *mesh.Conn, how *node.Gather) *gatherer {
-	g := &gatherer{conn: conn, how: how, names: slices.Sorted(maps.Keys(how.Calls))}
+func (s *Server) gather(r *node.Route) *gatherer {
+	g := &gatherer{how: r.Gather, names: slices.Sorted(maps.Keys(r.Gather.Calls))}
 	for _, name := range g.names {
-		to := how.Calls[name].To
-		if to.Kind == node.KindUpstream {
-			g.to = append(g.to, conn.Upstream(to.Name))
-		} else {
-			g.to = append(g.to, conn.Service(to.Name))
-		}
+		g.parts = append(g.parts, s.partRoute(r, name))
 	}
 	return g
 }
 
+// partRoute is the route of one call: its target, behind the call's own limits and cache.
+func (s *Server) partRoute(parent *node.Route, name string) *route {
+	c := parent.Gather.Calls[name]
+	own := node.Route{Host: parent.Host, Path: parent.Path, To: c.To, Timeout: c.Timeout, Cache: c.Cache, Limit: c.Limit}
+	if parent.Rewrite != nil {
+		own.Rewrite = &node.Rewrite{Request: parent.Rewrite.Request}
+	}
+	r := &route{Route: own, id: parent.ID() + "." + name, paramNames: own.Path.Params()}
+	r.handler = targetHandler(s.mesh, own)
+	if own.Cache != nil && own.Cache.On && s.cfg.Cache != nil {
+		if r.Timeout == 0 {
+			r.Timeout = parent.Timeout
+		}
+		r.cached = s.newCached(r, deadline(r.handler)) // a fetch may outlive the request that began it
+		r.cached.asPart(c.To.String())
+		r.handler = r.cached.handle
+	}
+	if len(own.Limit) > 0 && s.cfg.Limits != nil {
+		r.limited = s.newLimited(r, r.handler)
+		r.handler = r.limited.handle
+	}
+	return r
+}
+
 // subjects lists where the calls go, each once.
-func (g *gatherer) subjects() []string {
+func (g *gatherer) subjects(conn *mesh.Conn) []string {
 	var out []string
-	for _, to := range g.to {
-		out = append(out, to.Subject())
+	for _, r := range g.parts {
+		if r.To.Kind == node.KindUpstream {
+			out = append(out, conn.Upstream(r.To.Name).Subject())
+		} else {
+			out = append(out, conn.Service(r.To.Name).Subject())
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
 func (g *gatherer) handle(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-	whole := x.prepare()
-	header := slices.Clone(whole.Header)
-	header.Delete(func(f mesh.Field) bool { return ofWhole(f.Name) })
-	ctx, cancel := context.WithDeadline(ctx, whole.Deadline)
+	ctx, cancel := context.WithDeadline(ctx, x.forward.Deadline)
 	defer cancel()
+	header := partHeader(x)
 	outs := make([]partOut, len(g.names))
 	parts := make([]mesh.Part, len(g.names))
 	for i, name := range g.names {
 		c := g.how.Calls[name]
-		p := &part{g: g, call: &c, to: g.to[i], x: x, header: header, whole: whole, out: &outs[i]}
+		p := &part{call: &c, route: g.parts[i], x: x, header: header, out: &outs[i]}
 		parts[i] = mesh.Part{Name: name, After: c.After, Do: p.do}
 	}
 	results := mesh.Gather(ctx, mesh.Gathering{Concurrency: g.how.Concurrency, Enough: g.enough}, parts)
@@ -85,6 +104,24 @@ func (g *gatherer) handle(ctx context.Context, x *Exchange) (*mesh.Response, err
 	return resp, nil
 }
 
+// Gather makes the calls of a route with gather for a member: host and header are what the calls carry. The limits and caches of calls count as those of
+// requests do; the client is this node.
+func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header mesh.Header) (*mesh.Response, error) {
+	x := &Exchange{
+		Method: "GET", Header: header, Scheme: "http", Started: time.Now(), Host: host, Path: "/", ID: newID(), settings: s.settings.Load(), via: s.via, server: s,
+		route: &route{Route: *r, id: r.ID()}, Peer: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+	}
+	x.Client = x.Peer
+	if x.Host == "" {
+		x.Host = "localhost"
+	}
+	if !validHost(x.Host) {
+		return nil, node.Errorf(node.CodeInvalid, errHost, "the host is malformed")
+	}
+	x.forward.Deadline = x.Started.Add(x.timeout())
+	return s.gather(r).handle(ctx, x)
+}
+
 // fillIn takes what stands in for parts that weren't over in time, and tells which ones that are.
 func (g *gatherer) fillIn(results []mesh.PartResult) []bool {
 	late := make([]bool, len(results))
@@ -95,6 +132,14 @@ func (g *gatherer) fillIn(results []mesh.PartResult) []bool {
 		}
 	}
 	return late
+}
+
+// partHeader is the client's fields that calls carry, too.
+func partHeader(x *Exchange) mesh.Header {
+	h := slices.Clone(x.Header)
+	h.DropHopByHop()
+	h.Delete(func(f mesh.Field) bool { return ofWhole(f.Name) })
+	return h
 }
 
 // ofWhole names the fields of the client's request that are about the response as a whole, or about a body, which calls don't have.
@@ -218,12 +263,10 @@ type partOut struct{ fellBack bool }
 
 // part is one call of one request.
 type part struct {
-	g      *gatherer
 	call   *node.Call
-	to     mesh.Destination
-	x      *Exchange
+	route  *route
+	x      *Exchange // the client's
 	header mesh.Header
-	whole  *mesh.Request
 	out    *partOut
 }
 
@@ -252,17 +295,45 @@ func (p *part) ask(ctx context.Context, earlier func(string) *mesh.Response) (*m
 		}
 		return nil, err //nolint:wrapcheck // value's own
 	}
-	deadline := p.whole.Deadline
-	if at := time.Now().Add(p.call.Timeout.Std()); p.call.Timeout > 0 && at.Before(deadline) {
-		deadline = at
-	}
-	resp, err := p.g.conn.Do(ctx, p.to, &mesh.Request{
-		Method: string(p.call.Method), Target: target, Host: p.whole.Host, Header: p.header, Route: p.whole.Route, Deadline: deadline,
-	})
+	own := p.exchange(target)
+	resp, err := p.route.handler(ctx, own)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // a *node.Error already
+		return nil, err
 	}
+	defer own.unkeep(resp)
 	return resp, collect(ctx, resp)
+}
+
+// unkeep takes a response out of the store's memory, if it lies there.
+func (x *Exchange) unkeep(resp *mesh.Response) {
+	if x.kept == nil {
+		return
+	}
+	h, _, err := mesh.ParseFields(append(slices.Clone(x.kept.head), "\r\n"...))
+	if err == nil { // they were checked before they were stored
+		resp.Header = append(h, resp.Header...)
+	}
+	resp.Body = slices.Clone(resp.Body)
+	x.kept.view.Release()
+	x.kept = nil
+}
+
+// exchange makes the call's own request.
+func (p *part) exchange(target string) *Exchange {
+	x := p.x
+	own := &Exchange{
+		Method: string(p.call.Method), Target: target, Header: slices.Clone(p.header), Peer: x.Peer, Scheme: x.Scheme, Started: time.Now(),
+		Host: x.Host, ID: x.ID, Client: x.Client, settings: x.settings, via: x.via, trusted: x.trusted, route: p.route, params: x.params, server: x.server,
+	}
+	own.Path, own.Query, _ = strings.Cut(target, "?")
+	if own.Query != "" {
+		own.Query = "?" + own.Query
+	}
+	own.forward.Deadline = x.forward.Deadline
+	if at := own.Started.Add(p.call.Timeout.Std()); p.call.Timeout > 0 && at.Before(own.forward.Deadline) {
+		own.forward.Deadline = at
+	}
+	return own
 }
 
 // collect reads a streamed body whole.

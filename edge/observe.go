@@ -106,7 +106,7 @@ func (x *Exchange) target() string {
 	if x.route == x.settings.exposed {
 		return "service:" + firstSegment(x.Path)
 	}
-	if x.route.To.Kind == "" && x.route.Gather == nil {
+	if r := x.route; r.To.Kind == "" && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
 		return ""
 	}
 	return x.route.Goal()

@@ -17,6 +17,8 @@ func (s *Server) end(r node.Route) Handler {
 	switch {
 	case r.Redirect != nil:
 		return answered(r.Rewrite, redirect(r.Redirect))
+	case r.Gather != nil:
+		return answered(r.Rewrite, s.gather(&r).handle)
 	case r.Respond != nil:
 		return answered(r.Rewrite, respond(r.Respond))
 	}

@@ -37,7 +37,7 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	}
 	set.table = newTable(set.routes)
 	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) { return nil, x.refusal })
-	set.caches = slices.ContainsFunc(set.routes, func(r *route) bool { return r.cached != nil })
+	set.caches = slices.ContainsFunc(set.routes, func(r *route) bool { return r.cached != nil || r.Gather.Caches() })
 	set.limits = slices.ContainsFunc(set.routes, func(r *route) bool { return r.limited != nil })
 	if s.cfg.Cache != nil && len(s.cfg.Store.PurgeClients) > 0 {
 		set.purge = s.newRoute(node.Route{}, purgeID, s.purge)

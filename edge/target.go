@@ -11,9 +11,6 @@ import (
 
 // targetHandler makes the end of a route's chain: the call to the mesh.
 func targetHandler(conn *mesh.Conn, r node.Route) Handler {
-	if r.Gather != nil {
-		return gather(conn, r.Gather)
-	}
 	switch r.To.Kind {
 	case node.KindService:
 		return call(conn, conn.Service(r.To.Name))

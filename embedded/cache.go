@@ -35,6 +35,10 @@ func (n *Node) useCache(ctx context.Context) error {
 	if !n.edge.Caches() {
 		return nil
 	}
+	return n.followPurges(ctx)
+}
+
+func (n *Node) followPurges(ctx context.Context) error {
 	if err := n.cache.Open(ctx); err != nil {
 		return fmt.Errorf("open cache: %w", err)
 	}

@@ -165,7 +165,7 @@ func clientKey(r *limit.Rule, name string) limit.Key {
 }
 
 // openLimitsAPI lets members use the limits that the configuration names. mesh/DESIGN.md has the protocol.
-func (n *Node) openLimitsAPI(context.Context) error { return n.openMemberAPI("limit", n.answerLimit) }
+func (n *Node) openLimitsAPI(context.Context) error { return n.openMemberAPI("limit.*", n.answerLimit) }
 
 // limitRequest is the payload of api.limit.take.
 type limitRequest struct {

@@ -14,9 +14,8 @@ import (
 	"millrace/node"
 )
 
-// memberAPI answers requests of members on api.NAME.*: one JSON object in, one out. Whichever node is asked answers.
+// memberAPI answers requests of members on api.NAME or api.NAME.*: one JSON object in, one out. Whichever node is asked answers.
 type memberAPI struct {
-	prefix string // of the subjects
 	answer func(ctx context.Context, op string, payload []byte) any
 	sub    *nats.Subscription
 	places chan struct{}   // a request that runs holds one
@@ -37,10 +36,11 @@ type apiError struct {
 	Code  node.Code `json:"code"`
 }
 
+// openMemberAPI begins to answer requests on api.NAME; answer gets the last token of the subject.
 func (n *Node) openMemberAPI(name string, answer func(ctx context.Context, op string, payload []byte) any) error {
-	api := &memberAPI{prefix: meshPrefix(n.opts.Config.Mesh) + "api." + name + ".", answer: answer, places: make(chan struct{}, maxMemberRequests)}
+	api := &memberAPI{answer: answer, places: make(chan struct{}, maxMemberRequests)}
 	api.ctx, api.stop = context.WithCancel(context.Background())
-	sub, err := n.mesh.NATS().QueueSubscribe(api.prefix+"*", mesh.QueueGroup, api.receive)
+	sub, err := n.mesh.NATS().QueueSubscribe(meshPrefix(n.opts.Config.Mesh)+"api."+name, mesh.QueueGroup, api.receive)
 	if err != nil {
 		return fmt.Errorf("open api.%s: %w", name, err)
 	}
@@ -80,7 +80,7 @@ func (a *memberAPI) receive(msg *nats.Msg) {
 	}
 	a.work.Go(func() {
 		defer func() { <-a.places }()
-		respond(msg, a.contained(strings.TrimPrefix(msg.Subject, a.prefix), msg.Data))
+		respond(msg, a.contained(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:], msg.Data))
 	})
 }
 
@@ -108,6 +108,9 @@ func respond(msg *nats.Msg, reply any) {
 	b, err := json.Marshal(reply)
 	if err != nil { // what isn't JSON was checked before
 		b = []byte(`{"error": "the value isn't JSON", "code": "internal"}`)
+	}
+	if len(b) > int(node.MaxMessage) {
+		b = []byte(`{"error": "the answer is longer than one message carries", "code": "body_too_large"}`)
 	}
 	_ = msg.Respond(b) // the caller asks again, or goes on without
 }

@@ -62,10 +62,11 @@ type Node struct {
 	waits     context.Context //nolint:containedctx // ends what a reload waits for
 	stopWaits context.CancelFunc
 
-	revision   atomic.Int64  // of the configuration that was saved last
-	reloadTime time.Duration // the constant; tests have less time
-	reloading  sync.Mutex    // held by a reload, whole; guards config
-	config     node.Config   // that is applied now
+	revision   atomic.Int64                // of the configuration that was saved last
+	reloadTime time.Duration               // the constant; tests have less time
+	reloading  sync.Mutex                  // held by a reload, whole; guards config
+	config     node.Config                 // that is applied now
+	applied    atomic.Pointer[node.Config] // the same, for whoever can't wait for a reload
 }
 
 // closer is one opened part: how to end it, under a name for errors.
@@ -84,6 +85,7 @@ func New(opts Options) (*Node, error) {
 	}
 	opts.Version = cmp.Or(opts.Version, "unknown")
 	n := &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}
+	n.applied.Store(&n.opts.Config)
 	n.waits, n.stopWaits = context.WithCancel(context.Background())
 	return n, nil
 }
@@ -93,7 +95,7 @@ func New(opts Options) (*Node, error) {
 // edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openAdmin}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openAdmin}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {

@@ -95,6 +95,7 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) (warnings []string, 
 		warnings = append(warnings, err.Error())
 	}
 	n.config = *cfg
+	n.applied.Store(cfg)
 	n.roles.Store(n.rolesOf(*cfg))
 	more, err := n.applyUpstreams(ctx, cfg.Upstreams)
 	if err != nil { // nothing was left to start

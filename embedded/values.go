@@ -19,7 +19,7 @@ type valuesAPI struct{ values *kvcache.Values }
 const valueTime = 5 * time.Second
 
 func (n *Node) openValues(context.Context) error {
-	return n.openMemberAPI("cache", valuesAPI{n.cache.Values()}.answer)
+	return n.openMemberAPI("cache.*", valuesAPI{n.cache.Values()}.answer)
 }
 
 // valueRequest is the payload of a request.

@@ -171,8 +171,7 @@ func (p RequestPart) Of(h Header) (value string, ok bool) {
 const maxFreshness = Duration(30 * 24 * time.Hour)
 
 // cache checks a route's cache.
-func (v *validator) cache(route int, c *Cache) {
-	at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(route)}, keys...) }
+func (v *validator) cache(at placed, c *Cache) {
 	v.check(!c.Force || c.TTL > 0, at("cache", "force"), "force needs a ttl: say how long")
 	v.check(len(c.Query.Keep) == 0 || len(c.Query.Drop) == 0, at("cache", "query"), "keep and drop exclude each other: name what counts, or what doesn't")
 	v.check(c.MaxObject >= KiB && c.MaxObject <= 64*MiB, at("cache", "max_object"), "%s is out of range: use 1KiB to 64MiB", c.MaxObject)

@@ -19,6 +19,19 @@ type Gather struct {
 // Defaults sets what a configuration leaves out.
 func (g *Gather) Defaults() { g.Mode = GatherSettled }
 
+// Caches tells whether some call caches. g may be nil.
+func (g *Gather) Caches() bool {
+	if g == nil {
+		return false
+	}
+	for _, c := range g.Calls {
+		if c.Cache != nil && c.Cache.On {
+			return true
+		}
+	}
+	return false
+}
+
 // GatherMode says what a gather waits for. See the constants.
 type GatherMode string
 
@@ -44,6 +57,8 @@ type Call struct {
 	After    []string `yaml:"after" doc:"Calls that must have succeeded before this one begins."`
 	Timeout  Duration `yaml:"timeout" doc:"Deadline of this call; 0s for that of the whole request."`
 	Fallback JSON     `yaml:"fallback" doc:"JSON text that stands in for the result when the call fails, which then counts as success."`
+	Cache    *Cache   `yaml:"cache" doc:"Caching of this call's responses, as of a route."`
+	Limit    Limits   `yaml:"limit" doc:"Names of limits under limits that this call takes from, on top of the route's; a call that is refused has status 429."`
 	Extract  string   `yaml:"extract" doc:"gjson path of the part of the result that is wanted; the whole if empty."`
 }
 
@@ -101,6 +116,23 @@ func (v *validator) call(at placed, name string, r *Route) {
 	}
 	v.check(c.Timeout >= 0, at("timeout"), "%s is negative: use 0s or more", c.Timeout.Std())
 	v.refs(at("path"), r, c.Path, c.After...)
+	if c.Cache != nil {
+		v.cache(at, c.Cache)
+	}
+	for i := range c.Limit {
+		v.callLimit(func(keys ...string) []string { return at(append([]string{"limit", strconv.Itoa(i)}, keys...)...) }, &c.Limit[i], r)
+	}
+}
+
+// callLimit checks a limit of a call: its counts are shared by name, since a call has none of its own.
+func (v *validator) callLimit(at placed, l *Limit, r *Route) {
+	if l.Use == "" {
+		v.report(at(), "calls take from limits by name: put this one under limits, and write its name here")
+		return
+	}
+	v.use(at, l)
+	v.limitParams(at, l, r.Path)
+	v.limitInTime(at, l, r)
 }
 
 // cycle gives a call that waits for itself, or "". Unknown calls are reported elsewhere.

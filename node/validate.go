@@ -253,7 +253,7 @@ func (v *validator) route(i int) {
 		v.check(validFieldName(h) && !ours, at("forward_headers"), "%q can't be forwarded as a NATS header", h)
 	}
 	if r.Cache != nil {
-		v.cache(i, r.Cache)
+		v.cache(func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }, r.Cache)
 	}
 	v.routeLimits(i)
 	seen := map[string]string{}

@@ -92,3 +92,14 @@ func TestNodeLimit(t *testing.T) {
 		t.Errorf("it ended with %v and wrote %q %q, want %q", p.err, got, p.stderr.String(), want)
 	}
 }
+
+// TestNodeGather: the example in JavaScript has a node make its calls at once.
+func TestNodeGather(t *testing.T) {
+	n := startNode(t, build(t, "./embedded/millrace"), "")
+	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "gather.js")
+	<-p.exited
+	const want = "200 11 results, after-3 at once\ninvalid_request\n"
+	if got := p.stdout.String(); p.err != nil || got != want {
+		t.Errorf("it ended with %v and wrote %q %q, want %q", p.err, got, p.stderr.String(), want)
+	}
+}
