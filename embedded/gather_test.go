@@ -108,13 +108,17 @@ func TestGatherAPI(t *testing.T) {
 func TestGatherLosers(t *testing.T) {
 	var mu sync.Mutex
 	var ended []time.Time
+	entered := make(chan struct{}, 100)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/quick":
+			<-entered
+			<-entered
 			fmt.Fprint(w, "won")
 		case "/bad":
 			w.WriteHeader(http.StatusServiceUnavailable)
 		default:
+			entered <- struct{}{}
 			<-r.Context().Done()
 			mu.Lock()
 			defer mu.Unlock()
