@@ -52,7 +52,7 @@ func (n *Node) answerGather(ctx context.Context, _ string, payload []byte) any {
 	}
 	if route.Gather.Caches() {
 		if err := n.followPurges(ctx); err != nil {
-			n.log.Warn("calls of a gather are not cached", "cause", err)
+			n.log.WarnContext(ctx, "calls of a gather are not cached", "cause", err)
 		}
 	}
 	var header mesh.Header

@@ -31,12 +31,11 @@ func TestGatherAPI(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got.Add(1)
 		w.Header().Set("Content-Type", "application/json")
-		switch {
-		case r.URL.Path == "/bad":
+		if r.URL.Path == "/bad" {
 			w.WriteHeader(http.StatusServiceUnavailable)
-		default:
-			fmt.Fprintf(w, `{"path":%q,"host":%q,"who":%q}`, r.URL, r.Host, r.Header.Get("X-Who"))
+			return
 		}
+		fmt.Fprintf(w, `{"path":%q,"host":%q,"who":%q}`, r.URL, r.Host, r.Header.Get("X-Who"))
 	}))
 	defer app.Close()
 	opts, _ := settings(t, fmt.Sprintf("%slimits: {few: 3/h}\nupstreams: {api: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\n", edgeYAML, app.URL))

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,9 +37,7 @@ func (n *near) change(subject string, f func([]*Service) []*Service) {
 	defer n.mu.Unlock()
 	next := map[string][]*Service{}
 	if old := n.members.Load(); old != nil {
-		for k, v := range *old {
-			next[k] = v
-		}
+		maps.Copy(next, *old)
 	}
 	if next[subject] = f(slices.Clone(next[subject])); len(next[subject]) == 0 {
 		delete(next, subject)

@@ -23,8 +23,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	free := make(chan struct{})
 	app := server(t, func(_ http.ResponseWriter, r *http.Request) {
 		n := now.Add(1)
-		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-		}
+		raise(&most, n)
 		mu.Lock()
 		order = append(order, r.URL.Path)
 		mu.Unlock()
@@ -71,6 +70,15 @@ func TestConcurrencyLimit(t *testing.T) {
 		t.Errorf("the status is %+v", s)
 	}
 	close(free)
+}
+
+// raise makes most at least n.
+func raise(most *atomic.Int64, n int64) {
+	for {
+		if old := most.Load(); n <= old || most.CompareAndSwap(old, n) {
+			return
+		}
+	}
 }
 
 func wantCode(t *testing.T, err error, code node.Code) {

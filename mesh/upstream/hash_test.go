@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,7 +46,7 @@ func TestHash(t *testing.T) {
 					f := field(i)
 					target := "/"
 					if f.Name == "X-Path" {
-						target = f.Value + "?q=" + fmt.Sprint(len(out))
+						target = f.Value + "?q=" + strconv.Itoa(len(out))
 					}
 					resp, err := r.do(t, "GET", target, "", f)
 					if err != nil {
@@ -91,8 +92,7 @@ func TestHashBounded(t *testing.T) {
 	for i := range now {
 		urls = append(urls, server(t, func(http.ResponseWriter, *http.Request) {
 			n := now[i].Add(1)
-			for old := most[i].Load(); n > old && !most[i].CompareAndSwap(old, n); old = most[i].Load() {
-			}
+			raise(&most[i], n)
 			if arrived.Add(1) == clients {
 				close(enough)
 			}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"millrace/mesh"
@@ -93,5 +94,5 @@ func (a *attempt) hedges() bool {
 }
 
 func safe(req *mesh.Request) bool {
-	return req.Method == "GET" || req.Method == "HEAD" || req.Method == "OPTIONS"
+	return req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodOptions
 }

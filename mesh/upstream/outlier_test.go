@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -92,7 +93,7 @@ func TestEjectsSlow(t *testing.T) {
 // success and opens again on the first failure.
 func TestBreakerLikeFailsafe(t *testing.T) {
 	for _, failures := range []int{1, 3} {
-		t.Run(fmt.Sprint(failures), func(t *testing.T) {
+		t.Run(strconv.Itoa(failures), func(t *testing.T) {
 			target, spare := newApp(t, 200), newApp(t, 200)
 			cfg := config(target.url, spare.url)
 			cfg.Eject.Failures, cfg.Eject.Rate, cfg.Eject.SlowStart, cfg.Retry.Tries = failures, 0, 0, 1

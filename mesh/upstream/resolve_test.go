@@ -50,7 +50,7 @@ func TestResolve(t *testing.T) {
 	var mu sync.Mutex
 	got := map[string]int{} // by address
 	app := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()) //nolint:forcetypeassert,errcheck // as net/http documents it
+		host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()) //nolint:forcetypeassert // as net/http documents it
 		mu.Lock()
 		defer mu.Unlock()
 		got[host]++
