@@ -2,7 +2,8 @@ package edge
 
 import (
 	"context"
-	"strings"
+	"maps"
+	"slices"
 	"time"
 
 	"millrace/mesh"
@@ -41,13 +42,36 @@ type Explanation struct {
 	Params  map[string]string `json:"params,omitempty"`
 	Target  string            `json:"target,omitempty"`
 	Subject string            `json:"subject,omitempty"`
-	Asks    string            `json:"asks,omitempty"` // host and target in place of the client's
+	Carrier string            `json:"carrier,omitempty"` // memory or nats, at this moment
+	Asks    string            `json:"asks,omitempty"`    // host and target in place of the client's
+	Calls   []CallInfo        `json:"calls,omitempty"`
 	Timeout string            `json:"timeout,omitempty"`
 	MaxBody string            `json:"max_body,omitempty"`
 	Status  int               `json:"status,omitempty"` // of the refusal
 	Refusal string            `json:"refusal,omitempty"`
 	Limits  []LimitInfo       `json:"limits,omitempty"`
 	Cache   *CacheExplanation `json:"cache,omitempty"`
+}
+
+// CallInfo is a call that a gather makes.
+type CallInfo struct {
+	Name    string   `json:"name"`
+	Target  string   `json:"target"`
+	Subject string   `json:"subject"`
+	Carrier string   `json:"carrier"`
+	Path    string   `json:"path"`
+	After   []string `json:"after,omitempty"`
+	Timeout string   `json:"timeout,omitempty"`
+	Cached  bool     `json:"cached,omitempty"`
+	Limits  []string `json:"limits,omitempty"`
+}
+
+// Asked lists the services and upstreams that would be asked, as the configuration names them.
+func (e *Explanation) Asked() (out []string) {
+	for _, c := range e.Calls {
+		out = append(out, c.Target)
+	}
+	return append(out, e.Target)
 }
 
 // LimitInfo is a limit that counts the request.
@@ -73,6 +97,10 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	e.Timeout, e.MaxBody = x.timeout().String(), x.maxBody().String()
 	e.Subject = s.subject(x)
 	e.Asks = x.explainRewrite()
+	e.Calls = s.explainCalls(r)
+	if to, ok := s.destination(x); ok {
+		e.Carrier = s.carrier(to)
+	}
 	e.Limits = r.limited.explain(x)
 	e.Cache = s.explainCache(context.Background(), x)
 	for i, name := range r.paramNames {
@@ -82,6 +110,48 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 		e.Params[name] = x.params[i]
 	}
 	return e
+}
+
+// destination is who would be asked; false if nobody, or several, or a plain NATS service.
+func (s *Server) destination(x *Exchange) (to mesh.Destination, ok bool) {
+	if x.route == x.settings.exposed {
+		return s.mesh.Service(firstSegment(x.Path)), true
+	}
+	switch x.route.To.Kind {
+	case node.KindService:
+		return s.mesh.Service(x.route.To.Name), true
+	case node.KindUpstream:
+		return s.mesh.Upstream(x.route.To.Name), true
+	case node.KindNATS:
+	}
+	return mesh.Destination{}, false
+}
+
+func (s *Server) carrier(to mesh.Destination) string {
+	if s.mesh.Near(to) {
+		return "memory"
+	}
+	return "nats"
+}
+
+// explainCalls lists the calls of a gather by name.
+func (s *Server) explainCalls(r *route) (out []CallInfo) {
+	if r.Gather == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {
+		c := r.Gather.Calls[name]
+		to := destinationOf(s.mesh, c.To)
+		info := CallInfo{Name: name, Target: c.To.String(), Subject: to.Subject(), Carrier: s.carrier(to), Path: c.Path.String(), After: c.After, Cached: c.Cache != nil && c.Cache.On}
+		if c.Timeout > 0 {
+			info.Timeout = c.Timeout.Std().String()
+		}
+		for _, l := range c.Limit {
+			info.Limits = append(info.Limits, l.Use)
+		}
+		out = append(out, info)
+	}
+	return out
 }
 
 // explainRewrite gives what is asked for in place of what the client asked for; empty if that is the same.
@@ -102,17 +172,11 @@ func (x *Exchange) explainRewrite() string {
 
 // subject is what the request would be published on.
 func (s *Server) subject(x *Exchange) string {
-	switch {
-	case x.route.Redirect != nil || x.route.Respond != nil:
+	if to, ok := s.destination(x); ok {
+		return to.Subject()
+	}
+	if x.route.To.Kind != node.KindNATS {
 		return ""
-	case x.route.Gather != nil:
-		return strings.Join(s.gather(&x.route.Route).subjects(s.mesh), ", ")
-	case x.route == x.settings.exposed:
-		return s.mesh.Service(firstSegment(x.Path)).Subject()
-	case x.route.To.Kind == node.KindService:
-		return s.mesh.Service(x.route.To.Name).Subject()
-	case x.route.To.Kind == node.KindUpstream:
-		return s.mesh.Upstream(x.route.To.Name).Subject()
 	}
 	subject, err := x.route.To.Subject.Expand(x.param)
 	if err != nil {

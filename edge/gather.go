@@ -30,21 +30,26 @@ type gatherer struct {
 
 // gather makes the end of the chain of a route that gathers.
 func (s *Server) gather(r *node.Route) *gatherer {
+	return s.newGatherer(r, func(call string) string { return r.ID() + "." + call })
+}
+
+// newGatherer makes the parts; id says under which name the calls are counted.
+func (s *Server) newGatherer(r *node.Route, id func(call string) string) *gatherer {
 	g := &gatherer{how: r.Gather, names: slices.Sorted(maps.Keys(r.Gather.Calls))}
 	for _, name := range g.names {
-		g.parts = append(g.parts, s.partRoute(r, name))
+		g.parts = append(g.parts, s.partRoute(r, name, id(name)))
 	}
 	return g
 }
 
 // partRoute is the route of one call: its target, behind the call's own limits and cache.
-func (s *Server) partRoute(parent *node.Route, name string) *route {
+func (s *Server) partRoute(parent *node.Route, name, id string) *route {
 	c := parent.Gather.Calls[name]
 	own := node.Route{Host: parent.Host, Path: parent.Path, To: c.To, Timeout: c.Timeout, Cache: c.Cache, Limit: c.Limit}
 	if parent.Rewrite != nil {
 		own.Rewrite = &node.Rewrite{Request: parent.Rewrite.Request}
 	}
-	r := &route{Route: own, id: parent.ID() + "." + name, paramNames: own.Path.Params()}
+	r := &route{Route: own, id: id, paramNames: own.Path.Params(), stats: s.callStats.of(id)}
 	r.handler = targetHandler(s.mesh, own)
 	if own.Cache != nil && own.Cache.On && s.cfg.Cache != nil {
 		if r.Timeout == 0 {
@@ -59,20 +64,6 @@ func (s *Server) partRoute(parent *node.Route, name string) *route {
 		r.handler = r.limited.handle
 	}
 	return r
-}
-
-// subjects lists where the calls go, each once.
-func (g *gatherer) subjects(conn *mesh.Conn) []string {
-	var out []string
-	for _, r := range g.parts {
-		if r.To.Kind == node.KindUpstream {
-			out = append(out, conn.Upstream(r.To.Name).Subject())
-		} else {
-			out = append(out, conn.Service(r.To.Name).Subject())
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 func (g *gatherer) handle(ctx context.Context, x *Exchange) (*mesh.Response, error) {
@@ -119,7 +110,7 @@ func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header 
 		return nil, node.Errorf(node.CodeInvalid, errHost, "the host is malformed")
 	}
 	x.forward.Deadline = x.Started.Add(x.timeout())
-	return s.gather(r).handle(ctx, x)
+	return s.newGatherer(r, func(string) string { return r.ID() }).handle(ctx, x) // members choose the names of calls, so those aren't counted one by one
 }
 
 // fillIn takes what stands in for parts that weren't over in time, and tells which ones that are.
@@ -298,8 +289,10 @@ func (p *part) ask(ctx context.Context, earlier func(string) *mesh.Response) (*m
 	own := p.exchange(target)
 	resp, err := p.route.handler(ctx, own)
 	if err != nil {
+		p.route.stats.record(statusOf(node.CodeOf(err)), time.Since(own.Started))
 		return nil, err
 	}
+	p.route.stats.record(resp.Status, time.Since(own.Started))
 	defer own.unkeep(resp)
 	return resp, collect(ctx, resp)
 }

@@ -319,7 +319,7 @@ func TestGatherOddRequests(t *testing.T) {
 	if len(p.targets) != 4 {
 		t.Errorf("%d calls were made, want one for each request that was answered", len(p.targets))
 	}
-	if e := r.Explain("GET", "/all/7", nil); e.Target != "gather of 1" || e.Subject != "http.parts" {
+	if e := r.Explain("GET", "/all/7", nil); e.Target != "gather of 1" || len(e.Calls) != 1 || e.Calls[0].Subject != "http.parts" || e.Calls[0].Carrier != "memory" {
 		t.Errorf("explained as %+v", e)
 	}
 }

@@ -38,13 +38,14 @@ type Config struct {
 
 // Server is the HTTP listener of a node. It is safe for concurrent use.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	mesh     *mesh.Conn
-	app      *fiber.App
-	settings atomic.Pointer[settings]
-	stats    statsByRoute
-	date     dateCache
+	cfg       Config
+	log       *slog.Logger
+	mesh      *mesh.Conn
+	app       *fiber.App
+	settings  atomic.Pointer[settings]
+	stats     statsByRoute
+	callStats statsByRoute // of the calls of gathers
+	date      dateCache
 
 	cacheStats cacheStatsByRoute
 	flights    kvcache.Flights[fetched]

@@ -60,11 +60,16 @@ func (s *statsByRoute) of(id string) *routeStats {
 }
 
 // Stats lists the routes' counts ordered by route.
-func (s *Server) Stats() []RouteStats {
-	s.stats.mu.Lock()
-	defer s.stats.mu.Unlock()
-	out := make([]RouteStats, 0, len(s.stats.routes))
-	for id, r := range s.stats.routes {
+func (s *Server) Stats() []RouteStats { return s.stats.list() }
+
+// CallStats lists the counts of the calls of gathers, ordered by route: a call's is named ROUTE.CALL.
+func (s *Server) CallStats() []RouteStats { return s.callStats.list() }
+
+func (s *statsByRoute) list() []RouteStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]RouteStats, 0, len(s.routes))
+	for id, r := range s.routes {
 		rs := RouteStats{Route: id, Sum: time.Duration(r.sum.Load())}
 		for i := range r.classes {
 			rs.Classes[i] = r.classes[i].Load()

@@ -12,10 +12,8 @@ import (
 // targetHandler makes the end of a route's chain: the call to the mesh.
 func targetHandler(conn *mesh.Conn, r node.Route) Handler {
 	switch r.To.Kind {
-	case node.KindService:
-		return call(conn, conn.Service(r.To.Name))
-	case node.KindUpstream:
-		return call(conn, conn.Upstream(r.To.Name))
+	case node.KindService, node.KindUpstream:
+		return call(conn, destinationOf(conn, r.To))
 	case node.KindNATS:
 		forward := r.ForwardHeaders
 		if len(forward) == 0 {
@@ -24,6 +22,14 @@ func targetHandler(conn *mesh.Conn, r node.Route) Handler {
 		return plain(conn, r.To.Subject, forward)
 	}
 	return refuse(node.Errorf(node.CodeInternal, errors.New("route has no target"), "the route has no target"))
+}
+
+// destinationOf gives who a target of kind service or upstream is.
+func destinationOf(conn *mesh.Conn, to node.Target) mesh.Destination {
+	if to.Kind == node.KindUpstream {
+		return conn.Upstream(to.Name)
+	}
+	return conn.Service(to.Name)
 }
 
 // call asks a service or an upstream.

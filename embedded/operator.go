@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -98,12 +99,21 @@ func (n *Node) Journal(ctx context.Context) ([]admin.JournalEntry, error) {
 func (n *Node) Routes() []edge.RouteInfo { return n.edge.Routes() }
 
 // Explain says what would become of a request.
-func (n *Node) Explain(method, target string, header mesh.Header) edge.Explanation {
-	return n.edge.Explain(method, target, header)
+func (n *Node) Explain(method, target string, header mesh.Header) admin.Explanation {
+	e := admin.Explanation{Explanation: n.edge.Explain(method, target, header)}
+	for _, u := range n.upstreams.Status() {
+		if slices.Contains(e.Asked(), "upstream:"+u.Name) {
+			e.Upstreams = append(e.Upstreams, u)
+		}
+	}
+	return e
 }
 
 // RouteStats gives the counts of every route.
 func (n *Node) RouteStats() []edge.RouteStats { return n.edge.Stats() }
+
+// CallStats gives the counts of the calls of every route that gathers.
+func (n *Node) CallStats() []edge.RouteStats { return n.edge.CallStats() }
 
 // MeshStats gives the counts of every service.
 func (n *Node) MeshStats() []mesh.Stats { return n.mesh.Stats() }

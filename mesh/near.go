@@ -48,6 +48,19 @@ func (n *near) change(subject string, f func([]*Service) []*Service) {
 // enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place under its limit. Nil means that the request must take the
 // wire. In mode auto it must while anybody else subscribes to the subject: other members share the work, and observers want to see it.
 func (n *near) enter(subject string, direct bool) *Service {
+	for _, s := range n.here(subject) {
+		if s.cfg.Direct == direct && s.enter() {
+			return s
+		}
+	}
+	return nil
+}
+
+// Near tells whether a request to the destination would be handed to a member in this process at this moment, if that isn't full.
+func (c *Conn) Near(to Destination) bool { return len(c.near.here(to.subject)) > 0 }
+
+// here lists the members in this process that may have a request in memory at this moment.
+func (n *near) here(subject string) []*Service {
 	members := n.members.Load()
 	if members == nil || n.mode == node.LocalNATS {
 		return nil
@@ -56,12 +69,7 @@ func (n *near) enter(subject string, direct bool) *Service {
 	if len(here) == 0 || (n.mode == node.LocalAuto && !n.alone(subject)) {
 		return nil
 	}
-	for _, s := range here {
-		if s.cfg.Direct == direct && s.enter() {
-			return s
-		}
-	}
-	return nil
+	return here
 }
 
 // alone tells whether one member is all that subscribes to the subject.

@@ -30,8 +30,9 @@ type Operator interface {
 	// Journal lists the newest events in the node's life, the newest first.
 	Journal(ctx context.Context) ([]JournalEntry, error)
 	Routes() []edge.RouteInfo
-	Explain(method, target string, header mesh.Header) edge.Explanation
+	Explain(method, target string, header mesh.Header) Explanation
 	RouteStats() []edge.RouteStats
+	CallStats() []edge.RouteStats
 	MeshStats() []mesh.Stats
 	// Purge makes stored responses invalid. The error is ErrPurge for one that can't be understood.
 	Purge(ctx context.Context, p Purge) (Purged, error)

@@ -30,6 +30,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descRequests  = desc("http_requests_total", "Responses by route and status class.", "route", "class")
 	descLatency   = desc("http_request_duration_seconds", "Time from request to response by route.", "route")
+	descCalls     = desc("gather_calls_total", "Results of the calls of gathers, by call and status class.", "call", "class")
+	descCallTime  = desc("gather_call_duration_seconds", "Time from a call of a gather to its result.", "call")
 	descInFlight  = desc("http_requests_in_flight", "Requests that run at this moment.")
 	descConns     = desc("http_connections", "Client connections at this moment.")
 	descOverload  = desc("http_requests_refused_total", "Requests that were one too many for the node.")
@@ -43,6 +45,12 @@ var (
 	descRefused   = desc("mesh_refusals_total", "Requests that no member took, by service and reason.", "service", "reason")
 	descDropped   = desc("mesh_replies_dropped_total", "Replies thrown away, by service and reason.", "service", "reason")
 	descTries     = desc("upstream_retries_total", "Tries on top of the first, by whether the budget allowed them.", "upstream", "allowed")
+	descHedges    = desc("upstream_hedges_total", "Requests that were sent to a second target too, since the first took long.", "upstream")
+	descWaiting   = desc("upstream_requests_waiting", "Requests that wait for a target with room.", "upstream")
+	descCrowded   = desc("upstream_requests_refused_total", "Requests that no target had room for.", "upstream")
+	descTargetMax = desc("upstream_target_limit", "Requests that the target may get at once; 0 for any number.", "upstream", "target")
+	descTargetLat = desc("upstream_target_mean_seconds", "Average time of the responses of the last ten seconds.", "upstream", "target")
+	descTargetOut = desc("upstream_target_ejections_total", "Times that the target was let rest.", "upstream", "target")
 	descTargetUp  = desc("upstream_target_up", "1 when requests may go to the target.", "upstream", "target")
 	descTargetReq = desc("upstream_target_requests_total", "Requests sent to the target.", "upstream", "target")
 	descTargetErr = desc("upstream_target_failures_total", "Requests that the target spoiled.", "upstream", "target")
@@ -140,7 +148,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descReady, truth(status.Ready))
 	for _, r := range c.operator.RouteStats() {
-		collectRoute(out, counter, r)
+		collectRoute(out, counter, r, descRequests, descLatency)
+	}
+	for _, r := range c.operator.CallStats() {
+		collectRoute(out, counter, r, descCalls, descCallTime)
 	}
 	for _, m := range c.operator.MeshStats() {
 		counter(descRetries, m.Retries, m.Label)
@@ -161,10 +172,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, uint64, ...string), r edge.RouteStats) {
+func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, uint64, ...string), r edge.RouteStats, requests, latency *prometheus.Desc) {
 	for class, n := range r.Classes {
 		if class >= 2 {
-			counter(descRequests, n, r.Route, strconv.Itoa(class)+"xx")
+			counter(requests, n, r.Route, strconv.Itoa(class)+"xx")
 		}
 	}
 	buckets, total := map[float64]uint64{}, uint64(0)
@@ -173,17 +184,24 @@ func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, u
 		buckets[bound.Seconds()] = total
 	}
 	total += r.Buckets[len(edge.Buckets)]
-	out <- prometheus.MustNewConstHistogram(descLatency, total, r.Sum.Seconds(), buckets, r.Route)
+	out <- prometheus.MustNewConstHistogram(latency, total, r.Sum.Seconds(), buckets, r.Route)
 }
 
 func collectUpstream(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), u upstream.Status) {
 	counter(descTries, u.Retries, u.Name, "yes")
 	counter(descTries, u.Unpaid, u.Name, "no")
+	counter(descHedges, u.Hedges, u.Name)
+	gauge(descWaiting, float64(u.Waiting), u.Name)
+	counter(descCrowded, u.Refused, u.Name)
 	for _, t := range u.Targets {
-		gauge(descTargetUp, truth(t.State == "up"), u.Name, t.URL)
-		gauge(descTargetRun, float64(t.InFlight), u.Name, t.URL)
-		counter(descTargetReq, t.Requests, u.Name, t.URL)
-		counter(descTargetErr, t.Failures, u.Name, t.URL)
+		name := t.Name()
+		gauge(descTargetUp, truth(t.State == "up" || t.State == "returning"), u.Name, name)
+		gauge(descTargetRun, float64(t.InFlight), u.Name, name)
+		gauge(descTargetMax, float64(t.Limit), u.Name, name)
+		gauge(descTargetLat, float64(t.Mean)/1e6, u.Name, name)
+		counter(descTargetReq, t.Requests, u.Name, name)
+		counter(descTargetErr, t.Failures, u.Name, name)
+		counter(descTargetOut, t.Ejected, u.Name, name)
 	}
 }
 

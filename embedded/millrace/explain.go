@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"millrace/edge"
+	"millrace/edge/admin"
 )
 
 type explainCmd struct {
@@ -22,7 +23,7 @@ type explainCmd struct {
 // Run prints which route the request takes and where it goes.
 func (c *explainCmd) Run(ctx context.Context, out console) error {
 	q := url.Values{"method": {c.Method}, "url": {c.URL}, "header": c.Header}
-	var e edge.Explanation
+	var e admin.Explanation
 	if printed, err := c.read(ctx, out, "/v1/explain?"+q.Encode(), &e); printed || err != nil {
 		return err
 	}
@@ -33,10 +34,19 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 	} else {
 		fmt.Fprintf(w, "route\t%s (%s)\ntarget\t%s\n", e.Route, e.Pattern, e.Target)
 		if e.Subject != "" {
-			fmt.Fprintf(w, "subject\t%s\n", e.Subject)
+			fmt.Fprintf(w, "subject\t%s%s\n", e.Subject, inMemory(e.Carrier))
 		}
 		if e.Asks != "" {
 			fmt.Fprintf(w, "asks for\t%s\n", e.Asks)
+		}
+		for _, c := range e.Calls {
+			fmt.Fprintf(w, "call %s\t%s\n", c.Name, aboutCall(c))
+		}
+		for _, u := range e.Upstreams {
+			fmt.Fprintf(w, "upstream %s\t%d retries, %d denied, %d hedges, %d waiting, %d refused\n", u.Name, u.Retries, u.Unpaid, u.Hedges, u.Waiting, u.Refused)
+			for _, t := range u.Targets {
+				fmt.Fprintf(w, "\t%s\n", aboutTarget(t))
+			}
 		}
 		fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", e.Timeout, e.MaxBody)
 	}
@@ -53,6 +63,32 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 		return fmt.Errorf("print explanation: %w", err)
 	}
 	return nil
+}
+
+// inMemory tells that NATS is left out.
+func inMemory(carrier string) string {
+	if carrier == "memory" {
+		return ", in memory"
+	}
+	return ""
+}
+
+// aboutCall tells of a call of a gather in a line.
+func aboutCall(c edge.CallInfo) string {
+	out := fmt.Sprintf("%s  %s  %s%s", c.Target, c.Path, c.Subject, inMemory(c.Carrier))
+	if len(c.After) > 0 {
+		out += ", after " + strings.Join(c.After, ", ")
+	}
+	if c.Timeout != "" {
+		out += ", within " + c.Timeout
+	}
+	if c.Cached {
+		out += ", cached"
+	}
+	if len(c.Limits) > 0 {
+		out += ", limited by " + strings.Join(c.Limits, ", ")
+	}
+	return out
 }
 
 // explainCache prints what the cache has, why or why not, and how long.

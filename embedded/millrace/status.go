@@ -9,6 +9,7 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/mesh"
+	"millrace/mesh/upstream"
 )
 
 type statusCmd struct {
@@ -41,7 +42,7 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 	}
 	for _, u := range st.Upstreams {
 		for _, t := range u.Targets {
-			fmt.Fprintf(w, "upstream %s\t%s  %s  %d in flight, %d requests, %d failures\n", u.Name, t.URL, t.State, t.InFlight, t.Requests, t.Failures)
+			fmt.Fprintf(w, "upstream %s\t%s\n", u.Name, aboutTarget(t))
 		}
 	}
 	for i, e := range st.Journal {
@@ -61,3 +62,17 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+// aboutTarget tells of a target in a line.
+func aboutTarget(t upstream.TargetStatus) string {
+	state := t.State
+	if t.Canary {
+		state += ", canary"
+	}
+	limit := ""
+	if t.Limit > 0 {
+		limit = fmt.Sprintf(" of %d", t.Limit)
+	}
+	return fmt.Sprintf("%s  %s  %d%s in flight, %d requests, %d failures, %d ejections, %s", t.Name(), state, t.InFlight, limit, t.Requests, t.Failures, t.Ejected,
+		time.Duration(t.Mean)*time.Microsecond)
+}

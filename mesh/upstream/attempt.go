@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"millrace/mesh"
@@ -37,7 +38,23 @@ func (s *state) newAttempt(req *mesh.Request, deadline time.Time) *attempt {
 }
 
 // run asks a target, and others for as long as that may help.
-func (a *attempt) run(ctx context.Context) (last outcome) {
+func (a *attempt) run(ctx context.Context) outcome {
+	last := a.try(ctx)
+	if last.resp != nil {
+		last.resp.Member = a.who(last.by)
+	}
+	return last
+}
+
+// who says for logs and events which target answered, and at which try.
+func (a *attempt) who(t *target) string {
+	if len(a.tried) == 1 {
+		return t.pool.addr
+	}
+	return t.pool.addr + ", of " + strconv.Itoa(len(a.tried)) + " asked"
+}
+
+func (a *attempt) try(ctx context.Context) (last outcome) {
 	t, err := a.first(ctx)
 	if err != nil {
 		return outcome{err: err, unsent: true}
@@ -145,6 +162,7 @@ func (t *target) asked(ctx context.Context, req *mesh.Request, deadline time.Tim
 	began := time.Now()
 	out = t.roundTrip(ctx, req, deadline)
 	t.judge(ctx, out, time.Since(began))
+	out.by = t
 	return out
 }
 

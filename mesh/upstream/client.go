@@ -16,6 +16,7 @@ import (
 type outcome struct {
 	resp   *mesh.Response
 	err    error
+	by     *target
 	unsent bool // nothing of the request can have reached the target
 }
 

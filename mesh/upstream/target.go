@@ -246,6 +246,14 @@ type TargetStatus struct {
 	Failures uint64 `json:"failures"`
 }
 
+// Name tells the target apart from the upstream's others.
+func (t TargetStatus) Name() string {
+	if t.Address == "" {
+		return t.URL
+	}
+	return t.URL + " " + t.Address
+}
+
 func (t *target) address() string {
 	if !t.addr.IsValid() {
 		return ""

@@ -1,0 +1,13 @@
+package admin
+
+import (
+	"millrace/edge"
+	"millrace/mesh/upstream"
+)
+
+// Explanation says what would become of a request: what the edge would do with it, and how the upstreams are that this node would ask.
+type Explanation struct {
+	edge.Explanation
+
+	Upstreams []upstream.Status `json:"upstreams,omitempty"`
+}
