@@ -2,8 +2,12 @@
 // asking one of the upstream's targets.
 //
 // The parts: Set keeps one Upstream for each configured name; an Upstream is a mesh service whose handler picks a Target
-// (balance.go), asks it (client.go over the connections of pool.go) and judges the outcome; a checker asks every
-// target for its health (health.go).
+// and asks it (client.go over the connections of pool.go). What one request may do is composed in attempt.go, out of small parts:
+//
+//   - balance.go and hash.go choose a target, canary.go its kind; resolve.go makes targets of host names.
+//   - budget.go bounds extra tries, hedge.go makes one while the first still runs.
+//   - outlier.go (over window.go) and health.go say which targets rest or are down, target.go keeps their state.
+//   - gate.go lets requests wait for a target with room; gradient.go finds how much room a target has.
 //
 // Guarantees:
 //
