@@ -117,14 +117,10 @@ func (s *Server) destination(x *Exchange) (to mesh.Destination, ok bool) {
 	if x.route == x.settings.exposed {
 		return s.mesh.Service(firstSegment(x.Path)), true
 	}
-	switch x.route.To.Kind {
-	case node.KindService:
-		return s.mesh.Service(x.route.To.Name), true
-	case node.KindUpstream:
-		return s.mesh.Upstream(x.route.To.Name), true
-	case node.KindNATS:
+	if kind := x.route.To.Kind; kind != node.KindService && kind != node.KindUpstream {
+		return mesh.Destination{}, false
 	}
-	return mesh.Destination{}, false
+	return destinationOf(s.mesh, x.route.To), true
 }
 
 func (s *Server) carrier(to mesh.Destination) string {

@@ -29,14 +29,8 @@ const ownFields = 8
 // appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
 // timeout is the time left, sent in milliseconds.
 func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([]byte, error) {
-	if !ValidMethod(r.Method) || !validTarget(r.Target) || !validField(Field{Name: "Host", Value: r.Host}) {
-		return b, errFieldContents
-	}
-	if len(r.Body) > MaxBody {
-		return b, ErrBodyTooLarge
-	}
-	if len(r.Header)+ownFields > MaxFields {
-		return b, ErrFieldCount
+	if err := r.checkHead(); err != nil {
+		return b, err
 	}
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
 	b = AppendField(b, "Host", r.Host)
@@ -66,6 +60,19 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	return append(append(b, crlf...), r.Body...), nil
 }
 
+// checkHead tells whether the request can be one message, but for what its fields hold.
+func (r *Request) checkHead() error {
+	switch {
+	case !ValidMethod(r.Method) || !validTarget(r.Target) || !validField(Field{Name: "Host", Value: r.Host}):
+		return errFieldContents
+	case len(r.Body) > MaxBody:
+		return ErrBodyTooLarge
+	case len(r.Header)+ownFields > MaxFields:
+		return ErrFieldCount
+	}
+	return nil
+}
+
 // AppendLength writes a Content-Length field.
 func AppendLength(b []byte, n int64) []byte {
 	return append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), crlf...)
@@ -73,14 +80,8 @@ func AppendLength(b []byte, n int64) []byte {
 
 // appendResponse writes the payload of a reply. Content-Length is written from the body but for a HEAD, 204 or 304.
 func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
-	bodyless := r.Status == 204 || r.Status == 304
-	switch {
-	case r.Status < 200 || r.Status > 599:
-		return b, errStatusLine
-	case bodyless && len(r.Body) > 0:
-		return b, errBodyless
-	case len(r.Body) > MaxBody:
-		return b, ErrBodyTooLarge
+	if err := r.checkHead(); err != nil {
+		return b, err
 	}
 	b, err := appendStatusAndFields(b, r)
 	if err != nil {
@@ -96,6 +97,19 @@ func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
 		b = AppendLength(b, int64(len(r.Body)))
 		return append(append(b, crlf...), r.Body...), nil
 	}
+}
+
+// checkHead tells whether the response can be one message, but for what its fields hold.
+func (r *Response) checkHead() error {
+	switch {
+	case r.Status < 200 || r.Status > 599:
+		return errStatusLine
+	case (r.Status == 204 || r.Status == 304) && len(r.Body) > 0:
+		return errBodyless
+	case len(r.Body) > MaxBody:
+		return ErrBodyTooLarge
+	}
+	return nil
 }
 
 // appendHead writes the payload of a reply whose body follows as a stream, of an interim response, or of the 101 of a socket.
@@ -124,12 +138,25 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 		if !validField(f) {
 			return b, errFieldContents
 		}
-		if node.SameName(f.Name, "Content-Length") || node.SameName(f.Name, "Host") || node.SameName(f.Name, "Transfer-Encoding") {
+		if framing(f.Name) {
 			continue
 		}
 		b = AppendField(b, f.Name, f.Value)
 	}
 	return b, nil
+}
+
+// framing names the fields that frame a message; it looks at the first letter before it compares. The name isn't empty.
+func framing(name string) bool {
+	switch name[0] | 0x20 {
+	case 'c':
+		return node.SameName(name, "Content-Length")
+	case 'h':
+		return node.SameName(name, "Host")
+	case 't':
+		return node.SameName(name, "Transfer-Encoding")
+	}
+	return false
 }
 
 // AppendField writes one field line. Name and value must have been checked, as ParseFields does.

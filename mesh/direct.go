@@ -82,14 +82,8 @@ func (s *Service) streamHere(ctx context.Context, req *Request, resp *Response) 
 
 // check makes sure of what a message would: that the request is one, and that it has no fields that frame or control it but those of the struct.
 func (r *Request) check() error {
-	if !ValidMethod(r.Method) || !validTarget(r.Target) || !validField(Field{Name: "Host", Value: r.Host}) {
-		return errFieldContents
-	}
-	if len(r.Body) > MaxBody {
-		return ErrBodyTooLarge
-	}
-	if len(r.Header)+ownFields > MaxFields {
-		return ErrFieldCount
+	if err := r.checkHead(); err != nil {
+		return err
 	}
 	clean := true
 	for _, f := range r.Header {
@@ -104,19 +98,6 @@ func (r *Request) check() error {
 	}
 	r.Interim = directInterim(r.Interim)
 	return nil
-}
-
-// framing names the fields that frame a message; it looks at the first letter before it compares.
-func framing(name string) bool {
-	switch name[0] | 0x20 {
-	case 'c':
-		return node.SameName(name, "Content-Length")
-	case 'h':
-		return node.SameName(name, "Host")
-	case 't':
-		return node.SameName(name, "Transfer-Encoding")
-	}
-	return false
 }
 
 // directInterim passes interim responses on as messages would.
@@ -138,14 +119,10 @@ func directInterim(to func(int, Header)) func(int, Header) {
 
 // pass makes sure of what a message would, in the handler's own response.
 func (r *Response) pass(method string) error {
-	switch {
-	case r.Status < 200 || r.Status > 599:
-		return errStatusLine
-	case (r.Status == 204 || r.Status == 304) && len(r.Body) > 0:
-		return errBodyless
-	case len(r.Body) > MaxBody:
-		return ErrBodyTooLarge
-	case len(r.Header)+1 > MaxFields:
+	if err := r.checkHead(); err != nil {
+		return err
+	}
+	if len(r.Header)+1 > MaxFields {
 		return ErrFieldCount
 	}
 	clean := true

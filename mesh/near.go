@@ -45,8 +45,8 @@ func (n *near) change(subject string, f func([]*Service) []*Service) {
 	n.members.Store(&next)
 }
 
-// enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place under its limit. Nil means that the request must take the
-// wire. In mode auto it must while anybody else subscribes to the subject: other members share the work, and observers want to see it.
+// enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place under its limit, which left
+// gives back. Nil means that the request must take the wire. In mode auto it must while anybody else subscribes to the subject: other members share the work, and observers want to see it.
 func (n *near) enter(subject string, direct bool) *Service {
 	for _, s := range n.here(subject) {
 		if s.cfg.Direct == direct && s.enter() {
@@ -105,8 +105,7 @@ func (x *exchange) handOver(s *Service, t ticket) error {
 		err = sendError(nats.ErrMaxPayload)
 	}
 	if err != nil {
-		s.release()
-		s.work.Done()
+		s.left()
 		return err
 	}
 	x.conn.stats.at(x.to.label).local.Add(1)

@@ -12,8 +12,8 @@
 // Guarantees:
 //
 //   - A request that may have reached a target is sent to another one only if its method is idempotent.
-//   - A target that fails its health check gets no requests; one that fails three requests in a row rests for a
-//     while, unless every other rests too.
+//   - A target that fails its health check gets no requests; one that fails as the configuration says
+//     rests for a while, unless as many rest already as may.
 //   - A response that breaks RFC 9112 is an error and never passed on; connections are reused only after a whole
 //     response, and not with bytes left over.
 //   - Connections, idle ones included, and bodies are bounded.

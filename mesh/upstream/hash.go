@@ -63,19 +63,7 @@ func hashKey(b node.Balance, req *mesh.Request) (uint64, bool) {
 	case node.HashHeader:
 		part = req.Header.Get(b.Name)
 	case node.HashCookie:
-		part = cookie(req.Header, b.Name)
+		part, _ = node.RequestPart{Cookie: true, Name: b.Name}.Of(req.Header)
 	}
 	return hashOf(part), part != ""
-}
-
-// cookie gives the value of a cookie, empty if there is none (RFC 6265 §4.2.1).
-func cookie(h mesh.Header, name string) string {
-	for _, line := range h.Values("Cookie") {
-		for pair := range strings.SplitSeq(line, ";") {
-			if n, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && n == name {
-				return value
-			}
-		}
-	}
-	return ""
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,26 +56,8 @@ func TestEjectsSlow(t *testing.T) {
 	cfg := config(lazy.URL, a.url, b.url)
 	cfg.Eject.Slow, cfg.Eject.SlowStart = 3, node.Duration(100*time.Millisecond)
 	r := start(t, cfg)
-	stop := make(chan struct{})
-	var load sync.WaitGroup
-	for range 4 {
-		load.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
-					t.Errorf("got %+v, %v", resp, err)
-					return
-				}
-				<-time.After(time.Millisecond)
-			}
-		})
-	}
-	defer load.Wait()
-	defer close(stop)
+	_, stop := r.busy(t, 4, "GET", "", time.Millisecond)
+	defer stop()
 	natsservertest.Eventually(t, "the slow target rests", func() bool { return r.state(lazy.URL) == "resting" })
 	if r.state(a.url) != "up" || r.state(b.url) != "up" {
 		t.Errorf("the others are %s and %s", r.state(a.url), r.state(b.url))

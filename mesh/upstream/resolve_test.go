@@ -75,25 +75,8 @@ func TestResolve(t *testing.T) {
 	}
 	defer set.Close()
 	r := &rig{conn, set}
-	stop := make(chan struct{})
-	var load sync.WaitGroup
-	for range 2 {
-		load.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if resp, err := r.do(t, "POST", "/", "x"); err != nil || resp.Status != 200 {
-					t.Errorf("got %+v, %v", resp, err)
-					return
-				}
-			}
-		})
-	}
-	defer load.Wait()
-	defer close(stop)
+	_, stop := r.busy(t, 2, "POST", "x", 0)
+	defer stop()
 	only := func(want ...string) {
 		t.Helper()
 		natsservertest.Eventually(t, "exactly "+strings.Join(want, ", ")+" have requests", func() bool {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,25 +75,7 @@ func TestApplyAfterEnd(t *testing.T) {
 func TestTargetsChangeUnderLoad(t *testing.T) {
 	urls := named(t, 6)
 	r := start(t, config(urls...))
-	stop := make(chan struct{})
-	var load sync.WaitGroup
-	var sent atomic.Int64
-	for range 8 {
-		load.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				sent.Add(1)
-				if resp, err := r.do(t, "POST", "/", "x"); err != nil || resp.Status != 200 {
-					t.Errorf("got %+v, %v", resp, err)
-					return
-				}
-			}
-		})
-	}
+	sent, stop := r.busy(t, 8, "POST", "x", 0)
 	for i := range 60 {
 		some := slices.Clone(urls)
 		rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
@@ -112,7 +93,6 @@ func TestTargetsChangeUnderLoad(t *testing.T) {
 		before := sent.Load()
 		natsservertest.Eventually(t, "requests go on", func() bool { return sent.Load() > before+20 || t.Failed() })
 	}
-	close(stop)
-	load.Wait()
+	stop()
 	t.Logf("%d requests over 60 changes", sent.Load())
 }

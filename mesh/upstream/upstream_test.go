@@ -60,6 +60,37 @@ func (r *rig) do(tb testing.TB, method, target string, body string, header ...me
 	return whole(resp, err)
 }
 
+// busy has clients send request after request, with a pause between them, until stop is called; each must be answered 200. sent counts them.
+func (r *rig) busy(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64, stop func()) {
+	t.Helper()
+	sent = new(atomic.Int64)
+	done := make(chan struct{})
+	var load sync.WaitGroup
+	for range clients {
+		load.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				sent.Add(1)
+				if resp, err := r.do(t, method, "/", body); err != nil || resp.Status != 200 {
+					t.Errorf("got %+v, %v", resp, err)
+					return
+				}
+				if pause > 0 {
+					<-time.After(pause)
+				}
+			}
+		})
+	}
+	return sent, func() {
+		close(done)
+		load.Wait()
+	}
+}
+
 func (r *rig) state(url string) string {
 	for _, t := range r.set.Status()[0].Targets {
 		if t.URL == url {
