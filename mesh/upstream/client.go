@@ -22,13 +22,14 @@ type outcome struct {
 
 // roundTrip asks the target once, and leaves it when the response is there. A repeatable request whose reused connection turns out to be closed is sent again, on a
 // new one: that says nothing about the target. A body that streams can't be sent again, so it begins with a new one.
-func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
+func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
+	defer func() { // after a panic, too
+		if out.resp == nil || out.resp.Stream == nil {
+			t.leave()
+		}
+	}()
 	t.requests.Add(1)
-	out := t.try(ctx, req, deadline)
-	if out.resp == nil || out.resp.Stream == nil {
-		t.leave()
-	}
-	return out
+	return t.try(ctx, req, deadline)
 }
 
 func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
@@ -70,10 +71,14 @@ func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadl
 	x := &exchange{t: t, c: c, req: req}
 	x.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
 	resp, err := x.run(time.Until(deadline))
-	if err != nil || resp.Stream == nil {
-		x.end(err == nil)
+	if err != nil {
+		x.end(false)
+		return nil, err
 	}
-	return resp, err
+	if resp.Stream == nil {
+		x.end(true)
+	}
+	return resp, nil
 }
 
 // sendHead sends the request's head, and its body unless that streams.

@@ -2,11 +2,13 @@ package upstream_test
 
 import (
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh/upstream"
 	"millrace/node"
 )
 
@@ -38,6 +40,9 @@ func TestHedge(t *testing.T) {
 		t.Errorf("%d requests hung, %d were sent twice", slow.Load(), r.set.Status()[0].Hedges)
 	}
 	natsservertest.Eventually(t, "the tries that lost are canceled", func() bool { return canceled.Load() == slow.Load() })
+	natsservertest.Eventually(t, "they have left", func() bool {
+		return !slices.ContainsFunc(r.set.Status()[0].Targets, func(s upstream.TargetStatus) bool { return s.InFlight != 0 })
+	})
 	before := sumOf(&slow, &good.got)
 	for range 20 {
 		if resp, err := r.do(t, "POST", "/", "x"); err != nil || resp.Status != 200 {
