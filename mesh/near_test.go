@@ -115,9 +115,11 @@ func TestNearest(t *testing.T) {
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
 	natsservertest.Local = before
 	release := make(chan struct{})
+	entered := make(chan struct{}, 10)
 	answer := func(name string) mesh.HandlerFunc {
 		return func(ctx context.Context, r *mesh.Request) (*mesh.Response, error) {
 			if r.Target == "/wait" {
+				entered <- struct{}{}
 				select {
 				case <-release:
 				case <-ctx.Done():
@@ -126,7 +128,7 @@ func TestNearest(t *testing.T) {
 			return &mesh.Response{Status: 200, Body: []byte(name)}, nil
 		}
 	}
-	serve(t, c, "hello", 2, answer("here"))
+	here := serve(t, c, "hello", 2, answer("here"))
 	serve(t, other, "hello", 0, answer("there"))
 	ask := func() string {
 		resp, err := c.Do(t.Context(), c.Service("hello"), get("/x"))
@@ -140,6 +142,7 @@ func TestNearest(t *testing.T) {
 			t.Fatalf("%s answered", got)
 		}
 	}
+	natsservertest.Eventually(t, "both places are free", func() bool { return here.Active() == 0 }) // an answer comes before its place is
 	var waiting sync.WaitGroup
 	for range 2 {
 		waiting.Go(func() {
@@ -148,6 +151,8 @@ func TestNearest(t *testing.T) {
 			}
 		})
 	}
+	<-entered // before others ask for the places
+	<-entered
 	natsservertest.Eventually(t, "the full member is passed by", func() bool { return ask() == "there" })
 	close(release)
 	waiting.Wait()
