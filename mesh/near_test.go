@@ -128,7 +128,8 @@ func TestNearest(t *testing.T) {
 			return &mesh.Response{Status: 200, Body: []byte(name)}, nil
 		}
 	}
-	here := serve(t, c, "hello", 2, answer("here"))
+	const places = 8
+	here := serve(t, c, "hello", places, answer("here"))
 	serve(t, other, "hello", 0, answer("there"))
 	ask := func() string {
 		resp, err := c.Do(t.Context(), c.Service("hello"), get("/x"))
@@ -142,17 +143,18 @@ func TestNearest(t *testing.T) {
 			t.Fatalf("%s answered", got)
 		}
 	}
-	natsservertest.Eventually(t, "both places are free", func() bool { return here.Active() == 0 }) // an answer comes before its place is
+	natsservertest.Eventually(t, "all places are free", func() bool { return here.Active() == 0 }) // an answer comes before its place is
 	var waiting sync.WaitGroup
-	for range 2 {
+	for range places {
 		waiting.Go(func() {
 			if resp, err := c.Do(t.Context(), c.Service("hello"), get("/wait")); err != nil || string(resp.Body) != "here" {
 				t.Errorf("got %+v, %v", resp, err)
 			}
 		})
 	}
-	<-entered // before others ask for the places
-	<-entered
+	for range places { // before others ask for the places
+		<-entered
+	}
 	natsservertest.Eventually(t, "the full member is passed by", func() bool { return ask() == "there" })
 	close(release)
 	waiting.Wait()
