@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,11 +71,15 @@ func corpus(tb testing.TB) []sample {
 	return out
 }
 
-// Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood.
+// Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood. Each sample comes from an address of its
+// own, by which its requests are told from those of another that reach the upstream late.
 func TestCorpus(t *testing.T) {
-	var understood atomic.Int64
+	var mu sync.Mutex
+	understood := map[string]int{} // by the client's address
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		understood.Add(1)
+		mu.Lock()
+		understood[r.Header.Get("X-Forwarded-For")]++
+		mu.Unlock()
 		if strings.Contains(r.URL.Path, "smuggled") {
 			t.Error("a smuggled request arrived")
 		}
@@ -87,13 +92,19 @@ func TestCorpus(t *testing.T) {
 	all.OnDisconnect = node.OnDisconnectFinish // play ends its sending side
 	r := start(t, nil, all)
 	serve(t, r, "app", app.URL)
-	for _, s := range corpus(t) {
+	check := func(s sample, from string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := understood[from]; n > s.MaxRequests {
+			t.Errorf("%s: the upstream understood %d requests, at most %d are there", s.ID, n, s.MaxRequests)
+		}
+	}
+	samples := corpus(t)
+	client := func(i int) string { return fmt.Sprintf("127.1.%d.%d", i/250, i%250+1) }
+	for i, s := range samples {
 		t.Run(s.ID, func(t *testing.T) {
-			before := understood.Load()
-			statuses := r.play(t, s)
-			if n := understood.Load() - before; n > int64(s.MaxRequests) {
-				t.Errorf("the upstream understood %d requests, at most %d are there", n, s.MaxRequests)
-			}
+			statuses := r.play(t, s, client(i))
+			check(s, client(i))
 			refused := len(statuses) == 0 || statuses[0] >= 400
 			switch s.Verdict {
 			case "A":
@@ -106,6 +117,20 @@ func TestCorpus(t *testing.T) {
 				}
 			}
 		})
+	}
+	app.Close() // waits for requests that came late
+	reached := 0
+	for i, s := range samples {
+		check(s, client(i))
+		if understood[client(i)] > 0 {
+			reached++
+		}
+	}
+	if reached != len(understood) { // a smuggled request would say so itself, or nothing
+		t.Errorf("%d samples reached the upstream, but it saw requests of %d addresses", reached, len(understood))
+	}
+	if reached < len(samples)/4 {
+		t.Errorf("only %d of %d samples reached the upstream", reached, len(samples))
 	}
 }
 
@@ -125,10 +150,10 @@ func serve(tb testing.TB, r *rig, name, url string) {
 	}
 }
 
-// play sends a sample, ends the sending side, and gives the final statuses of all responses that came.
-func (r *rig) play(t *testing.T, s sample) (statuses []int) {
+// play sends a sample from that address, ends the sending side, and gives the final statuses of all responses that came.
+func (r *rig) play(t *testing.T, s sample, from string) (statuses []int) {
 	t.Helper()
-	c, err := net.Dial("tcp", r.addr)
+	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", r.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
