@@ -109,6 +109,7 @@ func TestRedirect(t *testing.T) {
 		{"/old/*", "/{*}", "/old//evil.example/x", "/evil.example/x"},
 		{"/old/*", "https://new.example/{*}", "/old/a", "https://new.example/a"},
 		{"/*", "https://{host}/{*}", "/a?b", "https://shop.example/a?b"},
+		{"/old/*", "/find?path={*}", "/old/a%20b/c", "/find?path=a+b%2Fc"},
 		{"/u/{id}", "https://new.example/users?id={id}", "/u/a%26b?c=d", "https://new.example/users?id=a%26b"},
 		{"/x", "https://new.example", "/x", "https://new.example/"},
 	} {

@@ -117,6 +117,18 @@ func (t Template) Refs() []Ref {
 	return refs
 }
 
+// restFor makes sure that the value of Rest is a path as a request may have it, and gives its text for a query.
+func restFor(v string, query bool) (string, error) {
+	plain, err := url.PathUnescape(v)
+	if err != nil || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '?' || r == '#' }) {
+		return "", ErrTemplateValue
+	}
+	if query {
+		return plain, nil
+	}
+	return v, nil
+}
+
 // Expand puts values in place, percent-encoded for where they stand, so that a value never begins another segment, parameter or fragment. It fails
 // with ErrTemplateValue where a value of the path is empty or a segment would be "." or "..", and with the error of value. The value of Rest must be a
 // canonical path without its first slash, and stays as it is in a path.
@@ -128,6 +140,9 @@ func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 			continue
 		}
 		v, err := value(p.ref)
+		if err == nil && p.ref.Param == Rest {
+			v, err = restFor(v, p.query)
+		}
 		switch {
 		case err != nil:
 			return "", err

@@ -53,6 +53,8 @@ func FuzzTemplate(f *testing.F) {
 	f.Add("/a/{x}/b", "..")
 	f.Add("/a?b={x}&c=d", "&e=f#g")
 	f.Add("/{x}{x}", ".")
+	f.Add("/a/{*}?b={*}", "c/d%20e")
+	f.Add("/{*}", "a?b#c d")
 	f.Fuzz(func(t *testing.T, text, value string) {
 		var tpl node.Template
 		if tpl.UnmarshalText([]byte(text)) != nil {
@@ -73,7 +75,18 @@ func FuzzTemplate(f *testing.F) {
 			}
 			return
 		}
-		if strings.Count(a.EscapedPath(), "/") != strings.Count(b.EscapedPath(), "/") || strings.Count(a.RawQuery, "&") != strings.Count(b.RawQuery, "&") || strings.Contains(got, "#") {
+		longer, err := tpl.Expand(func(ref node.Ref) (string, error) { // what /* matched has segments of its own
+			if ref.Param == node.Rest {
+				return plain + strings.Repeat("/"+plain, strings.Count(value, "/")), nil
+			}
+			return plain, nil
+		})
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		path, _, _ := strings.Cut(longer, "?")
+		more := strings.Count(path, "/") - strings.Count(a.EscapedPath(), "/")
+		if strings.Count(a.EscapedPath(), "/")+more != strings.Count(b.EscapedPath(), "/") || strings.Count(a.RawQuery, "&") != strings.Count(b.RawQuery, "&") || strings.Contains(got, "#") {
 			t.Errorf("%q with %q is %q", text, value, got)
 		}
 	})
