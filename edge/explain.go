@@ -137,8 +137,12 @@ func (s *Server) explainCalls(r *route) (out []CallInfo) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {
 		c := r.Gather.Calls[name]
-		to := destinationOf(s.mesh, c.To)
-		info := CallInfo{Name: name, Target: c.To.String(), Subject: to.Subject(), Carrier: s.carrier(to), Path: c.Path.String(), After: c.After, Cached: c.Cache != nil && c.Cache.On}
+		subject, carrier := c.To.Subject.String(), "nats"
+		if c.To.Kind != node.KindNATS {
+			to := destinationOf(s.mesh, c.To)
+			subject, carrier = to.Subject(), s.carrier(to)
+		}
+		info := CallInfo{Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(), After: c.After, Cached: c.Cache != nil && c.Cache.On}
 		if c.Timeout > 0 {
 			info.Timeout = c.Timeout.Std().String()
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,7 +84,7 @@ func (g *gatherer) handle(ctx context.Context, x *Exchange) (*mesh.Response, err
 	}
 	late := make([]bool, len(results))
 	if ctx.Err() != nil { // else the others weren't wanted any more
-		late = g.fillIn(results)
+		late = g.standIn(results)
 	}
 	resp, err := g.answer(results)
 	if err != nil {
@@ -113,8 +114,8 @@ func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header 
 	return s.newGatherer(r, func(string) string { return r.ID() }).handle(ctx, x) // members choose the names of calls, so those aren't counted one by one
 }
 
-// fillIn takes what stands in for parts that weren't over in time, and tells which ones that are.
-func (g *gatherer) fillIn(results []mesh.PartResult) []bool {
+// standIn takes what stands in for parts that weren't over in time, and tells which ones that are.
+func (g *gatherer) standIn(results []mesh.PartResult) []bool {
 	late := make([]bool, len(results))
 	for i := range results {
 		r, instead := &results[i], g.how.Calls[results[i].Name].Fallback
@@ -279,14 +280,11 @@ func (p *part) do(ctx context.Context, earlier func(string) *mesh.Response) (*me
 }
 
 func (p *part) ask(ctx context.Context, earlier func(string) *mesh.Response) (*mesh.Response, error) {
-	target, err := p.call.Path.Expand(func(ref node.Ref) (string, error) { return p.value(ref, earlier) })
+	target, body, err := p.fillIn(earlier)
 	if err != nil {
-		if errors.Is(err, node.ErrTemplateValue) {
-			return nil, node.Errorf(node.CodeInvalid, err, "a value can't be put into the call's path")
-		}
-		return nil, err //nolint:wrapcheck // value's own
+		return nil, err
 	}
-	own := p.exchange(target)
+	own := p.exchange(target, body)
 	resp, err := p.route.handler(ctx, own)
 	if err != nil {
 		p.route.stats.record(statusOf(node.CodeOf(err)), time.Since(own.Started))
@@ -295,6 +293,31 @@ func (p *part) ask(ctx context.Context, earlier func(string) *mesh.Response) (*m
 	p.route.stats.record(resp.Status, time.Since(own.Started))
 	defer own.unkeep(resp)
 	return resp, collect(ctx, resp)
+}
+
+// fillIn puts values into what the call asks for and sends. The target of a plain NATS call is its subject, as a path.
+func (p *part) fillIn(earlier func(string) *mesh.Response) (target string, body []byte, err error) {
+	if p.call.To.Kind == node.KindNATS {
+		subject, err := p.call.To.Subject.Expand(p.x.param)
+		if err != nil {
+			return "", nil, node.Errorf(node.CodeInvalid, err, "a value can't be put into the call's subject")
+		}
+		target = "/" + subject
+	} else if target, err = p.call.Path.Expand(func(ref node.Ref) (string, error) { return p.value(ref, earlier) }); err != nil {
+		return "", nil, badValue(err, "path")
+	}
+	if body, err = p.call.Body.Expand(func(ref node.Ref) (node.JSON, error) { return p.json(ref, earlier) }); err != nil {
+		return "", nil, badValue(err, "body")
+	}
+	return target, body, nil
+}
+
+// badValue tells of a value that has no place in the call, or passes on what says that there is none.
+func badValue(err error, where string) error {
+	if errors.Is(err, node.ErrTemplateValue) || errors.Is(err, node.ErrBodyValue) {
+		return node.Errorf(node.CodeInvalid, err, "a value can't be put into the call's %s", where)
+	}
+	return err
 }
 
 // unkeep takes a response out of the store's memory, if it lies there.
@@ -312,11 +335,15 @@ func (x *Exchange) unkeep(resp *mesh.Response) {
 }
 
 // exchange makes the call's own request.
-func (p *part) exchange(target string) *Exchange {
+func (p *part) exchange(target string, body []byte) *Exchange {
 	x := p.x
 	own := &Exchange{
 		Method: string(p.call.Method), Target: target, Header: slices.Clone(p.header), Peer: x.Peer, Scheme: x.Scheme, Started: time.Now(),
 		Host: x.Host, ID: x.ID, Client: x.Client, settings: x.settings, via: x.via, trusted: x.trusted, route: p.route, params: x.params, server: x.server,
+	}
+	if len(body) > 0 {
+		own.Body = body
+		own.Header.Set("Content-Type", "application/json")
 	}
 	own.Path, own.Query, _ = strings.Cut(target, "?")
 	if own.Query != "" {
@@ -336,6 +363,9 @@ func collect(ctx context.Context, resp *mesh.Response) error {
 	}
 	end := func() { _ = resp.Stream.Close() } // it was read, or is given up
 	defer end()
+	if mediaType(resp.Header.Get("Content-Type")) == "text/event-stream" {
+		return node.Errorf(node.CodeBadReply, nil, "the call answers with an event stream, which never ends: make it a route of its own")
+	}
 	defer context.AfterFunc(ctx, end)()
 	body, err := io.ReadAll(io.LimitReader(mesh.NewReader(resp.Stream), maxPart+1))
 	switch {
@@ -348,21 +378,36 @@ func collect(ctx context.Context, resp *mesh.Response) error {
 	return nil
 }
 
-// value gives what a reference stands for.
+// value gives the text that a reference stands for.
 func (p *part) value(ref node.Ref, earlier func(string) *mesh.Response) (string, error) {
 	if ref.Call == "" {
 		return p.x.place(ref)
 	}
-	var found gjson.Result
 	if resp := earlier(ref.Call); resp != nil {
-		found = gjson.GetBytes(resp.Body, ref.Field)
-	}
-	switch found.Type {
-	case gjson.String, gjson.Number, gjson.True, gjson.False:
-		return found.String(), nil
-	case gjson.Null, gjson.JSON:
+		if text, ok := ref.TextIn(resp.Body); ok {
+			return text, nil
+		}
 	}
 	return "", node.Errorf(node.CodeUpstream, nil, "the result has no text or number %s", ref)
+}
+
+// json gives the JSON that a reference stands for. What the route's /* matched is unescaped, as other parameters are.
+func (p *part) json(ref node.Ref, earlier func(string) *mesh.Response) (node.JSON, error) {
+	if ref.Call == "" {
+		text, err := p.x.place(ref)
+		if err == nil && ref.Param == node.Rest {
+			if text, err = url.PathUnescape(text); err != nil {
+				return "", node.ErrBodyValue
+			}
+		}
+		return node.JSON(quoteJSON(text)), err
+	}
+	if resp := earlier(ref.Call); resp != nil {
+		if value, ok := ref.JSONIn(resp.Body); ok {
+			return value, nil
+		}
+	}
+	return "", node.Errorf(node.CodeUpstream, nil, "the result has no %s", ref)
 }
 
 // object writes a JSON object with a member for each part; value gives nil for a part that has none.

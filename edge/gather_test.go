@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
@@ -76,6 +78,8 @@ func (p *partService) Handle(ctx context.Context, r *mesh.Request) (*mesh.Respon
 		return answer(200, "application/json", "{")
 	case "bad":
 		return answer(503, "application/json", `"sorry"`)
+	case "echo":
+		return answer(200, "application/json", fmt.Sprintf(`{"method":%q,"type":%q,"body":%s}`, r.Method, r.Header.Get("Content-Type"), r.Body))
 	case "header":
 		return answer(200, "text/plain", r.Header.Get("Authorization")+"|"+r.Header.Get("Accept-Encoding")+"|"+r.Header.Get("If-None-Match"))
 	case "pause":
@@ -247,6 +251,61 @@ func TestGatherAfter(t *testing.T) {
 	for _, id := range []string{"%2e%2e", "..%2f.."} {
 		if status, _, body := gathered(t, r, "/all/"+id); status == 200 && strings.Contains(body, `"user":{"status":200`) {
 			t.Errorf("%s became a path: %s", id, body)
+		}
+	}
+}
+
+// Calls carry JSON made of parameters and results, whatever is in those, and plain NATS services are called as well.
+func TestGatherBodies(t *testing.T) {
+	sends := func(text string) func(*node.Call) {
+		return func(c *node.Call) {
+			c.Method = "POST"
+			if err := c.Body.UnmarshalJSON([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	plain := func(text string, change ...func(*node.Call)) node.Call {
+		c := to(t, "/", append([]func(*node.Call){sends(text)}, change...)...)
+		c.To, c.Method, c.Path = node.Target{Kind: node.KindNATS, Subject: subject(t, "prices.get.{id}")}, "GET", node.Template{}
+		return c
+	}
+	r, _ := startGather(t, gatherRoute(t, node.GatherSettled, map[string]node.Call{
+		"user":    to(t, "/user/"),
+		"whole":   to(t, "/echo/", sends(`{"id": "{user.id}", "list": "{user.list}", "of": "{id}"}`), after("user")),
+		"within":  to(t, "/echo/", sends(`"user {user.n} of {id}"`), after("user")),
+		"no list": to(t, "/echo/", sends(`"user {user.list}"`), after("user")),
+		"gone":    to(t, "/echo/", sends(`["{user.gone}"]`), after("user")),
+		"price":   plain(`{"n": "{user.n}"}`, after("user")),
+	}))
+	if _, err := r.conn.NATS().QueueSubscribe("prices.get.*", "q", func(m *nats.Msg) {
+		_ = m.Respond(fmt.Appendf(nil, `{"subject":%q,"type":%q,"got":%s}`, m.Subject, m.Header.Get("Content-Type"), m.Data))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const errorOf = `{"status":502,"error":{"code":%q,"detail":%q}}`
+	for id, want := range map[string]map[string]string{
+		"7": {
+			"whole":  `{"status":200,"body":{"method":"POST","type":"application/json","body":{"id":"a/b?c","list":[1,2],"of":"7"}}}`,
+			"within": `{"status":200,"body":{"method":"POST","type":"application/json","body":"user 7 of 7"}}`,
+			"price":  `{"status":200,"body":{"subject":"prices.get.7","type":"application/json","got":{"n":7}}}`,
+			"gone":   fmt.Sprintf(errorOf, "upstream_failed", "the result has no {user.gone}"),
+		},
+		"%22%2C%22x%22%3A": {
+			"whole":   `{"status":200,"body":{"method":"POST","type":"application/json","body":{"id":"a/b?c","list":[1,2],"of":"\",\"x\":"}}}`,
+			"price":   `{"status":400,"error":{"code":"invalid_request","detail":"a value can't be put into the call's subject"}}`,
+			"no list": `{"status":400,"error":{"code":"invalid_request","detail":"a value can't be put into the call's body"}}`,
+		},
+	} {
+		_, _, body := gathered(t, r, "/all/"+id)
+		var got map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(body), &got); err != nil {
+			t.Fatal(err, body)
+		}
+		for name, text := range want {
+			if string(got[name]) != text {
+				t.Errorf("%s of %s: %s\nwant %s", name, id, got[name], text)
+			}
 		}
 	}
 }

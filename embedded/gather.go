@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -111,6 +112,11 @@ func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 	cfg, err := config.Parse("", text, nil)
 	if err != nil {
 		return nil, errors.New(gatherMistakes(err))
+	}
+	for name, c := range cfg.Routes[0].Gather.Calls {
+		if c.To.Kind == node.KindNATS { // the node may publish where members mustn't
+			return nil, fmt.Errorf("calls.%s.to: api.gather calls services and upstreams: write service:NAME or upstream:NAME", name)
+		}
 	}
 	return &cfg.Routes[0], nil
 }

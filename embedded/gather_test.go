@@ -35,6 +35,12 @@ func TestGatherAPI(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
+		if r.URL.Path == "/events" {
+			w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			return
+		}
 		fmt.Fprintf(w, `{"path":%q,"host":%q,"who":%q}`, r.URL, r.Host, r.Header.Get("X-Who"))
 	}))
 	defer app.Close()
@@ -57,6 +63,13 @@ func TestGatherAPI(t *testing.T) {
 	want := `{"a":{"status":200,"body":{"path":"/a","host":"shop.example","who":"ada"}},"b":{"status":200,"body":{"path":"/b/ada","host":"shop.example","who":"ada"}},"c":{"status":503,"body":null}}`
 	if out.Status != 200 || string(out.Body) != want || !slices.Equal(out.Partial, []string{"c"}) || !strings.Contains(out.Timing, "b;dur=") {
 		t.Errorf("got %+v with body %s\nwant %s", out, out.Body, want)
+	}
+	out = ask(`{"mode": "all", "calls": {"a": {"to": "upstream:api", "path": "/bad", "fallback": {"x": [1, null]}}, "b": {"to": "upstream:api", "path": "/sent", "method": "POST", "body": {"y": 1}}}}`)
+	if want := `{"a":{"x":[1,null]},"b":{"path":"/sent","host":"localhost","who":""}}`; string(out.Body) != want {
+		t.Errorf("with a fallback and a body: %+v with body %s", out, out.Body)
+	}
+	if out = ask(`{"calls": {"a": {"to": "upstream:api", "path": "/events"}}}`); !strings.Contains(string(out.Body), "event stream, which never ends") {
+		t.Errorf("a call that streams events: %+v with body %s", out, out.Body)
 	}
 	if out = ask(`{"mode": "all", "calls": {"a": {"to": "upstream:api", "path": "/bad"}}}`); out.Code != "upstream_failed" {
 		t.Errorf("a call that fails: %+v", out)
@@ -96,6 +109,7 @@ func TestGatherAPI(t *testing.T) {
 		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "headers": {"A": "b\r\nc"}}`: "control character",
 		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "host": "a b"}`:              "host is malformed",
 		`{"calls": {"a": {"to": "upstream:api", "path": "/", "fallback": "${HOME}"}}}`:      "HOME",
+		`{"calls": {"a": {"to": "nats:_INBOX_other.1", "body": 1}}}`:                        "calls services and upstreams",
 	} {
 		if out = ask(payload); out.Code != "invalid_request" || !strings.Contains(out.Error, mistake) {
 			t.Errorf("%s: %+v, want %q", payload, out, mistake)

@@ -1,9 +1,8 @@
 package node
 
 import (
-	"encoding/json"
-	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 )
@@ -49,14 +48,15 @@ func (m *GatherMode) UnmarshalText(text []byte) error {
 	return oneOf(m, text, GatherSettled, GatherAll, GatherQuorum, GatherRace, GatherAny)
 }
 
-// Call is one call of a gather. It carries the end-to-end fields of the client's request and no body.
+// Call is one call of a gather. It carries the end-to-end fields of the client's request, and never its body.
 type Call struct {
-	To       Target   `yaml:"to" doc:"service:NAME or upstream:NAME." required:"true"`
-	Path     Template `yaml:"path" doc:"Path and query; {param} is a parameter of the route, {*} what its /* matched, {call.field} a part of the result of a call named in after." required:"true"`
+	To       Target   `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT." required:"true"`
+	Path     Template `yaml:"path" doc:"Path and query, of services and upstreams; {param} is a parameter of the route, {*} what its /* matched, {call.field} a part of the result of a call named in after."`
 	Method   Method   `yaml:"method" doc:"Method of the call."`
+	Body     Body     `yaml:"body" doc:"JSON body of the call; in its texts {param} and {call.field} stand for values as in path, and a text that is nothing else for the value itself, whatever its type."`
 	After    []string `yaml:"after" doc:"Calls that must have succeeded before this one begins."`
 	Timeout  Duration `yaml:"timeout" doc:"Deadline of this call; 0s for that of the whole request."`
-	Fallback JSON     `yaml:"fallback" doc:"JSON text that stands in for the result when the call fails, which then counts as success."`
+	Fallback JSON     `yaml:"fallback" doc:"Any value that stands in for the result when the call fails, which then counts as success."`
 	Cache    *Cache   `yaml:"cache" doc:"Caching of this call's responses, as of a route."`
 	Limit    Limits   `yaml:"limit" doc:"Names of limits under limits that this call takes from, on top of the route's; a call that is refused has status 429."`
 	Extract  string   `yaml:"extract" doc:"gjson path of the part of the result that is wanted; the whole if empty."`
@@ -64,18 +64,6 @@ type Call struct {
 
 // Defaults sets what a configuration leaves out.
 func (c *Call) Defaults() { c.Method = "GET" }
-
-// JSON is a JSON text.
-type JSON string
-
-// UnmarshalText checks the text.
-func (j *JSON) UnmarshalText(text []byte) error {
-	if !json.Valid(text) {
-		return fmt.Errorf("%q is not JSON: write it as a text, such as '[]' or '{\"name\": null}'", text)
-	}
-	*j = JSON(text)
-	return nil
-}
 
 // maxCalls bounds the calls of one gather.
 const maxCalls = 256
@@ -104,7 +92,7 @@ func (v *validator) gather(route int, r *Route) {
 func (v *validator) call(at placed, name string, r *Route) {
 	c, names := r.Gather.Calls[name], slices.Sorted(maps.Keys(r.Gather.Calls))
 	v.name(at(), name)
-	v.check(c.To.Kind != KindNATS, at("to"), "a gather calls services and upstreams: write service:NAME or upstream:NAME")
+	v.callTarget(at, &c, r)
 	if _, ok := v.config.Upstreams[c.To.Name]; c.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", c.To.Name, didYouMean(c.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
 	}
@@ -115,12 +103,55 @@ func (v *validator) call(at placed, name string, r *Route) {
 		v.check(known, at("after", strconv.Itoa(i)), "there is no call %q%s", after, didYouMean(after, names))
 	}
 	v.check(c.Timeout >= 0, at("timeout"), "%s is negative: use 0s or more", c.Timeout.Std())
-	v.refs(at("path"), r, c.Path, c.After...)
+	v.refs(at("path"), r, c.Path.Refs(), c.After...)
+	v.callBody(at, &c, r)
 	if c.Cache != nil {
 		v.cache(at, c.Cache)
 	}
 	for i := range c.Limit {
 		v.callLimit(func(keys ...string) []string { return at(append([]string{"limit", strconv.Itoa(i)}, keys...)...) }, &c.Limit[i], r)
+	}
+}
+
+// callTarget checks whom a call asks, and for what.
+func (v *validator) callTarget(at placed, c *Call, r *Route) {
+	plain, hasPath := c.To.Kind == KindNATS, c.Path.String() != ""
+	v.check(plain || hasPath, at("path"), "the call has no path: write one such as /users/{id}")
+	v.check(!plain || !hasPath, at("path"), "a plain NATS service has a subject and no path: leave path out")
+	v.check(!plain || c.Method == http.MethodGet, at("method"), "a plain NATS service has no methods: leave method out")
+	for _, name := range c.To.Subject.Params() {
+		v.param(at("to"), r, name)
+	}
+}
+
+// callBody checks what a call sends, and that what stands in for earlier results has what this call takes from them.
+func (v *validator) callBody(at placed, c *Call, r *Route) {
+	refs, within := c.Body.Refs()
+	v.refs(at("body"), r, refs, c.After...)
+	if !c.Body.None() {
+		bodiless := c.To.Kind != KindNATS && (c.Method == http.MethodGet || c.Method == http.MethodHead)
+		v.check(!bodiless, at("body"), "a %s has no body: set method, such as POST", c.Method)
+		v.check(c.Cache == nil || !c.Cache.On, at("cache"), "calls with a body aren't cached: leave cache out")
+	}
+	for _, ref := range c.Path.Refs() {
+		v.inFallback(at("path"), ref, true, r)
+	}
+	for i, ref := range refs {
+		v.inFallback(at("body"), ref, within[i], r)
+	}
+}
+
+// inFallback checks that a reference finds something in what stands in for its call's result: a text or number, where it must be one.
+func (v *validator) inFallback(at []string, ref Ref, text bool, r *Route) {
+	instead := r.Gather.Calls[ref.Call].Fallback
+	if ref.Call == "" || instead == "" {
+		return
+	}
+	_, ok := ref.JSONIn([]byte(instead))
+	v.check(ok, at, "%s is not in the fallback of call %q: add it there", ref, ref.Call)
+	if ok && text {
+		_, ok = ref.TextIn([]byte(instead))
+		v.check(ok, at, "%s is neither text nor number in the fallback of call %q", ref, ref.Call)
 	}
 }
 

@@ -45,7 +45,23 @@ func TestGatherChecks(t *testing.T) {
 			c.After, c.Path = nil, template(t, "/")
 			g.Calls["X"] = *c
 		}, "is not a name"},
-		"nats":             {calls + "orders.to", func(_ *node.Gather, c *node.Call) { c.To.Kind = node.KindNATS }, "services and upstreams"},
+		"nats path": {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.To.Kind = node.KindNATS }, "leave path out"},
+		"nats method": {calls + "orders.method", func(_ *node.Gather, c *node.Call) {
+			c.To.Kind, c.Method, c.Path = node.KindNATS, "PUT", node.Template{}
+		}, "leave method out"},
+		"no path":        {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.Path = node.Template{} }, "has no path"},
+		"body of a GET":  {calls + "orders.body", func(_ *node.Gather, c *node.Call) { c.Body = body(t, `1`) }, "set method"},
+		"body of nobody": {calls + "orders.body", func(_ *node.Gather, c *node.Call) { c.Method, c.Body = "PUT", body(t, `["{last.id}"]`) }, "name it in after"},
+		"not in fallback": {calls + "orders.path", func(g *node.Gather, _ *node.Call) {
+			user := g.Calls["user"]
+			user.Fallback = `{"name":"nobody"}`
+			g.Calls["user"] = user
+		}, "is not in the fallback"},
+		"list in fallback": {calls + "orders.path", func(g *node.Gather, _ *node.Call) {
+			user := g.Calls["user"]
+			user.Fallback = `{"id":[]}`
+			g.Calls["user"] = user
+		}, "neither text nor number"},
 		"upstream":         {calls + "orders.to", func(_ *node.Gather, c *node.Call) { c.To.Name = "apis" }, `did you mean "api"?`},
 		"unknown after":    {calls + "orders.after.1", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "lats"} }, `did you mean "last"?`},
 		"cycle":            {calls + "last.after", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "last"} }, "waits for itself"},
@@ -84,14 +100,5 @@ func TestGatherChecks(t *testing.T) {
 	}
 	if found != 2 {
 		t.Errorf("%d of 2 calls that wait in a race are reported", found)
-	}
-}
-
-func TestJSON(t *testing.T) {
-	for text, ok := range map[string]bool{"[]": true, "null": true, `{"a": 1}`: true, "": false, "{": false, "a": false} {
-		var j node.JSON
-		if err := j.UnmarshalText([]byte(text)); (err == nil) != ok {
-			t.Errorf("%q: %v", text, err)
-		}
 	}
 }

@@ -119,7 +119,7 @@ func (v *validator) ends(i int, r *Route) {
 	}
 	if d := r.Redirect; d != nil {
 		v.check(slices.Contains([]int{301, 302, 303, 307, 308}, d.Status), at("redirect", "status"), "%d is not a redirection: use 301, 302, 303, 307 or 308", d.Status)
-		v.refs(at("redirect", "to"), r, d.To.Path)
+		v.refs(at("redirect", "to"), r, d.To.Path.Refs())
 	}
 	if a := r.Respond; a != nil {
 		v.check(a.Status >= 200 && a.Status <= 599, at("respond", "status"), "%d is out of range: use 200 to 599", a.Status)
@@ -140,7 +140,7 @@ func (v *validator) rewrite(at placed, r *Route) {
 	v.check(w.Query.None() || forwards, at("rewrite", "query"), "only requests to services and upstreams have a query of their own")
 	asks := r.To.Kind != "" || r.Gather != nil
 	v.check(w.Request.None() || asks, at("rewrite", "request"), "the route sends no request")
-	v.refs(at("rewrite", "path"), r, w.Path)
+	v.refs(at("rewrite", "path"), r, w.Path.Refs())
 	for key, e := range map[string]*Edits{"request": &w.Request, "response": &w.Response} {
 		v.editable(at("rewrite", key, "set"), e.Set)
 		v.editable(at("rewrite", key, "add"), e.Add)
@@ -170,9 +170,8 @@ func validFieldValue(s string) bool {
 }
 
 // refs checks what a template of the route refers to; calls are those whose results it may.
-func (v *validator) refs(at []string, r *Route, t Template, calls ...string) {
-	params := r.Path.Params()
-	for _, ref := range t.Refs() {
+func (v *validator) refs(at []string, r *Route, refs []Ref, calls ...string) {
+	for _, ref := range refs {
 		switch {
 		case ref.Call != "" && r.Gather == nil:
 			v.report(at, "%s is a call's result, which only the calls of a gather have", ref)
@@ -181,7 +180,13 @@ func (v *validator) refs(at []string, r *Route, t Template, calls ...string) {
 		case ref.Param == Rest:
 			v.check(r.Path.Rest, at, "{*} is what /* matched, and path %s doesn't end in it", r.Path)
 		default:
-			v.check(slices.Contains(params, ref.Param), at, "parameter %s is not in path %s%s", ref, r.Path, didYouMean(ref.Param, params))
+			v.param(at, r, ref.Param)
 		}
 	}
+}
+
+// param checks that the route's path has the parameter.
+func (v *validator) param(at []string, r *Route, name string) {
+	params := r.Path.Params()
+	v.check(slices.Contains(params, name), at, "parameter {%s} is not in path %s%s", name, r.Path, didYouMean(name, params))
 }

@@ -20,24 +20,6 @@ type templatePiece struct {
 	query   bool // it stands behind the question mark
 }
 
-// Rest is the name of what a route's /* matched.
-const Rest = "*"
-
-// Ref is what a template refers to: a parameter of the route, Rest, or what Field (a gjson path) finds in the result of Call.
-type Ref struct {
-	Param string
-	Call  string
-	Field string
-}
-
-// String writes the reference as it stands in a template.
-func (r Ref) String() string {
-	if r.Call != "" {
-		return "{" + r.Call + "." + r.Field + "}"
-	}
-	return "{" + r.Param + "}"
-}
-
 // ErrTemplateValue means that a value can't stand where the template has it.
 var ErrTemplateValue = errors.New("the value can't be a path segment")
 
@@ -91,14 +73,6 @@ func validLiteral(s string) bool {
 }
 
 func isHex(c byte) bool { return (c >= '0' && c <= '9') || (c|0x20 >= 'a' && c|0x20 <= 'f') }
-
-func parseRef(name string) (Ref, bool) {
-	call, field, ofCall := strings.Cut(name, ".")
-	if ofCall {
-		return Ref{Call: call, Field: field}, ValidName(call) && field != ""
-	}
-	return Ref{Param: name}, name == Rest || validParam(name)
-}
 
 // String writes the template as UnmarshalText reads it.
 func (t Template) String() string { return t.text }

@@ -91,3 +91,31 @@ func FuzzTemplate(f *testing.F) {
 		}
 	})
 }
+
+// What Location and Balance take, they write as it was, and a redirect leads to the host that stands there.
+func FuzzLocation(f *testing.F) {
+	for _, s := range []string{"/a/{b}", "https://example.com/{*}?a={c}", "http://{host}/", "https://[::1]:8443", "https://a@b/", "//a", "https:///a"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var l, again node.Location
+		if l.UnmarshalText([]byte(text)) != nil {
+			return
+		}
+		if err := again.UnmarshalText([]byte(l.String())); err != nil || again.String() != l.String() {
+			t.Fatalf("%q is written as %q: %v", text, l.String(), err)
+		}
+		path, err := l.Path.Expand(func(node.Ref) (string, error) { return "v", nil })
+		if err != nil || l.Scheme == "" {
+			return
+		}
+		host := l.Host
+		if host == "" {
+			host = "client.example"
+		}
+		u, err := url.Parse(l.Scheme + "://" + host + path)
+		if err != nil || u.Host != host || u.User != nil || u.Fragment != "" || u.Scheme != l.Scheme {
+			t.Errorf("%q leads to %v: %v", text, u, err)
+		}
+	})
+}

@@ -242,9 +242,8 @@ func (v *validator) route(i int) {
 	if r.Gather != nil {
 		v.gather(i, &r)
 	}
-	params := r.Path.Params()
-	for _, p := range r.To.Subject.Params() {
-		v.check(slices.Contains(params, p), at("to"), "parameter {%s} is not in path %s%s", p, r.Path, didYouMean(p, params))
+	for _, name := range r.To.Subject.Params() {
+		v.param(at("to"), &r, name)
 	}
 	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {

@@ -29,6 +29,8 @@ func (d *decoder) value(v *value, at place, dst reflect.Value) {
 		d.structure(v, at, dst)
 	case readsText(t):
 		d.text(v, at, dst)
+	case readsJSON(t):
+		d.free(v, at, dst)
 	case takesOne(t) && v.kind != kindList:
 		d.one(v, at, dst)
 	default:

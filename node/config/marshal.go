@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -174,6 +175,13 @@ func (w *writer) scalar(v reflect.Value) (string, bool) {
 			w.err = err
 		}
 		return w.quote(string(text), false), true
+	}
+	if m, ok := reflect.TypeAssert[json.Marshaler](v); ok {
+		text, err := m.MarshalJSON()
+		if w.err == nil {
+			w.err = err
+		}
+		return w.flow(text), true
 	}
 	switch v.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.String:

@@ -41,6 +41,11 @@ func (w *writer) quote(s string, key bool) string {
 			return s
 		}
 	}
+	return quoted(s)
+}
+
+// quoted writes a text in quotes.
+func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, c := range s {

@@ -110,6 +110,8 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 		return g.structure(t, defaults)
 	case readsText(t):
 		return g.define(t.Name(), textSchema(t))
+	case readsJSON(t):
+		return &schema{}
 	}
 	switch t.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Map:

@@ -87,6 +87,9 @@ func TestSchemaRefusesUnknownKeys(t *testing.T) {
 	free := []string{"upstreams", "limits", "headers", "set", "add"} // names are the user's there
 	var visit func(at string, v any)
 	visit = func(at string, v any) {
+		if at == "fallback" || at == "body" { // these are any value
+			return
+		}
 		switch v := v.(type) {
 		case []any:
 			for _, item := range v {
@@ -172,7 +175,6 @@ var textTypes = map[string]func() encoding.TextUnmarshaler{
 	"BaseURL":     func() encoding.TextUnmarshaler { return new(node.BaseURL) },
 	"Pattern":     func() encoding.TextUnmarshaler { return new(node.Pattern) },
 	"Template":    func() encoding.TextUnmarshaler { return new(node.Template) },
-	"JSON":        func() encoding.TextUnmarshaler { return new(node.JSON) },
 	"Target":      func() encoding.TextUnmarshaler { return new(node.Target) },
 	"Host":        func() encoding.TextUnmarshaler { return new(node.Host) },
 	"LimitText":   func() encoding.TextUnmarshaler { return new(node.Limit) },

@@ -67,11 +67,6 @@ var texts = map[reflect.Type]textRule{
 		pattern:  `(https?://[^/?#@]+)?(/[^ #]*)?`,
 		examples: []string{"/new/{*}", "https://example.com/{*}", "https://{host}/{id}"},
 	},
-	reflect.TypeFor[node.JSON](): {
-		want:     "a JSON text such as '[]'",
-		pattern:  `[^\x00]+`,
-		examples: []string{"[]", `{"name": null}`},
-	},
 	reflect.TypeFor[node.GatherMode](): {
 		want: "settled, all, quorum, race or any",
 		enum: []string{string(node.GatherSettled), string(node.GatherAll), string(node.GatherQuorum), string(node.GatherRace), string(node.GatherAny)},
