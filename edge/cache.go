@@ -25,6 +25,7 @@ type cached struct {
 	next  Handler
 	stats *cacheStats
 	part  bool // of a gather: no other node fetches for this one
+	tied  bool // a fetch ends with the request that began it
 }
 
 // newCached makes the policy of a route that caches.
@@ -41,9 +42,12 @@ func (s *Server) newCached(r *route, next Handler) *cached {
 	return c
 }
 
-// asPart makes it the policy of a call of a gather: its URLs are the target's, not the client's, and no other node knows them as a route.
-func (c *cached) asPart(target string) {
-	c.keyed = append(append(c.keyed, '\x01'), "call="+target...)
+// asPart makes it the policy of a call of a gather: its URLs are the target's, not the client's, and no other node knows them as a route. What it keeps is
+// for calls of the same origin, route and name only, as long as the configuration doesn't change: others may send other fields.
+func (c *cached) asPart(origin, route, call, target string) {
+	for _, s := range []string{"call=" + origin, route, call, target, c.mark} {
+		c.keyed = append(append(c.keyed, '\x01'), s...)
+	}
 	c.part = true
 }
 
@@ -127,8 +131,10 @@ func (c *cached) tell(x *Exchange, resp *mesh.Response, status httpcache.Status)
 	if c.cfg.StripTags {
 		stripTags(&resp.Header)
 	}
-	resp.Header.Del(node.TargetedField)
-	resp.Header.Del("Surrogate-Control")
+	if !c.part { // the whole heeds them as well
+		resp.Header.Del(node.TargetedField)
+		resp.Header.Del("Surrogate-Control")
+	}
 	resp.Header.Add("Cache-Status", string(status.Append(nil)))
 	x.cacheStatus = status
 }

@@ -14,13 +14,13 @@ import (
 )
 
 // lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the flight, and tells the one that
-// began it what came.
-func (c *cached) lead(flight *kvcache.Flight[fetched], x *Exchange, l *found, mine chan<- fetched) {
+// began it what came. The fetch ends with ctx, or at the deadline that the chain sets.
+func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *Exchange, l *found, mine chan<- fetched) {
 	out := fetched{failed: errPanicked}
 	defer func() {
 		l.release()
 		if p := recover(); p != nil {
-			c.s.log.Error("fetch for the cache panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.s.log.ErrorContext(ctx, "fetch for the cache panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 		shared := out
 		shared.resp = nil // it is for one client
@@ -32,7 +32,7 @@ func (c *cached) lead(flight *kvcache.Flight[fetched], x *Exchange, l *found, mi
 			mine <- out // it has room
 		}
 	}()
-	ctx, cancel := context.WithCancel(context.Background()) // the chain sets the deadline
+	ctx, cancel := context.WithCancel(ctx)
 	out = c.fetch(ctx, x, l, func(g *growing) {
 		c.s.filling.show(g) // before the flight ends, so that whoever begins the next one finds it
 		flight.Finish(fetched{growing: g})
@@ -235,7 +235,7 @@ func (c *cached) refresh(x *Exchange, l *found) {
 	c.stats.refreshed.Add(1)
 	d := x.detach()
 	d.refreshing = l.rec.Stored.Received
-	go c.lead(flight, d, l.detach(), nil)
+	go c.lead(context.Background(), flight, d, l.detach(), nil)
 }
 
 // normalise makes the client's request one whose response can be for others: content codings in one spelling, only the parameters that count, and none of the

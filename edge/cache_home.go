@@ -221,7 +221,7 @@ func (s *Server) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, 
 	ok := true
 	if leads {
 		mine := make(chan fetched, 1)
-		go c.lead(flight, x.detach(), l.detach(), mine) //nolint:gosec // G118: the fetch outlives its client
+		go c.lead(context.Background(), flight, x.detach(), l.detach(), mine) //nolint:gosec // G118: the fetch outlives its client
 		select {
 		case out = <-mine:
 		case <-ctx.Done():

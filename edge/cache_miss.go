@@ -54,7 +54,7 @@ func (c *cached) collapse(ctx context.Context, x *Exchange, l *found) (*mesh.Res
 		mine = make(chan fetched, 1)
 		d := x.detach()
 		early := d.relays(x.Interim)
-		go c.lead(flight, d, l.detach(), mine) //nolint:gosec // G118: the fetch outlives its client
+		go c.lead(c.fetching(ctx), flight, d, l.detach(), mine)
 		for {
 			select {
 			case hint := <-early:
@@ -67,18 +67,26 @@ func (c *cached) collapse(ctx context.Context, x *Exchange, l *found) (*mesh.Res
 				return c.took(ctx, x, l, out, false)
 			case <-ctx.Done():
 				go func() { closeBody((<-mine).resp) }() // the fetch goes on, but for a body that only its client wanted
-				return nil, errGone
+				return nil, ended(ctx)
 			}
 		}
 	}
 	out, ok := flight.Wait(ctx, x.waitForOther())
 	switch {
 	case ctx.Err() != nil:
-		return nil, errGone
+		return nil, ended(ctx)
 	case !ok:
 		return c.alone(ctx, x, l, "slow")
 	}
 	return c.took(ctx, x, l, out, true)
+}
+
+// fetching is the context of a fetch for others too, who mustn't lose it with the client that began it.
+func (c *cached) fetching(ctx context.Context) context.Context {
+	if c.tied {
+		return ctx
+	}
+	return context.Background()
 }
 
 // interim is an interim response on its way from a fetch to its client.

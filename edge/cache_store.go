@@ -29,6 +29,9 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 	var a admitted
 	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
 	switch {
+	case x.incomplete: // whatever the route makes of its fields
+		a.reason = httpcache.ReasonNoStore
+		return a
 	case a.reason != "":
 		return a
 	case a.stored.Flags.Has(httpcache.Defaulted) && c.cookieMatters(x):

@@ -40,20 +40,21 @@ type Exchange struct {
 	ID     string     // request id
 	Client netip.Addr // who asks, behind trusted proxies
 
-	settings *settings
-	trusted  bool   // Peer is a trusted proxy
-	via      string // this node's name in Via
-	route    *route
-	params   []string     // values of the route's parameters, in the pattern's order
-	slash    bool         // the path holds an encoded slash
-	refusal  error        // why no route answers
-	pause    bool         // refused for overload: the connection's next request shall wait
-	allow    string       // methods that the path takes, with a refusal for the method
-	streamed atomic.Int64 // bytes of the body that were read as a stream
-	server   *Server      // whose places among the requests in flight count
-	messages *messages    // reads a socket whose target knows messages only
-	forward  mesh.Request
-	asked    string // target that is asked for in place of Path and Query; empty unless the route rewrites
+	settings   *settings
+	trusted    bool   // Peer is a trusted proxy
+	via        string // this node's name in Via
+	route      *route
+	params     []string     // values of the route's parameters, in the pattern's order
+	slash      bool         // the path holds an encoded slash
+	refusal    error        // why no route answers
+	pause      bool         // refused for overload: the connection's next request shall wait
+	allow      string       // methods that the path takes, with a refusal for the method
+	streamed   atomic.Int64 // bytes of the body that were read as a stream
+	server     *Server      // whose places among the requests in flight count
+	messages   *messages    // reads a socket whose target knows messages only
+	forward    mesh.Request
+	incomplete bool   // the response lacks parts, so nobody keeps it
+	asked      string // target that is asked for in place of Path and Query; empty unless the route rewrites
 
 	// Of the limits.
 	passed     []pass // what they gave
@@ -118,6 +119,11 @@ func (x *Exchange) accept() error {
 	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
 		return node.Errorf(node.CodeInvalid, nil, "the method is not served here")
 	}
+	return x.acceptFields()
+}
+
+// acceptFields drops fields that only nodes may write, and refuses what goes in a circle.
+func (x *Exchange) acceptFields() error {
 	x.Header.Delete(func(f mesh.Field) bool { return spoofs(f.Name) })
 	for _, via := range x.Header.Values("Via") {
 		if strings.Contains(via, x.via) {

@@ -79,7 +79,9 @@ func problemResponse(err error, id string) *mesh.Response {
 	if status == 503 {
 		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
 	}
-	if kind := proxyError(e.Code); kind != "" {
+	if g, ok := errors.AsType[*gatherError](err); ok { // each call had an end of its own
+		g.tell(&resp.Header)
+	} else if kind := proxyError(e.Code); kind != "" {
 		resp.Header.Add("Proxy-Status", "Millrace; error="+kind)
 	}
 	return resp

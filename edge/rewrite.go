@@ -18,7 +18,7 @@ func (s *Server) end(r node.Route) Handler {
 	case r.Redirect != nil:
 		return answered(r.Rewrite, redirect(r.Redirect))
 	case r.Gather != nil:
-		return answered(r.Rewrite, s.gather(&r).handle)
+		return s.gather(&r).handle // which changes its response itself, before it tells what is missing
 	case r.Respond != nil:
 		return answered(r.Rewrite, respond(r.Respond))
 	}

@@ -113,12 +113,23 @@ func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 	if err != nil {
 		return nil, errors.New(gatherMistakes(err))
 	}
-	for name, c := range cfg.Routes[0].Gather.Calls {
-		if c.To.Kind == node.KindNATS { // the node may publish where members mustn't
-			return nil, fmt.Errorf("calls.%s.to: api.gather calls services and upstreams: write service:NAME or upstream:NAME", name)
-		}
+	if err := mayCall(cfg.Routes[0].Gather, applied.Mesh.GatherUpstreams); err != nil {
+		return nil, err
 	}
 	return &cfg.Routes[0], nil
+}
+
+// mayCall checks that a gather asks only whom members may have asked: a node may publish where they mustn't.
+func mayCall(g *node.Gather, upstreams []string) error {
+	for _, name := range slices.Sorted(maps.Keys(g.Calls)) {
+		switch to := g.Calls[name].To; {
+		case to.Kind == node.KindNATS:
+			return fmt.Errorf("calls.%s.to: api.gather calls services and upstreams: write service:NAME or upstream:NAME", name)
+		case to.Kind == node.KindUpstream && !slices.Contains(upstreams, to.Name) && !slices.Contains(upstreams, "*"):
+			return fmt.Errorf("calls.%s.to: members may not call upstream %q: list it in mesh.gather_upstreams of the configuration", name, to.Name)
+		}
+	}
+	return nil
 }
 
 // gatherMistakes says what is wrong in the request's own terms: it has no lines, and isn't a route.

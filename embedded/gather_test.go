@@ -44,7 +44,8 @@ func TestGatherAPI(t *testing.T) {
 		fmt.Fprintf(w, `{"path":%q,"host":%q,"who":%q}`, r.URL, r.Host, r.Header.Get("X-Who"))
 	}))
 	defer app.Close()
-	opts, _ := settings(t, fmt.Sprintf("%slimits: {few: 3/h}\nupstreams: {api: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\n", edgeYAML, app.URL))
+	opts, _ := settings(t, fmt.Sprintf("%slimits: {few: 3/h}\nupstreams: {api: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}, other: {targets: [\"http://127.0.0.1:1\"]}}\n", edgeYAML, app.URL))
+	opts.Config.Mesh.GatherUpstreams = []string{"api"}
 	n := open(t, opts)
 	member := newTaker(t, n)
 	ask := func(payload string) (out gatherAnswer) {
@@ -109,6 +110,9 @@ func TestGatherAPI(t *testing.T) {
 		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "headers": {"A": "b\r\nc"}}`: "control character",
 		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "host": "a b"}`:              "host is malformed",
 		`{"calls": {"a": {"to": "upstream:api", "path": "/", "fallback": "${HOME}"}}}`:      "HOME",
+		`{"calls": {"a": {"to": "upstream:other", "path": "/"}}}`:                           "mesh.gather_upstreams",
+		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "headers": {"": "b"}}`:       "malformed",
+		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "headers": {"a b": "c"}}`:    "malformed",
 		`{"calls": {"a": {"to": "nats:_INBOX_other.1", "body": 1}}}`:                        "calls services and upstreams",
 	} {
 		if out = ask(payload); out.Code != "invalid_request" || !strings.Contains(out.Error, mistake) {

@@ -2,7 +2,10 @@ package mesh
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 )
 
@@ -102,3 +105,13 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 }
 
 func (r *bodyReader) Close() error { return r.b.Close() } //nolint:wrapcheck // see above
+
+// closeBody closes a body that somebody else has made, whose mistakes aren't ours.
+func closeBody(log *slog.Logger, b Body) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("closing a body panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	_ = b.Close() // nobody reads it any more
+}

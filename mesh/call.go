@@ -120,7 +120,7 @@ func (c *call) send(msg *nats.Msg) error {
 // answer sends the response, in one message or as a stream. An error means that nothing was sent.
 func (c *call) answer(resp *Response) error {
 	if resp.Stream != nil {
-		defer func() { _ = resp.Stream.Close() }() // its end has been told already
+		defer closeBody(c.s.log, resp.Stream) // its end has been told already
 	}
 	if resp.Stream != nil && !Bodyless(c.req.Method, resp.Status) {
 		return c.stream(resp)

@@ -63,7 +63,7 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 // checkHead tells whether the request can be one message, but for what its fields hold.
 func (r *Request) checkHead() error {
 	switch {
-	case !ValidMethod(r.Method) || !validTarget(r.Target) || !validField(Field{Name: "Host", Value: r.Host}):
+	case !ValidMethod(r.Method) || !validTarget(r.Target) || !ValidField(Field{Name: "Host", Value: r.Host}):
 		return errFieldContents
 	case len(r.Body) > MaxBody:
 		return ErrBodyTooLarge
@@ -135,7 +135,7 @@ func appendStatusAndFields(b []byte, r *Response) ([]byte, error) {
 // appendFields writes the fields but those that frame the message, which the caller writes.
 func appendFields(b []byte, h Header) ([]byte, error) {
 	for _, f := range h {
-		if !validField(f) {
+		if !ValidField(f) {
 			return b, errFieldContents
 		}
 		if framing(f.Name) {
@@ -321,7 +321,7 @@ func parseStatusLine(line []byte) (int, error) {
 		return 0, errStatusLine
 	}
 	n, err := strconv.ParseUint(text(digits[:3]), 10, 16)
-	if err != nil || n < 101 || n > 599 || !validField(Field{Name: "R", Value: text(digits[3:])}) {
+	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: text(digits[3:])}) {
 		return 0, errStatusLine
 	}
 	return int(n), nil

@@ -75,7 +75,7 @@ func New(cfg Config) (*Conn, error) {
 		cfg.Local = node.LocalNATS
 	}
 	c.near.mode, c.near.interest = cfg.Local, cfg.Interest
-	c.links = newLinks(cfg.Prefix, cfg.Local != node.LocalNATS)
+	c.links = newLinks(cfg.Prefix, cfg.Local != node.LocalNATS, cfg.Log)
 	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
 	return c, nil
 }

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,8 +31,11 @@ func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *
 // direct runs the handler. The place under the limit was taken.
 func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	own := *req
-	if err := own.check(); err != nil {
+	if err := own.check(s.conn.nc); err != nil {
 		s.left()
+		if errors.Is(err, nats.ErrMaxPayload) {
+			return nil, sendError(err)
+		}
 		return nil, requestError(err)
 	}
 	resp, err := s.call(ctx, &own)
@@ -40,12 +44,13 @@ func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	}
 	s.left()
 	if err != nil {
-		return nil, s.failure(ctx, err)
+		e := s.failure(ctx, err)
+		return nil, reported(e.Code, e.Text, err)
 	}
 	if resp.Stream != nil {
-		_ = resp.Stream.Close() // there is no body
+		closeBody(s.log, resp.Stream) // there is no body
 	}
-	if err := resp.pass(own.Method); err != nil {
+	if err := resp.pass(own.Method, s.conn.nc); err != nil {
 		return nil, node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
 	}
 	return resp, nil
@@ -81,16 +86,20 @@ func (s *Service) streamHere(ctx context.Context, req *Request, resp *Response) 
 }
 
 // check makes sure of what a message would: that the request is one, and that it has no fields that frame or control it but those of the struct.
-func (r *Request) check() error {
+func (r *Request) check(nc *nats.Conn) error {
 	if err := r.checkHead(); err != nil {
 		return err
 	}
-	clean := true
+	clean, size := true, len(r.Target)+len(r.Body)
 	for _, f := range r.Header {
-		if !validField(f) {
+		if !ValidField(f) {
 			return errFieldContents
 		}
 		clean = clean && !framing(f.Name) && !node.MeshOwn(f.Name)
+		size += len(f.Name) + len(f.Value) + len(": \r\n")
+	}
+	if size > MaxBody && int64(size) > nc.MaxPayload() {
+		return nats.ErrMaxPayload
 	}
 	if !clean {
 		r.Header = append(make(Header, 0, len(r.Header)), r.Header...)
@@ -118,19 +127,26 @@ func directInterim(to func(int, Header)) func(int, Header) {
 }
 
 // pass makes sure of what a message would, in the handler's own response.
-func (r *Response) pass(method string) error {
+func (r *Response) pass(method string, nc *nats.Conn) error {
 	if err := r.checkHead(); err != nil {
 		return err
 	}
-	if len(r.Header)+1 > MaxFields {
+	switch {
+	case len(r.Header)+1 > MaxFields:
 		return ErrFieldCount
+	case len(r.Body) > MaxBody:
+		return ErrBodyTooLarge
 	}
-	clean := true
+	clean, size := true, len(r.Body)
 	for _, f := range r.Header {
-		if !validField(f) {
+		if !ValidField(f) {
 			return errFieldContents
 		}
 		clean = clean && !framing(f.Name)
+		size += len(f.Name) + len(f.Value) + len(": \r\n")
+	}
+	if size > MaxBody && int64(size) > nc.MaxPayload() {
+		return nats.ErrMaxPayload
 	}
 	if !clean {
 		length := r.Header.Get("Content-Length")

@@ -306,20 +306,23 @@ func decodeReply(msg *nats.Msg, req *Request) (*Response, error) {
 	return decodeResponse(msg.Data, req.Method)
 }
 
-// reportedError is an error that a member reported instead of a response. Unknown codes count as upstream_failed, and
-// a text that isn't short and printable is left out.
+// reportedError is an error that a member reported instead of a response.
 func reportedError(h nats.Header, name string) error {
-	code := node.Code(h.Get(name))
-	switch code { //nolint:exhaustive // the others are not a member's to report
+	return reported(node.Code(h.Get(name)), h.Get(headerErrorText), nil)
+}
+
+// reported is a member's error as its caller gets it. Codes that aren't a member's to report count as upstream_failed, and a text that isn't short and
+// printable is left out.
+func reported(code node.Code, text string, cause error) error {
+	switch code { //nolint:exhaustive // see above
 	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid:
 	default:
 		code = node.CodeUpstream
 	}
-	detail := h.Get(headerErrorText)
-	if detail == "" || len(detail) > 200 || !validField(Field{Name: "T", Value: detail}) {
-		detail = "the service failed"
+	if text == "" || len(text) > 200 || !ValidField(Field{Name: "T", Value: text}) {
+		text = "the service failed"
 	}
-	return node.Errorf(code, nil, "%s", detail)
+	return node.Errorf(code, cause, "%s", text)
 }
 
 var payloads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}

@@ -65,7 +65,21 @@ func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 				return g.results
 			}
 		case <-ctx.Done():
+			g.takeOver()
 			return g.results
+		}
+	}
+}
+
+// takeOver takes the results that are there already.
+func (g *gather) takeOver() {
+	for {
+		select {
+		case f := <-g.done:
+			g.running--
+			g.take(f)
+		default:
+			return
 		}
 	}
 }

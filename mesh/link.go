@@ -2,7 +2,9 @@ package mesh
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -290,7 +292,7 @@ func (l *link) end(why error, tell bool) {
 		l.t.abort(peer, reason)
 	}
 	if source != nil {
-		_ = source.Close() // its owner sees the link's error
+		closeBody(l.t.log, source) // its owner sees the link's error
 	}
 	if cancel != nil {
 		cancel()
@@ -394,8 +396,15 @@ func (l *link) drop() {
 	signal(l.in.wake)
 }
 
-// send sends a body to its end, as fast as the peer takes it. The body is closed when the link ends.
-func (l *link) send(b Body) error {
+// send sends a body to its end, as fast as the peer takes it. The body is closed when the link ends. A body that panics breaks off.
+func (l *link) send(b Body) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.t.log.Error("a body panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = node.Errorf(node.CodeInternal, nil, "the body broke off")
+			l.end(err, true)
+		}
+	}()
 	if err := l.begin(b); err != nil {
 		return err
 	}

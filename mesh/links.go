@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"crypto/rand"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ const (
 // bodies don't stand in the way of small messages.
 type links struct {
 	nc     *nats.Conn
+	log    *slog.Logger
 	prefix string // subjects PREFIX.TOKEN lead here
 	root   string // begins the subjects of every node's streams
 	local  bool   // both ends of a stream may be in this process: then its messages skip NATS
@@ -46,8 +48,8 @@ type links struct {
 	kept chan struct{} // closed when keep has ended
 }
 
-func newLinks(prefix string, local bool) *links {
-	t := &links{local: local, byToken: map[string]*link{}, root: prefix + streamRoot, stop: make(chan struct{}), kept: make(chan struct{})}
+func newLinks(prefix string, local bool, log *slog.Logger) *links {
+	t := &links{log: log, local: local, byToken: map[string]*link{}, root: prefix + streamRoot, stop: make(chan struct{}), kept: make(chan struct{})}
 	t.prefix = t.root + rand.Text()
 	t.pool.Store(windowPool)
 	return t

@@ -21,9 +21,14 @@ type near struct {
 	members atomic.Pointer[map[string][]*Service] // by subject; a map is never changed
 }
 
-// add makes a member known; remove ends that.
+// add makes a member known, unless it was closed meanwhile; remove ends that.
 func (n *near) add(s *Service) {
-	n.change(s.cfg.Destination.subject, func(l []*Service) []*Service { return append(l, s) })
+	n.change(s.cfg.Destination.subject, func(l []*Service) []*Service {
+		if s.base.Err() != nil { // and so it was removed, or is about to be
+			return l
+		}
+		return append(l, s)
+	})
 }
 
 func (n *near) remove(s *Service) {

@@ -3,6 +3,8 @@ package mesh_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,17 +20,60 @@ import (
 // Over either carrier the same tests hold.
 func TestCarriers(t *testing.T) {
 	before := natsservertest.Local
-	defer func() { natsservertest.Local = before }()
+	defer func() { natsservertest.Local, direct = before, false }()
 	for _, mode := range []node.Local{node.LocalNearest, node.LocalNATS} {
 		natsservertest.Local = mode
 		for name, test := range map[string]func(*testing.T){
 			"Do": TestDo, "Timeout": TestTimeout, "Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent, "HandlerPanics": TestHandlerPanics,
 			"HugeHeads": TestHugeHeads, "NoMixing": TestNoMixing, "Shutdown": TestShutdownDropsNothing, "StreamedReply": TestStreamedReply,
-			"StreamOutlivesDeadline": TestStreamOutlivesDeadline, "Interim": TestInterim,
+			"StreamOutlivesDeadline": TestStreamOutlivesDeadline, "Interim": TestInterim, "BodyPanics": TestBodyPanics,
 		} {
 			t.Run(string(mode)+"/"+name, test)
 		}
 	}
+	natsservertest.Local, direct = node.LocalNearest, true
+	for name, test := range map[string]func(*testing.T){
+		"Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent, "HandlerPanics": TestHandlerPanics, "HugeHeads": TestHugeHeads, "NoMixing": TestNoMixing,
+		"Shutdown": TestShutdownDropsNothing, "Interim": TestInterim, "BodyPanics": TestBodyPanics,
+	} {
+		t.Run("direct/"+name, test)
+	}
+}
+
+// panicking is a body that panics when it is read, or only when it is closed.
+type panicking struct {
+	mesh.Body
+
+	whenClosed bool
+}
+
+func (p *panicking) Next() (mesh.Piece, error) {
+	if !p.whenClosed {
+		panic("next")
+	}
+	return p.Body.Next()
+}
+
+func (p *panicking) Close() error { panic("close") }
+
+// A body that panics breaks off, and harms nobody else.
+func TestBodyPanics(t *testing.T) {
+	c := natsservertest.Connect(t, natsservertest.Start(t))
+	serve(t, c, "hello", 0, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 200, Stream: &panicking{mesh.NewBody(strings.NewReader("hello")), r.Target == "/close"}, Length: 5}, nil
+	})
+	for _, target := range []string{"/next", "/close", "/next"} {
+		resp, err := c.Do(t.Context(), c.Service("hello"), get(target))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(mesh.NewReader(resp.Stream))
+		if (target == "/next") == (err == nil) || (err == nil && string(body) != "hello") {
+			t.Errorf("%s: %q, %v", target, body, err)
+		}
+		_ = resp.Stream.Close()
+	}
+	settled(t, c)
 }
 
 func carried(c *mesh.Conn) uint64 { return stats(c, "http.hello").Local }
@@ -163,7 +208,7 @@ func TestNearest(t *testing.T) {
 
 func BenchmarkCarriers(b *testing.B) {
 	before := natsservertest.Local
-	defer func() { natsservertest.Local = before }()
+	defer func() { natsservertest.Local, direct = before, false }()
 	for _, mode := range []node.Local{node.LocalNearest, node.LocalNATS} {
 		natsservertest.Local = mode
 		b.Run(fmt.Sprint(mode), BenchmarkRoundTrip)

@@ -82,7 +82,7 @@ func (c *Conn) plainResponse(method string, msg *nats.Msg) (*Response, error) {
 		}
 	}
 	contentType := Field{Name: "Content-Type", Value: msg.Header.Get("Content-Type")}
-	if contentType.Value == "" || !validField(contentType) {
+	if contentType.Value == "" || !ValidField(contentType) {
 		contentType.Value = sniff(msg.Data)
 	}
 	if len(msg.Data) > 0 {

@@ -104,8 +104,8 @@ func cleanBytes(b []byte) bool {
 	return true
 }
 
-// validField tells whether a field can be written as one line and read back the same.
-func validField(f Field) bool {
+// ValidField tells whether a field can be written as one line and read back the same.
+func ValidField(f Field) bool {
 	if f.Name == "" {
 		return false
 	}
@@ -118,7 +118,7 @@ func validField(f Field) bool {
 }
 
 // ValidMethod tells whether s is a method by its syntax: a token (RFC 9110 §9.1) of at most 32 bytes.
-func ValidMethod(s string) bool { return len(s) <= 32 && validField(Field{Name: s}) }
+func ValidMethod(s string) bool { return len(s) <= 32 && ValidField(Field{Name: s}) }
 
 // validTarget tells whether s can stand as origin-form in a request line: begins with /, visible ASCII only.
 func validTarget(s string) bool {

@@ -35,7 +35,8 @@ type ServiceConfig struct {
 	Handler     Handler
 	Limit       int // requests that run at once, until their response begins; 0 means 256
 	// Direct says that the handler ends when its context or the request's deadline does, or its owner ends it, that it neither keeps nor changes the
-	// request, and that it gives the response away: a request of this process may then run on the caller's goroutine. Close doesn't cancel it.
+	// request, and that it gives the response away: a request of this process may then run on the caller's goroutine, with a context that has no deadline
+	// of its own. Close doesn't cancel it.
 	Direct  bool
 	Streams bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
 }
@@ -320,13 +321,13 @@ func (s *Service) Shutdown(ctx context.Context) error {
 
 // Close leaves the group at once and ends what runs by canceling it; it doesn't wait for handlers that ignore their context.
 func (s *Service) Close() error {
+	s.stop()
 	s.conn.near.remove(s)
 	s.mu.Lock()
 	s.closed = true
 	subs := s.subs
 	s.subs = nil
 	s.mu.Unlock()
-	s.stop()
 	for _, sub := range subs {
 		if sub.IsValid() {
 			_ = sub.Unsubscribe() // fails only when it is gone already

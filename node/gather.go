@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Gather makes several calls at once and answers once. Its time is that of the slowest path through the calls, not their sum.
@@ -43,6 +44,9 @@ const (
 	GatherAny     GatherMode = "any"     // the first response that succeeds, or 502
 )
 
+// Single tells whether the answer is that of one call.
+func (m GatherMode) Single() bool { return m == GatherRace || m == GatherAny }
+
 // UnmarshalText accepts the values of GatherMode.
 func (m *GatherMode) UnmarshalText(text []byte) error {
 	return oneOf(m, text, GatherSettled, GatherAll, GatherQuorum, GatherRace, GatherAny)
@@ -77,15 +81,15 @@ func (v *validator) gather(route int, r *Route) {
 	v.check(len(g.Calls) > 0 && len(g.Calls) <= maxCalls, at("calls"), "%d calls: use 1 to %d", len(g.Calls), maxCalls)
 	v.check(g.Concurrency >= 0, at("concurrency"), "%d is out of range: use 1 or more, or 0 for all at once", g.Concurrency)
 	if g.Mode == GatherQuorum {
-		v.check(g.Quorum >= 1 && g.Quorum <= len(g.Calls), at("quorum"), "%d of %d calls can't succeed: use 1 to %[2]d", g.Quorum, len(g.Calls))
+		v.check(len(g.Calls) == 0 || (g.Quorum >= 1 && g.Quorum <= len(g.Calls)), at("quorum"), "%d of %d calls can't be what must succeed: set quorum to 1 to %[2]d", g.Quorum, len(g.Calls))
 	} else {
 		v.check(g.Quorum == 0, at("quorum"), "quorum is for mode quorum: set mode: quorum, or leave it out")
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Calls)) {
 		v.call(func(keys ...string) []string { return at(append([]string{"calls", name}, keys...)...) }, name, r)
 	}
-	if cycle := g.cycle(); cycle != "" {
-		v.report(at("calls", cycle, "after"), "call %q waits for itself, by way of others: take one after out", cycle)
+	if cycle := g.cycle(); len(cycle) > 0 {
+		v.report(at("calls", cycle[0], "after"), "call %q waits for itself (%s): take one after out", cycle[0], strings.Join(cycle, " after "))
 	}
 }
 
@@ -96,11 +100,11 @@ func (v *validator) call(at placed, name string, r *Route) {
 	if _, ok := v.config.Upstreams[c.To.Name]; c.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", c.To.Name, didYouMean(c.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
 	}
-	single := r.Gather.Mode == GatherRace || r.Gather.Mode == GatherAny
-	v.check(!single || len(c.After) == 0, at("after"), "mode %s answers with one of the calls, so none waits for another: leave after out", r.Gather.Mode)
+	v.check(!r.Gather.Mode.Single() || len(c.After) == 0, at("after"), "mode %s answers with one of the calls, so none waits for another: leave after out", r.Gather.Mode)
 	for i, after := range c.After {
 		_, known := r.Gather.Calls[after]
 		v.check(known, at("after", strconv.Itoa(i)), "there is no call %q%s", after, didYouMean(after, names))
+		v.check(!slices.Contains(c.After[:i], after), at("after", strconv.Itoa(i)), "call %q is named twice: leave one out", after)
 	}
 	v.check(c.Timeout >= 0, at("timeout"), "%s is negative: use 0s or more", c.Timeout.Std())
 	v.refs(at("path"), r, c.Path.Refs(), c.After...)
@@ -128,6 +132,8 @@ func (v *validator) callTarget(at placed, c *Call, r *Route) {
 func (v *validator) callBody(at placed, c *Call, r *Route) {
 	refs, within := c.Body.Refs()
 	v.refs(at("body"), r, refs, c.After...)
+	reads := c.Method == http.MethodGet || c.Method == http.MethodHead || c.Method == "QUERY"
+	v.check(reads || c.Cache == nil || !c.Cache.On, at("cache"), "responses to %s aren't cached: leave cache out", c.Method)
 	if !c.Body.None() {
 		bodiless := c.To.Kind != KindNATS && (c.Method == http.MethodGet || c.Method == http.MethodHead)
 		v.check(!bodiless, at("body"), "a %s has no body: set method, such as POST", c.Method)
@@ -166,29 +172,30 @@ func (v *validator) callLimit(at placed, l *Limit, r *Route) {
 	v.limitInTime(at, l, r)
 }
 
-// cycle gives a call that waits for itself, or "". Unknown calls are reported elsewhere.
-func (g *Gather) cycle() string {
+// cycle gives calls that wait for each other, each for the next, the first of them at the end again; nil if there are none. Unknown calls are reported
+// elsewhere.
+func (g *Gather) cycle() []string {
 	done := map[string]bool{}
-	var visit func(name string, open []string) string
-	visit = func(name string, open []string) string {
-		if slices.Contains(open, name) {
-			return name
+	var visit func(name string, open []string) []string
+	visit = func(name string, open []string) []string {
+		if i := slices.Index(open, name); i >= 0 {
+			return append(slices.Clone(open[i:]), name)
 		}
 		if done[name] {
-			return ""
+			return nil
 		}
 		for _, after := range g.Calls[name].After {
-			if found := visit(after, append(open, name)); found != "" {
+			if found := visit(after, append(open, name)); found != nil {
 				return found
 			}
 		}
 		done[name] = true
-		return ""
+		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Calls)) {
-		if found := visit(name, nil); found != "" {
+		if found := visit(name, nil); found != nil {
 			return found
 		}
 	}
-	return ""
+	return nil
 }

@@ -39,7 +39,7 @@ func TestGatherChecks(t *testing.T) {
 	}{
 		"no calls":         {"routes.0.gather.calls", func(g *node.Gather, _ *node.Call) { g.Calls = nil }, "use 1 to 256"},
 		"concurrency":      {"routes.0.gather.concurrency", func(g *node.Gather, _ *node.Call) { g.Concurrency = -1 }, "0 for all at once"},
-		"quorum":           {"routes.0.gather.quorum", func(g *node.Gather, _ *node.Call) { g.Mode, g.Quorum = node.GatherQuorum, 4 }, "4 of 3 calls"},
+		"quorum":           {"routes.0.gather.quorum", func(g *node.Gather, _ *node.Call) { g.Mode, g.Quorum = node.GatherQuorum, 4 }, "4 of 3 calls can't be"},
 		"quorum elsewhere": {"routes.0.gather.quorum", func(g *node.Gather, _ *node.Call) { g.Quorum = 1 }, "is for mode quorum"},
 		"name": {calls + "X", func(g *node.Gather, c *node.Call) {
 			c.After, c.Path = nil, template(t, "/")
@@ -68,7 +68,13 @@ func TestGatherChecks(t *testing.T) {
 		"itself":           {calls + "orders.after", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "orders"} }, "waits for itself"},
 		"parameter":        {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.Path = template(t, "/{ids}") }, `did you mean "id"?`},
 		"result not after": {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.Path = template(t, "/{last.id}") }, "name it in after"},
-		"timeout":          {calls + "orders.timeout", func(_ *node.Gather, c *node.Call) { c.Timeout = -1 }, "is negative"},
+		"after twice":      {calls + "orders.after.1", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "user"} }, "named twice"},
+		"cache of a POST": {calls + "orders.cache", func(_ *node.Gather, c *node.Call) {
+			c.Method, c.Cache = "POST", &node.Cache{}
+			c.Cache.Defaults()
+			c.Cache.On = true
+		}, "aren't cached"},
+		"timeout": {calls + "orders.timeout", func(_ *node.Gather, c *node.Call) { c.Timeout = -1 }, "is negative"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := withGather(t)

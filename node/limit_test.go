@@ -118,7 +118,7 @@ func TestLimitValues(t *testing.T) {
 		mode      node.LimitMode
 		headers   node.HeaderForm
 	)
-	for input, want := range map[string]string{"fixed": "", "sliding": "", "bucket": "", "concurrent": "", "slidng": `did you mean "sliding"?`, "": "is not one of"} {
+	for input, want := range map[string]string{"fixed": "", "sliding": "", "bucket": "", "concurrent": "", "slidng": `did you mean "sliding"?`, "": "is not known"} {
 		wantError(t, input, algorithm.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"first": "", "clock": "", "clok": `did you mean "clock"?`} {
@@ -127,7 +127,7 @@ func TestLimitValues(t *testing.T) {
 	for input, want := range map[string]string{"closed": "", "open": "", "share": "", "shared": `did you mean "share"?`} {
 		wantError(t, input, away.UnmarshalText([]byte(input)), want)
 	}
-	for input, want := range map[string]string{"refuse": "", "queue": "", "wait": "is not one of"} {
+	for input, want := range map[string]string{"refuse": "", "queue": "", "wait": "is not known"} {
 		wantError(t, input, mode.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"draft-8": "", "draft-7": "", "draft-6": "", "legacy": "", "none": "", "draft-9": `did you mean "draft-8"?`} {

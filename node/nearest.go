@@ -1,6 +1,9 @@
 package node
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Nearest gives the candidate closest to word by edit distance, or "" when none is close enough to be a slip of the hand.
 func Nearest(word string, candidates []string) string {
@@ -50,5 +53,6 @@ func oneOf[T ~string](dst *T, text []byte, allowed ...T) error {
 		}
 		names[i] = string(a)
 	}
-	return fmt.Errorf("%q is not one of %q%s", text, names, didYouMean(string(text), names))
+	last := len(names) - 1
+	return fmt.Errorf("%q is not known: use %s or %s%s", text, strings.Join(names[:last], ", "), names[last], didYouMean(string(text), names))
 }

@@ -52,6 +52,9 @@ func parseSegment(part string) (Segment, error) {
 		}
 		return Segment{Param: name}, nil
 	}
+	if name, colon := strings.CutPrefix(part, ":"); colon && validParam(name) {
+		return Segment{}, fmt.Errorf("segment %q isn't a parameter here: write {%s}", part, name)
+	}
 	if part == "." || part == ".." {
 		return Segment{}, fmt.Errorf("segment %q never matches", part)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -35,7 +36,7 @@ func parseRef(name string) (Ref, bool) {
 
 // TextIn gives what Field finds in a result, if that is a text, a number, true or false.
 func (r Ref) TextIn(result []byte) (text string, ok bool) {
-	switch found := gjson.GetBytes(result, r.Field); found.Type {
+	switch found := r.find(result); found.Type {
 	case gjson.String, gjson.Number, gjson.True, gjson.False:
 		return found.String(), true
 	case gjson.Null, gjson.JSON:
@@ -45,6 +46,14 @@ func (r Ref) TextIn(result []byte) (text string, ok bool) {
 
 // JSONIn gives what Field finds in a result, as it stands there.
 func (r Ref) JSONIn(result []byte) (JSON, bool) {
-	found := gjson.GetBytes(result, r.Field)
-	return JSON(found.Raw), found.Exists() && gjson.Valid(found.Raw)
+	found := r.find(result)
+	return JSON(found.Raw), found.Exists()
+}
+
+// find looks into JSON only: gjson reads anything, and what is nested without end with the stack that it takes.
+func (r Ref) find(result []byte) gjson.Result {
+	if !json.Valid(result) {
+		return gjson.Result{}
+	}
+	return gjson.GetBytes(result, r.Field)
 }

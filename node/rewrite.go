@@ -28,6 +28,19 @@ type Edits struct {
 // None tells whether nothing is changed.
 func (e *Edits) None() bool { return len(e.Set) == 0 && len(e.Add) == 0 && len(e.Remove) == 0 }
 
+// Names tells whether a header field is changed.
+func (e *Edits) Names(field string) bool {
+	same := func(name string) bool { return SameName(name, field) }
+	for _, more := range []map[string]string{e.Set, e.Add} {
+		for name := range more {
+			if same(name) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(e.Remove, same)
+}
+
 // Redirect answers with another place (RFC 9110 §15.4).
 type Redirect struct {
 	To     Location `yaml:"to" doc:"Path, or URL with http or https: {param} is a parameter of the route, {*} what its /* matched, {host} as the host the client's. The client's query is added if it has none." required:"true"`
@@ -68,6 +81,9 @@ func (l *Location) UnmarshalText(text []byte) error {
 			out.Host = host
 		}
 		out.Scheme, s = scheme, "/"+path
+	}
+	if strings.HasPrefix(s, "//") && !absolute {
+		return fmt.Errorf("%q has no scheme: write https:%[1]s, or begin a path with one slash", s)
 	}
 	if err := out.Path.UnmarshalText([]byte(s)); err != nil {
 		return err
@@ -123,7 +139,7 @@ func (v *validator) ends(i int, r *Route) {
 	}
 	if a := r.Respond; a != nil {
 		v.check(a.Status >= 200 && a.Status <= 599, at("respond", "status"), "%d is out of range: use 200 to 599", a.Status)
-		v.check(a.Body == "" || (a.Status != 204 && a.Status != 304), at("respond", "body"), "a response with status %d has no body", a.Status)
+		v.check(a.Body == "" || (a.Status != 204 && a.Status != 205 && a.Status != 304), at("respond", "body"), "a response with status %d has no body", a.Status)
 		v.check(len(a.Body) <= maxRespond, at("respond", "body"), "%d bytes: use at most %d, or a service", len(a.Body), maxRespond)
 		v.editable(at("respond", "headers"), a.Headers)
 	}
@@ -141,11 +157,24 @@ func (v *validator) rewrite(at placed, r *Route) {
 	asks := r.To.Kind != "" || r.Gather != nil
 	v.check(w.Request.None() || asks, at("rewrite", "request"), "the route sends no request")
 	v.refs(at("rewrite", "path"), r, w.Path.Refs())
+	for key, e := range map[string]*Edits{"query": &w.Query, "request": &w.Request, "response": &w.Response} {
+		v.literal(at("rewrite", key, "set"), r, e.Set)
+		v.literal(at("rewrite", key, "add"), r, e.Add)
+	}
 	for key, e := range map[string]*Edits{"request": &w.Request, "response": &w.Response} {
 		v.editable(at("rewrite", key, "set"), e.Set)
 		v.editable(at("rewrite", key, "add"), e.Add)
 		for i, name := range e.Remove {
 			v.check(validFieldName(name) && !framesOrOwn(name), at("rewrite", key, "remove", strconv.Itoa(i)), "%q isn't a header field that can be changed", name)
+		}
+	}
+}
+
+// literal refuses values that look as if a parameter stood in them.
+func (v *validator) literal(at []string, r *Route, values map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		for _, param := range r.Path.Params() {
+			v.check(!strings.Contains(values[name], "{"+param+"}"), append(slices.Clone(at), name), "{%s} isn't replaced here, only in rewrite.path, which may have a query", param)
 		}
 	}
 }

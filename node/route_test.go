@@ -76,7 +76,7 @@ func TestMethod(t *testing.T) {
 }
 
 func TestEncodedSlash(t *testing.T) {
-	for input, want := range map[string]string{"refuse": "", "keep": "", "kepp": `did you mean "keep"?`, "": "is not one of"} {
+	for input, want := range map[string]string{"refuse": "", "keep": "", "kepp": `did you mean "keep"?`, "": "is not known"} {
 		var e node.EncodedSlash
 		wantError(t, input, e.UnmarshalText([]byte(input)), want)
 	}

@@ -43,6 +43,9 @@ func (t *Target) UnmarshalText(text []byte) error {
 		*t = Target{Kind: KindNATS, Subject: subject}
 		return nil
 	}
+	if kind == "http" || kind == "https" {
+		return fmt.Errorf("%q is the URL of a target: list it in targets of one of upstreams, and write upstream:NAME here", text)
+	}
 	return fmt.Errorf("%q is not a kind of target: write service:NAME, upstream:NAME or nats:SUBJECT%s",
 		kind, didYouMean(kind, []string{string(KindService), string(KindUpstream), string(KindNATS)}))
 }

@@ -11,7 +11,7 @@ func TestTarget(t *testing.T) {
 	for input, want := range map[string]string{
 		"service:greet": "", "upstream:api": "", "nats:orders.get.{id}": "",
 		"": "is not a target", "greet": "is not a target", "service:": "is not a name", "service:Greet": "is not a name", "upstream:a.b": "is not a name",
-		"nats:": "0 bytes", "nats:a.*": "token", "servic:a": `did you mean "service"?`, "http://a": "is not a kind of target", ":a": "is not a kind of target",
+		"nats:": "0 bytes", "nats:a.*": "token", "servic:a": `did you mean "service"?`, "http://a": "is the URL of a target", ":a": "is not a kind of target",
 	} {
 		var target node.Target
 		err := target.UnmarshalText([]byte(input))
@@ -49,7 +49,7 @@ func TestBaseURL(t *testing.T) {
 	for input, want := range map[string]string{
 		"": "is not a target", "127.0.0.1:3000": "is not a target", "localhost": "is not a target", "ftp://a": "is not a target", "http://": "is not a target",
 		"http://:80": "is not a target", "http://a:": "is not a target", "http://a:0": "is not a target", "http://a:65536": "is not a target",
-		"http://a:b": "is not a target", "http://a/b": "has a path or query: requests keep their own; write http://a", "http://a//": "has a path",
+		"http://a:b": "is not a target", "http://a/b": "has a path or query: write http://a", "http://a//": "has a path",
 		"http://a?b": "has a path", "http://a?": "has a path", "http://a#b": "has a path", "http://a#": "has a path",
 		"http://u@a": "has a user", "http://u:hush@a/b": "has a user", "ftp://u:hush@a": "has a user", "http://u:hush@": "has a user",
 	} {
@@ -70,7 +70,7 @@ func TestUpstreamTargetShortForm(t *testing.T) {
 }
 
 func TestLocal(t *testing.T) {
-	for input, want := range map[string]string{"auto": "", "nearest": "", "nats": "", "Auto": `did you mean "auto"?`, "": "is not one of"} {
+	for input, want := range map[string]string{"auto": "", "nearest": "", "nats": "", "Auto": `did you mean "auto"?`, "": "is not known"} {
 		var l node.Local
 		wantError(t, input, l.UnmarshalText([]byte(input)), want)
 	}

@@ -54,8 +54,23 @@ func (t *Template) UnmarshalText(text []byte) error {
 		out.pieces = append(out.pieces, templatePiece{ref: ref, query: query})
 		s = after
 	}
+	if path, _, _ := strings.Cut(out.plain(), "?"); !safePath(path) {
+		return fmt.Errorf("path %q holds . or .. segments, backslashes or control characters, which no request may have", out.text)
+	}
 	*t = out
 	return nil
+}
+
+// plain is the template with a letter for each reference.
+func (t Template) plain() string {
+	var b strings.Builder
+	for _, p := range t.pieces {
+		b.WriteString(p.literal)
+		if p.literal == "" {
+			b.WriteByte('x')
+		}
+	}
+	return b.String()
 }
 
 // validLiteral tells whether the text may stand in a path or query (RFC 3986 §3.3, §3.4).
@@ -130,11 +145,23 @@ func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 			b.WriteString(url.PathEscape(v))
 		}
 	}
-	path, _, _ := strings.Cut(b.String(), "?")
-	for segment := range strings.SplitSeq(path[1:], "/") {
-		if plain, err := url.PathUnescape(segment); err != nil || plain == "." || plain == ".." {
-			return "", ErrTemplateValue
-		}
+	if path, _, _ := strings.Cut(b.String(), "?"); !safePath(path) {
+		return "", ErrTemplateValue
 	}
 	return b.String(), nil
+}
+
+// safePath refuses what a target could take for another path than the one that is written: dot segments, also between encoded slashes and before a
+// semicolon, backslashes, and control characters.
+func safePath(path string) bool {
+	plain, err := url.PathUnescape(path)
+	if err != nil || strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
+		return false
+	}
+	for segment := range strings.SplitSeq(plain, "/") {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+			return false
+		}
+	}
+	return true
 }

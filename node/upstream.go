@@ -47,8 +47,8 @@ type Canary struct {
 
 // Concurrency bounds the requests that one target gets at once from this node: each needs a connection of its own.
 type Concurrency struct {
-	Max      TargetLimit `yaml:"max" doc:"Requests that one target gets at once; 0 for any number; auto to keep as many in flight as don't make it slower, and refuse others at once."`
-	MaxQueue int         `yaml:"max_queue" doc:"Requests that may wait until a target has room; others are refused with 503."`
+	Max      TargetLimit `yaml:"max" doc:"Requests that one target gets at once; 0 for any number; auto to keep as many in flight as don't make it slower, and refuse others at once with 503."`
+	MaxQueue int         `yaml:"max_queue" doc:"With a number for max: requests that may wait until a target has room; others are refused with 503."`
 	MaxWait  Duration    `yaml:"max_wait" doc:"Time that a request may wait."`
 }
 
@@ -74,6 +74,9 @@ func (l *TargetLimit) UnmarshalText(text []byte) error {
 	*l = TargetLimit(n)
 	return nil
 }
+
+// TakesNumber says that a configuration may write it without quotes.
+func (*TargetLimit) TakesNumber() {}
 
 // MarshalText writes the limit as UnmarshalText reads it.
 func (l TargetLimit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
@@ -156,7 +159,7 @@ func (r *Retry) Defaults() { r.Tries, r.Budget = 3, 20 }
 // Eject says when a target rests. It is tried again after a second, and after longer and longer rests if it fails then.
 type Eject struct {
 	Failures  int      `yaml:"failures" doc:"Requests in a row that a target fails, by its status (500, 502, 503, 504) or without one, until it rests; 0 for never."`
-	Rate      int      `yaml:"rate" doc:"Percent of its requests within ten seconds, of at least twenty, that a target fails until it rests; 0 for any."`
+	Rate      int      `yaml:"rate" doc:"Percent of its requests within ten seconds, of at least twenty, that a target fails until it rests; 0 for never."`
 	Slow      int      `yaml:"slow" doc:"A target rests that takes this many times as long as the others' median, on average within ten seconds; 0 for never."`
 	Most      int      `yaml:"most" doc:"Percent of the targets that may rest at once; one always may, if it isn't the only one."`
 	SlowStart Duration `yaml:"slow_start" doc:"Until a target that returns has its whole share of the requests."`
@@ -196,7 +199,7 @@ func (b *BaseURL) UnmarshalText(text []byte) error {
 	case err != nil || !validAuthority(u) || (u.Scheme != "http" && u.Scheme != "https"):
 		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000", text)
 	case u.Path != "" || strings.ContainsAny(s, "?#"):
-		return fmt.Errorf("%q has a path or query: requests keep their own; write %s://%s", text, u.Scheme, u.Host)
+		return fmt.Errorf("%q has a path or query: write %s://%s, since requests keep their own, or get one by rewrite of their route", text, u.Scheme, u.Host)
 	}
 	*b = BaseURL(s)
 	return nil

@@ -114,6 +114,10 @@ func (v *validator) mesh() {
 		v.check(!bad, at("prefix"), "%q is not a prefix: use tokens of A-Z, a-z, 0-9, - and _ joined by dots", m.Prefix)
 	}
 	v.token(at("token"), m.Token)
+	known := slices.Sorted(maps.Keys(v.config.Upstreams))
+	for i, name := range m.GatherUpstreams {
+		v.check(name == "*" || slices.Contains(known, name), append(at("gather_upstreams"), strconv.Itoa(i)), "upstream %q is not declared under upstreams%s", name, didYouMean(name, known))
+	}
 	if m.Cluster.Enabled() {
 		v.cluster(m)
 	}
@@ -161,6 +165,7 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(r.TryTimeout == 0 || (r.TryTimeout > 0 && r.TryTimeout < u.Timeout), at("retry", "try_timeout"), "%s leaves no time for another try: use less than the timeout of %s", r.TryTimeout.Std(), u.Timeout.Std())
 	v.check(e.Failures >= 0, at("eject", "failures"), "%d is out of range: use 1 or more, or 0 for never", e.Failures)
 	v.check(r.Hedge == 0 || (r.Hedge > 0 && r.Hedge < u.Timeout), at("retry", "hedge"), "%s is out of range: use 0s, or less than the timeout of %s", r.Hedge.Std(), u.Timeout.Std())
+	v.check(r.Hedge == 0 || r.Tries > 1, at("retry", "hedge"), "a hedge is a second try: set tries to 2 or more, or leave hedge out")
 	v.check(e.Rate >= 0 && e.Rate <= 100, at("eject", "rate"), "%d is out of range: use 0 to 100", e.Rate)
 	v.check(e.Slow == 0 || e.Slow >= 2, at("eject", "slow"), "%d is out of range: use 2 or more, or 0 for never", e.Slow)
 	v.check(e.Most >= 0 && e.Most <= 100, at("eject", "most"), "%d is out of range: use 0 to 100", e.Most)
@@ -202,6 +207,12 @@ func (v *validator) upstream(name string, u Upstream) {
 func (v *validator) concurrency(at func(...string) []string, c Concurrency) {
 	v.check(c.MaxQueue >= 0 && c.MaxQueue <= 100_000, at("concurrency", "max_queue"), "%d is out of range: use 0 to 100000", c.MaxQueue)
 	v.check(c.MaxWait > 0, at("concurrency", "max_wait"), "%s is no time to wait: use max_queue: 0 to refuse at once", c.MaxWait.Std())
+	var standard Concurrency
+	standard.Defaults()
+	if c.Max <= 0 { // nobody waits
+		v.check(c.MaxQueue == standard.MaxQueue, at("concurrency", "max_queue"), "requests wait for a number of places only: set max to one, or leave max_queue out")
+		v.check(c.MaxWait == standard.MaxWait, at("concurrency", "max_wait"), "requests wait for a number of places only: set max to one, or leave max_wait out")
+	}
 }
 
 func (v *validator) canary(at func(...string) []string, u Upstream) {
@@ -234,7 +245,8 @@ func (v *validator) route(i int) {
 		v.name(at("name"), r.Name)
 	}
 	v.check(!slices.Contains(reservedNames, r.ID()), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.ID())
-	v.check(r.To.Kind != KindNATS || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and nats targets take no streams", r.MaxBody, MaxMessageBody)
+	whole := r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
+	v.check(!whole || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody, MaxMessageBody)
 	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
 	}

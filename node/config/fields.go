@@ -67,6 +67,11 @@ func takesBool(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ TakesBool() }]())
 }
 
+// takesNumber tells whether a number without quotes is a text of the type.
+func takesNumber(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ TakesNumber() }]())
+}
+
 // takesOne tells whether one element may stand for a list of the type.
 func takesOne(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Implements(reflect.TypeFor[interface{ TakesOne() }]())

@@ -174,6 +174,9 @@ func (w *writer) scalar(v reflect.Value) (string, bool) {
 		if w.err == nil {
 			w.err = err
 		}
+		if takesNumber(v.Type()) && wholeNumber.Match(text) {
+			return string(text), true
+		}
 		return w.quote(string(text), false), true
 	}
 	if m, ok := reflect.TypeAssert[json.Marshaler](v); ok {

@@ -41,7 +41,7 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 		d.add(v.pos, at.path, "%s%s", at.prefix(), err)
 		return
 	}
-	if v.kind == kindNumber {
+	if v.kind == kindNumber && !takesNumber(dst.Type()) {
 		d.expect(v, at, want, "put it in quotes")
 		return
 	}

@@ -109,7 +109,11 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	case fieldsOf(t) != nil:
 		return g.structure(t, defaults)
 	case readsText(t):
-		return g.define(t.Name(), textSchema(t))
+		text := g.define(t.Name(), textSchema(t))
+		if takesNumber(t) {
+			return &schema{OneOf: []*schema{text, {Type: "integer"}}}
+		}
+		return text
 	case readsJSON(t):
 		return &schema{}
 	}

@@ -1,0 +1,272 @@
+package embedded_test
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// partsApp is an upstream whose answers are hard to put together.
+func partsApp(tb testing.TB) (url string, came, ended *atomic.Int64) {
+	tb.Helper()
+	came, ended = &atomic.Int64{}, &atomic.Int64{}
+	hangs := make(chan struct{}, 100)
+	flush := func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
+	mux := http.NewServeMux()
+	handle := func(path, kind string, f func(w http.ResponseWriter, r *http.Request)) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			f(w, r)
+		})
+	}
+	const asJSON, asText = "application/json", "text/plain"
+	handle("/json", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"a":1}`) })
+	handle("/bad", asText, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	handle("/chunks", asJSON, func(w http.ResponseWriter, _ *http.Request) {
+		for _, piece := range []string{`{"a`, `":`, `1}`} {
+			fmt.Fprint(w, piece)
+			flush(w)
+		}
+	})
+	handle("/long", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `"%s"`, strings.Repeat("x", 1<<20)) })
+	handle("/control", asText, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("\x01", 3<<20)) })
+	handle("/deep", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("[", 6<<20)) })
+	handle("/latin", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "\"caf\xe9\"") })
+	handle("/gzip", asJSON, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		zip := gzip.NewWriter(w)
+		fmt.Fprint(zip, `{"a":1}`)
+		_ = zip.Close()
+	})
+	handle("/bomb", asText, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		zip := gzip.NewWriter(w)
+		_, _ = io.CopyN(zip, zeros{}, 9<<20)
+		_ = zip.Close()
+	})
+	handle("/brotli", asText, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "br")
+		fmt.Fprint(w, "x")
+	})
+	handle("/trickle", asText, func(w http.ResponseWriter, r *http.Request) {
+		flush(w)
+		<-r.Context().Done()
+	})
+	handle("/after", asJSON, func(w http.ResponseWriter, _ *http.Request) {
+		<-hangs // so the other call has arrived
+		fmt.Fprint(w, `{"a":1}`)
+	})
+	handle("/hang", asText, func(_ http.ResponseWriter, r *http.Request) {
+		came.Add(1)
+		hangs <- struct{}{}
+		<-r.Context().Done()
+		ended.Add(1)
+	})
+	app := httptest.NewServer(mux)
+	tb.Cleanup(app.Close)
+	return app.URL, came, ended
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+// Parts come in pieces, coded, too long, too deep or too late, and none of that harms the others, or the node.
+func TestGatherParts(t *testing.T) {
+	app, _, _ := partsApp(t)
+	var calls strings.Builder
+	for _, name := range []string{"json", "chunks", "long", "deep", "latin", "gzip", "bomb", "brotli"} {
+		fmt.Fprintf(&calls, "        %s: {to: upstream:app, path: /%[1]s}\n", name)
+	}
+	calls.WriteString("        trickle: {to: upstream:app, path: /trickle, timeout: 200ms, fallback: late}\n")
+	calls.WriteString("        extract: {to: upstream:app, path: /chunks, extract: a}\n        nothing: {to: upstream:app, path: /brotli, extract: a, fallback: none}\n")
+	var many strings.Builder
+	for i := range 8 {
+		fmt.Fprintf(&many, "        c%d: {to: upstream:app, path: /control}\n", i)
+	}
+	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], eject: {failures: 0, rate: 0}}}\nroutes:\n  - path: /parts\n    gather:\n      calls:\n%s  - path: /many\n    gather:\n      mode: all\n      calls:\n%s",
+		edgeYAML, app, calls.String(), many.String()))
+	n := open(t, opts)
+	began := time.Now()
+	status, body := get(t, n.EdgeURL()+"/parts")
+	var got map[string]struct {
+		Status int
+		Body   json.RawMessage
+		Error  struct{ Code, Detail string }
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 {
+		t.Fatalf("%d %.200s: %v", status, body, err)
+	}
+	for name, want := range map[string]string{"json": `{"a":1}`, "chunks": `{"a":1}`, "gzip": `{"a":1}`, "latin": `"\"caf` + "\ufffd" + `\""`, "trickle": `"late"`, "extract": "1", "nothing": `"none"`} {
+		if string(got[name].Body) != want {
+			t.Errorf("%s: %+v, want %s", name, got[name], want)
+		}
+	}
+	if len(got["long"].Body) != 1<<20+2 || len(got["deep"].Body) != 6<<20+2 {
+		t.Errorf("long has %d bytes, deep %d: %+v %+v", len(got["long"].Body), len(got["deep"].Body), got["long"].Error, got["deep"].Error)
+	}
+	for name, want := range map[string]string{"bomb": "longer than 8MiB", "brotli": "content coding"} {
+		if got[name].Error.Code != "bad_reply" || !strings.Contains(got[name].Error.Detail, want) {
+			t.Errorf("%s: %+v", name, got[name])
+		}
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+	if status, body = get(t, n.EdgeURL()+"/many"); status != 502 || !strings.Contains(body, "together") && !strings.Contains(body, "failed: c") {
+		t.Errorf("more than a gather may hold: %d %.300s", status, body)
+	}
+}
+
+// What is made of calls is kept as they may be kept, and calls with their own cache have it for themselves.
+func TestGatherCaches(t *testing.T) {
+	var asked atomic.Int64
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		switch r.URL.Path {
+		case "/private":
+			w.Header().Set("Cache-Control", "private, max-age=60")
+		case "/vary":
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Vary", "X-User")
+		case "/public":
+			w.Header().Set("Cache-Control", "max-age=60")
+		case "/down":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprint(w, r.Header.Get("X-User"))
+	}))
+	defer app.Close()
+	route := func(path, cache, call, more string) string {
+		return fmt.Sprintf("  - {path: %s, %sgather: {mode: all, calls: {a: {to: upstream:app, path: %s}}}%s}\n", path, cache, call, more)
+	}
+	text := route("/private", "cache: 1h, ", "/private", "") + route("/vary", "cache: 1h, ", "/vary", "") + route("/public", "cache: true, ", "/public", "") + route("/silent", "cache: 1h, ", "/silent", "") +
+		"  - {path: /partial, cache: {ttl: 1h, force: true}, rewrite: {response: {set: {Cache-Control: max-age=60}}}, gather: {calls: {a: {to: upstream:app, path: /down}, b: {to: upstream:app, path: /public}}}}\n" +
+		"  - {path: /instead, cache: {ttl: 1h, force: true}, gather: {mode: any, calls: {a: {to: upstream:app, path: /down, fallback: 1}}}}\n" +
+		"  - {path: /admin, rewrite: {request: {set: {X-User: admin}}}, gather: {mode: all, calls: {a: {to: upstream:app, path: /silent, cache: 1h}}}}\n" +
+		"  - {path: /guest, gather: {mode: all, calls: {a: {to: upstream:app, path: /silent, cache: 1h}}}}\n"
+	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s", edgeYAML, app.URL, text))
+	opts.Config.Mesh.GatherUpstreams = []string{"*"}
+	n := open(t, opts)
+	ask := func(path, user string) (h http.Header, body string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.EdgeURL()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-User", user)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Header, string(b)
+	}
+	for range 3 {
+		for _, user := range []string{"ada", "bob"} {
+			for _, path := range []string{"/private", "/vary"} {
+				if _, body := ask(path, user); body != `{"a":"`+user+`"}` {
+					t.Errorf("%s of %s: %s", path, user, body)
+				}
+			}
+		}
+		if _, body := ask("/admin", "ada"); body != `{"a":"admin"}` {
+			t.Errorf("the admin got %s", body)
+		}
+		if _, body := ask("/guest", "bob"); body != `{"a":"bob"}` {
+			t.Errorf("a guest got %s", body)
+		}
+	}
+	if h, _ := ask("/private", "ada"); !strings.Contains(h.Get("Cache-Control"), "private") || !strings.Contains(h.Get("Cache-Status"), "private") {
+		t.Errorf("private: %v", h)
+	}
+	if h, _ := ask("/vary", "ada"); h.Get("Vary") != "x-user" || !strings.Contains(h.Get("Cache-Status"), "hit") {
+		t.Errorf("vary: %v", h)
+	}
+	for _, path := range []string{"/public", "/silent"} {
+		natsservertest.Eventually(t, path+" is kept", func() bool {
+			h, _ := ask(path, "ada")
+			if h.Get("Millrace-CDN-Cache-Control") != "" {
+				t.Fatalf("%s tells others what is for this cache: %v", path, h)
+			}
+			return strings.Contains(h.Get("Cache-Status"), "hit")
+		})
+	}
+	for range 3 {
+		for path, names := range map[string]string{"/partial": "a", "/instead": "a"} {
+			if h, _ := ask(path, "ada"); h.Get("Millrace-Partial") != names || strings.Contains(h.Get("Cache-Status"), "hit") || h.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: %v", path, h)
+			}
+		}
+	}
+	member := newTaker(t, n)
+	if _, err := member.Request("api.gather", []byte(`{"calls": {"a": {"to": "upstream:app", "path": "/silent", "cache": "1h"}}, "headers": {"X-User": "root"}, "host": "`+strings.TrimPrefix(n.EdgeURL(), "http://")+`"}`), 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := ask("/guest", "carl"); strings.Contains(body, "root") {
+		t.Errorf("a member filled the cache of a route: %s", body)
+	}
+}
+
+// A race ends what lost it, also what was to be cached; a quorum ends when it can't be reached; what stands in waits for those that still may succeed.
+func TestGatherDecides(t *testing.T) {
+	app, came, ended := partsApp(t)
+	route := func(path, gather string) string {
+		return fmt.Sprintf("  - {path: /%s, timeout: 30s, gather: {%s}}\n", path, strings.ReplaceAll(gather, "APP/", "to: upstream:app, path: /"))
+	}
+	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], timeout: 25s, retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s%s%s%s", edgeYAML, app,
+		route("race", "mode: race, calls: {slow: {APP/hang, cache: 1h}, quick: {APP/after}}"),
+		route("quorum", "mode: quorum, quorum: 2, calls: {a: {APP/bad}, b: {APP/bad}, c: {APP/hang}}"),
+		route("any", "mode: any, calls: {a: {APP/bad, fallback: 0}, b: {APP/chunks}}"),
+		route("enough", "mode: quorum, quorum: 2, calls: {a: {APP/bad, fallback: 0}, b: {APP/json}, c: {APP/bad}}")))
+	n := open(t, opts)
+	if status, body := get(t, n.EdgeURL()+"/race"); status != 200 || body != `{"a":1}` {
+		t.Errorf("race: %d %s", status, body)
+	}
+	natsservertest.Eventually(t, "the loser ends", func() bool { return ended.Load() == 1 })
+	resp, body := fetch(t, n.EdgeURL()+"/quorum")
+	if resp.StatusCode != 502 || !strings.Contains(body, "0 of 3 calls succeeded, and 2 must") || resp.Header.Get("Millrace-Partial") != "a, b" || !strings.Contains(resp.Header.Get("Server-Timing"), "a;dur=") {
+		t.Errorf("quorum: %d %s %v", resp.StatusCode, body, resp.Header)
+	}
+	natsservertest.Eventually(t, "what is wanted no more ends", func() bool { return ended.Load() == came.Load() })
+	if resp, body = fetch(t, n.EdgeURL()+"/any"); body != `{"a":1}` || resp.Header.Get("Millrace-Partial") != "" {
+		t.Errorf("any: %s %v", body, resp.Header)
+	}
+	if resp, body = fetch(t, n.EdgeURL()+"/enough"); body != `{"a":0,"b":{"a":1}}` || resp.Header.Get("Millrace-Partial") != "a, c" {
+		t.Errorf("enough: %s %v", body, resp.Header)
+	}
+}
+
+func fetch(tb testing.TB, url string) (*http.Response, string) {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return resp, string(body)
+}
