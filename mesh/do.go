@@ -169,11 +169,15 @@ func (x *exchange) nonce(t ticket) string {
 // untilSecond is the time until a repeatable request is sent again, or until the deadline.
 func (x *exchange) untilSecond() time.Duration {
 	left := time.Until(x.req.Deadline)
-	if x.second = !Repeatable(x.req.Method); x.second {
+	if x.second = x.req.Again || !Repeatable(x.req.Method); x.second {
 		return left
 	}
+	x.conn.stats.at(x.to.label).budget.Earn(secondTries)
 	return left / 2
 }
+
+// secondTries is how many requests are sent again at most, in percent: when a destination is slow, twice the load would make it slower.
+const secondTries = 20
 
 // expired is called when the timer ran out: it makes the second try if it is due, or tells that the time is over.
 func (x *exchange) expired() bool {
@@ -181,6 +185,9 @@ func (x *exchange) expired() bool {
 		return true
 	}
 	x.second = true
+	if !x.conn.stats.at(x.to.label).budget.Spend(secondTries) {
+		return false
+	}
 	again := *x.req
 	again.Again = true
 	x.req = &again

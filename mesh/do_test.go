@@ -612,3 +612,28 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// A destination that doesn't answer gets each request once, and a few of them again.
+func TestSecondTryBudget(t *testing.T) {
+	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
+	var got atomic.Int64
+	serve(t, c, "slow", 1000, func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		got.Add(1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	const requests = 100
+	var all sync.WaitGroup
+	for range requests {
+		all.Go(func() {
+			_, err := c.Do(t.Context(), c.Service("slow"), request("GET", "/", 500*time.Millisecond))
+			if node.CodeOf(err) != node.CodeTimeout {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if extra := got.Load() - requests; extra < 1 || extra > requests/5+10 {
+		t.Errorf("%d requests arrived %d times", requests, got.Load())
+	}
+}

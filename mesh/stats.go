@@ -47,6 +47,7 @@ type counts struct {
 	local, retries, busy, noMember        atomic.Uint64
 	late, duplicate, malformed, oversized atomic.Uint64
 	warned                                atomic.Int64 // unix seconds of the last warning
+	budget                                *Budget      // of second tries
 }
 
 func (s *counters) at(label string) *counts {
@@ -56,7 +57,7 @@ func (s *counters) at(label string) *counts {
 	if s.labels.Add(1) > maxLabels {
 		label = "other"
 	}
-	v, _ := s.byLabel.LoadOrStore(label, &counts{})
+	v, _ := s.byLabel.LoadOrStore(label, &counts{budget: NewBudget()})
 	return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
 }
 

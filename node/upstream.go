@@ -147,8 +147,8 @@ func (b Balance) String() string {
 // nothing of it reached the target.
 type Retry struct {
 	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
-	Budget         int      `yaml:"budget" doc:"Retries in percent of the requests; ten may be saved up. Those that couldn't connect don't count."`
-	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for the whole timeout."`
+	Budget         int      `yaml:"budget" doc:"Retries and hedges in percent of the requests; ten may be saved up. 0 for none, but of requests that couldn't be sent: those cost nothing."`
+	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for half of the time that is left."`
 	Hedge          Duration `yaml:"hedge" doc:"After this time without an answer a GET, HEAD or OPTIONS is sent to a second target too, and the first answer counts; within the budget. 0s for never."`
 	IdempotencyKey bool     `yaml:"idempotency_key" doc:"Requests with an Idempotency-Key field may be repeated too: the application must make them idempotent."`
 }
@@ -161,13 +161,13 @@ type Eject struct {
 	Failures  int      `yaml:"failures" doc:"Requests in a row that a target fails, by its status (500, 502, 503, 504) or without one, until it rests; 0 for never."`
 	Rate      int      `yaml:"rate" doc:"Percent of its requests within ten seconds, of at least twenty, that a target fails until it rests; 0 for never."`
 	Slow      int      `yaml:"slow" doc:"A target rests that takes this many times as long as the others' median, on average within ten seconds; 0 for never."`
-	Most      int      `yaml:"most" doc:"Percent of the targets that may rest at once; one always may, if it isn't the only one."`
-	SlowStart Duration `yaml:"slow_start" doc:"Until a target that returns has its whole share of the requests."`
+	Most      int      `yaml:"most" doc:"Percent of the targets that may rest at once, those that fail their health check included; one always may, if it isn't the only one. When all others fail too, those that rest are used as well."`
+	SlowStart Duration `yaml:"slow_start" doc:"Until a target that returns, or is added, has its whole share of the requests."`
 }
 
 // Defaults sets what a configuration leaves out.
 func (e *Eject) Defaults() {
-	e.Failures, e.Rate, e.Most, e.SlowStart = 3, 50, 50, Duration(10*time.Second)
+	e.Failures, e.Rate, e.Most, e.SlowStart = 3, 50, 75, Duration(10*time.Second)
 }
 
 // UpstreamTarget is one address of an upstream. Of two targets the one with twice the weight gets twice the requests.

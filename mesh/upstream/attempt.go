@@ -14,11 +14,11 @@ import (
 
 // attempt is one request on its way through the targets: one place for what it may do.
 type attempt struct {
-	s        *state
-	req      *mesh.Request
-	deadline time.Time
-	left     int  // tries
-	again    bool // it may be run twice
+	s          *state
+	req        *mesh.Request
+	deadline   time.Time
+	left       int  // tries
+	repeatable bool // it may be run twice
 
 	wish
 	room [maxTries]*target // for wish.tried
@@ -26,14 +26,16 @@ type attempt struct {
 
 func (s *state) newAttempt(req *mesh.Request, deadline time.Time) *attempt {
 	a := &attempt{s: s, req: req, deadline: deadline, left: s.cfg.Retry.Tries}
-	keyed := s.cfg.Retry.IdempotencyKey && req.Header.Has("Idempotency-Key")
-	a.again = req.Stream == nil && (keyed || mesh.Repeatable(req.Method))
+	keyed := s.cfg.Retry.IdempotencyKey && req.Header.Get("Idempotency-Key") != ""
+	a.repeatable = req.Stream == nil && (keyed || mesh.Repeatable(req.Method))
 	a.tried = a.room[:0]
 	a.canary = s.up.canary.takes(s.cfg.Canary, req)
 	if s.cfg.Balance.Hash != "" {
 		a.key, a.keyed = hashKey(s.cfg.Balance, req)
 	}
-	s.budget.earn(s.cfg.Retry.Budget)
+	if !req.Again { // it has earned already
+		s.budget.Earn(s.cfg.Retry.Budget)
+	}
 	return a
 }
 
@@ -55,40 +57,49 @@ func (a *attempt) who(t *target) string {
 }
 
 func (a *attempt) try(ctx context.Context) (last outcome) {
-	t, err := a.first(ctx)
+	t, err := a.acquire(ctx)
 	if err != nil {
 		return outcome{err: err, unsent: true}
 	}
-	for t != nil {
+	for {
 		if a.hedges() {
 			last = a.hedge(ctx, t)
 		} else {
 			last = t.asked(ctx, a.req, a.tryDeadline())
 		}
-		if !a.more(ctx, last) {
-			return last
-		}
-		if t = a.next(); t == nil {
-			return last
-		}
-		if !a.paid(last) {
-			t.leave()
+		if t = a.again(ctx, last); t == nil {
 			return last
 		}
 		last.drop()
 	}
-	return last
 }
 
-// first picks a target, and waits for one that has room if it must.
-func (a *attempt) first(ctx context.Context) (*target, error) {
-	g := &a.s.up.gate
+// again takes a place for another try, if one is allowed, of use, and paid for.
+func (a *attempt) again(ctx context.Context, last outcome) *target {
+	if !a.more(ctx, last) {
+		return nil
+	}
+	a.s = a.s.up.state.Load() // its targets may be others by now
+	paid := !last.unsent      // that cost the upstream nothing
+	if !a.s.others(&a.wish) || (paid && !a.pays()) {
+		return nil
+	}
+	t, err := a.acquire(ctx)
+	if err != nil && paid {
+		a.s.budget.Refund()
+	}
+	return t
+}
+
+// acquire picks a target, and waits for one that has room if it must.
+func (a *attempt) acquire(ctx context.Context) (*target, error) {
+	g := a.s.up.gate(a.canary)
 	queue := a.s.cfg.Concurrency.Max > 0
 	full := queue && g.waiting.Load() > 0 // then others are first
 	if !full {
 		var t *target
-		if t, full = a.s.pick(&a.wish); t != nil {
-			return a.took(t), nil
+		if t, full = a.next(); t != nil {
+			return t, nil
 		}
 	}
 	switch {
@@ -103,40 +114,43 @@ func (a *attempt) first(ctx context.Context) (*target, error) {
 
 var errNoTarget = node.Errorf(node.CodeNoTarget, nil, "no target of the upstream is healthy")
 
-// next picks a target that wasn't asked yet.
-func (a *attempt) next() *target {
-	t, _ := a.s.pick(&a.wish)
-	return a.took(t)
-}
-
-// took counts a try.
-func (a *attempt) took(t *target) *target {
-	if t != nil {
+// next picks a target that wasn't asked yet, out of those that there are by now.
+func (a *attempt) next() (t *target, full bool) {
+	a.s = a.s.up.state.Load()
+	if t, full = a.s.pick(&a.wish); t != nil {
 		a.tried = append(a.tried, t)
 		a.left--
 	}
-	return t
+	return t, full
 }
 
-// tryDeadline leaves time for another try.
+// tryDeadline leaves time for another try, if one may follow.
 func (a *attempt) tryDeadline() time.Time {
-	per := a.s.cfg.Retry.TryTimeout.Std()
-	if at := time.Now().Add(per); per > 0 && a.again && a.left > 0 && at.Before(a.deadline) {
+	if !a.mayFollow() {
+		return a.deadline
+	}
+	now, per := time.Now(), a.s.cfg.Retry.TryTimeout.Std()
+	if per == 0 {
+		per = a.deadline.Sub(now) / 2
+	}
+	if at := now.Add(per); at.Before(a.deadline) {
 		return at
 	}
 	return a.deadline
 }
 
-// more tells whether another try is allowed, and of use.
-func (a *attempt) more(ctx context.Context, last outcome) bool {
-	return last.spoiled() && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) && (last.unsent || a.again)
+// mayFollow tells whether a try that takes too long could be followed by another.
+func (a *attempt) mayFollow() bool {
+	return a.repeatable && a.left > 0 && !a.req.Again && a.s.budget.Has(a.s.cfg.Retry.Budget) && a.s.others(&a.wish)
 }
 
-// paid takes another try out of the budget. One that reached nobody cost the upstream nothing. A request that its sender has sent twice has had its
-// share already, or else tries would multiply.
-func (a *attempt) paid(last outcome) bool {
-	return last.unsent || (!a.req.Again && a.s.budget.spend())
+// more tells whether another try is allowed, and of use.
+func (a *attempt) more(ctx context.Context, last outcome) bool {
+	return last.spoiled() && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) && (last.unsent || a.repeatable)
 }
+
+// pays takes another try out of the budget. A request that its sender has sent twice has had its share already, or else tries would multiply.
+func (a *attempt) pays() bool { return !a.req.Again && a.s.budget.Spend(a.s.cfg.Retry.Budget) }
 
 // spoiled tells whether the target failed: it didn't answer, or answered that it can't.
 func (o outcome) spoiled() bool { return o.err != nil || serverFault(o.resp.Status) }
@@ -166,6 +180,19 @@ func (t *target) asked(ctx context.Context, req *mesh.Request, deadline time.Tim
 	return out
 }
 
+// hurried tells whether a request that wasn't answered in time had less of it than the upstream has by its configuration: then it is its client that couldn't
+// wait.
+func (t *target) hurried(took time.Duration) bool {
+	cfg := &t.up.state.Load().cfg
+	full := cfg.Timeout.Std()
+	if cfg.Retry.TryTimeout > 0 {
+		full = cfg.Retry.TryTimeout.Std()
+	} else if cfg.Retry.Tries > 1 {
+		full /= 2
+	}
+	return took < full*9/10
+}
+
 // judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't faster.
 func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 	switch {
@@ -173,10 +200,12 @@ func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 		t.succeeded(took)
 	case o.err == nil:
 		t.failed(errStatus, took)
-	case !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(o.err, errBrokeOff):
-		t.failed(o.err, took)
+	case errors.Is(ctx.Err(), context.Canceled) || errors.Is(o.err, errBrokeOff):
+		t.abandoned(took, false)
+	case late(o.err) && !o.unsent && t.hurried(took):
+		t.abandoned(took, true)
 	default:
-		t.abandoned(took)
+		t.failed(o.err, took)
 	}
 }
 

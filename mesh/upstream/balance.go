@@ -3,6 +3,7 @@ package upstream
 import (
 	"math/rand/v2"
 	"slices"
+	"time"
 )
 
 // wish is what a target is wanted for.
@@ -14,26 +15,56 @@ type wish struct {
 }
 
 // pick chooses a target and takes a place for a request there, which leave gives back. Nil means that there is none; full, that there would be one if it
-// had room.
+// had room: it is better to wait for it than to ask one that is worse.
 //
 // Targets that rest after failures are used only when no other is left, targets that fail their health check only in a panic. A canary's request goes to
-// others, and the other way round, when its own kind has none.
+// others when no canary is left for it; others go to canaries only when there is no other that could be used.
 func (s *state) pick(w *wish) (t *target, full bool) {
 	var room [16]candidate
-	from, to := onlyUp, restingToo
-	if s.panics() {
-		from, to = downToo, downToo
-	}
+	from, to := s.choices()
 	for which := from; which <= to; which++ {
 		for _, canary := range s.kinds(w) {
+			if canary && !w.canary && s.any(which, false) { // tried ones count: it was their turn
+				continue
+			}
 			some, crowded := s.candidates(room[:0], w, which, canary)
-			full = full || crowded
+			crowded = crowded || len(some) > 0
 			if t := some.choose(w); t != nil {
 				return t, false
 			}
+			if crowded {
+				return nil, true
+			}
 		}
 	}
-	return nil, full
+	return nil, false
+}
+
+// choices gives the range of targets that may be asked.
+func (s *state) choices() (from, to choice) {
+	switch until := s.up.despair.Load(); {
+	case s.panics():
+		return downToo, downToo
+	case until != 0 && moment(time.Now()) < until:
+		return restingToo, restingToo
+	}
+	return onlyUp, restingToo
+}
+
+// any tells whether a target of that kind may be drawn.
+func (s *state) any(which choice, canary bool) bool {
+	return slices.ContainsFunc(s.targets, func(t *target) bool { return t.canary == canary && t.allowed(which) })
+}
+
+// others tells whether there is a target that wasn't tried.
+func (s *state) others(w *wish) bool {
+	_, to := s.choices()
+	for _, t := range s.targets {
+		if t.allowed(to) && (!t.canary || w.canary || !s.any(to, false)) && !slices.Contains(w.tried, t) {
+			return true
+		}
+	}
+	return false
 }
 
 // kinds gives the kinds of target in the order in which they are tried.
@@ -102,7 +133,11 @@ func (s *state) candidates(out candidates, w *wish, which choice, canary bool) (
 			full = true
 			continue
 		}
-		out = append(out, candidate{t, t.share(s.cfg.Eject.SlowStart.Std())})
+		share := t.share(s.cfg.Eject.SlowStart.Std())
+		if which != onlyUp && t.resting() { // it is needed whole
+			share = t.whole()
+		}
+		out = append(out, candidate{t, share})
 	}
 	return out, full
 }

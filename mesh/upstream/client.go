@@ -21,11 +21,14 @@ type outcome struct {
 }
 
 // roundTrip asks the target once, and leaves it when the response is there. A repeatable request whose reused connection turns out to be closed is sent again, on a
-// new one: that says nothing about the target. A body that streams can't be sent again, so it begins with a new one.
+// new one, if the budget pays for that: the target may have closed the connection for want of use, but may have fallen over the request as well. A body that
+// streams can't be sent again, so it begins with a new one.
 func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
 	defer func() { // after a panic, too
 		if out.resp == nil || out.resp.Stream == nil {
 			t.leave()
+		} else {
+			t.streams.Add(1)
 		}
 	}()
 	t.requests.Add(1)
@@ -34,13 +37,15 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 
 func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
 	if c := t.rested(req); c != nil {
+		began := time.Now()
 		resp, err := t.exchange(ctx, c, req, deadline)
 		if err == nil {
 			return outcome{resp: resp}
 		}
-		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) {
+		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) || !t.resends(req) {
 			return outcome{err: err}
 		}
+		t.failed(err, time.Since(began)) // unless the second sending fails as well, it is forgotten
 	}
 	dialing, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -50,6 +55,12 @@ func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time)
 	}
 	resp, err := t.exchange(ctx, c, req, deadline)
 	return outcome{resp: resp, err: err}
+}
+
+// resends takes a second sending out of the budget.
+func (t *target) resends(req *mesh.Request) bool {
+	s := t.up.state.Load()
+	return !req.Again && s.budget.Spend(s.cfg.Retry.Budget)
 }
 
 // rested gives an idle connection, if the request may go over one.

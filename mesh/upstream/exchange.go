@@ -255,6 +255,6 @@ func (s *stream) finish(whole bool) {
 			_ = s.x.c.Close() // also ends a Next that waits
 			s.x.end(false)
 		}
-		s.x.t.leave()
+		s.x.t.leaveStream()
 	})
 }

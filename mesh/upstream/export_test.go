@@ -42,7 +42,7 @@ func ShareAfter(weight int64, since, slowStart time.Duration) int {
 	now := time.Now()
 	t := &target{now: func() time.Time { return now }}
 	t.weight.Store(weight)
-	t.returned.Store(now.Add(-since).UnixNano())
+	t.returned.Store(moment(now.Add(-since)))
 	return t.share(slowStart)
 }
 
@@ -57,3 +57,6 @@ func (g Gradient) Limit() int { return int(g.g.limit.Load()) }
 
 // Observe tells it of a request that has ended.
 func (g Gradient) Observe(took time.Duration, inFlight int64) { g.g.observe(took, inFlight) }
+
+// Overdue ends a probe that lasts too long.
+func (g Gradient) Overdue() bool { return g.g.overdue() }

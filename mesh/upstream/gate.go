@@ -22,8 +22,11 @@ type gate struct {
 // errFull answers requests that no target has room for.
 var errFull = node.Errorf(node.CodeBusy, nil, "every target of the upstream has as many requests as it may")
 
-// pass waits until try finds a target. It fails when the queue is full, the time is over, or ctx ends.
-func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time, try func() *target) (*target, error) {
+// lookAgain is how often the first in the queue looks for a target though no place was given back: targets return by themselves, too.
+const lookAgain = 50 * time.Millisecond
+
+// pass waits until try finds a target. It fails when the queue is full, the time is over, ctx ends, or try says that there is none to wait for.
+func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time, try func() (t *target, full bool)) (*target, error) {
 	w := g.join(c.MaxQueue)
 	if w == nil {
 		g.refused.Add(1)
@@ -33,18 +36,25 @@ func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time,
 	g.turn() // room may have come before anybody waited for it
 	timer := time.NewTimer(min(c.MaxWait.Std(), time.Until(deadline)))
 	defer timer.Stop()
+	var again <-chan time.Time // of the first only
 	for {
 		select {
 		case <-w.Value.(chan struct{}): //nolint:forcetypeassert // the queue holds nothing else
-			if t := try(); t != nil {
-				return t, nil
-			}
+		case <-again:
 		case <-timer.C:
 			g.refused.Add(1)
 			return nil, errFull
 		case <-ctx.Done():
 			return nil, ctx.Err() //nolint:wrapcheck // the caller gives it its code
 		}
+		t, full := try()
+		switch {
+		case t != nil:
+			return t, nil
+		case !full:
+			return nil, errNoTarget
+		}
+		again = time.After(lookAgain)
 	}
 }
 

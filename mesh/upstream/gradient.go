@@ -26,9 +26,10 @@ type gradient struct {
 	begun    time.Time // the window
 	probeAt  time.Time // when base is measured anew
 	probing  bool
+	probeEnd time.Time // of a probe that nothing comes of
 	probedAt time.Time
 	before   float64 // the limit before the probe
-	settled  float64 // the limit after it
+	settled  float64 // the highest since it
 	found    bool    // latency has told where the limit is; until then it grows fast
 }
 
@@ -43,6 +44,8 @@ const (
 	firstProbe    = time.Second // the target may be busy already when the first requests go there
 	probeEvery    = 30 * time.Second
 	probeAgain    = 2 * time.Second // when the limit has fallen to half: the target itself may have become slower
+	probeLasts    = 10              // times base, and no shorter than leastProbe
+	leastProbe    = 200 * time.Millisecond
 )
 
 func newGradient(now func() time.Time) *gradient {
@@ -77,6 +80,7 @@ func (g *gradient) adjust(now time.Time) {
 		g.base = mean
 	case now.After(g.probeAt) || (g.exact < g.settled/2 && now.Sub(g.probedAt) > probeAgain):
 		g.before, g.probing = g.exact, true
+		g.probeEnd = now.Add(max(time.Duration(probeLasts*g.base), leastProbe))
 		g.set(max(g.exact/4, leastLimit))
 		return
 	}
@@ -97,11 +101,29 @@ func (g *gradient) adjust(now time.Time) {
 func (g *gradient) probed(mean float64, now time.Time) {
 	g.found = g.found && mean < 1.5*g.base
 	g.base, g.probing = mean, false
+	g.settled = 0
 	g.set(g.before)
-	g.settled, g.probedAt, g.probeAt = g.before, now, now.Add(probeEvery)
+	g.probedAt, g.probeAt = now, now.Add(probeEvery)
+}
+
+// overdue ends a probe that lasts too long, since requests from before it hold all of its places, and tells whether it did. It is asked when a request finds
+// no room.
+func (g *gradient) overdue() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	if !g.probing || now.Before(g.probeEnd) {
+		return false
+	}
+	g.probing = false
+	g.set(g.before)
+	g.probedAt, g.probeAt = now, now.Add(probeEvery)
+	g.sum, g.n, g.most, g.begun = 0, 0, 0, now
+	return true
 }
 
 func (g *gradient) set(limit float64) {
 	g.exact = limit
+	g.settled = max(g.settled, limit)
 	g.limit.Store(int64(limit))
 }

@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -10,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
 )
@@ -144,4 +147,94 @@ func TestGradient(t *testing.T) {
 		serve(10 * time.Second)
 		check("a target that has become five times slower", 10, 15, 1.6)
 	})
+}
+
+// Responses that stream hold places for as long as their clients like: the limit is for the others.
+func TestAdaptiveStreams(t *testing.T) {
+	app := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/events" {
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}
+	})
+	cfg := config(app.URL)
+	cfg.Concurrency.Max = node.LimitAuto
+	r := start(t, cfg)
+	for range 30 { // more than the first limit
+		resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "GET", Target: "/events", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
+		if err != nil || resp.Stream == nil {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+		defer resp.Stream.Close()
+	}
+	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); { // beyond the first probe
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+}
+
+// Requests that were there before a probe may hold all of its places: then it ends.
+func TestProbeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := upstream.NewGradient(time.Now)
+		for range 200 {
+			<-time.After(10 * time.Millisecond)
+			g.Observe(10*time.Millisecond, int64(g.Limit()))
+		}
+		before := g.Limit()
+		for range 4000 {
+			<-time.After(10 * time.Millisecond)
+			g.Observe(10*time.Millisecond, int64(g.Limit()))
+			if g.Limit() <= before/2 {
+				break
+			}
+			before = max(before, g.Limit())
+		}
+		if g.Limit() > before/2 {
+			t.Fatal("no probe began")
+		}
+		if g.Overdue() {
+			t.Error("the probe is over at once")
+		}
+		<-time.After(time.Second)
+		if !g.Overdue() || g.Limit() < before/2 {
+			t.Errorf("after a second without an answer the limit is %d, before it was %d", g.Limit(), before)
+		}
+	})
+}
+
+// Refused connections tell nothing about how fast a target is.
+func TestAdaptiveRestart(t *testing.T) {
+	app := server(t, func(http.ResponseWriter, *http.Request) { <-time.After(5 * time.Millisecond) })
+	addr := app.Listener.Addr().String()
+	cfg := config(app.URL)
+	cfg.Concurrency.Max = node.LimitAuto
+	r := start(t, cfg)
+	limit := func() int64 { return r.set.Status()[0].Targets[0].Limit }
+	_, stop := r.busy(t, 8, "GET", "", time.Millisecond)
+	natsservertest.Eventually(t, "the limit has risen", func() bool { return limit() > 20 })
+	stop()
+	app.Close()
+	for range 200 {
+		if _, err := r.do(t, "GET", "/", ""); err == nil {
+			t.Fatal("a closed target answered")
+		}
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &http.Server{Handler: app.Config.Handler, ReadHeaderTimeout: time.Minute}
+	go func() { _ = again.Serve(l) }()
+	defer again.Close()
+	before := limit()
+	for range 100 {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	if now := limit(); now < before/2 || now < 10 {
+		t.Errorf("the limit fell from %d to %d", before, now)
+	}
 }

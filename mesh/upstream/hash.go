@@ -9,8 +9,8 @@ import (
 )
 
 // byHash chooses by rendezvous hashing (Thaler and Ravishankar, 1998), weighted by share: of equal keys each target takes the same part on every node, and
-// when a target leaves only its keys move. No target takes more than a quarter above its share of what is in flight; what is beyond goes to the key's next
-// one (Mirrokni, Thorup and Zadimoghaddam, Consistent Hashing with Bounded Loads, 2016).
+// when a target leaves only its keys move. No target takes more than a quarter above its share of what is in flight, but a few always; what is beyond goes to the
+// key's next one (Mirrokni, Thorup and Zadimoghaddam, Consistent Hashing with Bounded Loads, 2016).
 func (c candidates) byHash(key uint64) int {
 	var inFlight, shares int64
 	for i := range c {
@@ -19,7 +19,7 @@ func (c candidates) byHash(key uint64) int {
 	}
 	best, bestScore := -1, math.Inf(-1)
 	for i := range c {
-		if most := (5*(inFlight+1)*int64(c[i].share) + 4*shares - 1) / (4 * shares); c[i].inFlight.Load() >= most {
+		if most := (5*(inFlight+1)*int64(c[i].share) + 4*shares - 1) / (4 * shares); c[i].inFlight.Load() >= max(most, fewInFlight) {
 			continue
 		}
 		if score := c[i].score(key); score > bestScore {
@@ -28,6 +28,9 @@ func (c candidates) byHash(key uint64) int {
 	}
 	return max(best, 0) // while others come and go, all may seem full
 }
+
+// fewInFlight requests at once are no load, and a browser sends six.
+const fewInFlight = 8
 
 // score is the target's rank for a key: -share/ln(u) with u from the hash of both, uniform in (0, 1).
 func (c candidate) score(key uint64) float64 {

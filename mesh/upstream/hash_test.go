@@ -119,3 +119,30 @@ func TestHashBounded(t *testing.T) {
 		}
 	}
 }
+
+// The few requests that one browser sends at once go to the same target.
+func TestHashFew(t *testing.T) {
+	var urls []string
+	var gots []*atomic.Int64
+	for range 4 {
+		url, got := slowly(t)
+		urls, gots = append(urls, url), append(gots, got)
+	}
+	cfg := config(urls...)
+	cfg.Balance = node.Balance{Hash: node.HashCookie, Name: "s"}
+	r := start(t, cfg)
+	each(6, 5, func() {
+		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "Cookie", Value: "s=abc"}); err != nil || resp.Status != 200 {
+			t.Errorf("got %+v, %v", resp, err)
+		}
+	})
+	used := 0
+	for _, got := range gots {
+		if got.Load() > 0 {
+			used++
+		}
+	}
+	if used != 1 {
+		t.Errorf("requests with one key went to %d targets", used)
+	}
+}

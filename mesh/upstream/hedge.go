@@ -43,7 +43,7 @@ func (a *attempt) hedge(ctx context.Context, first *target) outcome {
 	if second == nil {
 		return (<-done).won()
 	}
-	two := ask(second)
+	two, asked := ask(second), time.Now()
 	h := <-done
 	if h.out.spoiled() { // the other may do better
 		other := <-done
@@ -57,6 +57,8 @@ func (a *attempt) hedge(ctx context.Context, first *target) outcome {
 	loser := one
 	if h == one {
 		loser = two
+	} else {
+		one.t.outran(time.Since(asked) + a.s.cfg.Retry.Hedge.Std()) // in less time the other has answered
 	}
 	loser.cancel()
 	go func() { (<-done).out.drop() }()
@@ -71,17 +73,14 @@ func (h *hedged) won() outcome {
 	return h.out
 }
 
-// second picks the other target, if there is one and the budget pays for it.
+// second picks the other target, if there is one with room and the budget pays for it.
 func (a *attempt) second() *target {
-	if a.left == 0 || a.req.Again {
+	if a.left == 0 || !a.s.others(&a.wish) || !a.pays() {
 		return nil
 	}
-	t := a.next()
+	t, _ := a.next()
 	if t == nil {
-		return nil
-	}
-	if !a.s.budget.spend() {
-		t.leave()
+		a.s.budget.Refund()
 		return nil
 	}
 	a.s.up.hedges.Add(1)

@@ -1,8 +1,10 @@
 package upstream_test
 
 import (
+	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -63,10 +65,17 @@ func sumOf(all ...*atomic.Int64) (n int64) {
 
 // Without budget nothing is sent twice, and the answer of the slow one counts.
 func TestHedgeBudget(t *testing.T) {
+	for budget, want := range map[int]int64{0: 0, 1: 10} {
+		t.Run(strconv.Itoa(budget), func(t *testing.T) { hedgeBudget(t, budget, want) })
+	}
+}
+
+func hedgeBudget(t *testing.T, budget int, want int64) {
+	t.Helper()
 	a := slowApp(t, 30*time.Millisecond)
 	b := slowApp(t, 30*time.Millisecond)
 	cfg := config(a.url, b.url)
-	cfg.Retry.Hedge, cfg.Retry.Budget = node.Duration(time.Millisecond), 0
+	cfg.Retry.Hedge, cfg.Retry.Budget = node.Duration(time.Millisecond), budget
 	r := start(t, cfg)
 	const requests = 30
 	for range requests {
@@ -74,8 +83,8 @@ func TestHedgeBudget(t *testing.T) {
 			t.Fatalf("got %+v, %v", resp, err)
 		}
 	}
-	if extra := a.got.Load() + b.got.Load() - requests; extra != 10 || r.set.Status()[0].Hedges != 10 {
-		t.Errorf("%d requests were sent twice, the status says %d: want the ten that are saved up", extra, r.set.Status()[0].Hedges)
+	if extra := a.got.Load() + b.got.Load() - requests; extra != want || r.set.Status()[0].Hedges != uint64(want) {
+		t.Errorf("%d requests were sent twice, the status says %d: want the %d that are saved up", extra, r.set.Status()[0].Hedges, want)
 	}
 }
 
@@ -91,4 +100,35 @@ func slowApp(tb testing.TB, after time.Duration) *app {
 		}
 	}).URL
 	return a
+}
+
+// A hedge that the budget denies costs nothing: what couldn't be sent at all is still sent elsewhere.
+func TestHedgeDenied(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and never does its TLS handshake
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := config("https://"+l.Addr().String(), newApp(t, 200).url)
+	cfg.ConnectTimeout, cfg.Retry.Hedge, cfg.Retry.Budget, cfg.Eject.Failures, cfg.Eject.Rate = node.Duration(100*time.Millisecond), node.Duration(20*time.Millisecond), 0, 0, 0
+	r := start(t, cfg)
+	for range 20 {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+}
+
+// A target that never answers rests, though each of its requests was answered by another in time.
+func TestHedgesTellOfHanging(t *testing.T) {
+	hang, _ := hanging(t)
+	cfg := config(hang, newApp(t, 200).url, newApp(t, 200).url)
+	cfg.Retry.Hedge = node.Duration(10 * time.Millisecond)
+	r := start(t, cfg)
+	natsservertest.Eventually(t, "it rests", func() bool {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+		return r.state(hang) == "resting"
+	})
 }

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"time"
@@ -14,25 +13,6 @@ var (
 	errRate = errors.New("too large a part of its requests fails")
 	errSlow = errors.New("it is much slower than the others")
 )
-
-// lookEvery is how often targets are compared.
-const lookEvery = time.Second
-
-// watchSlow lets targets rest that are much slower than the others, until ctx ends.
-func (s *state) watchSlow(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			for _, t := range s.slow() {
-				t.eject(errSlow)
-			}
-		}
-	}
-}
 
 // slow gives the targets whose average is that many times the median of the others'.
 func (s *state) slow() (out []*target) {

@@ -3,11 +3,13 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/node"
@@ -23,9 +25,9 @@ const (
 // pool keeps connections to one target. The newest idle one is used first, so that the others can run out.
 type pool struct {
 	network, addr string
-	host          string      // name and port, for requests of the node's own
-	tls           *tls.Config // nil for http
-	dialer        net.Dialer
+	host          string       // name and port, for requests of the node's own
+	tls           *tls.Config  // nil for http
+	within        atomic.Int64 // nanoseconds until a connection stands
 	now           func() time.Time
 
 	mu     sync.Mutex
@@ -40,7 +42,8 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	if err != nil {
 		return nil, fmt.Errorf("parse target: %w", err)
 	}
-	p := &pool{used: map[*conn]struct{}{}, network: "tcp", dialer: net.Dialer{Timeout: connect}, now: now}
+	p := &pool{used: map[*conn]struct{}{}, network: "tcp", now: now}
+	p.within.Store(int64(connect))
 	port := u.Port()
 	if u.Scheme == "https" {
 		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
@@ -142,13 +145,22 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		_ = c.Close()
+		return nil, errRemoved
+	}
 	p.used[c] = struct{}{}
 	return c, nil
 }
 
+var errRemoved = errors.New("the target was taken out")
+
 // dial makes a new connection, with TLS where the target wants it.
 func (p *pool) dial(ctx context.Context) (*conn, error) {
-	raw, err := p.dialer.DialContext(ctx, p.network, p.addr)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.within.Load()))
+	defer cancel()
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, p.network, p.addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
@@ -156,8 +168,6 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 		return newConn(raw, raw), nil
 	}
 	secure := tls.Client(raw, p.tls)
-	ctx, cancel := context.WithTimeout(ctx, p.dialer.Timeout)
-	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("connect: %w", err)

@@ -101,6 +101,33 @@ func TestRepeatsServerFaults(t *testing.T) {
 	}
 }
 
+// When all fail that don't rest, those that rest are used as well.
+func TestDespair(t *testing.T) {
+	all, cfg := apps(t, 500, 500, 500, 500)
+	cfg.Retry.Tries = 1
+	r := start(t, cfg)
+	for range 100 {
+		if _, err := r.do(t, "GET", "/", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := sum(all)
+	counts := make([]int64, len(all))
+	for i, a := range all {
+		counts[i] = a.got.Load()
+	}
+	for range 200 {
+		if _, err := r.do(t, "GET", "/", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, a := range all {
+		if share := a.got.Load() - counts[i]; share*10 < sum(all)-before {
+			t.Errorf("one of four targets that all fail had %d of %d requests", share, sum(all)-before)
+		}
+	}
+}
+
 // When all targets fail, tries on top stay within the budget; and a request that was sent twice already earns none.
 func TestRetryBudget(t *testing.T) {
 	all, cfg := apps(t, 503, 503, 503)
@@ -118,6 +145,17 @@ func TestRetryBudget(t *testing.T) {
 	}
 	if s := r.set.Status()[0]; int64(s.Retries) != extra || s.Unpaid == 0 {
 		t.Errorf("the status tells of %d retries and %d denied ones, want %d and some", s.Retries, s.Unpaid, extra)
+	}
+	none, cfg := apps(t, 503, 503)
+	cfg.Retry.Budget = 0
+	r = start(t, cfg)
+	for range 10 {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 503 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	if sum(none) != 10 {
+		t.Errorf("without a budget 10 requests were tried %d times", sum(none))
 	}
 	again, cfg := apps(t, 503, 503)
 	r = start(t, cfg)
@@ -228,16 +266,9 @@ func TestPanic(t *testing.T) {
 
 // A target that hangs costs a request the time of one try.
 func TestTryTimeout(t *testing.T) {
-	release := make(chan struct{})
-	hang := server(t, func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-release:
-		case <-r.Context().Done():
-		}
-	})
-	defer close(release)
+	hang, _ := hanging(t)
 	good := newApp(t, 200)
-	cfg := config(hang.URL, good.url)
+	cfg := config(hang, good.url)
 	cfg.Timeout, cfg.Retry.TryTimeout = node.Duration(15*time.Second), node.Duration(50*time.Millisecond)
 	r := start(t, cfg)
 	for range 20 {
@@ -248,8 +279,91 @@ func TestTryTimeout(t *testing.T) {
 	}
 	natsservertest.Eventually(t, "the target that hangs rests", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
-		return r.state(hang.URL) == "resting"
+		return r.state(hang) == "resting"
 	})
+}
+
+// A try isn't cut short that no other may follow.
+func TestTryTimeoutAlone(t *testing.T) {
+	one, _ := slowly(t)
+	two, _ := slowly(t)
+	for name, tc := range map[string]struct {
+		urls   []string
+		budget int
+		again  bool
+	}{"the only target": {[]string{one}, 20, false}, "no budget": {[]string{one, two}, 0, false}, "sent before": {[]string{one, two}, 20, true}} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(tc.urls...)
+			cfg.Retry.TryTimeout, cfg.Retry.Budget = node.Duration(5*time.Millisecond), tc.budget
+			r := start(t, cfg)
+			resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "GET", Target: "/", Host: "h", Again: tc.again, Deadline: time.Now().Add(20 * time.Second)})
+			if err != nil || resp.Status != 200 {
+				t.Errorf("got %+v, %v", resp, err)
+			}
+		})
+	}
+}
+
+// Failures of requests from before a rest don't prolong it.
+func TestStaleFailures(t *testing.T) {
+	var sick atomic.Bool
+	sick.Store(true)
+	hold := make(chan struct{})
+	var entered atomic.Int64
+	flaky := server(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/wait" {
+			entered.Add(1)
+			<-hold
+		}
+		if sick.Load() || r.URL.Path == "/wait" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	cfg := config(flaky.URL, newApp(t, 200).url)
+	cfg.Targets[0].Weight, cfg.Eject.SlowStart, cfg.Retry.Tries = 1000, 0, 1
+	r := start(t, cfg)
+	var waiting sync.WaitGroup
+	for range 20 {
+		waiting.Go(func() { _, _ = r.do(t, "POST", "/wait", "x") }) // fails in the end
+	}
+	natsservertest.Eventually(t, "most wait", func() bool { return entered.Load() >= 10 })
+	natsservertest.Eventually(t, "it rests", func() bool {
+		_, _ = r.do(t, "GET", "/", "")
+		return r.state(flaky.URL) == "resting"
+	})
+	sick.Store(false)
+	natsservertest.Eventually(t, "it is back", func() bool {
+		_, _ = r.do(t, "GET", "/", "")
+		return r.state(flaky.URL) == "up"
+	})
+	close(hold)
+	waiting.Wait()
+	if s := r.set.Status()[0].Targets[0]; s.Ejected != 1 || s.State != "up" {
+		t.Errorf("it is %s after %d rests", s.State, s.Ejected)
+	}
+}
+
+// A client that can't wait says nothing about a target that answers others.
+func TestHurriedClients(t *testing.T) {
+	slow := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/report" {
+			<-time.After(100 * time.Millisecond)
+		}
+	})
+	cfg := config(slow.URL, newApp(t, 200).url)
+	cfg.Targets[0].Weight = 1000
+	r := start(t, cfg)
+	for range 10 {
+		_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "POST", Target: "/report", Host: "h", Deadline: time.Now().Add(20 * time.Millisecond)})
+		wantCode(t, err, node.CodeTimeout)
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	if state := r.state(slow.URL); state != "up" {
+		t.Errorf("it is %s", state)
+	}
 }
 
 // One of four targets answers errors, another hangs, a third comes and goes. Clients whose requests may be repeated see next to nothing of it, what may
@@ -277,8 +391,7 @@ func TestBadDay(t *testing.T) {
 		}).URL)
 	}
 	cfg := config(urls...)
-	cfg.Timeout, cfg.Retry.TryTimeout, cfg.Retry.Tries = node.Duration(10*time.Second), node.Duration(200*time.Millisecond), 4
-	cfg.Eject.Most, cfg.Eject.SlowStart = 75, node.Duration(500*time.Millisecond)
+	cfg.Retry.TryTimeout, cfg.Eject.SlowStart = node.Duration(200*time.Millisecond), node.Duration(500*time.Millisecond) // the rest is as by default
 	r := start(t, cfg)
 	var sent, failed, n atomic.Int64
 	var mu sync.Mutex

@@ -2,12 +2,14 @@ package upstream
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"millrace/node"
@@ -29,30 +31,66 @@ const mostAddresses = 64
 // names is what the host names of an upstream's targets were resolved to.
 type names map[string][]netip.Addr
 
-// lookUp resolves the host names of the targets. A name that can't be looked up at this moment keeps its addresses.
-func (u *Upstream) lookUp(ctx context.Context, targets []node.UpstreamTarget, before names) names {
+// or takes from before what a look-up didn't find: a name that can't be looked up at this moment keeps its addresses.
+func (n names) or(before names) names {
+	out := maps.Clone(before)
+	if out == nil {
+		out = names{}
+	}
+	maps.Copy(out, n)
+	return out
+}
+
+// of leaves the names that a configuration has.
+func (n names) of(cfg node.Upstream) names {
+	out := names{}
+	for _, host := range hosts(cfg) {
+		if addrs := n[host]; len(addrs) > 0 {
+			out[host] = addrs
+		}
+	}
+	return out
+}
+
+// hosts lists the names that are to be looked up.
+func hosts(cfg node.Upstream) (out []string) {
+	if cfg.Resolve == 0 {
+		return nil
+	}
+	for _, t := range cfg.Targets {
+		if host := hostName(t.URL); host != "" && !slices.Contains(out, host) {
+			out = append(out, host)
+		}
+	}
+	return out
+}
+
+// lookUp resolves host names, all at the same time, and leaves out those that can't be resolved at this moment.
+func (c Config) lookUp(ctx context.Context, hosts []string) names {
 	ctx, cancel := context.WithTimeout(ctx, lookupWithin)
 	defer cancel()
+	all := make([][]netip.Addr, len(hosts))
+	var looking sync.WaitGroup
+	for i, host := range hosts {
+		looking.Go(func() {
+			addrs, err := c.Resolver.LookupNetIP(ctx, "ip", host)
+			if all[i] = usable(addrs); err != nil || len(all[i]) == 0 {
+				c.Log.WarnContext(ctx, "target's name can't be resolved", "host", host, "cause", err)
+			}
+		})
+	}
+	looking.Wait()
 	found := names{}
-	for _, t := range targets {
-		host := hostName(t.URL)
-		if host == "" || found[host] != nil {
-			continue
-		}
-		addrs, err := u.resolver.LookupNetIP(ctx, "ip", host)
-		if addrs = usable(addrs); err != nil || len(addrs) == 0 {
-			u.log.WarnContext(ctx, "target's name can't be resolved", "host", host, "cause", err)
-			addrs = before[host]
-		}
-		if len(addrs) > 0 {
-			found[host] = addrs
+	for i, host := range hosts {
+		if len(all[i]) > 0 {
+			found[host] = all[i]
 		}
 	}
 	return found
 }
 
-// usable gives the IPv4 addresses, or if there are none the others: a host without IPv6 can't reach those. They are ordered, so that two answers can be
-// compared.
+// usable gives the IPv4 addresses, or the others, if there are no IPv4 addresses or this host has no way to them: few hosts have both ways. They are ordered, so
+// that two answers can be compared.
 func usable(addrs []netip.Addr) []netip.Addr {
 	var v4, v6 []netip.Addr
 	for _, a := range addrs {
@@ -62,12 +100,30 @@ func usable(addrs []netip.Addr) []netip.Addr {
 			v6 = append(v6, a)
 		}
 	}
-	if len(v4) == 0 {
+	if len(v4) == 0 || (len(v6) > 0 && !routed(v4[0]) && routed(v6[0])) {
 		v4 = v6
 	}
 	slices.SortFunc(v4, netip.Addr.Compare)
 	v4 = slices.Compact(v4)
 	return v4[:min(len(v4), mostAddresses)]
+}
+
+// routed tells whether this host knows a way to an address. Nothing is sent.
+func routed(addr netip.Addr) bool {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 9)))
+	if err != nil {
+		return false
+	}
+	_ = c.Close() // it was never used
+	return true
+}
+
+// text writes an address; empty for none.
+func text(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return ""
+	}
+	return addr.String()
 }
 
 // hostName gives the name to look up; empty for an address, and for localhost: an application may listen on either of its addresses, which only trying
@@ -86,29 +142,28 @@ func hostName(target node.BaseURL) string {
 
 // resolve looks the names up again and again until ctx ends, and changes the targets when they have other addresses.
 func (u *Upstream) resolve(ctx context.Context) {
-	timer := time.NewTimer(u.resolveEvery())
-	defer timer.Stop()
-	for {
+	tick := time.NewTicker(time.Second) // a reload may say at any time that they be looked up more often
+	defer tick.Stop()
+	for last := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-timer.C:
+		case <-tick.C:
 		}
-		if s := u.state.Load(); s.cfg.Resolve > 0 {
-			if found := u.lookUp(ctx, s.cfg.Targets, s.names); ctx.Err() == nil && !reflect.DeepEqual(found, s.names) {
-				u.renamed(s, found)
-			}
+		s := u.state.Load()
+		if every := s.cfg.Resolve.Std(); every == 0 || time.Since(last) < every-tickSlack {
+			continue
 		}
-		timer.Reset(u.resolveEvery())
+		last = time.Now()
+		found := u.set.lookUp(ctx, hosts(s.cfg)).or(s.names).of(s.cfg)
+		if ctx.Err() == nil && !reflect.DeepEqual(found, s.names) {
+			u.renamed(s, found)
+		}
 	}
 }
 
-func (u *Upstream) resolveEvery() time.Duration {
-	if d := u.state.Load().cfg.Resolve.Std(); d > 0 {
-		return d
-	}
-	return time.Second // until a reload turns it on
-}
+// tickSlack is how much early a tick may come.
+const tickSlack = 100 * time.Millisecond
 
 // renamed gives the upstream its targets' new addresses, unless it was configured anew meanwhile.
 func (u *Upstream) renamed(s *state, found names) {

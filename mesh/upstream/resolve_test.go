@@ -106,3 +106,42 @@ func TestResolve(t *testing.T) {
 	dns.set(nil, "127.0.0.4")
 	only("127.0.0.4")
 }
+
+// stuck is a resolver that never answers for one name.
+type stuck struct{ *names }
+
+func (s stuck) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if host == "hangs.test" {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.names.LookupNetIP(ctx, network, host)
+}
+
+// A name that can't be resolved doesn't keep others from it, and neither keeps the status from being told.
+func TestResolveHangs(t *testing.T) {
+	dns := &names{}
+	dns.set(nil, "127.0.0.1")
+	conn := natsservertest.Connect(t, natsservertest.Start(t))
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: natsservertest.Discard(), Resolver: stuck{dns}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	cfg := config("http://hangs.test:1", "http://app.test:2")
+	cfg.Resolve = node.Duration(time.Second)
+	applied := make(chan error)
+	go func() { applied <- set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}) }()
+	if len(set.Status()) > 0 { // before the look-up is over
+		t.Error("the upstream is there before its names")
+	}
+	if err := <-applied; err != nil {
+		t.Fatal(err)
+	}
+	address := func() string { return set.Status()[0].Targets[1].Address }
+	if address() != "127.0.0.1" {
+		t.Errorf("app.test is at %q", address())
+	}
+	dns.set(nil, "127.0.0.2")
+	natsservertest.Eventually(t, "it follows its name", func() bool { return address() == "127.0.0.2" })
+}

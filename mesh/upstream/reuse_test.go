@@ -260,3 +260,43 @@ func TestHangingTarget(t *testing.T) {
 		t.Errorf("the hanging target got %d of 200 requests", n)
 	}
 }
+
+// A target that falls over requests on used connections can't double its load, and is seen to fail.
+func TestResendBudget(t *testing.T) {
+	var got atomic.Int64
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 4096)
+				for i := 0; ; i++ {
+					if _, err := c.Read(b); err != nil {
+						return
+					}
+					if got.Add(1); i == 1 {
+						return // the second request was taken, and ends the worker
+					}
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				}
+			}()
+		}
+	}()
+	r := start(t, config("http://"+l.Addr().String()))
+	const requests = 100
+	for range requests {
+		_, _ = r.do(t, "GET", "/", "") // some fail, as the target does
+	}
+	s := r.set.Status()[0]
+	if extra := got.Load() - requests; extra < 10 || extra > requests/5+10 || s.Retries != uint64(extra) || s.Targets[0].Failures == 0 {
+		t.Errorf("%d requests arrived %d times; %d retries, %d failures", requests, got.Load(), s.Retries, s.Targets[0].Failures)
+	}
+}

@@ -55,12 +55,32 @@ var ErrCutOff = errors.New("requests were cut off")
 // nodes' work. Calls must not overlap. It fails with ErrCutOff if nothing but that went wrong; any other error means that an
 // upstream isn't as configured.
 func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
-	left, err := s.change(ctx, upstreams)
+	left, err := s.change(ctx, upstreams, s.lookUp(ctx, upstreams))
 	cut := drain(ctx, left)
 	if err == nil && cut != nil {
 		return fmt.Errorf("%w: %w", ErrCutOff, cut)
 	}
 	return errors.Join(err, cut)
+}
+
+// lookUp resolves the names of all upstreams that are new or changed, before anybody must wait for it.
+func (s *Set) lookUp(ctx context.Context, upstreams map[string]node.Upstream) names {
+	var all []string
+	for name, cfg := range upstreams {
+		if !cfg.Remote && !s.has(name, cfg) {
+			all = append(all, hosts(cfg)...)
+		}
+	}
+	slices.Sort(all)
+	return s.cfg.lookUp(ctx, slices.Compact(all))
+}
+
+// has tells whether an upstream is configured like that.
+func (s *Set) has(name string, cfg node.Upstream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.members[name]
+	return u != nil && reflect.DeepEqual(u.state.Load().cfg, cfg)
 }
 
 // drain lets upstreams leave and finish what runs.
@@ -78,7 +98,7 @@ func drain(ctx context.Context, left []*Upstream) error {
 }
 
 // change starts and changes upstreams and gives those that must leave.
-func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (left []*Upstream, err error) {
+func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream, found names) (left []*Upstream, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -87,7 +107,7 @@ func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (l
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
 		if cfg := upstreams[name]; !cfg.Remote {
-			errs = append(errs, s.put(ctx, name, cfg))
+			errs = append(errs, s.put(ctx, name, cfg, found))
 		}
 	}
 	for name, u := range s.members {
@@ -100,15 +120,15 @@ func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream) (l
 }
 
 // put starts or changes one upstream.
-func (s *Set) put(ctx context.Context, name string, cfg node.Upstream) error {
+func (s *Set) put(ctx context.Context, name string, cfg node.Upstream, found names) error {
 	if u := s.members[name]; u != nil {
 		if reflect.DeepEqual(u.state.Load().cfg, cfg) {
 			return nil
 		}
 		u.service.SetLimit(cfg.MaxRequests)
-		return u.apply(cfg)
+		return u.apply(cfg, found)
 	}
-	u, err := newUpstream(s.cfg, name, cfg)
+	u, err := newUpstream(s.cfg, name, cfg, found)
 	if err != nil {
 		return err
 	}
@@ -166,8 +186,12 @@ func (s *Set) Status() []Status {
 		u := s.members[name]
 		st := Status{Name: name, Active: u.service.Active()}
 		state := u.state.Load()
-		st.Retries, st.Unpaid = state.budget.spent.Load(), state.budget.denied.Load()
-		st.Hedges, st.Waiting, st.Refused = u.hedges.Load(), u.gate.waiting.Load(), u.gate.refused.Load()
+		st.Retries, st.Unpaid = state.budget.Spent()
+		st.Hedges = u.hedges.Load()
+		for i := range u.gates {
+			st.Waiting += u.gates[i].waiting.Load()
+			st.Refused += u.gates[i].refused.Load()
+		}
 		for _, t := range state.targets {
 			st.Targets = append(st.Targets, t.status())
 		}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,9 +18,6 @@ import (
 // maxTries bounds retry.tries.
 const maxTries = node.MaxTries
 
-// sweepEvery is how often idle connections are looked at when no request does.
-const sweepEvery = 5 * time.Second
-
 // Upstream is the member for one upstream: it answers upstream.NAME by asking a target.
 type Upstream struct {
 	name    string
@@ -31,17 +26,25 @@ type Upstream struct {
 	state   atomic.Pointer[state]
 	service *mesh.Service
 
-	resolver Resolver
-	gate     gate
-	canary   canary
-	hedges   atomic.Uint64
+	set     Config
+	gates   [2]gate // where requests wait for a stable target, and for a canary
+	canary  canary
+	hedges  atomic.Uint64
+	despair atomic.Int64 // the moment until which resting targets are used like others; see despairs
 
 	mu      sync.Mutex // guards the order of changes
 	resting sync.Mutex // held while a target goes to rest
 	stop    context.CancelFunc
-	running sync.WaitGroup // health checks and the sweeper of the newest state
+	running sync.WaitGroup // health checks of the newest state
 	end     context.CancelFunc
-	ended   sync.WaitGroup // the resolver
+	ended   sync.WaitGroup // the resolver and the caretaker
+}
+
+func (u *Upstream) gate(canary bool) *gate {
+	if canary {
+		return &u.gates[1]
+	}
+	return &u.gates[0]
 }
 
 // state is what a configuration made: replaced as a whole when it changes.
@@ -50,17 +53,18 @@ type state struct {
 	cfg     node.Upstream
 	names   names
 	targets []*target
-	budget  *budget
+	budget  *mesh.Budget
 }
 
-func newUpstream(set Config, name string, cfg node.Upstream) (*Upstream, error) {
-	u := &Upstream{name: name, log: set.Log.With("upstream", name), changed: set.Changed, resolver: set.Resolver, stop: func() {}}
-	if err := u.apply(cfg); err != nil {
+func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upstream, error) {
+	u := &Upstream{name: name, log: set.Log.With("upstream", name), changed: set.Changed, set: set, stop: func() {}}
+	if err := u.apply(cfg, found); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	u.end = cancel
 	u.ended.Go(func() { u.resolve(ctx) })
+	u.ended.Go(func() { u.tend(ctx) })
 	service, err := set.Conn.NewService(mesh.ServiceConfig{Destination: set.Conn.Upstream(name), Handler: u, Limit: cfg.MaxRequests, Streams: true, Direct: true})
 	if err != nil {
 		u.close()
@@ -70,25 +74,20 @@ func newUpstream(set Config, name string, cfg node.Upstream) (*Upstream, error) 
 	return u, nil
 }
 
-// apply takes a new configuration. Targets that stay keep their connections and what is known about them.
-func (u *Upstream) apply(cfg node.Upstream) error {
+// apply takes a new configuration, and what was found for the names in it. Targets that stay keep their connections and what is known about them.
+func (u *Upstream) apply(cfg node.Upstream, found names) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	var found names
-	if cfg.Resolve > 0 {
-		var before names
-		if old := u.state.Load(); old != nil {
-			before = old.names
-		}
-		found = u.lookUp(context.Background(), cfg.Targets, before)
+	if old := u.state.Load(); old != nil {
+		found = found.or(old.names)
 	}
-	return u.change(cfg, found)
+	return u.change(cfg, found.of(cfg))
 }
 
 // change makes the state for a configuration and the addresses of its names. The caller holds mu.
 func (u *Upstream) change(cfg node.Upstream, found names) error {
 	old := u.state.Load()
-	next := &state{up: u, cfg: cfg, names: found, budget: newBudget()}
+	next := &state{up: u, cfg: cfg, names: found, budget: mesh.NewBudget()}
 	if old != nil {
 		next.budget = old.budget
 	}
@@ -109,6 +108,9 @@ func (u *Upstream) change(cfg node.Upstream, found names) error {
 	u.running.Wait()
 	u.state.Store(next)
 	u.watch(next)
+	for i := range u.gates { // who waits may find room at the new ones
+		u.gates[i].turn()
+	}
 	if old != nil {
 		for _, t := range old.targets {
 			if !slices.Contains(next.targets, t) {
@@ -124,7 +126,7 @@ var noAddress = []netip.Addr{{}}
 
 // target gives the target of that address: the one that is there already, if only its surroundings changed.
 func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget, addr netip.Addr) (*target, error) {
-	if old != nil && old.cfg.ConnectTimeout == cfg.ConnectTimeout && reflect.DeepEqual(old.cfg.Health, cfg.Health) {
+	if old != nil {
 		for _, t := range old.targets {
 			if t.url == tc.URL && t.addr == addr && t.canary == tc.Canary {
 				t.configure(cfg, tc)
@@ -136,15 +138,22 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 	if err != nil {
 		return nil, err
 	}
-	t := &target{up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + addr.String()), canary: tc.Canary, pool: p, log: u.log, now: time.Now}
+	t := &target{up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + text(addr)), canary: tc.Canary, pool: p, log: u.log, now: time.Now}
 	t.changed = func(kind, detail string) { u.changed(kind, u.name+" "+detail) }
 	t.configure(cfg, tc)
+	if old != nil { // it begins slowly, beside those that are warm
+		t.returned.Store(moment(t.now()))
+	}
 	return t, nil
 }
 
 // configure sets what a reload may change.
 func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 	t.weight.Store(int64(tc.Weight))
+	t.pool.within.Store(int64(cfg.ConnectTimeout))
+	if cfg.Health == nil { // nobody would find out that it is up again
+		t.down.Store(false)
+	}
 	switch limit := cfg.Concurrency.Max; {
 	case limit != node.LimitAuto:
 		t.max.Store(int64(limit))
@@ -154,14 +163,10 @@ func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 	}
 }
 
-// watch starts the health checks and the sweeper of a state; stop ends them.
+// watch starts the health checks of a state; stop ends them.
 func (u *Upstream) watch(s *state) {
 	ctx, cancel := context.WithCancel(context.Background())
 	u.stop = cancel
-	u.running.Go(func() { sweep(ctx, s.targets) })
-	if s.cfg.Eject.Slow > 0 {
-		u.running.Go(func() { s.watchSlow(ctx) })
-	}
 	if s.cfg.Health == nil {
 		return
 	}
@@ -170,15 +175,30 @@ func (u *Upstream) watch(s *state) {
 	}
 }
 
-func sweep(ctx context.Context, targets []*target) {
-	tick := time.NewTicker(sweepEvery)
+// tendEvery is how often targets are compared, and sweepEvery, in its multiples, how often idle connections are looked at when no request does.
+const (
+	tendEvery  = time.Second
+	sweepEvery = 5
+)
+
+// tend takes care of the targets until ctx ends: those that are much slower than the others rest, and connections that rest for too long are closed.
+func (u *Upstream) tend(ctx context.Context) {
+	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for _, t := range targets {
+		}
+		s := u.state.Load()
+		if s.cfg.Eject.Slow > 0 {
+			for _, t := range s.slow() {
+				t.eject(errSlow)
+			}
+		}
+		for _, t := range s.targets {
+			if n%sweepEvery == 0 {
 				t.pool.sweep()
 			}
 		}
@@ -209,7 +229,7 @@ func (u *Upstream) failure(ctx context.Context, err error) error {
 		return node.Errorf(node.CodeCanceled, err, "the request was canceled")
 	}
 	u.log.WarnContext(ctx, "upstream request failed", "cause", err)
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+	if late(err) {
 		return node.Errorf(node.CodeTimeout, err, "the upstream didn't answer in time")
 	}
 	return node.Errorf(node.CodeUpstream, err, "the upstream can't be reached or broke off")

@@ -14,38 +14,56 @@ type bucket struct {
 // sums is how requests ended.
 type sums struct {
 	requests, failed int
-	took             time.Duration // of those that didn't fail
+	timed            int           // those that didn't fail, and those that were given up
+	took             time.Duration // of the timed ones
 }
 
-func (w *window) add(now time.Time, failed bool, took time.Duration) {
-	second := now.Unix()
-	b := &w.buckets[second%int64(len(w.buckets))]
+// ending is how a request ended.
+type ending byte
+
+const (
+	ended   ending = iota
+	failed         // the target spoiled it
+	givenUp        // nobody waited for its end: it tells of slowness, and neither of success nor of failure
+)
+
+func (w *window) add(now time.Time, how ending, took time.Duration) {
+	second := moment(now) / int64(time.Second)
+	const n = int64(len(w.buckets))
+	b := &w.buckets[(second%n+n)%n]
 	if b.second != second {
 		*b = bucket{second: second}
 	}
-	b.requests++
-	if failed {
+	switch how {
+	case failed:
+		b.requests++
 		b.failed++
-	} else {
-		b.took += took
+		return
+	case ended:
+		b.requests++
+	case givenUp:
 	}
+	b.timed++
+	b.took += took
 }
 
 func (w *window) sums(now time.Time) (s sums) {
+	second := moment(now) / int64(time.Second)
 	for _, b := range w.buckets {
-		if now.Unix()-b.second < int64(len(w.buckets)) {
+		if second-b.second < int64(len(w.buckets)) {
 			s.requests += b.requests
 			s.failed += b.failed
+			s.timed += b.timed
 			s.took += b.took
 		}
 	}
 	return s
 }
 
-// mean is the average time of the requests that didn't fail, 0 without any.
+// mean is the average time of the requests that were timed, 0 without any.
 func (s sums) mean() time.Duration {
-	if s.requests == s.failed {
+	if s.timed == 0 {
 		return 0
 	}
-	return s.took / time.Duration(s.requests-s.failed)
+	return s.took / time.Duration(s.timed)
 }
