@@ -71,13 +71,14 @@ func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 	}
 }
 
-// takeOver takes the results that are there already.
+// takeOver takes the responses that are there already; errors may be but the context's end.
 func (g *gather) takeOver() {
 	for {
 		select {
 		case f := <-g.done:
-			g.running--
-			g.take(f)
+			if g.running--; f.Err == nil {
+				g.take(f)
+			}
 		default:
 			return
 		}
