@@ -5,7 +5,7 @@
 // and asks it (client.go over the connections of pool.go). What one request may do is composed in attempt.go, out of small parts:
 //
 //   - balance.go and hash.go choose a target, canary.go its kind; resolve.go makes targets of host names.
-//   - budget.go bounds extra tries, hedge.go makes one while the first still runs.
+//   - mesh.Budget bounds extra tries, hedge.go makes one while the first still runs.
 //   - outlier.go (over window.go) and health.go say which targets rest or are down, target.go keeps their state.
 //   - gate.go lets requests wait for a target with room; gradient.go finds how much room a target has.
 //
@@ -13,7 +13,8 @@
 //
 //   - A request that may have reached a target is sent to another one only if its method is idempotent.
 //   - A target that fails its health check gets no requests; one that fails as the configuration says
-//     rests for a while, unless as many rest already as may.
+//     rests for a while, unless as many rest already as may. What finds the others full waits for them, or is refused.
+//   - Extra tries of every sort, hedges and second sendings on used connections included, stay within the budget.
 //   - A response that breaks RFC 9112 is an error and never passed on; connections are reused only after a whole
 //     response, and not with bytes left over.
 //   - Connections, idle ones included, and bodies are bounded.
