@@ -59,7 +59,7 @@ func (c *cached) handle(ctx context.Context, x *Exchange) (*mesh.Response, error
 	if err := x.takeQuery(); err != nil {
 		return nil, err
 	}
-	l := &x.found
+	l := &x.room().found
 	c.lookInto(x, l, time.Now())
 	defer l.release()
 	if resp := c.answer(x, l); resp != nil {

@@ -23,6 +23,8 @@ func (s *Server) quick(conn *guard.Conn) (done bool) {
 	x, ok := conn.Scratch.(*Exchange)
 	if !ok {
 		x = &Exchange{}
+	} else {
+		x.empty()
 	}
 	x.read(conn)
 	conn.Scratch = nil // unless nobody keeps it
@@ -40,13 +42,14 @@ func (s *Server) quick(conn *guard.Conn) (done bool) {
 		return false
 	}
 	x.Client = clientOf(x)
-	l := &x.found
+	room := x.room()
+	l := &room.found
 	c.lookInto(x, l, x.Started) // which is now
 	defer l.release()
 	if !l.hit || l.use(x) != httpcache.UseFresh || l.rec.Chunks > 0 || c.early(l) {
 		return false
 	}
-	resp := &x.response
+	resp := &room.response
 	if !c.serveInto(x, l, httpcache.Status{Hit: true}, resp) {
 		return false
 	}
@@ -64,11 +67,20 @@ func (s *Server) quick(conn *guard.Conn) (done bool) {
 	return true
 }
 
+// empty makes the exchange as new, and keeps its memory.
+func (x *Exchange) empty() {
+	room := x.cache
+	if *x = (Exchange{}); room != nil {
+		*room = cacheRoom{}
+		x.cache = room
+	}
+}
+
 // sendQuick does what the policies around a hit do, and writes it.
 func (s *Server) sendQuick(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	conn.Pending = nil
-	x.ID = x.identity(&x.idRoom)
-	resp.Header = x.fields[:0]
+	x.ID = x.identity(&x.cache.id)
+	resp.Header = x.cache.fields[:0]
 	resp.Header.Add("X-Request-Id", x.ID)
 	if lim := x.route.limited; lim != nil {
 		lim.settle(x, resp, nil)

@@ -65,7 +65,7 @@ func (c *cached) serve(x *Exchange, l *found, status httpcache.Status) *mesh.Res
 func (c *cached) serveInto(x *Exchange, l *found, status httpcache.Status, resp *mesh.Response) bool {
 	rec := &l.rec
 	status.HasTTL, status.TTL = true, rec.Stored.Remaining(l.now)
-	k := &x.keptRoom
+	k := &x.room().kept
 	*k = kept{head: rec.Head, age: rec.Stored.Age(l.now), status: status}
 	*resp = mesh.Response{Status: rec.Stored.Status, Length: rec.Length}
 	var ok bool

@@ -61,16 +61,29 @@ type Exchange struct {
 	passedRoom [1]pass
 
 	// Of the cache.
-	found       found         // what the store has
-	fields      [4]mesh.Field // room for the few fields that a kept response gets
-	response    mesh.Response // room for a kept response
-	keptRoom    kept
-	idRoom      [32]byte
+	cache       *cacheRoom       // made when something is looked for
 	kept        *kept            // the response comes from the store and is written by sendKept
 	cacheStatus httpcache.Status // what the cache did
 	waited      int              // fetches of others that it waited for
 	home        bool             // another node asks: no third one is asked
 	refreshing  time.Time        // when the response was received that a newer one is wanted for
+}
+
+// cacheRoom is what the cache needs for one exchange. Most of an exchange would be this, and those of routes that don't cache do without.
+type cacheRoom struct {
+	found    found         // what the store has
+	fields   [4]mesh.Field // for the few fields that a kept response gets
+	response mesh.Response // for a kept response
+	kept     kept
+	id       [32]byte
+}
+
+// room gives the exchange's cacheRoom.
+func (x *Exchange) room() *cacheRoom {
+	if x.cache == nil {
+		x.cache = &cacheRoom{}
+	}
+	return x.cache
 }
 
 // Incoming is a body that is still on its way. Errors are *node.Error.

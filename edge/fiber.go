@@ -117,12 +117,11 @@ func fromConn(conn *guard.Conn) *Exchange {
 	return x
 }
 
+// read fills an empty exchange, field by field: it is large.
 func (x *Exchange) read(conn *guard.Conn) {
 	r := conn.Request()
-	*x = Exchange{
-		Method: r.Method, Target: r.Target, Scheme: "http", Header: r.Header, HTTP10: r.HTTP10, Started: r.Arrived,
-		Peer: peer(conn.RemoteAddr()), Incoming: conn, Length: r.Length, Socket: socketAsked(r), Hasty: r.Hasty,
-	}
+	x.Method, x.Target, x.Scheme, x.Header, x.HTTP10, x.Started = r.Method, r.Target, "http", r.Header, r.HTTP10, r.Arrived
+	x.Peer, x.Incoming, x.Length, x.Socket, x.Hasty = peer(conn.RemoteAddr()), conn, r.Length, socketAsked(r), r.Hasty
 	if r.Refusal != nil {
 		x.refusal = r.Refusal
 	}

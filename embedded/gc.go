@@ -9,9 +9,9 @@ import (
 
 // spareGarbage is how much garbage may lie about at least before it is collected. With Go's standard, as much as is in use, the small heap of a busy node
 // would be collected many times a second; with a larger standard a large cache would need its size again.
-const spareGarbage = 32 << 20
+const spareGarbage = 64 << 20
 
-// TuneGC makes the garbage collector run no more often than each 32 MiB of garbage, for programs that are a node and nothing else. It changes the whole
+// TuneGC makes the garbage collector run no more often than each 64 MiB of garbage, for programs that are a node and nothing else. It changes the whole
 // process, for good. GOGC in the environment goes first; a memory limit still holds.
 func TuneGC() {
 	if os.Getenv("GOGC") == "" {

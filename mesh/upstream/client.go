@@ -92,17 +92,20 @@ func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadl
 	return resp, nil
 }
 
-// sendHead sends the request's head, and its body unless that streams.
-func (c *conn) sendHead(req *mesh.Request) error {
+// sendHead sends the request's head, and its body unless that streams. Then nobody waits for the response yet.
+func (c *conn) sendHead(req *mesh.Request) (err error) {
 	c.out = appendRequest(c.out[:0], req)
-	_, err := c.Write(c.out)
+	if req.Stream != nil {
+		if _, err = c.Write(c.out); err != nil {
+			err = fmt.Errorf("send request: %w", err)
+		}
+	} else {
+		err = c.write()
+	}
 	if cap(c.out) > maxHead {
 		c.out = nil // a large body must not stay in memory with the connection
 	}
-	if err != nil {
-		return fmt.Errorf("send request: %w", err)
-	}
-	return nil
+	return err
 }
 
 // appendRequest writes the request as the target gets it. Its fields were checked when the mesh message was decoded.

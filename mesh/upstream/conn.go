@@ -21,7 +21,8 @@ var (
 // conn is one connection to a target with its read buffer. It belongs to one request at a time.
 type conn struct {
 	net.Conn
-	socket  peeker        // the socket under TLS, or the same
+	socket  *peeker       // the socket under TLS, or the same
+	plain   bool          // it is the same
 	idle    time.Duration // how long it may rest
 	expires time.Time
 
@@ -32,7 +33,29 @@ type conn struct {
 }
 
 func newConn(c, raw net.Conn) *conn {
-	return &conn{Conn: c, socket: newPeeker(raw), idle: idleFor, buf: make([]byte, firstBuffer)}
+	return &conn{Conn: c, plain: c == raw, socket: newPeeker(raw), idle: idleFor, buf: make([]byte, firstBuffer)}
+}
+
+// write sends the request that lies in out. The beginning of the response may be there then.
+func (c *conn) write() error {
+	written := 0
+	if c.plain && c.socket.raw != nil && c.w == 0 {
+		n, read, err := c.socket.ask(c.out, c.buf)
+		c.w = read
+		switch {
+		case n == len(c.out) && err != nil:
+			return fmt.Errorf("read response: %w", err)
+		case n == len(c.out):
+			return c.filled(read, io.EOF)
+		case err != nil:
+			return fmt.Errorf("send request: %w", err)
+		}
+		written = n
+	}
+	if _, err := c.Write(c.out[written:]); err != nil {
+		return fmt.Errorf("send request: %w", err)
+	}
+	return nil
 }
 
 // fill reads more bytes, after moving the unused ones to the front or growing the buffer up to limit.
@@ -49,6 +72,11 @@ func (c *conn) fill(limit int) error {
 	}
 	n, err := c.Read(c.buf[c.w:])
 	c.w += n
+	return c.filled(n, err)
+}
+
+// filled judges a read.
+func (c *conn) filled(n int, err error) error {
 	if n > 0 {
 		return nil
 	}

@@ -3,34 +3,76 @@
 package upstream
 
 import (
-	"errors"
 	"net"
 	"syscall"
 )
 
-// peeker looks at a socket without reading from it.
-type peeker struct{ raw syscall.RawConn }
+// peeker looks at a socket without reading from it, and asks without looking in vain. It belongs to one request at a time.
+type peeker struct {
+	raw  syscall.RawConn
+	look func(fd uintptr)      // made once, since each connection looks before each request
+	swap func(fd uintptr) bool // likewise
 
-func newPeeker(c net.Conn) peeker {
+	nothing bool // what look has found
+
+	out, in []byte // of swap
+	sent    bool   // it has written
+	written int
+	read    int
+	err     error
+}
+
+func newPeeker(c net.Conn) *peeker {
+	p := &peeker{}
+	p.look = func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		p.nothing = err == syscall.EAGAIN //nolint:errorlint // as the system gives it
+	}
+	p.swap = p.step
 	if sc, ok := c.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			return peeker{raw}
+			p.raw = raw
 		}
 	}
-	return peeker{}
+	return p
 }
 
 // quiet tells whether the other end has neither closed the connection nor sent anything. It never waits, and takes no
 // notice of deadlines, since that of the last request may have passed. Without a socket to look at the answer is yes.
-func (p peeker) quiet() bool {
+func (p *peeker) quiet() bool {
 	if p.raw == nil {
 		return true
 	}
-	nothing := false
-	err := p.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		nothing = errors.Is(e, syscall.EAGAIN)
-	})
-	return err == nil && nothing
+	p.nothing = false
+	return p.raw.Control(p.look) == nil && p.nothing
+}
+
+// ask writes out, waits, and reads what comes first into in, which saves the read that finds nothing yet: a target never answers before it is asked. Less
+// written than all, without an error, means that there was no room, and nothing was waited for.
+func (p *peeker) ask(out, in []byte) (written, read int, err error) {
+	p.out, p.in, p.sent, p.written, p.read, p.err = out, in, false, 0, 0, nil
+	if err = p.raw.Read(p.swap); err == nil {
+		err = p.err
+	}
+	p.out, p.in = nil, nil
+	return p.written, p.read, err
+}
+
+// step is one visit of ask at the socket; false waits until there is something to read.
+func (p *peeker) step(fd uintptr) (done bool) {
+	if !p.sent {
+		p.sent = true
+		p.written, p.err = syscall.Write(int(fd), p.out)
+		if p.written = max(p.written, 0); p.err == syscall.EAGAIN || p.err == syscall.EINTR { //nolint:errorlint // as the system gives it
+			p.err = nil
+		}
+		return p.err != nil || p.written < len(p.out)
+	}
+	p.read, p.err = syscall.Read(int(fd), p.in)
+	if p.read = max(p.read, 0); p.err == syscall.EAGAIN || p.err == syscall.EINTR { //nolint:errorlint // as the system gives it
+		p.err = nil
+		return false
+	}
+	return true
 }
