@@ -305,8 +305,12 @@ func (c *Conn) writeBy(t time.Time, grace time.Duration) {
 	c.wroteUntil.Store(t.UnixNano())
 }
 
-// SetWriteDeadline is for the server's own writes.
+// SetWriteDeadline is for the server's own writes, which set one for each response.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if grace := time.Until(t); grace > 0 && !t.IsZero() {
+		c.writeBy(t, grace)
+		return nil
+	}
 	c.wroteUntil.Store(0)
 	return c.Conn.SetWriteDeadline(t) //nolint:wrapcheck // a wrapped connection's errors are its own
 }
@@ -402,7 +406,7 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	close(c.ended)
-	c.watch.gone()
+	c.watch.client.leave()
 	defer c.l.leave(c)
 	c.account.close()
 	if c.linger.Load() {

@@ -14,19 +14,18 @@ const watchAfter = 20 * time.Millisecond
 // watch sees a client go while its request runs and nobody reads its connection. HTTP/1.1 has no other sign than the end of
 // what can be read; what comes instead is the next request, and is kept.
 type watch struct {
-	ctx   context.Context //nolint:containedctx // ends with the client
-	gone  context.CancelFunc
-	timer *time.Timer
+	client *client
+	timer  *time.Timer
 
 	mu      sync.Mutex
 	wanted  bool
 	running chan struct{} // closed when nobody reads any more; nil if nobody does
 }
 
-func (w *watch) begin() { w.ctx, w.gone = context.WithCancel(context.Background()) }
+func (w *watch) begin() { w.client = newClient() }
 
 // Context ends when the client is gone.
-func (c *Conn) Context() context.Context { return c.watch.ctx }
+func (c *Conn) Context() context.Context { return c.watch.client }
 
 // Watch begins to look for the client's end. The request's body must have been read. Unwatch must follow.
 func (c *Conn) Watch() {
@@ -87,7 +86,7 @@ func (c *Conn) lookOut() {
 		case errors.Is(err, errFull) || errors.Is(err, errBudget) || timedOut(err):
 			return
 		default:
-			w.gone()
+			w.client.leave()
 			return
 		}
 	}

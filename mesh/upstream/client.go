@@ -80,7 +80,7 @@ func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadl
 		return nil, fmt.Errorf("send request: %w", err)
 	}
 	x := &exchange{t: t, c: c, req: req}
-	x.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
+	x.stop = afterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
 	resp, err := x.run(time.Until(deadline))
 	if err != nil {
 		x.end(false)
@@ -90,6 +90,16 @@ func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadl
 		x.end(true)
 	}
 	return resp, nil
+}
+
+// afterFunc is context.AfterFunc, without the context that it makes where the one that is there can do it.
+func afterFunc(ctx context.Context, f func()) (stop func() bool) {
+	if own, ok := ctx.(interface {
+		AfterFunc(f func()) (stop func() bool)
+	}); ok {
+		return own.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // sendHead sends the request's head, and its body unless that streams. Then nobody waits for the response yet.
