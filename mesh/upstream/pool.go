@@ -31,7 +31,8 @@ type pool struct {
 	now           func() time.Time
 
 	mu     sync.Mutex
-	rest   []*conn // idle, the oldest first
+	rest   []*conn   // idle, the oldest first
+	soon   time.Time // before then none of them expires
 	used   map[*conn]struct{}
 	closed bool
 }
@@ -89,6 +90,9 @@ func (p *pool) put(c *conn) {
 		_ = c.Close()
 		return
 	}
+	if len(p.rest) == 0 || c.expires.Before(p.soon) {
+		p.soon = c.expires
+	}
 	p.rest = append(p.rest, c)
 }
 
@@ -112,13 +116,19 @@ func (p *pool) cut() {
 // expire closes the idle connections whose time is over. The caller holds mu.
 func (p *pool) expire() {
 	now := p.now()
+	if len(p.rest) == 0 || !now.After(p.soon) {
+		return
+	}
 	kept := p.rest[:0]
 	for _, c := range p.rest {
-		if now.After(c.expires) {
+		switch {
+		case now.After(c.expires):
 			_ = c.Close()
-		} else {
-			kept = append(kept, c)
+			continue
+		case len(kept) == 0 || c.expires.Before(p.soon):
+			p.soon = c.expires
 		}
+		kept = append(kept, c)
 	}
 	clear(p.rest[len(kept):])
 	p.rest = kept

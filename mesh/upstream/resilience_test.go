@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -368,7 +370,17 @@ func TestHurriedClients(t *testing.T) {
 
 // One of four targets answers errors, another hangs, a third comes and goes. Clients whose requests may be repeated see next to nothing of it, what may
 // not is never run twice, and when all is well again so is the balance.
+//
+// BADDAY_SECONDS makes it longer, with a target that comes and goes every two seconds.
 func TestBadDay(t *testing.T) {
+	lasts, flap := 3*time.Second, 500*time.Millisecond
+	if text := os.Getenv("BADDAY_SECONDS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lasts, flap = time.Duration(n)*time.Second, 2*time.Second
+	}
 	var bad atomic.Bool
 	var posts sync.Map // by path
 	began := time.Now()
@@ -383,7 +395,7 @@ func TestBadDay(t *testing.T) {
 			}
 			switch {
 			case !bad.Load():
-			case i == 0, i == 2 && time.Since(began)/(500*time.Millisecond)%2 == 0:
+			case i == 0, i == 2 && time.Since(began)/flap%2 == 0:
 				w.WriteHeader(http.StatusInternalServerError)
 			case i == 1:
 				<-r.Context().Done()
@@ -428,7 +440,7 @@ func TestBadDay(t *testing.T) {
 	load(time.Second)
 	first, before := failed.Swap(0), r.set.Status()[0].Retries
 	sent.Store(0)
-	p99 := load(3 * time.Second)
+	p99 := load(lasts)
 	retries := r.set.Status()[0].Retries - before
 	t.Logf("%d of %d requests failed, %d in the first second; p99 %s, healthy %s; targets had %d, %d, %d, %d; %d retries", failed.Load(), sent.Load(), first,
 		p99, healthy, got[0].Load(), got[1].Load(), got[2].Load(), got[3].Load(), retries)
@@ -452,9 +464,11 @@ func TestBadDay(t *testing.T) {
 		}
 		return least*10 >= most*9
 	}
+	returned := time.Now()
 	for until := time.Now().Add(2 * time.Minute); !even(); { // a target rests for up to half a minute
 		if time.Now().After(until) {
 			t.Fatal("the load isn't even again")
 		}
 	}
+	t.Logf("even again %s after all returned", time.Since(returned))
 }

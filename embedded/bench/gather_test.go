@@ -1,0 +1,77 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// callTakes is how long each upstream call of BenchmarkGather takes.
+const callTakes = 100 * time.Millisecond
+
+// BenchmarkGather measures what many slow calls cost that are made at once, by a node in a process of its own: ten of them, and a hundred of which twenty may
+// run at the same time, beside one alone. b.N is the number of requests of each sort.
+//
+//	go test ./embedded/bench -run '^$' -bench Gather -benchtime 100x
+func BenchmarkGather(b *testing.B) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(callTakes):
+		case <-r.Context().Done():
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"ok":true}`)
+	}))
+	defer app.Close()
+	var config strings.Builder
+	fmt.Fprintf(&config, "edge: {listen: 127.0.0.1:0}\nupstreams: {app: {targets: [%q]}}\nroutes:\n", app.URL)
+	sorts := []struct {
+		path               string
+		calls, concurrency int
+		took               []time.Duration
+	}{{path: "/one", calls: 1}, {path: "/ten", calls: 10}, {path: "/hundred", calls: 100, concurrency: 20}}
+	for _, s := range sorts {
+		fmt.Fprintf(&config, "  - {path: %s, gather: {mode: all, concurrency: %d, calls: {", s.path, s.concurrency)
+		for i := range s.calls {
+			fmt.Fprintf(&config, "c%d: {to: upstream:app, path: /%d}, ", i, i)
+		}
+		config.WriteString("}}}\n")
+	}
+	n := startNode(b, nil, config.String())
+	get := func(path string) time.Duration {
+		ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.url+path, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+			b.Fatalf("%d %s, %v", resp.StatusCode, body, err)
+		}
+		return time.Since(began)
+	}
+	for b.Loop() {
+		for i := range sorts {
+			sorts[i].took = append(sorts[i].took, get(sorts[i].path))
+		}
+	}
+	for i := range sorts {
+		s := &sorts[i]
+		slices.Sort(s.took)
+		b.ReportMetric(float64(s.took[len(s.took)/2].Microseconds())/1000, s.path[1:]+"-p50-ms")
+		b.ReportMetric(float64(s.took[len(s.took)*99/100].Microseconds())/1000, s.path[1:]+"-p99-ms")
+	}
+	b.ReportMetric(float64(sorts[2].took[len(sorts[2].took)/2])/float64(sorts[0].took[len(sorts[0].took)/2]), "x-hundred-by-one")
+}
