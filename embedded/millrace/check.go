@@ -1,15 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"millrace/node/config"
 )
 
-type checkCmd struct{ configFlag }
+type checkCmd struct {
+	configFlag
+	File string `arg:"" optional:"" help:"The file, in place of -c."`
+}
 
 // Run reads the file as a node would and reports every mistake.
 func (c *checkCmd) Run(out console) error {
+	if c.File != "" && c.Config != "" {
+		return usageError("the file is named twice: leave -c out")
+	}
+	c.Config = cmp.Or(c.File, c.Config)
 	cfg, _, err := config.Load(c.path())
 	if err != nil {
 		return fmt.Errorf("%w", err)

@@ -24,7 +24,9 @@ type adminFlags struct {
 
 // target gives URL and token, from the flags or else from the configuration file.
 func (f adminFlags) target() (url, token string, err error) {
-	url, token = f.Admin, f.Token
+	if url, token = f.Admin, f.Token; url != "" && !strings.Contains(url, "://") {
+		url = "http://" + url
+	}
 	cfg, _, err := config.Load(f.path())
 	switch {
 	case err == nil:
