@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -103,6 +104,13 @@ func (n *Node) Explain(method, target string, header mesh.Header) admin.Explanat
 	e := admin.Explanation{Explanation: n.edge.Explain(method, target, header)}
 	for _, u := range n.upstreams.Status() {
 		if slices.Contains(e.Asked(), "upstream:"+u.Name) {
+			if len(e.Calls) == 0 { // calls have paths and hosts of their own
+				asked := e.Path
+				if i := strings.IndexByte(e.Asks, '/'); i >= 0 { // behind the host
+					asked = e.Asks[i:]
+				}
+				u.Next = n.upstreams.Foresee(u.Name, &mesh.Request{Method: method, Target: asked, Header: header})
+			}
 			e.Upstreams = append(e.Upstreams, u)
 		}
 	}

@@ -74,7 +74,7 @@ func (l *Location) UnmarshalText(text []byte) error {
 		}
 		host, path, _ := strings.Cut(rest, "/")
 		u, err := url.Parse(scheme + "://" + host)
-		if host != "{host}" && (err != nil || !validAuthority(u) || strings.ContainsAny(host, "@?#{}")) {
+		if host != "{host}" && (err != nil || !validAuthority(u) || u.Host != host || strings.ContainsAny(host, "@?#{}")) {
 			return fmt.Errorf("%q has no host: write one such as example.com, or {host} for the client's", s)
 		}
 		if host != "{host}" {

@@ -207,7 +207,8 @@ func (b *BaseURL) UnmarshalText(text []byte) error {
 
 // validAuthority tells whether the URL has a host and, if any, a port from 1 to 65535.
 func validAuthority(u *url.URL) bool {
-	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
+	odd := func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>\\^`{|}/?#@", c) }
+	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") || strings.ContainsFunc(u.Host, odd) {
 		return false
 	}
 	port, err := strconv.ParseUint(u.Port(), 10, 16)

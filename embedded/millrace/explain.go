@@ -47,6 +47,9 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 			for _, t := range u.Targets {
 				fmt.Fprintf(w, "\t%s\n", aboutTarget(t))
 			}
+			if u.Next != "" {
+				fmt.Fprintf(w, "\tnext: %s\n", u.Next)
+			}
 		}
 		fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", e.Timeout, e.MaxBody)
 	}

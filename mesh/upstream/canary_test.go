@@ -1,6 +1,7 @@
 package upstream_test
 
 import (
+	"strconv"
 	"testing"
 
 	"millrace/mesh"
@@ -39,5 +40,39 @@ func TestCanary(t *testing.T) {
 	stable, _ = send(40, mesh.Field{Name: "X-Canary", Value: "always"})
 	if stable != 40 {
 		t.Errorf("of 40 requests for a canary that fails %d were answered elsewhere", stable)
+	}
+}
+
+// What explain foresees is what becomes of the request.
+func TestForesee(t *testing.T) {
+	urls := named(t, 5)
+	cfg := config(urls...)
+	cfg.Targets[4].Canary = true
+	cfg.Canary = &node.Canary{Percent: 5, Header: "X-Canary"}
+	cfg.Balance = node.Balance{Hash: node.HashHeader, Name: "X-User"}
+	r := start(t, cfg)
+	foresee := func(header ...mesh.Field) string {
+		return r.set.Foresee("api", &mesh.Request{Method: "GET", Target: "/", Header: header})
+	}
+	never := mesh.Field{Name: "X-Canary", Value: "never"}
+	for i := range 20 {
+		user := mesh.Field{Name: "X-User", Value: strconv.Itoa(i)}
+		resp, err := r.do(t, "GET", "/", "", never, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(string(resp.Body))
+		if got := foresee(never, user); err != nil || got != "no canary, "+urls[n]+" by hash:header:X-User" {
+			t.Errorf("user %d went to %d, foreseen was %q, %v", i, n, got, err)
+		}
+	}
+	if got := foresee(mesh.Field{Name: "X-Canary", Value: "Always"}, mesh.Field{Name: "X-User", Value: "1"}); got != "a canary, "+urls[4]+" by hash:header:X-User" {
+		t.Errorf("for the canary: %q", got)
+	}
+	if got := foresee(); got != "a canary for 5 of 100, else any by weight: the request has nothing for hash:header:X-User" {
+		t.Errorf("without fields: %q", got)
+	}
+	if got := r.set.Foresee("nobody", &mesh.Request{}); got != "" {
+		t.Errorf("of an upstream that isn't there: %q", got)
 	}
 }

@@ -3,6 +3,7 @@
 package upstream
 
 import (
+	"errors"
 	"net"
 	"syscall"
 )
@@ -27,7 +28,7 @@ func newPeeker(c net.Conn) *peeker {
 	p.look = func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		p.nothing = err == syscall.EAGAIN //nolint:errorlint // as the system gives it
+		p.nothing = errors.Is(err, syscall.EAGAIN)
 	}
 	p.swap = p.step
 	if sc, ok := c.(syscall.Conn); ok {
@@ -64,15 +65,20 @@ func (p *peeker) step(fd uintptr) (done bool) {
 	if !p.sent {
 		p.sent = true
 		p.written, p.err = syscall.Write(int(fd), p.out)
-		if p.written = max(p.written, 0); p.err == syscall.EAGAIN || p.err == syscall.EINTR { //nolint:errorlint // as the system gives it
+		if p.written = max(p.written, 0); later(p.err) {
 			p.err = nil
 		}
 		return p.err != nil || p.written < len(p.out)
 	}
 	p.read, p.err = syscall.Read(int(fd), p.in)
-	if p.read = max(p.read, 0); p.err == syscall.EAGAIN || p.err == syscall.EINTR { //nolint:errorlint // as the system gives it
+	if p.read = max(p.read, 0); later(p.err) {
 		p.err = nil
 		return false
 	}
 	return true
+}
+
+// later tells whether the system only couldn't at that moment.
+func later(err error) bool {
+	return err != nil && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR))
 }

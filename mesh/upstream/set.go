@@ -175,6 +175,7 @@ type Status struct {
 	Waiting int64          `json:"waiting"` // requests that wait for a target with room
 	Refused uint64         `json:"refused"` // requests that no target had room for
 	Targets []TargetStatus `json:"targets"`
+	Next    string         `json:"next,omitempty"` // of an explanation: which target the request would go to
 }
 
 // Status lists the upstreams ordered by name.
