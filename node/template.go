@@ -109,7 +109,7 @@ func (t Template) Refs() []Ref {
 // restFor makes sure that the value of Rest is a path as a request may have it, and gives its text for a query.
 func restFor(v string, query bool) (string, error) {
 	plain, err := url.PathUnescape(v)
-	if err != nil || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '?' || r == '#' }) {
+	if err != nil || !validLiteral(v) || strings.Contains(v, "?") {
 		return "", ErrTemplateValue
 	}
 	if query {
