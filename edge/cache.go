@@ -48,7 +48,7 @@ func (c *cached) asPart(origin, route, call, target string) {
 	for _, s := range []string{"call=" + origin, route, call, target, c.mark} {
 		c.keyed = append(append(c.keyed, '\x01'), s...)
 	}
-	c.part = true
+	c.part, c.cfg.StripTags = true, false // the whole has the tags too, until its own cache strips them
 }
 
 // handle answers from the cache, or from what is behind it.

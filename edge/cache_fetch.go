@@ -173,7 +173,7 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 		switch g := c.grow(x, l, a, resp, epoch, status); {
 		case g == nil:
 			a.reason = httpcache.ReasonTooLarge
-		case resp.Length < 0: // nobody knows whether it can be kept, so only one client follows it
+		case resp.Length < 0 || c.tied: // nobody knows whether it can be kept, or it may break off with the one that began it: only one client follows it
 			resp.Stream = &tee{Body: resp.Stream, g: g}
 			return fetched{resp: resp, status: status}
 		default:

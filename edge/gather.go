@@ -77,7 +77,7 @@ func (g *gatherer) handle(ctx context.Context, x *Exchange) (*mesh.Response, err
 	if !decided && ctx.Err() != nil {
 		g.standIn(results, outs)
 	}
-	resp, err := g.answer(results, outs, held)
+	resp, err := g.answer(results, outs, decided, held)
 	if err != nil {
 		return nil, err
 	}

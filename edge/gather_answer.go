@@ -57,18 +57,18 @@ func pending(results []mesh.PartResult) (n int) {
 func over(r *mesh.PartResult) bool { return r.Err != nil || r.Response != nil }
 
 // answer makes the response of the results.
-func (g *gatherer) answer(results []mesh.PartResult, outs []partOut, held *holding) (*mesh.Response, error) {
+func (g *gatherer) answer(results []mesh.PartResult, outs []partOut, decided bool, held *holding) (*mesh.Response, error) {
 	write := written.appendBody
 	switch ok := succeeded(results); g.how.Mode {
 	case node.GatherRace, node.GatherAny:
-		return g.winner(results, outs)
+		return g.winner(results, outs, decided)
 	case node.GatherAll:
 		if ok < len(results) {
-			return nil, g.failure(results, len(results))
+			return nil, g.failure(results, len(results), decided)
 		}
 	case node.GatherQuorum:
 		if ok < g.how.Quorum {
-			return nil, g.failure(results, g.how.Quorum)
+			return nil, g.failure(results, g.how.Quorum, decided)
 		}
 	case node.GatherSettled:
 		write = written.appendSettled
@@ -85,7 +85,7 @@ func (g *gatherer) answer(results []mesh.PartResult, outs []partOut, held *holdi
 }
 
 // winner gives the response of the first part that ended, or succeeded, or else what stands in for one.
-func (g *gatherer) winner(results []mesh.PartResult, outs []partOut) (*mesh.Response, error) {
+func (g *gatherer) winner(results []mesh.PartResult, outs []partOut, decided bool) (*mesh.Response, error) {
 	var instead *mesh.Response
 	for i := range results {
 		switch r := &results[i]; {
@@ -97,7 +97,7 @@ func (g *gatherer) winner(results []mesh.PartResult, outs []partOut) (*mesh.Resp
 		}
 	}
 	if instead == nil {
-		return nil, g.failure(results, 1)
+		return nil, g.failure(results, 1, decided)
 	}
 	return instead, nil
 }
@@ -119,10 +119,10 @@ func (e *gatherError) Error() string { return e.cause.Error() }
 func (e *gatherError) Unwrap() error { return e.cause }
 
 // failure says which parts failed, or, if time is what was missing, which didn't succeed. Others were given up because of those that failed.
-func (g *gatherer) failure(results []mesh.PartResult, wanted int) error {
+func (g *gatherer) failure(results []mesh.PartResult, wanted int, decided bool) error {
 	code, failed := node.CodeUpstream, partial(results, func(i int) bool { return over(&results[i]) && !results[i].OK() })
 	late := slices.ContainsFunc(results, func(r mesh.PartResult) bool { return node.CodeOf(r.Err) == node.CodeTimeout })
-	if late || succeeded(results)+pending(results) >= wanted {
+	if late || (!decided && succeeded(results)+pending(results) >= wanted) {
 		code, failed = node.CodeTimeout, partial(results, func(i int) bool { return !results[i].OK() })
 	}
 	text := fmt.Sprintf("%d of %d calls succeeded, and %d must; failed: %s", succeeded(results), len(results), wanted, strings.Join(failed, ", "))

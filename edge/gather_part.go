@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -127,10 +128,12 @@ func (p *part) ask(ctx context.Context, own *Exchange) (*mesh.Response, error) {
 	if err := p.collect(ctx, resp); err != nil {
 		return nil, err
 	}
+	own.unkeep(resp) // its fields say how it is coded
 	return resp, p.decode(resp)
 }
 
-// unkeep takes a response out of the store's memory, if it lies there.
+// unkeep takes a response out of the store's memory, if it lies there, with how old it is and for how long it is still fresh: what said so to the cache alone
+// wasn't stored.
 func (x *Exchange) unkeep(resp *mesh.Response) {
 	if x.kept == nil {
 		return
@@ -139,6 +142,9 @@ func (x *Exchange) unkeep(resp *mesh.Response) {
 	if err == nil { // they were checked before they were stored
 		resp.Header = append(h, resp.Header...)
 	}
+	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
+	resp.Header.Set("Age", seconds(x.kept.age))
+	resp.Header.Set(node.TargetedField, "max-age="+seconds(max(x.kept.status.TTL, 0)+x.kept.age))
 	resp.Body = slices.Clone(resp.Body)
 	x.kept.view.Release()
 	x.kept = nil

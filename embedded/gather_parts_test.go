@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -96,7 +97,7 @@ func TestGatherParts(t *testing.T) {
 	for i := range 8 {
 		fmt.Fprintf(&many, "        c%d: {to: upstream:app, path: /control}\n", i)
 	}
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], eject: {failures: 0, rate: 0}}}\nroutes:\n  - path: /parts\n    gather:\n      calls:\n%s  - path: /many\n    gather:\n      mode: all\n      calls:\n%s",
+	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], eject: {failures: 0, rate: 0}}}\nroutes:\n  - {path: /kept, gather: {mode: all, calls: {a: {to: upstream:app, path: /gzip, cache: 1h, extract: a}}}}\n  - path: /parts\n    gather:\n      calls:\n%s  - path: /many\n    gather:\n      mode: all\n      calls:\n%s",
 		edgeYAML, app, calls.String(), many.String()))
 	n := open(t, opts)
 	began := time.Now()
@@ -125,6 +126,11 @@ func TestGatherParts(t *testing.T) {
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("took %s", took)
 	}
+	for range 3 { // from the upstream, and then from the cache
+		if status, body = get(t, n.EdgeURL()+"/kept"); status != 200 || body != `{"a":1}` {
+			t.Errorf("gzip with a cache: %d %s", status, body)
+		}
+	}
 	if status, body = get(t, n.EdgeURL()+"/many"); status != 502 || !strings.Contains(body, "together") && !strings.Contains(body, "failed: c") {
 		t.Errorf("more than a gather may hold: %d %.300s", status, body)
 	}
@@ -143,6 +149,9 @@ func TestGatherCaches(t *testing.T) {
 			w.Header().Set("Vary", "X-User")
 		case "/public":
 			w.Header().Set("Cache-Control", "max-age=60")
+		case "/short":
+			w.Header().Set("Cache-Control", "max-age=3600")
+			w.Header().Set("Millrace-CDN-Cache-Control", "max-age=5")
 		case "/down":
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -155,6 +164,7 @@ func TestGatherCaches(t *testing.T) {
 	text := route("/private", "cache: 1h, ", "/private", "") + route("/vary", "cache: 1h, ", "/vary", "") + route("/public", "cache: true, ", "/public", "") + route("/silent", "cache: 1h, ", "/silent", "") +
 		"  - {path: /partial, cache: {ttl: 1h, force: true}, rewrite: {response: {set: {Cache-Control: max-age=60}}}, gather: {calls: {a: {to: upstream:app, path: /down}, b: {to: upstream:app, path: /public}}}}\n" +
 		"  - {path: /instead, cache: {ttl: 1h, force: true}, gather: {mode: any, calls: {a: {to: upstream:app, path: /down, fallback: 1}}}}\n" +
+		"  - {path: /short, cache: true, gather: {mode: all, calls: {a: {to: upstream:app, path: /short, cache: true}}}}\n" +
 		"  - {path: /admin, rewrite: {request: {set: {X-User: admin}}}, gather: {mode: all, calls: {a: {to: upstream:app, path: /silent, cache: 1h}}}}\n" +
 		"  - {path: /guest, gather: {mode: all, calls: {a: {to: upstream:app, path: /silent, cache: 1h}}}}\n"
 	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s", edgeYAML, app.URL, text))
@@ -215,6 +225,16 @@ func TestGatherCaches(t *testing.T) {
 			}
 		}
 	}
+	for i := range 3 { // made of a part that was fetched, and then of the stored one, whose own field isn't there any more
+		natsservertest.Eventually(t, "the whole is kept, for as long as its part", func() bool {
+			h, _ := ask(fmt.Sprintf("/short?%d", i), "ada")
+			_, ttl, hit := strings.Cut(h.Get("Cache-Status"), "hit; ttl=")
+			if n, err := strconv.Atoi(ttl); hit && (err != nil || n > 5) {
+				t.Fatalf("it is kept longer: %v", h)
+			}
+			return hit
+		})
+	}
 	member := newTaker(t, n)
 	if _, err := member.Request("api.gather", []byte(`{"calls": {"a": {"to": "upstream:app", "path": "/silent", "cache": "1h"}}, "headers": {"X-User": "root"}, "host": "`+strings.TrimPrefix(n.EdgeURL(), "http://")+`"}`), 10*time.Second); err != nil {
 		t.Fatal(err)
@@ -230,7 +250,8 @@ func TestGatherDecides(t *testing.T) {
 	route := func(path, gather string) string {
 		return fmt.Sprintf("  - {path: /%s, timeout: 30s, gather: {%s}}\n", path, strings.ReplaceAll(gather, "APP/", "to: upstream:app, path: /"))
 	}
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], timeout: 25s, retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s%s%s%s", edgeYAML, app,
+	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], timeout: 25s, retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s%s%s%s%s", edgeYAML, app,
+		route("lost", "mode: race, calls: {nobody: {to: service:nobody, path: /}, slow: {APP/hang}}"),
 		route("race", "mode: race, calls: {slow: {APP/hang, cache: 1h}, quick: {APP/after}}"),
 		route("quorum", "mode: quorum, quorum: 2, calls: {a: {APP/bad}, b: {APP/bad}, c: {APP/hang}}"),
 		route("any", "mode: any, calls: {a: {APP/bad, fallback: 0}, b: {APP/chunks}}"),
@@ -240,7 +261,12 @@ func TestGatherDecides(t *testing.T) {
 		t.Errorf("race: %d %s", status, body)
 	}
 	natsservertest.Eventually(t, "the loser ends", func() bool { return ended.Load() == 1 })
-	resp, body := fetch(t, n.EdgeURL()+"/quorum")
+	resp, body := fetch(t, n.EdgeURL()+"/lost")
+	if resp.StatusCode != 502 || resp.Header.Get("Millrace-Partial") != "nobody" {
+		t.Errorf("a race that an error wins: %d %s %v", resp.StatusCode, body, resp.Header)
+	}
+	natsservertest.Eventually(t, "the other ends", func() bool { return ended.Load() == came.Load() })
+	resp, body = fetch(t, n.EdgeURL()+"/quorum")
 	if resp.StatusCode != 502 || !strings.Contains(body, "0 of 3 calls succeeded, and 2 must") || resp.Header.Get("Millrace-Partial") != "a, b" || !strings.Contains(resp.Header.Get("Server-Timing"), "a;dur=") {
 		t.Errorf("quorum: %d %s %v", resp.StatusCode, body, resp.Header)
 	}

@@ -148,7 +148,7 @@ func (b Balance) String() string {
 type Retry struct {
 	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
 	Budget         int      `yaml:"budget" doc:"Retries and hedges in percent of the requests; ten may be saved up. 0 for none, but of requests that couldn't be sent: those cost nothing."`
-	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for half of the time that is left."`
+	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for the whole timeout."`
 	Hedge          Duration `yaml:"hedge" doc:"After this time without an answer a GET, HEAD or OPTIONS is sent to a second target too, and the first answer counts; within the budget. 0s for never."`
 	IdempotencyKey bool     `yaml:"idempotency_key" doc:"Requests with an Idempotency-Key field may be repeated too: the application must make them idempotent."`
 }

@@ -84,8 +84,13 @@ func (a *attempt) again(ctx context.Context, last outcome) *target {
 	if !a.s.others(&a.wish) || (paid && !a.pays()) {
 		return nil
 	}
-	t, err := a.acquire(ctx)
-	if err != nil && paid {
+	var t *target
+	if last.resp != nil && last.resp.Stream != nil { // it holds a place that others may wait for
+		t, _ = a.next()
+	} else {
+		t, _ = a.acquire(ctx)
+	}
+	if t == nil && paid {
 		a.s.budget.Refund()
 	}
 	return t
@@ -129,11 +134,7 @@ func (a *attempt) tryDeadline() time.Time {
 	if !a.mayFollow() {
 		return a.deadline
 	}
-	now, per := time.Now(), a.s.cfg.Retry.TryTimeout.Std()
-	if per == 0 {
-		per = a.deadline.Sub(now) / 2
-	}
-	if at := now.Add(per); at.Before(a.deadline) {
+	if at := time.Now().Add(a.s.cfg.Retry.TryTimeout.Std()); at.Before(a.deadline) {
 		return at
 	}
 	return a.deadline
@@ -141,7 +142,7 @@ func (a *attempt) tryDeadline() time.Time {
 
 // mayFollow tells whether a try that takes too long could be followed by another.
 func (a *attempt) mayFollow() bool {
-	return a.repeatable && a.left > 0 && !a.req.Again && a.s.budget.Has(a.s.cfg.Retry.Budget) && a.s.others(&a.wish)
+	return a.s.cfg.Retry.TryTimeout > 0 && a.repeatable && a.left > 0 && !a.req.Again && a.s.budget.Has(a.s.cfg.Retry.Budget) && a.s.others(&a.wish)
 }
 
 // more tells whether another try is allowed, and of use.
@@ -187,8 +188,6 @@ func (t *target) hurried(took time.Duration) bool {
 	full := cfg.Timeout.Std()
 	if cfg.Retry.TryTimeout > 0 {
 		full = cfg.Retry.TryTimeout.Std()
-	} else if cfg.Retry.Tries > 1 {
-		full /= 2
 	}
 	return took < full*9/10
 }

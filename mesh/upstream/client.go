@@ -29,6 +29,7 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 			t.leave()
 		} else {
 			t.streams.Add(1)
+			t.up.turn(t.canary) // an adaptive limit doesn't count it any more
 		}
 	}()
 	t.requests.Add(1)
@@ -37,7 +38,6 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 
 func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
 	if c := t.rested(req); c != nil {
-		began := time.Now()
 		resp, err := t.exchange(ctx, c, req, deadline)
 		if err == nil {
 			return outcome{resp: resp}
@@ -45,7 +45,6 @@ func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time)
 		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) || !t.resends(req) {
 			return outcome{err: err}
 		}
-		t.failed(err, time.Since(began)) // unless the second sending fails as well, it is forgotten
 	}
 	dialing, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()

@@ -70,7 +70,9 @@ func (p *peeker) step(fd uintptr) (done bool) {
 		}
 		return p.err != nil || p.written < len(p.out)
 	}
-	p.read, p.err = syscall.Read(int(fd), p.in)
+	for p.err = syscall.EINTR; errors.Is(p.err, syscall.EINTR); { // waiting would miss what is there already
+		p.read, p.err = syscall.Read(int(fd), p.in)
+	}
 	if p.read = max(p.read, 0); later(p.err) {
 		p.err = nil
 		return false

@@ -261,14 +261,15 @@ func TestHangingTarget(t *testing.T) {
 	}
 }
 
-// A target that falls over requests on used connections can't double its load, and is seen to fail.
-func TestResendBudget(t *testing.T) {
-	var got atomic.Int64
+// forgetful takes connections and ends each of them when its second request comes.
+func forgetful(tb testing.TB) (url string, got *atomic.Int64) {
+	tb.Helper()
+	got = &atomic.Int64{}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer l.Close()
+	tb.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -290,7 +291,29 @@ func TestResendBudget(t *testing.T) {
 			}()
 		}
 	}()
-	r := start(t, config("http://"+l.Addr().String()))
+	return "http://" + l.Addr().String(), got
+}
+
+// A used connection that turns out to be closed is no failure, if a new one serves.
+func TestClosedConnectionIsNoFailure(t *testing.T) {
+	url, got := forgetful(t)
+	cfg := config(url, newApp(t, 200).url)
+	cfg.Targets[0].Weight, cfg.Eject.Failures, cfg.Retry.Budget = 1000, 1, 100
+	r := start(t, cfg)
+	for range 30 {
+		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+	}
+	if s := r.set.Status()[0].Targets[0]; s.State != "up" || s.Failures != 0 || got.Load() < 40 {
+		t.Errorf("it had %d requests and is %+v", got.Load(), s)
+	}
+}
+
+// A target that falls over requests on used connections can't double its load, and is seen to fail.
+func TestResendBudget(t *testing.T) {
+	url, got := forgetful(t)
+	r := start(t, config(url))
 	const requests = 100
 	for range requests {
 		_, _ = r.do(t, "GET", "/", "") // some fail, as the target does

@@ -93,7 +93,7 @@ func (t *target) enter() bool {
 // leave gives the place back, to whoever waits for it.
 func (t *target) leave() {
 	t.inFlight.Add(-1)
-	t.up.gate(t.canary).turn()
+	t.up.turn(t.canary)
 }
 
 // leaveStream gives back the place of a response that streamed.
@@ -293,7 +293,7 @@ func (t *target) checked(err error, h node.Health) {
 		t.changed("target-down", string(t.url))
 		return
 	}
-	t.up.gate(t.canary).turn()
+	t.up.turn(t.canary)
 	t.log.Info("target is up", "target", string(t.url))
 	t.changed("target-up", string(t.url))
 }

@@ -47,6 +47,12 @@ func (u *Upstream) gate(canary bool) *gate {
 	return &u.gates[0]
 }
 
+// turn lets those look for a target who wait for that kind, and those of the other kind, for whom it may stand in.
+func (u *Upstream) turn(canary bool) {
+	u.gate(canary).turn()
+	u.gate(!canary).turn()
+}
+
 // state is what a configuration made: replaced as a whole when it changes.
 type state struct {
 	up      *Upstream
@@ -108,9 +114,7 @@ func (u *Upstream) change(cfg node.Upstream, found names) error {
 	u.running.Wait()
 	u.state.Store(next)
 	u.watch(next)
-	for i := range u.gates { // who waits may find room at the new ones
-		u.gates[i].turn()
-	}
+	u.turn(false) // who waits may find room at the new ones
 	if old != nil {
 		for _, t := range old.targets {
 			if !slices.Contains(next.targets, t) {
