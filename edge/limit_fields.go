@@ -70,7 +70,8 @@ func (x *Exchange) limitFields(h *mesh.Header) {
 func (p *pass) tells(form node.HeaderForm) bool { return p.limit.Headers == form && !p.limit.Shadow }
 
 func (x *Exchange) newestFields(h *mesh.Header) {
-	var policyRoom, leftRoom [128]byte
+	var policyRoom [192]byte
+	var leftRoom [64]byte
 	policy, left := policyRoom[:0], leftRoom[:0]
 	for i := range x.passed {
 		p := &x.passed[i]
@@ -83,8 +84,10 @@ func (x *Exchange) newestFields(h *mesh.Header) {
 		policy = p.appendPolicy(policy)
 		left = p.appendLeft(left)
 	}
-	h.Add("RateLimit-Policy", string(policy))
-	h.Add("RateLimit", string(left))
+	n := len(policy)
+	both := string(append(policy, left...)) // one allocation for two values
+	h.Add("RateLimit-Policy", both[:n])
+	h.Add("RateLimit", both[n:])
 }
 
 // appendPolicy writes the policy with its partition key: a hash, which tells a client whose requests count with its own.

@@ -43,7 +43,7 @@ func instructions(t *testing.T, binary, app, route string, n int) float64 {
 	}
 	counted := filepath.Join(dir, "counted")
 	// An instruction that valgrind doesn't know is left out by Go if it is told to.
-	node := start(t, dir, []string{"GODEBUG=cpu.rdtscp=off"}, "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
+	node := start(t, dir, []string{"GODEBUG=cpu.rdtscp=off", "GOMAXPROCS=1"}, "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
 		"--log-file="+counted, binary, "run", "-c", file)
 	url := node.find(t, `edge +(http://[0-9.:]+)`)
 	for range n {

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"crypto/sha256"
+	"hash/maphash"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,8 @@ type Rule struct {
 	places *places // of a limit on requests in flight
 
 	stats *ruleStats
+
+	known [256]atomic.Pointer[knownKey] // by a hash of the client
 }
 
 type calendar byte
@@ -46,13 +49,31 @@ type Key [16]byte
 
 // Key gives the key of a client, as the rule's key parts name it: the text of an address, a field's value.
 func (r *Rule) Key(client []byte) Key {
+	slot := &r.known[maphash.Bytes(knownSeed, client)%uint64(len(r.known))]
+	if k := slot.Load(); k != nil && k.client == string(client) {
+		return k.key
+	}
 	var room [192]byte
 	b := append(room[:0], r.id...)
 	b = append(b, 0)
 	b = append(b, client...)
 	sum := sha256.Sum256(b)
-	return Key(sum[:16])
+	key := Key(sum[:16])
+	if len(client) <= longestKnown {
+		slot.Store(&knownKey{string(client), key})
+	}
+	return key
 }
+
+// knownKey is a client with its key: most requests come from clients that have just sent one, and the hash is the dearest part of a limit.
+type knownKey struct {
+	client string
+	key    Key
+}
+
+const longestKnown = 128 // bytes
+
+var knownSeed = maphash.MakeSeed()
 
 func newRule(l *Limiter, name string, limit node.Limit) *Rule {
 	r := &Rule{Name: name, Limit: limit, l: l, max: uint32(limit.Max), window: int64(limit.Window.Length), stats: &ruleStats{}} //nolint:gosec // G115: validated
