@@ -101,7 +101,7 @@ func (s *Server) takeBody(next Handler) Handler {
 // target can take streams.
 func (x *Exchange) take() error {
 	r := x.route
-	whole := r.To.Kind == node.KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil // who takes no streams
+	whole := r.Whole()
 	x.Socket = x.Socket && !whole
 	switch {
 	case x.Socket:

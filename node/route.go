@@ -103,6 +103,11 @@ func (r Route) Goal() string {
 	return r.To.String()
 }
 
+// Whole tells whether the route takes request bodies whole, and no streams: what answers it isn't a service or an upstream.
+func (r *Route) Whole() bool {
+	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
+}
+
 // ID gives the route's name, or the one derived from its host, methods and path: "GET api.example.com /orders/{id}"
 // becomes get-api_example_com-orders-id. It is a valid name by CheckName, of at most 64 bytes.
 func (r Route) ID() string {

@@ -245,8 +245,7 @@ func (v *validator) route(i int) {
 		v.name(at("name"), r.Name)
 	}
 	v.check(!slices.Contains(reservedNames, r.ID()), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.ID())
-	whole := r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
-	v.check(!whole || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody, MaxMessageBody)
+	v.check(!r.Whole() || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody, MaxMessageBody)
 	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
 		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
 	}

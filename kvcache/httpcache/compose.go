@@ -26,7 +26,7 @@ func Compose(parts []node.Header, now time.Time, ttl time.Duration, forOne bool)
 		own.add(resp, &c)
 		vary = append(vary, VaryNames(h)...)
 		for _, f := range h {
-			if node.SameName(f.Name, "Cache-Tag") || node.SameName(f.Name, "Surrogate-Key") || node.SameName(f.Name, "xkey") {
+			if tagField(f.Name) {
 				out = append(out, f)
 			}
 		}

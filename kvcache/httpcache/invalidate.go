@@ -65,7 +65,7 @@ func Tags(h node.Header, origin string) []string {
 		out = append(out, GroupTag(origin, group))
 	}
 	for _, f := range h {
-		if node.SameName(f.Name, "Cache-Tag") || node.SameName(f.Name, "Surrogate-Key") || node.SameName(f.Name, "xkey") {
+		if tagField(f.Name) {
 			for _, tag := range strings.FieldsFunc(f.Value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
 				if len(tag) <= maxTag && len(out) < maxTags {
 					out = append(out, tag)
@@ -74,6 +74,11 @@ func Tags(h node.Header, origin string) []string {
 		}
 	}
 	return out
+}
+
+// tagField names the fields of tags that belong to no origin.
+func tagField(name string) bool {
+	return node.SameName(name, "Cache-Tag") || node.SameName(name, "Surrogate-Key") || node.SameName(name, "xkey")
 }
 
 // GroupTag is the tag of a cache group of an origin (scheme and authority).

@@ -137,10 +137,15 @@ func (d *decoder) once(e entry, at place, dst reflect.Value) {
 		d.value(e.value, at.key(e.key), dst)
 		return
 	}
-	d.add(e.pos, nil, "key %q is given twice %s: lines %d and %d", shown(e.key), at.in(), e.first.line, e.pos.line)
+	d.repeated(e, at)
 	trusted := len(d.paths)
 	d.value(e.value, at.key(e.key), reflect.New(dst.Type()).Elem())
 	d.paths = d.paths[:trusted] // the value in use is the first one
+}
+
+// repeated reports a key that stands twice.
+func (d *decoder) repeated(e entry, at place) {
+	d.add(e.pos, nil, "key %q is given twice %s: lines %d and %d", shown(e.key), at.in(), e.first.line, e.pos.line)
 }
 
 func (d *decoder) mapping(v *value, at place, dst reflect.Value) {

@@ -76,7 +76,7 @@ func (d *decoder) appendMapping(b []byte, v *value, at place) ([]byte, bool) {
 	b, good := append(b, '{'), true
 	for i, e := range v.entries {
 		if e.first != nil {
-			d.add(e.pos, nil, "key %q is given twice %s: lines %d and %d", shown(e.key), at.in(), e.first.line, e.pos.line)
+			d.repeated(e, at)
 			good = false
 		}
 		if i > 0 {
