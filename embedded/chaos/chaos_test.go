@@ -1,0 +1,38 @@
+//go:build system
+
+package chaos_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// trial is one bad day. run does it and returns, in a few words with figures, what was seen; what must hold it asserts by t.
+type trial struct {
+	name    string // as the test's name: short, without spaces
+	promise string // what must hold, for the table
+	run     func(t *testing.T, long bool) (seen string)
+}
+
+// trials are all bad days, in the order in which they are run.
+var trials = []trial{}
+
+// TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.
+func TestChaos(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("the trials mount file systems and make network namespaces: run them as root")
+	}
+	long := os.Getenv("CHAOS_LONG") != ""
+	var table strings.Builder
+	table.WriteString("\n| trial | promise | seen | time | holds |\n|---|---|---|---|---|\n")
+	for _, tr := range trials {
+		begun := time.Now()
+		seen := ""
+		holds := t.Run(tr.name, func(t *testing.T) { seen = tr.run(t, long) })
+		fmt.Fprintf(&table, "| %s | %s | %s | %.0f s | %t |\n", tr.name, tr.promise, seen, time.Since(begun).Seconds(), holds)
+	}
+	t.Log(table.String())
+}

@@ -1,0 +1,173 @@
+//go:build system
+
+package chaos_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"millrace/edge/admin"
+)
+
+// moduleRoot is where this directory's module begins.
+const moduleRoot = "../.."
+
+// binary gives the millrace command, which is built once for all trials.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "millrace-chaos")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "millrace")
+	cmd := exec.Command("go", "build", "-o", path, "./embedded/millrace")
+	cmd.Dir = moduleRoot
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+// TestMain removes the command when all is done.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// wait bounds every wait of a trial that names no time of its own. Waits end as soon as they can.
+const wait = time.Minute
+
+// within asks every few milliseconds until the condition holds, gives how long that took, and fails the trial if it isn't in time.
+func within(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not in %s: %s", limit, what)
+		}
+	}
+	return time.Since(begun)
+}
+
+// nodeProcess is a node in a process of its own.
+type nodeProcess struct {
+	cmd    *exec.Cmd
+	edge   string // its URL, from the banner
+	admin  string // likewise
+	output *output
+	exited chan struct{} // closed when it has ended
+}
+
+// output is what a process has written so far, to both of its outputs.
+type output struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+var banner = regexp.MustCompile(`(?m)(edge|admin) +(http://[0-9.:]+)`)
+
+// start writes the configuration into dir and runs a node on it, behind the words of a prefix such as ip netns exec NAME. It waits for the banner.
+func start(t *testing.T, dir, yaml string, prefix ...string) *nodeProcess {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "millrace.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := append(append([]string{}, prefix...), path, "run", "-c", file)
+	p := &nodeProcess{cmd: exec.Command(args[0], args[1:]...), output: &output{}, exited: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() { p.kill() })
+	within(t, wait, "the banner of "+file, func() bool {
+		for _, m := range banner.FindAllStringSubmatch(p.output.String(), -1) {
+			if m[1] == "edge" {
+				p.edge = m[2]
+			} else {
+				p.admin = m[2]
+			}
+		}
+		select {
+		case <-p.exited:
+			t.Fatalf("the node ended: %s", p.output)
+		default:
+		}
+		return p.edge != "" && p.admin != ""
+	})
+	return p
+}
+
+// kill ends the process as a loss of power does, but for what the kernel still writes.
+func (p *nodeProcess) kill() {
+	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	<-p.exited
+}
+
+// client dials anew for each request, and gives up early.
+var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
+
+// get gives status and body, or 0 when there is no answer.
+func get(url string) (status int, body string) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(b)
+}
+
+// status is what the node says of itself.
+func (p *nodeProcess) status(t *testing.T) (st admin.FullStatus) {
+	t.Helper()
+	code, body := get(p.admin + "/v1/status")
+	if err := json.Unmarshal([]byte(body), &st); err != nil {
+		t.Fatalf("status: %d %s: %v", code, body, err)
+	}
+	return st
+}
