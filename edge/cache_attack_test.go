@@ -190,8 +190,9 @@ func TestCacheAttackHostGames(t *testing.T) {
 	ask("/a", "Host: example.test\r\n").wantFwd(t, "first", "uri-miss", "example.test 1")
 	ask("/a", "Host: EXAMPLE.test\r\n").wantHit(t, "case", "example.test 1")
 	ask("/a", "Host: example.test:80\r\n").wantHit(t, "default port", "example.test 1")
+	ask("/a", "Host: example.test.\r\n").wantHit(t, "a dot at the end", "example.test 1")
 	ask("http://example.test/a", "Host: example.test\r\n").wantHit(t, "absolute-form", "example.test 1")
-	for i, host := range []string{"example.test:8080", "other.test", "example.test.", "example.test:443"} {
+	for i, host := range []string{"example.test:8080", "other.test", "example.test:443"} {
 		if s := ask("/a", "Host: "+host+"\r\n"); s.hit || s.body != host+" "+strconv.Itoa(i+2) {
 			t.Errorf("%s: %s", host, s)
 		}

@@ -256,21 +256,6 @@ func (c *cached) normalise(x *Exchange) {
 	}
 	x.Query = c.query(x.Query)
 	x.Header.Delete(func(f mesh.Field) bool {
-		return overrides(f.Name) || (c.cfg.Cookies == node.CookiesStrip && equalFold(f.Name, "Cookie"))
+		return c.unkeyed(f.Name) || (c.cfg.Cookies == node.CookiesStrip && equalFold(f.Name, "Cookie"))
 	})
-}
-
-// overrides names the fields that some frameworks believe more than the request line.
-func overrides(name string) bool {
-	if name[0]|0x20 != 'x' {
-		return false
-	}
-	for _, o := range [...]string{
-		"X-Original-URL", "X-Rewrite-URL", "X-Original-Host", "X-Host", "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Host-Override", "X-HTTP-Path-Override", "X-Original-URI",
-	} {
-		if equalFold(name, o) {
-			return true
-		}
-	}
-	return false
 }

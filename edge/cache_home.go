@@ -114,7 +114,6 @@ func (c *cached) callHome(ctx context.Context, x *Exchange, home string) *mesh.R
 	defer patience.Stop()
 	header := append(mesh.Header(nil), x.Header...)
 	httpcache.Unconditional(&header)
-	header.DropHopByHop()
 	resp, err := c.s.mesh.Do(ctx, c.s.mesh.Node("cache", home), &mesh.Request{
 		Method: x.Method, Target: x.Path + x.Query, Host: x.Host, Header: header, Body: x.Body, Deadline: time.Now().Add(x.timeout()),
 		Interim: func(int, mesh.Header) { heard.Store(true) }, Route: c.homeCall(x),
@@ -259,7 +258,7 @@ func (s *Server) homeExchange(req *mesh.Request) (*Exchange, *cached) {
 	if ms, err := strconv.ParseInt(parts[6], 10, 64); err == nil && ms > 0 {
 		x.refreshing = time.UnixMilli(ms)
 	}
-	if x.acceptTarget() != nil {
+	if x.acceptTarget() != nil { // of a request that another node has accepted already
 		return nil, nil
 	}
 	if x.route = set.route(x); x.route.cached == nil || x.route.id != parts[0] || x.route.cached.mark != parts[1] {

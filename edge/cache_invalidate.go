@@ -36,7 +36,7 @@ func (s *Server) invalidate(ctx context.Context, x *Exchange, resp *mesh.Respons
 	urls, keys := c.names(ctx, get)
 	url := urls[0]
 	for _, u := range httpcache.Invalidated(url, resp.Header) {
-		if u, ok := canonicalURL(x.proto(), u); ok {
+		if u, ok := canonicalURL(x.Scheme, u); ok {
 			urls, keys = append(urls, u), append(keys, append([]byte{'G'}, u...))
 		}
 	}
@@ -80,7 +80,7 @@ func (s *Server) purge(ctx context.Context, x *Exchange) (*mesh.Response, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, purgeTime)
 	defer cancel()
-	done, err := s.cfg.Cache.Purge(ctx, s.URLPurges(ctx, x.proto()+"://"+x.Host+x.Path+x.Query, false), true)
+	done, err := s.cfg.Cache.Purge(ctx, s.URLPurges(ctx, x.Scheme+"://"+x.Host+x.Path+x.Query, false), true)
 	if err != nil {
 		return nil, node.Errorf(node.CodeUnavailable, err, "the purge can't be written, or not every node has applied it")
 	}

@@ -26,7 +26,7 @@ func (c *cached) appendKey(b []byte, x *Exchange) []byte {
 			b = append(append(b, '='), value...)
 		}
 	}
-	b = append(b, c.keyed...)
+	b = x.appendForwarded(append(b, c.keyed...))
 	if x.Method == "QUERY" {
 		sum := sha256.New()
 		sum.Write([]byte(x.Header.Get("Content-Type") + "\n" + x.Header.Get("Content-Encoding") + "\n"))
@@ -38,24 +38,8 @@ func (c *cached) appendKey(b []byte, x *Exchange) []byte {
 
 // appendURL writes scheme, authority, path and query.
 func (c *cached) appendURL(b []byte, x *Exchange) []byte {
-	b = append(append(b, x.proto()...), "://"...)
-	b = appendAuthority(b, x.Host, x.proto())
+	b = append(append(append(b, x.Scheme...), "://"...), x.Host...)
 	return append(append(b, x.Path...), c.query(x.Query)...)
-}
-
-// appendAuthority writes a host in lower case, without the port that its scheme has anyway.
-func appendAuthority(b []byte, host, scheme string) []byte {
-	if port := map[string]string{"http": ":80", "https": ":443"}[scheme]; strings.HasSuffix(host, ":80") || strings.HasSuffix(host, ":443") {
-		host = strings.TrimSuffix(host, port)
-	}
-	for i := range len(host) {
-		ch := host[i]
-		if ch >= 'A' && ch <= 'Z' {
-			ch += 'a' - 'A'
-		}
-		b = append(b, ch)
-	}
-	return b
 }
 
 // canonicalURL gives the one spelling of a URL, as keys have it, with that scheme. Not ok means that it isn't one.
@@ -67,7 +51,10 @@ func canonicalURL(scheme, url string) (canonical string, ok bool) {
 	if path, _, err = canonicalPath(path); err != nil {
 		return "", false
 	}
-	return string(appendAuthority([]byte(scheme+"://"), authority, scheme)) + path + query, true
+	if authority, err = canonicalAuthority(authority, scheme); err != nil {
+		return "", false
+	}
+	return scheme + "://" + authority + path + query, true
 }
 
 // query gives what counts of a query, which is also what the origin gets: what doesn't count can't change the response.
@@ -90,16 +77,6 @@ func (c *cached) query(query string) string {
 		return ""
 	}
 	return "?" + strings.Join(kept, "&")
-}
-
-// proto is the scheme that the client used, as far as a trusted proxy tells it.
-func (x *Exchange) proto() string {
-	if x.trusted {
-		if v := x.Header.Get("X-Forwarded-Proto"); v == "http" || v == "https" {
-			return v
-		}
-	}
-	return x.Scheme
 }
 
 // keyURL is the URL in a key.

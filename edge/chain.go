@@ -141,6 +141,13 @@ type upload struct {
 	x *Exchange
 }
 
+// Trailer gives the trailer fields that may go on.
+func (u *upload) Trailer() mesh.Header {
+	h := u.Body.Trailer()
+	h.Delete(func(f mesh.Field) bool { return !mayTrail(f) })
+	return h
+}
+
 func (u *upload) Next() (mesh.Piece, error) {
 	p, err := u.Body.Next()
 	u.x.streamed.Add(int64(len(p.Data)))

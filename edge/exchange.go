@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -23,7 +22,7 @@ type Exchange struct {
 	Body     []byte      // whole, once takeBody has run, unless it streams
 	Length   int64       // of the body that Incoming has, or -1
 	Peer     netip.Addr  // who is connected
-	Scheme   string      // http or https, as this node sees it
+	Scheme   string      // http or https: as this node sees it, then as a trusted proxy tells it
 	HTTP10   bool        // HTTP/1.0 requests may come without Host
 	Started  time.Time
 	Hasty    bool                            // the client was refused for overload and asked again at once
@@ -47,6 +46,7 @@ type Exchange struct {
 	params     []string     // values of the route's parameters, in the pattern's order
 	slash      bool         // the path holds an encoded slash
 	refusal    error        // why no route answers
+	last       bool         // the connection ends with this request
 	pause      bool         // refused for overload: the connection's next request shall wait
 	allow      string       // methods that the path takes, with a refusal for the method
 	streamed   atomic.Int64 // bytes of the body that were read as a stream
@@ -124,19 +124,32 @@ func (x *Exchange) enter(set *settings, via string) {
 	}
 }
 
-// accept checks what the request asks for and fills Host, Path and Query. Framing and syntax are the front's business.
+// accept checks what the request asks for and fills Host, Path and Query. Framing and syntax are the front's business. What is refused here is the
+// last request of its connection: who writes it so may mean its next bytes as something else.
 func (x *Exchange) accept() error {
+	x.last = true
+	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
+		x.allow = servedMethods
+		return node.Errorf(node.CodeMethod, nil, "the method is not served here")
+	}
 	if err := x.acceptTarget(); err != nil {
 		return node.Errorf(node.CodeInvalid, err, "the request target is malformed: %s", err)
 	}
-	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
-		return node.Errorf(node.CodeInvalid, nil, "the method is not served here")
+	if err := x.acceptFields(); err != nil {
+		return err
 	}
-	return x.acceptFields()
+	x.last = false
+	return nil
 }
 
-// acceptFields drops fields that only nodes may write, and refuses what goes in a circle.
+// servedMethods is what Allow says where no route has its say.
+const servedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+// acceptFields drops fields that belong to the client's connection, so that nothing behind it (routes, keys, limits, the origin) sees them, and those that
+// only nodes may write. It refuses what goes in a circle.
 func (x *Exchange) acceptFields() error {
+	x.Header.DropHopByHop()
+	x.Socket = x.Socket && x.Header.Has("Sec-WebSocket-Key")
 	x.Header.Delete(func(f mesh.Field) bool { return spoofs(f.Name) })
 	for _, via := range x.Header.Values("Via") {
 		if strings.Contains(via, x.via) {
@@ -147,32 +160,18 @@ func (x *Exchange) acceptFields() error {
 }
 
 func (x *Exchange) acceptTarget() error {
+	if x.Target == "*" && x.Method == http.MethodOptions { // RFC 9112 §3.2.4: the node as a whole
+		x.Path = "*"
+		return x.setAuthority("")
+	}
 	authority, path, query, err := splitTarget(x.Target)
 	if err != nil {
 		return err
 	}
-	hosts := 0
-	for i := range x.Header {
-		if equalFold(x.Header[i].Name, "Host") {
-			hosts++
-			x.Host = x.Header[i].Value
-		}
-	}
-	if hosts > 1 || (hosts == 0 && !x.HTTP10) {
-		return errHostCount
-	}
-	if authority != "" { // it overrides Host (RFC 9112 §3.2.2)
-		x.Host = authority
-	}
-	if !validHost(x.Host) {
-		return errHost
+	if err := x.setAuthority(authority); err != nil {
+		return err
 	}
 	x.Path, x.slash, err = canonicalPath(path)
 	x.Query = query
 	return err
 }
-
-var (
-	errHostCount = errors.New("not exactly one Host")
-	errHost      = errors.New("malformed Host")
-)

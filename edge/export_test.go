@@ -20,7 +20,7 @@ var (
 	SplitTarget        = splitTarget
 	RightmostUntrusted = rightmostUntrusted
 	Traceparent        = traceparent
-	ValidHost          = validHost
+	CanonicalAuthority = canonicalAuthority
 	ChunkKey           = chunkKey
 )
 

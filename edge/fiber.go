@@ -58,7 +58,7 @@ func (s *Server) handle(c *fiber.Ctx) {
 		x.Interim = func(status int, h mesh.Header) { sendInterim(conn, status, h) }
 	}
 	resp := s.Serve(conn.Context(), x)
-	if x.Socket { // whatever came of it, what the client sends behind its request isn't another one
+	if x.Socket || x.last { // whatever came of it, what the client sends behind its request isn't another one
 		conn.End()
 	}
 	if resp.Stream != nil {

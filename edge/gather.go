@@ -112,8 +112,9 @@ func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header 
 	if x.Host == "" {
 		x.Host = "localhost"
 	}
-	if !validHost(x.Host) {
-		return nil, node.Errorf(node.CodeInvalid, errHost, "the host is malformed")
+	var err error
+	if x.Host, err = canonicalAuthority(x.Host, x.Scheme); err != nil {
+		return nil, node.Errorf(node.CodeInvalid, err, "the host is malformed")
 	}
 	if i := slices.IndexFunc(header, func(f mesh.Field) bool { return !mesh.ValidField(f) }); i >= 0 {
 		return nil, node.Errorf(node.CodeInvalid, nil, "header field %.40q is malformed", header[i].Name)
@@ -143,7 +144,6 @@ func (g *gatherer) standIn(results []mesh.PartResult, outs []partOut) {
 // partHeader is the client's fields that calls carry, too.
 func partHeader(x *Exchange) mesh.Header {
 	h := slices.Clone(x.Header)
-	h.DropHopByHop()
 	h.Delete(func(f mesh.Field) bool { return ofWhole(f.Name) })
 	h.Add("Accept-Encoding", "identity") // a coded part can't be put into the whole
 	return h

@@ -26,6 +26,7 @@ const (
 type messages struct {
 	raw     mesh.Body
 	in      io.Reader
+	head    frameHead     // reads in, for the head of a frame
 	opened  chan struct{} // closed by open: nothing is read before
 	closed  chan struct{}
 	once    sync.Once
@@ -36,7 +37,35 @@ type messages struct {
 }
 
 func newMessages(raw mesh.Body) *messages {
-	return &messages{raw: raw, in: mesh.NewReader(raw), opened: make(chan struct{}), closed: make(chan struct{})}
+	in := mesh.NewReader(raw)
+	return &messages{raw: raw, in: in, head: frameHead{in: in}, opened: make(chan struct{}), closed: make(chan struct{})}
+}
+
+// frameHead reads the head of a frame and remembers its first bytes, which ws.Header doesn't hold.
+type frameHead struct {
+	in    io.Reader
+	first [2]byte
+	n     int // bytes that were read
+}
+
+func (h *frameHead) Read(p []byte) (int, error) {
+	n, err := h.in.Read(p)
+	if h.n < len(h.first) {
+		copy(h.first[h.n:], p[:n])
+	}
+	h.n += n
+	return n, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// minimal reports whether the payload's length is written in as few bytes as it takes (RFC 6455 §5.2).
+func (h *frameHead) minimal(length int64) bool {
+	switch h.first[1] & 0x7f {
+	case 126:
+		return length > 125
+	case 127:
+		return length > 0xffff
+	}
+	return true
 }
 
 // open begins the reading, when the client has its 101. What must be answered at once is written to k.
@@ -73,8 +102,12 @@ func (v violation) Error() string { return "close code " + strconv.Itoa(int(v)) 
 
 // frame reads one frame. No message and no error means that it completes none.
 func (m *messages) frame() (mesh.Piece, error) {
-	h, err := ws.ReadHeader(m.in)
-	if err != nil {
+	m.head.n = 0
+	h, err := ws.ReadHeader(&m.head)
+	switch {
+	case errors.Is(err, ws.ErrHeaderLengthMSB), errors.Is(err, ws.ErrHeaderLengthUnexpected), err == nil && !m.head.minimal(h.Length):
+		return mesh.Piece{}, violation(ws.StatusProtocolError)
+	case err != nil:
 		return mesh.Piece{}, broken(err)
 	}
 	state := ws.StateServerSide

@@ -156,24 +156,3 @@ func checkSegments(path string) error {
 	}
 	return nil
 }
-
-// validHost tells whether s is a host, with or without port, as RFC 3986 §3.2.2 writes it; userinfo isn't.
-func validHost(s string) bool {
-	host := s
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
-		var port string
-		host, port = s[:i], s[i+1:]
-		if strings.Trim(port, "0123456789") != "" || len(port) > 5 {
-			return false
-		}
-	}
-	if strings.HasPrefix(host, "[") {
-		return strings.HasSuffix(host, "]") && strings.Trim(host, "[]0123456789abcdefABCDEF:.") == ""
-	}
-	for i := range len(host) {
-		if c := host[i]; !unreserved(c) && strings.IndexByte("!$&'()*+;=%", c) < 0 {
-			return false
-		}
-	}
-	return true
-}

@@ -89,15 +89,29 @@ func TestSplitTarget(t *testing.T) {
 	}
 }
 
-func TestValidHost(t *testing.T) {
-	for _, s := range []string{"a.test", "a.test:8080", "127.0.0.1:1", "[::1]", "[::1]:80", "xn--a", "A_b", "", "a,b"} {
-		if !edge.ValidHost(s) && s != "a,b" {
-			t.Errorf("%q was refused", s)
+func TestCanonicalAuthority(t *testing.T) {
+	for s, want := range map[string]string{
+		"a.test": "a.test", "a.test:8080": "a.test:8080", "127.0.0.1:1": "127.0.0.1:1", "[::1]": "[::1]", "[::1]:80": "[::1]", "xn--a": "xn--a", "A_b": "a_b", "": "", "a.test.": "a.test",
+		"A.test.:0080": "a.test", "a.test:443": "a.test:443", "a.test:": "a.test", "[FE80::A]:8080": "[fe80::a]:8080", "a.test:08080": "a.test:8080",
+	} {
+		got, err := edge.CanonicalAuthority(s, "http")
+		if err != nil || got != want {
+			t.Errorf("%q became %q, %v, want %q", s, got, err, want)
+		}
+		if again, err := edge.CanonicalAuthority(got, "http"); err != nil || again != got {
+			t.Errorf("%q became %q, %v, the second time", got, again, err)
 		}
 	}
-	for _, s := range []string{"a b", "a/b", "u@a", "a:80x", "a\x00", "[::1", "a:123456", "a,b", "a\"b", "é"} {
-		if edge.ValidHost(s) {
-			t.Errorf("%q was accepted", s)
+	if got, _ := edge.CanonicalAuthority("a.test:443", "https"); got != "a.test" {
+		t.Errorf("https: %q", got)
+	}
+	for _, s := range []string{"a b", "a/b", "u@a", "a:80x", "a\x00", "[::1", "a:123456", "a:65536", "a:+80", "a,b", "a\"b", "é", ".", "..", ".a", "a..b", "a:80:80"} {
+		if got, err := edge.CanonicalAuthority(s, "http"); err == nil {
+			t.Errorf("%q was accepted as %q", s, got)
 		}
+	}
+	const ready = "shop.example:8080"
+	if n := testing.AllocsPerRun(100, func() { _, _ = edge.CanonicalAuthority(ready, "http") }); n > 0 {
+		t.Errorf("a canonical authority costs %v allocations", n)
 	}
 }

@@ -33,6 +33,8 @@ func statusOf(code node.Code) int {
 		return 429
 	case node.CodeHeaderTooLarge:
 		return 431
+	case node.CodeNotImplemented:
+		return 501
 	case node.CodeUpstream, node.CodeBadReply:
 		return 502
 	case node.CodeNoMember, node.CodeBusy, node.CodeNoTarget, node.CodeUnavailable:
@@ -52,6 +54,7 @@ func statusOf(code node.Code) int {
 var titles = map[int]string{
 	400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
 	414: "URI Too Long", 417: "Expectation Failed", 429: "Too Many Requests", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
+	501: "Not Implemented",
 	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",
 }
 

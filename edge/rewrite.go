@@ -181,6 +181,6 @@ func respond(a *node.Respond) Handler {
 	}
 	body := []byte(a.Body)
 	return func(context.Context, *Exchange) (*mesh.Response, error) {
-		return &mesh.Response{Status: a.Status, Header: slices.Clone(header), Body: slices.Clone(body)}, nil
+		return reset(&mesh.Response{Status: a.Status, Header: slices.Clone(header), Body: slices.Clone(body)}), nil
 	}
 }

@@ -73,7 +73,7 @@ func TestRewritePath(t *testing.T) {
 		r := start(t, nil, rewriteRoute(t, tc.route, w))
 		serveMirror(t, r)
 		resp, body := r.raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: Shop.example\r\n\r\n")
-		if want := "GET Shop.example" + tc.want; resp.StatusCode != 200 || body != want {
+		if want := "GET shop.example" + tc.want; resp.StatusCode != 200 || body != want {
 			t.Errorf("%s to %q asked for %d %q, want %q", tc.target, tc.path, resp.StatusCode, body, want)
 		}
 		if e := r.Explain("GET", "http://Shop.example"+tc.target, nil); "GET "+e.Asks != body {

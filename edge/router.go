@@ -102,14 +102,6 @@ func (t *table) find(x *Exchange) (found bool, allowed []string) {
 	return l.walk(t.any, x.Path), l.allowed
 }
 
-// hostName is a Host without its port, in lower case.
-func hostName(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
-	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
-}
-
 // walk searches below t, whose segments matched so far; rest is what remains of the path and begins with / or is empty.
 // The narrowest place comes first: literal before parameter before /*. Each node is visited at most once.
 func (l *lookup) walk(t *tree, rest string) bool {

@@ -189,6 +189,8 @@ func (s *Server) enter(x *Exchange) {
 	switch {
 	case x.refusal != nil:
 		x.route = set.unmatched
+	case x.Path == "*":
+		x.route = set.whole
 	case x.Method == "PURGE" && set.purge != nil:
 		x.route = set.purge
 	default:

@@ -183,7 +183,7 @@ func TestProblems(t *testing.T) {
 		{"length and coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nX", 400, "invalid_request", ""},
 		{"identity coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: identity\r\n\r\nabc", 400, "invalid_request", ""},
 		{"HTTP/2.0 in the line", "GET /get HTTP/2.0\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
-		{"trace", "TRACE /get HTTP/1.1\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
+		{"trace", "TRACE /get HTTP/1.1\r\nHost: h\r\n\r\n", 405, "method_not_allowed", "Allow"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			resp, body := r.raw(t, c.raw)

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ type settings struct {
 	routes    []*route // named routes, the narrowest knowledge of what is served
 	exposed   *route   // serves every name that no route matches; nil unless edge.expose holds "*"
 	unmatched *route   // answers what has no route, or no valid form
+	whole     *route   // answers OPTIONS *, which asks about the node
 	purge     *route   // answers PURGE; nil unless some client may use it
 	caches    bool     // some route does
 	limits    bool     // some route has some
@@ -37,6 +39,9 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	}
 	set.table = newTable(set.routes)
 	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) { return nil, x.refusal })
+	set.whole = s.newRoute(node.Route{}, unmatchedID, func(context.Context, *Exchange) (*mesh.Response, error) {
+		return &mesh.Response{Status: http.StatusNoContent, Header: mesh.Header{{Name: "Allow", Value: servedMethods}}}, nil
+	})
 	set.caches = slices.ContainsFunc(set.routes, func(r *route) bool { return r.cached != nil || r.Gather.Caches() })
 	set.limits = slices.ContainsFunc(set.routes, func(r *route) bool { return r.limited != nil })
 	if s.cfg.Cache != nil && len(s.cfg.Store.PurgeClients) > 0 {
@@ -77,7 +82,7 @@ func (set *settings) route(x *Exchange) *route {
 	found, allowed := set.table.find(x)
 	switch {
 	case found && x.slash && x.route.EncodedSlash != node.EncodedSlashKeep:
-		x.refusal = node.Errorf(node.CodeInvalid, nil, "the path holds an encoded slash, which this route doesn't take")
+		x.refusal = node.Errorf(node.CodeInvalid, nil, "the path holds an encoded slash, which this route takes only with encoded_slash: keep")
 	case found:
 		return x.route
 	case set.exposed != nil && node.ValidName(firstSegment(x.Path)):

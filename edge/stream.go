@@ -8,6 +8,7 @@ import (
 
 	"millrace/edge/guard"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // stream writes a response whose body comes in pieces, each as it comes. A body that breaks off breaks the connection, so
@@ -136,6 +137,7 @@ func (w *writer) end(trailer mesh.Header) error {
 	if !w.chunked {
 		return nil
 	}
+	trailer.Delete(func(f mesh.Field) bool { return !node.MayTrail(f.Name) })
 	return w.conn.Send(true, mesh.AppendLastChunk(w.head[:0], trailer)) //nolint:wrapcheck // see above
 }
 

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"millrace/mesh"
@@ -43,7 +44,7 @@ func ask(ctx context.Context, conn *mesh.Conn, to mesh.Destination, x *Exchange)
 	req := x.prepare()
 	resp, err := conn.Do(ctx, to, req)
 	if req.Stream == nil || x.Socket || node.CodeOf(err) != node.CodeNoMember {
-		return resp, err //nolint:wrapcheck // a *node.Error already
+		return reset(resp), err //nolint:wrapcheck // a *node.Error already
 	}
 	req.Stream = nil
 	if err := x.readBody(); err != nil {
@@ -54,7 +55,19 @@ func ask(ctx context.Context, conn *mesh.Conn, to mesh.Destination, x *Exchange)
 	}
 	defer x.server.admission.leave()
 	req.Body, req.Deadline = x.Body, time.Now().Add(x.timeout())
-	return conn.Do(ctx, to, req) //nolint:wrapcheck // see above
+	resp, err = conn.Do(ctx, to, req)
+	return reset(resp), err //nolint:wrapcheck // see above
+}
+
+// reset takes the content from a 205, which has none (RFC 9110 §15.3.6).
+func reset(resp *mesh.Response) *mesh.Response {
+	if resp == nil || resp.Status != http.StatusResetContent {
+		return resp
+	}
+	closeBody(resp)
+	resp.Header.Delete(ofContent)
+	resp.Body, resp.Stream, resp.Length = nil, nil, 0
+	return resp
 }
 
 // plain asks a service that knows plain NATS only.
@@ -64,7 +77,8 @@ func plain(conn *mesh.Conn, subject node.Subject, forward []string) Handler {
 		if err != nil {
 			return nil, node.Errorf(node.CodeNotFound, err, "no route matches the request")
 		}
-		return conn.DoPlain(ctx, s, x.prepare(), forward)
+		resp, err := conn.DoPlain(ctx, s, x.prepare(), forward)
+		return reset(resp), err //nolint:wrapcheck // a *node.Error already
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -208,7 +207,8 @@ func (l *link) finish(msg *nats.Msg) bool {
 	in := &l.in
 	ok := err == nil && total == in.got && in.open && !in.ended && (in.length < 0 || in.length == total)
 	if ok {
-		in.ended, in.trailer = true, endToEndTrailer(trailer)
+		trailer.Delete(func(f Field) bool { return !node.MayTrail(f.Name) })
+		in.ended, in.trailer = true, trailer
 		signal(in.wake)
 	}
 	over := ok && l.out.over
@@ -217,15 +217,6 @@ func (l *link) finish(msg *nats.Msg) bool {
 		l.t.remove(l)
 	}
 	return ok
-}
-
-// endToEndTrailer leaves out what must not stand in a trailer section (RFC 9110 §6.5.1): what frames or routes a message.
-func endToEndTrailer(h Header) Header {
-	h.Delete(func(f Field) bool {
-		return node.Hop(f.Name) || slices.ContainsFunc([]string{"Content-Length", "Host", "Authorization", "Content-Encoding", "Content-Type", "Content-Range", "Set-Cookie", "Cache-Control", "Expect"},
-			func(n string) bool { return node.SameName(f.Name, n) })
-	})
-	return h
 }
 
 // credit takes the peer's leave to send more, and with its first the subject to send to.

@@ -19,6 +19,7 @@ const (
 	CodeURITooLong     Code = "uri_too_long"       // 414
 	CodeLimited        Code = "rate_limited"       // 429: more requests than a limit allows
 	CodeHeaderTooLarge Code = "header_too_large"   // 431
+	CodeNotImplemented Code = "not_implemented"    // 501: the request needs what isn't done here
 	CodeInternal       Code = "internal"           // 500: a bug; the cause is in the log
 	CodeUpstream       Code = "upstream_failed"    // 502: an upstream broke off or can't be reached
 	CodeBadReply       Code = "bad_reply"          // 502: a member answered what isn't a valid reply

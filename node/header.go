@@ -76,33 +76,43 @@ func hasPrefixFold(s, prefix string) bool {
 
 // DropHopByHop removes what belongs to one connection only: Connection and the fields it lists, Keep-Alive,
 // Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and Upgrade (RFC 9110
-// §7.6.1), and every Millrace-* and Nats-* field, which are believed from nobody.
+// §7.6.1), and every Millrace-* and Nats-* field, which are believed from nobody. It allocates nothing unless Connection
+// lists a field that isn't among these.
 func (h *Header) DropHopByHop() {
-	var listed []string
-	suspicious := false
+	found, listed := false, map[string]bool(nil)
 	for i := range *h {
-		name := (*h)[i].Name
-		if isHopByHop(name) || MeshOwn(name) {
-			suspicious = true
+		f := &(*h)[i]
+		if !Hop(f.Name) {
+			continue
 		}
-		if SameName(name, "Connection") {
-			listed = append(listed, strings.Split((*h)[i].Value, ",")...)
+		if found = true; SameName(f.Name, "Connection") {
+			listed = listedFields(listed, f.Value)
 		}
 	}
-	if !suspicious {
-		return
+	switch {
+	case !found:
+	case listed == nil:
+		h.Delete(func(f Field) bool { return Hop(f.Name) })
+	default:
+		h.Delete(func(f Field) bool { return Hop(f.Name) || listed[strings.ToLower(f.Name)] })
 	}
-	h.Delete(func(f Field) bool {
-		if isHopByHop(f.Name) || MeshOwn(f.Name) {
-			return true
+}
+
+// listedFields adds the fields that a Connection field lists, in lower case, without those that go or stay anyway. It gives nil while there are none.
+func listedFields(listed map[string]bool, value string) map[string]bool {
+	for value != "" {
+		var option string
+		option, value, _ = strings.Cut(value, ",")
+		option = strings.Trim(option, " \t")
+		if option == "" || SameName(option, "close") || Hop(option) || keepsThough(option) {
+			continue
 		}
-		for _, l := range listed {
-			if l = strings.TrimSpace(l); SameName(f.Name, l) && !keepsThough(l) {
-				return true
-			}
+		if listed == nil {
+			listed = map[string]bool{}
 		}
-		return false
-	})
+		listed[strings.ToLower(option)] = true
+	}
+	return listed
 }
 
 // keepsThough names the fields that a Connection field can't remove: they frame or route the message.

@@ -12,25 +12,25 @@ import (
 
 // Bounds on what surrounds the data of a chunked body (RFC 9112 §7.1.1 asks for some).
 const (
-	maxChunkLine  = 256     // a chunk's size and its extensions
-	maxExtensions = 4 << 10 // of all chunks of a body
-	maxTrailers   = 8 << 10 // the trailer section
+	maxChunkLine = 256      // a chunk's size and its extensions
+	maxExcess    = 16 << 10 // by which the extensions of a body's chunks may outweigh an eighth of what is in them
+	maxTrailers  = 8 << 10  // the trailer section
 )
 
 // body reads one request's body off its connection.
 type body struct {
-	c          *Conn
-	left       int64 // bytes still to come of the whole body, or of the current chunk
-	chunked    bool
-	ended      bool // the last chunk and its trailers have been read
-	begun      bool // a chunk has been read: the next line end belongs to it
-	expect     bool // 100 Continue is owed before anything is read
-	timed      bool // the deadline is set
-	broken     bool // what follows on the connection can't be understood
-	extensions int
-	trailer    mesh.Header
-	pace       *pace        // bounds the time of a body that streams; nil for one that is read whole
-	stopped    *atomic.Bool // the stream is closed
+	c       *Conn
+	left    int64 // bytes still to come of the whole body, or of the current chunk
+	chunked bool
+	ended   bool  // the last chunk and its trailers have been read
+	begun   bool  // a chunk has been read: the next line end belongs to it
+	expect  bool  // 100 Continue is owed before anything is read
+	timed   bool  // the deadline is set
+	broken  bool  // what follows on the connection can't be understood
+	excess  int64 // of the extensions so far
+	trailer mesh.Header
+	pace    *pace        // bounds the time of a body that streams; nil for one that is read whole
+	stopped *atomic.Bool // the stream is closed
 }
 
 var (
@@ -131,8 +131,8 @@ func (b *body) chunk() (int64, error) {
 		return 0, err
 	}
 	size, extension, ok := parseChunkLine(line)
-	b.extensions += extension
-	if !ok || b.extensions > maxExtensions {
+	b.excess = max(b.excess+int64(extension)-size/8, 0)
+	if !ok || b.excess > maxExcess {
 		return 0, errChunk
 	}
 	b.c.in.skip(len(line) + 2)

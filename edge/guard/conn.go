@@ -231,14 +231,17 @@ func (c *Conn) readHead(first bool) *Request {
 	timed := false
 	skipped := 0
 	for {
-		skipped += c.skipEmptyLine(skipped)
+		for skipped < maxEmptyLines && bytes.HasPrefix(c.in.unread(), headEnd[:2]) {
+			c.in.skip(2)
+			skipped++
+		}
 		head := c.in.unread()
 		if end := bytes.Index(head, headEnd); end >= 0 {
 			r := c.parse(head[:end+len(headEnd)])
 			c.in.skip(end + len(headEnd))
 			return r
 		}
-		if hopeless(head, skipped == 0) {
+		if hopeless(head, skipped < maxEmptyLines) {
 			return &Request{Refusal: errLine, Arrived: time.Now()}
 		}
 		if !timed {
@@ -326,14 +329,8 @@ func hopeless(head []byte, emptyLine bool) bool {
 
 var headEnd = []byte("\r\n\r\n")
 
-// skipEmptyLine passes over one empty line before a request (RFC 9112 §2.2).
-func (c *Conn) skipEmptyLine(skipped int) int {
-	if skipped == 0 && bytes.HasPrefix(c.in.unread(), []byte("\r\n")) {
-		c.in.skip(2)
-		return 2
-	}
-	return 0
-}
+// maxEmptyLines bounds the empty lines before a request, which are passed over (RFC 9112 §2.2).
+const maxEmptyLines = 8
 
 // incomplete refuses a head that hasn't arrived whole, or gives nil when its client is gone.
 func (c *Conn) incomplete(err error) *Request {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ type Request struct {
 var (
 	errLine     = node.Errorf(node.CodeInvalid, nil, "the request line breaks RFC 9112 section 3")
 	errVersion  = node.Errorf(node.CodeInvalid, nil, "the request isn't HTTP/1.1 or HTTP/1.0")
+	errCoding   = node.Errorf(node.CodeNotImplemented, nil, "the only transfer coding that is understood here is chunked")
 	errFraming  = node.Errorf(node.CodeInvalid, nil, "the request's length is stated wrongly, or more than once")
 	errLongLine = node.Errorf(node.CodeURITooLong, nil, "the request target is longer than 8 KiB")
 	errExpect   = node.Errorf(node.CodeExpectation, nil, "the only expectation that is met here is 100-continue")
@@ -83,13 +85,12 @@ func (r *Request) parseLine(line []byte) {
 		return
 	}
 	r.Method, r.Target = text(method), text(target)
-	switch string(version) {
-	case "HTTP/1.1":
-	case "HTTP/1.0":
-		r.HTTP10 = true
-	default:
+	minor, ok := bytes.CutPrefix(version, []byte("HTTP/1."))
+	if !ok || len(minor) != 1 || minor[0] < '0' || minor[0] > '9' {
 		r.Refusal = errVersion
+		return
 	}
+	r.HTTP10 = minor[0] == '0' // a higher minor version is treated as 1.1 (RFC 9110 §2.5)
 }
 
 // visible tells whether a target has at least one byte, and visible ASCII only.
@@ -102,25 +103,24 @@ func visible(target []byte) bool {
 	return len(target) > 0
 }
 
-// frame finds out how long the body is and what the connection is for (RFC 9112 §6 and §9.6). A length that is stated
-// twice is refused even when both agree: somebody before us may have read the other one.
+// frame finds out how long the body is and what the connection is for (RFC 9112 §6 and §9.6). A length that is repeated must be the same each time (RFC
+// 9110 §8.6): whoever read another line of them has read the same. Beside Transfer-Encoding there may be none.
 func (r *Request) frame() *node.Error {
-	stated, keep := 0, !r.HTTP10
+	stated, keep := "", !r.HTTP10
 	for i := range r.Header {
 		f := &r.Header[i]
 		switch {
 		case is(f.Name, "Content-Length"):
-			stated++
 			var ok bool
-			if r.Length, ok = parseLength(f.Value); !ok {
+			if r.Length, ok = parseLength(f.Value); !ok || (stated != "" && stated != f.Value) {
 				return errFraming
 			}
+			stated = f.Value
 		case is(f.Name, "Transfer-Encoding"):
-			stated++
-			r.Length = Chunked
-			if r.HTTP10 || !is(f.Value, "chunked") {
-				return errFraming
+			if err := r.codings(f.Value); err != nil || stated != "" {
+				return cmp.Or(err, errFraming)
 			}
+			stated, r.Length = "chunked", Chunked
 		case is(f.Name, "Connection"):
 			keep = r.connection(f.Value) || keep
 		case is(f.Name, "Expect") && !r.HTTP10:
@@ -130,10 +130,22 @@ func (r *Request) frame() *node.Error {
 		}
 	}
 	r.Close = r.Close || !keep
-	if stated > 1 {
+	return nil
+}
+
+// codings reads a Transfer-Encoding: chunked, and nothing else. What ends in chunked is framed well, but decoding it isn't done here (RFC 9112 §6.1).
+func (r *Request) codings(value string) *node.Error {
+	if r.HTTP10 {
 		return errFraming
 	}
-	return nil
+	before, ok := strings.CutSuffix(strings.ToLower(value), "chunked")
+	switch before = strings.TrimRight(before, " \t"); {
+	case ok && before == "":
+		return nil
+	case ok && strings.HasSuffix(before, ",") && !strings.Contains(before, "chunked"):
+		return errCoding
+	}
+	return errFraming
 }
 
 // connection reads a Connection field. A close in any of them wins (RFC 9112 §9.3).

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -103,7 +104,7 @@ func afterFunc(ctx context.Context, f func()) (stop func() bool) {
 
 // sendHead sends the request's head, and its body unless that streams. Then nobody waits for the response yet.
 func (c *conn) sendHead(req *mesh.Request) (err error) {
-	c.out = appendRequest(c.out[:0], req)
+	c.out = appendRequest(c.out[:0], req, c.host)
 	if req.Stream != nil {
 		if _, err = c.Write(c.out); err != nil {
 			err = fmt.Errorf("send request: %w", err)
@@ -117,10 +118,11 @@ func (c *conn) sendHead(req *mesh.Request) (err error) {
 	return err
 }
 
-// appendRequest writes the request as the target gets it. Its fields were checked when the mesh message was decoded.
-func appendRequest(b []byte, r *mesh.Request) []byte {
+// appendRequest writes the request as the target gets it, with the target's own authority if the client named none (HTTP/1.0). Its fields were checked when
+// the mesh message was decoded.
+func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
-	b = append(append(b, r.Host...), "\r\n"...)
+	b = append(append(b, cmp.Or(r.Host, own)...), "\r\n"...)
 	for _, f := range r.Header {
 		b = mesh.AppendField(b, f.Name, f.Value)
 	}

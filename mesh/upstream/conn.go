@@ -23,6 +23,7 @@ type conn struct {
 	net.Conn
 	socket  *peeker       // the socket under TLS, or the same
 	plain   bool          // it is the same
+	host    string        // the target's authority, for requests that name none
 	idle    time.Duration // how long it may rest
 	expires time.Time
 

@@ -153,6 +153,7 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.host = p.host
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

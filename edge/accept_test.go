@@ -1,0 +1,282 @@
+package edge_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"millrace/edge"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// A client that names a field in Connection takes it away from everything at once: the origin, what its response varies on, keys, and routes
+// (RFC 9110 §7.6.1, RFC 9111 §4.1). Else the response to a request without the field would be kept for those with it.
+func TestCacheAttackConnectionListedFields(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) {
+		c.Key, c.Methods = parts("header:X-Tenant", "cookie:tier"), []node.Method{"GET", "QUERY"}
+	}, func(s *cacheSetup) { s.routes = append(s.routes, cachedRoute("/*", nil, needs("X-Beta", "1"))) })
+	seen := func(req *mesh.Request, n int) *mesh.Response {
+		resp := fresh(strings.Join([]string{
+			req.Header.Get("X-Lang"), req.Header.Get("X-Tenant"), req.Header.Get("X-Beta"), req.Header.Get("Cookie"), req.Header.Get("Content-Type"),
+		}, "|"))(req, n)
+		resp.Header.Add("Vary", "X-Lang")
+		return resp
+	}
+	for i, c := range []struct{ method, field, value string }{
+		{"GET", "X-Lang", "de"}, {"GET", "X-Tenant", "7"}, {"GET", "X-Beta", "1"}, {"GET", "Cookie", "tier=gold"}, {"QUERY", "Content-Type", "application/sql"},
+	} {
+		path, body := "/"+string(rune('a'+i)), ""
+		if c.method == "QUERY" {
+			body = "q"
+		}
+		r.on(path, seen)
+		r.ask(t, c.method, path, body, c.field, c.value, "Connection", "keep-alive, "+strings.ToLower(c.field))
+		if s := r.ask(t, c.method, path, body, c.field, c.value); s.hit || !strings.Contains(s.body, c.value) {
+			t.Errorf("%s: %s to a client that sent %s", c.field, s, c.value)
+		}
+		if s := r.ask(t, c.method, path, body); strings.Contains(s.body, c.value) {
+			t.Errorf("%s: %s to a client without it", c.field, s)
+		}
+	}
+}
+
+// What frames, routes or authenticates a request can't be taken away by naming it in Connection.
+func TestConnectionListsWhatMustStay(t *testing.T) {
+	x := &mesh.Request{Header: fields("Connection", "host, content-length, authorization, x-request-id, x-forwarded-for", "Authorization", "a", "X-Other", "1")}
+	x.Header.DropHopByHop()
+	if !x.Header.Has("Authorization") || !x.Header.Has("X-Other") || x.Header.Has("Connection") {
+		t.Errorf("left: %v", x.Header)
+	}
+}
+
+// A Connection field with very many options costs no more than one with few.
+func TestConnectionListsVeryMany(t *testing.T) {
+	h := fields("Connection", strings.Repeat("x-none,", 8000)+"x-last")
+	for range 250 {
+		h.Add("X-Field", "1")
+	}
+	h.Add("X-Last", "1")
+	h.DropHopByHop()
+	if h.Has("X-Last") || len(h) != 250 {
+		t.Errorf("%d fields are left", len(h))
+	}
+}
+
+// Calls of a gather carry what is left of the client's fields, too.
+func TestGatherConnectionListedFields(t *testing.T) {
+	r, _ := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"a": to(t, "/header/")}))
+	if _, _, body := gathered(t, r, "/all/1", "X-Forwarded-Foo", "1", "Connection", "authorization"); !strings.Contains(body, "identity") {
+		t.Errorf("without the field: %s", body)
+	}
+	listed := make(chan bool, 1)
+	r.service(t, "listed", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		listed <- q.Header.Has("X-Secret")
+		return &mesh.Response{Status: 200, Body: []byte("1")}, nil
+	})
+	call := to(t, "/")
+	call.To.Name = "listed"
+	r.SetRoutes(node.Default().Edge, []node.Route{gatherRoute(t, node.GatherAll, map[string]node.Call{"a": call})})
+	gathered(t, r, "/all/1", "X-Secret", "1", "Connection", "X-Secret")
+	if <-listed {
+		t.Error("a call got a field that belongs to the connection")
+	}
+}
+
+// service answers as a member of that service.
+func (r *rig) service(t *testing.T, name string, f mesh.HandlerFunc) {
+	t.Helper()
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service(name), Handler: f, Streams: true, Limit: 100})
+	if err == nil {
+		err = s.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+}
+
+// A WebSocket needs its own fields, and loses what else Connection names.
+func TestConnectionListedFieldsOfASocket(t *testing.T) {
+	r := sockets(t)
+	const head = "GET /up/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	for connection, want := range map[string]int{"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101, "Upgrade, Sec-WebSocket-Key": 403} {
+		if got, _ := r.raw(t, head+"Connection: "+connection+"\r\n\r\n"); got.StatusCode != want {
+			t.Errorf("Connection: %s gave %d", connection, got.StatusCode)
+		}
+	}
+}
+
+// One authority stands for a host in routing, key, forwarding and X-Forwarded-Host: lower case, without the port of its scheme, without the dot at the end.
+func TestCacheAttackHostSpellings(t *testing.T) {
+	r := startCache(t, nil, func(s *cacheSetup) {
+		s.routes = append(s.routes, cachedRoute("/*", nil, func(n *node.Route) { n.Host = "shop.test" }))
+	})
+	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+		return fresh(req.Host+" "+req.Header.Get("X-Forwarded-Host"))(req, n)
+	})
+	ask := func(line, host string) *seen {
+		return r.send(t, "GET", "GET "+line+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+	}
+	for i, c := range [][2]string{
+		{"/a", "SHOP.test"}, {"/a", "shop.test"}, {"/a", "shop.test:80"}, {"/a", "shop.test:"}, {"/a", "Shop.Test."}, {"/a", "shop.test.:080"}, {"http://SHOP.test:80/a", "other.test"},
+	} {
+		s := ask(c[0], c[1])
+		if s.body != "shop.test shop.test" || s.hit != (i > 0) {
+			t.Errorf("%s of %s: %s", c[0], c[1], s)
+		}
+	}
+	for _, host := range []string{"shop.test:8080", "shop.test:443", "[2001:DB8::1]:80", "[2001:DB8::1]:81"} {
+		want := strings.TrimSuffix(strings.ToLower(host), ":80")
+		if s := ask("/a", host); s.body != want+" "+want || s.hit {
+			t.Errorf("%s: %s", host, s)
+		}
+	}
+	for _, host := range []string{"shop.test:99999", "shop.test:8a", "..", "."} {
+		if s := ask("/a", host); s.StatusCode != 400 || !s.Close {
+			t.Errorf("%s: %s, closes: %t", host, s, s.Close)
+		}
+	}
+}
+
+// What a trusted proxy says of scheme and host, in whatever case and list it writes it. The host that it names is the one authority, as its scheme is.
+func TestForwardedByTrustedProxy(t *testing.T) {
+	r := startCache(t, nil, func(s *cacheSetup) { s.edge.TrustedProxies = []node.Prefix{prefix("127.0.0.0/8")} })
+	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+		h := req.Header
+		return fresh(strings.Join([]string{
+			h.Get("X-Forwarded-Proto"), req.Host, h.Get("X-Forwarded-Host"), h.Get("X-Forwarded-Port"), h.Get("X-Forwarded-Prefix"), h.Get("X-Forwarded-Ssl"),
+		}, " "))(req, n)
+	})
+	for _, c := range []struct {
+		header []string
+		want   string
+	}{
+		{[]string{"X-Forwarded-Proto", "HTTPS"}, "https example.test example.test   "},
+		{[]string{"X-Forwarded-Proto", "https, http"}, "https example.test example.test   "},
+		{[]string{"X-Forwarded-Proto", "https", "X-Forwarded-Proto", "http"}, "https example.test example.test   "},
+		{[]string{"X-Forwarded-Proto", "wss"}, "https example.test example.test   "},
+		{[]string{"X-Forwarded-Proto", "gopher"}, "http example.test example.test   "},
+		{[]string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "SHOP.test:443"}, "https shop.test shop.test   "},
+		{[]string{"X-Forwarded-Host", "shop.test, lb.test"}, "http shop.test shop.test   "},
+		{[]string{"X-Forwarded-Host", "a b"}, "http example.test example.test   "},
+		{[]string{"X-Forwarded-Port", "8443", "X-Forwarded-Prefix", "/shop", "X-Forwarded-Ssl", "on"}, "https example.test example.test 8443 /shop on"},
+		{[]string{"X-Forwarded-Prefix", "/other"}, "http example.test example.test  /other "},
+	} {
+		if s := r.get(t, "/a", c.header...); s.body != c.want {
+			t.Errorf("%q: %s, want %q", c.header, s, c.want)
+		}
+	}
+	if s := r.get(t, "/a", "X-Forwarded-Proto", "Https"); !s.hit {
+		t.Errorf("another spelling of https: %s", s)
+	}
+}
+
+// None of it counts from anybody else.
+func TestForwardedByStrangers(t *testing.T) {
+	for name, value := range map[string]string{
+		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil", "X-Forwarded-Ssl": "on", "X-Forwarded-Host": "evil.test", "True-Client-IP": "6.6.6.6",
+		"X-Client-IP": "6.6.6.6", "X-Cluster-Client-IP": "6.6.6.6", "CF-Connecting-IP": "6.6.6.6", "Fastly-Client-IP": "6.6.6.6", "X-Original-Forwarded-For": "6.6.6.6", "Client-IP": "6.6.6.6",
+		"X-Url-Scheme": "https", "X-Scheme": "https", "Front-End-Https": "on", "X-ProxyUser-Ip": "6.6.6.6", "X-Remote-Addr": "6.6.6.6",
+		"X_Client_IP": "6.6.6.6", "True_Client_IP": "6.6.6.6", "X_Url_Scheme": "https", "X_HTTP_Method_Override": "DELETE", "X_Original_URL": "/admin", "X_Rewrite_URL": "/admin", "X_Host": "evil",
+	} {
+		x := &edge.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
+		got, _ := edge.Prepared(x, "192.0.2.7")
+		if v := got.Header.Get(name); v == value {
+			t.Errorf("%s of a stranger was passed on", name)
+		}
+		if strings.Contains(name, "_") {
+			continue
+		}
+		x = &edge.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
+		if got, _ = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); !got.Header.Has(name) {
+			t.Errorf("%s of a trusted proxy was dropped", name)
+		}
+	}
+}
+
+// A field with an underscore that stands for another, to a CGI-like origin, isn't part of any key: on a route that caches it reaches the origin only if
+// the route names it.
+func TestCacheAttackUnderscores(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.Key = parts("header:X-Tenant", "header:Api_Key") })
+	r.on("/a", reflecting)
+	for _, name := range []string{"X_Tenant", "Accept_Language", "X_Custom"} {
+		if s := r.get(t, "/a?"+name, name, "evil"); strings.Contains(s.body, "evil") {
+			t.Errorf("%s reached the origin of a response that is stored: %s", name, s.body)
+		}
+	}
+	if s := r.get(t, "/a?key", "api_key", "mine"); !strings.Contains(s.body, "mine") {
+		t.Errorf("a field that is part of the key: %s", s.body)
+	}
+	if s := r.ask(t, "POST", "/a", "x", "X_Custom", "mine"); !strings.Contains(s.body, "mine") {
+		t.Errorf("a request that isn't for the cache lost its field: %s", s.body)
+	}
+}
+
+// Trailer fields of a request can't say what its head may not (RFC 9110 §6.5.1), nor what only the edge says.
+func TestTrailersSayNothingOfTheHead(t *testing.T) {
+	got := make(chan http.Header, 1)
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		got <- req.Trailer
+	})
+	up := route("up", "/*")
+	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	r.SetRoutes(node.Default().Edge, []node.Route{up})
+	bad := []string{
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "X-Request-Id", "Via", "Cookie", "If-None-Match", "If-Match", "If-Range", "Range", "Traceparent", "Authorization",
+		"Host", "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Expect", "Max-Forwards", "Cache-Control", "Pragma", "TE", "Connection", "Upgrade", "Origin", "Referer",
+		"X-HTTP-Method-Override", "X-Original-URL", "True-Client-IP", "X_Forwarded_For", "X_Request_Id", "If_None_Match", "Content_Length", "Accept-Encoding", "Accept", "Millrace-Route",
+		"Nats-Msg-Id", "Trailer", "Set-Cookie", "Sec-Fetch-Site", "Proxy-Authorization", "Idempotency-Key", "Early-Data", "User-Agent", "Keep-Alive", "Date",
+	}
+	good := []string{"X-Checksum", "Content-Digest", "Repr-Digest", "Grpc-Status", "X-Amz-Trailer-Signature", "ETag"}
+	var b strings.Builder
+	for _, name := range slices.Concat(bad, good) {
+		b.WriteString(name + ": 1\r\n")
+	}
+	big := strings.Repeat("x", 600_000) // so that it streams
+	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" + big + "\r\n0\r\n" + b.String() + "\r\n"
+	if resp, body := r.raw(t, request); resp.StatusCode != 200 {
+		t.Fatalf("got %d %s", resp.StatusCode, body)
+	}
+	trailer := <-got
+	for _, name := range bad {
+		if trailer.Get(name) != "" || len(trailer[name]) > 0 {
+			t.Errorf("the trailer field %s reached the origin", name)
+		}
+	}
+	for _, name := range good {
+		if trailer.Get(name) != "1" {
+			t.Errorf("the trailer field %s is lost", name)
+		}
+	}
+}
+
+// The same to a member over the mesh, which may be plain NATS.
+func TestTrailersToAMember(t *testing.T) {
+	r := start(t, nil)
+	got := make(chan mesh.Header, 1)
+	r.service(t, "trailers", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		for {
+			if _, err := q.Stream.Next(); err != nil {
+				break
+			}
+		}
+		got <- q.Stream.Trailer()
+		return &mesh.Response{Status: 200}, nil
+	})
+	to := route("t", "/*")
+	to.To.Name = "trailers"
+	r.SetRoutes(node.Default().Edge, []node.Route{to})
+	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" + strings.Repeat("x", 600_000) +
+		"\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\nX_Real_Ip: 6.6.6.6\r\nX-Sum: 1\r\n\r\n"
+	if resp, body := r.raw(t, request); resp.StatusCode != 200 {
+		t.Fatalf("got %d %s", resp.StatusCode, body)
+	}
+	if h := <-got; len(h) != 1 || h.Get("X-Sum") != "1" {
+		t.Errorf("the member got %v", h)
+	}
+}
