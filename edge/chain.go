@@ -60,6 +60,7 @@ func problems(next Handler) Handler {
 		if x.allow != "" {
 			resp.Header.Add("Allow", x.allow)
 		}
+		x.editOwn(&resp.Header)
 		return resp, err
 	}
 }

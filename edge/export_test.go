@@ -25,7 +25,13 @@ var (
 )
 
 // Contain wraps a handler as the policy chain does.
-func (s *Server) Contain(h Handler) Handler { return problems(s.contain(h)) }
+func (s *Server) Contain(h Handler) Handler {
+	contained := problems(s.contain(h))
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		x.route = &route{}
+		return contained(ctx, x)
+	}
+}
 
 // Keep serves l with Fiber and hands every request's copy to keep, past its handler.
 func Keep(l net.Listener, keep func(*Exchange)) *fiber.App {

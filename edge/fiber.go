@@ -81,6 +81,7 @@ func (s *Server) handle(c *fiber.Ctx) {
 	}
 	if !conn.Hold(len(resp.Body)) {
 		resp = s.refusal(node.Errorf(node.CodeBusy, nil, "the node holds as many bytes as it may"))
+		x.editOwn(&resp.Header)
 	}
 	if x.pause {
 		conn.Pause(hastyPause)

@@ -294,11 +294,11 @@ func (p *part) text(ref node.Ref, earlier func(string) *mesh.Response) (string, 
 	return "", node.Errorf(node.CodeUpstream, nil, "the result has no text or number %s", ref)
 }
 
-// json gives the JSON that a reference stands for. What the route's /* matched is unescaped, as other parameters are.
+// json gives the JSON that a reference stands for: of the path what it means.
 func (p *part) json(ref node.Ref, earlier func(string) *mesh.Response) (node.JSON, error) {
 	if ref.Call == "" {
 		text, err := p.x.place(ref)
-		if err == nil && ref.Param == node.Rest {
+		if err == nil {
 			if text, err = url.PathUnescape(text); err != nil {
 				return "", node.ErrBodyValue
 			}

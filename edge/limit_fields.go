@@ -165,6 +165,7 @@ func (x *Exchange) overLimit(p pass) *mesh.Response {
 		wait += rand.N(jitter) //nolint:gosec // G404: spreads clients
 	}
 	resp.Header.Add("Retry-After", strconv.FormatInt(max(wholeSeconds(wait), 1), 10))
+	x.editOwn(&resp.Header)
 	x.limitFields(&resp.Header)
 	x.passed = x.passed[:len(x.passed)-1]
 	return resp

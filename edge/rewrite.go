@@ -78,16 +78,12 @@ func joinQuery(target, more string) (path, query string) {
 	return path, "?" + query
 }
 
-// place gives what a reference of a template stands for: a parameter's text, or what the route's /* matched as it stands in the path.
+// place gives what a reference of a template stands for, as it stands in the path: a parameter, or what the route's /* matched.
 func (x *Exchange) place(ref node.Ref) (string, error) {
 	if ref.Param == node.Rest {
 		return x.rest(), nil
 	}
-	plain, err := url.PathUnescape(x.param(ref.Param))
-	if err != nil {
-		return "", node.ErrTemplateValue
-	}
-	return plain, nil
+	return x.param(ref.Param), nil
 }
 
 // rest is what the route's /* matched, without its first slash.
@@ -118,18 +114,39 @@ func edit(h *mesh.Header, e *node.Edits) {
 	}
 }
 
+// editOwn changes the fields of a response that the gateway itself makes on the exchange's route (429, 502, 504 and their like) by the route's rules, so
+// that a browser, say, sees the status and not an error of CORS. What describes the problem, and keeps it out of caches, stays.
+func (x *Exchange) editOwn(h *mesh.Header) {
+	w := x.route.Rewrite
+	if w == nil || w.Response.None() {
+		return
+	}
+	var kept mesh.Header
+	own := func(f mesh.Field) bool { return oneOf(f.Name, "Content-Type", "Cache-Control") }
+	for _, f := range *h {
+		if own(f) {
+			kept = append(kept, f)
+		}
+	}
+	edit(h, &w.Response)
+	h.Delete(own)
+	*h = append(kept, *h...)
+}
+
 // editQuery changes the parameters of a query, which begins with its question mark or is empty. What isn't changed stays as the client wrote it.
 func editQuery(query string, e *node.Edits) string {
 	if e.None() {
 		return query
 	}
 	var kept []string
-	for pair := range strings.SplitSeq(strings.TrimPrefix(query, "?"), "&") {
-		raw, _, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(raw)
-		_, set := e.Set[name]
-		if pair != "" && (err != nil || (!set && !slices.Contains(e.Remove, name))) {
-			kept = append(kept, pair)
+	if query != "" {
+		for pair := range strings.SplitSeq(query[1:], "&") {
+			raw, _, _ := strings.Cut(pair, "=")
+			name, err := url.QueryUnescape(raw)
+			_, set := e.Set[name]
+			if err != nil || raw == "" || (!set && !slices.Contains(e.Remove, name)) {
+				kept = append(kept, pair)
+			}
 		}
 	}
 	for _, more := range []map[string]string{e.Set, e.Add} {

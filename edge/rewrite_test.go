@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"millrace/mesh"
 	"millrace/node"
@@ -62,9 +63,16 @@ func TestRewritePath(t *testing.T) {
 		{route: "/*", path: "/in/{*}", target: "/a", want: "/in/a"},
 		{route: "/u/{id}/*", path: "/user-{id}/{*}?id={id}", target: "/u/a%3Fb/x?y=2", want: "/user-a%3Fb/x?id=a%3Fb&y=2"},
 		{route: "/u/{id}", path: "/find?q=1", target: "/u/7", want: "/find?q=1"},
-		{route: "/q", query: node.Edits{Remove: []string{"a b"}, Set: map[string]string{"k": "é&"}, Add: map[string]string{"t": "2"}}, target: "/q?a+b=1&k=0&t=1&&c%20d=%2F", want: "/q?t=1&c%20d=%2F&k=%C3%A9%26&t=2"},
+		{route: "/q", query: node.Edits{Remove: []string{"a b"}, Set: map[string]string{"k": "é&"}, Add: map[string]string{"t": "2"}}, target: "/q?a+b=1&k=0&t=1&&c%20d=%2F", want: "/q?t=1&&c%20d=%2F&k=%C3%A9%26&t=2"},
 		{route: "/q", query: node.Edits{Remove: []string{"a"}}, target: "/q?a=1&%61=2", want: "/q"},
 		{route: "/q", query: node.Edits{Remove: []string{"b"}}, target: "/q?%zz=1&b", want: "/q?%zz=1"},
+		{route: "/q", query: node.Edits{Remove: []string{"b"}}, target: "/q?", want: "/q?"},
+		{route: "/q", query: node.Edits{Remove: []string{"b"}}, target: "/q?&&a&", want: "/q?&&a&"},
+		{route: "/q", query: node.Edits{Set: map[string]string{"b": "1"}}, target: "/q", want: "/q?b=1"},
+		{route: "/u/{id}", path: "/users/{id}", target: "/u/1,2,3", want: "/users/1,2,3"},
+		{route: "/u/{id}", path: "/users/{id}", target: "/u/a;v=1", want: "/users/a;v=1"},
+		{route: "/u/{id}", path: "/users/{id}?id={id}", target: "/u/a%2Bb%40c@d", want: "/users/a%2Bb%40c@d?id=a%2Bb%40c%40d"},
+		{route: "/u/{id}", path: "/users/{id}", target: "/u/%63af%c3%a9%20!", want: "/users/caf%C3%A9%20!"},
 	} {
 		w := &node.Rewrite{Query: tc.query}
 		if tc.path != "" {
@@ -139,6 +147,39 @@ func TestRespond(t *testing.T) {
 			if resp.StatusCode != want.status || body != want.body || resp.Header.Get("Content-Type") != want.kind || resp.Header.Get("X-Why") != want.reason {
 				t.Errorf("%s %s: %d %q %v, want %+v", method, path, resp.StatusCode, body, resp.Header, want)
 			}
+		}
+	}
+}
+
+// The response rules of a route reach what the gateway itself answers on it, so that a browser sees the status behind CORS; the problem stays a problem.
+func TestRewriteResponseOfOwnResponses(t *testing.T) {
+	rules := &node.Rewrite{Response: node.Edits{Set: map[string]string{"Access-Control-Allow-Origin": "*", "Cache-Control": "max-age=60", "Content-Type": "text/html"}, Remove: []string{"Proxy-Status"}}}
+	with := func(name, path, service string, change func(*node.Route)) node.Route {
+		r := route(name, path, func(n *node.Route) { n.Rewrite, n.To.Name = rules, service })
+		if change != nil {
+			change(&r)
+		}
+		return r
+	}
+	r := startLimits(t, nil, with("limited", "/limited", "echo", func(n *node.Route) { n.Limit = []node.Limit{per("1/1h")} }), with("nobody", "/nobody", "nobody", nil),
+		with("slow", "/slow", "slow", func(n *node.Route) { n.Timeout = node.Duration(50 * time.Millisecond) }),
+		with("small", "/small", "echo", func(n *node.Route) { n.MaxBody = 1 }), with("broken", "/broken", "broken", nil))
+	r.service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) { <-ctx.Done(); return nil, ctx.Err() })
+	r.service(t, "broken", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		return nil, node.Errorf(node.CodeUpstream, nil, "it broke")
+	})
+	r.do(t, "GET", "/limited", "")
+	for path, status := range map[string]int{"/limited": 429, "/nobody": 503, "/slow": 504, "/small": 413, "/broken": 502} {
+		resp, body := r.do(t, "POST", path, "body")
+		h := resp.Header
+		if resp.StatusCode != status || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Proxy-Status") != "" {
+			t.Errorf("%s: %d %v %s", path, resp.StatusCode, h, body)
+		}
+		if len(h.Values("Cache-Control")) != 1 || h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: Cache-Control %q, Content-Type %q", path, h.Values("Cache-Control"), h.Values("Content-Type"))
+		}
+		if status == 429 && (h.Get("Retry-After") == "" || h.Get("RateLimit") == "") {
+			t.Errorf("%s: %v", path, h)
 		}
 	}
 }

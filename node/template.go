@@ -106,44 +106,59 @@ func (t Template) Refs() []Ref {
 	return refs
 }
 
-// restFor makes sure that the value of Rest is a path as a request may have it, and gives its text for a query.
-func restFor(v string, query bool) (string, error) {
-	plain, err := url.PathUnescape(v)
-	if err != nil || !validLiteral(v) || strings.Contains(v, "?") {
-		return "", ErrTemplateValue
+// ofRequest makes sure that a value out of the request's path is a part of one, as canonical paths are written, and gives it for its place: as it is in a
+// path, so that the target gets what the client sent (RFC 3986 §2.2), and what it means in a query.
+func (p *templatePiece) ofRequest(v string) (string, error) {
+	refused := "?"
+	if p.ref.Param != Rest {
+		refused = "?/"
 	}
-	if query {
-		return plain, nil
+	plain, err := url.PathUnescape(v)
+	switch {
+	case err != nil || !validLiteral(v) || strings.ContainsAny(v, refused):
+		return "", ErrTemplateValue
+	case p.query:
+		return url.QueryEscape(plain), nil
+	case v == "" && p.ref.Param != Rest:
+		return "", ErrTemplateValue
 	}
 	return v, nil
 }
 
-// Expand puts values in place, percent-encoded for where they stand, so that a value never begins another segment, parameter or fragment. It fails
-// with ErrTemplateValue where a value of the path is empty or a segment would be "." or "..", and with the error of value. The value of Rest must be a
-// canonical path without its first slash, and stays as it is in a path.
+// ofResult writes a value out of an earlier call's result for its place.
+func (p *templatePiece) ofResult(v string) (string, error) {
+	switch {
+	case p.query:
+		return url.QueryEscape(v), nil
+	case v == "":
+		return "", ErrTemplateValue
+	}
+	return url.PathEscape(v), nil
+}
+
+// Expand puts values in place, so that a value never begins another segment, parameter or fragment. What value gives for a parameter of the route, or for
+// Rest, must be written as in a canonical path, and stands in a path as it is; what it gives for a call's result is text, and is percent-encoded. Expand fails
+// with ErrTemplateValue where a value of the path is empty or a segment would be "." or "..", and with the error of value.
 func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 	var b strings.Builder
-	for _, p := range t.pieces {
+	for i := range t.pieces {
+		p := &t.pieces[i]
 		if p.literal != "" {
 			b.WriteString(p.literal)
 			continue
 		}
 		v, err := value(p.ref)
-		if err == nil && p.ref.Param == Rest {
-			v, err = restFor(v, p.query)
-		}
 		switch {
 		case err != nil:
-			return "", err
-		case p.ref.Param == Rest && !p.query:
-			b.WriteString(v)
-		case v == "" && !p.query:
-			return "", ErrTemplateValue
-		case p.query:
-			b.WriteString(url.QueryEscape(v))
+		case p.ref.Call == "":
+			v, err = p.ofRequest(v)
 		default:
-			b.WriteString(url.PathEscape(v))
+			v, err = p.ofResult(v)
 		}
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(v)
 	}
 	if path, _, _ := strings.Cut(b.String(), "?"); !safePath(path) {
 		return "", ErrTemplateValue

@@ -11,7 +11,7 @@ import (
 
 func TestTemplate(t *testing.T) {
 	values := map[string]string{
-		"{id}": "a/b?c#d", "{dot}": ".", "{dots}": "..", "{empty}": "", "{user.name}": "é &=+", "{user.tags.0.id}": "%2e", "{up}": "../b", "{win}": "a\\b", "{semi}": "..;x", "{nul}": "a\x00", "{deep}": "a/../b",
+		"{id}": "a%2Fb%3Fc%23d", "{list}": "1,2;v=1@x", "{raw}": "a b", "{two}": "a/b", "{dot}": ".", "{dots}": "..", "{empty}": "", "{user.name}": "é &=+", "{user.tags.0.id}": "%2e", "{up}": "..%2Fb", "{win}": "a%5Cb", "{semi}": "..;x", "{nul}": "a%00", "{user.deep}": "a/../b",
 	}
 	value := func(r node.Ref) (string, error) {
 		v, ok := values[r.String()]
@@ -22,9 +22,9 @@ func TestTemplate(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"/": "/", "/a/b?c=d": "/a/b?c=d", "/users/{id}": "/users/a%2Fb%3Fc%23d", "/u?id={id}&n={user.name}": "/u?id=a%2Fb%3Fc%23d&n=%C3%A9+%26%3D%2B",
-		"/x-{user.tags.0.id}-y": "/x-%252e-y", "/q?a={empty}": "/q?a=", "/q?a={dots}": "/q?a=..",
+		"/x-{user.tags.0.id}-y": "/x-%252e-y", "/l/{list}": "/l/1,2;v=1@x", "/l?l={list}": "/l?l=1%2C2%3Bv%3D1%40x", "/{raw}": "error", "/{two}": "error", "/x?a={two}": "error", "/q?a={empty}": "/q?a=", "/q?a={dots}": "/q?a=..",
 		"/{dot}": "error", "/a/{dots}/b": "error", "/.{dot}": "error", "/{empty}": "error", "/a/{empty}/b": "error", "/{nobody}": "error",
-		"/{up}": "error", "/a{win}": "error", "/{semi}": "error", "/a{nul}": "error", "/{deep}": "error", "/x?a={up}": "/x?a=..%2Fb",
+		"/{up}": "error", "/a{win}": "error", "/{semi}": "error", "/a{nul}": "error", "/{user.deep}": "error", "/x?a={up}": "/x?a=..%2Fb",
 	} {
 		var tpl node.Template
 		if err := tpl.UnmarshalText([]byte(text)); err != nil {
