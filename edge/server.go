@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -101,7 +102,7 @@ func (s *Server) Open(ctx context.Context) error {
 	if n := affordable(s.cfg.Edge.MaxConnections); n < s.cfg.Edge.MaxConnections {
 		s.log.WarnContext(ctx, "fewer connections than edge.max_connections: the limit on open files allows no more", "connections", n, "open_files", descriptors())
 	}
-	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Quick: s.quick, Log: s.log})
+	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Exempt: s.trusts, Quick: s.quick, Log: s.log})
 	go s.admission.watch(s.served)
 	go func() {
 		defer close(s.served)
@@ -113,8 +114,9 @@ func (s *Server) Open(ctx context.Context) error {
 }
 
 func limits(e node.Edge) guard.Limits {
+	most := affordable(e.MaxConnections)
 	return guard.Limits{
-		MaxConnections: affordable(e.MaxConnections), MaxHeader: int(e.MaxHeader), ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
+		MaxConnections: most, MaxPerClient: max(most*e.MaxClientShare/100, 1), MaxHeader: int(e.MaxHeader), ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
 		WriteTimeout: e.WriteTimeout.Std(),
 	}
 }
@@ -154,6 +156,20 @@ func (s *Server) RefusedConnections() uint64 {
 	}
 	return s.listener.Refused()
 }
+
+// Crowded tells whether connections had to be refused lately, or closed for others, and names the client that has the most of them.
+func (s *Server) Crowded() (client string, connections int, ok bool) {
+	if s.listener == nil {
+		return "", 0, false
+	}
+	prefix, connections, ok := s.listener.Crowded()
+	if prefix.IsSingleIP() {
+		return prefix.Addr().String(), connections, ok
+	}
+	return prefix.String(), connections, ok
+}
+
+func (s *Server) trusts(addr netip.Addr) bool { return s.settings.Load().trusts(addr) }
 
 // Sheds tells whether the processors can't follow, so that fewer requests than edge.max_requests are admitted.
 func (s *Server) Sheds() bool { return s.admission.sheds() }

@@ -77,6 +77,10 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 	if n.edge.Sheds() {
 		other = append(other, "the node sheds load: its processors can't follow; add nodes or processors")
 	}
+	if client, connections, ok := n.edge.Crowded(); ok {
+		other = append(other, fmt.Sprintf("more client connections than edge.max_connections and max_client_share allow: idle ones are closed, others refused; the most, %d, are of %s "+
+			"(if that is a proxy of yours, name it in edge.trusted_proxies)", connections, client))
+	}
 	if n.edge.Starved() {
 		other = append(other, "the system refuses further connections: raise the limit on open files, or lower edge.max_connections")
 	}

@@ -78,6 +78,7 @@ func (v *validator) edge() {
 		"stream_idle": e.StreamIdle,
 	})
 	v.check(e.MaxHeader >= 4*KiB && e.MaxHeader <= 256*KiB, at("max_header"), "%s is out of range: use 4KiB to 256KiB", e.MaxHeader)
+	v.check(e.MaxClientShare > 0 && e.MaxClientShare <= 100, at("max_client_share"), "%d is out of range: use 1 to 100, a percentage of max_connections", e.MaxClientShare)
 	v.check(e.MaxConnections > 0, at("max_connections"), "%d is out of range: use 1 or more", e.MaxConnections)
 	v.check(e.MaxBuffered >= MiB, at("max_buffered"), "%s is out of range: use 1MiB or more", e.MaxBuffered)
 	v.check(e.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", e.MaxRequests)

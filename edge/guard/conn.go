@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,8 @@ type Conn struct {
 	pause    time.Time     // until which a next request waits; zero if it needn't
 	ended    chan struct{} // closed by Close
 	used     atomic.Bool   // a request has come
+	client   netip.Prefix  // whose connection it is; not valid for one that may have any number
+	idle     atomic.Int64  // since when it waits for a request, in Unix nanoseconds; 0 while it doesn't, or givenUp
 	linger   atomic.Bool   // the client may still be sending: see Close
 	closed   atomic.Bool
 	serving  atomic.Int32
@@ -63,6 +66,8 @@ type spare struct {
 var (
 	errFull   = errors.New("the buffer is at its limit")
 	errBudget = errors.New("the budget is used up")
+
+	errGivenUp = errors.New("the connection was closed to make room for another")
 )
 
 // What the server reads in place of a request. It decides by this whether the connection is kept.
@@ -284,10 +289,14 @@ func (c *Conn) awaitFirst(wait time.Duration) error {
 		c.readBy(until)
 		c.restsUntil.Store(until.UnixNano())
 	}
+	c.idle.Store(now.UnixNano())
 	err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
 	if timedOut(err) && time.Now().Before(until) {
 		c.readBy(until)
 		err = c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
+	}
+	if c.idle.Swap(0) == givenUp { // closed for another: what came at the same moment is too late
+		return errGivenUp
 	}
 	return err
 }

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var limits = guard.Limits{MaxConnections: 10, MaxHeader: 32 << 10, ReadTimeout: 5 * time.Second, IdleTimeout: 20 * time.Second}
+var limits = guard.Limits{MaxConnections: 10, MaxPerClient: 10, MaxHeader: 32 << 10, ReadTimeout: 5 * time.Second, IdleTimeout: 20 * time.Second}
 
 // wire is a connection whose client has sent everything and ended its side.
 type wire struct {
@@ -27,6 +27,8 @@ type wire struct {
 	out bytes.Buffer
 	per int // bytes that a read gives at most; 0 means all
 }
+
+func (w *wire) RemoteAddr() net.Addr { return nil }
 
 func (w *wire) Read(p []byte) (int, error) {
 	if w.per > 0 && len(p) > w.per {

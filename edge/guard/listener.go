@@ -5,23 +5,26 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Config says what a Listener works with. All fields are needed.
+// Config says what a Listener works with. All fields are needed but for those that say what nil means.
 type Config struct {
 	Limits Limits
-	Budget *Budget          // bytes of all connections together
-	Busy   []byte           // the whole response for one connection too many
-	Quick  func(*Conn) bool // may answer a request without a body by Send before the server sees it; nil never does
+	Budget *Budget               // bytes of all connections together
+	Busy   []byte                // the whole response for one connection too many
+	Exempt func(netip.Addr) bool // whose connections MaxPerClient doesn't bound: proxies, behind which are many clients; nil exempts nobody
+	Quick  func(*Conn) bool      // may answer a request without a body by Send before the server sees it; nil never does
 	Log    *slog.Logger
 }
 
 // Limits are what a Listener allows. All fields are needed.
 type Limits struct {
-	MaxConnections int           // at once; one more is answered Busy and closed
+	MaxConnections int           // at once; for one more an idle one is closed, or it is answered Busy and closed
+	MaxPerClient   int           // of them from one address, or one IPv6 network of 64 bits
 	MaxHeader      int           // bytes of a request head
 	ReadTimeout    time.Duration // for a head to arrive whole, and again for a body
 	IdleTimeout    time.Duration // between requests
@@ -41,13 +44,16 @@ type Listener struct {
 	ended   chan struct{} // closed with the listener: it ends a wait in Accept
 	once    sync.Once
 
-	mu    sync.Mutex
-	conns map[*Conn]struct{}
+	mu      sync.Mutex // guards what follows
+	conns   map[*Conn]struct{}
+	clients map[netip.Prefix]int // connections by client
+	crowded time.Time            // when one last had to be refused, or closed for another
+	warned  time.Time
 }
 
 // New guards a listener.
 func New(inner net.Listener, cfg Config) *Listener {
-	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{}}
+	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{}, clients: map[netip.Prefix]int{}}
 	l.SetLimits(cfg.Limits)
 	return l
 }
@@ -72,11 +78,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		inner, err := l.Listener.Accept()
 		switch {
-		case err == nil && l.open.Add(1) > int64(l.limits.Load().MaxConnections):
-			l.refuse(inner)
 		case err == nil:
 			l.fed()
-			return l.Wrap(inner), nil
+			if c := l.admit(inner); c != nil {
+				return c, nil
+			}
+			l.refuse(inner)
 		case errors.Is(err, net.ErrClosed) || l.stopped.Load():
 			return nil, net.ErrClosed
 		default:
@@ -87,20 +94,20 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Wrap guards a connection that has been accepted and counted.
+// Wrap guards a connection, whatever the limits say.
 func (l *Listener) Wrap(inner net.Conn) *Conn {
-	c := &Conn{Conn: inner, l: l, account: account{budget: l.cfg.Budget}, ended: make(chan struct{})}
+	c := &Conn{Conn: inner, l: l, client: l.clientOf(inner), account: account{budget: l.cfg.Budget}, ended: make(chan struct{})}
 	c.in.account = &c.account
 	c.watch.begin()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.count(c, 1)
 	l.conns[c] = struct{}{}
 	return c
 }
 
 // refuse answers one connection too many. The answer fits the empty send buffer of a new connection, so this never waits.
 func (l *Listener) refuse(inner net.Conn) {
-	l.open.Add(-1)
 	l.refused.Add(1)
 	_ = inner.SetDeadline(time.Now().Add(time.Second)) // a client that went away needs no answer
 	_, _ = inner.Write(l.cfg.Busy)
@@ -129,10 +136,12 @@ func (l *Listener) pause(d time.Duration) {
 }
 
 func (l *Listener) leave(c *Conn) {
-	l.open.Add(-1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.conns, c)
+	if _, counted := l.conns[c]; counted {
+		delete(l.conns, c)
+		l.count(c, -1)
+	}
 }
 
 // Wait waits until every connection has ended, at most until ctx ends. Connections end on their own once they are served
