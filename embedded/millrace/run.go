@@ -35,6 +35,7 @@ type runCmd struct {
 // Run serves until a signal comes. Without -c and without a millrace.yaml it serves every service at /NAME.
 func (c *runCmd) Run(ctx context.Context, out console) error {
 	opts := embedded.Options{Log: logger(out.stderr, true, c.LogLevel), Version: version()}
+	serves := ""
 	before, _ := os.Stat(c.path()) // a file that isn't there has no state; Load tells
 	cfg, text, err := config.Load(c.path())
 	switch {
@@ -43,6 +44,8 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 	case c.Config == "" && errors.Is(err, os.ErrNotExist):
 		opts.Config = node.Default()
 		opts.Config.Edge.Expose = []string{"*"}
+		serves = "every service of the mesh, at /NAME"
+		opts.Log.WarnContext(ctx, "there is no configuration file: every service of the mesh is exposed at /NAME", "file", c.path())
 	default:
 		return fmt.Errorf("start: %w", err)
 	}
@@ -54,7 +57,7 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 		changes = watch(ctx, opts.ConfigPath, before, watchEvery)
 	}
 	return serve(ctx, opener(opts), changes, opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
-		printBanner(out.stdout, n, opts.Config.Node.Name, "", clientHint(n, opts.Config), firstPath(opts.Config), ready)
+		printBanner(out.stdout, n, opts.Config.Node.Name, serves, clientHint(n, opts.Config), firstPath(opts.Config), ready)
 	})
 }
 
