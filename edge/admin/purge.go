@@ -71,7 +71,7 @@ const purgePatience = 10 * time.Second
 
 func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
 	var req Purge
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&req); err != nil {
 		refuse(w, http.StatusBadRequest, "the purge isn't valid JSON ("+err.Error()+"): "+ErrPurge.Error())
