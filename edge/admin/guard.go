@@ -28,7 +28,6 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		out := http.NewResponseController(w)
 		_ = out.SetWriteDeadline(time.Now().Add(answerTime)) // can't fail on a connection of http.Server
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
 		status, text := s.refusal(w, r)
 		if status == 0 {
 			status, text = takeBody(w, out, r, s.bodyTime)
