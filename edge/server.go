@@ -46,6 +46,7 @@ type Server struct {
 	settings  atomic.Pointer[settings]
 	stats     statsByRoute
 	callStats statsByRoute // of the calls of gathers
+	seen      seenNames    // services that were served, for edge.expose "*"
 	date      dateCache
 
 	cacheStats cacheStatsByRoute

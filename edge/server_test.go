@@ -263,7 +263,7 @@ func TestExpose(t *testing.T) {
 			t.Errorf("%s: /echo answered %d, want %d", name, resp.StatusCode, want)
 		}
 		resp, _ = r.do(t, "GET", "/other", "")
-		if want := map[string]int{"none": 404, "named": 404, "all": 503}[name]; resp.StatusCode != want {
+		if want := map[string]int{"none": 404, "named": 404, "all": 404}[name]; resp.StatusCode != want {
 			t.Errorf("%s: /other answered %d, want %d", name, resp.StatusCode, want)
 		}
 		for _, path := range []string{"/Echo", "/a.b", "/%3E", "/*", "/" + strings.Repeat("a", 65), "/"} {

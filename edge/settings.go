@@ -48,7 +48,7 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 		set.purge = s.newRoute(node.Route{}, purgeID, s.purge)
 	}
 	if slices.Contains(cfg.Expose, "*") {
-		set.exposed = s.newRoute(node.Route{}, exposedID, callFirstSegment(s.mesh))
+		set.exposed = s.newRoute(node.Route{}, exposedID, s.callExposed)
 	}
 	return set
 }

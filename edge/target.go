@@ -86,10 +86,3 @@ func plain(conn *mesh.Conn, subject node.Subject, forward []string) Handler {
 func refuse(err error) Handler {
 	return func(context.Context, *Exchange) (*mesh.Response, error) { return nil, err }
 }
-
-// callFirstSegment asks the service that the path's first segment names; the router made sure that it is a name.
-func callFirstSegment(conn *mesh.Conn) Handler {
-	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		return ask(ctx, conn, conn.Service(firstSegment(x.Path)), x)
-	}
-}

@@ -59,6 +59,10 @@ type Node struct {
 	stopOnce sync.Once
 	stopErr  error
 
+	hurried   chan struct{} // closed by Hurry
+	hurryOnce sync.Once
+	lingered  atomic.Bool // Shutdown has stopped listening, or is about to
+
 	waits     context.Context //nolint:containedctx // ends what a reload waits for
 	stopWaits context.CancelFunc
 
@@ -85,6 +89,7 @@ func New(opts Options) (*Node, error) {
 	}
 	opts.Version = cmp.Or(opts.Version, "unknown")
 	n := &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}
+	n.hurried = make(chan struct{})
 	n.applied.Store(&n.opts.Config)
 	n.waits, n.stopWaits = context.WithCancel(context.Background())
 	return n, nil
@@ -304,6 +309,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		n.record("stop", "draining")
 		n.edge.Drain()
 		n.linger(ctx)
+		n.lingered.Store(true)
 	}
 	var errs []error
 	if n.edge != nil {
@@ -314,15 +320,6 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		errs = append(errs, n.upstreams.Shutdown(ctx))
 	}
 	return errors.Join(append(errs, n.Close())...)
-}
-
-func (n *Node) linger(ctx context.Context) {
-	timer := time.NewTimer(n.opts.Config.Edge.Linger.Std())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // awaitReload waits for the reload that runs. What that waits for itself is cut off when ctx ends. The caller has set

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -111,14 +110,18 @@ type Server struct {
 	http     *http.Server
 	listener net.Listener
 	served   chan struct{}
+
+	connections connections
+	bodyTime    time.Duration // the constant; tests have less time
 }
 
 // New makes the server; Open listens.
 func New(cfg node.Admin, operator Operator, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, operator: operator, log: log, served: make(chan struct{})}
+	s := &Server{cfg: cfg, operator: operator, log: log, served: make(chan struct{}), bodyTime: bodyTime}
 	s.http = &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: s.connections.add, ConnState: s.connections.changed,
 	}
 	return s
 }
@@ -129,47 +132,16 @@ func (s *Server) handler() http.Handler {
 		reply(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", s.readyz)
-	private := map[string]http.HandlerFunc{
+	for pattern, h := range map[string]http.HandlerFunc{
 		"GET /v1/status":  s.status,
 		"GET /v1/routes":  func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.operator.Routes()) },
 		"GET /v1/explain": s.explain, "GET /v1/tail": s.tail, "POST /v1/reload": s.reload, "POST /v1/purge": s.purge,
 		"GET /v1/limits": s.limits, "DELETE /v1/limits": s.limits, "GET /v1/limits/{limit}/{key...}": s.limits, "DELETE /v1/limits/{limit}/{key...}": s.limits,
 		"GET /metrics": metricsHandler(s.operator).ServeHTTP,
+	} {
+		mux.HandleFunc(pattern, h)
 	}
-	for pattern, h := range private {
-		mux.Handle(pattern, s.guard(h))
-	}
-	return mux
-}
-
-// guard lets the operator in: with the token, if there is one, and not through a web page of another site.
-func (s *Server) guard(next http.Handler) http.Handler {
-	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.cfg.Token == "" && !ownName(r.Host) {
-			refuse(w, http.StatusMisdirectedRequest, "without admin.token the admin API answers to an IP address or localhost only")
-			return
-		}
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			token = ""
-		}
-		if s.cfg.Token != "" && subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1 {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			refuse(w, http.StatusUnauthorized, "present admin.token as a bearer token")
-			return
-		}
-		next.ServeHTTP(w, r)
-	}))
-}
-
-// ownName tells whether a Host names this machine by an address. A web page can let its own name resolve to a loopback
-// address and so pass for same-origin (DNS rebinding); an address it can't take.
-func ownName(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = host
-	}
-	return strings.EqualFold(name, "localhost") || net.ParseIP(strings.Trim(name, "[]")) != nil
+	return s.guard(mux)
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
@@ -283,6 +255,7 @@ func reply(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error": "the answer can't be written as JSON"}`)
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) // can't fail on a connection of http.Server
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // the operator went away

@@ -1,5 +1,8 @@
 // Package admin serves the operator's API: health, readiness, metrics, status, routes, explain, tail and reload.
 //
-// /healthz and /readyz are open; everything else needs the token, if there is one. Requests that a browser sends from
-// another site are refused, so that no web page can reload a node on the operator's machine.
+// /healthz and /readyz are open; everything else needs the token, if there is one. Guarantees:
+//
+//   - A request that isn't let in is answered without its body having been read, and its connection ends (guard.go).
+//   - Connections are bounded; when there are too many, the one goes that has waited longest without being let in.
+//   - No web page of another site gets an answer: by Sec-Fetch-Site, by Origin, and without a token by Host (DNS rebinding).
 package admin

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -34,18 +33,18 @@ func (p Purge) Valid() bool {
 // WaitAll waits until every node has applied a purge, or gives out nothing that it reaches.
 const WaitAll = "all"
 
-// String says what is purged, for the journal.
+// String says what is purged, for the journal and for people.
 func (p Purge) String() string {
 	kind, text := "all", ""
 	for _, n := range []struct{ kind, text string }{{"url", p.URL}, {"prefix", p.Prefix}, {"host", p.Host}, {"tag", p.Tag}} {
 		if n.text != "" {
-			kind, text = n.kind, " "+n.text
+			kind, text = n.kind, " "+Show(n.text)
 		}
 	}
 	if p.Soft {
 		kind = "soft " + kind
 	}
-	return kind + strings.ToValidUTF8(text, "?")
+	return kind + text
 }
 
 // Purged says that a purge counts. Nodes lists those that were waited for.
@@ -71,7 +70,7 @@ const purgePatience = 10 * time.Second
 
 func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
 	var req Purge
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&req); err != nil {
 		refuse(w, http.StatusBadRequest, "the purge isn't valid JSON ("+err.Error()+"): "+ErrPurge.Error())

@@ -64,9 +64,9 @@ var stops = []stop{
 		}
 		return fmt.Sprintf("%d Retry-After %s", last.status, last.header.Get("Retry-After")), by[200] == 3 && by[429] == 2 && last.header.Get("Retry-After") != ""
 	}},
-	{"a service that nobody serves is told at once", func(ctx context.Context, edge, _ string) (string, bool) {
+	{"a name that nobody has ever served is not found, at once", func(ctx context.Context, edge, _ string) (string, bool) {
 		r := fetch(ctx, "GET", edge+"/nobody", "")
-		return r.brief(), r.status == 503 && r.took < time.Second && strings.Contains(r.body, `"no_member"`)
+		return r.brief(), r.status == 404 && r.took < time.Second && strings.Contains(r.body, `"not_found"`)
 	}},
 	{"a path that climbs out with %2e%2e is refused", func(ctx context.Context, edge, _ string) (string, bool) {
 		r := fetch(ctx, "GET", edge+"/users/%2e%2e/secret", "")
@@ -113,7 +113,7 @@ Try, in another terminal:
   curl %[1]s/users/42                 an HTTP upstream
   curl %[1]s/orders?user=42           two targets share the requests
   curl -i %[1]s/limited               three a minute, and then 429
-  curl %[1]s/greet                    503: nobody serves it yet, so start a member:
+  curl %[1]s/greet                    404: nobody serves it yet, so start a member:
   nats -s %[2]s reply http.greet -q q $'HTTP/1.1 200 OK\r\n\r\nHi!\n'
 Ctrl-C ends the demo; it leaves nothing behind.
 `, edge, client)

@@ -16,7 +16,7 @@ type demoCmd struct {
 }
 
 // Run starts the node, the samples and a subscriber. It keeps nothing on disk.
-func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
+func (c *demoCmd) Run(ctx context.Context, out console, signals *signals) (err error) {
 	cfg, remove, err := temporaryConfig()
 	if err != nil {
 		return err
@@ -32,7 +32,8 @@ func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	var tourErr error
-	err = serve(ctx, temporary(opts, false), nil, cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
+	s := serving{open: temporary(opts, false), linger: cfg.Edge.Linger.Std(), out: out, signals: signals}
+	s.banner = func(n *embedded.Node, ready time.Duration) {
 		if tourErr = samples.Subscribe(n.ClientURL()); tourErr != nil {
 			done()
 			return
@@ -44,6 +45,7 @@ func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
 			return
 		}
 		demo.Suggest(out.stdout, n.EdgeURL(), n.ClientURL())
-	})
+	}
+	err = s.run(ctx)
 	return errors.Join(tourErr, err)
 }

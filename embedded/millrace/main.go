@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
-	"runtime/debug"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -40,13 +36,17 @@ type cli struct {
 	Purge   purgeCmd   `cmd:"" help:"Make cached responses invalid on every node."`
 	Limits  limitsCmd  `cmd:"" help:"Show or reset what a client has left of its limits."`
 	Reload  reloadCmd  `cmd:"" help:"Let a running node read its configuration file again."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Version versionCmd `cmd:"" help:"Print version, commit and date."`
+	Help    helpCmd    `cmd:"" help:"Tell of a command: millrace help run"`
+
+	Completion completionCmd `cmd:"" help:"Print a script that lets a shell complete commands and flags."`
+	Complete   completeCmd   `cmd:"" hidden:"" passthrough:""`
+
+	VersionFlag versionFlag `name:"version" help:"Print version, commit and date."`
 }
 
-// console is where a command reads and writes.
-type console struct {
-	stdout, stderr io.Writer
-}
+// exit is the code that parsing has ended with, since it printed help or version; negative if it hasn't.
+type exit int
 
 func main() {
 	os.Exit(run(os.Args[1:], console{os.Stdout, os.Stderr}))
@@ -54,29 +54,34 @@ func main() {
 
 // run executes one command line and gives its exit code.
 func run(args []string, out console) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// A second signal, after the first has begun the shutdown, ends the process at once.
-	context.AfterFunc(ctx, stop)
-	exited := -1
-	var commands cli
-	parser, err := kong.New(&commands, kong.Name("millrace"), kong.Writers(out.stdout, out.stderr),
-		kong.Description("An API gateway and mesh in one binary: start it in front of your app, cluster it when you grow, extend it by subscribing to a subject."),
-		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out))
+	out = console{newScreen(out.stdout), newScreen(out.stderr)}
+	ctx, signals := watchSignals(context.Background())
+	defer signals.stop()
+	exited := exit(-1)
+	parser, err := newParser(out, &exited, kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out, signals, &exited))
 	if err != nil {
 		fmt.Fprintln(out.stderr, "millrace:", err)
 		return exitFailed
 	}
 	parsed, err := parser.Parse(args)
 	switch {
-	case exited >= 0: // help was asked for and printed
-		return exited
+	case exited >= 0: // help or version was asked for and printed
+		return int(exited)
 	case err != nil:
 		fmt.Fprintf(out.stderr, "millrace: %s\nTry: millrace --help\n", err)
 		return exitUsage
 	}
-	return exitCode(parsed.Run(), out)
+	return exitCode(parsed.Run(parser), out)
+}
+
+// newParser makes the parser of command lines.
+func newParser(out console, exited *exit, more ...kong.Option) (*kong.Kong, error) {
+	return kong.New(&cli{}, append([]kong.Option{ //nolint:wrapcheck // it is told as it is
+		kong.Name("millrace"), kong.Writers(out.stdout, out.stderr),
+		kong.Description("An API gateway and mesh in one binary: start it in front of your app, cluster it when you grow, " +
+			"extend it by subscribing to a subject."),
+		kong.Exit(func(code int) { *exited = exit(code) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	}, more...)...)
 }
 
 // exitCode prints an error and translates it.
@@ -105,19 +110,3 @@ func exitCode(err error, out console) int {
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
-
-// version is what `go build` knows about the source.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "development"
-	}
-	return info.Main.Version
-}
-
-type versionCmd struct{}
-
-func (versionCmd) Run(out console) error {
-	_, err := fmt.Fprintln(out.stdout, "millrace", version())
-	return err //nolint:wrapcheck // stdout is closed
-}

@@ -28,6 +28,25 @@ type process struct {
 	admin  string // likewise
 	temp   string // its TMPDIR
 	stderr *strings.Builder
+	stdout *output // what follows the banner
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 func startProcess(t *testing.T, args ...string) *process {
@@ -44,7 +63,7 @@ func startLimited(t *testing.T, files int, args ...string) *process {
 
 func begin(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{temp: t.TempDir(), stderr: &strings.Builder{}, cmd: cmd}
+	p := &process{temp: t.TempDir(), stderr: &strings.Builder{}, stdout: &output{}, cmd: cmd}
 	p.cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+p.temp)
 	p.cmd.Stderr = p.stderr
 	stdout, err := p.cmd.StdoutPipe()
@@ -65,7 +84,7 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 			p.edge = m[2]
 		default:
 			p.admin = m[2]
-			go func() { _, _ = io.Copy(io.Discard, stdout) }()
+			go func() { _, _ = io.Copy(p.stdout, stdout) }()
 			return p
 		}
 	}

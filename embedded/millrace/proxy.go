@@ -23,7 +23,7 @@ type proxyCmd struct {
 }
 
 // Run serves the targets at every path until a signal comes. It keeps nothing on disk.
-func (c *proxyCmd) Run(ctx context.Context, out console) (err error) {
+func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err error) {
 	if c.Print {
 		cfg := node.Default()
 		if err := c.fill(&cfg); err != nil {
@@ -40,9 +40,11 @@ func (c *proxyCmd) Run(ctx context.Context, out console) (err error) {
 		return err
 	}
 	opts := embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()}
-	return serve(ctx, temporary(opts, c.Listen != ""), nil, cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
+	s := serving{open: temporary(opts, c.Listen != ""), linger: cfg.Edge.Linger.Std(), out: out, signals: signals}
+	s.banner = func(n *embedded.Node, ready time.Duration) {
 		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
-	})
+	}
+	return s.run(ctx)
 }
 
 // fill puts targets, route and flags into the configuration.

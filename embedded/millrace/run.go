@@ -33,29 +33,40 @@ type runCmd struct {
 }
 
 // Run serves until a signal comes. Without -c and without a millrace.yaml it serves every service at /NAME.
-func (c *runCmd) Run(ctx context.Context, out console) error {
-	opts := embedded.Options{Log: logger(out.stderr, true, c.LogLevel), Version: version()}
-	before, _ := os.Stat(c.path()) // a file that isn't there has no state; Load tells
-	cfg, text, err := config.Load(c.path())
-	switch {
-	case err == nil:
-		opts.Config, opts.ConfigText, opts.ConfigPath = *cfg, string(text), c.path()
-	case c.Config == "" && errors.Is(err, os.ErrNotExist):
-		opts.Config = node.Default()
-		opts.Config.Edge.Expose = []string{"*"}
-	default:
-		return fmt.Errorf("start: %w", err)
+func (c *runCmd) Run(ctx context.Context, out console, signals *signals) error {
+	before, _ := os.Stat(c.path()) // a file that isn't there has no state; options tells
+	opts, serves, err := c.options(ctx, out)
+	if err != nil {
+		return err
 	}
-	var changes <-chan struct{}
+	s := serving{open: opener(opts), linger: opts.Config.Edge.Linger.Std(), out: out, signals: signals}
 	if c.Watch {
 		if opts.ConfigPath == "" {
 			return usageError("--watch needs a configuration file: name one with -c")
 		}
-		changes = watch(ctx, opts.ConfigPath, before, watchEvery)
+		s.changes = watch(ctx, opts.ConfigPath, before, watchEvery)
 	}
-	return serve(ctx, opener(opts), changes, opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
-		printBanner(out.stdout, n, opts.Config.Node.Name, "", clientHint(n, opts.Config), firstPath(opts.Config), ready)
-	})
+	s.banner = func(n *embedded.Node, ready time.Duration) {
+		printBanner(out.stdout, n, opts.Config.Node.Name, serves, clientHint(n, opts.Config), firstPath(opts.Config), ready)
+	}
+	return s.run(ctx)
+}
+
+// options reads the configuration. Without a file every service is exposed, and serves says so for the banner.
+func (c *runCmd) options(ctx context.Context, out console) (opts embedded.Options, serves string, err error) {
+	opts = embedded.Options{Log: logger(out.stderr, true, c.LogLevel), Version: version()}
+	cfg, text, err := config.Load(c.path())
+	switch {
+	case err == nil:
+		opts.Config, opts.ConfigText, opts.ConfigPath = *cfg, string(text), c.path()
+		return opts, "", nil
+	case c.Config == "" && errors.Is(err, os.ErrNotExist):
+		opts.Config = node.Default()
+		opts.Config.Edge.Expose = []string{"*"}
+		opts.Log.WarnContext(ctx, "there is no configuration file: every service of the mesh is exposed at /NAME", "file", c.path())
+		return opts, "every service of the mesh, at /NAME: there is no " + c.path(), nil
+	}
+	return opts, "", fmt.Errorf("start: %w", err)
 }
 
 // clientHint says how members connect without showing the token: what a service prints ends up in logs.

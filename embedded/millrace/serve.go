@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,36 +15,46 @@ import (
 // drainTime is how long a shutdown may take beyond the linger.
 const drainTime = 30 * time.Second
 
-// serve opens a node, prints the banner, and shuts it down when ctx ends. It reloads on SIGHUP and for each of changes,
-// which may be nil.
-func serve(ctx context.Context, open func(context.Context) (*embedded.Node, error), changes <-chan struct{}, linger time.Duration, banner func(n *embedded.Node, ready time.Duration)) error {
+// serving is a node that runs until it is asked to end.
+type serving struct {
+	open    func(context.Context) (*embedded.Node, error)
+	changes <-chan struct{} // each asks for a reload; may be nil
+	linger  time.Duration
+	banner  func(n *embedded.Node, ready time.Duration)
+	out     console
+	signals *signals
+}
+
+// run opens the node, prints the banner, and shuts the node down when ctx ends. It reloads on SIGHUP and for each of changes.
+func (s *serving) run(ctx context.Context) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
 	defer signal.Stop(reloads)
 	begin := time.Now()
-	n, err := open(ctx)
+	n, err := s.open(ctx)
 	if err != nil {
 		if ctx.Err() != nil { // a signal ended the start, as it should
 			return nil
 		}
 		return fmt.Errorf("start: %w", err)
 	}
+	s.signals.hold()
 	ready := time.Since(begin)
 	limitMemory(ctx, n.Log())
-	banner(n, ready)
+	s.banner(n, ready)
 	n.Log().InfoContext(ctx, "ready", "edge", n.EdgeURL(), "admin", n.AdminURL(), "took", ready)
 	r := newReloader(ctx, n)
 	for {
 		select {
 		case <-reloads:
 			if !n.Reloadable() { // the terminal is gone, and with it who started a proxy or demo
-				return shutdown(ctx, n, r, linger)
+				return s.shutdown(ctx, n, r)
 			}
 			r.ask()
-		case <-changes:
+		case <-s.changes:
 			r.ask()
 		case <-ctx.Done():
-			return shutdown(ctx, n, r, linger)
+			return s.shutdown(ctx, n, r)
 		}
 	}
 }
@@ -62,18 +71,6 @@ func opener(opts embedded.Options) func(context.Context) (*embedded.Node, error)
 		}
 		return n, nil
 	}
-}
-
-func shutdown(ctx context.Context, n *embedded.Node, r *reloader, linger time.Duration) error {
-	n.Log().InfoContext(ctx, "draining", "linger", linger)
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), linger+drainTime)
-	defer cancel()
-	err := n.Shutdown(drain)
-	r.end(drain)
-	if err != nil {
-		return fmt.Errorf("shut down: %w", err)
-	}
-	return nil
 }
 
 // reloader reloads a node, one time after the other, in a goroutine of its own: a reload waits for requests, and a signal to
@@ -111,15 +108,6 @@ func (r *reloader) end(ctx context.Context) {
 	case <-r.ended:
 	case <-ctx.Done():
 	}
-}
-
-// logger writes JSON for machines to read, or text for people.
-func logger(w io.Writer, json bool, level slog.Level) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
-	if json {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // printBanner says where the node is and what to try: one line a place, and nothing else.

@@ -1,0 +1,167 @@
+package admin_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/edge/admin"
+)
+
+// send opens a connection, writes a request as it is, and leaves the connection open until the test ends.
+func send(t *testing.T, s *admin.Server, request string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// answer reads one response of a connection.
+func answer(t *testing.T, c net.Conn) *http.Response {
+	t.Helper()
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// ended fails unless the server ends the connection.
+func ended(t *testing.T, what string, c net.Conn) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s: the connection is still open", what)
+	}
+}
+
+// Whoever isn't let in can't hold a connection: the answer doesn't wait for a body, and is the connection's last.
+func TestUnfinishedBodies(t *testing.T) {
+	s := start(t, token, func(s *admin.Server) { s.SetBodyTime(100 * time.Millisecond) })
+	const unfinished = " HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nbegin"
+	const bearer = " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token
+	for name, c := range map[string]struct {
+		request string
+		status  int
+	}{
+		"no token":            {"POST /v1/reload" + unfinished, 401},
+		"no token, chunked":   {"POST /v1/purge HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n", 401},
+		"no token, a GET":     {"GET /v1/status" + unfinished, 401},
+		"a wrong token":       {"POST /v1/reload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\nContent-Length: 9\r\n\r\n", 401},
+		"no such path":        {"POST /none" + unfinished, 401},
+		"a probe with a body": {"GET /healthz" + unfinished, 413},
+		"a late body":         {"POST /v1/purge" + bearer + "\r\nContent-Length: 9\r\n\r\nbegin", 408},
+		"a late body, reload": {"POST /v1/reload" + bearer + "\r\nContent-Length: 9\r\n\r\n", 408},
+		"a large body":        {"POST /v1/purge" + bearer + "\r\nContent-Length: 70000\r\n\r\n" + strings.Repeat(" ", 70000), 413},
+		"a malformed body":    {"POST /v1/purge" + bearer + "\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400},
+	} {
+		conn := send(t, s, c.request)
+		if resp := answer(t, conn); resp.StatusCode != c.status || !resp.Close {
+			t.Errorf("%s: answered %d, close %t, want %d and the end of the connection", name, resp.StatusCode, resp.Close, c.status)
+		}
+		ended(t, name, conn)
+	}
+}
+
+// A body that is there whole is taken, and what runs after it has no deadline: a tail goes on for longer than a body may take.
+func TestBodiesInTime(t *testing.T) {
+	s := start(t, token, func(s *admin.Server) { s.SetBodyTime(100 * time.Millisecond) })
+	const bearer = "\r\nHost: a\r\nAuthorization: Bearer " + token
+	conn := send(t, s, "POST /v1/purge HTTP/1.1"+bearer+"\r\nContent-Length: 13\r\n\r\n{\"all\": true}")
+	if resp := answer(t, conn); resp.StatusCode != http.StatusOK || resp.Close {
+		t.Errorf("a purge was answered %d, close %t", resp.StatusCode, resp.Close)
+	}
+	tail := send(t, s, "GET /v1/tail HTTP/1.1"+bearer+"\r\nContent-Length: 2\r\n\r\n{}")
+	if err := tail.SetDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, tail); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a tail with a body ended before its reader did: %v", err)
+	}
+}
+
+// Connections of strangers are bounded, and never keep the operator out: neither new requests nor one that runs.
+func TestConnectionsAreBounded(t *testing.T) {
+	s := start(t, token, nil)
+	ask := "GET /v1/status HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token + "\r\n\r\n"
+	tail := send(t, s, "GET /v1/tail HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+token+"\r\n\r\n")
+	events := bufio.NewReader(tail)
+	if resp, err := http.ReadResponse(events, nil); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("tail: %v", err)
+	}
+	var held []net.Conn
+	for range admin.MaxConnections + 50 {
+		c := send(t, s, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+		answer(t, c)
+		held = append(held, c)
+	}
+	for i, c := range held[:50] {
+		ended(t, "connection "+string(rune('0'+i%10)), c)
+	}
+	if resp := answer(t, send(t, s, ask)); resp.StatusCode != http.StatusOK {
+		t.Errorf("the operator was answered %d", resp.StatusCode)
+	}
+	if err := tail.SetDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, events); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the operator's tail ended: %v", err)
+	}
+}
+
+// No web page of another site gets in, whatever its browser tells of it, nor one whose name resolves to this machine.
+func TestOtherSites(t *testing.T) {
+	guarded, open := start(t, token, nil), start(t, "", nil)
+	for name, c := range map[string]struct {
+		s      *admin.Server
+		head   string
+		status int
+	}{
+		"the operator":                        {open, "GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1:8081\r\n", 200},
+		"its own page":                        {open, "GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nSec-Fetch-Site: same-origin\r\n", 200},
+		"its own page, an older browser":      {open, "POST /v1/reload HTTP/1.1\r\nHost: localhost:8081\r\nOrigin: http://localhost:8081\r\nContent-Length: 0\r\n", 200},
+		"typed":                               {open, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nSec-Fetch-Site: none\r\n", 200},
+		"another site reads":                  {open, "GET /v1/tail HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nSec-Fetch-Site: cross-site\r\n", 403},
+		"another port reads":                  {open, "GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nSec-Fetch-Site: same-site\r\n", 403},
+		"another site writes":                 {open, "POST /v1/reload HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n", 403},
+		"another site, an older browser":      {open, "GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nOrigin: http://127.0.0.1:3000\r\n", 403},
+		"a page without an origin":            {open, "GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nOrigin: null\r\n", 403},
+		"another site, with the token":        {guarded, "GET /v1/status HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token + "\r\nSec-Fetch-Site: cross-site\r\n", 403},
+		"another site asks a probe":           {open, "GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nSec-Fetch-Site: cross-site\r\n", 403},
+		"a name that resolves here":           {open, "GET /v1/status HTTP/1.1\r\nHost: evil.example\r\n", 421},
+		"a name that resolves here, a page":   {open, "GET /readyz HTTP/1.1\r\nHost: evil.example\r\nSec-Fetch-Site: same-origin\r\n", 421},
+		"a probe by name":                     {open, "GET /readyz HTTP/1.1\r\nHost: gateway.internal\r\n", 200},
+		"by name, with the token":             {guarded, "GET /v1/status HTTP/1.1\r\nHost: gateway.internal\r\nAuthorization: Bearer " + token + "\r\n", 200},
+		"by name, without the token":          {guarded, "GET /v1/status HTTP/1.1\r\nHost: gateway.internal\r\n", 401},
+		"no such path, without the token":     {guarded, "GET /favicon.ico HTTP/1.1\r\nHost: a\r\n", 401},
+		"no such path, with nothing to guard": {open, "GET /favicon.ico HTTP/1.1\r\nHost: 127.0.0.1\r\n", 404},
+	} {
+		if strings.Contains(c.head, "/v1/tail") && c.status == 200 {
+			t.Fatal("a tail has no end")
+		}
+		resp := answer(t, send(t, c.s, c.head+"\r\n"))
+		if resp.StatusCode != c.status {
+			t.Errorf("%s: answered %d, want %d", name, resp.StatusCode, c.status)
+		}
+		if resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: a browser may guess the type: %v", name, resp.Header)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package edge
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// maxSeen bounds the names that seenNames remembers. Names that are served are those of an application's services, so this is far more than
+// a mesh has.
+const maxSeen = 4096
+
+// seenNames remembers which services somebody has served since the start of this node. The zero value is ready, and safe for concurrent use.
+type seenNames struct {
+	names sync.Map // string -> struct{}
+	count atomic.Int64
+}
+
+// has reports whether the name is remembered.
+func (s *seenNames) has(name string) bool {
+	_, ok := s.names.Load(name)
+	return ok
+}
+
+// add remembers the name. When there are too many the memory starts over; those that are served are soon back.
+func (s *seenNames) add(name string) {
+	if s.has(name) {
+		return
+	}
+	if s.count.Add(1) > maxSeen {
+		s.names.Clear()
+		s.count.Store(1)
+	}
+	s.names.Store(strings.Clone(name), struct{}{}) // name may be a part of a long path
+}
+
+var errNeverServed = node.Errorf(node.CodeNotFound, nil, "no route matches the request, and nobody serves a service of that name")
+
+// callExposed asks the service that the path's first segment names; the router made sure that it is a name. Clients make names up, so one
+// that nobody has served since the start is not found, while a service that has lost its members is away.
+func (s *Server) callExposed(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+	name := firstSegment(x.Path)
+	to := s.mesh.Service(name)
+	if x.forward.Stream != nil && !s.seen.has(name) {
+		if served, known := s.mesh.Served(to); known && !served {
+			return nil, errNeverServed // rather than read a long body for nobody
+		}
+	}
+	resp, err := ask(ctx, s.mesh, to, x)
+	switch code := node.CodeOf(err); {
+	case reached(code):
+		s.seen.add(name)
+	case code == node.CodeNoMember && !s.seen.has(name):
+		return nil, errNeverServed
+	}
+	return resp, err
+}
+
+// reached reports whether a request that ended so has been taken by a member: the other ways to end are open to a name that nobody serves.
+func reached(code node.Code) bool {
+	switch code {
+	case "", node.CodeTimeout, node.CodeBadReply, node.CodeInternal, node.CodeUpstream, node.CodeNoTarget:
+		return true
+	default:
+		return false
+	}
+}

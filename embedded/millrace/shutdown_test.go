@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// startRun starts a node with that linger and those further lines of configuration.
+func startRun(t *testing.T, linger, rest string) *process {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "millrace.yaml")
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: %s}\n%s",
+		filepath.Dir(file)+"/data", linger, rest)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return startProcess(t, "run", "-c", file)
+}
+
+// end sends a signal and gives the exit code and how long it took.
+func (p *process) end(t *testing.T, s syscall.Signal) (code int, took time.Duration) {
+	t.Helper()
+	begin := time.Now()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait() // its state tells
+	return p.cmd.ProcessState.ExitCode(), time.Since(begin)
+}
+
+// Ctrl-C ends a node that nobody uses at once, however long its linger, though a client keeps its connection; SIGTERM, which orchestrators
+// send, waits for load balancers to see it.
+func TestCtrlCWhenNothingRuns(t *testing.T) {
+	p := startRun(t, "60s", "routes: [{path: /x, respond: {body: hi}}]\n")
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(p.edge + "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	code, took := p.end(t, syscall.SIGINT)
+	if code != 0 || took > 30*time.Second {
+		t.Errorf("Ctrl-C: exit code %d after %s; stderr: %s", code, took, p.stderr)
+	}
+	t.Logf("Ctrl-C took %s", took)
+	if code, took = startRun(t, "1500ms", "").end(t, syscall.SIGTERM); code != 0 || took < 1500*time.Millisecond {
+		t.Errorf("SIGTERM: exit code %d after %s, want 0 after the linger", code, took)
+	}
+}
+
+// Ctrl-C while a request runs says what it waits for, and the second one ends the node at once, with a code that tells.
+func TestCtrlCTwice(t *testing.T) {
+	entered, finish := make(chan struct{}), make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(entered)
+		<-finish
+	}))
+	defer app.Close()
+	defer close(finish)
+	p := startProcess(t, "proxy", app.URL, "--listen", "127.0.0.1:0")
+	failed := make(chan bool, 1)
+	go func() {
+		resp, err := http.Get(p.edge + "/slow")
+		if err == nil {
+			resp.Body.Close()
+		}
+		failed <- err != nil || resp.StatusCode >= 500
+	}()
+	<-entered
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "it says what it waits for", func() bool {
+		return strings.Contains(p.stdout.String(), "waiting for 1 request; press Ctrl-C again to end at once\n")
+	})
+	code, took := p.end(t, syscall.SIGINT)
+	if code != exitFailed || took > 20*time.Second || !strings.Contains(p.stderr.String(), "millrace: ended at once, as asked: 1 request cut off\n") {
+		t.Errorf("the second Ctrl-C: exit code %d after %s; stderr: %s", code, took, p.stderr)
+	}
+	t.Logf("the second Ctrl-C took %s", took)
+	if !<-failed {
+		t.Error("the request that ran was answered")
+	}
+	if left, err := os.ReadDir(p.temp); err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	}
+}
+
+// Durations in logs say their unit.
+func TestDurationsInLogs(t *testing.T) {
+	p := startRun(t, "0s", "")
+	p.end(t, syscall.SIGTERM)
+	for _, want := range []string{`"msg":"ready".*"took_ms":[0-9.]+}`, `"msg":"draining".*"linger_ms":0}`} {
+		if !regexp.MustCompile(want).MatchString(p.stderr.String()) {
+			t.Errorf("no %s in the log: %s", want, p.stderr)
+		}
+	}
+	var text output
+	logger(&text, true, 0).With("every", 1500*time.Microsecond).WithGroup("g").Info("m", "after", 2*time.Second, "count", 3)
+	if got := text.String(); !strings.Contains(got, `"every_ms":1.5,"g":{"after_ms":2000,"count":3}}`) {
+		t.Errorf("logged %s", got)
+	}
+}
+
+// The version tells commit and date, and what completion offers comes from the commands themselves: bash gets it through its script.
+func TestCompletionInBash(t *testing.T) {
+	bin := t.TempDir()
+	if err := os.Symlink(os.Args[0], filepath.Join(bin, "millrace")); err != nil {
+		t.Fatal(err)
+	}
+	for words, want := range map[string]string{
+		"millrace st": "status", "millrace run --wa": "--watch", "millrace limits ": "show reset", "millrace completion z": "zsh",
+		"millrace purge --to": "--token", "millrace -": "--help --version", "millrace run --config ": "", "millrace nothing": "",
+		"millrace tail -c x --j": "--json",
+	} {
+		script := `source <(millrace completion bash); COMP_WORDS=(` + words + `); [[ "$1" = *' ' ]] && COMP_WORDS+=(''); ` +
+			`COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _millrace; echo "${COMPREPLY[@]}"`
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", script, "bash", words)
+		cmd.Env = append(os.Environ(), beMillrace+"=1", "PATH="+bin+":"+os.Getenv("PATH"))
+		got, err := cmd.CombinedOutput()
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%q completes to %q, want %q (%v)", words, got, want, err)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is what `go build` knows about the source.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "development"
+	}
+	return info.Main.Version
+}
+
+// about says which source the binary was built of, and with what.
+func about(info *debug.BuildInfo) string {
+	commit, date, changed := "unknown", "unknown", ""
+	if info != nil {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				commit = s.Value
+			case "vcs.time":
+				date = s.Value
+			case "vcs.modified":
+				if s.Value == "true" {
+					changed = ", changed since"
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("millrace %s (commit %s, date %s%s; %s, %s/%s)", version(), commit, date, changed, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+func aboutThis() string {
+	info, _ := debug.ReadBuildInfo() // nil without
+	return about(info)
+}
+
+type versionCmd struct{}
+
+// Run prints version, commit and date.
+func (versionCmd) Run(out console) error {
+	_, err := fmt.Fprintln(out.stdout, aboutThis())
+	return err //nolint:wrapcheck // stdout is closed
+}
+
+// versionFlag is the command version as a flag, as many expect it.
+type versionFlag bool
+
+// BeforeReset prints the version and ends the parsing.
+func (versionFlag) BeforeReset(app *kong.Kong) error {
+	_, err := fmt.Fprintln(app.Stdout, aboutThis())
+	app.Exit(exitOK)
+	return err //nolint:wrapcheck // stdout is closed
+}
