@@ -36,7 +36,7 @@ func (s *Server) newCached(r *route, next Handler) *cached {
 		StaleWhileRevalidate: c.cfg.StaleWhileRevalidate.Std(), StaleIfError: c.cfg.StaleIfError.Std(),
 		RequestDirectives: c.cfg.RequestDirectives, Cookies: httpcache.Cookies(c.cfg.Cookies), Targets: httpcache.DefaultTargets, Vary: c.cfg.Vary,
 	}
-	if len(r.Headers) > 0 { // the same URL means something else on another route
+	if len(r.Match.Headers) > 0 { // the same URL means something else on another route
 		c.keyed = append(append(c.keyed, '\x01'), "route="+r.id...)
 	}
 	return c

@@ -144,7 +144,7 @@ func (l *lookup) choose(routes []*route) bool {
 }
 
 func matchesHeaders(r *route, x *Exchange) bool {
-	for name, want := range r.Headers {
+	for name, want := range r.Match.Headers {
 		if v := x.Header.Values(name); len(v) != 1 || v[0] != want { // of two values a member might take the other
 			return false
 		}

@@ -27,7 +27,7 @@ func route(name, path string, change ...func(*node.Route)) node.Route {
 func methods(ms ...node.Method) func(*node.Route) { return func(r *node.Route) { r.Methods = ms } }
 func host(h node.Host) func(*node.Route)          { return func(r *node.Route) { r.Host = h } }
 func needs(name, value string) func(*node.Route) {
-	return func(r *node.Route) { r.Headers = map[string]string{name: value} }
+	return func(r *node.Route) { r.Match.Headers = map[string]string{name: value} }
 }
 
 func TestMatch(t *testing.T) {

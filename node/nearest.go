@@ -5,36 +5,56 @@ import (
 	"strings"
 )
 
-// Nearest gives the candidate closest to word by edit distance, or "" when none is close enough to be a slip of the hand.
+// Nearest gives the candidate closest to word by edit distance, or "" when none is close enough to be a slip of the hand:
+// a letter in three may differ, and in short words one. Upper case, - and _ don't count.
 func Nearest(word string, candidates []string) string {
-	best, bestDistance := "", len(word)/2+1
+	if word == "" {
+		return ""
+	}
+	plain := withoutMarks(word)
+	best, bestDistance := "", max(1, (len(plain)+1)/3)+1
 	for _, c := range candidates {
-		if d := distance(word, c); d < bestDistance {
+		if apart := len(c) - len(word); apart >= bestDistance+4 || -apart >= bestDistance+4 { // four marks at most
+			continue
+		}
+		if d := distance(plain, withoutMarks(c)); d < bestDistance {
 			best, bestDistance = c, d
 		}
 	}
 	return best
 }
 
-// distance is the Levenshtein distance in bytes.
+// withoutMarks writes maxBody, max-body and max_body alike.
+func withoutMarks(s string) string {
+	return strings.ToLower(strings.Map(func(c rune) rune {
+		if c == '_' || c == '-' {
+			return -1
+		}
+		return c
+	}, s))
+}
+
+// distance is the number of bytes that are wrong, missing, too many, or swapped with their neighbour.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			row[j+1] = min(last[j]+cost, row[j]+1, last[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
+		before, last, row = last, row, before
 	}
-	return row[len(b)]
+	return last[len(b)]
 }
 
 func didYouMean(word string, candidates []string) string {

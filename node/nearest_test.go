@@ -13,6 +13,7 @@ func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{
 		"tagets": "targets", "target": "targets", "timeouts": "timeout", "time_out": "timeout", "connectTimeout": "connect_timeout",
 		"maxRequests": "max_requests", "helth": "health", "targets": "targets", "cache": "", "x": "", "": "",
+		"rmeote": "remote", "max-requests": "max_requests", "Health": "health", "time": "", "root": "", "at": "",
 	} {
 		if got := node.Nearest(word, keys); got != want {
 			t.Errorf("nearest to %q is %q, want %q", word, got, want)

@@ -10,23 +10,28 @@ import (
 
 // Route says which requests go to which target. A request matches when host, path, method and headers all match.
 type Route struct {
-	Name           string            `yaml:"name" doc:"Name in logs, metrics and events; derived from host, methods and path if empty."`
-	Host           Host              `yaml:"host" doc:"Host that the request must name, without port; any if empty."`
-	Path           Pattern           `yaml:"path" doc:"Path pattern: literal segments, {param} segments, a trailing /*." required:"true"`
-	Methods        []Method          `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
-	Headers        map[string]string `yaml:"headers" doc:"Header fields that the request must carry with exactly these values."`
-	To             Target            `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT; or gather, redirect or respond in its place." required:"unless gather redirect respond"`
-	Gather         *Gather           `yaml:"gather" doc:"Several calls at once, in place of to."`
-	Redirect       *Redirect         `yaml:"redirect" doc:"Another place, in place of to."`
-	Respond        *Respond          `yaml:"respond" doc:"A fixed response, in place of to."`
-	Rewrite        *Rewrite          `yaml:"rewrite" doc:"What is changed in requests and responses on their way."`
-	Timeout        Duration          `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
-	MaxBody        Size              `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
-	Cache          *Cache            `yaml:"cache" doc:"Caching of responses: true for what the origin allows, a duration for responses whose origin names none, or a mapping."`
-	Limit          Limits            `yaml:"limit" doc:"Rate limits: 100/15m (per client address), a list of limits that must all pass, a mapping, or the name of one under limits."`
-	EncodedSlash   EncodedSlash      `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`
-	OnDisconnect   OnDisconnect      `yaml:"on_disconnect" doc:"What becomes of a request whose client goes away, or ends its sending side, before the response: cancel it, or let it finish."`
-	ForwardHeaders []string          `yaml:"forward_headers" doc:"For nats targets: header fields that become NATS headers."`
+	Name           string       `yaml:"name" doc:"Name in logs, metrics and events; derived from host, methods and path if empty."`
+	Host           Host         `yaml:"host" doc:"Host that the request must name, without port; any if empty."`
+	Path           Pattern      `yaml:"path" doc:"Path pattern: literal segments, {param} segments, a trailing /*." required:"true"`
+	Methods        []Method     `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
+	Match          Match        `yaml:"match" doc:"What else the request must have."`
+	To             Target       `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT; or gather, redirect or respond in its place." required:"unless gather redirect respond"`
+	Gather         *Gather      `yaml:"gather" doc:"Several calls at once, in place of to."`
+	Redirect       *Redirect    `yaml:"redirect" doc:"Another place, in place of to."`
+	Respond        *Respond     `yaml:"respond" doc:"A fixed response, in place of to."`
+	Rewrite        *Rewrite     `yaml:"rewrite" doc:"What is changed in requests and responses on their way."`
+	Timeout        Duration     `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
+	MaxBody        Size         `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
+	Cache          *Cache       `yaml:"cache" doc:"Caching of responses: true for what the origin allows, a duration for responses whose origin names none, or a mapping."`
+	Limit          Limits       `yaml:"limit" doc:"Rate limits: 100/15m (per client address), a list of limits that must all pass, a mapping, or the name of one under limits."`
+	EncodedSlash   EncodedSlash `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`
+	OnDisconnect   OnDisconnect `yaml:"on_disconnect" doc:"What becomes of a request whose client goes away, or ends its sending side, before the response: cancel it, or let it finish."`
+	ForwardHeaders []string     `yaml:"forward_headers" doc:"For nats targets: header fields that become NATS headers."`
+}
+
+// Match says what a request must have beside host, path and method.
+type Match struct {
+	Headers map[string]string `yaml:"headers" doc:"Header fields that the request must carry with exactly these values."`
 }
 
 // Defaults sets what a configuration leaves out.
@@ -127,8 +132,8 @@ func (r Route) ID() string {
 	if r.Path.Rest {
 		words = append(words, "all")
 	}
-	for _, k := range slices.Sorted(maps.Keys(r.Headers)) {
-		words = append(words, sanitize(strings.ToLower(k+"_"+r.Headers[k])))
+	for _, k := range slices.Sorted(maps.Keys(r.Match.Headers)) {
+		words = append(words, sanitize(strings.ToLower(k+"_"+r.Match.Headers[k])))
 	}
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
 	if len(words) == 0 {
@@ -161,7 +166,7 @@ func (r Route) MatchesMethod(method string) bool {
 // Overlap means that no rule says which of the two wins for the requests that both match.
 func (r Route) Compare(s Route) Relation {
 	relations := [...]Relation{
-		compareHosts(r.Host, s.Host), r.Path.Compare(s.Path), compareMethods(r.Methods, s.Methods), compareHeaders(r.Headers, s.Headers),
+		compareHosts(r.Host, s.Host), r.Path.Compare(s.Path), compareMethods(r.Methods, s.Methods), compareHeaders(r.Match.Headers, s.Match.Headers),
 	}
 	if slices.Contains(relations[:], Disjoint) {
 		return Disjoint

@@ -19,7 +19,7 @@ func TestRouteID(t *testing.T) {
 		{node.Route{Path: pattern(t, "/api/*")}, "api-all"},
 		{node.Route{Path: pattern(t, "/Orders/{id}"), Host: "api.example.com", Methods: []node.Method{"GET"}}, "get-api_example_com-orders-id"},
 		{node.Route{Path: pattern(t, "/a//b~c"), Methods: []node.Method{"GET", "M-SEARCH"}}, "get-m-search-a-b_c"},
-		{node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"X-B": "é 1", "X-A": ""}}, "a-x-a_-x-b___1"},
+		{node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X-B": "é 1", "X-A": ""}}}, "a-x-a_-x-b___1"},
 		{node.Route{Path: pattern(t, "/"+strings.Repeat("long", 30))}, strings.Repeat("long", 16)},
 	} {
 		got := tc.route.ID()
@@ -93,13 +93,13 @@ func TestRouteCompare(t *testing.T) {
 		{"host beats path", node.Route{Host: "h", Path: pattern(t, "/*")}, node.Route{Path: pattern(t, "/a")}, node.Narrower},
 		{"other hosts", node.Route{Host: "h", Path: pattern(t, "/a")}, node.Route{Host: "i", Path: pattern(t, "/a")}, node.Disjoint},
 		{"path beats methods", node.Route{Path: pattern(t, "/a")}, node.Route{Path: pattern(t, "/{x}"), Methods: get}, node.Narrower},
-		{"methods beat headers", node.Route{Path: pattern(t, "/a"), Methods: get}, node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"X": "1"}}, node.Narrower},
+		{"methods beat headers", node.Route{Path: pattern(t, "/a"), Methods: get}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Narrower},
 		{"GET holds HEAD", node.Route{Path: pattern(t, "/a"), Methods: get}, node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"HEAD"}}, node.Wider},
 		{"methods cross", node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"PUT", "POST"}}, node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"POST", "PATCH"}}, node.Overlap},
-		{"headers cross", node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"X": "1"}}, node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"Y": "1"}}, node.Overlap},
-		{"header values differ", node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"X": "1"}}, node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"x": "2"}}, node.Disjoint},
-		{"header names don't differ by case", node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"X": "1"}}, node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"x": "1"}}, node.Equal},
-		{"more headers", node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"X": "1", "Y": "1"}}, node.Route{Path: pattern(t, "/a"), Headers: map[string]string{"x": "1"}}, node.Narrower},
+		{"headers cross", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"Y": "1"}}}, node.Overlap},
+		{"header values differ", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "2"}}}, node.Disjoint},
+		{"header names don't differ by case", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}}, node.Equal},
+		{"more headers", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1", "Y": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}}, node.Narrower},
 	} {
 		if got := tc.a.Compare(tc.b); got != tc.want {
 			t.Errorf("%s: got %d, want %d", tc.what, got, tc.want)
@@ -137,7 +137,7 @@ type sampleRequest struct{ host, path, method, x, y string }
 
 func (q sampleRequest) matches(r node.Route) bool {
 	headers := map[string]string{"x": q.x, "y": q.y}
-	for name, value := range r.Headers {
+	for name, value := range r.Match.Headers {
 		if headers[strings.ToLower(name)] != value {
 			return false
 		}
@@ -168,9 +168,9 @@ func randomRoute(t *testing.T, r *rand.Rand) node.Route {
 		}
 	}
 	if x := []string{"", "", "1", "2"}[r.IntN(4)]; x != "" {
-		route.Headers = map[string]string{[]string{"X", "x"}[r.IntN(2)]: x}
+		route.Match.Headers = map[string]string{[]string{"X", "x"}[r.IntN(2)]: x}
 		if r.IntN(2) == 0 {
-			route.Headers["Y"] = "1"
+			route.Match.Headers["Y"] = "1"
 		}
 	}
 	return route

@@ -268,9 +268,9 @@ func (v *validator) route(i int) {
 	}
 	v.routeLimits(i)
 	seen := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+	for _, name := range slices.Sorted(maps.Keys(r.Match.Headers)) {
 		low := strings.ToLower(name)
-		path := append(at("headers"), name)
+		path := append(at("match"), "headers", name)
 		v.check(validFieldName(name), path, "%q is not a header field name", name)
 		v.check(seen[low] == "", path, "%q is %q again: header field names don't differ by case", name, seen[low])
 		seen[low] = name

@@ -63,8 +63,8 @@ func TestValidate(t *testing.T) {
 		"routes.0.to":                     {func(c *node.Config) { c.Routes[0].To.Name = "apis" }, `did you mean "api"?`},
 		"routes.1.to":                     {func(c *node.Config) { c.Routes[1].Path = pattern(t, "/orders/{no}") }, "parameter {id} is not in path"},
 		"routes.1.forward_headers":        {func(c *node.Config) { c.Routes[1].ForwardHeaders = []string{"kv-operation"} }, "can't be forwarded"},
-		"routes.0.headers.X Y":            {func(c *node.Config) { c.Routes[0].Headers = map[string]string{"X Y": ""} }, "is not a header field name"},
-		"routes.0.headers.x":              {func(c *node.Config) { c.Routes[0].Headers = map[string]string{"x": "", "X": ""} }, `"x" is "X" again`},
+		"routes.0.match.headers.X Y":      {func(c *node.Config) { c.Routes[0].Match.Headers = map[string]string{"X Y": ""} }, "is not a header field name"},
+		"routes.0.match.headers.x":        {func(c *node.Config) { c.Routes[0].Match.Headers = map[string]string{"x": "", "X": ""} }, `"x" is "X" again`},
 		"routes.1.path":                   {func(c *node.Config) { c.Routes[0].Path = pattern(t, "/{any}/list") }, "neither is more specific"},
 		"routes.1":                        {func(c *node.Config) { c.Routes[1].Name = "api-all" }, `has the name "api-all" of routes[0]`},
 	} {

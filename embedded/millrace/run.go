@@ -55,10 +55,13 @@ func (c *runCmd) Run(ctx context.Context, out console, signals *signals) error {
 // options reads the configuration. Without a file every service is exposed, and serves says so for the banner.
 func (c *runCmd) options(ctx context.Context, out console) (opts embedded.Options, serves string, err error) {
 	opts = embedded.Options{Log: logger(out.stderr, true, c.LogLevel), Version: version()}
-	cfg, text, err := config.Load(c.path())
+	file, err := config.Read(c.path())
 	switch {
 	case err == nil:
-		opts.Config, opts.ConfigText, opts.ConfigPath = *cfg, string(text), c.path()
+		for _, w := range file.Warnings {
+			opts.Log.WarnContext(ctx, "configuration has a warning", "place", w.Place(), "warning", w.Message)
+		}
+		opts.Config, opts.ConfigText, opts.ConfigPath = *file.Config, string(file.Text), c.path()
 		return opts, "", nil
 	case c.Config == "" && errors.Is(err, os.ErrNotExist):
 		opts.Config = node.Default()

@@ -114,6 +114,14 @@ func (d *decoder) unknown(e entry, at place, fields []field, present map[string]
 		present[before] = true
 		return
 	}
+	if t, ok := triedKeys[dst.Type()][e.key]; ok {
+		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: %s", e.key, at.in(), t.instead)
+		if t.key != "" && !present[t.key] {
+			present[t.key] = true
+			d.paths = append(d.paths, at.key(t.key).path)
+		}
+		return
+	}
 	nearest := node.Nearest(e.key, keys)
 	if nearest == "" {
 		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: use %s", shown(e.key), at.in(), oneOf(keys))

@@ -36,13 +36,13 @@ func TestVariables(t *testing.T) {
 			}
 			return environment(name)
 		}
-		data := "version: 1\nroutes: [{path: /, to: 'service:a', headers: {X: '" + tc.text + "'}}]\n"
+		data := "version: 1\nroutes: [{path: /, to: 'service:a', match: {headers: {X: '" + tc.text + "'}}}]\n"
 		c, err := config.Parse("f", []byte(data), env)
 		if err != nil {
 			t.Errorf("%s: %v", tc.text, err)
 			continue
 		}
-		if got := c.Routes[0].Headers["X"]; got != tc.want {
+		if got := c.Routes[0].Match.Headers["X"]; got != tc.want {
 			t.Errorf("%s became %q, want %q", tc.text, got, tc.want)
 		}
 		roundTrip(t, c)
