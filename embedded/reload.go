@@ -40,6 +40,7 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 		n.record("reload-refused", err.Error())
 		return admin.Reloaded{}, fmt.Errorf("nothing was changed:\n%w", err)
 	}
+	n.hideSecrets(cfg)
 	warnings, err := n.apply(ctx, cfg)
 	if err != nil {
 		n.record("reload-refused", err.Error())
