@@ -15,6 +15,7 @@ import (
 
 	"millrace/edge"
 	"millrace/edge/admin"
+	"millrace/embedded/logs"
 	"millrace/embedded/natsserver"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
@@ -38,6 +39,7 @@ type Options struct {
 type Node struct {
 	opts    Options
 	log     *slog.Logger
+	guard   *logs.Handler // of log
 	started time.Time
 
 	state     *state.Store
@@ -88,8 +90,8 @@ func New(opts Options) (*Node, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	opts.Version = cmp.Or(opts.Version, "unknown")
-	n := &Node{opts: opts, log: opts.Log.With("node", opts.Config.Node.Name), config: opts.Config, reloadTime: reloadTime}
-	n.hurried = make(chan struct{})
+	n := &Node{opts: opts, config: opts.Config, reloadTime: reloadTime, hurried: make(chan struct{})}
+	n.guardLog(opts.Log, &opts.Config)
 	n.applied.Store(&n.opts.Config)
 	n.waits, n.stopWaits = context.WithCancel(context.Background())
 	return n, nil
@@ -294,6 +296,7 @@ func writePrivate(path, text string) error {
 
 // record writes an event into the journal. A journal that can't be written must not stop a node that serves.
 func (n *Node) record(kind, detail string) {
+	detail = n.guard.Secrets().Hide(detail)
 	if err := n.state.Record(context.Background(), kind, detail); err != nil {
 		n.log.Warn("journal not written", "kind", kind, "cause", err)
 	}
@@ -343,6 +346,7 @@ func (n *Node) Close() error {
 			}
 		}
 		n.stopErr = errors.Join(errs...)
+		n.guard.Close()
 	})
 	return n.stopErr
 }

@@ -18,7 +18,7 @@ type refusals struct {
 }
 
 // maxRefusals bounds what is remembered; beyond that nothing more is written until something is forgotten.
-const maxRefusals = 256
+const maxRefusals = 64
 
 func newRefusals(n *Node) *refusals {
 	return &refusals{n: n, seen: map[natsserver.Refusal]time.Time{}}

@@ -41,6 +41,7 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 		return admin.Reloaded{}, fmt.Errorf("nothing was changed:\n%w", err)
 	}
 	cfg := file.Config
+	n.hideSecrets(cfg)
 	warnings, err := n.apply(ctx, cfg)
 	if err != nil {
 		n.record("reload-refused", err.Error())

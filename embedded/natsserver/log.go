@@ -1,43 +1,94 @@
 package natsserver
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"strings"
+
+	"millrace/embedded/logs"
 )
 
-// logger brings the server's messages into slog. What the server notices is detail to an operator of Millrace.
+// logger brings the server's messages into slog, without secrets. What the server notices is detail to an operator of Millrace.
 type logger struct {
 	log     *slog.Logger
+	secrets *logs.Secrets
 	fatal   chan<- string // gets the first fatal message
 	refused func(Refusal)
 }
 
-func (l *logger) Noticef(format string, v ...any) {
-	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
+// guard makes sure that the log hides what only this server knows, and thins what repeats. close must follow.
+func guard(log *slog.Logger, secrets ...string) (guarded *slog.Logger, known *logs.Secrets, closeIt func()) {
+	h, ok := logs.Of(log)
+	closeIt = func() {} // whoever made it closes it
+	if !ok {
+		h = logs.New(log.Handler())
+		log, closeIt = slog.New(h), h.Close
+	}
+	h.Secrets().Add(secrets...)
+	return log, h.Secrets(), closeIt
 }
 
-func (l *logger) Warnf(format string, v ...any) {
-	l.log.Warn("nats", "text", fmt.Sprintf(format, v...))
+func (l *logger) Noticef(format string, v ...any) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("nats", "text", l.text(format, v))
+	}
 }
+
+func (l *logger) Warnf(format string, v ...any) { l.warn(l.text(format, v)) }
 
 func (l *logger) Errorf(format string, v ...any) {
-	text := fmt.Sprintf(format, v...)
+	text := l.text(format, v)
 	if r, ok := parseRefusal(text); ok {
 		l.refused(r)
 		return
 	}
-	l.log.Warn("nats", "text", text)
+	l.warn(text)
 }
+
+func (l *logger) warn(text string) { l.log.Warn("nats", "text", text, "peer", peer(text)) }
 
 func (l *logger) Debugf(string, ...any) {}
 func (l *logger) Tracef(string, ...any) {}
 
 // Fatalf must not end the process, as the server's own logger would.
 func (l *logger) Fatalf(format string, v ...any) {
-	text := fmt.Sprintf(format, v...)
+	text := l.text(format, v)
 	l.log.Error("nats", "text", text)
 	select {
 	case l.fatal <- text:
 	default:
 	}
+}
+
+// maxText bounds a message. Names that clients choose stand in the server's formats, and %1000000d is such a name, too.
+const maxText = 4096
+
+// text is a message of the server. One without values isn't a format.
+func (l *logger) text(format string, v []any) string {
+	text := format
+	if len(v) > 0 {
+		text = fmt.Sprintf(format, v...)
+	}
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "..."
+	}
+	return l.secrets.Hide(text)
+}
+
+// peer is the address of the client or server that a message is about, without its port; empty if it is about none. Such a message begins with
+// who it is: 127.0.0.1:4711 - cid:8 - and so on.
+func peer(text string) string {
+	who, rest, _ := strings.Cut(text, " - ")
+	kind, _, _ := strings.Cut(rest, ":")
+	switch kind {
+	case "cid", "wid", "mid", "mid_ws", "rid", "gid", "lid", "lid_ws":
+	default:
+		return ""
+	}
+	if host, _, err := net.SplitHostPort(who); err == nil {
+		return host
+	}
+	return who
 }

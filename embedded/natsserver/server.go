@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nuid"
 
+	"millrace/embedded/logs"
 	"millrace/node"
 )
 
@@ -45,6 +46,8 @@ type Config struct {
 type Server struct {
 	cfg          Config
 	nodePassword string
+	secrets      *logs.Secrets
+	closeLog     func()
 
 	current    atomic.Pointer[server.Server]
 	account    atomic.Pointer[server.Account]
@@ -73,6 +76,10 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), listen: cfg.Listen}
+	s.cfg.Log, s.secrets, s.closeLog = guard(cfg.Log, cfg.MemberToken, s.nodePassword)
+	if cfg.Cluster != nil {
+		s.secrets.Add(cfg.Cluster.Token)
+	}
 	s.SetMemberSubjects(cfg.MemberSubjects)
 	return s, nil
 }
@@ -103,7 +110,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	auth.srv.Store(srv)
 	fatal := make(chan string, 1)
-	srv.SetLoggerV2(&logger{log: s.cfg.Log, fatal: fatal, refused: s.cfg.Refused}, false, false, false)
+	srv.SetLoggerV2(&logger{log: s.cfg.Log, secrets: s.secrets, fatal: fatal, refused: s.cfg.Refused}, false, false, false)
 	srv.Start()
 	err = ready(ctx, srv, fatal)
 	if err == nil {
@@ -183,6 +190,7 @@ func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
+	s.closeLog()
 	return nil
 }
 

@@ -1,0 +1,79 @@
+package embedded_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// textLog is a log in memory.
+type textLog struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (l *textLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *textLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *textLog) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(l, nil)) }
+
+// No token gets into log or journal, the one that the node has made itself included, wherever somebody has put it.
+func TestTokensAreNotWrittenDown(t *testing.T) {
+	const admin = "token-of-the-operator"
+	opts, _ := settings(t, "edge: {listen: 127.0.0.1:0, linger: 0s}\n")
+	out := &textLog{}
+	opts.Log, opts.Config.Admin.Token = out.logger(), admin
+	n := open(t, opts)
+	made, _, _ := strings.Cut(strings.TrimPrefix(n.ClientURL(), "nats://"), "@")
+	if len(made) < 40 {
+		t.Fatalf("the node's own token is %q", made)
+	}
+	nc, err := nats.Connect(n.ClientURL(), nats.Name("worker "+made+" "+admin), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Subscribe("http.hello", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Publish("forbidden."+admin, nil); err != nil {
+		t.Fatal(err)
+	}
+	journal := func() string {
+		entries, err := n.Journal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all strings.Builder
+		for _, e := range entries {
+			all.WriteString(e.Kind + " " + e.Detail + "\n")
+		}
+		return all.String()
+	}
+	natsservertest.Eventually(t, "the refusals are written down", func() bool {
+		return strings.Contains(journal(), "member-refused") && strings.Contains(out.String(), "Publish Violation")
+	})
+	for where, text := range map[string]string{"log": out.String(), "journal": journal()} {
+		if strings.Contains(text, made) || strings.Contains(text, admin) {
+			t.Errorf("a token is in the %s: %s", where, text)
+		}
+		if !strings.Contains(text, "worker [secret] [secret]") {
+			t.Errorf("the %s doesn't tell where the tokens stood: %s", where, text)
+		}
+	}
+}
