@@ -163,6 +163,8 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(r.Tries >= 1 && r.Tries <= MaxTries, at("retry", "tries"), "%d is out of range: use 1 to %d", r.Tries, MaxTries)
 	v.check(r.Budget >= 0 && r.Budget <= 100, at("retry", "budget"), "%d is out of range: use 0 to 100", r.Budget)
 	v.check(r.TryTimeout == 0 || (r.TryTimeout > 0 && r.TryTimeout < u.Timeout), at("retry", "try_timeout"), "%s leaves no time for another try: use less than the timeout of %s", r.TryTimeout.Std(), u.Timeout.Std())
+	v.statuses(at, "retry", r.On)
+	v.statuses(at, "eject", e.On)
 	v.check(e.Failures >= 0, at("eject", "failures"), "%d is out of range: use 1 or more, or 0 for never", e.Failures)
 	v.check(r.Hedge == 0 || (r.Hedge > 0 && r.Hedge < u.Timeout), at("retry", "hedge"), "%s is out of range: use 0s, or less than the timeout of %s", r.Hedge.Std(), u.Timeout.Std())
 	v.check(r.Hedge == 0 || r.Tries > 1, at("retry", "hedge"), "a hedge is a second try: set tries to 2 or more, or leave hedge out")
@@ -170,6 +172,15 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(e.Slow == 0 || e.Slow >= 2, at("eject", "slow"), "%d is out of range: use 2 or more, or 0 for never", e.Slow)
 	v.check(e.Most >= 0 && e.Most <= 100, at("eject", "most"), "%d is out of range: use 0 to 100", e.Most)
 	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
+}
+
+// statuses checks what counts as a target's failure: a status below 500 tells of the request, and would do so at any target.
+func (v *validator) statuses(at placed, key string, list Statuses) {
+	for i, status := range list {
+		path := at(key, "on", strconv.Itoa(i))
+		v.check(status >= 500 && status <= 599, path, "%d doesn't say that a target failed: use 500 to 599", status)
+		v.check(!slices.Contains(list[:i], status), path, "status %d is listed twice", status)
+	}
 }
 
 func (v *validator) upstream(name string, u Upstream) {

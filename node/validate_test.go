@@ -54,6 +54,8 @@ func TestValidate(t *testing.T) {
 		"upstreams.api.retry.tries":       {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.Tries = 0 }) }, "use 1 to 10"},
 		"upstreams.api.retry.budget":      {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.Budget = 101 }) }, "use 0 to 100"},
 		"upstreams.api.retry.try_timeout": {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.TryTimeout = u.Timeout }) }, "leaves no time for another try"},
+		"upstreams.api.retry.on.1":        {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.On = node.Statuses{503, 503} }) }, "listed twice"},
+		"upstreams.api.eject.on.0":        {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Eject.On = node.Statuses{429} }) }, "use 500 to 599"},
 		"upstreams.api.eject.failures":    {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Eject.Failures = -1 }) }, "0 for never"},
 		"upstreams.api.eject.most":        {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Eject.Most = 101 }) }, "use 0 to 100"},
 		"upstreams.api.eject.slow_start":  {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Eject.SlowStart = -1 }) }, "is negative"},

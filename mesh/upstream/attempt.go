@@ -147,17 +147,15 @@ func (a *attempt) mayFollow() bool {
 
 // more tells whether another try is allowed, and of use.
 func (a *attempt) more(ctx context.Context, last outcome) bool {
-	return last.spoiled() && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) && (last.unsent || a.repeatable)
+	return a.spoiled(last) && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) && (last.unsent || a.repeatable)
 }
 
 // pays takes another try out of the budget. A request that its sender has sent twice has had its share already, or else tries would multiply.
 func (a *attempt) pays() bool { return !a.req.Again && a.s.budget.Spend(a.s.cfg.Retry.Budget) }
 
-// spoiled tells whether the target failed: it didn't answer, or answered that it can't.
-func (o outcome) spoiled() bool { return o.err != nil || serverFault(o.resp.Status) }
-
-// serverFault names the statuses that say that the server failed, and not that the request was wrong or asked for too much (RFC 9110 §15.6).
-func serverFault(status int) bool { return status == 500 || (status >= 502 && status <= 504) }
+// spoiled reports whether another target may do better: this one didn't answer, or with a status that is configured as a
+// reason for a retry.
+func (a *attempt) spoiled(o outcome) bool { return o.err != nil || a.s.cfg.Retry.On.Has(o.resp.Status) }
 
 // drop gives up a response for a better one.
 func (o outcome) drop() {
@@ -195,10 +193,10 @@ func (t *target) hurried(took time.Duration) bool {
 // judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't faster.
 func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 	switch {
-	case !o.spoiled():
-		t.succeeded(took)
+	case o.err == nil && t.up.state.Load().cfg.Eject.On.Has(o.resp.Status):
+		t.failed(fmt.Errorf("it answers %d", o.resp.Status), took)
 	case o.err == nil:
-		t.failed(errStatus, took)
+		t.succeeded(took)
 	case errors.Is(ctx.Err(), context.Canceled) || errors.Is(o.err, errBrokeOff):
 		t.abandoned(took, false)
 	case late(o.err) && !o.unsent && t.hurried(took):
@@ -207,5 +205,3 @@ func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 		t.failed(o.err, took)
 	}
 }
-
-var errStatus = errors.New("it answers 500, 502, 503 or 504")
