@@ -24,7 +24,7 @@ const (
 // Reload reads the configuration file again and applies what can change while the node serves. A file with mistakes
 // changes nothing; the error names all of them. Once begun it isn't ended by the caller's going away: half a
 // configuration would be worse than either. What is applied stays applied: if requests had to be cut off, or the
-// configuration can't be saved, the result has a warning.
+// configuration can't be saved, the result has a warning, as it has for what the file itself is warned about.
 func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 	if n.opts.ConfigPath == "" {
 		return admin.Reloaded{}, errors.New("the node was started without a configuration file: there is nothing to read again")
@@ -35,18 +35,22 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 	if n.draining.Load() { // or the upstreams would come back to life
 		return admin.Reloaded{}, errors.New("nothing was changed: the node is shutting down")
 	}
-	cfg, text, err := config.Load(n.opts.ConfigPath)
+	file, err := config.Read(n.opts.ConfigPath)
 	if err != nil {
 		n.record("reload-refused", err.Error())
 		return admin.Reloaded{}, fmt.Errorf("nothing was changed:\n%w", err)
 	}
+	cfg := file.Config
 	warnings, err := n.apply(ctx, cfg)
 	if err != nil {
 		n.record("reload-refused", err.Error())
 		return admin.Reloaded{}, err
 	}
 	done := admin.Reloaded{Revision: n.revision.Load(), NeedsRestart: needsRestart(n.opts.Config, *cfg), Warnings: warnings}
-	n.tellReload(ctx, &done, *cfg, string(text))
+	for _, w := range file.Warnings {
+		done.Warnings = append(done.Warnings, w.Place()+": "+w.Message)
+	}
+	n.tellReload(ctx, &done, *cfg, string(file.Text))
 	return done, nil
 }
 

@@ -5,6 +5,7 @@
 //
 //   - Values are plain data: once built they are safe for concurrent reading.
 //   - Validate finds every mistake in one run and names the place of each, so that the reader of the
-//     configuration file (node/config) can add file, line and column.
+//     configuration file (node/config) can add file, line and column. Warnings does the same for what is valid but can
+//     hardly be meant.
 //   - Two routes are either disjoint, or one of them is more specific, or Validate reports the pair.
 package node

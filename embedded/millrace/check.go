@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"millrace/node/config"
 )
@@ -12,17 +13,24 @@ type checkCmd struct {
 	File string `arg:"" optional:"" help:"The file, in place of -c."`
 }
 
-// Run reads the file as a node would and reports every mistake.
+// Run reads the file as a node would and reports every mistake. Warnings go to stderr and don't change the exit code.
 func (c *checkCmd) Run(out console) error {
 	if c.File != "" && c.Config != "" {
 		return usageError("the file is named twice: leave -c out")
 	}
 	c.Config = cmp.Or(c.File, c.Config)
-	cfg, _, err := config.Load(c.path())
+	file, err := config.Read(c.path())
 	if err != nil {
 		return fmt.Errorf("%w", err)
 	}
-	_, err = fmt.Fprintf(out.stdout, "%s is valid: %s, %s\n", c.path(), count(len(cfg.Routes), "route"), count(len(cfg.Upstreams), "upstream"))
+	for _, w := range file.Warnings {
+		fmt.Fprintln(out.stderr, w)
+	}
+	has := []string{count(len(file.Config.Routes), "route"), count(len(file.Config.Upstreams), "upstream")}
+	if n := len(file.Warnings); n > 0 {
+		has = append(has, count(n, "warning"))
+	}
+	_, err = fmt.Fprintf(out.stdout, "%s is valid: %s\n", c.path(), strings.Join(has, ", "))
 	return err //nolint:wrapcheck // stdout is closed
 }
 

@@ -36,15 +36,18 @@ type runCmd struct {
 func (c *runCmd) Run(ctx context.Context, out console) error {
 	opts := embedded.Options{Log: logger(out.stderr, true, c.LogLevel), Version: version()}
 	before, _ := os.Stat(c.path()) // a file that isn't there has no state; Load tells
-	cfg, text, err := config.Load(c.path())
+	file, err := config.Read(c.path())
 	switch {
 	case err == nil:
-		opts.Config, opts.ConfigText, opts.ConfigPath = *cfg, string(text), c.path()
+		opts.Config, opts.ConfigText, opts.ConfigPath = *file.Config, string(file.Text), c.path()
 	case c.Config == "" && errors.Is(err, os.ErrNotExist):
 		opts.Config = node.Default()
 		opts.Config.Edge.Expose = []string{"*"}
 	default:
 		return fmt.Errorf("start: %w", err)
+	}
+	for _, w := range file.Warnings {
+		opts.Log.WarnContext(ctx, "configuration has a warning", "place", w.Place(), "warning", w.Message)
 	}
 	var changes <-chan struct{}
 	if c.Watch {

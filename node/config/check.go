@@ -27,6 +27,16 @@ func check(r *report, root *value, c *node.Config) {
 	}
 }
 
+// warn gives the warnings about a valid configuration, at the places in the file, in its order.
+func warn(file string, root *value, c *node.Config) []Mistake {
+	r := &report{file: file, warns: true}
+	for _, p := range c.Warnings() {
+		pos, at := locate(root, p.Path)
+		r.add(pos, nil, "%s%s", at.prefix(), p.Message)
+	}
+	return r.sorted()
+}
+
 // emptyCluster reports a cluster that is written down but says nothing: to the configuration it looks like none.
 func emptyCluster(r *report, root *value, c *node.Config) {
 	path := []string{"mesh", "cluster"}

@@ -15,20 +15,30 @@ const (
 	maxMessageBytes = 600
 )
 
-// Mistake is one error in a file. Line and Col count from 1, Col in characters; both are 0 for a mistake that has no
-// place. Message is one line and never holds a token.
+// Mistake is one error in a file, or one warning. Line and Col count from 1, Col in characters; both are 0 for a mistake
+// that has no place. Message is one line and never holds a token.
 type Mistake struct {
 	File      string
 	Line, Col int
 	Message   string
+	Warning   bool // the file is used all the same
 }
 
-// String gives file:line:col: message, which editors and CI systems turn into a link.
+// String gives file:line:col: message, or file:line:col: warning: message, which editors and CI systems turn into a link.
 func (m Mistake) String() string {
-	if m.Line == 0 {
-		return m.File + ": " + m.Message
+	message := m.Message
+	if m.Warning {
+		message = "warning: " + message
 	}
-	return fmt.Sprintf("%s:%d:%d: %s", m.File, m.Line, m.Col, m.Message)
+	return m.Place() + ": " + message
+}
+
+// Place gives file:line:col, or just the file for a mistake that has no place in it.
+func (m Mistake) Place() string {
+	if m.Line == 0 {
+		return m.File
+	}
+	return fmt.Sprintf("%s:%d:%d", m.File, m.Line, m.Col)
 }
 
 // Errors is every mistake that one run found, ordered by position. It is what Parse and Load return as error when the
@@ -54,6 +64,7 @@ type report struct {
 	paths    [][]string // places with a mistake, reported or quiet, as keys and indexes
 	quiet    int        // above 0 a mistake only marks its path
 	dropped  int        // mistakes beyond maxMistakes
+	warns    bool       // what is reported are warnings
 }
 
 // add reports a mistake at a position; path is the place that can't be trusted any more, nil if there is none.
@@ -66,7 +77,8 @@ func (r *report) add(pos position, path []string, format string, args ...any) {
 	case len(r.mistakes) >= maxMistakes:
 		r.dropped++
 	default:
-		r.mistakes = append(r.mistakes, Mistake{File: r.file, Line: pos.line, Col: pos.col, Message: oneLine(fmt.Sprintf(format, args...))})
+		m := Mistake{File: r.file, Line: pos.line, Col: pos.col, Message: oneLine(fmt.Sprintf(format, args...)), Warning: r.warns}
+		r.mistakes = append(r.mistakes, m)
 	}
 }
 
@@ -75,12 +87,17 @@ func (r *report) err() error {
 	if len(r.mistakes) == 0 {
 		return nil
 	}
+	return r.sorted()
+}
+
+// sorted gives the mistakes in the order of the file, each once.
+func (r *report) sorted() Errors {
 	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
 	out := slices.Compact(r.mistakes)
 	if r.dropped > 0 {
-		out = append(out, Mistake{File: r.file, Message: fmt.Sprintf("and %d more: these are the first %d", r.dropped, maxMistakes)})
+		out = append(out, Mistake{File: r.file, Message: fmt.Sprintf("and %d more: these are the first %d", r.dropped, maxMistakes), Warning: r.warns})
 	}
 	return out
 }
