@@ -17,7 +17,7 @@ type Upstream struct {
 	Resolve        Duration         `yaml:"resolve" doc:"How often the addresses of targets with a host name are looked up; each is a target then. 0s to leave it to each connection."`
 	Balance        Balance          `yaml:"balance" doc:"least: by requests in flight and weight; hash:PART: equal values go to the same target. PART is ip, path, header:NAME or cookie:NAME."`
 	Canary         *Canary          `yaml:"canary" doc:"Which requests go to the targets with canary: true."`
-	Timeout        Duration         `yaml:"timeout" doc:"Until the response has come, retries included."`
+	Timeout        Duration         `yaml:"timeout" doc:"Longest time until the response has come, retries included, whatever the route allows; left out, the route's timeout alone counts."`
 	ConnectTimeout Duration         `yaml:"connect_timeout" doc:"Until a connection to a target stands."`
 	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; at the limit it leaves the queue group."`
 	Concurrency    Concurrency      `yaml:"concurrency" doc:"How many requests one target gets at once, and which wait."`
@@ -28,7 +28,6 @@ type Upstream struct {
 
 // Defaults sets what a configuration leaves out.
 func (u *Upstream) Defaults() {
-	u.Timeout = Duration(10 * time.Second)
 	u.ConnectTimeout = Duration(2 * time.Second)
 	u.MaxRequests = 1024
 	u.Resolve, u.Balance = Duration(30*time.Second), Balance{}
@@ -150,7 +149,7 @@ type Retry struct {
 	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
 	On             Statuses `yaml:"on" doc:"Statuses of a target, from 500 to 599, that are a reason for a retry, as no answer always is. Add 500 if it tells of a sick instance, and not of a bug that every one has."`
 	Budget         int      `yaml:"budget" doc:"Retries and hedges in percent of the requests; ten may be saved up. 0 for none, but of requests that couldn't be sent: those cost nothing."`
-	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for the whole timeout."`
+	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for all the time that the request has."`
 	Hedge          Duration `yaml:"hedge" doc:"After this time without an answer a GET, HEAD or OPTIONS is sent to a second target too, and the first answer counts; within the budget. 0s for never."`
 	IdempotencyKey bool     `yaml:"idempotency_key" doc:"Requests with an Idempotency-Key field may be repeated too: the application must make them idempotent."`
 }

@@ -36,7 +36,7 @@ func TestValidate(t *testing.T) {
 		"mesh.token":            {func(c *node.Config) { c.Mesh.Token = "hush" }, "has 4 characters"},
 		"upstreams.api.remote":  {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Remote = true }) }, "leave remote out"},
 		"upstreams.api":         {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Targets = nil }) }, "has no targets"},
-		"upstreams.api.timeout": {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Timeout = 0 }) }, "longer than 0s"},
+		"upstreams.api.timeout": {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Timeout = -1 }) }, "is negative"},
 		"upstreams.api.targets.0": {
 			func(c *node.Config) { change(c, func(u *node.Upstream) { u.Targets[0].Weight = 1001 }) }, "weight 1001 is out of range",
 		},
@@ -53,7 +53,7 @@ func TestValidate(t *testing.T) {
 		},
 		"upstreams.api.retry.tries":       {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.Tries = 0 }) }, "use 1 to 10"},
 		"upstreams.api.retry.budget":      {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.Budget = 101 }) }, "use 0 to 100"},
-		"upstreams.api.retry.try_timeout": {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.TryTimeout = u.Timeout }) }, "leaves no time for another try"},
+		"upstreams.api.retry.try_timeout": {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Timeout, u.Retry.TryTimeout = 9, 9 }) }, "leaves no time for another try"},
 		"upstreams.api.retry.on.1":        {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.On = node.Statuses{503, 503} }) }, "listed twice"},
 		"upstreams.api.eject.on.0":        {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Eject.On = node.Statuses{429} }) }, "use 500 to 599"},
 		"upstreams.api.eject.failures":    {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Eject.Failures = -1 }) }, "0 for never"},

@@ -179,16 +179,23 @@ func (t *target) asked(ctx context.Context, req *mesh.Request, deadline time.Tim
 	return out
 }
 
-// hurried tells whether a request that wasn't answered in time had less of it than the upstream has by its configuration: then it is its client that couldn't
-// wait.
+// hurried reports whether a request that wasn't answered in time had less of it than the upstream has by its configuration: then
+// it is its client that couldn't wait.
 func (t *target) hurried(took time.Duration) bool {
 	cfg := &t.up.state.Load().cfg
-	full := cfg.Timeout.Std()
-	if cfg.Retry.TryTimeout > 0 {
+	full := patience
+	switch {
+	case cfg.Retry.TryTimeout > 0:
 		full = cfg.Retry.TryTimeout.Std()
+	case cfg.Timeout > 0:
+		full = cfg.Timeout.Std()
 	}
 	return took < full*9/10
 }
+
+// patience is how long a target may be silent where its upstream has no timeout of its own. Routes decide how long their clients
+// wait, and one that is impatient must not take a target out for all.
+const patience = 10 * time.Second
 
 // judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't faster.
 func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // ReadResponse reads a response from bytes, as if a target had sent them and closed the connection.
@@ -60,3 +61,8 @@ func (g Gradient) Observe(took time.Duration, inFlight int64) { g.g.observe(took
 
 // Overdue ends a probe that lasts too long.
 func (g Gradient) Overdue() bool { return g.g.overdue() }
+
+// DeadlineOf is by when an upstream must have answered a request.
+func DeadlineOf(cfg node.Upstream, req *mesh.Request) time.Time {
+	return (&state{cfg: cfg}).deadline(req)
+}

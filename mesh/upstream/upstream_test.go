@@ -355,6 +355,22 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// How long a target may take is the route's to say, unless the upstream has a timeout that is shorter.
+func TestRouteTimeoutCounts(t *testing.T) {
+	now := time.Now()
+	req := &mesh.Request{Deadline: now.Add(time.Minute)}
+	if at := upstream.DeadlineOf(config(), req); !at.Equal(req.Deadline) {
+		t.Errorf("a request of a minute has %s by default", at.Sub(now))
+	}
+	cfg := config()
+	for own, want := range map[time.Duration]time.Duration{10 * time.Second: 10 * time.Second, time.Hour: time.Minute} {
+		cfg.Timeout = node.Duration(own)
+		if got := upstream.DeadlineOf(cfg, req).Sub(now).Round(time.Second); got != want {
+			t.Errorf("a request of a minute to an upstream of %s has %s, want %s", own, got, want)
+		}
+	}
+}
+
 // A target whose health check fails gets no requests, and gets them again when it passes.
 func TestHealth(t *testing.T) {
 	var sick atomic.Bool
