@@ -27,6 +27,9 @@ func ReadResponse(answer []byte, method string) (*mesh.Response, error) {
 	return resp, err
 }
 
+// ParseFields reads field lines as they come from a target.
+func ParseFields(block []byte) (mesh.Header, []byte, error) { return parseFields(block) }
+
 // replay is a connection that only reads.
 type replay struct {
 	*bytes.Reader
