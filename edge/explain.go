@@ -45,7 +45,7 @@ type Explanation struct {
 	Carrier string            `json:"carrier,omitempty"` // memory or nats, at this moment
 	Asks    string            `json:"asks,omitempty"`    // host and target in place of the client's
 	Calls   []CallInfo        `json:"calls,omitempty"`
-	Timeout string            `json:"timeout,omitempty"`
+	Bound
 	MaxBody string            `json:"max_body,omitempty"`
 	Status  int               `json:"status,omitempty"` // of the refusal
 	Refusal string            `json:"refusal,omitempty"`
@@ -61,9 +61,42 @@ type CallInfo struct {
 	Carrier string   `json:"carrier"`
 	Path    string   `json:"path"`
 	After   []string `json:"after,omitempty"`
-	Timeout string   `json:"timeout,omitempty"`
-	Cached  bool     `json:"cached,omitempty"`
-	Limits  []string `json:"limits,omitempty"`
+	Bound
+	Cached bool     `json:"cached,omitempty"`
+	Limits []string `json:"limits,omitempty"`
+}
+
+// Bound says how long a request may take.
+type Bound struct {
+	Timeout      string `json:"timeout,omitempty"`
+	TimeoutOf    string `json:"timeout_of,omitempty"`    // whose that is: route, call, or a key of the configuration
+	RouteTimeout string `json:"route_timeout,omitempty"` // what the route allows, if that is longer
+
+	within time.Duration
+}
+
+func bound(within time.Duration, of string) Bound {
+	return Bound{Timeout: within.String(), TimeoutOf: of, within: within}
+}
+
+// narrow takes the timeout of an upstream into account.
+func (b *Bound) narrow(upstream string, own time.Duration) {
+	if own > 0 && own < b.within {
+		*b = Bound{Timeout: own.String(), TimeoutOf: "upstreams." + upstream + ".timeout", RouteTimeout: b.Timeout, within: own}
+	}
+}
+
+// Narrow takes an upstream's own timeout into account, where the upstream is asked. The explanation must come from Explain.
+func (e *Explanation) Narrow(upstream string, own time.Duration) {
+	target := node.Target{Kind: node.KindUpstream, Name: upstream}.String()
+	if e.Target == target {
+		e.narrow(upstream, own)
+	}
+	for i := range e.Calls {
+		if e.Calls[i].Target == target {
+			e.Calls[i].narrow(upstream, own)
+		}
+	}
 }
 
 // Asked lists the services and upstreams that would be asked, as the configuration names them.
@@ -94,10 +127,10 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	}
 	r := x.route
 	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
-	e.Timeout, e.MaxBody = x.timeout().String(), x.maxBody().String()
+	e.Bound, e.MaxBody = x.bound(), x.maxBody().String()
 	e.Subject = s.subject(x)
 	e.Asks = x.explainRewrite()
-	e.Calls = s.explainCalls(r)
+	e.Calls = s.explainCalls(r, e.Bound)
 	if to, ok := s.destination(x); ok {
 		e.Carrier = s.carrier(to)
 	}
@@ -110,6 +143,14 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 		e.Params[name] = x.params[i]
 	}
 	return e
+}
+
+// bound says how long the request may take, as far as the route decides.
+func (x *Exchange) bound() Bound {
+	if x.route.Timeout != 0 {
+		return bound(x.timeout(), "route")
+	}
+	return bound(x.timeout(), "edge.timeout")
 }
 
 // destination is who would be asked; false if nobody, or several, or a plain NATS service.
@@ -131,7 +172,7 @@ func (s *Server) carrier(to mesh.Destination) string {
 }
 
 // explainCalls lists the calls of a gather by name.
-func (s *Server) explainCalls(r *route) (out []CallInfo) {
+func (s *Server) explainCalls(r *route, whole Bound) (out []CallInfo) {
 	if r.Gather == nil {
 		return nil
 	}
@@ -142,9 +183,9 @@ func (s *Server) explainCalls(r *route) (out []CallInfo) {
 			to := destinationOf(s.mesh, c.To)
 			subject, carrier = to.Subject(), s.carrier(to)
 		}
-		info := CallInfo{Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(), After: c.After, Cached: c.Cache != nil && c.Cache.On}
-		if c.Timeout > 0 {
-			info.Timeout = c.Timeout.Std().String()
+		info := CallInfo{Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(), After: c.After, Bound: whole, Cached: c.Cache != nil && c.Cache.On}
+		if own := c.Timeout.Std(); own > 0 && own < whole.within {
+			info.Bound = bound(own, "call")
 		}
 		for _, l := range c.Limit {
 			info.Limits = append(info.Limits, l.Use)

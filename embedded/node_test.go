@@ -539,6 +539,41 @@ func TestExistingNATS(t *testing.T) {
 	}
 }
 
+// What explain says of a timeout is what counts, and whose it is.
+func TestExplainsTimeouts(t *testing.T) {
+	a := app(t, "here")
+	opts, _ := settings(t, edgeYAML+fmt.Sprintf(`upstreams:
+  short: {targets: [%q], timeout: 10s}
+  free: {targets: [%[1]q]}
+routes:
+  - {path: /short, to: upstream:short, timeout: 1m}
+  - {path: /shorter, to: upstream:short, timeout: 5s}
+  - {path: /free, to: upstream:free, timeout: 1m}
+  - {path: /default, to: upstream:free}
+  - {path: /calls, timeout: 20s, gather: {calls: {a: {to: upstream:short, path: /}, b: {to: upstream:free, path: /, timeout: 2s}, c: {to: upstream:free, path: /}}}}
+`, a.URL))
+	n := open(t, opts)
+	for path, want := range map[string]edge.Bound{
+		"/short":   {Timeout: "10s", TimeoutOf: "upstreams.short.timeout", RouteTimeout: "1m0s"},
+		"/shorter": {Timeout: "5s", TimeoutOf: "route"},
+		"/free":    {Timeout: "1m0s", TimeoutOf: "route"},
+		"/default": {Timeout: "30s", TimeoutOf: "edge.timeout"},
+		"/calls":   {Timeout: "20s", TimeoutOf: "route"},
+	} {
+		e := n.Explain("GET", path, nil)
+		if got := fmt.Sprint(e.Timeout, e.TimeoutOf, e.RouteTimeout); got != fmt.Sprint(want.Timeout, want.TimeoutOf, want.RouteTimeout) {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	var calls []string
+	for _, c := range n.Explain("GET", "/calls", nil).Calls {
+		calls = append(calls, c.Name+" "+c.Timeout+" "+c.TimeoutOf)
+	}
+	if got := strings.Join(calls, ", "); got != "a 10s upstreams.short.timeout, b 2s call, c 20s route" {
+		t.Errorf("calls: %s", got)
+	}
+}
+
 // From nothing to ready, on an empty data directory.
 func BenchmarkStart(b *testing.B) {
 	for range b.N {

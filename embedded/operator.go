@@ -108,6 +108,7 @@ func (n *Node) Explain(method, target string, header mesh.Header) admin.Explanat
 	e := admin.Explanation{Explanation: n.edge.Explain(method, target, header)}
 	for _, u := range n.upstreams.Status() {
 		if slices.Contains(e.Asked(), "upstream:"+u.Name) {
+			e.Narrow(u.Name, u.Timeout.Std())
 			if len(e.Calls) == 0 { // calls have paths and hosts of their own
 				asked := e.Path
 				if i := strings.IndexByte(e.Asks, '/'); i >= 0 { // behind the host

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ type Upstream struct {
 	Resolve        Duration         `yaml:"resolve" doc:"How often the addresses of targets with a host name are looked up; each is a target then. 0s to leave it to each connection."`
 	Balance        Balance          `yaml:"balance" doc:"least: by requests in flight and weight; hash:PART: equal values go to the same target. PART is ip, path, header:NAME or cookie:NAME."`
 	Canary         *Canary          `yaml:"canary" doc:"Which requests go to the targets with canary: true."`
-	Timeout        Duration         `yaml:"timeout" doc:"Until the response has come, retries included."`
+	Timeout        Duration         `yaml:"timeout" doc:"Longest time until the response has come, retries included, whatever the route allows; left out, the route's timeout alone counts."`
 	ConnectTimeout Duration         `yaml:"connect_timeout" doc:"Until a connection to a target stands."`
 	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; at the limit it leaves the queue group."`
 	Concurrency    Concurrency      `yaml:"concurrency" doc:"How many requests one target gets at once, and which wait."`
@@ -27,7 +28,6 @@ type Upstream struct {
 
 // Defaults sets what a configuration leaves out.
 func (u *Upstream) Defaults() {
-	u.Timeout = Duration(10 * time.Second)
 	u.ConnectTimeout = Duration(2 * time.Second)
 	u.MaxRequests = 1024
 	u.Resolve, u.Balance = Duration(30*time.Second), Balance{}
@@ -147,18 +147,32 @@ func (b Balance) String() string {
 // nothing of it reached the target.
 type Retry struct {
 	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
+	On             Statuses `yaml:"on" doc:"Statuses of a target, from 500 to 599, that are a reason for a retry, as no answer always is. Add 500 if it tells of a sick instance, and not of a bug that every one has."`
 	Budget         int      `yaml:"budget" doc:"Retries and hedges in percent of the requests; ten may be saved up. 0 for none, but of requests that couldn't be sent: those cost nothing."`
-	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for the whole timeout."`
+	TryTimeout     Duration `yaml:"try_timeout" doc:"Until one try has answered, if another may follow; 0s for all the time that the request has."`
 	Hedge          Duration `yaml:"hedge" doc:"After this time without an answer a GET, HEAD or OPTIONS is sent to a second target too, and the first answer counts; within the budget. 0s for never."`
 	IdempotencyKey bool     `yaml:"idempotency_key" doc:"Requests with an Idempotency-Key field may be repeated too: the application must make them idempotent."`
 }
 
 // Defaults sets what a configuration leaves out.
-func (r *Retry) Defaults() { r.Tries, r.Budget = 3, 20 }
+func (r *Retry) Defaults() { r.Tries, r.Budget, r.On = 3, 20, unserved() }
+
+// Statuses are statuses of responses.
+type Statuses []int
+
+// TakesOne says that a configuration may write one status without a list.
+func (Statuses) TakesOne() {}
+
+// Has reports whether the status is one of them.
+func (s Statuses) Has(status int) bool { return slices.Contains(s, status) }
+
+// unserved gives the statuses that say of a target that it can't serve at this moment, and nothing about the request (RFC 9110 §15.6).
+func unserved() Statuses { return Statuses{502, 503, 504} }
 
 // Eject says when a target rests. It is tried again after a second, and after longer and longer rests if it fails then.
 type Eject struct {
-	Failures  int      `yaml:"failures" doc:"Requests in a row that a target fails, by its status (500, 502, 503, 504) or without one, until it rests; 0 for never."`
+	On        Statuses `yaml:"on" doc:"Statuses, from 500 to 599, by which a target fails a request, as it does without an answer."`
+	Failures  int      `yaml:"failures" doc:"Requests in a row that a target fails until it rests; 0 for never."`
 	Rate      int      `yaml:"rate" doc:"Percent of its requests within ten seconds, of at least twenty, that a target fails until it rests; 0 for never."`
 	Slow      int      `yaml:"slow" doc:"A target rests that takes this many times as long as the others' median, on average within ten seconds; 0 for never."`
 	Most      int      `yaml:"most" doc:"Percent of the targets that may rest at once, those that fail their health check included; one always may, if it isn't the only one. When all others fail too, those that rest are used as well."`
@@ -167,7 +181,7 @@ type Eject struct {
 
 // Defaults sets what a configuration leaves out.
 func (e *Eject) Defaults() {
-	e.Failures, e.Rate, e.Most, e.SlowStart = 3, 50, 75, Duration(10*time.Second)
+	e.On, e.Failures, e.Rate, e.Most, e.SlowStart = unserved(), 3, 50, 75, Duration(10*time.Second)
 }
 
 // UpstreamTarget is one address of an upstream. Of two targets the one with twice the weight gets twice the requests.

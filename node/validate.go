@@ -163,14 +163,29 @@ func (v *validator) retry(at placed, u Upstream) {
 	r, e := u.Retry, u.Eject
 	v.check(r.Tries >= 1 && r.Tries <= MaxTries, at("retry", "tries"), "%d is out of range: use 1 to %d", r.Tries, MaxTries)
 	v.check(r.Budget >= 0 && r.Budget <= 100, at("retry", "budget"), "%d is out of range: use 0 to 100", r.Budget)
-	v.check(r.TryTimeout == 0 || (r.TryTimeout > 0 && r.TryTimeout < u.Timeout), at("retry", "try_timeout"), "%s leaves no time for another try: use less than the timeout of %s", r.TryTimeout.Std(), u.Timeout.Std())
+	v.check(r.TryTimeout >= 0, at("retry", "try_timeout"), "%s is negative: use 0s or more", r.TryTimeout.Std())
+	v.check(u.Timeout <= 0 || r.TryTimeout < u.Timeout, at("retry", "try_timeout"),
+		"%s leaves no time for another try: use less than the timeout of %s", r.TryTimeout.Std(), u.Timeout.Std())
+	v.statuses(at, "retry", r.On)
+	v.statuses(at, "eject", e.On)
 	v.check(e.Failures >= 0, at("eject", "failures"), "%d is out of range: use 1 or more, or 0 for never", e.Failures)
-	v.check(r.Hedge == 0 || (r.Hedge > 0 && r.Hedge < u.Timeout), at("retry", "hedge"), "%s is out of range: use 0s, or less than the timeout of %s", r.Hedge.Std(), u.Timeout.Std())
+	v.check(r.Hedge >= 0, at("retry", "hedge"), "%s is negative: use 0s or more", r.Hedge.Std())
+	v.check(u.Timeout <= 0 || r.Hedge < u.Timeout, at("retry", "hedge"),
+		"%s is out of range: use 0s, or less than the timeout of %s", r.Hedge.Std(), u.Timeout.Std())
 	v.check(r.Hedge == 0 || r.Tries > 1, at("retry", "hedge"), "a hedge is a second try: set tries to 2 or more, or leave hedge out")
 	v.check(e.Rate >= 0 && e.Rate <= 100, at("eject", "rate"), "%d is out of range: use 0 to 100", e.Rate)
 	v.check(e.Slow == 0 || e.Slow >= 2, at("eject", "slow"), "%d is out of range: use 2 or more, or 0 for never", e.Slow)
 	v.check(e.Most >= 0 && e.Most <= 100, at("eject", "most"), "%d is out of range: use 0 to 100", e.Most)
 	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
+}
+
+// statuses checks what counts as a target's failure: a status below 500 tells of the request, and would do so at any target.
+func (v *validator) statuses(at placed, key string, list Statuses) {
+	for i, status := range list {
+		path := at(key, "on", strconv.Itoa(i))
+		v.check(status >= 500 && status <= 599, path, "%d doesn't say that a target failed: use 500 to 599", status)
+		v.check(!slices.Contains(list[:i], status), path, "status %d is listed twice", status)
+	}
 }
 
 func (v *validator) upstream(name string, u Upstream) {
@@ -189,7 +204,8 @@ func (v *validator) upstream(name string, u Upstream) {
 		v.check(t.Weight > 0 && t.Weight <= 1000, path, "weight %d is out of range: use 1 to 1000", t.Weight)
 		seen[t.URL] = true
 	}
-	v.positive("upstreams\x00"+name, map[string]Duration{"timeout": u.Timeout, "connect_timeout": u.ConnectTimeout})
+	v.positive("upstreams\x00"+name, map[string]Duration{"connect_timeout": u.ConnectTimeout})
+	v.check(u.Timeout >= 0, at("timeout"), "%s is negative: leave it out for the routes' timeouts alone", u.Timeout.Std())
 	v.check(u.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", u.MaxRequests)
 	v.check(u.Resolve == 0 || u.Resolve >= Duration(time.Second), at("resolve"), "%s is too often: use 1s or more, or 0s for never", u.Resolve.Std())
 	v.retry(at, u)

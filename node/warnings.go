@@ -10,6 +10,9 @@ import (
 func (c *Config) Warnings() []Problem {
 	v := &validator{config: c}
 	v.unusedUpstreams()
+	uses := v.upstreamUses()
+	v.unreachedTimeouts(uses)
+	v.cutTimeouts(uses)
 	return v.problems
 }
 

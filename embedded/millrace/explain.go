@@ -51,7 +51,7 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 				fmt.Fprintf(w, "\tnext: %s\n", u.Next)
 			}
 		}
-		fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", e.Timeout, e.MaxBody)
+		fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", aboutTimeout(e.Bound), e.MaxBody)
 	}
 	for name, value := range e.Params {
 		fmt.Fprintf(w, "{%s}\t%s\n", name, value)
@@ -76,14 +76,23 @@ func inMemory(carrier string) string {
 	return ""
 }
 
+// aboutTimeout tells which limit counts, and whose it is.
+func aboutTimeout(b edge.Bound) string {
+	out := b.Timeout + ", by " + b.TimeoutOf
+	if b.RouteTimeout != "" {
+		out += ", which is shorter than the route's " + b.RouteTimeout
+	}
+	return out
+}
+
 // aboutCall tells of a call of a gather in a line.
 func aboutCall(c edge.CallInfo) string {
 	out := fmt.Sprintf("%s  %s  %s%s", c.Target, c.Path, c.Subject, inMemory(c.Carrier))
 	if len(c.After) > 0 {
 		out += ", after " + strings.Join(c.After, ", ")
 	}
-	if c.Timeout != "" {
-		out += ", within " + c.Timeout
+	if c.TimeoutOf != "route" && c.TimeoutOf != "edge.timeout" { // else it is that of the whole
+		out += ", within " + aboutTimeout(c.Bound)
 	}
 	if c.Cached {
 		out += ", cached"

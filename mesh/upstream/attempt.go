@@ -147,17 +147,15 @@ func (a *attempt) mayFollow() bool {
 
 // more tells whether another try is allowed, and of use.
 func (a *attempt) more(ctx context.Context, last outcome) bool {
-	return last.spoiled() && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) && (last.unsent || a.repeatable)
+	return a.spoiled(last) && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) && (last.unsent || a.repeatable)
 }
 
 // pays takes another try out of the budget. A request that its sender has sent twice has had its share already, or else tries would multiply.
 func (a *attempt) pays() bool { return !a.req.Again && a.s.budget.Spend(a.s.cfg.Retry.Budget) }
 
-// spoiled tells whether the target failed: it didn't answer, or answered that it can't.
-func (o outcome) spoiled() bool { return o.err != nil || serverFault(o.resp.Status) }
-
-// serverFault names the statuses that say that the server failed, and not that the request was wrong or asked for too much (RFC 9110 §15.6).
-func serverFault(status int) bool { return status == 500 || (status >= 502 && status <= 504) }
+// spoiled reports whether another target may do better: this one didn't answer, or with a status that is configured as a
+// reason for a retry.
+func (a *attempt) spoiled(o outcome) bool { return o.err != nil || a.s.cfg.Retry.On.Has(o.resp.Status) }
 
 // drop gives up a response for a better one.
 func (o outcome) drop() {
@@ -181,24 +179,31 @@ func (t *target) asked(ctx context.Context, req *mesh.Request, deadline time.Tim
 	return out
 }
 
-// hurried tells whether a request that wasn't answered in time had less of it than the upstream has by its configuration: then it is its client that couldn't
-// wait.
+// hurried reports whether a request that wasn't answered in time had less of it than the upstream has by its configuration: then
+// it is its client that couldn't wait.
 func (t *target) hurried(took time.Duration) bool {
 	cfg := &t.up.state.Load().cfg
-	full := cfg.Timeout.Std()
-	if cfg.Retry.TryTimeout > 0 {
+	full := patience
+	switch {
+	case cfg.Retry.TryTimeout > 0:
 		full = cfg.Retry.TryTimeout.Std()
+	case cfg.Timeout > 0:
+		full = cfg.Timeout.Std()
 	}
 	return took < full*9/10
 }
 
+// patience is how long a target may be silent where its upstream has no timeout of its own. Routes decide how long their clients
+// wait, and one that is impatient must not take a target out for all.
+const patience = 10 * time.Second
+
 // judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't faster.
 func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 	switch {
-	case !o.spoiled():
-		t.succeeded(took)
+	case o.err == nil && t.up.state.Load().cfg.Eject.On.Has(o.resp.Status):
+		t.failed(fmt.Errorf("it answers %d", o.resp.Status), took)
 	case o.err == nil:
-		t.failed(errStatus, took)
+		t.succeeded(took)
 	case errors.Is(ctx.Err(), context.Canceled) || errors.Is(o.err, errBrokeOff):
 		t.abandoned(took, false)
 	case late(o.err) && !o.unsent && t.hurried(took):
@@ -207,5 +212,3 @@ func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 		t.failed(o.err, took)
 	}
 }
-
-var errStatus = errors.New("it answers 500, 502, 503 or 504")

@@ -116,7 +116,7 @@ func parseChunkLine(line []byte) (int64, error) {
 	size, _, _ := bytes.Cut(line, []byte(";"))
 	n, err := strconv.ParseUint(string(bytes.TrimRight(size, " \t")), 16, 62)
 	if err != nil {
-		return 0, fmt.Errorf("%w: chunk size", errBroken)
+		return 0, errChunkSize
 	}
 	return int64(n), nil
 }
@@ -151,16 +151,26 @@ func (b *body) next() ([]byte, error) {
 	return p, nil
 }
 
-// nextChunk reads up to the data of the next chunk; io.EOF when there is none.
+// nextChunk reads up to the data of the next chunk; io.EOF when there is none. What can't be a chunk is refused at its first byte.
 func (b *body) nextChunk() error {
 	if b.begun {
-		if line, err := b.c.until([]byte("\r\n")); err != nil {
+		if next, err := b.c.peek(); err != nil {
+			return err
+		} else if next != '\r' {
+			return errChunkEnd
+		}
+		if line, err := b.c.line(); err != nil {
 			return err
 		} else if len(line) != 2 {
-			return fmt.Errorf("%w: chunk end", errBroken)
+			return errChunkEnd
 		}
 	}
-	line, err := b.c.until([]byte("\r\n"))
+	if next, err := b.c.peek(); err != nil {
+		return err
+	} else if !hexDigit(next) {
+		return errChunkSize
+	}
+	line, err := b.c.line()
 	if err != nil {
 		return err
 	}
@@ -175,11 +185,20 @@ func (b *body) nextChunk() error {
 	return io.EOF
 }
 
+var (
+	errChunkEnd  = fmt.Errorf("%w: chunk end", errBroken)
+	errChunkSize = fmt.Errorf("%w: chunk size", errBroken)
+)
+
+func hexDigit(c byte) bool {
+	return (c >= '0' && c <= '9') || (c|0x20 >= 'a' && c|0x20 <= 'f')
+}
+
 // readTrailer reads the trailer section and its empty line.
 func (b *body) readTrailer() error {
 	var section []byte
 	for range mesh.MaxFields + 1 {
-		line, err := b.c.until([]byte("\r\n"))
+		line, err := b.c.line()
 		if err != nil {
 			return err
 		}
@@ -187,7 +206,7 @@ func (b *body) readTrailer() error {
 			break
 		}
 		if len(line) == 2 {
-			if b.trailer, _, err = mesh.ParseFields(section); err != nil {
+			if b.trailer, _, err = parseFields(section); err != nil {
 				return fmt.Errorf("%w: %w", errBroken, err)
 			}
 			return nil

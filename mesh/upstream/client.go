@@ -1,12 +1,9 @@
 package upstream
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"millrace/mesh"
@@ -142,13 +139,6 @@ func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 // expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
 func expectsBody(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
-// head is a parsed response head.
-type head struct {
-	status int
-	http10 bool
-	fields mesh.Header
-}
-
 // finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2), but for 100, which nobody asked for.
 func (c *conn) finalHead(req *mesh.Request) (head, error) {
 	for range node.MaxInterim {
@@ -166,41 +156,4 @@ func (c *conn) finalHead(req *mesh.Request) (head, error) {
 		}
 	}
 	return head{}, fmt.Errorf("%w: too many interim responses", errBroken)
-}
-
-// head reads status line and fields into memory of their own, which the response keeps.
-func (c *conn) head() (head, error) {
-	raw, err := c.until([]byte("\r\n\r\n"))
-	if err != nil {
-		return head{}, err
-	}
-	own := bytes.Clone(raw)
-	line, rest, _ := bytes.Cut(own, []byte("\r\n"))
-	h := head{http10: bytes.HasPrefix(line, []byte("HTTP/1.0 "))}
-	if len(line) < 12 || (!h.http10 && !bytes.HasPrefix(line, []byte("HTTP/1.1 "))) || (len(line) > 12 && line[12] != ' ') {
-		return head{}, fmt.Errorf("%w: status line", errBroken)
-	}
-	status, err := strconv.ParseUint(string(line[9:12]), 10, 16)
-	if h.status = int(status); err != nil || h.status < 100 || h.status > 599 {
-		return head{}, fmt.Errorf("%w: status", errBroken)
-	}
-	if h.fields, _, err = mesh.ParseFields(rest); err != nil {
-		return head{}, fmt.Errorf("%w: %w", errBroken, err)
-	}
-	return h, nil
-}
-
-// keepAlive tells whether the target will take another request on the connection, and for how long it may rest.
-func (c *conn) keepAlive(h head) bool {
-	connection := strings.ToLower(strings.Join(h.fields.Values("Connection"), ","))
-	if strings.Contains(connection, "close") || (h.http10 && !strings.Contains(connection, "keep-alive")) {
-		return false
-	}
-	if _, value, ok := strings.Cut(h.fields.Get("Keep-Alive"), "timeout="); ok {
-		seconds, _, _ := strings.Cut(value, ",")
-		if n, err := strconv.Atoi(strings.TrimSpace(seconds)); err == nil {
-			c.idle = min(idleFor, time.Duration(n)*time.Second-time.Second) // a second early: the target's clock runs too
-		}
-	}
-	return c.idle > 0
 }

@@ -88,21 +88,35 @@ func (c *conn) filled(n int, err error) error {
 	return fmt.Errorf("read response: %w", cut(err))
 }
 
-// until returns the bytes through the next end mark, which stay valid until the next read.
-func (c *conn) until(end []byte) ([]byte, error) {
+// line returns the bytes through the next line end, which stay valid until the next read. A line that ends in LF alone is refused:
+// RFC 9112 §2.2 lets only start-lines and fields end so, and a chunked body has better ways to be wrong.
+func (c *conn) line() ([]byte, error) {
 	searched := 0
 	for {
-		if i := bytes.Index(c.buf[c.r+searched:c.w], end); i >= 0 {
-			n := searched + i + len(end)
+		if i := bytes.IndexByte(c.buf[c.r+searched:c.w], '\n'); i >= 0 {
+			n := searched + i + 1
 			b := c.buf[c.r : c.r+n]
 			c.r += n
+			if n < 2 || b[n-2] != '\r' {
+				return nil, fmt.Errorf("%w: a line ends in LF alone", errBroken)
+			}
 			return b, nil
 		}
-		searched = max(c.w-c.r-len(end)+1, 0)
+		searched = c.w - c.r
 		if err := c.fill(maxHead); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// peek returns the next byte without using it up.
+func (c *conn) peek() (byte, error) {
+	for c.r == c.w {
+		if err := c.fill(maxHead); err != nil {
+			return 0, err
+		}
+	}
+	return c.buf[c.r], nil
 }
 
 // readFull fills dst, first from what is buffered. The last bytes come through the buffer, so that whatever the target

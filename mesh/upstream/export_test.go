@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // ReadResponse reads a response from bytes, as if a target had sent them and closed the connection.
@@ -25,6 +26,9 @@ func ReadResponse(answer []byte, method string) (*mesh.Response, error) {
 	resp.Body, err = io.ReadAll(mesh.NewReader(resp.Stream))
 	return resp, err
 }
+
+// ParseFields reads field lines as they come from a target.
+func ParseFields(block []byte) (mesh.Header, []byte, error) { return parseFields(block) }
 
 // replay is a connection that only reads.
 type replay struct {
@@ -60,3 +64,8 @@ func (g Gradient) Observe(took time.Duration, inFlight int64) { g.g.observe(took
 
 // Overdue ends a probe that lasts too long.
 func (g Gradient) Overdue() bool { return g.g.overdue() }
+
+// DeadlineOf is by when an upstream must have answered a request.
+func DeadlineOf(cfg node.Upstream, req *mesh.Request) time.Time {
+	return (&state{cfg: cfg}).deadline(req)
+}

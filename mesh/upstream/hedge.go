@@ -45,9 +45,9 @@ func (a *attempt) hedge(ctx context.Context, first *target) outcome {
 	}
 	two, asked := ask(second), time.Now()
 	h := <-done
-	if h.out.spoiled() { // the other may do better
+	if a.spoiled(h.out) { // the other may do better
 		other := <-done
-		if !other.out.spoiled() || h.out.resp == nil {
+		if !a.spoiled(other.out) || h.out.resp == nil {
 			h, other = other, h
 		}
 		other.out.drop()

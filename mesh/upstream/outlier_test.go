@@ -103,13 +103,13 @@ func TestBreakerLikeFailsafe(t *testing.T) {
 				}
 			}
 			for i := range failures - 1 {
-				asked(500)
+				asked(503)
 				same(fmt.Sprint(i+1, " failures"))
 			}
 			asked(200)
 			same("a success")
 			for i := range failures {
-				asked(500)
+				asked(503)
 				same(fmt.Sprint(i+1, " failures in a row"))
 			}
 			halfOpen := func() {
@@ -117,7 +117,7 @@ func TestBreakerLikeFailsafe(t *testing.T) {
 				natsservertest.Eventually(t, "both let a request try", func() bool { return !open() && reference.TryAcquirePermit() })
 			}
 			halfOpen()
-			target.status.Store(500)
+			target.status.Store(503)
 			for before := target.got.Load(); target.got.Load() == before; {
 				if _, err := r.do(t, "GET", "/", ""); err != nil {
 					t.Fatal(err)
@@ -130,7 +130,7 @@ func TestBreakerLikeFailsafe(t *testing.T) {
 			asked(200)
 			same("a success of the trial")
 			for i := range failures {
-				asked(500)
+				asked(503)
 				same(fmt.Sprint(i+1, " failures in a row after it"))
 			}
 		})

@@ -44,7 +44,7 @@ func full(urls ...string) node.Upstream {
 
 // What finds the healthy targets full waits for them, and doesn't go to one that rests, which would always have room.
 func TestOverflowNotToResting(t *testing.T) {
-	bad := newApp(t, 500)
+	bad := newApp(t, 503)
 	good, _ := slowly(t)
 	cfg := full(bad.url, good)
 	cfg.Eject.Failures = 1

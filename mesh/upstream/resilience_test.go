@@ -61,11 +61,16 @@ func TestRepeatsServerFaults(t *testing.T) {
 		status   int
 		header   []mesh.Field
 		keyed    bool
+		on       node.Statuses
 		repeated bool
 	}{
 		"GET 503":                {method: "GET", status: 503, repeated: true},
-		"GET 500":                {method: "GET", status: 500, repeated: true},
+		"GET 504":                {method: "GET", status: 504, repeated: true},
 		"PUT 502":                {method: "PUT", status: 502, repeated: true},
+		"GET 500":                {method: "GET", status: 500},
+		"GET 500, by option":     {method: "GET", status: 500, on: node.Statuses{500}, repeated: true},
+		"GET 503, by option not": {method: "GET", status: 503, on: node.Statuses{500}},
+		"GET 429":                {method: "GET", status: 429},
 		"GET 501":                {method: "GET", status: 501},
 		"GET 404":                {method: "GET", status: 404},
 		"POST 503":               {method: "POST", status: 503},
@@ -76,6 +81,9 @@ func TestRepeatsServerFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			all, cfg := apps(t, tc.status, 200)
 			cfg.Eject.Failures, cfg.Retry.IdempotencyKey = 0, tc.keyed
+			if tc.on != nil {
+				cfg.Retry.On = tc.on
+			}
 			r := start(t, cfg)
 			const requests = 20 // as many as the budget allows to be repeated, if half of them fail
 			bad := 0
@@ -103,9 +111,41 @@ func TestRepeatsServerFaults(t *testing.T) {
 	}
 }
 
+// A 500 tells of a bug in one handler, and a 429 of a client that asks too much: neither takes a target out, unless that is wanted.
+func TestStatusesThatEject(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status int
+		on     node.Statuses
+		rests  bool
+	}{
+		"500": {status: 500}, "500 by option": {status: 500, on: node.Statuses{500, 503}, rests: true}, "429": {status: 429}, "501": {status: 501},
+		"502": {status: 502, rests: true}, "503": {status: 503, rests: true}, "504": {status: 504, rests: true},
+		"503 by option not": {status: 503, on: node.Statuses{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all, cfg := apps(t, tc.status, 200)
+			cfg.Retry.Tries = 1
+			if tc.on != nil {
+				cfg.Eject.On = tc.on
+			}
+			r := start(t, cfg)
+			rested := false
+			for range 100 {
+				if _, err := r.do(t, "GET", "/", ""); err != nil {
+					t.Fatal(err)
+				}
+				rested = rested || r.state(all[0].url) == "resting"
+			}
+			if rested != tc.rests {
+				t.Errorf("the target with status %d rested: %t, want %t", tc.status, rested, tc.rests)
+			}
+		})
+	}
+}
+
 // When all fail that don't rest, those that rest are used as well.
 func TestDespair(t *testing.T) {
-	all, cfg := apps(t, 500, 500, 500, 500)
+	all, cfg := apps(t, 503, 503, 503, 503)
 	cfg.Retry.Tries = 1
 	r := start(t, cfg)
 	for range 100 {
@@ -181,7 +221,7 @@ func TestEjectsAtMost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			statuses := make([]int, tc.targets)
 			for i := range statuses {
-				statuses[i] = 500
+				statuses[i] = 503
 			}
 			_, cfg := apps(t, statuses...)
 			cfg.Eject.Most, cfg.Eject.Failures, cfg.Eject.Rate = tc.most, tc.failures, 0

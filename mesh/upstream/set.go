@@ -175,7 +175,8 @@ type Status struct {
 	Waiting int64          `json:"waiting"` // requests that wait for a target with room
 	Refused uint64         `json:"refused"` // requests that no target had room for
 	Targets []TargetStatus `json:"targets"`
-	Next    string         `json:"next,omitempty"` // of an explanation: which target the request would go to
+	Timeout node.Duration  `json:"timeout,omitzero"` // of its own
+	Next    string         `json:"next,omitempty"`   // of an explanation: which target the request would go to
 }
 
 // Status lists the upstreams ordered by name.
@@ -187,6 +188,7 @@ func (s *Set) Status() []Status {
 		u := s.members[name]
 		st := Status{Name: name, Active: u.service.Active()}
 		state := u.state.Load()
+		st.Timeout = state.cfg.Timeout
 		st.Retries, st.Unpaid = state.budget.Spent()
 		st.Hedges = u.hedges.Load()
 		for i := range u.gates {

@@ -212,15 +212,21 @@ func (u *Upstream) tend(ctx context.Context) {
 // Handle asks one target, and others if the first fails and the request may be repeated.
 func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Response, error) {
 	s := u.state.Load()
-	deadline := time.Now().Add(s.cfg.Timeout.Std())
-	if req.Deadline.Before(deadline) {
-		deadline = req.Deadline
-	}
-	last := s.newAttempt(req, deadline).run(ctx)
+	last := s.newAttempt(req, s.deadline(req)).run(ctx)
 	if last.resp != nil && last.err == nil {
 		return last.resp, nil
 	}
 	return nil, u.failure(ctx, last.err)
+}
+
+// deadline is by when the request must be answered: that of its route, unless the upstream gives up before.
+func (s *state) deadline(req *mesh.Request) time.Time {
+	if own := s.cfg.Timeout.Std(); own > 0 {
+		if at := time.Now().Add(own); at.Before(req.Deadline) {
+			return at
+		}
+	}
+	return req.Deadline
 }
 
 // failure gives the last error its code. What a client may read names no address.
