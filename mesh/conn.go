@@ -43,9 +43,11 @@ type Conn struct {
 	mux     *mux
 	links   *links
 	near    near
+	holds   holds
 	stats   counters
 	silence *silence // used when Config.Interest is nil
 
+	members   atomic.Pointer[Members] // the list of nodes, once it is open
 	nc        *nats.Conn
 	closed    atomic.Bool
 	closeOnce sync.Once
@@ -103,6 +105,9 @@ func (c *Conn) open(ctx context.Context) (err error) {
 	}
 	go c.links.keep()
 	if err := c.listen(ctx, c.links.nc, c.links.prefix+".>", c.links.deliver, -1, 2*windowPool); err != nil {
+		return err
+	}
+	if err := c.listen(ctx, c.nc, c.cfg.Prefix+leavingSubject, c.hear, -1, -1); err != nil {
 		return err
 	}
 	if c.silence, err = newSilence(c.nc, c.inbox); err != nil {

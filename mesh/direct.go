@@ -16,8 +16,12 @@ func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *
 	if !time.Now().Before(req.Deadline) {
 		return nil, node.Errorf(node.CodeTimeout, nil, "no time left to send the request"), true
 	}
-	s := c.near.enter(to.subject, true)
-	if s == nil {
+	s, full := c.near.enter(to.subject, true)
+	switch {
+	case full:
+		c.stats.at(to.label).busy.Add(1)
+		return nil, errAllBusy, true
+	case s == nil:
 		return nil, nil, false
 	}
 	c.stats.at(to.label).local.Add(1)

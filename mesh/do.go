@@ -21,9 +21,13 @@ const (
 	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
 )
 
-// maxBusy is how many busy answers a call takes before it gives up: members that are full leave the queue group, so
-// asking again soon finds one that isn't, or nobody.
-const maxBusy = 8
+// maxBusy is how many busy answers a call takes before it gives up: NATS chooses among members without knowing which are full. For fullFor after a call
+// found nobody with room others take fewBusy only, since asking on would add to the load when there is the most of it.
+const (
+	maxBusy = 8
+	fewBusy = 2
+	fullFor = 100 * time.Millisecond
+)
 
 // Do sends the request to one member and waits for its answer, at most until req.Deadline.
 //
@@ -112,7 +116,11 @@ func (x *exchange) try() error {
 }
 
 func (x *exchange) publish(t ticket) error {
-	if s := x.conn.near.enter(x.to.subject, false); s != nil {
+	switch s, full := x.conn.near.enter(x.to.subject, false); {
+	case full:
+		x.conn.stats.at(x.to.label).busy.Add(1)
+		return errAllBusy
+	case s != nil:
 		return x.handOver(s, t)
 	}
 	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
@@ -122,6 +130,8 @@ func (x *exchange) publish(t ticket) error {
 	if err != nil {
 		return err
 	}
+	x.conn.holds.pass(x.to.subject)
+	defer x.conn.holds.published()
 	return sendError(x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload))
 }
 
@@ -245,7 +255,7 @@ func (x *exchange) took(ctx context.Context, i int, msg *nats.Msg) (resp *Respon
 	switch {
 	case x.tries[1-i].slot != nil && err != nil && (notStarted || code == node.CodeUnavailable):
 		return nil, nil, false // the other try may still be answered
-	case code == node.CodeBusy && x.busy < maxBusy && errors.Is(err, errMemberBusy):
+	case errors.Is(err, errMemberBusy) && x.conn.stats.at(x.to.label).askOn(x.busy):
 		x.busy++
 		if retry := x.try(); retry != nil {
 			return nil, retry, true

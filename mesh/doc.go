@@ -8,6 +8,8 @@
 //   - A reply reaches the request it answers or nobody: late, second and malformed replies are dropped, counted and
 //     logged with the service's name.
 //   - A Service runs at most Limit requests at once and refuses more at once; it never queues.
+//   - A Service that leaves its group, by Shutdown or Close, loses no request: what was sent to it is answered or refused, on every node
+//     that has a list of the others (Members).
 //   - A body that streams arrives whole and in order, or its reader gets an error. What is unread is bounded for each stream and for
 //     all together. Whatever ends one side of an exchange ends the other.
 //   - Nothing of a client's request becomes a subject or a NATS header, but for what plain NATS targets allow by name.

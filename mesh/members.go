@@ -80,7 +80,33 @@ func (m *Members) open(ctx context.Context) (err error) {
 	}
 	m.say(false)
 	m.beating.Go(m.beat)
+	m.conn.members.Store(m)
 	return nil
+}
+
+// self is the id of this connection's node; empty if it isn't one of a list of nodes.
+func (c *Conn) self() string {
+	if m := c.members.Load(); m != nil {
+		return m.cfg.Self.ID
+	}
+	return ""
+}
+
+// others lists the ids of the other nodes that are there.
+func (c *Conn) others() []string {
+	m := c.members.Load()
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for id, other := range m.roster.members {
+		if other.State == MemberAlive {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // beat is the goroutine that says that this node lives and finds who fell silent. It never waits for Event: a node whose

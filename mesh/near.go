@@ -52,13 +52,18 @@ func (n *near) change(subject string, f func([]*Service) []*Service) {
 
 // enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place under its limit, which left
 // gives back. Nil means that the request must take the wire. In mode auto it must while anybody else subscribes to the subject: other members share the work, and observers want to see it.
-func (n *near) enter(subject string, direct bool) *Service {
+// Full tells that it needn't be sent at all: the only member there is has no place.
+func (n *near) enter(subject string, direct bool) (s *Service, full bool) {
 	for _, s := range n.here(subject) {
-		if s.cfg.Direct == direct && s.enter() {
-			return s
+		if s.cfg.Direct != direct {
+			continue
 		}
+		if s.enter() {
+			return s, false
+		}
+		full = s.full() && (n.mode == node.LocalAuto || n.alone(subject))
 	}
-	return nil
+	return nil, full
 }
 
 // Near tells whether a request to the destination would be handed to a member in this process at this moment, if that isn't full.
@@ -84,9 +89,6 @@ func (n *near) alone(subject string) bool {
 
 // enter takes a place for a request of this process, unless the member is full or isn't one at this moment.
 func (s *Service) enter() bool {
-	if s.away.Load() {
-		return false
-	}
 	if s.active.Add(1) > s.limit.Load() {
 		s.release()
 		return false
@@ -102,6 +104,9 @@ func (s *Service) enter() bool {
 	}
 	return member
 }
+
+// full tells whether the member has no place at this moment.
+func (s *Service) full() bool { return s.active.Load() >= s.limit.Load() }
 
 // handOver gives a request to a member that was entered.
 func (x *exchange) handOver(s *Service, t ticket) error {

@@ -42,7 +42,7 @@ type ServiceConfig struct {
 }
 
 // Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer, and
-// leaves the group while it is full, so that other members get the requests.
+// stays in the group until it is shut down or closed.
 type Service struct {
 	conn *Conn
 	cfg  ServiceConfig
@@ -51,14 +51,13 @@ type Service struct {
 	limit  atomic.Int64
 	active atomic.Int64    // requests that run, without those that have a stream
 	slow   atomic.Int64    // requests with a stream that run
-	away   atomic.Bool     // not a member now: full or closed
 	work   sync.WaitGroup  // requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
 	base   context.Context //nolint:containedctx // ends with the service, as every request's context does
 	stop   context.CancelFunc
 	cancel *nats.Subscription
 
 	mu     sync.Mutex
-	subs   []*nats.Subscription // membership in the groups; none while full or closed
+	subs   []*nats.Subscription // membership in the groups; none before Open and when it leaves
 	closed bool
 	calls  map[string]context.CancelFunc // what runs, by nonce
 	early  early                         // what was canceled before it ran
@@ -89,7 +88,7 @@ func (s *Service) Open(ctx context.Context) error {
 
 func (s *Service) open(ctx context.Context) (err error) {
 	if s.base.Err() != nil {
-		return errors.New("service is closed")
+		return errServiceClosed
 	}
 	if s.cancel, err = s.conn.nc.Subscribe(s.cfg.Destination.cancel, s.canceled); err != nil {
 		return fmt.Errorf("subscribe to cancellations: %w", err)
@@ -107,12 +106,12 @@ func (s *Service) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// join makes this service a member of the group, unless it is one or is closed.
+// join makes this service a member of the group, unless it is closed.
 func (s *Service) join() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.subs) > 0 || s.closed {
-		return nil
+	if s.closed {
+		return errServiceClosed
 	}
 	if err := s.subscribe(s.conn.nc, s.cfg.Destination.subject, s.admit); err != nil {
 		return err
@@ -122,7 +121,6 @@ func (s *Service) join() error {
 			return err
 		}
 	}
-	s.away.Store(false)
 	return nil
 }
 
@@ -138,49 +136,67 @@ func (s *Service) subscribe(nc *nats.Conn, subject string, admit nats.MsgHandler
 	return nil
 }
 
-// leave ends the membership, for good if it says so. What was delivered already is still answered: Drain keeps the
-// callback until it is empty.
-func (s *Service) leave(forGood bool) {
-	if forGood {
-		s.conn.near.remove(s)
-	}
+// leave ends the membership. What was sent to this member until then is delivered when leave returns, unless the connection or ctx fails.
+func (s *Service) leave(ctx context.Context) {
+	s.conn.near.remove(s)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = s.closed || forGood
-	for _, sub := range s.subs {
-		_ = sub.Drain() // fails only on a closed connection, which has no members
-		s.away.Store(true)
+	subs := s.subs
+	s.subs, s.closed = nil, true
+	s.mu.Unlock()
+	if len(subs) == 0 {
+		return
 	}
-	s.subs = nil
+	over := s.conn.holdOthers(ctx, s.cfg.Destination.subject)
+	for _, sub := range subs {
+		_ = sub.Drain() // fails only on a closed connection, which has no members
+	}
+	for _, nc := range []*nats.Conn{s.conn.nc, s.conn.links.nc} {
+		if nc.IsConnected() {
+			_ = flush(ctx, nc) // what fails is told to those who wait by the end of the connection
+		}
+	}
+	over()
+	emptied(ctx, subs)
+}
+
+// emptied waits until the callbacks of subscriptions that get nothing more have had what came before.
+func emptied(ctx context.Context, subs []*nats.Subscription) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for _, sub := range subs {
+		for {
+			if n, _, err := sub.Pending(); err != nil || n == 0 {
+				break
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 // SetLimit changes the limit for requests to come.
-func (s *Service) SetLimit(n int) {
-	s.limit.Store(int64(n))
-	if s.away.Load() {
-		s.rejoin()
-	}
-}
+func (s *Service) SetLimit(n int) { s.limit.Store(int64(n)) }
 
 // Active is the number of requests that run at this moment.
 func (s *Service) Active() int { return int(s.active.Load() + s.slow.Load()) }
 
 // admit is the subscription's callback: it must never block, since requests wait behind it.
 func (s *Service) admit(msg *nats.Msg) {
-	if n := s.active.Add(1); n > s.limit.Load() {
+	if n := s.active.Add(1); n > s.limit.Load() || s.base.Err() != nil {
 		s.active.Add(-1)
 		s.refuse(msg)
-		s.leave(false)
-		s.rejoin() // a request may have ended in between, and with it the last chance to join again
 		return
 	}
 	s.work.Add(1)
 	go s.take(msg)
 }
 
-// admitStream is the callback for requests with streams. They never make the member leave its group: most of the time they wait.
+// admitStream is the callback for requests with streams.
 func (s *Service) admitStream(msg *nats.Msg) {
-	if n := s.slow.Add(1); n > 4*s.limit.Load() {
+	if n := s.slow.Add(1); n > 4*s.limit.Load() || s.base.Err() != nil {
 		s.slow.Add(-1)
 		s.refuse(msg)
 		return
@@ -195,24 +211,8 @@ func (s *Service) refuse(msg *nats.Msg) {
 	_ = s.conn.reply(busy) // the caller's deadline covers a lost refusal
 }
 
-// rejoin joins again once a quarter of the limit is free, so that a full member doesn't flap.
-func (s *Service) rejoin() {
-	limit := s.limit.Load()
-	if s.active.Load() > limit-max(limit/4, 1) {
-		return
-	}
-	if err := s.join(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		s.log.Error("service can't rejoin its group", "cause", err)
-	}
-}
-
 // release gives the place of a request back.
-func (s *Service) release() {
-	s.active.Add(-1)
-	if s.away.Load() {
-		s.rejoin()
-	}
-}
+func (s *Service) release() { s.active.Add(-1) }
 
 // take handles one request and answers it.
 func (s *Service) take(msg *nats.Msg) {
@@ -304,7 +304,7 @@ func (s *Service) canceled(msg *nats.Msg) {
 
 // Shutdown leaves the group, waits until what runs is answered, or ctx ends, and then closes.
 func (s *Service) Shutdown(ctx context.Context) error {
-	s.leave(true)
+	s.leave(ctx)
 	done := make(chan struct{})
 	go func() {
 		s.work.Wait()
@@ -319,22 +319,19 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-// Close leaves the group at once and ends what runs by canceling it; it doesn't wait for handlers that ignore their context.
+// closeWait bounds how long Close waits for what is on its way to the member.
+const closeWait = time.Second
+
+// Close ends what runs by canceling it, and leaves the group: what still comes is refused. It doesn't wait for handlers that ignore their context.
 func (s *Service) Close() error {
 	s.stop()
-	s.conn.near.remove(s)
-	s.mu.Lock()
-	s.closed = true
-	subs := s.subs
-	s.subs = nil
-	s.mu.Unlock()
-	for _, sub := range subs {
-		if sub.IsValid() {
-			_ = sub.Unsubscribe() // fails only when it is gone already
-		}
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	s.leave(ctx)
 	if s.cancel != nil && s.cancel.IsValid() {
-		_ = s.cancel.Unsubscribe() // see above
+		_ = s.cancel.Unsubscribe() // fails only when it is gone already
 	}
 	return nil
 }
+
+var errServiceClosed = errors.New("service is closed")

@@ -47,7 +47,18 @@ type counts struct {
 	local, retries, busy, noMember        atomic.Uint64
 	late, duplicate, malformed, oversized atomic.Uint64
 	warned                                atomic.Int64 // unix seconds of the last warning
+	full                                  atomic.Int64 // unix nanoseconds until when nobody is believed to have room
 	budget                                *Budget      // of second tries
+}
+
+// askOn tells whether a call that so many full members refused should ask again.
+func (n *counts) askOn(refused int) bool {
+	now := time.Now()
+	if refused >= maxBusy {
+		n.full.Store(now.Add(fullFor).UnixNano())
+		return false
+	}
+	return refused < fewBusy || now.UnixNano() >= n.full.Load()
 }
 
 func (s *counters) at(label string) *counts {

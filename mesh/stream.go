@@ -174,6 +174,8 @@ func (x *offer) publish() error {
 	if err != nil {
 		return requestError(err)
 	}
+	x.c.holds.pass(x.to.subject)
+	defer x.c.holds.published()
 	return sendError(x.c.links.nc.PublishRequest(x.to.stream, x.l.local, payload))
 }
 
@@ -185,7 +187,7 @@ func (x *offer) took(ctx context.Context, msg *nats.Msg) (resp *Response, err er
 	}
 	x.l.meet(msg.Reply)
 	resp, err = x.c.judge(x.to.label, x.req, msg)
-	if errors.Is(err, errMemberBusy) && x.busy < maxBusy {
+	if errors.Is(err, errMemberBusy) && x.c.stats.at(x.to.label).askOn(x.busy) {
 		x.busy++
 		err = x.publish()
 		return nil, err, err != nil

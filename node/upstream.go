@@ -19,7 +19,7 @@ type Upstream struct {
 	Canary         *Canary          `yaml:"canary" doc:"Which requests go to the targets with canary: true."`
 	Timeout        Duration         `yaml:"timeout" doc:"Longest time until the response has come, retries included, whatever the route allows; left out, the route's timeout alone counts."`
 	ConnectTimeout Duration         `yaml:"connect_timeout" doc:"Until a connection to a target stands."`
-	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; at the limit it leaves the queue group."`
+	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; one more is refused, and sent to another node."`
 	Concurrency    Concurrency      `yaml:"concurrency" doc:"How many requests one target gets at once, and which wait."`
 	Retry          Retry            `yaml:"retry" doc:"When a failed request is sent to another target."`
 	Eject          Eject            `yaml:"eject" doc:"When a target that fails gets no requests for a while."`
