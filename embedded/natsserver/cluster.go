@@ -54,25 +54,14 @@ type Store string
 
 // The states of Store.
 const (
-	StoreCurrent  Store = "current"  // it runs, and knows what the cluster knows
+	StoreCurrent  Store = "current"  // it runs, knows what the cluster knows, and has heard its leader lately
 	StoreJoining  Store = "joining"  // it waits for the cluster: no leader, or not caught up yet
 	StoreRemote   Store = "remote"   // other nodes store
 	StoreDisabled Store = "disabled" // it has failed
 )
 
 // Store tells the state of JetStream.
-func (s *Server) Store() Store {
-	srv := s.current.Load()
-	switch {
-	case !s.stores():
-		return StoreRemote
-	case srv == nil || !srv.JetStreamEnabled():
-		return StoreDisabled
-	case srv.JetStreamIsClustered() && !srv.JetStreamIsCurrent():
-		return StoreJoining
-	}
-	return StoreCurrent
-}
+func (s *Server) Store() Store { return s.JetStreamState().Store }
 
 // Routes is the number of other servers that this one is connected to.
 func (s *Server) Routes() int {

@@ -1,0 +1,64 @@
+package natsserver_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// JetStream isn't current on a server that knows of no leader: after a cold start until one is elected, and where the others are gone. What the
+// server has in its own directory makes it no more current than that.
+func TestCurrentNeedsLeader(t *testing.T) {
+	servers := natsservertest.StartThree(t)
+	for i, s := range servers {
+		st := s.JetStreamState()
+		if st.Store != natsserver.StoreCurrent || st.Leader == "" || st.Heard > 3*time.Second {
+			t.Errorf("n%d: %+v", i+1, st)
+		}
+	}
+	for _, s := range servers {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := context.WithoutCancel(t.Context())
+	if err := servers[0].Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	never(t, "JetStream is current on a server that is alone", func() bool { return servers[0].Store() == natsserver.StoreCurrent })
+	if err := servers[1].Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range servers[:2] {
+		natsservertest.Eventually(t, "JetStream is current on two of three", func() bool { return s.Store() == natsserver.StoreCurrent })
+		if st := s.JetStreamState(); st.Leader != "n1" && st.Leader != "n2" {
+			t.Errorf("n%d: %+v", i+1, st)
+		}
+	}
+	if err := servers[1].Close(); err != nil { // which led, or followed
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "JetStream isn't current without a majority", func() bool { return servers[0].Store() == natsserver.StoreJoining })
+	never(t, "JetStream is current without a majority", func() bool { return servers[0].Store() == natsserver.StoreCurrent })
+}
+
+// never watches for two seconds that the condition doesn't hold.
+func never(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	ends := time.After(2 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ends:
+			return
+		}
+		if condition() {
+			t.Fatalf("it came true: %s", what)
+		}
+	}
+}
