@@ -25,6 +25,8 @@ type fetched struct {
 // miss gets a response that the memory hasn't, or not in a state to be served.
 func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
 	switch {
+	case x.hasContent():
+		return c.withContent(ctx, x, l)
 	case x.Method == http.MethodHead:
 		return c.head(ctx, x, l)
 	case x.Header.Has("Range"):
@@ -33,8 +35,8 @@ func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 		return c.failed(x, l, fetched{failed: errDown})
 	case l.pass:
 		return c.alone(ctx, x, l, httpcache.Reason(l.why))
-	case l.barred: // nor must it drive out what is there for others
-		return c.alone(ctx, x, l, httpcache.ReasonRequestCookie)
+	case l.barred != "": // nor must it drive out what is there for others
+		return c.alone(ctx, x, l, l.barred)
 	}
 	c.hint(x, l)
 	return c.collapse(ctx, x, l)
@@ -207,6 +209,18 @@ func (c *cached) alone(ctx context.Context, x *Exchange, l *found, why httpcache
 		}
 	}
 	c.tell(x, resp, status)
+	return resp, nil
+}
+
+// withContent sends a request on with its body. Its response is for this client alone.
+func (c *cached) withContent(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	c.stats.passed.Add(1)
+	c.normalise(x)
+	resp, done, err := c.single(ctx, x, l)
+	if done {
+		return resp, err
+	}
+	c.tell(x, resp, httpcache.Status{Fwd: l.fwd(), Detail: string(reasonContent)})
 	return resp, nil
 }
 

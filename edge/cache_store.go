@@ -34,8 +34,8 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 		return a
 	case a.reason != "":
 		return a
-	case a.stored.Flags.Has(httpcache.Defaulted) && c.cookieMatters(x):
-		a.reason = httpcache.ReasonRequestCookie
+	case a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "":
+		a.reason = c.personal(x)
 		return a
 	case int64(len(resp.Body)) > int64(c.cfg.MaxObject) || resp.Length > int64(c.cfg.MaxObject):
 		a.reason = httpcache.ReasonTooLarge
