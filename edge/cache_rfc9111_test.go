@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,8 @@ func TestCacheRFC9111Section421Lifetime(t *testing.T) {
 		header []string
 	}{
 		{true, []string{"Expires", httpDate(-time.Hour)}},
+		{true, []string{"Expires", strings.ToUpper(httpDate(-time.Hour))}}, // letters have no case to a cache (RFC 9111 §4.2)
+		{true, []string{"Expires", strings.ToLower(httpDate(-time.Hour)), "Date", strings.ToUpper(httpDate(0))}},
 		{false, []string{"Expires", httpDate(time.Hour)}},
 		{true, []string{"Expires", "0", "Cache-Control", "max-age=60"}},
 		{false, []string{"Expires", "0"}},
