@@ -205,7 +205,7 @@ func (c *cached) alone(ctx context.Context, x *Exchange, l *found, why httpcache
 	if resp.Status != http.StatusNotModified && resp.Stream == nil {
 		a := c.admit(x, resp, begun)
 		if status.Stored = a.reason == ""; status.Stored {
-			c.put(x, l, a, epoch, resp.Body)
+			c.put(x, l, a, epoch, resp)
 		}
 	}
 	c.tell(x, resp, status)
@@ -222,6 +222,20 @@ func (c *cached) withContent(ctx context.Context, x *Exchange, l *found) (*mesh.
 	}
 	c.tell(x, resp, httpcache.Status{Fwd: l.fwd(), Detail: string(reasonContent)})
 	return resp, nil
+}
+
+// fromBucket answers with a fresh response that the bucket has and the memory hasn't, or nil.
+func (c *cached) fromBucket(ctx context.Context, x *Exchange, before *found) *mesh.Response {
+	if !before.leased || before.pass || before.barred != "" {
+		return nil
+	}
+	c.load(ctx, x, before)
+	l := c.look(x)
+	defer l.release()
+	if !l.hit || l.use(x) != httpcache.UseFresh {
+		return nil
+	}
+	return c.serve(x, l, httpcache.Status{Hit: true, Detail: "bucket"})
 }
 
 // single sends a request on for itself alone. done means that the answer is final: what is stored stands in for the origin, or there is none.

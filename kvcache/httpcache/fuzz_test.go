@@ -58,7 +58,7 @@ func FuzzDate(f *testing.F) {
 		}
 		for _, layout := range []string{"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 GMT", "Mon Jan _2 15:04:05 2006"} {
 			written := got.Format(layout)
-			_, want, _ := strings.Cut(written, " ") // the day's name needn't fit
+			_, want, _ := strings.Cut(written, " ")                               // the day's name needn't fit
 			if _, have, _ := strings.Cut(value, " "); node.SameName(have, want) { // nor is the case of letters
 				if again, ok := httpcache.ParseDate(httpcache.FormatDate(got), now); !ok || !again.Equal(got) {
 					t.Errorf("%q: %v is read back as %v", value, got, again)
