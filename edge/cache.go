@@ -84,16 +84,13 @@ func (x *Exchange) takeQuery() error {
 
 var errNotStored = node.Errorf(node.CodeTimeout, nil, "no stored response is good enough, and the client wants no other")
 
-// passes says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has.
+// passes says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions of the origin's (RFC 9111 §4.3.2), Upgrade
+// and a body that has no meaning let nobody pass by: a cache may ignore all of them.
 func (c *cached) passes(x *Exchange) string {
 	switch {
 	case x.Method != http.MethodGet && x.Method != http.MethodHead && (x.Method != "QUERY" || !c.takes("QUERY")):
 		return httpcache.FwdMethod
-	case x.Socket || httpcache.Preconditions(x.Header) || x.Header.Has("Upgrade"):
-		return httpcache.FwdBypass
-	case x.Method != "QUERY" && (x.Length != 0 || len(x.Body) > 0): // a body that isn't part of the key
-		return httpcache.FwdBypass
-	case x.Method == "QUERY" && (x.Length < 0 || x.Length > maxQueryBody):
+	case x.Socket, x.Method == "QUERY" && (x.Length < 0 || x.Length > maxQueryBody):
 		return httpcache.FwdBypass
 	}
 	for _, part := range c.cfg.Bypass {

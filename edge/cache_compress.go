@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/andybalholm/brotli"
@@ -18,24 +19,49 @@ import (
 const minCompress = 1 << 10
 
 // compress codes a body that is text with the strongest coding that the client takes, once, when it is stored. The response then varies on
-// Accept-Encoding, and its ETag is another, since a coding makes another representation (RFC 9110 §8.8.3).
-func (c *cached) compress(x *Exchange, a *admitted, body []byte) (mesh.Header, []byte) {
-	if !c.cfg.Compress || a.stored.Status != 200 || a.header.Has("Content-Encoding") || a.header.Has("Content-Range") || !isText(a.header.Get("Content-Type")) ||
-		a.stored.Flags.Has(httpcache.NoTransform) || a.stored.Flags.Has(httpcache.Partial) || len(body) < minCompress {
-		return a.header, body
+// Accept-Encoding, and its ETag is another, since a coding makes another representation (RFC 9110 §8.8.3). The one that brought it gets the same.
+func (c *cached) compress(x *Exchange, a *admitted, resp *mesh.Response) {
+	if a.stored.Status != 200 || a.stored.Flags.Has(httpcache.NoTransform) || len(resp.Body) < minCompress || !c.codes(a.header) {
+		return
 	}
-	coding, _, _ := strings.Cut(httpcache.AcceptEncoding(x.Header.Values("Accept-Encoding")), ",")
 	a.vary = httpcache.VaryNames(append(slices.Clip(a.header), mesh.Field{Name: "Vary", Value: "Accept-Encoding"}))
-	a.header.Set("Vary", strings.Join(a.vary, ", "))
-	coded := encode(coding, body)
-	if coded == nil || len(coded) >= len(body) {
-		return a.header, body
+	coding, _, _ := strings.Cut(httpcache.AcceptEncoding(x.Header.Values("Accept-Encoding")), ",")
+	coded := encode(coding, resp.Body)
+	useful := coded != nil && len(coded) < len(resp.Body)
+	for _, h := range []*mesh.Header{&a.header, &resp.Header} {
+		h.Set("Vary", strings.Join(a.vary, ", "))
+		if useful {
+			markCoded(h, coding)
+		}
 	}
-	if etag := a.header.Get("ETag"); strings.HasSuffix(etag, `"`) {
-		a.header.Set("ETag", etag[:len(etag)-1]+"-"+coding+`"`)
+	if useful {
+		resp.Body = coded
 	}
-	a.header.Add("Content-Encoding", coding)
-	return a.header, coded
+}
+
+// codes tells whether the route compresses responses with such fields.
+func (c *cached) codes(h mesh.Header) bool {
+	return c.cfg.Compress && !h.Has("Content-Encoding") && !h.Has("Content-Range") && isText(h.Get("Content-Type"))
+}
+
+// markCoded says what a coding has made of a representation: another one, of which the origin's digests say nothing (RFC 9530).
+func markCoded(h *mesh.Header, coding string) {
+	for _, digest := range [...]string{"Content-Digest", "Repr-Digest", "Digest", "Content-MD5"} {
+		h.Del(digest)
+	}
+	if etag := h.Get("ETag"); strings.HasSuffix(etag, `"`) {
+		h.Set("ETag", etag[:len(etag)-1]+"-"+coding+`"`)
+	}
+	h.Add("Content-Encoding", coding)
+}
+
+// varies makes the response to a HEAD say that the one to a GET depends on Accept-Encoding.
+func (c *cached) varies(resp *mesh.Response) {
+	n, err := strconv.ParseInt(resp.Header.Get("Content-Length"), 10, 64)
+	if resp.Status == 200 && err == nil && n >= minCompress && c.codes(resp.Header) && !httpcache.ResponseControl(resp.Header, c.rules.Targets).NoTransform {
+		names := httpcache.VaryNames(append(slices.Clip(resp.Header), mesh.Field{Name: "Vary", Value: "Accept-Encoding"}))
+		resp.Header.Set("Vary", strings.Join(names, ", "))
+	}
 }
 
 // mediaType gives type and subtype of a Content-Type, in lower case and without parameters.

@@ -113,8 +113,7 @@ func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	if !from.hit {
 		return false
 	}
-	use := from.use(x)
-	if use != httpcache.UseFresh || from.rec.Stored.Flags.Has(httpcache.Partial) || !c.intact(&from.rec) {
+	if from.use(x) != httpcache.UseFresh || !from.newer(x) || !c.intact(&from.rec) {
 		return false
 	}
 	c.stats.bucket.Add(1)
@@ -189,7 +188,7 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 		status.Detail = string(a.reason)
 		return fetched{resp: resp, status: status}
 	}
-	c.put(x, l, a, epoch, resp.Body)
+	c.put(x, l, a, epoch, resp)
 	status.Stored = true
 	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh { // good for one client only, until it is validated
 		return fetched{resp: resp, status: status}
@@ -228,6 +227,9 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcac
 
 // refresh fetches a response anew while its clients get the stored one. One fetch is enough for all.
 func (c *cached) refresh(x *Exchange, l *found) {
+	if c.isDown(l) {
+		return
+	}
 	flight, _, leads := c.join(x, l)
 	if !leads {
 		return

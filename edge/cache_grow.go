@@ -136,7 +136,7 @@ func (g *growing) fits(c *cached, x *Exchange) bool {
 	if string(mine) != string(httpcache.AppendVariant(nil, g.a.vary, g.x.Header)) {
 		return false
 	}
-	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.cookieMatters(x) {
+	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "" {
 		return false
 	}
 	scope := c.scope(g.l.primary, g.a.header, g.epoch)

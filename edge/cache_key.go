@@ -28,12 +28,22 @@ func (c *cached) appendKey(b []byte, x *Exchange) []byte {
 	}
 	b = x.appendForwarded(append(b, c.keyed...))
 	if x.Method == "QUERY" {
-		sum := sha256.New()
-		sum.Write([]byte(x.Header.Get("Content-Type") + "\n" + x.Header.Get("Content-Encoding") + "\n"))
-		sum.Write(x.Body)
-		b = append(append(b, '\x02'), hex.EncodeToString(sum.Sum(nil))...)
+		b = append(append(b, '\x02'), x.contentSum()...)
 	}
 	return b
+}
+
+// contentSum names the content of a QUERY with all that describes it: every Content-* field in every line, but for what frames it.
+func (x *Exchange) contentSum() string {
+	sum := sha256.New()
+	for _, f := range x.Header {
+		if hasPrefixFold(f.Name, "content-") && !equalFold(f.Name, "Content-Length") {
+			sum.Write([]byte(strings.ToLower(f.Name) + ":" + f.Value + "\n")) // neither holds a line's end
+		}
+	}
+	sum.Write([]byte("\n"))
+	sum.Write(x.Body)
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // appendURL writes scheme, authority, path and query.

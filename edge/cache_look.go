@@ -7,6 +7,7 @@ import (
 
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
+	"millrace/node"
 )
 
 // found is what the store has for an exchange. It must be released.
@@ -18,9 +19,9 @@ type found struct {
 	ids     []uint64
 	view    kvcache.View
 	rec     httpcache.Record
-	hit     bool // rec is a response
-	barred  bool // there is a response, but not for this client
-	pass    bool // responses of the URL aren't stored: don't wait for others
+	hit     bool             // rec is a response
+	barred  httpcache.Reason // there is a response, but not for this client
+	pass    bool             // responses of the URL aren't stored: don't wait for others
 	why     string
 	valid   kvcache.Validity
 	leased  bool
@@ -37,7 +38,7 @@ func (c *cached) look(x *Exchange) *found {
 
 func (c *cached) lookInto(x *Exchange, l *found, now time.Time) {
 	l.c, l.now = c, now
-	l.hit, l.barred, l.pass, l.vary, l.ids = false, false, false, "", nil
+	l.hit, l.barred, l.pass, l.vary, l.ids = false, "", false, "", nil
 	l.primary = c.appendKey(l.keyBuf[:0], x)
 	l.key = l.primary
 	l.find(x, c.store.Get)
@@ -104,8 +105,10 @@ func (l *found) follow(x *Exchange, get func([]byte, *kvcache.View) bool) {
 	case httpcache.KindResponse:
 		l.valid = l.c.store.Judge(&l.view.Scope, keyURL(l.key))
 		l.hit = l.valid != kvcache.Invalid
-		l.barred = l.hit && !l.usable(x)
-		l.hit = l.hit && !l.barred
+		if l.hit && l.rec.Stored.Flags.Has(httpcache.Defaulted) {
+			l.barred = l.c.personal(x)
+		}
+		l.hit = l.hit && l.barred == ""
 	case httpcache.KindPass:
 		l.pass, l.why = true, l.rec.Text
 	case httpcache.KindVary, httpcache.KindSearch:
@@ -115,23 +118,34 @@ func (l *found) follow(x *Exchange, get func([]byte, *kvcache.View) bool) {
 	}
 }
 
-// usable tells whether the stored response may go to this client at all: one whose freshness only the route names isn't for clients with
-// cookies, unless the route has said that they don't matter.
-func (l *found) usable(x *Exchange) bool {
-	return !l.rec.Stored.Flags.Has(httpcache.Defaulted) || !l.c.cookieMatters(x)
+// personal says what of a request may change a response of which only the route says how long it is fresh: the origin hasn't said that it is for everybody.
+// "" means nothing, or that the route has said that it doesn't matter.
+func (c *cached) personal(x *Exchange) httpcache.Reason {
+	switch {
+	case c.cfg.Cookies != node.CookiesStrip && x.Header.Has("Cookie") && !c.counts("Cookie"):
+		return httpcache.ReasonRequestCookie
+	case x.Header.Has("Authorization") && !c.counts("Authorization"):
+		return httpcache.ReasonAuthorization
+	case x.hasContent():
+		return reasonContent
+	}
+	return ""
 }
 
-// cookieMatters tells whether the client's cookies may change responses that the origin doesn't speak about.
-func (c *cached) cookieMatters(x *Exchange) bool {
-	if c.cfg.TTL == 0 || c.cfg.Cookies == "strip" || !x.Header.Has("Cookie") || c.rules.Keyed("Cookie") {
-		return false
-	}
-	for _, part := range c.cfg.Key {
-		if part.Cookie || equalFold(part.Name, "Cookie") {
-			return false
-		}
-	}
-	return true
+// counts tells whether the route knows a field that nearly each client has its own value of: it is in the key, or responses may vary on it.
+func (c *cached) counts(field string) bool {
+	return c.rules.Keyed(field) || slices.ContainsFunc(c.cfg.Key, func(part node.RequestPart) bool {
+		return equalFold(part.Name, field) && !part.Cookie || part.Cookie && field == "Cookie"
+	})
+}
+
+// reasonContent says that a request came with a body that isn't a part of its key.
+const reasonContent httpcache.Reason = "request-content"
+
+// hasContent tells whether the request has a body that isn't a part of its key. It has no meaning (RFC 9110 §9.3.1), so what is stored answers it; an origin may
+// heed it all the same, so what it says to it is stored for nobody.
+func (x *Exchange) hasContent() bool {
+	return x.Method != "QUERY" && (x.Length != 0 || len(x.Body) > 0)
 }
 
 func (l *found) read(key []byte, get func([]byte, *kvcache.View) bool) bool {

@@ -25,6 +25,8 @@ type fetched struct {
 // miss gets a response that the memory hasn't, or not in a state to be served.
 func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
 	switch {
+	case x.hasContent():
+		return c.withContent(ctx, x, l)
 	case x.Method == http.MethodHead:
 		return c.head(ctx, x, l)
 	case x.Header.Has("Range"):
@@ -33,8 +35,8 @@ func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 		return c.failed(x, l, fetched{failed: errDown})
 	case l.pass:
 		return c.alone(ctx, x, l, httpcache.Reason(l.why))
-	case l.barred: // nor must it drive out what is there for others
-		return c.alone(ctx, x, l, httpcache.ReasonRequestCookie)
+	case l.barred != "": // nor must it drive out what is there for others
+		return c.alone(ctx, x, l, l.barred)
 	}
 	c.hint(x, l)
 	return c.collapse(ctx, x, l)
@@ -203,11 +205,37 @@ func (c *cached) alone(ctx context.Context, x *Exchange, l *found, why httpcache
 	if resp.Status != http.StatusNotModified && resp.Stream == nil {
 		a := c.admit(x, resp, begun)
 		if status.Stored = a.reason == ""; status.Stored {
-			c.put(x, l, a, epoch, resp.Body)
+			c.put(x, l, a, epoch, resp)
 		}
 	}
 	c.tell(x, resp, status)
 	return resp, nil
+}
+
+// withContent sends a request on with its body. Its response is for this client alone.
+func (c *cached) withContent(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	c.stats.passed.Add(1)
+	c.normalise(x)
+	resp, done, err := c.single(ctx, x, l)
+	if done {
+		return resp, err
+	}
+	c.tell(x, resp, httpcache.Status{Fwd: l.fwd(), Detail: string(reasonContent)})
+	return resp, nil
+}
+
+// fromBucket answers with a fresh response that the bucket has and the memory hasn't, or nil.
+func (c *cached) fromBucket(ctx context.Context, x *Exchange, before *found) *mesh.Response {
+	if !before.leased || before.pass || before.barred != "" {
+		return nil
+	}
+	c.load(ctx, x, before)
+	l := c.look(x)
+	defer l.release()
+	if !l.hit || l.use(x) != httpcache.UseFresh {
+		return nil
+	}
+	return c.serve(x, l, httpcache.Status{Hit: true, Detail: "bucket"})
 }
 
 // single sends a request on for itself alone. done means that the answer is final: what is stored stands in for the origin, or there is none.

@@ -12,6 +12,9 @@ import (
 
 // head answers a HEAD that the memory can't: the origin is asked, and its answer confirms or overturns the stored GET (RFC 9111 §4.3.5).
 func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	if resp := c.fromBucket(ctx, x, l); resp != nil {
+		return resp, nil
+	}
 	c.normalise(x)
 	epoch, begun := c.store.Epoch(), time.Now()
 	resp, done, err := c.single(ctx, x, l)
@@ -35,6 +38,7 @@ func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 			}
 		}
 	}
+	c.varies(resp)
 	c.tell(x, resp, httpcache.Status{Fwd: l.fwd()})
 	return resp, nil
 }
@@ -42,6 +46,9 @@ func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 // partial answers a Range that the memory can't: the range goes on to the origin as it is, and a 206 with a strong validator is stored as
 // a part, or put together with the parts that are there (RFC 9111 §3.3, §3.4).
 func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	if resp := c.fromBucket(ctx, x, l); resp != nil {
+		return resp, nil
+	}
 	c.normalise(x)
 	x.Header.Del("If-None-Match")
 	x.Header.Del("If-Modified-Since")
@@ -57,7 +64,7 @@ func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Resp
 			if resp.Status == http.StatusPartialContent {
 				status.Stored = c.putPart(x, l, a, epoch, resp)
 			} else {
-				c.put(x, l, a, epoch, resp.Body)
+				c.put(x, l, a, epoch, resp)
 				status.Stored = true
 			}
 		}
@@ -87,7 +94,7 @@ func (c *cached) putParts(x *Exchange, l *found, a admitted, epoch kvcache.Epoch
 	if parts.Whole() {
 		a.stored.Status = http.StatusOK
 		a.stored.Flags &^= httpcache.Partial
-		c.put(x, l, a, epoch, parts.Bytes[0])
+		c.put(x, l, a, epoch, &mesh.Response{Body: parts.Bytes[0]})
 		return
 	}
 	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Length: parts.Length, Spans: parts.Spans}

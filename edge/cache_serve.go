@@ -41,13 +41,20 @@ func (c *cached) answer(x *Exchange, l *found) *mesh.Response {
 	return c.serve(x, l, httpcache.Status{Hit: true})
 }
 
-// early decides now and then that a response is fetched anew before it is stale, the likelier the nearer that is and the longer a fetch
-// takes (XFetch: Vattani, Chierichetti, Lowenstein, VLDB 2015), so that not all its clients find it stale at once.
+// early decides now and then that a response is fetched anew before it is stale, so that not all its clients find it stale at once: the likelier the nearer
+// that is and the longer a fetch takes (XFetch: Vattani, Chierichetti, Lowenstein, VLDB 2015). Those that have the same time of the route are fetched anew
+// each at a moment of its own, for what came together needn't go together.
 func (c *cached) early(l *found) bool {
 	s := &l.rec.Stored
-	fetch := max(s.Received.Sub(s.Requested), time.Millisecond)
 	left := s.Remaining(l.now)
-	if left <= 0 || left > 20*fetch {
+	if left <= 0 {
+		return false
+	}
+	if s.Flags.Has(httpcache.Defaulted) && left <= s.Lifetime/20 && left <= s.Spread(variantID(l.key)) {
+		return true
+	}
+	fetch := max(s.Received.Sub(s.Requested), time.Millisecond)
+	if left > 20*fetch {
 		return false
 	}
 	return float64(fetch)*-math.Log(1-rand.Float64()) >= float64(left) //nolint:gosec // G404: a dice, not a secret

@@ -34,15 +34,12 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 		return a
 	case a.reason != "":
 		return a
-	case a.stored.Flags.Has(httpcache.Defaulted) && c.cookieMatters(x):
-		a.reason = httpcache.ReasonRequestCookie
+	case a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "":
+		a.reason = c.personal(x)
 		return a
 	case int64(len(resp.Body)) > int64(c.cfg.MaxObject) || resp.Length > int64(c.cfg.MaxObject):
 		a.reason = httpcache.ReasonTooLarge
 		return a
-	}
-	if a.stored.Flags.Has(httpcache.Defaulted) && a.stored.Lifetime > 10*time.Second { // what came together needn't go together
-		a.stored.Lifetime -= time.Duration(rand.Int64N(int64(a.stored.Lifetime / 20))) //nolint:gosec // G404: a spread, not a secret
 	}
 	if c.cfg.Cookies == node.CookiesStrip {
 		resp.Header.Del("Set-Cookie") // the first client is like all others
@@ -55,12 +52,14 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 	return a
 }
 
-// put stores a response with its body.
-func (c *cached) put(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, body []byte) {
-	header, body := c.compress(x, &a, body)
-	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, header), Body: body, Length: int64(len(body))}
-	if len(body) > chunkSize {
-		c.putChunks(rec, body)
+// put stores a response with its body, and makes the response what is stored.
+func (c *cached) put(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, resp *mesh.Response) {
+	c.compress(x, &a, resp)
+	rec := &httpcache.Record{
+		Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Body: resp.Body, Length: int64(len(resp.Body)),
+	}
+	if len(resp.Body) > chunkSize {
+		c.putChunks(rec, resp.Body)
 	}
 	c.putRecord(x, l, a, epoch, rec, kvcache.BothTiers)
 }
@@ -202,5 +201,7 @@ func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
 	}
 	l := c.look(get)
 	defer l.release()
-	c.put(get, l, a, c.store.Epoch(), resp.Body)
+	kept := *resp // the client's own stays as it is
+	kept.Header = slices.Clone(resp.Header)
+	c.put(get, l, a, c.store.Epoch(), &kept)
 }

@@ -107,3 +107,6 @@ func ReadAll(inner net.Conn) []*Exchange {
 
 // URLPurges gives the purges of a URL whatever its route is.
 func URLPurges(url string, soft bool) []kvcache.Purge { return urlPurges(url, soft) }
+
+// CacheFetches is the number of fetches of the cache that run.
+func (s *Server) CacheFetches() int { return s.flights.Len() }

@@ -152,7 +152,7 @@ func (g *gatherer) tellCaches(x *Exchange, resp *mesh.Response, results []mesh.P
 	}
 	ttl, forOne := time.Duration(0), false
 	if c := x.route.cached; c != nil {
-		ttl, forOne = c.cfg.TTL.Std(), c.cookieMatters(x)
+		ttl, forOne = c.cfg.TTL.Std(), c.personal(x) != ""
 	}
 	fields := httpcache.Compose(parts, time.Now(), ttl, forOne)
 	if x.route.cached == nil || g.rewrites("Cache-Control") {

@@ -3,6 +3,8 @@ package httpcache
 import (
 	"strings"
 	"time"
+
+	"millrace/node"
 )
 
 // The three forms of an HTTP date (RFC 9110 §5.6.7), each of fixed width but for RFC 850's day name.
@@ -10,10 +12,11 @@ const (
 	imfFixdate = "Mon, 02 Jan 2006 15:04:05 GMT"
 	asctime    = "Mon Jan _2 15:04:05 2006"
 	rfc850     = ", 02-Jan-06 15:04:05 GMT"
+	zone       = " GMT"
 )
 
-// ParseDate reads an HTTP date strictly (RFC 9110 §5.6.7): only the three forms, only GMT, exact spacing and case. now decides the
-// century of RFC 850's two-digit years: its own, or the one before if that would be over 50 years ahead.
+// ParseDate reads an HTTP date strictly (RFC 9110 §5.6.7): only the three forms, only GMT, exact spacing, but letters in any case, as caches do
+// (RFC 9111 §4.2). now decides the century of RFC 850's two-digit years: its own, or the one before if that would be over 50 years ahead.
 func ParseDate(s string, now time.Time) (time.Time, bool) {
 	switch {
 	case len(s) == len(imfFixdate) && s[3] == ',', len(s) == len(asctime) && s[3] == ' ':
@@ -45,20 +48,27 @@ func ParseDate(s string, now time.Time) (time.Time, bool) {
 // isDay tells whether s is the name of a day. It needn't fit the date.
 func isDay(s string, short bool) bool {
 	for d := time.Sunday; d <= time.Saturday; d++ {
-		if name := d.String(); s == name && !short || short && s == name[:3] {
+		name := d.String()
+		if short {
+			name = name[:3]
+		}
+		if node.SameName(s, name) {
 			return true
 		}
 	}
 	return false
 }
 
-// parseExactly takes only what it would write itself, since time.Parse is lenient about case, digits and spaces.
+// parseExactly takes only what it would write itself, but for the case of letters: time.Parse is lenient about digits and spaces, and strict about the zone's case.
 func parseExactly(layout, s string) (time.Time, bool) {
+	if n := len(s) - len(zone); n > 0 && s[n:] != zone && node.SameName(s[n:], zone) {
+		s = s[:n] + zone
+	}
 	t, err := time.Parse(layout, s)
 	if err != nil {
 		return time.Time{}, false
 	}
-	return t.UTC(), t.UTC().Format(layout) == s
+	return t.UTC(), node.SameName(t.UTC().Format(layout), s)
 }
 
 // FormatDate writes a date in the preferred form.

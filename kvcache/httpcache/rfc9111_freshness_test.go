@@ -280,3 +280,22 @@ func TestKeep(t *testing.T) {
 		}
 	}
 }
+
+// Entries of one lifetime are fetched anew at moments that are spread over its last twentieth.
+func TestSpread(t *testing.T) {
+	s := httpcache.Stored{Lifetime: 10 * time.Minute}
+	seen := map[time.Duration]bool{}
+	for i := range uint64(1000) {
+		d := s.Spread(i)
+		if d < 0 || d > 30*time.Second {
+			t.Fatalf("%d: %v", i, d)
+		}
+		seen[d.Truncate(time.Second)] = true
+	}
+	if len(seen) < 25 {
+		t.Errorf("only %d different seconds of 30", len(seen))
+	}
+	if s = (httpcache.Stored{Lifetime: httpcache.MaxAge * time.Second}); s.Spread(7) > s.Lifetime/20 || s.Spread(7) < 0 {
+		t.Errorf("of the longest lifetime: %v", s.Spread(7))
+	}
+}

@@ -1,0 +1,142 @@
+package edge_test
+
+import (
+	"compress/gzip"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// The freshness that a route names is the one that is told and kept: cache: 30s isn't 28 seconds.
+func TestCacheRouteTTLIsWhatIsTold(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.TTL = node.Duration(30 * time.Second) })
+	for i := range 40 {
+		path := "/" + strconv.Itoa(i)
+		r.on(path, always(200, "%d"))
+		r.get(t, path)
+		if s := r.get(t, path); !s.hit || s.ttl < 29 || s.ttl > 30 {
+			t.Errorf("%s: %s", path, s)
+		}
+	}
+}
+
+// What came at one moment isn't fetched anew at one: each response has a moment of its own in the last twentieth of its time, and is a hit until then.
+func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.TTL = node.Duration(200 * time.Second) })
+	refreshed := func(age string) (n int) {
+		for i := range 40 {
+			path := "/" + age + "/" + strconv.Itoa(i)
+			r.on(path, always(200, "%d", "Age", age))
+			r.get(t, path)
+			r.get(t, path).wantHit(t, path, "1")
+		}
+		natsservertest.Eventually(t, "the fetches are over", func() bool { return r.CacheFetches() == 0 })
+		for i := range 40 {
+			if r.count("/"+age+"/"+strconv.Itoa(i)) > 1 {
+				n++
+			}
+		}
+		return n
+	}
+	if n := refreshed("150"); n != 0 {
+		t.Errorf("%d of 40 were fetched anew in the middle of their time", n)
+	}
+	if n := refreshed("195"); n < 5 || n > 35 { // half of the last twentieth is left
+		t.Errorf("%d of 40 were fetched anew, want about half", n)
+	}
+}
+
+// onlyInBucket asks for a path, and takes it out of the memory once the bucket has it.
+func (r *cacheRig) onlyInBucket(tb testing.TB, path string, header ...string) {
+	tb.Helper()
+	before := r.cache.Stats().BucketWritten
+	r.get(tb, path, header...)
+	natsservertest.Eventually(tb, "the bucket has it", func() bool { return r.cache.Stats().BucketWritten > before })
+	r.cache.Drop([]byte("Ghttp://example.test" + path))
+}
+
+// A HEAD, a range or a condition that the memory can't answer is answered from the bucket, as a GET is.
+func TestCacheBucketAnswersEveryMethod(t *testing.T) {
+	r := startCache(t, nil)
+	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	for i, c := range []struct {
+		method string
+		status int
+		body   string
+		header []string
+	}{
+		{"GET", 200, digits, nil},
+		{"HEAD", 200, "", nil},
+		{"GET", 206, "23", []string{"Range", "bytes=2-3"}},
+		{"GET", 206, "hij", []string{"Range", "bytes=-3"}},
+		{"GET", 304, "", []string{"If-None-Match", `"1"`}},
+		{"HEAD", 304, "", []string{"If-None-Match", `"1"`}},
+	} {
+		path := "/" + strconv.Itoa(i)
+		r.on(path, always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`))
+		r.onlyInBucket(t, path)
+		s := r.ask(t, c.method, path, "", c.header...)
+		if !s.hit || s.detail != "bucket" || s.StatusCode != c.status || s.body != c.body || (c.method == "HEAD" && c.status == 200 && s.ContentLength != 20) {
+			t.Errorf("%s %q: %s", c.method, c.header, s)
+		}
+		if n := r.count(path); n != 1 {
+			t.Errorf("%s %q: the origin was asked %d times", c.method, c.header, n)
+		}
+	}
+}
+
+// With compress every response says that it depends on Accept-Encoding, the first of each coding too, and each client gets the same as all after it.
+func TestCacheCompressFirstAnswerVaries(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.Compress = true })
+	text := strings.Repeat("all work and no play ", 500)
+	r.on("/a", always(200, text, "Content-Type", "text/html", "Cache-Control", "max-age=600", "ETag", `"1"`, "Content-Digest", "sha-256=:x:", "Vary", "X-A"))
+	for _, coding := range []string{"gzip", "br", "zstd", ""} {
+		h := []string{"Accept-Encoding", coding}
+		if coding == "" {
+			h = nil
+		}
+		first, second := r.get(t, "/a", h...), r.get(t, "/a", h...)
+		if first.hit || !second.hit {
+			t.Errorf("%q: %s, then %s", coding, first, second)
+		}
+		for _, s := range []*seen{first, second} {
+			if !strings.Contains(strings.ToLower(s.Header.Get("Vary")), "accept-encoding") || !strings.Contains(strings.ToLower(s.Header.Get("Vary")), "x-a") {
+				t.Errorf("%q: Vary %q of %s", coding, s.Header.Values("Vary"), s)
+			}
+			if s.Header.Get("Content-Encoding") != coding || (coding != "" && s.Header.Get("Content-Digest") != "") {
+				t.Errorf("%q: %v", coding, s.Header)
+			}
+		}
+		if first.body != second.body || first.Header.Get("ETag") != second.Header.Get("ETag") {
+			t.Errorf("%q: the first got another representation: %v, then %v", coding, first.Header, second.Header)
+		}
+	}
+	s := r.get(t, "/a", "Accept-Encoding", "gzip", "X-A", "1")
+	z, err := gzip.NewReader(strings.NewReader(s.body))
+	if err != nil {
+		t.Fatalf("%s: %v", s, err)
+	}
+	if plain, err := io.ReadAll(z); err != nil || string(plain) != text {
+		t.Errorf("decoded to %q, %v", short(string(plain)), err)
+	}
+	r.on("/b", func(req *mesh.Request, _ int) *mesh.Response {
+		resp := &mesh.Response{Status: 200, Header: fields("Content-Type", "text/html", "Cache-Control", "max-age=600", "Content-Length", strconv.Itoa(len(text)))}
+		if req.Method == "GET" {
+			resp.Body = []byte(text)
+		}
+		return resp
+	})
+	if s := r.ask(t, "HEAD", "/b", ""); !strings.EqualFold(s.Header.Get("Vary"), "Accept-Encoding") {
+		t.Errorf("HEAD of what isn't stored: %v", s.Header)
+	}
+	r.on("/post", always(200, text, "Content-Type", "text/html", "Cache-Control", "max-age=600", "Content-Location", "/post"))
+	if s := r.ask(t, "POST", "/post", "x", "Accept-Encoding", "gzip"); s.body != text {
+		t.Errorf("the response to a POST is compressed: %s", s)
+	}
+}
