@@ -436,7 +436,7 @@ func TestBadDay(t *testing.T) {
 			switch {
 			case !bad.Load():
 			case i == 0, i == 2 && time.Since(began)/flap%2 == 0:
-				w.WriteHeader(http.StatusInternalServerError)
+				w.WriteHeader(http.StatusServiceUnavailable)
 			case i == 1:
 				<-r.Context().Done()
 			}
