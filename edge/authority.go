@@ -61,6 +61,9 @@ func firstOf(list string) string {
 // canonicalAuthority gives the one spelling of a host with or without port (RFC 3986 §6.2.2, §6.2.3): lower case, no port that the scheme has anyway, no
 // zeros before it, no dot at the end. An empty host stays one. It allocates only for what is written otherwise.
 func canonicalAuthority(s, scheme string) (string, error) {
+	if plainName(s) {
+		return s, nil
+	}
 	host, port := s, ""
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		host, port = s[:i], strings.TrimLeft(s[i+1:], "0")
@@ -79,6 +82,19 @@ func canonicalAuthority(s, scheme string) (string, error) {
 		return s, nil
 	}
 	return host + ":" + port, nil
+}
+
+// plainName reports whether s is a name that is canonical already: the usual case costs one pass.
+func plainName(s string) bool {
+	dot := true // before s, where none may follow
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && (c != '.' || dot) {
+			return false
+		}
+		dot = c == '.'
+	}
+	return !dot
 }
 
 func defaultPort(scheme string) string {

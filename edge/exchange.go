@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -150,7 +151,9 @@ const servedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 func (x *Exchange) acceptFields() error {
 	x.Header.DropHopByHop()
 	x.Socket = x.Socket && x.Header.Has("Sec-WebSocket-Key")
-	x.Header.Delete(func(f mesh.Field) bool { return spoofs(f.Name) })
+	if slices.ContainsFunc(x.Header, func(f mesh.Field) bool { return spoofs(f.Name) }) {
+		x.Header.Delete(func(f mesh.Field) bool { return spoofs(f.Name) })
+	}
 	for _, via := range x.Header.Values("Via") {
 		if strings.Contains(via, x.via) {
 			return node.Errorf(node.CodeLoop, nil, "the request has passed this node before: a target points back at it")
