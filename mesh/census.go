@@ -18,8 +18,8 @@ import (
 // censusSubject is where every NATS server answers with the connections of the asker's own account.
 const censusSubject = "$SYS.REQ.ACCOUNT.PING.CONNZ"
 
-// Bounds of a census: how long it waits for a server that it knows of, and for another one after the last where it knows no number; how
-// many connections a server tells of in one message, and how many messages it is asked for.
+// Bounds of a census: how long it waits for the first server, and for each further one; how many connections a server tells of in one
+// message, and how many messages it is asked for.
 const (
 	censusTime  = time.Second
 	censusQuiet = 200 * time.Millisecond
@@ -117,7 +117,7 @@ func (c *Conn) askServers(ctx context.Context, offset, servers int) (out []conne
 		return nil, err //nolint:wrapcheck // see above
 	}
 	for servers == 0 || len(out) < servers {
-		answer, err := nextAnswer(ctx, sub, servers == 0 && len(out) > 0)
+		answer, err := nextAnswer(ctx, sub, len(out) > 0)
 		switch {
 		case err == nil:
 			out = append(out, answer)
