@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"millrace/kvcache"
@@ -122,8 +123,11 @@ func urlPurges(url string, soft bool) []kvcache.Purge {
 	return out
 }
 
-// PrefixPurges gives the purges of every URL that begins so.
+// PrefixPurges gives the purges of every URL that begins so, or of every path.
 func PrefixPurges(prefix string, soft bool) []kvcache.Purge {
+	if strings.HasPrefix(prefix, "/") {
+		return pathPurges(prefix, kvcache.ReachPrefix, soft)
+	}
 	out := urlPurges(prefix, soft)
 	for i := range out {
 		out[i].Reach = kvcache.ReachPrefix

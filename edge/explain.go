@@ -36,7 +36,8 @@ func (s *Server) Routes() []RouteInfo {
 type Explanation struct {
 	Method  string            `json:"method"`
 	Host    string            `json:"host"`
-	Path    string            `json:"path"` // canonical
+	Path    string            `json:"path"`            // canonical
+	Query   string            `json:"query,omitempty"` // with its question mark
 	Route   string            `json:"route,omitempty"`
 	Pattern string            `json:"pattern,omitempty"`
 	Params  map[string]string `json:"params,omitempty"`
@@ -51,6 +52,7 @@ type Explanation struct {
 	Refusal string            `json:"refusal,omitempty"`
 	Limits  []LimitInfo       `json:"limits,omitempty"`
 	Cache   *CacheExplanation `json:"cache,omitempty"`
+	Also    []HostExplanation `json:"also,omitempty"` // other hosts of a path that have other routes, or something stored
 }
 
 // CallInfo is a call that a gather makes.
@@ -114,13 +116,16 @@ type LimitInfo struct {
 	Key  string `json:"key"`   // whose requests are counted together, such as ip
 }
 
-// Explain routes a request without sending it. target is a path or an absolute URL.
-func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
+// explainOne is Explain for one host.
+func (s *Server) explainOne(method, target string, header mesh.Header) Explanation {
 	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Scheme: "http", Started: time.Now()}
+	if len(target) > 5 && equalFold(target[:6], "https:") {
+		x.Scheme = "https"
+	}
 	if x.enter(s.settings.Load(), s.via); x.refusal == nil {
 		x.route = x.settings.route(x)
 	}
-	e := Explanation{Method: method, Host: x.Host, Path: x.Path}
+	e := Explanation{Method: method, Host: x.Host, Path: x.Path, Query: x.Query}
 	if x.refusal != nil {
 		e.Status, e.Refusal = statusOf(node.CodeOf(x.refusal)), x.refusal.Error()
 		return e

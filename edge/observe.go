@@ -16,6 +16,9 @@ import (
 func (s *Server) observe(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		resp, err := next(ctx, x)
+		if x.route.cached != nil && !x.cacheStatus.Hit {
+			s.origins.note(x)
+		}
 		if resp.Stream == nil {
 			s.observed(x, resp, int64(len(resp.Body)), err, time.Since(x.Started))
 			return resp, err
@@ -34,10 +37,15 @@ func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error, 
 	if now < x.route.silent[class].Load() {
 		return
 	}
-	if !s.mesh.Emit(x.route.events[class], func() []byte { return s.event(x, resp, n, took) }) {
+	heard := s.mesh.Emit(x.route.events[class], func() []byte { return s.event(x, "", resp, n, took) })
+	if !s.mesh.Emit(TailSubject, func() []byte { return s.event(x, x.Query, resp, n, took) }) && !heard {
 		x.route.silent[class].Store(now + int64(silentFor))
 	}
 }
+
+// TailSubject is where the operator's tail hears of responses, without the mesh's prefix. Only nodes may listen there: these events have the
+// query, which may hold what members that share the mesh must not see.
+const TailSubject = "millrace.tail"
 
 // silentFor is how long nobody is believed to listen to a route's events after nobody did.
 const silentFor = 100 * time.Millisecond
@@ -121,6 +129,7 @@ type Event struct {
 	Method     string    `json:"method"`
 	Host       string    `json:"host"`
 	Path       string    `json:"path"`
+	Query      string    `json:"query,omitempty"` // with its question mark; for the operator's tail only
 	Status     int       `json:"status"`
 	DurationMS float64   `json:"duration_ms"`
 	Route      string    `json:"route"`
@@ -131,9 +140,9 @@ type Event struct {
 	Cache      string    `json:"cache,omitempty"` // hit, or why the request went on
 }
 
-func (s *Server) event(x *Exchange, resp *mesh.Response, bytes int64, took time.Duration) []byte {
+func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, took time.Duration) []byte {
 	b, err := json.Marshal(Event{
-		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method, Host: x.Host, Path: x.Path,
+		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method, Host: x.Host, Path: x.Path, Query: query,
 		Status: resp.Status, DurationMS: float64(took.Microseconds()) / 1000, Route: x.route.id, Target: x.target(),
 		BytesIn: x.bytesIn(), BytesOut: bytes, Member: resp.Member, Cache: x.cacheStatus.Word(),
 	})

@@ -47,6 +47,7 @@ type Server struct {
 	stats     statsByRoute
 	callStats statsByRoute // of the calls of gathers
 	seen      seenNames    // services that were served, for edge.expose "*"
+	origins   origins      // that clients asked for
 	date      dateCache
 
 	cacheStats cacheStatsByRoute

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"millrace/edge"
@@ -144,31 +143,4 @@ func (n *Node) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error)
 	}
 	n.record("purge", fmt.Sprintf("%s, sequence %d", req, done.Sequence))
 	return out, nil
-}
-
-// purgesOf checks what an operator wants purged.
-func (n *Node) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge, error) {
-	if !req.Valid() {
-		return nil, admin.ErrPurge
-	}
-	var out []kvcache.Purge
-	switch {
-	case req.URL != "":
-		out = n.edge.URLPurges(ctx, req.URL, req.Soft)
-	case req.Prefix != "":
-		out = edge.PrefixPurges(req.Prefix, req.Soft)
-	case req.Host != "":
-		var host node.Host
-		if host.UnmarshalText([]byte(req.Host)) == nil {
-			out = []kvcache.Purge{{Reach: kvcache.ReachHost, Text: string(host), Soft: req.Soft}}
-		}
-	case req.Tag != "":
-		out = []kvcache.Purge{{Reach: kvcache.ReachTag, Text: req.Tag, Soft: req.Soft}}
-	default:
-		out = []kvcache.Purge{{Reach: kvcache.ReachAll, Soft: req.Soft}}
-	}
-	if len(out) == 0 {
-		return nil, admin.ErrPurge
-	}
-	return slices.Clip(out), nil
 }

@@ -83,7 +83,7 @@ func TestRolesAfterReload(t *testing.T) {
 	n := open(t, opts)
 	roles := func(want ...string) {
 		t.Helper()
-		if got := n.Status().Members[0].Roles; !slices.Equal(got, want) {
+		if got := n.Status().Nodes[0].Roles; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

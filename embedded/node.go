@@ -65,6 +65,10 @@ type Node struct {
 	hurryOnce sync.Once
 	lingered  atomic.Bool // Shutdown has stopped listening, or is about to
 
+	rates   *rates
+	refused atomic.Pointer[admin.RefusedReload] // nil unless the last reload was refused
+	waiting atomic.Pointer[[]string]            // keys that wait for a restart; nil before the first reload
+
 	waits     context.Context //nolint:containedctx // ends what a reload waits for
 	stopWaits context.CancelFunc
 
@@ -102,7 +106,7 @@ func New(opts Options) (*Node, error) {
 // edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openAdmin}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openRates, n.openAdmin, n.tellRunning}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {

@@ -119,7 +119,7 @@ func TestNode(t *testing.T) {
 func TestNoVersion(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	opts.Version = ""
-	if got := open(t, opts).Status().Members[0].Version; got != "unknown" {
+	if got := open(t, opts).Status().Nodes[0].Version; got != "unknown" {
 		t.Errorf("version %q", got)
 	}
 }

@@ -3,8 +3,6 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,7 +25,11 @@ func (n *Node) Status() admin.Status {
 	st := admin.Status{
 		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: n.revision.Load(),
 		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Connections: n.edge.Connections(), RefusedConnections: n.edge.RefusedConnections(),
-		Refused: n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Streams: n.mesh.Streams(), Upstreams: n.upstreams.Status(), Members: n.members.List(),
+		Refused: n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Streams: n.mesh.Streams(), Upstreams: n.upstreams.Status(), Nodes: n.members.List(),
+		RefusedReload: n.refused.Load(), NeedsRestart: []string{},
+	}
+	if waiting := n.waiting.Load(); waiting != nil {
+		st.NeedsRestart = *waiting
 	}
 	cache := n.cache.Stats()
 	st.Cache = admin.CacheStatus{
@@ -103,25 +105,6 @@ func (n *Node) Journal(ctx context.Context) ([]admin.JournalEntry, error) {
 // Routes lists the routes that are served now.
 func (n *Node) Routes() []edge.RouteInfo { return n.edge.Routes() }
 
-// Explain says what would become of a request.
-func (n *Node) Explain(method, target string, header mesh.Header) admin.Explanation {
-	e := admin.Explanation{Explanation: n.edge.Explain(method, target, header)}
-	for _, u := range n.upstreams.Status() {
-		if slices.Contains(e.Asked(), "upstream:"+u.Name) {
-			e.Narrow(u.Name, u.Timeout.Std())
-			if len(e.Calls) == 0 { // calls have paths and hosts of their own
-				asked := e.Path
-				if i := strings.IndexByte(e.Asks, '/'); i >= 0 { // behind the host
-					asked = e.Asks[i:]
-				}
-				u.Next = n.upstreams.Foresee(u.Name, &mesh.Request{Method: method, Target: asked, Header: header})
-			}
-			e.Upstreams = append(e.Upstreams, u)
-		}
-	}
-	return e
-}
-
 // RouteStats gives the counts of every route.
 func (n *Node) RouteStats() []edge.RouteStats { return n.edge.Stats() }
 
@@ -134,11 +117,13 @@ func (n *Node) MeshStats() []mesh.Stats { return n.mesh.Stats() }
 // Tail passes on the events of every node of the mesh until ctx ends or emit returns false.
 func (n *Node) Tail(ctx context.Context, emit func(event []byte) bool) error {
 	events := make(chan *nats.Msg, tailBuffer) // NATS drops what doesn't fit; the subscription's end stops the sender
-	sub, err := n.mesh.NATS().ChanSubscribe(meshPrefix(n.opts.Config.Mesh)+"event.>", events)
-	if err != nil {
-		return fmt.Errorf("subscribe to events: %w", err)
+	for _, subject := range [...]string{edge.TailSubject, "event.limit.>"} {
+		sub, err := n.mesh.NATS().ChanSubscribe(meshPrefix(n.opts.Config.Mesh)+subject, events)
+		if err != nil {
+			return fmt.Errorf("subscribe to events: %w", err)
+		}
+		defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	for {
 		select {
 		case <-ctx.Done():

@@ -25,7 +25,7 @@ const (
 // changes nothing; the error names all of them. Once begun it isn't ended by the caller's going away: half a
 // configuration would be worse than either. What is applied stays applied: if requests had to be cut off, or the
 // configuration can't be saved, the result has a warning, as it has for what the file itself is warned about.
-func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
+func (n *Node) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 	if n.opts.ConfigPath == "" {
 		return admin.Reloaded{}, errors.New("the node was started without a configuration file: there is nothing to read again")
 	}
@@ -35,6 +35,7 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 	if n.draining.Load() { // or the upstreams would come back to life
 		return admin.Reloaded{}, errors.New("nothing was changed: the node is shutting down")
 	}
+	defer func() { n.noteReload(&done, err) }()
 	file, err := config.Read(n.opts.ConfigPath)
 	if err != nil {
 		n.record("reload-refused", err.Error())
@@ -47,7 +48,7 @@ func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 		n.record("reload-refused", err.Error())
 		return admin.Reloaded{}, err
 	}
-	done := admin.Reloaded{Revision: n.revision.Load(), NeedsRestart: needsRestart(n.opts.Config, *cfg), Warnings: warnings}
+	done = admin.Reloaded{Revision: n.revision.Load(), NeedsRestart: needsRestart(n.opts.Config, *cfg), Warnings: warnings}
 	for _, w := range file.Warnings {
 		done.Warnings = append(done.Warnings, w.Place()+": "+w.Message)
 	}

@@ -21,8 +21,8 @@ type Reach string
 
 // The reaches.
 const (
-	ReachURL    Reach = "url"    // all variants of one URL
-	ReachPrefix Reach = "prefix" // every URL that begins with the text
+	ReachURL    Reach = "url"    // all variants of one URL; of one that begins with its path, on every host and with either scheme
+	ReachPrefix Reach = "prefix" // every URL that begins with the text; likewise
 	ReachHost   Reach = "host"
 	ReachTag    Reach = "tag"
 	ReachAll    Reach = "all"
@@ -50,6 +50,7 @@ type epochs struct {
 	named       map[uint64]mark         // URLs, hosts and tags, by Hash
 	prefixes    map[int]map[string]mark // by length
 	prefixCount int
+	paths       pathMarks
 	changed     chan struct{}  // closed and replaced when applied grows
 	pending     map[uint64]int // URLs and tags whose invalidation is on its way into the log, with their number
 }
@@ -71,7 +72,7 @@ func (e *epochs) forget(incarnation uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.incarnation, e.applied, e.floor, e.all, e.prefixCount = incarnation, 0, 0, mark{}, 0
-	e.named, e.prefixes = map[uint64]mark{}, map[int]map[string]mark{}
+	e.named, e.prefixes, e.paths = map[uint64]mark{}, map[int]map[string]mark{}, pathMarks{}
 }
 
 // apply takes in the purge of that sequence.
@@ -82,11 +83,8 @@ func (e *epochs) apply(sequence uint64, reach Reach, text string, soft bool) {
 		return
 	}
 	switch reach {
-	case ReachURL, ReachHost, ReachTag:
-		h := Hash(reach, text)
-		e.named[h] = e.named[h].with(sequence, soft)
-	case ReachPrefix:
-		e.addPrefix(text, sequence, soft)
+	case ReachURL, ReachPrefix, ReachHost, ReachTag:
+		e.keep(sequence, reach, text, soft)
 	case ReachAll:
 		e.all = e.all.with(sequence, soft)
 	case reachFloor:
@@ -96,6 +94,21 @@ func (e *epochs) apply(sequence uint64, reach Reach, text string, soft bool) {
 	e.applied = sequence
 	close(e.changed)
 	e.changed = make(chan struct{})
+}
+
+// keep remembers a purge of something that has a name. The caller holds mu.
+func (e *epochs) keep(sequence uint64, reach Reach, text string, soft bool) {
+	switch {
+	case ofPath(reach, text):
+		if !e.paths.add(reach, text, sequence, soft) {
+			e.all = e.all.with(sequence, soft)
+		}
+	case reach == ReachPrefix:
+		e.addPrefix(text, sequence, soft)
+	default:
+		h := Hash(reach, text)
+		e.named[h] = e.named[h].with(sequence, soft)
+	}
 }
 
 func (m mark) with(sequence uint64, soft bool) mark {
@@ -133,14 +146,15 @@ func (e *epochs) raise(text string) {
 		return
 	}
 	e.floor = floor
+	e.paths.forget(floor)
 	for h, m := range e.named {
-		if m.hard < floor && m.soft < floor {
+		if m.before(floor) {
 			delete(e.named, h)
 		}
 	}
 	for n, group := range e.prefixes {
 		for text, m := range group {
-			if m.hard < floor && m.soft < floor {
+			if m.before(floor) {
 				delete(group, text)
 				e.prefixCount--
 			}
@@ -162,7 +176,7 @@ func (e *epochs) now() Epoch {
 func (e *epochs) count() int {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return len(e.named) + e.prefixCount
+	return len(e.named) + e.prefixCount + len(e.paths.exact) + e.paths.count
 }
 
 // judge says what the purges leave of an entry. url is its URL, for the prefixes.
@@ -179,7 +193,7 @@ func (e *epochs) judge(s *Scope, url []byte) Validity {
 	if s.Epoch.Incarnation != e.incarnation || e.incarnation == 0 || began < e.floor {
 		return Invalid
 	}
-	newest := e.all
+	newest := e.all.or(e.paths.newest(url))
 	if len(e.named) > 0 {
 		newest = newest.or(e.named[s.URL]).or(e.named[s.Host])
 		for _, t := range s.Tags {
@@ -244,6 +258,9 @@ func (e *epochs) middle() uint64 {
 	defer e.mu.RUnlock()
 	lowest := e.applied
 	for _, m := range e.named {
+		lowest = min(lowest, max(m.hard, m.soft))
+	}
+	for _, m := range e.paths.exact {
 		lowest = min(lowest, max(m.hard, m.soft))
 	}
 	return lowest + (e.applied-lowest)/2

@@ -22,11 +22,13 @@ func TestPurgeReaches(t *testing.T) {
 		{Reach: kvcache.ReachHost, Text: "a.example"},
 		{Reach: kvcache.ReachTag, Text: "t1"},
 		{Reach: kvcache.ReachPrefix, Text: "http://a.example/it"},
+		{Reach: kvcache.ReachURL, Text: "/items/1?x=2"},
+		{Reach: kvcache.ReachPrefix, Text: "/items/1?"},
 		{Reach: kvcache.ReachAll},
 	} {
 		for _, soft := range []bool{true, false} {
 			p.Soft = soft
-			t.Run(fmt.Sprintf("%s soft %t", p.Reach, soft), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %s soft %t", p.Reach, p.Text, soft), func(t *testing.T) {
 				c.Put(entry(c, url, "a.example", "t1", "v"), kvcache.MemoryOnly)
 				c.Put(entry(c, other, "b.example", "t2", "v"), kvcache.MemoryOnly)
 				purge(t, c, true, p)

@@ -53,12 +53,12 @@ type MemberEvent struct {
 
 // The kinds of MemberEvent.
 const (
-	EventJoined    = "member-joined"
-	EventRestarted = "member-restarted"
-	EventLost      = "member-lost"
-	EventReturned  = "member-returned" // was lost, and the same process is heard again
-	EventLeft      = "member-left"
-	EventDouble    = "member-double" // two processes run under one id or one name
+	EventJoined    = "node-joined"
+	EventRestarted = "node-restarted"
+	EventLost      = "node-lost"
+	EventReturned  = "node-returned" // was lost, and the same process is heard again
+	EventLeft      = "node-left"
+	EventDouble    = "node-double" // two processes run under one id or one name
 )
 
 // roster is what one node knows of the others, without clock or network. Not safe for concurrent use.

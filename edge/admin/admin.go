@@ -31,6 +31,8 @@ type Operator interface {
 	Routes() []edge.RouteInfo
 	Explain(method, target string, header mesh.Header) Explanation
 	RouteStats() []edge.RouteStats
+	RouteRates() []RouteRates
+	Services(ctx context.Context) Services
 	CallStats() []edge.RouteStats
 	MeshStats() []mesh.Stats
 	// Purge makes stored responses invalid. The error is ErrPurge for one that can't be understood.
@@ -66,8 +68,10 @@ type Status struct {
 	Buffered           int64             `json:"buffered_bytes"`
 	Streams            int               `json:"streams"` // ends of streamed exchanges here, sockets too
 	Upstreams          []upstream.Status `json:"upstreams"`
-	Members            []mesh.Member     `json:"members"`
+	Nodes              []mesh.Member     `json:"nodes"`
 	Cache              CacheStatus       `json:"cache"`
+	RefusedReload      *RefusedReload    `json:"refused_reload,omitempty"`
+	NeedsRestart       []string          `json:"needs_restart"` // keys that the last reload found changed and couldn't apply
 }
 
 // CacheStatus is the cache in brief; /metrics has the rest.
@@ -84,7 +88,9 @@ type CacheStatus struct {
 // FullStatus is what /v1/status answers.
 type FullStatus struct {
 	Status
-	Journal []JournalEntry `json:"journal"`
+	Services *Services      `json:"services,omitempty"` // with ?services=true, since other nodes must be asked for them
+	Routes   []RouteRates   `json:"routes"`             // of this node, in the last half to whole minute
+	Journal  []JournalEntry `json:"journal"`
 }
 
 // JournalEntry is one event in the node's life.
@@ -159,7 +165,12 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.log.WarnContext(r.Context(), "journal can't be read", "cause", err)
 	}
-	reply(w, http.StatusOK, FullStatus{Status: s.operator.Status(), Journal: journal})
+	st := FullStatus{Status: s.operator.Status(), Routes: s.operator.RouteRates(), Journal: journal}
+	if r.URL.Query().Get("services") == "true" {
+		services := s.operator.Services(r.Context())
+		st.Services = &services
+	}
+	reply(w, http.StatusOK, st)
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {

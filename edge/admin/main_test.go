@@ -27,6 +27,8 @@ func (operator) Journal(context.Context) ([]admin.JournalEntry, error)        { 
 func (operator) Routes() []edge.RouteInfo                                     { return nil }
 func (operator) Explain(string, string, mesh.Header) (e admin.Explanation)    { return e }
 func (operator) RouteStats() []edge.RouteStats                                { return nil }
+func (operator) RouteRates() []admin.RouteRates                               { return nil }
+func (operator) Services(context.Context) (s admin.Services)                  { return s }
 func (operator) CallStats() []edge.RouteStats                                 { return nil }
 func (operator) MeshStats() []mesh.Stats                                      { return nil }
 func (operator) Purge(context.Context, admin.Purge) (p admin.Purged, e error) { return p, e }

@@ -38,7 +38,7 @@ var (
 	descRejected  = desc("http_connections_refused_total", "Connections that were one too many.")
 	descBuffered  = desc("http_buffered_bytes", "Bytes of requests and responses held at this moment.")
 	descStreams   = desc("mesh_streams", "Ends of streamed exchanges, sockets too, at this moment: two for each that begins and ends in this process.")
-	descMembers   = desc("mesh_members", "Nodes of the mesh by state, as this one sees them.", "state")
+	descNodes     = desc("mesh_nodes", "Nodes of the mesh by state, as this one sees them.", "state")
 	descReady     = desc("ready", "1 when the node is ready to serve.")
 	descLocal     = desc("mesh_local_requests_total", "Requests handed to a member in this process without NATS, by service.", "service")
 	descRetries   = desc("mesh_second_tries_total", "Requests sent to a second member, by service.", "service")
@@ -140,11 +140,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(descBuffered, float64(status.Buffered))
 	gauge(descStreams, float64(status.Streams))
 	states := map[mesh.MemberState]int{mesh.MemberAlive: 0, mesh.MemberLost: 0, mesh.MemberLeft: 0}
-	for _, m := range status.Members {
+	for _, m := range status.Nodes {
 		states[m.State]++
 	}
 	for state, n := range states {
-		gauge(descMembers, float64(n), string(state))
+		gauge(descNodes, float64(n), string(state))
 	}
 	gauge(descReady, truth(status.Ready))
 	for _, r := range c.operator.RouteStats() {

@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 )
 
 // Purge says which stored responses to make invalid: exactly one of URL, Prefix, Host, Tag and All.
 type Purge struct {
-	URL    string `json:"url,omitempty"`    // http://host/path?query, all variants of it
-	Prefix string `json:"prefix,omitempty"` // http://host/beginning of the path
+	URL    string `json:"url,omitempty"`    // http://host/path?query, or /path?query of every host; all variants of it
+	Prefix string `json:"prefix,omitempty"` // http://host/beginning of the path, or /beginning of the path of every host
 	Host   string `json:"host,omitempty"`
 	Tag    string `json:"tag,omitempty"`
 	All    bool   `json:"all,omitempty"`
@@ -35,16 +36,19 @@ const WaitAll = "all"
 
 // String says what is purged, for the journal and for people.
 func (p Purge) String() string {
-	kind, text := "all", ""
+	kind, text, where := "all", "", ""
 	for _, n := range []struct{ kind, text string }{{"url", p.URL}, {"prefix", p.Prefix}, {"host", p.Host}, {"tag", p.Tag}} {
 		if n.text != "" {
 			kind, text = n.kind, " "+Show(n.text)
 		}
 	}
+	if strings.HasPrefix(p.URL+p.Prefix, "/") {
+		where = " of every host"
+	}
 	if p.Soft {
 		kind = "soft " + kind
 	}
-	return kind + text
+	return kind + text + where
 }
 
 // Purged says that a purge counts. Nodes lists those that were waited for.
@@ -62,8 +66,12 @@ type PurgedNode struct {
 	AfterMS float64 `json:"after_ms"`
 }
 
-// ErrPurge means that a purge names nothing, or too much.
-var ErrPurge = errors.New(`name exactly one of "url": "http://host/path", "prefix": "http://host/beginning", "host": "name", "tag": "name" and "all": true`)
+// ErrPurge means that a purge can't be understood; the error says why.
+var ErrPurge = errors.New("nothing was purged")
+
+// purgeForm is what the body of a purge looks like.
+const purgeForm = `name exactly one of "url": "/path" or "http://host/path", "prefix": "/beginning" or "http://host/beginning", "host": "name", ` +
+	`"tag": "name" and "all": true`
 
 // purgePatience bounds a purge: a lease, and what the store may need.
 const purgePatience = 10 * time.Second
@@ -73,7 +81,11 @@ func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&req); err != nil {
-		refuse(w, http.StatusBadRequest, "the purge isn't valid JSON ("+err.Error()+"): "+ErrPurge.Error())
+		refuse(w, http.StatusBadRequest, "the purge isn't valid JSON ("+err.Error()+"): "+purgeForm)
+		return
+	}
+	if !req.Valid() {
+		refuse(w, http.StatusBadRequest, purgeForm)
 		return
 	}
 	if req.Wait != "" && req.Wait != WaitAll {

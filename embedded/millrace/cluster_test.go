@@ -68,7 +68,7 @@ func (p *process) sees(t *testing.T, want map[string]mesh.MemberState) bool {
 	t.Helper()
 	st := p.status(t)
 	got := map[string]mesh.MemberState{}
-	for _, m := range st.Members {
+	for _, m := range st.Nodes {
 		got[m.Name] = m.State
 	}
 	return st.Ready && fmt.Sprint(got) == fmt.Sprint(want)

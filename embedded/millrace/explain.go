@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,55 +19,93 @@ type explainCmd struct {
 	readFlags
 	Method string   `short:"X" default:"GET" help:"Method of the request."`
 	Header []string `short:"H" placeholder:"NAME: VALUE" help:"A header field of the request."`
-	URL    string   `arg:"" help:"Path or URL, such as /api/users?page=2."`
+	URL    string   `arg:"" help:"What the client asks for: a path such as /api/users?page=2, on any host, or a URL."`
 }
 
 // Run prints which route the request takes and where it goes.
 func (c *explainCmd) Run(ctx context.Context, out console) error {
-	q := url.Values{"method": {c.Method}, "url": {c.URL}, "header": c.Header}
+	q := url.Values{"method": {c.Method}, "url": {requested(c.URL)}, "header": c.Header}
 	var e admin.Explanation
 	if printed, err := c.read(ctx, out, "/v1/explain?"+q.Encode(), &e); printed || err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "request\t%s %s%s\n", e.Method, e.Host, e.Path)
+	fmt.Fprintf(w, "request\t%s %s\n", admin.Show(e.Method), admin.Show(e.Host+e.Path+e.Query))
 	if e.Refusal != "" {
-		fmt.Fprintf(w, "answer\t%d, %s\n", e.Status, e.Refusal)
+		fmt.Fprintf(w, "answer\t%d, %s\n", e.Status, admin.Show(e.Refusal))
 	} else {
-		fmt.Fprintf(w, "route\t%s (%s)\ntarget\t%s\n", e.Route, e.Pattern, e.Target)
-		if e.Subject != "" {
-			fmt.Fprintf(w, "subject\t%s%s\n", e.Subject, inMemory(e.Carrier))
-		}
-		if e.Asks != "" {
-			fmt.Fprintf(w, "asks for\t%s\n", e.Asks)
-		}
-		for _, c := range e.Calls {
-			fmt.Fprintf(w, "call %s\t%s\n", c.Name, aboutCall(c))
-		}
-		for _, u := range e.Upstreams {
-			fmt.Fprintf(w, "upstream %s\t%d retries, %d denied, %d hedges, %d waiting, %d refused\n", u.Name, u.Retries, u.Unpaid, u.Hedges, u.Waiting, u.Refused)
-			for _, t := range u.Targets {
-				fmt.Fprintf(w, "\t%s\n", aboutTarget(t))
-			}
-			if u.Next != "" {
-				fmt.Fprintf(w, "\tnext: %s\n", u.Next)
-			}
-		}
-		fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", aboutTimeout(e.Bound), e.MaxBody)
+		explainWay(w, &e)
 	}
-	for name, value := range e.Params {
-		fmt.Fprintf(w, "{%s}\t%s\n", name, value)
+	for _, name := range slices.Sorted(maps.Keys(e.Params)) {
+		fmt.Fprintf(w, "{%s}\t%s\n", name, admin.Show(e.Params[name]))
 	}
 	for _, l := range e.Limits {
-		fmt.Fprintf(w, "limit\t%s: %s, by %s\n", l.Name, l.Text, l.Key)
+		fmt.Fprintf(w, "limit\t%s: %s, by %s\n", admin.Show(l.Name), l.Text, l.Key)
 	}
 	if e.Cache != nil {
 		explainCache(w, e.Cache)
+	}
+	for _, other := range e.Also {
+		fmt.Fprintf(w, "also %s\t%s\n", admin.Show(other.Host), aboutHost(other))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print explanation: %w", err)
 	}
 	return nil
+}
+
+// explainWay prints the route, and who would be asked.
+func explainWay(w io.Writer, e *admin.Explanation) {
+	fmt.Fprintf(w, "route\t%s (%s)\ntarget\t%s\n", e.Route, e.Pattern, admin.Show(e.Target))
+	if e.Subject != "" {
+		fmt.Fprintf(w, "subject\t%s%s\n", e.Subject, inMemory(e.Carrier))
+	}
+	if e.Asks != "" {
+		fmt.Fprintf(w, "asks for\t%s\n", admin.Show(e.Asks))
+	}
+	for _, c := range e.Calls {
+		fmt.Fprintf(w, "call %s\t%s\n", c.Name, aboutCall(c))
+	}
+	explainMembers(w, e)
+	for _, u := range e.Upstreams {
+		retries := fmt.Sprintf("%d retries", u.Retries)
+		fmt.Fprintf(w, "upstream %s\t%s, %d denied, %d hedges, %d waiting, %d refused\n", u.Name, retries, u.Unpaid, u.Hedges, u.Waiting, u.Refused)
+		for _, t := range u.Targets {
+			fmt.Fprintf(w, "\t%s\n", aboutTarget(t))
+		}
+		if u.Next != "" {
+			fmt.Fprintf(w, "\tnext: %s\n", u.Next)
+		}
+	}
+	fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", aboutTimeout(e.Bound), e.MaxBody)
+}
+
+// explainMembers prints who serves the services that would be asked.
+func explainMembers(w io.Writer, e *admin.Explanation) {
+	if e.Services == nil {
+		return
+	}
+	for i := range e.Services.List {
+		s := &e.Services.List[i]
+		text := aboutMembers(s, e.Services.Unknown)
+		switch {
+		case len(s.Members) > 0:
+		case e.Services.Unknown != "":
+			text += ": " + admin.Show(e.Services.Unknown)
+		case e.Subject != "":
+			text += fmt.Sprintf(": a member subscribes to %s in queue group q", e.Subject)
+		}
+		fmt.Fprintf(w, "service %s\t%s\n", admin.Show(s.Name), text)
+	}
+}
+
+// aboutHost tells what would become of the request for another host, in a line.
+func aboutHost(h edge.HostExplanation) string {
+	out := h.Route + " → " + admin.Show(h.Target)
+	if h.Cache != "" {
+		out += ", cache " + h.Cache
+	}
+	return out
 }
 
 // inMemory tells that NATS is left out.
@@ -107,21 +147,25 @@ func aboutCall(c edge.CallInfo) string {
 func explainCache(w io.Writer, c *edge.CacheExplanation) {
 	why := ""
 	if c.Why != "" {
-		why = ": " + c.Why
+		why = ": " + admin.Show(c.Why)
 	}
 	fmt.Fprintf(w, "cache\t%s%s\n", c.State, why)
 	if c.Key != "" {
-		fmt.Fprintf(w, "key\t%s\n", c.Key)
+		fmt.Fprintf(w, "key\t%s\n", admin.Show(c.Key))
 	}
 	if c.Vary != "" {
-		fmt.Fprintf(w, "varies on\t%s\n", c.Vary)
+		fmt.Fprintf(w, "varies on\t%s\n", admin.Show(c.Vary))
 	}
 	if c.Expires != nil {
 		fmt.Fprintf(w, "stored\t%d, %d bytes, in the %s, age %s\n", c.Status, c.Bytes, c.In, c.Age)
 		fmt.Fprintf(w, "fresh for\t%s, until %s\nkept until\t%s\n", c.Fresh, c.Expires.Local().Format(time.DateTime), c.Gone.Local().Format(time.DateTime))
 	}
 	if len(c.Tags) > 0 {
-		fmt.Fprintf(w, "tags\t%s\n", strings.Join(c.Tags, ", "))
+		var tags []string
+		for _, tag := range c.Tags {
+			tags = append(tags, admin.Show(tag))
+		}
+		fmt.Fprintf(w, "tags\t%s\n", strings.Join(tags, ", "))
 	}
 	if c.State != "off" && !c.Leased {
 		fmt.Fprintln(w, "\t! this node can't hear of purges: it asks the origin before it serves what is stored")

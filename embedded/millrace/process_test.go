@@ -27,6 +27,7 @@ type process struct {
 	edge   string // its URL, from the banner
 	admin  string // likewise
 	temp   string // its TMPDIR
+	dir    string // of its configuration file, if startRun has written that
 	stderr *strings.Builder
 	stdout *output // what follows the banner
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"millrace/embedded"
@@ -19,6 +20,7 @@ type proxyCmd struct {
 	Cache   string   `placeholder:"TIME" help:"Cache responses: 'true' for what the API allows, or a time such as 1h for those that name none."`
 	Limit   string   `placeholder:"N/WINDOW" help:"Limit requests per client address, such as 100/15m, 20/s or 10000/day; several with commas."`
 	Expose  []string `placeholder:"NAME" help:"Serve the service NAME at /NAME; '*' for all."`
+	Lines   *bool    `negatable:"" help:"Print a line for each request (default: on a terminal)."`
 	Print   bool     `help:"Print the configuration file that does the same, and exit."`
 }
 
@@ -40,11 +42,30 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 		return err
 	}
 	opts := embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()}
+	printing, stop := context.WithCancel(context.WithoutCancel(ctx)) // requests that end while the node drains are printed too
+	var lines sync.WaitGroup
+	defer lines.Wait()
+	defer stop()
 	s := serving{open: temporary(opts, c.Listen != ""), linger: cfg.Edge.Linger.Std(), out: out, signals: signals}
 	s.banner = func(n *embedded.Node, ready time.Duration) {
 		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
+		if (c.Lines == nil && terminal(out.stdout)) || (c.Lines != nil && *c.Lines) {
+			lines.Go(func() { printRequests(printing, out, n) })
+		}
 	}
 	return s.run(ctx)
+}
+
+// printRequests prints a line for each request until ctx ends.
+func printRequests(ctx context.Context, out console, n *embedded.Node) {
+	var failed error
+	err := n.Tail(ctx, func(event []byte) bool {
+		failed = printEvent(out.stdout, event)
+		return failed == nil
+	})
+	if err = errors.Join(err, failed); err != nil {
+		n.Log().WarnContext(ctx, "requests aren't printed any more", "cause", err)
+	}
 }
 
 // fill puts targets, route and flags into the configuration.

@@ -10,8 +10,8 @@ import (
 
 type purgeCmd struct {
 	readFlags
-	URL    string `arg:"" optional:"" help:"URL as clients ask for it, such as http://shop.example/items/7: all its variants are purged."`
-	Prefix string `placeholder:"URL" help:"Purge every URL that begins so."`
+	URL    string `arg:"" optional:"" help:"What clients ask for, with its query: a path such as /items/7?size=2, on every host, or a URL such as http://shop.example/items/7. All variants are purged."`
+	Prefix string `placeholder:"URL" help:"Purge every path or URL that begins so, such as /items/ or http://shop.example/items/."`
 	Host   string `placeholder:"NAME" help:"Purge everything of a host."`
 	Tag    string `placeholder:"TAG" help:"Purge what carries a tag (Cache-Tag, Surrogate-Key, xkey; of Cache-Groups: \"ORIGIN GROUP\")."`
 	All    bool   `help:"Purge everything."`
@@ -21,15 +21,15 @@ type purgeCmd struct {
 
 // Run purges and tells which nodes have applied it.
 func (c *purgeCmd) Run(ctx context.Context, out console) error {
-	req := admin.Purge{URL: c.URL, Prefix: c.Prefix, Host: c.Host, Tag: c.Tag, All: c.All, Soft: c.Soft, Wait: admin.WaitAll}
+	req := admin.Purge{URL: requested(c.URL), Prefix: requested(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All, Soft: c.Soft, Wait: admin.WaitAll}
 	if c.NoWait {
 		req.Wait = ""
 	}
 	if !req.Valid() {
-		return usageError("name one thing to purge: a URL, --prefix, --host, --tag or --all")
+		return usageError("name one thing to purge: a path or URL, --prefix, --host, --tag or --all")
 	}
 	var done admin.Purged
-	raw, err := c.post(ctx, "/v1/purge", req, &done)
+	raw, err := c.post(ctx, out, "/v1/purge", req, &done)
 	if err != nil {
 		return fmt.Errorf("purge: %w", err)
 	}
@@ -40,7 +40,7 @@ func (c *purgeCmd) Run(ctx context.Context, out console) error {
 	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "purged: %s, sequence %d, in %.1f ms\n", req, done.Sequence, done.TookMS)
 	for _, n := range done.Nodes {
-		fmt.Fprintf(w, "  %s\t%s\tafter %.1f ms\n", n.Node, n.State, n.AfterMS)
+		fmt.Fprintf(w, "  %s\t%s\tafter %.1f ms\n", admin.Show(n.Node), n.State, n.AfterMS)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print what was purged: %w", err)

@@ -13,7 +13,7 @@ type reloadCmd struct{ adminFlags }
 // Run lets the node read its file again. A file with mistakes changes nothing and is reported by line.
 func (c *reloadCmd) Run(ctx context.Context, out console) error {
 	var done admin.Reloaded
-	if _, err := c.get(ctx, "POST", "/v1/reload", &done); err != nil {
+	if _, err := c.get(ctx, out, "POST", "/v1/reload", &done); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
 	_, err := fmt.Fprintf(out.stdout, "reloaded: revision %d\n", done.Revision)
@@ -22,7 +22,7 @@ func (c *reloadCmd) Run(ctx context.Context, out console) error {
 	}
 	for _, w := range done.Warnings {
 		if err == nil {
-			_, err = fmt.Fprintf(out.stdout, "warning: %s\n", w)
+			_, err = fmt.Fprintf(out.stdout, "warning: %s\n", admin.ShowLines(w, "  "))
 		}
 	}
 	return err //nolint:wrapcheck // stdout is closed

@@ -66,7 +66,11 @@ func (s *serving) tell(ctx context.Context, n *embedded.Node, told int) int {
 	}
 	n.Log().InfoContext(ctx, "waiting for requests, and for load balancers to see that the node goes away", "requests", waiting, "linger", s.linger)
 	if askedBy(ctx) == os.Interrupt {
-		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n", count(waiting, "request"))
+		what := count(waiting, "request")
+		if waiting == 0 {
+			what = "the other nodes to take back permits and leases"
+		}
+		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n", what)
 	}
 	return waiting
 }

@@ -25,7 +25,9 @@ func startRun(t *testing.T, linger, rest string) *process {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startProcess(t, "run", "-c", file)
+	p := startProcess(t, "run", "-c", file)
+	p.dir = filepath.Dir(file)
+	return p
 }
 
 // end sends a signal and gives the exit code and how long it took.

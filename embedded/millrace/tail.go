@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"millrace/edge"
+	"millrace/edge/admin"
 )
 
 type tailCmd struct {
@@ -16,9 +17,10 @@ type tailCmd struct {
 	JSON bool `help:"Print each event as JSON."`
 }
 
-// Run prints one line a response, of every node of the mesh, until a signal comes.
+// Run prints one line a response, of every node of the mesh, until a signal comes. Queries are printed as clients sent them, secrets in them
+// too: they are the operator's.
 func (c *tailCmd) Run(ctx context.Context, out console) error {
-	resp, err := c.call(ctx, "GET", "/v1/tail", nil)
+	resp, err := c.call(ctx, out, "GET", "/v1/tail", nil)
 	if err != nil {
 		return err
 	}
@@ -37,30 +39,66 @@ func (c *tailCmd) Run(ctx context.Context, out console) error {
 }
 
 func (c *tailCmd) print(w io.Writer, line []byte) error {
-	var e edge.Event
 	if c.JSON {
 		_, err := fmt.Fprintf(w, "%s\n", line)
 		return err //nolint:wrapcheck // stdout is closed
 	}
+	return printEvent(w, line)
+}
+
+// event is what a tail brings: a response, or, with Limit, a request that was one too many.
+type event struct {
+	edge.Event
+
+	Limit  string `json:"limit"`
+	Shadow bool   `json:"shadow"`
+}
+
+// printEvent prints an event as a line for people.
+func printEvent(w io.Writer, line []byte) error {
+	var e event
 	if err := json.Unmarshal(line, &e); err != nil {
 		return fmt.Errorf("read an event: %w", err)
 	}
-	status := strconv.Itoa(e.Status)
-	if colors(w) {
-		status = paint(e.Status) + status + "\x1b[0m"
+	before := e.Time.Local().Format("15:04:05.000") + "  "
+	if e.Limit != "" {
+		became := "refused"
+		if e.Shadow {
+			became = "let pass, since it is a shadow"
+		}
+		return printLine(w, before, yellow, "lim", fmt.Sprintf("  %-6s %s  over limit %s, %s  %s  from %s", admin.Show(e.Method), show(e.Path),
+			admin.Show(e.Limit), became, admin.Show(e.Route), admin.Show(e.Client)))
 	}
-	_, err := fmt.Fprintf(w, "%s  %s  %-6s %q  %.1f ms  %s → %s\n",
-		e.Time.Local().Format("15:04:05.000"), status, e.Method, e.Host+e.Path, e.DurationMS, e.Route, e.Target)
-	return err //nolint:wrapcheck // stdout is closed
+	after := fmt.Sprintf("  %-6s %s  %.1f ms  ", admin.Show(e.Method), show(e.Host+e.Path+e.Query), e.DurationMS)
+	if e.Cache != "" {
+		after += "cache " + admin.Show(e.Cache) + "  "
+	}
+	after += admin.Show(e.Route) + " → " + goal(&e.Event)
+	return printLine(w, before, paint(e.Status), strconv.Itoa(e.Status), after)
 }
 
-func paint(status int) string {
+// show quotes what a client asked for in any case, since it may hold anything.
+func show(s string) string { return strconv.Quote(s) }
+
+// goal says where a request went, and who answered it there.
+func goal(e *edge.Event) string {
+	target := e.Target
+	if target == "" {
+		target = "nowhere"
+	}
+	if e.Member != "" {
+		return admin.Show(target) + " (" + admin.Show(e.Member) + ")"
+	}
+	return admin.Show(target)
+}
+
+func paint(status int) style {
 	switch {
 	case status >= 500:
-		return "\x1b[31m"
+		return red
 	case status >= 400:
-		return "\x1b[33m"
+		return yellow
 	default:
-		return "\x1b[32m"
+		return green
 	}
 }

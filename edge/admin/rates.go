@@ -1,0 +1,108 @@
+package admin
+
+import (
+	"time"
+
+	"millrace/edge"
+)
+
+// RouteRates is what one route did in the last window, on this node.
+type RouteRates struct {
+	Route     string   `json:"route"`
+	Requests  uint64   `json:"requests"` // since the start
+	PerSecond float64  `json:"requests_per_second"`
+	Errors    float64  `json:"errors"`           // share of 5xx, from 0 to 1
+	Refused   float64  `json:"refused"`          // share of 4xx
+	Hits      *float64 `json:"hits,omitempty"`   // share that the cache answered; only of routes that cache
+	P50       *float64 `json:"p50_ms,omitempty"` // times, estimated from a histogram; missing without requests
+	P99       *float64 `json:"p99_ms,omitempty"` // likewise
+}
+
+// Counts is what the routes of a node have done at one moment. Routes without a request may be missing.
+type Counts struct {
+	At     time.Time
+	Routes map[string]edge.RouteStats
+	Caches map[string]edge.CacheStats
+}
+
+// NewCounts keeps the counts of routes that had requests.
+func NewCounts(at time.Time, routes []edge.RouteStats, caches []edge.CacheStats) Counts {
+	out := Counts{At: at, Routes: map[string]edge.RouteStats{}, Caches: map[string]edge.CacheStats{}}
+	for i := range routes {
+		if requests(&routes[i]) > 0 {
+			out.Routes[routes[i].Route] = routes[i]
+		}
+	}
+	for i := range caches {
+		if _, used := out.Routes[caches[i].Route]; used {
+			out.Caches[caches[i].Route] = caches[i]
+		}
+	}
+	return out
+}
+
+// Rates says what each route with requests did since an earlier moment, in the order of routes.
+func Rates(before Counts, at time.Time, routes []edge.RouteStats, caches []edge.CacheStats) []RouteRates {
+	cached := map[string]edge.CacheStats{}
+	for _, c := range caches {
+		cached[c.Route] = c
+	}
+	seconds := max(at.Sub(before.At).Seconds(), 0.001)
+	var out []RouteRates
+	for i := range routes {
+		now, was := &routes[i], before.Routes[routes[i].Route]
+		total := requests(now)
+		if total == 0 {
+			continue
+		}
+		r := RouteRates{Route: now.Route, Requests: total}
+		if n := float64(total - requests(&was)); n > 0 {
+			r.PerSecond = n / seconds
+			r.Errors, r.Refused = float64(now.Classes[5]-was.Classes[5])/n, float64(now.Classes[4]-was.Classes[4])/n
+			r.P50, r.P99 = quantile(now, &was, 0.5), quantile(now, &was, 0.99)
+			if c, ok := cached[now.Route]; ok {
+				hits := min(float64(answered(c)-answered(before.Caches[now.Route]))/n, 1)
+				r.Hits = &hits
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// answered counts the requests that a cache answered: the memory, the bucket, or another node's.
+func answered(c edge.CacheStats) uint64 { return c.Hits + c.Bucket + c.Home }
+
+func requests(r *edge.RouteStats) (n uint64) {
+	for _, class := range r.Classes {
+		n += class
+	}
+	return n
+}
+
+// quantile estimates the time that a share q of the requests between two moments took at most, in milliseconds: within a bucket of the
+// histogram they count as evenly spread. Beyond the last bound it is that bound.
+func quantile(now, was *edge.RouteStats, q float64) *float64 {
+	var n uint64
+	for i := range now.Buckets {
+		n += now.Buckets[i] - was.Buckets[i]
+	}
+	if n == 0 {
+		return nil
+	}
+	rank, below, lower := q*float64(n), 0.0, time.Duration(0)
+	for i, bound := range edge.Buckets {
+		in := float64(now.Buckets[i] - was.Buckets[i])
+		if below+in >= rank && in > 0 {
+			at := lower + time.Duration((rank-below)/in*float64(bound-lower))
+			return milliseconds(at)
+		}
+		below, lower = below+in, bound
+	}
+	return milliseconds(lower)
+}
+
+func milliseconds(d time.Duration) *float64 {
+	ms := float64(d.Round(10*time.Microsecond).Microseconds()) / 1000
+	return &ms
+}

@@ -1,0 +1,102 @@
+package edge
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"millrace/kvcache"
+	"millrace/mesh"
+)
+
+// HostExplanation says in brief what would become of the same request for another host.
+type HostExplanation struct {
+	Host   string `json:"host"`
+	Route  string `json:"route"`
+	Target string `json:"target"`
+	Cache  string `json:"cache,omitempty"` // the state of CacheExplanation
+}
+
+// Explain routes a request without sending it. target is a path or an absolute URL. A path means every host that clients may ask for here: of
+// those that differ, the one with most to tell is explained, and the others are named.
+func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
+	if !strings.HasPrefix(target, "/") || header.Has("Host") {
+		return s.explainOne(method, target, header)
+	}
+	var list []Explanation
+	for _, origin := range s.originsOf(s.settings.Load()) {
+		list = append(list, s.explainOne(method, origin+target, slices.Clone(header)))
+	}
+	best := slices.MaxFunc(list, func(a, b Explanation) int { return tells(&a) - tells(&b) }) // of equals the first
+	for i := range list {
+		if e := &list[i]; e.Host != best.Host && e.Route != "" && (e.Route != best.Route || tells(e) > tellsRoute) {
+			best.Also = append(best.Also, e.brief())
+		}
+	}
+	return best
+}
+
+// How much an explanation tells.
+const (
+	tellsRefusal = iota
+	tellsRoute
+	tellsStored // the cache has, or had, something
+)
+
+func tells(e *Explanation) int {
+	switch {
+	case e.Refusal != "":
+		return tellsRefusal
+	case e.Cache == nil || e.Cache.State == "off" || e.Cache.State == "missing" || e.Cache.State == "bypass":
+		return tellsRoute
+	}
+	return tellsStored
+}
+
+func (e *Explanation) brief() HostExplanation {
+	out := HostExplanation{Host: e.Host, Route: e.Route, Target: e.Target}
+	if e.Cache != nil && e.Cache.State != "off" {
+		out.Cache = e.Cache.State
+	}
+	return out
+}
+
+// PathPurges gives the purges of a path with its query, whatever its host: of its canonical form, and of what its routes and No-Vary-Search
+// leave of its query. What isn't a path purges nothing.
+func (s *Server) PathPurges(ctx context.Context, path string, soft bool) []kvcache.Purge {
+	out := pathPurges(path, kvcache.ReachURL, soft)
+	if len(out) == 0 {
+		return nil
+	}
+	for _, origin := range s.originsOf(s.settings.Load()) {
+		for _, p := range s.URLPurges(ctx, origin+path, soft) {
+			for _, q := range pathPurges(pathAndQuery(p.Text), kvcache.ReachURL, soft) {
+				if !slices.Contains(out, q) {
+					out = append(out, q)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// pathPurges gives the purge of a path that may begin the paths it reaches.
+func pathPurges(target string, reach kvcache.Reach, soft bool) []kvcache.Purge {
+	if !strings.HasPrefix(target, "/") {
+		return nil
+	}
+	url, ok := canonicalURL("http", "http://any"+target)
+	if !ok {
+		return nil
+	}
+	return []kvcache.Purge{{Reach: reach, Text: pathAndQuery(url), Soft: soft}}
+}
+
+// pathAndQuery is what follows the host in a URL; empty if it has none.
+func pathAndQuery(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	return ""
+}

@@ -1,0 +1,151 @@
+package mesh
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/node"
+)
+
+// censusSubject is where every NATS server answers with the connections of the asker's own account.
+const censusSubject = "$SYS.REQ.ACCOUNT.PING.CONNZ"
+
+// Bounds of a census: how long it waits for the first server, and for each further one; how many connections a server tells of in one
+// message, and how many messages it is asked for.
+const (
+	censusTime  = time.Second
+	censusQuiet = 200 * time.Millisecond
+	censusPage  = 256
+	censusPages = 16
+)
+
+// Subscriber is one member of a service.
+type Subscriber struct {
+	Name   string `json:"name,omitempty"` // of its connection, as it calls itself: anything
+	Lang   string `json:"lang,omitempty"` // of its NATS client, likewise
+	Addr   string `json:"addr,omitempty"` // of its connection; empty for one in a node's process
+	Server string `json:"server"`         // that it is connected to: the node's name
+}
+
+// Census lists who subscribes to services, anywhere in the mesh: members by the name of the service, sorted. Subscriptions in other queue groups
+// and to streams alone don't count. servers is how many NATS servers there are; 0 if that isn't known. It fails if no server answers,
+// as one may not with mesh.url.
+func (c *Conn) Census(ctx context.Context, servers int) (map[string][]Subscriber, error) {
+	out := map[string][]Subscriber{}
+	for page := range censusPages {
+		answers, err := c.askServers(ctx, page*censusPage, servers)
+		if err != nil {
+			return nil, fmt.Errorf("ask NATS who subscribes: %w", err)
+		}
+		more := false
+		for i := range answers {
+			answers[i].count(out, c.cfg.Prefix+"http.")
+			more = more || len(answers[i].Data.Conns) == censusPage
+		}
+		if !more {
+			break
+		}
+	}
+	for _, members := range out {
+		slices.SortFunc(members, func(a, b Subscriber) int {
+			return cmp.Or(cmp.Compare(a.Server, b.Server), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Addr, b.Addr))
+		})
+	}
+	return out, nil
+}
+
+// connections is what a server tells of its connections.
+type connections struct {
+	Server struct {
+		Name string `json:"name"`
+	} `json:"server"`
+	Data struct {
+		Conns []struct {
+			IP   string `json:"ip"`
+			Port int    `json:"port"`
+			Name string `json:"name"`
+			Lang string `json:"lang"`
+			Subs []struct {
+				Subject string `json:"subject"`
+				Queue   string `json:"qgroup"`
+			} `json:"subscriptions_list_detail"`
+		} `json:"connections"`
+	} `json:"data"`
+}
+
+// count adds the members to out; prefix is what subjects of services begin with.
+func (a *connections) count(out map[string][]Subscriber, prefix string) {
+	for _, conn := range a.Data.Conns {
+		one := Subscriber{Name: conn.Name, Lang: conn.Lang, Server: a.Server.Name}
+		if conn.Port != 0 {
+			one.Addr = fmt.Sprintf("%s:%d", conn.IP, conn.Port)
+		}
+		for _, sub := range conn.Subs {
+			name, service := strings.CutPrefix(sub.Subject, prefix)
+			if service && sub.Queue == QueueGroup && node.ValidName(name) {
+				out[name] = append(out[name], one)
+			}
+		}
+	}
+}
+
+// askServers asks every server for its connections that subscribe to services, from that one on.
+func (c *Conn) askServers(ctx context.Context, offset, servers int) (out []connections, err error) {
+	ask, err := json.Marshal(map[string]any{
+		"subscriptions_detail": true, "filter_subject": c.cfg.Prefix + "http.*", "limit": censusPage, "offset": offset,
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // plain values always marshal
+	}
+	ctx, cancel := context.WithTimeout(ctx, censusTime)
+	defer cancel()
+	reply := c.nc.NewInbox()
+	sub, err := c.nc.SubscribeSync(reply)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // Census says what it was for
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	if err := c.nc.PublishRequest(censusSubject, reply, ask); err != nil {
+		return nil, err //nolint:wrapcheck // see above
+	}
+	for servers == 0 || len(out) < servers {
+		answer, err := nextAnswer(ctx, sub, len(out) > 0)
+		switch {
+		case err == nil:
+			out = append(out, answer)
+		case len(out) > 0: // the others are away, or there are none
+			return out, nil
+		default:
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// nextAnswer waits for a server; quiet means not for long.
+func nextAnswer(ctx context.Context, sub *nats.Subscription, quiet bool) (answer connections, err error) {
+	if quiet {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, censusQuiet)
+		defer cancel()
+	}
+	msg, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return answer, err //nolint:wrapcheck // Census says what it was for
+	}
+	if len(msg.Data) == 0 {
+		return answer, errors.New("it doesn't tell")
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return answer, fmt.Errorf("read its answer: %w", err)
+	}
+	return answer, nil
+}
