@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"millrace/embedded"
 	"millrace/embedded/demo"
@@ -32,7 +31,7 @@ func (c *demoCmd) Run(ctx context.Context, out console) (err error) {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	var tourErr error
-	err = serve(ctx, temporary(opts, false), nil, cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
+	err = serve(ctx, out.stdout, temporary(opts, false), nil, cfg.Edge.Linger.Std(), func(n *embedded.Node, ready *readiness) {
 		if tourErr = samples.Subscribe(n.ClientURL()); tourErr != nil {
 			done()
 			return

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"millrace/embedded"
 	"millrace/node"
@@ -40,7 +39,7 @@ func (c *proxyCmd) Run(ctx context.Context, out console) (err error) {
 		return err
 	}
 	opts := embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()}
-	return serve(ctx, temporary(opts, c.Listen != ""), nil, cfg.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
+	return serve(ctx, out.stdout, temporary(opts, c.Listen != ""), nil, cfg.Edge.Linger.Std(), func(n *embedded.Node, ready *readiness) {
 		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
 	})
 }

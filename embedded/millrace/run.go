@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"millrace/embedded"
 	"millrace/node"
@@ -53,7 +52,7 @@ func (c *runCmd) Run(ctx context.Context, out console) error {
 		}
 		changes = watch(ctx, opts.ConfigPath, before, watchEvery)
 	}
-	return serve(ctx, opener(opts), changes, opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready time.Duration) {
+	return serve(ctx, out.stdout, opener(opts), changes, opts.Config.Edge.Linger.Std(), func(n *embedded.Node, ready *readiness) {
 		printBanner(out.stdout, n, opts.Config.Node.Name, "", clientHint(n, opts.Config), firstPath(opts.Config), ready)
 	})
 }

@@ -16,9 +16,9 @@ import (
 // drainTime is how long a shutdown may take beyond the linger.
 const drainTime = 30 * time.Second
 
-// serve opens a node, prints the banner, and shuts it down when ctx ends. It reloads on SIGHUP and for each of changes,
+// serve opens a node, prints the banner to out, says when the node is ready, and shuts it down when ctx ends. It reloads on SIGHUP and for each of changes,
 // which may be nil.
-func serve(ctx context.Context, open func(context.Context) (*embedded.Node, error), changes <-chan struct{}, linger time.Duration, banner func(n *embedded.Node, ready time.Duration)) error {
+func serve(ctx context.Context, out io.Writer, open func(context.Context) (*embedded.Node, error), changes <-chan struct{}, linger time.Duration, banner func(*embedded.Node, *readiness)) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
 	defer signal.Stop(reloads)
@@ -30,10 +30,10 @@ func serve(ctx context.Context, open func(context.Context) (*embedded.Node, erro
 		}
 		return fmt.Errorf("start: %w", err)
 	}
-	ready := time.Since(begin)
 	limitMemory(ctx, n.Log())
+	ready := newReadiness(out, n, begin)
 	banner(n, ready)
-	n.Log().InfoContext(ctx, "ready", "edge", n.EdgeURL(), "admin", n.AdminURL(), "took", ready)
+	defer ready.tell(ctx, n)()
 	r := newReloader(ctx, n)
 	for {
 		select {
@@ -124,12 +124,12 @@ func logger(w io.Writer, json bool, level slog.Level) *slog.Logger {
 
 // printBanner says where the node is and what to try: one line a place, and nothing else.
 // client is how members connect.
-func printBanner(w io.Writer, n *embedded.Node, name, target, client, try string, ready time.Duration) {
+func printBanner(w io.Writer, n *embedded.Node, name, target, client, try string, ready *readiness) {
 	edge := n.EdgeURL()
 	if target != "" {
 		target = "  → " + target
 	}
-	fmt.Fprintf(w, "millrace %s  node %s  ready in %d ms\n", version(), name, ready.Milliseconds())
+	fmt.Fprintf(w, "millrace %s  node %s  %s\n", version(), name, ready)
 	fmt.Fprintf(w, "├─ edge   %s%s\n", edge, target)
 	fmt.Fprintf(w, "├─ admin  %s/v1/status\n", n.AdminURL())
 	fmt.Fprintf(w, "├─ NATS   %s\n", client)

@@ -155,7 +155,7 @@ func (l *Limiter) open() error {
 		}
 	}
 	if s, ok := l.store.(*streamStore); ok {
-		if !l.begin(func() { s.run(l.ctx) }) {
+		if !l.begin(func() { s.run(l.ctx) }) || !l.begin(func() { s.prove(l.ctx) }) {
 			return errors.New("open limits: they are closed")
 		}
 	}
@@ -192,10 +192,10 @@ func (l *Limiter) Await(ctx context.Context) error {
 	return s.await(ctx)
 }
 
-// Ready tells whether the store can be asked.
+// Ready tells whether the store can be asked, and has taken a write lately.
 func (l *Limiter) Ready() bool {
 	s, ok := l.store.(*streamStore)
-	return !ok || s.ready.Load()
+	return !ok || (s.ready.Load() && s.proof.within(provedFor))
 }
 
 // Close stops, and returns the permits that the node holds as far as a second suffices. It can be called again, and without Open.

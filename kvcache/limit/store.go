@@ -27,10 +27,11 @@ type streamStore struct {
 	name  string // of the bucket
 	group *group // writes together what comes at once; nil where the stream's replicas do so
 	ready atomic.Bool
+	proof proof
 }
 
 func newStreamStore(cfg *Config, js jetstream.JetStream) *streamStore {
-	s := &streamStore{cfg: cfg, js: js, name: kvcache.BucketName(cfg.Prefix, "limits")}
+	s := &streamStore{cfg: cfg, js: js, name: kvcache.BucketName(cfg.Prefix, "limits"), proof: proof{base: time.Now()}}
 	if cfg.Replicas == 1 {
 		s.group = newGroup(s)
 	}
@@ -66,7 +67,7 @@ func (s *streamStore) run(ctx context.Context) {
 func (s *streamStore) await(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for !s.ready.Load() {
+	for !s.ready.Load() || !s.proof.within(provedFor) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -172,6 +173,7 @@ func (s *streamStore) publish(w *write) {
 		return
 	}
 	w.rev = ack.Sequence
+	s.proof.set()
 }
 
 // wrongLastSequenceInFlight is the server's code for a write that another one, which isn't done yet, makes conflict.
