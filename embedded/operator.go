@@ -33,6 +33,7 @@ func (n *Node) Status() admin.Status {
 		Ready: cache.Ready, Entries: cache.Entries, MemoryBytes: cache.MemoryBytes, MemoryMax: cache.MemoryMax, BucketBytes: cache.BucketBytes,
 		BucketMax: cache.BucketMax, Purges: cache.Purges,
 	}
+	st.Disk = n.diskStatus()
 	st.Degraded, st.Ready = n.conditions()
 	if n.nats != nil {
 		st.NATS, st.JetStream = "nats://"+node.Address(n.nats.Addr()).Dial(), string(n.nats.Store())

@@ -57,6 +57,10 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		f.add("the mesh connection is away: check that NATS runs and is reachable; the node reconnects by itself", true)
 	}
 	f.add(n.storeCondition())
+	if n.storage != nil {
+		n.storage.conditions(&f)
+		f.add(n.roomCondition(), false)
+	}
 	f.add(n.cacheCondition())
 	f.add(n.limitsCondition())
 	for _, text := range n.clusterConditions() {
@@ -97,7 +101,7 @@ func (n *Node) limitsCondition() (text string, blocks bool) {
 	age, proved := n.limits.Proved()
 	switch {
 	case proved:
-		return away, n.needsLimits() && age > limitsGrace
+		return away, n.needsLimits() && (age > limitsGrace || n.storage.failing())
 	case n.needsLimits():
 		return away, true
 	}

@@ -69,6 +69,14 @@ type Status struct {
 	Upstreams          []upstream.Status `json:"upstreams"`
 	Members            []mesh.Member     `json:"members"`
 	Cache              CacheStatus       `json:"cache"`
+	Disk               DiskStatus        `json:"disk"`
+}
+
+// DiskStatus is the disk of the data directory.
+type DiskStatus struct {
+	FreeBytes   int64 `json:"free_bytes"`
+	UsedBytes   int64 `json:"used_bytes"`   // by the streams of this node
+	NeededBytes int64 `json:"needed_bytes"` // that they may still take
 }
 
 // CacheStatus is the cache in brief; /metrics has the rest.

@@ -15,9 +15,9 @@ import (
 	"millrace/kvcache"
 )
 
-// storeBytes bounds the stream of records. When it is full, no new key gets a record, as if the store were away: an old record must not make
-// room, since with it a client would get a fresh allowance.
-const storeBytes = 512 << 20
+// StoreBytes is how large the stream of records may become where Config names no size: some three million keys. When it is full, no new key gets a record,
+// as if the store were away: an old record must not make room, since with it a client would get a fresh allowance.
+const StoreBytes = 512 << 20
 
 // streamStore keeps the records in a JetStream stream that opens as a KV bucket: one subject for each key, of which the last message counts. A
 // message leaves when nobody can count on it any more.
@@ -81,9 +81,9 @@ func (s *streamStore) await(ctx context.Context) error {
 func (s *streamStore) open(ctx context.Context) error {
 	_, err := kvcache.OpenStream(ctx, s.cfg.NATS, s.js, jetstream.StreamConfig{
 		Name: "KV_" + s.name, Description: "Millrace: what is free of each limit", Subjects: []string{"$KV." + s.name + ".>"},
-		Storage: jetstream.FileStorage, Replicas: s.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: storeBytes, Discard: jetstream.DiscardNew,
+		Storage: jetstream.FileStorage, Replicas: s.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: s.cfg.StoreBytes, Discard: jetstream.DiscardNew,
 		AllowRollup: true, AllowDirect: true, AllowMsgTTL: true, AllowAtomicPublish: true,
-	}, false)
+	}, kvcache.SizeGrows)
 	if err == nil { // what was just made may not answer yet
 		ctx, cancel := context.WithTimeout(ctx, Patience)
 		defer cancel()
