@@ -164,7 +164,10 @@ func TestRewriteResponseOfOwnResponses(t *testing.T) {
 	r := startLimits(t, nil, with("limited", "/limited", "echo", func(n *node.Route) { n.Limit = []node.Limit{per("1/1h")} }), with("nobody", "/nobody", "nobody", nil),
 		with("slow", "/slow", "slow", func(n *node.Route) { n.Timeout = node.Duration(50 * time.Millisecond) }),
 		with("small", "/small", "echo", func(n *node.Route) { n.MaxBody = 1 }), with("broken", "/broken", "broken", nil))
-	r.service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) { <-ctx.Done(); return nil, ctx.Err() })
+	r.service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
 	r.service(t, "broken", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		return nil, node.Errorf(node.CodeUpstream, nil, "it broke")
 	})

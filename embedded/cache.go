@@ -19,7 +19,7 @@ func (n *Node) openCache(context.Context) error {
 	alone := cfg.Mesh.URL == "" && !cfg.Mesh.Cluster.Enabled()
 	cache, err := kvcache.New(kvcache.Config{
 		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix, Replicas: replicas(cfg.Mesh), Alone: alone,
-		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: int64(cfg.Cache.Disk), Log: n.log,
+		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: n.sizes.bucket, Log: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure cache: %w", err)

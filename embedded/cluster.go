@@ -94,11 +94,14 @@ const joinTime = 30 * time.Second
 
 // storeCondition tells what is wrong with JetStream, and whether the node must not be used for it.
 func (n *Node) storeCondition() (text string, blocks bool) {
+	if n.nats == nil {
+		return "", false
+	}
 	switch n.nats.Store() {
 	case natsserver.StoreDisabled:
-		return "JetStream is disabled: look for its reason in the log, most often a full disk, and restart the node", true
+		return "JetStream is off, most often because its disk was full: what is limited, purged or kept can't be stored; the node opens it again when its disk can be written", false
 	case natsserver.StoreJoining:
-		waiting := !n.joined.Load() && time.Since(n.started) < joinTime
+		waiting := !n.joined.Load() && n.starting()
 		return "JetStream isn't current: it needs more than half of the storing nodes; start those that are missing (mesh.cluster.peers)", waiting
 	case natsserver.StoreCurrent:
 		n.joined.Store(true)

@@ -18,7 +18,7 @@ import (
 // openLimits makes the limiter, before the edge that uses it.
 func (n *Node) openLimits(context.Context) error {
 	cfg := n.opts.Config
-	c := limit.Config{Node: n.identity.ID, NATS: n.mesh.NATS(), Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(cfg.Mesh), Log: n.log}
+	c := limit.Config{Node: n.identity.ID, NATS: n.mesh.NATS(), Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(cfg.Mesh), StoreBytes: n.sizes.limits, Log: n.log}
 	if cfg.Mesh.URL != "" || cfg.Mesh.Cluster.Enabled() {
 		c.Nodes, c.Slots = n.liveNodes, max(len(cfg.Mesh.Cluster.Peers), 1)
 	}

@@ -52,6 +52,8 @@ type Node struct {
 	upstreams *upstream.Set
 	edge      *edge.Server
 	admin     *admin.Server
+	storage   *storage
+	sizes     sizes
 
 	closers  []closer // what is open, in the order of opening
 	draining atomic.Bool
@@ -106,7 +108,7 @@ func New(opts Options) (*Node, error) {
 // edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openRates, n.openAdmin, n.tellRunning}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {
@@ -253,17 +255,17 @@ func (n *Node) openAdmin(ctx context.Context) error {
 	return nil
 }
 
-// announce writes down that the node runs: the members' URL, the configuration as a good one, and the journal.
+// announce writes down that the node runs: the members' URL, the configuration as a good one, and the journal. A node whose disk is full serves all the same.
 func (n *Node) announce(ctx context.Context) error {
 	if n.nats != nil {
 		path := filepath.Join(n.opts.Config.Node.Data, "client.url")
 		if err := writePrivate(path, n.nats.ClientURL()+"\n"); err != nil {
-			return fmt.Errorf("write the members' URL: %w", err)
+			n.log.ErrorContext(ctx, "the members' URL can't be written: members that read it may not find the node", "file", path, "cause", err)
 		}
 	}
 	revision, err := n.saveConfig(ctx, n.opts.Config, n.opts.ConfigText)
 	if err != nil {
-		return err
+		n.log.ErrorContext(ctx, "the configuration can't be saved", "cause", err)
 	}
 	n.revision.Store(revision)
 	n.recordStart(ctx)
@@ -289,11 +291,14 @@ func (n *Node) saveConfig(ctx context.Context, cfg node.Config, text string) (in
 	return saved.Revision, nil
 }
 
-// writePrivate replaces a file whole, readable by its owner only.
+// writePrivate replaces a file whole, readable by its owner only. One that has the text already is left as it is.
 func writePrivate(path, text string) error {
+	if before, err := os.ReadFile(path); err == nil && string(before) == text {
+		return os.Chmod(path, 0o600) //nolint:wrapcheck // the caller says what was written
+	}
 	temp := path + ".new"
 	if err := os.WriteFile(temp, []byte(text), 0o600); err != nil {
-		return err //nolint:wrapcheck // the caller says what was written
+		return errors.Join(err, os.Remove(temp))
 	}
 	return os.Rename(temp, path) //nolint:wrapcheck // see above
 }

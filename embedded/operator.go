@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -36,6 +35,7 @@ func (n *Node) Status() admin.Status {
 		Ready: cache.Ready, Entries: cache.Entries, MemoryBytes: cache.MemoryBytes, MemoryMax: cache.MemoryMax, BucketBytes: cache.BucketBytes,
 		BucketMax: cache.BucketMax, Purges: cache.Purges,
 	}
+	st.Disk = n.diskStatus()
 	st.Degraded, st.Ready = n.conditions()
 	if n.nats != nil {
 		st.NATS, st.JetStream = "nats://"+node.Address(n.nats.Addr()).Dial(), string(n.nats.Store())
@@ -43,50 +43,6 @@ func (n *Node) Status() admin.Status {
 		st.NATS, st.JetStream = n.mesh.NATS().ConnectedUrlRedacted(), string(natsserver.StoreRemote)
 	}
 	return st
-}
-
-// conditions lists what isn't as it should be, each with what to do, and tells whether the node is ready all the same.
-// The state of upstreams isn't part of it: a node whose upstream is down still answers for it better than no node.
-func (n *Node) conditions() (degraded []string, ready bool) {
-	blocking := []string{}
-	if n.draining.Load() {
-		blocking = append(blocking, "the node is shutting down: send requests to another")
-	}
-	if !n.mesh.Up() {
-		blocking = append(blocking, "the mesh connection is away: check that NATS runs and is reachable; the node reconnects by itself")
-	}
-	other := n.clusterConditions()
-	if n.nats != nil {
-		if text, blocks := n.storeCondition(); blocks {
-			blocking = append(blocking, text)
-		} else if text != "" {
-			other = append(other, text)
-		}
-	}
-	if n.edge.Caches() && !n.cache.Leased() {
-		const text = "this node can't hear of purges: cached responses are validated with their origin before use; JetStream must be current"
-		if time.Since(n.started) < joinTime && !n.cached.Load() {
-			blocking = append(blocking, text)
-		} else {
-			other = append(other, text)
-		}
-	} else {
-		n.cached.Store(true)
-	}
-	if n.edge.Limits() && !n.limits.Ready() {
-		other = append(other, "the store of limits can't be asked: requests that this node holds no permits for get what store_away says; JetStream must be current")
-	}
-	if n.edge.Sheds() {
-		other = append(other, "the node sheds load: its processors can't follow; add nodes or processors")
-	}
-	if client, connections, ok := n.edge.Crowded(); ok {
-		other = append(other, fmt.Sprintf("more client connections than edge.max_connections and max_client_share allow: idle ones are closed, others refused; the most, %d, are of %s "+
-			"(if that is a proxy of yours, name it in edge.trusted_proxies)", connections, client))
-	}
-	if n.edge.Starved() {
-		other = append(other, "the system refuses further connections: raise the limit on open files, or lower edge.max_connections")
-	}
-	return append(blocking, other...), len(blocking) == 0
 }
 
 // Journal lists the newest events in the node's life.

@@ -92,7 +92,7 @@ func (b *bucket) config(name, description string) jetstream.StreamConfig {
 }
 
 func (b *bucket) open(ctx context.Context) {
-	stream, err := OpenStream(ctx, b.cfg.NATS, b.js, b.config(b.name, "Millrace: cached entries"), true)
+	stream, err := OpenStream(ctx, b.cfg.NATS, b.js, b.config(b.name, "Millrace: cached entries"), SizeFollows)
 	if err != nil {
 		b.ready.Store(false)
 		return

@@ -76,7 +76,7 @@ func (l *purgeLog) openStream(ctx context.Context) error {
 		Name: "KV_" + l.bucket, Description: "Millrace: purges of the cache", Subjects: []string{"$KV." + l.bucket + ".>"}, Storage: jetstream.FileStorage,
 		Replicas: l.cfg.Replicas, MaxMsgsPerSubject: 1, MaxMsgs: 4 * maxPurges, MaxMsgSize: 16 << 10, Discard: jetstream.DiscardNew, MaxAge: purgesKept,
 		AllowRollup: true, DenyDelete: true, AllowDirect: true, AllowMsgTTL: true, MaxBytes: -1,
-	}, false)
+	}, SizeStays)
 	if err != nil {
 		return fmt.Errorf("open the purges: %w", err)
 	}

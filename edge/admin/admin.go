@@ -72,6 +72,14 @@ type Status struct {
 	Cache              CacheStatus       `json:"cache"`
 	RefusedReload      *RefusedReload    `json:"refused_reload,omitempty"`
 	NeedsRestart       []string          `json:"needs_restart"` // keys that the last reload found changed and couldn't apply
+	Disk               DiskStatus        `json:"disk"`
+}
+
+// DiskStatus is the disk of the data directory.
+type DiskStatus struct {
+	FreeBytes   int64 `json:"free_bytes"`
+	UsedBytes   int64 `json:"used_bytes"`   // by the streams of this node
+	NeededBytes int64 `json:"needed_bytes"` // that they may still take
 }
 
 // CacheStatus is the cache in brief; /metrics has the rest.

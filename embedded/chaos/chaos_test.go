@@ -18,7 +18,11 @@ type trial struct {
 }
 
 // trials are all bad days, in the order in which they are run.
-var trials = []trial{}
+var trials = []trial{
+	{"FullDisk", "a full disk is told, costs only what needs it, and heals by itself", fullDisk},
+	{"FullNode", "a full disk of one of three nodes costs the others nothing, and heals by itself", fullNode},
+	{"TinyDisk", "a disk that is too small for the defaults serves, and says what is missing", tinyDisk},
+}
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.
 func TestChaos(t *testing.T) {

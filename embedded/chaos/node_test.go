@@ -145,6 +145,12 @@ func (p *nodeProcess) kill() {
 	<-p.exited
 }
 
+// stop ends the process as an operator does, and waits until it has ended.
+func (p *nodeProcess) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	<-p.exited
+}
+
 // client dials anew for each request, and gives up early.
 var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"millrace/embedded"
 	"millrace/embedded/demo"
@@ -33,7 +32,7 @@ func (c *demoCmd) Run(ctx context.Context, out console, signals *signals) (err e
 	defer done()
 	var tourErr error
 	s := serving{open: temporary(opts, false), linger: cfg.Edge.Linger.Std(), out: out, signals: signals}
-	s.banner = func(n *embedded.Node, ready time.Duration) {
+	s.banner = func(n *embedded.Node, ready *readiness) {
 		if tourErr = samples.Subscribe(n.ClientURL()); tourErr != nil {
 			done()
 			return

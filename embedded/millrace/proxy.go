@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"time"
 
 	"millrace/embedded"
 	"millrace/node"
@@ -47,7 +46,7 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 	defer lines.Wait()
 	defer stop()
 	s := serving{open: temporary(opts, c.Listen != ""), linger: cfg.Edge.Linger.Std(), out: out, signals: signals}
-	s.banner = func(n *embedded.Node, ready time.Duration) {
+	s.banner = func(n *embedded.Node, ready *readiness) {
 		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
 		if (c.Lines == nil && terminal(out.stdout)) || (c.Lines != nil && *c.Lines) {
 			lines.Go(func() { printRequests(printing, out, n) })

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"millrace/embedded"
 	"millrace/node"
@@ -46,7 +45,7 @@ func (c *runCmd) Run(ctx context.Context, out console, signals *signals) error {
 		}
 		s.changes = watch(ctx, opts.ConfigPath, before, watchEvery)
 	}
-	s.banner = func(n *embedded.Node, ready time.Duration) {
+	s.banner = func(n *embedded.Node, ready *readiness) {
 		printBanner(out.stdout, n, opts.Config.Node.Name, serves, clientHint(n, opts.Config), firstPath(opts.Config), ready)
 	}
 	return s.run(ctx)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"millrace/embedded"
 )
@@ -26,7 +25,7 @@ func TestRunWithoutFile(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	opts.Config.Node.Data, opts.Config.Edge.Linger = t.TempDir(), 0
 	s := serving{open: opener(withPorts(opts, false, anyPort)), out: out, signals: &signals{again: make(chan struct{})}}
-	s.banner = func(n *embedded.Node, ready time.Duration) {
+	s.banner = func(n *embedded.Node, ready *readiness) {
 		printBanner(out.stdout, n, "n1", serves, "", "/", ready)
 		cancel()
 	}

@@ -20,12 +20,12 @@ type serving struct {
 	open    func(context.Context) (*embedded.Node, error)
 	changes <-chan struct{} // each asks for a reload; may be nil
 	linger  time.Duration
-	banner  func(n *embedded.Node, ready time.Duration)
+	banner  func(n *embedded.Node, ready *readiness)
 	out     console
 	signals *signals
 }
 
-// run opens the node, prints the banner, and shuts the node down when ctx ends. It reloads on SIGHUP and for each of changes.
+// run opens the node, prints the banner, says when the node is ready, and shuts it down when ctx ends. It reloads on SIGHUP and for each of changes.
 func (s *serving) run(ctx context.Context) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
@@ -39,10 +39,10 @@ func (s *serving) run(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	s.signals.hold()
-	ready := time.Since(begin)
 	limitMemory(ctx, n.Log())
+	ready := newReadiness(s.out.stdout, n, begin)
 	s.banner(n, ready)
-	n.Log().InfoContext(ctx, "ready", "edge", n.EdgeURL(), "admin", n.AdminURL(), "took", ready)
+	defer ready.tell(ctx, n)()
 	r := newReloader(ctx, n)
 	for {
 		select {
@@ -112,12 +112,12 @@ func (r *reloader) end(ctx context.Context) {
 
 // printBanner says where the node is and what to try: one line a place, and nothing else.
 // client is how members connect.
-func printBanner(w io.Writer, n *embedded.Node, name, target, client, try string, ready time.Duration) {
+func printBanner(w io.Writer, n *embedded.Node, name, target, client, try string, ready *readiness) {
 	edge := n.EdgeURL()
 	if target != "" {
 		target = "  → " + target
 	}
-	fmt.Fprintf(w, "millrace %s  node %s  ready in %d ms\n", version(), name, ready.Milliseconds())
+	fmt.Fprintf(w, "millrace %s  node %s  %s\n", version(), name, ready)
 	fmt.Fprintf(w, "├─ edge   %s%s\n", edge, target)
 	fmt.Fprintf(w, "├─ admin  %s/v1/status\n", n.AdminURL())
 	fmt.Fprintf(w, "├─ NATS   %s\n", client)

@@ -47,7 +47,13 @@ func (l *logger) Errorf(format string, v ...any) {
 	l.warn(text)
 }
 
-func (l *logger) warn(text string) { l.log.Warn("nats", "text", text, "peer", peer(text)) }
+func (l *logger) warn(text string) {
+	args := []any{"text", text}
+	if who := peer(text); who != "" {
+		args = append(args, "peer", who)
+	}
+	l.log.Warn("nats", args...)
+}
 
 func (l *logger) Debugf(string, ...any) {}
 func (l *logger) Tracef(string, ...any) {}

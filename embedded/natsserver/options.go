@@ -7,6 +7,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
+// anySize is more than any disk has. The server would otherwise refuse streams whose sizes come to more than three quarters of what is free at its start:
+// how much they get is decided by who makes them.
+const anySize = 1 << 50
+
 // options makes the server's options from text, since accounts built in Go don't get JetStream.
 func (s *Server) options(auth *authenticator) (*server.Options, error) {
 	host, port, err := net.SplitHostPort(s.listen)
@@ -36,9 +40,10 @@ system_account: SYS
 jetstream {
   store_dir: %q
   sync_interval: always
+  max_file: %d
   limits { default_max_consumers: -1 }
 }
-`, s.cfg.Dir)
+`, s.cfg.Dir, anySize)
 	}
 	if s.cfg.Cluster != nil {
 		text += s.cfg.Cluster.text()

@@ -55,8 +55,9 @@ type Server struct {
 	interested interestCache
 	alone      interestCache
 
-	mu     sync.Mutex // guards listen and the order of start and stop
+	mu     sync.Mutex // guards what follows and the order of start and stop
 	listen string     // with the port that was given
+	opts   *server.Options
 }
 
 // New checks the configuration; Open starts.
@@ -128,7 +129,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find account %s: %w", account, err)
 	}
-	s.listen = srv.Addr().String()
+	s.listen, s.opts = srv.Addr().String(), opts
 	s.account.Store(acc)
 	s.current.Store(srv)
 	return nil

@@ -89,6 +89,7 @@ func (g *group) write(batch []*write) {
 	last, err := g.commit(batch)
 	switch {
 	case err == nil:
+		g.s.proof.set()
 		for i, w := range batch {
 			w.rev = last - uint64(len(batch)-1-i) //nolint:gosec // G115: a small number
 		}

@@ -26,14 +26,15 @@ const Patience = 500 * time.Millisecond
 
 // Config says what a Limiter works with.
 type Config struct {
-	Node     string     // unique id of this node
-	NATS     *nats.Conn // that the caller opened and closes
-	Prefix   string     // of the mesh's subjects; may be empty
-	Replicas int        // of the stream: 1, or 3 in a cluster
-	Nodes    func() int // how many nodes are there, this one included; nil for a node that is alone
-	Slots    int        // nodes that a limit with store_away: share is divided among; 1 if it is 0
-	Keys     int        // how many keys the node remembers at most; 4 million if it is 0. Beyond that it asks the store more often
-	Log      *slog.Logger
+	Node       string     // unique id of this node
+	NATS       *nats.Conn // that the caller opened and closes
+	Prefix     string     // of the mesh's subjects; may be empty
+	Replicas   int        // of the stream: 1, or 3 in a cluster
+	StoreBytes int64      // the largest size of the stream; StoreBytes if it is 0. One that is there never gets smaller
+	Nodes      func() int // how many nodes are there, this one included; nil for a node that is alone
+	Slots      int        // nodes that a limit with store_away: share is divided among; 1 if it is 0
+	Keys       int        // how many keys the node remembers at most; 4 million if it is 0. Beyond that it asks the store more often
+	Log        *slog.Logger
 }
 
 // Limiter holds a node's permits. Its methods are safe for concurrent use between Open and Close.
@@ -97,6 +98,9 @@ func New(cfg Config) (*Limiter, error) {
 
 func newLimiter(cfg Config) *Limiter {
 	cfg.Replicas, cfg.Slots = max(cfg.Replicas, 1), min(max(cfg.Slots, 1), maxSlots)
+	if cfg.StoreBytes == 0 {
+		cfg.StoreBytes = StoreBytes
+	}
 	if cfg.Keys == 0 {
 		cfg.Keys = 4_000_000
 	}
@@ -155,7 +159,7 @@ func (l *Limiter) open() error {
 		}
 	}
 	if s, ok := l.store.(*streamStore); ok {
-		if !l.begin(func() { s.run(l.ctx) }) {
+		if !l.begin(func() { s.run(l.ctx) }) || !l.begin(func() { s.prove(l.ctx) }) {
 			return errors.New("open limits: they are closed")
 		}
 	}
@@ -192,10 +196,10 @@ func (l *Limiter) Await(ctx context.Context) error {
 	return s.await(ctx)
 }
 
-// Ready tells whether the store can be asked.
+// Ready tells whether the store can be asked, and has taken a write lately.
 func (l *Limiter) Ready() bool {
 	s, ok := l.store.(*streamStore)
-	return !ok || s.ready.Load()
+	return !ok || (s.ready.Load() && s.proof.within(provedFor))
 }
 
 // Close stops, and returns the permits that the node holds as far as a second suffices. It can be called again, and without Open.

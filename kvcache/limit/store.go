@@ -15,9 +15,9 @@ import (
 	"millrace/kvcache"
 )
 
-// storeBytes bounds the stream of records. When it is full, no new key gets a record, as if the store were away: an old record must not make
-// room, since with it a client would get a fresh allowance.
-const storeBytes = 512 << 20
+// StoreBytes is how large the stream of records may become where Config names no size: some three million keys. When it is full, no new key gets a record,
+// as if the store were away: an old record must not make room, since with it a client would get a fresh allowance.
+const StoreBytes = 512 << 20
 
 // streamStore keeps the records in a JetStream stream that opens as a KV bucket: one subject for each key, of which the last message counts. A
 // message leaves when nobody can count on it any more.
@@ -27,10 +27,11 @@ type streamStore struct {
 	name  string // of the bucket
 	group *group // writes together what comes at once; nil where the stream's replicas do so
 	ready atomic.Bool
+	proof proof
 }
 
 func newStreamStore(cfg *Config, js jetstream.JetStream) *streamStore {
-	s := &streamStore{cfg: cfg, js: js, name: kvcache.BucketName(cfg.Prefix, "limits")}
+	s := &streamStore{cfg: cfg, js: js, name: kvcache.BucketName(cfg.Prefix, "limits"), proof: proof{base: time.Now()}}
 	if cfg.Replicas == 1 {
 		s.group = newGroup(s)
 	}
@@ -66,7 +67,7 @@ func (s *streamStore) run(ctx context.Context) {
 func (s *streamStore) await(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for !s.ready.Load() {
+	for !s.ready.Load() || !s.proof.within(provedFor) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -80,9 +81,9 @@ func (s *streamStore) await(ctx context.Context) error {
 func (s *streamStore) open(ctx context.Context) error {
 	_, err := kvcache.OpenStream(ctx, s.cfg.NATS, s.js, jetstream.StreamConfig{
 		Name: "KV_" + s.name, Description: "Millrace: what is free of each limit", Subjects: []string{"$KV." + s.name + ".>"},
-		Storage: jetstream.FileStorage, Replicas: s.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: storeBytes, Discard: jetstream.DiscardNew,
+		Storage: jetstream.FileStorage, Replicas: s.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: s.cfg.StoreBytes, Discard: jetstream.DiscardNew,
 		AllowRollup: true, AllowDirect: true, AllowMsgTTL: true, AllowAtomicPublish: true,
-	}, false)
+	}, kvcache.SizeGrows)
 	if err == nil { // what was just made may not answer yet
 		ctx, cancel := context.WithTimeout(ctx, Patience)
 		defer cancel()
@@ -172,6 +173,7 @@ func (s *streamStore) publish(w *write) {
 		return
 	}
 	w.rev = ack.Sequence
+	s.proof.set()
 }
 
 // wrongLastSequenceInFlight is the server's code for a write that another one, which isn't done yet, makes conflict.

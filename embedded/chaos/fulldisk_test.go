@@ -1,0 +1,114 @@
+//go:build system
+
+package chaos_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// diskYAML is a node that stands alone, with a limited, a cached and a plain route. The limit's windows are short, so that it is asked for all the time.
+func diskYAML(data string) string {
+	return fmt.Sprintf(`version: 1
+node: {data: %q}
+edge: {listen: 127.0.0.1:0}
+admin: {listen: 127.0.0.1:0}
+mesh: {listen: 127.0.0.1:0}
+upstreams: {admin: {targets: ["http://127.0.0.1:1"]}}
+routes:
+  - {path: /limited, limit: {max: 3, window: 1s}, respond: {status: 200, body: ok}}
+  - {path: /cached, cache: 1h, to: upstream:admin}
+  - {path: /plain, respond: {status: 200, body: ok}}
+`, data)
+}
+
+// readyz gives whether the node is ready, and what it says to be wrong.
+func (p *nodeProcess) readyz() (ready bool, text string) {
+	code, body := get(p.admin + "/readyz")
+	return code == http.StatusOK, body
+}
+
+// purge makes everything invalid, on all nodes, and gives the status.
+func (p *nodeProcess) purge(t *testing.T) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, p.admin+"/v1/purge", strings.NewReader(`{"all": true, "wait": "all"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Timeout: 20 * time.Second}).Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// limitedServes tells whether the limited route answers by its limit.
+func (p *nodeProcess) limitedServes() bool {
+	code, _ := get(p.edge + "/limited")
+	return code == http.StatusOK || code == http.StatusTooManyRequests
+}
+
+// fullDisk fills the disk of a node that stands alone, and makes room again. It must say that, serve what needs no disk all the time, and be whole by itself
+// once there is room. In the long form, so must one that is started while the disk is full.
+func fullDisk(t *testing.T, long bool) string {
+	t.Helper()
+	disk := smallDisk(t, 256)
+	dir := t.TempDir()
+	p := start(t, dir, diskYAML(disk+"/data"))
+	within(t, wait, "the node is ready", func() bool { ok, _ := p.readyz(); return ok })
+	told, healed := fillAndFree(t, p, disk)
+	seen := fmt.Sprintf("told after %.1f s, whole %.1f s after there was room", told.Seconds(), healed.Seconds())
+	if !long {
+		return seen
+	}
+	for range 4 {
+		fillAndFree(t, p, disk)
+	}
+	free := fill(t, disk, 0)
+	within(t, wait, "a write has failed", func() bool { get(p.edge + "/limited"); ok, _ := p.readyz(); return !ok })
+	p.stop()
+	again := start(t, dir, diskYAML(disk+"/data"))
+	within(t, wait, "the node that was started on a full disk says so", func() bool {
+		ok, text := again.readyz()
+		return !ok && strings.Contains(text, "is full")
+	})
+	if code, body := get(again.edge + "/plain"); code != http.StatusOK {
+		t.Errorf("started on a full disk, a plain route answers %d %s", code, body)
+	}
+	free()
+	healedAgain := within(t, wait, "the node is ready", func() bool { ok, _ := again.readyz(); return ok && again.limitedServes() })
+	return fmt.Sprintf("%s; started on a full disk, whole %.1f s after", seen, healedAgain.Seconds())
+}
+
+// fillAndFree gives how long the node took to say that its disk is full, and how long to be whole again.
+func fillAndFree(t *testing.T, p *nodeProcess, disk string) (told, healed time.Duration) {
+	t.Helper()
+	free := fill(t, disk, 0)
+	told = within(t, wait, "the node isn't ready, and says that its disk is full", func() bool {
+		get(p.edge + "/limited")
+		if code, body := get(p.edge + "/plain"); code != http.StatusOK {
+			t.Fatalf("on a full disk a plain route answers %d %s", code, body)
+		}
+		ok, text := p.readyz()
+		return !ok && strings.Contains(text, "is full")
+	})
+	if _, metrics := get(p.admin + "/metrics"); !strings.Contains(metrics, "millrace_limit_ready 0") || !strings.Contains(metrics, "millrace_ready 0") {
+		t.Error("metrics say that limits are ready")
+	}
+	free()
+	healed = within(t, wait, "the node is ready and its limited route serves", func() bool { ok, _ := p.readyz(); return ok && p.limitedServes() })
+	if code, body := p.purge(t); code != http.StatusOK {
+		t.Errorf("after there was room a purge answers %d %s", code, body)
+	}
+	within(t, wait, "nothing is left of it", func() bool {
+		_, text := p.readyz()
+		return !strings.Contains(text, "full") && !strings.Contains(text, "JetStream")
+	})
+	return told, healed
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// written is what a process has written so far.
+type written struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (w *written) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.Write(b)
+}
+
+func (w *written) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.String()
+}
+
+// The banner tells the addresses at once. That the node is ready, it and the log say when readyz does, and not before.
+func TestReadyIsToldWhenItIsTrue(t *testing.T) {
+	files, _ := nodes(t, "http://127.0.0.1:1")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = os.WriteFile(file, []byte(strings.Replace(string(text), "routes: [", "routes: [{path: /limited, limit: 100/1h, respond: {status: 200}}, ", 1)), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], "run", "-c", files[0])
+	var stdout, stderr written
+	cmd.Env = append(os.Environ(), beMillrace+"=1")
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	address := regexp.MustCompile(`admin +(http://[0-9.:]+)`)
+	natsservertest.Eventually(t, "the banner tells the addresses", func() bool { return address.MatchString(stdout.String()) })
+	admin := address.FindStringSubmatch(stdout.String())[1]
+	isReady := func() bool {
+		resp, err := http.Get(admin + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}
+	told := func() bool {
+		return strings.Contains(stdout.String(), "ready in ") || strings.Contains(stderr.String(), `"msg":"ready"`)
+	}
+	for range 50 { // one of three can store nothing
+		if told() || isReady() {
+			t.Fatalf("ready alone:\n%s%s", stdout.String(), stderr.String())
+		}
+	}
+	for _, file := range files[1:] { // a stream with three replicas needs them all to begin with
+		startProcess(t, "run", "-c", file)
+	}
+	natsservertest.Eventually(t, "the node is ready", isReady)
+	natsservertest.Eventually(t, "banner and log say so", func() bool {
+		return strings.Contains(stdout.String(), "ready in ") && strings.Contains(stderr.String(), `"msg":"ready"`)
+	})
+}

@@ -1,0 +1,62 @@
+package natsserver_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// When JetStream is opened again, connections stay, members' requests are answered all the time, and what was stored is there.
+func TestReopenKeepsConnectionsAndStreams(t *testing.T) {
+	alone := natsservertest.Start(t)
+	three := natsservertest.StartThree(t)
+	for name, servers := range map[string][]*natsserver.Server{"alone": {alone}, "of three": three} {
+		t.Run(name, func(t *testing.T) { reopens(t, servers) })
+	}
+}
+
+func reopens(t *testing.T, servers []*natsserver.Server) {
+	t.Helper()
+	lost := func(*nats.Conn, error) { t.Error("a connection was lost") }
+	user, password := servers[0].NodeCredential()
+	nc, err := nats.Connect("", nats.InProcessServer(servers[0]), nats.UserInfo(user, password), nats.DisconnectErrHandler(lost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { nc.Opts.DisconnectedErrCB = nil; nc.Close() }()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: jetstream.FileStorage, Replicas: len(servers)}
+	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if _, err := js.Publish(t.Context(), fmt.Sprint("s.", i), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range servers {
+		if err := s.Reopen(); err != nil {
+			t.Fatal(err)
+		}
+		natsservertest.Eventually(t, "JetStream is current", func() bool { return s.Store() == natsserver.StoreCurrent })
+		natsservertest.Eventually(t, "it stores", func() bool {
+			_, err := js.Publish(t.Context(), "s.more", []byte("x"))
+			return err == nil
+		})
+		stream, err := js.Stream(t.Context(), "S")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := stream.CachedInfo().State.NumSubjects; n != 101 {
+			t.Errorf("%d subjects, want 101", n)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package embedded_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"millrace/embedded"
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// threeOptions are those of three nodes of one cluster, with the same routes.
+func threeOptions(t *testing.T, routes string) (out []embedded.Options) {
+	t.Helper()
+	ports := natsservertest.FreePorts(t, 3)
+	for i := range ports {
+		dir := t.TempDir()
+		path := dir + "/millrace.yaml"
+		write(t, path, fmt.Sprintf(`version: 1
+node: {name: n%d, data: %q}
+edge: {listen: 127.0.0.1:0, linger: 0s}
+admin: {listen: 127.0.0.1:0}
+mesh:
+  listen: 127.0.0.1:0
+  token: token-for-tests-only
+  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
+%s`, i+1, dir+"/data", ports[i], ports[0], ports[1], ports[2], routes))
+		out = append(out, load(t, path))
+	}
+	return out
+}
+
+// ready asks readyz.
+func ready(t *testing.T, n *embedded.Node) (ok bool, degraded string) {
+	t.Helper()
+	status, body := get(t, n.AdminURL()+"/readyz")
+	var answer struct {
+		Ready    bool
+		Degraded []string
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Ready != (status == http.StatusOK) {
+		t.Errorf("readyz answers %d %s", status, body)
+	}
+	return answer.Ready, strings.Join(answer.Degraded, "\n")
+}
+
+// A node of a cold cluster says that it is ready when its limited routes are served, and not before: one that is alone isn't.
+func TestReadyMeansServed(t *testing.T) {
+	const routes = "routes: [{path: /limited, limit: 1000/1h, respond: {status: 200, body: ok}}]\n"
+	three := threeOptions(t, routes)
+	first := open(t, three[0])
+	for range 50 { // it can't store anything yet
+		status, _ := get(t, first.EdgeURL()+"/limited")
+		if ok, _ := ready(t, first); ok && status != http.StatusOK {
+			t.Fatalf("ready, and a limited route answers %d", status)
+		}
+	}
+	if ok, degraded := ready(t, first); ok || degraded == "" {
+		t.Errorf("one of three: ready %t, degraded %q", ok, degraded)
+	}
+	var nodes sync.WaitGroup
+	for _, opts := range three[1:] {
+		n := open(t, opts)
+		nodes.Go(func() { servesWhenReady(t, n) })
+	}
+	nodes.Go(func() { servesWhenReady(t, first) })
+	nodes.Wait()
+}
+
+// servesWhenReady waits until the node is ready and uses its limited route at once.
+func servesWhenReady(t *testing.T, n *embedded.Node) {
+	t.Helper()
+	natsservertest.Eventually(t, "the node is ready", func() bool { ok, _ := ready(t, n); return ok })
+	for i := range 20 {
+		if status, body := get(t, n.EdgeURL()+"/limited"); status != http.StatusOK {
+			t.Errorf("ready, and request %d of a limited route answers %d %s", i, status, body)
+		}
+	}
+}
