@@ -18,7 +18,10 @@ type trial struct {
 }
 
 // trials are all bad days, in the order in which they are run.
-var trials = []trial{}
+var trials = []trial{
+	{"LimitLeaderKilled", "limited routes ride out the death of the node that leads their store", limitLeaderKilled},
+	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
+}
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.
 func TestChaos(t *testing.T) {

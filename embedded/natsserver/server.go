@@ -43,8 +43,9 @@ type Config struct {
 
 // Server is one embedded NATS server. It is safe for concurrent use.
 type Server struct {
-	cfg          Config
-	nodePassword string
+	cfg            Config
+	nodePassword   string
+	systemPassword string
 
 	current    atomic.Pointer[server.Server]
 	account    atomic.Pointer[server.Account]
@@ -52,8 +53,9 @@ type Server struct {
 	interested interestCache
 	alone      interestCache
 
-	mu     sync.Mutex // guards listen and the order of start and stop
-	listen string     // with the port that was given
+	mu            sync.Mutex // guards what follows, and the order of start and stop
+	listen        string     // with the port that was given
+	stopElections func()     // nil unless elections are hastened
 }
 
 // New checks the configuration; Open starts.
@@ -72,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("configure NATS server: %w", err)
 		}
 	}
-	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), listen: cfg.Listen}
+	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), systemPassword: nuid.Next() + nuid.Next(), listen: cfg.Listen}
 	s.SetMemberSubjects(cfg.MemberSubjects)
 	return s, nil
 }
@@ -124,6 +126,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.listen = srv.Addr().String()
 	s.account.Store(acc)
 	s.current.Store(srv)
+	s.startElections(srv)
 	return nil
 }
 
@@ -187,6 +190,10 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) stop() {
+	if s.stopElections != nil {
+		s.stopElections()
+		s.stopElections = nil
+	}
 	if srv := s.current.Swap(nil); srv != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
