@@ -19,8 +19,14 @@ func BucketName(prefix, what string) string {
 	return name
 }
 
-// openTime bounds the opening of a stream.
-const openTime = 3 * time.Second
+// openTime bounds the opening of a stream, and the others the first question for it, and for making it: while nobody leads, JetStream doesn't answer at
+// all, and the leader that comes a moment later knows of no question that was put before. Both may be asked again, since a stream that is there already
+// is as good as one that was made.
+const (
+	openTime  = 3 * time.Second
+	findFirst = 200 * time.Millisecond
+	makeFirst = 800 * time.Millisecond
+)
 
 // Resize says what becomes of the size of a stream that is there already. See the constants.
 type Resize int
@@ -41,9 +47,9 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime)
 	defer cancel()
-	stream, err := js.Stream(ctx, cfg.Name)
+	stream, err := inTries(ctx, findFirst, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, cfg.Name) })
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, cfg)
+		stream, err = inTries(ctx, makeFirst, func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, cfg) })
 	}
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the callers say what it was for
@@ -57,4 +63,16 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	}
 	have.Replicas, have.MaxBytes = cfg.Replicas, cfg.MaxBytes
 	return js.UpdateStream(ctx, have) //nolint:wrapcheck // see above
+}
+
+// inTries asks until there is an answer or ctx ends. Each try waits twice as long as the one before.
+func inTries[T any](ctx context.Context, first time.Duration, ask func(context.Context) (T, error)) (T, error) {
+	for wait := first; ; wait *= 2 {
+		try, cancel := context.WithTimeout(ctx, wait)
+		v, err := ask(try)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return v, err
+		}
+	}
 }

@@ -22,6 +22,8 @@ var trials = []trial{
 	{"FullDisk", "a full disk is told, costs only what needs it, and heals by itself", fullDisk},
 	{"FullNode", "a full disk of one of three nodes costs the others nothing, and heals by itself", fullNode},
 	{"TinyDisk", "a disk that is too small for the defaults serves, and says what is missing", tinyDisk},
+	{"LimitLeaderKilled", "limited routes ride out the death of the node that leads their store", limitLeaderKilled},
+	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
 }
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.

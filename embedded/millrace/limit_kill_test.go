@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -103,6 +104,7 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	if !down.first.IsZero() {
 		t.Logf("requests failed from %s to %s after it", down.first.Sub(killed), down.last.Sub(killed))
 	}
+	natsservertest.Eventually(t, "a survivor has another elected at once", func() bool { return hastened(t, survivors, fmt.Sprint("n", victim+1)) })
 
 	begun := time.Now()
 	got := customers{path: "/short", nodes: survivors, atOnce: 16}.ask(4 * short)
@@ -114,6 +116,23 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	if total.admitted() > long {
 		t.Errorf("%s: %d requests were admitted of %d", total, total.admitted(), long)
 	}
+}
+
+// hastened tells whether one of the nodes had another leader elected in the place of one that has gone.
+func hastened(t *testing.T, nodes []*cacheNode, leader string) bool {
+	t.Helper()
+	for _, n := range nodes {
+		log, err := os.ReadFile(n.log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, "an election is hastened") && strings.Contains(line, `"leader":"`+leader+`"`) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // A node that is alone is killed and comes back in mid-window: what it had spent stays spent, whatever the limit counts by.

@@ -14,6 +14,9 @@ import (
 // nodeUser is the user name of nodes. A member can't use it: the password decides.
 const nodeUser = "millrace"
 
+// systemUser is the user name of this process in the server's own account. Its password leaves the process as little as the node's.
+const systemUser = "millrace-system"
+
 // answerWithin bounds the memory for replies that never come.
 const answerWithin = 10 * time.Minute
 
@@ -34,6 +37,9 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 		return false
 	}
 	switch {
+	case o.Username == systemUser && same(o.Password, a.s.systemPassword):
+		c.RegisterUser(&server.User{Username: systemUser, Account: a.srv.Load().SystemAccount()})
+		return true
 	case o.Username == nodeUser && same(o.Password, a.s.nodePassword):
 		c.RegisterUser(&server.User{Username: nodeUser, Account: acc})
 		return true

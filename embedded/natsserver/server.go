@@ -44,10 +44,11 @@ type Config struct {
 
 // Server is one embedded NATS server. It is safe for concurrent use.
 type Server struct {
-	cfg          Config
-	nodePassword string
-	secrets      *logs.Secrets
-	closeLog     func()
+	cfg            Config
+	nodePassword   string
+	systemPassword string
+	secrets        *logs.Secrets
+	closeLog       func()
 
 	current    atomic.Pointer[server.Server]
 	account    atomic.Pointer[server.Account]
@@ -55,9 +56,10 @@ type Server struct {
 	interested interestCache
 	alone      interestCache
 
-	mu     sync.Mutex // guards what follows and the order of start and stop
-	listen string     // with the port that was given
-	opts   *server.Options
+	mu            sync.Mutex // guards what follows and the order of start and stop
+	listen        string     // with the port that was given
+	opts          *server.Options
+	stopElections func() // nil unless elections are hastened
 }
 
 // New checks the configuration; Open starts.
@@ -76,8 +78,8 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("configure NATS server: %w", err)
 		}
 	}
-	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), listen: cfg.Listen}
-	s.cfg.Log, s.secrets, s.closeLog = guard(cfg.Log, cfg.MemberToken, s.nodePassword)
+	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), systemPassword: nuid.Next() + nuid.Next(), listen: cfg.Listen}
+	s.cfg.Log, s.secrets, s.closeLog = guard(cfg.Log, cfg.MemberToken, s.nodePassword, s.systemPassword)
 	if cfg.Cluster != nil {
 		s.secrets.Add(cfg.Cluster.Token)
 	}
@@ -132,6 +134,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.listen, s.opts = srv.Addr().String(), opts
 	s.account.Store(acc)
 	s.current.Store(srv)
+	s.startElections(srv)
 	return nil
 }
 
@@ -196,6 +199,10 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) stop() {
+	if s.stopElections != nil {
+		s.stopElections()
+		s.stopElections = nil
+	}
 	if srv := s.current.Swap(nil); srv != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()

@@ -1,0 +1,195 @@
+//go:build system
+
+package chaos_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// limitedCluster is three nodes of one cluster on loopback, which say in their logs who leads.
+type limitedCluster struct {
+	dirs, yaml [3]string
+	nodes      [3]*nodeProcess
+}
+
+// startLimited starts three nodes with these routes to an application that answers at once, and waits until all is well with them.
+func startLimited(t *testing.T, routes string) *limitedCluster {
+	t.Helper()
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	t.Cleanup(app.Close)
+	ports := natsservertest.FreePorts(t, 3)
+	c := &limitedCluster{}
+	for i := range c.nodes {
+		c.dirs[i] = t.TempDir()
+		c.yaml[i] = fmt.Sprintf(`version: 1
+node: {name: n%d, data: %q}
+edge: {listen: 127.0.0.1:0, linger: 0s}
+admin: {listen: 127.0.0.1:0}
+mesh:
+  listen: 127.0.0.1:0
+  token: token-for-tests-only
+  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
+upstreams: {app: {targets: [%q]}}
+routes:
+%s`, i+1, filepath.Join(c.dirs[i], "data"), ports[i], ports[0], ports[1], ports[2], app.URL, routes)
+		c.start(t, i)
+	}
+	c.whole(t)
+	return c
+}
+
+func (c *limitedCluster) start(t *testing.T, i int) {
+	t.Helper()
+	c.nodes[i] = start(t, c.dirs[i], c.yaml[i], "sh", "-c", `exec "$@" --log-level debug`, "sh")
+}
+
+// whole waits until every node says that nothing is wrong.
+func (c *limitedCluster) whole(t *testing.T) {
+	t.Helper()
+	for _, n := range c.nodes {
+		within(t, wait, "nothing is wrong", func() bool { return len(n.status(t).Degraded) == 0 })
+	}
+}
+
+// leader is the node whose replica of the limits' stream leads: the last that said so.
+func (c *limitedCluster) leader(t *testing.T) (node int) {
+	t.Helper()
+	var last time.Time
+	for i, n := range c.nodes {
+		for lines := bufio.NewScanner(strings.NewReader(n.output.String())); lines.Scan(); {
+			var said struct {
+				Time time.Time
+				Text string
+			}
+			if json.Unmarshal(lines.Bytes(), &said) == nil && strings.Contains(said.Text, "new stream leader") &&
+				strings.Contains(said.Text, "KV_millrace-limits'") && said.Time.After(last) {
+				last, node = said.Time, i
+			}
+		}
+	}
+	if last.IsZero() {
+		t.Fatal("nobody leads the stream of limits")
+	}
+	return node
+}
+
+// sent is one request and what became of it.
+type sent struct {
+	path   string
+	begun  time.Time
+	took   time.Duration
+	status int
+}
+
+// load is clients that ask nodes until it is stopped, at a steady pace.
+type load struct {
+	stop    chan struct{}
+	running sync.WaitGroup
+
+	mu  sync.Mutex // guards all
+	all []sent
+}
+
+// begin sends so many requests a second to each of the nodes, each for a key of keys.
+func (l *load) begin(nodes []*nodeProcess, path string, keys, perSecond int) {
+	const workers = 16
+	for _, n := range nodes {
+		url := n.edge + path
+		client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4 * workers}, Timeout: 20 * time.Second}
+		l.running.Go(func() {
+			defer client.CloseIdleConnections()
+			tick := time.NewTicker(time.Second / time.Duration(perSecond))
+			defer tick.Stop()
+			places := make(chan struct{}, 64*workers)
+			for {
+				select {
+				case <-tick.C:
+				case <-l.stop:
+					return
+				}
+				places <- struct{}{}
+				l.running.Go(func() {
+					defer func() { <-places }()
+					l.ask(client, url, path, rand.IntN(keys))
+				})
+			}
+		})
+	}
+}
+
+func (l *load) ask(client *http.Client, url, path string, key int) {
+	s := sent{path: path, begun: time.Now()}
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("X-Key", fmt.Sprint(path, key))
+	if resp, err := client.Do(req); err == nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		s.status = resp.StatusCode
+	}
+	s.took = time.Since(s.begun)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, s)
+}
+
+// end stops the clients and gives what they have seen.
+func (l *load) end() []sent {
+	close(l.stop)
+	l.running.Wait()
+	slices.SortFunc(l.all, func(a, b sent) int { return a.begun.Compare(b.begun) })
+	return l.all
+}
+
+// gap is what requests saw of a failure.
+type gap struct {
+	requests, failed int
+	begun, ended     time.Duration // of the requests that failed, since the failure
+	longest          time.Duration // that a request took
+}
+
+func (g gap) lasted() time.Duration { return g.ended - g.begun }
+
+// gapAfter looks at what was sent in so much time after a moment.
+func gapAfter(all []sent, path string, from time.Time, within time.Duration) (g gap) {
+	for _, s := range all {
+		if s.path != path || s.begun.Add(s.took).Before(from) || s.begun.After(from.Add(within)) {
+			continue
+		}
+		g.requests++
+		g.longest = max(g.longest, s.took)
+		if s.status == http.StatusOK || s.status == http.StatusTooManyRequests {
+			continue
+		}
+		if g.failed++; g.failed == 1 {
+			g.begun = s.begun.Sub(from)
+		}
+		g.ended = max(g.ended, s.begun.Add(s.took).Sub(from))
+	}
+	return g
+}
+
+// percentile is of durations; 100 is the longest.
+func percentile(all []time.Duration, p int) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	all = slices.Sorted(slices.Values(all))
+	return all[min(len(all)*p/100, len(all)-1)]
+}
