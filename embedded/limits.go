@@ -38,7 +38,7 @@ func rulesOf(cfg *node.Config) map[string]node.Limit {
 	if rules == nil {
 		rules = map[string]node.Limit{}
 	}
-	for _, r := range cfg.Routes {
+	for _, r := range cfg.Named() {
 		for i, l := range r.Limit {
 			if l.Use == "" {
 				rules[r.LimitID(i)] = l

@@ -218,7 +218,7 @@ func (n *Node) openUpstreams(ctx context.Context) error {
 
 func (n *Node) openEdge(ctx context.Context) error {
 	server, err := edge.New(edge.Config{
-		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Routes, Mesh: n.mesh, Log: n.log,
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Named(), Mesh: n.mesh, Log: n.log,
 		Cache: n.cache, Limits: n.limits, Store: n.opts.Config.Cache, Peers: n.edgePeers(),
 	})
 	if err != nil {

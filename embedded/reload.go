@@ -94,7 +94,7 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) (warnings []string, 
 	if err := n.awaitLimits(ctx); err != nil { // before requests need them
 		warnings = append(warnings, err.Error())
 	}
-	n.edge.SetRoutes(cfg.Edge, cfg.Routes)
+	n.edge.SetRoutes(cfg.Edge, cfg.Named())
 	if err := n.useCache(ctx); err != nil {
 		warnings = append(warnings, err.Error())
 	}
