@@ -58,10 +58,10 @@ func (s *Server) newRoute(r node.Route, id string, end Handler) *route {
 	return out
 }
 
-// withExposed adds the routes of exposed services, and names those that have no name. The configuration's own are named
-// first: an exposed service changes no name.
+// withExposed adds the routes of exposed services, and names those that have no name. The configuration's own were named
+// before: an exposed service changes no name.
 func withExposed(routes []node.Route, expose []string) []node.Route {
-	out := node.NameRoutes(routes, nil)
+	out := slices.Clip(routes)
 	taken := map[string]bool{"*": true}
 	for i := range out {
 		if r := &out[i]; r.Host == "" && len(r.Methods) == 0 && len(r.Match.Headers) == 0 && r.Path.Rest && len(r.Path.Segments) == 1 {

@@ -62,6 +62,7 @@ type Node struct {
 	waits     context.Context //nolint:containedctx // ends what a reload waits for
 	stopWaits context.CancelFunc
 
+	gc         atomic.Pointer[GC]          // nil unless the program gave it
 	revision   atomic.Int64                // of the configuration that was saved last
 	reloadTime time.Duration               // the constant; tests have less time
 	reloading  sync.Mutex                  // held by a reload, whole; guards config
@@ -366,6 +367,9 @@ func (n *Node) ClientURL() string {
 	}
 	return n.nats.ClientURL()
 }
+
+// UseGC lets a reload make garbage without the collector at work beside it. See TuneGC.
+func (n *Node) UseGC(gc *GC) { n.gc.Store(gc) }
 
 // Log is the node's logger.
 func (n *Node) Log() *slog.Logger { return n.log }

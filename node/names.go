@@ -21,11 +21,14 @@ func (c *Config) Named() []Route { return NameRoutes(c.Routes, c.Limits) }
 // would have the same name, or a name is too long, the one that says less of its route gets a short hash of what the route
 // matches behind it: a for /a, a-2bq4k for /a/. The order of the routes doesn't count. limits are those that are shared.
 func NameRoutes(routes []Route, limits map[string]Limit) []Route {
-	out := slices.Clone(routes)
+	if !slices.ContainsFunc(routes, func(r Route) bool { return r.Name == "" || slices.ContainsFunc(r.Limit, nameless) }) {
+		return routes
+	}
 	taken := map[string]bool{}
 	for _, name := range reservedNames {
 		taken[name] = true
 	}
+	out := slices.Clone(routes)
 	var claims []claim
 	for i := range out {
 		if r := &out[i]; r.Name != "" {
@@ -40,6 +43,9 @@ func NameRoutes(routes []Route, limits map[string]Limit) []Route {
 	return out
 }
 
+// nameless reports whether a limit needs a name.
+func nameless(l Limit) bool { return l.Use == "" && l.Name == "" }
+
 // nameLimits names the limits that have none. Those that are used by name have theirs.
 func nameLimits(routes []Route, limits map[string]Limit) {
 	taken := map[string]bool{}
@@ -49,7 +55,9 @@ func nameLimits(routes []Route, limits map[string]Limit) {
 	var claims []claim
 	for i := range routes {
 		r := &routes[i]
-		r.Limit = slices.Clone(r.Limit)
+		if slices.ContainsFunc(r.Limit, nameless) {
+			r.Limit = slices.Clone(r.Limit)
+		}
 		for j := range r.Limit {
 			switch l := &r.Limit[j]; {
 			case l.Use != "":

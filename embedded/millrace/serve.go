@@ -31,7 +31,7 @@ func serve(ctx context.Context, open func(context.Context) (*embedded.Node, erro
 		return fmt.Errorf("start: %w", err)
 	}
 	ready := time.Since(begin)
-	limitMemory(ctx, n.Log())
+	n.UseGC(limitMemory(ctx, n.Log()))
 	banner(n, ready)
 	n.Log().InfoContext(ctx, "ready", "edge", n.EdgeURL(), "admin", n.AdminURL(), "took", ready)
 	r := newReloader(ctx, n)
