@@ -167,7 +167,7 @@ func (x *Exchange) acceptTarget() error {
 	if !validHost(x.Host) {
 		return errHost
 	}
-	x.Path, x.slash, err = canonicalPath(path)
+	x.Path, x.slash, err = node.CanonicalPath(path)
 	x.Query = query
 	return err
 }

@@ -150,7 +150,7 @@ func (r *Route) derivedName() (name string, loss int) {
 		if s == (Segment{}) && len(r.Path.Segments) > 1 {
 			loss++
 		}
-		add(s.Literal + s.Param)
+		add(asWritten(s.Literal) + s.Param)
 	}
 	if r.Path.Rest {
 		words = append(words, "all")

@@ -13,7 +13,7 @@ import (
 type Route struct {
 	Name           string       `yaml:"name" doc:"Name in logs, metrics and events; derived from host, methods and path if empty."`
 	Host           Host         `yaml:"host" doc:"Host that the request must name, without port; any if empty."`
-	Path           Pattern      `yaml:"path" doc:"Path pattern: literal segments, {param} segments, a trailing /*." required:"true"`
+	Path           Pattern      `yaml:"path" doc:"Path pattern: literal segments, as people write them or percent-encoded; {param} segments; a trailing /*." required:"true"`
 	Methods        []Method     `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
 	Match          Match        `yaml:"match" doc:"What else the request must have."`
 	To             Target       `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT; or gather, redirect or respond in its place." required:"unless gather redirect respond"`
@@ -74,7 +74,7 @@ func (h *Host) UnmarshalText(text []byte) error {
 	s := strings.ToLower(string(text))
 	if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-._[:]") != "" || strings.Contains(s, "]:") ||
 		(strings.Contains(s, ":") && !strings.HasPrefix(s, "[")) {
-		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port", text)
+		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port%s", text, inASCII(string(text)))
 	}
 	*h = Host(s)
 	return nil

@@ -227,10 +227,21 @@ func (v *validator) upstream(name string, u Upstream) {
 	if h := u.Health; h != nil {
 		v.check(h.Panic >= 0 && h.Panic <= 100, at("health", "panic"), "%d is out of range: use 0 to 100", h.Panic)
 		v.check(strings.HasPrefix(h.Path, "/"), at("health", "path"), "path %q doesn't begin with /", h.Path)
-		v.check(strings.IndexFunc(h.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f }) < 0, at("health", "path"), "path %q must be written percent-encoded", h.Path)
+		v.healthPath(at("health", "path"), h.Path)
 		v.positive("upstreams\x00"+name+"\x00health", map[string]Duration{"interval": h.Interval, "timeout": h.Timeout})
 		v.check(h.Fails > 0, at("health", "fails"), "%d is out of range: use 1 or more", h.Fails)
 		v.check(h.Passes > 0, at("health", "passes"), "%d is out of range: use 1 or more", h.Passes)
+	}
+}
+
+// healthPath checks a path that is sent as it is.
+func (v *validator) healthPath(at []string, path string) {
+	encoded, err := encodeWritten(path)
+	switch {
+	case err != nil:
+		v.report(at, "path %q: %s", path, err)
+	case encoded != path:
+		v.report(at, "path %q must be written percent-encoded: %s", path, encoded)
 	}
 }
 
@@ -283,6 +294,8 @@ func (v *validator) route(i int) {
 	for _, name := range r.To.Subject.Params() {
 		v.param(at("to"), &r, name)
 	}
+	slash := slices.ContainsFunc(r.Path.Segments, func(s Segment) bool { return strings.Contains(s.Literal, "%2F") })
+	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused here: set encoded_slash: keep, or write / for two segments")
 	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)
