@@ -58,7 +58,7 @@ func canonicalURL(scheme, url string) (canonical string, ok bool) {
 	if err != nil || authority == "" {
 		return "", false
 	}
-	if path, _, err = canonicalPath(path); err != nil {
+	if path, _, err = node.CanonicalPath(path); err != nil {
 		return "", false
 	}
 	if authority, err = canonicalAuthority(authority, scheme); err != nil {

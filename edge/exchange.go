@@ -174,7 +174,7 @@ func (x *Exchange) acceptTarget() error {
 	if err := x.setAuthority(authority); err != nil {
 		return err
 	}
-	x.Path, x.slash, err = canonicalPath(path)
+	x.Path, x.slash, err = node.CanonicalPath(path)
 	x.Query = query
 	return err
 }

@@ -16,7 +16,7 @@ import (
 
 // The parsers and rules, for tests that look at them alone.
 var (
-	CanonicalPath      = canonicalPath
+	CanonicalPath      = node.CanonicalPath
 	SplitTarget        = splitTarget
 	RightmostUntrusted = rightmostUntrusted
 	Traceparent        = traceparent

@@ -31,12 +31,15 @@ type table struct {
 type tree struct {
 	literals map[string]*tree
 	param    *tree
-	exact    []*route // routes that end here
-	rest     []*route // routes that end here in /*
+	exact    []*route // routes that end here, from narrow to wide
+	rest     []*route // routes that end here in /*, likewise
 }
 
+// newTable puts the routes in their places, the narrow ones first.
 func newTable(routes []*route) *table {
 	t := &table{hosts: map[string]*tree{}, any: &tree{}}
+	routes = slices.Clone(routes)
+	slices.SortStableFunc(routes, func(a, b *route) int { return a.CompareBreadth(b.Route) })
 	for _, r := range routes {
 		root := t.any
 		if r.Host != "" {
@@ -50,21 +53,16 @@ func newTable(routes []*route) *table {
 	return t
 }
 
-// add puts a route in its place. Routes of one place are ordered from narrow to wide; validation made sure that they are
-// comparable wherever both match.
+// add puts a route in its place, behind those of the same place.
 func (t *tree) add(r *route) {
 	for _, seg := range r.Path.Segments {
 		t = t.child(seg)
 	}
-	list := &t.exact
 	if r.Path.Rest {
-		list = &t.rest
+		t.rest = append(t.rest, r)
+	} else {
+		t.exact = append(t.exact, r)
 	}
-	i := slices.IndexFunc(*list, func(other *route) bool { return r.Compare(other.Route) == node.Narrower })
-	if i < 0 {
-		i = len(*list)
-	}
-	*list = slices.Insert(*list, i, r)
 }
 
 func (t *tree) child(seg node.Segment) *tree {

@@ -35,6 +35,7 @@ func TestMatch(t *testing.T) {
 		route("all", "/*"), route("api", "/api/*"), route("users", "/api/users/{id}"), route("me", "/api/users/me"),
 		route("create", "/api/users/{id}", methods("POST")), route("files", "/api/users/{id}/files/*"),
 		route("shop", "/api/*", host("shop.example")), route("beta", "/api/*", needs("X-Beta", "1")), route("exact", "/exact/"),
+		route("café", "/café/*"), route("space", "/a b"), route("brackets", "/a[1]"), route("percent", "/50%25"), route("slash", "/a%2fb"),
 	}
 	for _, c := range []struct {
 		method, host, path string
@@ -63,8 +64,20 @@ func TestMatch(t *testing.T) {
 		{"GET", "a", "/exact/", nil, "exact"},
 		{"GET", "a", "/exact", nil, "all"},
 		{"GET", "a", "//api/x", nil, "all"},
+		{"GET", "a", "/caf%c3%a9/x", nil, "café"},
+		{"GET", "a", "/caf%C3%A9", nil, "café"},
+		{"GET", "a", "/a%20b", nil, "space"},
+		{"GET", "a", "/a[1]", nil, "brackets"},
+		{"GET", "a", "/a%5B1%5D", nil, "brackets"},
+		{"GET", "a", "/%61%5b1%5d", nil, "brackets"},
+		{"GET", "a", "/50%25", nil, "percent"},
+		{"GET", "a", "/a%2fb", nil, "slash"},
 	} {
-		if got := edge.Match(routes, c.method, c.host, c.path, c.header); got != c.want {
+		path, _, err := edge.CanonicalPath(c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := edge.Match(routes, c.method, c.host, path, c.header); got != c.want {
 			t.Errorf("%s %s%s takes %q, want %q", c.method, c.host, c.path, got, c.want)
 		}
 	}

@@ -32,6 +32,7 @@ const (
 )
 
 // newSettings makes routes ready to serve. Services of edge.expose become routes /NAME/*, unless a route has that path.
+// Routes without a name get one.
 func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	set := &settings{Edge: cfg}
 	for _, r := range withExposed(routes, cfg.Expose) {
@@ -62,19 +63,26 @@ func (s *Server) newRoute(r node.Route, id string, end Handler) *route {
 	return out
 }
 
+// withExposed adds the routes of exposed services, and names those that have no name. The configuration's own were named
+// before: an exposed service changes no name.
 func withExposed(routes []node.Route, expose []string) []node.Route {
-	out := slices.Clone(routes)
-	for _, name := range expose {
-		r := node.Route{
-			Path: node.Pattern{Segments: []node.Segment{{Literal: name}}, Rest: true},
-			To:   node.Target{Kind: node.KindService, Name: name},
-		}
-		taken := slices.ContainsFunc(routes, func(o node.Route) bool { return o.Compare(r) == node.Equal || o.ID() == r.ID() })
-		if name != "*" && !taken {
-			out = append(out, r)
+	out := slices.Clip(routes)
+	taken := map[string]bool{"*": true}
+	for i := range out {
+		if r := &out[i]; r.Host == "" && len(r.Methods) == 0 && len(r.Match.Headers) == 0 && r.Path.Rest && len(r.Path.Segments) == 1 {
+			taken[r.Path.Segments[0].Literal] = true
 		}
 	}
-	return out
+	for _, name := range expose {
+		if !taken[name] {
+			out = append(out, node.Route{
+				Path: node.Pattern{Segments: []node.Segment{{Literal: name}}, Rest: true},
+				To:   node.Target{Kind: node.KindService, Name: name},
+			})
+		}
+		taken[name] = true
+	}
+	return node.NameRoutes(out, nil)
 }
 
 // route finds who answers the exchange.

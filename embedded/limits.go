@@ -27,18 +27,18 @@ func (n *Node) openLimits(context.Context) error {
 		return fmt.Errorf("configure limits: %w", err)
 	}
 	n.limits = limits
-	n.limits.SetRules(rulesOf(&cfg))
+	n.limits.SetRules(rulesOf(cfg.Limits, cfg.Named()))
 	n.opened("limits", limits.Close)
 	return nil
 }
 
-// rulesOf lists the limits of a configuration by name: those that routes share, and those of one route each.
-func rulesOf(cfg *node.Config) map[string]node.Limit {
-	rules := maps.Clone(cfg.Limits)
+// rulesOf lists the limits by name: those that routes share, and those of one route each. The routes have names.
+func rulesOf(shared map[string]node.Limit, routes []node.Route) map[string]node.Limit {
+	rules := maps.Clone(shared)
 	if rules == nil {
 		rules = map[string]node.Limit{}
 	}
-	for _, r := range cfg.Routes {
+	for _, r := range routes {
 		for i, l := range r.Limit {
 			if l.Use == "" {
 				rules[r.LimitID(i)] = l

@@ -74,6 +74,7 @@ type Node struct {
 	waits     context.Context //nolint:containedctx // ends what a reload waits for
 	stopWaits context.CancelFunc
 
+	gc         atomic.Pointer[GC]          // nil unless the program gave it
 	revision   atomic.Int64                // of the configuration that was saved last
 	reloadTime time.Duration               // the constant; tests have less time
 	reloading  sync.Mutex                  // held by a reload, whole; guards config
@@ -231,7 +232,7 @@ func (n *Node) openUpstreams(ctx context.Context) error {
 
 func (n *Node) openEdge(ctx context.Context) error {
 	server, err := edge.New(edge.Config{
-		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Routes, Mesh: n.mesh, Log: n.log,
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Named(), Mesh: n.mesh, Log: n.log,
 		Cache: n.cache, Limits: n.limits, Store: n.opts.Config.Cache, Peers: n.edgePeers(),
 	})
 	if err != nil {
@@ -376,6 +377,9 @@ func (n *Node) ClientURL() string {
 	}
 	return n.nats.ClientURL()
 }
+
+// UseGC lets a reload make garbage without the collector at work beside it. See TuneGC.
+func (n *Node) UseGC(gc *GC) { n.gc.Store(gc) }
 
 // Log is the node's logger.
 func (n *Node) Log() *slog.Logger { return n.log }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"time"
 
@@ -36,6 +37,7 @@ func (n *Node) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 		return admin.Reloaded{}, errors.New("nothing was changed: the node is shutting down")
 	}
 	defer func() { n.noteReload(&done, err) }()
+	defer n.gc.Load().Room(reloadGarbage(n.opts.ConfigPath))()
 	file, err := config.Read(n.opts.ConfigPath)
 	if err != nil {
 		n.record("reload-refused", err.Error())
@@ -54,6 +56,16 @@ func (n *Node) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 	}
 	n.tellReload(ctx, &done, *cfg, string(file.Text))
 	return done, nil
+}
+
+// reloadGarbage estimates what reading a file and applying it leaves behind: some hundred times the file.
+func reloadGarbage(path string) uint64 {
+	const times, most = 300, 256 << 20
+	info, err := os.Stat(path)
+	if err != nil { // reading it will tell
+		return 0
+	}
+	return min(times*uint64(max(info.Size(), 0)), most)
 }
 
 // tellReload saves a configuration that is applied and tells of it: the journal, the log and the other nodes hear of it even
@@ -92,11 +104,12 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) (warnings []string, 
 	if n.nats != nil {
 		n.nats.SetMemberSubjects(plainSubjects(cfg.Routes))
 	}
-	n.limits.SetRules(rulesOf(cfg))
+	routes := cfg.Named()
+	n.limits.SetRules(rulesOf(cfg.Limits, routes))
 	if err := n.awaitLimits(ctx); err != nil { // before requests need them
 		warnings = append(warnings, err.Error())
 	}
-	n.edge.SetRoutes(cfg.Edge, cfg.Routes)
+	n.edge.SetRoutes(cfg.Edge, routes)
 	if err := n.useCache(ctx); err != nil {
 		warnings = append(warnings, err.Error())
 	}

@@ -7,5 +7,6 @@
 //   - Validate finds every mistake in one run and names the place of each, so that the reader of the
 //     configuration file (node/config) can add file, line and column. Warnings does the same for what is valid but can
 //     hardly be meant.
+//   - Validate's time grows with the number of routes, not with its square: ten thousand take a fraction of a second.
 //   - Two routes are either disjoint, or one of them is more specific, or Validate reports the pair.
 package node

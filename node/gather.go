@@ -97,8 +97,8 @@ func (v *validator) call(at placed, name string, r *Route) {
 	c, names := r.Gather.Calls[name], slices.Sorted(maps.Keys(r.Gather.Calls))
 	v.name(at(), name)
 	v.callTarget(at, &c, r)
-	if _, ok := v.config.Upstreams[c.To.Name]; c.To.Kind == KindUpstream && !ok {
-		v.report(at("to"), "upstream %q is not declared under upstreams%s", c.To.Name, didYouMean(c.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
+	if c.To.Kind == KindUpstream {
+		v.declared(at("to"), c.To.Name)
 	}
 	v.check(!r.Gather.Mode.Single() || len(c.After) == 0, at("after"), "mode %s answers with one of the calls, so none waits for another: leave after out", r.Gather.Mode)
 	for i, after := range c.After {

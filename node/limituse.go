@@ -8,7 +8,8 @@ import (
 )
 
 // LimitID gives the name of the route's i-th limit: that of the limit under limits which it is a use of, its own, or one derived from the
-// route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by CheckName.
+// route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by CheckName. Of routes from NameRoutes no two limits
+// have the same.
 func (r Route) LimitID(i int) string {
 	l := r.Limit[i]
 	switch {
@@ -17,11 +18,11 @@ func (r Route) LimitID(i int) string {
 	case l.Name != "":
 		return l.Name
 	}
-	id, suffix := r.ID(), ""
+	suffix := ""
 	if i > 0 {
 		suffix = "-" + strconv.Itoa(i+1)
 	}
-	return id[:min(len(id), MaxName-len(suffix))] + suffix
+	return withSuffix(r.ID(), suffix)
 }
 
 // use checks a use of a limit under limits: that there is one, and what is said beside its name.
@@ -36,7 +37,7 @@ func (v *validator) use(at placed, l *Limit) {
 	v.limitRequests(at, l)
 	named, ok := v.config.Limits[l.Use]
 	if !ok {
-		v.report(at("use"), "limit %q is not declared under limits%s", l.Use, didYouMean(l.Use, slices.Sorted(maps.Keys(v.config.Limits))))
+		v.report(at("use"), "limit %q is not declared under limits%s", l.Use, v.nearest(l.Use, &v.limitsKnown, maps.Keys(v.config.Limits)))
 		return
 	}
 	room := named.Room()
@@ -86,36 +87,26 @@ func (v *validator) limitParams(at placed, l *Limit, path Pattern) {
 	}
 }
 
-// limitNames reports limits that would be counted as one although they are two.
+// limitNames reports limits that the configuration gives the same name: they would be counted as one although they are
+// two. Derived names yield to them.
 func (v *validator) limitNames() {
 	first := map[string]limitPlace{}
 	for i, r := range v.config.Routes {
 		for j, l := range r.Limit {
-			if l.Use != "" {
+			if l.Use != "" || l.Name == "" {
 				continue
 			}
-			id, here := r.LimitID(j), limitPlace{i, j}
-			other, again := first[id]
-			if _, named := v.config.Limits[id]; named {
-				v.report(here.path(&l), "limits has one of the name %q: write use: %[1]s if that is meant, or give this limit a name of its own", id)
+			here := limitPlace{i, j}
+			other, again := first[l.Name]
+			if _, named := v.config.Limits[l.Name]; named {
+				v.report(here.path(), "limits has one of the name %q: write use: %[1]s if that is meant, or give this limit another", l.Name)
 			} else if again {
-				v.sameName(id, here, other)
+				v.report(here.path(), "%s has the name %q too: for one limit put it under limits and use it by name, for two give them different names", other.in(&v.config.Routes[other.route]), l.Name)
+				v.problems[len(v.problems)-1].Other = other.path()
 			} else {
-				first[id] = here
+				first[l.Name] = here
 			}
 		}
-	}
-}
-
-// sameName reports two limits of routes with one name, unless the routes themselves have one name: conflicts reports that.
-func (v *validator) sameName(id string, here, other limitPlace) {
-	r, s := v.config.Routes[here.route], v.config.Routes[other.route]
-	l, m := r.Limit[here.index], s.Limit[other.index]
-	switch {
-	case l.Name != "" && m.Name != "":
-		v.report(here.path(&l), "%s has the name %q too: for one limit put it under limits and use it by name, for two give them different names", other.in(&s), id)
-	case here.route == other.route || r.ID() != s.ID():
-		v.report(here.path(&l), "%s has the name %q too: give this limit a name of its own", other.in(&s), id)
 	}
 }
 
@@ -130,10 +121,6 @@ func (p limitPlace) in(r *Route) string {
 	return fmt.Sprintf("routes[%d].limit[%d]", p.route, p.index)
 }
 
-func (p limitPlace) path(l *Limit) []string {
-	path := []string{"routes", strconv.Itoa(p.route), "limit", strconv.Itoa(p.index)}
-	if l.Name != "" {
-		path = append(path, "name")
-	}
-	return path
+func (p limitPlace) path() []string {
+	return []string{"routes", strconv.Itoa(p.route), "limit", strconv.Itoa(p.index), "name"}
 }

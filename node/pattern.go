@@ -15,11 +15,12 @@ type Pattern struct {
 
 // Segment is one piece of a Pattern: a literal, or a parameter if Param is set.
 type Segment struct {
-	Literal string
+	Literal string // canonical, as CanonicalPath writes it
 	Param   string
 }
 
-// ParsePattern reads a pattern such as /api/*, /users/{id} or /.
+// ParsePattern reads a pattern such as /api/*, /users/{id} or /. Literal segments are written as people write them (/café,
+// /a b) or percent-encoded, and become what requests for them have.
 func ParsePattern(s string) (Pattern, error) {
 	if !strings.HasPrefix(s, "/") {
 		return Pattern{}, fmt.Errorf("path %q doesn't begin with /", s)
@@ -55,20 +56,30 @@ func parseSegment(part string) (Segment, error) {
 	if name, colon := strings.CutPrefix(part, ":"); colon && validParam(name) {
 		return Segment{}, fmt.Errorf("segment %q isn't a parameter here: write {%s}", part, name)
 	}
-	if part == "." || part == ".." {
-		return Segment{}, fmt.Errorf("segment %q never matches", part)
-	}
 	for i := range len(part) {
-		switch c := part[i]; {
-		case c == '*':
+		switch c := part[i]; c {
+		case '*':
 			return Segment{}, errors.New("* may only be the whole last segment, as in /api/*")
-		case c == '{' || c == '}':
+		case '{', '}':
 			return Segment{}, errors.New("a parameter must be a whole segment, as in /users/{id}")
-		case c <= ' ' || c >= 0x7f || strings.IndexByte(`?#"<>\^`+"`|%", c) >= 0:
-			return Segment{}, fmt.Errorf("character %q can't be in a path", c)
+		case '?':
+			return Segment{}, errors.New("a path ends before the ?: requests match with any query; write %3F for the character itself")
 		}
 	}
-	return Segment{Literal: part}, nil
+	return parseLiteral(part)
+}
+
+// parseLiteral makes a literal segment what requests with it have.
+func parseLiteral(part string) (Segment, error) {
+	encoded, err := encodeWritten(part)
+	if err != nil {
+		return Segment{}, err
+	}
+	canonical, _, err := CanonicalPath("/" + encoded)
+	if err != nil {
+		return Segment{}, fmt.Errorf("segment %q never matches: %w", part, err)
+	}
+	return Segment{Literal: canonical[1:]}, nil
 }
 
 // UnmarshalText is ParsePattern for the configuration.
@@ -78,15 +89,20 @@ func (p *Pattern) UnmarshalText(text []byte) error {
 	return err
 }
 
-// String writes the pattern as it was read.
-func (p Pattern) String() string {
+// String writes the pattern as people write it; ParsePattern reads the same from it.
+func (p Pattern) String() string { return p.write(asWritten) }
+
+// Canonical writes the pattern with its literal segments as requests have them.
+func (p Pattern) Canonical() string { return p.write(func(literal string) string { return literal }) }
+
+func (p Pattern) write(literal func(string) string) string {
 	var b strings.Builder
 	for _, s := range p.Segments {
 		b.WriteByte('/')
 		if s.Param != "" {
 			b.WriteString("{" + s.Param + "}")
 		} else {
-			b.WriteString(s.Literal)
+			b.WriteString(literal(s.Literal))
 		}
 	}
 	if p.Rest {
@@ -95,7 +111,7 @@ func (p Pattern) String() string {
 	return b.String()
 }
 
-// MarshalText writes the pattern as it was read.
+// MarshalText writes the pattern as people write it; UnmarshalText reads the same from it.
 func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // Params names the pattern's parameters in order.

@@ -33,12 +33,23 @@ func TestParsePattern(t *testing.T) {
 		{"/{a}/{a}", "names {a} twice"},
 		{"/.", "never matches"},
 		{"/a/../b", "never matches"},
-		{"/a b", "can't be in a path"},
-		{"/a?b", "can't be in a path"},
-		{"/a#b", "can't be in a path"},
-		{"/a%20b", "can't be in a path"},
+		{"/a b", ""},
+		{"/é/ü/日本", ""},
+		{"/a[1]|^<>`\"", ""},
+		{"/50%25/%2F/%3B%2A", ""},
+		{"/a?b", "a path ends before the ?"},
+		{"/a#b", "a # begins a fragment"},
+		{"/50%", "write %25 for the character itself"},
+		{"/a%2", "write %25 for the character itself"},
 		{"/a\x00", "can't be in a path"},
-		{"/é", "can't be in a path"},
+		{"/a\\b", "can't be in a path"},
+		{"/a%5Cb", "never matches"},
+		{"/a%00", "never matches"},
+		{"/%ff", "never matches"},
+		{"/\xff", "isn't UTF-8 text"},
+		{"/%2e%2E", "never matches"},
+		{"/..;a", "never matches"},
+		{"/a%2F..%2Fb", "never matches"},
 	} {
 		p, err := node.ParsePattern(tc.pattern)
 		wantError(t, tc.pattern, err, tc.err)
@@ -108,7 +119,7 @@ func TestPatternCompareRandom(t *testing.T) {
 	}
 }
 
-func pattern(t *testing.T, s string) node.Pattern {
+func pattern(t testing.TB, s string) node.Pattern {
 	t.Helper()
 	p, err := node.ParsePattern(s)
 	if err != nil {

@@ -75,7 +75,7 @@ func (l *Location) UnmarshalText(text []byte) error {
 		host, path, _ := strings.Cut(rest, "/")
 		u, err := url.Parse(scheme + "://" + host)
 		if host != "{host}" && (err != nil || !validAuthority(u) || u.Host != host || strings.ContainsAny(host, "@?#{}")) {
-			return fmt.Errorf("%q has no host: write one such as example.com, or {host} for the client's", s)
+			return fmt.Errorf("%q has no host: write one such as example.com, or {host} for the client's%s", s, inASCII(host))
 		}
 		if host != "{host}" {
 			out.Host = host

@@ -1,8 +1,9 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +13,7 @@ import (
 type Route struct {
 	Name           string       `yaml:"name" doc:"Name in logs, metrics and events; derived from host, methods and path if empty."`
 	Host           Host         `yaml:"host" doc:"Host that the request must name, without port; any if empty."`
-	Path           Pattern      `yaml:"path" doc:"Path pattern: literal segments, {param} segments, a trailing /*." required:"true"`
+	Path           Pattern      `yaml:"path" doc:"Path pattern: literal segments, as people write them or percent-encoded; {param} segments; a trailing /*." required:"true"`
 	Methods        []Method     `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
 	Match          Match        `yaml:"match" doc:"What else the request must have."`
 	To             Target       `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT; or gather, redirect or respond in its place." required:"unless gather redirect respond"`
@@ -73,7 +74,7 @@ func (h *Host) UnmarshalText(text []byte) error {
 	s := strings.ToLower(string(text))
 	if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-._[:]") != "" || strings.Contains(s, "]:") ||
 		(strings.Contains(s, ":") && !strings.HasPrefix(s, "[")) {
-		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port", text)
+		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port%s", text, inASCII(string(text)))
 	}
 	*h = Host(s)
 	return nil
@@ -113,45 +114,6 @@ func (r *Route) Whole() bool {
 	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
 }
 
-// ID gives the route's name, or the one derived from its host, methods and path: "GET api.example.com /orders/{id}"
-// becomes get-api_example_com-orders-id. It is a valid name by CheckName, of at most 64 bytes.
-func (r Route) ID() string {
-	if r.Name != "" {
-		return r.Name
-	}
-	var words []string
-	for _, m := range r.Methods {
-		words = append(words, strings.ToLower(string(m)))
-	}
-	if r.Host != "" {
-		words = append(words, sanitize(string(r.Host)))
-	}
-	for _, s := range r.Path.Segments {
-		words = append(words, sanitize(strings.ToLower(s.Literal+s.Param)))
-	}
-	if r.Path.Rest {
-		words = append(words, "all")
-	}
-	for _, k := range slices.Sorted(maps.Keys(r.Match.Headers)) {
-		words = append(words, sanitize(strings.ToLower(k+"_"+r.Match.Headers[k])))
-	}
-	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
-	if len(words) == 0 {
-		return "root"
-	}
-	id := strings.Join(words, "-")
-	return id[:min(len(id), MaxName)]
-}
-
-func sanitize(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c < 0x80 && ValidName(string(c)) {
-			return c
-		}
-		return '_'
-	}, s)
-}
-
 // MatchesMethod tells whether the route takes the method. GET includes HEAD (RFC 9110 §9.3.2).
 func (r Route) MatchesMethod(method string) bool {
 	for _, m := range r.Methods {
@@ -177,6 +139,29 @@ func (r Route) Compare(s Route) Relation {
 		}
 	}
 	return Equal
+}
+
+// CompareBreadth orders routes of the same host and path from narrow to wide: where Compare says Narrower it is negative.
+// Wherever a request matches two of them, validation has made sure that Compare says which is narrower.
+func (r Route) CompareBreadth(s Route) int {
+	return cmp.Or(cmp.Compare(breadth(r.Methods), breadth(s.Methods)), -cmp.Compare(len(r.Match.Headers), len(s.Match.Headers)))
+}
+
+// breadth is how many methods the list takes: of two lists of which one holds the other, that one has fewer.
+func breadth(ms []Method) int {
+	if len(ms) == 0 {
+		return math.MaxInt
+	}
+	n := 0
+	for i, m := range ms {
+		if !slices.Contains(ms[:i], m) {
+			n++
+		}
+	}
+	if slices.Contains(ms, "GET") && !slices.Contains(ms, "HEAD") {
+		n++
+	}
+	return n
 }
 
 func compareHosts(a, b Host) Relation {

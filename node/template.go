@@ -15,7 +15,7 @@ type Template struct {
 }
 
 type templatePiece struct {
-	literal string
+	literal string // percent-encoded
 	ref     Ref
 	query   bool // it stands behind the question mark
 }
@@ -23,7 +23,7 @@ type templatePiece struct {
 // ErrTemplateValue means that a value can't stand where the template has it.
 var ErrTemplateValue = errors.New("the value can't be a path segment")
 
-// UnmarshalText reads a template such as /orders?user={user}.
+// UnmarshalText reads a template such as /orders?user={user}. What people write raw, as in /café, is encoded.
 func (t *Template) UnmarshalText(text []byte) error {
 	s := string(text)
 	if !strings.HasPrefix(s, "/") {
@@ -36,8 +36,9 @@ func (t *Template) UnmarshalText(text []byte) error {
 		if strings.Contains(literal, "}") {
 			return fmt.Errorf("path %q has a } without its {", out.text)
 		}
-		if !validLiteral(literal) {
-			return fmt.Errorf("path %q must be written percent-encoded, and without a fragment", out.text)
+		literal, err := encodeWritten(literal)
+		if err != nil {
+			return fmt.Errorf("path %q: %w", out.text, err)
 		}
 		if literal != "" {
 			out.pieces = append(out.pieces, templatePiece{literal: literal})

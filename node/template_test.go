@@ -22,7 +22,7 @@ func TestTemplate(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"/": "/", "/a/b?c=d": "/a/b?c=d", "/users/{id}": "/users/a%2Fb%3Fc%23d", "/u?id={id}&n={user.name}": "/u?id=a%2Fb%3Fc%23d&n=%C3%A9+%26%3D%2B",
-		"/x-{user.tags.0.id}-y": "/x-%252e-y", "/l/{list}": "/l/1,2;v=1@x", "/l?l={list}": "/l?l=1%2C2%3Bv%3D1%40x", "/{raw}": "error", "/{two}": "error", "/x?a={two}": "error", "/q?a={empty}": "/q?a=", "/q?a={dots}": "/q?a=..",
+		"/café/a b?f[a]=ü": "/caf%C3%A9/a%20b?f%5Ba%5D=%C3%BC", "/x-{user.tags.0.id}-y": "/x-%252e-y", "/l/{list}": "/l/1,2;v=1@x", "/l?l={list}": "/l?l=1%2C2%3Bv%3D1%40x", "/{raw}": "error", "/{two}": "error", "/x?a={two}": "error", "/q?a={empty}": "/q?a=", "/q?a={dots}": "/q?a=..",
 		"/{dot}": "error", "/a/{dots}/b": "error", "/.{dot}": "error", "/{empty}": "error", "/a/{empty}/b": "error", "/{nobody}": "error",
 		"/{up}": "error", "/a{win}": "error", "/{semi}": "error", "/a{nul}": "error", "/{user.deep}": "error", "/x?a={up}": "/x?a=..%2Fb",
 	} {
@@ -39,7 +39,7 @@ func TestTemplate(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"": "doesn't begin with /", "users": "doesn't begin with /", "/a b": "percent-encoded", "/a#b": "without a fragment", "/{a": "is not a reference",
+		"": "doesn't begin with /", "users": "doesn't begin with /", "/50%": "write %25", "/a#b": "begins a fragment", "/{a": "is not a reference",
 		"/a}": "without its {", "/a/../b": "segments", "/a/%2e%2e/b": "segments", "/a%5Cb": "segments", "/.;x": "segments", "/a%00": "segments", "/{}": "is not a reference", "/{a.}": "is not a reference", "/{.a}": "is not a reference", "/{A-b.c}": "is not a reference",
 	} {
 		var tpl node.Template

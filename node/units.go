@@ -83,7 +83,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(port, 10, 16)
 	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
 	if !ok || err != nil || n > 65535 || strings.IndexFunc(host, notInHost) >= 0 || (strings.Contains(host, ":") && !bracketed) {
-		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:8080 or :8080", text)
+		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:8080 or :8080%s", text, inASCII(host))
 	}
 	*a = Address(text)
 	return nil

@@ -211,7 +211,11 @@ func (b *BaseURL) UnmarshalText(text []byte) error {
 	case strings.Contains(s, "@"): // first, and without the text: it may hold a password
 		return errors.New("target has a user: credentials don't belong into a target; write scheme, host and port")
 	case err != nil || !validAuthority(u) || (u.Scheme != "http" && u.Scheme != "https"):
-		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000", text)
+		ascii := ""
+		if err == nil {
+			ascii = inASCII(u.Hostname())
+		}
+		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000%s", text, ascii)
 	case u.Path != "" || strings.ContainsAny(s, "?#"):
 		return fmt.Errorf("%q has a path or query: write %s://%s, since requests keep their own, or get one by rewrite of their route", text, u.Scheme, u.Host)
 	}

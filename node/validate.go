@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -9,9 +10,10 @@ import (
 	"time"
 )
 
-// Problem is one mistake in a configuration. Path names the place as keys and indexes: routes, 2, to.
+// Problem is one mistake in a configuration. Path and Other name places as keys and indexes: routes, 2, to.
 type Problem struct {
 	Path    []string
+	Other   []string // another place that has a part in it; nil for none
 	Message string
 }
 
@@ -32,6 +34,7 @@ func (c *Config) Validate() []Problem {
 		v.route(i)
 	}
 	v.conflicts()
+	v.routeNames()
 	v.limitNames()
 	return v.problems
 }
@@ -39,6 +42,9 @@ func (c *Config) Validate() []Problem {
 type validator struct {
 	config   *Config
 	problems []Problem
+
+	upstreamsKnown, limitsKnown []string // names for nearest, in order
+	compared                    int      // names, by nearest
 }
 
 func (v *validator) report(path []string, format string, args ...any) {
@@ -50,6 +56,29 @@ func (v *validator) check(ok bool, path []string, format string, args ...any) {
 	if !ok {
 		v.report(path, format, args...)
 	}
+}
+
+// declared checks that there is an upstream of the name.
+func (v *validator) declared(path []string, name string) {
+	if _, ok := v.config.Upstreams[name]; !ok {
+		v.report(path, "upstream %q is not declared under upstreams%s", name, v.nearest(name, &v.upstreamsKnown, maps.Keys(v.config.Upstreams)))
+	}
+}
+
+// maxCompared bounds how many names nearest looks at in all: thousands of slips among thousands of names would take
+// minutes, and nobody reads that many.
+const maxCompared = 200_000
+
+// nearest completes a message about an unknown name by the known one that may be meant. known keeps the names from one
+// call to the next.
+func (v *validator) nearest(name string, known *[]string, names iter.Seq[string]) string {
+	if *known == nil {
+		*known = slices.Sorted(names)
+	}
+	if v.compared += len(*known); v.compared > maxCompared {
+		return ""
+	}
+	return didYouMean(name, *known)
 }
 
 func (v *validator) name(path []string, name string) {
@@ -115,9 +144,10 @@ func (v *validator) mesh() {
 		v.check(!bad, at("prefix"), "%q is not a prefix: use tokens of A-Z, a-z, 0-9, - and _ joined by dots", m.Prefix)
 	}
 	v.token(at("token"), m.Token)
-	known := slices.Sorted(maps.Keys(v.config.Upstreams))
 	for i, name := range m.GatherUpstreams {
-		v.check(name == "*" || slices.Contains(known, name), append(at("gather_upstreams"), strconv.Itoa(i)), "upstream %q is not declared under upstreams%s", name, didYouMean(name, known))
+		if name != "*" {
+			v.declared(append(at("gather_upstreams"), strconv.Itoa(i)), name)
+		}
 	}
 	if m.Cluster.Enabled() {
 		v.cluster(m)
@@ -214,10 +244,21 @@ func (v *validator) upstream(name string, u Upstream) {
 	if h := u.Health; h != nil {
 		v.check(h.Panic >= 0 && h.Panic <= 100, at("health", "panic"), "%d is out of range: use 0 to 100", h.Panic)
 		v.check(strings.HasPrefix(h.Path, "/"), at("health", "path"), "path %q doesn't begin with /", h.Path)
-		v.check(strings.IndexFunc(h.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f }) < 0, at("health", "path"), "path %q must be written percent-encoded", h.Path)
+		v.healthPath(at("health", "path"), h.Path)
 		v.positive("upstreams\x00"+name+"\x00health", map[string]Duration{"interval": h.Interval, "timeout": h.Timeout})
 		v.check(h.Fails > 0, at("health", "fails"), "%d is out of range: use 1 or more", h.Fails)
 		v.check(h.Passes > 0, at("health", "passes"), "%d is out of range: use 1 or more", h.Passes)
+	}
+}
+
+// healthPath checks a path that is sent as it is.
+func (v *validator) healthPath(at []string, path string) {
+	encoded, err := encodeWritten(path)
+	switch {
+	case err != nil:
+		v.report(at, "path %q: %s", path, err)
+	case encoded != path:
+		v.report(at, "path %q must be written percent-encoded: %s", path, encoded)
 	}
 }
 
@@ -252,19 +293,16 @@ func (v *validator) canary(at func(...string) []string, u Upstream) {
 	v.check(c.Header != "" || c.Percent > 0, at("canary"), "no request goes to a canary: set percent or header")
 }
 
-// reservedNames are what metrics and events call requests without a route of the configuration.
-var reservedNames = []string{"exposed", "unmatched"}
-
 func (v *validator) route(i int) {
 	r := v.config.Routes[i]
 	at := func(key string) []string { return []string{"routes", strconv.Itoa(i), key} }
 	if r.Name != "" {
 		v.name(at("name"), r.Name)
 	}
-	v.check(!slices.Contains(reservedNames, r.ID()), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.ID())
+	v.check(!slices.Contains(reservedNames, r.Name), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.Name)
 	v.check(!r.Whole() || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody, MaxMessageBody)
-	if _, ok := v.config.Upstreams[r.To.Name]; r.To.Kind == KindUpstream && !ok {
-		v.report(at("to"), "upstream %q is not declared under upstreams%s", r.To.Name, didYouMean(r.To.Name, slices.Sorted(maps.Keys(v.config.Upstreams))))
+	if r.To.Kind == KindUpstream {
+		v.declared(at("to"), r.To.Name)
 	}
 	v.ends(i, &r)
 	if r.Gather != nil {
@@ -273,6 +311,8 @@ func (v *validator) route(i int) {
 	for _, name := range r.To.Subject.Params() {
 		v.param(at("to"), &r, name)
 	}
+	slash := slices.ContainsFunc(r.Path.Segments, func(s Segment) bool { return strings.Contains(s.Literal, "%2F") })
+	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused here: set encoded_slash: keep, or write / for two segments")
 	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)
@@ -297,19 +337,19 @@ func validFieldName(s string) bool {
 	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") == ""
 }
 
-// conflicts reports routes that match the same request without one being more specific, and routes of one name.
-func (v *validator) conflicts() {
-	for i, r := range v.config.Routes {
-		for j, s := range v.config.Routes[:i] {
-			at := []string{"routes", strconv.Itoa(i), "path"}
-			switch r.Compare(s) {
-			case Equal:
-				v.report(at, "route %s matches the same requests as routes[%d]", r.Path, j)
-			case Overlap:
-				v.report(at, "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make one of them narrower", r.Path, j, s.Path)
-			case Disjoint, Narrower, Wider:
-				v.check(r.ID() != s.ID(), []string{"routes", strconv.Itoa(i)}, "route %s has the name %q of routes[%d]: give it a name of its own", r.Path, r.ID(), j)
-			}
+// routeNames reports routes that the configuration gives the same name. Derived names yield to them.
+func (v *validator) routeNames() {
+	first := map[string]int{}
+	for i := range v.config.Routes {
+		name := v.config.Routes[i].Name
+		j, again := first[name]
+		switch {
+		case name == "":
+		case again:
+			v.report([]string{"routes", strconv.Itoa(i), "name"}, "routes[%d] has the name %q too: give this route another", j, name)
+			v.problems[len(v.problems)-1].Other = []string{"routes", strconv.Itoa(j)}
+		default:
+			first[name] = i
 		}
 	}
 }

@@ -68,7 +68,7 @@ func TestValidate(t *testing.T) {
 		"routes.0.match.headers.X Y":      {func(c *node.Config) { c.Routes[0].Match.Headers = map[string]string{"X Y": ""} }, "is not a header field name"},
 		"routes.0.match.headers.x":        {func(c *node.Config) { c.Routes[0].Match.Headers = map[string]string{"x": "", "X": ""} }, `"x" is "X" again`},
 		"routes.1.path":                   {func(c *node.Config) { c.Routes[0].Path = pattern(t, "/{any}/list") }, "neither is more specific"},
-		"routes.1":                        {func(c *node.Config) { c.Routes[1].Name = "api-all" }, `has the name "api-all" of routes[0]`},
+		"routes.1.name":                   {func(c *node.Config) { c.Routes[0].Name, c.Routes[1].Name = "api", "api" }, `routes[0] has the name "api" too`},
 	} {
 		c := valid(t)
 		tc.change(c)

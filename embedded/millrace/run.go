@@ -85,10 +85,10 @@ func firstPath(cfg node.Config) string {
 		if len(r.Path.Params()) == 0 && r.Host == "" {
 			p := r.Path
 			p.Rest = false
-			if p.String() == "" {
+			if len(p.Segments) == 0 {
 				return "/"
 			}
-			return p.String()
+			return p.Canonical()
 		}
 	}
 	if len(cfg.Edge.Expose) > 0 {

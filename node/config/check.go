@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -22,17 +23,27 @@ func check(r *report, root *value, c *node.Config) {
 		if r.mistaken(p.Path...) {
 			continue
 		}
-		pos, at := locate(root, p.Path)
-		r.add(pos, nil, "%s%s", at.prefix(), p.Message)
+		addProblem(r, root, p)
 	}
+}
+
+// addProblem reports what the configuration's own validation has found, at its place in the file. Another place that has
+// a part in it is told by its line.
+func addProblem(r *report, root *value, p node.Problem) {
+	pos, at := locate(root, p.Path)
+	other := ""
+	if len(p.Other) > 0 {
+		first, _ := locate(root, p.Other)
+		other = fmt.Sprintf(" (the other is on line %d)", first.line)
+	}
+	r.add(pos, nil, "%s%s%s", at.prefix(), p.Message, other)
 }
 
 // warn gives the warnings about a valid configuration, at the places in the file, in its order.
 func warn(file string, root *value, c *node.Config) []Mistake {
 	r := &report{file: file, warns: true}
 	for _, p := range c.Warnings() {
-		pos, at := locate(root, p.Path)
-		r.add(pos, nil, "%s%s", at.prefix(), p.Message)
+		addProblem(r, root, p)
 	}
 	return r.sorted()
 }

@@ -12,7 +12,17 @@ import (
 // decoder copies the tree of a file into Go values and goes on after a mistake.
 type decoder struct {
 	*report
-	env func(string) (string, bool)
+	env  func(string) (string, bool)
+	keys map[reflect.Type][]field // what fieldsOf has given: it reads tags, and a file has thousands of routes
+}
+
+func (d *decoder) fieldsOf(t reflect.Type) []field {
+	fields, ok := d.keys[t]
+	if !ok {
+		fields = fieldsOf(t)
+		d.keys[t] = fields
+	}
+	return fields
 }
 
 // value decodes v into dst, which must be addressable. After a mistake dst keeps what it had, or its defaults.
@@ -20,12 +30,12 @@ func (d *decoder) value(v *value, at place, dst reflect.Value) {
 	t := dst.Type()
 	switch {
 	case v.kind == kindRefused:
-		d.paths = append(d.paths, at.path)
+		d.marks.add(at.path)
 	case t.Kind() == reflect.Pointer:
 		fresh := reflect.New(t.Elem())
 		d.value(v, at, fresh.Elem())
 		dst.Set(fresh)
-	case t.Kind() == reflect.Struct && fieldsOf(t) != nil && (v.kind == kindMapping || !readsText(t)):
+	case t.Kind() == reflect.Struct && d.fieldsOf(t) != nil && (v.kind == kindMapping || !readsText(t)):
 		d.structure(v, at, dst)
 	case readsText(t):
 		d.text(v, at, dst)
@@ -78,8 +88,8 @@ func (d *decoder) structure(v *value, at place, dst reflect.Value) {
 		d.expect(v, at, "a mapping (key: value)", mappingHint(v))
 		return
 	}
-	fields := fieldsOf(dst.Type())
-	present := map[string]bool{}
+	fields := d.fieldsOf(dst.Type())
+	present := make(map[string]bool, len(v.entries))
 	for _, e := range v.entries {
 		present[e.key] = true
 	}
@@ -100,7 +110,7 @@ func (d *decoder) structure(v *value, at place, dst reflect.Value) {
 
 // instead tells whether the mapping has the key that makes a required one needless.
 func (d *decoder) instead(f field, at place, dst reflect.Value) bool {
-	return f.needless(fieldsOf(dst.Type()), func(other field) bool {
+	return f.needless(d.fieldsOf(dst.Type()), func(other field) bool {
 		return !dst.Field(other.index).IsZero() || d.mistaken(at.key(other.key).path...)
 	})
 }
@@ -118,7 +128,7 @@ func (d *decoder) unknown(e entry, at place, fields []field, present map[string]
 		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: %s", e.key, at.in(), t.instead)
 		if t.key != "" && !present[t.key] {
 			present[t.key] = true
-			d.paths = append(d.paths, at.key(t.key).path)
+			d.marks.add(at.key(t.key).path)
 		}
 		return
 	}
@@ -133,7 +143,7 @@ func (d *decoder) unknown(e entry, at place, fields []field, present map[string]
 	}
 	present[nearest] = true
 	meant := at.key(nearest)
-	d.paths = append(d.paths, meant.path)
+	d.marks.add(meant.path)
 	d.quiet++
 	d.value(e.value, meant, dst.Field(fields[slices.Index(keys, nearest)].index))
 	d.quiet--
@@ -148,7 +158,7 @@ func (d *decoder) once(e entry, at place, dst reflect.Value) {
 	d.repeated(e, at)
 	trusted := len(d.paths)
 	d.value(e.value, at.key(e.key), reflect.New(dst.Type()).Elem())
-	d.paths = d.paths[:trusted] // the value in use is the first one
+	d.undo(trusted) // the value in use is the first one
 }
 
 // repeated reports a key that stands twice.

@@ -54,7 +54,7 @@ func (d *decoder) appendJSON(b []byte, v *value, at place) ([]byte, bool) {
 	case kindMapping:
 		return d.appendMapping(b, v, at)
 	case kindRefused:
-		d.paths = append(d.paths, at.path)
+		d.marks.add(at.path)
 	}
 	return nil, false
 }

@@ -59,18 +59,19 @@ type position struct{ line, col int }
 
 // report gathers the mistakes of one run. It isn't safe for concurrent use.
 type report struct {
+	marks // places with a mistake, reported or quiet
+
 	file     string
 	mistakes Errors
-	paths    [][]string // places with a mistake, reported or quiet, as keys and indexes
-	quiet    int        // above 0 a mistake only marks its path
-	dropped  int        // mistakes beyond maxMistakes
-	warns    bool       // what is reported are warnings
+	quiet    int  // above 0 a mistake only marks its path
+	dropped  int  // mistakes beyond maxMistakes
+	warns    bool // what is reported are warnings
 }
 
 // add reports a mistake at a position; path is the place that can't be trusted any more, nil if there is none.
 func (r *report) add(pos position, path []string, format string, args ...any) {
 	if path != nil {
-		r.paths = append(r.paths, path)
+		r.marks.add(path)
 	}
 	switch {
 	case r.quiet > 0:
@@ -100,24 +101,6 @@ func (r *report) sorted() Errors {
 		out = append(out, Mistake{File: r.file, Message: fmt.Sprintf("and %d more: these are the first %d", r.dropped, maxMistakes), Warning: r.warns})
 	}
 	return out
-}
-
-// mistaken tells whether the place, or one that it lies in, has a mistake already.
-func (r *report) mistaken(path ...string) bool {
-	return slices.ContainsFunc(r.paths, func(p []string) bool {
-		return len(p) <= len(path) && slices.Equal(p, path[:len(p)])
-	})
-}
-
-// mistakenKeys names what is mistaken directly below the place.
-func (r *report) mistakenKeys(path ...string) []string {
-	var keys []string
-	for _, p := range r.paths {
-		if len(p) > len(path) && slices.Equal(p[:len(path)], path) {
-			keys = append(keys, p[len(path)])
-		}
-	}
-	return keys
 }
 
 // oneLine makes a message safe to print: no control characters, and not longer than maxMessageBytes.

@@ -100,15 +100,30 @@ func (v *value) child(step string) *entry {
 	if v == nil {
 		return nil
 	}
-	for i := range v.entries {
-		if v.entries[i].key == step {
-			return &v.entries[i]
-		}
+	if i, ok := v.entryAt(step); ok {
+		return &v.entries[i]
 	}
 	if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(v.items) {
 		return &entry{pos: v.items[i].pos, value: v.items[i]}
 	}
 	return nil
+}
+
+// entryAt finds a key's first use. A long mapping is indexed when it is asked for the first time.
+func (v *value) entryAt(key string) (int, bool) {
+	const short = 16
+	if len(v.entries) <= short {
+		i := slices.IndexFunc(v.entries, func(e entry) bool { return e.key == key })
+		return i, i >= 0
+	}
+	if v.index == nil {
+		v.index = make(map[string]int, len(v.entries))
+		for i := len(v.entries) - 1; i >= 0; i-- {
+			v.index[v.entries[i].key] = i
+		}
+	}
+	i, ok := v.index[key]
+	return i, ok
 }
 
 func (v *value) holdsMore() bool { return v.kind == kindList || v.kind == kindMapping }

@@ -27,9 +27,9 @@ func (d *decoder) scalar(v *value, at place) (text string, used, ok bool) {
 // text decodes a type that reads text. A number is given to it too, since its message explains best what is missing,
 // nearly always the unit; but it isn't accepted.
 func (d *decoder) text(v *value, at place, dst reflect.Value) {
-	want := oneOf(wanted(dst.Type(), at))
+	want := func() string { return oneOf(wanted(dst.Type(), at)) }
 	if v.kind != kindText && v.kind != kindNumber && (v.kind != kindBool || !takesBool(dst.Type())) {
-		d.expect(v, at, want, "")
+		d.expect(v, at, want(), "")
 		return
 	}
 	text, _, ok := d.scalar(v, at)
@@ -42,7 +42,7 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 		return
 	}
 	if v.kind == kindNumber && !takesNumber(dst.Type()) {
-		d.expect(v, at, want, "put it in quotes")
+		d.expect(v, at, want(), "put it in quotes")
 		return
 	}
 	dst.Set(fresh.Elem())

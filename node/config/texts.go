@@ -49,8 +49,8 @@ var texts = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.Pattern](): {
 		want:     "a path such as /api/*",
-		pattern:  `/[^ ?#%]*`,
-		examples: []string{"/", "/api/*", "/users/{id}"},
+		pattern:  `/[^?#]*`,
+		examples: []string{"/", "/api/*", "/users/{id}", "/café"},
 	},
 	reflect.TypeFor[node.Target](): {
 		want:     "a target such as upstream:api",
@@ -59,12 +59,12 @@ var texts = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.Template](): {
 		want:     "a path such as /users/{id}",
-		pattern:  `/[^ #]*`,
+		pattern:  `/[^#]*`,
 		examples: []string{"/users/{id}", "/v2/{*}", "/orders?user={user.id}"},
 	},
 	reflect.TypeFor[node.Location](): {
 		want:     "a path or URL such as https://example.com/{*}",
-		pattern:  `(https?://[^/?#@]+)?(/[^ #]*)?`,
+		pattern:  `(https?://[^/?#@]+)?(/[^#]*)?`,
 		examples: []string{"/new/{*}", "https://example.com/{*}", "https://{host}/{id}"},
 	},
 	reflect.TypeFor[node.GatherMode](): {

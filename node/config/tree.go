@@ -29,8 +29,9 @@ type value struct {
 	pos     position
 	text    string // of a scalar
 	quoted  bool
-	items   []*value // of a list
-	entries []entry  // of a mapping, repeated keys included
+	items   []*value       // of a list
+	entries []entry        // of a mapping, repeated keys included
+	index   map[string]int // of entries by key, made by entryAt
 }
 
 // entry is one key of a mapping with its value. first is the position of the same key's first use, if this isn't it.

@@ -1,0 +1,139 @@
+package embedded_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"millrace/embedded"
+)
+
+// manyRoutes writes as many routes as a file may have, in one way.
+func manyRoutes(app string, n int, line func(i int) string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%supstreams: {api: {targets: [%q]}}\nroutes:\n  - {path: /fixed, respond: {body: x}}\n  - {path: /proxied, to: upstream:api}\n", edgeYAML, app)
+	for i := range n {
+		fmt.Fprintf(&b, "  - {%s}\n", line(i))
+	}
+	return b.String()
+}
+
+var manyShapes = map[string]func(i int) string{
+	"literals": func(i int) string { return fmt.Sprintf("path: /route/%d, to: upstream:api", i) },
+	"headers":  func(i int) string { return fmt.Sprintf("path: /r, match: {headers: {X-T: t%d}}, to: upstream:api", i) },
+	"limits":   func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, limit: [20/s, 100/15m]", i) },
+	"caches":   func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, cache: 1h", i) },
+	"subjects": func(i int) string { return fmt.Sprintf(`path: "/r/%d/{id}", to: "nats:r.%d.{id}"`, i, i) },
+	"gathers": func(i int) string {
+		return fmt.Sprintf("path: /r/%d, gather: {calls: {a: {to: service:a, path: /}}}", i)
+	},
+}
+
+// TestReloadMany reloads a node with ten thousand routes while requests come. With each route compared to each it took a
+// minute.
+func TestReloadMany(t *testing.T) {
+	a := app(t, "x").URL
+	opts, path := settings(t, manyRoutes(a, 9_990, manyShapes["limits"]))
+	n := open(t, opts)
+	var begin, end time.Time
+	latencies(n, func() {
+		write(t, path, base(filepath.Dir(path))+manyRoutes(a, 9_980, manyShapes["headers"]))
+		begin = time.Now()
+		if done, err := n.Reload(t.Context()); err != nil || len(done.Warnings) > 0 {
+			t.Errorf("reloaded with %v, %v", done.Warnings, err)
+		}
+		end = time.Now()
+	})
+	if took := end.Sub(begin); took > 30*time.Second {
+		t.Errorf("took %s", took)
+	}
+	if status, body := get(t, n.EdgeURL()+"/proxied"); status != 200 || body != "x" {
+		t.Errorf("got %d %q", status, body)
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, n.EdgeURL()+"/r", nil)
+	for value, want := range map[string]int{"t9979": 200, "t9980": 404} {
+		req.Header.Set("X-T", value)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("X-T: %s got %d, want %d", value, resp.StatusCode, want)
+		}
+	}
+}
+
+// BenchmarkReloadMany reloads a node with ten thousand routes, and tells how long requests take meanwhile, and without.
+func BenchmarkReloadMany(b *testing.B) {
+	for name, line := range manyShapes {
+		b.Run(name, func(b *testing.B) {
+			opts, _ := settings(b, manyRoutes(app(b, "x").URL, 9_990, line))
+			n := open(b, opts)
+			n.UseGC(embedded.TuneGC()) // as the command does
+			quiet := latencies(n, func() { wait(b, time.Second) })
+			busy := latencies(n, func() {
+				for b.Loop() {
+					if _, err := n.Reload(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(quantile(quiet, 0.99).Microseconds()), "p99-quiet-us")
+			b.ReportMetric(float64(quantile(busy, 0.99).Microseconds()), "p99-us")
+			b.ReportMetric(float64(quantile(busy, 1).Microseconds()), "max-us")
+		})
+	}
+}
+
+func wait(tb testing.TB, d time.Duration) {
+	tb.Helper()
+	select {
+	case <-time.After(d):
+	case <-tb.Context().Done():
+	}
+}
+
+// latencies sends a request each two milliseconds while f runs, by turns to a fixed response and to an upstream.
+func latencies(n *embedded.Node, f func()) []time.Duration {
+	var (
+		took    []time.Duration
+		running sync.WaitGroup
+	)
+	stop := make(chan struct{})
+	running.Go(func() {
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			start := time.Now()
+			if resp, err := http.Get(n.EdgeURL() + []string{"/fixed", "/proxied"}[i%2]); err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+			took = append(took, time.Since(start))
+		}
+	})
+	f()
+	close(stop)
+	running.Wait()
+	return took
+}
+
+func quantile(took []time.Duration, q float64) time.Duration {
+	slices.Sort(took)
+	if len(took) == 0 {
+		return 0
+	}
+	return took[int(q*float64(len(took)-1))]
+}
