@@ -45,7 +45,7 @@ func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	s.left()
 	if err != nil {
 		e := s.failure(ctx, err)
-		return nil, reported(e.Code, e.Text, err)
+		return nil, reported(e.Code, e.Text, e.Err)
 	}
 	if resp.Stream != nil {
 		closeBody(s.log, resp.Stream) // there is no body

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -226,15 +227,20 @@ func (x *exchange) end(whole bool) {
 
 // stream is a response's body that is passed on as it comes.
 type stream struct {
-	x     *exchange
-	body  *body
-	ended sync.Once
+	x      *exchange
+	body   *body
+	ended  sync.Once
+	closed atomic.Bool // nobody wants it any more
 }
 
 func (s *stream) Next() (mesh.Piece, error) {
 	p, err := s.body.next()
-	if errors.Is(err, io.EOF) {
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
 		s.finish(true)
+	case !s.closed.Load():
+		err = s.x.t.tell(context.Background(), s.x.req, err)
 	}
 	return mesh.Piece{Data: p}, err
 }
@@ -243,6 +249,7 @@ func (s *stream) Trailer() mesh.Header { return s.body.trailer }
 
 // Close ends the exchange; after its end it does nothing.
 func (s *stream) Close() error {
+	s.closed.Store(true)
 	s.finish(false)
 	return nil
 }

@@ -74,7 +74,7 @@ func (c *conn) section() ([]byte, error) {
 		}
 		searched = max(len(p)-len(end)+1, 0)
 		if err := c.fill(maxHead); err != nil {
-			return nil, err
+			return nil, c.unanswered(err)
 		}
 	}
 }

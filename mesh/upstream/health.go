@@ -20,7 +20,11 @@ func (t *target) watch(ctx context.Context, h node.Health) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-			if err := t.check(ctx, h); ctx.Err() == nil {
+			switch err := t.check(ctx, h); {
+			case ctx.Err() != nil:
+			case own(err): // it says nothing about the target
+				_ = t.tell(ctx, &mesh.Request{Route: "health"}, err)
+			default:
 				t.checked(err, h)
 			}
 			interval := h.Interval.Std()

@@ -359,7 +359,7 @@ func TestStaleFailures(t *testing.T) {
 			<-hold
 		}
 		if sick.Load() || r.URL.Path == "/wait" {
-			w.WriteHeader(http.StatusInternalServerError)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
 	cfg := config(flaky.URL, newApp(t, 200).url)
@@ -436,7 +436,7 @@ func TestBadDay(t *testing.T) {
 			switch {
 			case !bad.Load():
 			case i == 0, i == 2 && time.Since(began)/flap%2 == 0:
-				w.WriteHeader(http.StatusInternalServerError)
+				w.WriteHeader(http.StatusServiceUnavailable)
 			case i == 1:
 				<-r.Context().Done()
 			}
