@@ -208,6 +208,24 @@ func TestEarlyRefusal(t *testing.T) {
 	r.settled(t)
 }
 
+// Interim responses of an upstream reach the client, known or not, more of them than may pass end no response, and HTTP/1.0 gets none.
+func TestInterimReachesClient(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", "</a.css>")
+		w.WriteHeader(104)
+		for range 12 {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+	})
+	got := answers(t, r.addr, "GET /many HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	if strings.Count(got, "HTTP/1.1 104 \r\nLink: </a.css>\r\n\r\n") != 2 || strings.Count(got, "HTTP/1.1 103 Early Hints\r\n") != 14 || strings.Count(got, "HTTP/1.1 200 OK") != 2 {
+		t.Errorf("got %q", got)
+	}
+	if got := answers(t, r.addr, "GET /many HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 200") && !strings.HasPrefix(got, "HTTP/1.1 200") {
+		t.Errorf("HTTP/1.0 got %q", got)
+	}
+}
+
 // Trailer fields pass both ways.
 func TestTrailers(t *testing.T) {
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {

@@ -114,14 +114,10 @@ func directInterim(to func(int, Header)) func(int, Header) {
 	if to == nil {
 		return func(int, Header) {}
 	}
-	sent := 0
+	var passed interims
 	return func(status int, h Header) {
-		payload, err := appendHead(nil, &Response{Status: status, Header: h})
-		if sent++; err != nil || sent > node.MaxInterim {
-			return
-		}
-		if resp, err := decodeInterim(payload); err == nil {
-			to(resp.Status, resp.Header)
+		if payload, err := appendHead(nil, &Response{Status: status, Header: h}); err == nil {
+			passed.pass(to, payload)
 		}
 	}
 }

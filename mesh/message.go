@@ -26,8 +26,8 @@ type Request struct {
 	Length int64 // of Stream in bytes, or -1
 	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See DESIGN.md, section 7.
 	Upgrade Upgrade
-	// Interim, if not nil, passes an interim response (102 or 103) towards the client, before the response itself. For Do it is
-	// called while Do runs; a Handler may call it until it returns.
+	// Interim, if not nil, passes an interim response (102 to 199) towards the client, before the response itself; what is beyond
+	// node.MaxInterim, or 64 KiB, is dropped. For Do it is called while Do runs; a Handler may call it until it returns.
 	Interim func(status int, h Header)
 
 	Route    string    // name of the route that was taken, for logs

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"millrace/mesh"
-	"millrace/node"
 )
 
 // outcome is how one try at a target ended.
@@ -138,8 +137,9 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 func expectsBody(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
 // finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2), but for 100, which nobody asked for.
+// The mesh drops those that are too many; the request's time bounds the others.
 func (c *conn) finalHead(req *mesh.Request) (head, error) {
-	for range node.MaxInterim {
+	for {
 		h, err := c.head()
 		switch {
 		case err != nil:
@@ -153,5 +153,4 @@ func (c *conn) finalHead(req *mesh.Request) (head, error) {
 			req.Interim(h.status, h.fields)
 		}
 	}
-	return head{}, fmt.Errorf("%w: too many interim responses", errBroken)
 }
