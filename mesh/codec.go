@@ -128,7 +128,8 @@ func appendHead(b []byte, r *Response) ([]byte, error) {
 }
 
 func appendStatusAndFields(b []byte, r *Response) ([]byte, error) {
-	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), " \r\n"...)
+	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), ' ')
+	b = append(append(b, reason(r.Reason)...), crlf...)
 	return appendFields(b, r.Header)
 }
 
@@ -303,7 +304,7 @@ func decodeResponseHead(payload []byte) (*Response, error) {
 	if !ok {
 		return nil, errStatusLine
 	}
-	status, err := parseStatusLine(line)
+	status, why, err := parseStatusLine(line)
 	if err != nil {
 		return nil, err
 	}
@@ -311,20 +312,34 @@ func decodeResponseHead(payload []byte) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Response{Status: status, Header: h, Body: body}, nil
+	return &Response{Status: status, Reason: why, Header: h, Body: body}, nil
+}
+
+// maxReason bounds a reason phrase in bytes.
+const maxReason = 128
+
+// reason gives a reason phrase if it may be passed on, and "" if it may not: it says nothing to programs (RFC 9112 §4).
+func reason(s string) string {
+	if len(s) > maxReason || !ValidField(Field{Name: "R", Value: s}) {
+		return ""
+	}
+	return s
 }
 
 // parseStatusLine reads "HTTP/1.1 SP 3DIGIT [SP reason]" (RFC 9112 §4).
-func parseStatusLine(line []byte) (int, error) {
+func parseStatusLine(line []byte) (status int, why string, err error) {
 	digits, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
 	if !ok || len(digits) < 3 || (len(digits) > 3 && digits[3] != ' ') {
-		return 0, errStatusLine
+		return 0, "", errStatusLine
 	}
 	n, err := strconv.ParseUint(text(digits[:3]), 10, 16)
 	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: text(digits[3:])}) {
-		return 0, errStatusLine
+		return 0, "", errStatusLine
 	}
-	return int(n), nil
+	if len(digits) > 4 {
+		why = reason(text(digits[4:]))
+	}
+	return int(n), why, nil
 }
 
 // checkFraming enforces the rules of DESIGN.md on length and body and leaves the body empty where HTTP has none.

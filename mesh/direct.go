@@ -152,7 +152,7 @@ func (r *Response) pass(method string, nc *nats.Conn) error {
 		}
 	}
 	r.Header.DropHopByHop()
-	r.Member = clip(r.Member)
+	r.Member, r.Reason = clip(r.Member), reason(r.Reason)
 	if method == "HEAD" {
 		r.Body = nil
 	}

@@ -47,7 +47,8 @@ const (
 
 // Response is an HTTP response on the mesh.
 type Response struct {
-	Status int // 200 to 599, or 101 to a request with Upgrade
+	Status int    // 200 to 599, or 101 to a request with Upgrade
+	Reason string // reason phrase; empty for the usual one. One that isn't printable, or longer than 128 bytes, is dropped
 	Header Header
 	Body   []byte // empty for HEAD, 204 and 304
 	Member string // who answered, if the member named itself

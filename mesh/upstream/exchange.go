@@ -50,7 +50,7 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 		return nil, err
 	}
 	x.keep = x.keep && !body.last
-	resp := &mesh.Response{Status: h.status, Header: h.fields}
+	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields}
 	resp.Header.DropHopByHop()
 	all, small, err := body.small()
 	if err != nil || small {
@@ -187,7 +187,7 @@ func (x *exchange) socket(h head) (*mesh.Response, error) {
 			}
 		}
 	})
-	resp := &mesh.Response{Status: h.status, Header: h.fields, Length: -1, Stream: &stream{x: x, body: body}}
+	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields, Length: -1, Stream: &stream{x: x, body: body}}
 	resp.Header.DropHopByHop()
 	return resp, nil
 }

@@ -13,7 +13,9 @@ import (
 // The response comes in any case.
 func TestInterimResponses(t *testing.T) {
 	const final = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	head := func(status int, fields string) string { return fmt.Sprintf("HTTP/1.1 %d Soon\r\n%s\r\n", status, fields) }
+	head := func(status int, fields string) string {
+		return fmt.Sprintf("HTTP/1.1 %d Soon\r\n%s\r\n", status, fields)
+	}
 	large := head(103, "Link: </"+strings.Repeat("a", 20<<10)+">\r\n")
 	for name, tc := range map[string]struct{ answer, want string }{
 		"eight":             {strings.Repeat(head(103, ""), 8), "103 103 103 103 103 103 103 103"},
