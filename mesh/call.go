@@ -212,7 +212,9 @@ func (s *Service) takeStream(msg *nats.Msg) {
 	}
 	req.Body = nil
 	req.Stream = &taken{l}
-	l.accept()
+	if !req.Expect { // else the first read tells that the body is wanted
+		l.accept()
+	}
 	c.run()
 }
 

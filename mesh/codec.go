@@ -23,8 +23,8 @@ var (
 	ErrBodyTooLarge = errors.New("body is larger than one message carries")
 )
 
-// ownFields is how many fields appendRequest adds: Host, Content-Length and six of Millrace-*.
-const ownFields = 8
+// ownFields is how many fields appendRequest adds: Host, Content-Length, Expect and six of Millrace-*.
+const ownFields = 9
 
 // appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
 // timeout is the time left, sent in milliseconds.
@@ -50,6 +50,9 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	}
 	if r.Upgrade != "" {
 		b = AppendField(b, "Millrace-Upgrade", string(r.Upgrade))
+	}
+	if r.Expect && r.Stream != nil {
+		b = append(b, "Expect: 100-continue\r\n"...)
 	}
 	switch {
 	case r.Stream != nil && r.Length >= 0 && r.Upgrade == "":
@@ -147,11 +150,14 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 	return b, nil
 }
 
-// framing names the fields that frame a message; it looks at the first letter before it compares. The name isn't empty.
+// framing names the fields that frame a message, or say when its body comes; it looks at the first letter before it compares. The
+// name isn't empty.
 func framing(name string) bool {
 	switch name[0] | 0x20 {
 	case 'c':
 		return node.SameName(name, "Content-Length")
+	case 'e':
+		return node.SameName(name, "Expect")
 	case 'h':
 		return node.SameName(name, "Host")
 	case 't':
@@ -225,6 +231,8 @@ func (r *Request) takeControl(h Header, now time.Time) error {
 				return errLength
 			}
 			r.Length, _ = strconv.ParseInt(f.Value, 10, 64) // a number of 18 digits at most
+		case node.SameName(f.Name, "Expect"):
+			r.Expect = node.SameName(f.Value, "100-continue")
 		case node.SameName(f.Name, "Millrace-Upgrade"):
 			r.Upgrade = Upgrade(f.Value)
 		case node.SameName(f.Name, "Millrace-Wire"):

@@ -120,6 +120,9 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 	for _, f := range r.Header {
 		b = mesh.AppendField(b, f.Name, f.Value)
 	}
+	if r.Expect && r.Stream != nil {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
 	switch {
 	case r.Upgrade != "":
 		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
@@ -136,9 +139,9 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 // expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
 func expectsBody(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
-// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2), but for 100, which nobody asked for.
-// The mesh drops those that are too many; the request's time bounds the others.
-func (c *conn) finalHead(req *mesh.Request) (head, error) {
+// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that are too many;
+// the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing where nobody waits for it.
+func (c *conn) finalHead(req *mesh.Request, goOn func()) (head, error) {
 	for {
 		h, err := c.head()
 		switch {
@@ -148,7 +151,11 @@ func (c *conn) finalHead(req *mesh.Request) (head, error) {
 			return head{}, fmt.Errorf("%w: 101 without a request for it", errBroken)
 		case h.status == 101 || h.status >= 200:
 			return h, nil
-		case h.status != 100 && req.Interim != nil:
+		case h.status == 100:
+			if goOn != nil {
+				goOn()
+			}
+		case req.Interim != nil:
 			h.fields.DropHopByHop()
 			req.Interim(h.status, h.fields)
 		}

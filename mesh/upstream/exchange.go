@@ -21,6 +21,7 @@ type exchange struct {
 	req  *mesh.Request
 	stop func() bool // ends the watch over the request's context; false if that has ended
 
+	expects  *expectation  // holds the request's body back; nil if nothing does
 	uploaded chan struct{} // closed when the request's body is sent or given up; nil if it doesn't stream
 	upload   error         // why it was given up; set before uploaded is closed
 	brokeOff atomic.Bool   // the request's body broke off, for which the target can do nothing
@@ -37,7 +38,8 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 	if err := x.send(timeout); err != nil {
 		return nil, err
 	}
-	h, err := x.c.finalHead(x.req)
+	h, err := x.c.finalHead(x.req, x.goOn())
+	x.expects.decide(false)
 	if err != nil {
 		return nil, x.cause(err)
 	}
@@ -59,6 +61,14 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 	}
 	resp.Length, resp.Stream = body.length, &stream{x: x, body: body}
 	return resp, x.rest()
+}
+
+// goOn gives what a 100 Continue does.
+func (x *exchange) goOn() func() {
+	if x.expects == nil {
+		return nil
+	}
+	return func() { x.expects.decide(true) }
 }
 
 // rest takes the time-outs away from a connection whose response streams: its pace is the client's, and the mesh ends it
@@ -98,7 +108,13 @@ func (x *exchange) send(timeout time.Duration) error {
 	if err := x.unbound(); err != nil {
 		return err
 	}
+	if x.req.Expect {
+		x.expects = newExpectation()
+	}
 	x.begin(func() error {
+		if err := x.expects.await(); err != nil {
+			return err
+		}
 		err := x.copyBody(timeout)
 		until := time.Now().Add(timeout)
 		if x.brokeOff.Load() { // nobody waits for a response to half a request; a target that stopped reading may have sent one

@@ -55,7 +55,7 @@ func (t *target) check(ctx context.Context, h node.Health) error {
 	if err := c.sendHead(req); err != nil {
 		return err
 	}
-	answer, err := c.finalHead(req) // the status says it all: the page may be as long as it likes
+	answer, err := c.finalHead(req, nil) // the status says it all: the page may be as long as it likes
 	if err != nil {
 		return err
 	}
