@@ -18,7 +18,6 @@ import (
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
-	"millrace/node"
 )
 
 // A node that misses a key asks the key's home, which fetches it once for all. Both are nodes of one mesh and speak on a subject of their own:
@@ -334,7 +333,7 @@ func (c *cached) homeReply(x *Exchange, before *found, out fetched, waited bool)
 		}
 		return out.resp, nil
 	case out.failed != nil && !before.hit:
-		return nil, node.Errorf(node.CodeOf(out.failed), out.failed, "the origin can't be reached")
+		return nil, out.failed
 	}
 	return elsewhere(), nil
 }

@@ -38,7 +38,7 @@ func (s *Server) sendKept(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 
 // appendKept writes the head.
 func (s *Server) appendKept(b []byte, conn *guard.Conn, x *Exchange, resp *mesh.Response) []byte {
-	b = x.keptHead(appendStatus(b, resp.Status))
+	b = x.keptHead(appendStatus(b, resp.Status, reasonOf(resp)))
 	for _, f := range resp.Header {
 		b = mesh.AppendField(b, f.Name, f.Value)
 	}

@@ -112,6 +112,7 @@ func (x *Exchange) take() error {
 		return x.readBody()
 	}
 	x.forward.Stream, x.forward.Length = &upload{x.Incoming.Stream(int64(x.maxBody())), x}, x.Length
+	x.forward.Expect = !x.HTTP10 && x.Header.Has("Expect") // the only one that the guard lets pass
 	return nil
 }
 

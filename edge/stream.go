@@ -74,7 +74,7 @@ func (s *Server) newWriter(conn *guard.Conn, x *Exchange, resp *mesh.Response) *
 
 // appendHead writes status line, fields and Date.
 func (s *Server) appendHead(b []byte, x *Exchange, resp *mesh.Response) []byte {
-	b = appendStatus(b, resp.Status)
+	b = appendStatus(b, resp.Status, reasonOf(resp))
 	dated := x.kept != nil
 	if dated {
 		b = x.keptHead(b)
@@ -89,9 +89,9 @@ func (s *Server) appendHead(b []byte, x *Exchange, resp *mesh.Response) []byte {
 	return b
 }
 
-func appendStatus(b []byte, status int) []byte {
+func appendStatus(b []byte, status int, reason string) []byte {
 	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(status), 10), ' ')
-	return append(append(b, http.StatusText(status)...), "\r\n"...)
+	return append(append(b, reason...), "\r\n"...)
 }
 
 var errShort = errors.New("the body is shorter or longer than was announced")
@@ -143,7 +143,7 @@ func (w *writer) end(trailer mesh.Header) error {
 
 // sendInterim passes an interim response on (RFC 9110 §15.2).
 func sendInterim(conn *guard.Conn, status int, h mesh.Header) {
-	b := appendStatus(nil, status)
+	b := appendStatus(nil, status, http.StatusText(status))
 	for _, f := range h {
 		b = mesh.AppendField(b, f.Name, f.Value)
 	}

@@ -208,6 +208,24 @@ func TestEarlyRefusal(t *testing.T) {
 	r.settled(t)
 }
 
+// Interim responses of an upstream reach the client, known or not, more of them than may pass end no response, and HTTP/1.0 gets none.
+func TestInterimReachesClient(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", "</a.css>")
+		w.WriteHeader(104)
+		for range 12 {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+	})
+	got := answers(t, r.addr, "GET /many HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	if strings.Count(got, "HTTP/1.1 104 \r\nLink: </a.css>\r\n\r\n") != 2 || strings.Count(got, "HTTP/1.1 103 Early Hints\r\n") != 14 || strings.Count(got, "HTTP/1.1 200 OK") != 2 {
+		t.Errorf("got %q", got)
+	}
+	if got := answers(t, r.addr, "GET /many HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 200") && !strings.HasPrefix(got, "HTTP/1.1 200") {
+		t.Errorf("HTTP/1.0 got %q", got)
+	}
+}
+
 // Trailer fields pass both ways.
 func TestTrailers(t *testing.T) {
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
@@ -232,6 +250,50 @@ func TestTrailers(t *testing.T) {
 	if got := resp.Trailer.Get("X-Answer"); got != "700000 "+sent() {
 		t.Errorf("trailer %q, want 700000 %s", got, sent())
 	}
+}
+
+// Trailer fields of a request that is small, and there at once, aren't lost; where nobody takes streams, the body isn't.
+func TestTrailersOfSmallRequests(t *testing.T) {
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		body, _ := io.ReadAll(req.Body)
+		_, _ = fmt.Fprintf(w, "%s %s", body, req.Trailer.Get("X-Sum"))
+	})
+	whole, streams, gathers := route("whole", "/whole"), route("streams", "/streams"), route("", "/*")
+	whole.To.Name, streams.To.Name = "whole", "streams"
+	gathers.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	r.SetRoutes(node.Default().Edge, []node.Route{whole, streams, gathers})
+	handler := func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		body := q.Body
+		sum := ""
+		if q.Stream != nil {
+			body, _ = io.ReadAll(mesh.NewReader(q.Stream))
+			sum = q.Stream.Trailer().Get("X-Sum")
+		}
+		return &mesh.Response{Status: 200, Body: fmt.Appendf(nil, "%s %s", body, sum)}, nil
+	}
+	service(t, r.conn, "whole", handler)
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("streams"), Streams: true, Handler: mesh.HandlerFunc(handler)})
+	if err == nil {
+		err = s.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	for path, want := range map[string]string{"/app": "abc 7", "/streams": "abc 7", "/whole": "abc "} {
+		for _, request := range []string{
+			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n",
+			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\nX-Sum: 7\r\n\r\n",
+		} {
+			if resp, body := r.raw(t, request); resp.StatusCode != http.StatusOK || body != want {
+				t.Errorf("%s: %d %q, want %q", path, resp.StatusCode, body, want)
+			}
+		}
+	}
+	if resp, body := r.raw(t, "POST /app HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum 7\r\n\r\n"); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("a malformed trailer: %d %q", resp.StatusCode, body)
+	}
+	r.settled(t)
 }
 
 type readerFunc func([]byte) (int, error)

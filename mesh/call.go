@@ -90,10 +90,10 @@ func (c *call) report(e *node.Error) {
 
 // interim makes the function that sends interim responses.
 func (c *call) interim() func(int, Header) {
-	sent := 0
+	var sent interims
 	return func(status int, h Header) {
 		payload, err := appendHead(nil, &Response{Status: status, Header: h})
-		if sent++; err != nil || sent > node.MaxInterim || (status != 102 && status != 103) {
+		if err != nil || !mayBeInterim(status) || !sent.take(len(payload)) {
 			return
 		}
 		msg := &nats.Msg{Subject: c.reply, Data: payload, Header: nats.Header{headerInterim: {"1"}}}
@@ -212,7 +212,9 @@ func (s *Service) takeStream(msg *nats.Msg) {
 	}
 	req.Body = nil
 	req.Stream = &taken{l}
-	l.accept()
+	if !req.Expect { // else the first read tells that the body is wanted
+		l.accept()
+	}
 	c.run()
 }
 

@@ -23,8 +23,8 @@ var (
 	ErrBodyTooLarge = errors.New("body is larger than one message carries")
 )
 
-// ownFields is how many fields appendRequest adds: Host, Content-Length and six of Millrace-*.
-const ownFields = 8
+// ownFields is how many fields appendRequest adds: Host, Content-Length, Expect and six of Millrace-*.
+const ownFields = 9
 
 // appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
 // timeout is the time left, sent in milliseconds.
@@ -50,6 +50,9 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	}
 	if r.Upgrade != "" {
 		b = AppendField(b, "Millrace-Upgrade", string(r.Upgrade))
+	}
+	if r.Expect && r.Stream != nil {
+		b = append(b, "Expect: 100-continue\r\n"...)
 	}
 	switch {
 	case r.Stream != nil && r.Length >= 0 && r.Upgrade == "":
@@ -128,7 +131,8 @@ func appendHead(b []byte, r *Response) ([]byte, error) {
 }
 
 func appendStatusAndFields(b []byte, r *Response) ([]byte, error) {
-	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), " \r\n"...)
+	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), ' ')
+	b = append(append(b, reason(r.Reason)...), crlf...)
 	return appendFields(b, r.Header)
 }
 
@@ -146,11 +150,14 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 	return b, nil
 }
 
-// framing names the fields that frame a message; it looks at the first letter before it compares. The name isn't empty.
+// framing names the fields that frame a message, or say when its body comes; it looks at the first letter before it compares. The
+// name isn't empty.
 func framing(name string) bool {
 	switch name[0] | 0x20 {
 	case 'c':
 		return node.SameName(name, "Content-Length")
+	case 'e':
+		return node.SameName(name, "Expect")
 	case 'h':
 		return node.SameName(name, "Host")
 	case 't':
@@ -224,6 +231,8 @@ func (r *Request) takeControl(h Header, now time.Time) error {
 				return errLength
 			}
 			r.Length, _ = strconv.ParseInt(f.Value, 10, 64) // a number of 18 digits at most
+		case node.SameName(f.Name, "Expect"):
+			r.Expect = node.SameName(f.Value, "100-continue")
 		case node.SameName(f.Name, "Millrace-Upgrade"):
 			r.Upgrade = Upgrade(f.Value)
 		case node.SameName(f.Name, "Millrace-Wire"):
@@ -303,7 +312,7 @@ func decodeResponseHead(payload []byte) (*Response, error) {
 	if !ok {
 		return nil, errStatusLine
 	}
-	status, err := parseStatusLine(line)
+	status, why, err := parseStatusLine(line)
 	if err != nil {
 		return nil, err
 	}
@@ -311,20 +320,34 @@ func decodeResponseHead(payload []byte) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Response{Status: status, Header: h, Body: body}, nil
+	return &Response{Status: status, Reason: why, Header: h, Body: body}, nil
+}
+
+// maxReason bounds a reason phrase in bytes.
+const maxReason = 128
+
+// reason gives a reason phrase if it may be passed on, and "" if it may not: it says nothing to programs (RFC 9112 §4).
+func reason(s string) string {
+	if len(s) > maxReason || !ValidField(Field{Name: "R", Value: s}) {
+		return ""
+	}
+	return s
 }
 
 // parseStatusLine reads "HTTP/1.1 SP 3DIGIT [SP reason]" (RFC 9112 §4).
-func parseStatusLine(line []byte) (int, error) {
+func parseStatusLine(line []byte) (status int, why string, err error) {
 	digits, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
 	if !ok || len(digits) < 3 || (len(digits) > 3 && digits[3] != ' ') {
-		return 0, errStatusLine
+		return 0, "", errStatusLine
 	}
 	n, err := strconv.ParseUint(text(digits[:3]), 10, 16)
 	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: text(digits[3:])}) {
-		return 0, errStatusLine
+		return 0, "", errStatusLine
 	}
-	return int(n), nil
+	if len(digits) > 4 {
+		why = reason(text(digits[4:]))
+	}
+	return int(n), why, nil
 }
 
 // checkFraming enforces the rules of DESIGN.md on length and body and leaves the body empty where HTTP has none.

@@ -49,7 +49,7 @@ func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	s.left()
 	if err != nil {
 		e := s.failure(ctx, err)
-		return nil, reported(e.Code, e.Text, err)
+		return nil, reported(e.Code, e.Text, e.Err)
 	}
 	if resp.Stream != nil {
 		closeBody(s.log, resp.Stream) // there is no body
@@ -118,14 +118,10 @@ func directInterim(to func(int, Header)) func(int, Header) {
 	if to == nil {
 		return func(int, Header) {}
 	}
-	sent := 0
+	var passed interims
 	return func(status int, h Header) {
-		payload, err := appendHead(nil, &Response{Status: status, Header: h})
-		if sent++; err != nil || sent > node.MaxInterim {
-			return
-		}
-		if resp, err := decodeInterim(payload); err == nil {
-			to(resp.Status, resp.Header)
+		if payload, err := appendHead(nil, &Response{Status: status, Header: h}); err == nil {
+			passed.pass(to, payload)
 		}
 	}
 }
@@ -160,7 +156,7 @@ func (r *Response) pass(method string, nc *nats.Conn) error {
 		}
 	}
 	r.Header.DropHopByHop()
-	r.Member = clip(r.Member)
+	r.Member, r.Reason = clip(r.Member), reason(r.Reason)
 	if method == "HEAD" {
 		r.Body = nil
 	}

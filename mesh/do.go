@@ -94,6 +94,7 @@ type exchange struct {
 	tries  [2]ticket // a zero slot is no try
 	second bool      // the second try was made, or isn't allowed
 	busy   int
+	hints  interims // that were passed on
 }
 
 // try publishes the request under a new ticket.
@@ -238,7 +239,7 @@ func (x *exchange) inform(i int) {
 
 func (x *exchange) informed(i int, msg *nats.Msg) {
 	if x.conn.mux.mine(x.tries[i], msg) {
-		x.req.inform(msg)
+		x.req.inform(&x.hints, msg)
 	}
 }
 

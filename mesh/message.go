@@ -24,10 +24,13 @@ type Request struct {
 	// Stream, if not nil, is the body in place of Body: longer than MaxBody, or of unknown length. Do closes it.
 	Stream Body
 	Length int64 // of Stream in bytes, or -1
+	// Expect says that the sender of Stream waits with it until it is read (Expect: 100-continue, RFC 9110 §10.1.1). An answer without that tells it that the
+	// body isn't wanted.
+	Expect bool
 	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See DESIGN.md, section 7.
 	Upgrade Upgrade
-	// Interim, if not nil, passes an interim response (102 or 103) towards the client, before the response itself. For Do it is
-	// called while Do runs; a Handler may call it until it returns.
+	// Interim, if not nil, passes an interim response (102 to 199) towards the client, before the response itself; what is beyond
+	// node.MaxInterim, or 64 KiB, is dropped. For Do it is called while Do runs; a Handler may call it until it returns.
 	Interim func(status int, h Header)
 
 	Route    string    // name of the route that was taken, for logs
@@ -47,7 +50,8 @@ const (
 
 // Response is an HTTP response on the mesh.
 type Response struct {
-	Status int // 200 to 599, or 101 to a request with Upgrade
+	Status int    // 200 to 599, or 101 to a request with Upgrade
+	Reason string // reason phrase; empty for the usual one. One that isn't printable, or longer than 128 bytes, is dropped
 	Header Header
 	Body   []byte // empty for HEAD, 204 and 304
 	Member string // who answered, if the member named itself

@@ -113,6 +113,7 @@ type offer struct {
 	within time.Duration
 	sent   chan struct{} // as of incoming; nil until the body may be read
 	busy   int
+	hints  interims // that were passed on
 }
 
 func (x *offer) run(ctx context.Context) (*Response, error) {
@@ -182,7 +183,7 @@ func (x *offer) publish() error {
 // took judges what came in place of a body. Not final means that the answer is still to come.
 func (x *offer) took(ctx context.Context, msg *nats.Msg) (resp *Response, err error, final bool) { //nolint:revive // final says whether the others count
 	if msg.Header[headerInterim] != nil {
-		x.req.inform(msg)
+		x.req.inform(&x.hints, msg)
 		return nil, nil, false
 	}
 	x.l.meet(msg.Reply)

@@ -455,13 +455,14 @@ func TestStreamHandlerFails(t *testing.T) {
 	settled(t, here, there)
 }
 
-// Interim responses come before the response, at most eight, and only those that HTTP allows here.
+// Interim responses come before the response: all that HTTP allows there, known or not, up to eight.
 func TestInterim(t *testing.T) {
 	_, here, there := pair(t)
 	handler := func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		r.Interim(103, mesh.Header{{Name: "Link", Value: "</a.css>; rel=preload"}})
-		r.Interim(100, nil)
-		r.Interim(200, nil)
+		for _, status := range []int{100, 101, 200, 99, 104, 199} {
+			r.Interim(status, nil)
+		}
 		for range 20 {
 			r.Interim(102, nil)
 		}
@@ -469,20 +470,43 @@ func TestInterim(t *testing.T) {
 	}
 	serveStreams(t, there, "early", handler)
 	for _, stream := range []bool{false, true} {
-		req := request("POST", "/", 5*time.Second)
-		if stream {
-			req = upload(strings.NewReader("x"), -1)
-		}
-		var got []string
-		req.Interim = func(status int, h mesh.Header) { got = append(got, strconv.Itoa(status)+h.Get("Link")) }
-		resp, err := here.Do(t.Context(), here.Service("early"), req)
-		if err != nil || string(resp.Body) != "done" {
-			t.Fatalf("got %+v, %v", resp, err)
-		}
-		if len(got) < 2 || len(got) > 8 || got[0] != "103</a.css>; rel=preload" || got[1] != "102" {
+		got := interims(t, here, "early", stream)
+		if want := "103</a.css>; rel=preload 104 199 102 102 102 102 102"; strings.Join(got, " ") != want {
 			t.Errorf("stream %t: interim responses %q", stream, got)
 		}
 	}
+}
+
+// Interim responses that are large are dropped, and the response comes all the same.
+func TestLargeInterim(t *testing.T) {
+	_, here, there := pair(t)
+	serveStreams(t, there, "large", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+		for i := range 6 {
+			r.Interim(103, mesh.Header{{Name: "Link", Value: strconv.Itoa(i)}, {Name: "X", Value: strings.Repeat("x", 20<<10)}})
+		}
+		r.Interim(104, nil)
+		return &mesh.Response{Status: 200, Body: []byte("done")}, nil
+	})
+	for _, stream := range []bool{false, true} {
+		if got := interims(t, here, "large", stream); strings.Join(got, " ") != "1030 1031 1032 104" {
+			t.Errorf("stream %t: interim responses %q", stream, got)
+		}
+	}
+}
+
+// interims asks a service and gives its interim responses: status and Link.
+func interims(t *testing.T, c *mesh.Conn, service string, stream bool) (got []string) {
+	t.Helper()
+	req := request("POST", "/", 5*time.Second)
+	if stream {
+		req = upload(strings.NewReader("x"), -1)
+	}
+	req.Interim = func(status int, h mesh.Header) { got = append(got, strconv.Itoa(status)+h.Get("Link")) }
+	resp, err := c.Do(t.Context(), c.Service(service), req)
+	if err != nil || string(resp.Body) != "done" {
+		t.Fatalf("got %+v, %v", resp, err)
+	}
+	return got
 }
 
 // pieces is a body of one piece again and again.

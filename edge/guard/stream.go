@@ -162,7 +162,8 @@ func (r *raw) Close() error {
 	return nil
 }
 
-// Arrived tells whether the whole body is here already, so that reading it doesn't wait.
+// Arrived tells whether the whole body is here already, so that reading it doesn't wait. One with trailer fields hasn't: they are lost unless it is taken as
+// a stream.
 func (c *Conn) Arrived() bool {
 	if c.body.done() {
 		return true
@@ -186,7 +187,7 @@ func chunksArrived(p []byte) bool {
 		case !ok:
 			return true
 		case size == 0:
-			return bytes.HasPrefix(rest, []byte("\r\n")) || bytes.Contains(rest, headEnd)
+			return bytes.HasPrefix(rest, []byte("\r\n"))
 		case size+2 > int64(len(rest)):
 			return false
 		}

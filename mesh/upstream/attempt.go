@@ -197,13 +197,15 @@ func (t *target) hurried(took time.Duration) bool {
 // wait, and one that is impatient must not take a target out for all.
 const patience = 10 * time.Second
 
-// judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't faster.
+// judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't
+// faster; that the node has no descriptor left says nothing at all.
 func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 	switch {
 	case o.err == nil && t.up.state.Load().cfg.Eject.On.Has(o.resp.Status):
 		t.failed(fmt.Errorf("it answers %d", o.resp.Status), took)
 	case o.err == nil:
 		t.succeeded(took)
+	case own(o.err): // the target knows nothing of it
 	case errors.Is(ctx.Err(), context.Canceled) || errors.Is(o.err, errBrokeOff):
 		t.abandoned(took, false)
 	case late(o.err) && !o.unsent && t.hurried(took):

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"millrace/mesh"
-	"millrace/node"
 )
 
 // outcome is how one try at a target ended.
@@ -123,6 +122,9 @@ func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 	for _, f := range r.Header {
 		b = mesh.AppendField(b, f.Name, f.Value)
 	}
+	if r.Expect && r.Stream != nil {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
 	switch {
 	case r.Upgrade != "":
 		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
@@ -139,9 +141,10 @@ func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 // expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
 func expectsBody(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
-// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2), but for 100, which nobody asked for.
-func (c *conn) finalHead(req *mesh.Request) (head, error) {
-	for range node.MaxInterim {
+// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that are too many;
+// the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing where nobody waits for it.
+func (c *conn) finalHead(req *mesh.Request, goOn func()) (head, error) {
+	for {
 		h, err := c.head()
 		switch {
 		case err != nil:
@@ -150,10 +153,13 @@ func (c *conn) finalHead(req *mesh.Request) (head, error) {
 			return head{}, fmt.Errorf("%w: 101 without a request for it", errBroken)
 		case h.status == 101 || h.status >= 200:
 			return h, nil
-		case h.status != 100 && req.Interim != nil:
+		case h.status == 100:
+			if goOn != nil {
+				goOn()
+			}
+		case req.Interim != nil:
 			h.fields.DropHopByHop()
 			req.Interim(h.status, h.fields)
 		}
 	}
-	return head{}, fmt.Errorf("%w: too many interim responses", errBroken)
 }

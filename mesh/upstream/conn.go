@@ -47,7 +47,7 @@ func (c *conn) write() error {
 		case n == len(c.out) && err != nil:
 			return fmt.Errorf("read response: %w", err)
 		case n == len(c.out):
-			return c.filled(read, io.EOF)
+			return c.unanswered(c.filled(read, io.EOF))
 		case err != nil:
 			return fmt.Errorf("send request: %w", err)
 		}
@@ -86,6 +86,14 @@ func (c *conn) filled(n int, err error) error {
 	}
 	c.eof = err == io.EOF //nolint:errorlint // as the connection gives it
 	return fmt.Errorf("read response: %w", cut(err))
+}
+
+// unanswered tells an end before the first byte of a response from one in its middle.
+func (c *conn) unanswered(err error) error {
+	if err != nil && c.eof && c.r == c.w {
+		return fmt.Errorf("read response: %w", errNoAnswer)
+	}
+	return err
 }
 
 // line returns the bytes through the next line end, which stay valid until the next read. A line that ends in LF alone is refused:

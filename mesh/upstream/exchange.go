@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type exchange struct {
 	req  *mesh.Request
 	stop func() bool // ends the watch over the request's context; false if that has ended
 
+	expects  *expectation  // holds the request's body back; nil if nothing does
 	uploaded chan struct{} // closed when the request's body is sent or given up; nil if it doesn't stream
 	upload   error         // why it was given up; set before uploaded is closed
 	brokeOff atomic.Bool   // the request's body broke off, for which the target can do nothing
@@ -36,7 +38,8 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 	if err := x.send(timeout); err != nil {
 		return nil, err
 	}
-	h, err := x.c.finalHead(x.req)
+	h, err := x.c.finalHead(x.req, x.goOn())
+	x.expects.decide(false)
 	if err != nil {
 		return nil, x.cause(err)
 	}
@@ -49,7 +52,7 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 		return nil, err
 	}
 	x.keep = x.keep && !body.last
-	resp := &mesh.Response{Status: h.status, Header: h.fields}
+	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields}
 	resp.Header.DropHopByHop()
 	all, small, err := body.small()
 	if err != nil || small {
@@ -58,6 +61,14 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 	}
 	resp.Length, resp.Stream = body.length, &stream{x: x, body: body}
 	return resp, x.rest()
+}
+
+// goOn gives what a 100 Continue does.
+func (x *exchange) goOn() func() {
+	if x.expects == nil {
+		return nil
+	}
+	return func() { x.expects.decide(true) }
 }
 
 // rest takes the time-outs away from a connection whose response streams: its pace is the client's, and the mesh ends it
@@ -97,7 +108,13 @@ func (x *exchange) send(timeout time.Duration) error {
 	if err := x.unbound(); err != nil {
 		return err
 	}
+	if x.req.Expect {
+		x.expects = newExpectation()
+	}
 	x.begin(func() error {
+		if err := x.expects.await(); err != nil {
+			return err
+		}
 		err := x.copyBody(timeout)
 		until := time.Now().Add(timeout)
 		if x.brokeOff.Load() { // nobody waits for a response to half a request; a target that stopped reading may have sent one
@@ -186,7 +203,7 @@ func (x *exchange) socket(h head) (*mesh.Response, error) {
 			}
 		}
 	})
-	resp := &mesh.Response{Status: h.status, Header: h.fields, Length: -1, Stream: &stream{x: x, body: body}}
+	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields, Length: -1, Stream: &stream{x: x, body: body}}
 	resp.Header.DropHopByHop()
 	return resp, nil
 }
@@ -226,15 +243,20 @@ func (x *exchange) end(whole bool) {
 
 // stream is a response's body that is passed on as it comes.
 type stream struct {
-	x     *exchange
-	body  *body
-	ended sync.Once
+	x      *exchange
+	body   *body
+	ended  sync.Once
+	closed atomic.Bool // nobody wants it any more
 }
 
 func (s *stream) Next() (mesh.Piece, error) {
 	p, err := s.body.next()
-	if errors.Is(err, io.EOF) {
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
 		s.finish(true)
+	case !s.closed.Load():
+		err = s.x.t.tell(context.Background(), s.x.req, err)
 	}
 	return mesh.Piece{Data: p}, err
 }
@@ -243,6 +265,7 @@ func (s *stream) Trailer() mesh.Header { return s.body.trailer }
 
 // Close ends the exchange; after its end it does nothing.
 func (s *stream) Close() error {
+	s.closed.Store(true)
 	s.finish(false)
 	return nil
 }

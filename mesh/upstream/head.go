@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 type head struct {
 	status int
 	http10 bool
+	reason string // if it isn't the usual one
 	fields mesh.Header
 }
 
@@ -74,7 +76,7 @@ func (c *conn) section() ([]byte, error) {
 		}
 		searched = max(len(p)-len(end)+1, 0)
 		if err := c.fill(maxHead); err != nil {
-			return nil, err
+			return nil, c.unanswered(err)
 		}
 	}
 }
@@ -122,6 +124,9 @@ func (h *head) parseLine(line []byte) error {
 		return fmt.Errorf("%w: status", errBroken)
 	}
 	h.status, h.http10 = int(status), line[7] == '0' //nolint:gosec // G115: three digits
+	if len(line) > through && string(line[through+1:]) != http.StatusText(h.status) {
+		h.reason = string(line[through+1:])
+	}
 	return nil
 }
 

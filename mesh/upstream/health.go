@@ -20,7 +20,11 @@ func (t *target) watch(ctx context.Context, h node.Health) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-			if err := t.check(ctx, h); ctx.Err() == nil {
+			switch err := t.check(ctx, h); {
+			case ctx.Err() != nil:
+			case own(err): // it says nothing about the target
+				_ = t.tell(ctx, &mesh.Request{Route: "health"}, err)
+			default:
 				t.checked(err, h)
 			}
 			interval := h.Interval.Std()
@@ -51,7 +55,7 @@ func (t *target) check(ctx context.Context, h node.Health) error {
 	if err := c.sendHead(req); err != nil {
 		return err
 	}
-	answer, err := c.finalHead(req) // the status says it all: the page may be as long as it likes
+	answer, err := c.finalHead(req, nil) // the status says it all: the page may be as long as it likes
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -47,6 +48,7 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	p.within.Store(int64(connect))
 	port := u.Port()
 	if u.Scheme == "https" {
+		_, _ = x509.SystemCertPool() // read now: once only, and so never while descriptors are short. A connection tells what is wrong with it
 		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
 	if port == "" {
@@ -173,7 +175,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, p.network, p.addr)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, connectError(err)
 	}
 	if p.tls == nil {
 		return newConn(raw, raw), nil
@@ -181,7 +183,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	secure := tls.Client(raw, p.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, connectError(fmt.Errorf("%w: %w", errTLS, err))
 	}
 	return newConn(secure, raw), nil
 }

@@ -359,7 +359,7 @@ func TestStaleFailures(t *testing.T) {
 			<-hold
 		}
 		if sick.Load() || r.URL.Path == "/wait" {
-			w.WriteHeader(http.StatusInternalServerError)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
 	cfg := config(flaky.URL, newApp(t, 200).url)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"millrace/node"
@@ -35,6 +36,7 @@ type target struct {
 	hash uint64     // of both
 	pool *pool
 	log  *slog.Logger
+	told told
 
 	canary   bool
 	max      atomic.Int64 // requests at once; 0 for any number. Unless adaptive is set
@@ -215,7 +217,7 @@ func (t *target) failed(cause error, took time.Duration) {
 
 // late tells whether an error is a time-out.
 func late(err error) bool {
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT)
 }
 
 // eject lets the target rest, if it doesn't yet and others are left.

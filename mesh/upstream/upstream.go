@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -216,7 +215,7 @@ func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Respons
 	if last.resp != nil && last.err == nil {
 		return last.resp, nil
 	}
-	return nil, u.failure(ctx, last.err)
+	return nil, u.failure(ctx, req, last)
 }
 
 // deadline is by when the request must be answered: that of its route, unless the upstream gives up before.
@@ -227,22 +226,6 @@ func (s *state) deadline(req *mesh.Request) time.Time {
 		}
 	}
 	return req.Deadline
-}
-
-// failure gives the last error its code. What a client may read names no address.
-func (u *Upstream) failure(ctx context.Context, err error) error {
-	if e, ok := errors.AsType[*node.Error](err); ok {
-		return e
-	}
-	switch {
-	case errors.Is(err, errBrokeOff) || errors.Is(ctx.Err(), context.Canceled):
-		return node.Errorf(node.CodeCanceled, err, "the request was canceled")
-	}
-	u.log.WarnContext(ctx, "upstream request failed", "cause", err)
-	if late(err) {
-		return node.Errorf(node.CodeTimeout, err, "the upstream didn't answer in time")
-	}
-	return node.Errorf(node.CodeUpstream, err, "the upstream can't be reached or broke off")
 }
 
 // close ends checks, connections, and the requests that still run.

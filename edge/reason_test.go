@@ -1,0 +1,109 @@
+package edge_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// spoken is an upstream behind an edge that answers each request with the text that its path leads to.
+func spoken(t *testing.T, change func(*node.Edge), answers map[string]string) *rig {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+					_, _ = io.WriteString(c, answers[req.URL.Path])
+				}
+			}()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close() })
+	all := route("", "/*")
+	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	r := start(t, change, all)
+	serve(t, r, "app", "http://"+l.Addr().String())
+	return r
+}
+
+// The client gets the reason phrase of the origin, and never one that says that the status is unknown.
+func TestReasonPhrases(t *testing.T) {
+	stream := "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+	paths, want := map[string]string{}, map[string]string{}
+	add := func(path, line, expected string) {
+		paths["/"+path] = line + "\r\nContent-Length: 2\r\n\r\nok"
+		paths["/stream-"+path] = line + "\r\n" + stream // whose end comes later, with the connection's
+		want["/"+path], want["/stream-"+path] = expected, expected
+	}
+	add("ok", "HTTP/1.1 200 OK", "200 OK")
+	add("own", "HTTP/1.1 200 All is well", "200 All is well")
+	add("unknown", "HTTP/1.1 599 Custom", "599 Custom")
+	add("unknown-bare", "HTTP/1.1 599", "599 Server Error")
+	add("unknown-empty", "HTTP/1.1 299 ", "299 Success")
+	add("client", "HTTP/1.1 499", "499 Client Error")
+	add("teapot", "HTTP/1.1 418", "418 I'm a teapot")
+	add("latin", "HTTP/1.1 404 Nicht gefund\xe9n", "404 Nicht gefund\xe9n")
+	add("control", "HTTP/1.1 404 a\x01b", "404 Not Found")
+	add("return", "HTTP/1.1 404 a\rSet-Cookie: a=b", "404 Not Found")
+	add("long", "HTTP/1.1 404 "+strings.Repeat("x", 2000), "404 Not Found")
+	r := spoken(t, nil, paths)
+	for path, expected := range want {
+		for _, version := range []string{"1.1", "1.0"} {
+			got := firstLine(t, r.addr, fmt.Sprintf("GET %s HTTP/%s\r\nHost: h\r\nConnection: close\r\n\r\n", path, version))
+			if got != "HTTP/1.1 "+expected {
+				t.Errorf("%s, HTTP/%s: %q, want %q", path, version, got, expected)
+			}
+		}
+	}
+}
+
+// firstLine sends a request and gives the first line of what comes back.
+func firstLine(t *testing.T, addr, request string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(line, "\r\n")
+}
+
+// The reason of a member passes too; one that could break out of its line doesn't.
+func TestReasonsOfMembers(t *testing.T) {
+	to := route("", "/*")
+	to.To.Name = "says"
+	r := start(t, nil, to)
+	reason := map[string]string{"/own": "Fine", "/none": "", "/split": "a\r\nSet-Cookie: a=b"}
+	service(t, r.conn, "says", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 202, Reason: reason[q.Target]}, nil
+	})
+	for path, want := range map[string]string{"/own": "Fine", "/none": "Accepted", "/split": "Accepted"} {
+		if got := firstLine(t, r.addr, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); got != "HTTP/1.1 202 "+want {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}

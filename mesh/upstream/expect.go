@@ -1,0 +1,52 @@
+package upstream
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// goAheadWithin is how long the body of a request that expects 100 Continue is held back: a target may not know of it, and then
+// waits for the body (RFC 9110 §10.1.1).
+const goAheadWithin = time.Second
+
+var errUnwanted = errors.New("the target answered without the body")
+
+// expectation holds a request's body back until the target says 100 Continue, answers, or is silent for a while. It is safe for
+// concurrent use.
+type expectation struct {
+	once    sync.Once
+	decided chan struct{}
+	wanted  bool // set before decided is closed
+}
+
+func newExpectation() *expectation { return &expectation{decided: make(chan struct{})} }
+
+// decide says whether the body is wanted; the first word counts. It does nothing for a request that expects nothing.
+func (e *expectation) decide(wanted bool) {
+	if e != nil {
+		e.once.Do(func() {
+			e.wanted = wanted
+			close(e.decided)
+		})
+	}
+}
+
+// await waits until the body may be sent, or gives the reason why it isn't.
+func (e *expectation) await() error {
+	if e == nil {
+		return nil
+	}
+	timer := time.NewTimer(goAheadWithin)
+	defer timer.Stop()
+	select {
+	case <-e.decided:
+	case <-timer.C:
+		e.decide(true)
+		<-e.decided // a refusal may have been faster
+	}
+	if !e.wanted {
+		return errUnwanted
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// failure is what can go wrong with a request at a target: a word for the log, and a code and a text for the client, which names
+// no address.
+type failure struct {
+	kind string
+	code node.Code
+	text string
+}
+
+var (
+	ownLimit    = &failure{"own_limit", node.CodeBusy, "the node has no file descriptor or port left for a connection to the upstream"}
+	unresolved  = &failure{"name", node.CodeUpstream, "the upstream's host name can't be resolved"}
+	refused     = &failure{"refused", node.CodeUpstream, "the upstream refused the connection"}
+	slowConnect = &failure{"connect_timeout", node.CodeTimeout, "no connection to the upstream came about in time"}
+	certificate = &failure{"certificate", node.CodeUpstream, "the upstream's certificate isn't valid"}
+	insecure    = &failure{"tls", node.CodeUpstream, "no TLS connection to the upstream came about"}
+	unreachable = &failure{"unreachable", node.CodeUpstream, "the upstream can't be reached"}
+	silent      = &failure{"timeout", node.CodeTimeout, "the upstream didn't answer in time"}
+	tooLarge    = &failure{"too_large", node.CodeUpstream, "the head of the upstream's response is too large"}
+	malformed   = &failure{"malformed", node.CodeUpstream, "the upstream's response is malformed"}
+	noAnswer    = &failure{"no_answer", node.CodeUpstream, "the upstream closed the connection without an answer"}
+	reset       = &failure{"reset", node.CodeUpstream, "the upstream reset the connection"}
+	cutOff      = &failure{"cut_off", node.CodeUpstream, "the upstream broke off in the middle of its response"}
+	broken      = &failure{"broken", node.CodeUpstream, "the connection to the upstream broke"}
+)
+
+// Phases of a request, in the chain of its error.
+var (
+	errConnect  = errors.New("connect")
+	errTLS      = errors.New("TLS")
+	errNoAnswer = errors.New("it was closed without an answer")
+)
+
+// failureOf says what an error of a request at a target is.
+func failureOf(err error) *failure {
+	switch {
+	case own(err):
+		return ownLimit
+	case errors.Is(err, errConnect):
+		return unconnected(err)
+	case errors.Is(err, errHeadTooLarge) || errors.Is(err, mesh.ErrFieldCount):
+		return tooLarge
+	case errors.Is(err, errBroken):
+		return malformed
+	case late(err):
+		return silent
+	case errors.Is(err, errNoAnswer):
+		return noAnswer
+	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
+		return reset
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return cutOff
+	}
+	return broken
+}
+
+// unconnected says why no connection came about.
+func unconnected(err error) *failure {
+	if late(err) {
+		return slowConnect
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return unresolved
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return certificate
+	}
+	switch {
+	case errors.Is(err, errTLS):
+		return insecure
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return refused
+	}
+	return unreachable
+}
+
+// own reports whether the node itself could make no connection, for want of file descriptors, memory or ports. No target can do
+// anything for it.
+func own(err error) bool {
+	if !errors.Is(err, errConnect) {
+		return false
+	}
+	for _, limit := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, limit) {
+			return true
+		}
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok { // its cause is a text
+		return starved()
+	}
+	return errors.Is(err, syscall.EADDRNOTAVAIL) && toIPv4(err) // of IPv6, that the host may have no such address
+}
+
+// starved reports whether the process can open nothing more.
+func starved() bool {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	}
+	_ = f.Close() // nothing was written
+	return false
+}
+
+func toIPv4(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok {
+		return false
+	}
+	to, ok := op.Addr.(*net.TCPAddr)
+	return ok && to.IP.To4() != nil
+}
+
+// failure gives the last error of a request its code, and tells the log.
+func (u *Upstream) failure(ctx context.Context, req *mesh.Request, last outcome) error {
+	if e, ok := errors.AsType[*node.Error](last.err); ok {
+		return e
+	}
+	if errors.Is(last.err, errBrokeOff) || errors.Is(ctx.Err(), context.Canceled) {
+		return node.Errorf(node.CodeCanceled, last.err, "the request was canceled")
+	}
+	return last.by.tell(ctx, req, last.err)
+}
+
+// tell logs why the target failed a request, unless the log has just told of the same, and gives the error for the client.
+func (t *target) tell(ctx context.Context, req *mesh.Request, cause error) *node.Error {
+	f := failureOf(cause)
+	if leftOut, ok := t.told.pass(f, t.now()); ok {
+		args := []any{"target", string(t.url), "route", req.Route, "request_id", req.Header.Get("X-Request-Id"), "failure", f.kind, "cause", cause}
+		if leftOut > 0 {
+			args = append(args, "left_out", leftOut)
+		}
+		t.log.WarnContext(ctx, "upstream request failed", args...)
+	}
+	return node.Errorf(f.code, cause, "%s", f.text)
+}
+
+// connectError puts the phase into the error of a connection that didn't come about.
+func connectError(err error) error { return fmt.Errorf("%w: %w", errConnect, err) }

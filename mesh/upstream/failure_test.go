@@ -1,0 +1,226 @@
+package upstream_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/mesh/upstream"
+	"millrace/node"
+)
+
+// lines is a log that tests read.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// of gives the lines with that message.
+func (l *lines) of(tb testing.TB, msg string) (out []map[string]any) {
+	tb.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.buf.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			tb.Fatal(err)
+		}
+		if m["msg"] == msg {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// logged is start with a log.
+func logged(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
+	tb.Helper()
+	conn, log := natsservertest.Connect(tb, natsservertest.Start(tb)), &lines{}
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: slog.New(slog.NewJSONHandler(log, nil))})
+	if err == nil {
+		err = set.Apply(tb.Context(), map[string]node.Upstream{"api": cfg})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = set.Close() })
+	return &rig{conn, set}, log
+}
+
+// listening is a target that does with each connection, once a request has come, what it is told.
+func listening(tb testing.TB, answer func(net.Conn)) (url string) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+					answer(c)
+				}
+			})
+		}
+	})
+	tb.Cleanup(func() { l.Close(); all.Wait() })
+	return "http://" + l.Addr().String()
+}
+
+func says(answer string) func(net.Conn) {
+	return func(c net.Conn) { _, _ = io.WriteString(c, answer) }
+}
+
+// Each way in which a target can fail is told apart, to the client without an address, and in the log with target, route and
+// request.
+func TestFailuresAreToldApart(t *testing.T) {
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	plain := listening(t, says("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	for kind, tc := range map[string]struct {
+		url  string
+		code node.Code
+		text string
+	}{
+		"refused":     {"http://127.0.0.1:1", node.CodeUpstream, "the upstream refused the connection"},
+		"certificate": {untrusted.URL, node.CodeUpstream, "the upstream's certificate isn't valid"},
+		"tls":         {strings.Replace(plain, "http", "https", 1), node.CodeUpstream, "no TLS connection to the upstream came about"},
+		"reset": {listening(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), node.CodeUpstream,
+			"the upstream reset the connection"},
+		"no_answer": {listening(t, func(net.Conn) {}), node.CodeUpstream, "the upstream closed the connection without an answer"},
+		"cut_off": {listening(t, says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), node.CodeUpstream,
+			"the upstream broke off in the middle of its response"},
+		"malformed": {listening(t, says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream, "the upstream's response is malformed"},
+		"too_large": {listening(t, says("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10))), node.CodeUpstream,
+			"the head of the upstream's response is too large"},
+		"too_large many": {listening(t, says("HTTP/1.1 200 OK\r\n"+strings.Repeat("X: a\r\n", 257)+"\r\n")), node.CodeUpstream,
+			"the head of the upstream's response is too large"},
+		"timeout": {listening(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), node.CodeTimeout,
+			"the upstream didn't answer in time"},
+		"connect_timeout": {crowded(t), node.CodeTimeout, "no connection to the upstream came about in time"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			cfg := config(tc.url)
+			cfg.ConnectTimeout = node.Duration(300 * time.Millisecond)
+			r, log := logged(t, cfg)
+			within := 20 * time.Second
+			if tc.code == node.CodeTimeout {
+				within = time.Second
+			}
+			_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
+				Method: "GET", Target: "/", Host: "h", Route: "orders", Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(within),
+			})
+			e, ok := errors.AsType[*node.Error](err)
+			if !ok || e.Code != tc.code || e.Text != tc.text {
+				t.Fatalf("got %v, want %s: %s", err, tc.code, tc.text)
+			}
+			told := log.of(t, "upstream request failed")
+			if len(told) != 1 {
+				t.Fatalf("%d lines in the log", len(told))
+			}
+			want, _, _ := strings.Cut(kind, " ")
+			for key, value := range map[string]any{"level": "WARN", "upstream": "api", "target": tc.url, "route": "orders", "request_id": "id7", "failure": want} {
+				if told[0][key] != value {
+					t.Errorf("%s is %v, want %v", key, told[0][key], value)
+				}
+			}
+			if cause, _ := told[0]["cause"].(string); cause == "" || strings.Contains(cause, e.Text) {
+				t.Errorf("the cause is %q", cause)
+			}
+		})
+	}
+}
+
+// crowded is a target whose queue of connections is full: one more gets no answer from the system.
+func crowded(tb testing.TB) (url string) {
+	tb.Helper()
+	fd := backlog(tb)
+	dialer := net.Dialer{Timeout: 100 * time.Millisecond}
+	for range 8 {
+		c, err := dialer.DialContext(tb.Context(), "tcp", fd)
+		if err != nil {
+			break
+		}
+		tb.Cleanup(func() { _ = c.Close() })
+	}
+	return "http://" + fd
+}
+
+// A response that breaks off while it streams is the upstream's failure, and told as such.
+func TestBrokenStreamIsToldAsTheUpstreams(t *testing.T) {
+	url := listening(t, says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"+strings.Repeat("x", 0x10000)+"\r\n"))
+	r, log := logged(t, config(url))
+	resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
+		Method: "GET", Target: "/", Host: "h", Route: "orders", Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(20 * time.Second),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Stream.Close()
+	n, err := io.Copy(io.Discard, mesh.NewReader(resp.Stream))
+	e, ok := errors.AsType[*node.Error](err)
+	if !ok || e.Code != node.CodeUpstream || e.Text != "the upstream broke off in the middle of its response" {
+		t.Errorf("after %d bytes: %v", n, err)
+	}
+	if told := log.of(t, "upstream request failed"); len(told) != 1 || told[0]["failure"] != "cut_off" || told[0]["request_id"] != "id7" {
+		t.Errorf("the log tells %v", told)
+	}
+}
+
+// When everything fails, the log isn't flooded; each kind of failure of each target is told all the same.
+func TestFailuresFloodNoLog(t *testing.T) {
+	var n atomic.Int64
+	url := listening(t, func(c net.Conn) {
+		if n.Add(1)%2 == 0 {
+			_ = c.(*net.TCPConn).SetLinger(0)
+		}
+	})
+	r, log := logged(t, config(url))
+	begun := time.Now()
+	for range 500 {
+		if _, err := r.do(t, "POST", "/", "x"); err == nil {
+			t.Fatal("answered")
+		}
+	}
+	told := log.of(t, "upstream request failed")
+	most := 2 * (2 + int(time.Since(begun)/time.Second))
+	kinds, leftOut := map[any]int{}, 0.0
+	for _, line := range told {
+		kinds[line["failure"]]++
+		n, _ := line["left_out"].(float64)
+		leftOut += n
+	}
+	if len(told) > most || len(kinds) != 2 {
+		t.Errorf("500 failures are %d lines, %v; want at most %d", len(told), kinds, most)
+	}
+	if len(told) > 2 && leftOut == 0 {
+		t.Error("nothing tells of those that are left out")
+	}
+}

@@ -1,0 +1,150 @@
+package upstream_test
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node"
+)
+
+// backlog gives the address of a socket that takes no connection, behind whose first ones others get no answer.
+func backlog(tb testing.TB) string {
+	tb.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		tb.Cleanup(func() { _ = syscall.Close(fd) })
+		err = errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	addr, err := syscall.Getsockname(fd)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	own, _ := addr.(*syscall.SockaddrInet4)
+	return (&net.TCPAddr{IP: own.Addr[:], Port: own.Port}).String()
+}
+
+// A node without a free file descriptor can't ask anybody. That is told as its own failure, and no target rests for it.
+func TestOwnDescriptorsAreNoFailureOfTheTarget(t *testing.T) {
+	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") } // no connection rests
+	one, two := server(t, last).URL, server(t, last).URL
+	for name, cfg := range map[string]node.Upstream{"addresses": config(one, two), "a name": config(strings.Replace(one, "127.0.0.1", "localhost", 1))} {
+		t.Run(name, func(t *testing.T) {
+			cfg.Resolve = 0 // but for each connection
+			ownDescriptors(t, cfg)
+		})
+	}
+}
+
+func ownDescriptors(t *testing.T, cfg node.Upstream) {
+	t.Helper()
+	r, log := logged(t, cfg)
+	if _, err := r.do(t, "GET", "/", ""); err != nil {
+		t.Fatal(err)
+	}
+	release := useUp(t)
+	for range 20 {
+		_, err := r.do(t, "GET", "/", "")
+		e, ok := errors.AsType[*node.Error](err)
+		if !ok || e.Code != node.CodeBusy || !strings.Contains(e.Text, "the node") {
+			t.Errorf("got %v", err)
+			break
+		}
+	}
+	for _, target := range r.set.Status()[0].Targets {
+		if target.State != "up" || target.Failures != 0 || target.Ejected != 0 {
+			t.Errorf("for want of descriptors of the node's own a target is %+v", target)
+		}
+	}
+	release()
+	if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
+		t.Errorf("with descriptors: %+v, %v", resp, err)
+	}
+	told := log.of(t, "upstream request failed")
+	if len(told) == 0 || told[0]["failure"] != "own_limit" {
+		t.Errorf("the log tells %v", told)
+	}
+}
+
+// A health check that the node can't make for want of descriptors says nothing about the target.
+func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
+	var checks atomic.Int64
+	s := server(t, func(w http.ResponseWriter, _ *http.Request) {
+		checks.Add(1)
+		w.Header().Set("Connection", "close")
+	})
+	cfg := config(s.URL)
+	cfg.Health = &node.Health{Path: "/"}
+	cfg.Health.Defaults()
+	cfg.Health.Interval, cfg.Health.Fails = node.Duration(10*time.Millisecond), 3 // one may be on its way
+	r, log := logged(t, cfg)
+	natsservertest.Eventually(t, "it is checked", func() bool { return checks.Load() > 0 })
+	release := useUp(t)
+	natsservertest.Eventually(t, "checks can't be made", func() bool { return len(log.of(t, "upstream request failed")) >= 2 })
+	if state := r.state(s.URL); state != "up" {
+		t.Errorf("for want of descriptors of the node's own the target is %s", state)
+	}
+	release()
+	if told := log.of(t, "upstream request failed"); told[0]["failure"] != "own_limit" {
+		t.Errorf("the log tells %v", told)
+	}
+}
+
+// useUp takes every descriptor that the process may have, of few, and those that become free.
+func useUp(t *testing.T) (release func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	few := before
+	few.Cur = min(few.Cur, 400)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	var taken []*os.File
+	var calm, once sync.Once
+	quiet, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for still := 0; ; still++ {
+			for f, err := os.Open(os.DevNull); err == nil; f, err = os.Open(os.DevNull) {
+				taken, still = append(taken, f), 0
+			}
+			if still == 50 {
+				calm.Do(func() { close(quiet) })
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	release = func() {
+		once.Do(func() {
+			close(done)
+			<-ended
+			for _, f := range taken {
+				_ = f.Close()
+			}
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(release)
+	<-quiet
+	return release
+}
