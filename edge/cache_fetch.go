@@ -45,11 +45,18 @@ func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *E
 		cancel()
 		return
 	}
-	out.resp.Stream = &owned{Body: out.resp.Stream, end: cancel}
 	if mine == nil { // a refresh: nobody but the store wants it
-		_, _ = readAll(out.resp.Stream) // what breaks off isn't stored
+		defer time.AfterFunc(refreshTime, cancel).Stop()
+		drain(out.resp.Stream)
+		closeBody(out.resp)
+		cancel()
+		return
 	}
+	out.resp.Stream = &owned{Body: out.resp.Stream, end: cancel}
 }
+
+// refreshTime bounds how long a body of unknown length is read that nobody waits for.
+const refreshTime = time.Minute
 
 // owned is a body that ends its fetch when it is closed.
 type owned struct {
@@ -173,7 +180,7 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 		case g == nil:
 			a.reason = httpcache.ReasonTooLarge
 		case resp.Length < 0 || c.tied: // nobody knows whether it can be kept, or it may break off with the one that began it: only one client follows it
-			resp.Stream = &tee{Body: resp.Stream, g: g}
+			resp.Stream = g.copies(resp)
 			return fetched{resp: resp, status: status}
 		default:
 			grows(g)

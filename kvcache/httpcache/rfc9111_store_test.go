@@ -64,6 +64,12 @@ func TestRFC9111Section3Storable(t *testing.T) {
 		{"the route's freshness isn't for redirects of the moment", route, "GET", 302, nil, httpcache.ReasonFreshness},
 		{"the route's freshness doesn't overrule no-store", route, "GET", 200, []string{"Cache-Control: no-store"}, httpcache.ReasonNoStore},
 		{"forced, it does", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200, []string{"Cache-Control: no-store, no-cache"}, ""},
+		{"the route's freshness isn't for a stream of events", route, "GET", 200, []string{"Content-Type: text/event-stream"}, httpcache.ReasonEndless},
+		{"nor for one in another spelling", route, "GET", 200, []string{"Content-Type: Text/Event-Stream ; charset=utf-8"}, httpcache.ReasonEndless},
+		{"nor for pictures that replace one another", route, "GET", 200, []string{"Content-Type: multipart/x-mixed-replace;boundary=b"}, httpcache.ReasonEndless},
+		{"nor if it is forced", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200, []string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"}, httpcache.ReasonEndless},
+		{"nor is the heuristic's", heuristic, "GET", 200, []string{"Content-Type: text/event-stream", "Last-Modified: " + at(-time.Hour)}, httpcache.ReasonEndless},
+		{"a stream of events whose origin names a freshness", route, "GET", 200, []string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"}, ""},
 		{"but not private", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200, []string{"Cache-Control: private"}, httpcache.ReasonPrivate},
 	} {
 		t.Run(row.name, func(t *testing.T) {
