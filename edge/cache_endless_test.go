@@ -46,7 +46,8 @@ func TestCacheEndlessUnknownLength(t *testing.T) {
 	r.on("/page", streamed("page", -1))
 	r.get(t, "/page")
 	natsservertest.Eventually(t, "a page is stored", func() bool { return r.ask(t, "HEAD", "/page", "").hit })
-	r.SetEndsWithin(-1) // none does
+	r = startCache(t, func(c *node.Cache) { c.TTL = minute })
+	r.SetEndsWithin(-1) // nothing does
 	for path, control := range map[string]string{"/feed": "x", "/said": "max-age=600"} {
 		body := newSlowly()
 		r.on(path, streams(body, -1, "Cache-Control", control))
@@ -88,7 +89,7 @@ func TestCacheEndlessTakesNoRoom(t *testing.T) {
 // A fetch that nobody waits for ends as soon as its response turns out to be one that isn't stored.
 func TestCacheEndlessRefresh(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL = minute })
-	r.SetEndsWithin(-1) // none does
+	r.SetEndsWithin(-1) // nothing does
 	for path, control := range map[string]string{"/private": "private", "/feed": ""} {
 		body := newSlowly()
 		next := streams(body, -1)

@@ -137,7 +137,7 @@ func (g *growing) store() {
 
 // fits tells whether the response is good for another request than the one that it was fetched for.
 func (g *growing) fits(c *cached, x *Exchange) bool {
-	if g.c.route.id != c.route.id || g.a.stored.Flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 || x.Method != g.x.Method {
+	if g.c.route.id != c.route.id || g.a.stored.Flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 || x.Method != g.x.Method || crosses(x, g.a.stored.Flags) {
 		return false
 	}
 	mine := httpcache.AppendVariant(nil, g.a.vary, x.Header)

@@ -34,6 +34,7 @@ const (
 	NoTransform                    // the body may not be coded anew
 	Defaulted                      // its freshness is what the route says, not the origin
 	Unsaid                         // likewise, or what the heuristic says
+	Crossed                        // the request that it answered had an Origin, or it says itself which may read it
 )
 
 // Has tells whether all of the flags are set.
@@ -53,7 +54,7 @@ const (
 	ReasonVaryTooMany   Reason = "vary-unkeyed"     // it depends on a field of which nearly each client has its own value
 	ReasonSetCookie     Reason = "set-cookie"       // it sets a cookie
 	ReasonFreshness     Reason = "no-freshness"     // nothing says how long it is fresh, and nothing to ask for news with
-	ReasonPartial       Reason = "partial"          // a part without a strong validator can't be put together with others
+	ReasonPartial       Reason = "partial"          // a part of which nobody knows where it belongs
 	ReasonRequest       Reason = "request-no-store" // the client forbids it
 	ReasonRequestCookie Reason = "request-cookie"   // the client sent cookies, and the origin doesn't say whether they matter
 	ReasonTooLarge      Reason = "too-large"        // the body is larger than the route caches, or than there is room for
@@ -73,6 +74,9 @@ func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 		return s, c, reason
 	}
 	s.Flags = r.flags(resp, &c, by)
+	if req.Header.Has("Origin") || resp.Header.Has("Access-Control-Allow-Origin") {
+		s.Flags |= Crossed
+	}
 	if !s.Flags.Has(NoStale) {
 		s.StaleWhileRevalidate = window(c.StaleWhileRevalidate, r.StaleWhileRevalidate)
 		s.StaleIfError = window(c.StaleIfError, r.StaleIfError)
@@ -99,8 +103,6 @@ func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Rea
 		return ReasonMethod
 	case neverStored(resp.Status) || (!understood && c.MustUnderstand):
 		return ReasonStatus
-	case resp.Status == 206 && !strongETag(resp.Header.Get("ETag")):
-		return ReasonPartial
 	case c.NoStore && (!c.overrules || !understood) && !r.Force:
 		return ReasonNoStore
 	case c.Private:
