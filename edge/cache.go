@@ -144,7 +144,8 @@ func stripTags(h *mesh.Header) {
 
 // filling bounds the bytes of responses that are being collected to be stored, and finds them for those who come while they are.
 type filling struct {
-	max int64
+	max        int64
+	endsWithin time.Duration // see endsWithin
 
 	mu    sync.Mutex // guards what follows
 	used  int64
@@ -159,6 +160,13 @@ func (f *filling) take(n int64) bool {
 	}
 	f.used += n
 	return true
+}
+
+// give gives room back.
+func (f *filling) give(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.used -= n
 }
 
 // show lets others find a response that grows.
@@ -186,6 +194,10 @@ func (f *filling) end(g *growing) {
 		delete(f.grows, key)
 	}
 }
+
+// endsWithin is how soon a body of unknown length must have ended to be stored under a freshness that the origin hasn't named. Pages and reports end; what
+// keeps coming is a feed, of which nobody wants the beginning again.
+const endsWithin = 5 * time.Second
 
 // leastWait is how long a request waits at least for another's fetch of the same, before it goes on its own.
 const leastWait = 5 * time.Second

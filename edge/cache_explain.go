@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"millrace/kvcache"
@@ -48,7 +49,7 @@ func (s *Server) explainCache(ctx context.Context, x *Exchange) *CacheExplanatio
 		l.find(x, func(key []byte, v *kvcache.View) bool { return c.store.Load(ctx, key, v) })
 	}
 	defer l.release()
-	out.Key, out.Vary = string(l.primary[1:]), l.vary
+	out.Key, out.Vary = string(l.primary[1:]), strings.ReplaceAll(l.vary, ";", " or ")
 	if s.cfg.Peers != nil {
 		out.Home = kvcache.Home(l.primary, s.cfg.Peers.Alive())
 	}
@@ -81,6 +82,8 @@ func (c *cached) explainHit(out *CacheExplanation, x *Exchange, l *found) {
 	case httpcache.UseValidate, httpcache.UseNever:
 		out.State, out.Why = "to-validate", "the origin is asked before each use"
 		switch {
+		case l.alien:
+			out.Why = "a page of another origin asks, and it doesn't say who may read it"
 		case !l.leased:
 			out.Why = "this node can't hear of purges at the moment"
 		case l.valid == kvcache.Stale:

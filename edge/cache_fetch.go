@@ -45,11 +45,18 @@ func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *E
 		cancel()
 		return
 	}
-	out.resp.Stream = &owned{Body: out.resp.Stream, end: cancel}
 	if mine == nil { // a refresh: nobody but the store wants it
-		_, _ = readAll(out.resp.Stream) // what breaks off isn't stored
+		defer time.AfterFunc(refreshTime, cancel).Stop()
+		drain(out.resp.Stream)
+		closeBody(out.resp)
+		cancel()
+		return
 	}
+	out.resp.Stream = &owned{Body: out.resp.Stream, end: cancel}
 }
+
+// refreshTime bounds how long a body of unknown length is read that nobody waits for.
+const refreshTime = time.Minute
 
 // owned is a body that ends its fetch when it is closed.
 type owned struct {
@@ -71,7 +78,7 @@ func (c *cached) fetch(ctx context.Context, x *Exchange, l *found, grows func(*g
 	if l.leased && c.load(ctx, x, l) {
 		return fetched{stored: true, status: httpcache.Status{Hit: true, Detail: "bucket"}}
 	}
-	if l.leased && !x.home {
+	if l.leased && !x.home && !x.ranged() {
 		if out, ok := c.askHome(ctx, x, l, grows); ok {
 			return out
 		}
@@ -109,7 +116,7 @@ func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	from := &found{c: c, primary: l.primary, key: l.primary, now: time.Now()}
 	defer from.release()
 	from.find(x, func(key []byte, v *kvcache.View) bool { return c.store.Load(ctx, key, v) })
-	c.keepVariants(l, from)
+	c.keepVariants(l)
 	if !from.hit {
 		return false
 	}
@@ -120,19 +127,50 @@ func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	return true
 }
 
-// origin asks behind the cache, with the validators of what is stored.
+// question is what a fetch asks its origin for, beside what the client's request asks.
+type question struct {
+	stored     mesh.Header    // fields of what is validated, as the origin knows them; nil if nothing is
+	ranged     bool           // the client's ranges only
+	gap        httpcache.Span // what is missing of the stored parts
+	completing bool
+}
+
+// question makes the client's request the fetch's own: for all its response is for, with the validators of what is stored, or for what is missing of it. A
+// client's range goes along only where more isn't wanted; asked together with a validation it brings what has changed, and nothing if nothing has.
+func (c *cached) question(x *Exchange, l *found) question {
+	q := question{ranged: x.ranged()}
+	c.normalise(x)
+	condition := x.Header.Values("If-Range")
+	httpcache.Unconditional(&x.Header)
+	if !q.ranged {
+		x.Header.Del("Range")
+	}
+	for _, value := range condition {
+		if q.ranged {
+			x.Header.Add("If-Range", value)
+		}
+	}
+	switch {
+	case !l.hit, l.alien: // a confirmation wouldn't tell what all of it would
+	case c.covers(x, &l.rec) && c.intact(&l.rec):
+		q.stored, _ = c.plain(l.rec.Header())
+		httpcache.Validators(&x.Header, q.stored)
+	case !q.ranged && len(l.rec.Spans) > 0:
+		if q.gap, q.completing = l.rec.Parts().Missing(); q.completing {
+			x.Header.Set("Range", q.gap.Ask(l.rec.Length))
+			if condition := httpcache.RangeCondition(l.rec.Header(), l.now); condition != "" {
+				x.Header.Set("If-Range", condition)
+			}
+		}
+	}
+	return q
+}
+
+// origin asks behind the cache. grows is nil if the caller can't wait for a body that is stored while it comes.
 func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*growing)) fetched {
 	client := x.Header
 	x.Header = append(mesh.Header(nil), client...)
-	c.normalise(x)
-	httpcache.Unconditional(&x.Header)
-	validating := l.hit && !l.rec.Stored.Flags.Has(httpcache.Partial) && c.intact(&l.rec)
-	var stored mesh.Header
-	if validating {
-		stored, _ = c.plain(l.rec.Header())
-		httpcache.Validators(&x.Header, stored)
-	}
-	gap, completing := c.completes(x, l)
+	q := c.question(x, l)
 	epoch, begun := c.store.Epoch(), time.Now()
 	c.stats.fetches.Add(1)
 	resp, err := c.next(ctx, x)
@@ -141,9 +179,12 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 		c.noteDown(l, err)
 		return fetched{failed: err, status: httpcache.Status{Fwd: l.fwd()}}
 	}
-	status := httpcache.Status{Fwd: l.fwd()}
+	if !resp.Header.Has("Date") { // it is as old as its way here (RFC 9110 §6.6.1)
+		resp.Header.Add("Date", httpcache.FormatDate(time.Now()))
+	}
+	validating := q.stored != nil
 	switch {
-	case resp.Status == http.StatusNotModified && validating && httpcache.Validates(stored, resp.Header):
+	case resp.Status == http.StatusNotModified && validating && httpcache.Validates(q.stored, resp.Header):
 		return c.confirm(x, l, resp, epoch, begun)
 	case resp.Status == http.StatusNotModified && validating: // about something else: ask for all
 		l.hit = false
@@ -153,10 +194,13 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 		closeBody(resp)
 		c.stats.staleErrors.Add(1)
 		return fetched{stored: true, anyway: true, status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"}}
-	case completing && resp.Status == http.StatusPartialContent:
-		return c.complete(x, l, resp, gap, epoch, begun)
+	case q.completing && resp.Status == http.StatusPartialContent:
+		return c.complete(ctx, x, l, resp, q.gap, epoch, begun, grows)
+	case q.ranged && validating && resp.Status == http.StatusPartialContent && httpcache.SameRepresentation(q.stored, resp.Header, begun):
+		closeBody(resp) // the store has these bytes, and all others
+		return c.confirm(x, l, resp, epoch, begun)
 	}
-	return c.keep(x, l, resp, epoch, begun, status, grows)
+	return c.keep(x, l, resp, epoch, begun, httpcache.Status{Fwd: l.fwd()}, grows)
 }
 
 func closeBody(resp *mesh.Response) {
@@ -168,12 +212,15 @@ func closeBody(resp *mesh.Response) {
 // keep stores a response if it may be, and says for whom it is.
 func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time, status httpcache.Status, grows func(*growing)) fetched {
 	a := c.admit(x, resp, begun)
+	if resp.Status == http.StatusPartialContent {
+		return c.keepPart(x, l, a, epoch, resp, status)
+	}
 	if a.reason == "" && resp.Stream != nil {
 		switch g := c.grow(x, l, a, resp, epoch, status); {
 		case g == nil:
 			a.reason = httpcache.ReasonTooLarge
-		case resp.Length < 0 || c.tied: // nobody knows whether it can be kept, or it may break off with the one that began it: only one client follows it
-			resp.Stream = &tee{Body: resp.Stream, g: g}
+		case resp.Length < 0 || c.tied || grows == nil: // nobody knows whether it can be kept, or it may break off with the one that began it: only one client follows it
+			resp.Stream = g.copies(resp)
 			return fetched{resp: resp, status: status}
 		default:
 			grows(g)
@@ -182,7 +229,7 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 		}
 	}
 	if a.reason != "" {
-		if resp.Status < 500 {
+		if resp.Status < 500 && !x.ranged() {
 			c.putPass(l, a.reason)
 		}
 		status.Detail = string(a.reason)
@@ -203,7 +250,7 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcac
 	header := c.recoded(stored, httpcache.Freshen(stored, resp.Header))
 	merged := &mesh.Response{Status: l.rec.Stored.Status, Header: header}
 	a := c.admit(x, merged, begun)
-	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: http.StatusNotModified}
+	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: resp.Status}
 	if a.reason != "" {
 		c.forget(l, a.reason)
 		status.Detail = string(a.reason)
@@ -218,7 +265,7 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcac
 	status.Stored = true
 	out := fetched{stored: true, status: status}
 	if a.stored.Flags.Has(httpcache.NoCache) || a.stored.Remaining(time.Now()) <= 0 {
-		if l.rec.Chunks == 0 {
+		if l.rec.Chunks == 0 && !x.ranged() {
 			out.resp = &mesh.Response{Status: merged.Status, Header: a.header, Body: append([]byte(nil), l.rec.Body...)}
 		}
 	}
@@ -236,7 +283,10 @@ func (c *cached) refresh(x *Exchange, l *found) {
 	}
 	c.stats.refreshed.Add(1)
 	d := x.detach()
-	d.refreshing = l.rec.Stored.Received
+	if d.refreshing = l.rec.Stored.Received; d.Method == http.MethodHead { // all of it is fetched, whatever part of it this client wants
+		d.Method = http.MethodGet
+	}
+	d.Header.Del("Range")
 	go c.lead(context.Background(), flight, d, l.detach(), nil)
 }
 

@@ -27,7 +27,7 @@ type growing struct {
 	code   int   // status
 	aged   bool  // the origin gave its age
 	length int64 // that was announced, or -1
-	held   int64 // of the server's filling
+	held   int64 // of the server's filling: all of it, or of unknown length what is there, which fill alone changes
 	tiers  kvcache.Tiers
 
 	mu      sync.Mutex // guards what follows
@@ -39,10 +39,7 @@ type growing struct {
 
 // grow makes room for a response whose body streams, or gives nil if there is none.
 func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, epoch kvcache.Epoch, status httpcache.Status) *growing {
-	held := resp.Length
-	if held < 0 {
-		held = int64(c.cfg.MaxObject)
-	}
+	held := max(resp.Length, 0)
 	if !c.s.filling.take(held) {
 		return nil
 	}
@@ -69,6 +66,15 @@ func (g *growing) fill(body mesh.Body) {
 	}
 }
 
+// hold takes more of the server's filling.
+func (g *growing) hold(n int64) bool {
+	if !g.c.s.filling.take(n) {
+		return false
+	}
+	g.held += n
+	return true
+}
+
 // add takes a piece in. False means that the body is longer than it may be.
 func (g *growing) add(p []byte) bool {
 	g.mu.Lock()
@@ -82,6 +88,8 @@ func (g *growing) add(p []byte) bool {
 			size := chunkSize
 			if g.length >= 0 {
 				size = int(min(chunkSize, g.length-int64(len(g.chunks))*chunkSize))
+			} else if !g.hold(chunkSize) {
+				return false
 			}
 			g.chunks = append(g.chunks, make([]byte, 0, size))
 			last++
@@ -129,7 +137,7 @@ func (g *growing) store() {
 
 // fits tells whether the response is good for another request than the one that it was fetched for.
 func (g *growing) fits(c *cached, x *Exchange) bool {
-	if g.c.route.id != c.route.id || g.a.stored.Flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 || x.Method != g.x.Method {
+	if g.c.route.id != c.route.id || g.a.stored.Flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 || x.Method != g.x.Method || crosses(x, g.a.stored.Flags) {
 		return false
 	}
 	mine := httpcache.AppendVariant(nil, g.a.vary, x.Header)
@@ -209,12 +217,22 @@ func (f *follower) Close() error {
 	return nil
 }
 
-// tee is a body of unknown length on its way to its one client, of which a copy is stored if it turns out small enough.
+// tee is a body of unknown length on its way to its one client, of which a copy is stored if it turns out small enough, and soon enough to have an end.
 type tee struct {
 	mesh.Body
 
-	g    *growing
-	over bool
+	g     *growing
+	until time.Time // when it must have ended; zero if the origin says that it may be kept
+	over  bool      // nothing is copied any more
+}
+
+// copies gives the response to its one client, and lets a copy grow.
+func (g *growing) copies(resp *mesh.Response) *tee {
+	t := &tee{Body: resp.Stream, g: g}
+	if g.a.stored.Flags.Has(httpcache.Unsaid) {
+		t.until = time.Now().Add(g.c.s.filling.endsWithin)
+	}
+	return t
 }
 
 // Next passes a piece on and keeps a copy.
@@ -222,6 +240,9 @@ func (t *tee) Next() (mesh.Piece, error) {
 	p, err := t.Body.Next()
 	switch {
 	case t.over:
+	case !t.until.IsZero() && time.Now().After(t.until):
+		t.over = true
+		t.g.end(errShort)
 	case err != nil:
 		t.over = true
 		t.g.end(err)
@@ -230,6 +251,13 @@ func (t *tee) Next() (mesh.Piece, error) {
 		t.g.end(errShort)
 	}
 	return p, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// drain reads a body that only the store wants, as long as it does.
+func drain(body mesh.Body) {
+	for t, ok := body.(*tee); ok && !t.over; {
+		_, _ = t.Next() // an error is its end
+	}
 }
 
 // Close gives the room back.

@@ -15,12 +15,13 @@ type found struct {
 	c       *cached
 	primary []byte // key of the URL
 	key     []byte // of the variant, if its response varies, else the primary
-	vary    string // names of the fields that the response varies on
+	vary    string // names of the fields that responses vary on: see choose
 	ids     []uint64
 	view    kvcache.View
 	rec     httpcache.Record
 	hit     bool             // rec is a response
 	barred  httpcache.Reason // there is a response, but not for this client
+	alien   bool             // there is one, but a page of another origin asks: see crosses
 	pass    bool             // responses of the URL aren't stored: don't wait for others
 	why     string
 	valid   kvcache.Validity
@@ -38,7 +39,7 @@ func (c *cached) look(x *Exchange) *found {
 
 func (c *cached) lookInto(x *Exchange, l *found, now time.Time) {
 	l.c, l.now = c, now
-	l.hit, l.barred, l.pass, l.vary, l.ids = false, "", false, "", nil
+	l.hit, l.barred, l.alien, l.pass, l.vary, l.ids = false, "", false, false, "", nil
 	l.primary = c.appendKey(l.keyBuf[:0], x)
 	l.key = l.primary
 	l.find(x, c.store.Get)
@@ -93,13 +94,8 @@ func (l *found) follow(x *Exchange, get func([]byte, *kvcache.View) bool) {
 	if !l.read(l.primary, get) {
 		return
 	}
-	if l.rec.Kind == httpcache.KindVary {
-		l.vary, l.ids = l.rec.Text, l.rec.IDs
-		l.view.Release()
-		l.key = httpcache.AppendVariant(slices.Clip(l.primary), strings.Split(l.vary, ","), x.Header)
-		if !slices.Contains(l.ids, variantID(l.key)) || !l.read(l.key, get) {
-			return
-		}
+	if l.rec.Kind == httpcache.KindVary && !l.choose(x, get) {
+		return
 	}
 	switch l.rec.Kind {
 	case httpcache.KindResponse:
@@ -108,6 +104,7 @@ func (l *found) follow(x *Exchange, get func([]byte, *kvcache.View) bool) {
 		if l.hit && l.rec.Stored.Flags.Has(httpcache.Defaulted) {
 			l.barred = l.c.personal(x)
 		}
+		l.alien = l.hit && crosses(x, l.rec.Stored.Flags)
 		l.hit = l.hit && l.barred == ""
 	case httpcache.KindPass:
 		l.pass, l.why = true, l.rec.Text
@@ -130,6 +127,12 @@ func (c *cached) personal(x *Exchange) httpcache.Reason {
 		return reasonContent
 	}
 	return ""
+}
+
+// crosses tells whether a page of another origin asks for a response that was made for a request without Origin, and doesn't say who may read it. Many origins
+// say that, and that it depends on Origin, only to those who send one: so they are asked once more, and what they answer then is for both.
+func crosses(x *Exchange, stored httpcache.Flags) bool {
+	return !stored.Has(httpcache.Crossed) && x.Header.Has("Origin")
 }
 
 // counts tells whether the route knows a field that nearly each client has its own value of: it is in the key, or responses may vary on it.
@@ -167,6 +170,9 @@ func (l *found) use(x *Exchange) httpcache.Use {
 		asked = &control
 	}
 	use := l.rec.Stored.Judge(asked, l.now, l.valid == kvcache.Stale)
+	if l.alien {
+		return httpcache.UseValidate
+	}
 	if !l.leased && (use == httpcache.UseFresh || use == httpcache.UseRefresh) {
 		return httpcache.UseValidate
 	}

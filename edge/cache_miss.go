@@ -29,10 +29,10 @@ func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 		return c.withContent(ctx, x, l)
 	case x.Method == http.MethodHead:
 		return c.head(ctx, x, l)
-	case x.Header.Has("Range"):
-		return c.partial(ctx, x, l)
 	case c.isDown(l):
 		return c.failed(x, l, fetched{failed: errDown})
+	case x.ranged() && !(l.hit && c.covers(x, &l.rec) && l.rec.Stored.Flags.Has(httpcache.HasValidator)):
+		return c.partial(ctx, x, l)
 	case l.pass:
 		return c.alone(ctx, x, l, httpcache.Reason(l.why))
 	case l.barred != "": // nor must it drive out what is there for others
@@ -150,11 +150,32 @@ func (c *cached) again(ctx context.Context, x *Exchange, l *found) (*mesh.Respon
 // own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked for all.
 func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
 	resp := out.resp
-	if resp.Stream == nil && httpcache.NotModified(&httpcache.Request{Method: x.Method, Header: x.Header}, resp.Status, resp.Header, time.Now()) {
+	switch {
+	case resp.Stream != nil:
+	case httpcache.NotModified(&httpcache.Request{Method: x.Method, Header: x.Header}, resp.Status, resp.Header, time.Now()):
 		resp = &mesh.Response{Status: http.StatusNotModified, Header: httpcache.NotModifiedHeader(resp.Header), Member: resp.Member}
+	case x.ranged() && resp.Status == http.StatusOK:
+		resp = c.cut(x, resp)
 	}
 	c.tell(x, resp, out.status)
 	return resp, nil
+}
+
+// cut gives the ranges of a whole response that the exchange asks for, or the whole.
+func (c *cached) cut(x *Exchange, whole *mesh.Response) *mesh.Response {
+	rec := &httpcache.Record{Stored: httpcache.Stored{Status: whole.Status}, Body: whole.Body, Length: int64(len(whole.Body))}
+	spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length)
+	if use == httpcache.RangeNone || !httpcache.RangeApplies(x.Header, whole.Header, time.Now()) {
+		return whole
+	}
+	resp := &mesh.Response{Status: whole.Status, Member: whole.Member}
+	header, ok := c.serveRange(x, rec, resp, append(mesh.Header(nil), whole.Header...), spans)
+	if !ok {
+		return whole
+	}
+	header.Del("Content-Length")
+	resp.Header = header
+	return resp
 }
 
 // failed answers when the origin can't be reached: with what is stored, if that is allowed (RFC 9111 §4.2.4).
@@ -204,8 +225,13 @@ func (c *cached) alone(ctx context.Context, x *Exchange, l *found, why httpcache
 	status := httpcache.Status{Fwd: l.fwd(), Detail: string(why)}
 	if resp.Status != http.StatusNotModified && resp.Stream == nil {
 		a := c.admit(x, resp, begun)
-		if status.Stored = a.reason == ""; status.Stored {
+		switch {
+		case a.reason != "":
+		case resp.Status == http.StatusPartialContent:
+			status.Stored = c.putPart(x, l, a, epoch, resp)
+		default:
 			c.put(x, l, a, epoch, resp)
+			status.Stored = true
 		}
 	}
 	c.tell(x, resp, status)
@@ -267,6 +293,8 @@ func unreachable(err error) bool {
 // fwd says why a request goes on, as Cache-Status tells it.
 func (l *found) fwd() string {
 	switch {
+	case l.alien:
+		return httpcache.FwdVary
 	case l.hit && l.rec.Stored.Flags.Has(httpcache.Partial):
 		return httpcache.FwdPartial
 	case l.hit && l.c.cfg.RequestDirectives && l.leased && l.rec.Stored.Judge(nil, l.now, l.valid == kvcache.Stale) == httpcache.UseFresh:
@@ -290,7 +318,7 @@ func (x *Exchange) detach() *Exchange {
 
 // detach gives the lookup to a fetch: it keeps what it needs, and looks the stored response up again.
 func (l *found) detach() *found {
-	d := &found{c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, leased: l.leased, valid: l.valid, now: l.now}
+	d := &found{c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, alien: l.alien, leased: l.leased, valid: l.valid, now: l.now}
 	d.primary = append([]byte(nil), l.primary...)
 	d.key = append([]byte(nil), l.key...)
 	if !l.hit || !l.c.store.Get(d.key, &d.view) || d.rec.Decode(d.view.Value) != nil || d.rec.Kind != httpcache.KindResponse {

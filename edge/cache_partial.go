@@ -1,8 +1,12 @@
 package edge
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"millrace/kvcache"
@@ -10,81 +14,97 @@ import (
 	"millrace/mesh"
 )
 
-// head answers a HEAD that the memory can't: the origin is asked, and its answer confirms or overturns the stored GET (RFC 9111 §4.3.5).
-func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
-	if resp := c.fromBucket(ctx, x, l); resp != nil {
-		return resp, nil
+// ranged tells whether the request asks for ranges: only a GET has them (RFC 9110 §14.2).
+func (x *Exchange) ranged() bool { return x.Method == http.MethodGet && x.Header.Has("Range") }
+
+// covers tells whether the exchange asks for no byte that a stored response lacks.
+func (c *cached) covers(x *Exchange, rec *httpcache.Record) bool {
+	if !rec.Stored.Flags.Has(httpcache.Partial) {
+		return true
 	}
-	c.normalise(x)
-	epoch, begun := c.store.Epoch(), time.Now()
-	resp, done, err := c.single(ctx, x, l)
-	if done {
-		return resp, err
+	if !x.ranged() {
+		return false
 	}
-	if l.hit && l.rec.Stored.Status == resp.Status {
-		stored := l.rec.Header()
-		confirms, invalidates := httpcache.HeadEffect(stored, l.rec.Length, resp.Header)
-		_, compressed := c.plain(stored)
-		switch {
-		case compressed: // its length and entity tag aren't the origin's
-		case invalidates:
-			c.forget(l, "head")
-		case confirms && !l.rec.Stored.Flags.Has(httpcache.Partial):
-			a := c.admit(x, &mesh.Response{Status: resp.Status, Header: httpcache.Freshen(stored, resp.Header)}, begun)
-			if a.reason == "" {
-				rec := l.rec
-				rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
-				c.putRecord(x, l, a, epoch, &rec, kvcache.BothAlways)
-			}
-		}
+	if len(rec.Spans) == 0 {
+		return rec.Text == x.Header.Get("Range")
 	}
-	c.varies(resp)
-	c.tell(x, resp, httpcache.Status{Fwd: l.fwd()})
-	return resp, nil
+	spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length)
+	parts := rec.Parts()
+	return use == httpcache.RangeSome && !slices.ContainsFunc(spans, func(s httpcache.Span) bool {
+		_, has := parts.Find(s)
+		return !has
+	})
 }
 
-// partial answers a Range that the memory can't: the range goes on to the origin as it is, and a 206 with a strong validator is stored as
-// a part, or put together with the parts that are there (RFC 9111 §3.3, §3.4).
+// partial answers a Range of which nothing is stored that could be validated: it goes on to the origin as it is, and ends with its client.
 func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
 	if resp := c.fromBucket(ctx, x, l); resp != nil {
 		return resp, nil
 	}
-	c.normalise(x)
-	x.Header.Del("If-None-Match")
-	x.Header.Del("If-Modified-Since")
-	epoch, begun := c.store.Epoch(), time.Now()
-	c.stats.fetches.Add(1)
-	resp, done, err := c.single(ctx, x, l)
-	if done {
-		return resp, err
-	}
-	status := httpcache.Status{Fwd: l.fwd()}
-	if resp.Stream == nil {
-		if a := c.admit(x, resp, begun); a.reason == "" {
-			if resp.Status == http.StatusPartialContent {
-				status.Stored = c.putPart(x, l, a, epoch, resp)
-			} else {
-				c.put(x, l, a, epoch, resp)
-				status.Stored = true
-			}
-		}
-	}
-	c.tell(x, resp, status)
-	return resp, nil
+	return c.took(ctx, x, l, c.origin(ctx, x, l, nil), false)
 }
 
-// putPart stores the part of a 206.
+// keepPart stores a 206 as a part, if it may be and is here whole.
+func (c *cached) keepPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, resp *mesh.Response, status httpcache.Status) fetched {
+	if a.reason == "" && (resp.Stream != nil || !c.putPart(x, l, a, epoch, resp)) {
+		a.reason = httpcache.ReasonPartial
+	}
+	status.Stored, status.Detail = a.reason == "", string(a.reason)
+	return fetched{stored: status.Stored, resp: resp, status: status}
+}
+
+// putPart stores the part of a 206 that answers the exchange (RFC 9111 §3.3): together with the parts that are there, if they share a strong validator (§3.4),
+// else in their place, since it is newer. A whole response stays, unless the part shows that there is another representation now.
 func (c *cached) putPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, resp *mesh.Response) bool {
-	span, length, ok := httpcache.ParseContentRange(resp.Header.Get("Content-Range"))
-	if !ok || span.Len() != int64(len(resp.Body)) || length > int64(c.cfg.MaxObject) {
+	asked, lines := x.Header.Values("Range"), resp.Header.Values("Content-Range")
+	if !x.ranged() || len(asked) != 1 || len(asked[0]) > maxRange || len(lines) > 1 {
 		return false
 	}
-	parts := httpcache.Parts{Length: length}
-	if l.hit && l.rec.Stored.Flags.Has(httpcache.Partial) && l.rec.Length == length &&
-		httpcache.SameStrongly(l.rec.Header().Get("ETag"), resp.Header.Get("ETag")) {
-		parts = l.rec.Parts()
+	before := c.stands(x, l, &a)
+	defer before.release()
+	if before.hit && c.outlives(before, a, resp) {
+		return false
+	}
+	span, length, ok := httpcache.ParseContentRange(resp.Header.Get("Content-Range"))
+	switch {
+	case ok && length > int64(c.cfg.MaxObject):
+		return false
+	case ok && span.Len() == int64(len(resp.Body)):
+		c.addPart(x, l, a, epoch, before, httpcache.Parts{Length: length}, span, resp)
+		return true
+	case ok, httpcache.OpenContentRange(resp.Header.Get("Content-Range")), mediaType(resp.Header.Get("Content-Type")) == "multipart/byteranges":
+		return c.putAsked(x, l, a, epoch, before, resp, asked[0])
+	}
+	return false
+}
+
+// outlives tells whether what is stored is better than a part that came.
+func (c *cached) outlives(before *found, a admitted, resp *mesh.Response) bool {
+	rec := &before.rec
+	plain, _ := c.plain(rec.Header())
+	return !rec.Stored.Flags.Has(httpcache.Partial) && (rec.Stored.Received.After(a.stored.Requested) || !httpcache.OtherRepresentation(plain, resp.Header))
+}
+
+// addPart stores a part of which is known where it belongs, with those that it belongs to.
+func (c *cached) addPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, before *found, parts httpcache.Parts, span httpcache.Span, resp *mesh.Response) {
+	stored := before.rec.Header()
+	if before.hit && len(before.rec.Spans) > 0 && before.rec.Length == parts.Length && httpcache.SameRepresentation(stored, resp.Header, time.Now()) {
+		parts, a.header = before.rec.Parts(), httpcache.Freshen(stored, a.header)
 	}
 	c.putParts(x, l, a, epoch, parts.Add(span, resp.Body))
+}
+
+// maxRange bounds the Range that is kept with what answers it.
+const maxRange = 256
+
+// putAsked stores a 206 of which only is known what it was the answer to: it contradicts itself, has several parts, or doesn't say how long the whole is.
+func (c *cached) putAsked(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, before *found, resp *mesh.Response, asked string) bool {
+	if before.hit && len(before.rec.Spans) > 0 && !httpcache.OtherRepresentation(before.rec.Header(), resp.Header) {
+		return false
+	}
+	c.putRecord(x, l, a, epoch, &httpcache.Record{
+		Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Body: resp.Body, Length: int64(len(resp.Body)), Text: asked,
+	}, kvcache.BothTiers)
 	return true
 }
 
@@ -98,41 +118,64 @@ func (c *cached) putParts(x *Exchange, l *found, a admitted, epoch kvcache.Epoch
 		return
 	}
 	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Length: parts.Length, Spans: parts.Spans}
-	rec.Stored.Flags |= httpcache.Partial
 	for _, b := range parts.Bytes {
 		rec.Body = append(rec.Body, b...)
 	}
 	c.putRecord(x, l, a, epoch, rec, kvcache.BothTiers)
 }
 
-// completes asks for the one part that a stored response lacks, if there is only one (RFC 9111 §3.3). It changes the request.
-func (c *cached) completes(x *Exchange, l *found) (gap httpcache.Span, ok bool) {
-	if !l.hit || !l.rec.Stored.Flags.Has(httpcache.Partial) {
-		return gap, false
+// complete makes the whole of the parts that are stored and of the part that was missing (RFC 9111 §3.3), as it comes. If that isn't of the same
+// representation, the whole is asked for.
+func (c *cached) complete(ctx context.Context, x *Exchange, l *found, resp *mesh.Response, gap httpcache.Span, epoch kvcache.Epoch, begun time.Time, grows func(*growing)) fetched {
+	stored := l.rec.Header()
+	span, length, ok := httpcache.ParseContentRange(resp.Header.Get("Content-Range"))
+	size := int64(len(resp.Body))
+	if resp.Stream != nil {
+		size = resp.Length
 	}
-	if gap, ok = l.rec.Parts().Gap(); ok {
-		x.Header.Set("Range", gap.String())
-		x.Header.Set("If-Range", l.rec.Header().Get("ETag"))
+	if !ok || span != gap || length != l.rec.Length || size != gap.Len() || !httpcache.SameRepresentation(stored, resp.Header, time.Now()) {
+		closeBody(resp)
+		l.hit = false // what is stored stays until there is more
+		return c.origin(ctx, x, l, grows)
 	}
-	return gap, ok
+	whole := &mesh.Response{Status: http.StatusOK, Header: httpcache.Freshen(stored, resp.Header), Member: resp.Member, Length: length}
+	before, after := l.rec.Parts().Around(gap)
+	if resp.Stream != nil {
+		whole.Stream = &joined{Body: resp.Stream, before: bytes.Clone(before), after: bytes.Clone(after)}
+	} else {
+		whole.Body = slices.Concat(before, resp.Body, after)
+	}
+	status := httpcache.Status{Fwd: httpcache.FwdPartial, FwdStatus: http.StatusPartialContent}
+	return c.keep(x, l, whole, epoch, begun, status, grows)
 }
 
-// complete puts the missing part in place.
-func (c *cached) complete(x *Exchange, l *found, resp *mesh.Response, gap httpcache.Span, epoch kvcache.Epoch, begun time.Time) fetched {
-	span, length, ok := httpcache.ParseContentRange(resp.Header.Get("Content-Range"))
-	if !ok || span != gap || length != l.rec.Length || resp.Stream != nil || !httpcache.SameStrongly(l.rec.Header().Get("ETag"), resp.Header.Get("ETag")) {
-		closeBody(resp)
-		c.store.Drop(l.key)
-		l.hit = false
-		return c.origin(context.Background(), x, l, func(*growing) {})
+// joined is a body between bytes that are there already.
+type joined struct {
+	mesh.Body
+
+	before, after []byte
+	over          bool
+}
+
+// Next gives the bytes in their order.
+func (j *joined) Next() (mesh.Piece, error) {
+	if p := j.before; len(p) > 0 {
+		j.before = nil
+		return mesh.Piece{Data: p}, nil
 	}
-	a := c.admit(x, resp, begun)
-	if a.reason != "" {
-		c.store.Drop(l.key)
-		l.hit = false
-		return c.origin(context.Background(), x, l, func(*growing) {})
+	for !j.over {
+		p, err := j.Body.Next()
+		if err == nil {
+			return p, nil
+		}
+		if !errors.Is(err, io.EOF) {
+			return p, err //nolint:wrapcheck // a wrapped body's errors are its own
+		}
+		j.over = true
 	}
-	parts := l.rec.Parts().Add(span, resp.Body)
-	c.putParts(x, l, a, epoch, parts)
-	return fetched{stored: true, status: httpcache.Status{Fwd: httpcache.FwdPartial, FwdStatus: http.StatusPartialContent, Stored: true}}
+	if p := j.after; len(p) > 0 {
+		j.after = nil
+		return mesh.Piece{Data: p}, nil
+	}
+	return mesh.Piece{}, io.EOF
 }

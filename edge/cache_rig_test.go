@@ -36,6 +36,7 @@ type cacheRig struct {
 	conn  *mesh.Conn
 	addr  string
 	log   *buffer
+	set   *cacheSetup
 	away  func() // ends the origin
 }
 
@@ -56,7 +57,7 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 	for _, f := range change {
 		f(&set)
 	}
-	r := &cacheRig{origin: &origin{answers: map[string]answer{}, counts: map[string]int{}, requests: map[string]*mesh.Request{}}, log: &buffer{}}
+	r := &cacheRig{origin: &origin{answers: map[string]answer{}, counts: map[string]int{}, requests: map[string]*mesh.Request{}}, log: &buffer{}, set: &set}
 	r.nats = natsservertest.Start(tb)
 	r.conn = natsservertest.Connect(tb, r.nats)
 	service, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("origin"), Handler: mesh.HandlerFunc(r.serve), Limit: 1000})
@@ -73,20 +74,39 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 		r.nats = natsservertest.Start(tb)
 		store = natsservertest.Connect(tb, r.nats)
 	}
-	r.cache, err = kvcache.New(kvcache.Config{
-		Node: "abc", Name: "n1", NATS: store.NATS(), Replicas: 1, Alone: set.alone, MemoryBytes: int64(set.store.Memory), BucketBytes: int64(set.store.Disk),
+	r.openCache(tb, store)
+	return r
+}
+
+// openCache makes cache and edge, whose memory is empty.
+func (r *cacheRig) openCache(tb testing.TB, store *mesh.Conn) {
+	tb.Helper()
+	cache, err := kvcache.New(kvcache.Config{
+		Node: "abc", Name: "n1", NATS: store.NATS(), Replicas: 1, Alone: r.set.alone, MemoryBytes: int64(r.set.store.Memory), BucketBytes: int64(r.set.store.Disk),
 		Log: natsservertest.Discard(),
 	})
 	if err == nil {
-		err = r.cache.Open(tb.Context())
+		err = cache.Open(tb.Context())
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = r.cache.Close() })
-	r.listen(tb, &set)
+	tb.Cleanup(func() { _ = cache.Close() })
+	r.cache = cache
+	r.listen(tb, r.set)
 	natsservertest.Eventually(tb, "the purges are followed", r.cache.Leased)
-	return r
+}
+
+// restart begins anew with what the bucket has, once that many entries have been written to it.
+func (r *cacheRig) restart(tb testing.TB, written uint64) {
+	tb.Helper()
+	natsservertest.Eventually(tb, "the bucket has all", func() bool { return r.cache.Stats().BucketWritten >= written })
+	if err := r.Close(); err != nil {
+		tb.Error(err)
+	}
+	_ = r.cache.Close()
+	r.openCache(tb, r.conn)
+	natsservertest.Eventually(tb, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
 }
 
 func (r *cacheRig) listen(tb testing.TB, set *cacheSetup) {
@@ -99,7 +119,7 @@ func (r *cacheRig) listen(tb testing.TB, set *cacheSetup) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := s.Close(); err != nil {
+		if err := s.Close(); err != nil { // which may be for the second time
 			tb.Error(err)
 		}
 	})

@@ -142,45 +142,46 @@ func (c *cached) serveConditional(x *Exchange, l *found, k *kept, resp *mesh.Res
 		k.head = httpcache.AppendHead(nil, httpcache.NotModifiedHeader(h))
 		return true
 	}
-	asked := x.Method == http.MethodGet && rec.Stored.Status == http.StatusOK || rec.Stored.Flags.Has(httpcache.Partial)
-	if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); asked && use != httpcache.RangeNone && httpcache.RangeApplies(x.Header, h, l.now) {
-		return c.serveRange(x, rec, k, resp, h, spans)
+	partial := rec.Stored.Flags.Has(httpcache.Partial)
+	if x.ranged() && (partial || rec.Stored.Status == http.StatusOK) && httpcache.RangeApplies(x.Header, h, l.now) {
+		if partial && len(rec.Spans) == 0 { // it answers its own range as it did
+			resp.Body, k.head = rec.Body, httpcache.AppendHead(nil, h)
+			return c.covers(x, rec)
+		}
+		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone {
+			h, ok := c.serveRange(x, rec, resp, h, spans)
+			k.head = httpcache.AppendHead(nil, h)
+			return ok
+		}
 	}
-	if rec.Stored.Flags.Has(httpcache.Partial) {
+	if partial {
 		return false
 	}
 	k.head = httpcache.AppendHead(nil, h)
 	return c.whole(x, rec, resp)
 }
 
-// serveRange answers with the spans, or 416 if there are none.
-func (c *cached) serveRange(x *Exchange, rec *httpcache.Record, k *kept, resp *mesh.Response, h mesh.Header, spans []httpcache.Span) bool {
+// serveRange answers with the spans, or 416 if there are none. It changes the fields and gives them back.
+func (c *cached) serveRange(x *Exchange, rec *httpcache.Record, resp *mesh.Response, h mesh.Header, spans []httpcache.Span) (fields mesh.Header, ok bool) {
 	h.Del("Content-Range")
 	switch len(spans) {
 	case 0:
 		resp.Status, resp.Length = http.StatusRequestedRangeNotSatisfiable, 0
 		h.Del("Content-Type")
 		h.Add("Content-Range", httpcache.UnsatisfiedRange(rec.Length))
-		k.head = httpcache.AppendHead(nil, h)
-		return true
+		return h, true
 	case 1:
 		h.Add("Content-Range", httpcache.ContentRange(spans[0], rec.Length))
 		resp.Length = spans[0].Len()
-		if !c.span(rec, resp, spans[0]) {
-			return false
-		}
+		ok = c.span(rec, resp, spans[0])
 	default:
 		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"), x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
-		h.Del("Content-Type")
-		h.Add("Content-Type", frame.ContentType)
+		h.Set("Content-Type", frame.ContentType)
 		resp.Length = frame.Length
-		if !c.multipart(rec, resp, spans, frame) {
-			return false
-		}
+		ok = c.multipart(rec, resp, spans, frame)
 	}
 	resp.Status = http.StatusPartialContent
-	k.head = httpcache.AppendHead(nil, h)
-	return true
+	return h, ok
 }
 
 // span gives one part of the body.

@@ -1,7 +1,7 @@
 package edge
 
 import (
-	"hash/fnv"
+	"bytes"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -82,70 +82,26 @@ func (c *cached) putChunk(rec *httpcache.Record, chunk []byte, tiers kvcache.Tie
 
 // putRecord stores a response's record under the key of its variant, and under the primary key which fields it varies on.
 func (c *cached) putRecord(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, rec *httpcache.Record, tiers kvcache.Tiers) {
-	primary := l.primary
-	if rule, ok := httpcache.ParseNoVarySearch(a.header); ok && x.Query != "" && len(c.cfg.Key) == 0 && len(c.keyed) == 0 && x.Method == http.MethodGet {
-		if path, _, found := strings.Cut(string(c.appendKey(nil, x)), "?"); found {
-			primary = c.searchKey(path, rule.Reduce(c.query(x.Query)))
-			c.putEntry([]byte("S"+path[1:]), &httpcache.Record{Kind: httpcache.KindSearch, Text: rule.String()}, kvcache.Scope{}, a.stored.Keep(), tiers)
-		}
+	primary, rule := c.searchedBy(x, l, &a)
+	if rule != nil {
+		path, _, _ := bytes.Cut(c.appendKey(nil, x), []byte{'?'})
+		path[0] = 'S'
+		c.putEntry(path, rule, kvcache.Scope{}, a.stored.Keep(), tiers)
 	}
-	scope := c.scope(primary, a.header, epoch)
-	key := primary
-	if len(a.vary) > 0 {
-		key = httpcache.AppendVariant(slices.Clip(primary), a.vary, x.Header)
-		c.putVary(primary, key, a, tiers)
-	}
-	c.putEntry(key, rec, scope, a.stored.Keep(), tiers)
+	c.putEntry(c.place(x, primary, &a, tiers), rec, c.scope(primary, a.header, epoch), a.stored.Keep(), tiers)
 }
 
-// maxVariants bounds the variants of one URL.
-const maxVariants = 64
-
-// putVary notes that a URL's responses depend on fields, and which variants there are: beyond maxVariants the oldest leaves.
-func (c *cached) putVary(primary, key []byte, a admitted, tiers kvcache.Tiers) {
-	names := strings.Join(a.vary, ",")
-	id := variantID(key)
-	var ids []uint64
-	var v kvcache.View
-	if c.store.Get(primary, &v) {
-		var before httpcache.Record
-		if before.Decode(v.Value) == nil && before.Kind == httpcache.KindVary && before.Text == names {
-			ids = before.IDs
-		}
-		v.Release()
+// searchedBy gives the primary key of a response: that of its URL, or what No-Vary-Search leaves of it, with the record that tells so.
+func (c *cached) searchedBy(x *Exchange, l *found, a *admitted) (primary []byte, rule *httpcache.Record) {
+	search, ok := httpcache.ParseNoVarySearch(a.header)
+	if !ok || x.Query == "" || len(c.cfg.Key) > 0 || len(c.keyed) > 0 || x.Method != http.MethodGet {
+		return l.primary, nil
 	}
-	if slices.Contains(ids, id) {
-		tiers = kvcache.MemoryOnly // nothing new for others, but it must outlive its newest variant
-	} else {
-		ids = append(ids, id)
+	path, _, found := strings.Cut(string(c.appendKey(nil, x)), "?")
+	if !found {
+		return l.primary, nil
 	}
-	if len(ids) > maxVariants {
-		ids = ids[1:] // its response isn't found any more, and leaves in time
-	}
-	c.putEntry(primary, &httpcache.Record{Kind: httpcache.KindVary, Text: names, IDs: ids}, kvcache.Scope{}, kvcache.MaxKeep, tiers)
-}
-
-// keepVariants puts the variants back that the memory knew of before an older list came from the bucket, which is written later and by all nodes.
-func (c *cached) keepVariants(l, loaded *found) {
-	if l.vary == "" || loaded.vary != l.vary {
-		return
-	}
-	ids := slices.Clone(loaded.ids)
-	for _, id := range l.ids {
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	if len(ids) > len(loaded.ids) {
-		ids = ids[max(len(ids)-maxVariants, 0):]
-		c.putEntry(l.primary, &httpcache.Record{Kind: httpcache.KindVary, Text: l.vary, IDs: ids}, kvcache.Scope{}, kvcache.MaxKeep, kvcache.MemoryOnly)
-	}
-}
-
-func variantID(key []byte) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(key) // never fails
-	return h.Sum64()
+	return c.searchKey(path, search.Reduce(c.query(x.Query))), &httpcache.Record{Kind: httpcache.KindSearch, Text: search.String()}
 }
 
 // forget puts a mark in place of a stored response, in the bucket too.

@@ -2,8 +2,13 @@ package edge_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -78,6 +83,151 @@ func TestCacheRFC9111Section41VaryAny(t *testing.T) {
 			t.Errorf("%q: %s", c.lines, s)
 		}
 	}
+}
+
+// crossOrigin is an origin that names Vary only where the request has an Origin, as many do.
+func crossOrigin(req *mesh.Request, n int) *mesh.Response {
+	h := fields("Cache-Control", "max-age=600", "ETag", `"1"`)
+	if from := req.Header.Get("Origin"); from != "" {
+		h = append(h, fields("Vary", "Origin", "Access-Control-Allow-Origin", from)...)
+	}
+	return &mesh.Response{Status: 200, Header: h, Body: []byte(strconv.Itoa(n))}
+}
+
+// A response without Vary neither hides the variants that match exactly, nor stands in for those that aren't there yet (RFC 9111 §4.1, last paragraph).
+func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
+	r := startCache(t, nil)
+	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	r.on("/a", crossOrigin)
+	for i, c := range []struct {
+		from, body string
+		hit        bool
+	}{
+		{"https://a", "1", false}, {"", "2", false}, {"https://a", "1", true}, {"", "2", true}, {"https://b", "3", false}, {"", "2", true}, {"https://a", "1", true},
+		{"https://b", "3", true},
+	} {
+		var h []string
+		if c.from != "" {
+			h = []string{"Origin", c.from}
+		}
+		s := r.get(t, "/a", h...)
+		if s.hit != c.hit || s.body != c.body || s.Header.Get("Access-Control-Allow-Origin") != c.from || (!s.hit && i > 0 && s.fwd != "vary-miss") {
+			t.Errorf("request %d from %q: %s, %v", i+1, c.from, s, s.Header)
+		}
+	}
+	r.restart(t, 6) // three responses, and three times what is known of them
+	for _, c := range []struct{ from, body string }{{"https://a", "1"}, {"", "2"}, {"https://b", "3"}} {
+		var h []string
+		if c.from != "" {
+			h = []string{"Origin", c.from}
+		}
+		if s := r.get(t, "/a", h...); !s.hit || s.body != c.body || s.Header.Get("Access-Control-Allow-Origin") != c.from {
+			t.Errorf("from the bucket, %q: %s, %v", c.from, s, s.Header)
+		}
+	}
+}
+
+// The same where the request without the field was the first: the origin hasn't said yet that it matters, and is asked once by a page of another origin.
+func TestCacheRFC9111Section41WithoutVaryFirst(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", crossOrigin)
+	r.get(t, "/a")
+	if s := r.get(t, "/a", "Origin", "https://a"); s.hit || s.fwd != "vary-miss" || s.Header.Get("Access-Control-Allow-Origin") != "https://a" {
+		t.Errorf("with the field: %s, %v", s, s.Header)
+	}
+	r.get(t, "/a").wantHit(t, "without it", "1")
+	r.get(t, "/a", "Origin", "https://a").wantHit(t, "with it again", "2")
+	for path, header := range map[string][]string{"/all": {"Access-Control-Allow-Origin", "*"}, "/none": nil} { // which never vary
+		r.on(path, always(200, "%d", append(header, "Cache-Control", "max-age=600")...))
+		r.get(t, path)
+		s := r.get(t, path, "Origin", "https://a")
+		if s.hit != (header != nil) {
+			t.Errorf("%s: %s", path, s)
+		}
+		for _, from := range []string{"https://b", "https://a", ""} {
+			if s := r.get(t, path, "Origin", from); !s.hit {
+				t.Errorf("%s from %q: %s", path, from, s)
+			}
+		}
+		r.get(t, path).wantHit(t, path, map[bool]string{true: "1", false: "2"}[header != nil])
+	}
+	r.on("/private", inTurn(always(200, "all", "Cache-Control", "max-age=600"), always(200, "one", "Cache-Control", "private"), always(503, "down")))
+	r.get(t, "/private")
+	r.get(t, "/private", "Origin", "https://a").wantFwd(t, "not stored", "vary-miss", "one")
+	r.get(t, "/private").wantHit(t, "which drives nothing out", "all")
+	r.on("/down", fresh("all"))
+	r.get(t, "/down")
+	r.away()
+	if s := r.get(t, "/down", "Origin", "https://a"); s.StatusCode != 200 || s.body != "all" {
+		t.Errorf("without the origin: %s", s)
+	}
+}
+
+// What was stored as the only response of a URL isn't lost when one comes that varies: it stays the one of requests without the field.
+func TestCacheRFC9111Section41OnlyResponseStays(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+		if req.Header.Get("If-None-Match") == `"1"` && !req.Header.Has("Origin") {
+			return always(304, "", "ETag", `"1"`, "Cache-Control", "max-age=600")(req, n)
+		}
+		resp := crossOrigin(req, n)
+		if n == 1 {
+			resp.Header.Add("Age", "700")
+		}
+		return resp
+	})
+	r.get(t, "/a")
+	r.get(t, "/a", "Origin", "https://a").wantFwd(t, "with the field", "vary-miss", "2")
+	if s := r.get(t, "/a"); s.body != "1" || s.status != 304 {
+		t.Errorf("without it: %s", s)
+	}
+	r.get(t, "/a", "Origin", "https://a").wantHit(t, "with the field again", "2")
+	r.get(t, "/a").wantHit(t, "without it again", "1")
+}
+
+// Of several responses that match, the most recent counts by its Date (§4.1), whichever came last.
+func TestCacheRFC9111Section41MostRecent(t *testing.T) {
+	for name, dates := range map[string][2]time.Duration{"in their order": {20 * time.Second, 10 * time.Second}, "the other way": {10 * time.Second, 20 * time.Second}} {
+		r := startCache(t, nil)
+		r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+			vary, date := "X-A", dates[0]
+			if req.Header.Get("X-A") == "2" {
+				vary, date = "X-B", dates[1]
+			}
+			return always(200, "%d", "Cache-Control", "max-age=600", "Vary", vary, "Date", httpDate(date))(req, n)
+		})
+		r.get(t, "/a", "X-A", "1", "X-B", "1").wantFwd(t, name, "uri-miss", "1")
+		r.get(t, "/a", "X-A", "2", "X-B", "1").wantFwd(t, name, "vary-miss", "2")
+		want := map[bool]string{true: "2", false: "1"}[dates[1] < dates[0]]
+		r.get(t, "/a", "X-A", "1", "X-B", "1").wantHit(t, name+": both match", want)
+		r.get(t, "/a", "X-A", "1", "X-B", "2").wantHit(t, name+": the first matches", "1")
+		r.get(t, "/a", "X-A", "3", "X-B", "1").wantHit(t, name+": the second matches", "2")
+		r.get(t, "/a", "X-A", "3", "X-B", "3").wantFwd(t, name+": none matches", "vary-miss", "3")
+		r.ask(t, "DELETE", "/a", "")
+	}
+}
+
+// An origin that names other fields each time makes the cache remember the last few sets of them only.
+func TestCacheAttackVarySetsFlood(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+		return always(200, "%d", "Cache-Control", "max-age=600", "Vary", "X-"+strconv.Itoa(n))(req, n)
+	})
+	for i := 1; i <= 20; i++ {
+		h := []string{"X-Any", "1"}
+		for j := range i {
+			h = append(h, "X-"+strconv.Itoa(j), strconv.Itoa(i))
+		}
+		if s := r.get(t, "/a", h...); s.StatusCode != 200 {
+			t.Errorf("request %d: %s", i, s)
+		}
+	}
+	var v kvcache.View
+	var rec httpcache.Record
+	if !r.cache.Get([]byte("Ghttp://example.test/a"), &v) || rec.Decode(v.Value) != nil || strings.Count(rec.Text, ";") != 3 {
+		t.Errorf("known are %q", rec.Text)
+	}
+	v.Release()
 }
 
 // A URL has at most 64 variants: the oldest leave, and no client can fill the memory with them.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -110,3 +111,6 @@ func URLPurges(url string, soft bool) []kvcache.Purge { return urlPurges(url, so
 
 // CacheFetches is the number of fetches of the cache that run.
 func (s *Server) CacheFetches() int { return s.flights.Len() }
+
+// SetEndsWithin changes how soon a body of unknown length must end. Call it before the requests that it concerns.
+func (s *Server) SetEndsWithin(d time.Duration) { s.filling.endsWithin = d }

@@ -53,6 +53,7 @@ type Server struct {
 	cacheStats cacheStatsByRoute
 	flights    kvcache.Flights[fetched]
 	filling    filling
+	varying    sync.Mutex // held while what is known of a URL's variants changes
 	shunned    shunned
 	via        string // this node's name in Via
 
@@ -73,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("configure edge: a mesh connection and a log are needed")
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{}), buffered: guard.NewBudget(0)}
-	s.filling.max = int64(cfg.Store.Memory) / 4
+	s.filling.max, s.filling.endsWithin = int64(cfg.Store.Memory)/4, endsWithin
 	s.SetRoutes(cfg.Edge, cfg.Routes)
 	s.app = s.newApp()
 	return s, nil

@@ -3,6 +3,7 @@ package httpcache
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"millrace/node"
@@ -32,6 +33,8 @@ const (
 	Partial                        // only some bytes of the body are kept
 	NoTransform                    // the body may not be coded anew
 	Defaulted                      // its freshness is what the route says, not the origin
+	Unsaid                         // likewise, or what the heuristic says
+	Crossed                        // the request that it answered had an Origin, or it says itself which may read it
 )
 
 // Has tells whether all of the flags are set.
@@ -51,11 +54,12 @@ const (
 	ReasonVaryTooMany   Reason = "vary-unkeyed"     // it depends on a field of which nearly each client has its own value
 	ReasonSetCookie     Reason = "set-cookie"       // it sets a cookie
 	ReasonFreshness     Reason = "no-freshness"     // nothing says how long it is fresh, and nothing to ask for news with
-	ReasonPartial       Reason = "partial"          // a part without a strong validator can't be put together with others
+	ReasonPartial       Reason = "partial"          // a part of which nobody knows where it belongs
 	ReasonRequest       Reason = "request-no-store" // the client forbids it
 	ReasonRequestCookie Reason = "request-cookie"   // the client sent cookies, and the origin doesn't say whether they matter
 	ReasonTooLarge      Reason = "too-large"        // the body is larger than the route caches, or than there is room for
 	ReasonVariants      Reason = "variants"         // the URL has as many variants as it may
+	ReasonEndless       Reason = "endless"          // a stream of events, and the origin doesn't say that it may be kept
 )
 
 // Admit decides whether a response may be stored (RFC 9111 §3), and gives what is kept about it. The Control is that of the
@@ -70,6 +74,9 @@ func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 		return s, c, reason
 	}
 	s.Flags = r.flags(resp, &c, by)
+	if req.Header.Has("Origin") || resp.Header.Has("Access-Control-Allow-Origin") {
+		s.Flags |= Crossed
+	}
 	if !s.Flags.Has(NoStale) {
 		s.StaleWhileRevalidate = window(c.StaleWhileRevalidate, r.StaleWhileRevalidate)
 		s.StaleIfError = window(c.StaleIfError, r.StaleIfError)
@@ -96,8 +103,6 @@ func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Rea
 		return ReasonMethod
 	case neverStored(resp.Status) || (!understood && c.MustUnderstand):
 		return ReasonStatus
-	case resp.Status == 206 && !strongETag(resp.Header.Get("ETag")):
-		return ReasonPartial
 	case c.NoStore && (!c.overrules || !understood) && !r.Force:
 		return ReasonNoStore
 	case c.Private:
@@ -106,11 +111,19 @@ func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Rea
 		return ReasonRequest
 	case req.Header.Has("Authorization") && !c.shared:
 		return ReasonAuthorization
+	case by != byOrigin && endless(resp.Header):
+		return ReasonEndless
 	}
 	if reason := r.varyForbids(resp.Header); reason != "" {
 		return reason
 	}
 	return r.cookieForbids(resp.Header, by)
+}
+
+// endless tells whether a response goes on until somebody ends it, by what it is: a freshness that the origin hasn't named says nothing of it.
+func endless(h node.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return node.SameName(trim(kind), "text/event-stream") || node.SameName(trim(kind), "multipart/x-mixed-replace")
 }
 
 // neverStored names the statuses that no header makes storable: those that aren't final, those that speak of one request's conditions or
@@ -176,6 +189,7 @@ func (r *Rules) flags(resp *Response, c *Control, by source) Flags {
 	set(resp.Status == 206, Partial)
 	set(c.NoTransform, NoTransform)
 	set(by == byRoute, Defaulted)
+	set(by == byRoute || by == byHeuristic, Unsaid)
 	return f
 }
 

@@ -40,7 +40,7 @@ func (r *Rules) lifetime(resp *Response, c *Control) (time.Duration, source) {
 // ownTTL is what the route says about a status: successes have TTL, errors that are cacheable by default NegativeTTL.
 func (r *Rules) ownTTL(status int) time.Duration {
 	switch status {
-	case 200, 203, 204, 300, 301, 308:
+	case 200, 203, 204, 206, 300, 301, 308:
 		return r.TTL
 	case 404, 405, 410, 414, 501:
 		return r.NegativeTTL

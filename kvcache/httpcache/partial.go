@@ -56,6 +56,9 @@ func (p Parts) Whole() bool {
 
 // Find gives the bytes of a span, if all of them are kept.
 func (p Parts) Find(s Span) ([]byte, bool) {
+	if s.Len() <= 0 {
+		return nil, true
+	}
 	for i, have := range p.Spans {
 		if have.First <= s.First && s.Last <= have.Last {
 			return p.Bytes[i][s.First-have.First : s.Last-have.First+1], true
@@ -64,15 +67,26 @@ func (p Parts) Find(s Span) ([]byte, bool) {
 	return nil, false
 }
 
-// Gap gives the one span that is missing, if it is one.
-func (p Parts) Gap() (Span, bool) {
-	switch {
-	case len(p.Spans) == 1 && p.Spans[0].First == 0 && !p.Whole():
-		return Span{p.Spans[0].Last + 1, p.Length - 1}, true
-	case len(p.Spans) == 1 && p.Spans[0].Last == p.Length-1 && !p.Whole():
-		return Span{0, p.Spans[0].First - 1}, true
-	case len(p.Spans) == 2 && p.Spans[0].First == 0 && p.Spans[1].Last == p.Length-1:
-		return Span{p.Spans[0].Last + 1, p.Spans[1].First - 1}, true
+// Missing gives the span from the first byte that isn't kept to the last one, unless all of the body would be it, or nothing.
+func (p Parts) Missing() (Span, bool) {
+	gap := Span{0, p.Length - 1}
+	if n := len(p.Spans); n > 0 {
+		if p.Spans[0].First == 0 {
+			gap.First = p.Spans[0].Last + 1
+		}
+		if p.Spans[n-1].Last == gap.Last {
+			gap.Last = p.Spans[n-1].First - 1
+		}
 	}
-	return Span{}, false
+	if gap.Len() <= 0 || gap.Len() >= p.Length {
+		return Span{}, false
+	}
+	return gap, true
+}
+
+// Around gives the bytes before and behind a span, which Missing gave.
+func (p Parts) Around(gap Span) (before, after []byte) {
+	before, _ = p.Find(Span{0, gap.First - 1})
+	after, _ = p.Find(Span{gap.Last + 1, p.Length - 1})
+	return before, after
 }

@@ -22,6 +22,14 @@ func (s Span) String() string {
 	return "bytes=" + strconv.FormatInt(s.First, 10) + "-" + strconv.FormatInt(s.Last, 10)
 }
 
+// Ask writes the span of a body of that length as a Range field does: open if it goes on to the end.
+func (s Span) Ask(length int64) string {
+	if s.Last == length-1 {
+		return "bytes=" + strconv.FormatInt(s.First, 10) + "-"
+	}
+	return s.String()
+}
+
 // RangeUse says what a Range field asks of a body.
 type RangeUse int
 
@@ -127,9 +135,41 @@ func RangeApplies(request, stored node.Header, now time.Time) bool {
 		return SameStrongly(value, stored.Get("ETag"))
 	}
 	_, ok := ParseDate(value, now)
-	modified, okModified := ParseDate(stored.Get("Last-Modified"), now)
-	made, okMade := ParseDate(stored.Get("Date"), now)
-	return ok && okModified && okMade && value == stored.Get("Last-Modified") && made.Sub(modified) >= time.Minute
+	return ok && value == stored.Get("Last-Modified") && strongDate(stored, now)
+}
+
+// strongDate tells whether a Last-Modified is a strong validator: it is so much older than Date that nothing can have changed twice in its second, even if two
+// clocks made them (RFC 9110 §8.8.2.2).
+func strongDate(h node.Header, now time.Time) bool {
+	modified, okModified := ParseDate(h.Get("Last-Modified"), now)
+	made, okMade := ParseDate(h.Get("Date"), now)
+	return okModified && okMade && made.Sub(modified) >= time.Minute
+}
+
+// RangeCondition is the value of If-Range that asks for a range of the stored representation and of no other: its strong validator, "" if it has none.
+func RangeCondition(stored node.Header, now time.Time) string {
+	switch etag := stored.Get("ETag"); {
+	case strongETag(etag):
+		return etag
+	case etag == "" && strongDate(stored, now):
+		return stored.Get("Last-Modified")
+	}
+	return ""
+}
+
+// SameRepresentation tells whether two responses have bytes of one representation, since they share a strong validator (RFC 9111 §3.4).
+func SameRepresentation(a, b node.Header, now time.Time) bool {
+	condition := RangeCondition(a, now)
+	return condition != "" && condition == RangeCondition(b, now)
+}
+
+// OtherRepresentation tells whether two responses are known to be of different representations, by the validators that both have.
+func OtherRepresentation(a, b node.Header) bool {
+	if x, y := a.Get("ETag"), b.Get("ETag"); x != "" && y != "" {
+		return x != y && !sameWeakly(x, y)
+	}
+	x, y := a.Get("Last-Modified"), b.Get("Last-Modified")
+	return x != "" && y != "" && x != y
 }
 
 // ContentRange is the field of a part (RFC 9110 §14.4).
@@ -155,6 +195,13 @@ func ParseContentRange(value string) (s Span, length int64, ok bool) {
 		return s, 0, false
 	}
 	return Span{a, b}, length, true
+}
+
+// OpenContentRange tells whether a field of a 206 leaves the whole length open, as in bytes 0-4/*.
+func OpenContentRange(value string) bool {
+	known, open := strings.CutSuffix(value, "/*")
+	_, _, ok := ParseContentRange(known + "/" + strings.Repeat("9", 18))
+	return open && ok
 }
 
 // Multipart is the frame of a multipart/byteranges body (RFC 9110 §14.6): before each part its head, behind the last one Close.

@@ -15,7 +15,7 @@ type Kind uint8
 // The kinds.
 const (
 	KindResponse Kind = iota + 1 // a response with its body, or with the number of its chunks
-	KindVary                     // responses of this URI depend on request fields: Text names them, IDs are those of the variants
+	KindVary                     // responses of this URI depend on request fields: Text names them, in sets, IDs are those of the variants
 	KindPass                     // responses of this URI aren't stored: don't wait for one another
 	KindSearch                   // responses of this path don't depend on all of the query: Text is the rule
 )
@@ -30,7 +30,7 @@ type Record struct {
 	Chunks uint32   // the body lies in so many chunks; 0 if it is in Body
 	Nonce  uint64   // names the chunks
 	Spans  []Span   // what Body is of the whole, with Partial
-	Text   string   // of KindVary and KindSearch
+	Text   string   // of KindVary, KindPass and KindSearch; of a Partial without Spans the Range that it answers, and no other
 	IDs    []uint64 // of KindVary
 }
 
@@ -159,6 +159,11 @@ func (r *Record) Parts() Parts {
 		rest = rest[s.Len():]
 	}
 	return p
+}
+
+// Date is when the origin made the response, or when it came if it doesn't say.
+func (r *Record) Date() time.Time {
+	return date(&Response{Header: r.Header(), Received: r.Stored.Received})
 }
 
 // AppendHead writes fields as a Record holds them.

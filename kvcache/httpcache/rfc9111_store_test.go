@@ -64,6 +64,12 @@ func TestRFC9111Section3Storable(t *testing.T) {
 		{"the route's freshness isn't for redirects of the moment", route, "GET", 302, nil, httpcache.ReasonFreshness},
 		{"the route's freshness doesn't overrule no-store", route, "GET", 200, []string{"Cache-Control: no-store"}, httpcache.ReasonNoStore},
 		{"forced, it does", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200, []string{"Cache-Control: no-store, no-cache"}, ""},
+		{"the route's freshness isn't for a stream of events", route, "GET", 200, []string{"Content-Type: text/event-stream"}, httpcache.ReasonEndless},
+		{"nor for one in another spelling", route, "GET", 200, []string{"Content-Type: Text/Event-Stream ; charset=utf-8"}, httpcache.ReasonEndless},
+		{"nor for pictures that replace one another", route, "GET", 200, []string{"Content-Type: multipart/x-mixed-replace;boundary=b"}, httpcache.ReasonEndless},
+		{"nor if it is forced", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200, []string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"}, httpcache.ReasonEndless},
+		{"nor is the heuristic's", heuristic, "GET", 200, []string{"Content-Type: text/event-stream", "Last-Modified: " + at(-time.Hour)}, httpcache.ReasonEndless},
+		{"a stream of events whose origin names a freshness", route, "GET", 200, []string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"}, ""},
 		{"but not private", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200, []string{"Cache-Control: private"}, httpcache.ReasonPrivate},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -154,11 +160,15 @@ func TestRFC9111Section3_4CombiningPartialContent(t *testing.T) {
 		spans []httpcache.Span
 		kept  []httpcache.Span
 		gap   httpcache.Span
-		one   bool // there is one gap
+		less  bool // it is less than all
 	}{
 		{"the beginning", []httpcache.Span{{0, 3}}, []httpcache.Span{{0, 3}}, httpcache.Span{First: 4, Last: 9}, true},
 		{"the end", []httpcache.Span{{7, 9}}, []httpcache.Span{{7, 9}}, httpcache.Span{First: 0, Last: 6}, true},
 		{"the middle leaves two gaps", []httpcache.Span{{3, 5}}, []httpcache.Span{{3, 5}}, httpcache.Span{}, false},
+		{"the beginning and the middle", []httpcache.Span{{0, 1}, {4, 5}}, []httpcache.Span{{0, 1}, {4, 5}}, httpcache.Span{First: 2, Last: 9}, true},
+		{"the middle and the end", []httpcache.Span{{3, 4}, {8, 9}}, []httpcache.Span{{3, 4}, {8, 9}}, httpcache.Span{First: 0, Last: 7}, true},
+		{"three of them", []httpcache.Span{{0, 0}, {4, 4}, {9, 9}}, []httpcache.Span{{0, 0}, {4, 4}, {9, 9}}, httpcache.Span{First: 1, Last: 8}, true},
+		{"nothing", nil, nil, httpcache.Span{}, false},
 		{"both ends", []httpcache.Span{{7, 9}, {0, 3}}, []httpcache.Span{{0, 3}, {7, 9}}, httpcache.Span{First: 4, Last: 6}, true},
 		{"touching", []httpcache.Span{{4, 6}, {7, 9}, {1, 3}}, []httpcache.Span{{1, 9}}, httpcache.Span{First: 0, Last: 0}, true},
 		{"overlapping", []httpcache.Span{{0, 5}, {3, 7}}, []httpcache.Span{{0, 7}}, httpcache.Span{First: 8, Last: 9}, true},
@@ -181,8 +191,12 @@ func TestRFC9111Section3_4CombiningPartialContent(t *testing.T) {
 					t.Errorf("%v holds %q", s, p.Bytes[i])
 				}
 			}
-			if gap, one := p.Gap(); gap != row.gap || one != row.one {
-				t.Errorf("gap %v %v", gap, one)
+			gap, less := p.Missing()
+			if gap != row.gap || less != row.less {
+				t.Errorf("missing %v %v", gap, less)
+			}
+			if before, after := p.Around(gap); less && string(before)+body[gap.First:gap.Last+1]+string(after) != body {
+				t.Errorf("around %v: %q and %q", gap, before, after)
 			}
 			if whole := len(row.kept) == 1 && row.kept[0].Len() == 10; p.Whole() != whole {
 				t.Errorf("whole %v", p.Whole())
@@ -200,20 +214,51 @@ func TestRFC9111Section3_4CombiningPartialContent(t *testing.T) {
 	}
 }
 
-// Item 8: of a part nothing is known to belong together but by a strong validator.
+// Item 8: any part may be stored, whatever its validator: it answers ranges within it.
 func TestRFC9111Section3_3PartialResponses(t *testing.T) {
+	for _, validator := range []string{`ETag: "a"`, `ETag: W/"a"`, `ETag: a`, "Last-Modified: " + at(-time.Hour), "X: y"} {
+		s, reason := get(&httpcache.Rules{}, 206, "Cache-Control: max-age=60", "Content-Range: bytes 0-1/9", validator)
+		if reason != "" || !s.Flags.Has(httpcache.Partial) {
+			t.Errorf("%s: %q; flags %b", validator, reason, s.Flags)
+		}
+	}
+	if s, reason := get(&httpcache.Rules{TTL: time.Minute}, 206, "Content-Range: bytes 0-1/9"); reason != "" || s.Lifetime != time.Minute || !s.Flags.Has(httpcache.Defaulted) {
+		t.Errorf("the route's freshness: %q, %v", reason, s)
+	}
+}
+
+// Item 8: only a strong validator proves that bytes of two responses belong together (RFC 9110 §8.8.1, §8.8.2.2).
+func TestRFC9111Section3_4StrongValidators(t *testing.T) {
+	long, just := at(-time.Hour), at(-59*time.Second)
 	for _, row := range []struct {
-		name, etag string
-		want       httpcache.Reason
+		name, a, b  string
+		condition   string // of a
+		same, other bool
 	}{
-		{"a strong tag", `ETag: "a"`, ""},
-		{"a weak tag", `ETag: W/"a"`, httpcache.ReasonPartial},
-		{"a tag without quotes", `ETag: a`, httpcache.ReasonPartial},
-		{"no tag", "Last-Modified: " + at(-time.Hour), httpcache.ReasonPartial},
+		{"a strong tag", `ETag: "a"`, `ETag: "a"`, `"a"`, true, false},
+		{"another one", `ETag: "a"`, `ETag: "b"`, `"a"`, false, true},
+		{"a weak tag", `ETag: W/"a"`, `ETag: W/"a"`, "", false, false},
+		{"another weak tag", `ETag: W/"a"`, `ETag: W/"b"`, "", false, true},
+		{"weak and strong", `ETag: "a"`, `ETag: W/"a"`, `"a"`, false, false},
+		{"a tag without quotes", `ETag: a`, `ETag: a`, "", false, false},
+		{"a tag and none", `ETag: "a"`, "X: y", `"a"`, false, false},
+		{"neither", "X: y", "X: y", "", false, false},
+		{"a date long ago", "Last-Modified: " + long + "\nDate: " + at(0), "Last-Modified: " + long + "\nDate: " + at(time.Second), long, true, false},
+		{"another date", "Last-Modified: " + long + "\nDate: " + at(0), "Last-Modified: " + just + "\nDate: " + at(0), long, false, true},
+		{"a date just now", "Last-Modified: " + just + "\nDate: " + at(0), "Last-Modified: " + just + "\nDate: " + at(0), "", false, false},
+		{"a date, and one just now", "Last-Modified: " + just + "\nDate: " + at(time.Hour), "Last-Modified: " + just + "\nDate: " + at(0), just, false, false},
+		{"a date long ago beside a weak tag", `ETag: W/"a"` + "\nLast-Modified: " + long + "\nDate: " + at(0), `ETag: W/"a"` + "\nLast-Modified: " + long + "\nDate: " + at(0), "", false, false},
+		{"a date long ago beside a tag of one", "Last-Modified: " + long + "\nDate: " + at(0), `ETag: "a"` + "\nLast-Modified: " + long + "\nDate: " + at(0), long, false, false},
 	} {
-		s, reason := get(&httpcache.Rules{}, 206, "Cache-Control: max-age=60", "Content-Range: bytes 0-1/9", row.etag)
-		if reason != row.want || reason == "" && !s.Flags.Has(httpcache.Partial) {
-			t.Errorf("%s: %q, want %q; flags %b", row.name, reason, row.want, s.Flags)
+		a, b := head(splitLines(row.a)...), head(splitLines(row.b)...)
+		if got := httpcache.RangeCondition(a, now); got != row.condition {
+			t.Errorf("%s: If-Range: %s, want %s", row.name, got, row.condition)
+		}
+		if got := httpcache.SameRepresentation(a, b, now); got != row.same || got != httpcache.SameRepresentation(b, a, now) {
+			t.Errorf("%s: the same: %t", row.name, got)
+		}
+		if got := httpcache.OtherRepresentation(a, b); got != row.other || got != httpcache.OtherRepresentation(b, a) {
+			t.Errorf("%s: another: %t", row.name, got)
 		}
 	}
 }

@@ -1,0 +1,112 @@
+package edge_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node"
+)
+
+// A stream of events is never stored under a freshness that the origin hasn't named: nobody wants the events of another's connection again.
+func TestCacheEndlessEventStreams(t *testing.T) {
+	for name, change := range map[string]func(*node.Cache){
+		"ttl":        func(c *node.Cache) { c.TTL = minute },
+		"force":      func(c *node.Cache) { c.TTL, c.Force = minute, true },
+		"heuristics": nil,
+	} {
+		r := startCache(t, change)
+		for i, kind := range []string{"text/event-stream", "Text/Event-Stream; charset=utf-8", "multipart/x-mixed-replace; boundary=x", "multipart/x-mixed-replace"} {
+			for j, f := range []answer{
+				always(200, "data: %d\n\n", "Content-Type", kind, "Last-Modified", httpDate(10*time.Hour)),
+				streamed("data: 1\n\n", -1, "Content-Type", kind, "Last-Modified", httpDate(10*time.Hour)),
+			} {
+				path := "/" + strconv.Itoa(i) + strconv.Itoa(j)
+				r.on(path, f)
+				first := r.get(t, path)
+				if s := r.get(t, path); s.hit || first.stored || first.detail != "endless" {
+					t.Errorf("%s, %s: %s, then %s", name, kind, first, s)
+				}
+			}
+		}
+		if change == nil {
+			continue
+		}
+		r.on("/text", always(200, "%d", "Content-Type", "text/event-streams"))
+		r.get(t, "/text")
+		r.get(t, "/text").wantHit(t, "another type", "1")
+	}
+}
+
+// A body of unknown length under a freshness that only the route names is stored if it ends soon, as pages do, and not if it keeps coming.
+func TestCacheEndlessUnknownLength(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.TTL = minute })
+	r.on("/page", streamed("page", -1))
+	r.get(t, "/page")
+	natsservertest.Eventually(t, "a page is stored", func() bool { return r.ask(t, "HEAD", "/page", "").hit })
+	r = startCache(t, func(c *node.Cache) { c.TTL = minute })
+	r.SetEndsWithin(-1) // nothing does
+	for path, control := range map[string]string{"/feed": "x", "/said": "max-age=600"} {
+		body := newSlowly()
+		r.on(path, streams(body, -1, "Cache-Control", control))
+		x := r.open(t, path)
+		body.pieces <- "one"
+		x.want("one")
+		body.pieces <- "two"
+		x.want("two")
+		close(body.pieces)
+		x.wantEnd()
+	}
+	natsservertest.Eventually(t, "what the origin speaks for is stored", func() bool { return r.has("/said") })
+	r.get(t, "/said").wantHit(t, "named by the origin", "onetwo")
+	r.on("/feed", always(200, "%d", "Cache-Control", "no-store"))
+	if s := r.get(t, "/feed"); s.hit {
+		t.Errorf("a feed is replayed: %s", s)
+	}
+}
+
+// Streams that go on for long don't take the room in which other responses are collected.
+func TestCacheEndlessTakesNoRoom(t *testing.T) {
+	r := startCache(t, nil) // 16 MiB of room, which one object may have as well
+	for i := range 4 {
+		body := newSlowly()
+		path := "/feed" + strconv.Itoa(i)
+		r.on(path, streams(body, -1, "Cache-Control", "max-age=600"))
+		x := r.open(t, path)
+		body.pieces <- "event"
+		x.want("event")
+	}
+	const n = 1 << 20
+	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600"))
+	if s := r.get(t, "/a"); !s.stored {
+		t.Errorf("beside streams: %s", s)
+	}
+	natsservertest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
+}
+
+// A fetch that nobody waits for ends as soon as its response turns out to be one that isn't stored.
+func TestCacheEndlessRefresh(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.TTL = minute })
+	r.SetEndsWithin(-1) // nothing does
+	for path, control := range map[string]string{"/private": "private", "/feed": ""} {
+		body := newSlowly()
+		next := streams(body, -1)
+		if control != "" {
+			next = streams(body, -1, "Cache-Control", control)
+		}
+		r.on(path, inTurn(always(200, "old", "Cache-Control", "max-age=10, stale-while-revalidate=600", "Age", "20"), next))
+		r.get(t, path)
+		r.get(t, path).wantHit(t, path, "old")
+		for ended := false; !ended; { // it sends as long as somebody reads
+			select {
+			case body.pieces <- strings.Repeat("x", 100):
+			case <-body.gone:
+				ended = true
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s: the stream is still read", path)
+			}
+		}
+	}
+}

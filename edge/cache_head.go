@@ -1,0 +1,43 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+)
+
+// head answers a HEAD that neither memory nor bucket can: the origin is asked, and its answer confirms or overturns the stored GET (RFC 9111 §4.3.5).
+func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
+	if resp := c.fromBucket(ctx, x, l); resp != nil {
+		return resp, nil
+	}
+	c.normalise(x)
+	epoch, begun := c.store.Epoch(), time.Now()
+	resp, done, err := c.single(ctx, x, l)
+	if done {
+		return resp, err
+	}
+	if l.hit && l.rec.Stored.Status == resp.Status {
+		stored := l.rec.Header()
+		confirms, invalidates := httpcache.HeadEffect(stored, l.rec.Length, resp.Header)
+		_, compressed := c.plain(stored)
+		switch {
+		case compressed: // its length and entity tag aren't the origin's
+		case invalidates:
+			c.forget(l, "head")
+		case confirms && !l.rec.Stored.Flags.Has(httpcache.Partial):
+			a := c.admit(x, &mesh.Response{Status: resp.Status, Header: httpcache.Freshen(stored, resp.Header)}, begun)
+			if a.reason == "" {
+				rec := l.rec
+				rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
+				c.putRecord(x, l, a, epoch, &rec, kvcache.BothAlways)
+			}
+		}
+	}
+	c.varies(resp)
+	c.tell(x, resp, httpcache.Status{Fwd: l.fwd()})
+	return resp, nil
+}
