@@ -16,6 +16,10 @@ type decoder struct {
 	keys map[reflect.Type][]field // what fieldsOf has given: it reads tags, and a file has thousands of routes
 }
 
+func newDecoder(r *report, env func(string) (string, bool)) *decoder {
+	return &decoder{report: r, env: env, keys: map[reflect.Type][]field{}}
+}
+
 func (d *decoder) fieldsOf(t reflect.Type) []field {
 	fields, ok := d.keys[t]
 	if !ok {

@@ -64,7 +64,7 @@ func parse(file string, data []byte, env func(string) (string, bool)) (*node.Con
 		env = func(string) (string, bool) { return "", false }
 	}
 	c := node.Default()
-	d := &decoder{report: r, env: env, keys: map[reflect.Type][]field{}}
+	d := newDecoder(r, env)
 	d.value(root, place{}, reflect.ValueOf(&c).Elem())
 	check(r, root, &c)
 	if err := r.err(); err != nil {

@@ -30,7 +30,7 @@ func salvage(data []byte, env func(string) (string, bool)) node.Config {
 	for range maxSalvage {
 		r := &report{}
 		if root := readTree(r, data); root != nil {
-			d := &decoder{report: &report{}, env: env}
+			d := newDecoder(&report{}, env)
 			d.value(root, place{}, reflect.ValueOf(&c).Elem())
 			return c
 		}
