@@ -69,3 +69,20 @@ func (g Gradient) Overdue() bool { return g.g.overdue() }
 func DeadlineOf(cfg node.Upstream, req *mesh.Request) time.Time {
 	return (&state{cfg: cfg}).deadline(req)
 }
+
+// Gradients are the adaptive limits of an upstream's targets.
+func (s *Set) Gradients(upstream string) (out []Gradient) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.members[upstream].state.Load().targets {
+		out = append(out, Gradient{t.adaptive.Load()})
+	}
+	return out
+}
+
+// Base is the latency without a queue, as far as it is known.
+func (g Gradient) Base() time.Duration {
+	g.g.mu.Lock()
+	defer g.g.mu.Unlock()
+	return time.Duration(g.g.base)
+}
