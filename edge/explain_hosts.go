@@ -17,8 +17,8 @@ type HostExplanation struct {
 	Cache  string `json:"cache,omitempty"` // the state of CacheExplanation
 }
 
-// Explain routes a request without sending it. target is a path or an absolute URL. A path means every host that clients may ask for here: of
-// those that differ, the one with most to tell is explained, and the others are named.
+// Explain routes a request without sending it. target is a path or an absolute URL. A path means every host that
+// clients may ask for here: of those that differ, the one with most to tell is explained, and the others are named.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
 	if !strings.HasPrefix(target, "/") || header.Has("Host") {
 		return s.explainOne(method, target, header)
@@ -61,8 +61,8 @@ func (e *Explanation) brief() HostExplanation {
 	return out
 }
 
-// PathPurges gives the purges of a path with its query, whatever its host: of its canonical form, and of what its routes and No-Vary-Search
-// leave of its query. What isn't a path purges nothing.
+// PathPurges gives the purges of a path with its query, whatever its host: of its canonical form, and of what its
+// routes and No-Vary-Search leave of its query. What isn't a path purges nothing.
 func (s *Server) PathPurges(ctx context.Context, path string, soft bool) []kvcache.Purge {
 	out := pathPurges(path, kvcache.ReachURL, soft)
 	if len(out) == 0 {

@@ -148,7 +148,7 @@ func TestThreeProcesses(t *testing.T) {
 	if st := ps[1].status(t); !journaled(st, "start", "wasn't shut down") {
 		t.Errorf("n2 doesn't tell how its last run ended: %+v", st.Journal)
 	}
-	cmd := exec.Command(os.Args[0], "status", "--admin", ps[0].admin)
+	cmd := exec.Command(os.Args[0], "status", "--journal", "--admin", ps[0].admin)
 	cmd.Env = append(os.Environ(), beMillrace+"=1")
 	if told, err := cmd.Output(); err != nil || strings.Count(string(told), "alive") != 3 || !strings.Contains(string(told), mesh.EventLost) {
 		t.Errorf("millrace status says %s (%v)", told, err)

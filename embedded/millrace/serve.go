@@ -25,7 +25,8 @@ type serving struct {
 	signals *signals
 }
 
-// run opens the node, prints the banner, and shuts the node down when ctx ends. It reloads on SIGHUP and for each of changes.
+// run opens the node, prints the banner, and shuts the node down when ctx ends. It reloads on SIGHUP and for each of
+// changes.
 func (s *serving) run(ctx context.Context) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
