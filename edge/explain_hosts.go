@@ -7,6 +7,7 @@ import (
 
 	"millrace/kvcache"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // HostExplanation says in brief what would become of the same request for another host.
@@ -99,4 +100,20 @@ func pathAndQuery(url string) string {
 		return rest[i:]
 	}
 	return ""
+}
+
+// subscribed says whether somebody subscribes to the subject that would be asked; nil if that isn't known.
+func (s *Server) subscribed(x *Exchange) *bool {
+	var served, known bool
+	if to, ok := s.destination(x); ok {
+		served, known = s.mesh.Served(to)
+	} else if x.route.To.Kind == node.KindNATS {
+		if subject, err := x.route.To.Subject.Expand(x.param); err == nil {
+			served, known = s.mesh.PlainServed(subject)
+		}
+	}
+	if !known {
+		return nil
+	}
+	return &served
 }

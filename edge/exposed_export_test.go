@@ -10,4 +10,4 @@ const MaxSeen = maxSeen
 func (s *Seen) Add(name string)      { s.names.add(name) }
 func (s *Seen) Has(name string) bool { return s.names.has(name) }
 
-func (s *Seen) Count() int           { return len(*s.names.names.Load()) }
+func (s *Seen) Count() int { return len(*s.names.names.Load()) }

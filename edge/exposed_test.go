@@ -54,13 +54,13 @@ func TestExposedNames(t *testing.T) {
 // What is remembered of names has a bound, and a name that is served counts as seen at any time.
 func TestExposedNamesAreBounded(t *testing.T) {
 	var seen edge.Seen
-	for i := range 3 * edge.MaxSeen {
+	for i := range edge.MaxSeen + 1 {
 		seen.Add(fmt.Sprintf("s%d", i))
 	}
 	if n := seen.Count(); n > edge.MaxSeen {
 		t.Errorf("%d names are remembered, want %d at most", n, edge.MaxSeen)
 	}
-	if last := fmt.Sprintf("s%d", 3*edge.MaxSeen-1); !seen.Has(last) || seen.Has("never") {
+	if last := fmt.Sprintf("s%d", edge.MaxSeen); !seen.Has(last) || seen.Has("never") {
 		t.Error("the newest name is forgotten, or one is known that was never added")
 	}
 }

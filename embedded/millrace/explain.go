@@ -82,6 +82,9 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 
 // explainMembers prints who serves the services that would be asked.
 func explainMembers(w io.Writer, e *admin.Explanation) {
+	if e.Services == nil && e.Served != nil && !*e.Served {
+		fmt.Fprintf(w, "\t! nobody subscribes to %s\n", e.Subject)
+	}
 	if e.Services == nil {
 		return
 	}

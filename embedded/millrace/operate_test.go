@@ -108,6 +108,7 @@ func TestExplainTellsWhoServes(t *testing.T) {
 	p := startRun(t, "0s, expose: [\"*\"]", `routes:
   - {path: /hello/*, to: service:greet}
   - {path: /both, gather: {calls: {one: {to: service:greet, path: /}, two: {to: service:part, path: /}}}}
+  - {path: "/plain/{id}", to: "nats:orders.get.{id}"}
 `)
 	says := func(path string, want ...string) {
 		t.Helper()
@@ -120,6 +121,7 @@ func TestExplainTellsWhoServes(t *testing.T) {
 	}
 	says("/hello/you", `^service greet +nobody serves it: a member subscribes to http.greet in queue group q$`)
 	says("/free", `^route +exposed`, `^service free +nobody serves it: a member subscribes to http.free in queue group q$`)
+	says("/plain/7", `^subject +orders.get.7$`, `! nobody subscribes to orders.get.7$`)
 	join(t, p.dir, "greeter", "greet", "free")
 	says("/hello/you", `^service greet +1 member: greeter on `)
 	says("/free", `^service free +1 member: greeter on `)

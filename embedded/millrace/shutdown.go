@@ -69,7 +69,7 @@ func (s *serving) tell(ctx context.Context, n *embedded.Node, told int) int {
 	if askedBy(ctx) == os.Interrupt {
 		what := count(waiting, "request")
 		if waiting == 0 {
-			what = "the other nodes to take back permits and leases"
+			what = "the store to take back permits and leases"
 		}
 		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n", what)
 	}
