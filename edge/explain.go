@@ -43,6 +43,7 @@ type Explanation struct {
 	Params  map[string]string `json:"params,omitempty"`
 	Target  string            `json:"target,omitempty"`
 	Subject string            `json:"subject,omitempty"`
+	Served  *bool             `json:"served,omitempty"`  // somebody subscribes to the subject; missing if that isn't known
 	Carrier string            `json:"carrier,omitempty"` // memory or nats, at this moment
 	Asks    string            `json:"asks,omitempty"`    // host and target in place of the client's
 	Calls   []CallInfo        `json:"calls,omitempty"`
@@ -134,6 +135,7 @@ func (s *Server) explainOne(method, target string, header mesh.Header) Explanati
 	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
 	e.Bound, e.MaxBody = x.bound(), x.maxBody().String()
 	e.Subject = s.subject(x)
+	e.Served = s.subscribed(x)
 	e.Asks = x.explainRewrite()
 	e.Calls = s.explainCalls(r, e.Bound)
 	if to, ok := s.destination(x); ok {
@@ -228,5 +230,5 @@ func (s *Server) subject(x *Exchange) string {
 	if err != nil {
 		return "none: " + err.Error()
 	}
-	return subject
+	return s.mesh.PlainSubject(subject)
 }

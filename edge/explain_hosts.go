@@ -7,6 +7,7 @@ import (
 
 	"millrace/kvcache"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // HostExplanation says in brief what would become of the same request for another host.
@@ -17,8 +18,8 @@ type HostExplanation struct {
 	Cache  string `json:"cache,omitempty"` // the state of CacheExplanation
 }
 
-// Explain routes a request without sending it. target is a path or an absolute URL. A path means every host that clients may ask for here: of
-// those that differ, the one with most to tell is explained, and the others are named.
+// Explain routes a request without sending it. target is a path or an absolute URL. A path means every host that
+// clients may ask for here: of those that differ, the one with most to tell is explained, and the others are named.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
 	if !strings.HasPrefix(target, "/") || header.Has("Host") {
 		return s.explainOne(method, target, header)
@@ -61,8 +62,8 @@ func (e *Explanation) brief() HostExplanation {
 	return out
 }
 
-// PathPurges gives the purges of a path with its query, whatever its host: of its canonical form, and of what its routes and No-Vary-Search
-// leave of its query. What isn't a path purges nothing.
+// PathPurges gives the purges of a path with its query, whatever its host: of its canonical form, and of what its
+// routes and No-Vary-Search leave of its query. What isn't a path purges nothing.
 func (s *Server) PathPurges(ctx context.Context, path string, soft bool) []kvcache.Purge {
 	out := pathPurges(path, kvcache.ReachURL, soft)
 	if len(out) == 0 {
@@ -99,4 +100,20 @@ func pathAndQuery(url string) string {
 		return rest[i:]
 	}
 	return ""
+}
+
+// subscribed says whether somebody subscribes to the subject that would be asked; nil if that isn't known.
+func (s *Server) subscribed(x *Exchange) *bool {
+	var served, known bool
+	if to, ok := s.destination(x); ok {
+		served, known = s.mesh.Served(to)
+	} else if x.route.To.Kind == node.KindNATS {
+		if subject, err := x.route.To.Subject.Expand(x.param); err == nil {
+			served, known = s.mesh.PlainServed(subject)
+		}
+	}
+	if !known {
+		return nil
+	}
+	return &served
 }

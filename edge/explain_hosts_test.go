@@ -9,21 +9,23 @@ import (
 	"millrace/node"
 )
 
-// A path alone is explained for the hosts that clients ask for: those of routes, those seen, the listener's own. What the cache has is found under
-// the host that it was asked for, and the query counts.
+// A path alone is explained for the hosts that clients ask for: those of routes, those seen, the listener's own. What
+// the cache has is found under the host that it was asked for, and the query counts.
 func TestExplainPath(t *testing.T) {
 	host := func(name string) func(*node.Route) {
 		return func(r *node.Route) { r.Host, r.Name = node.Host(name), strings.ReplaceAll(name, ".", "-") }
 	}
 	r := startCache(t, nil, func(s *cacheSetup) {
-		s.routes = []node.Route{cachedRoute("/*", nil), cachedRoute("/a", nil, host("one.test")), cachedRoute("/a", nil, host("two.test"))}
+		one, two := cachedRoute("/a", nil, host("one.test")), cachedRoute("/a", nil, host("two.test"))
+		s.routes = []node.Route{cachedRoute("/*", nil), one, two}
 	})
 	for _, path := range []string{"/a", "/b"} {
 		r.on(path, fresh("%d"))
 	}
 
 	e := r.Explain("GET", "/b?x=1", nil)
-	if e.Host != r.addr && e.Host != "one.test" || e.Query != "?x=1" || e.Cache.State != "missing" || strings.Contains(e.Cache.Key, "///") {
+	if e.Host != r.addr && e.Host != "one.test" || e.Query != "?x=1" ||
+		e.Cache.State != "missing" || strings.Contains(e.Cache.Key, "///") {
 		t.Errorf("before any request: %+v, cache %+v", e, e.Cache)
 	}
 	r.get(t, "/b?x=1") // of example.test
@@ -46,7 +48,8 @@ func TestExplainPath(t *testing.T) {
 	if all["one.test"] != "one-test" || all["two.test"] != "two-test" {
 		t.Errorf("routes by host: %v", all)
 	}
-	if e = r.Explain("GET", "https://example.test/b?x=1", nil); e.Cache.Key != "https://example.test/b?x=1" || e.Cache.State != "missing" {
+	const secure = "https://example.test/b?x=1"
+	if e = r.Explain("GET", secure, nil); e.Cache.Key != secure || e.Cache.State != "missing" {
 		t.Errorf("with https: %+v", e.Cache)
 	}
 }
@@ -66,7 +69,8 @@ func TestExplainPathOfOneHost(t *testing.T) {
 func TestPathPurges(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.Query.Drop, c.Query.Sort = []string{"utm"}, true })
 	for path, want := range map[string][]string{
-		"/%61?z=1&a=2&utm=x": {"/a?z=1&a=2&utm=x", "/a?a=2&z=1"}, "/a": {"/a"}, "a": nil, "": nil, "http://h/a": nil, "/a b": nil, "/a/../b": nil,
+		"/%61?z=1&a=2&utm=x": {"/a?z=1&a=2&utm=x", "/a?a=2&z=1"}, "/a": {"/a"},
+		"a": nil, "": nil, "http://h/a": nil, "/a b": nil, "/a/../b": nil,
 	} {
 		var got []string
 		for _, p := range r.PathPurges(t.Context(), path, true) {
@@ -79,7 +83,8 @@ func TestPathPurges(t *testing.T) {
 			t.Errorf("%q purges %q, want %q", path, got, want)
 		}
 	}
-	if got := edge.PrefixPurges("/%61/", false); len(got) != 1 || got[0] != (kvcache.Purge{Reach: kvcache.ReachPrefix, Text: "/a/"}) {
+	prefix := kvcache.Purge{Reach: kvcache.ReachPrefix, Text: "/a/"}
+	if got := edge.PrefixPurges("/%61/", false); len(got) != 1 || got[0] != prefix {
 		t.Errorf("a prefix of paths: %+v", got)
 	}
 

@@ -2,6 +2,8 @@ package edge
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,19 +12,24 @@ import (
 	"millrace/node"
 )
 
-// maxSeen bounds the names that seenNames remembers. Names that are served are those of an application's services, so this is far more than
-// a mesh has.
+// maxSeen bounds the names that seenNames remembers. Names that are served are those of an application's services, so
+// this is far more than a mesh has.
 const maxSeen = 4096
 
-// seenNames remembers which services somebody has served since the start of this node. The zero value is ready, and safe for concurrent use.
+// seenNames remembers which services somebody has served since the start of this node. Looking costs no lock and no
+// memory, since requests do. The zero value is ready, and safe for concurrent use.
 type seenNames struct {
-	names sync.Map // string -> struct{}
-	count atomic.Int64
+	mu    sync.Mutex // held by who changes names
+	names atomic.Pointer[map[string]struct{}]
 }
 
 // has reports whether the name is remembered.
 func (s *seenNames) has(name string) bool {
-	_, ok := s.names.Load(name)
+	names := s.names.Load()
+	if names == nil {
+		return false
+	}
+	_, ok := (*names)[name]
 	return ok
 }
 
@@ -31,17 +38,21 @@ func (s *seenNames) add(name string) {
 	if s.has(name) {
 		return
 	}
-	if s.count.Add(1) > maxSeen {
-		s.names.Clear()
-		s.count.Store(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := map[string]struct{}{strings.Clone(name): {}} // name may be a part of a long path
+	if names := s.names.Load(); names != nil && len(*names) < maxSeen {
+		maps.Copy(next, *names)
 	}
-	s.names.Store(strings.Clone(name), struct{}{}) // name may be a part of a long path
+	s.names.Store(&next)
 }
 
-var errNeverServed = node.Errorf(node.CodeNotFound, nil, "no route matches the request, and nobody serves a service of that name")
+var errNeverServed = node.Errorf(node.CodeNotFound, nil,
+	"no route matches the request, and nobody serves a service of that name")
 
-// callExposed asks the service that the path's first segment names; the router made sure that it is a name. Clients make names up, so one
-// that nobody has served since the start is not found, while a service that has lost its members is away.
+// callExposed asks the service that the path's first segment names; the router made sure that it is a name. Clients
+// make names up, so one that nobody has served since the start is not found, while a service that has lost its members
+// is away.
 func (s *Server) callExposed(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 	name := firstSegment(x.Path)
 	to := s.mesh.Service(name)
@@ -52,7 +63,7 @@ func (s *Server) callExposed(ctx context.Context, x *Exchange) (*mesh.Response, 
 	}
 	resp, err := ask(ctx, s.mesh, to, x)
 	switch code := node.CodeOf(err); {
-	case reached(code):
+	case err == nil || reached(code):
 		s.seen.add(name)
 	case code == node.CodeNoMember && !s.seen.has(name):
 		return nil, errNeverServed
@@ -60,12 +71,10 @@ func (s *Server) callExposed(ctx context.Context, x *Exchange) (*mesh.Response, 
 	return resp, err
 }
 
-// reached reports whether a request that ended so has been taken by a member: the other ways to end are open to a name that nobody serves.
+// reached reports whether a request that ended so has been taken by a member: the other ways to end are open to a name
+// that nobody serves.
 func reached(code node.Code) bool {
-	switch code {
-	case "", node.CodeTimeout, node.CodeBadReply, node.CodeInternal, node.CodeUpstream, node.CodeNoTarget:
-		return true
-	default:
-		return false
-	}
+	return slices.Contains([]node.Code{
+		node.CodeTimeout, node.CodeBadReply, node.CodeInternal, node.CodeUpstream, node.CodeNoTarget,
+	}, code)
 }

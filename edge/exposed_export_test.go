@@ -10,10 +10,4 @@ const MaxSeen = maxSeen
 func (s *Seen) Add(name string)      { s.names.add(name) }
 func (s *Seen) Has(name string) bool { return s.names.has(name) }
 
-func (s *Seen) Count() (n int) {
-	s.names.names.Range(func(any, any) bool {
-		n++
-		return true
-	})
-	return n
-}
+func (s *Seen) Count() int { return len(*s.names.names.Load()) }

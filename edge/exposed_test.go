@@ -13,20 +13,26 @@ import (
 	"millrace/node"
 )
 
-// Under expose "*" a name that nobody has ever served is not found, whatever carries the request; a service that has only lost its members
-// is away.
+// Under expose "*" a name that nobody has ever served is not found, whatever carries the request; a service that has
+// only lost its members is away.
 func TestExposedNames(t *testing.T) {
 	r := start(t, func(e *node.Edge) { e.Expose = []string{"*"} })
 	for _, c := range []struct{ method, path, body string }{
-		{"GET", "/favicon-ico", ""}, {"GET", "/wp-admin/x?y=1", ""}, {"POST", "/wp-admin", "short"}, {"POST", "/wp-admin", strings.Repeat("long", 200_000)},
+		{"GET", "/favicon-ico", ""},
+		{"GET", "/wp-admin/x?y=1", ""},
+		{"POST", "/wp-admin", "short"},
+		{"POST", "/wp-admin", strings.Repeat("long", 200_000)},
 	} {
 		resp, body := r.do(t, c.method, c.path, c.body)
-		if resp.StatusCode != http.StatusNotFound || !strings.Contains(body, `"not_found"`) || strings.Contains(body, "wp-admin") {
+		if resp.StatusCode != http.StatusNotFound || !strings.Contains(body, `"not_found"`) ||
+			strings.Contains(body, "wp-admin") {
 			t.Errorf("%s %s answered %d %s, want 404", c.method, c.path, resp.StatusCode, body)
 		}
 	}
 
-	sub, err := r.conn.NATS().QueueSubscribe("http.late", "q", func(m *nats.Msg) { _ = m.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nhi")) })
+	sub, err := r.conn.NATS().QueueSubscribe("http.late", "q", func(m *nats.Msg) {
+		_ = m.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nhi"))
+	})
 	if err == nil {
 		err = r.conn.NATS().Flush()
 	}
@@ -48,13 +54,13 @@ func TestExposedNames(t *testing.T) {
 // What is remembered of names has a bound, and a name that is served counts as seen at any time.
 func TestExposedNamesAreBounded(t *testing.T) {
 	var seen edge.Seen
-	for i := range 3 * edge.MaxSeen {
+	for i := range edge.MaxSeen + 1 {
 		seen.Add(fmt.Sprintf("s%d", i))
 	}
 	if n := seen.Count(); n > edge.MaxSeen {
 		t.Errorf("%d names are remembered, want %d at most", n, edge.MaxSeen)
 	}
-	if last := fmt.Sprintf("s%d", 3*edge.MaxSeen-1); !seen.Has(last) || seen.Has("never") {
+	if last := fmt.Sprintf("s%d", edge.MaxSeen); !seen.Has(last) || seen.Has("never") {
 		t.Error("the newest name is forgotten, or one is known that was never added")
 	}
 }

@@ -93,7 +93,8 @@ func TestLimitHostileKeys(t *testing.T) {
 		switch {
 		case record.MatchString(s):
 			records++
-		case s == edge.TailSubject, strings.HasPrefix(s, "event.limit."), strings.HasPrefix(s, "event.http."), strings.HasPrefix(s, "$JS.API."):
+		case s == edge.TailSubject, strings.HasPrefix(s, "event.limit."), strings.HasPrefix(s, "event.http."),
+			strings.HasPrefix(s, "$JS.API."):
 			if !regexp.MustCompile(`^[A-Za-z0-9$._-]+$`).MatchString(s) {
 				t.Errorf("subject %q", s)
 			}

@@ -43,8 +43,8 @@ func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error, 
 	}
 }
 
-// TailSubject is where the operator's tail hears of responses, without the mesh's prefix. Only nodes may listen there: these events have the
-// query, which may hold what members that share the mesh must not see.
+// TailSubject is where the operator's tail hears of responses, without the mesh's prefix. Only nodes may listen there:
+// these events have the query, which may hold what members that share the mesh must not see.
 const TailSubject = "millrace.tail"
 
 // silentFor is how long nobody is believed to listen to a route's events after nobody did.
@@ -142,8 +142,9 @@ type Event struct {
 
 func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, took time.Duration) []byte {
 	b, err := json.Marshal(Event{
-		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method, Host: x.Host, Path: x.Path, Query: query,
-		Status: resp.Status, DurationMS: float64(took.Microseconds()) / 1000, Route: x.route.id, Target: x.target(),
+		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method,
+		Host: x.Host, Path: x.Path, Query: query, Status: resp.Status,
+		DurationMS: float64(took.Microseconds()) / 1000, Route: x.route.id, Target: x.target(),
 		BytesIn: x.bytesIn(), BytesOut: bytes, Member: resp.Member, Cache: x.cacheStatus.Word(),
 	})
 	if err != nil { // plain strings and numbers always marshal

@@ -12,8 +12,8 @@ import (
 // maxOrigins bounds the origins that are remembered.
 const maxOrigins = 64
 
-// origins remembers scheme and host of requests that the cache was asked for and hadn't, the newest last: a path alone, as an operator types
-// it, then means them. The zero value is ready, and safe for concurrent use.
+// origins remembers scheme and host of requests that the cache was asked for and hadn't, the newest last: a path alone,
+// as an operator types it, then means them. The zero value is ready, and safe for concurrent use.
 type origins struct {
 	mu   sync.Mutex // guards what follows
 	list []string
@@ -25,8 +25,8 @@ func (o *origins) note(x *Exchange) {
 	origin := append(append(append(room[:0], x.Scheme...), "://"...), x.Host...)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for i := len(o.list) - 1; i >= 0; i-- {
-		if o.list[i] == string(origin) {
+	for _, known := range slices.Backward(o.list) {
+		if known == string(origin) {
 			return
 		}
 	}
@@ -45,8 +45,8 @@ func (o *origins) newest() []string {
 	return out
 }
 
-// originsOf lists the origins that a path alone may mean: the hosts that routes have, those that clients asked for lately, and the names of
-// the listener itself.
+// originsOf lists the origins that a path alone may mean: the hosts that routes have, those that clients asked for
+// lately, and the names of the listener itself.
 func (s *Server) originsOf(set *settings) (out []string) {
 	add := func(origin string) {
 		if !slices.Contains(out, origin) {

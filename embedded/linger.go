@@ -8,8 +8,9 @@ import (
 // quietFor is how long no request may come and none run until a node counts as one that nobody uses.
 const quietFor = 250 * time.Millisecond
 
-// Hurry lets a Shutdown, one that runs or the one to come, end its linger as soon as nobody uses the node. The linger is there for load
-// balancers, which need time to see that a node goes away; a person who stops a node by hand needn't wait for them.
+// Hurry lets a Shutdown, one that runs or the one to come, end its linger as soon as nobody uses the node. The linger
+// is there for load balancers, which need time to see that a node goes away; a person who stops a node by hand needn't
+// wait for them.
 func (n *Node) Hurry() { n.hurryOnce.Do(func() { close(n.hurried) }) }
 
 // linger waits until load balancers have seen that the node goes away.
@@ -53,8 +54,8 @@ func (n *Node) served() (total uint64) {
 	return total
 }
 
-// Waiting is the number of requests that a Shutdown waits for: those that run, and, once it doesn't listen any more, those whose clients
-// still send or read.
+// Waiting is the number of requests that a Shutdown waits for: those that run, and, once it doesn't listen any more,
+// those whose clients still send or read.
 func (n *Node) Waiting() int {
 	if n.edge == nil {
 		return 0

@@ -39,8 +39,8 @@ func (n *Node) purgesOf(ctx context.Context, req admin.Purge) (out []kvcache.Pur
 		return []kvcache.Purge{{Reach: kvcache.ReachAll, Soft: req.Soft}}, nil
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%w: %s is neither a path, such as /items/7, nor a URL, such as http://shop.example/items/7", admin.ErrPurge,
-			admin.Show(req.URL+req.Prefix))
+		return nil, fmt.Errorf("%w: %s is neither a path, such as /items/7, nor a URL, such as http://shop.example/items/7",
+			admin.ErrPurge, admin.Show(req.URL+req.Prefix))
 	}
 	return out, nil
 }

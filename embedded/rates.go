@@ -8,7 +8,8 @@ import (
 	"millrace/edge/admin"
 )
 
-// rateEvery is how often the counts of routes are kept: rates are those of the last one to two such spans, or since the start.
+// rateEvery is how often the counts of routes are kept: rates are those of the last one to two such spans, or since the
+// start.
 const rateEvery = 30 * time.Second
 
 // rates keeps the counts of routes from two moments. One goroutine keeps them, until close.

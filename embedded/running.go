@@ -21,8 +21,8 @@ type Running struct {
 	Token string `json:"token,omitempty"` // that it asks for
 }
 
-// FindRunning reads what the node that runs on a data directory says of itself. A node that was killed has left it behind, so it may not be
-// true any more. It wraps os.ErrNotExist if there is none.
+// FindRunning reads what the node that runs on a data directory says of itself. A node that was killed has left it
+// behind, so it may not be true any more. It wraps os.ErrNotExist if there is none.
 func FindRunning(dir string) (r Running, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, runningFile))
 	if err == nil {
@@ -37,8 +37,8 @@ func FindRunning(dir string) (r Running, err error) {
 	return r, nil
 }
 
-// tellRunning writes down how the operator reaches this node, until it closes. Commands find it there when the configuration file has changed, or
-// can't be read.
+// tellRunning writes down how the operator reaches this node, until it closes. Commands find it there when the
+// configuration file has changed, or can't be read.
 func (n *Node) tellRunning(context.Context) error {
 	path := filepath.Join(n.opts.Config.Node.Data, runningFile)
 	text, err := json.Marshal(Running{Admin: n.AdminURL(), Token: n.opts.Config.Admin.Token})

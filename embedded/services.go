@@ -102,6 +102,8 @@ func (n *Node) Explain(method, target string, header mesh.Header) admin.Explanat
 	return e
 }
 
+func byName(s admin.Service, name string) int { return cmp.Compare(s.Name, name) }
+
 // explainServices says who serves the services among the targets; nil if none is one.
 func (n *Node) explainServices(targets []string) *admin.Services {
 	var names []string
@@ -116,7 +118,7 @@ func (n *Node) explainServices(targets []string) *admin.Services {
 	all := n.Services(context.Background())
 	out := &admin.Services{Unknown: all.Unknown}
 	for _, name := range names {
-		found, known := slices.BinarySearchFunc(all.List, name, func(s admin.Service, name string) int { return cmp.Compare(s.Name, name) })
+		found, known := slices.BinarySearchFunc(all.List, name, byName)
 		if known {
 			out.List = append(out.List, all.List[found])
 		} else {

@@ -21,7 +21,7 @@ type Reach string
 
 // The reaches.
 const (
-	ReachURL    Reach = "url"    // all variants of one URL; of one that begins with its path, on every host and with either scheme
+	ReachURL    Reach = "url"    // all variants of one URL, or of a path (/...) on every host
 	ReachPrefix Reach = "prefix" // every URL that begins with the text; likewise
 	ReachHost   Reach = "host"
 	ReachTag    Reach = "tag"

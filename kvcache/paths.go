@@ -2,7 +2,8 @@ package kvcache
 
 import "bytes"
 
-// pathMarks are the purges of a path whatever its host and scheme are: those whose text begins with a slash. Not safe for concurrent use.
+// pathMarks are the purges of a path whatever its host and scheme are: those whose text begins with a slash. Not safe
+// for concurrent use.
 type pathMarks struct {
 	exact    map[string]mark         // path with query
 	prefixes map[int]map[string]mark // by length

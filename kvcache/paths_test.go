@@ -8,12 +8,13 @@ import (
 	"millrace/kvcache"
 )
 
-// A purge of a path reaches it on every host, with exactly its query; a prefix of paths reaches what begins so. Neither reaches a URL in whose
-// query the path stands.
+// A purge of a path reaches it on every host, with exactly its query; a prefix of paths reaches what begins so. Neither
+// reaches a URL in whose query the path stands.
 func TestPurgeOfPath(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1")
 	urls := []string{
-		"http://a.example/items/1", "https://b.example:8443/items/1", "http://a.example/items/1?x=2", "http://a.example/items/12",
+		"http://a.example/items/1", "https://b.example:8443/items/1",
+		"http://a.example/items/1?x=2", "http://a.example/items/12",
 		"http://a.example/go?to=http://b.example/items/1", "http://a.example/x/items/1",
 	}
 	for _, p := range []struct {

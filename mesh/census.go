@@ -18,8 +18,8 @@ import (
 // censusSubject is where every NATS server answers with the connections of the asker's own account.
 const censusSubject = "$SYS.REQ.ACCOUNT.PING.CONNZ"
 
-// Bounds of a census: how long it waits for the first server, and for each further one; how many connections a server tells of in one
-// message, and how many messages it is asked for.
+// Bounds of a census: how long it waits for the first server, and for each further one; how many connections a server
+// tells of in one message, and how many messages it is asked for.
 const (
 	censusTime  = time.Second
 	censusQuiet = 200 * time.Millisecond
@@ -35,9 +35,9 @@ type Subscriber struct {
 	Server string `json:"server"`         // that it is connected to: the node's name
 }
 
-// Census lists who subscribes to services, anywhere in the mesh: members by the name of the service, sorted. Subscriptions in other queue groups
-// and to streams alone don't count. servers is how many NATS servers there are; 0 if that isn't known. It fails if no server answers,
-// as one may not with mesh.url.
+// Census lists who subscribes to services, anywhere in the mesh: members by the name of the service, sorted.
+// Subscriptions in other queue groups and to streams alone don't count. servers is how many NATS servers there are; 0
+// if that isn't known. It fails if no server answers, as one may not with mesh.url.
 func (c *Conn) Census(ctx context.Context, servers int) (map[string][]Subscriber, error) {
 	out := map[string][]Subscriber{}
 	for page := range censusPages {

@@ -37,13 +37,13 @@ func TestRoster(t *testing.T) {
 		{0, hear(node3), []string{"node-returned n3"}},
 		{0, hear(reborn), []string{"node-restarted n2"}},
 		{0, hear(node2), []string{"node-double n2"}}, // an older process still speaks
-		{time.Second, hear(node2), nil},                // once a minute is enough
-		{0, leave(node2), nil},                         // it isn't the one that is known
+		{time.Second, hear(node2), nil},              // once a minute is enough
+		{0, leave(node2), nil},                       // it isn't the one that is known
 		{0, leave(reborn), []string{"node-left n2"}},
 		{0, leave(reborn), nil},
 		{0, hear(reborn), nil}, // sent before the farewell
 		{10 * time.Second, sweep, []string{"node-lost n3"}},
-		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 1}), nil},                          // its own echo
+		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 1}), nil},                        // its own echo
 		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 2}), []string{"node-double n1"}}, // a copy of its directory
 		{0, hear(Member{ID: "d", Name: "n1", Incarnation: 2}), []string{"node-double n1", "node-joined n1"}},
 		{2 * time.Hour, sweep, []string{"node-lost n1"}},

@@ -71,7 +71,7 @@ type Status struct {
 	Nodes              []mesh.Member     `json:"nodes"`
 	Cache              CacheStatus       `json:"cache"`
 	RefusedReload      *RefusedReload    `json:"refused_reload,omitempty"`
-	NeedsRestart       []string          `json:"needs_restart"` // keys that the last reload found changed and couldn't apply
+	NeedsRestart       []string          `json:"needs_restart"` // keys that the last reload couldn't apply
 	Disk               DiskStatus        `json:"disk"`
 }
 
@@ -275,7 +275,8 @@ func reply(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error": "the answer can't be written as JSON"}`)
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) // can't fail on a connection of http.Server
+	// It can't fail on a connection of http.Server.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // the operator went away

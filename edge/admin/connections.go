@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// maxConnections bounds the connections of the API: more than operators, collectors of metrics and probes need, and few enough to leave
-// the descriptors of the process to its clients.
+// maxConnections bounds the connections of the API: more than operators, collectors of metrics and probes need, and few
+// enough to leave the descriptors of the process to its clients.
 const maxConnections = 256
 
-// connections bounds the connections of the API. When there is one too many, the one is closed that has waited longest without a request that was
-// let in, so that strangers can't keep the operator out. Safe for concurrent use.
+// connections bounds the connections of the API. When there is one too many, the one is closed that has waited longest
+// without a request that was let in, so that strangers can't keep the operator out. Safe for concurrent use.
 type connections struct {
 	mu   sync.Mutex // guards what follows
 	open map[net.Conn]*connection

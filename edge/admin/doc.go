@@ -4,5 +4,5 @@
 //
 //   - A request that isn't let in is answered without its body having been read, and its connection ends (guard.go).
 //   - Connections are bounded; when there are too many, the one goes that has waited longest without being let in.
-//   - No web page of another site gets an answer: by Sec-Fetch-Site, by Origin, and without a token by Host (DNS rebinding).
+//   - No web page of another site gets an answer: by Sec-Fetch-Site, Origin, and without a token Host (DNS rebinding).
 package admin

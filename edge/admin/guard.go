@@ -21,8 +21,8 @@ const (
 	answerTime  = 2 * time.Minute        // until an answer must have been read
 )
 
-// guard lets the operator in: with the token, if there is one, and not through a web page of another site. Nothing of a body is read before
-// that, and afterwards all of it, within bounds, so that no request can hold its connection.
+// guard lets the operator in: with the token, if there is one, and not through a web page of another site. Nothing of a
+// body is read before that, and afterwards all of it, within bounds, so that no request can hold its connection.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := http.NewResponseController(w)
@@ -73,8 +73,9 @@ func (s *Server) authorized(r *http.Request) bool {
 	return s.cfg.Token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) == 1
 }
 
-// crossSite reports whether a browser says that the request comes from elsewhere than the admin API itself or its user. Reading requests
-// count too: a page can't see their answers, but it can keep a node busy with them. Browsers without Sec-Fetch-Site send Origin.
+// crossSite reports whether a browser says that the request comes from elsewhere than the admin API itself or its user.
+// Reading requests count too: a page can't see their answers, but it can keep a node busy with them. Browsers without
+// Sec-Fetch-Site send Origin.
 func crossSite(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site != "same-origin" && site != "none"
@@ -87,8 +88,8 @@ func crossSite(r *http.Request) bool {
 	return err != nil || !strings.EqualFold(u.Host, r.Host)
 }
 
-// ownName reports whether a Host names this machine by an address. A web page can let its own name resolve to a loopback
-// address and so pass for same-origin (DNS rebinding); an address it can't take.
+// ownName reports whether a Host names this machine by an address. A web page can let its own name resolve to a
+// loopback address and so pass for same-origin (DNS rebinding); an address it can't take.
 func ownName(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -98,7 +99,9 @@ func ownName(host string) bool {
 }
 
 // takeBody reads the body whole and puts it into the request again. It says why that can't be; 0 if it can.
-func takeBody(w http.ResponseWriter, out *http.ResponseController, r *http.Request, patience time.Duration) (status int, text string) {
+func takeBody(
+	w http.ResponseWriter, out *http.ResponseController, r *http.Request, patience time.Duration,
+) (status int, text string) {
 	if r.ContentLength == 0 {
 		return 0, ""
 	}

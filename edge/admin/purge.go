@@ -70,8 +70,8 @@ type PurgedNode struct {
 var ErrPurge = errors.New("nothing was purged")
 
 // purgeForm is what the body of a purge looks like.
-const purgeForm = `name exactly one of "url": "/path" or "http://host/path", "prefix": "/beginning" or "http://host/beginning", "host": "name", ` +
-	`"tag": "name" and "all": true`
+const purgeForm = `name exactly one of "url": "/path" or "http://host/path", "prefix": "/beginning" or ` +
+	`"http://host/beginning", "host": "name", "tag": "name" and "all": true`
 
 // purgePatience bounds a purge: a lease, and what the store may need.
 const purgePatience = 10 * time.Second

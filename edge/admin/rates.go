@@ -80,8 +80,8 @@ func requests(r *edge.RouteStats) (n uint64) {
 	return n
 }
 
-// quantile estimates the time that a share q of the requests between two moments took at most, in milliseconds: within a bucket of the
-// histogram they count as evenly spread. Beyond the last bound it is that bound.
+// quantile estimates the time that a share q of the requests between two moments took at most, in milliseconds: within
+// a bucket of the histogram they count as evenly spread. Beyond the last bound it is that bound.
 func quantile(now, was *edge.RouteStats, q float64) *float64 {
 	var n uint64
 	for i := range now.Buckets {

@@ -43,10 +43,12 @@ func TestRates(t *testing.T) {
 	near("hits", got[0].Hits, 0.75)
 	near("p50", got[0].P50, 1)
 	near("p99", got[0].P99, 10)
-	if got[0].Requests != 2200 || got[1].Requests != 5 || got[1].PerSecond != 0 || got[1].P50 != nil || got[1].Hits != nil {
+	if got[0].Requests != 2200 || got[1].Requests != 5 || got[1].PerSecond != 0 ||
+		got[1].P50 != nil || got[1].Hits != nil {
 		t.Errorf("got %+v", got)
 	}
-	got = admin.Rates(admin.Counts{At: start}, start.Add(time.Second), []edge.RouteStats{{Route: "b", Classes: [6]uint64{2: 4}, Buckets: [16]uint64{15: 4}}}, nil)
+	slow := []edge.RouteStats{{Route: "b", Classes: [6]uint64{2: 4}, Buckets: [16]uint64{15: 4}}}
+	got = admin.Rates(admin.Counts{At: start}, start.Add(time.Second), slow, nil)
 	near("beyond the last bound", got[0].P99, 30_000)
 	near("without a cache", &got[0].PerSecond, 4)
 	if got[0].Hits != nil {

@@ -14,8 +14,8 @@ import (
 // adminFlags say which node to talk to.
 type adminFlags struct {
 	configFlag
-	Admin string `placeholder:"URL" env:"MILLRACE_ADMIN" help:"Admin API of the node (default: where the node of the configuration file says that it is, or http://127.0.0.1:8081)."`
-	Token string `env:"MILLRACE_ADMIN_TOKEN" help:"Token of the admin API (default: that of the running node, or admin.token of the configuration file)."`
+	Admin string `placeholder:"URL" env:"MILLRACE_ADMIN" help:"Admin API of the node (default: where the node of the file says that it is)."`
+	Token string `env:"MILLRACE_ADMIN_TOKEN" help:"Token of the admin API (default: that of the node of the file)."`
 }
 
 // call makes one request of the admin API; the caller closes the body of the response, whose status is 200.
@@ -85,7 +85,9 @@ func (f adminFlags) post(ctx context.Context, out console, path string, body, v 
 	return f.ask(ctx, out, http.MethodPost, path, b, v)
 }
 
-func (f adminFlags) ask(ctx context.Context, out console, method, path string, body []byte, v any) (raw []byte, err error) {
+func (f adminFlags) ask(
+	ctx context.Context, out console, method, path string, body []byte, v any,
+) (raw []byte, err error) {
 	resp, err := f.call(ctx, out, method, path, body)
 	if err != nil {
 		return nil, err

@@ -54,7 +54,8 @@ func (c *completionCmd) Run(out console) error {
 	return err //nolint:wrapcheck // stdout is closed
 }
 
-// completeCmd is what the scripts call: with the shell's name and the words so far, of which the last may be incomplete.
+// completeCmd is what the scripts call: with the shell's name and the words so far, of which the last may be
+// incomplete.
 type completeCmd struct {
 	Words []string `arg:"" optional:""`
 }
@@ -87,8 +88,8 @@ func (c candidate) line(shell string) string {
 	return c.word
 }
 
-// complete lists the commands and flags that may follow the words and begin with begun. Nothing means that a file or a word of the
-// user's own is expected.
+// complete lists the commands and flags that may follow the words and begin with begun. Nothing means that a file or a
+// word of the user's own is expected.
 func complete(at *kong.Node, words []string, begun string) (out []candidate) {
 	value := false // the word is the value of the flag before it
 	for _, word := range words {

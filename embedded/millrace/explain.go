@@ -68,8 +68,8 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 	}
 	explainMembers(w, e)
 	for _, u := range e.Upstreams {
-		retries := fmt.Sprintf("%d retries", u.Retries)
-		fmt.Fprintf(w, "upstream %s\t%s, %d denied, %d hedges, %d waiting, %d refused\n", u.Name, retries, u.Unpaid, u.Hedges, u.Waiting, u.Refused)
+		fmt.Fprintf(w, "upstream %s\t%d retries, %d denied, %d hedges, %d waiting, %d refused\n",
+			u.Name, u.Retries, u.Unpaid, u.Hedges, u.Waiting, u.Refused)
 		for _, t := range u.Targets {
 			fmt.Fprintf(w, "\t%s\n", aboutTarget(t))
 		}
@@ -82,6 +82,9 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 
 // explainMembers prints who serves the services that would be asked.
 func explainMembers(w io.Writer, e *admin.Explanation) {
+	if e.Services == nil && e.Served != nil && !*e.Served {
+		fmt.Fprintf(w, "\t! nobody subscribes to %s\n", e.Subject)
+	}
 	if e.Services == nil {
 		return
 	}

@@ -15,8 +15,9 @@ import (
 // place is where a node's admin API may be.
 type place struct{ url, token string }
 
-// find lists where the node may be, the likeliest first: where --admin says; where the node that runs says itself, in its data directory; where
-// the configuration file says. The file may have changed since the node has read it, or have mistakes: that is when one needs to ask.
+// find lists where the node may be, the likeliest first: where --admin says; where the node that runs says itself, in
+// its data directory; where the configuration file says. The file may have changed since the node has read it, or have
+// mistakes: that is when one needs to ask.
 func (f adminFlags) find(out console) ([]place, error) {
 	cfg, _, mistakes := config.Load(f.path())
 	missing := errors.Is(mistakes, os.ErrNotExist)

@@ -52,7 +52,8 @@ func (c *limitsShowCmd) Run(ctx context.Context, out console) error {
 			resets = fmt.Sprintf("\tresets %s (in %s)", u.Resets.Local().Format(time.DateTime), time.Until(*u.Resets).Round(time.Second))
 		}
 		left := u.Max - min(u.Spent, u.Max)
-		fmt.Fprintf(w, "%s\t%d of %d spent\t%d left, %d of them held by nodes%s\n", admin.Show(u.Limit), u.Spent, u.Max, left, min(u.Held, left), resets)
+		fmt.Fprintf(w, "%s\t%d of %d spent\t%d left, %d of them held by nodes%s\n", admin.Show(u.Limit),
+			u.Spent, u.Max, left, min(u.Held, left), resets)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print limits: %w", err)
@@ -77,6 +78,7 @@ func (c *limitsResetCmd) Run(ctx context.Context, out console) error {
 		fmt.Fprintln(out.stdout, noLimits)
 		return nil
 	}
-	fmt.Fprintf(out.stdout, "%s has its full allowance of: %s\n", admin.Show(done.Key), admin.Show(strings.Join(done.Limits, ", ")))
+	fmt.Fprintf(out.stdout, "%s has its full allowance of: %s\n",
+		admin.Show(done.Key), admin.Show(strings.Join(done.Limits, ", ")))
 	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// logger writes JSON for machines to read, or text for people. Durations have their unit in either: in JSON they are numbers of
-// milliseconds, and their keys end in _ms as that of a request's does.
+// logger writes JSON for machines to read, or text for people. Durations have their unit in either: in JSON they are
+// numbers of milliseconds, and their keys end in _ms as that of a request's does.
 func logger(w io.Writer, json bool, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if json {

@@ -40,7 +40,9 @@ func join(t *testing.T, dir, name string, services ...string) {
 	}
 	t.Cleanup(nc.Close)
 	for _, service := range services {
-		if _, err := nc.QueueSubscribe("http."+service, "q", func(m *nats.Msg) { _ = m.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nhi")) }); err != nil {
+		if _, err := nc.QueueSubscribe("http."+service, "q", func(m *nats.Msg) {
+			_ = m.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nhi"))
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,7 +51,8 @@ func join(t *testing.T, dir, name string, services ...string) {
 	}
 }
 
-// Status lists services with their members, and what each route does: requests, errors, hits, times. The journal comes on request only.
+// Status lists services with their members, and what each route does: requests, errors, hits, times. The journal comes
+// on request only.
 func TestStatusTells(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/bad") {
@@ -80,7 +83,8 @@ routes:
 	}
 	out, _, code := perform(t, "status", "--admin", p.admin)
 	for _, want := range []string{
-		`(?m)^service greet +2 members: greeter on `, `(?m)^service none +nobody serves it$`, `(?m)^service part +nobody serves it$`,
+		`(?m)^service greet +2 members: greeter on `, `(?m)^service none +nobody serves it$`,
+		`(?m)^service part +nobody serves it$`,
 		`(?m)^service unrouted +1 member: greeter on `,
 		`(?m)^route +requests/s +5xx +4xx +hits +p50 +p99 +requests since the start$`,
 		`(?m)^greet-all +\d+\.\d +0\.0 % +0\.0 % +- +[0-9.]+ ms +[0-9.]+ ms +4$`,
@@ -101,7 +105,11 @@ routes:
 
 // Explain says whether somebody serves, for a route, a gather and a name that expose opens.
 func TestExplainTellsWhoServes(t *testing.T) {
-	p := startRun(t, "0s, expose: [\"*\"]", "routes: [{path: /hello/*, to: service:greet}, {path: /both, gather: {calls: {one: {to: service:greet, path: /}, two: {to: service:part, path: /}}}}]\n")
+	p := startRun(t, "0s, expose: [\"*\"]", `routes:
+  - {path: /hello/*, to: service:greet}
+  - {path: /both, gather: {calls: {one: {to: service:greet, path: /}, two: {to: service:part, path: /}}}}
+  - {path: "/plain/{id}", to: "nats:orders.get.{id}"}
+`)
 	says := func(path string, want ...string) {
 		t.Helper()
 		out, _, _ := perform(t, "explain", path, "--admin", p.admin)
@@ -113,17 +121,25 @@ func TestExplainTellsWhoServes(t *testing.T) {
 	}
 	says("/hello/you", `^service greet +nobody serves it: a member subscribes to http.greet in queue group q$`)
 	says("/free", `^route +exposed`, `^service free +nobody serves it: a member subscribes to http.free in queue group q$`)
+	says("/plain/7", `^subject +orders.get.7$`, `! nobody subscribes to orders.get.7$`)
 	join(t, p.dir, "greeter", "greet", "free")
 	says("/hello/you", `^service greet +1 member: greeter on `)
 	says("/free", `^service free +1 member: greeter on `)
 	says("/both", `^service greet +1 member: greeter on `, `^service part +nobody serves it$`)
 }
 
-// Tail shows query, cache, target and who answered there; a limit's refusal is a line of its own, without zeros. Members don't get the query.
+// Tail shows query, cache, target and who answered there; a limit's refusal is a line of its own, without zeros.
+// Members don't get the query.
 func TestTailTells(t *testing.T) {
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Cache-Control", "max-age=60") }))
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf("upstreams: {app: {targets: [%q]}}\nroutes: [{path: /kept/*, to: \"upstream:app\", cache: true}, {path: /few, to: \"upstream:app\", limit: {max: 1, window: 1h, name: small}}]\n", app.URL))
+	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
+routes:
+  - {path: /kept/*, to: "upstream:app", cache: true}
+  - {path: /few, to: "upstream:app", limit: {max: 1, window: 1h, name: small}}
+`, app.URL))
 	url, err := os.ReadFile(filepath.Join(p.dir, "data", "client.url"))
 	if err != nil {
 		t.Fatal(err)
@@ -163,16 +179,18 @@ func TestTailTells(t *testing.T) {
 	get("/nowhere")
 	host := strings.TrimPrefix(p.edge, "http://")
 	addr := strings.TrimPrefix(app.URL, "http://")
+	kept := host + `/kept/x\?token=se%20cret`
 	const at = `(?m)^\d\d:\d\d:\d\d\.\d\d\d  `
 	for _, want := range []string{
-		at + `200  GET    "` + host + `/kept/x\?token=se%20cret"  [0-9.]+ ms  cache uri-miss  kept-all → upstream:app \(` + addr + `\)$`,
-		at + `200  GET    "` + host + `/kept/x\?token=se%20cret"  [0-9.]+ ms  cache hit  kept-all → upstream:app$`,
+		at + `200  GET    "` + kept + `"  [0-9.]+ ms  cache uri-miss  kept-all → upstream:app \(` + addr + `\)$`,
+		at + `200  GET    "` + kept + `"  [0-9.]+ ms  cache hit  kept-all → upstream:app$`,
 		at + `200  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few → upstream:app \(` + addr + `\)$`,
 		at + `429  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few → upstream:app$`,
 		at + `lim  GET    "/few"  over limit small, refused  few  from 127\.0\.0\.1$`,
 		at + `404  GET    "` + host + `/nowhere"  [0-9.]+ ms  unmatched → nowhere$`,
 	} {
-		natsservertest.Eventually(t, "tail shows "+want, func() bool { return regexp.MustCompile(want).MatchString(out.String()) })
+		line := regexp.MustCompile(want)
+		natsservertest.Eventually(t, "tail shows "+want, func() bool { return line.MatchString(out.String()) })
 	}
 	if regexp.MustCompile(`(?m)  0  `).MatchString(out.String()) {
 		t.Errorf("lines of zeros:\n%s", out.String())
@@ -198,7 +216,8 @@ func TestProxyPrintsRequests(t *testing.T) {
 	defer app.Close()
 	for _, flag := range []string{"--lines", "--no-lines"} {
 		p := startProcess(t, "proxy", app.URL, "--listen", "127.0.0.1:0", flag)
-		line := regexp.MustCompile(`(?m)^\S+  404  GET    "127\.0\.0\.1:\d+/x\?y=1"  [0-9.]+ ms  all → upstream:api \(127\.0\.0\.1:\d+\)$`)
+		line := regexp.MustCompile(`(?m)^\S+  404  GET    "127\.0\.0\.1:\d+/x\?y=1"  [0-9.]+ ms  ` +
+			`all → upstream:api \(127\.0\.0\.1:\d+\)$`)
 		ask := func() bool {
 			resp, err := http.Get(p.edge + "/x?y=1")
 			if err != nil {
@@ -218,7 +237,8 @@ func TestProxyPrintsRequests(t *testing.T) {
 	}
 }
 
-// Whatever clients, origins and members choose, nothing of it acts on the terminal of who looks at it, and none of it begins a line.
+// Whatever clients, origins and members choose, nothing of it acts on the terminal of who looks at it, and none of it
+// begins a line.
 func TestNothingActsOnTheTerminal(t *testing.T) {
 	const evil = "a\x1b]0;owned\x07\x1b[2Jb\u009b31m\u202ec"
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -227,7 +247,11 @@ func TestNothingActsOnTheTerminal(t *testing.T) {
 		w.Header().Set("Vary", "X-A")
 	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf("upstreams: {app: {targets: [%q]}}\nroutes: [{path: /kept/*, to: \"upstream:app\", cache: {ttl: 1h, key: [\"header:X-B\"]}, limit: 100/1h}, {path: /m, to: \"service:m\"}]\n", app.URL))
+	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
+routes:
+  - {path: /kept/*, to: "upstream:app", cache: {ttl: 1h, key: ["header:X-B"]}, limit: 100/1h}
+  - {path: /m, to: "service:m"}
+`, app.URL))
 	join(t, p.dir, evil, "m")
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", p.edge+"/kept/x?q=%1b", nil)
 	req.Header["X-B"] = []string{"v\u009b31m\u202e"}
@@ -238,10 +262,26 @@ func TestNothingActsOnTheTerminal(t *testing.T) {
 	resp.Body.Close()
 	shown := map[string]string{}
 	for _, args := range [][]string{
-		{"purge", "--tag", evil + "\nready  true"}, {"purge", evil}, {"purge", "--host", evil}, {"purge", "--tag", evil, "--json"},
-		{"explain", "/kept/x?q=%1b", "-H", "X-B: v\u009b31m\u202e"}, {"explain", "/kept/" + evil}, {"explain", "/m"}, {"explain", "/m", "-X", evil}, {"explain", "/m", "--json"},
-		{"limits", "show", evil}, {"limits", "reset", evil}, {"limits", "show", evil, "--json"}, {"limits", "show", "x", "--limit", evil},
-		{"status"}, {"status", "--journal"}, {"status", "--json"}, {"check", evil}, {"run", "--" + evil}, {evil}, {"reload"},
+		{"purge", "--tag", evil + "\nready  true"},
+		{"purge", evil},
+		{"purge", "--host", evil},
+		{"purge", "--tag", evil, "--json"},
+		{"explain", "/kept/x?q=%1b", "-H", "X-B: v\u009b31m\u202e"},
+		{"explain", "/kept/" + evil},
+		{"explain", "/m"},
+		{"explain", "/m", "-X", evil},
+		{"explain", "/m", "--json"},
+		{"limits", "show", evil},
+		{"limits", "reset", evil},
+		{"limits", "show", evil, "--json"},
+		{"limits", "show", "x", "--limit", evil},
+		{"status"},
+		{"status", "--journal"},
+		{"status", "--json"},
+		{"check", evil},
+		{"run", "--" + evil},
+		{evil},
+		{"reload"},
 	} {
 		if args[0] != "check" && args[0] != "run" && args[0] != evil {
 			args = append(args, "--admin", p.admin)
@@ -257,8 +297,10 @@ func TestNothingActsOnTheTerminal(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"purge --tag": `purged: tag "a\x1b]0;owned\a\x1b[2Jb\u009b31m\u202ec\nready  true", sequence`, "status --journal": `\nready  true", sequence`,
-		"explain /kept/x?q=%1b": `tags          "evil\u009b31m\u202e"`, "explain /m": `1 member: "a\x1b]0;owned\a`, "limits reset": `"a\x1b]0;owned\a`,
+		"purge --tag":           `purged: tag "a\x1b]0;owned\a\x1b[2Jb\u009b31m\u202ec\nready  true", sequence`,
+		"status --journal":      `\nready  true", sequence`,
+		"explain /kept/x?q=%1b": `tags          "evil\u009b31m\u202e"`,
+		"explain /m":            `1 member: "a\x1b]0;owned\a`, "limits reset": `"a\x1b]0;owned\a`,
 	} {
 		if !strings.Contains(shown[name], want) {
 			t.Errorf("%s doesn't quote what comes from outside as %s:\n%s", name, want, shown[name])

@@ -41,7 +41,8 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 		return err
 	}
 	opts := embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()}
-	printing, stop := context.WithCancel(context.WithoutCancel(ctx)) // requests that end while the node drains are printed too
+	// Requests that end while the node drains are printed too.
+	printing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var lines sync.WaitGroup
 	defer lines.Wait()
 	defer stop()

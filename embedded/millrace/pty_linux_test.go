@@ -38,13 +38,15 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 	return screen, terminal
 }
 
-// On a terminal a proxy prints a line for each request without being asked, in colour, and what a client sends can't act there.
+// On a terminal a proxy prints a line for each request without being asked, in colour, and what a client sends can't
+// act there.
 func TestProxyOnATerminal(t *testing.T) {
 	app := httptest.NewServer(http.NotFoundHandler())
 	defer app.Close()
 	screen, terminal := openTerminal(t)
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], "proxy", app.URL, "--listen", "127.0.0.1:0")
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), beMillrace+"=1", "TMPDIR="+t.TempDir(), "NO_COLOR="), terminal, terminal
+	cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+t.TempDir(), "NO_COLOR=")
+	cmd.Stdout, cmd.Stderr = terminal, terminal
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,8 @@ func TestProxyOnATerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		return strings.Contains(shown.String(), "\x1b[33m404\x1b[0m  GET    \"") && strings.Contains(shown.String(), `/x?y=%1b"`)
+		return strings.Contains(shown.String(), "\x1b[33m404\x1b[0m  GET    \"") &&
+			strings.Contains(shown.String(), `/x?y=%1b"`)
 	})
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)

@@ -10,8 +10,8 @@ import (
 
 type purgeCmd struct {
 	readFlags
-	URL    string `arg:"" optional:"" help:"What clients ask for, with its query: a path such as /items/7?size=2, on every host, or a URL such as http://shop.example/items/7. All variants are purged."`
-	Prefix string `placeholder:"URL" help:"Purge every path or URL that begins so, such as /items/ or http://shop.example/items/."`
+	URL    string `arg:"" optional:"" help:"A path with its query, on every host, or a URL: all variants of it."`
+	Prefix string `placeholder:"URL" help:"Purge every path, or URL, that begins so: /items/."`
 	Host   string `placeholder:"NAME" help:"Purge everything of a host."`
 	Tag    string `placeholder:"TAG" help:"Purge what carries a tag (Cache-Tag, Surrogate-Key, xkey; of Cache-Groups: \"ORIGIN GROUP\")."`
 	All    bool   `help:"Purge everything."`
@@ -21,9 +21,11 @@ type purgeCmd struct {
 
 // Run purges and tells which nodes have applied it.
 func (c *purgeCmd) Run(ctx context.Context, out console) error {
-	req := admin.Purge{URL: requested(c.URL), Prefix: requested(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All, Soft: c.Soft, Wait: admin.WaitAll}
-	if c.NoWait {
-		req.Wait = ""
+	req := admin.Purge{
+		URL: requested(c.URL), Prefix: requested(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All, Soft: c.Soft,
+	}
+	if !c.NoWait {
+		req.Wait = admin.WaitAll
 	}
 	if !req.Valid() {
 		return usageError("name one thing to purge: a path or URL, --prefix, --host, --tag or --all")

@@ -2,8 +2,8 @@ package main
 
 import "strings"
 
-// requested completes what people write for a request: a path as it is, a URL as it is, shop.example/items is a URL without its scheme, and
-// items/7 a path without its slash. Nothing stays nothing.
+// requested completes what people write for a request: a path as it is, a URL as it is, shop.example/items is a URL
+// without its scheme, and items/7 a path without its slash. Nothing stays nothing.
 func requested(s string) string {
 	first, _, _ := strings.Cut(s, "/")
 	if i := strings.IndexByte(first, '?'); i >= 0 {

@@ -65,7 +65,8 @@ func (c *runCmd) options(ctx context.Context, out console) (opts embedded.Option
 	case c.Config == "" && errors.Is(err, os.ErrNotExist):
 		opts.Config = node.Default()
 		opts.Config.Edge.Expose = []string{"*"}
-		opts.Log.WarnContext(ctx, "there is no configuration file: every service of the mesh is exposed at /NAME", "file", c.path())
+		opts.Log.WarnContext(ctx, "there is no configuration file: every service of the mesh is exposed at /NAME",
+			"file", c.path())
 		return opts, "every service of the mesh, at /NAME: there is no " + c.path(), nil
 	}
 	return opts, "", fmt.Errorf("start: %w", err)

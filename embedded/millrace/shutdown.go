@@ -20,8 +20,8 @@ const (
 	cutWithin = time.Second
 )
 
-// shutdown drains the node: it waits for the linger, unless a person stops the node by hand and nobody uses it, and for what runs. A second
-// signal cuts off what is left.
+// shutdown drains the node: it waits for the linger, unless a person stops the node by hand and nobody uses it, and for
+// what runs. A second signal cuts off what is left.
 func (s *serving) shutdown(ctx context.Context, n *embedded.Node, r *reloader) error {
 	n.Log().InfoContext(ctx, "draining", "linger", s.linger)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.linger+drainTime)
@@ -64,11 +64,12 @@ func (s *serving) tell(ctx context.Context, n *embedded.Node, told int) int {
 	if waiting == told {
 		return told
 	}
-	n.Log().InfoContext(ctx, "waiting for requests, and for load balancers to see that the node goes away", "requests", waiting, "linger", s.linger)
+	n.Log().InfoContext(ctx, "waiting for requests, and for load balancers to see that the node goes away",
+		"requests", waiting, "linger", s.linger)
 	if askedBy(ctx) == os.Interrupt {
 		what := count(waiting, "request")
 		if waiting == 0 {
-			what = "the other nodes to take back permits and leases"
+			what = "the store to take back permits and leases"
 		}
 		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n", what)
 	}
@@ -81,7 +82,7 @@ func (s *serving) cut(n *embedded.Node, done <-chan error) error {
 	timer := time.NewTimer(cutWithin)
 	defer timer.Stop()
 	select {
-	case <-done: // what it says is that it was cut off
+	case <-done: //nolint:errcheck // what it says is that it was cut off
 	case <-timer.C:
 	}
 	return fmt.Errorf("%w: %s cut off", errCutOff, count(left, "request"))

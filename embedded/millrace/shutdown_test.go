@@ -20,7 +20,8 @@ import (
 func startRun(t *testing.T, linger, rest string) *process {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: %s}\n%s",
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
+		"edge: {listen: 127.0.0.1:0, linger: %s}\n%s",
 		filepath.Dir(file)+"/data", linger, rest)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -41,8 +42,8 @@ func (p *process) end(t *testing.T, s syscall.Signal) (code int, took time.Durat
 	return p.cmd.ProcessState.ExitCode(), time.Since(begin)
 }
 
-// Ctrl-C ends a node that nobody uses at once, however long its linger, though a client keeps its connection; SIGTERM, which orchestrators
-// send, waits for load balancers to see it.
+// Ctrl-C ends a node that nobody uses at once, however long its linger, though a client keeps its connection; SIGTERM,
+// which orchestrators send, waits for load balancers to see it.
 func TestCtrlCWhenNothingRuns(t *testing.T) {
 	p := startRun(t, "60s", "routes: [{path: /x, respond: {body: hi}}]\n")
 	client := &http.Client{Transport: &http.Transport{}}
@@ -88,7 +89,8 @@ func TestCtrlCTwice(t *testing.T) {
 		return strings.Contains(p.stdout.String(), "waiting for 1 request; press Ctrl-C again to end at once\n")
 	})
 	code, took := p.end(t, syscall.SIGINT)
-	if code != exitFailed || took > 20*time.Second || !strings.Contains(p.stderr.String(), "millrace: ended at once, as asked: 1 request cut off\n") {
+	const said = "millrace: ended at once, as asked: 1 request cut off\n"
+	if code != exitFailed || took > 20*time.Second || !strings.Contains(p.stderr.String(), said) {
 		t.Errorf("the second Ctrl-C: exit code %d after %s; stderr: %s", code, took, p.stderr)
 	}
 	t.Logf("the second Ctrl-C took %s", took)
@@ -110,21 +112,25 @@ func TestDurationsInLogs(t *testing.T) {
 		}
 	}
 	var text output
-	logger(&text, true, 0).With("every", 1500*time.Microsecond).WithGroup("g").Info("m", "after", 2*time.Second, "count", 3)
+	log := logger(&text, true, 0).With("every", 1500*time.Microsecond)
+	log.WithGroup("g").Info("m", "after", 2*time.Second, "count", 3)
 	if got := text.String(); !strings.Contains(got, `"every_ms":1.5,"g":{"after_ms":2000,"count":3}}`) {
 		t.Errorf("logged %s", got)
 	}
 }
 
-// The version tells commit and date, and what completion offers comes from the commands themselves: bash gets it through its script.
+// The version tells commit and date, and what completion offers comes from the commands themselves: bash gets it
+// through its script.
 func TestCompletionInBash(t *testing.T) {
 	bin := t.TempDir()
 	if err := os.Symlink(os.Args[0], filepath.Join(bin, "millrace")); err != nil {
 		t.Fatal(err)
 	}
 	for words, want := range map[string]string{
-		"millrace st": "status", "millrace run --wa": "--watch", "millrace limits ": "show reset", "millrace completion z": "zsh",
-		"millrace purge --to": "--token", "millrace -": "--help --version", "millrace run --config ": "", "millrace nothing": "",
+		"millrace st": "status", "millrace run --wa": "--watch", "millrace limits ": "show reset",
+		"millrace completion z": "zsh",
+		"millrace purge --to":   "--token", "millrace -": "--help --version", "millrace run --config ": "",
+		"millrace nothing":       "",
 		"millrace tail -c x --j": "--json",
 	} {
 		script := `source <(millrace completion bash); COMP_WORDS=(` + words + `); [[ "$1" = *' ' ]] && COMP_WORDS+=(''); ` +

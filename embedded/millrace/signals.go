@@ -14,8 +14,8 @@ type asked struct{ signal os.Signal }
 // Error names the signal.
 func (a asked) Error() string { return "asked to end by signal: " + a.signal.String() }
 
-// signals tells a command of the signals that ask it to end: the first ends the command's context, the second closes again if the command
-// holds it, and any further one ends the process at once.
+// signals tells a command of the signals that ask it to end: the first ends the command's context, the second closes
+// again if the command holds it, and any further one ends the process at once.
 type signals struct {
 	came    chan os.Signal
 	again   chan struct{} // closed by the second signal
@@ -27,7 +27,9 @@ type signals struct {
 // watchSignals begins to listen, until stop. The context's cause is asked once a signal has come.
 func watchSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(parent)
-	s := &signals{came: make(chan os.Signal, 4), again: make(chan struct{}), stopped: make(chan struct{}), ended: make(chan struct{})}
+	s := &signals{
+		came: make(chan os.Signal, 4), again: make(chan struct{}), stopped: make(chan struct{}), ended: make(chan struct{}),
+	}
 	signal.Notify(s.came, os.Interrupt, syscall.SIGTERM)
 	go s.watch(cancel)
 	return ctx, s

@@ -52,23 +52,26 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 }
 
 func aboutNode(w io.Writer, st *admin.FullStatus) {
-	fmt.Fprintf(w, "node\t%s (%s), version %s, up %s\n", st.Node, st.ID, admin.Show(st.Version), time.Since(st.Started).Round(time.Second))
+	fmt.Fprintf(w, "node\t%s (%s), version %s, up %s\n", st.Node, st.ID,
+		admin.Show(st.Version), time.Since(st.Started).Round(time.Second))
 	fmt.Fprintf(w, "ready\t%t\n", st.Ready)
 	for _, d := range st.Degraded {
 		fmt.Fprintf(w, "\t! %s\n", admin.ShowLines(d, "\t  "))
 	}
-	fmt.Fprintf(w, "edge\t%s, %s in flight, %s\n", st.Edge, count(st.InFlight, "request"), count(st.Connections, "connection"))
+	fmt.Fprintf(w, "edge\t%s, %s in flight, %s\n", st.Edge,
+		count(st.InFlight, "request"), count(st.Connections, "connection"))
 	fmt.Fprintf(w, "NATS\t%s, JetStream %s\n", admin.Show(st.NATS), st.JetStream)
-	fmt.Fprintf(w, "cache\t%d entries, %s of %s in memory, %s of %s in the bucket, %d purges\n", st.Cache.Entries,
-		mib(st.Cache.MemoryBytes), mib(st.Cache.MemoryMax), mib(st.Cache.BucketBytes), mib(st.Cache.BucketMax), st.Cache.Purges)
+	fmt.Fprintf(w, "cache\t%d entries, %s of %s in memory, %s of %s in the bucket, %d purges\n",
+		st.Cache.Entries, mib(st.Cache.MemoryBytes), mib(st.Cache.MemoryMax),
+		mib(st.Cache.BucketBytes), mib(st.Cache.BucketMax), st.Cache.Purges)
 }
 
 // aboutConfig tells which configuration is applied, and what of the file isn't.
 func aboutConfig(w io.Writer, st *admin.FullStatus) {
 	fmt.Fprintf(w, "config\trevision %d\n", st.Revision)
 	if r := st.RefusedReload; r != nil {
-		fmt.Fprintf(w, "\t! the file was refused %s ago, at %s; revision %d stays applied:\n", time.Since(r.Since).Round(time.Second),
-			r.Since.Local().Format(time.DateTime), st.Revision)
+		fmt.Fprintf(w, "\t! the file was refused %s ago, at %s; revision %d stays applied:\n",
+			time.Since(r.Since).Round(time.Second), r.Since.Local().Format(time.DateTime), st.Revision)
 		text := strings.TrimPrefix(r.Error, "nothing was changed:\n")
 		fmt.Fprintf(w, "\t  %s\n", admin.ShowLines(text, "\t  "))
 	}
@@ -134,8 +137,8 @@ func aboutRoutes(out io.Writer, routes []admin.RouteRates) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, "\nroute\trequests/s\t5xx\t4xx\thits\tp50\tp99\trequests since the start\n")
 	for _, r := range routes {
-		fmt.Fprintf(w, "%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%d\n", admin.Show(r.Route), r.PerSecond, share(r.P50, &r.Errors), share(r.P50, &r.Refused),
-			share(r.P50, r.Hits), inMS(r.P50), inMS(r.P99), r.Requests)
+		fmt.Fprintf(w, "%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%d\n", admin.Show(r.Route), r.PerSecond,
+			share(r.P50, &r.Errors), share(r.P50, &r.Refused), share(r.P50, r.Hits), inMS(r.P50), inMS(r.P99), r.Requests)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print routes: %w", err)
@@ -162,7 +165,8 @@ func inMS(ms *float64) string {
 func aboutJournal(w io.Writer, journal []admin.JournalEntry) {
 	label := "journal"
 	for _, e := range journal {
-		fmt.Fprintf(w, "%s\t%s  %s  %s\n", label, e.Time.Local().Format(time.DateTime), admin.Show(e.Kind), admin.ShowLines(e.Detail, "\t  "))
+		fmt.Fprintf(w, "%s\t%s  %s  %s\n", label, e.Time.Local().Format(time.DateTime), admin.Show(e.Kind),
+			admin.ShowLines(e.Detail, "\t  "))
 		label = ""
 	}
 }
@@ -179,6 +183,6 @@ func aboutTarget(t upstream.TargetStatus) string {
 	if t.Limit > 0 {
 		limit = fmt.Sprintf(" of %d", t.Limit)
 	}
-	return fmt.Sprintf("%s  %s  %d%s in flight, %d requests, %d failures, %d ejections, %s", admin.Show(t.Name()), state, t.InFlight, limit, t.Requests,
-		t.Failures, t.Ejected, time.Duration(t.Mean)*time.Microsecond)
+	return fmt.Sprintf("%s  %s  %d%s in flight, %d requests, %d failures, %d ejections, %s", admin.Show(t.Name()), state,
+		t.InFlight, limit, t.Requests, t.Failures, t.Ejected, time.Duration(t.Mean)*time.Microsecond)
 }

@@ -17,8 +17,8 @@ type tailCmd struct {
 	JSON bool `help:"Print each event as JSON."`
 }
 
-// Run prints one line a response, of every node of the mesh, until a signal comes. Queries are printed as clients sent them, secrets in them
-// too: they are the operator's.
+// Run prints one line a response, of every node of the mesh, until a signal comes. Queries are printed as clients sent
+// them, secrets in them too: they are the operator's.
 func (c *tailCmd) Run(ctx context.Context, out console) error {
 	resp, err := c.call(ctx, out, "GET", "/v1/tail", nil)
 	if err != nil {
@@ -66,8 +66,8 @@ func printEvent(w io.Writer, line []byte) error {
 		if e.Shadow {
 			became = "let pass, since it is a shadow"
 		}
-		return printLine(w, before, yellow, "lim", fmt.Sprintf("  %-6s %s  over limit %s, %s  %s  from %s", admin.Show(e.Method), show(e.Path),
-			admin.Show(e.Limit), became, admin.Show(e.Route), admin.Show(e.Client)))
+		return printLine(w, before, yellow, "lim", fmt.Sprintf("  %-6s %s  over limit %s, %s  %s  from %s",
+			admin.Show(e.Method), show(e.Path), admin.Show(e.Limit), became, admin.Show(e.Route), admin.Show(e.Client)))
 	}
 	after := fmt.Sprintf("  %-6s %s  %.1f ms  ", admin.Show(e.Method), show(e.Host+e.Path+e.Query), e.DurationMS)
 	if e.Cache != "" {

@@ -16,8 +16,9 @@ type console struct {
 	stdout, stderr io.Writer
 }
 
-// screen is a stream that may end on a terminal. What comes from outside is quoted where it is printed; this is the net below that: no
-// character that a terminal would obey, or that changes the order of others, passes. JSON stays the same JSON.
+// screen is a stream that may end on a terminal. What comes from outside is quoted where it is printed; this is the net
+// below that: no character that a terminal would obey, or that changes the order of others, passes. JSON stays the same
+// JSON.
 type screen struct{ w io.Writer }
 
 // newScreen wraps a stream, unless it is one already.
@@ -36,8 +37,8 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// harmless writes what a terminal would obey as JSON would: \u001b. Bytes that aren't UTF-8 become \x9b. Text without any is given
-// back as it is.
+// harmless writes what a terminal would obey as JSON would: \u001b. Bytes that aren't UTF-8 become \x9b. Text without
+// any is given back as it is.
 func harmless(p []byte) []byte {
 	var out []byte // nil as long as nothing was changed
 	for i := 0; i < len(p); {
@@ -61,8 +62,8 @@ func harmless(p []byte) []byte {
 	return out
 }
 
-// obeyed reports whether a terminal or a browser acts on the character instead of showing it: controls, changes of direction, invisible
-// joiners and separators.
+// obeyed reports whether a terminal or a browser acts on the character instead of showing it: controls, changes of
+// direction, invisible joiners and separators.
 func obeyed(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }

@@ -68,7 +68,8 @@ func FuzzScreen(f *testing.F) {
 // A line is coloured on terminals only, and what it says can't colour it.
 func TestPrintLine(t *testing.T) {
 	var out strings.Builder
-	if err := printLine(newScreen(&out), "a\x1b[1m ", red, "503", " \u009bb"); err != nil || out.String() != `a\u001b[1m 503 \u009bb`+"\n" {
+	err := printLine(newScreen(&out), "a\x1b[1m ", red, "503", " \u009bb")
+	if err != nil || out.String() != `a\u001b[1m 503 \u009bb`+"\n" {
 		t.Errorf("printed %q, %v", out.String(), err)
 	}
 }

@@ -34,7 +34,8 @@ func about(info *debug.BuildInfo) string {
 			}
 		}
 	}
-	return fmt.Sprintf("millrace %s (commit %s, date %s%s; %s, %s/%s)", version(), commit, date, changed, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("millrace %s (commit %s, date %s%s; %s, %s/%s)", version(), commit, date, changed,
+		runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func aboutThis() string {

@@ -12,8 +12,9 @@ import (
 // maxSalvage is how often a file is cut shorter until what is left of it can be read.
 const maxSalvage = 8
 
-// Salvage gives what can be read of a configuration file that has mistakes; what can't be has its default, and so has everything if there is no
-// file. Nothing is checked, so the result is good for finding a node that runs, and for nothing else. It never panics.
+// Salvage gives what can be read of a configuration file that has mistakes; what can't be has its default, and so has
+// everything if there is no file. Nothing is checked, so the result is good for finding a node that runs, and for
+// nothing else. It never panics.
 func Salvage(path string) node.Config {
 	f, err := os.Open(path)
 	if err != nil {
@@ -24,7 +25,8 @@ func Salvage(path string) node.Config {
 	return salvage(data, os.LookupEnv)
 }
 
-// salvage reads the lines before the first mistake in the syntax: what says where a node is stands at the beginning of most files.
+// salvage reads the lines before the first mistake in the syntax: what says where a node is stands at the beginning of
+// most files.
 func salvage(data []byte, env func(string) (string, bool)) node.Config {
 	c := node.Default()
 	for range maxSalvage {

@@ -36,7 +36,9 @@ func TestSalvage(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]node.Config{
-		"empty": salvage(t, ""), "garbage": salvage(t, "{{{{"), "no file": config.Salvage(filepath.Join(t.TempDir(), "none")), "directory": config.Salvage(t.TempDir()),
+		"empty": salvage(t, ""), "garbage": salvage(t, "{{{{"),
+		"no file":                            config.Salvage(filepath.Join(t.TempDir(), "none")),
+		"directory":                          config.Salvage(t.TempDir()),
 		"a data directory that isn't a text": salvage(t, "version: 1\nnode: {data: [a]}\n"),
 	} {
 		if want := node.Default(); c.Node.Data != want.Node.Data || c.Admin.Listen != want.Admin.Listen {
@@ -47,7 +49,9 @@ func TestSalvage(t *testing.T) {
 
 // FuzzSalvage checks that no file makes Salvage panic, and that a valid one is read as Parse reads it.
 func FuzzSalvage(f *testing.F) {
-	for _, text := range []string{"", "version: 1\nnode: {data: ./x}\n", "a: [\nb: }", "version: 1\nnode:\n data: \"\n", "- a\n- b: {"} {
+	for _, text := range []string{
+		"", "version: 1\nnode: {data: ./x}\n", "a: [\nb: }", "version: 1\nnode:\n data: \"\n", "- a\n- b: {",
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
