@@ -195,6 +195,9 @@ func (n *Node) openMesh(ctx context.Context) error {
 	}
 	n.mesh = conn
 	n.opened("mesh", conn.Close)
+	if n.nats != nil {
+		n.nats.OnGone(conn.MembersGone)
+	}
 	if m.URL != "" {
 		if err := conn.Check(ctx); err != nil {
 			return fmt.Errorf("open mesh (mesh.url): %w", err)

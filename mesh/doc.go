@@ -4,7 +4,8 @@
 // Guarantees:
 //
 //   - A request is run at most once, unless its method is idempotent (Repeatable) or a member said that it didn't start it.
-//   - Do returns by the request's deadline, whatever members do. Requests in flight are bounded by Config.MaxInFlight.
+//   - Do returns by the request's deadline, whatever members do, and at once when it is known that nobody will answer: the last member
+//     of a service died, or the node that runs the request is lost. Requests in flight are bounded by Config.MaxInFlight.
 //   - A reply reaches the request it answers or nobody: late, second and malformed replies are dropped, counted and
 //     logged with the service's name.
 //   - A Service runs at most Limit requests at once and refuses more at once; it never queues.

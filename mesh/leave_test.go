@@ -33,10 +33,11 @@ func hammer(t *testing.T, to mesh.Destination, conns ...*mesh.Conn) (answered *a
 				default:
 				}
 				c := conns[i%len(conns)]
-				switch _, err := c.Do(context.WithoutCancel(t.Context()), to, request("POST", "/", time.Minute)); node.CodeOf(err) {
-				case "":
+				_, err := c.Do(context.WithoutCancel(t.Context()), to, request("POST", "/", time.Minute))
+				switch code := node.CodeOf(err); {
+				case err == nil:
 					answered.Add(1)
-				case node.CodeNoMember, node.CodeBusy:
+				case code == node.CodeNoMember || code == node.CodeBusy:
 					refused.Add(1)
 				default:
 					t.Errorf("a request ended with %v", err)
@@ -186,11 +187,11 @@ func TestLeavingLosesNoStream(t *testing.T) {
 				}
 				req := request("POST", "/", time.Minute)
 				req.Stream, req.Length = mesh.NewBody(strings.NewReader("body")), 4
-				switch _, err := c.Do(context.WithoutCancel(t.Context()), to, req); node.CodeOf(err) {
-				case "":
+				_, err := c.Do(context.WithoutCancel(t.Context()), to, req)
+				switch code := node.CodeOf(err); {
+				case err == nil:
 					taken.Add(1)
-				case node.CodeNoMember, node.CodeBusy:
-				default:
+				case code != node.CodeNoMember && code != node.CodeBusy:
 					t.Errorf("a request ended with %v", err)
 					return
 				}

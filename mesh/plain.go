@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -39,19 +40,45 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 		c.mux.abandon(t, plainLabel)
 		return nil, node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
 	}
-	timer := acquireTimer(time.Until(req.Deadline))
+	return c.awaitPlain(ctx, t, msg.Subject, req)
+}
+
+// awaitPlain waits for the answer to a request that was just sent.
+func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Request) (*Response, error) {
+	sent := time.Now()
+	timer := acquireTimer(min(req.Deadline.Sub(sent), watchAfter))
 	defer releaseTimer(timer)
-	select {
-	case reply := <-t.slot.reply:
-		c.mux.received(t)
-		return c.plainResponse(req.Method, reply)
-	case <-timer.C:
-		c.mux.abandon(t, plainLabel)
-		return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
-	case <-ctx.Done():
-		c.mux.abandon(t, plainLabel)
-		return nil, contextError(ctx)
+	var w *watch
+	defer func() { w.end() }() // before the timer is used for something else
+	for {
+		select {
+		case reply := <-t.slot.reply:
+			c.mux.received(t)
+			return c.plainResponse(req.Method, reply)
+		case <-timer.C:
+			left := time.Until(req.Deadline)
+			if left <= 0 {
+				c.mux.abandon(t, plainLabel)
+				return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
+			}
+			if w == nil {
+				w = c.watched.add(Destination{subject: subject}, sent, timer)
+			}
+			if news := w.take(); len(news) > 0 && c.lostPlain(news, w) && c.mux.giveUp(t) {
+				return nil, errGone
+			}
+			w.rest(left)
+		case <-ctx.Done():
+			c.mux.abandon(t, plainLabel)
+			return nil, contextError(ctx)
+		}
 	}
+}
+
+// lostPlain tells whether nobody will answer a request to a plain service.
+func (c *Conn) lostPlain(news []departure, w *watch) bool {
+	nobody := !c.anybody(w.to.subject)
+	return slices.ContainsFunc(news, func(d departure) bool { return d.fateOf(w.to, w.since, "", nobody) == dead })
 }
 
 func plainHeader(h Header, forward []string) nats.Header {

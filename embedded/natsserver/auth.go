@@ -37,12 +37,15 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	case o.Username == nodeUser && same(o.Password, a.s.nodePassword):
 		c.RegisterUser(&server.User{Username: nodeUser, Account: acc})
 		return true
+	case o.Username == watchUser && same(o.Password, a.s.nodePassword):
+		c.RegisterUser(&server.User{Username: watchUser, Account: a.srv.Load().SystemAccount(), Permissions: onlyHears(disconnected)})
+		return true
 	case same(o.Token, a.s.cfg.MemberToken), same(o.Password, a.s.cfg.MemberToken):
 		name := o.Username
 		if name == "" {
 			name = o.Name
 		}
-		c.RegisterUser(&server.User{Username: "member", Account: acc, Permissions: a.member(name)})
+		c.RegisterUser(&server.User{Username: memberUser, Account: acc, Permissions: a.member(name)})
 		return true
 	}
 	return false
@@ -70,6 +73,13 @@ func (a *authenticator) member(name string) *server.Permissions {
 		Subscribe: &server.SubjectPermission{Allow: subscribe},
 		Publish:   &server.SubjectPermission{Allow: []string{"api.>", "stream.>"}},
 		Response:  &server.ResponsePermission{MaxMsgs: maxAnswers, Expires: answerWithin},
+	}
+}
+
+// onlyHears lets a client subscribe to one subject, and nothing else.
+func onlyHears(subject string) *server.Permissions {
+	return &server.Permissions{
+		Subscribe: &server.SubjectPermission{Allow: []string{subject}}, Publish: &server.SubjectPermission{Deny: []string{">"}},
 	}
 }
 
