@@ -346,7 +346,7 @@ func (c *Conn) judge(label string, req *Request, msg *nats.Msg) (*Response, erro
 		if errors.Is(err, ErrBodyTooLarge) {
 			reason = dropOversized
 		}
-		c.stats.badReply(label, member, reason, err)
+		c.stats.badReply(label, member, reason, err, replyHint(msg.Data))
 		return nil, node.Errorf(node.CodeBadReply, err, "the service answered what can't be passed on")
 	}
 	resp.Member = member

@@ -54,7 +54,7 @@ func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Re
 		select {
 		case reply := <-t.slot.reply:
 			c.mux.received(t)
-			return c.plainResponse(req.Method, reply)
+			return c.plainResponse(req.Method, subject, reply)
 		case <-timer.C:
 			left := time.Until(req.Deadline)
 			if left <= 0 {
@@ -91,14 +91,14 @@ func plainHeader(h Header, forward []string) nats.Header {
 	return out
 }
 
-func (c *Conn) plainResponse(method string, msg *nats.Msg) (*Response, error) {
+func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, error) {
 	switch {
 	case msg == nil:
 		return nil, node.Errorf(node.CodeUnavailable, nil, "the mesh connection was lost")
 	case len(msg.Data) == 0 && msg.Header.Get(headerStatus) == "503":
 		return nil, node.Errorf(node.CodeNoMember, nil, "nobody answers this service")
 	case len(msg.Data) > MaxBody:
-		c.stats.badReply(plainLabel, msg.Subject, dropOversized, ErrBodyTooLarge)
+		c.stats.badReply(plainLabel, subject, dropOversized, ErrBodyTooLarge, "")
 		return nil, node.Errorf(node.CodeBadReply, ErrBodyTooLarge, "the service answered what can't be passed on")
 	}
 	resp := &Response{Status: 200, Body: msg.Data}

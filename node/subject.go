@@ -32,10 +32,13 @@ func ParseSubject(s string) (Subject, error) {
 			return Subject{}, fmt.Errorf("token %q of subject %q: use A-Z, a-z, 0-9, - and _, or a whole {param}", t, s)
 		}
 	}
-	for _, own := range []string{"http", "upstream", "cancel", "event", "millrace", "api"} {
+	for _, own := range []string{"http", "upstream", "cancel", "event", "millrace", "api", "stream"} {
 		if tokens[0] == own {
 			return Subject{}, fmt.Errorf("subject %q: %s.> belongs to Millrace itself", s, own)
 		}
+	}
+	if strings.HasPrefix(tokens[0], "_INBOX") || strings.HasPrefix(tokens[0], "_NODE") {
+		return Subject{}, fmt.Errorf("subject %q: replies are sent to %s, and nobody else may listen there", s, tokens[0])
 	}
 	if _, isParam := paramName(tokens[0]); isParam {
 		return Subject{}, fmt.Errorf("subject %q begins with a parameter: the first token must be fixed", s)

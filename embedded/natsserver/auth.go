@@ -63,9 +63,7 @@ func (a *authenticator) account() (*server.Account, error) {
 func (a *authenticator) member(name string) *server.Permissions {
 	group := " " + node.QueueGroup
 	subscribe := []string{"http.>" + group, "cancel.http.>", "event.>", "$SRV.>"}
-	for _, subject := range *a.s.subjects.Load() {
-		subscribe = append(subscribe, subject+group)
-	}
+	subscribe = append(subscribe, *a.s.subjects.Load()...) // in any queue group, and in none
 	if inboxName(name) {
 		subscribe = append(subscribe, "_INBOX_"+name+".>")
 	}

@@ -52,12 +52,17 @@ func TestMemberSubscriptions(t *testing.T) {
 		{"event.>", "", true},
 		{"_INBOX_worker.>", "", true},
 		{"orders.get.*", "q", true},
+		{"orders.get.*", "", true}, // plain NATS services need nothing of Millrace
+		{"orders.get.*", "workers", true},
+		{"orders.get.7", "", true},
 		{"$SRV.PING", "", true},
 		{"http.hello", "", false},      // would see every request twice
 		{"http.hello", "other", false}, // would run every request twice
 		{"http.>", "", false},
 		{"upstream.api", "q", false},
 		{"orders.put.*", "q", false},
+		{"orders.put.*", "", false},
+		{"orders.>", "", false},
 		{"_INBOX.>", "", false},
 		{"_INBOX_other.>", "", false},
 		{"$JS.API.>", "", false},
