@@ -95,7 +95,7 @@ func New(opts Options) (*Node, error) {
 // edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openAdmin}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openAdmin}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {

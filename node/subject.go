@@ -37,9 +37,6 @@ func ParseSubject(s string) (Subject, error) {
 			return Subject{}, fmt.Errorf("subject %q: %s.> belongs to Millrace itself", s, own)
 		}
 	}
-	if strings.HasPrefix(tokens[0], "_INBOX") || strings.HasPrefix(tokens[0], "_NODE") {
-		return Subject{}, fmt.Errorf("subject %q: replies are sent to %s, and nobody else may listen there", s, tokens[0])
-	}
 	if _, isParam := paramName(tokens[0]); isParam {
 		return Subject{}, fmt.Errorf("subject %q begins with a parameter: the first token must be fixed", s)
 	}

@@ -118,6 +118,9 @@ func (v *validator) mesh() {
 	for i, name := range m.GatherUpstreams {
 		v.check(name == "*" || slices.Contains(known, name), append(at("gather_upstreams"), strconv.Itoa(i)), "upstream %q is not declared under upstreams%s", name, didYouMean(name, known))
 	}
+	for i, name := range m.MemberCalls {
+		v.check(name == "*" || ValidName(name), append(at("member_calls"), strconv.Itoa(i)), "%q is not the name of a service: use a-z, 0-9, - and _, or * for all", name)
+	}
 	if m.Cluster.Enabled() {
 		v.cluster(m)
 	}
@@ -236,7 +239,7 @@ func (v *validator) canary(at func(...string) []string, u Upstream) {
 }
 
 // reservedNames are what metrics and events call requests without a route of the configuration.
-var reservedNames = []string{"exposed", "unmatched"}
+var reservedNames = []string{"exposed", "unmatched", "api-call"}
 
 func (v *validator) route(i int) {
 	r := v.config.Routes[i]
