@@ -108,6 +108,53 @@ func TestMemberAnswersAndDies(t *testing.T) {
 	}
 }
 
+// A member that has left its group and still works keeps its requests when the last other one dies, or ends as it should: it hears cancellations.
+func TestDrainingMemberKeepsItsRequests(t *testing.T) {
+	s := natsservertest.Start(t)
+	c := natsservertest.Connect(t, s)
+	join := func(handler nats.MsgHandler) (*nats.Conn, *nats.Subscription) {
+		nc, err := nats.Connect(s.ClientURL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		sub, err1 := nc.QueueSubscribe("http.d", "q", handler)
+		_, err2 := nc.Subscribe("cancel.http.d", func(*nats.Msg) {})
+		if err := errors.Join(err1, err2, nc.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		return nc, sub
+	}
+	got := make(chan *nats.Msg, 1)
+	_, sub := join(func(msg *nats.Msg) { got <- msg })
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Do(t.Context(), c.Service("d"), request("POST", "/", 5*time.Minute))
+		done <- err
+	}()
+	msg := <-got
+	if err := sub.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "it has left", func() bool { return !s.Anybody("http.d") })
+	for _, leaves := range []bool{true, false} {
+		other, sub := join(func(*nats.Msg) {})
+		if leaves {
+			if err := errors.Join(sub.Unsubscribe(), other.Flush()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other.Close()
+		dying(t, s.ClientURL(), "http.after") // told later than the other
+		_, err := c.Do(t.Context(), c.Service("after"), request("POST", "/", 5*time.Minute))
+		wantCode(t, err, node.CodeUpstream)
+	}
+	_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // The death of one service's member is nothing to calls of another, nor to those that a member in this process runs.
 func TestOthersMayDie(t *testing.T) {
 	s := natsservertest.Start(t)

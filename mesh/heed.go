@@ -51,9 +51,9 @@ func (d *departure) fateOf(to Destination, sent time.Time, run string, nobody bo
 	return unknown
 }
 
-// anybody tells whether the subject has a subscriber at this moment, or that isn't known.
-func (c *Conn) anybody(subject string) bool {
-	return c.cfg.Interest == nil || c.cfg.Interest.Anybody(subject)
+// nobody tells whether it is known that no member is left to answer requests on the subject. Members that drain still hear cancellations.
+func (c *Conn) nobody(subject, cancel string) bool {
+	return c.cfg.Interest != nil && !c.cfg.Interest.Anybody(subject) && (cancel == "" || !c.cfg.Interest.Anybody(cancel))
 }
 
 // heed gives up the tries that nobody will answer. The request is sent again if it may be; the error tells that it isn't.
@@ -61,7 +61,7 @@ func (x *exchange) heed(news []departure) error {
 	if len(news) == 0 {
 		return nil
 	}
-	nobody, doubt := !x.conn.anybody(x.to.subject), false
+	nobody, doubt := x.conn.nobody(x.to.subject, x.to.cancel), false
 	for i := range x.tries {
 		switch x.fate(i, news, nobody) {
 		case dead:
@@ -113,7 +113,7 @@ func (x *offer) heed(news []departure) error {
 	if len(news) == 0 || x.l.met() {
 		return nil
 	}
-	nobody := !x.c.anybody(x.to.stream)
+	nobody := x.c.nobody(x.to.stream, x.to.cancel)
 	for _, d := range news {
 		if d.fateOf(x.to, x.sentAt, "", nobody) == dead {
 			return errGone

@@ -11,6 +11,7 @@ import (
 
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 )
 
 // hole passes connections on to an address until it is closed off: then bytes vanish and connections stay.
@@ -122,4 +123,21 @@ func TestMemberVanishes(t *testing.T) {
 	if got := <-gone; len(got) != 1 || got[0] != "http.far" {
 		t.Errorf("told %q", got)
 	}
+}
+
+// A node that uses a NATS of others notices that its server's machine vanished.
+func TestServerOfOthersVanishes(t *testing.T) {
+	t.Parallel()
+	s := natsservertest.Start(t)
+	hole := newHole(t, s.Addr())
+	user, password := s.NodeCredential()
+	c := natsservertest.Connect(t, s, func(cfg *mesh.Config) {
+		cfg.InProcess, cfg.User, cfg.Password = nil, "", ""
+		cfg.URL = "nats://" + user + ":" + password + "@" + hole.addr
+	})
+	if !c.Up() {
+		t.Fatal("it isn't connected")
+	}
+	hole.off.Store(true)
+	natsservertest.Eventually(t, "it is noticed", func() bool { return !c.Up() })
 }
