@@ -23,13 +23,18 @@ func billing(t *testing.T, n *embedded.Node) {
 				if r.Target == "/too-large" {
 					size++
 				}
-				return &mesh.Response{Status: 200, Stream: mesh.NewBody(strings.NewReader(strings.Repeat("x", size))), Length: -1}, nil
+				body := mesh.NewBody(strings.NewReader(strings.Repeat("x", size)))
+				return &mesh.Response{Status: 200, Stream: body, Length: -1}, nil
 			case "/none":
 				return &mesh.Response{Status: 404, Body: []byte("no such bill")}, nil
 			}
 			return &mesh.Response{Status: 200, Header: mesh.Header{
-				{Name: "X-Route", Value: r.Route}, {Name: "X-Upgrade", Value: string(r.Upgrade)}, {Name: "X-Host", Value: r.Host}, {Name: "X-Who", Value: r.Header.Get("X-Who")},
-				{Name: "X-Hop", Value: r.Header.Get("X-Hop")}, {Name: "X-Nonce", Value: r.Nonce},
+				{Name: "X-Route", Value: r.Route},
+				{Name: "X-Upgrade", Value: string(r.Upgrade)},
+				{Name: "X-Host", Value: r.Host},
+				{Name: "X-Who", Value: r.Header.Get("X-Who")},
+				{Name: "X-Hop", Value: r.Header.Get("X-Hop")},
+				{Name: "X-Nonce", Value: r.Nonce},
 			}, Body: []byte(r.Method + " " + r.Target + " " + string(r.Body))}, nil
 		})})
 	if err == nil {
@@ -41,7 +46,8 @@ func billing(t *testing.T, n *embedded.Node) {
 	t.Cleanup(func() { _ = s.Close() })
 }
 
-// A member calls the services that the configuration lists, through a node, and nothing of what it sends counts for more than a client's word.
+// A member calls the services that the configuration lists, through a node, and nothing of what it sends counts for
+// more than a client's word.
 func TestMemberCalls(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	opts.Config.Mesh.MemberCalls = []string{"billing", "nobody"}
@@ -56,13 +62,16 @@ func TestMemberCalls(t *testing.T) {
 		}
 		return msg
 	}
-	got := string(call("billing", "POST /bills?x=1 HTTP/1.1\r\nHost: shop.test\r\nX-Who: ada\r\nConnection: X-Hop\r\nX-Hop: y\r\nMillrace-Route: forged\r\n"+
+	got := string(call("billing", "POST /bills?x=1 HTTP/1.1\r\nHost: shop.test\r\nX-Who: ada\r\n"+
+		"Connection: X-Hop\r\nX-Hop: y\r\nMillrace-Route: forged\r\n"+
 		"Millrace-Nonce: mine\r\nMillrace-Upgrade: messages\r\nMillrace-Deadline: 10000\r\n\r\n{\"sum\": 7}").Data)
 	head, body, _ := strings.Cut(got, "\r\n\r\n")
 	if !strings.HasPrefix(head, "HTTP/1.1 200") || body != `POST /bills?x=1 {"sum": 7}` {
 		t.Errorf("got %q", got)
 	}
-	for _, field := range []string{"X-Route: api-call", "X-Upgrade: \r\n", "X-Host: shop.test", "X-Who: ada", "X-Hop: \r\n"} {
+	for _, field := range []string{
+		"X-Route: api-call", "X-Upgrade: \r\n", "X-Host: shop.test", "X-Who: ada", "X-Hop: \r\n",
+	} {
 		if !strings.Contains(head+"\r\n", field) {
 			t.Errorf("no %q in %q", field, head)
 		}
@@ -71,7 +80,8 @@ func TestMemberCalls(t *testing.T) {
 		t.Errorf("the member chose the nonce: %q", head)
 	}
 	const get = " HTTP/1.1\r\nHost: h\r\n\r\n"
-	if got := string(call("billing", "GET /none"+get).Data); !strings.HasPrefix(got, "HTTP/1.1 404") || !strings.HasSuffix(got, "no such bill") {
+	got = string(call("billing", "GET /none"+get).Data)
+	if !strings.HasPrefix(got, "HTTP/1.1 404") || !strings.HasSuffix(got, "no such bill") {
 		t.Errorf("got %q", got)
 	}
 	if got := call("billing", "GET /large"+get).Data; len(got) < mesh.MaxBody {
@@ -87,8 +97,9 @@ func TestMemberCalls(t *testing.T) {
 		{"billing", "GET /too-large" + get, "body_too_large", ""},
 	} {
 		msg := call(c.name, c.request)
-		if code, text := msg.Header.Get("Millrace-Error"), msg.Header.Get("Millrace-Error-Text"); code != c.code || !strings.Contains(text, c.text) || len(msg.Data) > 0 {
-			t.Errorf("%s, %q: code %q, text %q, payload %q; want %s, %s", c.name, c.request, code, text, msg.Data, c.code, c.text)
+		code, text := msg.Header.Get("Millrace-Error"), msg.Header.Get("Millrace-Error-Text")
+		if code != c.code || !strings.Contains(text, c.text) || len(msg.Data) > 0 {
+			t.Errorf("%s, %q: %s %q %q, want %s, %s", c.name, c.request, code, text, msg.Data, c.code, c.text)
 		}
 	}
 }
@@ -99,7 +110,12 @@ func TestMemberCallsAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		listed       []string
 		call, gather bool
-	}{{nil, false, true}, {[]string{"other"}, false, false}, {[]string{"billing"}, true, true}, {[]string{"*"}, true, true}} {
+	}{
+		{nil, false, true},
+		{[]string{"other"}, false, false},
+		{[]string{"billing"}, true, true},
+		{[]string{"*"}, true, true},
+	} {
 		opts, _ := settings(t, edgeYAML)
 		opts.Config.Mesh.MemberCalls = c.listed
 		n := open(t, opts)
@@ -116,7 +132,8 @@ func TestMemberCallsAreBounded(t *testing.T) {
 	}
 }
 
-// A member can't let a service or a node write anywhere by the reply subject of its request: it may not publish to services, and nodes answer to inboxes only.
+// A member can't let a service or a node write anywhere by the reply subject of its request: it may not publish to
+// services, and nodes answer to inboxes only.
 func TestMemberCallsDontEscape(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	opts.Config.Mesh.MemberCalls = []string{"*"}
@@ -126,7 +143,7 @@ func TestMemberCallsDontEscape(t *testing.T) {
 	reached := make(chan *nats.Msg, 10)
 	for _, subject := range []string{"millrace.members", "$JS.API.>", "http.other"} {
 		sub, err := n.Mesh().NATS().Subscribe(subject, func(msg *nats.Msg) {
-			if msg.Header.Get("Millrace-Error") != "" || strings.Contains(string(msg.Data), "HTTP/1.1") { // what else is there the node says itself
+			if msg.Header.Get("Millrace-Error") != "" || strings.Contains(string(msg.Data), "HTTP/1.1") { // not the node's own
 				reached <- msg
 			}
 		})

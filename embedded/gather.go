@@ -126,7 +126,8 @@ func mayCall(g *node.Gather, m *node.Mesh) error {
 		case to.Kind == node.KindNATS:
 			return fmt.Errorf("calls.%s.to: api.gather calls services and upstreams: write service:NAME or upstream:NAME", name)
 		case to.Kind == node.KindService && len(m.MemberCalls) > 0 && !listed(m.MemberCalls, to.Name):
-			return fmt.Errorf("calls.%s.to: members may not call service %q: list it in mesh.member_calls of the configuration", name, to.Name)
+			return fmt.Errorf("calls.%s.to: members may not call service %q: list it in mesh.member_calls of the configuration",
+				name, to.Name)
 		case to.Kind == node.KindUpstream && !listed(m.GatherUpstreams, to.Name):
 			return fmt.Errorf("calls.%s.to: members may not call upstream %q: list it in mesh.gather_upstreams of the configuration", name, to.Name)
 		}

@@ -14,7 +14,8 @@ import (
 	"millrace/node"
 )
 
-// memberAPI answers requests of members on api.NAME or api.NAME.*: one JSON object in, one out, but for api.call. Whichever node is asked answers.
+// memberAPI answers requests of members on api.NAME or api.NAME.*: one JSON object in, one out, but for api.call.
+// Whichever node is asked answers.
 type memberAPI struct {
 	answer func(ctx context.Context, op string, payload []byte) any // gives what is written as JSON, or a message
 	sub    *nats.Subscription

@@ -38,7 +38,8 @@ func (s *Service) newCall(reply string, req *Request, leave func()) *call {
 // cancel ends the context.
 func (c *call) cancel() { c.end(nil) }
 
-// runningAfter is how long a request runs before its caller is told where: if that node is lost, the caller needn't wait.
+// runningAfter is how long a request runs before its caller is told where: if that node is lost, the caller needn't
+// wait.
 const runningAfter = time.Second
 
 // expire ends the context at the deadline, unless a stream begins before.

@@ -57,8 +57,12 @@ type Conn struct {
 	closeOnce sync.Once
 }
 
-// pingEvery is how often a server elsewhere is asked whether it is there.
-const pingEvery = 3 * time.Second
+// A server elsewhere is asked every pingEvery whether it is there, and left when it is to be asked again after pingsOut
+// questions without an answer.
+const (
+	pingEvery = 3 * time.Second
+	pingsOut  = 2
+)
 
 // inboxRoot begins the inboxes of nodes. Members may subscribe below _INBOX_<their own name>, and the rest of a node's inbox is
 // known to whoever it asks, so the root must be one that no member's name can spell.
@@ -140,7 +144,7 @@ func (c *Conn) connect(suffix string, lost func()) (*nats.Conn, error) {
 	if c.cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(c.cfg.InProcess), nats.UserInfo(c.cfg.User, c.cfg.Password))
 	} else {
-		opts = append(opts, nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2)) // a server whose machine vanished is left after three times that
+		opts = append(opts, nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsOut))
 	}
 	nc, err := nats.Connect(c.cfg.URL, opts...)
 	if err != nil {

@@ -21,8 +21,9 @@ const (
 	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
 )
 
-// maxBusy is how many busy answers a call takes before it gives up: NATS chooses among members without knowing which are full. For fullFor after a call
-// found nobody with room others take fewBusy only, since asking on would add to the load when there is the most of it.
+// maxBusy is how many busy answers a call takes before it gives up: NATS chooses among members without knowing which
+// are full. For fullFor after a call found nobody with room others take fewBusy only, since asking on would add to the
+// load when there is the most of it.
 const (
 	maxBusy = 8
 	fewBusy = 2
@@ -201,7 +202,8 @@ func (x *exchange) untilSecond() time.Duration {
 // secondTries is how many requests are sent again at most, in percent: when a destination is slow, twice the load would make it slower.
 const secondTries = 20
 
-// tick is called when the timer ran out: the call has waited for a while, or hears news, or the second try is due, or the time is over.
+// tick is called when the timer ran out: the call has waited for a while, or hears news, or the second try is due, or
+// the time is over.
 func (x *exchange) tick(timer *time.Timer) error {
 	if x.watch == nil {
 		x.watch = x.conn.watched.add(x.to, x.sent[0], timer)
@@ -226,7 +228,8 @@ func (x *exchange) tick(timer *time.Timer) error {
 	return nil
 }
 
-// paid takes a second try from the budget, for when the first may be answered all the same. One that is known to be lost costs nothing: nobody works on it.
+// paid takes a second try from the budget, for when the first may be answered all the same. One that is known to be
+// lost costs nothing: nobody works on it.
 func (x *exchange) paid() bool { return x.conn.stats.at(x.to.label).budget.Spend(secondTries) }
 
 // again makes the second try.

@@ -10,8 +10,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// NATS doesn't tell a caller that a member died with its request. The embedded server sees the end of a member's connection, and the list of nodes
-// the end of a node. Calls that have waited for a while (watchAfter) can be told of both: they give up a try that nobody will answer.
+// NATS doesn't tell a caller that a member died with its request. The embedded server sees the end of a member's
+// connection, and the list of nodes the end of a node. Calls that have waited for a while (watchAfter) can be told of
+// both: they give up a try that nobody will answer.
 const (
 	goneSubject = "millrace.gone" // only nodes may publish on it
 	watchAfter  = 100 * time.Millisecond
@@ -53,8 +54,8 @@ type departure struct {
 	left     bool      // the node said that it stops: others are as they were
 }
 
-// attend tells the calls that wait of departures, until the connection is closed. What came before one has been taken when they hear of it: a member may
-// answer and die at once.
+// attend tells the calls that wait of departures, until the connection is closed. What came before one has been taken
+// when they hear of it: a member may answer and die at once.
 func (c *Conn) attend() {
 	for d := range c.watched.queue {
 		c.fence()

@@ -108,7 +108,8 @@ func TestMemberAnswersAndDies(t *testing.T) {
 	}
 }
 
-// A member that has left its group and still works keeps its requests when the last other one dies, or ends as it should: it hears cancellations.
+// A member that has left its group and still works keeps its requests when the last other one dies, or ends as it
+// should: it hears cancellations.
 func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -246,7 +247,8 @@ func TestStreamingMemberDies(t *testing.T) {
 // beats are the heartbeats of a node that the test plays.
 func beats(t *testing.T, c *mesh.Conn, id string, incarnation int) {
 	t.Helper()
-	if err := c.NATS().Publish("millrace.members", fmt.Appendf(nil, `{"id":%q,"name":%q,"version":"1","incarnation":%d}`, id, id, incarnation)); err != nil {
+	beat := fmt.Appendf(nil, `{"id":%q,"name":%q,"version":"1","incarnation":%d}`, id, id, incarnation)
+	if err := c.NATS().Publish("millrace.members", beat); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -294,7 +296,8 @@ func ask(t *testing.T, c, other *mesh.Conn, to mesh.Destination, method, run str
 	return a, leave
 }
 
-// A node falls silent with requests that it said to run: those that may be repeated are sent to another, others fail. What other nodes run goes on.
+// A node falls silent with requests that it said to run: those that may be repeated are sent to another, others fail.
+// What other nodes run goes on.
 func TestNodeIsLost(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)

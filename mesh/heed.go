@@ -8,10 +8,12 @@ import (
 	"millrace/node"
 )
 
-// headerRunning, on an interim reply without payload, names the process of a node that runs the request. Nodes send it for requests that take long.
+// headerRunning, on an interim reply without payload, names the process of a node that runs the request. Nodes send it
+// for requests that take long.
 const headerRunning = "Millrace-Running"
 
-// runningPatience is after what time a request that no node has said to run is believed to have been with one that is lost.
+// runningPatience is after what time a request that no node has said to run is believed to have been with one that is
+// lost.
 const runningPatience = 3 * time.Second
 
 // tellRunning tells the caller of a request that this node runs it.
@@ -20,7 +22,8 @@ func (c *Conn) tellRunning(reply string) {
 	if m == nil || c.mux.owns(reply) {
 		return
 	}
-	_ = c.nc.PublishMsg(&nats.Msg{Subject: reply, Header: nats.Header{headerInterim: {"1"}, headerRunning: {m.cfg.Self.run()}}}) // else the caller waits
+	told := nats.Header{headerInterim: {"1"}, headerRunning: {m.cfg.Self.run()}}
+	_ = c.nc.PublishMsg(&nats.Msg{Subject: reply, Header: told}) // otherwise the caller waits for longer than it need
 }
 
 // errGone answers a call whose member won't.
@@ -35,8 +38,8 @@ const (
 	dead          // it won't be answered
 )
 
-// fateOf judges a try that was sent at some time on the wire to a destination, and that runs in a process, if that is known. Nobody tells that the
-// destination has no subscriber left.
+// fateOf judges a try that was sent at some time on the wire to a destination, and that runs in a process, if that is
+// known. Nobody tells that the destination has no subscriber left.
 func (d *departure) fateOf(to Destination, sent time.Time, run string, nobody bool) fate {
 	switch {
 	case d.at.Before(sent):
@@ -51,12 +54,14 @@ func (d *departure) fateOf(to Destination, sent time.Time, run string, nobody bo
 	return unknown
 }
 
-// nobody tells whether it is known that no member is left to answer requests on the subject. Members that drain still hear cancellations.
+// nobody tells whether it is known that no member is left to answer requests on the subject. Members that drain still
+// hear cancellations.
 func (c *Conn) nobody(subject, cancel string) bool {
 	return c.cfg.Interest != nil && !c.cfg.Interest.Anybody(subject) && (cancel == "" || !c.cfg.Interest.Anybody(cancel))
 }
 
-// heed gives up the tries that nobody will answer. The request is sent again if it may be; the error tells that it isn't.
+// heed gives up the tries that nobody will answer. The request is sent again if it may be; the error tells that it
+// isn't.
 func (x *exchange) heed(news []departure) error {
 	if len(news) == 0 {
 		return nil

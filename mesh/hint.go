@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// replyHint tells whoever wrote a member what to change about a reply that isn't valid, where that is clear; it is empty otherwise. It shows nothing of
-// the reply.
+// replyHint tells whoever wrote a member what to change about a reply that isn't valid, where that is clear; it is
+// empty otherwise. It shows nothing of the reply.
 func replyHint(payload []byte) string {
 	start := bytes.TrimLeft(payload, " \t\r\n")
 	switch {

@@ -16,9 +16,12 @@ import (
 	"millrace/node"
 )
 
-// hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused. A request that
-// ends in any other way than an answer or a definite refusal fails the test: so does one that waits for its deadline.
-func hammer(t *testing.T, to mesh.Destination, conns ...*mesh.Conn) (answered *atomic.Int64, stop func() (refused int64)) {
+// hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused.
+// A request that ends in any other way than an answer or a definite refusal fails the test: so does one that waits for
+// its deadline.
+func hammer(
+	t *testing.T, to mesh.Destination, conns ...*mesh.Conn,
+) (answered *atomic.Int64, stop func() (refused int64)) {
 	t.Helper()
 	var refused atomic.Int64
 	answered = &atomic.Int64{}
@@ -156,7 +159,9 @@ func TestAllMembersLeaveAtOnce(t *testing.T) {
 			services = append(services, serve(t, c, "all", 1000, quick))
 		}
 		before := answered.Load()
-		natsservertest.Eventually(t, "requests are answered", func() bool { return answered.Load() > before+20 || t.Failed() })
+		natsservertest.Eventually(t, "requests are answered", func() bool {
+			return answered.Load() > before+20 || t.Failed()
+		})
 		var leaving sync.WaitGroup
 		for _, s := range services {
 			leaving.Go(func() {
@@ -199,7 +204,9 @@ func TestLeavingLosesNoStream(t *testing.T) {
 		})
 	}
 	for range 60 {
-		s, err := nodes[0].NewService(mesh.ServiceConfig{Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000, Streams: true})
+		s, err := nodes[0].NewService(mesh.ServiceConfig{
+			Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000, Streams: true,
+		})
 		if err == nil {
 			err = s.Open(t.Context())
 		}
@@ -216,7 +223,8 @@ func TestLeavingLosesNoStream(t *testing.T) {
 	callers.Wait()
 }
 
-// When every member of a large group is full, requests stop asking one after the other, and begin again when there is room.
+// When every member of a large group is full, requests stop asking one after the other, and begin again when there is
+// room.
 func TestFullGroupIsAskedLess(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)

@@ -23,7 +23,8 @@ const (
 	streamRoot = "stream." // begins the subjects that streams are sent to
 )
 
-// keepEvery is how often links are looked at, lookEvery how often at most when members or nodes are gone; creditWait how long a member waits for the first credit of its answer.
+// keepEvery is how often links are looked at, lookEvery how often at most when members or nodes are gone; creditWait
+// how long a member waits for the first credit of its answer.
 const (
 	keepEvery  = 5 * time.Second
 	lookEvery  = 250 * time.Millisecond
@@ -51,7 +52,8 @@ type links struct {
 }
 
 func newLinks(prefix string, local bool, log *slog.Logger) *links {
-	t := &links{log: log, local: local, byToken: map[string]*link{}, root: prefix + streamRoot, look: make(chan struct{}, 1), stop: make(chan struct{}), kept: make(chan struct{})}
+	t := &links{log: log, local: local, byToken: map[string]*link{}, root: prefix + streamRoot}
+	t.look, t.stop, t.kept = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	t.prefix = t.root + rand.Text()
 	t.pool.Store(windowPool)
 	return t

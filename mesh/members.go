@@ -85,7 +85,8 @@ func (m *Members) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// tellAgain is how long calls are told again and again of a node that is lost: until its server's connections are closed, requests are still sent there.
+// tellAgain is how long calls are told again and again of a node that is lost: until its server's connections are
+// closed, requests are still sent there.
 const tellAgain = 30 * time.Second
 
 // tellLost lets calls know of the nodes that were lost lately.

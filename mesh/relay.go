@@ -12,20 +12,23 @@ import (
 	"millrace/node"
 )
 
-// RelayRoute is what Millrace-Route says of requests that members make: they come from no edge, and their fields are the members' word.
+// RelayRoute is what Millrace-Route says of requests that members make: they come from no edge, and their fields are
+// the members' word.
 const RelayRoute = "api-call"
 
 // maxRelay bounds how long a member's request may take. It has as long if it names no time.
 const maxRelay = time.Minute
 
-// Relay makes a request of a member's own, which is a message as members get them, and gives the reply, likewise, without subject. Fields of the mesh
-// and of one connection count for nothing in it. Whatever fails is told as a member tells it: by Millrace-Error.
+// Relay makes a request of a member's own, which is a message as members get them, and gives the reply, likewise,
+// without subject. Fields of the mesh and of one connection count for nothing in it. Whatever fails is told as a
+// member tells it: by Millrace-Error.
 func (c *Conn) Relay(ctx context.Context, to Destination, payload []byte) *nats.Msg {
 	req, err := decodeRequest(payload, time.Now())
 	if err != nil {
 		return errorReply("", node.Errorf(node.CodeInvalid, err, "the request is malformed: %s", err))
 	}
-	own := &Request{Method: req.Method, Target: req.Target, Host: req.Host, Header: req.Header, Body: req.Body, Route: RelayRoute}
+	own := &Request{Method: req.Method, Target: req.Target, Host: req.Host, Header: req.Header, Body: req.Body}
+	own.Route = RelayRoute
 	own.Header.DropHopByHop()
 	own.Deadline = time.Now().Add(min(time.Until(req.Deadline), maxRelay))
 	ctx, cancel := context.WithDeadline(ctx, own.Deadline)

@@ -109,7 +109,8 @@ func (s *counters) badReply(label, member string, reason dropReason, cause error
 	} else {
 		n.malformed.Add(1)
 	}
-	s.warn(&n.warned[warnInvalid], "service sent an invalid reply", "service", label, "member", member, "cause", cause, "hint", hint)
+	s.warn(&n.warned[warnInvalid], "service sent an invalid reply",
+		"service", label, "member", member, "cause", cause, "hint", hint)
 }
 
 // What a destination is warned about, each on its own.
@@ -127,7 +128,8 @@ type warned struct {
 	skipped atomic.Uint64
 }
 
-// warnEvery is how often there is a warning of one kind about a destination at most: a broken member must not flood the log.
+// warnEvery is how often there is a warning of one kind about a destination at most: a broken member must not flood
+// the log.
 const warnEvery = 60 // seconds
 
 // warn logs unless there was such a warning lately, and says then how many there were in between.

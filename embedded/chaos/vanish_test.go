@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vanish: one of three machines, each in a network namespace of its own, is cut off without a word to the others: its packets are dropped.
+// vanish: one of three machines, each in a network namespace of its own, is cut off without a word to the others: its
+// packets are dropped.
 
 // village is a bridge with machines. The test's own network is at its address .254.
 type village struct {
@@ -108,7 +109,8 @@ admin: {listen: "127.0.0.1:8081"}
 mesh:
   listen: 127.0.0.1:4222
   token: token-for-this-trial-only
-  cluster: {name: village, listen: "%s:6222", token: another-token-for-this-trial, peers: ["%s:6222", "%s:6222", "%s:6222"]}
+  cluster:
+    {name: village, listen: "%s:6222", token: another-token-for-this-trial, peers: ["%s:6222", "%s:6222", "%s:6222"]}
 upstreams:
   api: {targets: ["http://%s"]}
 routes:
@@ -228,7 +230,8 @@ func listen(t *testing.T, client *http.Client) (last, over func() time.Time) {
 	return get(&heard), get(&ended)
 }
 
-// vanish cuts the third machine off, under load at the first, and looks how long requests and streams went there in vain.
+// vanish cuts the third machine off, under load at the first, and looks how long requests and streams went there in
+// vain.
 func vanish(t *testing.T, long bool) string {
 	t.Helper()
 	v := newVillage(t, 3)
@@ -300,8 +303,9 @@ func vanish(t *testing.T, long bool) string {
 	if limit := 20; warnings > limit {
 		t.Errorf("the first node wrote %d warnings in %s:\n%s", warnings, rest, nodes[0].output.String()[written:])
 	}
-	return fmt.Sprintf("noticed after %.1f s, requests swallowed until %.1f s, slowest %.1f s, streams ended by %.1f s, of %d requests failed: %v, %d warnings in %s",
-		noticed.Seconds(), swallowed.Seconds(), slowest.Seconds(), noticed.Seconds()+ended.Seconds(), len(all), failed, warnings, rest)
+	return fmt.Sprintf("noticed after %.1f s, requests swallowed until %.1f s, slowest %.1f s, streams ended by %.1f s, "+
+		"of %d requests failed: %v, %d warnings in %s", noticed.Seconds(), swallowed.Seconds(), slowest.Seconds(),
+		(noticed + ended).Seconds(), len(all), failed, warnings, rest)
 }
 
 // fetch is get from within a machine.

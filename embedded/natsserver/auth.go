@@ -38,7 +38,8 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 		c.RegisterUser(&server.User{Username: nodeUser, Account: acc})
 		return true
 	case o.Username == watchUser && same(o.Password, a.s.nodePassword):
-		c.RegisterUser(&server.User{Username: watchUser, Account: a.srv.Load().SystemAccount(), Permissions: onlyHears(disconnected)})
+		sys := a.srv.Load().SystemAccount()
+		c.RegisterUser(&server.User{Username: watchUser, Account: sys, Permissions: onlyHears(disconnected)})
 		return true
 	case same(o.Token, a.s.cfg.MemberToken), same(o.Password, a.s.cfg.MemberToken):
 		name := o.Username
@@ -77,7 +78,8 @@ func (a *authenticator) member(name string) *server.Permissions {
 // onlyHears lets a client subscribe to one subject, and nothing else.
 func onlyHears(subject string) *server.Permissions {
 	return &server.Permissions{
-		Subscribe: &server.SubjectPermission{Allow: []string{subject}}, Publish: &server.SubjectPermission{Deny: []string{">"}},
+		Subscribe: &server.SubjectPermission{Allow: []string{subject}},
+		Publish:   &server.SubjectPermission{Deny: []string{">"}},
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// watchUser is the user name of the server's own watcher. It needs the node's password, and may only hear of connections that end.
+// watchUser is the user name of the server's own watcher. It needs the node's password, and may only hear of
+// connections that end.
 const watchUser = "millrace-watch"
 
 // memberUser is what the server calls every member.
@@ -21,9 +22,9 @@ const memberUser = "member"
 
 const disconnected = "$SYS.ACCOUNT." + account + ".DISCONNECT"
 
-// watcher finds out which subjects members served whose connections end before they unsubscribed: they died, or were cut off. Requests that they
-// had will never be answered. The server tells the end of a connection before its subscriptions are gone, and what they were only in its list of
-// closed connections.
+// watcher finds out which subjects members served whose connections end before they unsubscribed: they died, or were
+// cut off. Requests that they had will never be answered. The server tells the end of a connection before its
+// subscriptions are gone, and what they were only in its list of closed connections.
 type watcher struct {
 	srv  *server.Server
 	gone func(subjects []string)
@@ -46,9 +47,12 @@ const (
 
 // watch starts the watcher of a server that runs.
 func (s *Server) watch(srv *server.Server) (*watcher, error) {
-	w := &watcher{srv: srv, gone: s.tellGone, stop: make(chan struct{}), ended: map[uint64]int{}, wake: make(chan struct{}, 1)}
+	w := &watcher{
+		srv: srv, gone: s.tellGone, stop: make(chan struct{}), ended: map[uint64]int{}, wake: make(chan struct{}, 1),
+	}
 	var err error
-	w.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(watchUser, s.nodePassword), nats.Name("millrace watcher"), nats.NoReconnect())
+	w.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(watchUser, s.nodePassword),
+		nats.Name("millrace watcher"), nats.NoReconnect())
 	if err != nil {
 		return nil, fmt.Errorf("watch members: %w", err)
 	}
@@ -103,10 +107,13 @@ func (w *watcher) run() {
 	}
 }
 
-// look tells what connections that have ended had subscribed to, and whether there are some that the server isn't done with.
+// look tells what connections that have ended had subscribed to, and whether there are some that the server isn't done
+// with.
 func (w *watcher) look() (more bool) {
-	closed, err1 := w.srv.Connz(&server.ConnzOptions{State: server.ConnClosed, Account: account, User: memberUser, SubscriptionsDetail: true, Limit: maxEnded})
-	open, err2 := w.srv.Connz(&server.ConnzOptions{State: server.ConnOpen, Account: account, User: memberUser, Limit: maxOpen})
+	members := server.ConnzOptions{State: server.ConnOpen, Account: account, User: memberUser, Limit: maxOpen}
+	open, err1 := w.srv.Connz(&members)
+	members.State, members.SubscriptionsDetail = server.ConnClosed, true
+	closed, err2 := w.srv.Connz(&members)
 	if err1 != nil || err2 != nil {
 		return false
 	}
@@ -150,7 +157,8 @@ func (w *watcher) wait() bool {
 	return len(w.ended) > 0
 }
 
-// served notes what a member served that had subscribed to the subject. Its cancellations tell it too: a member that drains keeps those longest.
+// served notes what a member served that had subscribed to the subject. Its cancellations tell it too: a member that
+// drains keeps those longest.
 func served(subjects map[string]bool, subject string) {
 	switch {
 	case strings.HasPrefix(subject, "cancel."):

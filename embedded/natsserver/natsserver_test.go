@@ -319,7 +319,8 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// A member whose connection ends with subscriptions is gone, and it is told what it served; one that drained or unsubscribed has left.
+// A member whose connection ends with subscriptions is gone, and it is told what it served; one that drained or
+// unsubscribed has left.
 func TestGone(t *testing.T) {
 	s := natsservertest.Start(t)
 	s.SetMemberSubjects([]string{"orders.get.*"})

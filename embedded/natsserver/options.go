@@ -7,12 +7,12 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// How soon a member is noticed that vanished without closing its connection: three times clientPing. One whose only thread is busy for less isn't taken
-// for one.
+// How soon a member is noticed that vanished without closing its connection: three times clientPing. One whose only
+// thread is busy for less isn't taken for one.
 const clientPing, clientPings = "5s", 2
 
-// reportEvery is how many failed attempts to reach a server that was there before make one line in the log, after the first. There is about one attempt
-// in a second for each of a handful of connections.
+// reportEvery is how many failed attempts to reach a server that was there before make one line in the log, after the
+// first. There is about one attempt in a second for each of a handful of connections.
 const reportEvery = 300
 
 // options makes the server's options from text, since accounts built in Go don't get JetStream.

@@ -229,7 +229,8 @@ func (s *Server) ClientURL() string {
 // SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from now on.
 func (s *Server) SetMemberSubjects(subjects []string) { s.subjects.Store(&subjects) }
 
-// OnGone lets f be told what members of this server served whose connections ended before they unsubscribed. It is called from one goroutine.
+// OnGone lets f be told what members of this server served whose connections ended before they unsubscribed. It is
+// called from one goroutine.
 func (s *Server) OnGone(f func(subjects []string)) { s.gone.Store(&f) }
 
 func (s *Server) tellGone(subjects []string) {
