@@ -113,19 +113,22 @@ func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 	if err != nil {
 		return nil, errors.New(gatherMistakes(err))
 	}
-	if err := mayCall(cfg.Routes[0].Gather, applied.Mesh.GatherUpstreams); err != nil {
+	if err := mayCall(cfg.Routes[0].Gather, &applied.Mesh); err != nil {
 		return nil, err
 	}
 	return &cfg.Routes[0], nil
 }
 
 // mayCall checks that a gather asks only whom members may have asked: a node may publish where they mustn't.
-func mayCall(g *node.Gather, upstreams []string) error {
+func mayCall(g *node.Gather, m *node.Mesh) error {
 	for _, name := range slices.Sorted(maps.Keys(g.Calls)) {
 		switch to := g.Calls[name].To; {
 		case to.Kind == node.KindNATS:
 			return fmt.Errorf("calls.%s.to: api.gather calls services and upstreams: write service:NAME or upstream:NAME", name)
-		case to.Kind == node.KindUpstream && !slices.Contains(upstreams, to.Name) && !slices.Contains(upstreams, "*"):
+		case to.Kind == node.KindService && len(m.MemberCalls) > 0 && !listed(m.MemberCalls, to.Name):
+			return fmt.Errorf("calls.%s.to: members may not call service %q: list it in mesh.member_calls of the configuration",
+				name, to.Name)
+		case to.Kind == node.KindUpstream && !listed(m.GatherUpstreams, to.Name):
 			return fmt.Errorf("calls.%s.to: members may not call upstream %q: list it in mesh.gather_upstreams of the configuration", name, to.Name)
 		}
 	}

@@ -14,9 +14,10 @@ import (
 	"millrace/node"
 )
 
-// memberAPI answers requests of members on api.NAME or api.NAME.*: one JSON object in, one out. Whichever node is asked answers.
+// memberAPI answers requests of members on api.NAME or api.NAME.*: one JSON object in, one out, but for api.call.
+// Whichever node is asked answers.
 type memberAPI struct {
-	answer func(ctx context.Context, op string, payload []byte) any
+	answer func(ctx context.Context, op string, payload []byte) any // gives what is written as JSON, or a message
 	sub    *nats.Subscription
 	places chan struct{}   // a request that runs holds one
 	ctx    context.Context //nolint:containedctx // ends with the API
@@ -105,6 +106,10 @@ func readPayload(payload []byte, v any, example string) (wrong *apiError) {
 }
 
 func respond(msg *nats.Msg, reply any) {
+	if whole, ok := reply.(*nats.Msg); ok { // of an API that speaks another language than JSON
+		_ = msg.RespondMsg(whole) // as below
+		return
+	}
 	b, err := json.Marshal(reply)
 	if err != nil { // what isn't JSON was checked before
 		b = []byte(`{"error": "the value isn't JSON", "code": "internal"}`)

@@ -109,7 +109,7 @@ func New(opts Options) (*Node, error) {
 // edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning}
+	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {
@@ -209,6 +209,9 @@ func (n *Node) openMesh(ctx context.Context) error {
 	}
 	n.mesh = conn
 	n.opened("mesh", conn.Close)
+	if n.nats != nil {
+		n.nats.OnGone(conn.MembersGone)
+	}
 	if m.URL != "" {
 		if err := conn.Check(ctx); err != nil {
 			return fmt.Errorf("open mesh (mesh.url): %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,12 +20,13 @@ type call struct {
 	req   *Request
 	ctx   context.Context //nolint:containedctx // of this request
 	end   context.CancelCauseFunc
-	timer *time.Timer      // ends ctx at the deadline; nil if there is none
-	here  chan<- *nats.Msg // takes the answer, if the caller waits in this process for it
-	link  *link            // set when a body is a stream
+	timer atomic.Pointer[time.Timer] // for due; nil if there is no deadline
+	here  chan<- *nats.Msg           // takes the answer, if the caller waits in this process for it
+	link  *link                      // set when a body is a stream
 
-	place sync.Once // for release
-	leave func()    // gives the place under the limit back
+	over  atomic.Bool // the timer counts no more
+	place sync.Once   // for release
+	leave func()      // gives the place under the limit back
 }
 
 func (s *Service) newCall(reply string, req *Request, leave func()) *call {
@@ -36,10 +38,37 @@ func (s *Service) newCall(reply string, req *Request, leave func()) *call {
 // cancel ends the context.
 func (c *call) cancel() { c.end(nil) }
 
+// runningAfter is how long a request runs before its caller is told where: if that node is lost, the caller needn't
+// wait.
+const runningAfter = time.Second
+
 // expire ends the context at the deadline, unless a stream begins before.
 func (c *call) expire(at time.Time) {
 	c.ctx = lease{c.ctx, at}
-	c.timer = time.AfterFunc(time.Until(at), func() { c.end(context.DeadlineExceeded) })
+	c.timer.Store(time.AfterFunc(min(time.Until(at), runningAfter), func() { c.due(at) }))
+}
+
+// due is called when the request has run for a while, and at the deadline.
+func (c *call) due(at time.Time) {
+	left := time.Until(at)
+	switch {
+	case c.over.Load():
+	case left <= 0:
+		c.end(context.DeadlineExceeded)
+	default:
+		c.s.conn.tellRunning(c.reply)
+		if t := c.timer.Load(); t != nil {
+			t.Reset(left)
+		}
+	}
+}
+
+// timeless lets the deadline count no more.
+func (c *call) timeless() {
+	c.over.Store(true)
+	if t := c.timer.Load(); t != nil {
+		t.Stop() // one that runs at this moment comes once more, for nothing
+	}
 }
 
 // lease is a context with a deadline that may be waived.
@@ -68,9 +97,7 @@ func (c *call) release() { c.place.Do(c.leave) }
 func (c *call) run() {
 	defer c.release()
 	defer c.cancel()
-	if c.timer != nil {
-		defer c.timer.Stop()
-	}
+	defer c.timeless()
 	c.req.Interim = c.interim()
 	resp, err := c.s.call(c.ctx, c.req)
 	if err == nil {
@@ -171,9 +198,7 @@ func (c *call) stream(resp *Response) error {
 	if err := c.publish(msg); err != nil {
 		return err
 	}
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.timeless()
 	c.release()
 	stop := context.AfterFunc(c.ctx, func() { c.link.end(contextError(c.ctx), true) })
 	defer stop()

@@ -219,6 +219,7 @@ func FuzzDecodeResponse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte, method string) {
 		r, err := mesh.DecodeResponse(bytes.Clone(payload), method)
 		if err != nil {
+			_ = mesh.ReplyHint(payload)
 			return
 		}
 		if r.Status < 200 || r.Status > 599 || (method == "HEAD" && len(r.Body) > 0) {

@@ -34,6 +34,8 @@ type Config struct {
 type Interest interface {
 	Interested(subject string) bool
 	Alone(subject string) bool
+	// Anybody tells whether anybody subscribes, as the server knows it at this moment. It is asked seldom.
+	Anybody(subject string) bool
 }
 
 // Conn is a node's connection to the mesh. It is safe for concurrent use.
@@ -44,14 +46,23 @@ type Conn struct {
 	links   *links
 	near    near
 	holds   holds
+	watched *watched
 	stats   counters
 	silence *silence // used when Config.Interest is nil
 
 	members   atomic.Pointer[Members] // the list of nodes, once it is open
 	nc        *nats.Conn
+	attending sync.WaitGroup // the goroutine that tells calls of departures
 	closed    atomic.Bool
 	closeOnce sync.Once
 }
+
+// A server elsewhere is asked every pingEvery whether it is there, and left when it is to be asked again after pingsOut
+// questions without an answer.
+const (
+	pingEvery = 3 * time.Second
+	pingsOut  = 2
+)
 
 // inboxRoot begins the inboxes of nodes. Members may subscribe below _INBOX_<their own name>, and the rest of a node's inbox is
 // known to whoever it asks, so the root must be one that no member's name can spell.
@@ -77,6 +88,7 @@ func New(cfg Config) (*Conn, error) {
 		cfg.Local = node.LocalNATS
 	}
 	c.near.mode, c.near.interest = cfg.Local, cfg.Interest
+	c.watched = newWatched()
 	c.links = newLinks(cfg.Prefix, cfg.Local != node.LocalNATS, cfg.Log)
 	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
 	return c, nil
@@ -110,6 +122,10 @@ func (c *Conn) open(ctx context.Context) (err error) {
 	if err := c.listen(ctx, c.nc, c.cfg.Prefix+leavingSubject, c.hear, -1, -1); err != nil {
 		return err
 	}
+	if err := c.listen(ctx, c.nc, c.cfg.Prefix+goneSubject, c.hearGone, -1, -1); err != nil {
+		return err
+	}
+	c.attending.Go(c.attend)
 	if c.silence, err = newSilence(c.nc, c.inbox); err != nil {
 		return fmt.Errorf("subscribe to the inbox: %w", err)
 	}
@@ -127,6 +143,8 @@ func (c *Conn) connect(suffix string, lost func()) (*nats.Conn, error) {
 	}
 	if c.cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(c.cfg.InProcess), nats.UserInfo(c.cfg.User, c.cfg.Password))
+	} else {
+		opts = append(opts, nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsOut))
 	}
 	nc, err := nats.Connect(c.cfg.URL, opts...)
 	if err != nil {
@@ -172,8 +190,10 @@ func (c *Conn) Close() error {
 		if c.nc.IsConnected() {
 			_ = c.nc.FlushTimeout(time.Second) // replies on their way; a broken connection has none
 		}
+		c.watched.close()
 		c.nc.Close()
 		c.mux.lost()
+		c.attending.Wait()
 		if c.links.nc == nil {
 			return
 		}

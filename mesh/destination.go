@@ -9,6 +9,8 @@ type Destination struct {
 	subject string
 	stream  string // requests whose bodies are streams
 	cancel  string
+	node    string // the only node that answers; empty if it is for any
+	nodes   bool   // all members are nodes, which tell what they run
 }
 
 // QueueGroup is the queue group of every member.
@@ -18,11 +20,19 @@ const QueueGroup = node.QueueGroup
 func (c *Conn) Service(name string) Destination { return c.destination("http", name) }
 
 // Upstream names the built-in members that call the targets of an upstream: subject upstream.NAME.
-func (c *Conn) Upstream(name string) Destination { return c.destination("upstream", name) }
+func (c *Conn) Upstream(name string) Destination {
+	d := c.destination("upstream", name)
+	d.nodes = true
+	return d
+}
 
 // Node names one node in a role that nodes have for one another: only nodes may ask on its subject, and only that node answers. id is a node's
 // id, of letters, digits, - and _.
-func (c *Conn) Node(role, id string) Destination { return c.destination("millrace."+role, id) }
+func (c *Conn) Node(role, id string) Destination {
+	d := c.destination("millrace."+role, id)
+	d.node, d.nodes = id, true
+	return d
+}
 
 func (c *Conn) destination(kind, name string) Destination {
 	p := c.cfg.Prefix

@@ -21,8 +21,9 @@ const (
 	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
 )
 
-// maxBusy is how many busy answers a call takes before it gives up: NATS chooses among members without knowing which are full. For fullFor after a call
-// found nobody with room others take fewBusy only, since asking on would add to the load when there is the most of it.
+// maxBusy is how many busy answers a call takes before it gives up: NATS chooses among members without knowing which
+// are full. For fullFor after a call found nobody with room others take fewBusy only, since asking on would add to the
+// load when there is the most of it.
 const (
 	maxBusy = 8
 	fewBusy = 2
@@ -47,13 +48,17 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	if resp, err, done := c.direct(ctx, to, req); done {
 		return resp, err
 	}
+	if to.node != "" && c.lost(to.node) {
+		return nil, node.Errorf(node.CodeUnavailable, nil, "the node is lost")
+	}
 	x := exchange{conn: c, to: to, req: req}
 	defer x.end()
 	if err := x.try(); err != nil {
 		return nil, err
 	}
-	timer := acquireTimer(x.untilSecond())
+	timer := acquireTimer(min(x.untilSecond(), watchAfter))
 	defer releaseTimer(timer)
+	defer func() { x.watch.end() }() // before the timer is used for something else
 	for {
 		select {
 		case msg := <-x.replies(0):
@@ -68,11 +73,9 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 				return resp, err
 			}
 		case <-timer.C:
-			if !x.expired() {
-				timer.Reset(time.Until(req.Deadline))
-				continue
+			if err := x.tick(timer); err != nil {
+				return nil, err
 			}
-			return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
 		case <-ctx.Done():
 			return nil, contextError(ctx)
 		}
@@ -88,13 +91,18 @@ func contextError(ctx context.Context) *node.Error {
 
 // exchange is one call of Do: the request and its tries, of which at most two wait at the same time.
 type exchange struct {
-	conn   *Conn
-	to     Destination
-	req    *Request
-	tries  [2]ticket // a zero slot is no try
-	second bool      // the second try was made, or isn't allowed
-	busy   int
-	hints  interims // that were passed on
+	conn     *Conn
+	to       Destination
+	req      *Request
+	tries    [2]ticket    // a zero slot is no try
+	sent     [2]time.Time // when, about
+	here     [2]bool      // it was handed to a member in this process
+	secondAt time.Time    // when the second try is due
+	second   bool         // it was made, or isn't allowed
+	gone     bool         // a try was given up: its member is gone
+	busy     int
+	watch    *watch   // since it waits for a while
+	hints    interims // that were passed on
 }
 
 // try publishes the request under a new ticket.
@@ -108,7 +116,7 @@ func (x *exchange) try() error {
 		i = 1
 	}
 	x.tries[i] = t
-	if err := x.publish(t); err != nil {
+	if err := x.publish(i); err != nil {
 		x.conn.mux.abandon(t, x.to.label)
 		x.tries[i] = ticket{}
 		return err
@@ -116,17 +124,20 @@ func (x *exchange) try() error {
 	return nil
 }
 
-func (x *exchange) publish(t ticket) error {
+func (x *exchange) publish(i int) error {
+	t := x.tries[i]
 	switch s, full := x.conn.near.enter(x.to.subject, false); {
 	case full:
 		x.conn.stats.at(x.to.label).busy.Add(1)
 		return errAllBusy
 	case s != nil:
-		return x.handOver(s, t)
+		x.here[i] = true
+		return x.handOver(s, i)
 	}
+	x.here[i] = false
 	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 	defer releasePayload(buf)
-	payload, err := x.payload((*buf)[:0], t)
+	payload, err := x.payload((*buf)[:0], i)
 	*buf = payload
 	if err != nil {
 		return err
@@ -137,12 +148,13 @@ func (x *exchange) publish(t ticket) error {
 }
 
 // payload writes the message of a try.
-func (x *exchange) payload(b []byte, t ticket) ([]byte, error) {
-	left := time.Until(x.req.Deadline)
+func (x *exchange) payload(b []byte, i int) ([]byte, error) {
+	x.sent[i] = time.Now()
+	left := x.req.Deadline.Sub(x.sent[i])
 	if left <= 0 {
 		return b, node.Errorf(node.CodeTimeout, nil, "no time left to send the request")
 	}
-	b, err := appendRequest(b, x.req, left, x.nonce(t))
+	b, err := appendRequest(b, x.req, left, x.nonce(x.tries[i]))
 	if err != nil {
 		return b, requestError(err)
 	}
@@ -179,33 +191,59 @@ func (x *exchange) nonce(t ticket) string {
 
 // untilSecond is the time until a repeatable request is sent again, or until the deadline.
 func (x *exchange) untilSecond() time.Duration {
-	left := time.Until(x.req.Deadline)
+	left := x.req.Deadline.Sub(x.sent[0])
 	if x.second = x.req.Again || !Repeatable(x.req.Method); x.second {
 		return left
 	}
 	x.conn.stats.at(x.to.label).budget.Earn(secondTries)
+	x.secondAt = x.sent[0].Add(left / 2)
 	return left / 2
 }
 
 // secondTries is how many requests are sent again at most, in percent: when a destination is slow, twice the load would make it slower.
 const secondTries = 20
 
-// expired is called when the timer ran out: it makes the second try if it is due, or tells that the time is over.
-func (x *exchange) expired() bool {
-	if x.second {
-		return true
+// tick is called when the timer ran out: the call has waited for a while, or hears news, or the second try is due, or
+// the time is over.
+func (x *exchange) tick(timer *time.Timer) error {
+	if x.watch == nil {
+		x.watch = x.conn.watched.add(x.to, x.sent[0], timer)
 	}
+	if err := x.heed(x.watch.take()); err != nil {
+		return err
+	}
+	now := time.Now()
+	if !x.second && !now.Before(x.secondAt) {
+		if x.second = true; x.paid() {
+			_ = x.again() // the first one waits on
+		}
+	}
+	next := x.req.Deadline
+	if !x.second {
+		next = x.secondAt
+	}
+	if !now.Before(x.req.Deadline) {
+		return node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
+	}
+	x.watch.rest(next.Sub(now))
+	return nil
+}
+
+// paid takes a second try from the budget, for when the first may be answered all the same. One that is known to be
+// lost costs nothing: nobody works on it.
+func (x *exchange) paid() bool { return x.conn.stats.at(x.to.label).budget.Spend(secondTries) }
+
+// again makes the second try.
+func (x *exchange) again() error {
 	x.second = true
-	if !x.conn.stats.at(x.to.label).budget.Spend(secondTries) {
-		return false
-	}
 	again := *x.req
 	again.Again = true
 	x.req = &again
-	if err := x.try(); err == nil {
+	err := x.try()
+	if err == nil {
 		x.conn.stats.at(x.to.label).retries.Add(1)
 	}
-	return false
+	return err
 }
 
 // replies gives the channel of a try; nil, which blocks for ever, when there is none.
@@ -262,6 +300,8 @@ func (x *exchange) took(ctx context.Context, i int, msg *nats.Msg) (resp *Respon
 			return nil, retry, true
 		}
 		return nil, nil, false
+	case code == node.CodeNoMember && x.gone:
+		return nil, errGone, true
 	case code == node.CodeNoMember && x.busy > 0:
 		return nil, errAllBusy, true
 	}
@@ -310,7 +350,7 @@ func (c *Conn) judge(label string, req *Request, msg *nats.Msg) (*Response, erro
 		if errors.Is(err, ErrBodyTooLarge) {
 			reason = dropOversized
 		}
-		c.stats.badReply(label, member, reason, err)
+		c.stats.badReply(label, member, reason, err, replyHint(msg.Data))
 		return nil, node.Errorf(node.CodeBadReply, err, "the service answered what can't be passed on")
 	}
 	resp.Member = member

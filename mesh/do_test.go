@@ -319,6 +319,37 @@ func TestBrokenReplies(t *testing.T) {
 	}
 }
 
+// A reply that a member's author got wrong is told in the log with what to change, and once for all that follow.
+func TestBrokenRepliesAreExplained(t *testing.T) {
+	s := natsservertest.Start(t)
+	for name, c := range map[string]struct{ reply, hint string }{
+		"lf":      {"HTTP/1.1 200 OK\nContent-Type: text/plain\n\nhi", "LF alone"},
+		"lf-line": {"HTTP/1.1 200 OK\r\nContent-Type: text/plain\nX: y\r\n\r\nhi", "LF alone"},
+		"lf-end":  {"HTTP/1.1 200 OK\r\n\nhi", "LF alone"},
+		"json":    {"{\"id\": 7}", "JSON without an HTTP head"},
+		"list":    {"\n[1, 2]\n", "JSON without an HTTP head"},
+		"text":    {"hello", "no HTTP head"},
+		"empty":   {"", "it is empty"},
+		"endless": {"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nhi", "no end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log record
+			conn := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
+			subscribe(t, s.ClientURL(), "http."+name, func(msg *nats.Msg) { _ = msg.Respond([]byte(c.reply)) })
+			for range 20 {
+				_, err := conn.Do(t.Context(), conn.Service(name), request("POST", "/", 20*time.Second))
+				wantCode(t, err, node.CodeBadReply)
+			}
+			if !log.has("invalid reply", "service=http."+name, c.hint) {
+				t.Errorf("the log has no hint: %s", log.buf.String())
+			}
+			if n := strings.Count(log.buf.String(), "invalid reply"); n != 1 {
+				t.Errorf("told %d times", n)
+			}
+		})
+	}
+}
+
 func stats(c *mesh.Conn, label string) mesh.Stats {
 	for _, s := range c.Stats() {
 		if s.Label == label {
@@ -555,6 +586,36 @@ func TestPlain(t *testing.T) {
 	wantCode(t, err, node.CodeBadReply)
 	_, err = c.DoPlain(t.Context(), "nobody.here", request("GET", "/", time.Minute), nil)
 	wantCode(t, err, node.CodeNoMember)
+}
+
+// Plain services may be in no queue group, or in one of their own: each gets the request, and the first answer counts.
+func TestPlainServicesInAnyGroup(t *testing.T) {
+	s := natsservertest.Start(t)
+	s.SetMemberSubjects([]string{"orders.get.*"})
+	c := natsservertest.Connect(t, s)
+	var got sync.WaitGroup
+	got.Add(3)
+	for _, queue := range []string{"", "workers", "q"} {
+		nc, err := nats.Connect(s.ClientURL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		if _, err := nc.QueueSubscribe("orders.get.*", queue, func(msg *nats.Msg) {
+			_ = msg.Respond([]byte("order"))
+			got.Done()
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resp, err := c.DoPlain(t.Context(), "orders.get.7", request("GET", "/", 20*time.Second), nil)
+	if err != nil || string(resp.Body) != "order" {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	got.Wait()
 }
 
 // Events are built and sent only while somebody listens, with an embedded server and with any other.

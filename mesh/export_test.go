@@ -11,6 +11,7 @@ var (
 	DecodeStreamed = decodeStreamed
 	DecodeInterim  = decodeInterim
 	DecodeHead     = decodeRequestHead
+	ReplyHint      = replyHint
 )
 
 // KeepStreams looks at every stream now, as happens every few seconds.

@@ -10,13 +10,16 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// A member that leaves its group in a cluster tells the nodes that send before it tells its server. Servers hear of it one after the other, and what
-// one of them still routes to a server without members is lost without a word, unless another server has one. So:
+// A member that leaves its group in a cluster tells the nodes that send before it tells its server. Servers hear of it
+// one after the other, and what one of them still routes to a server without members is lost without a word, unless
+// another server has one. So:
 //
 //  1. The member asks every node to hold back requests on its subject.
-//  2. Each node waits until what it was sending is published, and answers on the connections that it sends requests on.
+//  2. Each node waits until what it was sending is published, and answers on the connections that it sends requests
+//     on.
 //  3. All have answered: what was sent to the member has reached its server. It unsubscribes, and flushes.
-//  4. It tells the nodes to send again. Their servers heard of the unsubscription before, since both take the same way.
+//  4. It tells the nodes to send again. Their servers heard of the unsubscription before, since both take the same
+//     way.
 //
 // A node that doesn't answer within holdWait isn't waited for, and what a member forgets to end ends after holdLimit.
 const (
@@ -60,7 +63,8 @@ type leave struct {
 	limit   *time.Timer
 }
 
-// pass waits while requests on the subject are held back, and keeps the next leave waiting until the request is published.
+// pass waits while requests on the subject are held back, and keeps the next leave waiting until the request is
+// published.
 func (h *holds) pass(subject string) {
 	for {
 		h.gate.RLock()
@@ -131,7 +135,8 @@ func (c *Conn) hear(msg *nats.Msg) {
 	}
 }
 
-// holdOthers lets the other nodes hold back requests on the subject until over is called. It returns when they do, or after holdWait.
+// holdOthers lets the other nodes hold back requests on the subject until over is called. It returns when they do, or
+// after holdWait.
 func (c *Conn) holdOthers(ctx context.Context, subject string) (over func()) {
 	missing := map[holding]bool{}
 	for _, id := range c.others() {

@@ -16,9 +16,12 @@ import (
 	"millrace/node"
 )
 
-// hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused. A request that
-// ends in any other way than an answer or a definite refusal fails the test: so does one that waits for its deadline.
-func hammer(t *testing.T, to mesh.Destination, conns ...*mesh.Conn) (answered *atomic.Int64, stop func() (refused int64)) {
+// hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused.
+// A request that ends in any other way than an answer or a definite refusal fails the test: so does one that waits for
+// its deadline.
+func hammer(
+	t *testing.T, to mesh.Destination, conns ...*mesh.Conn,
+) (answered *atomic.Int64, stop func() (refused int64)) {
 	t.Helper()
 	var refused atomic.Int64
 	answered = &atomic.Int64{}
@@ -33,10 +36,11 @@ func hammer(t *testing.T, to mesh.Destination, conns ...*mesh.Conn) (answered *a
 				default:
 				}
 				c := conns[i%len(conns)]
-				switch _, err := c.Do(context.WithoutCancel(t.Context()), to, request("POST", "/", time.Minute)); node.CodeOf(err) {
-				case "":
+				_, err := c.Do(context.WithoutCancel(t.Context()), to, request("POST", "/", time.Minute))
+				switch code := node.CodeOf(err); {
+				case err == nil:
 					answered.Add(1)
-				case node.CodeNoMember, node.CodeBusy:
+				case code == node.CodeNoMember || code == node.CodeBusy:
 					refused.Add(1)
 				default:
 					t.Errorf("a request ended with %v", err)
@@ -155,7 +159,9 @@ func TestAllMembersLeaveAtOnce(t *testing.T) {
 			services = append(services, serve(t, c, "all", 1000, quick))
 		}
 		before := answered.Load()
-		natsservertest.Eventually(t, "requests are answered", func() bool { return answered.Load() > before+20 || t.Failed() })
+		natsservertest.Eventually(t, "requests are answered", func() bool {
+			return answered.Load() > before+20 || t.Failed()
+		})
 		var leaving sync.WaitGroup
 		for _, s := range services {
 			leaving.Go(func() {
@@ -186,11 +192,11 @@ func TestLeavingLosesNoStream(t *testing.T) {
 				}
 				req := request("POST", "/", time.Minute)
 				req.Stream, req.Length = mesh.NewBody(strings.NewReader("body")), 4
-				switch _, err := c.Do(context.WithoutCancel(t.Context()), to, req); node.CodeOf(err) {
-				case "":
+				_, err := c.Do(context.WithoutCancel(t.Context()), to, req)
+				switch code := node.CodeOf(err); {
+				case err == nil:
 					taken.Add(1)
-				case node.CodeNoMember, node.CodeBusy:
-				default:
+				case code != node.CodeNoMember && code != node.CodeBusy:
 					t.Errorf("a request ended with %v", err)
 					return
 				}
@@ -198,7 +204,9 @@ func TestLeavingLosesNoStream(t *testing.T) {
 		})
 	}
 	for range 60 {
-		s, err := nodes[0].NewService(mesh.ServiceConfig{Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000, Streams: true})
+		s, err := nodes[0].NewService(mesh.ServiceConfig{
+			Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000, Streams: true,
+		})
 		if err == nil {
 			err = s.Open(t.Context())
 		}
@@ -215,7 +223,8 @@ func TestLeavingLosesNoStream(t *testing.T) {
 	callers.Wait()
 }
 
-// When every member of a large group is full, requests stop asking one after the other, and begin again when there is room.
+// When every member of a large group is full, requests stop asking one after the other, and begin again when there is
+// room.
 func TestFullGroupIsAskedLess(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)

@@ -243,6 +243,13 @@ func (l *link) meet(reply string) {
 	}
 }
 
+// met tells whether it is known where the peer is.
+func (l *link) met() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peer != ""
+}
+
 // accept tells the requester where to send its body, and how much of it.
 func (l *link) accept() {
 	l.mu.Lock()

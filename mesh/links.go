@@ -23,9 +23,11 @@ const (
 	streamRoot = "stream." // begins the subjects that streams are sent to
 )
 
-// keepEvery is how often links are looked at; creditWait how long a member waits for the first credit of its answer.
+// keepEvery is how often links are looked at, lookEvery how often at most when members or nodes are gone; creditWait
+// how long a member waits for the first credit of its answer.
 const (
 	keepEvery  = 5 * time.Second
+	lookEvery  = 250 * time.Millisecond
 	creditWait = 15 * time.Second
 )
 
@@ -44,12 +46,14 @@ type links struct {
 	byToken map[string]*link
 	closed  bool
 
+	look chan struct{} // has room for one: somebody is gone
 	stop chan struct{}
 	kept chan struct{} // closed when keep has ended
 }
 
 func newLinks(prefix string, local bool, log *slog.Logger) *links {
-	t := &links{log: log, local: local, byToken: map[string]*link{}, root: prefix + streamRoot, stop: make(chan struct{}), kept: make(chan struct{})}
+	t := &links{log: log, local: local, byToken: map[string]*link{}, root: prefix + streamRoot}
+	t.look, t.stop, t.kept = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	t.prefix = t.root + rand.Text()
 	t.pool.Store(windowPool)
 	return t
@@ -160,12 +164,26 @@ func (t *links) keep() {
 		case <-t.stop:
 			return
 		case <-tick.C:
-			for _, l := range t.all() {
-				l.keep(time.Duration(t.idle.Load()))
+			t.keepAll()
+		case <-t.look:
+			t.keepAll()
+			select { // who goes after others is found a moment later
+			case <-t.stop:
+				return
+			case <-time.After(lookEvery):
 			}
 		}
 	}
 }
+
+func (t *links) keepAll() {
+	for _, l := range t.all() {
+		l.keep(time.Duration(t.idle.Load()))
+	}
+}
+
+// probe lets every link ask after its peer soon.
+func (t *links) probe() { signal(t.look) }
 
 // lost ends every link: the connection is away, and what was on its way with it.
 func (t *links) lost() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -84,6 +85,41 @@ func (m *Members) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// tellAgain is how long calls are told again and again of a node that is lost: until its server's connections are
+// closed, requests are still sent there.
+const tellAgain = 30 * time.Second
+
+// tellLost lets calls know of the nodes that were lost lately.
+func (m *Members) tellLost(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, other := range m.roster.members {
+		if other.State == MemberLost && now.Sub(other.Seen) < LostAfter+tellAgain {
+			m.farewell(other, false)
+		}
+	}
+}
+
+// lost tells whether a node is known to be gone.
+func (c *Conn) lost(id string) bool {
+	m := c.members.Load()
+	if m == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	other := m.roster.members[id]
+	return other != nil && other.State != MemberAlive
+}
+
+// farewell lets calls know that a node's process won't answer any more.
+func (m *Members) farewell(member *Member, left bool) {
+	m.conn.watched.later(departure{node: member.ID, run: member.run(), left: left})
+}
+
+// run names the process of a node.
+func (m *Member) run() string { return m.ID + "." + strconv.FormatInt(m.Incarnation, 36) }
+
 // self is the id of this connection's node; empty if it isn't one of a list of nodes.
 func (c *Conn) self() string {
 	if m := c.members.Load(); m != nil {
@@ -121,6 +157,7 @@ func (m *Members) beat() {
 		case now := <-tick.C:
 			m.say(false)
 			m.note(func() []MemberEvent { return m.roster.sweep(now) })
+			m.tellLost(now)
 		}
 	}
 }
@@ -141,6 +178,12 @@ func (m *Members) note(change func() []MemberEvent) []MemberEvent {
 	}
 	events := change()
 	for _, e := range events {
+		switch e.Kind {
+		case EventRestarted:
+			m.farewell(&e.before, false)
+		case EventLeft:
+			m.farewell(&e.Member, true)
+		}
 		select {
 		case m.events <- e:
 		default:

@@ -28,6 +28,13 @@ type slot struct {
 	state atomic.Uint64  // nonce<<2 | phase
 	reply chan *nats.Msg // holds at most the one message of the winner; nil means the connection was lost
 	early chan *nats.Msg // interim responses, some perhaps of an earlier try
+	runs  atomic.Pointer[runner]
+}
+
+// runner is what a node says of a request that takes long: that it runs there.
+type runner struct {
+	nonce uint64
+	run   string // of the node; see Member.run
 }
 
 // The phases of a slot.
@@ -90,6 +97,23 @@ func (m *mux) abandon(t ticket, label string) {
 	m.free <- t.index
 }
 
+// giveUp is abandon for a try whose reply won't come. False means that it has: it must be taken from the channel.
+func (m *mux) giveUp(t ticket) bool {
+	if !t.slot.state.CompareAndSwap(t.nonce<<2|phaseWaiting, t.nonce<<2|phaseAbandoned) {
+		return false
+	}
+	m.free <- t.index
+	return true
+}
+
+// runs names the process of the node that runs a try; empty if none has said so.
+func (t ticket) runs() string {
+	if r := t.slot.runs.Load(); r != nil && r.nonce == t.nonce {
+		return r.run
+	}
+	return ""
+}
+
 // subject is the reply subject of a try.
 func (m *mux) subject(t ticket, label string) string {
 	b := make([]byte, 0, 96)
@@ -130,6 +154,10 @@ func (m *mux) deliver(msg *nats.Msg) {
 // interim keeps an interim response for the try that waits; what comes late, or is one too many, is dropped.
 func (s *slot) interim(msg *nats.Msg, nonce uint64) {
 	if s.state.Load() != nonce<<2|phaseWaiting {
+		return
+	}
+	if run := msg.Header.Get(headerRunning); run != "" {
+		s.runs.Store(&runner{nonce, run})
 		return
 	}
 	select {

@@ -109,8 +109,8 @@ func (s *Service) enter() bool {
 func (s *Service) full() bool { return s.active.Load() >= s.limit.Load() }
 
 // handOver gives a request to a member that was entered.
-func (x *exchange) handOver(s *Service, t ticket) error {
-	payload, err := x.payload(make([]byte, 0, x.sizeHint()), t)
+func (x *exchange) handOver(s *Service, i int) error {
+	payload, err := x.payload(make([]byte, 0, x.sizeHint()), i)
 	if int64(len(payload)) > x.conn.nc.MaxPayload() {
 		err = sendError(nats.ErrMaxPayload)
 	}
@@ -119,7 +119,7 @@ func (x *exchange) handOver(s *Service, t ticket) error {
 		return err
 	}
 	x.conn.stats.at(x.to.label).local.Add(1)
-	go s.take(&nats.Msg{Subject: x.to.subject, Reply: x.conn.mux.subject(t, x.to.label), Data: payload})
+	go s.take(&nats.Msg{Subject: x.to.subject, Reply: x.conn.mux.subject(x.tries[i], x.to.label), Data: payload})
 	return nil
 }
 

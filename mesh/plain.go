@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -39,19 +40,45 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 		c.mux.abandon(t, plainLabel)
 		return nil, node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
 	}
-	timer := acquireTimer(time.Until(req.Deadline))
+	return c.awaitPlain(ctx, t, msg.Subject, req)
+}
+
+// awaitPlain waits for the answer to a request that was just sent.
+func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Request) (*Response, error) {
+	sent := time.Now()
+	timer := acquireTimer(min(req.Deadline.Sub(sent), watchAfter))
 	defer releaseTimer(timer)
-	select {
-	case reply := <-t.slot.reply:
-		c.mux.received(t)
-		return c.plainResponse(req.Method, reply)
-	case <-timer.C:
-		c.mux.abandon(t, plainLabel)
-		return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
-	case <-ctx.Done():
-		c.mux.abandon(t, plainLabel)
-		return nil, contextError(ctx)
+	var w *watch
+	defer func() { w.end() }() // before the timer is used for something else
+	for {
+		select {
+		case reply := <-t.slot.reply:
+			c.mux.received(t)
+			return c.plainResponse(req.Method, subject, reply)
+		case <-timer.C:
+			left := time.Until(req.Deadline)
+			if left <= 0 {
+				c.mux.abandon(t, plainLabel)
+				return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
+			}
+			if w == nil {
+				w = c.watched.add(Destination{subject: subject}, sent, timer)
+			}
+			if news := w.take(); len(news) > 0 && c.lostPlain(news, w) && c.mux.giveUp(t) {
+				return nil, errGone
+			}
+			w.rest(left)
+		case <-ctx.Done():
+			c.mux.abandon(t, plainLabel)
+			return nil, contextError(ctx)
+		}
 	}
+}
+
+// lostPlain tells whether nobody will answer a request to a plain service.
+func (c *Conn) lostPlain(news []departure, w *watch) bool {
+	nobody := c.nobody(w.to.subject, "")
+	return slices.ContainsFunc(news, func(d departure) bool { return d.fateOf(w.to, w.since, "", nobody) == dead })
 }
 
 func plainHeader(h Header, forward []string) nats.Header {
@@ -64,14 +91,14 @@ func plainHeader(h Header, forward []string) nats.Header {
 	return out
 }
 
-func (c *Conn) plainResponse(method string, msg *nats.Msg) (*Response, error) {
+func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, error) {
 	switch {
 	case msg == nil:
 		return nil, node.Errorf(node.CodeUnavailable, nil, "the mesh connection was lost")
 	case len(msg.Data) == 0 && msg.Header.Get(headerStatus) == "503":
 		return nil, node.Errorf(node.CodeNoMember, nil, "nobody answers this service")
 	case len(msg.Data) > MaxBody:
-		c.stats.badReply(plainLabel, msg.Subject, dropOversized, ErrBodyTooLarge)
+		c.stats.badReply(plainLabel, subject, dropOversized, ErrBodyTooLarge, "")
 		return nil, node.Errorf(node.CodeBadReply, ErrBodyTooLarge, "the service answered what can't be passed on")
 	}
 	resp := &Response{Status: 200, Body: msg.Data}

@@ -49,6 +49,8 @@ const maxMembers = 1000
 type MemberEvent struct {
 	Kind   string // one of the constants
 	Member Member
+
+	before Member // of one that restarted
 }
 
 // The kinds of MemberEvent.
@@ -95,7 +97,7 @@ func (r *roster) take(m Member, now time.Time) []MemberEvent {
 			return nil
 		}
 		r.members[m.ID] = &m
-		return []MemberEvent{{EventJoined, m}}
+		return []MemberEvent{{Kind: EventJoined, Member: m}}
 	}
 	before := *known
 	if before.State == MemberAlive && m.Incarnation < before.Incarnation {
@@ -104,14 +106,14 @@ func (r *roster) take(m Member, now time.Time) []MemberEvent {
 	*known = m
 	switch {
 	case m.Incarnation != before.Incarnation && before.State == MemberLeft:
-		return []MemberEvent{{EventJoined, m}}
+		return []MemberEvent{{Kind: EventJoined, Member: m}}
 	case m.Incarnation != before.Incarnation:
-		return []MemberEvent{{EventRestarted, m}}
+		return []MemberEvent{{Kind: EventRestarted, Member: m, before: before}}
 	case before.State == MemberLeft: // a heartbeat that its farewell has overtaken
 		*known = before
 		return nil
 	case before.State == MemberLost:
-		return []MemberEvent{{EventReturned, m}}
+		return []MemberEvent{{Kind: EventReturned, Member: m}}
 	}
 	return nil
 }
@@ -122,7 +124,7 @@ func (r *roster) double(m Member, now time.Time) []MemberEvent {
 		return nil
 	}
 	r.doubles[m.ID] = now
-	return []MemberEvent{{EventDouble, m}}
+	return []MemberEvent{{Kind: EventDouble, Member: m}}
 }
 
 // left takes in a farewell.
@@ -132,7 +134,7 @@ func (r *roster) left(m Member, now time.Time) []MemberEvent {
 		return nil
 	}
 	known.State, known.Seen = MemberLeft, now
-	return []MemberEvent{{EventLeft, *known}}
+	return []MemberEvent{{Kind: EventLeft, Member: *known}}
 }
 
 // sweep finds who fell silent, and forgets who is gone for long.
@@ -143,7 +145,7 @@ func (r *roster) sweep(now time.Time) []MemberEvent {
 		switch {
 		case m.State == MemberAlive && silent > LostAfter:
 			m.State = MemberLost
-			out = append(out, MemberEvent{EventLost, *m})
+			out = append(out, MemberEvent{Kind: EventLost, Member: *m})
 		case m.State != MemberAlive && silent > forgottenAfter:
 			delete(r.members, id)
 		}

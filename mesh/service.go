@@ -136,7 +136,8 @@ func (s *Service) subscribe(nc *nats.Conn, subject string, admit nats.MsgHandler
 	return nil
 }
 
-// leave ends the membership. What was sent to this member until then is delivered when leave returns, unless the connection or ctx fails.
+// leave ends the membership. What was sent to this member until then is delivered when leave returns, unless the
+// connection or ctx fails.
 func (s *Service) leave(ctx context.Context) {
 	s.conn.near.remove(s)
 	s.mu.Lock()
@@ -322,7 +323,8 @@ func (s *Service) Shutdown(ctx context.Context) error {
 // closeWait bounds how long Close waits for what is on its way to the member.
 const closeWait = time.Second
 
-// Close ends what runs by canceling it, and leaves the group: what still comes is refused. It doesn't wait for handlers that ignore their context.
+// Close ends what runs by canceling it, and leaves the group: what still comes is refused. It doesn't wait for
+// handlers that ignore their context.
 func (s *Service) Close() error {
 	s.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)

@@ -46,7 +46,7 @@ type counters struct {
 type counts struct {
 	local, retries, busy, noMember        atomic.Uint64
 	late, duplicate, malformed, oversized atomic.Uint64
-	warned                                atomic.Int64 // unix seconds of the last warning
+	warned                                [warnKinds]warned
 	full                                  atomic.Int64 // unix nanoseconds until when nobody is believed to have room
 	budget                                *Budget      // of second tries
 }
@@ -87,33 +87,62 @@ func (s *counters) dropped(label string, reason dropReason) {
 	switch reason {
 	case dropDuplicate:
 		n.duplicate.Add(1)
-		s.warn(n, "service answered twice: is a member outside queue group q?", "service", label)
+		what := "service answered twice: is a member outside queue group q?"
+		if label == plainLabel {
+			what = "several plain services answer one request: the first answer counts"
+		}
+		s.warn(&n.warned[warnDuplicate], what, "service", label)
 	case dropLate:
 		n.late.Add(1)
-		s.warn(n, "service answered after nobody waited any more", "service", label)
+		s.warn(&n.warned[warnLate], "service answered after nobody waited any more", "service", label)
 	case dropMalformed, dropOversized:
 		n.malformed.Add(1)
-		s.warn(n, "a reply names no request", "service", label)
+		s.warn(&n.warned[warnUnnamed], "a reply names no request", "service", label)
 	}
 }
 
-// badReply counts a reply that can't be passed on.
-func (s *counters) badReply(label, member string, reason dropReason, cause error) {
+// badReply counts a reply that can't be passed on, and tells its author what is wrong with it.
+func (s *counters) badReply(label, member string, reason dropReason, cause error, hint string) {
 	n := s.at(label)
 	if reason == dropOversized {
 		n.oversized.Add(1)
 	} else {
 		n.malformed.Add(1)
 	}
-	s.warn(n, "service sent an invalid reply", "service", label, "member", member, "cause", cause)
+	s.warn(&n.warned[warnInvalid], "service sent an invalid reply",
+		"service", label, "member", member, "cause", cause, "hint", hint)
 }
 
-// warn logs at most one warning a second for a destination: a broken member must not flood the log.
-func (s *counters) warn(n *counts, msg string, args ...any) {
+// What a destination is warned about, each on its own.
+const (
+	warnDuplicate = iota
+	warnLate
+	warnUnnamed
+	warnInvalid
+	warnKinds
+)
+
+// warned is when there was a warning of one kind, and how many weren't written since.
+type warned struct {
+	at      atomic.Int64 // unix seconds
+	skipped atomic.Uint64
+}
+
+// warnEvery is how often there is a warning of one kind about a destination at most: a broken member must not flood
+// the log.
+const warnEvery = 60 // seconds
+
+// warn logs unless there was such a warning lately, and says then how many there were in between.
+func (s *counters) warn(w *warned, msg string, args ...any) {
 	now := time.Now().Unix()
-	if last := n.warned.Load(); last != now && n.warned.CompareAndSwap(last, now) {
-		s.log.Warn(msg, args...) //nolint:sloglint // the callers' messages are constants
+	if last := w.at.Load(); now-last < warnEvery || !w.at.CompareAndSwap(last, now) {
+		w.skipped.Add(1)
+		return
 	}
+	if n := w.skipped.Swap(0); n > 0 {
+		args = append(args, "more_since_last", n)
+	}
+	s.log.Warn(msg, args...) //nolint:sloglint // the callers' messages are constants
 }
 
 // clip bounds what a member says about itself.

@@ -112,6 +112,7 @@ type offer struct {
 	l      *link
 	within time.Duration
 	sent   chan struct{} // as of incoming; nil until the body may be read
+	sentAt time.Time     // when the offer was
 	busy   int
 	hints  interims // that were passed on
 }
@@ -125,8 +126,11 @@ func (x *offer) run(ctx context.Context) (*Response, error) {
 		defer close(x.sent)
 		_ = x.l.send(x.req.Stream) // its error is the link's
 	}()
-	timer := acquireTimer(x.within)
+	timer, news := acquireTimer(x.within), acquireTimer(watchAfter)
 	defer releaseTimer(timer)
+	defer releaseTimer(news)
+	var w *watch
+	defer func() { w.end() }() // before the timer is used for something else
 	sent := x.sent
 	for {
 		select {
@@ -142,6 +146,14 @@ func (x *offer) run(ctx context.Context) (*Response, error) {
 				return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
 			}
 			timer.Reset(x.within)
+		case <-news.C:
+			if w == nil {
+				w = x.c.watched.add(x.to, x.sentAt, news)
+			}
+			if err := x.heed(w.take()); err != nil {
+				return nil, err
+			}
+			w.rest(time.Hour)
 		case <-x.l.done:
 			return x.ended(ctx)
 		case <-ctx.Done():
@@ -177,6 +189,7 @@ func (x *offer) publish() error {
 	}
 	x.c.holds.pass(x.to.subject)
 	defer x.c.holds.published()
+	x.sentAt = time.Now()
 	return sendError(x.c.links.nc.PublishRequest(x.to.stream, x.l.local, payload))
 }
 

@@ -68,7 +68,8 @@ type Mesh struct {
 	Listen          Address  `yaml:"listen" doc:"Address for NATS clients: your members."`
 	Cluster         Cluster  `yaml:"cluster" doc:"Joins this node with others. Left out, the node stands alone."`
 	Token           string   `yaml:"token" doc:"Token that members present; generated and kept if empty, but needed in a cluster, the same on all its nodes. See client.url in the data directory."`
-	GatherUpstreams []string `yaml:"gather_upstreams" doc:"Upstreams that members may have called by api.gather, * for all; services they always may."`
+	GatherUpstreams []string `yaml:"gather_upstreams" doc:"Upstreams that members may have called by api.gather, * for all; services they may, too: see member_calls."`
+	MemberCalls     []string `yaml:"member_calls" doc:"Services that members may call by api.call, * for all; by default none. Where it is set it also bounds the services that api.gather calls, which otherwise are all."`
 	Local           Local    `yaml:"local" doc:"When a request may be handed to a member in this process without NATS."`
 	URL             string   `yaml:"url" doc:"Use this existing NATS instead of the embedded server."`
 	Prefix          string   `yaml:"prefix" doc:"Put before every subject, with mesh.url: subject tokens joined by dots."`

@@ -11,7 +11,7 @@ import (
 )
 
 // reservedNames are what metrics and events call requests without a route of the configuration.
-var reservedNames = []string{"exposed", "purge", "unmatched"}
+var reservedNames = []string{"exposed", "purge", "unmatched", "api-call"}
 
 // Named gives the configuration's routes as NameRoutes does.
 func (c *Config) Named() []Route { return NameRoutes(c.Routes, c.Limits) }

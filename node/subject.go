@@ -32,7 +32,7 @@ func ParseSubject(s string) (Subject, error) {
 			return Subject{}, fmt.Errorf("token %q of subject %q: use A-Z, a-z, 0-9, - and _, or a whole {param}", t, s)
 		}
 	}
-	for _, own := range []string{"http", "upstream", "cancel", "event", "millrace", "api"} {
+	for _, own := range []string{"http", "upstream", "cancel", "event", "millrace", "api", "stream"} {
 		if tokens[0] == own {
 			return Subject{}, fmt.Errorf("subject %q: %s.> belongs to Millrace itself", s, own)
 		}

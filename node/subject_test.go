@@ -17,7 +17,7 @@ func TestParseSubject(t *testing.T) {
 		"": "0 bytes", strings.Repeat("a", 257): "257 bytes", "a..b": `token ""`, ".a": `token ""`, "a.": `token ""`, "a.*": `token "*"`,
 		"a.>": `token ">"`, "a b": `token "a b"`, "a.x{id}": "token", "a.{i-d}": "is not a parameter", "a.{}": "is not a parameter",
 		"{a}.b": "begins with a parameter", "http.x": "belongs to Millrace", "upstream.x": "belongs to Millrace", "cancel.http.x": "belongs to Millrace",
-		"millrace.x": "belongs to Millrace", "api": "belongs to Millrace", "event.x": "belongs to Millrace", "$JS.API": "token", "a.é": "token",
+		"millrace.x": "belongs to Millrace", "api": "belongs to Millrace", "event.x": "belongs to Millrace", "stream.x": "belongs to Millrace", "$JS.API": "token", "a.é": "token",
 	} {
 		s, err := node.ParseSubject(input)
 		wantError(t, input, err, want)

@@ -149,6 +149,9 @@ func (v *validator) mesh() {
 			v.declared(append(at("gather_upstreams"), strconv.Itoa(i)), name)
 		}
 	}
+	for i, name := range m.MemberCalls {
+		v.check(name == "*" || ValidName(name), append(at("member_calls"), strconv.Itoa(i)), "%q is not the name of a service: use a-z, 0-9, - and _, or * for all", name)
+	}
 	if m.Cluster.Enabled() {
 		v.cluster(m)
 	}

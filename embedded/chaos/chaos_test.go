@@ -24,6 +24,7 @@ var trials = []trial{
 	{"TinyDisk", "a disk that is too small for the defaults serves, and says what is missing", tinyDisk},
 	{"LimitLeaderKilled", "limited routes ride out the death of the node that leads their store", limitLeaderKilled},
 	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
+	{"Vanish", "a machine that vanishes swallows requests for 5 s at most", vanish},
 }
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.

@@ -103,3 +103,14 @@ func TestNodeGather(t *testing.T) {
 		t.Errorf("it ended with %v and wrote %q %q, want %q", p.err, got, p.stderr.String(), want)
 	}
 }
+
+// TestNodeCall: the example in JavaScript calls a service that members may call, and hears of one that they mustn't.
+func TestNodeCall(t *testing.T) {
+	n := startNode(t, build(t, "./embedded/millrace"), "  member_calls: [prices]\n")
+	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "call.js")
+	<-p.exited
+	const want = "200 { method: 'POST', path: '/7?currency=EUR', body: 'two of them' }\nforbidden\n"
+	if got := p.stdout.String(); p.err != nil || got != want {
+		t.Errorf("it ended with %v and wrote %q %q, want %q", p.err, got, p.stderr.String(), want)
+	}
+}

@@ -77,7 +77,8 @@ func startNode(t *testing.T, program string, rest ...string) *startedNode {
 node: {name: n1, data: %q}
 edge: {listen: "127.0.0.1:0", expose: ["*"], linger: 0s}
 admin: {listen: "127.0.0.1:0"}
-mesh: {listen: "127.0.0.1:0"}
+mesh:
+  listen: "127.0.0.1:0"
 `, data) + strings.Join(rest, "")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

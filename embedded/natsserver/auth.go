@@ -43,12 +43,16 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	case o.Username == nodeUser && same(o.Password, a.s.nodePassword):
 		c.RegisterUser(&server.User{Username: nodeUser, Account: acc})
 		return true
+	case o.Username == watchUser && same(o.Password, a.s.nodePassword):
+		sys := a.srv.Load().SystemAccount()
+		c.RegisterUser(&server.User{Username: watchUser, Account: sys, Permissions: onlyHears(disconnected)})
+		return true
 	case same(o.Token, a.s.cfg.MemberToken), same(o.Password, a.s.cfg.MemberToken):
 		name := o.Username
 		if name == "" {
 			name = o.Name
 		}
-		c.RegisterUser(&server.User{Username: "member", Account: acc, Permissions: a.member(name)})
+		c.RegisterUser(&server.User{Username: memberUser, Account: acc, Permissions: a.member(name)})
 		return true
 	}
 	return false
@@ -66,9 +70,7 @@ func (a *authenticator) account() (*server.Account, error) {
 func (a *authenticator) member(name string) *server.Permissions {
 	group := " " + node.QueueGroup
 	subscribe := []string{"http.>" + group, "cancel.http.>", "event.>", "$SRV.>"}
-	for _, subject := range *a.s.subjects.Load() {
-		subscribe = append(subscribe, subject+group)
-	}
+	subscribe = append(subscribe, *a.s.subjects.Load()...) // in any queue group, and in none
 	if inboxName(name) {
 		subscribe = append(subscribe, "_INBOX_"+name+".>")
 	}
@@ -76,6 +78,14 @@ func (a *authenticator) member(name string) *server.Permissions {
 		Subscribe: &server.SubjectPermission{Allow: subscribe},
 		Publish:   &server.SubjectPermission{Allow: []string{"api.>", "stream.>"}},
 		Response:  &server.ResponsePermission{MaxMsgs: maxAnswers, Expires: answerWithin},
+	}
+}
+
+// onlyHears lets a client subscribe to one subject, and nothing else.
+func onlyHears(subject string) *server.Permissions {
+	return &server.Permissions{
+		Subscribe: &server.SubjectPermission{Allow: []string{subject}},
+		Publish:   &server.SubjectPermission{Deny: []string{">"}},
 	}
 }
 

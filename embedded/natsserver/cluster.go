@@ -32,10 +32,15 @@ func (c *Cluster) check() error {
 // stores tells whether this server runs JetStream.
 func (s *Server) stores() bool { return s.cfg.Cluster == nil || s.cfg.Cluster.Store }
 
-// clusterText is the part of the server's configuration that joins it to others.
+// How soon a server that vanished without closing its connections is noticed: three times routePing, since two pings
+// may go unanswered.
+const routePing, routePings = "1s", 2
+
+// text is the part of the server's configuration that joins it to others.
 func (c *Cluster) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster {\n  name: %q\n  listen: %q\n", c.Name, c.Listen)
+	fmt.Fprintf(&b, "  ping_interval: %q\n  ping_max: %d\n", routePing, routePings)
 	credential := ""
 	if c.Token != "" {
 		fmt.Fprintf(&b, "  authorization { user: %q, password: %q, timeout: 5 }\n", nodeUser, c.Token)

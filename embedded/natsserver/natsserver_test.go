@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,12 +52,17 @@ func TestMemberSubscriptions(t *testing.T) {
 		{"event.>", "", true},
 		{"_INBOX_worker.>", "", true},
 		{"orders.get.*", "q", true},
+		{"orders.get.*", "", true}, // plain NATS services need nothing of Millrace
+		{"orders.get.*", "workers", true},
+		{"orders.get.7", "", true},
 		{"$SRV.PING", "", true},
 		{"http.hello", "", false},      // would see every request twice
 		{"http.hello", "other", false}, // would run every request twice
 		{"http.>", "", false},
 		{"upstream.api", "q", false},
 		{"orders.put.*", "q", false},
+		{"orders.put.*", "", false},
+		{"orders.>", "", false},
 		{"_INBOX.>", "", false},
 		{"_INBOX_other.>", "", false},
 		{"$JS.API.>", "", false},
@@ -310,5 +316,60 @@ func TestAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// A member whose connection ends with subscriptions is gone, and it is told what it served; one that drained or
+// unsubscribed has left.
+func TestGone(t *testing.T) {
+	s := natsservertest.Start(t)
+	s.SetMemberSubjects([]string{"orders.get.*"})
+	told := make(chan []string, 10)
+	s.OnGone(func(subjects []string) { told <- subjects })
+	member := func(subjects ...string) *nats.Conn {
+		nc := connect(t, s.ClientURL(), nats.Name("worker"))
+		for _, subject := range subjects {
+			queue := "q"
+			if strings.HasPrefix(subject, "cancel.") || strings.HasPrefix(subject, "_INBOX") {
+				queue = ""
+			}
+			if _, err := nc.QueueSubscribe(subject, queue, func(*nats.Msg) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		return nc
+	}
+	left := member("http.left", "cancel.http.left")
+	if err := left.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "the drain is over", left.IsClosed)
+	for _, c := range []struct{ subjects, want []string }{
+		{[]string{"http.one", "http.one.stream", "_INBOX_worker.x"}, []string{"http.one", "http.one.stream"}},
+		{[]string{"http.two", "cancel.http.two", "orders.get.*", "http.>"}, []string{"http.>", "http.two", "orders.get.*"}},
+		{[]string{"cancel.http.drained"}, []string{"http.drained"}},
+	} {
+		member(c.subjects...).Close()
+		select {
+		case got := <-told:
+			if !slices.Equal(got, c.want) {
+				t.Errorf("a member with %q: told %q", c.subjects, got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("a member with %q: nothing was told", c.subjects)
+		}
+	}
+	if len(told) > 0 {
+		t.Errorf("told %q too", <-told)
+	}
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	member("http.after").Close()
+	if got := <-told; !slices.Equal(got, []string{"http.after"}) {
+		t.Errorf("after a restart: told %q", got)
 	}
 }

@@ -11,6 +11,14 @@ import (
 // how much they get is decided by who makes them.
 const anySize = 1 << 50
 
+// How soon a member is noticed that vanished without closing its connection: three times clientPing. One whose only
+// thread is busy for less isn't taken for one.
+const clientPing, clientPings = "5s", 2
+
+// reportEvery is how many failed attempts to reach a server that was there before make one line in the log, after the
+// first. There is about one attempt in a second for each of a handful of connections.
+const reportEvery = 300
+
 // options makes the server's options from text, since accounts built in Go don't get JetStream.
 func (s *Server) options(auth *authenticator) (*server.Options, error) {
 	host, port, err := net.SplitHostPort(s.listen)
@@ -29,12 +37,15 @@ listen: %q
 max_payload: %d
 max_control_line: 4096
 write_deadline: "10s"
+ping_interval: %q
+ping_max: %d
+reconnect_error_reports: %d
 accounts {
   SYS {}
   %s { jetstream: enabled }
 }
 system_account: SYS
-`, s.cfg.Name, net.JoinHostPort(host, port), MaxPayload, account)
+`, s.cfg.Name, net.JoinHostPort(host, port), MaxPayload, clientPing, clientPings, reportEvery, account)
 	if s.stores() {
 		text += fmt.Sprintf(`
 jetstream {

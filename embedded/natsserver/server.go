@@ -53,13 +53,15 @@ type Server struct {
 	current    atomic.Pointer[server.Server]
 	account    atomic.Pointer[server.Account]
 	subjects   atomic.Pointer[[]string]
+	gone       atomic.Pointer[func(subjects []string)] // nil until OnGone
 	interested interestCache
 	alone      interestCache
 
 	mu            sync.Mutex // guards what follows and the order of start and stop
 	listen        string     // with the port that was given
 	opts          *server.Options
-	stopElections func() // nil unless elections are hastened
+	stopElections func()   // nil unless elections are hastened
+	watcher       *watcher // of the server that runs
 }
 
 // New checks the configuration; Open starts.
@@ -130,6 +132,11 @@ func (s *Server) start(ctx context.Context) error {
 	acc, err := srv.LookupAccount(account)
 	if err != nil {
 		return fmt.Errorf("find account %s: %w", account, err)
+	}
+	if s.watcher, err = s.watch(srv); err != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		return err
 	}
 	s.listen, s.opts = srv.Addr().String(), opts
 	s.account.Store(acc)
@@ -204,6 +211,7 @@ func (s *Server) stop() {
 		s.stopElections = nil
 	}
 	if srv := s.current.Swap(nil); srv != nil {
+		s.watcher.close()
 		srv.Shutdown()
 		srv.WaitForShutdown()
 	}
@@ -236,6 +244,16 @@ func (s *Server) ClientURL() string {
 
 // SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from now on.
 func (s *Server) SetMemberSubjects(subjects []string) { s.subjects.Store(&subjects) }
+
+// OnGone lets f be told what members of this server served whose connections ended before they unsubscribed. It is
+// called from one goroutine.
+func (s *Server) OnGone(f func(subjects []string)) { s.gone.Store(&f) }
+
+func (s *Server) tellGone(subjects []string) {
+	if f := s.gone.Load(); f != nil {
+		(*f)(subjects)
+	}
+}
 
 // Clients is the number of connections, this process's own included.
 func (s *Server) Clients() int {

@@ -58,6 +58,7 @@ func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) 
 			tb.Error(err)
 		}
 	})
+	s.OnGone(c.MembersGone)
 	return c
 }
 

@@ -1,0 +1,332 @@
+//go:build system
+
+package chaos_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// vanish: one of three machines, each in a network namespace of its own, is cut off without a word to the others: its
+// packets are dropped.
+
+// village is a bridge with machines. The test's own network is at its address .254.
+type village struct {
+	net    string // begins its addresses
+	bridge string
+	homes  []string // names of namespaces
+}
+
+func shell(t *testing.T, line string, args ...any) {
+	t.Helper()
+	words := strings.Fields(fmt.Sprintf(line, args...))
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(words, " "), err, out)
+	}
+}
+
+// newVillage makes machines that reach each other and the test. All is gone with the trial.
+func newVillage(t *testing.T, machines int) *village {
+	t.Helper()
+	id := os.Getpid() % 10_000
+	v := &village{net: fmt.Sprintf("10.%d.%d.", 100+id%100, id/100%250), bridge: fmt.Sprintf("mrb%d", id)}
+	shell(t, "ip link add %s type bridge", v.bridge)
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", v.bridge).Run() })
+	shell(t, "ip addr add %s254/24 dev %s", v.net, v.bridge)
+	shell(t, "ip link set %s up", v.bridge)
+	for i := range machines {
+		home, cable := fmt.Sprintf("mrn%d-%d", id, i+1), fmt.Sprintf("mrv%d-%d", id, i+1)
+		v.homes = append(v.homes, home)
+		shell(t, "ip netns add %s", home)
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", home).Run() })
+		shell(t, "ip link add %s type veth peer name eth0 netns %s", cable, home)
+		shell(t, "ip link set %s master %s up", cable, v.bridge)
+		shell(t, "ip -n %s addr add %s/24 dev eth0", home, v.address(i))
+		shell(t, "ip -n %s link set eth0 up", home)
+		shell(t, "ip -n %s link set lo up", home)
+	}
+	return v
+}
+
+func (v *village) address(i int) string { return fmt.Sprintf("%s%d", v.net, i+1) }
+
+// cut takes a machine off the bridge, or puts it back.
+func (v *village) cut(t *testing.T, i int, off bool) {
+	t.Helper()
+	cable := strings.Replace(v.homes[i], "mrn", "mrv", 1)
+	if off {
+		shell(t, "ip link set %s nomaster", cable)
+	} else {
+		shell(t, "ip link set %s master %s", cable, v.bridge)
+	}
+}
+
+// client dials from within a machine, so that its loopback can be reached.
+func (v *village) client(i int, timeout time.Duration) *http.Client {
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		runtime.LockOSThread() // and never unlocked if it can't go back: the thread then ends with the goroutine
+		back, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return nil, err
+		}
+		defer back.Close()
+		home, err := os.Open(filepath.Join("/run/netns", v.homes[i]))
+		if err != nil {
+			return nil, err
+		}
+		defer home.Close()
+		if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+			return nil, err
+		}
+		conn, err := (&net.Dialer{Timeout: 2 * time.Second, FallbackDelay: -1}).DialContext(ctx, network, addr)
+		if unix.Setns(int(back.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		return conn, err
+	}
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 64}}
+}
+
+// villager is the configuration of one node, whose upstream is the test.
+func (v *village) villager(i int, dir, upstream string) string {
+	return fmt.Sprintf(`version: 1
+node: {name: n%d, data: %s}
+edge: {listen: "127.0.0.1:8080", linger: 0s, stream_idle: 1h}
+admin: {listen: "127.0.0.1:8081"}
+mesh:
+  listen: 127.0.0.1:4222
+  token: token-for-this-trial-only
+  cluster:
+    {name: village, listen: "%s:6222", token: another-token-for-this-trial, peers: ["%s:6222", "%s:6222", "%s:6222"]}
+upstreams:
+  api: {targets: ["http://%s"]}
+routes:
+  - {path: /api/*, to: upstream:api, timeout: 60s}
+  - {path: /cached/*, to: upstream:api, timeout: 60s, cache: 1h}
+`, i+1, filepath.Join(dir, "data"), v.address(i), v.address(0), v.address(1), v.address(2), upstream)
+}
+
+// behindTheVillage answers after 20 ms, and streams without end at /api/stream.
+func behindTheVillage(t *testing.T, v *village) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", v.net+"254:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		every := time.NewTicker(20 * time.Millisecond)
+		defer every.Stop()
+		for {
+			select {
+			case <-every.C:
+			case <-r.Context().Done():
+				return
+			}
+			if _, err := w.Write([]byte("answer\n")); err != nil || r.URL.Path != "/api/stream" {
+				return
+			}
+			w.(http.Flusher).Flush()
+		}
+	})}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return l.Addr().String()
+}
+
+// passage is one request of a trial.
+type passage struct {
+	method string
+	path   string
+	begun  time.Time
+	took   time.Duration
+	status int // 0 without an answer
+}
+
+// knock sends a request every 10 ms, whatever became of those before, until stop, which gives all of them.
+func knock(client *http.Client) (stop func() []passage) {
+	ended := make(chan struct{})
+	var mu sync.Mutex
+	var all []passage
+	var knocking sync.WaitGroup
+	send := func(p passage) {
+		req, _ := http.NewRequest(p.method, "http://127.0.0.1:8080"+p.path, nil)
+		if resp, err := client.Do(req); err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			p.status = resp.StatusCode
+		}
+		p.took = time.Since(p.begun)
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, p)
+	}
+	knocking.Go(func() {
+		every := time.NewTicker(10 * time.Millisecond)
+		defer every.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-ended:
+				return
+			case <-every.C:
+				p := passage{method: []string{"GET", "POST"}[i%2], path: "/api/x", begun: time.Now()}
+				if i%4 == 0 {
+					p.path = fmt.Sprint("/cached/", i) // for each key one node fetches
+				}
+				knocking.Go(func() { send(p) })
+			}
+		}
+	})
+	return func() []passage {
+		close(ended)
+		knocking.Wait()
+		return all
+	}
+}
+
+// listen reads an endless stream and gives when it ended; the zero time while it goes on.
+func listen(t *testing.T, client *http.Client) (last, over func() time.Time) {
+	t.Helper()
+	var mu sync.Mutex
+	var heard, ended time.Time
+	resp, err := client.Get("http://127.0.0.1:8080/api/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	go func() {
+		b := make([]byte, 1024)
+		for {
+			_, err := resp.Body.Read(b)
+			mu.Lock()
+			if err != nil {
+				ended = time.Now()
+				mu.Unlock()
+				return
+			}
+			heard = time.Now()
+			mu.Unlock()
+		}
+	}()
+	get := func(at *time.Time) func() time.Time {
+		return func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return *at
+		}
+	}
+	return get(&heard), get(&ended)
+}
+
+// vanish cuts the third machine off, under load at the first, and looks how long requests and streams went there in
+// vain.
+func vanish(t *testing.T, long bool) string {
+	t.Helper()
+	v := newVillage(t, 3)
+	upstream := behindTheVillage(t, v)
+	var nodes []*nodeProcess
+	for i := range 3 {
+		dir := t.TempDir()
+		nodes = append(nodes, start(t, dir, v.villager(i, dir, upstream), "ip", "netns", "exec", v.homes[i]))
+	}
+	api, admin := v.client(0, 2*time.Minute), v.client(0, 5*time.Second)
+	alive := func(n int) func() bool {
+		return func() bool {
+			code, body := fetch(admin, "http://127.0.0.1:8081/v1/status")
+			return code == 200 && strings.Count(body, `"state":"alive"`)+strings.Count(body, `"state": "alive"`) == n
+		}
+	}
+	within(t, wait, "three nodes are alive", alive(3))
+	var streams [][2]func() time.Time
+	for range 12 {
+		last, over := listen(t, api)
+		streams = append(streams, [2]func() time.Time{last, over})
+	}
+	stop := knock(api)
+	pause(t, 3*time.Second)
+	written := len(nodes[0].output.String())
+	cut := time.Now()
+	v.cut(t, 2, true)
+	noticed := within(t, wait, "the third is lost", alive(2))
+	ended := within(t, 30*time.Second, "every stream goes on or has ended", func() bool {
+		for _, s := range streams {
+			if s[1]().IsZero() && time.Since(s[0]()) > time.Second {
+				return false
+			}
+		}
+		return time.Since(cut) > 2*time.Second
+	})
+	rest := 20 * time.Second
+	if long {
+		rest = time.Minute
+	}
+	pause(t, rest-time.Since(cut))
+	all := stop()
+	warnings := strings.Count(nodes[0].output.String()[written:], `"level":"WARN"`)
+	v.cut(t, 2, false)
+	within(t, wait, "the third is back", alive(3))
+
+	var swallowed time.Duration // until when after the cut requests were sent in vain
+	slowest, failed := time.Duration(0), map[string]int{}
+	for _, p := range all {
+		if p.took > time.Second {
+			swallowed = max(swallowed, p.begun.Sub(cut))
+		}
+		slowest = max(slowest, p.took)
+		if p.status != 200 {
+			failed[fmt.Sprint(p.method, " ", p.path[:4], " ", p.status)]++
+		}
+	}
+	if swallowed > 5*time.Second {
+		t.Errorf("requests were swallowed until %s after the machine had vanished", swallowed)
+	}
+	if slowest > 12*time.Second {
+		t.Errorf("a request took %s", slowest)
+	}
+	for what := range failed {
+		if strings.HasPrefix(what, "GET") {
+			t.Errorf("%s: %d times, although GET may be sent to another", what, failed[what])
+		}
+	}
+	if limit := 20; warnings > limit {
+		t.Errorf("the first node wrote %d warnings in %s:\n%s", warnings, rest, nodes[0].output.String()[written:])
+	}
+	return fmt.Sprintf("noticed after %.1f s, requests swallowed until %.1f s, slowest %.1f s, streams ended by %.1f s, "+
+		"of %d requests failed: %v, %d warnings in %s", noticed.Seconds(), swallowed.Seconds(), slowest.Seconds(),
+		(noticed + ended).Seconds(), len(all), failed, warnings, rest)
+}
+
+// fetch is get from within a machine.
+func fetch(c *http.Client, url string) (status int, body string) {
+	resp, err := c.Get(url)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(b)
+}
+
+// pause lets a trial go on for a time: what is measured needs it.
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
