@@ -11,6 +11,7 @@ import (
 	"millrace/kvcache"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/state"
 )
 
 // openCache makes the cache, before the edge that uses it.
@@ -19,7 +20,8 @@ func (n *Node) openCache(context.Context) error {
 	alone := cfg.Mesh.URL == "" && !cfg.Mesh.Cluster.Enabled()
 	cache, err := kvcache.New(kvcache.Config{
 		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix, Replicas: replicas(cfg.Mesh), Alone: alone,
-		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: n.sizes.bucket, Log: n.log,
+		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: n.sizes.bucket,
+		Notes: purgeNotes{n.state}, Lost: func(why error) { n.record("purges-lost", why.Error()+": all that was cached is invalid") }, Log: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure cache: %w", err)
@@ -27,6 +29,32 @@ func (n *Node) openCache(context.Context) error {
 	n.cache = cache
 	n.opened("cache", cache.Close)
 	return nil
+}
+
+// purgeNotes keep what the node knows of the log of purges in its state, so that a damaged log is found out.
+type purgeNotes struct{ state *state.Store }
+
+// noteTime bounds a read or write of a note.
+const noteTime = 5 * time.Second
+
+const purgeNote = "purges"
+
+// Load gives the note of the run before.
+func (p purgeNotes) Load() ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), noteTime)
+	defer cancel()
+	b, err := p.state.Note(ctx, purgeNote)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, nil
+	}
+	return b, err //nolint:wrapcheck // it says what it was
+}
+
+// Save keeps the note of this run.
+func (p purgeNotes) Save(note []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), noteTime)
+	defer cancel()
+	return p.state.SetNote(ctx, purgeNote, note) //nolint:wrapcheck // it says what it was
 }
 
 // useCache begins to follow the purges as soon as a route caches.

@@ -125,31 +125,6 @@ func (n *Node) opened(name string, closeIt func() error) {
 	n.closers = append(n.closers, closer{name, closeIt})
 }
 
-func (n *Node) openState(ctx context.Context) error {
-	dir := n.opts.Config.Node.Data
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make data directory %s: choose another with node.data: %w", dir, err)
-	}
-	store, err := state.New(state.Config{Path: filepath.Join(dir, "node.db")})
-	if err != nil {
-		return fmt.Errorf("configure state: %w", err)
-	}
-	if err := store.Open(ctx); err != nil {
-		return fmt.Errorf("open state: %w", err)
-	}
-	n.state = store
-	n.opened("state", store.Close)
-	if aside := store.SetAside(); aside != "" {
-		n.log.ErrorContext(ctx, "state file was corrupt and is set aside; the node starts with a new identity and an empty journal", "file", aside)
-		n.record("state-corrupt", aside)
-	}
-	n.identity, err = store.Identity(ctx)
-	if err != nil {
-		return fmt.Errorf("read node identity: %w", err)
-	}
-	return nil
-}
-
 // openNATS starts the embedded server, unless an existing one is used.
 func (n *Node) openNATS(ctx context.Context) error {
 	m := n.opts.Config.Mesh

@@ -23,15 +23,17 @@ const purgesKept = MaxKeep + time.Hour
 
 // Config says what a Cache works with.
 type Config struct {
-	Node        string     // unique id of this node
-	Name        string     // its name, for operators
-	NATS        *nats.Conn // that the caller opened and closes
-	Prefix      string     // of the mesh's subjects, which begins the buckets' names; may be empty
-	ReplyRoot   string     // what inboxes of nodes begin with: others are never answered; empty if any may be
-	Replicas    int        // of the buckets: 1, or 3 in a cluster
-	Alone       bool       // no other node follows this NATS
-	MemoryBytes int64      // of the first tier, index included
-	BucketBytes int64      // of the second
+	Node        string      // unique id of this node
+	Name        string      // its name, for operators
+	NATS        *nats.Conn  // that the caller opened and closes
+	Prefix      string      // of the mesh's subjects, which begins the buckets' names; may be empty
+	ReplyRoot   string      // what inboxes of nodes begin with: others are never answered; empty if any may be
+	Replicas    int         // of the buckets: 1, or 3 in a cluster
+	Alone       bool        // no other node follows this NATS
+	MemoryBytes int64       // of the first tier, index included
+	BucketBytes int64       // of the second
+	Notes       Notes       // keeps what must stand in the log of purges; may be nil
+	Lost        func(error) // told when the log has lost some; may be nil
 	Log         *slog.Logger
 }
 
@@ -91,7 +93,13 @@ func (c *Cache) Open(context.Context) error {
 }
 
 func (c *Cache) open() error {
+	if err := c.purges.recall(); err != nil {
+		return err
+	}
 	if !c.begin(func() { c.purges.run(c.ctx) }) || !c.begin(func() { c.bucket.run(c.ctx) }) {
+		return errors.New("open cache: it is closed")
+	}
+	if noted := c.purges.noted; noted != nil && !c.begin(func() { noted.run(c.ctx, c.purges.ledger) }) {
 		return errors.New("open cache: it is closed")
 	}
 	if c.cfg.Alone {

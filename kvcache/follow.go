@@ -81,13 +81,47 @@ func (l *purgeLog) openStream(ctx context.Context) error {
 		return fmt.Errorf("open the purges: %w", err)
 	}
 	info := stream.CachedInfo()
-	if incarnation := uint64(info.Created.UnixNano()); incarnation != l.epochs.now().Incarnation {
+	incarnation := incarnationOf(info)
+	l.ledger.open(incarnation)
+	if incarnation != l.epochs.now().Incarnation {
 		l.epochs.forget(incarnation)
 		l.mu.Lock()
-		l.live = info.State.LastSeq
+		l.live, l.noticed = info.State.LastSeq, 0
 		l.mu.Unlock()
 	}
 	return nil
+}
+
+// incarnationOf tells one stream of a name from others before and after it.
+func incarnationOf(info *jetstream.StreamInfo) uint64 {
+	return uint64(info.Created.UnixNano())
+}
+
+// lost is called when the log doesn't have what it must have: its disk was damaged, or an older copy was put in its place. What was purged could come back, and
+// sequences be given a second time. So the log is made anew: then all that was stored before is invalid, on every node. It gives the error
+// for who noticed. If it is another log by now, nothing is to be done but to follow that one.
+func (l *purgeLog) lost(ctx context.Context, why error) error {
+	defer l.restart()
+	stream, err := l.js.Stream(ctx, "KV_"+l.bucket)
+	if err != nil {
+		return errors.Join(ErrAway, why, err)
+	}
+	if incarnationOf(stream.CachedInfo()) != l.epochs.now().Incarnation {
+		return errors.Join(ErrAway, why)
+	}
+	l.lease.Store(0)
+	l.ready.Store(false)
+	l.epochs.forget(0)
+	if l.log != nil {
+		l.log.ErrorContext(ctx, "the log of purges has lost some, so that purged responses could come back: all that is cached is invalid now", "cause", why)
+	}
+	if l.cfg.Lost != nil {
+		l.cfg.Lost(why)
+	}
+	if err := l.js.DeleteStream(ctx, "KV_"+l.bucket); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return errors.Join(ErrAway, why, err)
+	}
+	return errors.Join(ErrAway, why)
 }
 
 // keepLease writes this node's record again and again, and takes each for a lease once the watch has brought it: then all before it
@@ -117,6 +151,9 @@ func (l *purgeLog) keepLease(ctx context.Context) error {
 var errStalled = errors.New("the watch of the purges has stalled")
 
 func (l *purgeLog) renew(ctx context.Context, begun time.Time) error {
+	if l.epochs.now().Incarnation == 0 { // a purge has found that the log has lost some
+		return errLost
+	}
 	writing, cancel := context.WithTimeout(ctx, writeStall)
 	defer cancel()
 	sequence, err := l.write(writing, &purgeRecord{Reach: reachLease, Text: strconv.FormatUint(l.epochs.now().Sequence, 10), Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process()})
@@ -127,6 +164,12 @@ func (l *purgeLog) renew(ctx context.Context, begun time.Time) error {
 	defer cancel()
 	if l.applied(watching, sequence) != nil {
 		return errStalled
+	}
+	if err := l.ledger.compare(l.cfg.Alone); err != nil {
+		return l.lost(ctx, err)
+	}
+	if l.noted != nil {
+		signal(l.noted.wake)
 	}
 	l.lease.Store(int64(begun.Add(leaseTime).Sub(l.base)))
 	l.ready.Store(true)

@@ -61,11 +61,23 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 		return Purged{}, err
 	}
 	last, err := c.writeAll(ctx, purges, reply)
+	if errors.Is(err, errLost) { // all is invalid, but the log that follows must have it too
+		if err := c.awaitStream(ctx); err != nil {
+			return Purged{}, err
+		}
+		last, err = c.writeAll(ctx, purges, reply)
+	}
 	if err != nil {
 		return Purged{}, err
 	}
+	incarnation := c.Epoch().Incarnation
 	if err := c.awaitOwn(ctx, last); err != nil {
 		return Purged{}, err
+	}
+	if all && c.purges.noted != nil {
+		if err := c.purges.noted.await(ctx, c.purges.ledger, incarnation, last); err != nil {
+			return Purged{}, fmt.Errorf("purge is applied, but a damaged log could bring back what it reaches: %w", errors.Join(ErrAway, err))
+		}
 	}
 	out := Purged{Sequence: last, Nodes: []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}}}
 	if words != nil {
@@ -85,11 +97,11 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 	return out, nil
 }
 
-// awaitStream waits a moment for the log of a node that has just started.
+// awaitStream waits a moment for the log of a node that has just started. One that is alone has read it first, so that it knows what its purges replace.
 func (c *Cache) awaitStream(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
-	for c.Epoch().Incarnation == 0 {
+	for c.Epoch().Incarnation == 0 || (c.cfg.Alone && !c.purges.ready.Load()) {
 		if !pause(ctx, 2*time.Millisecond) {
 			return ErrAway
 		}

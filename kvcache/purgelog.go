@@ -43,6 +43,8 @@ type purgeRecord struct {
 	Reply string `json:"reply,omitempty"` // where a node tells that it has applied it
 	End   bool   `json:"end,omitempty"`   // of a lease: the node stops
 	Run   int64  `json:"run,omitempty"`   // of a lease: which process of the node it is
+
+	Was []position `json:"was,omitempty"` // where its subject stood before, in the log and in its writer's notes
 }
 
 // purgeLog is the log of purges, a small stream that every node follows. One goroutine (run) owns watch and lease.
@@ -51,6 +53,8 @@ type purgeLog struct {
 	bucket string
 	js     jetstream.JetStream
 	epochs *epochs
+	ledger *ledger
+	noted  *noted // nil where nothing is noted
 	log    *slog.Logger
 
 	lease atomic.Int64 // until when this node may give out entries, since base; for ever when alone
@@ -59,7 +63,7 @@ type purgeLog struct {
 	kick  chan struct{}
 
 	mu      sync.Mutex // guards what follows
-	noted   uint64     // the last record that holders knows; a watch that was replaced may still bring older ones
+	noticed uint64     // the last record that holders knows; a watch that was replaced may still bring older ones
 	holders map[string]holder
 	live    uint64 // the sequence up to which records are history, whose writers wait for nothing
 }
@@ -73,9 +77,13 @@ type holder struct {
 }
 
 func newPurgeLog(cfg Config, bucket string) *purgeLog {
-	return &purgeLog{
-		cfg: cfg, bucket: bucket, epochs: newEpochs(), log: cfg.Log, base: time.Now(), kick: make(chan struct{}, 1), holders: map[string]holder{},
+	l := &purgeLog{
+		cfg: cfg, bucket: bucket, epochs: newEpochs(), ledger: newLedger(), log: cfg.Log, base: time.Now(), kick: make(chan struct{}, 1), holders: map[string]holder{},
 	}
+	if cfg.Notes != nil {
+		l.noted = newNoted(cfg.Notes)
+	}
+	return l
 }
 
 // process tells this process of the node from others.
@@ -105,7 +113,13 @@ const writeTry = time.Second
 
 // write adds a record and gives its sequence once the stream has it for good. It tries again while ctx lasts, so that it outlives a change of
 // leaders: what is written twice does no harm.
+//
+// A sequence that is no higher than one that the log had before shows that the log has lost some: see lost.
 func (l *purgeLog) write(ctx context.Context, r *purgeRecord) (uint64, error) {
+	if r.Reach != reachLease && l.cfg.Alone {
+		l.ledger.replaces(r)
+	}
+	known := max(l.epochs.now().Sequence, l.ledger.newest())
 	b, err := json.Marshal(r)
 	if err != nil {
 		return 0, fmt.Errorf("write a purge down: %w", err)
@@ -116,6 +130,8 @@ func (l *purgeLog) write(ctx context.Context, r *purgeRecord) (uint64, error) {
 		cancel()
 		leaderless := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoStreamResponse)
 		switch {
+		case err == nil && ack.Sequence <= known:
+			return 0, l.lost(ctx, fmt.Errorf("%w: its next is %d, after %d", errLost, ack.Sequence, known))
 		case err == nil:
 			return ack.Sequence, nil
 		case ctx.Err() != nil || !leaderless:
@@ -153,8 +169,36 @@ func (l *purgeLog) receive(msg jetstream.Msg) {
 	}
 	l.note(&r, sequence)
 	l.epochs.apply(sequence, r.Reach, r.Text, r.Soft)
+	l.enter(&r, sequence, meta.Timestamp)
 	if r.Reply != "" && l.isLive(sequence) && strings.HasPrefix(r.Reply, l.cfg.ReplyRoot) {
 		_ = l.cfg.NATS.Publish(r.Reply, []byte(l.cfg.Node)) // the lease ends the wait if it is lost
+	}
+}
+
+// recall takes in what the node has noted before it stopped.
+func (l *purgeLog) recall() error {
+	if l.cfg.Notes == nil {
+		return nil
+	}
+	b, err := l.cfg.Notes.Load()
+	if err != nil {
+		return fmt.Errorf("recall the purges: %w", err)
+	}
+	l.ledger.recall(b)
+	return nil
+}
+
+// enter keeps the ledger.
+func (l *purgeLog) enter(r *purgeRecord, sequence uint64, written time.Time) {
+	if r.Reach == reachLease {
+		return
+	}
+	l.ledger.add(r, sequence, written)
+	if floor, ok := parseSequence(r.Text); ok && r.Reach == reachFloor {
+		l.ledger.raise(floor)
+	}
+	if l.noted != nil {
+		signal(l.noted.wake)
 	}
 }
 
@@ -168,10 +212,10 @@ func (l *purgeLog) isLive(sequence uint64) bool {
 func (l *purgeLog) note(r *purgeRecord, sequence uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sequence <= l.noted {
+	if sequence <= l.noticed {
 		return
 	}
-	l.noted = sequence
+	l.noticed = sequence
 	if r.Reach != reachLease || r.Node == l.cfg.Node {
 		return
 	}

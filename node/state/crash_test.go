@@ -39,8 +39,8 @@ func TestCopyOfOpenFileWorks(t *testing.T) {
 		if got := events(t, c, 0); len(got) != n+1 || got[0].Detail != strconv.Itoa(n) {
 			t.Errorf("%d events, want %d", len(got), n+1)
 		}
-		if c.SetAside() != "" {
-			t.Errorf("set aside %q", c.SetAside())
+		if c.SetAside() != "" || c.LostLog() != "" {
+			t.Errorf("set aside %q, %q", c.SetAside(), c.LostLog())
 		}
 		closeStore(t, c)
 	}
@@ -64,8 +64,8 @@ func TestTornLog(t *testing.T) {
 		if size == all {
 			want = 2
 		}
-		if got := events(t, c, 0); len(got) != want || c.SetAside() != "" {
-			t.Errorf("log cut to %d of %d bytes: %d events, want %d; set aside %q", size, all, len(got), want, c.SetAside())
+		if got := events(t, c, 0); len(got) != want || c.SetAside() != "" || c.LostLog() != "" {
+			t.Errorf("log cut to %d of %d bytes: %d events, want %d; set aside %q, %q", size, all, len(got), want, c.SetAside(), c.LostLog())
 		}
 		closeStore(t, c)
 	}
@@ -89,7 +89,7 @@ func TestKilledWhileCreating(t *testing.T) {
 	}
 	s := open(t, to)
 	record(t, s, "works")
-	if s.SetAside() != "" {
+	if s.SetAside() != "" || s.LostLog() != "" {
 		t.Errorf("set aside %q", s.SetAside())
 	}
 }
@@ -102,8 +102,8 @@ func TestKilled(t *testing.T) {
 	for round := range 3 {
 		acked += runAndKill(t, path, 20+7*round)
 		s := open(t, path) // the lock died with its holder
-		if s.SetAside() != "" {
-			t.Fatalf("set aside %q", s.SetAside())
+		if s.SetAside() != "" || s.LostLog() != "" {
+			t.Fatalf("set aside %q, %q", s.SetAside(), s.LostLog())
 		}
 		got := identity(t, s)
 		if id != "" && got.ID != id {

@@ -1,5 +1,5 @@
 // Package state keeps what one node must remember across restarts, in one SQLite file: its identity and
-// key, its secrets, the configurations that worked, and a journal of what happened to it.
+// key, its secrets, the configurations that worked, a few notes, and a journal of what happened to it.
 //
 // Guarantees:
 //

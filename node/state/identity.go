@@ -48,21 +48,21 @@ func (s *Store) Identity(ctx context.Context) (Identity, error) {
 	return id, nil
 }
 
-// ensureIdentity makes the identity of a file that has none.
-func (s *Store) ensureIdentity(ctx context.Context, db *sql.DB) error {
+// ensureIdentity makes the identity of a file that has none, and reports whether it did.
+func (s *Store) ensureIdentity(ctx context.Context, db *sql.DB) (made bool, err error) {
 	var n int
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM identity").Scan(&n); err != nil {
-		return fmt.Errorf("read identity: %w", err)
+		return false, fmt.Errorf("read identity: %w", err)
 	}
 	if n > 0 {
-		return nil
+		return false, nil
 	}
 	seed := make([]byte, ed25519.SeedSize)
 	_, _ = rand.Read(seed) // never fails: crypto/rand ends the process rather than return less
-	_, err := db.ExecContext(ctx, "INSERT INTO identity (one, node_id, seed, created_us) VALUES (1, ?, ?, ?)",
+	_, err = db.ExecContext(ctx, "INSERT INTO identity (one, node_id, seed, created_us) VALUES (1, ?, ?, ?)",
 		strings.ToLower(rand.Text()), seed, s.now())
 	if err != nil {
-		return fmt.Errorf("make identity: %w", err)
+		return false, fmt.Errorf("make identity: %w", err)
 	}
-	return nil
+	return true, nil
 }

@@ -79,6 +79,9 @@ func filled(tb testing.TB, path string) state.Identity {
 	if _, err := s.Secret(tb.Context(), "mesh.token"); err != nil {
 		tb.Fatal(err)
 	}
+	if err := s.SetNote(tb.Context(), "test", []byte("a note")); err != nil {
+		tb.Fatal(err)
+	}
 	id := identity(tb, s)
 	closeStore(tb, s)
 	return id

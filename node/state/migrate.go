@@ -44,6 +44,13 @@ CREATE TABLE events (
 ) STRICT;
 
 PRAGMA application_id = ` + "0x4d696c6c;",
+	`
+CREATE TABLE notes (
+	name       TEXT    PRIMARY KEY CHECK (name <> ''),
+	value      BLOB    NOT NULL,
+	written_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`,
 }
 
 // migrate applies the steps that the file hasn't seen. The version is part of the file's first page, so it

@@ -30,7 +30,8 @@ const (
 // tables up to date, and makes the node's identity if there is none. It reads the whole file once.
 //
 // A corrupt file (not a database, truncated, or failing SQLite's quick_check) is moved, together with its log,
-// to <Path>.corrupt-<UTC time>, and a new one is made: see [Store.SetAside].
+// to <Path>.corrupt-<UTC time>, and a new one is made: see [Store.SetAside]. Of a log that has lost something a copy is
+// kept, and what can be read of it is used: see [Store.LostLog].
 //
 // Errors: [ErrInUse], [ErrNewer], [ErrForeign]; a file system error ([fs.ErrPermission] and others) that names
 // the path and a hint when directory or file can't be written. After an error nothing stays locked and Open may
@@ -60,10 +61,16 @@ func (s *Store) open(ctx context.Context, f *files) error {
 	if err := touch(path); err != nil {
 		return err
 	}
+	lost, err := copyLostWAL(path, s.cfg.Now())
+	if err != nil {
+		return err
+	}
+	f.lostLog = lost
 	if err := inspect(ctx, path); isCorrupt(err) {
 		if f.setAside, err = setAside(path, s.cfg.Now()); err != nil {
 			return err
 		}
+		f.lostLog = "" // it went along
 		if err := touch(path); err != nil {
 			return err
 		}
@@ -90,7 +97,7 @@ func (s *Store) connect(ctx context.Context, f *files, path string) error {
 	if err := migrate(ctx, f.write); err != nil {
 		return err
 	}
-	if err := s.ensureIdentity(ctx, f.write); err != nil {
+	if f.fresh, err = s.ensureIdentity(ctx, f.write); err != nil {
 		return err
 	}
 	f.read, err = sql.Open("sqlite3", dsn(path, url.Values{"mode": {"ro"}, "_query_only": {"1"}}))

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	// ErrNotFound is returned by [Store.LastConfig] as long as no configuration was saved.
+	// ErrNotFound is returned by [Store.LastConfig] as long as no configuration was saved, and by the like of it.
 	ErrNotFound = errors.New("not found")
 
 	// ErrNewer is returned by [Store.Open] when a newer Millrace wrote the file. The file is untouched.
@@ -57,6 +57,8 @@ type files struct {
 	write    *sql.DB // one connection: SQLite has one writer, and waiting in Go is fairer than its busy loop
 	read     *sql.DB // read-only connections
 	setAside string
+	lostLog  string // a copy of the write-ahead log, if it had lost something
+	fresh    bool   // the identity was made by Open
 }
 
 // New returns a Store for the file at cfg.Path. It does no I/O: the file is made or read by [Store.Open]. The
@@ -80,6 +82,24 @@ func (s *Store) SetAside() string {
 		return ""
 	}
 	return s.f.setAside
+}
+
+// LostLog returns the path of a copy of the write-ahead log that Open found damaged, or "". What was recorded last before is
+// missing then.
+func (s *Store) LostLog() string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.f == nil {
+		return ""
+	}
+	return s.f.lostLog
+}
+
+// Fresh reports whether Open has made the node's identity: there was no file, it was empty, or it was set aside.
+func (s *Store) Fresh() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.f != nil && s.f.fresh
 }
 
 // Close moves the write-ahead log into the file, closes it and lets another node have it. It waits for the

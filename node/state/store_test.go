@@ -206,7 +206,7 @@ func TestPragmas(t *testing.T) {
 	defer db.Close()
 	for query, want := range map[string]string{
 		"PRAGMA journal_mode":   "wal", // kept in the file, as are the others
-		"PRAGMA user_version":   "1",
+		"PRAGMA user_version":   "2",
 		"PRAGMA application_id": "1298754668",
 		"SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'": "0",
 	} {
