@@ -115,7 +115,7 @@ func (l *found) newer(x *Exchange) bool {
 func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	from := &found{c: c, primary: l.primary, key: l.primary, now: time.Now()}
 	defer from.release()
-	from.find(x, func(key []byte, v *kvcache.View) bool { return c.store.Load(ctx, key, v) })
+	from.find(x, func(key []byte, v *kvcache.View) bool { return c.marked(key, v) || c.store.Load(ctx, key, v) })
 	c.keepVariants(l)
 	if !from.hit {
 		return false
@@ -125,6 +125,19 @@ func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	}
 	c.stats.bucket.Add(1)
 	return true
+}
+
+// marked tells whether the memory has a mark in place of what the bucket may still have.
+func (c *cached) marked(key []byte, v *kvcache.View) bool {
+	var rec httpcache.Record
+	if !c.store.Get(key, v) {
+		return false
+	}
+	if rec.Decode(v.Value) == nil && (rec.Kind == httpcache.KindGone || rec.Kind == httpcache.KindPass) {
+		return true
+	}
+	v.Release()
+	return false
 }
 
 // question is what a fetch asks its origin for, beside what the client's request asks.
@@ -254,14 +267,12 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcac
 	if a.reason != "" {
 		c.forget(l, a.reason)
 		status.Detail = string(a.reason)
-		if !c.copyBody(&l.rec, merged) {
+		if !c.copyBody(x, l, merged) {
 			return fetched{failed: node.Errorf(node.CodeUpstream, errChunk, "the origin has taken a stored response back")}
 		}
 		return fetched{resp: merged, status: status}
 	}
-	rec := l.rec
-	rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
-	c.putRecord(x, l, a, epoch, &rec, kvcache.BothAlways)
+	c.renew(x, l, a, epoch)
 	status.Stored = true
 	out := fetched{stored: true, status: status}
 	if a.stored.Flags.Has(httpcache.NoCache) || a.stored.Remaining(time.Now()) <= 0 {

@@ -35,6 +35,7 @@ const (
 	Defaulted                      // its freshness is what the route says, not the origin
 	Unsaid                         // likewise, or what the heuristic says
 	Crossed                        // the request that it answered had an Origin, or it says itself which may read it
+	InBucket                       // its chunks were written to the bucket
 )
 
 // Has tells whether all of the flags are set.
