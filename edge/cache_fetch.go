@@ -245,11 +245,11 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 		if resp.Status < 500 && !x.ranged() {
 			c.putPass(l, a.reason)
 		}
-		status.Detail = string(a.reason)
+		status.Detail = a.detail()
 		return fetched{resp: resp, status: status}
 	}
 	c.put(x, l, a, epoch, resp)
-	status.Stored = true
+	status.Stored, status.Detail = true, a.detail()
 	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh { // good for one client only, until it is validated
 		return fetched{resp: resp, status: status}
 	}
@@ -273,7 +273,7 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcac
 		return fetched{resp: merged, status: status}
 	}
 	c.renew(x, l, a, epoch)
-	status.Stored = true
+	status.Stored, status.Detail = true, a.detail()
 	out := fetched{stored: true, status: status}
 	if a.stored.Flags.Has(httpcache.NoCache) || a.stored.Remaining(time.Now()) <= 0 {
 		if l.rec.Chunks == 0 && !x.ranged() {

@@ -19,7 +19,16 @@ type admitted struct {
 	control httpcache.Control
 	header  mesh.Header // the fields that are kept
 	reason  httpcache.Reason
+	skewed  bool // it is stale only because of a clock
 	vary    []string
+}
+
+// detail is what Cache-Status tells of a response that isn't fresh.
+func (a *admitted) detail() string {
+	if a.skewed {
+		return string(httpcache.ReasonClock)
+	}
+	return string(a.reason)
 }
 
 // admit judges a response to the exchange, whose request was sent at begun.
@@ -27,6 +36,8 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: begun, Received: time.Now()}
 	var a admitted
 	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
+	a.skewed = a.stored.StaleByClock(r)
+	c.s.clocks.note(c.route.To.String(), r, a.skewed)
 	switch {
 	case x.incomplete: // whatever the route makes of its fields
 		a.reason = httpcache.ReasonNoStore

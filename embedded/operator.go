@@ -71,6 +71,9 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 	} else {
 		n.cached.Store(true)
 	}
+	if text := n.clockCondition(); text != "" {
+		other = append(other, text)
+	}
 	if n.edge.Limits() && !n.limits.Ready() {
 		other = append(other, "the store of limits can't be asked: requests that this node holds no permits for get what store_away says; JetStream must be current")
 	}
