@@ -213,7 +213,7 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 		closeBody(resp) // the store has these bytes, and all others
 		return c.confirm(x, l, resp, epoch, begun)
 	}
-	return c.keep(x, l, resp, epoch, begun, httpcache.Status{Fwd: l.fwd()}, grows)
+	return c.keep(ctx, x, l, resp, epoch, begun, httpcache.Status{Fwd: l.fwd()}, grows)
 }
 
 func closeBody(resp *mesh.Response) {
@@ -223,7 +223,7 @@ func closeBody(resp *mesh.Response) {
 }
 
 // keep stores a response if it may be, and says for whom it is.
-func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time, status httpcache.Status, grows func(*growing)) fetched {
+func (c *cached) keep(ctx context.Context, x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time, status httpcache.Status, grows func(*growing)) fetched {
 	a := c.admit(x, resp, begun)
 	if resp.Status == http.StatusPartialContent {
 		return c.keepPart(x, l, a, epoch, resp, status)
@@ -237,7 +237,7 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 			return fetched{resp: resp, status: status}
 		default:
 			grows(g)
-			g.fill(resp.Stream)
+			g.fill(c.resumed(ctx, x, resp.Stream, a.header, resp.Length))
 			return fetched{}
 		}
 	}

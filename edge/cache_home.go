@@ -173,7 +173,7 @@ func (c *cached) fromHome(ctx context.Context, x *Exchange, l *found, resp *mesh
 			g.nonce = rec.Nonce
 		}
 		grows(g)
-		g.fill(&resuming{Body: mesh.NewBody(body), c: c, ctx: ctx, x: x, stored: header, length: rec.Length})
+		g.fill(c.resumed(ctx, x, mesh.NewBody(body), header, rec.Length))
 		return fetched{}, true
 	}
 	whole, err := io.ReadAll(body)

@@ -146,7 +146,7 @@ func (c *cached) complete(ctx context.Context, x *Exchange, l *found, resp *mesh
 		whole.Body = slices.Concat(before, resp.Body, after)
 	}
 	status := httpcache.Status{Fwd: httpcache.FwdPartial, FwdStatus: http.StatusPartialContent}
-	return c.keep(x, l, whole, epoch, begun, status, grows)
+	return c.keep(ctx, x, l, whole, epoch, begun, status, grows)
 }
 
 // joined is a body between bytes that are there already.

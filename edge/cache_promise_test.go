@@ -187,6 +187,36 @@ func TestCacheLargeLosesChunksForMany(t *testing.T) {
 	}
 }
 
+// A body that the origin breaks off goes on where it broke, under a strong validator: those who follow it see it whole.
+func TestCacheLargeResumes(t *testing.T) {
+	const n = 1 << 20
+	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "weak": {"ETag", `W/"1"`}} {
+		r := startCache(t, nil)
+		o := inChunks(n, validator...)
+		var asked questions
+		r.on("/a", asked.of(func(req *mesh.Request, n int) *mesh.Response {
+			resp := o.answer(req, n)
+			if n <= 2 { // half of what is left
+				resp.Stream = mesh.NewBody(io.MultiReader(io.LimitReader(mesh.NewReader(resp.Stream), resp.Length/2), broken{}))
+			}
+			return resp
+		}))
+		s := r.get(t, "/a")
+		if whole := s.body == o.body && s.broken == nil; whole != (name == "strong") || (!whole && s.broken == nil) {
+			t.Errorf("%s: %s, %v", name, s, s.broken)
+		}
+		if list := asked.all(); name == "strong" && (len(list) != 3 || list[1] != `bytes=524288-,"1"` || list[2] != `bytes=786432-,"1"`) {
+			t.Errorf("%s: the origin was asked for %q", name, list)
+		}
+		r.storeLarge(t, "/a")
+		r.get(t, "/a").wantHit(t, name, o.body)
+	}
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
 // slowServer gives connections whose answers take a while.
 type slowServer struct {
 	*natsserver.Server

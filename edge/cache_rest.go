@@ -160,7 +160,7 @@ func (m *mender) close() {
 	}
 }
 
-// resuming is the body of a stored response that comes from another node. Should it break off, the origin gives the rest, under a strong validator.
+// resuming is the body of a response that many may follow, from another node or from the origin. Should it break off, the origin gives the rest.
 type resuming struct {
 	mesh.Body
 
@@ -173,6 +173,15 @@ type resuming struct {
 	tries  int
 }
 
+// resumed makes a body go on where it breaks off, if it has a strong validator.
+func (c *cached) resumed(ctx context.Context, x *Exchange, body mesh.Body, stored mesh.Header, length int64) mesh.Body {
+	plain, compressed := c.plain(stored)
+	if compressed || x.Method != http.MethodGet || httpcache.RangeCondition(plain, time.Now()) == "" {
+		return body
+	}
+	return &resuming{Body: body, c: c, ctx: ctx, x: x, stored: plain, length: length}
+}
+
 // Next goes on where the body broke off.
 func (r *resuming) Next() (mesh.Piece, error) {
 	for {
@@ -181,11 +190,7 @@ func (r *resuming) Next() (mesh.Piece, error) {
 			return p, err //nolint:wrapcheck // io.EOF must stay itself
 		}
 		r.tries++
-		plain, compressed := r.c.plain(r.stored)
-		if compressed || httpcache.RangeCondition(plain, time.Now()) == "" {
-			return p, err //nolint:wrapcheck // see above
-		}
-		rest, failed := r.c.rest(r.ctx, r.x, plain, r.length, httpcache.Span{First: r.at, Last: r.length - 1})
+		rest, failed := r.c.rest(r.ctx, r.x, r.stored, r.length, httpcache.Span{First: r.at, Last: r.length - 1})
 		if failed != nil {
 			return p, err //nolint:wrapcheck // see above
 		}

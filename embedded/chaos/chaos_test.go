@@ -18,7 +18,9 @@ type trial struct {
 }
 
 // trials are all bad days, in the order in which they are run.
-var trials = []trial{}
+var trials = []trial{
+	{"LargeCache", "no response is cut by the cache itself", largeCache},
+}
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.
 func TestChaos(t *testing.T) {
