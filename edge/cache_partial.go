@@ -41,7 +41,12 @@ func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Resp
 	if resp := c.fromBucket(ctx, x, l); resp != nil {
 		return resp, nil
 	}
-	return c.took(ctx, x, l, c.origin(ctx, x, l, nil), false)
+	if x.Incoming != nil {
+		x.watch()
+	}
+	d := x.detach()
+	d.Interim = x.Interim
+	return c.took(ctx, x, l, c.origin(ctx, d, l, nil), false)
 }
 
 // keepPart stores a 206 as a part, if it may be and is here whole.

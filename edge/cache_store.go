@@ -37,7 +37,7 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 	var a admitted
 	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
 	a.skewed = a.stored.StaleByClock(r)
-	c.s.clocks.note(c.route.To.String(), r, a.skewed)
+	c.s.clocks.note(c.to, r, a.skewed)
 	switch {
 	case x.incomplete: // whatever the route makes of its fields
 		a.reason = httpcache.ReasonNoStore
