@@ -24,13 +24,14 @@ type cached struct {
 	keyed []byte // appended to every key of this route; empty but for routes that depend on fields
 	next  Handler
 	stats *cacheStats
-	part  bool // of a gather: no other node fetches for this one
-	tied  bool // a fetch ends with the request that began it
+	part  bool   // of a gather: no other node fetches for this one
+	tied  bool   // a fetch ends with the request that began it
+	to    string // the route's target
 }
 
 // newCached makes the policy of a route that caches.
 func (s *Server) newCached(r *route, next Handler) *cached {
-	c := &cached{s: s, store: s.cfg.Cache, cfg: *r.Cache, route: r, next: next, stats: s.cacheStats.of(r.id), mark: fingerprint(&r.Route)}
+	c := &cached{s: s, store: s.cfg.Cache, cfg: *r.Cache, route: r, next: next, stats: s.cacheStats.of(r.id), mark: fingerprint(&r.Route), to: r.To.String()}
 	c.rules = httpcache.Rules{
 		TTL: c.cfg.TTL.Std(), NegativeTTL: c.cfg.NegativeTTL.Std(), Force: c.cfg.Force, Heuristic: c.cfg.Heuristic && c.cfg.TTL == 0,
 		StaleWhileRevalidate: c.cfg.StaleWhileRevalidate.Std(), StaleIfError: c.cfg.StaleIfError.Std(),

@@ -1,11 +1,10 @@
 package edge
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
-	"sync"
+	"math/rand/v2"
 	"time"
 
 	"millrace/kvcache"
@@ -22,118 +21,98 @@ func chunkKey(nonce uint64, n uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, nonce), n)
 }
 
-// chunkBody is a span of a stored body that lies in chunks. Those that are in memory are held from the start; others come from the
-// bucket when it is their turn.
-type chunkBody struct {
-	c     *cached
-	of    []byte // key of the stored response
-	nonce uint64
-	first uint32
-	skip  int   // bytes of the first chunk that aren't wanted
-	left  int64 // bytes that are
-	mu    sync.Mutex
-	views []*kvcache.View
-	at    int
+// chunkOf gives an entry with a chunk. It stays as long as any may, since a 304 can make its response fresh again and again.
+func chunkOf(nonce uint64, n uint32, data []byte) kvcache.Entry {
+	return kvcache.Entry{Key: chunkKey(nonce, n), Value: data, Expires: time.Now().Add(kvcache.MaxKeep)}
 }
 
-// chunks opens a span of a body. Not ok means that its beginning is missing already.
-func (c *cached) chunks(rec *httpcache.Record, s httpcache.Span) (mesh.Body, bool) {
-	b := &chunkBody{
-		c: c, nonce: rec.Nonce, first: uint32(s.First / chunkSize), skip: int(s.First % chunkSize), left: s.Len(), //nolint:gosec // G115: within the body
+func newNonce() uint64 { return rand.Uint64() } //nolint:gosec // G404: a name, not a secret
+
+// cutBody gives the chunks of a body.
+func cutBody(body []byte) (chunks [][]byte) {
+	for len(body) > 0 {
+		n := min(len(body), chunkSize)
+		chunks, body = append(chunks, body[:n]), body[n:]
 	}
-	last := uint32(s.Last / chunkSize) //nolint:gosec // G115: see above
-	b.views = make([]*kvcache.View, last-b.first+1)
-	for i := range b.views {
-		v := &kvcache.View{}
-		if c.store.Get(chunkKey(b.nonce, b.first+uint32(i)), v) {
-			b.views[i] = v
+	return chunks
+}
+
+// putLarge stores a response whose body lies in chunks: in this node's memory at once, and then, in the background, in the bucket with all of its chunks, or
+// not at all. done is called when nobody needs the chunks any more. One that was stored before makes others leave the bucket for it.
+func (c *cached) putLarge(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, rec *httpcache.Record, chunks [][]byte, tiers kvcache.Tiers, done func()) {
+	entries := make([]kvcache.Entry, len(chunks))
+	for i, chunk := range chunks {
+		entries[i] = chunkOf(rec.Nonce, uint32(i), chunk) //nolint:gosec // G115: a body has few chunks
+		c.store.Put(&entries[i], kvcache.MemoryOnly)
+	}
+	rec.Chunks, rec.Body = uint32(len(chunks)), nil //nolint:gosec // G115: see above
+	key, scope := c.place(x, l, &a, epoch, tiers)
+	c.putEntry(key, rec, scope, a.stored.Keep(), kvcache.MemoryOnly)
+	if tiers == kvcache.MemoryOnly {
+		done()
+		return
+	}
+	nonce := rec.Nonce
+	c.store.WriteTogether(entries, l.hit || l.gone, func(all bool) {
+		if all {
+			c.markInBucket(key, nonce)
 		}
-	}
-	if b.views[0] == nil && !b.load(0) {
-		_ = b.Close()
-		return nil, false
-	}
-	return b, true
+		done()
+	})
 }
 
-// load brings a chunk from the bucket.
-func (b *chunkBody) load(i int) bool {
-	v := &kvcache.View{}
-	if !b.c.store.Load(context.Background(), chunkKey(b.nonce, b.first+uint32(i)), v) { //nolint:gosec // G115: see chunks
-		return false
+// markInBucket writes a response's record to the bucket, which has its chunks, as it is now: a 304 may have made it fresh again meanwhile.
+func (c *cached) markInBucket(key []byte, nonce uint64) {
+	l := &found{c: c}
+	defer l.release()
+	if !l.read(key, c.store.Get) || l.rec.Kind != httpcache.KindResponse || l.rec.Nonce != nonce {
+		return
 	}
-	b.views[i] = v
-	return true
+	l.rec.Stored.Flags |= httpcache.InBucket
+	c.store.Put(&kvcache.Entry{Key: key, Value: l.rec.Append(nil), Expires: l.view.Expires, Scope: l.view.Scope}, kvcache.BothAlways)
 }
 
-var errChunk = errors.New("a part of a stored response has left the store")
-
-// Next gives what is wanted of the next chunk.
-func (b *chunkBody) Next() (mesh.Piece, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.at > 0 && b.at <= len(b.views) && b.views[b.at-1] != nil {
-		b.views[b.at-1].Release()
-		b.views[b.at-1] = nil
-	}
-	if b.left == 0 {
-		return mesh.Piece{}, io.EOF
-	}
-	if b.at >= len(b.views) || (b.views[b.at] == nil && !b.load(b.at)) {
-		b.lost()
-		return mesh.Piece{}, errChunk
-	}
-	data := b.views[b.at].Value
-	if b.at == 0 {
-		data = data[min(b.skip, len(data)):]
-	}
-	data = data[:min(int64(len(data)), b.left)]
-	b.left -= int64(len(data))
-	b.at++
-	if len(data) == 0 {
-		return mesh.Piece{}, errChunk
-	}
-	return mesh.Piece{Data: data}, nil
+// holds tells whether a key still has the response with these chunks.
+func (c *cached) holds(key []byte, nonce uint64) bool {
+	l := &found{c: c}
+	defer l.release()
+	return l.read(key, c.store.Get) && l.rec.Kind == httpcache.KindResponse && l.rec.Nonce == nonce
 }
 
-// lostFor is how long a response isn't looked for of which a chunk is missing, in memory or bucket, until it is fetched anew.
-const lostFor = 2 * time.Second
-
-// lost takes the response out of the store, so that only those who read it now see it break off.
-func (b *chunkBody) lost() {
-	var v kvcache.View
-	var rec httpcache.Record
-	if b.c.store.Get(b.of, &v) && rec.Decode(v.Value) == nil && rec.Nonce == b.nonce {
-		b.c.putEntry(b.of, &httpcache.Record{Kind: httpcache.KindPass, Text: "chunk-lost"}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
-	}
-	v.Release()
-}
-
-// Trailer gives nothing: trailer fields aren't stored.
-func (b *chunkBody) Trailer() mesh.Header { return nil }
-
-// Close gives the chunks back.
-func (b *chunkBody) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left, b.at = 0, len(b.views)+1
-	for i, v := range b.views {
-		if v != nil {
-			v.Release()
-			b.views[i] = nil
+// intact tells whether a stored body can be given to its end: its chunks are in memory, or the bucket or the origin has those that aren't.
+func (c *cached) intact(rec *httpcache.Record) bool {
+	missing := uint32(0)
+	for n := range rec.Chunks {
+		var v kvcache.View
+		if !c.store.Get(chunkKey(rec.Nonce, n), &v) {
+			missing++
 		}
+		v.Release()
 	}
-	return nil
+	return missing == 0 || rec.Stored.Flags.Has(httpcache.InBucket) || (few(missing, rec.Chunks) && c.condition(rec) != "")
+}
+
+// few tells whether so few chunks are missing that each who reads asks the origin for them: all of a body is fetched once for everybody who wants it.
+func few(missing, all uint32) bool { return 2*missing <= all }
+
+// condition is what asks the origin for a range of a stored response; "" if nothing does.
+func (c *cached) condition(rec *httpcache.Record) string {
+	header, compressed := c.plain(rec.Header())
+	if compressed { // by this cache: no origin has such bytes
+		return ""
+	}
+	return httpcache.RangeCondition(header, time.Now())
 }
 
 // copyBody gives a response the whole body of a stored one, which may leave the store meanwhile.
-func (c *cached) copyBody(rec *httpcache.Record, resp *mesh.Response) (ok bool) {
+func (c *cached) copyBody(x *Exchange, l *found, resp *mesh.Response) (ok bool) {
+	rec := &l.rec
 	if rec.Chunks == 0 {
 		resp.Body = append([]byte(nil), rec.Body...)
 		return true
 	}
 	resp.Length = rec.Length
-	resp.Stream, ok = c.chunks(rec, httpcache.Span{First: 0, Last: rec.Length - 1})
+	resp.Stream, ok = c.chunks(x, l, httpcache.Span{First: 0, Last: rec.Length - 1})
 	return ok
 }
 

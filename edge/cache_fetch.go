@@ -115,7 +115,7 @@ func (l *found) newer(x *Exchange) bool {
 func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	from := &found{c: c, primary: l.primary, key: l.primary, now: time.Now()}
 	defer from.release()
-	from.find(x, func(key []byte, v *kvcache.View) bool { return c.store.Load(ctx, key, v) })
+	from.find(x, func(key []byte, v *kvcache.View) bool { return c.marked(key, v) || c.store.Load(ctx, key, v) })
 	c.keepVariants(l)
 	if !from.hit {
 		return false
@@ -125,6 +125,19 @@ func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	}
 	c.stats.bucket.Add(1)
 	return true
+}
+
+// marked tells whether the memory has a mark in place of what the bucket may still have.
+func (c *cached) marked(key []byte, v *kvcache.View) bool {
+	var rec httpcache.Record
+	if !c.store.Get(key, v) {
+		return false
+	}
+	if rec.Decode(v.Value) == nil && (rec.Kind == httpcache.KindGone || rec.Kind == httpcache.KindPass) {
+		return true
+	}
+	v.Release()
+	return false
 }
 
 // question is what a fetch asks its origin for, beside what the client's request asks.
@@ -200,7 +213,7 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 		closeBody(resp) // the store has these bytes, and all others
 		return c.confirm(x, l, resp, epoch, begun)
 	}
-	return c.keep(x, l, resp, epoch, begun, httpcache.Status{Fwd: l.fwd()}, grows)
+	return c.keep(ctx, x, l, resp, epoch, begun, httpcache.Status{Fwd: l.fwd()}, grows)
 }
 
 func closeBody(resp *mesh.Response) {
@@ -210,7 +223,7 @@ func closeBody(resp *mesh.Response) {
 }
 
 // keep stores a response if it may be, and says for whom it is.
-func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time, status httpcache.Status, grows func(*growing)) fetched {
+func (c *cached) keep(ctx context.Context, x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time, status httpcache.Status, grows func(*growing)) fetched {
 	a := c.admit(x, resp, begun)
 	if resp.Status == http.StatusPartialContent {
 		return c.keepPart(x, l, a, epoch, resp, status)
@@ -224,7 +237,7 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 			return fetched{resp: resp, status: status}
 		default:
 			grows(g)
-			g.fill(resp.Stream)
+			g.fill(c.resumed(ctx, x, resp.Stream, a.header, resp.Length))
 			return fetched{}
 		}
 	}
@@ -232,11 +245,11 @@ func (c *cached) keep(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.
 		if resp.Status < 500 && !x.ranged() {
 			c.putPass(l, a.reason)
 		}
-		status.Detail = string(a.reason)
+		status.Detail = a.detail()
 		return fetched{resp: resp, status: status}
 	}
 	c.put(x, l, a, epoch, resp)
-	status.Stored = true
+	status.Stored, status.Detail = true, a.detail()
 	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh { // good for one client only, until it is validated
 		return fetched{resp: resp, status: status}
 	}
@@ -254,15 +267,13 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcac
 	if a.reason != "" {
 		c.forget(l, a.reason)
 		status.Detail = string(a.reason)
-		if !c.copyBody(&l.rec, merged) {
+		if !c.copyBody(x, l, merged) {
 			return fetched{failed: node.Errorf(node.CodeUpstream, errChunk, "the origin has taken a stored response back")}
 		}
 		return fetched{resp: merged, status: status}
 	}
-	rec := l.rec
-	rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
-	c.putRecord(x, l, a, epoch, &rec, kvcache.BothAlways)
-	status.Stored = true
+	c.renew(x, l, a, epoch)
+	status.Stored, status.Detail = true, a.detail()
 	out := fetched{stored: true, status: status}
 	if a.stored.Flags.Has(httpcache.NoCache) || a.stored.Remaining(time.Now()) <= 0 {
 		if l.rec.Chunks == 0 && !x.ranged() {

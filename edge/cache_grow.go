@@ -29,6 +29,7 @@ type growing struct {
 	length int64 // that was announced, or -1
 	held   int64 // of the server's filling: all of it, or of unknown length what is there, which fill alone changes
 	tiers  kvcache.Tiers
+	nonce  uint64 // names the chunks
 
 	mu      sync.Mutex // guards what follows
 	chunks  [][]byte   // chunkSize each, but for the last
@@ -44,9 +45,9 @@ func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, ep
 		return nil
 	}
 	status.Stored = true
-	keys := &found{c: c, primary: l.primary, key: l.key, hit: l.hit, vary: l.vary}
+	keys := &found{c: c, primary: l.primary, key: l.key, hit: l.hit, gone: l.gone, vary: l.vary}
 	return &growing{
-		c: c, x: x, l: keys, a: a, epoch: epoch, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length, held: held, tiers: kvcache.BothTiers, changed: make(chan struct{}),
+		c: c, x: x, l: keys, a: a, epoch: epoch, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length, held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
 	}
 }
 
@@ -120,19 +121,22 @@ func (g *growing) end(err error) {
 	}
 }
 
+// store keeps what has grown. A large body's room is given back when the bucket has it as well.
 func (g *growing) store() {
 	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.have}
 	if g.have <= chunkSize {
 		for _, chunk := range g.chunks {
 			rec.Body = append(rec.Body, chunk...)
 		}
-	} else {
-		rec.Nonce = rand.Uint64() //nolint:gosec // G404: a name, not a secret
-		for _, chunk := range g.chunks {
-			g.c.putChunk(rec, chunk, g.tiers)
-		}
+		g.c.putRecord(g.x, g.l, g.a, g.epoch, rec, g.tiers)
+		return
 	}
-	g.c.putRecord(g.x, g.l, g.a, g.epoch, rec, g.tiers)
+	rec.Nonce = g.nonce
+	g.mu.Lock()
+	held := g.held
+	g.held = 0
+	g.mu.Unlock()
+	g.c.putLarge(g.x, g.l, g.a, g.epoch, rec, g.chunks, g.tiers, func() { g.c.s.filling.give(held) })
 }
 
 // fits tells whether the response is good for another request than the one that it was fetched for.
@@ -264,18 +268,6 @@ func drain(body mesh.Body) {
 func (t *tee) Close() error {
 	t.g.end(errGone)
 	return t.Body.Close() //nolint:wrapcheck // a wrapped body's errors are its own
-}
-
-// intact tells whether the beginning of a stored body is there.
-func (c *cached) intact(rec *httpcache.Record) bool {
-	if rec.Chunks == 0 {
-		return true
-	}
-	body, ok := c.chunks(rec, httpcache.Span{First: 0, Last: 0})
-	if ok {
-		_ = body.Close() // it only gives memory back
-	}
-	return ok
 }
 
 // downFor is how long an origin that couldn't be reached isn't asked again for the same, at most: each key has a time of its own.

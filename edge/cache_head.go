@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 )
@@ -27,13 +26,11 @@ func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 		switch {
 		case compressed: // its length and entity tag aren't the origin's
 		case invalidates:
-			c.forget(l, "head")
+			c.putGone(l.key)
 		case confirms && !l.rec.Stored.Flags.Has(httpcache.Partial):
 			a := c.admit(x, &mesh.Response{Status: resp.Status, Header: httpcache.Freshen(stored, resp.Header)}, begun)
 			if a.reason == "" {
-				rec := l.rec
-				rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
-				c.putRecord(x, l, a, epoch, &rec, kvcache.BothAlways)
+				c.renew(x, l, a, epoch)
 			}
 		}
 	}

@@ -79,7 +79,7 @@ func (c *cached) askHome(ctx context.Context, x *Exchange, l *found, grows func(
 	}
 	switch resp.Header.Get(fieldEntry) {
 	case "stored":
-		return c.fromHome(x, l, resp, grows)
+		return c.fromHome(ctx, x, l, resp, grows)
 	case "pass":
 		c.stats.home.Add(1)
 		detail := resp.Header.Get(fieldPlain)
@@ -141,7 +141,7 @@ func (c *cached) homeCall(x *Exchange) string {
 }
 
 // fromHome takes an entry over from its home.
-func (c *cached) fromHome(x *Exchange, l *found, resp *mesh.Response, grows func(*growing)) (fetched, bool) {
+func (c *cached) fromHome(ctx context.Context, x *Exchange, l *found, resp *mesh.Response, grows func(*growing)) (fetched, bool) {
 	body := io.Reader(bytes.NewReader(resp.Body))
 	if resp.Stream != nil {
 		r := mesh.NewReader(resp.Stream)
@@ -167,8 +167,11 @@ func (c *cached) fromHome(x *Exchange, l *found, resp *mesh.Response, grows func
 			return fetched{}, false
 		}
 		g.tiers = kvcache.MemoryOnly // the bucket has it from its home
+		if rec.Nonce != 0 {          // under this name
+			g.nonce = rec.Nonce
+		}
 		grows(g)
-		g.fill(mesh.NewBody(body))
+		g.fill(c.resumed(ctx, x, mesh.NewBody(body), header, rec.Length))
 		return fetched{}, true
 	}
 	whole, err := io.ReadAll(body)
@@ -271,14 +274,15 @@ func (c *cached) entryReply(x *Exchange, l *found) *mesh.Response {
 	if !l.hit || l.use(x) != httpcache.UseFresh || !l.newer(x) {
 		return nil
 	}
-	return c.entryOf(&l.rec, l.view.Scope, l.key)
+	return c.entryOf(x, l)
 }
 
 // entryOf writes a stored response as the reply to another node.
-func (c *cached) entryOf(rec *httpcache.Record, scope kvcache.Scope, key []byte) *mesh.Response {
+func (c *cached) entryOf(x *Exchange, l *found) *mesh.Response {
+	rec := &l.rec
 	head := *rec
-	head.Body, head.Chunks, head.Nonce = nil, 1, 0 // without its body it would be malformed
-	entry := kvcache.Entry{Key: key, Value: head.Append(nil), Expires: time.Now().Add(rec.Stored.Keep()), Scope: scope}
+	head.Body, head.Chunks = nil, 1 // without its body it would be malformed
+	entry := kvcache.Entry{Key: l.key, Value: head.Append(nil), Expires: time.Now().Add(rec.Stored.Keep()), Scope: l.view.Scope}
 	b := entry.Append(make([]byte, 4))
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // G115: a head
 	resp := &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: fieldEntry, Value: "stored"}}}
@@ -286,7 +290,7 @@ func (c *cached) entryOf(rec *httpcache.Record, scope kvcache.Scope, key []byte)
 		resp.Body = append(b, rec.Body...)
 		return resp
 	}
-	body, ok := c.chunks(rec, httpcache.Span{First: 0, Last: rec.Length - 1})
+	body, ok := c.chunks(x, l, httpcache.Span{First: 0, Last: rec.Length - 1})
 	if !ok {
 		return nil
 	}
@@ -319,7 +323,7 @@ func (c *cached) homeReply(x *Exchange, before *found, out fetched, waited bool)
 		l := c.look(x)
 		defer l.release()
 		if l.hit && l.use(x) == httpcache.UseFresh {
-			if resp := c.entryOf(&l.rec, l.view.Scope, l.key); resp != nil {
+			if resp := c.entryOf(x, l); resp != nil {
 				return resp, nil
 			}
 		}
@@ -340,7 +344,10 @@ func (c *cached) homeReply(x *Exchange, before *found, out fetched, waited bool)
 
 // growingReply passes a response on that is still growing here.
 func (c *cached) growingReply(g *growing) *mesh.Response {
-	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.length, Chunks: 1}
+	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.length, Chunks: 1, Nonce: g.nonce}
+	if g.tiers != kvcache.MemoryOnly {
+		rec.Stored.Flags |= httpcache.InBucket // soon
+	}
 	key := g.l.primary
 	if len(g.a.vary) > 0 {
 		key = httpcache.AppendVariant(slices.Clip(key), g.a.vary, g.x.Header)

@@ -12,10 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/edge"
 	"millrace/embedded/natsserver/natsservertest"
-	"millrace/kvcache"
-	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
@@ -50,7 +47,6 @@ func TestCacheLargeInChunks(t *testing.T) {
 	if s := r.ask(t, "HEAD", "/a", ""); s.ContentLength != n || !s.hit {
 		t.Errorf("HEAD: %s, length %d", s, s.ContentLength)
 	}
-	const chunk = 256 << 10
 	for _, at := range [][2]int{{0, 0}, {chunk - 1, chunk}, {chunk, 2*chunk - 1}, {100, n - 1}, {2*chunk + 7, 5*chunk + 3}, {n - 1, n - 1}, {chunk - 10, chunk - 1}} {
 		s := r.get(t, "/a", "Range", "bytes="+strconv.Itoa(at[0])+"-"+strconv.Itoa(at[1]))
 		if s.StatusCode != 206 || s.body != body[at[0]:at[1]+1] || !s.hit || s.broken != nil {
@@ -180,34 +176,6 @@ func (r *cacheRig) upstream(tb testing.TB, url string) {
 	u.Targets = []node.UpstreamTarget{{URL: node.BaseURL(url), Weight: 1}}
 	if err := set.Apply(tb.Context(), map[string]node.Upstream{"app": u}); err != nil {
 		tb.Fatal(err)
-	}
-}
-
-// When a chunk of a large body has left the store, those who read it see it break off; all after them get it from the origin, whole.
-func TestCacheLargeLosesChunk(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 512 * node.KiB }) // whose bucket takes no chunks
-	const n = 1 << 20
-	body := text(n)
-	r.on("/a", streamed(body, n, "Cache-Control", "max-age=600"))
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
-	for _, lost := range []uint32{0, 0, 2} {
-		var v kvcache.View
-		var rec httpcache.Record
-		if !r.cache.Get([]byte("Ghttp://example.test/a"), &v) || rec.Decode(v.Value) != nil || rec.Chunks != 4 {
-			t.Fatalf("the record: %+v", rec)
-		}
-		v.Release()
-		r.cache.Drop(edge.ChunkKey(rec.Nonce, lost))
-		s := r.get(t, "/a")
-		if s.body == body && s.broken != nil || s.body != body && s.broken == nil {
-			t.Errorf("without chunk %d: %s, %v", lost, s, s.broken)
-		}
-		for range 3 {
-			if s := r.get(t, "/a"); s.body != body || s.broken != nil {
-				t.Errorf("after chunk %d was missed: %s, %v", lost, s, s.broken)
-			}
-		}
-		natsservertest.Eventually(t, "it is stored again", func() bool { return r.get(t, "/a").hit })
 	}
 }
 

@@ -22,6 +22,7 @@ type found struct {
 	hit     bool             // rec is a response
 	barred  httpcache.Reason // there is a response, but not for this client
 	alien   bool             // there is one, but a page of another origin asks: see crosses
+	gone    bool             // there was one that is to be fetched anew
 	pass    bool             // responses of the URL aren't stored: don't wait for others
 	why     string
 	valid   kvcache.Validity
@@ -39,7 +40,7 @@ func (c *cached) look(x *Exchange) *found {
 
 func (c *cached) lookInto(x *Exchange, l *found, now time.Time) {
 	l.c, l.now = c, now
-	l.hit, l.barred, l.alien, l.pass, l.vary, l.ids = false, "", false, false, "", nil
+	l.hit, l.barred, l.alien, l.gone, l.pass, l.vary, l.ids = false, "", false, false, false, "", nil
 	l.primary = c.appendKey(l.keyBuf[:0], x)
 	l.key = l.primary
 	l.find(x, c.store.Get)
@@ -108,6 +109,8 @@ func (l *found) follow(x *Exchange, get func([]byte, *kvcache.View) bool) {
 		l.hit = l.hit && l.barred == ""
 	case httpcache.KindPass:
 		l.pass, l.why = true, l.rec.Text
+	case httpcache.KindGone:
+		l.gone = true
 	case httpcache.KindVary, httpcache.KindSearch:
 	}
 	if !l.hit {

@@ -131,6 +131,7 @@ func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetch
 			if resp := c.serve(x, l, out.status); resp != nil {
 				return resp, nil
 			}
+			waited = true // what was there isn't any more
 		}
 		if waited && !l.pass {
 			return c.again(ctx, x, l)
@@ -163,13 +164,13 @@ func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
 
 // cut gives the ranges of a whole response that the exchange asks for, or the whole.
 func (c *cached) cut(x *Exchange, whole *mesh.Response) *mesh.Response {
-	rec := &httpcache.Record{Stored: httpcache.Stored{Status: whole.Status}, Body: whole.Body, Length: int64(len(whole.Body))}
-	spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length)
+	l := &found{c: c, rec: httpcache.Record{Stored: httpcache.Stored{Status: whole.Status}, Body: whole.Body, Length: int64(len(whole.Body))}}
+	spans, use := httpcache.ParseRange(x.Header.Get("Range"), l.rec.Length)
 	if use == httpcache.RangeNone || !httpcache.RangeApplies(x.Header, whole.Header, time.Now()) {
 		return whole
 	}
 	resp := &mesh.Response{Status: whole.Status, Member: whole.Member}
-	header, ok := c.serveRange(x, rec, resp, append(mesh.Header(nil), whole.Header...), spans)
+	header, ok := c.serveRange(x, l, resp, append(mesh.Header(nil), whole.Header...), spans)
 	if !ok {
 		return whole
 	}
@@ -318,7 +319,7 @@ func (x *Exchange) detach() *Exchange {
 
 // detach gives the lookup to a fetch: it keeps what it needs, and looks the stored response up again.
 func (l *found) detach() *found {
-	d := &found{c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, alien: l.alien, leased: l.leased, valid: l.valid, now: l.now}
+	d := &found{c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, alien: l.alien, gone: l.gone, leased: l.leased, valid: l.valid, now: l.now}
 	d.primary = append([]byte(nil), l.primary...)
 	d.key = append([]byte(nil), l.key...)
 	if !l.hit || !l.c.store.Get(d.key, &d.view) || d.rec.Decode(d.view.Value) != nil || d.rec.Kind != httpcache.KindResponse {

@@ -41,7 +41,12 @@ func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Resp
 	if resp := c.fromBucket(ctx, x, l); resp != nil {
 		return resp, nil
 	}
-	return c.took(ctx, x, l, c.origin(ctx, x, l, nil), false)
+	if x.Incoming != nil {
+		x.watch()
+	}
+	d := x.detach()
+	d.Interim = x.Interim
+	return c.took(ctx, x, l, c.origin(ctx, d, l, nil), false)
 }
 
 // keepPart stores a 206 as a part, if it may be and is here whole.
@@ -146,7 +151,7 @@ func (c *cached) complete(ctx context.Context, x *Exchange, l *found, resp *mesh
 		whole.Body = slices.Concat(before, resp.Body, after)
 	}
 	status := httpcache.Status{Fwd: httpcache.FwdPartial, FwdStatus: http.StatusPartialContent}
-	return c.keep(x, l, whole, epoch, begun, status, grows)
+	return c.keep(ctx, x, l, whole, epoch, begun, status, grows)
 }
 
 // joined is a body between bytes that are there already.

@@ -33,7 +33,7 @@ func (c *representation) answer(req *mesh.Request, _ int) *mesh.Response {
 		ok = false
 	}
 	status := 200
-	if a, b, _ := strings.Cut(spec, "-"); ok {
+	if a, b, _ := strings.Cut(spec, "-"); ok && !strings.Contains(spec, ",") {
 		status = 206
 		n, _ := strconv.ParseInt(b, 10, 64)
 		switch {

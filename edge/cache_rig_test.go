@@ -46,6 +46,7 @@ type cacheSetup struct {
 	store  node.Store
 	alone  bool
 	apart  bool         // the cache has a NATS of its own
+	slow   *slowServer  // likewise, whose answers may take a while
 	routes []node.Route // of the origin's service, unless they say otherwise
 }
 
@@ -70,7 +71,12 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 	r.away = func() { _ = service.Close() }
 	tb.Cleanup(r.away)
 	store := r.conn
-	if set.apart {
+	switch {
+	case set.slow != nil:
+		r.nats = natsservertest.Start(tb)
+		set.slow.Server = r.nats
+		store = natsservertest.Connect(tb, r.nats, func(c *mesh.Config) { c.InProcess = set.slow })
+	case set.apart:
 		r.nats = natsservertest.Start(tb)
 		store = natsservertest.Connect(tb, r.nats)
 	}

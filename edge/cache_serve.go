@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bytes"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -82,13 +81,10 @@ func (c *cached) serveInto(x *Exchange, l *found, status httpcache.Status, resp 
 	case rec.Stored.Flags.Has(httpcache.Partial):
 		ok = false
 	default:
-		ok = c.whole(x, rec, resp)
+		ok = c.whole(x, l, resp)
 	}
 	if !ok {
 		return false
-	}
-	if body, inChunks := resp.Stream.(*chunkBody); inChunks {
-		body.of = bytes.Clone(l.key)
 	}
 	k.view, l.view = l.view, kvcache.View{}
 	k.view.Entry = kvcache.Entry{} // its bytes are in k and resp
@@ -114,7 +110,8 @@ func (c *cached) conditional(x *Exchange) bool {
 }
 
 // whole gives the whole body.
-func (c *cached) whole(x *Exchange, rec *httpcache.Record, resp *mesh.Response) bool {
+func (c *cached) whole(x *Exchange, l *found, resp *mesh.Response) bool {
+	rec := &l.rec
 	if rec.Chunks == 0 {
 		resp.Body = rec.Body
 		return true
@@ -122,7 +119,7 @@ func (c *cached) whole(x *Exchange, rec *httpcache.Record, resp *mesh.Response) 
 	if x.Method == http.MethodHead {
 		return true
 	}
-	body, ok := c.chunks(rec, httpcache.Span{First: 0, Last: rec.Length - 1})
+	body, ok := c.chunks(x, l, httpcache.Span{First: 0, Last: rec.Length - 1})
 	if ok {
 		resp.Stream = body
 	}
@@ -149,7 +146,7 @@ func (c *cached) serveConditional(x *Exchange, l *found, k *kept, resp *mesh.Res
 			return c.covers(x, rec)
 		}
 		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone {
-			h, ok := c.serveRange(x, rec, resp, h, spans)
+			h, ok := c.serveRange(x, l, resp, h, spans)
 			k.head = httpcache.AppendHead(nil, h)
 			return ok
 		}
@@ -158,11 +155,12 @@ func (c *cached) serveConditional(x *Exchange, l *found, k *kept, resp *mesh.Res
 		return false
 	}
 	k.head = httpcache.AppendHead(nil, h)
-	return c.whole(x, rec, resp)
+	return c.whole(x, l, resp)
 }
 
 // serveRange answers with the spans, or 416 if there are none. It changes the fields and gives them back.
-func (c *cached) serveRange(x *Exchange, rec *httpcache.Record, resp *mesh.Response, h mesh.Header, spans []httpcache.Span) (fields mesh.Header, ok bool) {
+func (c *cached) serveRange(x *Exchange, l *found, resp *mesh.Response, h mesh.Header, spans []httpcache.Span) (fields mesh.Header, ok bool) {
+	rec := &l.rec
 	h.Del("Content-Range")
 	switch len(spans) {
 	case 0:
@@ -173,19 +171,20 @@ func (c *cached) serveRange(x *Exchange, rec *httpcache.Record, resp *mesh.Respo
 	case 1:
 		h.Add("Content-Range", httpcache.ContentRange(spans[0], rec.Length))
 		resp.Length = spans[0].Len()
-		ok = c.span(rec, resp, spans[0])
+		ok = c.span(x, l, resp, spans[0])
 	default:
 		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"), x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
 		h.Set("Content-Type", frame.ContentType)
 		resp.Length = frame.Length
-		ok = c.multipart(rec, resp, spans, frame)
+		ok = c.multipart(x, l, resp, spans, frame)
 	}
 	resp.Status = http.StatusPartialContent
 	return h, ok
 }
 
 // span gives one part of the body.
-func (c *cached) span(rec *httpcache.Record, resp *mesh.Response, s httpcache.Span) (ok bool) {
+func (c *cached) span(x *Exchange, l *found, resp *mesh.Response, s httpcache.Span) (ok bool) {
+	rec := &l.rec
 	switch {
 	case rec.Stored.Flags.Has(httpcache.Partial):
 		resp.Body, ok = rec.Parts().Find(s)
@@ -194,16 +193,16 @@ func (c *cached) span(rec *httpcache.Record, resp *mesh.Response, s httpcache.Sp
 		resp.Body = rec.Body[s.First : s.Last+1]
 		return true
 	}
-	resp.Stream, ok = c.chunks(rec, s)
+	resp.Stream, ok = c.chunks(x, l, s)
 	return ok
 }
 
 // multipart gives several parts in their frame. It copies: such requests are rare.
-func (c *cached) multipart(rec *httpcache.Record, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart) bool {
+func (c *cached) multipart(x *Exchange, l *found, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart) bool {
 	var b []byte
 	for i, s := range spans {
 		var part mesh.Response
-		if !c.span(rec, &part, s) {
+		if !c.span(x, l, &part, s) {
 			return false
 		}
 		b = append(append(b, frame.Heads[i]...), part.Body...)

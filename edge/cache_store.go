@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,7 +19,16 @@ type admitted struct {
 	control httpcache.Control
 	header  mesh.Header // the fields that are kept
 	reason  httpcache.Reason
+	skewed  bool // it is stale only because of a clock
 	vary    []string
+}
+
+// detail is what Cache-Status tells of a response that isn't fresh.
+func (a *admitted) detail() string {
+	if a.skewed {
+		return string(httpcache.ReasonClock)
+	}
+	return string(a.reason)
 }
 
 // admit judges a response to the exchange, whose request was sent at begun.
@@ -28,6 +36,8 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: begun, Received: time.Now()}
 	var a admitted
 	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
+	a.skewed = a.stored.StaleByClock(r)
+	c.s.clocks.note(c.to, r, a.skewed)
 	switch {
 	case x.incomplete: // whatever the route makes of its fields
 		a.reason = httpcache.ReasonNoStore
@@ -55,40 +65,43 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 // put stores a response with its body, and makes the response what is stored.
 func (c *cached) put(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, resp *mesh.Response) {
 	c.compress(x, &a, resp)
-	rec := &httpcache.Record{
-		Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Body: resp.Body, Length: int64(len(resp.Body)),
-	}
+	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Length: int64(len(resp.Body))}
 	if len(resp.Body) > chunkSize {
-		c.putChunks(rec, resp.Body)
+		rec.Nonce = newNonce()
+		c.putLarge(x, l, a, epoch, rec, cutBody(resp.Body), kvcache.BothTiers, func() {})
+		return
 	}
+	rec.Body = resp.Body
 	c.putRecord(x, l, a, epoch, rec, kvcache.BothTiers)
 }
 
-// putChunks moves a body into chunks.
-func (c *cached) putChunks(rec *httpcache.Record, body []byte) {
-	rec.Nonce, rec.Body = rand.Uint64(), nil //nolint:gosec // G404: a name, not a secret
-	for len(body) > 0 {
-		n := min(len(body), chunkSize)
-		c.putChunk(rec, body[:n], kvcache.BothTiers)
-		body = body[n:]
-	}
-}
-
-// putChunk stores the next chunk. It stays as long as any entry may, since a 304 can make its response fresh again and again.
-func (c *cached) putChunk(rec *httpcache.Record, chunk []byte, tiers kvcache.Tiers) {
-	c.store.Put(&kvcache.Entry{Key: chunkKey(rec.Nonce, rec.Chunks), Value: chunk, Expires: time.Now().Add(kvcache.MaxKeep)}, tiers)
-	rec.Chunks++
-}
-
-// putRecord stores a response's record under the key of its variant, and under the primary key which fields it varies on.
+// putRecord stores a response's record.
 func (c *cached) putRecord(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, rec *httpcache.Record, tiers kvcache.Tiers) {
-	primary, rule := c.searchedBy(x, l, &a)
+	key, scope := c.place(x, l, &a, epoch, tiers)
+	c.putEntry(key, rec, scope, a.stored.Keep(), tiers)
+}
+
+// renew stores a response that the origin has confirmed with its new fields. The bucket isn't told of one whose chunks it hasn't.
+func (c *cached) renew(x *Exchange, l *found, a admitted, epoch kvcache.Epoch) {
+	rec, tiers := l.rec, kvcache.BothAlways
+	inBucket := rec.Stored.Flags & httpcache.InBucket
+	rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
+	if rec.Stored.Flags |= inBucket; rec.Chunks > 0 && inBucket == 0 {
+		tiers = kvcache.MemoryOnly
+	}
+	c.putRecord(x, l, a, epoch, &rec, tiers)
+}
+
+// place gives the key under which a response to the exchange is stored, and which purges reach it. It notes what leads there: which fields it varies on, and
+// which parameters of the query don't count.
+func (c *cached) place(x *Exchange, l *found, a *admitted, epoch kvcache.Epoch, tiers kvcache.Tiers) ([]byte, kvcache.Scope) {
+	primary, rule := c.searchedBy(x, l, a)
 	if rule != nil {
 		path, _, _ := bytes.Cut(c.appendKey(nil, x), []byte{'?'})
 		path[0] = 'S'
 		c.putEntry(path, rule, kvcache.Scope{}, a.stored.Keep(), tiers)
 	}
-	c.putEntry(c.place(x, primary, &a, tiers), rec, c.scope(primary, a.header, epoch), a.stored.Keep(), tiers)
+	return c.variantKey(x, primary, a, tiers), c.scope(primary, a.header, epoch)
 }
 
 // searchedBy gives the primary key of a response: that of its URL, or what No-Vary-Search leaves of it, with the record that tells so.
@@ -107,6 +120,11 @@ func (c *cached) searchedBy(x *Exchange, l *found, a *admitted) (primary []byte,
 // forget puts a mark in place of a stored response, in the bucket too.
 func (c *cached) forget(l *found, why httpcache.Reason) {
 	c.putEntry(l.key, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
+}
+
+// putGone does the same for a response that is to be fetched anew, by one for all who want it.
+func (c *cached) putGone(key []byte) {
+	c.putEntry(key, &httpcache.Record{Kind: httpcache.KindGone}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
 }
 
 // putPass notes that responses of a URL aren't stored, so that its requests don't wait for one another.

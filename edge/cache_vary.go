@@ -108,8 +108,8 @@ func (c *cached) stands(x *Exchange, l *found, a *admitted) *found {
 	return d
 }
 
-// place gives the key under which a response to the exchange is stored, and notes in what it differs from others of its URL.
-func (c *cached) place(x *Exchange, primary []byte, a *admitted, tiers kvcache.Tiers) []byte {
+// variantKey gives the key under which a response to the exchange is stored, and notes in what it differs from others of its URL.
+func (c *cached) variantKey(x *Exchange, primary []byte, a *admitted, tiers kvcache.Tiers) []byte {
 	names := c.chosenBy(primary, a.vary)
 	if len(names) == 0 {
 		return primary

@@ -53,6 +53,7 @@ type Server struct {
 	cacheStats cacheStatsByRoute
 	flights    kvcache.Flights[fetched]
 	filling    filling
+	clocks     clocks
 	varying    sync.Mutex // held while what is known of a URL's variants changes
 	shunned    shunned
 	via        string // this node's name in Via

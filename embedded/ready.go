@@ -67,6 +67,9 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 	for _, text := range n.clusterConditions() {
 		f.add(text, false)
 	}
+	if text := n.clockCondition(); text != "" {
+		f.add(text, false)
+	}
 	if n.edge.Sheds() {
 		f.add("the node sheds load: its processors can't follow; add nodes or processors", false)
 	}

@@ -114,21 +114,27 @@ func (b *bucket) get(ctx context.Context, key []byte) ([]byte, bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
+	encoded, err := b.ask(ctx, key)
+	if err != nil && ctx.Err() != nil {
+		b.slow.Store(time.Now().Add(time.Second).UnixNano())
+	}
+	return encoded, encoded != nil
+}
+
+// ask reads the encoded entry of a key; nil if there is none. An error means that nobody has said so.
+func (b *bucket) ask(ctx context.Context, key []byte) ([]byte, error) {
 	msg, err := b.cfg.NATS.RequestWithContext(ctx, "$JS.API.DIRECT.GET.KV_"+b.name+"."+b.subject(key), nil)
-	switch {
-	case err != nil:
+	if err != nil {
 		b.failures.Add(1)
-		if ctx.Err() != nil {
-			b.slow.Store(time.Now().Add(time.Second).UnixNano())
-		}
-		return nil, false
-	case msg.Header.Get("Status") != "" || len(msg.Data) < entryFixed || msg.Data[0] != entryVersion ||
-		encodedSize(msg.Data) != len(msg.Data) || !same(encodedKey(msg.Data), key) || encodedExpires(msg.Data) <= time.Now().UnixMilli():
+		return nil, err //nolint:wrapcheck // the callers only want to know that there is one
+	}
+	if msg.Header.Get("Status") != "" || len(msg.Data) < entryFixed || msg.Data[0] != entryVersion || encodedSize(msg.Data) != len(msg.Data) ||
+		!same(encodedKey(msg.Data), key) || encodedExpires(msg.Data) <= time.Now().UnixMilli() {
 		b.misses.Add(1)
-		return nil, false
+		return nil, nil
 	}
 	b.hits.Add(1)
-	return msg.Data, true
+	return msg.Data, nil
 }
 
 // put writes an encoded entry later. Under pressure, when others would have to leave for it, only what was asked for again is written. It keeps a
@@ -171,18 +177,24 @@ func (b *bucket) write(ctx context.Context, queue <-chan []byte) {
 }
 
 func (b *bucket) publish(ctx context.Context, encoded []byte) {
+	_ = b.send(ctx, encoded) // it is counted, and nobody waits for it
+}
+
+// send writes an encoded entry and returns when the bucket has it. One that is about to expire isn't written.
+func (b *bucket) send(ctx context.Context, encoded []byte) error {
 	left := time.Until(time.UnixMilli(encodedExpires(encoded)))
 	if left < time.Second {
-		return
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	msg := &nats.Msg{Subject: b.subject(encodedKey(encoded)), Data: encoded, Header: nats.Header{}}
 	msg.Header.Set("Nats-TTL", strconv.Itoa(int(left/time.Second)+1))
 	if _, err := b.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)); err != nil {
 		b.failures.Add(1)
-		return
+		return err //nolint:wrapcheck // the callers only want to know that there is one
 	}
 	b.size.Add(int64(len(encoded)))
 	b.written.Add(1)
+	return nil
 }

@@ -46,6 +46,8 @@ type Cache struct {
 	values *Values
 	seen   seen
 
+	writing writing
+
 	inbox        string        // what other nodes' words on purges come to, each purge's in a token of its own
 	tokens       atomic.Uint64 // numbers them
 	invalidating atomic.Int64  // invalidations that wait to be written
@@ -169,9 +171,11 @@ func (c *Cache) Get(key []byte, v *View) bool { return c.memory.get(key, v) }
 // Load finds an entry in the bucket and brings it into memory. It takes at most Patience.
 func (c *Cache) Load(ctx context.Context, key []byte, v *View) bool {
 	encoded, ok := c.bucket.get(ctx, key)
-	if !ok {
-		return false
-	}
+	return ok && c.bring(key, encoded, v)
+}
+
+// bring puts an entry of the bucket into memory, unless what is there is newer.
+func (c *Cache) bring(key, encoded []byte, v *View) bool {
 	if c.memory.get(key, v) {
 		if !older(v, encoded) {
 			return true

@@ -25,6 +25,7 @@ var trials = []trial{
 	{"LimitLeaderKilled", "limited routes ride out the death of the node that leads their store", limitLeaderKilled},
 	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
 	{"Vanish", "a machine that vanishes swallows requests for 5 s at most", vanish},
+	{"LargeCache", "no response is cut by the cache itself", largeCache},
 }
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.

@@ -35,6 +35,7 @@ const (
 	Defaulted                      // its freshness is what the route says, not the origin
 	Unsaid                         // likewise, or what the heuristic says
 	Crossed                        // the request that it answered had an Origin, or it says itself which may read it
+	InBucket                       // its chunks were written to the bucket
 )
 
 // Has tells whether all of the flags are set.
@@ -59,6 +60,7 @@ const (
 	ReasonRequestCookie Reason = "request-cookie"   // the client sent cookies, and the origin doesn't say whether they matter
 	ReasonTooLarge      Reason = "too-large"        // the body is larger than the route caches, or than there is room for
 	ReasonVariants      Reason = "variants"         // the URL has as many variants as it may
+	ReasonClock         Reason = "clock-ahead"      // it is stale as it comes, only because this node's clock is ahead of its Date
 	ReasonEndless       Reason = "endless"          // a stream of events, and the origin doesn't say that it may be kept
 )
 
@@ -83,7 +85,10 @@ func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 	}
 	fresh := lifetime > s.InitialAge && !s.Flags.Has(NoCache)
 	usable := fresh || r.cacheable(resp.Status, &c, by) && (s.StaleWhileRevalidate > 0 || s.Flags.Has(HasValidator))
-	if !usable || req.Method == http.MethodPost && by != byOrigin { // RFC 9110 §9.3.3: explicit freshness
+	switch {
+	case !usable && s.StaleByClock(resp):
+		return s, c, ReasonClock
+	case !usable, req.Method == http.MethodPost && by != byOrigin: // RFC 9110 §9.3.3: explicit freshness
 		return s, c, ReasonFreshness
 	}
 	return s, c, ""

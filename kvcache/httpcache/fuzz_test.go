@@ -74,6 +74,7 @@ func FuzzRange(f *testing.F) {
 	f.Add("bytes=0-4,-3,7-", int64(10), `"a"`)
 	f.Add("bytes=-0", int64(0), "")
 	f.Add("bytes 0-4/10", int64(1), at(0))
+	f.Add("bytes 0-4/*", int64(1), "")
 	f.Fuzz(func(t *testing.T, value string, length int64, condition string) {
 		spans, use := httpcache.ParseRange(value, length)
 		if (use == httpcache.RangeSome) != (len(spans) > 0) || len(spans) > 16 {
@@ -92,6 +93,12 @@ func FuzzRange(f *testing.F) {
 		}
 		if s, total, ok := httpcache.ParseContentRange(value); ok && (s.First < 0 || s.Last < s.First || s.Last >= total) {
 			t.Errorf("%q: %v of %d", value, s, total)
+		}
+		if open := httpcache.OpenContentRange(value); open {
+			known := strings.TrimSuffix(value, "*") + strings.Repeat("9", 18)
+			if _, _, ok := httpcache.ParseContentRange(known); !ok || known == value {
+				t.Errorf("%q is open, and %q is no range", value, known)
+			}
 		}
 		h := node.Header{{Name: "If-Range", Value: condition}}
 		if httpcache.RangeApplies(h, nil, now) {
@@ -117,6 +124,12 @@ func FuzzConditional(f *testing.F) {
 		other := node.Header{{Name: "ETag", Value: condition}, {Name: "Content-Length", Value: condition}}
 		if httpcache.SameStrongly(condition, validator) && condition != validator {
 			t.Errorf("%q and %q are the same", condition, validator)
+		}
+		if httpcache.SameRepresentation(stored, other, now) && httpcache.OtherRepresentation(stored, other) {
+			t.Errorf("%v and %v are the same and another", stored, other)
+		}
+		if c := httpcache.RangeCondition(stored, now); c != "" && !httpcache.RangeApplies(node.Header{{Name: "If-Range", Value: c}}, stored, now) {
+			t.Errorf("If-Range: %s doesn't apply to %v", c, stored)
 		}
 		httpcache.Validates(stored, other)
 		httpcache.HeadEffect(stored, 1, other)

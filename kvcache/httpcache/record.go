@@ -18,6 +18,7 @@ const (
 	KindVary                     // responses of this URI depend on request fields: Text names them, in sets, IDs are those of the variants
 	KindPass                     // responses of this URI aren't stored: don't wait for one another
 	KindSearch                   // responses of this path don't depend on all of the query: Text is the rule
+	KindGone                     // what was here is to be fetched anew, whatever other tiers have
 )
 
 // Record is what one key of the store holds, in its decoded form. Byte slices of a decoded Record alias what it was decoded from.
@@ -132,7 +133,7 @@ func (r *Record) check() error {
 		at, kept = s.Last, kept+s.Len()
 	}
 	switch {
-	case r.Kind < KindResponse || r.Kind > KindSearch:
+	case r.Kind < KindResponse || r.Kind > KindGone:
 		return errRecord
 	case r.Kind != KindResponse && len(r.Spans) > 0:
 		return errRecord

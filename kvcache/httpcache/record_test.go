@@ -24,6 +24,7 @@ func samples() map[string]httpcache.Record {
 		"parts":       {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("abcxyz"), Length: 10, Spans: []httpcache.Span{{First: 0, Last: 2}, {First: 7, Last: 9}}},
 		"variants":    {Kind: httpcache.KindVary, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}, Text: "a,b", IDs: []uint64{1, 1 << 63}},
 		"passed":      {Kind: httpcache.KindPass, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}},
+		"gone":        {Kind: httpcache.KindGone, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}},
 		"search rule": {Kind: httpcache.KindSearch, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}, Text: "key-order"},
 	}
 }
@@ -66,7 +67,7 @@ func TestRecordMalformed(t *testing.T) {
 	}{
 		{"another version", "a response", func(b []byte) { b[0] = 2 }},
 		{"no kind", "a response", func(b []byte) { b[1] = 0 }},
-		{"an unknown kind", "a response", func(b []byte) { b[1] = 5 }},
+		{"an unknown kind", "a response", func(b []byte) { b[1] = 6 }},
 		{"a negative age", "a response", func(b []byte) { b[31] = 0xff }},
 		{"a lifetime without end", "a response", func(b []byte) { b[38] = 1 }},
 		{"a window without end", "a response", func(b []byte) { b[43] = 0xff }},

@@ -1,0 +1,39 @@
+package edge_test
+
+import (
+	"testing"
+	"time"
+)
+
+// A response that is stale as it comes only because this node's clock is ahead of its Date says so, and so does the server: else caching stops and nobody knows
+// why. One that has an Age is old, and nobody's clock is wrong.
+func TestCacheClockAheadOfOrigin(t *testing.T) {
+	for name, c := range map[string]struct {
+		header []string
+		detail string // of the second response
+		hit    bool
+		ahead  time.Duration // about
+	}{
+		"in step":             {[]string{"Date", httpDate(0)}, "", true, 0},
+		"no Date":             {nil, "", true, 0},
+		"ahead":               {[]string{"Date", httpDate(time.Hour)}, "clock-ahead", false, time.Hour},
+		"ahead, a validator":  {[]string{"Date", httpDate(time.Hour), "ETag", `"1"`}, "clock-ahead", false, time.Hour},
+		"old":                 {[]string{"Date", httpDate(time.Hour), "Age", "3600"}, "no-freshness", false, 0},
+		"old by another word": {[]string{"Date", httpDate(time.Hour), "Cache-Control", "max-age=0"}, "no-freshness", false, time.Hour},
+		"a little ahead":      {[]string{"Date", httpDate(2 * time.Minute)}, "", true, 2 * time.Minute},
+		"seconds ahead":       {[]string{"Date", httpDate(10 * time.Second)}, "", true, 0},
+		"seconds that count":  {[]string{"Date", httpDate(10 * time.Second), "Cache-Control", "max-age=5"}, "clock-ahead", false, 9 * time.Second},
+		"behind":              {[]string{"Date", httpDate(-time.Hour)}, "", true, -time.Hour},
+	} {
+		r := startCache(t, nil)
+		r.on("/a", always(200, "%d", append([]string{"Cache-Control", "max-age=600"}, c.header...)...))
+		r.get(t, "/a")
+		if s := r.get(t, "/a"); s.hit != c.hit || s.detail != c.detail {
+			t.Errorf("%s: %s", name, s)
+		}
+		origin, by, ok := r.ClockSkewed()
+		if ok != (c.ahead != 0) || (ok && origin != "service:origin") || (by-c.ahead).Abs() > 5*time.Second {
+			t.Errorf("%s: %q is told to be off by %s, %t", name, origin, by, ok)
+		}
+	}
+}

@@ -1,0 +1,262 @@
+//go:build system
+
+package chaos_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// Large responses in memories and a bucket that are far too small for them, on three nodes: what a head has promised isn't cut, though chunks leave memory and
+// bucket all the time, nodes fetch for one another, purges come, and in the long form nodes are killed.
+func largeCache(t *testing.T, long bool) string {
+	origin := newLargeOrigin()
+	app := httptest.NewServer(origin)
+	defer app.Close()
+	c := startLargeCluster(t, app.URL)
+	quiet, faulty := 10*time.Second, 5*time.Second
+	if long {
+		quiet, faulty = 3*time.Minute, 3*time.Minute
+	}
+	calm := c.soak(t, quiet, func(end <-chan struct{}) { c.purgeNowAndThen(end) })
+	if calm.cut > 0 || calm.wrong > 0 {
+		t.Errorf("without a fault %d of %d responses were cut, %d were wrong", calm.cut, calm.all, calm.wrong)
+	}
+	if calm.hits == 0 || calm.all < 100 {
+		t.Errorf("%d responses, %d hits: that shows nothing", calm.all, calm.hits)
+	}
+	storm := c.soak(t, faulty, func(end <-chan struct{}) { c.killNowAndThen(t, end) })
+	if storm.cut > 0 || storm.wrong > 0 {
+		t.Errorf("while nodes were killed %d of %d responses of the others were cut, %d were wrong", storm.cut, storm.all, storm.wrong)
+	}
+	return fmt.Sprintf("%d responses, %d hits, %d cut; while nodes were killed %d, %d hits, %d cut", calm.all, calm.hits, calm.cut, storm.all, storm.hits, storm.cut)
+}
+
+// largeOrigin has objects of 300 KB to 3 MB that it answers ranges of. Two of three have a strong validator.
+type largeOrigin struct{ bodies []string }
+
+const largeObjects = 60
+
+func newLargeOrigin() *largeOrigin {
+	o := &largeOrigin{}
+	for i := range largeObjects {
+		var b strings.Builder
+		for j := 0; b.Len() < 300_000+i*45_000; j++ {
+			fmt.Fprintf(&b, "%d.%d ", i, j)
+		}
+		o.bodies = append(o.bodies, b.String())
+	}
+	return o
+}
+
+func (o *largeOrigin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	i, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+	if err != nil || i < 0 || i >= largeObjects {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "max-age="+strconv.Itoa(2+i%7))
+	w.Header().Set("Content-Type", "text/plain")
+	if i%3 != 0 {
+		w.Header().Set("ETag", strconv.Quote(strconv.Itoa(i)))
+	}
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(o.bodies[i]))
+}
+
+// largeCluster are three nodes whose caches are too small.
+type largeCluster struct {
+	origin *largeOrigin
+	dirs   [3]string
+	texts  [3]string
+
+	mu    sync.Mutex // guards what follows
+	nodes [3]*nodeProcess
+	lives [3]int // how often a node was killed; odd while it is
+}
+
+func startLargeCluster(t *testing.T, app string) *largeCluster {
+	t.Helper()
+	c := &largeCluster{origin: newLargeOrigin()}
+	ports := natsservertest.FreePorts(t, 3)
+	for i := range 3 {
+		c.dirs[i] = t.TempDir()
+		c.texts[i] = fmt.Sprintf(`version: 1
+node: {name: n%d, data: %q}
+edge: {listen: 127.0.0.1:0, linger: 0s, timeout: 10s}
+admin: {listen: 127.0.0.1:0}
+mesh:
+  listen: 127.0.0.1:0
+  token: token-for-tests-only
+  local: nearest
+  cluster: {name: chaos, listen: %q, peers: [%q, %q, %q]}
+cache: {memory: 16MiB, disk: 48MiB}
+upstreams: {app: {targets: [%q]}}
+routes: [{path: /*, to: "upstream:app", cache: true}]
+`, i+1, c.dirs[i]+"/data", ports[i], ports[0], ports[1], ports[2], app)
+		c.nodes[i] = start(t, c.dirs[i], c.texts[i])
+	}
+	for i, p := range c.nodes {
+		within(t, wait, fmt.Sprintf("n%d is ready", i+1), func() bool { st := p.status(t); return st.Ready && st.JetStream == "current" && st.Cache.Ready })
+	}
+	return c
+}
+
+// at gives a node, and its life: a response of which another life has begun meanwhile says nothing.
+func (c *largeCluster) at(i int) (edge string, life int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[i].edge, c.lives[i]
+}
+
+// tally is what came of a soak.
+type tally struct{ all, hits, cut, wrong, failed int64 }
+
+// soak lets clients ask every node for a while, and something else happen.
+func (c *largeCluster) soak(t *testing.T, d time.Duration, meanwhile func(end <-chan struct{})) tally {
+	t.Helper()
+	var all, hits, cut, wrong, failed atomic.Int64
+	end := make(chan struct{})
+	var running sync.WaitGroup
+	for n := range 12 {
+		running.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(n), 7))
+			for over := false; !over; {
+				select {
+				case <-end:
+					over = true
+					continue
+				default:
+				}
+				i := min(random.IntN(largeObjects), random.IntN(largeObjects)) // some are asked for more often
+				edge, life := c.at(n % 3)
+				got := c.ask(edge, i, random)
+				if _, now := c.at(n % 3); life != now || life%2 == 1 {
+					continue // its node was killed
+				}
+				all.Add(1)
+				switch {
+				case got.err != nil && got.began:
+					if cut.Add(1) <= 10 {
+						t.Logf("object %d of n%d, %s: %v", i, n%3+1, got.how, got.err)
+					}
+				case got.err != nil:
+					failed.Add(1)
+				case !got.right:
+					wrong.Add(1)
+				case got.hit:
+					hits.Add(1)
+				}
+			}
+		})
+	}
+	time.AfterFunc(d, func() { close(end) })
+	meanwhile(end)
+	running.Wait()
+	return tally{all.Load(), hits.Load(), cut.Load(), wrong.Load(), failed.Load()}
+}
+
+// answered is how one request ended.
+type answered struct {
+	began, right, hit bool
+	how               string
+	err               error
+}
+
+// ask asks for an object or a range of it, at times slowly.
+func (c *largeCluster) ask(edge string, i int, random *rand.Rand) (out answered) {
+	body := c.origin.bodies[i]
+	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(edge, "http://"), 2*time.Second)
+	if err != nil {
+		return answered{err: err}
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(40 * time.Second))
+	head := "GET /" + strconv.Itoa(i) + " HTTP/1.1\r\nHost: large.test\r\n"
+	if random.IntN(4) == 0 {
+		first := random.IntN(len(body))
+		last := first + random.IntN(len(body)-first)
+		head += fmt.Sprintf("Range: bytes=%d-%d\r\n", first, last)
+		body = body[first : last+1]
+	}
+	if _, err := io.WriteString(conn, head+"\r\n"); err != nil {
+		return answered{err: err}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return answered{err: err}
+	}
+	defer resp.Body.Close()
+	out.how = resp.Header.Get("Cache-Status")
+	out.began, out.hit = true, strings.Contains(out.how, "; hit")
+	if resp.StatusCode == http.StatusOK {
+		body = c.origin.bodies[i]
+	}
+	var b strings.Builder
+	slow := random.IntN(10) == 0
+	for {
+		_, err := io.CopyN(&b, resp.Body, 100_000)
+		if err == io.EOF { //nolint:errorlint // it is never wrapped here
+			break
+		}
+		if err != nil {
+			out.err = err
+			return out
+		}
+		if slow {
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+	out.right = resp.StatusCode >= 500 || b.String() == body
+	return out
+}
+
+// purgeNowAndThen takes objects out of all caches.
+func (c *largeCluster) purgeNowAndThen(end <-chan struct{}) {
+	for i := 0; ; i++ {
+		select {
+		case <-end:
+			return
+		case <-time.After(700 * time.Millisecond):
+		}
+		resp, err := client.Post(c.nodes[i%3].admin+"/v1/purge", "application/json", strings.NewReader(fmt.Sprintf(`{"url": "http://large.test/%d"}`, i*7%largeObjects)))
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+}
+
+// killNowAndThen kills one node after the other, and starts it again.
+func (c *largeCluster) killNowAndThen(t *testing.T, end <-chan struct{}) {
+	for i := 0; ; i = (i + 1) % 3 {
+		select {
+		case <-end:
+			return
+		case <-time.After(3 * time.Second):
+		}
+		c.mu.Lock()
+		p := c.nodes[i]
+		c.lives[i]++
+		c.mu.Unlock()
+		p.kill()
+		<-time.After(time.Second)
+		p = start(t, c.dirs[i], c.texts[i])
+		within(t, wait, "the node is back", func() bool { st := p.status(t); return st.Ready })
+		c.mu.Lock()
+		c.nodes[i] = p
+		c.lives[i]++
+		c.mu.Unlock()
+	}
+}

@@ -1,0 +1,112 @@
+package kvcache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/kvcache"
+)
+
+// chunks are n entries of 100 KiB that belong together.
+func chunks(name string, n int) []kvcache.Entry {
+	var out []kvcache.Entry
+	for i := range n {
+		out = append(out, kvcache.Entry{Key: fmt.Append(nil, "C", name, i), Value: []byte(strings.Repeat("x", 100<<10)), Expires: time.Now().Add(time.Hour)})
+	}
+	return out
+}
+
+// together writes entries and tells whether all were written.
+func together(t *testing.T, c *kvcache.Cache, entries []kvcache.Entry, used bool) bool {
+	t.Helper()
+	done := make(chan bool, 2) // more than one word would be seen
+	c.WriteTogether(entries, used, func(all bool) { done <- all })
+	select {
+	case all := <-done:
+		if len(done) > 0 {
+			t.Error("it is told twice")
+		}
+		return all
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody tells whether all is written")
+		return false
+	}
+}
+
+// What belongs together is in the bucket with all of its parts, or isn't written at all: under pressure only what was asked for again.
+func TestBucketTakesAllOrNothing(t *testing.T) {
+	s := natsservertest.Start(t)
+	small := func(c *kvcache.Config) { c.BucketBytes = 16 << 20 }
+	c, other := open(t, s, "n1", small), open(t, s, "n2", small)
+	var v kvcache.View
+	for i := range 7 { // of which each takes 2 of the 14.4 MiB that are nine tenths
+		if !together(t, c, chunks(fmt.Sprint(i), 20), false) {
+			t.Fatalf("value %d isn't written", i)
+		}
+	}
+	for i := range 20 {
+		found, err := other.Read(t.Context(), fmt.Append(nil, "C6", i), &v)
+		if !found || err != nil || len(v.Value) != 100<<10 {
+			t.Errorf("part %d on another node: %t, %v", i, found, err)
+		}
+		v.Release()
+	}
+	before := c.Stats().BucketWritten
+	if together(t, c, chunks("unused", 20), false) || c.Stats().BucketWritten != before {
+		t.Error("a new value drives others out")
+	}
+	if !together(t, c, chunks("used", 20), true) {
+		t.Error("a value that was asked for again isn't written")
+	}
+	if together(t, c, chunks("huge", 50), true) {
+		t.Error("a value takes more than a quarter of the bucket")
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if together(t, c, chunks("late", 1), true) {
+		t.Error("a closed cache has written")
+	}
+}
+
+// A read with a deadline of its own isn't put off by one that took too long, and tells a bucket that lacks the key from one that doesn't answer.
+func TestBucketReadHasTime(t *testing.T) {
+	s := natsservertest.Start(t)
+	c := open(t, s, "n1")
+	if !together(t, c, chunks("a", 1), false) {
+		t.Fatal("not written")
+	}
+	var v kvcache.View
+	if found, err := c.Read(t.Context(), []byte("Cb0"), &v); found || err != nil {
+		t.Errorf("what isn't there: %t, %v", found, err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if found, err := c.Read(canceled, []byte("Ca0"), &v); found || !errors.Is(err, kvcache.ErrBucket) {
+		t.Errorf("without time: %t, %v", found, err)
+	}
+	deadline, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	<-deadline.Done()
+	if c.Load(deadline, []byte("Ca0"), &v) { // which is the end of others' patience for a second
+		t.Error("found without time")
+	}
+	if found, err := c.Read(t.Context(), []byte("Ca0"), &v); !found || err != nil {
+		t.Errorf("after a read that took too long: %t, %v", found, err)
+	}
+	v.Release()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	c.Drop([]byte("Ca0"))
+	if found, err := c.Read(short, []byte("Ca0"), &v); found || !errors.Is(err, kvcache.ErrBucket) {
+		t.Errorf("without a bucket: %t, %v", found, err)
+	}
+}
