@@ -21,8 +21,8 @@ type Route struct {
 	Redirect       *Redirect    `yaml:"redirect" doc:"Another place, in place of to."`
 	Respond        *Respond     `yaml:"respond" doc:"A fixed response, in place of to."`
 	Rewrite        *Rewrite     `yaml:"rewrite" doc:"What is changed in requests and responses on their way."`
-	Timeout        Duration     `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
-	MaxBody        Size         `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
+	Timeout        Duration     `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out." zero:"leave it out for edge.timeout"`
+	MaxBody        Size         `yaml:"max_body" doc:"Largest request body; edge.max_body if left out." zero:"leave it out for edge.max_body"`
 	Cache          *Cache       `yaml:"cache" doc:"Caching of responses: true for what the origin allows, a duration for responses whose origin names none, or a mapping."`
 	Limit          Limits       `yaml:"limit" doc:"Rate limits: 100/15m (per client address), a list of limits that must all pass, a mapping, or the name of one under limits."`
 	EncodedSlash   EncodedSlash `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`

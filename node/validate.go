@@ -25,6 +25,7 @@ func (c *Config) Validate() []Problem {
 	v.edge()
 	v.admin()
 	v.mesh()
+	v.ports()
 	v.store()
 	v.limits()
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
@@ -215,6 +216,7 @@ func (v *validator) upstream(name string, u Upstream) {
 	for i, t := range u.Targets {
 		path := at("targets", strconv.Itoa(i))
 		v.check(!seen[t.URL], path, "target %s is listed twice: give it a weight instead", t.URL)
+		v.notItself(path, t.URL)
 		v.check(t.Weight > 0 && t.Weight <= 1000, path, "weight %d is out of range: use 1 to 1000", t.Weight)
 		seen[t.URL] = true
 	}
