@@ -143,19 +143,14 @@ func (l *lookup) walk(t *tree, rest string) bool {
 
 // choose takes the first route of a place that the request matches.
 func (l *lookup) choose(p *place) bool {
-	if p.index == nil {
-		for _, r := range p.all {
-			if l.takes(r) {
-				return true
-			}
+	some, others := []*route(nil), p.all
+	if p.index != nil {
+		others = p.index.others
+		if value, one := only(l.x.Header, p.index.field); one {
+			some = p.index.by[value]
 		}
-		return false
 	}
-	var some []*route
-	if value, one := only(l.x.Header, p.index.field); one {
-		some = p.index.by[value]
-	}
-	for others := p.index.others; len(some) > 0 || len(others) > 0; {
+	for len(some) > 0 || len(others) > 0 {
 		list := &some
 		if len(some) == 0 || (len(others) > 0 && others[0].rank < some[0].rank) {
 			list = &others

@@ -11,7 +11,8 @@ type place struct {
 	index *placeIndex // nil unless the place is long
 }
 
-// placeIndex finds the routes of a long place, such as one with a route for each tenant, by the value of a header field.
+// placeIndex finds the routes of a long place, such as one with a route for each tenant, by the value of a header
+// field.
 type placeIndex struct {
 	field  string              // in lower case; the one that most of the routes demand
 	by     map[string][]*route // by the value that they demand

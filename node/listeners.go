@@ -32,7 +32,8 @@ func (v *validator) ports() {
 	for i, l := range all {
 		for _, other := range all[:i] {
 			if l.address.meets(other.address) {
-				v.report(l.path, "%s is taken by %s (%s): choose another port", l.address, strings.Join(other.path, "."), other.address)
+				v.report(l.path, "%s is taken by %s (%s): choose another port",
+					l.address, strings.Join(other.path, "."), other.address)
 				v.problems[len(v.problems)-1].Other = other.path
 				break
 			}
@@ -58,8 +59,8 @@ func (a Address) meets(b Address) bool {
 	return false
 }
 
-// listenHosts gives the addresses that a host to listen on stands for, in one spelling each. Names beside localhost aren't
-// looked up. All IPv6 addresses (:: or none) include those of IPv4.
+// listenHosts gives the addresses that a host to listen on stands for, in one spelling each. Names beside localhost
+// aren't looked up. All IPv6 addresses (:: or none) include those of IPv4.
 func listenHosts(host string) []string {
 	host = strings.ToLower(host)
 	ip, err := netip.ParseAddr(host)
@@ -83,8 +84,9 @@ func sameFamily(all, host string) bool {
 	return err != nil || ip.Is4() == (all == "0.0.0.0")
 }
 
-// ReachedBy reports whether requests to the target come to who listens at the address. It looks nothing up: an address of
-// another interface, or a name beside localhost, is taken for another machine's unless both are written alike.
+// ReachedBy reports whether requests to the target come to who listens at the address. It looks nothing up: an
+// address of another interface, or a name beside localhost, is taken for another machine's unless both are written
+// alike.
 func (a Address) ReachedBy(target BaseURL) bool {
 	u, err := url.Parse(string(target))
 	if err != nil { // no target at all
@@ -107,12 +109,13 @@ func (a Address) ReachedBy(target BaseURL) bool {
 	return Address(net.JoinHostPort(host, port)).meets(a)
 }
 
-// notItself checks that a target isn't the node's own edge: requests would come back to it, again and again, until one is
-// refused as a loop.
+// notItself checks that a target isn't the node's own edge: requests would come back to it, again and again, until
+// one is refused as a loop.
 func (v *validator) notItself(path []string, target BaseURL) {
 	listen := v.config.Edge.Listen
 	v.check(!listen.ReachedBy(target), path,
-		"target %s is this node's own edge (edge.listen %s): requests would come back to it; write where your application listens", target, listen)
+		"target %s is this node's own edge (edge.listen %s): requests would come back to it; write where your "+
+			"application listens", target, listen)
 }
 
 // split gives the parts of the address. The port is 0 for any free one, and for what is no port.

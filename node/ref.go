@@ -37,8 +37,8 @@ func parseRef(name string) (Ref, bool) {
 	return Ref{Param: name}, name == Rest || validParam(name)
 }
 
-// ofRequest explains a reference to something of the request that people try and templates don't have. It gives "" for a
-// parameter of the route and a call that there is.
+// ofRequest explains a reference to something of the request that people try and templates don't have. It gives ""
+// for a parameter of the route and a call that there is.
 func (r Ref) ofRequest(route *Route) string {
 	word := cmp.Or(r.Call, r.Param)
 	if slices.Contains(route.Path.Params(), r.Param) {
@@ -55,13 +55,16 @@ func (r Ref) ofRequest(route *Route) string {
 		if route.Gather != nil {
 			what = "calls carry nothing of the client's query"
 		}
-		return fmt.Sprintf("%s can't be read here yet, and %s: make the value a part of the path, as {id} is in /users/{id}", r, what)
+		return fmt.Sprintf("%s can't be read here yet, and %s: make the value a part of the path, as {id} is in "+
+			"/users/{id}", r, what)
 	case "header", "headers", "cookie", "cookies":
-		return fmt.Sprintf("%s can't be read here yet: fields and cookies go along as they are, with the calls of a gather too", r)
+		return fmt.Sprintf("%s can't be read here yet: fields and cookies go along as they are, with the calls of a "+
+			"gather too", r)
 	case "param", "params":
 		return fmt.Sprintf("%s: write {%s} for the parameter of the path", r, cmp.Or(r.Field, "id"))
 	case "body", "request", "req", "method", "path", "uri", "url", "client", "client_ip", "ip", "remote_addr":
-		return fmt.Sprintf("%s can't be read here: a template has the parameters of the path, such as {id}, {*} for what /* matched, and in a gather the results of calls", r)
+		return fmt.Sprintf("%s can't be read here: a template has the parameters of the path, such as {id}, {*} for "+
+			"what /* matched, and in a gather the results of calls", r)
 	case "host":
 		return fmt.Sprintf("%s is the client's host only as the host of a redirect's URL: https://{host}/x", r)
 	}

@@ -141,8 +141,8 @@ func (r Route) Compare(s Route) Relation {
 	return Equal
 }
 
-// CompareBreadth orders routes of the same host and path from narrow to wide: where Compare says Narrower it is negative.
-// Wherever a request matches two of them, validation has made sure that Compare says which is narrower.
+// CompareBreadth orders routes of the same host and path from narrow to wide: where Compare says Narrower it is
+// negative. Wherever a request matches two of them, validation has made sure that Compare says which is narrower.
 func (r *Route) CompareBreadth(s *Route) int {
 	return cmp.Or(cmp.Compare(breadth(r.Methods), breadth(s.Methods)), -cmp.Compare(len(r.Match.Headers), len(s.Match.Headers)))
 }

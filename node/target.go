@@ -52,7 +52,8 @@ func (t *Target) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is the URL of a target: list it in targets of one of upstreams, and write upstream:NAME here", text)
 	}
 	if isPort(rest) {
-		return fmt.Errorf("%q is an address: list http://%s in targets of one of upstreams, and write upstream:NAME here", text, cmp.Or(kind, "127.0.0.1")+":"+rest)
+		return fmt.Errorf("%q is an address: list http://%s in targets of one of upstreams, and write upstream:NAME "+
+			"here", text, cmp.Or(kind, "127.0.0.1")+":"+rest)
 	}
 	return fmt.Errorf("%q is not a kind of target: write service:NAME, upstream:NAME or nats:SUBJECT%s",
 		kind, didYouMean(kind, []string{string(KindService), string(KindUpstream), string(KindNATS)}))
@@ -62,11 +63,14 @@ func (t *Target) UnmarshalText(text []byte) error {
 func notTarget(text string) error {
 	switch subject, err := ParseSubject(text); {
 	case ValidName(text) && !isPort(text):
-		return fmt.Errorf("%q is not a target: write upstream:%[1]s for an upstream, or service:%[1]s for whoever subscribes to http.%[1]s", text)
+		return fmt.Errorf("%q is not a target: write upstream:%[1]s for an upstream, or service:%[1]s for whoever "+
+			"subscribes to http.%[1]s", text)
 	case isPort(text):
-		return fmt.Errorf("%q is a port: list http://127.0.0.1:%[1]s in targets of one of upstreams, and write upstream:NAME here", text)
+		return fmt.Errorf("%q is a port: list http://127.0.0.1:%[1]s in targets of one of upstreams, and write "+
+			"upstream:NAME here", text)
 	case err == nil && strings.Contains(text, "."):
-		return fmt.Errorf("%q is not a target: write nats:%s for a plain NATS request, or list a host in targets of one of upstreams", text, subject)
+		return fmt.Errorf("%q is not a target: write nats:%s for a plain NATS request, or list a host in targets of "+
+			"one of upstreams", text, subject)
 	}
 	return fmt.Errorf("%q is not a target: write service:NAME, upstream:NAME or nats:SUBJECT", text)
 }

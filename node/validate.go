@@ -284,7 +284,8 @@ func (v *validator) route(i int) {
 	if r.Name != "" {
 		v.name(at("name"), r.Name)
 	}
-	v.check(!slices.Contains(reservedNames, r.Name), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.Name)
+	v.check(!slices.Contains(reservedNames, r.Name), at("name"), "the name %q belongs to Millrace's own counts: "+
+		"give the route another", r.Name)
 	v.check(!r.Whole() || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody, MaxMessageBody)
 	if r.To.Kind == KindUpstream {
 		v.declared(at("to"), r.To.Name)
@@ -297,7 +298,8 @@ func (v *validator) route(i int) {
 		v.param(at("to"), &r, name)
 	}
 	slash := slices.ContainsFunc(r.Path.Segments, func(s Segment) bool { return strings.Contains(s.Literal, "%2F") })
-	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused here: set encoded_slash: keep, or write / for two segments")
+	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused "+
+		"here: set encoded_slash: keep, or write / for two segments")
 	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)

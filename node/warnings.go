@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Warnings finds what is valid but can hardly be meant, in the order of the file's sections. Each says what to do about it.
-// A configuration that has only warnings is used as it is. It must have passed Validate.
+// Warnings finds what is valid but can hardly be meant, in the order of the file's sections. Each says what to do
+// about it. A configuration that has only warnings is used as it is. It must have passed Validate.
 func (c *Config) Warnings() []Problem {
 	v := &validator{config: c}
 	v.unusedUpstreams()

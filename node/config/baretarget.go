@@ -8,8 +8,8 @@ import (
 	"millrace/node"
 )
 
-// bareTarget says what may be meant by a name where a target must stand, by what the file declares. It gives nil for what
-// is no name, and for other types.
+// bareTarget says what may be meant by a name where a target must stand, by what the file declares. It gives nil for
+// what is no name, and for other types.
 func (d *decoder) bareTarget(t reflect.Type, text string) error {
 	if t != reflect.TypeFor[node.Target]() || !node.ValidName(text) || strings.Trim(text, "0123456789") == "" {
 		return nil
@@ -20,11 +20,14 @@ func (d *decoder) bareTarget(t reflect.Type, text string) error {
 	case exact:
 		return fmt.Errorf("%q is not a target: write upstream:%[1]s for the upstream of that name", text)
 	case nearest != "":
-		return fmt.Errorf("%q is not a target: write upstream:%s if that upstream is meant, or service:%[1]s for whoever subscribes to http.%[1]s", text, nearest)
+		return fmt.Errorf("%q is not a target: write upstream:%s if that upstream is meant, or service:%[1]s for "+
+			"whoever subscribes to http.%[1]s", text, nearest)
 	case len(known) > 0:
-		return fmt.Errorf("%q is not a target: write service:%[1]s for whoever subscribes to http.%[1]s, or upstream:NAME for one of upstreams (%s)", text, some(known))
+		return fmt.Errorf("%q is not a target: write service:%[1]s for whoever subscribes to http.%[1]s, or "+
+			"upstream:NAME for one of upstreams (%s)", text, some(known))
 	}
-	return fmt.Errorf("%q is not a target: write service:%[1]s for whoever subscribes to http.%[1]s, or declare upstreams: {%[1]s: {targets: [http://127.0.0.1:3000]}} and write upstream:%[1]s", text)
+	return fmt.Errorf("%q is not a target: write service:%[1]s for whoever subscribes to http.%[1]s, or declare "+
+		"upstreams: {%[1]s: {targets: [http://127.0.0.1:3000]}} and write upstream:%[1]s", text)
 }
 
 // upstreams lists the upstreams that the file declares, but not more than a person might have to do with, and tells

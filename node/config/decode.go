@@ -129,7 +129,7 @@ func (d *decoder) unknown(e entry, at place, fields []field, present map[string]
 		present[before] = true
 		return
 	}
-	if t, ok := triedKeys[dst.Type()][e.key]; ok {
+	if t, ok := triedKey(dst.Type(), e.key); ok {
 		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: %s", e.key, at.in(), t.instead)
 		if t.key != "" && !present[t.key] {
 			present[t.key] = true
@@ -225,10 +225,10 @@ func mappingHint(v *value) string {
 }
 
 func listHint(v *value) string {
-	switch {
-	case v.kind == kindMapping:
+	switch v.kind { //nolint:exhaustive // the other kinds have no hint
+	case kindMapping:
 		return "begin each item with -"
-	case v.kind == kindText:
+	case kindText:
 		return "put it in brackets, or on a line of its own after -"
 	}
 	return ""

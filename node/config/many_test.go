@@ -31,8 +31,12 @@ func manyFiles() map[string]string {
 		"methods": routes(func(i int) string {
 			return fmt.Sprintf("path: /r/%d, methods: [%s], to: upstream:api", i/2, []string{"GET", "PUT"}[i%2])
 		}),
-		"headers":  routes(func(i int) string { return fmt.Sprintf("path: /*, match: {headers: {X-T: t%d}}, to: upstream:api", i) }),
-		"limits":   routes(func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, limit: [20/s, 100/15m]", i) }),
+		"headers": routes(func(i int) string {
+			return fmt.Sprintf("path: /*, match: {headers: {X-T: t%d}}, to: upstream:api", i)
+		}),
+		"limits": routes(func(i int) string {
+			return fmt.Sprintf("path: /r/%d, to: upstream:api, limit: [20/s, 100/15m]", i)
+		}),
 		"caches":   routes(func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, cache: {ttl: 1h}", i) }),
 		"mistakes": routes(func(i int) string { return fmt.Sprintf("path: /r/%d, to: api", i) }),
 		"unknown":  routes(func(i int) string { return fmt.Sprintf("path: /r/%d, too: upstream:apis", i) }),

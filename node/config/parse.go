@@ -21,7 +21,8 @@ type File struct {
 
 // Read reads and parses a configuration file, with the variables of the process's environment.
 //
-// The error is Errors when the file could be read, whose Text is there then; it wraps the *os.PathError when it couldn't.
+// The error is Errors when the file could be read, whose Text is there then; it wraps the *os.PathError when it
+// couldn't.
 func Read(path string) (File, error) {
 	f, err := os.Open(path)
 	if err != nil {
