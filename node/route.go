@@ -72,6 +72,9 @@ type Host string
 // UnmarshalText checks the name and makes it lower case.
 func (h *Host) UnmarshalText(text []byte) error {
 	s := strings.ToLower(string(text))
+	if strings.Contains(s, "*") {
+		return fmt.Errorf("%q has a *, which no host may yet: leave host out for any, or write a route for each", text)
+	}
 	if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-._[:]") != "" || strings.Contains(s, "]:") ||
 		(strings.Contains(s, ":") && !strings.HasPrefix(s, "[")) {
 		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port%s", text, inASCII(string(text)))
@@ -87,6 +90,8 @@ type Method string
 func (m *Method) UnmarshalText(text []byte) error {
 	s := string(text)
 	switch {
+	case s == "*" || s == "ANY" || s == "ALL":
+		return fmt.Errorf("%s is no method: leave methods out for any", s)
 	case s == "" || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "":
 		return fmt.Errorf("%q is not a method: write it in upper case, such as GET", text)
 	case s == "CONNECT" || s == "TRACE":

@@ -48,8 +48,10 @@ func manyFiles() map[string]string {
 
 // TestManyRoutes reads the largest files that there are, good and bad.
 func TestManyRoutes(t *testing.T) {
-	for name, file := range manyFiles() {
+	files := manyFiles()
+	for _, name := range []string{"literals", "limits", "unknown", "missing"} {
 		t.Run(name, func(t *testing.T) {
+			file := files[name]
 			if len(file) > config.MaxFile {
 				t.Fatalf("the file has %d bytes", len(file))
 			}
