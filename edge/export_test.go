@@ -51,15 +51,23 @@ func Keep(l net.Listener, keep func(*Exchange)) *fiber.App {
 
 // Match finds the route of a request among routes, by name; "" if none.
 func Match(routes []node.Route, method, host, path string, header mesh.Header) string {
+	return Matcher(routes)(method, host, path, header)
+}
+
+// Matcher is Match for many requests.
+func Matcher(routes []node.Route) func(method, host, path string, header mesh.Header) string {
 	var list []*route
 	for _, r := range routes {
 		list = append(list, &route{Route: r, id: r.ID(), paramNames: r.Path.Params()})
 	}
-	x := &Exchange{Method: method, Host: host, Path: path, Header: header}
-	if found, _ := newTable(list).find(x); !found {
-		return ""
+	t := newTable(list)
+	return func(method, host, path string, header mesh.Header) string {
+		x := &Exchange{Method: method, Host: host, Path: path, Header: header}
+		if found, _ := t.find(x); !found {
+			return ""
+		}
+		return x.route.id
 	}
-	return x.route.id
 }
 
 // Prepared is what the member gets for an exchange that came from peer, with these trusted proxies.

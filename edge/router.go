@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"millrace/mesh"
 	"millrace/node"
 )
 
@@ -19,6 +20,7 @@ type route struct {
 	stats      *routeStats
 	events     [6]string       // subject by status class
 	silent     [6]atomic.Int64 // until when nobody listens to it, in Unix nanoseconds
+	rank       int             // among the routes of its place
 }
 
 // table is the routes of one moment. It never changes, so it needs no lock.
@@ -31,15 +33,19 @@ type table struct {
 type tree struct {
 	literals map[string]*tree
 	param    *tree
-	exact    []*route // routes that end here, from narrow to wide
-	rest     []*route // routes that end here in /*, likewise
+	exact    place // routes that end here
+	rest     place // routes that end here in /*
 }
 
 // newTable puts the routes in their places, the narrow ones first.
 func newTable(routes []*route) *table {
 	t := &table{hosts: map[string]*tree{}, any: &tree{}}
-	routes = slices.Clone(routes)
-	slices.SortStableFunc(routes, func(a, b *route) int { return a.CompareBreadth(b.Route) })
+	narrow := func(a, b *route) int { return a.CompareBreadth(&b.Route) }
+	if !slices.IsSortedFunc(routes, narrow) {
+		routes = slices.Clone(routes)
+		slices.SortStableFunc(routes, narrow)
+	}
+	var long []*place
 	for _, r := range routes {
 		root := t.any
 		if r.Host != "" {
@@ -48,21 +54,25 @@ func newTable(routes []*route) *table {
 			}
 			root = t.hosts[string(r.Host)]
 		}
-		root.add(r)
+		if p := root.place(r); p.add(r) == longPlace {
+			long = append(long, p)
+		}
+	}
+	for _, p := range long {
+		p.makeIndex()
 	}
 	return t
 }
 
-// add puts a route in its place, behind those of the same place.
-func (t *tree) add(r *route) {
+// place gives the place of a route.
+func (t *tree) place(r *route) *place {
 	for _, seg := range r.Path.Segments {
 		t = t.child(seg)
 	}
 	if r.Path.Rest {
-		t.rest = append(t.rest, r)
-	} else {
-		t.exact = append(t.exact, r)
+		return &t.rest
 	}
+	return &t.exact
 }
 
 func (t *tree) child(seg node.Segment) *tree {
@@ -104,7 +114,7 @@ func (t *table) find(x *Exchange) (found bool, allowed []string) {
 // The narrowest place comes first: literal before parameter before /*. Each node is visited at most once.
 func (l *lookup) walk(t *tree, rest string) bool {
 	if rest == "" {
-		return l.choose(t.exact) || l.choose(t.rest)
+		return l.choose(&t.exact) || l.choose(&t.rest)
 	}
 	segment, after := rest[1:], ""
 	if i := strings.IndexByte(segment, '/'); i >= 0 {
@@ -120,32 +130,65 @@ func (l *lookup) walk(t *tree, rest string) bool {
 		}
 		l.params = l.params[:len(l.params)-1]
 	}
-	return l.choose(t.rest)
+	return l.choose(&t.rest)
 }
 
 // choose takes the first route of a place that the request matches.
-func (l *lookup) choose(routes []*route) bool {
-	for _, r := range routes {
-		if !matchesHeaders(r, l.x) {
-			continue
+func (l *lookup) choose(p *place) bool {
+	some, others := []*route(nil), p.all
+	if p.index != nil {
+		others = p.index.others
+		if value, one := only(l.x.Header, p.index.field); one {
+			some = p.index.by[value]
 		}
-		if !r.MatchesMethod(l.x.Method) {
-			for _, m := range r.Methods {
-				l.allowed = append(l.allowed, string(m))
-			}
-			continue
+	}
+	for len(some) > 0 || len(others) > 0 {
+		list := &some
+		if len(some) == 0 || (len(others) > 0 && others[0].rank < some[0].rank) {
+			list = &others
 		}
-		l.x.route, l.x.params = r, l.params
-		return true
+		if l.takes((*list)[0]) {
+			return true
+		}
+		*list = (*list)[1:]
 	}
 	return false
 }
 
+// takes makes the route the request's if it matches, and otherwise keeps the methods with which it would.
+func (l *lookup) takes(r *route) bool {
+	switch {
+	case !matchesHeaders(r, l.x):
+		return false
+	case !r.MatchesMethod(l.x.Method):
+		for _, m := range r.Methods {
+			l.allowed = append(l.allowed, string(m))
+		}
+		return false
+	}
+	l.x.route, l.x.params = r, l.params
+	return true
+}
+
 func matchesHeaders(r *route, x *Exchange) bool {
 	for name, want := range r.Match.Headers {
-		if v := x.Header.Values(name); len(v) != 1 || v[0] != want { // of two values a member might take the other
+		if v, one := only(x.Header, name); !one || v != want {
 			return false
 		}
 	}
 	return true
+}
+
+// only gives the value of a field that the request has once: of two values a member might take the other.
+func only(h mesh.Header, name string) (value string, one bool) {
+	for i := range h {
+		if !node.SameName(h[i].Name, name) {
+			continue
+		}
+		if one {
+			return "", false
+		}
+		value, one = h[i].Value, true
+	}
+	return value, one
 }

@@ -119,17 +119,17 @@ func TestMatchFindsTheNarrowest(t *testing.T) {
 			for range rng.IntN(5) + 1 {
 				b.WriteString("/" + []string{"a", "b", "c", ""}[rng.IntN(4)])
 			}
-			checkNarrowest(t, round, cfg.Routes, []string{"GET", "POST", "HEAD", "PUT"}[rng.IntN(4)], []string{"h", "i"}[rng.IntN(2)], b.String())
+			checkNarrowest(t, round, cfg.Routes, []string{"GET", "POST", "HEAD", "PUT"}[rng.IntN(4)], []string{"h", "i"}[rng.IntN(2)], b.String(), nil)
 		}
 	}
 }
 
-func checkNarrowest(t *testing.T, round int, routes []node.Route, method, host, path string) {
+func checkNarrowest(t *testing.T, round int, routes []node.Route, method, host, path string, header mesh.Header) {
 	t.Helper()
-	got := edge.Match(routes, method, host, path, nil)
+	got := edge.Match(routes, method, host, path, header)
 	var matching []node.Route
 	for _, r := range routes {
-		if edge.Match([]node.Route{r}, method, host, path, nil) != "" {
+		if edge.Match([]node.Route{r}, method, host, path, header) != "" {
 			matching = append(matching, r)
 		}
 	}

@@ -63,8 +63,8 @@ func (s *Server) newRoute(r node.Route, id string, end Handler) *route {
 	return out
 }
 
-// withExposed adds the routes of exposed services, and names those that have no name. The configuration's own were named
-// before: an exposed service changes no name.
+// withExposed adds the routes of exposed services, and names those that have no name. The configuration's own were
+// named before: an exposed service changes no name.
 func withExposed(routes []node.Route, expose []string) []node.Route {
 	out := slices.Clip(routes)
 	taken := map[string]bool{"*": true}

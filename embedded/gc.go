@@ -8,8 +8,9 @@ import (
 	"sync"
 )
 
-// spareGarbage is how much garbage may lie about at least before it is collected. With Go's standard, as much as is in use, the small heap of a busy node
-// would be collected many times a second; with a larger standard a large cache would need its size again.
+// spareGarbage is how much garbage may lie about at least before it is collected. With Go's standard, as much as is
+// in use, the small heap of a busy node would be collected many times a second; with a larger standard a large cache
+// would need its size again.
 const spareGarbage = 64 << 20
 
 // GC is the garbage collector as TuneGC has set it. Its methods may be called on nil, which leaves the collector alone.
@@ -20,8 +21,9 @@ type GC struct {
 	room    uint64 // bytes of garbage beyond spareGarbage
 }
 
-// TuneGC makes the garbage collector run no more often than each 64 MiB of garbage, for programs that are a node and nothing else. It changes the whole
-// process, for good. GOGC in the environment goes first, and nil is given then; a memory limit still holds.
+// TuneGC makes the garbage collector run no more often than each 64 MiB of garbage, for programs that are a node and
+// nothing else. It changes the whole process, for good. GOGC in the environment goes first, and nil is given then; a
+// memory limit still holds.
 func TuneGC() *GC {
 	if os.Getenv("GOGC") != "" {
 		return nil
@@ -31,7 +33,8 @@ func TuneGC() *GC {
 	return g
 }
 
-// byteSentinel is garbage by which each collection is noticed. It has a pointer, so that it isn't put together with others.
+// byteSentinel is garbage by which each collection is noticed. It has a pointer, so that it isn't put together with
+// others.
 type byteSentinel struct{ _ *byte }
 
 // again sets the percentage after each collection.
@@ -45,7 +48,8 @@ func (g *GC) again(s *byteSentinel) {
 // set sets the percentage. The caller holds mu.
 func (g *GC) set() {
 	metrics.Read(g.live)
-	if p := gcPercent(g.live[0].Value.Uint64(), g.room); p > g.percent*11/10 || p < g.percent*9/10 { // a change stops the world for a moment
+	p := gcPercent(g.live[0].Value.Uint64(), g.room)
+	if p > g.percent*11/10 || p < g.percent*9/10 { // a change stops the world for a moment
 		g.percent = p
 		debug.SetGCPercent(int(p)) //nolint:gosec // G115: at most 10000
 	}

@@ -17,7 +17,8 @@ import (
 // manyRoutes writes as many routes as a file may have, in one way.
 func manyRoutes(app string, n int, line func(i int) string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%supstreams: {api: {targets: [%q]}}\nroutes:\n  - {path: /fixed, respond: {body: x}}\n  - {path: /proxied, to: upstream:api}\n", edgeYAML, app)
+	fmt.Fprintf(&b, "%supstreams: {api: {targets: [%q]}}\nroutes:\n", edgeYAML, app)
+	b.WriteString("  - {path: /fixed, respond: {body: x}}\n  - {path: /proxied, to: upstream:api}\n")
 	for i := range n {
 		fmt.Fprintf(&b, "  - {%s}\n", line(i))
 	}
@@ -35,8 +36,8 @@ var manyShapes = map[string]func(i int) string{
 	},
 }
 
-// TestReloadMany reloads a node with ten thousand routes while requests come. With each route compared to each it took a
-// minute.
+// TestReloadMany reloads a node with ten thousand routes while requests come. With each route compared to each it
+// took a minute.
 func TestReloadMany(t *testing.T) {
 	a := app(t, "x").URL
 	opts, path := settings(t, manyRoutes(a, 9_990, manyShapes["limits"]))

@@ -32,7 +32,7 @@ func (o *Offline) UnmarshalText(text []byte) error {
 // Cache says how a route's responses are cached. Written true, it keeps what the origin allows and nothing else (RFC 9111); written as a
 // duration, responses whose origin names no freshness are fresh so long.
 type Cache struct {
-	TTL                  Duration      `yaml:"ttl" doc:"Freshness of successful responses whose origin names none."`
+	TTL                  Duration      `yaml:"ttl" doc:"Freshness of successful responses whose origin names none." zero:"leave it out for what the origin says, or write cache: false"`
 	NegativeTTL          Duration      `yaml:"negative_ttl" doc:"Freshness of 404, 405, 410, 414 and 501 whose origin names none."`
 	On                   bool          `yaml:"on" doc:"Whether responses are cached."`
 	Force                bool          `yaml:"force" doc:"ttl counts even if the origin says otherwise, but for private responses and requests with credentials."`
@@ -71,7 +71,13 @@ func (c *Cache) UnmarshalText(text []byte) error {
 		c.On = false
 		return nil
 	}
-	return c.TTL.UnmarshalText(text)
+	if err := c.TTL.UnmarshalText(text); err != nil {
+		return err
+	}
+	if c.TTL == 0 {
+		return fmt.Errorf("%q is no time: write true for what the origin says, or false", text)
+	}
+	return nil
 }
 
 // Short writes the short form, if there is one: "" stands for that of the first key.

@@ -27,7 +27,8 @@ func (v *validator) conflict(i, j int) {
 	message := "route %s matches the same requests as routes[%d]"
 	args := []any{r.Path, j}
 	if r.Compare(s) == Overlap {
-		message = "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make one of them narrower"
+		message = "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make one " +
+			"of them narrower"
 		args = append(args, s.Path)
 	}
 	v.report([]string{"routes", strconv.Itoa(i), "path"}, message, args...)
@@ -35,8 +36,8 @@ func (v *validator) conflict(i, j int) {
 }
 
 // routeIndex finds the routes that are in conflict with another one without comparing it to each: those whose path has
-// none in common, or is more or less specific, are passed by in groups. One tree of paths stands for each host and method,
-// since routes that differ in these are never in conflict. A route stands in the trees of all its methods.
+// none in common, or is more or less specific, are passed by in groups. One tree of paths stands for each host and
+// method, since routes that differ in these are never in conflict. A route stands in the trees of all its methods.
 type routeIndex struct {
 	routes  []Route
 	demands []demands
@@ -104,7 +105,7 @@ func (p Pattern) lastParam() int {
 // place is a node of a tree of paths, one level a segment.
 type place struct {
 	literals map[string]*place
-	wider    []*place // of literals, those that are wide; the empty segment, which no parameter matches, is never among them
+	wider    []*place // those of literals that are wide; never the empty segment, which no parameter matches
 	param    *place
 	exact    demandGroups // routes that end here
 	rest     demandGroups // routes that end here in /*

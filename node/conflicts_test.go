@@ -107,12 +107,12 @@ func crossingRoute(t *testing.T, r *rand.Rand, variety int) node.Route {
 
 // Conflicts beyond counting are counted no further.
 func TestManyConflicts(t *testing.T) {
-	same := func(t testing.TB, _ int) node.Route { return node.Route{Path: pattern(t, "/a")} }
-	cross := func(t testing.TB, i int) node.Route {
-		return node.Route{Path: pattern(t, []string{fmt.Sprintf("/{a}/x%d", i), fmt.Sprintf("/y%d/{b}", i)}[i%2])}
+	same := func(int) node.Route { return node.Route{Path: pathOf("/a")} }
+	cross := func(i int) node.Route {
+		return node.Route{Path: pathOf([]string{fmt.Sprintf("/{a}/x%d", i), fmt.Sprintf("/y%d/{b}", i)}[i%2])}
 	}
-	for _, shape := range []func(testing.TB, int) node.Route{same, cross} {
-		if got := len(reported(manyOf(t, shape, manyRoutes))); got != 1000 {
+	for _, shape := range []func(int) node.Route{same, cross} {
+		if got := len(reported(manyOf(shape, manyRoutes))); got != 1000 {
 			t.Errorf("%d conflicts are reported", got)
 		}
 	}

@@ -59,7 +59,7 @@ type Call struct {
 	Method   Method   `yaml:"method" doc:"Method of the call."`
 	Body     Body     `yaml:"body" doc:"JSON body of the call; in its texts {param} and {call.field} stand for values as in path, and a text that is nothing else for the value itself, whatever its type."`
 	After    []string `yaml:"after" doc:"Calls that must have succeeded before this one begins."`
-	Timeout  Duration `yaml:"timeout" doc:"Deadline of this call; 0s for that of the whole request."`
+	Timeout  Duration `yaml:"timeout" doc:"Deadline of this call; that of the whole request if left out." zero:"leave it out for the deadline of the whole request"`
 	Fallback JSON     `yaml:"fallback" doc:"Any value that stands in for the result when the call fails, which then counts as success."`
 	Cache    *Cache   `yaml:"cache" doc:"Caching of this call's responses, as of a route."`
 	Limit    Limits   `yaml:"limit" doc:"Names of limits under limits that this call takes from, on top of the route's; a call that is refused has status 429."`

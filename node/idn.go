@@ -1,13 +1,12 @@
 package node
 
 import (
-	"fmt"
 	"math"
 	"strings"
 )
 
-// inASCII ends a message about a host with characters beyond ASCII by what to write instead (RFC 3492, RFC 5890). It gives
-// "" for a host without, and for what can't be one.
+// inASCII ends a message about a host with characters beyond ASCII by what to write instead (RFC 3492, RFC 5890). It
+// gives "" for a host without, and for what can't be one.
 func inASCII(host string) string {
 	labels := strings.FieldsFunc(strings.ToLower(host), func(c rune) bool { return c == '.' || c == '。' })
 	beyond := false
@@ -25,7 +24,7 @@ func inASCII(host string) string {
 	if !beyond || new(Host).UnmarshalText([]byte(ascii)) != nil {
 		return ""
 	}
-	return fmt.Sprintf("; requests have it in ASCII, so write %s", ascii)
+	return "; requests have it in ASCII, so write " + ascii
 }
 
 // Parameters of punycode (RFC 3492 §5).

@@ -26,7 +26,7 @@ type Limit struct {
 	Algorithm      Algorithm  `yaml:"algorithm" doc:"fixed windows, sliding window, token bucket, or concurrent for requests in flight."`
 	Align          Align      `yaml:"align" doc:"Where fixed windows begin: with a client's first request, or on the clock."`
 	Zone           Zone       `yaml:"zone" doc:"Time zone of day, month and of windows on the clock, such as Europe/Berlin."`
-	Burst          int        `yaml:"burst" doc:"Size of the bucket; max if left out."`
+	Burst          int        `yaml:"burst" doc:"Size of the bucket; max if left out." zero:"leave it out for a bucket of max"`
 	Key            LimitKeys  `yaml:"key" doc:"Whose requests are counted together: ip, all, header:NAME, cookie:NAME or param:NAME, or several of them."`
 	IPv6Prefix     int        `yaml:"ipv6_prefix" doc:"IPv6 addresses that share so many leading bits count as one client."`
 	Cost           int        `yaml:"cost" doc:"How much one request counts."`

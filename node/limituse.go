@@ -8,8 +8,8 @@ import (
 )
 
 // LimitID gives the name of the route's i-th limit: that of the limit under limits which it is a use of, its own, or one derived from the
-// route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by CheckName. Of routes from NameRoutes no two limits
-// have the same.
+// route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by CheckName. Of routes
+// from NameRoutes no two limits have the same.
 func (r Route) LimitID(i int) string {
 	l := r.Limit[i]
 	switch {
@@ -99,9 +99,11 @@ func (v *validator) limitNames() {
 			here := limitPlace{i, j}
 			other, again := first[l.Name]
 			if _, named := v.config.Limits[l.Name]; named {
-				v.report(here.path(), "limits has one of the name %q: write use: %[1]s if that is meant, or give this limit another", l.Name)
+				v.report(here.path(), "limits has one of the name %q: write use: %[1]s if that is meant, or give this limit "+
+					"another", l.Name)
 			} else if again {
-				v.report(here.path(), "%s has the name %q too: for one limit put it under limits and use it by name, for two give them different names", other.in(&v.config.Routes[other.route]), l.Name)
+				v.report(here.path(), "%s has the name %q too: for one limit put it under limits and use it by name, for two "+
+					"give them different names", other.in(&v.config.Routes[other.route]), l.Name)
 				v.problems[len(v.problems)-1].Other = other.path()
 			} else {
 				first[l.Name] = here

@@ -17,9 +17,10 @@ var reservedNames = []string{"exposed", "purge", "unmatched", "api-call"}
 func (c *Config) Named() []Route { return NameRoutes(c.Routes, c.Limits) }
 
 // NameRoutes gives the routes with a name for each of them and each of their limits, as metrics, events, logs and the
-// counts of limits show them. Names of the configuration stay. The others are derived as Route.ID says; where two routes
-// would have the same name, or a name is too long, the one that says less of its route gets a short hash of what the route
-// matches behind it: a for /a, a-2bq4k for /a/. The order of the routes doesn't count. limits are those that are shared.
+// counts of limits show them. Names of the configuration stay. The others are derived as Route.ID says; where two
+// routes would have the same name, or a name is too long, the one that says less of its route gets a short hash of
+// what the route matches behind it: a for /a, a-2bq4k for /a/. The order of the routes doesn't count. limits are
+// those that are shared.
 func NameRoutes(routes []Route, limits map[string]Limit) []Route {
 	if !slices.ContainsFunc(routes, func(r Route) bool { return r.Name == "" || slices.ContainsFunc(r.Limit, nameless) }) {
 		return routes
@@ -130,8 +131,8 @@ func (r Route) ID() string {
 	return name[:min(len(name), MaxName)]
 }
 
-// derivedName gives the name before it is cut, and how many characters and segments of what it is derived from it doesn't
-// show. Dots in a host aren't counted: each has some.
+// derivedName gives the name before it is cut, and how many characters and segments of what it is derived from it
+// doesn't show. Dots in a host aren't counted: each has some.
 func (r *Route) derivedName() (name string, loss int) {
 	var words []string
 	add := func(s string) {

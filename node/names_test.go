@@ -118,8 +118,8 @@ func TestNamesOfAnyRoutes(t *testing.T) {
 	}
 }
 
-// TestLimitNamesNeverCollide is about limits that have no name of their own: given ones, those under limits, and those of
-// other routes come first.
+// TestLimitNamesNeverCollide is about limits that have no name of their own: given ones, those under limits, and
+// those of other routes come first.
 func TestLimitNamesNeverCollide(t *testing.T) {
 	c := withTenant(t)
 	c.Routes[0].Name, c.Routes[0].Limit = "tenant", namedLimits(t, []string{"", "", "=tenant"})

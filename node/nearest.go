@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Nearest gives the candidate closest to word by edit distance, or "" when none is close enough to be a slip of the hand:
-// a letter in three may differ, and in short words one. Upper case, - and _ don't count.
+// Nearest gives the candidate closest to word by edit distance, or "" when none is close enough to be a slip of the
+// hand: a letter in three may differ, and in short words one. Upper case, - and _ don't count.
 func Nearest(word string, candidates []string) string {
 	if word == "" {
 		return ""

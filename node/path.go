@@ -16,10 +16,11 @@ var (
 	ErrDotSegments = errors.New("path holds . or .. segments")
 )
 
-// CanonicalPath gives the one spelling of a request's path that routing, policies and forwarding use: percent-encodings of
-// unreserved characters are decoded, others are written in upper case (RFC 3986 §6.2.2), and characters that browsers
-// send raw though the grammar forbids it are encoded. What could mean two things is refused: encoded slash (slash tells
-// that there was one and it was kept), backslash, control characters, dot segments, invalid UTF-8.
+// CanonicalPath gives the one spelling of a request's path that routing, policies and forwarding use:
+// percent-encodings of unreserved characters are decoded, others are written in upper case (RFC 3986 §6.2.2), and
+// characters that browsers send raw though the grammar forbids it are encoded. What could mean two things is refused:
+// encoded slash (slash tells that there was one and it was kept), backslash, control characters, dot segments,
+// invalid UTF-8.
 //
 // The result is idempotent: CanonicalPath(CanonicalPath(p)) == CanonicalPath(p).
 func CanonicalPath(path string) (canonical string, slash bool, err error) {
@@ -89,7 +90,8 @@ func plainPath(path string) bool {
 }
 
 func unreserved(c byte) bool {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~'
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		c == '-' || c == '.' || c == '_' || c == '~'
 }
 
 // unescape decodes the %XX at the beginning of s.

@@ -19,8 +19,8 @@ type Segment struct {
 	Param   string
 }
 
-// ParsePattern reads a pattern such as /api/*, /users/{id} or /. Literal segments are written as people write them (/café,
-// /a b) or percent-encoded, and become what requests for them have.
+// ParsePattern reads a pattern such as /api/*, /users/{id} or /. Literal segments are written as people write them
+// (/café, /a b) or percent-encoded, and become what requests for them have.
 func ParsePattern(s string) (Pattern, error) {
 	if !strings.HasPrefix(s, "/") {
 		return Pattern{}, fmt.Errorf("path %q doesn't begin with /", s)
@@ -63,7 +63,8 @@ func parseSegment(part string) (Segment, error) {
 		case '{', '}':
 			return Segment{}, errors.New("a parameter must be a whole segment, as in /users/{id}")
 		case '?':
-			return Segment{}, errors.New("a path ends before the ?: requests match with any query; write %3F for the character itself")
+			return Segment{}, errors.New("a path ends before the ?: requests match with any query; write %3F for the " +
+				"character itself")
 		}
 	}
 	return parseLiteral(part)

@@ -119,7 +119,7 @@ func TestPatternCompareRandom(t *testing.T) {
 	}
 }
 
-func pattern(t testing.TB, s string) node.Pattern {
+func pattern(t *testing.T, s string) node.Pattern {
 	t.Helper()
 	p, err := node.ParsePattern(s)
 	if err != nil {

@@ -1,7 +1,10 @@
 package node
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -32,6 +35,40 @@ func parseRef(name string) (Ref, bool) {
 		return Ref{Call: call, Field: field}, ValidName(call) && field != ""
 	}
 	return Ref{Param: name}, name == Rest || validParam(name)
+}
+
+// ofRequest explains a reference to something of the request that people try and templates don't have. It gives ""
+// for a parameter of the route and a call that there is.
+func (r Ref) ofRequest(route *Route) string {
+	word := cmp.Or(r.Call, r.Param)
+	if slices.Contains(route.Path.Params(), r.Param) {
+		return ""
+	}
+	if route.Gather != nil {
+		if _, ok := route.Gather.Calls[r.Call]; ok {
+			return ""
+		}
+	}
+	switch strings.ToLower(word) {
+	case "query", "args", "arg", "search":
+		what := "the query goes along as it is"
+		if route.Gather != nil {
+			what = "calls carry nothing of the client's query"
+		}
+		return fmt.Sprintf("%s can't be read here yet, and %s: make the value a part of the path, as {id} is in "+
+			"/users/{id}", r, what)
+	case "header", "headers", "cookie", "cookies":
+		return fmt.Sprintf("%s can't be read here yet: fields and cookies go along as they are, with the calls of a "+
+			"gather too", r)
+	case "param", "params":
+		return fmt.Sprintf("%s: write {%s} for the parameter of the path", r, cmp.Or(r.Field, "id"))
+	case "body", "request", "req", "method", "path", "uri", "url", "client", "client_ip", "ip", "remote_addr":
+		return fmt.Sprintf("%s can't be read here: a template has the parameters of the path, such as {id}, {*} for "+
+			"what /* matched, and in a gather the results of calls", r)
+	case "host":
+		return fmt.Sprintf("%s is the client's host only as the host of a redirect's URL: https://{host}/x", r)
+	}
+	return ""
 }
 
 // TextIn gives what Field finds in a result, if that is a text, a number, true or false.

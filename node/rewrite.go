@@ -202,6 +202,8 @@ func validFieldValue(s string) bool {
 func (v *validator) refs(at []string, r *Route, refs []Ref, calls ...string) {
 	for _, ref := range refs {
 		switch {
+		case ref.ofRequest(r) != "":
+			v.report(at, "%s", ref.ofRequest(r))
 		case ref.Call != "" && r.Gather == nil:
 			v.report(at, "%s is a call's result, which only the calls of a gather have", ref)
 		case ref.Call != "":

@@ -21,8 +21,8 @@ type Route struct {
 	Redirect       *Redirect    `yaml:"redirect" doc:"Another place, in place of to."`
 	Respond        *Respond     `yaml:"respond" doc:"A fixed response, in place of to."`
 	Rewrite        *Rewrite     `yaml:"rewrite" doc:"What is changed in requests and responses on their way."`
-	Timeout        Duration     `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out."`
-	MaxBody        Size         `yaml:"max_body" doc:"Largest request body; edge.max_body if left out."`
+	Timeout        Duration     `yaml:"timeout" doc:"Deadline of the whole request; edge.timeout if left out." zero:"leave it out for edge.timeout"`
+	MaxBody        Size         `yaml:"max_body" doc:"Largest request body; edge.max_body if left out." zero:"leave it out for edge.max_body"`
 	Cache          *Cache       `yaml:"cache" doc:"Caching of responses: true for what the origin allows, a duration for responses whose origin names none, or a mapping."`
 	Limit          Limits       `yaml:"limit" doc:"Rate limits: 100/15m (per client address), a list of limits that must all pass, a mapping, or the name of one under limits."`
 	EncodedSlash   EncodedSlash `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`
@@ -72,6 +72,9 @@ type Host string
 // UnmarshalText checks the name and makes it lower case.
 func (h *Host) UnmarshalText(text []byte) error {
 	s := strings.ToLower(string(text))
+	if strings.Contains(s, "*") {
+		return fmt.Errorf("%q has a *, which no host may yet: leave host out for any, or write a route for each", text)
+	}
 	if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-._[:]") != "" || strings.Contains(s, "]:") ||
 		(strings.Contains(s, ":") && !strings.HasPrefix(s, "[")) {
 		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port%s", text, inASCII(string(text)))
@@ -87,6 +90,8 @@ type Method string
 func (m *Method) UnmarshalText(text []byte) error {
 	s := string(text)
 	switch {
+	case s == "*" || s == "ANY" || s == "ALL":
+		return fmt.Errorf("%s is no method: leave methods out for any", s)
 	case s == "" || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "":
 		return fmt.Errorf("%q is not a method: write it in upper case, such as GET", text)
 	case s == "CONNECT" || s == "TRACE":
@@ -141,9 +146,9 @@ func (r Route) Compare(s Route) Relation {
 	return Equal
 }
 
-// CompareBreadth orders routes of the same host and path from narrow to wide: where Compare says Narrower it is negative.
-// Wherever a request matches two of them, validation has made sure that Compare says which is narrower.
-func (r Route) CompareBreadth(s Route) int {
+// CompareBreadth orders routes of the same host and path from narrow to wide: where Compare says Narrower it is
+// negative. Wherever a request matches two of them, validation has made sure that Compare says which is narrower.
+func (r *Route) CompareBreadth(s *Route) int {
 	return cmp.Or(cmp.Compare(breadth(r.Methods), breadth(s.Methods)), -cmp.Compare(len(r.Match.Headers), len(s.Match.Headers)))
 }
 

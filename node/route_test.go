@@ -55,7 +55,7 @@ func TestHost(t *testing.T) {
 	for input, want := range map[string]string{
 		"Example.COM": "", "localhost": "", "10.0.0.1": "", "[::1]": "", "a_b": "",
 		"": "is not a host", "http://a": "is not a host", "a:80": "is not a host", "[::1]:80": "is not a host", "a b": "is not a host",
-		"::1": "is not a host", "é.com": "is not a host", strings.Repeat("a", 254): "is not a host",
+		"::1": "is not a host", "é.com": "is not a host", "*.a.com": "no host may yet", "*": "leave host out for any", strings.Repeat("a", 254): "is not a host",
 	} {
 		var h node.Host
 		err := h.UnmarshalText([]byte(input))
@@ -68,7 +68,7 @@ func TestHost(t *testing.T) {
 
 func TestMethod(t *testing.T) {
 	for input, want := range map[string]string{
-		"GET": "", "M-SEARCH": "", "": "upper case", "get": "upper case", "GET ": "upper case", "CONNECT": "never forwarded", "TRACE": "never forwarded",
+		"GET": "", "M-SEARCH": "", "": "upper case", "get": "upper case", "GET ": "upper case", "*": "leave methods out for any", "ANY": "leave methods out for any", "CONNECT": "never forwarded", "TRACE": "never forwarded",
 	} {
 		var m node.Method
 		wantError(t, input, m.UnmarshalText([]byte(input)), want)

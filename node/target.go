@@ -1,7 +1,9 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -26,10 +28,13 @@ type Target struct {
 func (t *Target) UnmarshalText(text []byte) error {
 	kind, rest, ok := strings.Cut(string(text), ":")
 	if !ok {
-		return fmt.Errorf("%q is not a target: write service:NAME, upstream:NAME or nats:SUBJECT", text)
+		return notTarget(string(text))
 	}
 	switch Kind(kind) {
 	case KindService, KindUpstream:
+		if trimmed := strings.TrimSpace(rest); trimmed != rest && ValidName(trimmed) {
+			return fmt.Errorf("%q has a space behind its colon: write %s:%s", text, kind, trimmed)
+		}
 		if err := CheckName(rest); err != nil {
 			return err
 		}
@@ -46,8 +51,33 @@ func (t *Target) UnmarshalText(text []byte) error {
 	if kind == "http" || kind == "https" {
 		return fmt.Errorf("%q is the URL of a target: list it in targets of one of upstreams, and write upstream:NAME here", text)
 	}
+	if isPort(rest) {
+		return fmt.Errorf("%q is an address: list http://%s in targets of one of upstreams, and write upstream:NAME "+
+			"here", text, cmp.Or(kind, "127.0.0.1")+":"+rest)
+	}
 	return fmt.Errorf("%q is not a kind of target: write service:NAME, upstream:NAME or nats:SUBJECT%s",
 		kind, didYouMean(kind, []string{string(KindService), string(KindUpstream), string(KindNATS)}))
+}
+
+// notTarget says what may be meant by a text without a kind.
+func notTarget(text string) error {
+	switch subject, err := ParseSubject(text); {
+	case ValidName(text) && !isPort(text):
+		return fmt.Errorf("%q is not a target: write upstream:%[1]s for an upstream, or service:%[1]s for whoever "+
+			"subscribes to http.%[1]s", text)
+	case isPort(text):
+		return fmt.Errorf("%q is a port: list http://127.0.0.1:%[1]s in targets of one of upstreams, and write "+
+			"upstream:NAME here", text)
+	case err == nil && strings.Contains(text, "."):
+		return fmt.Errorf("%q is not a target: write nats:%s for a plain NATS request, or list a host in targets of "+
+			"one of upstreams", text, subject)
+	}
+	return fmt.Errorf("%q is not a target: write service:NAME, upstream:NAME or nats:SUBJECT", text)
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }
 
 // String writes the target as UnmarshalText reads it.

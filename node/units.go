@@ -115,16 +115,6 @@ func (a Address) Dial() string {
 	return string(a)
 }
 
-// split gives the parts of the address. The port is 0 for any free one, and for what is no port.
-func (a Address) split() (host string, port uint16) {
-	host, text, _ := net.SplitHostPort(string(a))
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return host, 0
-	}
-	return host, uint16(n)
-}
-
 // places names where the address leads to, each in one spelling: localhost is on either loopback address. An address that
 // other machines can't connect to leads nowhere.
 func (a Address) places() []string {

@@ -25,6 +25,7 @@ func (c *Config) Validate() []Problem {
 	v.edge()
 	v.admin()
 	v.mesh()
+	v.ports()
 	v.store()
 	v.limits()
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
@@ -234,6 +235,7 @@ func (v *validator) upstream(name string, u Upstream) {
 	for i, t := range u.Targets {
 		path := at("targets", strconv.Itoa(i))
 		v.check(!seen[t.URL], path, "target %s is listed twice: give it a weight instead", t.URL)
+		v.notItself(path, t.URL)
 		v.check(t.Weight > 0 && t.Weight <= 1000, path, "weight %d is out of range: use 1 to 1000", t.Weight)
 		seen[t.URL] = true
 	}
@@ -302,7 +304,8 @@ func (v *validator) route(i int) {
 	if r.Name != "" {
 		v.name(at("name"), r.Name)
 	}
-	v.check(!slices.Contains(reservedNames, r.Name), at("name"), "the name %q belongs to Millrace's own counts: give the route another", r.Name)
+	v.check(!slices.Contains(reservedNames, r.Name), at("name"), "the name %q belongs to Millrace's own counts: "+
+		"give the route another", r.Name)
 	v.check(!r.Whole() || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody, MaxMessageBody)
 	if r.To.Kind == KindUpstream {
 		v.declared(at("to"), r.To.Name)
@@ -315,7 +318,8 @@ func (v *validator) route(i int) {
 		v.param(at("to"), &r, name)
 	}
 	slash := slices.ContainsFunc(r.Path.Segments, func(s Segment) bool { return strings.Contains(s.Literal, "%2F") })
-	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused here: set encoded_slash: keep, or write / for two segments")
+	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused "+
+		"here: set encoded_slash: keep, or write / for two segments")
 	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)

@@ -3,16 +3,19 @@ package node
 import (
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 )
 
-// Warnings finds what is valid but can hardly be meant, in the order of the file's sections. Each says what to do about it.
-// A configuration that has only warnings is used as it is. It must have passed Validate.
+// Warnings finds what is valid but can hardly be meant, in the order of the file's sections. Each says what to do
+// about it. A configuration that has only warnings is used as it is. It must have passed Validate.
 func (c *Config) Warnings() []Problem {
 	v := &validator{config: c}
 	v.unusedUpstreams()
 	uses := v.upstreamUses()
 	v.unreachedTimeouts(uses)
 	v.cutTimeouts(uses)
+	v.unreplaced()
 	return v.problems
 }
 
@@ -52,4 +55,58 @@ func (r *Route) targets() []Target {
 		out = append(out, c.To)
 	}
 	return out
+}
+
+// unreplaced reports values that look as if something of the request stood in for a part of them, where nothing does.
+func (v *validator) unreplaced() {
+	for i := range v.config.Routes {
+		r := &v.config.Routes[i]
+		at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }
+		if w := r.Rewrite; w != nil {
+			v.plainValues(at("rewrite", "query", "set"), w.Query.Set)
+			v.plainValues(at("rewrite", "query", "add"), w.Query.Add)
+			v.plainValues(at("rewrite", "request", "set"), w.Request.Set)
+			v.plainValues(at("rewrite", "request", "add"), w.Request.Add)
+			v.plainValues(at("rewrite", "response", "set"), w.Response.Set)
+			v.plainValues(at("rewrite", "response", "add"), w.Response.Add)
+		}
+		if a := r.Respond; a != nil {
+			v.plainValues(at("respond", "headers"), a.Headers)
+			v.plainBody(at("respond", "body"), r)
+		}
+	}
+}
+
+// plainValues looks for references in the values of fields or parameters, whose text is sent as it stands.
+func (v *validator) plainValues(at []string, values map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		for _, ref := range refsIn(values[name]) {
+			v.report(append(slices.Clone(at), name), "%s isn't replaced here: the value is sent as it stands", ref)
+		}
+	}
+}
+
+// plainBody looks for references to the request in a fixed body, which may well have other braces.
+func (v *validator) plainBody(at []string, r *Route) {
+	for _, ref := range refsIn(r.Respond.Body) {
+		ofPath := slices.Contains(r.Path.Params(), ref.Param) || ref.Param == Rest
+		v.check(!ofPath && ref.ofRequest(r) == "", at, "%s isn't replaced here: the body is sent as it stands", ref)
+	}
+}
+
+// refsIn lists what would be references in a template.
+func refsIn(text string) []Ref {
+	var refs []Ref
+	for {
+		_, rest, found := strings.Cut(text, "{")
+		name, after, closed := strings.Cut(rest, "}")
+		if !found || !closed {
+			return refs
+		}
+		if ref, ok := parseRef(name); ok {
+			refs, text = append(refs, ref), after
+		} else {
+			text = rest
+		}
+	}
 }

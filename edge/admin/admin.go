@@ -109,8 +109,8 @@ type JournalEntry struct {
 }
 
 // Reloaded says what a reload changed. NeedsRestart names the keys that changed but can't while the node runs. Warnings say
-// what went wrong although the configuration is applied: requests that were cut off, or that it couldn't be saved; and what
-// in the file is valid but can hardly be meant.
+// what went wrong although the configuration is applied: requests that were cut off, or that it couldn't be saved;
+// and what in the file is valid but can hardly be meant.
 type Reloaded struct {
 	Revision     int64    `json:"config_revision"`
 	NeedsRestart []string `json:"needs_restart"`

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -104,6 +106,9 @@ func (c *proxyCmd) fill(cfg *node.Config) error {
 	cfg.Upstreams = map[string]node.Upstream{"api": up}
 	cfg.Routes = []node.Route{r}
 	cfg.Edge.Expose = c.Expose
+	for port := 8090; c.Listen == "" && slices.ContainsFunc(up.Targets, func(t node.UpstreamTarget) bool { return cfg.Edge.Listen.ReachedBy(t.URL) }); port++ {
+		cfg.Edge.Listen = node.Address("127.0.0.1:" + strconv.Itoa(port)) // the API has the usual one
+	}
 	if c.Listen != "" {
 		if err := cfg.Edge.Listen.UnmarshalText([]byte(c.Listen)); err != nil {
 			return usageError("--listen: " + err.Error())

@@ -27,8 +27,8 @@ func check(r *report, root *value, c *node.Config) {
 	}
 }
 
-// addProblem reports what the configuration's own validation has found, at its place in the file. Another place that has
-// a part in it is told by its line.
+// addProblem reports what the configuration's own validation has found, at its place in the file. Another place that
+// has a part in it is told by its line.
 func addProblem(r *report, root *value, p node.Problem) {
 	pos, at := locate(root, p.Path)
 	other := ""

@@ -12,12 +12,13 @@ import (
 // decoder copies the tree of a file into Go values and goes on after a mistake.
 type decoder struct {
 	*report
+	root *value // the whole file
 	env  func(string) (string, bool)
 	keys map[reflect.Type][]field // what fieldsOf has given: it reads tags, and a file has thousands of routes
 }
 
-func newDecoder(r *report, env func(string) (string, bool)) *decoder {
-	return &decoder{report: r, env: env, keys: map[reflect.Type][]field{}}
+func newDecoder(r *report, root *value, env func(string) (string, bool)) *decoder {
+	return &decoder{report: r, root: root, env: env, keys: map[reflect.Type][]field{}}
 }
 
 func (d *decoder) fieldsOf(t reflect.Type) []field {
@@ -45,7 +46,7 @@ func (d *decoder) value(v *value, at place, dst reflect.Value) {
 		d.text(v, at, dst)
 	case readsJSON(t):
 		d.free(v, at, dst)
-	case takesOne(t) && v.kind != kindList:
+	case takesOne(t) && v.kind != kindList, takesOneText(t) && v.kind == kindText:
 		d.one(v, at, dst)
 	default:
 		d.plain(v, at, dst)
@@ -103,7 +104,11 @@ func (d *decoder) structure(v *value, at place, dst reflect.Value) {
 			d.unknown(e, at, fields, present, dst)
 			continue
 		}
+		marked := len(d.paths)
 		d.once(e, at, dst.Field(fields[i].index))
+		if f := fields[i]; f.zero != "" && len(d.paths) == marked && dst.Field(f.index).IsZero() {
+			d.add(e.value.pos, at.key(f.key).path, "%s0 would be the same as none: %s", at.key(f.key).prefix(), f.zero)
+		}
 	}
 	for _, f := range fields {
 		if f.required && !present[f.key] && !d.instead(f, at, dst) {
@@ -128,7 +133,7 @@ func (d *decoder) unknown(e entry, at place, fields []field, present map[string]
 		present[before] = true
 		return
 	}
-	if t, ok := triedKeys[dst.Type()][e.key]; ok {
+	if t, ok := triedKey(dst.Type(), e.key); ok {
 		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: %s", e.key, at.in(), t.instead)
 		if t.key != "" && !present[t.key] {
 			present[t.key] = true
@@ -190,7 +195,7 @@ func (d *decoder) mapping(v *value, at place, dst reflect.Value) {
 
 func (d *decoder) list(v *value, at place, dst reflect.Value) {
 	if v.kind != kindList {
-		d.expect(v, at, "a list", listHint(v, at))
+		d.expect(v, at, "a list", listHint(v))
 		return
 	}
 	dst.SetZero()
@@ -204,6 +209,13 @@ func (d *decoder) list(v *value, at place, dst reflect.Value) {
 
 // one decodes a single element that stands for a list of one.
 func (d *decoder) one(v *value, at place, dst reflect.Value) {
+	if parts := strings.Split(v.text, ","); len(parts) > 1 && takesOneText(dst.Type()) {
+		for i := range parts {
+			parts[i] = strings.TrimSpace(parts[i])
+		}
+		d.expect(v, at, "a list", "write ["+strings.Join(parts, ", ")+"]")
+		return
+	}
 	list := reflect.MakeSlice(dst.Type(), 1, 1)
 	d.value(v, at.alone(), list.Index(0))
 	dst.Set(list)
@@ -216,13 +228,11 @@ func mappingHint(v *value) string {
 	return ""
 }
 
-func listHint(v *value, at place) string {
-	switch {
-	case v.kind == kindMapping:
+func listHint(v *value) string {
+	switch v.kind { //nolint:exhaustive // the other kinds have no hint
+	case kindMapping:
 		return "begin each item with -"
-	case v.kind == kindText && len(v.text) <= 40 && plainKey.MatchString(v.text) && !isSecret(at):
-		return fmt.Sprintf("write [%s]", v.text)
-	case v.kind == kindText:
+	case kindText:
 		return "put it in brackets, or on a line of its own after -"
 	}
 	return ""

@@ -1,12 +1,17 @@
 package config
 
-import "reflect"
+import (
+	"reflect"
+	"strings"
+)
 
 // TriedKeys lists the keys that have a hint, by type, beside those that the type has.
-func TriedKeys(visit func(t reflect.Type, key string, real []string)) {
-	for t, keys := range triedKeys {
-		for key := range keys {
-			visit(t, key, keysOf(fieldsOf(t)))
+func TriedKeys(visit func(t reflect.Type, key string, have []string)) {
+	for t, entries := range triedKeys {
+		for _, entry := range entries {
+			for _, key := range strings.Fields(entry.keys) {
+				visit(t, key, keysOf(fieldsOf(t)))
+			}
 		}
 	}
 }

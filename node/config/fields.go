@@ -13,6 +13,7 @@ type field struct {
 	doc      string
 	required bool
 	unless   []string // the keys with any of which it isn't required
+	zero     string   // what to do instead of writing 0, which would be the same as leaving the key out
 	index    int
 }
 
@@ -27,7 +28,7 @@ func fieldsOf(t reflect.Type) []field {
 		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" {
 			required := f.Tag.Get("required")
 			_, others, _ := strings.Cut(required, "unless")
-			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "", unless: strings.Fields(others), index: i})
+			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "", unless: strings.Fields(others), zero: f.Tag.Get("zero"), index: i})
 		}
 	}
 	return fields
@@ -75,6 +76,11 @@ func takesNumber(t reflect.Type) bool {
 // takesOne tells whether one element may stand for a list of the type.
 func takesOne(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Implements(reflect.TypeFor[interface{ TakesOne() }]())
+}
+
+// takesOneText tells whether one text may stand for a list of the type.
+func takesOneText(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && (t.Elem().Kind() == reflect.String || readsText(t.Elem()))
 }
 
 // writesShort tells whether a type says itself what its short form is.

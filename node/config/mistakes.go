@@ -15,8 +15,8 @@ const (
 	maxMessageBytes = 600
 )
 
-// Mistake is one error in a file, or one warning. Line and Col count from 1, Col in characters; both are 0 for a mistake
-// that has no place. Message is one line and never holds a token.
+// Mistake is one error in a file, or one warning. Line and Col count from 1, Col in characters; both are 0 for a
+// mistake that has no place. Message is one line and never holds a token.
 type Mistake struct {
 	File      string
 	Line, Col int
@@ -24,7 +24,8 @@ type Mistake struct {
 	Warning   bool // the file is used all the same
 }
 
-// String gives file:line:col: message, or file:line:col: warning: message, which editors and CI systems turn into a link.
+// String gives file:line:col: message, or file:line:col: warning: message, which editors and CI systems turn into a
+// link.
 func (m Mistake) String() string {
 	message := m.Message
 	if m.Warning {

@@ -21,7 +21,8 @@ type File struct {
 
 // Read reads and parses a configuration file, with the variables of the process's environment.
 //
-// The error is Errors when the file could be read, whose Text is there then; it wraps the *os.PathError when it couldn't.
+// The error is Errors when the file could be read, whose Text is there then; it wraps the *os.PathError when it
+// couldn't.
 func Read(path string) (File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -32,8 +33,12 @@ func Read(path string) (File, error) {
 	if err != nil {
 		return File{}, fmt.Errorf("read configuration: %w", err)
 	}
-	c, warnings, err := parse(path, data, os.LookupEnv)
-	return File{Config: c, Text: data, Warnings: warnings}, err
+	out := File{Text: data}
+	c, root, err := parse(path, data, os.LookupEnv)
+	if err == nil {
+		out.Config, out.Warnings = c, warn(path, root, c)
+	}
+	return out, err
 }
 
 // Load is Read for whoever has no use for warnings: it gives the configuration and the file's bytes.
@@ -53,8 +58,8 @@ func Parse(file string, data []byte, env func(string) (string, bool)) (*node.Con
 	return c, err
 }
 
-// parse is Parse with the warnings.
-func parse(file string, data []byte, env func(string) (string, bool)) (*node.Config, []Mistake, error) {
+// parse is Parse with the tree of the file.
+func parse(file string, data []byte, env func(string) (string, bool)) (*node.Config, *value, error) {
 	r := &report{file: file}
 	root := readTree(r, data)
 	if root == nil {
@@ -64,11 +69,11 @@ func parse(file string, data []byte, env func(string) (string, bool)) (*node.Con
 		env = func(string) (string, bool) { return "", false }
 	}
 	c := node.Default()
-	d := newDecoder(r, env)
+	d := newDecoder(r, root, env)
 	d.value(root, place{}, reflect.ValueOf(&c).Elem())
 	check(r, root, &c)
 	if err := r.err(); err != nil {
 		return nil, nil, err
 	}
-	return &c, warn(file, root, &c), nil
+	return &c, root, nil
 }

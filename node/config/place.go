@@ -118,8 +118,10 @@ func (v *value) entryAt(key string) (int, bool) {
 	}
 	if v.index == nil {
 		v.index = make(map[string]int, len(v.entries))
-		for i := len(v.entries) - 1; i >= 0; i-- {
-			v.index[v.entries[i].key] = i
+		for i, e := range v.entries {
+			if e.first == nil {
+				v.index[e.key] = i
+			}
 		}
 	}
 	i, ok := v.index[key]

@@ -32,7 +32,7 @@ func salvage(data []byte, env func(string) (string, bool)) node.Config {
 	for range maxSalvage {
 		r := &report{}
 		if root := readTree(r, data); root != nil {
-			d := newDecoder(&report{}, env)
+			d := newDecoder(&report{}, root, env)
 			d.value(root, place{}, reflect.ValueOf(&c).Elem())
 			return c
 		}

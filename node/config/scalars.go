@@ -38,6 +38,9 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 	}
 	fresh := reflect.New(dst.Type())
 	if err := unmarshal(fresh, text); err != nil {
+		if hint := d.bareTarget(dst.Type(), text); hint != nil {
+			err = hint
+		}
 		d.add(v.pos, at.path, "%s%s", at.prefix(), err)
 		return
 	}

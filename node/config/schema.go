@@ -137,8 +137,11 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 func (g *generator) list(t reflect.Type) *schema {
 	item := func() *schema { return g.of(t.Elem(), standard(t.Elem())) }
 	list := &schema{Type: "array", Items: item()}
-	if !takesOne(t) {
+	switch {
+	case !takesOne(t) && !takesOneText(t):
 		return list
+	case !takesOne(t) && fieldsOf(t.Elem()) != nil:
+		return &schema{OneOf: []*schema{g.short(t.Elem()), list}}
 	}
 	one := item()
 	if one.OneOf == nil {

@@ -50,7 +50,7 @@ var needsWholeFile = []string{
 	"cluster_store_only", "cluster_token_file", "cluster_no_name", "cluster_no_peers", "cluster_no_token", "cluster_open", "cluster_peer_any", "cluster_port_any", "cluster_with_url", "limits_out_of_range",
 	"control_character", "not_utf8", "tab_in_text", "two_documents", "cache_force", "cache_methods", "cache_object", "cache_query", "cache_ttl_long",
 	"limit_bucket", "limit_clock", "limit_concurrent", "limit_key_twice", "limit_many", "limit_names", "limit_one_list", "limit_queue", "limit_ranges",
-	"limit_skip", "limit_use", "member_calls",
+	"limit_skip", "limit_use", "member_calls", "port_twice", "target_itself", "zero_is_none",
 }
 
 // TestSchemaRefuses checks that an editor with the schema shows the mistakes of structure and type.

@@ -10,13 +10,14 @@ import (
 	"millrace/node/config"
 )
 
-// TestTriedKeys writes keys that people know from other gateways. Each is refused with what to do instead, and never with
-// the name of a key that only looks like it.
+// TestTriedKeys writes keys that people know from other gateways. Each is refused with what to do instead, and never
+// with the name of a key that only looks like it.
 func TestTriedKeys(t *testing.T) {
 	const up = "upstreams: {api: {targets: [http://127.0.0.1:3000]}}\n"
 	route := func(key string) string { return up + "routes:\n  - {path: /a, to: upstream:api, " + key + "}" }
 	for _, tc := range []struct{ file, want string }{
-		{route("headers: {X-A: b}"), "match: {headers: ...} for requests that have it, and rewrite: {request: {set: ...}} or rewrite: {response: {set: ...}} to set it"},
+		{route("headers: {X-A: b}"), "match: {headers: ...} for requests that have it, and rewrite: {request: {set: " +
+			"...}} or rewrite: {response: {set: ...}} to set it"},
 		{route("auth: basic"), "isn't there yet: let the application, or a proxy in front, ask who the client is"},
 		{"auth: {}", "isn't there yet: let the application"},
 		{route("tls: {}"), "isn't there yet: end TLS in a proxy in front and list that in edge.trusted_proxies"},
@@ -46,7 +47,7 @@ func TestTriedKeys(t *testing.T) {
 		{route("service: greet"), "write to: service:NAME"},
 		{route("proxy: http://127.0.0.1"), "write to: upstream:NAME, and the URL in targets of that upstream"},
 		{route("strip_prefix: true"), `write rewrite: {path: "/{*}"}`},
-		{route("retry: {tries: 3}"), "write it in upstreams.NAME: a retry is the upstream's"},
+		{route("retry: {tries: 3}"), "write it in upstreams.NAME: that is the upstream's"},
 		{route("query: {a: b}"), "match has headers"},
 		{route("match: {query: {a: b}}"), "write host, path and methods beside match"},
 		{route("match: {path: /a}"), "write host, path and methods beside match"},
@@ -70,9 +71,9 @@ func TestTriedKeys(t *testing.T) {
 
 // A key that came to be needs its hint no more.
 func TestTriedKeysAreNoKeys(t *testing.T) {
-	config.TriedKeys(func(of reflect.Type, key string, real []string) {
-		if len(real) == 0 || slices.Contains(real, key) {
-			t.Errorf("%s: %s has a hint, beside the keys %q", of, key, real)
+	config.TriedKeys(func(of reflect.Type, key string, have []string) {
+		if len(have) == 0 || slices.Contains(have, key) {
+			t.Errorf("%s: %s has a hint, beside the keys %q", of, key, have)
 		}
 	})
 }
