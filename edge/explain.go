@@ -47,7 +47,8 @@ type Explanation struct {
 	Calls   []CallInfo        `json:"calls,omitempty"`
 	Bound
 	MaxBody string            `json:"max_body,omitempty"`
-	Status  int               `json:"status,omitempty"` // of the refusal
+	Upgrade node.Protocols    `json:"upgrade,omitempty"` // beside WebSocket
+	Status  int               `json:"status,omitempty"`  // of the refusal
 	Refusal string            `json:"refusal,omitempty"`
 	Limits  []LimitInfo       `json:"limits,omitempty"`
 	Cache   *CacheExplanation `json:"cache,omitempty"`
@@ -128,6 +129,7 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	r := x.route
 	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
 	e.Bound, e.MaxBody = x.bound(), x.maxBody().String()
+	e.Upgrade = r.Route.Upgrade
 	e.Subject = s.subject(x)
 	e.Asks = x.explainRewrite()
 	e.Calls = s.explainCalls(r, e.Bound)

@@ -122,6 +122,9 @@ func (x *Exchange) read(conn *guard.Conn) {
 	r := conn.Request()
 	x.Method, x.Target, x.Scheme, x.Header, x.HTTP10, x.Started = r.Method, r.Target, "http", r.Header, r.HTTP10, r.Arrived
 	x.Peer, x.Incoming, x.Length, x.Socket, x.Hasty = peer(conn.RemoteAddr()), conn, r.Length, socketAsked(r), r.Hasty
+	if r.Upgrade {
+		x.Upgrade = offered(r)
+	}
 	if r.Refusal != nil {
 		x.refusal = r.Refusal
 	}

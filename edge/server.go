@@ -193,6 +193,7 @@ func (s *Server) enter(x *Exchange) {
 		x.route = set.purge
 	default:
 		x.route = set.route(x)
+		x.chooseProtocol()
 	}
 }
 

@@ -44,7 +44,7 @@ type Upgrade string
 
 // The kinds of socket.
 const (
-	UpgradeBytes    Upgrade = "websocket" // the bytes of the WebSocket protocol (RFC 6455), frames and all: for upstreams
+	UpgradeBytes    Upgrade = "websocket" // the bytes of the WebSocket protocol (RFC 6455), frames and all: for upstreams. Other protocols likewise, by name
 	UpgradeMessages Upgrade = "messages"  // each piece is one message, KindText or KindBinary, of at most MaxMessage bytes: for services
 )
 

@@ -272,6 +272,7 @@ func (v *validator) route(i int) {
 	for _, name := range r.To.Subject.Params() {
 		v.param(at("to"), &r, name)
 	}
+	v.upgrade(i, &r)
 	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)

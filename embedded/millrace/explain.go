@@ -52,6 +52,9 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 			}
 		}
 		fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", aboutTimeout(e.Bound), e.MaxBody)
+		for _, p := range e.Upgrade {
+			fmt.Fprintf(w, "upgrade\t%s\n", p)
+		}
 	}
 	for name, value := range e.Params {
 		fmt.Fprintf(w, "{%s}\t%s\n", name, value)

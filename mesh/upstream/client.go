@@ -125,7 +125,10 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 	}
 	switch {
 	case r.Upgrade != "":
-		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+		b = mesh.AppendField(append(b, "Connection: Upgrade\r\n"...), "Upgrade", string(r.Upgrade))
+		if len(r.Body) > 0 || expectsBody(r.Method) {
+			b = mesh.AppendLength(b, int64(len(r.Body)))
+		}
 	case r.Stream != nil && r.Length < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case r.Stream != nil:
