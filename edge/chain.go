@@ -114,8 +114,8 @@ func (x *Exchange) take() error {
 	return nil
 }
 
-// takeSocket makes the stream of what the client will send: as it is for an upstream, as messages for a service. The body of a request that isn't for a
-// WebSocket comes first, and goes with the head.
+// takeSocket makes the stream of what the client will send: as it is for an upstream, as messages for a service. The
+// body of a request that isn't for a WebSocket comes first, and goes with the head.
 func (x *Exchange) takeSocket() (err error) {
 	x.forward.Upgrade, x.forward.Length = mesh.UpgradeBytes, -1
 	if x.protocol != "" {

@@ -28,7 +28,7 @@ type Exchange struct {
 	Started  time.Time
 	Hasty    bool                            // the client was refused for overload and asked again at once
 	Incoming Incoming                        // the body that hasn't been read yet; nil if Body is all there is
-	Socket   bool                            // the client asks for a WebSocket (RFC 6455 §4.2.1), or another protocol that the route lets pass
+	Socket   bool                            // a WebSocket (RFC 6455 §4.2.1) is asked for, or a protocol of the route
 	Upgrade  string                          // the protocols that the client offers to switch to, as a list
 	Interim  func(status int, h mesh.Header) // sends an interim response to the client; nil if it can't have any
 

@@ -83,11 +83,14 @@ func bound(within time.Duration, of string) Bound {
 // narrow takes the timeout of an upstream into account.
 func (b *Bound) narrow(upstream string, own time.Duration) {
 	if own > 0 && own < b.within {
-		*b = Bound{Timeout: own.String(), TimeoutOf: "upstreams." + upstream + ".timeout", RouteTimeout: b.Timeout, within: own}
+		route := b.Timeout
+		*b = bound(own, "upstreams."+upstream+".timeout")
+		b.RouteTimeout = route
 	}
 }
 
-// Narrow takes an upstream's own timeout into account, where the upstream is asked. The explanation must come from Explain.
+// Narrow takes an upstream's own timeout into account, where the upstream is asked. The explanation must come from
+// Explain.
 func (e *Explanation) Narrow(upstream string, own time.Duration) {
 	target := node.Target{Kind: node.KindUpstream, Name: upstream}.String()
 	if e.Target == target {
@@ -129,7 +132,7 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	r := x.route
 	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
 	e.Bound, e.MaxBody = x.bound(), x.maxBody().String()
-	e.Upgrade = r.Route.Upgrade
+	e.Upgrade = r.Upgrade
 	e.Subject = s.subject(x)
 	e.Asks = x.explainRewrite()
 	e.Calls = s.explainCalls(r, e.Bound)
@@ -185,7 +188,10 @@ func (s *Server) explainCalls(r *route, whole Bound) (out []CallInfo) {
 			to := destinationOf(s.mesh, c.To)
 			subject, carrier = to.Subject(), s.carrier(to)
 		}
-		info := CallInfo{Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(), After: c.After, Bound: whole, Cached: c.Cache != nil && c.Cache.On}
+		info := CallInfo{
+			Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(),
+			After: c.After, Bound: whole, Cached: c.Cache != nil && c.Cache.On,
+		}
 		if own := c.Timeout.Std(); own > 0 && own < whole.within {
 			info.Bound = bound(own, "call")
 		}

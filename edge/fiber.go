@@ -141,7 +141,7 @@ func peer(addr net.Addr) netip.Addr {
 func (s *Server) write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
 	out := c.Response()
 	out.SetStatusCode(resp.Status)
-	if reason := reasonOf(resp); reason != fasthttp.StatusMessage(resp.Status) { // which it writes itself, and of others that they are unknown
+	if reason := reasonOf(resp); reason != fasthttp.StatusMessage(resp.Status) { // else it writes that
 		out.Header.SetStatusMessage([]byte(reason))
 	}
 	s.writeHeader(&out.Header, resp.Header)

@@ -166,7 +166,8 @@ const byeTime = 2 * time.Second
 // while to close.
 func (k *socket) goAway() {
 	k.mu.Lock()
-	told := k.opened && !k.opaque && k.frames.between() && k.writeFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusGoingAway, "")) == nil
+	told := k.opened && !k.opaque && k.frames.between() &&
+		k.writeFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusGoingAway, "")) == nil
 	k.mu.Unlock()
 	if !told {
 		_ = k.body.Close()

@@ -17,8 +17,8 @@ import (
 	"millrace/node"
 )
 
-// upgrades is an edge whose route /up/* lets spdy/3.1 and tcp pass, and /no/* nothing. Its upstream echoes what comes on a connection
-// that it has switched; what it saw of the request stands in X-Saw.
+// upgrades is an edge whose route /up/* lets spdy/3.1 and tcp pass, and /no/* nothing. Its upstream echoes what comes
+// on a connection that it has switched; what it saw of the request stands in X-Saw.
 func upgrades(t *testing.T) *rig {
 	t.Helper()
 	r := byHand(t, func(head string, c net.Conn, in *bufio.Reader) {
@@ -123,8 +123,8 @@ func TestUpgradesThatDontPass(t *testing.T) {
 	r.settled(t)
 }
 
-// A connection that was switched counts as a socket: one on which nothing moves is ended, and one of a node that goes away, without
-// bytes that neither side has written.
+// A connection that was switched counts as a socket: one on which nothing moves is ended, and one of a node that goes
+// away, without bytes that neither side has written.
 func TestUpgradesEnd(t *testing.T) {
 	const request = "GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n"
 	for name, end := range map[string]func(r *rig){

@@ -25,8 +25,8 @@ func (p Protocols) Has(name string) bool {
 	return false
 }
 
-// UnmarshalText checks the name. Protocols that carry further requests are refused: nobody here would check those, and they would
-// reach whatever the target takes them for.
+// UnmarshalText checks the name. Protocols that carry further requests are refused: nobody here would check those, and
+// they would reach whatever the target takes them for.
 func (p *Protocol) UnmarshalText(text []byte) error {
 	name := strings.ToLower(string(text))
 	base, version, versioned := strings.Cut(name, "/")
@@ -48,7 +48,8 @@ func (p *Protocol) UnmarshalText(text []byte) error {
 // upgrade checks the protocols of a route.
 func (v *validator) upgrade(route int, r *Route) {
 	at := []string{"routes", strconv.Itoa(route), "upgrade"}
-	v.check(len(r.Upgrade) == 0 || r.To.Kind == KindUpstream, at, "only upstreams take other protocols than HTTP and WebSocket: leave upgrade out")
+	v.check(len(r.Upgrade) == 0 || r.To.Kind == KindUpstream, at,
+		"only upstreams take other protocols than HTTP and WebSocket: leave upgrade out")
 	for i, p := range r.Upgrade {
 		v.check(!r.Upgrade[:i].Has(string(p)), append(at, strconv.Itoa(i)), "%s is listed twice", p)
 	}

@@ -178,7 +178,8 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
 }
 
-// statuses checks what counts as a target's failure: a status below 500 tells of the request, and would do so at any target.
+// statuses checks what counts as a target's failure: a status below 500 tells of the request, and would do so at any
+// target.
 func (v *validator) statuses(at placed, key string, list Statuses) {
 	for i, status := range list {
 		path := at(key, "on", strconv.Itoa(i))

@@ -142,8 +142,9 @@ func appendRequest(b []byte, r *mesh.Request) []byte {
 // expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
 func expectsBody(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
-// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that are too many;
-// the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing where nobody waits for it.
+// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that
+// are too many; the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing
+// where nobody waits for it.
 func (c *conn) finalHead(req *mesh.Request, goOn func()) (head, error) {
 	for {
 		h, err := c.head()

@@ -207,7 +207,8 @@ func (x *exchange) socket(h head) (*mesh.Response, error) {
 			}
 		}
 	})
-	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields, Length: -1, Stream: &stream{x: x, body: body}}
+	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields, Length: -1}
+	resp.Stream = &stream{x: x, body: body}
 	resp.Header.DropHopByHop()
 	return resp, nil
 }
