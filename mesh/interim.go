@@ -19,15 +19,15 @@ var errInterim = errors.New("an interim response has a status from 102 to 199 an
 
 // interims counts the interim responses of one request that were passed on. What is beyond the bounds is dropped: they
 // are hints, and the response comes in any case (RFC 9110 §15.2). The zero value is ready.
-type interims struct{ count, size int }
+type interims struct{ count, size int32 }
 
 // take reports whether one more, of that many bytes, may pass, and counts it then.
 func (i *interims) take(size int) bool {
-	if i.count >= node.MaxInterim || i.size+size > maxInterim {
+	if i.count >= node.MaxInterim || size > maxInterim-int(i.size) {
 		return false
 	}
 	i.count++
-	i.size += size
+	i.size += int32(size) //nolint:gosec // G115: at most maxInterim
 	return true
 }
 
