@@ -106,8 +106,7 @@ func (x *Exchange) take() error {
 	x.Socket = x.Socket && !whole
 	switch {
 	case x.Socket:
-		x.takeSocket()
-		return nil
+		return x.takeSocket()
 	case whole || (x.Length >= 0 && x.Length <= int64(node.MaxMessageBody)) || x.Incoming.Arrived():
 		return x.readBody()
 	}
@@ -116,10 +115,17 @@ func (x *Exchange) take() error {
 	return nil
 }
 
-// takeSocket makes the stream of what the client will send: as it is for an upstream, as messages for a service.
-func (x *Exchange) takeSocket() {
-	body := x.Incoming.Raw()
+// takeSocket makes the stream of what the client will send: as it is for an upstream, as messages for a service. The
+// body of a request that isn't for a WebSocket comes first, and goes with the head.
+func (x *Exchange) takeSocket() (err error) {
 	x.forward.Upgrade, x.forward.Length = mesh.UpgradeBytes, -1
+	if x.protocol != "" {
+		x.forward.Upgrade = mesh.Upgrade(x.protocol)
+		if x.Body, err = x.Incoming.ReadBody(int64(min(x.maxBody(), node.MaxMessageBody))); err != nil {
+			return err //nolint:wrapcheck // a *node.Error already
+		}
+	}
+	body := x.Incoming.Raw()
 	if x.route.To.Kind != node.KindUpstream {
 		x.messages = newMessages(body)
 		x.forward.Upgrade = mesh.UpgradeMessages
@@ -127,6 +133,7 @@ func (x *Exchange) takeSocket() {
 		x.Incoming.Watch()
 	}
 	x.forward.Stream = &upload{body, x}
+	return nil
 }
 
 // watch begins to look for the client's end, once all of the request has been read and nobody else would notice.

@@ -28,7 +28,8 @@ type Exchange struct {
 	Started  time.Time
 	Hasty    bool                            // the client was refused for overload and asked again at once
 	Incoming Incoming                        // the body that hasn't been read yet; nil if Body is all there is
-	Socket   bool                            // the client asks for a WebSocket (RFC 6455 §4.2.1)
+	Socket   bool                            // a WebSocket (RFC 6455 §4.2.1) is asked for, or a protocol of the route
+	Upgrade  string                          // the protocols that the client offers to switch to, as a list
 	Interim  func(status int, h mesh.Header) // sends an interim response to the client; nil if it can't have any
 
 	// Set by the server before the policies run.
@@ -53,6 +54,7 @@ type Exchange struct {
 	streamed   atomic.Int64 // bytes of the body that were read as a stream
 	server     *Server      // whose places among the requests in flight count
 	messages   *messages    // reads a socket whose target knows messages only
+	protocol   string       // that a socket which is no WebSocket is switched to
 	forward    mesh.Request
 	incomplete bool   // the response lacks parts, so nobody keeps it
 	asked      string // target that is asked for in place of Path and Query; empty unless the route rewrites

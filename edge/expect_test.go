@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +17,8 @@ import (
 	"millrace/node"
 )
 
-// byHand is an upstream behind an edge whose connections, once a head has come, are handled by hand: with the head, the connection,
-// and what follows on it.
+// byHand is an upstream behind an edge whose connections, once a head has come, are handled by hand: with the head, the
+// connection, and what follows on it.
 func byHand(t *testing.T, handle func(head string, c net.Conn, in *bufio.Reader)) *rig {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,7 +70,8 @@ func expecting(t *testing.T, r *rig, path string, length int) (net.Conn, *bufio.
 	return c, bufio.NewReader(c)
 }
 
-// What the origin says to a client that waits for 100 Continue reaches it before it has sent anything: a refusal, or the 100.
+// What the origin says to a client that waits for 100 Continue reaches it before it has sent anything: a refusal, or
+// the 100.
 func TestExpectReachesTheOrigin(t *testing.T) {
 	const size = 700_000
 	r := byHand(t, func(head string, c net.Conn, in *bufio.Reader) {
@@ -121,7 +123,7 @@ func TestExpectReachesTheOrigin(t *testing.T) {
 		}
 		_, _ = c.Write(make([]byte, size))
 		resp, err := http.ReadResponse(in, nil)
-		if err != nil || resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Got") != fmt.Sprint(size) {
+		if err != nil || resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Got") != strconv.Itoa(size) {
 			t.Errorf("%s: got %+v, %v", path, resp, err)
 		} else {
 			_ = resp.Body.Close()

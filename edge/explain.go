@@ -49,7 +49,8 @@ type Explanation struct {
 	Calls   []CallInfo        `json:"calls,omitempty"`
 	Bound
 	MaxBody string            `json:"max_body,omitempty"`
-	Status  int               `json:"status,omitempty"` // of the refusal
+	Upgrade node.Protocols    `json:"upgrade,omitempty"` // beside WebSocket
+	Status  int               `json:"status,omitempty"`  // of the refusal
 	Refusal string            `json:"refusal,omitempty"`
 	Limits  []LimitInfo       `json:"limits,omitempty"`
 	Cache   *CacheExplanation `json:"cache,omitempty"`
@@ -85,11 +86,14 @@ func bound(within time.Duration, of string) Bound {
 // narrow takes the timeout of an upstream into account.
 func (b *Bound) narrow(upstream string, own time.Duration) {
 	if own > 0 && own < b.within {
-		*b = Bound{Timeout: own.String(), TimeoutOf: "upstreams." + upstream + ".timeout", RouteTimeout: b.Timeout, within: own}
+		route := b.Timeout
+		*b = bound(own, "upstreams."+upstream+".timeout")
+		b.RouteTimeout = route
 	}
 }
 
-// Narrow takes an upstream's own timeout into account, where the upstream is asked. The explanation must come from Explain.
+// Narrow takes an upstream's own timeout into account, where the upstream is asked. The explanation must come from
+// Explain.
 func (e *Explanation) Narrow(upstream string, own time.Duration) {
 	target := node.Target{Kind: node.KindUpstream, Name: upstream}.String()
 	if e.Target == target {
@@ -134,6 +138,7 @@ func (s *Server) explainOne(method, target string, header mesh.Header) Explanati
 	r := x.route
 	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
 	e.Bound, e.MaxBody = x.bound(), x.maxBody().String()
+	e.Upgrade = r.Upgrade
 	e.Subject = s.subject(x)
 	e.Served = s.subscribed(x)
 	e.Asks = x.explainRewrite()
@@ -190,7 +195,10 @@ func (s *Server) explainCalls(r *route, whole Bound) (out []CallInfo) {
 			to := destinationOf(s.mesh, c.To)
 			subject, carrier = to.Subject(), s.carrier(to)
 		}
-		info := CallInfo{Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(), After: c.After, Bound: whole, Cached: c.Cache != nil && c.Cache.On}
+		info := CallInfo{
+			Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(),
+			After: c.After, Bound: whole, Cached: c.Cache != nil && c.Cache.On,
+		}
 		if own := c.Timeout.Std(); own > 0 && own < whole.within {
 			info.Bound = bound(own, "call")
 		}

@@ -123,6 +123,9 @@ func (x *Exchange) read(conn *guard.Conn) {
 	r := conn.Request()
 	x.Method, x.Target, x.Scheme, x.Header, x.HTTP10, x.Started = r.Method, r.Target, "http", r.Header, r.HTTP10, r.Arrived
 	x.Peer, x.Incoming, x.Length, x.Socket, x.Hasty = peer(conn.RemoteAddr()), conn, r.Length, socketAsked(r), r.Hasty
+	if r.Upgrade {
+		x.Upgrade = offered(r)
+	}
 	if r.Refusal != nil {
 		x.refusal = r.Refusal
 	}
@@ -139,7 +142,7 @@ func peer(addr net.Addr) netip.Addr {
 func (s *Server) write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
 	out := c.Response()
 	out.SetStatusCode(resp.Status)
-	if reason := reasonOf(resp); reason != fasthttp.StatusMessage(resp.Status) { // which it writes itself, and of others that they are unknown
+	if reason := reasonOf(resp); reason != fasthttp.StatusMessage(resp.Status) { // else it writes that
 		out.Header.SetStatusMessage([]byte(reason))
 	}
 	s.writeHeader(&out.Header, resp.Header)

@@ -6,7 +6,8 @@ import (
 	"millrace/mesh"
 )
 
-// reasonOf gives the reason phrase of a response: that of its origin, the usual one of its status, or that of its status's class.
+// reasonOf gives the reason phrase of a response: that of its origin, the usual one of its status, or that of its
+// status's class.
 func reasonOf(resp *mesh.Response) string {
 	if resp.Reason != "" {
 		return resp.Reason

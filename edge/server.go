@@ -215,6 +215,7 @@ func (s *Server) enter(x *Exchange) {
 		x.route = set.purge
 	default:
 		x.route = set.route(x)
+		x.chooseProtocol()
 	}
 }
 

@@ -18,13 +18,13 @@ import (
 
 // socketAsked tells whether a request asks for a WebSocket, in the form of RFC 6455 §4.2.1. What doesn't is an ordinary request.
 func socketAsked(r *guard.Request) bool {
-	if r.Method != http.MethodGet || r.HTTP10 || r.Length != 0 || r.Close || r.Refusal != nil {
+	if !r.Upgrade || r.Method != http.MethodGet || r.HTTP10 || r.Length != 0 || r.Close || r.Refusal != nil {
 		return false
 	}
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
 	return err == nil && len(key) == 16 && len(r.Header.Values("Sec-WebSocket-Key")) == 1 &&
 		r.Header.Get("Sec-WebSocket-Version") == "13" &&
-		lists(r.Header, "Upgrade", "websocket") && lists(r.Header, "Connection", "upgrade")
+		lists(r.Header, "Upgrade", "websocket")
 }
 
 // lists tells whether a field holds the word in its list.
@@ -47,9 +47,14 @@ func acceptKey(key string) string {
 
 // socket opens the client's WebSocket when the target answered 101, and passes on what it sends until one side ends.
 func (s *Server) socket(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
-	k := &socket{conn: conn, body: resp.Stream}
+	k := &socket{conn: conn, body: resp.Stream, opaque: x.protocol != ""}
 	leave, ok := s.streams.enter(k.goAway)
 	defer leave()
+	defer k.finish()
+	if k.opaque {
+		s.passBytes(k, ok, x, resp)
+		return
+	}
 	accept := acceptKey(x.Header.Get("Sec-WebSocket-Key"))
 	if x.messages != nil {
 		resp.Header.Del("Sec-WebSocket-Extensions") // nobody here could speak them
@@ -60,8 +65,7 @@ func (s *Server) socket(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 		return
 	}
 	conn.Unwatch()
-	b := append(s.appendHead(nil, x, resp), "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...)
-	if k.open(b) != nil {
+	if k.open(s.appendSwitch(x, resp, "websocket")) != nil {
 		return
 	}
 	if x.messages != nil {
@@ -72,15 +76,34 @@ func (s *Server) socket(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	k.splice(resp.Stream)
 }
 
-// socket is one open WebSocket.
+// passBytes opens a socket of another protocol than WebSocket, of which nothing is known but its name.
+func (s *Server) passBytes(k *socket, ok bool, x *Exchange, resp *mesh.Response) {
+	if !ok {
+		k.conn.Break()
+		return
+	}
+	k.conn.Unwatch()
+	if k.open(s.appendSwitch(x, resp, x.protocol)) == nil {
+		k.splice(resp.Stream)
+	}
+}
+
+// appendSwitch writes the head of a 101.
+func (s *Server) appendSwitch(x *Exchange, resp *mesh.Response, protocol string) []byte {
+	b := mesh.AppendField(s.appendHead(nil, x, resp), "Upgrade", protocol)
+	return append(b, "Connection: Upgrade\r\n\r\n"...)
+}
+
+// socket is one open WebSocket, or a connection that was switched to another protocol.
 type socket struct {
-	conn *guard.Conn
-	body mesh.Body
+	conn   *guard.Conn
+	body   mesh.Body
+	opaque bool // it has no frames that are known here
 
 	mu     sync.Mutex // guards the writing end
 	opened bool       // the client has its 101
 	frames frames     // where the target's frames end
-	gone   bool       // a close frame of ours was the last thing that was written
+	gone   bool       // nothing more is written: a close frame of ours was the last thing, or the socket is over
 }
 
 // open sends the 101.
@@ -96,8 +119,8 @@ func (k *socket) splice(body mesh.Body) {
 	for {
 		p, err := body.Next()
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !k.left() {
-				k.conn.Break()
+			if !errors.Is(err, io.EOF) {
+				k.cut()
 			}
 			return
 		}
@@ -113,15 +136,27 @@ func (k *socket) write(p []byte) error {
 	if k.gone {
 		return nil
 	}
-	k.frames.pass(p)
+	if !k.opaque {
+		k.frames.pass(p)
+	}
 	return k.conn.Send(true, p) //nolint:wrapcheck // the caller only wants to know that there is one
 }
 
-// left tells whether the client was told that the node goes away.
-func (k *socket) left() bool {
+// cut breaks the connection, unless the client was told that the node goes away.
+func (k *socket) cut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.gone
+	if !k.gone {
+		k.gone = true
+		k.conn.Break()
+	}
+}
+
+// finish lets nothing more be written: the connection is the server's again.
+func (k *socket) finish() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gone = true
 }
 
 // byeTime is how long the other side has after a close frame to end the connection.
@@ -131,7 +166,8 @@ const byeTime = 2 * time.Second
 // while to close.
 func (k *socket) goAway() {
 	k.mu.Lock()
-	told := k.opened && k.frames.between() && k.writeFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusGoingAway, "")) == nil
+	told := k.opened && !k.opaque && k.frames.between() &&
+		k.writeFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusGoingAway, "")) == nil
 	k.mu.Unlock()
 	if !told {
 		_ = k.body.Close()

@@ -208,7 +208,8 @@ func TestEarlyRefusal(t *testing.T) {
 	r.settled(t)
 }
 
-// Interim responses of an upstream reach the client, known or not, more of them than may pass end no response, and HTTP/1.0 gets none.
+// Interim responses of an upstream reach the client, known or not, more of them than may pass end no response, and
+// HTTP/1.0 gets none.
 func TestInterimReachesClient(t *testing.T) {
 	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Link", "</a.css>")
@@ -252,7 +253,8 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
-// Trailer fields of a request that is small, and there at once, aren't lost; where nobody takes streams, the body isn't.
+// Trailer fields of a request that is small, and there at once, aren't lost; where nobody takes streams, the body
+// isn't.
 func TestTrailersOfSmallRequests(t *testing.T) {
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)

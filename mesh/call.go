@@ -230,12 +230,16 @@ func (s *Service) takeStream(msg *nats.Msg) {
 	}
 	defer l.end(errEnded, true)
 	c.link = l
-	if l.messages {
+	switch {
+	case l.messages:
 		l.expectMessages()
-	} else {
+		req.Body = nil
+	case req.Upgrade != "": // its stream follows the body
+		l.expect(-1, nil)
+	default:
 		l.expect(req.Length, req.Body)
+		req.Body = nil
 	}
-	req.Body = nil
 	req.Stream = &taken{l}
 	if !req.Expect { // else the first read tells that the body is wanted
 		l.accept()

@@ -150,8 +150,8 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 	return b, nil
 }
 
-// framing names the fields that frame a message, or say when its body comes; it looks at the first letter before it compares. The
-// name isn't empty.
+// framing names the fields that frame a message, or say when its body comes; it looks at the first letter before it
+// compares. The name isn't empty.
 func framing(name string) bool {
 	switch name[0] | 0x20 {
 	case 'c':

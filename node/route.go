@@ -27,6 +27,7 @@ type Route struct {
 	Limit          Limits       `yaml:"limit" doc:"Rate limits: 100/15m (per client address), a list of limits that must all pass, a mapping, or the name of one under limits."`
 	EncodedSlash   EncodedSlash `yaml:"encoded_slash" doc:"What to do with %2F in the path: refuse it, or keep it as it is."`
 	OnDisconnect   OnDisconnect `yaml:"on_disconnect" doc:"What becomes of a request whose client goes away, or ends its sending side, before the response: cancel it, or let it finish."`
+	Upgrade        Protocols    `yaml:"upgrade" doc:"For upstreams: protocols beside WebSocket that a client may switch its connection to, such as spdy/3.1. Their bytes pass as they are."`
 	ForwardHeaders []string     `yaml:"forward_headers" doc:"For nats targets: header fields that become NATS headers."`
 }
 

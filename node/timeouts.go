@@ -45,8 +45,8 @@ func (t Target) upstream() string {
 	return t.Name
 }
 
-// unreachedTimeouts reports times of an upstream that no request can reach, since all who ask it give up before. Who else may ask
-// isn't known on a node that isn't alone, nor of an upstream that members may call.
+// unreachedTimeouts reports times of an upstream that no request can reach, since all who ask it give up before. Who
+// else may ask isn't known on a node that isn't alone, nor of an upstream that members may call.
 func (v *validator) unreachedTimeouts(uses []upstreamUse) {
 	members := v.config.Mesh.GatherUpstreams
 	if v.config.Mesh.URL != "" || v.config.Mesh.Cluster.Enabled() || slices.Contains(members, "*") {
@@ -62,9 +62,10 @@ func (v *validator) unreachedTimeouts(uses []upstreamUse) {
 			continue
 		}
 		at := func(keys ...string) []string { return append([]string{"upstreams", name}, keys...) }
-		v.check(u.Timeout <= waits, at("timeout"), "%s is never reached: who asks upstream %q waits %s at most, so leave it out",
-			u.Timeout.Std(), name, waits.Std())
-		v.check(u.Retry.TryTimeout < waits, at("retry", "try_timeout"), "%s leaves no time for another try: who asks upstream %q waits %s at most",
+		v.check(u.Timeout <= waits, at("timeout"),
+			"%s is never reached: who asks upstream %q waits %s at most, so leave it out", u.Timeout.Std(), name, waits.Std())
+		v.check(u.Retry.TryTimeout < waits, at("retry", "try_timeout"),
+			"%s leaves no time for another try: who asks upstream %q waits %s at most",
 			u.Retry.TryTimeout.Std(), name, waits.Std())
 		v.check(u.Retry.Hedge < waits, at("retry", "hedge"), "%s is never reached: who asks upstream %q waits %s at most",
 			u.Retry.Hedge.Std(), name, waits.Std())
@@ -87,7 +88,7 @@ func (v *validator) connectTimeout(path []string, u Upstream, waits Duration) {
 func (v *validator) cutTimeouts(uses []upstreamUse) {
 	for _, use := range uses {
 		limit := v.config.Upstreams[use.upstream].Timeout
-		v.check(limit == 0 || use.own <= limit, use.place, "%s is never reached: upstream %q gives up after its own timeout of %s",
-			use.own.Std(), use.upstream, limit.Std())
+		v.check(limit == 0 || use.own <= limit, use.place,
+			"%s is never reached: upstream %q gives up after its own timeout of %s", use.own.Std(), use.upstream, limit.Std())
 	}
 }

@@ -166,7 +166,8 @@ func (Statuses) TakesOne() {}
 // Has reports whether the status is one of them.
 func (s Statuses) Has(status int) bool { return slices.Contains(s, status) }
 
-// unserved gives the statuses that say of a target that it can't serve at this moment, and nothing about the request (RFC 9110 §15.6).
+// unserved gives the statuses that say of a target that it can't serve at this moment, and nothing about the request
+// (RFC 9110 §15.6).
 func unserved() Statuses { return Statuses{502, 503, 504} }
 
 // Eject says when a target rests. It is tried again after a second, and after longer and longer rests if it fails then.

@@ -42,7 +42,7 @@ func TestTargetLimit(t *testing.T) {
 
 // What is taken is written so that it is read as the same.
 func FuzzUpstreamTexts(f *testing.F) {
-	for _, s := range []string{"least", "hash:ip", "hash:header:X-A", "hash:cookie:a:b", "auto", "007", "http://a:1/", "https://[::1]"} {
+	for _, s := range []string{"least", "hash:ip", "hash:header:X-A", "hash:cookie:a:b", "auto", "007", "SPDY/3.1", "http://a:1/", "https://[::1]"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -53,6 +53,10 @@ func FuzzUpstreamTexts(f *testing.F) {
 		var l, l2 node.TargetLimit
 		if l.UnmarshalText([]byte(text)) == nil && (l2.UnmarshalText([]byte(l.String())) != nil || l2 != l) {
 			t.Errorf("%q is %d, then %d", text, l, l2)
+		}
+		var p, p2 node.Protocol
+		if p.UnmarshalText([]byte(text)) == nil && (p2.UnmarshalText([]byte(p)) != nil || p2 != p) {
+			t.Errorf("%q is %q, then %q", text, p, p2)
 		}
 		var u, u2 node.BaseURL
 		if u.UnmarshalText([]byte(text)) == nil && (u2.UnmarshalText([]byte(u)) != nil || u2 != u) {

@@ -213,7 +213,8 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
 }
 
-// statuses checks what counts as a target's failure: a status below 500 tells of the request, and would do so at any target.
+// statuses checks what counts as a target's failure: a status below 500 tells of the request, and would do so at any
+// target.
 func (v *validator) statuses(at placed, key string, list Statuses) {
 	for i, status := range list {
 		path := at(key, "on", strconv.Itoa(i))
@@ -320,6 +321,7 @@ func (v *validator) route(i int) {
 	slash := slices.ContainsFunc(r.Path.Segments, func(s Segment) bool { return strings.Contains(s.Literal, "%2F") })
 	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused "+
 		"here: set encoded_slash: keep, or write / for two segments")
+	v.upgrade(i, &r)
 	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)

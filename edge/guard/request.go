@@ -27,6 +27,7 @@ type Request struct {
 	Length  int64       // of the body in bytes, or Chunked
 	Expect  bool        // the client waits for 100 Continue before it sends the body
 	Close   bool        // the client wants the connection closed after the response
+	Upgrade bool        // Connection announces an Upgrade field (RFC 9110 §7.8)
 	Arrived time.Time   // when the head was complete
 	Hasty   bool        // it came during a pause and has waited for its end
 	Refusal *node.Error // why the request isn't served; the other fields may be empty then
@@ -156,6 +157,8 @@ func (r *Request) connection(value string) (keep bool) {
 			r.Close = true
 		case is(option, "keep-alive"):
 			keep = true
+		case is(option, "upgrade"):
+			r.Upgrade = true
 		}
 	}
 	return keep

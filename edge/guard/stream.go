@@ -162,8 +162,8 @@ func (r *raw) Close() error {
 	return nil
 }
 
-// Arrived tells whether the whole body is here already, so that reading it doesn't wait. One with trailer fields hasn't: they are lost unless it is taken as
-// a stream.
+// Arrived tells whether the whole body is here already, so that reading it doesn't wait. One with trailer fields
+// hasn't: they are lost unless it is taken as a stream.
 func (c *Conn) Arrived() bool {
 	if c.body.done() {
 		return true

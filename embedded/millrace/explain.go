@@ -78,6 +78,9 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 		}
 	}
 	fmt.Fprintf(w, "timeout\t%s\nmax body\t%s\n", aboutTimeout(e.Bound), e.MaxBody)
+	for _, p := range e.Upgrade {
+		fmt.Fprintf(w, "upgrade\t%s\n", p)
+	}
 }
 
 // explainMembers prints who serves the services that would be asked.

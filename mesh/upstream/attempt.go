@@ -147,14 +147,15 @@ func (a *attempt) mayFollow() bool {
 
 // more tells whether another try is allowed, and of use.
 func (a *attempt) more(ctx context.Context, last outcome) bool {
-	return a.spoiled(last) && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) && (last.unsent || a.repeatable)
+	return a.spoiled(last) && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) &&
+		(last.unsent || a.repeatable)
 }
 
 // pays takes another try out of the budget. A request that its sender has sent twice has had its share already, or else tries would multiply.
 func (a *attempt) pays() bool { return !a.req.Again && a.s.budget.Spend(a.s.cfg.Retry.Budget) }
 
-// spoiled reports whether another target may do better: this one didn't answer, or with a status that is configured as a
-// reason for a retry.
+// spoiled reports whether another target may do better: this one didn't answer, or with a status that is configured as
+// a reason for a retry.
 func (a *attempt) spoiled(o outcome) bool { return o.err != nil || a.s.cfg.Retry.On.Has(o.resp.Status) }
 
 // drop gives up a response for a better one.
@@ -179,8 +180,8 @@ func (t *target) asked(ctx context.Context, req *mesh.Request, deadline time.Tim
 	return out
 }
 
-// hurried reports whether a request that wasn't answered in time had less of it than the upstream has by its configuration: then
-// it is its client that couldn't wait.
+// hurried reports whether a request that wasn't answered in time had less of it than the upstream has by its
+// configuration: then it is its client that couldn't wait.
 func (t *target) hurried(took time.Duration) bool {
 	cfg := &t.up.state.Load().cfg
 	full := patience
@@ -193,12 +194,12 @@ func (t *target) hurried(took time.Duration) bool {
 	return took < full*9/10
 }
 
-// patience is how long a target may be silent where its upstream has no timeout of its own. Routes decide how long their clients
-// wait, and one that is impatient must not take a target out for all.
+// patience is how long a target may be silent where its upstream has no timeout of its own. Routes decide how long
+// their clients wait, and one that is impatient must not take a target out for all.
 const patience = 10 * time.Second
 
-// judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but that it wasn't
-// faster; that the node has no descriptor left says nothing at all.
+// judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but
+// that it wasn't faster; that the node has no descriptor left says nothing at all.
 func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 	switch {
 	case o.err == nil && t.up.state.Load().cfg.Eject.On.Has(o.resp.Status):

@@ -151,7 +151,8 @@ func (b *body) next() ([]byte, error) {
 	return p, nil
 }
 
-// nextChunk reads up to the data of the next chunk; io.EOF when there is none. What can't be a chunk is refused at its first byte.
+// nextChunk reads up to the data of the next chunk; io.EOF when there is none. What can't be a chunk is refused at its
+// first byte.
 func (b *body) nextChunk() error {
 	if b.begun {
 		if next, err := b.c.peek(); err != nil {

@@ -127,7 +127,10 @@ func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 	}
 	switch {
 	case r.Upgrade != "":
-		b = append(b, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+		b = mesh.AppendField(append(b, "Connection: Upgrade\r\n"...), "Upgrade", string(r.Upgrade))
+		if len(r.Body) > 0 || expectsBody(r.Method) {
+			b = mesh.AppendLength(b, int64(len(r.Body)))
+		}
 	case r.Stream != nil && r.Length < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case r.Stream != nil:
@@ -141,8 +144,9 @@ func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 // expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
 func expectsBody(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
-// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that are too many;
-// the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing where nobody waits for it.
+// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that
+// are too many; the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing
+// where nobody waits for it.
 func (c *conn) finalHead(req *mesh.Request, goOn func()) (head, error) {
 	for {
 		h, err := c.head()

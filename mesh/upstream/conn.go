@@ -96,8 +96,8 @@ func (c *conn) unanswered(err error) error {
 	return err
 }
 
-// line returns the bytes through the next line end, which stay valid until the next read. A line that ends in LF alone is refused:
-// RFC 9112 §2.2 lets only start-lines and fields end so, and a chunked body has better ways to be wrong.
+// line returns the bytes through the next line end, which stay valid until the next read. A line that ends in LF alone
+// is refused: RFC 9112 §2.2 lets only start-lines and fields end so, and a chunked body has better ways to be wrong.
 func (c *conn) line() ([]byte, error) {
 	searched := 0
 	for {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,9 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 		return nil, x.cause(err)
 	}
 	if h.status == 101 {
+		if up := x.req.Upgrade; up != mesh.UpgradeBytes && !strings.EqualFold(h.fields.Get("Upgrade"), string(up)) {
+			return nil, fmt.Errorf("%w: 101 for another protocol", errBroken)
+		}
 		return x.socket(h)
 	}
 	x.keep = x.c.keepAlive(h)
@@ -203,7 +207,8 @@ func (x *exchange) socket(h head) (*mesh.Response, error) {
 			}
 		}
 	})
-	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields, Length: -1, Stream: &stream{x: x, body: body}}
+	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields, Length: -1}
+	resp.Stream = &stream{x: x, body: body}
 	resp.Header.DropHopByHop()
 	return resp, nil
 }

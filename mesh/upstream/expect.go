@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// goAheadWithin is how long the body of a request that expects 100 Continue is held back: a target may not know of it, and then
-// waits for the body (RFC 9110 §10.1.1).
+// goAheadWithin is how long the body of a request that expects 100 Continue is held back: a target may not know of it,
+// and then waits for the body (RFC 9110 §10.1.1).
 const goAheadWithin = time.Second
 
 var errUnwanted = errors.New("the target answered without the body")
 
-// expectation holds a request's body back until the target says 100 Continue, answers, or is silent for a while. It is safe for
-// concurrent use.
+// expectation holds a request's body back until the target says 100 Continue, answers, or is silent for a while. It is
+// safe for concurrent use.
 type expectation struct {
 	once    sync.Once
 	decided chan struct{}

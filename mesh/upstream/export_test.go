@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -17,7 +18,9 @@ func ReadResponse(answer []byte, method string) (*mesh.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{t: &target{up: &Upstream{}, pool: p}, c: newConn(&replay{Reader: bytes.NewReader(answer)}, nil), req: &mesh.Request{Method: method}, stop: func() bool { return true }}
+	t := &target{up: &Upstream{}, pool: p, log: slog.New(slog.DiscardHandler), now: time.Now}
+	c := newConn(&replay{Reader: bytes.NewReader(answer)}, nil)
+	x := &exchange{t: t, c: c, req: &mesh.Request{Method: method}, stop: func() bool { return true }}
 	resp, err := x.run(time.Minute)
 	if err != nil || resp.Stream == nil {
 		x.end(false)

@@ -14,8 +14,8 @@ import (
 	"millrace/node"
 )
 
-// failure is what can go wrong with a request at a target: a word for the log, and a code and a text for the client, which names
-// no address.
+// failure is what can go wrong with a request at a target: a word for the log, and a code and a text for the client,
+// which names no address.
 type failure struct {
 	kind string
 	code node.Code
@@ -23,7 +23,7 @@ type failure struct {
 }
 
 var (
-	ownLimit    = &failure{"own_limit", node.CodeBusy, "the node has no file descriptor or port left for a connection to the upstream"}
+	ownLimit    = &failure{"own_limit", node.CodeBusy, "the node has no file descriptor or port left for the upstream"}
 	unresolved  = &failure{"name", node.CodeUpstream, "the upstream's host name can't be resolved"}
 	refused     = &failure{"refused", node.CodeUpstream, "the upstream refused the connection"}
 	slowConnect = &failure{"connect_timeout", node.CodeTimeout, "no connection to the upstream came about in time"}
@@ -89,8 +89,8 @@ func unconnected(err error) *failure {
 	return unreachable
 }
 
-// own reports whether the node itself could make no connection, for want of file descriptors, memory or ports. No target can do
-// anything for it.
+// own reports whether the node itself could make no connection, for want of file descriptors, memory or ports. No
+// target can do anything for it.
 func own(err error) bool {
 	if !errors.Is(err, errConnect) {
 		return false
@@ -136,11 +136,15 @@ func (u *Upstream) failure(ctx context.Context, req *mesh.Request, last outcome)
 	return last.by.tell(ctx, req, last.err)
 }
 
-// tell logs why the target failed a request, unless the log has just told of the same, and gives the error for the client.
+// tell logs why the target failed a request, unless the log has just told of the same, and gives the error for the
+// client.
 func (t *target) tell(ctx context.Context, req *mesh.Request, cause error) *node.Error {
 	f := failureOf(cause)
 	if leftOut, ok := t.told.pass(f, t.now()); ok {
-		args := []any{"target", string(t.url), "route", req.Route, "request_id", req.Header.Get("X-Request-Id"), "failure", f.kind, "cause", cause}
+		args := []any{
+			"target", string(t.url), "route", req.Route, "request_id", req.Header.Get("X-Request-Id"),
+			"failure", f.kind, "cause", cause,
+		}
 		if leftOut > 0 {
 			args = append(args, "left_out", leftOut)
 		}

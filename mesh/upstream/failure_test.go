@@ -96,8 +96,8 @@ func says(answer string) func(net.Conn) {
 	return func(c net.Conn) { _, _ = io.WriteString(c, answer) }
 }
 
-// Each way in which a target can fail is told apart, to the client without an address, and in the log with target, route and
-// request.
+// Each way in which a target can fail is told apart, to the client without an address, and in the log with target,
+// route and request.
 func TestFailuresAreToldApart(t *testing.T) {
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -112,18 +112,28 @@ func TestFailuresAreToldApart(t *testing.T) {
 		"refused":     {"http://127.0.0.1:1", node.CodeUpstream, "the upstream refused the connection"},
 		"certificate": {untrusted.URL, node.CodeUpstream, "the upstream's certificate isn't valid"},
 		"tls":         {strings.Replace(plain, "http", "https", 1), node.CodeUpstream, "no TLS connection to the upstream came about"},
-		"reset": {listening(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), node.CodeUpstream,
-			"the upstream reset the connection"},
+		"reset": {
+			listening(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), node.CodeUpstream,
+			"the upstream reset the connection",
+		},
 		"no_answer": {listening(t, func(net.Conn) {}), node.CodeUpstream, "the upstream closed the connection without an answer"},
-		"cut_off": {listening(t, says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), node.CodeUpstream,
-			"the upstream broke off in the middle of its response"},
+		"cut_off": {
+			listening(t, says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), node.CodeUpstream,
+			"the upstream broke off in the middle of its response",
+		},
 		"malformed": {listening(t, says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream, "the upstream's response is malformed"},
-		"too_large": {listening(t, says("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10))), node.CodeUpstream,
-			"the head of the upstream's response is too large"},
-		"too_large many": {listening(t, says("HTTP/1.1 200 OK\r\n"+strings.Repeat("X: a\r\n", 257)+"\r\n")), node.CodeUpstream,
-			"the head of the upstream's response is too large"},
-		"timeout": {listening(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), node.CodeTimeout,
-			"the upstream didn't answer in time"},
+		"too_large": {
+			listening(t, says("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10))), node.CodeUpstream,
+			"the head of the upstream's response is too large",
+		},
+		"too_large many": {
+			listening(t, says("HTTP/1.1 200 OK\r\n"+strings.Repeat("X: a\r\n", 257)+"\r\n")), node.CodeUpstream,
+			"the head of the upstream's response is too large",
+		},
+		"timeout": {
+			listening(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), node.CodeTimeout,
+			"the upstream didn't answer in time",
+		},
 		"connect_timeout": {crowded(t), node.CodeTimeout, "no connection to the upstream came about in time"},
 	} {
 		t.Run(kind, func(t *testing.T) {

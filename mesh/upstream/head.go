@@ -47,9 +47,10 @@ func (c *conn) head() (head, error) {
 	return head{}, fmt.Errorf("%w: %w", errBroken, err)
 }
 
-// section gives a copy of the next head, through its empty line. The end of the status line says how all lines end. A target may
-// end them in LF alone (RFC 9112 §2.2), but not some of them: where LF stands between lines that end in CRLF, somebody may have
-// put it into a field's value, to forge the lines behind it. What can't become a head any more is refused before more of it comes.
+// section gives a copy of the next head, through its empty line. The end of the status line says how all lines end. A
+// target may end them in LF alone (RFC 9112 §2.2), but not some of them: where LF stands between lines that end in
+// CRLF, somebody may have put it into a field's value, to forge the lines behind it. What can't become a head any more
+// is refused before more of it comes.
 func (c *conn) section() ([]byte, error) {
 	searched := 0
 	for {
@@ -112,7 +113,8 @@ func withCR(p []byte) ([]byte, error) {
 	return bytes.ReplaceAll(p, []byte("\n"), crlf), nil
 }
 
-// parseLine reads "HTTP/1.x SP 3DIGIT [SP reason]" (RFC 9112 §4). A minor version that isn't known counts as 1.1 (RFC 9110 §2.5).
+// parseLine reads "HTTP/1.x SP 3DIGIT [SP reason]" (RFC 9112 §4). A minor version that isn't known counts as 1.1 (RFC
+// 9110 §2.5).
 func (h *head) parseLine(line []byte) error {
 	const before, through = len("HTTP/1.1 "), len("HTTP/1.1 200")
 	if len(line) < through || !bytes.HasPrefix(line, protocol) || line[7] < '0' || line[7] > '9' || line[8] != ' ' ||
@@ -123,15 +125,15 @@ func (h *head) parseLine(line []byte) error {
 	if err != nil || status < 100 || status > 599 {
 		return fmt.Errorf("%w: status", errBroken)
 	}
-	h.status, h.http10 = int(status), line[7] == '0' //nolint:gosec // G115: three digits
+	h.status, h.http10 = int(status), line[7] == '0'
 	if len(line) > through && string(line[through+1:]) != http.StatusText(h.status) {
 		h.reason = string(line[through+1:])
 	}
 	return nil
 }
 
-// parseFields reads the field lines of a head or a trailer section through the empty line, and gives what follows. What RFC 9112 §5
-// has gateways mend in responses is mended.
+// parseFields reads the field lines of a head or a trailer section through the empty line, and gives what follows. What
+// RFC 9112 §5 has gateways mend in responses is mended.
 func parseFields(block []byte) (mesh.Header, []byte, error) {
 	fields, rest, err := mesh.ParseFields(block)
 	if errors.Is(err, mesh.ErrFieldLine) {
@@ -140,8 +142,8 @@ func parseFields(block []byte) (mesh.Header, []byte, error) {
 	return fields, rest, err //nolint:wrapcheck // likewise
 }
 
-// mended gives a copy of field lines without white space before their colons (RFC 9112 §5.1), and with folded lines joined
-// (RFC 9112 §5.2). What it can't make out it leaves as it is.
+// mended gives a copy of field lines without white space before their colons (RFC 9112 §5.1), and with folded lines
+// joined (RFC 9112 §5.2). What it can't make out it leaves as it is.
 func mended(block []byte) []byte {
 	out := make([]byte, 0, len(block))
 	for {

@@ -15,8 +15,8 @@ import (
 	"millrace/node"
 )
 
-// Whatever a target writes that isn't a response by RFC 9112 is taken as the RFC allows or refused at once, while the target
-// keeps its connection open: nobody waits for the end of a line that has come.
+// Whatever a target writes that isn't a response by RFC 9112 is taken as the RFC allows or refused at once, while the
+// target keeps its connection open: nobody waits for the end of a line that has come.
 func TestOddResponsesDontCostTheTimeout(t *testing.T) {
 	const broken = "" // as a body
 	var all sync.WaitGroup

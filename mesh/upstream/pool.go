@@ -48,7 +48,7 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	p.within.Store(int64(connect))
 	port := u.Port()
 	if u.Scheme == "https" {
-		_, _ = x509.SystemCertPool() // read now: once only, and so never while descriptors are short. A connection tells what is wrong with it
+		_, _ = x509.SystemCertPool() // read once only, and so not when descriptors are short; connections tell what is wrong
 		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
 	if port == "" {

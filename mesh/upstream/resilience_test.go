@@ -111,7 +111,8 @@ func TestRepeatsServerFaults(t *testing.T) {
 	}
 }
 
-// A 500 tells of a bug in one handler, and a 429 of a client that asks too much: neither takes a target out, unless that is wanted.
+// A 500 tells of a bug in one handler, and a 429 of a client that asks too much: neither takes a target out, unless
+// that is wanted.
 func TestStatusesThatEject(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int

@@ -217,7 +217,8 @@ func (t *target) failed(cause error, took time.Duration) {
 
 // late tells whether an error is a time-out.
 func late(err error) bool {
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT)
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, syscall.ETIMEDOUT)
 }
 
 // eject lets the target rest, if it doesn't yet and others are left.

@@ -8,8 +8,8 @@ import (
 // tellEvery is how often the log is told of the same failure of the same target.
 const tellEvery = time.Second
 
-// told thins the lines about failures: when every request fails, the log needn't tell of each. The zero value is ready; it is safe
-// for concurrent use.
+// told thins the lines about failures: when every request fails, the log needn't tell of each. The zero value is ready;
+// it is safe for concurrent use.
 type told struct {
 	mu   sync.Mutex // guards what follows
 	last map[*failure]*lastTold

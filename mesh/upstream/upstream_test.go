@@ -272,6 +272,7 @@ func FuzzResponse(f *testing.F) {
 	f.Add("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "GET")
 	f.Add("HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\nKeep-Alive: timeout=5\r\n\r\n", "HEAD")
 	f.Add("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "PUT")
+	f.Add("HTTP/1.1 200 OK\nContent-Length: 2\nX : a\n b\n\nok", "GET")
 	f.Fuzz(func(t *testing.T, answer, method string) {
 		resp, err := upstream.ReadResponse([]byte(answer), method)
 		if err == nil && (resp.Status < 200 || resp.Status > 599 || len(resp.Body) > mesh.MaxBody) {

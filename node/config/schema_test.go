@@ -172,6 +172,7 @@ var textTypes = map[string]func() encoding.TextUnmarshaler{
 	"Size":        func() encoding.TextUnmarshaler { return new(node.Size) },
 	"Address":     func() encoding.TextUnmarshaler { return new(node.Address) },
 	"Prefix":      func() encoding.TextUnmarshaler { return new(node.Prefix) },
+	"Protocol":    func() encoding.TextUnmarshaler { return new(node.Protocol) },
 	"BaseURL":     func() encoding.TextUnmarshaler { return new(node.BaseURL) },
 	"Pattern":     func() encoding.TextUnmarshaler { return new(node.Pattern) },
 	"Template":    func() encoding.TextUnmarshaler { return new(node.Template) },

@@ -81,6 +81,11 @@ var texts = map[reflect.Type]textRule{
 		pattern:  `[A-Z-]+`,
 		examples: []string{"GET", "POST"},
 	},
+	reflect.TypeFor[node.Protocol](): {
+		want:     "a protocol such as spdy/3.1",
+		pattern:  `[^ "(),/:;<=>?@\[\\\]{}]+(/[^ "(),/:;<=>?@\[\\\]{}]+)?`,
+		examples: []string{"spdy/3.1", "tcp"},
+	},
 	reflect.TypeFor[node.RequestPart](): {
 		want:     "a part of a request such as header:X-Version",
 		pattern:  `(header|cookie):[^ "(),/:;<=>?@\[\\\]{}]+`,
