@@ -9,7 +9,7 @@ import (
 func TriedKeys(visit func(t reflect.Type, key string, have []string)) {
 	for t, entries := range triedKeys {
 		for _, entry := range entries {
-			for _, key := range strings.Fields(entry.keys) {
+			for key := range strings.FieldsSeq(entry.keys) {
 				visit(t, key, keysOf(fieldsOf(t)))
 			}
 		}

@@ -59,7 +59,7 @@ const (
 	oneTarget  = "write targets: [http://127.0.0.1:3000]"
 	balanceIs  = "write balance: least or balance: hash:ip"
 	besideIs   = "the host, path and methods of a request stand beside match: write host, path and methods beside match"
-	adminToken = "write token, of 16 characters or more, and present it as bearer" //nolint:gosec // G101: it holds none
+	adminToken = "write token, of 16 characters or more, and present it as bearer"
 	stripIs    = `write rewrite: {path: "/{*}"}, where {*} is what /* matched`
 	logLevel   = "the level is a flag, run --log-level; edge: {access_log: true} logs each request"
 )
