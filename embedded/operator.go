@@ -71,8 +71,8 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 	} else {
 		n.cached.Store(true)
 	}
-	if n.edge.Limits() && !n.limits.Ready() {
-		other = append(other, "the store of limits can't be asked: requests that this node holds no permits for get what store_away says; JetStream must be current")
+	if n.edge.Limits() {
+		other = append(other, n.limits.Conditions()...)
 	}
 	if n.edge.Sheds() {
 		other = append(other, "the node sheds load: its processors can't follow; add nodes or processors")

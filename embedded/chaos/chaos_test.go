@@ -21,6 +21,7 @@ type trial struct {
 var trials = []trial{
 	{"LimitLeaderKilled", "limited routes ride out the death of the node that leads their store", limitLeaderKilled},
 	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
+	{"LimitSoak", "limits of a healthy cluster answer every request", limitSoak},
 }
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.

@@ -21,8 +21,9 @@ import (
 // ErrAway means that the store can't be asked, so that nobody knows whether the request is within its limit.
 var ErrAway = errors.New("the store of limits is away")
 
-// Patience is how long a request waits for the store at most.
-const Patience = 500 * time.Millisecond
+// Patience is how long a request waits for the store at most: longer than a cluster takes to replace a leader that died. When the store has been away
+// for so long, requests don't wait for it any more.
+const Patience = 1500 * time.Millisecond
 
 // Config says what a Limiter works with.
 type Config struct {
@@ -40,14 +41,13 @@ type Config struct {
 type Limiter struct {
 	cfg   Config
 	table *table
-	store store
+	store *store
 	peers peers
 	slot  slot
 	now   func() time.Time
 
 	rules   atomic.Pointer[map[string]*Rule] // by name
 	byID    atomic.Pointer[map[string]*Rule]
-	away    atomic.Int64 // until when the store isn't asked, after it didn't answer, in Unix nanoseconds
 	flights atomic.Int64 // that run
 	takes   atomic.Int64 // how long the last lease took, in nanoseconds
 
@@ -63,16 +63,6 @@ type Limiter struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
-
-// store keeps the records. get gives a nil value for a key that has none; a fresh one is as new as the last acknowledged put. put replaces the
-// record whose revision is rev (0 for none), and fails with errConflict if there is another one by then: only if it is certain that the record wasn't
-// replaced, and won't be. Any other error means that nobody knows.
-type store interface {
-	get(ctx context.Context, key Key, fresh bool) (value []byte, rev uint64, err error)
-	put(ctx context.Context, key Key, value []byte, rev uint64, keep time.Duration) (uint64, error)
-}
-
-var errConflict = errors.New("another node has changed the record")
 
 // peers are the limiters of the other nodes. recall gives their replies, each node's at most once.
 type peers interface {
@@ -90,7 +80,11 @@ func New(cfg Config) (*Limiter, error) {
 		return nil, fmt.Errorf("configure limits: %w", err)
 	}
 	l := newLimiter(cfg)
-	l.store = newStreamStore(&l.cfg, js)
+	raw := newStreamStore(&l.cfg, js)
+	l.store = &store{raw: raw, first: firstWrite}
+	if raw.group != nil {
+		l.store.first = firstAlone
+	}
 	l.peers = newMeshPeers(l)
 	return l, nil
 }
@@ -154,10 +148,8 @@ func (l *Limiter) open() error {
 			return fmt.Errorf("open limits: %w", err)
 		}
 	}
-	if s, ok := l.store.(*streamStore); ok {
-		if !l.begin(func() { s.run(l.ctx) }) {
-			return errors.New("open limits: they are closed")
-		}
+	if !l.begin(func() { l.store.watch(l.ctx, l.cfg.Node) }) {
+		return errors.New("open limits: they are closed")
 	}
 	l.begin(l.tend)
 	l.begin(func() { l.keepSlot(l.ctx) })
@@ -181,21 +173,6 @@ func (l *Limiter) tend() {
 			l.renewPlaces(l.ctx)
 		}
 	}
-}
-
-// Await waits until the store can be asked, or ctx ends.
-func (l *Limiter) Await(ctx context.Context) error {
-	s, ok := l.store.(*streamStore)
-	if !ok {
-		return nil
-	}
-	return s.await(ctx)
-}
-
-// Ready tells whether the store can be asked.
-func (l *Limiter) Ready() bool {
-	s, ok := l.store.(*streamStore)
-	return !ok || s.ready.Load()
 }
 
 // Close stops, and returns the permits that the node holds as far as a second suffices. It can be called again, and without Open.
