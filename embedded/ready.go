@@ -63,7 +63,7 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		f.add(n.roomCondition(), false)
 	}
 	f.add(n.cacheCondition())
-	f.add(n.limitsCondition())
+	n.limitsConditions(&f)
 	for _, text := range n.clusterConditions() {
 		f.add(text, false)
 	}
@@ -100,20 +100,27 @@ func (n *Node) cacheCondition() (text string, blocks bool) {
 // all nodes wait at once, and for which no load balancer should take all of them out.
 const limitsGrace = 10 * time.Second
 
-// limitsCondition tells what is wrong with the limits of routes, and whether the node must not be used for it.
-func (n *Node) limitsCondition() (text string, blocks bool) {
-	if !n.edge.Limits() || n.limits.Ready() {
-		return "", false
+// limitsConditions tells what is wrong with the limits of routes, and whether the node must not be used for it.
+func (n *Node) limitsConditions(f *found) {
+	if !n.edge.Limits() {
+		return
 	}
-	const away = "the store of limits takes no writes: requests that this node holds no permits for get what store_away says; JetStream must be current"
-	age, proved := n.limits.Proved()
+	blocks := !n.limits.Ready() && n.limitsBlock()
+	for _, text := range n.limits.Conditions() {
+		f.add(text, blocks)
+	}
+}
+
+// limitsBlock tells whether a store of limits that can't be asked keeps the node from being ready.
+func (n *Node) limitsBlock() bool {
+	ago, written := n.limits.Written()
 	switch {
-	case proved:
-		return away, n.needsLimits() && (age > limitsGrace || n.storage.failing())
+	case written:
+		return n.needsLimits() && (ago > limitsGrace || n.storage.failing())
 	case n.needsLimits():
-		return away, true
+		return true
 	}
-	return away, n.starting()
+	return n.starting()
 }
 
 // needsLimits tells whether a limit refuses requests while its store is away.

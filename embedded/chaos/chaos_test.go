@@ -26,6 +26,7 @@ var trials = []trial{
 	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
 	{"Vanish", "a machine that vanishes swallows requests for 5 s at most", vanish},
 	{"LargeCache", "no response is cut by the cache itself", largeCache},
+	{"LimitSoak", "limits of a healthy cluster answer every request", limitSoak},
 }
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.

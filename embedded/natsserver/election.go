@@ -19,8 +19,9 @@ const (
 	electionTick  = 100 * time.Millisecond
 	electionWatch = 20 * time.Second        // after another server has come or gone; then nats-server's own elections are over as well
 	electionRank  = 300 * time.Millisecond  // that the second of those who are left gives the first to do it, and the third the second
-	electionNone  = 1200 * time.Millisecond // how long a group has no leader before that is strange: one that there is speaks every second
-	electionTries = 3                       // for one leader that has gone, or none that there is; each waits twice as long as the one before
+	electionNone  = 300 * time.Millisecond  // how long a majority of a group knows no leader before that is strange
+	electionAgain = 1200 * time.Millisecond // after a try that has brought none, and twice as long after the next
+	electionTries = 3                       // for one leader that has gone, or none that there is
 )
 
 // elections hastens those of JetStream's groups. One goroutine uses it.
@@ -107,11 +108,11 @@ func (e *elections) check(ctx context.Context, now time.Time) {
 	if len(due) == 0 {
 		return
 	}
-	near, led := e.farRoutes(ctx), e.farLeaders(ctx)
+	near, without := e.farRoutes(ctx), e.farLeaderless(ctx)
 	for _, g := range due {
 		m := e.missed[g.name]
 		m.tries, m.since = m.tries+1, now
-		if slices.Contains(near, g.leader) || (g.leader == "" && led[g.name]) {
+		if slices.Contains(near, g.leader) || (g.leader == "" && without[g.name] < g.quorum) {
 			continue
 		}
 		e.log.InfoContext(ctx, "an election is hastened, since the leader has gone", "group", g.name, "leader", g.leader)
@@ -131,8 +132,11 @@ func (e *elections) due(g *group, now time.Time) bool {
 		e.missed[g.name] = m
 	}
 	wait := time.Duration(g.rank) * electionRank
-	if g.leader == "" || m.tries > 0 { // here the others can't be seen to have done it
-		wait = time.Duration(1<<m.tries+g.rank) * electionNone
+	switch {
+	case m.tries > 0:
+		wait += electionAgain << (m.tries - 1)
+	case g.leader == "": // here the others can't be seen to have done it
+		wait = electionNone + time.Duration(g.rank)*electionAgain
 	}
 	return now.Sub(m.since) >= wait && m.tries < electionTries && g.alive >= g.quorum
 }

@@ -39,11 +39,12 @@ func TestElectionDue(t *testing.T) {
 		{"it has gone, and with it the majority", false, natsserver.Election{Leader: "a", Alive: 1, Quorum: 2, Missed: time.Hour}},
 		{"it has gone, and another is first to act", false, natsserver.Election{Leader: "a", Alive: 2, Quorum: 2, Rank: 1, Missed: 200 * time.Millisecond}},
 		{"which it doesn't", true, natsserver.Election{Leader: "a", Alive: 2, Quorum: 2, Rank: 1, Missed: 400 * time.Millisecond}},
-		{"there is none, but that is new", false, natsserver.Election{Alive: 2, Quorum: 2, Missed: time.Second}},
-		{"there is none for long", true, natsserver.Election{Alive: 2, Quorum: 2, Missed: 1300 * time.Millisecond}},
-		{"there is none for long, and another is first to act", false, natsserver.Election{Alive: 2, Quorum: 2, Rank: 1, Missed: 2 * time.Second}},
-		{"a try has brought nothing", false, natsserver.Election{Alive: 2, Quorum: 2, Missed: 2 * time.Second, Tries: 1}},
-		{"and that for long", true, natsserver.Election{Alive: 2, Quorum: 2, Missed: 3 * time.Second, Tries: 1}},
+		{"there is none, but that is new", false, natsserver.Election{Alive: 2, Quorum: 2, Missed: 200 * time.Millisecond}},
+		{"there is none for a while", true, natsserver.Election{Alive: 2, Quorum: 2, Missed: 400 * time.Millisecond}},
+		{"there is none for a while, and another is first to act", false, natsserver.Election{Alive: 2, Quorum: 2, Rank: 1, Missed: time.Second}},
+		{"which it doesn't for long", true, natsserver.Election{Alive: 2, Quorum: 2, Rank: 1, Missed: 2 * time.Second}},
+		{"a try has brought nothing", false, natsserver.Election{Alive: 2, Quorum: 2, Missed: time.Second, Tries: 1}},
+		{"and that for long", true, natsserver.Election{Alive: 2, Quorum: 2, Missed: 2 * time.Second, Tries: 1}},
 		{"three tries have brought nothing", false, natsserver.Election{Alive: 2, Quorum: 2, Missed: time.Hour, Tries: 3}},
 	} {
 		if got := natsserver.Due(c.e); got != c.due {

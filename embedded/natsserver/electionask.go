@@ -39,9 +39,10 @@ func (e *elections) farRoutes(ctx context.Context) (out []string) {
 	return out
 }
 
-// farLeaders tells of which groups any of those servers knows a leader: what this one hasn't heard of may be there.
-func (e *elections) farLeaders(ctx context.Context) map[string]bool {
-	out := map[string]bool{}
+// farLeaderless counts, for each group, those of its members among these servers that know no leader: if that is a majority, there is none, whatever
+// those say that this server doesn't reach.
+func (e *elections) farLeaderless(ctx context.Context) map[string]int {
+	out := map[string]int{}
 	for _, account := range electionAccounts {
 		e.ask(ctx, "RAFTZ", &server.RaftzOptions{AccountFilter: account}, func(data []byte) {
 			var status map[string]map[string]struct {
@@ -52,7 +53,9 @@ func (e *elections) farLeaders(ctx context.Context) map[string]bool {
 			}
 			for _, groups := range status {
 				for name, g := range groups {
-					out[name] = out[name] || g.Leader != ""
+					if g.Leader == "" {
+						out[name]++
+					}
 				}
 			}
 		})

@@ -34,7 +34,7 @@ func (s *Server) Hasten(ctx context.Context) (farLeader bool, err error) {
 	}
 	defer nc.Close()
 	e := &elections{srv: srv, self: s.cfg.Name, nc: nc, log: s.cfg.Log}
-	farLeader = e.farLeaders(ctx)[metaGroup] && len(e.farRoutes(ctx)) > 0
+	farLeader = e.farLeaderless(ctx)[metaGroup] == 0 && len(e.farRoutes(ctx)) > 0
 	e.hasten(&group{name: metaGroup, term: s.Term()})
 	return farLeader, nc.Flush()
 }

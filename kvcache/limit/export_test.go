@@ -5,10 +5,17 @@ import (
 	"time"
 )
 
-// ModelStore is a store for tests.
+// ModelStore is a store for tests: each call is one try.
 type ModelStore interface {
-	Get(ctx context.Context, key Key, fresh bool) (value []byte, rev uint64, err error)
-	Put(ctx context.Context, key Key, value []byte, rev uint64, keep time.Duration) (uint64, error)
+	Get(ctx context.Context, key Key, fresh bool) (Stored, error)
+	Put(ctx context.Context, key Key, v Stored, keep time.Duration) (uint64, error)
+}
+
+// Stored is a record as a store has it.
+type Stored struct {
+	Value     []byte
+	Rev, Mark uint64
+	Wrote     int64
 }
 
 // ModelPeers are the other nodes, for tests.
@@ -23,16 +30,21 @@ type (
 	Gift = gift
 )
 
-var ErrConflict = errConflict
+// What is known of a question that failed.
+var (
+	ErrConflict = errConflict
+	ErrNobody   = errNobody
+)
 
 type storeModel struct{ ModelStore }
 
-func (s storeModel) get(ctx context.Context, key Key, fresh bool) ([]byte, uint64, error) {
-	return s.Get(ctx, key, fresh)
+func (s storeModel) get(ctx context.Context, key Key, fresh bool) (stored, error) {
+	v, err := s.Get(ctx, key, fresh)
+	return stored{v.Value, v.Rev, v.Mark, v.Wrote}, err
 }
 
-func (s storeModel) put(ctx context.Context, key Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
-	return s.Put(ctx, key, value, rev, keep)
+func (s storeModel) put(ctx context.Context, key Key, v stored, keep time.Duration) (uint64, error) {
+	return s.Put(ctx, key, Stored{v.value, v.rev, v.mark, v.wrote}, keep)
 }
 
 type peersModel struct{ ModelPeers }
@@ -44,7 +56,7 @@ func (p peersModel) recall(ctx context.Context, w want) []gift { return p.Recall
 // NewModel makes a limiter with a store, other nodes and a clock of the test's own.
 func NewModel(cfg Config, s ModelStore, p ModelPeers, now func() time.Time) *Limiter {
 	l := newLimiter(cfg)
-	l.store, l.peers, l.now = storeModel{s}, peersModel{p}, now
+	l.store, l.peers, l.now = &store{raw: storeModel{s}, first: firstWrite}, peersModel{p}, now
 	return l
 }
 

@@ -22,6 +22,7 @@ func (l *Limiter) fill(ctx context.Context, r *Rule, key Key, f *flight) error {
 		}
 		rec, rev, err := l.read(ctx, r, key, &e, try > 0)
 		if err != nil {
+			l.putBack(key, &before)
 			return err
 		}
 		a := r.asks(&e, n, now, l.peers.nodes())
@@ -34,7 +35,7 @@ func (l *Limiter) fill(ctx context.Context, r *Rule, key Key, f *flight) error {
 			l.exhausted(ctx, r, key, g, least, &before, now)
 			return nil
 		}
-		next, err := l.store.put(ctx, key, rec.encode(r.kind), rev, r.keep(&rec, now))
+		next, err := l.store.put(ctx, key, stored{value: rec.encode(r.kind), rev: rev}, r.keep(&rec, now))
 		switch {
 		case err == nil:
 			l.writes.Add(1)
@@ -45,12 +46,35 @@ func (l *Limiter) fill(ctx context.Context, r *Rule, key Key, f *flight) error {
 			l.conflicts.Add(1)
 			l.forget(key)
 			backOff(ctx, min(try, maxBackOff))
-		default: // nobody knows whether they were leased: they are lost
+		case errors.Is(err, errUnsure): // nobody knows whether they were leased: they are lost, and what was to return with them
+			l.conflicts.Add(1)
+			l.forget(key)
+			before = entry{}
+		case errors.Is(err, errNobody):
+			l.putBack(key, &before)
+			return err
+		default: // likewise
 			l.forget(key)
 			return err
 		}
 	}
+	l.putBack(key, &before)
 	return ErrAway
+}
+
+// putBack gives the entry of a key what it had to give up for a record that wasn't written.
+func (l *Limiter) putBack(key Key, before *entry) {
+	if before.until == 0 {
+		return
+	}
+	s := l.table.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, found := s.entries.get(key); found && e.until == 0 {
+		e = *before
+		e.flags &^= known
+		s.entries.set(key, e)
+	}
 }
 
 // prepare gives the entry of a key and what is waited for beyond it, unless it has enough for the next. Permits that can only be used up by returning them leave the entry.
@@ -110,15 +134,15 @@ func (l *Limiter) read(ctx context.Context, r *Rule, key Key, e *entry, fresh bo
 		return record{start: e.until - r.window, end: e.until, granted: r.pool() - min(e.left, r.pool()), active: uint32(e.active)}, e.rev, nil
 	}
 	l.reads.Add(1)
-	value, rev, err := l.store.get(ctx, key, fresh)
-	if err != nil || value == nil {
-		return record{}, rev, err //nolint:wrapcheck // the store says what it was
+	v, err := l.store.get(ctx, key, fresh)
+	if err != nil || v.value == nil {
+		return record{}, v.rev, err
 	}
-	if rec, err = decodeRecord(value, r.kind); err != nil { // of a newer version, perhaps: written anew it would be a fresh allowance
+	if rec, err = decodeRecord(v.value, r.kind); err != nil { // of a newer version, perhaps: written anew it would be a fresh allowance
 		l.cfg.Log.ErrorContext(ctx, "record of a limit can't be read; its key waits until it leaves", "limit", r.Name, "cause", err)
 		return record{}, 0, errors.Join(ErrAway, err)
 	}
-	return rec, rev, nil
+	return rec, v.rev, nil
 }
 
 // current tells whether a rule is the one of its records. What is left of a limit means something else to one of before, with another max.

@@ -70,16 +70,16 @@ func (l *Limiter) returnPermits(ctx context.Context, key Key) {
 	s.entries.drop(key)
 	s.mu.Unlock()
 	for try := 0; held; try++ {
-		value, rev, err := l.store.get(ctx, key, true)
-		if err != nil || len(value) < 2 {
+		v, err := l.store.get(ctx, key, true)
+		if err != nil || len(v.value) < 2 {
 			return
 		}
-		k := kind(value[1])
-		rec, err := decodeRecord(value, k)
+		k := kind(v.value[1])
+		rec, err := decodeRecord(v.value, k)
 		if err != nil || !rec.take(k, &e) {
 			return
 		}
-		_, err = l.store.put(ctx, key, rec.encode(k), rev, max(time.Duration(e.until-l.now().UnixNano()), 0)+keepMargin)
+		_, err = l.store.put(ctx, key, stored{value: rec.encode(k), rev: v.rev}, max(time.Duration(e.until-l.now().UnixNano()), 0)+keepMargin)
 		if !errors.Is(err, errConflict) {
 			return // done, or nobody knows
 		}

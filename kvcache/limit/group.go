@@ -40,15 +40,18 @@ func (g *group) put(ctx context.Context, w *write) (uint64, error) {
 	select {
 	case g.queue <- w:
 	default:
-		return 0, ErrAway
+		return 0, failure{errNobody, errWaits}
 	}
 	select {
 	case <-w.done:
 		return w.rev, w.err
 	case <-ctx.Done():
-		return 0, errors.Join(ErrAway, ctx.Err())
+		return 0, notTaken(ctx.Err())
 	}
 }
+
+// errWaits means that as many writes wait as may.
+var errWaits = errors.New("as many writes of records wait as may")
 
 // run writes until ctx ends.
 func (g *group) run(ctx context.Context) {
@@ -89,11 +92,10 @@ func (g *group) write(batch []*write) {
 	last, err := g.commit(batch)
 	switch {
 	case err == nil:
-		g.s.proof.set()
 		for i, w := range batch {
 			w.rev = last - uint64(len(batch)-1-i) //nolint:gosec // G115: a small number
 		}
-	case errors.Is(err, errRefused):
+	case errors.Is(err, errBatch):
 		g.singly(batch)
 	default:
 		for _, w := range batch {
@@ -116,8 +118,8 @@ func (g *group) singly(batch []*write) {
 	running.Wait()
 }
 
-// errRefused means that nothing of a batch was written.
-var errRefused = errors.New("the batch was refused")
+// errBatch means that nothing of a batch was written.
+var errBatch = errors.New("the batch was refused")
 
 // commit sends a batch and gives the sequence of its last message.
 func (g *group) commit(batch []*write) (uint64, error) {
@@ -129,7 +131,7 @@ func (g *group) commit(batch []*write) (uint64, error) {
 			break
 		}
 		if err := nc.PublishMsg(w.msg); err != nil {
-			return 0, errors.Join(ErrAway, err)
+			return 0, err //nolint:wrapcheck // it is told as it is
 		}
 	}
 	last := batch[len(batch)-1]
@@ -143,17 +145,17 @@ func (g *group) commit(batch []*write) (uint64, error) {
 		}
 	}
 	if err != nil {
-		return 0, errors.Join(ErrAway, err)
+		return 0, notTaken(err)
 	}
 	var ack struct {
 		Error *jetstream.APIError `json:"error"`
 		Seq   uint64              `json:"seq"`
 	}
 	if err := json.Unmarshal(reply.Data, &ack); err != nil {
-		return 0, errors.Join(ErrAway, err)
+		return 0, failure{errRefused, err}
 	}
 	if ack.Error != nil {
-		return 0, errors.Join(errRefused, ack.Error)
+		return 0, failure{errBatch, ack.Error}
 	}
 	return ack.Seq, nil
 }

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"context"
 	"encoding/binary"
 	"time"
 )
@@ -57,15 +58,22 @@ func NewTestTable(n int) TestTable {
 func (t TestTable) Len() int { return t.t.len() }
 
 // StoreName is the bucket of the records.
-func (l *Limiter) StoreName() string { return l.store.(*streamStore).name }
+func (l *Limiter) StoreName() string { return l.store.raw.(*streamStore).name }
 
 // Put writes a record as it is.
 func (l *Limiter) Put(key Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
-	return l.store.put(l.ctx, key, value, rev, keep)
+	ctx, cancel := context.WithTimeout(l.ctx, flightTime)
+	defer cancel()
+	return l.store.put(ctx, key, stored{value: value, rev: rev}, keep)
 }
 
 // Get reads a record from the one that leads.
-func (l *Limiter) Get(key Key) ([]byte, uint64, error) { return l.store.get(l.ctx, key, true) }
+func (l *Limiter) Get(key Key) ([]byte, uint64, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, flightTime)
+	defer cancel()
+	v, err := l.store.get(ctx, key, true)
+	return v.value, v.rev, err
+}
 
 // PlaceTime is how long a node's places last after its last word.
 const PlaceTime = placeTime

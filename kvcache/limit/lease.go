@@ -181,8 +181,11 @@ func (r *Rule) leaseBucket(rec *record, a ask) granted {
 	return out
 }
 
-// leaseSlack is how much more of the time line is leased than the permits take, if an interval isn't long.
-const leaseSlack = 20 * time.Millisecond
+// leaseSlack is how much more of the time line is leased than the permits take, if an interval isn't long; mostSlack if it is, or the store slow.
+const (
+	leaseSlack = 20 * time.Millisecond
+	mostSlack  = 500 * time.Millisecond
+)
 
 // slack is for permits whose intervals begin at once: they are spent only when the lease has been written, and end that much later. Those that
 // begin later need some too, or they could be spent in one single moment; but for requests that wait for just that moment.
@@ -191,7 +194,7 @@ func (r *Rule) slack(ahead, takes int64) int64 {
 	if !r.queues.on {
 		least = min(r.interval/8, int64(leaseSlack))
 	}
-	return max(min(max(int64(leaseSlack), r.interval/4, 2*takes), int64(Patience))-ahead, least)
+	return max(min(max(int64(leaseSlack), r.interval/4, 2*takes), int64(mostSlack))-ahead, least)
 }
 
 // keep is how long the store must keep the record: as long as anybody may count on it.

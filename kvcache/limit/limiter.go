@@ -21,8 +21,9 @@ import (
 // ErrAway means that the store can't be asked, so that nobody knows whether the request is within its limit.
 var ErrAway = errors.New("the store of limits is away")
 
-// Patience is how long a request waits for the store at most.
-const Patience = 500 * time.Millisecond
+// Patience is how long a request waits for the store at most: longer than a cluster takes to replace a leader that died. When the store has been away
+// for so long, requests don't wait for it any more.
+const Patience = 1500 * time.Millisecond
 
 // Config says what a Limiter works with.
 type Config struct {
@@ -30,9 +31,9 @@ type Config struct {
 	NATS       *nats.Conn // that the caller opened and closes
 	Prefix     string     // of the mesh's subjects; may be empty
 	Replicas   int        // of the stream: 1, or 3 in a cluster
-	StoreBytes int64      // the largest size of the stream; StoreBytes if it is 0. One that is there never gets smaller
 	Nodes      func() int // how many nodes are there, this one included; nil for a node that is alone
 	Slots      int        // nodes that a limit with store_away: share is divided among; 1 if it is 0
+	StoreBytes int64      // the largest size of the stream; StoreBytes if it is 0. One that is there never gets smaller
 	Keys       int        // how many keys the node remembers at most; 4 million if it is 0. Beyond that it asks the store more often
 	Log        *slog.Logger
 }
@@ -41,14 +42,13 @@ type Config struct {
 type Limiter struct {
 	cfg   Config
 	table *table
-	store store
+	store *store
 	peers peers
 	slot  slot
 	now   func() time.Time
 
 	rules   atomic.Pointer[map[string]*Rule] // by name
 	byID    atomic.Pointer[map[string]*Rule]
-	away    atomic.Int64 // until when the store isn't asked, after it didn't answer, in Unix nanoseconds
 	flights atomic.Int64 // that run
 	takes   atomic.Int64 // how long the last lease took, in nanoseconds
 
@@ -64,16 +64,6 @@ type Limiter struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
-
-// store keeps the records. get gives a nil value for a key that has none; a fresh one is as new as the last acknowledged put. put replaces the
-// record whose revision is rev (0 for none), and fails with errConflict if there is another one by then: only if it is certain that the record wasn't
-// replaced, and won't be. Any other error means that nobody knows.
-type store interface {
-	get(ctx context.Context, key Key, fresh bool) (value []byte, rev uint64, err error)
-	put(ctx context.Context, key Key, value []byte, rev uint64, keep time.Duration) (uint64, error)
-}
-
-var errConflict = errors.New("another node has changed the record")
 
 // peers are the limiters of the other nodes. recall gives their replies, each node's at most once.
 type peers interface {
@@ -91,18 +81,22 @@ func New(cfg Config) (*Limiter, error) {
 		return nil, fmt.Errorf("configure limits: %w", err)
 	}
 	l := newLimiter(cfg)
-	l.store = newStreamStore(&l.cfg, js)
+	raw := newStreamStore(&l.cfg, js)
+	l.store = &store{raw: raw, first: firstWrite}
+	if raw.group != nil {
+		l.store.first = firstAlone
+	}
 	l.peers = newMeshPeers(l)
 	return l, nil
 }
 
 func newLimiter(cfg Config) *Limiter {
 	cfg.Replicas, cfg.Slots = max(cfg.Replicas, 1), min(max(cfg.Slots, 1), maxSlots)
-	if cfg.StoreBytes == 0 {
-		cfg.StoreBytes = StoreBytes
-	}
 	if cfg.Keys == 0 {
 		cfg.Keys = 4_000_000
+	}
+	if cfg.StoreBytes == 0 {
+		cfg.StoreBytes = StoreBytes
 	}
 	l := &Limiter{cfg: cfg, table: newTable(cfg.Keys), now: time.Now, ended: make(chan struct{})}
 	l.slot.base = time.Now()
@@ -158,10 +152,8 @@ func (l *Limiter) open() error {
 			return fmt.Errorf("open limits: %w", err)
 		}
 	}
-	if s, ok := l.store.(*streamStore); ok {
-		if !l.begin(func() { s.run(l.ctx) }) || !l.begin(func() { s.prove(l.ctx) }) {
-			return errors.New("open limits: they are closed")
-		}
+	if !l.begin(func() { l.store.watch(l.ctx, l.cfg.Node) }) {
+		return errors.New("open limits: they are closed")
 	}
 	l.begin(l.tend)
 	l.begin(func() { l.keepSlot(l.ctx) })
@@ -185,21 +177,6 @@ func (l *Limiter) tend() {
 			l.renewPlaces(l.ctx)
 		}
 	}
-}
-
-// Await waits until the store can be asked, or ctx ends.
-func (l *Limiter) Await(ctx context.Context) error {
-	s, ok := l.store.(*streamStore)
-	if !ok {
-		return nil
-	}
-	return s.await(ctx)
-}
-
-// Ready tells whether the store can be asked, and has taken a write lately.
-func (l *Limiter) Ready() bool {
-	s, ok := l.store.(*streamStore)
-	return !ok || (s.ready.Load() && s.proof.within(provedFor))
 }
 
 // Close stops, and returns the permits that the node holds as far as a second suffices. It can be called again, and without Open.

@@ -23,9 +23,9 @@ type faults struct {
 
 // version is a record as it was from one write to the next.
 type version struct {
-	value []byte
-	rev   uint64
-	ends  time.Time
+	limit.Stored
+
+	ends time.Time
 }
 
 // modelStore keeps records with revisions: puts are applied one at a time, and forgotten when nobody can count on them.
@@ -49,11 +49,11 @@ func (s *modelStore) latest(key limit.Key) version {
 	return version{}
 }
 
-func (s *modelStore) put(key limit.Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
+func (s *modelStore) put(key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
 	const remembered = 4
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.latest(key).rev != rev && !s.careless.Load() {
+	if s.latest(key).Rev != v.Rev && !s.careless.Load() {
 		return 0, limit.ErrConflict
 	}
 	s.rev++
@@ -61,7 +61,8 @@ func (s *modelStore) put(key limit.Key, value []byte, rev uint64, keep time.Dura
 	if len(versions) == remembered {
 		versions = versions[1:]
 	}
-	s.records[key] = append(slices.Clip(versions), version{value, s.rev, time.Now().Add(keep)})
+	v.Rev = s.rev
+	s.records[key] = append(slices.Clip(versions), version{v, time.Now().Add(keep)})
 	return s.rev, nil
 }
 
@@ -161,7 +162,7 @@ func (l *link) await(ctx context.Context, answers <-chan answer) (version, error
 }
 
 // Get reads a record.
-func (l *link) Get(ctx context.Context, key limit.Key, fresh bool) ([]byte, uint64, error) {
+func (l *link) Get(ctx context.Context, key limit.Key, fresh bool) (limit.Stored, error) {
 	behind := 0
 	if !fresh && l.chance(l.m.faults.stale) {
 		l.mu.Lock()
@@ -174,27 +175,29 @@ func (l *link) Get(ctx context.Context, key limit.Key, fresh bool) ([]byte, uint
 			return
 		}
 		v := l.m.store.get(key, behind)
-		l.m.log("%s reads %s behind %d: rev %d", l.name, key, behind, v.rev)
+		l.m.log("%s reads %s behind %d: rev %d", l.name, key, behind, v.Rev)
 		l.back(&l.offStore, func() { answers <- answer{version: v} })
 	})
 	v, err := l.await(ctx, answers)
-	return v.value, v.rev, err
+	return v.Stored, err
 }
 
 // Put replaces a record. Of a request that arrives twice, only the first has an answer.
-func (l *link) Put(ctx context.Context, key limit.Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
+func (l *link) Put(ctx context.Context, key limit.Key, r limit.Stored, keep time.Duration) (uint64, error) {
 	answers := make(chan answer, 1)
 	var first sync.Once
 	l.send(&l.offStore, func() {
 		if l.m.store.away.Load() {
 			return
 		}
-		next, err := l.m.store.put(key, value, rev, keep)
-		l.m.log("%s puts %s on rev %d: rev %d, %v %s", l.name, key, rev, next, err, value)
-		first.Do(func() { l.back(&l.offStore, func() { answers <- answer{version{rev: next}, err} }) })
+		next, err := l.m.store.put(key, r, keep)
+		l.m.log("%s puts %s on rev %d: rev %d, %v %s", l.name, key, r.Rev, next, err, r.Value)
+		first.Do(func() {
+			l.back(&l.offStore, func() { answers <- answer{version{Stored: limit.Stored{Rev: next}}, err} })
+		})
 	})
 	v, err := l.await(ctx, answers)
-	return v.rev, err
+	return v.Rev, err
 }
 
 // Nodes is how many nodes this one believes that there are.

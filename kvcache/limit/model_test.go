@@ -473,7 +473,9 @@ func takeAll(t *testing.T, n *member) (sum int) {
 	for range 100 {
 		d, quickly := r.Try(n.now(), key, 1)
 		if !quickly {
-			d, _ = r.Take(t.Context(), key, 1) // an error means that it is cut off
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			d, _ = r.Take(ctx, key, 1) // an error means that it is cut off
+			cancel()
 		}
 		if !d.Allowed {
 			break

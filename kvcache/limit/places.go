@@ -96,7 +96,7 @@ func (r *Rule) sit(key Key, cost uint32) (Decision, <-chan struct{}, error) {
 		return d, nil, p.err
 	case p.flight == nil:
 		flight := make(chan struct{})
-		if r.l.flights.Load() >= maxFlights || !r.l.begin(func() { r.moreFor(key, cost, flight) }) {
+		if r.l.gone() || r.l.flights.Load() >= maxFlights || !r.l.begin(func() { r.moreFor(key, cost, flight) }) {
 			return d, nil, ErrAway
 		}
 		r.l.flights.Add(1)
@@ -117,7 +117,7 @@ func (p *place) usable(now time.Time, most uint32) uint32 {
 // moreFor leases places, and asks the other nodes to return theirs if there are none.
 func (r *Rule) moreFor(key Key, cost uint32, flight chan struct{}) {
 	defer r.l.flights.Add(-1)
-	ctx, cancel := context.WithTimeout(r.l.ctx, 2*Patience)
+	ctx, cancel := context.WithTimeout(r.l.ctx, flightTime)
 	defer cancel()
 	got, err := r.settle(ctx, key, cost, false)
 	if err == nil && !got && r.l.peers.nodes() > 1 {
@@ -185,11 +185,11 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 	}
 	for try := 0; ctx.Err() == nil; try++ {
 		begun := r.l.now()
-		value, rev, err := r.l.store.get(ctx, key, try > 0)
+		v, err := r.l.store.get(ctx, key, try > 0)
 		if err != nil {
-			return false, ErrAway
+			return false, err
 		}
-		rec := readHolders(value, begun)
+		rec := readHolders(v.value, begun)
 		p := r.places.snapshot(key)
 		n, room := r.fits(rec, p, more, yield, begun)
 		if more > 0 && n < p.busy+more { // refused requests write nothing: renewPlaces speaks for what is in use
@@ -207,12 +207,12 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 		if !r.places.lower(key, n) {
 			continue // others came in meanwhile
 		}
-		switch _, err := r.l.store.put(ctx, key, b, rev, 2*placeTime); {
+		switch _, err := r.l.store.put(ctx, key, stored{value: b, rev: v.rev}, 2*placeTime); {
 		case err == nil:
 			r.l.writes.Add(1)
 			return r.places.hold(key, n, room, begun.Add(placeTime-placeMargin), more), nil
-		case !errors.Is(err, errConflict):
-			return false, ErrAway
+		case !errors.Is(err, errConflict) && !errors.Is(err, errUnsure):
+			return false, err
 		}
 		r.l.conflicts.Add(1)
 		backOff(ctx, min(try, maxBackOff))
@@ -365,8 +365,8 @@ func (r *Rule) owes(ctx context.Context, key Key, held uint32, to string) bool {
 	if int64(r.max) < int64(r.l.peers.nodes()) {
 		return true
 	}
-	value, _, err := r.l.store.get(ctx, key, false)
-	return err == nil && held >= readHolders(value, r.l.now())[to].Places+2
+	v, err := r.l.store.get(ctx, key, false)
+	return err == nil && held >= readHolders(v.value, r.l.now())[to].Places+2
 }
 
 // owe waits for a place to become free, and not for long: the other node asks again, and until then it isn't used.
@@ -388,13 +388,13 @@ func (r *Rule) owe(ctx context.Context, key Key) place {
 
 // occupied is Usage for requests in flight.
 func (r *Rule) occupied(ctx context.Context, key Key) (Usage, error) {
-	value, _, err := r.l.store.get(ctx, key, true)
+	v, err := r.l.store.get(ctx, key, true)
 	if err != nil {
-		return Usage{}, ErrAway
+		return Usage{}, err
 	}
 	u := Usage{Limit: r.max}
 	var held uint32
-	for _, h := range readHolders(value, r.l.now()) {
+	for _, h := range readHolders(v.value, r.l.now()) {
 		held += h.Places
 	}
 	free := r.free(key) + total(r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), From: r.l.cfg.Node}))

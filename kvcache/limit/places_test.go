@@ -255,27 +255,27 @@ type flatStore struct {
 }
 
 type flatRecord struct {
-	value []byte
-	rev   uint64
-	ends  time.Time
+	limit.Stored
+
+	ends time.Time
 }
 
 func newFlatStore() *flatStore { return &flatStore{records: map[limit.Key]flatRecord{}} }
 
-func (s *flatStore) Get(ctx context.Context, key limit.Key, _ bool) ([]byte, uint64, error) {
+func (s *flatStore) Get(ctx context.Context, key limit.Key, _ bool) (limit.Stored, error) {
 	if s.hang(ctx) {
-		return nil, 0, limit.ErrAway
+		return limit.Stored{}, limit.ErrAway
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.records[key]
 	if !time.Now().Before(r.ends) {
-		return nil, 0, nil
+		return limit.Stored{}, nil
 	}
-	return r.value, r.rev, nil
+	return r.Stored, nil
 }
 
-func (s *flatStore) Put(ctx context.Context, key limit.Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
+func (s *flatStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
 	if s.hang(ctx) {
 		return 0, limit.ErrAway
 	}
@@ -285,12 +285,13 @@ func (s *flatStore) Put(ctx context.Context, key limit.Key, value []byte, rev ui
 	if !time.Now().Before(r.ends) {
 		r = flatRecord{}
 	}
-	if r.rev != rev {
+	if r.Rev != v.Rev {
 		return 0, limit.ErrConflict
 	}
 	s.rev++
 	s.puts++
-	s.records[key] = flatRecord{value, s.rev, time.Now().Add(keep)}
+	v.Rev = s.rev
+	s.records[key] = flatRecord{v, time.Now().Add(keep)}
 	return s.rev, nil
 }
 
@@ -331,18 +332,18 @@ type cutStore struct {
 	cut atomic.Bool
 }
 
-func (s *cutStore) Get(ctx context.Context, key limit.Key, fresh bool) ([]byte, uint64, error) {
+func (s *cutStore) Get(ctx context.Context, key limit.Key, fresh bool) (limit.Stored, error) {
 	if s.cut.Load() {
-		return nil, 0, limit.ErrAway
+		return limit.Stored{}, limit.ErrNobody
 	}
 	return s.flatStore.Get(ctx, key, fresh)
 }
 
-func (s *cutStore) Put(ctx context.Context, key limit.Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
+func (s *cutStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
 	if s.cut.Load() {
-		return 0, limit.ErrAway
+		return 0, limit.ErrNobody
 	}
-	return s.flatStore.Put(ctx, key, value, rev, keep)
+	return s.flatStore.Put(ctx, key, v, keep)
 }
 
 // onFlat runs a test of each limit on one node and on three, in virtual time.

@@ -55,7 +55,10 @@ func (q *queues) take(ctx context.Context, r *Rule, key Key, cost uint32) (Decis
 	d := Decision{Limit: r.max}
 	if !q.busy(key) {
 		var err error
-		if d, err = r.once(ctx, key, cost); err != nil || d.Allowed || r.soonest(&d) > q.maxWait {
+		d, err = r.once(ctx, key, cost)
+		switch {
+		case errors.Is(err, ErrAway): // to wait is what the line is for
+		case err != nil, d.Allowed, r.soonest(&d) > q.maxWait:
 			return d, err
 		}
 	}
@@ -70,7 +73,7 @@ func (q *queues) take(ctx context.Context, r *Rule, key Key, cost uint32) (Decis
 	select {
 	case <-place.Value.(*waiter).turn: //nolint:forcetypeassert // there is nothing else in the list
 	case <-ctx.Done():
-		return q.tooLong(ctx, d)
+		return q.tooLong(ctx, r, d)
 	}
 	return q.first(ctx, r, key, cost)
 }
@@ -159,13 +162,20 @@ func (q *queues) leave(key Key, place *list.Element) {
 	}
 }
 
-// first asks until there is a permit. It gives up at once when it learns that its turn would come too late.
+// awayWait is how long a request waits in line before it asks a store again that was away.
+const awayWait = 50 * time.Millisecond
+
+// first asks until there is a permit, or for as long as it has patience if the store is away. It gives up at once when it learns that its turn would
+// come too late.
 func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Decision, error) {
 	for {
 		d, err := r.once(ctx, key, cost)
 		switch {
+		case errors.Is(err, ErrAway) && ctx.Err() == nil:
+			pause(ctx, awayWait)
+			continue
 		case ctx.Err() != nil && !d.Allowed:
-			return q.tooLong(ctx, d)
+			return q.tooLong(ctx, r, d)
 		case err != nil || d.Allowed:
 			return d, err
 		}
@@ -176,7 +186,7 @@ func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Deci
 		}
 		wait := r.soonest(&d)
 		if wait > left {
-			return q.tooLong(ctx, d)
+			return q.tooLong(ctx, r, d)
 		}
 		q.expect(key, r.l.now().Add(wait))
 		if r.kind == concurrent {
@@ -192,7 +202,7 @@ func (q *queues) await(ctx context.Context, r *Rule, key Key, d Decision, cost u
 	q.expect(key, r.l.now().Add(wait))
 	if pause(ctx, wait); ctx.Err() != nil {
 		r.Refund(r.l.now(), key, d, cost)
-		return q.tooLong(ctx, d)
+		return q.tooLong(ctx, r, d)
 	}
 	return d, nil
 }
@@ -212,7 +222,7 @@ func (r *Rule) book(key Key, cost uint32, within time.Duration) (d Decision, wai
 		return d, 0, false
 	}
 	if d, wait, ok = r.position(key, cost, within); ok && d.until-d.end < r.lookAhead() {
-		r.l.ask(r, key, r.needs(key, 0), r.l.now().UnixNano()) // so that the next one is there when this one's time has come
+		r.l.ask(r, key, r.needs(key, 0)) // so that the next one is there when this one's time has come
 	}
 	return d, wait, ok
 }
@@ -244,11 +254,14 @@ func (r *Rule) position(key Key, cost uint32, within time.Duration) (d Decision,
 	return d, wait, true
 }
 
-// tooLong is what a request gets whose wait is over: a refusal, or its client's own end.
-func (q *queues) tooLong(ctx context.Context, d Decision) (Decision, error) {
+// tooLong is what a request gets whose wait is over: a refusal; or its client's own end; or, if that was what it waited for, that the store is away.
+func (q *queues) tooLong(ctx context.Context, r *Rule, d Decision) (Decision, error) {
 	d.Allowed = false
-	if errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
 		return d, context.Canceled
+	case r.l.awayFor() > 0:
+		return d, ErrAway
 	}
 	d.Reset = max(d.Reset, time.Second)
 	return d, nil

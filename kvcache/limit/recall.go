@@ -216,18 +216,23 @@ type Usage struct {
 
 // Usage looks a key up in the store, and asks all nodes.
 func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
+	if r.l.gone() {
+		return Usage{}, r.l.errAway()
+	}
+	ctx, cancel := context.WithTimeout(ctx, flightTime)
+	defer cancel()
 	if r.kind == concurrent {
 		return r.occupied(ctx, key)
 	}
 	now := r.l.now().UnixNano()
-	value, _, err := r.l.store.get(ctx, key, true)
+	v, err := r.l.store.get(ctx, key, true)
 	if err != nil {
 		return Usage{}, fmt.Errorf("read the record: %w", err)
 	}
 	u := Usage{Limit: r.max}
 	var rec record
-	if value != nil {
-		if rec, err = decodeRecord(value, r.kind); err != nil {
+	if v.value != nil {
+		if rec, err = decodeRecord(v.value, r.kind); err != nil {
 			return Usage{}, err
 		}
 	}
@@ -279,9 +284,14 @@ func (r *Rule) Reset(ctx context.Context, key Key) error {
 	if r.kind == concurrent {
 		return nil
 	}
+	if r.l.gone() {
+		return r.l.errAway()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*flightTime)
+	defer cancel()
 	for try := range resetTries {
 		now := r.l.now().UnixNano()
-		_, rev, err := r.l.store.get(ctx, key, true)
+		v, err := r.l.store.get(ctx, key, true)
 		if err != nil {
 			return fmt.Errorf("read the record: %w", err)
 		}
@@ -289,15 +299,15 @@ func (r *Rule) Reset(ctx context.Context, key Key) error {
 		if r.kind == fixed {
 			rec.start, rec.end = r.windowAt(now)
 		}
-		if rev != 0 {
-			_, err = r.l.store.put(ctx, key, rec.encode(r.kind), rev, r.keep(&rec, now))
+		if v.rev != 0 {
+			_, err = r.l.store.put(ctx, key, stored{value: rec.encode(r.kind), rev: v.rev}, r.keep(&rec, now))
 		}
 		switch {
 		case err == nil:
 			r.l.table.drop(key)
 			r.l.peers.recall(ctx, want{Op: opForget, Rule: r.id, Key: key.String(), From: r.l.cfg.Node})
 			return nil
-		case !errors.Is(err, errConflict):
+		case !errors.Is(err, errConflict) && !errors.Is(err, errUnsure):
 			return fmt.Errorf("write the record: %w", err)
 		}
 		backOff(ctx, try)

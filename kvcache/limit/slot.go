@@ -84,7 +84,7 @@ func (l *Limiter) renew(ctx context.Context, rev uint64) uint64 {
 	defer cancel()
 	begun := time.Now()
 	if n := l.slot.number.Load(); n != 0 {
-		next, err := l.store.put(ctx, slotKey(n), []byte(l.cfg.Node), rev, slotTime)
+		next, err := l.store.put(ctx, slotKey(n), stored{value: []byte(l.cfg.Node), rev: rev}, slotTime)
 		if err == nil {
 			l.slot.extend(begun)
 			return next
@@ -96,7 +96,7 @@ func (l *Limiter) renew(ctx context.Context, rev uint64) uint64 {
 		l.slot.number.Store(0)
 	}
 	for n := int64(1); n <= int64(l.cfg.Slots); n++ {
-		next, err := l.store.put(ctx, slotKey(n), []byte(l.cfg.Node), 0, slotTime)
+		next, err := l.store.put(ctx, slotKey(n), stored{value: []byte(l.cfg.Node)}, slotTime)
 		if err == nil {
 			l.slot.extend(begun)
 			l.slot.since.Store(l.now().UnixNano())
@@ -110,11 +110,11 @@ func (l *Limiter) renew(ctx context.Context, rev uint64) uint64 {
 // slotRevision is for a write that has failed: the one before it may have been done though its answer was lost, and this one too. It tells whether
 // the slot may still be this node's, and the revision of its record as far as that is known.
 func (l *Limiter) slotRevision(ctx context.Context, n int64, rev uint64, failed error) (uint64, bool) {
-	value, now, err := l.store.get(ctx, slotKey(n), true)
+	v, err := l.store.get(ctx, slotKey(n), true)
 	if err != nil {
 		return rev, !errors.Is(failed, errConflict)
 	}
-	return now, string(value) == l.cfg.Node
+	return v.rev, string(v.value) == l.cfg.Node
 }
 
 // slotKey names the record of a slot.

@@ -50,7 +50,7 @@ func (r *Rule) take(ctx context.Context, key Key, cost uint32) (Decision, error)
 		if v != unknown {
 			return d, nil
 		}
-		f := r.l.ask(r, key, r.needs(key, cost), now)
+		f := r.l.ask(r, key, r.needs(key, cost))
 		if f == nil {
 			return d, ErrAway
 		}
@@ -118,7 +118,7 @@ type flight struct {
 const maxFlights = 16 << 10
 
 // ask joins the flight of a key, or begins one. Nil means that the store isn't asked now.
-func (l *Limiter) ask(r *Rule, key Key, n need, now int64) *flight {
+func (l *Limiter) ask(r *Rule, key Key, n need) *flight {
 	s := l.table.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +126,7 @@ func (l *Limiter) ask(r *Rule, key Key, n need, now int64) *flight {
 		f.need = need{f.need.permits + n.permits, max(f.need.most, n.most), max(f.need.wait, n.wait)}
 		return f
 	}
-	if now < l.away.Load() || l.flights.Load() >= maxFlights {
+	if l.gone() || l.flights.Load() >= maxFlights {
 		return nil
 	}
 	f := &flight{done: make(chan struct{}), need: n}
@@ -139,21 +139,28 @@ func (l *Limiter) ask(r *Rule, key Key, n need, now int64) *flight {
 }
 
 // prefetch asks for more before the permits are used up, unless somebody does already.
-func (l *Limiter) prefetch(r *Rule, key Key) { l.ask(r, key, need{}, l.now().UnixNano()) }
+func (l *Limiter) prefetch(r *Rule, key Key) { l.ask(r, key, need{}) }
 
-// awayFor is how long the store isn't asked after it didn't answer.
-const awayFor = 100 * time.Millisecond
+// gone tells whether the store has been away for so long that requests don't wait for it any more.
+func (l *Limiter) gone() bool { return l.awayFor() >= Patience }
+
+// awayFor is for how long the store hasn't answered; 0 if it has.
+func (l *Limiter) awayFor() time.Duration {
+	now := time.Now()
+	writes, _ := l.store.writes.away(now)
+	reads, _ := l.store.reads.away(now)
+	return max(writes, reads)
+}
+
+// flightTime is how long a flight takes at most: longer than a request waits, for those who come while it lasts.
+const flightTime = Patience + Patience/3
 
 func (l *Limiter) fly(r *Rule, key Key, f *flight) {
 	defer l.flights.Add(-1)
-	ctx, cancel := context.WithTimeout(l.ctx, 2*Patience)
+	ctx, cancel := context.WithTimeout(l.ctx, flightTime)
 	defer cancel()
-	f.err = l.fill(ctx, r, key, f)
-	if f.err != nil {
+	if f.err = l.fill(ctx, r, key, f); f.err != nil {
 		l.failures.Add(1)
-		if !errors.Is(f.err, errRecord) { // which is of this key alone
-			l.away.Store(l.now().Add(awayFor).UnixNano())
-		}
 	}
 	s := l.table.of(key)
 	s.mu.Lock()

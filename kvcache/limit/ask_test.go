@@ -1,0 +1,163 @@
+package limit_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"millrace/kvcache/limit"
+	"millrace/node"
+)
+
+// deafStore does what it is told, and loses the answer of each key's first write of a revision.
+type deafStore struct {
+	*flatStore
+
+	mu   sync.Mutex // guards lost
+	lost map[limit.Key]uint64
+}
+
+func (s *deafStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
+	rev, err := s.flatStore.Put(ctx, key, v, keep)
+	s.mu.Lock()
+	before, again := s.lost[key]
+	loses := !again || before != v.Rev
+	s.lost[key] = v.Rev
+	s.mu.Unlock()
+	if loses {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return rev, err
+}
+
+func algorithm(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
+
+// A write whose answer was lost isn't lost itself: the node asks again and knows its own record, so that no permit is lost and no request fails.
+func TestLostAnswersCostNothing(t *testing.T) {
+	t.Parallel()
+	for name, lim := range map[string]node.Limit{
+		"fixed": rule("20/1h"), "sliding": rule("20/1h", algorithm(node.AlgorithmSliding)), "bucket": rule("20/100h", algorithm(node.AlgorithmBucket)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ls := flatOn(t, []limit.ModelStore{&deafStore{flatStore: newFlatStore(), lost: map[limit.Key]uint64{}}}, map[string]node.Limit{"r": lim})
+				defer closeAll(t, ls)
+				r := ls[0].Rule("r")
+				key := r.Key([]byte("client"))
+				got := 0
+				for range 30 {
+					d, err := r.Take(t.Context(), key, 1)
+					if err != nil {
+						t.Fatalf("after %d got %v", got, err)
+					}
+					if d.Allowed {
+						got++
+					}
+				}
+				if got != 20 {
+					t.Errorf("%d passed, want 20", got)
+				}
+			})
+		})
+	}
+}
+
+// Requests wait for a store that is away for a moment. One that is away for longer isn't waited for, until it is back.
+func TestOutageIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("1000/1h"), "c": inFlight(10)})
+		defer closeAll(t, ls)
+		clients := 0
+		ask := func(name string) (took time.Duration, err error) {
+			t.Helper()
+			begun := time.Now()
+			r := ls[0].Rule(name)
+			clients++
+			d, err := r.Take(t.Context(), r.Key([]byte{byte(clients)}), 1)
+			if err == nil && !d.Allowed {
+				t.Error("a new client was refused")
+			}
+			return time.Since(begun), err
+		}
+		for _, name := range []string{"r", "c"} {
+			cuts[0].cut.Store(true)
+			time.AfterFunc(time.Second, func() { cuts[0].cut.Store(false) })
+			if took, err := ask(name); err != nil || took < time.Second || took > limit.Patience {
+				t.Errorf("%s: a moment's outage: %v after %s", name, err, took)
+			}
+			cuts[0].cut.Store(true)
+			if took, err := ask(name); !errors.Is(err, limit.ErrAway) || took != limit.Patience {
+				t.Errorf("%s: a long outage: %v after %s", name, err, took)
+			}
+			for range 3 {
+				if took, err := ask(name); !errors.Is(err, limit.ErrAway) || took > 0 {
+					t.Errorf("%s: when it is known: %v after %s", name, err, took)
+				}
+			}
+			cuts[0].cut.Store(false)
+			after(time.Second)
+			if took, err := ask(name); err != nil || took > 0 {
+				t.Errorf("%s: afterwards: %v after %s", name, err, took)
+			}
+		}
+	})
+}
+
+// What a node holds of a bucket, and can't return since the store is away, it has afterwards.
+func TestOutageLosesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("20/1000h", algorithm(node.AlgorithmBucket))})
+		defer closeAll(t, ls)
+		r := ls[0].Rule("r")
+		key := r.Key([]byte("client"))
+		got := spend(t, ls[0], "client", 1)
+		cuts[0].cut.Store(true)
+		if d, err := r.Take(t.Context(), key, 19); d.Allowed {
+			got += 19
+		} else if !errors.Is(err, limit.ErrAway) {
+			t.Errorf("got %+v, %v", d, err)
+		}
+		cuts[0].cut.Store(false)
+		after(time.Second)
+		if got += spend(t, ls[0], "client", 30); got != 20 {
+			t.Errorf("%d passed, want 20", got)
+		}
+	})
+}
+
+// A request that waits for its turn waits for the store as well, as long as it has patience.
+func TestQueueWaitsForStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("1/1s", queued(5*time.Second, 10), burst(10))})
+		defer closeAll(t, ls)
+		r := ls[0].Rule("r")
+		for _, lasts := range []time.Duration{time.Second, 4 * time.Second, 10 * time.Second} {
+			cuts[0].cut.Store(true)
+			time.AfterFunc(lasts, func() { cuts[0].cut.Store(false) })
+			var all sync.WaitGroup
+			for i := range 2 {
+				all.Go(func() {
+					begun := time.Now()
+					d, err := r.Take(t.Context(), r.Key([]byte(lasts.String())), 1)
+					took := time.Since(begun)
+					if lasts < 5*time.Second && (err != nil || !d.Allowed || took < lasts || took > lasts+1100*time.Millisecond) {
+						t.Errorf("request %d of an outage of %s got %+v, %v after %s", i, lasts, d, err, took)
+					}
+					if lasts > 5*time.Second && (!errors.Is(err, limit.ErrAway) || took < 5*time.Second || took > 7*time.Second) {
+						t.Errorf("request %d of an outage of %s got %+v, %v after %s", i, lasts, d, err, took)
+					}
+				})
+			}
+			all.Wait()
+			after(20 * time.Second)
+		}
+	})
+}
