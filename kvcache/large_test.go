@@ -16,7 +16,8 @@ import (
 func chunks(name string, n int) []kvcache.Entry {
 	var out []kvcache.Entry
 	for i := range n {
-		out = append(out, kvcache.Entry{Key: fmt.Append(nil, "C", name, i), Value: []byte(strings.Repeat("x", 100<<10)), Expires: time.Now().Add(time.Hour)})
+		value := []byte(strings.Repeat("x", 100<<10))
+		out = append(out, kvcache.Entry{Key: fmt.Append(nil, "C", name, i), Value: value, Expires: time.Now().Add(time.Hour)})
 	}
 	return out
 }
@@ -38,7 +39,8 @@ func together(t *testing.T, c *kvcache.Cache, entries []kvcache.Entry, used bool
 	}
 }
 
-// What belongs together is in the bucket with all of its parts, or isn't written at all: under pressure only what was asked for again.
+// What belongs together is in the bucket with all of its parts, or isn't written at all: under pressure only what was
+// asked for again.
 func TestBucketTakesAllOrNothing(t *testing.T) {
 	s := natsservertest.Start(t)
 	small := func(c *kvcache.Config) { c.BucketBytes = 16 << 20 }
@@ -74,7 +76,8 @@ func TestBucketTakesAllOrNothing(t *testing.T) {
 	}
 }
 
-// A read with a deadline of its own isn't put off by one that took too long, and tells a bucket that lacks the key from one that doesn't answer.
+// A read with a deadline of its own isn't put off by one that took too long, and tells a bucket that lacks the key from
+// one that doesn't answer.
 func TestBucketReadHasTime(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1")
