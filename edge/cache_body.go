@@ -47,7 +47,7 @@ func (c *cached) chunks(x *Exchange, l *found, s httpcache.Span) (body mesh.Body
 	missing := uint32(0)
 	for i := range b.views {
 		v := &kvcache.View{}
-		if c.store.Get(chunkKey(rec.Nonce, b.first+uint32(i)), v) { //nolint:gosec // G115: see above
+		if c.store.Get(chunkKey(rec.Nonce, b.first+uint32(i)), v) {
 			b.views[i] = v
 		} else {
 			missing++

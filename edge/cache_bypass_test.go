@@ -57,8 +57,12 @@ func TestCacheAttackPassingBy(t *testing.T) {
 	r.on("/a", fresh("%d"))
 	r.get(t, "/a")
 	for _, h := range [][]string{
-		{"If-Match", `"x"`}, {"If-Match", "*"}, {"If-Unmodified-Since", httpDate(1e12)},
-		{"Upgrade", "x"}, {"Upgrade", "websocket"}, {"Connection", "upgrade", "Upgrade", "h2c"},
+		{"If-Match", `"x"`},
+		{"If-Match", "*"},
+		{"If-Unmodified-Since", httpDate(1e12)},
+		{"Upgrade", "x"},
+		{"Upgrade", "websocket"},
+		{"Connection", "upgrade", "Upgrade", "h2c"},
 	} {
 		r.get(t, "/a", h...).wantHit(t, h[0]+" "+h[1], "1")
 		if s := r.ask(t, "HEAD", "/a", "", h...); !s.hit {

@@ -46,10 +46,10 @@ func (c *cached) putLarge(
 ) {
 	entries := make([]kvcache.Entry, len(chunks))
 	for i, chunk := range chunks {
-		entries[i] = chunkOf(rec.Nonce, uint32(i), chunk) //nolint:gosec // G115: a body has few chunks
+		entries[i] = chunkOf(rec.Nonce, uint32(i), chunk)
 		c.store.Put(&entries[i], kvcache.MemoryOnly)
 	}
-	rec.Chunks, rec.Body = uint32(len(chunks)), nil //nolint:gosec // G115: see above
+	rec.Chunks, rec.Body = uint32(len(chunks)), nil //nolint:gosec // G115: a body has few chunks
 	key, scope := c.place(x, l, &a, tiers)
 	c.putEntry(key, rec, scope, a.stored.Keep(), kvcache.MemoryOnly)
 	if tiers == kvcache.MemoryOnly {

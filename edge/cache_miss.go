@@ -31,7 +31,7 @@ func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 		return c.head(ctx, x, l)
 	case c.isDown(l):
 		return c.failed(x, l, fetched{failed: errDown})
-	case x.ranged() && !(l.hit && c.covers(x, &l.rec) && l.rec.Stored.Flags.Has(httpcache.HasValidator)):
+	case x.ranged() && (!l.hit || !c.covers(x, &l.rec) || !l.rec.Stored.Flags.Has(httpcache.HasValidator)):
 		return c.partial(ctx, x, l)
 	case l.pass:
 		return c.alone(ctx, x, l, httpcache.Reason(l.why))

@@ -172,8 +172,10 @@ func TestCacheRFC5861Section3RefreshByRangeOrHead(t *testing.T) {
 		method string
 		header []string
 	}{
-		{"GET", []string{"Range", "bytes=0-1"}}, {"GET", []string{"Range", "bytes=0-1", "If-Range", `"0"`}},
-		{"HEAD", nil}, {"GET", []string{"If-Match", `"x"`}},
+		{"GET", []string{"Range", "bytes=0-1"}},
+		{"GET", []string{"Range", "bytes=0-1", "If-Range", `"0"`}},
+		{"HEAD", nil},
+		{"GET", []string{"If-Match", `"x"`}},
 	} {
 		r := startCache(t, nil)
 		r.on("/a", func(req *mesh.Request, n int) *mesh.Response {

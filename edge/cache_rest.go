@@ -201,7 +201,7 @@ func (r *resuming) Next() (mesh.Piece, error) {
 		if failed != nil {
 			return p, err //nolint:wrapcheck // see above
 		}
-		_ = r.Body.Close() // it has told all that it will
+		_ = r.Close() // it has told all that it will
 		r.Body = rest
 	}
 }

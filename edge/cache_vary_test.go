@@ -107,8 +107,14 @@ func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
 		from, body string
 		hit        bool
 	}{
-		{"https://a", "1", false}, {"", "2", false}, {"https://a", "1", true}, {"", "2", true}, {"https://b", "3", false},
-		{"", "2", true}, {"https://a", "1", true}, {"https://b", "3", true},
+		{"https://a", "1", false},
+		{"", "2", false},
+		{"https://a", "1", true},
+		{"", "2", true},
+		{"https://b", "3", false},
+		{"", "2", true},
+		{"https://a", "1", true},
+		{"https://b", "3", true},
 	} {
 		var h []string
 		if c.from != "" {

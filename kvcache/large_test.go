@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestBucketTakesAllOrNothing(t *testing.T) {
 	c, other := open(t, s, "n1", small), open(t, s, "n2", small)
 	var v kvcache.View
 	for i := range 7 { // of which each takes 2 of the 14.4 MiB that are nine tenths
-		if !together(t, c, chunks(fmt.Sprint(i), 20), false) {
+		if !together(t, c, chunks(strconv.Itoa(i), 20), false) {
 			t.Fatalf("value %d isn't written", i)
 		}
 	}

@@ -24,6 +24,7 @@ import (
 // isn't cut, though chunks leave memory and bucket all the time, nodes fetch for one another, purges come, and in the
 // long form nodes are killed.
 func largeCache(t *testing.T, long bool) string {
+	t.Helper()
 	origin := newLargeOrigin()
 	app := httptest.NewServer(origin)
 	defer app.Close()
@@ -254,6 +255,7 @@ func (c *largeCluster) purgeNowAndThen(end <-chan struct{}) {
 
 // killNowAndThen kills one node after the other, and starts it again.
 func (c *largeCluster) killNowAndThen(t *testing.T, end <-chan struct{}) {
+	t.Helper()
 	for i := 0; ; i = (i + 1) % 3 {
 		select {
 		case <-end:

@@ -26,7 +26,7 @@ func (s *Stored) Remaining(now time.Time) time.Duration { return s.Lifetime - s.
 func (s *Stored) Spread(number uint64) time.Duration {
 	number = (number ^ number>>30) * 0xbf58476d1ce4e5b9 // SplitMix64: hashes of like keys have like high bits
 	number = (number ^ number>>27) * 0x94d049bb133111eb
-	return s.Lifetime / 20 / 1024 * time.Duration(number>>54) //nolint:gosec // G115: ten bits
+	return s.Lifetime / 20 / 1024 * time.Duration(number>>54)
 }
 
 // Judge says how a stored response may be used (RFC 9111 §4.2, §5.2.1). stale makes it count as stale from now on, as a soft purge
