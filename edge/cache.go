@@ -31,7 +31,10 @@ type cached struct {
 
 // newCached makes the policy of a route that caches.
 func (s *Server) newCached(r *route, next Handler) *cached {
-	c := &cached{s: s, store: s.cfg.Cache, cfg: *r.Cache, route: r, next: next, stats: s.cacheStats.of(r.id), mark: fingerprint(&r.Route), to: r.To.String()}
+	c := &cached{
+		s: s, store: s.cfg.Cache, cfg: *r.Cache, route: r, next: next, stats: s.cacheStats.of(r.id),
+		mark: fingerprint(&r.Route), to: r.To.String(),
+	}
 	c.rules = httpcache.Rules{
 		TTL: c.cfg.TTL.Std(), NegativeTTL: c.cfg.NegativeTTL.Std(), Force: c.cfg.Force, Heuristic: c.cfg.Heuristic && c.cfg.TTL == 0,
 		StaleWhileRevalidate: c.cfg.StaleWhileRevalidate.Std(), StaleIfError: c.cfg.StaleIfError.Std(),
@@ -85,8 +88,9 @@ func (x *Exchange) takeQuery() error {
 
 var errNotStored = node.Errorf(node.CodeTimeout, nil, "no stored response is good enough, and the client wants no other")
 
-// passes says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions of the origin's (RFC 9111 §4.3.2), Upgrade
-// and a body that has no meaning let nobody pass by: a cache may ignore all of them.
+// passes says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions of
+// the origin's (RFC 9111 §4.3.2), Upgrade and a body that has no meaning let nobody pass by: a cache may ignore all of
+// them.
 func (c *cached) passes(x *Exchange) string {
 	switch {
 	case x.Method != http.MethodGet && x.Method != http.MethodHead && (x.Method != "QUERY" || !c.takes("QUERY")):
@@ -196,8 +200,8 @@ func (f *filling) end(g *growing) {
 	}
 }
 
-// endsWithin is how soon a body of unknown length must have ended to be stored under a freshness that the origin hasn't named. Pages and reports end; what
-// keeps coming is a feed, of which nobody wants the beginning again.
+// endsWithin is how soon a body of unknown length must have ended to be stored under a freshness that the origin hasn't
+// named. Pages and reports end; what keeps coming is a feed, of which nobody wants the beginning again.
 const endsWithin = 5 * time.Second
 
 // leastWait is how long a request waits at least for another's fetch of the same, before it goes on its own.

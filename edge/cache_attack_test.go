@@ -49,8 +49,8 @@ func TestCacheAttackUnkeyedHeaders(t *testing.T) {
 	}
 }
 
-// A GET with a body (fat GET): the origin gets it as it is, and its response is for nobody else. Once a response to the URL is stored, the body lets nobody
-// ask past it (RFC 9110 §9.3.1: it can't alter what the request means).
+// A GET with a body (fat GET): the origin gets it as it is, and its response is for nobody else. Once a response to the
+// URL is stored, the body lets nobody ask past it (RFC 9110 §9.3.1: it can't alter what the request means).
 func TestCacheAttackFatGet(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL = node.Duration(time.Minute) })
 	r.on("/a", reflecting)
@@ -60,7 +60,8 @@ func TestCacheAttackFatGet(t *testing.T) {
 			t.Errorf("fat GET: %s", s)
 		}
 	}
-	s := r.send(t, "GET", "GET /a HTTP/1.1\r\nHost: example.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n")
+	chunked := "GET /a HTTP/1.1\r\nHost: example.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n"
+	s := r.send(t, "GET", chunked)
 	if s.fwd != "uri-miss" || !strings.Contains(s.body, "evil") || s.stored {
 		t.Errorf("fat GET in chunks: %s", s)
 	}

@@ -14,9 +14,9 @@ import (
 	"millrace/mesh"
 )
 
-// chunkBody is a span of a stored body that lies in chunks. What a head has promised isn't cut by the store: the chunks that are in memory are held from the
-// start, and a loader brings the others ahead of the reader, from the bucket or, under a strong validator, from the origin. Where there is none, all of them
-// are there before the first is given.
+// chunkBody is a span of a stored body that lies in chunks. What a head has promised isn't cut by the store: the chunks
+// that are in memory are held from the start, and a loader brings the others ahead of the reader, from the bucket or,
+// under a strong validator, from the origin. Where there is none, all of them are there before the first is given.
 type chunkBody struct {
 	c     *cached
 	key   []byte // of the stored response
@@ -36,16 +36,18 @@ type chunkBody struct {
 // holdTime bounds how long a response waits for all of its chunks.
 const holdTime = 5 * time.Second
 
-// chunks opens a span of a body. Not ok means that it can't be given to its end: then the response isn't found any more, and the caller fetches it.
+// chunks opens a span of a body. Not ok means that it can't be given to its end: then the response isn't found any
+// more, and the caller fetches it.
 func (c *cached) chunks(x *Exchange, l *found, s httpcache.Span) (body mesh.Body, ok bool) {
 	rec := &l.rec
-	b := &chunkBody{c: c, key: bytes.Clone(l.key), rec: *rec, first: uint32(s.First / chunkSize), skip: int(s.First % chunkSize), left: s.Len()} //nolint:gosec // G115: within the body
-	last := uint32(s.Last / chunkSize)                                                                                                           //nolint:gosec // G115: see above
-	b.views = make([]*kvcache.View, last-b.first+1)
+	first, last := uint32(s.First/chunkSize), uint32(s.Last/chunkSize) //nolint:gosec // G115: within the body
+	b := &chunkBody{c: c, key: bytes.Clone(l.key), rec: *rec, first: first, left: s.Len()}
+	b.skip = int(s.First % chunkSize)
+	b.views = make([]*kvcache.View, last-first+1)
 	missing := uint32(0)
 	for i := range b.views {
 		v := &kvcache.View{}
-		if c.store.Get(chunkKey(rec.Nonce, b.first+uint32(i)), v) { //nolint:gosec // G115: see above
+		if c.store.Get(chunkKey(rec.Nonce, b.first+uint32(i)), v) {
 			b.views[i] = v
 		} else {
 			missing++
@@ -170,7 +172,8 @@ func (b *chunkBody) Close() error {
 	return nil
 }
 
-// lostFor is how long a response isn't looked for, in memory or bucket, that can't be given to its end, until it is fetched anew.
+// lostFor is how long a response isn't looked for, in memory or bucket, that can't be given to its end, until it is
+// fetched anew.
 const lostFor = 2 * time.Second
 
 // lost takes a response out of the store whose chunks aren't all there.

@@ -12,7 +12,8 @@ import (
 	"millrace/node"
 )
 
-// A freshness that only the route names isn't for clients with credentials either: they get what the origin says to them, and drive nothing out.
+// A freshness that only the route names isn't for clients with credentials either: they get what the origin says to
+// them, and drive nothing out.
 func TestCacheRouteTTLWithCredentials(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL, c.NegativeTTL = minute, minute })
 	r.on("/a", always(200, "%d"))
@@ -49,14 +50,19 @@ func TestCacheRouteNegativeTTLWithCredentials(t *testing.T) {
 	r.get(t, "/a").wantHit(t, "without", "1")
 }
 
-// Nothing that a client adds lets it pass a stored response by: a cache may ignore If-Match and If-Unmodified-Since (RFC 9110 §13.1.1, §13.1.4), the content
-// of a GET has no meaning (§9.3.1), and Upgrade may be ignored (§7.8).
+// Nothing that a client adds lets it pass a stored response by: a cache may ignore If-Match and If-Unmodified-Since
+// (RFC 9110 §13.1.1, §13.1.4), the content of a GET has no meaning (§9.3.1), and Upgrade may be ignored (§7.8).
 func TestCacheAttackPassingBy(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", fresh("%d"))
 	r.get(t, "/a")
 	for _, h := range [][]string{
-		{"If-Match", `"x"`}, {"If-Match", "*"}, {"If-Unmodified-Since", httpDate(1e12)}, {"Upgrade", "x"}, {"Upgrade", "websocket"}, {"Connection", "upgrade", "Upgrade", "h2c"},
+		{"If-Match", `"x"`},
+		{"If-Match", "*"},
+		{"If-Unmodified-Since", httpDate(1e12)},
+		{"Upgrade", "x"},
+		{"Upgrade", "websocket"},
+		{"Connection", "upgrade", "Upgrade", "h2c"},
 	} {
 		r.get(t, "/a", h...).wantHit(t, h[0]+" "+h[1], "1")
 		if s := r.ask(t, "HEAD", "/a", "", h...); !s.hit {
@@ -84,8 +90,10 @@ func TestCacheAttackBodyOfHitIsDrained(t *testing.T) {
 	defer c.Close()
 	hidden := "GET /c HTTP/1.1\r\nHost: example.test\r\n\r\n"
 	chunked := strconv.FormatInt(int64(len(hidden)), 16) + "\r\n" + hidden + "\r\n0\r\n\r\n"
-	ask := "GET /a HTTP/1.1\r\nHost: example.test\r\nContent-Length: " + strconv.Itoa(len(hidden)) + "\r\n\r\n" + hidden +
-		"GET /b HTTP/1.1\r\nHost: example.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked + "GET /a HTTP/1.1\r\nHost: example.test\r\nConnection: close\r\n\r\n"
+	length := strconv.Itoa(len(hidden))
+	ask := requestOf("GET", "/a", []string{"Content-Length", length}) + hidden +
+		requestOf("GET", "/b", []string{"Transfer-Encoding", "chunked"}) + chunked +
+		requestOf("GET", "/a", []string{"Connection", "close"})
 	if _, err := io.WriteString(c, ask); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +109,8 @@ func TestCacheAttackBodyOfHitIsDrained(t *testing.T) {
 	}
 }
 
-// A GET with a body under a freshness that only the route names: the origin has never said that the body doesn't matter to it.
+// A GET with a body under a freshness that only the route names: the origin has never said that the body doesn't matter
+// to it.
 func TestCacheRouteTTLWithBody(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL = minute })
 	r.on("/search", func(req *mesh.Request, _ int) *mesh.Response {
@@ -121,7 +130,8 @@ func TestCacheSocketPassesBy(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", fresh("%d"))
 	r.get(t, "/a")
-	s := r.get(t, "/a", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+	s := r.get(t, "/a", "Connection", "Upgrade", "Upgrade", "websocket",
+		"Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 	if s.hit || s.StatusCode == http.StatusOK && s.fwd != "bypass" {
 		t.Errorf("got %s", s)
 	}

@@ -21,7 +21,8 @@ func chunkKey(nonce uint64, n uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, nonce), n)
 }
 
-// chunkOf gives an entry with a chunk. It stays as long as any may, since a 304 can make its response fresh again and again.
+// chunkOf gives an entry with a chunk. It stays as long as any may, since a 304 can make its response fresh again and
+// again.
 func chunkOf(nonce uint64, n uint32, data []byte) kvcache.Entry {
 	return kvcache.Entry{Key: chunkKey(nonce, n), Value: data, Expires: time.Now().Add(kvcache.MaxKeep)}
 }
@@ -37,16 +38,19 @@ func cutBody(body []byte) (chunks [][]byte) {
 	return chunks
 }
 
-// putLarge stores a response whose body lies in chunks: in this node's memory at once, and then, in the background, in the bucket with all of its chunks, or
-// not at all. done is called when nobody needs the chunks any more. One that was stored before makes others leave the bucket for it.
-func (c *cached) putLarge(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, rec *httpcache.Record, chunks [][]byte, tiers kvcache.Tiers, done func()) {
+// putLarge stores a response whose body lies in chunks: in this node's memory at once, and then, in the background, in
+// the bucket with all of its chunks, or not at all. done is called when nobody needs the chunks any more. One that was
+// stored before makes others leave the bucket for it.
+func (c *cached) putLarge(
+	x *Exchange, l *found, a admitted, rec *httpcache.Record, chunks [][]byte, tiers kvcache.Tiers, done func(),
+) {
 	entries := make([]kvcache.Entry, len(chunks))
 	for i, chunk := range chunks {
-		entries[i] = chunkOf(rec.Nonce, uint32(i), chunk) //nolint:gosec // G115: a body has few chunks
+		entries[i] = chunkOf(rec.Nonce, uint32(i), chunk)
 		c.store.Put(&entries[i], kvcache.MemoryOnly)
 	}
-	rec.Chunks, rec.Body = uint32(len(chunks)), nil //nolint:gosec // G115: see above
-	key, scope := c.place(x, l, &a, epoch, tiers)
+	rec.Chunks, rec.Body = uint32(len(chunks)), nil //nolint:gosec // G115: a body has few chunks
+	key, scope := c.place(x, l, &a, tiers)
 	c.putEntry(key, rec, scope, a.stored.Keep(), kvcache.MemoryOnly)
 	if tiers == kvcache.MemoryOnly {
 		done()
@@ -61,7 +65,8 @@ func (c *cached) putLarge(x *Exchange, l *found, a admitted, epoch kvcache.Epoch
 	})
 }
 
-// markInBucket writes a response's record to the bucket, which has its chunks, as it is now: a 304 may have made it fresh again meanwhile.
+// markInBucket writes a response's record to the bucket, which has its chunks, as it is now: a 304 may have made it
+// fresh again meanwhile.
 func (c *cached) markInBucket(key []byte, nonce uint64) {
 	l := &found{c: c}
 	defer l.release()
@@ -69,7 +74,8 @@ func (c *cached) markInBucket(key []byte, nonce uint64) {
 		return
 	}
 	l.rec.Stored.Flags |= httpcache.InBucket
-	c.store.Put(&kvcache.Entry{Key: key, Value: l.rec.Append(nil), Expires: l.view.Expires, Scope: l.view.Scope}, kvcache.BothAlways)
+	entry := kvcache.Entry{Key: key, Value: l.rec.Append(nil), Expires: l.view.Expires, Scope: l.view.Scope}
+	c.store.Put(&entry, kvcache.BothAlways)
 }
 
 // holds tells whether a key still has the response with these chunks.
@@ -79,7 +85,8 @@ func (c *cached) holds(key []byte, nonce uint64) bool {
 	return l.read(key, c.store.Get) && l.rec.Kind == httpcache.KindResponse && l.rec.Nonce == nonce
 }
 
-// intact tells whether a stored body can be given to its end: its chunks are in memory, or the bucket or the origin has those that aren't.
+// intact tells whether a stored body can be given to its end: its chunks are in memory, or the bucket or the origin has
+// those that aren't.
 func (c *cached) intact(rec *httpcache.Record) bool {
 	missing := uint32(0)
 	for n := range rec.Chunks {
@@ -89,10 +96,12 @@ func (c *cached) intact(rec *httpcache.Record) bool {
 		}
 		v.Release()
 	}
-	return missing == 0 || rec.Stored.Flags.Has(httpcache.InBucket) || (few(missing, rec.Chunks) && c.condition(rec) != "")
+	return missing == 0 || rec.Stored.Flags.Has(httpcache.InBucket) ||
+		(few(missing, rec.Chunks) && c.condition(rec) != "")
 }
 
-// few tells whether so few chunks are missing that each who reads asks the origin for them: all of a body is fetched once for everybody who wants it.
+// few tells whether so few chunks are missing that each who reads asks the origin for them: all of a body is fetched
+// once for everybody who wants it.
 func few(missing, all uint32) bool { return 2*missing <= all }
 
 // condition is what asks the origin for a range of a stored response; "" if nothing does.

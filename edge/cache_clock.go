@@ -39,8 +39,9 @@ func (c *clocks) note(origin string, resp *httpcache.Response, stops bool) {
 	c.seen[origin] = skew{ahead, resp.Received}
 }
 
-// ClockSkewed names the origin whose clock differs most from this node's, as its responses have shown within the last five minutes, and by how much this
-// node's is ahead: negative if it is behind. An origin that keeps responses and sends them without Age looks the same.
+// ClockSkewed names the origin whose clock differs most from this node's, as its responses have shown within the last
+// five minutes, and by how much this node's is ahead: negative if it is behind. An origin that keeps responses and
+// sends them without Age looks the same.
 func (s *Server) ClockSkewed() (origin string, by time.Duration, ok bool) {
 	s.clocks.mu.Lock()
 	defer s.clocks.mu.Unlock()

@@ -5,25 +5,28 @@ import (
 	"time"
 )
 
-// A response that is stale as it comes only because this node's clock is ahead of its Date says so, and so does the server: else caching stops and nobody knows
-// why. One that has an Age is old, and nobody's clock is wrong.
+// A response that is stale as it comes only because this node's clock is ahead of its Date says so, and so does the
+// server: else caching stops and nobody knows why. One that has an Age is old, and nobody's clock is wrong.
 func TestCacheClockAheadOfOrigin(t *testing.T) {
+	dated := func(ago time.Duration, more ...string) []string {
+		return append([]string{"Date", httpDate(ago)}, more...)
+	}
 	for name, c := range map[string]struct {
 		header []string
 		detail string // of the second response
 		hit    bool
 		ahead  time.Duration // about
 	}{
-		"in step":             {[]string{"Date", httpDate(0)}, "", true, 0},
-		"no Date":             {nil, "", true, 0},
-		"ahead":               {[]string{"Date", httpDate(time.Hour)}, "clock-ahead", false, time.Hour},
-		"ahead, a validator":  {[]string{"Date", httpDate(time.Hour), "ETag", `"1"`}, "clock-ahead", false, time.Hour},
-		"old":                 {[]string{"Date", httpDate(time.Hour), "Age", "3600"}, "no-freshness", false, 0},
-		"old by another word": {[]string{"Date", httpDate(time.Hour), "Cache-Control", "max-age=0"}, "no-freshness", false, time.Hour},
-		"a little ahead":      {[]string{"Date", httpDate(2 * time.Minute)}, "", true, 2 * time.Minute},
-		"seconds ahead":       {[]string{"Date", httpDate(10 * time.Second)}, "", true, 0},
-		"seconds that count":  {[]string{"Date", httpDate(10 * time.Second), "Cache-Control", "max-age=5"}, "clock-ahead", false, 9 * time.Second},
-		"behind":              {[]string{"Date", httpDate(-time.Hour)}, "", true, -time.Hour},
+		"in step":            {dated(0), "", true, 0},
+		"no Date":            {nil, "", true, 0},
+		"ahead":              {dated(time.Hour), "clock-ahead", false, time.Hour},
+		"ahead, a validator": {dated(time.Hour, "ETag", `"1"`), "clock-ahead", false, time.Hour},
+		"old":                {dated(time.Hour, "Age", "3600"), "no-freshness", false, 0},
+		"said to be stale":   {dated(time.Hour, "Cache-Control", "max-age=0"), "no-freshness", false, time.Hour},
+		"a little ahead":     {dated(2 * time.Minute), "", true, 2 * time.Minute},
+		"seconds ahead":      {dated(10 * time.Second), "", true, 0},
+		"seconds that count": {dated(10*time.Second, "Cache-Control", "max-age=5"), "clock-ahead", false, 9 * time.Second},
+		"behind":             {dated(-time.Hour), "", true, -time.Hour},
 	} {
 		r := startCache(t, nil)
 		r.on("/a", always(200, "%d", append([]string{"Cache-Control", "max-age=600"}, c.header...)...))

@@ -18,13 +18,15 @@ import (
 // minCompress is the body below which coding costs more than it saves.
 const minCompress = 1 << 10
 
-// compress codes a body that is text with the strongest coding that the client takes, once, when it is stored. The response then varies on
-// Accept-Encoding, and its ETag is another, since a coding makes another representation (RFC 9110 §8.8.3). The one that brought it gets the same.
+// compress codes a body that is text with the strongest coding that the client takes, once, when it is stored. The
+// response then varies on Accept-Encoding, and its ETag is another, since a coding makes another representation (RFC
+// 9110 §8.8.3). The one that brought it gets the same.
 func (c *cached) compress(x *Exchange, a *admitted, resp *mesh.Response) {
-	if a.stored.Status != 200 || a.stored.Flags.Has(httpcache.NoTransform) || len(resp.Body) < minCompress || !c.codes(a.header) {
+	if a.stored.Status != 200 || a.stored.Flags.Has(httpcache.NoTransform) || len(resp.Body) < minCompress ||
+		!c.codes(a.header) {
 		return
 	}
-	a.vary = httpcache.VaryNames(append(slices.Clip(a.header), mesh.Field{Name: "Vary", Value: "Accept-Encoding"}))
+	a.vary = variesOnCoding(a.header)
 	coding, _, _ := strings.Cut(httpcache.AcceptEncoding(x.Header.Values("Accept-Encoding")), ",")
 	coded := encode(coding, resp.Body)
 	useful := coded != nil && len(coded) < len(resp.Body)
@@ -44,7 +46,8 @@ func (c *cached) codes(h mesh.Header) bool {
 	return c.cfg.Compress && !h.Has("Content-Encoding") && !h.Has("Content-Range") && isText(h.Get("Content-Type"))
 }
 
-// markCoded says what a coding has made of a representation: another one, of which the origin's digests say nothing (RFC 9530).
+// markCoded says what a coding has made of a representation: another one, of which the origin's digests say nothing
+// (RFC 9530).
 func markCoded(h *mesh.Header, coding string) {
 	for _, digest := range [...]string{"Content-Digest", "Repr-Digest", "Digest", "Content-MD5"} {
 		h.Del(digest)
@@ -58,10 +61,15 @@ func markCoded(h *mesh.Header, coding string) {
 // varies makes the response to a HEAD say that the one to a GET depends on Accept-Encoding.
 func (c *cached) varies(resp *mesh.Response) {
 	n, err := strconv.ParseInt(resp.Header.Get("Content-Length"), 10, 64)
-	if resp.Status == 200 && err == nil && n >= minCompress && c.codes(resp.Header) && !httpcache.ResponseControl(resp.Header, c.rules.Targets).NoTransform {
-		names := httpcache.VaryNames(append(slices.Clip(resp.Header), mesh.Field{Name: "Vary", Value: "Accept-Encoding"}))
-		resp.Header.Set("Vary", strings.Join(names, ", "))
+	if resp.Status == 200 && err == nil && n >= minCompress && c.codes(resp.Header) &&
+		!httpcache.ResponseControl(resp.Header, c.rules.Targets).NoTransform {
+		resp.Header.Set("Vary", strings.Join(variesOnCoding(resp.Header), ", "))
 	}
+}
+
+// variesOnCoding gives the names in Vary, and Accept-Encoding.
+func variesOnCoding(h mesh.Header) []string {
+	return httpcache.VaryNames(append(slices.Clip(h), mesh.Field{Name: "Vary", Value: "Accept-Encoding"}))
 }
 
 // mediaType gives type and subtype of a Content-Type, in lower case and without parameters.

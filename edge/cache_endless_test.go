@@ -10,7 +10,8 @@ import (
 	"millrace/node"
 )
 
-// A stream of events is never stored under a freshness that the origin hasn't named: nobody wants the events of another's connection again.
+// A stream of events is never stored under a freshness that the origin hasn't named: nobody wants the events of
+// another's connection again.
 func TestCacheEndlessEventStreams(t *testing.T) {
 	for name, change := range map[string]func(*node.Cache){
 		"ttl":        func(c *node.Cache) { c.TTL = minute },
@@ -18,7 +19,10 @@ func TestCacheEndlessEventStreams(t *testing.T) {
 		"heuristics": nil,
 	} {
 		r := startCache(t, change)
-		for i, kind := range []string{"text/event-stream", "Text/Event-Stream; charset=utf-8", "multipart/x-mixed-replace; boundary=x", "multipart/x-mixed-replace"} {
+		for i, kind := range []string{
+			"text/event-stream", "Text/Event-Stream; charset=utf-8", "multipart/x-mixed-replace; boundary=x",
+			"multipart/x-mixed-replace",
+		} {
 			for j, f := range []answer{
 				always(200, "data: %d\n\n", "Content-Type", kind, "Last-Modified", httpDate(10*time.Hour)),
 				streamed("data: 1\n\n", -1, "Content-Type", kind, "Last-Modified", httpDate(10*time.Hour)),
@@ -40,7 +44,8 @@ func TestCacheEndlessEventStreams(t *testing.T) {
 	}
 }
 
-// A body of unknown length under a freshness that only the route names is stored if it ends soon, as pages do, and not if it keeps coming.
+// A body of unknown length under a freshness that only the route names is stored if it ends soon, as pages do, and not
+// if it keeps coming.
 func TestCacheEndlessUnknownLength(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL = minute })
 	r.on("/page", streamed("page", -1))
@@ -96,7 +101,8 @@ func TestCacheEndlessRefresh(t *testing.T) {
 		if control != "" {
 			next = streams(body, -1, "Cache-Control", control)
 		}
-		r.on(path, inTurn(always(200, "old", "Cache-Control", "max-age=10, stale-while-revalidate=600", "Age", "20"), next))
+		old := always(200, "old", "Cache-Control", "max-age=10, stale-while-revalidate=600", "Age", "20")
+		r.on(path, inTurn(old, next))
 		r.get(t, path)
 		r.get(t, path).wantHit(t, path, "old")
 		for ended := false; !ended; { // it sends as long as somebody reads

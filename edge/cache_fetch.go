@@ -148,8 +148,9 @@ type question struct {
 	completing bool
 }
 
-// question makes the client's request the fetch's own: for all its response is for, with the validators of what is stored, or for what is missing of it. A
-// client's range goes along only where more isn't wanted; asked together with a validation it brings what has changed, and nothing if nothing has.
+// question makes the client's request the fetch's own: for all its response is for, with the validators of what is
+// stored, or for what is missing of it. A client's range goes along only where more isn't wanted; asked together with a
+// validation it brings what has changed, and nothing if nothing has.
 func (c *cached) question(x *Exchange, l *found) question {
 	q := question{ranged: x.ranged()}
 	c.normalise(x)
@@ -184,7 +185,7 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 	client := x.Header
 	x.Header = append(mesh.Header(nil), client...)
 	q := c.question(x, l)
-	epoch, begun := c.store.Epoch(), time.Now()
+	began := c.begin()
 	c.stats.fetches.Add(1)
 	resp, err := c.next(ctx, x)
 	x.Header = client
@@ -198,7 +199,7 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 	validating := q.stored != nil
 	switch {
 	case resp.Status == http.StatusNotModified && validating && httpcache.Validates(q.stored, resp.Header):
-		return c.confirm(x, l, resp, epoch, begun)
+		return c.confirm(x, l, resp, began)
 	case resp.Status == http.StatusNotModified && validating: // about something else: ask for all
 		l.hit = false
 		l.release()
@@ -208,12 +209,13 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 		c.stats.staleErrors.Add(1)
 		return fetched{stored: true, anyway: true, status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"}}
 	case q.completing && resp.Status == http.StatusPartialContent:
-		return c.complete(ctx, x, l, resp, q.gap, epoch, begun, grows)
-	case q.ranged && validating && resp.Status == http.StatusPartialContent && httpcache.SameRepresentation(q.stored, resp.Header, begun):
+		return c.complete(ctx, x, l, resp, q.gap, began, grows)
+	case q.ranged && validating && resp.Status == http.StatusPartialContent &&
+		httpcache.SameRepresentation(q.stored, resp.Header, began.at):
 		closeBody(resp) // the store has these bytes, and all others
-		return c.confirm(x, l, resp, epoch, begun)
+		return c.confirm(x, l, resp, began)
 	}
-	return c.keep(ctx, x, l, resp, epoch, begun, httpcache.Status{Fwd: l.fwd()}, grows)
+	return c.keep(ctx, x, l, resp, began, httpcache.Status{Fwd: l.fwd()}, grows)
 }
 
 func closeBody(resp *mesh.Response) {
@@ -223,16 +225,21 @@ func closeBody(resp *mesh.Response) {
 }
 
 // keep stores a response if it may be, and says for whom it is.
-func (c *cached) keep(ctx context.Context, x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time, status httpcache.Status, grows func(*growing)) fetched {
-	a := c.admit(x, resp, begun)
+func (c *cached) keep(
+	ctx context.Context, x *Exchange, l *found, resp *mesh.Response, began moment, status httpcache.Status,
+	grows func(*growing),
+) fetched {
+	a := c.admit(x, resp, began)
 	if resp.Status == http.StatusPartialContent {
-		return c.keepPart(x, l, a, epoch, resp, status)
+		return c.keepPart(x, l, a, resp, status)
 	}
 	if a.reason == "" && resp.Stream != nil {
-		switch g := c.grow(x, l, a, resp, epoch, status); {
+		switch g := c.grow(x, l, a, resp, status); {
 		case g == nil:
 			a.reason = httpcache.ReasonTooLarge
-		case resp.Length < 0 || c.tied || grows == nil: // nobody knows whether it can be kept, or it may break off with the one that began it: only one client follows it
+		case resp.Length < 0 || c.tied || grows == nil:
+			// Nobody knows whether it can be kept, or it may break off with the one that began it: one client follows
+			// it.
 			resp.Stream = g.copies(resp)
 			return fetched{resp: resp, status: status}
 		default:
@@ -248,7 +255,7 @@ func (c *cached) keep(ctx context.Context, x *Exchange, l *found, resp *mesh.Res
 		status.Detail = a.detail()
 		return fetched{resp: resp, status: status}
 	}
-	c.put(x, l, a, epoch, resp)
+	c.put(x, l, a, resp)
 	status.Stored, status.Detail = true, a.detail()
 	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh { // good for one client only, until it is validated
 		return fetched{resp: resp, status: status}
@@ -257,12 +264,12 @@ func (c *cached) keep(ctx context.Context, x *Exchange, l *found, resp *mesh.Res
 }
 
 // confirm freshens a stored response after a 304 (RFC 9111 §4.3.4).
-func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcache.Epoch, begun time.Time) fetched {
+func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began moment) fetched {
 	c.stats.validated.Add(1)
 	stored := l.rec.Header()
 	header := c.recoded(stored, httpcache.Freshen(stored, resp.Header))
 	merged := &mesh.Response{Status: l.rec.Stored.Status, Header: header}
-	a := c.admit(x, merged, begun)
+	a := c.admit(x, merged, began)
 	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: resp.Status}
 	if a.reason != "" {
 		c.forget(l, a.reason)
@@ -272,7 +279,7 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, epoch kvcac
 		}
 		return fetched{resp: merged, status: status}
 	}
-	c.renew(x, l, a, epoch)
+	c.renew(x, l, a)
 	status.Stored, status.Detail = true, a.detail()
 	out := fetched{stored: true, status: status}
 	if a.stored.Flags.Has(httpcache.NoCache) || a.stored.Remaining(time.Now()) <= 0 {
@@ -294,7 +301,8 @@ func (c *cached) refresh(x *Exchange, l *found) {
 	}
 	c.stats.refreshed.Add(1)
 	d := x.detach()
-	if d.refreshing = l.rec.Stored.Received; d.Method == http.MethodHead { // all of it is fetched, whatever part of it this client wants
+	d.refreshing = l.rec.Stored.Received
+	if d.Method == http.MethodHead { // all of it is fetched, whatever part of it this client wants
 		d.Method = http.MethodGet
 	}
 	d.Header.Del("Range")

@@ -22,7 +22,6 @@ type growing struct {
 	x      *Exchange
 	l      *found // its keys only: the lookup itself belongs to the fetch
 	a      admitted
-	epoch  kvcache.Epoch
 	status httpcache.Status
 	code   int   // status
 	aged   bool  // the origin gave its age
@@ -39,7 +38,7 @@ type growing struct {
 }
 
 // grow makes room for a response whose body streams, or gives nil if there is none.
-func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, epoch kvcache.Epoch, status httpcache.Status) *growing {
+func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, status httpcache.Status) *growing {
 	held := max(resp.Length, 0)
 	if !c.s.filling.take(held) {
 		return nil
@@ -47,7 +46,8 @@ func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, ep
 	status.Stored = true
 	keys := &found{c: c, primary: l.primary, key: l.key, hit: l.hit, gone: l.gone, vary: l.vary}
 	return &growing{
-		c: c, x: x, l: keys, a: a, epoch: epoch, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length, held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
+		c: c, x: x, l: keys, a: a, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length,
+		held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
 	}
 }
 
@@ -128,7 +128,7 @@ func (g *growing) store() {
 		for _, chunk := range g.chunks {
 			rec.Body = append(rec.Body, chunk...)
 		}
-		g.c.putRecord(g.x, g.l, g.a, g.epoch, rec, g.tiers)
+		g.c.putRecord(g.x, g.l, g.a, rec, g.tiers)
 		return
 	}
 	rec.Nonce = g.nonce
@@ -136,12 +136,14 @@ func (g *growing) store() {
 	held := g.held
 	g.held = 0
 	g.mu.Unlock()
-	g.c.putLarge(g.x, g.l, g.a, g.epoch, rec, g.chunks, g.tiers, func() { g.c.s.filling.give(held) })
+	g.c.putLarge(g.x, g.l, g.a, rec, g.chunks, g.tiers, func() { g.c.s.filling.give(held) })
 }
 
 // fits tells whether the response is good for another request than the one that it was fetched for.
 func (g *growing) fits(c *cached, x *Exchange) bool {
-	if g.c.route.id != c.route.id || g.a.stored.Flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 || x.Method != g.x.Method || crosses(x, g.a.stored.Flags) {
+	flags := g.a.stored.Flags
+	if g.c.route.id != c.route.id || flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 ||
+		x.Method != g.x.Method || crosses(x, flags) {
 		return false
 	}
 	mine := httpcache.AppendVariant(nil, g.a.vary, x.Header)
@@ -151,7 +153,7 @@ func (g *growing) fits(c *cached, x *Exchange) bool {
 	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "" {
 		return false
 	}
-	scope := c.scope(g.l.primary, g.a.header, g.epoch)
+	scope := c.scope(g.l.primary, g.a.header, g.a.epoch)
 	return c.store.Leased() && c.store.Judge(&scope, keyURL(g.l.primary)) == kvcache.Valid
 }
 
@@ -221,7 +223,8 @@ func (f *follower) Close() error {
 	return nil
 }
 
-// tee is a body of unknown length on its way to its one client, of which a copy is stored if it turns out small enough, and soon enough to have an end.
+// tee is a body of unknown length on its way to its one client, of which a copy is stored if it turns out small enough,
+// and soon enough to have an end.
 type tee struct {
 	mesh.Body
 

@@ -2,19 +2,19 @@ package edge
 
 import (
 	"context"
-	"time"
 
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 )
 
-// head answers a HEAD that neither memory nor bucket can: the origin is asked, and its answer confirms or overturns the stored GET (RFC 9111 §4.3.5).
+// head answers a HEAD that neither memory nor bucket can: the origin is asked, and its answer confirms or overturns the
+// stored GET (RFC 9111 §4.3.5).
 func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
 	if resp := c.fromBucket(ctx, x, l); resp != nil {
 		return resp, nil
 	}
 	c.normalise(x)
-	epoch, begun := c.store.Epoch(), time.Now()
+	began := c.begin()
 	resp, done, err := c.single(ctx, x, l)
 	if done {
 		return resp, err
@@ -28,9 +28,9 @@ func (c *cached) head(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 		case invalidates:
 			c.putGone(l.key)
 		case confirms && !l.rec.Stored.Flags.Has(httpcache.Partial):
-			a := c.admit(x, &mesh.Response{Status: resp.Status, Header: httpcache.Freshen(stored, resp.Header)}, begun)
+			a := c.admit(x, &mesh.Response{Status: resp.Status, Header: httpcache.Freshen(stored, resp.Header)}, began)
 			if a.reason == "" {
-				c.renew(x, l, a, epoch)
+				c.renew(x, l, a)
 			}
 		}
 	}

@@ -141,7 +141,9 @@ func (c *cached) homeCall(x *Exchange) string {
 }
 
 // fromHome takes an entry over from its home.
-func (c *cached) fromHome(ctx context.Context, x *Exchange, l *found, resp *mesh.Response, grows func(*growing)) (fetched, bool) {
+func (c *cached) fromHome(
+	ctx context.Context, x *Exchange, l *found, resp *mesh.Response, grows func(*growing),
+) (fetched, bool) {
 	body := io.Reader(bytes.NewReader(resp.Body))
 	if resp.Stream != nil {
 		r := mesh.NewReader(resp.Stream)
@@ -158,11 +160,11 @@ func (c *cached) fromHome(ctx context.Context, x *Exchange, l *found, resp *mesh
 	}
 	c.stats.home.Add(1)
 	header := rec.Header()
-	a := admitted{stored: rec.Stored, header: header, vary: httpcache.VaryNames(header)}
+	a := admitted{stored: rec.Stored, header: header, vary: httpcache.VaryNames(header), epoch: entry.Scope.Epoch}
 	status := httpcache.Status{Fwd: l.fwd(), Detail: "home", Stored: true}
 	rec.Chunks = 0
 	if rec.Length > chunkSize {
-		g := c.grow(x, l, a, &mesh.Response{Status: rec.Stored.Status, Length: rec.Length}, entry.Scope.Epoch, status)
+		g := c.grow(x, l, a, &mesh.Response{Status: rec.Stored.Status, Length: rec.Length}, status)
 		if g == nil {
 			return fetched{}, false
 		}
@@ -179,7 +181,7 @@ func (c *cached) fromHome(ctx context.Context, x *Exchange, l *found, resp *mesh
 		return fetched{}, false
 	}
 	rec.Body = whole
-	c.putRecord(x, l, a, entry.Scope.Epoch, &rec, kvcache.MemoryOnly)
+	c.putRecord(x, l, a, &rec, kvcache.MemoryOnly)
 	return fetched{stored: true, status: status}, true
 }
 
@@ -282,7 +284,8 @@ func (c *cached) entryOf(x *Exchange, l *found) *mesh.Response {
 	rec := &l.rec
 	head := *rec
 	head.Body, head.Chunks = nil, 1 // without its body it would be malformed
-	entry := kvcache.Entry{Key: l.key, Value: head.Append(nil), Expires: time.Now().Add(rec.Stored.Keep()), Scope: l.view.Scope}
+	expires := time.Now().Add(rec.Stored.Keep())
+	entry := kvcache.Entry{Key: l.key, Value: head.Append(nil), Expires: expires, Scope: l.view.Scope}
 	b := entry.Append(make([]byte, 4))
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // G115: a head
 	resp := &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: fieldEntry, Value: "stored"}}}
@@ -344,7 +347,10 @@ func (c *cached) homeReply(x *Exchange, before *found, out fetched, waited bool)
 
 // growingReply passes a response on that is still growing here.
 func (c *cached) growingReply(g *growing) *mesh.Response {
-	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.length, Chunks: 1, Nonce: g.nonce}
+	rec := &httpcache.Record{
+		Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.length,
+		Chunks: 1, Nonce: g.nonce,
+	}
 	if g.tiers != kvcache.MemoryOnly {
 		rec.Stored.Flags |= httpcache.InBucket // soon
 	}
@@ -352,7 +358,8 @@ func (c *cached) growingReply(g *growing) *mesh.Response {
 	if len(g.a.vary) > 0 {
 		key = httpcache.AppendVariant(slices.Clip(key), g.a.vary, g.x.Header)
 	}
-	entry := kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(g.a.stored.Keep()), Scope: c.scope(g.l.primary, g.a.header, g.epoch)}
+	scope := c.scope(g.l.primary, g.a.header, g.a.epoch)
+	entry := kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(g.a.stored.Keep()), Scope: scope}
 	b := entry.Append(make([]byte, 4))
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // G115: a head
 	ctx, cancel := context.WithCancel(context.Background())

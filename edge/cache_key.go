@@ -33,7 +33,8 @@ func (c *cached) appendKey(b []byte, x *Exchange) []byte {
 	return b
 }
 
-// contentSum names the content of a QUERY with all that describes it: every Content-* field in every line, but for what frames it.
+// contentSum names the content of a QUERY with all that describes it: every Content-* field in every line, but for what
+// frames it.
 func (x *Exchange) contentSum() string {
 	sum := sha256.New()
 	for _, f := range x.Header {

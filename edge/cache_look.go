@@ -118,8 +118,8 @@ func (l *found) follow(x *Exchange, get func([]byte, *kvcache.View) bool) {
 	}
 }
 
-// personal says what of a request may change a response of which only the route says how long it is fresh: the origin hasn't said that it is for everybody.
-// "" means nothing, or that the route has said that it doesn't matter.
+// personal says what of a request may change a response of which only the route says how long it is fresh: the origin
+// hasn't said that it is for everybody. "" means nothing, or that the route has said that it doesn't matter.
 func (c *cached) personal(x *Exchange) httpcache.Reason {
 	switch {
 	case c.cfg.Cookies != node.CookiesStrip && x.Header.Has("Cookie") && !c.counts("Cookie"):
@@ -132,13 +132,15 @@ func (c *cached) personal(x *Exchange) httpcache.Reason {
 	return ""
 }
 
-// crosses tells whether a page of another origin asks for a response that was made for a request without Origin, and doesn't say who may read it. Many origins
-// say that, and that it depends on Origin, only to those who send one: so they are asked once more, and what they answer then is for both.
+// crosses tells whether a page of another origin asks for a response that was made for a request without Origin, and
+// doesn't say who may read it. Many origins say that, and that it depends on Origin, only to those who send one: so
+// they are asked once more, and what they answer then is for both.
 func crosses(x *Exchange, stored httpcache.Flags) bool {
 	return !stored.Has(httpcache.Crossed) && x.Header.Has("Origin")
 }
 
-// counts tells whether the route knows a field that nearly each client has its own value of: it is in the key, or responses may vary on it.
+// counts tells whether the route knows a field that nearly each client has its own value of: it is in the key, or
+// responses may vary on it.
 func (c *cached) counts(field string) bool {
 	return c.rules.Keyed(field) || slices.ContainsFunc(c.cfg.Key, func(part node.RequestPart) bool {
 		return equalFold(part.Name, field) && !part.Cookie || part.Cookie && field == "Cookie"
@@ -148,8 +150,8 @@ func (c *cached) counts(field string) bool {
 // reasonContent says that a request came with a body that isn't a part of its key.
 const reasonContent httpcache.Reason = "request-content"
 
-// hasContent tells whether the request has a body that isn't a part of its key. It has no meaning (RFC 9110 §9.3.1), so what is stored answers it; an origin may
-// heed it all the same, so what it says to it is stored for nobody.
+// hasContent tells whether the request has a body that isn't a part of its key. It has no meaning (RFC 9110 §9.3.1), so
+// what is stored answers it; an origin may heed it all the same, so what it says to it is stored for nobody.
 func (x *Exchange) hasContent() bool {
 	return x.Method != "QUERY" && (x.Length != 0 || len(x.Body) > 0)
 }

@@ -31,7 +31,7 @@ func (c *cached) miss(ctx context.Context, x *Exchange, l *found) (*mesh.Respons
 		return c.head(ctx, x, l)
 	case c.isDown(l):
 		return c.failed(x, l, fetched{failed: errDown})
-	case x.ranged() && !(l.hit && c.covers(x, &l.rec) && l.rec.Stored.Flags.Has(httpcache.HasValidator)):
+	case x.ranged() && (!l.hit || !c.covers(x, &l.rec) || !l.rec.Stored.Flags.Has(httpcache.HasValidator)):
 		return c.partial(ctx, x, l)
 	case l.pass:
 		return c.alone(ctx, x, l, httpcache.Reason(l.why))
@@ -151,9 +151,10 @@ func (c *cached) again(ctx context.Context, x *Exchange, l *found) (*mesh.Respon
 // own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked for all.
 func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
 	resp := out.resp
+	request := &httpcache.Request{Method: x.Method, Header: x.Header}
 	switch {
 	case resp.Stream != nil:
-	case httpcache.NotModified(&httpcache.Request{Method: x.Method, Header: x.Header}, resp.Status, resp.Header, time.Now()):
+	case httpcache.NotModified(request, resp.Status, resp.Header, time.Now()):
 		resp = &mesh.Response{Status: http.StatusNotModified, Header: httpcache.NotModifiedHeader(resp.Header), Member: resp.Member}
 	case x.ranged() && resp.Status == http.StatusOK:
 		resp = c.cut(x, resp)
@@ -164,7 +165,9 @@ func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
 
 // cut gives the ranges of a whole response that the exchange asks for, or the whole.
 func (c *cached) cut(x *Exchange, whole *mesh.Response) *mesh.Response {
-	l := &found{c: c, rec: httpcache.Record{Stored: httpcache.Stored{Status: whole.Status}, Body: whole.Body, Length: int64(len(whole.Body))}}
+	l := &found{c: c}
+	l.rec = httpcache.Record{Body: whole.Body, Length: int64(len(whole.Body))}
+	l.rec.Stored.Status = whole.Status
 	spans, use := httpcache.ParseRange(x.Header.Get("Range"), l.rec.Length)
 	if use == httpcache.RangeNone || !httpcache.RangeApplies(x.Header, whole.Header, time.Now()) {
 		return whole
@@ -218,20 +221,20 @@ func (l *found) standsIn(status int) bool {
 func (c *cached) alone(ctx context.Context, x *Exchange, l *found, why httpcache.Reason) (*mesh.Response, error) {
 	c.stats.passed.Add(1)
 	c.normalise(x)
-	epoch, begun := c.store.Epoch(), time.Now()
+	began := c.begin()
 	resp, done, err := c.single(ctx, x, l)
 	if done {
 		return resp, err
 	}
 	status := httpcache.Status{Fwd: l.fwd(), Detail: string(why)}
 	if resp.Status != http.StatusNotModified && resp.Stream == nil {
-		a := c.admit(x, resp, begun)
+		a := c.admit(x, resp, began)
 		switch {
 		case a.reason != "":
 		case resp.Status == http.StatusPartialContent:
-			status.Stored = c.putPart(x, l, a, epoch, resp)
+			status.Stored = c.putPart(x, l, a, resp)
 		default:
-			c.put(x, l, a, epoch, resp)
+			c.put(x, l, a, resp)
 			status.Stored = true
 		}
 	}
@@ -319,7 +322,10 @@ func (x *Exchange) detach() *Exchange {
 
 // detach gives the lookup to a fetch: it keeps what it needs, and looks the stored response up again.
 func (l *found) detach() *found {
-	d := &found{c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, alien: l.alien, gone: l.gone, leased: l.leased, valid: l.valid, now: l.now}
+	d := &found{
+		c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, alien: l.alien, gone: l.gone, leased: l.leased, valid: l.valid,
+		now: l.now,
+	}
 	d.primary = append([]byte(nil), l.primary...)
 	d.key = append([]byte(nil), l.key...)
 	if !l.hit || !l.c.store.Get(d.key, &d.view) || d.rec.Decode(d.view.Value) != nil || d.rec.Kind != httpcache.KindResponse {

@@ -36,7 +36,8 @@ func (c *cached) covers(x *Exchange, rec *httpcache.Record) bool {
 	})
 }
 
-// partial answers a Range of which nothing is stored that could be validated: it goes on to the origin as it is, and ends with its client.
+// partial answers a Range of which nothing is stored that could be validated: it goes on to the origin as it is, and
+// ends with its client.
 func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
 	if resp := c.fromBucket(ctx, x, l); resp != nil {
 		return resp, nil
@@ -50,17 +51,18 @@ func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Resp
 }
 
 // keepPart stores a 206 as a part, if it may be and is here whole.
-func (c *cached) keepPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, resp *mesh.Response, status httpcache.Status) fetched {
-	if a.reason == "" && (resp.Stream != nil || !c.putPart(x, l, a, epoch, resp)) {
+func (c *cached) keepPart(x *Exchange, l *found, a admitted, resp *mesh.Response, status httpcache.Status) fetched {
+	if a.reason == "" && (resp.Stream != nil || !c.putPart(x, l, a, resp)) {
 		a.reason = httpcache.ReasonPartial
 	}
 	status.Stored, status.Detail = a.reason == "", string(a.reason)
 	return fetched{stored: status.Stored, resp: resp, status: status}
 }
 
-// putPart stores the part of a 206 that answers the exchange (RFC 9111 §3.3): together with the parts that are there, if they share a strong validator (§3.4),
-// else in their place, since it is newer. A whole response stays, unless the part shows that there is another representation now.
-func (c *cached) putPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, resp *mesh.Response) bool {
+// putPart stores the part of a 206 that answers the exchange (RFC 9111 §3.3): together with the parts that are there,
+// if they share a strong validator (§3.4), else in their place, since it is newer. A whole response stays, unless the
+// part shows that there is another representation now.
+func (c *cached) putPart(x *Exchange, l *found, a admitted, resp *mesh.Response) bool {
 	asked, lines := x.Header.Values("Range"), resp.Header.Values("Content-Range")
 	if !x.ranged() || len(asked) != 1 || len(asked[0]) > maxRange || len(lines) > 1 {
 		return false
@@ -75,10 +77,11 @@ func (c *cached) putPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch,
 	case ok && length > int64(c.cfg.MaxObject):
 		return false
 	case ok && span.Len() == int64(len(resp.Body)):
-		c.addPart(x, l, a, epoch, before, httpcache.Parts{Length: length}, span, resp)
+		c.addPart(x, l, a, before, httpcache.Parts{Length: length}.Add(span, resp.Body))
 		return true
-	case ok, httpcache.OpenContentRange(resp.Header.Get("Content-Range")), mediaType(resp.Header.Get("Content-Type")) == "multipart/byteranges":
-		return c.putAsked(x, l, a, epoch, before, resp, asked[0])
+	case ok, httpcache.OpenContentRange(resp.Header.Get("Content-Range")),
+		mediaType(resp.Header.Get("Content-Type")) == "multipart/byteranges":
+		return c.putAsked(x, l, a, before, resp, asked[0])
 	}
 	return false
 }
@@ -87,63 +90,73 @@ func (c *cached) putPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch,
 func (c *cached) outlives(before *found, a admitted, resp *mesh.Response) bool {
 	rec := &before.rec
 	plain, _ := c.plain(rec.Header())
-	return !rec.Stored.Flags.Has(httpcache.Partial) && (rec.Stored.Received.After(a.stored.Requested) || !httpcache.OtherRepresentation(plain, resp.Header))
+	return !rec.Stored.Flags.Has(httpcache.Partial) &&
+		(rec.Stored.Received.After(a.stored.Requested) || !httpcache.OtherRepresentation(plain, resp.Header))
 }
 
 // addPart stores a part of which is known where it belongs, with those that it belongs to.
-func (c *cached) addPart(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, before *found, parts httpcache.Parts, span httpcache.Span, resp *mesh.Response) {
+func (c *cached) addPart(x *Exchange, l *found, a admitted, before *found, part httpcache.Parts) {
 	stored := before.rec.Header()
-	if before.hit && len(before.rec.Spans) > 0 && before.rec.Length == parts.Length && httpcache.SameRepresentation(stored, resp.Header, time.Now()) {
-		parts, a.header = before.rec.Parts(), httpcache.Freshen(stored, a.header)
+	if before.hit && len(before.rec.Spans) > 0 && before.rec.Length == part.Length &&
+		httpcache.SameRepresentation(stored, a.header, time.Now()) {
+		a.header = httpcache.Freshen(stored, a.header)
+		part = before.rec.Parts().Add(part.Spans[0], part.Bytes[0])
 	}
-	c.putParts(x, l, a, epoch, parts.Add(span, resp.Body))
+	c.putParts(x, l, a, part)
 }
 
 // maxRange bounds the Range that is kept with what answers it.
 const maxRange = 256
 
-// putAsked stores a 206 of which only is known what it was the answer to: it contradicts itself, has several parts, or doesn't say how long the whole is.
-func (c *cached) putAsked(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, before *found, resp *mesh.Response, asked string) bool {
+// putAsked stores a 206 of which only is known what it was the answer to: it contradicts itself, has several parts, or
+// doesn't say how long the whole is.
+func (c *cached) putAsked(x *Exchange, l *found, a admitted, before *found, resp *mesh.Response, asked string) bool {
 	if before.hit && len(before.rec.Spans) > 0 && !httpcache.OtherRepresentation(before.rec.Header(), resp.Header) {
 		return false
 	}
-	c.putRecord(x, l, a, epoch, &httpcache.Record{
-		Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Body: resp.Body, Length: int64(len(resp.Body)), Text: asked,
+	c.putRecord(x, l, a, &httpcache.Record{
+		Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Text: asked,
+		Body: resp.Body, Length: int64(len(resp.Body)),
 	}, kvcache.BothTiers)
 	return true
 }
 
 // putParts stores parts, as a whole response if they are one.
-func (c *cached) putParts(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, parts httpcache.Parts) {
+func (c *cached) putParts(x *Exchange, l *found, a admitted, parts httpcache.Parts) {
 	a.header.Del("Content-Range")
 	if parts.Whole() {
 		a.stored.Status = http.StatusOK
 		a.stored.Flags &^= httpcache.Partial
-		c.put(x, l, a, epoch, &mesh.Response{Body: parts.Bytes[0]})
+		c.put(x, l, a, &mesh.Response{Body: parts.Bytes[0]})
 		return
 	}
 	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Length: parts.Length, Spans: parts.Spans}
 	for _, b := range parts.Bytes {
 		rec.Body = append(rec.Body, b...)
 	}
-	c.putRecord(x, l, a, epoch, rec, kvcache.BothTiers)
+	c.putRecord(x, l, a, rec, kvcache.BothTiers)
 }
 
-// complete makes the whole of the parts that are stored and of the part that was missing (RFC 9111 §3.3), as it comes. If that isn't of the same
-// representation, the whole is asked for.
-func (c *cached) complete(ctx context.Context, x *Exchange, l *found, resp *mesh.Response, gap httpcache.Span, epoch kvcache.Epoch, begun time.Time, grows func(*growing)) fetched {
+// complete makes the whole of the parts that are stored and of the part that was missing (RFC 9111 §3.3), as it comes.
+// If that isn't of the same representation, the whole is asked for.
+func (c *cached) complete(
+	ctx context.Context, x *Exchange, l *found, resp *mesh.Response, gap httpcache.Span, began moment,
+	grows func(*growing),
+) fetched {
 	stored := l.rec.Header()
 	span, length, ok := httpcache.ParseContentRange(resp.Header.Get("Content-Range"))
 	size := int64(len(resp.Body))
 	if resp.Stream != nil {
 		size = resp.Length
 	}
-	if !ok || span != gap || length != l.rec.Length || size != gap.Len() || !httpcache.SameRepresentation(stored, resp.Header, time.Now()) {
+	fits := ok && span == gap && length == l.rec.Length && size == gap.Len()
+	if !fits || !httpcache.SameRepresentation(stored, resp.Header, time.Now()) {
 		closeBody(resp)
 		l.hit = false // what is stored stays until there is more
 		return c.origin(ctx, x, l, grows)
 	}
-	whole := &mesh.Response{Status: http.StatusOK, Header: httpcache.Freshen(stored, resp.Header), Member: resp.Member, Length: length}
+	header := httpcache.Freshen(stored, resp.Header)
+	whole := &mesh.Response{Status: http.StatusOK, Header: header, Member: resp.Member, Length: length}
 	before, after := l.rec.Parts().Around(gap)
 	if resp.Stream != nil {
 		whole.Stream = &joined{Body: resp.Stream, before: bytes.Clone(before), after: bytes.Clone(after)}
@@ -151,7 +164,7 @@ func (c *cached) complete(ctx context.Context, x *Exchange, l *found, resp *mesh
 		whole.Body = slices.Concat(before, resp.Body, after)
 	}
 	status := httpcache.Status{Fwd: httpcache.FwdPartial, FwdStatus: http.StatusPartialContent}
-	return c.keep(ctx, x, l, whole, epoch, begun, status, grows)
+	return c.keep(ctx, x, l, whole, began, status, grows)
 }
 
 // joined is a body between bytes that are there already.

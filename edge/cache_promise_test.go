@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,8 +29,12 @@ const chunk = 256 << 10
 
 // inChunks is an origin with a body of n bytes and such validators, of which it answers ranges.
 func inChunks(n int, validator ...string) *representation {
-	return &representation{body: text(n), header: append([]string{"Cache-Control", "max-age=600"}, validator...), streams: true}
+	header := append([]string{"Cache-Control", "max-age=600"}, validator...)
+	return &representation{body: text(n), header: header, streams: true}
 }
+
+// noBucket makes the bucket too small for anything in chunks: they may have a quarter of it.
+func noBucket(s *cacheSetup) { s.store.Disk = 512 * node.KiB }
 
 // recordOf gives what the memory has of a path.
 func (r *cacheRig) recordOf(tb testing.TB, path string) httpcache.Record {
@@ -61,8 +66,9 @@ func (r *cacheRig) storeLarge(tb testing.TB, path string) {
 	natsservertest.Eventually(tb, path+" is stored", func() bool { return r.get(tb, path).hit })
 }
 
-// When chunks of a stored body have left memory and bucket, nobody sees it break off: what is missing comes from the origin, under the same validator and with
-// nothing else, or the whole does where there is no strong validator. Afterwards all is there again.
+// When chunks of a stored body have left memory and bucket, nobody sees it break off: what is missing comes from the
+// origin, under the same validator and with nothing else, or the whole does where there is no strong validator.
+// Afterwards all is there again.
 func TestCacheLargeLosesChunks(t *testing.T) {
 	const n = 1<<20 + 100
 	old := []string{"Last-Modified", "Wed, 01 Jan 2020 00:00:00 GMT"}
@@ -81,7 +87,7 @@ func TestCacheLargeLosesChunks(t *testing.T) {
 		"without a validator":    {nil, []uint32{2}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 512 * node.KiB }) // whose bucket takes none of it
+			r := startCache(t, nil, noBucket)
 			o := inChunks(n, c.validator...)
 			var asked questions
 			r.on("/a", asked.of(o.answer))
@@ -109,7 +115,7 @@ func TestCacheLargeLosesChunks(t *testing.T) {
 func TestCacheLargeLosesChunksOfRanges(t *testing.T) {
 	const n = 1 << 20
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
-		r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 512 * node.KiB })
+		r := startCache(t, nil, noBucket)
 		o := inChunks(n, validator...)
 		r.on("/a", o.answer)
 		for _, c := range []struct {
@@ -125,8 +131,11 @@ func TestCacheLargeLosesChunksOfRanges(t *testing.T) {
 			r.storeLarge(t, "/a")
 			r.lose(t, "/a", c.lost)
 			s := r.get(t, "/a", "Range", c.value)
-			whole := s.StatusCode == 200 && s.body == o.body // of an origin that knows single ranges only
-			if !whole && (s.StatusCode != 206 || c.body != "" && s.body != c.body || !strings.Contains(s.body, o.body[600000:600010]) && c.body == "") || s.broken != nil {
+			right := s.StatusCode == 200 && s.body == o.body // of an origin that knows single ranges only
+			if s.StatusCode == 206 {
+				right = s.body == c.body || c.body == "" && strings.Contains(s.body, o.body[600000:600010])
+			}
+			if !right || s.broken != nil {
 				t.Errorf("%s, %s: %s, %v", name, c.value, s, s.broken)
 			}
 			if s := r.get(t, "/a"); s.body != o.body || s.broken != nil {
@@ -143,7 +152,7 @@ func TestCacheLargeLosesChunksOfRanges(t *testing.T) {
 
 // An origin that knows no ranges gives all of it again, of which the beginning isn't sent twice.
 func TestCacheLargeLosesChunkWithoutRanges(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 512 * node.KiB })
+	r := startCache(t, nil, noBucket)
 	const n = 1 << 20
 	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
 	r.storeLarge(t, "/a")
@@ -153,9 +162,10 @@ func TestCacheLargeLosesChunkWithoutRanges(t *testing.T) {
 	}
 }
 
-// An origin that has changed meanwhile: nobody gets bytes of two representations, and who comes before anything is sent gets the new one whole.
+// An origin that has changed meanwhile: nobody gets bytes of two representations, and who comes before anything is sent
+// gets the new one whole.
 func TestCacheLargeLosesChunkOfChanged(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 512 * node.KiB })
+	r := startCache(t, nil, noBucket)
 	const n = 1 << 20
 	before, after := inChunks(n, "ETag", `"1"`), inChunks(n, "ETag", `"2"`)
 	after.body = strings.ToUpper(strings.ReplaceAll(after.body, ",", "x"))
@@ -172,7 +182,7 @@ func TestCacheLargeLosesChunkOfChanged(t *testing.T) {
 
 // Many at once want what has been lost: the origin isn't asked by each of them.
 func TestCacheLargeLosesChunksForMany(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 512 * node.KiB })
+	r := startCache(t, nil, noBucket)
 	o := inChunks(1 << 20)
 	r.on("/a", o.answer)
 	r.storeLarge(t, "/a")
@@ -197,7 +207,8 @@ func TestCacheLargeResumes(t *testing.T) {
 		r.on("/a", asked.of(func(req *mesh.Request, n int) *mesh.Response {
 			resp := o.answer(req, n)
 			if n <= 2 { // half of what is left
-				resp.Stream = mesh.NewBody(io.MultiReader(io.LimitReader(mesh.NewReader(resp.Stream), resp.Length/2), broken{}))
+				half := io.LimitReader(mesh.NewReader(resp.Stream), resp.Length/2)
+				resp.Stream = mesh.NewBody(io.MultiReader(half, broken{}))
 			}
 			return resp
 		}))
@@ -205,7 +216,7 @@ func TestCacheLargeResumes(t *testing.T) {
 		if whole := s.body == o.body && s.broken == nil; whole != (name == "strong") || (!whole && s.broken == nil) {
 			t.Errorf("%s: %s, %v", name, s, s.broken)
 		}
-		if list := asked.all(); name == "strong" && (len(list) != 3 || list[1] != `bytes=524288-,"1"` || list[2] != `bytes=786432-,"1"`) {
+		if list := asked.all(); name == "strong" && !slices.Equal(list, []string{"", `bytes=524288-,"1"`, `bytes=786432-,"1"`}) {
 			t.Errorf("%s: the origin was asked for %q", name, list)
 		}
 		r.storeLarge(t, "/a")
@@ -251,7 +262,9 @@ func TestCacheLargeFromSlowBucket(t *testing.T) {
 		o := inChunks(3<<20, validator...)
 		r.on("/a", o.answer)
 		r.storeLarge(t, "/a")
-		natsservertest.Eventually(t, "the bucket has it", func() bool { return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket) })
+		natsservertest.Eventually(t, "the bucket has it", func() bool {
+			return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+		})
 		for round := range 2 {
 			r.lose(t, "/a", 3, 4, 7)
 			slow.delay.Store(int64(kvcache.Patience * 3 / 2))
@@ -266,7 +279,8 @@ func TestCacheLargeFromSlowBucket(t *testing.T) {
 	}
 }
 
-// While a slow client reads, the bucket loses what it hasn't yet: the rest comes from the origin, or is at hand already.
+// While a slow client reads, the bucket loses what it hasn't yet: the rest comes from the origin, or is at hand
+// already.
 func TestCacheLargeLosesBucketWhileItIsRead(t *testing.T) {
 	const n = 12 * chunk
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
@@ -274,7 +288,9 @@ func TestCacheLargeLosesBucketWhileItIsRead(t *testing.T) {
 		o := inChunks(n, validator...)
 		r.on("/a", o.answer)
 		r.storeLarge(t, "/a")
-		natsservertest.Eventually(t, "the bucket has it", func() bool { return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket) })
+		natsservertest.Eventually(t, "the bucket has it", func() bool {
+			return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+		})
 		r.lose(t, "/a", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 		x := r.open(t, "/a")
 		x.want(o.body[:1000])
@@ -303,7 +319,8 @@ func (r *cacheRig) emptyBucket(tb testing.TB) {
 	}
 }
 
-// A bucket that is nearly full takes all of a large response or nothing, so that no node finds a record whose chunks were left out.
+// A bucket that is nearly full takes all of a large response or nothing, so that no node finds a record whose chunks
+// were left out.
 func TestCacheLargeBucketIsFull(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 8 * node.MiB })
 	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
@@ -336,7 +353,7 @@ func TestCacheLargeBucketIsFull(t *testing.T) {
 
 // A large response that a 304 has confirmed tells the bucket of nothing that isn't there.
 func TestCacheLargeConfirmedIsNotPromised(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 1 * node.MiB }) // a quarter of which is too little for it
+	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = node.MiB }) // a quarter of which is too little
 	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
 	o := inChunks(600_000, "ETag", `"1"`)
 	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
@@ -378,10 +395,11 @@ func (r *cacheRig) loads(tb testing.TB, path string) bool {
 	return has
 }
 
-// Many large responses in a memory and a bucket that are both too small, asked for by many clients: none of them is cut.
+// Many large responses in a memory and a bucket that are both too small, asked for by many clients: none of them is
+// cut.
 func TestCacheLargeSoak(t *testing.T) {
 	const objects, clients, rounds = 24, 8, 12
-	r := startCache(t, func(c *node.Cache) { c.MaxObject = 4 * node.MiB }, func(s *cacheSetup) { s.store.Memory, s.store.Disk = 16*node.MiB, 16*node.MiB })
+	r := startCache(t, nil, func(s *cacheSetup) { s.store.Memory, s.store.Disk = 16*node.MiB, 16*node.MiB })
 	bodies := make([]*representation, objects)
 	for i := range objects {
 		o := inChunks(300_000 + i*100_000)
@@ -395,48 +413,46 @@ func TestCacheLargeSoak(t *testing.T) {
 		bodies[i] = o
 		r.on("/"+strconv.Itoa(i), o.answer)
 	}
-	var cut, hits, all atomic.Int64
+	var cut, hits atomic.Int64
 	var wg sync.WaitGroup
 	for c := range clients {
 		wg.Go(func() {
-			for round := range rounds {
-				for j := range 6 {
-					i := (c*5 + round*7 + j*j) % objects
-					body, err, hit := r.fetchBody(t, "/"+strconv.Itoa(i))
-					all.Add(1)
-					if hit {
-						hits.Add(1)
-					}
-					if err != nil || body != bodies[i].body {
-						cut.Add(1)
-						t.Errorf("object %d: %d bytes of %d, a hit: %t, %v", i, len(body), len(bodies[i].body), hit, err)
-					}
+			for n := range rounds * 6 {
+				i := (c*5 + n/6*7 + (n%6)*(n%6)) % objects
+				body, hit, err := r.fetchBody(t, "/"+strconv.Itoa(i))
+				if hit {
+					hits.Add(1)
+				}
+				if err != nil || body != bodies[i].body {
+					cut.Add(1)
+					t.Errorf("object %d: %d bytes of %d, a hit: %t, %v", i, len(body), len(bodies[i].body), hit, err)
 				}
 			}
 		})
 	}
 	wg.Wait()
 	stats := r.cache.Stats()
-	t.Logf("%d responses, %d hits, %d cut; %d evicted, %d skipped by the bucket", all.Load(), hits.Load(), cut.Load(), stats.Evicted, stats.BucketSkipped)
+	t.Logf("%d responses, %d hits, %d cut; %d chunks evicted, %d skipped by the bucket",
+		clients*rounds*6, hits.Load(), cut.Load(), stats.Evicted, stats.BucketSkipped)
 }
 
 // fetchBody asks without the checks of get, which ends the test from its own goroutine only.
-func (r *cacheRig) fetchBody(tb testing.TB, path string) (body string, err error, hit bool) { //nolint:revive // the error belongs to the body
+func (r *cacheRig) fetchBody(tb testing.TB, path string) (body string, hit bool, err error) {
 	tb.Helper()
 	conn, err := (&net.Dialer{}).DialContext(tb.Context(), "tcp", r.addr)
 	if err != nil {
-		return "", fmt.Errorf("dial: %w", err), false
+		return "", false, fmt.Errorf("dial: %w", err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.WriteString(conn, requestOf("GET", path, nil)); err != nil {
-		return "", fmt.Errorf("ask: %w", err), false
+		return "", false, fmt.Errorf("ask: %w", err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		return "", fmt.Errorf("read the head: %w", err), false
+		return "", false, fmt.Errorf("read the head: %w", err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return string(b), err, strings.Contains(resp.Header.Get("Cache-Status"), "; hit")
+	return string(b), strings.Contains(resp.Header.Get("Cache-Status"), "; hit"), err
 }

@@ -18,9 +18,11 @@ var (
 	errNotGiven = errors.New("the origin doesn't give what has left the store")
 )
 
-// rest asks the origin for a span of a stored representation, and takes it of no other. The body gives exactly the span, or fails. It fails with errChanged
-// if the origin has another one now.
-func (c *cached) rest(ctx context.Context, x *Exchange, stored mesh.Header, length int64, s httpcache.Span) (mesh.Body, error) {
+// rest asks the origin for a span of a stored representation, and takes it of no other. The body gives exactly the
+// span, or fails. It fails with errChanged if the origin has another one now.
+func (c *cached) rest(
+	ctx context.Context, x *Exchange, stored mesh.Header, length int64, s httpcache.Span,
+) (mesh.Body, error) {
 	d := x.detach()
 	c.normalise(d)
 	httpcache.Unconditional(&d.Header)
@@ -43,7 +45,8 @@ func (c *cached) rest(ctx context.Context, x *Exchange, stored mesh.Header, leng
 		return partOf(resp, s.First, s.Len()), nil
 	}
 	closeBody(resp)
-	if resp.Status == http.StatusOK || resp.Status == http.StatusPartialContent || resp.Status == http.StatusRequestedRangeNotSatisfiable {
+	switch resp.Status {
+	case http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
 		return nil, errChanged
 	}
 	return nil, fmt.Errorf("%w: status %d", errNotGiven, resp.Status)
@@ -88,7 +91,8 @@ func (p *spanBody) Next() (mesh.Piece, error) {
 	}
 }
 
-// mender brings chunks that have left the store from the origin, with one request as long as they are wanted one after the other.
+// mender brings chunks that have left the store from the origin, with one request as long as they are wanted one after
+// the other.
 type mender struct {
 	b      *chunkBody
 	x      *Exchange // as it was when the response began
@@ -98,7 +102,8 @@ type mender struct {
 	at     uint32 // the chunk that body gives next
 }
 
-// tries is how often the origin is asked for a chunk on which a client waits whose response has begun, and pauseOfTries what lies between, each time doubled.
+// tries is how often the origin is asked for a chunk on which a client waits whose response has begun, and pauseOfTries
+// what lies between, each time doubled.
 const (
 	tries        = 5
 	pauseOfTries = 100 * time.Millisecond
@@ -106,7 +111,8 @@ const (
 
 func (b *chunkBody) newMender(x *Exchange, last int) *mender {
 	stored, _ := b.c.plain(b.rec.Header())
-	return &mender{b: b, x: x.detach(), stored: stored, last: b.first + uint32(last)} //nolint:gosec // G115: within the body
+	n := b.first + uint32(last) //nolint:gosec // G115: within the body
+	return &mender{b: b, x: x.detach(), stored: stored, last: n}
 }
 
 // asked tells whether the origin is giving already. m may be nil.
@@ -160,7 +166,8 @@ func (m *mender) close() {
 	}
 }
 
-// resuming is the body of a response that many may follow, from another node or from the origin. Should it break off, the origin gives the rest.
+// resuming is the body of a response that many may follow, from another node or from the origin. Should it break off,
+// the origin gives the rest.
 type resuming struct {
 	mesh.Body
 
@@ -194,7 +201,7 @@ func (r *resuming) Next() (mesh.Piece, error) {
 		if failed != nil {
 			return p, err //nolint:wrapcheck // see above
 		}
-		_ = r.Body.Close() // it has told all that it will
+		_ = r.Close() // it has told all that it will
 		r.Body = rest
 	}
 }

@@ -49,7 +49,7 @@ func TestCacheRFC9111Section421Lifetime(t *testing.T) {
 		header []string
 	}{
 		{true, []string{"Expires", httpDate(-time.Hour)}},
-		{true, []string{"Expires", strings.ToUpper(httpDate(-time.Hour))}}, // letters have no case to a cache (RFC 9111 §4.2)
+		{true, []string{"Expires", strings.ToUpper(httpDate(-time.Hour))}}, // letters have no case (RFC 9111 §4.2)
 		{true, []string{"Expires", strings.ToLower(httpDate(-time.Hour)), "Date", strings.ToUpper(httpDate(0))}},
 		{false, []string{"Expires", httpDate(time.Hour)}},
 		{true, []string{"Expires", "0", "Cache-Control", "max-age=60"}},
@@ -268,7 +268,8 @@ func TestCacheRFC9110Section13Conditionals(t *testing.T) {
 			}
 		}
 	}
-	r.ask(t, "GET", "/a", "", "If-Match", `"0"`).wantHit(t, "If-Match is for the origin, and a cache ignores it (RFC 9110 §13.1.1)", "body")
+	s := r.get(t, "/a", "If-Match", `"0"`)
+	s.wantHit(t, "If-Match is for the origin, and a cache ignores it (RFC 9110 §13.1.1)", "body")
 }
 
 // A cold key with a client's own condition: the whole is fetched and stored, and the client gets its 304.

@@ -58,7 +58,8 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 	for _, f := range change {
 		f(&set)
 	}
-	r := &cacheRig{origin: &origin{answers: map[string]answer{}, counts: map[string]int{}, requests: map[string]*mesh.Request{}}, log: &buffer{}, set: &set}
+	o := &origin{answers: map[string]answer{}, counts: map[string]int{}, requests: map[string]*mesh.Request{}}
+	r := &cacheRig{origin: o, log: &buffer{}, set: &set}
 	r.nats = natsservertest.Start(tb)
 	r.conn = natsservertest.Connect(tb, r.nats)
 	service, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("origin"), Handler: mesh.HandlerFunc(r.serve), Limit: 1000})
@@ -88,8 +89,8 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 func (r *cacheRig) openCache(tb testing.TB, store *mesh.Conn) {
 	tb.Helper()
 	cache, err := kvcache.New(kvcache.Config{
-		Node: "abc", Name: "n1", NATS: store.NATS(), Replicas: 1, Alone: r.set.alone, MemoryBytes: int64(r.set.store.Memory), BucketBytes: int64(r.set.store.Disk),
-		Log: natsservertest.Discard(),
+		Node: "abc", Name: "n1", NATS: store.NATS(), Replicas: 1, Alone: r.set.alone,
+		MemoryBytes: int64(r.set.store.Memory), BucketBytes: int64(r.set.store.Disk), Log: natsservertest.Discard(),
 	})
 	if err == nil {
 		err = cache.Open(tb.Context())

@@ -40,9 +40,10 @@ func (c *cached) answer(x *Exchange, l *found) *mesh.Response {
 	return c.serve(x, l, httpcache.Status{Hit: true})
 }
 
-// early decides now and then that a response is fetched anew before it is stale, so that not all its clients find it stale at once: the likelier the nearer
-// that is and the longer a fetch takes (XFetch: Vattani, Chierichetti, Lowenstein, VLDB 2015). Those that have the same time of the route are fetched anew
-// each at a moment of its own, for what came together needn't go together.
+// early decides now and then that a response is fetched anew before it is stale, so that not all its clients find it
+// stale at once: the likelier the nearer that is and the longer a fetch takes (XFetch: Vattani, Chierichetti,
+// Lowenstein, VLDB 2015). Those that have the same time of the route are fetched anew each at a moment of its own, for
+// what came together needn't go together.
 func (c *cached) early(l *found) bool {
 	s := &l.rec.Stored
 	left := s.Remaining(l.now)
@@ -159,7 +160,9 @@ func (c *cached) serveConditional(x *Exchange, l *found, k *kept, resp *mesh.Res
 }
 
 // serveRange answers with the spans, or 416 if there are none. It changes the fields and gives them back.
-func (c *cached) serveRange(x *Exchange, l *found, resp *mesh.Response, h mesh.Header, spans []httpcache.Span) (fields mesh.Header, ok bool) {
+func (c *cached) serveRange(
+	x *Exchange, l *found, resp *mesh.Response, h mesh.Header, spans []httpcache.Span,
+) (fields mesh.Header, ok bool) {
 	rec := &l.rec
 	h.Del("Content-Range")
 	switch len(spans) {
@@ -198,7 +201,9 @@ func (c *cached) span(x *Exchange, l *found, resp *mesh.Response, s httpcache.Sp
 }
 
 // multipart gives several parts in their frame. It copies: such requests are rare.
-func (c *cached) multipart(x *Exchange, l *found, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart) bool {
+func (c *cached) multipart(
+	x *Exchange, l *found, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart,
+) bool {
 	var b []byte
 	for i, s := range spans {
 		var part mesh.Response

@@ -19,9 +19,18 @@ type admitted struct {
 	control httpcache.Control
 	header  mesh.Header // the fields that are kept
 	reason  httpcache.Reason
-	skewed  bool // it is stale only because of a clock
+	epoch   kvcache.Epoch // when its fetch began
+	skewed  bool          // it is stale only because of a clock
 	vary    []string
 }
+
+// moment is when a fetch began, by the log of purges and by the clock.
+type moment struct {
+	epoch kvcache.Epoch
+	at    time.Time
+}
+
+func (c *cached) begin() moment { return moment{c.store.Epoch(), time.Now()} }
 
 // detail is what Cache-Status tells of a response that isn't fresh.
 func (a *admitted) detail() string {
@@ -32,9 +41,9 @@ func (a *admitted) detail() string {
 }
 
 // admit judges a response to the exchange, whose request was sent at begun.
-func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitted {
-	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: begun, Received: time.Now()}
-	var a admitted
+func (c *cached) admit(x *Exchange, resp *mesh.Response, began moment) admitted {
+	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: began.at, Received: time.Now()}
+	a := admitted{epoch: began.epoch}
 	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
 	a.skewed = a.stored.StaleByClock(r)
 	c.s.clocks.note(c.to, r, a.skewed)
@@ -63,48 +72,51 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, begun time.Time) admitt
 }
 
 // put stores a response with its body, and makes the response what is stored.
-func (c *cached) put(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, resp *mesh.Response) {
+func (c *cached) put(x *Exchange, l *found, a admitted, resp *mesh.Response) {
 	c.compress(x, &a, resp)
-	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header), Length: int64(len(resp.Body))}
+	head, length := httpcache.AppendHead(nil, a.header), int64(len(resp.Body))
+	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: head, Length: length}
 	if len(resp.Body) > chunkSize {
 		rec.Nonce = newNonce()
-		c.putLarge(x, l, a, epoch, rec, cutBody(resp.Body), kvcache.BothTiers, func() {})
+		c.putLarge(x, l, a, rec, cutBody(resp.Body), kvcache.BothTiers, func() {})
 		return
 	}
 	rec.Body = resp.Body
-	c.putRecord(x, l, a, epoch, rec, kvcache.BothTiers)
+	c.putRecord(x, l, a, rec, kvcache.BothTiers)
 }
 
 // putRecord stores a response's record.
-func (c *cached) putRecord(x *Exchange, l *found, a admitted, epoch kvcache.Epoch, rec *httpcache.Record, tiers kvcache.Tiers) {
-	key, scope := c.place(x, l, &a, epoch, tiers)
+func (c *cached) putRecord(x *Exchange, l *found, a admitted, rec *httpcache.Record, tiers kvcache.Tiers) {
+	key, scope := c.place(x, l, &a, tiers)
 	c.putEntry(key, rec, scope, a.stored.Keep(), tiers)
 }
 
-// renew stores a response that the origin has confirmed with its new fields. The bucket isn't told of one whose chunks it hasn't.
-func (c *cached) renew(x *Exchange, l *found, a admitted, epoch kvcache.Epoch) {
+// renew stores a response that the origin has confirmed with its new fields. The bucket isn't told of one whose chunks
+// it hasn't.
+func (c *cached) renew(x *Exchange, l *found, a admitted) {
 	rec, tiers := l.rec, kvcache.BothAlways
 	inBucket := rec.Stored.Flags & httpcache.InBucket
 	rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
 	if rec.Stored.Flags |= inBucket; rec.Chunks > 0 && inBucket == 0 {
 		tiers = kvcache.MemoryOnly
 	}
-	c.putRecord(x, l, a, epoch, &rec, tiers)
+	c.putRecord(x, l, a, &rec, tiers)
 }
 
-// place gives the key under which a response to the exchange is stored, and which purges reach it. It notes what leads there: which fields it varies on, and
-// which parameters of the query don't count.
-func (c *cached) place(x *Exchange, l *found, a *admitted, epoch kvcache.Epoch, tiers kvcache.Tiers) ([]byte, kvcache.Scope) {
+// place gives the key under which a response to the exchange is stored, and which purges reach it. It notes what leads
+// there: which fields it varies on, and which parameters of the query don't count.
+func (c *cached) place(x *Exchange, l *found, a *admitted, tiers kvcache.Tiers) ([]byte, kvcache.Scope) {
 	primary, rule := c.searchedBy(x, l, a)
 	if rule != nil {
 		path, _, _ := bytes.Cut(c.appendKey(nil, x), []byte{'?'})
 		path[0] = 'S'
 		c.putEntry(path, rule, kvcache.Scope{}, a.stored.Keep(), tiers)
 	}
-	return c.variantKey(x, primary, a, tiers), c.scope(primary, a.header, epoch)
+	return c.variantKey(x, primary, a, tiers), c.scope(primary, a.header, a.epoch)
 }
 
-// searchedBy gives the primary key of a response: that of its URL, or what No-Vary-Search leaves of it, with the record that tells so.
+// searchedBy gives the primary key of a response: that of its URL, or what No-Vary-Search leaves of it, with the record
+// that tells so.
 func (c *cached) searchedBy(x *Exchange, l *found, a *admitted) (primary []byte, rule *httpcache.Record) {
 	search, ok := httpcache.ParseNoVarySearch(a.header)
 	if !ok || x.Query == "" || len(c.cfg.Key) > 0 || len(c.keyed) > 0 || x.Method != http.MethodGet {
@@ -114,7 +126,8 @@ func (c *cached) searchedBy(x *Exchange, l *found, a *admitted) (primary []byte,
 	if !found {
 		return l.primary, nil
 	}
-	return c.searchKey(path, search.Reduce(c.query(x.Query))), &httpcache.Record{Kind: httpcache.KindSearch, Text: search.String()}
+	rule = &httpcache.Record{Kind: httpcache.KindSearch, Text: search.String()}
+	return c.searchKey(path, search.Reduce(c.query(x.Query))), rule
 }
 
 // forget puts a mark in place of a stored response, in the bucket too.
@@ -169,7 +182,7 @@ func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
 	get := x.detach()
 	get.Method = http.MethodGet
 	get.Body = nil
-	a := c.admit(x, resp, x.Started)
+	a := c.admit(x, resp, moment{c.store.Epoch(), x.Started})
 	if a.reason != "" || a.stored.Flags.Has(httpcache.Defaulted) || a.stored.Remaining(time.Now()) <= 0 || len(c.cfg.Key) > 0 {
 		return
 	}
@@ -177,5 +190,5 @@ func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
 	defer l.release()
 	kept := *resp // the client's own stays as it is
 	kept.Header = slices.Clone(resp.Header)
-	c.put(get, l, a, c.store.Epoch(), &kept)
+	c.put(get, l, a, &kept)
 }

@@ -26,7 +26,8 @@ func TestCacheRouteTTLIsWhatIsTold(t *testing.T) {
 	}
 }
 
-// What came at one moment isn't fetched anew at one: each response has a moment of its own in the last twentieth of its time, and is a hit until then.
+// What came at one moment isn't fetched anew at one: each response has a moment of its own in the last twentieth of its
+// time, and is a hit until then.
 func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL = node.Duration(200 * time.Second) })
 	refreshed := func(age string) (n int) {
@@ -82,8 +83,11 @@ func TestCacheBucketAnswersEveryMethod(t *testing.T) {
 		r.on(path, always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`))
 		r.onlyInBucket(t, path)
 		s := r.ask(t, c.method, path, "", c.header...)
-		if !s.hit || s.detail != "bucket" || s.StatusCode != c.status || s.body != c.body || (c.method == "HEAD" && c.status == 200 && s.ContentLength != 20) {
+		if !s.hit || s.detail != "bucket" || s.StatusCode != c.status || s.body != c.body {
 			t.Errorf("%s %q: %s", c.method, c.header, s)
+		}
+		if c.method == "HEAD" && c.status == 200 && s.ContentLength != 20 {
+			t.Errorf("HEAD tells a length of %d", s.ContentLength)
 		}
 		if n := r.count(path); n != 1 {
 			t.Errorf("%s %q: the origin was asked %d times", c.method, c.header, n)
@@ -91,11 +95,13 @@ func TestCacheBucketAnswersEveryMethod(t *testing.T) {
 	}
 }
 
-// With compress every response says that it depends on Accept-Encoding, the first of each coding too, and each client gets the same as all after it.
+// With compress every response says that it depends on Accept-Encoding, the first of each coding too, and each client
+// gets the same as all after it.
 func TestCacheCompressFirstAnswerVaries(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.Compress = true })
 	text := strings.Repeat("all work and no play ", 500)
-	r.on("/a", always(200, text, "Content-Type", "text/html", "Cache-Control", "max-age=600", "ETag", `"1"`, "Content-Digest", "sha-256=:x:", "Vary", "X-A"))
+	html := []string{"Content-Type", "text/html", "Cache-Control", "max-age=600"}
+	r.on("/a", always(200, text, append(html, "ETag", `"1"`, "Content-Digest", "sha-256=:x:", "Vary", "X-A")...))
 	for _, coding := range []string{"gzip", "br", "zstd", ""} {
 		h := []string{"Accept-Encoding", coding}
 		if coding == "" {
@@ -106,8 +112,8 @@ func TestCacheCompressFirstAnswerVaries(t *testing.T) {
 			t.Errorf("%q: %s, then %s", coding, first, second)
 		}
 		for _, s := range []*seen{first, second} {
-			if !strings.Contains(strings.ToLower(s.Header.Get("Vary")), "accept-encoding") || !strings.Contains(strings.ToLower(s.Header.Get("Vary")), "x-a") {
-				t.Errorf("%q: Vary %q of %s", coding, s.Header.Values("Vary"), s)
+			if vary := strings.ToLower(s.Header.Get("Vary")); vary != "accept-encoding, x-a" {
+				t.Errorf("%q: Vary %q of %s", coding, vary, s)
 			}
 			if s.Header.Get("Content-Encoding") != coding || (coding != "" && s.Header.Get("Content-Digest") != "") {
 				t.Errorf("%q: %v", coding, s.Header)
@@ -126,7 +132,7 @@ func TestCacheCompressFirstAnswerVaries(t *testing.T) {
 		t.Errorf("decoded to %q, %v", short(string(plain)), err)
 	}
 	r.on("/b", func(req *mesh.Request, _ int) *mesh.Response {
-		resp := &mesh.Response{Status: 200, Header: fields("Content-Type", "text/html", "Cache-Control", "max-age=600", "Content-Length", strconv.Itoa(len(text)))}
+		resp := &mesh.Response{Status: 200, Header: fields(append(html, "Content-Length", strconv.Itoa(len(text)))...)}
 		if req.Method == "GET" {
 			resp.Body = []byte(text)
 		}
@@ -135,7 +141,7 @@ func TestCacheCompressFirstAnswerVaries(t *testing.T) {
 	if s := r.ask(t, "HEAD", "/b", ""); !strings.EqualFold(s.Header.Get("Vary"), "Accept-Encoding") {
 		t.Errorf("HEAD of what isn't stored: %v", s.Header)
 	}
-	r.on("/post", always(200, text, "Content-Type", "text/html", "Cache-Control", "max-age=600", "Content-Location", "/post"))
+	r.on("/post", always(200, text, append(html, "Content-Location", "/post")...))
 	if s := r.ask(t, "POST", "/post", "x", "Accept-Encoding", "gzip"); s.body != text {
 		t.Errorf("the response to a POST is compressed: %s", s)
 	}

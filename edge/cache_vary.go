@@ -10,9 +10,10 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Responses of one URL may depend on fields of their requests. Then the URL's own key holds on which (KindVary), and each response has a key with the values
-// that its request had in them. Responses may name different fields: Text holds all sets of names that there were, the newest first, with commas within and
-// semicolons between them. A response that names none is kept by the values of all names that are known, for some origins name the fields only where a request
+// Responses of one URL may depend on fields of their requests. Then the URL's own key holds on which (KindVary), and
+// each response has a key with the values that its request had in them. Responses may name different fields: Text holds
+// all sets of names that there were, the newest first, with commas within and semicolons between them. A response that
+// names none is kept by the values of all names that are known, for some origins name the fields only where a request
 // has one of them (RFC 9111 §4.1, last paragraph): so it neither hides the others nor stands in for them.
 
 // Bounds of what is known of one URL.
@@ -21,7 +22,8 @@ const (
 	maxSets     = 4  // likewise
 )
 
-// choose finds the stored response whose fields match the exchange, of which the view's record has told. Of several, the most recent counts.
+// choose finds the stored response whose fields match the exchange, of which the view's record has told. Of several,
+// the most recent counts.
 func (l *found) choose(x *Exchange, get func([]byte, *kvcache.View) bool) (ok bool) {
 	l.vary, l.ids = l.rec.Text, l.rec.IDs
 	l.view.Release()
@@ -68,7 +70,8 @@ func variantID(key []byte) uint64 {
 	return h.Sum64()
 }
 
-// chosenBy gives the names of the fields by which a response is kept that has such a Vary; none if it is the only one of its URL.
+// chosenBy gives the names of the fields by which a response is kept that has such a Vary; none if it is the only one
+// of its URL.
 func (c *cached) chosenBy(primary []byte, vary []string) []string {
 	if len(vary) > 0 {
 		return vary
@@ -108,7 +111,8 @@ func (c *cached) stands(x *Exchange, l *found, a *admitted) *found {
 	return d
 }
 
-// variantKey gives the key under which a response to the exchange is stored, and notes in what it differs from others of its URL.
+// variantKey gives the key under which a response to the exchange is stored, and notes in what it differs from others
+// of its URL.
 func (c *cached) variantKey(x *Exchange, primary []byte, a *admitted, tiers kvcache.Tiers) []byte {
 	names := c.chosenBy(primary, a.vary)
 	if len(names) == 0 {
@@ -124,7 +128,8 @@ func (c *cached) variantKey(x *Exchange, primary []byte, a *admitted, tiers kvca
 	return key
 }
 
-// note adds to what is known of a URL's variants. What was stored as the only response of the URL becomes the one of requests without the fields.
+// note adds to what is known of a URL's variants. What was stored as the only response of the URL becomes the one of
+// requests without the fields.
 func (c *cached) note(primary []byte, more httpcache.Record, until time.Time, tiers kvcache.Tiers) {
 	c.s.varying.Lock()
 	defer c.s.varying.Unlock()
@@ -144,7 +149,8 @@ func (c *cached) note(primary []byte, more httpcache.Record, until time.Time, ti
 	c.putEntry(primary, &merged, kvcache.Scope{}, time.Until(until), tiers)
 }
 
-// moveOnly keeps the only response of a URL as that of requests without the fields, before its key is taken for another use.
+// moveOnly keeps the only response of a URL as that of requests without the fields, before its key is taken for another
+// use.
 func (c *cached) moveOnly(primary []byte, names string) []uint64 {
 	only := &found{c: c}
 	defer only.release()
@@ -153,7 +159,8 @@ func (c *cached) moveOnly(primary []byte, names string) []uint64 {
 	}
 	names, _, _ = strings.Cut(names, ";")
 	key := httpcache.AppendVariant(slices.Clip(primary), strings.Split(names, ","), nil)
-	c.store.Put(&kvcache.Entry{Key: key, Value: only.view.Value, Expires: only.view.Expires, Scope: only.view.Scope}, kvcache.BothTiers)
+	entry := kvcache.Entry{Key: key, Value: only.view.Value, Expires: only.view.Expires, Scope: only.view.Scope}
+	c.store.Put(&entry, kvcache.BothTiers)
 	return []uint64{variantID(key)}
 }
 
@@ -172,11 +179,13 @@ func mergeVary(known, more httpcache.Record) httpcache.Record {
 		}
 	}
 	return httpcache.Record{
-		Kind: httpcache.KindVary, Text: strings.Join(sets[:min(len(sets), maxSets)], ";"), IDs: ids[max(len(ids)-maxVariants, 0):],
+		Kind: httpcache.KindVary, Text: strings.Join(sets[:min(len(sets), maxSets)], ";"),
+		IDs: ids[max(len(ids)-maxVariants, 0):],
 	}
 }
 
-// keepVariants puts back what the memory knew of variants before something older came from the bucket, which is written later and by all nodes.
+// keepVariants puts back what the memory knew of variants before something older came from the bucket, which is written
+// later and by all nodes.
 func (c *cached) keepVariants(l *found) {
 	if l.vary == "" {
 		return

@@ -143,17 +143,20 @@ func (n *Node) openHome(ctx context.Context) error {
 // Cache gives the node's cache, for Go programs that keep values of their own in it. Nil before Open.
 func (n *Node) Cache() *kvcache.Cache { return n.cache }
 
-// clockCondition says that the clock of an origin differs from this node's, since that stops caching without a word in any log; "" if none does.
+// clockCondition says that the clock of an origin differs from this node's, since that stops caching without a word in
+// any log; "" if none does.
 func (n *Node) clockCondition() string {
 	origin, by, ok := n.edge.ClockSkewed()
 	switch {
 	case !ok:
 		return ""
 	case by < 0:
-		return fmt.Sprintf("this node's clock is %s behind the Date of %s: let both follow a time server", (-by).Round(time.Second), origin)
+		by = by.Abs().Round(time.Second)
+		return fmt.Sprintf("this node's clock is %s behind the Date of %s: let both follow a time server", by, origin)
 	}
-	return fmt.Sprintf("this node's clock is %s ahead of the Date of %s, so that its responses count as old when they come and may not be cached: let both follow "+
-		"a time server; if that origin keeps responses itself, let it send Age", by.Round(time.Second), origin)
+	return fmt.Sprintf("this node's clock is %s ahead of the Date of %s, so that its responses count as old when they "+
+		"come and may not be cached: let both follow a time server; if that origin keeps responses itself, let it send Age",
+		by.Round(time.Second), origin)
 }
 
 // CacheStats gives what the cache holds and has done.

@@ -128,8 +128,9 @@ func (b *bucket) ask(ctx context.Context, key []byte) ([]byte, error) {
 		b.failures.Add(1)
 		return nil, err //nolint:wrapcheck // the callers only want to know that there is one
 	}
-	if msg.Header.Get("Status") != "" || len(msg.Data) < entryFixed || msg.Data[0] != entryVersion || encodedSize(msg.Data) != len(msg.Data) ||
-		!same(encodedKey(msg.Data), key) || encodedExpires(msg.Data) <= time.Now().UnixMilli() {
+	if msg.Header.Get("Status") != "" || len(msg.Data) < entryFixed || msg.Data[0] != entryVersion ||
+		encodedSize(msg.Data) != len(msg.Data) || !same(encodedKey(msg.Data), key) ||
+		encodedExpires(msg.Data) <= time.Now().UnixMilli() {
 		b.misses.Add(1)
 		return nil, nil
 	}

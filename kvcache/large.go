@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Some values lie in several entries, none of which is of use without the others. So they are written together or not at all, and read with a deadline of their
-// own: an answer that has begun must not end because the bucket took longer than somebody would wait who has asked for nothing yet.
+// Some values lie in several entries, none of which is of use without the others. So they are written together or not
+// at all, and read with a deadline of their own: an answer that has begun must not end because the bucket took longer
+// than somebody would wait who has asked for nothing yet.
 
 // Bounds of what is written together.
 const (
@@ -21,8 +22,9 @@ const (
 // writing counts the values that are written together at this moment.
 type writing struct{ n atomic.Int64 }
 
-// WriteTogether writes entries into the bucket that are of use only together, one after the other in the background, and tells whether all of them are there: once, and
-// perhaps before it returns. They must not change until then. Under pressure, when others would have to leave for them, only what was asked for again is written.
+// WriteTogether writes entries into the bucket that are of use only together, one after the other in the background,
+// and tells whether all of them are there: once, and perhaps before it returns. They must not change until then. Under
+// pressure, when others would have to leave for them, only what was asked for again is written.
 func (c *Cache) WriteTogether(entries []Entry, used bool, done func(all bool)) {
 	if !c.bucket.takes(entries, used) || c.writing.n.Add(1) > maxWriting {
 		done(false)
@@ -66,7 +68,8 @@ func (b *bucket) takes(entries []Entry, used bool) bool {
 // ErrBucket means that the bucket can't be asked.
 var ErrBucket = errors.New("the bucket doesn't answer")
 
-// Read finds an entry in the bucket as Load does, but for as long as ctx allows. It fails with ErrBucket if nobody has said by then whether it is there.
+// Read finds an entry in the bucket as Load does, but for as long as ctx allows. It fails with ErrBucket if nobody has
+// said by then whether it is there.
 func (c *Cache) Read(ctx context.Context, key []byte, v *View) (found bool, err error) {
 	for c.bucket.ready.Load() {
 		try, cancel := context.WithTimeout(ctx, readTry)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,8 @@ import (
 func chunks(name string, n int) []kvcache.Entry {
 	var out []kvcache.Entry
 	for i := range n {
-		out = append(out, kvcache.Entry{Key: fmt.Append(nil, "C", name, i), Value: []byte(strings.Repeat("x", 100<<10)), Expires: time.Now().Add(time.Hour)})
+		value := []byte(strings.Repeat("x", 100<<10))
+		out = append(out, kvcache.Entry{Key: fmt.Append(nil, "C", name, i), Value: value, Expires: time.Now().Add(time.Hour)})
 	}
 	return out
 }
@@ -38,14 +40,15 @@ func together(t *testing.T, c *kvcache.Cache, entries []kvcache.Entry, used bool
 	}
 }
 
-// What belongs together is in the bucket with all of its parts, or isn't written at all: under pressure only what was asked for again.
+// What belongs together is in the bucket with all of its parts, or isn't written at all: under pressure only what was
+// asked for again.
 func TestBucketTakesAllOrNothing(t *testing.T) {
 	s := natsservertest.Start(t)
 	small := func(c *kvcache.Config) { c.BucketBytes = 16 << 20 }
 	c, other := open(t, s, "n1", small), open(t, s, "n2", small)
 	var v kvcache.View
 	for i := range 7 { // of which each takes 2 of the 14.4 MiB that are nine tenths
-		if !together(t, c, chunks(fmt.Sprint(i), 20), false) {
+		if !together(t, c, chunks(strconv.Itoa(i), 20), false) {
 			t.Fatalf("value %d isn't written", i)
 		}
 	}
@@ -74,7 +77,8 @@ func TestBucketTakesAllOrNothing(t *testing.T) {
 	}
 }
 
-// A read with a deadline of its own isn't put off by one that took too long, and tells a bucket that lacks the key from one that doesn't answer.
+// A read with a deadline of its own isn't put off by one that took too long, and tells a bucket that lacks the key from
+// one that doesn't answer.
 func TestBucketReadHasTime(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1")

@@ -20,9 +20,11 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// Large responses in memories and a bucket that are far too small for them, on three nodes: what a head has promised isn't cut, though chunks leave memory and
-// bucket all the time, nodes fetch for one another, purges come, and in the long form nodes are killed.
+// Large responses in memories and a bucket that are far too small for them, on three nodes: what a head has promised
+// isn't cut, though chunks leave memory and bucket all the time, nodes fetch for one another, purges come, and in the
+// long form nodes are killed.
 func largeCache(t *testing.T, long bool) string {
+	t.Helper()
 	origin := newLargeOrigin()
 	app := httptest.NewServer(origin)
 	defer app.Close()
@@ -32,17 +34,17 @@ func largeCache(t *testing.T, long bool) string {
 		quiet, faulty = 3*time.Minute, 3*time.Minute
 	}
 	calm := c.soak(t, quiet, func(end <-chan struct{}) { c.purgeNowAndThen(end) })
-	if calm.cut > 0 || calm.wrong > 0 {
-		t.Errorf("without a fault %d of %d responses were cut, %d were wrong", calm.cut, calm.all, calm.wrong)
+	if calm.cut > 0 || calm.broken > 0 || calm.wrong > 0 {
+		t.Errorf("without a fault: %s, %d wrong", calm, calm.wrong)
 	}
 	if calm.hits == 0 || calm.all < 100 {
 		t.Errorf("%d responses, %d hits: that shows nothing", calm.all, calm.hits)
 	}
 	storm := c.soak(t, faulty, func(end <-chan struct{}) { c.killNowAndThen(t, end) })
 	if storm.cut > 0 || storm.wrong > 0 {
-		t.Errorf("while nodes were killed %d of %d responses of the others were cut, %d were wrong", storm.cut, storm.all, storm.wrong)
+		t.Errorf("while nodes were killed: %s, %d wrong", storm, storm.wrong)
 	}
-	return fmt.Sprintf("%d responses, %d hits, %d cut; while nodes were killed %d, %d hits, %d cut", calm.all, calm.hits, calm.cut, storm.all, storm.hits, storm.cut)
+	return fmt.Sprintf("%s; while nodes were killed %s", calm, storm)
 }
 
 // largeOrigin has objects of 300 KB to 3 MB that it answers ranges of. Two of three have a strong validator.
@@ -109,7 +111,10 @@ routes: [{path: /*, to: "upstream:app", cache: true}]
 		c.nodes[i] = start(t, c.dirs[i], c.texts[i])
 	}
 	for i, p := range c.nodes {
-		within(t, wait, fmt.Sprintf("n%d is ready", i+1), func() bool { st := p.status(t); return st.Ready && st.JetStream == "current" && st.Cache.Ready })
+		within(t, wait, fmt.Sprintf("n%d is ready", i+1), func() bool {
+			st := p.status(t)
+			return st.Ready && st.JetStream == "current" && st.Cache.Ready
+		})
 	}
 	return c
 }
@@ -121,13 +126,17 @@ func (c *largeCluster) at(i int) (edge string, life int) {
 	return c.nodes[i].edge, c.lives[i]
 }
 
-// tally is what came of a soak.
-type tally struct{ all, hits, cut, wrong, failed int64 }
+// tally is what came of a soak: cut are responses that the cache had or was storing, broken those that it passed on.
+type tally struct{ all, hits, cut, broken, wrong, failed int64 }
+
+func (c tally) String() string {
+	return fmt.Sprintf("%d responses, %d hits, %d cut, %d passed on and broken", c.all, c.hits, c.cut, c.broken)
+}
 
 // soak lets clients ask every node for a while, and something else happen.
 func (c *largeCluster) soak(t *testing.T, d time.Duration, meanwhile func(end <-chan struct{})) tally {
 	t.Helper()
-	var all, hits, cut, wrong, failed atomic.Int64
+	var all, hits, cut, broken, wrong, failed atomic.Int64
 	end := make(chan struct{})
 	var running sync.WaitGroup
 	for n := range 12 {
@@ -148,6 +157,8 @@ func (c *largeCluster) soak(t *testing.T, d time.Duration, meanwhile func(end <-
 				}
 				all.Add(1)
 				switch {
+				case got.err != nil && got.began && !got.kept():
+					broken.Add(1)
 				case got.err != nil && got.began:
 					if cut.Add(1) <= 10 {
 						t.Logf("object %d of n%d, %s: %v", i, n%3+1, got.how, got.err)
@@ -165,7 +176,7 @@ func (c *largeCluster) soak(t *testing.T, d time.Duration, meanwhile func(end <-
 	time.AfterFunc(d, func() { close(end) })
 	meanwhile(end)
 	running.Wait()
-	return tally{all.Load(), hits.Load(), cut.Load(), wrong.Load(), failed.Load()}
+	return tally{all.Load(), hits.Load(), cut.Load(), broken.Load(), wrong.Load(), failed.Load()}
 }
 
 // answered is how one request ended.
@@ -174,6 +185,9 @@ type answered struct {
 	how               string
 	err               error
 }
+
+// kept tells whether the cache had the response, or was storing it.
+func (a *answered) kept() bool { return a.hit || strings.Contains(a.how, "stored") }
 
 // ask asks for an object or a range of it, at times slowly.
 func (c *largeCluster) ask(edge string, i int, random *rand.Rand) (out answered) {
@@ -231,7 +245,8 @@ func (c *largeCluster) purgeNowAndThen(end <-chan struct{}) {
 			return
 		case <-time.After(700 * time.Millisecond):
 		}
-		resp, err := client.Post(c.nodes[i%3].admin+"/v1/purge", "application/json", strings.NewReader(fmt.Sprintf(`{"url": "http://large.test/%d"}`, i*7%largeObjects)))
+		body := fmt.Sprintf(`{"url": "http://large.test/%d"}`, i*7%largeObjects)
+		resp, err := client.Post(c.nodes[i%3].admin+"/v1/purge", "application/json", strings.NewReader(body))
 		if err == nil {
 			_ = resp.Body.Close()
 		}
@@ -240,6 +255,7 @@ func (c *largeCluster) purgeNowAndThen(end <-chan struct{}) {
 
 // killNowAndThen kills one node after the other, and starts it again.
 func (c *largeCluster) killNowAndThen(t *testing.T, end <-chan struct{}) {
+	t.Helper()
 	for i := 0; ; i = (i + 1) % 3 {
 		select {
 		case <-end:

@@ -60,8 +60,8 @@ const (
 	ReasonRequestCookie Reason = "request-cookie"   // the client sent cookies, and the origin doesn't say whether they matter
 	ReasonTooLarge      Reason = "too-large"        // the body is larger than the route caches, or than there is room for
 	ReasonVariants      Reason = "variants"         // the URL has as many variants as it may
-	ReasonClock         Reason = "clock-ahead"      // it is stale as it comes, only because this node's clock is ahead of its Date
-	ReasonEndless       Reason = "endless"          // a stream of events, and the origin doesn't say that it may be kept
+	ReasonClock         Reason = "clock-ahead"      // it is stale only because this node's clock is ahead of its Date
+	ReasonEndless       Reason = "endless"          // a stream of events that the origin doesn't call fresh
 )
 
 // Admit decides whether a response may be stored (RFC 9111 §3), and gives what is kept about it. The Control is that of the
@@ -125,7 +125,8 @@ func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Rea
 	return r.cookieForbids(resp.Header, by)
 }
 
-// endless tells whether a response goes on until somebody ends it, by what it is: a freshness that the origin hasn't named says nothing of it.
+// endless tells whether a response goes on until somebody ends it, by what it is: a freshness that the origin hasn't
+// named says nothing of it.
 func endless(h node.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return node.SameName(trim(kind), "text/event-stream") || node.SameName(trim(kind), "multipart/x-mixed-replace")

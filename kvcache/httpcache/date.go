@@ -15,8 +15,9 @@ const (
 	zone       = " GMT"
 )
 
-// ParseDate reads an HTTP date strictly (RFC 9110 §5.6.7): only the three forms, only GMT, exact spacing, but letters in any case, as caches do
-// (RFC 9111 §4.2). now decides the century of RFC 850's two-digit years: its own, or the one before if that would be over 50 years ahead.
+// ParseDate reads an HTTP date strictly (RFC 9110 §5.6.7): only the three forms, only GMT, exact spacing, but letters
+// in any case, as caches do (RFC 9111 §4.2). now decides the century of RFC 850's two-digit years: its own, or the one
+// before if that would be over 50 years ahead.
 func ParseDate(s string, now time.Time) (time.Time, bool) {
 	switch {
 	case len(s) == len(imfFixdate) && s[3] == ',', len(s) == len(asctime) && s[3] == ' ':
@@ -59,7 +60,8 @@ func isDay(s string, short bool) bool {
 	return false
 }
 
-// parseExactly takes only what it would write itself, but for the case of letters: time.Parse is lenient about digits and spaces, and strict about the zone's case.
+// parseExactly takes only what it would write itself, but for the case of letters: time.Parse is lenient about digits
+// and spaces, and strict about the zone's case.
 func parseExactly(layout, s string) (time.Time, bool) {
 	if n := len(s) - len(zone); n > 0 && s[n:] != zone && node.SameName(s[n:], zone) {
 		s = s[:n] + zone

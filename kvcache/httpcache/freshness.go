@@ -95,8 +95,9 @@ func initialAge(resp *Response) time.Duration {
 	return min(max(apparent, corrected), MaxAge*time.Second)
 }
 
-// ClockAhead is by how much this node's clock is ahead of the one that made a response's Date, negative if it is behind; 0 if nothing shows that they differ.
-// A response with an Age has been kept somewhere, so its Date shows nothing.
+// ClockAhead is by how much this node's clock is ahead of the one that made a response's Date, negative if it is
+// behind; 0 if nothing shows that they differ. A response with an Age has been kept somewhere, so its Date shows
+// nothing.
 func ClockAhead(resp *Response) time.Duration {
 	made, ok := ParseDate(resp.Header.Get("Date"), resp.Received)
 	if !ok || resp.Header.Has("Age") {
@@ -109,9 +110,11 @@ func ClockAhead(resp *Response) time.Duration {
 	return min(resp.Received.Sub(made)+second, 0)
 }
 
-// StaleByClock tells whether a response is stale as it comes for no other reason than that its clock and this node's differ.
+// StaleByClock tells whether a response is stale as it comes for no other reason than that its clock and this node's
+// differ.
 func (s *Stored) StaleByClock(resp *Response) bool {
-	return ClockAhead(resp) > 0 && !s.Flags.Has(NoCache) && s.Lifetime <= s.InitialAge && s.Lifetime > elapsed(resp.Requested, resp.Received)
+	return ClockAhead(resp) > 0 && !s.Flags.Has(NoCache) && s.Lifetime <= s.InitialAge &&
+		s.Lifetime > elapsed(resp.Requested, resp.Received)
 }
 
 // elapsed is bounded, so that a sum of two never overflows into a negative age, which would be fresh for ever.

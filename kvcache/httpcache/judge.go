@@ -21,12 +21,12 @@ func (s *Stored) Age(now time.Time) time.Duration {
 // Remaining is how long the response stays fresh; negative if it is stale.
 func (s *Stored) Remaining(now time.Time) time.Duration { return s.Lifetime - s.Age(now) }
 
-// Spread is how long before the end of its freshness an entry is fetched anew, by a number of its own: at most a twentieth of its lifetime, which all in
-// all it has. So entries that came at one moment aren't all fetched at another.
+// Spread is how long before the end of its freshness an entry is fetched anew, by a number of its own: at most a
+// twentieth of its lifetime, which all in all it has. So entries that came at one moment aren't all fetched at another.
 func (s *Stored) Spread(number uint64) time.Duration {
 	number = (number ^ number>>30) * 0xbf58476d1ce4e5b9 // SplitMix64: hashes of like keys have like high bits
 	number = (number ^ number>>27) * 0x94d049bb133111eb
-	return s.Lifetime / 20 / 1024 * time.Duration(number>>54) //nolint:gosec // G115: ten bits
+	return s.Lifetime / 20 / 1024 * time.Duration(number>>54)
 }
 
 // Judge says how a stored response may be used (RFC 9111 §4.2, §5.2.1). stale makes it count as stale from now on, as a soft purge

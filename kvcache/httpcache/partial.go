@@ -67,7 +67,8 @@ func (p Parts) Find(s Span) ([]byte, bool) {
 	return nil, false
 }
 
-// Missing gives the span from the first byte that isn't kept to the last one, unless all of the body would be it, or nothing.
+// Missing gives the span from the first byte that isn't kept to the last one, unless all of the body would be it, or
+// nothing.
 func (p Parts) Missing() (Span, bool) {
 	gap := Span{0, p.Length - 1}
 	if n := len(p.Spans); n > 0 {

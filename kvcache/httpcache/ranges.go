@@ -138,15 +138,16 @@ func RangeApplies(request, stored node.Header, now time.Time) bool {
 	return ok && value == stored.Get("Last-Modified") && strongDate(stored, now)
 }
 
-// strongDate tells whether a Last-Modified is a strong validator: it is so much older than Date that nothing can have changed twice in its second, even if two
-// clocks made them (RFC 9110 §8.8.2.2).
+// strongDate tells whether a Last-Modified is a strong validator: it is so much older than Date that nothing can have
+// changed twice in its second, even if two clocks made them (RFC 9110 §8.8.2.2).
 func strongDate(h node.Header, now time.Time) bool {
 	modified, okModified := ParseDate(h.Get("Last-Modified"), now)
 	made, okMade := ParseDate(h.Get("Date"), now)
 	return okModified && okMade && made.Sub(modified) >= time.Minute
 }
 
-// RangeCondition is the value of If-Range that asks for a range of the stored representation and of no other: its strong validator, "" if it has none.
+// RangeCondition is the value of If-Range that asks for a range of the stored representation and of no other: its
+// strong validator, "" if it has none.
 func RangeCondition(stored node.Header, now time.Time) string {
 	switch etag := stored.Get("ETag"); {
 	case strongETag(etag):
@@ -157,13 +158,15 @@ func RangeCondition(stored node.Header, now time.Time) string {
 	return ""
 }
 
-// SameRepresentation tells whether two responses have bytes of one representation, since they share a strong validator (RFC 9111 §3.4).
+// SameRepresentation tells whether two responses have bytes of one representation, since they share a strong validator
+// (RFC 9111 §3.4).
 func SameRepresentation(a, b node.Header, now time.Time) bool {
 	condition := RangeCondition(a, now)
 	return condition != "" && condition == RangeCondition(b, now)
 }
 
-// OtherRepresentation tells whether two responses are known to be of different representations, by the validators that both have.
+// OtherRepresentation tells whether two responses are known to be of different representations, by the validators that
+// both have.
 func OtherRepresentation(a, b node.Header) bool {
 	if x, y := a.Get("ETag"), b.Get("ETag"); x != "" && y != "" {
 		return x != y && !sameWeakly(x, y)

@@ -15,7 +15,7 @@ type Kind uint8
 // The kinds.
 const (
 	KindResponse Kind = iota + 1 // a response with its body, or with the number of its chunks
-	KindVary                     // responses of this URI depend on request fields: Text names them, in sets, IDs are those of the variants
+	KindVary                     // responses of this URI depend on request fields: Text has sets of them, IDs variants
 	KindPass                     // responses of this URI aren't stored: don't wait for one another
 	KindSearch                   // responses of this path don't depend on all of the query: Text is the rule
 	KindGone                     // what was here is to be fetched anew, whatever other tiers have
@@ -31,7 +31,7 @@ type Record struct {
 	Chunks uint32   // the body lies in so many chunks; 0 if it is in Body
 	Nonce  uint64   // names the chunks
 	Spans  []Span   // what Body is of the whole, with Partial
-	Text   string   // of KindVary, KindPass and KindSearch; of a Partial without Spans the Range that it answers, and no other
+	Text   string   // of KindVary, KindPass and KindSearch; of a Partial without Spans the only Range that it answers
 	IDs    []uint64 // of KindVary
 }
 

@@ -53,8 +53,9 @@ func NotModifiedHeader(h node.Header) node.Header {
 // conditionals are the fields that make a request conditional or partial.
 var conditionals = []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range"}
 
-// Unconditional removes the client's own conditions from a request, so that an answer to it can be stored. Those that only an origin evaluates, If-Match and
-// If-Unmodified-Since, may be ignored by a cache (RFC 9110 §13.1.1, §13.1.4). It changes h.
+// Unconditional removes the client's own conditions from a request, so that an answer to it can be stored. Those that
+// only an origin evaluates, If-Match and If-Unmodified-Since, may be ignored by a cache (RFC 9110 §13.1.1, §13.1.4). It
+// changes h.
 func Unconditional(h *node.Header) {
 	h.Delete(func(f node.Field) bool {
 		return slices.ContainsFunc(conditionals, func(n string) bool { return node.SameName(n, f.Name) })
