@@ -61,6 +61,9 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		n.storage.conditions(&f)
 		f.add(n.roomCondition(), false)
 	}
+	if text := n.scarce.Load(); text != nil {
+		f.add(*text, false)
+	}
 	f.add(n.cacheCondition())
 	f.add(n.limitsCondition())
 	for _, text := range n.clusterConditions() {

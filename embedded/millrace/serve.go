@@ -30,7 +30,7 @@ func serve(ctx context.Context, out io.Writer, open func(context.Context) (*embe
 		}
 		return fmt.Errorf("start: %w", err)
 	}
-	limitMemory(ctx, n.Log())
+	limitMemory()
 	ready := newReadiness(out, n, begin)
 	banner(n, ready)
 	defer ready.tell(ctx, n)()
