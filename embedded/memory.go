@@ -27,13 +27,19 @@ func (n *Node) fit(cfg *node.Config) node.Config { return cfg.Fit(node.Size(n.me
 // compareMemory tells whether all that is bounded may come to more than the process may have; empty if not, or if that isn't known. It is told in degraded
 // from then on.
 func (n *Node) compareMemory(cfg *node.Config) (text string) {
-	defer func() { n.scarce.Store(&text) }()
-	fitted, have := n.fit(cfg), node.Size(n.memory.Bytes)
+	text = scarcity(cfg, n.memory)
+	n.scarce.Store(&text)
+	return text
+}
+
+func scarcity(cfg *node.Config, memory machine.Memory) string {
+	have := node.Size(memory.Bytes)
+	fitted := cfg.Fit(have)
 	need := fitted.MemoryNeed(fitted.LimitKeys(have))
 	if have <= 0 || need.Total() <= have {
 		return ""
 	}
-	text = fmt.Sprintf("the node may need %s of memory, and its %s leaves it %d MiB: it may be killed; ", need, n.memory.From, have/node.MiB)
+	text := fmt.Sprintf("the node may need %s of memory, and its %s leaves it %d MiB: it may be killed; ", need, memory.From, have/node.MiB)
 	if room := (have - (need.Total() - need.Cache)) / 9 * 8 / node.MiB; need.Cache > 0 && room >= 4 {
 		return text + fmt.Sprintf("set cache.memory to %dMiB or less, lower edge.max_buffered or edge.max_connections, or give it more", room)
 	}

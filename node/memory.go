@@ -64,15 +64,31 @@ func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	n := MemoryNeed{
 		Base: memoryBase, Bodies: bodyHands * c.Edge.MaxBuffered, Connections: Size(c.Edge.MaxConnections) * perConnection,
 	}
-	for _, r := range c.Routes {
-		if r.Cache != nil && r.Cache.On {
-			n.Cache = cacheNeed(c.Cache.Memory)
-		}
-		if len(r.Limit) > 0 {
-			n.Limits = Size(limitKeys) * perLimitKey
-		}
+	caches, limits := c.Uses()
+	if caches {
+		n.Cache = cacheNeed(c.Cache.Memory)
+	}
+	if limits {
+		n.Limits = Size(limitKeys) * perLimitKey
 	}
 	return n
+}
+
+// Uses tells whether some route caches, and whether some has limits, its calls included. Limits that only members use count too.
+func (c *Config) Uses() (caches, limits bool) {
+	limits = len(c.Limits) > 0
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		caches = caches || (r.Cache != nil && r.Cache.On)
+		limits = limits || len(r.Limit) > 0
+		if r.Gather == nil {
+			continue
+		}
+		for _, call := range r.Gather.Calls {
+			caches = caches || (call.Cache != nil && call.Cache.On)
+		}
+	}
+	return caches, limits
 }
 
 // Total is the sum.

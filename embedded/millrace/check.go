@@ -23,7 +23,10 @@ func (c *checkCmd) Run(out console) error {
 		return fmt.Errorf("%w", err)
 	}
 	_, err = fmt.Fprintf(out.stdout, "%s is valid: %s, %s\n", c.path(), count(len(cfg.Routes), "route"), count(len(cfg.Upstreams), "upstream"))
-	return err //nolint:wrapcheck // stdout is closed
+	if err != nil {
+		return err //nolint:wrapcheck // stdout is closed
+	}
+	return fits(out, cfg)
 }
 
 func count(n int, what string) string {

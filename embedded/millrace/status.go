@@ -33,6 +33,7 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 	fmt.Fprintf(w, "cache\t%d entries, %s of %s in memory, %s of %s in the bucket, %d purges\n", st.Cache.Entries,
 		mib(st.Cache.MemoryBytes), mib(st.Cache.MemoryMax), mib(st.Cache.BucketBytes), mib(st.Cache.BucketMax), st.Cache.Purges)
 	fmt.Fprintf(w, "config\trevision %d\n", st.Revision)
+	fmt.Fprintf(w, "disk\t%s free, the streams have %s and may take %s more\n", mib(st.Disk.FreeBytes), mib(st.Disk.UsedBytes), mib(st.Disk.NeededBytes))
 	for _, m := range st.Members {
 		seen := ""
 		if m.State != mesh.MemberAlive {
