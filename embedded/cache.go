@@ -16,7 +16,7 @@ import (
 
 // openCache makes the cache, before the edge that uses it.
 func (n *Node) openCache(context.Context) error {
-	cfg := n.opts.Config
+	cfg := n.fit(&n.opts.Config)
 	alone := cfg.Mesh.URL == "" && !cfg.Mesh.Cluster.Enabled()
 	cache, err := kvcache.New(kvcache.Config{
 		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix, Replicas: replicas(cfg.Mesh), Alone: alone,

@@ -23,6 +23,10 @@ func (n *Node) clusterConfig(ctx context.Context) *natsserver.Cluster {
 	if !c.Listen.Loopback() {
 		n.log.WarnContext(ctx, "the cluster listens beyond loopback without TLS: requests and the token travel in clear; keep the network private", "address", string(c.Listen))
 	}
+	return clusterOf(&c)
+}
+
+func clusterOf(c *node.Cluster) *natsserver.Cluster {
 	out := &natsserver.Cluster{Name: c.Name, Listen: string(c.Listen), Token: c.Token, Store: c.Store}
 	for _, p := range c.Peers {
 		out.Peers = append(out.Peers, string(p))
@@ -82,6 +86,9 @@ func (n *Node) memberChanged(e mesh.MemberEvent) {
 		n.log.Error("two processes run as one node: give each its own node.name and node.data", "name", m.Name, "id", m.ID)
 	case mesh.EventLost:
 		n.log.Warn("a node fell silent", "name", m.Name, "id", m.ID)
+	case mesh.EventReplaced:
+		n.log.Info("a node came back under another id, as with an empty data directory", "name", m.Name, "id", m.ID)
+		detail += ": it came back under another id"
 	default:
 		n.log.Info("the mesh has changed", "event", e.Kind, "name", m.Name, "id", m.ID)
 	}

@@ -16,6 +16,7 @@ import (
 	"millrace/edge"
 	"millrace/edge/admin"
 	"millrace/embedded/logs"
+	"millrace/embedded/machine"
 	"millrace/embedded/natsserver"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
@@ -32,6 +33,7 @@ type Options struct {
 	ConfigText string       // the configuration as written, for its history; may be empty
 	ConfigPath string       // file that Reload reads; empty if there is none
 	Log        *slog.Logger // nil means that nobody reads it
+	Memory     int64        // bytes that the node may have; 0 means what cgroups, limits and the machine leave the process
 	Version    string       // of the binary, without spaces, for status and other nodes; empty means unknown
 }
 
@@ -54,6 +56,8 @@ type Node struct {
 	admin     *admin.Server
 	storage   *storage
 	sizes     sizes
+	memory    machine.Memory
+	scarce    atomic.Pointer[string] // what is to be said of memory; empty if nothing is
 
 	closers  []closer // what is open, in the order of opening
 	draining atomic.Bool
@@ -109,7 +113,7 @@ func New(opts Options) (*Node, error) {
 // edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning}
+	steps := []func(context.Context) error{n.measureMemory, n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {
@@ -209,9 +213,10 @@ func (n *Node) openUpstreams(ctx context.Context) error {
 }
 
 func (n *Node) openEdge(ctx context.Context) error {
+	fitted := n.fit(&n.opts.Config)
 	server, err := edge.New(edge.Config{
-		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: n.opts.Config.Edge, Routes: n.opts.Config.Named(), Mesh: n.mesh, Log: n.log,
-		Cache: n.cache, Limits: n.limits, Store: n.opts.Config.Cache, Peers: n.edgePeers(),
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: fitted.Edge, Routes: n.opts.Config.Named(), Mesh: n.mesh, Log: n.log,
+		Cache: n.cache, Limits: n.limits, Store: fitted.Cache, Peers: n.edgePeers(),
 	})
 	if err != nil {
 		return fmt.Errorf("configure edge: %w", err)

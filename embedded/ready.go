@@ -62,6 +62,9 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		n.storage.conditions(&f)
 		f.add(n.roomCondition(), false)
 	}
+	if text := n.scarce.Load(); text != nil {
+		f.add(*text, false)
+	}
 	f.add(n.cacheCondition())
 	n.limitsConditions(&f)
 	for _, text := range n.clusterConditions() {

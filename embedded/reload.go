@@ -109,9 +109,12 @@ func (n *Node) apply(ctx context.Context, cfg *node.Config) (warnings []string, 
 	if err := n.awaitLimits(ctx); err != nil { // before requests need them
 		warnings = append(warnings, err.Error())
 	}
-	n.edge.SetRoutes(cfg.Edge, routes)
+	n.edge.SetRoutes(n.fit(cfg).Edge, routes)
 	if err := n.useCache(ctx); err != nil {
 		warnings = append(warnings, err.Error())
+	}
+	if text := n.compareMemory(cfg); text != "" {
+		warnings = append(warnings, text)
 	}
 	n.config = *cfg
 	n.applied.Store(cfg)

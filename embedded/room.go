@@ -68,7 +68,7 @@ func (n *Node) roomCondition() string {
 		return fmt.Sprintf("the disk of %s is too small for the %s that cache.disk (twice, with values) and limits may take: the cache keeps %s there and limits %s; make room and start the node again, or lower cache.disk",
 			cfg.Node.Data, inMiB(want.total()), inMiB(n.sizes.bucket), inMiB(n.sizes.limits))
 	}
-	if disk := n.diskStatus(); disk.NeededBytes > disk.FreeBytes {
+	if disk := n.diskStatus(); disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a full disk is told otherwise
 		return fmt.Sprintf("the disk of %s has %s free, and the node's streams may still take %s: make room, or lower cache.disk",
 			cfg.Node.Data, inMiB(disk.FreeBytes), inMiB(disk.NeededBytes))
 	}

@@ -86,7 +86,7 @@ func (r *roster) heard(m Member, now time.Time) []MemberEvent {
 	if m.Name == r.self.Name {
 		return append(r.double(m, now), r.take(m, now)...)
 	}
-	return r.take(m, now)
+	return append(r.take(m, now), r.replacing(&m)...)
 }
 
 func (r *roster) take(m Member, now time.Time) []MemberEvent {
@@ -143,6 +143,9 @@ func (r *roster) sweep(now time.Time) []MemberEvent {
 	for id, m := range r.members {
 		silent := now.Sub(m.Seen)
 		switch {
+		case m.State == MemberAlive && silent > LostAfter && r.replaced(m, now):
+			delete(r.members, id)
+			out = append(out, MemberEvent{Kind: EventReplaced, Member: *m})
 		case m.State == MemberAlive && silent > LostAfter:
 			m.State = MemberLost
 			out = append(out, MemberEvent{Kind: EventLost, Member: *m})

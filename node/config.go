@@ -47,9 +47,9 @@ type Edge struct {
 	MaxBody        Size     `yaml:"max_body" doc:"Largest request body of a route that names none."`
 	MaxHeader      Size     `yaml:"max_header" doc:"Largest request head (request line and header fields)."`
 	MaxRequests    int      `yaml:"max_requests" doc:"Requests in flight at once; one more is answered 503."`
-	MaxConnections int      `yaml:"max_connections" doc:"Client connections at once; for one more an idle one is closed, or it is answered 503 and closed."`
+	MaxConnections int      `yaml:"max_connections" doc:"Client connections at once; for one more an idle one is closed, or it is answered 503 and closed. The default is less where memory is short."`
 	MaxClientShare int      `yaml:"max_client_share" doc:"Percent of max_connections that one client address may have, or one IPv6 network of 64 bits. Trusted proxies may have any number."`
-	MaxBuffered    Size     `yaml:"max_buffered" doc:"Bytes of requests and responses held at once, in total; a request that needs more is answered 503."`
+	MaxBuffered    Size     `yaml:"max_buffered" doc:"Bytes of requests and responses held at once, in total; a request that needs more is answered 503. The default is at most a twentieth of what the process may have of memory, since a body passes several hands."`
 	ReadTimeout    Duration `yaml:"read_timeout" doc:"Time for a client to send one request whole; a body over 512 KiB gets a second more for every 4 KiB."`
 	WriteTimeout   Duration `yaml:"write_timeout" doc:"Time for a client to take one response; one that streams gets a second more for every 4 KiB."`
 	IdleTimeout    Duration `yaml:"idle_timeout" doc:"How long a kept-alive connection may rest between requests."`
@@ -120,15 +120,16 @@ func Default() Config {
 			MaxBody:        GiB,
 			MaxHeader:      32 * KiB,
 			MaxRequests:    8192,
-			MaxConnections: 10_000, MaxClientShare: 50,
-			MaxBuffered:  64 * MiB,
-			ReadTimeout:  Duration(30 * time.Second),
-			WriteTimeout: Duration(60 * time.Second),
-			IdleTimeout:  Duration(75 * time.Second),
-			StreamIdle:   Duration(5 * time.Minute),
+			MaxConnections: standardConnections,
+			MaxClientShare: 50,
+			MaxBuffered:    standardBuffered,
+			ReadTimeout:    Duration(30 * time.Second),
+			WriteTimeout:   Duration(60 * time.Second),
+			IdleTimeout:    Duration(75 * time.Second),
+			StreamIdle:     Duration(5 * time.Minute),
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: standardCluster},
-		Cache: Store{Memory: 256 * MiB, Disk: GiB, Offline: OfflineValidate},
+		Cache: Store{Memory: standardMemory, Disk: GiB, Offline: OfflineValidate},
 	}
 }

@@ -6,18 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
-
-// DiskFree is how many bytes a process without privileges may still write on the disk of a directory.
-func DiskFree(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("ask for the free space of %s: %w", dir, err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:gosec,unconvert // G115: a size on a disk; the types differ from system to system
-}
 
 // DiskUsed is how many bytes the files below a directory have; 0 if there is none. Files that leave meanwhile don't count.
 func DiskUsed(dir string) (bytes int64) {

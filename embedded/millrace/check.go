@@ -31,7 +31,10 @@ func (c *checkCmd) Run(out console) error {
 		has = append(has, count(n, "warning"))
 	}
 	_, err = fmt.Fprintf(out.stdout, "%s is valid: %s\n", c.path(), strings.Join(has, ", "))
-	return err //nolint:wrapcheck // stdout is closed
+	if err != nil {
+		return err //nolint:wrapcheck // stdout is closed
+	}
+	return fits(out, file.Config)
 }
 
 func count(n int, what string) string {

@@ -1,22 +1,28 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"log/slog"
-
-	"github.com/KimMachineGun/automemlimit/memlimit"
+	"io/fs"
+	"os"
+	"runtime/debug"
 
 	"millrace/embedded"
+	"millrace/embedded/machine"
 )
 
 // limitMemory lets the garbage collector work less while there is memory, and harder before the process reaches the limit of its cgroup, at which the
 // system would kill it. GOMEMLIMIT in the environment goes first.
-func limitMemory(ctx context.Context, log *slog.Logger) *embedded.GC {
+func limitMemory() *embedded.GC {
 	gc := embedded.TuneGC()
-	_, err := memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(0.85)) // SQLite's memory isn't Go's
-	if err != nil && !errors.Is(err, memlimit.ErrNoLimit) && !errors.Is(err, memlimit.ErrNoCgroup) {
-		log.DebugContext(ctx, "the memory limit is unknown", "cause", err)
+	if limit := memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT")); limit > 0 {
+		debug.SetMemoryLimit(limit)
 	}
 	return gc
+}
+
+// memoryLimit is what Go's memory should stay within; 0 means that it isn't limited here. SQLite's memory isn't Go's.
+func memoryLimit(root fs.FS, environment string) int64 {
+	if environment != "" {
+		return 0
+	}
+	return machine.CgroupMemory(root) / 100 * 85
 }

@@ -39,7 +39,7 @@ func (s *serving) run(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	s.signals.hold()
-	n.UseGC(limitMemory(ctx, n.Log()))
+	n.UseGC(limitMemory())
 	ready := newReadiness(s.out.stdout, n, begin)
 	s.banner(n, ready)
 	defer ready.tell(ctx, n)()

@@ -64,6 +64,7 @@ func aboutNode(w io.Writer, st *admin.FullStatus) {
 	fmt.Fprintf(w, "cache\t%d entries, %s of %s in memory, %s of %s in the bucket, %d purges\n",
 		st.Cache.Entries, mib(st.Cache.MemoryBytes), mib(st.Cache.MemoryMax),
 		mib(st.Cache.BucketBytes), mib(st.Cache.BucketMax), st.Cache.Purges)
+	fmt.Fprintf(w, "disk\t%s free, the streams have %s and may take %s more\n", mib(st.Disk.FreeBytes), mib(st.Disk.UsedBytes), mib(st.Disk.NeededBytes))
 }
 
 // aboutConfig tells which configuration is applied, and what of the file isn't.

@@ -28,40 +28,54 @@ func (c *Config) mode() string {
 // mode is what the file held before the node's name was part of it.
 func (c *Cluster) mode() string { return "cluster " + c.Name }
 
+// mark is the file that holds the mode.
+func (c *Config) mark() string { return filepath.Join(c.Dir, "mode") }
+
 // claim makes sure that the JetStream directory is of this server's mode, and marks a new one.
 func (s *Server) claim() error {
-	if !s.stores() {
-		return nil
-	}
-	mark, mode := filepath.Join(s.cfg.Dir, "mode"), s.cfg.mode()
-	found, err := s.found(mark)
-	if err != nil {
+	marked, err := CheckMode(&s.cfg)
+	if err != nil || marked || !s.stores() {
 		return err
 	}
-	unnamed := s.cfg.Cluster != nil && found == s.cfg.Cluster.mode()
+	if err := writeSynced(s.cfg.mark(), s.cfg.mode()+"\n"); err != nil {
+		return fmt.Errorf("write the mode of the data directory: %w", err)
+	}
+	return nil
+}
+
+// CheckMode tells, without changing anything, whether a server may start on the directory: Name, Dir and Cluster count. The error is ErrMode if the directory is of
+// a server of another kind. marked means that it is of this one already; else it is new.
+func CheckMode(cfg *Config) (marked bool, err error) {
+	if cfg.Cluster != nil && !cfg.Cluster.Store {
+		return false, nil
+	}
+	found, err := cfg.found()
+	if err != nil {
+		return false, err
+	}
+	mode := cfg.mode()
+	unnamed := cfg.Cluster != nil && found == cfg.Cluster.mode()
 	switch {
 	case found == mode:
-		return nil
+		return true, nil
 	case found == "", unnamed:
-		if err := writeSynced(mark, mode+"\n"); err != nil {
-			return fmt.Errorf("write the mode of the data directory: %w", err)
-		}
-		return nil
+		return false, nil
 	}
-	way := "start with an empty directory"
-	if s.cfg.Cluster != nil && strings.HasPrefix(found, s.cfg.Cluster.mode()+" node ") {
+	way := fmt.Sprintf("move %s away (limits begin anew, and what was cached is fetched again), or start with an empty directory", cfg.Dir)
+	if cfg.Cluster != nil && strings.HasPrefix(found, cfg.Cluster.mode()+" node ") {
 		way = "set node.name back, or start with an empty directory"
 	}
-	return fmt.Errorf("%w: %s holds the streams of %q, and this node is to start as %q, which would delete them: %s", ErrMode, s.cfg.Dir, found, mode, way)
+	return false, fmt.Errorf("%w: %s holds the streams of %q, and this node is to start as %q, which would delete them: %s", ErrMode, cfg.Dir, found, mode, way)
 }
 
 // found gives the mode that the directory is marked with; "" is a new one.
-func (s *Server) found(mark string) (string, error) {
+func (c *Config) found() (string, error) {
+	mark := c.mark()
 	b, err := os.ReadFile(mark)
 	found := strings.TrimSpace(string(b))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if _, err := os.Stat(filepath.Join(s.cfg.Dir, "jetstream")); err == nil {
+		if _, err := os.Stat(filepath.Join(c.Dir, "jetstream")); err == nil {
 			return standAlone, nil // older than modes
 		}
 		return "", nil
@@ -71,7 +85,7 @@ func (s *Server) found(mark string) (string, error) {
 		return found, nil
 	}
 	// A loss of power can leave an empty file behind, written by a release that didn't sync it.
-	streams, err := filepath.Glob(filepath.Join(s.cfg.Dir, "jetstream", "*", "streams", "*"))
+	streams, err := filepath.Glob(filepath.Join(c.Dir, "jetstream", "*", "streams", "*"))
 	if err != nil {
 		return "", fmt.Errorf("look for streams: %w", err)
 	}

@@ -1,0 +1,17 @@
+//go:build linux || darwin || freebsd || netbsd
+
+package machine
+
+import (
+	"math"
+	"syscall"
+)
+
+// addressSpace is what the process may have of it; 0 if there is no limit.
+func addressSpace() int64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err != nil || limit.Cur > math.MaxInt64>>1 {
+		return 0
+	}
+	return int64(limit.Cur)
+}

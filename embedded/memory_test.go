@@ -1,0 +1,51 @@
+package embedded_test
+
+import (
+	"strings"
+	"testing"
+
+	"millrace/embedded/natsserver/natsservertest"
+)
+
+// A configuration that may need more memory than the process may have is told with figures and what to do, in the log and in degraded, at the start and by a reload. What the
+// file doesn't name fits.
+func TestScarceMemoryIsTold(t *testing.T) {
+	const routes = "routes: [{path: /*, cache: 1h, respond: {status: 200, body: ok}}]\n"
+	opts, path := settings(t, edgeYAML+"cache: {memory: 1GiB}\n"+routes)
+	out := &textLog{}
+	opts.Log, opts.Memory = out.logger(), 400<<20
+	n := open(t, opts)
+	natsservertest.Eventually(t, "the node is ready all the same", n.Ready)
+	degraded := func() string { return strings.Join(n.Status().Degraded, "\n") }
+	for where, text := range map[string]string{"log": out.String(), "degraded": degraded()} {
+		for _, want := range []string{"1152 MiB for cache.memory", "leaves it 400 MiB", "set cache.memory to "} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the %s doesn't say %q: %s", where, want, text)
+			}
+		}
+	}
+	write(t, path, base(t.TempDir())+edgeYAML+routes)
+	done, err := n.Reload(t.Context())
+	if err != nil || strings.Contains(strings.Join(done.Warnings, ""), "memory") || strings.Contains(degraded(), "memory") {
+		t.Errorf("with the default: %v, %q, %q", err, done.Warnings, degraded())
+	}
+	write(t, path, base(t.TempDir())+"edge: {listen: 127.0.0.1:0, linger: 100ms, max_buffered: 256MiB}\n"+routes)
+	done, err = n.Reload(t.Context())
+	if err != nil || !strings.Contains(strings.Join(done.Warnings, ""), "1280 MiB for 5 times edge.max_buffered") {
+		t.Errorf("with larger buffers: %v, %q", err, done.Warnings)
+	}
+}
+
+// Sizes by default follow the memory that the process may have.
+func TestDefaultsFollowMemory(t *testing.T) {
+	opts, _ := settings(t, edgeYAML+"routes: [{path: /*, cache: 1h, respond: {status: 200, body: ok}}]\n")
+	opts.Memory = 256 << 20
+	n := open(t, opts)
+	st := n.Status()
+	if got := st.Cache.MemoryMax; got > 64<<20 || got < 50<<20 {
+		t.Errorf("in 256 MiB the cache may have %d MiB", got>>20)
+	}
+	if text := strings.Join(st.Degraded, "\n"); strings.Contains(text, "memory") {
+		t.Errorf("the defaults are too much: %s", text)
+	}
+}
