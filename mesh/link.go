@@ -281,7 +281,6 @@ func (l *link) end(why error, tell bool) {
 	l.shrink()
 	l.mu.Unlock()
 	close(l.done)
-	l.t.remove(l)
 	if tell && !over && peer != "" {
 		reason, ok := errors.AsType[*node.Error](why)
 		if !ok {
@@ -289,6 +288,7 @@ func (l *link) end(why error, tell bool) {
 		}
 		l.t.abort(peer, reason)
 	}
+	l.t.remove(l) // now, as what comes for a link that isn't there is answered without the reason
 	if source != nil {
 		closeBody(l.t.log, source) // its owner sees the link's error
 	}
