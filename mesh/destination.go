@@ -1,6 +1,10 @@
 package mesh
 
-import "millrace/node"
+import (
+	"strings"
+
+	"millrace/node"
+)
 
 // Destination is a service or upstream on the mesh: the subjects that its requests and cancellations are published on.
 // Make it once with Conn.Service or Conn.Upstream and keep it.
@@ -9,8 +13,27 @@ type Destination struct {
 	subject string
 	stream  string // requests whose bodies are streams
 	cancel  string
-	node    string // the only node that answers; empty if it is for any
-	nodes   bool   // all members are nodes, which tell what they run
+	answers answerers
+}
+
+// answerers says who answers a destination's requests.
+type answerers uint8
+
+const (
+	anybody answerers = iota
+	nodes             // which tell what they run
+	oneNode
+)
+
+// nodes tells whether all members are nodes.
+func (d *Destination) nodes() bool { return d.answers != anybody }
+
+// node is the id of the only node that answers; empty if others may.
+func (d *Destination) node() string {
+	if d.answers != oneNode {
+		return ""
+	}
+	return d.label[strings.LastIndexByte(d.label, '.')+1:]
 }
 
 // QueueGroup is the queue group of every member.
@@ -22,7 +45,7 @@ func (c *Conn) Service(name string) Destination { return c.destination("http", n
 // Upstream names the built-in members that call the targets of an upstream: subject upstream.NAME.
 func (c *Conn) Upstream(name string) Destination {
 	d := c.destination("upstream", name)
-	d.nodes = true
+	d.answers = nodes
 	return d
 }
 
@@ -30,7 +53,7 @@ func (c *Conn) Upstream(name string) Destination {
 // id, of letters, digits, - and _.
 func (c *Conn) Node(role, id string) Destination {
 	d := c.destination("millrace."+role, id)
-	d.node, d.nodes = id, true
+	d.answers = oneNode
 	return d
 }
 

@@ -48,7 +48,7 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	if resp, err, done := c.direct(ctx, to, req); done {
 		return resp, err
 	}
-	if to.node != "" && c.lost(to.node) {
+	if to.answers == oneNode && c.lost(to.node()) {
 		return nil, node.Errorf(node.CodeUnavailable, nil, "the node is lost")
 	}
 	x := exchange{conn: c, to: to, req: req}
@@ -57,8 +57,7 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 		return nil, err
 	}
 	timer := acquireTimer(min(x.untilSecond(), watchAfter))
-	defer releaseTimer(timer)
-	defer func() { x.watch.end() }() // before the timer is used for something else
+	x.timer = timer
 	for {
 		select {
 		case msg := <-x.replies(0):
@@ -73,7 +72,7 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 				return resp, err
 			}
 		case <-timer.C:
-			if err := x.tick(timer); err != nil {
+			if err := x.tick(); err != nil {
 				return nil, err
 			}
 		case <-ctx.Done():
@@ -101,6 +100,7 @@ type exchange struct {
 	second   bool         // it was made, or isn't allowed
 	gone     bool         // a try was given up: its member is gone
 	busy     int
+	timer    *time.Timer
 	watch    *watch   // since it waits for a while
 	hints    interims // that were passed on
 }
@@ -205,9 +205,9 @@ const secondTries = 20
 
 // tick is called when the timer ran out: the call has waited for a while, or hears news, or the second try is due, or
 // the time is over.
-func (x *exchange) tick(timer *time.Timer) error {
+func (x *exchange) tick() error {
 	if x.watch == nil {
-		x.watch = x.conn.watched.add(x.to, x.sent[0], timer)
+		x.watch = x.conn.watched.add(x.to, x.sent[0], x.timer)
 	}
 	if err := x.heed(x.watch.take()); err != nil {
 		return err
@@ -314,8 +314,12 @@ var errAllBusy = node.Errorf(node.CodeBusy, nil, "every member is at its limit")
 // errMemberBusy is the cause of an error that says that a member refused without starting.
 var errMemberBusy = errors.New("member is at its limit")
 
-// end gives back the slots of tries that nobody waits for any more and tells their members to stop.
+// end gives back the timer, and the slots of tries that nobody waits for any more, and tells their members to stop.
 func (x *exchange) end() {
+	x.watch.end() // before the timer is used for something else
+	if x.timer != nil {
+		releaseTimer(x.timer)
+	}
 	for i, t := range x.tries {
 		if t.slot == nil {
 			continue

@@ -12,6 +12,7 @@ var (
 	DecodeInterim  = decodeInterim
 	DecodeHead     = decodeRequestHead
 	ReplyHint      = replyHint
+	Covers         = covers
 )
 
 // KeepStreams looks at every stream now, as happens every few seconds.

@@ -17,6 +17,7 @@ const (
 	goneSubject = "millrace.gone" // only nodes may publish on it
 	watchAfter  = 100 * time.Millisecond
 	maxRecent   = 256 // departures that are remembered for calls which aren't watched yet
+	rememberFor = time.Minute
 )
 
 // gone is what a node tells the others of its server's members.
@@ -153,11 +154,12 @@ func (w *watched) tell(d departure) {
 	}
 	w.recent = append(w.recent, d)
 	w.recent = slices.Delete(w.recent, 0, max(0, len(w.recent)-maxRecent))
+	w.recent = slices.DeleteFunc(w.recent, func(old departure) bool { return time.Since(old.at) > rememberFor })
 }
 
 // tell reports whether the departure may concern the call.
 func (c *watch) tell(d departure) bool {
-	if d.at.Before(c.since) || !d.concerns(c.to) {
+	if d.at.Before(c.since) || !d.concerns(&c.to) {
 		return false
 	}
 	c.news = append(c.news, d)
@@ -165,9 +167,9 @@ func (c *watch) tell(d departure) bool {
 }
 
 // concerns reports whether a call to the destination may have been with whoever is gone.
-func (d *departure) concerns(to Destination) bool {
+func (d *departure) concerns(to *Destination) bool {
 	if d.node != "" {
-		return to.node == "" || to.node == d.node
+		return to.answers != oneNode || to.node() == d.node
 	}
 	for _, s := range d.subjects {
 		if covers(s, to.subject) || covers(s, to.stream) {

@@ -390,3 +390,34 @@ func TestRunningIsTold(t *testing.T) {
 		t.Errorf("answered %q", got.Data)
 	}
 }
+
+// A subscription covers a subject as the server matches them.
+func TestCovers(t *testing.T) {
+	for _, c := range []struct {
+		pattern, subject string
+		want             bool
+	}{
+		{"http.a", "http.a", true},
+		{"http.a", "http.b", false},
+		{"http.a", "http.a.stream", false},
+		{"http.a.stream", "http.a", false},
+		{"http.*", "http.a", true},
+		{"http.*", "http.a.stream", false},
+		{"*.a", "http.a", true},
+		{"*", "http", true},
+		{"*", "http.a", false},
+		{"http.>", "http.a", true},
+		{"http.>", "http.a.stream", true},
+		{"http.>", "http", false},
+		{">", "http.a", true},
+		{">", "", false},
+		{"*.*.stream", "http.a.stream", true},
+		{"a.>", "http.a", false},
+		{"", "http.a", false},
+		{"", "", false},
+	} {
+		if got := mesh.Covers(c.pattern, c.subject); got != c.want {
+			t.Errorf("%q covers %q: %t", c.pattern, c.subject, got)
+		}
+	}
+}

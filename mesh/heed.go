@@ -40,15 +40,15 @@ const (
 
 // fateOf judges a try that was sent at some time on the wire to a destination, and that runs in a process, if that is
 // known. Nobody tells that the destination has no subscriber left.
-func (d *departure) fateOf(to Destination, sent time.Time, run string, nobody bool) fate {
+func (d *departure) fateOf(to *Destination, sent time.Time, run string, nobody bool) fate {
 	switch {
 	case d.at.Before(sent):
 		return unharmed
-	case to.node != "" && to.node == d.node, run != "" && run == d.run:
+	case to.answers == oneNode && to.node() == d.node, run != "" && run == d.run:
 		return dead
-	case run != "", d.left, to.nodes && d.node == "":
+	case run != "", d.left, to.nodes() && d.node == "":
 		return unharmed
-	case nobody, to.nodes && time.Since(sent) > runningPatience:
+	case nobody, to.nodes() && time.Since(sent) > runningPatience:
 		return dead
 	}
 	return unknown
@@ -80,7 +80,7 @@ func (x *exchange) heed(news []departure) error {
 	case x.waits() && doubt && !x.second && x.paid():
 		_ = x.again() // the first one waits on
 	case x.waits():
-	case nobody || x.second || x.to.node != "":
+	case nobody || x.second || x.to.answers == oneNode:
 		return errGone
 	default:
 		return x.again()
@@ -94,7 +94,7 @@ func (x *exchange) fate(i int, news []departure, nobody bool) (worst fate) {
 		return unharmed
 	}
 	for _, d := range news {
-		worst = max(worst, d.fateOf(x.to, x.sent[i], x.tries[i].runs(), nobody))
+		worst = max(worst, d.fateOf(&x.to, x.sent[i], x.tries[i].runs(), nobody))
 	}
 	return worst
 }
@@ -120,7 +120,7 @@ func (x *offer) heed(news []departure) error {
 	}
 	nobody := x.c.nobody(x.to.stream, x.to.cancel)
 	for _, d := range news {
-		if d.fateOf(x.to, x.sentAt, "", nobody) == dead {
+		if d.fateOf(&x.to, x.sentAt, "", nobody) == dead {
 			return errGone
 		}
 	}

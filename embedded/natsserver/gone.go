@@ -51,8 +51,11 @@ func (s *Server) watch(srv *server.Server) (*watcher, error) {
 		srv: srv, gone: s.tellGone, stop: make(chan struct{}), ended: map[uint64]int{}, wake: make(chan struct{}, 1),
 	}
 	var err error
+	failed := func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		s.cfg.Log.Warn("the end of members' connections isn't told", "cause", err)
+	}
 	w.nc, err = nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(watchUser, s.nodePassword),
-		nats.Name("millrace watcher"), nats.NoReconnect())
+		nats.Name("millrace watcher"), nats.MaxReconnects(-1), nats.ErrorHandler(failed))
 	if err != nil {
 		return nil, fmt.Errorf("watch members: %w", err)
 	}
