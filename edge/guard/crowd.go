@@ -80,12 +80,9 @@ func (l *Listener) makeRoom() bool {
 		if idle <= 0 {
 			continue
 		}
-		if more := 0; victim != nil {
-			if more = l.has(c) - l.has(victim); more < 0 || (more == 0 && idle >= since) {
-				continue
-			}
+		if victim == nil || l.has(c) > l.has(victim) || (l.has(c) == l.has(victim) && idle < since) {
+			victim, since = c, idle
 		}
-		victim, since = c, idle
 	}
 	if victim == nil || !victim.idle.CompareAndSwap(since, givenUp) { // a request has just come
 		return false

@@ -42,11 +42,10 @@ var binary = sync.OnceValues(func() (string, error) {
 
 // TestMain removes the command when all is done.
 func TestMain(m *testing.M) {
-	code := m.Run()
+	m.Run()
 	if path, err := binary(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}
-	os.Exit(code)
 }
 
 // wait bounds every wait of a trial that names no time of its own. Waits end as soon as they can.
