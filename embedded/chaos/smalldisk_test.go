@@ -39,7 +39,7 @@ func fill(t *testing.T, dir string, leave int) (free func()) {
 		t.Fatal(err)
 	}
 	err = unix.ENOSPC
-	for tries := 0; errors.Is(err, unix.ENOSPC) && tries < 20; tries++ { // a node writes meanwhile, and takes what was to be filled
+	for tries := 0; errors.Is(err, unix.ENOSPC) && tries < 20; tries++ { // a node takes some of it meanwhile
 		var st unix.Statfs_t
 		if err = unix.Statfs(dir, &st); err == nil {
 			err = unix.Fallocate(int(f.Fd()), 0, 0, max(int64(st.Bavail)*st.Bsize-int64(leave)<<20, 1))

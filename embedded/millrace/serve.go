@@ -16,7 +16,8 @@ import (
 // drainTime is how long a shutdown may take beyond the linger.
 const drainTime = 30 * time.Second
 
-// serve opens a node, prints the banner to out, says when the node is ready, and shuts it down when ctx ends. It reloads on SIGHUP and for each of changes,
+// serve opens a node, prints the banner to out, says when the node is ready, and shuts it down when ctx ends. It
+// reloads on SIGHUP and for each of changes,
 // which may be nil.
 func serve(ctx context.Context, out io.Writer, open func(context.Context) (*embedded.Node, error), changes <-chan struct{}, linger time.Duration, banner func(*embedded.Node, *readiness)) error {
 	reloads := make(chan os.Signal, 1)

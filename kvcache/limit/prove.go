@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// How often the store must have taken a write, how long it may need for one, and how long it counts as ready after one. A stream whose disk is full
-// still answers questions, so only a write shows that it works.
+// How often the store must have taken a write, how long it may need for one, and how long it counts as ready after one.
+// A stream whose disk is full still answers questions, so only a write shows that it works.
 const (
 	proveEvery  = 2 * time.Second
 	proveWithin = 2 * time.Second
