@@ -21,7 +21,9 @@ func (n *Node) openCache(context.Context) error {
 	cache, err := kvcache.New(kvcache.Config{
 		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix, Replicas: replicas(cfg.Mesh), Alone: alone,
 		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: n.sizes.bucket,
-		Notes: purgeNotes{n.state}, Lost: func(why error) { n.record("purges-lost", why.Error()+": all that was cached is invalid") }, Log: n.log,
+		Notes: purgeNotes{n.state}, Lost: func(why error) {
+			n.record("purges-lost", why.Error()+": all that was cached is invalid")
+		}, Log: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure cache: %w", err)

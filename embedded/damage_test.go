@@ -32,8 +32,12 @@ func blocks(data string) ([]string, error) {
 
 // damages are what disks do to the log of purges of a node that is down. before is a copy from before the purges.
 var damages = map[string]func(data, before string) error{
-	"cut in half":          func(data, _ string) error { return each(data, func(b []byte) []byte { return b[:len(b)/2] }) },
-	"cut by a few bytes":   func(data, _ string) error { return each(data, func(b []byte) []byte { return b[:len(b)-3] }) },
+	"cut in half": func(data, _ string) error {
+		return each(data, func(b []byte) []byte { return b[:len(b)/2] })
+	},
+	"cut by a few bytes": func(data, _ string) error {
+		return each(data, func(b []byte) []byte { return b[:len(b)-3] })
+	},
 	"cut to nothing":       func(data, _ string) error { return each(data, func([]byte) []byte { return nil }) },
 	"a byte in the middle": func(data, _ string) error { return each(data, middle) },
 	"a byte near the end": func(data, _ string) error {
@@ -84,21 +88,27 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 const pageCount = 20
 
-// What was purged doesn't come back from the bucket of a node that stands alone, whatever happens to the log of purges while it is down, be it
-// stopped or killed. What the node has of the log that is whole stays in use: nothing is fetched again.
+// What was purged doesn't come back from the bucket of a node that stands alone, whatever happens to the log of purges
+// while it is down, be it stopped or killed. What the node has of the log that is whole stays in use: nothing is
+// fetched again.
 func TestPurgedStaysAwayAfterDamage(t *testing.T) {
 	origin := &pages{}
 	origin.version.Store(1)
 	app := httptest.NewServer(origin)
 	t.Cleanup(app.Close)
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf("upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, cache: 1h, to: upstream:app}]\n", app.URL))
+	const yaml = "upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, cache: 1h, to: upstream:app}]\n"
+	opts, _ := settings(t, edgeYAML+fmt.Sprintf(yaml, app.URL))
 	data := opts.Config.Node.Data
-	before, killed, stopped := filepath.Join(t.TempDir(), "before"), filepath.Join(t.TempDir(), "killed"), filepath.Join(t.TempDir(), "stopped")
+	images := t.TempDir()
+	before, killed, stopped := filepath.Join(images, "before"), filepath.Join(images, "killed"), filepath.Join(images, "stopped")
 	n := open(t, opts)
 	for i := range pageCount + 1 {
 		page(t, n, i)
 	}
-	natsservertest.Eventually(t, "the pages are in the bucket", func() bool { st, _ := n.CacheStats(); return st.BucketWritten == pageCount+1 })
+	natsservertest.Eventually(t, "the pages are in the bucket", func() bool {
+		st, _ := n.CacheStats()
+		return st.BucketWritten == pageCount+1
+	})
 	copyData(t, data, before)
 	origin.version.Store(2)
 	for i := range pageCount { // the last one stays
@@ -140,7 +150,10 @@ func staysAway(t *testing.T, opts embedded.Options, image string, damage func(da
 			t.Fatalf("page %d, which was purged, is %q", i, body)
 		}
 	}
-	natsservertest.Eventually(t, "the node follows its purges", func() bool { st, _ := n.CacheStats(); return st.Ready })
+	natsservertest.Eventually(t, "the node follows its purges", func() bool {
+		st, _ := n.CacheStats()
+		return st.Ready
+	})
 	purgePage(t, n, 0) // and those that follow count
 	if st, _ := n.CacheStats(); st.Purges == 0 {
 		t.Error("a purge doesn't count")
@@ -180,7 +193,8 @@ func purgePage(t *testing.T, n *embedded.Node, i int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := n.Purge(ctx, admin.Purge{URL: fmt.Sprintf("http://pages.test/page/%d", i), Wait: admin.WaitAll}); err != nil {
+	url := fmt.Sprintf("http://pages.test/page/%d", i)
+	if _, err := n.Purge(ctx, admin.Purge{URL: url, Wait: admin.WaitAll}); err != nil {
 		t.Fatal(err)
 	}
 }

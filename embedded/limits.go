@@ -18,7 +18,10 @@ import (
 // openLimits makes the limiter, before the edge that uses it.
 func (n *Node) openLimits(context.Context) error {
 	cfg := n.fit(&n.opts.Config)
-	c := limit.Config{Keys: cfg.LimitKeys(node.Size(n.memory.Bytes)), Node: n.identity.ID, NATS: n.mesh.NATS(), Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(cfg.Mesh), StoreBytes: n.sizes.limits, Log: n.log}
+	c := limit.Config{
+		Keys: cfg.LimitKeys(node.Size(n.memory.Bytes)), Node: n.identity.ID, NATS: n.mesh.NATS(),
+		Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(cfg.Mesh), StoreBytes: n.sizes.limits, Log: n.log,
+	}
 	if cfg.Mesh.URL != "" || cfg.Mesh.Cluster.Enabled() {
 		c.Nodes, c.Slots = n.liveNodes, max(len(cfg.Mesh.Cluster.Peers), 1)
 	}

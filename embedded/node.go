@@ -239,7 +239,8 @@ func (n *Node) openAdmin(ctx context.Context) error {
 	return nil
 }
 
-// announce writes down that the node runs: the members' URL, the configuration as a good one, and the journal. A node whose disk is full serves all the same.
+// announce writes down that the node runs: the members' URL, the configuration as a good one, and the journal. A node
+// whose disk is full serves all the same.
 func (n *Node) announce(ctx context.Context) error {
 	if n.nats != nil {
 		path := filepath.Join(n.opts.Config.Node.Data, "client.url")

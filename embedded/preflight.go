@@ -18,8 +18,8 @@ type Preflight struct {
 	Warnings []string // what the node would not get as configured
 }
 
-// Look tells what a node of the configuration would meet on this machine, without starting it or changing anything. It fails if the node would refuse to start
-// on its data directory: natsserver.ErrMode.
+// Look tells what a node of the configuration would meet on this machine, without starting it or changing anything. It
+// fails if the node would refuse to start on its data directory: natsserver.ErrMode.
 func Look(cfg *node.Config) (Preflight, error) {
 	var out Preflight
 	if cfg.Mesh.URL == "" {
@@ -46,7 +46,8 @@ func lookAtMode(cfg *node.Config) error {
 	return nil
 }
 
-// lookAtDisk compares what the streams of the routes may take with what is free: where the data directory is, or will be.
+// lookAtDisk compares what the streams of the routes may take with what is free: where the data directory is, or will
+// be.
 func (p *Preflight) lookAtDisk(cfg *node.Config) {
 	dir, err := nearest(cfg.Node.Data)
 	if err != nil {
@@ -58,9 +59,12 @@ func (p *Preflight) lookAtDisk(cfg *node.Config) {
 	}
 	used := machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream"))
 	want := usedBy(cfg, wanted(cfg))
-	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data, inMiB(free+used), inMiB(want))
+	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data,
+		inMiB(free+used), inMiB(want))
 	if want > free+used {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("the disk of %s is too small for what cache.disk and limits may take: %s of %s", cfg.Node.Data, inMiB(free+used), inMiB(want)))
+		p.Warnings = append(p.Warnings,
+			fmt.Sprintf("the disk of %s is too small for what cache.disk and limits may take: %s of %s", cfg.Node.Data,
+				inMiB(free+used), inMiB(want)))
 	}
 }
 

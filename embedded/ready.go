@@ -46,9 +46,10 @@ func (f *found) add(text string, blocks bool) {
 	}
 }
 
-// conditions lists what isn't as it should be, each with what to do, and tells whether the node is ready all the same: whether every route can be served
-// as it is configured. The state of upstreams and services isn't part of it: a node whose upstream is down still answers for it better than no node,
-// and nodes that waited for one another's would never come up.
+// conditions lists what isn't as it should be, each with what to do, and tells whether the node is ready all the same:
+// whether every route can be served as it is configured. The state of upstreams and services isn't part of it: a node
+// whose upstream is down still answers for it better than no node, and nodes that waited for one another's would never
+// come up.
 func (n *Node) conditions() (degraded []string, ready bool) {
 	var f found
 	if n.draining.Load() {
@@ -81,16 +82,19 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 			"(if that is a proxy of yours, name it in edge.trusted_proxies)", connections, client), false)
 	}
 	if n.edge.Starved() {
-		f.add("the system refuses further connections: raise the limit on open files, or lower edge.max_connections", false)
+		f.add("the system refuses further connections: raise the limit on open files, or lower edge.max_connections",
+			false)
 	}
 	return append(append([]string{}, f.blocking...), f.other...), len(f.blocking) == 0
 }
 
-// starting tells whether the node still waits for what comes by itself when a mesh starts, and won't where other nodes are gone for good.
+// starting tells whether the node still waits for what comes by itself when a mesh starts, and won't where other nodes
+// are gone for good.
 func (n *Node) starting() bool { return time.Since(n.started) < joinTime }
 
-// cacheCondition tells what is wrong with the cache, and whether the node must not be used for it. Without news of purges it serves as cache.offline says:
-// right, if slower. At the start that is waited for, so that not every cached response is validated at once.
+// cacheCondition tells what is wrong with the cache, and whether the node must not be used for it. Without news of
+// purges it serves as cache.offline says: right, if slower. At the start that is waited for, so that not every cached
+// response is validated at once.
 func (n *Node) cacheCondition() (text string, blocks bool) {
 	if !n.edge.Caches() || n.cache.Leased() {
 		n.cached.Store(true)
@@ -99,8 +103,9 @@ func (n *Node) cacheCondition() (text string, blocks bool) {
 	return "this node can't hear of purges: cached responses are validated with their origin before use; JetStream must be current", n.starting() && !n.cached.Load()
 }
 
-// limitsGrace is how long after its last write the store of limits may be away until the node isn't ready any more: longer than a new leader takes, for which
-// all nodes wait at once, and for which no load balancer should take all of them out.
+// limitsGrace is how long after its last write the store of limits may be away until the node isn't ready any more:
+// longer than a new leader takes, for which all nodes wait at once, and for which no load balancer should take all of
+// them out.
 const limitsGrace = 10 * time.Second
 
 // limitsConditions tells what is wrong with the limits of routes, and whether the node must not be used for it.
@@ -128,5 +133,7 @@ func (n *Node) limitsBlock() bool {
 
 // needsLimits tells whether a limit refuses requests while its store is away.
 func (n *Node) needsLimits() bool {
-	return slices.ContainsFunc(n.limits.Rules(), func(r *limit.Rule) bool { return r.Limit.StoreAway != node.StoreAwayOpen && !r.Limit.Shadow })
+	return slices.ContainsFunc(n.limits.Rules(), func(r *limit.Rule) bool {
+		return r.Limit.StoreAway != node.StoreAwayOpen && !r.Limit.Shadow
+	})
 }

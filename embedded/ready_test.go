@@ -47,7 +47,8 @@ func ready(t *testing.T, n *embedded.Node) (ok bool, degraded string) {
 	return answer.Ready, strings.Join(answer.Degraded, "\n")
 }
 
-// A node of a cold cluster says that it is ready when its limited routes are served, and not before: one that is alone isn't.
+// A node of a cold cluster says that it is ready when its limited routes are served, and not before: one that is alone
+// isn't.
 func TestReadyMeansServed(t *testing.T) {
 	const routes = "routes: [{path: /limited, limit: 1000/1h, respond: {status: 200, body: ok}}]\n"
 	three := threeOptions(t, routes)

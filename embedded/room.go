@@ -10,13 +10,15 @@ import (
 	"millrace/node"
 )
 
-// sizes are how much of the disk the streams of a node may take: the store of limits, and the bucket of the cache, which values have another of.
+// sizes are how much of the disk the streams of a node may take: the store of limits, and the bucket of the cache,
+// which values have another of.
 type sizes struct{ limits, bucket int64 }
 
 // total is what they come to.
 func (s sizes) total() int64 { return s.limits + 2*s.bucket }
 
-// The least that a node that stands alone makes its streams of, whatever its disk: what is too much even so is told when the disk is full.
+// The least that a node that stands alone makes its streams of, whatever its disk: what is too much even so is told
+// when the disk is full.
 const (
 	leastLimits = 8 << 20
 	leastBucket = 16 << 20
@@ -26,7 +28,8 @@ const (
 // wanted are the sizes of a configuration.
 func wanted(cfg *node.Config) sizes { return sizes{limit.StoreBytes, int64(cfg.Cache.Disk)} }
 
-// divide gives the sizes that fit the room there is: as they are wanted, or a quarter for limits and the rest for the buckets.
+// divide gives the sizes that fit the room there is: as they are wanted, or a quarter for limits and the rest for the
+// buckets.
 func divide(room int64, want sizes) sizes {
 	room -= roomAside + room/10
 	if want.total() <= room {
@@ -36,8 +39,8 @@ func divide(room int64, want sizes) sizes {
 	return sizes{limits, min(max((room-limits)/2, leastBucket), want.bucket)}
 }
 
-// measureDisk decides how much of its disk the node takes. Streams of a cluster belong to all its nodes, whose disks this one doesn't know, and those of an
-// existing NATS are on another's: they are as configured.
+// measureDisk decides how much of its disk the node takes. Streams of a cluster belong to all its nodes, whose disks
+// this one doesn't know, and those of an existing NATS are on another's: they are as configured.
 func (n *Node) measureDisk(ctx context.Context) error {
 	cfg := &n.opts.Config
 	n.sizes = wanted(cfg)
@@ -51,8 +54,8 @@ func (n *Node) measureDisk(ctx context.Context) error {
 	}
 	n.sizes = divide(free+machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream")), n.sizes)
 	if n.sizes != wanted(cfg) {
-		n.log.WarnContext(ctx, "the disk is too small for what cache.disk and limits may take: they get less", "file", cfg.Node.Data,
-			"free", node.Size(free).String(), "wanted", node.Size(wanted(cfg).total()).String(), "cache", node.Size(n.sizes.bucket).String(), "limits", node.Size(n.sizes.limits).String())
+		n.log.WarnContext(ctx, "the disk is too small for what cache.disk and limits may take: they get less",
+			"file", cfg.Node.Data, "free", node.Size(free).String(), "wanted", node.Size(wanted(cfg).total()).String(), "cache", node.Size(n.sizes.bucket).String(), "limits", node.Size(n.sizes.limits).String())
 	}
 	return nil
 }
@@ -68,7 +71,8 @@ func (n *Node) roomCondition() string {
 		return fmt.Sprintf("the disk of %s is too small for the %s that cache.disk (twice, with values) and limits may take: the cache keeps %s there and limits %s; make room and start the node again, or lower cache.disk",
 			cfg.Node.Data, inMiB(want.total()), inMiB(n.sizes.bucket), inMiB(n.sizes.limits))
 	}
-	if disk := n.diskStatus(); disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a full disk is told otherwise
+	disk := n.diskStatus()
+	if disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a full disk is told otherwise
 		return fmt.Sprintf("the disk of %s has %s free, and the node's streams may still take %s: make room, or lower cache.disk",
 			cfg.Node.Data, inMiB(disk.FreeBytes), inMiB(disk.NeededBytes))
 	}

@@ -2,7 +2,8 @@ package embedded
 
 import "testing"
 
-// A disk with room for all gives all its wanted size. A smaller one is divided, and never below what the streams need to be of use.
+// A disk with room for all gives all its wanted size. A smaller one is divided, and never below what the streams need
+// to be of use.
 func TestDivide(t *testing.T) {
 	const mib, gib = 1 << 20, 1 << 30
 	want := sizes{limits: 512 * mib, bucket: gib}
@@ -20,7 +21,8 @@ func TestDivide(t *testing.T) {
 	} {
 		got := divide(c.room, want)
 		if got.limits/mib != c.want.limits/mib || got.bucket/mib != c.want.bucket/mib {
-			t.Errorf("%d MiB: limits get %d MiB and each bucket %d MiB, want %d and %d", c.room/mib, got.limits/mib, got.bucket/mib, c.want.limits/mib, c.want.bucket/mib)
+			t.Errorf("%d MiB: limits get %d MiB and each bucket %d MiB, want %d and %d", c.room/mib, got.limits/mib,
+				got.bucket/mib, c.want.limits/mib, c.want.bucket/mib)
 		}
 		if fits := got.total() <= c.room; !fits && c.room > 100*mib {
 			t.Errorf("%d MiB: %d MiB are given away", c.room/mib, got.total()/mib)

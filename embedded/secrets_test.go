@@ -43,7 +43,8 @@ func TestTokensAreNotWrittenDown(t *testing.T) {
 	if len(made) < 40 {
 		t.Fatalf("the node's own token is %q", made)
 	}
-	nc, err := nats.Connect(n.ClientURL(), nats.Name("worker "+made+" "+admin), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	ignore := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+	nc, err := nats.Connect(n.ClientURL(), nats.Name("worker "+made+" "+admin), ignore)
 	if err != nil {
 		t.Fatal(err)
 	}

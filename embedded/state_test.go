@@ -24,7 +24,8 @@ func journalOf(t *testing.T, n *embedded.Node) string {
 	return all.String()
 }
 
-// A node that has lost its state says so, in log and journal, with what else is lost by it: its identity, and the token that it has made for members.
+// A node that has lost its state says so, in log and journal, with what else is lost by it: its identity, and the token
+// that it has made for members.
 func TestLostStateIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(db string) error
@@ -48,7 +49,9 @@ func TestLostStateIsTold(t *testing.T) {
 			nil,
 		},
 		"a mess, and the token is configured": {
-			func(db string) error { return os.WriteFile(db, bytes.Repeat([]byte("mess"), 4096), 0o600) }, "token-of-the-members",
+			func(db string) error {
+				return os.WriteFile(db, bytes.Repeat([]byte("mess"), 4096), 0o600)
+			}, "token-of-the-members",
 			[]string{"state-corrupt", "identity"},
 			[]string{"member token"},
 		},

@@ -16,7 +16,8 @@ import (
 	"millrace/embedded/natsserver"
 )
 
-// How often the data directory is looked at and written to, how long a write may take, and how often JetStream is opened again at most.
+// How often the data directory is looked at and written to, how long a write may take, and how often JetStream is
+// opened again at most.
 const (
 	storageEvery = time.Second
 	writeEvery   = 5 * time.Second
@@ -31,8 +32,8 @@ type store interface {
 	Reopen() error
 }
 
-// storage watches a node's data directory: whether it is still there, whether it can be written, and whether JetStream stores. When it doesn't, and the disk can
-// be written, it is opened again.
+// storage watches a node's data directory: whether it is still there, whether it can be written, and whether JetStream
+// stores. When it doesn't, and the disk can be written, it is opened again.
 type storage struct {
 	dir    string
 	files  map[string]os.FileInfo // what must stay as it was at the start, by path
@@ -141,7 +142,8 @@ func (s *storage) lookForFiles() {
 	s.mu.Unlock()
 	switch {
 	case gone != "" && was == "":
-		s.log.Error("a part of the data directory was deleted or replaced: what the node stores is lost when it stops", "file", gone)
+		s.log.Error("a part of the data directory was deleted or replaced: what the node stores is lost when it stops",
+			"file", gone)
 	case gone == "" && was != "":
 		s.log.Info("the data directory is back", "file", was)
 	}
@@ -191,7 +193,8 @@ func (s *storage) tellWrite(err, was error, since time.Time) {
 	case err != nil:
 		s.spoiled = true
 		if was == nil {
-			s.log.Error("the data directory can't be written: what is limited, purged or kept can't be stored", "file", s.dir, "cause", err)
+			s.log.Error("the data directory can't be written: what is limited, purged or kept can't be stored", "file",
+				s.dir, "cause", err)
 		}
 	case was != nil:
 		s.log.Info("the data directory can be written again", "file", s.dir, "after", time.Since(since))
@@ -256,9 +259,11 @@ func (s *storage) conditions(f *found) {
 	case s.failed != nil:
 		f.add(fmt.Sprintf("%s can't be written (%s): what is limited, purged or kept can't be stored; when it can, the node goes on by itself", s.dir, s.failed), false)
 	case !s.writing.IsZero() && time.Since(s.writing) > writeSlow:
-		f.add(fmt.Sprintf("the disk of %s hasn't answered a write for %s: look for its errors", s.dir, time.Since(s.writing).Round(time.Second)), false)
+		f.add(fmt.Sprintf("the disk of %s hasn't answered a write for %s: look for its errors", s.dir,
+			time.Since(s.writing).Round(time.Second)), false)
 	case s.opening != nil:
-		f.add(fmt.Sprintf("JetStream can't be opened again (%s): look for its reason in the log; it is tried again", s.opening), false)
+		f.add(fmt.Sprintf("JetStream can't be opened again (%s): look for its reason in the log; it is tried again",
+			s.opening), false)
 	case s.trouble != "":
 		f.add(fmt.Sprintf("JetStream doesn't store (%s): the node opens it again by itself", s.trouble), false)
 	}

@@ -36,7 +36,8 @@ func told(s *storage) string {
 	return strings.Join(append(f.blocking, f.other...), "\n")
 }
 
-// A store that doesn't store is opened again until it does, more and more seldom, but not while its disk can't be written.
+// A store that doesn't store is opened again until it does, more and more seldom, but not while its disk can't be
+// written.
 func TestStoreIsOpenedAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	store := &brokenStore{needs: 2}

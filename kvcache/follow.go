@@ -97,9 +97,10 @@ func incarnationOf(info *jetstream.StreamInfo) uint64 {
 	return uint64(info.Created.UnixNano())
 }
 
-// lost is called when the log doesn't have what it must have: its disk was damaged, or an older copy was put in its place. What was purged could come back, and
-// sequences be given a second time. So the log is made anew: then all that was stored before is invalid, on every node. It gives the error
-// for who noticed. If it is another log by now, nothing is to be done but to follow that one.
+// lost is called when the log doesn't have what it must have: its disk was damaged, or an older copy was put in its
+// place. What was purged could come back, and sequences be given a second time. So the log is made anew: then all that
+// was stored before is invalid, on every node. It gives the error for who noticed. If it is another log by now, nothing
+// is to be done but to follow that one.
 func (l *purgeLog) lost(ctx context.Context, why error) error {
 	defer l.restart()
 	stream, err := l.js.Stream(ctx, "KV_"+l.bucket)
@@ -113,7 +114,8 @@ func (l *purgeLog) lost(ctx context.Context, why error) error {
 	l.ready.Store(false)
 	l.epochs.forget(0)
 	if l.log != nil {
-		l.log.ErrorContext(ctx, "the log of purges has lost some, so that purged responses could come back: all that is cached is invalid now", "cause", why)
+		l.log.ErrorContext(ctx,
+			"the log of purges has lost some, so that purged responses could come back: all that is cached is invalid now", "cause", why)
 	}
 	if l.cfg.Lost != nil {
 		l.cfg.Lost(why)

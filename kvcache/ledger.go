@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Notes keep what a node knows of the log of purges across restarts, in another place than the log. A note is some kilobytes at most.
+// Notes keep what a node knows of the log of purges across restarts, in another place than the log. A note is some
+// kilobytes at most.
 type Notes interface {
 	// Load gives the note that was saved last; nil if there is none.
 	Load() ([]byte, error)
@@ -18,9 +19,11 @@ type Notes interface {
 	Save(note []byte) error
 }
 
-// ledger knows which purges must stand in the log: for each subject the newest, and a sum of them for each day. What a node had noted of it before it stopped is
-// compared with what the log has when it is read again: a log that has lost something would let come back what was purged. A note may be older than the log, and what it tells
-// of replaced by newer purges since; so each purge names what it replaces in the notes that there may be. It is safe for concurrent use.
+// ledger knows which purges must stand in the log: for each subject the newest, and a sum of them for each day. What a
+// node had noted of it before it stopped is compared with what the log has when it is read again: a log that has lost
+// something would let come back what was purged. A note may be older than the log, and what it tells of replaced by
+// newer purges since; so each purge names what it replaces in the notes that there may be. It is safe for concurrent
+// use.
 type ledger struct {
 	mu          sync.Mutex // guards what follows
 	incarnation uint64
@@ -75,7 +78,8 @@ func (l *ledger) recall(b []byte) {
 	l.before = &n
 }
 
-// open is told which incarnation of the log is read. What was noted of another counts for nothing: its entries are as good as gone.
+// open is told which incarnation of the log is read. What was noted of another counts for nothing: its entries are as
+// good as gone.
 func (l *ledger) open(incarnation uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,7 +137,8 @@ func keep(m map[uint64]position, subject uint64, at position) {
 	}
 }
 
-// stoodAt is where the subject of the purge stood in a note up to the sequence: at the last of the positions that it names.
+// stoodAt is where the subject of the purge stood in a note up to the sequence: at the last of the positions that it
+// names.
 func (r *purgeRecord) stoodAt(sequence uint64) (at position) {
 	for _, p := range r.Was {
 		if p.Sequence <= sequence && p.Sequence > at.Sequence {
@@ -190,8 +195,8 @@ func (l *ledger) newest() uint64 {
 // errLost means that the log of purges doesn't have what it must have.
 var errLost = errors.New("the log of purges has lost some")
 
-// compare looks whether the log, which was read to its end, has all that the note from before the start tells of. Only where nobody else writes can that be said: then
-// what was replaced since is known by what has replaced it.
+// compare looks whether the log, which was read to its end, has all that the note from before the start tells of. Only
+// where nobody else writes can that be said: then what was replaced since is known by what has replaced it.
 func (l *ledger) compare(alone bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,8 +225,8 @@ func (l *ledger) compare(alone bool) error {
 	return nil
 }
 
-// begin gives a note to be kept, and which incarnation and sequence it tells of. end must follow. It gives none before the log was compared with the note from
-// before the start, which stays until then.
+// begin gives a note to be kept, and which incarnation and sequence it tells of. end must follow. It gives none before
+// the log was compared with the note from before the start, which stays until then.
 func (l *ledger) begin() (b []byte, incarnation, sequence uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -36,14 +36,16 @@ func (m *modelLog) read(saved []byte) *ledger {
 	l := newLedger()
 	l.recall(saved)
 	l.open(1)
-	for _, rec := range slices.SortedFunc(maps.Values(m.records), func(a, b modelRecord) int { return int(a.sequence) - int(b.sequence) }) {
+	for _, rec := range slices.SortedFunc(maps.Values(m.records), func(a, b modelRecord) int {
+		return int(a.sequence) - int(b.sequence)
+	}) {
 		l.add(&rec.purgeRecord, rec.sequence, rec.written)
 	}
 	return l
 }
 
-// In thousands of random lives of a node, in which notes are saved, fail, or are under way when it is killed: a log that is whole is never said to have lost something,
-// and one that has lost any purge that the note tells of always is.
+// In thousands of random lives of a node, in which notes are saved, fail, or are under way when it is killed: a log
+// that is whole is never said to have lost something, and one that has lost any purge that the note tells of always is.
 func TestLedgerModel(t *testing.T) {
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))

@@ -53,7 +53,10 @@ func noting(n *memoryNotes, lost *int) func(*kvcache.Config) {
 
 // randomPurge is one of a few, so that many replace others.
 func randomPurge() kvcache.Purge {
-	reaches := []kvcache.Reach{kvcache.ReachURL, kvcache.ReachHost, kvcache.ReachTag, kvcache.ReachPrefix, kvcache.ReachAll}
+	reaches := []kvcache.Reach{
+		kvcache.ReachURL, kvcache.ReachHost, kvcache.ReachTag, kvcache.ReachPrefix,
+		kvcache.ReachAll,
+	}
 	p := kvcache.Purge{Reach: reaches[rand.IntN(len(reaches))], Soft: rand.IntN(2) == 0}
 	if p.Reach != kvcache.ReachAll {
 		p.Text = fmt.Sprintf("http://a.example/%d", rand.IntN(10))
@@ -61,8 +64,8 @@ func randomPurge() kvcache.Purge {
 	return p
 }
 
-// Of a log that is whole nothing is said to be lost, whenever the node was killed: the note may be as old as the last purge that waited for it, and newer purges
-// may have replaced those that it tells of.
+// Of a log that is whole nothing is said to be lost, whenever the node was killed: the note may be as old as the last
+// purge that waited for it, and newer purges may have replaced those that it tells of.
 func TestNoFalseAlarm(t *testing.T) {
 	s := natsservertest.Start(t)
 	notes, lost := &memoryNotes{}, 0
@@ -89,7 +92,8 @@ func TestNoFalseAlarm(t *testing.T) {
 	}
 }
 
-// A purge that waits for all is noted when it is answered, many at once with few writes. If it can't be noted, it isn't acknowledged.
+// A purge that waits for all is noted when it is answered, many at once with few writes. If it can't be noted, it isn't
+// acknowledged.
 func TestPurgeIsNoted(t *testing.T) {
 	notes, lost := &memoryNotes{}, 0
 	c := open(t, natsservertest.Start(t), "n1", noting(notes, &lost))
@@ -106,20 +110,24 @@ func TestPurgeIsNoted(t *testing.T) {
 	notes.mu.Unlock()
 	t.Logf("%d purges at once were noted by %d writes", purges, saves)
 	notes.fail(errors.New("the disk is full"))
-	if _, err := c.Purge(t.Context(), []kvcache.Purge{{Reach: kvcache.ReachAll}}, true); !errors.Is(err, kvcache.ErrAway) {
+	all := []kvcache.Purge{{Reach: kvcache.ReachAll}}
+	if _, err := c.Purge(t.Context(), all, true); !errors.Is(err, kvcache.ErrAway) {
 		t.Errorf("a purge that can't be noted: %v", err)
 	}
 	notes.fail(nil)
 	purge(t, c, true, kvcache.Purge{Reach: kvcache.ReachAll})
 }
 
-// A log that is deleted under three running nodes is made anew, once; all nodes find it, what they had is invalid, and purges count everywhere.
+// A log that is deleted under three running nodes is made anew, once; all nodes find it, what they had is invalid, and
+// purges count everywhere.
 func TestLogDeletedUnderNodes(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	var nodes [3]*kvcache.Cache
 	for i, s := range servers {
 		lost := 0
-		nodes[i] = open(t, s, fmt.Sprintf("n%d", i+1), shared, noting(&memoryNotes{}, &lost), func(c *kvcache.Config) { c.Replicas = 3 })
+		nodes[i] = open(t, s, fmt.Sprintf("n%d", i+1), shared, noting(&memoryNotes{}, &lost), func(c *kvcache.Config) {
+			c.Replicas = 3
+		})
 	}
 	js, err := jetstream.New(natsservertest.Connect(t, servers[0], func(c *mesh.Config) { c.Name = "js" }).NATS())
 	if err != nil {

@@ -73,7 +73,8 @@ func (n *noted) save(l *ledger) {
 	n.tried = make(chan struct{})
 }
 
-// await waits until the note tells of the sequence, which was applied before. When the log is another by then, all that it was about is invalid.
+// await waits until the note tells of the sequence, which was applied before. When the log is another by then, all that
+// it was about is invalid.
 func (n *noted) await(ctx context.Context, l *ledger, incarnation, sequence uint64) error {
 	for {
 		done, tried := n.tells(incarnation, sequence)

@@ -76,7 +76,8 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 	}
 	if all && c.purges.noted != nil {
 		if err := c.purges.noted.await(ctx, c.purges.ledger, incarnation, last); err != nil {
-			return Purged{}, fmt.Errorf("purge is applied, but a damaged log could bring back what it reaches: %w", errors.Join(ErrAway, err))
+			return Purged{}, fmt.Errorf("purge is applied, but a damaged log could bring back what it reaches: %w",
+				errors.Join(ErrAway, err))
 		}
 	}
 	out := Purged{Sequence: last, Nodes: []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}}}
@@ -97,7 +98,8 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 	return out, nil
 }
 
-// awaitStream waits a moment for the log of a node that has just started. One that is alone has read it first, so that it knows what its purges replace.
+// awaitStream waits a moment for the log of a node that has just started. One that is alone has read it first, so that
+// it knows what its purges replace.
 func (c *Cache) awaitStream(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()

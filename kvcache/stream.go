@@ -38,10 +38,13 @@ const (
 	SizeFollows        // becomes what is asked for
 )
 
-// OpenStream finds a stream or makes it. Of one that is there only the number of replicas is brought in line, and as resize says the size. It isn't ended by
+// OpenStream finds a stream or makes it. Of one that is there only the number of replicas is brought in line, and as
+// resize says the size. It isn't ended by
 // ctx once it has begun, so that nobody stops a server which is still making a stream: that would leave files and goroutines behind. The error is
 // ErrAway without a connection, or JetStream's own.
-func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig, resize Resize) (jetstream.Stream, error) {
+func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig,
+	resize Resize,
+) (jetstream.Stream, error) {
 	if ctx.Err() != nil || !nc.IsConnected() {
 		return nil, ErrAway
 	}

@@ -112,7 +112,8 @@ func (v *Values) openOnce(ctx context.Context) error {
 }
 
 func (v *Values) openStream(ctx context.Context) (jetstream.Stream, error) {
-	stream, err := OpenStream(ctx, v.c.cfg.NATS, v.c.bucket.js, v.c.bucket.config(v.bucket, "Millrace: values of the application"), SizeFollows)
+	stream, err := OpenStream(ctx, v.c.cfg.NATS, v.c.bucket.js, v.c.bucket.config(v.bucket,
+		"Millrace: values of the application"), SizeFollows)
 	if err != nil {
 		return nil, errors.Join(ErrAway, err)
 	}

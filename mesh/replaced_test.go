@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A node that comes back with an empty directory has its name and another id. The old id isn't called lost for an hour: not if the new one comes while it counts as alive, nor if it
-// comes later, nor if the old one had said farewell.
+// A node that comes back with an empty directory has its name and another id. The old id isn't called lost for an hour:
+// not if the new one comes while it counts as alive, nor if it comes later, nor if the old one had said farewell.
 func TestReplacedNodeIsNotLost(t *testing.T) {
 	old, fresh := Member{ID: "b", Name: "n2", Incarnation: 5}, Member{ID: "c", Name: "n2", Incarnation: 9}
 	for name, c := range map[string]struct {
@@ -15,9 +15,13 @@ func TestReplacedNodeIsNotLost(t *testing.T) {
 		after  time.Duration                  // when the new one comes
 		want   []string                       // events from then on
 	}{
-		"soon":           {nil, time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
-		"when it's lost": {func(r *roster, now time.Time) { r.sweep(now.Add(LostAfter + time.Second)) }, 10 * time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
-		"after farewell": {func(r *roster, now time.Time) { r.left(old, now) }, 10 * time.Second, []string{EventJoined + " c"}},
+		"soon": {nil, time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
+		"when it's lost": {func(r *roster, now time.Time) {
+			r.sweep(now.Add(LostAfter + time.Second))
+		}, 10 * time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
+		"after farewell": {func(r *roster, now time.Time) {
+			r.left(old, now)
+		}, 10 * time.Second, []string{EventJoined + " c"}},
 	} {
 		now := time.Unix(1000, 0)
 		r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})

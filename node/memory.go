@@ -18,8 +18,8 @@ const (
 	standardLimitKeys   = 4_000_000
 )
 
-// Fit gives the configuration for a process that may have so much memory (0 if that isn't known): sizes that are as by default become smaller where that
-// much isn't there. What the file names otherwise stays.
+// Fit gives the configuration for a process that may have so much memory (0 if that isn't known): sizes that are as by
+// default become smaller where that much isn't there. What the file names otherwise stays.
 func (c Config) Fit(memory Size) Config {
 	if memory <= 0 {
 		return c
@@ -45,7 +45,8 @@ func (c *Config) rest(memory Size) Size {
 // cacheNeed is what a full cache needs: more than its entries, since what leaves it is held until it was sent.
 func cacheNeed(memory Size) Size { return memory + memory/8 }
 
-// LimitKeys is how many keys limits remember at most in a process that may have so much memory. It is asked of what Fit gives.
+// LimitKeys is how many keys limits remember at most in a process that may have so much memory. It is asked of what Fit
+// gives.
 func (c *Config) LimitKeys(memory Size) int {
 	if memory <= 0 {
 		return standardLimitKeys
@@ -58,8 +59,8 @@ type MemoryNeed struct {
 	Base, Cache, Bodies, Connections, Limits Size
 }
 
-// MemoryNeed adds up the bounds of a configuration, with so many keys of limits in memory. A body that passes the node is held by several hands at once, so what bodies may have counts
-// as often.
+// MemoryNeed adds up the bounds of a configuration, with so many keys of limits in memory. A body that passes the node
+// is held by several hands at once, so what bodies may have counts as often.
 func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	n := MemoryNeed{
 		Base: memoryBase, Bodies: bodyHands * c.Edge.MaxBuffered, Connections: Size(c.Edge.MaxConnections) * perConnection,
@@ -74,7 +75,8 @@ func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	return n
 }
 
-// Uses tells whether some route caches, and whether some has limits, its calls included. Limits that only members use count too.
+// Uses tells whether some route caches, and whether some has limits, its calls included. Limits that only members use
+// count too.
 func (c *Config) Uses() (caches, limits bool) {
 	limits = len(c.Limits) > 0
 	for i := range c.Routes {

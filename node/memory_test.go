@@ -7,7 +7,8 @@ import (
 	"millrace/node"
 )
 
-// What a file doesn't name fits the memory that a process may have, with everything that is bounded at its bound. What it names stays.
+// What a file doesn't name fits the memory that a process may have, with everything that is bounded at its bound. What
+// it names stays.
 func TestFit(t *testing.T) {
 	for _, c := range []struct {
 		memory      node.Size
@@ -24,7 +25,8 @@ func TestFit(t *testing.T) {
 	} {
 		cfg := node.Default().Fit(c.memory)
 		if cfg.Cache.Memory != c.cache || cfg.Edge.MaxConnections != c.connections {
-			t.Errorf("%s: cache %s and %d connections, want %s and %d", c.memory, cfg.Cache.Memory, cfg.Edge.MaxConnections, c.cache, c.connections)
+			t.Errorf("%s: cache %s and %d connections, want %s and %d", c.memory, cfg.Cache.Memory,
+				cfg.Edge.MaxConnections, c.cache, c.connections)
 		}
 		if problems := cfg.Validate(); problems != nil {
 			t.Errorf("%s: %v", c.memory, problems)
@@ -37,7 +39,8 @@ func TestFit(t *testing.T) {
 	}
 	cfg := node.Default()
 	cfg.Cache.Memory, cfg.Edge.MaxBuffered, cfg.Edge.MaxConnections = node.GiB, 100*node.MiB, 20_000
-	if got := cfg.Fit(400 * node.MiB); got.Cache.Memory != node.GiB || got.Edge.MaxBuffered != 100*node.MiB || got.Edge.MaxConnections != 20_000 {
+	if got := cfg.Fit(400 * node.MiB); got.Cache.Memory != node.GiB || got.Edge.MaxBuffered != 100*node.MiB ||
+		got.Edge.MaxConnections != 20_000 {
 		t.Errorf("what is named became %s, %s and %d", got.Cache.Memory, got.Edge.MaxBuffered, got.Edge.MaxConnections)
 	}
 }
@@ -56,10 +59,12 @@ func TestMemoryNeed(t *testing.T) {
 	cfg.Routes = []node.Route{{Cache: &node.Cache{On: true}, Limit: []node.Limit{{}}}}
 	cfg.Cache.Memory = node.GiB
 	need := cfg.MemoryNeed(1_000_000)
-	if need.Cache < node.GiB || need.Limits != 90_000_000 || need.Total() != need.Base+need.Cache+need.Bodies+need.Connections+need.Limits {
+	if need.Cache < node.GiB || need.Limits != 90_000_000 ||
+		need.Total() != need.Base+need.Cache+need.Bodies+need.Connections+need.Limits {
 		t.Errorf("%s", need)
 	}
-	if text := need.String(); !strings.Contains(text, "1152 MiB for cache.memory") || !strings.Contains(text, "320 MiB for 5 times edge.max_buffered") {
+	if text := need.String(); !strings.Contains(text, "1152 MiB for cache.memory") || !strings.Contains(text,
+		"320 MiB for 5 times edge.max_buffered") {
 		t.Errorf("it says %q", text)
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// diskYAML is a node that stands alone, with a limited, a cached and a plain route. The limit's windows are short, so that it is asked for all the time.
+// diskYAML is a node that stands alone, with a limited, a cached and a plain route. The limit's windows are short, so
+// that it is asked for all the time.
 func diskYAML(data string) string {
 	return fmt.Sprintf(`version: 1
 node: {data: %q}
@@ -54,8 +55,9 @@ func (p *nodeProcess) limitedServes() bool {
 	return code == http.StatusOK || code == http.StatusTooManyRequests
 }
 
-// fullDisk fills the disk of a node that stands alone, and makes room again. It must say that, serve what needs no disk all the time, and be whole by itself
-// once there is room. In the long form, so must one that is started while the disk is full.
+// fullDisk fills the disk of a node that stands alone, and makes room again. It must say that, serve what needs no disk
+// all the time, and be whole by itself once there is room. In the long form, so must one that is started while the disk
+// is full.
 func fullDisk(t *testing.T, long bool) string {
 	t.Helper()
 	disk := smallDisk(t, 256)
@@ -82,7 +84,10 @@ func fullDisk(t *testing.T, long bool) string {
 		t.Errorf("started on a full disk, a plain route answers %d %s", code, body)
 	}
 	free()
-	healedAgain := within(t, wait, "the node is ready", func() bool { ok, _ := again.readyz(); return ok && again.limitedServes() })
+	healedAgain := within(t, wait, "the node is ready", func() bool {
+		ok, _ := again.readyz()
+		return ok && again.limitedServes()
+	})
 	return fmt.Sprintf("%s; started on a full disk, whole %.1f s after", seen, healedAgain.Seconds())
 }
 
@@ -98,11 +103,15 @@ func fillAndFree(t *testing.T, p *nodeProcess, disk string) (told, healed time.D
 		ok, text := p.readyz()
 		return !ok && strings.Contains(text, "is full")
 	})
-	if _, metrics := get(p.admin + "/metrics"); !strings.Contains(metrics, "millrace_limit_ready 0") || !strings.Contains(metrics, "millrace_ready 0") {
+	if _, metrics := get(p.admin + "/metrics"); !strings.Contains(metrics, "millrace_limit_ready 0") ||
+		!strings.Contains(metrics, "millrace_ready 0") {
 		t.Error("metrics say that limits are ready")
 	}
 	free()
-	healed = within(t, wait, "the node is ready and its limited route serves", func() bool { ok, _ := p.readyz(); return ok && p.limitedServes() })
+	healed = within(t, wait, "the node is ready and its limited route serves", func() bool {
+		ok, _ := p.readyz()
+		return ok && p.limitedServes()
+	})
 	if code, body := p.purge(t); code != http.StatusOK {
 		t.Errorf("after there was room a purge answers %d %s", code, body)
 	}

@@ -11,7 +11,8 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// fullNode fills the disk of one of three nodes. The others go on, it says what is wrong, and it stores again by itself once there is room.
+// fullNode fills the disk of one of three nodes. The others go on, it says what is wrong, and it stores again by itself
+// once there is room.
 func fullNode(t *testing.T, _ bool) string {
 	t.Helper()
 	ports := natsservertest.FreePorts(t, 3)
@@ -46,7 +47,10 @@ routes:
 		return strings.Contains(text, "is full") && full.status(t).JetStream == "disabled"
 	})
 	for i, p := range others {
-		within(t, wait, fmt.Sprintf("n%d goes on", i+2), func() bool { code, _ := get(p.edge + "/limited"); return code == http.StatusOK })
+		within(t, wait, fmt.Sprintf("n%d goes on", i+2), func() bool {
+			code, _ := get(p.edge + "/limited")
+			return code == http.StatusOK
+		})
 	}
 	if code, _ := get(full.edge + "/plain"); code != http.StatusOK {
 		t.Errorf("a plain route of n1 answers %d", code)
@@ -54,7 +58,8 @@ routes:
 	free()
 	healed := within(t, wait, "n1 stores again", func() bool {
 		ok, text := full.readyz()
-		return ok && full.status(t).JetStream == "current" && !strings.Contains(text, "is full") && !strings.Contains(text, "JetStream")
+		return ok && full.status(t).JetStream == "current" && !strings.Contains(text, "is full") &&
+			!strings.Contains(text, "JetStream")
 	})
 	return fmt.Sprintf("told after %.1f s, whole %.1f s after there was room", told.Seconds(), healed.Seconds())
 }

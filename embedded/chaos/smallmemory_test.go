@@ -16,7 +16,8 @@ import (
 	"testing"
 )
 
-// memoryGroup makes a cgroup with so many MiB of memory, and gives the words that run a command in it, and how many bytes were in use at most.
+// memoryGroup makes a cgroup with so many MiB of memory, and gives the words that run a command in it, and how many
+// bytes were in use at most.
 func memoryGroup(t *testing.T, mib int) (prefix []string, most func() int64) {
 	t.Helper()
 	dir, limit, peak := "/sys/fs/cgroup/memory/millrace-trial", "memory.limit_in_bytes", "memory.max_usage_in_bytes"
@@ -38,12 +39,15 @@ func memoryGroup(t *testing.T, mib int) (prefix []string, most func() int64) {
 	return []string{"sh", "-c", `echo $$ > ` + dir + `/cgroup.procs && exec "$@"`, "sh"}, most
 }
 
-// smallMemory runs a node in a cgroup of 400 MiB, and fills its cache several times over. With the sizes by default it must live on; with a cache of 1 GiB it must say at once that this is too much.
+// smallMemory runs a node in a cgroup of 400 MiB, and fills its cache several times over. With the sizes by default it
+// must live on; with a cache of 1 GiB it must say at once that this is too much.
 func smallMemory(t *testing.T, long bool) string {
 	t.Helper()
 	const mib = 400
 	body := bytes.Repeat([]byte("x"), 64<<10)
-	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(body)
+	}))
 	t.Cleanup(origin.Close)
 	yaml := func(more string) string {
 		return fmt.Sprintf(`version: 1
@@ -57,7 +61,8 @@ routes: [{path: /*, cache: 1h, to: upstream:app}]
 	}
 	prefix, _ := memoryGroup(t, mib)
 	large := start(t, t.TempDir(), yaml("cache: {memory: 1GiB}\n"), prefix...)
-	if text := strings.Join(large.status(t).Degraded, "\n"); !strings.Contains(text, "leaves it 400 MiB") || !strings.Contains(large.output.String(), "leaves it 400 MiB") {
+	if text := strings.Join(large.status(t).Degraded, "\n"); !strings.Contains(text, "leaves it 400 MiB") ||
+		!strings.Contains(large.output.String(), "leaves it 400 MiB") {
 		t.Errorf("with a cache of 1 GiB the node says %q", text)
 	}
 	large.kill()
@@ -74,7 +79,8 @@ routes: [{path: /*, cache: 1h, to: upstream:app}]
 	if text := strings.Join(st.Degraded, "\n"); strings.Contains(text, "memory") {
 		t.Errorf("with the sizes by default the node says %q", text)
 	}
-	return fmt.Sprintf("%d MiB of responses through a cache of %d MiB: %d MiB of %d at most, page cache included", count>>4, st.Cache.MemoryMax>>20, most()>>20, mib)
+	return fmt.Sprintf("%d MiB of responses through a cache of %d MiB: %d MiB of %d at most, page cache included",
+		count>>4, st.Cache.MemoryMax>>20, most()>>20, mib)
 }
 
 // fillCache asks for so many URLs, over eight connections.

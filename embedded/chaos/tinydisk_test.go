@@ -9,14 +9,18 @@ import (
 	"testing"
 )
 
-// tinyDisk runs a node on disks that are too small for what cache and limits may take by default. It must serve, count and purge all the same, and say what is missing.
+// tinyDisk runs a node on disks that are too small for what cache and limits may take by default. It must serve, count
+// and purge all the same, and say what is missing.
 func tinyDisk(t *testing.T, _ bool) string {
 	t.Helper()
 	var seen []string
 	for _, mib := range []int{64, 300, 1000} {
 		disk := smallDisk(t, mib)
 		p := start(t, t.TempDir(), diskYAML(disk+"/data"))
-		took := within(t, wait, fmt.Sprintf("the node on %d MiB is ready", mib), func() bool { ok, _ := p.readyz(); return ok })
+		took := within(t, wait, fmt.Sprintf("the node on %d MiB is ready", mib), func() bool {
+			ok, _ := p.readyz()
+			return ok
+		})
 		if !p.limitedServes() {
 			t.Errorf("on %d MiB the limited route doesn't serve", mib)
 		}
@@ -27,7 +31,8 @@ func tinyDisk(t *testing.T, _ bool) string {
 		if text := strings.Join(st.Degraded, "\n"); !strings.Contains(text, "too small") {
 			t.Errorf("on %d MiB the node says %q", mib, text)
 		}
-		seen = append(seen, fmt.Sprintf("%d MiB: ready in %.1f s, cache gets %d MiB", mib, took.Seconds(), st.Cache.BucketMax>>20))
+		seen = append(seen, fmt.Sprintf("%d MiB: ready in %.1f s, cache gets %d MiB", mib, took.Seconds(),
+			st.Cache.BucketMax>>20))
 		p.kill()
 	}
 	return strings.Join(seen, "; ")

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Handler passes records on to another handler. Of warnings and errors it hides secrets and thins what repeats; what is less is none of its business:
-// debug and information are as many as an operator has asked for.
+// Handler passes records on to another handler. Of warnings and errors it hides secrets and thins what repeats; what is
+// less is none of its business: debug and information are as many as an operator has asked for.
 type Handler struct {
 	next   slog.Handler
 	shared *shared

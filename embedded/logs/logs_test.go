@@ -122,14 +122,17 @@ func TestAttributesAreClean(t *testing.T) {
 	l := guarded()
 	defer l.handler.Close()
 	l.handler.Secrets().Add(token)
-	l.With("name", token).WithGroup("g").Error("about "+token, "cause", errors.New("no "+token), "list", []string{token},
+	l.With("name", token).WithGroup("g").Error("about "+token, "cause", errors.New("no "+token),
+		"list", []string{token},
 		slog.Group("h", "deep", token), "number", 7)
-	if out := l.buf.String(); strings.Contains(out, token) || strings.Count(out, "[secret]") != 5 || !strings.Contains(out, `"number":7`) {
+	if out := l.buf.String(); strings.Contains(out, token) || strings.Count(out, "[secret]") != 5 ||
+		!strings.Contains(out, `"number":7`) {
 		t.Error(out)
 	}
 }
 
-// Of a flood the first lines are there at once, then one each ten seconds that says how many there were; when it is over, a line is there at once again.
+// Of a flood the first lines are there at once, then one each ten seconds that says how many there were; when it is
+// over, a line is there at once again.
 func TestFloodIsThinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := guarded()
@@ -187,7 +190,8 @@ func TestOthersAreNotThinned(t *testing.T) {
 	})
 }
 
-// However many sources there are, what is remembered and written is bounded, and every line is counted. Close tells what waits.
+// However many sources there are, what is remembered and written is bounded, and every line is counted. Close tells
+// what waits.
 func TestManySourcesAreBounded(t *testing.T) {
 	l := guarded()
 	const sources = 20_000

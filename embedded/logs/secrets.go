@@ -40,7 +40,8 @@ func (s *Secrets) Add(texts ...string) {
 	}
 }
 
-// newSecret cuts the text into blocks. A part of at least twice a block, less one byte, holds a block whole, wherever it begins.
+// newSecret cuts the text into blocks. A part of at least twice a block, less one byte, holds a block whole, wherever
+// it begins.
 func newSecret(text string) secret {
 	k := secret{text: text, least: len(text)}
 	if len(text) >= divided {
@@ -89,7 +90,8 @@ func (k *secret) find(found []span, text string) []span {
 	return found
 }
 
-// around is as much of the secret as stands around a block of it: at is where the block is in the text, in where it is in the secret.
+// around is as much of the secret as stands around a block of it: at is where the block is in the text, in where it is
+// in the secret.
 func (k *secret) around(text string, at, in, length int) span {
 	s := span{at, at + length}
 	for n := in; n > 0 && s.from > 0 && text[s.from-1] == k.text[n-1]; n-- {
@@ -101,7 +103,8 @@ func (k *secret) around(text string, at, in, length int) span {
 	return s
 }
 
-// replace puts hidden in the place of the parts, which may overlap. at gives the place in text of each decoded byte; nil if they are the same.
+// replace puts hidden in the place of the parts, which may overlap. at gives the place in text of each decoded byte;
+// nil if they are the same.
 func replace(text string, found []span, at []int) string {
 	slices.SortFunc(found, func(a, b span) int { return a.from - b.from })
 	var out strings.Builder
@@ -123,7 +126,8 @@ func replace(text string, found []span, at []int) string {
 	return out.String()
 }
 
-// decode undoes percent-encoding, valid or not in its place, and tells where each byte of the result stands in the text. nil means that nothing was encoded.
+// decode undoes percent-encoding, valid or not in its place, and tells where each byte of the result stands in the
+// text. nil means that nothing was encoded.
 func decode(text string) (plain string, at []int) {
 	if !strings.Contains(text, "%") {
 		return text, nil

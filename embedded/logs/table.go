@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// How many alike lines are written at once, how often those beyond are told by their number, and how many kinds of lines are told apart.
+// How many alike lines are written at once, how often those beyond are told by their number, and how many kinds of
+// lines are told apart.
 const (
 	atOnce  = 8
 	every   = 10 * time.Second
@@ -63,7 +64,8 @@ func (t *table) take(k key, next slog.Handler, r slog.Record) bool {
 	return false
 }
 
-// tell ends a span: it writes how many lines were held. A kind of which none was is forgotten, so that its next line is written at once.
+// tell ends a span: it writes how many lines were held. A kind of which none was is forgotten, so that its next line is
+// written at once.
 func (t *table) tell(k key) {
 	t.mu.Lock()
 	line := t.rows[k]

@@ -31,7 +31,8 @@ func (m Memory) less(bytes int64, from string) Memory {
 	return m
 }
 
-// ProcessMemory is the least that cgroups, the limit on the process's address space and the machine leave to this process. root is the root of the file system: os.DirFS("/").
+// ProcessMemory is the least that cgroups, the limit on the process's address space and the machine leave to this
+// process. root is the root of the file system: os.DirFS("/").
 func ProcessMemory(root fs.FS) Memory {
 	var m Memory
 	m = m.less(physical(root), FromPhysical)
@@ -89,7 +90,8 @@ type cgroupMount struct {
 	files []string // that hold a limit
 }
 
-// cgroupMounts finds them in mountinfo: its lines have the root, the mount point, and behind a dash the type and its options.
+// cgroupMounts finds them in mountinfo: its lines have the root, the mount point, and behind a dash the type and its
+// options.
 func cgroupMounts(mountinfo []byte) (out []cgroupMount) {
 	lines := bufio.NewScanner(bytes.NewReader(mountinfo))
 	for lines.Scan() {
@@ -112,7 +114,8 @@ func cgroupMounts(mountinfo []byte) (out []cgroupMount) {
 	return out
 }
 
-// group is this process's group below the mount, / for the topmost. Its path stands behind the controllers' names, or behind none for version 2.
+// group is this process's group below the mount, / for the topmost. Its path stands behind the controllers' names, or
+// behind none for version 2.
 func (m *cgroupMount) group(groups []byte) (group string, ok bool) {
 	for line := range strings.Lines(string(groups)) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -123,7 +126,8 @@ func (m *cgroupMount) group(groups []byte) (group string, ok bool) {
 		if m.root == "/" {
 			return group, true
 		}
-		below, inside := strings.CutPrefix(group, m.root) // a container sees its own group as the topmost, by a path from outside
+		// A container sees its own group as the topmost, by a path from outside.
+		below, inside := strings.CutPrefix(group, m.root)
 		if !inside || !strings.HasPrefix(below, "/") {
 			return "/", true
 		}

@@ -25,7 +25,8 @@ const (
 	mountsHybrid = mountsV1 + "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
 )
 
-// What a process may have is the least of what its cgroups, those above them, and the machine leave it, in each version and as containers see it.
+// What a process may have is the least of what its cgroups, those above them, and the machine leave it, in each version
+// and as containers see it.
 func TestProcessMemory(t *testing.T) {
 	const physical = 16_000_000 << 10
 	for name, c := range map[string]struct {
@@ -34,11 +35,17 @@ func TestProcessMemory(t *testing.T) {
 	}{
 		"no cgroups": {nil, machine.Memory{Bytes: physical, From: machine.FromPhysical}},
 		"version 2": {
-			map[string]string{"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": mountsV2, "sys/fs/cgroup/a/b/memory.max": "419430400\n"},
+			map[string]string{
+				"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": mountsV2,
+				"sys/fs/cgroup/a/b/memory.max": "419430400\n",
+			},
 			machine.Memory{Bytes: 419430400, From: machine.FromCgroup},
 		},
 		"version 2, no limit": {
-			map[string]string{"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": mountsV2, "sys/fs/cgroup/a/b/memory.max": "max\n"},
+			map[string]string{
+				"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": mountsV2,
+				"sys/fs/cgroup/a/b/memory.max": "max\n",
+			},
 			machine.Memory{Bytes: physical, From: machine.FromPhysical},
 		},
 		"version 2, a group above has less": {
@@ -55,7 +62,10 @@ func TestProcessMemory(t *testing.T) {
 			machine.Memory{Bytes: 314572800, From: machine.FromCgroup},
 		},
 		"version 2, in a container": {
-			map[string]string{"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": mountsV2, "sys/fs/cgroup/memory.max": "419430400\n"},
+			map[string]string{
+				"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": mountsV2,
+				"sys/fs/cgroup/memory.max": "419430400\n",
+			},
 			machine.Memory{Bytes: 419430400, From: machine.FromCgroup},
 		},
 		"version 1": {
@@ -66,7 +76,10 @@ func TestProcessMemory(t *testing.T) {
 			machine.Memory{Bytes: 419430400, From: machine.FromCgroup},
 		},
 		"version 1, no limit": {
-			map[string]string{"proc/self/cgroup": "4:memory:/a\n", "proc/self/mountinfo": mountsV1, "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712\n"},
+			map[string]string{
+				"proc/self/cgroup": "4:memory:/a\n", "proc/self/mountinfo": mountsV1,
+				"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712\n",
+			},
 			machine.Memory{Bytes: physical, From: machine.FromPhysical},
 		},
 		"version 1, in a container with the host's paths": {
@@ -78,13 +91,17 @@ func TestProcessMemory(t *testing.T) {
 		},
 		"a mount point with a space": {
 			map[string]string{
-				"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": strings.Replace(mountsV2, "/sys/fs/cgroup", `/sys/my\040groups`, 1),
+				"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": strings.Replace(mountsV2, "/sys/fs/cgroup",
+					`/sys/my\040groups`, 1),
 				"sys/my groups/a/memory.max": "419430400\n",
 			},
 			machine.Memory{Bytes: 419430400, From: machine.FromCgroup},
 		},
 		"a limit beyond the machine": {
-			map[string]string{"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": mountsV2, "sys/fs/cgroup/a/memory.max": "99999999999999\n"},
+			map[string]string{
+				"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": mountsV2,
+				"sys/fs/cgroup/a/memory.max": "99999999999999\n",
+			},
 			machine.Memory{Bytes: physical, From: machine.FromPhysical},
 		},
 	} {

@@ -7,7 +7,8 @@ import (
 	"millrace/node"
 )
 
-// fits tells what a node with the configuration would meet on this machine: its disk, what it wouldn't get, and whether it may start on its data directory.
+// fits tells what a node with the configuration would meet on this machine: its disk, what it wouldn't get, and whether
+// it may start on its data directory.
 func fits(out console, cfg *node.Config) error {
 	found, err := embedded.Look(cfg)
 	if err != nil {

@@ -38,7 +38,8 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err == nil {
-			err = os.WriteFile(file, []byte(strings.Replace(string(text), "routes: [", "routes: [{path: /limited, limit: 100/1h, respond: {status: 200}}, ", 1)), 0o600)
+			err = os.WriteFile(file, []byte(strings.Replace(string(text), "routes: [",
+				"routes: [{path: /limited, limit: 100/1h, respond: {status: 200}}, ", 1)), 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +54,9 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	address := regexp.MustCompile(`admin +(http://[0-9.:]+)`)
-	natsservertest.Eventually(t, "the banner tells the addresses", func() bool { return address.MatchString(stdout.String()) })
+	natsservertest.Eventually(t, "the banner tells the addresses", func() bool {
+		return address.MatchString(stdout.String())
+	})
 	admin := address.FindStringSubmatch(stdout.String())[1]
 	isReady := func() bool {
 		resp, err := http.Get(admin + "/readyz")

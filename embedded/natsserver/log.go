@@ -10,7 +10,8 @@ import (
 	"millrace/embedded/logs"
 )
 
-// logger brings the server's messages into slog, without secrets. What the server notices is detail to an operator of Millrace.
+// logger brings the server's messages into slog, without secrets. What the server notices is detail to an operator of
+// Millrace.
 type logger struct {
 	log     *slog.Logger
 	secrets *logs.Secrets
@@ -83,8 +84,8 @@ func (l *logger) text(format string, v []any) string {
 	return l.secrets.Hide(text)
 }
 
-// peer is the address of the client or server that a message is about, without its port; empty if it is about none. Such a message begins with
-// who it is: 127.0.0.1:4711 - cid:8 - and so on.
+// peer is the address of the client or server that a message is about, without its port; empty if it is about none.
+// Such a message begins with who it is: 127.0.0.1:4711 - cid:8 - and so on.
 func peer(text string) string {
 	who, rest, _ := strings.Cut(text, " - ")
 	kind, _, _ := strings.Cut(rest, ":")

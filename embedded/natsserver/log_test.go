@@ -52,7 +52,8 @@ func logged(t *testing.T) (*natsserver.Server, *lines) {
 	return s, out
 }
 
-// A token that stands where a name should isn't written into the log, whole or percent-encoded or in a line that is malformed.
+// A token that stands where a name should isn't written into the log, whole or percent-encoded or in a line that is
+// malformed.
 func TestTokenIsNotLogged(t *testing.T) {
 	const token = natsservertest.Token
 	s, out := logged(t)
@@ -71,13 +72,17 @@ func TestTokenIsNotLogged(t *testing.T) {
 			nc.Close()
 			t.Errorf("%s: let in", name)
 		}
-		natsservertest.Eventually(t, "the refusal is logged", func() bool { return strings.Count(out.String(), "authentication error") > before })
+		natsservertest.Eventually(t, "the refusal is logged", func() bool {
+			return strings.Count(out.String(), "authentication error") > before
+		})
 	}
 	member := connect(t, s.ClientURL(), nats.Name("member "+token))
 	if err := member.Publish("no."+token, nil); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the violation is logged", func() bool { return strings.Contains(out.String(), "Publish Violation") })
+	natsservertest.Eventually(t, "the violation is logged", func() bool {
+		return strings.Contains(out.String(), "Publish Violation")
+	})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +93,8 @@ func TestTokenIsNotLogged(t *testing.T) {
 	}
 }
 
-// A member that publishes what it may not, again and again, doesn't fill the log: its first lines stand there at once, the rest as a number.
+// A member that publishes what it may not, again and again, doesn't fill the log: its first lines stand there at once,
+// the rest as a number.
 func TestViolationsDoNotFloodTheLog(t *testing.T) {
 	const violations = 5000
 	s, out := logged(t)
@@ -139,7 +145,9 @@ func TestNamesAreNoFormats(t *testing.T) {
 	if err := member.Publish("forbidden", nil); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the violation is logged", func() bool { return strings.Contains(out.String(), "%1000000d") || len(out.String()) > 4096 })
+	natsservertest.Eventually(t, "the violation is logged", func() bool {
+		return strings.Contains(out.String(), "%1000000d") || len(out.String()) > 4096
+	})
 	if n := len(out.String()); n > 16<<10 {
 		t.Errorf("the log has %d bytes", n)
 	}

@@ -43,8 +43,9 @@ func (s *Server) claim() error {
 	return nil
 }
 
-// CheckMode tells, without changing anything, whether a server may start on the directory: Name, Dir and Cluster count. The error is ErrMode if the directory is of
-// a server of another kind. marked means that it is of this one already; else it is new.
+// CheckMode tells, without changing anything, whether a server may start on the directory: Name, Dir and Cluster count.
+// The error is ErrMode if the directory is of a server of another kind. marked means that it is of this one already;
+// else it is new.
 func CheckMode(cfg *Config) (marked bool, err error) {
 	if cfg.Cluster != nil && !cfg.Cluster.Store {
 		return false, nil

@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// anySize is more than any disk has. The server would otherwise refuse streams whose sizes come to more than three quarters of what is free at its start:
-// how much they get is decided by who makes them.
+// anySize is more than any disk has. The server would otherwise refuse streams whose sizes come to more than three
+// quarters of what is free at its start: how much they get is decided by who makes them.
 const anySize = 1 << 50
 
 // How soon a member is noticed that vanished without closing its connection: three times clientPing. One whose only

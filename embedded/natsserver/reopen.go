@@ -7,8 +7,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Reopen closes JetStream and opens it again on its directory, while all connections stay. A stream that couldn't be written once stays so until then, and
-// a server whose disk was full has closed JetStream itself. What was acknowledged before is there afterwards.
+// Reopen closes JetStream and opens it again on its directory, while all connections stay. A stream that couldn't be
+// written once stays so until then, and a server whose disk was full has closed JetStream itself. What was acknowledged
+// before is there afterwards.
 func (s *Server) Reopen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

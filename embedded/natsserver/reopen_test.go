@@ -11,7 +11,8 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// When JetStream is opened again, connections stay, members' requests are answered all the time, and what was stored is there.
+// When JetStream is opened again, connections stay, members' requests are answered all the time, and what was stored is
+// there.
 func TestReopenKeepsConnectionsAndStreams(t *testing.T) {
 	alone := natsservertest.Start(t)
 	three := natsservertest.StartThree(t)
@@ -24,7 +25,8 @@ func reopens(t *testing.T, servers []*natsserver.Server) {
 	t.Helper()
 	lost := func(*nats.Conn, error) { t.Error("a connection was lost") }
 	user, password := servers[0].NodeCredential()
-	nc, err := nats.Connect("", nats.InProcessServer(servers[0]), nats.UserInfo(user, password), nats.DisconnectErrHandler(lost))
+	nc, err := nats.Connect("", nats.InProcessServer(servers[0]), nats.UserInfo(user, password),
+		nats.DisconnectErrHandler(lost))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +35,10 @@ func reopens(t *testing.T, servers []*natsserver.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: jetstream.FileStorage, Replicas: len(servers)}
+	cfg := jetstream.StreamConfig{
+		Name: "S", Subjects: []string{"s.>"}, Storage: jetstream.FileStorage,
+		Replicas: len(servers),
+	}
 	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +51,9 @@ func reopens(t *testing.T, servers []*natsserver.Server) {
 		if err := s.Reopen(); err != nil {
 			t.Fatal(err)
 		}
-		natsservertest.Eventually(t, "JetStream is current", func() bool { return s.Store() == natsserver.StoreCurrent })
+		natsservertest.Eventually(t, "JetStream is current", func() bool {
+			return s.Store() == natsserver.StoreCurrent
+		})
 		natsservertest.Eventually(t, "it stores", func() bool {
 			_, err := js.Publish(t.Context(), "s.more", []byte("x"))
 			return err == nil

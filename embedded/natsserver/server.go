@@ -115,7 +115,8 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	auth.srv.Store(srv)
 	fatal := make(chan string, 1)
-	srv.SetLoggerV2(&logger{log: s.cfg.Log, secrets: s.secrets, fatal: fatal, refused: s.cfg.Refused}, false, false, false)
+	srv.SetLoggerV2(&logger{log: s.cfg.Log, secrets: s.secrets, fatal: fatal, refused: s.cfg.Refused}, false, false,
+		false)
 	srv.Start()
 	err = ready(ctx, srv, fatal)
 	if err == nil {

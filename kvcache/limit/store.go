@@ -16,8 +16,9 @@ import (
 	"millrace/kvcache"
 )
 
-// StoreBytes is how large the stream of records may become where Config names no size: some three million keys. When it is full, no new key gets a record,
-// as if the store were away: an old record must not make room, since with it a client would get a fresh allowance.
+// StoreBytes is how large the stream of records may become where Config names no size: some three million keys. When it
+// is full, no new key gets a record, as if the store were away: an old record must not make room, since with it a
+// client would get a fresh allowance.
 const StoreBytes = 512 << 20
 
 // streamStore keeps the records in a JetStream stream that opens as a KV bucket: one subject for each key, of which the last message counts. A

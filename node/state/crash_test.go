@@ -65,7 +65,8 @@ func TestTornLog(t *testing.T) {
 			want = 2
 		}
 		if got := events(t, c, 0); len(got) != want || c.SetAside() != "" || c.LostLog() != "" {
-			t.Errorf("log cut to %d of %d bytes: %d events, want %d; set aside %q, %q", size, all, len(got), want, c.SetAside(), c.LostLog())
+			t.Errorf("log cut to %d of %d bytes: %d events, want %d; set aside %q, %q", size, all, len(got), want,
+				c.SetAside(), c.LostLog())
 		}
 		closeStore(t, c)
 	}

@@ -10,8 +10,8 @@ import (
 // applicationID marks our files in SQLite's header (offset 68): "Mill".
 const applicationID = 0x4d696c6c
 
-// migrations lead from an empty file to the newest version: migrations[i] makes version i+1 from version i, in
-// one transaction. A step that was released is never edited; changes are appended, and testdata gets a file of the
+// migrations lead from an empty file to the newest version: migrations[i] makes version i+1 from version i, all
+// in one transaction. A step that was released is never edited; changes are appended, and testdata gets a file of the
 // version that was the newest. Times are microseconds since 1970, UTC. AUTOINCREMENT keeps a number from being
 // given twice after its row was pruned.
 var migrations = []string{
@@ -54,23 +54,22 @@ CREATE TABLE notes (
 }
 
 // migrate applies the steps that the file hasn't seen. The version is part of the file's first page, so it
-// commits or rolls back with the step.
+// commits or rolls back with them.
 func migrate(ctx context.Context, db *sql.DB) error {
 	var version int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return fmt.Errorf("read version: %w", err)
 	}
-	for ; version < len(migrations); version++ {
-		err := inTx(ctx, db, func(tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
-				return err
-			}
-			_, err := tx.ExecContext(ctx, "PRAGMA user_version = "+strconv.Itoa(version+1))
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("migrate to version %d: %w", version+1, err)
-		}
+	if version >= len(migrations) {
+		return nil
 	}
-	return nil
+	return inTx(ctx, db, func(tx *sql.Tx) error { // one for all: each costs a sync
+		for ; version < len(migrations); version++ {
+			if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
+				return fmt.Errorf("migrate to version %d: %w", version+1, err)
+			}
+		}
+		_, err := tx.ExecContext(ctx, "PRAGMA user_version = "+strconv.Itoa(version))
+		return err
+	})
 }

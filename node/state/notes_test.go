@@ -29,7 +29,8 @@ func TestNotes(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	if s.SetNote(t.Context(), "", nil) == nil || s.SetNote(t.Context(), "x", make([]byte, state.MaxNoteBytes+1)) == nil {
+	if s.SetNote(t.Context(), "", nil) == nil || s.SetNote(t.Context(), "x", make([]byte,
+		state.MaxNoteBytes+1)) == nil {
 		t.Error("a note without a name, or too long, is kept")
 	}
 }

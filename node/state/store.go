@@ -84,8 +84,8 @@ func (s *Store) SetAside() string {
 	return s.f.setAside
 }
 
-// LostLog returns the path of a copy of the write-ahead log that Open found damaged, or "". What was recorded last before is
-// missing then.
+// LostLog returns the path of a copy of the write-ahead log that Open found damaged, or "". What was recorded last
+// before is missing then.
 func (s *Store) LostLog() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

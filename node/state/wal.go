@@ -19,8 +19,9 @@ const (
 	walMaxBytes = 256 << 20 // a longer one isn't checked: a checkpoint keeps it at a few MiB
 )
 
-// walLost reports whether a write-ahead log has lost what was acknowledged. SQLite reads it to the first frame that isn't right and says nothing of what stands behind. That is
-// as it should be for the end of a log, which a crash may leave half-written; but before the last commit each frame was synced.
+// walLost reports whether a write-ahead log has lost what was acknowledged. SQLite reads it to the first frame that
+// isn't right and says nothing of what stands behind. That is as it should be for the end of a log, which a crash may
+// leave half-written; but before the last commit each frame was synced.
 func walLost(log []byte) bool {
 	if len(log) == 0 || allZero(log) { // a file that got its size, but no content yet
 		return false
@@ -45,7 +46,8 @@ func walLost(log []byte) bool {
 	return walFramesLost(log, page, sum)
 }
 
-// walFramesLost looks for commits behind a frame that isn't right. One may be that of the transaction that a crash has cut off: more can't be.
+// walFramesLost looks for commits behind a frame that isn't right. One may be that of the transaction that a crash has
+// cut off: more can't be.
 func walFramesLost(log []byte, page int, sum walSum) bool {
 	salt, broken, commits := [8]byte(log[16:24]), false, 0
 	for at := walHeader; at+walFrame+page <= len(log); at += walFrame + page {
@@ -91,7 +93,8 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// copyLostWAL copies the log aside if it has lost something: SQLite uses what comes before, and overwrites the rest. It returns the name of the copy, or "".
+// copyLostWAL copies the log aside if it has lost something: SQLite uses what comes before, and overwrites the rest. It
+// returns the name of the copy, or "".
 func copyLostWAL(path string, now time.Time) (string, error) {
 	f, err := os.Open(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {

@@ -25,8 +25,8 @@ func killed(t *testing.T, count int) (db, wal []byte) {
 // frame is the size of a frame of the log: a header and a page.
 func frame(wal []byte) int { return 24 + int(binary.BigEndian.Uint32(wal[8:])) }
 
-// A log that has lost acknowledged commits is told of, and a copy of it is kept. What a crash may leave is not: a log that is whole, that ends in the middle
-// of a frame, or that has no content yet.
+// A log that has lost acknowledged commits is told of, and a copy of it is kept. What a crash may leave is not: a log
+// that is whole, that ends in the middle of a frame, or that has no content yet.
 func TestDamagedLogIsTold(t *testing.T) {
 	db, wal := killed(t, 50)
 	size := frame(wal)
