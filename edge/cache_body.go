@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -24,7 +26,7 @@ type chunkBody struct {
 	first uint32
 	skip  int   // bytes of the first chunk that aren't wanted
 	left  int64 // bytes that are
-	held  int64 // of the server's filling
+	held  int64 // of the server's filling, for what is ahead of the reader
 	ahead *loader
 
 	mu    sync.Mutex // guards what follows
@@ -53,45 +55,55 @@ func (c *cached) chunks(x *Exchange, l *found, s httpcache.Span) (body mesh.Body
 			missing++
 		}
 	}
-	if missing > 0 && !b.bring(x, missing) {
+	if missing == 0 {
+		return b, true
+	}
+	if err := b.bring(x, missing); err != nil {
 		_ = b.Close() // it only gives memory back
-		c.lost(b.key, rec.Nonce)
+		if !errors.Is(err, errNoRoom) {
+			c.lost(b.key, rec.Nonce)
+		}
 		l.hit, l.gone = false, true
 		return nil, false
 	}
 	return b, true
 }
 
-// bring begins to load what is missing. It waits for the first of it, or for all where nobody else has it.
-func (b *chunkBody) bring(x *Exchange, missing uint32) bool {
+// bring begins to load what is missing. It waits for the first of it, or for all where nobody else has it. It fails with
+// errNoRoom if the response could be given, but not now.
+func (b *chunkBody) bring(x *Exchange, missing uint32) error {
 	inBucket := b.rec.Stored.Flags.Has(httpcache.InBucket)
 	mends := x.Method == http.MethodGet && b.c.condition(&b.rec) != ""
 	worth := mends && few(missing, b.rec.Chunks)
 	if !inBucket && !worth {
-		return false
+		return errChunk
 	}
-	wait := 1
-	if !mends {
-		size := int64(missing) * chunkSize
-		if !b.c.s.filling.take(size) {
-			return false
-		}
-		b.held, wait = size, int(missing)
+	ahead := int(missing)
+	if mends {
+		ahead = min(window, ahead)
 	}
-	b.ahead = b.newLoader(x, inBucket, mends, wait)
+	switch size := int64(ahead) * chunkSize; {
+	case b.c.s.filling.take(size):
+		b.held = size
+	case mends:
+		ahead = 0 // each when it is its turn
+	default:
+		return errNoRoom
+	}
+	b.ahead = b.newLoader(x, inBucket, mends, ahead)
 	b.ahead.worth = worth
 	go b.ahead.run()
 	if mends {
-		return b.ahead.take() == nil
+		return b.ahead.take()
 	}
 	timer := time.AfterFunc(holdTime, b.ahead.cancel)
 	defer timer.Stop()
 	for range missing {
-		if b.ahead.take() != nil {
-			return false
+		if err := b.ahead.take(); err != nil {
+			return err
 		}
 	}
-	return true
+	return nil
 }
 
 // Next gives what is wanted of the next chunk.
@@ -115,7 +127,7 @@ func (b *chunkBody) Next() (mesh.Piece, error) {
 func (b *chunkBody) next() (*kvcache.View, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.at > 0 && !b.over {
+	if b.at > 0 && b.views[b.at-1] != nil {
 		b.views[b.at-1].Release()
 		b.views[b.at-1] = nil
 	}
@@ -131,19 +143,22 @@ func (b *chunkBody) next() (*kvcache.View, error) {
 		b.mu.Unlock() // Close ends the wait
 		err := b.ahead.take()
 		b.mu.Lock()
-		if err != nil {
+		switch {
+		case b.over:
+			return nil, errGone
+		case err != nil:
 			b.c.lost(b.key, b.rec.Nonce)
 			return nil, err
-		}
-		if b.over {
-			return nil, errGone
 		}
 	}
 	b.at++
 	return b.views[b.at-1], nil
 }
 
-var errChunk = errors.New("a part of a stored response has left the store")
+var (
+	errChunk  = errors.New("a part of a stored response has left the store")
+	errNoRoom = errors.New("too many responses are being brought together")
+)
 
 // Trailer gives nothing: trailer fields aren't stored.
 func (b *chunkBody) Trailer() mesh.Header { return nil }
@@ -202,7 +217,7 @@ type loaded struct {
 	err  error
 }
 
-// window is how many chunks a loader is ahead of the reader.
+// window is how many chunks a loader is ahead of the reader, where there is room.
 const window = 4
 
 // Times of the bucket.
@@ -212,8 +227,8 @@ const (
 	lagTime         = 300 * time.Millisecond // that a replica may be behind
 )
 
-func (b *chunkBody) newLoader(x *Exchange, inBucket, mends bool, wait int) *loader {
-	l := &loader{b: b, inBucket: inBucket, out: make(chan loaded, max(wait, window))}
+func (b *chunkBody) newLoader(x *Exchange, inBucket, mends bool, ahead int) *loader {
+	l := &loader{b: b, inBucket: inBucket, out: make(chan loaded, ahead)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	for i, v := range b.views {
 		if v == nil {
@@ -229,9 +244,14 @@ func (b *chunkBody) newLoader(x *Exchange, inBucket, mends bool, wait int) *load
 // run loads until all is there, something can't be had, or nobody wants it any more.
 func (l *loader) run() {
 	defer close(l.out)
-	if l.origin != nil {
-		defer l.origin.close()
-	}
+	defer func() {
+		if l.origin != nil {
+			l.origin.close()
+		}
+		if p := recover(); p != nil {
+			l.b.c.s.log.Error("loading for the cache panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
 	for n, i := range l.missing {
 		v, err := l.load(i, n == 0)
 		select {

@@ -74,6 +74,8 @@ func TestCacheAttackPassingBy(t *testing.T) {
 	if s := r.send(t, "HEAD", "HEAD /a HTTP/1.1\r\nHost: example.test\r\nContent-Length: 1\r\n\r\nx"); !s.hit {
 		t.Errorf("HEAD with a body: %s", s)
 	}
+	waits := requestOf("GET", "/a", []string{"Expect", "100-continue", "Content-Length", "5"})
+	r.send(t, "GET", waits).wantHit(t, "a body that isn't sent until it is wanted", "1")
 	if n := r.count("/a"); n != 1 {
 		t.Errorf("the origin was asked %d times", n)
 	}

@@ -279,6 +279,50 @@ func TestCacheLargeFromSlowBucket(t *testing.T) {
 	}
 }
 
+// A client that goes away while chunks are being brought says nothing of the response, which stays stored.
+func TestCacheLargeClientGoesAwayWhileItIsBrought(t *testing.T) {
+	r := startCache(t, nil)
+	o := inChunks(16*chunk, "ETag", `"1"`)
+	r.on("/a", o.answer)
+	r.storeLarge(t, "/a")
+	natsservertest.Eventually(t, "the bucket has it", func() bool {
+		return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+	})
+	nonce := r.recordOf(t, "/a").Nonce
+	for range 10 {
+		r.lose(t, "/a", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+		x := r.open(t, "/a")
+		x.want(o.body[:1000])
+		_ = x.conn.Close()
+		natsservertest.Eventually(t, "the connection is gone", func() bool { return r.Connections() == 0 })
+	}
+	r.get(t, "/a").wantHit(t, "afterwards", o.body)
+	if rec := r.recordOf(t, "/a"); rec.Nonce != nonce || r.count("/a") != 1 {
+		t.Errorf("it was fetched anew: the origin was asked %d times", r.count("/a"))
+	}
+}
+
+// Where there is no room to bring all of a response together, it is passed on from the origin, and stays stored.
+func TestCacheLargeNoRoom(t *testing.T) {
+	r := startCache(t, nil)
+	o := inChunks(3 << 20)
+	r.on("/a", o.answer)
+	r.storeLarge(t, "/a")
+	natsservertest.Eventually(t, "the bucket has it", func() bool {
+		return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+	})
+	r.lose(t, "/a", 1, 2)
+	free := r.TakeRoom()
+	if s := r.get(t, "/a"); s.body != o.body || s.broken != nil || s.hit {
+		t.Errorf("without room: %s, %v", s, s.broken)
+	}
+	free()
+	before := r.count("/a")
+	if s := r.get(t, "/a"); s.body != o.body || !s.hit || r.count("/a") != before {
+		t.Errorf("with room: %s", s)
+	}
+}
+
 // While a slow client reads, the bucket loses what it hasn't yet: the rest comes from the origin, or is at hand
 // already.
 func TestCacheLargeLosesBucketWhileItIsRead(t *testing.T) {

@@ -122,3 +122,12 @@ func (s *Server) CacheFetches() int { return s.flights.Len() }
 
 // SetEndsWithin changes how soon a body of unknown length must end. Call it before the requests that it concerns.
 func (s *Server) SetEndsWithin(d time.Duration) { s.filling.endsWithin = d }
+
+// TakeRoom takes all room in which responses are brought together, until free.
+func (s *Server) TakeRoom() (free func()) {
+	s.filling.mu.Lock()
+	n := s.filling.max - s.filling.used
+	s.filling.mu.Unlock()
+	s.filling.take(n)
+	return func() { s.filling.give(n) }
+}
