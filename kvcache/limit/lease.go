@@ -190,9 +190,11 @@ func (r *Rule) leaseBucket(rec *record, a ask) granted {
 	if room := a.now + r.depth + a.ahead - begin; room > 0 {
 		out.left = uint32(min(room/r.interval, 1<<31)) //nolint:gosec // G115: bounded
 	}
-	useful := out.left // alone, nobody else wants them
-	if a.nodes > 1 {
-		useful = min(2*a.last, out.left/(2*a.nodes)+1)
+	half := out.left/(2*a.nodes) + 1
+	useful := min(2*a.last, half)
+	if a.nodes == 1 { // nobody else wants them, but what a node has when it dies is lost
+		burst, ahead := uint32(r.depth/r.interval), uint32(a.ahead/r.interval) //nolint:gosec // G115: bounded by the limit
+		useful = min(max(2*a.last, burst/16, 1), max(half, ahead))
 	}
 	if out.permits = min(out.left, max(a.least, useful)); out.permits == 0 {
 		return out
