@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"millrace/edge/admin"
@@ -23,8 +27,9 @@ func (n *Node) openLimits(context.Context) error {
 		Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(cfg.Mesh), StoreBytes: n.sizes.limits, Log: n.log,
 	}
 	if cfg.Mesh.URL != "" || cfg.Mesh.Cluster.Enabled() {
-		c.Nodes, c.Slots = n.liveNodes, max(len(cfg.Mesh.Cluster.Peers), 1)
+		c.Nodes, c.Slots, c.Yield = n.liveNodes, max(len(cfg.Mesh.Cluster.Peers), 1), n.yieldLimits
 	}
+	c.Mark = limitMark(filepath.Join(cfg.Node.Data, "limits.mark"))
 	limits, err := limit.New(c)
 	if err != nil {
 		return fmt.Errorf("configure limits: %w", err)
@@ -33,6 +38,37 @@ func (n *Node) openLimits(context.Context) error {
 	n.limits.SetRules(rulesOf(cfg.Limits, cfg.Named()))
 	n.opened("limits", limits.Close)
 	return nil
+}
+
+// yieldLimits keeps this node's server from leading the stream of limits while its clock is off.
+func (n *Node) yieldLimits() {
+	if n.nats == nil {
+		return
+	}
+	if err := n.nats.YieldStream(limit.StreamName(meshPrefix(n.opts.Config.Mesh))); err != nil {
+		n.log.Warn("the stream of limits stays with this node, whose clock is off", "cause", err)
+	}
+}
+
+// limitMark is a file that remembers how far the store of limits had come.
+type limitMark string
+
+// Load gives 0 if there is no such file, or another one.
+func (m limitMark) Load() uint64 {
+	b, err := os.ReadFile(string(m))
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Save replaces the file.
+func (m limitMark) Save(n uint64) error {
+	return writePrivate(string(m), strconv.FormatUint(n, 10)+"\n")
 }
 
 // rulesOf lists the limits by name: those that routes share, and those of one route each. The routes have names.

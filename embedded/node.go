@@ -148,7 +148,7 @@ func (n *Node) openNATS(ctx context.Context) error {
 	server, err := natsserver.New(natsserver.Config{
 		Name: n.opts.Config.Node.Name, Dir: filepath.Join(n.opts.Config.Node.Data, "jetstream"), Listen: string(m.Listen),
 		MemberToken: token, MemberSubjects: plainSubjects(n.opts.Config.Routes), Log: n.log,
-		Cluster: n.clusterConfig(ctx), Refused: newRefusals(n).tell,
+		Cluster: n.clusterConfig(ctx), Rebuilt: []string{limit.StreamName(meshPrefix(m))}, Refused: newRefusals(n).tell,
 	})
 	if err != nil {
 		return fmt.Errorf("configure NATS: %w", err)

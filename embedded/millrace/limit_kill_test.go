@@ -135,7 +135,7 @@ func hastened(t *testing.T, nodes []*cacheNode, leader string) bool {
 	return false
 }
 
-// A node that is alone is killed and comes back in mid-window: what it had spent stays spent, whatever the limit counts by.
+// A node that is alone is killed and comes back in mid-window: what it had spent stays spent, whatever the limit counts by, and half of the limit is lost at most.
 func TestLimitAloneKilled(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
@@ -157,6 +157,9 @@ func TestLimitAloneKilled(t *testing.T) {
 		t.Logf("%s: %d before, %s afterwards; %d permits lost", path, total[path]-got.admitted(), got, limit-total[path])
 		if total[path] > limit || (got.failed() > 0 && !raced) {
 			t.Errorf("%s: %d were admitted of %d, and %d failed", path, total[path], limit, got.failed())
+		}
+		if total[path] < limit/2 {
+			t.Errorf("%s: only %d were admitted of %d: more than half was lost with the node", path, total[path], limit)
 		}
 	}
 	n.end(t)

@@ -97,6 +97,20 @@ func (c *Config) found() (string, error) {
 	return "", nil
 }
 
+// forgetIndexes removes the indexes of the streams that are to be rebuilt.
+func (s *Server) forgetIndexes() error {
+	if !s.stores() {
+		return nil
+	}
+	for _, stream := range s.cfg.Rebuilt {
+		err := os.Remove(filepath.Join(s.cfg.Dir, "jetstream", account, "streams", stream, "msgs", "index.db"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove the index of a stream: %w", err)
+		}
+	}
+	return nil
+}
+
 // writeSynced replaces a file so that a loss of power leaves the old one or the new one, whole.
 func writeSynced(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -38,6 +38,7 @@ type Config struct {
 	MemberToken    string
 	MemberSubjects []string      // subjects of nats: routes, which members may serve besides http.>
 	Cluster        *Cluster      // nil for a server that stands alone
+	Rebuilt        []string      // streams whose index isn't believed at the start: see DESIGN.md
 	Refused        func(Refusal) // told when a member's subscription is refused; may be nil
 	Log            *slog.Logger
 }
@@ -102,6 +103,9 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.claim(); err != nil {
+		return err
+	}
+	if err := s.forgetIndexes(); err != nil {
 		return err
 	}
 	auth := &authenticator{s: s}

@@ -21,6 +21,8 @@ type stored struct {
 type rawStore interface {
 	get(ctx context.Context, key Key, fresh bool) (stored, error)
 	put(ctx context.Context, key Key, v stored, keep time.Duration) (rev uint64, err error)
+	last(ctx context.Context) (rev uint64, err error)     // the newest of all keys
+	drop(ctx context.Context, key Key, upTo uint64) error // removes what there is of a record, if it is of that revision at most; it may be done twice
 }
 
 // What is known of a question that failed, by itself or joined with another error.
@@ -45,7 +47,7 @@ func (f failure) Unwrap() []error { return []error{f.what, f.cause} }
 const (
 	firstRead  = 100 * time.Millisecond
 	firstWrite = 250 * time.Millisecond
-	firstAlone = Patience
+	firstAlone = 600 * time.Millisecond
 	nobodyWait = 200 * time.Millisecond // until a question that nobody has taken is put again, unless somebody takes others before
 	busyWait   = 5 * time.Millisecond
 )
@@ -90,6 +92,20 @@ func (s *store) put(ctx context.Context, key Key, v stored, keep time.Duration) 
 		err = failure{errNobody, err}
 	}
 	return rev, err
+}
+
+// last gives the newest revision of all keys. The error is ErrAway, with its cause.
+func (s *store) last(ctx context.Context) (rev uint64, err error) {
+	err = s.tries(ctx, &s.reads, firstRead, func(ctx context.Context) (err error) {
+		rev, err = s.raw.last(ctx)
+		return err
+	})
+	return rev, err
+}
+
+// drop removes a record, whatever it is, of that revision at most. The error is ErrAway, with its cause.
+func (s *store) drop(ctx context.Context, key Key, upTo uint64) error {
+	return s.tries(ctx, &s.writes, s.first, func(ctx context.Context) error { return s.raw.drop(ctx, key, upTo) })
 }
 
 // written finds out whether a write that conflicts is the one that it conflicts with.

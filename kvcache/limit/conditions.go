@@ -2,6 +2,7 @@ package limit
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,7 +20,47 @@ func (l *Limiter) Conditions() (out []string) {
 	if why := l.store.writes.no(now.Add(-noLately)); why != nil {
 		out = append(out, refusal(why))
 	}
+	if n := l.damage.n.Load(); n > 0 {
+		out = append(out, fmt.Sprintf("the records of %d limited clients are damaged (see the log): they get what store_away says until their windows end; "+
+			"millrace limits reset gives one its full allowance again; look for damaged files below the data directory's jetstream", n))
+	}
+	if raw, ok := l.store.raw.(*streamStore); ok {
+		if lost := raw.loss.Load(); lost != nil && now.Sub(lost.at) < l.longest() {
+			out = append(out, fmt.Sprintf("the store of limits has lost records that were acknowledged (it was at %d and is at %d): their clients may get a part of their "+
+				"allowance a second time until their windows end; look for damaged files below the data directory's jetstream, and for a disk that loses what it has synced",
+				lost.from, lost.to))
+		}
+	}
+	return append(out, l.clockConditions(now)...)
+}
+
+// clockConditions tells of clocks that are off.
+func (l *Limiter) clockConditions(now time.Time) (out []string) {
+	s := l.clock.state.Load()
+	within := time.Duration(agreeWithin)
+	if d := s.off; d.Abs() > within {
+		out = append(out, "this node's clock is "+apart(d)+" most nodes' clocks: limits go by theirs; set this node's clock (NTP)")
+	}
+	switch d := s.behind; {
+	case s.differ:
+		out = append(out, "the nodes' clocks differ by more than "+within.String()+" and no majority agrees: limits go on by the time that they had; set the clocks (NTP)")
+	case s.at.IsZero():
+	case l.alone:
+		out = append(out, "this node's clock was set while the node runs, to "+apart(d)+" the time that limits go by, which is what has passed: they follow it in "+
+			max(s.at.Sub(now), 0).Round(time.Second).String()+" if it stays so, or at once when the node is started again")
+	default:
+		out = append(out, "most nodes' clocks are "+apart(d)+" the time that limits go by: they follow in "+max(s.at.Sub(now), 0).Round(time.Second).String()+
+			" if that stays so, or soon when a node is started again")
+	}
 	return out
+}
+
+// apart says how far one clock is from another.
+func apart(d time.Duration) string {
+	if d < 0 {
+		return (-d).Round(100*time.Millisecond).String() + " behind"
+	}
+	return d.Round(100*time.Millisecond).String() + " ahead of"
 }
 
 // remedy says what to do when the store can't be asked.

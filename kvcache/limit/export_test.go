@@ -9,6 +9,8 @@ import (
 type ModelStore interface {
 	Get(ctx context.Context, key Key, fresh bool) (Stored, error)
 	Put(ctx context.Context, key Key, v Stored, keep time.Duration) (uint64, error)
+	Last(ctx context.Context) (uint64, error)
+	Drop(ctx context.Context, key Key, upTo uint64) error
 }
 
 // Stored is a record as a store has it.
@@ -21,7 +23,8 @@ type Stored struct {
 // ModelPeers are the other nodes, for tests.
 type ModelPeers interface {
 	Nodes() int
-	Recall(ctx context.Context, w Want) []Gift
+	Alone() bool // there are no others, ever
+	Recall(ctx context.Context, w Want, wait time.Duration) []Gift
 }
 
 // What nodes ask and answer, and what a store says about a record that is another one by now.
@@ -47,18 +50,29 @@ func (s storeModel) put(ctx context.Context, key Key, v stored, keep time.Durati
 	return s.Put(ctx, key, Stored{v.value, v.rev, v.mark, v.wrote}, keep)
 }
 
+func (s storeModel) last(ctx context.Context) (uint64, error) { return s.Last(ctx) }
+
+func (s storeModel) drop(ctx context.Context, key Key, upTo uint64) error {
+	return s.Drop(ctx, key, upTo)
+}
+
 type peersModel struct{ ModelPeers }
 
 func (p peersModel) nodes() int { return p.Nodes() }
 
-func (p peersModel) recall(ctx context.Context, w want) []gift { return p.Recall(ctx, w) }
+func (p peersModel) recall(ctx context.Context, w want, wait time.Duration) []gift {
+	return p.Recall(ctx, w, wait)
+}
 
-// NewModel makes a limiter with a store, other nodes and a clock of the test's own.
-func NewModel(cfg Config, s ModelStore, p ModelPeers, now func() time.Time) *Limiter {
+// NewModel makes a limiter with a store and other nodes of the test's own.
+func NewModel(cfg Config, s ModelStore, p ModelPeers) *Limiter {
 	l := newLimiter(cfg)
-	l.store, l.peers, l.now = &store{raw: storeModel{s}, first: firstWrite}, peersModel{p}, now
+	l.store, l.peers, l.alone = &store{raw: storeModel{s}, first: firstWrite}, peersModel{p}, p.Alone()
 	return l
 }
+
+// Time is what the limiter goes by.
+func (l *Limiter) Time() time.Time { return l.now() }
 
 // Answer is what the limiter says to another node.
 func (l *Limiter) Answer(w Want) (Gift, bool) { return l.answer(w) }
@@ -102,3 +116,27 @@ func (r *record) Encode(k byte) []byte { return r.encode(kind(k)) }
 
 // DecodeRecord reads it.
 func DecodeRecord(b []byte, k byte) (Record, error) { return decodeRecord(b, kind(k)) }
+
+// Reading is what a node's clocks say, against the time of the one that compares.
+type Reading struct {
+	Time, Wall time.Duration
+	Epoch      uint32
+}
+
+// Finding is what follows from a comparison.
+type Finding struct {
+	Epoch             uint32
+	Jump, Drift, Wall time.Duration
+	Most, All         bool
+}
+
+// Judge compares the clocks of a node and of others.
+func Judge(own Reading, others []Reading, nodes int, alone bool) Finding {
+	of := func(r Reading) reading { return reading{int64(r.Time), int64(r.Wall), r.Epoch} }
+	var all []reading
+	for _, o := range others {
+		all = append(all, of(o))
+	}
+	f := judge(of(own), all, nodes, alone)
+	return Finding{f.epoch, time.Duration(f.jump), time.Duration(f.drift), time.Duration(f.wall), f.most, f.all}
+}

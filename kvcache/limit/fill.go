@@ -7,59 +7,98 @@ import (
 	"time"
 )
 
-// fill leases permits for a key. An error means that the store didn't answer.
+// fill leases permits for a key. An error means that the store didn't answer, or that what it says of the key can't be.
 func (l *Limiter) fill(ctx context.Context, r *Rule, key Key, f *flight) error {
-	var before entry // with permits that return, once a record says that they have
-	for try := 0; ctx.Err() == nil; try++ {
-		now := l.now().UnixNano()
-		e, n, enough := l.prepare(r, key, f, now)
-		if enough {
-			return nil
-		}
-		least := n.permits
-		if r.returns(now, &e) {
-			before = e
-		}
-		rec, rev, err := l.read(ctx, r, key, &e, try > 0)
-		if err != nil {
-			l.putBack(key, &before)
-			return err
-		}
-		a := r.asks(&e, n, now, l.peers.nodes())
-		a.takes = l.takes.Load()
-		if before.until != 0 {
-			a.until, a.back, a.spentTo = before.until, before.permits, before.spentTo()
-		}
-		g := r.lease(&rec, a)
-		if g.permits == 0 {
-			l.exhausted(ctx, r, key, g, least, &before, now)
-			return nil
-		}
-		next, err := l.store.put(ctx, key, stored{value: rec.encode(r.kind), rev: rev}, r.keep(&rec, now))
+	if err := l.clock.await(ctx); err != nil {
+		return err
+	}
+	t := filling{l: l, r: r, key: key}
+	for ; ctx.Err() == nil; t.try++ {
+		done, err := t.once(ctx, f)
 		switch {
-		case err == nil:
-			l.writes.Add(1)
-			l.takes.Store(l.now().UnixNano() - now)
-			l.credit(r, key, g, least, next, &rec, now)
+		case done:
 			return nil
-		case errors.Is(err, errConflict):
-			l.conflicts.Add(1)
-			l.forget(key)
-			backOff(ctx, min(try, maxBackOff))
-		case errors.Is(err, errUnsure): // nobody knows whether they were leased: they are lost, and what was to return with them
-			l.conflicts.Add(1)
-			l.forget(key)
-			before = entry{}
-		case errors.Is(err, errNobody):
-			l.putBack(key, &before)
-			return err
-		default: // likewise
-			l.forget(key)
+		case err != nil:
+			l.putBack(key, &t.before)
 			return err
 		}
 	}
-	l.putBack(key, &before)
+	l.putBack(key, &t.before)
 	return ErrAway
+}
+
+// filling is what a flight knows between its tries.
+type filling struct {
+	l      *Limiter
+	r      *Rule
+	key    Key
+	try    int
+	first  entry // of the key, as it was at the first try
+	before entry // with permits that return, once a record says that they have
+	ghosts ghosts
+}
+
+// once tries to lease permits. Without an error it may be tried again.
+func (t *filling) once(ctx context.Context, f *flight) (done bool, err error) {
+	l, r, now := t.l, t.r, t.l.clock.now()
+	e, n, enough := l.prepare(r, t.key, f, now)
+	if enough {
+		return true, nil
+	}
+	least := n.permits
+	if t.try == 0 {
+		t.first = e
+	}
+	if r.returns(now, &e) {
+		t.before = e
+	}
+	rec, rev, err := t.read(ctx, &e)
+	if errors.Is(err, errStale) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	a := r.asks(&e, n, now, l.peers.nodes())
+	a.takes = l.takes.Load()
+	if t.before.until != 0 {
+		a.until, a.back, a.spentTo = t.before.until, t.before.permits, t.before.spentTo()
+	}
+	g := r.lease(&rec, a)
+	if g.permits == 0 {
+		l.exhausted(ctx, r, t.key, g, least, &t.before, now)
+		return true, nil
+	}
+	next, err := l.write(ctx, t.key, rec.encode(r.kind), rev, r.keep(&rec, now))
+	if err != nil {
+		return false, t.failed(ctx, rev, err)
+	}
+	l.writes.Add(1)
+	l.takes.Store(l.clock.now() - now)
+	l.credit(r, t.key, g, least, next, &rec, now)
+	l.damage.forget(t.key)
+	return true, nil
+}
+
+// failed is for a record that wasn't written, or of which nobody knows. Without an error it is tried again.
+func (t *filling) failed(ctx context.Context, rev uint64, err error) error {
+	l := t.l
+	if !l.alone || !errors.Is(err, errConflict) { // nobody else has changed what a node alone knows: see remembered
+		l.forget(t.key)
+	}
+	switch {
+	case errors.Is(err, errConflict):
+		l.conflicts.Add(1)
+		backOff(ctx, min(t.try, maxBackOff))
+		return t.ghosts.conflict(ctx, t.r, t.key, rev, t.try > 0)
+	case errors.Is(err, errUnsure): // the permits are lost, and what was to return with them
+		l.conflicts.Add(1)
+		t.before = entry{}
+		return nil
+	case !errors.Is(err, errNobody): // likewise
+		t.before = entry{}
+	}
+	return err
 }
 
 // putBack gives the entry of a key what it had to give up for a record that wasn't written.
@@ -128,21 +167,54 @@ const (
 	aheadQueue  = time.Second // for requests that wait in any case
 )
 
+// errStale means that a replica may be behind, and that the one that leads must be asked.
+var errStale = errors.New("the record may be an old one")
+
 // read gives the record of a key: the one that the entry tells, or the stored one.
-func (l *Limiter) read(ctx context.Context, r *Rule, key Key, e *entry, fresh bool) (rec record, rev uint64, err error) {
+func (t *filling) read(ctx context.Context, e *entry) (rec record, rev uint64, err error) {
+	l, r, fresh := t.l, t.r, t.try > 0
 	if r.kind == fixed && e.flags&known != 0 && !fresh && l.current(r) {
-		return record{start: e.until - r.window, end: e.until, granted: r.pool() - min(e.left, r.pool()), active: uint32(e.active)}, e.rev, nil
+		return r.fromEntry(e), e.rev, nil
 	}
 	l.reads.Add(1)
-	v, err := l.store.get(ctx, key, fresh)
-	if err != nil || v.value == nil {
-		return record{}, v.rev, err
+	v, err := l.store.get(ctx, t.key, fresh)
+	if err != nil {
+		return record{}, 0, err
 	}
-	if rec, err = decodeRecord(v.value, r.kind); err != nil { // of a newer version, perhaps: written anew it would be a fresh allowance
-		l.cfg.Log.ErrorContext(ctx, "record of a limit can't be read; its key waits until it leaves", "limit", r.Name, "cause", err)
-		return record{}, 0, errors.Join(ErrAway, err)
+	now := l.clock.now()
+	if v.value != nil {
+		if rec, err = decodeRecord(v.value, r.kind); err != nil { // of a newer release, perhaps: written anew it would be a fresh allowance
+			return record{}, v.rev, l.contradicts(ctx, r, t.key, v.rev, err)
+		}
+		r.bring(&rec, v.wrote, now)
 	}
-	return rec, v.rev, nil
+	had := t.had(e)
+	switch {
+	case !had.newer(r.kind, &v, &rec, now):
+		return rec, v.rev, nil
+	case !fresh:
+		return record{}, 0, errStale
+	}
+	if rec, ok := l.remembered(r, &had); ok {
+		return rec, v.rev, nil
+	}
+	return record{}, v.rev, l.contradicts(ctx, r, t.key, v.rev, errGone)
+}
+
+// had is what this node knew of the key before the flight, unless that has changed.
+func (t *filling) had(e *entry) entry {
+	switch {
+	case t.before.until != 0:
+		return t.before
+	case e.until == t.first.until:
+		return t.first
+	}
+	return *e
+}
+
+// write replaces the record of revision rev.
+func (l *Limiter) write(ctx context.Context, key Key, value []byte, rev uint64, keep time.Duration) (uint64, error) {
+	return l.store.put(ctx, key, stored{value: value, rev: rev, wrote: l.clock.now()}, keep)
 }
 
 // current tells whether a rule is the one of its records. What is left of a limit means something else to one of before, with another max.

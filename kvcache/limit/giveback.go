@@ -30,7 +30,7 @@ func (l *Limiter) giveBack() {
 		}
 	}
 	for i := range l.table.shards {
-		for _, key := range l.table.shards[i].holding(l.now().UnixNano()) {
+		for _, key := range l.table.shards[i].holding(l.clock.now()) {
 			each(func() { l.returnPermits(ctx, key) })
 		}
 	}
@@ -66,7 +66,7 @@ func (l *Limiter) returnPermits(ctx context.Context, key Key) {
 	s := l.table.of(key)
 	s.mu.Lock()
 	e, _ := s.entries.get(key)
-	held := e.holds(l.now().UnixNano())
+	held := e.holds(l.clock.now())
 	s.entries.drop(key)
 	s.mu.Unlock()
 	for try := 0; held; try++ {
@@ -79,7 +79,7 @@ func (l *Limiter) returnPermits(ctx context.Context, key Key) {
 		if err != nil || !rec.take(k, &e) {
 			return
 		}
-		_, err = l.store.put(ctx, key, stored{value: rec.encode(k), rev: v.rev}, max(time.Duration(e.until-l.now().UnixNano()), 0)+keepMargin)
+		_, err = l.write(ctx, key, rec.encode(k), v.rev, max(time.Duration(e.until-l.clock.now()), 0)+keepMargin)
 		if !errors.Is(err, errConflict) {
 			return // done, or nobody knows
 		}

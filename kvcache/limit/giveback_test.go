@@ -1,6 +1,7 @@
 package limit_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 
@@ -27,8 +28,8 @@ func TestStopGivesBack(t *testing.T) {
 					for i, l := range ls {
 						got, _ := passes(t, []*limit.Limiter{l}, name, "client", 7+i)
 						left -= got
+						closeAll(t, ls[i:i+1]) // before another leases: of a bucket only the last part can be returned
 					}
-					closeAll(t, ls)
 				}
 				ls := flat(t, 1, store, limits)
 				defer closeAll(t, ls)
@@ -38,6 +39,38 @@ func TestStopGivesBack(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A node that is alone and dies takes with it what it had leased: half of what is left at most, whatever the limit counts by.
+func TestDeadNodeTakesHalf(t *testing.T) {
+	t.Parallel()
+	for name, lim := range map[string]node.Limit{
+		"fixed": rule("1000/24h"), "bucket": rule("1000/24h", algorithm(node.AlgorithmBucket)), "small bucket": rule("10/24h", algorithm(node.AlgorithmBucket)),
+		"deep bucket": rule("10/24h", burst(1000)),
+	} {
+		for _, share := range []int{0, 1, 3, 6, 9} { // tenths of it that were spent before
+			t.Run(fmt.Sprint(name, " ", share), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					most := lim.Room()
+					spent := max(share*most/10, 1)
+					way := &cutStore{flatStore: newFlatStore()}
+					ls := flatOn(t, []limit.ModelStore{way}, map[string]node.Limit{"r": lim})
+					if got := spend(t, ls[0], "client", spent); got != spent {
+						t.Fatalf("%d passed of %d", got, spent)
+					}
+					way.cut.Store(true) // it has no time to return anything
+					closeAll(t, ls)
+					ls = flat(t, 1, way.flatStore, map[string]node.Limit{"r": lim})
+					defer closeAll(t, ls)
+					got := spend(t, ls[0], "client", 2*most)
+					if least := (most-spent)/2 - 1; got < least || got+spent > most {
+						t.Errorf("%d passed after %d of %d, want at least %d", got, spent, most, least)
+					}
+				})
+			})
+		}
 	}
 }
 

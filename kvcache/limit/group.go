@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,6 +30,8 @@ type group struct {
 }
 
 const (
+	commitTime = 500 * time.Millisecond // that the answer to a batch is waited for; its writes may be tried again then
+
 	maxBatch  = 512
 	maxWaits  = 8192
 	maxSingle = 64 // writes on their own at once, after a batch that was refused
@@ -36,17 +39,18 @@ const (
 
 func newGroup(s *streamStore) *group { return &group{s: s, queue: make(chan *write, maxWaits)} }
 
-func (g *group) put(ctx context.Context, w *write) (uint64, error) {
+// put writes, and sets the write's revision.
+func (g *group) put(ctx context.Context, w *write) error {
 	select {
 	case g.queue <- w:
 	default:
-		return 0, failure{errNobody, errWaits}
+		return failure{errNobody, errWaits}
 	}
 	select {
 	case <-w.done:
-		return w.rev, w.err
+		return w.err
 	case <-ctx.Done():
-		return 0, notTaken(ctx.Err())
+		return notTaken(ctx.Err())
 	}
 }
 
@@ -136,7 +140,7 @@ func (g *group) commit(batch []*write) (uint64, error) {
 	}
 	last := batch[len(batch)-1]
 	last.msg.Header["Nats-Batch-Commit"] = []string{"1"}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), commitTime)
 	defer cancel()
 	reply, err := nc.RequestMsgWithContext(ctx, last.msg)
 	for _, w := range batch {

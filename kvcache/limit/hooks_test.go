@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // ReadHolders reads the record of a limit on requests in flight: who has how many places at that moment.
@@ -104,3 +106,15 @@ func (t *Entries) Some() Key { return t.t.some(func(*entry) bool { return false 
 
 // Size is how many keys and cells there are.
 func (t *Entries) Size() (n, cells int) { return t.t.n, len(t.t.cells) }
+
+// ReadMark reads what a write says of itself: its mark, and the writer's time.
+func ReadMark(text string) (mark uint64, wrote int64) {
+	v := withMark(stored{}, nats.Header{markField: []string{text}})
+	return v.mark, v.wrote
+}
+
+// WriteMark writes it.
+func WriteMark(mark uint64, wrote int64) string {
+	s := &streamStore{cfg: &Config{}}
+	return s.message(Key{}, &stored{mark: mark, wrote: wrote}, 0).Header.Get(markField)
+}

@@ -76,6 +76,29 @@ func (r *Rule) leaseFixed(rec *record, a ask) granted {
 	return granted{permits: n, until: rec.end, left: left - n, retry: rec.end}
 }
 
+// bring makes a record that was written when the limits' time was ahead one of now: as if it had been written at this moment. So what was spent stays
+// spent, and no window lasts longer than from now on. It isn't for records that were written before now, which may be any time ago.
+func (r *Rule) bring(rec *record, wrote, now int64) {
+	if wrote == 0 { // by a release that didn't say when: at the beginning of what it last wrote
+		wrote = max(rec.start, rec.newest*(r.window/spansPerWindow))
+	}
+	by := now - wrote
+	if by >= -agreeWithin {
+		return
+	}
+	switch span := max(r.window/spansPerWindow, 1); r.kind {
+	case fixed:
+		if rec.start, rec.end = rec.start+by, rec.end+by; r.clock {
+			rec.start, rec.end = r.windowAt(now)
+		}
+	case sliding:
+		rec.newest -= -by / span
+	case bucket:
+		rec.last += by
+	case concurrent: // see readHolders
+	}
+}
+
 // windowAt is the window that begins at now, or that is at now on the clock.
 func (r *Rule) windowAt(now int64) (start, end int64) {
 	switch {
@@ -167,9 +190,11 @@ func (r *Rule) leaseBucket(rec *record, a ask) granted {
 	if room := a.now + r.depth + a.ahead - begin; room > 0 {
 		out.left = uint32(min(room/r.interval, 1<<31)) //nolint:gosec // G115: bounded
 	}
-	useful := out.left // alone, nobody else wants them
-	if a.nodes > 1 {
-		useful = min(2*a.last, out.left/(2*a.nodes)+1)
+	half := out.left/(2*a.nodes) + 1
+	useful := min(2*a.last, half)
+	if a.nodes == 1 { // nobody else wants them, but what a node has when it dies is lost
+		burst, ahead := uint32(r.depth/r.interval), uint32(a.ahead/r.interval) //nolint:gosec // G115: bounded by the limit
+		useful = min(max(2*a.last, burst/16, 1), max(half, ahead))
 	}
 	if out.permits = min(out.left, max(a.least, useful)); out.permits == 0 {
 		return out

@@ -23,19 +23,29 @@ var ErrAway = errors.New("the store of limits is away")
 
 // Patience is how long a request waits for the store at most: longer than a cluster takes to replace a leader that died. When the store has been away
 // for so long, requests don't wait for it any more.
-const Patience = 1500 * time.Millisecond
+const Patience = 2 * time.Second
 
 // Config says what a Limiter works with.
 type Config struct {
-	Node       string     // unique id of this node
-	NATS       *nats.Conn // that the caller opened and closes
-	Prefix     string     // of the mesh's subjects; may be empty
-	Replicas   int        // of the stream: 1, or 3 in a cluster
-	Nodes      func() int // how many nodes are there, this one included; nil for a node that is alone
-	Slots      int        // nodes that a limit with store_away: share is divided among; 1 if it is 0
-	StoreBytes int64      // the largest size of the stream; StoreBytes if it is 0. One that is there never gets smaller
-	Keys       int        // how many keys the node remembers at most; 4 million if it is 0. Beyond that it asks the store more often
+	Node       string           // unique id of this node
+	NATS       *nats.Conn       // that the caller opened and closes
+	Prefix     string           // of the mesh's subjects; may be empty
+	Replicas   int              // of the stream: 1, or 3 in a cluster
+	Nodes      func() int       // how many nodes are there, this one included; nil for a node that is alone
+	Slots      int              // nodes that a limit with store_away: share is divided among; 1 if it is 0
+	Clock      func() time.Time // what this node's clock says; time.Now if it is nil. How time passes, it doesn't decide
+	Yield      func()           // told every few seconds while this node's clock is off, so that its server doesn't lead the stream; may be nil
+	Mark       Mark             // remembers how far the writes of the store had come; nil remembers nothing
+	StoreBytes int64            // the largest size of the stream; StoreBytes if it is 0. One that is there never gets smaller
+	Keys       int              // how many keys the node remembers at most; 4 million if it is 0. Beyond that it asks the store more often
 	Log        *slog.Logger
+}
+
+// Mark remembers a number beyond the node's end: of the last write that the store has acknowledged, so that a store which has lost acknowledged writes is
+// found out. One that can't be read is 0.
+type Mark interface {
+	Load() uint64
+	Save(n uint64) error
 }
 
 // Limiter holds a node's permits. Its methods are safe for concurrent use between Open and Close.
@@ -45,7 +55,10 @@ type Limiter struct {
 	store *store
 	peers peers
 	slot  slot
-	now   func() time.Time
+	clock *clock
+	alone bool // there are no other nodes, ever
+
+	damage damage
 
 	rules   atomic.Pointer[map[string]*Rule] // by name
 	byID    atomic.Pointer[map[string]*Rule]
@@ -65,10 +78,10 @@ type Limiter struct {
 	running sync.WaitGroup
 }
 
-// peers are the limiters of the other nodes. recall gives their replies, each node's at most once.
+// peers are the limiters of the other nodes. recall gives their replies, each node's at most once: until all have answered, or for so long.
 type peers interface {
 	nodes() int
-	recall(ctx context.Context, w want) []gift
+	recall(ctx context.Context, w want, wait time.Duration) []gift
 }
 
 // New checks the configuration. Open starts.
@@ -87,6 +100,7 @@ func New(cfg Config) (*Limiter, error) {
 		l.store.first = firstAlone
 	}
 	l.peers = newMeshPeers(l)
+	l.alone = cfg.Nodes == nil
 	return l, nil
 }
 
@@ -98,13 +112,16 @@ func newLimiter(cfg Config) *Limiter {
 	if cfg.StoreBytes == 0 {
 		cfg.StoreBytes = StoreBytes
 	}
-	l := &Limiter{cfg: cfg, table: newTable(cfg.Keys), now: time.Now, ended: make(chan struct{})}
+	l := &Limiter{cfg: cfg, table: newTable(cfg.Keys), clock: newClock(cfg.Clock), ended: make(chan struct{})}
 	l.slot.base = time.Now()
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.rules.Store(&map[string]*Rule{})
 	l.byID.Store(&map[string]*Rule{})
 	return l
 }
+
+// now is the limits' time.
+func (l *Limiter) now() time.Time { return time.Unix(0, l.clock.now()) }
 
 // SetRules replaces the rules. One that counts as before keeps what it knows; one with another window begins anew.
 func (l *Limiter) SetRules(limits map[string]node.Limit) {
@@ -152,9 +169,10 @@ func (l *Limiter) open() error {
 			return fmt.Errorf("open limits: %w", err)
 		}
 	}
-	if !l.begin(func() { l.store.watch(l.ctx, l.cfg.Node) }) {
+	if !l.begin(func() { l.store.watch(l.ctx) }) {
 		return errors.New("open limits: they are closed")
 	}
+	l.begin(func() { l.keepTime(l.ctx) })
 	l.begin(l.tend)
 	l.begin(func() { l.keepSlot(l.ctx) })
 	return nil
@@ -170,11 +188,12 @@ func (l *Limiter) tend() {
 		case <-l.ctx.Done():
 			return
 		}
-		now := l.now().UnixNano()
+		now := l.clock.now()
 		l.table.sweep(2*i, now)
 		l.table.sweep(2*i+1, now)
 		if i%10 == 0 {
 			l.renewPlaces(l.ctx)
+			l.damage.sweep(time.Now(), l.longest()+time.Hour)
 		}
 	}
 }

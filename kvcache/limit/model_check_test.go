@@ -62,7 +62,7 @@ func (m *model) checkClient(h []*admission) (bad []string) {
 		add(overSliding(h, most, int64(l.Window.Length)))
 	case "bucket":
 		interval := int64(l.Window.Length) / most
-		add(overBucket(h, interval, m.room()*interval+2*int64(m.skew)+int64(m.late)))
+		add(overBucket(h, interval, m.room()*interval+2*int64(m.skew)+int64(m.late)+m.apart()))
 	case "concurrent":
 		add(overAtOnce(h, most))
 	default:
@@ -73,6 +73,17 @@ func (m *model) checkClient(h []*admission) (bad []string) {
 		add(m.tooFew(h))
 	}
 	return bad
+}
+
+// apart is how far the times of two nodes may be apart that have heard of each other's: half of what a question takes, twice.
+func (m *model) apart() int64 {
+	switch {
+	case m.deaf || m.nodes == 1:
+		return 0
+	case m.faults.slow > 0:
+		return int64(min(m.faults.longest, 100*time.Millisecond))
+	}
+	return int64(time.Millisecond)
 }
 
 // spentIn sums what was admitted, and not given back, in each window.

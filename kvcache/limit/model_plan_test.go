@@ -25,8 +25,11 @@ type plan struct {
 	costs   int           // of a request, at most
 	refunds float64       // share of what is admitted that is given back
 	skew    time.Duration // clocks are off by up to this
+	deaf    bool          // nodes never hear of each other's clocks
+	wild    int           // nodes whose clocks are off by hours, and are set while they run
 	faults  faults
 	calm    bool // nothing fails, and there is demand enough
+	damage  bool // records are damaged, too
 	upsets  int  // how often something else than messages fails, on average
 	roams   bool // all requests come to one node for a while, then to another
 	order   *rand.Rand
@@ -66,7 +69,7 @@ func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 // windows sets what the kind is about.
 func (p *plan) windows() {
 	r, l := p.order, &p.limit
-	p.skew = time.Duration(r.IntN(401)) * time.Millisecond
+	p.skew = time.Duration(r.IntN(250)) * time.Millisecond // so that two agree
 	switch p.kind {
 	case "first":
 		l.Window.Length = one(r, 100*time.Millisecond, time.Second, 3*time.Second, 8*time.Second)
@@ -176,9 +179,13 @@ func (p *plan) trouble() {
 	}
 	p.refunds, p.costs = one(r, 0, 0, 0.2), one(r, 1, 1, 3)
 	p.slots = 1 + r.IntN(p.nodes)
+	if p.deaf = r.IntN(2) == 0; !p.deaf {
+		p.wild = r.IntN((p.nodes + 1) / 2)
+	}
 	if r.IntN(4) == 0 {
 		p.keys, p.clients = 256, 3 // that have room for one in memory
 	}
+	p.damage = r.IntN(4) == 0
 	if r.IntN(6) == 0 {
 		p.limit.Mode, p.limit.MaxWait, p.limit.MaxQueue = node.LimitModeQueue, node.Duration(time.Second), 3
 	}
@@ -194,7 +201,7 @@ func (p *plan) trouble() {
 }
 
 func (p *plan) String() string {
-	return fmt.Sprintf("%s %d/%s burst %d zone %s mode %s: %d nodes, %d slots, %d clients, %d workers every %s, costs to %d, refunds %g, skew %s, calm %t, roams %t, %+v",
+	return fmt.Sprintf("%s %d/%s burst %d zone %s mode %s: %d nodes, %d slots, %d clients, %d workers every %s, costs to %d, refunds %g, skew %s, deaf %t, wild %d, damage %t, calm %t, roams %t, %+v",
 		p.kind, p.limit.Max, p.limit.Window, p.limit.Burst, p.limit.Zone, p.limit.Mode, p.nodes, p.slots, p.clients, p.workers, p.pause, p.costs, p.refunds, p.skew,
-		p.calm, p.roams, p.faults)
+		p.deaf, p.wild, p.damage, p.calm, p.roams, p.faults)
 }

@@ -35,10 +35,13 @@ type modelStore struct {
 
 	mu      sync.Mutex // guards what follows
 	records map[limit.Key][]version
+	ghosts  map[limit.Key]bool // those of them that can't be given
 	rev     uint64
 }
 
-func newModelStore() *modelStore { return &modelStore{records: map[limit.Key][]version{}} }
+func newModelStore() *modelStore {
+	return &modelStore{records: map[limit.Key][]version{}, ghosts: map[limit.Key]bool{}}
+}
 
 // latest gives the record that counts. The caller holds the lock.
 func (s *modelStore) latest(key limit.Key) version {
@@ -56,6 +59,7 @@ func (s *modelStore) put(key limit.Key, v limit.Stored, keep time.Duration) (uin
 	if s.latest(key).Rev != v.Rev && !s.careless.Load() {
 		return 0, limit.ErrConflict
 	}
+	delete(s.ghosts, key)
 	s.rev++
 	versions := s.records[key]
 	if len(versions) == remembered {
@@ -66,10 +70,38 @@ func (s *modelStore) put(key limit.Key, v limit.Stored, keep time.Duration) (uin
 	return s.rev, nil
 }
 
+func (s *modelStore) drop(key limit.Key, upTo uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.latest(key).Rev > upTo {
+		return
+	}
+	delete(s.records, key)
+	delete(s.ghosts, key)
+}
+
+// damage makes the record of a key one that the store has and can't give, or one that can't be read.
+func (s *modelStore) damage(key limit.Key, ghost bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.latest(key)
+	if last.Rev == 0 {
+		return
+	}
+	if s.ghosts[key] = ghost; !ghost {
+		s.rev++
+		last.Rev, last.Value = s.rev, []byte("damaged")
+		s.records[key] = append(s.records[key], last)
+	}
+}
+
 // get gives the record, or what a replica has that is behind by up to so many writes.
 func (s *modelStore) get(key limit.Key, behind int) version {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ghosts[key] {
+		return version{}
+	}
 	if behind == 0 {
 		return s.latest(key)
 	}
@@ -200,16 +232,52 @@ func (l *link) Put(ctx context.Context, key limit.Key, r limit.Stored, keep time
 	return v.Rev, err
 }
 
+// Last gives the newest revision.
+func (l *link) Last(ctx context.Context) (uint64, error) {
+	answers := make(chan answer, 2)
+	l.send(&l.offStore, func() {
+		if l.m.store.away.Load() {
+			return
+		}
+		l.m.store.mu.Lock()
+		rev := l.m.store.rev
+		l.m.store.mu.Unlock()
+		l.back(&l.offStore, func() { answers <- answer{version: version{Stored: limit.Stored{Rev: rev}}} })
+	})
+	v, err := l.await(ctx, answers)
+	return v.Rev, err
+}
+
+// Drop removes a record.
+func (l *link) Drop(ctx context.Context, key limit.Key, upTo uint64) error {
+	answers := make(chan answer, 2)
+	l.send(&l.offStore, func() {
+		if l.m.store.away.Load() {
+			return
+		}
+		l.m.store.drop(key, upTo)
+		l.m.log("%s drops %s", l.name, key)
+		l.back(&l.offStore, func() { answers <- answer{} })
+	})
+	_, err := l.await(ctx, answers)
+	return err
+}
+
+// Alone tells that there never are others.
+func (l *link) Alone() bool { return l.m.nodes == 1 }
+
 // Nodes is how many nodes this one believes that there are.
 func (l *link) Nodes() int { return int(l.m.believed.Load()) }
 
 // Recall asks the other nodes, of which some may be cut off, stopped, or older incarnations of others, and gives each name's first answer that
 // comes in time.
-func (l *link) Recall(ctx context.Context, w limit.Want) []limit.Gift {
-	const recallTime = 60 * time.Millisecond
-	ctx, cancel := context.WithTimeout(ctx, recallTime)
+func (l *link) Recall(ctx context.Context, w limit.Want, wait time.Duration) []limit.Gift {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	others := l.m.others(l)
+	if w.Op == "clock" {
+		return l.clocks(ctx, w, others)
+	}
 	answers := make(chan limit.Gift, 2*len(others)) // since a question may arrive twice
 	for _, other := range others {
 		l.send(&l.offPeers, func() {
@@ -232,6 +300,38 @@ func (l *link) Recall(ctx context.Context, w limit.Want) []limit.Gift {
 				seen[g.Node] = true
 				out = append(out, g)
 			}
+		case <-ctx.Done():
+			return out
+		}
+	}
+	return out
+}
+
+// clocks asks the other nodes what their clocks say. Such questions get through, or else a node that starts would believe its own clock; in some runs
+// nobody ever hears of another's clock.
+func (l *link) clocks(ctx context.Context, w limit.Want, others []*member) (out []limit.Gift) {
+	const slowest = 100 * time.Millisecond
+	if l.m.deaf {
+		return nil
+	}
+	answers := make(chan limit.Gift, len(others))
+	for _, other := range others {
+		there, _ := l.travel(&l.offPeers)
+		there = min(there, slowest)
+		time.AfterFunc(there, func() {
+			g, _ := other.limiter.Answer(w)
+			back, _ := l.travel(&l.offPeers)
+			back = min(back, slowest)
+			time.AfterFunc(back, func() {
+				g.Heard = time.Now()
+				answers <- g
+			})
+		})
+	}
+	for range others {
+		select {
+		case g := <-answers:
+			out = append(out, g)
 		case <-ctx.Done():
 			return out
 		}

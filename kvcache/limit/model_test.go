@@ -65,18 +65,19 @@ type member struct {
 	*link
 
 	limiter *limit.Limiter
-	skew    time.Duration
 }
 
-func (n *member) now() time.Time { return time.Now().Add(n.skew) }
+// skew is how far the time that the node goes by is ahead.
+func (n *member) skew() time.Duration { return time.Until(n.limiter.Time()) }
 
 // model is a run.
 type model struct {
 	*plan
 
 	store    *modelStore
-	believed atomic.Int64 // how many nodes there are, as far as the nodes know
-	names    [][]byte     // of clients
+	believed atomic.Int64             // how many nodes there are, as far as the nodes know
+	names    [][]byte                 // of clients
+	clocks   map[string]*atomic.Int64 // by node: how far its clock is ahead
 
 	mu       sync.Mutex // guards what follows
 	members  []*member
@@ -103,6 +104,9 @@ func (c complaints) Handle(_ context.Context, r slog.Record) error {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
 	text := r.Message
+	if c.m.damage && strings.HasPrefix(text, "a record of a limit is damaged") {
+		return nil
+	}
 	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
 	c.m.complaints = append(c.m.complaints, text)
 	return nil
@@ -117,11 +121,32 @@ func run(t *testing.T, p *plan, careless bool) *model {
 			panic(problem)
 		}
 	}()
-	m := &model{plan: p, store: newModelStore()}
+	m := newModel(p)
 	m.store.careless.Store(careless)
 	m.believed.Store(int64(p.nodes))
 	synctest.Test(t, func(*testing.T) { m.play() })
 	return m
+}
+
+func newModel(p *plan) *model {
+	m := &model{plan: p, store: newModelStore(), clocks: map[string]*atomic.Int64{}}
+	r := rand.New(rand.NewPCG(p.seed, 2))
+	for i := range p.nodes {
+		ahead := &atomic.Int64{}
+		if p.skew > 0 {
+			ahead.Store(r.Int64N(int64(2*p.skew)) - int64(p.skew))
+		}
+		if i < p.wild {
+			ahead.Store(wildly(r))
+		}
+		m.clocks[fmt.Sprint("n", i+1)] = ahead
+	}
+	return m
+}
+
+// wildly is how far a clock may be off that nobody has set right.
+func wildly(r *rand.Rand) int64 {
+	return int64(one(r, -24*time.Hour, -time.Hour, -10*time.Second, 2*time.Second, 10*time.Minute, time.Hour, 1000*time.Hour))
 }
 
 // play runs in a bubble of synctest.
@@ -155,10 +180,12 @@ func (m *model) boot(name string) *member {
 	defer m.mu.Unlock()
 	r := rand.New(rand.NewPCG(m.seed, uint64(100+len(m.members))))
 	n := &member{link: &link{m: m, name: name, rand: r}}
-	if m.skew > 0 {
-		n.skew = time.Duration(r.Int64N(int64(2*m.skew))) - m.skew
+	ahead := m.clocks[name]
+	if ahead == nil {
+		ahead = &atomic.Int64{}
 	}
-	n.limiter = limit.NewModel(limit.Config{Node: name, Slots: m.slots, Keys: m.keys, Log: slog.New(complaints{m: m})}, n.link, n.link, n.now)
+	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	n.limiter = limit.NewModel(limit.Config{Node: name, Slots: m.slots, Keys: m.keys, Clock: clock, Log: slog.New(complaints{m: m})}, n.link, n.link)
 	n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
 	n.limiter.Open(context.Background())
 	m.members = append(m.members, n)
@@ -226,13 +253,13 @@ func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Deci
 		defer cancel()
 	}
 	late := time.Duration(r.Float64() * float64(m.late))
-	d, quickly := rule.Try(n.now().Add(-late), key, uint32(cost))
+	d, quickly := rule.Try(time.Now().Add(-late), key, uint32(cost))
 	var err error
 	if !quickly {
 		d, err = rule.Take(ctx, key, uint32(cost))
 		late = 0
 	}
-	a := &admission{at: time.Now().UnixNano(), skew: int64(n.skew - late), until: d.Until(), client: client, node: n.link, cost: int64(cost)}
+	a := &admission{at: time.Now().UnixNano(), skew: int64(n.skew() - late), until: d.Until(), client: client, node: n.link, cost: int64(cost)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.requests++
@@ -261,7 +288,7 @@ func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Deci
 			a.back = time.Now().UnixNano()
 		}
 		m.mu.Unlock()
-		back(n.now(), key, d, uint32(cost))
+		back(time.Now(), key, d, uint32(cost))
 	})
 	return d
 }
@@ -277,6 +304,11 @@ func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 		alive := m.alive()
 		if len(alive) == 0 || len(alive) > 2*m.nodes {
 			continue
+		}
+		if m.damage && r.IntN(4) == 0 {
+			key, ghost := alive[0].limiter.Rule("r").Key(m.names[r.IntN(len(m.names))]), r.IntN(2) == 0
+			m.log("the record of %s is damaged: ghost %t", key, ghost)
+			m.store.damage(key, ghost)
 		}
 		n, lasts := alive[r.IntN(len(alive))], time.Duration(r.Int64N(int64(m.lasts/2)))
 		if m.kind == "shares" && r.IntN(2) == 0 {
@@ -304,9 +336,17 @@ func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 			time.AfterFunc(lasts/10, func() { m.store.away.Store(false) })
 		case 5:
 			m.believed.Store(int64(1 + r.IntN(m.nodes+1)))
+			if m.wild > 0 {
+				m.believed.Store(max(m.believed.Load(), 2))
+			}
 		case 6:
 			m.believed.Store(int64(m.nodes))
 		case 7:
+			if m.wild > 0 {
+				name := fmt.Sprint("n", 1+r.IntN(m.wild))
+				m.clocks[name].Store(wildly(r))
+				m.log("the clock of %s is set", name)
+			}
 			n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
 		}
 	}
@@ -410,7 +450,7 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 	t.Helper()
 	// Of 20 in each 10 s, half are the only slot's. Seconds count from a window's beginning.
 	l := rule("20/10s", func(l *node.Limit) { l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare })
-	m := &model{plan: &plan{kind: "shares", limit: l, slots: 1}, store: newModelStore()}
+	m := newModel(&plan{kind: "shares", limit: l, slots: 1})
 	m.believed.Store(3)
 	defer func() {
 		for _, n := range m.members {
@@ -422,7 +462,7 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 	}
 	at(0)
 	stale := m.boot("n1")
-	at(0.5)
+	at(3.5) // when the first one has its time and its slot
 	asker := m.boot("n3")
 	get := func(n *member, want int) {
 		t.Helper()
@@ -471,7 +511,7 @@ func takeAll(t *testing.T, n *member) (sum int) {
 	r := n.limiter.Rule("r")
 	key := r.Key([]byte("client"))
 	for range 100 {
-		d, quickly := r.Try(n.now(), key, 1)
+		d, quickly := r.Try(time.Now(), key, 1)
 		if !quickly {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			d, _ = r.Take(ctx, key, 1) // an error means that it is cut off

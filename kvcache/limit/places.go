@@ -96,7 +96,7 @@ func (r *Rule) sit(key Key, cost uint32) (Decision, <-chan struct{}, error) {
 		return d, nil, p.err
 	case p.flight == nil:
 		flight := make(chan struct{})
-		if r.l.gone() || r.l.flights.Load() >= maxFlights || !r.l.begin(func() { r.moreFor(key, cost, flight) }) {
+		if r.l.gone() || r.l.damage.holds(key) || r.l.flights.Load() >= maxFlights || !r.l.begin(func() { r.moreFor(key, cost, flight) }) {
 			return d, nil, ErrAway
 		}
 		r.l.flights.Add(1)
@@ -122,7 +122,7 @@ func (r *Rule) moreFor(key Key, cost uint32, flight chan struct{}) {
 	got, err := r.settle(ctx, key, cost, false)
 	if err == nil && !got && r.l.peers.nodes() > 1 {
 		r.l.recalls.Add(1)
-		if total(r.l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Permits: cost, From: r.l.cfg.Node})) > 0 {
+		if total(r.l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Permits: cost, From: r.l.cfg.Node}, recallTime)) > 0 {
 			got, err = r.settle(ctx, key, cost, false)
 		}
 	}
@@ -176,6 +176,9 @@ func (r *Rule) Occupies() bool { return r.kind == concurrent }
 // settle makes the record say what this node has and wants: what is in use, more of it, or nothing. It tells whether there is room for more now.
 // With yield, half of what isn't in use is left to others.
 func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (got bool, err error) {
+	if err := r.l.clock.await(ctx); err != nil {
+		return false, err
+	}
 	turn := r.places.settling[int(key[0])%len(r.places.settling)]
 	select {
 	case turn <- struct{}{}:
@@ -183,14 +186,20 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 	case <-ctx.Done():
 		return false, ErrAway
 	}
+	var conflicts ghosts
 	for try := 0; ctx.Err() == nil; try++ {
 		begun := r.l.now()
 		v, err := r.l.store.get(ctx, key, try > 0)
 		if err != nil {
 			return false, err
 		}
-		rec := readHolders(v.value, begun)
 		p := r.places.snapshot(key)
+		rec, err := r.holders(ctx, key, &v, &p, begun, try > 0)
+		if errors.Is(err, errStale) {
+			continue
+		} else if err != nil {
+			return false, err
+		}
 		n, room := r.fits(rec, p, more, yield, begun)
 		if more > 0 && n < p.busy+more { // refused requests write nothing: renewPlaces speaks for what is in use
 			if try == 0 {
@@ -207,17 +216,36 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 		if !r.places.lower(key, n) {
 			continue // others came in meanwhile
 		}
-		switch _, err := r.l.store.put(ctx, key, stored{value: b, rev: v.rev}, 2*placeTime); {
+		switch _, err := r.l.write(ctx, key, b, v.rev, 2*placeTime); {
 		case err == nil:
 			r.l.writes.Add(1)
+			r.l.damage.forget(key)
 			return r.places.hold(key, n, room, begun.Add(placeTime-placeMargin), more), nil
 		case !errors.Is(err, errConflict) && !errors.Is(err, errUnsure):
 			return false, err
 		}
 		r.l.conflicts.Add(1)
 		backOff(ctx, min(try, maxBackOff))
+		if err := conflicts.conflict(ctx, r, key, v.rev, try > 0); err != nil {
+			return false, err
+		}
 	}
 	return false, ErrAway
+}
+
+// holders reads the record of a key, of which this node has p. One that can't be read, or that has gone although this node has places by it, says nothing
+// of the other nodes' places, so that nobody gets more until all of them have ended.
+func (r *Rule) holders(ctx context.Context, key Key, v *stored, p *place, now time.Time, fresh bool) (holders, error) {
+	rec, ok := decodeHolders(v.value, now)
+	switch {
+	case !ok:
+		return rec, r.l.contradicts(ctx, r, key, v.rev, errRecord)
+	case v.rev > 0 || p.held == 0 || !now.Before(p.until) || r.l.alone:
+		return rec, nil
+	case !fresh:
+		return rec, errStale
+	}
+	return rec, r.l.contradicts(ctx, r, key, v.rev, errGone)
 }
 
 // fits is how many places this node has to have, those in use, what is asked for, and as many again, if others leave so much; and what they leave.
@@ -239,17 +267,28 @@ func (r *Rule) fits(rec holders, p place, more uint32, yield bool, now time.Time
 	return min(wanted, max(room, p.busy)), room // what is in use is true, even if others have taken it over or the limit has become smaller
 }
 
+// readHolders gives none if there is no record, or if it can't be read.
 func readHolders(value []byte, now time.Time) holders {
-	rec := holders{}
+	rec, _ := decodeHolders(value, now)
+	return rec
+}
+
+func decodeHolders(value []byte, now time.Time) (rec holders, ok bool) {
+	rec = holders{}
+	if value == nil {
+		return rec, true
+	}
 	if json.Unmarshal(value, &rec) != nil || rec == nil {
-		return holders{} // what can't be read is written anew
+		return holders{}, false
 	}
 	for name, h := range rec {
-		if h.Until <= now.UnixMilli() {
+		if h.Until = min(h.Until, now.Add(placeTime).UnixMilli()); h.Until <= now.UnixMilli() { // it may be of a time that was ahead
 			delete(rec, name)
+			continue
 		}
+		rec[name] = h
 	}
-	return rec
+	return rec, true
 }
 
 func (ps *places) snapshot(key Key) place {
@@ -329,6 +368,15 @@ func (ps *places) due(now time.Time) []Key {
 	return out
 }
 
+// doubt makes the records be asked before places are used, or refused, again.
+func (ps *places) doubt() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range ps.byKey {
+		p.until, p.denied = time.Time{}, time.Time{}
+	}
+}
+
 // release lists the keys that have places, which aren't kept for requests to come.
 func (ps *places) release() (keys []Key) {
 	ps.mu.Lock()
@@ -397,7 +445,7 @@ func (r *Rule) occupied(ctx context.Context, key Key) (Usage, error) {
 	for _, h := range readHolders(v.value, r.l.now()) {
 		held += h.Places
 	}
-	free := r.free(key) + total(r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), From: r.l.cfg.Node}))
+	free := r.free(key) + total(r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), From: r.l.cfg.Node}, recallTime))
 	u.Held = min(held, free)
 	u.Spent = held - u.Held
 	return u, nil

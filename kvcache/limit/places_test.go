@@ -295,6 +295,21 @@ func (s *flatStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep
 	return s.rev, nil
 }
 
+func (s *flatStore) Last(context.Context) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rev, nil
+}
+
+func (s *flatStore) Drop(_ context.Context, key limit.Key, upTo uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.records[key].Rev <= upTo {
+		delete(s.records, key)
+	}
+	return nil
+}
+
 func (s *flatStore) hang(ctx context.Context) bool {
 	s.mu.Lock()
 	hangs := s.hangs
@@ -312,13 +327,19 @@ func (s *flatStore) setHangs(hangs bool) {
 }
 
 // flatPeers are nodes that hear each other at once.
-type flatPeers struct{ all []*limit.Limiter }
+type flatPeers struct {
+	all   []*limit.Limiter
+	alone bool
+}
 
 func (p *flatPeers) Nodes() int { return len(p.all) }
 
-func (p *flatPeers) Recall(_ context.Context, w limit.Want) (out []limit.Gift) {
+func (p *flatPeers) Alone() bool { return p.alone }
+
+func (p *flatPeers) Recall(_ context.Context, w limit.Want, _ time.Duration) (out []limit.Gift) {
 	for _, l := range p.all {
 		if g, ok := l.Answer(w); ok {
+			g.Heard = time.Now()
 			out = append(out, g)
 		}
 	}
@@ -376,13 +397,13 @@ func flat(tb testing.TB, n int, s *flatStore, limits map[string]node.Limit) []*l
 // flatOn is flat with a way to the store for each node.
 func flatOn(tb testing.TB, stores []limit.ModelStore, limits map[string]node.Limit, change ...func(*limit.Config)) []*limit.Limiter {
 	tb.Helper()
-	peers := &flatPeers{}
+	peers := &flatPeers{alone: len(stores) == 1}
 	for i, s := range stores {
 		cfg := limit.Config{Node: fmt.Sprint("n", i+1), Log: natsservertest.Discard()}
 		for _, f := range change {
 			f(&cfg)
 		}
-		l := limit.NewModel(cfg, s, peers, time.Now)
+		l := limit.NewModel(cfg, s, peers)
 		l.SetRules(limits)
 		peers.all = append(peers.all, l)
 	}

@@ -51,13 +51,13 @@ func (q *queues) like(o *queues) bool {
 
 // take decides at once if nobody waits, or else waits for its turn. A request that can't have it within the longest wait is refused at once.
 func (q *queues) take(ctx context.Context, r *Rule, key Key, cost uint32) (Decision, error) {
-	begun := r.l.now()
+	begun := time.Now()
 	d := Decision{Limit: r.max}
 	if !q.busy(key) {
 		var err error
 		d, err = r.once(ctx, key, cost)
 		switch {
-		case errors.Is(err, ErrAway): // to wait is what the line is for
+		case errors.Is(err, ErrAway) && r.l.ctx.Err() == nil: // to wait is what the line is for
 		case err != nil, d.Allowed, r.soonest(&d) > q.maxWait:
 			return d, err
 		}
@@ -171,7 +171,7 @@ func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Deci
 	for {
 		d, err := r.once(ctx, key, cost)
 		switch {
-		case errors.Is(err, ErrAway) && ctx.Err() == nil:
+		case errors.Is(err, ErrAway) && ctx.Err() == nil && r.l.ctx.Err() == nil:
 			pause(ctx, awayWait)
 			continue
 		case ctx.Err() != nil && !d.Allowed:
@@ -180,7 +180,7 @@ func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Deci
 			return d, err
 		}
 		ends, _ := ctx.Deadline()
-		left := ends.Sub(r.l.now())
+		left := time.Until(ends)
 		if d, wait, booked := r.book(key, cost, left); booked {
 			return q.await(ctx, r, key, d, cost, wait)
 		}
@@ -188,7 +188,7 @@ func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Deci
 		if wait > left {
 			return q.tooLong(ctx, r, d)
 		}
-		q.expect(key, r.l.now().Add(wait))
+		q.expect(key, time.Now().Add(wait))
 		if r.kind == concurrent {
 			r.places.await(ctx, key)
 		} else {
@@ -199,9 +199,9 @@ func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Deci
 
 // await waits for the moment of a position.
 func (q *queues) await(ctx context.Context, r *Rule, key Key, d Decision, cost uint32, wait time.Duration) (Decision, error) {
-	q.expect(key, r.l.now().Add(wait))
+	q.expect(key, time.Now().Add(wait))
 	if pause(ctx, wait); ctx.Err() != nil {
-		r.Refund(r.l.now(), key, d, cost)
+		r.Refund(time.Now(), key, d, cost)
 		return q.tooLong(ctx, r, d)
 	}
 	return d, nil
@@ -237,7 +237,7 @@ func (r *Rule) lookAhead() int64 {
 
 // position takes the next position out of what is leased.
 func (r *Rule) position(key Key, cost uint32, within time.Duration) (d Decision, wait time.Duration, ok bool) {
-	now := r.l.now().UnixNano()
+	now := r.l.clock.now()
 	s := r.l.table.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()

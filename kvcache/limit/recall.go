@@ -26,6 +26,7 @@ const (
 	opGive   = "give"   // permits that aren't needed
 	opCount  = "count"  // how many there are
 	opForget = "forget" // what is known of the key
+	opClock  = "clock"  // what the clocks say
 )
 
 // gift is a node's answer.
@@ -33,12 +34,17 @@ type gift struct {
 	Node    string `json:"node"`
 	Permits uint32 `json:"permits"`
 	Own     bool   `json:"own,omitempty"` // the node's own part of the window is or was among them
+
+	Time  int64     `json:"time,omitempty"`  // of the limits
+	Wall  int64     `json:"wall,omitempty"`  // of the node's own clock
+	Epoch uint32    `json:"epoch,omitempty"` // of its time; 0 if it has none
+	Heard time.Time `json:"-"`               // when the answer was here
 }
 
 // recall asks the other nodes for permits of a window.
 func (l *Limiter) recall(ctx context.Context, r *Rule, key Key, until int64, permits uint32) uint32 {
 	l.recalls.Add(1)
-	got := total(l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Until: until, Permits: permits, From: l.cfg.Node}))
+	got := total(l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Until: until, Permits: permits, From: l.cfg.Node}, recallTime))
 	l.recalled.Add(uint64(got))
 	return got
 }
@@ -57,6 +63,10 @@ func (k Key) String() string { return hex.EncodeToString(k[:]) }
 // answer serves what another node asks. False means that there is nothing to say: the question is this node's own, or none.
 func (l *Limiter) answer(w want) (gift, bool) {
 	g := gift{Node: l.cfg.Node}
+	if w.Op == opClock {
+		g.Epoch, g.Wall, g.Time = l.clock.epoch.Load(), l.clock.wall().UnixNano(), l.clock.now()
+		return g, w.From != l.cfg.Node
+	}
 	raw, err := hex.DecodeString(w.Key)
 	if err != nil || len(raw) != len(Key{}) || w.From == l.cfg.Node {
 		return g, false
@@ -77,6 +87,7 @@ func (l *Limiter) answer(w want) (gift, bool) {
 		g.Permits, g.Own = r.holds(key, w.Until)
 	case w.Op == opForget:
 		l.table.drop(key)
+		l.damage.forget(key)
 	default:
 		return g, false
 	}
@@ -87,7 +98,7 @@ func (l *Limiter) answer(w want) (gift, bool) {
 // so an answer that is lost costs permits and never makes any. What the node reserves for itself counts, but only if it holds its slot: a node
 // that was cut off, and whose slot another one has, must not give it away once more.
 func (r *Rule) give(key Key, until int64, want uint32) uint32 {
-	now := r.l.now().UnixNano()
+	now := r.l.clock.now()
 	s := r.l.table.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +117,7 @@ func (r *Rule) give(key Key, until int64, want uint32) uint32 {
 
 // holds is how many permits of a window the node has, and whether it has begun its own part. Zero for until means whichever runs.
 func (r *Rule) holds(key Key, until int64) (permits uint32, own bool) {
-	now := r.l.now().UnixNano()
+	now := r.l.clock.now()
 	s := r.l.table.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,8 +187,8 @@ func (m *meshPeers) nodes() int {
 // recallTime is how long the answers of the others are waited for.
 const recallTime = 60 * time.Millisecond
 
-// recall waits for the answer of each node that is there, but not for long.
-func (m *meshPeers) recall(ctx context.Context, w want) []gift {
+// recall waits for the answer of each node that is there, but not longer than that.
+func (m *meshPeers) recall(ctx context.Context, w want, wait time.Duration) []gift {
 	inbox := m.l.cfg.NATS.NewInbox()
 	sub, err := m.l.cfg.NATS.SubscribeSync(inbox)
 	if err != nil {
@@ -188,7 +199,7 @@ func (m *meshPeers) recall(ctx context.Context, w want) []gift {
 	if m.l.cfg.NATS.PublishRequest(m.subject(), inbox, b) != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, recallTime)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	var out []gift
 	seen := map[string]bool{}
@@ -197,7 +208,7 @@ func (m *meshPeers) recall(ctx context.Context, w want) []gift {
 		if err != nil {
 			break
 		}
-		var g gift
+		g := gift{Heard: time.Now()}
 		if json.Unmarshal(msg.Data, &g) == nil && !seen[g.Node] {
 			seen[g.Node] = true
 			out = append(out, g)
@@ -224,7 +235,7 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 	if r.kind == concurrent {
 		return r.occupied(ctx, key)
 	}
-	now := r.l.now().UnixNano()
+	now := r.l.clock.now()
 	v, err := r.l.store.get(ctx, key, true)
 	if err != nil {
 		return Usage{}, fmt.Errorf("read the record: %w", err)
@@ -235,9 +246,10 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 		if rec, err = decodeRecord(v.value, r.kind); err != nil {
 			return Usage{}, err
 		}
+		r.bring(&rec, v.wrote, now)
 	}
 	leased, until := r.leased(&rec, now, &u)
-	gifts := r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), Until: until, From: r.l.cfg.Node})
+	gifts := r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), Until: until, From: r.l.cfg.Node}, recallTime)
 	permits, own := r.holds(key, until)
 	for _, g := range append(gifts, gift{Permits: permits, Own: own}) {
 		if u.Held += g.Permits; g.Own {
@@ -246,12 +258,15 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 	}
 	if r.share > 0 && leased > 0 {
 		_, end := r.windowAt(now)
-		u.Resets = time.Unix(0, end)
+		u.Resets = r.l.wallAt(end)
 	}
 	u.Held = min(u.Held, leased)
 	u.Spent = leased - u.Held
 	return u, nil
 }
+
+// wallAt is what this node's clock says at a moment of the limits' time.
+func (l *Limiter) wallAt(t int64) time.Time { return time.Unix(0, t+l.clock.off()) }
 
 // leased is how many permits have left the record for the window of now, with the end by which nodes know it; 0 for any.
 func (r *Rule) leased(rec *record, now int64, u *Usage) (leased uint32, until int64) {
@@ -260,16 +275,16 @@ func (r *Rule) leased(rec *record, now int64, u *Usage) (leased uint32, until in
 		span := r.window / spansPerWindow
 		rec.advance(max(now/span, rec.newest))
 		if leased = rec.sum(spansPerWindow + 1); leased > 0 {
-			u.Resets = time.Unix(0, now+r.window)
+			u.Resets = r.l.wallAt(now + r.window)
 		}
 	case bucket:
 		u.Limit = uint32(r.depth / r.interval) //nolint:gosec // G115: the burst
 		if rec.last > now {
-			leased, u.Resets = uint32((rec.last-now)/r.interval), time.Unix(0, rec.last) //nolint:gosec // G115: bounded by what was leased
+			leased, u.Resets = uint32((rec.last-now)/r.interval), r.l.wallAt(rec.last) //nolint:gosec // G115: bounded by what was leased
 		}
 	case fixed, concurrent:
 		if now < rec.end {
-			leased, until, u.Resets = rec.granted, rec.end, time.Unix(0, rec.end)
+			leased, until, u.Resets = rec.granted, rec.end, r.l.wallAt(rec.end)
 		}
 	}
 	return leased, until
@@ -281,7 +296,7 @@ const resetTries = 16
 // Reset makes it as if a key had asked for nothing. What nodes hold for its present window is dropped, if they can be reached; one that can't be
 // may spend it, within that window's limit.
 func (r *Rule) Reset(ctx context.Context, key Key) error {
-	if r.kind == concurrent {
+	if r.kind == concurrent && !r.l.damage.has(key) { // places aren't an allowance
 		return nil
 	}
 	if r.l.gone() {
@@ -290,7 +305,7 @@ func (r *Rule) Reset(ctx context.Context, key Key) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*flightTime)
 	defer cancel()
 	for try := range resetTries {
-		now := r.l.now().UnixNano()
+		now := r.l.clock.now()
 		v, err := r.l.store.get(ctx, key, true)
 		if err != nil {
 			return fmt.Errorf("read the record: %w", err)
@@ -299,13 +314,16 @@ func (r *Rule) Reset(ctx context.Context, key Key) error {
 		if r.kind == fixed {
 			rec.start, rec.end = r.windowAt(now)
 		}
-		if v.rev != 0 {
-			_, err = r.l.store.put(ctx, key, stored{value: rec.encode(r.kind), rev: v.rev}, r.keep(&rec, now))
+		if v.rev == 0 || r.kind == concurrent {
+			err = r.l.store.drop(ctx, key, 1<<62) // there may be one that the store can't give
+		} else {
+			_, err = r.l.write(ctx, key, rec.encode(r.kind), v.rev, r.keep(&rec, now))
 		}
 		switch {
 		case err == nil:
 			r.l.table.drop(key)
-			r.l.peers.recall(ctx, want{Op: opForget, Rule: r.id, Key: key.String(), From: r.l.cfg.Node})
+			r.l.damage.forget(key)
+			r.l.peers.recall(ctx, want{Op: opForget, Rule: r.id, Key: key.String(), From: r.l.cfg.Node}, recallTime)
 			return nil
 		case !errors.Is(err, errConflict) && !errors.Is(err, errUnsure):
 			return fmt.Errorf("write the record: %w", err)

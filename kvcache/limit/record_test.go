@@ -64,3 +64,19 @@ func TestRecordRefused(t *testing.T) {
 		}
 	}
 }
+
+// What a write says of itself comes back as it was, and nothing else is believed halfway.
+func FuzzMark(f *testing.F) {
+	f.Add(uint64(1), int64(0), "")
+	f.Add(uint64(1<<64-1), int64(-1<<63), "1 2 3")
+	f.Add(uint64(36), int64(1<<62), "zz -zz")
+	f.Fuzz(func(t *testing.T, mark uint64, wrote int64, text string) {
+		if m, w := limit.ReadMark(limit.WriteMark(mark, wrote)); m != mark || w != wrote {
+			t.Errorf("%d and %d became %d and %d", mark, wrote, m, w)
+		}
+		m, w := limit.ReadMark(text)
+		if m2, w2 := limit.ReadMark(limit.WriteMark(m, w)); m2 != m || w2 != w {
+			t.Errorf("%q was read as %d and %d, which is %d and %d", text, m, w, m2, w2)
+		}
+	})
+}

@@ -177,12 +177,12 @@ const (
 	denied
 )
 
-// Try decides with what this node has in memory. False means that it can't, and that Take must be asked.
+// Try decides with what this node has in memory, at a moment of now or a little before, as time.Now gave it. False means that it can't, and that Take must be asked.
 func (r *Rule) Try(now time.Time, key Key, cost uint32) (Decision, bool) {
 	if r.kind == concurrent || (r.queues.on && r.queues.busy(key)) {
 		return Decision{}, false
 	}
-	d, v := r.try(now.UnixNano(), key, cost)
+	d, v := r.try(r.l.clock.of(now), key, cost)
 	if v == allowed {
 		r.stats.allowed.Add(1)
 	}
@@ -263,7 +263,7 @@ func (r *Rule) Refund(now time.Time, key Key, d Decision, cost uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, found := s.entries.get(key)
-	if !found || !d.Allowed || e.until != d.until || now.UnixNano() >= e.until {
+	if !found || !d.Allowed || e.until != d.until || r.l.clock.of(now) >= e.until {
 		return
 	}
 	switch {

@@ -53,6 +53,9 @@ func (s *slot) held(start int64) bool {
 
 // keepSlot takes a slot and renews it until ctx ends.
 func (l *Limiter) keepSlot(ctx context.Context) {
+	if l.clock.await(ctx) != nil {
+		return
+	}
 	tick := time.NewTicker(slotEvery)
 	defer tick.Stop()
 	var rev uint64
@@ -84,7 +87,7 @@ func (l *Limiter) renew(ctx context.Context, rev uint64) uint64 {
 	defer cancel()
 	begun := time.Now()
 	if n := l.slot.number.Load(); n != 0 {
-		next, err := l.store.put(ctx, slotKey(n), stored{value: []byte(l.cfg.Node), rev: rev}, slotTime)
+		next, err := l.write(ctx, slotKey(n), []byte(l.cfg.Node), rev, slotTime)
 		if err == nil {
 			l.slot.extend(begun)
 			return next
@@ -96,10 +99,10 @@ func (l *Limiter) renew(ctx context.Context, rev uint64) uint64 {
 		l.slot.number.Store(0)
 	}
 	for n := int64(1); n <= int64(l.cfg.Slots); n++ {
-		next, err := l.store.put(ctx, slotKey(n), stored{value: []byte(l.cfg.Node)}, slotTime)
+		next, err := l.write(ctx, slotKey(n), []byte(l.cfg.Node), 0, slotTime)
 		if err == nil {
 			l.slot.extend(begun)
-			l.slot.since.Store(l.now().UnixNano())
+			l.slot.since.Store(l.clock.now())
 			l.slot.number.Store(n)
 			return next
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,12 +31,28 @@ type streamStore struct {
 	group  *group // writes together what comes at once; nil where the stream's replicas do so
 	opened atomic.Bool
 	cause  atomic.Pointer[error] // why it couldn't be opened
+	seen   atomic.Uint64         // the revision of the last write that was acknowledged
+	loss   atomic.Pointer[loss]  // the last one that was found; nil if there was none
 }
 
+// loss is writes that were acknowledged and that the stream doesn't have any more.
+type loss struct {
+	at       time.Time // when it was found
+	from, to uint64    // where the stream was, and is
+}
+
+func bucketName(prefix string) string { return kvcache.BucketName(prefix, "limits") }
+
+// StreamName names the stream of the records. prefix is that of the mesh's subjects.
+func StreamName(prefix string) string { return "KV_" + bucketName(prefix) }
+
 func newStreamStore(cfg *Config, js jetstream.JetStream) *streamStore {
-	s := &streamStore{cfg: cfg, js: js, name: kvcache.BucketName(cfg.Prefix, "limits")}
+	s := &streamStore{cfg: cfg, js: js, name: bucketName(cfg.Prefix)}
 	if cfg.Replicas == 1 {
 		s.group = newGroup(s)
+	}
+	if cfg.Mark != nil {
+		s.seen.Store(cfg.Mark.Load())
 	}
 	return s
 }
@@ -44,8 +61,8 @@ func (s *streamStore) subject(key Key) string { return "$KV." + s.name + "." + k
 
 // open finds the stream or makes it.
 func (s *streamStore) open(ctx context.Context) error {
-	_, err := kvcache.OpenStream(ctx, s.cfg.NATS, s.js, jetstream.StreamConfig{
-		Name: "KV_" + s.name, Description: "Millrace: what is free of each limit", Subjects: []string{"$KV." + s.name + ".>"},
+	stream, err := kvcache.OpenStream(ctx, s.cfg.NATS, s.js, jetstream.StreamConfig{
+		Name: StreamName(s.cfg.Prefix), Description: "Millrace: what is free of each limit", Subjects: []string{"$KV." + s.name + ".>"},
 		Storage: jetstream.FileStorage, Replicas: s.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: s.cfg.StoreBytes, Discard: jetstream.DiscardNew,
 		AllowRollup: true, AllowDirect: true, AllowMsgTTL: true, AllowAtomicPublish: true,
 	}, kvcache.SizeGrows)
@@ -53,18 +70,70 @@ func (s *streamStore) open(ctx context.Context) error {
 		s.cause.Store(&err)
 		return err //nolint:wrapcheck // the caller says what it was for
 	}
+	if last := stream.CachedInfo().State.LastSeq; last < s.seen.Load() {
+		s.lost(s.seen.Load(), last)
+	}
 	s.opened.Store(true)
 	return nil
+}
+
+// lost notes that the stream isn't where it was.
+func (s *streamStore) lost(from, to uint64) {
+	s.seen.Store(to)
+	s.loss.Store(&loss{time.Now(), from, to})
+	s.cfg.Log.Error("the store of limits has lost acknowledged records: clients may get a part of their allowance a second time", "was_at", from, "is_at", to)
+}
+
+// saw notes the revision of a write that was acknowledged. before is what was seen when it was sent: revisions only grow.
+func (s *streamStore) saw(rev, before uint64) {
+	if rev <= before {
+		s.lost(before, rev)
+		return
+	}
+	for {
+		now := s.seen.Load()
+		if now >= rev || s.seen.CompareAndSwap(now, rev) {
+			return
+		}
+	}
 }
 
 func (s *streamStore) isOpen() bool { return s.opened.Load() }
 
 func (s *streamStore) run(ctx context.Context) {
-	defer s.opened.Store(false)
+	var running sync.WaitGroup
 	if s.group != nil {
-		s.group.run(ctx)
+		running.Go(func() { s.group.run(ctx) })
 	}
+	if s.cfg.Mark != nil {
+		running.Go(func() { s.remember(ctx) })
+	}
+	running.Wait()
 	<-ctx.Done()
+	s.opened.Store(false)
+}
+
+// markEvery is how often the node remembers where the stream is. What is lost of the time since then isn't found out by a node that has started again.
+const markEvery = 5 * time.Second
+
+// remember keeps the mark until ctx ends.
+func (s *streamStore) remember(ctx context.Context) {
+	tick := time.NewTicker(markEvery)
+	defer tick.Stop()
+	saved := s.seen.Load()
+	for done := false; !done; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			done = true
+		}
+		if seen := s.seen.Load(); seen != saved {
+			if err := s.cfg.Mark.Save(seen); err != nil {
+				s.cfg.Log.WarnContext(ctx, "it can't be remembered how far the store of limits is", "cause", err)
+			}
+			saved = seen
+		}
+	}
 }
 
 // errClosed is for questions before the stream is known, and after the end.
@@ -101,25 +170,20 @@ func (s *streamStore) read(ctx context.Context, key Key) (stored, error) {
 }
 
 func (s *streamStore) getFromLeader(ctx context.Context, key Key) (stored, error) {
-	reply, err := s.cfg.NATS.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+s.name, []byte(`{"last_by_subj":"`+s.subject(key)+`"}`))
-	if err != nil {
-		return stored{}, notTaken(err)
-	}
 	var out struct {
-		Error   *jetstream.APIError `json:"error"`
+		apiReply
 		Message struct {
 			Seq    uint64 `json:"seq"`
 			Data   []byte `json:"data"`
 			Header []byte `json:"hdrs"`
 		} `json:"message"`
 	}
-	switch err := json.Unmarshal(reply.Data, &out); {
-	case err != nil:
-		return stored{}, failure{errRefused, err}
+	err := s.api(ctx, "MSG.GET", `{"last_by_subj":"`+s.subject(key)+`"}`, &out, &out.apiReply)
+	switch {
 	case out.Error != nil && out.Error.Code == http.StatusNotFound:
 		return stored{}, nil
-	case out.Error != nil:
-		return stored{}, apiError(out.Error)
+	case err != nil:
+		return stored{}, err
 	}
 	v := stored{value: out.Message.Data, rev: out.Message.Seq}
 	if h, err := nats.DecodeHeadersMsg(out.Message.Header); err == nil {
@@ -133,12 +197,58 @@ func (s *streamStore) put(ctx context.Context, key Key, v stored, keep time.Dura
 	if !s.opened.Load() {
 		return 0, failure{errNobody, errClosed}
 	}
-	w := &write{ctx: ctx, msg: s.message(key, &v, keep), done: make(chan struct{})}
+	w, before := &write{ctx: ctx, msg: s.message(key, &v, keep), done: make(chan struct{})}, s.seen.Load()
+	var err error
 	if s.group != nil {
-		return s.group.put(ctx, w)
+		err = s.group.put(ctx, w)
+	} else if s.publish(w); w.err != nil {
+		err = w.err
 	}
-	s.publish(w)
-	return w.rev, w.err
+	if err != nil {
+		return 0, err
+	}
+	s.saw(w.rev, before)
+	return w.rev, nil
+}
+
+// last asks the server that leads the stream.
+func (s *streamStore) last(ctx context.Context) (uint64, error) {
+	var out struct {
+		apiReply
+		State struct {
+			Last uint64 `json:"last_seq"`
+		} `json:"state"`
+	}
+	if err := s.api(ctx, "INFO", "", &out, &out.apiReply); err != nil {
+		return 0, err
+	}
+	return out.State.Last, nil
+}
+
+// drop removes what there is of a record, though it can't be read.
+func (s *streamStore) drop(ctx context.Context, key Key, upTo uint64) error {
+	var out apiReply
+	return s.api(ctx, "PURGE", `{"filter":"`+s.subject(key)+`","seq":`+strconv.FormatUint(upTo+1, 10)+`}`, &out, &out)
+}
+
+// apiReply is what all answers of JetStream's API have.
+type apiReply struct {
+	Error *jetstream.APIError `json:"error"`
+}
+
+// api asks JetStream about the stream. It reads the answer into out, of which reply is a part.
+func (s *streamStore) api(ctx context.Context, what, question string, out any, reply *apiReply) error {
+	msg, err := s.cfg.NATS.RequestWithContext(ctx, "$JS.API.STREAM."+what+"."+StreamName(s.cfg.Prefix), []byte(question))
+	if err != nil {
+		return notTaken(err)
+	}
+	switch err := json.Unmarshal(msg.Data, out); {
+	case err != nil:
+		return failure{errRefused, err}
+	case reply.Error != nil:
+		return apiError(reply.Error)
+	}
+	return nil
 }
 
 // markField holds who wrote a record when: a number that no other write has, and the writer's time.

@@ -2,7 +2,7 @@ package limit
 
 import (
 	"context"
-	"crypto/sha256"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -24,14 +24,14 @@ type opener interface {
 }
 
 // watch opens the store, and tries from time to time whether it can be asked, until ctx ends. So requests needn't wait to see whether it is back.
-func (s *store) watch(ctx context.Context, node string) {
+func (s *store) watch(ctx context.Context) {
 	raw, opens := s.raw.(opener)
 	if opens {
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); raw.run(ctx) }()
 		defer func() { <-stopped }()
 	}
-	probe := prober{s: s, key: probeKey(node)}
+	probe := prober{s: s, key: probeKey()}
 	tick := time.NewTicker(watchTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -86,10 +86,10 @@ func (p *prober) read(ctx context.Context) {
 	}
 }
 
-// probeKey names the record by which a node tries the store.
-func probeKey(node string) Key {
-	sum := sha256.Sum256([]byte("probe\x00" + node))
-	return Key(sum[:16])
+// probeKey names the record by which a node tries the store: another one each time that it starts, since the one before may be damaged.
+func probeKey() (key Key) {
+	_, _ = rand.Read(key[:]) // never fails
+	return key
 }
 
 // Await waits until the store can be asked, or ctx ends.
@@ -136,6 +136,8 @@ func (l *Limiter) away(now time.Time) error {
 		return errNotOpen
 	case l.store.writes.last().IsZero():
 		return errNotWritten
+	case l.clock.epoch.Load() == 0:
+		return errNoTime
 	}
 	for _, h := range []*health{&l.store.writes, &l.store.reads} {
 		if d, cause := h.away(now); d > readyAway {

@@ -92,6 +92,21 @@ func (t *table) sweep(i int, now int64) {
 	})
 }
 
+// clear drops all entries, permits included.
+func (t *table) clear() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.entries.dropIf(func(e *entry) bool {
+			if e.flags&shared != 0 {
+				s.full = max(s.full, e.until)
+			}
+			return true
+		})
+		s.mu.Unlock()
+	}
+}
+
 // len is how many entries there are.
 func (t *table) len() int {
 	n := 0

@@ -45,7 +45,7 @@ func (r *Rule) take(ctx context.Context, key Key, cost uint32) (Decision, error)
 	var p patience
 	defer p.stop()
 	for {
-		now := r.l.now().UnixNano()
+		now := r.l.clock.now()
 		d, v := r.try(now, key, cost)
 		if v != unknown {
 			return d, nil
@@ -99,7 +99,7 @@ func (r *Rule) needs(key Key, cost uint32) need {
 	if r.kind != bucket || !r.queues.on {
 		return need{permits: cost, most: cost}
 	}
-	n := r.queues.needs(key, r.l.now(), int64(nearTurn)/r.interval)
+	n := r.queues.needs(key, time.Now(), int64(nearTurn)/r.interval)
 	n.permits, n.most = max(n.permits, cost), cost
 	return n
 }
@@ -126,7 +126,7 @@ func (l *Limiter) ask(r *Rule, key Key, n need) *flight {
 		f.need = need{f.need.permits + n.permits, max(f.need.most, n.most), max(f.need.wait, n.wait)}
 		return f
 	}
-	if l.gone() || l.flights.Load() >= maxFlights {
+	if l.gone() || l.damage.holds(key) || l.flights.Load() >= maxFlights {
 		return nil
 	}
 	f := &flight{done: make(chan struct{}), need: n}
@@ -144,9 +144,12 @@ func (l *Limiter) prefetch(r *Rule, key Key) { l.ask(r, key, need{}) }
 // gone tells whether the store has been away for so long that requests don't wait for it any more.
 func (l *Limiter) gone() bool { return l.awayFor() >= Patience }
 
-// awayFor is for how long the store hasn't answered; 0 if it has.
+// awayFor is for how long the store hasn't answered, or couldn't be asked since the node has no time yet; 0 if it has.
 func (l *Limiter) awayFor() time.Duration {
 	now := time.Now()
+	if l.clock.epoch.Load() == 0 {
+		return now.Sub(l.clock.base)
+	}
 	writes, _ := l.store.writes.away(now)
 	reads, _ := l.store.reads.away(now)
 	return max(writes, reads)
@@ -159,11 +162,15 @@ func (l *Limiter) fly(r *Rule, key Key, f *flight) {
 	defer l.flights.Add(-1)
 	ctx, cancel := context.WithTimeout(l.ctx, flightTime)
 	defer cancel()
+	jumps := l.clock.jumps.Load()
 	if f.err = l.fill(ctx, r, key, f); f.err != nil {
 		l.failures.Add(1)
 	}
 	s := l.table.of(key)
 	s.mu.Lock()
+	if l.clock.jumps.Load() != jumps { // what it brought may be of the time before
+		s.entries.drop(key)
+	}
 	delete(s.flights, key)
 	s.mu.Unlock()
 	close(f.done)

@@ -1,0 +1,54 @@
+package natsserver_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+)
+
+// A server that leads a stream gives it up to another; one that doesn't changes nothing.
+func TestYieldStream(t *testing.T) {
+	servers := natsservertest.StartThree(t)
+	js, err := natsservertest.Connect(t, servers[0], func(c *mesh.Config) { c.Name = "n1" }).NATS().JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3}); err != nil {
+		t.Fatal(err)
+	}
+	leader := func() (name string) {
+		natsservertest.Eventually(t, "the stream has a leader", func() bool {
+			info, err := js.StreamInfo("S")
+			if err == nil && info.Cluster != nil {
+				name = info.Cluster.Leader
+			}
+			return name != ""
+		})
+		return name
+	}
+	first := leader()
+	for i, s := range servers {
+		if name := []string{"n1", "n2", "n3"}[i]; name != first {
+			if err := s.YieldStream("S"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if now := leader(); now != first {
+		t.Errorf("%s leads in the place of %s, which hasn't yielded", now, first)
+	}
+	for i, s := range servers {
+		if name := []string{"n1", "n2", "n3"}[i]; name == first {
+			if err := s.YieldStream("S"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	natsservertest.Eventually(t, "another leads", func() bool { return leader() != first })
+	if err := servers[0].YieldStream("none"); err != nil {
+		t.Errorf("a stream that there isn't: %v", err)
+	}
+}
