@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/kvcache/limit"
 	"millrace/node"
 )
 
@@ -14,7 +15,7 @@ func TestConditionsTellTheCause(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
 	stream(t, s, 20_000)
-	l := open(t, s, "n1", map[string]node.Limit{"r": rule("2/1h")})
+	l := open(t, s, "n1", map[string]node.Limit{"r": rule("2/1h")}, func(c *limit.Config) { c.StoreBytes = 20_000 })
 	says := func(what string, words ...string) {
 		t.Helper()
 		natsservertest.Eventually(t, what, func() bool {
