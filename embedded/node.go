@@ -64,6 +64,7 @@ type Node struct {
 	roles    atomic.Pointer[[]string] // as other nodes are told
 	joined   atomic.Bool              // JetStream has been current since the start
 	cached   atomic.Bool              // the purges have been followed since the start
+	limited  atomic.Bool              // the store of limits could be asked since the start
 	stopOnce sync.Once
 	stopErr  error
 

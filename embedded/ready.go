@@ -113,7 +113,11 @@ func (n *Node) limitsConditions(f *found) {
 	if !n.edge.Limits() {
 		return
 	}
-	blocks := !n.limits.Ready() && n.limitsBlock()
+	ready := n.limits.Ready()
+	if ready {
+		n.limited.Store(true)
+	}
+	blocks := !ready && n.limitsBlock()
 	for _, text := range n.limits.Conditions() {
 		f.add(text, blocks)
 	}
@@ -121,9 +125,8 @@ func (n *Node) limitsConditions(f *found) {
 
 // limitsBlock tells whether a store of limits that can't be asked keeps the node from being ready.
 func (n *Node) limitsBlock() bool {
-	ago, written := n.limits.Written()
-	switch {
-	case written:
+	switch ago, _ := n.limits.Written(); {
+	case n.limited.Load():
 		return n.needsLimits() && (ago > limitsGrace || n.storage.failing())
 	case n.needsLimits():
 		return true
