@@ -40,7 +40,7 @@ type Node struct {
 // Edge configures the HTTP listener.
 type Edge struct {
 	Listen         Address  `yaml:"listen" doc:"Address for HTTP clients."`
-	TrustedProxies []Prefix `yaml:"trusted_proxies" doc:"Peers whose X-Forwarded-* and X-Request-Id headers are believed: addresses or CIDR ranges."`
+	TrustedProxies []Prefix `yaml:"trusted_proxies" doc:"Peers whose X-Forwarded-* and X-Request-Id fields are believed: addresses or CIDR ranges. X-Forwarded-Proto and -Host are then scheme and host of the request, for routes and cache keys too, so a proxy must set them or remove what clients send."`
 	Expose         []string `yaml:"expose" doc:"Services reachable as /NAME without a route of their own; \"*\" for all."`
 	Linger         Duration `yaml:"linger" doc:"On shutdown: answer with Connection: close this long before the listener closes."`
 	Timeout        Duration `yaml:"timeout" doc:"Deadline of a request whose route names none."`
