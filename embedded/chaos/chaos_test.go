@@ -22,6 +22,7 @@ var trials = []trial{
 	{"LimitLeaderKilled", "limited routes ride out the death of the node that leads their store", limitLeaderKilled},
 	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
 	{"LimitSoak", "limits of a healthy cluster answer every request", limitSoak},
+	{"LimitDamagedDisk", "a node whose limits are damaged on disk serves, and says what was lost", limitDamagedDisk},
 }
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.
