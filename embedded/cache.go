@@ -104,18 +104,20 @@ type peers struct{ n *Node }
 
 // Alive lists the nodes that are there, this one included.
 func (p peers) Alive() []string {
-	if p.n.members == nil {
+	members := p.n.members.Load()
+	if members == nil {
 		return nil
 	}
-	return p.n.members.Alive("edge")
+	return members.Alive("edge")
 }
 
 // Seen is when a node was heard last.
 func (p peers) Seen(node string) time.Time {
-	if p.n.members == nil {
+	members := p.n.members.Load()
+	if members == nil {
 		return time.Time{}
 	}
-	return p.n.members.Seen(node)
+	return members.Seen(node)
 }
 
 // edgePeers gives the nodes that fetch for one another; nil for a node that is alone.

@@ -48,17 +48,18 @@ func openNATSError(err error) error {
 // openMembers makes this node known to the others, and them to it.
 func (n *Node) openMembers(ctx context.Context) error {
 	n.roles.Store(n.rolesOf(n.opts.Config))
-	n.members = n.mesh.NewMembers(mesh.MembersConfig{
+	members := n.mesh.NewMembers(mesh.MembersConfig{
 		Self: mesh.Member{
 			ID: n.identity.ID, Name: n.opts.Config.Node.Name, Incarnation: n.started.UnixMicro(), Version: n.opts.Version, Started: n.started,
 		},
 		Changes: func() (int64, []string) { return n.revision.Load(), *n.roles.Load() },
 		Event:   n.memberChanged,
 	})
-	if err := n.members.Open(ctx); err != nil {
+	if err := members.Open(ctx); err != nil {
 		return fmt.Errorf("open members: %w", err)
 	}
-	n.opened("members", n.members.Close)
+	n.members.Store(members)
+	n.opened("members", members.Close)
 	return nil
 }
 
@@ -123,7 +124,7 @@ func (n *Node) clusterConditions() []string {
 	if n.nats != nil && n.opts.Config.Mesh.Cluster.Enabled() && n.nats.Routes() == 0 {
 		out = append(out, "no other node of the cluster is connected: check that they run under other names, and mesh.cluster.peers and token")
 	}
-	for _, m := range n.members.List() {
+	for _, m := range n.members.Load().List() {
 		if m.State == mesh.MemberLost {
 			out = append(out, fmt.Sprintf("node %s is lost, last heard %s ago: start it again; the others serve on", m.Name, time.Since(m.Seen).Round(time.Second)))
 		}

@@ -90,10 +90,11 @@ func rulesOf(shared map[string]node.Limit, routes []node.Route) map[string]node.
 // liveNodes is how many nodes may hold permits. One that can't see the others yet, or any more, asks all the same.
 func (n *Node) liveNodes() int {
 	const others = 2
-	if n.members == nil {
+	members := n.members.Load()
+	if members == nil {
 		return others
 	}
-	return max(len(n.members.Alive("edge")), others)
+	return max(len(members.Alive("edge")), others)
 }
 
 // useLimits begins to use the store as soon as there is a limit.

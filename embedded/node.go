@@ -48,7 +48,7 @@ type Node struct {
 	identity  state.Identity
 	nats      *natsserver.Server // nil with mesh.url
 	mesh      *mesh.Conn
-	members   *mesh.Members
+	members   atomic.Pointer[mesh.Members] // nil until they are open, which is after the edge serves
 	cache     *kvcache.Cache
 	limits    *limit.Limiter
 	upstreams *upstream.Set

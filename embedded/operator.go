@@ -24,7 +24,7 @@ func (n *Node) Status() admin.Status {
 	st := admin.Status{
 		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: n.revision.Load(),
 		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Connections: n.edge.Connections(), RefusedConnections: n.edge.RefusedConnections(),
-		Refused: n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Streams: n.mesh.Streams(), Upstreams: n.upstreams.Status(), Nodes: n.members.List(),
+		Refused: n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Streams: n.mesh.Streams(), Upstreams: n.upstreams.Status(), Nodes: n.members.Load().List(),
 		RefusedReload: n.refused.Load(), NeedsRestart: []string{},
 	}
 	if waiting := n.waiting.Load(); waiting != nil {

@@ -82,7 +82,7 @@ func (n *Node) tellReload(ctx context.Context, done *admin.Reloaded, cfg node.Co
 		n.revision.Store(revision)
 		done.Revision = revision
 	}
-	n.members.Announce()
+	n.members.Load().Announce()
 	n.record("reload", detail)
 	for _, w := range done.Warnings {
 		n.log.WarnContext(ctx, "configuration reloaded with a warning", "warning", w)

@@ -28,6 +28,7 @@ var trials = []trial{
 	{"Vanish", "a machine that vanishes swallows requests for 5 s at most", vanish},
 	{"LargeCache", "no response is cut by the cache itself", largeCache},
 	{"LimitSoak", "limits of a healthy cluster answer every request", limitSoak},
+	{"LimitDamagedDisk", "a node whose limits are damaged on disk serves, and says what was lost", limitDamagedDisk},
 }
 
 // TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.

@@ -161,7 +161,8 @@ func (l *load) end() []sent {
 type gap struct {
 	requests, failed int
 	begun, ended     time.Duration // of the requests that failed, since the failure
-	longest          time.Duration // that a request took
+	longest          time.Duration // that a request took which wasn't lost
+	lost             int           // requests that had passed the limit and were with the member of the node that died
 }
 
 func (g gap) lasted() time.Duration { return g.ended - g.begun }
@@ -173,7 +174,11 @@ func gapAfter(all []sent, path string, from time.Time, within time.Duration) (g 
 			continue
 		}
 		g.requests++
-		g.longest = max(g.longest, s.took)
+		if s.took > 10*time.Second {
+			g.lost++
+		} else {
+			g.longest = max(g.longest, s.took)
+		}
 		if s.status == http.StatusOK || s.status == http.StatusTooManyRequests {
 			continue
 		}
