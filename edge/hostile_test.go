@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,11 +57,24 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// live is how much memory was held when the garbage collector last looked: garbage doesn't count, however late it is collected.
-func live() int64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(sample)
-	return int64(sample[0].Value.Uint64())
+// heldMemory follows what is held over time. What is allocated while the garbage collector looks counts as held to it, so that one look in a
+// busy time may show hundreds of MiB of garbage; what is really held is in each of several looks.
+type heldMemory struct {
+	looks uint64
+	lasts [4]int64
+	peak  int64
+}
+
+// look takes notice of a cycle of the garbage collector, if there was one since.
+func (h *heldMemory) look() {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(s)
+	if n := s[1].Value.Uint64(); n != h.looks {
+		h.looks = n
+		copy(h.lasts[:], h.lasts[1:])
+		h.lasts[len(h.lasts)-1] = int64(s[0].Value.Uint64())
+		h.peak = max(h.peak, slices.Min(h.lasts[:]))
+	}
 }
 
 // What is far too large is refused while it is still being sent, and costs no more memory than its bound.
@@ -141,7 +155,7 @@ func TestSlowCrowd(t *testing.T) {
 	r := start(t, func(e *node.Edge) {
 		e.ReadTimeout, e.WriteTimeout, e.IdleTimeout = node.Duration(time.Second), node.Duration(time.Second), node.Duration(time.Second)
 	}, echoRoute("/*"))
-	before, peak := live(), int64(0)
+	before, held := heap(), heldMemory{}
 	modes := map[string]func(ctx context.Context, c net.Conn) error{
 		"slow head":   trickle("GET / HTTP/1.1\r\nHost: h\r\n", "X-a: b\r\n"),
 		"slow body":   trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n", "x"),
@@ -193,12 +207,13 @@ func TestSlowCrowd(t *testing.T) {
 		} else {
 			t.Errorf("another client got %d", resp.StatusCode)
 		}
-		peak = max(peak, live())
+		held.look()
 	}
-	if grown := peak - before; grown > 256<<20 { // what was allocated while the collector looked counts as held
+	grown := held.peak - before
+	if grown > 128<<20 {
 		t.Errorf("what is held grew by %d MiB", grown>>20)
 	}
-	t.Logf("%d requests of others were served meanwhile; what is held grew by %d MiB at most", served, (peak-before)>>20)
+	t.Logf("%d requests of others were served meanwhile, with %d collections; what is held grew by %d MiB at most", served, held.looks, grown>>20)
 }
 
 // trickle sends begin and then a little every 50 ms until the connection ends, which must happen before ctx does.
