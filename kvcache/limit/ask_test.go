@@ -109,6 +109,21 @@ func TestOutageIsWaitedFor(t *testing.T) {
 	})
 }
 
+// A request that passes all the same when the store is away doesn't wait for it for long.
+func TestOutageOfOpenLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("10/1h", func(l *node.Limit) { l.StoreAway = node.StoreAwayOpen })})
+		defer closeAll(t, ls)
+		r := ls[0].Rule("r")
+		cuts[0].cut.Store(true)
+		begun := time.Now()
+		if _, err := r.Take(t.Context(), r.Key([]byte("client")), 1); !errors.Is(err, limit.ErrAway) || time.Since(begun) != 500*time.Millisecond {
+			t.Errorf("got %v after %s", err, time.Since(begun))
+		}
+	})
+}
+
 // What a node holds of a bucket, and can't return since the store is away, it has afterwards.
 func TestOutageLosesNothing(t *testing.T) {
 	t.Parallel()

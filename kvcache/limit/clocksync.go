@@ -151,15 +151,16 @@ func (k *timekeeper) tell(ctx context.Context, v *finding, wall int64) {
 // moveTime moves the limits' time at once. What the node knows of keys is of another time then: it forgets it, permits included, and reads the records
 // again, which bring is for. Its own part of limits begins with the next windows.
 func (l *Limiter) moveTime(by int64) {
-	l.clock.at.Add(by)
 	if l.clock.epoch.Load() == 0 { // nothing was leased yet
+		l.clock.at.Add(by)
 		return
 	}
+	if l.slot.since.Load() != 0 { // before the windows of the new time can begin
+		l.slot.since.Store(l.clock.now() + by)
+	}
+	l.clock.at.Add(by)
 	l.clock.jumps.Add(1)
 	l.table.clear()
-	if l.slot.since.Load() != 0 {
-		l.slot.since.Store(l.clock.now())
-	}
 	for _, r := range *l.rules.Load() {
 		if r.kind == concurrent {
 			r.places.doubt()

@@ -22,7 +22,7 @@ import (
 var ErrAway = errors.New("the store of limits is away")
 
 // Patience is how long a request waits for the store at most: longer than a cluster takes to replace a leader that died. When the store has been away
-// for so long, requests don't wait for it any more.
+// for so long, requests don't wait for it any more. Those that pass all the same, with store_away: open or in shadow mode, wait less.
 const Patience = 2 * time.Second
 
 // Config says what a Limiter works with.

@@ -59,7 +59,7 @@ type holding struct {
 
 // place takes places for a request, without waiting for others to leave. Leave gives them back.
 func (r *Rule) place(ctx context.Context, key Key, cost uint32) (Decision, error) {
-	var p patience
+	p := r.patience()
 	defer p.stop()
 	for {
 		d, flight, err := r.sit(key, cost)

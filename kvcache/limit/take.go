@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"millrace/node"
 )
 
 // Take decides, asking the store and the other nodes if it must, and in a rule that queues waits for the request's turn. Errors: ErrAway, if it
@@ -42,7 +44,7 @@ func (r *Rule) count(d Decision, err error) {
 
 // take spends permits.
 func (r *Rule) take(ctx context.Context, key Key, cost uint32) (Decision, error) {
-	var p patience
+	p := r.patience()
 	defer p.stop()
 	for {
 		now := r.l.clock.now()
@@ -64,12 +66,25 @@ func (r *Rule) take(ctx context.Context, key Key, cost uint32) (Decision, error)
 }
 
 // patience bounds what a request waits for the store in all. Most requests don't, and need no timer.
-type patience struct{ timer *time.Timer }
+type patience struct {
+	most  time.Duration
+	timer *time.Timer
+}
+
+// openPatience is that of requests that pass all the same.
+const openPatience = 500 * time.Millisecond
+
+func (r *Rule) patience() patience {
+	if r.Limit.StoreAway == node.StoreAwayOpen || r.Limit.Shadow {
+		return patience{most: openPatience}
+	}
+	return patience{most: Patience}
+}
 
 // await waits for done.
 func (p *patience) await(ctx context.Context, done <-chan struct{}) error {
 	if p.timer == nil {
-		p.timer = time.NewTimer(Patience)
+		p.timer = time.NewTimer(p.most)
 	}
 	select {
 	case <-done:
