@@ -181,6 +181,11 @@ func TestForwardedByStrangers(t *testing.T) {
 		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil", "X-Forwarded-Ssl": "on", "X-Forwarded-Host": "evil.test", "True-Client-IP": "6.6.6.6",
 		"X-Client-IP": "6.6.6.6", "X-Cluster-Client-IP": "6.6.6.6", "CF-Connecting-IP": "6.6.6.6", "Fastly-Client-IP": "6.6.6.6", "X-Original-Forwarded-For": "6.6.6.6", "Client-IP": "6.6.6.6",
 		"X-Url-Scheme": "https", "X-Scheme": "https", "Front-End-Https": "on", "X-ProxyUser-Ip": "6.6.6.6", "X-Remote-Addr": "6.6.6.6",
+		"X-Forwarded": "6.6.6.6", "Forwarded-For": "6.6.6.6", "X-Forward-For": "6.6.6.6", "Forwarded-Host": "evil", "X-Remote-User": "root",
+		"X-Forwarded-User": "root", "DO-Connecting-IP": "6.6.6.6", "Incap-Client-IP": "6.6.6.6", "X-Sucuri-ClientIP": "6.6.6.6",
+		"Ali-Cdn-Real-Ip": "6.6.6.6", "X-Vercel-Forwarded-For": "6.6.6.6", "X-ARR-SSL": "1", "X-Appengine-Remote-Addr": "6.6.6.6",
+		"X-Nf-Client-Connection-Ip": "6.6.6.6", "X-Middleware-Subrequest": "middleware", "Client-Cert": ":AA==:", "X-SSL-Client-Verify": "SUCCESS",
+		"X.Forwarded.For": "6.6.6.6", "X.HTTP.Method.Override": "DELETE", "X~Real~IP": "6.6.6.6", "Client!Cert": "x",
 		"X_Client_IP": "6.6.6.6", "True_Client_IP": "6.6.6.6", "X_Url_Scheme": "https", "X_HTTP_Method_Override": "DELETE", "X_Original_URL": "/admin", "X_Rewrite_URL": "/admin", "X_Host": "evil",
 	} {
 		x := &edge.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
@@ -188,12 +193,66 @@ func TestForwardedByStrangers(t *testing.T) {
 		if v := got.Header.Get(name); v == value {
 			t.Errorf("%s of a stranger was passed on", name)
 		}
-		if strings.Contains(name, "_") {
+		if strings.ContainsAny(name, "_.~!") {
 			continue
 		}
 		x = &edge.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
 		if got, _ = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); !got.Header.Has(name) {
 			t.Errorf("%s of a trusted proxy was dropped", name)
+		}
+	}
+}
+
+// Proxy, which CGI takes for HTTP_PROXY, comes from nobody, trusted or not.
+func TestProxyFieldIsDropped(t *testing.T) {
+	x := &edge.Exchange{Method: "GET", Target: "/", Header: fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http"}
+	if got, _ := edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); got.Header.Has("Proxy") || !got.Header.Has("P.roxy") {
+		t.Errorf("passed on: %v", got.Header)
+	}
+}
+
+// What a stranger says of itself and of its scheme chooses no route; a trusted proxy's does.
+func TestStrangersClaimsChooseNoRoute(t *testing.T) {
+	secure, other := route("secure", "/a"), route("other", "/a")
+	secure.Match.Headers = map[string]string{"X-Forwarded-Proto": "https"}
+	secure.Respond, secure.To = &node.Respond{Status: 200}, node.Target{}
+	other.Respond, other.To = &node.Respond{Status: 403}, node.Target{}
+	for _, trusted := range []string{"", "127.0.0.0/8"} {
+		r := start(t, func(e *node.Edge) {
+			if trusted != "" {
+				e.TrustedProxies = prefixes(trusted)
+			}
+		}, secure, other)
+		want := map[string]int{"": 403, "127.0.0.0/8": 200}[trusted]
+		if resp, _ := r.raw(t, "GET /a HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\n\r\n"); resp.StatusCode != want {
+			t.Errorf("trusted %q: got %d, want %d", trusted, resp.StatusCode, want)
+		}
+	}
+}
+
+// A limit that counts by a field which strangers can't be believed counts nothing of theirs apart, nor spellings of one host.
+func TestLimitsCountOneClaimAlike(t *testing.T) {
+	for name, spellings := range map[string][]string{
+		"Host":             {"h.test", "H.test", "h.test:80", "h.test.", "h.TEST:080"},
+		"CF-Connecting-IP": {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"},
+		"X-Real-IP":        {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"},
+	} {
+		rt, l := echoRoute("/*"), per("3/1h")
+		l.Key = node.LimitKeys{{Kind: node.KeyHeader, Name: name}}
+		rt.Limit = []node.Limit{l}
+		r := startLimits(t, func(s *limitSetup) { s.edge.TrustedProxies = nil }, rt)
+		passed := 0
+		for _, value := range spellings {
+			head := "Host: h.test\r\n" + name + ": " + value + "\r\n"
+			if name == "Host" {
+				head = "Host: " + value + "\r\n"
+			}
+			if resp, _ := r.raw(t, "GET / HTTP/1.1\r\n"+head+"\r\n"); resp.StatusCode == 200 {
+				passed++
+			}
+		}
+		if passed != 3 {
+			t.Errorf("%s: %d of %d passed, with a limit of 3", name, passed, len(spellings))
 		}
 	}
 }
@@ -252,6 +311,40 @@ func TestTrailersSayNothingOfTheHead(t *testing.T) {
 		if trailer.Get(name) != "1" {
 			t.Errorf("the trailer field %s is lost", name)
 		}
+	}
+}
+
+// Trailer fields can't say what the route decides by or writes itself, nor what Connection lists (RFC 9110 §7.6.1).
+func TestTrailersSayNothingOfTheRoute(t *testing.T) {
+	got := make(chan http.Header, 1)
+	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		got <- req.Trailer
+		w.Header().Set("Trailer", "X-Secret, X-Sum, X-Shown")
+		_, _ = io.WriteString(w, "ok")
+		w.Header().Set("X-Secret", "1")
+		w.Header().Set("X-Shown", "1")
+		w.Header().Set("X-Sum", "1")
+	})
+	up := route("up", "/*")
+	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	up.Match.Headers = map[string]string{"X-Version": "2"}
+	up.Rewrite = &node.Rewrite{
+		Request:  node.Edits{Set: map[string]string{"X-Tenant": "a"}, Add: map[string]string{"X-More": "b"}, Remove: []string{"X-Debug"}},
+		Response: node.Edits{Remove: []string{"X-Secret"}, Set: map[string]string{"X-Shown": "2"}},
+	}
+	r.SetRoutes(node.Default().Edge, []node.Route{up})
+	request := "POST /x HTTP/1.1\r\nHost: h\r\nX-Version: 2\r\nTransfer-Encoding: chunked\r\nConnection: close, x-hop\r\n\r\n1\r\nx\r\n" +
+		"0\r\nX-Tenant: evil\r\nx-more: evil\r\nX-Debug: 1\r\nX-Version: 1\r\nX-Hop: 1\r\nX-Sum: 1\r\n\r\n"
+	resp, body := r.raw(t, request)
+	if resp.StatusCode != 200 {
+		t.Fatalf("got %d %s", resp.StatusCode, body)
+	}
+	if trailer := <-got; len(trailer) != 1 || trailer.Get("X-Sum") != "1" {
+		t.Errorf("the origin got %v", trailer)
+	}
+	if len(resp.Trailer) != 1 || resp.Trailer.Get("X-Sum") != "1" {
+		t.Errorf("the client got %v", resp.Trailer)
 	}
 }
 

@@ -32,6 +32,7 @@ func (s *Server) quick(conn *guard.Conn) (done bool) {
 		if p := recover(); p != nil {
 			s.log.Error("request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			x.kept = nil
+			r.Header = x.Header             // of which fields may be gone
 			conn.Pending, done = nil, false // handle begins again
 		}
 	}()

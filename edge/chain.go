@@ -153,7 +153,7 @@ type upload struct {
 // Trailer gives the trailer fields that may go on.
 func (u *upload) Trailer() mesh.Header {
 	h := u.Body.Trailer()
-	h.Delete(func(f mesh.Field) bool { return !mayTrail(f) })
+	h.Delete(func(f mesh.Field) bool { return !u.x.mayTrail(f.Name) })
 	return h
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -45,16 +44,18 @@ type Exchange struct {
 	trusted    bool   // Peer is a trusted proxy
 	via        string // this node's name in Via
 	route      *route
-	params     []string     // values of the route's parameters, in the pattern's order
-	slash      bool         // the path holds an encoded slash
-	refusal    error        // why no route answers
-	last       bool         // the connection ends with this request
-	pause      bool         // refused for overload: the connection's next request shall wait
-	allow      string       // methods that the path takes, with a refusal for the method
-	streamed   atomic.Int64 // bytes of the body that were read as a stream
-	server     *Server      // whose places among the requests in flight count
-	messages   *messages    // reads a socket whose target knows messages only
-	protocol   string       // that a socket which is no WebSocket is switched to
+	params     []string        // values of the route's parameters, in the pattern's order
+	slash      bool            // the path holds an encoded slash
+	listed     map[string]bool // fields, in lower case, that Connection lists
+	refusedBy  *route          // the route whose rules hold for the refusal, if it isn't route
+	refusal    error           // why no route answers
+	last       bool            // the connection ends with this request
+	pause      bool            // refused for overload: the connection's next request shall wait
+	allow      string          // methods that the path takes, with a refusal for the method
+	streamed   atomic.Int64    // bytes of the body that were read as a stream
+	server     *Server         // whose places among the requests in flight count
+	messages   *messages       // reads a socket whose target knows messages only
+	protocol   string          // that a socket which is no WebSocket is switched to
 	forward    mesh.Request
 	incomplete bool   // the response lacks parts, so nobody keeps it
 	asked      string // target that is asked for in place of Path and Query; empty unless the route rewrites
@@ -148,13 +149,22 @@ func (x *Exchange) accept() error {
 // servedMethods is what Allow says where no route has its say.
 const servedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
-// acceptFields drops fields that belong to the client's connection, so that nothing behind it (routes, keys, limits, the origin) sees them, and those that
-// only nodes may write. It refuses what goes in a circle.
+// acceptFields drops fields that belong to the client's connection, those that only nodes may write, and those that count
+// from trusted proxies only, so that nothing behind it (routes, keys, limits, the origin) sees them. It refuses what goes in
+// a circle.
 func (x *Exchange) acceptFields() error {
-	x.Header.DropHopByHop()
+	x.listed = x.Header.DropHopByHop()
 	x.Socket = x.Socket && x.Header.Has("Sec-WebSocket-Key")
-	if slices.ContainsFunc(x.Header, func(f mesh.Field) bool { return spoofs(f.Name) }) {
-		x.Header.Delete(func(f mesh.Field) bool { return spoofs(f.Name) })
+	foreign := false
+	for i := range x.Header {
+		f := &x.Header[i]
+		foreign = foreign || x.foreign(f.Name)
+		if equalFold(f.Name, "Host") {
+			f.Value = x.Host
+		}
+	}
+	if foreign {
+		x.Header.Delete(func(f mesh.Field) bool { return x.foreign(f.Name) })
 	}
 	for _, via := range x.Header.Values("Via") {
 		if strings.Contains(via, x.via) {

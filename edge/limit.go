@@ -34,6 +34,18 @@ type routeLimit struct {
 	form  limitForm
 }
 
+// counts reports whether some limit counts by a request field of that name.
+func (l *limited) counts(name string) bool {
+	for _, lim := range l.limits {
+		for _, part := range lim.Key {
+			if part.Kind == node.KeyHeader && equalFold(part.Name, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // pass is what an exchange got from one limit.
 type pass struct {
 	limit    *routeLimit

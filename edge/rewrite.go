@@ -118,6 +118,9 @@ func edit(h *mesh.Header, e *node.Edits) {
 // that a browser, say, sees the status and not an error of CORS. What describes the problem, and keeps it out of caches, stays.
 func (x *Exchange) editOwn(h *mesh.Header) {
 	w := x.route.Rewrite
+	if x.refusedBy != nil {
+		w = x.refusedBy.Rewrite
+	}
 	if w == nil || w.Response.None() {
 		return
 	}
@@ -175,6 +178,9 @@ func redirect(d *node.Redirect) Handler {
 			query = "?" + query
 		}
 		at := ""
+		if d.To.Scheme != "" && d.To.Host == "" && x.Host == "" {
+			return nil, node.Errorf(node.CodeInvalid, nil, "the request names no host, which the redirect would lead to")
+		}
 		if d.To.Scheme != "" {
 			at = d.To.Scheme + "://" + d.To.Host
 			if d.To.Host == "" {

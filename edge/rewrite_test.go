@@ -129,6 +129,20 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// A redirect to the client's own host needs one: without it the URL would begin with what the path says.
+func TestRedirectWithoutHost(t *testing.T) {
+	r := start(t, nil, node.Route{
+		Path:     decoded[node.Pattern](t, "/*"),
+		Redirect: &node.Redirect{To: decoded[node.Location](t, "https://{host}/{*}"), Status: 308},
+	})
+	for _, head := range []string{"HTTP/1.0\r\n", "HTTP/1.1\r\nHost:\r\n"} {
+		resp, body := r.raw(t, "GET /evil.test/x "+head+"\r\n")
+		if resp.StatusCode != 400 || resp.Header.Get("Location") != "" || !strings.Contains(body, "host") {
+			t.Errorf("%q: got %d to %q: %s", head, resp.StatusCode, resp.Header.Get("Location"), body)
+		}
+	}
+}
+
 func TestRespond(t *testing.T) {
 	r := start(t, nil,
 		node.Route{Path: decoded[node.Pattern](t, "/gone"), Respond: &node.Respond{Status: 410, Body: "gone\n", Headers: map[string]string{"X-Why": "old"}}},
@@ -163,7 +177,8 @@ func TestRewriteResponseOfOwnResponses(t *testing.T) {
 	}
 	r := startLimits(t, nil, with("limited", "/limited", "echo", func(n *node.Route) { n.Limit = []node.Limit{per("1/1h")} }), with("nobody", "/nobody", "nobody", nil),
 		with("slow", "/slow", "slow", func(n *node.Route) { n.Timeout = node.Duration(50 * time.Millisecond) }),
-		with("small", "/small", "echo", func(n *node.Route) { n.MaxBody = 1 }), with("broken", "/broken", "broken", nil))
+		with("small", "/small", "echo", func(n *node.Route) { n.MaxBody = 1 }), with("broken", "/broken", "broken", nil),
+		with("get", "/get", "echo", func(n *node.Route) { n.Methods = []node.Method{"GET"} }), with("slash", "/slash/{id}", "echo", nil))
 	r.service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -172,7 +187,7 @@ func TestRewriteResponseOfOwnResponses(t *testing.T) {
 		return nil, node.Errorf(node.CodeUpstream, nil, "it broke")
 	})
 	r.do(t, "GET", "/limited", "")
-	for path, status := range map[string]int{"/limited": 429, "/nobody": 503, "/slow": 504, "/small": 413, "/broken": 502} {
+	for path, status := range map[string]int{"/limited": 429, "/nobody": 503, "/slow": 504, "/small": 413, "/broken": 502, "/get": 405, "/slash/a%2Fb": 400} {
 		resp, body := r.do(t, "POST", path, "body")
 		h := resp.Header
 		if resp.StatusCode != status || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Proxy-Status") != "" {

@@ -164,9 +164,12 @@ func (l *lookup) takes(r *route) bool {
 		for _, m := range r.Methods {
 			l.allowed = append(l.allowed, string(m))
 		}
+		if l.x.refusedBy == nil {
+			l.x.refusedBy = r
+		}
 		return false
 	}
-	l.x.route, l.x.params = r, l.params
+	l.x.route, l.x.params, l.x.refusedBy = r, l.params, nil
 	return true
 }
 

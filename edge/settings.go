@@ -90,10 +90,12 @@ func (set *settings) route(x *Exchange) *route {
 	found, allowed := set.table.find(x)
 	switch {
 	case found && x.slash && x.route.EncodedSlash != node.EncodedSlashKeep:
+		x.refusedBy = x.route
 		x.refusal = node.Errorf(node.CodeInvalid, nil, "the path holds an encoded slash, which this route takes only with encoded_slash: keep")
 	case found:
 		return x.route
 	case set.exposed != nil && node.ValidName(firstSegment(x.Path)):
+		x.refusedBy = nil
 		return set.exposed
 	case len(allowed) > 0:
 		slices.Sort(allowed)

@@ -53,11 +53,12 @@ type writer struct {
 	length  int64 // that was announced, or -1
 	chunked bool
 	sent    int64
+	route   *route
 }
 
 // newWriter decides how the body's end is told: by its length, by chunks, or to HTTP/1.0 by the connection's.
 func (s *Server) newWriter(conn *guard.Conn, x *Exchange, resp *mesh.Response) *writer {
-	w := &writer{conn: conn, length: resp.Length, chunked: resp.Length < 0 && !x.HTTP10}
+	w := &writer{conn: conn, length: resp.Length, chunked: resp.Length < 0 && !x.HTTP10, route: x.route}
 	if s.draining.Load() || (x.HTTP10 && !w.chunked && w.length < 0) {
 		conn.End()
 	}
@@ -137,7 +138,10 @@ func (w *writer) end(trailer mesh.Header) error {
 	if !w.chunked {
 		return nil
 	}
-	trailer.Delete(func(f mesh.Field) bool { return !node.MayTrail(f.Name) })
+	rules := w.route.Rewrite
+	trailer.Delete(func(f mesh.Field) bool {
+		return !node.MayTrail(f.Name) || (rules != nil && rules.Response.Names(f.Name)) // the route has its say in the head
+	})
 	return w.conn.Send(true, mesh.AppendLastChunk(w.head[:0], trailer)) //nolint:wrapcheck // see above
 }
 

@@ -77,9 +77,9 @@ func hasPrefixFold(s, prefix string) bool {
 // DropHopByHop removes what belongs to one connection only: Connection and the fields it lists, Keep-Alive,
 // Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and Upgrade (RFC 9110
 // §7.6.1), and every Millrace-* and Nats-* field, which are believed from nobody. It allocates nothing unless Connection
-// lists a field that isn't among these.
-func (h *Header) DropHopByHop() {
-	found, listed := false, map[string]bool(nil)
+// lists a field that isn't among these: such names it gives, in lower case, since they may be no trailer fields either.
+func (h *Header) DropHopByHop() (listed map[string]bool) {
+	found := false
 	for i := range *h {
 		f := &(*h)[i]
 		if !Hop(f.Name) {
@@ -96,6 +96,7 @@ func (h *Header) DropHopByHop() {
 	default:
 		h.Delete(func(f Field) bool { return Hop(f.Name) || listed[strings.ToLower(f.Name)] })
 	}
+	return listed
 }
 
 // listedFields adds the fields that a Connection field lists, in lower case, without those that go or stay anyway. It gives nil while there are none.

@@ -34,7 +34,7 @@ type Conn struct {
 	ended    chan struct{} // closed by Close
 	used     atomic.Bool   // a request has come
 	client   netip.Prefix  // whose connection it is; not valid for one that may have any number
-	idle     atomic.Int64  // since when it waits for a request, in Unix nanoseconds; 0 while it doesn't, or givenUp
+	idle     atomic.Int64  // waiting: since when it waits for a request's head to be complete
 	linger   atomic.Bool   // the client may still be sending: see Close
 	closed   atomic.Bool
 	serving  atomic.Int32
@@ -66,8 +66,6 @@ type spare struct {
 var (
 	errFull   = errors.New("the buffer is at its limit")
 	errBudget = errors.New("the budget is used up")
-
-	errGivenUp = errors.New("the connection was closed to make room for another")
 )
 
 // What the server reads in place of a request. It decides by this whether the connection is kept.
@@ -222,14 +220,23 @@ func (c *Conn) Hold(n int) bool {
 	return true
 }
 
-// readHead gives the next request, also one that is refused, or nil when the client went away or stayed idle.
+// readHead gives the next request, also one that is refused, or nil when the client went away or stayed idle, or its
+// connection was closed for another.
 func (c *Conn) readHead(first bool) *Request {
+	r := c.awaitHead(first)
+	if c.stopWaiting() { // what came at the same moment is too late
+		return nil
+	}
+	return r
+}
+
+func (c *Conn) awaitHead(first bool) *Request {
 	if len(c.in.unread()) == 0 { // nothing has come yet: the time between requests
 		wait := c.l.limits.Load().IdleTimeout
 		if first {
 			wait = c.l.limits.Load().ReadTimeout
 		}
-		if c.awaitFirst(wait) != nil {
+		if c.awaitFirst(wait, first) != nil {
 			return nil
 		}
 	}
@@ -252,6 +259,7 @@ func (c *Conn) readHead(first bool) *Request {
 		if !timed {
 			timed = true
 			c.readBy(time.Now().Add(c.l.limits.Load().ReadTimeout))
+			c.waitsUnproven()
 		}
 		if err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader); err != nil {
 			return c.incomplete(err)
@@ -279,7 +287,7 @@ func (c *Conn) Keep() { c.kept = true }
 
 // awaitFirst waits for the first byte of the next request. A deadline that a request before has set is left alone while it is at most a sixteenth too
 // early, and corrected if it comes to that: so most requests set no timer.
-func (c *Conn) awaitFirst(wait time.Duration) error {
+func (c *Conn) awaitFirst(wait time.Duration, first bool) error {
 	now := c.moved // by Send just now
 	if c.moved = (time.Time{}); now.IsZero() {
 		now = time.Now()
@@ -289,14 +297,11 @@ func (c *Conn) awaitFirst(wait time.Duration) error {
 		c.readBy(until)
 		c.restsUntil.Store(until.UnixNano())
 	}
-	c.idle.Store(now.UnixNano())
+	c.idle.Store(waitingSince(now, first))
 	err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
 	if timedOut(err) && time.Now().Before(until) {
 		c.readBy(until)
 		err = c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
-	}
-	if c.idle.Swap(0) == givenUp { // closed for another: what came at the same moment is too late
-		return errGivenUp
 	}
 	return err
 }

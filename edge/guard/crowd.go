@@ -1,13 +1,15 @@
 package guard
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"time"
 )
 
-// A Listener has a bounded number of connections. One client must not be able to hold all of them, and connections on which nothing happens must not keep
-// others out: so a client has a share at most, and when the listener is full, idle connections are closed for new ones.
+// A Listener has a bounded number of connections. One client must not be able to hold all of them, and connections on which
+// nothing happens must not keep others out: so a client has a share at most, and when the listener is full, connections that
+// wait for a request, or for the rest of its head, are closed for new ones.
 
 // clientOf gives whose connection it is. It isn't valid for clients that may have any number of them.
 func (l *Listener) clientOf(inner net.Conn) netip.Prefix {
@@ -61,13 +63,43 @@ func (l *Listener) count(c *Conn, n int) {
 	}
 }
 
-// givenUp is what Conn.idle holds when the connection was closed for another.
-const givenUp = -1
+// A connection's idle is 0 while nobody waits, givenUp when it was closed for another, and else since when a whole head is
+// waited for, in Unix nanoseconds. The last bit of these is set for a client that has proven nothing: it hasn't sent a
+// request on this connection yet, or has begun one and not ended its head.
+const (
+	givenUp  = -1
+	unproven = 1
+)
 
-// looked bounds the connections that are looked at to find an idle one. Ranging over a map begins anywhere, so this is a sample.
+func waitingSince(now time.Time, first bool) int64 {
+	if first {
+		return now.UnixNano() | unproven
+	}
+	return now.UnixNano() &^ unproven
+}
+
+// waitsUnproven notes that the rest of a head is waited for.
+func (c *Conn) waitsUnproven() {
+	since := c.idle.Load()
+	if since == 0 {
+		since = time.Now().UnixNano()
+		c.idle.Store(since | unproven)
+		return
+	}
+	c.idle.CompareAndSwap(since, since|unproven) // which fails only when it was given up meanwhile
+}
+
+// stopWaiting notes that nothing is waited for any more, and reports whether the connection was given up before.
+func (c *Conn) stopWaiting() (late bool) {
+	return c.idle.Load() != 0 && c.idle.Swap(0) == givenUp
+}
+
+// looked bounds the connections that are looked at to find one that waits. Ranging over a map begins anywhere, so this is a
+// sample.
 const looked = 256
 
-// makeRoom closes an idle connection: of those in the sample one of the client that has the most, and of these the one that has been idle longest.
+// makeRoom closes a connection that waits for a request: of those in the sample one of the client that has the most, of
+// these one that has proven nothing, and of these the one that has waited longest.
 func (l *Listener) makeRoom() bool {
 	var victim *Conn
 	var since int64
@@ -77,10 +109,7 @@ func (l *Listener) makeRoom() bool {
 			break
 		}
 		idle := c.idle.Load()
-		if idle <= 0 {
-			continue
-		}
-		if victim == nil || l.has(c) > l.has(victim) || (l.has(c) == l.has(victim) && idle < since) {
+		if idle > 0 && (victim == nil || l.before(c, idle, victim, since)) {
 			victim, since = c, idle
 		}
 	}
@@ -91,6 +120,15 @@ func (l *Listener) makeRoom() bool {
 	l.count(victim, -1)
 	_ = victim.Conn.Close() // whoever reads it closes it for good
 	return true
+}
+
+// before reports whether connection a, which has waited since aSince, gives way before b.
+func (l *Listener) before(a *Conn, aSince int64, b *Conn, bSince int64) bool {
+	return cmp.Or(
+		cmp.Compare(l.has(b), l.has(a)),
+		cmp.Compare(bSince&unproven, aSince&unproven),
+		cmp.Compare(aSince, bSince),
+	) < 0
 }
 
 // has is the number of connections of a connection's client; one that may have any number counts as if it had this one only.

@@ -3,14 +3,15 @@ package guard
 // Stop makes Close end at once, as after the listener's own Close.
 func (c *Conn) Stop() { c.l.stopped.Store(true) }
 
-// Idle is the number of connections that wait for a request.
-func (l *Listener) Idle() (n int) {
+// Waiting counts the connections that wait for a request, and of these the ones whose client has proven nothing.
+func (l *Listener) Waiting() (all, unprovenOf int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.conns {
-		if c.idle.Load() > 0 {
-			n++
+		if idle := c.idle.Load(); idle > 0 {
+			all++
+			unprovenOf += int(idle & unproven)
 		}
 	}
-	return n
+	return all, unprovenOf
 }

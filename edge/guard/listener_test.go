@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -115,21 +116,23 @@ func TestStarved(t *testing.T) {
 	}
 }
 
-// Which idle connection is closed for a new one: of the client that has the most, the one that has been idle longest. One whose client may have any number
-// counts as alone.
-func TestWhoGivesWay(t *testing.T) {
+// visitors makes a listener for few connections, and gives how a client comes to it: it connects from an address and sends
+// text, after which so many connections wait for a request, so many of them of clients that have proven nothing. ended tells the
+// names of those that end.
+func visitors(t *testing.T, most, share int) (come func(name, from, text string, waiting, unproven int), ended <-chan string) {
+	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	few := limits
-	few.MaxConnections, few.MaxPerClient = 5, 3
+	few.MaxConnections, few.MaxPerClient = most, share
 	l := guard.New(inner, guard.Config{
 		Limits: few, Budget: guard.NewBudget(1 << 20), Busy: []byte("HTTP/1.1 503 Busy\r\n\r\n"), Log: slog.New(slog.DiscardHandler),
 		Exempt: func(a netip.Addr) bool { return a.String() == "127.0.0.9" },
 	})
 	t.Cleanup(func() { _ = l.Close() })
-	ended := make(chan string, 10)
+	names, ends := sync.Map{}, make(chan string, 10)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -137,32 +140,61 @@ func TestWhoGivesWay(t *testing.T) {
 				return
 			}
 			go func() {
-				_, err := c.Read(make([]byte, 128))
+				for err == nil {
+					_, err = c.Read(make([]byte, 128))
+				}
 				_ = c.Close()
-				ended <- c.RemoteAddr().(*net.TCPAddr).IP.String() + " " + strconv.Itoa(c.RemoteAddr().(*net.TCPAddr).Port) + " " + fmt.Sprint(err) //nolint:forcetypeassert // it listens on TCP
+				name, _ := names.Load(c.RemoteAddr().String())
+				ends <- fmt.Sprint(name)
 			}()
 		}
 	}()
-	ports := map[string]int{}
-	come := func(name, from string, idle int) {
+	return func(name, from, text string, waiting, unproven int) {
 		t.Helper()
 		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", inner.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		ports[name] = c.LocalAddr().(*net.TCPAddr).Port //nolint:forcetypeassert // see above
-		natsservertest.Eventually(t, name+" waits for a request", func() bool { return l.Idle() == idle })
-	}
-	come("proxy", "127.0.0.9", 1)
-	come("bob 1", "127.0.0.3", 2)
-	come("alice 1", "127.0.0.2", 3)
-	come("alice 2", "127.0.0.2", 4)
-	come("bob 2", "127.0.0.3", 5)
+		names.Store(c.LocalAddr().String(), name)
+		_, _ = io.WriteString(c, text)
+		natsservertest.Eventually(t, name+" waits", func() bool {
+			all, some := l.Waiting()
+			return all == waiting && some == unproven
+		})
+	}, ends
+}
+
+// Which connection that waits is closed for a new one: of the client that has the most, the one that has waited longest. One
+// whose client may have any number counts as its client's only one.
+func TestWhoGivesWay(t *testing.T) {
+	come, ended := visitors(t, 5, 3)
+	come("proxy", "127.0.0.9", "", 1, 1)
+	come("bob 1", "127.0.0.3", "", 2, 2)
+	come("alice 1", "127.0.0.2", "", 3, 3)
+	come("alice 2", "127.0.0.2", "", 4, 4)
+	come("bob 2", "127.0.0.3", "", 5, 5)
 	for i, want := range []string{"bob 1", "alice 1", "proxy"} { // two each, then alice has the most, then each has one
-		come(fmt.Sprint("carol ", i), "127.0.0."+strconv.Itoa(20+i), 5)
-		if got := <-ended; !strings.Contains(got, " "+strconv.Itoa(ports[want])+" ") {
-			t.Errorf("for newcomer %d %s was closed, not %s (%d)", i, got, want, ports[want])
+		come(fmt.Sprint("carol ", i), "127.0.0."+strconv.Itoa(20+i), "", 5, 5)
+		if got := <-ended; got != want {
+			t.Errorf("for newcomer %d %s was closed, not %s", i, got, want)
+		}
+	}
+}
+
+// Half a head keeps nobody out: of connections that are equal else, those give way first that haven't sent a whole request
+// yet, or that have begun one.
+func TestHalfHeadsGiveWayFirst(t *testing.T) {
+	const whole = "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+	come, ended := visitors(t, 4, 3)
+	come("silent", "127.0.0.2", "", 1, 1)
+	come("proven", "127.0.0.3", whole, 2, 1)
+	come("half", "127.0.0.4", "G", 3, 2)
+	come("second half", "127.0.0.5", whole+whole[:20], 4, 3)
+	for i, want := range []string{"silent", "half", "second half", "proven"} {
+		come(fmt.Sprint("newcomer ", i), "127.0.0."+strconv.Itoa(20+i), whole, 4, max(2-i, 0))
+		if got := <-ended; got != want {
+			t.Errorf("for newcomer %d %s was closed, not %s", i, got, want)
 		}
 	}
 }

@@ -21,6 +21,7 @@ type body struct {
 	ended   bool
 	last    bool // the connection ends with the body
 	trailer mesh.Header
+	listed  map[string]bool // fields, in lower case, that the head's Connection lists
 }
 
 type framing uint8

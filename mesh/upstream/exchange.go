@@ -57,7 +57,7 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 	}
 	x.keep = x.keep && !body.last
 	resp := &mesh.Response{Status: h.status, Reason: h.reason, Header: h.fields}
-	resp.Header.DropHopByHop()
+	body.listed = resp.Header.DropHopByHop()
 	all, small, err := body.small()
 	if err != nil || small {
 		resp.Body = all
@@ -266,7 +266,11 @@ func (s *stream) Next() (mesh.Piece, error) {
 	return mesh.Piece{Data: p}, err
 }
 
-func (s *stream) Trailer() mesh.Header { return s.body.trailer }
+// Trailer gives what may go on (RFC 9110 §7.6.1).
+func (s *stream) Trailer() mesh.Header {
+	s.body.trailer.Delete(func(f mesh.Field) bool { return s.body.listed[strings.ToLower(f.Name)] })
+	return s.body.trailer
+}
 
 // Close ends the exchange; after its end it does nothing.
 func (s *stream) Close() error {
