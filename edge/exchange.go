@@ -153,24 +153,30 @@ const servedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 // from trusted proxies only, so that nothing behind it (routes, keys, limits, the origin) sees them. It refuses what goes in
 // a circle.
 func (x *Exchange) acceptFields() error {
-	x.listed = x.Header.DropHopByHop()
-	x.Socket = x.Socket && x.Header.Has("Sec-WebSocket-Key")
-	foreign := false
+	hop, foreign := false, false
 	for i := range x.Header {
 		f := &x.Header[i]
-		foreign = foreign || x.foreign(f.Name)
-		if equalFold(f.Name, "Host") {
+		switch {
+		case !matters(f.Name):
+		case equalFold(f.Name, "Host"):
 			f.Value = x.Host
+		case equalFold(f.Name, "Via"):
+			if strings.Contains(f.Value, x.via) {
+				return node.Errorf(node.CodeLoop, nil, "the request has passed this node before: a target points back at it")
+			}
+		case node.Hop(f.Name):
+			hop = true
+		case x.foreign(f.Name):
+			foreign = true
 		}
+	}
+	if hop {
+		x.listed = x.Header.DropHopByHop()
 	}
 	if foreign {
 		x.Header.Delete(func(f mesh.Field) bool { return x.foreign(f.Name) })
 	}
-	for _, via := range x.Header.Values("Via") {
-		if strings.Contains(via, x.via) {
-			return node.Errorf(node.CodeLoop, nil, "the request has passed this node before: a target points back at it")
-		}
-	}
+	x.Socket = x.Socket && x.Header.Has("Sec-WebSocket-Key")
 	return nil
 }
 

@@ -9,6 +9,20 @@ import (
 // What becomes of a client's header fields stands here: which the edge writes itself, which count from trusted proxies only,
 // and which no cache key holds.
 
+// mattering are the first letters of all names that acceptFields knows, as bits from a on.
+const mattering = 1<<('c'-'a') | 1<<('e'-'a') | 1<<('f'-'a') | 1<<('h'-'a') | 1<<('k'-'a') | 1<<('m'-'a') | 1<<('n'-'a') |
+	1<<('p'-'a') | 1<<('r'-'a') | 1<<('t'-'a') | 1<<('u'-'a') | 1<<('v'-'a') | 1<<('w'-'a') | 1<<('x'-'a')
+
+// matters reports whether acceptFields looks closer at a field of that name. Most fields of most requests it needn't.
+func matters(name string) bool {
+	letter := (name[0] | 0x20) - 'a'
+	return (letter < 26 && mattering>>letter&1 != 0) || endsInIP(name)
+}
+
+func endsInIP(name string) bool {
+	return len(name) > 2 && name[len(name)-1]|0x20 == 'p' && name[len(name)-2]|0x20 == 'i'
+}
+
 // ofEdge names the fields that prepare writes itself, or that have done their work: it runs for every field of every
 // request, so it looks at the first letter first.
 func ofEdge(name string) bool {
@@ -46,7 +60,7 @@ func claims(name string) bool {
 	case 'p', 'r':
 		return oneOf(name, "Remote-Addr", "Remote-User")
 	case 'w':
-		return oneOf(name, "WL-Proxy-SSL")
+		return equalFold(name, "WL-Proxy-SSL")
 	}
 	return false
 }
@@ -65,7 +79,7 @@ func claimsX(rest string) bool {
 // tellsAddress reports whether a name ends like the many in which proxies tell a client's address: CF-Connecting-IP,
 // True-Client-IP, X-Azure-ClientIP, Ali-Cdn-Real-Ip and so on.
 func tellsAddress(name string) bool {
-	if len(name) < len("real-ip") || name[len(name)-1]|0x20 != 'p' || name[len(name)-2]|0x20 != 'i' {
+	if !endsInIP(name) {
 		return false
 	}
 	for _, end := range [...]string{

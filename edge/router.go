@@ -158,7 +158,7 @@ func (l *lookup) choose(p *place) bool {
 // takes makes the route the request's if it matches, and otherwise keeps the methods with which it would.
 func (l *lookup) takes(r *route) bool {
 	switch {
-	case !matchesHeaders(r, l.x):
+	case len(r.Match.Headers) > 0 && !matchesHeaders(r, l.x):
 		return false
 	case !r.MatchesMethod(l.x.Method):
 		for _, m := range r.Methods {
