@@ -138,12 +138,15 @@ func TestFailuresAreToldApart(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			cfg := config(tc.url)
-			cfg.ConnectTimeout = node.Duration(300 * time.Millisecond)
-			r, log := logged(t, cfg)
 			within := 20 * time.Second
-			if tc.code == node.CodeTimeout {
-				within = time.Second
+			cfg.ConnectTimeout = node.Duration(within)
+			switch kind {
+			case "connect_timeout":
+				cfg.ConnectTimeout = node.Duration(300 * time.Millisecond)
+			case "timeout":
+				within = 3 * time.Second
 			}
+			r, log := logged(t, cfg)
 			_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
 				Method: "GET", Target: "/", Host: "h", Route: "orders", Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(within),
 			})

