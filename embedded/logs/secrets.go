@@ -54,19 +54,29 @@ func newSecret(text string) secret {
 	return k
 }
 
-// Hide gives the text without secrets: as they are, or percent-encoded.
+// Hide gives the text without secrets: as they are, or percent-encoded. It is looked through in both ways, since a per cent
+// sign may stand before a secret that begins with two digits.
 func (s *Secrets) Hide(text string) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var found []span
-	plain, at := decode(text)
-	for i := range s.known {
-		found = s.known[i].find(found, plain)
+	found := s.find(text)
+	if plain, at := decode(text); at != nil {
+		for _, part := range s.find(plain) {
+			found = append(found, span{at[part.from], at[part.to]})
+		}
 	}
 	if len(found) == 0 {
 		return text
 	}
-	return replace(text, found, at)
+	return replace(text, found)
+}
+
+// find gives the parts of a text that show too much of some secret. The caller holds mu.
+func (s *Secrets) find(text string) (found []span) {
+	for i := range s.known {
+		found = s.known[i].find(found, text)
+	}
+	return found
 }
 
 // span is a part of a text: from its first byte to before its end.
@@ -103,9 +113,8 @@ func (k *secret) around(text string, at, in, length int) span {
 	return s
 }
 
-// replace puts hidden in the place of the parts, which may overlap. at gives the place in text of each decoded byte;
-// nil if they are the same.
-func replace(text string, found []span, at []int) string {
+// replace puts hidden in the place of the parts, which may overlap.
+func replace(text string, found []span) string {
 	slices.SortFunc(found, func(a, b span) int { return a.from - b.from })
 	var out strings.Builder
 	done := 0
@@ -114,9 +123,6 @@ func replace(text string, found []span, at []int) string {
 		for i+1 < len(found) && found[i+1].from <= part.to {
 			i++
 			part.to = max(part.to, found[i].to)
-		}
-		if at != nil {
-			part = span{at[part.from], at[part.to]}
 		}
 		out.WriteString(text[done:part.from])
 		out.WriteString(hidden)
