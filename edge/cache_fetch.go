@@ -24,8 +24,9 @@ func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *E
 		}
 		shared := out
 		shared.resp = nil // it is for one client
-		if shared.failed != nil && !unreachable(shared.failed) {
-			shared.failed = nil
+		if shared.failed != nil && !nobody(shared.failed) {
+			// It may be this one request that fails.
+			shared.again, shared.failed = unreachable(shared.failed), nil
 		}
 		flight.Finish(shared)
 		if mine != nil {
@@ -292,7 +293,7 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began momen
 
 // refresh fetches a response anew while its clients get the stored one. One fetch is enough for all.
 func (c *cached) refresh(x *Exchange, l *found) {
-	if c.isDown(l) {
+	if _, marked := c.downMark(l); marked {
 		return
 	}
 	flight, _, leads := c.join(x, l)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
-	"millrace/node"
 )
 
 // growing is a response that is being collected to be stored, while any number of clients already follow it. fill writes it, and
@@ -272,25 +270,3 @@ func (t *tee) Close() error {
 	t.g.end(errGone)
 	return t.Body.Close() //nolint:wrapcheck // a wrapped body's errors are its own
 }
-
-// downFor is how long an origin that couldn't be reached isn't asked again for the same, at most: each key has a time of its own.
-const downFor = time.Second
-
-var errDown = node.Errorf(node.CodeUpstream, nil, "the origin couldn't be reached a moment ago")
-
-// noteDown remembers that the origin couldn't be reached. One that is only slow is asked again.
-func (c *cached) noteDown(l *found, err error) {
-	if code := node.CodeOf(err); code == node.CodeUpstream || code == node.CodeNoTarget || code == node.CodeNoMember {
-		keep := time.Duration(rand.Int64N(int64(downFor))) //nolint:gosec // G404: a spread, not a secret
-		c.putEntry(downKey(l.primary), &httpcache.Record{Kind: httpcache.KindPass}, kvcache.Scope{}, keep, kvcache.MemoryOnly)
-	}
-}
-
-func (c *cached) isDown(l *found) bool {
-	var v kvcache.View
-	down := c.store.Get(downKey(l.primary), &v)
-	v.Release()
-	return down
-}
-
-func downKey(primary []byte) []byte { return append([]byte{'D'}, primary...) }
