@@ -1,15 +1,19 @@
 package edge_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 const digits = "0123456789abcdefghij"
@@ -219,4 +223,34 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 	if s := r.get(t, "/416"); s.StatusCode != 200 || s.body != digits {
 		t.Errorf("after the 416 of another's range: %s", s)
 	}
+}
+
+// Ranges of a large stored body are given from where they lie: clients that read nothing of their answer hold no copy of
+// it, and no byte is given twice.
+func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
+	const n, clients = 4 << 20, 8
+	r := startCache(t, nil, func(s *cacheSetup) { s.store.Memory = 256 * node.MiB })
+	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
+	r.storeLarge(t, "/a")
+	if s := r.get(t, "/a", "Range", "bytes=0-,0-,0-"); s.StatusCode != 206 || s.body != text(n) {
+		t.Errorf("the same three times: %s", s)
+	}
+	s := r.get(t, "/a", "Range", "bytes=0-2000000,2000002-")
+	if s.StatusCode != 206 || s.broken != nil || int64(len(s.body)) != s.ContentLength || !strings.Contains(s.body, text(n)[2000002:]) {
+		t.Errorf("two halves: %s, %v", s, s.broken)
+	}
+	runtime.GC()
+	before := heap()
+	for range clients {
+		c := r.dial(t)
+		defer c.Close()
+		_, _ = io.WriteString(c, requestOf("GET", "/a", []string{"Range", "bytes=0-2000000,2000002-"}))
+		if line, err := bufio.NewReaderSize(c, 16).ReadSlice(' '); err != nil { // so it has begun
+			t.Errorf("%q, %v", line, err)
+		}
+	}
+	natsservertest.Eventually(t, "less than one body is held for all", func() bool {
+		runtime.GC()
+		return heap()-before < n
+	})
 }
