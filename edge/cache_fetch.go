@@ -273,7 +273,9 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began momen
 	a := c.admit(x, merged, began)
 	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: resp.Status}
 	if a.reason != "" {
-		c.forget(l, a.reason)
+		if !c.forItself(x, a.reason) {
+			c.forget(l, a.reason)
+		}
 		status.Detail = string(a.reason)
 		if !c.copyBody(x, l, merged) {
 			return fetched{failed: node.Errorf(node.CodeUpstream, errChunk, "the origin has taken a stored response back")}
@@ -289,6 +291,16 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began momen
 		}
 	}
 	return out
+}
+
+// forItself reports whether a request gets an answer that is for its client alone: because of what it has itself, or with
+// credentials, to which an origin may say anything. So it says nothing of what is stored for others.
+func (c *cached) forItself(x *Exchange, reason httpcache.Reason) bool {
+	switch reason { //nolint:exhaustive // the others are the response's
+	case httpcache.ReasonAuthorization, httpcache.ReasonRequest, httpcache.ReasonRequestCookie, reasonContent:
+		return true
+	}
+	return x.Header.Has("Authorization") || x.incomplete
 }
 
 // refresh fetches a response anew while its clients get the stored one. One fetch is enough for all.
