@@ -234,9 +234,11 @@ func (c *cached) keep(
 	if resp.Status == http.StatusPartialContent {
 		return c.keepPart(x, l, a, resp, status)
 	}
+	full := false
 	if a.reason == "" && resp.Stream != nil {
 		switch g := c.grow(x, l, a, resp, status); {
 		case g == nil:
+			full = resp.Length <= c.s.filling.max // another time there may be room
 			a.reason = httpcache.ReasonTooLarge
 		case resp.Length < 0 || c.tied || grows == nil:
 			// Nobody knows whether it can be kept, or it may break off with the one that began it: one client follows
@@ -250,7 +252,7 @@ func (c *cached) keep(
 		}
 	}
 	if a.reason != "" {
-		if resp.Status < 500 && !x.ranged() {
+		if resp.Status < 500 && !x.ranged() && !full {
 			c.putPass(l, a.reason)
 		}
 		status.Detail = a.detail()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/kvcache"
@@ -24,9 +25,13 @@ type growing struct {
 	code   int   // status
 	aged   bool  // the origin gave its age
 	length int64 // that was announced, or -1
-	held   int64 // of the server's filling: all of it, or of unknown length what is there, which fill alone changes
 	tiers  kvcache.Tiers
 	nonce  uint64 // names the chunks
+	born   time.Time
+
+	held int64 // of the server's filling: all of it, or of unknown length what is there. filling.mu guards it
+	out  bool  // its room was wanted for others; likewise
+	come atomic.Int64
 
 	mu      sync.Mutex // guards what follows
 	chunks  [][]byte   // chunkSize each, but for the last
@@ -46,6 +51,7 @@ func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, st
 	return &growing{
 		c: c, x: x, l: keys, a: a, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length,
 		held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
+		born: time.Now(),
 	}
 }
 
@@ -65,19 +71,30 @@ func (g *growing) fill(body mesh.Body) {
 	}
 }
 
-// hold takes more of the server's filling.
-func (g *growing) hold(n int64) bool {
-	if !g.c.s.filling.take(n) {
-		return false
-	}
-	g.held += n
-	return true
+// pace is how many bytes have come in a second.
+func (g *growing) pace(now time.Time) float64 {
+	return float64(g.come.Load()) / now.Sub(g.born).Seconds()
 }
 
-// add takes a piece in. False means that the body is longer than it may be.
+// abandon drops a response whose room is another's by now. Nobody reads it but the one whose copy it is.
+func (g *growing) abandon() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.chunks = nil
+	if g.err == nil {
+		g.err = errShort
+		close(g.changed)
+	}
+}
+
+// add takes a piece in. False means that the body is longer than it may be, or isn't stored any more.
 func (g *growing) add(p []byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.err != nil {
+		return false
+	}
+	g.come.Add(int64(len(p)))
 	if g.have += int64(len(p)); (g.length >= 0 && g.have > g.length) || g.have > int64(g.c.cfg.MaxObject) {
 		return false
 	}
@@ -87,7 +104,7 @@ func (g *growing) add(p []byte) bool {
 			size := chunkSize
 			if g.length >= 0 {
 				size = int(min(chunkSize, g.length-int64(len(g.chunks))*chunkSize))
-			} else if !g.hold(chunkSize) {
+			} else if !g.c.s.filling.hold(g, chunkSize) {
 				return false
 			}
 			g.chunks = append(g.chunks, make([]byte, 0, size))
@@ -108,7 +125,11 @@ func (g *growing) end(err error) {
 		err = errShort
 	}
 	if errors.Is(err, io.EOF) {
-		g.store()
+		if g.c.s.filling.settle(g) {
+			g.store()
+		} else {
+			err = errShort
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -130,10 +151,7 @@ func (g *growing) store() {
 		return
 	}
 	rec.Nonce = g.nonce
-	g.mu.Lock()
-	held := g.held
-	g.held = 0
-	g.mu.Unlock()
+	held := g.c.s.filling.inherit(g)
 	g.c.putLarge(g.x, g.l, g.a, rec, g.chunks, g.tiers, func() { g.c.s.filling.give(held) })
 }
 
@@ -234,6 +252,7 @@ type tee struct {
 // copies gives the response to its one client, and lets a copy grow.
 func (g *growing) copies(resp *mesh.Response) *tee {
 	t := &tee{Body: resp.Stream, g: g}
+	g.c.s.filling.follows(g)
 	if g.a.stored.Flags.Has(httpcache.Unsaid) {
 		t.until = time.Now().Add(g.c.s.filling.endsWithin)
 	}
