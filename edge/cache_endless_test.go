@@ -152,7 +152,7 @@ func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
 
 // Nor do those who read what is stored while chunks of it are brought back.
 func TestCacheSlowReadersOfLostChunksTakeNoRoom(t *testing.T) {
-	const n = 14 << 20 // more than sockets take
+	const n = 14 << 20                // more than sockets take
 	r := startCache(t, nil, noBucket) // 16 MiB of room
 	o := inChunks(n, "ETag", `"1"`)
 	r.on("/a", o.answer)
