@@ -79,7 +79,7 @@ func (c *cached) fetch(ctx context.Context, x *Exchange, l *found, grows func(*g
 	if l.leased && c.load(ctx, x, l) {
 		return fetched{stored: true, status: httpcache.Status{Hit: true, Detail: "bucket"}}
 	}
-	if l.leased && !x.home && !x.ranged() {
+	if l.leased && !x.home && !x.ranged() && !x.otherRange() {
 		if out, ok := c.askHome(ctx, x, l, grows); ok {
 			return out
 		}
@@ -154,14 +154,15 @@ type question struct {
 // validation it brings what has changed, and nothing if nothing has.
 func (c *cached) question(x *Exchange, l *found) question {
 	q := question{ranged: x.ranged()}
+	other := x.otherRange()
 	c.normalise(x)
 	condition := x.Header.Values("If-Range")
 	httpcache.Unconditional(&x.Header)
-	if !q.ranged {
+	if !q.ranged && !other {
 		x.Header.Del("Range")
 	}
 	for _, value := range condition {
-		if q.ranged {
+		if q.ranged || other {
 			x.Header.Add("If-Range", value)
 		}
 	}
@@ -320,7 +321,9 @@ func (c *cached) refresh(x *Exchange, l *found) {
 	if d.Method == http.MethodHead { // all of it is fetched, whatever part of it this client wants
 		d.Method = http.MethodGet
 	}
-	d.Header.Del("Range")
+	if !d.otherRange() {
+		d.Header.Del("Range")
+	}
 	go c.lead(context.Background(), flight, d, l.detach(), nil)
 }
 

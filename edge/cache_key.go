@@ -22,7 +22,7 @@ func (c *cached) appendKey(b []byte, x *Exchange) []byte {
 	for _, part := range c.cfg.Key {
 		b = appendPart(b, part, x.Header)
 	}
-	b = x.appendForwarded(append(b, c.keyed...))
+	b = x.appendOtherRange(x.appendForwarded(append(b, c.keyed...)))
 	if x.Method == "QUERY" {
 		b = append(append(b, '\x02'), x.contentSum()...)
 	}

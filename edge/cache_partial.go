@@ -14,8 +14,32 @@ import (
 	"millrace/mesh"
 )
 
-// ranged tells whether the request asks for ranges: only a GET has them (RFC 9110 §14.2).
-func (x *Exchange) ranged() bool { return x.Method == http.MethodGet && x.Header.Has("Range") }
+// ranged tells whether the request asks for ranges in bytes: only a GET has them (RFC 9110 §14.2).
+func (x *Exchange) ranged() bool {
+	return x.Method == http.MethodGet && x.Header.Has("Range") && !x.otherRange()
+}
+
+// otherRange tells whether the request asks for a range in another unit than bytes, or in none. Only its origin knows what
+// that is, and may answer it with a part under status 200: so it is a part of the key, and goes on to the origin.
+func (x *Exchange) otherRange() bool {
+	for i := range x.Header {
+		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && equalFold(f.Name, "Range") && !hasPrefixFold(f.Value, "bytes=") {
+			return true
+		}
+	}
+	return false
+}
+
+// appendOtherRange writes it into a key.
+func (x *Exchange) appendOtherRange(b []byte) []byte {
+	if !x.otherRange() {
+		return b
+	}
+	for _, name := range [...]string{"Range", "Range-Unit", "If-Range"} {
+		b = appendLines(append(append(b, '\x01'), name...), '=', name, x.Header)
+	}
+	return b
+}
 
 // covers tells whether the exchange asks for no byte that a stored response lacks.
 func (c *cached) covers(x *Exchange, rec *httpcache.Record) bool {
