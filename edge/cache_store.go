@@ -119,10 +119,10 @@ func (c *cached) place(x *Exchange, l *found, a *admitted, tiers kvcache.Tiers) 
 // that tells so.
 func (c *cached) searchedBy(x *Exchange, l *found, a *admitted) (primary []byte, rule *httpcache.Record) {
 	search, ok := httpcache.ParseNoVarySearch(a.header)
-	if !ok || x.Query == "" || len(c.cfg.Key) > 0 || len(c.keyed) > 0 || x.Method != http.MethodGet {
+	if !ok || x.Query == "" {
 		return l.primary, nil
 	}
-	path, _, found := strings.Cut(string(c.appendKey(nil, x)), "?")
+	path, found := searchPath(c.appendKey(nil, x))
 	if !found {
 		return l.primary, nil
 	}
