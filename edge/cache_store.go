@@ -2,8 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -169,26 +167,4 @@ func origin(url string) string {
 		rest = rest[:i]
 	}
 	return scheme + "://" + rest
-}
-
-// storePost keeps the response to a POST that says that it is what a GET would get (RFC 9110 §9.3.3): explicit freshness, and a Content-Location that is
-// the target itself.
-func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
-	url := string(c.appendURL(nil, x))
-	location := httpcache.Invalidated(url, mesh.Header{{Name: "Content-Location", Value: resp.Header.Get("Content-Location")}})
-	if len(location) != 1 || location[0] != url || resp.Status != http.StatusOK {
-		return
-	}
-	get := x.detach()
-	get.Method = http.MethodGet
-	get.Body = nil
-	a := c.admit(x, resp, moment{c.store.Epoch(), x.Started})
-	if a.reason != "" || a.stored.Flags.Has(httpcache.Defaulted) || a.stored.Remaining(time.Now()) <= 0 || len(c.cfg.Key) > 0 {
-		return
-	}
-	l := c.look(get)
-	defer l.release()
-	kept := *resp // the client's own stays as it is
-	kept.Header = slices.Clone(resp.Header)
-	c.put(get, l, a, &kept)
 }
