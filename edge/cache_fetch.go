@@ -324,6 +324,9 @@ func (c *cached) refresh(x *Exchange, l *found) {
 	if !d.otherRange() {
 		d.Header.Del("Range")
 	}
+	if d.Method == http.MethodGet { // nor with a body, which is no part of the key
+		d.Body = nil
+	}
 	go c.lead(context.Background(), flight, d, l.detach(), nil)
 }
 

@@ -255,6 +255,9 @@ func (c *cached) withContent(ctx context.Context, x *Exchange, l *found) (*mesh.
 	if done {
 		return resp, err
 	}
+	if l.alien {
+		c.cross(x, l)
+	}
 	c.tell(x, resp, httpcache.Status{Fwd: l.fwd(), Detail: string(reasonContent)})
 	return resp, nil
 }
