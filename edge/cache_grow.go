@@ -162,8 +162,8 @@ func (g *growing) fits(c *cached, x *Exchange) bool {
 		x.Method != g.x.Method || crosses(x, flags) {
 		return false
 	}
-	mine := httpcache.AppendVariant(nil, g.a.vary, x.Header)
-	if string(mine) != string(httpcache.AppendVariant(nil, g.a.vary, g.x.Header)) {
+	mine := c.appendVariant(nil, g.a.vary, x)
+	if string(mine) != string(c.appendVariant(nil, g.a.vary, g.x)) {
 		return false
 	}
 	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "" {

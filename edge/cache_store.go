@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, began moment) admitted 
 	case a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "":
 		a.reason = c.personal(x)
 		return a
+	case slices.ContainsFunc(httpcache.VaryNames(resp.Header), c.ofOne):
+		a.reason = httpcache.ReasonVaryTooMany
+		return a
 	case int64(len(resp.Body)) > int64(c.cfg.MaxObject) || resp.Length > int64(c.cfg.MaxObject):
 		a.reason = httpcache.ReasonTooLarge
 		return a
@@ -61,7 +65,7 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, began moment) admitted 
 	if c.cfg.Cookies == node.CookiesStrip {
 		resp.Header.Del("Set-Cookie") // the first client is like all others
 	}
-	a.vary = httpcache.VaryNames(resp.Header)
+	a.vary = varyOf(resp.Header)
 	a.header = c.rules.StoredHeader(resp.Header, &a.control)
 	if !a.header.Has("Date") {
 		a.header.Add("Date", httpcache.FormatDate(r.Received))
