@@ -266,8 +266,12 @@ func TestCacheRangeOfAnotherUnit(t *testing.T) {
 		return always(200, "[1,2,3]", append(all, "Content-Range", "0-2/*")...)(req, n)
 	})
 	sets := [][]string{
-		{"Range", "0-0", "Range-Unit", "items"}, {"Range", "0-1", "Range-Unit", "items"}, {"Range", "0-0"}, {"Range", "items=0-0"},
-		{"Range", "items=0-0", "If-Range", `"1"`}, nil,
+		{"Range", "0-0", "Range-Unit", "items"},
+		{"Range", "0-1", "Range-Unit", "items"},
+		{"Range", "0-0"},
+		{"Range", "items=0-0"},
+		{"Range", "items=0-0", "If-Range", `"1"`},
+		nil,
 	}
 	for round, hit := range []bool{false, true} {
 		for _, header := range sets {
