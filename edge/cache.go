@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"millrace/kvcache"
@@ -145,59 +144,6 @@ func stripTags(h *mesh.Header) {
 	h.Delete(func(f mesh.Field) bool {
 		return equalFold(f.Name, "Cache-Tag") || equalFold(f.Name, "Surrogate-Key") || equalFold(f.Name, "xkey") || equalFold(f.Name, "Cache-Groups")
 	})
-}
-
-// filling bounds the bytes of responses that are being collected to be stored, and finds them for those who come while they are.
-type filling struct {
-	max        int64
-	endsWithin time.Duration // see endsWithin
-
-	mu    sync.Mutex // guards what follows
-	used  int64
-	grows map[string]*growing // by the key of their fetch; of two, the newer
-}
-
-func (f *filling) take(n int64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.used+n > f.max {
-		return false
-	}
-	f.used += n
-	return true
-}
-
-// give gives room back.
-func (f *filling) give(n int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.used -= n
-}
-
-// show lets others find a response that grows.
-func (f *filling) show(g *growing) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.grows == nil {
-		f.grows = map[string]*growing{}
-	}
-	f.grows[string(g.l.key)] = g
-}
-
-func (f *filling) find(key []byte) *growing {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.grows[string(key)]
-}
-
-// end gives the room of a response back, and lets nobody else find it.
-func (f *filling) end(g *growing) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.used -= g.held
-	if key := string(g.l.key); f.grows[key] == g {
-		delete(f.grows, key)
-	}
 }
 
 // endsWithin is how soon a body of unknown length must have ended to be stored under a freshness that the origin hasn't

@@ -83,7 +83,7 @@ func (b *chunkBody) bring(x *Exchange, missing uint32) error {
 		ahead = min(window, ahead)
 	}
 	switch size := int64(ahead) * chunkSize; {
-	case b.c.s.filling.take(size):
+	case b.c.s.filling.lend(size):
 		b.held = size
 	case mends:
 		ahead = 0 // each when it is its turn
@@ -176,7 +176,7 @@ func (b *chunkBody) Close() error {
 		go b.ahead.drain()
 	}
 	if b.held > 0 {
-		b.c.s.filling.give(b.held)
+		b.c.s.filling.giveBack(b.held)
 	}
 	for i, v := range b.views {
 		if v != nil {

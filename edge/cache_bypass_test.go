@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -158,4 +159,49 @@ func TestCacheQueryKeyHoldsItsMetadata(t *testing.T) {
 		r.ask(t, "QUERY", "/q", "x", h...).wantHit(t, strings.Join(h, " "), strconv.Itoa(i+1))
 	}
 	r.ask(t, "QUERY", "/q", "x", "content-type", "text/plain").wantHit(t, "names have no case", "1")
+}
+
+// Nor do a HEAD and a body let a page of another origin ask past what is stored again and again, or drop it: the first one
+// has the response fetched that is for such pages, too.
+func TestCacheAttackPassingByOfOtherOrigins(t *testing.T) {
+	r := startCache(t, nil)
+	for path, ask := range map[string]func(string) *seen{
+		"/head": func(path string) *seen { return r.ask(t, "HEAD", path, "", "Origin", "https://other.test") },
+		"/body": func(path string) *seen { return r.ask(t, "GET", path, "x", "Origin", "https://other.test") },
+	} {
+		r.on(path, func(req *mesh.Request, n int) *mesh.Response {
+			return always(200, "body %d", "Cache-Control", "max-age=600", "ETag", `"`+strconv.Itoa(n)+`"`)(req, n)
+		})
+		r.get(t, path)
+		if s := ask(path); s.fwd != "vary-miss" {
+			t.Errorf("%s: the first: %s", path, s)
+		}
+		natsservertest.Eventually(t, "what is for other origins is stored", func() bool { return ask(path).hit })
+		asked := r.count(path)
+		for range 3 {
+			if s := ask(path); !s.hit {
+				t.Errorf("%s: another: %s", path, s)
+			}
+		}
+		if s := r.get(t, path); !s.hit || r.count(path) != asked {
+			t.Errorf("%s: what is stored afterwards: %s", path, s)
+		}
+	}
+	// Where nothing of it can be stored, that is tried once, and what was there before stays.
+	r.on("/private", func(req *mesh.Request, n int) *mesh.Response {
+		control := "max-age=600"
+		if req.Header.Has("Origin") {
+			control = "private"
+		}
+		return always(200, "body %d", "Cache-Control", control, "ETag", `"`+strconv.Itoa(n)+`"`)(req, n)
+	})
+	r.get(t, "/private")
+	for range 4 {
+		r.ask(t, "HEAD", "/private", "", "Origin", "https://other.test")
+	}
+	natsservertest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
+	if n := r.count("/private"); n != 6 {
+		t.Errorf("the origin was asked %d times", n)
+	}
+	r.get(t, "/private").wantHit(t, "what was there", "body 1")
 }

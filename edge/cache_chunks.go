@@ -2,8 +2,6 @@ package edge
 
 import (
 	"encoding/binary"
-	"errors"
-	"io"
 	"math/rand/v2"
 	"time"
 
@@ -123,20 +121,4 @@ func (c *cached) copyBody(x *Exchange, l *found, resp *mesh.Response) (ok bool) 
 	resp.Length = rec.Length
 	resp.Stream, ok = c.chunks(x, l, httpcache.Span{First: 0, Last: rec.Length - 1})
 	return ok
-}
-
-// readAll collects a body.
-func readAll(body mesh.Body) ([]byte, error) {
-	defer body.Close()
-	var out []byte
-	for {
-		p, err := body.Next()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err //nolint:wrapcheck // the caller gives up
-		}
-		out = append(out, p.Data...)
-	}
 }

@@ -26,12 +26,12 @@ func (c *cached) compress(x *Exchange, a *admitted, resp *mesh.Response) {
 		!c.codes(a.header) {
 		return
 	}
-	a.vary = variesOnCoding(a.header)
+	a.vary = slices.DeleteFunc(variesOnCoding(a.header), inKey)
 	coding, _, _ := strings.Cut(httpcache.AcceptEncoding(x.Header.Values("Accept-Encoding")), ",")
 	coded := encode(coding, resp.Body)
 	useful := coded != nil && len(coded) < len(resp.Body)
 	for _, h := range []*mesh.Header{&a.header, &resp.Header} {
-		h.Set("Vary", strings.Join(a.vary, ", "))
+		h.Set("Vary", strings.Join(variesOnCoding(*h), ", "))
 		if useful {
 			markCoded(h, coding)
 		}

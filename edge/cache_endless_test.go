@@ -1,12 +1,14 @@
 package edge_test
 
 import (
+	"io"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 	"millrace/node"
 )
 
@@ -114,5 +116,68 @@ func TestCacheEndlessRefresh(t *testing.T) {
 				t.Fatalf("%s: the stream is still read", path)
 			}
 		}
+	}
+}
+
+// Clients that read slowly don't take the room in which the responses for others are collected: what grows at their pace
+// gives way.
+func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
+	const n, piece = 1 << 20, 4 << 20
+	r := startCache(t, nil) // 16 MiB of room
+	bodies, readers := make([]*slowly, 5), make([]*reader, 5)
+	for i := range bodies {
+		bodies[i] = newSlowly()
+		path := "/slow" + strconv.Itoa(i)
+		body := mesh.NewBody(struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(strings.NewReader(text(piece)), bodies[i]), bodies[i]})
+		r.on(path, func(*mesh.Request, int) *mesh.Response {
+			return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600"), Stream: body, Length: -1}
+		})
+		readers[i] = r.open(t, path)
+		readers[i].want(text(piece))
+	}
+	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600"))
+	i := 0
+	natsservertest.Eventually(t, "others are stored", func() bool { i++; return r.get(t, "/a?"+strconv.Itoa(i)).stored })
+	natsservertest.Eventually(t, "and found", func() bool { return r.get(t, "/a?"+strconv.Itoa(i)).hit })
+	for i, b := range bodies { // they get theirs to its end all the same
+		b.pieces <- "end"
+		readers[i].want("end")
+		close(b.pieces)
+		readers[i].wantEnd()
+	}
+}
+
+// Nor do those who read what is stored while chunks of it are brought back.
+func TestCacheSlowReadersOfLostChunksTakeNoRoom(t *testing.T) {
+	const n = 14 << 20                // more than sockets take
+	r := startCache(t, nil, noBucket) // 16 MiB of room
+	o := inChunks(n, "ETag", `"1"`)
+	r.on("/a", o.answer)
+	r.on("/b", streamed(text(1<<20), 1<<20, "Cache-Control", "max-age=600"))
+	r.storeLarge(t, "/a")
+	for range 20 {
+		r.lose(t, "/a", 46, 47, 48, 49, 50)
+		r.open(t, "/a")
+	}
+	if s := r.get(t, "/b"); !s.stored {
+		t.Errorf("beside them: %s", s)
+	}
+}
+
+// What isn't stored for want of room is stored as soon as there is some.
+func TestCacheWantOfRoomIsNotKept(t *testing.T) {
+	const n = 1 << 20
+	r := startCache(t, nil)
+	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600"))
+	free := r.TakeRoom()
+	if s := r.get(t, "/a"); s.stored || s.body != text(n) {
+		t.Errorf("without room: %s", s)
+	}
+	free()
+	if s := r.get(t, "/a"); !s.stored {
+		t.Errorf("with room: %s", s)
 	}
 }

@@ -24,8 +24,9 @@ func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *E
 		}
 		shared := out
 		shared.resp = nil // it is for one client
-		if shared.failed != nil && !unreachable(shared.failed) {
-			shared.failed = nil
+		if shared.failed != nil && !nobody(shared.failed) {
+			// It may be this one request that fails.
+			shared.again, shared.failed = unreachable(shared.failed), nil
 		}
 		flight.Finish(shared)
 		if mine != nil {
@@ -78,7 +79,7 @@ func (c *cached) fetch(ctx context.Context, x *Exchange, l *found, grows func(*g
 	if l.leased && c.load(ctx, x, l) {
 		return fetched{stored: true, status: httpcache.Status{Hit: true, Detail: "bucket"}}
 	}
-	if l.leased && !x.home && !x.ranged() {
+	if l.leased && !x.home && !x.ranged() && !x.otherRange() {
 		if out, ok := c.askHome(ctx, x, l, grows); ok {
 			return out
 		}
@@ -153,14 +154,15 @@ type question struct {
 // validation it brings what has changed, and nothing if nothing has.
 func (c *cached) question(x *Exchange, l *found) question {
 	q := question{ranged: x.ranged()}
+	other := x.otherRange()
 	c.normalise(x)
 	condition := x.Header.Values("If-Range")
 	httpcache.Unconditional(&x.Header)
-	if !q.ranged {
+	if !q.ranged && !other {
 		x.Header.Del("Range")
 	}
 	for _, value := range condition {
-		if q.ranged {
+		if q.ranged || other {
 			x.Header.Add("If-Range", value)
 		}
 	}
@@ -233,9 +235,11 @@ func (c *cached) keep(
 	if resp.Status == http.StatusPartialContent {
 		return c.keepPart(x, l, a, resp, status)
 	}
+	full := false
 	if a.reason == "" && resp.Stream != nil {
 		switch g := c.grow(x, l, a, resp, status); {
 		case g == nil:
+			full = resp.Length <= c.s.filling.max // another time there may be room
 			a.reason = httpcache.ReasonTooLarge
 		case resp.Length < 0 || c.tied || grows == nil:
 			// Nobody knows whether it can be kept, or it may break off with the one that began it: one client follows
@@ -249,7 +253,7 @@ func (c *cached) keep(
 		}
 	}
 	if a.reason != "" {
-		if resp.Status < 500 && !x.ranged() {
+		if resp.Status < 500 && !x.ranged() && !full {
 			c.putPass(l, a.reason)
 		}
 		status.Detail = a.detail()
@@ -272,7 +276,9 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began momen
 	a := c.admit(x, merged, began)
 	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: resp.Status}
 	if a.reason != "" {
-		c.forget(l, a.reason)
+		if !c.forItself(x, a.reason) {
+			c.forget(l, a.reason)
+		}
 		status.Detail = string(a.reason)
 		if !c.copyBody(x, l, merged) {
 			return fetched{failed: node.Errorf(node.CodeUpstream, errChunk, "the origin has taken a stored response back")}
@@ -290,9 +296,19 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began momen
 	return out
 }
 
+// forItself reports whether a request gets an answer that is for its client alone: because of what it has itself, or with
+// credentials, to which an origin may say anything. So it says nothing of what is stored for others.
+func (c *cached) forItself(x *Exchange, reason httpcache.Reason) bool {
+	switch reason { //nolint:exhaustive // the others are the response's
+	case httpcache.ReasonAuthorization, httpcache.ReasonRequest, httpcache.ReasonRequestCookie, reasonContent:
+		return true
+	}
+	return x.Header.Has("Authorization") || x.incomplete
+}
+
 // refresh fetches a response anew while its clients get the stored one. One fetch is enough for all.
 func (c *cached) refresh(x *Exchange, l *found) {
-	if c.isDown(l) {
+	if _, marked := c.downMark(l); marked {
 		return
 	}
 	flight, _, leads := c.join(x, l)
@@ -305,7 +321,12 @@ func (c *cached) refresh(x *Exchange, l *found) {
 	if d.Method == http.MethodHead { // all of it is fetched, whatever part of it this client wants
 		d.Method = http.MethodGet
 	}
-	d.Header.Del("Range")
+	if !d.otherRange() {
+		d.Header.Del("Range")
+	}
+	if d.Method == http.MethodGet { // nor with a body, which is no part of the key
+		d.Body = nil
+	}
 	go c.lead(context.Background(), flight, d, l.detach(), nil)
 }
 

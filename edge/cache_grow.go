@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
-	"millrace/node"
 )
 
 // growing is a response that is being collected to be stored, while any number of clients already follow it. fill writes it, and
@@ -26,9 +25,13 @@ type growing struct {
 	code   int   // status
 	aged   bool  // the origin gave its age
 	length int64 // that was announced, or -1
-	held   int64 // of the server's filling: all of it, or of unknown length what is there, which fill alone changes
 	tiers  kvcache.Tiers
 	nonce  uint64 // names the chunks
+	born   time.Time
+
+	held int64 // of the server's filling: all of it, or of unknown length what is there. filling.mu guards it
+	out  bool  // its room was wanted for others; likewise
+	come atomic.Int64
 
 	mu      sync.Mutex // guards what follows
 	chunks  [][]byte   // chunkSize each, but for the last
@@ -48,6 +51,7 @@ func (c *cached) grow(x *Exchange, l *found, a admitted, resp *mesh.Response, st
 	return &growing{
 		c: c, x: x, l: keys, a: a, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length,
 		held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
+		born: time.Now(),
 	}
 }
 
@@ -67,19 +71,30 @@ func (g *growing) fill(body mesh.Body) {
 	}
 }
 
-// hold takes more of the server's filling.
-func (g *growing) hold(n int64) bool {
-	if !g.c.s.filling.take(n) {
-		return false
-	}
-	g.held += n
-	return true
+// pace is how many bytes have come in a second.
+func (g *growing) pace(now time.Time) float64 {
+	return float64(g.come.Load()) / now.Sub(g.born).Seconds()
 }
 
-// add takes a piece in. False means that the body is longer than it may be.
+// abandon drops a response whose room is another's by now. Nobody reads it but the one whose copy it is.
+func (g *growing) abandon() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.chunks = nil
+	if g.err == nil {
+		g.err = errShort
+		close(g.changed)
+	}
+}
+
+// add takes a piece in. False means that the body is longer than it may be, or isn't stored any more.
 func (g *growing) add(p []byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.err != nil {
+		return false
+	}
+	g.come.Add(int64(len(p)))
 	if g.have += int64(len(p)); (g.length >= 0 && g.have > g.length) || g.have > int64(g.c.cfg.MaxObject) {
 		return false
 	}
@@ -89,7 +104,7 @@ func (g *growing) add(p []byte) bool {
 			size := chunkSize
 			if g.length >= 0 {
 				size = int(min(chunkSize, g.length-int64(len(g.chunks))*chunkSize))
-			} else if !g.hold(chunkSize) {
+			} else if !g.c.s.filling.hold(g, chunkSize) {
 				return false
 			}
 			g.chunks = append(g.chunks, make([]byte, 0, size))
@@ -110,7 +125,11 @@ func (g *growing) end(err error) {
 		err = errShort
 	}
 	if errors.Is(err, io.EOF) {
-		g.store()
+		if g.c.s.filling.settle(g) {
+			g.store()
+		} else {
+			err = errShort
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -132,10 +151,7 @@ func (g *growing) store() {
 		return
 	}
 	rec.Nonce = g.nonce
-	g.mu.Lock()
-	held := g.held
-	g.held = 0
-	g.mu.Unlock()
+	held := g.c.s.filling.inherit(g)
 	g.c.putLarge(g.x, g.l, g.a, rec, g.chunks, g.tiers, func() { g.c.s.filling.give(held) })
 }
 
@@ -146,8 +162,8 @@ func (g *growing) fits(c *cached, x *Exchange) bool {
 		x.Method != g.x.Method || crosses(x, flags) {
 		return false
 	}
-	mine := httpcache.AppendVariant(nil, g.a.vary, x.Header)
-	if string(mine) != string(httpcache.AppendVariant(nil, g.a.vary, g.x.Header)) {
+	mine := c.appendVariant(nil, g.a.vary, x)
+	if string(mine) != string(c.appendVariant(nil, g.a.vary, g.x)) {
 		return false
 	}
 	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "" {
@@ -236,6 +252,7 @@ type tee struct {
 // copies gives the response to its one client, and lets a copy grow.
 func (g *growing) copies(resp *mesh.Response) *tee {
 	t := &tee{Body: resp.Stream, g: g}
+	g.c.s.filling.follows(g)
 	if g.a.stored.Flags.Has(httpcache.Unsaid) {
 		t.until = time.Now().Add(g.c.s.filling.endsWithin)
 	}
@@ -272,25 +289,3 @@ func (t *tee) Close() error {
 	t.g.end(errGone)
 	return t.Body.Close() //nolint:wrapcheck // a wrapped body's errors are its own
 }
-
-// downFor is how long an origin that couldn't be reached isn't asked again for the same, at most: each key has a time of its own.
-const downFor = time.Second
-
-var errDown = node.Errorf(node.CodeUpstream, nil, "the origin couldn't be reached a moment ago")
-
-// noteDown remembers that the origin couldn't be reached. One that is only slow is asked again.
-func (c *cached) noteDown(l *found, err error) {
-	if code := node.CodeOf(err); code == node.CodeUpstream || code == node.CodeNoTarget || code == node.CodeNoMember {
-		keep := time.Duration(rand.Int64N(int64(downFor))) //nolint:gosec // G404: a spread, not a secret
-		c.putEntry(downKey(l.primary), &httpcache.Record{Kind: httpcache.KindPass}, kvcache.Scope{}, keep, kvcache.MemoryOnly)
-	}
-}
-
-func (c *cached) isDown(l *found) bool {
-	var v kvcache.View
-	down := c.store.Get(downKey(l.primary), &v)
-	v.Release()
-	return down
-}
-
-func downKey(primary []byte) []byte { return append([]byte{'D'}, primary...) }

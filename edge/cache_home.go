@@ -160,7 +160,7 @@ func (c *cached) fromHome(
 	}
 	c.stats.home.Add(1)
 	header := rec.Header()
-	a := admitted{stored: rec.Stored, header: header, vary: httpcache.VaryNames(header), epoch: entry.Scope.Epoch}
+	a := admitted{stored: rec.Stored, header: header, vary: varyOf(header), epoch: entry.Scope.Epoch}
 	status := httpcache.Status{Fwd: l.fwd(), Detail: "home", Stored: true}
 	rec.Chunks = 0
 	if rec.Length > chunkSize {
@@ -356,7 +356,7 @@ func (c *cached) growingReply(g *growing) *mesh.Response {
 	}
 	key := g.l.primary
 	if len(g.a.vary) > 0 {
-		key = httpcache.AppendVariant(slices.Clip(key), g.a.vary, g.x.Header)
+		key = c.appendVariant(slices.Clip(key), g.a.vary, g.x)
 	}
 	scope := c.scope(g.l.primary, g.a.header, g.a.epoch)
 	entry := kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(g.a.stored.Keep()), Scope: scope}

@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,5 +199,58 @@ func TestCachePurgeOfAReducedURL(t *testing.T) {
 	}
 	if s := r.get(t, "/a?q=1&utm=y"); s.hit {
 		t.Errorf("after the purge: %s", s)
+	}
+}
+
+// The response to a POST stands for that to a GET only if its origin got nothing with it that a GET for others goes
+// without, and if the same route has the GETs.
+func TestCachePostThatNoGetCouldBe(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.Query.Drop = []string{"utm"} }, func(s *cacheSetup) {
+		post := cachedRoute("/post", nil)
+		post.Name, post.Methods = "post", []node.Method{"POST"}
+		s.routes = append(s.routes, post)
+	})
+	says := func(req *mesh.Request, n int) *mesh.Response {
+		path, _, _ := strings.Cut(req.Target, "&")
+		h := []string{"Cache-Control", "max-age=60", "Content-Location", path}
+		if req.Header.Get("X-Coded") != "" {
+			h = append(h, "Content-Encoding", "deflate")
+		}
+		return always(200, req.Method, h...)(req, n)
+	}
+	for _, c := range []struct {
+		stored      bool
+		path, query string
+		more        string // that only the POST has
+		header      []string
+	}{
+		{true, "/0", "", "", nil},
+		{true, "/1", "", "", []string{"Accept-Encoding", "gzip, deflate, br"}},
+		{true, "/2", "?a=1", "", []string{"Content-Type", "text/plain"}},
+		{false, "/3", "", "", []string{"X-Host", "evil.test"}},
+		{false, "/4", "", "", []string{"X_Theme", "evil"}},
+		{false, "/5", "", "", []string{"X-HTTP-Method-Override", "PUT"}},
+		{false, "/6", "", "", []string{"Range", "bytes=0-0"}},
+		{false, "/7", "", "", []string{"Range", "items=0-0"}},
+		{false, "/8", "", "", []string{"Accept-Encoding", "gzip, deflate, br", "X-Coded", "1"}},
+		{false, "/9", "?a=1", "&utm=evil", nil},
+		{false, "/post", "", "", nil},
+	} {
+		r.on(c.path, says)
+		post := func() { r.ask(t, "POST", c.path+c.query+c.more, "q", c.header...) }
+		if post(); c.stored { // see TestCacheRFC9110Section933PostAsGet
+			natsservertest.Eventually(t, c.path+" is stored", func() bool {
+				s := r.get(t, c.path+c.query)
+				if s.body == "POST" {
+					return s.hit
+				}
+				post()
+				return false
+			})
+			continue
+		}
+		if s := r.get(t, c.path+c.query); s.hit || s.body != "GET" {
+			t.Errorf("%s %q: %s", c.path, c.header, s)
+		}
 	}
 }

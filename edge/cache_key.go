@@ -13,20 +13,16 @@ import (
 )
 
 // A cache key is a letter, the URL with what counts of its query, and perhaps more behind control characters, which no URL holds: \x01 the
-// parts of the request that the route names, \x02 the body of a QUERY, \n the fields that a response varies on.
+// parts of the request that the route names, with \x03 between lines, \x02 the body of a QUERY, \n the fields that a response varies on.
 
 // appendKey writes the key of an exchange.
 func (c *cached) appendKey(b []byte, x *Exchange) []byte {
 	b = append(b, 'G')
 	b = c.appendURL(b, x)
 	for _, part := range c.cfg.Key {
-		value, ok := part.Of(x.Header)
-		b = append(append(b, '\x01'), part.Name...)
-		if ok {
-			b = append(append(b, '='), value...)
-		}
+		b = appendPart(b, part, x.Header)
 	}
-	b = x.appendForwarded(append(b, c.keyed...))
+	b = x.appendOtherRange(x.appendForwarded(append(b, c.keyed...)))
 	if x.Method == "QUERY" {
 		b = append(append(b, '\x02'), x.contentSum()...)
 	}

@@ -74,7 +74,7 @@ func (l *found) searched(x *Exchange, get func([]byte, *kvcache.View) bool) {
 
 // reduced is the key that No-Vary-Search of another response of the path leaves of a key; nil if there is none.
 func (c *cached) reduced(x *Exchange, primary []byte, get func([]byte, *kvcache.View) bool) []byte {
-	path, _, ok := strings.Cut(string(primary), "?")
+	path, ok := searchPath(primary)
 	var v kvcache.View
 	if !ok || !get([]byte("S"+path[1:]), &v) {
 		return nil
@@ -185,6 +185,16 @@ func (l *found) use(x *Exchange) httpcache.Use {
 }
 
 func (l *found) release() { l.view.Release() }
+
+// searchPath is a key without its query. Not ok means that it has none, or that more than the URL counts: another route, a
+// part of the request, what a proxy tells. What was stored without that mustn't answer there, nor the other way round.
+func searchPath(key []byte) (path string, ok bool) {
+	if len(keyURL(key))+1 < len(key) {
+		return "", false
+	}
+	path, _, ok = strings.Cut(string(key), "?")
+	return path, ok
+}
 
 // searchKey is the key of a response of which only a part of the query counts.
 func (c *cached) searchKey(path, reduced string) []byte {

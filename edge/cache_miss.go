@@ -18,6 +18,7 @@ type fetched struct {
 	stored  bool           // look again
 	anyway  bool           // what is stored is good enough, stale or not
 	failed  error          // the origin can't be reached, which is no different for those who waited
+	again   bool           // it failed one request, which says nothing of others
 	resp    *mesh.Response // for the one that began the fetch, if it isn't stored
 	status  httpcache.Status
 }
@@ -123,6 +124,9 @@ func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetch
 	if out.failed != nil {
 		return c.failed(x, before, out)
 	}
+	if out.again && time.Since(x.Started) < x.timeout()/4 {
+		return c.again(ctx, x, before)
+	}
 	if out.stored {
 		l := c.look(x)
 		defer l.release()
@@ -140,7 +144,8 @@ func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetch
 	return c.alone(ctx, x, before, "not-shared")
 }
 
-// again is for a request that waited for another variant: it may wait once more, for its own.
+// again is for a request that waited for another variant, or for a fetch that failed another request: it may wait once
+// more, for its own.
 func (c *cached) again(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
 	if x.waited++; x.waited > 2 {
 		return c.alone(ctx, x, l, "not-shared")
@@ -249,6 +254,9 @@ func (c *cached) withContent(ctx context.Context, x *Exchange, l *found) (*mesh.
 	resp, done, err := c.single(ctx, x, l)
 	if done {
 		return resp, err
+	}
+	if l.alien {
+		c.cross(x, l)
 	}
 	c.tell(x, resp, httpcache.Status{Fwd: l.fwd(), Detail: string(reasonContent)})
 	return resp, nil

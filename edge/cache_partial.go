@@ -14,8 +14,32 @@ import (
 	"millrace/mesh"
 )
 
-// ranged tells whether the request asks for ranges: only a GET has them (RFC 9110 §14.2).
-func (x *Exchange) ranged() bool { return x.Method == http.MethodGet && x.Header.Has("Range") }
+// ranged tells whether the request asks for ranges in bytes: only a GET has them (RFC 9110 §14.2).
+func (x *Exchange) ranged() bool {
+	return x.Method == http.MethodGet && x.Header.Has("Range") && !x.otherRange()
+}
+
+// otherRange tells whether the request asks for a range in another unit than bytes, or in none. Only its origin knows what
+// that is, and may answer it with a part under status 200: so it is a part of the key, and goes on to the origin.
+func (x *Exchange) otherRange() bool {
+	for i := range x.Header {
+		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && equalFold(f.Name, "Range") && !hasPrefixFold(f.Value, "bytes=") {
+			return true
+		}
+	}
+	return false
+}
+
+// appendOtherRange writes it into a key.
+func (x *Exchange) appendOtherRange(b []byte) []byte {
+	if !x.otherRange() {
+		return b
+	}
+	for _, name := range [...]string{"Range", "Range-Unit", "If-Range"} {
+		b = appendLines(append(append(b, '\x01'), name...), '=', name, x.Header)
+	}
+	return b
+}
 
 // covers tells whether the exchange asks for no byte that a stored response lacks.
 func (c *cached) covers(x *Exchange, rec *httpcache.Record) bool {
@@ -39,8 +63,10 @@ func (c *cached) covers(x *Exchange, rec *httpcache.Record) bool {
 // partial answers a Range of which nothing is stored that could be validated: it goes on to the origin as it is, and
 // ends with its client.
 func (c *cached) partial(ctx context.Context, x *Exchange, l *found) (*mesh.Response, error) {
-	if resp := c.fromBucket(ctx, x, l); resp != nil {
-		return resp, nil
+	if !l.hit || l.use(x) != httpcache.UseFresh { // the bucket isn't read again for each part that fresh ones lack
+		if resp := c.fromBucket(ctx, x, l); resp != nil {
+			return resp, nil
+		}
 	}
 	if x.Incoming != nil {
 		x.watch()
@@ -77,8 +103,7 @@ func (c *cached) putPart(x *Exchange, l *found, a admitted, resp *mesh.Response)
 	case ok && length > int64(c.cfg.MaxObject):
 		return false
 	case ok && span.Len() == int64(len(resp.Body)):
-		c.addPart(x, l, a, before, httpcache.Parts{Length: length}.Add(span, resp.Body))
-		return true
+		return c.addPart(x, l, a, before, httpcache.Parts{Length: length}.Add(span, resp.Body))
 	case ok, httpcache.OpenContentRange(resp.Header.Get("Content-Range")),
 		mediaType(resp.Header.Get("Content-Type")) == "multipart/byteranges":
 		return c.putAsked(x, l, a, before, resp, asked[0])
@@ -94,16 +119,31 @@ func (c *cached) outlives(before *found, a admitted, resp *mesh.Response) bool {
 		(rec.Stored.Received.After(a.stored.Requested) || !httpcache.OtherRepresentation(plain, resp.Header))
 }
 
-// addPart stores a part of which is known where it belongs, with those that it belongs to.
-func (c *cached) addPart(x *Exchange, l *found, a admitted, before *found, part httpcache.Parts) {
+// addPart stores a part of which is known where it belongs, with those that it belongs to, if it is worth that.
+func (c *cached) addPart(x *Exchange, l *found, a admitted, before *found, part httpcache.Parts) bool {
 	stored := before.rec.Header()
 	if before.hit && len(before.rec.Spans) > 0 && before.rec.Length == part.Length &&
 		httpcache.SameRepresentation(stored, a.header, time.Now()) {
+		if kept := len(before.rec.Body); kept > fewBytes && len(part.Bytes[0]) < kept/mostCopies {
+			return false
+		}
 		a.header = httpcache.Freshen(stored, a.header)
 		part = before.rec.Parts().Add(part.Spans[0], part.Bytes[0])
 	}
+	if len(part.Spans) > httpcache.MaxParts {
+		return false
+	}
 	c.putParts(x, l, a, part)
+	return true
 }
+
+// Parts lie in one entry, which is written anew with each: so a client that asks for one byte after the other could make
+// a node copy megabytes for each. A part whose bytes make others be copied more than mostCopies times is left out, unless
+// there are few of those.
+const (
+	fewBytes   = 64 << 10
+	mostCopies = 64
+)
 
 // maxRange bounds the Range that is kept with what answers it.
 const maxRange = 256

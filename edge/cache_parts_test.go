@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -447,5 +448,32 @@ func TestCacheRFC9111Section433StalePart(t *testing.T) {
 	}
 	if s := r.get(t, "/a", "Range", "bytes=5-9"); !s.hit || s.body != "56789" {
 		t.Errorf("the part afterwards: %s", s)
+	}
+}
+
+// Clients that ask for one byte after the other make a node copy no megabytes for each: what isn't worth it isn't added to
+// the parts that are stored.
+func TestCacheTinyPartsAreNotAdded(t *testing.T) {
+	const n = 4 << 20
+	body := text(n)
+	r := startCache(t, nil)
+	r.on("/large", ranged(body, `"1"`))
+	r.get(t, "/large", "Range", "bytes=0-399999")
+	r.get(t, "/large", "Range", "bytes=400000-799999").wantFwd(t, "a large part", "partial", body[400000:800000])
+	r.get(t, "/large", "Range", "bytes=0-799999").wantHit(t, "both", body[:800000])
+	for range 2 {
+		if s := r.get(t, "/large", "Range", "bytes=900000-900000"); s.hit || s.body != body[900000:900001] {
+			t.Errorf("a byte: %s", s)
+		}
+	}
+	r.get(t, "/large", "Range", "bytes=0-799999").wantHit(t, "both, still", body[:800000])
+	r.on("/many", ranged(body, `"1"`))
+	for i := range httpcache.MaxParts + 10 {
+		r.get(t, "/many", "Range", fmt.Sprintf("bytes=%d-%d", 2*i, 2*i))
+	}
+	for i, hit := range map[int]bool{0: true, httpcache.MaxParts - 1: true, httpcache.MaxParts: false} {
+		if s := r.get(t, "/many", "Range", fmt.Sprintf("bytes=%d-%d", 2*i, 2*i)); s.hit != hit || s.body != body[2*i:2*i+1] {
+			t.Errorf("part %d: %s", i, s)
+		}
 	}
 }

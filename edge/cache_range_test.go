@@ -1,15 +1,19 @@
 package edge_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 const digits = "0123456789abcdefghij"
@@ -58,7 +62,6 @@ func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
 		{"bytes=30-40,50-", "", "bytes */20", 416},
 		{"bytes=5-3", digits, "", 200},
 		{"bytes=x", digits, "", 200},
-		{"lines=0-1", digits, "", 200},
 		{"bytes=", digits, "", 200},
 		{"bytes=0-0,99-", "0", "bytes 0-0/20", 206},
 	} {
@@ -218,5 +221,73 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 	}
 	if s := r.get(t, "/416"); s.StatusCode != 200 || s.body != digits {
 		t.Errorf("after the 416 of another's range: %s", s)
+	}
+}
+
+// Ranges of a large stored body are given from where they lie: clients that read nothing of their answer hold no copy of
+// it, and no byte is given twice.
+func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
+	const n, clients = 4 << 20, 8
+	r := startCache(t, nil, func(s *cacheSetup) { s.store.Memory = 256 * node.MiB })
+	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
+	r.storeLarge(t, "/a")
+	if s := r.get(t, "/a", "Range", "bytes=0-,0-,0-"); s.StatusCode != 206 || s.body != text(n) {
+		t.Errorf("the same three times: %s", s)
+	}
+	s := r.get(t, "/a", "Range", "bytes=0-2000000,2000002-")
+	if s.StatusCode != 206 || s.broken != nil || int64(len(s.body)) != s.ContentLength || !strings.Contains(s.body, text(n)[2000002:]) {
+		t.Errorf("two halves: %s, %v", s, s.broken)
+	}
+	runtime.GC()
+	before := heap()
+	for range clients {
+		c := r.dial(t)
+		defer c.Close()
+		_, _ = io.WriteString(c, requestOf("GET", "/a", []string{"Range", "bytes=0-2000000,2000002-"}))
+		if line, err := bufio.NewReaderSize(c, 16).ReadSlice(' '); err != nil { // so it has begun
+			t.Errorf("%q, %v", line, err)
+		}
+	}
+	natsservertest.Eventually(t, "less than one body is held for all", func() bool {
+		runtime.GC()
+		return heap()-before < n
+	})
+}
+
+// A range in another unit is for its origin to answer, which may give a part with status 200: what it gives is stored for
+// requests of the same range only, and what is stored whole doesn't answer them.
+func TestCacheRangeOfAnotherUnit(t *testing.T) {
+	r := startCache(t, nil)
+	all := []string{"Cache-Control", "max-age=60"}
+	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+		if v := req.Header.Get("Range"); v != "" && !strings.HasPrefix(v, "bytes=") {
+			return always(200, v+req.Header.Get("If-Range"), append(all, "Content-Range", "0-0/*")...)(req, n)
+		}
+		return always(200, "[1,2,3]", append(all, "Content-Range", "0-2/*")...)(req, n)
+	})
+	sets := [][]string{
+		{"Range", "0-0", "Range-Unit", "items"},
+		{"Range", "0-1", "Range-Unit", "items"},
+		{"Range", "0-0"},
+		{"Range", "items=0-0"},
+		{"Range", "items=0-0", "If-Range", `"1"`},
+		nil,
+	}
+	for round, hit := range []bool{false, true} {
+		for _, header := range sets {
+			want := "[1,2,3]"
+			if header != nil {
+				want = header[1]
+			}
+			if len(header) > 2 && header[2] == "If-Range" {
+				want += header[3]
+			}
+			if s := r.get(t, "/a", header...); s.StatusCode != 200 || s.body != want || s.hit != hit {
+				t.Errorf("round %d, %q: %s", round, header, s)
+			}
+		}
+	}
+	if s := r.get(t, "/a", "Range", "BYTES=0-1"); !s.hit || s.StatusCode != 206 || s.body != "[1" {
+		t.Errorf("in bytes: %s", s)
 	}
 }

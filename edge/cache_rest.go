@@ -23,6 +23,9 @@ var (
 func (c *cached) rest(
 	ctx context.Context, x *Exchange, stored mesh.Header, length int64, s httpcache.Span,
 ) (mesh.Body, error) {
+	if x.otherRange() { // of what is stored for it no bytes can be asked for
+		return nil, errNotGiven
+	}
 	d := x.detach()
 	c.normalise(d)
 	httpcache.Unconditional(&d.Header)

@@ -146,7 +146,7 @@ func (c *cached) serveConditional(x *Exchange, l *found, k *kept, resp *mesh.Res
 			resp.Body, k.head = rec.Body, httpcache.AppendHead(nil, h)
 			return c.covers(x, rec)
 		}
-		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone {
+		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone && c.atHand(rec, spans) {
 			h, ok := c.serveRange(x, l, resp, h, spans)
 			k.head = httpcache.AppendHead(nil, h)
 			return ok
@@ -198,29 +198,6 @@ func (c *cached) span(x *Exchange, l *found, resp *mesh.Response, s httpcache.Sp
 	}
 	resp.Stream, ok = c.chunks(x, l, s)
 	return ok
-}
-
-// multipart gives several parts in their frame. It copies: such requests are rare.
-func (c *cached) multipart(
-	x *Exchange, l *found, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart,
-) bool {
-	var b []byte
-	for i, s := range spans {
-		var part mesh.Response
-		if !c.span(x, l, &part, s) {
-			return false
-		}
-		b = append(append(b, frame.Heads[i]...), part.Body...)
-		if part.Stream != nil {
-			data, err := readAll(part.Stream)
-			if err != nil {
-				return false
-			}
-			b = append(b, data...)
-		}
-	}
-	resp.Body = append(b, frame.Close...)
-	return true
 }
 
 // links gives the Link fields of a stored response that a browser can act on before the response is there (RFC 8297).

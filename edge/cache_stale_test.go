@@ -3,6 +3,7 @@ package edge_test
 import (
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -284,4 +285,52 @@ func TestCacheEarlyRefresh(t *testing.T) {
 			t.Errorf("the fetch was no refresh: %+v", c)
 		}
 	}
+}
+
+// A validation for one client says nothing of what is stored for others: it stays, to be validated by them.
+func TestCacheValidationWithCredentialsKeepsWhatIsStored(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.RequestDirectives = true })
+	for i, c := range []struct {
+		control string // of the 304
+		header  []string
+	}{
+		{"max-age=10", []string{"Authorization", "Basic eDp5"}},
+		{"private, max-age=10", []string{"Authorization", "Basic eDp5"}},
+		{"max-age=10", []string{"Cache-Control", "no-store"}},
+	} {
+		path := "/" + strconv.Itoa(i)
+		var whole atomic.Int64
+		r.on(path, func(req *mesh.Request, n int) *mesh.Response {
+			if req.Header.Get("If-None-Match") != "" {
+				return always(304, "", "Cache-Control", c.control, "ETag", `"1"`)(req, n)
+			}
+			whole.Add(1)
+			return stale("body", 5)(req, n)
+		})
+		r.get(t, path)
+		for range 2 {
+			if s := r.get(t, path, c.header...); s.StatusCode != 200 || s.body != "body" || s.status != 304 || s.stored {
+				t.Errorf("%s, %s: %s", c.header, c.control, s)
+			}
+		}
+		if s := r.get(t, path); s.body != "body" || s.status != 304 || whole.Load() != 1 {
+			t.Errorf("after %s, %s: %s; %d times the whole", c.header, c.control, s, whole.Load())
+		}
+	}
+}
+
+// The same of one in the background.
+func TestCacheRefreshWithCredentialsKeepsWhatIsStored(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", inTurn(
+		stale("body", 5, "stale-while-revalidate=600"),
+		always(304, "", "Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag", `"1"`),
+	))
+	r.get(t, "/a")
+	for i := range 4 {
+		r.get(t, "/a", "Authorization", "Basic eDp5").wantHit(t, "with credentials", "body")
+		natsservertest.Eventually(t, "it was validated", func() bool { return r.count("/a") == i+2 })
+		natsservertest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
+	}
+	r.get(t, "/a").wantHit(t, "without", "body")
 }

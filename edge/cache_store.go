@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +55,9 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, began moment) admitted 
 	case a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "":
 		a.reason = c.personal(x)
 		return a
+	case slices.ContainsFunc(httpcache.VaryNames(resp.Header), c.ofOne):
+		a.reason = httpcache.ReasonVaryTooMany
+		return a
 	case int64(len(resp.Body)) > int64(c.cfg.MaxObject) || resp.Length > int64(c.cfg.MaxObject):
 		a.reason = httpcache.ReasonTooLarge
 		return a
@@ -63,7 +65,7 @@ func (c *cached) admit(x *Exchange, resp *mesh.Response, began moment) admitted 
 	if c.cfg.Cookies == node.CookiesStrip {
 		resp.Header.Del("Set-Cookie") // the first client is like all others
 	}
-	a.vary = httpcache.VaryNames(resp.Header)
+	a.vary = varyOf(resp.Header)
 	a.header = c.rules.StoredHeader(resp.Header, &a.control)
 	if !a.header.Has("Date") {
 		a.header.Add("Date", httpcache.FormatDate(r.Received))
@@ -119,10 +121,10 @@ func (c *cached) place(x *Exchange, l *found, a *admitted, tiers kvcache.Tiers) 
 // that tells so.
 func (c *cached) searchedBy(x *Exchange, l *found, a *admitted) (primary []byte, rule *httpcache.Record) {
 	search, ok := httpcache.ParseNoVarySearch(a.header)
-	if !ok || x.Query == "" || len(c.cfg.Key) > 0 || len(c.keyed) > 0 || x.Method != http.MethodGet {
+	if !ok || x.Query == "" {
 		return l.primary, nil
 	}
-	path, _, found := strings.Cut(string(c.appendKey(nil, x)), "?")
+	path, found := searchPath(c.appendKey(nil, x))
 	if !found {
 		return l.primary, nil
 	}
@@ -169,26 +171,4 @@ func origin(url string) string {
 		rest = rest[:i]
 	}
 	return scheme + "://" + rest
-}
-
-// storePost keeps the response to a POST that says that it is what a GET would get (RFC 9110 §9.3.3): explicit freshness, and a Content-Location that is
-// the target itself.
-func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
-	url := string(c.appendURL(nil, x))
-	location := httpcache.Invalidated(url, mesh.Header{{Name: "Content-Location", Value: resp.Header.Get("Content-Location")}})
-	if len(location) != 1 || location[0] != url || resp.Status != http.StatusOK {
-		return
-	}
-	get := x.detach()
-	get.Method = http.MethodGet
-	get.Body = nil
-	a := c.admit(x, resp, moment{c.store.Epoch(), x.Started})
-	if a.reason != "" || a.stored.Flags.Has(httpcache.Defaulted) || a.stored.Remaining(time.Now()) <= 0 || len(c.cfg.Key) > 0 {
-		return
-	}
-	l := c.look(get)
-	defer l.release()
-	kept := *resp // the client's own stays as it is
-	kept.Header = slices.Clone(resp.Header)
-	c.put(get, l, a, &kept)
 }

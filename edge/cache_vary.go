@@ -61,7 +61,7 @@ func (l *found) chooseRecent(x *Exchange, get func([]byte, *kvcache.View) bool) 
 
 // variant gives the key of the exchange's values in a set of names.
 func (l *found) variant(x *Exchange, names string) []byte {
-	return httpcache.AppendVariant(slices.Clip(l.primary), strings.Split(names, ","), x.Header)
+	return l.c.appendVariant(slices.Clip(l.primary), strings.Split(names, ","), x)
 }
 
 func variantID(key []byte) uint64 {
@@ -103,7 +103,7 @@ func (c *cached) stands(x *Exchange, l *found, a *admitted) *found {
 	primary, _ := c.searchedBy(x, l, a)
 	d := &found{c: c, now: time.Now(), primary: primary, key: primary}
 	if names := c.chosenBy(primary, a.vary); len(names) > 0 {
-		d.key = httpcache.AppendVariant(slices.Clip(primary), names, x.Header)
+		d.key = c.appendVariant(slices.Clip(primary), names, x)
 	}
 	if d.read(d.key, c.store.Get) {
 		d.hit = d.rec.Kind == httpcache.KindResponse && c.store.Judge(&d.view.Scope, keyURL(primary)) != kvcache.Invalid
@@ -118,7 +118,7 @@ func (c *cached) variantKey(x *Exchange, primary []byte, a *admitted, tiers kvca
 	if len(names) == 0 {
 		return primary
 	}
-	key := httpcache.AppendVariant(slices.Clip(primary), names, x.Header)
+	key := c.appendVariant(slices.Clip(primary), names, x)
 	note := httpcache.Record{Kind: httpcache.KindVary, Text: strings.Join(names, ","), IDs: []uint64{variantID(key)}}
 	var until time.Time // what names no fields itself keeps nobody from forgetting them
 	if len(a.vary) > 0 {

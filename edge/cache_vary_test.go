@@ -326,3 +326,41 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 		t.Errorf("the cache's own field doesn't count: %s", s)
 	}
 }
+
+// No-Vary-Search says which parameters don't count, and nothing of what else the key holds: what a proxy tells, the route,
+// the body of a QUERY, a range of another unit.
+func TestCacheNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }, func(s *cacheSetup) {
+		s.edge.TrustedProxies = prefixes("127.0.0.0/8")
+		b := cachedRoute("/*", nil, needs("X-Tenant", "b"))
+		b.Name = "b"
+		s.routes = append(s.routes, b)
+	})
+	says := func(req *mesh.Request, n int) *mesh.Response {
+		body := req.Method + req.Header.Get("X-Forwarded-Prefix") + req.Header.Get("X-Tenant") + req.Header.Get("Range") + string(req.Body)
+		return always(200, body, "Cache-Control", "max-age=60", "No-Vary-Search", `params=("utm")`)(req, n)
+	}
+	for i, c := range []struct {
+		method, body, want string
+		header             []string
+	}{
+		{"GET", "", "GET//evil.test", []string{"X-Forwarded-Prefix", "//evil.test"}},
+		{"GET", "", "GETb", []string{"X-Tenant", "b"}},
+		{"GET", "", "GET0-0", []string{"Range", "0-0"}},
+		{"QUERY", "select a", "QUERYselect a", nil},
+		{"QUERY", "select b", "QUERYselect b", nil},
+	} {
+		path := "/" + strconv.Itoa(i)
+		r.on(path, says)
+		if s := r.ask(t, c.method, path+"?x=1&utm=1", c.body, c.header...); s.body != c.want || s.hit {
+			t.Errorf("%s: the first: %s", c.want, s)
+		}
+		if s := r.get(t, path+"?x=1&utm=2"); s.body != "GET" || s.hit {
+			t.Errorf("%s: a plain one: %s", c.want, s)
+		}
+		r.get(t, path+"?x=1").wantHit(t, "a plain one without the parameter", "GET")
+		if s := r.ask(t, c.method, path+"?x=1&utm=3", c.body, c.header...); s.body != c.want || s.hit {
+			t.Errorf("%s: after the plain one: %s", c.want, s)
+		}
+	}
+}

@@ -23,6 +23,7 @@ var (
 	Traceparent        = traceparent
 	CanonicalAuthority = canonicalAuthority
 	ChunkKey           = chunkKey
+	PlainCookie        = plainCookie
 )
 
 // Contain wraps a handler as the policy chain does.

@@ -49,7 +49,9 @@ func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	s.left()
 	if err != nil {
 		e := s.failure(ctx, err)
-		return nil, reported(e.Code, e.Text, e.Err)
+		told := reported(e.Code, e.Text, e.Err)
+		told.Unreached = e.Unreached
+		return nil, told
 	}
 	if resp.Stream != nil {
 		closeBody(s.log, resp.Stream) // there is no body

@@ -18,6 +18,7 @@ const (
 	headerMember    = "Millrace-Member"     // who answered
 	headerError     = "Millrace-Error"      // a node.Code instead of a response
 	headerErrorText = "Millrace-Error-Text" // the safe text of that error
+	headerUnreached = "Millrace-Unreached"  // with that error: see node.Error
 	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
 )
 
@@ -370,12 +371,14 @@ func decodeReply(msg *nats.Msg, req *Request) (*Response, error) {
 
 // reportedError is an error that a member reported instead of a response.
 func reportedError(h nats.Header, name string) error {
-	return reported(node.Code(h.Get(name)), h.Get(headerErrorText), nil)
+	e := reported(node.Code(h.Get(name)), h.Get(headerErrorText), nil)
+	e.Unreached = h[headerUnreached] != nil
+	return e
 }
 
 // reported is a member's error as its caller gets it. Codes that aren't a member's to report count as upstream_failed, and a text that isn't short and
 // printable is left out.
-func reported(code node.Code, text string, cause error) error {
+func reported(code node.Code, text string, cause error) *node.Error {
 	switch code { //nolint:exhaustive // see above
 	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid:
 	default:

@@ -274,7 +274,11 @@ func (s *Service) failure(ctx context.Context, err error) *node.Error {
 
 // errorReply is the answer that tells an error instead of a response.
 func errorReply(reply string, e *node.Error) *nats.Msg {
-	return &nats.Msg{Subject: reply, Header: nats.Header{headerError: {string(e.Code)}, headerErrorText: {e.Text}}}
+	h := nats.Header{headerError: {string(e.Code)}, headerErrorText: {e.Text}}
+	if e.Unreached {
+		h[headerUnreached] = []string{"1"}
+	}
+	return &nats.Msg{Subject: reply, Header: h}
 }
 
 func (s *Service) track(nonce string, cancel context.CancelFunc) {

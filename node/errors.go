@@ -40,6 +40,9 @@ type Error struct {
 	Code Code
 	Text string
 	Err  error
+
+	// Unreached says that nobody has seen anything of the request, so that it can't be to blame.
+	Unreached bool
 }
 
 // Errorf makes an Error with a client-safe text and the cause for the operator (nil if there is none).

@@ -72,7 +72,25 @@ func ParseRange(value string, length int64) ([]Span, RangeUse) {
 	case len(spans) == 0:
 		return nil, RangeBad
 	}
-	return spans, RangeSome
+	return coalesce(spans), RangeSome
+}
+
+// coalesce makes one span of those that overlap, where the first of them stands (RFC 9110 §15.3.7.2), so that no byte is
+// given twice.
+func coalesce(spans []Span) []Span {
+	out := spans[:0]
+	for _, s := range spans {
+		at := len(out)
+		for i := 0; i < len(out); i++ {
+			if have := out[i]; have.First <= s.Last && s.First <= have.Last {
+				s = Span{min(have.First, s.First), max(have.Last, s.Last)}
+				out = slices.Delete(out, i, i+1)
+				at, i = min(at, i), i-1
+			}
+		}
+		out = slices.Insert(out, at, s)
+	}
+	return out
 }
 
 func parseSpan(spec string, length int64) (s Span, within, valid bool) {

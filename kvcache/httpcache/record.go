@@ -49,7 +49,7 @@ func (r *Record) Append(b []byte) []byte {
 	b = append(b, recordVersion, byte(r.Kind))
 	b = le.AppendUint16(b, uint16(r.Stored.Flags))
 	b = le.AppendUint16(b, uint16(r.Stored.Status)) //nolint:gosec // G115: a status has three digits
-	b = le.AppendUint16(b, uint16(len(r.Spans)))    //nolint:gosec // G115: at most maxParts
+	b = le.AppendUint16(b, uint16(len(r.Spans)))    //nolint:gosec // G115: at most MaxParts
 	b = appendTimes(b, &r.Stored)
 	b = le.AppendUint64(b, uint64(r.Length)) //nolint:gosec // G115: never negative
 	b = le.AppendUint64(b, r.Nonce)
@@ -104,7 +104,7 @@ func (r *Record) Decode(b []byte) error {
 	r.Nonce, r.Chunks = le.Uint64(b[56:]), le.Uint32(b[64:])
 	head, text, ids := int(le.Uint32(b[68:])), int(le.Uint32(b[72:])), int(le.Uint32(b[76:]))
 	b = b[recordFixed:]
-	if r.Length < 0 || head > len(b) || text > len(b) || ids > len(b) || head+text+8*ids+16*spans > len(b) {
+	if spans > MaxParts || r.Length < 0 || head > len(b) || text > len(b) || ids > len(b) || head+text+8*ids+16*spans > len(b) {
 		return errRecord
 	}
 	r.Spans, r.IDs, r.Text = nil, nil, ""

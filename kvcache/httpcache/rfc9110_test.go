@@ -164,7 +164,7 @@ func TestRFC9110Section14_1_2ByteRanges(t *testing.T) {
 		{"two dashes", "bytes=1--2", nil, none},
 		{"a dash alone", "bytes=-", nil, none},
 		{"letters", "bytes=a-b", nil, none},
-		{"two overlap", "bytes=0-4,2-6", spans{{0, 4}, {2, 6}}, some},
+		{"two overlap", "bytes=0-4,2-6", spans{{0, 6}}, some},
 		{"too many overlap", "bytes=0-,0-,0-,0-", nil, none},
 		{"too many", "bytes=" + strings.Repeat("0-0,", 100), nil, none},
 	} {
@@ -275,6 +275,27 @@ func TestRFC9110Section12_5_3AcceptEncoding(t *testing.T) {
 	} {
 		if got := httpcache.AcceptEncoding([]string{row.value}); got != row.want {
 			t.Errorf("%s: %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+// Spans that overlap become one, where the first of them stood (§15.3.7.2): no byte is given twice.
+func TestRFC9110Section15_3_7_2Coalesced(t *testing.T) {
+	for value, want := range map[string]string{
+		"bytes=0-,0-,0-":        "0-99",
+		"bytes=50-59,0-9,5-55":  "0-59",
+		"bytes=5-6,0-1,90-,0-2": "5-6 0-2 90-99",
+		"bytes=0-9,10-19":       "0-9 10-19",
+		"bytes=9-9,0-8,-5":      "9-9 0-8 95-99",
+		"bytes=20-29,0-9,-90":   "10-99 0-9",
+	} {
+		spans, use := httpcache.ParseRange(value, 100)
+		var got []string
+		for _, s := range spans {
+			got = append(got, strings.TrimPrefix(s.String(), "bytes="))
+		}
+		if text := strings.Join(got, " "); use != httpcache.RangeSome || text != want {
+			t.Errorf("%s: %s, want %s", value, text, want)
 		}
 	}
 }

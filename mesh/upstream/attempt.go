@@ -61,15 +61,17 @@ func (a *attempt) try(ctx context.Context) (last outcome) {
 	if err != nil {
 		return outcome{err: err, unsent: true}
 	}
-	for {
+	for reached := false; ; {
 		if a.hedges() {
 			last = a.hedge(ctx, t)
 		} else {
 			last = t.asked(ctx, a.req, a.tryDeadline())
 		}
+		last.reached = last.reached || reached
 		if t = a.again(ctx, last); t == nil {
 			return last
 		}
+		reached = last.reached
 		last.drop()
 	}
 }

@@ -11,10 +11,11 @@ import (
 
 // outcome is how one try at a target ended.
 type outcome struct {
-	resp   *mesh.Response
-	err    error
-	by     *target
-	unsent bool // nothing of the request can have reached the target
+	resp    *mesh.Response
+	err     error
+	by      *target
+	unsent  bool // nothing of the request can have reached the target
+	reached bool // the request was sent to a target before this, or by this
 }
 
 // roundTrip asks the target once, and leaves it when the response is there. A repeatable request whose reused connection turns out to be closed is sent again, on a
@@ -34,23 +35,24 @@ func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time
 }
 
 func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
-	if c := t.rested(req); c != nil {
+	rested := t.rested(req)
+	if c := rested; c != nil {
 		resp, err := t.exchange(ctx, c, req, deadline)
 		if err == nil {
-			return outcome{resp: resp}
+			return outcome{resp: resp, reached: true}
 		}
 		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) || !t.resends(req) {
-			return outcome{err: err}
+			return outcome{err: err, reached: true}
 		}
 	}
 	dialing, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	c, err := t.pool.connect(dialing)
 	if err != nil {
-		return outcome{err: err, unsent: true}
+		return outcome{err: err, unsent: true, reached: rested != nil}
 	}
 	resp, err := t.exchange(ctx, c, req, deadline)
-	return outcome{resp: resp, err: err}
+	return outcome{resp: resp, err: err, reached: true}
 }
 
 // resends takes a second sending out of the budget.

@@ -133,7 +133,9 @@ func (u *Upstream) failure(ctx context.Context, req *mesh.Request, last outcome)
 	if errors.Is(last.err, errBrokeOff) || errors.Is(ctx.Err(), context.Canceled) {
 		return node.Errorf(node.CodeCanceled, last.err, "the request was canceled")
 	}
-	return last.by.tell(ctx, req, last.err)
+	e := last.by.tell(ctx, req, last.err)
+	e.Unreached = !last.reached && !own(last.err)
+	return e
 }
 
 // tell logs why the target failed a request, unless the log has just told of the same, and gives the error for the

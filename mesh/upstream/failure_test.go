@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,6 +155,9 @@ func TestFailuresAreToldApart(t *testing.T) {
 			if !ok || e.Code != tc.code || e.Text != tc.text {
 				t.Fatalf("got %v, want %s: %s", err, tc.code, tc.text)
 			}
+			if unreached := slices.Contains([]string{"refused", "certificate", "tls", "connect_timeout"}, kind); e.Unreached != unreached {
+				t.Errorf("unreached is %t", e.Unreached)
+			}
 			told := log.of(t, "upstream request failed")
 			if len(told) != 1 {
 				t.Fatalf("%d lines in the log", len(told))
@@ -235,5 +239,29 @@ func TestFailuresFloodNoLog(t *testing.T) {
 	}
 	if len(told) > 2 && leftOut == 0 {
 		t.Error("nothing tells of those that are left out")
+	}
+}
+
+// Another node's caller learns, too, whether a request has reached anybody.
+func TestUnreachedIsToldAcrossTheMesh(t *testing.T) {
+	server := natsservertest.Start(t)
+	set, err := upstream.New(upstream.Config{Conn: natsservertest.Connect(t, server), Log: natsservertest.Discard()})
+	if err == nil {
+		err = set.Apply(t.Context(), map[string]node.Upstream{
+			"away": config("http://127.0.0.1:1"), "hangs-up": config(listening(t, func(net.Conn) {})),
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	other := natsservertest.Connect(t, server)
+	for name, want := range map[string]bool{"away": true, "hangs-up": false} {
+		_, err := other.Do(t.Context(), other.Upstream(name), &mesh.Request{
+			Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second),
+		})
+		if e, ok := errors.AsType[*node.Error](err); !ok || e.Unreached != want {
+			t.Errorf("%s: got %+v", name, err)
+		}
 	}
 }

@@ -50,6 +50,7 @@ func (a *attempt) hedge(ctx context.Context, first *target) outcome {
 		if !a.spoiled(other.out) || h.out.resp == nil {
 			h, other = other, h
 		}
+		h.out.reached = h.out.reached || other.out.reached
 		other.out.drop()
 		other.cancel()
 		return h.won()

@@ -1,0 +1,87 @@
+package edge_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"millrace/edge"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// What the origin can see of a keyed cookie or field is what the key holds of it, in whatever way the origin reads what
+// comes twice: none of these is answered with what was stored for another, and each with its own.
+func TestCacheKeyedPartsThatComeTwice(t *testing.T) {
+	r := startCache(t, func(c *node.Cache) {
+		c.Key = []node.RequestPart{{Cookie: true, Name: "lang"}, {Name: "X-Lang"}}
+	})
+	sets := [][]string{
+		{},
+		{"Cookie", "lang=en"},
+		{"Cookie", "lang=de"},
+		{"Cookie", "lang=en; lang=de"},
+		{"Cookie", "lang=de; lang=en"},
+		{"Cookie", "lang=en", "Cookie", "lang=de"},
+		{"Cookie", "lang=en; Lang=de"},
+		{"Cookie", "lang=en; lang =de"},
+		{"Cookie", "lang=en; lang"},
+		{"Cookie", "lang"},
+		{"Cookie", "LANG=en"},
+		{"Cookie", "a=1, lang=en"},
+		{"Cookie", `a="1; lang=en; b="`},
+		{"Cookie", `lang="en"`},
+		{"Cookie", "lang="},
+		{"Cookie", "lang=LANG=en"},
+		{"X-Lang", "en"},
+		{"X-Lang", "en, de"},
+		{"X-Lang", "en", "X-Lang", "de"},
+		{"X-Lang", ""},
+	}
+	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+		var b strings.Builder
+		for _, f := range req.Header {
+			if f.Name == "Cookie" || f.Name == "X-Lang" {
+				b.WriteString(f.Name + ": " + f.Value + "\n")
+			}
+		}
+		return always(200, b.String()+strconv.Itoa(n), "Cache-Control", "max-age=60")(req, n)
+	})
+	own := map[int]string{}
+	for i, header := range sets {
+		s := r.get(t, "/a", header...)
+		if s.hit {
+			t.Errorf("%q: %s", header, s)
+		}
+		own[i] = s.body
+	}
+	for i, header := range sets {
+		r.get(t, "/a", header...).wantHit(t, strings.Join(header, " "), own[i])
+	}
+	// What doesn't matter still doesn't.
+	for _, line := range []string{"lang=en; other=1", "other=1; lang=en", `lang=en; other="x; y"`, "xlang=de; lang=en", "other=lang; lang=en"} {
+		r.get(t, "/a", "Cookie", line).wantHit(t, line, own[1])
+	}
+	r.get(t, "/a", "Cookie", "other=1").wantHit(t, "another cookie", own[0])
+}
+
+// Whoever splits at semicolons, or at commas as well, finds the plain value of a cookie and no other.
+func FuzzPlainCookie(f *testing.F) {
+	for _, line := range []string{"lang=en", "lang=en; lang=de", "a=1, lang=en", `a="; lang=en; "`, "Lang=en", "lang", "x=lang; lang =1"} {
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		value, has, plain := edge.PlainCookie("lang", mesh.Header{{Name: "Cookie", Value: line}})
+		if !plain {
+			return
+		}
+		for _, cut := range []string{";", ";,"} {
+			for _, pair := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(cut, r) }) {
+				name, v, _ := strings.Cut(pair, "=")
+				if strings.EqualFold(strings.Trim(name, " \t"), "lang") && (!has || !strings.HasPrefix(value, v)) {
+					t.Errorf("%q: %q %t, but also %q", line, value, has, pair)
+				}
+			}
+		}
+	})
+}
