@@ -77,14 +77,11 @@ func (v *visitor) status(t *testing.T) int {
 
 const alice, bob, carol = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 
-// One client has its share of the connections at most, and the node says whose they are.
+// One client has its share of the connections at most, and the node says whose they are, also when they are gone.
 func TestOneClientHoldsItsShare(t *testing.T) {
 	c := startCrowd(t, nil)
-	for range 2 {
-		if got := c.visit(t, alice, "/").status(t); got != 200 {
-			t.Fatalf("within the share: %d", got)
-		}
-	}
+	running := []*visitor{c.visit(t, alice, "/run"), c.visit(t, alice, "/run")}
+	natsservertest.Eventually(t, "both run", func() bool { return c.InFlight() == 2 })
 	if _, _, ok := c.Crowded(); ok {
 		t.Error("crowded before anybody was refused")
 	}
@@ -94,8 +91,33 @@ func TestOneClientHoldsItsShare(t *testing.T) {
 	if got := c.visit(t, bob, "/").status(t); got != 200 {
 		t.Errorf("another client: %d", got)
 	}
+	close(c.run)
+	for _, v := range running {
+		if got := v.status(t); got != 200 {
+			t.Errorf("a running request got %d", got)
+		}
+		v.Close()
+	}
+	natsservertest.Eventually(t, "they are gone", func() bool { return c.Connections() <= 1 })
 	if client, n, ok := c.Crowded(); client != alice || n != 2 || !ok {
 		t.Errorf("the most connections are said to be %s's, %d, %t", client, n, ok)
+	}
+}
+
+// A client at its share gets a new connection in the place of one of its own that is idle, and of nobody else's.
+func TestIdleConnectionsOfTheSameClientGiveWay(t *testing.T) {
+	c := startCrowd(t, nil)
+	other := c.visit(t, bob, "/")
+	other.status(t)
+	for range 5 {
+		natsservertest.Eventually(t, "a new one is served", func() bool { return c.visit(t, alice, "/").status(t) == 200 })
+	}
+	if n := c.Connections(); n > 3 {
+		t.Errorf("%d connections", n)
+	}
+	_, _ = io.WriteString(other, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	if got := other.status(t); got != 200 {
+		t.Errorf("another client's connection: %d", got)
 	}
 }
 

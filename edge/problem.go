@@ -113,7 +113,7 @@ func proxyError(code node.Code) string {
 
 // busyResponse is the whole message for a connection that is one too many: there is no request yet that it could answer.
 func busyResponse() []byte {
-	r := problemResponse(node.Errorf(node.CodeBusy, nil, "the node has as many connections as it may"), "")
+	r := problemResponse(node.Errorf(node.CodeBusy, nil, "the node has as many connections as it may, of all clients or of this one"), "")
 	var b strings.Builder
 	b.WriteString("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: " + strconv.Itoa(len(r.Body)) + "\r\n")
 	for _, f := range r.Header {

@@ -161,13 +161,17 @@ func (s *Server) RefusedConnections() uint64 {
 	return s.listener.Refused()
 }
 
-// Crowded tells whether connections had to be refused lately, or closed for others, and names the client that has the most of them.
+// Crowded reports whether connections had to be refused lately, or closed for others, and names the client that had the most
+// of them. The name is empty if all are of trusted proxies.
 func (s *Server) Crowded() (client string, connections int, ok bool) {
 	if s.listener == nil {
 		return "", 0, false
 	}
 	prefix, connections, ok := s.listener.Crowded()
-	if prefix.IsSingleIP() {
+	switch {
+	case !prefix.IsValid():
+		return "", 0, ok
+	case prefix.IsSingleIP():
 		return prefix.Addr().String(), connections, ok
 	}
 	return prefix.String(), connections, ok

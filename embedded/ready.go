@@ -78,8 +78,12 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		f.add("the node sheds load: its processors can't follow; add nodes or processors", false)
 	}
 	if client, connections, ok := n.edge.Crowded(); ok {
-		f.add(fmt.Sprintf("more client connections than edge.max_connections and max_client_share allow: idle ones are closed, others refused; the most, %d, are of %s "+
-			"(if that is a proxy of yours, name it in edge.trusted_proxies)", connections, client), false)
+		text := "more client connections than edge.max_connections and max_client_share allow: idle ones are closed, others refused"
+		if client != "" {
+			text += fmt.Sprintf("; the most, %d, were of %s (if that is a proxy of yours, name it in edge.trusted_proxies)",
+				connections, client)
+		}
+		f.add(text, false)
 	}
 	if n.edge.Starved() {
 		f.add("the system refuses further connections: raise the limit on open files, or lower edge.max_connections",

@@ -36,29 +36,45 @@ func (l *Listener) clientOf(inner net.Conn) netip.Prefix {
 func (l *Listener) admit(inner net.Conn) *Conn {
 	limits := l.limits.Load()
 	client := l.clientOf(inner)
+	room := true
 	l.mu.Lock()
-	full := client.IsValid() && l.clients[client] >= limits.MaxPerClient
-	if !full && l.open.Load() >= int64(limits.MaxConnections) {
-		l.crowd()
-		full = !l.makeRoom()
-	}
-	if full {
-		l.crowd()
+	switch own := l.clients[client]; {
+	case client.IsValid() && len(own) >= limits.MaxPerClient:
+		l.noteCrowd()
+		room = l.makeRoom(own)
+	case l.open.Load() >= int64(limits.MaxConnections):
+		l.noteCrowd()
+		room = l.makeRoom(l.conns)
 	}
 	l.mu.Unlock()
-	if full {
+	if !room {
 		return nil
 	}
 	return l.Wrap(inner)
 }
 
-// count adds to what is known of a connection's client. The caller holds mu, as for all that follows.
-func (l *Listener) count(c *Conn, n int) {
-	l.open.Add(int64(n))
+// add counts a connection. The caller holds mu, as for all that follows.
+func (l *Listener) add(c *Conn) {
+	l.open.Add(1)
+	l.conns[c] = struct{}{}
 	if !c.client.IsValid() {
 		return
 	}
-	if l.clients[c.client] += n; l.clients[c.client] == 0 {
+	if l.clients[c.client] == nil {
+		l.clients[c.client] = map[*Conn]struct{}{}
+	}
+	l.clients[c.client][c] = struct{}{}
+}
+
+// remove undoes an add, once.
+func (l *Listener) remove(c *Conn) {
+	if _, counted := l.conns[c]; !counted {
+		return
+	}
+	l.open.Add(-1)
+	delete(l.conns, c)
+	own := l.clients[c.client]
+	if delete(own, c); len(own) == 0 {
 		delete(l.clients, c.client)
 	}
 }
@@ -98,13 +114,13 @@ func (c *Conn) stopWaiting() (late bool) {
 // sample.
 const looked = 256
 
-// makeRoom closes a connection that waits for a request: of those in the sample one of the client that has the most, of
-// these one that has proven nothing, and of these the one that has waited longest.
-func (l *Listener) makeRoom() bool {
+// makeRoom closes one of the connections, if some of them wait for a request: of those in the sample one of the client that
+// has the most, of these one that has proven nothing, and of these the one that has waited longest.
+func (l *Listener) makeRoom(among map[*Conn]struct{}) bool {
 	var victim *Conn
 	var since int64
 	n := 0
-	for c := range l.conns {
+	for c := range among {
 		if n++; n > looked {
 			break
 		}
@@ -116,8 +132,7 @@ func (l *Listener) makeRoom() bool {
 	if victim == nil || !victim.idle.CompareAndSwap(since, givenUp) { // a request has just come
 		return false
 	}
-	delete(l.conns, victim)
-	l.count(victim, -1)
+	l.remove(victim)
 	_ = victim.Conn.Close() // whoever reads it closes it for good
 	return true
 }
@@ -132,41 +147,58 @@ func (l *Listener) before(a *Conn, aSince int64, b *Conn, bSince int64) bool {
 }
 
 // has is the number of connections of a connection's client; one that may have any number counts as if it had this one only.
-func (l *Listener) has(c *Conn) int { return max(l.clients[c.client], 1) }
+func (l *Listener) has(c *Conn) int { return max(len(l.clients[c.client]), 1) }
 
-// crowdedFor is how long the listener counts as crowded after it had to refuse or close a connection.
-const crowdedFor = time.Minute
+// crowd is what is known of there being more connections than there may be.
+type crowd struct {
+	at      time.Time // when one last had to be refused, or closed for another
+	counted time.Time // when the largest client was looked for
+	warned  time.Time
+	largest netip.Prefix
+	its     int
+}
 
-// crowd notes that there are more connections than there may be.
-func (l *Listener) crowd() {
-	l.crowded = time.Now()
-	if l.crowded.Sub(l.warned) < crowdedFor {
+// How long the listener counts as crowded after it had to refuse or close a connection, and how often the largest client is
+// looked for meanwhile.
+const (
+	crowdedFor = time.Minute
+	countEvery = time.Second
+)
+
+// noteCrowd notes that there are more connections than there may be.
+func (l *Listener) noteCrowd() {
+	k := &l.crowd
+	k.at = time.Now()
+	if k.at.Sub(k.counted) >= countEvery {
+		k.counted = k.at
+		k.largest, k.its = l.largest()
+	}
+	if k.at.Sub(k.warned) < crowdedFor {
 		return
 	}
-	l.warned = l.crowded
-	client, n := l.largest()
+	k.warned = k.at
 	l.cfg.Log.Warn("more client connections than there may be: idle ones are closed for new ones, others are refused",
-		"connections", l.Connections(), "largest_client", client.String(), "its_connections", n)
+		"connections", l.Connections(), "largest_client", k.largest.String(), "its_connections", k.its)
 }
 
 // largest gives the client that has the most connections.
 func (l *Listener) largest() (client netip.Prefix, n int) {
-	for c, m := range l.clients {
-		if m > n {
-			client, n = c, m
+	for c, own := range l.clients {
+		if len(own) > n {
+			client, n = c, len(own)
 		}
 	}
 	return client, n
 }
 
-// Crowded reports whether connections had to be refused, or closed for others, within the last minute, and gives the client that has the most, with their
-// number.
+// Crowded reports whether connections had to be refused, or closed for others, within the last minute, and gives the client
+// that had the most when it was last noticed, with their number. The client isn't valid if none of those there has a share.
 func (l *Listener) Crowded() (client netip.Prefix, connections int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.crowded.IsZero() || time.Since(l.crowded) > crowdedFor {
+	k := &l.crowd
+	if k.at.IsZero() || time.Since(k.at) > crowdedFor {
 		return netip.Prefix{}, 0, false
 	}
-	client, connections = l.largest()
-	return client, connections, true
+	return k.largest, k.its, true
 }

@@ -24,7 +24,7 @@ type Config struct {
 // Limits are what a Listener allows. All fields are needed.
 type Limits struct {
 	MaxConnections int           // at once; for one more an idle one is closed, or it is answered Busy and closed
-	MaxPerClient   int           // of them from one address, or one IPv6 network of 64 bits
+	MaxPerClient   int           // of them from one address, or one IPv6 network of 64 bits; likewise
 	MaxHeader      int           // bytes of a request head
 	ReadTimeout    time.Duration // for a head to arrive whole, and again for a body
 	IdleTimeout    time.Duration // between requests
@@ -46,14 +46,13 @@ type Listener struct {
 
 	mu      sync.Mutex // guards what follows
 	conns   map[*Conn]struct{}
-	clients map[netip.Prefix]int // connections by client
-	crowded time.Time            // when one last had to be refused, or closed for another
-	warned  time.Time
+	clients map[netip.Prefix]map[*Conn]struct{} // those that one of them may have a share of
+	crowd   crowd
 }
 
 // New guards a listener.
 func New(inner net.Listener, cfg Config) *Listener {
-	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{}, clients: map[netip.Prefix]int{}}
+	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{}, clients: map[netip.Prefix]map[*Conn]struct{}{}}
 	l.SetLimits(cfg.Limits)
 	return l
 }
@@ -101,8 +100,7 @@ func (l *Listener) Wrap(inner net.Conn) *Conn {
 	c.watch.begin()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.count(c, 1)
-	l.conns[c] = struct{}{}
+	l.add(c)
 	return c
 }
 
@@ -138,10 +136,7 @@ func (l *Listener) pause(d time.Duration) {
 func (l *Listener) leave(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, counted := l.conns[c]; counted {
-		delete(l.conns, c)
-		l.count(c, -1)
-	}
+	l.remove(c)
 }
 
 // Wait waits until every connection has ended, at most until ctx ends. Connections end on their own once they are served

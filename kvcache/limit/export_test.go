@@ -36,6 +36,7 @@ type (
 // What is known of a question that failed.
 var (
 	ErrConflict = errConflict
+	ErrUnsure   = errUnsure
 	ErrNobody   = errNobody
 )
 

@@ -114,7 +114,7 @@ func (b *batch) put(tb testing.TB, rev func(i int) uint64) {
 			switch b.revs[i] = next; {
 			case errors.Is(err, limit.ErrConflict):
 				b.conflicts = append(b.conflicts, i)
-			case errors.Is(err, limit.ErrAway):
+			case errors.Is(err, limit.ErrAway), errors.Is(err, limit.ErrUnsure): // its first try had no answer in time
 				b.away++
 			case err != nil:
 				tb.Errorf("write %d gave %v", i, err)
