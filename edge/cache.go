@@ -57,7 +57,11 @@ func (c *cached) asPart(origin, route, call, target string) {
 // handle answers from the cache, or from what is behind it.
 func (c *cached) handle(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 	if reason := c.passes(x); reason != "" {
-		return c.pass(ctx, x, reason)
+		resp, err := c.pass(ctx, x, reason)
+		if err != nil {
+			x.cacheStatus = httpcache.Status{Fwd: reason}
+		}
+		return resp, err
 	}
 	if err := x.takeQuery(); err != nil {
 		return nil, err
@@ -72,7 +76,11 @@ func (c *cached) handle(ctx context.Context, x *Exchange) (*mesh.Response, error
 	if c.cfg.RequestDirectives && httpcache.ParseControl(x.Header, true).OnlyIfCached {
 		return nil, errNotStored
 	}
-	return c.miss(ctx, x, l)
+	resp, err := c.miss(ctx, x, l)
+	if err != nil { // problems tells it
+		x.cacheStatus = httpcache.Status{Fwd: l.fwd()}
+	}
+	return resp, err
 }
 
 // takeQuery reads the body of a QUERY, which is a part of its key.

@@ -49,12 +49,3 @@ func (c *cached) appendVariant(b []byte, names []string, x *Exchange) []byte {
 	}
 	return httpcache.AppendVariant(b, names, h)
 }
-
-// sentFor is what the origin gets as X-Forwarded-For (see prepare).
-func (x *Exchange) sentFor() string {
-	peer := x.Peer.String()
-	if v := x.Header.Values("X-Forwarded-For"); x.trusted && len(v) > 0 {
-		return strings.Join(v, ", ") + ", " + peer
-	}
-	return peer
-}

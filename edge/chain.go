@@ -60,7 +60,11 @@ func problems(next Handler) Handler {
 		if x.allow != "" {
 			resp.Header.Add("Allow", x.allow)
 		}
+		if x.cacheStatus.Fwd != "" {
+			resp.Header.Add("Cache-Status", string(x.cacheStatus.Append(nil)))
+		}
 		x.editOwn(&resp.Header)
+		x.limitFields(&resp.Header)
 		return resp, err
 	}
 }

@@ -15,12 +15,6 @@ func (x *Exchange) prepare() *mesh.Request {
 		r.Target = x.Path + x.Query
 	}
 	r.Interim = x.Interim
-	forwardedFor := x.Peer.String()
-	if x.trusted {
-		if v := x.Header.Values("X-Forwarded-For"); len(v) > 0 {
-			forwardedFor = strings.Join(v, ", ") + ", " + forwardedFor
-		}
-	}
 	trace, continued := traceparent(x.Header.Get("Traceparent"))
 	r.Header = make(mesh.Header, 0, len(x.Header)+7)
 	for _, f := range x.Header {
@@ -30,7 +24,7 @@ func (x *Exchange) prepare() *mesh.Request {
 		r.Header = append(r.Header, f)
 	}
 	r.Header = append(r.Header,
-		mesh.Field{Name: "X-Request-Id", Value: x.ID}, mesh.Field{Name: "X-Forwarded-For", Value: forwardedFor},
+		mesh.Field{Name: "X-Request-Id", Value: x.ID}, mesh.Field{Name: "X-Forwarded-For", Value: x.sentFor()},
 		mesh.Field{Name: "X-Forwarded-Proto", Value: x.Scheme}, mesh.Field{Name: "Traceparent", Value: trace}, mesh.Field{Name: "Via", Value: x.received()})
 	if x.Host != "" {
 		r.Header = append(r.Header, mesh.Field{Name: "X-Forwarded-Host", Value: x.Host})
@@ -42,6 +36,17 @@ func (x *Exchange) prepare() *mesh.Request {
 		edit(&r.Header, &w.Request)
 	}
 	return r
+}
+
+// sentFor is what the target gets as X-Forwarded-For.
+func (x *Exchange) sentFor() string {
+	peer := x.Peer.String()
+	if x.trusted {
+		if v := x.Header.Values("X-Forwarded-For"); len(v) > 0 {
+			return strings.Join(v, ", ") + ", " + peer
+		}
+	}
+	return peer
 }
 
 // received is this node's entry in Via (RFC 9110 §7.6.3).

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -338,4 +339,23 @@ func TestLimitHitsWhileTheCacheChanges(t *testing.T) {
 		t.Errorf("%d passed, want 80", n)
 	}
 	spends(t, l, "r", "127.0.0.1", 80)
+}
+
+// What the gateway itself answers, since its origin doesn't, tells of the cache and of the limits like any other response: it
+// costs permits like any other.
+func TestOwnResponsesTellOfCacheAndLimits(t *testing.T) {
+	r, _ := startLimitedCache(t, nil, toUpstream, per("5/1h"))
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer app.Close()
+	r.upstream(t, app.URL)
+	for i, method := range []string{"GET", "POST"} {
+		s := r.ask(t, method, "/a", "")
+		want := map[string]string{"GET": "fwd=uri-miss", "POST": "fwd=method"}[method]
+		if s.StatusCode != 502 || !strings.Contains(s.Header.Get("Cache-Status"), want) {
+			t.Errorf("%s: %s, Cache-Status %q", method, s, s.Header.Get("Cache-Status"))
+		}
+		if q := only(t, s.Header); q.r != int64(4-i) {
+			t.Errorf("%s: %d left", method, q.r)
+		}
+	}
 }
