@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"millrace/embedded"
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 )
 
 // A member in the wrong queue group is noticed and named within a second.
@@ -108,7 +110,30 @@ func TestLonelyNode(t *testing.T) {
 	if st.Ready || st.JetStream != "joining" || !strings.Contains(strings.Join(st.Degraded, "\n"), "mesh.cluster.peers") {
 		t.Errorf("ready %t, JetStream %s, %q", st.Ready, st.JetStream, st.Degraded)
 	}
+	natsservertest.Eventually(t, "it says that the first start needs all, and names who is missing", func() bool {
+		return slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
+			return strings.Contains(text, "the first start needs all storing nodes") && strings.HasSuffix(text, "answer: "+ports[1])
+		})
+	})
 	if status, body := get(t, n.EdgeURL()+"/a"); status != 200 || body != "from the app" {
 		t.Errorf("got %d %q", status, body)
 	}
+}
+
+// Two nodes that run under one name tell so for as long as they do.
+func TestNamesakeIsTold(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	b, err := json.Marshal(mesh.Member{ID: "other", Name: opts.Config.Node.Name, Incarnation: 1, Version: "v", Started: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "the node tells of its namesake", func() bool {
+		if err := n.Mesh().NATS().Publish("millrace.members", b); err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
+			return strings.HasPrefix(text, "another node is named "+opts.Config.Node.Name+", with the id other: set node.name")
+		})
+	})
 }
