@@ -65,6 +65,9 @@ type Node struct {
 	joined   atomic.Bool              // JetStream has been current since the start
 	cached   atomic.Bool              // the purges have been followed since the start
 	limited  atomic.Bool              // the store of limits could be asked since the start
+
+	purgesLost atomic.Pointer[time.Time] // when the log of purges was lost last; nil if it wasn't
+
 	stopOnce sync.Once
 	stopErr  error
 
