@@ -51,6 +51,35 @@ func TestWrongGroupIsNamed(t *testing.T) {
 	t.Logf("named after %s", took)
 }
 
+// A refused subscription is told in log and journal with what to subscribe to instead.
+func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	var out textLog
+	opts.Log = out.logger()
+	n := open(t, opts)
+	member, err := nats.Connect(n.ClientURL(), nats.Name("js"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	for _, c := range []struct{ subject, queue, hint string }{
+		{"http.noq", "", "subscribe in queue group q"},
+		{"http.wrongq", "zz", "subscribe in queue group q"},
+		{"_INBOX.a", "", "the prefix _INBOX_NAME"},
+		{"orders.new", "", "members subscribe to http.NAME in queue group q"},
+	} {
+		if _, err := member.QueueSubscribeSync(c.subject, c.queue); err != nil {
+			t.Fatal(err)
+		}
+		natsservertest.Eventually(t, c.subject+" is told with "+c.hint, func() bool {
+			written := slices.ContainsFunc(strings.Split(out.String(), "\n"), func(line string) bool {
+				return strings.Contains(line, "subscription was refused") && strings.Contains(line, c.subject) && strings.Contains(line, c.hint)
+			})
+			return written && strings.Contains(journalOf(t, n), c.hint)
+		})
+	}
+}
+
 // A node that has stood alone doesn't join a cluster with the same directory: its streams would be deleted.
 func TestStandAloneDirectoryStaysOut(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)

@@ -343,6 +343,9 @@ func TestBrokenRepliesAreExplained(t *testing.T) {
 			if !log.has("invalid reply", "service=http."+name, c.hint) {
 				t.Errorf("the log has no hint: %s", log.buf.String())
 			}
+			if strings.Contains(log.buf.String(), "member=") {
+				t.Errorf("a member that nobody knows is named: %s", log.buf.String())
+			}
 			if n := strings.Count(log.buf.String(), "invalid reply"); n != 1 {
 				t.Errorf("told %d times", n)
 			}
