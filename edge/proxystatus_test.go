@@ -52,7 +52,7 @@ func secure(tb testing.TB, newest uint16) (url string) {
 	tb.Helper()
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: newest} //nolint:gosec // G402: it is to be refused
+	s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: newest}
 	s.StartTLS()
 	tb.Cleanup(s.Close)
 	return s.URL

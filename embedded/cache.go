@@ -170,9 +170,11 @@ func (n *Node) purgeError(err error) error {
 	data := n.opts.Config.Node.Data
 	switch {
 	case errors.Is(err, kvcache.ErrUnnoted):
-		return fmt.Errorf("%w: should the log of purges be damaged, what it reaches could come back: make room on the disk of %s, and purge again", err, data)
+		return fmt.Errorf("%w: should the log of purges be damaged, what it reaches could come back: "+
+			"make room on the disk of %s, and purge again", err, data)
 	case errors.Is(err, kvcache.ErrAway) && n.storage.full():
-		return fmt.Errorf("%w: the purge isn't known to be written: the disk of %s is full: make room, and purge again", err, data)
+		return fmt.Errorf("%w: the purge isn't known to be written: the disk of %s is full: "+
+			"make room, and purge again", err, data)
 	case errors.Is(err, kvcache.ErrAway):
 		return fmt.Errorf("%w: the purge isn't known to be written: try again when JetStream is current", err)
 	}
@@ -188,7 +190,8 @@ func (n *Node) purgesCondition() string {
 	if at == nil || time.Since(*at) > lostShown || !n.edge.Caches() {
 		return ""
 	}
-	return fmt.Sprintf("the log of purges was lost %s ago, and all that was cached with it (see the log): look for files that were deleted or damaged below the data directory's jetstream",
+	return fmt.Sprintf("the log of purges was lost %s ago, and all that was cached with it (see the log): "+
+		"look for files that were deleted or damaged below the data directory's jetstream",
 		time.Since(*at).Round(time.Second))
 }
 

@@ -57,7 +57,8 @@ func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
 	var out textLog
 	opts.Log = out.logger()
 	n := open(t, opts)
-	member, err := nats.Connect(n.ClientURL(), nats.Name("js"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+	member, err := nats.Connect(n.ClientURL(), nats.Name("js"), quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,8 @@ func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
 		}
 		natsservertest.Eventually(t, c.subject+" is told with "+c.hint, func() bool {
 			written := slices.ContainsFunc(strings.Split(out.String(), "\n"), func(line string) bool {
-				return strings.Contains(line, "subscription was refused") && strings.Contains(line, c.subject) && strings.Contains(line, c.hint)
+				return strings.Contains(line, "subscription was refused") && strings.Contains(line, c.subject) &&
+					strings.Contains(line, c.hint)
 			})
 			return written && strings.Contains(journalOf(t, n), c.hint)
 		})
@@ -141,7 +143,8 @@ func TestLonelyNode(t *testing.T) {
 	}
 	natsservertest.Eventually(t, "it says that the first start needs all, and names who is missing", func() bool {
 		return slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
-			return strings.Contains(text, "the first start needs all storing nodes") && strings.HasSuffix(text, "answer: "+ports[1])
+			return strings.Contains(text, "the first start needs all storing nodes") &&
+				strings.HasSuffix(text, "answer: "+ports[1])
 		})
 	})
 	if status, body := get(t, n.EdgeURL()+"/a"); status != 200 || body != "from the app" {
@@ -153,7 +156,8 @@ func TestLonelyNode(t *testing.T) {
 func TestNamesakeIsTold(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
-	b, err := json.Marshal(mesh.Member{ID: "other", Name: opts.Config.Node.Name, Incarnation: 1, Version: "v", Started: time.Now()})
+	other := mesh.Member{ID: "other", Name: opts.Config.Node.Name, Incarnation: 1, Version: "v", Started: time.Now()}
+	b, err := json.Marshal(other)
 	if err != nil {
 		t.Fatal(err)
 	}

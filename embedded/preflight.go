@@ -64,7 +64,7 @@ func (p *Preflight) lookAtDisk(cfg *node.Config) {
 		inMiB(used))
 	switch {
 	case used > 0 && !cfg.Mesh.Cluster.Enabled() && divide(room, want) != want: // as the node says when it runs
-		p.Warnings = append(p.Warnings, tooSmall(cfg, want)+fmt.Sprintf(": it has %s", inMiB(room)))
+		p.Warnings = append(p.Warnings, tooSmall(cfg, want)+": it has "+inMiB(room))
 	case used > room:
 		p.Warnings = append(p.Warnings,
 			fmt.Sprintf("the disk of %s is too small for what cache.disk and limits may take: %s of %s", cfg.Node.Data,

@@ -27,7 +27,8 @@ func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 	} {
 		n.storage.failed = c.failed
 		err := n.purgeError(c.cause)
-		if text := err.Error(); !strings.Contains(text, c.want) || strings.Contains(text, c.lack) || !errors.Is(err, c.cause) {
+		text := err.Error()
+		if !strings.Contains(text, c.want) || strings.Contains(text, c.lack) || !errors.Is(err, c.cause) {
 			t.Errorf("%v on a disk with %v: %s", c.cause, c.failed, text)
 		}
 	}

@@ -68,8 +68,8 @@ func (n *Node) roomCondition() string {
 	}
 	want := wanted(cfg)
 	if n.sizes != want && !cfg.Mesh.Cluster.Enabled() {
-		return tooSmall(cfg, want) + fmt.Sprintf(": the cache keeps %s there and limits %s; make room and start the node again, or lower cache.disk",
-			inMiB(n.sizes.bucket), inMiB(n.sizes.limits))
+		return tooSmall(cfg, want) + fmt.Sprintf(": the cache keeps %s there and limits %s; "+
+			"make room and start the node again, or lower cache.disk", inMiB(n.sizes.bucket), inMiB(n.sizes.limits))
 	}
 	disk := n.diskStatus()
 	if disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a full disk is told otherwise

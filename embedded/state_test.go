@@ -93,11 +93,12 @@ func TestLostStateIsTold(t *testing.T) {
 	}
 }
 
-// A log of purges that is gone when the node starts again is told: in the journal, and in status, since all that was cached
-// must be fetched again.
+// A log of purges that is gone when the node starts again is told: in the journal, and in status, since all that was
+// cached must be fetched again.
 func TestLostPurgesAreTold(t *testing.T) {
 	opts, path := settings(t, edgeYAML)
-	write(t, path, opts.ConfigText+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\nroutes: [{path: /a, to: upstream:api, cache: true}]\n")
+	write(t, path, opts.ConfigText+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n"+
+		"routes: [{path: /a, to: upstream:api, cache: true}]\n")
 	run := func(lost bool) {
 		t.Helper()
 		n := open(t, load(t, path))
@@ -107,7 +108,9 @@ func TestLostPurgesAreTold(t *testing.T) {
 		if _, err := n.Purge(t.Context(), admin.Purge{All: true, Wait: admin.WaitAll}); err != nil {
 			t.Fatal(err)
 		}
-		told := slices.ContainsFunc(n.Status().Degraded, func(text string) bool { return strings.HasPrefix(text, "the log of purges was lost") })
+		told := slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
+			return strings.HasPrefix(text, "the log of purges was lost")
+		})
 		written := strings.Contains(journalOf(t, n), "purges-lost ")
 		if told != lost || written != lost {
 			t.Errorf("told %t, in the journal %t, want %t", told, written, lost)
@@ -118,7 +121,8 @@ func TestLostPurgesAreTold(t *testing.T) {
 	}
 	run(false)
 	run(false)
-	streams, err := filepath.Glob(filepath.Join(opts.Config.Node.Data, "jetstream", "jetstream", "*", "streams", "KV_millrace-purges"))
+	jetstream := filepath.Join(opts.Config.Node.Data, "jetstream", "jetstream")
+	streams, err := filepath.Glob(filepath.Join(jetstream, "*", "streams", "KV_millrace-purges"))
 	if err != nil || len(streams) != 1 {
 		t.Fatalf("%q, %v", streams, err)
 	}

@@ -174,8 +174,8 @@ func TestLogDeletedUnderNodes(t *testing.T) {
 	}
 }
 
-// A node that finds another log than the one that it followed before, in an earlier run or in this one, says once that all
-// that was cached is invalid. At a first start, and in a run after, there is nothing to say.
+// A node that finds another log than the one that it followed before, in an earlier run or in this one, says once that
+// all that was cached is invalid. At a first start, and in a run after, there is nothing to say.
 func TestAnotherLogIsTold(t *testing.T) {
 	s := natsservertest.Start(t)
 	notes, lost := &memoryNotes{}, 0

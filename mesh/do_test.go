@@ -697,3 +697,25 @@ func TestSecondTryBudget(t *testing.T) {
 		t.Errorf("%d requests arrived %d times", requests, got.Load())
 	}
 }
+
+// Of what a member says has failed, only the types are believed that there are.
+func TestFailuresOfMembersAreChecked(t *testing.T) {
+	s := natsservertest.Start(t)
+	conn := natsservertest.Connect(t, s)
+	types := map[string]node.Failure{
+		"connection_refused": node.FailureRefused, "made_up": "", "connection_refused; x=y": "",
+	}
+	subscribe(t, s.ClientURL(), "http.fails", func(msg *nats.Msg) {
+		_, said, _ := strings.Cut(string(msg.Data), "\r\n\r\n")
+		h := nats.Header{"Millrace-Error": {"upstream_failed"}, "Millrace-Failure": {said}}
+		_ = msg.RespondMsg(&nats.Msg{Header: h})
+	})
+	for said, want := range types {
+		req := request("POST", "/", 20*time.Second)
+		req.Body = []byte(said)
+		_, err := conn.Do(t.Context(), conn.Service("fails"), req)
+		if e, ok := errors.AsType[*node.Error](err); !ok || e.Code != node.CodeUpstream || e.Failure != want {
+			t.Errorf("%s: got %+v", said, err)
+		}
+	}
+}

@@ -21,7 +21,8 @@ func TestNameInUse(t *testing.T) {
 	peers, ports := natsservertest.FreePorts(t, 3), natsservertest.FreePorts(t, 1)
 	var servers []*natsserver.Server
 	for i, addr := range peers {
-		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(), &natsserver.Cluster{Name: "a", Listen: addr, Peers: peers, Store: true})
+		cluster := &natsserver.Cluster{Name: "a", Listen: addr, Peers: peers, Store: true}
+		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(), cluster)
 		if err := s.Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,8 @@ func TestFirstStartNeedsAll(t *testing.T) {
 	peers := natsservertest.FreePorts(t, 3)
 	var servers []*natsserver.Server
 	open := func(i int) {
-		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(), &natsserver.Cluster{Name: "a", Listen: peers[i], Peers: peers, Store: true})
+		cluster := &natsserver.Cluster{Name: "a", Listen: peers[i], Peers: peers, Store: true}
+		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(), cluster)
 		if err := s.Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
