@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -143,7 +144,7 @@ func (s *Server) write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
 	out := c.Response()
 	out.SetStatusCode(resp.Status)
 	if reason := reasonOf(resp); reason != fasthttp.StatusMessage(resp.Status) { // else it writes that
-		out.Header.SetStatusMessage([]byte(reason))
+		out.Header.SetStatusMessage([]byte(cmp.Or(reason, noReason)))
 	}
 	s.writeHeader(&out.Header, resp.Header)
 	if closeAfter {

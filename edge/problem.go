@@ -84,29 +84,32 @@ func problemResponse(err error, id string) *mesh.Response {
 	}
 	if g, ok := errors.AsType[*gatherError](err); ok { // each call had an end of its own
 		g.tell(&resp.Header)
-	} else if kind := proxyError(e.Code); kind != "" {
-		resp.Header.Add("Proxy-Status", "Millrace; error="+kind)
+	} else if kind := proxyError(e); kind != "" {
+		resp.Header.Add("Proxy-Status", "Millrace; error="+string(kind))
 	}
 	return resp
 }
 
 // proxyError is the error's type in Proxy-Status (RFC 9209 §2.3), for what went wrong behind this node; "" for the others.
-func proxyError(code node.Code) string {
-	switch code { //nolint:exhaustive // the others are the client's mistakes
+func proxyError(e *node.Error) node.Failure {
+	if e.Failure != "" {
+		return e.Failure
+	}
+	switch e.Code { //nolint:exhaustive // the others are the client's mistakes
 	case node.CodeUpstream:
-		return "connection_terminated"
+		return node.FailureTerminated
 	case node.CodeBadReply:
-		return "http_protocol_error"
+		return node.FailureProtocol
 	case node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable:
-		return "destination_unavailable"
+		return node.FailureUnavailable
 	case node.CodeBusy:
-		return "connection_limit_reached"
+		return node.FailureConnectionLimit
 	case node.CodeTimeout:
-		return "http_response_timeout"
+		return node.FailureTimeout
 	case node.CodeLoop:
-		return "proxy_loop_detected"
+		return node.FailureLoop
 	case node.CodeInternal:
-		return "proxy_internal_error"
+		return node.FailureInternal
 	}
 	return ""
 }

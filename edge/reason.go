@@ -6,17 +6,14 @@ import (
 	"millrace/mesh"
 )
 
-// reasonOf gives the reason phrase of a response: that of its origin, the usual one of its status, or that of its
-// status's class.
+// reasonOf gives the reason phrase of a response: that of its origin, or the usual one of its status. A status that
+// nobody has registered has none, and none is made up: it is optional (RFC 9112 §4).
 func reasonOf(resp *mesh.Response) string {
 	if resp.Reason != "" {
 		return resp.Reason
 	}
-	if usual := http.StatusText(resp.Status); usual != "" {
-		return usual
-	}
-	return classes[resp.Status/100%len(classes)]
+	return http.StatusText(resp.Status)
 }
 
-// classes names the classes of statuses (RFC 9110 §15), for those that nobody has registered.
-var classes = [...]string{"", "Informational", "Success", "Redirection", "Client Error", "Server Error", "", "", "", ""}
+// noReason stands for a reason phrase that is empty, in place of which fasthttp would write one of its own.
+const noReason = " "

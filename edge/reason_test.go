@@ -55,9 +55,9 @@ func TestReasonPhrases(t *testing.T) {
 	add("ok", "HTTP/1.1 200 OK", "200 OK")
 	add("own", "HTTP/1.1 200 All is well", "200 All is well")
 	add("unknown", "HTTP/1.1 599 Custom", "599 Custom")
-	add("unknown-bare", "HTTP/1.1 599", "599 Server Error")
-	add("unknown-empty", "HTTP/1.1 299 ", "299 Success")
-	add("client", "HTTP/1.1 499", "499 Client Error")
+	add("unknown-bare", "HTTP/1.1 599", "599")
+	add("unknown-empty", "HTTP/1.1 299 ", "299")
+	add("client", "HTTP/1.1 499", "499")
 	add("teapot", "HTTP/1.1 418", "418 I'm a teapot")
 	add("latin", "HTTP/1.1 404 Nicht gefund\xe9n", "404 Nicht gefund\xe9n")
 	add("control", "HTTP/1.1 404 a\x01b", "404 Not Found")
@@ -67,8 +67,8 @@ func TestReasonPhrases(t *testing.T) {
 	for path, expected := range want {
 		for _, version := range []string{"1.1", "1.0"} {
 			got := firstLine(t, r.addr, fmt.Sprintf("GET %s HTTP/%s\r\nHost: h\r\nConnection: close\r\n\r\n", path, version))
-			if got != "HTTP/1.1 "+expected {
-				t.Errorf("%s, HTTP/%s: %q, want %q", path, version, got, expected)
+			if want := "HTTP/1.1 " + expected; strings.TrimRight(got, " ") != want || len(got) < len("HTTP/1.1 200 ") {
+				t.Errorf("%s, HTTP/%s: %q, want %q", path, version, got, want)
 			}
 		}
 	}

@@ -22,6 +22,8 @@ func (n *Node) openCache(context.Context) error {
 		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix, Replicas: replicas(cfg.Mesh), Alone: alone,
 		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: n.sizes.bucket,
 		Notes: purgeNotes{n.state}, Lost: func(why error) {
+			now := time.Now()
+			n.purgesLost.Store(&now)
 			n.record("purges-lost", why.Error()+": all that was cached is invalid")
 		}, Log: n.log,
 	})
@@ -163,6 +165,36 @@ func (n *Node) clockCondition() string {
 		by.Round(time.Second), origin)
 }
 
+// purgeError says of a purge that failed what became of it, and what to do.
+func (n *Node) purgeError(err error) error {
+	data := n.opts.Config.Node.Data
+	switch {
+	case errors.Is(err, kvcache.ErrUnnoted):
+		return fmt.Errorf("%w: should the log of purges be damaged, what it reaches could come back: "+
+			"make room on the disk of %s, and purge again", err, data)
+	case errors.Is(err, kvcache.ErrAway) && n.storage.full():
+		return fmt.Errorf("%w: the purge isn't known to be written: the disk of %s is full: "+
+			"make room, and purge again", err, data)
+	case errors.Is(err, kvcache.ErrAway):
+		return fmt.Errorf("%w: the purge isn't known to be written: try again when JetStream is current", err)
+	}
+	return err
+}
+
+// lostShown is for how long status tells that the log of purges was lost.
+const lostShown = time.Hour
+
+// purgesCondition tells that the log of purges was lost, which costs each cached response a fetch.
+func (n *Node) purgesCondition() string {
+	at := n.purgesLost.Load()
+	if at == nil || time.Since(*at) > lostShown || !n.edge.Caches() {
+		return ""
+	}
+	return fmt.Sprintf("the log of purges was lost %s ago, and all that was cached with it (see the log): "+
+		"look for files that were deleted or damaged below the data directory's jetstream",
+		time.Since(*at).Round(time.Second))
+}
+
 // CacheStats gives what the cache holds and has done.
 func (n *Node) CacheStats() (kvcache.Stats, []edge.CacheStats) {
 	return n.cache.Stats(), n.edge.CacheStats()
@@ -179,11 +211,8 @@ func (n *Node) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error)
 		return admin.Purged{}, err //nolint:wrapcheck // it says what it was
 	}
 	done, err := n.cache.Purge(ctx, purges, req.Wait == admin.WaitAll)
-	if errors.Is(err, kvcache.ErrAway) {
-		return admin.Purged{}, fmt.Errorf("%w: the purge isn't known to be written: try again when JetStream is current", err)
-	}
 	if err != nil {
-		return admin.Purged{}, err //nolint:wrapcheck // it says what it was
+		return admin.Purged{}, n.purgeError(err)
 	}
 	out := admin.Purged{Sequence: done.Sequence, TookMS: float64(time.Since(begun).Microseconds()) / 1000}
 	for _, node := range done.Nodes {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"millrace/embedded/natsserver"
@@ -39,6 +40,8 @@ func openNATSError(err error) error {
 	switch {
 	case errors.Is(err, natsserver.ErrClusterPortInUse):
 		return fmt.Errorf("open NATS (mesh.cluster.listen): %w", err)
+	case errors.Is(err, natsserver.ErrNameInUse):
+		return fmt.Errorf("open NATS (node.name): %w", err)
 	case errors.Is(err, natsserver.ErrMode):
 		return fmt.Errorf("open NATS (node.data, node.name, mesh.cluster): %w", err)
 	}
@@ -105,17 +108,30 @@ func (n *Node) storeCondition() (text string, blocks bool) {
 	if n.nats == nil {
 		return "", false
 	}
-	switch n.nats.Store() {
+	switch st := n.nats.JetStreamState(); st.Store {
 	case natsserver.StoreDisabled:
 		return "JetStream is off, most often because its disk was full: what is limited, purged or kept can't be stored; the node opens it again when its disk can be written", false
 	case natsserver.StoreJoining:
 		waiting := !n.joined.Load() && n.starting()
-		return "JetStream isn't current: it needs more than half of the storing nodes; start those that are missing (mesh.cluster.peers)", waiting
+		return joining(&st, n.nats.Missing()), waiting
 	case natsserver.StoreCurrent:
 		n.joined.Store(true)
 	case natsserver.StoreRemote:
 	}
 	return "", false
+}
+
+// joining tells what a node waits for whose JetStream isn't current, and which peers don't answer.
+func joining(st *natsserver.JetStreamState, missing []string) string {
+	needs := "it needs more than half of the storing nodes, and all of them where data directories are empty"
+	if st.Empty && st.Leader == "" { // nats-server lets servers without data elect a leader only when all are there
+		needs = "the first start needs all storing nodes"
+	}
+	peers := "start those that are missing (mesh.cluster.peers)"
+	if len(missing) > 0 {
+		peers = "start those of mesh.cluster.peers that don't answer: " + strings.Join(missing, ", ")
+	}
+	return "JetStream isn't current: " + needs + "; " + peers
 }
 
 // clusterConditions lists what isn't as it should be with the other nodes. None of it keeps this one from serving.
@@ -124,7 +140,11 @@ func (n *Node) clusterConditions() []string {
 	if n.nats != nil && n.opts.Config.Mesh.Cluster.Enabled() && n.nats.Routes() == 0 {
 		out = append(out, "no other node of the cluster is connected: check that they run under other names, and mesh.cluster.peers and token")
 	}
-	for _, m := range n.members.Load().List() {
+	self := n.opts.Config.Node.Name
+	for i, m := range n.members.Load().List() {
+		if i > 0 && m.Name == self && m.State == mesh.MemberAlive {
+			out = append(out, fmt.Sprintf("another node is named %s, with the id %s: set node.name of one of them", self, m.ID))
+		}
 		if m.State == mesh.MemberLost {
 			out = append(out, fmt.Sprintf("node %s is lost, last heard %s ago: start it again; the others serve on", m.Name, time.Since(m.Seen).Round(time.Second)))
 		}

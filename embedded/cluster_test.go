@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"millrace/embedded"
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
 )
 
 // A member in the wrong queue group is noticed and named within a second.
@@ -47,6 +49,37 @@ func TestWrongGroupIsNamed(t *testing.T) {
 		t.Errorf("the journal says %+v", got)
 	}
 	t.Logf("named after %s", took)
+}
+
+// A refused subscription is told in log and journal with what to subscribe to instead.
+func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	var out textLog
+	opts.Log = out.logger()
+	n := open(t, opts)
+	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+	member, err := nats.Connect(n.ClientURL(), nats.Name("js"), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	for _, c := range []struct{ subject, queue, hint string }{
+		{"http.noq", "", "subscribe in queue group q"},
+		{"http.wrongq", "zz", "subscribe in queue group q"},
+		{"_INBOX.a", "", "the prefix _INBOX_NAME"},
+		{"orders.new", "", "members subscribe to http.NAME in queue group q"},
+	} {
+		if _, err := member.QueueSubscribeSync(c.subject, c.queue); err != nil {
+			t.Fatal(err)
+		}
+		natsservertest.Eventually(t, c.subject+" is told with "+c.hint, func() bool {
+			written := slices.ContainsFunc(strings.Split(out.String(), "\n"), func(line string) bool {
+				return strings.Contains(line, "subscription was refused") && strings.Contains(line, c.subject) &&
+					strings.Contains(line, c.hint)
+			})
+			return written && strings.Contains(journalOf(t, n), c.hint)
+		})
+	}
 }
 
 // A node that has stood alone doesn't join a cluster with the same directory: its streams would be deleted.
@@ -108,7 +141,32 @@ func TestLonelyNode(t *testing.T) {
 	if st.Ready || st.JetStream != "joining" || !strings.Contains(strings.Join(st.Degraded, "\n"), "mesh.cluster.peers") {
 		t.Errorf("ready %t, JetStream %s, %q", st.Ready, st.JetStream, st.Degraded)
 	}
+	natsservertest.Eventually(t, "it says that the first start needs all, and names who is missing", func() bool {
+		return slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
+			return strings.Contains(text, "the first start needs all storing nodes") &&
+				strings.HasSuffix(text, "answer: "+ports[1])
+		})
+	})
 	if status, body := get(t, n.EdgeURL()+"/a"); status != 200 || body != "from the app" {
 		t.Errorf("got %d %q", status, body)
 	}
+}
+
+// Two nodes that run under one name tell so for as long as they do.
+func TestNamesakeIsTold(t *testing.T) {
+	opts, _ := settings(t, edgeYAML)
+	n := open(t, opts)
+	other := mesh.Member{ID: "other", Name: opts.Config.Node.Name, Incarnation: 1, Version: "v", Started: time.Now()}
+	b, err := json.Marshal(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	natsservertest.Eventually(t, "the node tells of its namesake", func() bool {
+		if err := n.Mesh().NATS().Publish("millrace.members", b); err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
+			return strings.HasPrefix(text, "another node is named "+opts.Config.Node.Name+", with the id other: set node.name")
+		})
+	})
 }

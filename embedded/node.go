@@ -65,6 +65,9 @@ type Node struct {
 	joined   atomic.Bool              // JetStream has been current since the start
 	cached   atomic.Bool              // the purges have been followed since the start
 	limited  atomic.Bool              // the store of limits could be asked since the start
+
+	purgesLost atomic.Pointer[time.Time] // when the log of purges was lost last; nil if it wasn't
+
 	stopOnce sync.Once
 	stopErr  error
 
@@ -110,8 +113,8 @@ func New(opts Options) (*Node, error) {
 }
 
 // Open starts the node and returns when it serves. Errors that a caller may want to tell apart: state.ErrNewer,
-// state.ErrInUse, state.ErrForeign, natsserver.ErrPortInUse, natsserver.ErrClusterPortInUse, natsserver.ErrMode,
-// edge.ErrPortInUse, admin.ErrPortInUse.
+// state.ErrInUse, state.ErrForeign, natsserver.ErrPortInUse, natsserver.ErrClusterPortInUse, natsserver.ErrNameInUse,
+// natsserver.ErrMode, edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
 	steps := []func(context.Context) error{n.measureMemory, n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning}

@@ -57,14 +57,18 @@ func (p *Preflight) lookAtDisk(cfg *node.Config) {
 	if err != nil {
 		return
 	}
-	used := machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream"))
-	want := usedBy(cfg, wanted(cfg))
-	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data,
-		inMiB(free+used), inMiB(want))
-	if want > free+used {
+	room := free + machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream"))
+	want := wanted(cfg)
+	used := usedBy(cfg, want)
+	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data, inMiB(room),
+		inMiB(used))
+	switch {
+	case used > 0 && !cfg.Mesh.Cluster.Enabled() && divide(room, want) != want: // as the node says when it runs
+		p.Warnings = append(p.Warnings, tooSmall(cfg, want)+": it has "+inMiB(room))
+	case used > room:
 		p.Warnings = append(p.Warnings,
 			fmt.Sprintf("the disk of %s is too small for what cache.disk and limits may take: %s of %s", cfg.Node.Data,
-				inMiB(free+used), inMiB(want)))
+				inMiB(room), inMiB(used)))
 	}
 }
 

@@ -67,6 +67,7 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		f.add(*text, false)
 	}
 	f.add(n.cacheCondition())
+	f.add(n.purgesCondition(), false)
 	n.limitsConditions(&f)
 	for _, text := range n.clusterConditions() {
 		f.add(text, false)

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,9 +33,22 @@ func (r *refusals) tell(refusal natsserver.Refusal) {
 	if refusal.Queue != "" {
 		group = fmt.Sprintf("queue group %q", refusal.Queue)
 	}
-	detail := fmt.Sprintf("%s may not subscribe to %q in %s: members subscribe to http.NAME in queue group %q", refusal.Member, refusal.Subject, group, node.QueueGroup)
-	r.n.log.Warn("a member's subscription was refused", "member", refusal.Member, "subject", refusal.Subject, "queue", refusal.Queue)
+	hint := refusalHint(refusal.Subject)
+	detail := fmt.Sprintf("%s may not subscribe to %q in %s: %s", refusal.Member, refusal.Subject, group, hint)
+	r.n.log.Warn("a member's subscription was refused", "member", refusal.Member, "subject", refusal.Subject,
+		"queue", refusal.Queue, "hint", hint)
 	r.n.record("member-refused", detail)
+}
+
+// refusalHint tells a member's author what to subscribe to instead.
+func refusalHint(subject string) string {
+	switch {
+	case strings.HasPrefix(subject, "http."):
+		return "subscribe in queue group " + node.QueueGroup
+	case strings.HasPrefix(subject, "_INBOX"):
+		return "give the connection a name of A-Z, a-z, 0-9, - and _, and its inboxes the prefix _INBOX_NAME"
+	}
+	return "members subscribe to http.NAME in queue group " + node.QueueGroup + ", and to the subjects of nats: routes"
 }
 
 // fresh tells whether this wasn't written down within the last minute.

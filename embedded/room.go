@@ -68,8 +68,8 @@ func (n *Node) roomCondition() string {
 	}
 	want := wanted(cfg)
 	if n.sizes != want && !cfg.Mesh.Cluster.Enabled() {
-		return fmt.Sprintf("the disk of %s is too small for the %s that cache.disk (twice, with values) and limits may take: the cache keeps %s there and limits %s; make room and start the node again, or lower cache.disk",
-			cfg.Node.Data, inMiB(want.total()), inMiB(n.sizes.bucket), inMiB(n.sizes.limits))
+		return tooSmall(cfg, want) + fmt.Sprintf(": the cache keeps %s there and limits %s; "+
+			"make room and start the node again, or lower cache.disk", inMiB(n.sizes.bucket), inMiB(n.sizes.limits))
 	}
 	disk := n.diskStatus()
 	if disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a full disk is told otherwise
@@ -77,6 +77,12 @@ func (n *Node) roomCondition() string {
 			cfg.Node.Data, inMiB(disk.FreeBytes), inMiB(disk.NeededBytes))
 	}
 	return ""
+}
+
+// tooSmall says of a disk that it has no room for the sizes as they are wanted.
+func tooSmall(cfg *node.Config, want sizes) string {
+	return fmt.Sprintf("the disk of %s is too small for the %s that cache.disk (twice, with values) and limits may take",
+		cfg.Node.Data, inMiB(want.total()))
 }
 
 func inMiB(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"millrace/edge/admin"
 	"millrace/embedded"
 )
 
@@ -89,4 +91,43 @@ func TestLostStateIsTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A log of purges that is gone when the node starts again is told: in the journal, and in status, since all that was
+// cached must be fetched again.
+func TestLostPurgesAreTold(t *testing.T) {
+	opts, path := settings(t, edgeYAML)
+	write(t, path, opts.ConfigText+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n"+
+		"routes: [{path: /a, to: upstream:api, cache: true}]\n")
+	run := func(lost bool) {
+		t.Helper()
+		n := open(t, load(t, path))
+		if err := n.AwaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Purge(t.Context(), admin.Purge{All: true, Wait: admin.WaitAll}); err != nil {
+			t.Fatal(err)
+		}
+		told := slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
+			return strings.HasPrefix(text, "the log of purges was lost")
+		})
+		written := strings.Contains(journalOf(t, n), "purges-lost ")
+		if told != lost || written != lost {
+			t.Errorf("told %t, in the journal %t, want %t", told, written, lost)
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(false)
+	run(false)
+	jetstream := filepath.Join(opts.Config.Node.Data, "jetstream", "jetstream")
+	streams, err := filepath.Glob(filepath.Join(jetstream, "*", "streams", "KV_millrace-purges"))
+	if err != nil || len(streams) != 1 {
+		t.Fatalf("%q, %v", streams, err)
+	}
+	if err := os.RemoveAll(streams[0]); err != nil {
+		t.Fatal(err)
+	}
+	run(true)
 }

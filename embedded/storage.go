@@ -156,6 +156,15 @@ func (s *storage) failing() bool {
 	return s.failed != nil
 }
 
+// full tells whether the disk has no room.
+func (s *storage) full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return noRoom(s.failed)
+}
+
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 // tryWrite writes. A disk that doesn't answer holds it; condition tells.
 func (s *storage) tryWrite() {
 	s.mu.Lock()
@@ -254,7 +263,7 @@ func (s *storage) conditions(f *found) {
 		f.add(s.gone+" was deleted or replaced while the node runs, and what it stores is lost when it stops: stop the node, bring the data directory back if there is a copy, and start it", true)
 	}
 	switch {
-	case errors.Is(s.failed, syscall.ENOSPC), errors.Is(s.failed, syscall.EDQUOT):
+	case noRoom(s.failed):
 		f.add(fmt.Sprintf("the disk of %s is full: what is limited, purged or kept can't be stored; make room, and the node goes on by itself", s.dir), false)
 	case s.failed != nil:
 		f.add(fmt.Sprintf("%s can't be written (%s): what is limited, purged or kept can't be stored; when it can, the node goes on by itself", s.dir, s.failed), false)

@@ -16,6 +16,10 @@ import (
 // ErrAway means that the log of purges can't be written: NATS or its storage is away.
 var ErrAway = errors.New("the store is away")
 
+// ErrUnnoted means that a purge counts, but that this node can't note it beside the log: if the log is damaged before
+// it has noted it, what the purge reached could come back.
+var ErrUnnoted = errors.New("the purge counts, but can't be noted on the node's disk")
+
 // MaxKeep bounds how long an entry is kept, and with it how long a purge must be remembered.
 const MaxKeep = 30 * 24 * time.Hour
 

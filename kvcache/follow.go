@@ -82,7 +82,9 @@ func (l *purgeLog) openStream(ctx context.Context) error {
 	}
 	info := stream.CachedInfo()
 	incarnation := incarnationOf(info)
-	l.ledger.open(incarnation)
+	if l.ledger.open(incarnation) && !l.told.Swap(false) {
+		l.tellLost(ctx, errAnother)
+	}
 	if incarnation != l.epochs.now().Incarnation {
 		l.epochs.forget(incarnation)
 		l.mu.Lock()
@@ -113,6 +115,16 @@ func (l *purgeLog) lost(ctx context.Context, why error) error {
 	l.lease.Store(0)
 	l.ready.Store(false)
 	l.epochs.forget(0)
+	l.told.Store(true)
+	l.tellLost(ctx, why)
+	if err := l.js.DeleteStream(ctx, "KV_"+l.bucket); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return errors.Join(ErrAway, why, err)
+	}
+	return errors.Join(ErrAway, why)
+}
+
+// tellLost lets operators know that all that was cached is invalid.
+func (l *purgeLog) tellLost(ctx context.Context, why error) {
 	if l.log != nil {
 		l.log.ErrorContext(ctx,
 			"the log of purges has lost some, so that purged responses could come back: all that is cached is invalid now", "cause", why)
@@ -120,10 +132,6 @@ func (l *purgeLog) lost(ctx context.Context, why error) error {
 	if l.cfg.Lost != nil {
 		l.cfg.Lost(why)
 	}
-	if err := l.js.DeleteStream(ctx, "KV_"+l.bucket); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return errors.Join(ErrAway, why, err)
-	}
-	return errors.Join(ErrAway, why)
 }
 
 // keepLease writes this node's record again and again, and takes each for a lease once the watch has brought it: then all before it

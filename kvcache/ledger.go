@@ -78,17 +78,20 @@ func (l *ledger) recall(b []byte) {
 	l.before = &n
 }
 
-// open is told which incarnation of the log is read. What was noted of another counts for nothing: its entries are as
-// good as gone.
-func (l *ledger) open(incarnation uint64) {
+// open is told which incarnation of the log is read, and reports whether another was followed before, in this run or in
+// the one that the note is from. What was noted of that counts for nothing: its entries are as good as gone.
+func (l *ledger) open(incarnation uint64) (another bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if incarnation != l.incarnation {
+		another = l.incarnation != 0
 		l.forget(incarnation)
 	}
 	if l.before != nil && l.before.Incarnation != incarnation {
+		another = another || l.before.Incarnation != 0
 		l.before = nil
 	}
+	return another
 }
 
 // subjectOf names the subject of a purge.
@@ -194,6 +197,10 @@ func (l *ledger) newest() uint64 {
 
 // errLost means that the log of purges doesn't have what it must have.
 var errLost = errors.New("the log of purges has lost some")
+
+// errAnother means that the log of purges isn't the one that was followed before.
+var errAnother = errors.New("the log of purges that was followed before isn't there any more: its files are gone, or " +
+	"its stream was deleted")
 
 // compare looks whether the log, which was read to its end, has all that the note from before the start tells of. Only
 // where nobody else writes can that be said: then what was replaced since is known by what has replaced it.

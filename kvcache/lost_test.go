@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 
@@ -111,7 +112,8 @@ func TestPurgeIsNoted(t *testing.T) {
 	t.Logf("%d purges at once were noted by %d writes", purges, saves)
 	notes.fail(errors.New("the disk is full"))
 	all := []kvcache.Purge{{Reach: kvcache.ReachAll}}
-	if _, err := c.Purge(t.Context(), all, true); !errors.Is(err, kvcache.ErrAway) {
+	if _, err := c.Purge(t.Context(), all, true); !errors.Is(err, kvcache.ErrUnnoted) || errors.Is(err, kvcache.ErrAway) ||
+		!strings.Contains(err.Error(), "the disk is full") {
 		t.Errorf("a purge that can't be noted: %v", err)
 	}
 	notes.fail(nil)
@@ -169,5 +171,31 @@ func TestLogDeletedUnderNodes(t *testing.T) {
 	}
 	if now := nodes[0].Epoch().Incarnation; now != after {
 		t.Error("the log was made anew again")
+	}
+}
+
+// A node that finds another log than the one that it followed before, in an earlier run or in this one, says once that
+// all that was cached is invalid. At a first start, and in a run after, there is nothing to say.
+func TestAnotherLogIsTold(t *testing.T) {
+	s := natsservertest.Start(t)
+	notes, lost := &memoryNotes{}, 0
+	js, err := jetstream.New(natsservertest.Connect(t, s, func(c *mesh.Config) { c.Name = "js" }).NATS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{0, 0, 1, 1} {
+		if want == 1 && lost == 0 {
+			if err := js.DeleteStream(t.Context(), "KV_millrace-purges"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := open(t, s, "n1", noting(notes, &lost))
+		purge(t, c, true, kvcache.Purge{Reach: kvcache.ReachTag, Text: "x"})
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if lost != want {
+			t.Fatalf("told %d times, want %d", lost, want)
+		}
 	}
 }

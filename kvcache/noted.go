@@ -2,7 +2,6 @@ package kvcache
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -86,10 +85,10 @@ func (n *noted) await(ctx context.Context, l *ledger, incarnation, sequence uint
 		select {
 		case <-tried:
 		case <-ctx.Done():
-			return fmt.Errorf("note the purge: %w", ctx.Err())
+			return ctx.Err() //nolint:wrapcheck // the caller says what it was for
 		}
 		if err := n.err(); err != nil {
-			return fmt.Errorf("note the purge: %w", err)
+			return err
 		}
 	}
 }

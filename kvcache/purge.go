@@ -40,7 +40,7 @@ var errNothing = errors.New("nothing to purge")
 
 // Purge writes the purges into the log, and waits until this node has applied them; with all, until every node has, or gives out nothing
 // any more: then no response that any node begins afterwards comes from an entry that they reach. It fails with ErrAway, after which the
-// purge may still come to pass.
+// purge may still come to pass, or with ErrUnnoted, after which it has.
 func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, error) {
 	if len(purges) == 0 {
 		return Purged{}, errNothing
@@ -76,8 +76,7 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 	}
 	if all && c.purges.noted != nil {
 		if err := c.purges.noted.await(ctx, c.purges.ledger, incarnation, last); err != nil {
-			return Purged{}, fmt.Errorf("purge is applied, but a damaged log could bring back what it reaches: %w",
-				errors.Join(ErrAway, err))
+			return Purged{}, fmt.Errorf("%w (%w)", ErrUnnoted, err)
 		}
 	}
 	out := Purged{Sequence: last, Nodes: []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}}}

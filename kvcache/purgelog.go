@@ -61,6 +61,7 @@ type purgeLog struct {
 	base  time.Time
 	ready atomic.Bool // the stream is there and was read to its end
 	kick  chan struct{}
+	told  atomic.Bool // operators know already that the log which comes next is another
 
 	mu      sync.Mutex // guards what follows
 	noticed uint64     // the last record that holders knows; a watch that was replaced may still bring older ones

@@ -157,7 +157,7 @@ func (c *call) answer(resp *Response) error {
 	payload, err := appendResponse((*buf)[:0], resp, c.req.Method)
 	*buf = payload
 	if err != nil {
-		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
+		return unsendable(err)
 	}
 	msg := &nats.Msg{Subject: c.reply, Data: payload}
 	if resp.Member != "" {
@@ -166,10 +166,19 @@ func (c *call) answer(resp *Response) error {
 	return c.publish(msg)
 }
 
+// unsendable is the error for a response that a handler gave and no message can hold.
+func unsendable(cause error) error {
+	e := node.Errorf(node.CodeUpstream, cause, "the response can't be sent: %s", cause)
+	e.Failure = unfit(cause)
+	return e
+}
+
 // publish sends a reply.
 func (c *call) publish(msg *nats.Msg) error {
 	if err := c.send(msg); errors.Is(err, nats.ErrMaxPayload) {
-		return node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
+		e := node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
+		e.Failure = node.FailureHeadSize
+		return e
 	} else if err != nil {
 		c.s.lost(err)
 	}
@@ -183,7 +192,7 @@ func (c *call) stream(resp *Response) error {
 		err = errStatusLine
 	}
 	if err != nil {
-		return node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
+		return unsendable(err)
 	}
 	if c.link == nil {
 		if c.link = c.s.conn.links.open(func(l *link) { l.in.ended, l.cancel = true, c.cancel }); c.link == nil {

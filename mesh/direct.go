@@ -50,14 +50,14 @@ func (s *Service) direct(ctx context.Context, req *Request) (*Response, error) {
 	if err != nil {
 		e := s.failure(ctx, err)
 		told := reported(e.Code, e.Text, e.Err)
-		told.Unreached = e.Unreached
+		told.Unreached, told.Failure = e.Unreached, e.Failure
 		return nil, told
 	}
 	if resp.Stream != nil {
 		closeBody(s.log, resp.Stream) // there is no body
 	}
 	if err := resp.pass(own.Method, s.conn.nc); err != nil {
-		return nil, node.Errorf(node.CodeUpstream, err, "the response can't be sent: %s", err)
+		return nil, unsendable(err)
 	}
 	return resp, nil
 }

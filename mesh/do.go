@@ -19,6 +19,7 @@ const (
 	headerError     = "Millrace-Error"      // a node.Code instead of a response
 	headerErrorText = "Millrace-Error-Text" // the safe text of that error
 	headerUnreached = "Millrace-Unreached"  // with that error: see node.Error
+	headerFailure   = "Millrace-Failure"    // likewise
 	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
 )
 
@@ -356,10 +357,28 @@ func (c *Conn) judge(label string, req *Request, msg *nats.Msg) (*Response, erro
 			reason = dropOversized
 		}
 		c.stats.badReply(label, member, reason, err, replyHint(msg.Data))
-		return nil, node.Errorf(node.CodeBadReply, err, "the service answered what can't be passed on")
+		return nil, badReply(err)
 	}
 	resp.Member = member
 	return resp, nil
+}
+
+// badReply is the error for a reply that can't be passed on.
+func badReply(cause error) *node.Error {
+	e := node.Errorf(node.CodeBadReply, cause, "the service answered what can't be passed on")
+	e.Failure = unfit(cause)
+	return e
+}
+
+// unfit is what a response is that can't be passed on.
+func unfit(cause error) node.Failure {
+	switch {
+	case errors.Is(cause, ErrBodyTooLarge), errors.Is(cause, nats.ErrMaxPayload):
+		return node.FailureBodySize
+	case errors.Is(cause, ErrFieldCount):
+		return node.FailureHeadSize
+	}
+	return node.FailureProtocol
 }
 
 func decodeReply(msg *nats.Msg, req *Request) (*Response, error) {
@@ -373,6 +392,9 @@ func decodeReply(msg *nats.Msg, req *Request) (*Response, error) {
 func reportedError(h nats.Header, name string) error {
 	e := reported(node.Code(h.Get(name)), h.Get(headerErrorText), nil)
 	e.Unreached = h[headerUnreached] != nil
+	if f := node.Failure(h.Get(headerFailure)); f.Known() {
+		e.Failure = f
+	}
 	return e
 }
 
@@ -380,7 +402,8 @@ func reportedError(h nats.Header, name string) error {
 // printable is left out.
 func reported(code node.Code, text string, cause error) *node.Error {
 	switch code { //nolint:exhaustive // see above
-	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid:
+	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid,
+		node.CodeUnavailable:
 	default:
 		code = node.CodeUpstream
 	}

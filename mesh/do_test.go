@@ -343,6 +343,9 @@ func TestBrokenRepliesAreExplained(t *testing.T) {
 			if !log.has("invalid reply", "service=http."+name, c.hint) {
 				t.Errorf("the log has no hint: %s", log.buf.String())
 			}
+			if strings.Contains(log.buf.String(), "member=") {
+				t.Errorf("a member that nobody knows is named: %s", log.buf.String())
+			}
 			if n := strings.Count(log.buf.String(), "invalid reply"); n != 1 {
 				t.Errorf("told %d times", n)
 			}
@@ -692,5 +695,27 @@ func TestSecondTryBudget(t *testing.T) {
 	all.Wait()
 	if extra := got.Load() - requests; extra < 1 || extra > requests/5+10 {
 		t.Errorf("%d requests arrived %d times", requests, got.Load())
+	}
+}
+
+// Of what a member says has failed, only the types are believed that there are.
+func TestFailuresOfMembersAreChecked(t *testing.T) {
+	s := natsservertest.Start(t)
+	conn := natsservertest.Connect(t, s)
+	types := map[string]node.Failure{
+		"connection_refused": node.FailureRefused, "made_up": "", "connection_refused; x=y": "",
+	}
+	subscribe(t, s.ClientURL(), "http.fails", func(msg *nats.Msg) {
+		_, said, _ := strings.Cut(string(msg.Data), "\r\n\r\n")
+		h := nats.Header{"Millrace-Error": {"upstream_failed"}, "Millrace-Failure": {said}}
+		_ = msg.RespondMsg(&nats.Msg{Header: h})
+	})
+	for said, want := range types {
+		req := request("POST", "/", 20*time.Second)
+		req.Body = []byte(said)
+		_, err := conn.Do(t.Context(), conn.Service("fails"), req)
+		if e, ok := errors.AsType[*node.Error](err); !ok || e.Code != node.CodeUpstream || e.Failure != want {
+			t.Errorf("%s: got %+v", said, err)
+		}
 	}
 }

@@ -99,7 +99,7 @@ func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, 
 		return nil, node.Errorf(node.CodeNoMember, nil, "nobody answers this service")
 	case len(msg.Data) > MaxBody:
 		c.stats.badReply(plainLabel, subject, dropOversized, ErrBodyTooLarge, "")
-		return nil, node.Errorf(node.CodeBadReply, ErrBodyTooLarge, "the service answered what can't be passed on")
+		return nil, badReply(ErrBodyTooLarge)
 	}
 	resp := &Response{Status: 200, Body: msg.Data}
 	if code := msg.Header.Get("Nats-Service-Error-Code"); code != "" {

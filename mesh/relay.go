@@ -42,7 +42,7 @@ func (c *Conn) Relay(ctx context.Context, to Destination, payload []byte) *nats.
 	}
 	b, err := appendResponse(nil, resp, own.Method)
 	if err != nil {
-		return relayError(node.Errorf(node.CodeBadReply, err, "the service answered what can't be passed on"))
+		return relayError(badReply(err))
 	}
 	msg := &nats.Msg{Data: b}
 	if resp.Member != "" {

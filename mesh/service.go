@@ -278,6 +278,9 @@ func errorReply(reply string, e *node.Error) *nats.Msg {
 	if e.Unreached {
 		h[headerUnreached] = []string{"1"}
 	}
+	if e.Failure != "" {
+		h[headerFailure] = []string{string(e.Failure)}
+	}
 	return &nats.Msg{Subject: reply, Header: h}
 }
 

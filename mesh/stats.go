@@ -109,8 +109,14 @@ func (s *counters) badReply(label, member string, reason dropReason, cause error
 	} else {
 		n.malformed.Add(1)
 	}
-	s.warn(&n.warned[warnInvalid], "service sent an invalid reply",
-		"service", label, "member", member, "cause", cause, "hint", hint)
+	args := []any{"service", label, "cause", cause}
+	if member != "" { // it may leave out who it is
+		args = append(args, "member", member)
+	}
+	if hint != "" {
+		args = append(args, "hint", hint)
+	}
+	s.warn(&n.warned[warnInvalid], "service sent an invalid reply", args...)
 }
 
 // What a destination is warned about, each on its own.

@@ -43,6 +43,8 @@ type Error struct {
 
 	// Unreached says that nobody has seen anything of the request, so that it can't be to blame.
 	Unreached bool
+	// Failure says more of what went wrong than Code does; empty if nothing more is known.
+	Failure Failure
 }
 
 // Errorf makes an Error with a client-safe text and the cause for the operator (nil if there is none).

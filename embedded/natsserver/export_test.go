@@ -46,3 +46,12 @@ func (s *Server) Term() uint64 {
 	}
 	return 0
 }
+
+// GreetingName is the name in the first line that a server sends; empty if that isn't a server's.
+func GreetingName(line []byte) string {
+	g, err := parseGreeting(line)
+	if err != nil {
+		return ""
+	}
+	return g.Name
+}

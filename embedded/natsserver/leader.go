@@ -18,6 +18,7 @@ type JetStreamState struct {
 	Store  Store
 	Leader string        // name of the server that leads; empty if none is known. A server without a cluster leads itself
 	Heard  time.Duration // since its last word; on the leader, since a majority answered it. Zero without a cluster
+	Empty  bool          // this server has never heard what JetStream has stored: its directory is new
 }
 
 // JetStreamState tells what is known of JetStream at this moment. It is current only if its leader is known and was heard in the last three seconds: a
@@ -32,32 +33,41 @@ func (s *Server) JetStreamState() JetStreamState {
 	case !srv.JetStreamIsClustered():
 		return JetStreamState{Store: StoreCurrent, Leader: s.cfg.Name}
 	}
-	leader, heard := leaderOf(srv, s.cfg.Name)
-	st := JetStreamState{Store: StoreJoining, Leader: leader, Heard: heard}
-	if leader != "" && heard <= leaderLately && srv.JetStreamIsCurrent() {
+	st := JetStreamState{Store: StoreJoining}
+	if group, ok := meta(srv); ok {
+		st.Leader, st.Heard = leaderOf(&group, s.cfg.Name)
+		st.Empty = group.PIndex == 0
+	}
+	if st.Leader != "" && st.Heard <= leaderLately && srv.JetStreamIsCurrent() {
 		st.Store = StoreCurrent
 	}
 	return st
 }
 
-// leaderOf gives the name of the leader, and how long ago it, or a majority of the others, was heard.
-func leaderOf(srv *server.Server, self string) (name string, heard time.Duration) {
+// meta is what Raft tells of JetStream's own group.
+func meta(srv *server.Server) (group server.RaftzGroup, found bool) {
 	status := srv.Raftz(&server.RaftzOptions{GroupFilter: metaGroup})
 	if status == nil {
-		return "", 0
+		return group, false
 	}
 	for _, groups := range *status { // of the system account, and nothing else
-		group, found := groups[metaGroup]
-		switch {
-		case !found || group.Leader == "":
-		case group.Leader == group.ID:
-			return self, majorityHeard(&group)
-		default:
-			p := group.Peers[group.Leader]
-			return p.Name, lastSeen(p)
+		if group, found = groups[metaGroup]; found {
+			return group, true
 		}
 	}
-	return "", 0
+	return group, false
+}
+
+// leaderOf gives the name of the leader, and how long ago it, or a majority of the others, was heard.
+func leaderOf(group *server.RaftzGroup, self string) (name string, heard time.Duration) {
+	switch group.Leader {
+	case "":
+		return "", 0
+	case group.ID:
+		return self, majorityHeard(group)
+	}
+	p := group.Peers[group.Leader]
+	return p.Name, lastSeen(p)
 }
 
 // never stands for a server that was never heard of.

@@ -55,6 +55,7 @@ type Server struct {
 	account    atomic.Pointer[server.Account]
 	subjects   atomic.Pointer[[]string]
 	gone       atomic.Pointer[func(subjects []string)] // nil until OnGone
+	missing    atomic.Pointer[[]string]                // see Missing
 	interested interestCache
 	alone      interestCache
 
@@ -62,6 +63,7 @@ type Server struct {
 	listen        string     // with the port that was given
 	opts          *server.Options
 	stopElections func()   // nil unless elections are hastened
+	stopSeeking   func()   // nil unless peers are looked for
 	watcher       *watcher // of the server that runs
 }
 
@@ -91,7 +93,8 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Open starts the server and waits until it takes connections. It fails with ErrPortInUse or
-// ErrClusterPortInUse if somebody else has the port, and with ErrMode if the directory isn't for a server of this kind.
+// ErrClusterPortInUse if somebody else has the port, with ErrNameInUse if a peer has the name, and with ErrMode if the
+// directory isn't for a server of this kind.
 func (s *Server) Open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,6 +103,9 @@ func (s *Server) Open(ctx context.Context) error {
 
 func (s *Server) start(ctx context.Context) error {
 	if err := s.probe(ctx); err != nil {
+		return err
+	}
+	if err := s.checkName(ctx); err != nil {
 		return err
 	}
 	if err := s.claim(); err != nil {
@@ -147,6 +153,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.account.Store(acc)
 	s.current.Store(srv)
 	s.startElections(srv)
+	s.startSeeking()
 	return nil
 }
 
@@ -214,6 +221,10 @@ func (s *Server) stop() {
 	if s.stopElections != nil {
 		s.stopElections()
 		s.stopElections = nil
+	}
+	if s.stopSeeking != nil {
+		s.stopSeeking()
+		s.stopSeeking = nil
 	}
 	if srv := s.current.Swap(nil); srv != nil {
 		s.watcher.close()

@@ -66,7 +66,7 @@ func apart(d time.Duration) string {
 // remedy says what to do when the store can't be asked.
 func (l *Limiter) remedy() string {
 	if l.cfg.Replicas > 1 {
-		return "more than half of the storing nodes must run and reach each other"
+		return "more than half of the storing nodes, and at the first start all, must run and reach each other"
 	}
 	return "JetStream must run and write: look for its reason in the log, and for room on the disk"
 }

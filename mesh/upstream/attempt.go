@@ -208,7 +208,7 @@ func (t *target) judge(ctx context.Context, o outcome, took time.Duration) {
 		t.failed(fmt.Errorf("it answers %d", o.resp.Status), took)
 	case o.err == nil:
 		t.succeeded(took)
-	case own(o.err): // the target knows nothing of it
+	case own(o.err) || ownAct(o.err): // the target knows nothing of it
 	case errors.Is(ctx.Err(), context.Canceled) || errors.Is(o.err, errBrokeOff):
 		t.abandoned(took, false)
 	case late(o.err) && !o.unsent && t.hurried(took):

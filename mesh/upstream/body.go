@@ -43,7 +43,7 @@ func (c *conn) frame(h head, method string) (*body, error) {
 		b.ended = true
 	case len(codings) > 0:
 		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") || h.http10 {
-			return nil, fmt.Errorf("%w: transfer coding", errBroken)
+			return nil, errCoding
 		}
 		b.framing, b.length, b.last = chunked, -1, len(lengths) > 0
 	case len(lengths) > 0:

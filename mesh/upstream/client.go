@@ -156,7 +156,7 @@ func (c *conn) finalHead(req *mesh.Request, goOn func()) (head, error) {
 		case err != nil:
 			return head{}, err
 		case h.status == 101 && req.Upgrade == "":
-			return head{}, fmt.Errorf("%w: 101 without a request for it", errBroken)
+			return head{}, errSwitched
 		case h.status == 101 || h.status >= 200:
 			return h, nil
 		case h.status == 100:

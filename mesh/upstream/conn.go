@@ -16,6 +16,8 @@ const maxHead = 64 << 10
 var (
 	errHeadTooLarge = errors.New("response head is larger than 64 KiB")
 	errBroken       = errors.New("response breaks RFC 9112")
+	errCoding       = fmt.Errorf("%w: transfer coding", errBroken)
+	errSwitched     = fmt.Errorf("%w: 101 for a protocol that wasn't asked for", errBroken)
 )
 
 // conn is one connection to a target with its read buffer. It belongs to one request at a time.

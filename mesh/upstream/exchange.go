@@ -46,7 +46,7 @@ func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 	}
 	if h.status == 101 {
 		if up := x.req.Upgrade; up != mesh.UpgradeBytes && !strings.EqualFold(h.fields.Get("Upgrade"), string(up)) {
-			return nil, fmt.Errorf("%w: 101 for another protocol", errBroken)
+			return nil, errSwitched
 		}
 		return x.socket(h)
 	}

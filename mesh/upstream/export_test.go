@@ -89,3 +89,9 @@ func (g Gradient) Base() time.Duration {
 	defer g.g.mu.Unlock()
 	return time.Duration(g.g.base)
 }
+
+// FailureOf says what an error of a request at a target is.
+func FailureOf(err error) node.Failure { return failureOf(err).is }
+
+// ConnectError is the error of a connection that didn't come about.
+func ConnectError(err error) error { return connectError(err) }

@@ -14,29 +14,75 @@ import (
 	"millrace/node"
 )
 
-// failure is what can go wrong with a request at a target: a word for the log, and a code and a text for the client,
-// which names no address.
+// failure is what can go wrong with a request at a target: a word for the log, a code, a type for Proxy-Status, and a
+// text for the client, which names no address.
 type failure struct {
 	kind string
 	code node.Code
+	is   node.Failure
 	text string
 }
 
 var (
-	ownLimit    = &failure{"own_limit", node.CodeBusy, "the node has no file descriptor or port left for the upstream"}
-	unresolved  = &failure{"name", node.CodeUpstream, "the upstream's host name can't be resolved"}
-	refused     = &failure{"refused", node.CodeUpstream, "the upstream refused the connection"}
-	slowConnect = &failure{"connect_timeout", node.CodeTimeout, "no connection to the upstream came about in time"}
-	certificate = &failure{"certificate", node.CodeUpstream, "the upstream's certificate isn't valid"}
-	insecure    = &failure{"tls", node.CodeUpstream, "no TLS connection to the upstream came about"}
-	unreachable = &failure{"unreachable", node.CodeUpstream, "the upstream can't be reached"}
-	silent      = &failure{"timeout", node.CodeTimeout, "the upstream didn't answer in time"}
-	tooLarge    = &failure{"too_large", node.CodeUpstream, "the head of the upstream's response is too large"}
-	malformed   = &failure{"malformed", node.CodeUpstream, "the upstream's response is malformed"}
-	noAnswer    = &failure{"no_answer", node.CodeUpstream, "the upstream closed the connection without an answer"}
-	reset       = &failure{"reset", node.CodeUpstream, "the upstream reset the connection"}
-	cutOff      = &failure{"cut_off", node.CodeUpstream, "the upstream broke off in the middle of its response"}
-	broken      = &failure{"broken", node.CodeUpstream, "the connection to the upstream broke"}
+	ownLimit = &failure{
+		"own_limit", node.CodeBusy, node.FailureConnectionLimit,
+		"the node has no file descriptor or port left for the upstream",
+	}
+	ownCut = &failure{
+		"own_cut", node.CodeUnavailable, node.FailureInternal, "the node ended the request before the upstream answered",
+	}
+	unresolved = &failure{
+		"name", node.CodeUpstream, node.FailureName, "the upstream's host name can't be resolved",
+	}
+	slowName = &failure{
+		"name_timeout", node.CodeTimeout, node.FailureNameTimeout, "the upstream's host name wasn't resolved in time",
+	}
+	refused = &failure{
+		"refused", node.CodeUpstream, node.FailureRefused, "the upstream refused the connection",
+	}
+	slowConnect = &failure{
+		"connect_timeout", node.CodeTimeout, node.FailureConnectTimeout,
+		"no connection to the upstream came about in time",
+	}
+	certificate = &failure{
+		"certificate", node.CodeUpstream, node.FailureCertificate, "the upstream's certificate isn't valid",
+	}
+	alerted = &failure{
+		"tls_alert", node.CodeUpstream, node.FailureAlert, "the upstream refused the TLS connection",
+	}
+	insecure = &failure{
+		"tls", node.CodeUpstream, node.FailureTLS, "no TLS connection to the upstream came about",
+	}
+	unreachable = &failure{
+		"unreachable", node.CodeUpstream, node.FailureUnroutable, "the upstream can't be reached",
+	}
+	silent = &failure{
+		"timeout", node.CodeTimeout, node.FailureTimeout, "the upstream didn't answer in time",
+	}
+	tooLarge = &failure{
+		"too_large", node.CodeUpstream, node.FailureHeadSize, "the head of the upstream's response is too large",
+	}
+	foreign = &failure{
+		"coding", node.CodeUpstream, node.FailureCoding, "the upstream's response is in a transfer coding that isn't known",
+	}
+	misled = &failure{
+		"upgrade", node.CodeUpstream, node.FailureUpgrade, "the upstream upgraded to a protocol that wasn't asked for",
+	}
+	malformed = &failure{
+		"malformed", node.CodeUpstream, node.FailureProtocol, "the upstream's response is malformed",
+	}
+	noAnswer = &failure{
+		"no_answer", node.CodeUpstream, node.FailureTerminated, "the upstream closed the connection without an answer",
+	}
+	reset = &failure{
+		"reset", node.CodeUpstream, node.FailureTerminated, "the upstream reset the connection",
+	}
+	cutOff = &failure{
+		"cut_off", node.CodeUpstream, node.FailureIncomplete, "the upstream broke off in the middle of its response",
+	}
+	broken = &failure{
+		"broken", node.CodeUpstream, node.FailureTerminated, "the connection to the upstream broke",
+	}
 )
 
 // Phases of a request, in the chain of its error.
@@ -51,10 +97,16 @@ func failureOf(err error) *failure {
 	switch {
 	case own(err):
 		return ownLimit
+	case ownAct(err):
+		return ownCut
 	case errors.Is(err, errConnect):
 		return unconnected(err)
 	case errors.Is(err, errHeadTooLarge) || errors.Is(err, mesh.ErrFieldCount):
 		return tooLarge
+	case errors.Is(err, errCoding):
+		return foreign
+	case errors.Is(err, errSwitched):
+		return misled
 	case errors.Is(err, errBroken):
 		return malformed
 	case late(err):
@@ -71,16 +123,21 @@ func failureOf(err error) *failure {
 
 // unconnected says why no connection came about.
 func unconnected(err error) *failure {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns.IsTimeout || late(err) {
+			return slowName
+		}
+		return unresolved
+	}
 	if late(err) {
 		return slowConnect
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return unresolved
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return certificate
 	}
 	switch {
+	case errors.Is(err, errTLS) && alert(err):
+		return alerted
 	case errors.Is(err, errTLS):
 		return insecure
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -88,6 +145,16 @@ func unconnected(err error) *failure {
 	}
 	return unreachable
 }
+
+// alert reports whether the target ended the handshake with an alert.
+func alert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" // crypto/tls has no type for it
+}
+
+// ownAct reports whether the node itself took the connection away: only it closes one that a request has, when it stops
+// or when the target is taken out of the configuration.
+func ownAct(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, errRemoved) }
 
 // own reports whether the node itself could make no connection, for want of file descriptors, memory or ports. No
 // target can do anything for it.
@@ -150,9 +217,15 @@ func (t *target) tell(ctx context.Context, req *mesh.Request, cause error) *node
 		if leftOut > 0 {
 			args = append(args, "left_out", leftOut)
 		}
-		t.log.WarnContext(ctx, "upstream request failed", args...)
+		if f == ownCut {
+			t.log.InfoContext(ctx, "upstream request cut off by the node", args...)
+		} else {
+			t.log.WarnContext(ctx, "upstream request failed", args...)
+		}
 	}
-	return node.Errorf(f.code, cause, "%s", f.text)
+	e := node.Errorf(f.code, cause, "%s", f.text)
+	e.Failure = f.is
+	return e
 }
 
 // connectError puts the phase into the error of a connection that didn't come about.

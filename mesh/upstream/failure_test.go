@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -242,7 +244,7 @@ func TestFailuresFloodNoLog(t *testing.T) {
 	}
 }
 
-// Another node's caller learns, too, whether a request has reached anybody.
+// Another node's caller learns, too, whether a request has reached anybody, and what failed.
 func TestUnreachedIsToldAcrossTheMesh(t *testing.T) {
 	server := natsservertest.Start(t)
 	set, err := upstream.New(upstream.Config{Conn: natsservertest.Connect(t, server), Log: natsservertest.Discard()})
@@ -256,12 +258,57 @@ func TestUnreachedIsToldAcrossTheMesh(t *testing.T) {
 	}
 	defer set.Close()
 	other := natsservertest.Connect(t, server)
-	for name, want := range map[string]bool{"away": true, "hangs-up": false} {
+	for name, is := range map[string]node.Failure{"away": node.FailureRefused, "hangs-up": node.FailureTerminated} {
 		_, err := other.Do(t.Context(), other.Upstream(name), &mesh.Request{
 			Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second),
 		})
-		if e, ok := errors.AsType[*node.Error](err); !ok || e.Unreached != want {
+		if e, ok := errors.AsType[*node.Error](err); !ok || e.Unreached != (name == "away") || e.Failure != is {
 			t.Errorf("%s: got %+v", name, err)
 		}
+	}
+}
+
+// What needs a broken network, or a node that stops, to be seen.
+func TestFailuresOfNamesAndRoutes(t *testing.T) {
+	dial := func(err error) error { return upstream.ConnectError(&net.OpError{Op: "dial", Net: "tcp", Err: err}) }
+	for want, err := range map[node.Failure]error{
+		node.FailureName:           dial(&net.DNSError{Err: "no such host", IsNotFound: true}),
+		node.FailureNameTimeout:    dial(&net.DNSError{Err: "i/o timeout", IsTimeout: true}),
+		node.FailureUnroutable:     dial(os.NewSyscallError("connect", syscall.EHOSTUNREACH)),
+		node.FailureRefused:        dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)),
+		node.FailureConnectTimeout: dial(os.ErrDeadlineExceeded),
+		node.FailureTimeout:        os.ErrDeadlineExceeded,
+		node.FailureInternal:       net.ErrClosed,
+	} {
+		if got := upstream.FailureOf(err); got != want {
+			t.Errorf("%v is %s, want %s", err, got, want)
+		}
+	}
+}
+
+// A request that the node cuts off, as it stops, isn't told as the upstream's failure.
+func TestRequestsThatTheNodeCutsOff(t *testing.T) {
+	asked := make(chan struct{})
+	r, log := logged(t, config(listening(t, func(c net.Conn) { close(asked); _, _ = io.Copy(io.Discard, c) })))
+	failed := make(chan error, 1)
+	go func() {
+		_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
+			Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second),
+		})
+		failed <- err
+	}()
+	<-asked
+	if err := r.set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e, ok := errors.AsType[*node.Error](<-failed)
+	if !ok || e.Code != node.CodeUnavailable || e.Failure != node.FailureInternal {
+		t.Errorf("got %v", e)
+	}
+	if told := log.of(t, "upstream request failed"); len(told) != 0 {
+		t.Errorf("told as the upstream's: %v", told)
+	}
+	if told := log.of(t, "upstream request cut off by the node"); len(told) != 1 || told[0]["level"] != "INFO" {
+		t.Errorf("told %v", told)
 	}
 }

@@ -1,0 +1,48 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"millrace/kvcache"
+	"millrace/node"
+)
+
+// A purge that fails says whether it counts, and what to do; on a full disk that is to make room.
+func TestPurgeErrorsSayWhatToDo(t *testing.T) {
+	n := &Node{storage: &storage{}}
+	n.opts.Config.Node.Data = "/data"
+	unnoted := fmt.Errorf("%w (%w)", kvcache.ErrUnnoted, errors.New("database or disk is full"))
+	for _, c := range []struct {
+		failed     error // of the disk
+		cause      error
+		want, lack string
+	}{
+		{syscall.ENOSPC, unnoted, "make room on the disk of /data", "away"},
+		{syscall.ENOSPC, kvcache.ErrAway, "the disk of /data is full: make room", "JetStream"},
+		{nil, kvcache.ErrAway, "try again when JetStream is current", "room"},
+	} {
+		n.storage.failed = c.failed
+		err := n.purgeError(c.cause)
+		text := err.Error()
+		if !strings.Contains(text, c.want) || strings.Contains(text, c.lack) || !errors.Is(err, c.cause) {
+			t.Errorf("%v on a disk with %v: %s", c.cause, c.failed, text)
+		}
+	}
+}
+
+// A check before the start says of a disk that is too small what the node says when it runs.
+func TestPreflightSaysTheSameOfTheDisk(t *testing.T) {
+	cfg := node.Default()
+	cfg.Node.Data = t.TempDir()
+	cfg.Cache.Disk = 1 << 50
+	cfg.Routes = []node.Route{{Name: "a", Cache: &node.Cache{On: true}}}
+	var p Preflight
+	p.lookAtDisk(&cfg)
+	if told := strings.Join(p.Warnings, "\n"); !strings.Contains(told, tooSmall(&cfg, wanted(&cfg))) {
+		t.Errorf("got %q", told)
+	}
+}
