@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -133,6 +134,9 @@ func (s *Server) explainOne(method, target string, header mesh.Header) Explanati
 	e := Explanation{Method: method, Host: x.Host, Path: x.Path, Query: x.Query}
 	if x.refusal != nil {
 		e.Status, e.Refusal = statusOf(node.CodeOf(x.refusal)), x.refusal.Error()
+		if e.Path == "" { // as it was asked for, since it has no better form
+			e.Path = cmp.Or(pathAndQuery(target), target)
+		}
 		return e
 	}
 	r := x.route

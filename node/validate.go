@@ -259,7 +259,7 @@ func (v *validator) upstream(name string, u Upstream) {
 
 // healthPath checks a path that is sent as it is.
 func (v *validator) healthPath(at []string, path string) {
-	encoded, err := encodeWritten(path)
+	encoded, err := EncodeWritten(path)
 	switch {
 	case err != nil:
 		v.report(at, "path %q: %s", path, err)

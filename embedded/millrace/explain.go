@@ -24,6 +24,9 @@ type explainCmd struct {
 
 // Run prints which route the request takes and where it goes.
 func (c *explainCmd) Run(ctx context.Context, out console) error {
+	if c.URL == "" {
+		return usageError("name a request: a path such as /api/users?page=2, or a URL")
+	}
 	q := url.Values{"method": {c.Method}, "url": {requested(c.URL)}, "header": c.Header}
 	var e admin.Explanation
 	if printed, err := c.read(ctx, out, "/v1/explain?"+q.Encode(), &e); printed || err != nil {
