@@ -86,10 +86,10 @@ routes:
 		`(?m)^service greet +2 members: greeter on `, `(?m)^service none +nobody serves it$`,
 		`(?m)^service part +nobody serves it$`,
 		`(?m)^service unrouted +1 member: greeter on `,
-		`(?m)^route +requests/s +5xx +4xx +hits +p50 +p99 +requests since the start$`,
-		`(?m)^greet-all +\d+\.\d +0\.0 % +0\.0 % +- +[0-9.]+ ms +[0-9.]+ ms +4$`,
-		`(?m)^bad-all +\d+\.\d +100\.0 % +0\.0 % +- +.* 4$`, `(?m)^kept-all +\d+\.\d +0\.0 % +0\.0 % +75\.0 % +.* 4$`,
-		`(?m)^none-all +\d+\.\d +100\.0 % `, `(?m)^node \S+ +alive  revision 1`,
+		`(?m)^route +takes +requests/s +5xx +4xx +hits +p50 +p99 +requests since the start$`,
+		`(?m)^greet-all +/greet/\* +\d+\.\d +0\.0 % +0\.0 % +- +[0-9.]+ ms +[0-9.]+ ms +4$`,
+		`(?m)^bad-all +/bad/\* +\d+\.\d +100\.0 % +0\.0 % +- +.* 4$`, `(?m)^kept-all +/kept/\* +\d+\.\d +0\.0 % +0\.0 % +75\.0 % +.* 4$`,
+		`(?m)^none-all +/none/\* +\d+\.\d +100\.0 % `, `(?m)^node \S+ +alive  revision 1`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("status doesn't say %s:\n%s", want, out)
