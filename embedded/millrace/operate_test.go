@@ -128,7 +128,8 @@ func TestExplainTellsWhoServes(t *testing.T) {
 	says("/both", `^service greet +1 member: greeter on `, `^service part +nobody serves it$`)
 }
 
-// Tail shows query, cache, target and who answered there; a limit's refusal is a line of its own, without zeros.
+// Tail shows query, cache, target and who answered there. A refused request says by which limit, and nothing of a target
+// that it never reached; what a shadow would have refused is a line of its own, without zeros.
 // Members don't get the query.
 func TestTailTells(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -139,6 +140,7 @@ func TestTailTells(t *testing.T) {
 routes:
   - {path: /kept/*, to: "upstream:app", cache: true}
   - {path: /few, to: "upstream:app", limit: {max: 1, window: 1h, name: small}}
+  - {path: /seen, to: "upstream:app", limit: {max: 1, window: 1h, name: shady, shadow: true}}
 `, app.URL))
 	url, err := os.ReadFile(filepath.Join(p.dir, "data", "client.url"))
 	if err != nil {
@@ -176,6 +178,8 @@ routes:
 	get("/kept/x?token=se%20cret")
 	get("/few?b=2")
 	get("/few?b=2")
+	get("/seen")
+	get("/seen")
 	get("/nowhere")
 	host := strings.TrimPrefix(p.edge, "http://")
 	addr := strings.TrimPrefix(app.URL, "http://")
@@ -185,12 +189,16 @@ routes:
 		at + `200  GET    "` + kept + `"  [0-9.]+ ms  cache uri-miss  kept-all → upstream:app \(` + addr + `\)$`,
 		at + `200  GET    "` + kept + `"  [0-9.]+ ms  cache hit  kept-all → upstream:app$`,
 		at + `200  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few → upstream:app \(` + addr + `\)$`,
-		at + `429  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few → upstream:app$`,
-		at + `lim  GET    "/few"  over limit small, refused  few  from 127\.0\.0\.1$`,
+		at + `429  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few: over limit small, from 127\.0\.0\.1$`,
+		at + `lim  GET    "/seen"  over limit shady, let pass, since it is a shadow  seen  from 127\.0\.0\.1$`,
+		at + `200  GET    "` + host + `/seen"  [0-9.]+ ms  seen → upstream:app \(` + addr + `\)$`,
 		at + `404  GET    "` + host + `/nowhere"  [0-9.]+ ms  unmatched → nowhere$`,
 	} {
 		line := regexp.MustCompile(want)
 		natsservertest.Eventually(t, "tail shows "+want, func() bool { return line.MatchString(out.String()) })
+	}
+	if strings.Contains(out.String(), `lim  GET    "/few"`) {
+		t.Errorf("a refusal has two lines:\n%s", out.String())
 	}
 	if regexp.MustCompile(`(?m)  0  `).MatchString(out.String()) {
 		t.Errorf("lines of zeros:\n%s", out.String())
