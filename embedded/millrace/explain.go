@@ -70,6 +70,10 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 		fmt.Fprintf(w, "call %s\t%s\n", c.Name, aboutCall(c))
 	}
 	explainMembers(w, e)
+	if e.Unseen {
+		name := strings.TrimPrefix(e.Target, "service:")
+		fmt.Fprintf(w, "\t! the answer is 404: no route matches, and nobody has served %s since this node started\n", admin.Show(name))
+	}
 	for _, u := range e.Upstreams {
 		fmt.Fprintf(w, "upstream %s\t%d retries, %d denied, %d hedges, %d waiting, %d refused\n",
 			u.Name, u.Retries, u.Unpaid, u.Hedges, u.Waiting, u.Refused)

@@ -120,11 +120,20 @@ func TestExplainTellsWhoServes(t *testing.T) {
 		}
 	}
 	says("/hello/you", `^service greet +nobody serves it: a member subscribes to http.greet in queue group q$`)
-	says("/free", `^route +exposed`, `^service free +nobody serves it: a member subscribes to http.free in queue group q$`)
+	says("/free", `^route +exposed \(/\{service\}/\*\)$`, `^service free +nobody serves it: a member subscribes to http.free in queue group q$`,
+		`! the answer is 404: no route matches, and nobody has served free since this node started$`)
 	says("/plain/7", `^subject +orders.get.7$`, `! nobody subscribes to orders.get.7$`)
 	join(t, p.dir, "greeter", "greet", "free")
 	says("/hello/you", `^service greet +1 member: greeter on `)
 	says("/free", `^service free +1 member: greeter on `)
+	resp, err := http.Get(p.edge + "/free")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if out, _, _ := perform(t, "explain", "/free", "--admin", p.admin); strings.Contains(out, "404") {
+		t.Errorf("explain of a name that is served says:\n%s", out)
+	}
 	says("/both", `^service greet +1 member: greeter on `, `^service part +nobody serves it$`)
 }
 
