@@ -109,8 +109,10 @@ func TestWhatAShutdownWaitsFor(t *testing.T) {
 		limits   bool
 		want     string
 	}{
-		{0, false, "the node to close its stores"}, {0, true, "the store to take back permits and leases"},
-		{1, true, "1 request"}, {2, false, "2 requests"},
+		{0, false, "the node to close its stores"},
+		{0, true, "the store to take back permits and leases"},
+		{1, true, "1 request"},
+		{2, false, "2 requests"},
 	} {
 		if got := awaited(c.requests, c.limits); got != c.want {
 			t.Errorf("%d requests, limits %t: %q, want %q", c.requests, c.limits, got, c.want)
