@@ -63,6 +63,7 @@ type Exchange struct {
 	// Of the limits.
 	passed     []pass // what they gave
 	passedRoom [1]pass
+	beyond     string // name of the limit that has refused it
 
 	// Of the cache.
 	cache       *cacheRoom       // made when something is looked for

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -27,10 +28,13 @@ func (s *Server) Routes() []RouteInfo {
 		out = append(out, RouteInfo{Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(), Target: r.Goal()})
 	}
 	if set.exposed != nil {
-		out = append(out, RouteInfo{Name: exposedID, Path: "/{service}/*", Target: "service:{service}"})
+		out = append(out, RouteInfo{Name: exposedID, Path: exposedPattern, Target: "service:{service}"})
 	}
 	return out
 }
+
+// exposedPattern is what expose: "*" opens.
+const exposedPattern = "/{service}/*"
 
 // Explanation says what would become of a request.
 type Explanation struct {
@@ -44,6 +48,7 @@ type Explanation struct {
 	Target  string            `json:"target,omitempty"`
 	Subject string            `json:"subject,omitempty"`
 	Served  *bool             `json:"served,omitempty"`  // somebody subscribes to the subject; missing if that isn't known
+	Unseen  bool              `json:"unseen,omitempty"`  // a name that expose: "*" opens and nobody has served yet: the answer is 404
 	Carrier string            `json:"carrier,omitempty"` // memory or nats, at this moment
 	Asks    string            `json:"asks,omitempty"`    // host and target in place of the client's
 	Calls   []CallInfo        `json:"calls,omitempty"`
@@ -133,6 +138,9 @@ func (s *Server) explainOne(method, target string, header mesh.Header) Explanati
 	e := Explanation{Method: method, Host: x.Host, Path: x.Path, Query: x.Query}
 	if x.refusal != nil {
 		e.Status, e.Refusal = statusOf(node.CodeOf(x.refusal)), x.refusal.Error()
+		if e.Path == "" { // as it was asked for, since it has no better form
+			e.Path = cmp.Or(pathAndQuery(target), target)
+		}
 		return e
 	}
 	r := x.route
@@ -141,6 +149,10 @@ func (s *Server) explainOne(method, target string, header mesh.Header) Explanati
 	e.Upgrade = r.Upgrade
 	e.Subject = s.subject(x)
 	e.Served = s.subscribed(x)
+	if r == x.settings.exposed {
+		e.Pattern = exposedPattern
+		e.Unseen = e.Served != nil && !*e.Served && !s.seen.has(firstSegment(x.Path))
+	}
 	e.Asks = x.explainRewrite()
 	e.Calls = s.explainCalls(r, e.Bound)
 	if to, ok := s.destination(x); ok {

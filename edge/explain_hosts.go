@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -18,9 +19,15 @@ type HostExplanation struct {
 	Cache  string `json:"cache,omitempty"` // the state of CacheExplanation
 }
 
-// Explain routes a request without sending it. target is a path or an absolute URL. A path means every host that
-// clients may ask for here: of those that differ, the one with most to tell is explained, and the others are named.
+// Explain routes a request without sending it. target is a path or an absolute URL, as people write them. A path means
+// every host that clients may ask for here: of those that differ, the one with most to tell is explained, and the others
+// are named.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
+	t, err := readTyped(target)
+	if err != nil {
+		return Explanation{Method: method, Path: target, Status: http.StatusBadRequest, Refusal: err.Error()}
+	}
+	target = t.origin + t.path + t.query
 	if !strings.HasPrefix(target, "/") || header.Has("Host") {
 		return s.explainOne(method, target, header)
 	}

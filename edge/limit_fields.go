@@ -140,6 +140,7 @@ const quotaExceeded = "https://iana.org/assignments/http-problem-types#quota-exc
 
 // overLimit is the refusal of a limit, with what is left of it and of those that have let the request pass.
 func (x *Exchange) overLimit(p pass) *mesh.Response {
+	x.beyond = p.limit.rule.Name
 	p.decision.Remaining = 0
 	for i := range x.passed { // they get it back
 		x.passed[i].decision.Remaining += x.passed[i].limit.cost()

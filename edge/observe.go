@@ -37,8 +37,8 @@ func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error, 
 	if now < x.route.silent[class].Load() {
 		return
 	}
-	heard := s.mesh.Emit(x.route.events[class], func() []byte { return s.event(x, "", resp, n, took) })
-	if !s.mesh.Emit(TailSubject, func() []byte { return s.event(x, x.Query, resp, n, took) }) && !heard {
+	heard := s.mesh.Emit(x.route.events[class], func() []byte { return s.event(x, "", resp, n, err, took) })
+	if !s.mesh.Emit(TailSubject, func() []byte { return s.event(x, x.Query, resp, n, err, took) }) && !heard {
 		x.route.silent[class].Store(now + int64(silentFor))
 	}
 }
@@ -137,15 +137,18 @@ type Event struct {
 	BytesIn    int64     `json:"bytes_in"`
 	BytesOut   int64     `json:"bytes_out"`
 	Member     string    `json:"member,omitempty"`
-	Cache      string    `json:"cache,omitempty"` // hit, or why the request went on
+	Cache      string    `json:"cache,omitempty"`      // hit, or why the request went on
+	Error      node.Code `json:"error,omitempty"`      // of a request that this node or the target has failed
+	OverLimit  string    `json:"over_limit,omitempty"` // the limit that has refused the request: the target has seen nothing of it
 }
 
-func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, took time.Duration) []byte {
+func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, failed error, took time.Duration) []byte {
 	b, err := json.Marshal(Event{
 		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method,
 		Host: x.Host, Path: x.Path, Query: query, Status: resp.Status,
 		DurationMS: float64(took.Microseconds()) / 1000, Route: x.route.id, Target: x.target(),
 		BytesIn: x.bytesIn(), BytesOut: bytes, Member: resp.Member, Cache: x.cacheStatus.Word(),
+		Error: node.CodeOf(failed), OverLimit: x.beyond,
 	})
 	if err != nil { // plain strings and numbers always marshal
 		return []byte("{}")

@@ -6,7 +6,7 @@ import (
 )
 
 var (
-	errTarget     = errors.New("request target is malformed")
+	errTarget     = errors.New("it is neither a path nor a URL")
 	errQueryBytes = errors.New("query holds a character that must be percent-encoded")
 )
 

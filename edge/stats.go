@@ -21,6 +21,7 @@ type RouteStats struct {
 	Classes [6]uint64                // responses by status class; index 2 is 2xx
 	Buckets [len(Buckets) + 1]uint64 // responses by latency, not cumulated; the last is beyond all bounds
 	Sum     time.Duration            // of all latencies
+	Peak    time.Duration            // the longest latency since TurnPeaks was called the time before last
 }
 
 // routeStats counts with a few atomic additions a request; what reads it adds up.
@@ -28,6 +29,8 @@ type routeStats struct {
 	classes [6]atomic.Uint64
 	buckets [len(Buckets) + 1]atomic.Uint64
 	sum     atomic.Int64
+	peak    atomic.Int64 // the longest of this span
+	before  atomic.Int64 // of the span before
 }
 
 func (r *routeStats) record(status int, took time.Duration) {
@@ -38,6 +41,11 @@ func (r *routeStats) record(status int, took time.Duration) {
 	}
 	r.buckets[i].Add(1)
 	r.sum.Add(int64(took))
+	for peak := r.peak.Load(); int64(took) > peak; peak = r.peak.Load() {
+		if r.peak.CompareAndSwap(peak, int64(took)) {
+			break
+		}
+	}
 }
 
 // statsByRoute keeps the counts of a route across reloads. Routes come from the configuration, so they are few; those
@@ -59,6 +67,15 @@ func (s *statsByRoute) of(id string) *routeStats {
 	return s.routes[id]
 }
 
+// TurnPeaks begins another span of the routes' longest latencies: those of the one before the last are forgotten.
+func (s *Server) TurnPeaks() {
+	s.stats.mu.Lock()
+	defer s.stats.mu.Unlock()
+	for _, r := range s.stats.routes {
+		r.before.Store(r.peak.Swap(0))
+	}
+}
+
 // Stats lists the routes' counts ordered by route.
 func (s *Server) Stats() []RouteStats { return s.stats.list() }
 
@@ -71,6 +88,7 @@ func (s *statsByRoute) list() []RouteStats {
 	out := make([]RouteStats, 0, len(s.routes))
 	for id, r := range s.routes {
 		rs := RouteStats{Route: id, Sum: time.Duration(r.sum.Load())}
+		rs.Peak = time.Duration(max(r.peak.Load(), r.before.Load()))
 		for i := range r.classes {
 			rs.Classes[i] = r.classes[i].Load()
 		}

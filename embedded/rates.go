@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"millrace/edge"
 	"millrace/edge/admin"
 )
 
@@ -43,6 +44,7 @@ func (r *rates) keep(ctx context.Context) {
 		case now := <-tick.C:
 			_, caches := r.n.CacheStats()
 			counts := admin.NewCounts(now, r.n.RouteStats(), caches)
+			r.n.edge.TurnPeaks()
 			r.mu.Lock()
 			r.before, r.newer = r.newer, counts
 			r.mu.Unlock()
@@ -62,5 +64,13 @@ func (n *Node) RouteRates() []admin.RouteRates {
 	before := n.rates.before
 	n.rates.mu.Unlock()
 	_, caches := n.CacheStats()
-	return admin.Rates(before, time.Now(), n.RouteStats(), caches)
+	rates, routes := admin.Rates(before, time.Now(), n.RouteStats(), caches), map[string]edge.RouteInfo{}
+	for _, r := range n.Routes() {
+		routes[r.Name] = r
+	}
+	for i := range rates {
+		r := routes[rates[i].Route]
+		rates[i].Host, rates[i].Methods, rates[i].Path = r.Host, r.Methods, r.Path
+	}
+	return rates
 }

@@ -25,8 +25,14 @@ const (
 // Reload reads the configuration file again and applies what can change while the node serves. A file with mistakes
 // changes nothing; the error names all of them. Once begun it isn't ended by the caller's going away: half a
 // configuration would be worse than either. What is applied stays applied: if requests had to be cut off, or the
-// configuration can't be saved, the result has a warning, as it has for what the file itself is warned about.
+// configuration can't be saved, the result has a warning, as it has for what the file itself is warned about. The log
+// tells of a refusal too, whoever asked.
 func (n *Node) Reload(ctx context.Context) (done admin.Reloaded, err error) {
+	defer func() {
+		if err != nil {
+			n.log.ErrorContext(ctx, "reload refused", "cause", err)
+		}
+	}()
 	if n.opts.ConfigPath == "" {
 		return admin.Reloaded{}, errors.New("the node was started without a configuration file: there is nothing to read again")
 	}

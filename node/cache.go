@@ -64,15 +64,19 @@ func (c *Cache) TakesBool() {}
 // UnmarshalText reads the short forms: true, false, or a duration.
 func (c *Cache) UnmarshalText(text []byte) error {
 	c.Defaults()
-	switch s := string(text); s {
+	switch s := string(text); strings.ToLower(s) {
 	case "true":
 		return nil
 	case "false":
 		c.On = false
 		return nil
+	case "yes", "on", "y":
+		return fmt.Errorf("%q is not how a cache is switched on: write true", s)
+	case "no", "off", "n", "none", "never":
+		return fmt.Errorf("%q is not how a cache is switched off: write false", s)
 	}
 	if err := c.TTL.UnmarshalText(text); err != nil {
-		return err
+		return fmt.Errorf("%w; or true for what the origin says, or false", err)
 	}
 	if c.TTL == 0 {
 		return fmt.Errorf("%q is no time: write true for what the origin says, or false", text)

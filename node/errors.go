@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code says what went wrong with a request, independent of transport. The edge translates it to an HTTP
@@ -52,11 +53,14 @@ func Errorf(code Code, cause error, format string, args ...any) *Error {
 	return &Error{Code: code, Text: fmt.Sprintf(format, args...), Err: cause}
 }
 
-// Error names the code, the safe text and the cause: it is meant for logs.
+// Error names the code, the safe text and the cause, which may end the text already: it is meant for logs.
 func (e *Error) Error() string {
 	s := string(e.Code) + ": " + e.Text
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
+	if e.Err == nil {
+		return s
+	}
+	if cause := e.Err.Error(); !strings.HasSuffix(e.Text, cause) {
+		s += ": " + cause
 	}
 	return s
 }

@@ -120,12 +120,12 @@ func (v *validator) call(at placed, name string, r *Route) {
 // callTarget checks whom a call asks, and for what.
 func (v *validator) callTarget(at placed, c *Call, r *Route) {
 	plain, hasPath := c.To.Kind == KindNATS, c.Path.String() != ""
-	v.check(plain || hasPath, at("path"), "the call has no path: write one such as /users/{id}")
+	v.check(plain || hasPath || c.To.Kind == "", at("path"), "the call has no path: write one such as /users/{id}")
 	v.check(!plain || !hasPath, at("path"), "a plain NATS service has a subject and no path: leave path out")
 	v.check(!plain || c.Method == http.MethodGet, at("method"), "a plain NATS service has no methods: leave method out")
-	for _, name := range c.To.Subject.Params() {
-		v.param(at("to"), r, name)
-	}
+	asks := *r
+	asks.To = c.To
+	v.refs(at("to"), &asks, c.To.Subject.Refs())
 }
 
 // callBody checks what a call sends, and that what stands in for earlier results has what this call takes from them.

@@ -172,7 +172,8 @@ func (w *Window) UnmarshalText(text []byte) error {
 	}
 	var d Duration
 	if d.UnmarshalText(text) != nil || d == 0 {
-		return fmt.Errorf("%q is not a window: write a duration such as 1s, 15m or 24h, or day or month", text)
+		return fmt.Errorf("%q is not a window: %s", text,
+			meantDuration(string(text), "write a duration such as 1s, 15m or 24h, or day or month"))
 	}
 	*w = Window{Length: d.Std()}
 	return nil
@@ -186,14 +187,7 @@ func (w Window) String() string {
 	if w.Calendar != "" {
 		return string(w.Calendar)
 	}
-	s := w.Length.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return shortDuration(w.Length)
 }
 
 // Algorithm is how a limit counts. See the constants.

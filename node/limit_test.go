@@ -34,9 +34,13 @@ func TestWindow(t *testing.T) {
 			t.Errorf("%q is written as %q, %v, and read back as %+v", input, text, err, again)
 		}
 	}
-	for _, input := range []string{"", "0", "0s", "15", "d", "1d", "-1s", "Day", "days", "week", "1 m", "99999999h"} {
+	for _, input := range []string{"", "0", "0s", "15", "d", "-1s", "Day", "days", "week", "99999999h"} {
 		var w node.Window
 		wantError(t, input, w.UnmarshalText([]byte(input)), "is not a window: write a duration such as 1s, 15m or 24h, or day or month")
+	}
+	for input, want := range map[string]string{"1d": "24h", "1 m": "1m", "2 weeks": "336h", "0.5hr": "30m", "90SEC": "1m30s"} {
+		var w node.Window
+		wantError(t, input, w.UnmarshalText([]byte(input)), "is not a window: write "+want)
 	}
 }
 

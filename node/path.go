@@ -14,6 +14,7 @@ var (
 	ErrPathEscape  = errors.New("path holds a malformed or refused percent-encoding")
 	ErrPathBytes   = errors.New("path holds a character that must be percent-encoded")
 	ErrDotSegments = errors.New("path holds . or .. segments")
+	ErrFragment    = errors.New("a # begins a fragment, which no request has: write %23 for the character itself")
 )
 
 // CanonicalPath gives the one spelling of a request's path that routing, policies and forwarding use:
@@ -137,9 +138,9 @@ func checkSegments(path string) error {
 // peopleWrite are the characters that people write in paths and requests have encoded, beside those beyond ASCII.
 const peopleWrite = " \"<>[]^`|"
 
-// encodeWritten encodes what people write in paths: /café, /a b and /a[1]. What they have encoded themselves stays. It
+// EncodeWritten encodes what people write in paths: /café, /a b and /a[1]. What they have encoded themselves stays. It
 // refuses what has another meaning in a URL, and what no request may have.
-func encodeWritten(s string) (string, error) {
+func EncodeWritten(s string) (string, error) {
 	if !utf8.ValidString(s) {
 		return "", errors.New("it isn't UTF-8 text")
 	}
@@ -152,7 +153,7 @@ func encodeWritten(s string) (string, error) {
 			}
 			b.WriteByte('%')
 		case c == '#':
-			return "", errors.New("a # begins a fragment, which no request has: write %23 for the character itself")
+			return "", ErrFragment
 		case c < ' ' || c == 0x7f || c == '\\':
 			return "", fmt.Errorf("character %q can't be in a path", c)
 		case c >= 0x80 || strings.ContainsRune(peopleWrite, c):
@@ -166,7 +167,7 @@ func encodeWritten(s string) (string, error) {
 	return b.String(), nil
 }
 
-// asWritten is the inverse of encodeWritten for a canonical segment: what people can read, they read.
+// asWritten is the inverse of EncodeWritten for a canonical segment: what people can read, they read.
 func asWritten(segment string) string {
 	plain, err := url.PathUnescape(segment)
 	if err != nil || strings.IndexByte(segment, '%') < 0 { // canonical segments have no broken encodings

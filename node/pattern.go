@@ -72,7 +72,7 @@ func parseSegment(part string) (Segment, error) {
 
 // parseLiteral makes a literal segment what requests with it have.
 func parseLiteral(part string) (Segment, error) {
-	encoded, err := encodeWritten(part)
+	encoded, err := EncodeWritten(part)
 	if err != nil {
 		return Segment{}, err
 	}

@@ -52,12 +52,18 @@ func (r Ref) ofRequest(route *Route) string {
 	switch strings.ToLower(word) {
 	case "query", "args", "arg", "search":
 		what := "the query goes along as it is"
-		if route.Gather != nil {
+		switch {
+		case route.To.Kind == KindNATS:
+			what = "a plain NATS request carries no query"
+		case route.Gather != nil:
 			what = "calls carry nothing of the client's query"
 		}
 		return fmt.Sprintf("%s can't be read here yet, and %s: make the value a part of the path, as {id} is in "+
 			"/users/{id}", r, what)
 	case "header", "headers", "cookie", "cookies":
+		if route.To.Kind == KindNATS {
+			return fmt.Sprintf("%s can't be read here yet: a subject has the parameters of the path alone, such as {id}", r)
+		}
 		return fmt.Sprintf("%s can't be read here yet: fields and cookies go along as they are, with the calls of a "+
 			"gather too", r)
 	case "param", "params":

@@ -22,11 +22,11 @@ func ParseSubject(s string) (Subject, error) {
 	if s == "" || len(s) > MaxSubject {
 		return Subject{}, fmt.Errorf("subject has %d bytes: use 1 to %d", len(s), MaxSubject)
 	}
-	tokens := strings.Split(s, ".")
+	tokens := subjectTokens(s)
 	for _, t := range tokens {
 		name, isParam := paramName(t)
 		if isParam && !validParam(name) {
-			return Subject{}, fmt.Errorf("%q in subject %q is not a parameter: write {name}", t, s)
+			return Subject{}, noParam(name, s)
 		}
 		if !isParam && !validToken(t) {
 			return Subject{}, fmt.Errorf("token %q of subject %q: use A-Z, a-z, 0-9, - and _, or a whole {param}", t, s)
@@ -41,6 +41,48 @@ func ParseSubject(s string) (Subject, error) {
 		return Subject{}, fmt.Errorf("subject %q begins with a parameter: the first token must be fixed", s)
 	}
 	return Subject{tokens: tokens}, nil
+}
+
+// subjectTokens splits a subject at its dots, but not at one within braces: {call.field} is one token, though none that
+// a subject can have.
+func subjectTokens(s string) (tokens []string) {
+	begin, within := 0, false
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '{' && i == begin && strings.Contains(s[i:], "}"):
+			within = true
+		case c == '}':
+			within = false
+		case c == '.' && !within:
+			tokens, begin = append(tokens, s[begin:i]), i+1
+		}
+	}
+	return append(tokens, s[begin:])
+}
+
+// noParam says what may stand in place of a token that is written as a parameter and can't be one.
+func noParam(name, subject string) error {
+	ref, ok := parseRef(name)
+	switch text := ref.ofRequest(&Route{To: Target{Kind: KindNATS}}); {
+	case ok && text != "":
+		return fmt.Errorf("subject %q: %s", subject, text)
+	case ok && ref.Param == Rest:
+		return fmt.Errorf("subject %q: %s may be several segments, and a token is one: name parameters, as {id} in /users/{id}",
+			subject, ref)
+	case ok:
+		return fmt.Errorf("subject %q: %s can't be in a subject, which has the parameters of the path alone, such as {id}",
+			subject, ref)
+	}
+	return fmt.Errorf("%q in subject %q is not a parameter: write {name}", "{"+name+"}", subject)
+}
+
+// Refs lists what the subject refers to, in order.
+func (s Subject) Refs() []Ref {
+	var refs []Ref
+	for _, name := range s.Params() {
+		refs = append(refs, Ref{Param: name})
+	}
+	return refs
 }
 
 // Params names the route parameters that the subject uses, in order.

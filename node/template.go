@@ -36,7 +36,7 @@ func (t *Template) UnmarshalText(text []byte) error {
 		if strings.Contains(literal, "}") {
 			return fmt.Errorf("path %q has a } without its {", out.text)
 		}
-		literal, err := encodeWritten(literal)
+		literal, err := EncodeWritten(literal)
 		if err != nil {
 			return fmt.Errorf("path %q: %w", out.text, err)
 		}

@@ -84,6 +84,24 @@ func (v *validator) connectTimeout(path []string, u Upstream, waits Duration) {
 		"%s is never reached: a request has %s in all", u.ConnectTimeout.Std(), waits.Std())
 }
 
+// cutCalls reports timeouts of calls that the whole request doesn't have.
+func (v *validator) cutCalls() {
+	for i, r := range v.config.Routes {
+		whole, of := r.Timeout, "the route"
+		if whole == 0 {
+			whole, of = v.config.Edge.Timeout, "edge.timeout"
+		}
+		if r.Gather == nil {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {
+			own := r.Gather.Calls[name].Timeout
+			v.check(own <= whole, []string{"routes", strconv.Itoa(i), "gather", "calls", name, "timeout"},
+				"%s is never reached: the whole request has %s, by %s", shortDuration(own.Std()), shortDuration(whole.Std()), of)
+		}
+	}
+}
+
 // cutTimeouts reports timeouts of routes and calls that their upstream's cuts short.
 func (v *validator) cutTimeouts(uses []upstreamUse) {
 	for _, use := range uses {

@@ -16,13 +16,52 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil || text[len(text)-1] < 'A' { // the standard library takes 0 without a unit
-		return fmt.Errorf("%q is not a duration: write a number and its unit, such as 300ms, 10s or 15m", text)
+		return fmt.Errorf("%q is not a duration: %s", text,
+			meantDuration(string(text), "write a number and its unit, such as 300ms, 10s or 15m"))
 	}
 	if text[0] == '-' {
 		return fmt.Errorf("%q is negative", text)
 	}
 	*d = Duration(v)
 	return nil
+}
+
+// spokenUnits are the units of time that people write and durations don't have; plural, and with a space before them,
+// too.
+var spokenUnits = map[string]time.Duration{
+	"ms": time.Millisecond, "msec": time.Millisecond, "millisecond": time.Millisecond,
+	"s": time.Second, "sec": time.Second, "second": time.Second, "m": time.Minute, "min": time.Minute, "minute": time.Minute,
+	"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "d": day, "day": day, "w": 7 * day, "wk": 7 * day, "week": 7 * day,
+}
+
+// meantDuration says how to write a time that has such a unit, and otherwise what is given.
+func meantDuration(text, otherwise string) string {
+	unit := strings.ToLower(strings.TrimLeft(text, "0123456789."))
+	n, err := strconv.ParseFloat(text[:len(text)-len(unit)], 64)
+	unit = strings.TrimSpace(unit)
+	one, known := spokenUnits[unit]
+	if !known {
+		one, known = spokenUnits[strings.TrimSuffix(unit, "s")]
+	}
+	if n *= float64(one); err != nil || !known || n <= 0 || n > float64(longestMeant) {
+		return otherwise
+	}
+	return "write " + shortDuration(time.Duration(n))
+}
+
+// longestMeant bounds the times that meantDuration writes; no configuration has longer ones.
+const longestMeant = 100 * 366 * day
+
+// shortDuration writes a duration without the zeros that the standard library adds.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // MarshalText writes the duration as UnmarshalText reads it.

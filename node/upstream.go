@@ -17,7 +17,7 @@ type Upstream struct {
 	Resolve        Duration         `yaml:"resolve" doc:"How often the addresses of targets with a host name are looked up; each is a target then. 0s to leave it to each connection."`
 	Balance        Balance          `yaml:"balance" doc:"least: by requests in flight and weight; hash:PART: equal values go to the same target. PART is ip, path, header:NAME or cookie:NAME."`
 	Canary         *Canary          `yaml:"canary" doc:"Which requests go to the targets with canary: true."`
-	Timeout        Duration         `yaml:"timeout" doc:"Longest time until the response has come, retries included, whatever the route allows; left out, the route's timeout alone counts."`
+	Timeout        Duration         `yaml:"timeout" doc:"Longest time until the response has come, retries included, whatever the route allows; left out, the route's timeout alone counts." zero:"leave it out for the timeout of the route alone"`
 	ConnectTimeout Duration         `yaml:"connect_timeout" doc:"Until a connection to a target stands."`
 	MaxRequests    int              `yaml:"max_requests" doc:"Requests in flight at once on this node; one more is refused, and sent to another node."`
 	Concurrency    Concurrency      `yaml:"concurrency" doc:"How many requests one target gets at once, and which wait."`

@@ -259,7 +259,7 @@ func (v *validator) upstream(name string, u Upstream) {
 
 // healthPath checks a path that is sent as it is.
 func (v *validator) healthPath(at []string, path string) {
-	encoded, err := encodeWritten(path)
+	encoded, err := EncodeWritten(path)
 	switch {
 	case err != nil:
 		v.report(at, "path %q: %s", path, err)
@@ -315,9 +315,7 @@ func (v *validator) route(i int) {
 	if r.Gather != nil {
 		v.gather(i, &r)
 	}
-	for _, name := range r.To.Subject.Params() {
-		v.param(at("to"), &r, name)
-	}
+	v.refs(at("to"), &r, r.To.Subject.Refs())
 	slash := slices.ContainsFunc(r.Path.Segments, func(s Segment) bool { return strings.Contains(s.Literal, "%2F") })
 	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused "+
 		"here: set encoded_slash: keep, or write / for two segments")

@@ -15,6 +15,10 @@ func (c *Config) Warnings() []Problem {
 	uses := v.upstreamUses()
 	v.unreachedTimeouts(uses)
 	v.cutTimeouts(uses)
+	v.cutCalls()
+	v.ownAdmin()
+	v.limitsOfNothing()
+	v.redirectsToThemselves()
 	v.unreplaced()
 	return v.problems
 }

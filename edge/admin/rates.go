@@ -4,18 +4,22 @@ import (
 	"time"
 
 	"millrace/edge"
+	"millrace/node"
 )
 
 // RouteRates is what one route did in the last window, on this node.
 type RouteRates struct {
-	Route     string   `json:"route"`
-	Requests  uint64   `json:"requests"` // since the start
-	PerSecond float64  `json:"requests_per_second"`
-	Errors    float64  `json:"errors"`           // share of 5xx, from 0 to 1
-	Refused   float64  `json:"refused"`          // share of 4xx
-	Hits      *float64 `json:"hits,omitempty"`   // share that the cache answered; only of routes that cache
-	P50       *float64 `json:"p50_ms,omitempty"` // times, estimated from a histogram; missing without requests
-	P99       *float64 `json:"p99_ms,omitempty"` // likewise
+	Route     string        `json:"route"`
+	Host      string        `json:"host,omitempty"`
+	Methods   []node.Method `json:"methods,omitempty"`
+	Path      string        `json:"path,omitempty"` // pattern; empty for a route that a reload removed
+	Requests  uint64        `json:"requests"`       // since the start
+	PerSecond float64       `json:"requests_per_second"`
+	Errors    float64       `json:"errors"`           // share of 5xx, from 0 to 1
+	Refused   float64       `json:"refused"`          // share of 4xx
+	Hits      *float64      `json:"hits,omitempty"`   // share that the cache answered; only of routes that cache
+	P50       *float64      `json:"p50_ms,omitempty"` // times, estimated from a histogram; missing without requests
+	P99       *float64      `json:"p99_ms,omitempty"` // likewise
 }
 
 // Counts is what the routes of a node have done at one moment. Routes without a request may be missing.
@@ -81,7 +85,8 @@ func requests(r *edge.RouteStats) (n uint64) {
 }
 
 // quantile estimates the time that a share q of the requests between two moments took at most, in milliseconds: within
-// a bucket of the histogram they count as evenly spread. Beyond the last bound it is that bound.
+// a bucket of the histogram they count as evenly spread, up to the longest time of all. Beyond the last bound it is that
+// bound, if the longest isn't known.
 func quantile(now, was *edge.RouteStats, q float64) *float64 {
 	var n uint64
 	for i := range now.Buckets {
@@ -91,13 +96,20 @@ func quantile(now, was *edge.RouteStats, q float64) *float64 {
 		return nil
 	}
 	rank, below, lower := q*float64(n), 0.0, time.Duration(0)
-	for i, bound := range edge.Buckets {
+	for i := range now.Buckets {
+		bound := max(now.Peak, lower) // of those beyond all bounds
+		if i < len(edge.Buckets) {
+			bound = edge.Buckets[i]
+		}
 		in := float64(now.Buckets[i] - was.Buckets[i])
 		if below+in >= rank && in > 0 {
-			at := lower + time.Duration((rank-below)/in*float64(bound-lower))
-			return milliseconds(at)
+			lower += time.Duration((rank - below) / in * float64(bound-lower))
+			break
 		}
 		below, lower = below+in, bound
+	}
+	if now.Peak > 0 {
+		lower = min(lower, now.Peak)
 	}
 	return milliseconds(lower)
 }

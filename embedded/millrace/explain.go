@@ -24,6 +24,9 @@ type explainCmd struct {
 
 // Run prints which route the request takes and where it goes.
 func (c *explainCmd) Run(ctx context.Context, out console) error {
+	if c.URL == "" {
+		return usageError("name a request: a path such as /api/users?page=2, or a URL")
+	}
 	q := url.Values{"method": {c.Method}, "url": {requested(c.URL)}, "header": c.Header}
 	var e admin.Explanation
 	if printed, err := c.read(ctx, out, "/v1/explain?"+q.Encode(), &e); printed || err != nil {
@@ -67,6 +70,10 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 		fmt.Fprintf(w, "call %s\t%s\n", c.Name, aboutCall(c))
 	}
 	explainMembers(w, e)
+	if e.Unseen {
+		name := strings.TrimPrefix(e.Target, "service:")
+		fmt.Fprintf(w, "\t! the answer is 404: no route matches, and nobody has served %s since this node started\n", admin.Show(name))
+	}
 	for _, u := range e.Upstreams {
 		fmt.Fprintf(w, "upstream %s\t%d retries, %d denied, %d hedges, %d waiting, %d refused\n",
 			u.Name, u.Retries, u.Unpaid, u.Hedges, u.Waiting, u.Refused)

@@ -12,23 +12,28 @@ import (
 	"millrace/edge/admin"
 )
 
+// limitsCmd has the flags of its commands, so that they may stand before and behind their names.
 type limitsCmd struct {
+	readFlags
+	Limit string         `placeholder:"NAME" help:"Only this limit (default: all)."`
 	Show  limitsShowCmd  `cmd:"" help:"Tell what a client has left: millrace limits show 203.0.113.7"`
 	Reset limitsResetCmd `cmd:"" help:"Give a client its full allowance again."`
 }
 
 // limitKey names a client of the limits.
 type limitKey struct {
-	readFlags
-	Limit string `placeholder:"NAME" help:"Only this limit (default: all)."`
-	Key   string `arg:"" help:"The client as the limit counts it: an address, a field's value, or all for limits that count every request together."`
+	Key string `arg:"" help:"The client as the limit counts it: an address, a field's value, or all for limits that count every request together."`
 }
 
-func (c *limitKey) path() string {
-	if c.Limit == "" {
-		return "/v1/limits?" + url.Values{"key": {c.Key}}.Encode()
+// path is where the admin API tells of the client.
+func (c *limitsCmd) path(key string) (string, error) {
+	switch {
+	case key == "":
+		return "", usageError("name a client: an address, a field's value, or all")
+	case c.Limit == "":
+		return "/v1/limits?" + url.Values{"key": {key}}.Encode(), nil
 	}
-	return "/v1/limits/" + url.PathEscape(c.Limit) + "/" + url.PathEscape(c.Key)
+	return "/v1/limits/" + url.PathEscape(c.Limit) + "/" + url.PathEscape(key), nil
 }
 
 const noLimits = "this node has no limits that count such a client"
@@ -36,9 +41,13 @@ const noLimits = "this node has no limits that count such a client"
 type limitsShowCmd struct{ limitKey }
 
 // Run prints what is known of the client.
-func (c *limitsShowCmd) Run(ctx context.Context, out console) error {
+func (c *limitsShowCmd) Run(ctx context.Context, out console, limits *limitsCmd) error {
+	path, err := limits.path(c.Key)
+	if err != nil {
+		return err
+	}
 	var list []admin.LimitUsage
-	if printed, err := c.read(ctx, out, c.path(), &list); printed || err != nil {
+	if printed, err := limits.read(ctx, out, path, &list); printed || err != nil {
 		return err
 	}
 	if len(list) == 0 {
@@ -64,13 +73,17 @@ func (c *limitsShowCmd) Run(ctx context.Context, out console) error {
 type limitsResetCmd struct{ limitKey }
 
 // Run resets the client.
-func (c *limitsResetCmd) Run(ctx context.Context, out console) error {
+func (c *limitsResetCmd) Run(ctx context.Context, out console, limits *limitsCmd) error {
+	path, err := limits.path(c.Key)
+	if err != nil {
+		return err
+	}
 	var done admin.LimitReset
-	raw, err := c.get(ctx, out, http.MethodDelete, c.path(), &done)
+	raw, err := limits.get(ctx, out, http.MethodDelete, path, &done)
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	if c.JSON {
+	if limits.JSON {
 		_, err = out.stdout.Write(raw)
 		return err //nolint:wrapcheck // stdout is closed
 	}

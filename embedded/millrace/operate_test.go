@@ -86,10 +86,10 @@ routes:
 		`(?m)^service greet +2 members: greeter on `, `(?m)^service none +nobody serves it$`,
 		`(?m)^service part +nobody serves it$`,
 		`(?m)^service unrouted +1 member: greeter on `,
-		`(?m)^route +requests/s +5xx +4xx +hits +p50 +p99 +requests since the start$`,
-		`(?m)^greet-all +\d+\.\d +0\.0 % +0\.0 % +- +[0-9.]+ ms +[0-9.]+ ms +4$`,
-		`(?m)^bad-all +\d+\.\d +100\.0 % +0\.0 % +- +.* 4$`, `(?m)^kept-all +\d+\.\d +0\.0 % +0\.0 % +75\.0 % +.* 4$`,
-		`(?m)^none-all +\d+\.\d +100\.0 % `, `(?m)^node \S+ +alive  revision 1`,
+		`(?m)^route +takes +requests/s +5xx +4xx +hits +p50 +p99 +requests since the start$`,
+		`(?m)^greet-all +/greet/\* +\d+\.\d +0\.0 % +0\.0 % +- +[0-9.]+ ms +[0-9.]+ ms +4$`,
+		`(?m)^bad-all +/bad/\* +\d+\.\d +100\.0 % +0\.0 % +- +.* 4$`, `(?m)^kept-all +/kept/\* +\d+\.\d +0\.0 % +0\.0 % +75\.0 % +.* 4$`,
+		`(?m)^none-all +/none/\* +\d+\.\d +100\.0 % `, `(?m)^node \S+ +alive  revision 1`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("status doesn't say %s:\n%s", want, out)
@@ -120,15 +120,25 @@ func TestExplainTellsWhoServes(t *testing.T) {
 		}
 	}
 	says("/hello/you", `^service greet +nobody serves it: a member subscribes to http.greet in queue group q$`)
-	says("/free", `^route +exposed`, `^service free +nobody serves it: a member subscribes to http.free in queue group q$`)
+	says("/free", `^route +exposed \(/\{service\}/\*\)$`, `^service free +nobody serves it: a member subscribes to http.free in queue group q$`,
+		`! the answer is 404: no route matches, and nobody has served free since this node started$`)
 	says("/plain/7", `^subject +orders.get.7$`, `! nobody subscribes to orders.get.7$`)
 	join(t, p.dir, "greeter", "greet", "free")
 	says("/hello/you", `^service greet +1 member: greeter on `)
 	says("/free", `^service free +1 member: greeter on `)
+	resp, err := http.Get(p.edge + "/free")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if out, _, _ := perform(t, "explain", "/free", "--admin", p.admin); strings.Contains(out, "404") {
+		t.Errorf("explain of a name that is served says:\n%s", out)
+	}
 	says("/both", `^service greet +1 member: greeter on `, `^service part +nobody serves it$`)
 }
 
-// Tail shows query, cache, target and who answered there; a limit's refusal is a line of its own, without zeros.
+// Tail shows query, cache, target and who answered there. A refused request says by which limit, and nothing of a target
+// that it never reached; what a shadow would have refused is a line of its own, without zeros.
 // Members don't get the query.
 func TestTailTells(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -139,6 +149,7 @@ func TestTailTells(t *testing.T) {
 routes:
   - {path: /kept/*, to: "upstream:app", cache: true}
   - {path: /few, to: "upstream:app", limit: {max: 1, window: 1h, name: small}}
+  - {path: /seen, to: "upstream:app", limit: {max: 1, window: 1h, name: shady, shadow: true}}
 `, app.URL))
 	url, err := os.ReadFile(filepath.Join(p.dir, "data", "client.url"))
 	if err != nil {
@@ -176,6 +187,8 @@ routes:
 	get("/kept/x?token=se%20cret")
 	get("/few?b=2")
 	get("/few?b=2")
+	get("/seen")
+	get("/seen")
 	get("/nowhere")
 	host := strings.TrimPrefix(p.edge, "http://")
 	addr := strings.TrimPrefix(app.URL, "http://")
@@ -185,12 +198,16 @@ routes:
 		at + `200  GET    "` + kept + `"  [0-9.]+ ms  cache uri-miss  kept-all → upstream:app \(` + addr + `\)$`,
 		at + `200  GET    "` + kept + `"  [0-9.]+ ms  cache hit  kept-all → upstream:app$`,
 		at + `200  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few → upstream:app \(` + addr + `\)$`,
-		at + `429  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few → upstream:app$`,
-		at + `lim  GET    "/few"  over limit small, refused  few  from 127\.0\.0\.1$`,
+		at + `429  GET    "` + host + `/few\?b=2"  [0-9.]+ ms  few: over limit small, from 127\.0\.0\.1$`,
+		at + `lim  GET    "/seen"  over limit shady, let pass, since it is a shadow  seen  from 127\.0\.0\.1$`,
+		at + `200  GET    "` + host + `/seen"  [0-9.]+ ms  seen → upstream:app \(` + addr + `\)$`,
 		at + `404  GET    "` + host + `/nowhere"  [0-9.]+ ms  unmatched → nowhere$`,
 	} {
 		line := regexp.MustCompile(want)
 		natsservertest.Eventually(t, "tail shows "+want, func() bool { return line.MatchString(out.String()) })
+	}
+	if strings.Contains(out.String(), `lim  GET    "/few"`) {
+		t.Errorf("a refusal has two lines:\n%s", out.String())
 	}
 	if regexp.MustCompile(`(?m)  0  `).MatchString(out.String()) {
 		t.Errorf("lines of zeros:\n%s", out.String())

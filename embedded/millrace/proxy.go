@@ -52,17 +52,26 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 	s.banner = func(n *embedded.Node, ready *readiness) {
 		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
 		if (c.Lines == nil && terminal(out.stdout)) || (c.Lines != nil && *c.Lines) {
-			lines.Go(func() { printRequests(printing, out, n) })
+			lines.Go(func() { printRequests(printing, out, n, c.only()) })
 		}
 	}
 	return s.run(ctx)
 }
 
+// only gives the address of the target, if there is just one.
+func (c *proxyCmd) only() string {
+	if len(c.Targets) != 1 {
+		return ""
+	}
+	_, address, _ := strings.Cut(c.Targets[0], "://")
+	return address
+}
+
 // printRequests prints a line for each request until ctx ends.
-func printRequests(ctx context.Context, out console, n *embedded.Node) {
+func printRequests(ctx context.Context, out console, n *embedded.Node, only string) {
 	var failed error
 	err := n.Tail(ctx, func(event []byte) bool {
-		failed = printEvent(out.stdout, event)
+		failed = printEvent(out.stdout, event, only)
 		return failed == nil
 	})
 	if err = errors.Join(err, failed); err != nil {

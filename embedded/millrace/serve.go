@@ -85,9 +85,7 @@ func newReloader(ctx context.Context, n *embedded.Node) *reloader {
 	go func() {
 		defer close(r.ended)
 		for range r.asked {
-			if _, err := n.Reload(ctx); err != nil { // the node itself tells in log and journal what came of it
-				n.Log().ErrorContext(ctx, "reload refused", "cause", err)
-			}
+			_, _ = n.Reload(ctx) // the node itself tells in log and journal what came of it
 		}
 	}()
 	return r

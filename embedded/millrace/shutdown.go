@@ -67,13 +67,20 @@ func (s *serving) tell(ctx context.Context, n *embedded.Node, told int) int {
 	n.Log().InfoContext(ctx, "waiting for requests, and for load balancers to see that the node goes away",
 		"requests", waiting, "linger", s.linger)
 	if askedBy(ctx) == os.Interrupt {
-		what := count(waiting, "request")
-		if waiting == 0 {
-			what = "the store to take back permits and leases"
-		}
-		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n", what)
+		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n", awaited(waiting, len(n.Limits().Rules()) > 0))
 	}
 	return waiting
+}
+
+// awaited says what a shutdown waits for, on a node with limits or without.
+func awaited(requests int, limits bool) string {
+	switch {
+	case requests > 0:
+		return count(requests, "request")
+	case limits:
+		return "the store to take back permits and leases"
+	}
+	return "the node to close its stores"
 }
 
 // cut waits for a shutdown that doesn't wait any more, but not for long.

@@ -102,6 +102,24 @@ func TestCtrlCTwice(t *testing.T) {
 	}
 }
 
+// What a shutdown without requests waits for is what the node has: one without limits has no permits.
+func TestWhatAShutdownWaitsFor(t *testing.T) {
+	for _, c := range []struct {
+		requests int
+		limits   bool
+		want     string
+	}{
+		{0, false, "the node to close its stores"},
+		{0, true, "the store to take back permits and leases"},
+		{1, true, "1 request"},
+		{2, false, "2 requests"},
+	} {
+		if got := awaited(c.requests, c.limits); got != c.want {
+			t.Errorf("%d requests, limits %t: %q, want %q", c.requests, c.limits, got, c.want)
+		}
+	}
+}
+
 // Durations in logs say their unit.
 func TestDurationsInLogs(t *testing.T) {
 	p := startRun(t, "0s", "")

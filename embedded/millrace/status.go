@@ -136,15 +136,27 @@ func aboutRoutes(out io.Writer, routes []admin.RouteRates) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, "\nroute\trequests/s\t5xx\t4xx\thits\tp50\tp99\trequests since the start\n")
+	fmt.Fprint(w, "\nroute\ttakes\trequests/s\t5xx\t4xx\thits\tp50\tp99\trequests since the start\n")
 	for _, r := range routes {
-		fmt.Fprintf(w, "%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%d\n", admin.Show(r.Route), r.PerSecond,
+		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%d\n", admin.Show(r.Route), takes(&r), r.PerSecond,
 			share(r.P50, &r.Errors), share(r.P50, &r.Refused), share(r.P50, r.Hits), inMS(r.P50), inMS(r.P99), r.Requests)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print routes: %w", err)
 	}
 	return nil
+}
+
+// takes tells which requests a route takes; a dash if that isn't known any more.
+func takes(r *admin.RouteRates) string {
+	if r.Path == "" {
+		return "-"
+	}
+	methods := make([]string, len(r.Methods))
+	for i, m := range r.Methods {
+		methods[i] = string(m)
+	}
+	return strings.TrimLeft(strings.Join(methods, ",")+" "+admin.Show(r.Host+r.Path), " ")
 }
 
 // share writes a share of requests; a dash if it isn't known, or there were none.
@@ -155,11 +167,17 @@ func share(some, s *float64) string {
 	return fmt.Sprintf("%.1f %%", 100**s)
 }
 
+// inMS writes a time with three digits, or so.
 func inMS(ms *float64) string {
-	if ms == nil {
+	switch {
+	case ms == nil:
 		return "-"
+	case *ms < 999.5:
+		return fmt.Sprintf("%.3g ms", *ms)
+	case *ms < 99_950:
+		return fmt.Sprintf("%.1f s", *ms/1000)
 	}
-	return fmt.Sprintf("%.3g ms", *ms)
+	return fmt.Sprintf("%.0f s", *ms/1000)
 }
 
 // aboutJournal prints the newest events.
@@ -180,10 +198,13 @@ func aboutTarget(t upstream.TargetStatus) string {
 	if t.Canary {
 		state += ", canary"
 	}
-	limit := ""
+	limit, mean := "", ""
+	if t.Mean > 0 {
+		mean = fmt.Sprintf(", mean %s", time.Duration(t.Mean)*time.Microsecond)
+	}
 	if t.Limit > 0 {
 		limit = fmt.Sprintf(" of %d", t.Limit)
 	}
-	return fmt.Sprintf("%s  %s  %d%s in flight, %d requests, %d failures, %d ejections, %s", admin.Show(t.Name()), state,
-		t.InFlight, limit, t.Requests, t.Failures, t.Ejected, time.Duration(t.Mean)*time.Microsecond)
+	return fmt.Sprintf("%s  %s  %d%s in flight, %d requests, %d failures, %d ejections%s", admin.Show(t.Name()), state,
+		t.InFlight, limit, t.Requests, t.Failures, t.Ejected, mean)
 }

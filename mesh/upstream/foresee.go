@@ -20,21 +20,35 @@ func (s *Set) Foresee(name string, req *mesh.Request) string {
 
 func (s *state) foresee(req *mesh.Request) string {
 	kind, canary := s.foreseeKind(req)
-	if s.cfg.Balance.Hash == "" {
-		return kind + "the one of two drawn by weight that has less to do"
-	}
+	some, hashed := s.open(canary), s.cfg.Balance.Hash != ""
 	key, keyed := hashKey(s.cfg.Balance, req)
-	if !keyed {
+	switch {
+	case len(some) == 0:
+		return kind + "none: all are full or away"
+	case hashed && keyed:
+		return kind + some[some.byHash(key)].name() + " by " + s.cfg.Balance.String()
+	case len(some) == 1:
+		return kind + some[0].name()
+	case hashed:
 		return fmt.Sprintf("%sany by weight: the request has nothing for %s", kind, s.cfg.Balance)
 	}
+	return kind + "the one of two drawn by weight that has less to do"
+}
+
+// open lists the targets that a request may be sent to at this moment.
+func (s *state) open(canary bool) candidates {
 	from, to := s.choices()
 	for which := from; which <= to; which++ {
 		if some, _ := s.candidates(nil, &wish{}, which, canary); len(some) > 0 {
-			t := some[some.byHash(key)].target
-			return kind + TargetStatus{URL: string(t.url), Address: text(t.addr)}.Name() + " by " + s.cfg.Balance.String()
+			return some
 		}
 	}
-	return kind + "none: all are full or away"
+	return nil
+}
+
+// name is how status names the target.
+func (c *candidate) name() string {
+	return TargetStatus{URL: string(c.target.url), Address: text(c.target.addr)}.Name()
 }
 
 // foreseeKind tells what kind of target it would be, as far as that is certain.

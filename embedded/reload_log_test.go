@@ -1,0 +1,31 @@
+package embedded_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// Who asked for a reload makes no difference to the log: a refusal stands in it, once, with its reason.
+func TestRefusedReloadIsLogged(t *testing.T) {
+	var out textLog
+	opts, path := settings(t, edgeYAML)
+	opts.Log = out.logger()
+	n := open(t, opts)
+	write(t, path, "version: 1\nedge: {listen: nonsense}\n")
+	resp, err := http.Post(n.AdminURL()+"/v1/reload", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusUnprocessableEntity {
+		t.Errorf("got %d", resp.StatusCode)
+	}
+	if _, err := n.Reload(t.Context()); err == nil {
+		t.Error("a broken file is applied")
+	}
+	log := out.String()
+	if got := strings.Count(log, `msg="reload refused"`) + strings.Count(log, `"msg":"reload refused"`); got != 2 || !strings.Contains(log, ":2:16: edge.listen") {
+		t.Errorf("%d refusals of 2 are in the log:\n%s", got, log)
+	}
+}
