@@ -123,6 +123,7 @@ func TestWhatAShutdownWaitsFor(t *testing.T) {
 // Durations in logs say their unit.
 func TestDurationsInLogs(t *testing.T) {
 	p := startRun(t, "0s", "")
+	natsservertest.Eventually(t, "it is ready", func() bool { return strings.Contains(p.stderr.String(), `"msg":"ready"`) })
 	p.end(t, syscall.SIGTERM)
 	for _, want := range []string{`"msg":"ready".*"took_ms":[0-9.]+}`, `"msg":"draining".*"linger_ms":0}`} {
 		if !regexp.MustCompile(want).MatchString(p.stderr.String()) {
