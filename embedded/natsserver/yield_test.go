@@ -16,9 +16,10 @@ func TestYieldStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3}); err != nil {
-		t.Fatal(err)
-	}
+	natsservertest.Eventually(t, "the stream is there", func() bool { // the leader may not have heard of all peers yet
+		_, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3})
+		return err == nil
+	})
 	leader := func() (name string) {
 		natsservertest.Eventually(t, "the stream has a leader", func() bool {
 			info, err := js.StreamInfo("S")
