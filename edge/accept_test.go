@@ -13,8 +13,9 @@ import (
 	"millrace/node"
 )
 
-// A client that names a field in Connection takes it away from everything at once: the origin, what its response varies on, keys, and routes
-// (RFC 9110 §7.6.1, RFC 9111 §4.1). Else the response to a request without the field would be kept for those with it.
+// A client that names a field in Connection takes it away from everything at once: the origin, what its response varies
+// on, keys, and routes (RFC 9110 §7.6.1, RFC 9111 §4.1). Else the response to a request without the field would be kept
+// for those with it.
 func TestCacheAttackConnectionListedFields(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) {
 		c.Key, c.Methods = parts("header:X-Tenant", "cookie:tier"), []node.Method{"GET", "QUERY"}
@@ -110,7 +111,8 @@ func TestConnectionListedFieldsOfASocket(t *testing.T) {
 	}
 }
 
-// One authority stands for a host in routing, key, forwarding and X-Forwarded-Host: lower case, without the port of its scheme, without the dot at the end.
+// One authority stands for a host in routing, key, forwarding and X-Forwarded-Host: lower case, without the port of its
+// scheme, without the dot at the end.
 func TestCacheAttackHostSpellings(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) {
 		s.routes = append(s.routes, cachedRoute("/*", nil, func(n *node.Route) { n.Host = "shop.test" }))
@@ -142,7 +144,8 @@ func TestCacheAttackHostSpellings(t *testing.T) {
 	}
 }
 
-// What a trusted proxy says of scheme and host, in whatever case and list it writes it. The host that it names is the one authority, as its scheme is.
+// What a trusted proxy says of scheme and host, in whatever case and list it writes it. The host that it names is the
+// one authority, as its scheme is.
 func TestForwardedByTrustedProxy(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) { s.edge.TrustedProxies = []node.Prefix{prefix("127.0.0.0/8")} })
 	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
@@ -230,7 +233,8 @@ func TestStrangersClaimsChooseNoRoute(t *testing.T) {
 	}
 }
 
-// A limit that counts by a field which strangers can't be believed counts nothing of theirs apart, nor spellings of one host.
+// A limit that counts by a field which strangers can't be believed counts nothing of theirs apart, nor spellings of one
+// host.
 func TestLimitsCountOneClaimAlike(t *testing.T) {
 	for name, spellings := range map[string][]string{
 		"Host":             {"h.test", "H.test", "h.test:80", "h.test.", "h.TEST:080"},
@@ -257,8 +261,8 @@ func TestLimitsCountOneClaimAlike(t *testing.T) {
 	}
 }
 
-// A field with an underscore that stands for another, to a CGI-like origin, isn't part of any key: on a route that caches it reaches the origin only if
-// the route names it.
+// A field with an underscore that stands for another, to a CGI-like origin, isn't part of any key: on a route that
+// caches it reaches the origin only if the route names it.
 func TestCacheAttackUnderscores(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.Key = parts("header:X-Tenant", "header:Api_Key") })
 	r.on("/a", reflecting)

@@ -13,8 +13,8 @@ import (
 //
 // The measure is how long goroutines that could run wait for a processor. It is the delay that a request meets several
 // times on its way, and it rises when the processors are the bottleneck, and not when upstreams are slow. As long as it
-// is high, the limit falls below what runs; when it is low, the limit grows again. (The idea is that of CoDel, RFC 8289:
-// judge a queue by the time spent in it, not by its length.)
+// is high, the limit falls below what runs; when it is low, the limit grows again. (The idea is that of CoDel, RFC
+// 8289: judge a queue by the time spent in it, not by its length.)
 type admission struct {
 	inFlight atomic.Int64
 	limit    atomic.Int64 // of this moment, at most max
@@ -27,7 +27,8 @@ type admission struct {
 const (
 	adjustEvery = 50 * time.Millisecond
 	lateTarget  = 2 * time.Millisecond // waiting longer than this means overload
-	lateEnough  = 2                    // adjustments in a row; requests that wake together make a late moment, not an overload
+	// adjustments in a row; requests that wake together make a late moment, not an overload
+	lateEnough = 2
 )
 
 // floor is what is always admitted, whatever the processors do.

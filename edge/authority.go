@@ -11,8 +11,9 @@ var (
 	errHost      = errors.New("malformed Host")
 )
 
-// setAuthority finds scheme and host of the request, as far as trusted proxies tell them, in one canonical spelling: routing, cache keys, forwarding
-// and X-Forwarded-Host all use it. authority is that of an absolute-form target, which overrides Host (RFC 9112 §3.2.2).
+// setAuthority finds scheme and host of the request, as far as trusted proxies tell them, in one canonical spelling:
+// routing, cache keys, forwarding and X-Forwarded-Host all use it. authority is that of an absolute-form target, which
+// overrides Host (RFC 9112 §3.2.2).
 func (x *Exchange) setAuthority(authority string) (err error) {
 	hosts := 0
 	for i := range x.Header {
@@ -39,7 +40,8 @@ func (x *Exchange) setAuthority(authority string) (err error) {
 	return nil
 }
 
-// forwardedScheme is what a trusted proxy says of the scheme that the client used. In a list the first entry is the client's.
+// forwardedScheme is what a trusted proxy says of the scheme that the client used. In a list the first entry is the
+// client's.
 func forwardedScheme(x *Exchange) string {
 	switch strings.ToLower(firstOf(x.Header.Get("X-Forwarded-Proto"))) {
 	case "https", "wss":
@@ -58,8 +60,9 @@ func firstOf(list string) string {
 	return strings.Trim(first, " \t")
 }
 
-// canonicalAuthority gives the one spelling of a host with or without port (RFC 3986 §6.2.2, §6.2.3): lower case, no port that the scheme has anyway, no
-// zeros before it, no dot at the end. An empty host stays one. It allocates only for what is written otherwise.
+// canonicalAuthority gives the one spelling of a host with or without port (RFC 3986 §6.2.2, §6.2.3): lower case, no
+// port that the scheme has anyway, no zeros before it, no dot at the end. An empty host stays one. It allocates only
+// for what is written otherwise.
 func canonicalAuthority(s, scheme string) (string, error) {
 	if plainName(s) {
 		return s, nil
@@ -104,7 +107,8 @@ func defaultPort(scheme string) string {
 	return "80"
 }
 
-// validHost reports whether s is a host without port, as RFC 3986 §3.2.2 writes it; userinfo isn't. Names have no empty labels.
+// validHost reports whether s is a host without port, as RFC 3986 §3.2.2 writes it; userinfo isn't. Names have no empty
+// labels.
 func validHost(s string) bool {
 	if strings.HasPrefix(s, "[") {
 		return strings.HasSuffix(s, "]") && strings.Trim(s, "[]0123456789abcdefABCDEF:.") == ""

@@ -12,7 +12,8 @@ import (
 	"millrace/node"
 )
 
-// cached is the cache policy of one route, and what it works with. It is made new with the settings, but for counts and for what runs.
+// cached is the cache policy of one route, and what it works with. It is made new with the settings, but for counts and
+// for what runs.
 type cached struct {
 	s     *Server
 	store *kvcache.Cache
@@ -45,8 +46,9 @@ func (s *Server) newCached(r *route, next Handler) *cached {
 	return c
 }
 
-// asPart makes it the policy of a call of a gather: its URLs are the target's, not the client's, and no other node knows them as a route. What it keeps is
-// for calls of the same origin, route and name only, as long as the configuration doesn't change: others may send other fields.
+// asPart makes it the policy of a call of a gather: its URLs are the target's, not the client's, and no other node
+// knows them as a route. What it keeps is for calls of the same origin, route and name only, as long as the
+// configuration doesn't change: others may send other fields.
 func (c *cached) asPart(origin, route, call, target string) {
 	for _, s := range []string{"call=" + origin, route, call, target, c.mark} {
 		c.keyed = append(append(c.keyed, '\x01'), s...)
@@ -161,8 +163,8 @@ const endsWithin = 5 * time.Second
 // leastWait is how long a request waits at least for another's fetch of the same, before it goes on its own.
 const leastWait = 5 * time.Second
 
-// waitForOther is how long a request waits for another's fetch of the same: so long that all don't fall at once upon an origin that is slow, and
-// half of its time is left when it goes on its own.
+// waitForOther is how long a request waits for another's fetch of the same: so long that all don't fall at once upon an
+// origin that is slow, and half of its time is left when it goes on its own.
 func (x *Exchange) waitForOther() time.Duration { return max(leastWait, x.timeout()/2) }
 
 // passFor is how long requests of a URL don't wait for one another, after its response couldn't be stored.

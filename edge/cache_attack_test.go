@@ -24,8 +24,8 @@ func reflecting(req *mesh.Request, n int) *mesh.Response {
 	return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600", "X-N", strconv.Itoa(n)), Body: []byte(b.String())}
 }
 
-// Fields that frameworks believe more than the request line, and that the key doesn't hold, reach neither the origin nor another client (PortSwigger,
-// Practical Web Cache Poisoning).
+// Fields that frameworks believe more than the request line, and that the key doesn't hold, reach neither the origin
+// nor another client (PortSwigger, Practical Web Cache Poisoning).
 func TestCacheAttackUnkeyedHeaders(t *testing.T) {
 	r := startCache(t, nil)
 	for i, name := range []string{
@@ -74,8 +74,8 @@ func TestCacheAttackFatGet(t *testing.T) {
 	}
 }
 
-// Delimiters that one side might understand and the other not: what isn't the same URL is never the same key, and what the origin gets is what the key
-// was (PortSwigger, Gotta cache 'em all).
+// Delimiters that one side might understand and the other not: what isn't the same URL is never the same key, and what
+// the origin gets is what the key was (PortSwigger, Gotta cache 'em all).
 func TestCacheAttackPathDelimiters(t *testing.T) {
 	r := startCache(t, nil)
 	seen := map[string]string{}

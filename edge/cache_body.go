@@ -69,8 +69,8 @@ func (c *cached) chunks(x *Exchange, l *found, s httpcache.Span) (body mesh.Body
 	return b, true
 }
 
-// bring begins to load what is missing. It waits for the first of it, or for all where nobody else has it. It fails with
-// errNoRoom if the response could be given, but not now.
+// bring begins to load what is missing. It waits for the first of it, or for all where nobody else has it. It fails
+// with errNoRoom if the response could be given, but not now.
 func (b *chunkBody) bring(x *Exchange, missing uint32) error {
 	inBucket := b.rec.Stored.Flags.Has(httpcache.InBucket)
 	mends := x.Method == http.MethodGet && b.c.condition(&b.rec) != ""

@@ -161,8 +161,8 @@ func TestCacheQueryKeyHoldsItsMetadata(t *testing.T) {
 	r.ask(t, "QUERY", "/q", "x", "content-type", "text/plain").wantHit(t, "names have no case", "1")
 }
 
-// Nor do a HEAD and a body let a page of another origin ask past what is stored again and again, or drop it: the first one
-// has the response fetched that is for such pages, too.
+// Nor do a HEAD and a body let a page of another origin ask past what is stored again and again, or drop it: the first
+// one has the response fetched that is for such pages, too.
 func TestCacheAttackPassingByOfOtherOrigins(t *testing.T) {
 	r := startCache(t, nil)
 	for path, ask := range map[string]func(string) *seen{

@@ -13,7 +13,8 @@ import (
 // chunkSize is what one entry of the store holds of a body that is larger than it.
 const chunkSize = 256 << 10
 
-// chunkKey is the key of the nth chunk of a stored response. No purge reaches chunks: without their response nobody finds them.
+// chunkKey is the key of the nth chunk of a stored response. No purge reaches chunks: without their response nobody
+// finds them.
 func chunkKey(nonce uint64, n uint32) []byte {
 	b := []byte{'C'}
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, nonce), n)

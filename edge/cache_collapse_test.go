@@ -147,7 +147,8 @@ func (r *reader) wantEnd() {
 
 const piece = 600_000 // more than one message takes, so that it streams
 
-// A slow body reaches those who wait while it still comes, and late comers from its beginning; the origin is asked once.
+// A slow body reaches those who wait while it still comes, and late comers from its beginning; the origin is asked
+// once.
 func TestCacheCollapseStreamsToWaiters(t *testing.T) {
 	r := startCache(t, nil)
 	body := newSlowly()
@@ -191,7 +192,8 @@ func feed(s *slowly, text string) {
 	}
 }
 
-// What is for one client only goes to none of those who waited: each asks for its own, and later ones don't wait for one another.
+// What is for one client only goes to none of those who waited: each asks for its own, and later ones don't wait for
+// one another.
 func TestCacheCollapsePrivateIsNotShared(t *testing.T) {
 	for _, control := range []string{"private", "no-store", "cookie", "vary", "error"} {
 		r := startCache(t, nil)

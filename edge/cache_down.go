@@ -19,8 +19,8 @@ var errDown = node.Errorf(node.CodeUpstream, nil, "the origin couldn't be reache
 // hungUp is the text of a mark that only holds up who needn't ask: a refresh in the background.
 const hungUp = "hung up"
 
-// noteDown remembers that nobody was there to answer. An origin that is only slow is asked again, and so is one that hung
-// up: it may have done so because of this one request.
+// noteDown remembers that nobody was there to answer. An origin that is only slow is asked again, and so is one that
+// hung up: it may have done so because of this one request.
 func (c *cached) noteDown(l *found, err error) {
 	mark := &httpcache.Record{Kind: httpcache.KindPass}
 	switch {

@@ -16,8 +16,8 @@ import (
 // toUpstream makes the rig's route lead to the upstream app.
 func toUpstream(s *cacheSetup) { s.routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"} }
 
-// A request that makes the origin hang up takes its URL from nobody else: neither from those who come after it, nor from
-// those who waited for its fetch.
+// A request that makes the origin hang up takes its URL from nobody else: neither from those who come after it, nor
+// from those who waited for its fetch.
 func TestCacheRequestThatOriginHangsUpOn(t *testing.T) {
 	held := make(chan struct{})
 	began := make(chan struct{}, 1)

@@ -119,8 +119,8 @@ func TestCacheEndlessRefresh(t *testing.T) {
 	}
 }
 
-// Clients that read slowly don't take the room in which the responses for others are collected: what grows at their pace
-// gives way.
+// Clients that read slowly don't take the room in which the responses for others are collected: what grows at their
+// pace gives way.
 func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
 	const n, piece = 1 << 20, 4 << 20
 	r := startCache(t, nil) // 16 MiB of room

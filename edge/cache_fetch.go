@@ -13,8 +13,8 @@ import (
 	"millrace/node"
 )
 
-// lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the flight, and tells the one that
-// began it what came. The fetch ends with ctx, or at the deadline that the chain sets.
+// lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the
+// flight, and tells the one that began it what came. The fetch ends with ctx, or at the deadline that the chain sets.
 func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *Exchange, l *found, mine chan<- fetched) {
 	out := fetched{failed: errPanicked}
 	defer func() {
@@ -87,8 +87,8 @@ func (c *cached) fetch(ctx context.Context, x *Exchange, l *found, grows func(*g
 	return c.origin(ctx, x, l, grows)
 }
 
-// join gives what others have begun for the request: a fetch to wait for, or a response that is still coming. Else it begins a fetch, which the caller
-// leads.
+// join gives what others have begun for the request: a fetch to wait for, or a response that is still coming. Else it
+// begins a fetch, which the caller leads.
 func (c *cached) join(x *Exchange, l *found) (flight *kvcache.Flight[fetched], g *growing, leads bool) {
 	if flight, leads = c.s.flights.Join(string(l.key)); !leads {
 		return flight, nil, false
@@ -261,7 +261,8 @@ func (c *cached) keep(
 	}
 	c.put(x, l, a, resp)
 	status.Stored, status.Detail = true, a.detail()
-	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh { // good for one client only, until it is validated
+	// good for one client only, until it is validated
+	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh {
 		return fetched{resp: resp, status: status}
 	}
 	return fetched{stored: true, resp: resp, status: status}
@@ -296,8 +297,8 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began momen
 	return out
 }
 
-// forItself reports whether a request gets an answer that is for its client alone: because of what it has itself, or with
-// credentials, to which an origin may say anything. So it says nothing of what is stored for others.
+// forItself reports whether a request gets an answer that is for its client alone: because of what it has itself, or
+// with credentials, to which an origin may say anything. So it says nothing of what is stored for others.
 func (c *cached) forItself(x *Exchange, reason httpcache.Reason) bool {
 	switch reason { //nolint:exhaustive // the others are the response's
 	case httpcache.ReasonAuthorization, httpcache.ReasonRequest, httpcache.ReasonRequestCookie, reasonContent:
@@ -330,8 +331,9 @@ func (c *cached) refresh(x *Exchange, l *found) {
 	go c.lead(context.Background(), flight, d, l.detach(), nil)
 }
 
-// normalise makes the client's request one whose response can be for others: content codings in one spelling, only the parameters that count, and none of the
-// fields with which clients make an origin answer another request than the one of the key (RFC 9110 has none of them).
+// normalise makes the client's request one whose response can be for others: content codings in one spelling, only the
+// parameters that count, and none of the fields with which clients make an origin answer another request than the one
+// of the key (RFC 9110 has none of them).
 func (c *cached) normalise(x *Exchange) {
 	if lines := x.Header.Values("Accept-Encoding"); len(lines) > 0 {
 		coding := httpcache.AcceptEncoding(lines)

@@ -43,7 +43,8 @@ func TestCacheRFC9111Section31Fields(t *testing.T) {
 	}
 }
 
-// Fields that no-cache= names aren't given out without asking (RFC 9111 §5.2.2.4), and must-understand decides with the status (§5.2.2.3).
+// Fields that no-cache= names aren't given out without asking (RFC 9111 §5.2.2.4), and must-understand decides with the
+// status (§5.2.2.3).
 func TestCacheRFC9111Section5223MustUnderstand(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/qualified", always(200, "%d", "Cache-Control", `max-age=60, no-cache="X-Secret, x-other"`, "X-Secret", "1", "X-Other", "2", "X-Free", "3"))

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// filling bounds the bytes of responses that are being collected to be stored, or brought together to be given, and finds
-// the former for those who come while they are. What goes at a client's pace gives way to what doesn't, and has half of
-// the room at most where it can't: else clients that read slowly would take all of it.
+// filling bounds the bytes of responses that are being collected to be stored, or brought together to be given, and
+// finds the former for those who come while they are. What goes at a client's pace gives way to what doesn't, and has
+// half of the room at most where it can't: else clients that read slowly would take all of it.
 type filling struct {
 	max        int64
 	endsWithin time.Duration // see endsWithin
@@ -29,8 +29,8 @@ func (f *filling) take(n int64) bool {
 	return f.room(n, nil)
 }
 
-// room takes room. Where there is none, it puts those out that grow at their client's pace, from the slowest: for one of
-// them only such as are less than half as fast. The caller holds mu.
+// room takes room. Where there is none, it puts those out that grow at their client's pace, from the slowest: for one
+// of them only such as are less than half as fast. The caller holds mu.
 func (f *filling) room(n int64, paced *growing) bool {
 	for f.used+n > f.max {
 		slowest := f.slowest(n, paced)

@@ -14,8 +14,8 @@ import (
 	"millrace/mesh"
 )
 
-// growing is a response that is being collected to be stored, while any number of clients already follow it. fill writes it, and
-// readers read what is there and wait for more.
+// growing is a response that is being collected to be stored, while any number of clients already follow it. fill
+// writes it, and readers read what is there and wait for more.
 type growing struct {
 	c      *cached
 	x      *Exchange
@@ -221,7 +221,8 @@ func (f *follower) Next() (mesh.Piece, error) {
 	}
 }
 
-// from gives what is there of the chunk that the position lies in. What was written once never changes. The caller holds mu.
+// from gives what is there of the chunk that the position lies in. What was written once never changes. The caller
+// holds mu.
 func (g *growing) from(at int64) []byte {
 	i := int(at / chunkSize)
 	if i >= len(g.chunks) {

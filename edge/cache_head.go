@@ -52,8 +52,9 @@ func (c *cached) headEffect(x *Exchange, l *found, resp *mesh.Response, began mo
 // crossAgain is how long a page of another origin isn't asked for once more after cross.
 const crossAgain = 10 * time.Second
 
-// cross asks in the background for what a page of another origin may read (see crosses), where the request that found it
-// missing is one whose own response isn't stored: a HEAD, or one with a body. Else each of them would reach the origin.
+// cross asks in the background for what a page of another origin may read (see crosses), where the request that found
+// it missing is one whose own response isn't stored: a HEAD, or one with a body. Else each of them would reach the
+// origin.
 func (c *cached) cross(x *Exchange, l *found) {
 	var v kvcache.View
 	mark := append([]byte{'O'}, l.primary...)

@@ -20,9 +20,9 @@ import (
 	"millrace/mesh"
 )
 
-// A node that misses a key asks the key's home, which fetches it once for all. Both are nodes of one mesh and speak on a subject of their own:
-// the request is the client's, its Route says in which role; the reply is an entry of the store, or the origin's response where that is for this
-// client only.
+// A node that misses a key asks the key's home, which fetches it once for all. Both are nodes of one mesh and speak on
+// a subject of their own: the request is the client's, its Route says in which role; the reply is an entry of the
+// store, or the origin's response where that is for this client only.
 
 // Peers tells which nodes fetch for one another.
 type Peers interface {
@@ -32,8 +32,9 @@ type Peers interface {
 	Seen(node string) time.Time
 }
 
-// homePatience is how long a home may take to say that it has heard the request, unless it is slow rather than stopped: then it was seen by its heartbeats within
-// homeSilent, and may take as long as anybody waits for another's fetch. homeShunned is how long one that didn't isn't asked again.
+// homePatience is how long a home may take to say that it has heard the request, unless it is slow rather than stopped:
+// then it was seen by its heartbeats within homeSilent, and may take as long as anybody waits for another's fetch.
+// homeShunned is how long one that didn't isn't asked again.
 const (
 	homePatience = time.Second
 	homeSilent   = 2500 * time.Millisecond
@@ -93,7 +94,8 @@ func (c *cached) askHome(ctx context.Context, x *Exchange, l *found, grows func(
 	return fetched{}, false
 }
 
-// callHome asks, and gives up on a home that doesn't say soon that it has heard. Nil means that there is no answer to use.
+// callHome asks, and gives up on a home that doesn't say soon that it has heard. Nil means that there is no answer to
+// use.
 func (c *cached) callHome(ctx context.Context, x *Exchange, home string) *mesh.Response {
 	ctx, cancel := context.WithCancel(ctx)
 	var heard atomic.Bool
@@ -130,8 +132,8 @@ func (c *cached) callHome(ctx context.Context, x *Exchange, home string) *mesh.R
 	return resp
 }
 
-// homeCall is what the home must know beside the client's request: route, fingerprint, scheme, request id, peer, whether its word counts,
-// and how new a response must be.
+// homeCall is what the home must know beside the client's request: route, fingerprint, scheme, request id, peer,
+// whether its word counts, and how new a response must be.
 func (c *cached) homeCall(x *Exchange) string {
 	newer := int64(0)
 	if !x.refreshing.IsZero() {

@@ -52,7 +52,8 @@ func (s *Server) stores(x *Exchange) (get *Exchange, c *cached) {
 	return get, get.route.cached
 }
 
-// names gives the URLs under which responses to a GET are stored, and their keys: its own, and what No-Vary-Search leaves of it.
+// names gives the URLs under which responses to a GET are stored, and their keys: its own, and what No-Vary-Search
+// leaves of it.
 func (c *cached) names(ctx context.Context, get *Exchange) (urls []string, keys [][]byte) {
 	primary := c.appendKey(nil, get)
 	keys = append(keys, primary)
@@ -70,7 +71,8 @@ func (c *cached) names(ctx context.Context, get *Exchange) (urls []string, keys 
 // purgeTime bounds a PURGE.
 const purgeTime = 5 * time.Second
 
-// purge answers the PURGE method of a client that may use it: all variants of the URL are gone from every node when it is answered.
+// purge answers the PURGE method of a client that may use it: all variants of the URL are gone from every node when it
+// is answered.
 func (s *Server) purge(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 	allowed := false
 	for _, p := range s.cfg.Store.PurgeClients {
@@ -89,8 +91,8 @@ func (s *Server) purge(ctx context.Context, x *Exchange) (*mesh.Response, error)
 	return &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}}, Body: []byte(body)}, nil
 }
 
-// URLPurges gives the purges of one URL as clients ask for it: of its canonical form, and of what its route and No-Vary-Search leave of its query. What isn't a
-// URL purges nothing.
+// URLPurges gives the purges of one URL as clients ask for it: of its canonical form, and of what its route and
+// No-Vary-Search leave of its query. What isn't a URL purges nothing.
 func (s *Server) URLPurges(ctx context.Context, url string, soft bool) []kvcache.Purge {
 	out := urlPurges(url, soft)
 	x := &Exchange{Method: http.MethodGet, Target: url, HTTP10: true, Scheme: "http", Started: time.Now()}
@@ -112,7 +114,8 @@ func (s *Server) URLPurges(ctx context.Context, url string, soft bool) []kvcache
 	return out
 }
 
-// urlPurges gives the purges of one URL with both schemes: whether the client or a proxy spoke TLS makes no difference to the application.
+// urlPurges gives the purges of one URL with both schemes: whether the client or a proxy spoke TLS makes no difference
+// to the application.
 func urlPurges(url string, soft bool) []kvcache.Purge {
 	var out []kvcache.Purge
 	for _, scheme := range [...]string{"http", "https"} {

@@ -23,7 +23,8 @@ func byMethod(get, other answer) answer {
 
 func fresh(body string) answer { return always(200, body, "Cache-Control", "max-age=600") }
 
-// An unsafe method makes its target invalid when it succeeds, and what Location and Content-Location name of the same origin (§4.4).
+// An unsafe method makes its target invalid when it succeeds, and what Location and Content-Location name of the same
+// origin (§4.4).
 func TestCacheRFC9111Section44UnsafeMethods(t *testing.T) {
 	r := startCache(t, nil)
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "BREW"} {
@@ -167,8 +168,8 @@ func TestCacheQueryMethod(t *testing.T) {
 	}
 }
 
-// An unsafe request to a route that doesn't cache makes invalid what another route has stored of the URL (§4.4), and it is so for this node's own clients
-// as soon as it is answered.
+// An unsafe request to a route that doesn't cache makes invalid what another route has stored of the URL (§4.4), and it
+// is so for this node's own clients as soon as it is answered.
 func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) {
 		post := route("", "/*", func(r *node.Route) { r.Name, r.Methods = "write", []node.Method{"POST"} })

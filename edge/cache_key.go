@@ -12,8 +12,9 @@ import (
 	"millrace/node"
 )
 
-// A cache key is a letter, the URL with what counts of its query, and perhaps more behind control characters, which no URL holds: \x01 the
-// parts of the request that the route names, with \x03 between lines, \x02 the body of a QUERY, \n the fields that a response varies on.
+// A cache key is a letter, the URL with what counts of its query, and perhaps more behind control characters, which no
+// URL holds: \x01 the parts of the request that the route names, with \x03 between lines, \x02 the body of a QUERY, \n
+// the fields that a response varies on.
 
 // appendKey writes the key of an exchange.
 func (c *cached) appendKey(b []byte, x *Exchange) []byte {

@@ -7,9 +7,9 @@ import (
 	"millrace/node"
 )
 
-// appendPart writes a part of the request into a key: all that the origin sees of it. Origins disagree about what counts
-// of a field that comes in two lines or of a cookie that comes twice, so each line has its place, and of cookies that may
-// be read in more than one way the key has all.
+// appendPart writes a part of the request into a key: all that the origin sees of it. Origins disagree about what
+// counts of a field that comes in two lines or of a cookie that comes twice, so each line has its place, and of cookies
+// that may be read in more than one way the key has all.
 func appendPart(b []byte, part node.RequestPart, h mesh.Header) []byte {
 	b = append(append(b, '\x01'), part.Name...)
 	if !part.Cookie {

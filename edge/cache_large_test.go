@@ -64,7 +64,8 @@ func TestCacheLargeInChunks(t *testing.T) {
 	}
 }
 
-// A large body is validated without being fetched again, and a 304 that takes it back still answers its own request with it.
+// A large body is validated without being fetched again, and a 304 that takes it back still answers its own request
+// with it.
 func TestCacheLargeValidates(t *testing.T) {
 	r := startCache(t, nil)
 	body := text(1 << 20)
@@ -80,7 +81,8 @@ func TestCacheLargeValidates(t *testing.T) {
 	r.get(t, "/a").wantFwd(t, "after it was taken back", "uri-miss", "new")
 }
 
-// A body without a length goes to its client as it comes and is stored when it has ended; one that turns out too large isn't.
+// A body without a length goes to its client as it comes and is stored when it has ended; one that turns out too large
+// isn't.
 func TestCacheLargeUnknownLength(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.MaxObject = 2 * node.MiB })
 	for _, size := range []int{0, 10, 300_000, 1 << 20, 2 << 20, 2<<20 + 1, 3 << 20} {

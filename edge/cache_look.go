@@ -186,8 +186,9 @@ func (l *found) use(x *Exchange) httpcache.Use {
 
 func (l *found) release() { l.view.Release() }
 
-// searchPath is a key without its query. Not ok means that it has none, or that more than the URL counts: another route, a
-// part of the request, what a proxy tells. What was stored without that mustn't answer there, nor the other way round.
+// searchPath is a key without its query. Not ok means that it has none, or that more than the URL counts: another
+// route, a part of the request, what a proxy tells. What was stored without that mustn't answer there, nor the other
+// way round.
 func searchPath(key []byte) (path string, ok bool) {
 	if len(keyURL(key))+1 < len(key) {
 		return "", false

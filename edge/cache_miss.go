@@ -69,7 +69,8 @@ func (c *cached) collapse(ctx context.Context, x *Exchange, l *found) (*mesh.Res
 				}
 				return c.took(ctx, x, l, out, false)
 			case <-ctx.Done():
-				go func() { closeBody((<-mine).resp) }() // the fetch goes on, but for a body that only its client wanted
+				// the fetch goes on, but for a body that only its client wanted
+				go func() { closeBody((<-mine).resp) }()
 				return nil, ended(ctx)
 			}
 		}
@@ -98,7 +99,8 @@ type interim struct {
 	header mesh.Header
 }
 
-// relays lets a fetch hand interim responses to the one that waits for it, who alone may write to the client. What nobody takes in time is dropped: they are hints.
+// relays lets a fetch hand interim responses to the one that waits for it, who alone may write to the client. What
+// nobody takes in time is dropped: they are hints.
 func (x *Exchange) relays(to func(int, mesh.Header)) <-chan interim {
 	if to == nil {
 		return nil
@@ -113,7 +115,8 @@ func (x *Exchange) relays(to func(int, mesh.Header)) <-chan interim {
 	return early
 }
 
-// took answers with what a fetch has brought. Those who waited look again, so that validity, variant and freshness are judged for each of them.
+// took answers with what a fetch has brought. Those who waited look again, so that validity, variant and freshness are
+// judged for each of them.
 func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetched, waited bool) (*mesh.Response, error) {
 	if out.growing != nil && (!waited || out.growing.fits(c, x)) {
 		return c.follow(x, out.growing, waited), nil
@@ -153,7 +156,8 @@ func (c *cached) again(ctx context.Context, x *Exchange, l *found) (*mesh.Respon
 	return c.collapse(ctx, x, l)
 }
 
-// own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked for all.
+// own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked
+// for all.
 func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
 	resp := out.resp
 	request := &httpcache.Request{Method: x.Method, Header: x.Header}
@@ -198,7 +202,8 @@ func (c *cached) failed(x *Exchange, before *found, out fetched) (*mesh.Response
 	return nil, out.failed
 }
 
-// standIn answers with what is stored in place of the origin's error, or of its silence, which is status 0. Nil means that it may not.
+// standIn answers with what is stored in place of the origin's error, or of its silence, which is status 0. Nil means
+// that it may not.
 func (c *cached) standIn(x *Exchange, l *found, status int) *mesh.Response {
 	if !l.standsIn(status) {
 		return nil
@@ -215,8 +220,8 @@ func (c *cached) standIn(x *Exchange, l *found, status int) *mesh.Response {
 	return resp
 }
 
-// standsIn tells whether what was found may stand in for an error (RFC 5861 §4, RFC 9111 §4.2.4). A purge may have reached it since, or may have without
-// this node's hearing of it.
+// standsIn tells whether what was found may stand in for an error (RFC 5861 §4, RFC 9111 §4.2.4). A purge may have
+// reached it since, or may have without this node's hearing of it.
 func (l *found) standsIn(status int) bool {
 	return l.hit && l.c.leased() && l.c.store.Judge(&l.view.Scope, keyURL(l.key)) != kvcache.Invalid &&
 		l.rec.Stored.ServesError(status, status == 0, time.Now())
@@ -276,7 +281,8 @@ func (c *cached) fromBucket(ctx context.Context, x *Exchange, before *found) *me
 	return c.serve(x, l, httpcache.Status{Hit: true, Detail: "bucket"})
 }
 
-// single sends a request on for itself alone. done means that the answer is final: what is stored stands in for the origin, or there is none.
+// single sends a request on for itself alone. done means that the answer is final: what is stored stands in for the
+// origin, or there is none.
 func (c *cached) single(ctx context.Context, x *Exchange, l *found) (resp *mesh.Response, done bool, err error) {
 	resp, err = c.next(ctx, x)
 	switch {

@@ -19,8 +19,8 @@ func (x *Exchange) ranged() bool {
 	return x.Method == http.MethodGet && x.Header.Has("Range") && !x.otherRange()
 }
 
-// otherRange tells whether the request asks for a range in another unit than bytes, or in none. Only its origin knows what
-// that is, and may answer it with a part under status 200: so it is a part of the key, and goes on to the origin.
+// otherRange tells whether the request asks for a range in another unit than bytes, or in none. Only its origin knows
+// what that is, and may answer it with a part under status 200: so it is a part of the key, and goes on to the origin.
 func (x *Exchange) otherRange() bool {
 	for i := range x.Header {
 		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && equalFold(f.Name, "Range") && !hasPrefixFold(f.Value, "bytes=") {
@@ -137,9 +137,9 @@ func (c *cached) addPart(x *Exchange, l *found, a admitted, before *found, part 
 	return true
 }
 
-// Parts lie in one entry, which is written anew with each: so a client that asks for one byte after the other could make
-// a node copy megabytes for each. A part whose bytes make others be copied more than mostCopies times is left out, unless
-// there are few of those.
+// Parts lie in one entry, which is written anew with each: so a client that asks for one byte after the other could
+// make a node copy megabytes for each. A part whose bytes make others be copied more than mostCopies times is left out,
+// unless there are few of those.
 const (
 	fewBytes   = 64 << 10
 	mostCopies = 64

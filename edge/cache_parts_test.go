@@ -451,8 +451,8 @@ func TestCacheRFC9111Section433StalePart(t *testing.T) {
 	}
 }
 
-// Clients that ask for one byte after the other make a node copy no megabytes for each: what isn't worth it isn't added to
-// the parts that are stored.
+// Clients that ask for one byte after the other make a node copy no megabytes for each: what isn't worth it isn't added
+// to the parts that are stored.
 func TestCacheTinyPartsAreNotAdded(t *testing.T) {
 	const n = 4 << 20
 	body := text(n)

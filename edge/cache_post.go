@@ -9,8 +9,9 @@ import (
 	"millrace/mesh"
 )
 
-// storePost keeps the response to a POST that says that it is what a GET would get (RFC 9110 §9.3.3): explicit freshness,
-// and a Content-Location that is the target itself. The request must have been one that a GET could have been, too.
+// storePost keeps the response to a POST that says that it is what a GET would get (RFC 9110 §9.3.3): explicit
+// freshness, and a Content-Location that is the target itself. The request must have been one that a GET could have
+// been, too.
 func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
 	url := string(c.appendURL(nil, x))
 	location := httpcache.Invalidated(url, mesh.Header{{Name: "Content-Location", Value: resp.Header.Get("Content-Location")}})
@@ -32,8 +33,8 @@ func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
 	c.put(get, l, a, &kept)
 }
 
-// couldGet reports whether a request that went to its origin as it was has nothing that is left out of a GET for others:
-// fields and parameters that no key holds, conditions, a range, codings in another spelling.
+// couldGet reports whether a request that went to its origin as it was has nothing that is left out of a GET for
+// others: fields and parameters that no key holds, conditions, a range, codings in another spelling.
 func (c *cached) couldGet(x, get *Exchange, resp *mesh.Response) bool {
 	d := get.detach()
 	c.normalise(d)

@@ -200,7 +200,8 @@ func TestCacheAttackPurgeBySpoofedAddress(t *testing.T) {
 	r.get(t, "/a").wantHit(t, "after the attempt", "1")
 }
 
-// A node that can't hear of purges asks the origin before each use, and gives out nothing that it can't ask about; with offline: serve it goes on.
+// A node that can't hear of purges asks the origin before each use, and gives out nothing that it can't ask about; with
+// offline: serve it goes on.
 func TestCacheLeaseLost(t *testing.T) {
 	rigs := map[node.Offline]*cacheRig{}
 	for _, offline := range []node.Offline{node.OfflineValidate, node.OfflineServe} {

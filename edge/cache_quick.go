@@ -11,9 +11,9 @@ import (
 	"millrace/mesh"
 )
 
-// quick answers a request as soon as its head is read, if a fresh response lies in memory and nothing has to be asked or waited for. That is what
-// most requests of a busy cache are, and going round by fasthttp would cost as much again as all else. Anything else it leaves to handle, with
-// the exchange that it has made.
+// quick answers a request as soon as its head is read, if a fresh response lies in memory and nothing has to be asked
+// or waited for. That is what most requests of a busy cache are, and going round by fasthttp would cost as much again
+// as all else. Anything else it leaves to handle, with the exchange that it has made.
 func (s *Server) quick(conn *guard.Conn) (done bool) {
 	set := s.settings.Load()
 	r := conn.Request()

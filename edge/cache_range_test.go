@@ -41,7 +41,8 @@ func ranged(body, etag string) answer {
 	}
 }
 
-// Ranges of a stored whole: single, suffix, open, several, none that exists, and those that are to be ignored (RFC 9110 §14).
+// Ranges of a stored whole: single, suffix, open, several, none that exists, and those that are to be ignored (RFC 9110
+// §14).
 func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", ranged(digits, `"1"`))
@@ -137,7 +138,8 @@ func TestCacheRFC9110Section1315IfRange(t *testing.T) {
 			t.Errorf("%s with If-Range %s: %s", c.path, c.cond, s)
 		}
 	}
-	if s := r.get(t, "/a", "Range", "bytes=0-3", "If-None-Match", `"1"`); s.StatusCode != 304 { // §13.2.2: it comes first
+	// §13.2.2: it comes first
+	if s := r.get(t, "/a", "Range", "bytes=0-3", "If-None-Match", `"1"`); s.StatusCode != 304 {
 		t.Errorf("Range with If-None-Match: %s", s)
 	}
 }
@@ -200,7 +202,8 @@ func TestCacheRFC9111Section34PartsOfTwo(t *testing.T) {
 	}
 }
 
-// A range that misses doesn't make its client's condition part of what is stored, and an origin without ranges gives the whole.
+// A range that misses doesn't make its client's condition part of what is stored, and an origin without ranges gives
+// the whole.
 func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", fresh(digits))
@@ -224,8 +227,8 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 	}
 }
 
-// Ranges of a large stored body are given from where they lie: clients that read nothing of their answer hold no copy of
-// it, and no byte is given twice.
+// Ranges of a large stored body are given from where they lie: clients that read nothing of their answer hold no copy
+// of it, and no byte is given twice.
 func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
 	const n, clients = 4 << 20, 8
 	r := startCache(t, nil, func(s *cacheSetup) { s.store.Memory = 256 * node.MiB })
@@ -254,8 +257,8 @@ func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
 	})
 }
 
-// A range in another unit is for its origin to answer, which may give a part with status 200: what it gives is stored for
-// requests of the same range only, and what is stored whole doesn't answer them.
+// A range in another unit is for its origin to answer, which may give a part with status 200: what it gives is stored
+// for requests of the same range only, and what is stored whole doesn't answer them.
 func TestCacheRangeOfAnotherUnit(t *testing.T) {
 	r := startCache(t, nil)
 	all := []string{"Cache-Control", "max-age=60"}

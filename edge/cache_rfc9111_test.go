@@ -10,7 +10,8 @@ import (
 	"millrace/node"
 )
 
-// What is stored comes back as it was, with the age that it has (RFC 9111 §4.2.3, §5.1) and the freshness that is left (RFC 9211 §2.3).
+// What is stored comes back as it was, with the age that it has (RFC 9111 §4.2.3, §5.1) and the freshness that is left
+// (RFC 9211 §2.3).
 func TestCacheRFC9111Section51Age(t *testing.T) {
 	r := startCache(t, nil)
 	date := httpDate(100 * time.Second)
@@ -77,7 +78,8 @@ func TestCacheRFC9111Section421Lifetime(t *testing.T) {
 	}
 }
 
-// Without any word of the origin a tenth of the time since Last-Modified counts (§4.2.2), unless the route says otherwise.
+// Without any word of the origin a tenth of the time since Last-Modified counts (§4.2.2), unless the route says
+// otherwise.
 func TestCacheRFC9111Section422Heuristics(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		r := startCache(t, func(c *node.Cache) { c.Heuristic = on })
@@ -161,7 +163,8 @@ func TestCacheRFC9110Section932HeadIsNotStoredAsGet(t *testing.T) {
 	r.get(t, "/a").wantHit(t, "the next GET", "body")
 }
 
-// Own validation asks with both validators, and a 304 brings the stored fields up to date, but for those of the body (§4.3.1, §3.2).
+// Own validation asks with both validators, and a 304 brings the stored fields up to date, but for those of the body
+// (§4.3.1, §3.2).
 func TestCacheRFC9111Section434Validation(t *testing.T) {
 	r := startCache(t, nil)
 	modified := httpDate(time.Hour)

@@ -380,8 +380,8 @@ func (r *cacheRig) has(path string) bool {
 	return has
 }
 
-// invalidated waits until a path isn't answered from the store: a request that invalidates waits for the log of purges for 20 ms at most (kvcache.Patience),
-// and goes on without it.
+// invalidated waits until a path isn't answered from the store: a request that invalidates waits for the log of purges
+// for 20 ms at most (kvcache.Patience), and goes on without it.
 func (r *cacheRig) invalidated(tb testing.TB, what, path string, header ...string) {
 	tb.Helper()
 	natsservertest.Eventually(tb, what, func() bool { return !r.get(tb, path, header...).hit })

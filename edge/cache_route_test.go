@@ -73,7 +73,8 @@ func TestCacheRouteTTL(t *testing.T) {
 	}
 }
 
-// A freshness that only the route names isn't for clients with cookies: they neither fill the cache, nor get what is in it, nor drive it out.
+// A freshness that only the route names isn't for clients with cookies: they neither fill the cache, nor get what is in
+// it, nor drive it out.
 func TestCacheRouteTTLWithCookies(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL = minute })
 	r.on("/a", always(200, "%d"))
@@ -179,7 +180,8 @@ func TestCacheRouteMaxObject(t *testing.T) {
 	}
 }
 
-// Text is compressed once, for those who take it; each coding is a representation with an ETag of its own (RFC 9110 §8.8.3).
+// Text is compressed once, for those who take it; each coding is a representation with an ETag of its own (RFC 9110
+// §8.8.3).
 func TestCacheRouteCompress(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.Compress = true })
 	text := strings.Repeat("all work and no play ", 500)

@@ -25,7 +25,8 @@ func varyOf(h mesh.Header) []string {
 	return slices.DeleteFunc(httpcache.VaryNames(h), inKey)
 }
 
-// ofOne reports whether a response that varies on the field is for one client or one request, unless the route names it.
+// ofOne reports whether a response that varies on the field is for one client or one request, unless the route names
+// it.
 func (c *cached) ofOne(name string) bool {
 	if oneOf(name, "X-Request-Id", "Traceparent", "Tracestate") {
 		return true

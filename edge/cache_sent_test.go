@@ -34,8 +34,8 @@ func saysSent(name string) answer {
 	}
 }
 
-// A response that varies on what says who asks is for that one: the edge writes or drops such fields, so what the client
-// sent in them tells nothing apart.
+// A response that varies on what says who asks is for that one: the edge writes or drops such fields, so what the
+// client sent in them tells nothing apart.
 func TestCacheVaryOnWhoAsks(t *testing.T) {
 	for name, change := range map[string]func(*cacheSetup){
 		"trusted": func(s *cacheSetup) { s.edge.TrustedProxies = prefixes("127.0.0.0/8") }, "not trusted": func(*cacheSetup) {},

@@ -13,8 +13,8 @@ import (
 	"millrace/mesh"
 )
 
-// kept is a response as it comes from the store: its fields are lines already, and its body lies in the store's memory until
-// release. It is written past fasthttp (Server.sendKept), so that nothing of it is copied.
+// kept is a response as it comes from the store: its fields are lines already, and its body lies in the store's memory
+// until release. It is written past fasthttp (Server.sendKept), so that nothing of it is copied.
 type kept struct {
 	view   kvcache.View
 	head   []byte // field lines
@@ -60,7 +60,8 @@ func (c *cached) early(l *found) bool {
 	return float64(fetch)*-math.Log(1-rand.Float64()) >= float64(left) //nolint:gosec // G404: a dice, not a secret
 }
 
-// serve makes the response to a client out of a stored one. It takes the view over. Nil means that a part of the body is missing.
+// serve makes the response to a client out of a stored one. It takes the view over. Nil means that a part of the body
+// is missing.
 func (c *cached) serve(x *Exchange, l *found, status httpcache.Status) *mesh.Response {
 	resp := &mesh.Response{}
 	if !c.serveInto(x, l, status, resp) {

@@ -18,7 +18,8 @@ func stale(body string, since int, control ...string) answer {
 	return always(200, body, h...)
 }
 
-// An origin that can't be reached: what is stored is served though it is stale (§4.2.4), unless it forbids that (§5.2.2.2).
+// An origin that can't be reached: what is stored is served though it is stale (§4.2.4), unless it forbids that
+// (§5.2.2.2).
 func TestCacheRFC9111Section424OriginAway(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/stale", stale("stale", 5))
@@ -260,8 +261,8 @@ func TestCacheConnectFailureIsRemembered(t *testing.T) {
 	}
 }
 
-// Shortly before a response is stale, one of its clients has it fetched anew, the sooner the longer a fetch takes (XFetch; checklist item 41), and all get
-// what is stored.
+// Shortly before a response is stale, one of its clients has it fetched anew, the sooner the longer a fetch takes
+// (XFetch; checklist item 41), and all get what is stored.
 func TestCacheEarlyRefresh(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", func(_ *mesh.Request, n int) *mesh.Response {

@@ -264,7 +264,8 @@ func TestCacheAttackVariantFlood(t *testing.T) {
 	}
 }
 
-// Parameters that the origin says don't count (draft-ietf-httpbis-no-vary-search), and what makes such a response invalid.
+// Parameters that the origin says don't count (draft-ietf-httpbis-no-vary-search), and what makes such a response
+// invalid.
 func TestCacheNoVarySearch(t *testing.T) {
 	r := startCache(t, nil)
 	for i, c := range []struct {
@@ -294,7 +295,8 @@ func TestCacheNoVarySearch(t *testing.T) {
 	}
 }
 
-// Targeted fields stand before Cache-Control and Expires, an invalid one counts as not there, and the cache's own goes no further (RFC 9213 §2, §3.1).
+// Targeted fields stand before Cache-Control and Expires, an invalid one counts as not there, and the cache's own goes
+// no further (RFC 9213 §2, §3.1).
 func TestCacheRFC9213TargetedFields(t *testing.T) {
 	r := startCache(t, nil)
 	for i, c := range []struct {
@@ -327,8 +329,8 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 	}
 }
 
-// No-Vary-Search says which parameters don't count, and nothing of what else the key holds: what a proxy tells, the route,
-// the body of a QUERY, a range of another unit.
+// No-Vary-Search says which parameters don't count, and nothing of what else the key holds: what a proxy tells, the
+// route, the body of a QUERY, a range of another unit.
 func TestCacheNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }, func(s *cacheSetup) {
 		s.edge.TrustedProxies = prefixes("127.0.0.0/8")

@@ -11,8 +11,8 @@ import (
 
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
-// sendKept writes a response of the store straight to the connection: a head made of lines that are there already, and the body as it lies in
-// the store's memory.
+// sendKept writes a response of the store straight to the connection: a head made of lines that are there already, and
+// the body as it lies in the store's memory.
 func (s *Server) sendKept(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	k := x.kept
 	buf := heads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else

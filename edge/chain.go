@@ -82,8 +82,8 @@ func (s *Server) contain(next Handler) Handler {
 	}
 }
 
-// takeBody takes the request's body, if it is within the route's limit: whole if it fits one message, or as a stream. A node
-// that is full doesn't read it.
+// takeBody takes the request's body, if it is within the route's limit: whole if it fits one message, or as a stream. A
+// node that is full doesn't read it.
 func (s *Server) takeBody(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		if s.admission.full() || (x.Hasty && s.admission.sheds()) {
@@ -102,8 +102,8 @@ func (s *Server) takeBody(next Handler) Handler {
 	}
 }
 
-// take decides how the body goes on. A socket's bytes and a long body stream, and so does one whose end hasn't come yet, if the
-// target can take streams.
+// take decides how the body goes on. A socket's bytes and a long body stream, and so does one whose end hasn't come
+// yet, if the target can take streams.
 func (x *Exchange) take() error {
 	r := x.route
 	whole := r.Whole()
@@ -189,8 +189,8 @@ func tooLarge(limit node.Size) error {
 
 var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in flight as it can serve")
 
-// admit bounds the requests in flight. It stands behind takeBody, so that clients that send slowly take no places; for the
-// same reason a request whose body streams takes none, once takeBody has let it in.
+// admit bounds the requests in flight. It stands behind takeBody, so that clients that send slowly take no places; for
+// the same reason a request whose body streams takes none, once takeBody has let it in.
 func (s *Server) admit(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		if x.server = s; x.forward.Stream != nil {
@@ -212,9 +212,9 @@ func (x *Exchange) admit() error {
 	return nil
 }
 
-// overloaded refuses the exchange for want of places. A client that asks again at once, instead of after the time that it
-// is told, is held back for a while, so that it doesn't spend the node's time on refusals; its request after that has an
-// even chance again. Behind a trusted proxy others share the connection, so there nobody waits.
+// overloaded refuses the exchange for want of places. A client that asks again at once, instead of after the time that
+// it is told, is held back for a while, so that it doesn't spend the node's time on refusals; its request after that
+// has an even chance again. Behind a trusted proxy others share the connection, so there nobody waits.
 func (s *Server) overloaded(x *Exchange) error {
 	s.admission.refused.Add(1)
 	x.pause = !x.trusted && !x.Hasty

@@ -71,8 +71,9 @@ func corpus(tb testing.TB) []sample {
 	return out
 }
 
-// Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood. Each sample comes from an address of its
-// own, by which its requests are told from those of another that reach the upstream late.
+// Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood. Each
+// sample comes from an address of its own, by which its requests are told from those of another that reach the upstream
+// late.
 func TestCorpus(t *testing.T) {
 	var mu sync.Mutex
 	understood := map[string]int{} // by the client's address
@@ -150,7 +151,8 @@ func serve(tb testing.TB, r *rig, name, url string) {
 	}
 }
 
-// play sends a sample from that address, ends the sending side, and gives the final statuses of all responses that came.
+// play sends a sample from that address, ends the sending side, and gives the final statuses of all responses that
+// came.
 func (r *rig) play(t *testing.T, s sample, from string) (statuses []int) {
 	t.Helper()
 	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", r.addr)

@@ -121,7 +121,8 @@ func TestIdleConnectionsOfTheSameClientGiveWay(t *testing.T) {
 	}
 }
 
-// A full node closes a connection that is idle for one that comes, also one on which nothing has come yet (guard.TestWhoGivesWay tells which).
+// A full node closes a connection that is idle for one that comes, also one on which nothing has come yet
+// (guard.TestWhoGivesWay tells which).
 func TestIdleConnectionsGiveWay(t *testing.T) {
 	c := startCrowd(t, nil)
 	for range 2 {

@@ -1,8 +1,9 @@
 // Package edge takes HTTP requests and sends them onto the mesh. It is the only importer of Fiber, and in it only
 // fiber.go: everything past that file works on an Exchange, so that another front can feed the same handler.
 //
-// A request's way: guard/ reads it off the connection, fiber.go makes an Exchange of it, path.go makes its path canonical, router.go finds its route, the policies of
-// chain.go see it in their order, target.go sends it to the mesh; problem.go writes every error.
+// A request's way: guard/ reads it off the connection, fiber.go makes an Exchange of it, path.go makes its path
+// canonical, router.go finds its route, the policies of chain.go see it in their order, target.go sends it to the mesh;
+// problem.go writes every error.
 //
 // Guarantees:
 //

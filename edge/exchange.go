@@ -74,7 +74,8 @@ type Exchange struct {
 	refreshing  time.Time        // when the response was received that a newer one is wanted for
 }
 
-// cacheRoom is what the cache needs for one exchange. Most of an exchange would be this, and those of routes that don't cache do without.
+// cacheRoom is what the cache needs for one exchange. Most of an exchange would be this, and those of routes that don't
+// cache do without.
 type cacheRoom struct {
 	found    found         // what the store has
 	fields   [4]mesh.Field // for the few fields that a kept response gets
@@ -121,7 +122,8 @@ func (x *Exchange) param(name string) string {
 	return ""
 }
 
-// enter puts the exchange under the settings of this moment and checks its form, unless the front has refused it already.
+// enter puts the exchange under the settings of this moment and checks its form, unless the front has refused it
+// already.
 func (x *Exchange) enter(set *settings, via string) {
 	x.settings, x.via, x.trusted = set, via, set.trusts(x.Peer)
 	if x.refusal == nil {
@@ -129,8 +131,9 @@ func (x *Exchange) enter(set *settings, via string) {
 	}
 }
 
-// accept checks what the request asks for and fills Host, Path and Query. Framing and syntax are the front's business. What is refused here is the
-// last request of its connection: who writes it so may mean its next bytes as something else.
+// accept checks what the request asks for and fills Host, Path and Query. Framing and syntax are the front's business.
+// What is refused here is the last request of its connection: who writes it so may mean its next bytes as something
+// else.
 func (x *Exchange) accept() error {
 	x.last = true
 	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
@@ -150,9 +153,9 @@ func (x *Exchange) accept() error {
 // servedMethods is what Allow says where no route has its say.
 const servedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
-// acceptFields drops fields that belong to the client's connection, those that only nodes may write, and those that count
-// from trusted proxies only, so that nothing behind it (routes, keys, limits, the origin) sees them. It refuses what goes in
-// a circle.
+// acceptFields drops fields that belong to the client's connection, those that only nodes may write, and those that
+// count from trusted proxies only, so that nothing behind it (routes, keys, limits, the origin) sees them. It refuses
+// what goes in a circle.
 func (x *Exchange) acceptFields() error {
 	hop, foreign := false, false
 	for i := range x.Header {

@@ -47,11 +47,13 @@ type Explanation struct {
 	Params  map[string]string `json:"params,omitempty"`
 	Target  string            `json:"target,omitempty"`
 	Subject string            `json:"subject,omitempty"`
-	Served  *bool             `json:"served,omitempty"`  // somebody subscribes to the subject; missing if that isn't known
-	Unseen  bool              `json:"unseen,omitempty"`  // a name that expose: "*" opens and nobody has served yet: the answer is 404
-	Carrier string            `json:"carrier,omitempty"` // memory or nats, at this moment
-	Asks    string            `json:"asks,omitempty"`    // host and target in place of the client's
-	Calls   []CallInfo        `json:"calls,omitempty"`
+	// somebody subscribes to the subject; missing if that isn't known
+	Served *bool `json:"served,omitempty"`
+	// a name that expose: "*" opens and nobody has served yet: the answer is 404
+	Unseen  bool       `json:"unseen,omitempty"`
+	Carrier string     `json:"carrier,omitempty"` // memory or nats, at this moment
+	Asks    string     `json:"asks,omitempty"`    // host and target in place of the client's
+	Calls   []CallInfo `json:"calls,omitempty"`
 	Bound
 	MaxBody string            `json:"max_body,omitempty"`
 	Upgrade node.Protocols    `json:"upgrade,omitempty"` // beside WebSocket
@@ -59,7 +61,8 @@ type Explanation struct {
 	Refusal string            `json:"refusal,omitempty"`
 	Limits  []LimitInfo       `json:"limits,omitempty"`
 	Cache   *CacheExplanation `json:"cache,omitempty"`
-	Also    []HostExplanation `json:"also,omitempty"` // other hosts of a path that have other routes, or something stored
+	// other hosts of a path that have other routes, or something stored
+	Also []HostExplanation `json:"also,omitempty"`
 }
 
 // CallInfo is a call that a gather makes.

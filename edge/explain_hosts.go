@@ -20,8 +20,8 @@ type HostExplanation struct {
 }
 
 // Explain routes a request without sending it. target is a path or an absolute URL, as people write them. A path means
-// every host that clients may ask for here: of those that differ, the one with most to tell is explained, and the others
-// are named.
+// every host that clients may ask for here: of those that differ, the one with most to tell is explained, and the
+// others are named.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
 	t, err := readTyped(target)
 	if err != nil {

@@ -39,7 +39,8 @@ func TestExposedNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp, body := r.do(t, "GET", "/late", ""); resp.StatusCode != http.StatusOK { // at once: the first request finds it
+	// at once: the first request finds it
+	if resp, body := r.do(t, "GET", "/late", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("/late answered %d %s", resp.StatusCode, body)
 	}
 	if err := sub.Unsubscribe(); err != nil {

@@ -16,8 +16,9 @@ import (
 	"millrace/node"
 )
 
-// newApp sets every default of Fiber and fasthttp that isn't safe. What is read off a connection is the guard's business:
-// the server behind it sees heads that the guard wrote, so its own parser, buffers and read time-outs stay out of use.
+// newApp sets every default of Fiber and fasthttp that isn't safe. What is read off a connection is the guard's
+// business: the server behind it sees heads that the guard wrote, so its own parser, buffers and read time-outs stay
+// out of use.
 func (s *Server) newApp() *fiber.App {
 	app := fiber.New(fiber.Config{
 		DisableStartupMessage: true, DisableHeaderNormalizing: true, DisableDefaultContentType: true, DisablePreParseMultipartForm: true,
@@ -29,7 +30,8 @@ func (s *Server) newApp() *fiber.App {
 	server.MaxIdleWorkerDuration = 2 * time.Second // the stacks of a burst aren't kept
 	server.ErrorHandler = s.protocolError
 	server.CloseOnShutdown = true
-	server.Handler = func(rc *fasthttp.RequestCtx) { // our router stands in place of Fiber's, so methods that Fiber doesn't know are served too
+	// our router stands in place of Fiber's, so methods that Fiber doesn't know are served too
+	server.Handler = func(rc *fasthttp.RequestCtx) {
 		c := app.AcquireCtx(rc)
 		defer app.ReleaseCtx(c)
 		s.handle(c)
@@ -37,8 +39,8 @@ func (s *Server) newApp() *fiber.App {
 	return app
 }
 
-// hastyPause is how long a client that was refused for overload waits until its next request is read. It is told to come
-// back after a second.
+// hastyPause is how long a client that was refused for overload waits until its next request is read. It is told to
+// come back after a second.
 const hastyPause = 500 * time.Millisecond
 
 // announcement is more than the guard's heads need in bytes.
@@ -161,7 +163,8 @@ func (s *Server) writeHeader(out *fasthttp.ResponseHeader, h mesh.Header) {
 		case equalFold(f.Name, "Date"):
 			dated = true
 			writeDate(out, f.Value)
-		case equalFold(f.Name, "Content-Encoding") && len(out.ContentEncoding()) > 0: // fasthttp keeps one: a list says the same
+		case equalFold(f.Name, "Content-Encoding") && len(out.ContentEncoding()) > 0:
+			// fasthttp keeps one: a list says the same
 			out.SetContentEncoding(string(out.ContentEncoding()) + ", " + f.Value)
 		default:
 			out.Add(f.Name, f.Value)

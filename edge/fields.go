@@ -6,8 +6,8 @@ import (
 	"millrace/node"
 )
 
-// What becomes of a client's header fields stands here: which the edge writes itself, which count from trusted proxies only,
-// and which no cache key holds.
+// What becomes of a client's header fields stands here: which the edge writes itself, which count from trusted proxies
+// only, and which no cache key holds.
 
 // mattering are the first letters of all names that acceptFields knows, as bits from a on.
 const mattering = 1<<('c'-'a') | 1<<('e'-'a') | 1<<('f'-'a') | 1<<('h'-'a') | 1<<('k'-'a') | 1<<('m'-'a') | 1<<('n'-'a') |
@@ -43,8 +43,8 @@ func ofEdge(name string) bool {
 	return false
 }
 
-// claims names the fields that tell an application who asks and how: they are believed, and passed on, only from trusted
-// proxies. Certificates of clients are among them (RFC 9440 §4).
+// claims names the fields that tell an application who asks and how: they are believed, and passed on, only from
+// trusted proxies. Certificates of clients are among them (RFC 9440 §4).
 func claims(name string) bool {
 	if tellsAddress(name) {
 		return true
@@ -120,9 +120,9 @@ func oneOf(name string, others ...string) bool {
 	return false
 }
 
-// spoofs reports whether a field is one that nobody may send: Proxy, which a CGI-like target (CGI, WSGI, PHP) takes for the
-// setting HTTP_PROXY, and what such a target takes for a field that frames or routes the request, or that only this node or
-// a trusted proxy may set, since it makes the same of every character that is neither letter nor digit.
+// spoofs reports whether a field is one that nobody may send: Proxy, which a CGI-like target (CGI, WSGI, PHP) takes for
+// the setting HTTP_PROXY, and what such a target takes for a field that frames or routes the request, or that only this
+// node or a trusted proxy may set, since it makes the same of every character that is neither letter nor digit.
 func spoofs(name string) bool {
 	if !odd(name) {
 		return equalFold(name, "Proxy")
@@ -159,9 +159,9 @@ func (x *Exchange) foreign(name string) bool {
 	return spoofs(name) || (!x.trusted && claims(name))
 }
 
-// unkeyed reports whether a field of a request could make an origin answer another one than that of the cache key: fields
-// that override the request line, what trusted proxies tell that isn't part of the key, and odd names, which a CGI-like
-// origin takes for other fields, unless the key has them.
+// unkeyed reports whether a field of a request could make an origin answer another one than that of the cache key:
+// fields that override the request line, what trusted proxies tell that isn't part of the key, and odd names, which a
+// CGI-like origin takes for other fields, unless the key has them.
 func (c *cached) unkeyed(name string) bool {
 	if odd(name) {
 		return !c.keys(name)
@@ -180,7 +180,8 @@ func (c *cached) keys(name string) bool {
 	return oneOf(name, c.cfg.Vary...)
 }
 
-// forwardedInKey are the fields of trusted proxies that applications build links from. What they say is a part of every cache key.
+// forwardedInKey are the fields of trusted proxies that applications build links from. What they say is a part of every
+// cache key.
 var forwardedInKey = [...]string{"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Ssl"}
 
 // appendForwarded writes what a trusted proxy says beside scheme and host.
@@ -196,9 +197,9 @@ func (x *Exchange) appendForwarded(b []byte) []byte {
 	return b
 }
 
-// mayTrail reports whether a trailer field of the request may go on: it says nothing that a head may not say, nothing that
-// only the edge says, and nothing that the route decides by or writes itself. A trailer that Connection lists stays here
-// (RFC 9110 §7.6.1).
+// mayTrail reports whether a trailer field of the request may go on: it says nothing that a head may not say, nothing
+// that only the edge says, and nothing that the route decides by or writes itself. A trailer that Connection lists
+// stays here (RFC 9110 §7.6.1).
 func (x *Exchange) mayTrail(name string) bool {
 	if !node.MayTrail(name) || ofEdge(name) || claims(name) || overrides(name) || spoofs(name) || x.listed[strings.ToLower(name)] {
 		return false

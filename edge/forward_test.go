@@ -59,7 +59,8 @@ func TestRightmostUntrusted(t *testing.T) {
 	}
 }
 
-// What the member sees: end-to-end fields as they came, ours set by us, nothing that belongs to the mesh or to one connection.
+// What the member sees: end-to-end fields as they came, ours set by us, nothing that belongs to the mesh or to one
+// connection.
 func TestPrepare(t *testing.T) {
 	header := func() mesh.Header {
 		return fields(
@@ -166,8 +167,8 @@ func TestTraceparent(t *testing.T) {
 	}
 }
 
-// Whatever a proxy's field holds, the client is the peer or an address in it, and never one behind which a trusted proxy
-// stands that we didn't believe. Trace and id pass only in their own alphabet.
+// Whatever a proxy's field holds, the client is the peer or an address in it, and never one behind which a trusted
+// proxy stands that we didn't believe. Trace and id pass only in their own alphabet.
 func FuzzForwarded(f *testing.F) {
 	f.Add("192.0.2.1, 10.0.0.1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a.test:80")
 	f.Add("[2001:db8::1]:443,::ffff:10.0.0.1,", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "[::1]")

@@ -25,7 +25,8 @@ func (s *Server) gather(r *node.Route) *gatherer {
 	return s.newGatherer(r, func(call string) string { return r.ID() + "." + call }, "route")
 }
 
-// newGatherer makes the parts. id says under which name the calls are counted; what they cache is kept apart by origin, which says who wrote them.
+// newGatherer makes the parts. id says under which name the calls are counted; what they cache is kept apart by origin,
+// which says who wrote them.
 func (s *Server) newGatherer(r *node.Route, id func(call string) string, origin string) *gatherer {
 	g := &gatherer{how: r.Gather, rewrite: r.Rewrite, names: slices.Sorted(maps.Keys(r.Gather.Calls))}
 	for _, name := range g.names {
@@ -101,8 +102,9 @@ func (g *gatherer) calls(x *Exchange, held *holding, outs []partOut) []mesh.Part
 	return parts
 }
 
-// Gather makes the calls of a route with gather for a member: host and header are what the calls carry. It takes a place among the requests in flight, and
-// the limits and caches of calls count as those of requests do; the client is this node.
+// Gather makes the calls of a route with gather for a member: host and header are what the calls carry. It takes a
+// place among the requests in flight, and the limits and caches of calls count as those of requests do; the client is
+// this node.
 func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header mesh.Header) (*mesh.Response, error) {
 	x := &Exchange{
 		Method: "GET", Header: header, Scheme: "http", Started: time.Now(), Host: host, Path: "/", ID: newID(), settings: s.settings.Load(), via: s.via, server: s,
@@ -127,7 +129,8 @@ func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header 
 	}
 	defer s.admission.leave()
 	x.forward.Deadline = x.Started.Add(x.timeout())
-	return s.newGatherer(r, func(string) string { return r.ID() }, "api").handle(ctx, x) // members choose the names of calls, so those aren't counted one by one
+	// members choose the names of calls, so those aren't counted one by one
+	return s.newGatherer(r, func(string) string { return r.ID() }, "api").handle(ctx, x)
 }
 
 // standIn takes what stands in for parts that weren't over in time.
@@ -149,7 +152,8 @@ func partHeader(x *Exchange) mesh.Header {
 	return h
 }
 
-// ofWhole names the fields of the client's request that are about the response as a whole, or about a body, which calls don't have.
+// ofWhole names the fields of the client's request that are about the response as a whole, or about a body, which calls
+// don't have.
 func ofWhole(name string) bool {
 	return hasPrefixFold(name, "If-") || hasPrefixFold(name, "Content-") || equalFold(name, "Range") || equalFold(name, "Accept-Encoding") || equalFold(name, "Expect")
 }

@@ -18,7 +18,8 @@ import (
 	"millrace/node"
 )
 
-// enough tells whether the results so far decide the answer. What stands in for a call that failed counts only when no other is still to come.
+// enough tells whether the results so far decide the answer. What stands in for a call that failed counts only when no
+// other is still to come.
 func (g *gatherer) enough(results []mesh.PartResult, outs []partOut, last int) bool {
 	switch g.how.Mode {
 	case node.GatherRace:
@@ -118,7 +119,8 @@ func (e *gatherError) tell(h *mesh.Header) {
 func (e *gatherError) Error() string { return e.cause.Error() }
 func (e *gatherError) Unwrap() error { return e.cause }
 
-// failure says which parts failed, or, if time is what was missing, which didn't succeed. Others were given up because of those that failed.
+// failure says which parts failed, or, if time is what was missing, which didn't succeed. Others were given up because
+// of those that failed.
 func (g *gatherer) failure(results []mesh.PartResult, wanted int, decided bool) error {
 	code, failed := node.CodeUpstream, partial(results, func(i int) bool { return over(&results[i]) && !results[i].OK() })
 	late := slices.ContainsFunc(results, func(r mesh.PartResult) bool { return node.CodeOf(r.Err) == node.CodeTimeout })
@@ -201,7 +203,8 @@ type written struct {
 	embeds bool // its body can stand in JSON as it is
 }
 
-// writing looks at a body. What is nested very deeply doesn't embed: many readers would fail on it, some by ending their process.
+// writing looks at a body. What is nested very deeply doesn't embed: many readers would fail on it, some by ending
+// their process.
 func writing(r *mesh.PartResult) written {
 	w := written{PartResult: r}
 	if resp := r.Response; resp != nil {

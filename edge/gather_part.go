@@ -23,7 +23,8 @@ import (
 	"millrace/node"
 )
 
-// maxPart bounds the body of one part, and maxWhole those of all together with the answer that is made of them: a gather holds them in memory.
+// maxPart bounds the body of one part, and maxWhole those of all together with the answer that is made of them: a
+// gather holds them in memory.
 const (
 	maxPart  = 8 << 20
 	maxWhole = 64 << 20
@@ -132,8 +133,8 @@ func (p *part) ask(ctx context.Context, own *Exchange) (*mesh.Response, error) {
 	return resp, p.decode(resp)
 }
 
-// unkeep takes a response out of the store's memory, if it lies there, with how old it is and for how long it is still fresh: what said so to the cache alone
-// wasn't stored.
+// unkeep takes a response out of the store's memory, if it lies there, with how old it is and for how long it is still
+// fresh: what said so to the cache alone wasn't stored.
 func (x *Exchange) unkeep(resp *mesh.Response) {
 	if x.kept == nil {
 		return

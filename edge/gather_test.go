@@ -208,7 +208,8 @@ func TestGatherModes(t *testing.T) {
 	}
 }
 
-// Calls after others take parts of their results, percent-encoded for their place; what fails takes those with it that come after.
+// Calls after others take parts of their results, percent-encoded for their place; what fails takes those with it that
+// come after.
 func TestGatherAfter(t *testing.T) {
 	r, p := startGather(t, gatherRoute(t, node.GatherSettled, map[string]node.Call{
 		"user":   to(t, "/user/{id}"),

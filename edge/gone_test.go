@@ -12,8 +12,9 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// A client that goes away while its response is under way ends it, whoever reads its connection at that moment: an upload that goes on
-// behind the response's head, or the reader of a socket that the upstream has refused with a response that streams.
+// A client that goes away while its response is under way ends it, whoever reads its connection at that moment: an
+// upload that goes on behind the response's head, or the reader of a socket that the upstream has refused with a
+// response that streams.
 func TestGoneBehindTheHead(t *testing.T) {
 	for name, text := range map[string]string{
 		"upload": "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nabc",

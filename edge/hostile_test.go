@@ -57,8 +57,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// heldMemory follows what is held over time. What is allocated while the garbage collector looks counts as held to it, so that one look in a
-// busy time may show hundreds of MiB of garbage; what is really held is in each of several looks.
+// heldMemory follows what is held over time. What is allocated while the garbage collector looks counts as held to it,
+// so that one look in a busy time may show hundreds of MiB of garbage; what is really held is in each of several looks.
 type heldMemory struct {
 	looks uint64
 	lasts [4]int64

@@ -84,8 +84,8 @@ func (l *limited) handle(ctx context.Context, x *Exchange) (resp *mesh.Response,
 	return resp, err
 }
 
-// count asks the limits one after another, but for those that have let the request pass quickly. If one refuses, those before it get back what
-// they have given.
+// count asks the limits one after another, but for those that have let the request pass quickly. If one refuses, those
+// before it get back what they have given.
 func (l *limited) count(ctx context.Context, x *Exchange) (refusal *mesh.Response, err error) {
 	limits := l.limits
 	if n := len(x.passed); n > 0 {
@@ -164,7 +164,8 @@ func (l *limited) judge(x *Exchange, p pass, err error) (*mesh.Response, error) 
 	return nil, node.Errorf(node.CodeUnavailable, err, "the rate limit can't be checked at the moment")
 }
 
-// quickly counts a request that can be answered at once, if the permits for it are in memory. If some aren't, count goes on with those.
+// quickly counts a request that can be answered at once, if the permits for it are in memory. If some aren't, count
+// goes on with those.
 func (l *limited) quickly(x *Exchange) bool {
 	x.passed = x.passedRoom[:0]
 	for _, lim := range l.limits {
@@ -256,7 +257,8 @@ func (p *pass) back(now time.Time) {
 	p.limit.rule.Refund(now, p.key, p.decision, p.limit.cost())
 }
 
-// settle does what is due when the response is known: places become free when it is over, and some responses don't count.
+// settle does what is due when the response is known: places become free when it is over, and some responses don't
+// count.
 func (l *limited) settle(x *Exchange, resp *mesh.Response, err error) {
 	status := http.StatusInternalServerError
 	if err != nil {
@@ -291,7 +293,8 @@ func (l *limited) settle(x *Exchange, resp *mesh.Response, err error) {
 	})}
 }
 
-// occupying is a response's stream that holds places until it is over. They are free before its client can see the end, and ask for the next.
+// occupying is a response's stream that holds places until it is over. They are free before its client can see the end,
+// and ask for the next.
 type occupying struct {
 	mesh.Body
 

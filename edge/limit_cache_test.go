@@ -35,7 +35,8 @@ func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*cach
 	}
 	var set cacheSetup
 	r := startCache(tb, cache, limited, func(s *cacheSetup) { set = *s; s.routes = nil })
-	l := openLimits(tb, natsservertest.Connect(tb, natsservertest.Start(tb)), true) // what the cache writes keeps nobody waiting
+	// what the cache writes keeps nobody waiting
+	l := openLimits(tb, natsservertest.Connect(tb, natsservertest.Start(tb)), true)
 	l.SetRules(rulesOf(nil, set.routes))
 	var err error
 	r.Server, err = edge.New(edge.Config{
@@ -56,7 +57,8 @@ func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*cach
 	return r, l
 }
 
-// A hit counts like any other request, once, whichever way it is answered: from inside the guard, or with the rest of them.
+// A hit counts like any other request, once, whichever way it is answered: from inside the guard, or with the rest of
+// them.
 func TestLimitHits(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits []node.Limit
@@ -104,7 +106,8 @@ func TestLimitHits(t *testing.T) {
 				if lim.Algorithm != node.AlgorithmBucket { // which fills up all the time
 					spends(t, l, rule.Name, "127.0.0.1", c.want)
 				}
-				if stats.Allowed < uint64(c.want) || stats.Allowed+stats.Denied > 30 { // a limit behind it may have refused what it allowed
+				// a limit behind it may have refused what it allowed
+				if stats.Allowed < uint64(c.want) || stats.Allowed+stats.Denied > 30 {
 					t.Errorf("%s: counted %+v for 30 requests", rule.Name, stats)
 				}
 			}
@@ -145,7 +148,8 @@ func TestLimitHitsAtOnce(t *testing.T) {
 	spends(t, l, "r-2", "127.0.0.1", 60)
 }
 
-// What is told of limits is a client's own, in hits of every kind, and never stored; nor is what the origin says of its limits.
+// What is told of limits is a client's own, in hits of every kind, and never stored; nor is what the origin says of its
+// limits.
 func TestLimitFieldsOfHits(t *testing.T) {
 	for _, form := range []node.HeaderForm{node.HeaderDraft8, node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy, node.HeaderNone} {
 		r, _ := startLimitedCache(t, nil, nil, per("100/1h", headers(form)))
@@ -169,7 +173,8 @@ func TestLimitFieldsOfHits(t *testing.T) {
 			if form == node.HeaderNone {
 				text = ""
 			}
-			origin := !s.hit && form != node.HeaderDraft8 && form != node.HeaderDraft7 // it is passed on where it doesn't clash
+			// it is passed on where it doesn't clash
+			origin := !s.hit && form != node.HeaderDraft8 && form != node.HeaderDraft7
 			if got := left(s); s.StatusCode != status || (!origin && got != text && !strings.HasPrefix(s.Header.Get("RateLimit"), `"origin"`)) {
 				t.Errorf("%s, %s: %s tells %q, want %q of %v", form, what, s, got, text, s.Header)
 			}
@@ -217,7 +222,8 @@ func TestLimitRefusalIsNotStored(t *testing.T) {
 	r.get(t, "/b", "X-Forwarded-For", "192.0.2.3").wantHit(t, "a third", "1")
 }
 
-// Each request counts once, whatever the cache makes of it: those that wait for one fetch too, but not the fetches that the cache makes by itself.
+// Each request counts once, whatever the cache makes of it: those that wait for one fetch too, but not the fetches that
+// the cache makes by itself.
 func TestLimitCountsRequestsNotFetches(t *testing.T) {
 	stale := func(c *node.Cache) { c.RequestDirectives = true }
 	r, l := startLimitedCache(t, stale, nil, per("100/1h"))
@@ -311,8 +317,8 @@ func TestLimitSkipsHits(t *testing.T) {
 	}
 }
 
-// Purged and stale responses, and those in chunks, aren't answered quickly. Limits hold all the same while the cache changes under them, and no place
-// is lost: four clients that do one thing after another never need more than four.
+// Purged and stale responses, and those in chunks, aren't answered quickly. Limits hold all the same while the cache
+// changes under them, and no place is lost: four clients that do one thing after another never need more than four.
 func TestLimitHitsWhileTheCacheChanges(t *testing.T) {
 	r, l := startLimitedCache(t, nil, nil, per("80/1h"), inFlight(4))
 	r.on("/a", always(200, "%d", "Cache-Control", "max-age=1"))
@@ -341,8 +347,8 @@ func TestLimitHitsWhileTheCacheChanges(t *testing.T) {
 	spends(t, l, "r", "127.0.0.1", 80)
 }
 
-// What the gateway itself answers, since its origin doesn't, tells of the cache and of the limits like any other response: it
-// costs permits like any other.
+// What the gateway itself answers, since its origin doesn't, tells of the cache and of the limits like any other
+// response: it costs permits like any other.
 func TestOwnResponsesTellOfCacheAndLimits(t *testing.T) {
 	r, _ := startLimitedCache(t, nil, toUpstream, per("5/1h"))
 	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))

@@ -43,8 +43,9 @@ func newLimitForm(name string, l node.Limit) limitForm {
 }
 
 // limitFields adds what is left of the limits, in the form that each wants: RateLimit-Policy and RateLimit as
-// draft-ietf-httpapi-ratelimit-headers-10 has them, which name all limits; or one of the older forms, which can tell of one: that with the least
-// left. The older drafts have other values for the same fields, so only X-RateLimit can stand beside the newest form.
+// draft-ietf-httpapi-ratelimit-headers-10 has them, which name all limits; or one of the older forms, which can tell of
+// one: that with the least left. The older drafts have other values for the same fields, so only X-RateLimit can stand
+// beside the newest form.
 func (x *Exchange) limitFields(h *mesh.Header) {
 	newest := false
 	for i := range x.passed {
@@ -90,7 +91,8 @@ func (x *Exchange) newestFields(h *mesh.Header) {
 	h.Add("RateLimit", both[n:])
 }
 
-// appendPolicy writes the policy with its partition key: a hash, which tells a client whose requests count with its own.
+// appendPolicy writes the policy with its partition key: a hash, which tells a client whose requests count with its
+// own.
 func (p *pass) appendPolicy(b []byte) []byte {
 	var short [12]byte
 	hex.Encode(short[:], p.key[:6])

@@ -95,7 +95,8 @@ func TestLimitForms(t *testing.T) {
 	}
 }
 
-// resetOf gives the seconds to the reset and checks that they are those of a window of an hour that began after before, rounded up.
+// resetOf gives the seconds to the reset and checks that they are those of a window of an hour that began after before,
+// rounded up.
 func resetOf(tb testing.TB, form node.HeaderForm, h http.Header, before time.Time) (seconds int64) {
 	tb.Helper()
 	switch form {
@@ -121,7 +122,8 @@ func resetOf(tb testing.TB, form node.HeaderForm, h http.Header, before time.Tim
 	return seconds
 }
 
-// The newest form, byte for byte and as a client would parse it. The partition key is that of the client, and no plain text.
+// The newest form, byte for byte and as a client would parse it. The partition key is that of the client, and no plain
+// text.
 func TestLimitNewestForm(t *testing.T) {
 	bucket := per("10/2s", func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, 30 })
 	day := per("1000/day", func(l *node.Limit) { l.Name = "daily" })
@@ -164,7 +166,8 @@ func TestLimitNewestForm(t *testing.T) {
 	}
 }
 
-// Of several limits in an older form that with the least left is told; the newest form and X-RateLimit may stand side by side.
+// Of several limits in an older form that with the least left is told; the newest form and X-RateLimit may stand side
+// by side.
 func TestLimitFormsTogether(t *testing.T) {
 	r := startLimits(t, nil,
 		limitedRoute("least", per("5/1h", headers(node.HeaderDraft7)), per("2/1m", headers(node.HeaderDraft7))),
@@ -208,8 +211,8 @@ func TestLimitFieldsOfRefusal(t *testing.T) {
 	}
 }
 
-// A limit on requests in flight has no window, in any form. Clients whose windows all end at one moment are told to come back at different ones, none of
-// them too early.
+// A limit on requests in flight has no window, in any form. Clients whose windows all end at one moment are told to
+// come back at different ones, none of them too early.
 func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
 	r := startLimits(t, nil,
 		limitedRoute("draft-8", inFlight(4)), limitedRoute("draft-7", inFlight(4, headers(node.HeaderDraft7))), limitedRoute("draft-6", inFlight(4, headers(node.HeaderDraft6))),

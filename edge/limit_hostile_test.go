@@ -20,8 +20,8 @@ import (
 	"millrace/node"
 )
 
-// Whatever stands in a key's field, it counts as it is, or the request is refused; none of it gets into subjects, fields of responses, or out of its
-// place in logs and events.
+// Whatever stands in a key's field, it counts as it is, or the request is refused; none of it gets into subjects,
+// fields of responses, or out of its place in logs and events.
 func TestLimitHostileKeys(t *testing.T) {
 	const marker = "evil-marker"
 	r := startLimits(t, func(s *limitSetup) { s.edge.AccessLog = true },

@@ -162,7 +162,8 @@ func TestLimitPlaces(t *testing.T) {
 	r.settled(t)
 }
 
-// Places cost what the limit says, each client has its own, and those of a limit before one that refuses are free again.
+// Places cost what the limit says, each client has its own, and those of a limit before one that refuses are free
+// again.
 func TestLimitPlacesTogether(t *testing.T) {
 	r, h := startHolding(t, limitedRoute("cost", inFlight(5, func(l *node.Limit) { l.Cost = 2 })), limitedRoute("both", inFlight(3), per("1/1h", by("all"))))
 	c := client(t)
@@ -184,7 +185,8 @@ func TestLimitPlacesTogether(t *testing.T) {
 	}
 }
 
-// However requests end, their places are free again: aborted at any moment, refused by what is behind the limit, answered with an error.
+// However requests end, their places are free again: aborted at any moment, refused by what is behind the limit,
+// answered with an error.
 func TestLimitPlacesNeverLeak(t *testing.T) {
 	const places = 4
 	small := limitedRoute("small", per("places"))
@@ -218,7 +220,8 @@ func TestLimitPlacesNeverLeak(t *testing.T) {
 	r.full(t, h, "/x", places)
 	for range 3 * places {
 		for path, status := range map[string]int{"/small": 413, "/quick/head": 504, "/nobody": 503} {
-			if resp, _ := r.do(t, "POST", path, "more than ten bytes"); resp.StatusCode != status && resp.StatusCode != 502 { // the upstream may not have answered in time either
+			// the upstream may not have answered in time either
+			if resp, _ := r.do(t, "POST", path, "more than ten bytes"); resp.StatusCode != status && resp.StatusCode != 502 {
 				t.Errorf("%s: got %d, want %d", path, resp.StatusCode, status)
 			}
 		}

@@ -100,8 +100,8 @@ func TestLimitQueueOrder(t *testing.T) {
 	}
 }
 
-// Nobody passes by those who wait, however often he asks and however little he needs: what is left of a window isn't for those who came later than one
-// who needs more.
+// Nobody passes by those who wait, however often he asks and however little he needs: what is left of a window isn't
+// for those who came later than one who needs more.
 func TestLimitQueueIsNotPassedBy(t *testing.T) {
 	dear, cheap := limitedRoute("dear", per("shared", func(l *node.Limit) { l.Cost = 20 })), limitedRoute("cheap", per("shared"))
 	dear.To.Name, cheap.To.Name = "turns", "turns"
@@ -132,7 +132,8 @@ func TestLimitQueueIsNotPassedBy(t *testing.T) {
 	}
 }
 
-// A wait that would be too long isn't begun; one that gets too long is ended; a line that is full takes nobody in. All of that is a refusal.
+// A wait that would be too long isn't begun; one that gets too long is ended; a line that is full takes nobody in. All
+// of that is a refusal.
 func TestLimitQueueBounds(t *testing.T) {
 	wait, full := limitedRoute("wait", inFlight(1, queueing(50*time.Millisecond, 100))), limitedRoute("full", inFlight(1, queueing(time.Minute, 2)))
 	wait.To.Name, full.To.Name = "turns", "turns"

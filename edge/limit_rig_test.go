@@ -190,7 +190,8 @@ func (r *limitRig) passes(tb testing.TB, n int, path string, header ...string) (
 // stats gives the counts of a limit.
 func (r *limitRig) stats(name string) limit.RuleStats { return r.limits.Rule(name).Stats() }
 
-// spends waits until so much of a client's limit is spent. Permits that are on their way from the store look spent for a moment.
+// spends waits until so much of a client's limit is spent. Permits that are on their way from the store look spent for
+// a moment.
 func spends(tb testing.TB, l *limit.Limiter, name, client string, want int) {
 	tb.Helper()
 	rule := l.Rule(name)
@@ -210,7 +211,8 @@ type quota struct {
 	hasTime bool // t
 }
 
-// quotas reads both fields as structured fields (RFC 9651), and checks what draft-ietf-httpapi-ratelimit-headers-10 asks of them.
+// quotas reads both fields as structured fields (RFC 9651), and checks what draft-ietf-httpapi-ratelimit-headers-10
+// asks of them.
 func quotas(tb testing.TB, h http.Header) []quota {
 	tb.Helper()
 	policy, err := httpsfv.UnmarshalList(h.Values("RateLimit-Policy"))

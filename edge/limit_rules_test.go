@@ -60,7 +60,8 @@ func TestLimitCounts(t *testing.T) {
 	}
 }
 
-// A window begins with a client's first request. What is refused doesn't make it longer, and after it requests pass again.
+// A window begins with a client's first request. What is refused doesn't make it longer, and after it requests pass
+// again.
 func TestLimitWindow(t *testing.T) {
 	const window = 300 * time.Millisecond
 	r := startLimits(t, nil, limitedRoute("x", per("2/"+window.String())))
@@ -213,7 +214,8 @@ func TestLimitSkipsGone(t *testing.T) {
 	}
 }
 
-// Limits side by side: what one refuses doesn't count in those before it, and is never asked of those behind it. Routes that use one limit share it.
+// Limits side by side: what one refuses doesn't count in those before it, and is never asked of those behind it. Routes
+// that use one limit share it.
 func TestLimitsTogether(t *testing.T) {
 	named := map[string]node.Limit{"everybody": per("5/1h", by("all")), "tenant": per("2/1h", by("header:X-Tenant"))}
 	dear := per("everybody", func(l *node.Limit) { l.Cost = 4 })

@@ -21,8 +21,8 @@ const (
 	closeReason = "Close-Reason"
 )
 
-// messages reads the frames of a client's WebSocket and gives whole messages, for services that know messages only. Pings are
-// answered here. The client's close ends the body, with its code and reason as trailer fields.
+// messages reads the frames of a client's WebSocket and gives whole messages, for services that know messages only.
+// Pings are answered here. The client's close ends the body, with its code and reason as trailer fields.
 type messages struct {
 	raw     mesh.Body
 	in      io.Reader
@@ -131,7 +131,8 @@ func (m *messages) frame() (mesh.Piece, error) {
 	return m.data(h, payload)
 }
 
-// broken is the end of a connection without a close frame (RFC 6455 §7.1.5): an error, as nothing says that all was sent.
+// broken is the end of a connection without a close frame (RFC 6455 §7.1.5): an error, as nothing says that all was
+// sent.
 func broken(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errSocketClosed

@@ -137,9 +137,10 @@ type Event struct {
 	BytesIn    int64     `json:"bytes_in"`
 	BytesOut   int64     `json:"bytes_out"`
 	Member     string    `json:"member,omitempty"`
-	Cache      string    `json:"cache,omitempty"`      // hit, or why the request went on
-	Error      node.Code `json:"error,omitempty"`      // of a request that this node or the target has failed
-	OverLimit  string    `json:"over_limit,omitempty"` // the limit that has refused the request: the target has seen nothing of it
+	Cache      string    `json:"cache,omitempty"` // hit, or why the request went on
+	Error      node.Code `json:"error,omitempty"` // of a request that this node or the target has failed
+	// the limit that has refused the request: the target has seen nothing of it
+	OverLimit string `json:"over_limit,omitempty"`
 }
 
 func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, failed error, took time.Duration) []byte {

@@ -90,7 +90,8 @@ func problemResponse(err error, id string) *mesh.Response {
 	return resp
 }
 
-// proxyError is the error's type in Proxy-Status (RFC 9209 §2.3), for what went wrong behind this node; "" for the others.
+// proxyError is the error's type in Proxy-Status (RFC 9209 §2.3), for what went wrong behind this node; "" for the
+// others.
 func proxyError(e *node.Error) node.Failure {
 	if e.Failure != "" {
 		return e.Failure
@@ -114,7 +115,8 @@ func proxyError(e *node.Error) node.Failure {
 	return ""
 }
 
-// busyResponse is the whole message for a connection that is one too many: there is no request yet that it could answer.
+// busyResponse is the whole message for a connection that is one too many: there is no request yet that it could
+// answer.
 func busyResponse() []byte {
 	r := problemResponse(node.Errorf(node.CodeBusy, nil, "the node has as many connections as it may, of all clients or of this one"), "")
 	var b strings.Builder

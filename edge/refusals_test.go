@@ -16,7 +16,8 @@ import (
 	"millrace/node"
 )
 
-// What other servers take is taken, or refused with the status that says why, and what can't be trusted ends its connection.
+// What other servers take is taken, or refused with the status that says why, and what can't be trusted ends its
+// connection.
 func TestRefusalsAndTheirConnections(t *testing.T) {
 	r := start(t, nil, echoRoute("/*"))
 	const post = "POST /x HTTP/1.1\r\nHost: h\r\n"
@@ -109,7 +110,8 @@ func TestResetContentHasNoContent(t *testing.T) {
 	}
 }
 
-// A request of HTTP/1.0 without Host reaches the target with the target's own authority, as any client of it would send (RFC 9112 §3.2).
+// A request of HTTP/1.0 without Host reaches the target with the target's own authority, as any client of it would send
+// (RFC 9112 §3.2).
 func TestHTTP10WithoutHost(t *testing.T) {
 	hosts := make(chan [2]string, 1)
 	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {

@@ -11,8 +11,8 @@ import (
 	"millrace/node"
 )
 
-// end makes the end of a route's chain, with what the route changes on the way there and back. It stands behind the cache, whose keys are of the client's
-// request and which keeps what the client gets.
+// end makes the end of a route's chain, with what the route changes on the way there and back. It stands behind the
+// cache, whose keys are of the client's request and which keeps what the client gets.
 func (s *Server) end(r node.Route) Handler {
 	switch {
 	case r.Redirect != nil:
@@ -78,7 +78,8 @@ func joinQuery(target, more string) (path, query string) {
 	return path, "?" + query
 }
 
-// place gives what a reference of a template stands for, as it stands in the path: a parameter, or what the route's /* matched.
+// place gives what a reference of a template stands for, as it stands in the path: a parameter, or what the route's /*
+// matched.
 func (x *Exchange) place(ref node.Ref) (string, error) {
 	if ref.Param == node.Rest {
 		return x.rest(), nil
@@ -114,8 +115,9 @@ func edit(h *mesh.Header, e *node.Edits) {
 	}
 }
 
-// editOwn changes the fields of a response that the gateway itself makes on the exchange's route (429, 502, 504 and their like) by the route's rules, so
-// that a browser, say, sees the status and not an error of CORS. What describes the problem, and keeps it out of caches, stays.
+// editOwn changes the fields of a response that the gateway itself makes on the exchange's route (429, 502, 504 and
+// their like) by the route's rules, so that a browser, say, sees the status and not an error of CORS. What describes
+// the problem, and keeps it out of caches, stays.
 func (x *Exchange) editOwn(h *mesh.Header) {
 	w := x.route.Rewrite
 	if x.refusedBy != nil {
@@ -136,7 +138,8 @@ func (x *Exchange) editOwn(h *mesh.Header) {
 	*h = append(kept, *h...)
 }
 
-// editQuery changes the parameters of a query, which begins with its question mark or is empty. What isn't changed stays as the client wrote it.
+// editQuery changes the parameters of a query, which begins with its question mark or is empty. What isn't changed
+// stays as the client wrote it.
 func editQuery(query string, e *node.Edits) string {
 	if e.None() {
 		return query

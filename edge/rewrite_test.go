@@ -165,7 +165,8 @@ func TestRespond(t *testing.T) {
 	}
 }
 
-// The response rules of a route reach what the gateway itself answers on it, so that a browser sees the status behind CORS; the problem stays a problem.
+// The response rules of a route reach what the gateway itself answers on it, so that a browser sees the status behind
+// CORS; the problem stays a problem.
 func TestRewriteResponseOfOwnResponses(t *testing.T) {
 	rules := &node.Rewrite{Response: node.Edits{Set: map[string]string{"Access-Control-Allow-Origin": "*", "Cache-Control": "max-age=60", "Content-Type": "text/html"}, Remove: []string{"Proxy-Status"}}}
 	with := func(name, path, service string, change func(*node.Route)) node.Route {

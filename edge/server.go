@@ -82,8 +82,8 @@ func New(cfg Config) (*Server, error) {
 }
 
 // SetRoutes replaces routes, exposed services, trusted proxies, default limits and the access log's switch while
-// serving: requests that run finish under the old ones. The address and edge.write_timeout stay as they were at New. The
-// routes must have passed node.Config.Validate.
+// serving: requests that run finish under the old ones. The address and edge.write_timeout stay as they were at New.
+// The routes must have passed node.Config.Validate.
 func (s *Server) SetRoutes(cfg node.Edge, routes []node.Route) {
 	s.settings.Store(s.newSettings(cfg, routes))
 	s.buffered.SetMax(int64(cfg.MaxBuffered))
@@ -125,8 +125,8 @@ func limits(e node.Edge) guard.Limits {
 	}
 }
 
-// affordable is how many client connections fit the system's limit on open files: half of them, since each request may need
-// another connection to its upstream, and the operator must get in too.
+// affordable is how many client connections fit the system's limit on open files: half of them, since each request may
+// need another connection to its upstream, and the operator must get in too.
 func affordable(connections int) int {
 	if n := descriptors(); n > 0 && n/2 < connections {
 		return max(n/2, 1)
@@ -161,8 +161,8 @@ func (s *Server) RefusedConnections() uint64 {
 	return s.listener.Refused()
 }
 
-// Crowded reports whether connections had to be refused lately, or closed for others, and names the client that had the most
-// of them. The name is empty if all are of trusted proxies.
+// Crowded reports whether connections had to be refused lately, or closed for others, and names the client that had the
+// most of them. The name is empty if all are of trusted proxies.
 func (s *Server) Crowded() (client string, connections int, ok bool) {
 	if s.listener == nil {
 		return "", 0, false

@@ -305,8 +305,8 @@ func TestPlainTarget(t *testing.T) {
 	})
 }
 
-// Requests at once never see each other's bytes: what was copied at the door is kept past the handler, while hundreds of
-// other requests reuse Fiber's memory, and must still be what the client sent.
+// Requests at once never see each other's bytes: what was copied at the door is kept past the handler, while hundreds
+// of other requests reuse Fiber's memory, and must still be what the client sent.
 func TestCopyIsOurs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

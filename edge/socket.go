@@ -16,7 +16,8 @@ import (
 	"millrace/mesh"
 )
 
-// socketAsked tells whether a request asks for a WebSocket, in the form of RFC 6455 §4.2.1. What doesn't is an ordinary request.
+// socketAsked tells whether a request asks for a WebSocket, in the form of RFC 6455 §4.2.1. What doesn't is an ordinary
+// request.
 func socketAsked(r *guard.Request) bool {
 	if !r.Upgrade || r.Method != http.MethodGet || r.HTTP10 || r.Length != 0 || r.Close || r.Refusal != nil {
 		return false

@@ -20,8 +20,8 @@ import (
 	"millrace/node"
 )
 
-// sockets is an edge with an upstream that echoes frames at /up, control frames too, and a service that echoes messages at
-// /service.
+// sockets is an edge with an upstream that echoes frames at /up, control frames too, and a service that echoes messages
+// at /service.
 func sockets(t *testing.T) *rig {
 	t.Helper()
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
@@ -94,8 +94,8 @@ func dialSocket(t *testing.T, url string) net.Conn {
 	return c
 }
 
-// Messages of both kinds and all lengths, pings, subprotocols and close codes pass, to an upstream and to a service; a reload
-// doesn't end sockets.
+// Messages of both kinds and all lengths, pings, subprotocols and close codes pass, to an upstream and to a service; a
+// reload doesn't end sockets.
 func TestSockets(t *testing.T) {
 	r := sockets(t)
 	for _, path := range []string{"/up/x", "/service/x"} {

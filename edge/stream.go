@@ -11,8 +11,8 @@ import (
 	"millrace/node"
 )
 
-// stream writes a response whose body comes in pieces, each as it comes. A body that breaks off breaks the connection, so
-// that it can't look complete.
+// stream writes a response whose body comes in pieces, each as it comes. A body that breaks off breaks the connection,
+// so that it can't look complete.
 func (s *Server) stream(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	defer conn.Unwatch()
 	if x.kept != nil {
@@ -23,7 +23,8 @@ func (s *Server) stream(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 		s.socket(conn, x, resp)
 		return
 	}
-	if x.Socket && x.forward.Stream != nil { // that the target doesn't open: what the client sends is for nobody, but its end is to be seen
+	// that the target doesn't open: what the client sends is for nobody, but its end is to be seen
+	if x.Socket && x.forward.Stream != nil {
 		_ = x.forward.Stream.Close()
 		conn.Watch()
 	}
@@ -140,7 +141,8 @@ func (w *writer) end(trailer mesh.Header) error {
 	}
 	rules := w.route.Rewrite
 	trailer.Delete(func(f mesh.Field) bool {
-		return !node.MayTrail(f.Name) || (rules != nil && rules.Response.Names(f.Name)) // the route has its say in the head
+		// the route has its say in the head
+		return !node.MayTrail(f.Name) || (rules != nil && rules.Response.Names(f.Name))
 	})
 	return w.conn.Send(true, mesh.AppendLastChunk(w.head[:0], trailer)) //nolint:wrapcheck // see above
 }

@@ -92,7 +92,8 @@ func TestStreamThrough(t *testing.T) {
 	r.settled(t)
 }
 
-// An upload reaches the upstream while its client still sends it, and the response's head the client while it still uploads.
+// An upload reaches the upstream while its client still sends it, and the response's head the client while it still
+// uploads.
 func TestUploadFlows(t *testing.T) {
 	arrived := make(chan int, 100)
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {

@@ -2,7 +2,8 @@ package edge
 
 import "sync"
 
-// streams are the responses that end only when somebody ends them: sockets and event streams. A node that goes away ends them.
+// streams are the responses that end only when somebody ends them: sockets and event streams. A node that goes away
+// ends them.
 type streams struct {
 	mu     sync.Mutex
 	next   int

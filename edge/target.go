@@ -38,8 +38,8 @@ func call(conn *mesh.Conn, to mesh.Destination) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) { return ask(ctx, conn, to, x) }
 }
 
-// ask sends the request. If it has a stream and no member takes streams, it is sent again as one message, as far as it fits:
-// nothing of the body was read.
+// ask sends the request. If it has a stream and no member takes streams, it is sent again as one message, as far as it
+// fits: nothing of the body was read.
 func ask(ctx context.Context, conn *mesh.Conn, to mesh.Destination, x *Exchange) (*mesh.Response, error) {
 	req := x.prepare()
 	resp, err := conn.Do(ctx, to, req)

@@ -65,8 +65,8 @@ func encodeQuery(query string) (string, error) {
 	return b.String(), nil
 }
 
-// PurgeTarget gives the canonical form of a path, a URL, or the beginning of one, as people write it. It fails with what
-// to write instead where nothing could be stored for it, and for what looks like a pattern: a purge of it would be
+// PurgeTarget gives the canonical form of a path, a URL, or the beginning of one, as people write it. It fails with
+// what to write instead where nothing could be stored for it, and for what looks like a pattern: a purge of it would be
 // answered and reach nothing.
 func PurgeTarget(s string) (string, error) {
 	w, err := readTyped(s)

@@ -76,11 +76,12 @@ func (n *Node) followPurges(ctx context.Context) error {
 	return nil
 }
 
-// cacheWait is how long a node that is alone waits at its start for its own purges, which takes milliseconds, so that its first responses are kept.
+// cacheWait is how long a node that is alone waits at its start for its own purges, which takes milliseconds, so that
+// its first responses are kept.
 const cacheWait = 2 * time.Second
 
-// awaitCache lets the cache come up before the node says that it is ready, if a route needs it. Several nodes come up one by one: there
-// readyz tells.
+// awaitCache lets the cache come up before the node says that it is ready, if a route needs it. Several nodes come up
+// one by one: there readyz tells.
 func (n *Node) awaitCache(ctx context.Context) error {
 	if err := n.useCache(ctx); err != nil {
 		return err

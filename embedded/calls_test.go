@@ -143,7 +143,8 @@ func TestMemberCallsDontEscape(t *testing.T) {
 	reached := make(chan *nats.Msg, 10)
 	for _, subject := range []string{"millrace.members", "$JS.API.>", "http.other"} {
 		sub, err := n.Mesh().NATS().Subscribe(subject, func(msg *nats.Msg) {
-			if msg.Header.Get("Millrace-Error") != "" || strings.Contains(string(msg.Data), "HTTP/1.1") { // not the node's own
+			// not the node's own
+			if msg.Header.Get("Millrace-Error") != "" || strings.Contains(string(msg.Data), "HTTP/1.1") {
 				reached <- msg
 			}
 		})

@@ -66,8 +66,8 @@ func (n *Node) openMembers(ctx context.Context) error {
 	return nil
 }
 
-// rolesOf lists what the node does for the mesh with this configuration, of which only a restart applies all: whether it
-// stores is decided by the one that it was started with.
+// rolesOf lists what the node does for the mesh with this configuration, of which only a restart applies all: whether
+// it stores is decided by the one that it was started with.
 func (n *Node) rolesOf(cfg node.Config) *[]string {
 	roles := []string{"edge"}
 	if m := n.opts.Config.Mesh; m.URL == "" && (!m.Cluster.Enabled() || m.Cluster.Store) {

@@ -10,7 +10,8 @@ import (
 	"millrace/node"
 )
 
-// A Go program keeps values of its own in its node's cache. Of all who ask for a missing one at once, on all nodes, one loads it.
+// A Go program keeps values of its own in its node's cache. Of all who ask for a missing one at once, on all nodes, one
+// loads it.
 func ExampleNode_Cache() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "example-*")

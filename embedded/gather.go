@@ -85,7 +85,8 @@ func replyOf(resp *mesh.Response) gatherReply {
 	return reply
 }
 
-// gatherRoute reads the request as the route that it would be in a configuration with the upstreams and limits of this node's, so that it is checked alike.
+// gatherRoute reads the request as the route that it would be in a configuration with the upstreams and limits of this
+// node's, so that it is checked alike.
 func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 	applied, upstreams := n.applied.Load(), map[string]map[string]bool{}
 	for name := range applied.Upstreams {

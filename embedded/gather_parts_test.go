@@ -225,7 +225,8 @@ func TestGatherCaches(t *testing.T) {
 			}
 		}
 	}
-	for i := range 3 { // made of a part that was fetched, and then of the stored one, whose own field isn't there any more
+	// made of a part that was fetched, and then of the stored one, whose own field isn't there any more
+	for i := range 3 {
 		natsservertest.Eventually(t, "the whole is kept, for as long as its part", func() bool {
 			h, _ := ask(fmt.Sprintf("/short?%d", i), "ada")
 			_, ttl, hit := strings.Cut(h.Get("Cache-Status"), "hit; ttl=")
@@ -244,7 +245,8 @@ func TestGatherCaches(t *testing.T) {
 	}
 }
 
-// A race ends what lost it, also what was to be cached; a quorum ends when it can't be reached; what stands in waits for those that still may succeed.
+// A race ends what lost it, also what was to be cached; a quorum ends when it can't be reached; what stands in waits
+// for those that still may succeed.
 func TestGatherDecides(t *testing.T) {
 	app, came, ended := partsApp(t)
 	route := func(path, gather string) string {

@@ -25,7 +25,8 @@ type gatherAnswer struct {
 	Code    string          `json:"code"`
 }
 
-// A member lets a node make several calls at once; they have the limits and caches that a route's calls have, and mistakes are told.
+// A member lets a node make several calls at once; they have the limits and caches that a route's calls have, and
+// mistakes are told.
 func TestGatherAPI(t *testing.T) {
 	var got atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -121,7 +122,8 @@ func TestGatherAPI(t *testing.T) {
 	}
 }
 
-// The calls that lose are canceled, as the upstream sees; how soon is reported. What isn't over in time is left out of a settled answer.
+// The calls that lose are canceled, as the upstream sees; how soon is reported. What isn't over in time is left out of
+// a settled answer.
 func TestGatherLosers(t *testing.T) {
 	var mu sync.Mutex
 	var ended []time.Time

@@ -108,8 +108,8 @@ func (n *Node) useLimits(ctx context.Context) error {
 	return nil
 }
 
-// awaitLimits lets the store come up before requests need it, where that takes moments: alone, and in a cluster that has formed. While one forms, at
-// the start, readyz tells.
+// awaitLimits lets the store come up before requests need it, where that takes moments: alone, and in a cluster that
+// has formed. While one forms, at the start, readyz tells.
 func (n *Node) awaitLimits(ctx context.Context) error {
 	if err := n.useLimits(ctx); err != nil {
 		return err
@@ -122,7 +122,8 @@ func (n *Node) awaitLimits(ctx context.Context) error {
 	return nil
 }
 
-// Limits gives the node's limiter, for Go programs that have limits of their own: Rule gives one of the configuration by name. Nil before Open.
+// Limits gives the node's limiter, for Go programs that have limits of their own: Rule gives one of the configuration
+// by name. Nil before Open.
 func (n *Node) Limits() *limit.Limiter { return n.limits }
 
 // LimitStats gives what the limiter holds and has done, and the counts of every limit.
@@ -175,8 +176,8 @@ func (n *Node) ResetLimit(ctx context.Context, name, key string) ([]string, erro
 // allClients names the key of limits that count every request together.
 const allClients = string(node.KeyAll)
 
-// rulesNamed lists the rule of a name, or without one all that tell clients apart. Those that don't are asked for as all: what is meant for one
-// client must not reset what all share.
+// rulesNamed lists the rule of a name, or without one all that tell clients apart. Those that don't are asked for as
+// all: what is meant for one client must not reset what all share.
 func (n *Node) rulesNamed(name, key string) ([]*limit.Rule, error) {
 	if name == "" {
 		return slices.DeleteFunc(n.limits.Rules(), func(r *limit.Rule) bool { return countsBy(r, node.KeyAll) != (key == allClients) }), nil
@@ -192,7 +193,8 @@ func countsBy(r *limit.Rule, kind node.KeyKind) bool {
 	return len(r.Limit.Key) == 1 && r.Limit.Key[0].Kind == kind
 }
 
-// clientKey gives the key of a client by any of its names: limits that count by address take an IPv6 address for its network, as the edge does.
+// clientKey gives the key of a client by any of its names: limits that count by address take an IPv6 address for its
+// network, as the edge does.
 func clientKey(r *limit.Rule, name string) limit.Key {
 	addr, err := netip.ParseAddr(name)
 	switch {

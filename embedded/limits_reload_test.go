@@ -47,7 +47,8 @@ func TestReloadFirstLimit(t *testing.T) {
 	}
 }
 
-// A reload that changes the size of a limit gives nobody a new allowance in the window that runs: what was spent stays spent.
+// A reload that changes the size of a limit gives nobody a new allowance in the window that runs: what was spent stays
+// spent.
 func TestReloadLimitSize(t *testing.T) {
 	a := app(t, "x")
 	with := func(limit string) string { return limited(a.URL, "", "a: , limit: "+limit) }
@@ -84,7 +85,8 @@ func TestReloadLimitSize(t *testing.T) {
 	}
 }
 
-// A reload that lowers a limit gives nobody more: what the node had leased of the old one may still be spent, and no more than that.
+// A reload that lowers a limit gives nobody more: what the node had leased of the old one may still be spent, and no
+// more than that.
 func TestReloadLowersLimit(t *testing.T) {
 	a := app(t, "x")
 	opts, path := settings(t, limited(a.URL, "", "a: , limit: 1000/15m"))
@@ -105,7 +107,8 @@ func TestReloadLowersLimit(t *testing.T) {
 	}
 }
 
-// What a node has leased is lost until the window ends when it stops: a few permits of a limit that is far from used up, and never one too many.
+// What a node has leased is lost until the window ends when it stops: a few permits of a limit that is far from used
+// up, and never one too many.
 func TestLimitAfterRestarts(t *testing.T) {
 	const limit, restarts = 1000, 4
 	opts, _ := settings(t, limited(app(t, "x").URL, "", "a: , limit: 1000/day"))

@@ -17,7 +17,8 @@ import (
 	"millrace/node"
 )
 
-// limited is the rest of a configuration whose route /NAME has the limit, for each written as NAME: LIMIT, after those under limits.
+// limited is the rest of a configuration whose route /NAME has the limit, for each written as NAME: LIMIT, after those
+// under limits.
 func limited(url, limits string, routes ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%slimits: {%s}\nupstreams: {api: {targets: [%q]}}\nroutes:\n", edgeYAML, limits, url)
@@ -133,7 +134,8 @@ func TestLimitTake(t *testing.T) {
 	}
 }
 
-// What a member takes for a client and the requests of that client count together, whatever form the member writes an address in.
+// What a member takes for a client and the requests of that client count together, whatever form the member writes an
+// address in.
 func TestLimitTakeForClients(t *testing.T) {
 	opts, _ := settings(t, limited(app(t, "x").URL, "ip: 3/15m, total: {max: 2, window: 1h, key: all}, network: 2/1h",
 		"a: , limit: ip", "b: , limit: total"))
@@ -164,7 +166,8 @@ func TestLimitTakeForClients(t *testing.T) {
 	}
 }
 
-// More members than the API serves at once wait for their turn or are told; none is forgotten, and no permit is given twice.
+// More members than the API serves at once wait for their turn or are told; none is forgotten, and no permit is given
+// twice.
 func TestLimitTakeAtOnce(t *testing.T) {
 	const takers, limit = 600, 100
 	opts, _ := settings(t, limited(app(t, "x").URL, "tenant: 100/15m", "a: "))

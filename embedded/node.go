@@ -33,8 +33,9 @@ type Options struct {
 	ConfigText string       // the configuration as written, for its history; may be empty
 	ConfigPath string       // file that Reload reads; empty if there is none
 	Log        *slog.Logger // nil means that nobody reads it
-	Memory     int64        // bytes that the node may have; 0 means what cgroups, limits and the machine leave the process
-	Version    string       // of the binary, without spaces, for status and other nodes; empty means unknown
+	// bytes that the node may have; 0 means what cgroups, limits and the machine leave the process
+	Memory  int64
+	Version string // of the binary, without spaces, for status and other nodes; empty means unknown
 }
 
 // Node is one Millrace node. Its methods are safe for concurrent use after Open.
@@ -302,8 +303,8 @@ func (n *Node) record(kind, detail string) {
 
 // Shutdown ends the node without dropping a request, in this order: readyz answers 503 and each response ends its
 // connection for the linger; the listener closes and what runs is finished; members leave their groups and finish;
-// mesh, NATS, admin API and state close. A reload that runs ends before the members leave, and none begins. When ctx ends,
-// what is left is cut off.
+// mesh, NATS, admin API and state close. A reload that runs ends before the members leave, and none begins. When ctx
+// ends, what is left is cut off.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.draining.Store(true)
 	if n.edge != nil && n.admin != nil {

@@ -276,7 +276,8 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// A reload changes routes and upstreams without a failed request; a file with mistakes changes nothing and is told by line.
+// A reload changes routes and upstreams without a failed request; a file with mistakes changes nothing and is told by
+// line.
 func TestReload(t *testing.T) {
 	one, two := app(t, "one"), app(t, "two")
 	yaml := func(url string) string {

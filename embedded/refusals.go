@@ -10,8 +10,8 @@ import (
 	"millrace/node"
 )
 
-// refusals writes down members whose subscriptions the server refuses: without a word, their owners would only see that no
-// request comes. A member that tries again and again is written down once a minute.
+// refusals writes down members whose subscriptions the server refuses: without a word, their owners would only see that
+// no request comes. A member that tries again and again is written down once a minute.
 type refusals struct {
 	n    *Node
 	mu   sync.Mutex

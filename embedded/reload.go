@@ -15,8 +15,8 @@ import (
 	"millrace/node/config"
 )
 
-// Bounds on what a reload waits for. Each wait has its whole time: what one has used up isn't missing in the next, so a slow
-// request can cost no more than itself.
+// Bounds on what a reload waits for. Each wait has its whole time: what one has used up isn't missing in the next, so a
+// slow request can cost no more than itself.
 const (
 	reloadTime = time.Minute      // for requests on an upstream that leaves
 	saveTime   = 10 * time.Second // for the state
@@ -74,8 +74,8 @@ func reloadGarbage(path string) uint64 {
 	return min(times*uint64(max(info.Size(), 0)), most)
 }
 
-// tellReload saves a configuration that is applied and tells of it: the journal, the log and the other nodes hear of it even
-// if it can't be saved.
+// tellReload saves a configuration that is applied and tells of it: the journal, the log and the other nodes hear of it
+// even if it can't be saved.
 func (n *Node) tellReload(ctx context.Context, done *admin.Reloaded, cfg node.Config, text string) {
 	save, cancel := context.WithTimeout(ctx, saveTime)
 	defer cancel()

@@ -21,7 +21,8 @@ import (
 	"millrace/node/config"
 )
 
-// Every broken file that we have is given to a node that serves: each is refused with its line, and nothing else happens.
+// Every broken file that we have is given to a node that serves: each is refused with its line, and nothing else
+// happens.
 func TestBrokenReloads(t *testing.T) {
 	a := app(t, "from the app")
 	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", a.URL)
@@ -83,7 +84,8 @@ func TestBrokenReloads(t *testing.T) {
 	t.Logf("%d broken files, %d requests served", len(broken), served.Load())
 }
 
-// slowApp answers at once, but /a/slow only when the test ends, or when finish is called. The channel tells of each such request.
+// slowApp answers at once, but /a/slow only when the test ends, or when finish is called. The channel tells of each
+// such request.
 func slowApp(t *testing.T) (url string, entered chan struct{}, finish func()) {
 	t.Helper()
 	entered, wait := make(chan struct{}, 10), make(chan struct{})

@@ -221,7 +221,8 @@ func (s *storage) lookAtStore() {
 	}
 	s.mu.Lock()
 	s.trouble = ""
-	if trouble != "" && s.before != "" { // twice: a stream that is being made has its directory a moment before it is there
+	// twice: a stream that is being made has its directory a moment before it is there
+	if trouble != "" && s.before != "" {
 		s.trouble = trouble
 	}
 	writable := s.failed == nil && s.gone == "" && s.writing.IsZero()

@@ -11,8 +11,8 @@ import (
 	"millrace/node"
 )
 
-// valuesAPI answers api.cache.get, api.cache.set and api.cache.delete: the node's cache for members in any language. mesh/DESIGN.md has the
-// protocol.
+// valuesAPI answers api.cache.get, api.cache.set and api.cache.delete: the node's cache for members in any language.
+// mesh/DESIGN.md has the protocol.
 type valuesAPI struct{ values *kvcache.Values }
 
 // valueTime bounds a request that doesn't wait for another's load.

@@ -17,14 +17,17 @@ import (
 // Patience is how long a caller waits for the bucket at most.
 const Patience = 20 * time.Millisecond
 
-// bucket is the second tier: a stream that opens as a KV bucket, in which the oldest entries leave when it is full. Reads are direct gets;
-// writes wait in a bounded queue and are given up when it is full. It is safe for concurrent use.
+// bucket is the second tier: a stream that opens as a KV bucket, in which the oldest entries leave when it is full.
+// Reads are direct gets; writes wait in a bounded queue and are given up when it is full. It is safe for concurrent
+// use.
 type bucket struct {
-	cfg    Config
-	name   string
-	js     jetstream.JetStream
-	ready  atomic.Bool
-	queues [writers]chan []byte // encoded entries, owned by the queue; of one key always the same, so that its writes stay in order; closed by nobody
+	cfg   Config
+	name  string
+	js    jetstream.JetStream
+	ready atomic.Bool
+	// encoded entries, owned by the queue; of one key always the same, so that its writes stay in order; closed by
+	// nobody
+	queues [writers]chan []byte
 	seed   maphash.Seed
 	queued atomic.Int64
 	size   atomic.Int64 // bytes of the stream when it was last asked, and what was written since
@@ -138,8 +141,8 @@ func (b *bucket) ask(ctx context.Context, key []byte) ([]byte, error) {
 	return msg.Data, nil
 }
 
-// put writes an encoded entry later. Under pressure, when others would have to leave for it, only what was asked for again is written. It keeps a
-// copy of encoded.
+// put writes an encoded entry later. Under pressure, when others would have to leave for it, only what was asked for
+// again is written. It keeps a copy of encoded.
 func (b *bucket) put(encoded []byte, used bool) bool {
 	switch {
 	case !b.ready.Load() || int64(len(encoded)) > b.cfg.BucketBytes/4:

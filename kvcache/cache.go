@@ -90,9 +90,9 @@ func New(cfg Config) (*Cache, error) {
 
 func (c *Config) bucketName(what string) string { return BucketName(c.Prefix, what) }
 
-// Open begins to follow the purges and to use the bucket. It doesn't wait for them: until they are there the cache has only its memory, and
-// gives out nothing that a purge could reach. Only the first call does something: a node that caches nothing needs no streams, and may open its
-// cache when a route begins to.
+// Open begins to follow the purges and to use the bucket. It doesn't wait for them: until they are there the cache has
+// only its memory, and gives out nothing that a purge could reach. Only the first call does something: a node that
+// caches nothing needs no streams, and may open its cache when a route begins to.
 func (c *Cache) Open(context.Context) error {
 	c.opening.Do(func() { c.opened = c.open() })
 	return c.opened
@@ -115,8 +115,8 @@ func (c *Cache) open() error {
 	if c.heard, err = c.cfg.NATS.Subscribe(c.unsafeSubject(), c.hear); err != nil {
 		return fmt.Errorf("hear of invalidations: %w", errors.Join(err, c.Close()))
 	}
-	// Purges subscribe on their own. This one lets all servers know the way here long before: a subscription that comes with its purge may reach a
-	// server after the purge has, whose word is then lost, and a lease's end waited for.
+	// Purges subscribe on their own. This one lets all servers know the way here long before: a subscription that comes
+	// with its purge may reach a server after the purge has, whose word is then lost, and a lease's end waited for.
 	if c.words, err = c.cfg.NATS.Subscribe(c.inbox+".*", func(*nats.Msg) {}); err != nil {
 		return fmt.Errorf("hear of purges: %w", errors.Join(err, c.Close()))
 	}
@@ -162,8 +162,8 @@ func (c *Cache) Await(ctx context.Context) error {
 // Epoch is what a fetch that begins now must note in its entry.
 func (c *Cache) Epoch() Epoch { return c.purges.epochs.now() }
 
-// Leased tells whether this node follows the purges so closely that it may give out entries without asking. If not, each entry must be validated
-// with its origin before use.
+// Leased tells whether this node follows the purges so closely that it may give out entries without asking. If not,
+// each entry must be validated with its origin before use.
 func (c *Cache) Leased() bool { return c.purges.leased() }
 
 // Judge says what the purges leave of an entry. url is the entry's URL.

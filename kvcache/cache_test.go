@@ -15,7 +15,8 @@ import (
 	"millrace/kvcache"
 )
 
-// The bucket opens as an ordinary KV bucket, its entries carry their time to live, and its oldest leave when it is full.
+// The bucket opens as an ordinary KV bucket, its entries carry their time to live, and its oldest leave when it is
+// full.
 func TestBucketIsABucket(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1", func(c *kvcache.Config) { c.BucketBytes = 16 << 20 })
@@ -46,7 +47,8 @@ func TestBucketIsABucket(t *testing.T) {
 	}
 }
 
-// When the bucket is full, only what was asked for again is written: a flood of unique entries doesn't drive out the others.
+// When the bucket is full, only what was asked for again is written: a flood of unique entries doesn't drive out the
+// others.
 func TestBucketUnderPressure(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1", func(c *kvcache.Config) { c.BucketBytes = 16 << 20 })
 	for i := range 160 {

@@ -14,8 +14,8 @@ type Entry struct {
 	Scope   Scope
 }
 
-// Scope says which purges reach an entry: those of its URL, its host, a prefix of its URL, one of its tags, or all, that are newer
-// than Epoch. The zero value is reached by none.
+// Scope says which purges reach an entry: those of its URL, its host, a prefix of its URL, one of its tags, or all,
+// that are newer than Epoch. The zero value is reached by none.
 type Scope struct {
 	Epoch Epoch
 	URL   uint64 // Hash of the URL; 0 if no purge reaches the entry
@@ -29,7 +29,8 @@ type Epoch struct {
 	Sequence    uint64 // the last purge that counted
 }
 
-// An encoded entry is a head of fixed size, the tags, the key and the value. The same bytes lie in memory and in the bucket.
+// An encoded entry is a head of fixed size, the tags, the key and the value. The same bytes lie in memory and in the
+// bucket.
 const (
 	entryVersion = 2
 	entryFixed   = 56

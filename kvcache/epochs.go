@@ -55,7 +55,8 @@ type epochs struct {
 	pending     map[uint64]int // URLs and tags whose invalidation is on its way into the log, with their number
 }
 
-// Bounds on what is remembered. Beyond maxPurges the older half becomes a floor; beyond maxPrefixes the next one reaches all.
+// Bounds on what is remembered. Beyond maxPurges the older half becomes a floor; beyond maxPrefixes the next one
+// reaches all.
 const (
 	maxPurges   = 100_000
 	maxPrefixes = 1_000
@@ -139,7 +140,8 @@ func (e *epochs) addPrefix(text string, sequence uint64, soft bool) {
 	group[text] = group[text].with(sequence, soft)
 }
 
-// raise makes every entry invalid whose fetch began before the sequence, and forgets the purges before it. The caller holds mu.
+// raise makes every entry invalid whose fetch began before the sequence, and forgets the purges before it. The caller
+// holds mu.
 func (e *epochs) raise(text string) {
 	floor, ok := parseSequence(text)
 	if !ok || floor <= e.floor {

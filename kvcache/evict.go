@@ -5,10 +5,12 @@ import "hash/maphash"
 // smallShare is the part of a shard that entries pass through first: one tenth (S3-FIFO §4).
 const smallShare = 10
 
-// maxSecondChances bounds the segments whose entries are all kept while room is made: then the oldest leaves whatever was asked of it.
+// maxSecondChances bounds the segments whose entries are all kept while room is made: then the oldest leaves whatever
+// was asked of it.
 const maxSecondChances = 16
 
-// makeRoom lets the oldest leave until so many more bytes fit. False means that what is in use by readers leaves no room.
+// makeRoom lets the oldest leave until so many more bytes fit. False means that what is in use by readers leaves no
+// room.
 func (s *shard) makeRoom(size int, now int64) bool {
 	need := int64(max(size, segmentSize))
 	kept := 0
@@ -71,15 +73,15 @@ func (s *shard) leave(hash uint64, at slot, encoded []byte, fromMain, chances bo
 // maxProtected bounds the hosts among which a shard is shared out.
 const maxProtected = 64
 
-// protected tells whether a host has so little here that others mustn't drive it out: less than half of its share, were the shard shared out
-// evenly.
+// protected tells whether a host has so little here that others mustn't drive it out: less than half of its share, were
+// the shard shared out evenly.
 func (s *shard) protected(host uint64) bool {
 	n := len(s.hosts)
 	return n > 1 && n <= maxProtected && s.hosts[host] < s.max/int64(2*n)
 }
 
-// noteGhost remembers a key without its entry. A mark is overwritten by the next one of its place, so all of them are about as old as a
-// queue of that length would make them.
+// noteGhost remembers a key without its entry. A mark is overwritten by the next one of its place, so all of them are
+// about as old as a queue of that length would make them.
 func (s *shard) noteGhost(hash uint64) { s.ghosts[s.ghostPlace(hash)] = uint32(hash>>32) | 1 }
 
 func (s *shard) isGhost(hash uint64) bool {

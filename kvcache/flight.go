@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Flights are the fetches that run, by key, so that equal ones wait for one. T is what a fetch leaves for those who waited. The zero value is
-// ready; it is safe for concurrent use.
+// Flights are the fetches that run, by key, so that equal ones wait for one. T is what a fetch leaves for those who
+// waited. The zero value is ready; it is safe for concurrent use.
 type Flights[T any] struct {
 	mu      sync.Mutex
 	running map[string]*Flight[T]
@@ -50,7 +50,8 @@ func (f *Flights[T]) Len() int {
 	return len(f.running)
 }
 
-// Finish gives the result to those who wait, and lets the next one of the key begin. It may be called again, which does nothing.
+// Finish gives the result to those who wait, and lets the next one of the key begin. It may be called again, which does
+// nothing.
 func (f *Flight[T]) Finish(result T) {
 	f.all.mu.Lock()
 	defer f.all.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// run follows the log until ctx ends: it makes the stream if there is none, reads it, and shows every half a second by a record of its own
-// that it is up to date. Whatever breaks, it begins again, without losing what it knows.
+// run follows the log until ctx ends: it makes the stream if there is none, reads it, and shows every half a second by
+// a record of its own that it is up to date. Whatever breaks, it begins again, without losing what it knows.
 func (l *purgeLog) run(ctx context.Context) {
 	wait := 50 * time.Millisecond
 	warned := time.Time{}
@@ -46,7 +46,8 @@ func (l *purgeLog) resign() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_, _ = l.write(ctx, &purgeRecord{Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process(), End: true}) // else they wait for the lease's end
+	// else they wait for the lease's end
+	_, _ = l.write(ctx, &purgeRecord{Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process(), End: true})
 }
 
 // follow opens stream and watch and keeps the lease until something breaks.
@@ -134,8 +135,8 @@ func (l *purgeLog) tellLost(ctx context.Context, why error) {
 	}
 }
 
-// keepLease writes this node's record again and again, and takes each for a lease once the watch has brought it: then all before it
-// is applied. Alone, the first is enough, since nobody else writes.
+// keepLease writes this node's record again and again, and takes each for a lease once the watch has brought it: then
+// all before it is applied. Alone, the first is enough, since nobody else writes.
 func (l *purgeLog) keepLease(ctx context.Context) error {
 	for {
 		begun := time.Now()

@@ -1,7 +1,8 @@
 package kvcache
 
-// Home gives the node that fetches a key for all: the one whose name makes the highest number with it (rendezvous hashing, Thaler and
-// Ravishankar 1998), so that a node that comes or goes moves only its own keys. Empty if there is no node.
+// Home gives the node that fetches a key for all: the one whose name makes the highest number with it (rendezvous
+// hashing, Thaler and Ravishankar 1998), so that a node that comes or goes moves only its own keys. Empty if there is
+// no node.
 func Home(key []byte, nodes []string) string {
 	best, highest := "", uint64(0)
 	for _, node := range nodes {

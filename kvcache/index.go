@@ -1,7 +1,7 @@
 package kvcache
 
-// index maps hashes of keys to slots: one flat table without pointers, probed from each hash's own place on, so that a look-up touches one
-// line of memory, and what it found can be changed in place. The zero value is ready.
+// index maps hashes of keys to slots: one flat table without pointers, probed from each hash's own place on, so that a
+// look-up touches one line of memory, and what it found can be changed in place. The zero value is ready.
 type index struct {
 	cells []cell
 	used  int

@@ -29,10 +29,11 @@ type ledger struct {
 	incarnation uint64
 	sequence    uint64 // of the newest purge
 	last        map[uint64]position
-	sums        map[int64]uint64    // of last, by day
-	noted       map[uint64]position // where subjects stand in the note on disk, of those that stand elsewhere now; the zero position is nowhere
-	noting      map[uint64]position // the same for the note that is being saved; nil if none is
-	before      *note               // from before the start, until the log was compared with it
+	sums        map[int64]uint64 // of last, by day
+	// where subjects stand in the note on disk, of those that stand elsewhere now; the zero position is nowhere
+	noted  map[uint64]position
+	noting map[uint64]position // the same for the note that is being saved; nil if none is
+	before *note               // from before the start, until the log was compared with it
 }
 
 // position is where a purge stands in the log.

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// memory is the first tier: encoded entries in large blocks that hold no pointers, so that a million of them cost a garbage
-// collection nothing. What stays is decided by S3-FIFO (Yang et al., SOSP 2023): an entry that nobody asked for again leaves early, so a flood
-// of such passes without taking what is in use along. DESIGN.md compares it with others. It is safe for concurrent use.
+// memory is the first tier: encoded entries in large blocks that hold no pointers, so that a million of them cost a
+// garbage collection nothing. What stays is decided by S3-FIFO (Yang et al., SOSP 2023): an entry that nobody asked for
+// again leaves early, so a flood of such passes without taking what is in use along. DESIGN.md compares it with others.
+// It is safe for concurrent use.
 type memory struct {
 	shards []shard
 	seed   maphash.Seed
@@ -43,8 +44,8 @@ func newMemory(maxBytes int64, clock func() time.Time) *memory {
 	return m
 }
 
-// View is an entry as it lies in memory. Key and Value alias that memory and are never changed. Release must follow when they
-// aren't used any more: until then their block counts against the limit.
+// View is an entry as it lies in memory. Key and Value alias that memory and are never changed. Release must follow
+// when they aren't used any more: until then their block counts against the limit.
 type View struct {
 	Entry
 

@@ -71,7 +71,8 @@ func TestMemoryExpires(t *testing.T) {
 	}
 }
 
-// A flood of keys that nobody asks for again passes without taking along what is in use, and the limit holds all the time.
+// A flood of keys that nobody asks for again passes without taking along what is in use, and the limit holds all the
+// time.
 func TestMemorySurvivesAFlood(t *testing.T) {
 	m := kvcache.NewMemory(16<<20, time.Now)
 	const working = 2000
@@ -198,7 +199,8 @@ func BenchmarkMemory(b *testing.B) {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			m := kvcache.NewMemory(1<<30, time.Now)
 			prefix := append(make([]byte, 0, 64), "Ghttp://example.com/items/"...)
-			key := func(i int) []byte { return strconv.AppendInt(prefix, int64(i), 10) } // not kept: the collector would look at a list
+			// not kept: the collector would look at a list
+			key := func(i int) []byte { return strconv.AppendInt(prefix, int64(i), 10) }
 			for i := range n {
 				m.Put(valueEntry(string(key(i)), make([]byte, 200), 7))
 			}

@@ -38,9 +38,9 @@ const (
 // errNothing means a purge of nothing.
 var errNothing = errors.New("nothing to purge")
 
-// Purge writes the purges into the log, and waits until this node has applied them; with all, until every node has, or gives out nothing
-// any more: then no response that any node begins afterwards comes from an entry that they reach. It fails with ErrAway, after which the
-// purge may still come to pass, or with ErrUnnoted, after which it has.
+// Purge writes the purges into the log, and waits until this node has applied them; with all, until every node has, or
+// gives out nothing any more: then no response that any node begins afterwards comes from an entry that they reach. It
+// fails with ErrAway, after which the purge may still come to pass, or with ErrUnnoted, after which it has.
 func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, error) {
 	if len(purges) == 0 {
 		return Purged{}, errNothing
@@ -138,9 +138,10 @@ func (c *Cache) awaitOwn(ctx context.Context, sequence uint64) error {
 	return nil
 }
 
-// awaitOthers waits for the word of every node whose lease may not be over, or for the lease's end. A node gives no word on a purge that another
-// of the same has replaced in the log before it came there: then its next lease tells. A lease that is renewed after the purge
-// was written is renewed by a node that has applied it, so those that count are known once this node has applied it itself.
+// awaitOthers waits for the word of every node whose lease may not be over, or for the lease's end. A node gives no
+// word on a purge that another of the same has replaced in the log before it came there: then its next lease tells. A
+// lease that is renewed after the purge was written is renewed by a node that has applied it, so those that count are
+// known once this node has applied it itself.
 func (c *Cache) awaitOthers(ctx context.Context, out *Purged, words <-chan *nats.Msg, begun time.Time) error {
 	open := c.purges.others()
 	for len(open) > 0 {

@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// How long a node gives out entries after it has last shown that it follows the log, how often it does so, and how long others
-// wait for one that doesn't answer: the lease, and more than two clocks can differ over it.
+// How long a node gives out entries after it has last shown that it follows the log, how often it does so, and how long
+// others wait for one that doesn't answer: the lease, and more than two clocks can differ over it.
 const (
 	leaseTime   = 2 * time.Second
 	leaseEvery  = 500 * time.Millisecond
@@ -109,11 +109,12 @@ func (l *purgeLog) subject(r *purgeRecord) string {
 	return "$KV." + l.bucket + "." + string(r.Reach) + "." + kind + "." + strconv.FormatUint(Hash(r.Reach, r.Text), 16)
 }
 
-// writeTry is how long a write waits for the stream's word before it is sent again: the leader that it went to may be gone.
+// writeTry is how long a write waits for the stream's word before it is sent again: the leader that it went to may be
+// gone.
 const writeTry = time.Second
 
-// write adds a record and gives its sequence once the stream has it for good. It tries again while ctx lasts, so that it outlives a change of
-// leaders: what is written twice does no harm.
+// write adds a record and gives its sequence once the stream has it for good. It tries again while ctx lasts, so that
+// it outlives a change of leaders: what is written twice does no harm.
 //
 // A sequence that is no higher than one that the log had before shows that the log has lost some: see lost.
 func (l *purgeLog) write(ctx context.Context, r *purgeRecord) (uint64, error) {

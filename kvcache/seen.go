@@ -2,8 +2,8 @@ package kvcache
 
 import "sync"
 
-// seen remembers which URLs had entries here: no false no, a few false yes (Bloom 1970, in two generations). It keeps the log of purges free of
-// what concerns nobody. The zero value has seen nothing; it is safe for concurrent use.
+// seen remembers which URLs had entries here: no false no, a few false yes (Bloom 1970, in two generations). It keeps
+// the log of purges free of what concerns nobody. The zero value has seen nothing; it is safe for concurrent use.
 type seen struct {
 	mu     sync.RWMutex // guards what follows
 	now    []uint64     // bits

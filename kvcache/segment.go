@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// segment is a block of encoded entries, written once from the front. It never moves and is never written again, so views may alias it
-// for as long as they like; the garbage collector frees it after the last.
+// segment is a block of encoded entries, written once from the front. It never moves and is never written again, so
+// views may alias it for as long as they like; the garbage collector frees it after the last.
 type segment struct {
 	owner *shard
 	buf   []byte
@@ -38,8 +38,8 @@ func (s *segment) free() {
 	}
 }
 
-// slot says where an entry lies: its segment, its place in it in units of 8 bytes, how often it was asked for (0 to 3), and in
-// which queue it is.
+// slot says where an entry lies: its segment, its place in it in units of 8 bytes, how often it was asked for (0 to 3),
+// and in which queue it is.
 type slot uint64
 
 const (

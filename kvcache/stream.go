@@ -19,9 +19,9 @@ func BucketName(prefix, what string) string {
 	return name
 }
 
-// openTime bounds the opening of a stream, and the others the first question for it, and for making it: while nobody leads, JetStream doesn't answer at
-// all, and the leader that comes a moment later knows of no question that was put before. Both may be asked again, since a stream that is there already
-// is as good as one that was made.
+// openTime bounds the opening of a stream, and the others the first question for it, and for making it: while nobody
+// leads, JetStream doesn't answer at all, and the leader that comes a moment later knows of no question that was put
+// before. Both may be asked again, since a stream that is there already is as good as one that was made.
 const (
 	openTime  = 3 * time.Second
 	findFirst = 200 * time.Millisecond
@@ -39,9 +39,8 @@ const (
 )
 
 // OpenStream finds a stream or makes it. Of one that is there only the number of replicas is brought in line, and as
-// resize says the size. It isn't ended by
-// ctx once it has begun, so that nobody stops a server which is still making a stream: that would leave files and goroutines behind. The error is
-// ErrAway without a connection, or JetStream's own.
+// resize says the size. It isn't ended by ctx once it has begun, so that nobody stops a server which is still making a
+// stream: that would leave files and goroutines behind. The error is ErrAway without a connection, or JetStream's own.
 func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig,
 	resize Resize,
 ) (jetstream.Stream, error) {

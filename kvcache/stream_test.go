@@ -30,8 +30,8 @@ func plainNATS(t *testing.T) *nats.Conn {
 	return nc
 }
 
-// While nobody leads, JetStream leaves questions without an answer. A leader that comes a moment later is asked again, and not only when the opening
-// has failed.
+// While nobody leads, JetStream leaves questions without an answer. A leader that comes a moment later is asked again,
+// and not only when the opening has failed.
 func TestOpenStreamAsksAgain(t *testing.T) {
 	t.Parallel()
 	nc := plainNATS(t)

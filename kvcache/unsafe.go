@@ -16,9 +16,10 @@ func (c *Cache) unsafeSubject() string {
 	return c.cfg.Prefix + ".millrace.cache.invalidate"
 }
 
-// Invalidate makes entries of the URLs invalid after a request that may have changed them (RFC 9111 §4.4). Where this node may have such
-// entries, or the bucket has (keys names them), that goes into the log of purges, and it waits for that, at most Patience: afterwards it goes on by itself.
-// Else the other nodes are told, who do the same if they may have any.
+// Invalidate makes entries of the URLs invalid after a request that may have changed them (RFC 9111 §4.4). Where this
+// node may have such entries, or the bucket has (keys names them), that goes into the log of purges, and it waits for
+// that, at most Patience: afterwards it goes on by itself. Else the other nodes are told, who do the same if they may
+// have any.
 func (c *Cache) Invalidate(ctx context.Context, urls []string, keys [][]byte, tags []string) {
 	var purges []Purge
 	for _, tag := range tags {
@@ -51,8 +52,8 @@ func (c *Cache) stored(ctx context.Context, key []byte) bool {
 	return ok
 }
 
-// purgeSoon purges in a goroutine and waits for it at most Patience. Beyond a few that wait, one purge of the hosts' worth stands for all: the
-// whole cache becomes stale rather than wrong.
+// purgeSoon purges in a goroutine and waits for it at most Patience. Beyond a few that wait, one purge of the hosts'
+// worth stands for all: the whole cache becomes stale rather than wrong.
 func (c *Cache) purgeSoon(ctx context.Context, purges []Purge) {
 	if c.invalidating.Add(1) > maxInvalidating {
 		purges = []Purge{{Reach: ReachAll, Soft: true}}

@@ -27,9 +27,10 @@ const (
 	maxValue    = 512 << 10
 )
 
-// Values is a cache for an application's own values in the same two tiers as its responses: what is set on one node is read on all. A node reads
-// what it has set itself; it reads what another has set within milliseconds, and never more than two seconds later. It is a cache: the oldest
-// values leave when the bucket is full. It is safe for concurrent use.
+// Values is a cache for an application's own values in the same two tiers as its responses: what is set on one node is
+// read on all. A node reads what it has set itself; it reads what another has set within milliseconds, and never more
+// than two seconds later. It is a cache: the oldest values leave when the bucket is full. It is safe for concurrent
+// use.
 type Values struct {
 	c       *Cache
 	bucket  string
@@ -49,8 +50,8 @@ type loaded struct {
 // Values gives the node's values. It is opened by its first use and closed with the cache.
 func (c *Cache) Values() *Values { return c.values }
 
-// Get gives the value of a key. The slice is the caller's own. It fails with ErrNotFound, with ErrAway when neither memory nor bucket can tell, and with
-// ErrTooLarge for a key over the limit.
+// Get gives the value of a key. The slice is the caller's own. It fails with ErrNotFound, with ErrAway when neither
+// memory nor bucket can tell, and with ErrTooLarge for a key over the limit.
 func (v *Values) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := v.check(ctx, key, nil); err != nil {
 		return nil, err
@@ -63,7 +64,8 @@ func (v *Values) Get(ctx context.Context, key string) ([]byte, error) {
 	return v.read(ctx, key)
 }
 
-// read asks the bucket and keeps what it says in memory. A replica may lag behind a change that is known already: then it is asked again.
+// read asks the bucket and keeps what it says in memory. A replica may lag behind a change that is known already: then
+// it is asked again.
 func (v *Values) read(ctx context.Context, key string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, valuePatience)
 	defer cancel()
@@ -146,8 +148,9 @@ func (v *Values) write(ctx context.Context, key string, encoded []byte, ttl time
 	return nil
 }
 
-// GetOrLoad gives the value of a key, or lets load make it: one load at a time for a key on all nodes, while others wait for it. An error of load is
-// given to all who waited on this node, and nothing is kept. The load isn't ended by one caller's going away.
+// GetOrLoad gives the value of a key, or lets load make it: one load at a time for a key on all nodes, while others
+// wait for it. An error of load is given to all who waited on this node, and nothing is kept. The load isn't ended by
+// one caller's going away.
 func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration, load func(context.Context) ([]byte, error)) ([]byte, error) {
 	value, err := v.Get(ctx, key)
 	if err == nil || errors.Is(err, ErrTooLarge) {
@@ -167,8 +170,9 @@ func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration, l
 	return nil, errLoadSlow
 }
 
-// GetOrLease gives the value of a key, or leaves it to the caller to make it and Set it: then it fails with ErrNotFound, and whoever else asks so in the meantime, on any
-// node, waits for the value, at most until the lease ends. A lease has at least a second.
+// GetOrLease gives the value of a key, or leaves it to the caller to make it and Set it: then it fails with
+// ErrNotFound, and whoever else asks so in the meantime, on any node, waits for the value, at most until the lease
+// ends. A lease has at least a second.
 func (v *Values) GetOrLease(ctx context.Context, key string, lease time.Duration) ([]byte, error) {
 	wait := 5 * time.Millisecond
 	for {
@@ -197,7 +201,8 @@ func (v *Values) lease(ctx context.Context, key string, d time.Duration) bool {
 	_, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0), jetstream.WithRetryAttempts(0))
 	if err != nil {
 		apiErr, ok := errors.AsType[*jetstream.APIError](err)
-		return !ok || apiErr.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence // without the bucket nobody can be waited for
+		// without the bucket nobody can be waited for
+		return !ok || apiErr.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence
 	}
 	return true
 }
@@ -207,7 +212,8 @@ func (v *Values) unlease(key string) {
 	name := valueName(key)
 	name[0] = 'L'
 	if stream, err := v.c.bucket.js.Stream(v.c.ctx, "KV_"+v.bucket); err == nil {
-		_ = stream.Purge(v.c.ctx, jetstream.WithPurgeSubject("$KV."+v.bucket+"."+string(name))) // else it ends by itself
+		// else it ends by itself
+		_ = stream.Purge(v.c.ctx, jetstream.WithPurgeSubject("$KV."+v.bucket+"."+string(name)))
 	}
 }
 
@@ -221,7 +227,8 @@ func (v *Values) load(ctx context.Context, flight *Flight[loaded], key string, t
 	}()
 	ctx, cancel := context.WithTimeout(ctx, loadPatience)
 	defer cancel()
-	if value, err := v.GetOrLease(ctx, key, loadPatience); err == nil { // another load has ended meanwhile, on this node or another
+	// another load has ended meanwhile, on this node or another
+	if value, err := v.GetOrLease(ctx, key, loadPatience); err == nil {
 		out = loaded{value: value}
 		return
 	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrAway) {

@@ -20,8 +20,8 @@ const (
 	followedEvery = 500 * time.Millisecond
 )
 
-// changes is what a node hears of the values' bucket. It knows whether memory is as new as the bucket, and which values have changed lately, so that a
-// slow read can't bring an old one back. It is safe for concurrent use.
+// changes is what a node hears of the values' bucket. It knows whether memory is as new as the bucket, and which values
+// have changed lately, so that a slow read can't bring an old one back. It is safe for concurrent use.
 type changes struct {
 	until atomic.Int64 // memory is believed until then, in Unix nanoseconds
 

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Body is a message body, or one direction of a socket, that comes in pieces. One goroutine calls Next and then Trailer;
-// Close may come from any.
+// Body is a message body, or one direction of a socket, that comes in pieces. One goroutine calls Next and then
+// Trailer; Close may come from any.
 type Body interface {
 	// Next waits for the next piece, which stays valid until the following call. io.EOF tells that the body is
 	// complete, any other error that it never will be.
@@ -45,8 +45,8 @@ const maxPiece = 256 << 10
 
 var errBodyClosed = errors.New("body is closed")
 
-// NewBody makes a Body of what r gives: each piece is what one Read gave, so that nothing waits for more. If r is an io.Closer,
-// Close closes it, and must then end a Read that waits.
+// NewBody makes a Body of what r gives: each piece is what one Read gave, so that nothing waits for more. If r is an
+// io.Closer, Close closes it, and must then end a Read that waits.
 func NewBody(r io.Reader) Body { return &readerBody{r: r} }
 
 type readerBody struct {

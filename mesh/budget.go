@@ -2,15 +2,17 @@ package mesh
 
 import "sync/atomic"
 
-// Budget bounds the extra tries of requests to a share of them: when all that answers fails or is slow, tries on top would bury what is left of it. Each
-// request earns a part of a try, and what is saved up is bounded (Finagle's RetryBudget). The zero value has nothing saved; safe for concurrent use.
+// Budget bounds the extra tries of requests to a share of them: when all that answers fails or is slow, tries on top
+// would bury what is left of it. Each request earns a part of a try, and what is saved up is bounded (Finagle's
+// RetryBudget). The zero value has nothing saved; safe for concurrent use.
 type Budget struct {
 	saved  atomic.Int64 // hundredths of a try
 	spent  atomic.Uint64
 	denied atomic.Uint64
 }
 
-// aTry is the price of one. A budget starts with, and saves up to, mostTries of them, so that a few failures among few requests are repeated.
+// aTry is the price of one. A budget starts with, and saves up to, mostTries of them, so that a few failures among few
+// requests are repeated.
 const (
 	aTry      = 100
 	mostTries = 10

@@ -115,7 +115,8 @@ func (r *Response) checkHead() error {
 	return nil
 }
 
-// appendHead writes the payload of a reply whose body follows as a stream, of an interim response, or of the 101 of a socket.
+// appendHead writes the payload of a reply whose body follows as a stream, of an interim response, or of the 101 of a
+// socket.
 func appendHead(b []byte, r *Response) ([]byte, error) {
 	if r.Status < 101 || r.Status > 599 {
 		return b, errStatusLine
@@ -278,7 +279,8 @@ func decodeResponse(payload []byte, method string) (*Response, error) {
 	return r, nil
 }
 
-// decodeStreamed reads the payload of a reply whose body follows as a stream; Body is its beginning, if it came with the head.
+// decodeStreamed reads the payload of a reply whose body follows as a stream; Body is its beginning, if it came with
+// the head.
 func decodeStreamed(payload []byte, socket bool) (*Response, error) {
 	r, err := decodeResponseHead(payload)
 	if err != nil {

@@ -241,7 +241,8 @@ func FuzzDecodeResponse(f *testing.F) {
 	})
 }
 
-// The heads of streams: what is accepted is valid, holds no field of the mesh's own, and announces no less than has come.
+// The heads of streams: what is accepted is valid, holds no field of the mesh's own, and announces no less than has
+// come.
 func FuzzStreamHeads(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhi"))
 	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: a\r\n\r\n"))

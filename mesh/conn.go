@@ -17,20 +17,22 @@ import (
 
 // Config says how a Conn reaches NATS. Exactly one of URL and InProcess is set.
 type Config struct {
-	Name        string                     // name of the node, shown by NATS tools
-	URL         string                     // a NATS URL
-	InProcess   nats.InProcessConnProvider // the embedded server
-	User        string                     // credential for InProcess
-	Password    string
-	Prefix      string     // put before every subject; tokens joined by dots, or empty
-	Local       node.Local // when a request to a member in this process may skip NATS; streams may, unless it is LocalNATS. Empty means LocalNATS
-	MaxInFlight int        // requests that may wait for a reply at once; 0 means 16384
-	Interest    Interest   // tells whether anybody listens; nil means ask by publishing
+	Name      string                     // name of the node, shown by NATS tools
+	URL       string                     // a NATS URL
+	InProcess nats.InProcessConnProvider // the embedded server
+	User      string                     // credential for InProcess
+	Password  string
+	Prefix    string // put before every subject; tokens joined by dots, or empty
+	// when a request to a member in this process may skip NATS; streams may, unless it is LocalNATS. Empty means
+	// LocalNATS
+	Local       node.Local
+	MaxInFlight int      // requests that may wait for a reply at once; 0 means 16384
+	Interest    Interest // tells whether anybody listens; nil means ask by publishing
 	Log         *slog.Logger
 }
 
-// Interest tells who subscribes to a subject, this node included: anybody, or exactly one subscription. It is asked for each event and request, and
-// must be fast.
+// Interest tells who subscribes to a subject, this node included: anybody, or exactly one subscription. It is asked for
+// each event and request, and must be fast.
 type Interest interface {
 	Interested(subject string) bool
 	Alone(subject string) bool
@@ -64,8 +66,8 @@ const (
 	pingsOut  = 2
 )
 
-// inboxRoot begins the inboxes of nodes. Members may subscribe below _INBOX_<their own name>, and the rest of a node's inbox is
-// known to whoever it asks, so the root must be one that no member's name can spell.
+// inboxRoot begins the inboxes of nodes. Members may subscribe below _INBOX_<their own name>, and the rest of a node's
+// inbox is known to whoever it asks, so the root must be one that no member's name can spell.
 const inboxRoot = "_NODE_"
 
 // New checks the configuration; Open connects.

@@ -49,8 +49,8 @@ func (c *Conn) Upstream(name string) Destination {
 	return d
 }
 
-// Node names one node in a role that nodes have for one another: only nodes may ask on its subject, and only that node answers. id is a node's
-// id, of letters, digits, - and _.
+// Node names one node in a role that nodes have for one another: only nodes may ask on its subject, and only that node
+// answers. id is a node's id, of letters, digits, - and _.
 func (c *Conn) Node(role, id string) Destination {
 	d := c.destination("millrace."+role, id)
 	d.answers = oneNode

@@ -10,8 +10,9 @@ import (
 	"millrace/node"
 )
 
-// direct answers a request by the handler of a member in this process, on the caller's goroutine, if the member allows that and may have the request in
-// memory. What a message would check and leave out is checked and left out here too. Not done means that the request must be sent.
+// direct answers a request by the handler of a member in this process, on the caller's goroutine, if the member allows
+// that and may have the request in memory. What a message would check and leave out is checked and left out here too.
+// Not done means that the request must be sent.
 func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
 	if !time.Now().Before(req.Deadline) {
 		return nil, node.Errorf(node.CodeTimeout, nil, "no time left to send the request"), true
@@ -91,7 +92,8 @@ func (s *Service) streamHere(ctx context.Context, req *Request, resp *Response) 
 	return out, err
 }
 
-// check makes sure of what a message would: that the request is one, and that it has no fields that frame or control it but those of the struct.
+// check makes sure of what a message would: that the request is one, and that it has no fields that frame or control it
+// but those of the struct.
 func (r *Request) check(nc *nats.Conn) error {
 	if err := r.checkHead(); err != nil {
 		return err

@@ -35,8 +35,8 @@ const (
 // Do sends the request to one member and waits for its answer, at most until req.Deadline.
 //
 // A busy member's refusal is asked again elsewhere, since it started nothing. A repeatable request that has no answer
-// after half of its time is also sent to a second member, and the first answer wins: a dead member costs a delay, a slow
-// one nothing. Every other request is sent once, and so is one that a member in this process answers directly.
+// after half of its time is also sent to a second member, and the first answer wins: a dead member costs a delay, a
+// slow one nothing. Every other request is sent once, and so is one that a member in this process answers directly.
 //
 // The error is a *node.Error with one of the codes: no_member, busy, unavailable, timeout, canceled, bad_reply,
 // body_too_large, invalid_request, or what a member reported about itself.
@@ -202,7 +202,8 @@ func (x *exchange) untilSecond() time.Duration {
 	return left / 2
 }
 
-// secondTries is how many requests are sent again at most, in percent: when a destination is slow, twice the load would make it slower.
+// secondTries is how many requests are sent again at most, in percent: when a destination is slow, twice the load would
+// make it slower.
 const secondTries = 20
 
 // tick is called when the timer ran out: the call has waited for a while, or hears news, or the second try is due, or
@@ -256,8 +257,8 @@ func (x *exchange) replies(i int) <-chan *nats.Msg {
 	return nil
 }
 
-// interims gives the channel of the first try's interim responses: a second try means that the client has waited for long,
-// and hints of two members would contradict each other. Nil, which blocks for ever, if nobody wants them.
+// interims gives the channel of the first try's interim responses: a second try means that the client has waited for
+// long, and hints of two members would contradict each other. Nil, which blocks for ever, if nobody wants them.
 func (x *exchange) interims() <-chan *nats.Msg {
 	if s := x.tries[0].slot; s != nil && x.req.Interim != nil {
 		return s.early
@@ -398,8 +399,8 @@ func reportedError(h nats.Header, name string) error {
 	return e
 }
 
-// reported is a member's error as its caller gets it. Codes that aren't a member's to report count as upstream_failed, and a text that isn't short and
-// printable is left out.
+// reported is a member's error as its caller gets it. Codes that aren't a member's to report count as upstream_failed,
+// and a text that isn't short and printable is left out.
 func reported(code node.Code, text string, cause error) *node.Error {
 	switch code { //nolint:exhaustive // see above
 	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid,

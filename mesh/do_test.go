@@ -139,7 +139,8 @@ func TestCancelOvertakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	const text = "GET / HTTP/1.1\r\nHost: h\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 60000\r\nMillrace-Nonce: %s\r\n\r\n"
-	natsservertest.Eventually(t, "a request that was canceled before it came ends", func() bool { // the cancellation may not have come yet
+	// the cancellation may not have come yet
+	natsservertest.Eventually(t, "a request that was canceled before it came ends", func() bool {
 		if err := nc.PublishRequest("http.slow", nats.NewInbox(), fmt.Appendf(nil, text, "early-1")); err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +290,8 @@ func TestHandlerPanics(t *testing.T) {
 	}
 }
 
-// A broken reply is told as bad_reply, counted, and logged with the service and the member; none of it reaches the caller.
+// A broken reply is told as bad_reply, counted, and logged with the service and the member; none of it reaches the
+// caller.
 func TestBrokenReplies(t *testing.T) {
 	s := natsservertest.Start(t)
 	var log record

@@ -1,7 +1,8 @@
 package mesh
 
-// early remembers the newest cancellations of requests that don't run here: a cancellation and its request come by different subscriptions, so one that
-// follows at once may overtake it. Most are other members' business. The zero value is ready; it isn't safe for concurrent use.
+// early remembers the newest cancellations of requests that don't run here: a cancellation and its request come by
+// different subscriptions, so one that follows at once may overtake it. Most are other members' business. The zero
+// value is ready; it isn't safe for concurrent use.
 type early struct {
 	nonces [128]string // a ring
 	next   int

@@ -13,8 +13,8 @@ import (
 type Part struct {
 	Name  string
 	After []string // names of the parts that must have succeeded before this one begins
-	// Do makes the call. It gets the results of the parts in After, must heed ctx, and must have read the response's body whole. It runs on a goroutine
-	// of its own.
+	// Do makes the call. It gets the results of the parts in After, must heed ctx, and must have read the response's
+	// body whole. It runs on a goroutine of its own.
 	Do func(ctx context.Context, earlier func(name string) *Response) (*Response, error)
 }
 
@@ -32,13 +32,15 @@ func (r *PartResult) OK() bool { return r.Err == nil && r.Response != nil && r.R
 // Gathering says how parts are gathered.
 type Gathering struct {
 	Concurrency int // parts that run at once; 0 for all
-	// Enough tells after each result whether the others are still wanted; nil wants all. The results are those so far, the newest is at last.
+	// Enough tells after each result whether the others are still wanted; nil wants all. The results are those so far,
+	// the newest is at last.
 	Enough func(results []PartResult, last int) bool
 }
 
-// Gather runs the parts, each as soon as those are done that it comes after, and gives their results in the order of parts. It ends when all are
-// done, or Enough says so, or ctx ends; parts that still run are canceled then, and waited for, so that nothing of a request is in use afterwards. A part whose predecessor failed fails with
-// node.CodeUpstream. Names must be unique and After without cycles: others never begin.
+// Gather runs the parts, each as soon as those are done that it comes after, and gives their results in the order of
+// parts. It ends when all are done, or Enough says so, or ctx ends; parts that still run are canceled then, and waited
+// for, so that nothing of a request is in use afterwards. A part whose predecessor failed fails with node.CodeUpstream.
+// Names must be unique and After without cycles: others never begin.
 func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 	ctx, cancel := context.WithCancel(ctx)
 	g := gather{parts: parts, results: make([]PartResult, len(parts)), state: make([]partState, len(parts)), done: make(chan finished, len(parts))}

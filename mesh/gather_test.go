@@ -72,7 +72,8 @@ func TestGatherTime(t *testing.T) {
 	}
 }
 
-// Errors stay their part's; panics are contained; what wasn't over has neither response nor error; and nothing runs on afterwards.
+// Errors stay their part's; panics are contained; what wasn't over has neither response nor error; and nothing runs on
+// afterwards.
 func TestGatherResults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Bool

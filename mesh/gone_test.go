@@ -227,7 +227,8 @@ func TestStreamingMemberDies(t *testing.T) {
 		}
 		t.Cleanup(nc.Close)
 		inbox := nc.NewInbox()
-		if _, err := nc.Subscribe(inbox, func(*nats.Msg) { go nc.Close() }); err != nil { // it dies with the first bytes
+		// it dies with the first bytes
+		if _, err := nc.Subscribe(inbox, func(*nats.Msg) { go nc.Close() }); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := nc.QueueSubscribe("http.taking.stream", "q", func(msg *nats.Msg) {

@@ -303,7 +303,8 @@ func (l *link) shrink() {
 	l.in.window, l.in.extra = 0, 0
 }
 
-// keep ends a link on which no byte has moved for the idle time, and asks after the peer: NATS answers for one that is gone.
+// keep ends a link on which no byte has moved for the idle time, and asks after the peer: NATS answers for one that is
+// gone.
 func (l *link) keep(idle time.Duration) {
 	if quiet := time.Since(time.Unix(0, l.used.Load())); idle > 0 && quiet > idle {
 		l.end(node.Errorf(node.CodeTimeout, nil, "the stream was idle for too long"), true)
@@ -365,8 +366,9 @@ func (l *link) next() (Piece, error) {
 	}
 }
 
-// due tells the credit that the peer should be told now, 0 for none: when half of the window is free, or all of it for the
-// messages of a socket. A peer that used up its credit while the consumer waited gets a wider window. The caller holds mu.
+// due tells the credit that the peer should be told now, 0 for none: when half of the window is free, or all of it for
+// the messages of a socket. A peer that used up its credit while the consumer waited gets a wider window. The caller
+// holds mu.
 func (l *link) due() int64 {
 	in := &l.in
 	if l.peer == "" || in.ended || in.dropped || l.err != nil {
@@ -394,7 +396,8 @@ func (l *link) drop() {
 	signal(l.in.wake)
 }
 
-// send sends a body to its end, as fast as the peer takes it. The body is closed when the link ends. A body that panics breaks off.
+// send sends a body to its end, as fast as the peer takes it. The body is closed when the link ends. A body that panics
+// breaks off.
 func (l *link) send(b Body) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -114,8 +114,8 @@ func (t *links) dispatch(msg *nats.Msg, pooled *[]byte) {
 	}
 }
 
-// send publishes a message of a stream. What is for a link of this process goes there without NATS, in the same order, unless
-// that is not wanted; its payload is copied, as NATS would.
+// send publishes a message of a stream. What is for a link of this process goes there without NATS, in the same order,
+// unless that is not wanted; its payload is copied, as NATS would.
 func (t *links) send(msg *nats.Msg) error {
 	if !t.local || !strings.HasPrefix(msg.Subject, t.prefix) {
 		return t.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
@@ -208,7 +208,8 @@ func (t *links) abort(peer string, why *node.Error) {
 	_ = t.send(msg) // fails only without a connection, which ends the peer's side too
 }
 
-// widen takes n more bytes for a window out of the pool, unless little is left: stalled streams must not starve the others.
+// widen takes n more bytes for a window out of the pool, unless little is left: stalled streams must not starve the
+// others.
 func (t *links) widen(n int64) bool {
 	const reserve = 4 // a window may grow by at most a quarter of what is free
 	if free := t.pool.Load(); free < reserve*n || !t.pool.CompareAndSwap(free, free-n) {

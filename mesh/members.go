@@ -40,7 +40,9 @@ const maxEvents = 1024
 type MembersConfig struct {
 	Self    Member                   // ID, Name, Incarnation, Version and Started are set
 	Changes func() (int64, []string) // configuration revision and roles of this moment
-	Event   func(MemberEvent)        // called for each change, one at a time and not after Close; if it is slow, events wait, and beyond 1024 are dropped
+	// called for each change, one at a time and not after Close; if it is slow, events wait, and beyond 1024 are
+	// dropped
+	Event func(MemberEvent)
 }
 
 // notice is what nodes tell each other.
@@ -145,8 +147,8 @@ func (c *Conn) others() []string {
 	return out
 }
 
-// beat is the goroutine that says that this node lives and finds who fell silent. It never waits for Event: a node whose
-// disk is slow isn't lost.
+// beat is the goroutine that says that this node lives and finds who fell silent. It never waits for Event: a node
+// whose disk is slow isn't lost.
 func (m *Members) beat() {
 	tick := time.NewTicker(HeartbeatEvery)
 	defer tick.Stop()
@@ -205,7 +207,8 @@ func (m *Members) say(leaving bool) {
 	_ = m.conn.nc.Publish(m.subject, b) // while the connection is away nobody hears it; the next one comes in a second
 }
 
-// self is this node as it is now. Roles beyond the limit are left out: the others would believe nothing of it otherwise.
+// self is this node as it is now. Roles beyond the limit are left out: the others would believe nothing of it
+// otherwise.
 func (m *Members) self() Member {
 	self := m.cfg.Self
 	self.Revision, self.Roles = m.cfg.Changes()
@@ -274,7 +277,8 @@ func (m *Members) Seen(id string) time.Time {
 	return time.Time{}
 }
 
-// Close says farewell and stops. It waits for the last Event, after which none comes. It can be called again, and without Open.
+// Close says farewell and stops. It waits for the last Event, after which none comes. It can be called again, and
+// without Open.
 func (m *Members) Close() error {
 	m.stop()
 	m.beating.Wait()

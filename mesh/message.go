@@ -24,16 +24,18 @@ type Request struct {
 	// Stream, if not nil, is the body in place of Body: longer than MaxBody, or of unknown length. Do closes it.
 	Stream Body
 	Length int64 // of Stream in bytes, or -1
-	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See DESIGN.md, section 7.
+	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See DESIGN.md,
+	// section 7.
 	Upgrade Upgrade
-	// Interim, if not nil, passes an interim response (102 to 199) towards the client, before the response itself; what is
-	// beyond node.MaxInterim, or 64 KiB, is dropped. For Do it is called while Do runs; a Handler may call it until it
-	// returns.
+	// Interim, if not nil, passes an interim response (102 to 199) towards the client, before the response itself; what
+	// is beyond node.MaxInterim, or 64 KiB, is dropped. For Do it is called while Do runs; a Handler may call it until
+	// it returns.
 	Interim func(status int, h Header)
 
 	Route    string    // name of the route that was taken, for logs
 	Deadline time.Time // by when the answer must be there; Do needs it, a Handler finds it in its context too
-	Again    bool      // it was sent before, and not answered in time: who handles it shouldn't repeat it, or tries would multiply
+	// it was sent before, and not answered in time: who handles it shouldn't repeat it, or tries would multiply
+	Again bool
 	// Expect says that the sender of Stream waits with it until it is read (Expect: 100-continue, RFC 9110 §10.1.1). An
 	// answer without that tells it that the body isn't wanted.
 	Expect bool
@@ -45,20 +47,23 @@ type Upgrade string
 
 // The kinds of socket.
 const (
-	UpgradeBytes    Upgrade = "websocket" // the bytes of the WebSocket protocol (RFC 6455): for upstreams. Others by name
-	UpgradeMessages Upgrade = "messages"  // each piece is one message, KindText or KindBinary, of at most MaxMessage bytes: for services
+	// the bytes of the WebSocket protocol (RFC 6455): for upstreams. Others by name
+	UpgradeBytes Upgrade = "websocket"
+	// each piece is one message, KindText or KindBinary, of at most MaxMessage bytes: for services
+	UpgradeMessages Upgrade = "messages"
 )
 
 // Response is an HTTP response on the mesh.
 type Response struct {
-	Status int    // 200 to 599, or 101 to a request with Upgrade
-	Reason string // reason phrase; empty for the usual one. One that isn't printable, or longer than 128 bytes, is dropped
+	Status int // 200 to 599, or 101 to a request with Upgrade
+	// reason phrase; empty for the usual one. One that isn't printable, or longer than 128 bytes, is dropped
+	Reason string
 	Header Header
 	Body   []byte // empty for HEAD, 204 and 304
 	Member string // who answered, if the member named itself
 
-	// Stream, if not nil, is the body in place of Body. Whoever gets a Response from Do must close it, which also ends a
-	// request body that is still being sent; what a Handler gives is closed by the Service.
+	// Stream, if not nil, is the body in place of Body. Whoever gets a Response from Do must close it, which also ends
+	// a request body that is still being sent; what a Handler gives is closed by the Service.
 	Stream Body
 	Length int64 // of Stream in bytes, or -1
 }

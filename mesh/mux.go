@@ -19,9 +19,10 @@ import (
 type mux struct {
 	prefix string
 	slots  []slot
-	free   chan uint32 // slots at rest, first in first out: a slot rests long before reuse, so late and second replies can be told apart
-	nonce  atomic.Uint64
-	drop   func(label string, reason dropReason)
+	// slots at rest, first in first out: a slot rests long before reuse, so late and second replies can be told apart
+	free  chan uint32
+	nonce atomic.Uint64
+	drop  func(label string, reason dropReason)
 }
 
 type slot struct {

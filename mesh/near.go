@@ -11,8 +11,9 @@ import (
 	"millrace/node"
 )
 
-// near is the members in this process. A request for one of them may skip NATS: it is the same message to the same member, whose answer and interim
-// responses come back the same way; only who carries it differs. Safe for concurrent use.
+// near is the members in this process. A request for one of them may skip NATS: it is the same message to the same
+// member, whose answer and interim responses come back the same way; only who carries it differs. Safe for concurrent
+// use.
 type near struct {
 	mode     node.Local
 	interest Interest // nil if the server can't be asked
@@ -50,9 +51,10 @@ func (n *near) change(subject string, f func([]*Service) []*Service) {
 	n.members.Store(&next)
 }
 
-// enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place under its limit, which left
-// gives back. Nil means that the request must take the wire. In mode auto it must while anybody else subscribes to the subject: other members share the work, and observers want to see it.
-// Full tells that it needn't be sent at all: the only member there is has no place.
+// enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place
+// under its limit, which left gives back. Nil means that the request must take the wire. In mode auto it must while
+// anybody else subscribes to the subject: other members share the work, and observers want to see it. Full tells that
+// it needn't be sent at all: the only member there is has no place.
 func (n *near) enter(subject string, direct bool) (s *Service, full bool) {
 	for _, s := range n.here(subject) {
 		if s.cfg.Direct != direct {
@@ -66,7 +68,8 @@ func (n *near) enter(subject string, direct bool) (s *Service, full bool) {
 	return nil, full
 }
 
-// Near tells whether a request to the destination would be handed to a member in this process at this moment, if that isn't full.
+// Near tells whether a request to the destination would be handed to a member in this process at this moment, if that
+// isn't full.
 func (c *Conn) Near(to Destination) bool { return len(c.near.here(to.subject)) > 0 }
 
 // here lists the members in this process that may have a request in memory at this moment.
@@ -132,13 +135,14 @@ func (x *exchange) sizeHint() int {
 	return n
 }
 
-// reply sends an answer: to a call that waits in this process without NATS, if the connection may do so. The payload then belongs to the call, so it
-// is copied from memory that will be used again.
+// reply sends an answer: to a call that waits in this process without NATS, if the connection may do so. The payload
+// then belongs to the call, so it is copied from memory that will be used again.
 func (c *Conn) reply(msg *nats.Msg) error {
 	if c.near.mode == node.LocalNATS || !c.mux.owns(msg.Subject) {
 		return c.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
 	}
-	if int64(len(msg.Data)) > c.nc.MaxPayload() { // what isn't alike over both carriers would fail on the day that the carrier changes
+	// what isn't alike over both carriers would fail on the day that the carrier changes
+	if int64(len(msg.Data)) > c.nc.MaxPayload() {
 		return nats.ErrMaxPayload
 	}
 	own := *msg

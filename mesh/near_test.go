@@ -78,7 +78,8 @@ func TestBodyPanics(t *testing.T) {
 
 func carried(c *mesh.Conn) uint64 { return stats(c, "http.hello").Local }
 
-// In mode auto the wire is taken while an observer or a second member listens, and only then; no request fails over that.
+// In mode auto the wire is taken while an observer or a second member listens, and only then; no request fails over
+// that.
 func TestNearAuto(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
@@ -188,7 +189,8 @@ func TestNearest(t *testing.T) {
 			t.Fatalf("%s answered", got)
 		}
 	}
-	natsservertest.Eventually(t, "all places are free", func() bool { return here.Active() == 0 }) // an answer comes before its place is
+	// an answer comes before its place is
+	natsservertest.Eventually(t, "all places are free", func() bool { return here.Active() == 0 })
 	var waiting sync.WaitGroup
 	for range places {
 		waiting.Go(func() {

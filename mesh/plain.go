@@ -22,8 +22,8 @@ const plainLabel = "nats"
 
 // DoPlain sends the request's body to a service that knows plain NATS only, with the named header fields as NATS
 // headers, and waits for its answer until req.Deadline. The reply's payload becomes the body; its header
-// Nats-Service-Error-Code becomes the status if it is 400 to 599, and 502 if it is anything else. The subject must come from
-// node.Subject.Expand. The request is sent once. Errors are those of Do.
+// Nats-Service-Error-Code becomes the status if it is 400 to 599, and 502 if it is anything else. The subject must come
+// from node.Subject.Expand. The request is sent once. Errors are those of Do.
 func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forward []string) (*Response, error) {
 	if len(req.Body) > MaxBody {
 		return nil, node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")

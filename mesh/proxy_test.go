@@ -18,8 +18,8 @@ import (
 	"millrace/node"
 )
 
-// tamper is a NATS proxy: it passes the protocol between a client and the server, and gives each message with headers to
-// change, which says how often it is passed on.
+// tamper is a NATS proxy: it passes the protocol between a client and the server, and gives each message with headers
+// to change, which says how often it is passed on.
 type tamper struct {
 	addr   string
 	change func(header string) int
@@ -87,8 +87,8 @@ func (p *tamper) pass(from, to net.Conn) error {
 	}
 }
 
-// A message of a stream that NATS loses, or delivers twice, is an error on both sides and never a body that looks complete; a credit or
-// a sign of life that comes twice does no harm.
+// A message of a stream that NATS loses, or delivers twice, is an error on both sides and never a body that looks
+// complete; a credit or a sign of life that comes twice does no harm.
 func TestTamperedStreams(t *testing.T) {
 	const size = 3 << 20
 	for _, c := range []struct {

@@ -80,8 +80,8 @@ func trimSpace(b []byte) []byte {
 	return b
 }
 
-// cleanValue tells whether every byte may stand in a field value. It looks at eight at once: this sees most bytes of most
-// messages. A word with a byte below space, a tab perhaps, or with DEL is looked at byte by byte.
+// cleanValue tells whether every byte may stand in a field value. It looks at eight at once: this sees most bytes of
+// most messages. A word with a byte below space, a tab perhaps, or with DEL is looked at byte by byte.
 func cleanValue(b []byte) bool {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
 	for len(b) >= 8 {

@@ -15,10 +15,10 @@ import (
 	"millrace/node"
 )
 
-// Handler answers requests. It is called from many goroutines at once, each with a request of its own. The context
-// ends at the request's deadline, when the caller cancels, and when the service is closed; the deadline counts no more once
-// a response with a Stream is returned, and not for a request with one. An error that is a *node.Error is reported under its code,
-// any other as internal; a panic is an error too.
+// Handler answers requests. It is called from many goroutines at once, each with a request of its own. The context ends
+// at the request's deadline, when the caller cancels, and when the service is closed; the deadline counts no more once
+// a response with a Stream is returned, and not for a request with one. An error that is a *node.Error is reported
+// under its code, any other as internal; a panic is an error too.
 type Handler interface {
 	Handle(ctx context.Context, req *Request) (*Response, error)
 }
@@ -34,24 +34,25 @@ type ServiceConfig struct {
 	Destination Destination // from Conn.Service or Conn.Upstream
 	Handler     Handler
 	Limit       int // requests that run at once, until their response begins; 0 means 256
-	// Direct says that the handler ends when its context or the request's deadline does, or its owner ends it, that it neither keeps nor changes the
-	// request, and that it gives the response away: a request of this process may then run on the caller's goroutine, with a context that has no deadline
-	// of its own. Close doesn't cancel it.
+	// Direct says that the handler ends when its context or the request's deadline does, or its owner ends it, that it
+	// neither keeps nor changes the request, and that it gives the response away: a request of this process may then
+	// run on the caller's goroutine, with a context that has no deadline of its own. Close doesn't cancel it.
 	Direct  bool
 	Streams bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
 }
 
-// Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer, and
-// stays in the group until it is shut down or closed.
+// Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer,
+// and stays in the group until it is shut down or closed.
 type Service struct {
 	conn *Conn
 	cfg  ServiceConfig
 	log  *slog.Logger
 
 	limit  atomic.Int64
-	active atomic.Int64    // requests that run, without those that have a stream
-	slow   atomic.Int64    // requests with a stream that run
-	work   sync.WaitGroup  // requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
+	active atomic.Int64 // requests that run, without those that have a stream
+	slow   atomic.Int64 // requests with a stream that run
+	// requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
+	work   sync.WaitGroup
 	base   context.Context //nolint:containedctx // ends with the service, as every request's context does
 	stop   context.CancelFunc
 	cancel *nats.Subscription

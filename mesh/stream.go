@@ -84,8 +84,8 @@ func (r *Response) withoutBody() *Response {
 
 var errManyStreams = node.Errorf(node.CodeBusy, nil, "the node carries as many streams as it may")
 
-// doStream is Do for a request whose body is a stream. It is sent once, unless a member said that it didn't start.
-// The time until the deadline begins to count when the body has been sent; until then the stream's idle time-out bounds it.
+// doStream is Do for a request whose body is a stream. It is sent once, unless a member said that it didn't start. The
+// time until the deadline begins to count when the body has been sent; until then the stream's idle time-out bounds it.
 func (c *Conn) doStream(ctx context.Context, to Destination, req *Request) (*Response, error) {
 	l := c.links.open(func(l *link) {
 		l.replies, l.messages = make(chan *nats.Msg, 4+node.MaxInterim), req.Upgrade == UpgradeMessages

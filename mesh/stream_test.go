@@ -109,7 +109,8 @@ type trailing struct {
 
 func (b trailing) Trailer() mesh.Header { return b.fields }
 
-// A response streams to a request that is one message. Its trailer fields come along, but for those that frame or route.
+// A response streams to a request that is one message. Its trailer fields come along, but for those that frame or
+// route.
 func TestStreamedReply(t *testing.T) {
 	_, here, there := pair(t)
 	serve(t, there, "down", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
@@ -139,7 +140,8 @@ func TestStreamedReply(t *testing.T) {
 	settled(t, here, there)
 }
 
-// The deadline bounds the time to the head, not the stream behind it, and the handler's context lives as long as the stream.
+// The deadline bounds the time to the head, not the stream behind it, and the handler's context lives as long as the
+// stream.
 func TestStreamOutlivesDeadline(t *testing.T) {
 	_, here, there := pair(t)
 	pieces := make(chan string)

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Body is the JSON that a call sends, with references as in a Template: within a text, {name} and {call.field} stand for a text or number; a text that is a
-// reference and nothing else stands for the value itself, of whatever type. {{ and }} are the braces themselves. Names of members stay as they are.
+// Body is the JSON that a call sends, with references as in a Template: within a text, {name} and {call.field} stand
+// for a text or number; a text that is a reference and nothing else stands for the value itself, of whatever type. {{
+// and }} are the braces themselves. Names of members stay as they are.
 type Body struct {
 	text   JSON
 	pieces []bodyPiece
@@ -138,7 +139,8 @@ func (b Body) Refs() (refs []Ref, within []bool) {
 	return refs, within
 }
 
-// Expand puts values in place, of which value gives the JSON. It fails with ErrBodyValue where a value can't be a part of a text, and with the error of value.
+// Expand puts values in place, of which value gives the JSON. It fails with ErrBodyValue where a value can't be a part
+// of a text, and with the error of value.
 func (b Body) Expand(value func(Ref) (JSON, error)) ([]byte, error) {
 	var out []byte
 	for _, p := range b.pieces {

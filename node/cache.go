@@ -29,8 +29,8 @@ func (o *Offline) UnmarshalText(text []byte) error {
 	return oneOf(o, text, OfflineValidate, OfflineServe)
 }
 
-// Cache says how a route's responses are cached. Written true, it keeps what the origin allows and nothing else (RFC 9111); written as a
-// duration, responses whose origin names no freshness are fresh so long.
+// Cache says how a route's responses are cached. Written true, it keeps what the origin allows and nothing else (RFC
+// 9111); written as a duration, responses whose origin names no freshness are fresh so long.
 type Cache struct {
 	TTL                  Duration      `yaml:"ttl" doc:"Freshness of successful responses whose origin names none." zero:"leave it out for what the origin says, or write cache: false"`
 	NegativeTTL          Duration      `yaml:"negative_ttl" doc:"Freshness of 404, 405, 410, 414 and 501 whose origin names none."`

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Gather makes several calls at once and answers once. Its time is that of the slowest path through the calls, not their sum.
+// Gather makes several calls at once and answers once. Its time is that of the slowest path through the calls, not
+// their sum.
 type Gather struct {
 	Mode        GatherMode      `yaml:"mode" doc:"What is waited for: settled (every call, failed or not), all (every call must succeed), quorum, race (the first that ends) or any (the first that succeeds)."`
 	Quorum      int             `yaml:"quorum" doc:"With mode quorum: how many calls must succeed."`
@@ -147,7 +148,8 @@ func (v *validator) callBody(at placed, c *Call, r *Route) {
 	}
 }
 
-// inFallback checks that a reference finds something in what stands in for its call's result: a text or number, where it must be one.
+// inFallback checks that a reference finds something in what stands in for its call's result: a text or number, where
+// it must be one.
 func (v *validator) inFallback(at []string, ref Ref, text bool, r *Route) {
 	instead := r.Gather.Calls[ref.Call].Fallback
 	if ref.Call == "" || instead == "" {
@@ -172,8 +174,8 @@ func (v *validator) callLimit(at placed, l *Limit, r *Route) {
 	v.limitInTime(at, l, r)
 }
 
-// cycle gives calls that wait for each other, each for the next, the first of them at the end again; nil if there are none. Unknown calls are reported
-// elsewhere.
+// cycle gives calls that wait for each other, each for the next, the first of them at the end again; nil if there are
+// none. Unknown calls are reported elsewhere.
 func (g *Gather) cycle() []string {
 	done := map[string]bool{}
 	var visit func(name string, open []string) []string

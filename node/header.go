@@ -76,8 +76,9 @@ func hasPrefixFold(s, prefix string) bool {
 
 // DropHopByHop removes what belongs to one connection only: Connection and the fields it lists, Keep-Alive,
 // Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and Upgrade (RFC 9110
-// §7.6.1), and every Millrace-* and Nats-* field, which are believed from nobody. It allocates nothing unless Connection
-// lists a field that isn't among these: such names it gives, in lower case, since they may be no trailer fields either.
+// §7.6.1), and every Millrace-* and Nats-* field, which are believed from nobody. It allocates nothing unless
+// Connection lists a field that isn't among these: such names it gives, in lower case, since they may be no trailer
+// fields either.
 func (h *Header) DropHopByHop() (listed map[string]bool) {
 	found := false
 	for i := range *h {
@@ -99,7 +100,8 @@ func (h *Header) DropHopByHop() (listed map[string]bool) {
 	return listed
 }
 
-// listedFields adds the fields that a Connection field lists, in lower case, without those that go or stay anyway. It gives nil while there are none.
+// listedFields adds the fields that a Connection field lists, in lower case, without those that go or stay anyway. It
+// gives nil while there are none.
 func listedFields(listed map[string]bool, value string) map[string]bool {
 	for value != "" {
 		var option string
@@ -125,11 +127,12 @@ func keepsThough(name string) bool {
 // Hop tells whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
 func Hop(name string) bool { return isHopByHop(name) || MeshOwn(name) }
 
-// TargetedField is the field in which an origin speaks to Millrace's cache alone (RFC 9213). It controls nothing else, so it passes the mesh.
+// TargetedField is the field in which an origin speaks to Millrace's cache alone (RFC 9213). It controls nothing else,
+// so it passes the mesh.
 const TargetedField = "Millrace-CDN-Cache-Control"
 
-// MeshOwn names the fields of the mesh itself, also as CGI-like targets would misread them. It looks at the first letter
-// before it compares: this runs for every field of every message.
+// MeshOwn names the fields of the mesh itself, also as CGI-like targets would misread them. It looks at the first
+// letter before it compares: this runs for every field of every message.
 func MeshOwn(name string) bool {
 	if name == "" {
 		return false

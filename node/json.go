@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// JSON is a JSON text, as short as it can be, for a value that a configuration holds and others read. Empty is none at all, which null isn't.
+// JSON is a JSON text, as short as it can be, for a value that a configuration holds and others read. Empty is none at
+// all, which null isn't.
 type JSON string
 
 // UnmarshalJSON keeps the text.

@@ -16,8 +16,9 @@ type Limits []Limit
 // TakesOne says that one limit may be written without the list around it.
 func (Limits) TakesOne() {}
 
-// Limit says how many requests a client may make, and what happens to those beyond. Written 100/15m it counts by client address in windows of
-// that length; day and month instead of a duration are those of the calendar; a name alone is that of a limit under limits.
+// Limit says how many requests a client may make, and what happens to those beyond. Written 100/15m it counts by client
+// address in windows of that length; day and month instead of a duration are those of the calendar; a name alone is
+// that of a limit under limits.
 type Limit struct {
 	Max            int        `yaml:"max" doc:"Requests per window, refill of a bucket per window, or requests in flight; 0 refuses all." required:"unless use"`
 	Window         Window     `yaml:"window" doc:"A duration from 100ms to 31 days, or day or month for those of the calendar."`
@@ -69,7 +70,8 @@ func (l *Limit) UnmarshalText(text []byte) error {
 	return l.Window.UnmarshalText([]byte(strings.Trim(window, " ")))
 }
 
-// readUse reads the name of a limit. Digits alone are more likely a number whose window is missing: a limit with such a name takes use: "100".
+// readUse reads the name of a limit. Digits alone are more likely a number whose window is missing: a limit with such a
+// name takes use: "100".
 func (l *Limit) readUse(name string) error {
 	switch {
 	case onlyDigits(name):
@@ -108,7 +110,8 @@ func (l *Limit) equal(m *Limit) bool {
 	return a.scalars() == b.scalars()
 }
 
-// AppendAddress writes the address that a client counts as: its own, or for IPv6 that of its network, since one client has all of that.
+// AppendAddress writes the address that a client counts as: its own, or for IPv6 that of its network, since one client
+// has all of that.
 func (l *Limit) AppendAddress(b []byte, addr netip.Addr) []byte {
 	if addr.Is4() || addr.Is4In6() {
 		return addr.Unmap().AppendTo(b)
@@ -368,8 +371,8 @@ func (k LimitKey) String() string {
 	return string(k.Kind) + ":" + k.Name
 }
 
-// Resolve gives the limit itself: for a use of a named one, that one with what the use says about its requests. What a use has by default counts
-// as not said: it can't set key to ip again, or cost to 1, where the named limit has others.
+// Resolve gives the limit itself: for a use of a named one, that one with what the use says about its requests. What a
+// use has by default counts as not said: it can't set key to ip again, or cost to 1, where the named limit has others.
 func (l Limit) Resolve(named map[string]Limit) Limit {
 	if l.Use == "" {
 		return l

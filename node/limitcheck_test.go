@@ -263,7 +263,8 @@ func wantProblem(t *testing.T, c *node.Config, place, want string) {
 	}
 }
 
-// withTenant gives a configuration with a limit tenant, which its second route uses and whose key is a parameter of that.
+// withTenant gives a configuration with a limit tenant, which its second route uses and whose key is a parameter of
+// that.
 func withTenant(t *testing.T) *node.Config {
 	t.Helper()
 	c := valid(t)

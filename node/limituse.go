@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// LimitID gives the name of the route's i-th limit: that of the limit under limits which it is a use of, its own, or one derived from the
-// route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by CheckName. Of routes
-// from NameRoutes no two limits have the same.
+// LimitID gives the name of the route's i-th limit: that of the limit under limits which it is a use of, its own, or
+// one derived from the route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by
+// CheckName. Of routes from NameRoutes no two limits have the same.
 func (r Route) LimitID(i int) string {
 	l := r.Limit[i]
 	switch {
@@ -70,7 +70,8 @@ func besideUse(l *Limit) []string {
 	return keys
 }
 
-// limitParams checks that the path has the parameters that a limit counts by, its own or those of the limit that it is a use of.
+// limitParams checks that the path has the parameters that a limit counts by, its own or those of the limit that it is
+// a use of.
 func (v *validator) limitParams(at placed, l *Limit, path Pattern) {
 	params := path.Params()
 	missing := func(k LimitKey) bool { return k.Kind == KeyParam && !slices.Contains(params, k.Name) }

@@ -7,7 +7,8 @@ import (
 )
 
 // Pattern is the path of a route: literal segments, {param} segments that match one non-empty segment, and possibly a
-// trailing /* that matches any rest, the bare prefix included. Patterns are compared with canonical paths, byte by byte.
+// trailing /* that matches any rest, the bare prefix included. Patterns are compared with canonical paths, byte by
+// byte.
 type Pattern struct {
 	Segments []Segment
 	Rest     bool // ends in /*

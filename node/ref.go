@@ -13,7 +13,8 @@ import (
 // Rest is the name of what a route's /* matched.
 const Rest = "*"
 
-// Ref is what a template refers to: a parameter of the route, Rest, or what Field (a gjson path) finds in the result of Call.
+// Ref is what a template refers to: a parameter of the route, Rest, or what Field (a gjson path) finds in the result of
+// Call.
 type Ref struct {
 	Param string
 	Call  string

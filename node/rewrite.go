@@ -18,7 +18,8 @@ type Rewrite struct {
 	Response Edits    `yaml:"response" doc:"Header fields of the response, before the cache keeps it."`
 }
 
-// Edits are changes to a list of names with values: first those of Remove go, then those of Set take the place of all of their name, then those of Add follow.
+// Edits are changes to a list of names with values: first those of Remove go, then those of Set take the place of all
+// of their name, then those of Add follow.
 type Edits struct {
 	Set    map[string]string `yaml:"set" doc:"Values in place of all that the name has."`
 	Add    map[string]string `yaml:"add" doc:"Values beside those that the name has."`

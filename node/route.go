@@ -45,7 +45,8 @@ type OnDisconnect string
 // The values of OnDisconnect.
 const (
 	OnDisconnectCancel OnDisconnect = "cancel" // the member is told to stop
-	OnDisconnectFinish OnDisconnect = "finish" // the member isn't told; a client that only ended its sending side gets the response
+	// the member isn't told; a client that only ended its sending side gets the response
+	OnDisconnectFinish OnDisconnect = "finish"
 )
 
 // UnmarshalText accepts the two values of OnDisconnect.
@@ -115,7 +116,8 @@ func (r Route) Goal() string {
 	return r.To.String()
 }
 
-// Whole tells whether the route takes request bodies whole, and no streams: what answers it isn't a service or an upstream.
+// Whole tells whether the route takes request bodies whole, and no streams: what answers it isn't a service or an
+// upstream.
 func (r *Route) Whole() bool {
 	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
 }

@@ -17,7 +17,8 @@ type Subject struct {
 	tokens []string // a parameter keeps its braces
 }
 
-// ParseSubject reads a subject. Wildcards, empty tokens, and the subjects of Millrace and of the NATS server itself are refused.
+// ParseSubject reads a subject. Wildcards, empty tokens, and the subjects of Millrace and of the NATS server itself are
+// refused.
 func ParseSubject(s string) (Subject, error) {
 	if s == "" || len(s) > MaxSubject {
 		return Subject{}, fmt.Errorf("subject has %d bytes: use 1 to %d", len(s), MaxSubject)

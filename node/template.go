@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Template is the path, and possibly the query, of a call that a gather makes: literal text in which {name} stands for a parameter of the route and
-// {call.field} for a part of an earlier call's result.
+// Template is the path, and possibly the query, of a call that a gather makes: literal text in which {name} stands for
+// a parameter of the route and {call.field} for a part of an earlier call's result.
 type Template struct {
 	text   string
 	pieces []templatePiece
@@ -107,8 +107,9 @@ func (t Template) Refs() []Ref {
 	return refs
 }
 
-// ofRequest makes sure that a value out of the request's path is a part of one, as canonical paths are written, and gives it for its place: as it is in a
-// path, so that the target gets what the client sent (RFC 3986 §2.2), and what it means in a query.
+// ofRequest makes sure that a value out of the request's path is a part of one, as canonical paths are written, and
+// gives it for its place: as it is in a path, so that the target gets what the client sent (RFC 3986 §2.2), and what it
+// means in a query.
 func (p *templatePiece) ofRequest(v string) (string, error) {
 	refused := "?"
 	if p.ref.Param != Rest {
@@ -137,9 +138,10 @@ func (p *templatePiece) ofResult(v string) (string, error) {
 	return url.PathEscape(v), nil
 }
 
-// Expand puts values in place, so that a value never begins another segment, parameter or fragment. What value gives for a parameter of the route, or for
-// Rest, must be written as in a canonical path, and stands in a path as it is; what it gives for a call's result is text, and is percent-encoded. Expand fails
-// with ErrTemplateValue where a value of the path is empty or a segment would be "." or "..", and with the error of value.
+// Expand puts values in place, so that a value never begins another segment, parameter or fragment. What value gives
+// for a parameter of the route, or for Rest, must be written as in a canonical path, and stands in a path as it is;
+// what it gives for a call's result is text, and is percent-encoded. Expand fails with ErrTemplateValue where a value
+// of the path is empty or a segment would be "." or "..", and with the error of value.
 func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 	var b strings.Builder
 	for i := range t.pieces {
@@ -167,8 +169,8 @@ func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 	return b.String(), nil
 }
 
-// safePath refuses what a target could take for another path than the one that is written: dot segments, also between encoded slashes and before a
-// semicolon, backslashes, and control characters.
+// safePath refuses what a target could take for another path than the one that is written: dot segments, also between
+// encoded slashes and before a semicolon, backslashes, and control characters.
 func safePath(path string) bool {
 	plain, err := url.PathUnescape(path)
 	if err != nil || strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {

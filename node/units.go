@@ -154,8 +154,8 @@ func (a Address) Dial() string {
 	return string(a)
 }
 
-// places names where the address leads to, each in one spelling: localhost is on either loopback address. An address that
-// other machines can't connect to leads nowhere.
+// places names where the address leads to, each in one spelling: localhost is on either loopback address. An address
+// that other machines can't connect to leads nowhere.
 func (a Address) places() []string {
 	host, port := a.split()
 	hosts := []string{strings.ToLower(host)}

@@ -89,7 +89,8 @@ func (l TargetLimit) String() string {
 	return strconv.Itoa(int(l))
 }
 
-// Balance says how a target is chosen: the one with the fewest requests in flight for its weight, of two drawn, or by a hash of a part of the request.
+// Balance says how a target is chosen: the one with the fewest requests in flight for its weight, of two drawn, or by a
+// hash of a part of the request.
 type Balance struct {
 	Hash HashKind // empty for the fewest requests in flight
 	Name string   // of a header field or cookie
@@ -143,8 +144,8 @@ func (b Balance) String() string {
 	return "hash:" + string(b.Hash) + ":" + b.Name
 }
 
-// Retry says when a request that a target has failed is sent to another one. It may be repeated if its method is idempotent (RFC 9110 §9.2.2), or
-// nothing of it reached the target.
+// Retry says when a request that a target has failed is sent to another one. It may be repeated if its method is
+// idempotent (RFC 9110 §9.2.2), or nothing of it reached the target.
 type Retry struct {
 	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
 	On             Statuses `yaml:"on" doc:"Statuses of a target, from 500 to 599, that are a reason for a retry, as no answer always is. Add 500 if it tells of a sick instance, and not of a bug that every one has."`

@@ -17,8 +17,8 @@ type Problem struct {
 	Message string
 }
 
-// Validate finds what the types alone can't: missing names, impossible values, undeclared upstreams and limits, ambiguous
-// routes. It reports all of them, in the order of the file's sections.
+// Validate finds what the types alone can't: missing names, impossible values, undeclared upstreams and limits,
+// ambiguous routes. It reports all of them, in the order of the file's sections.
 func (c *Config) Validate() []Problem {
 	v := &validator{config: c}
 	v.node()

@@ -38,7 +38,8 @@ type Operator interface {
 	// Purge makes stored responses invalid. The error is ErrPurge for one that can't be understood.
 	Purge(ctx context.Context, p Purge) (Purged, error)
 	CacheStats() (kvcache.Stats, []edge.CacheStats)
-	// LimitUsage and ResetLimit are for one limit, or for all if name is empty. The error is ErrNoLimit if there is none of the name.
+	// LimitUsage and ResetLimit are for one limit, or for all if name is empty. The error is ErrNoLimit if there is
+	// none of the name.
 	LimitUsage(ctx context.Context, name, key string) ([]LimitUsage, error)
 	ResetLimit(ctx context.Context, name, key string) ([]string, error)
 	LimitStats() (limit.Stats, []limit.RuleStats)
@@ -48,8 +49,8 @@ type Operator interface {
 	Tail(ctx context.Context, emit func(event []byte) bool) error
 }
 
-// Status is what a node says about itself. Degraded lists what isn't as it should be, each with what to do; a node may be
-// ready though something is.
+// Status is what a node says about itself. Degraded lists what isn't as it should be, each with what to do; a node may
+// be ready though something is.
 type Status struct {
 	Node               string            `json:"node"`
 	ID                 string            `json:"id"`
@@ -108,8 +109,8 @@ type JournalEntry struct {
 	Detail string    `json:"detail"`
 }
 
-// Reloaded says what a reload changed. NeedsRestart names the keys that changed but can't while the node runs. Warnings say
-// what went wrong although the configuration is applied: requests that were cut off, or that it couldn't be saved;
+// Reloaded says what a reload changed. NeedsRestart names the keys that changed but can't while the node runs. Warnings
+// say what went wrong although the configuration is applied: requests that were cut off, or that it couldn't be saved;
 // and what in the file is valid but can hardly be meant.
 type Reloaded struct {
 	Revision     int64    `json:"config_revision"`

@@ -11,8 +11,9 @@ import (
 
 // Purge says which stored responses to make invalid: exactly one of URL, Prefix, Host, Tag and All.
 type Purge struct {
-	URL    string `json:"url,omitempty"`    // http://host/path?query, or /path?query of every host; all variants of it
-	Prefix string `json:"prefix,omitempty"` // http://host/beginning of the path, or /beginning of the path of every host
+	URL string `json:"url,omitempty"` // http://host/path?query, or /path?query of every host; all variants of it
+	// http://host/beginning of the path, or /beginning of the path of every host
+	Prefix string `json:"prefix,omitempty"`
 	Host   string `json:"host,omitempty"`
 	Tag    string `json:"tag,omitempty"`
 	All    bool   `json:"all,omitempty"`
@@ -58,7 +59,8 @@ type Purged struct {
 	Nodes    []PurgedNode `json:"nodes"`
 }
 
-// PurgedNode says how a node stands to a purge: applied, or lease-ended when it didn't answer but gives out nothing until it has applied it.
+// PurgedNode says how a node stands to a purge: applied, or lease-ended when it didn't answer but gives out nothing
+// until it has applied it.
 type PurgedNode struct {
 	Node    string  `json:"node"`
 	ID      string  `json:"id"`

@@ -85,8 +85,8 @@ func requests(r *edge.RouteStats) (n uint64) {
 }
 
 // quantile estimates the time that a share q of the requests between two moments took at most, in milliseconds: within
-// a bucket of the histogram they count as evenly spread, up to the longest time of all. Beyond the last bound it is that
-// bound, if the longest isn't known.
+// a bucket of the histogram they count as evenly spread, up to the longest time of all. Beyond the last bound it is
+// that bound, if the longest isn't known.
 func quantile(now, was *edge.RouteStats, q float64) *float64 {
 	var n uint64
 	for i := range now.Buckets {

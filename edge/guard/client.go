@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// client is the context that ends when a connection's client is gone. It is one of our own since every request has something done at its end, and this
-// costs less than a child of a context would. Safe for concurrent use.
+// client is the context that ends when a connection's client is gone. It is one of our own since every request has
+// something done at its end, and this costs less than a child of a context would. Safe for concurrent use.
 type client struct {
 	done chan struct{}
 

@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 )
 
-// The client's context is one as any other: what is to be done at its end is done once, unless it is stopped before, also by contexts made of it.
+// The client's context is one as any other: what is to be done at its end is done once, unless it is stopped before,
+// also by contexts made of it.
 func TestClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient()

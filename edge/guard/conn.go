@@ -39,14 +39,15 @@ type Conn struct {
 	closed   atomic.Bool
 	serving  atomic.Int32
 
-	spare       spare        // what Quick has used up
-	requestHead []byte       // that the request's strings alias
-	restsUntil  atomic.Int64 // the read deadline that was set between requests, in Unix nanoseconds; 0 if another one was
-	moved       time.Time    // when Send last wrote, if nothing came between; zero otherwise
-	buffers     net.Buffers  // that are being written
-	room        [3][]byte    // for them
-	wroteUntil  atomic.Int64 // likewise of writes by Send
-	pace        pace         // of the response that Send writes
+	spare       spare  // what Quick has used up
+	requestHead []byte // that the request's strings alias
+	// the read deadline that was set between requests, in Unix nanoseconds; 0 if another one was
+	restsUntil atomic.Int64
+	moved      time.Time    // when Send last wrote, if nothing came between; zero otherwise
+	buffers    net.Buffers  // that are being written
+	room       [3][]byte    // for them
+	wroteUntil atomic.Int64 // likewise of writes by Send
+	pace       pace         // of the response that Send writes
 
 	kept    bool // see Keep
 	quickly bool // the request before was answered by Quick
@@ -174,8 +175,8 @@ func (c *Conn) next() error {
 	return nil
 }
 
-// Pause makes the next request wait until so much time has passed from now, and marks it as hasty if it comes before. It
-// keeps clients that ask again at once from spending the node's time on refusals.
+// Pause makes the next request wait until so much time has passed from now, and marks it as hasty if it comes before.
+// It keeps clients that ask again at once from spending the node's time on refusals.
 func (c *Conn) Pause(d time.Duration) { c.pause = time.Now().Add(d) }
 
 // rest holds a request back until the pause is over, or until the connection is closed.
@@ -282,11 +283,12 @@ func (c *Conn) parse(head []byte) *Request {
 	return r
 }
 
-// Keep tells that somebody may keep strings of the request that Quick has answered, so that its memory isn't used again.
+// Keep tells that somebody may keep strings of the request that Quick has answered, so that its memory isn't used
+// again.
 func (c *Conn) Keep() { c.kept = true }
 
-// awaitFirst waits for the first byte of the next request. A deadline that a request before has set is left alone while it is at most a sixteenth too
-// early, and corrected if it comes to that: so most requests set no timer.
+// awaitFirst waits for the first byte of the next request. A deadline that a request before has set is left alone while
+// it is at most a sixteenth too early, and corrected if it comes to that: so most requests set no timer.
 func (c *Conn) awaitFirst(wait time.Duration, first bool) error {
 	now := c.moved // by Send just now
 	if c.moved = (time.Time{}); now.IsZero() {
@@ -312,7 +314,8 @@ func (c *Conn) readBy(t time.Time) {
 	_ = c.Conn.SetReadDeadline(t) // fails only on a closed connection, as the read does
 }
 
-// writeBy sets the deadline of writes, unless the one that is set is as late already and at most a sixteenth of the grace later.
+// writeBy sets the deadline of writes, unless the one that is set is as late already and at most a sixteenth of the
+// grace later.
 func (c *Conn) writeBy(t time.Time, grace time.Duration) {
 	if left := c.wroteUntil.Load() - t.UnixNano(); left >= 0 && left <= int64(grace/16) {
 		return
@@ -398,14 +401,15 @@ func (c *Conn) Keepable() bool {
 // Ends tells whether the current request is the last one of its connection, as far as is known before its body is read.
 func (c *Conn) Ends() bool { return c.over }
 
-// End makes the current request the last one of its connection. Requests that the client has sent behind it are dropped.
+// End makes the current request the last one of its connection. Requests that the client has sent behind it are
+// dropped.
 func (c *Conn) End() {
 	c.over = true
 	c.linger.Store(true)
 }
 
-// lingerTime bounds how long Close reads and throws away, so that the client gets to see the response: a connection that
-// is closed with bytes unread is reset, and a reset discards what the client hasn't read yet.
+// lingerTime bounds how long Close reads and throws away, so that the client gets to see the response: a connection
+// that is closed with bytes unread is reset, and a reset discards what the client hasn't read yet.
 const lingerTime = time.Second
 
 // Close ends the connection.

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A Listener has a bounded number of connections. One client must not be able to hold all of them, and connections on which
-// nothing happens must not keep others out: so a client has a share at most, and when the listener is full, connections that
-// wait for a request, or for the rest of its head, are closed for new ones.
+// A Listener has a bounded number of connections. One client must not be able to hold all of them, and connections on
+// which nothing happens must not keep others out: so a client has a share at most, and when the listener is full,
+// connections that wait for a request, or for the rest of its head, are closed for new ones.
 
 // clientOf gives whose connection it is. It isn't valid for clients that may have any number of them.
 func (l *Listener) clientOf(inner net.Conn) netip.Prefix {
@@ -79,9 +79,9 @@ func (l *Listener) remove(c *Conn) {
 	}
 }
 
-// A connection's idle is 0 while nobody waits, givenUp when it was closed for another, and else since when a whole head is
-// waited for, in Unix nanoseconds. The last bit of these is set for a client that has proven nothing: it hasn't sent a
-// request on this connection yet, or has begun one and not ended its head.
+// A connection's idle is 0 while nobody waits, givenUp when it was closed for another, and else since when a whole head
+// is waited for, in Unix nanoseconds. The last bit of these is set for a client that has proven nothing: it hasn't sent
+// a request on this connection yet, or has begun one and not ended its head.
 const (
 	givenUp  = -1
 	unproven = 1
@@ -110,12 +110,12 @@ func (c *Conn) stopWaiting() (late bool) {
 	return c.idle.Load() != 0 && c.idle.Swap(0) == givenUp
 }
 
-// looked bounds the connections that are looked at to find one that waits. Ranging over a map begins anywhere, so this is a
-// sample.
+// looked bounds the connections that are looked at to find one that waits. Ranging over a map begins anywhere, so this
+// is a sample.
 const looked = 256
 
-// makeRoom closes one of the connections, if some of them wait for a request: of those in the sample one of the client that
-// has the most, of these one that has proven nothing, and of these the one that has waited longest.
+// makeRoom closes one of the connections, if some of them wait for a request: of those in the sample one of the client
+// that has the most, of these one that has proven nothing, and of these the one that has waited longest.
 func (l *Listener) makeRoom(among map[*Conn]struct{}) bool {
 	var victim *Conn
 	var since int64
@@ -146,7 +146,8 @@ func (l *Listener) before(a *Conn, aSince int64, b *Conn, bSince int64) bool {
 	) < 0
 }
 
-// has is the number of connections of a connection's client; one that may have any number counts as if it had this one only.
+// has is the number of connections of a connection's client; one that may have any number counts as if it had this one
+// only.
 func (l *Listener) has(c *Conn) int { return max(len(l.clients[c.client]), 1) }
 
 // crowd is what is known of there being more connections than there may be.
@@ -158,8 +159,8 @@ type crowd struct {
 	its     int
 }
 
-// How long the listener counts as crowded after it had to refuse or close a connection, and how often the largest client is
-// looked for meanwhile.
+// How long the listener counts as crowded after it had to refuse or close a connection, and how often the largest
+// client is looked for meanwhile.
 const (
 	crowdedFor = time.Minute
 	countEvery = time.Second
@@ -191,8 +192,9 @@ func (l *Listener) largest() (client netip.Prefix, n int) {
 	return client, n
 }
 
-// Crowded reports whether connections had to be refused, or closed for others, within the last minute, and gives the client
-// that had the most when it was last noticed, with their number. The client isn't valid if none of those there has a share.
+// Crowded reports whether connections had to be refused, or closed for others, within the last minute, and gives the
+// client that had the most when it was last noticed, with their number. The client isn't valid if none of those there
+// has a share.
 func (l *Listener) Crowded() (client netip.Prefix, connections int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,11 +14,13 @@ import (
 // Config says what a Listener works with. All fields are needed but for those that say what nil means.
 type Config struct {
 	Limits Limits
-	Budget *Budget               // bytes of all connections together
-	Busy   []byte                // the whole response for one connection too many
-	Exempt func(netip.Addr) bool // whose connections MaxPerClient doesn't bound: proxies, behind which are many clients; nil exempts nobody
-	Quick  func(*Conn) bool      // may answer a request without a body by Send before the server sees it; nil never does
-	Log    *slog.Logger
+	Budget *Budget // bytes of all connections together
+	Busy   []byte  // the whole response for one connection too many
+	// whose connections MaxPerClient doesn't bound: proxies, behind which are many clients; nil exempts nobody
+	Exempt func(netip.Addr) bool
+	// may answer a request without a body by Send before the server sees it; nil never does
+	Quick func(*Conn) bool
+	Log   *slog.Logger
 }
 
 // Limits are what a Listener allows. All fields are needed.
@@ -104,7 +106,8 @@ func (l *Listener) Wrap(inner net.Conn) *Conn {
 	return c
 }
 
-// refuse answers one connection too many. The answer fits the empty send buffer of a new connection, so this never waits.
+// refuse answers one connection too many. The answer fits the empty send buffer of a new connection, so this never
+// waits.
 func (l *Listener) refuse(inner net.Conn) {
 	l.refused.Add(1)
 	_ = inner.SetDeadline(time.Now().Add(time.Second)) // a client that went away needs no answer
@@ -139,8 +142,8 @@ func (l *Listener) leave(c *Conn) {
 	l.remove(c)
 }
 
-// Wait waits until every connection has ended, at most until ctx ends. Connections end on their own once they are served
-// and their clients have read the response.
+// Wait waits until every connection has ended, at most until ctx ends. Connections end on their own once they are
+// served and their clients have read the response.
 func (l *Listener) Wait(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -116,9 +116,9 @@ func TestStarved(t *testing.T) {
 	}
 }
 
-// visitors makes a listener for few connections, and gives how a client comes to it: it connects from an address and sends
-// text, after which so many connections wait for a request, so many of them of clients that have proven nothing. ended tells the
-// names of those that end.
+// visitors makes a listener for few connections, and gives how a client comes to it: it connects from an address and
+// sends text, after which so many connections wait for a request, so many of them of clients that have proven nothing.
+// ended tells the names of those that end.
 func visitors(t *testing.T, most, share int) (come func(name, from, text string, waiting, unproven int), ended <-chan string) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -165,8 +165,8 @@ func visitors(t *testing.T, most, share int) (come func(name, from, text string,
 	}, ends
 }
 
-// Which connection that waits is closed for a new one: of the client that has the most, the one that has waited longest. One
-// whose client may have any number counts as its client's only one.
+// Which connection that waits is closed for a new one: of the client that has the most, the one that has waited
+// longest. One whose client may have any number counts as its client's only one.
 func TestWhoGivesWay(t *testing.T) {
 	come, ended := visitors(t, 5, 3)
 	come("proxy", "127.0.0.9", "", 1, 1)
@@ -182,8 +182,8 @@ func TestWhoGivesWay(t *testing.T) {
 	}
 }
 
-// Half a head keeps nobody out: of connections that are equal else, those give way first that haven't sent a whole request
-// yet, or that have begun one.
+// Half a head keeps nobody out: of connections that are equal else, those give way first that haven't sent a whole
+// request yet, or that have begun one.
 func TestHalfHeadsGiveWayFirst(t *testing.T) {
 	const whole = "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 	come, ended := visitors(t, 4, 3)

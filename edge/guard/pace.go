@@ -5,8 +5,8 @@ import "time"
 // minRate is how many bytes a second a client must move, on average, of a long body.
 const minRate = 4 << 10
 
-// pace bounds how long a client may hold up a body that streams: its time-out, and a second more for every minRate bytes.
-// Only the time counts that we wait for the client, not the time that it waits for us.
+// pace bounds how long a client may hold up a body that streams: its time-out, and a second more for every minRate
+// bytes. Only the time counts that we wait for the client, not the time that it waits for us.
 type pace struct {
 	grace  time.Duration
 	moved  int64

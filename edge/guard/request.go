@@ -42,8 +42,8 @@ var (
 	errExpect   = node.Errorf(node.CodeExpectation, nil, "the only expectation that is met here is 100-continue")
 )
 
-// parse reads a whole head, empty line included, into an empty request whose Header may have room. Its strings alias head, which must not
-// change as long as they are used.
+// parse reads a whole head, empty line included, into an empty request whose Header may have room. Its strings alias
+// head, which must not change as long as they are used.
 func (r *Request) parse(head []byte) {
 	eol := bytes.IndexByte(head, '\n')
 	if eol < 1 || head[eol-1] != '\r' {
@@ -104,8 +104,9 @@ func visible(target []byte) bool {
 	return len(target) > 0
 }
 
-// frame finds out how long the body is and what the connection is for (RFC 9112 §6 and §9.6). A length that is repeated must be the same each time (RFC
-// 9110 §8.6): whoever read another line of them has read the same. Beside Transfer-Encoding there may be none.
+// frame finds out how long the body is and what the connection is for (RFC 9112 §6 and §9.6). A length that is repeated
+// must be the same each time (RFC 9110 §8.6): whoever read another line of them has read the same. Beside
+// Transfer-Encoding there may be none.
 func (r *Request) frame() *node.Error {
 	stated, keep := "", !r.HTTP10
 	for i := range r.Header {
@@ -134,7 +135,8 @@ func (r *Request) frame() *node.Error {
 	return nil
 }
 
-// codings reads a Transfer-Encoding: chunked, and nothing else. What ends in chunked is framed well, but decoding it isn't done here (RFC 9112 §6.1).
+// codings reads a Transfer-Encoding: chunked, and nothing else. What ends in chunked is framed well, but decoding it
+// isn't done here (RFC 9112 §6.1).
 func (r *Request) codings(value string) *node.Error {
 	if r.HTTP10 {
 		return errFraming

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Send writes to the client past the server, in one system call if it can: responses that stream, and interim ones. What the
-// server has to write for the request after a Send with answer is thrown away. The client must read at the pace of a body.
+// Send writes to the client past the server, in one system call if it can: responses that stream, and interim ones.
+// What the server has to write for the request after a Send with answer is thrown away. The client must read at the
+// pace of a body.
 func (c *Conn) Send(answer bool, parts ...[]byte) error {
 	if answer && !c.answered {
 		c.out.Lock()
@@ -75,7 +76,8 @@ func (c *Conn) proceed() bool {
 	if c.answered {
 		return false
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout)) // fails only on a closed connection, as the write does
+	// fails only on a closed connection, as the write does
+	_ = c.SetWriteDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout))
 	_, err := io.WriteString(c.Conn, "HTTP/1.1 100 Continue\r\n\r\n")
 	return err == nil
 }
@@ -88,8 +90,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p) //nolint:wrapcheck // a wrapped connection's errors are its own
 }
 
-// Break ends the connection so that the client sees its response cut off: with a reset, since without a length or chunks the
-// plain end would look like the end of the body.
+// Break ends the connection so that the client sees its response cut off: with a reset, since without a length or
+// chunks the plain end would look like the end of the body.
 func (c *Conn) Break() {
 	c.answered, c.over = true, true
 	c.linger.Store(false)

@@ -174,8 +174,8 @@ func (c *Conn) Arrived() bool {
 	return chunksArrived(c.in.unread())
 }
 
-// chunksArrived tells whether a chunked body ends within these bytes. It needn't be right about a malformed one, which is
-// refused when it is read.
+// chunksArrived tells whether a chunked body ends within these bytes. It needn't be right about a malformed one, which
+// is refused when it is read.
 func chunksArrived(p []byte) bool {
 	for {
 		line, rest, ok := bytes.Cut(p, []byte("\r\n"))

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// watchAfter is how long a request is in flight before somebody looks whether its client is still there: most are answered
-// sooner, and pay nothing.
+// watchAfter is how long a request is in flight before somebody looks whether its client is still there: most are
+// answered sooner, and pay nothing.
 const watchAfter = 20 * time.Millisecond
 
-// watch sees a client go while its request runs and nobody reads its connection. HTTP/1.1 has no other sign than the end of
-// what can be read; what comes instead is the next request, and is kept.
+// watch sees a client go while its request runs and nobody reads its connection. HTTP/1.1 has no other sign than the
+// end of what can be read; what comes instead is the next request, and is kept.
 type watch struct {
 	client *client
 	timer  *time.Timer

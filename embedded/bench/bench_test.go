@@ -57,8 +57,8 @@ func TestMain(m *testing.M) {
 
 var body = []byte(strings.Repeat("0123456789", 20))
 
-// gateway is a node with a member in the process and a route to the upstream; args name its data directory, the upstream, and mesh.local if
-// it isn't the default.
+// gateway is a node with a member in the process and a route to the upstream; args name its data directory, the
+// upstream, and mesh.local if it isn't the default.
 func gateway(ctx context.Context, args []string) (string, error) {
 	cfg := node.Default()
 	cfg.Node.Data = args[0]
@@ -250,8 +250,8 @@ func readResponse(in *bufio.Reader) (status int, err error) {
 	}
 }
 
-// BenchmarkCost is the gateway's CPU time for one request: a bare Fiber handler for comparison, the edge alone (no route, answered 404), with a member in
-// its process over NATS, and with an HTTP upstream over NATS.
+// BenchmarkCost is the gateway's CPU time for one request: a bare Fiber handler for comparison, the edge alone (no
+// route, answered 404), with a member in its process over NATS, and with an HTTP upstream over NATS.
 func BenchmarkCost(b *testing.B) {
 	upstream := spawn(b, "upstream")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)

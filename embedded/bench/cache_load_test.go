@@ -19,7 +19,8 @@ type hitLoad struct {
 	body []byte
 }
 
-// send sends n requests over all connections, compares every response, and gives the latencies of those that were right.
+// send sends n requests over all connections, compares every response, and gives the latencies of those that were
+// right.
 func (l hitLoad) send(tb testing.TB, url string, n int) []time.Duration {
 	tb.Helper()
 	var next atomic.Int64
@@ -63,7 +64,8 @@ func (l hitLoad) client(addr string, more func() bool) (took []time.Duration, er
 	return took, nil
 }
 
-// check reads one response, as cheaply as it can: the load shares the machine. The body is compared where it lies in the buffer.
+// check reads one response, as cheaply as it can: the load shares the machine. The body is compared where it lies in
+// the buffer.
 func (l hitLoad) check(in *bufio.Reader) error {
 	status, length, err := readHead(in)
 	if err != nil {

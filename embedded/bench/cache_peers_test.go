@@ -144,7 +144,8 @@ sub vcl_recv {
 `, host, port), "varnishd", "-F", "-j", "none", "-a", addr, "-s", "malloc,256m", "-T", "none", "-n", filepath.Join(dir, "work"), "-f")
 }
 
-// launch runs a command, whose last argument becomes the file with its configuration, until the test ends, and waits until it answers.
+// launch runs a command, whose last argument becomes the file with its configuration, until the test ends, and waits
+// until it answers.
 func launch(tb testing.TB, dir, addr, config, name string, args ...string) (server, error) {
 	tb.Helper()
 	path, err := exec.LookPath(name)

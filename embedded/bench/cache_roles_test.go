@@ -30,7 +30,8 @@ func cachedBody(size int) []byte {
 	return out
 }
 
-// cacheOrigin answers GET /N and /N/... with N bytes that may be stored for an hour, and GET /count with the number of other requests so far.
+// cacheOrigin answers GET /N and /N/... with N bytes that may be stored for an hour, and GET /count with the number of
+// other requests so far.
 func cacheOrigin(ctx context.Context, _ []string) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// BenchmarkCacheHit compares what a hit in a shared cache costs: Millrace and, where they are installed, its peers, turn about,
-// each in a process of its own. The body has 2 KiB.
+// BenchmarkCacheHit compares what a hit in a shared cache costs: Millrace and, where they are installed, its peers,
+// turn about, each in a process of its own. The body has 2 KiB.
 //
 //	go test ./embedded/bench -run '^$' -bench 'CacheHit$' -benchtime 500000x
 func BenchmarkCacheHit(b *testing.B) { compare(b, contest{peers: cachePeers(), size: 2 << 10}) }
@@ -20,7 +20,8 @@ func BenchmarkCacheHit(b *testing.B) { compare(b, contest{peers: cachePeers(), s
 // BenchmarkCacheHitLarge is BenchmarkCacheHit with a body of 64 KiB.
 func BenchmarkCacheHitLarge(b *testing.B) { compare(b, contest{peers: cachePeers(), size: 64 << 10}) }
 
-// BenchmarkProxied compares what it costs to pass a request on to an upstream, as BenchmarkCacheHit does. The body has 2 KiB.
+// BenchmarkProxied compares what it costs to pass a request on to an upstream, as BenchmarkCacheHit does. The body has
+// 2 KiB.
 func BenchmarkProxied(b *testing.B) {
 	compare(b, contest{peers: proxyPeers(), size: 2 << 10, reach: 1})
 }

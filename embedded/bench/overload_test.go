@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// slowApp is an application with one worker that takes 2 ms for each request: it can do about 450 a second, and what comes
-// beyond that waits in it.
+// slowApp is an application with one worker that takes 2 ms for each request: it can do about 450 a second, and what
+// comes beyond that waits in it.
 func slowApp(ctx context.Context, _ []string) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -312,12 +312,12 @@ func seconds() time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// BenchmarkOverload finds the best load of a node, puts ten times as much on it, and goes back. It reports goodput and the
-// 99th percentile of what was accepted against those at the best load, the peak of the node's memory, how often its health
-// endpoint failed to answer, and how long it took to be normal again.
+// BenchmarkOverload finds the best load of a node, puts ten times as much on it, and goes back. It reports goodput and
+// the 99th percentile of what was accepted against those at the best load, the peak of the node's memory, how often its
+// health endpoint failed to answer, and how long it took to be normal again.
 //
-// app: the application is the bottleneck, at one worker. cpu: the node itself is, on one processor. bodies: every request
-// and every response is as large as one message carries.
+// app: the application is the bottleneck, at one worker. cpu: the node itself is, on one processor. bodies: every
+// request and every response is as large as one message carries.
 func BenchmarkOverload(b *testing.B) {
 	b.Run("app", func(b *testing.B) {
 		app := spawn(b, "slow app")

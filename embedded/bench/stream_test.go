@@ -27,8 +27,8 @@ func init() { roles["store"] = store }
 // download is the body that throughput is measured with.
 const download = 16 << 20
 
-// store is an upstream: GET /N answers N bytes of noise, GET /fast the same bytes of a download from memory; what is sent to it is
-// answered with its hash.
+// store is an upstream: GET /N answers N bytes of noise, GET /fast the same bytes of a download from memory; what is
+// sent to it is answered with its hash.
 func store(ctx context.Context, _ []string) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,7 +64,8 @@ func (c child) peak(tb testing.TB) float64 {
 	return c.memory(tb, "VmHWM:")
 }
 
-// streamSize and streamCount are what TestStreams moves: little in CI, and by STREAM_MIB and STREAM_COUNT what "task streams" asks for.
+// streamSize and streamCount are what TestStreams moves: little in CI, and by STREAM_MIB and STREAM_COUNT what "task
+// streams" asks for.
 func streamSize(name string, otherwise int64) int64 {
 	if n, err := strconv.ParseInt(os.Getenv(name), 10, 64); err == nil {
 		return n
@@ -72,7 +73,8 @@ func streamSize(name string, otherwise int64) int64 {
 	return otherwise
 }
 
-// A long body goes up and down byte-identical, and many at once, while the node's memory grows little and small requests go on.
+// A long body goes up and down byte-identical, and many at once, while the node's memory grows little and small
+// requests go on.
 func TestStreams(t *testing.T) {
 	size, count := streamSize("STREAM_MIB", 64)<<20, int(streamSize("STREAM_COUNT", 50))
 	upstream := spawn(t, "store")
@@ -188,8 +190,8 @@ func put(tb testing.TB, client *http.Client, url string, body io.Reader, length 
 	return string(got)
 }
 
-// BenchmarkStream is the throughput of a proxied body, four at once, through Millrace and, where it is installed, through nginx,
-// in turn.
+// BenchmarkStream is the throughput of a proxied body, four at once, through Millrace and, where it is installed,
+// through nginx, in turn.
 func BenchmarkStream(b *testing.B) {
 	upstream := spawn(b, "store")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
@@ -289,8 +291,8 @@ http {
 	return "", errors.New("nginx doesn't answer")
 }
 
-// BenchmarkSlowClients is what 200 clients that read and 200 that write a kilobyte a second do to the others: the 99th percentile
-// of small requests with them and without, in turn.
+// BenchmarkSlowClients is what 200 clients that read and 200 that write a kilobyte a second do to the others: the 99th
+// percentile of small requests with them and without, in turn.
 func BenchmarkSlowClients(b *testing.B) {
 	upstream := spawn(b, "store")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// trial is one bad day. run does it and returns, in a few words with figures, what was seen; what must hold it asserts by t.
+// trial is one bad day. run does it and returns, in a few words with figures, what was seen; what must hold it asserts
+// by t.
 type trial struct {
 	name    string // as the test's name: short, without spaces
 	promise string // what must hold, for the table

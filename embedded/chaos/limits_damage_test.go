@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// limitDamagedDisk kills a node that is alone, damages the blocks of the limits' stream, and starts it again: it serves, and says what was lost.
+// limitDamagedDisk kills a node that is alone, damages the blocks of the limits' stream, and starts it again: it
+// serves, and says what was lost.
 func limitDamagedDisk(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	const most = 50

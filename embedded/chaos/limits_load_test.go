@@ -26,7 +26,8 @@ type limitedCluster struct {
 	nodes      [3]*nodeProcess
 }
 
-// startLimited starts three nodes with these routes to an application that answers at once, and waits until all is well with them.
+// startLimited starts three nodes with these routes to an application that answers at once, and waits until all is well
+// with them.
 func startLimited(t *testing.T, routes string) *limitedCluster {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))

@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 // wait bounds every wait of a trial that names no time of its own. Waits end as soon as they can.
 const wait = time.Minute
 
-// within asks every few milliseconds until the condition holds, gives how long that took, and fails the trial if it isn't in time.
+// within asks every few milliseconds until the condition holds, gives how long that took, and fails the trial if it
+// isn't in time.
 func within(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -98,7 +99,8 @@ func (o *output) String() string {
 
 var banner = regexp.MustCompile(`(?m)(edge|admin) +(http://[0-9.:]+)`)
 
-// start writes the configuration into dir and runs a node on it, behind the words of a prefix such as ip netns exec NAME. It waits for the banner.
+// start writes the configuration into dir and runs a node on it, behind the words of a prefix such as ip netns exec
+// NAME. It waits for the banner.
 func start(t *testing.T, dir, yaml string, prefix ...string) *nodeProcess {
 	t.Helper()
 	path, err := binary()

@@ -105,7 +105,8 @@ func (s *Samples) Subscribe(url string) error {
 	}
 	s.member = nc
 	_, err = nc.QueueSubscribe("http.hello", "q", func(msg *nats.Msg) {
-		_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhello from a subscriber\n")) // the node is going away
+		// the node is going away
+		_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhello from a subscriber\n"))
 	})
 	if err == nil {
 		err = nc.Flush()

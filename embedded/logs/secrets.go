@@ -54,8 +54,8 @@ func newSecret(text string) secret {
 	return k
 }
 
-// Hide gives the text without secrets: as they are, or percent-encoded. It is looked through in both ways, since a per cent
-// sign may stand before a secret that begins with two digits.
+// Hide gives the text without secrets: as they are, or percent-encoded. It is looked through in both ways, since a per
+// cent sign may stand before a secret that begins with two digits.
 func (s *Secrets) Hide(text string) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -29,7 +29,8 @@ type cacheCluster struct {
 	links [3][3]*link // from the first to the second
 }
 
-// startCluster starts three nodes with the route /* to the upstream, cached. stores is what they have under the key cache.
+// startCluster starts three nodes with the route /* to the upstream, cached. stores is what they have under the key
+// cache.
 func startCluster(t *testing.T, upstream string, stores [3]string) *cacheCluster {
 	t.Helper()
 	c := writeCluster(t, func(i int) string {
@@ -47,8 +48,9 @@ routes: [{path: /*, to: "upstream:app", cache: true}, {path: /slow/*, to: "upstr
 
 // writeCluster writes the configurations of three nodes. rest is what each has beside what makes it one of the cluster.
 //
-// Each node listens on an address of its own, 127.0.0.2 and so on, and the others know it only by the links' addresses: what nats-server
-// gossips is the port with the address that a link seems to come from, 127.0.0.1, where nobody listens.
+// Each node listens on an address of its own, 127.0.0.2 and so on, and the others know it only by the links' addresses:
+// what nats-server gossips is the port with the address that a link seems to come from, 127.0.0.1, where nobody
+// listens.
 func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
 	t.Helper()
 	c := &cacheCluster{}

@@ -49,8 +49,8 @@ func askTogether(c *cacheCluster, path string, clients int) []answered {
 	return out
 }
 
-// A thousand clients at three nodes who want the same cost the origin one request. What is for one client only goes to one client, also
-// when all asked at once.
+// A thousand clients at three nodes who want the same cost the origin one request. What is for one client only goes to
+// one client, also when all asked at once.
 func TestOneOriginRequest(t *testing.T) {
 	var requests atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,7 +71,9 @@ func TestOneOriginRequest(t *testing.T) {
 	defer app.Close()
 	cluster := startCluster(t, app.URL, [3]string{})
 	together := 1000
-	if raced { // or the nodes have no processor for so long that they lose their leases on the purges, and may not serve what they have
+	// or the nodes have no processor for so long that they lose their leases on the purges, and may not serve what they
+	// have
+	if raced {
 		together = 150
 	}
 	for i := range 3 { // another key has another home

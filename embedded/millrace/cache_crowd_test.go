@@ -41,7 +41,8 @@ func startCrowd(c *cacheCluster, origin *versions) *crowd {
 	for node := range c.nodes {
 		for range readersOfNode {
 			people.every(readEvery, func(client *http.Client) {
-				client.Timeout = 300*time.Millisecond + rand.N(5*time.Second) // some give up while a node is stopped, and ask again
+				// some give up while a node is stopped, and ask again
+				client.Timeout = 300*time.Millisecond + rand.N(5*time.Second)
 				people.ask(client, node, pickKey())
 			})
 		}
@@ -146,7 +147,8 @@ func (c *crowd) ask(client *http.Client, node, key int) {
 	c.read(e)
 }
 
-// purge raises the versions of what a purge reaches, and then purges it through a node. What isn't acknowledged establishes nothing.
+// purge raises the versions of what a purge reaches, and then purges it through a node. What isn't acknowledged
+// establishes nothing.
 func (c *crowd) purge(client *http.Client, node int, what admin.Purge) {
 	var events []purgeEvent
 	for _, key := range reached(what) {

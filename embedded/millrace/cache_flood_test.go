@@ -150,8 +150,8 @@ func (g *gauges) end() map[string]float64 {
 	return g.highest
 }
 
-// A flood of requests for what nobody asks for again, of unique URLs and of variants, drives neither the working set out nor the cache beyond
-// its limits.
+// A flood of requests for what nobody asks for again, of unique URLs and of variants, drives neither the working set
+// out nor the cache beyond its limits.
 func TestFlood(t *testing.T) {
 	set, large := bytes.Repeat([]byte("s"), floodBody), bytes.Repeat([]byte("l"), floodLarge)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -169,7 +169,8 @@ func TestFlood(t *testing.T) {
 	n := startAlone(t, app.URL, "true", "memory: 16MiB, disk: 64MiB")
 	people := startSet(n)
 	watched := watchGauges(n)
-	flood(n, floodKeys, func(i int) (string, string) { return fmt.Sprintf("/set/%d", i-1), "" }) // so that all have been asked for
+	// so that all have been asked for
+	flood(n, floodKeys, func(i int) (string, string) { return fmt.Sprintf("/set/%d", i-1), "" })
 	before := people.ratio(func() {})
 	resting, err := n.metrics()
 	if err != nil {

@@ -30,7 +30,8 @@ type readEvent struct {
 	status     string // Cache-Status
 }
 
-// purgeEvent is a purge of one key that a node has acknowledged: since then every response must have at least that version.
+// purgeEvent is a purge of one key that a node has acknowledged: since then every response must have at least that
+// version.
 type purgeEvent struct {
 	start, acknowledged time.Duration
 	node, key           int
@@ -72,7 +73,8 @@ func (h *history) failed(what string) {
 	h.failures[what]++
 }
 
-// violations lists the responses to requests that began after a purge was acknowledged, and that are older than what it established.
+// violations lists the responses to requests that began after a purge was acknowledged, and that are older than what it
+// established.
 func (h *history) violations() (out []violation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -173,7 +175,8 @@ func TestPurgeHistoryBites(t *testing.T) {
 		read(9*ms, 1, 3), // newer than it must be
 		read(31*ms, 1, 4), read(25*ms, 1, 3),
 	}
-	purges := []purgeEvent{purge(30*ms, 1, 4), purge(10*ms, 1, 2), purge(20*ms, 1, 3), purge(22*ms, 1, 2)} // the last is late and older
+	// the last is late and older
+	purges := []purgeEvent{purge(30*ms, 1, 4), purge(10*ms, 1, 2), purge(20*ms, 1, 3), purge(22*ms, 1, 2)}
 	for _, c := range []struct {
 		name string
 		add  []readEvent

@@ -18,8 +18,8 @@ import (
 // versionKeys is how many keys an origin of versions has.
 const versionKeys = 24
 
-// versions is an origin each of whose keys has a version that a test raises. It answers with the version of the moment when it begins to
-// handle a request, and often not at once, so that responses arrive late at the caches.
+// versions is an origin each of whose keys has a version that a test raises. It answers with the version of the moment
+// when it begins to handle a request, and often not at once, so that responses arrive late at the caches.
 type versions struct {
 	server   *httptest.Server
 	current  [versionKeys]atomic.Int64

@@ -13,9 +13,10 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// A purge that was waited for with wait=all is true for every request that begins after its answer, on every node, whatever happens to nodes
-// and to what connects them: one is stopped for longer than its lease lasts, one is killed and comes back, one is cut off from the others
-// while clients reach it. What the cluster's clients saw is written down and checked afterwards. PURGE_SECONDS is how long faults go on.
+// A purge that was waited for with wait=all is true for every request that begins after its answer, on every node,
+// whatever happens to nodes and to what connects them: one is stopped for longer than its lease lasts, one is killed
+// and comes back, one is cut off from the others while clients reach it. What the cluster's clients saw is written down
+// and checked afterwards. PURGE_SECONDS is how long faults go on.
 func TestPurgeHistory(t *testing.T) {
 	faulty := seconds(t, "PURGE_SECONDS", 8)
 	origin := newVersions(t)
@@ -83,7 +84,8 @@ func report(t *testing.T, h *history) {
 	}
 }
 
-// stopFault stops a node's process for longer than its lease. Clients go on asking it: they are answered when it continues.
+// stopFault stops a node's process for longer than its lease. Clients go on asking it: they are answered when it
+// continues.
 func stopFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 	t.Helper()
 	begun := people.now()
@@ -119,8 +121,8 @@ func cutFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 	t.Logf("n%d was cut off (%d) from %s to %s; %d purges were acknowledged meanwhile", victim+1, how, begun, people.now(), len(people.latencies(begun, people.now())))
 }
 
-// The experiment of TestPurgeHistory can see what it looks for: a node that was told to serve what it has while it can't hear of purges does
-// so, and the check finds it.
+// The experiment of TestPurgeHistory can see what it looks for: a node that was told to serve what it has while it
+// can't hear of purges does so, and the check finds it.
 func TestPurgeHistorySees(t *testing.T) {
 	origin := newVersions(t)
 	cluster := startCluster(t, origin.server.URL, [3]string{"", "", "offline: serve"})
@@ -137,7 +139,8 @@ func TestPurgeHistorySees(t *testing.T) {
 	all()
 	cluster.cut(2, linkClosed)
 	for i, what := range []admin.Purge{{URL: keyURL(1), Wait: admin.WaitAll}, {Tag: keyTag(2), Wait: admin.WaitAll}} {
-		natsservertest.Eventually(t, "the purge is acknowledged", func() bool { // the two that are left may choose a leader first
+		// the two that are left may choose a leader first
+		natsservertest.Eventually(t, "the purge is acknowledged", func() bool {
 			people.purge(client, i, what)
 			return len(people.latencies(0, people.now())) == i+1
 		})

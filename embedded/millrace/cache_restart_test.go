@@ -32,7 +32,8 @@ func (n *cacheNode) ask(t *testing.T, host, path string) answered {
 	return answered{resp.StatusCode, string(body), resp.Header.Get("Cache-Status"), err}
 }
 
-// What a node had stored is there after a restart, and what was purged before it isn't, whether the process ended as it should or was killed.
+// What a node had stored is there after a restart, and what was purged before it isn't, whether the process ended as it
+// should or was killed.
 func TestWarmRestart(t *testing.T) {
 	const keys = 30
 	var version, requests atomic.Int64
@@ -125,7 +126,8 @@ func (f *flaky) leave() {
 	}
 }
 
-// When the origin breaks or is gone, what is fresh is served, what is stale only where the origin has allowed it, and Cache-Status says so.
+// When the origin breaks or is gone, what is fresh is served, what is stale only where the origin has allowed it, and
+// Cache-Status says so.
 func TestOriginKilled(t *testing.T) {
 	origin := &flaky{addr: "127.0.0.1:0"}
 	origin.come(t)

@@ -78,8 +78,8 @@ func journaled(st admin.FullStatus, kind, text string) bool {
 	return slices.ContainsFunc(st.Journal, func(e admin.JournalEntry) bool { return e.Kind == kind && strings.Contains(e.Detail, text) })
 }
 
-// Three nodes in three processes. A service of one is reachable through all; one is killed under load, which costs at most
-// the requests that were in flight there; it comes back; and status tells the story.
+// Three nodes in three processes. A service of one is reachable through all; one is killed under load, which costs at
+// most the requests that were in flight there; it comes back; and status tells the story.
 func TestThreeProcesses(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
 	defer app.Close()

@@ -16,8 +16,8 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// A node that may open few files refuses one connection too many, or closes one that waits for it, keeps its health endpoint,
-// and serves on when the crowd has gone.
+// A node that may open few files refuses one connection too many, or closes one that waits for it, keeps its health
+// endpoint, and serves on when the crowd has gone.
 func TestFewDescriptors(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
 	defer app.Close()

@@ -71,8 +71,8 @@ func startMember(t *testing.T, name, url, log string) *exec.Cmd {
 	return cmd
 }
 
-// A member is killed with SIGKILL while it works. The client of a GET is answered by the other member, the client of a POST
-// gets 504 by the deadline, and the POST ran once.
+// A member is killed with SIGKILL while it works. The client of a GET is answered by the other member, the client of a
+// POST gets 504 by the deadline, and the POST ran once.
 func TestMemberKilled(t *testing.T) {
 	const timeout = 2 * time.Second
 	dir := t.TempDir()

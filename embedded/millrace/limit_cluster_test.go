@@ -27,7 +27,8 @@ func greeter(t *testing.T) string {
 	return app.URL
 }
 
-// limitRoutes is the part of a configuration with a route for each limit, written as NAME: LIMIT. The path is /NAME, and NAME the limit's name.
+// limitRoutes is the part of a configuration with a route for each limit, written as NAME: LIMIT. The path is /NAME,
+// and NAME the limit's name.
 func limitRoutes(app string, limits ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "upstreams: {app: {targets: [%q]}}\nroutes:\n", app)

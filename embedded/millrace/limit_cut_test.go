@@ -11,11 +11,13 @@ import (
 // beginWindow waits until a window on the clock begins.
 func beginWindow(window time.Duration) {
 	next := time.Now().Truncate(window).Add(window)
-	pass(time.Until(next)+20*time.Millisecond, time.Minute, func() {}) // nodes look at the clock a little later or earlier
+	// nodes look at the clock a little later or earlier
+	pass(time.Until(next)+20*time.Millisecond, time.Minute, func() {})
 }
 
-// nodeCutOff cuts a node off from the others while clients use up a limit on all three: they never get more than the limit, and the node spends what
-// it holds and then answers 503. Of a limit with store_away: share it goes on to spend its part, in the windows that follow too.
+// nodeCutOff cuts a node off from the others while clients use up a limit on all three: they never get more than the
+// limit, and the node spends what it holds and then answers 503. Of a limit with store_away: share it goes on to spend
+// its part, in the windows that follow too.
 func nodeCutOff(t *testing.T, c *cacheCluster) {
 	t.Helper()
 	const limit, all, share = 300, 60, 10 // of closed; of share, and of a node's part of it
@@ -31,7 +33,8 @@ func nodeCutOff(t *testing.T, c *cacheCluster) {
 	begun := time.Now()
 	cut, others := ask("/closed", c.nodes[victim:victim+1], limit/2), ask("/closed", c.others(victim), 2*limit)
 	t.Logf("n%d was cut off after %s; then it %s, the others %s", victim+1, total, cut, others)
-	if cut[http.StatusServiceUnavailable] == 0 || cut[http.StatusTooManyRequests] > 0 || others[http.StatusTooManyRequests] == 0 { // some may have asked that node's replica
+	// some may have asked that node's replica
+	if cut[http.StatusServiceUnavailable] == 0 || cut[http.StatusTooManyRequests] > 0 || others[http.StatusTooManyRequests] == 0 {
 		t.Errorf("cut off %s, the others %s", cut, others)
 	}
 	inOneWindow(t, c, victim, "cut off, the node spends its part", func(cut, _ statuses) bool {
@@ -50,7 +53,8 @@ func nodeCutOff(t *testing.T, c *cacheCluster) {
 	}
 }
 
-// inOneWindow lets clients ask for more than everything at the victim, and then at the others, until what they got in one window is right.
+// inOneWindow lets clients ask for more than everything at the victim, and then at the others, until what they got in
+// one window is right.
 func inOneWindow(t *testing.T, c *cacheCluster, victim int, what string, right func(cut, others statuses) bool) {
 	t.Helper()
 	const limit, share, window = 60, 10, 2 * time.Second

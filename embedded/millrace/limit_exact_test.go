@@ -32,9 +32,10 @@ func fewer(n int) int {
 	return n
 }
 
-// Limits come to three nodes that had none. Clients of one address ask all of them at once: exactly as many requests as the limit says are admitted,
-// and what is refused costs the store nothing. Every node tells the same of them, and gives them their full allowance again. What waits for its turn
-// passes at the limit's pace. LIMIT_PERMITS is the largest limit.
+// Limits come to three nodes that had none. Clients of one address ask all of them at once: exactly as many requests as
+// the limit says are admitted, and what is refused costs the store nothing. Every node tells the same of them, and
+// gives them their full allowance again. What waits for its turn passes at the limit's pace. LIMIT_PERMITS is the
+// largest limit.
 func TestLimitCluster(t *testing.T) { //nolint:tparallel // its parts follow one another
 	t.Parallel()
 	large := fewer(number(t, "LIMIT_PERMITS", 1000))
@@ -51,12 +52,13 @@ func TestLimitCluster(t *testing.T) { //nolint:tparallel // its parts follow one
 	})
 	t.Run("denied", func(t *testing.T) { deniedCostsNothing(t, nodes, denied) })
 	t.Run("shown", func(t *testing.T) { shownAndReset(t, nodes) })
-	t.Run("queue", func(t *testing.T) { queues(t, nodes, 0.1) }) // a node that waits for the store leaves positions unused, and never takes one twice
+	// a node that waits for the store leaves positions unused, and never takes one twice
+	t.Run("queue", func(t *testing.T) { queues(t, nodes, 0.1) })
 	c.end(t)
 }
 
-// exactTries is how often a limit may let less than everything pass: a node that gets no processor for so long that the store or another node seems
-// to be away loses permits, or answers 503. None ever lets more pass.
+// exactTries is how often a limit may let less than everything pass: a node that gets no processor for so long that the
+// store or another node seems to be away loses permits, or answers 503. None ever lets more pass.
 const exactTries = 3
 
 // admitsExactly uses up a limit that nobody has used, PATH-0 at first, and gives the path of the last.
@@ -98,7 +100,8 @@ func shownAndReset(t *testing.T, nodes []*cacheNode) {
 		t.Helper()
 		for i, n := range nodes {
 			var said string
-			natsservertest.Eventually(t, fmt.Sprintf("n%d shows %s", i+1, expression), func() bool { // each waits for the others' answers, but not for long
+			// each waits for the others' answers, but not for long
+			natsservertest.Eventually(t, fmt.Sprintf("n%d shows %s", i+1, expression), func() bool {
 				said = command(t, "limits", "show", "127.0.0.1", "--limit", "shown", "--admin", n.admin)
 				return regexp.MustCompile(expression).MatchString(said)
 			})

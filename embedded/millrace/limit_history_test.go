@@ -23,8 +23,8 @@ type admission struct {
 // admissions are those of one limit and client, by their start.
 type admissions []admission
 
-// most is how many were admitted in the busiest of all spans of a length, and at least: one that began before the span or ended after it may have
-// been admitted outside.
+// most is how many were admitted in the busiest of all spans of a length, and at least: one that began before the span
+// or ended after it may have been admitted outside.
 func (as admissions) most(span time.Duration) (n int) {
 	for i, first := range as {
 		inside := 0
@@ -53,7 +53,8 @@ func (as admissions) perWindow(window time.Duration) (n int) {
 	return n
 }
 
-// perReset is how many were admitted in the busiest of the windows that responses tell of. Their ends are rounded, so two seconds may be of one.
+// perReset is how many were admitted in the busiest of the windows that responses tell of. Their ends are rounded, so
+// two seconds may be of one.
 func (as admissions) perReset() (n int) {
 	in := map[int64]int{}
 	for _, a := range as {
@@ -65,7 +66,8 @@ func (as admissions) perReset() (n int) {
 	return n
 }
 
-// beyond is by how many the admissions of any span, up to 5 s, were more than what a bucket allows in it: at most 0, if all is well.
+// beyond is by how many the admissions of any span, up to 5 s, were more than what a bucket allows in it: at most 0, if
+// all is well.
 func (as admissions) beyond(burst int, perSecond float64) (n int) {
 	n = -burst
 	for i, first := range as {
@@ -144,9 +146,10 @@ func (h *limitHistory) end() {
 	}
 }
 
-// Whatever happens to nodes and to what connects them, no limit lets more pass than it says: not in a window on the clock with parts for each node,
-// not in one that begins with a client's request, not in any span of a sliding one, and not out of a bucket. A node is cut off meanwhile, and the one
-// that leads is killed; then, for LIMIT_SECONDS, nodes are stopped, cut off and killed as it happens.
+// Whatever happens to nodes and to what connects them, no limit lets more pass than it says: not in a window on the
+// clock with parts for each node, not in one that begins with a client's request, not in any span of a sliding one, and
+// not out of a bucket. A node is cut off meanwhile, and the one that leads is killed; then, for LIMIT_SECONDS, nodes
+// are stopped, cut off and killed as it happens.
 func TestLimitFaults(t *testing.T) {
 	t.Parallel()
 	const window = 2 * time.Second
@@ -189,7 +192,8 @@ func TestLimitFaults(t *testing.T) {
 	c.end(t)
 }
 
-// stopLimits stops a node's process for longer than windows last. Clients go on asking it: they are answered when it continues.
+// stopLimits stops a node's process for longer than windows last. Clients go on asking it: they are answered when it
+// continues.
 func stopLimits(t *testing.T, c *cacheCluster, victim int) {
 	t.Helper()
 	c.nodes[victim].send(t, syscall.SIGSTOP)

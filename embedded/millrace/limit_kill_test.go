@@ -77,8 +77,9 @@ func (o *outage) see(status int, begun time.Time) {
 	}
 }
 
-// leaderKilled kills the node that leads the stream of limits while clients use up a limit on the others: they never get more than the limit. In the
-// next window they get all of it, and when the node comes back it has nothing to add to the old one.
+// leaderKilled kills the node that leads the stream of limits while clients use up a limit on the others: they never
+// get more than the limit. In the next window they get all of it, and when the node comes back it has nothing to add to
+// the old one.
 func leaderKilled(t *testing.T, c *cacheCluster) {
 	t.Helper()
 	const long, short, window = 2000, 300, 3 * time.Second
@@ -135,7 +136,8 @@ func hastened(t *testing.T, nodes []*cacheNode, leader string) bool {
 	return false
 }
 
-// A node that is alone is killed and comes back in mid-window: what it had spent stays spent, whatever the limit counts by, and half of the limit is lost at most.
+// A node that is alone is killed and comes back in mid-window: what it had spent stays spent, whatever the limit counts
+// by, and half of the limit is lost at most.
 func TestLimitAloneKilled(t *testing.T) {
 	t.Parallel()
 	const limit = 1000

@@ -61,8 +61,8 @@ func (w *waiting) sent() (n int) {
 // queueLimit lets 50 requests a second pass. The burst makes up for moments in which the machine runs something else.
 const queueLimit = "queue: {max: 50, window: 1s, algorithm: bucket, burst: 5, mode: queue, max_wait: 2s}"
 
-// queues lets three times as many requests come as the limit lets pass: those that pass do so at its pace, may it be slower by some part, on all
-// nodes alike, and nobody waits longer than max_wait.
+// queues lets three times as many requests come as the limit lets pass: those that pass do so at its pace, may it be
+// slower by some part, on all nodes alike, and nobody waits longer than max_wait.
 func queues(t *testing.T, nodes []*cacheNode, slower float64) {
 	t.Helper()
 	const perSecond, burst, maxWait = 50, 5, 2 * time.Second

@@ -11,8 +11,9 @@ import (
 	"millrace/mesh"
 )
 
-// startWithout starts three nodes that have no limits, and lets these come with a reload of one node after another, beside one that requests meet all
-// the time. How many of them fail is told: a reload waits for the store of limits to be made, but not for long.
+// startWithout starts three nodes that have no limits, and lets these come with a reload of one node after another,
+// beside one that requests meet all the time. How many of them fail is told: a reload waits for the store of limits to
+// be made, but not for long.
 func startWithout(t *testing.T, limits ...string) *cacheCluster {
 	t.Helper()
 	app := greeter(t)

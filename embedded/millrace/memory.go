@@ -9,8 +9,8 @@ import (
 	"millrace/embedded/machine"
 )
 
-// limitMemory lets the garbage collector work less while there is memory, and harder before the process reaches the limit of its cgroup, at which the
-// system would kill it. GOMEMLIMIT in the environment goes first.
+// limitMemory lets the garbage collector work less while there is memory, and harder before the process reaches the
+// limit of its cgroup, at which the system would kill it. GOMEMLIMIT in the environment goes first.
 func limitMemory() *embedded.GC {
 	gc := embedded.TuneGC()
 	if limit := memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT")); limit > 0 {

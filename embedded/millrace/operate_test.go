@@ -137,9 +137,9 @@ func TestExplainTellsWhoServes(t *testing.T) {
 	says("/both", `^service greet +1 member: greeter on `, `^service part +nobody serves it$`)
 }
 
-// Tail shows query, cache, target and who answered there. A refused request says by which limit, and nothing of a target
-// that it never reached; what a shadow would have refused is a line of its own, without zeros.
-// Members don't get the query.
+// Tail shows query, cache, target and who answered there. A refused request says by which limit, and nothing of a
+// target that it never reached; what a shadow would have refused is a line of its own, without zeros. Members don't get
+// the query.
 func TestTailTells(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")

@@ -25,7 +25,8 @@ type serving struct {
 	signals *signals
 }
 
-// run opens the node, prints the banner, says when the node is ready, and shuts it down when ctx ends. It reloads on SIGHUP and for each of changes.
+// run opens the node, prints the banner, says when the node is ready, and shuts it down when ctx ends. It reloads on
+// SIGHUP and for each of changes.
 func (s *serving) run(ctx context.Context) error {
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
@@ -73,8 +74,8 @@ func opener(opts embedded.Options) func(context.Context) (*embedded.Node, error)
 	}
 }
 
-// reloader reloads a node, one time after the other, in a goroutine of its own: a reload waits for requests, and a signal to
-// stop must not wait for it.
+// reloader reloads a node, one time after the other, in a goroutine of its own: a reload waits for requests, and a
+// signal to stop must not wait for it.
 type reloader struct {
 	asked chan struct{} // closed by end; an ask that finds one waiting has nothing to add
 	ended chan struct{}

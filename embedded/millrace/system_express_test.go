@@ -23,8 +23,8 @@ import (
 // byte the same request, and compares the answers.
 func TestExpress(t *testing.T) { testExpress(t) }
 
-// TestExpressCached does the same with every route cached as the application allows: but for Age and Cache-Status the answers don't
-// change, whether they are the application's own or come from the cache.
+// TestExpressCached does the same with every route cached as the application allows: but for Age and Cache-Status the
+// answers don't change, whether they are the application's own or come from the cache.
 func TestExpressCached(t *testing.T) { testExpress(t, "--cache", "true") }
 
 func testExpress(t *testing.T, flags ...string) {
@@ -82,7 +82,8 @@ func ownAnswer(c exchange) (status int, ok bool) {
 	case "/echo/browser":
 		return 200, true // Accept-Encoding reaches the application in one spelling
 	case "/modified", "/static/app.js":
-		return 304, strings.Contains(fields, "If-Modified-Since: Wed, 01 Jan 2020") || strings.Contains(fields, "2100") // without Last-Modified beside an ETag (RFC 9110 §15.4.5)
+		// without Last-Modified beside an ETag (RFC 9110 §15.4.5)
+		return 304, strings.Contains(fields, "If-Modified-Since: Wed, 01 Jan 2020") || strings.Contains(fields, "2100")
 	case "/file":
 		switch {
 		case c.method == "HEAD":

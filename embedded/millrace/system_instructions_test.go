@@ -15,8 +15,9 @@ import (
 	"testing"
 )
 
-// TestLimitInstructions counts the instructions of requests to a route with a limit and to the same route without one (valgrind's cachegrind, which
-// counts those outside the kernel). Counted are two runs of different length each, so that the start isn't.
+// TestLimitInstructions counts the instructions of requests to a route with a limit and to the same route without one
+// (valgrind's cachegrind, which counts those outside the kernel). Counted are two runs of different length each, so
+// that the start isn't.
 func TestLimitInstructions(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "hello") }))
 	t.Cleanup(app.Close)

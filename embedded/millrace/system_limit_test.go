@@ -11,11 +11,12 @@ import (
 	"testing"
 )
 
-// TestExpressLimited asks everything in the table of TestExpress through a proxy with a limit that nobody reaches: but for the fields that tell of
-// the limit, nothing changes.
+// TestExpressLimited asks everything in the table of TestExpress through a proxy with a limit that nobody reaches: but
+// for the fields that tell of the limit, nothing changes.
 func TestExpressLimited(t *testing.T) { testExpress(t, "--limit", "1000000/15m") }
 
-// TestExpressLimit uses a limit up: exactly as many requests as it says reach the application, and all others are told when to come back.
+// TestExpressLimit uses a limit up: exactly as many requests as it says reach the application, and all others are told
+// when to come back.
 func TestExpressLimit(t *testing.T) {
 	const limit, requests = 100, 400
 	app := start(t, "testdata/express", []string{"NODE_ENV=test"}, "node", "app.js")
@@ -82,7 +83,8 @@ func checkLimited(t *testing.T, resp *http.Response, body string) {
 	}
 }
 
-// TestNodeLimit: the example in JavaScript takes permits of a limit that the configuration names, from a member's place.
+// TestNodeLimit: the example in JavaScript takes permits of a limit that the configuration names, from a member's
+// place.
 func TestNodeLimit(t *testing.T) {
 	n := startNode(t, build(t, "./embedded/millrace"), "limits: {mails: 3/day}\n")
 	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "limit.js")

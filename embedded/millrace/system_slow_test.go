@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestSlowHTTPTest puts all four modes of slowhttptest on one node at the same time: slow headers, slow bodies, ranges, and
-// slow reading. Other clients are served all the while, and when it is over nothing of the attack is left.
+// TestSlowHTTPTest puts all four modes of slowhttptest on one node at the same time: slow headers, slow bodies, ranges,
+// and slow reading. Other clients are served all the while, and when it is over nothing of the attack is left.
 func TestSlowHTTPTest(t *testing.T) {
 	page := strings.Repeat("x", 400<<10)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

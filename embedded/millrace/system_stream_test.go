@@ -88,8 +88,8 @@ func form(t *testing.T, size int64) (contentType string, body []byte) {
 	return w.FormDataContentType(), b.Bytes()
 }
 
-// TestExpressStreams: an Express application with ws, an upload form and downloads works behind millrace proxy as it does
-// alone, and a browser opens its WebSocket and its EventSource.
+// TestExpressStreams: an Express application with ws, an upload form and downloads works behind millrace proxy as it
+// does alone, and a browser opens its WebSocket and its EventSource.
 func TestExpressStreams(t *testing.T) {
 	app := start(t, "testdata/express", nil, "node", "streams.js")
 	direct := "http://127.0.0.1:" + app.find(t, `(?m)^(\d+)$`)

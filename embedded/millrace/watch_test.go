@@ -11,8 +11,8 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// A change is told once, whether the file is written in place, replaced, or reached by a link that moves on; a file that
-// is away isn't a change.
+// A change is told once, whether the file is written in place, replaced, or reached by a link that moves on; a file
+// that is away isn't a change.
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -95,7 +95,8 @@ func TestRunWatch(t *testing.T) {
 		t.Errorf("before: %d", got)
 	}
 	write("expose: [hello]")
-	natsservertest.Eventually(t, "the new file is served", func() bool { return status() == http.StatusServiceUnavailable }) // nobody subscribes
+	// nobody subscribes
+	natsservertest.Eventually(t, "the new file is served", func() bool { return status() == http.StatusServiceUnavailable })
 	write("expose: [Hello!]")
 	natsservertest.Eventually(t, "the broken file is refused", func() bool { return journaled(p.status(t), "reload-refused", "millrace.yaml:5:") })
 	if got := status(); got != http.StatusServiceUnavailable {

@@ -14,13 +14,15 @@ import (
 // nodeUser is the user name of nodes. A member can't use it: the password decides.
 const nodeUser = "millrace"
 
-// systemUser is the user name of this process in the server's own account. Its password leaves the process as little as the node's.
+// systemUser is the user name of this process in the server's own account. Its password leaves the process as little as
+// the node's.
 const systemUser = "millrace-system"
 
 // answerWithin bounds the memory for replies that never come.
 const answerWithin = 10 * time.Minute
 
-// maxAnswers is how often a member may publish to the reply subject of one request: its reply, and interim ones before it.
+// maxAnswers is how often a member may publish to the reply subject of one request: its reply, and interim ones before
+// it.
 const maxAnswers = node.MaxInterim + 1
 
 // authenticator decides who a client is: a node, a member, or nobody.

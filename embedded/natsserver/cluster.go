@@ -16,8 +16,8 @@ type Cluster struct {
 	Store  bool     // this server runs JetStream
 }
 
-// check refuses an address without a port of its own: the others couldn't know it, and nats-server would leave the cluster
-// out, so that JetStream would stand alone in a directory that is marked as the cluster's.
+// check refuses an address without a port of its own: the others couldn't know it, and nats-server would leave the
+// cluster out, so that JetStream would stand alone in a directory that is marked as the cluster's.
 func (c *Cluster) check() error {
 	_, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {

@@ -25,8 +25,8 @@ func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *na
 	return s
 }
 
-// Without a port of its own a cluster would be left out by nats-server, and JetStream would stand alone in the cluster's
-// directory: refused at once, and if it happens all the same the server stops.
+// Without a port of its own a cluster would be left out by nats-server, and JetStream would stand alone in the
+// cluster's directory: refused at once, and if it happens all the same the server stops.
 func TestClusterNeedsPort(t *testing.T) {
 	peers := natsservertest.FreePorts(t, 1)
 	cfg := natsserver.Config{Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard()}

@@ -10,15 +10,19 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// nats-server waits 4 to 9 s for a leader's word before it elects another, and has no option for that. But the others know at once when the process of a
-// leader has ended, since its connections close, and soon when its machine is gone, since pings aren't answered. So they hasten the elections of
-// groups whose leader has gone, and after a cold start of those that have none: they send the group a request for votes of a later term that nobody
-// can grant, since its sender's log is empty. As Raft demands, that makes every member leave the old term, and those with newer logs stand for
-// election themselves within 100 to 800 ms. It's safe whenever it comes: at worst a leader that lives is elected once more.
+// nats-server waits 4 to 9 s for a leader's word before it elects another, and has no option for that. But the others
+// know at once when the process of a leader has ended, since its connections close, and soon when its machine is gone,
+// since pings aren't answered. So they hasten the elections of groups whose leader has gone, and after a cold start of
+// those that have none: they send the group a request for votes of a later term that nobody can grant, since its
+// sender's log is empty. As Raft demands, that makes every member leave the old term, and those with newer logs stand
+// for election themselves within 100 to 800 ms. It's safe whenever it comes: at worst a leader that lives is elected
+// once more.
 const (
-	electionTick  = 100 * time.Millisecond
-	electionWatch = 20 * time.Second        // after another server has come or gone; then nats-server's own elections are over as well
-	electionRank  = 300 * time.Millisecond  // that the second of those who are left gives the first to do it, and the third the second
+	electionTick = 100 * time.Millisecond
+	// after another server has come or gone; then nats-server's own elections are over as well
+	electionWatch = 20 * time.Second
+	// that the second of those who are left gives the first to do it, and the third the second
+	electionRank  = 300 * time.Millisecond
 	electionNone  = 300 * time.Millisecond  // how long a majority of a group knows no leader before that is strange
 	electionAgain = 1200 * time.Millisecond // after a try that has brought none, and twice as long after the next
 	electionTries = 3                       // for one leader that has gone, or none that there is
@@ -97,7 +101,8 @@ func (e *elections) run(ctx context.Context) {
 	}
 }
 
-// check hastens the elections that it is this server's turn to hasten, if the others don't reach the leader, or know of none, either.
+// check hastens the elections that it is this server's turn to hasten, if the others don't reach the leader, or know of
+// none, either.
 func (e *elections) check(ctx context.Context, now time.Time) {
 	var due []group
 	for _, g := range e.groups(e.near()) {

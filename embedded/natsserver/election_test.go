@@ -8,8 +8,8 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// A request for votes that nobody can grant makes a group elect anew, at once, whatever it had before: so nats-server's members understand what
-// is sent to them. The one whose log is newest leads.
+// A request for votes that nobody can grant makes a group elect anew, at once, whatever it had before: so nats-server's
+// members understand what is sent to them. The one whose log is newest leads.
 func TestElectionIsHastened(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for round := range 3 {

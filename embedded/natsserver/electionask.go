@@ -25,7 +25,8 @@ func (e *elections) near() []string {
 	return out
 }
 
-// farRoutes lists the servers that any of those is connected to which this one reaches, itself included: a leader that only this one has lost hasn't gone.
+// farRoutes lists the servers that any of those is connected to which this one reaches, itself included: a leader that
+// only this one has lost hasn't gone.
 func (e *elections) farRoutes(ctx context.Context) (out []string) {
 	e.ask(ctx, "ROUTEZ", nil, func(data []byte) {
 		var routes server.Routez
@@ -39,8 +40,8 @@ func (e *elections) farRoutes(ctx context.Context) (out []string) {
 	return out
 }
 
-// farLeaderless counts, for each group, those of its members among these servers that know no leader: if that is a majority, there is none, whatever
-// those say that this server doesn't reach.
+// farLeaderless counts, for each group, those of its members among these servers that know no leader: if that is a
+// majority, there is none, whatever those say that this server doesn't reach.
 func (e *elections) farLeaderless(ctx context.Context) map[string]int {
 	out := map[string]int{}
 	for _, account := range electionAccounts {
@@ -97,8 +98,8 @@ func (e *elections) ask(ctx context.Context, what string, options any, answer fu
 // nobody is a candidate's id that no server has: theirs are hashes without such characters.
 const nobody = "--------"
 
-// hasten asks the members of a group for votes that they can't give: term, last term and last index of the sender's log, and its id, as nats-server's
-// servers write it to each other.
+// hasten asks the members of a group for votes that they can't give: term, last term and last index of the sender's
+// log, and its id, as nats-server's servers write it to each other.
 func (e *elections) hasten(g *group) {
 	b := binary.LittleEndian.AppendUint64(nil, g.term+1)
 	b = binary.LittleEndian.AppendUint64(b, 0)

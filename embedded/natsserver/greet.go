@@ -50,7 +50,8 @@ func greet(ctx context.Context, addr string) (greeting, error) {
 		return greeting{}, err //nolint:wrapcheck // the callers only want to know that there is one
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })() // fails only on a closed connection
+	// fails only on a closed connection
+	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })()
 	line, err := bufio.NewReader(io.LimitReader(c, maxGreeting)).ReadBytes('\n')
 	if err != nil {
 		return greeting{}, err //nolint:wrapcheck // see above

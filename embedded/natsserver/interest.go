@@ -45,8 +45,8 @@ func (c *interestCache) get(subject string, ask func(string) bool) bool {
 // Interested tells whether anybody subscribes to the subject. The answer is at most 100 ms old.
 func (s *Server) Interested(subject string) bool { return s.interested.get(subject, s.Anybody) }
 
-// Alone tells whether exactly one subscription matches the subject. The members that another server has in a queue group count as one. The answer is at
-// most 100 ms old.
+// Alone tells whether exactly one subscription matches the subject. The members that another server has in a queue
+// group count as one. The answer is at most 100 ms old.
 func (s *Server) Alone(subject string) bool { return s.alone.get(subject, s.askAlone) }
 
 // Anybody tells whether anybody subscribes to the subject at this moment.
@@ -55,8 +55,8 @@ func (s *Server) Anybody(subject string) bool { return s.subscriptions(subject) 
 // noToken is a token that no subject of the mesh has, and that only wildcards match.
 const noToken = "~"
 
-// askAlone counts. The server stops counting at the first wildcard that matches, so those are looked for first: one that matches the subject also
-// matches it with another token in the place of the wildcard.
+// askAlone counts. The server stops counting at the first wildcard that matches, so those are looked for first: one
+// that matches the subject also matches it with another token in the place of the wildcard.
 func (s *Server) askAlone(subject string) bool {
 	if s.subscriptions(subject) != 1 {
 		return false

@@ -7,22 +7,26 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// leaderLately is how old the last word of JetStream's leader may be for the store to count as current: it speaks every second.
+// leaderLately is how old the last word of JetStream's leader may be for the store to count as current: it speaks every
+// second.
 const leaderLately = 3 * time.Second
 
-// metaGroup is nats-server's name of the group whose leader answers for JetStream as a whole: which streams there are, and where.
+// metaGroup is nats-server's name of the group whose leader answers for JetStream as a whole: which streams there are,
+// and where.
 const metaGroup = "_meta_"
 
 // JetStreamState is what this server knows of JetStream and of who leads it.
 type JetStreamState struct {
-	Store  Store
-	Leader string        // name of the server that leads; empty if none is known. A server without a cluster leads itself
+	Store Store
+	// name of the server that leads; empty if none is known. A server without a cluster leads itself
+	Leader string
 	Heard  time.Duration // since its last word; on the leader, since a majority answered it. Zero without a cluster
 	Empty  bool          // this server has never heard what JetStream has stored: its directory is new
 }
 
-// JetStreamState tells what is known of JetStream at this moment. It is current only if its leader is known and was heard in the last three seconds: a
-// server that has read its own directory, or that has lost the others, takes itself for current, but nothing can be stored.
+// JetStreamState tells what is known of JetStream at this moment. It is current only if its leader is known and was
+// heard in the last three seconds: a server that has read its own directory, or that has lost the others, takes itself
+// for current, but nothing can be stored.
 func (s *Server) JetStreamState() JetStreamState {
 	srv := s.current.Load()
 	switch {

@@ -9,8 +9,8 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// JetStream isn't current on a server that knows of no leader: after a cold start until one is elected, and where the others are gone. What the
-// server has in its own directory makes it no more current than that.
+// JetStream isn't current on a server that knows of no leader: after a cold start until one is elected, and where the
+// others are gone. What the server has in its own directory makes it no more current than that.
 func TestCurrentNeedsLeader(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for i, s := range servers {

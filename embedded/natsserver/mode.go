@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, of a cluster, or of a cluster
-// under another name. Started as the wrong one, the server would delete the streams in it.
+// ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, of a cluster, or of a
+// cluster under another name. Started as the wrong one, the server would delete the streams in it.
 var ErrMode = errors.New("the data directory was used in another mode")
 
 // standAlone is the mode of a server without a cluster, and of directories that are older than modes.

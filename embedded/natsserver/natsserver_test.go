@@ -134,7 +134,8 @@ func TestMemberPublishes(t *testing.T) {
 	}
 }
 
-// A member answers each request with one reply and eight interim responses at most: the server refuses the tenth message.
+// A member answers each request with one reply and eight interim responses at most: the server refuses the tenth
+// message.
 func TestTenthReplyRefused(t *testing.T) {
 	s := natsservertest.Start(t)
 	member := connect(t, s.ClientURL())

@@ -258,7 +258,8 @@ func (s *Server) ClientURL() string {
 	return "nats://" + s.cfg.MemberToken + "@" + node.Address(s.Addr()).Dial()
 }
 
-// SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from now on.
+// SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from
+// now on.
 func (s *Server) SetMemberSubjects(subjects []string) { s.subjects.Store(&subjects) }
 
 // OnGone lets f be told what members of this server served whose connections ended before they unsubscribed. It is

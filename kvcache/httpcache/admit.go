@@ -46,26 +46,31 @@ type Reason string
 
 // The reasons, as Cache-Status and explain show them.
 const (
-	ReasonMethod        Reason = "method"           // the method's responses aren't stored
-	ReasonStatus        Reason = "status"           // the status isn't final, or not understood
-	ReasonNoStore       Reason = "no-store"         // the origin forbids it
-	ReasonPrivate       Reason = "private"          // it is for one user
-	ReasonAuthorization Reason = "authorization"    // the request carries credentials and nothing says that the answer is for all
-	ReasonVaryAny       Reason = "vary-any"         // it depends on what can't be known
-	ReasonVaryTooMany   Reason = "vary-unkeyed"     // it depends on a field of which nearly each client has its own value
-	ReasonSetCookie     Reason = "set-cookie"       // it sets a cookie
-	ReasonFreshness     Reason = "no-freshness"     // nothing says how long it is fresh, and nothing to ask for news with
-	ReasonPartial       Reason = "partial"          // a part of which nobody knows where it belongs
-	ReasonRequest       Reason = "request-no-store" // the client forbids it
-	ReasonRequestCookie Reason = "request-cookie"   // the client sent cookies, and the origin doesn't say whether they matter
-	ReasonTooLarge      Reason = "too-large"        // the body is larger than the route caches, or than there is room for
-	ReasonVariants      Reason = "variants"         // the URL has as many variants as it may
-	ReasonClock         Reason = "clock-ahead"      // it is stale only because this node's clock is ahead of its Date
-	ReasonEndless       Reason = "endless"          // a stream of events that the origin doesn't call fresh
+	ReasonMethod  Reason = "method"   // the method's responses aren't stored
+	ReasonStatus  Reason = "status"   // the status isn't final, or not understood
+	ReasonNoStore Reason = "no-store" // the origin forbids it
+	ReasonPrivate Reason = "private"  // it is for one user
+	// the request carries credentials and nothing says that the answer is for all
+	ReasonAuthorization Reason = "authorization"
+	ReasonVaryAny       Reason = "vary-any" // it depends on what can't be known
+	// it depends on a field of which nearly each client has its own value
+	ReasonVaryTooMany Reason = "vary-unkeyed"
+	ReasonSetCookie   Reason = "set-cookie" // it sets a cookie
+	// nothing says how long it is fresh, and nothing to ask for news with
+	ReasonFreshness Reason = "no-freshness"
+	ReasonPartial   Reason = "partial"          // a part of which nobody knows where it belongs
+	ReasonRequest   Reason = "request-no-store" // the client forbids it
+	// the client sent cookies, and the origin doesn't say whether they matter
+	ReasonRequestCookie Reason = "request-cookie"
+	// the body is larger than the route caches, or than there is room for
+	ReasonTooLarge Reason = "too-large"
+	ReasonVariants Reason = "variants"    // the URL has as many variants as it may
+	ReasonClock    Reason = "clock-ahead" // it is stale only because this node's clock is ahead of its Date
+	ReasonEndless  Reason = "endless"     // a stream of events that the origin doesn't call fresh
 )
 
-// Admit decides whether a response may be stored (RFC 9111 §3), and gives what is kept about it. The Control is that of the
-// response, for callers that need more of it.
+// Admit decides whether a response may be stored (RFC 9111 §3), and gives what is kept about it. The Control is that of
+// the response, for callers that need more of it.
 func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 	c := ResponseControl(resp.Header, r.Targets)
 	lifetime, by := r.lifetime(resp, &c)
@@ -94,8 +99,9 @@ func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 	return s, c, ""
 }
 
-// cacheable tells whether origin or route have called the response cacheable at all (RFC 9111 §3), so that it may be kept for validation
-// though it isn't fresh. The window of a route in which stale content is good enough doesn't say so.
+// cacheable tells whether origin or route have called the response cacheable at all (RFC 9111 §3), so that it may be
+// kept for validation though it isn't fresh. The window of a route in which stale content is good enough doesn't say
+// so.
 func (r *Rules) cacheable(status int, c *Control, by source) bool {
 	return by == byOrigin || by == byRoute || c.Public || c.Present && HeuristicallyCacheable(status)
 }
@@ -132,8 +138,8 @@ func endless(h node.Header) bool {
 	return node.SameName(trim(kind), "text/event-stream") || node.SameName(trim(kind), "multipart/x-mixed-replace")
 }
 
-// neverStored names the statuses that no header makes storable: those that aren't final, those that speak of one request's conditions or
-// range (304, 412, 416), and those that RFC 6585 forbids to store.
+// neverStored names the statuses that no header makes storable: those that aren't final, those that speak of one
+// request's conditions or range (304, 412, 416), and those that RFC 6585 forbids to store.
 func neverStored(status int) bool {
 	switch status {
 	case 304, 412, 416, 428, 429, 431, 511:
@@ -147,8 +153,8 @@ func requestNoStore(req *Request) bool {
 	return c.NoStore
 }
 
-// varyForbids tells whether the response depends on what makes it useless to others. Cookie, Authorization and User-Agent have nearly
-// as many values as there are clients, so they count only where the route names them.
+// varyForbids tells whether the response depends on what makes it useless to others. Cookie, Authorization and
+// User-Agent have nearly as many values as there are clients, so they count only where the route names them.
 func (r *Rules) varyForbids(h node.Header) Reason {
 	for _, name := range VaryNames(h) {
 		switch {
@@ -217,7 +223,8 @@ func Understood(status int) bool {
 	return false
 }
 
-// Keep tells how long after it was received a response is worth its place: while it may be used in some way, at most MaxKeep.
+// Keep tells how long after it was received a response is worth its place: while it may be used in some way, at most
+// MaxKeep.
 func (s *Stored) Keep() time.Duration {
 	stale := max(s.StaleWhileRevalidate, s.StaleIfError, grace)
 	return min(max(s.Lifetime-s.InitialAge, 0)+stale, MaxKeep)
@@ -229,8 +236,9 @@ var unstored = []string{
 	"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Policy", "X-RateLimit-Used", "Proxy-Authenticate", "Proxy-Authentication-Info", "Trailer",
 }
 
-// StoredHeader gives the fields that are kept of a response (RFC 9111 §3.1): without those of one connection or one answer, those
-// that no-cache= and private= name, the targeted field that is this cache's own, and the cookies that the route strips. It makes a new list.
+// StoredHeader gives the fields that are kept of a response (RFC 9111 §3.1): without those of one connection or one
+// answer, those that no-cache= and private= name, the targeted field that is this cache's own, and the cookies that the
+// route strips. It makes a new list.
 func (r *Rules) StoredHeader(h node.Header, c *Control) node.Header {
 	out := make(node.Header, 0, len(h))
 	for _, f := range h {

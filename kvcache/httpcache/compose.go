@@ -9,10 +9,11 @@ import (
 	"millrace/node"
 )
 
-// Compose gives the fields that say how a response may be cached which is made of others, with those header fields: never for more, nor for longer, than each
-// of them may be. ttl is what this cache gives responses whose origin names no freshness, 0 for nothing, and forOne says that one of them is good for this
-// request's client only. The fields are Cache-Control, for all caches, and the targeted field for this one, which mustn't be sent further (RFC 9213);
-// Vary, and the tags with which parts can be purged.
+// Compose gives the fields that say how a response may be cached which is made of others, with those header fields:
+// never for more, nor for longer, than each of them may be. ttl is what this cache gives responses whose origin names
+// no freshness, 0 for nothing, and forOne says that one of them is good for this request's client only. The fields are
+// Cache-Control, for all caches, and the targeted field for this one, which mustn't be sent further (RFC 9213); Vary,
+// and the tags with which parts can be purged.
 func Compose(parts []node.Header, now time.Time, ttl time.Duration, forOne bool) node.Header {
 	clients, own := newComposed(), newComposed()
 	var vary []string

@@ -10,8 +10,8 @@ import (
 	"millrace/node"
 )
 
-// Control is what the directives of Cache-Control, or of a targeted field in its place, say together (RFC 9111 §5.2). Times that
-// are absent are negative.
+// Control is what the directives of Cache-Control, or of a targeted field in its place, say together (RFC 9111 §5.2).
+// Times that are absent are negative.
 type Control struct {
 	NoStore, NoCache, Private, Public      bool
 	MustRevalidate, ProxyRevalidate        bool
@@ -21,11 +21,14 @@ type Control struct {
 	MaxAge, SMaxAge                        time.Duration
 	StaleWhileRevalidate, StaleIfError     time.Duration
 	MaxStale, MinFresh                     time.Duration // of requests
-	Targeted                               bool          // a targeted field decided: Cache-Control and Expires don't count
-	Present                                bool          // there was any directive
+	// a targeted field decided: Cache-Control and Expires don't count
+	Targeted bool
+	Present  bool // there was any directive
 
-	shared    bool // one that can be read says that the answer to a request with Authorization is for all (RFC 9111 §3.5)
-	overrules bool // must-understand, and it can be read: no-store counts only where the status isn't understood (§5.2.2.3)
+	// one that can be read says that the answer to a request with Authorization is for all (RFC 9111 §3.5)
+	shared bool
+	// must-understand, and it can be read: no-store counts only where the status isn't understood (§5.2.2.3)
+	overrules bool
 }
 
 // Absent is the value of a time that no directive named.
@@ -38,9 +41,9 @@ func newControl() Control {
 	return Control{MaxAge: Absent, SMaxAge: Absent, StaleWhileRevalidate: Absent, StaleIfError: Absent, MaxStale: Absent, MinFresh: Absent}
 }
 
-// ParseControl reads Cache-Control. Names have no case; of a directive that is repeated the most restrictive counts; an argument
-// that can't be read makes a response stale (RFC 9111 §4.2.1, §5.2). Pragma: no-cache counts where there is no Cache-Control, in
-// requests only (§5.4), for which request is true.
+// ParseControl reads Cache-Control. Names have no case; of a directive that is repeated the most restrictive counts; an
+// argument that can't be read makes a response stale (RFC 9111 §4.2.1, §5.2). Pragma: no-cache counts where there is no
+// Cache-Control, in requests only (§5.4), for which request is true.
 func ParseControl(h node.Header, request bool) Control {
 	c := newControl()
 	lines := h.Values("Cache-Control")
@@ -85,8 +88,8 @@ func (c *Control) take(p pair) {
 	}
 }
 
-// unreadable notes an element of which nobody knows what was meant, as "private; max-age=60": it counts for what forbids most among
-// its words, and at least the response is validated before each use.
+// unreadable notes an element of which nobody knows what was meant, as "private; max-age=60": it counts for what
+// forbids most among its words, and at least the response is validated before each use.
 func (c *Control) unreadable(text string) {
 	c.NoCache = true
 	for word := range strings.FieldsFuncSeq(strings.ToLower(text), func(r rune) bool { return !isToken(string(r)) }) {
@@ -142,8 +145,8 @@ func restrict(have *time.Duration, d time.Duration) {
 	}
 }
 
-// ResponseControl gives the directives that count for this cache: those of the first targeted field that is present and valid
-// (RFC 9213 §2.2), or else those of Cache-Control. targets names the targeted fields in their order.
+// ResponseControl gives the directives that count for this cache: those of the first targeted field that is present and
+// valid (RFC 9213 §2.2), or else those of Cache-Control. targets names the targeted fields in their order.
 func ResponseControl(h node.Header, targets []string) Control {
 	for _, name := range targets {
 		if c, ok := parseTargeted(h.Values(name)); ok {
@@ -171,8 +174,8 @@ func parseTargeted(lines []string) (Control, bool) {
 	return c, true
 }
 
-// targetedPair writes a member of the dictionary as the directive that it stands for. A value of a type that the directive
-// doesn't have is a bad argument, and so is false, which RFC 9213 §2.1 gives no meaning.
+// targetedPair writes a member of the dictionary as the directive that it stands for. A value of a type that the
+// directive doesn't have is a bad argument, and so is false, which RFC 9213 §2.1 gives no meaning.
 func targetedPair(name string, m httpsfv.Member) pair {
 	p := pair{name: name, hasArg: true}
 	item, ok := m.(httpsfv.Item)

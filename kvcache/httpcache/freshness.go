@@ -16,8 +16,8 @@ const (
 	byHeuristic
 )
 
-// lifetime gives how long a response is fresh from its Date, and who says so (RFC 9111 §4.2.1): a targeted field or Cache-Control with s-maxage
-// before max-age, then Expires, then the route, then the heuristic.
+// lifetime gives how long a response is fresh from its Date, and who says so (RFC 9111 §4.2.1): a targeted field or
+// Cache-Control with s-maxage before max-age, then Expires, then the route, then the heuristic.
 func (r *Rules) lifetime(resp *Response, c *Control) (time.Duration, source) {
 	own := r.ownTTL(resp.Status)
 	switch {
@@ -87,8 +87,8 @@ func HeuristicallyCacheable(status int) bool {
 	return false
 }
 
-// initialAge is the age of a response when it came (RFC 9111 §4.2.3): the larger of what its Date and what its Age tell, the way
-// included.
+// initialAge is the age of a response when it came (RFC 9111 §4.2.3): the larger of what its Date and what its Age
+// tell, the way included.
 func initialAge(resp *Response) time.Duration {
 	apparent := elapsed(date(resp), resp.Received)
 	corrected := ageValue(resp.Header) + elapsed(resp.Requested, resp.Received)

@@ -9,8 +9,8 @@ import (
 	"millrace/node"
 )
 
-// Invalidates tells whether a response to the method makes stored responses of its URI invalid (RFC 9111 §4.4): an unsafe method, or one
-// that isn't known, with a status that is no error.
+// Invalidates tells whether a response to the method makes stored responses of its URI invalid (RFC 9111 §4.4): an
+// unsafe method, or one that isn't known, with a status that is no error.
 func Invalidates(method string, status int) bool {
 	switch method {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "REPORT", "SEARCH":
@@ -19,8 +19,8 @@ func Invalidates(method string, status int) bool {
 	return status >= 200 && status < 400
 }
 
-// Invalidated lists the URIs beside the target's own that such a response makes invalid: those of Location and Content-Location, if they
-// are of the same origin (RFC 9111 §4.4). target is an absolute URI.
+// Invalidated lists the URIs beside the target's own that such a response makes invalid: those of Location and
+// Content-Location, if they are of the same origin (RFC 9111 §4.4). target is an absolute URI.
 func Invalidated(target string, h node.Header) []string {
 	base, err := url.Parse(target)
 	if err != nil {
@@ -57,8 +57,8 @@ const (
 	maxTag  = 256
 )
 
-// Tags lists what a response says that it belongs to: Cache-Tag (words between commas or spaces), Surrogate-Key and xkey (between spaces),
-// and Cache-Groups, which belong to one origin (RFC 9875 §2) and so carry it before them.
+// Tags lists what a response says that it belongs to: Cache-Tag (words between commas or spaces), Surrogate-Key and
+// xkey (between spaces), and Cache-Groups, which belong to one origin (RFC 9875 §2) and so carry it before them.
 func Tags(h node.Header, origin string) []string {
 	var out []string
 	for _, group := range groups(h.Values("Cache-Groups")) { // first, as RFC 9875 §2 says how many must count

@@ -29,8 +29,8 @@ func (s *Stored) Spread(number uint64) time.Duration {
 	return s.Lifetime / 20 / 1024 * time.Duration(number>>54)
 }
 
-// Judge says how a stored response may be used (RFC 9111 §4.2, §5.2.1). stale makes it count as stale from now on, as a soft purge
-// does. request is nil where the client's directives don't count.
+// Judge says how a stored response may be used (RFC 9111 §4.2, §5.2.1). stale makes it count as stale from now on, as a
+// soft purge does. request is nil where the client's directives don't count.
 func (s *Stored) Judge(request *Control, now time.Time, stale bool) Use {
 	left := s.Remaining(now)
 	if stale {
@@ -59,8 +59,8 @@ func (s *Stored) own(left time.Duration) Use {
 	return UseValidate
 }
 
-// asked adds what the client wants: fresher, or content with staler. Each second that the response is older than max-age, or than its
-// own lifetime, counts against max-stale.
+// asked adds what the client wants: fresher, or content with staler. Each second that the response is older than
+// max-age, or than its own lifetime, counts against max-stale.
 func (s *Stored) asked(request *Control, use Use, left, age time.Duration) Use {
 	young, over := true, -left
 	// RFC 8246 §2: a reload (max-age=0) asks for nothing that could have changed, a forced one (no-cache) does.
@@ -80,14 +80,16 @@ func (s *Stored) asked(request *Control, use Use, left, age time.Duration) Use {
 			return UseRefresh
 		}
 		return UseFresh
-	case request.MaxAge != Absent || request.MaxStale != Absent: // nothing staler than they allow, even in the window of the response
+	case request.MaxAge != Absent || request.MaxStale != Absent:
+		// nothing staler than they allow, even in the window of the response
 		return UseValidate
 	}
 	return use
 }
 
-// ServesError tells whether a stale response may stand in for an error of the origin: a status of 500, 502, 503 or 504 within
-// stale-if-error (RFC 5861 §4), or no answer at all, unless the response forbids to be served stale (RFC 9111 §4.2.4).
+// ServesError tells whether a stale response may stand in for an error of the origin: a status of 500, 502, 503 or 504
+// within stale-if-error (RFC 5861 §4), or no answer at all, unless the response forbids to be served stale (RFC 9111
+// §4.2.4).
 func (s *Stored) ServesError(status int, unreachable bool, now time.Time) bool {
 	if s.Flags.Has(NoStale) || s.Flags.Has(NoCache) {
 		return false

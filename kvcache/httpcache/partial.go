@@ -12,8 +12,8 @@ type Parts struct {
 // MaxParts bounds the spans of one body: what reads them looks at each.
 const MaxParts = 64
 
-// Add puts another span in place (RFC 9111 §3.4). The caller has made sure that both belong to one representation. Where it overlaps
-// what is there, its own bytes count. It makes new lists and shares bytes.
+// Add puts another span in place (RFC 9111 §3.4). The caller has made sure that both belong to one representation.
+// Where it overlaps what is there, its own bytes count. It makes new lists and shares bytes.
 func (p Parts) Add(s Span, b []byte) Parts {
 	out := Parts{Length: p.Length}
 	add := func(s Span, b []byte) {

@@ -43,8 +43,9 @@ const (
 // maxSpans bounds what one request may ask for: more, or much overlap, is an attack and is ignored (RFC 9110 §14.2).
 const maxSpans = 16
 
-// ParseRange reads Range for a body of that length (RFC 9110 §14.1.2): single, several, open and suffix ranges. One that isn't in bytes,
-// or can't be read, is ignored, and so is any of an empty body, for clients that ask for ranges of everything.
+// ParseRange reads Range for a body of that length (RFC 9110 §14.1.2): single, several, open and suffix ranges. One
+// that isn't in bytes, or can't be read, is ignored, and so is any of an empty body, for clients that ask for ranges of
+// everything.
 func ParseRange(value string, length int64) ([]Span, RangeUse) {
 	unit, set, ok := strings.Cut(value, "=")
 	if !ok || !strings.EqualFold(unit, "bytes") || length <= 0 {
@@ -75,8 +76,8 @@ func ParseRange(value string, length int64) ([]Span, RangeUse) {
 	return coalesce(spans), RangeSome
 }
 
-// coalesce makes one span of those that overlap, where the first of them stands (RFC 9110 §15.3.7.2), so that no byte is
-// given twice.
+// coalesce makes one span of those that overlap, where the first of them stands (RFC 9110 §15.3.7.2), so that no byte
+// is given twice.
 func coalesce(spans []Span) []Span {
 	out := spans[:0]
 	for _, s := range spans {
@@ -137,8 +138,8 @@ func overlap(spans []Span) int {
 	return n
 }
 
-// RangeApplies tells whether If-Range lets the range count (RFC 9110 §13.1.5): its entity tag is strongly the stored one's, or its date
-// exactly the Last-Modified, which must be strong itself, a minute older than Date.
+// RangeApplies tells whether If-Range lets the range count (RFC 9110 §13.1.5): its entity tag is strongly the stored
+// one's, or its date exactly the Last-Modified, which must be strong itself, a minute older than Date.
 func RangeApplies(request, stored node.Header, now time.Time) bool {
 	values := request.Values("If-Range")
 	switch len(values) {
@@ -225,7 +226,8 @@ func OpenContentRange(value string) bool {
 	return open && ok
 }
 
-// Multipart is the frame of a multipart/byteranges body (RFC 9110 §14.6): before each part its head, behind the last one Close.
+// Multipart is the frame of a multipart/byteranges body (RFC 9110 §14.6): before each part its head, behind the last
+// one Close.
 type Multipart struct {
 	ContentType string
 	Heads       []string
@@ -233,8 +235,8 @@ type Multipart struct {
 	Length      int64
 }
 
-// NewMultipart makes the frame around the spans of a body of that length and type. seed makes the boundary: a part that holds it would
-// have to know it.
+// NewMultipart makes the frame around the spans of a body of that length and type. seed makes the boundary: a part that
+// holds it would have to know it.
 func NewMultipart(spans []Span, length int64, contentType, seed string) Multipart {
 	sum := sha256.Sum256([]byte(seed))
 	boundary := hex.EncodeToString(sum[:12])

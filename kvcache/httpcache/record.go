@@ -21,7 +21,8 @@ const (
 	KindGone                     // what was here is to be fetched anew, whatever other tiers have
 )
 
-// Record is what one key of the store holds, in its decoded form. Byte slices of a decoded Record alias what it was decoded from.
+// Record is what one key of the store holds, in its decoded form. Byte slices of a decoded Record alias what it was
+// decoded from.
 type Record struct {
 	Kind   Kind
 	Stored Stored

@@ -24,8 +24,9 @@ type Response struct {
 type Rules struct {
 	TTL         time.Duration // freshness of a success whose origin names none
 	NegativeTTL time.Duration // the same of an error that is cacheable by default: 404, 405, 410, 414, 501
-	Force       bool          // TTL counts even though the origin says something else, but for Private and Authorization
-	Heuristic   bool          // a tenth of the time since Last-Modified, where nothing else says how long
+	// TTL counts even though the origin says something else, but for Private and Authorization
+	Force     bool
+	Heuristic bool // a tenth of the time since Last-Modified, where nothing else says how long
 
 	StaleWhileRevalidate time.Duration // where the origin names none
 	StaleIfError         time.Duration // likewise
@@ -53,7 +54,8 @@ var DefaultTargets = []string{node.TargetedField, "CDN-Cache-Control", "Surrogat
 // Limits of what is kept, so that what is told about a purge need not be kept for ever.
 const (
 	MaxKeep = 30 * 24 * time.Hour // since a response was received
-	grace   = time.Hour           // at least so long after its freshness, for revalidation and for an origin that is away
+	// at least so long after its freshness, for revalidation and for an origin that is away
+	grace = time.Hour
 	// HeuristicCap bounds heuristic freshness.
 	HeuristicCap = 24 * time.Hour
 )

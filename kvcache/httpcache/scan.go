@@ -2,16 +2,17 @@ package httpcache
 
 import "strings"
 
-// pair is one element of a list such as Cache-Control: a name, in lower case, and its argument. An element that can't be read at all
-// has no name, and all its text as the argument.
+// pair is one element of a list such as Cache-Control: a name, in lower case, and its argument. An element that can't
+// be read at all has no name, and all its text as the argument.
 type pair struct {
 	name, arg string
 	hasArg    bool
 	bad       bool // its argument breaks the grammar
 }
 
-// pairs reads the field lines as one list of name[=argument], where an argument is a token or a quoted string (RFC 9110 §5.6). Where a
-// quoted string never ends, nobody knows what was meant: the rest of the line is one element that can't be read.
+// pairs reads the field lines as one list of name[=argument], where an argument is a token or a quoted string (RFC 9110
+// §5.6). Where a quoted string never ends, nobody knows what was meant: the rest of the line is one element that can't
+// be read.
 func pairs(lines []string) (list []pair) {
 	for _, line := range lines {
 		for line != "" {

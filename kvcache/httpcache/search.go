@@ -11,8 +11,8 @@ import (
 	"millrace/node"
 )
 
-// Search says which parameters of a query a response doesn't depend on (draft-ietf-httpbis-no-vary-search). The zero value: on all, in
-// their order.
+// Search says which parameters of a query a response doesn't depend on (draft-ietf-httpbis-no-vary-search). The zero
+// value: on all, in their order.
 type Search struct {
 	KeyOrder bool     // the order of different keys doesn't count
 	All      bool     // no parameter counts, but for Except
@@ -107,8 +107,8 @@ func SearchHeader(rule string) node.Header {
 	return node.Header{{Name: "No-Vary-Search", Value: rule}}
 }
 
-// Reduce gives what counts of a query, which keeps its question mark. Parameters compare decoded, as the draft says; the order of values
-// of one key always counts.
+// Reduce gives what counts of a query, which keeps its question mark. Parameters compare decoded, as the draft says;
+// the order of values of one key always counts.
 func (s Search) Reduce(query string) string {
 	if query == "" {
 		return ""

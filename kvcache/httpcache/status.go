@@ -8,9 +8,10 @@ import (
 
 // Status is this cache's member of Cache-Status (RFC 9211 §2).
 type Status struct {
-	Hit       bool
-	Fwd       string // why the request went on: uri-miss, vary-miss, stale, request, bypass, method, partial, miss; empty with Hit
-	FwdStatus int    // of the origin's response; 0 if it is the one sent, or there was none
+	Hit bool
+	// why the request went on: uri-miss, vary-miss, stale, request, bypass, method, partial, miss; empty with Hit
+	Fwd       string
+	FwdStatus int // of the origin's response; 0 if it is the one sent, or there was none
 	Stored    bool
 	Collapsed bool
 	HasTTL    bool
@@ -39,7 +40,8 @@ func (s *Status) Word() string {
 	return s.Fwd
 }
 
-// Append writes the member. Fwd, FwdStatus, Stored and Collapsed have no meaning with Hit (RFC 9211 §2.3, §2.5, §2.6), and are left out.
+// Append writes the member. Fwd, FwdStatus, Stored and Collapsed have no meaning with Hit (RFC 9211 §2.3, §2.5, §2.6),
+// and are left out.
 func (s *Status) Append(b []byte) []byte {
 	b = append(b, "Millrace"...)
 	if s.Hit {

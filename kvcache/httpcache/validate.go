@@ -8,8 +8,9 @@ import (
 	"millrace/node"
 )
 
-// NotModified tells whether a stored response answers a conditional GET or HEAD with 304 (RFC 9111 §4.3.2): If-None-Match decides if it is
-// there, with weak comparison, else If-Modified-Since against Last-Modified, or Date where there is none.
+// NotModified tells whether a stored response answers a conditional GET or HEAD with 304 (RFC 9111 §4.3.2):
+// If-None-Match decides if it is there, with weak comparison, else If-Modified-Since against Last-Modified, or Date
+// where there is none.
 func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 	if status != 200 || (req.Method != http.MethodGet && req.Method != http.MethodHead) {
 		return false
@@ -34,7 +35,8 @@ func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 	return !modified.After(since)
 }
 
-// left304 are the fields of a stored response that a 304 doesn't repeat: what describes a body that isn't there (RFC 9110 §15.4.5).
+// left304 are the fields of a stored response that a 304 doesn't repeat: what describes a body that isn't there (RFC
+// 9110 §15.4.5).
 var left304 = []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range", "Last-Modified", "Trailer"}
 
 // NotModifiedHeader gives the fields of the 304 that tells a client that its copy is good.
@@ -62,8 +64,8 @@ func Unconditional(h *node.Header) {
 	})
 }
 
-// Validators adds the conditions that ask the origin whether a stored response is still good: with both validators, if it has both
-// (RFC 9111 §4.3.1).
+// Validators adds the conditions that ask the origin whether a stored response is still good: with both validators, if
+// it has both (RFC 9111 §4.3.1).
 func Validators(request *node.Header, stored node.Header) {
 	if v := stored.Get("ETag"); v != "" {
 		request.Add("If-None-Match", v)
@@ -73,12 +75,12 @@ func Validators(request *node.Header, stored node.Header) {
 	}
 }
 
-// kept304 are the fields of a stored response that a 304 doesn't replace: they describe the body that is kept (RFC 9111 §3.2). A cookie is
-// for the client whose request led to the validation, not for all.
+// kept304 are the fields of a stored response that a 304 doesn't replace: they describe the body that is kept (RFC 9111
+// §3.2). A cookie is for the client whose request led to the validation, not for all.
 var kept304 = []string{"Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Content-Digest", "Set-Cookie"}
 
-// Validates tells whether a 304 speaks of the stored response (RFC 9111 §4.3.4): an ETag of its own must be the stored one, strongly if it
-// is strong, and so must a Last-Modified without one.
+// Validates tells whether a 304 speaks of the stored response (RFC 9111 §4.3.4): an ETag of its own must be the stored
+// one, strongly if it is strong, and so must a Last-Modified without one.
 func Validates(stored, h304 node.Header) bool {
 	if v := h304.Get("ETag"); v != "" {
 		return v == stored.Get("ETag") || !strongETag(v) && sameWeakly(v, stored.Get("ETag"))
@@ -89,9 +91,9 @@ func Validates(stored, h304 node.Header) bool {
 	return true
 }
 
-// Freshen gives the fields of a stored response after a 304, or a HEAD, has confirmed it: each field of the confirmation replaces those of
-// its name, but for the ones that describe the body (RFC 9111 §3.2). A confirmation without Date was made when it came (RFC 9110 §6.6.1),
-// so the stored Date goes. It makes a new list.
+// Freshen gives the fields of a stored response after a 304, or a HEAD, has confirmed it: each field of the
+// confirmation replaces those of its name, but for the ones that describe the body (RFC 9111 §3.2). A confirmation
+// without Date was made when it came (RFC 9110 §6.6.1), so the stored Date goes. It makes a new list.
 func Freshen(stored, confirmation node.Header) node.Header {
 	keeps := func(name string) bool {
 		return slices.ContainsFunc(kept304, func(n string) bool { return node.SameName(n, name) })
@@ -110,8 +112,8 @@ func Freshen(stored, confirmation node.Header) node.Header {
 	return out
 }
 
-// HeadEffect says what a HEAD's response means for the stored GET (RFC 9111 §4.3.5): confirms it, or makes it invalid because validator or
-// length differ.
+// HeadEffect says what a HEAD's response means for the stored GET (RFC 9111 §4.3.5): confirms it, or makes it invalid
+// because validator or length differ.
 func HeadEffect(stored node.Header, length int64, head node.Header) (confirms, invalidates bool) {
 	for _, name := range [...]string{"ETag", "Last-Modified"} {
 		if v := head.Get(name); v != "" && v != stored.Get(name) {

@@ -7,9 +7,9 @@ import (
 	"millrace/node"
 )
 
-// VaryNames are the request fields that a response depends on, in lower case, sorted, without repeats (RFC 9110 §12.5.5). A * anywhere
-// makes the list just that: such a response is never reused (RFC 9111 §4.1). So does what can't be the name of a field, since no
-// request has it and all would match.
+// VaryNames are the request fields that a response depends on, in lower case, sorted, without repeats (RFC 9110
+// §12.5.5). A * anywhere makes the list just that: such a response is never reused (RFC 9111 §4.1). So does what can't
+// be the name of a field, since no request has it and all would match.
 func VaryNames(h node.Header) []string {
 	names := words(h.Values("Vary"))
 	for i, name := range names {
@@ -22,8 +22,8 @@ func VaryNames(h node.Header) []string {
 	return slices.Compact(names)
 }
 
-// AppendVariant appends what a request has in the named fields, normalised, so that requests which match as RFC 9111 §4.1 says
-// append the same. names come from VaryNames.
+// AppendVariant appends what a request has in the named fields, normalised, so that requests which match as RFC 9111
+// §4.1 says append the same. names come from VaryNames.
 func AppendVariant(b []byte, names []string, h node.Header) []byte {
 	for _, name := range names {
 		b = append(append(b, '\n'), name...)
@@ -34,8 +34,8 @@ func AppendVariant(b []byte, names []string, h node.Header) []byte {
 	return b
 }
 
-// selecting gives a field's lines as one normalised value. ok is false if the request hasn't the field, which matches only other requests
-// without it.
+// selecting gives a field's lines as one normalised value. ok is false if the request hasn't the field, which matches
+// only other requests without it.
 func selecting(name string, h node.Header) (value string, ok bool) {
 	lines := h.Values(name)
 	if len(lines) == 0 {
@@ -52,8 +52,8 @@ func selecting(name string, h node.Header) (value string, ok bool) {
 	return combined(lines), true
 }
 
-// combined gives lines as one value, without the space around commas. Of a field that isn't known nothing else may be left out: quotes
-// may hold commas, and an empty element may mean something.
+// combined gives lines as one value, without the space around commas. Of a field that isn't known nothing else may be
+// left out: quotes may hold commas, and an empty element may mean something.
 func combined(lines []string) string {
 	rest := strings.Join(lines, ", ")
 	if strings.IndexByte(rest, ',') < 0 {
@@ -73,9 +73,9 @@ func combined(lines []string) string {
 // codings are the content codings that this cache tells apart, from the strongest.
 var codings = [...]string{"zstd", "br", "gzip"}
 
-// AcceptEncoding gives one spelling for all values of Accept-Encoding that accept the same of zstd, br and gzip: those, in this order,
-// or "identity". One that says more than that (identity;q=0) stays as it is but for case and space. Sent to an origin it never asks for what the client doesn't
-// accept.
+// AcceptEncoding gives one spelling for all values of Accept-Encoding that accept the same of zstd, br and gzip: those,
+// in this order, or "identity". One that says more than that (identity;q=0) stays as it is but for case and space. Sent
+// to an origin it never asks for what the client doesn't accept.
 func AcceptEncoding(lines []string) string {
 	var accepted [len(codings)]bool
 	for _, word := range words(lines) {
@@ -104,8 +104,8 @@ func AcceptEncoding(lines []string) string {
 	return strings.Join(out, ", ")
 }
 
-// acceptLanguage gives one spelling for all values that prefer the same languages in the same order and refuse the same. One with a weight
-// that can't be read stays as it is.
+// acceptLanguage gives one spelling for all values that prefer the same languages in the same order and refuse the
+// same. One with a weight that can't be read stays as it is.
 func acceptLanguage(lines []string) string {
 	type choice struct {
 		name   string
@@ -130,7 +130,8 @@ func acceptLanguage(lines []string) string {
 	return strings.Join(slices.Compact(names), ",")
 }
 
-// weighted splits a member of an Accept field from its weight, in thousandths (RFC 9110 §12.4.2). One that can't be read is 0, and not ok.
+// weighted splits a member of an Accept field from its weight, in thousandths (RFC 9110 §12.4.2). One that can't be
+// read is 0, and not ok.
 func weighted(s string) (name string, weight int, ok bool) {
 	name, rest, has := strings.Cut(s, ";")
 	name = strings.ToLower(trim(name))

@@ -15,23 +15,25 @@ type stored struct {
 	wrote int64  // the writer's time, in Unix nanoseconds; 0 if it isn't known
 }
 
-// rawStore keeps the records: each call is one try. get gives the zero value for a key that has no record; a fresh one is as new as the last acknowledged
-// put. put replaces the record of revision v.rev (0 for none); the errors below say what is known when it doesn't, and with any other nobody knows whether
-// the record was, or will be, replaced.
+// rawStore keeps the records: each call is one try. get gives the zero value for a key that has no record; a fresh one
+// is as new as the last acknowledged put. put replaces the record of revision v.rev (0 for none); the errors below say
+// what is known when it doesn't, and with any other nobody knows whether the record was, or will be, replaced.
 type rawStore interface {
 	get(ctx context.Context, key Key, fresh bool) (stored, error)
 	put(ctx context.Context, key Key, v stored, keep time.Duration) (rev uint64, err error)
-	last(ctx context.Context) (rev uint64, err error)     // the newest of all keys
-	drop(ctx context.Context, key Key, upTo uint64) error // removes what there is of a record, if it is of that revision at most; it may be done twice
+	last(ctx context.Context) (rev uint64, err error) // the newest of all keys
+	// removes what there is of a record, if it is of that revision at most; it may be done twice
+	drop(ctx context.Context, key Key, upTo uint64) error
 }
 
 // What is known of a question that failed, by itself or joined with another error.
 var (
-	errConflict = errors.New("another node has changed the record")                // it wasn't replaced, and won't be
-	errBusy     = errors.New("another write of the record is under way")           // likewise
-	errNobody   = errors.New("nobody takes the question")                          // likewise
-	errRefused  = errors.New("the store has refused it")                           // it answers, and asking again would be of no use
-	errUnsure   = errors.New("the record may have been replaced, and again since") // and the store answers
+	errConflict = errors.New("another node has changed the record")      // it wasn't replaced, and won't be
+	errBusy     = errors.New("another write of the record is under way") // likewise
+	errNobody   = errors.New("nobody takes the question")                // likewise
+	// it answers, and asking again would be of no use
+	errRefused = errors.New("the store has refused it")
+	errUnsure  = errors.New("the record may have been replaced, and again since") // and the store answers
 )
 
 // failure is an error whose text is its cause's, and of which what is known.
@@ -41,14 +43,15 @@ func (f failure) Error() string { return f.cause.Error() }
 
 func (f failure) Unwrap() []error { return []error{f.what, f.cause} }
 
-// How long the first try of a question waits for its answer: a read; a write that the stream's replicas can lose; and one that they can't. Each further
-// try waits twice as long. What was on its way to a leader that died has no answer, and may be put to the next leader long before a request loses its
-// patience.
+// How long the first try of a question waits for its answer: a read; a write that the stream's replicas can lose; and
+// one that they can't. Each further try waits twice as long. What was on its way to a leader that died has no answer,
+// and may be put to the next leader long before a request loses its patience.
 const (
 	firstRead  = 100 * time.Millisecond
 	firstWrite = 250 * time.Millisecond
 	firstAlone = 600 * time.Millisecond
-	nobodyWait = 200 * time.Millisecond // until a question that nobody has taken is put again, unless somebody takes others before
+	// until a question that nobody has taken is put again, unless somebody takes others before
+	nobodyWait = 200 * time.Millisecond
 	busyWait   = 5 * time.Millisecond
 )
 
@@ -69,9 +72,9 @@ func (s *store) get(ctx context.Context, key Key, fresh bool) (out stored, err e
 	return out, err
 }
 
-// put replaces the record of revision v.rev. A write whose outcome isn't known is put again: it is done once at most, since the revision has gone then,
-// and by the mark it is known whose the record is. Errors: errConflict; errUnsure; or ErrAway with its cause, and with errNobody if it is certain that
-// nothing was written.
+// put replaces the record of revision v.rev. A write whose outcome isn't known is put again: it is done once at most,
+// since the revision has gone then, and by the mark it is known whose the record is. Errors: errConflict; errUnsure; or
+// ErrAway with its cause, and with errNobody if it is certain that nothing was written.
 func (s *store) put(ctx context.Context, key Key, v stored, keep time.Duration) (rev uint64, err error) {
 	v.mark = rand.Uint64() | 1 //nolint:gosec // G404: it need only be another one
 	open := false              // the outcome of a try before isn't known

@@ -36,7 +36,8 @@ func (s *deafStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep
 
 func algorithm(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
 
-// A write whose answer was lost isn't lost itself: the node asks again and knows its own record, so that no permit is lost and no request fails.
+// A write whose answer was lost isn't lost itself: the node asks again and knows its own record, so that no permit is
+// lost and no request fails.
 func TestLostAnswersCostNothing(t *testing.T) {
 	t.Parallel()
 	for name, lim := range map[string]node.Limit{

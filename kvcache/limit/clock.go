@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// clock is the time that limits go by: one for all nodes, within moments, whatever a node's own clock says. It is counted by the time that has passed since
-// the node began, so that it has no steps when somebody sets the clock, and nodes tell each other what they have (see keepTime).
+// clock is the time that limits go by: one for all nodes, within moments, whatever a node's own clock says. It is
+// counted by the time that has passed since the node began, so that it has no steps when somebody sets the clock, and
+// nodes tell each other what they have (see keepTime).
 type clock struct {
 	base  time.Time        // when the node began, with the reading of the monotonic clock
 	wall  func() time.Time // the node's own clock
@@ -22,7 +23,8 @@ type clock struct {
 
 // clockState is what was found when the clocks were last compared.
 type clockState struct {
-	off    time.Duration // this node's own clock, against the time that most clocks tell; or without a majority against the limits' time
+	// this node's own clock, against the time that most clocks tell; or without a majority against the limits' time
+	off    time.Duration
 	behind time.Duration // that the limits' time is behind what most clocks tell; below 0 if it is ahead
 	differ bool          // no majority of the clocks agrees, among those that were heard
 	at     time.Time     // when the limits' time follows, if nothing changes; zero if it needn't
@@ -41,7 +43,8 @@ func newClock(wall func() time.Time) *clock {
 // now is the limits' time in Unix nanoseconds.
 func (c *clock) now() int64 { return c.at.Load() + int64(time.Since(c.base)) }
 
-// of is what the limits' time was, or will be, when this node's clock says t. The monotonic reading of t counts, if it has one.
+// of is what the limits' time was, or will be, when this node's clock says t. The monotonic reading of t counts, if it
+// has one.
 func (c *clock) of(t time.Time) int64 { return c.at.Load() + int64(t.Sub(c.base)) }
 
 // off is how far the node's own clock is ahead of the limits' time.
@@ -71,10 +74,12 @@ func (c *clock) await(ctx context.Context) error {
 
 var errNoTime = errors.New("the node doesn't know the limits' time yet")
 
-// agreeWithin is how much clocks may differ that agree. So much the limits' times of two nodes may differ, too, for moments.
+// agreeWithin is how much clocks may differ that agree. So much the limits' times of two nodes may differ, too, for
+// moments.
 const agreeWithin = int64(500 * time.Millisecond)
 
-// agree finds the largest group of values that agree; of several, the lowest. It gives the one in the middle, and how many they are.
+// agree finds the largest group of values that agree; of several, the lowest. It gives the one in the middle, and how
+// many they are.
 func agree(values []int64) (middle int64, n int) {
 	values = slices.Sorted(slices.Values(values))
 	from := 0
@@ -109,8 +114,8 @@ type finding struct {
 	all   bool   // so do all that have answered
 }
 
-// judge compares the clocks of this node (own, whose time is 0) and of others that have answered, of so many nodes that there are. alone tells that no
-// more answers are waited for before the node takes a time of its own.
+// judge compares the clocks of this node (own, whose time is 0) and of others that have answered, of so many nodes that
+// there are. alone tells that no more answers are waited for before the node takes a time of its own.
 func judge(own reading, others []reading, nodes int, alone bool) finding {
 	top := own.epoch
 	walls := []int64{own.wall}

@@ -79,7 +79,8 @@ func clockLimits() map[string]node.Limit {
 	}
 }
 
-// The clock of a node that is alone goes forward an hour and back. Its clients get no more than before, and aren't kept waiting; the operator hears of it.
+// The clock of a node that is alone goes forward an hour and back. Its clients get no more than before, and aren't kept
+// waiting; the operator hears of it.
 func TestAloneClockSet(t *testing.T) {
 	t.Parallel()
 	for name, lim := range clockLimits() {
@@ -148,8 +149,8 @@ func TestAloneClockFollowed(t *testing.T) {
 	}
 }
 
-// A node is started again with its clock set back by an hour. What it wrote before is of a time to come: its clients keep what they had spent, and wait no
-// longer than a window.
+// A node is started again with its clock set back by an hour. What it wrote before is of a time to come: its clients
+// keep what they had spent, and wait no longer than a window.
 func TestStartWithClockSetBack(t *testing.T) {
 	t.Parallel()
 	for name, lim := range clockLimits() {
@@ -179,7 +180,8 @@ func TestStartWithClockSetBack(t *testing.T) {
 	}
 }
 
-// Of three nodes one has a clock that is off by an hour, or that is set by an hour while it runs: all of them together let pass what the limit says.
+// Of three nodes one has a clock that is off by an hour, or that is set by an hour while it runs: all of them together
+// let pass what the limit says.
 func TestThreeClocks(t *testing.T) { //nolint:paralleltest // three servers need the machine
 	servers := natsservertest.StartThree(t)
 	var clocks [3]setClock

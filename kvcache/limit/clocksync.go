@@ -5,14 +5,16 @@ import (
 	"time"
 )
 
-// How often the nodes' clocks are compared; how long a node that has just begun waits for others before it takes what its own clock says; and for how long
-// most clocks must tell another time than the limits' before that follows them: at once almost while a node is young, when its clock is set most often
-// (and so that starting a node again is a way to make it follow), else long, so that clocks that are all wrong for a while change nothing.
+// How often the nodes' clocks are compared; how long a node that has just begun waits for others before it takes what
+// its own clock says; and for how long most clocks must tell another time than the limits' before that follows them: at
+// once almost while a node is young, when its clock is set most often (and so that starting a node again is a way to
+// make it follow), else long, so that clocks that are all wrong for a while change nothing.
 const (
-	timeEvery   = 2 * time.Second
-	timeFirst   = 100 * time.Millisecond
-	timeAlone   = time.Second
-	timeAnswer  = 60 * time.Millisecond // that answers are waited for at first; twice as long each time until there is a time, but at most timeAlone
+	timeEvery = 2 * time.Second
+	timeFirst = 100 * time.Millisecond
+	timeAlone = time.Second
+	// that answers are waited for at first; twice as long each time until there is a time, but at most timeAlone
+	timeAnswer  = 60 * time.Millisecond
 	youngFor    = time.Minute
 	followYoung = 5 * time.Second
 	followOld   = time.Hour
@@ -148,8 +150,8 @@ func (k *timekeeper) tell(ctx context.Context, v *finding, wall int64) {
 	}
 }
 
-// moveTime moves the limits' time at once. What the node knows of keys is of another time then: it forgets it, permits included, and reads the records
-// again, which bring is for. Its own part of limits begins with the next windows.
+// moveTime moves the limits' time at once. What the node knows of keys is of another time then: it forgets it, permits
+// included, and reads the records again, which bring is for. Its own part of limits begins with the next windows.
 func (l *Limiter) moveTime(by int64) {
 	if l.clock.epoch.Load() == 0 { // nothing was leased yet
 		l.clock.at.Add(by)

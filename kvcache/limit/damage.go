@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// What is wrong with a key's record when the store contradicts what is known of it. Nobody knows then what is left of the limit, so that the store is
-// away for that key, and for no other.
+// What is wrong with a key's record when the store contradicts what is known of it. Nobody knows then what is left of
+// the limit, so that the store is away for that key, and for no other.
 var (
 	errGhost = errors.New("the store has a record and can't give it") // writes conflict, and reads find nothing
-	errGone  = errors.New("the store has lost the newest record")     // since this node has permits by it, or knows that there are none
+	// since this node has permits by it, or knows that there are none
+	errGone = errors.New("the store has lost the newest record")
 )
 
-// How long a key with a damaged record waits until the store is asked again, at first and at most; how many such keys are remembered; and how often
-// the log tells of them.
+// How long a key with a damaged record waits until the store is asked again, at first and at most; how many such keys
+// are remembered; and how often the log tells of them.
 const (
 	damageWait = time.Second
 	damageMost = 30 * time.Second
@@ -33,8 +34,10 @@ type damage struct {
 }
 
 type damaged struct {
-	rev   uint64 // of the record that can't be read; of one that can't even be given, up to where the store had come when that was found
-	ghost bool   // it can't be given
+	// of the record that can't be read; of one that can't even be given, up to where the store had come when that was
+	// found
+	rev   uint64
+	ghost bool // it can't be given
 	since time.Time
 	until time.Time // when the store is asked again
 	wait  time.Duration
@@ -119,8 +122,8 @@ func (d *damage) sweep(now time.Time, keep time.Duration) {
 	d.n.Store(int64(len(d.keys)))
 }
 
-// contradicts notes that a key's record of that revision is damaged. It gives nil if that one is known for so long that nothing counts any more of what it may
-// have said: then the limit begins anew, with a record in its place.
+// contradicts notes that a key's record of that revision is damaged. It gives nil if that one is known for so long that
+// nothing counts any more of what it may have said: then the limit begins anew, with a record in its place.
 func (l *Limiter) contradicts(ctx context.Context, r *Rule, key Key, rev uint64, why error) error {
 	return l.noteDamage(ctx, r, key, damaged{rev: rev}, why)
 }
@@ -140,8 +143,9 @@ func (l *Limiter) noteDamage(ctx context.Context, r *Rule, key Key, found damage
 // ghosts counts writes of a key that conflicted with a record that isn't there.
 type ghosts int
 
-// conflict is for a write that conflicts with a record, where a read has found one of that revision. One that isn't there may be under way, since replicas
-// have yet to take it; but once another write is done that was made after the conflict, it must be there. The error is that it isn't.
+// conflict is for a write that conflicts with a record, where a read has found one of that revision. One that isn't
+// there may be under way, since replicas have yet to take it; but once another write is done that was made after the
+// conflict, it must be there. The error is that it isn't.
 func (g *ghosts) conflict(ctx context.Context, r *Rule, key Key, rev uint64, fresh bool) error {
 	if rev != 0 || !fresh {
 		*g = 0
@@ -158,8 +162,8 @@ func (g *ghosts) conflict(ctx context.Context, r *Rule, key Key, rev uint64, fre
 	return nil
 }
 
-// bury is for a record that the store has and can't give. Once nothing counts any more of what it may have said it is removed, but no record that was
-// written since it was found.
+// bury is for a record that the store has and can't give. Once nothing counts any more of what it may have said it is
+// removed, but no record that was written since it was found.
 func (l *Limiter) bury(ctx context.Context, r *Rule, key Key) error {
 	found := l.damage.get(key)
 	if !found.ghost {
@@ -203,8 +207,8 @@ func (l *Limiter) longest() (d time.Duration) {
 	return d
 }
 
-// newer tells whether this node has seen a newer record than the one that the store has, or one that must still be there if it has none. Damaged blocks
-// may bring an older one back.
+// newer tells whether this node has seen a newer record than the one that the store has, or one that must still be
+// there if it has none. Damaged blocks may bring an older one back.
 func (e *entry) newer(k kind, v *stored, rec *record, now int64) bool {
 	switch {
 	case now >= e.until, e.flags&shared != 0 && e.flags&known == 0: // a node's own part has no record
@@ -215,7 +219,8 @@ func (e *entry) newer(k kind, v *stored, rec *record, now int64) bool {
 	return v.rev < max(e.rev, 1)
 }
 
-// remembered is the record of a key as this node knows it, which is alone: nobody else can have changed it. False means that it doesn't know all of it.
+// remembered is the record of a key as this node knows it, which is alone: nobody else can have changed it. False means
+// that it doesn't know all of it.
 func (l *Limiter) remembered(r *Rule, e *entry) (record, bool) {
 	switch {
 	case !l.alone:

@@ -59,8 +59,9 @@ func damages() map[string]node.Limit {
 	}
 }
 
-// A conflict with a record that isn't there is a contradiction and no fresh allowance: the store is away for that key, for no other, and an operator hears of it.
-// It is over when nothing can count any more of what the record may have said, or when the key is reset.
+// A conflict with a record that isn't there is a contradiction and no fresh allowance: the store is away for that key,
+// for no other, and an operator hears of it. It is over when nothing can count any more of what the record may have
+// said, or when the key is reset.
 func TestGhostRecord(t *testing.T) {
 	t.Parallel()
 	for name, lim := range damages() {
@@ -115,8 +116,8 @@ func ghost(t *testing.T, lim node.Limit, reset bool) {
 	}
 }
 
-// A record that the store has lost is no fresh allowance where it is known what it said. A node that is alone writes it again; where others may have leased
-// from it, or what it said isn't known whole, its key waits until the window ends.
+// A record that the store has lost is no fresh allowance where it is known what it said. A node that is alone writes it
+// again; where others may have leased from it, or what it said isn't known whole, its key waits until the window ends.
 func TestLostRecord(t *testing.T) {
 	t.Parallel()
 	for name, lim := range damages() {
@@ -215,8 +216,8 @@ func damageBlocks(t *testing.T, s *natsserver.Server, dir string, damage func(ra
 	}
 }
 
-// The blocks of a stream that stands alone lose their ends while its server is down. Clients whose records are lost, or are those of before, get no fresh
-// allowance from a node that knows of them, and no less either.
+// The blocks of a stream that stands alone lose their ends while its server is down. Clients whose records are lost, or
+// are those of before, get no fresh allowance from a node that knows of them, and no less either.
 func TestCutBlocks(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(raw []byte) []byte{
@@ -256,8 +257,8 @@ type mark struct{ atomic.Uint64 }
 
 func (m *mark) Save(n uint64) error { m.Store(n); return nil }
 
-// Some records of a stream that stands alone are damaged while the node is down. The server starts all the same, and the node finds out that records are
-// lost, and tells; the clients of the others are served as before.
+// Some records of a stream that stands alone are damaged while the node is down. The server starts all the same, and
+// the node finds out that records are lost, and tells; the clients of the others are served as before.
 func TestDamagedRecords(t *testing.T) {
 	t.Parallel()
 	const most, clients = 50, 200

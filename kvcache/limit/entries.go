@@ -6,8 +6,9 @@ import (
 	"math/rand/v2"
 )
 
-// entries are those of a shard: an open table with linear probing. Keys are hashes already. A map of the language doubles its room, and all shards
-// do so at about the same number of keys, so that a key costs up to 135 bytes; this one grows by a quarter, and a key costs 70 to 90. It shrinks too.
+// entries are those of a shard: an open table with linear probing. Keys are hashes already. A map of the language
+// doubles its room, and all shards do so at about the same number of keys, so that a key costs up to 135 bytes; this
+// one grows by a quarter, and a key costs 70 to 90. It shrinks too.
 type entries struct {
 	cells []cell
 	n     int

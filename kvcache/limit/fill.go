@@ -116,7 +116,8 @@ func (l *Limiter) putBack(key Key, before *entry) {
 	}
 }
 
-// prepare gives the entry of a key and what is waited for beyond it, unless it has enough for the next. Permits that can only be used up by returning them leave the entry.
+// prepare gives the entry of a key and what is waited for beyond it, unless it has enough for the next. Permits that
+// can only be used up by returning them leave the entry.
 func (l *Limiter) prepare(r *Rule, key Key, f *flight, now int64) (e entry, n need, enough bool) {
 	s := l.table.of(key)
 	s.mu.Lock()
@@ -126,7 +127,8 @@ func (l *Limiter) prepare(r *Rule, key Key, f *flight, now int64) (e entry, n ne
 	if r.kind != bucket && now < e.until {
 		n.permits -= min(e.permits, n.permits)
 	}
-	if r.kind == bucket && n.most > 0 && e.reaches(now, int64(n.most)*r.interval) { // a flight that has just ended brought it
+	// a flight that has just ended brought it
+	if r.kind == bucket && n.most > 0 && e.reaches(now, int64(n.most)*r.interval) {
 		return e, n, true
 	}
 	if r.returns(now, &e) {
@@ -135,8 +137,8 @@ func (l *Limiter) prepare(r *Rule, key Key, f *flight, now int64) (e entry, n ne
 	return e, n, false
 }
 
-// returns tells whether what an entry holds returns to the record with the next lease: of a bucket, whose parts must follow one another, and of a
-// sliding window whose span is over.
+// returns tells whether what an entry holds returns to the record with the next lease: of a bucket, whose parts must
+// follow one another, and of a sliding window whose span is over.
 func (r *Rule) returns(now int64, e *entry) bool {
 	return e.until != 0 && (r.kind == bucket || (r.kind == sliding && now >= e.until))
 }
@@ -160,7 +162,8 @@ func (r *Rule) asks(e *entry, n need, now int64, nodes int) ask {
 	return a
 }
 
-// How far ahead positions of a bucket are leased that is in use all the time. Others wait so long for their turn if this node stops asking.
+// How far ahead positions of a bucket are leased that is in use all the time. Others wait so long for their turn if
+// this node stops asking.
 const (
 	aheadShared = 100 * time.Millisecond
 	aheadAlone  = 2 * time.Second
@@ -183,7 +186,8 @@ func (t *filling) read(ctx context.Context, e *entry) (rec record, rev uint64, e
 	}
 	now := l.clock.now()
 	if v.value != nil {
-		if rec, err = decodeRecord(v.value, r.kind); err != nil { // of a newer release, perhaps: written anew it would be a fresh allowance
+		// of a newer release, perhaps: written anew it would be a fresh allowance
+		if rec, err = decodeRecord(v.value, r.kind); err != nil {
 			return record{}, v.rev, l.contradicts(ctx, r, t.key, v.rev, err)
 		}
 		r.bring(&rec, v.wrote, now)
@@ -217,7 +221,8 @@ func (l *Limiter) write(ctx context.Context, key Key, value []byte, rev uint64, 
 	return l.store.put(ctx, key, stored{value: value, rev: rev, wrote: l.clock.now()}, keep)
 }
 
-// current tells whether a rule is the one of its records. What is left of a limit means something else to one of before, with another max.
+// current tells whether a rule is the one of its records. What is left of a limit means something else to one of
+// before, with another max.
 func (l *Limiter) current(r *Rule) bool { return (*l.byID.Load())[r.id] == r }
 
 // credit puts leased permits into the entry.
@@ -257,8 +262,8 @@ func (l *Limiter) forget(key Key) {
 	}
 }
 
-// exhausted is for a record that has nothing left: other nodes may have permits that they don't need. If they don't, the key is refused for a
-// while, without asking anybody. before is what the entry had to give up.
+// exhausted is for a record that has nothing left: other nodes may have permits that they don't need. If they don't,
+// the key is refused for a while, without asking anybody. before is what the entry had to give up.
 func (l *Limiter) exhausted(ctx context.Context, r *Rule, key Key, g granted, least uint32, before *entry, now int64) {
 	var got uint32
 	if least > 0 && r.kind != bucket && l.peers.nodes() > 1 {
@@ -285,8 +290,8 @@ func (l *Limiter) exhausted(ctx context.Context, r *Rule, key Key, g granted, le
 	s.put(key, e, l.table.max, now)
 }
 
-// refuseUntil is when somebody is asked again. Alone, that is when the record has more; else others may give back what they don't need, which is
-// asked for less and less often.
+// refuseUntil is when somebody is asked again. Alone, that is when the record has more; else others may give back what
+// they don't need, which is asked for less and less often.
 func (l *Limiter) refuseUntil(r *Rule, e *entry, g granted, now int64) int64 {
 	if r.kind == bucket || l.peers.nodes() <= 1 {
 		return g.retry
@@ -299,7 +304,8 @@ func (l *Limiter) refuseUntil(r *Rule, e *entry, g granted, now int64) int64 {
 // maxBackOff is the try from which on the time before the next one grows no more.
 const maxBackOff = 7
 
-// backOff waits before a record is tried again that others change too: each for another time, and longer after further tries.
+// backOff waits before a record is tried again that others change too: each for another time, and longer after further
+// tries.
 func backOff(ctx context.Context, try int) {
 	pause(ctx, time.Duration(rand.Int64N(int64(try+1)*int64(time.Millisecond)))) //nolint:gosec // G404: spreads the tries
 }

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// giveBackTime is how long a node that stops returns what it holds. What it doesn't get done is lost until its windows end, as if it had died.
+// giveBackTime is how long a node that stops returns what it holds. What it doesn't get done is lost until its windows
+// end, as if it had died.
 const giveBackTime = time.Second
 
 // giveBackCalls is how many keys are returned at once.
@@ -61,7 +62,8 @@ func (e *entry) holds(now int64) bool {
 	return e.flags&taken != 0 && e.flags&shared == 0 && e.permits > 0 && e.until > now
 }
 
-// returnPermits puts what a node holds of a key back into the record. It leaves the entry first, so that nothing is spent that is returned.
+// returnPermits puts what a node holds of a key back into the record. It leaves the entry first, so that nothing is
+// spent that is returned.
 func (l *Limiter) returnPermits(ctx context.Context, key Key) {
 	s := l.table.of(key)
 	s.mu.Lock()
@@ -87,8 +89,8 @@ func (l *Limiter) returnPermits(ctx context.Context, key Key) {
 	}
 }
 
-// take puts the permits of an entry back. False means that the record is of another window by now. Those of a sliding window end with their span,
-// which is soon, and can't be told from others of before.
+// take puts the permits of an entry back. False means that the record is of another window by now. Those of a sliding
+// window end with their span, which is soon, and can't be told from others of before.
 func (r *record) take(k kind, e *entry) bool {
 	switch {
 	case k == fixed && r.end == e.until:

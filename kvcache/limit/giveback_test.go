@@ -42,7 +42,8 @@ func TestStopGivesBack(t *testing.T) {
 	}
 }
 
-// A node that is alone and dies takes with it what it had leased: half of what is left at most, whatever the limit counts by.
+// A node that is alone and dies takes with it what it had leased: half of what is left at most, whatever the limit
+// counts by.
 func TestDeadNodeTakesHalf(t *testing.T) {
 	t.Parallel()
 	for name, lim := range map[string]node.Limit{

@@ -22,8 +22,8 @@ type write struct {
 	err  error
 }
 
-// group writes what waits as one atomic batch (NATS ADR-50), so that one sync of the disk serves all of it: a stream without replicas syncs for each
-// message otherwise.
+// group writes what waits as one atomic batch (NATS ADR-50), so that one sync of the disk serves all of it: a stream
+// without replicas syncs for each message otherwise.
 type group struct {
 	s     *streamStore
 	queue chan *write // closed by nobody; a write that finds it full fails

@@ -37,7 +37,8 @@ type granted struct {
 	retry   int64  // when it may give one more
 }
 
-// lease takes permits out of the record, changing it, as many as seem useful: at least what is waited for, if there are so many.
+// lease takes permits out of the record, changing it, as many as seem useful: at least what is waited for, if there are
+// so many.
 func (r *Rule) lease(rec *record, a ask) granted {
 	switch r.kind {
 	case sliding:
@@ -49,16 +50,17 @@ func (r *Rule) lease(rec *record, a ask) granted {
 	return r.leaseFixed(rec, a)
 }
 
-// size says how many of left permits one lease takes. It doubles from one lease to the next, and leaves half to the others until little is left: so
-// a hot key costs few leases, and what a dying node takes with it is bounded.
+// size says how many of left permits one lease takes. It doubles from one lease to the next, and leaves half to the
+// others until little is left: so a hot key costs few leases, and what a dying node takes with it is bounded.
 func (r *Rule) size(a ask, left, nodes uint32) uint32 {
 	half := max(left/(2*max(nodes, 1))+1, r.max/64)
 	useful := max(2*a.last, r.max/16, 1)
 	return min(left, max(a.least, min(useful, half)))
 }
 
-// leaseFixed is for windows one after another. A window begins when the record is asked for after the end of the one before, by the clock of
-// the node that asks; all others take it over from the record. So one window never has more than max permits, whatever the clocks say.
+// leaseFixed is for windows one after another. A window begins when the record is asked for after the end of the one
+// before, by the clock of the node that asks; all others take it over from the record. So one window never has more
+// than max permits, whatever the clocks say.
 func (r *Rule) leaseFixed(rec *record, a ask) granted {
 	if a.now >= rec.end {
 		start, end := r.windowAt(a.now)
@@ -76,8 +78,9 @@ func (r *Rule) leaseFixed(rec *record, a ask) granted {
 	return granted{permits: n, until: rec.end, left: left - n, retry: rec.end}
 }
 
-// bring makes a record that was written when the limits' time was ahead one of now: as if it had been written at this moment. So what was spent stays
-// spent, and no window lasts longer than from now on. It isn't for records that were written before now, which may be any time ago.
+// bring makes a record that was written when the limits' time was ahead one of now: as if it had been written at this
+// moment. So what was spent stays spent, and no window lasts longer than from now on. It isn't for records that were
+// written before now, which may be any time ago.
 func (r *Rule) bring(rec *record, wrote, now int64) {
 	if wrote == 0 { // by a release that didn't say when: at the beginning of what it last wrote
 		wrote = max(rec.start, rec.newest*(r.window/spansPerWindow))
@@ -117,7 +120,8 @@ func (r *Rule) windowAt(now int64) (start, end int64) {
 	return start, start + r.window
 }
 
-// midnight is when a day begins. Where clocks are put forward at midnight that is later: the moment that the calendar has for it is of the day before.
+// midnight is when a day begins. Where clocks are put forward at midnight that is later: the moment that the calendar
+// has for it is of the day before.
 func (r *Rule) midnight(year int, month time.Month, day int) int64 {
 	t := time.Date(year, month, day, 0, 0, 0, 0, r.zone)
 	noon := time.Date(year, month, day, 12, 0, 0, 0, r.zone)
@@ -127,8 +131,8 @@ func (r *Rule) midnight(year int, month time.Month, day int) int64 {
 	return t.UnixNano()
 }
 
-// leaseSliding is for windows that end now: permits are leased for the span of the moment, if those of the spans that any window could share with
-// it leave room. What a lease before didn't spend returns to its span.
+// leaseSliding is for windows that end now: permits are leased for the span of the moment, if those of the spans that
+// any window could share with it leave room. What a lease before didn't spend returns to its span.
 func (r *Rule) leaseSliding(rec *record, a ask) granted {
 	span := r.window / spansPerWindow
 	current := max(a.now/span, rec.newest) // another clock may be ahead
@@ -177,10 +181,11 @@ func (r *record) sum(n int) uint32 {
 	return uint32(min(sum, 1<<32-1))
 }
 
-// leaseBucket is for token buckets, as GCRA (ITU-T I.371) does it, with leases: a node leases a part of the bucket's time line, which all nodes
-// share, and each permit takes an interval of that part for itself, which begins at or after the moment when it is spent and ends within the depth of
-// the bucket (burst times the interval). So what is spent in any span d of real time lies, without overlap, in a span of d and the depth: that is at
-// most burst + d/interval. What of a part isn't spent in time is lost, as tokens are that a full bucket can't take.
+// leaseBucket is for token buckets, as GCRA (ITU-T I.371) does it, with leases: a node leases a part of the bucket's
+// time line, which all nodes share, and each permit takes an interval of that part for itself, which begins at or after
+// the moment when it is spent and ends within the depth of the bucket (burst times the interval). So what is spent in
+// any span d of real time lies, without overlap, in a span of d and the depth: that is at most burst + d/interval. What
+// of a part isn't spent in time is lost, as tokens are that a full bucket can't take.
 func (r *Rule) leaseBucket(rec *record, a ask) granted {
 	if a.until != 0 && a.until == rec.last { // nobody has leased since: what wasn't spent returns
 		rec.last = min(rec.last, a.spentTo)
@@ -206,14 +211,16 @@ func (r *Rule) leaseBucket(rec *record, a ask) granted {
 	return out
 }
 
-// leaseSlack is how much more of the time line is leased than the permits take, if an interval isn't long; mostSlack if it is, or the store slow.
+// leaseSlack is how much more of the time line is leased than the permits take, if an interval isn't long; mostSlack if
+// it is, or the store slow.
 const (
 	leaseSlack = 20 * time.Millisecond
 	mostSlack  = 500 * time.Millisecond
 )
 
-// slack is for permits whose intervals begin at once: they are spent only when the lease has been written, and end that much later. Those that
-// begin later need some too, or they could be spent in one single moment; but for requests that wait for just that moment.
+// slack is for permits whose intervals begin at once: they are spent only when the lease has been written, and end that
+// much later. Those that begin later need some too, or they could be spent in one single moment; but for requests that
+// wait for just that moment.
 func (r *Rule) slack(ahead, takes int64) int64 {
 	var least int64
 	if !r.queues.on {

@@ -21,28 +21,33 @@ import (
 // ErrAway means that the store can't be asked, so that nobody knows whether the request is within its limit.
 var ErrAway = errors.New("the store of limits is away")
 
-// Patience is how long a request waits for the store at most: longer than a cluster takes to replace a leader that died. When the store has been away
-// for so long, requests don't wait for it any more. Those that pass all the same, with store_away: open or in shadow mode, wait less.
+// Patience is how long a request waits for the store at most: longer than a cluster takes to replace a leader that
+// died. When the store has been away for so long, requests don't wait for it any more. Those that pass all the same,
+// with store_away: open or in shadow mode, wait less.
 const Patience = 2 * time.Second
 
 // Config says what a Limiter works with.
 type Config struct {
-	Node       string           // unique id of this node
-	NATS       *nats.Conn       // that the caller opened and closes
-	Prefix     string           // of the mesh's subjects; may be empty
-	Replicas   int              // of the stream: 1, or 3 in a cluster
-	Nodes      func() int       // how many nodes are there, this one included; nil for a node that is alone
-	Slots      int              // nodes that a limit with store_away: share is divided among; 1 if it is 0
-	Clock      func() time.Time // what this node's clock says; time.Now if it is nil. How time passes, it doesn't decide
-	Yield      func()           // told every few seconds while this node's clock is off, so that its server doesn't lead the stream; may be nil
-	Mark       Mark             // remembers how far the writes of the store had come; nil remembers nothing
-	StoreBytes int64            // the largest size of the stream; StoreBytes if it is 0. One that is there never gets smaller
-	Keys       int              // how many keys the node remembers at most; 4 million if it is 0. Beyond that it asks the store more often
-	Log        *slog.Logger
+	Node     string     // unique id of this node
+	NATS     *nats.Conn // that the caller opened and closes
+	Prefix   string     // of the mesh's subjects; may be empty
+	Replicas int        // of the stream: 1, or 3 in a cluster
+	Nodes    func() int // how many nodes are there, this one included; nil for a node that is alone
+	Slots    int        // nodes that a limit with store_away: share is divided among; 1 if it is 0
+	// what this node's clock says; time.Now if it is nil. How time passes, it doesn't decide
+	Clock func() time.Time
+	// told every few seconds while this node's clock is off, so that its server doesn't lead the stream; may be nil
+	Yield func()
+	Mark  Mark // remembers how far the writes of the store had come; nil remembers nothing
+	// the largest size of the stream; StoreBytes if it is 0. One that is there never gets smaller
+	StoreBytes int64
+	// how many keys the node remembers at most; 4 million if it is 0. Beyond that it asks the store more often
+	Keys int
+	Log  *slog.Logger
 }
 
-// Mark remembers a number beyond the node's end: of the last write that the store has acknowledged, so that a store which has lost acknowledged writes is
-// found out. One that can't be read is 0.
+// Mark remembers a number beyond the node's end: of the last write that the store has acknowledged, so that a store
+// which has lost acknowledged writes is found out. One that can't be read is 0.
 type Mark interface {
 	Load() uint64
 	Save(n uint64) error
@@ -78,7 +83,8 @@ type Limiter struct {
 	running sync.WaitGroup
 }
 
-// peers are the limiters of the other nodes. recall gives their replies, each node's at most once: until all have answered, or for so long.
+// peers are the limiters of the other nodes. recall gives their replies, each node's at most once: until all have
+// answered, or for so long.
 type peers interface {
 	nodes() int
 	recall(ctx context.Context, w want, wait time.Duration) []gift
@@ -156,8 +162,8 @@ func (l *Limiter) Rules() []*Rule {
 	return out
 }
 
-// Open begins to use the store, without waiting for it. Only the first call does something: a node without limits needs no stream, and opens its
-// limiter when a route begins to have one.
+// Open begins to use the store, without waiting for it. Only the first call does something: a node without limits needs
+// no stream, and opens its limiter when a route begins to have one.
 func (l *Limiter) Open(context.Context) error {
 	l.opening.Do(func() { l.opened = l.open() })
 	return l.opened
@@ -198,7 +204,8 @@ func (l *Limiter) tend() {
 	}
 }
 
-// Close stops, and returns the permits that the node holds as far as a second suffices. It can be called again, and without Open.
+// Close stops, and returns the permits that the node holds as far as a second suffices. It can be called again, and
+// without Open.
 func (l *Limiter) Close() error {
 	l.mu.Lock()
 	closed := l.closed

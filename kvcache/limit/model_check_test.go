@@ -34,7 +34,8 @@ func (a *admission) String() string {
 
 // check gives what is wrong with a run.
 func (m *model) check() (bad []string) {
-	if m.calm && m.errors > 0 && (m.faults.slow == 0 || m.nodes == 1) { // many nodes with one key keep each other from a slow store
+	// many nodes with one key keep each other from a slow store
+	if m.calm && m.errors > 0 && (m.faults.slow == 0 || m.nodes == 1) {
 		bad = append(bad, fmt.Sprintf("%d errors, though nothing failed", m.errors))
 	}
 	bad = append(bad, m.complaints...)
@@ -75,7 +76,8 @@ func (m *model) checkClient(h []*admission) (bad []string) {
 	return bad
 }
 
-// apart is how far the times of two nodes may be apart that have heard of each other's: half of what a question takes, twice.
+// apart is how far the times of two nodes may be apart that have heard of each other's: half of what a question takes,
+// twice.
 func (m *model) apart() int64 {
 	switch {
 	case m.deaf || m.nodes == 1:
@@ -107,8 +109,8 @@ func overWindows(h []*admission, most int64) string {
 	return ""
 }
 
-// misplaced finds admissions outside of their windows, and windows that can't be: two of which one begins before the other ends, or one that isn't
-// on the clock.
+// misplaced finds admissions outside of their windows, and windows that can't be: two of which one begins before the
+// other ends, or one that isn't on the clock.
 func misplaced(h []*admission, l node.Limit) string {
 	var ends []int64
 	for _, a := range h {
@@ -178,8 +180,8 @@ func changes(h []*admission) []change {
 	return out
 }
 
-// overBucket finds two admissions with more between them than depth and the time between them have room for, at one permit for each interval.
-// What is given back may be spent again from then on.
+// overBucket finds two admissions with more between them than depth and the time between them have room for, at one
+// permit for each interval. What is given back may be spent again from then on.
 func overBucket(h []*admission, interval, depth int64) string {
 	var spent int64 // permits, as time, less what has passed
 	var least int64

@@ -84,7 +84,8 @@ func (p *plan) windows() {
 		p.calendar()
 	case "sliding":
 		l.Algorithm, l.Window.Length = node.AlgorithmSliding, one(r, 3*time.Second, 10*time.Second, 20*time.Second)
-		p.skew = time.Duration(r.Int64N(int64(l.Window.Length/60) - 10)) // two differ by up to twice that: less than a thirtieth of the window
+		// two differ by up to twice that: less than a thirtieth of the window
+		p.skew = time.Duration(r.Int64N(int64(l.Window.Length/60) - 10))
 	case "bucket":
 		l.Algorithm, l.Window.Length, l.Burst = node.AlgorithmBucket, one(r, time.Second, 3*time.Second, 10*time.Second), one(r, 0, 1, 2, 10, 100)
 		p.lasts = 20 * time.Second

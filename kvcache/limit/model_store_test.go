@@ -17,8 +17,9 @@ type faults struct {
 	again   float64       // arrive twice
 	slow    float64       // take up to longest, and overtake nothing
 	longest time.Duration // may be more than anybody waits
-	broken  float64       // questions to the store whose asker learns soon that there may be no answer; else it waits until its deadline
-	stale   float64       // reads that needn't be fresh and give what was
+	// questions to the store whose asker learns soon that there may be no answer; else it waits until its deadline
+	broken float64
+	stale  float64 // reads that needn't be fresh and give what was
 }
 
 // version is a record as it was from one write to the next.
@@ -269,8 +270,8 @@ func (l *link) Alone() bool { return l.m.nodes == 1 }
 // Nodes is how many nodes this one believes that there are.
 func (l *link) Nodes() int { return int(l.m.believed.Load()) }
 
-// Recall asks the other nodes, of which some may be cut off, stopped, or older incarnations of others, and gives each name's first answer that
-// comes in time.
+// Recall asks the other nodes, of which some may be cut off, stopped, or older incarnations of others, and gives each
+// name's first answer that comes in time.
 func (l *link) Recall(ctx context.Context, w limit.Want, wait time.Duration) []limit.Gift {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -307,8 +308,8 @@ func (l *link) Recall(ctx context.Context, w limit.Want, wait time.Duration) []l
 	return out
 }
 
-// clocks asks the other nodes what their clocks say. Such questions get through, or else a node that starts would believe its own clock; in some runs
-// nobody ever hears of another's clock.
+// clocks asks the other nodes what their clocks say. Such questions get through, or else a node that starts would
+// believe its own clock; in some runs nobody ever hears of another's clock.
 func (l *link) clocks(ctx context.Context, w limit.Want, others []*member) (out []limit.Gift) {
 	const slowest = 100 * time.Millisecond
 	if l.m.deaf {

@@ -19,9 +19,9 @@ import (
 	"millrace/node"
 )
 
-// The model: limiters whose store, network, clocks and deaths are drawn from a seed run through some virtual seconds under load. However that goes,
-// never more is admitted than the limit; and if nothing fails, not less. LIMIT_SEEDS says how many seeds are run, LIMIT_SEED runs one and tells
-// all of its messages with -v.
+// The model: limiters whose store, network, clocks and deaths are drawn from a seed run through some virtual seconds
+// under load. However that goes, never more is admitted than the limit; and if nothing fails, not less. LIMIT_SEEDS
+// says how many seeds are run, LIMIT_SEED runs one and tells all of its messages with -v.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	const parts = 4
@@ -327,7 +327,8 @@ func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 			m.cutOff(n, r, lasts)
 		case 3:
 			m.cutOff(n, r, lasts)
-			if m.kind != "concurrent" { // somebody starts it again because it can't be reached, while it still runs. Places are the name's
+			// somebody starts it again because it can't be reached, while it still runs. Places are the name's
+			if m.kind != "concurrent" {
 				time.AfterFunc(lasts/2, func() { m.reboot(ctx, n.name) })
 				time.AfterFunc(lasts+lasts/4, func() { m.kill(n) })
 			}
@@ -411,7 +412,8 @@ func (m *model) report(t *testing.T) {
 	}
 }
 
-// A store that applies writes that come too late, and says that all is well, gives permits away twice: of each kind some seed shows it.
+// A store that applies writes that come too late, and says that all is well, gives permits away twice: of each kind
+// some seed shows it.
 func TestModelNoticesCarelessStore(t *testing.T) {
 	for i, kind := range kinds {
 		noticed := false
@@ -434,11 +436,13 @@ func TestModelNoticesCarelessStore(t *testing.T) {
 	}
 }
 
-// A node is cut off from the store, and another incarnation of it takes over its slot. Others still reach the old one: it gives nothing of a window
-// that began after it lost the slot to a recall, and the new one nothing of a window that began before it had it. (A prototype admitted 25 of 5.)
+// A node is cut off from the store, and another incarnation of it takes over its slot. Others still reach the old one:
+// it gives nothing of a window that began after it lost the slot to a recall, and the new one nothing of a window that
+// began before it had it. (A prototype admitted 25 of 5.)
 func TestStaleIncarnationAnswersRecall(t *testing.T) {
 	for _, id := range []string{"n1", "n2"} { // the old one's, or another
-		for _, begun := range []bool{true, false} { // whether the old one has begun its part of the window in which it loses the slot
+		// whether the old one has begun its part of the window in which it loses the slot
+		for _, begun := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s begun %t", id, begun), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { staleIncarnation(t, id, begun) })
 			})
@@ -494,7 +498,8 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 	at(31)
 	get(stale, 0)
 	sum := 20
-	if id == stale.name { // only one answer of a name counts, which may be the old one's, and then what the other gave is lost
+	// only one answer of a name counts, which may be the old one's, and then what the other gave is lost
+	if id == stale.name {
 		sum = takeAll(t, asker)
 	} else {
 		get(asker, 20)

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// How long a node's places last after its last word, how often it speaks, and how much earlier it stops to give them out than others take them over.
+// How long a node's places last after its last word, how often it speaks, and how much earlier it stops to give them
+// out than others take them over.
 const (
 	placeTime   = 15 * time.Second
 	placeEvery  = 3 * time.Second
@@ -18,10 +19,12 @@ const (
 	placeCalls  = 64                   // keys whose places are renewed at once
 )
 
-// places are those for requests in flight of a rule's keys: leased from the record like permits, but returned. A node that isn't heard of for
-// placeTime loses its places; requests that it still runs then aren't counted any more.
+// places are those for requests in flight of a rule's keys: leased from the record like permits, but returned. A node
+// that isn't heard of for placeTime loses its places; requests that it still runs then aren't counted any more.
 type places struct {
-	settling [64]chan struct{} // by key, each with room for one: of what changes a record and what a node holds by it, one ends before the next begins
+	// by key, each with room for one: of what changes a record and what a node holds by it, one ends before the next
+	// begins
+	settling [64]chan struct{}
 
 	mu    sync.Mutex // guards what follows
 	byKey map[Key]*place
@@ -36,8 +39,9 @@ type place struct {
 	denied time.Time // until when nothing is asked
 	owed   time.Time // until when one place isn't used again, since another node has asked for it
 	flight chan struct{}
-	freed  chan struct{} // has room for one: told when places become free; closed by nobody. Nil until somebody waits in line
-	err    error         // of the flight before
+	// has room for one: told when places become free; closed by nobody. Nil until somebody waits in line
+	freed chan struct{}
+	err   error // of the flight before
 }
 
 func newPlaces() *places {
@@ -48,8 +52,9 @@ func newPlaces() *places {
 	return ps
 }
 
-// holders is the record of a key: what each node has, by its id, and until when in Unix milliseconds. A node that starts again takes over what it
-// had, since its requests have ended. Two that run with one id count as one: an id belongs to a data directory.
+// holders is the record of a key: what each node has, by its id, and until when in Unix milliseconds. A node that
+// starts again takes over what it had, since its requests have ended. Two that run with one id count as one: an id
+// belongs to a data directory.
 type holders map[string]holding
 
 type holding struct {
@@ -173,8 +178,8 @@ func (ps *places) await(ctx context.Context, key Key) {
 // Occupies tells whether allowed requests must Leave.
 func (r *Rule) Occupies() bool { return r.kind == concurrent }
 
-// settle makes the record say what this node has and wants: what is in use, more of it, or nothing. It tells whether there is room for more now.
-// With yield, half of what isn't in use is left to others.
+// settle makes the record say what this node has and wants: what is in use, more of it, or nothing. It tells whether
+// there is room for more now. With yield, half of what isn't in use is left to others.
 func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (got bool, err error) {
 	if err := r.l.clock.await(ctx); err != nil {
 		return false, err
@@ -233,8 +238,9 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 	return false, ErrAway
 }
 
-// holders reads the record of a key, of which this node has p. One that can't be read, or that has gone although this node has places by it, says nothing
-// of the other nodes' places, so that nobody gets more until all of them have ended.
+// holders reads the record of a key, of which this node has p. One that can't be read, or that has gone although this
+// node has places by it, says nothing of the other nodes' places, so that nobody gets more until all of them have
+// ended.
 func (r *Rule) holders(ctx context.Context, key Key, v *stored, p *place, now time.Time, fresh bool) (holders, error) {
 	rec, ok := decodeHolders(v.value, now)
 	switch {
@@ -248,7 +254,8 @@ func (r *Rule) holders(ctx context.Context, key Key, v *stored, p *place, now ti
 	return rec, r.l.contradicts(ctx, r, key, v.rev, errGone)
 }
 
-// fits is how many places this node has to have, those in use, what is asked for, and as many again, if others leave so much; and what they leave.
+// fits is how many places this node has to have, those in use, what is asked for, and as many again, if others leave so
+// much; and what they leave.
 func (r *Rule) fits(rec holders, p place, more uint32, yield bool, now time.Time) (n, room uint32) {
 	var others uint64
 	for name, h := range rec {
@@ -264,7 +271,8 @@ func (r *Rule) fits(rec holders, p place, more uint32, yield bool, now time.Time
 	case more > 0, now.Sub(p.used) < placeEvery:
 		wanted = max(wanted, min(p.held, 2*p.busy+1), min(wanted+wanted/2, room/2))
 	}
-	return min(wanted, max(room, p.busy)), room // what is in use is true, even if others have taken it over or the limit has become smaller
+	// what is in use is true, even if others have taken it over or the limit has become smaller
+	return min(wanted, max(room, p.busy)), room
 }
 
 // readHolders gives none if there is no record, or if it can't be read.
@@ -282,7 +290,8 @@ func decodeHolders(value []byte, now time.Time) (rec holders, ok bool) {
 		return holders{}, false
 	}
 	for name, h := range rec {
-		if h.Until = min(h.Until, now.Add(placeTime).UnixMilli()); h.Until <= now.UnixMilli() { // it may be of a time that was ahead
+		// it may be of a time that was ahead
+		if h.Until = min(h.Until, now.Add(placeTime).UnixMilli()); h.Until <= now.UnixMilli() {
 			delete(rec, name)
 			continue
 		}
@@ -390,8 +399,8 @@ func (ps *places) release() (keys []Key) {
 	return keys
 }
 
-// returnPlaces gives back what isn't in use, because another node needs places. If all are in use, the next place that becomes free is kept for a
-// node that has fewer, or else this one would have them for as long as it has requests.
+// returnPlaces gives back what isn't in use, because another node needs places. If all are in use, the next place that
+// becomes free is kept for a node that has fewer, or else this one would have them for as long as it has requests.
 func (r *Rule) returnPlaces(key Key, to string) uint32 {
 	ctx, cancel := context.WithTimeout(r.l.ctx, recallTime/2)
 	defer cancel()
@@ -408,7 +417,8 @@ func (r *Rule) returnPlaces(key Key, to string) uint32 {
 	return before.held - min(r.places.snapshot(key).held, before.held)
 }
 
-// owes tells whether another node should have one of the places that this one has. Of fewer places than nodes nobody keeps one.
+// owes tells whether another node should have one of the places that this one has. Of fewer places than nodes nobody
+// keeps one.
 func (r *Rule) owes(ctx context.Context, key Key, held uint32, to string) bool {
 	if int64(r.max) < int64(r.l.peers.nodes()) {
 		return true

@@ -49,7 +49,8 @@ func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() 
 		running.Go(func() {
 			for !over() {
 				d, err := r.Take(context.Background(), key, 1)
-				if err != nil && !errors.Is(err, limit.ErrAway) { // a machine can be so busy that the store doesn't answer
+				// a machine can be so busy that the store doesn't answer
+				if err != nil && !errors.Is(err, limit.ErrAway) {
 					tb.Errorf("a request got %v", err)
 				}
 				if !d.Allowed {
@@ -500,7 +501,8 @@ func TestPlacesOfANodeThatIsCutOff(t *testing.T) {
 	})
 }
 
-// A node that comes back after others have taken its places over finishes what it runs, and begins nothing in their stead.
+// A node that comes back after others have taken its places over finishes what it runs, and begins nothing in their
+// stead.
 func TestPlacesTakenOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -16,7 +16,8 @@ var ErrQueueFull = errors.New("as many requests wait for their turn as may")
 // maxWaiting bounds the requests of one rule that wait on a node.
 const maxWaiting = 10_000
 
-// queues lets requests of a rule wait for their turn: those of one key one after another, in the order in which they came to this node.
+// queues lets requests of a rule wait for their turn: those of one key one after another, in the order in which they
+// came to this node.
 type queues struct {
 	on      bool
 	maxWait time.Duration
@@ -49,7 +50,8 @@ func (q *queues) like(o *queues) bool {
 	return q.on == o.on && q.maxWait == o.maxWait && q.maxLine == o.maxLine
 }
 
-// take decides at once if nobody waits, or else waits for its turn. A request that can't have it within the longest wait is refused at once.
+// take decides at once if nobody waits, or else waits for its turn. A request that can't have it within the longest
+// wait is refused at once.
 func (q *queues) take(ctx context.Context, r *Rule, key Key, cost uint32) (Decision, error) {
 	begun := time.Now()
 	d := Decision{Limit: r.max}
@@ -78,8 +80,8 @@ func (q *queues) take(ctx context.Context, r *Rule, key Key, cost uint32) (Decis
 	return q.first(ctx, r, key, cost)
 }
 
-// needs is what those in line wait for, at most so many permits. A permit is of use as long as the last of them has patience. Whoever doesn't
-// stand in line has just come.
+// needs is what those in line wait for, at most so many permits. A permit is of use as long as the last of them has
+// patience. Whoever doesn't stand in line has just come.
 func (q *queues) needs(key Key, now time.Time, most int64) need {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -165,8 +167,8 @@ func (q *queues) leave(key Key, place *list.Element) {
 // awayWait is how long a request waits in line before it asks a store again that was away.
 const awayWait = 50 * time.Millisecond
 
-// first asks until there is a permit, or for as long as it has patience if the store is away. It gives up at once when it learns that its turn would
-// come too late.
+// first asks until there is a permit, or for as long as it has patience if the store is away. It gives up at once when
+// it learns that its turn would come too late.
 func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Decision, error) {
 	for {
 		d, err := r.once(ctx, key, cost)
@@ -214,9 +216,10 @@ func (q *queues) expect(key Key, at time.Time) {
 	q.lines[key].next = at
 }
 
-// book takes the next position that a bucket has leased, for the first in line: asking only when its time has come, a request would come late by as
-// much as the system takes to wake it, and a bucket that can't save permits up would lose that much each time (with 200/s and a burst of 1, 15 %).
-// So the permit counts as spent when the position says, though the request may go on a little later. A line has one position at a time.
+// book takes the next position that a bucket has leased, for the first in line: asking only when its time has come, a
+// request would come late by as much as the system takes to wake it, and a bucket that can't save permits up would lose
+// that much each time (with 200/s and a burst of 1, 15 %). So the permit counts as spent when the position says, though
+// the request may go on a little later. A line has one position at a time.
 func (r *Rule) book(key Key, cost uint32, within time.Duration) (d Decision, wait time.Duration, ok bool) {
 	if r.kind != bucket {
 		return d, 0, false
@@ -227,7 +230,8 @@ func (r *Rule) book(key Key, cost uint32, within time.Duration) (d Decision, wai
 	return d, wait, ok
 }
 
-// lookAhead is how much of the time line is left when more is asked for. What is left returns with the lease, if no other node has leased since.
+// lookAhead is how much of the time line is left when more is asked for. What is left returns with the lease, if no
+// other node has leased since.
 func (r *Rule) lookAhead() int64 {
 	if r.l.peers.nodes() > 1 {
 		return r.interval
@@ -254,7 +258,8 @@ func (r *Rule) position(key Key, cost uint32, within time.Duration) (d Decision,
 	return d, wait, true
 }
 
-// tooLong is what a request gets whose wait is over: a refusal; or its client's own end; or, if that was what it waited for, that the store is away.
+// tooLong is what a request gets whose wait is over: a refusal; or its client's own end; or, if that was what it waited
+// for, that the store is away.
 func (q *queues) tooLong(ctx context.Context, r *Rule, d Decision) (Decision, error) {
 	d.Allowed = false
 	switch {

@@ -76,7 +76,8 @@ func (c *crowd) flood(ctx context.Context, rate int, long time.Duration) {
 	}
 }
 
-// all waits for the end of all requests and gives those that passed and those that didn't, in the order in which they were over.
+// all waits for the end of all requests and gives those that passed and those that didn't, in the order in which they
+// were over.
 func (c *crowd) all(tb testing.TB) (passed, refused []outcome) {
 	tb.Helper()
 	c.running.Wait()
@@ -93,9 +94,10 @@ func (c *crowd) all(tb testing.TB) (passed, refused []outcome) {
 	return passed, refused
 }
 
-// Under three times the permitted rate just as much as is permitted passes, however small the bucket is. TestQueueOrder has the same where nothing
-// comes late. What a busy machine loses by stopping everything for a while is lost: so the rate is that of the best half second, and on a machine
-// where a plain pacer is off by 5 % all the time, or where the disk takes 100 ms to write, only that no more passes is left to check.
+// Under three times the permitted rate just as much as is permitted passes, however small the bucket is. TestQueueOrder
+// has the same where nothing comes late. What a busy machine loses by stopping everything for a while is lost: so the
+// rate is that of the best half second, and on a machine where a plain pacer is off by 5 % all the time, or where the
+// disk takes 100 ms to write, only that no more passes is left to check.
 func TestQueueRate(t *testing.T) { //nolint:paralleltest // it measures time
 	const long, best = 2900 * time.Millisecond, 500 * time.Millisecond
 	limits := map[string]node.Limit{
@@ -211,7 +213,8 @@ func checkWindows(tb testing.TB, c *crowd, passed []outcome, long time.Duration,
 	}
 }
 
-// In time that passes without delay: all wait for at most the longest wait, those that can't pass in time are refused at once, and the order is kept.
+// In time that passes without delay: all wait for at most the longest wait, those that can't pass in time are refused
+// at once, and the order is kept.
 func TestQueueOrder(t *testing.T) {
 	t.Parallel()
 	const long = 3 * time.Second
@@ -232,7 +235,8 @@ func TestQueueOrder(t *testing.T) {
 				c := newCrowd(ls[0].Rule(name))
 				c.flood(t.Context(), 601, long)
 				passed, refused := c.all(t)
-				slices.SortStableFunc(passed, func(a, b outcome) int { return cmp.Or(cmp.Compare(a.over, b.over), cmp.Compare(a.n, b.n)) }) // at one moment, nobody can tell
+				// at one moment, nobody can tell
+				slices.SortStableFunc(passed, func(a, b outcome) int { return cmp.Or(cmp.Compare(a.over, b.over), cmp.Compare(a.n, b.n)) })
 				for i, o := range passed {
 					if i > 0 && o.n < passed[i-1].n {
 						t.Errorf("request %d passed after %d", o.n, passed[i-1].n)
@@ -255,7 +259,8 @@ func TestQueueOrder(t *testing.T) {
 				if want := rate[name]; n < want*99/100 || n > want {
 					t.Errorf("%d passed, want %d", n, want)
 				}
-				if most := max(1, len(refused)/50); late > most && name != "sliding" { // whose permits come back bit by bit
+				// whose permits come back bit by bit
+				if most := max(1, len(refused)/50); late > most && name != "sliding" {
 					t.Errorf("%d of %d requests waited and were refused nevertheless", late, len(refused))
 				}
 			})

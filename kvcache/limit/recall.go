@@ -60,7 +60,8 @@ func total(gifts []gift) uint32 {
 // String writes the key as it stands in subjects.
 func (k Key) String() string { return hex.EncodeToString(k[:]) }
 
-// answer serves what another node asks. False means that there is nothing to say: the question is this node's own, or none.
+// answer serves what another node asks. False means that there is nothing to say: the question is this node's own, or
+// none.
 func (l *Limiter) answer(w want) (gift, bool) {
 	g := gift{Node: l.cfg.Node}
 	if w.Op == opClock {
@@ -94,9 +95,10 @@ func (l *Limiter) answer(w want) (gift, bool) {
 	return g, true
 }
 
-// give takes permits of a window out of this node, for another one: half of them, or as many as it needs. They are gone before the answer is sent,
-// so an answer that is lost costs permits and never makes any. What the node reserves for itself counts, but only if it holds its slot: a node
-// that was cut off, and whose slot another one has, must not give it away once more.
+// give takes permits of a window out of this node, for another one: half of them, or as many as it needs. They are gone
+// before the answer is sent, so an answer that is lost costs permits and never makes any. What the node reserves for
+// itself counts, but only if it holds its slot: a node that was cut off, and whose slot another one has, must not give
+// it away once more.
 func (r *Rule) give(key Key, until int64, want uint32) uint32 {
 	now := r.l.clock.now()
 	s := r.l.table.of(key)
@@ -115,7 +117,8 @@ func (r *Rule) give(key Key, until int64, want uint32) uint32 {
 	return n
 }
 
-// holds is how many permits of a window the node has, and whether it has begun its own part. Zero for until means whichever runs.
+// holds is how many permits of a window the node has, and whether it has begun its own part. Zero for until means
+// whichever runs.
 func (r *Rule) holds(key Key, until int64) (permits uint32, own bool) {
 	now := r.l.clock.now()
 	s := r.l.table.of(key)
@@ -268,7 +271,8 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 // wallAt is what this node's clock says at a moment of the limits' time.
 func (l *Limiter) wallAt(t int64) time.Time { return time.Unix(0, t+l.clock.off()) }
 
-// leased is how many permits have left the record for the window of now, with the end by which nodes know it; 0 for any.
+// leased is how many permits have left the record for the window of now, with the end by which nodes know it; 0 for
+// any.
 func (r *Rule) leased(rec *record, now int64, u *Usage) (leased uint32, until int64) {
 	switch r.kind {
 	case sliding:
@@ -293,8 +297,8 @@ func (r *Rule) leased(rec *record, now int64, u *Usage) (leased uint32, until in
 // resetTries is how often a reset tries a record that nodes change meanwhile.
 const resetTries = 16
 
-// Reset makes it as if a key had asked for nothing. What nodes hold for its present window is dropped, if they can be reached; one that can't be
-// may spend it, within that window's limit.
+// Reset makes it as if a key had asked for nothing. What nodes hold for its present window is dropped, if they can be
+// reached; one that can't be may spend it, within that window's limit.
 func (r *Rule) Reset(ctx context.Context, key Key) error {
 	if r.kind == concurrent && !r.l.damage.has(key) { // places aren't an allowance
 		return nil

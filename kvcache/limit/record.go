@@ -17,8 +17,8 @@ type record struct {
 	last int64 // buckets: the last position on the time line that was leased, in Unix nanoseconds
 }
 
-// A sliding window of W is counted in spans of W/spansPerWindow. Any W of real time touches one span more than that, and a clock that is off by
-// up to a span one more.
+// A sliding window of W is counted in spans of W/spansPerWindow. Any W of real time touches one span more than that,
+// and a clock that is off by up to a span one more.
 const (
 	spansPerWindow = 30
 	spanSlots      = spansPerWindow + 2

@@ -8,7 +8,8 @@ import (
 	"millrace/kvcache/limit"
 )
 
-// FuzzRecord reads what the store might give, and writes a record that is made of the same bytes: reading never panics, and gives what was written.
+// FuzzRecord reads what the store might give, and writes a record that is made of the same bytes: reading never panics,
+// and gives what was written.
 func FuzzRecord(f *testing.F) {
 	for _, kind := range limit.Kinds() {
 		full := limit.NewRecord(kind, [2]int64{-1 << 63, 1<<63 - 1}, [limit.Spans]uint32{1<<32 - 1, 0, 1, 127, 128})
@@ -16,8 +17,10 @@ func FuzzRecord(f *testing.F) {
 		empty := limit.Record{}
 		f.Add(kind, empty.Encode(kind))
 	}
-	f.Add(byte(1), []byte{1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02, 0, 0, 0}) // more than 64 bits
-	f.Add(byte(1), []byte{1, 1, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x10, 0})                               // a count of more than 32
+	// more than 64 bits
+	f.Add(byte(1), []byte{1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02, 0, 0, 0})
+	// a count of more than 32
+	f.Add(byte(1), []byte{1, 1, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x10, 0})
 	f.Add(byte(0), []byte{1, 0})
 	f.Fuzz(func(t *testing.T, kind byte, data []byte) {
 		if r, err := limit.DecodeRecord(data, kind); err == nil {
@@ -45,7 +48,8 @@ func recordOf(kind byte, data []byte) limit.Record {
 	return limit.NewRecord(kind, times, counts)
 }
 
-// What isn't a record of the kind isn't read as one: a node must not take another version's record, or half of one, for an empty one.
+// What isn't a record of the kind isn't read as one: a node must not take another version's record, or half of one, for
+// an empty one.
 func TestRecordRefused(t *testing.T) {
 	for _, kind := range limit.Kinds() {
 		r := limit.NewRecord(kind, [2]int64{1_700_000_000_000_000_000, 1_700_000_060_000_000_000}, [limit.Spans]uint32{7, 2})

@@ -13,7 +13,8 @@ import (
 	"millrace/node"
 )
 
-// A small bucket has all of its permits at the beginning, over whatever nodes they are asked for; but for the time that a slow store takes.
+// A small bucket has all of its permits at the beginning, over whatever nodes they are asked for; but for the time that
+// a slow store takes.
 func TestSmallBucket(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{1, 2, 3, 5, 10, 100} {

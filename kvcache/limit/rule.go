@@ -44,7 +44,8 @@ const (
 	calendarMonth
 )
 
-// Key names the one whose requests are counted together, for one rule. It is a hash: 128 bits, so that nobody finds two clients with one key.
+// Key names the one whose requests are counted together, for one rule. It is a hash: 128 bits, so that nobody finds two
+// clients with one key.
 type Key [16]byte
 
 // Key gives the key of a client, as the rule's key parts name it: the text of an address, a field's value.
@@ -65,7 +66,8 @@ func (r *Rule) Key(client []byte) Key {
 	return key
 }
 
-// knownKey is a client with its key: most requests come from clients that have just sent one, and the hash is the dearest part of a limit.
+// knownKey is a client with its key: most requests come from clients that have just sent one, and the hash is the
+// dearest part of a limit.
 type knownKey struct {
 	client string
 	key    Key
@@ -105,7 +107,8 @@ func newRule(l *Limiter, name string, limit node.Limit) *Rule {
 	return r
 }
 
-// reserve sets a part of the limit aside for each slot, which its holder spends without asking: half of the limit in all.
+// reserve sets a part of the limit aside for each slot, which its holder spends without asking: half of the limit in
+// all.
 func (r *Rule) reserve(limit node.Limit) {
 	if r.kind != fixed || !r.clock || limit.StoreAway != node.StoreAwayShare {
 		return
@@ -126,8 +129,8 @@ func (r *Rule) with(newer *Rule) *Rule {
 	return newer
 }
 
-// begin opens the window of this moment with the node's own part of it, if it has one: it must have held its slot since before the window began,
-// so that nobody else has spent the part. The caller holds the lock.
+// begin opens the window of this moment with the node's own part of it, if it has one: it must have held its slot since
+// before the window began, so that nobody else has spent the part. The caller holds the lock.
 func (r *Rule) begin(s *shard, key Key, now int64) (entry, bool) {
 	start, end := r.windowAt(now)
 	if end <= s.full || !r.l.slot.held(start) {
@@ -145,8 +148,9 @@ type ruleStats struct {
 
 // RuleStats is what became of a rule's requests on this node.
 type RuleStats struct {
-	Rule                                    string
-	Allowed, Denied, Queued, Away, Shadowed uint64 // shadowed ones are among the denied, queued ones among the others too
+	Rule string
+	// shadowed ones are among the denied, queued ones among the others too
+	Allowed, Denied, Queued, Away, Shadowed uint64
 }
 
 // Stats gives the counts.
@@ -177,7 +181,8 @@ const (
 	denied
 )
 
-// Try decides with what this node has in memory, at a moment of now or a little before, as time.Now gave it. False means that it can't, and that Take must be asked.
+// Try decides with what this node has in memory, at a moment of now or a little before, as time.Now gave it. False
+// means that it can't, and that Take must be asked.
 func (r *Rule) Try(now time.Time, key Key, cost uint32) (Decision, bool) {
 	if r.kind == concurrent || (r.queues.on && r.queues.busy(key)) {
 		return Decision{}, false
@@ -230,8 +235,9 @@ func (r *Rule) spend(e *entry, now int64, cost uint32) (Decision, verdict) {
 	return d, unknown
 }
 
-// spendBucket is spend for a bucket: each permit takes the next interval of the part of the time line that the node has leased, but not before now,
-// and may be spent when its interval ends within the bucket's depth. See leaseBucket for why that is never too much.
+// spendBucket is spend for a bucket: each permit takes the next interval of the part of the time line that the node has
+// leased, but not before now, and may be spent when its interval ends within the bucket's depth. See leaseBucket for
+// why that is never too much.
 func (r *Rule) spendBucket(e *entry, now int64, cost uint32) (Decision, verdict) {
 	d := r.inBucket(e)
 	end := max(e.spentTo(), now) + int64(cost)*r.interval

@@ -11,15 +11,16 @@ import (
 // maxSlots bounds the nodes that a limit can be divided among.
 const maxSlots = 9
 
-// How long a slot belongs to a node after its last word, how often the node speaks, and how much earlier it stops to count on it than the store.
+// How long a slot belongs to a node after its last word, how often the node speaks, and how much earlier it stops to
+// count on it than the store.
 const (
 	slotTime   = 15 * time.Second
 	slotEvery  = time.Second
 	slotMargin = 3 * time.Second
 )
 
-// slot is the numbered place among the nodes that gives this node a part of each limit of its own. It is held like a lease: taken and renewed by
-// writing a record that the store forgets by itself.
+// slot is the numbered place among the nodes that gives this node a part of each limit of its own. It is held like a
+// lease: taken and renewed by writing a record that the store forgets by itself.
 type slot struct {
 	number atomic.Int64 // 0 if the node has none
 	since  atomic.Int64 // in Unix nanoseconds
@@ -44,8 +45,8 @@ func (s *slot) lasts() bool {
 // slotSkew is more than the clocks of nodes differ.
 const slotSkew = time.Second
 
-// held tells whether the node holds a slot, and has held it since before the window that began at start: only then nobody else can have spent the
-// slot's part of that window.
+// held tells whether the node holds a slot, and has held it since before the window that began at start: only then
+// nobody else can have spent the slot's part of that window.
 func (s *slot) held(start int64) bool {
 	since := s.since.Load()
 	return since != 0 && since+int64(slotSkew) <= start && s.lasts()
@@ -110,8 +111,9 @@ func (l *Limiter) renew(ctx context.Context, rev uint64) uint64 {
 	return 0
 }
 
-// slotRevision is for a write that has failed: the one before it may have been done though its answer was lost, and this one too. It tells whether
-// the slot may still be this node's, and the revision of its record as far as that is known.
+// slotRevision is for a write that has failed: the one before it may have been done though its answer was lost, and
+// this one too. It tells whether the slot may still be this node's, and the revision of its record as far as that is
+// known.
 func (l *Limiter) slotRevision(ctx context.Context, n int64, rev uint64, failed error) (uint64, bool) {
 	v, err := l.store.get(ctx, slotKey(n), true)
 	if err != nil {

@@ -47,7 +47,8 @@ func held(tb testing.TB, ls []*limit.Limiter) map[int64]int {
 	return out
 }
 
-// Each node holds a slot of its own; a dead one's goes to another, and that of one that is cut off too, but not before it has stopped to count on it.
+// Each node holds a slot of its own; a dead one's goes to another, and that of one that is cut off too, but not before
+// it has stopped to count on it.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -148,7 +149,8 @@ func TestNoSlots(t *testing.T) {
 	})
 }
 
-// spend asks for so many permits of a key of a node, which may not be able to ask the store, and gives how many there were.
+// spend asks for so many permits of a key of a node, which may not be able to ask the store, and gives how many there
+// were.
 func spend(tb testing.TB, l *limit.Limiter, client string, n int) (got int) {
 	tb.Helper()
 	r := l.Rule("r")
@@ -170,7 +172,8 @@ func spend(tb testing.TB, l *limit.Limiter, client string, n int) (got int) {
 	return got
 }
 
-// A node that can't ask the store spends its own part, once in each window that began when it had its slot already, and the others all the rest.
+// A node that can't ask the store spends its own part, once in each window that began when it had its slot already, and
+// the others all the rest.
 func TestShares(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -237,7 +240,8 @@ func TestTimeSetBack(t *testing.T) {
 		s.cut.Store(true)
 		before := spendNow(t, l, 60)
 		after(1001 * time.Millisecond)
-		for range 15 * time.Second / (100 * time.Millisecond) { // the next window begins, and what is of the one before is forgotten
+		// the next window begins, and what is of the one before is forgotten
+		for range 15 * time.Second / (100 * time.Millisecond) {
 			after(100 * time.Millisecond)
 			if l.Stats().Keys == 0 {
 				break

@@ -22,8 +22,8 @@ import (
 // client would get a fresh allowance.
 const StoreBytes = 512 << 20
 
-// streamStore keeps the records in a JetStream stream that opens as a KV bucket: one subject for each key, of which the last message counts. A
-// message leaves when nobody can count on it any more.
+// streamStore keeps the records in a JetStream stream that opens as a KV bucket: one subject for each key, of which the
+// last message counts. A message leaves when nobody can count on it any more.
 type streamStore struct {
 	cfg    *Config
 	js     jetstream.JetStream
@@ -84,7 +84,8 @@ func (s *streamStore) lost(from, to uint64) {
 	s.cfg.Log.Error("the store of limits has lost acknowledged records: clients may get a part of their allowance a second time", "was_at", from, "is_at", to)
 }
 
-// saw notes the revision of a write that was acknowledged. before is what was seen when it was sent: revisions only grow.
+// saw notes the revision of a write that was acknowledged. before is what was seen when it was sent: revisions only
+// grow.
 func (s *streamStore) saw(rev, before uint64) {
 	if rev <= before {
 		s.lost(before, rev)
@@ -113,7 +114,8 @@ func (s *streamStore) run(ctx context.Context) {
 	s.opened.Store(false)
 }
 
-// markEvery is how often the node remembers where the stream is. What is lost of the time since then isn't found out by a node that has started again.
+// markEvery is how often the node remembers where the stream is. What is lost of the time since then isn't found out by
+// a node that has started again.
 const markEvery = 5 * time.Second
 
 // remember keeps the mark until ctx ends.
@@ -285,8 +287,8 @@ func (s *streamStore) publish(w *write) {
 	w.rev = ack.Sequence
 }
 
-// The server's codes for a write that another one, which isn't done yet, makes conflict; and for an API question or a write that the cluster can't serve
-// at the moment.
+// The server's codes for a write that another one, which isn't done yet, makes conflict; and for an API question or a
+// write that the cluster can't serve at the moment.
 const (
 	wrongLastSequenceInFlight jetstream.ErrorCode = 10164
 	clusterNotAvailable       jetstream.ErrorCode = 10008

@@ -318,10 +318,12 @@ func TestStoreFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if int(info.State.Msgs) != passed+1 || info.State.NumSubjects != uint64(passed+1) { // one is the node's own, by which it tries the store
+	// one is the node's own, by which it tries the store
+	if int(info.State.Msgs) != passed+1 || info.State.NumSubjects != uint64(passed+1) {
 		t.Errorf("%d records of %d keys, want %d", info.State.Msgs, info.State.NumSubjects, passed+1)
 	}
-	// To another node, which knows nothing, the old keys are no new ones: each has one permit left, if that can be written.
+	// To another node, which knows nothing, the old keys are no new ones: each has one permit left, if that can be
+	// written.
 	other := open(t, s, "n2", map[string]node.Limit{"r": rule("2/1h")}, small)
 	written := 0
 	for i := range passed {

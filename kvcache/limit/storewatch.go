@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// How the store is watched: whether it can be written is tried when nothing else was written for so long, and while it can't, so often. A stream that
-// nobody has for so long is looked for, and made if it has gone.
+// How the store is watched: whether it can be written is tried when nothing else was written for so long, and while it
+// can't, so often. A stream that nobody has for so long is looked for, and made if it has gone.
 const (
 	watchEvery = 2 * time.Second
 	watchTick  = 50 * time.Millisecond
@@ -23,7 +23,8 @@ type opener interface {
 	run(ctx context.Context) // until ctx ends; then it isn't open
 }
 
-// watch opens the store, and tries from time to time whether it can be asked, until ctx ends. So requests needn't wait to see whether it is back.
+// watch opens the store, and tries from time to time whether it can be asked, until ctx ends. So requests needn't wait
+// to see whether it is back.
 func (s *store) watch(ctx context.Context) {
 	raw, opens := s.raw.(opener)
 	if opens {
@@ -86,7 +87,8 @@ func (p *prober) read(ctx context.Context) {
 	}
 }
 
-// probeKey names the record by which a node tries the store: another one each time that it starts, since the one before may be damaged.
+// probeKey names the record by which a node tries the store: another one each time that it starts, since the one before
+// may be damaged.
 func probeKey() (key Key) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key
@@ -112,7 +114,8 @@ func (l *Limiter) Written() (ago time.Duration, ok bool) {
 	return time.Since(last), !last.IsZero()
 }
 
-// readyAway is for how long the store may leave questions without an answer and count as ready all the same: requests wait longer than that.
+// readyAway is for how long the store may leave questions without an answer and count as ready all the same: requests
+// wait longer than that.
 const readyAway = 500 * time.Millisecond
 
 // Ready tells whether the store can be asked: it was written lately, and answers.

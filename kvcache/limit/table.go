@@ -2,9 +2,12 @@ package limit
 
 import "sync"
 
-// entry is what a node knows and holds of one key. It has no pointers, so that a million of them cost a garbage collection nothing.
+// entry is what a node knows and holds of one key. It has no pointers, so that a million of them cost a garbage
+// collection nothing.
 type entry struct {
-	until   int64  // end of the permits; of a bucket, end of the part of its time line that is leased. In Unix nanoseconds, as all times here
+	// end of the permits; of a bucket, end of the part of its time line that is leased. In Unix nanoseconds, as all
+	// times here
+	until   int64
 	denied  int64  // until when requests are refused without asking
 	rev     uint64 // of the record when it was last seen; of a bucket, see spentTo
 	permits uint32 // that may be spent
@@ -58,8 +61,8 @@ func newTable(entries int) *table {
 
 func (t *table) of(key Key) *shard { return &t.shards[key[0]] }
 
-// put stores an entry. If there are too many, some other makes room: what it held is lost until its window ends, never more than that. The
-// caller holds the lock.
+// put stores an entry. If there are too many, some other makes room: what it held is lost until its window ends, never
+// more than that. The caller holds the lock.
 func (s *shard) put(key Key, e entry, limit int, now int64) {
 	if _, found := s.entries.find(&key); !found && s.entries.n >= limit {
 		s.evict(now)

@@ -163,7 +163,8 @@ func recalls(ls []*limit.Limiter) (n uint64) {
 	return n
 }
 
-// A held permit is spent without an allocation, whatever the algorithm, and so is a request refused that there is none for.
+// A held permit is spent without an allocation, whatever the algorithm, and so is a request refused that there is none
+// for.
 func TestTryAllocates(t *testing.T) { //nolint:paralleltest // others would allocate meanwhile
 	change := func(algorithm node.Algorithm) func(*node.Limit) {
 		return func(l *node.Limit) { l.Algorithm = algorithm }

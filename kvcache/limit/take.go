@@ -8,8 +8,8 @@ import (
 	"millrace/node"
 )
 
-// Take decides, asking the store and the other nodes if it must, and in a rule that queues waits for the request's turn. Errors: ErrAway, if it
-// can't be known; ErrQueueFull; and ctx's. The decision counts in the rule's statistics.
+// Take decides, asking the store and the other nodes if it must, and in a rule that queues waits for the request's
+// turn. Errors: ErrAway, if it can't be known; ErrQueueFull; and ctx's. The decision counts in the rule's statistics.
 func (r *Rule) Take(ctx context.Context, key Key, cost uint32) (d Decision, err error) {
 	if r.queues.on {
 		d, err = r.queues.take(ctx, r, key, cost)
@@ -109,7 +109,8 @@ type need struct {
 	wait    time.Duration // how far in the future they are of use, for requests that queue
 }
 
-// needs is what is asked for a request: of a bucket whose requests queue, for those as well that stand in line, as far as their turn is near.
+// needs is what is asked for a request: of a bucket whose requests queue, for those as well that stand in line, as far
+// as their turn is near.
 func (r *Rule) needs(key Key, cost uint32) need {
 	if r.kind != bucket || !r.queues.on {
 		return need{permits: cost, most: cost}

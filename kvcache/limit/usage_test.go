@@ -15,8 +15,8 @@ import (
 	"millrace/node"
 )
 
-// spentIs waits until all nodes say that so much was spent, since a lease may be on its way, and gives what the last of them says. If it isn't
-// certain that no permit got lost, it may be more.
+// spentIs waits until all nodes say that so much was spent, since a lease may be on its way, and gives what the last of
+// them says. If it isn't certain that no permit got lost, it may be more.
 func spentIs(tb testing.TB, ls []*limit.Limiter, name, client string, want int, certain bool) (u limit.Usage) {
 	tb.Helper()
 	for i, l := range ls {
@@ -57,7 +57,8 @@ func TestUsageAndResetOverThreeNodes(t *testing.T) { //nolint:paralleltest // th
 	}
 }
 
-// passes is admitted for a store that may not answer in time, since the machine is busy: then permits get lost, and only that no more pass is certain.
+// passes is admitted for a store that may not answer in time, since the machine is busy: then permits get lost, and
+// only that no more pass is certain.
 func passes(tb testing.TB, ls []*limit.Limiter, name, client string, n int) (passed int, certain bool) {
 	tb.Helper()
 	var next, allowed, away atomic.Int64

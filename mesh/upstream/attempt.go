@@ -153,7 +153,8 @@ func (a *attempt) more(ctx context.Context, last outcome) bool {
 		(last.unsent || a.repeatable)
 }
 
-// pays takes another try out of the budget. A request that its sender has sent twice has had its share already, or else tries would multiply.
+// pays takes another try out of the budget. A request that its sender has sent twice has had its share already, or else
+// tries would multiply.
 func (a *attempt) pays() bool { return !a.req.Again && a.s.budget.Spend(a.s.cfg.Retry.Budget) }
 
 // spoiled reports whether another target may do better: this one didn't answer, or with a status that is configured as

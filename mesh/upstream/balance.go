@@ -14,11 +14,12 @@ type wish struct {
 	keyed  bool
 }
 
-// pick chooses a target and takes a place for a request there, which leave gives back. Nil means that there is none; full, that there would be one if it
-// had room: it is better to wait for it than to ask one that is worse.
+// pick chooses a target and takes a place for a request there, which leave gives back. Nil means that there is none;
+// full, that there would be one if it had room: it is better to wait for it than to ask one that is worse.
 //
-// Targets that rest after failures are used only when no other is left, targets that fail their health check only in a panic. A canary's request goes to
-// others when no canary is left for it; others go to canaries only when there is no other that could be used.
+// Targets that rest after failures are used only when no other is left, targets that fail their health check only in a
+// panic. A canary's request goes to others when no canary is left for it; others go to canaries only when there is no
+// other that could be used.
 func (s *state) pick(w *wish) (t *target, full bool) {
 	var room [16]candidate
 	from, to := s.choices()
@@ -97,7 +98,8 @@ func (t *target) allowed(c choice) bool {
 	return c == downToo || (!t.down.Load() && (c == restingToo || !t.resting()))
 }
 
-// panics tells whether so few targets pass their checks that the load would bury them: then all are used, and the checks may be wrong.
+// panics tells whether so few targets pass their checks that the load would bury them: then all are used, and the
+// checks may be wrong.
 func (s *state) panics() bool {
 	if s.cfg.Health == nil || s.cfg.Health.Panic == 0 {
 		return false
@@ -162,8 +164,8 @@ func (c candidates) choose(w *wish) *target {
 	return nil
 }
 
-// byLoad chooses by weighted power of two choices: two different targets drawn by share, and of them the one with fewer requests in flight for its share
-// (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
+// byLoad chooses by weighted power of two choices: two different targets drawn by share, and of them the one with fewer
+// requests in flight for its share (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
 func (c candidates) byLoad() int {
 	total := 0
 	for i := range c {

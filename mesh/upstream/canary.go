@@ -11,8 +11,8 @@ import (
 // canary decides which requests go to the canary targets. Safe for concurrent use.
 type canary struct{ drawn atomic.Uint64 }
 
-// takes decides by the request's field, if it says always or never, or else by the share: of each hundred requests exactly as many as configured, evenly
-// spread.
+// takes decides by the request's field, if it says always or never, or else by the share: of each hundred requests
+// exactly as many as configured, evenly spread.
 func (c *canary) takes(cfg *node.Canary, req *mesh.Request) bool {
 	if cfg == nil {
 		return false

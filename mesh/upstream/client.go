@@ -18,9 +18,10 @@ type outcome struct {
 	reached bool // the request was sent to a target before this, or by this
 }
 
-// roundTrip asks the target once, and leaves it when the response is there. A repeatable request whose reused connection turns out to be closed is sent again, on a
-// new one, if the budget pays for that: the target may have closed the connection for want of use, but may have fallen over the request as well. A body that
-// streams can't be sent again, so it begins with a new one.
+// roundTrip asks the target once, and leaves it when the response is there. A repeatable request whose reused
+// connection turns out to be closed is sent again, on a new one, if the budget pays for that: the target may have
+// closed the connection for want of use, but may have fallen over the request as well. A body that streams can't be
+// sent again, so it begins with a new one.
 func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
 	defer func() { // after a panic, too
 		if out.resp == nil || out.resp.Stream == nil {
@@ -69,8 +70,8 @@ func (t *target) rested(req *mesh.Request) *conn {
 	return t.pool.get()
 }
 
-// exchange sends the request on the connection and reads the response, or its head if the body is to stream. The connection
-// then goes back to the pool, or is closed if it can't be used again. Canceling ctx ends it at once.
+// exchange sends the request on the connection and reads the response, or its head if the body is to stream. The
+// connection then goes back to the pool, or is closed if it can't be used again. Canceling ctx ends it at once.
 func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time) (*mesh.Response, error) {
 	c.r, c.w = 0, 0
 	if err := c.SetDeadline(deadline); err != nil {
@@ -116,8 +117,8 @@ func (c *conn) sendHead(req *mesh.Request) (err error) {
 	return err
 }
 
-// appendRequest writes the request as the target gets it, with the target's own authority if the client named none (HTTP/1.0). Its fields were checked when
-// the mesh message was decoded.
+// appendRequest writes the request as the target gets it, with the target's own authority if the client named none
+// (HTTP/1.0). Its fields were checked when the mesh message was decoded.
 func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, cmp.Or(r.Host, own)...), "\r\n"...)

@@ -33,8 +33,8 @@ type exchange struct {
 	once     sync.Once
 }
 
-// run sends the request and reads the response. A request's body streams while the response is awaited: the time counts from
-// its end.
+// run sends the request and reads the response. A request's body streams while the response is awaited: the time counts
+// from its end.
 func (x *exchange) run(timeout time.Duration) (*mesh.Response, error) {
 	if err := x.send(timeout); err != nil {
 		return nil, err
@@ -75,8 +75,8 @@ func (x *exchange) goOn() func() {
 	return func() { x.expects.decide(true) }
 }
 
-// rest takes the time-outs away from a connection whose response streams: its pace is the client's, and the mesh ends it
-// when nothing moves for long.
+// rest takes the time-outs away from a connection whose response streams: its pace is the client's, and the mesh ends
+// it when nothing moves for long.
 func (x *exchange) rest() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -121,7 +121,8 @@ func (x *exchange) send(timeout time.Duration) error {
 		}
 		err := x.copyBody(timeout)
 		until := time.Now().Add(timeout)
-		if x.brokeOff.Load() { // nobody waits for a response to half a request; a target that stopped reading may have sent one
+		// nobody waits for a response to half a request; a target that stopped reading may have sent one
+		if x.brokeOff.Load() {
 			until = time.Unix(1, 0)
 		}
 		x.await(until)
@@ -220,8 +221,8 @@ func (x *exchange) halfClose() {
 	}
 }
 
-// end gives the connection back, if the response was read whole and the request sent whole, or closes it. It waits until
-// nobody touches the request's body any more.
+// end gives the connection back, if the response was read whole and the request sent whole, or closes it. It waits
+// until nobody touches the request's body any more.
 func (x *exchange) end(whole bool) {
 	x.once.Do(func() {
 		sent := true

@@ -7,7 +7,8 @@ import (
 	"millrace/mesh"
 )
 
-// Foresee says which targets of an upstream a request would be sent to at this moment, for people; "" if this node doesn't serve the upstream.
+// Foresee says which targets of an upstream a request would be sent to at this moment, for people; "" if this node
+// doesn't serve the upstream.
 func (s *Set) Foresee(name string, req *mesh.Request) string {
 	s.mu.Lock()
 	u := s.members[name]

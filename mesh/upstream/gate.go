@@ -22,10 +22,12 @@ type gate struct {
 // errFull answers requests that no target has room for.
 var errFull = node.Errorf(node.CodeBusy, nil, "every target of the upstream has as many requests as it may")
 
-// lookAgain is how often the first in the queue looks for a target though no place was given back: targets return by themselves, too.
+// lookAgain is how often the first in the queue looks for a target though no place was given back: targets return by
+// themselves, too.
 const lookAgain = 50 * time.Millisecond
 
-// pass waits until try finds a target. It fails when the queue is full, the time is over, ctx ends, or try says that there is none to wait for.
+// pass waits until try finds a target. It fails when the queue is full, the time is over, ctx ends, or try says that
+// there is none to wait for.
 func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time, try func() (t *target, full bool)) (*target, error) {
 	w := g.join(c.MaxQueue)
 	if w == nil {

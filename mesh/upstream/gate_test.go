@@ -15,7 +15,8 @@ import (
 	"millrace/node"
 )
 
-// A target gets no more requests at once than it may; others wait in their order, at most so many and so long, and the rest is refused.
+// A target gets no more requests at once than it may; others wait in their order, at most so many and so long, and the
+// rest is refused.
 func TestConcurrencyLimit(t *testing.T) {
 	var now, most atomic.Int64
 	var mu sync.Mutex

@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// gradient is a limit of requests in flight that follows the target's latency: as long as more of them don't make it slower the limit grows, and when they
-// wait inside the target it shrinks. It needs no knowledge of the target (Netflix, concurrency-limits; Envoy, adaptive concurrency).
+// gradient is a limit of requests in flight that follows the target's latency: as long as more of them don't make it
+// slower the limit grows, and when they wait inside the target it shrinks. It needs no knowledge of the target
+// (Netflix, concurrency-limits; Envoy, adaptive concurrency).
 //
-// Latencies are averaged over windows. base is the average without a queue: that of windows in which the limit was hardly used, or of the fastest. Since a
-// target that gets slower would look like one with a queue for ever, the limit drops for a moment from time to time, and base is measured anew.
-// Safe for concurrent use.
+// Latencies are averaged over windows. base is the average without a queue: that of windows in which the limit was
+// hardly used, or of the fastest. Since a target that gets slower would look like one with a queue for ever, the limit
+// drops for a moment from time to time, and base is measured anew. Safe for concurrent use.
 type gradient struct {
 	limit atomic.Int64
 	now   func() time.Time
@@ -97,7 +98,8 @@ func (g *gradient) adjust(now time.Time) {
 	}
 }
 
-// probed takes what a probe has found. A target that has become slower may have been taken for one with a queue, so its limit is looked for again.
+// probed takes what a probe has found. A target that has become slower may have been taken for one with a queue, so its
+// limit is looked for again.
 func (g *gradient) probed(mean float64, now time.Time) {
 	g.found = g.found && mean < 1.5*g.base
 	g.base, g.probing = mean, false
@@ -106,8 +108,8 @@ func (g *gradient) probed(mean float64, now time.Time) {
 	g.probedAt, g.probeAt = now, now.Add(probeEvery)
 }
 
-// overdue ends a probe that lasts too long, since requests from before it hold all of its places, and tells whether it did. It is asked when a request finds
-// no room.
+// overdue ends a probe that lasts too long, since requests from before it hold all of its places, and tells whether it
+// did. It is asked when a request finds no room.
 func (g *gradient) overdue() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

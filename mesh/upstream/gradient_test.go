@@ -87,8 +87,9 @@ func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outc
 	return o
 }
 
-// At ten times a target's capacity the adaptive limit lets few requests wait inside it, where without a limit all do, and refuses
-// the others. How fast it is then, which hangs on the machine, is reported; TestGradient shows how the limit is found.
+// At ten times a target's capacity the adaptive limit lets few requests wait inside it, where without a limit all do,
+// and refuses the others. How fast it is then, which hangs on the machine, is reported; TestGradient shows how the
+// limit is found.
 func TestAdaptive(t *testing.T) {
 	const places, takes = 20, 50 * time.Millisecond
 	const capacity = places * float64(time.Second/takes)

@@ -8,9 +8,10 @@ import (
 	"millrace/node"
 )
 
-// byHash chooses by rendezvous hashing (Thaler and Ravishankar, 1998), weighted by share: of equal keys each target takes the same part on every node, and
-// when a target leaves only its keys move. No target takes more than a quarter above its share of what is in flight, but a few always; what is beyond goes to the
-// key's next one (Mirrokni, Thorup and Zadimoghaddam, Consistent Hashing with Bounded Loads, 2016).
+// byHash chooses by rendezvous hashing (Thaler and Ravishankar, 1998), weighted by share: of equal keys each target
+// takes the same part on every node, and when a target leaves only its keys move. No target takes more than a quarter
+// above its share of what is in flight, but a few always; what is beyond goes to the key's next one (Mirrokni, Thorup
+// and Zadimoghaddam, Consistent Hashing with Bounded Loads, 2016).
 func (c candidates) byHash(key uint64) int {
 	var inFlight, shares int64
 	for i := range c {

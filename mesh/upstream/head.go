@@ -174,7 +174,8 @@ func (c *conn) keepAlive(h head) bool {
 	if _, value, ok := strings.Cut(h.fields.Get("Keep-Alive"), "timeout="); ok {
 		seconds, _, _ := strings.Cut(value, ",")
 		if n, err := strconv.Atoi(strings.TrimSpace(seconds)); err == nil {
-			c.idle = min(idleFor, time.Duration(n)*time.Second-time.Second) // a second early: the target's clock runs too
+			// a second early: the target's clock runs too
+			c.idle = min(idleFor, time.Duration(n)*time.Second-time.Second)
 		}
 	}
 	return c.idle > 0

@@ -15,8 +15,9 @@ type hedged struct {
 	out    outcome
 }
 
-// hedge asks a target, and after a while without an answer a second one too; the first good answer counts, and the other try is canceled (Dean and
-// Barroso, The Tail at Scale, 2013). Interim responses are dropped: those of two targets could contradict each other.
+// hedge asks a target, and after a while without an answer a second one too; the first good answer counts, and the
+// other try is canceled (Dean and Barroso, The Tail at Scale, 2013). Interim responses are dropped: those of two
+// targets could contradict each other.
 func (a *attempt) hedge(ctx context.Context, first *target) outcome {
 	req := *a.req
 	req.Interim = nil

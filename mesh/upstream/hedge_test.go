@@ -14,8 +14,8 @@ import (
 	"millrace/node"
 )
 
-// A request that a target is slow to answer is sent to a second one; the first answer counts and the other try is canceled. Only safe requests are, and no
-// more than the budget pays for.
+// A request that a target is slow to answer is sent to a second one; the first answer counts and the other try is
+// canceled. Only safe requests are, and no more than the budget pays for.
 func TestHedge(t *testing.T) {
 	var slow, canceled, posts atomic.Int64
 	hang := server(t, func(_ http.ResponseWriter, r *http.Request) {

@@ -59,7 +59,8 @@ func TestEjectsSlow(t *testing.T) {
 	_, stop := r.busy(t, 4, "GET", "", time.Millisecond)
 	defer stop()
 	natsservertest.Eventually(t, "the slow target rests", func() bool { return r.state(lazy.URL) == "resting" })
-	natsservertest.Eventually(t, "the others don't", func() bool { // a busy machine may have made one of them slow for a moment
+	// a busy machine may have made one of them slow for a moment
+	natsservertest.Eventually(t, "the others don't", func() bool {
 		return r.state(lazy.URL) == "resting" && r.state(a.url) == "up" && r.state(b.url) == "up"
 	})
 	slow.Store(false)
@@ -70,8 +71,8 @@ func TestEjectsSlow(t *testing.T) {
 	})
 }
 
-// Ejection is a circuit breaker for each target: it opens after as many failures in a row as failsafe-go's, tries again after its delay, closes on the first
-// success and opens again on the first failure.
+// Ejection is a circuit breaker for each target: it opens after as many failures in a row as failsafe-go's, tries again
+// after its delay, closes on the first success and opens again on the first failure.
 func TestBreakerLikeFailsafe(t *testing.T) {
 	for _, failures := range []int{1, 3} {
 		t.Run(strconv.Itoa(failures), func(t *testing.T) {

@@ -113,7 +113,8 @@ func hanging(tb testing.TB) (url string, free func()) {
 	return url, free
 }
 
-// Who waits gets a target that a reload adds, or one that passes its health check again, though no place was given back.
+// Who waits gets a target that a reload adds, or one that passes its health check again, though no place was given
+// back.
 func TestWaitersFindNewTargets(t *testing.T) {
 	var healthy atomic.Bool
 	sick := server(t, func(w http.ResponseWriter, r *http.Request) {

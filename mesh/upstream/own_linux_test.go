@@ -37,7 +37,8 @@ func backlog(tb testing.TB) string {
 
 // A node without a free file descriptor can't ask anybody. That is told as its own failure, and no target rests for it.
 func TestOwnDescriptorsAreNoFailureOfTheTarget(t *testing.T) {
-	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") } // no connection rests
+	// no connection rests
+	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }
 	one, two := server(t, last).URL, server(t, last).URL
 	for name, cfg := range map[string]node.Upstream{"addresses": config(one, two), "a name": config(strings.Replace(one, "127.0.0.1", "localhost", 1))} {
 		t.Run(name, func(t *testing.T) {

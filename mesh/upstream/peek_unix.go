@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// peeker looks at a socket without reading from it, and asks without looking in vain. It belongs to one request at a time.
+// peeker looks at a socket without reading from it, and asks without looking in vain. It belongs to one request at a
+// time.
 type peeker struct {
 	raw  syscall.RawConn
 	look func(fd uintptr)      // made once, since each connection looks before each request
@@ -49,8 +50,9 @@ func (p *peeker) quiet() bool {
 	return p.raw.Control(p.look) == nil && p.nothing
 }
 
-// ask writes out, waits, and reads what comes first into in, which saves the read that finds nothing yet: a target never answers before it is asked. Less
-// written than all, without an error, means that there was no room, and nothing was waited for.
+// ask writes out, waits, and reads what comes first into in, which saves the read that finds nothing yet: a target
+// never answers before it is asked. Less written than all, without an error, means that there was no room, and nothing
+// was waited for.
 func (p *peeker) ask(out, in []byte) (written, read int, err error) {
 	p.out, p.in, p.sent, p.written, p.read, p.err = out, in, false, 0, 0, nil
 	if err = p.raw.Read(p.swap); err == nil {

@@ -48,7 +48,8 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	p.within.Store(int64(connect))
 	port := u.Port()
 	if u.Scheme == "https" {
-		_, _ = x509.SystemCertPool() // read once only, and so not when descriptors are short; connections tell what is wrong
+		// read once only, and so not when descriptors are short; connections tell what is wrong
+		_, _ = x509.SystemCertPool()
 		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
 	if port == "" {
@@ -62,8 +63,8 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	return p, nil
 }
 
-// get gives an idle connection that the target has neither closed nor written to, or nil. What a target sends unasked (a
-// 408, leftovers of an earlier body) must never be taken for the answer to the next request.
+// get gives an idle connection that the target has neither closed nor written to, or nil. What a target sends unasked
+// (a 408, leftovers of an earlier body) must never be taken for the answer to the next request.
 func (p *pool) get() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()

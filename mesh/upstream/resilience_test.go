@@ -53,7 +53,8 @@ func sum(all []*app) (n int64) {
 	return n
 }
 
-// What a target answers when it fails is repeated elsewhere, if the request may run twice; and what says that the request is wrong is not.
+// What a target answers when it fails is repeated elsewhere, if the request may run twice; and what says that the
+// request is wrong is not.
 func TestRepeatsServerFaults(t *testing.T) {
 	key := mesh.Field{Name: "Idempotency-Key", Value: `"8e03978e"`}
 	for name, tc := range map[string]struct {
@@ -409,8 +410,8 @@ func TestHurriedClients(t *testing.T) {
 	}
 }
 
-// One of four targets answers errors, another hangs, a third comes and goes. Clients whose requests may be repeated see next to nothing of it, what may
-// not is never run twice, and when all is well again so is the balance.
+// One of four targets answers errors, another hangs, a third comes and goes. Clients whose requests may be repeated see
+// next to nothing of it, what may not is never run twice, and when all is well again so is the balance.
 //
 // BADDAY_SECONDS makes it longer, with a target that comes and goes every two seconds.
 func TestBadDay(t *testing.T) {
@@ -444,7 +445,8 @@ func TestBadDay(t *testing.T) {
 		}).URL)
 	}
 	cfg := config(urls...)
-	cfg.Retry.TryTimeout, cfg.Eject.SlowStart = node.Duration(200*time.Millisecond), node.Duration(500*time.Millisecond) // the rest is as by default
+	// the rest is as by default
+	cfg.Retry.TryTimeout, cfg.Eject.SlowStart = node.Duration(200*time.Millisecond), node.Duration(500*time.Millisecond)
 	r := start(t, cfg)
 	var sent, failed, n atomic.Int64
 	var mu sync.Mutex

@@ -89,8 +89,8 @@ func (c Config) lookUp(ctx context.Context, hosts []string) names {
 	return found
 }
 
-// usable gives the IPv4 addresses, or the others, if there are no IPv4 addresses or this host has no way to them: few hosts have both ways. They are ordered, so
-// that two answers can be compared.
+// usable gives the IPv4 addresses, or the others, if there are no IPv4 addresses or this host has no way to them: few
+// hosts have both ways. They are ordered, so that two answers can be compared.
 func usable(addrs []netip.Addr) []netip.Addr {
 	var v4, v6 []netip.Addr
 	for _, a := range addrs {
@@ -126,8 +126,8 @@ func text(addr netip.Addr) string {
 	return addr.String()
 }
 
-// hostName gives the name to look up; empty for an address, and for localhost: an application may listen on either of its addresses, which only trying
-// tells.
+// hostName gives the name to look up; empty for an address, and for localhost: an application may listen on either of
+// its addresses, which only trying tells.
 func hostName(target node.BaseURL) string {
 	u, err := url.Parse(string(target))
 	if err != nil {

@@ -41,7 +41,8 @@ func (n *names) LookupNetIP(_ context.Context, _, host string) (out []netip.Addr
 	return out, n.err
 }
 
-// Each address of a target's name is a target; they follow the name, under load and without a failed request; and stay when it can't be looked up.
+// Each address of a target's name is a target; they follow the name, under load and without a failed request; and stay
+// when it can't be looked up.
 func TestResolve(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "0.0.0.0:0")
 	if err != nil {

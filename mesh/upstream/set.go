@@ -52,8 +52,8 @@ var ErrCutOff = errors.New("requests were cut off")
 
 // Apply brings the set to the configuration: new upstreams join the mesh, changed ones go on with their new targets,
 // removed ones leave and finish what runs, all at the same time and at most until ctx ends. Remote upstreams are other
-// nodes' work. Calls must not overlap. It fails with ErrCutOff if nothing but that went wrong; any other error means that an
-// upstream isn't as configured.
+// nodes' work. Calls must not overlap. It fails with ErrCutOff if nothing but that went wrong; any other error means
+// that an upstream isn't as configured.
 func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
 	left, err := s.change(ctx, upstreams, s.lookUp(ctx, upstreams))
 	cut := drain(ctx, left)

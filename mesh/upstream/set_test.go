@@ -71,7 +71,8 @@ func TestApplyAfterEnd(t *testing.T) {
 	}
 }
 
-// Requests that may not be repeated run while targets are added, removed and reweighted: none is lost, and those that run at a removed target end there.
+// Requests that may not be repeated run while targets are added, removed and reweighted: none is lost, and those that
+// run at a removed target end there.
 func TestTargetsChangeUnderLoad(t *testing.T) {
 	urls := named(t, 6)
 	r := start(t, config(urls...))

@@ -23,7 +23,8 @@ const (
 	restMax  = 30 * time.Second
 )
 
-// epoch is when this process began. Moments are kept as nanoseconds from it, which setting the system's clock doesn't change.
+// epoch is when this process began. Moments are kept as nanoseconds from it, which setting the system's clock doesn't
+// change.
 var epoch = time.Now()
 
 func moment(t time.Time) int64 { return int64(t.Sub(epoch)) }
@@ -65,8 +66,8 @@ type target struct {
 	changed   func(kind, detail string)
 }
 
-// limit is how many requests the target may get at once; 0 for any number. Responses that stream don't count against an adaptive limit: how long they take
-// says nothing about the target.
+// limit is how many requests the target may get at once; 0 for any number. Responses that stream don't count against an
+// adaptive limit: how long they take says nothing about the target.
 func (t *target) limit() int64 {
 	if g := t.adaptive.Load(); g != nil {
 		return g.limit.Load() + t.streams.Load()
@@ -160,17 +161,20 @@ func (t *target) succeeded(took time.Duration) {
 	}
 }
 
-// before tells whether a request began before the target's rest, and so says nothing about it any more. The caller holds mu.
+// before tells whether a request began before the target's rest, and so says nothing about it any more. The caller
+// holds mu.
 func (t *target) before(now time.Time, took time.Duration) bool {
 	return t.restLasts > 0 && !now.Add(-took).After(t.restBegan)
 }
 
-// outrunInRow is how many requests in a row without an answer in time tell that a target hangs, though nobody waited long enough to be sure.
+// outrunInRow is how many requests in a row without an answer in time tell that a target hangs, though nobody waited
+// long enough to be sure.
 const outrunInRow = 5
 
 var errOutrun = errors.New("requests are given up, one after the other, for want of an answer")
 
-// abandoned counts a request that nobody waited for any longer, with the time that it took until then. outrun says that its client had too little time.
+// abandoned counts a request that nobody waited for any longer, with the time that it took until then. outrun says that
+// its client had too little time.
 func (t *target) abandoned(took time.Duration, outrun bool) {
 	t.mu.Lock()
 	if now := t.now(); took > t.window.sums(now).mean() { // a shorter time says nothing
@@ -182,8 +186,8 @@ func (t *target) abandoned(took time.Duration, outrun bool) {
 	}
 }
 
-// outran counts a request that wasn't answered while others were, or in the time of its client. One says little, but several in a row, without a single
-// answer between them, say that the target hangs.
+// outran counts a request that wasn't answered while others were, or in the time of its client. One says little, but
+// several in a row, without a single answer between them, say that the target hangs.
 func (t *target) outran(took time.Duration) {
 	t.mu.Lock()
 	if !t.before(t.now(), took) {
@@ -258,8 +262,8 @@ func (t *target) rest() time.Duration {
 	return rest
 }
 
-// spares tells whether one more target may rest, of its kind: canaries don't stand in for others. Those that fail their health check are away as well. One
-// always may, if there is another to stand in for it.
+// spares tells whether one more target may rest, of its kind: canaries don't stand in for others. Those that fail their
+// health check are away as well. One always may, if there is another to stand in for it.
 func (s *state) spares(t *target) bool {
 	all, away := 0, 0
 	for _, o := range s.targets {
@@ -274,7 +278,8 @@ func (s *state) spares(t *target) bool {
 	return (all > 1 || t.canary) && away < max(all*s.cfg.Eject.Most/100, 1)
 }
 
-// despairs tells whether every target fails that isn't away: then those that rest are no worse, and to spare them would bury the others.
+// despairs tells whether every target fails that isn't away: then those that rest are no worse, and to spare them would
+// bury the others.
 func (s *state) despairs(now int64) bool {
 	return !slices.ContainsFunc(s.targets, func(t *target) bool {
 		return !t.resting() && !t.down.Load() && t.fails.Load() < now

@@ -79,7 +79,8 @@ func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upst
 	return u, nil
 }
 
-// apply takes a new configuration, and what was found for the names in it. Targets that stay keep their connections and what is known about them.
+// apply takes a new configuration, and what was found for the names in it. Targets that stay keep their connections and
+// what is known about them.
 func (u *Upstream) apply(cfg node.Upstream, found names) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -178,13 +179,15 @@ func (u *Upstream) watch(s *state) {
 	}
 }
 
-// tendEvery is how often targets are compared, and sweepEvery, in its multiples, how often idle connections are looked at when no request does.
+// tendEvery is how often targets are compared, and sweepEvery, in its multiples, how often idle connections are looked
+// at when no request does.
 const (
 	tendEvery  = time.Second
 	sweepEvery = 5
 )
 
-// tend takes care of the targets until ctx ends: those that are much slower than the others rest, and connections that rest for too long are closed.
+// tend takes care of the targets until ctx ends: those that are much slower than the others rest, and connections that
+// rest for too long are closed.
 func (u *Upstream) tend(ctx context.Context) {
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()

@@ -60,7 +60,8 @@ func (r *rig) do(tb testing.TB, method, target string, body string, header ...me
 	return whole(resp, err)
 }
 
-// busy has clients send request after request, with a pause between them, until stop is called; each must be answered 200. sent counts them.
+// busy has clients send request after request, with a pause between them, until stop is called; each must be answered
+// 200. sent counts them.
 func (r *rig) busy(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64, stop func()) {
 	t.Helper()
 	sent = new(atomic.Int64)

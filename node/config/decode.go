@@ -124,8 +124,8 @@ func (d *decoder) instead(f field, at place, dst reflect.Value) bool {
 	})
 }
 
-// unknown reports a key that the struct doesn't have. If it is near to one that the mapping lacks, the value is taken for
-// that one's, without further reports: so the slip has no follow-up mistakes.
+// unknown reports a key that the struct doesn't have. If it is near to one that the mapping lacks, the value is taken
+// for that one's, without further reports: so the slip has no follow-up mistakes.
 func (d *decoder) unknown(e entry, at place, fields []field, present map[string]bool, dst reflect.Value) {
 	keys := keysOf(fields)
 	if before, _, found := strings.Cut(e.key, ":"); found && slices.Contains(keys, before) {

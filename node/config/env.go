@@ -12,8 +12,8 @@ import (
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// substitute replaces ${NAME} and ${NAME:-default} in a text, once: what a variable holds isn't looked at again. As in a
-// shell the default also stands in for an empty variable. $${ is a literal ${. The error names the variable, never a
+// substitute replaces ${NAME} and ${NAME:-default} in a text, once: what a variable holds isn't looked at again. As in
+// a shell the default also stands in for an empty variable. $${ is a literal ${. The error names the variable, never a
 // value. used tells whether there was a variable.
 func substitute(text string, env func(string) (string, bool)) (result string, used bool, err error) {
 	var b strings.Builder

@@ -59,8 +59,8 @@ func keysOf(fields []field) []string {
 
 var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-// readsText tells whether values of the type are written as text: always for a type of texts.go, and as a short form for
-// a struct with keys.
+// readsText tells whether values of the type are written as text: always for a type of texts.go, and as a short form
+// for a struct with keys.
 func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
 
 // takesBool tells whether true and false are short forms of the type.

@@ -16,8 +16,8 @@ import (
 	"millrace/node/config"
 )
 
-// FuzzParse checks that no file makes Parse panic, that mistakes have a place inside the file, and that what is accepted
-// is written and read back as it was.
+// FuzzParse checks that no file makes Parse panic, that mistakes have a place inside the file, and that what is
+// accepted is written and read back as it was.
 func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/good/*.yaml", "testdata/mistakes/*.yaml"} {
 		files, err := filepath.Glob(pattern)

@@ -62,8 +62,8 @@ func roundTrip(t *testing.T, c *node.Config) []byte {
 	return written
 }
 
-// urlInList matches what goccy/go-yaml by itself reads as a mapping when it is inside { } (see repair.go), so that plain
-// can't show it to the schema.
+// urlInList matches what goccy/go-yaml by itself reads as a mapping when it is inside { } (see repair.go), so that
+// plain can't show it to the schema.
 var urlInList = regexp.MustCompile(`\{targets: \[http:`)
 
 // plain decodes YAML or JSON to what a validator of JSON Schema takes.

@@ -51,7 +51,8 @@ var refusedTypes = map[token.Type]string{
 // refuse reports a token that a configuration may not have.
 func (g *guarding) refuse(t *token.Token) {
 	message := refusedTypes[t.Type]
-	if t.Type == token.StringType && strings.Contains(strings.TrimSpace(t.Origin), "\t") { // the parser would drop the tab
+	// the parser would drop the tab
+	if t.Type == token.StringType && strings.Contains(strings.TrimSpace(t.Origin), "\t") {
 		message = "a tab in a text without quotes: put the text in quotes, or use spaces"
 	}
 	if message == "" {

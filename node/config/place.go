@@ -29,8 +29,8 @@ func (p place) key(key string) place {
 	return place{path: p.below(key), name: name}
 }
 
-// shown gives a key for a message. A key with a colon is nearly always a key and a value without a space between them, and
-// the value may be a secret.
+// shown gives a key for a message. A key with a colon is nearly always a key and a value without a space between them,
+// and the value may be a secret.
 func shown(key string) string {
 	if before, _, found := strings.Cut(key, ":"); found {
 		return before + ":..."
@@ -69,8 +69,8 @@ func (p place) prefix() string {
 	return p.name + ": "
 }
 
-// locate finds a place that node.Config.Validate names: the position of the scalar there, of the key or item that begins
-// a list or mapping, or of the nearest one above if the file leaves the place out.
+// locate finds a place that node.Config.Validate names: the position of the scalar there, of the key or item that
+// begins a list or mapping, or of the nearest one above if the file leaves the place out.
 func locate(root *value, path []string) (position, place) {
 	v, pos, p := root, root.pos, place{}
 	for _, step := range path {

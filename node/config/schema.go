@@ -12,8 +12,8 @@ import (
 )
 
 // Schema gives the JSON Schema (draft 2020-12) of the configuration file, indented, for editors and CI. It is generated
-// from the types that Parse decodes into. What needs the whole file (undeclared upstreams, ambiguous routes) it can't say:
-// a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts.
+// from the types that Parse decodes into. What needs the whole file (undeclared upstreams, ambiguous routes) it can't
+// say: a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts.
 func Schema() []byte {
 	g := &generator{defs: members[*schema]{}}
 	root := g.object(reflect.TypeFor[node.Config](), reflect.ValueOf(node.Default()))

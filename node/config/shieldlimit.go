@@ -10,7 +10,8 @@ import (
 	"millrace/node"
 )
 
-// shieldLimits gives the limits under limits for shield. If what is there couldn't be read, every name that is used counts as declared.
+// shieldLimits gives the limits under limits for shield. If what is there couldn't be read, every name that is used
+// counts as declared.
 func shieldLimits(r *report, c *node.Config) map[string]node.Limit {
 	limits := maps.Clone(c.Limits)
 	for name, l := range limits {
@@ -32,7 +33,8 @@ func shieldLimits(r *report, c *node.Config) map[string]node.Limit {
 	return limits
 }
 
-// shieldLimit gives a limit with a mistake only the names that could be read: its keys can't be held against each other.
+// shieldLimit gives a limit with a mistake only the names that could be read: its keys can't be held against each
+// other.
 func shieldLimit(r *report, l node.Limit, path ...string) node.Limit {
 	below := func(key string) []string { return append(slices.Clip(path), key) }
 	if !r.mistaken(path...) && len(r.mistakenKeys(path...)) == 0 {

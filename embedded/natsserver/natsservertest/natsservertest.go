@@ -84,8 +84,8 @@ func Eventually(tb testing.TB, what string, cond func() bool) {
 	}
 }
 
-// IgnoreFasthttp are the goroutines of fasthttp that outlive its servers: a clock for the Date field, and the cleaner of
-// a stopped worker pool, which sleeps for up to ten seconds before it sees that it is stopped.
+// IgnoreFasthttp are the goroutines of fasthttp that outlive its servers: a clock for the Date field, and the cleaner
+// of a stopped worker pool, which sleeps for up to ten seconds before it sees that it is stopped.
 func IgnoreFasthttp() []goleak.Option {
 	return []goleak.Option{
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),

@@ -10,8 +10,9 @@ import (
 	"millrace/embedded/natsserver"
 )
 
-// FreePorts gives addresses on loopback that nobody listens on, for tests of clusters, whose members must know each other's addresses before they
-// start. They aren't of those that the system gives to connections and to listeners without a port of their own, who might take one meanwhile.
+// FreePorts gives addresses on loopback that nobody listens on, for tests of clusters, whose members must know each
+// other's addresses before they start. They aren't of those that the system gives to connections and to listeners
+// without a port of their own, who might take one meanwhile.
 func FreePorts(tb testing.TB, n int) []string {
 	tb.Helper()
 	out, err := FindPorts(n)
