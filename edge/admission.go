@@ -27,7 +27,7 @@ type admission struct {
 const (
 	adjustEvery = 50 * time.Millisecond
 	lateTarget  = 2 * time.Millisecond // waiting longer than this means overload
-	// adjustments in a row; requests that wake together make a late moment, not an overload
+	// adjustments in a row; requests that wake together make a late moment, not an overload.
 	lateEnough = 2
 )
 

@@ -47,9 +47,9 @@ type Upgrade string
 
 // The kinds of socket.
 const (
-	// the bytes of the WebSocket protocol (RFC 6455): for upstreams. Others by name
+	// the bytes of the WebSocket protocol (RFC 6455): for upstreams. Others by name.
 	UpgradeBytes Upgrade = "websocket"
-	// each piece is one message, KindText or KindBinary, of at most MaxMessage bytes: for services
+	// each piece is one message, KindText or KindBinary, of at most MaxMessage bytes: for services.
 	UpgradeMessages Upgrade = "messages"
 )
 

@@ -45,7 +45,7 @@ type OnDisconnect string
 // The values of OnDisconnect.
 const (
 	OnDisconnectCancel OnDisconnect = "cancel" // the member is told to stop
-	// the member isn't told; a client that only ended its sending side gets the response
+	// the member isn't told; a client that only ended its sending side gets the response.
 	OnDisconnectFinish OnDisconnect = "finish"
 )
 

@@ -19,9 +19,9 @@ import (
 // once more.
 const (
 	electionTick = 100 * time.Millisecond
-	// after another server has come or gone; then nats-server's own elections are over as well
+	// after another server has come or gone; then nats-server's own elections are over as well.
 	electionWatch = 20 * time.Second
-	// that the second of those who are left gives the first to do it, and the third the second
+	// that the second of those who are left gives the first to do it, and the third the second.
 	electionRank  = 300 * time.Millisecond
 	electionNone  = 300 * time.Millisecond  // how long a majority of a group knows no leader before that is strange
 	electionAgain = 1200 * time.Millisecond // after a try that has brought none, and twice as long after the next

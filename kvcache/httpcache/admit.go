@@ -50,19 +50,19 @@ const (
 	ReasonStatus  Reason = "status"   // the status isn't final, or not understood
 	ReasonNoStore Reason = "no-store" // the origin forbids it
 	ReasonPrivate Reason = "private"  // it is for one user
-	// the request carries credentials and nothing says that the answer is for all
+	// the request carries credentials and nothing says that the answer is for all.
 	ReasonAuthorization Reason = "authorization"
 	ReasonVaryAny       Reason = "vary-any" // it depends on what can't be known
-	// it depends on a field of which nearly each client has its own value
+	// it depends on a field of which nearly each client has its own value.
 	ReasonVaryTooMany Reason = "vary-unkeyed"
 	ReasonSetCookie   Reason = "set-cookie" // it sets a cookie
-	// nothing says how long it is fresh, and nothing to ask for news with
+	// nothing says how long it is fresh, and nothing to ask for news with.
 	ReasonFreshness Reason = "no-freshness"
 	ReasonPartial   Reason = "partial"          // a part of which nobody knows where it belongs
 	ReasonRequest   Reason = "request-no-store" // the client forbids it
-	// the client sent cookies, and the origin doesn't say whether they matter
+	// the client sent cookies, and the origin doesn't say whether they matter.
 	ReasonRequestCookie Reason = "request-cookie"
-	// the body is larger than the route caches, or than there is room for
+	// the body is larger than the route caches, or than there is room for.
 	ReasonTooLarge Reason = "too-large"
 	ReasonVariants Reason = "variants"    // the URL has as many variants as it may
 	ReasonClock    Reason = "clock-ahead" // it is stale only because this node's clock is ahead of its Date

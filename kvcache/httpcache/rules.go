@@ -54,7 +54,7 @@ var DefaultTargets = []string{node.TargetedField, "CDN-Cache-Control", "Surrogat
 // Limits of what is kept, so that what is told about a purge need not be kept for ever.
 const (
 	MaxKeep = 30 * 24 * time.Hour // since a response was received
-	// at least so long after its freshness, for revalidation and for an origin that is away
+	// at least so long after its freshness, for revalidation and for an origin that is away.
 	grace = time.Hour
 	// HeuristicCap bounds heuristic freshness.
 	HeuristicCap = 24 * time.Hour

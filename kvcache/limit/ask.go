@@ -31,7 +31,7 @@ var (
 	errConflict = errors.New("another node has changed the record")      // it wasn't replaced, and won't be
 	errBusy     = errors.New("another write of the record is under way") // likewise
 	errNobody   = errors.New("nobody takes the question")                // likewise
-	// it answers, and asking again would be of no use
+	// it answers, and asking again would be of no use.
 	errRefused = errors.New("the store has refused it")
 	errUnsure  = errors.New("the record may have been replaced, and again since") // and the store answers
 )
@@ -50,7 +50,7 @@ const (
 	firstRead  = 100 * time.Millisecond
 	firstWrite = 250 * time.Millisecond
 	firstAlone = 600 * time.Millisecond
-	// until a question that nobody has taken is put again, unless somebody takes others before
+	// until a question that nobody has taken is put again, unless somebody takes others before.
 	nobodyWait = 200 * time.Millisecond
 	busyWait   = 5 * time.Millisecond
 )

@@ -13,7 +13,7 @@ const (
 	timeEvery = 2 * time.Second
 	timeFirst = 100 * time.Millisecond
 	timeAlone = time.Second
-	// that answers are waited for at first; twice as long each time until there is a time, but at most timeAlone
+	// that answers are waited for at first; twice as long each time until there is a time, but at most timeAlone.
 	timeAnswer  = 60 * time.Millisecond
 	youngFor    = time.Minute
 	followYoung = 5 * time.Second

@@ -12,7 +12,7 @@ import (
 // the limit, so that the store is away for that key, and for no other.
 var (
 	errGhost = errors.New("the store has a record and can't give it") // writes conflict, and reads find nothing
-	// since this node has permits by it, or knows that there are none
+	// since this node has permits by it, or knows that there are none.
 	errGone = errors.New("the store has lost the newest record")
 )
 
