@@ -22,13 +22,15 @@ func TestCacheAttackConnectionListedFields(t *testing.T) {
 	}, func(s *cacheSetup) { s.routes = append(s.routes, cachedRoute("/*", nil, needs("X-Beta", "1"))) })
 	seen := func(req *mesh.Request, n int) *mesh.Response {
 		resp := fresh(strings.Join([]string{
-			req.Header.Get("X-Lang"), req.Header.Get("X-Tenant"), req.Header.Get("X-Beta"), req.Header.Get("Cookie"), req.Header.Get("Content-Type"),
+			req.Header.Get("X-Lang"), req.Header.Get("X-Tenant"), req.Header.Get("X-Beta"), req.Header.Get("Cookie"),
+			req.Header.Get("Content-Type"),
 		}, "|"))(req, n)
 		resp.Header.Add("Vary", "X-Lang")
 		return resp
 	}
 	for i, c := range []struct{ method, field, value string }{
-		{"GET", "X-Lang", "de"}, {"GET", "X-Tenant", "7"}, {"GET", "X-Beta", "1"}, {"GET", "Cookie", "tier=gold"}, {"QUERY", "Content-Type", "application/sql"},
+		{"GET", "X-Lang", "de"}, {"GET", "X-Tenant", "7"}, {"GET", "X-Beta", "1"}, {"GET", "Cookie", "tier=gold"},
+		{"QUERY", "Content-Type", "application/sql"},
 	} {
 		path, body := "/"+string(rune('a'+i)), ""
 		if c.method == "QUERY" {
@@ -47,7 +49,8 @@ func TestCacheAttackConnectionListedFields(t *testing.T) {
 
 // What frames, routes or authenticates a request can't be taken away by naming it in Connection.
 func TestConnectionListsWhatMustStay(t *testing.T) {
-	x := &mesh.Request{Header: fields("Connection", "host, content-length, authorization, x-request-id, x-forwarded-for", "Authorization", "a", "X-Other", "1")}
+	x := &mesh.Request{Header: fields("Connection",
+		"host, content-length, authorization, x-request-id, x-forwarded-for", "Authorization", "a", "X-Other", "1")}
 	x.Header.DropHopByHop()
 	if !x.Header.Has("Authorization") || !x.Header.Has("X-Other") || x.Header.Has("Connection") {
 		t.Errorf("left: %v", x.Header)
@@ -70,7 +73,8 @@ func TestConnectionListsVeryMany(t *testing.T) {
 // Calls of a gather carry what is left of the client's fields, too.
 func TestGatherConnectionListedFields(t *testing.T) {
 	r, _ := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"a": to(t, "/header/")}))
-	if _, _, body := gathered(t, r, "/all/1", "X-Forwarded-Foo", "1", "Connection", "authorization"); !strings.Contains(body, "identity") {
+	if _, _, body := gathered(t, r, "/all/1", "X-Forwarded-Foo", "1", "Connection",
+		"authorization"); !strings.Contains(body, "identity") {
 		t.Errorf("without the field: %s", body)
 	}
 	listed := make(chan bool, 1)
@@ -90,7 +94,8 @@ func TestGatherConnectionListedFields(t *testing.T) {
 // service answers as a member of that service.
 func (r *rig) service(t *testing.T, name string, f mesh.HandlerFunc) {
 	t.Helper()
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service(name), Handler: f, Streams: true, Limit: 100})
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service(name), Handler: f, Streams: true,
+		Limit: 100})
 	if err == nil {
 		err = s.Open(t.Context())
 	}
@@ -103,8 +108,10 @@ func (r *rig) service(t *testing.T, name string, f mesh.HandlerFunc) {
 // A WebSocket needs its own fields, and loses what else Connection names.
 func TestConnectionListedFieldsOfASocket(t *testing.T) {
 	r := sockets(t)
-	const head = "GET /up/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-	for connection, want := range map[string]int{"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101, "Upgrade, Sec-WebSocket-Key": 403} {
+	const head = "GET /up/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	for connection, want := range map[string]int{"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101,
+		"Upgrade, Sec-WebSocket-Key": 403} {
 		if got, _ := r.raw(t, head+"Connection: "+connection+"\r\n\r\n"); got.StatusCode != want {
 			t.Errorf("Connection: %s gave %d", connection, got.StatusCode)
 		}
@@ -124,7 +131,8 @@ func TestCacheAttackHostSpellings(t *testing.T) {
 		return r.send(t, "GET", "GET "+line+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 	}
 	for i, c := range [][2]string{
-		{"/a", "SHOP.test"}, {"/a", "shop.test"}, {"/a", "shop.test:80"}, {"/a", "shop.test:"}, {"/a", "Shop.Test."}, {"/a", "shop.test.:080"}, {"http://SHOP.test:80/a", "other.test"},
+		{"/a", "SHOP.test"}, {"/a", "shop.test"}, {"/a", "shop.test:80"}, {"/a", "shop.test:"}, {"/a", "Shop.Test."},
+		{"/a", "shop.test.:080"}, {"http://SHOP.test:80/a", "other.test"},
 	} {
 		s := ask(c[0], c[1])
 		if s.body != "shop.test shop.test" || s.hit != (i > 0) {
@@ -151,7 +159,8 @@ func TestForwardedByTrustedProxy(t *testing.T) {
 	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
 		h := req.Header
 		return fresh(strings.Join([]string{
-			h.Get("X-Forwarded-Proto"), req.Host, h.Get("X-Forwarded-Host"), h.Get("X-Forwarded-Port"), h.Get("X-Forwarded-Prefix"), h.Get("X-Forwarded-Ssl"),
+			h.Get("X-Forwarded-Proto"), req.Host, h.Get("X-Forwarded-Host"), h.Get("X-Forwarded-Port"),
+			h.Get("X-Forwarded-Prefix"), h.Get("X-Forwarded-Ssl"),
 		}, " "))(req, n)
 	})
 	for _, c := range []struct {
@@ -166,7 +175,8 @@ func TestForwardedByTrustedProxy(t *testing.T) {
 		{[]string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "SHOP.test:443"}, "https shop.test shop.test   "},
 		{[]string{"X-Forwarded-Host", "shop.test, lb.test"}, "http shop.test shop.test   "},
 		{[]string{"X-Forwarded-Host", "a b"}, "http example.test example.test   "},
-		{[]string{"X-Forwarded-Port", "8443", "X-Forwarded-Prefix", "/shop", "X-Forwarded-Ssl", "on"}, "https example.test example.test 8443 /shop on"},
+		{[]string{"X-Forwarded-Port", "8443", "X-Forwarded-Prefix", "/shop", "X-Forwarded-Ssl", "on"},
+			"https example.test example.test 8443 /shop on"},
 		{[]string{"X-Forwarded-Prefix", "/other"}, "http example.test example.test  /other "},
 	} {
 		if s := r.get(t, "/a", c.header...); s.body != c.want {
@@ -181,15 +191,23 @@ func TestForwardedByTrustedProxy(t *testing.T) {
 // None of it counts from anybody else.
 func TestForwardedByStrangers(t *testing.T) {
 	for name, value := range map[string]string{
-		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil", "X-Forwarded-Ssl": "on", "X-Forwarded-Host": "evil.test", "True-Client-IP": "6.6.6.6",
-		"X-Client-IP": "6.6.6.6", "X-Cluster-Client-IP": "6.6.6.6", "CF-Connecting-IP": "6.6.6.6", "Fastly-Client-IP": "6.6.6.6", "X-Original-Forwarded-For": "6.6.6.6", "Client-IP": "6.6.6.6",
-		"X-Url-Scheme": "https", "X-Scheme": "https", "Front-End-Https": "on", "X-ProxyUser-Ip": "6.6.6.6", "X-Remote-Addr": "6.6.6.6",
-		"X-Forwarded": "6.6.6.6", "Forwarded-For": "6.6.6.6", "X-Forward-For": "6.6.6.6", "Forwarded-Host": "evil", "X-Remote-User": "root",
-		"X-Forwarded-User": "root", "DO-Connecting-IP": "6.6.6.6", "Incap-Client-IP": "6.6.6.6", "X-Sucuri-ClientIP": "6.6.6.6",
-		"Ali-Cdn-Real-Ip": "6.6.6.6", "X-Vercel-Forwarded-For": "6.6.6.6", "X-ARR-SSL": "1", "X-Appengine-Remote-Addr": "6.6.6.6",
-		"X-Nf-Client-Connection-Ip": "6.6.6.6", "X-Middleware-Subrequest": "middleware", "Client-Cert": ":AA==:", "X-SSL-Client-Verify": "SUCCESS",
-		"X.Forwarded.For": "6.6.6.6", "X.HTTP.Method.Override": "DELETE", "X~Real~IP": "6.6.6.6", "Client!Cert": "x",
-		"X_Client_IP": "6.6.6.6", "True_Client_IP": "6.6.6.6", "X_Url_Scheme": "https", "X_HTTP_Method_Override": "DELETE", "X_Original_URL": "/admin", "X_Rewrite_URL": "/admin", "X_Host": "evil",
+		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil", "X-Forwarded-Ssl": "on",
+		"X-Forwarded-Host": "evil.test", "True-Client-IP": "6.6.6.6",
+		"X-Client-IP": "6.6.6.6", "X-Cluster-Client-IP": "6.6.6.6", "CF-Connecting-IP": "6.6.6.6",
+		"Fastly-Client-IP": "6.6.6.6", "X-Original-Forwarded-For": "6.6.6.6", "Client-IP": "6.6.6.6",
+		"X-Url-Scheme": "https", "X-Scheme": "https", "Front-End-Https": "on", "X-ProxyUser-Ip": "6.6.6.6",
+		"X-Remote-Addr": "6.6.6.6",
+		"X-Forwarded":   "6.6.6.6", "Forwarded-For": "6.6.6.6", "X-Forward-For": "6.6.6.6", "Forwarded-Host": "evil",
+		"X-Remote-User":    "root",
+		"X-Forwarded-User": "root", "DO-Connecting-IP": "6.6.6.6", "Incap-Client-IP": "6.6.6.6",
+		"X-Sucuri-ClientIP": "6.6.6.6",
+		"Ali-Cdn-Real-Ip":   "6.6.6.6", "X-Vercel-Forwarded-For": "6.6.6.6", "X-ARR-SSL": "1",
+		"X-Appengine-Remote-Addr":   "6.6.6.6",
+		"X-Nf-Client-Connection-Ip": "6.6.6.6", "X-Middleware-Subrequest": "middleware", "Client-Cert": ":AA==:",
+		"X-SSL-Client-Verify": "SUCCESS",
+		"X.Forwarded.For":     "6.6.6.6", "X.HTTP.Method.Override": "DELETE", "X~Real~IP": "6.6.6.6", "Client!Cert": "x",
+		"X_Client_IP": "6.6.6.6", "True_Client_IP": "6.6.6.6", "X_Url_Scheme": "https",
+		"X_HTTP_Method_Override": "DELETE", "X_Original_URL": "/admin", "X_Rewrite_URL": "/admin", "X_Host": "evil",
 	} {
 		x := &edge.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
 		got, _ := edge.Prepared(x, "192.0.2.7")
@@ -208,8 +226,10 @@ func TestForwardedByStrangers(t *testing.T) {
 
 // Proxy, which CGI takes for HTTP_PROXY, comes from nobody, trusted or not.
 func TestProxyFieldIsDropped(t *testing.T) {
-	x := &edge.Exchange{Method: "GET", Target: "/", Header: fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http"}
-	if got, _ := edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); got.Header.Has("Proxy") || !got.Header.Has("P.roxy") {
+	x := &edge.Exchange{Method: "GET", Target: "/",
+		Header: fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http"}
+	if got, _ := edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); got.Header.Has("Proxy") ||
+		!got.Header.Has("P.roxy") {
 		t.Errorf("passed on: %v", got.Header)
 	}
 }
@@ -227,7 +247,8 @@ func TestStrangersClaimsChooseNoRoute(t *testing.T) {
 			}
 		}, secure, other)
 		want := map[string]int{"": 403, "127.0.0.0/8": 200}[trusted]
-		if resp, _ := r.raw(t, "GET /a HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\n\r\n"); resp.StatusCode != want {
+		if resp, _ := r.raw(t, "GET /a HTTP/1.1\r\nHost: h\r\n"+
+			"X-Forwarded-Proto: https\r\n\r\n"); resp.StatusCode != want {
 			t.Errorf("trusted %q: got %d, want %d", trusted, resp.StatusCode, want)
 		}
 	}
@@ -290,10 +311,14 @@ func TestTrailersSayNothingOfTheHead(t *testing.T) {
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r.SetRoutes(node.Default().Edge, []node.Route{up})
 	bad := []string{
-		"X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "X-Request-Id", "Via", "Cookie", "If-None-Match", "If-Match", "If-Range", "Range", "Traceparent", "Authorization",
-		"Host", "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Expect", "Max-Forwards", "Cache-Control", "Pragma", "TE", "Connection", "Upgrade", "Origin", "Referer",
-		"X-HTTP-Method-Override", "X-Original-URL", "True-Client-IP", "X_Forwarded_For", "X_Request_Id", "If_None_Match", "Content_Length", "Accept-Encoding", "Accept", "Millrace-Route",
-		"Nats-Msg-Id", "Trailer", "Set-Cookie", "Sec-Fetch-Site", "Proxy-Authorization", "Idempotency-Key", "Early-Data", "User-Agent", "Keep-Alive", "Date",
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "X-Request-Id", "Via", "Cookie",
+		"If-None-Match", "If-Match", "If-Range", "Range", "Traceparent", "Authorization",
+		"Host", "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Expect", "Max-Forwards",
+		"Cache-Control", "Pragma", "TE", "Connection", "Upgrade", "Origin", "Referer",
+		"X-HTTP-Method-Override", "X-Original-URL", "True-Client-IP", "X_Forwarded_For", "X_Request_Id",
+		"If_None_Match", "Content_Length", "Accept-Encoding", "Accept", "Millrace-Route",
+		"Nats-Msg-Id", "Trailer", "Set-Cookie", "Sec-Fetch-Site", "Proxy-Authorization", "Idempotency-Key",
+		"Early-Data", "User-Agent", "Keep-Alive", "Date",
 	}
 	good := []string{"X-Checksum", "Content-Digest", "Repr-Digest", "Grpc-Status", "X-Amz-Trailer-Signature", "ETag"}
 	var b strings.Builder
@@ -301,7 +326,8 @@ func TestTrailersSayNothingOfTheHead(t *testing.T) {
 		b.WriteString(name + ": 1\r\n")
 	}
 	big := strings.Repeat("x", 600_000) // so that it streams
-	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" + big + "\r\n0\r\n" + b.String() + "\r\n"
+	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" + big +
+		"\r\n0\r\n" + b.String() + "\r\n"
 	if resp, body := r.raw(t, request); resp.StatusCode != 200 {
 		t.Fatalf("got %d %s", resp.StatusCode, body)
 	}
@@ -334,11 +360,13 @@ func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	up.Match.Headers = map[string]string{"X-Version": "2"}
 	up.Rewrite = &node.Rewrite{
-		Request:  node.Edits{Set: map[string]string{"X-Tenant": "a"}, Add: map[string]string{"X-More": "b"}, Remove: []string{"X-Debug"}},
+		Request: node.Edits{Set: map[string]string{"X-Tenant": "a"}, Add: map[string]string{"X-More": "b"},
+			Remove: []string{"X-Debug"}},
 		Response: node.Edits{Remove: []string{"X-Secret"}, Set: map[string]string{"X-Shown": "2"}},
 	}
 	r.SetRoutes(node.Default().Edge, []node.Route{up})
-	request := "POST /x HTTP/1.1\r\nHost: h\r\nX-Version: 2\r\nTransfer-Encoding: chunked\r\nConnection: close, x-hop\r\n\r\n1\r\nx\r\n" +
+	request := "POST /x HTTP/1.1\r\nHost: h\r\nX-Version: 2\r\nTransfer-Encoding: chunked\r\n" +
+		"Connection: close, x-hop\r\n\r\n1\r\nx\r\n" +
 		"0\r\nX-Tenant: evil\r\nx-more: evil\r\nX-Debug: 1\r\nX-Version: 1\r\nX-Hop: 1\r\nX-Sum: 1\r\n\r\n"
 	resp, body := r.raw(t, request)
 	if resp.StatusCode != 200 {
@@ -364,7 +392,8 @@ func TestTrailersToAMember(t *testing.T) {
 	to := route("t", "/*")
 	to.To.Name = "trailers"
 	r.SetRoutes(node.Default().Edge, []node.Route{to})
-	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" + strings.Repeat("x", 600_000) +
+	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" +
+		strings.Repeat("x", 600_000) +
 		"\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\nX_Real_Ip: 6.6.6.6\r\nX-Sum: 1\r\n\r\n"
 	if resp, body := r.raw(t, request); resp.StatusCode != 200 {
 		t.Fatalf("got %d %s", resp.StatusCode, body)

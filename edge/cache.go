@@ -36,9 +36,11 @@ func (s *Server) newCached(r *route, next Handler) *cached {
 		mark: fingerprint(&r.Route), to: r.To.String(),
 	}
 	c.rules = httpcache.Rules{
-		TTL: c.cfg.TTL.Std(), NegativeTTL: c.cfg.NegativeTTL.Std(), Force: c.cfg.Force, Heuristic: c.cfg.Heuristic && c.cfg.TTL == 0,
+		TTL: c.cfg.TTL.Std(), NegativeTTL: c.cfg.NegativeTTL.Std(), Force: c.cfg.Force,
+		Heuristic:            c.cfg.Heuristic && c.cfg.TTL == 0,
 		StaleWhileRevalidate: c.cfg.StaleWhileRevalidate.Std(), StaleIfError: c.cfg.StaleIfError.Std(),
-		RequestDirectives: c.cfg.RequestDirectives, Cookies: httpcache.Cookies(c.cfg.Cookies), Targets: httpcache.DefaultTargets, Vary: c.cfg.Vary,
+		RequestDirectives: c.cfg.RequestDirectives, Cookies: httpcache.Cookies(c.cfg.Cookies),
+		Targets: httpcache.DefaultTargets, Vary: c.cfg.Vary,
 	}
 	if len(r.Match.Headers) > 0 { // the same URL means something else on another route
 		c.keyed = append(append(c.keyed, '\x01'), "route="+r.id...)
@@ -95,7 +97,8 @@ func (x *Exchange) takeQuery() error {
 	return err
 }
 
-var errNotStored = node.Errorf(node.CodeTimeout, nil, "no stored response is good enough, and the client wants no other")
+var errNotStored = node.Errorf(node.CodeTimeout, nil,
+	"no stored response is good enough, and the client wants no other")
 
 // passes says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions of
 // the origin's (RFC 9111 §4.3.2), Upgrade and a body that has no meaning let nobody pass by: a cache may ignore all of
@@ -152,7 +155,8 @@ func (c *cached) tell(x *Exchange, resp *mesh.Response, status httpcache.Status)
 
 func stripTags(h *mesh.Header) {
 	h.Delete(func(f mesh.Field) bool {
-		return equalFold(f.Name, "Cache-Tag") || equalFold(f.Name, "Surrogate-Key") || equalFold(f.Name, "xkey") || equalFold(f.Name, "Cache-Groups")
+		return equalFold(f.Name, "Cache-Tag") || equalFold(f.Name, "Surrogate-Key") || equalFold(f.Name, "xkey") ||
+			equalFold(f.Name, "Cache-Groups")
 	})
 }
 

@@ -21,7 +21,8 @@ func reflecting(req *mesh.Request, n int) *mesh.Response {
 			b.WriteString(f.Name + ": " + f.Value + "\n")
 		}
 	}
-	return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600", "X-N", strconv.Itoa(n)), Body: []byte(b.String())}
+	return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600", "X-N", strconv.Itoa(n)),
+		Body: []byte(b.String())}
 }
 
 // Fields that frameworks believe more than the request line, and that the key doesn't hold, reach neither the origin
@@ -29,8 +30,10 @@ func reflecting(req *mesh.Request, n int) *mesh.Response {
 func TestCacheAttackUnkeyedHeaders(t *testing.T) {
 	r := startCache(t, nil)
 	for i, name := range []string{
-		"X-Forwarded-Host", "X-Forwarded-Scheme", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-SSL", "X-Forwarded-URL",
-		"X-Original-URL", "X-Original-URI", "X-Original-Host", "X-Rewrite-URL", "X-Host", "X-HTTP-Host-Override", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
+		"X-Forwarded-Host", "X-Forwarded-Scheme", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix",
+		"X-Forwarded-Server", "X-Forwarded-SSL", "X-Forwarded-URL",
+		"X-Original-URL", "X-Original-URI", "X-Original-Host", "X-Rewrite-URL", "X-Host", "X-HTTP-Host-Override",
+		"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
 		"Forwarded", "X_Forwarded_Host", "Millrace-Route", "Nats-Msg-Id", "X-Real-IP", "Proxy-Authorization",
 	} {
 		path := "/" + strconv.Itoa(i)
@@ -80,8 +83,10 @@ func TestCacheAttackPathDelimiters(t *testing.T) {
 	r := startCache(t, nil)
 	seen := map[string]string{}
 	for _, target := range []string{
-		"/account", "/account;x.css", "/account%3Bx.css", "/account%23x.css", "/account%3Fx.css", "/account?x.css", "/account/x.css", "/account%20x.css", "/account!x.css",
-		"/account//x.css", "/Account", "/account.css", "/account%2Ecss?", "/account~x.css", "/account:x.css", "/account&x.css",
+		"/account", "/account;x.css", "/account%3Bx.css", "/account%23x.css", "/account%3Fx.css", "/account?x.css",
+		"/account/x.css", "/account%20x.css", "/account!x.css",
+		"/account//x.css", "/Account", "/account.css", "/account%2Ecss?", "/account~x.css", "/account:x.css",
+		"/account&x.css",
 	} {
 		path, _, _ := strings.Cut(target, "?")
 		r.on(strings.ReplaceAll(path, "%2E", "."), reflecting)
@@ -99,7 +104,8 @@ func TestCacheAttackPathDelimiters(t *testing.T) {
 		seen[first.body] = target
 		r.get(t, target).wantHit(t, target, first.body)
 	}
-	for _, target := range []string{"/account%00.css", "/account%0a.css", "/account%0D%0Ax.css", "/account\\x.css", "/a/..%2faccount", "/a/../account", "/account%2f..%2fx.css", "/account#x.css"} {
+	for _, target := range []string{"/account%00.css", "/account%0a.css", "/account%0D%0Ax.css", "/account\\x.css",
+		"/a/..%2faccount", "/a/../account", "/account%2f..%2fx.css", "/account#x.css"} {
 		if s := r.get(t, target); s.StatusCode < 400 || s.hit {
 			t.Errorf("%s: %s", target, s)
 		}
@@ -125,10 +131,13 @@ func TestCacheAttackDeceptionBySuffix(t *testing.T) {
 
 // What the gateway itself refuses or can't answer is never stored (CPDoS).
 func TestCacheAttackGeneratedErrors(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.TTL, c.NegativeTTL = node.Duration(time.Minute), node.Duration(time.Minute) })
+	r := startCache(t, func(c *node.Cache) {
+		c.TTL, c.NegativeTTL = node.Duration(time.Minute), node.Duration(time.Minute)
+	})
 	r.on("/a", fresh("good"))
 	for name, request := range map[string]string{
-		"oversized head": "GET /a HTTP/1.1\r\nHost: example.test\r\nX-Oversized: " + strings.Repeat("x", 70_000) + "\r\n\r\n",
+		"oversized head": "GET /a HTTP/1.1\r\nHost: example.test\r\nX-Oversized: " + strings.Repeat("x", 70_000) +
+			"\r\n\r\n",
 		"meta character": "GET /a HTTP/1.1\r\nHost: example.test\r\nX-Meta: a\x01b\r\n\r\n",
 		"two lengths":    "GET /a HTTP/1.1\r\nHost: example.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
 		"expectation":    "GET /a HTTP/1.1\r\nHost: example.test\r\nExpect: nonsense\r\n\r\n",
@@ -174,7 +183,8 @@ func TestCacheAttackMethodOverride(t *testing.T) {
 		}
 		return always(200, "did "+req.Method)(req, n)
 	})
-	for _, name := range []string{"X-HTTP-Method-Override", "x-http-method", "X-Method-Override", "X_HTTP_Method_Override"} {
+	for _, name := range []string{"X-HTTP-Method-Override", "x-http-method", "X-Method-Override",
+		"X_HTTP_Method_Override"} {
 		if s := r.get(t, "/a?"+name, name, "DELETE"); s.body != "did GET" {
 			t.Errorf("%s: %s", name, s)
 		}
@@ -201,10 +211,12 @@ func TestCacheAttackHostGames(t *testing.T) {
 			t.Errorf("%s: %s", host, s)
 		}
 	}
-	if s := ask("http://evil.test/a", "Host: example.test\r\n"); strings.HasPrefix(s.body, "example.test ") || (s.StatusCode == 200 && !strings.HasPrefix(s.body, "evil.test ")) {
+	if s := ask("http://evil.test/a", "Host: example.test\r\n"); strings.HasPrefix(s.body, "example.test ") ||
+		(s.StatusCode == 200 && !strings.HasPrefix(s.body, "evil.test ")) {
 		t.Errorf("absolute-form against Host: %s", s) // RFC 9112 §3.2.2: the target wins
 	}
-	for _, host := range []string{"Host: a.test\r\nHost: example.test\r\n", "", "Host: example.test, a.test\r\n", "Host: example.test/x\r\n", "Host: a@example.test\r\n", "Host: example.test:80:80\r\n"} {
+	for _, host := range []string{"Host: a.test\r\nHost: example.test\r\n", "", "Host: example.test, a.test\r\n",
+		"Host: example.test/x\r\n", "Host: a@example.test\r\n", "Host: example.test:80:80\r\n"} {
 		if s := ask("/a", host); s.StatusCode != 400 {
 			t.Errorf("%q: %s", host, s)
 		}

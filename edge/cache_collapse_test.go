@@ -199,7 +199,8 @@ func TestCacheCollapsePrivateIsNotShared(t *testing.T) {
 		r := startCache(t, nil)
 		var at sync.WaitGroup
 		held, open := gate(func(_ *mesh.Request, n int) *mesh.Response {
-			resp := &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60, "+control), Body: []byte(strconv.Itoa(n))}
+			resp := &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60, "+control),
+				Body: []byte(strconv.Itoa(n))}
 			switch control {
 			case "cookie":
 				resp.Header = fields("Set-Cookie", "id="+strconv.Itoa(n), "Last-Modified", httpDate(time.Hour))
@@ -299,7 +300,8 @@ func TestCacheCollapseLeaderGoesAwayInBody(t *testing.T) {
 func TestCacheCollapseVariants(t *testing.T) {
 	r := startCache(t, nil)
 	held, open := gate(func(req *mesh.Request, _ int) *mesh.Response {
-		return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60", "Vary", "X-Kind"), Body: []byte(req.Header.Get("X-Kind"))}
+		return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60", "Vary", "X-Kind"),
+			Body: []byte(req.Header.Get("X-Kind"))}
 	})
 	defer open()
 	r.on("/a", held)
@@ -354,7 +356,8 @@ func TestCacheCollapseRefreshOfLarge(t *testing.T) {
 	r := startCache(t, nil)
 	body := newSlowly()
 	old := text(piece)
-	r.on("/a", inTurn(streamed(old, piece, "Cache-Control", "max-age=10, stale-while-revalidate=600", "Age", "20"), streams(body, piece, "Cache-Control", "max-age=60")))
+	r.on("/a", inTurn(streamed(old, piece, "Cache-Control", "max-age=10, stale-while-revalidate=600", "Age", "20"),
+		streams(body, piece, "Cache-Control", "max-age=60")))
 	r.get(t, "/a")
 	natsservertest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
 	r.get(t, "/a").wantHit(t, "which begins the refresh", old)

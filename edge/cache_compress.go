@@ -81,7 +81,8 @@ func mediaType(contentType string) string {
 func isText(contentType string) bool {
 	kind := mediaType(contentType)
 	switch kind {
-	case "application/json", "application/javascript", "application/xml", "application/manifest+json", "image/svg+xml", "application/wasm", "application/problem+json":
+	case "application/json", "application/javascript", "application/xml", "application/manifest+json", "image/svg+xml",
+		"application/wasm", "application/problem+json":
 		return true
 	}
 	return strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+json") || strings.HasSuffix(kind, "+xml")

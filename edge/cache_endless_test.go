@@ -140,7 +140,10 @@ func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
 	}
 	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600"))
 	i := 0
-	natsservertest.Eventually(t, "others are stored", func() bool { i++; return r.get(t, "/a?"+strconv.Itoa(i)).stored })
+	natsservertest.Eventually(t, "others are stored", func() bool {
+		i++
+		return r.get(t, "/a?"+strconv.Itoa(i)).stored
+	})
 	natsservertest.Eventually(t, "and found", func() bool { return r.get(t, "/a?"+strconv.Itoa(i)).hit })
 	for i, b := range bodies { // they get theirs to its end all the same
 		b.pieces <- "end"

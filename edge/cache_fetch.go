@@ -15,12 +15,14 @@ import (
 
 // lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the
 // flight, and tells the one that began it what came. The fetch ends with ctx, or at the deadline that the chain sets.
-func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *Exchange, l *found, mine chan<- fetched) {
+func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *Exchange, l *found,
+	mine chan<- fetched) {
 	out := fetched{failed: errPanicked}
 	defer func() {
 		l.release()
 		if p := recover(); p != nil {
-			c.s.log.ErrorContext(ctx, "fetch for the cache panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.s.log.ErrorContext(ctx, "fetch for the cache panicked", "request_id", x.ID, "panic", fmt.Sprint(p),
+				"stack", string(debug.Stack()))
 		}
 		shared := out
 		shared.resp = nil // it is for one client
@@ -209,7 +211,8 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 	case validating && l.standsIn(resp.Status):
 		closeBody(resp)
 		c.stats.staleErrors.Add(1)
-		return fetched{stored: true, anyway: true, status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"}}
+		return fetched{stored: true, anyway: true,
+			status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"}}
 	case q.completing && resp.Status == http.StatusPartialContent:
 		return c.complete(ctx, x, l, resp, q.gap, began, grows)
 	case q.ranged && validating && resp.Status == http.StatusPartialContent &&
@@ -282,7 +285,8 @@ func (c *cached) confirm(x *Exchange, l *found, resp *mesh.Response, began momen
 		}
 		status.Detail = string(a.reason)
 		if !c.copyBody(x, l, merged) {
-			return fetched{failed: node.Errorf(node.CodeUpstream, errChunk, "the origin has taken a stored response back")}
+			return fetched{failed: node.Errorf(node.CodeUpstream, errChunk,
+				"the origin has taken a stored response back")}
 		}
 		return fetched{resp: merged, status: status}
 	}

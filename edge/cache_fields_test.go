@@ -13,18 +13,23 @@ import (
 // What belongs to one connection or to one answer isn't stored (RFC 9111 §3.1), all else is, in its order.
 func TestCacheRFC9111Section31Fields(t *testing.T) {
 	r := startCache(t, nil)
-	r.on("/a", always(200, "%d", "Cache-Control", "max-age=60", "Connection", "X-Hop, close", "X-Hop", "1", "Keep-Alive", "timeout=5", "Proxy-Authenticate", "Basic", "TE", "x",
-		"RateLimit", `"d";r=1;t=2`, "RateLimit-Policy", `"d";q=10;w=5`, "RateLimit-Limit", "10", "RateLimit-Remaining", "9", "RateLimit-Reset", "5", "X-RateLimit-Remaining", "9",
-		"Cache-Status", "Other; hit; ttl=5", "Proxy-Status", "Other", "X-Request-Id", "of-the-origin", "Clear-Site-Data", `"cache"`, "Set-Cookie", "a=1", "Set-Cookie", "b=2",
+	r.on("/a", always(200, "%d", "Cache-Control", "max-age=60", "Connection", "X-Hop, close", "X-Hop", "1",
+		"Keep-Alive", "timeout=5", "Proxy-Authenticate", "Basic", "TE", "x",
+		"RateLimit", `"d";r=1;t=2`, "RateLimit-Policy", `"d";q=10;w=5`, "RateLimit-Limit", "10", "RateLimit-Remaining",
+		"9", "RateLimit-Reset", "5", "X-RateLimit-Remaining", "9",
+		"Cache-Status", "Other; hit; ttl=5", "Proxy-Status", "Other", "X-Request-Id", "of-the-origin",
+		"Clear-Site-Data", `"cache"`, "Set-Cookie", "a=1", "Set-Cookie", "b=2",
 		"X-B", "1", "X-A", "2", "Link", "</a>", "Link", "</b>"))
 	first := r.get(t, "/a")
-	if lines := first.Header.Values("Cache-Status"); !strings.HasPrefix(strings.Join(lines, ", "), "Other; hit; ttl=5, ") || first.Header.Get("RateLimit") == "" {
+	if lines := first.Header.Values("Cache-Status"); !strings.HasPrefix(strings.Join(lines, ", "),
+		"Other; hit; ttl=5, ") || first.Header.Get("RateLimit") == "" {
 		t.Errorf("the first has what the origin said of this answer: %v", first.Header)
 	}
 	s := r.get(t, "/a")
 	s.wantHit(t, "the second", "1")
 	for _, name := range []string{
-		"X-Hop", "Keep-Alive", "Proxy-Authenticate", "TE", "RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Remaining", "Proxy-Status",
+		"X-Hop", "Keep-Alive", "Proxy-Authenticate", "TE", "RateLimit", "RateLimit-Policy", "RateLimit-Limit",
+		"RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Remaining", "Proxy-Status",
 	} {
 		if v := s.Header.Get(name); v != "" {
 			t.Errorf("%s: %s was stored", name, v)
@@ -36,7 +41,8 @@ func TestCacheRFC9111Section31Fields(t *testing.T) {
 	if strings.Contains(strings.Join(s.Header.Values("Cache-Status"), ","), "Other") {
 		t.Errorf("Cache-Status of another answer: %v", s.Header.Values("Cache-Status"))
 	}
-	for name, want := range map[string]string{"Set-Cookie": "a=1|b=2", "Link": "</a>|</b>", "X-A": "2", "X-B": "1", "Clear-Site-Data": `"cache"`} {
+	for name, want := range map[string]string{"Set-Cookie": "a=1|b=2", "Link": "</a>|</b>", "X-A": "2", "X-B": "1",
+		"Clear-Site-Data": `"cache"`} {
 		if got := strings.Join(s.Header.Values(name), "|"); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
@@ -47,9 +53,11 @@ func TestCacheRFC9111Section31Fields(t *testing.T) {
 // status (§5.2.2.3).
 func TestCacheRFC9111Section5223MustUnderstand(t *testing.T) {
 	r := startCache(t, nil)
-	r.on("/qualified", always(200, "%d", "Cache-Control", `max-age=60, no-cache="X-Secret, x-other"`, "X-Secret", "1", "X-Other", "2", "X-Free", "3"))
+	r.on("/qualified", always(200, "%d", "Cache-Control", `max-age=60, no-cache="X-Secret, x-other"`, "X-Secret", "1",
+		"X-Other", "2", "X-Free", "3"))
 	r.get(t, "/qualified")
-	if s := r.get(t, "/qualified"); !s.hit || s.Header.Get("X-Secret")+s.Header.Get("X-Other") != "" || s.Header.Get("X-Free") != "3" {
+	if s := r.get(t, "/qualified"); !s.hit || s.Header.Get("X-Secret")+s.Header.Get("X-Other") != "" ||
+		s.Header.Get("X-Free") != "3" {
 		t.Errorf("no-cache= : %s, %v", s, s.Header)
 	}
 	r.on("/known", always(200, "%d", "Cache-Control", "max-age=60, must-understand, no-store"))
@@ -66,13 +74,15 @@ func TestCacheRFC9111Section5223MustUnderstand(t *testing.T) {
 // A browser that waits for a page is told at once what the page linked last time (RFC 8297); nobody else is.
 func TestCacheRFC8297EarlyHints(t *testing.T) {
 	r := startCache(t, nil)
-	r.on("/a", always(200, "%d", "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`, "Link", "</style.css>; rel=preload; as=style", "Link", "</next>; rel=next", "Set-Cookie", "a=1"))
+	r.on("/a", always(200, "%d", "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`, "Link",
+		"</style.css>; rel=preload; as=style", "Link", "</next>; rel=next", "Set-Cookie", "a=1"))
 	r.get(t, "/a")
 	s := r.get(t, "/a", "Sec-Fetch-Mode", "navigate")
 	if len(s.interim) != 1 || s.interim[0].StatusCode != 103 || s.StatusCode != 200 {
 		t.Fatalf("interim responses: %v, then %s", s.interim, s)
 	}
-	if h := s.interim[0].Header; len(h.Values("Link")) != 1 || !strings.Contains(h.Get("Link"), "style.css") || len(h) != 1 {
+	if h := s.interim[0].Header; len(h.Values("Link")) != 1 || !strings.Contains(h.Get("Link"), "style.css") ||
+		len(h) != 1 {
 		t.Errorf("103 with %v", h)
 	}
 	for _, h := range [][]string{nil, {"Sec-Fetch-Mode", "cors"}} {
@@ -143,7 +153,9 @@ func TestCacheRFC9112Connections(t *testing.T) {
 
 // One URL on two routes that a field tells apart has two answers.
 func TestCacheRoutesByHeader(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.routes = append(s.routes, cachedRoute("/*", nil, needs("X-Beta", "1"))) })
+	r := startCache(t, nil, func(s *cacheSetup) {
+		s.routes = append(s.routes, cachedRoute("/*", nil, needs("X-Beta", "1")))
+	})
 	r.on("/a", func(req *mesh.Request, n int) *mesh.Response { return fresh(req.Header.Get("X-Beta")+" %d")(req, n) })
 	r.get(t, "/a").wantFwd(t, "plain", "uri-miss", " 1")
 	r.get(t, "/a", "X-Beta", "1").wantFwd(t, "beta", "uri-miss", "1 2")

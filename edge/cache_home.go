@@ -116,8 +116,9 @@ func (c *cached) callHome(ctx context.Context, x *Exchange, home string) *mesh.R
 	header := append(mesh.Header(nil), x.Header...)
 	httpcache.Unconditional(&header)
 	resp, err := c.s.mesh.Do(ctx, c.s.mesh.Node("cache", home), &mesh.Request{
-		Method: x.Method, Target: x.Path + x.Query, Host: x.Host, Header: header, Body: x.Body, Deadline: time.Now().Add(x.timeout()),
-		Interim: func(int, mesh.Header) { heard.Store(true) }, Route: c.homeCall(x),
+		Method: x.Method, Target: x.Path + x.Query, Host: x.Host, Header: header, Body: x.Body,
+		Deadline: time.Now().Add(x.timeout()),
+		Interim:  func(int, mesh.Header) { heard.Store(true) }, Route: c.homeCall(x),
 	})
 	heard.Store(true)
 	if err != nil {
@@ -139,7 +140,8 @@ func (c *cached) homeCall(x *Exchange) string {
 	if !x.refreshing.IsZero() {
 		newer = x.refreshing.UnixMilli()
 	}
-	return strings.Join([]string{c.route.id, c.mark, x.Scheme, x.ID, x.Peer.String(), strconv.FormatBool(x.trusted), strconv.FormatInt(newer, 10)}, " ")
+	return strings.Join([]string{c.route.id, c.mark, x.Scheme, x.ID, x.Peer.String(), strconv.FormatBool(x.trusted),
+		strconv.FormatInt(newer, 10)}, " ")
 }
 
 // fromHome takes an entry over from its home.
@@ -154,7 +156,8 @@ func (c *cached) fromHome(
 	}
 	var entry kvcache.Entry
 	var rec httpcache.Record
-	if readEntry(body, &entry) != nil || rec.Decode(entry.Value) != nil || !strings.HasPrefix(string(entry.Key), string(l.primary)) {
+	if readEntry(body, &entry) != nil || rec.Decode(entry.Value) != nil ||
+		!strings.HasPrefix(string(entry.Key), string(l.primary)) {
 		return fetched{}, false
 	}
 	if c.store.Judge(&entry.Scope, keyURL(l.primary)) == kvcache.Invalid {
@@ -244,7 +247,8 @@ func (s *Server) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, 
 
 // elsewhere tells a node to fetch for itself.
 func elsewhere() *mesh.Response {
-	return &mesh.Response{Status: http.StatusMisdirectedRequest, Header: mesh.Header{{Name: fieldEntry, Value: "elsewhere"}}}
+	return &mesh.Response{Status: http.StatusMisdirectedRequest,
+		Header: mesh.Header{{Name: fieldEntry, Value: "elsewhere"}}}
 }
 
 // homeExchange makes an exchange of another node's request. The policy is nil if the route isn't the same here.
@@ -255,7 +259,8 @@ func (s *Server) homeExchange(req *mesh.Request) (*Exchange, *cached) {
 	}
 	set := s.settings.Load()
 	x := &Exchange{
-		Method: req.Method, Target: req.Target, Header: req.Header, Body: req.Body, Length: int64(len(req.Body)), Scheme: parts[2], Started: time.Now(), settings: set, via: s.via, Host: req.Host,
+		Method: req.Method, Target: req.Target, Header: req.Header, Body: req.Body, Length: int64(len(req.Body)),
+		Scheme: parts[2], Started: time.Now(), settings: set, via: s.via, Host: req.Host,
 		ID: parts[3], trusted: parts[5] == "true", home: true,
 	}
 	x.Peer, _ = netip.ParseAddr(parts[4])
@@ -366,7 +371,8 @@ func (c *cached) growingReply(g *growing) *mesh.Response {
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // G115: a head
 	ctx, cancel := context.WithCancel(context.Background())
 	return &mesh.Response{
-		Status: http.StatusOK, Header: mesh.Header{{Name: fieldEntry, Value: "stored"}}, Length: int64(len(b)) + g.length,
+		Status: http.StatusOK, Header: mesh.Header{{Name: fieldEntry, Value: "stored"}},
+		Length: int64(len(b)) + g.length,
 		Stream: &prefixed{Body: &follower{g: g, ctx: ctx, cancel: cancel}, prefix: b},
 	}
 }

@@ -85,10 +85,13 @@ func (s *Server) purge(ctx context.Context, x *Exchange) (*mesh.Response, error)
 	defer cancel()
 	done, err := s.cfg.Cache.Purge(ctx, s.URLPurges(ctx, x.Scheme+"://"+x.Host+x.Path+x.Query, false), true)
 	if err != nil {
-		return nil, node.Errorf(node.CodeUnavailable, err, "the purge can't be written, or not every node has applied it")
+		return nil, node.Errorf(node.CodeUnavailable, err,
+			"the purge can't be written, or not every node has applied it")
 	}
-	body := `{"sequence": ` + strconv.FormatUint(done.Sequence, 10) + `, "nodes": ` + strconv.Itoa(len(done.Nodes)) + "}\n"
-	return &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}}, Body: []byte(body)}, nil
+	body := `{"sequence": ` + strconv.FormatUint(done.Sequence, 10) + `, "nodes": ` + strconv.Itoa(len(done.Nodes)) +
+		"}\n"
+	return &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}},
+		Body: []byte(body)}, nil
 }
 
 // URLPurges gives the purges of one URL as clients ask for it: of its canonical form, and of what its route and

@@ -160,11 +160,14 @@ func TestCacheQueryMethod(t *testing.T) {
 	r.get(t, "/q").wantFwd(t, "GET", "uri-miss", " 4")
 	r.ask(t, "QUERY", "/q", "a", json...).wantHit(t, "after a GET", "a 1")
 	r.ask(t, "POST", "/q", "a", json...)
-	natsservertest.Eventually(t, "a POST makes it invalid", func() bool { return !r.ask(t, "QUERY", "/q", "a", json...).hit })
+	natsservertest.Eventually(t, "a POST makes it invalid", func() bool {
+		return !r.ask(t, "QUERY", "/q", "a", json...).hit
+	})
 	none := startCache(t, nil)
 	none.on("/q", fresh("%d"))
 	for i := range 2 {
-		none.ask(t, "QUERY", "/q", "a", json...).wantFwd(t, "a route that doesn't take QUERY", "method", strconv.Itoa(i+1))
+		none.ask(t, "QUERY", "/q", "a", json...).wantFwd(t, "a route that doesn't take QUERY", "method",
+			strconv.Itoa(i+1))
 	}
 }
 
@@ -179,7 +182,9 @@ func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
 	})
 	r.on("/a", byMethod(fresh("%d"), always(201, "")))
 	for range 10 {
-		natsservertest.Eventually(t, "it is stored, once the invalidation before is over", func() bool { return r.get(t, "/a").hit })
+		natsservertest.Eventually(t, "it is stored, once the invalidation before is over", func() bool {
+			return r.get(t, "/a").hit
+		})
 		r.ask(t, "POST", "/a", "x")
 		if s := r.get(t, "/a"); s.hit {
 			t.Fatalf("a client that has written reads what was before: %s", s)
@@ -195,7 +200,8 @@ func TestCachePurgeOfAReducedURL(t *testing.T) {
 	if s := r.get(t, "/a?q=1&utm=y"); !s.hit {
 		t.Fatalf("before: %s", s)
 	}
-	if _, err := r.cache.Purge(t.Context(), r.URLPurges(t.Context(), "http://example.test/a?q=1&utm=z", false), true); err != nil {
+	if _, err := r.cache.Purge(t.Context(), r.URLPurges(t.Context(), "http://example.test/a?q=1&utm=z", false),
+		true); err != nil {
 		t.Fatal(err)
 	}
 	if s := r.get(t, "/a?q=1&utm=y"); s.hit {

@@ -29,7 +29,8 @@ func text(n int) string {
 
 func streamed(body string, length int64, header ...string) answer {
 	return func(*mesh.Request, int) *mesh.Response {
-		return &mesh.Response{Status: 200, Header: fields(header...), Stream: mesh.NewBody(strings.NewReader(body)), Length: length}
+		return &mesh.Response{Status: 200, Header: fields(header...), Stream: mesh.NewBody(strings.NewReader(body)),
+			Length: length}
 	}
 }
 
@@ -47,13 +48,15 @@ func TestCacheLargeInChunks(t *testing.T) {
 	if s := r.ask(t, "HEAD", "/a", ""); s.ContentLength != n || !s.hit {
 		t.Errorf("HEAD: %s, length %d", s, s.ContentLength)
 	}
-	for _, at := range [][2]int{{0, 0}, {chunk - 1, chunk}, {chunk, 2*chunk - 1}, {100, n - 1}, {2*chunk + 7, 5*chunk + 3}, {n - 1, n - 1}, {chunk - 10, chunk - 1}} {
+	for _, at := range [][2]int{{0, 0}, {chunk - 1, chunk}, {chunk, 2*chunk - 1}, {100, n - 1},
+		{2*chunk + 7, 5*chunk + 3}, {n - 1, n - 1}, {chunk - 10, chunk - 1}} {
 		s := r.get(t, "/a", "Range", "bytes="+strconv.Itoa(at[0])+"-"+strconv.Itoa(at[1]))
 		if s.StatusCode != 206 || s.body != body[at[0]:at[1]+1] || !s.hit || s.broken != nil {
 			t.Errorf("bytes %d to %d: %s, %v", at[0], at[1], s, s.broken)
 		}
 	}
-	if s := r.get(t, "/a", "Range", "bytes=-5,0-4"); s.StatusCode != 206 || !strings.Contains(s.body, body[:5]) || !strings.Contains(s.body, body[n-5:]) {
+	if s := r.get(t, "/a", "Range", "bytes=-5,0-4"); s.StatusCode != 206 || !strings.Contains(s.body, body[:5]) ||
+		!strings.Contains(s.body, body[n-5:]) {
 		t.Errorf("two ranges: %s", s)
 	}
 	if s := r.get(t, "/a", "If-None-Match", `"1"`); s.StatusCode != 304 || s.body != "" {
@@ -70,7 +73,8 @@ func TestCacheLargeValidates(t *testing.T) {
 	r := startCache(t, nil)
 	body := text(1 << 20)
 	confirmed := func(control string) answer { return always(304, "", "ETag", `"1"`, "Cache-Control", control) }
-	r.on("/a", inTurn(streamed(body, 1<<20, "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`), confirmed("max-age=60, no-cache"), confirmed("no-store"), fresh("new")))
+	r.on("/a", inTurn(streamed(body, 1<<20, "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`),
+		confirmed("max-age=60, no-cache"), confirmed("no-store"), fresh("new")))
 	r.get(t, "/a")
 	natsservertest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
 	for range 2 {
@@ -158,7 +162,10 @@ func TestCacheRFC9111Section33UpstreamBreaksOff(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/length", "/chunked"} {
-		natsservertest.Eventually(t, "the upstream is asked again", func() bool { s := r.get(t, path); return s.body == "whole" || s.body == "part" })
+		natsservertest.Eventually(t, "the upstream is asked again", func() bool {
+			s := r.get(t, path)
+			return s.body == "whole" || s.body == "part"
+		})
 		if s := r.get(t, path); s.body != "whole" {
 			t.Errorf("%s: %s", path, s)
 		}
@@ -199,7 +206,8 @@ func TestCacheRFC9209UpstreamAway(t *testing.T) {
 		if s := r.get(t, "/a"); s.body != "stale" || s.StatusCode != 200 || s.detail == "" {
 			t.Errorf("stored: %s", s)
 		}
-		if s := r.get(t, "/b"); (s.StatusCode != 502 && s.StatusCode != 503) || !strings.Contains(s.Header.Get("Proxy-Status"), "error=") {
+		if s := r.get(t, "/b"); (s.StatusCode != 502 && s.StatusCode != 503) ||
+			!strings.Contains(s.Header.Get("Proxy-Status"), "error=") {
 			t.Errorf("not stored: %s, Proxy-Status %q", s, s.Header.Get("Proxy-Status"))
 		}
 	}
@@ -216,7 +224,8 @@ func TestCacheRFC9209Timeout(t *testing.T) {
 	if s := r.get(t, "/a"); s.body != "stale" || s.detail == "" {
 		t.Errorf("stored: %s", s)
 	}
-	if s := r.get(t, "/b"); s.StatusCode != 504 || !strings.Contains(s.Header.Get("Proxy-Status"), "error=http_response_timeout") {
+	if s := r.get(t, "/b"); s.StatusCode != 504 ||
+		!strings.Contains(s.Header.Get("Proxy-Status"), "error=http_response_timeout") {
 		t.Errorf("not stored: %s, %v", s, s.Header)
 	}
 }

@@ -117,7 +117,8 @@ func (x *Exchange) relays(to func(int, mesh.Header)) <-chan interim {
 
 // took answers with what a fetch has brought. Those who waited look again, so that validity, variant and freshness are
 // judged for each of them.
-func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetched, waited bool) (*mesh.Response, error) {
+func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetched,
+	waited bool) (*mesh.Response, error) {
 	if out.growing != nil && (!waited || out.growing.fits(c, x)) {
 		return c.follow(x, out.growing, waited), nil
 	}
@@ -164,7 +165,8 @@ func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
 	switch {
 	case resp.Stream != nil:
 	case httpcache.NotModified(request, resp.Status, resp.Header, time.Now()):
-		resp = &mesh.Response{Status: http.StatusNotModified, Header: httpcache.NotModifiedHeader(resp.Header), Member: resp.Member}
+		resp = &mesh.Response{Status: http.StatusNotModified, Header: httpcache.NotModifiedHeader(resp.Header),
+			Member: resp.Member}
 	case x.ranged() && resp.Status == http.StatusOK:
 		resp = c.cut(x, resp)
 	}
@@ -197,7 +199,8 @@ func (c *cached) failed(x *Exchange, before *found, out fetched) (*mesh.Response
 		return resp, nil
 	}
 	if before.hit && before.rec.Stored.Flags.Has(httpcache.NoStale) {
-		return nil, node.Errorf(node.CodeTimeout, out.failed, "the stored response must be validated, and its origin can't be reached")
+		return nil, node.Errorf(node.CodeTimeout, out.failed,
+			"the stored response must be validated, and its origin can't be reached")
 	}
 	return nil, out.failed
 }
@@ -302,7 +305,8 @@ func (c *cached) single(ctx context.Context, x *Exchange, l *found) (resp *mesh.
 // unreachable tells whether an error means that no origin answered.
 func unreachable(err error) bool {
 	switch node.CodeOf(err) { //nolint:exhaustive // the others are about the request
-	case node.CodeUpstream, node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable, node.CodeTimeout, node.CodeBadReply:
+	case node.CodeUpstream, node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable, node.CodeTimeout,
+		node.CodeBadReply:
 		return true
 	}
 	return false
@@ -315,7 +319,8 @@ func (l *found) fwd() string {
 		return httpcache.FwdVary
 	case l.hit && l.rec.Stored.Flags.Has(httpcache.Partial):
 		return httpcache.FwdPartial
-	case l.hit && l.c.cfg.RequestDirectives && l.leased && l.rec.Stored.Judge(nil, l.now, l.valid == kvcache.Stale) == httpcache.UseFresh:
+	case l.hit && l.c.cfg.RequestDirectives && l.leased &&
+		l.rec.Stored.Judge(nil, l.now, l.valid == kvcache.Stale) == httpcache.UseFresh:
 		return httpcache.FwdRequest
 	case l.hit:
 		return httpcache.FwdStale
@@ -328,8 +333,10 @@ func (l *found) fwd() string {
 // detach makes an exchange of its own for a fetch, which no client's end concerns.
 func (x *Exchange) detach() *Exchange {
 	return &Exchange{
-		Method: x.Method, Target: x.Target, Header: append(mesh.Header(nil), x.Header...), Body: x.Body, Peer: x.Peer, Scheme: x.Scheme, HTTP10: x.HTTP10, Started: time.Now(),
-		Host: x.Host, Path: x.Path, Query: x.Query, ID: x.ID, Client: x.Client, settings: x.settings, trusted: x.trusted, via: x.via, route: x.route,
+		Method: x.Method, Target: x.Target, Header: append(mesh.Header(nil), x.Header...), Body: x.Body, Peer: x.Peer,
+		Scheme: x.Scheme, HTTP10: x.HTTP10, Started: time.Now(),
+		Host: x.Host, Path: x.Path, Query: x.Query, ID: x.ID, Client: x.Client, settings: x.settings,
+		trusted: x.trusted, via: x.via, route: x.route,
 		params: x.params, slash: x.slash, home: x.home,
 	}
 }
@@ -342,7 +349,8 @@ func (l *found) detach() *found {
 	}
 	d.primary = append([]byte(nil), l.primary...)
 	d.key = append([]byte(nil), l.key...)
-	if !l.hit || !l.c.store.Get(d.key, &d.view) || d.rec.Decode(d.view.Value) != nil || d.rec.Kind != httpcache.KindResponse {
+	if !l.hit || !l.c.store.Get(d.key, &d.view) || d.rec.Decode(d.view.Value) != nil ||
+		d.rec.Kind != httpcache.KindResponse {
 		d.view.Release()
 		d.hit = false
 	}
@@ -351,4 +359,5 @@ func (l *found) detach() *found {
 
 var errGone = node.Errorf(node.CodeCanceled, nil, "the client went away")
 
-var errPanicked = node.Errorf(node.CodeInternal, errors.New("a fetch for the cache panicked"), "the request failed inside the gateway")
+var errPanicked = node.Errorf(node.CodeInternal, errors.New("a fetch for the cache panicked"),
+	"the request failed inside the gateway")

@@ -180,7 +180,8 @@ func TestCacheRFC5861Section3RefreshByRangeOrHead(t *testing.T) {
 	} {
 		r := startCache(t, nil)
 		r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
-			h := []string{"Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag", strconv.Quote(strconv.Itoa(n))}
+			h := []string{"Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag",
+				strconv.Quote(strconv.Itoa(n))}
 			if n == 1 {
 				h = append(h, "Age", "20")
 			}
@@ -472,7 +473,8 @@ func TestCacheTinyPartsAreNotAdded(t *testing.T) {
 		r.get(t, "/many", "Range", fmt.Sprintf("bytes=%d-%d", 2*i, 2*i))
 	}
 	for i, hit := range map[int]bool{0: true, httpcache.MaxParts - 1: true, httpcache.MaxParts: false} {
-		if s := r.get(t, "/many", "Range", fmt.Sprintf("bytes=%d-%d", 2*i, 2*i)); s.hit != hit || s.body != body[2*i:2*i+1] {
+		if s := r.get(t, "/many", "Range", fmt.Sprintf("bytes=%d-%d", 2*i, 2*i)); s.hit != hit ||
+			s.body != body[2*i:2*i+1] {
 			t.Errorf("part %d: %s", i, s)
 		}
 	}

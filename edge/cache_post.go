@@ -14,7 +14,8 @@ import (
 // been, too.
 func (c *cached) storePost(x *Exchange, resp *mesh.Response) {
 	url := string(c.appendURL(nil, x))
-	location := httpcache.Invalidated(url, mesh.Header{{Name: "Content-Location", Value: resp.Header.Get("Content-Location")}})
+	location := httpcache.Invalidated(url,
+		mesh.Header{{Name: "Content-Location", Value: resp.Header.Get("Content-Location")}})
 	if len(location) != 1 || location[0] != url || resp.Status != http.StatusOK || len(c.cfg.Key) > 0 {
 		return
 	}

@@ -216,7 +216,8 @@ func TestCacheLargeResumes(t *testing.T) {
 		if whole := s.body == o.body && s.broken == nil; whole != (name == "strong") || (!whole && s.broken == nil) {
 			t.Errorf("%s: %s, %v", name, s, s.broken)
 		}
-		if list := asked.all(); name == "strong" && !slices.Equal(list, []string{"", `bytes=524288-,"1"`, `bytes=786432-,"1"`}) {
+		if list := asked.all(); name == "strong" &&
+			!slices.Equal(list, []string{"", `bytes=524288-,"1"`, `bytes=786432-,"1"`}) {
 			t.Errorf("%s: the origin was asked for %q", name, list)
 		}
 		r.storeLarge(t, "/a")

@@ -26,7 +26,8 @@ func TestCachePurgeReaches(t *testing.T) {
 	paths := []string{"/a", "/a?q=1", "/a/b", "/c"}
 	for _, path := range []string{"/a", "/a/b", "/c"} {
 		r.on(path, func(req *mesh.Request, n int) *mesh.Response {
-			return always(200, "%d", "Cache-Control", "max-age=600", "Vary", "X-V", "ETag", `"`+strconv.Itoa(n)+`"`, "Cache-Tag", "all, "+path[1:2], "Surrogate-Key", "s1 s2")(req, n)
+			return always(200, "%d", "Cache-Control", "max-age=600", "Vary", "X-V", "ETag", `"`+strconv.Itoa(n)+`"`,
+				"Cache-Tag", "all, "+path[1:2], "Surrogate-Key", "s1 s2")(req, n)
 		})
 	}
 	for _, c := range []struct {
@@ -61,7 +62,8 @@ func TestCachePurgeReaches(t *testing.T) {
 					if s.hit == reached {
 						t.Errorf("%s, soft %t: %s of variant %s gave %s", c.name, soft, path, v, s)
 					}
-					if base, _, _ := strings.Cut(path, "?"); reached && r.last(base).Header.Has("If-None-Match") != soft {
+					if base, _, _ := strings.Cut(path, "?"); reached &&
+						r.last(base).Header.Has("If-None-Match") != soft {
 						t.Errorf("%s, soft %t: %s was validated: %t", c.name, soft, path, !soft)
 					}
 				}
@@ -166,8 +168,11 @@ func TestCachePurgeLateValidation(t *testing.T) {
 
 // PURGE is for configured clients, and answers when it is done; for all others it is a method like any.
 func TestCachePurgeMethod(t *testing.T) {
-	for name, clients := range map[string][]node.Prefix{"nobody": nil, "others": {prefix("192.0.2.0/24")}, "me": {prefix("127.0.0.0/8")}} {
-		r := startCache(t, func(c *node.Cache) { c.Query.Drop = []string{"utm"} }, func(s *cacheSetup) { s.store.PurgeClients = clients })
+	for name, clients := range map[string][]node.Prefix{"nobody": nil, "others": {prefix("192.0.2.0/24")},
+		"me": {prefix("127.0.0.0/8")}} {
+		r := startCache(t, func(c *node.Cache) {
+			c.Query.Drop = []string{"utm"}
+		}, func(s *cacheSetup) { s.store.PurgeClients = clients })
 		for _, path := range []string{"/a", "/b"} {
 			r.on(path, byMethod(fresh("%d"), always(405, "")))
 		}
@@ -194,7 +199,8 @@ func TestCacheAttackPurgeBySpoofedAddress(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) { s.store.PurgeClients = []node.Prefix{prefix("192.0.2.0/24")} })
 	r.on("/a", fresh("%d"))
 	r.get(t, "/a")
-	if s := r.ask(t, "PURGE", "/a", "", "X-Forwarded-For", "192.0.2.1", "X-Real-Ip", "192.0.2.1", "Forwarded", "for=192.0.2.1"); s.StatusCode != 403 {
+	if s := r.ask(t, "PURGE", "/a", "", "X-Forwarded-For", "192.0.2.1", "X-Real-Ip", "192.0.2.1", "Forwarded",
+		"for=192.0.2.1"); s.StatusCode != 403 {
 		t.Errorf("got %s", s)
 	}
 	r.get(t, "/a").wantHit(t, "after the attempt", "1")
@@ -210,9 +216,11 @@ func TestCacheLeaseLost(t *testing.T) {
 			if req.Header.Has("If-None-Match") {
 				return always(304, "", "ETag", `"1"`)(req, n)
 			}
-			return always(200, "%d", "Cache-Control", "max-age=600, stale-if-error=600, stale-while-revalidate=600", "ETag", `"1"`)(req, n)
+			return always(200, "%d", "Cache-Control", "max-age=600, stale-if-error=600, stale-while-revalidate=600",
+				"ETag", `"1"`)(req, n)
 		})
-		r.on("/error", inTurn(always(200, "%d", "Cache-Control", "max-age=600, stale-if-error=600"), always(503, "bad")))
+		r.on("/error", inTurn(always(200, "%d", "Cache-Control", "max-age=600, stale-if-error=600"),
+			always(503, "bad")))
 		for _, path := range []string{"/a", "/error"} {
 			r.get(t, path)
 			r.get(t, path).wantHit(t, "with a lease", "1")

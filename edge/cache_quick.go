@@ -30,7 +30,8 @@ func (s *Server) quick(conn *guard.Conn) (done bool) {
 	conn.Scratch = nil // unless nobody keeps it
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.Error("request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p),
+				"stack", string(debug.Stack()))
 			x.kept = nil
 			r.Header = x.Header             // of which fields may be gone
 			conn.Pending, done = nil, false // handle begins again

@@ -67,7 +67,8 @@ func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
 		{"bytes=0-0,99-", "0", "bytes 0-0/20", 206},
 	} {
 		s := r.get(t, "/a", "Range", c.value)
-		if s.StatusCode != c.status || s.body != c.body || s.Header.Get("Content-Range") != c.contentRange || !s.hit || s.ContentLength != int64(len(c.body)) {
+		if s.StatusCode != c.status || s.body != c.body || s.Header.Get("Content-Range") != c.contentRange || !s.hit ||
+			s.ContentLength != int64(len(c.body)) {
 			t.Errorf("%s: %s, Content-Range %q", c.value, s, s.Header.Get("Content-Range"))
 		}
 		if c.status == 206 && (s.Header.Get("ETag") != `"1"` || s.Header.Get("Content-Type") != "text/plain") {
@@ -89,17 +90,20 @@ func TestCacheRFC9110Section146Multipart(t *testing.T) {
 	r.get(t, "/a")
 	s := r.get(t, "/a", "Range", "bytes=0-1, 5-6,-2")
 	kind, params, err := mime.ParseMediaType(s.Header.Get("Content-Type"))
-	if err != nil || kind != "multipart/byteranges" || s.StatusCode != 206 || s.Header.Get("Content-Range") != "" || s.ContentLength != int64(len(s.body)) {
+	if err != nil || kind != "multipart/byteranges" || s.StatusCode != 206 || s.Header.Get("Content-Range") != "" ||
+		s.ContentLength != int64(len(s.body)) {
 		t.Fatalf("got %s, %v, %v", s, s.Header, err)
 	}
 	parts := multipart.NewReader(strings.NewReader(s.body), params["boundary"])
-	for _, want := range []struct{ body, at string }{{"01", "bytes 0-1/20"}, {"56", "bytes 5-6/20"}, {"ij", "bytes 18-19/20"}} {
+	for _, want := range []struct{ body, at string }{{"01", "bytes 0-1/20"}, {"56", "bytes 5-6/20"},
+		{"ij", "bytes 18-19/20"}} {
 		p, err := parts.NextPart()
 		if err != nil {
 			t.Fatal(err)
 		}
 		b, _ := io.ReadAll(p)
-		if string(b) != want.body || p.Header.Get("Content-Range") != want.at || p.Header.Get("Content-Type") != "text/plain" {
+		if string(b) != want.body || p.Header.Get("Content-Range") != want.at ||
+			p.Header.Get("Content-Type") != "text/plain" {
 			t.Errorf("a part: %q %v, want %v", b, p.Header, want)
 		}
 	}
@@ -164,7 +168,8 @@ func TestCacheRFC9111Section34Parts(t *testing.T) {
 	part("bytes=0-14", "0123456789abcde", true)
 	n := r.count("/a")
 	s := r.get(t, "/a")
-	if s.StatusCode != 200 || s.body != digits || s.fwd != "partial" || s.Header.Get("Content-Range") != "" || s.ContentLength != 20 {
+	if s.StatusCode != 200 || s.body != digits || s.fwd != "partial" || s.Header.Get("Content-Range") != "" ||
+		s.ContentLength != 20 {
 		t.Errorf("the whole: %s", s)
 	}
 	if h := r.last("/a").Header; r.count("/a") != n+1 || h.Get("Range") != "bytes=15-" || h.Get("If-Range") != `"1"` {
@@ -215,7 +220,8 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 	}
 	r.on("/416", func(req *mesh.Request, _ int) *mesh.Response {
 		if req.Header.Has("Range") {
-			return &mesh.Response{Status: 416, Header: fields("Content-Range", "bytes */20", "Cache-Control", "max-age=60")}
+			return &mesh.Response{Status: 416,
+				Header: fields("Content-Range", "bytes */20", "Cache-Control", "max-age=60")}
 		}
 		return fresh(digits)(req, 1)
 	})
@@ -238,7 +244,8 @@ func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
 		t.Errorf("the same three times: %s", s)
 	}
 	s := r.get(t, "/a", "Range", "bytes=0-2000000,2000002-")
-	if s.StatusCode != 206 || s.broken != nil || int64(len(s.body)) != s.ContentLength || !strings.Contains(s.body, text(n)[2000002:]) {
+	if s.StatusCode != 206 || s.broken != nil || int64(len(s.body)) != s.ContentLength ||
+		!strings.Contains(s.body, text(n)[2000002:]) {
 		t.Errorf("two halves: %s, %v", s, s.broken)
 	}
 	runtime.GC()

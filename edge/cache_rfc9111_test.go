@@ -15,7 +15,8 @@ import (
 func TestCacheRFC9111Section51Age(t *testing.T) {
 	r := startCache(t, nil)
 	date := httpDate(100 * time.Second)
-	r.on("/a", always(200, "one %d", "Cache-Control", "max-age=600", "Date", date, "Age", "70", "X-Own", "1", "X-Own", "2", "ETag", `"v"`))
+	r.on("/a", always(200, "one %d", "Cache-Control", "max-age=600", "Date", date, "Age", "70", "X-Own", "1", "X-Own",
+		"2", "ETag", `"v"`))
 	first := r.get(t, "/a")
 	first.wantFwd(t, "the first", "uri-miss", "one 1")
 	if !first.stored || first.Header.Get("Age") != "70" {
@@ -101,7 +102,8 @@ func TestCacheRFC9111Section422Heuristics(t *testing.T) {
 func TestCacheRFC9111Section35Authorization(t *testing.T) {
 	r := startCache(t, nil)
 	for control, shared := range map[string]bool{
-		"max-age=60": false, "max-age=60, public": true, "max-age=60, must-revalidate": true, "s-maxage=60": true, "max-age=60, proxy-revalidate": false,
+		"max-age=60": false, "max-age=60, public": true, "max-age=60, must-revalidate": true, "s-maxage=60": true,
+		"max-age=60, proxy-revalidate": false,
 	} {
 		path := "/" + strconv.Itoa(len(control))
 		r.on(path, always(200, "%d", "Cache-Control", control))
@@ -112,7 +114,8 @@ func TestCacheRFC9111Section35Authorization(t *testing.T) {
 	}
 	r.on("/ttl", always(200, "%d", "Cache-Control", "max-age=60"))
 	for i := range 3 {
-		r.get(t, "/ttl", "Authorization", "Bearer "+strconv.Itoa(i)).wantFwd(t, "credentials", "uri-miss", strconv.Itoa(i+1))
+		r.get(t, "/ttl", "Authorization", "Bearer "+strconv.Itoa(i)).wantFwd(t, "credentials", "uri-miss",
+			strconv.Itoa(i+1))
 	}
 }
 
@@ -128,7 +131,8 @@ func TestCacheRFC9111Section435Head(t *testing.T) {
 	r.ask(t, "HEAD", "/b", "").wantFwd(t, "HEAD of nothing", "uri-miss", "")
 	head := func(etag, control string) answer {
 		return func(req *mesh.Request, n int) *mesh.Response {
-			resp := &mesh.Response{Status: 200, Header: fields("ETag", `"1"`, "Cache-Control", "max-age=60", "Age", "100"), Body: []byte("body " + strconv.Itoa(n))}
+			resp := &mesh.Response{Status: 200, Header: fields("ETag", `"1"`, "Cache-Control", "max-age=60", "Age",
+				"100"), Body: []byte("body " + strconv.Itoa(n))}
 			if req.Method == "HEAD" {
 				resp.Body, resp.Header = nil, fields("ETag", etag, "Cache-Control", control, "Content-Length", "6")
 			}
@@ -169,8 +173,10 @@ func TestCacheRFC9111Section434Validation(t *testing.T) {
 	r := startCache(t, nil)
 	modified := httpDate(time.Hour)
 	r.on("/a", inTurn(
-		always(200, "body", "Cache-Control", "max-age=60", "Age", "100", "ETag", `"1"`, "Last-Modified", modified, "X-Version", "1", "X-Only", "first", "Content-Type", "text/plain"),
-		always(304, "", "Cache-Control", "max-age=120", "ETag", `"1"`, "X-Version", "2", "Content-Type", "text/html", "Content-Length", "99", "X-New", "n"),
+		always(200, "body", "Cache-Control", "max-age=60", "Age", "100", "ETag", `"1"`, "Last-Modified", modified,
+			"X-Version", "1", "X-Only", "first", "Content-Type", "text/plain"),
+		always(304, "", "Cache-Control", "max-age=120", "ETag", `"1"`, "X-Version", "2", "Content-Type", "text/html",
+			"Content-Length", "99", "X-New", "n"),
 	))
 	r.get(t, "/a")
 	s := r.get(t, "/a", "If-None-Match", `"other"`)
@@ -178,12 +184,14 @@ func TestCacheRFC9111Section434Validation(t *testing.T) {
 	if s.status != 304 || !s.stored {
 		t.Errorf("validated: %s", s)
 	}
-	if h := r.last("/a").Header; h.Get("If-None-Match") != `"1"` || h.Get("If-Modified-Since") != modified || len(h.Values("If-None-Match")) != 1 {
+	if h := r.last("/a").Header; h.Get("If-None-Match") != `"1"` || h.Get("If-Modified-Since") != modified ||
+		len(h.Values("If-None-Match")) != 1 {
 		t.Errorf("the origin was asked with %v", h)
 	}
 	s = r.get(t, "/a")
 	s.wantHit(t, "after the 304", "body")
-	for name, want := range map[string]string{"X-Version": "2", "X-Only": "first", "X-New": "n", "Content-Type": "text/plain", "Content-Length": "4", "Cache-Control": "max-age=120"} {
+	for name, want := range map[string]string{"X-Version": "2", "X-Only": "first", "X-New": "n",
+		"Content-Type": "text/plain", "Content-Length": "4", "Cache-Control": "max-age=120"} {
 		if got := s.Header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("%s after the 304: %q, want %q", name, got, want)
 		}
@@ -216,7 +224,8 @@ func TestCacheRFC9111Section5224NoCache(t *testing.T) {
 // An unconditional 304 of an origin that errs is never the body of anything.
 func TestCacheRFC9111Section433StrayNotModified(t *testing.T) {
 	r := startCache(t, nil)
-	r.on("/a", inTurn(always(200, "body 1", "Cache-Control", "max-age=60", "Age", "90", "ETag", `"1"`), always(304, "", "ETag", `"2"`, "Cache-Control", "max-age=60"),
+	r.on("/a", inTurn(always(200, "body 1", "Cache-Control", "max-age=60", "Age", "90", "ETag", `"1"`),
+		always(304, "", "ETag", `"2"`, "Cache-Control", "max-age=60"),
 		always(200, "body 3", "Cache-Control", "max-age=60", "ETag", `"2"`)))
 	r.get(t, "/a")
 	if s := r.get(t, "/a"); s.StatusCode != 200 || s.body != "body 3" {
@@ -229,7 +238,8 @@ func TestCacheRFC9111Section433StrayNotModified(t *testing.T) {
 func TestCacheRFC9110Section13Conditionals(t *testing.T) {
 	r := startCache(t, nil)
 	modified := httpDate(time.Hour)
-	r.on("/a", always(200, "body", "Cache-Control", "max-age=60", "ETag", `"1"`, "Last-Modified", modified, "Content-Type", "text/plain", "Content-Location", "/b",
+	r.on("/a", always(200, "body", "Cache-Control", "max-age=60", "ETag", `"1"`, "Last-Modified", modified,
+		"Content-Type", "text/plain", "Content-Location", "/b",
 		"Vary", "X-A", "Expires", httpDate(-time.Minute)))
 	r.on("/dated", always(200, "body", "Cache-Control", "max-age=60", "Date", httpDate(10*time.Second)))
 	r.get(t, "/a")
@@ -282,7 +292,8 @@ func TestCacheRFC9111Section43ColdConditional(t *testing.T) {
 		if req.Header.Has("If-None-Match") {
 			return &mesh.Response{Status: 304, Header: fields("ETag", `"1"`)}
 		}
-		return &mesh.Response{Status: 200, Header: fields("ETag", `"1"`, "Cache-Control", "max-age=60"), Body: []byte("body")}
+		return &mesh.Response{Status: 200, Header: fields("ETag", `"1"`, "Cache-Control", "max-age=60"),
+			Body: []byte("body")}
 	})
 	if s := r.get(t, "/a", "If-None-Match", `"1"`); s.StatusCode != 304 {
 		t.Errorf("cold: %s", s)

@@ -168,7 +168,8 @@ func TestCacheRouteMaxObject(t *testing.T) {
 		r.on(path, fresh(body))
 		if size > 524_288 {
 			r.on(path, func(*mesh.Request, int) *mesh.Response {
-				return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60"), Stream: mesh.NewBody(strings.NewReader(body)), Length: int64(size)}
+				return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60"),
+					Stream: mesh.NewBody(strings.NewReader(body)), Length: int64(size)}
 			})
 		}
 		if s := r.get(t, path); s.body != body || s.stored != hit {
@@ -186,7 +187,8 @@ func TestCacheRouteCompress(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.Compress = true })
 	text := strings.Repeat("all work and no play ", 500)
 	for path, h := range map[string][]string{
-		"/text": {"Content-Type", "text/html"}, "/kept": {"Content-Type", "text/html", "Cache-Control", "no-transform"}, "/image": {"Content-Type", "image/png"},
+		"/text": {"Content-Type", "text/html"}, "/kept": {"Content-Type", "text/html", "Cache-Control", "no-transform"},
+		"/image": {"Content-Type", "image/png"},
 		"/coded": {"Content-Type", "text/html", "Content-Encoding", "x-own"},
 	} {
 		r.on(path, always(200, text, append(h, "Cache-Control", "max-age=600", "ETag", `"1"`)...))
@@ -201,14 +203,16 @@ func TestCacheRouteCompress(t *testing.T) {
 			ask()
 			s := ask()
 			coded := path == "/text" && coding != ""
-			if !s.hit && path == "/text" || (s.body != text) != coded || (coded && s.Header.Get("Content-Encoding") != coding) {
+			if !s.hit && path == "/text" || (s.body != text) != coded ||
+				(coded && s.Header.Get("Content-Encoding") != coding) {
 				t.Errorf("%s for %q: %s, %v", path, coding, s, s.Header)
 			}
 			if path == "/text" && !strings.EqualFold(s.Header.Get("Vary"), "Accept-Encoding") {
 				t.Errorf("%s for %q: Vary %q", path, coding, s.Header.Get("Vary"))
 			}
 			etags[s.Header.Get("ETag")] = true
-			if s := r.get(t, path, "Accept-Encoding", coding, "If-None-Match", s.Header.Get("ETag")); s.StatusCode != 304 && coded {
+			if s := r.get(t, path, "Accept-Encoding", coding, "If-None-Match",
+				s.Header.Get("ETag")); s.StatusCode != 304 && coded {
 				t.Errorf("%s for %q with its own ETag: %s", path, coding, s)
 			}
 		}
@@ -245,7 +249,8 @@ func TestCacheRouteCompressValidates(t *testing.T) {
 		t.Errorf("validated: %s", s)
 	}
 	s := r.get(t, "/a", "Accept-Encoding", "gzip")
-	if !s.hit || s.Header.Get("Content-Encoding") != "gzip" || s.Header.Get("ETag") == `"1"` || len(s.body) >= len(text) {
+	if !s.hit || s.Header.Get("Content-Encoding") != "gzip" || s.Header.Get("ETag") == `"1"` ||
+		len(s.body) >= len(text) {
 		t.Errorf("afterwards: %s, %v", s, s.Header)
 	}
 	if r.count("/a") != 2 {
@@ -257,7 +262,8 @@ func TestCacheRouteCompressValidates(t *testing.T) {
 func TestCacheRouteStripTags(t *testing.T) {
 	for _, strip := range []bool{true, false} {
 		r := startCache(t, func(c *node.Cache) { c.StripTags = strip })
-		r.on("/a", always(200, "%d", "Cache-Control", "max-age=60", "Cache-Tag", "a", "Surrogate-Key", "b", "xkey", "c", "Cache-Groups", `"d"`, "ETag", `"1"`))
+		r.on("/a", always(200, "%d", "Cache-Control", "max-age=60", "Cache-Tag", "a", "Surrogate-Key", "b", "xkey", "c",
+			"Cache-Groups", `"d"`, "ETag", `"1"`))
 		for _, h := range [][]string{nil, nil, {"If-None-Match", `"1"`}, {"Range", "bytes=0-0"}} {
 			s := r.get(t, "/a", h...)
 			for _, name := range []string{"Cache-Tag", "Surrogate-Key", "xkey", "Cache-Groups"} {

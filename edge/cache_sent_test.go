@@ -38,11 +38,14 @@ func saysSent(name string) answer {
 // client sent in them tells nothing apart.
 func TestCacheVaryOnWhoAsks(t *testing.T) {
 	for name, change := range map[string]func(*cacheSetup){
-		"trusted": func(s *cacheSetup) { s.edge.TrustedProxies = prefixes("127.0.0.0/8") }, "not trusted": func(*cacheSetup) {},
+		"trusted": func(s *cacheSetup) {
+			s.edge.TrustedProxies = prefixes("127.0.0.0/8")
+		}, "not trusted": func(*cacheSetup) {},
 	} {
 		r := startCache(t, nil, change)
 		for _, field := range []string{
-			"X-Forwarded-For", "CF-Connecting-IP", "True-Client-IP", "X-Real-IP", "Forwarded", "X-Request-Id", "Traceparent", "Tracestate",
+			"X-Forwarded-For", "CF-Connecting-IP", "True-Client-IP", "X-Real-IP", "Forwarded", "X-Request-Id",
+			"Traceparent", "Tracestate",
 		} {
 			path := "/" + field
 			r.on(path, saysSent(field))
@@ -85,7 +88,8 @@ func TestCacheVaryOnForwardedForOfRoute(t *testing.T) {
 // What the key has already, or what never reaches the origin, makes no variants.
 func TestCacheVaryOnWhatTellsNothingApart(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) { s.edge.TrustedProxies = prefixes("127.0.0.2/32") })
-	for _, field := range []string{"X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Host", "X-Host", "X_Theme", "If-None-Match"} {
+	for _, field := range []string{"X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Host", "X-Host",
+		"X_Theme", "If-None-Match"} {
 		path := "/" + field
 		r.on(path, saysSent(field))
 		first := r.get(t, path)
@@ -94,7 +98,8 @@ func TestCacheVaryOnWhatTellsNothingApart(t *testing.T) {
 		}
 		r.getFrom(t, "127.0.0.3", path).wantHit(t, "Vary: "+field+", from another", first.body)
 		if field != "Host" {
-			r.getFrom(t, "127.0.0.3", path, field, "https").wantHit(t, "Vary: "+field+" with a value that isn't believed", first.body)
+			r.getFrom(t, "127.0.0.3", path, field, "https").wantHit(t,
+				"Vary: "+field+" with a value that isn't believed", first.body)
 		}
 	}
 	r.on("/proto", saysSent("X-Forwarded-Proto"))

@@ -147,7 +147,8 @@ func (c *cached) serveConditional(x *Exchange, l *found, k *kept, resp *mesh.Res
 			resp.Body, k.head = rec.Body, httpcache.AppendHead(nil, h)
 			return c.covers(x, rec)
 		}
-		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone && c.atHand(rec, spans) {
+		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone &&
+			c.atHand(rec, spans) {
 			h, ok := c.serveRange(x, l, resp, h, spans)
 			k.head = httpcache.AppendHead(nil, h)
 			return ok
@@ -177,7 +178,8 @@ func (c *cached) serveRange(
 		resp.Length = spans[0].Len()
 		ok = c.span(x, l, resp, spans[0])
 	default:
-		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"), x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
+		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"),
+			x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
 		h.Set("Content-Type", frame.ContentType)
 		resp.Length = frame.Length
 		ok = c.multipart(x, l, resp, spans, frame)
@@ -205,7 +207,8 @@ func (c *cached) span(x *Exchange, l *found, resp *mesh.Response, s httpcache.Sp
 func links(rec *httpcache.Record) mesh.Header {
 	var out mesh.Header
 	for _, f := range rec.Header() {
-		if equalFold(f.Name, "Link") && (strings.Contains(f.Value, "preload") || strings.Contains(f.Value, "preconnect")) {
+		if equalFold(f.Name, "Link") &&
+			(strings.Contains(f.Value, "preload") || strings.Contains(f.Value, "preconnect")) {
 			out = append(out, f)
 		}
 	}

@@ -50,7 +50,8 @@ func (s *Server) CacheStats() []CacheStats {
 	out := make([]CacheStats, 0, len(s.cacheStats.routes))
 	for id, c := range s.cacheStats.routes {
 		out = append(out, CacheStats{
-			Route: id, Hits: c.hits.Load(), HitBytes: c.hitBytes.Load(), Fetches: c.fetches.Load(), Bucket: c.bucket.Load(), Home: c.home.Load(), Validated: c.validated.Load(),
+			Route: id, Hits: c.hits.Load(), HitBytes: c.hitBytes.Load(), Fetches: c.fetches.Load(),
+			Bucket: c.bucket.Load(), Home: c.home.Load(), Validated: c.validated.Load(),
 			Refreshed: c.refreshed.Load(), StaleErrors: c.staleErrors.Load(), Passed: c.passed.Load(),
 		})
 	}

@@ -134,7 +134,8 @@ func (c *cached) searchedBy(x *Exchange, l *found, a *admitted) (primary []byte,
 
 // forget puts a mark in place of a stored response, in the bucket too.
 func (c *cached) forget(l *found, why httpcache.Reason) {
-	c.putEntry(l.key, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
+	c.putEntry(l.key, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, lostFor,
+		kvcache.BothAlways)
 }
 
 // putGone does the same for a response that is to be fetched anew, by one for all who want it.
@@ -147,17 +148,20 @@ func (c *cached) putPass(l *found, why httpcache.Reason) {
 	if l.hit || l.vary != "" {
 		return
 	}
-	c.putEntry(l.primary, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, passFor, kvcache.MemoryOnly)
+	c.putEntry(l.primary, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, passFor,
+		kvcache.MemoryOnly)
 }
 
-func (c *cached) putEntry(key []byte, rec *httpcache.Record, scope kvcache.Scope, keep time.Duration, tiers kvcache.Tiers) {
+func (c *cached) putEntry(key []byte, rec *httpcache.Record, scope kvcache.Scope, keep time.Duration,
+	tiers kvcache.Tiers) {
 	c.store.Put(&kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(keep), Scope: scope}, tiers)
 }
 
 // scope says which purges reach a response.
 func (c *cached) scope(primary []byte, h mesh.Header, epoch kvcache.Epoch) kvcache.Scope {
 	url := string(keyURL(primary))
-	s := kvcache.Scope{Epoch: epoch, URL: kvcache.Hash(kvcache.ReachURL, url), Host: kvcache.Hash(kvcache.ReachHost, keyHost(url))}
+	s := kvcache.Scope{Epoch: epoch, URL: kvcache.Hash(kvcache.ReachURL, url),
+		Host: kvcache.Hash(kvcache.ReachHost, keyHost(url))}
 	for _, tag := range httpcache.Tags(h, origin(url)) {
 		s.Tags = append(s.Tags, kvcache.Hash(kvcache.ReachTag, tag))
 	}

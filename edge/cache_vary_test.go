@@ -16,7 +16,8 @@ import (
 // varying answers with a Vary and with what the request has in the field.
 func varying(vary string) answer {
 	return func(req *mesh.Request, n int) *mesh.Response {
-		return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600", "Vary", vary, "X-N", strconv.Itoa(n)), Body: []byte(req.Header.Get(vary))}
+		return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600", "Vary", vary, "X-N",
+			strconv.Itoa(n)), Body: []byte(req.Header.Get(vary))}
 	}
 }
 
@@ -284,7 +285,8 @@ func TestCacheNoVarySearch(t *testing.T) {
 		{`rubbish(`, "?a=1&utm=1", "?a=1&utm=2", false},
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, byMethod(always(200, "%d", "Cache-Control", "max-age=600", "No-Vary-Search", c.rule), always(204, "")))
+		r.on(path, byMethod(always(200, "%d", "Cache-Control", "max-age=600", "No-Vary-Search", c.rule),
+			always(204, "")))
 		r.get(t, path+c.first)
 		s := r.get(t, path+c.then)
 		if s.hit != c.same {
@@ -318,11 +320,13 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 		if s.hit != c.hit {
 			t.Errorf("%q: %s", c.header, s)
 		}
-		if c.header[0] == "CDN-Cache-Control" && c.header[1] != "" && (s.Header.Get("CDN-Cache-Control") != c.header[1] || first.Header.Get("CDN-Cache-Control") != c.header[1]) {
+		if c.header[0] == "CDN-Cache-Control" && c.header[1] != "" &&
+			(s.Header.Get("CDN-Cache-Control") != c.header[1] || first.Header.Get("CDN-Cache-Control") != c.header[1]) {
 			t.Errorf("%q: CDN-Cache-Control isn't passed on: %v", c.header, s.Header)
 		}
 	}
-	r.on("/own", always(200, "%d", "Millrace-CDN-Cache-Control", "max-age=60", "CDN-Cache-Control", "no-store", "Cache-Control", "no-store"))
+	r.on("/own", always(200, "%d", "Millrace-CDN-Cache-Control", "max-age=60", "CDN-Cache-Control", "no-store",
+		"Cache-Control", "no-store"))
 	r.get(t, "/own")
 	if s := r.get(t, "/own"); !s.hit {
 		t.Errorf("the cache's own field doesn't count: %s", s)
@@ -339,7 +343,8 @@ func TestCacheNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
 		s.routes = append(s.routes, b)
 	})
 	says := func(req *mesh.Request, n int) *mesh.Response {
-		body := req.Method + req.Header.Get("X-Forwarded-Prefix") + req.Header.Get("X-Tenant") + req.Header.Get("Range") + string(req.Body)
+		body := req.Method + req.Header.Get("X-Forwarded-Prefix") + req.Header.Get("X-Tenant") +
+			req.Header.Get("Range") + string(req.Body)
 		return always(200, body, "Cache-Control", "max-age=60", "No-Vary-Search", `params=("utm")`)(req, n)
 	}
 	for i, c := range []struct {

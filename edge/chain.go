@@ -74,7 +74,8 @@ func (s *Server) contain(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (resp *mesh.Response, err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				s.log.ErrorContext(ctx, "request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				s.log.ErrorContext(ctx, "request handler panicked", "request_id", x.ID, "panic", fmt.Sprint(p),
+					"stack", string(debug.Stack()))
 				resp, err = nil, node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway")
 			}
 		}()

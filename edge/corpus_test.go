@@ -109,7 +109,9 @@ func TestCorpus(t *testing.T) {
 			refused := len(statuses) == 0 || statuses[0] >= 400
 			switch s.Verdict {
 			case "A":
-				if len(statuses) != s.MaxRequests || slices.ContainsFunc(statuses, func(status int) bool { return status != 200 }) {
+				if len(statuses) != s.MaxRequests || slices.ContainsFunc(statuses, func(status int) bool {
+					return status != 200
+				}) {
 					t.Errorf("must be accepted, got %d", statuses)
 				}
 			case "R", "R*", "r": // nothing is cleaned here: what needs it is refused

@@ -110,7 +110,9 @@ func TestIdleConnectionsOfTheSameClientGiveWay(t *testing.T) {
 	other := c.visit(t, bob, "/")
 	other.status(t)
 	for range 5 {
-		natsservertest.Eventually(t, "a new one is served", func() bool { return c.visit(t, alice, "/").status(t) == 200 })
+		natsservertest.Eventually(t, "a new one is served", func() bool {
+			return c.visit(t, alice, "/").status(t) == 200
+		})
 	}
 	if n := c.Connections(); n > 3 {
 		t.Errorf("%d connections", n)
@@ -131,7 +133,9 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 	}
 	natsservertest.Eventually(t, "all are there", func() bool { return c.Connections() == 4 })
 	for range 2 {
-		natsservertest.Eventually(t, "a newcomer is served", func() bool { return c.visit(t, carol, "/").status(t) == 200 })
+		natsservertest.Eventually(t, "a newcomer is served", func() bool {
+			return c.visit(t, carol, "/").status(t) == 200
+		})
 	}
 	if n := c.Connections(); n > 4 {
 		t.Errorf("%d connections", n)

@@ -166,7 +166,8 @@ func (x *Exchange) acceptFields() error {
 			f.Value = x.Host
 		case equalFold(f.Name, "Via"):
 			if strings.Contains(f.Value, x.via) {
-				return node.Errorf(node.CodeLoop, nil, "the request has passed this node before: a target points back at it")
+				return node.Errorf(node.CodeLoop, nil,
+					"the request has passed this node before: a target points back at it")
 			}
 		case node.Hop(f.Name):
 			hop = true

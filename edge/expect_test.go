@@ -66,7 +66,8 @@ func expecting(t *testing.T, r *rig, path string, length int) (net.Conn, *bufio.
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	_, _ = fmt.Fprintf(c, "PUT %s HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", path, length)
+	_, _ = fmt.Fprintf(c, "PUT %s HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", path,
+		length)
 	return c, bufio.NewReader(c)
 }
 
@@ -118,7 +119,8 @@ func TestExpectReachesTheOrigin(t *testing.T) {
 				t.Fatalf("%s: got %q, %v", path, line, err)
 			}
 		}
-		if !slices.Contains(got, "HTTP/1.1 100 Continue") || (interim == 2 && !slices.Contains(got, "HTTP/1.1 103 Early Hints")) {
+		if !slices.Contains(got, "HTTP/1.1 100 Continue") ||
+			(interim == 2 && !slices.Contains(got, "HTTP/1.1 103 Early Hints")) {
 			t.Errorf("%s: got %q", path, got)
 		}
 		_, _ = c.Write(make([]byte, size))
@@ -138,16 +140,17 @@ func TestExpectReachesMembers(t *testing.T) {
 	to := route("", "/*")
 	to.To.Name = "members"
 	r := start(t, nil, to)
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("members"), Streams: true, Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
-		if !q.Expect || q.Header.Has("Expect") {
-			return &mesh.Response{Status: 500}, nil
-		}
-		if q.Target == "/no" {
-			return &mesh.Response{Status: 403}, nil
-		}
-		n, err := io.Copy(io.Discard, mesh.NewReader(q.Stream))
-		return &mesh.Response{Status: 201, Body: fmt.Append(nil, n)}, err
-	})})
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("members"), Streams: true,
+		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+			if !q.Expect || q.Header.Has("Expect") {
+				return &mesh.Response{Status: 500}, nil
+			}
+			if q.Target == "/no" {
+				return &mesh.Response{Status: 403}, nil
+			}
+			n, err := io.Copy(io.Discard, mesh.NewReader(q.Stream))
+			return &mesh.Response{Status: 201, Body: fmt.Append(nil, n)}, err
+		})})
 	if err == nil {
 		err = s.Open(t.Context())
 	}

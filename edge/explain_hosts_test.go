@@ -36,7 +36,8 @@ func TestExplainPath(t *testing.T) {
 	if e = r.Explain("GET", "/b", nil); e.Cache.State != "missing" {
 		t.Errorf("another query: %+v", e.Cache)
 	}
-	if e = r.Explain("GET", "/b?x=1", fields("Host", "other.test")); e.Host != "other.test" || e.Cache.State != "missing" {
+	if e = r.Explain("GET", "/b?x=1", fields("Host", "other.test")); e.Host != "other.test" ||
+		e.Cache.State != "missing" {
 		t.Errorf("a host that is named: %s, cache %+v", e.Host, e.Cache)
 	}
 

@@ -45,7 +45,8 @@ func Keep(l net.Listener, keep func(*Exchange)) *fiber.App {
 		return c.SendString(x.Target)
 	})
 	cfg := node.Default().Edge
-	guarded := guard.New(l, guard.Config{Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered)), Log: slog.New(slog.DiscardHandler)})
+	guarded := guard.New(l, guard.Config{Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered)),
+		Log: slog.New(slog.DiscardHandler)})
 	go func() { _ = app.Listener(guarded) }()
 	return app
 }
@@ -89,7 +90,8 @@ func Prepared(x *Exchange, peer string, trusted ...node.Prefix) (*mesh.Request, 
 // ReadAll reads every request that comes on a connection and passes guard and form, with its body.
 func ReadAll(inner net.Conn) []*Exchange {
 	cfg := node.Default().Edge
-	conn := guard.New(nil, guard.Config{Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered))}).Wrap(inner)
+	conn := guard.New(nil, guard.Config{Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered))}).Wrap(
+		inner)
 	var out []*Exchange
 	for {
 		for ended := false; !ended; {

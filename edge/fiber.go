@@ -21,8 +21,10 @@ import (
 // out of use.
 func (s *Server) newApp() *fiber.App {
 	app := fiber.New(fiber.Config{
-		DisableStartupMessage: true, DisableHeaderNormalizing: true, DisableDefaultContentType: true, DisablePreParseMultipartForm: true,
-		DisableDefaultDate: true, WriteTimeout: s.cfg.Edge.WriteTimeout.Std(), ReadBufferSize: announcement, BodyLimit: 1,
+		DisableStartupMessage: true, DisableHeaderNormalizing: true, DisableDefaultContentType: true,
+		DisablePreParseMultipartForm: true,
+		DisableDefaultDate:           true, WriteTimeout: s.cfg.Edge.WriteTimeout.Std(), ReadBufferSize: announcement,
+		BodyLimit: 1,
 	})
 	server := app.Server()
 	server.SecureErrorLogMessage = true
@@ -124,7 +126,8 @@ func fromConn(conn *guard.Conn) *Exchange {
 // read fills an empty exchange, field by field: it is large.
 func (x *Exchange) read(conn *guard.Conn) {
 	r := conn.Request()
-	x.Method, x.Target, x.Scheme, x.Header, x.HTTP10, x.Started = r.Method, r.Target, "http", r.Header, r.HTTP10, r.Arrived
+	x.Method, x.Target, x.Scheme, x.Header, x.HTTP10, x.Started = r.Method, r.Target, "http", r.Header, r.HTTP10,
+		r.Arrived
 	x.Peer, x.Incoming, x.Length, x.Socket, x.Hasty = peer(conn.RemoteAddr()), conn, r.Length, socketAsked(r), r.Hasty
 	if r.Upgrade {
 		x.Upgrade = offered(r)

@@ -72,7 +72,8 @@ func claimsX(rest string) bool {
 			return true
 		}
 	}
-	return oneOf(rest, "-Remote-Addr", "-Remote-User", "-Azure-SocketIP", "-Envoy-External-Address", "-Url-Scheme", "-Scheme",
+	return oneOf(rest, "-Remote-Addr", "-Remote-User", "-Azure-SocketIP", "-Envoy-External-Address", "-Url-Scheme",
+		"-Scheme",
 		"-Client-Cert", "-Middleware-Subrequest")
 }
 
@@ -201,7 +202,8 @@ func (x *Exchange) appendForwarded(b []byte) []byte {
 // that only the edge says, and nothing that the route decides by or writes itself. A trailer that Connection lists
 // stays here (RFC 9110 §7.6.1).
 func (x *Exchange) mayTrail(name string) bool {
-	if !node.MayTrail(name) || ofEdge(name) || claims(name) || overrides(name) || spoofs(name) || x.listed[strings.ToLower(name)] {
+	if !node.MayTrail(name) || ofEdge(name) || claims(name) || overrides(name) || spoofs(name) ||
+		x.listed[strings.ToLower(name)] {
 		return false
 	}
 	return !x.route.decidesBy(name)

@@ -25,7 +25,8 @@ func (x *Exchange) prepare() *mesh.Request {
 	}
 	r.Header = append(r.Header,
 		mesh.Field{Name: "X-Request-Id", Value: x.ID}, mesh.Field{Name: "X-Forwarded-For", Value: x.sentFor()},
-		mesh.Field{Name: "X-Forwarded-Proto", Value: x.Scheme}, mesh.Field{Name: "Traceparent", Value: trace}, mesh.Field{Name: "Via", Value: x.received()})
+		mesh.Field{Name: "X-Forwarded-Proto", Value: x.Scheme}, mesh.Field{Name: "Traceparent", Value: trace},
+		mesh.Field{Name: "Via", Value: x.received()})
 	if x.Host != "" {
 		r.Header = append(r.Header, mesh.Field{Name: "X-Forwarded-Host", Value: x.Host})
 	}

@@ -98,13 +98,16 @@ func TestPrepare(t *testing.T) {
 	if got.Target != "/a?q=%2F" || got.Host != "shop.example" || client.String() != "192.0.2.7" {
 		t.Errorf("target %s, host %s, client %s", got.Target, got.Host, client)
 	}
-	for _, gone := range []string{"Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Authorization", "Millrace-Nonce", "Millrace-Deadline", "Nats-Rollup", "Forwarded", "X-Forwarded-Port", "Content-Length", "Expect", "Host", "X_Forwarded_For", "Millrace_Deadline", "Content_Length", "X-Real-IP"} {
+	for _, gone := range []string{"Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Authorization",
+		"Millrace-Nonce", "Millrace-Deadline", "Nats-Rollup", "Forwarded", "X-Forwarded-Port", "Content-Length",
+		"Expect", "Host", "X_Forwarded_For", "Millrace_Deadline", "Content_Length", "X-Real-IP"} {
 		if got.Header.Has(gone) {
 			t.Errorf("%s was forwarded", gone)
 		}
 	}
 	for name, want := range map[string]string{
-		"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "shop.example", "Cookie": "a=b", "Tracestate": "a=1", "Via": "1.1 millrace-test",
+		"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "shop.example",
+		"Cookie": "a=b", "Tracestate": "a=1", "Via": "1.1 millrace-test",
 	} {
 		if v := got.Header.Values(name); len(v) != 1 || v[0] != want {
 			t.Errorf("%s is %q, want %q", name, v, want)
@@ -117,14 +120,16 @@ func TestPrepare(t *testing.T) {
 		t.Errorf("request id is %q", id)
 	}
 	trace := got.Header.Get("Traceparent")
-	if !strings.HasPrefix(trace, "00-0af7651916cd43dd8448eb211c80319c-") || !strings.HasSuffix(trace, "-01") || strings.Contains(trace, "b7ad6b7169203331") {
+	if !strings.HasPrefix(trace, "00-0af7651916cd43dd8448eb211c80319c-") || !strings.HasSuffix(trace, "-01") ||
+		strings.Contains(trace, "b7ad6b7169203331") {
 		t.Errorf("trace is %s", trace)
 	}
 
 	x = &edge.Exchange{Method: "POST", Target: "/", Header: header(), Scheme: "http"}
 	got, client = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24"))
 	for name, want := range map[string]string{
-		"X-Forwarded-For": "6.6.6.6, 192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test", "X-Request-Id": "chosen",
+		"X-Forwarded-For": "6.6.6.6, 192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test",
+		"X-Request-Id": "chosen",
 	} {
 		if v := got.Header.Get(name); v != want {
 			t.Errorf("behind a trusted proxy %s is %q, want %q", name, v, want)
@@ -141,7 +146,8 @@ func TestConnectionCannotRemove(t *testing.T) {
 		"Host", "h", "Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id", "Authorization", "Bearer x",
 	)}
 	got, _ := edge.Prepared(x, "192.0.2.7")
-	if got.Header.Get("Authorization") != "Bearer x" || got.Header.Get("X-Forwarded-For") != "192.0.2.7" || got.Host != "h" {
+	if got.Header.Get("Authorization") != "Bearer x" || got.Header.Get("X-Forwarded-For") != "192.0.2.7" ||
+		got.Host != "h" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -197,7 +203,8 @@ func FuzzForwarded(f *testing.F) {
 			t.Errorf("trace %q from %q", got, trace)
 		}
 		if one, err := edge.CanonicalAuthority(host, "https"); err == nil {
-			if again, err := edge.CanonicalAuthority(one, "https"); strings.ContainsAny(one, " \t\r\n/@?#\\\"<>,") || err != nil || again != one {
+			if again, err := edge.CanonicalAuthority(one, "https"); strings.ContainsAny(one, " \t\r\n/@?#\\\"<>,") ||
+				err != nil || again != one {
 				t.Errorf("host %q became %q, then %q", host, one, again)
 			}
 		}

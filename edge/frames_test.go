@@ -12,7 +12,8 @@ import (
 func FuzzFrames(f *testing.F) {
 	f.Add(ws.MustCompileFrame(ws.NewTextFrame([]byte("hello"))), uint8(1))
 	f.Add(ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame(bytes.Repeat([]byte("x"), 300)))), uint8(7))
-	f.Add(append(ws.MustCompileFrame(ws.NewPingFrame(nil)), ws.MustCompileFrame(ws.NewTextFrame(make([]byte, 70_000)))...), uint8(200))
+	f.Add(append(ws.MustCompileFrame(ws.NewPingFrame(nil)),
+		ws.MustCompileFrame(ws.NewTextFrame(make([]byte, 70_000)))...), uint8(200))
 	f.Fuzz(func(t *testing.T, stream []byte, cut uint8) {
 		in := bytes.NewReader(stream)
 		whole := 0 // bytes of whole frames

@@ -38,7 +38,8 @@ func (s *Server) newGatherer(r *node.Route, id func(call string) string, origin 
 // partRoute is the route of one call: its target, behind the call's own limits and cache.
 func (s *Server) partRoute(parent *node.Route, name, id, origin string) *route {
 	c := parent.Gather.Calls[name]
-	own := node.Route{Host: parent.Host, Path: parent.Path, To: c.To, Timeout: c.Timeout, Cache: c.Cache, Limit: c.Limit}
+	own := node.Route{Host: parent.Host, Path: parent.Path, To: c.To, Timeout: c.Timeout, Cache: c.Cache,
+		Limit: c.Limit}
 	if parent.Rewrite != nil {
 		own.Rewrite = &node.Rewrite{Request: parent.Rewrite.Request}
 	}
@@ -107,7 +108,8 @@ func (g *gatherer) calls(x *Exchange, held *holding, outs []partOut) []mesh.Part
 // this node.
 func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header mesh.Header) (*mesh.Response, error) {
 	x := &Exchange{
-		Method: "GET", Header: header, Scheme: "http", Started: time.Now(), Host: host, Path: "/", ID: newID(), settings: s.settings.Load(), via: s.via, server: s,
+		Method: "GET", Header: header, Scheme: "http", Started: time.Now(), Host: host, Path: "/", ID: newID(),
+		settings: s.settings.Load(), via: s.via, server: s,
 		route: &route{Route: *r, id: r.ID()}, Peer: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 	}
 	x.Client = x.Peer
@@ -155,5 +157,6 @@ func partHeader(x *Exchange) mesh.Header {
 // ofWhole names the fields of the client's request that are about the response as a whole, or about a body, which calls
 // don't have.
 func ofWhole(name string) bool {
-	return hasPrefixFold(name, "If-") || hasPrefixFold(name, "Content-") || equalFold(name, "Range") || equalFold(name, "Accept-Encoding") || equalFold(name, "Expect")
+	return hasPrefixFold(name, "If-") || hasPrefixFold(name, "Content-") || equalFold(name, "Range") ||
+		equalFold(name, "Accept-Encoding") || equalFold(name, "Expect")
 }

@@ -58,7 +58,8 @@ func pending(results []mesh.PartResult) (n int) {
 func over(r *mesh.PartResult) bool { return r.Err != nil || r.Response != nil }
 
 // answer makes the response of the results.
-func (g *gatherer) answer(results []mesh.PartResult, outs []partOut, decided bool, held *holding) (*mesh.Response, error) {
+func (g *gatherer) answer(results []mesh.PartResult, outs []partOut, decided bool,
+	held *holding) (*mesh.Response, error) {
 	write := written.appendBody
 	switch ok := succeeded(results); g.how.Mode {
 	case node.GatherRace, node.GatherAny:
@@ -122,12 +123,15 @@ func (e *gatherError) Unwrap() error { return e.cause }
 // failure says which parts failed, or, if time is what was missing, which didn't succeed. Others were given up because
 // of those that failed.
 func (g *gatherer) failure(results []mesh.PartResult, wanted int, decided bool) error {
-	code, failed := node.CodeUpstream, partial(results, func(i int) bool { return over(&results[i]) && !results[i].OK() })
+	code, failed := node.CodeUpstream, partial(results, func(i int) bool {
+		return over(&results[i]) && !results[i].OK()
+	})
 	late := slices.ContainsFunc(results, func(r mesh.PartResult) bool { return node.CodeOf(r.Err) == node.CodeTimeout })
 	if late || (!decided && succeeded(results)+pending(results) >= wanted) {
 		code, failed = node.CodeTimeout, partial(results, func(i int) bool { return !results[i].OK() })
 	}
-	text := fmt.Sprintf("%d of %d calls succeeded, and %d must; failed: %s", succeeded(results), len(results), wanted, strings.Join(failed, ", "))
+	text := fmt.Sprintf("%d of %d calls succeeded, and %d must; failed: %s", succeeded(results), len(results), wanted,
+		strings.Join(failed, ", "))
 	return &gatherError{node.Errorf(code, nil, "%s", text), failed, timing(results)}
 }
 
@@ -298,5 +302,6 @@ func isJSON(contentType string) bool {
 func quoteJSON(s string) []byte { return gjson.AppendJSONString(nil, strings.ToValidUTF8(s, "\uFFFD")) }
 
 func jsonResponse(body []byte) *mesh.Response {
-	return &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}}, Body: body}
+	return &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}},
+		Body: body}
 }

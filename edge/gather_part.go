@@ -41,7 +41,8 @@ var errHolds = node.Errorf(node.CodeBusy, nil, "the node holds as many bytes of 
 // take counts bytes, or tells that there may be no more.
 func (h *holding) take(n int) error {
 	if h.bytes.Load()+int64(n) > maxWhole {
-		return node.Errorf(node.CodeBadReply, nil, "the responses of the calls, and the answer made of them, are longer than %s together", node.Size(maxWhole))
+		return node.Errorf(node.CodeBadReply, nil,
+			"the responses of the calls, and the answer made of them, are longer than %s together", node.Size(maxWhole))
 	}
 	if !h.budget.Take(n) {
 		return errHolds
@@ -97,7 +98,8 @@ func (p *part) take(n int) error {
 func (p *part) result(ctx context.Context, earlier func(string) *mesh.Response) (resp *mesh.Response, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			p.x.server.log.ErrorContext(ctx, "call of a gather panicked", "request_id", p.x.ID, "call", p.route.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			p.x.server.log.ErrorContext(ctx, "call of a gather panicked", "request_id", p.x.ID, "call", p.route.id,
+				"panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			resp, err = nil, node.Errorf(node.CodeInternal, nil, "the call failed inside the gateway")
 		}
 	}()
@@ -160,7 +162,8 @@ func (p *part) collect(ctx context.Context, resp *mesh.Response) error {
 	end := func() { _ = stream.Close() } // it was read, or is given up
 	defer end()
 	if mediaType(resp.Header.Get("Content-Type")) == "text/event-stream" {
-		return node.Errorf(node.CodeBadReply, nil, "the call answers with an event stream, which never ends: make it a route of its own")
+		return node.Errorf(node.CodeBadReply, nil,
+			"the call answers with an event stream, which never ends: make it a route of its own")
 	}
 	stop := context.AfterFunc(ctx, end)
 	defer stop()
@@ -213,7 +216,8 @@ func (p *part) decode(resp *mesh.Response) error {
 		return nil
 	}
 	if coding != "gzip" && coding != "x-gzip" {
-		return node.Errorf(node.CodeBadReply, nil, "the call answers in the content coding %.40q, for which it wasn't asked", coding)
+		return node.Errorf(node.CodeBadReply, nil,
+			"the call answers in the content coding %.40q, for which it wasn't asked", coding)
 	}
 	from := &metered{take: p.take}
 	plain, err := gzip.NewReader(bytes.NewReader(resp.Body))
@@ -235,7 +239,8 @@ func (p *part) decode(resp *mesh.Response) error {
 
 // ofContent names the fields that describe the very bytes of a body.
 func ofContent(f mesh.Field) bool {
-	for _, name := range [...]string{"Content-Encoding", "Content-Length", "Content-MD5", "Content-Digest", "Repr-Digest", "Digest", "ETag", "Last-Modified", "Accept-Ranges"} {
+	for _, name := range [...]string{"Content-Encoding", "Content-Length", "Content-MD5", "Content-Digest",
+		"Repr-Digest", "Digest", "ETag", "Last-Modified", "Accept-Ranges"} {
 		if equalFold(f.Name, name) {
 			return true
 		}
@@ -265,10 +270,14 @@ func (p *part) fillIn(earlier func(string) *mesh.Response) (target string, body 
 			return "", nil, node.Errorf(node.CodeInvalid, err, "a value can't be put into the call's subject")
 		}
 		target = "/" + subject
-	} else if target, err = p.call.Path.Expand(func(ref node.Ref) (string, error) { return p.text(ref, earlier) }); err != nil {
+	} else if target, err = p.call.Path.Expand(func(ref node.Ref) (string, error) {
+		return p.text(ref, earlier)
+	}); err != nil {
 		return "", nil, badValue(err, "path")
 	}
-	if body, err = p.call.Body.Expand(func(ref node.Ref) (node.JSON, error) { return p.json(ref, earlier) }); err != nil {
+	if body, err = p.call.Body.Expand(func(ref node.Ref) (node.JSON, error) {
+		return p.json(ref, earlier)
+	}); err != nil {
 		return "", nil, badValue(err, "body")
 	}
 	return target, body, nil
@@ -318,8 +327,10 @@ func (p *part) json(ref node.Ref, earlier func(string) *mesh.Response) (node.JSO
 func (p *part) exchange(target string, body []byte) *Exchange {
 	x := p.x
 	own := &Exchange{
-		Method: string(p.call.Method), Target: target, Header: slices.Clone(p.header), Peer: x.Peer, Scheme: x.Scheme, Started: time.Now(),
-		Host: x.Host, ID: x.ID, Client: x.Client, settings: x.settings, via: x.via, trusted: x.trusted, route: p.route, params: x.params, server: x.server,
+		Method: string(p.call.Method), Target: target, Header: slices.Clone(p.header), Peer: x.Peer, Scheme: x.Scheme,
+		Started: time.Now(),
+		Host:    x.Host, ID: x.ID, Client: x.Client, settings: x.settings, via: x.via, trusted: x.trusted, route: p.route,
+		params: x.params, server: x.server,
 	}
 	if len(body) > 0 {
 		own.Body = body

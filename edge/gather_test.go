@@ -65,7 +65,8 @@ func (p *partService) Handle(ctx context.Context, r *mesh.Request) (*mesh.Respon
 	defer p.running.Add(-1)
 	kind, rest, _ := strings.Cut(r.Target[1:], "/")
 	answer := func(status int, kind, body string) (*mesh.Response, error) {
-		return &mesh.Response{Status: status, Header: mesh.Header{{Name: "Content-Type", Value: kind}}, Body: []byte(body)}, nil
+		return &mesh.Response{Status: status, Header: mesh.Header{{Name: "Content-Type", Value: kind}},
+			Body: []byte(body)}, nil
 	}
 	switch kind {
 	case "json":
@@ -79,9 +80,11 @@ func (p *partService) Handle(ctx context.Context, r *mesh.Request) (*mesh.Respon
 	case "bad":
 		return answer(503, "application/json", `"sorry"`)
 	case "echo":
-		return answer(200, "application/json", fmt.Sprintf(`{"method":%q,"type":%q,"body":%s}`, r.Method, r.Header.Get("Content-Type"), r.Body))
+		return answer(200, "application/json",
+			fmt.Sprintf(`{"method":%q,"type":%q,"body":%s}`, r.Method, r.Header.Get("Content-Type"), r.Body))
 	case "header":
-		return answer(200, "text/plain", r.Header.Get("Authorization")+"|"+r.Header.Get("Accept-Encoding")+"|"+r.Header.Get("If-None-Match"))
+		return answer(200, "text/plain",
+			r.Header.Get("Authorization")+"|"+r.Header.Get("Accept-Encoding")+"|"+r.Header.Get("If-None-Match"))
 	case "pause":
 		timer := time.NewTimer(20 * time.Millisecond)
 		defer timer.Stop()
@@ -91,7 +94,8 @@ func (p *partService) Handle(ctx context.Context, r *mesh.Request) (*mesh.Respon
 		}
 		return answer(200, "application/json", `"paused"`)
 	case "big":
-		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}}, Body: []byte(strings.Repeat("x", 300_000))}, nil
+		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
+			Body: []byte(strings.Repeat("x", 300_000))}, nil
 	case "hang":
 		<-ctx.Done()
 		p.canceled.Add(1)
@@ -144,12 +148,16 @@ func TestGatherModes(t *testing.T) {
 		partial string
 	}{
 		"settled": {
-			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/12"), "b": to(t, "/bad/"), "c": to(t, "/text/"), "d": to(t, "/broken/")},
+			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/12"), "b": to(t, "/bad/"),
+				"c": to(t, "/text/"), "d": to(t, "/broken/")},
 			status: 200, partial: "b",
 			body: `{"a":{"status":200,"body":12},"b":{"status":503,"body":"sorry"},"c":{"status":200,"body":"it says \"hi\"\n"},"d":{"status":200,"body":"{"}}`,
 		},
 		"settled, a service that nobody serves": {
-			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/", func(c *node.Call) { c.To.Name = "nobody" })},
+			mode: node.GatherSettled,
+			calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/", func(c *node.Call) {
+				c.To.Name = "nobody"
+			})},
 			status: 200, partial: "b",
 			body: `{"a":{"status":200,"body":1},"b":{"status":503,"error":{"code":"no_member","detail":"nobody answers this service"}}}`,
 		},
@@ -157,9 +165,11 @@ func TestGatherModes(t *testing.T) {
 			mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/json/null")},
 			status: 200, body: `{"a":1,"b":null}`,
 		},
-		"all, one fails": {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")}, status: 502, partial: "b"},
+		"all, one fails": {mode: node.GatherAll,
+			calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")}, status: 502, partial: "b"},
 		"all, with a fallback": {
-			mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/", fallback("[]"))},
+			mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"),
+				"b": to(t, "/bad/", fallback("[]"))},
 			status: 200, body: `{"a":1,"b":[]}`, partial: "b",
 		},
 		"quorum": {
@@ -172,13 +182,22 @@ func TestGatherModes(t *testing.T) {
 			calls:  map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")},
 			status: 502, partial: "b",
 		},
-		"any":             {mode: node.GatherAny, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/pause/"), "c": to(t, "/hang/")}, status: 200, body: `"paused"`},
-		"any, none":       {mode: node.GatherAny, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/bad/")}, status: 502, partial: "a, b"},
-		"race":            {mode: node.GatherRace, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/hang/")}, status: 503, body: `"sorry"`},
-		"extract":         {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/user/", func(c *node.Call) { c.Extract = "list.1" })}, status: 200, body: `{"a":2}`},
-		"extract nothing": {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/user/", func(c *node.Call) { c.Extract = "no" })}, status: 200, body: `{"a":null}`},
+		"any": {mode: node.GatherAny,
+			calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/pause/"), "c": to(t, "/hang/")}, status: 200,
+			body: `"paused"`},
+		"any, none": {mode: node.GatherAny, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/bad/")},
+			status: 502, partial: "a, b"},
+		"race": {mode: node.GatherRace,
+			calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/hang/")}, status: 503, body: `"sorry"`},
+		"extract": {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/user/", func(c *node.Call) {
+			c.Extract = "list.1"
+		})}, status: 200, body: `{"a":2}`},
+		"extract nothing": {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/user/", func(c *node.Call) {
+			c.Extract = "no"
+		})}, status: 200, body: `{"a":null}`},
 		"whole time": {
-			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/hang/"), "c": to(t, "/hang/", fallback("0"))},
+			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/hang/"),
+				"c": to(t, "/hang/", fallback("0"))},
 			status: 200, partial: "b, c",
 			body: `{"a":{"status":200,"body":1},"b":{"status":504,"error":{"code":"timeout","detail":"no answer within the deadline"}},"c":{"status":200,"body":0}}`,
 		},
@@ -195,7 +214,8 @@ func TestGatherModes(t *testing.T) {
 			r, p := startGather(t, route)
 			status, h, body := gathered(t, r, "/all/1")
 			if status != tc.status || (tc.body != "" && body != tc.body) || h.Get("Millrace-Partial") != tc.partial {
-				t.Errorf("%d %s, partial %q\nwant %d %s, partial %q", status, body, h.Get("Millrace-Partial"), tc.status, tc.body, tc.partial)
+				t.Errorf("%d %s, partial %q\nwant %d %s, partial %q", status, body, h.Get("Millrace-Partial"),
+					tc.status, tc.body, tc.partial)
 			}
 			if status == 200 && !json.Valid([]byte(body)) {
 				t.Errorf("%s isn't JSON", body)
@@ -203,7 +223,9 @@ func TestGatherModes(t *testing.T) {
 			if tc.partial != "" && h.Get("Cache-Control") != "no-store" {
 				t.Errorf("a part of an answer may be stored: %v", h)
 			}
-			natsservertest.Eventually(t, "calls that nobody waits for are canceled", func() bool { return p.canceled.Load() == p.hanging() && p.running.Load() == 0 })
+			natsservertest.Eventually(t, "calls that nobody waits for are canceled", func() bool {
+				return p.canceled.Load() == p.hanging() && p.running.Load() == 0
+			})
 		})
 	}
 }
@@ -250,7 +272,8 @@ func TestGatherAfter(t *testing.T) {
 		t.Errorf("the calls were %q, want %q", p.targets, want)
 	}
 	for _, id := range []string{"%2e%2e", "..%2f.."} {
-		if status, _, body := gathered(t, r, "/all/"+id); status == 200 && strings.Contains(body, `"user":{"status":200`) {
+		if status, _, body := gathered(t, r, "/all/"+id); status == 200 && strings.Contains(body,
+			`"user":{"status":200`) {
 			t.Errorf("%s became a path: %s", id, body)
 		}
 	}
@@ -268,7 +291,8 @@ func TestGatherBodies(t *testing.T) {
 	}
 	plain := func(text string, change ...func(*node.Call)) node.Call {
 		c := to(t, "/", append([]func(*node.Call){sends(text)}, change...)...)
-		c.To, c.Method, c.Path = node.Target{Kind: node.KindNATS, Subject: subject(t, "prices.get.{id}")}, "GET", node.Template{}
+		c.To, c.Method, c.Path = node.Target{Kind: node.KindNATS, Subject: subject(t, "prices.get.{id}")}, "GET",
+			node.Template{}
 		return c
 	}
 	r, _ := startGather(t, gatherRoute(t, node.GatherSettled, map[string]node.Call{
@@ -280,7 +304,8 @@ func TestGatherBodies(t *testing.T) {
 		"price":   plain(`{"n": "{user.n}"}`, after("user")),
 	}))
 	if _, err := r.conn.NATS().QueueSubscribe("prices.get.*", "q", func(m *nats.Msg) {
-		_ = m.Respond(fmt.Appendf(nil, `{"subject":%q,"type":%q,"got":%s}`, m.Subject, m.Header.Get("Content-Type"), m.Data))
+		_ = m.Respond(fmt.Appendf(nil, `{"subject":%q,"type":%q,"got":%s}`, m.Subject, m.Header.Get("Content-Type"),
+			m.Data))
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -330,8 +355,10 @@ func TestGatherConcurrency(t *testing.T) {
 			t.Errorf("%d calls ran at once, %d may", most, limit)
 		}
 	}
-	r, _ := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"h": to(t, "/header/"), "big": to(t, "/big/")}))
-	_, _, body := gathered(t, r, "/all/1", "Authorization", "Basic eA==", "Accept-Encoding", "gzip", "If-None-Match", `"x"`)
+	r, _ := startGather(t, gatherRoute(t, node.GatherAll,
+		map[string]node.Call{"h": to(t, "/header/"), "big": to(t, "/big/")}))
+	_, _, body := gathered(t, r, "/all/1", "Authorization", "Basic eA==", "Accept-Encoding", "gzip", "If-None-Match",
+		`"x"`)
 	if !strings.Contains(body, `"h":"Basic eA==|identity|"`) || len(body) < 300_000 {
 		t.Errorf("got %.80s", body)
 	}
@@ -348,11 +375,13 @@ func TestGatherOddRequests(t *testing.T) {
 		body200 string
 		status  int
 	}{
-		"POST":         {"POST", strings.NewReader("hello"), nil, want, 200},
-		"chunked POST": {"POST", io.MultiReader(strings.NewReader("hello"), strings.NewReader(" world")), nil, want, 200},
-		"long POST":    {"POST", strings.NewReader(strings.Repeat("x", 2<<20)), nil, "", 413},
-		"HEAD":         {"HEAD", nil, nil, "", 200},
-		"socket":       {"GET", nil, []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}, want, 200},
+		"POST": {"POST", strings.NewReader("hello"), nil, want, 200},
+		"chunked POST": {"POST", io.MultiReader(strings.NewReader("hello"), strings.NewReader(" world")), nil, want,
+			200},
+		"long POST": {"POST", strings.NewReader(strings.Repeat("x", 2<<20)), nil, "", 413},
+		"HEAD":      {"HEAD", nil, nil, "", 200},
+		"socket": {"GET", nil, []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version",
+			"13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}, want, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req, err := http.NewRequestWithContext(t.Context(), tc.method, r.url+"/all/1", tc.body)
@@ -379,14 +408,16 @@ func TestGatherOddRequests(t *testing.T) {
 	if len(p.targets) != 4 {
 		t.Errorf("%d calls were made, want one for each request that was answered", len(p.targets))
 	}
-	if e := r.Explain("GET", "/all/7", nil); e.Target != "gather of 1" || len(e.Calls) != 1 || e.Calls[0].Subject != "http.parts" || e.Calls[0].Carrier != "memory" {
+	if e := r.Explain("GET", "/all/7", nil); e.Target != "gather of 1" || len(e.Calls) != 1 ||
+		e.Calls[0].Subject != "http.parts" || e.Calls[0].Carrier != "memory" {
 		t.Errorf("explained as %+v", e)
 	}
 }
 
 // A client that goes away takes its calls with it.
 func TestGatherGone(t *testing.T) {
-	r, p := startGather(t, gatherRoute(t, node.GatherSettled, map[string]node.Call{"a": to(t, "/hang/"), "b": to(t, "/hang/")}))
+	r, p := startGather(t, gatherRoute(t, node.GatherSettled,
+		map[string]node.Call{"a": to(t, "/hang/"), "b": to(t, "/hang/")}))
 	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/all/1", nil)
 	if err != nil {

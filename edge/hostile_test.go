@@ -80,7 +80,8 @@ func (h *heldMemory) look() {
 // What is far too large is refused while it is still being sent, and costs no more memory than its bound.
 func TestEndless(t *testing.T) {
 	r := start(t, nil, echoRoute("/*"))
-	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 	for name, c := range map[string]struct {
 		begin, again string
 		times        int
@@ -127,7 +128,8 @@ func TestLongPaths(t *testing.T) {
 	plain := route("plain", "/plain/{name}")
 	plain.To = node.Target{Kind: node.KindNATS, Subject: subject(t, "plain.{name}")}
 	r := start(t, nil, echoRoute("/*"), plain)
-	for _, path := range []string{"/" + strings.Repeat("a", 10_000), "/plain/" + strings.Repeat("a", 10_000), "/" + strings.Repeat("%61", 3400)} {
+	for _, path := range []string{"/" + strings.Repeat("a", 10_000), "/plain/" + strings.Repeat("a", 10_000),
+		"/" + strings.Repeat("%61", 3400)} {
 		if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != http.StatusRequestURITooLong {
 			t.Errorf("%.20s…: got %d", path, resp.StatusCode)
 		}
@@ -153,7 +155,8 @@ func subject(tb testing.TB, s string) node.Subject {
 func TestSlowCrowd(t *testing.T) {
 	const crowd = 300
 	r := start(t, func(e *node.Edge) {
-		e.ReadTimeout, e.WriteTimeout, e.IdleTimeout = node.Duration(time.Second), node.Duration(time.Second), node.Duration(time.Second)
+		e.ReadTimeout, e.WriteTimeout, e.IdleTimeout = node.Duration(time.Second), node.Duration(time.Second),
+			node.Duration(time.Second)
 	}, echoRoute("/*"))
 	before, held := heap(), heldMemory{}
 	modes := map[string]func(ctx context.Context, c net.Conn) error{
@@ -213,7 +216,8 @@ func TestSlowCrowd(t *testing.T) {
 	if grown > 128<<20 {
 		t.Errorf("what is held grew by %d MiB", grown>>20)
 	}
-	t.Logf("%d requests of others were served meanwhile, with %d collections; what is held grew by %d MiB at most", served, held.looks, grown>>20)
+	t.Logf("%d requests of others were served meanwhile, with %d collections; what is held grew by %d MiB at most",
+		served, held.looks, grown>>20)
 }
 
 // trickle sends begin and then a little every 50 ms until the connection ends, which must happen before ctx does.
@@ -245,10 +249,11 @@ func TestChurn(t *testing.T) {
 	slow := route("slow", "/slow")
 	slow.To.Name, slow.Timeout = "slow", node.Duration(200*time.Millisecond)
 	r := start(t, nil, echoRoute("/*"), slow)
-	member, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"), Limit: 1000, Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	})})
+	member, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"), Limit: 1000,
+		Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})})
 	if err == nil {
 		err = member.Open(t.Context())
 	}
@@ -259,7 +264,8 @@ func TestChurn(t *testing.T) {
 	down := route("down", "/down")
 	down.To.Name = "down"
 	r.SetRoutes(node.Default().Edge, []node.Route{echoRoute("/*"), slow, down})
-	streams, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("down"), Limit: 1000, Streams: true, Handler: mesh.HandlerFunc(downAndUp)})
+	streams, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("down"), Limit: 1000,
+		Streams: true, Handler: mesh.HandlerFunc(downAndUp)})
 	if err == nil {
 		err = streams.Open(t.Context())
 	}
@@ -267,14 +273,18 @@ func TestChurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer streams.Close()
-	upgrade := "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	upgrade := "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	sent := []string{
-		"GET /down HTTP/1.1\r\nHost: h\r\n\r\n", "GET /down HTTP/1.1\r\nHost: h\r\n" + upgrade + "\r\n", "GET /down HTTP/1.1\r\nHost: h\r\n" + upgrade + "\r\n\x81",
+		"GET /down HTTP/1.1\r\nHost: h\r\n\r\n", "GET /down HTTP/1.1\r\nHost: h\r\n" + upgrade + "\r\n",
+		"GET /down HTTP/1.1\r\nHost: h\r\n" + upgrade + "\r\n\x81",
 		"POST /down HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n" + strings.Repeat("x", 20_000),
 		"POST /down HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 10000000\r\n\r\n",
-		"POST /down HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\nab", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\nab",
+		"POST /down HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\nab",
+		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\nab",
 		"", "GET", "GET / HTTP/1.1\r\nHost: h\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nabc",
-		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n",
 	}
 	drop := func(text string) {
 		c, err := net.Dial("tcp", r.addr)
@@ -303,7 +313,8 @@ func TestChurn(t *testing.T) {
 		wait.Wait()
 	}
 	settled := func() bool {
-		return r.Connections() == 0 && r.InFlight() == 0 && r.Buffered() == 0 && member.Active() == 0 && streams.Active() == 0 && r.conn.Streams() == 0
+		return r.Connections() == 0 && r.InFlight() == 0 && r.Buffered() == 0 && member.Active() == 0 &&
+			streams.Active() == 0 && r.conn.Streams() == 0
 	}
 	rounds(times / 10) // pools and buffers have their size then
 	natsservertest.Eventually(t, "the first round has settled", settled)
@@ -313,8 +324,12 @@ func TestChurn(t *testing.T) {
 	before := heap()
 	rounds(times)
 	natsservertest.Eventually(t, "all connections are gone", settled)
-	natsservertest.Eventually(t, fmt.Sprintf("goroutines are back at %d", goroutines), func() bool { return runtime.NumGoroutine() <= goroutines })
-	natsservertest.Eventually(t, fmt.Sprintf("descriptors are back at %d", descriptors), func() bool { return openFiles(t) <= descriptors })
+	natsservertest.Eventually(t, fmt.Sprintf("goroutines are back at %d", goroutines), func() bool {
+		return runtime.NumGoroutine() <= goroutines
+	})
+	natsservertest.Eventually(t, fmt.Sprintf("descriptors are back at %d", descriptors), func() bool {
+		return openFiles(t) <= descriptors
+	})
 	natsservertest.Eventually(t, "memory is back", func() bool {
 		runtime.GC()
 		return heap()-before < 4<<20

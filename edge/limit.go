@@ -63,7 +63,8 @@ func (s *Server) newLimited(r *route, next Handler) *limited {
 			continue
 		}
 		resolved := use.Resolve(map[string]node.Limit{use.Use: rule.Limit})
-		l.limits = append(l.limits, &routeLimit{Limit: resolved, rule: rule, event: "event.limit." + rule.Name, form: newLimitForm(rule.Name, resolved)})
+		l.limits = append(l.limits, &routeLimit{Limit: resolved, rule: rule, event: "event.limit." + rule.Name,
+			form: newLimitForm(rule.Name, resolved)})
 	}
 	return l
 }
@@ -332,7 +333,8 @@ type limitEvent struct {
 func (l *limited) tell(x *Exchange, lim *routeLimit) {
 	l.s.mesh.Emit(lim.event, func() []byte {
 		b, err := json.Marshal(limitEvent{
-			Time: x.Started, Node: l.s.cfg.Node, Limit: lim.rule.Name, Route: l.route.id, Client: x.Client.String(), Method: x.Method, Path: x.Path,
+			Time: x.Started, Node: l.s.cfg.Node, Limit: lim.rule.Name, Route: l.route.id, Client: x.Client.String(),
+			Method: x.Method, Path: x.Path,
 			Shadow: lim.Shadow, ID: x.ID,
 		})
 		if err != nil { // strings and a time always marshal

@@ -21,7 +21,8 @@ import (
 )
 
 // startLimitedCache is startCache with limits on all of its routes.
-func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*cacheSetup), limits ...node.Limit) (*cacheRig, *limit.Limiter) {
+func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*cacheSetup),
+	limits ...node.Limit) (*cacheRig, *limit.Limiter) {
 	tb.Helper()
 	limited := func(s *cacheSetup) {
 		s.edge.TrustedProxies = prefixes("127.0.0.0/8")
@@ -40,7 +41,8 @@ func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*cach
 	l.SetRules(rulesOf(nil, set.routes))
 	var err error
 	r.Server, err = edge.New(edge.Config{
-		Node: "n1", ID: "abc", Edge: set.edge, Routes: set.routes, Mesh: r.conn, Cache: r.cache, Limits: l, Store: set.store, Log: natsservertest.Discard(),
+		Node: "n1", ID: "abc", Edge: set.edge, Routes: set.routes, Mesh: r.conn, Cache: r.cache, Limits: l,
+		Store: set.store, Log: natsservertest.Discard(),
 	})
 	if err == nil {
 		err = r.Open(tb.Context())
@@ -64,14 +66,20 @@ func TestLimitHits(t *testing.T) {
 		limits []node.Limit
 		want   int
 	}{
-		"one":             {[]node.Limit{per("10/1h")}, 10},
-		"two":             {[]node.Limit{per("10/1h"), per("900/1h")}, 10},
-		"the other way":   {[]node.Limit{per("900/1h"), per("10/1h")}, 10},
-		"small leases":    {[]node.Limit{per("20/1h"), per("19/2h"), per("18/3h")}, 18},
-		"with places":     {[]node.Limit{per("10/1h"), inFlight(30)}, 10},
-		"sliding":         {[]node.Limit{per("900/1h"), per("10/1h", func(l *node.Limit) { l.Algorithm = node.AlgorithmSliding })}, 10},
-		"bucket":          {[]node.Limit{per("10/1h", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket }), per("900/1h")}, 10},
-		"queued":          {[]node.Limit{per("900/1h"), per("10/1h", func(l *node.Limit) { l.Mode = node.LimitModeQueue })}, 10},
+		"one":           {[]node.Limit{per("10/1h")}, 10},
+		"two":           {[]node.Limit{per("10/1h"), per("900/1h")}, 10},
+		"the other way": {[]node.Limit{per("900/1h"), per("10/1h")}, 10},
+		"small leases":  {[]node.Limit{per("20/1h"), per("19/2h"), per("18/3h")}, 18},
+		"with places":   {[]node.Limit{per("10/1h"), inFlight(30)}, 10},
+		"sliding": {[]node.Limit{per("900/1h"), per("10/1h", func(l *node.Limit) {
+			l.Algorithm = node.AlgorithmSliding
+		})}, 10},
+		"bucket": {[]node.Limit{per("10/1h", func(l *node.Limit) {
+			l.Algorithm = node.AlgorithmBucket
+		}), per("900/1h")}, 10},
+		"queued": {[]node.Limit{per("900/1h"), per("10/1h", func(l *node.Limit) {
+			l.Mode = node.LimitModeQueue
+		})}, 10},
 		"skip successful": {[]node.Limit{per("5/1h", func(l *node.Limit) { l.SkipSuccessful = true })}, 30},
 		"shadow":          {[]node.Limit{per("5/1h", func(l *node.Limit) { l.Shadow = true })}, 30},
 	} {
@@ -151,7 +159,8 @@ func TestLimitHitsAtOnce(t *testing.T) {
 // What is told of limits is a client's own, in hits of every kind, and never stored; nor is what the origin says of its
 // limits.
 func TestLimitFieldsOfHits(t *testing.T) {
-	for _, form := range []node.HeaderForm{node.HeaderDraft8, node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy, node.HeaderNone} {
+	for _, form := range []node.HeaderForm{node.HeaderDraft8, node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy,
+		node.HeaderNone} {
 		r, _ := startLimitedCache(t, nil, nil, per("100/1h", headers(form)))
 		left := func(s *seen) string {
 			got := told(t, s.Header)
@@ -161,9 +170,12 @@ func TestLimitFieldsOfHits(t *testing.T) {
 			text, _, _ = strings.Cut(text, ",")
 			return text
 		}
-		plain := always(200, "%d", "Cache-Control", "max-age=600", "ETag", `"e"`, "RateLimit", `"origin";r=1;t=1`, "RateLimit-Policy", `"origin";q=1;w=1`, "RateLimit-Remaining", "1", "X-RateLimit-Remaining", "1", "RateLimit-Reset", "1")
+		plain := always(200, "%d", "Cache-Control", "max-age=600", "ETag", `"e"`, "RateLimit", `"origin";r=1;t=1`,
+			"RateLimit-Policy", `"origin";q=1;w=1`, "RateLimit-Remaining", "1", "X-RateLimit-Remaining", "1",
+			"RateLimit-Reset", "1")
 		r.on("/a", plain)
-		r.on("/large", always(200, strings.Repeat("x", 300_000), "Cache-Control", "max-age=600", "ETag", `"e"`, "Content-Type", "text/plain"))
+		r.on("/large", always(200, strings.Repeat("x", 300_000), "Cache-Control", "max-age=600", "ETag", `"e"`,
+			"Content-Type", "text/plain"))
 		want := map[string]int{}
 		ask := func(what, client, method, path string, status int, header ...string) {
 			t.Helper()
@@ -175,7 +187,8 @@ func TestLimitFieldsOfHits(t *testing.T) {
 			}
 			// it is passed on where it doesn't clash
 			origin := !s.hit && form != node.HeaderDraft8 && form != node.HeaderDraft7
-			if got := left(s); s.StatusCode != status || (!origin && got != text && !strings.HasPrefix(s.Header.Get("RateLimit"), `"origin"`)) {
+			if got := left(s); s.StatusCode != status ||
+				(!origin && got != text && !strings.HasPrefix(s.Header.Get("RateLimit"), `"origin"`)) {
 				t.Errorf("%s, %s: %s tells %q, want %q of %v", form, what, s, got, text, s.Header)
 			}
 			if s.hit && strings.Contains(fmt.Sprint(s.Header), "origin") {
@@ -209,7 +222,8 @@ func TestLimitRefusalIsNotStored(t *testing.T) {
 	}
 	for range 2 {
 		for _, path := range []string{"/a", "/b"} {
-			if s := r.get(t, path); s.StatusCode != 429 || s.Header.Get("Cache-Status") != "" || s.Header.Get("Cache-Control") != "no-store" || s.Header.Get("Age") != "" {
+			if s := r.get(t, path); s.StatusCode != 429 || s.Header.Get("Cache-Status") != "" ||
+				s.Header.Get("Cache-Control") != "no-store" || s.Header.Get("Age") != "" {
 				t.Errorf("%s: %s", path, s)
 			}
 		}
@@ -351,7 +365,9 @@ func TestLimitHitsWhileTheCacheChanges(t *testing.T) {
 // response: it costs permits like any other.
 func TestOwnResponsesTellOfCacheAndLimits(t *testing.T) {
 	r, _ := startLimitedCache(t, nil, toUpstream, per("5/1h"))
-	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		panic(http.ErrAbortHandler)
+	}))
 	defer app.Close()
 	r.upstream(t, app.URL)
 	for i, method := range []string{"GET", "POST"} {

@@ -114,7 +114,8 @@ func wholeSeconds(d time.Duration) int64 { return int64((max(d, 0) + time.Second
 
 func (p *pass) olderFields(h *mesh.Header) {
 	d := &p.decision
-	limit, left, reset := strconv.FormatUint(uint64(d.Limit), 10), strconv.FormatUint(uint64(d.Remaining), 10), strconv.FormatInt(wholeSeconds(d.Reset), 10)
+	limit, left, reset := strconv.FormatUint(uint64(d.Limit), 10), strconv.FormatUint(uint64(d.Remaining), 10),
+		strconv.FormatInt(wholeSeconds(d.Reset), 10)
 	switch p.limit.Headers {
 	case node.HeaderDraft7:
 		h.Set("RateLimit-Policy", p.limit.form.policy)
@@ -151,8 +152,10 @@ func (x *Exchange) overLimit(p pass) *mesh.Response {
 	status := http.StatusTooManyRequests
 	b, err := json.Marshal(quotaProblem{
 		problem: problem{
-			Type: quotaExceeded, Title: "Request cannot be satisfied as assigned quota has been exceeded", Status: status,
-			Detail: "there were more requests than the limit " + p.limit.rule.Name + " allows: try again after the time in Retry-After", Code: node.CodeLimited,
+			Type: quotaExceeded, Title: "Request cannot be satisfied as assigned quota has been exceeded",
+			Status: status,
+			Detail: "there were more requests than the limit " + p.limit.rule.Name +
+				" allows: try again after the time in Retry-After", Code: node.CodeLimited,
 			RequestID: x.ID,
 		},
 		Violated: []string{p.limit.rule.Name},

@@ -16,7 +16,8 @@ import (
 
 // rateFields are those of all drafts, and of the time before them.
 var rateFields = []string{
-	"RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After",
+	"RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Limit",
+	"X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After",
 }
 
 // told gives what a response tells of limits: one value each.
@@ -54,12 +55,15 @@ func TestLimitForms(t *testing.T) {
 	}
 	forms := map[node.HeaderForm]map[string]func(left, reset string) string{
 		node.HeaderDraft8: {"RateLimit-Policy": nil, "RateLimit": hour(`"draft-8";r=LEFT;t=RESET`)},
-		node.HeaderDraft7: {"RateLimit-Policy": hour("3;w=3600"), "RateLimit": hour("limit=3, remaining=LEFT, reset=RESET")},
+		node.HeaderDraft7: {"RateLimit-Policy": hour("3;w=3600"),
+			"RateLimit": hour("limit=3, remaining=LEFT, reset=RESET")},
 		node.HeaderDraft6: {
-			"RateLimit-Policy": hour("3;w=3600"), "RateLimit-Limit": hour("3"), "RateLimit-Remaining": hour("LEFT"), "RateLimit-Reset": hour("RESET"),
+			"RateLimit-Policy": hour("3;w=3600"), "RateLimit-Limit": hour("3"), "RateLimit-Remaining": hour("LEFT"),
+			"RateLimit-Reset": hour("RESET"),
 		},
-		node.HeaderLegacy: {"X-RateLimit-Limit": hour("3"), "X-RateLimit-Remaining": hour("LEFT"), "X-RateLimit-Reset": nil},
-		node.HeaderNone:   {},
+		node.HeaderLegacy: {"X-RateLimit-Limit": hour("3"), "X-RateLimit-Remaining": hour("LEFT"),
+			"X-RateLimit-Reset": nil},
+		node.HeaderNone: {},
 	}
 	var routes []node.Route
 	for form := range forms {
@@ -128,8 +132,11 @@ func TestLimitNewestForm(t *testing.T) {
 	bucket := per("10/2s", func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, 30 })
 	day := per("1000/day", func(l *node.Limit) { l.Name = "daily" })
 	short := per("7/1500ms")
-	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"shared-1": per("5/2h", by("header:X-Api-Key"))} },
-		limitedRoute("bucket", bucket), limitedRoute("short", short), limitedRoute("flight", inFlight(4)), limitedRoute("many", per("shared-1"), day, per("100/1m")))
+	r := startLimits(t, func(s *limitSetup) {
+		s.named = map[string]node.Limit{"shared-1": per("5/2h", by("header:X-Api-Key"))}
+	},
+		limitedRoute("bucket", bucket), limitedRoute("short", short), limitedRoute("flight", inFlight(4)),
+		limitedRoute("many", per("shared-1"), day, per("100/1m")))
 	for _, c := range []struct {
 		path string
 		want []quota
@@ -137,12 +144,15 @@ func TestLimitNewestForm(t *testing.T) {
 		{"/bucket", []quota{{name: "bucket", q: 30, w: 2, r: 29, t: 1, hasTime: true}}},
 		{"/short", []quota{{name: "short", q: 7, w: 2, r: 6, t: 2, hasTime: true}}},
 		{"/flight", []quota{{name: "flight", q: 4, unit: "concurrent-requests", r: 3}}},
-		{"/many", []quota{{name: "shared-1", q: 5, w: 7200, r: 4, t: 7200, hasTime: true}, {name: "daily", q: 1000, w: 86400, r: 999, hasTime: true}, {name: "many-3", q: 100, w: 60, r: 99, t: 60, hasTime: true}}},
+		{"/many", []quota{{name: "shared-1", q: 5, w: 7200, r: 4, t: 7200, hasTime: true},
+			{name: "daily", q: 1000, w: 86400, r: 999, hasTime: true},
+			{name: "many-3", q: 100, w: 60, r: 99, t: 60, hasTime: true}}},
 	} {
 		resp, _ := r.do(t, "GET", c.path, "", "X-Api-Key", "foo")
 		got := quotas(t, resp.Header)
 		for i := range got {
-			if key := r.limits.Rule(got[i].name).Key([]byte("foo")).String()[:12]; len(got[i].key) != 12 || (got[i].key == key) != (got[i].name == "shared-1") {
+			if key := r.limits.Rule(got[i].name).Key([]byte("foo")).String()[:12]; len(got[i].key) != 12 ||
+				(got[i].key == key) != (got[i].name == "shared-1") {
 				t.Errorf("%s: the partition key is %q", c.path, got[i].key)
 			}
 			got[i].key = ""
@@ -154,11 +164,13 @@ func TestLimitNewestForm(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, c.want) {
-			t.Errorf("%s: got %+v from %q and %q", c.path, got, resp.Header["Ratelimit-Policy"], resp.Header["Ratelimit"])
+			t.Errorf("%s: got %+v from %q and %q", c.path, got, resp.Header["Ratelimit-Policy"],
+				resp.Header["Ratelimit"])
 		}
 	}
 	resp, _ := r.do(t, "GET", "/short", "")
-	if got := resp.Header.Get("RateLimit-Policy"); !strings.HasPrefix(got, `"short";q=7;w=2;pk=:`) || !strings.HasSuffix(got, "=:") && !strings.HasSuffix(got, ":") {
+	if got := resp.Header.Get("RateLimit-Policy"); !strings.HasPrefix(got, `"short";q=7;w=2;pk=:`) ||
+		!strings.HasSuffix(got, "=:") && !strings.HasSuffix(got, ":") {
 		t.Errorf("RateLimit-Policy is %q, not in the canonical form of RFC 9651", got)
 	}
 	if got := resp.Header.Get("RateLimit"); !strings.HasPrefix(got, `"short";r=`) {
@@ -171,16 +183,22 @@ func TestLimitNewestForm(t *testing.T) {
 func TestLimitFormsTogether(t *testing.T) {
 	r := startLimits(t, nil,
 		limitedRoute("least", per("5/1h", headers(node.HeaderDraft7)), per("2/1m", headers(node.HeaderDraft7))),
-		limitedRoute("both", per("5/1h"), per("9/1m", headers(node.HeaderLegacy)), per("3/1m", headers(node.HeaderNone)), per("1/1m", func(l *node.Limit) { l.Shadow = true })),
-		limitedRoute("clash", per("5/1h"), per("3/1m", headers(node.HeaderDraft6)), per("2/1m", headers(node.HeaderDraft7))),
+		limitedRoute("both", per("5/1h"), per("9/1m", headers(node.HeaderLegacy)),
+			per("3/1m", headers(node.HeaderNone)), per("1/1m", func(l *node.Limit) {
+				l.Shadow = true
+			})),
+		limitedRoute("clash", per("5/1h"), per("3/1m", headers(node.HeaderDraft6)),
+			per("2/1m", headers(node.HeaderDraft7))),
 	)
 	resp, _ := r.do(t, "GET", "/least", "")
-	if got := told(t, resp.Header); got["RateLimit-Policy"] != "2;w=60" || !strings.HasPrefix(got["RateLimit"], "limit=2, remaining=1, ") {
+	if got := told(t, resp.Header); got["RateLimit-Policy"] != "2;w=60" ||
+		!strings.HasPrefix(got["RateLimit"], "limit=2, remaining=1, ") {
 		t.Errorf("the least: %v", got)
 	}
 	resp, _ = r.do(t, "GET", "/both", "")
 	got := told(t, resp.Header)
-	if q := only(t, resp.Header); q.name != "both" || q.r != 4 || got["X-RateLimit-Limit"] != "9" || got["X-RateLimit-Remaining"] != "8" || len(got) != 5 {
+	if q := only(t, resp.Header); q.name != "both" || q.r != 4 || got["X-RateLimit-Limit"] != "9" ||
+		got["X-RateLimit-Remaining"] != "8" || len(got) != 5 {
 		t.Errorf("both: %v", got)
 	}
 	resp, _ = r.do(t, "GET", "/clash", "")
@@ -201,11 +219,13 @@ func TestLimitFieldsOfRefusal(t *testing.T) {
 	}
 	for range 3 {
 		resp, _ := r.do(t, "GET", "/new", "")
-		if got := quotas(t, resp.Header); len(got) != 2 || got[0].r != 7 || got[1].r != 0 || number(t, resp.Header, "Retry-After") < got[1].t {
+		if got := quotas(t, resp.Header); len(got) != 2 || got[0].r != 7 || got[1].r != 0 ||
+			number(t, resp.Header, "Retry-After") < got[1].t {
 			t.Errorf("got %+v with Retry-After %s", got, resp.Header.Get("Retry-After"))
 		}
 		resp, _ = r.do(t, "GET", "/old", "")
-		if got := told(t, resp.Header); got["RateLimit-Policy"] != "2;w=120" || !strings.HasPrefix(got["RateLimit"], "limit=2, remaining=0, ") {
+		if got := told(t, resp.Header); got["RateLimit-Policy"] != "2;w=120" ||
+			!strings.HasPrefix(got["RateLimit"], "limit=2, remaining=0, ") {
 			t.Errorf("got %v", got)
 		}
 	}
@@ -215,13 +235,18 @@ func TestLimitFieldsOfRefusal(t *testing.T) {
 // come back at different ones, none of them too early.
 func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
 	r := startLimits(t, nil,
-		limitedRoute("draft-8", inFlight(4)), limitedRoute("draft-7", inFlight(4, headers(node.HeaderDraft7))), limitedRoute("draft-6", inFlight(4, headers(node.HeaderDraft6))),
-		limitedRoute("legacy", inFlight(4, headers(node.HeaderLegacy))), limitedRoute("clock", per("0/1h", func(l *node.Limit) { l.Align = node.AlignClock })), limitedRoute("day", per("0/day")),
+		limitedRoute("draft-8", inFlight(4)), limitedRoute("draft-7", inFlight(4, headers(node.HeaderDraft7))),
+		limitedRoute("draft-6", inFlight(4, headers(node.HeaderDraft6))),
+		limitedRoute("legacy", inFlight(4, headers(node.HeaderLegacy))),
+		limitedRoute("clock", per("0/1h", func(l *node.Limit) {
+			l.Align = node.AlignClock
+		})), limitedRoute("day", per("0/day")),
 	)
 	for path, want := range map[string]map[string]string{
 		"draft-7": {"RateLimit-Policy": "4", "RateLimit": "limit=4, remaining=3, reset=1"},
-		"draft-6": {"RateLimit-Policy": "4", "RateLimit-Limit": "4", "RateLimit-Remaining": "3", "RateLimit-Reset": "1"},
-		"legacy":  {"X-RateLimit-Limit": "4", "X-RateLimit-Remaining": "3"},
+		"draft-6": {"RateLimit-Policy": "4", "RateLimit-Limit": "4", "RateLimit-Remaining": "3",
+			"RateLimit-Reset": "1"},
+		"legacy": {"X-RateLimit-Limit": "4", "X-RateLimit-Remaining": "3"},
 	} {
 		resp, _ := r.do(t, "GET", "/"+path, "")
 		got := told(t, resp.Header)
@@ -277,7 +302,8 @@ func TestLimitFieldsOfOrigin(t *testing.T) {
 	r := startLimits(t, nil, routes...)
 	service(t, r.conn, "limiting", limiting)
 	resp, _ := r.do(t, "GET", "/draft-8", "")
-	if got := quotas(t, resp.Header); len(got) != 2 || got[0].name != "origin" || got[1].name != "draft-8" || got[1].r != 4 {
+	if got := quotas(t, resp.Header); len(got) != 2 || got[0].name != "origin" || got[1].name != "draft-8" ||
+		got[1].r != 4 {
 		t.Errorf("got %+v", got)
 	}
 	for form, want := range map[string]map[string]string{

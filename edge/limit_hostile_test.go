@@ -26,7 +26,9 @@ func TestLimitHostileKeys(t *testing.T) {
 	const marker = "evil-marker"
 	r := startLimits(t, func(s *limitSetup) { s.edge.AccessLog = true },
 		limitedRoute("h", per("1/1h", by("header:X-Api-Key"))), limitedRoute("c", per("1/1h", by("cookie:session"))),
-		route("p", "/p/{id}", func(r *node.Route) { r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:id"))} }))
+		route("p", "/p/{id}", func(r *node.Route) {
+			r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:id"))}
+		}))
 	var mu sync.Mutex
 	subjects := map[string]bool{}
 	var payloads strings.Builder
@@ -47,8 +49,10 @@ func TestLimitHostileKeys(t *testing.T) {
 	}
 	long := strings.Repeat("x", 8<<10)
 	values := []string{
-		marker, long, long[1:] + "y", long + "z", "a b", "a,b", `"`, `\`, "<script>" + marker, "*", ">", "a.b." + marker, "$JS.API.STREAM.DELETE.x", "%0d%0aX-Evil: " + marker, `{"` + marker + `":1}`,
-		"\x80\xff", "\xe2\x80\xae", "é", "|", "||", "a|127.0.0.1", "\u2028", "'; DROP TABLE limits; --", strings.Repeat("|", 300),
+		marker, long, long[1:] + "y", long + "z", "a b", "a,b", `"`, `\`, "<script>" + marker, "*", ">",
+		"a.b." + marker, "$JS.API.STREAM.DELETE.x", "%0d%0aX-Evil: " + marker, `{"` + marker + `":1}`,
+		"\x80\xff", "\xe2\x80\xae", "é", "|", "||", "a|127.0.0.1", "\u2028", "'; DROP TABLE limits; --",
+		strings.Repeat("|", 300),
 	}
 	for _, route := range []string{"h", "c"} {
 		for _, v := range values {
@@ -71,16 +75,19 @@ func TestLimitHostileKeys(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"a\x00b", "a\x01", "a\nb", "a\rb", "a\x7fb", "a\r\n b"} {
-		if resp, body := r.raw(t, "GET /h HTTP/1.1\r\nHost: h\r\nX-Api-Key: "+bad+"\r\nConnection: close\r\n\r\n"); resp.StatusCode != 400 {
+		if resp, body := r.raw(t,
+			"GET /h HTTP/1.1\r\nHost: h\r\nX-Api-Key: "+bad+"\r\nConnection: close\r\n\r\n"); resp.StatusCode != 400 {
 			t.Errorf("%q: got %d %s", bad, resp.StatusCode, body)
 		}
 	}
-	for _, id := range []string{"%3E", "*", "%2A", "a%20b", "a.b", "%22" + marker, "%C3%A9", strings.Repeat("a", 4000), "%7C", "+", "%2B", "~"} {
+	for _, id := range []string{"%3E", "*", "%2A", "a%20b", "a.b", "%22" + marker, "%C3%A9", strings.Repeat("a", 4000),
+		"%7C", "+", "%2B", "~"} {
 		for i, want := range []int{200, 429} {
 			if id == "%2A" || id == "%2B" {
 				want = 429 // it is what came before, in another spelling
 			}
-			if resp, body := r.raw(t, "GET /p/"+id+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"); resp.StatusCode != want {
+			if resp, body := r.raw(t,
+				"GET /p/"+id+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"); resp.StatusCode != want {
 				t.Errorf("%.60q, request %d: got %d %.200s", id, i+1, resp.StatusCode, body)
 			}
 		}
@@ -172,11 +179,15 @@ func TestLimitManyKeys(t *testing.T) {
 // Requests that come on one connection without waiting for answers are counted one by one, and all are answered.
 func TestLimitPipelined(t *testing.T) {
 	r := startLimits(t, nil, limitedRoute("x", per("5/1h")), limitedRoute("flight", inFlight(1)))
-	got := answers(t, r.addr, strings.Repeat("GET /x HTTP/1.1\r\nHost: h\r\n\r\n", 19)+"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	got := answers(t, r.addr,
+		strings.Repeat("GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+			19)+"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 200 ") != 5 || strings.Count(got, "HTTP/1.1 429 ") != 15 {
 		t.Errorf("got %.300q", got)
 	}
-	got = answers(t, r.addr, strings.Repeat("GET /flight HTTP/1.1\r\nHost: h\r\n\r\n", 19)+"GET /flight HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	got = answers(t, r.addr,
+		strings.Repeat("GET /flight HTTP/1.1\r\nHost: h\r\n\r\n",
+			19)+"GET /flight HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 200 ") != 20 {
 		t.Errorf("one after another aren't in flight at once: %.300q", got)
 	}

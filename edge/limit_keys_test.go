@@ -58,10 +58,14 @@ func TestLimitAddresses(t *testing.T) {
 
 // What else can tell clients apart, and what counts if a request hasn't got it.
 func TestLimitKeys(t *testing.T) {
-	orgs := route("orgs", "/orgs/{org}/*", func(r *node.Route) { r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:org"))} })
+	orgs := route("orgs", "/orgs/{org}/*", func(r *node.Route) {
+		r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:org"))}
+	})
 	r := startLimits(t, nil, orgs,
-		limitedRoute("header", per("1/1h", by("header:X-Api-Key"))), limitedRoute("cookie", per("1/1h", by("cookie:session"))), limitedRoute("all", per("1/1h", by("all"))),
-		limitedRoute("several", per("1/1h", by("header:X-Tenant", "ip"))), limitedRoute("fields", per("1/1h", by("header:X-A", "header:X-B"))),
+		limitedRoute("header", per("1/1h", by("header:X-Api-Key"))),
+		limitedRoute("cookie", per("1/1h", by("cookie:session"))), limitedRoute("all", per("1/1h", by("all"))),
+		limitedRoute("several", per("1/1h", by("header:X-Tenant", "ip"))),
+		limitedRoute("fields", per("1/1h", by("header:X-A", "header:X-B"))),
 	)
 	for _, c := range []struct {
 		what, path string
@@ -126,9 +130,11 @@ func TestLimitForgedFallback(t *testing.T) {
 	r := startLimits(t, nil, limitedRoute("k", per("2/1h", by("header:X-Api-Key"))))
 	victim := []string{"X-Forwarded-For", "192.0.2.1"}
 	for _, forged := range []string{
-		"192.0.2.1", "\x00192.0.2.1", "%00192.0.2.1", "\\u0000192.0.2.1", " 192.0.2.1", "\t192.0.2.1", "192.0.2.1 ", "ip:192.0.2.1", "|192.0.2.1", "unknown", "", "\x80192.0.2.1", "\xc0\x80192.0.2.1",
+		"192.0.2.1", "\x00192.0.2.1", "%00192.0.2.1", "\\u0000192.0.2.1", " 192.0.2.1", "\t192.0.2.1", "192.0.2.1 ",
+		"ip:192.0.2.1", "|192.0.2.1", "unknown", "", "\x80192.0.2.1", "\xc0\x80192.0.2.1",
 	} {
-		resp, body := r.raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\nX-Api-Key: "+forged+"\r\nConnection: close\r\n\r\n")
+		resp, body := r.raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\n"+
+			"X-Api-Key: "+forged+"\r\nConnection: close\r\n\r\n")
 		switch resp.StatusCode {
 		case http.StatusOK, http.StatusTooManyRequests:
 		case http.StatusBadRequest: // RFC 9110 §5.5 has no control characters in values
@@ -143,7 +149,8 @@ func TestLimitForgedFallback(t *testing.T) {
 		t.Errorf("%d requests of the victim passed, want 2", n)
 	}
 	for _, header := range []string{"X_Api_Key", "X-Api-Key ", "Connection: X-Api-Key\r\nX-Api-Key"} {
-		r.raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n"+header+": other\r\nConnection: close\r\n\r\n")
+		r.raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n"+header+": other\r\n"+
+			"Connection: close\r\n\r\n")
 	}
 	if n := r.passes(t, 1, "/k", victim...); n != 0 {
 		t.Error("the victim has got something back")
@@ -211,14 +218,18 @@ func TestLimitForwardedFor(t *testing.T) {
 	honest := startLimits(t, func(s *limitSetup) { s.edge.TrustedProxies = nil }, limitedRoute("x", per("3/1h")))
 	passed := 0
 	for _, from := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1", "127.0.0.1, 192.0.2.4", "rubbish"} {
-		passed += honest.passes(t, 1, "/x", "X-Forwarded-For", from, "Forwarded", "for="+from, "X-Real-Ip", from, "Client-IP", from, "True-Client-IP", from)
+		passed += honest.passes(t, 1, "/x", "X-Forwarded-For", from, "Forwarded", "for="+from, "X-Real-Ip", from,
+			"Client-IP", from, "True-Client-IP", from)
 	}
 	if passed != 3 {
 		t.Errorf("%d passed of one peer that isn't trusted, want 3", passed)
 	}
-	proxied := startLimits(t, func(s *limitSetup) { s.edge.TrustedProxies = prefixes("127.0.0.0/8", "10.0.0.0/8") }, limitedRoute("x", per("3/1h")))
+	proxied := startLimits(t, func(s *limitSetup) {
+		s.edge.TrustedProxies = prefixes("127.0.0.0/8", "10.0.0.0/8")
+	}, limitedRoute("x", per("3/1h")))
 	passed = 0
-	for _, chain := range []string{"192.0.2.1", "1.1.1.1, 192.0.2.1", "2.2.2.2, 192.0.2.1, 10.1.1.1", "3.3.3.3,192.0.2.1:99 , 10.1.1.1,10.2.2.2", "rubbish, 192.0.2.1"} {
+	for _, chain := range []string{"192.0.2.1", "1.1.1.1, 192.0.2.1", "2.2.2.2, 192.0.2.1, 10.1.1.1",
+		"3.3.3.3,192.0.2.1:99 , 10.1.1.1,10.2.2.2", "rubbish, 192.0.2.1"} {
 		passed += proxied.passes(t, 1, "/x", "X-Forwarded-For", chain)
 	}
 	if passed != 3 {

@@ -100,7 +100,9 @@ func (r *limitRig) open(t *testing.T, c *http.Client, path string) *http.Respons
 // full checks that exactly n requests may be in flight: n streams are open at once, and one more isn't.
 func (r *limitRig) full(t *testing.T, h *holding, route string, n int) {
 	t.Helper()
-	natsservertest.Eventually(t, "the upstream has heard of those that went away", func() bool { return h.running.Load() == 0 })
+	natsservertest.Eventually(t, "the upstream has heard of those that went away", func() bool {
+		return h.running.Load() == 0
+	})
 	c := client(t)
 	var open []*http.Response
 	for i := range n {
@@ -165,10 +167,13 @@ func TestLimitPlaces(t *testing.T) {
 // Places cost what the limit says, each client has its own, and those of a limit before one that refuses are free
 // again.
 func TestLimitPlacesTogether(t *testing.T) {
-	r, h := startHolding(t, limitedRoute("cost", inFlight(5, func(l *node.Limit) { l.Cost = 2 })), limitedRoute("both", inFlight(3), per("1/1h", by("all"))))
+	r, h := startHolding(t, limitedRoute("cost", inFlight(5, func(l *node.Limit) {
+		l.Cost = 2
+	})), limitedRoute("both", inFlight(3), per("1/1h", by("all"))))
 	c := client(t)
 	first, second := r.open(t, c, "/cost/stream"), r.open(t, c, "/cost/stream")
-	if third := r.open(t, c, "/cost/stream"); first.StatusCode != 200 || second.StatusCode != 200 || third.StatusCode != 429 {
+	if third := r.open(t, c, "/cost/stream"); first.StatusCode != 200 || second.StatusCode != 200 ||
+		third.StatusCode != 429 {
 		t.Errorf("two of five: got %d, %d and %d", first.StatusCode, second.StatusCode, third.StatusCode)
 	}
 	if n := r.passes(t, 1, "/cost/now", "X-Forwarded-For", "192.0.2.1"); n != 1 {
@@ -180,7 +185,8 @@ func TestLimitPlacesTogether(t *testing.T) {
 	if n := r.passes(t, 10, "/both/now"); n != 1 {
 		t.Errorf("%d passed both limits, want 1", n)
 	}
-	if resp := r.open(t, c, "/both/now"); quotas(t, resp.Header)[0].name != "both" || quotas(t, resp.Header)[0].r != 3 || quotas(t, resp.Header)[1].r != 0 {
+	if resp := r.open(t, c, "/both/now"); quotas(t, resp.Header)[0].name != "both" ||
+		quotas(t, resp.Header)[0].r != 3 || quotas(t, resp.Header)[1].r != 0 {
 		t.Errorf("places that nobody holds are missing: %q", resp.Header.Get("RateLimit"))
 	}
 }
@@ -206,12 +212,14 @@ func TestLimitPlacesNeverLeak(t *testing.T) {
 	serve(t, r.rig, "app", app.URL)
 
 	upload := "POST /x/head HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1000)
-	socket := "GET /x/now HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	socket := "GET /x/now HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 	var clients sync.WaitGroup
 	for worker := range places {
 		clients.Go(func() {
 			for i := range 50 {
-				text := []string{requestOf("GET", "/x/head", nil), requestOf("GET", "/x/stream", nil), requestOf("GET", "/x/events", nil), upload, socket}[i%5]
+				text := []string{requestOf("GET", "/x/head", nil), requestOf("GET", "/x/stream", nil),
+					requestOf("GET", "/x/events", nil), upload, socket}[i%5]
 				abort(t, r.addr, text, (i+worker)%4)
 			}
 		})
@@ -221,7 +229,8 @@ func TestLimitPlacesNeverLeak(t *testing.T) {
 	for range 3 * places {
 		for path, status := range map[string]int{"/small": 413, "/quick/head": 504, "/nobody": 503} {
 			// the upstream may not have answered in time either
-			if resp, _ := r.do(t, "POST", path, "more than ten bytes"); resp.StatusCode != status && resp.StatusCode != 502 {
+			if resp, _ := r.do(t, "POST", path, "more than ten bytes"); resp.StatusCode != status &&
+				resp.StatusCode != 502 {
 				t.Errorf("%s: got %d, want %d", path, resp.StatusCode, status)
 			}
 		}
@@ -253,7 +262,9 @@ func abort(t *testing.T, addr, text string, how int) {
 func TestLimitPlacesAfterPanic(t *testing.T) {
 	r := startLimits(t, nil, limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) { l.SkipFailed = true })))
 	panics := true
-	h := r.Ending(limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) { l.SkipFailed = true })), func(context.Context, *edge.Exchange) (*mesh.Response, error) {
+	h := r.Ending(limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) {
+		l.SkipFailed = true
+	})), func(context.Context, *edge.Exchange) (*mesh.Response, error) {
 		if panics {
 			panic("secret")
 		}
@@ -297,9 +308,10 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 	t.Cleanup(app.Close)
 	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"sockets": inFlight(1)} }, up, inService)
 	serve(t, r.rig, "app", app.URL)
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("sockets"), Streams: true, Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
-		return &mesh.Response{Status: 101, Stream: &ending{q.Stream}, Length: -1}, nil
-	})})
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("sockets"), Streams: true,
+		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+			return &mesh.Response{Status: 101, Stream: &ending{q.Stream}, Length: -1}, nil
+		})})
 	if err == nil {
 		err = s.Open(t.Context())
 	}
@@ -325,7 +337,8 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 				t.Errorf("%s: got %q, %v", path, got, err)
 			}
 			var status ws.StatusError
-			if _, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+path); !errors.As(err, &status) || int(status) != http.StatusTooManyRequests {
+			if _, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+path); !errors.As(err, &status) ||
+				int(status) != http.StatusTooManyRequests {
 				t.Errorf("%s: the second socket got %v", path, err)
 			}
 			switch end {

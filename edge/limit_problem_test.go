@@ -16,7 +16,9 @@ import (
 
 // A refusal is a problem of draft-ietf-httpapi-ratelimit-headers (RFC 9457) that nobody stores.
 func TestLimitProblem(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("5/1h"), per("1/1h", func(l *node.Limit) { l.Name = "narrow_1" })), limitedRoute("flight", inFlight(1)))
+	r := startLimits(t, nil, limitedRoute("x", per("5/1h"), per("1/1h", func(l *node.Limit) {
+		l.Name = "narrow_1"
+	})), limitedRoute("flight", inFlight(1)))
 	r.do(t, "GET", "/x", "")
 	for _, accept := range []string{"*/*", "text/html", "application/json"} {
 		resp, body := r.do(t, "GET", "/x/secret-path?secret-query", "", "Accept", accept, "X-Request-Id", "id-7")
@@ -27,11 +29,14 @@ func TestLimitProblem(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &p); err != nil {
 			t.Fatalf("%q: %v", body, err)
 		}
-		if resp.StatusCode != 429 || p.Status != 429 || p.Type != "https://iana.org/assignments/http-problem-types#quota-exceeded" || p.Code != "rate_limited" ||
-			p.Title == "" || p.Detail == "" || !slices.Equal(p.Violated, []string{"narrow_1"}) || p.RequestID != "id-7" || resp.Header.Get("X-Request-Id") != "id-7" {
+		if resp.StatusCode != 429 || p.Status != 429 ||
+			p.Type != "https://iana.org/assignments/http-problem-types#quota-exceeded" || p.Code != "rate_limited" ||
+			p.Title == "" || p.Detail == "" || !slices.Equal(p.Violated, []string{"narrow_1"}) ||
+			p.RequestID != "id-7" || resp.Header.Get("X-Request-Id") != "id-7" {
 			t.Errorf("got %d %s", resp.StatusCode, body)
 		}
-		if h := resp.Header; h.Get("Content-Type") != "application/problem+json" || h.Get("Cache-Control") != "no-store" || len(h.Values("Date")) != 1 || len(h.Values("Retry-After")) != 1 {
+		if h := resp.Header; h.Get("Content-Type") != "application/problem+json" ||
+			h.Get("Cache-Control") != "no-store" || len(h.Values("Date")) != 1 || len(h.Values("Retry-After")) != 1 {
 			t.Errorf("header %v", resp.Header)
 		}
 		if strings.Contains(body, "secret") || !strings.HasSuffix(body, "}\n") {
@@ -42,7 +47,9 @@ func TestLimitProblem(t *testing.T) {
 
 // Who listens to event.limit.> learns of each refusal, and nothing is sent as long as nobody does.
 func TestLimitEvents(t *testing.T) {
-	r := startLimits(t, func(s *limitSetup) { s.apart = true }, limitedRoute("x", per("1/1h", func(l *node.Limit) { l.Name = "narrow" })))
+	r := startLimits(t, func(s *limitSetup) {
+		s.apart = true
+	}, limitedRoute("x", per("1/1h", func(l *node.Limit) { l.Name = "narrow" })))
 	r.do(t, "GET", "/x", "")
 	before := r.conn.NATS().Stats().OutMsgs
 	for range 100 {
@@ -80,8 +87,10 @@ func TestLimitEvents(t *testing.T) {
 			if e.Client == "192.0.2.1" {
 				refusals++
 			}
-			want := event{Time: e.Time, Node: "n1", Limit: "narrow", Route: "x", Client: "192.0.2.1", Method: "PUT", Path: "/x/a%22%7Bb", ID: e.ID}
-			if e.Client == "192.0.2.1" && (e != want || time.Since(e.Time).Abs() > time.Minute || len(e.ID) != 32 || strings.Contains(string(m.Data), "secret")) {
+			want := event{Time: e.Time, Node: "n1", Limit: "narrow", Route: "x", Client: "192.0.2.1", Method: "PUT",
+				Path: "/x/a%22%7Bb", ID: e.ID}
+			if e.Client == "192.0.2.1" && (e != want || time.Since(e.Time).Abs() > time.Minute || len(e.ID) != 32 ||
+				strings.Contains(string(m.Data), "secret")) {
 				t.Errorf("got %s", m.Data)
 			}
 		default:
@@ -100,7 +109,8 @@ func TestLimitStats(t *testing.T) {
 		t.Errorf("%d passed", n)
 	}
 	r.passes(t, 3, "/z")
-	if s := r.stats("x"); s.Rule != "x" || s.Allowed != 9 || s.Denied != 0 || s.Away != 0 || s.Shadowed != 0 || s.Queued != 0 {
+	if s := r.stats("x"); s.Rule != "x" || s.Allowed != 9 || s.Denied != 0 || s.Away != 0 || s.Shadowed != 0 ||
+		s.Queued != 0 {
 		t.Errorf("the first counted %+v", s)
 	}
 	if s := r.stats("x-2"); s.Rule != "x-2" || s.Allowed != 4 || s.Denied != 5 {

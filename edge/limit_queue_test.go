@@ -56,7 +56,9 @@ func (s *served) seen() []string {
 // queued waits until so many requests of a limit have waited, or do.
 func (r *limitRig) queued(t *testing.T, name string, n int) {
 	t.Helper()
-	natsservertest.Eventually(t, fmt.Sprintf("%d requests of %s have waited", n, name), func() bool { return r.stats(name).Queued >= uint64(n) })
+	natsservertest.Eventually(t, fmt.Sprintf("%d requests of %s have waited", n, name), func() bool {
+		return r.stats(name).Queued >= uint64(n)
+	})
 }
 
 // Requests beyond the limit wait for their turn, and are served in the order in which they came.
@@ -103,7 +105,9 @@ func TestLimitQueueOrder(t *testing.T) {
 // Nobody passes by those who wait, however often he asks and however little he needs: what is left of a window isn't
 // for those who came later than one who needs more.
 func TestLimitQueueIsNotPassedBy(t *testing.T) {
-	dear, cheap := limitedRoute("dear", per("shared", func(l *node.Limit) { l.Cost = 20 })), limitedRoute("cheap", per("shared"))
+	dear, cheap := limitedRoute("dear", per("shared", func(l *node.Limit) {
+		l.Cost = 20
+	})), limitedRoute("cheap", per("shared"))
 	dear.To.Name, cheap.To.Name = "turns", "turns"
 	r := startLimits(t, func(s *limitSetup) {
 		s.named = map[string]node.Limit{"shared": per("20/2s", queueing(time.Minute, 10), by("all"))}
@@ -135,17 +139,22 @@ func TestLimitQueueIsNotPassedBy(t *testing.T) {
 // A wait that would be too long isn't begun; one that gets too long is ended; a line that is full takes nobody in. All
 // of that is a refusal.
 func TestLimitQueueBounds(t *testing.T) {
-	wait, full := limitedRoute("wait", inFlight(1, queueing(50*time.Millisecond, 100))), limitedRoute("full", inFlight(1, queueing(time.Minute, 2)))
+	wait, full := limitedRoute("wait", inFlight(1, queueing(50*time.Millisecond, 100))),
+		limitedRoute("full", inFlight(1, queueing(time.Minute, 2)))
 	wait.To.Name, full.To.Name = "turns", "turns"
-	r := startLimits(t, nil, wait, full, limitedRoute("hopeless", per("1/1h", queueing(time.Minute, 100))), limitedRoute("never", per("0/1h", queueing(time.Minute, 100))),
-		limitedRoute("bucket", per("60/1h", queueing(time.Second, 100), func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, 1 })))
+	r := startLimits(t, nil, wait, full, limitedRoute("hopeless", per("1/1h", queueing(time.Minute, 100))),
+		limitedRoute("never", per("0/1h", queueing(time.Minute, 100))),
+		limitedRoute("bucket", per("60/1h", queueing(time.Second, 100), func(l *node.Limit) {
+			l.Algorithm, l.Burst = node.AlgorithmBucket, 1
+		})))
 	s := &served{release: make(chan struct{})}
 	service(t, r.conn, "turns", s.serve)
 	refused := func(path string, least time.Duration) {
 		t.Helper()
 		begun := time.Now()
 		resp, body := r.do(t, "GET", path, "")
-		if q := only(t, resp.Header); resp.StatusCode != 429 || q.r != 0 || number(t, resp.Header, "Retry-After") < max(q.t, 1) || !strings.Contains(body, "violated-policies") {
+		if q := only(t, resp.Header); resp.StatusCode != 429 || q.r != 0 ||
+			number(t, resp.Header, "Retry-After") < max(q.t, 1) || !strings.Contains(body, "violated-policies") {
 			t.Errorf("%s: got %d %s with %v", path, resp.StatusCode, body, told(t, resp.Header))
 		}
 		if took := time.Since(begun); took < least {
@@ -195,7 +204,8 @@ func TestLimitQueueGone(t *testing.T) {
 	s := &served{release: make(chan struct{})}
 	service(t, r.conn, "turns", s.serve)
 	for i, text := range []string{
-		"GET /q HTTP/1.1\r\nHost: h\r\n\r\n", "POST /q HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\ngone", "POST /q HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngone\r\n0\r\n\r\n",
+		"GET /q HTTP/1.1\r\nHost: h\r\n\r\n", "POST /q HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\ngone",
+		"POST /q HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngone\r\n0\r\n\r\n",
 	} {
 		from := fmt.Sprint("192.0.2.", i)
 		var clients sync.WaitGroup
@@ -216,7 +226,9 @@ func TestLimitQueueGone(t *testing.T) {
 		}
 		_ = c.Close()
 		clients.Go(func() {
-			natsservertest.Eventually(t, "it gets its turn", func() bool { return r.passes(t, 1, "/q", "X-Forwarded-For", from) == 1 })
+			natsservertest.Eventually(t, "it gets its turn", func() bool {
+				return r.passes(t, 1, "/q", "X-Forwarded-For", from) == 1
+			})
 		})
 		r.queued(t, "q", 2*i+2) // it has got into the line
 		s.release <- struct{}{}

@@ -42,7 +42,8 @@ func TestLimitCounts(t *testing.T) {
 		{"whole", []node.Limit{per("10/1h", cost(10))}, 1},
 		{"two", []node.Limit{per("7/1h"), per("4/1m")}, 4},
 		{"swapped", []node.Limit{per("4/1m"), per("7/1h")}, 4},
-		{"kinds", []node.Limit{inFlight(1), per("7/1h", algorithm(node.AlgorithmBucket)), per("6/1h", algorithm(node.AlgorithmSliding)), per("8/1h")}, 6},
+		{"kinds", []node.Limit{inFlight(1), per("7/1h", algorithm(node.AlgorithmBucket)),
+			per("6/1h", algorithm(node.AlgorithmSliding)), per("8/1h")}, 6},
 		{"none", nil, 12},
 	}
 	var routes []node.Route
@@ -90,13 +91,17 @@ func TestLimitWindow(t *testing.T) {
 // Each method counts, and so does each version. Nobody sends a body that is refused.
 func TestLimitMethods(t *testing.T) {
 	r := startLimits(t, nil, limitedRoute("x", per("8/1h")), limitedRoute("none", per("0/1h")))
-	for i, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PROPFIND", "PURGE", "GET", "HEAD", "OPTIONS", "POST"} {
+	for i, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PROPFIND", "PURGE", "GET",
+		"HEAD", "OPTIONS", "POST"} {
 		resp, body := r.do(t, method, "/x", "")
-		if (resp.StatusCode == http.StatusTooManyRequests) != (i >= 8) || only(t, resp.Header).r != int64(max(7-i, 0)) || (method == "HEAD" && body != "") {
+		if (resp.StatusCode == http.StatusTooManyRequests) != (i >= 8) ||
+			only(t, resp.Header).r != int64(max(7-i, 0)) || (method == "HEAD" && body != "") {
 			t.Errorf("request %d, %s: %d %q, %v", i+1, method, resp.StatusCode, body, resp.Header)
 		}
 	}
-	got := answers(t, r.addr, "POST /none HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcPOST /none HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /none HTTP/1.0\r\n\r\n")
+	got := answers(t, r.addr,
+		"POST /none HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcPOST /none HTTP/1.1\r\nHost: h\r\n"+
+			"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /none HTTP/1.0\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 429 ") != 3 || strings.Count(got, "Retry-After: ") != 3 {
 		t.Errorf("behind refused bodies: %q", got)
 	}
@@ -105,7 +110,8 @@ func TestLimitMethods(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = fmt.Fprintf(c, "POST /none HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", length)
+		_, _ = fmt.Fprintf(c, "POST /none HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n",
+			length)
 		line := make([]byte, 13)
 		if _, err := c.Read(line); err != nil || string(line) != "HTTP/1.1 429 " {
 			t.Errorf("a body of %d is answered with %q, %v", length, line, err)
@@ -139,19 +145,24 @@ func TestLimitSkips(t *testing.T) {
 	} {
 		routes = append(routes, limitedRoute(name, l))
 	}
-	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"failed": per("3/1h", failed)} }, routes...)
+	r := startLimits(t, func(s *limitSetup) {
+		s.named = map[string]node.Limit{"failed": per("3/1h", failed)}
+	}, routes...)
 	service(t, r.conn, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})
-	if _, err := r.conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) { _ = m.Respond([]byte("rubbish")) }); err != nil {
+	if _, err := r.conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) {
+		_ = m.Respond([]byte("rubbish"))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	want := func(path, body string, status int, left int64, header ...string) {
 		t.Helper()
 		resp, got := r.do(t, "POST", path, body, header...)
 		if resp.StatusCode != status || (resp.Header.Get("RateLimit") != "" && only(t, resp.Header).r != left) {
-			t.Errorf("%s %q: %d with %s, want %d with r=%d: %s", path, header, resp.StatusCode, resp.Header.Get("RateLimit"), status, left, got)
+			t.Errorf("%s %q: %d with %s, want %d with r=%d: %s", path, header, resp.StatusCode,
+				resp.Header.Get("RateLimit"), status, left, got)
 		}
 	}
 	want("/echo", "", 200, 2)
@@ -219,7 +230,10 @@ func TestLimitSkipsGone(t *testing.T) {
 func TestLimitsTogether(t *testing.T) {
 	named := map[string]node.Limit{"everybody": per("5/1h", by("all")), "tenant": per("2/1h", by("header:X-Tenant"))}
 	dear := per("everybody", func(l *node.Limit) { l.Cost = 4 })
-	r := startLimits(t, func(s *limitSetup) { s.named = named }, limitedRoute("a", per("everybody"), per("tenant")), limitedRoute("b", per("everybody")), limitedRoute("dear", dear))
+	r := startLimits(t, func(s *limitSetup) {
+		s.named = named
+	}, limitedRoute("a", per("everybody"), per("tenant")), limitedRoute("b", per("everybody")),
+		limitedRoute("dear", dear))
 	if n := r.passes(t, 10, "/a", "X-Tenant", "t1"); n != 2 {
 		t.Errorf("%d passed, want 2", n)
 	}
@@ -268,22 +282,30 @@ func TestLimitShadow(t *testing.T) {
 func TestLimitStoreAway(t *testing.T) {
 	open := func(l *node.Limit) { l.StoreAway = node.StoreAwayOpen }
 	routes := []node.Route{
-		limitedRoute("closed", per("1000/1h")), limitedRoute("open", per("1000/1h", open)), limitedRoute("shadow", per("1000/1h", func(l *node.Limit) { l.Shadow = true })),
+		limitedRoute("closed", per("1000/1h")), limitedRoute("open", per("1000/1h", open)),
+		limitedRoute("shadow", per("1000/1h", func(l *node.Limit) {
+			l.Shadow = true
+		})),
 		limitedRoute("flight", inFlight(2)), limitedRoute("flight-open", inFlight(2, open)),
 		limitedRoute("both", per("1000/1h", open, func(l *node.Limit) { l.Name = "both-open" }), per("1000/1h")),
-		limitedRoute("share", per("1000/1h", func(l *node.Limit) { l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare })),
+		limitedRoute("share", per("1000/1h", func(l *node.Limit) {
+			l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare
+		})),
 		limitedRoute("queue", per("1000/1h", func(l *node.Limit) { l.Mode = node.LimitModeQueue })),
 	}
 	check := func(r *limitRig) {
 		t.Helper()
-		for path, want := range map[string]int{"closed": 503, "open": 200, "shadow": 200, "flight": 503, "flight-open": 200, "both": 503, "share": 503, "queue": 503} {
+		for path, want := range map[string]int{"closed": 503, "open": 200, "shadow": 200, "flight": 503,
+			"flight-open": 200, "both": 503, "share": 503, "queue": 503} {
 			resp, body := r.do(t, "GET", "/"+path, "")
 			got := told(t, resp.Header)
-			if resp.StatusCode != want || resp.Header.Get("RateLimit") != "" || (want == 503) != (got["Retry-After"] == "1") {
+			if resp.StatusCode != want || resp.Header.Get("RateLimit") != "" ||
+				(want == 503) != (got["Retry-After"] == "1") {
 				t.Errorf("%s: got %d %s with %v", path, resp.StatusCode, body, got)
 			}
 			var p problem
-			if want == 503 && (json.Unmarshal([]byte(body), &p) != nil || p.Code != "unavailable" || p.RequestID == "") {
+			if want == 503 && (json.Unmarshal([]byte(body), &p) != nil || p.Code != "unavailable" ||
+				p.RequestID == "") {
 				t.Errorf("%s: got %s", path, body)
 			}
 			if s := r.stats(strings.Replace(path, "both", "both-open", 1)); s.Away == 0 {

@@ -38,7 +38,8 @@ type messages struct {
 
 func newMessages(raw mesh.Body) *messages {
 	in := mesh.NewReader(raw)
-	return &messages{raw: raw, in: in, head: frameHead{in: in}, opened: make(chan struct{}), closed: make(chan struct{})}
+	return &messages{raw: raw, in: in, head: frameHead{in: in}, opened: make(chan struct{}),
+		closed: make(chan struct{})}
 }
 
 // frameHead reads the head of a frame and remembers its first bytes, which ws.Header doesn't hold.
@@ -105,7 +106,8 @@ func (m *messages) frame() (mesh.Piece, error) {
 	m.head.n = 0
 	h, err := ws.ReadHeader(&m.head)
 	switch {
-	case errors.Is(err, ws.ErrHeaderLengthMSB), errors.Is(err, ws.ErrHeaderLengthUnexpected), err == nil && !m.head.minimal(h.Length):
+	case errors.Is(err, ws.ErrHeaderLengthMSB), errors.Is(err, ws.ErrHeaderLengthUnexpected),
+		err == nil && !m.head.minimal(h.Length):
 		return mesh.Piece{}, violation(ws.StatusProtocolError)
 	case err != nil:
 		return mesh.Piece{}, broken(err)

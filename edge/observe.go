@@ -23,7 +23,9 @@ func (s *Server) observe(next Handler) Handler {
 			s.observed(x, resp, int64(len(resp.Body)), err, time.Since(x.Started))
 			return resp, err
 		}
-		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) { s.observed(x, resp, n, err, time.Since(x.Started)) }}
+		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) {
+			s.observed(x, resp, n, err, time.Since(x.Started))
+		}}
 		return resp, err
 	}
 }
@@ -94,7 +96,8 @@ func (s *Server) logRequest(x *Exchange, resp *mesh.Response, bytes int64, err e
 	}
 	args := []any{
 		"request_id", x.ID, "client", x.Client.String(), "method", x.Method, "host", x.Host, "path", x.Path,
-		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.bytesIn(), "bytes_out", bytes,
+		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.bytesIn(),
+		"bytes_out", bytes,
 		"route", x.route.id, "target", x.target(),
 	}
 	if x.route.cached != nil {
@@ -143,7 +146,8 @@ type Event struct {
 	OverLimit string `json:"over_limit,omitempty"`
 }
 
-func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, failed error, took time.Duration) []byte {
+func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, failed error,
+	took time.Duration) []byte {
 	b, err := json.Marshal(Event{
 		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method,
 		Host: x.Host, Path: x.Path, Query: query, Status: resp.Status,

@@ -52,8 +52,10 @@ func statusOf(code node.Code) int {
 }
 
 var titles = map[int]string{
-	400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
-	414: "URI Too Long", 417: "Expectation Failed", 429: "Too Many Requests", 431: "Request Header Fields Too Large", 499: "Client Closed Request", 500: "Internal Server Error",
+	400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+	413: "Content Too Large",
+	414: "URI Too Long", 417: "Expectation Failed", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
+	499: "Client Closed Request", 500: "Internal Server Error",
 	501: "Not Implemented",
 	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",
 }
@@ -78,7 +80,8 @@ func problemResponse(err error, id string) *mesh.Response {
 	resp := &mesh.Response{Status: status, Header: mesh.Header{
 		{Name: "Content-Type", Value: "application/problem+json"}, {Name: "Cache-Control", Value: "no-store"},
 	}}
-	resp.Body = problemBody(problem{Type: "about:blank", Title: titles[status], Status: status, Detail: e.Text, Code: e.Code, RequestID: id})
+	resp.Body = problemBody(problem{Type: "about:blank", Title: titles[status], Status: status, Detail: e.Text,
+		Code: e.Code, RequestID: id})
 	if status == 503 {
 		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
 	}
@@ -118,9 +121,11 @@ func proxyError(e *node.Error) node.Failure {
 // busyResponse is the whole message for a connection that is one too many: there is no request yet that it could
 // answer.
 func busyResponse() []byte {
-	r := problemResponse(node.Errorf(node.CodeBusy, nil, "the node has as many connections as it may, of all clients or of this one"), "")
+	r := problemResponse(node.Errorf(node.CodeBusy, nil,
+		"the node has as many connections as it may, of all clients or of this one"), "")
 	var b strings.Builder
-	b.WriteString("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: " + strconv.Itoa(len(r.Body)) + "\r\n")
+	b.WriteString("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: " +
+		strconv.Itoa(len(r.Body)) + "\r\n")
 	for _, f := range r.Header {
 		b.WriteString(f.Name + ": " + f.Value + "\r\n")
 	}

@@ -62,23 +62,26 @@ func secure(tb testing.TB, newest uint16) (url string) {
 func TestProxyStatusTellsFailuresApart(t *testing.T) {
 	plain := saying(t, "HTTP/1.1 400 Bad Request\r\n\r\n")
 	for failure, url := range map[string]string{
-		"connection_refused":                       "http://127.0.0.1:1",
-		"tls_certificate_error":                    secure(t, tls.VersionTLS13),
-		"tls_alert_received":                       secure(t, tls.VersionTLS11),
-		"tls_protocol_error":                       strings.Replace(plain, "http", "https", 1),
-		"connection_terminated":                    target(t, func(net.Conn) {}),
-		"connection_terminated, reset":             target(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }),
-		"http_response_incomplete":                 saying(t, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
-		"http_response_incomplete, head":           saying(t, "HTTP/1.1 200 OK\r\nConte"),
-		"http_protocol_error":                      saying(t, "HTTP/1.1 200 OK\r\nno colon\r\n\r\n"),
-		"http_protocol_error, not HTTP":            saying(t, "SSH-2.0-OpenSSH_9.6\r\n"),
-		"http_response_header_section_size":        saying(t, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10)),
-		"http_response_header_section_size, count": saying(t, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: a\r\n", 257)+"\r\n"),
-		"http_response_transfer_coding":            saying(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc"),
-		"http_upgrade_failed":                      saying(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+		"connection_refused":                "http://127.0.0.1:1",
+		"tls_certificate_error":             secure(t, tls.VersionTLS13),
+		"tls_alert_received":                secure(t, tls.VersionTLS11),
+		"tls_protocol_error":                strings.Replace(plain, "http", "https", 1),
+		"connection_terminated":             target(t, func(net.Conn) {}),
+		"connection_terminated, reset":      target(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }),
+		"http_response_incomplete":          saying(t, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+		"http_response_incomplete, head":    saying(t, "HTTP/1.1 200 OK\r\nConte"),
+		"http_protocol_error":               saying(t, "HTTP/1.1 200 OK\r\nno colon\r\n\r\n"),
+		"http_protocol_error, not HTTP":     saying(t, "SSH-2.0-OpenSSH_9.6\r\n"),
+		"http_response_header_section_size": saying(t, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10)),
+		"http_response_header_section_size, count": saying(t,
+			"HTTP/1.1 200 OK\r\n"+strings.Repeat("X: a\r\n", 257)+"\r\n"),
+		"http_response_transfer_coding": saying(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc"),
+		"http_upgrade_failed":           saying(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
 	} {
 		t.Run(failure, func(t *testing.T) {
-			r := startCache(t, nil, func(s *cacheSetup) { s.routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"} })
+			r := startCache(t, nil, func(s *cacheSetup) {
+				s.routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"}
+			})
 			r.upstream(t, url)
 			want, _, _ := strings.Cut(failure, ",")
 			s := r.get(t, "/a")

@@ -66,7 +66,8 @@ func TestReasonPhrases(t *testing.T) {
 	r := spoken(t, nil, paths)
 	for path, expected := range want {
 		for _, version := range []string{"1.1", "1.0"} {
-			got := firstLine(t, r.addr, fmt.Sprintf("GET %s HTTP/%s\r\nHost: h\r\nConnection: close\r\n\r\n", path, version))
+			got := firstLine(t, r.addr, fmt.Sprintf("GET %s HTTP/%s\r\nHost: h\r\nConnection: close\r\n\r\n", path,
+				version))
 			if want := "HTTP/1.1 " + expected; strings.TrimRight(got, " ") != want || len(got) < len("HTTP/1.1 200 ") {
 				t.Errorf("%s, HTTP/%s: %q, want %q", path, version, got, want)
 			}

@@ -28,34 +28,41 @@ func TestRefusalsAndTheirConnections(t *testing.T) {
 		closes  bool
 		body    string // what the target got, or a part of the problem
 	}{
-		"options of the node":         {"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 204, false, ""},
-		"asterisk with GET":           {"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, true, "target"},
-		"two equal lengths":           {post + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 200, false, "abc"},
-		"equal lengths in a list":     {post + "Content-Length: 3, 3\r\n\r\nabc", 400, true, "length"},
-		"two different lengths":       {post + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, true, "length"},
+		"options of the node":     {"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 204, false, ""},
+		"asterisk with GET":       {"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, true, "target"},
+		"two equal lengths":       {post + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 200, false, "abc"},
+		"equal lengths in a list": {post + "Content-Length: 3, 3\r\n\r\nabc", 400, true, "length"},
+		"two different lengths": {post + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, true,
+			"length"},
 		"different lengths in a list": {post + "Content-Length: 3, 4\r\n\r\nabcd", 400, true, "length"},
 		"a list of nothing":           {post + "Content-Length: 3,\r\n\r\nabc", 400, true, "length"},
 		"two empty lines":             {"\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n", 200, false, ""},
-		"twenty empty lines":          {strings.Repeat("\r\n", 20) + "GET /x HTTP/1.1\r\nHost: h\r\n\r\n", 400, true, "line"},
-		"HTTP/1.2":                    {"GET /x HTTP/1.2\r\nHost: h\r\n\r\n", 200, false, ""},
-		"HTTP/1.9":                    {"GET /x HTTP/1.9\r\nHost: h\r\n\r\n", 200, false, ""},
-		"HTTP/1.10":                   {"GET /x HTTP/1.10\r\nHost: h\r\n\r\n", 400, true, "HTTP/1"},
-		"HTTP/3.1":                    {"GET /x HTTP/3.1\r\nHost: h\r\n\r\n", 400, true, "HTTP/1"},
-		"connect":                     {"CONNECT b.test:80 HTTP/1.1\r\nHost: b.test:80\r\n\r\n", 405, true, "method"},
-		"trace":                       {"TRACE /x HTTP/1.1\r\nHost: h\r\n\r\n", 405, true, "method"},
-		"gzip, chunked":               {post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, true, "coding"},
-		"gzip":                        {post + "Transfer-Encoding: gzip\r\n\r\n", 400, true, "length"},
-		"chunked twice":               {post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400, true, "length"},
-		"a host that isn't one":       {"GET /x HTTP/1.1\r\nHost: a b\r\n\r\n", 400, true, "Host"},
-		"two hosts":                   {"GET /x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, true, "Host"},
-		"no host":                     {"GET /x HTTP/1.1\r\n\r\n", 400, true, "Host"},
-		"a path that climbs":          {"GET /../x HTTP/1.1\r\nHost: h\r\n\r\n", 400, true, "target"},
-		"an encoded slash":            {"GET /a%2fb HTTP/1.1\r\nHost: h\r\n\r\n", 400, false, "encoded_slash: keep"},
+		"twenty empty lines": {strings.Repeat("\r\n", 20) + "GET /x HTTP/1.1\r\nHost: h\r\n\r\n", 400, true,
+			"line"},
+		"HTTP/1.2":  {"GET /x HTTP/1.2\r\nHost: h\r\n\r\n", 200, false, ""},
+		"HTTP/1.9":  {"GET /x HTTP/1.9\r\nHost: h\r\n\r\n", 200, false, ""},
+		"HTTP/1.10": {"GET /x HTTP/1.10\r\nHost: h\r\n\r\n", 400, true, "HTTP/1"},
+		"HTTP/3.1":  {"GET /x HTTP/3.1\r\nHost: h\r\n\r\n", 400, true, "HTTP/1"},
+		"connect":   {"CONNECT b.test:80 HTTP/1.1\r\nHost: b.test:80\r\n\r\n", 405, true, "method"},
+		"trace":     {"TRACE /x HTTP/1.1\r\nHost: h\r\n\r\n", 405, true, "method"},
+		"gzip, chunked": {post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, true,
+			"coding"},
+		"gzip": {post + "Transfer-Encoding: gzip\r\n\r\n", 400, true, "length"},
+		"chunked twice": {post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400, true,
+			"length"},
+		"a host that isn't one": {"GET /x HTTP/1.1\r\nHost: a b\r\n\r\n", 400, true, "Host"},
+		"two hosts":             {"GET /x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, true, "Host"},
+		"no host":               {"GET /x HTTP/1.1\r\n\r\n", 400, true, "Host"},
+		"a path that climbs":    {"GET /../x HTTP/1.1\r\nHost: h\r\n\r\n", 400, true, "target"},
+		"an encoded slash":      {"GET /a%2fb HTTP/1.1\r\nHost: h\r\n\r\n", 400, false, "encoded_slash: keep"},
 		"200 signed chunks": {
-			post + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("400"+signed+"\r\n"+strings.Repeat("x", 1024)+"\r\n", 200) + "0" + signed + "\r\n\r\n", 200, false, strings.Repeat("x", 200<<10),
+			post + "Transfer-Encoding: chunked\r\n\r\n" +
+				strings.Repeat("400"+signed+"\r\n"+strings.Repeat("x", 1024)+"\r\n", 200) + "0" + signed + "\r\n\r\n",
+			200, false, strings.Repeat("x", 200<<10),
 		},
 		"extensions that outweigh what they surround": {
-			post + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1"+signed+"\r\nx\r\n", 400) + "0\r\n\r\n", 400, true, "chunked",
+			post + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1"+signed+"\r\nx\r\n", 400) + "0\r\n\r\n",
+			400, true, "chunked",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +85,8 @@ func TestResetContentHasNoContent(t *testing.T) {
 	r := start(t, nil)
 	r.service(t, "reset", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 		if strings.HasPrefix(q.Target, "/stream") {
-			return &mesh.Response{Status: 205, Stream: mesh.NewBody(io.NopCloser(strings.NewReader("content"))), Length: -1}, nil
+			return &mesh.Response{Status: 205, Stream: mesh.NewBody(io.NopCloser(strings.NewReader("content"))),
+				Length: -1}, nil
 		}
 		return &mesh.Response{Status: 205, Header: fields("Content-Type", "text/plain"), Body: []byte("content")}, nil
 	})
@@ -102,7 +110,8 @@ func TestResetContentHasNoContent(t *testing.T) {
 				t.Fatalf("%s: %v", path, err)
 			}
 			body, _ := io.ReadAll(resp.Body)
-			if resp.StatusCode != 205 || len(body) > 0 || resp.Header.Get("Content-Length") != "0" || len(resp.TransferEncoding) > 0 {
+			if resp.StatusCode != 205 || len(body) > 0 || resp.Header.Get("Content-Length") != "0" ||
+				len(resp.TransferEncoding) > 0 {
 				t.Errorf("%s: %d %q, %v", path, resp.StatusCode, body, resp.Header)
 			}
 		}

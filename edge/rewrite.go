@@ -171,7 +171,8 @@ func redirect(d *node.Redirect) Handler {
 	return func(_ context.Context, x *Exchange) (*mesh.Response, error) {
 		to, err := d.To.Path.Expand(x.place)
 		if err != nil {
-			return nil, node.Errorf(node.CodeInvalid, err, "a value can't be put into the place that the route leads to")
+			return nil, node.Errorf(node.CodeInvalid, err,
+				"a value can't be put into the place that the route leads to")
 		}
 		path, query, own := strings.Cut(to, "?")
 		if !own && len(x.Query) > 1 {
@@ -182,7 +183,8 @@ func redirect(d *node.Redirect) Handler {
 		}
 		at := ""
 		if d.To.Scheme != "" && d.To.Host == "" && x.Host == "" {
-			return nil, node.Errorf(node.CodeInvalid, nil, "the request names no host, which the redirect would lead to")
+			return nil, node.Errorf(node.CodeInvalid, nil,
+				"the request names no host, which the redirect would lead to")
 		}
 		if d.To.Scheme != "" {
 			at = d.To.Scheme + "://" + d.To.Host

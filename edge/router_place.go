@@ -32,7 +32,8 @@ func (p *place) makeIndex() {
 	for _, r := range p.all {
 		for name := range r.Match.Headers {
 			name = strings.ToLower(name)
-			if demanded[name]++; demanded[name] > demanded[field] || (demanded[name] == demanded[field] && name < field) {
+			if demanded[name]++; demanded[name] > demanded[field] ||
+				(demanded[name] == demanded[field] && name < field) {
 				field = name
 			}
 		}

@@ -30,7 +30,10 @@ func TestMatchInLongPlaces(t *testing.T) {
 			if rng.IntN(8) == 0 {
 				r.Match.Headers["X-Beta"] = some("1", "2")
 			}
-			if !slices.ContainsFunc(cfg.Routes, func(o node.Route) bool { rel := o.Compare(r); return rel == node.Equal || rel == node.Overlap }) {
+			if !slices.ContainsFunc(cfg.Routes, func(o node.Route) bool {
+				rel := o.Compare(r)
+				return rel == node.Equal || rel == node.Overlap
+			}) {
 				cfg.Routes = append(cfg.Routes, r)
 			}
 		}

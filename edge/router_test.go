@@ -34,8 +34,10 @@ func TestMatch(t *testing.T) {
 	routes := []node.Route{
 		route("all", "/*"), route("api", "/api/*"), route("users", "/api/users/{id}"), route("me", "/api/users/me"),
 		route("create", "/api/users/{id}", methods("POST")), route("files", "/api/users/{id}/files/*"),
-		route("shop", "/api/*", host("shop.example")), route("beta", "/api/*", needs("X-Beta", "1")), route("exact", "/exact/"),
-		route("café", "/café/*"), route("space", "/a b"), route("brackets", "/a[1]"), route("percent", "/50%25"), route("slash", "/a%2fb"),
+		route("shop", "/api/*", host("shop.example")), route("beta", "/api/*", needs("X-Beta", "1")),
+		route("exact", "/exact/"),
+		route("café", "/café/*"), route("space", "/a b"), route("brackets", "/a[1]"), route("percent", "/50%25"),
+		route("slash", "/a%2fb"),
 	}
 	for _, c := range []struct {
 		method, host, path string
@@ -108,7 +110,9 @@ func TestMatchFindsTheNarrowest(t *testing.T) {
 			if rng.IntN(4) == 0 {
 				r.Host = "h"
 			}
-			if candidate := append(slices.Clone(cfg.Routes), r); len((&node.Config{Version: 1, Node: cfg.Node, Edge: cfg.Edge, Admin: cfg.Admin, Mesh: cfg.Mesh, Routes: candidate}).Validate()) == 0 {
+			if candidate := append(slices.Clone(cfg.Routes),
+				r); len((&node.Config{Version: 1, Node: cfg.Node, Edge: cfg.Edge, Admin: cfg.Admin, Mesh: cfg.Mesh,
+				Routes: candidate}).Validate()) == 0 {
 				cfg.Routes = candidate
 			} else if rng.IntN(20) == 0 {
 				break
@@ -119,7 +123,8 @@ func TestMatchFindsTheNarrowest(t *testing.T) {
 			for range rng.IntN(5) + 1 {
 				b.WriteString("/" + []string{"a", "b", "c", ""}[rng.IntN(4)])
 			}
-			checkNarrowest(t, round, cfg.Routes, []string{"GET", "POST", "HEAD", "PUT"}[rng.IntN(4)], []string{"h", "i"}[rng.IntN(2)], b.String(), nil)
+			checkNarrowest(t, round, cfg.Routes, []string{"GET", "POST", "HEAD", "PUT"}[rng.IntN(4)],
+				[]string{"h", "i"}[rng.IntN(2)], b.String(), nil)
 		}
 	}
 }
@@ -140,7 +145,9 @@ func checkNarrowest(t *testing.T, round int, routes []node.Route, method, host, 
 		return
 	}
 	for _, best := range matching {
-		if !slices.ContainsFunc(matching, func(o node.Route) bool { return o.Compare(best) == node.Narrower }) && best.Name == got {
+		if !slices.ContainsFunc(matching, func(o node.Route) bool {
+			return o.Compare(best) == node.Narrower
+		}) && best.Name == got {
 			return
 		}
 	}
@@ -148,7 +155,8 @@ func checkNarrowest(t *testing.T, round int, routes []node.Route, method, host, 
 }
 
 func BenchmarkMatch(b *testing.B) {
-	routes := []node.Route{route("all", "/*"), route("users", "/api/users/{id}"), route("files", "/api/users/{id}/files/*")}
+	routes := []node.Route{route("all", "/*"), route("users", "/api/users/{id}"),
+		route("files", "/api/users/{id}/files/*")}
 	for range b.N {
 		if edge.Match(routes, "GET", "a", "/api/users/7/files/x", nil) != "files" {
 			b.Fatal("wrong route")

@@ -74,7 +74,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Mesh == nil || cfg.Log == nil {
 		return nil, errors.New("configure edge: a mesh connection and a log are needed")
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{}), buffered: guard.NewBudget(0)}
+	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{}),
+		buffered: guard.NewBudget(0)}
 	s.filling.max, s.filling.endsWithin = int64(cfg.Store.Memory)/4, endsWithin
 	s.SetRoutes(cfg.Edge, cfg.Routes)
 	s.app = s.newApp()
@@ -104,9 +105,11 @@ func (s *Server) Open(ctx context.Context) error {
 		return fmt.Errorf("listen on %s for HTTP clients: %w", s.cfg.Edge.Listen, err)
 	}
 	if n := affordable(s.cfg.Edge.MaxConnections); n < s.cfg.Edge.MaxConnections {
-		s.log.WarnContext(ctx, "fewer connections than edge.max_connections: the limit on open files allows no more", "connections", n, "open_files", descriptors())
+		s.log.WarnContext(ctx, "fewer connections than edge.max_connections: the limit on open files allows no more",
+			"connections", n, "open_files", descriptors())
 	}
-	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(), Exempt: s.trusts, Quick: s.quick, Log: s.log})
+	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(),
+		Exempt: s.trusts, Quick: s.quick, Log: s.log})
 	go s.admission.watch(s.served)
 	go func() {
 		defer close(s.served)
@@ -120,7 +123,8 @@ func (s *Server) Open(ctx context.Context) error {
 func limits(e node.Edge) guard.Limits {
 	most := affordable(e.MaxConnections)
 	return guard.Limits{
-		MaxConnections: most, MaxPerClient: max(most*e.MaxClientShare/100, 1), MaxHeader: int(e.MaxHeader), ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
+		MaxConnections: most, MaxPerClient: max(most*e.MaxClientShare/100, 1), MaxHeader: int(e.MaxHeader),
+		ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
 		WriteTimeout: e.WriteTimeout.Std(),
 	}
 }

@@ -36,7 +36,8 @@ type rig struct {
 func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
 	tb.Helper()
 	conn := natsservertest.Connect(tb, natsservertest.Start(tb))
-	echo, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Service("echo"), Handler: mesh.HandlerFunc(echo), Limit: 1000})
+	echo, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Service("echo"), Handler: mesh.HandlerFunc(echo),
+		Limit: 1000})
 	if err == nil {
 		err = echo.Open(tb.Context())
 	}
@@ -50,7 +51,8 @@ func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
 		change(&cfg)
 	}
 	log := &buffer{}
-	s, err := edge.New(edge.Config{Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn, Log: slog.New(slog.NewJSONHandler(log, nil))})
+	s, err := edge.New(edge.Config{Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn,
+		Log: slog.New(slog.NewJSONHandler(log, nil))})
 	if err == nil {
 		err = s.Open(tb.Context())
 	}
@@ -71,7 +73,8 @@ func echo(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 	if v := r.Header.Get("X-Status"); v != "" {
 		status, _ = strconv.Atoi(v)
 	}
-	resp := &mesh.Response{Status: status, Header: fields("X-Method", r.Method, "X-Target", r.Target, "Content-Type", "text/plain")}
+	resp := &mesh.Response{Status: status,
+		Header: fields("X-Method", r.Method, "X-Target", r.Target, "Content-Type", "text/plain")}
 	if status != 204 && status != 304 {
 		resp.Body = r.Body
 	}
@@ -148,15 +151,18 @@ func TestProblems(t *testing.T) {
 	broken := route("broken", "/broken")
 	broken.To.Name = "broken"
 	r := start(t, nil, small, quick, get, nobody, broken)
-	slow, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"), Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	})})
+	slow, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"),
+		Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})})
 	if err := slow.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer slow.Close()
-	if _, err := r.conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) { _ = m.Respond([]byte("rubbish-from-member")) }); err != nil {
+	if _, err := r.conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) {
+		_ = m.Respond([]byte("rubbish-from-member"))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -170,18 +176,23 @@ func TestProblems(t *testing.T) {
 		{"no member", "GET /nobody HTTP/1.1\r\nHost: h\r\n\r\n", 503, "no_member", "Retry-After"},
 		{"deadline", "POST /quick HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 504, "timeout", ""},
 		{"broken reply", "GET /broken HTTP/1.1\r\nHost: h\r\n\r\n", 502, "bad_reply", ""},
-		{"route's body limit", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n01234567890", 413, "body_too_large", ""},
-		{"body over a message", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n", 413, "body_too_large", ""},
+		{"route's body limit", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n01234567890", 413,
+			"body_too_large", ""},
+		{"body over a message", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n", 413,
+			"body_too_large", ""},
 		{"long target", "GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n", 414, "uri_too_long", ""},
-		{"large head", "GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("a", 40000) + "\r\n\r\n", 431, "header_too_large", ""},
+		{"large head", "GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("a", 40000) + "\r\n\r\n", 431,
+			"header_too_large", ""},
 		{"dot segments", "GET /a/../secret-path HTTP/1.1\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
 		{"encoded slash", "GET /get%2Fsecret-path HTTP/1.1\r\nHost: h\r\n\r\n", 404, "not_found", ""},
 		{"two hosts", "GET /get HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400, "invalid_request", ""},
 		{"folding", "GET /get HTTP/1.1\r\nHost: h\r\nX: a\r\n secret-path\r\n\r\n", 400, "invalid_request", ""},
 		{"name with a space", "GET /get HTTP/1.1\r\nHost: h\r\nX A: secret-path\r\n\r\n", 400, "invalid_request", ""},
 		{"loop", "GET /get HTTP/1.1\r\nHost: h\r\nVia: 1.1 other, 1.1 millrace-abc\r\n\r\n", 508, "loop_detected", ""},
-		{"length and coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nX", 400, "invalid_request", ""},
-		{"identity coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: identity\r\n\r\nabc", 400, "invalid_request", ""},
+		{"length and coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n" +
+			"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nX", 400, "invalid_request", ""},
+		{"identity coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: identity\r\n\r\n" +
+			"abc", 400, "invalid_request", ""},
 		{"HTTP/2.0 in the line", "GET /get HTTP/2.0\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
 		{"trace", "TRACE /get HTTP/1.1\r\nHost: h\r\n\r\n", 405, "method_not_allowed", "Allow"},
 	} {
@@ -191,10 +202,12 @@ func TestProblems(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &p); err != nil {
 				t.Fatalf("%d %q: %v", resp.StatusCode, body, err)
 			}
-			if resp.StatusCode != c.status || p.Status != c.status || p.Code != c.code || p.Type != "about:blank" || p.Title == "" || p.Detail == "" {
+			if resp.StatusCode != c.status || p.Status != c.status || p.Code != c.code || p.Type != "about:blank" ||
+				p.Title == "" || p.Detail == "" {
 				t.Errorf("got %d %s", resp.StatusCode, body)
 			}
-			if resp.Header.Get("Content-Type") != "application/problem+json" || p.RequestID == "" || resp.Header.Get("X-Request-Id") != p.RequestID {
+			if resp.Header.Get("Content-Type") != "application/problem+json" || p.RequestID == "" ||
+				resp.Header.Get("X-Request-Id") != p.RequestID {
 				t.Errorf("header %v, problem %+v", resp.Header, p)
 			}
 			if strings.Contains(body, "secret-path") || strings.Contains(body, "rubbish") {
@@ -222,9 +235,11 @@ func TestMessages(t *testing.T) {
 		{"BREW", "/echo", "", "/echo"},
 		{"POST", "/keep/a%2fb", "z", "/keep/a%2Fb"},
 	} {
-		req := c.method + " " + c.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(len(c.body)) + "\r\n\r\n" + c.body
+		req := c.method + " " + c.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(len(c.body)) +
+			"\r\n\r\n" + c.body
 		resp, body := r.raw(t, req)
-		if resp.StatusCode != 200 || body != c.body || resp.Header.Get("X-Target") != c.target || resp.Header.Get("X-Method") != c.method {
+		if resp.StatusCode != 200 || body != c.body || resp.Header.Get("X-Target") != c.target ||
+			resp.Header.Get("X-Method") != c.method {
 			t.Errorf("%s %s: %d %q %v", c.method, c.path, resp.StatusCode, body, resp.Header)
 		}
 	}
@@ -327,7 +342,8 @@ func TestCopyIsOurs(t *testing.T) {
 		wg.Go(func() {
 			for j := range 100 {
 				id := fmt.Sprintf("%02d-%03d", i, j)
-				req, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+l.Addr().String()+"/"+id, strings.NewReader("body "+id))
+				req, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+l.Addr().String()+"/"+id,
+					strings.NewReader("body "+id))
 				req.Header.Set("X-Id", id)
 				resp, err := client.Do(req)
 				if err != nil {
@@ -460,7 +476,8 @@ func TestEventsOfRequests(t *testing.T) {
 		select {
 		case m := <-events:
 			var e edge.Event
-			return json.Unmarshal(m.Data, &e) == nil && m.Subject == "event.http.e-all.2xx" && e.Path == "/e/x" && e.Status == 200 && e.BytesIn == 3 && e.Route == "e-all" && e.Target == "service:echo"
+			return json.Unmarshal(m.Data, &e) == nil && m.Subject == "event.http.e-all.2xx" && e.Path == "/e/x" &&
+				e.Status == 200 && e.BytesIn == 3 && e.Route == "e-all" && e.Target == "service:echo"
 		default:
 			return false
 		}
@@ -480,7 +497,8 @@ func TestStatsAndExplain(t *testing.T) {
 		t.Errorf("counted %+v", got)
 	}
 	e := r.Explain("GET", "/users/%37?x", nil)
-	if e.Route != "users-id" || e.Path != "/users/7" || e.Params["id"] != "7" || e.Subject != "http.echo" || e.Target != "service:echo" {
+	if e.Route != "users-id" || e.Path != "/users/7" || e.Params["id"] != "7" || e.Subject != "http.echo" ||
+		e.Target != "service:echo" {
 		t.Errorf("explained %+v", e)
 	}
 	if e := r.Explain("GET", "/none", nil); e.Status != 404 || e.Refusal == "" {
@@ -493,11 +511,12 @@ func TestTooManyRequests(t *testing.T) {
 	hold.To.Name = "hold"
 	r := start(t, func(e *node.Edge) { e.MaxRequests = 1 }, hold, echoRoute("/echo"))
 	entered, release := make(chan struct{}), make(chan struct{})
-	s, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("hold"), Handler: mesh.HandlerFunc(func(context.Context, *mesh.Request) (*mesh.Response, error) {
-		close(entered)
-		<-release
-		return &mesh.Response{Status: 200}, nil
-	})})
+	s, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("hold"),
+		Handler: mesh.HandlerFunc(func(context.Context, *mesh.Request) (*mesh.Response, error) {
+			close(entered)
+			<-release
+			return &mesh.Response{Status: 200}, nil
+		})})
 	if err := s.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -508,7 +527,8 @@ func TestTooManyRequests(t *testing.T) {
 		r.do(t, "POST", "/hold", "")
 	}()
 	<-entered
-	if resp, body := r.do(t, "GET", "/echo", ""); resp.StatusCode != 503 || !strings.Contains(body, `"busy"`) || resp.Header.Get("Retry-After") == "" || resp.Header.Get("X-Request-Id") == "" {
+	if resp, body := r.do(t, "GET", "/echo", ""); resp.StatusCode != 503 || !strings.Contains(body, `"busy"`) ||
+		resp.Header.Get("Retry-After") == "" || resp.Header.Get("X-Request-Id") == "" {
 		t.Errorf("got %d %s %v", resp.StatusCode, body, resp.Header)
 	}
 	close(release)
@@ -533,8 +553,10 @@ func TestSlowClient(t *testing.T) {
 func BenchmarkServe(b *testing.B) {
 	r := start(b, nil)
 	header := fields(
-		"Host", "shop.example", "User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0", "Accept", "text/html",
-		"Accept-Language", "en-US,en;q=0.5", "Accept-Encoding", "gzip, deflate, br", "Cookie", "session=0123456789abcdef", "DNT", "1",
+		"Host", "shop.example", "User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0", "Accept",
+		"text/html",
+		"Accept-Language", "en-US,en;q=0.5", "Accept-Encoding", "gzip, deflate, br", "Cookie",
+		"session=0123456789abcdef", "DNT", "1",
 		"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none", "Referer", "https://shop.example/start",
 	)
 	b.ReportAllocs()

@@ -39,9 +39,12 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 		set.routes = append(set.routes, s.newRoute(r, r.ID(), s.end(r)))
 	}
 	set.table = newTable(set.routes)
-	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) { return nil, x.refusal })
+	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) {
+		return nil, x.refusal
+	})
 	set.whole = s.newRoute(node.Route{}, unmatchedID, func(context.Context, *Exchange) (*mesh.Response, error) {
-		return &mesh.Response{Status: http.StatusNoContent, Header: mesh.Header{{Name: "Allow", Value: servedMethods}}}, nil
+		return &mesh.Response{Status: http.StatusNoContent, Header: mesh.Header{{Name: "Allow", Value: servedMethods}}},
+			nil
 	})
 	set.caches = slices.ContainsFunc(set.routes, func(r *route) bool { return r.cached != nil || r.Gather.Caches() })
 	set.limits = slices.ContainsFunc(set.routes, func(r *route) bool { return r.limited != nil })
@@ -69,7 +72,8 @@ func withExposed(routes []node.Route, expose []string) []node.Route {
 	out := slices.Clip(routes)
 	taken := map[string]bool{"*": true}
 	for i := range out {
-		if r := &out[i]; r.Host == "" && len(r.Methods) == 0 && len(r.Match.Headers) == 0 && r.Path.Rest && len(r.Path.Segments) == 1 {
+		if r := &out[i]; r.Host == "" && len(r.Methods) == 0 && len(r.Match.Headers) == 0 && r.Path.Rest &&
+			len(r.Path.Segments) == 1 {
 			taken[r.Path.Segments[0].Literal] = true
 		}
 	}
@@ -91,7 +95,8 @@ func (set *settings) route(x *Exchange) *route {
 	switch {
 	case found && x.slash && x.route.EncodedSlash != node.EncodedSlashKeep:
 		x.refusedBy = x.route
-		x.refusal = node.Errorf(node.CodeInvalid, nil, "the path holds an encoded slash, which this route takes only with encoded_slash: keep")
+		x.refusal = node.Errorf(node.CodeInvalid, nil,
+			"the path holds an encoded slash, which this route takes only with encoded_slash: keep")
 	case found:
 		return x.route
 	case set.exposed != nil && node.ValidName(firstSegment(x.Path)):

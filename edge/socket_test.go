@@ -53,12 +53,14 @@ func sockets(t *testing.T) *rig {
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	inService.To.Name = "sockets"
 	r.SetRoutes(node.Default().Edge, []node.Route{up, inService})
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("sockets"), Streams: true, Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
-		if q.Upgrade != mesh.UpgradeMessages || strings.HasSuffix(q.Target, "/no") {
-			return &mesh.Response{Status: 403, Body: []byte("no sockets here")}, nil
-		}
-		return &mesh.Response{Status: 101, Header: fields("Sec-WebSocket-Protocol", "two"), Stream: q.Stream, Length: -1}, nil
-	})})
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("sockets"), Streams: true,
+		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+			if q.Upgrade != mesh.UpgradeMessages || strings.HasSuffix(q.Target, "/no") {
+				return &mesh.Response{Status: 403, Body: []byte("no sockets here")}, nil
+			}
+			return &mesh.Response{Status: 101, Header: fields("Sec-WebSocket-Protocol", "two"), Stream: q.Stream,
+				Length: -1}, nil
+		})})
 	if err == nil {
 		err = s.Open(t.Context())
 	}
@@ -119,7 +121,8 @@ func TestSockets(t *testing.T) {
 			t.Errorf("%s: ping got %+v, %v", path, f, err)
 		}
 		fragments := ws.MustCompileFrame(ws.MaskFrame(ws.NewFrame(ws.OpText, false, []byte("ab"))))
-		fragments = append(fragments, ws.MustCompileFrame(ws.MaskFrame(ws.NewFrame(ws.OpContinuation, true, []byte("cd"))))...)
+		fragments = append(fragments,
+			ws.MustCompileFrame(ws.MaskFrame(ws.NewFrame(ws.OpContinuation, true, []byte("cd"))))...)
 		if _, err := c.Write(fragments); err != nil {
 			t.Fatal(err)
 		}
@@ -177,9 +180,10 @@ func TestSocketViolations(t *testing.T) {
 		frame ws.Frame
 		code  ws.StatusCode
 	}{
-		"not masked":    {ws.NewTextFrame([]byte("a")), ws.StatusProtocolError},
-		"not UTF-8":     {ws.MaskFrame(ws.NewTextFrame([]byte{0xff})), ws.StatusInvalidFramePayloadData},
-		"too long":      {ws.MaskFrame(ws.NewTextFrame(bytes.Repeat([]byte("x"), mesh.MaxMessage+1))), ws.StatusMessageTooBig},
+		"not masked": {ws.NewTextFrame([]byte("a")), ws.StatusProtocolError},
+		"not UTF-8":  {ws.MaskFrame(ws.NewTextFrame([]byte{0xff})), ws.StatusInvalidFramePayloadData},
+		"too long": {ws.MaskFrame(ws.NewTextFrame(bytes.Repeat([]byte("x"), mesh.MaxMessage+1))),
+			ws.StatusMessageTooBig},
 		"continued":     {ws.MaskFrame(ws.NewFrame(ws.OpContinuation, true, nil)), ws.StatusProtocolError},
 		"reserved":      {ws.MaskFrame(ws.NewFrame(3, true, nil)), ws.StatusProtocolError},
 		"bad close":     {ws.MaskFrame(ws.NewCloseFrame([]byte{0})), ws.StatusProtocolError},
@@ -237,8 +241,10 @@ func TestSocketsAtShutdown(t *testing.T) {
 // Only a whole and correct handshake asks for a socket; everything else is a plain request without its Upgrade.
 func TestSocketHandshake(t *testing.T) {
 	r := sockets(t)
-	whole := "GET /up/x HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-	if resp, _ := r.raw(t, whole); resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+	whole := "GET /up/x HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	if resp, _ := r.raw(t, whole); resp.StatusCode != http.StatusSwitchingProtocols ||
+		resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 		t.Errorf("the handshake of RFC 6455 got %+v", resp)
 	}
 	for _, change := range [][2]string{

@@ -26,7 +26,9 @@ import (
 // noise gives n bytes that any piece lost, repeated or moved would change, and their hash once they are read.
 func noise(n int64) (io.Reader, func() string) {
 	h := sha256.New()
-	return io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{byte(n)}), n), h), func() string { return hex.EncodeToString(h.Sum(nil)) }
+	return io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{byte(n)}), n), h), func() string {
+		return hex.EncodeToString(h.Sum(nil))
+	}
 }
 
 // app is an upstream behind an edge.
@@ -219,11 +221,14 @@ func TestInterimReachesClient(t *testing.T) {
 			w.WriteHeader(http.StatusEarlyHints)
 		}
 	})
-	got := answers(t, r.addr, "GET /many HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-	if strings.Count(got, "HTTP/1.1 104 \r\nLink: </a.css>\r\n\r\n") != 2 || strings.Count(got, "HTTP/1.1 103 Early Hints\r\n") != 14 || strings.Count(got, "HTTP/1.1 200 OK") != 2 {
+	got := answers(t, r.addr,
+		"GET /many HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	if strings.Count(got, "HTTP/1.1 104 \r\nLink: </a.css>\r\n\r\n") != 2 ||
+		strings.Count(got, "HTTP/1.1 103 Early Hints\r\n") != 14 || strings.Count(got, "HTTP/1.1 200 OK") != 2 {
 		t.Errorf("got %q", got)
 	}
-	if got := answers(t, r.addr, "GET /many HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 200") && !strings.HasPrefix(got, "HTTP/1.1 200") {
+	if got := answers(t, r.addr, "GET /many HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 200") &&
+		!strings.HasPrefix(got, "HTTP/1.1 200") {
 		t.Errorf("HTTP/1.0 got %q", got)
 	}
 }
@@ -242,7 +247,10 @@ func TestTrailers(t *testing.T) {
 	}
 	req.ContentLength = -1
 	req.Trailer = http.Header{"X-Sum": nil}
-	req.Body = io.NopCloser(io.MultiReader(body, readerFunc(func([]byte) (int, error) { req.Trailer.Set("X-Sum", sent()); return 0, io.EOF })))
+	req.Body = io.NopCloser(io.MultiReader(body, readerFunc(func([]byte) (int, error) {
+		req.Trailer.Set("X-Sum", sent())
+		return 0, io.EOF
+	})))
 	resp, err := client(t).Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +283,8 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 		return &mesh.Response{Status: 200, Body: fmt.Appendf(nil, "%s %s", body, sum)}, nil
 	}
 	service(t, r.conn, "whole", handler)
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("streams"), Streams: true, Handler: mesh.HandlerFunc(handler)})
+	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("streams"), Streams: true,
+		Handler: mesh.HandlerFunc(handler)})
 	if err == nil {
 		err = s.Open(t.Context())
 	}
@@ -285,15 +294,19 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 	t.Cleanup(func() { _ = s.Close() })
 	for path, want := range map[string]string{"/app": "abc 7", "/streams": "abc 7", "/whole": "abc "} {
 		for _, request := range []string{
-			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n",
-			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\nX-Sum: 7\r\n\r\n",
+			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n" +
+				"0\r\nX-Sum: 7\r\n\r\n",
+			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\na\r\n" +
+				"2\r\nbc\r\n0\r\nX-Sum: 7\r\n\r\n",
 		} {
 			if resp, body := r.raw(t, request); resp.StatusCode != http.StatusOK || body != want {
 				t.Errorf("%s: %d %q, want %q", path, resp.StatusCode, body, want)
 			}
 		}
 	}
-	if resp, body := r.raw(t, "POST /app HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum 7\r\n\r\n"); resp.StatusCode != http.StatusBadRequest {
+	if resp, body := r.raw(t,
+		"POST /app HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"+
+			"X-Sum 7\r\n\r\n"); resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("a malformed trailer: %d %q", resp.StatusCode, body)
 	}
 	r.settled(t)
@@ -370,7 +383,8 @@ func TestClientGoes(t *testing.T) {
 	r.SetRoutes(cfg, []node.Route{waits, all})
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n",
-		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n" + strings.Repeat("x", 600_000),
 	} {
 		for _, reset := range []bool{false, true} {
@@ -402,7 +416,8 @@ func TestPipelinedBehindSlow(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, req.URL.Path)
 	})
-	got := answers(t, r.addr, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	got := answers(t, r.addr,
+		"GET /slow HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 200") != 2 || !strings.Contains(got, "/slow") || !strings.Contains(got, "/next") {
 		t.Errorf("got %q", got)
 	}
@@ -480,7 +495,8 @@ func TestExpectContinue(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = c.Close() })
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: h\r\nExpect: %s\r\nContent-Length: %d\r\n\r\n", path, expect, length)
+		_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: h\r\nExpect: %s\r\nContent-Length: %d\r\n\r\n", path, expect,
+			length)
 		in := bufio.NewReader(c)
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -524,7 +540,8 @@ func TestEarlyHints(t *testing.T) {
 	got := answers(t, r.addr, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	hint, rest, _ := strings.Cut(got, "\r\n\r\n")
 	processing, page, _ := strings.Cut(rest, "\r\n\r\n")
-	if hint != "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload" || !strings.HasPrefix(processing, "HTTP/1.1 102") || !strings.HasSuffix(page, "page") {
+	if hint != "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload" ||
+		!strings.HasPrefix(processing, "HTTP/1.1 102") || !strings.HasSuffix(page, "page") {
 		t.Errorf("got %q", got)
 	}
 	if old := answers(t, r.addr, "GET / HTTP/1.0\r\nHost: h\r\n\r\n"); !strings.HasPrefix(old, "HTTP/1.1 200") {
@@ -539,13 +556,15 @@ func TestMethods(t *testing.T) {
 		w.Header().Set("X-Method", req.Method)
 		_, _ = fmt.Fprint(w, n)
 	})
-	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY", "M-SEARCH", "MKCALENDAR", "X"} {
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY",
+		"M-SEARCH", "MKCALENDAR", "X"} {
 		body := "abc"
 		if method == "HEAD" {
 			body = ""
 		}
 		resp, got := r.do(t, method, "/", body)
-		if resp.Header.Get("X-Method") != method || (method != "HEAD" && got != "3") || (method == "HEAD" && (got != "" || resp.ContentLength != 1)) {
+		if resp.Header.Get("X-Method") != method || (method != "HEAD" && got != "3") ||
+			(method == "HEAD" && (got != "" || resp.ContentLength != 1)) {
 			t.Errorf("%s: got %q, %+v", method, got, resp)
 		}
 	}
@@ -606,7 +625,8 @@ func TestSlowStreams(t *testing.T) {
 			}
 			defer func() { _ = c.Close() }()
 			if i%2 == 0 {
-				_ = trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n", strings.Repeat("x", 50))(ctx, c)
+				_ = trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
+					strings.Repeat("x", 50))(ctx, c)
 				return
 			}
 			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
@@ -625,7 +645,10 @@ func TestSlowStreams(t *testing.T) {
 			t.Errorf("another client got %d", resp.StatusCode)
 		}
 	}
-	natsservertest.Eventually(t, "the slow ones are ended", func() bool { http.DefaultClient.CloseIdleConnections(); return r.Connections() == 0 })
+	natsservertest.Eventually(t, "the slow ones are ended", func() bool {
+		http.DefaultClient.CloseIdleConnections()
+		return r.Connections() == 0
+	})
 	cancel()
 	clients.Wait()
 	r.settled(t)
@@ -650,7 +673,10 @@ func TestCollectedUploadsAreAdmitted(t *testing.T) {
 	var clients sync.WaitGroup
 	for range 20 {
 		clients.Go(func() {
-			body := io.MultiReader(strings.NewReader("a"), readerFunc(func([]byte) (int, error) { <-time.After(20 * time.Millisecond); return 0, io.EOF }))
+			body := io.MultiReader(strings.NewReader("a"), readerFunc(func([]byte) (int, error) {
+				<-time.After(20 * time.Millisecond)
+				return 0, io.EOF
+			}))
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/wait", body)
 			if err != nil {
 				t.Error(err)

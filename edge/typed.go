@@ -74,7 +74,8 @@ func PurgeTarget(s string) (string, error) {
 		return "", err
 	}
 	if begin, wild := beforeWildcard(w.path, w.query); wild {
-		return "", fmt.Errorf("a purge has no wildcards or parameters: what begins so is reached by a prefix (--prefix %s), "+
+		return "", fmt.Errorf("a purge has no wildcards or parameters: what begins so is reached by a prefix "+
+			"(--prefix %s), "+
 			"and a * itself is written %%2A", w.origin+begin)
 	}
 	scheme, authority, _ := strings.Cut(w.origin, "://")
@@ -87,7 +88,8 @@ func PurgeTarget(s string) (string, error) {
 	}
 	canonical, _, err := node.CanonicalPath(w.path)
 	if errors.Is(err, node.ErrDotSegments) {
-		return "", fmt.Errorf("%w, which clients resolve before they ask: write %s", err, w.origin+path.Clean(w.path)+w.query)
+		return "", fmt.Errorf("%w, which clients resolve before they ask: write %s", err,
+			w.origin+path.Clean(w.path)+w.query)
 	}
 	return w.origin + canonical + w.query, err //nolint:wrapcheck // it says all
 }
@@ -96,7 +98,8 @@ func PurgeTarget(s string) (string, error) {
 func beforeWildcard(p, query string) (begin string, wild bool) {
 	begin = "/"
 	for segment := range strings.SplitSeq(p[1:], "/") {
-		if segment == "*" || segment == "**" || (len(segment) > 2 && segment[0] == '{' && strings.HasSuffix(segment, "}")) {
+		if segment == "*" || segment == "**" ||
+			(len(segment) > 2 && segment[0] == '{' && strings.HasSuffix(segment, "}")) {
 			return begin, true
 		}
 		begin += segment + "/"

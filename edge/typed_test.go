@@ -12,7 +12,8 @@ import (
 func TestExplainOfWhatPeopleWrite(t *testing.T) {
 	r := start(t, nil, echoRoute("/café/{x}"), echoRoute("/a b"), echoRoute("/q"))
 	for target, want := range map[string]string{
-		"/café/1": "/caf%C3%A9/1", "/caf%c3%a9/1": "/caf%C3%A9/1", "/café/ä ö": "/caf%C3%A9/%C3%A4%20%C3%B6", "/a b": "/a%20b",
+		"/café/1": "/caf%C3%A9/1", "/caf%c3%a9/1": "/caf%C3%A9/1", "/café/ä ö": "/caf%C3%A9/%C3%A4%20%C3%B6",
+		"/a b":                 "/a%20b",
 		"http://shop.test/a b": "/a%20b", "/q?q=a b": "/q?q=a%20b", "/q?q=é": "/q?q=%C3%A9", "/q?q=a%20b": "/q?q=a%20b",
 		"http://shop.test/q?a=[1]": "/q?a=[1]",
 	} {
@@ -32,7 +33,8 @@ func TestExplainOfWhatNobodySends(t *testing.T) {
 		"nothing": "neither a path", "http://": "neither a path", "http://a b/": "malformed Host",
 	} {
 		e := r.Explain("GET", target, nil)
-		if e.Status != 400 || strings.Count(e.Refusal, want) != 1 || !strings.HasSuffix(target, e.Path+e.Query) || e.Path == "" {
+		if e.Status != 400 || strings.Count(e.Refusal, want) != 1 || !strings.HasSuffix(target, e.Path+e.Query) ||
+			e.Path == "" {
 			t.Errorf("%s: %d %q of %q", target, e.Status, e.Refusal, e.Path+e.Query)
 		}
 	}
@@ -44,19 +46,23 @@ func TestExplainOfWhatNobodySends(t *testing.T) {
 // A purge means what clients ask for, and is refused with what to write where it would reach nothing.
 func TestPurgeTarget(t *testing.T) {
 	for written, want := range map[string]string{
-		"/café": "/caf%C3%A9", "/a b?q=é": "/a%20b?q=%C3%A9", "/%61": "/a", "http://SHOP.test/café/": "http://SHOP.test/caf%C3%A9/",
-		"http://shop.test": "http://shop.test/", "/M*A*S*H": "/M*A*S*H", "/x%2A": "/x%2A", "/[1]": "/%5B1%5D",
+		"/café": "/caf%C3%A9", "/a b?q=é": "/a%20b?q=%C3%A9", "/%61": "/a",
+		"http://SHOP.test/café/": "http://SHOP.test/caf%C3%A9/",
+		"http://shop.test":       "http://shop.test/", "/M*A*S*H": "/M*A*S*H", "/x%2A": "/x%2A", "/[1]": "/%5B1%5D",
 	} {
 		if got, err := edge.PurgeTarget(written); err != nil || got != want {
 			t.Errorf("%s: %q, %v, want %q", written, got, err, want)
 		}
 	}
 	for written, want := range map[string]string{
-		"/cache/*": "--prefix /cache/)", "/img*": "--prefix /img)", "http://shop.test/a/*/b": "--prefix http://shop.test/a/)",
-		"/items/{id}": "--prefix /items/)", "/items?page=*": "--prefix /items?page=)", "/a/../b": "write /b",
+		"/cache/*": "--prefix /cache/)", "/img*": "--prefix /img)",
+		"http://shop.test/a/*/b": "--prefix http://shop.test/a/)",
+		"/items/{id}":            "--prefix /items/)", "/items?page=*": "--prefix /items?page=)", "/a/../b": "write /b",
 		"http://shop.test/a/./b?q": "write http://shop.test/a/b?q", "/x#frag": "write %23", "/100%": "write %25",
-		"http://münchen.test/": "write xn--mnchen-3ya.test", "http://shop.test:99999/": "is not a host", "ftp://a/b": "neither a path",
-		"items": "neither a path", "": "neither a path", "/a\x01": "can't be in a path", "/a?\x01": "can't be in a query",
+		"http://münchen.test/": "write xn--mnchen-3ya.test", "http://shop.test:99999/": "is not a host",
+		"ftp://a/b": "neither a path",
+		"items":     "neither a path", "": "neither a path", "/a\x01": "can't be in a path",
+		"/a?\x01": "can't be in a query",
 	} {
 		if got, err := edge.PurgeTarget(written); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q, %v, want an error with %q", written, got, err, want)

@@ -38,7 +38,8 @@ func upgrades(t *testing.T) *rig {
 		case req.URL.Path == "/up/unsaid":
 			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
 		default:
-			_, _ = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-Saw: %s\r\n\r\nhello", req.Header.Get("Upgrade"), saw)
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n"+
+				"X-Saw: %s\r\n\r\nhello", req.Header.Get("Upgrade"), saw)
 			_, _ = io.Copy(c, in)
 		}
 	})
@@ -73,14 +74,20 @@ func switching(t *testing.T, r *rig, request string) (*http.Response, net.Conn, 
 func TestUpgradesOfTheRoute(t *testing.T) {
 	r := upgrades(t)
 	for request, saw := range map[string]string{
-		"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n":                              "GET SPDY/3.1|Upgrade|",
-		"POST /up/a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: keep-alive, upgrade\r\nUpgrade: tcp\r\n\r\n": "POST tcp|Upgrade|",
-		"POST /up/a HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n{\"a\":1}":    "POST tcp|Upgrade|{\"a\":1}",
-		"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: irc/6.9, spdy/3.1, tcp\r\n\r\n":                "GET spdy/3.1|Upgrade|",
+		"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n" +
+			"Upgrade: SPDY/3.1\r\n\r\n": "GET SPDY/3.1|Upgrade|",
+		"POST /up/a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: keep-alive, upgrade\r\n" +
+			"Upgrade: tcp\r\n\r\n": "POST tcp|Upgrade|",
+		"POST /up/a HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n" +
+			"{\"a\":1}": "POST tcp|Upgrade|{\"a\":1}",
+		"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n" +
+			"Upgrade: irc/6.9, spdy/3.1, tcp\r\n\r\n": "GET spdy/3.1|Upgrade|",
 	} {
 		resp, c, in := switching(t, r, request)
 		h := resp.Header
-		if resp.StatusCode != http.StatusSwitchingProtocols || h.Get("X-Saw") != saw || h.Get("Connection") != "Upgrade" || h.Get("Upgrade") != strings.Fields(strings.ReplaceAll(saw, "|", " "))[1] {
+		if resp.StatusCode != http.StatusSwitchingProtocols || h.Get("X-Saw") != saw ||
+			h.Get("Connection") != "Upgrade" ||
+			h.Get("Upgrade") != strings.Fields(strings.ReplaceAll(saw, "|", " "))[1] {
 			t.Fatalf("%q: got %d %q", request, resp.StatusCode, h)
 		}
 		sent := append([]byte("\x81\x05abcde\x88\x00"), bytes.Repeat([]byte{0x88, 0xff, 0x7f}, 100_000)...)
@@ -100,21 +107,28 @@ func TestUpgradesOfTheRoute(t *testing.T) {
 func TestUpgradesThatDontPass(t *testing.T) {
 	r := upgrades(t)
 	for name, tc := range map[string]struct{ request, saw string }{
-		"not of the route": {"GET /no/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n", "GET ||"},
-		"not listed":       {"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", "GET ||"},
-		"not announced":    {"GET /up/a HTTP/1.1\r\nHost: h\r\nUpgrade: spdy/3.1\r\n\r\n", "GET ||"},
-		"HTTP/1.0":         {"GET /up/a HTTP/1.0\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n", "GET ||"},
-		"chunked":          {"POST /up/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n0\r\n\r\n", "POST ||"},
-		"refused":          {"GET /up/refused HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", "GET tcp|Upgrade|"},
+		"not of the route": {"GET /no/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n",
+			"GET ||"},
+		"not listed": {"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
+			"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", "GET ||"},
+		"not announced": {"GET /up/a HTTP/1.1\r\nHost: h\r\nUpgrade: spdy/3.1\r\n\r\n", "GET ||"},
+		"HTTP/1.0": {"GET /up/a HTTP/1.0\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n",
+			"GET ||"},
+		"chunked": {"POST /up/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade\r\n" +
+			"Upgrade: tcp\r\n\r\n0\r\n\r\n", "POST ||"},
+		"refused": {"GET /up/refused HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+			"GET tcp|Upgrade|"},
 	} {
 		resp, c, _ := switching(t, r, tc.request)
-		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusForbidden || string(body) != "no" || resp.Header.Get("X-Saw") != tc.saw {
+		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusForbidden || string(body) != "no" ||
+			resp.Header.Get("X-Saw") != tc.saw {
 			t.Errorf("%s: got %d %q, %q", name, resp.StatusCode, body, resp.Header)
 		}
 		_ = c.Close()
 	}
 	for _, path := range []string{"other", "unsaid"} {
-		resp, c, _ := switching(t, r, "GET /up/"+path+" HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n")
+		resp, c, _ := switching(t, r,
+			"GET /up/"+path+" HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n")
 		if resp.StatusCode != http.StatusBadGateway {
 			t.Errorf("switched to another protocol (%s): got %d %q", path, resp.StatusCode, resp.Header)
 		}

@@ -19,7 +19,8 @@ func (n *Node) openCache(context.Context) error {
 	cfg := n.fit(&n.opts.Config)
 	alone := cfg.Mesh.URL == "" && !cfg.Mesh.Cluster.Enabled()
 	cache, err := kvcache.New(kvcache.Config{
-		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix, Replicas: replicas(cfg.Mesh), Alone: alone,
+		Node: n.identity.ID, Name: cfg.Node.Name, NATS: n.mesh.NATS(), Prefix: cfg.Mesh.Prefix,
+		Replicas: replicas(cfg.Mesh), Alone: alone,
 		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: n.sizes.bucket,
 		Notes: purgeNotes{n.state}, Lost: func(why error) {
 			now := time.Now()
@@ -136,7 +137,8 @@ const homeLimit = 4096
 
 // openHome lets other nodes ask this one to fetch for them.
 func (n *Node) openHome(ctx context.Context) error {
-	service, err := n.mesh.NewService(mesh.ServiceConfig{Destination: n.mesh.Node("cache", n.identity.ID), Limit: homeLimit, Handler: mesh.HandlerFunc(n.edge.Fetch)})
+	service, err := n.mesh.NewService(mesh.ServiceConfig{Destination: n.mesh.Node("cache", n.identity.ID),
+		Limit: homeLimit, Handler: mesh.HandlerFunc(n.edge.Fetch)})
 	if err != nil {
 		return fmt.Errorf("configure cache: %w", err)
 	}
@@ -162,7 +164,8 @@ func (n *Node) clockCondition() string {
 		return fmt.Sprintf("this node's clock is %s behind the Date of %s: let both follow a time server", by, origin)
 	}
 	return fmt.Sprintf("this node's clock is %s ahead of the Date of %s, so that its responses count as old when they "+
-		"come and may not be cached: let both follow a time server; if that origin keeps responses itself, let it send Age",
+		"come and may not be cached: let both follow a time server; if that origin keeps responses itself, let it "+
+		"send Age",
 		by.Round(time.Second), origin)
 }
 
@@ -217,7 +220,8 @@ func (n *Node) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error)
 	}
 	out := admin.Purged{Sequence: done.Sequence, TookMS: float64(time.Since(begun).Microseconds()) / 1000}
 	for _, node := range done.Nodes {
-		out.Nodes = append(out.Nodes, admin.PurgedNode{Node: node.Name, ID: node.Node, State: string(node.State), AfterMS: float64(node.After.Microseconds()) / 1000})
+		out.Nodes = append(out.Nodes, admin.PurgedNode{Node: node.Name, ID: node.Node, State: string(node.State),
+			AfterMS: float64(node.After.Microseconds()) / 1000})
 	}
 	n.record("purge", fmt.Sprintf("%s, sequence %d", req, done.Sequence))
 	return out, nil

@@ -15,28 +15,29 @@ import (
 // billing is a service in the node's process that shows what it got.
 func billing(t *testing.T, n *embedded.Node) {
 	t.Helper()
-	s, err := n.Mesh().NewService(mesh.ServiceConfig{Destination: n.Mesh().Service("billing"), Handler: mesh.HandlerFunc(
-		func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
-			switch r.Target {
-			case "/large", "/too-large":
-				size := mesh.MaxBody
-				if r.Target == "/too-large" {
-					size++
+	s, err := n.Mesh().NewService(mesh.ServiceConfig{Destination: n.Mesh().Service("billing"),
+		Handler: mesh.HandlerFunc(
+			func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
+				switch r.Target {
+				case "/large", "/too-large":
+					size := mesh.MaxBody
+					if r.Target == "/too-large" {
+						size++
+					}
+					body := mesh.NewBody(strings.NewReader(strings.Repeat("x", size)))
+					return &mesh.Response{Status: 200, Stream: body, Length: -1}, nil
+				case "/none":
+					return &mesh.Response{Status: 404, Body: []byte("no such bill")}, nil
 				}
-				body := mesh.NewBody(strings.NewReader(strings.Repeat("x", size)))
-				return &mesh.Response{Status: 200, Stream: body, Length: -1}, nil
-			case "/none":
-				return &mesh.Response{Status: 404, Body: []byte("no such bill")}, nil
-			}
-			return &mesh.Response{Status: 200, Header: mesh.Header{
-				{Name: "X-Route", Value: r.Route},
-				{Name: "X-Upgrade", Value: string(r.Upgrade)},
-				{Name: "X-Host", Value: r.Host},
-				{Name: "X-Who", Value: r.Header.Get("X-Who")},
-				{Name: "X-Hop", Value: r.Header.Get("X-Hop")},
-				{Name: "X-Nonce", Value: r.Nonce},
-			}, Body: []byte(r.Method + " " + r.Target + " " + string(r.Body))}, nil
-		})})
+				return &mesh.Response{Status: 200, Header: mesh.Header{
+					{Name: "X-Route", Value: r.Route},
+					{Name: "X-Upgrade", Value: string(r.Upgrade)},
+					{Name: "X-Host", Value: r.Host},
+					{Name: "X-Who", Value: r.Header.Get("X-Who")},
+					{Name: "X-Hop", Value: r.Header.Get("X-Hop")},
+					{Name: "X-Nonce", Value: r.Nonce},
+				}, Body: []byte(r.Method + " " + r.Target + " " + string(r.Body))}, nil
+			})})
 	if err == nil {
 		err = s.Open(t.Context())
 	}

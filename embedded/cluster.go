@@ -22,7 +22,8 @@ func (n *Node) clusterConfig(ctx context.Context) *natsserver.Cluster {
 		return nil
 	}
 	if !c.Listen.Loopback() {
-		n.log.WarnContext(ctx, "the cluster listens beyond loopback without TLS: requests and the token travel in clear; keep the network private", "address", string(c.Listen))
+		n.log.WarnContext(ctx, "the cluster listens beyond loopback without TLS: requests and the token travel in "+
+			"clear; keep the network private", "address", string(c.Listen))
 	}
 	return clusterOf(&c)
 }
@@ -53,7 +54,8 @@ func (n *Node) openMembers(ctx context.Context) error {
 	n.roles.Store(n.rolesOf(n.opts.Config))
 	members := n.mesh.NewMembers(mesh.MembersConfig{
 		Self: mesh.Member{
-			ID: n.identity.ID, Name: n.opts.Config.Node.Name, Incarnation: n.started.UnixMicro(), Version: n.opts.Version, Started: n.started,
+			ID: n.identity.ID, Name: n.opts.Config.Node.Name, Incarnation: n.started.UnixMicro(),
+			Version: n.opts.Version, Started: n.started,
 		},
 		Changes: func() (int64, []string) { return n.revision.Load(), *n.roles.Load() },
 		Event:   n.memberChanged,
@@ -87,7 +89,8 @@ func (n *Node) memberChanged(e mesh.MemberEvent) {
 	detail := fmt.Sprintf("%s (%s), version %s", m.Name, m.ID, m.Version)
 	switch e.Kind {
 	case mesh.EventDouble:
-		n.log.Error("two processes run as one node: give each its own node.name and node.data", "name", m.Name, "id", m.ID)
+		n.log.Error("two processes run as one node: give each its own node.name and node.data", "name", m.Name,
+			"id", m.ID)
 	case mesh.EventLost:
 		n.log.Warn("a node fell silent", "name", m.Name, "id", m.ID)
 	case mesh.EventReplaced:
@@ -110,7 +113,8 @@ func (n *Node) storeCondition() (text string, blocks bool) {
 	}
 	switch st := n.nats.JetStreamState(); st.Store {
 	case natsserver.StoreDisabled:
-		return "JetStream is off, most often because its disk was full: what is limited, purged or kept can't be stored; the node opens it again when its disk can be written", false
+		return "JetStream is off, most often because its disk was full: what is limited, purged or kept can't be " +
+			"stored; the node opens it again when its disk can be written", false
 	case natsserver.StoreJoining:
 		waiting := !n.joined.Load() && n.starting()
 		return joining(&st, n.nats.Missing()), waiting
@@ -138,15 +142,18 @@ func joining(st *natsserver.JetStreamState, missing []string) string {
 func (n *Node) clusterConditions() []string {
 	var out []string
 	if n.nats != nil && n.opts.Config.Mesh.Cluster.Enabled() && n.nats.Routes() == 0 {
-		out = append(out, "no other node of the cluster is connected: check that they run under other names, and mesh.cluster.peers and token")
+		out = append(out, "no other node of the cluster is connected: check that they run under other names, and "+
+			"mesh.cluster.peers and token")
 	}
 	self := n.opts.Config.Node.Name
 	for i, m := range n.members.Load().List() {
 		if i > 0 && m.Name == self && m.State == mesh.MemberAlive {
-			out = append(out, fmt.Sprintf("another node is named %s, with the id %s: set node.name of one of them", self, m.ID))
+			out = append(out, fmt.Sprintf("another node is named %s, with the id %s: set node.name of one of them",
+				self, m.ID))
 		}
 		if m.State == mesh.MemberLost {
-			out = append(out, fmt.Sprintf("node %s is lost, last heard %s ago: start it again; the others serve on", m.Name, time.Since(m.Seen).Round(time.Second)))
+			out = append(out, fmt.Sprintf("node %s is lost, last heard %s ago: start it again; the others serve on",
+				m.Name, time.Since(m.Seen).Round(time.Second)))
 		}
 	}
 	return out

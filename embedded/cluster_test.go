@@ -21,7 +21,8 @@ import (
 func TestWrongGroupIsNamed(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
-	member, err := nats.Connect(n.ClientURL(), nats.Name("billing"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	member, err := nats.Connect(n.ClientURL(), nats.Name("billing"),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,8 @@ func TestWrongGroupIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := told()
-	if len(got) != 1 || !strings.Contains(got[0].Detail, "billing") || !strings.Contains(got[0].Detail, `"http.invoices" in queue group "workers"`) {
+	if len(got) != 1 || !strings.Contains(got[0].Detail, "billing") ||
+		!strings.Contains(got[0].Detail, `"http.invoices" in queue group "workers"`) {
 		t.Errorf("the journal says %+v", got)
 	}
 	t.Logf("named after %s", took)
@@ -90,7 +92,9 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports := natsservertest.FreePorts(t, 2)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
+		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: "+
+			"[\""+ports[1]+"\"]}}", 1)
 	write(t, opts.ConfigPath, text)
 	joins := load(t, opts.ConfigPath)
 	other, err := embedded.New(joins)
@@ -121,7 +125,9 @@ func TestRolesAfterReload(t *testing.T) {
 		}
 	}
 	roles("edge", "store")
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, peers: [\"127.0.0.1:6223\"], store: false}}", 1)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
+		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, peers: [\"127.0.0.1:6223\"], "+
+			"store: false}}", 1)
 	write(t, path, text+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n")
 	if _, err := n.Reload(t.Context()); err != nil {
 		t.Fatal(err)
@@ -134,11 +140,14 @@ func TestLonelyNode(t *testing.T) {
 	ports := natsservertest.FreePorts(t, 2)
 	a := app(t, "from the app")
 	opts, path := settings(t, edgeYAML)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}", "mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: [\""+ports[1]+"\"]}}", 1)
+	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
+		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: "+
+			"[\""+ports[1]+"\"]}}", 1)
 	write(t, path, text+"upstreams: {api: {targets: [\""+a.URL+"\"]}}\nroutes: [{path: /a, to: upstream:api}]\n")
 	n := open(t, load(t, path))
 	st := n.Status()
-	if st.Ready || st.JetStream != "joining" || !strings.Contains(strings.Join(st.Degraded, "\n"), "mesh.cluster.peers") {
+	if st.Ready || st.JetStream != "joining" ||
+		!strings.Contains(strings.Join(st.Degraded, "\n"), "mesh.cluster.peers") {
 		t.Errorf("ready %t, JetStream %s, %q", st.Ready, st.JetStream, st.Degraded)
 	}
 	natsservertest.Eventually(t, "it says that the first start needs all, and names who is missing", func() bool {
@@ -166,7 +175,8 @@ func TestNamesakeIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		return slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
-			return strings.HasPrefix(text, "another node is named "+opts.Config.Node.Name+", with the id other: set node.name")
+			return strings.HasPrefix(text,
+				"another node is named "+opts.Config.Node.Name+", with the id other: set node.name")
 		})
 	})
 }

@@ -100,7 +100,8 @@ func TestPurgedStaysAwayAfterDamage(t *testing.T) {
 	opts, _ := settings(t, edgeYAML+fmt.Sprintf(yaml, app.URL))
 	data := opts.Config.Node.Data
 	images := t.TempDir()
-	before, killed, stopped := filepath.Join(images, "before"), filepath.Join(images, "killed"), filepath.Join(images, "stopped")
+	before, killed, stopped := filepath.Join(images, "before"), filepath.Join(images, "killed"),
+		filepath.Join(images, "stopped")
 	n := open(t, opts)
 	for i := range pageCount + 1 {
 		page(t, n, i)

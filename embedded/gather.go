@@ -44,7 +44,8 @@ func (n *Node) answerGather(ctx context.Context, _ string, payload []byte) any {
 		return apiError{"the request is longer than 64 KiB", node.CodeTooLarge}
 	}
 	var req gatherRequest
-	if wrong := readPayload(payload, &req, `{"calls": {"user": {"to": "service:users", "path": "/users/7"}}}`); wrong != nil {
+	if wrong := readPayload(payload, &req,
+		`{"calls": {"user": {"to": "service:users", "path": "/users/7"}}}`); wrong != nil {
 		return wrong
 	}
 	route, err := n.gatherRoute(&req)
@@ -93,7 +94,8 @@ func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 		upstreams[name] = map[string]bool{"remote": true}
 	}
 	gather := map[string]json.RawMessage{"calls": req.Calls}
-	for key, value := range map[string]json.RawMessage{"mode": req.Mode, "quorum": req.Quorum, "concurrency": req.Concurrency} {
+	for key, value := range map[string]json.RawMessage{"mode": req.Mode, "quorum": req.Quorum,
+		"concurrency": req.Concurrency} {
 		if value != nil {
 			gather[key] = value
 		}
@@ -106,7 +108,8 @@ func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 	for name := range applied.Limits {
 		named[name] = "1/s" // what it allows doesn't matter here
 	}
-	text, err := json.Marshal(map[string]any{"version": 1, "upstreams": upstreams, "limits": named, "routes": []any{route}})
+	text, err := json.Marshal(map[string]any{"version": 1, "upstreams": upstreams, "limits": named,
+		"routes": []any{route}})
 	if err != nil {
 		return nil, errors.New("the payload isn't JSON")
 	}
@@ -125,12 +128,15 @@ func mayCall(g *node.Gather, m *node.Mesh) error {
 	for _, name := range slices.Sorted(maps.Keys(g.Calls)) {
 		switch to := g.Calls[name].To; {
 		case to.Kind == node.KindNATS:
-			return fmt.Errorf("calls.%s.to: api.gather calls services and upstreams: write service:NAME or upstream:NAME", name)
+			return fmt.Errorf("calls.%s.to: api.gather calls services and upstreams: write service:NAME or "+
+				"upstream:NAME", name)
 		case to.Kind == node.KindService && len(m.MemberCalls) > 0 && !listed(m.MemberCalls, to.Name):
-			return fmt.Errorf("calls.%s.to: members may not call service %q: list it in mesh.member_calls of the configuration",
+			return fmt.Errorf("calls.%s.to: members may not call service %q: list it in mesh.member_calls of the "+
+				"configuration",
 				name, to.Name)
 		case to.Kind == node.KindUpstream && !listed(m.GatherUpstreams, to.Name):
-			return fmt.Errorf("calls.%s.to: members may not call upstream %q: list it in mesh.gather_upstreams of the configuration", name, to.Name)
+			return fmt.Errorf("calls.%s.to: members may not call upstream %q: list it in mesh.gather_upstreams of the "+
+				"configuration", name, to.Name)
 		}
 	}
 	return nil

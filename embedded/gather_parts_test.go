@@ -31,15 +31,21 @@ func partsApp(tb testing.TB) (url string, came, ended *atomic.Int64) {
 	}
 	const asJSON, asText = "application/json", "text/plain"
 	handle("/json", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"a":1}`) })
-	handle("/bad", asText, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	handle("/bad", asText, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
 	handle("/chunks", asJSON, func(w http.ResponseWriter, _ *http.Request) {
 		for _, piece := range []string{`{"a`, `":`, `1}`} {
 			fmt.Fprint(w, piece)
 			flush(w)
 		}
 	})
-	handle("/long", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `"%s"`, strings.Repeat("x", 1<<20)) })
-	handle("/control", asText, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("\x01", 3<<20)) })
+	handle("/long", asJSON, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `"%s"`, strings.Repeat("x", 1<<20))
+	})
+	handle("/control", asText, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, strings.Repeat("\x01", 3<<20))
+	})
 	handle("/deep", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("[", 6<<20)) })
 	handle("/latin", asJSON, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "\"caf\xe9\"") })
 	handle("/gzip", asJSON, func(w http.ResponseWriter, _ *http.Request) {
@@ -92,12 +98,16 @@ func TestGatherParts(t *testing.T) {
 		fmt.Fprintf(&calls, "        %s: {to: upstream:app, path: /%[1]s}\n", name)
 	}
 	calls.WriteString("        trickle: {to: upstream:app, path: /trickle, timeout: 200ms, fallback: late}\n")
-	calls.WriteString("        extract: {to: upstream:app, path: /chunks, extract: a}\n        nothing: {to: upstream:app, path: /brotli, extract: a, fallback: none}\n")
+	calls.WriteString("        extract: {to: upstream:app, path: /chunks, extract: a}\n        nothing: {to: " +
+		"upstream:app, path: /brotli, extract: a, fallback: none}\n")
 	var many strings.Builder
 	for i := range 8 {
 		fmt.Fprintf(&many, "        c%d: {to: upstream:app, path: /control}\n", i)
 	}
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], eject: {failures: 0, rate: 0}}}\nroutes:\n  - {path: /kept, gather: {mode: all, calls: {a: {to: upstream:app, path: /gzip, cache: 1h, extract: a}}}}\n  - path: /parts\n    gather:\n      calls:\n%s  - path: /many\n    gather:\n      mode: all\n      calls:\n%s",
+	opts, _ := settings(t, fmt.Sprintf(
+		"%supstreams: {app: {targets: [%q], eject: {failures: 0, rate: 0}}}\nroutes:\n  - {path: /kept, gather: "+
+			"{mode: all, calls: {a: {to: upstream:app, path: /gzip, cache: 1h, extract: a}}}}\n  - path: /parts\n    "+
+			"gather:\n      calls:\n%s  - path: /many\n    gather:\n      mode: all\n      calls:\n%s",
 		edgeYAML, app, calls.String(), many.String()))
 	n := open(t, opts)
 	began := time.Now()
@@ -110,13 +120,15 @@ func TestGatherParts(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 {
 		t.Fatalf("%d %.200s: %v", status, body, err)
 	}
-	for name, want := range map[string]string{"json": `{"a":1}`, "chunks": `{"a":1}`, "gzip": `{"a":1}`, "latin": `"\"caf` + "\ufffd" + `\""`, "trickle": `"late"`, "extract": "1", "nothing": `"none"`} {
+	for name, want := range map[string]string{"json": `{"a":1}`, "chunks": `{"a":1}`, "gzip": `{"a":1}`,
+		"latin": `"\"caf` + "\ufffd" + `\""`, "trickle": `"late"`, "extract": "1", "nothing": `"none"`} {
 		if string(got[name].Body) != want {
 			t.Errorf("%s: %+v, want %s", name, got[name], want)
 		}
 	}
 	if len(got["long"].Body) != 1<<20+2 || len(got["deep"].Body) != 6<<20+2 {
-		t.Errorf("long has %d bytes, deep %d: %+v %+v", len(got["long"].Body), len(got["deep"].Body), got["long"].Error, got["deep"].Error)
+		t.Errorf("long has %d bytes, deep %d: %+v %+v", len(got["long"].Body), len(got["deep"].Body), got["long"].Error,
+			got["deep"].Error)
 	}
 	for name, want := range map[string]string{"bomb": "longer than 8MiB", "brotli": "content coding"} {
 		if got[name].Error.Code != "bad_reply" || !strings.Contains(got[name].Error.Detail, want) {
@@ -131,7 +143,8 @@ func TestGatherParts(t *testing.T) {
 			t.Errorf("gzip with a cache: %d %s", status, body)
 		}
 	}
-	if status, body = get(t, n.EdgeURL()+"/many"); status != 502 || !strings.Contains(body, "together") && !strings.Contains(body, "failed: c") {
+	if status, body = get(t, n.EdgeURL()+"/many"); status != 502 || !strings.Contains(body, "together") &&
+		!strings.Contains(body, "failed: c") {
 		t.Errorf("more than a gather may hold: %d %.300s", status, body)
 	}
 }
@@ -159,15 +172,23 @@ func TestGatherCaches(t *testing.T) {
 	}))
 	defer app.Close()
 	route := func(path, cache, call, more string) string {
-		return fmt.Sprintf("  - {path: %s, %sgather: {mode: all, calls: {a: {to: upstream:app, path: %s}}}%s}\n", path, cache, call, more)
+		return fmt.Sprintf("  - {path: %s, %sgather: {mode: all, calls: {a: {to: upstream:app, path: %s}}}%s}\n", path,
+			cache, call, more)
 	}
-	text := route("/private", "cache: 1h, ", "/private", "") + route("/vary", "cache: 1h, ", "/vary", "") + route("/public", "cache: true, ", "/public", "") + route("/silent", "cache: 1h, ", "/silent", "") +
-		"  - {path: /partial, cache: {ttl: 1h, force: true}, rewrite: {response: {set: {Cache-Control: max-age=60}}}, gather: {calls: {a: {to: upstream:app, path: /down}, b: {to: upstream:app, path: /public}}}}\n" +
-		"  - {path: /instead, cache: {ttl: 1h, force: true}, gather: {mode: any, calls: {a: {to: upstream:app, path: /down, fallback: 1}}}}\n" +
-		"  - {path: /short, cache: true, gather: {mode: all, calls: {a: {to: upstream:app, path: /short, cache: true}}}}\n" +
-		"  - {path: /admin, rewrite: {request: {set: {X-User: admin}}}, gather: {mode: all, calls: {a: {to: upstream:app, path: /silent, cache: 1h}}}}\n" +
+	text := route("/private", "cache: 1h, ", "/private", "") + route("/vary", "cache: 1h, ", "/vary", "") +
+		route("/public", "cache: true, ", "/public", "") + route("/silent", "cache: 1h, ", "/silent", "") +
+		"  - {path: /partial, cache: {ttl: 1h, force: true}, rewrite: {response: {set: {Cache-Control: max-age=60}}}, " +
+		"gather: {calls: {a: {to: upstream:app, path: /down}, b: {to: upstream:app, path: /public}}}}\n" +
+		"  - {path: /instead, cache: {ttl: 1h, force: true}, gather: {mode: any, calls: {a: {to: upstream:app, path: " +
+		"/down, fallback: 1}}}}\n" +
+		"  - {path: /short, cache: true, gather: {mode: all, calls: {a: {to: upstream:app, path: /short, cache: " +
+		"true}}}}\n" +
+		"  - {path: /admin, rewrite: {request: {set: {X-User: admin}}}, gather: {mode: all, calls: {a: {to: " +
+		"upstream:app, path: /silent, cache: 1h}}}}\n" +
 		"  - {path: /guest, gather: {mode: all, calls: {a: {to: upstream:app, path: /silent, cache: 1h}}}}\n"
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s", edgeYAML, app.URL, text))
+	opts, _ := settings(t, fmt.Sprintf(
+		"%supstreams: {app: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s", edgeYAML,
+		app.URL, text))
 	opts.Config.Mesh.GatherUpstreams = []string{"*"}
 	n := open(t, opts)
 	ask := func(path, user string) (h http.Header, body string) {
@@ -203,7 +224,8 @@ func TestGatherCaches(t *testing.T) {
 			t.Errorf("a guest got %s", body)
 		}
 	}
-	if h, _ := ask("/private", "ada"); !strings.Contains(h.Get("Cache-Control"), "private") || !strings.Contains(h.Get("Cache-Status"), "private") {
+	if h, _ := ask("/private", "ada"); !strings.Contains(h.Get("Cache-Control"), "private") ||
+		!strings.Contains(h.Get("Cache-Status"), "private") {
 		t.Errorf("private: %v", h)
 	}
 	if h, _ := ask("/vary", "ada"); h.Get("Vary") != "x-user" || !strings.Contains(h.Get("Cache-Status"), "hit") {
@@ -220,7 +242,8 @@ func TestGatherCaches(t *testing.T) {
 	}
 	for range 3 {
 		for path, names := range map[string]string{"/partial": "a", "/instead": "a"} {
-			if h, _ := ask(path, "ada"); h.Get("Millrace-Partial") != names || strings.Contains(h.Get("Cache-Status"), "hit") || h.Get("Cache-Control") != "no-store" {
+			if h, _ := ask(path, "ada"); h.Get("Millrace-Partial") != names || strings.Contains(h.Get("Cache-Status"),
+				"hit") || h.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s: %v", path, h)
 			}
 		}
@@ -237,7 +260,8 @@ func TestGatherCaches(t *testing.T) {
 		})
 	}
 	member := newTaker(t, n)
-	if _, err := member.Request("api.gather", []byte(`{"calls": {"a": {"to": "upstream:app", "path": "/silent", "cache": "1h"}}, "headers": {"X-User": "root"}, "host": "`+strings.TrimPrefix(n.EdgeURL(), "http://")+`"}`), 10*time.Second); err != nil {
+	if _, err := member.Request("api.gather",
+		[]byte(`{"calls": {"a": {"to": "upstream:app", "path": "/silent", "cache": "1h"}}, "headers": {"X-User": "root"}, "host": "`+strings.TrimPrefix(n.EdgeURL(), "http://")+`"}`), 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if _, body := ask("/guest", "carl"); strings.Contains(body, "root") {
@@ -250,9 +274,12 @@ func TestGatherCaches(t *testing.T) {
 func TestGatherDecides(t *testing.T) {
 	app, came, ended := partsApp(t)
 	route := func(path, gather string) string {
-		return fmt.Sprintf("  - {path: /%s, timeout: 30s, gather: {%s}}\n", path, strings.ReplaceAll(gather, "APP/", "to: upstream:app, path: /"))
+		return fmt.Sprintf("  - {path: /%s, timeout: 30s, gather: {%s}}\n", path,
+			strings.ReplaceAll(gather, "APP/", "to: upstream:app, path: /"))
 	}
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {app: {targets: [%q], timeout: 25s, retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s%s%s%s%s", edgeYAML, app,
+	opts, _ := settings(t, fmt.Sprintf(
+		"%supstreams: {app: {targets: [%q], timeout: 25s, retry: {tries: 1}, eject: {failures: 0, rate: "+
+			"0}}}\nroutes:\n%s%s%s%s%s", edgeYAML, app,
 		route("lost", "mode: race, calls: {nobody: {to: service:nobody, path: /}, slow: {APP/hang}}"),
 		route("race", "mode: race, calls: {slow: {APP/hang, cache: 1h}, quick: {APP/after}}"),
 		route("quorum", "mode: quorum, quorum: 2, calls: {a: {APP/bad}, b: {APP/bad}, c: {APP/hang}}"),
@@ -269,14 +296,16 @@ func TestGatherDecides(t *testing.T) {
 	}
 	natsservertest.Eventually(t, "the other ends", func() bool { return ended.Load() == came.Load() })
 	resp, body = fetch(t, n.EdgeURL()+"/quorum")
-	if resp.StatusCode != 502 || !strings.Contains(body, "0 of 3 calls succeeded, and 2 must") || resp.Header.Get("Millrace-Partial") != "a, b" || !strings.Contains(resp.Header.Get("Server-Timing"), "a;dur=") {
+	if resp.StatusCode != 502 || !strings.Contains(body, "0 of 3 calls succeeded, and 2 must") ||
+		resp.Header.Get("Millrace-Partial") != "a, b" || !strings.Contains(resp.Header.Get("Server-Timing"), "a;dur=") {
 		t.Errorf("quorum: %d %s %v", resp.StatusCode, body, resp.Header)
 	}
 	natsservertest.Eventually(t, "what is wanted no more ends", func() bool { return ended.Load() == came.Load() })
 	if resp, body = fetch(t, n.EdgeURL()+"/any"); body != `{"a":1}` || resp.Header.Get("Millrace-Partial") != "" {
 		t.Errorf("any: %s %v", body, resp.Header)
 	}
-	if resp, body = fetch(t, n.EdgeURL()+"/enough"); body != `{"a":0,"b":{"a":1}}` || resp.Header.Get("Millrace-Partial") != "a, c" {
+	if resp, body = fetch(t, n.EdgeURL()+"/enough"); body != `{"a":0,"b":{"a":1}}` ||
+		resp.Header.Get("Millrace-Partial") != "a, c" {
 		t.Errorf("enough: %s %v", body, resp.Header)
 	}
 }

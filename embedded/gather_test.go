@@ -45,7 +45,9 @@ func TestGatherAPI(t *testing.T) {
 		fmt.Fprintf(w, `{"path":%q,"host":%q,"who":%q}`, r.URL, r.Host, r.Header.Get("X-Who"))
 	}))
 	defer app.Close()
-	opts, _ := settings(t, fmt.Sprintf("%slimits: {few: 3/h}\nupstreams: {api: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}, other: {targets: [\"http://127.0.0.1:1\"]}}\n", edgeYAML, app.URL))
+	opts, _ := settings(t, fmt.Sprintf(
+		"%slimits: {few: 3/h}\nupstreams: {api: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}, "+
+			"other: {targets: [\"http://127.0.0.1:1\"]}}\n", edgeYAML, app.URL))
 	opts.Config.Mesh.GatherUpstreams = []string{"api"}
 	n := open(t, opts)
 	member := newTaker(t, n)
@@ -63,14 +65,16 @@ func TestGatherAPI(t *testing.T) {
 	out := ask(`{"calls": {"a": {"to": "upstream:api", "path": "/a"}, "b": {"to": "upstream:api", "path": "/b/{a.who}", "after": ["a"]}, "c": {"to": "upstream:api", "path": "/bad"}},
 		"host": "shop.example", "headers": {"X-Who": "ada"}, "timeout": "5s"}`)
 	want := `{"a":{"status":200,"body":{"path":"/a","host":"shop.example","who":"ada"}},"b":{"status":200,"body":{"path":"/b/ada","host":"shop.example","who":"ada"}},"c":{"status":503,"body":null}}`
-	if out.Status != 200 || string(out.Body) != want || !slices.Equal(out.Partial, []string{"c"}) || !strings.Contains(out.Timing, "b;dur=") {
+	if out.Status != 200 || string(out.Body) != want || !slices.Equal(out.Partial, []string{"c"}) ||
+		!strings.Contains(out.Timing, "b;dur=") {
 		t.Errorf("got %+v with body %s\nwant %s", out, out.Body, want)
 	}
 	out = ask(`{"mode": "all", "calls": {"a": {"to": "upstream:api", "path": "/bad", "fallback": {"x": [1, null]}}, "b": {"to": "upstream:api", "path": "/sent", "method": "POST", "body": {"y": 1}}}}`)
 	if want := `{"a":{"x":[1,null]},"b":{"path":"/sent","host":"localhost","who":""}}`; string(out.Body) != want {
 		t.Errorf("with a fallback and a body: %+v with body %s", out, out.Body)
 	}
-	if out = ask(`{"calls": {"a": {"to": "upstream:api", "path": "/events"}}}`); !strings.Contains(string(out.Body), "event stream, which never ends") {
+	if out = ask(`{"calls": {"a": {"to": "upstream:api", "path": "/events"}}}`); !strings.Contains(string(out.Body),
+		"event stream, which never ends") {
 		t.Errorf("a call that streams events: %+v with body %s", out, out.Body)
 	}
 	if out = ask(`{"mode": "all", "calls": {"a": {"to": "upstream:api", "path": "/bad"}}}`); out.Code != "upstream_failed" {
@@ -114,7 +118,8 @@ func TestGatherAPI(t *testing.T) {
 		`{"calls": {"a": {"to": "upstream:other", "path": "/"}}}`:                           "mesh.gather_upstreams",
 		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "headers": {"": "b"}}`:       "malformed",
 		`{"calls": {"a": {"to": "upstream:api", "path": "/"}}, "headers": {"a b": "c"}}`:    "malformed",
-		`{"calls": {"a": {"to": "nats:_INBOX_other.1", "body": 1}}}`:                        "calls services and upstreams",
+		`{"calls": {"a": {"to": "nats:_INBOX_other.1", "body": 1}}}`: "calls services and " +
+			"upstreams",
 	} {
 		if out = ask(payload); out.Code != "invalid_request" || !strings.Contains(out.Error, mistake) {
 			t.Errorf("%s: %+v, want %q", payload, out, mistake)
@@ -146,9 +151,12 @@ func TestGatherLosers(t *testing.T) {
 	}))
 	defer app.Close()
 	route := func(mode string) string {
-		return fmt.Sprintf("  - path: /%s\n    timeout: 300ms\n    gather: {mode: %[1]s, calls: {slow1: {to: \"upstream:api\", path: /slow}, slow2: {to: \"upstream:api\", path: /slow}, quick: {to: \"upstream:api\", path: /quick}}}\n", mode)
+		return fmt.Sprintf("  - path: /%s\n    timeout: 300ms\n    gather: {mode: %[1]s, calls: {slow1: {to: "+
+			"\"upstream:api\", path: /slow}, slow2: {to: \"upstream:api\", path: /slow}, quick: {to: "+
+			"\"upstream:api\", path: /quick}}}\n", mode)
 	}
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {api: {targets: [%q]}}\nroutes:\n%s%s%s", edgeYAML, app.URL, route("race"), route("any"), route("settled")))
+	opts, _ := settings(t, fmt.Sprintf("%supstreams: {api: {targets: [%q]}}\nroutes:\n%s%s%s", edgeYAML, app.URL,
+		route("race"), route("any"), route("settled")))
 	n := open(t, opts)
 	var took []time.Duration
 	for _, mode := range []string{"race", "any"} {
@@ -177,7 +185,8 @@ func TestGatherLosers(t *testing.T) {
 		t.Errorf("losers ended %s after the answer", took[len(took)/2])
 	}
 	status, body := get(t, n.EdgeURL()+"/settled")
-	if status != 200 || !strings.Contains(body, `"quick":{"status":200,"body":"won"}`) || strings.Count(body, `"status":504`) != 2 {
+	if status != 200 || !strings.Contains(body, `"quick":{"status":200,"body":"won"}`) ||
+		strings.Count(body, `"status":504`) != 2 {
 		t.Errorf("settled: %d %s", status, body)
 	}
 }

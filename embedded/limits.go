@@ -114,7 +114,8 @@ func (n *Node) awaitLimits(ctx context.Context) error {
 	if err := n.useLimits(ctx); err != nil {
 		return err
 	}
-	if formed := n.nats != nil && n.nats.Store() == natsserver.StoreCurrent; len(n.limits.Rules()) > 0 && (formed || n.edgePeers() == nil) {
+	if formed := n.nats != nil && n.nats.Store() == natsserver.StoreCurrent; len(n.limits.Rules()) > 0 &&
+		(formed || n.edgePeers() == nil) {
 		ctx, cancel := context.WithTimeout(ctx, cacheWait)
 		defer cancel()
 		_ = n.limits.Await(ctx) // without it store_away says what happens
@@ -180,7 +181,9 @@ const allClients = string(node.KeyAll)
 // all: what is meant for one client must not reset what all share.
 func (n *Node) rulesNamed(name, key string) ([]*limit.Rule, error) {
 	if name == "" {
-		return slices.DeleteFunc(n.limits.Rules(), func(r *limit.Rule) bool { return countsBy(r, node.KeyAll) != (key == allClients) }), nil
+		return slices.DeleteFunc(n.limits.Rules(), func(r *limit.Rule) bool {
+			return countsBy(r, node.KeyAll) != (key == allClients)
+		}), nil
 	}
 	r := n.limits.Rule(name)
 	if r == nil {
@@ -252,5 +255,6 @@ func (n *Node) answerLimit(ctx context.Context, op string, payload []byte) any {
 	case err != nil:
 		return apiError{limit.ErrAway.Error(), node.CodeUnavailable}
 	}
-	return limitReply{OK: d.Allowed, Max: d.Limit, Remaining: d.Remaining, ResetMS: int64((d.Reset + time.Millisecond - 1) / time.Millisecond)}
+	return limitReply{OK: d.Allowed, Max: d.Limit, Remaining: d.Remaining,
+		ResetMS: int64((d.Reset + time.Millisecond - 1) / time.Millisecond)}
 }

@@ -97,7 +97,9 @@ func (m taker) take(tb testing.TB, payload string) taken {
 
 // A member takes permits of the limits that the configuration names, with the member token and nothing else.
 func TestLimitTake(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "tenant: 3/15m, calls: {max: 10, window: 1h, algorithm: bucket, burst: 20}, none: 0/1m, jobs: {max: 2, algorithm: concurrent}",
+	opts, _ := settings(t, limited(app(t, "x").URL,
+		"tenant: 3/15m, calls: {max: 10, window: 1h, algorithm: bucket, burst: 20}, none: 0/1m, jobs: {max: 2, "+
+			"algorithm: concurrent}",
 		"a: , limit: tenant"))
 	n := open(t, opts)
 	m := newTaker(t, n)
@@ -107,7 +109,8 @@ func TestLimitTake(t *testing.T) {
 			t.Errorf("got %+v, want %d left", a, left)
 		}
 	}
-	if a := m.take(t, `{"limit": "tenant", "key": "acme"}`); a.OK || a.Error != "" || a.Remaining != 0 || a.ResetMS < 14*60_000 {
+	if a := m.take(t, `{"limit": "tenant", "key": "acme"}`); a.OK || a.Error != "" || a.Remaining != 0 ||
+		a.ResetMS < 14*60_000 {
 		t.Errorf("the fourth got %+v", a)
 	}
 	if a := m.take(t, `{"limit": "tenant", "key": "other", "cost": 3}`); !a.OK || a.Remaining != 0 {
@@ -120,10 +123,13 @@ func TestLimitTake(t *testing.T) {
 		t.Errorf("nothing is allowed, and yet: %+v", a)
 	}
 	for payload, code := range map[string]node.Code{
-		`{"limit": "tenants", "key": "acme"}`: node.CodeNotFound, `{"limit": "tenant", "key": "acme", "cost": 0}`: node.CodeInvalid,
-		`{"limit": "tenant", "key": "acme", "cost": 4}`: node.CodeInvalid, `{"limit": "calls", "key": "x", "cost": 21}`: node.CodeInvalid,
-		`{"limit": "tenant", "key": "acme", "cost": -1}`: node.CodeInvalid, `{"limit": "tenant", "clé": "acme"}`: node.CodeInvalid,
-		`{"limit": "jobs", "key": "acme"}`: node.CodeInvalid, `acme`: node.CodeInvalid, ``: node.CodeInvalid,
+		`{"limit": "tenants", "key": "acme"}`:            node.CodeNotFound,
+		`{"limit": "tenant", "key": "acme", "cost": 0}`:  node.CodeInvalid,
+		`{"limit": "tenant", "key": "acme", "cost": 4}`:  node.CodeInvalid,
+		`{"limit": "calls", "key": "x", "cost": 21}`:     node.CodeInvalid,
+		`{"limit": "tenant", "key": "acme", "cost": -1}`: node.CodeInvalid,
+		`{"limit": "tenant", "clé": "acme"}`:             node.CodeInvalid,
+		`{"limit": "jobs", "key": "acme"}`:               node.CodeInvalid, `acme`: node.CodeInvalid, ``: node.CodeInvalid,
 	} {
 		if a := m.take(t, payload); a.OK || a.Code != code || a.Error == "" {
 			t.Errorf("%s: got %+v, want %s", payload, a, code)
@@ -201,7 +207,8 @@ func TestLimitTakeAtOnce(t *testing.T) {
 
 // The admin API tells and resets a client by any name of its address, and says what is wrong.
 func TestLimitAdmin(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "total: {max: 100, window: day, key: all}", "a: , limit: 2/15m", "b: , limit: [{max: 5, window: 1m, key: 'header:X-Plan'}, total]"))
+	opts, _ := settings(t, limited(app(t, "x").URL, "total: {max: 100, window: day, key: all}", "a: , limit: 2/15m",
+		"b: , limit: [{max: 5, window: 1m, key: 'header:X-Plan'}, total]"))
 	n := open(t, opts)
 	admitted(t, n.EdgeURL()+"/a", 3)
 	admitted(t, n.EdgeURL()+"/b", 1)
@@ -259,7 +266,8 @@ func TestLimitAdmin(t *testing.T) {
 
 // What is spent of the part that a limit reserves for a node is told too.
 func TestLimitUsageOfShares(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "", "a: , limit: {max: 100, window: 2s, align: clock, store_away: share}"))
+	opts, _ := settings(t, limited(app(t, "x").URL, "",
+		"a: , limit: {max: 100, window: 2s, align: clock, store_away: share}"))
 	n := open(t, opts)
 	natsservertest.Eventually(t, "the node spends its own part, in a window that has just begun", func() bool {
 		writes := storeWrites(n)

@@ -43,7 +43,8 @@ func scarcity(cfg *node.Config, memory machine.Memory) string {
 	text := fmt.Sprintf("the node may need %s of memory, and its %s leaves it %d MiB: it may be killed; ", need,
 		memory.From, have/node.MiB)
 	if room := (have - (need.Total() - need.Cache)) / 9 * 8 / node.MiB; need.Cache > 0 && room >= 4 {
-		return text + fmt.Sprintf("set cache.memory to %dMiB or less, lower edge.max_buffered or edge.max_connections, or give it more", room)
+		return text + fmt.Sprintf(
+			"set cache.memory to %dMiB or less, lower edge.max_buffered or edge.max_connections, or give it more", room)
 	}
 	return text + "lower cache.memory, edge.max_buffered or edge.max_connections, or give it more"
 }

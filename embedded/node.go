@@ -118,7 +118,11 @@ func New(opts Options) (*Node, error) {
 // natsserver.ErrMode, edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
-	steps := []func(context.Context) error{n.measureMemory, n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits, n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache, n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning}
+	steps := []func(context.Context) error{
+		n.measureMemory, n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits,
+		n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache,
+		n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning,
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			if n.state != nil {
@@ -148,10 +152,12 @@ func (n *Node) openNATS(ctx context.Context) error {
 		}
 	}
 	if !m.Listen.Loopback() {
-		n.log.WarnContext(ctx, "NATS listens beyond loopback without TLS: the token travels in clear; keep the network private", "address", string(m.Listen))
+		n.log.WarnContext(ctx, "NATS listens beyond loopback without TLS: the token travels in clear; keep the "+
+			"network private", "address", string(m.Listen))
 	}
 	server, err := natsserver.New(natsserver.Config{
-		Name: n.opts.Config.Node.Name, Dir: filepath.Join(n.opts.Config.Node.Data, "jetstream"), Listen: string(m.Listen),
+		Name: n.opts.Config.Node.Name, Dir: filepath.Join(n.opts.Config.Node.Data, "jetstream"),
+		Listen:      string(m.Listen),
 		MemberToken: token, MemberSubjects: plainSubjects(n.opts.Config.Routes), Log: n.log,
 		Cluster: n.clusterConfig(ctx), Rebuilt: []string{limit.StreamName(meshPrefix(m))}, Refused: newRefusals(n).tell,
 	})
@@ -220,7 +226,8 @@ func (n *Node) openUpstreams(ctx context.Context) error {
 func (n *Node) openEdge(ctx context.Context) error {
 	fitted := n.fit(&n.opts.Config)
 	server, err := edge.New(edge.Config{
-		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: fitted.Edge, Routes: n.opts.Config.Named(), Mesh: n.mesh, Log: n.log,
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Edge: fitted.Edge, Routes: n.opts.Config.Named(),
+		Mesh: n.mesh, Log: n.log,
 		Cache: n.cache, Limits: n.limits, Store: fitted.Cache, Peers: n.edgePeers(),
 	})
 	if err != nil {
@@ -250,7 +257,8 @@ func (n *Node) announce(ctx context.Context) error {
 	if n.nats != nil {
 		path := filepath.Join(n.opts.Config.Node.Data, "client.url")
 		if err := writePrivate(path, n.nats.ClientURL()+"\n"); err != nil {
-			n.log.ErrorContext(ctx, "the members' URL can't be written: members that read it may not find the node", "file", path, "cause", err)
+			n.log.ErrorContext(ctx, "the members' URL can't be written: members that read it may not find the node",
+				"file", path, "cause", err)
 		}
 	}
 	revision, err := n.saveConfig(ctx, n.opts.Config, n.opts.ConfigText)

@@ -47,7 +47,8 @@ func load(tb testing.TB, path string) embedded.Options {
 }
 
 func base(dir string) string {
-	return fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n", dir+"/data")
+	return fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n",
+		dir+"/data")
 }
 
 func write(tb testing.TB, path, text string) {
@@ -93,14 +94,17 @@ const edgeYAML = "edge: {listen: 127.0.0.1:0, linger: 100ms}\n"
 
 func app(tb testing.TB, answer string) *httptest.Server {
 	tb.Helper()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, answer)
+	}))
 	tb.Cleanup(s.Close)
 	return s
 }
 
 func TestNode(t *testing.T) {
 	a := app(t, "from the app")
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: upstream:api}]\n", a.URL))
+	opts, _ := settings(t, edgeYAML+fmt.Sprintf(
+		"upstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: upstream:api}]\n", a.URL))
 	n := open(t, opts)
 	if status, body := get(t, n.EdgeURL()+"/api/x"); status != 200 || body != "from the app" {
 		t.Errorf("got %d %q", status, body)
@@ -127,12 +131,14 @@ func TestNoVersion(t *testing.T) {
 // The admin API tells the truth about a node.
 func TestAdmin(t *testing.T) {
 	a := app(t, "x")
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: \"/u/{id}\", to: upstream:api}]\n", a.URL))
+	opts, _ := settings(t, edgeYAML+fmt.Sprintf(
+		"upstreams: {api: {targets: [%q]}}\nroutes: [{path: \"/u/{id}\", to: upstream:api}]\n", a.URL))
 	n := open(t, opts)
 	get(t, n.EdgeURL()+"/u/1")
 	for path, want := range map[string]string{
-		"/healthz": `"ok"`, "/readyz": `"ready": true`, "/v1/routes": `"path": "/u/{id}"`, "/v1/explain?url=/u/7": `"subject": "upstream.api"`,
-		"/v1/status": `"requests": 1`, "/metrics": `millrace_http_requests_total{class="2xx",route="u-id"} 1`,
+		"/healthz": `"ok"`, "/readyz": `"ready": true`, "/v1/routes": `"path": "/u/{id}"`,
+		"/v1/explain?url=/u/7": `"subject": "upstream.api"`,
+		"/v1/status":           `"requests": 1`, "/metrics": `millrace_http_requests_total{class="2xx",route="u-id"} 1`,
 	} {
 		if status, body := get(t, n.AdminURL()+path); status != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s, want %s", path, status, body, want)
@@ -140,11 +146,14 @@ func TestAdmin(t *testing.T) {
 	}
 	var st admin.FullStatus
 	_, body := get(t, n.AdminURL()+"/v1/status")
-	if err := json.Unmarshal([]byte(body), &st); err != nil || len(st.Journal) == 0 || st.Journal[0].Kind != "start" || st.Revision != 1 || st.JetStream != "current" || st.ID == "" {
+	if err := json.Unmarshal([]byte(body), &st); err != nil || len(st.Journal) == 0 || st.Journal[0].Kind != "start" ||
+		st.Revision != 1 || st.JetStream != "current" || st.ID == "" {
 		t.Errorf("status is %s", body)
 	}
 	_, body = get(t, n.AdminURL()+"/metrics")
-	for _, want := range []string{`millrace_http_request_duration_seconds_bucket{route="u-id",le="+Inf"} 1`, "millrace_ready 1", `millrace_upstream_target_up{target="` + a.URL + `",upstream="api"} 1`, "go_goroutines", "process_resident_memory_bytes"} {
+	for _, want := range []string{`millrace_http_request_duration_seconds_bucket{route="u-id",le="+Inf"} 1`,
+		"millrace_ready 1", `millrace_upstream_target_up{target="` + a.URL + `",upstream="api"} 1`, "go_goroutines",
+		"process_resident_memory_bytes"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("metrics miss %s", want)
 		}
@@ -185,7 +194,8 @@ func TestAdminToken(t *testing.T) {
 	if got := ask("GET", "/v1/status", "Authorization", "0123456789abcdef"); got != 401 {
 		t.Errorf("without the scheme: %d", got)
 	}
-	if got := ask("POST", "/v1/reload", "Authorization", "Bearer 0123456789abcdef", "Sec-Fetch-Site", "cross-site"); got != 403 {
+	if got := ask("POST", "/v1/reload", "Authorization", "Bearer 0123456789abcdef", "Sec-Fetch-Site",
+		"cross-site"); got != 403 {
 		t.Errorf("from another site: %d", got)
 	}
 }
@@ -194,7 +204,8 @@ func TestAdminToken(t *testing.T) {
 func TestAdminRebinding(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
-	for host, want := range map[string]int{"evil.example": 421, "evil.example:8081": 421, "localhost:8081": 200, "127.0.0.1": 200, "[::1]:8081": 200} {
+	for host, want := range map[string]int{"evil.example": 421, "evil.example:8081": 421, "localhost:8081": 200,
+		"127.0.0.1": 200, "[::1]:8081": 200} {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, n.AdminURL()+"/v1/status", nil)
 		req.Host = host
 		resp, err := http.DefaultClient.Do(req)
@@ -217,7 +228,8 @@ func TestReloadFinishesRequests(t *testing.T) {
 		_, _ = io.WriteString(w, "finished")
 	}))
 	defer slow.Close()
-	opts, path := settings(t, edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", slow.URL))
+	opts, path := settings(t,
+		edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", slow.URL))
 	n := open(t, opts)
 	body := make(chan string, 1)
 	go func() {
@@ -266,7 +278,8 @@ func TestTail(t *testing.T) {
 		select {
 		case line := <-lines:
 			var e edge.Event
-			return json.Unmarshal([]byte(line), &e) == nil && e.Path == "/seen" && e.Status == 404 && e.Route == "unmatched"
+			return json.Unmarshal([]byte(line), &e) == nil && e.Path == "/seen" && e.Status == 404 &&
+				e.Route == "unmatched"
 		default:
 			return false
 		}
@@ -281,7 +294,8 @@ func TestTail(t *testing.T) {
 func TestReload(t *testing.T) {
 	one, two := app(t, "one"), app(t, "two")
 	yaml := func(url string) string {
-		return edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", url)
+		return edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n",
+			url)
 	}
 	opts, path := settings(t, yaml(one.URL))
 	n := open(t, opts)
@@ -328,7 +342,8 @@ func TestReload(t *testing.T) {
 	cancel() // a caller that goes away doesn't leave half a configuration behind
 	for range 2 {
 		got, err := n.Reload(gone)
-		if err != nil || len(got.NeedsRestart) != 1 || got.NeedsRestart[0] != "node" || n.Status().Revision != got.Revision {
+		if err != nil || len(got.NeedsRestart) != 1 || got.NeedsRestart[0] != "node" ||
+			n.Status().Revision != got.Revision {
 			t.Errorf("a changed name: %+v, %v", got, err)
 		}
 	}
@@ -518,7 +533,8 @@ func TestExistingNATS(t *testing.T) {
 	a := app(t, "over another NATS")
 	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /*, to: upstream:api}]\n", a.URL)
 	opts, _ := settings(t, yaml)
-	opts.Config.Mesh.URL, opts.Config.Mesh.Prefix = fmt.Sprintf("nats://%s:%s@%s", user, password, s.Addr()), "team.shop"
+	opts.Config.Mesh.URL, opts.Config.Mesh.Prefix = fmt.Sprintf("nats://%s:%s@%s", user, password, s.Addr()),
+		"team.shop"
 	n := open(t, opts)
 	if status, body := get(t, n.EdgeURL()+"/"); status != 200 || body != "over another NATS" {
 		t.Errorf("got %d %q", status, body)
@@ -562,7 +578,8 @@ routes:
 		"/calls":   {Timeout: "20s", TimeoutOf: "route"},
 	} {
 		e := n.Explain("GET", path, nil)
-		if got := fmt.Sprint(e.Timeout, e.TimeoutOf, e.RouteTimeout); got != fmt.Sprint(want.Timeout, want.TimeoutOf, want.RouteTimeout) {
+		if got := fmt.Sprint(e.Timeout, e.TimeoutOf, e.RouteTimeout); got != fmt.Sprint(want.Timeout, want.TimeoutOf,
+			want.RouteTimeout) {
 			t.Errorf("%s: %s", path, got)
 		}
 	}

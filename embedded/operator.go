@@ -22,9 +22,12 @@ const tailBuffer = 1024
 // Status tells what the node is and what isn't as it should be. Call it after Open.
 func (n *Node) Status() admin.Status {
 	st := admin.Status{
-		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started, Revision: n.revision.Load(),
-		Edge: n.EdgeURL(), InFlight: n.edge.InFlight(), Connections: n.edge.Connections(), RefusedConnections: n.edge.RefusedConnections(),
-		Refused: n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Streams: n.mesh.Streams(), Upstreams: n.upstreams.Status(), Nodes: n.members.Load().List(),
+		Node: n.opts.Config.Node.Name, ID: n.identity.ID, Version: n.opts.Version, Started: n.started,
+		Revision: n.revision.Load(),
+		Edge:     n.EdgeURL(), InFlight: n.edge.InFlight(), Connections: n.edge.Connections(),
+		RefusedConnections: n.edge.RefusedConnections(),
+		Refused:            n.edge.RefusedRequests(), Buffered: n.edge.Buffered(), Streams: n.mesh.Streams(),
+		Upstreams: n.upstreams.Status(), Nodes: n.members.Load().List(),
 		RefusedReload: n.refused.Load(), NeedsRestart: []string{},
 	}
 	if waiting := n.waiting.Load(); waiting != nil {
@@ -32,8 +35,9 @@ func (n *Node) Status() admin.Status {
 	}
 	cache := n.cache.Stats()
 	st.Cache = admin.CacheStatus{
-		Ready: cache.Ready, Entries: cache.Entries, MemoryBytes: cache.MemoryBytes, MemoryMax: cache.MemoryMax, BucketBytes: cache.BucketBytes,
-		BucketMax: cache.BucketMax, Purges: cache.Purges,
+		Ready: cache.Ready, Entries: cache.Entries, MemoryBytes: cache.MemoryBytes, MemoryMax: cache.MemoryMax,
+		BucketBytes: cache.BucketBytes,
+		BucketMax:   cache.BucketMax, Purges: cache.Purges,
 	}
 	st.Disk = n.diskStatus()
 	st.Degraded, st.Ready = n.conditions()

@@ -57,13 +57,15 @@ func (n *Node) targetPurges(ctx context.Context, req admin.Purge) (out []kvcache
 // purgedHost reads a host as people write it: with a port or a scheme, which keys of hosts haven't, or without.
 func purgedHost(s string) (host node.Host, err error) {
 	name := s
-	if scheme, rest, ok := strings.Cut(s, "://"); ok && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) {
+	if scheme, rest, ok := strings.Cut(s, "://"); ok &&
+		(strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) {
 		name = rest
 	}
 	name, path, _ := strings.Cut(name, "/")
 	switch {
 	case path != "":
-		return "", fmt.Errorf("%s is more than a host: purge the URL, or what begins so by a prefix (--prefix %[1]s)", admin.Show(s))
+		return "", fmt.Errorf("%s is more than a host: purge the URL, or what begins so by a prefix (--prefix %[1]s)",
+			admin.Show(s))
 	case strings.Contains(name, "*"):
 		return "", fmt.Errorf("%s has a *, and a purge has no wildcards: name each host, or purge all", admin.Show(s))
 	}

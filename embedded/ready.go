@@ -79,9 +79,11 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 		f.add("the node sheds load: its processors can't follow; add nodes or processors", false)
 	}
 	if client, connections, ok := n.edge.Crowded(); ok {
-		text := "more client connections than edge.max_connections and max_client_share allow: idle ones are closed, others refused"
+		text := "more client connections than edge.max_connections and max_client_share allow: idle ones are closed, " +
+			"others refused"
 		if client != "" {
-			text += fmt.Sprintf("; the most, %d, were of %s (if that is a proxy of yours, name it in edge.trusted_proxies)",
+			text += fmt.Sprintf("; the most, %d, were of %s (if that is a proxy of yours, name it in "+
+				"edge.trusted_proxies)",
 				connections, client)
 		}
 		f.add(text, false)
@@ -105,7 +107,8 @@ func (n *Node) cacheCondition() (text string, blocks bool) {
 		n.cached.Store(true)
 		return "", false
 	}
-	return "this node can't hear of purges: cached responses are validated with their origin before use; JetStream must be current", n.starting() && !n.cached.Load()
+	return "this node can't hear of purges: cached responses are validated with their origin before use; JetStream " +
+		"must be current", n.starting() && !n.cached.Load()
 }
 
 // limitsGrace is how long after its last write the store of limits may be away until the node isn't ready any more:

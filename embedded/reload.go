@@ -34,7 +34,8 @@ func (n *Node) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 		}
 	}()
 	if n.opts.ConfigPath == "" {
-		return admin.Reloaded{}, errors.New("the node was started without a configuration file: there is nothing to read again")
+		return admin.Reloaded{},
+			errors.New("the node was started without a configuration file: there is nothing to read again")
 	}
 	ctx = context.WithoutCancel(ctx)
 	n.reloading.Lock() // reads too: the file that was read last must be the one that is applied last
@@ -56,7 +57,8 @@ func (n *Node) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 		n.record("reload-refused", err.Error())
 		return admin.Reloaded{}, err
 	}
-	done = admin.Reloaded{Revision: n.revision.Load(), NeedsRestart: needsRestart(n.opts.Config, *cfg), Warnings: warnings}
+	done = admin.Reloaded{Revision: n.revision.Load(), NeedsRestart: needsRestart(n.opts.Config, *cfg),
+		Warnings: warnings}
 	for _, w := range file.Warnings {
 		done.Warnings = append(done.Warnings, w.Place()+": "+w.Message)
 	}

@@ -25,7 +25,8 @@ func TestRefusedReloadIsLogged(t *testing.T) {
 		t.Error("a broken file is applied")
 	}
 	log := out.String()
-	if got := strings.Count(log, `msg="reload refused"`) + strings.Count(log, `"msg":"reload refused"`); got != 2 || !strings.Contains(log, ":2:16: edge.listen") {
+	if got := strings.Count(log, `msg="reload refused"`) + strings.Count(log, `"msg":"reload refused"`); got != 2 ||
+		!strings.Contains(log, ":2:16: edge.listen") {
 		t.Errorf("%d refusals of 2 are in the log:\n%s", got, log)
 	}
 }

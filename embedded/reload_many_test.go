@@ -27,7 +27,9 @@ func manyRoutes(app string, n int, line func(i int) string) string {
 
 var manyShapes = map[string]func(i int) string{
 	"literals": func(i int) string { return fmt.Sprintf("path: /route/%d, to: upstream:api", i) },
-	"headers":  func(i int) string { return fmt.Sprintf("path: /r, match: {headers: {X-T: t%d}}, to: upstream:api", i) },
+	"headers": func(i int) string {
+		return fmt.Sprintf("path: /r, match: {headers: {X-T: t%d}}, to: upstream:api", i)
+	},
 	"limits":   func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, limit: [20/s, 100/15m]", i) },
 	"caches":   func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, cache: 1h", i) },
 	"subjects": func(i int) string { return fmt.Sprintf(`path: "/r/%d/{id}", to: "nats:r.%d.{id}"`, i, i) },

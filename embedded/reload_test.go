@@ -78,7 +78,8 @@ func TestBrokenReloads(t *testing.T) {
 		t.Errorf("revision %d, ready %t, after nothing but broken files", st.Revision, st.Ready)
 	}
 	journal, err := n.Journal(t.Context())
-	if err != nil || len(journal) == 0 || journal[0].Kind != "reload-refused" || !strings.Contains(journal[0].Detail, "millrace.yaml:") {
+	if err != nil || len(journal) == 0 || journal[0].Kind != "reload-refused" ||
+		!strings.Contains(journal[0].Detail, "millrace.yaml:") {
 		t.Errorf("the journal says %+v, %v", journal, err)
 	}
 	t.Logf("%d broken files, %d requests served", len(broken), served.Load())
@@ -126,7 +127,8 @@ func routed(url string, upstreams ...string) string {
 
 // A request that doesn't end in time is cut off, and that is all: the new configuration is served, saved and told.
 func TestReloadCutsOff(t *testing.T) {
-	for name, upstreams := range map[string][]string{"removed": {"b"}, "a new limit cuts nothing off": {"a:, max_requests: 20", "b"}} {
+	for name, upstreams := range map[string][]string{"removed": {"b"},
+		"a new limit cuts nothing off": {"a:, max_requests: 20", "b"}} {
 		t.Run(name, func(t *testing.T) {
 			app, entered, finish := slowApp(t)
 			opts, path := settings(t, routed(app, "a"))
@@ -189,7 +191,8 @@ func TestReloadNotSaved(t *testing.T) {
 	n := open(t, opts)
 	db, err := sql.Open("sqlite3", "file:"+filepath.Join(opts.Config.Node.Data, "node.db"))
 	if err == nil {
-		_, err = db.ExecContext(t.Context(), "CREATE TRIGGER t BEFORE INSERT ON configs BEGIN SELECT RAISE(ABORT, 'no room'); END")
+		_, err = db.ExecContext(t.Context(),
+			"CREATE TRIGGER t BEFORE INSERT ON configs BEGIN SELECT RAISE(ABORT, 'no room'); END")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +202,8 @@ func TestReloadNotSaved(t *testing.T) {
 	}
 	write(t, path, opts.ConfigText+"routes: [{path: /new, to: service:new}]\n")
 	done, err := n.Reload(t.Context())
-	if err != nil || done.Revision != 1 || len(done.Warnings) != 1 || !strings.Contains(done.Warnings[0], "applied, but not saved") {
+	if err != nil || done.Revision != 1 || len(done.Warnings) != 1 ||
+		!strings.Contains(done.Warnings[0], "applied, but not saved") {
 		t.Errorf("got %+v, %v", done, err)
 	}
 	if routes := n.Routes(); len(routes) != 1 || routes[0].Path != "/new" {
@@ -244,7 +248,8 @@ func TestShutdownWhileReloading(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { // as another node would ask
-		_, _ = n.Mesh().Do(t.Context(), n.Mesh().Upstream("a"), &mesh.Request{Method: "POST", Target: "/a/slow", Host: "h", Deadline: time.Now().Add(time.Minute)})
+		_, _ = n.Mesh().Do(t.Context(), n.Mesh().Upstream("a"),
+			&mesh.Request{Method: "POST", Target: "/a/slow", Host: "h", Deadline: time.Now().Add(time.Minute)})
 	})
 	<-entered
 	write(t, path, base(filepath.Dir(path))+routed(app, "b"))

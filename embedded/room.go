@@ -55,7 +55,8 @@ func (n *Node) measureDisk(ctx context.Context) error {
 	n.sizes = divide(free+machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream")), n.sizes)
 	if n.sizes != wanted(cfg) {
 		n.log.WarnContext(ctx, "the disk is too small for what cache.disk and limits may take: they get less",
-			"file", cfg.Node.Data, "free", node.Size(free).String(), "wanted", node.Size(wanted(cfg).total()).String(), "cache", node.Size(n.sizes.bucket).String(), "limits", node.Size(n.sizes.limits).String())
+			"file", cfg.Node.Data, "free", node.Size(free).String(), "wanted", node.Size(wanted(cfg).total()).String(),
+			"cache", node.Size(n.sizes.bucket).String(), "limits", node.Size(n.sizes.limits).String())
 	}
 	return nil
 }
@@ -73,7 +74,8 @@ func (n *Node) roomCondition() string {
 	}
 	disk := n.diskStatus()
 	if disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a full disk is told otherwise
-		return fmt.Sprintf("the disk of %s has %s free, and the node's streams may still take %s: make room, or lower cache.disk",
+		return fmt.Sprintf("the disk of %s has %s free, and the node's streams may still take %s: make room, or lower "+
+			"cache.disk",
 			cfg.Node.Data, inMiB(disk.FreeBytes), inMiB(disk.NeededBytes))
 	}
 	return ""
@@ -81,7 +83,8 @@ func (n *Node) roomCondition() string {
 
 // tooSmall says of a disk that it has no room for the sizes as they are wanted.
 func tooSmall(cfg *node.Config, want sizes) string {
-	return fmt.Sprintf("the disk of %s is too small for the %s that cache.disk (twice, with values) and limits may take",
+	return fmt.Sprintf("the disk of %s is too small for the %s that cache.disk (twice, with values) and limits may "+
+		"take",
 		cfg.Node.Data, inMiB(want.total()))
 }
 

@@ -36,7 +36,8 @@ func (n *Node) Services(ctx context.Context) admin.Services {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		out.List = append(out.List, admin.Service{Name: name, Members: nonNil(members[name]), Routes: nonNil(routes[name])})
+		out.List = append(out.List,
+			admin.Service{Name: name, Members: nonNil(members[name]), Routes: nonNil(routes[name])})
 	}
 	return out
 }

@@ -55,11 +55,13 @@ func (n *Node) tellState(ctx context.Context, used bool) {
 	switch {
 	case aside != "":
 		n.log.ErrorContext(ctx,
-			"the node's state was corrupt and is set aside: it starts with a new identity and an empty journal", "file", aside)
+			"the node's state was corrupt and is set aside: it starts with a new identity and an empty journal", "file",
+			aside)
 		n.record("state-corrupt", "set aside as "+aside+"; lost: "+lost+n.tellToken(ctx))
 	case n.state.Fresh() && used:
 		n.log.ErrorContext(ctx,
-			"the node's state was missing or empty in a data directory that was in use: it starts with a new identity and an empty journal; is it the right directory?",
+			"the node's state was missing or empty in a data directory that was in use: it starts with a new identity "+
+				"and an empty journal; is it the right directory?",
 			"file", filepath.Join(n.opts.Config.Node.Data, "node.db"))
 		n.record("state-lost", "node.db was missing or empty; lost: "+lost+n.tellToken(ctx))
 	}
@@ -73,7 +75,9 @@ func (n *Node) tellToken(ctx context.Context) string {
 		return ""
 	}
 	n.log.ErrorContext(ctx,
-		"the member token was part of the state and is another now: members with the old one are refused; give them the URL in client.url, and set mesh.token to have one that stays",
+		"the member token was part of the state and is another now: members with the old one are refused; give them "+
+			"the URL in client.url, and set mesh.token to have one that stays",
 		"file", filepath.Join(n.opts.Config.Node.Data, "client.url"))
-	return "; also the generated member token: members with the old one are refused until they have the new URL of client.url"
+	return "; also the generated member token: members with the old one are refused until they have the new URL of " +
+		"client.url"
 }

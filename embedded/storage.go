@@ -261,13 +261,16 @@ func (s *storage) conditions(f *found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone != "" {
-		f.add(s.gone+" was deleted or replaced while the node runs, and what it stores is lost when it stops: stop the node, bring the data directory back if there is a copy, and start it", true)
+		f.add(s.gone+" was deleted or replaced while the node runs, and what it stores is lost when it stops: stop "+
+			"the node, bring the data directory back if there is a copy, and start it", true)
 	}
 	switch {
 	case noRoom(s.failed):
-		f.add(fmt.Sprintf("the disk of %s is full: what is limited, purged or kept can't be stored; make room, and the node goes on by itself", s.dir), false)
+		f.add(fmt.Sprintf("the disk of %s is full: what is limited, purged or kept can't be stored; make room, and "+
+			"the node goes on by itself", s.dir), false)
 	case s.failed != nil:
-		f.add(fmt.Sprintf("%s can't be written (%s): what is limited, purged or kept can't be stored; when it can, the node goes on by itself", s.dir, s.failed), false)
+		f.add(fmt.Sprintf("%s can't be written (%s): what is limited, purged or kept can't be stored; when it can, "+
+			"the node goes on by itself", s.dir, s.failed), false)
 	case !s.writing.IsZero() && time.Since(s.writing) > writeSlow:
 		f.add(fmt.Sprintf("the disk of %s hasn't answered a write for %s: look for its errors", s.dir,
 			time.Since(s.writing).Round(time.Second)), false)

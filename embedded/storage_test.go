@@ -13,7 +13,8 @@ import (
 // missing, and serves what it can. When the same directory is back, all is well.
 func TestDeletedDirectoryIsNoticed(t *testing.T) {
 	opts, _ := settings(t,
-		edgeYAML+"routes: [{path: /plain, respond: {status: 200, body: ok}}, {path: /limited, limit: 100/1h, respond: {status: 200, body: ok}}]\n")
+		edgeYAML+"routes: [{path: /plain, respond: {status: 200, body: ok}}, {path: /limited, limit: 100/1h, respond: "+
+			"{status: 200, body: ok}}]\n")
 	out := &textLog{}
 	opts.Log = out.logger()
 	n := open(t, opts)

@@ -84,8 +84,10 @@ func (b *bucket) run(ctx context.Context) {
 // config is that of a bucket in which the oldest entries leave.
 func (b *bucket) config(name, description string) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
-		Name: "KV_" + name, Description: description, Subjects: []string{"$KV." + name + ".>"}, Storage: jetstream.FileStorage,
-		Replicas: b.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: b.cfg.BucketBytes, MaxAge: MaxKeep, Discard: jetstream.DiscardOld,
+		Name: "KV_" + name, Description: description, Subjects: []string{"$KV." + name + ".>"},
+		Storage:  jetstream.FileStorage,
+		Replicas: b.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: b.cfg.BucketBytes, MaxAge: MaxKeep,
+		Discard:     jetstream.DiscardOld,
 		AllowRollup: true, AllowDirect: true, AllowMsgTTL: true,
 	}
 	if b.cfg.Replicas == 1 {

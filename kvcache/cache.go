@@ -201,7 +201,8 @@ func older(v *View, encoded []byte) bool {
 		return false
 	}
 	a, b := v.Scope.Epoch, e.Scope.Epoch
-	return a.Incarnation != b.Incarnation || a.Sequence < b.Sequence || (a.Sequence == b.Sequence && v.Expires.Before(e.Expires))
+	return a.Incarnation != b.Incarnation || a.Sequence < b.Sequence ||
+		(a.Sequence == b.Sequence && v.Expires.Before(e.Expires))
 }
 
 // Tiers says where Put writes an entry.
@@ -256,9 +257,12 @@ type Stats struct {
 func (c *Cache) Stats() Stats {
 	m, b := &c.memory.stats, c.bucket
 	s := Stats{
-		Ready: c.Leased(), MemoryMax: c.memory.capacity(), Hits: m.hits.Load(), Misses: m.misses.Load(), Stored: m.stored.Load(), Evicted: m.evicted.Load(),
-		Refused: m.refused.Load(), BucketReady: b.ready.Load(), BucketBytes: b.size.Load(), BucketMax: c.cfg.BucketBytes, BucketHits: b.hits.Load(),
-		BucketMisses: b.misses.Load(), BucketFailures: b.failures.Load(), BucketWritten: b.written.Load(), BucketSkipped: b.skipped.Load(),
+		Ready: c.Leased(), MemoryMax: c.memory.capacity(), Hits: m.hits.Load(), Misses: m.misses.Load(),
+		Stored: m.stored.Load(), Evicted: m.evicted.Load(),
+		Refused: m.refused.Load(), BucketReady: b.ready.Load(), BucketBytes: b.size.Load(),
+		BucketMax: c.cfg.BucketBytes, BucketHits: b.hits.Load(),
+		BucketMisses: b.misses.Load(), BucketFailures: b.failures.Load(), BucketWritten: b.written.Load(),
+		BucketSkipped: b.skipped.Load(),
 		BucketDropped: b.dropped.Load(), Purges: c.purges.epochs.count(), Applied: c.Epoch().Sequence,
 		Purged: c.purged.Load(), Purging: time.Duration(c.purgeTime.Load()),
 	}

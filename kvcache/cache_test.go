@@ -52,12 +52,14 @@ func TestBucketIsABucket(t *testing.T) {
 func TestBucketUnderPressure(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1", func(c *kvcache.Config) { c.BucketBytes = 16 << 20 })
 	for i := range 160 {
-		c.Put(entry(c, fmt.Sprint("http://a.example/", i), "a.example", "t", strings.Repeat("x", 100<<10)), kvcache.BothAlways)
+		c.Put(entry(c, fmt.Sprint("http://a.example/", i), "a.example", "t", strings.Repeat("x", 100<<10)),
+			kvcache.BothAlways)
 		natsservertest.Eventually(t, "it is written", func() bool { return c.Stats().BucketWritten == uint64(i+1) })
 	}
 	before := c.Stats()
 	for i := range 100 {
-		c.Put(entry(c, fmt.Sprint("http://a.example/flood", i), "a.example", "t", strings.Repeat("x", 10<<10)), kvcache.BothTiers)
+		c.Put(entry(c, fmt.Sprint("http://a.example/flood", i), "a.example", "t", strings.Repeat("x", 10<<10)),
+			kvcache.BothTiers)
 	}
 	if got := c.Stats(); got.BucketSkipped-before.BucketSkipped != 100 {
 		t.Errorf("%d of 100 were left out", got.BucketSkipped-before.BucketSkipped)

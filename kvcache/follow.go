@@ -26,7 +26,8 @@ func (l *purgeLog) run(ctx context.Context) {
 		}
 		if l.log != nil && time.Since(warned) > time.Minute && time.Since(l.base) > 15*time.Second {
 			warned = time.Now()
-			l.log.WarnContext(ctx, "purges can't be followed: cached responses are validated before use until they can", "cause", err)
+			l.log.WarnContext(ctx, "purges can't be followed: cached responses are validated before use until they can",
+				"cause", err)
 		}
 		select {
 		case <-time.After(wait):
@@ -47,7 +48,8 @@ func (l *purgeLog) resign() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	// else they wait for the lease's end
-	_, _ = l.write(ctx, &purgeRecord{Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process(), End: true})
+	_, _ = l.write(ctx, &purgeRecord{Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process(),
+		End: true})
 }
 
 // follow opens stream and watch and keeps the lease until something breaks.
@@ -58,7 +60,8 @@ func (l *purgeLog) follow(ctx context.Context) error {
 		return err
 	}
 	consumer, err := l.js.OrderedConsumer(ctx, "KV_"+l.bucket, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: l.epochs.now().Sequence + 1, InactiveThreshold: 30 * time.Second,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: l.epochs.now().Sequence + 1,
+		InactiveThreshold: 30 * time.Second,
 	})
 	if err != nil {
 		return fmt.Errorf("watch the purges: %w", err)
@@ -74,8 +77,10 @@ func (l *purgeLog) follow(ctx context.Context) error {
 // openStream finds or makes the stream. Another incarnation of it makes all entries of the one before invalid.
 func (l *purgeLog) openStream(ctx context.Context) error {
 	stream, err := OpenStream(ctx, l.cfg.NATS, l.js, jetstream.StreamConfig{
-		Name: "KV_" + l.bucket, Description: "Millrace: purges of the cache", Subjects: []string{"$KV." + l.bucket + ".>"}, Storage: jetstream.FileStorage,
-		Replicas: l.cfg.Replicas, MaxMsgsPerSubject: 1, MaxMsgs: 4 * maxPurges, MaxMsgSize: 16 << 10, Discard: jetstream.DiscardNew, MaxAge: purgesKept,
+		Name: "KV_" + l.bucket, Description: "Millrace: purges of the cache",
+		Subjects: []string{"$KV." + l.bucket + ".>"}, Storage: jetstream.FileStorage,
+		Replicas: l.cfg.Replicas, MaxMsgsPerSubject: 1, MaxMsgs: 4 * maxPurges, MaxMsgSize: 16 << 10,
+		Discard: jetstream.DiscardNew, MaxAge: purgesKept,
 		AllowRollup: true, DenyDelete: true, AllowDirect: true, AllowMsgTTL: true, MaxBytes: -1,
 	}, SizeStays)
 	if err != nil {
@@ -128,7 +133,8 @@ func (l *purgeLog) lost(ctx context.Context, why error) error {
 func (l *purgeLog) tellLost(ctx context.Context, why error) {
 	if l.log != nil {
 		l.log.ErrorContext(ctx,
-			"the log of purges has lost some, so that purged responses could come back: all that is cached is invalid now", "cause", why)
+			"the log of purges has lost some, so that purged responses could come back: all that is cached is invalid "+
+				"now", "cause", why)
 	}
 	if l.cfg.Lost != nil {
 		l.cfg.Lost(why)
@@ -167,7 +173,9 @@ func (l *purgeLog) renew(ctx context.Context, begun time.Time) error {
 	}
 	writing, cancel := context.WithTimeout(ctx, writeStall)
 	defer cancel()
-	sequence, err := l.write(writing, &purgeRecord{Reach: reachLease, Text: strconv.FormatUint(l.epochs.now().Sequence, 10), Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process()})
+	sequence, err := l.write(writing,
+		&purgeRecord{Reach: reachLease, Text: strconv.FormatUint(l.epochs.now().Sequence, 10), Node: l.cfg.Node,
+			Name: l.cfg.Name, Run: l.process()})
 	if err != nil {
 		return err
 	}
@@ -201,7 +209,8 @@ func (l *purgeLog) compact(ctx context.Context) {
 		return
 	}
 	floor := l.epochs.middle()
-	if _, err := l.write(ctx, &purgeRecord{Reach: reachFloor, Text: strconv.FormatUint(floor, 10), Node: l.cfg.Node}); err != nil {
+	if _, err := l.write(ctx,
+		&purgeRecord{Reach: reachFloor, Text: strconv.FormatUint(floor, 10), Node: l.cfg.Node}); err != nil {
 		return // the next purge tries again
 	}
 	if stream, err := l.js.Stream(ctx, "KV_"+l.bucket); err == nil {

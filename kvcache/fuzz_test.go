@@ -27,7 +27,8 @@ func FuzzEntry(f *testing.F) {
 		if err := second.Decode(again); err != nil {
 			t.Fatalf("what Append wrote can't be read: %v", err)
 		}
-		if !bytes.Equal(got.Key, second.Key) || !bytes.Equal(got.Value, second.Value) || !got.Expires.Equal(second.Expires) || !reflect.DeepEqual(got.Scope, second.Scope) {
+		if !bytes.Equal(got.Key, second.Key) || !bytes.Equal(got.Value, second.Value) ||
+			!got.Expires.Equal(second.Expires) || !reflect.DeepEqual(got.Scope, second.Scope) {
 			t.Fatalf("read %+v, and again %+v", got, second)
 		}
 	})

@@ -112,7 +112,8 @@ func TestPurgeIsNoted(t *testing.T) {
 	t.Logf("%d purges at once were noted by %d writes", purges, saves)
 	notes.fail(errors.New("the disk is full"))
 	all := []kvcache.Purge{{Reach: kvcache.ReachAll}}
-	if _, err := c.Purge(t.Context(), all, true); !errors.Is(err, kvcache.ErrUnnoted) || errors.Is(err, kvcache.ErrAway) ||
+	if _, err := c.Purge(t.Context(), all, true); !errors.Is(err, kvcache.ErrUnnoted) ||
+		errors.Is(err, kvcache.ErrAway) ||
 		!strings.Contains(err.Error(), "the disk is full") {
 		t.Errorf("a purge that can't be noted: %v", err)
 	}

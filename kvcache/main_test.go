@@ -20,7 +20,8 @@ func open(t *testing.T, s *natsserver.Server, name string, change ...func(*kvcac
 	t.Helper()
 	conn := natsservertest.Connect(t, s, func(c *mesh.Config) { c.Name = name })
 	cfg := kvcache.Config{
-		Node: "id-" + name, Name: name, NATS: conn.NATS(), Replicas: 1, Alone: true, MemoryBytes: 8 << 20, BucketBytes: 32 << 20, Log: natsservertest.Discard(),
+		Node: "id-" + name, Name: name, NATS: conn.NATS(), Replicas: 1, Alone: true, MemoryBytes: 8 << 20,
+		BucketBytes: 32 << 20, Log: natsservertest.Discard(),
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -48,7 +49,8 @@ func shared(c *kvcache.Config) { c.Alone = false }
 func entry(c *kvcache.Cache, url, host, tag, value string) *kvcache.Entry {
 	return &kvcache.Entry{
 		Key: []byte("G" + url), Value: []byte(value), Expires: time.Now().Add(time.Hour), Scope: kvcache.Scope{
-			Epoch: c.Epoch(), URL: kvcache.Hash(kvcache.ReachURL, url), Host: kvcache.Hash(kvcache.ReachHost, host), Tags: []uint64{kvcache.Hash(kvcache.ReachTag, tag)},
+			Epoch: c.Epoch(), URL: kvcache.Hash(kvcache.ReachURL, url), Host: kvcache.Hash(kvcache.ReachHost, host),
+			Tags: []uint64{kvcache.Hash(kvcache.ReachTag, tag)},
 		},
 	}
 }

@@ -14,7 +14,8 @@ import (
 )
 
 func valueEntry(key string, value []byte, host uint64) *kvcache.Entry {
-	return &kvcache.Entry{Key: []byte(key), Value: value, Expires: time.Now().Add(time.Hour), Scope: kvcache.Scope{URL: 1, Host: host, Tags: []uint64{3, 4}}}
+	return &kvcache.Entry{Key: []byte(key), Value: value, Expires: time.Now().Add(time.Hour),
+		Scope: kvcache.Scope{URL: 1, Host: host, Tags: []uint64{3, 4}}}
 }
 
 func TestMemoryKeepsWhatWasPut(t *testing.T) {
@@ -103,7 +104,8 @@ func TestMemorySurvivesAFlood(t *testing.T) {
 		}
 	}
 	after := ask()
-	t.Logf("hit ratio before %.3f, during %.3f, after %.3f", float64(before)/working, float64(during)/float64(working*rounds), float64(after)/working)
+	t.Logf("hit ratio before %.3f, during %.3f, after %.3f", float64(before)/working,
+		float64(during)/float64(working*rounds), float64(after)/working)
 	if before != working || float64(during) < 0.9*float64(working*rounds) || after < working*9/10 {
 		t.Error("the flood took the working set along")
 	}

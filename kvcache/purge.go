@@ -79,7 +79,8 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 			return Purged{}, fmt.Errorf("%w (%w)", ErrUnnoted, err)
 		}
 	}
-	out := Purged{Sequence: last, Nodes: []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}}}
+	out := Purged{Sequence: last,
+		Nodes: []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}}}
 	if words != nil {
 		if err := c.awaitOthers(ctx, &out, words, begun); err != nil {
 			return out, err
@@ -133,7 +134,8 @@ func (c *Cache) awaitOwn(ctx context.Context, sequence uint64) error {
 	}
 	c.purges.restart()
 	if err := c.purges.applied(ctx, sequence); err != nil {
-		return fmt.Errorf("purge is written (%d) but this node can't follow the log: %w", sequence, errors.Join(ErrAway, err))
+		return fmt.Errorf("purge is written (%d) but this node can't follow the log: %w", sequence,
+			errors.Join(ErrAway, err))
 	}
 	return nil
 }
@@ -178,6 +180,8 @@ func (c *Cache) awaitOthers(ctx context.Context, out *Purged, words <-chan *nats
 		}
 		timer.Stop()
 	}
-	slices.SortFunc(out.Nodes[1:], func(a, b PurgedNode) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node, b.Node)) })
+	slices.SortFunc(out.Nodes[1:], func(a, b PurgedNode) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node, b.Node))
+	})
 	return nil
 }

@@ -167,10 +167,13 @@ func TestRFC9111Section4_4InvalidatesEverywhere(t *testing.T) {
 	const url = "http://a.example/"
 	b.Put(entry(b, url, "a.example", "t", "v"), kvcache.MemoryOnly)
 	a.Invalidate(t.Context(), []string{url}, [][]byte{[]byte("G" + url)}, nil)
-	natsservertest.Eventually(t, "the other node's entry is invalid", func() bool { return validity(b, url) == kvcache.Invalid })
+	natsservertest.Eventually(t, "the other node's entry is invalid", func() bool {
+		return validity(b, url) == kvcache.Invalid
+	})
 	natsservertest.Eventually(t, "the node itself has read of it", func() bool { return a.Stats().Purges == 1 })
 	before := a.Stats().Purges
-	a.Invalidate(t.Context(), []string{"http://a.example/never-stored"}, [][]byte{[]byte("Ghttp://a.example/never-stored")}, nil)
+	a.Invalidate(t.Context(), []string{"http://a.example/never-stored"},
+		[][]byte{[]byte("Ghttp://a.example/never-stored")}, nil)
 	if after := a.Stats().Purges; after != before {
 		t.Errorf("what nobody has stored went into the log: %d purges, before %d", after, before)
 	}

@@ -79,7 +79,8 @@ type holder struct {
 
 func newPurgeLog(cfg Config, bucket string) *purgeLog {
 	l := &purgeLog{
-		cfg: cfg, bucket: bucket, epochs: newEpochs(), ledger: newLedger(), log: cfg.Log, base: time.Now(), kick: make(chan struct{}, 1), holders: map[string]holder{},
+		cfg: cfg, bucket: bucket, epochs: newEpochs(), ledger: newLedger(), log: cfg.Log, base: time.Now(),
+		kick: make(chan struct{}, 1), holders: map[string]holder{},
 	}
 	if cfg.Notes != nil {
 		l.noted = newNoted(cfg.Notes)
@@ -128,7 +129,8 @@ func (l *purgeLog) write(ctx context.Context, r *purgeRecord) (uint64, error) {
 	}
 	for l.js != nil && l.cfg.NATS.IsConnected() {
 		try, cancel := context.WithTimeout(ctx, writeTry)
-		ack, err := l.js.PublishMsg(try, &nats.Msg{Subject: l.subject(r), Data: b}, jetstream.WithRetryAttempts(10), jetstream.WithRetryWait(writeTry/10))
+		ack, err := l.js.PublishMsg(try, &nats.Msg{Subject: l.subject(r), Data: b}, jetstream.WithRetryAttempts(10),
+			jetstream.WithRetryWait(writeTry/10))
 		cancel()
 		leaderless := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoStreamResponse)
 		switch {

@@ -49,9 +49,13 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime)
 	defer cancel()
-	stream, err := inTries(ctx, findFirst, func(ctx context.Context) (jetstream.Stream, error) { return js.Stream(ctx, cfg.Name) })
+	stream, err := inTries(ctx, findFirst, func(ctx context.Context) (jetstream.Stream, error) {
+		return js.Stream(ctx, cfg.Name)
+	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = inTries(ctx, makeFirst, func(ctx context.Context) (jetstream.Stream, error) { return js.CreateStream(ctx, cfg) })
+		stream, err = inTries(ctx, makeFirst, func(ctx context.Context) (jetstream.Stream, error) {
+			return js.CreateStream(ctx, cfg)
+		})
 	}
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the callers say what it was for

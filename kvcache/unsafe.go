@@ -67,7 +67,9 @@ func (c *Cache) purgeSoon(ctx context.Context, purges []Purge) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if _, err := c.Purge(ctx, purges, false); err != nil {
-			c.cfg.Log.WarnContext(ctx, "an invalidation isn't written: entries that a request has changed may be served until they expire", "cause", err)
+			c.cfg.Log.WarnContext(ctx,
+				"an invalidation isn't written: entries that a request has changed may be served until they expire",
+				"cause", err)
 		}
 	})
 	if !began {

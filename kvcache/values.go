@@ -83,7 +83,8 @@ func (v *Values) read(ctx context.Context, key string) ([]byte, error) {
 			return nil, ErrAway
 		}
 		var e Entry
-		if sequence == 0 || len(msg.Data) == 0 || e.Decode(msg.Data) != nil || !same(e.Key, name) || !e.Expires.After(time.Now()) {
+		if sequence == 0 || len(msg.Data) == 0 || e.Decode(msg.Data) != nil || !same(e.Key, name) ||
+			!e.Expires.After(time.Now()) {
 			return nil, ErrNotFound
 		}
 		v.keep(name, subject, sequence, msg.Data)
@@ -151,7 +152,8 @@ func (v *Values) write(ctx context.Context, key string, encoded []byte, ttl time
 // GetOrLoad gives the value of a key, or lets load make it: one load at a time for a key on all nodes, while others
 // wait for it. An error of load is given to all who waited on this node, and nothing is kept. The load isn't ended by
 // one caller's going away.
-func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration, load func(context.Context) ([]byte, error)) ([]byte, error) {
+func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration,
+	load func(context.Context) ([]byte, error)) ([]byte, error) {
 	value, err := v.Get(ctx, key)
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return value, err
@@ -198,7 +200,8 @@ func (v *Values) lease(ctx context.Context, key string, d time.Duration) bool {
 	name[0] = 'L'
 	msg := &nats.Msg{Subject: "$KV." + v.bucket + "." + string(name), Header: nats.Header{}}
 	msg.Header.Set("Nats-TTL", strconv.Itoa(max(int((d+time.Second-1)/time.Second), 1)))
-	_, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0), jetstream.WithRetryAttempts(0))
+	_, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0),
+		jetstream.WithRetryAttempts(0))
 	if err != nil {
 		apiErr, ok := errors.AsType[*jetstream.APIError](err)
 		// without the bucket nobody can be waited for
@@ -217,7 +220,8 @@ func (v *Values) unlease(key string) {
 	}
 }
 
-func (v *Values) load(ctx context.Context, flight *Flight[loaded], key string, ttl time.Duration, load func(context.Context) ([]byte, error)) {
+func (v *Values) load(ctx context.Context, flight *Flight[loaded], key string, ttl time.Duration,
+	load func(context.Context) ([]byte, error)) {
 	out := loaded{err: errLoadPanicked}
 	defer func() {
 		if p := recover(); p != nil {

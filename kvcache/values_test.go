@@ -134,7 +134,8 @@ func TestValuesLoadOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			if got, err := nodes[i%2].GetOrLoad(t.Context(), "k", time.Minute, load); err != nil || string(got) != "made" {
+			if got, err := nodes[i%2].GetOrLoad(t.Context(), "k", time.Minute, load); err != nil ||
+				string(got) != "made" {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
@@ -148,7 +149,9 @@ func TestValuesLoadOnce(t *testing.T) {
 func TestValuesLoadFails(t *testing.T) {
 	v := open(t, natsservertest.Start(t), "n1").Values()
 	broken := errors.New("the database is away")
-	if _, err := v.GetOrLoad(t.Context(), "k", 0, func(context.Context) ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
+	if _, err := v.GetOrLoad(t.Context(), "k", 0, func(context.Context) ([]byte, error) {
+		return nil, broken
+	}); !errors.Is(err, broken) {
 		t.Errorf("a load that fails: %v", err)
 	}
 	if _, err := v.GetOrLoad(t.Context(), "k", 0, func(context.Context) ([]byte, error) { panic("bug") }); err == nil {

@@ -137,7 +137,8 @@ func (v *Values) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, HeadersOnly: true})
+	consumer, err := stream.OrderedConsumer(ctx,
+		jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, HeadersOnly: true})
 	if err != nil {
 		return err //nolint:wrapcheck // follow begins again
 	}
@@ -167,7 +168,8 @@ func (v *Values) watch(ctx context.Context) error {
 func (v *Values) showLife(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, followedFor/2)
 	defer cancel()
-	msg := &nats.Msg{Subject: "$KV." + v.bucket + ".follows." + v.c.cfg.Node, Header: nats.Header{headerNode: {v.c.cfg.Node}}}
+	msg := &nats.Msg{Subject: "$KV." + v.bucket + ".follows." + v.c.cfg.Node,
+		Header: nats.Header{headerNode: {v.c.cfg.Node}}}
 	ack, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return err //nolint:wrapcheck // follow begins again

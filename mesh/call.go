@@ -230,7 +230,9 @@ func (s *Service) takeStream(msg *nats.Msg) {
 		return
 	}
 	c := s.newCall(msg.Reply, req, s.releaseStream)
-	l := s.conn.links.open(func(l *link) { l.peer, l.messages, l.cancel = msg.Reply, req.Upgrade == UpgradeMessages, c.cancel })
+	l := s.conn.links.open(func(l *link) {
+		l.peer, l.messages, l.cancel = msg.Reply, req.Upgrade == UpgradeMessages, c.cancel
+	})
 	if l == nil {
 		c.cancel()
 		defer s.releaseStream()

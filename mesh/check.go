@@ -17,10 +17,12 @@ func (c *Conn) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if got := c.nc.MaxPayload(); got < int64(node.MaxMessage) {
-		return fmt.Errorf("check NATS: max_payload is %d bytes: set it to %d or more on the server", got, int64(node.MaxMessage))
+		return fmt.Errorf("check NATS: max_payload is %d bytes: set it to %d or more on the server", got,
+			int64(node.MaxMessage))
 	}
 	if _, err := c.nc.RequestWithContext(ctx, "$JS.API.INFO", nil); err != nil {
-		return fmt.Errorf("check NATS: JetStream doesn't answer: enable it for this account, and allow requests to $JS.API.>: %w", err)
+		return fmt.Errorf("check NATS: JetStream doesn't answer: enable it for this account, and allow requests to "+
+			"$JS.API.>: %w", err)
 	}
 	subject := c.Service("millrace-check-" + c.inbox[len(inboxRoot):]).subject
 	// a lost answer fails the check
@@ -31,8 +33,10 @@ func (c *Conn) Check(ctx context.Context) error {
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a broken connection
 	_, err = c.nc.RequestWithContext(ctx, subject, nil)
 	switch {
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("check NATS: a request to %s gets no answer: this user must be allowed to publish and subscribe to %s>, and to subscribe to %s*.>: %w",
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrPermissionViolation),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return fmt.Errorf("check NATS: a request to %s gets no answer: this user must be allowed to publish and "+
+			"subscribe to %s>, and to subscribe to %s*.>: %w",
 			subject, c.cfg.Prefix, inboxRoot, err)
 	case err != nil:
 		return fmt.Errorf("check NATS: request %s: %w", subject, err)

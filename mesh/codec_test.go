@@ -13,10 +13,13 @@ import (
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func sampleRequest() *mesh.Request {
-	r := &mesh.Request{Method: "POST", Target: "/users/42?full=1", Host: "api.example.com", Route: "users", Body: []byte(`{"a":1}`)}
+	r := &mesh.Request{Method: "POST", Target: "/users/42?full=1", Host: "api.example.com", Route: "users",
+		Body: []byte(`{"a":1}`)}
 	for _, name := range []string{
-		"Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Content-Type", "Cookie", "Dnt", "Origin",
-		"Pragma", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host",
+		"Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Content-Type", "Cookie",
+		"Dnt", "Origin",
+		"Pragma", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "User-Agent", "X-Forwarded-For",
+		"X-Forwarded-Host",
 		"X-Forwarded-Proto", "X-Request-Id", "Traceparent",
 	} {
 		r.Header.Add(name, "value of "+name)
@@ -42,9 +45,11 @@ func TestRequestRoundTrip(t *testing.T) {
 
 // The wire is what mesh/DESIGN.md shows: members in other languages rely on these very bytes.
 func TestRequestBytes(t *testing.T) {
-	r := &mesh.Request{Method: "GET", Target: "/a?b=c", Host: "h", Route: "a", Header: mesh.Header{{Name: "X-A", Value: "1"}}}
+	r := &mesh.Request{Method: "GET", Target: "/a?b=c", Host: "h", Route: "a",
+		Header: mesh.Header{{Name: "X-A", Value: "1"}}}
 	payload, err := mesh.AppendRequest(nil, r, 30*time.Second, "p.7")
-	want := "GET /a?b=c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 30000\r\nMillrace-Nonce: p.7\r\nMillrace-Route: a\r\n\r\n"
+	want := "GET /a?b=c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 30000\r\n" +
+		"Millrace-Nonce: p.7\r\nMillrace-Route: a\r\n\r\n"
 	if err != nil || string(payload) != want {
 		t.Errorf("got %q, %v\nwant %q", payload, err, want)
 	}
@@ -85,12 +90,18 @@ func TestResponse(t *testing.T) {
 		{"plain", "GET", "HTTP/1.1 200 OK\r\nX: 1\r\n\r\nhi", 200, mesh.Header{{Name: "X", Value: "1"}}, "hi"},
 		{"no reason", "GET", "HTTP/1.1 404\r\n\r\n", 404, mesh.Header{}, ""},
 		{"length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, mesh.Header{}, "hi"},
-		{"repeated fields", "GET", "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n\r\n", 200, mesh.Header{{Name: "Set-Cookie", Value: "a=1"}, {Name: "set-cookie", Value: "b=2"}}, ""},
-		{"control and hop-by-hop", "GET", "HTTP/1.1 200 OK\r\nMillrace-Busy: 1\r\nNats-Rollup: all\r\nConnection: x-a\r\nX-A: 1\r\nUpgrade: h\r\nB: 2\r\n\r\n", 200, mesh.Header{{Name: "B", Value: "2"}}, ""},
-		{"head keeps length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200, mesh.Header{{Name: "Content-Length", Value: "99"}}, ""},
-		{"head with a body", "HEAD", "HTTP/1.1 200 OK\r\n\r\nhello", 200, mesh.Header{{Name: "Content-Length", Value: "5"}}, ""},
+		{"repeated fields", "GET", "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n\r\n", 200,
+			mesh.Header{{Name: "Set-Cookie", Value: "a=1"}, {Name: "set-cookie", Value: "b=2"}}, ""},
+		{"control and hop-by-hop", "GET",
+			"HTTP/1.1 200 OK\r\nMillrace-Busy: 1\r\nNats-Rollup: all\r\nConnection: x-a\r\nX-A: 1\r\nUpgrade: h\r\n" +
+				"B: 2\r\n\r\n", 200, mesh.Header{{Name: "B", Value: "2"}}, ""},
+		{"head keeps length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200,
+			mesh.Header{{Name: "Content-Length", Value: "99"}}, ""},
+		{"head with a body", "HEAD", "HTTP/1.1 200 OK\r\n\r\nhello", 200,
+			mesh.Header{{Name: "Content-Length", Value: "5"}}, ""},
 		{"204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", 204, mesh.Header{}, ""},
-		{"304", "GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 304, mesh.Header{{Name: "ETag", Value: `"a"`}}, ""},
+		{"304", "GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 304,
+			mesh.Header{{Name: "ETag", Value: `"a"`}}, ""},
 		{"204 with body", "GET", "HTTP/1.1 204 No Content\r\n\r\nx", 0, nil, ""},
 		{"304 with body", "GET", "HTTP/1.1 304 Not Modified\r\n\r\nx", 0, nil, ""},
 		{"short", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi", 0, nil, ""},
@@ -104,7 +115,8 @@ func TestResponse(t *testing.T) {
 		{"empty", "GET", "", 0, nil, ""},
 		{"NUL in a value", "GET", "HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", 0, nil, ""},
 		{"CR in a value", "GET", "HTTP/1.1 200 OK\r\nX: a\rY: b\r\n\r\n", 0, nil, ""},
-		{"too many fields", "GET", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: 1\r\n", mesh.MaxFields+1) + "\r\n", 0, nil, ""},
+		{"too many fields", "GET", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: 1\r\n", mesh.MaxFields+1) + "\r\n", 0,
+			nil, ""},
 		{"too large", "GET", "HTTP/1.1 200 OK\r\n\r\n" + huge, 0, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -141,7 +153,8 @@ func TestAppendRefuses(t *testing.T) {
 		if _, err := mesh.AppendResponse(nil, &mesh.Response{Status: 200, Header: h}, "GET"); err == nil {
 			t.Errorf("response with %s was written", name)
 		}
-		if _, err := mesh.AppendRequest(nil, &mesh.Request{Method: "GET", Target: "/", Host: "a", Header: h}, time.Second, "n"); err == nil {
+		if _, err := mesh.AppendRequest(nil, &mesh.Request{Method: "GET", Target: "/", Host: "a", Header: h},
+			time.Second, "n"); err == nil {
 			t.Errorf("request with %s was written", name)
 		}
 	}
@@ -226,7 +239,8 @@ func FuzzDecodeResponse(f *testing.F) {
 			t.Fatalf("accepted %q as %+v", payload, r)
 		}
 		for _, fld := range r.Header {
-			if strings.ContainsAny(fld.Name+fld.Value, "\r\n\x00") || strings.HasPrefix(strings.ToLower(fld.Name), "millrace-") {
+			if strings.ContainsAny(fld.Name+fld.Value, "\r\n\x00") ||
+				strings.HasPrefix(strings.ToLower(fld.Name), "millrace-") {
 				t.Fatalf("field %q came through", fld)
 			}
 		}
@@ -247,11 +261,13 @@ func FuzzStreamHeads(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhi"))
 	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: a\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"))
-	f.Add([]byte("POST /up HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\nMillrace-Wire: 1\r\nMillrace-Upgrade: messages\r\n\r\n"))
+	f.Add([]byte("POST /up HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\nMillrace-Wire: 1\r\n" +
+		"Millrace-Upgrade: messages\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		var fields mesh.Header
 		if r, err := mesh.DecodeStreamed(bytes.Clone(payload), true); err == nil {
-			if (r.Status != 101 && r.Status < 200) || r.Status > 599 || (r.Length >= 0 && int64(len(r.Body)) > r.Length) {
+			if (r.Status != 101 && r.Status < 200) || r.Status > 599 ||
+				(r.Length >= 0 && int64(len(r.Body)) > r.Length) {
 				t.Fatalf("accepted %q as %+v", payload, r)
 			}
 			fields = append(fields, r.Header...)
@@ -272,7 +288,8 @@ func FuzzStreamHeads(f *testing.F) {
 			fields = append(fields, r.Header...)
 		}
 		for _, fld := range fields {
-			if strings.ContainsAny(fld.Name+fld.Value, "\r\n\x00") || strings.HasPrefix(strings.ToLower(fld.Name), "millrace-") {
+			if strings.ContainsAny(fld.Name+fld.Value, "\r\n\x00") ||
+				strings.HasPrefix(strings.ToLower(fld.Name), "millrace-") {
 				t.Fatalf("field %q came through", fld)
 			}
 		}

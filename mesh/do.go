@@ -403,7 +403,8 @@ func reportedError(h nats.Header, name string) error {
 // and a text that isn't short and printable is left out.
 func reported(code node.Code, text string, cause error) *node.Error {
 	switch code { //nolint:exhaustive // see above
-	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge, node.CodeInvalid,
+	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge,
+		node.CodeInvalid,
 		node.CodeUnavailable:
 	default:
 		code = node.CodeUpstream

@@ -53,7 +53,8 @@ func TestDo(t *testing.T) {
 		if !ok || time.Until(deadline) > 5*time.Second {
 			return nil, errors.New("handler has no deadline")
 		}
-		return &mesh.Response{Status: 201, Header: mesh.Header{{Name: "X-Target", Value: r.Target}}, Body: r.Body, Member: "m1"}, nil
+		return &mesh.Response{Status: 201, Header: mesh.Header{{Name: "X-Target", Value: r.Target}}, Body: r.Body,
+			Member: "m1"}, nil
 	})
 	req := request("POST", "/a?b=c", 5*time.Second)
 	req.Body = []byte("body")
@@ -61,7 +62,8 @@ func TestDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.Status != 201 || string(resp.Body) != "body" || resp.Header.Get("x-target") != "/a?b=c" || resp.Member != "m1" {
+	if resp.Status != 201 || string(resp.Body) != "body" || resp.Header.Get("x-target") != "/a?b=c" ||
+		resp.Member != "m1" {
 		t.Errorf("got %+v", resp)
 	}
 	if c.InFlight() != 0 {
@@ -138,7 +140,8 @@ func TestCancelOvertakes(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	const text = "GET / HTTP/1.1\r\nHost: h\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 60000\r\nMillrace-Nonce: %s\r\n\r\n"
+	const text = "GET / HTTP/1.1\r\nHost: h\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 60000\r\n" +
+		"Millrace-Nonce: %s\r\n\r\n"
 	// the cancellation may not have come yet
 	natsservertest.Eventually(t, "a request that was canceled before it came ends", func() bool {
 		if err := nc.PublishRequest("http.slow", nats.NewInbox(), fmt.Appendf(nil, text, "early-1")); err != nil {
@@ -386,8 +389,12 @@ func TestSecondAndLateReplies(t *testing.T) {
 	if err != nil || string(resp.Body) != "once" {
 		t.Fatalf("got %v, %v", resp, err)
 	}
-	natsservertest.Eventually(t, "the second reply is counted", func() bool { return stats(c, "http.twice").Duplicate == 1 })
-	natsservertest.Eventually(t, "the second reply is warned about", func() bool { return log.has("answered twice", "service=http.twice") })
+	natsservertest.Eventually(t, "the second reply is counted", func() bool {
+		return stats(c, "http.twice").Duplicate == 1
+	})
+	natsservertest.Eventually(t, "the second reply is warned about", func() bool {
+		return log.has("answered twice", "service=http.twice")
+	})
 
 	_, err = c.Do(t.Context(), c.Service("late"), request("POST", "/", 30*time.Millisecond))
 	wantCode(t, err, node.CodeTimeout)
@@ -395,7 +402,9 @@ func TestSecondAndLateReplies(t *testing.T) {
 		t.Fatal(err)
 	}
 	natsservertest.Eventually(t, "the late reply is counted", func() bool { return stats(c, "http.late").Late == 1 })
-	natsservertest.Eventually(t, "the late reply is logged", func() bool { return log.has("nobody waited", "service=http.late") })
+	natsservertest.Eventually(t, "the late reply is logged", func() bool {
+		return log.has("nobody waited", "service=http.late")
+	})
 }
 
 // A reply whose head doesn't fit a message is told at once, not by a time-out; a request's too.
@@ -449,7 +458,8 @@ func TestNoMixing(t *testing.T) {
 	var kept sync.Map
 	serve(t, c, "mix", 1000, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		kept.Store(r.Target, r)
-		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "X-Target", Value: r.Target}}, Body: []byte(r.Target + string(r.Body))}, nil
+		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "X-Target", Value: r.Target}},
+			Body: []byte(r.Target + string(r.Body))}, nil
 	})
 	const clients, each = 32, 50
 	var wg sync.WaitGroup
@@ -468,7 +478,8 @@ func TestNoMixing(t *testing.T) {
 			}
 			for j, resp := range answers {
 				target := fmt.Sprintf("/%d/%d", i, j)
-				if resp.Header.Get("X-Target") != target || string(resp.Body) != target+strings.Repeat(strconv.Itoa(i%10), j*10) {
+				if resp.Header.Get("X-Target") != target ||
+					string(resp.Body) != target+strings.Repeat(strconv.Itoa(i%10), j*10) {
 					t.Errorf("answer to %s holds something else", target)
 				}
 			}
@@ -536,7 +547,8 @@ func TestShutdownDropsNothing(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := stays.Do(t.Context(), stays.Service("d"), request("POST", "/", 10*time.Second)); err != nil {
+				if _, err := stays.Do(t.Context(), stays.Service("d"),
+					request("POST", "/", 10*time.Second)); err != nil {
 					failed.Add(1)
 					t.Error(err)
 					return
@@ -550,7 +562,9 @@ func TestShutdownDropsNothing(t *testing.T) {
 		t.Error(err)
 	}
 	before := done.Load()
-	natsservertest.Eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || failed.Load() > 0 })
+	natsservertest.Eventually(t, "requests flow on", func() bool {
+		return done.Load() > before+200 || failed.Load() > 0
+	})
 	close(stop)
 	wg.Wait()
 }
@@ -563,7 +577,8 @@ func TestPlain(t *testing.T) {
 		reply := nats.NewMsg(msg.Reply)
 		switch msg.Subject {
 		case "orders.get.1":
-			reply.Data = fmt.Appendf(nil, `{"accept":%q,"cookie":%q,"body":%q}`, msg.Header.Get("Accept"), msg.Header.Get("Cookie"), msg.Data)
+			reply.Data = fmt.Appendf(nil, `{"accept":%q,"cookie":%q,"body":%q}`, msg.Header.Get("Accept"),
+				msg.Header.Get("Cookie"), msg.Data)
 		case "orders.get.2":
 			reply.Header.Set("Nats-Service-Error-Code", "404")
 			reply.Header.Set("Nats-Service-Error", "no such order")
@@ -575,12 +590,14 @@ func TestPlain(t *testing.T) {
 	})
 	ask := func(id string) (*mesh.Response, error) {
 		req := request("POST", "/orders/"+id, 5*time.Second)
-		req.Header = mesh.Header{{Name: "accept", Value: "x/y"}, {Name: "Cookie", Value: "secret"}, {Name: "Nats-Rollup", Value: "all"}}
+		req.Header = mesh.Header{{Name: "accept", Value: "x/y"}, {Name: "Cookie", Value: "secret"},
+			{Name: "Nats-Rollup", Value: "all"}}
 		req.Body = []byte("hi")
 		return c.DoPlain(t.Context(), "orders.get."+id, req, mesh.DefaultForwardHeaders)
 	}
 	resp, err := ask("1")
-	if err != nil || resp.Status != 200 || string(resp.Body) != `{"accept":"x/y","cookie":"","body":"hi"}` || resp.Header.Get("Content-Type") != "application/json" {
+	if err != nil || resp.Status != 200 || string(resp.Body) != `{"accept":"x/y","cookie":"","body":"hi"}` ||
+		resp.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %+v, %v", resp, err)
 	}
 	resp, err = ask("2")

@@ -43,7 +43,8 @@ type Gathering struct {
 // Names must be unique and After without cycles: others never begin.
 func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 	ctx, cancel := context.WithCancel(ctx)
-	g := gather{parts: parts, results: make([]PartResult, len(parts)), state: make([]partState, len(parts)), done: make(chan finished, len(parts))}
+	g := gather{parts: parts, results: make([]PartResult, len(parts)), state: make([]partState, len(parts)),
+		done: make(chan finished, len(parts))}
 	for i := range parts {
 		g.results[i].Name = parts[i].Name
 	}
@@ -126,7 +127,8 @@ func (g *gather) begin(ctx context.Context, how Gathering) {
 			ready, failed := g.ready(i)
 			switch {
 			case failed != "":
-				g.take(finished{i, PartResult{Err: node.Errorf(node.CodeUpstream, nil, "call %s, which comes before it, failed", failed)}})
+				g.take(finished{i, PartResult{Err: node.Errorf(node.CodeUpstream, nil,
+					"call %s, which comes before it, failed", failed)}})
 				changed = true
 			case ready && g.running < how.Concurrency:
 				g.state[i] = running

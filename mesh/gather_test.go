@@ -15,16 +15,17 @@ import (
 
 // takes is a part that takes so long, and heeds its context.
 func takes(name string, d time.Duration, status int, after ...string) mesh.Part {
-	return mesh.Part{Name: name, After: after, Do: func(ctx context.Context, _ func(string) *mesh.Response) (*mesh.Response, error) {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return &mesh.Response{Status: status, Body: []byte(name)}, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}}
+	return mesh.Part{Name: name, After: after,
+		Do: func(ctx context.Context, _ func(string) *mesh.Response) (*mesh.Response, error) {
+			timer := time.NewTimer(d)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+				return &mesh.Response{Status: status, Body: []byte(name)}, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}}
 }
 
 // The time is that of the slowest path, and with a limit on how many run at once that of the rounds.
@@ -39,11 +40,13 @@ func TestGatherTime(t *testing.T) {
 		parts []mesh.Part
 		want  time.Duration
 	}{
-		"none":        {mesh.Gathering{}, nil, 0},
-		"at once":     {mesh.Gathering{}, ten, second},
-		"three":       {mesh.Gathering{Concurrency: 3}, ten, 4 * second},
-		"a path":      {mesh.Gathering{}, []mesh.Part{takes("a", second, 200), takes("b", 2*second, 200, "a"), takes("c", 2*second, 200)}, 3 * second},
-		"given later": {mesh.Gathering{}, []mesh.Part{takes("b", 2*second, 200, "a"), takes("a", second, 200)}, 3 * second},
+		"none":    {mesh.Gathering{}, nil, 0},
+		"at once": {mesh.Gathering{}, ten, second},
+		"three":   {mesh.Gathering{Concurrency: 3}, ten, 4 * second},
+		"a path": {mesh.Gathering{}, []mesh.Part{takes("a", second, 200), takes("b", 2*second, 200, "a"),
+			takes("c", 2*second, 200)}, 3 * second},
+		"given later": {mesh.Gathering{}, []mesh.Part{takes("b", 2*second, 200, "a"), takes("a", second, 200)},
+			3 * second},
 		"after one that failed": {
 			mesh.Gathering{},
 			[]mesh.Part{takes("a", second, 500), takes("b", 5*second, 200, "a"), takes("c", 5*second, 200, "b")},
@@ -83,8 +86,12 @@ func TestGatherResults(t *testing.T) {
 		results := mesh.Gather(ctx, mesh.Gathering{}, []mesh.Part{
 			takes("fine", time.Second, 204),
 			takes("bad", time.Second, 404),
-			{Name: "error", Do: func(context.Context, func(string) *mesh.Response) (*mesh.Response, error) { return nil, broken }},
-			{Name: "panic", Do: func(context.Context, func(string) *mesh.Response) (*mesh.Response, error) { panic("oops") }},
+			{Name: "error", Do: func(context.Context, func(string) *mesh.Response) (*mesh.Response, error) {
+				return nil, broken
+			}},
+			{Name: "panic", Do: func(context.Context, func(string) *mesh.Response) (*mesh.Response, error) {
+				panic("oops")
+			}},
 			{Name: "late", Do: func(ctx context.Context, _ func(string) *mesh.Response) (*mesh.Response, error) {
 				<-ctx.Done()
 				ended.Store(true)
@@ -92,12 +99,13 @@ func TestGatherResults(t *testing.T) {
 			}},
 			takes("never", 0, 200, "late"),
 			takes("pity", 0, 200, "error"),
-			{Name: "earlier", After: []string{"fine"}, Do: func(_ context.Context, earlier func(string) *mesh.Response) (*mesh.Response, error) {
-				if earlier("bad") != nil {
-					t.Error("a part sees one that it doesn't come after")
-				}
-				return &mesh.Response{Status: earlier("fine").Status}, nil
-			}},
+			{Name: "earlier", After: []string{"fine"},
+				Do: func(_ context.Context, earlier func(string) *mesh.Response) (*mesh.Response, error) {
+					if earlier("bad") != nil {
+						t.Error("a part sees one that it doesn't come after")
+					}
+					return &mesh.Response{Status: earlier("fine").Status}, nil
+				}},
 		})
 		ok := map[string]bool{"fine": true, "earlier": true}
 		codes := map[string]node.Code{"panic": node.CodeInternal, "pity": node.CodeUpstream}

@@ -232,7 +232,8 @@ func TestStreamingMemberDies(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := nc.QueueSubscribe("http.taking.stream", "q", func(msg *nats.Msg) {
-			_ = nc.PublishMsg(&nats.Msg{Subject: msg.Reply, Reply: inbox, Header: nats.Header{"Millrace-Credit": {"65536"}}})
+			_ = nc.PublishMsg(&nats.Msg{Subject: msg.Reply, Reply: inbox,
+				Header: nats.Header{"Millrace-Credit": {"65536"}}})
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -310,7 +311,8 @@ func TestNodeIsLost(t *testing.T) {
 
 	fails := map[string]asked{}
 	fails["upstream, POST"], _ = ask(t, c, other, c.Upstream("post"), "POST", "lost.z")
-	fails["upstream, POST, the node hadn't said that it runs it"], _ = ask(t, c, other, c.Upstream("unsaid"), "POST", "")
+	fails["upstream, POST, the node hadn't said that it runs it"],
+		_ = ask(t, c, other, c.Upstream("unsaid"), "POST", "")
 	fails["that node itself"], _ = ask(t, c, other, c.Node("cache", "lost"), "GET", "")
 	repeated, leave := ask(t, c, other, c.Upstream("get"), "GET", "lost.z")
 	leave()
@@ -379,7 +381,8 @@ func TestRunningIsTold(t *testing.T) {
 		<-release
 		return &mesh.Response{Status: 200}, nil
 	})
-	const text = "GET / HTTP/1.1\r\nHost: h\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 60000\r\nMillrace-Nonce: n\r\n\r\n"
+	const text = "GET / HTTP/1.1\r\nHost: h\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 60000\r\n" +
+		"Millrace-Nonce: n\r\n\r\n"
 	if err := c.NATS().PublishRequest("http.slow", "_NODE_test.r.1", []byte(text)); err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,8 @@ func (d *departure) fateOf(to *Destination, sent time.Time, run string, nobody b
 // nobody tells whether it is known that no member is left to answer requests on the subject. Members that drain still
 // hear cancellations.
 func (c *Conn) nobody(subject, cancel string) bool {
-	return c.cfg.Interest != nil && !c.cfg.Interest.Anybody(subject) && (cancel == "" || !c.cfg.Interest.Anybody(cancel))
+	return c.cfg.Interest != nil && !c.cfg.Interest.Anybody(subject) &&
+		(cancel == "" || !c.cfg.Interest.Anybody(cancel))
 }
 
 // heed gives up the tries that nobody will answer. The request is sent again if it may be; the error tells that it

@@ -55,7 +55,8 @@ func decodeInterim(payload []byte) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !mayBeInterim(r.Status) || len(r.Body) > 0 || r.Header.Has("Content-Length") || r.Header.Has("Transfer-Encoding") {
+	if !mayBeInterim(r.Status) || len(r.Body) > 0 || r.Header.Has("Content-Length") ||
+		r.Header.Has("Transfer-Encoding") {
 		return nil, errInterim
 	}
 	r.Header.DropHopByHop()

@@ -113,7 +113,9 @@ func comesAndGoes(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 			t.Fatal(err)
 		}
 		before := answered.Load()
-		natsservertest.Eventually(t, "requests are answered", func() bool { return answered.Load() > before || t.Failed() })
+		natsservertest.Eventually(t, "requests are answered", func() bool {
+			return answered.Load() > before || t.Failed()
+		})
 		if i%2 == 0 {
 			err = s.Close()
 		} else {

@@ -164,7 +164,8 @@ func (l *link) chunk(msg *nats.Msg, pooled *[]byte) bool {
 	defer l.mu.Unlock()
 	kind := kindOf(msg.Header)
 	in, n := &l.in, cost(msg.Data, kind)
-	if err != nil || offset != in.got || in.got+n > in.granted || !in.open || in.ended || (in.length >= 0 && in.got+n > in.length) {
+	if err != nil || offset != in.got || in.got+n > in.granted || !in.open || in.ended ||
+		(in.length >= 0 && in.got+n > in.length) {
 		return false
 	}
 	in.got += n

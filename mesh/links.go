@@ -147,7 +147,8 @@ func (t *links) mayBePeer(subject string) bool {
 		return false
 	}
 	for i := range len(subject) {
-		if c := subject[i]; class[c]&isToken == 0 || c == '*' || (c == '.' && (i+1 == len(subject) || subject[i+1] == '.')) {
+		if c := subject[i]; class[c]&isToken == 0 || c == '*' ||
+			(c == '.' && (i+1 == len(subject) || subject[i+1] == '.')) {
 			return false
 		}
 	}

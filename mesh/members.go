@@ -53,7 +53,8 @@ type notice struct {
 
 // NewMembers makes the list; Open begins to listen and to speak.
 func (c *Conn) NewMembers(cfg MembersConfig) *Members {
-	m := &Members{conn: c, cfg: cfg, subject: c.cfg.Prefix + "millrace.members", roster: newRoster(cfg.Self), events: make(chan MemberEvent, maxEvents)}
+	m := &Members{conn: c, cfg: cfg, subject: c.cfg.Prefix + "millrace.members", roster: newRoster(cfg.Self),
+		events: make(chan MemberEvent, maxEvents)}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }
@@ -189,7 +190,8 @@ func (m *Members) note(change func() []MemberEvent) []MemberEvent {
 		select {
 		case m.events <- e:
 		default:
-			m.conn.cfg.Log.Warn("too many changes of the mesh wait to be written down: one is dropped", "event", e.Kind, "name", e.Member.Name)
+			m.conn.cfg.Log.Warn("too many changes of the mesh wait to be written down: one is dropped", "event", e.Kind,
+				"name", e.Member.Name)
 		}
 	}
 	return events
@@ -242,7 +244,8 @@ func (m *Members) warn(heartbeat []byte) {
 	defer m.mu.Unlock()
 	if now := time.Now(); now.Sub(m.warned) >= time.Minute {
 		m.warned = now
-		m.conn.cfg.Log.Warn("a node's heartbeat is malformed: does another release of Millrace run there?", "bytes", len(heartbeat))
+		m.conn.cfg.Log.Warn("a node's heartbeat is malformed: does another release of Millrace run there?",
+			"bytes", len(heartbeat))
 	}
 }
 

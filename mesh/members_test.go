@@ -60,7 +60,9 @@ func TestSlowEvent(t *testing.T) {
 	first := seen()
 	openMembers(t, members(t, natsservertest.Connect(t, s), "third", func(mesh.MemberEvent) {}))
 	natsservertest.Eventually(t, "the slow node hears the third", func() bool { return len(slow.List()) == 3 })
-	natsservertest.Eventually(t, "the slow node has a beat", func() bool { return seen().After(first.Add(mesh.HeartbeatEvery)) })
+	natsservertest.Eventually(t, "the slow node has a beat", func() bool {
+		return seen().After(first.Add(mesh.HeartbeatEvery))
+	})
 	close(finish)
 	if err := slow.Close(); err != nil {
 		t.Fatal(err)
@@ -83,7 +85,8 @@ func TestEventsAreBounded(t *testing.T) {
 	openMembers(t, m)
 	const sent = 1200
 	for i := range sent { // each is a restart
-		if err := c.NATS().Publish("millrace.members", fmt.Appendf(nil, `{"id":"x","name":"x","version":"1","incarnation":%d}`, i+1)); err != nil {
+		if err := c.NATS().Publish("millrace.members",
+			fmt.Appendf(nil, `{"id":"x","name":"x","version":"1","incarnation":%d}`, i+1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -116,7 +119,9 @@ func TestSelf(t *testing.T) {
 		return m
 	}
 	for what, change := range map[string]func(*mesh.Member){
-		"id": func(m *mesh.Member) { m.ID = "a b" }, "version": func(m *mesh.Member) { m.Version = "" }, "name": func(m *mesh.Member) { m.Name = "N" },
+		"id": func(m *mesh.Member) {
+			m.ID = "a b"
+		}, "version": func(m *mesh.Member) { m.Version = "" }, "name": func(m *mesh.Member) { m.Name = "N" },
 	} {
 		if err := self(change).Open(t.Context()); err == nil || !strings.Contains(err.Error(), what+" ") {
 			t.Errorf("a wrong %s: %v", what, err)
@@ -141,7 +146,8 @@ func TestMalformedHeartbeats(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Log = rec.logger() })
 	m := members(t, c, "n1", func(mesh.MemberEvent) {})
 	openMembers(t, m)
-	for _, data := range []string{"{", `{"id":"x"}`, `{"id":"x","name":"x","version":""}`, `{"id":"x","name":"x","version":"1"}`} {
+	for _, data := range []string{"{", `{"id":"x"}`, `{"id":"x","name":"x","version":""}`,
+		`{"id":"x","name":"x","version":"1"}`} {
 		if err := c.NATS().Publish("millrace.members", []byte(data)); err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +187,8 @@ func TestCloseMembers(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_ = c.NATS().Publish("millrace.members", fmt.Appendf(nil, `{"id":"x%d","name":"x%d","version":"1"}`, i%900, i%900))
+				_ = c.NATS().Publish("millrace.members",
+					fmt.Appendf(nil, `{"id":"x%d","name":"x%d","version":"1"}`, i%900, i%900))
 			}
 		}
 	}()

@@ -34,7 +34,8 @@ func serve(tb testing.TB, c *mesh.Conn, name string, limit int, h mesh.HandlerFu
 }
 
 func hello(context.Context, *mesh.Request) (*mesh.Response, error) {
-	return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}}, Body: []byte("hello")}, nil
+	return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
+		Body: []byte("hello")}, nil
 }
 
 func BenchmarkRoundTrip(b *testing.B) {

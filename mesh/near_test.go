@@ -24,8 +24,10 @@ func TestCarriers(t *testing.T) {
 	for _, mode := range []node.Local{node.LocalNearest, node.LocalNATS} {
 		natsservertest.Local = mode
 		for name, test := range map[string]func(*testing.T){
-			"Do": TestDo, "Timeout": TestTimeout, "Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent, "HandlerPanics": TestHandlerPanics,
-			"HugeHeads": TestHugeHeads, "NoMixing": TestNoMixing, "Shutdown": TestShutdownDropsNothing, "StreamedReply": TestStreamedReply,
+			"Do": TestDo, "Timeout": TestTimeout, "Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent,
+			"HandlerPanics": TestHandlerPanics,
+			"HugeHeads":     TestHugeHeads, "NoMixing": TestNoMixing, "Shutdown": TestShutdownDropsNothing,
+			"StreamedReply":          TestStreamedReply,
 			"StreamOutlivesDeadline": TestStreamOutlivesDeadline, "Interim": TestInterim, "BodyPanics": TestBodyPanics,
 		} {
 			t.Run(string(mode)+"/"+name, test)
@@ -33,7 +35,8 @@ func TestCarriers(t *testing.T) {
 	}
 	natsservertest.Local, direct = node.LocalNearest, true
 	for name, test := range map[string]func(*testing.T){
-		"Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent, "HandlerPanics": TestHandlerPanics, "HugeHeads": TestHugeHeads, "NoMixing": TestNoMixing,
+		"Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent, "HandlerPanics": TestHandlerPanics,
+		"HugeHeads": TestHugeHeads, "NoMixing": TestNoMixing,
 		"Shutdown": TestShutdownDropsNothing, "Interim": TestInterim, "BodyPanics": TestBodyPanics,
 	} {
 		t.Run("direct/"+name, test)
@@ -60,7 +63,8 @@ func (p *panicking) Close() error { panic("close") }
 func TestBodyPanics(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	serve(t, c, "hello", 0, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
-		return &mesh.Response{Status: 200, Stream: &panicking{mesh.NewBody(strings.NewReader("hello")), r.Target == "/close"}, Length: 5}, nil
+		return &mesh.Response{Status: 200,
+			Stream: &panicking{mesh.NewBody(strings.NewReader("hello")), r.Target == "/close"}, Length: 5}, nil
 	})
 	for _, target := range []string{"/next", "/close", "/next"} {
 		resp, err := c.Do(t.Context(), c.Service("hello"), get(target))
@@ -194,7 +198,8 @@ func TestNearest(t *testing.T) {
 	var waiting sync.WaitGroup
 	for range places {
 		waiting.Go(func() {
-			if resp, err := c.Do(t.Context(), c.Service("hello"), get("/wait")); err != nil || string(resp.Body) != "here" {
+			if resp, err := c.Do(t.Context(), c.Service("hello"), get("/wait")); err != nil ||
+				string(resp.Body) != "here" {
 				t.Errorf("got %+v, %v", resp, err)
 			}
 		})

@@ -15,7 +15,8 @@ import (
 )
 
 // DefaultForwardHeaders are the header fields that a plain NATS request carries unless its route names others.
-var DefaultForwardHeaders = []string{"Accept", "Accept-Language", "Content-Type", "Traceparent", "Tracestate", "X-Request-Id"}
+var DefaultForwardHeaders = []string{"Accept", "Accept-Language", "Content-Type", "Traceparent", "Tracestate",
+	"X-Request-Id"}
 
 // plainLabel counts all plain NATS targets together: their subjects hold request parameters.
 const plainLabel = "nats"
@@ -35,7 +36,8 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 	if !ok {
 		return nil, node.Errorf(node.CodeBusy, nil, "too many requests wait for answers")
 	}
-	msg := &nats.Msg{Subject: c.cfg.Prefix + subject, Reply: c.mux.subject(t, plainLabel), Data: req.Body, Header: plainHeader(req.Header, forward)}
+	msg := &nats.Msg{Subject: c.cfg.Prefix + subject, Reply: c.mux.subject(t, plainLabel), Data: req.Body,
+		Header: plainHeader(req.Header, forward)}
 	if err := c.nc.PublishMsg(msg); err != nil {
 		c.mux.abandon(t, plainLabel)
 		return nil, node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
@@ -105,7 +107,8 @@ func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, 
 	if code := msg.Header.Get("Nats-Service-Error-Code"); code != "" {
 		n, err := strconv.Atoi(code)
 		if resp.Status = n; err != nil || n < 400 || n > 599 {
-			return nil, node.Errorf(node.CodeBadReply, errors.New("service error code is not a status from 400 to 599"), "the service failed")
+			return nil, node.Errorf(node.CodeBadReply, errors.New("service error code is not a status from 400 to 599"),
+				"the service failed")
 		}
 	}
 	contentType := Field{Name: "Content-Type", Value: msg.Header.Get("Content-Type")}

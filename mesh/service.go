@@ -72,7 +72,8 @@ func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 	if cfg.Limit == 0 {
 		cfg.Limit = 256
 	}
-	s := &Service{conn: c, cfg: cfg, log: c.cfg.Log.With("service", cfg.Destination.label), calls: map[string]context.CancelFunc{}}
+	s := &Service{conn: c, cfg: cfg, log: c.cfg.Log.With("service", cfg.Destination.label),
+		calls: map[string]context.CancelFunc{}}
 	s.limit.Store(int64(cfg.Limit))
 	s.base, s.stop = context.WithCancel(context.Background())
 	return s, nil
@@ -234,7 +235,8 @@ func (s *Service) take(msg *nats.Msg) {
 
 func (s *Service) malformed(msg *nats.Msg, cause error) {
 	s.log.Warn("request is malformed", "cause", cause)
-	if err := s.conn.reply(errorReply(msg.Reply, node.Errorf(node.CodeInvalid, cause, "the request is malformed"))); err != nil {
+	if err := s.conn.reply(errorReply(msg.Reply,
+		node.Errorf(node.CodeInvalid, cause, "the request is malformed"))); err != nil {
 		s.lost(err)
 	}
 }
@@ -249,7 +251,8 @@ func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err e
 	}()
 	resp, err = s.cfg.Handler.Handle(ctx, req)
 	if err == nil && resp == nil {
-		err = node.Errorf(node.CodeInternal, errors.New("handler returned neither response nor error"), "the service failed")
+		err = node.Errorf(node.CodeInternal, errors.New("handler returned neither response nor error"),
+			"the service failed")
 	}
 	return resp, err
 }

@@ -26,7 +26,8 @@ func (c *Conn) Stats() []Stats {
 		n := v.(*counts) //nolint:forcetypeassert // the map holds nothing else
 		out = append(out, Stats{
 			Label: label.(string), Local: n.local.Load(), Retries: n.retries.Load(), Busy: n.busy.Load(), NoMember: n.noMember.Load(), //nolint:forcetypeassert // see above
-			Late: n.late.Load(), Duplicate: n.duplicate.Load(), Malformed: n.malformed.Load(), Oversize: n.oversized.Load(),
+			Late: n.late.Load(), Duplicate: n.duplicate.Load(), Malformed: n.malformed.Load(),
+			Oversize: n.oversized.Load(),
 		})
 		return true
 	})

@@ -58,7 +58,8 @@ func (c *Conn) follow(ctx context.Context, l *link, resp *Response, sent <-chan 
 // followReply opens the stream that a member announces in its reply to a plain request.
 func (c *Conn) followReply(ctx context.Context, req *Request, msg *nats.Msg, resp *Response) (*Response, error) {
 	if !c.links.mayBePeer(msg.Reply) {
-		return nil, node.Errorf(node.CodeBadReply, errors.New("a streamed reply names no subject for its credit"), "the service answered what can't be passed on")
+		return nil, node.Errorf(node.CodeBadReply, errors.New("a streamed reply names no subject for its credit"),
+			"the service answered what can't be passed on")
 	}
 	l := c.links.open(func(l *link) { l.peer, l.out.over = msg.Reply, true })
 	if l == nil {

@@ -66,7 +66,10 @@ func settled(t *testing.T, conns ...*mesh.Conn) {
 	t.Helper()
 	for _, c := range conns {
 		natsservertest.Eventually(t, "no stream is left", func() bool { return c.Streams() == 0 })
-		natsservertest.Eventually(t, "the windows are given back", func() bool { left, whole := c.WindowPool(); return left == whole })
+		natsservertest.Eventually(t, "the windows are given back", func() bool {
+			left, whole := c.WindowPool()
+			return left == whole
+		})
 	}
 }
 
@@ -83,7 +86,9 @@ func TestStreamEcho(t *testing.T) {
 		if r.Stream == nil {
 			return nil, errors.New("no stream")
 		}
-		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "X-Length", Value: strconv.FormatInt(r.Length, 10)}}, Stream: r.Stream, Length: r.Length, Member: "m"}, nil
+		return &mesh.Response{Status: 200,
+			Header: mesh.Header{{Name: "X-Length", Value: strconv.FormatInt(r.Length, 10)}}, Stream: r.Stream,
+			Length: r.Length, Member: "m"}, nil
 	})
 	for _, size := range []int64{0, 1, 16 << 10, 16<<10 + 1, 600_000, 20 << 20} {
 		for _, length := range []int64{size, -1} {
@@ -114,7 +119,8 @@ func (b trailing) Trailer() mesh.Header { return b.fields }
 func TestStreamedReply(t *testing.T) {
 	_, here, there := pair(t)
 	serve(t, there, "down", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
-		body := trailing{mesh.NewBody(strings.NewReader("hello")), mesh.Header{{Name: "X-Sum", Value: "5"}, {Name: "Content-Length", Value: "7"}}}
+		body := trailing{mesh.NewBody(strings.NewReader("hello")),
+			mesh.Header{{Name: "X-Sum", Value: "5"}, {Name: "Content-Length", Value: "7"}}}
 		return &mesh.Response{Status: 206, Stream: body, Length: 5}, nil
 	})
 	for _, method := range []string{"GET", "HEAD"} {
@@ -181,7 +187,10 @@ func TestStreamWithoutTaker(t *testing.T) {
 		return nil, errors.New("unexpected")
 	})
 	read := 0
-	_, err := here.Do(t.Context(), here.Service("small"), upload(readerFunc(func(p []byte) (int, error) { read++; return len(p), nil }), -1))
+	_, err := here.Do(t.Context(), here.Service("small"), upload(readerFunc(func(p []byte) (int, error) {
+		read++
+		return len(p), nil
+	}), -1))
 	wantCode(t, err, node.CodeNoMember)
 	if read > 0 {
 		t.Error("the body was read though nobody takes it")
@@ -200,7 +209,10 @@ func TestEarlyAnswer(t *testing.T) {
 		return &mesh.Response{Status: 401, Body: []byte("no")}, nil
 	})
 	var read atomic.Int64
-	resp, err := here.Do(t.Context(), here.Service("early"), upload(readerFunc(func(p []byte) (int, error) { read.Add(int64(len(p))); return len(p), nil }), -1))
+	resp, err := here.Do(t.Context(), here.Service("early"), upload(readerFunc(func(p []byte) (int, error) {
+		read.Add(int64(len(p)))
+		return len(p), nil
+	}), -1))
 	if err != nil || resp.Status != 401 || string(resp.Body) != "no" || resp.Stream != nil {
 		t.Fatalf("got %+v, %v", resp, err)
 	}
@@ -215,7 +227,10 @@ func TestBackPressure(t *testing.T) {
 	_, here, there := pair(t)
 	var sent atomic.Int64
 	serve(t, there, "flood", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
-		return &mesh.Response{Status: 200, Length: -1, Stream: mesh.NewBody(readerFunc(func(p []byte) (int, error) { sent.Add(int64(len(p))); return len(p), nil }))}, nil
+		return &mesh.Response{Status: 200, Length: -1, Stream: mesh.NewBody(readerFunc(func(p []byte) (int, error) {
+			sent.Add(int64(len(p)))
+			return len(p), nil
+		}))}, nil
 	})
 	var slow []*mesh.Response
 	for range 100 {
@@ -250,19 +265,38 @@ func TestStreamEndings(t *testing.T) {
 		run  func(t *testing.T, x *handmade)
 		code node.Code
 	}{
-		"a chunk is lost":        {func(_ *testing.T, x *handmade) { x.chunk(3, "def"); x.end(6) }, node.CodeBadReply},
-		"a chunk is doubled":     {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.chunk(0, "abc"); x.end(3) }, node.CodeBadReply},
-		"chunks change places":   {func(_ *testing.T, x *handmade) { x.chunk(3, "def"); x.chunk(0, "abc"); x.end(6) }, node.CodeBadReply},
-		"the end counts more":    {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(4) }, node.CodeBadReply},
-		"the end counts less":    {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(2) }, node.CodeBadReply},
-		"the end is no number":   {func(_ *testing.T, x *handmade) { x.send(nats.Header{"Millrace-End": {"x"}}, "") }, node.CodeBadReply},
-		"the trailer is no HTTP": {func(_ *testing.T, x *handmade) { x.send(nats.Header{"Millrace-End": {"0"}}, "x\n") }, node.CodeBadReply},
-		"more than allowed":      {func(_ *testing.T, x *handmade) { x.chunk(0, strings.Repeat("x", 200_000)) }, node.CodeBadReply},
-		"the member aborts":      {func(_ *testing.T, x *handmade) { x.send(nats.Header{"Millrace-Abort": {"upstream_failed"}}, "") }, node.CodeUpstream},
+		"a chunk is lost": {func(_ *testing.T, x *handmade) { x.chunk(3, "def"); x.end(6) }, node.CodeBadReply},
+		"a chunk is doubled": {func(_ *testing.T, x *handmade) {
+			x.chunk(0, "abc")
+			x.chunk(0, "abc")
+			x.end(3)
+		}, node.CodeBadReply},
+		"chunks change places": {func(_ *testing.T, x *handmade) {
+			x.chunk(3, "def")
+			x.chunk(0, "abc")
+			x.end(6)
+		}, node.CodeBadReply},
+		"the end counts more": {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(4) }, node.CodeBadReply},
+		"the end counts less": {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(2) }, node.CodeBadReply},
+		"the end is no number": {func(_ *testing.T, x *handmade) {
+			x.send(nats.Header{"Millrace-End": {"x"}}, "")
+		}, node.CodeBadReply},
+		"the trailer is no HTTP": {func(_ *testing.T, x *handmade) {
+			x.send(nats.Header{"Millrace-End": {"0"}}, "x\n")
+		}, node.CodeBadReply},
+		"more than allowed": {func(_ *testing.T, x *handmade) {
+			x.chunk(0, strings.Repeat("x", 200_000))
+		}, node.CodeBadReply},
+		"the member aborts": {func(_ *testing.T, x *handmade) {
+			x.send(nats.Header{"Millrace-Abort": {"upstream_failed"}}, "")
+		}, node.CodeUpstream},
 		"the member is killed": {func(_ *testing.T, x *handmade) {
 			x.chunk(0, "abc")
 			x.nc.Close()
-			natsservertest.Eventually(t, "the loss is seen", func() bool { x.here.KeepStreams(); return x.here.Streams() == 0 })
+			natsservertest.Eventually(t, "the loss is seen", func() bool {
+				x.here.KeepStreams()
+				return x.here.Streams() == 0
+			})
 		}, node.CodeUpstream},
 		"the node's connection is lost": {func(t *testing.T, x *handmade) {
 			t.Helper()
@@ -270,8 +304,11 @@ func TestStreamEndings(t *testing.T) {
 				t.Error(err)
 			}
 		}, node.CodeUnavailable},
-		"nothing comes for too long": {func(_ *testing.T, x *handmade) { x.here.SetStreamIdle(time.Nanosecond); x.here.IdleStreams() }, node.CodeTimeout},
-		"the client goes away":       {func(_ *testing.T, x *handmade) { x.cancel(); <-x.aborted }, node.CodeCanceled},
+		"nothing comes for too long": {func(_ *testing.T, x *handmade) {
+			x.here.SetStreamIdle(time.Nanosecond)
+			x.here.IdleStreams()
+		}, node.CodeTimeout},
+		"the client goes away": {func(_ *testing.T, x *handmade) { x.cancel(); <-x.aborted }, node.CodeCanceled},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -311,7 +348,8 @@ type handmade struct {
 func newHandmade(t *testing.T) *handmade {
 	t.Helper()
 	s := natsservertest.Start(t)
-	x := &handmade{server: s, here: natsservertest.Connect(t, s), credit: make(chan struct{}), aborted: make(chan struct{})}
+	x := &handmade{server: s, here: natsservertest.Connect(t, s), credit: make(chan struct{}),
+		aborted: make(chan struct{})}
 	x.ctx, x.cancel = context.WithCancel(t.Context())
 	t.Cleanup(x.cancel)
 	nc, err := nats.Connect(s.ClientURL(), nats.Name("hand"), nats.CustomInboxPrefix("_INBOX_hand"))
@@ -332,7 +370,8 @@ func newHandmade(t *testing.T) *handmade {
 	})
 	if err == nil {
 		_, err = nc.QueueSubscribe("http.hand", "q", func(m *nats.Msg) {
-			_ = m.RespondMsg(&nats.Msg{Reply: inbox, Header: nats.Header{"Millrace-Stream": {"1"}}, Data: []byte("HTTP/1.1 200 OK\r\n\r\n")})
+			_ = m.RespondMsg(&nats.Msg{Reply: inbox, Header: nats.Header{"Millrace-Stream": {"1"}},
+				Data: []byte("HTTP/1.1 200 OK\r\n\r\n")})
 		})
 	}
 	if err == nil {
@@ -377,7 +416,9 @@ func TestHandmadeStream(t *testing.T) {
 
 // What the requester's body does to the member that takes it: each must be an error there, never a short body.
 func TestUploadEndings(t *testing.T) {
-	brokenOff := io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) { return 0, errors.New("gone") }))
+	brokenOff := io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) {
+		return 0, errors.New("gone")
+	}))
 	waits, w := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -435,11 +476,15 @@ func TestStreamHandlerFails(t *testing.T) {
 		case "panic":
 			panic("handler")
 		case "late":
-			return &mesh.Response{Status: 200, Length: -1, Stream: mesh.NewBody(io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) { return 0, errors.New("disk") })))}, nil
+			return &mesh.Response{Status: 200, Length: -1,
+				Stream: mesh.NewBody(io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) {
+					return 0, errors.New("disk")
+				})))}, nil
 		}
 		return nil, node.Errorf(node.CodeUpstream, nil, "no")
 	})
-	for how, code := range map[string]node.Code{"error": node.CodeUpstream, "panic": node.CodeInternal, "late": node.CodeUpstream} {
+	for how, code := range map[string]node.Code{"error": node.CodeUpstream, "panic": node.CodeInternal,
+		"late": node.CodeUpstream} {
 		req := upload(readerFunc(func(p []byte) (int, error) { return len(p), nil }), -1)
 		req.Header = mesh.Header{{Name: "X-How", Value: how}}
 		resp, err := here.Do(t.Context(), here.Service("fail"), req)
@@ -484,7 +529,8 @@ func TestLargeInterim(t *testing.T) {
 	_, here, there := pair(t)
 	serveStreams(t, there, "large", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		for i := range 6 {
-			r.Interim(103, mesh.Header{{Name: "Link", Value: strconv.Itoa(i)}, {Name: "X", Value: strings.Repeat("x", 20<<10)}})
+			r.Interim(103, mesh.Header{{Name: "Link", Value: strconv.Itoa(i)},
+				{Name: "X", Value: strings.Repeat("x", 20<<10)}})
 		}
 		r.Interim(104, nil)
 		return &mesh.Response{Status: 200, Body: []byte("done")}, nil

@@ -99,7 +99,8 @@ func (b *Body) readText(quoted string) error {
 		name, after, closed := strings.Cut(s[1:], "}")
 		ref, ok := parseRef(name)
 		if s[0] == '}' || !closed || !ok {
-			return fmt.Errorf("text %q: write {param}, or {call.field} for a part of another call's result, and {{ or }} for a brace", text)
+			return fmt.Errorf("text %q: write {param}, or {call.field} for a part of another call's result, and {{ or "+
+				"}} for a brace", text)
 		}
 		b.pieces = append(b.pieces, bodyPiece{ref: ref, within: true})
 		s = after

@@ -20,7 +20,8 @@ func body(tb testing.TB, text string) (b node.Body) {
 
 func TestJSON(t *testing.T) {
 	for text, want := range map[string]node.JSON{
-		" [ ] ": "[]", "null": "null", `{"a": 1}`: `{"a":1}`, `"a  b"`: `"a  b"`, "": "error", "{": "error", "a": "error", "1 2": "error",
+		" [ ] ": "[]", "null": "null", `{"a": 1}`: `{"a":1}`, `"a  b"`: `"a  b"`, "": "error", "{": "error",
+		"a": "error", "1 2": "error",
 	} {
 		var j node.JSON
 		if err := j.UnmarshalJSON([]byte(text)); (err != nil) != (want == "error") || (err == nil && j != want) {
@@ -31,7 +32,8 @@ func TestJSON(t *testing.T) {
 
 func TestBody(t *testing.T) {
 	values := map[string]node.JSON{
-		"{id}": `"a\"b\\\n"`, "{user.id}": "7", "{user.ok}": "true", "{user.list}": `[1,"x"]`, "{user.none}": "null", "{user.name}": `"{id}"`,
+		"{id}": `"a\"b\\\n"`, "{user.id}": "7", "{user.ok}": "true", "{user.list}": `[1,"x"]`, "{user.none}": "null",
+		"{user.name}": `"{id}"`,
 	}
 	value := func(r node.Ref) (node.JSON, error) {
 		v, ok := values[r.String()]
@@ -41,8 +43,10 @@ func TestBody(t *testing.T) {
 		return v, nil
 	}
 	for text, want := range map[string]string{
-		`null`: `null`, `7`: `7`, `""`: `""`, ` { "a" : [ 1 , true ] } `: `{"a":[1,true]}`, `"{id}"`: `"a\"b\\\n"`, `["{user.list}", "{user.none}"]`: `[[1,"x"],null]`,
-		`{"{id}": "x-{id}-{user.id}{user.ok}"}`: `{"{id}":"x-a\"b\\\n-7true"}`, `"\u007bid} {{id}} }}"`: `"a\"b\\\n {id} }"`, `"{user.name}, {user.name}"`: `"{id}, {id}"`,
+		`null`: `null`, `7`: `7`, `""`: `""`, ` { "a" : [ 1 , true ] } `: `{"a":[1,true]}`, `"{id}"`: `"a\"b\\\n"`,
+		`["{user.list}", "{user.none}"]`:        `[[1,"x"],null]`,
+		`{"{id}": "x-{id}-{user.id}{user.ok}"}`: `{"{id}":"x-a\"b\\\n-7true"}`,
+		`"\u007bid} {{id}} }}"`:                 `"a\"b\\\n {id} }"`, `"{user.name}, {user.name}"`: `"{id}, {id}"`,
 		`"a{user.list}"`: "error", `"a{user.none}"`: "error", `["{nobody}"]`: "error", `"a\"{id}\\"`: `"a\"a\"b\\\n\\"`,
 	} {
 		got, err := body(t, text).Expand(value)
@@ -51,7 +55,8 @@ func TestBody(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		``: "not JSON", `{`: "not JSON", `"{"`: "{{ or }}", `"a}"`: "{{ or }}", `"{}"`: "{{ or }}", `"{a-b}"`: "{{ or }}", `["{user.}"]`: "{{ or }}", `"{{a}"`: "{{ or }}",
+		``: "not JSON", `{`: "not JSON", `"{"`: "{{ or }}", `"a}"`: "{{ or }}", `"{}"`: "{{ or }}",
+		`"{a-b}"`: "{{ or }}", `["{user.}"]`: "{{ or }}", `"{{a}"`: "{{ or }}",
 	} {
 		var b node.Body
 		if err := b.UnmarshalJSON([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -102,9 +102,12 @@ func (c *Cache) Short() (string, bool) {
 }
 
 func (c *Cache) equal(d *Cache) bool {
-	return c.TTL == d.TTL && c.NegativeTTL == d.NegativeTTL && c.On == d.On && c.Force == d.Force && c.Heuristic == d.Heuristic &&
-		c.StaleWhileRevalidate == d.StaleWhileRevalidate && c.StaleIfError == d.StaleIfError && len(c.Methods) == 0 && len(c.Vary) == 0 &&
-		c.Query.none() && len(c.Key) == 0 && len(c.Bypass) == 0 && c.MaxObject == d.MaxObject && c.Cookies == d.Cookies &&
+	return c.TTL == d.TTL && c.NegativeTTL == d.NegativeTTL && c.On == d.On && c.Force == d.Force &&
+		c.Heuristic == d.Heuristic &&
+		c.StaleWhileRevalidate == d.StaleWhileRevalidate && c.StaleIfError == d.StaleIfError && len(c.Methods) == 0 &&
+		len(c.Vary) == 0 &&
+		c.Query.none() && len(c.Key) == 0 && len(c.Bypass) == 0 && c.MaxObject == d.MaxObject &&
+		c.Cookies == d.Cookies &&
 		c.RequestDirectives == d.RequestDirectives && c.Compress == d.Compress && c.StripTags == d.StripTags
 }
 
@@ -183,15 +186,19 @@ const maxFreshness = Duration(30 * 24 * time.Hour)
 // cache checks a route's cache.
 func (v *validator) cache(at placed, c *Cache) {
 	v.check(!c.Force || c.TTL > 0, at("cache", "force"), "force needs a ttl: say how long")
-	v.check(len(c.Query.Keep) == 0 || len(c.Query.Drop) == 0, at("cache", "query"), "keep and drop exclude each other: name what counts, or what doesn't")
-	v.check(c.MaxObject >= KiB && c.MaxObject <= 64*MiB, at("cache", "max_object"), "%s is out of range: use 1KiB to 64MiB", c.MaxObject)
+	v.check(len(c.Query.Keep) == 0 || len(c.Query.Drop) == 0, at("cache", "query"),
+		"keep and drop exclude each other: name what counts, or what doesn't")
+	v.check(c.MaxObject >= KiB && c.MaxObject <= 64*MiB, at("cache", "max_object"),
+		"%s is out of range: use 1KiB to 64MiB", c.MaxObject)
 	for i, m := range c.Methods {
-		v.check(m == "GET" || m == "HEAD" || m == "QUERY", at("cache", "methods", strconv.Itoa(i)), "responses to %s can't be cached: use GET, HEAD and QUERY", m)
+		v.check(m == "GET" || m == "HEAD" || m == "QUERY", at("cache", "methods", strconv.Itoa(i)),
+			"responses to %s can't be cached: use GET, HEAD and QUERY", m)
 	}
 	for _, t := range []struct {
 		key string
 		d   Duration
-	}{{"ttl", c.TTL}, {"negative_ttl", c.NegativeTTL}, {"stale_while_revalidate", c.StaleWhileRevalidate}, {"stale_if_error", c.StaleIfError}} {
+	}{{"ttl", c.TTL}, {"negative_ttl", c.NegativeTTL}, {"stale_while_revalidate", c.StaleWhileRevalidate},
+		{"stale_if_error", c.StaleIfError}} {
 		v.check(t.d <= maxFreshness, at("cache", t.key), "%s is out of range: use at most 720h", t.d.Std())
 	}
 }

@@ -90,7 +90,8 @@ var standardCluster = Cluster{Listen: "127.0.0.1:6222", Store: true}
 // Enabled tells whether the node is one of a cluster: whether anything is other than by default. Validate then asks for
 // the rest, so that half a cluster isn't taken for none.
 func (c *Cluster) Enabled() bool {
-	return c.Name != "" || len(c.Peers) > 0 || c.Token != "" || c.Listen != standardCluster.Listen || c.Store != standardCluster.Store
+	return c.Name != "" || len(c.Peers) > 0 || c.Token != "" || c.Listen != standardCluster.Listen ||
+		c.Store != standardCluster.Store
 }
 
 // Local says when a request may skip the wire. See the constants.

@@ -27,7 +27,8 @@ func (v *validator) conflict(i, j int) {
 	message := "route %s matches the same requests as routes[%d]"
 	args := []any{r.Path, j}
 	if r.Compare(s) == Overlap {
-		message = "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make one " +
+		message = "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make " +
+			"one " +
 			"of them narrower"
 		args = append(args, s.Path)
 	}

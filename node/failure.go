@@ -33,7 +33,8 @@ func (f Failure) Known() bool {
 	switch f {
 	case FailureNameTimeout, FailureName, FailureUnavailable, FailureUnroutable, FailureRefused, FailureTerminated,
 		FailureConnectTimeout, FailureConnectionLimit, FailureTLS, FailureCertificate, FailureAlert, FailureIncomplete,
-		FailureHeadSize, FailureBodySize, FailureCoding, FailureTimeout, FailureUpgrade, FailureProtocol, FailureInternal,
+		FailureHeadSize, FailureBodySize, FailureCoding, FailureTimeout, FailureUpgrade, FailureProtocol,
+		FailureInternal,
 		FailureLoop:
 		return true
 	}

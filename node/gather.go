@@ -80,9 +80,11 @@ func (v *validator) gather(route int, r *Route) {
 		return append([]string{"routes", strconv.Itoa(route), "gather"}, keys...)
 	}
 	v.check(len(g.Calls) > 0 && len(g.Calls) <= maxCalls, at("calls"), "%d calls: use 1 to %d", len(g.Calls), maxCalls)
-	v.check(g.Concurrency >= 0, at("concurrency"), "%d is out of range: use 1 or more, or 0 for all at once", g.Concurrency)
+	v.check(g.Concurrency >= 0, at("concurrency"), "%d is out of range: use 1 or more, or 0 for all at once",
+		g.Concurrency)
 	if g.Mode == GatherQuorum {
-		v.check(len(g.Calls) == 0 || (g.Quorum >= 1 && g.Quorum <= len(g.Calls)), at("quorum"), "%d of %d calls can't be what must succeed: set quorum to 1 to %[2]d", g.Quorum, len(g.Calls))
+		v.check(len(g.Calls) == 0 || (g.Quorum >= 1 && g.Quorum <= len(g.Calls)), at("quorum"),
+			"%d of %d calls can't be what must succeed: set quorum to 1 to %[2]d", g.Quorum, len(g.Calls))
 	} else {
 		v.check(g.Quorum == 0, at("quorum"), "quorum is for mode quorum: set mode: quorum, or leave it out")
 	}
@@ -90,7 +92,8 @@ func (v *validator) gather(route int, r *Route) {
 		v.call(func(keys ...string) []string { return at(append([]string{"calls", name}, keys...)...) }, name, r)
 	}
 	if cycle := g.cycle(); len(cycle) > 0 {
-		v.report(at("calls", cycle[0], "after"), "call %q waits for itself (%s): take one after out", cycle[0], strings.Join(cycle, " after "))
+		v.report(at("calls", cycle[0], "after"), "call %q waits for itself (%s): take one after out", cycle[0],
+			strings.Join(cycle, " after "))
 	}
 }
 
@@ -101,11 +104,13 @@ func (v *validator) call(at placed, name string, r *Route) {
 	if c.To.Kind == KindUpstream {
 		v.declared(at("to"), c.To.Name)
 	}
-	v.check(!r.Gather.Mode.Single() || len(c.After) == 0, at("after"), "mode %s answers with one of the calls, so none waits for another: leave after out", r.Gather.Mode)
+	v.check(!r.Gather.Mode.Single() || len(c.After) == 0, at("after"),
+		"mode %s answers with one of the calls, so none waits for another: leave after out", r.Gather.Mode)
 	for i, after := range c.After {
 		_, known := r.Gather.Calls[after]
 		v.check(known, at("after", strconv.Itoa(i)), "there is no call %q%s", after, didYouMean(after, names))
-		v.check(!slices.Contains(c.After[:i], after), at("after", strconv.Itoa(i)), "call %q is named twice: leave one out", after)
+		v.check(!slices.Contains(c.After[:i], after), at("after", strconv.Itoa(i)),
+			"call %q is named twice: leave one out", after)
 	}
 	v.check(c.Timeout >= 0, at("timeout"), "%s is negative: use 0s or more", c.Timeout.Std())
 	v.refs(at("path"), r, c.Path.Refs(), c.After...)
@@ -114,7 +119,9 @@ func (v *validator) call(at placed, name string, r *Route) {
 		v.cache(at, c.Cache)
 	}
 	for i := range c.Limit {
-		v.callLimit(func(keys ...string) []string { return at(append([]string{"limit", strconv.Itoa(i)}, keys...)...) }, &c.Limit[i], r)
+		v.callLimit(func(keys ...string) []string {
+			return at(append([]string{"limit", strconv.Itoa(i)}, keys...)...)
+		}, &c.Limit[i], r)
 	}
 }
 
@@ -134,7 +141,8 @@ func (v *validator) callBody(at placed, c *Call, r *Route) {
 	refs, within := c.Body.Refs()
 	v.refs(at("body"), r, refs, c.After...)
 	reads := c.Method == http.MethodGet || c.Method == http.MethodHead || c.Method == "QUERY"
-	v.check(reads || c.Cache == nil || !c.Cache.On, at("cache"), "responses to %s aren't cached: leave cache out", c.Method)
+	v.check(reads || c.Cache == nil || !c.Cache.On, at("cache"), "responses to %s aren't cached: leave cache out",
+		c.Method)
 	if !c.Body.None() {
 		bodiless := c.To.Kind != KindNATS && (c.Method == http.MethodGet || c.Method == http.MethodHead)
 		v.check(!bodiless, at("body"), "a %s has no body: set method, such as POST", c.Method)

@@ -19,11 +19,14 @@ func withGather(t *testing.T) *node.Config {
 	t.Helper()
 	c := valid(t)
 	call := func(path string, after ...string) node.Call {
-		return node.Call{To: node.Target{Kind: node.KindUpstream, Name: "api"}, Path: template(t, path), Method: "GET", After: after}
+		return node.Call{To: node.Target{Kind: node.KindUpstream, Name: "api"}, Path: template(t, path), Method: "GET",
+			After: after}
 	}
-	c.Routes[0] = node.Route{Path: pattern(t, "/all/{id}"), Gather: &node.Gather{Mode: node.GatherSettled, Calls: map[string]node.Call{
-		"user": call("/users/{id}"), "orders": call("/orders?of={user.id}", "user"), "last": call("/{orders.0}", "orders", "user"),
-	}}}
+	c.Routes[0] = node.Route{Path: pattern(t, "/all/{id}"),
+		Gather: &node.Gather{Mode: node.GatherSettled, Calls: map[string]node.Call{
+			"user": call("/users/{id}"), "orders": call("/orders?of={user.id}", "user"),
+			"last": call("/{orders.0}", "orders", "user"),
+		}}}
 	for _, p := range c.Validate() {
 		t.Errorf("before the change: %v", p)
 	}
@@ -37,21 +40,37 @@ func TestGatherChecks(t *testing.T) {
 		change func(g *node.Gather, c *node.Call) // c is the call orders
 		want   string
 	}{
-		"no calls":         {"routes.0.gather.calls", func(g *node.Gather, _ *node.Call) { g.Calls = nil }, "use 1 to 256"},
-		"concurrency":      {"routes.0.gather.concurrency", func(g *node.Gather, _ *node.Call) { g.Concurrency = -1 }, "0 for all at once"},
-		"quorum":           {"routes.0.gather.quorum", func(g *node.Gather, _ *node.Call) { g.Mode, g.Quorum = node.GatherQuorum, 4 }, "4 of 3 calls can't be"},
-		"quorum elsewhere": {"routes.0.gather.quorum", func(g *node.Gather, _ *node.Call) { g.Quorum = 1 }, "is for mode quorum"},
+		"no calls": {"routes.0.gather.calls", func(g *node.Gather, _ *node.Call) {
+			g.Calls = nil
+		}, "use 1 to 256"},
+		"concurrency": {"routes.0.gather.concurrency", func(g *node.Gather, _ *node.Call) {
+			g.Concurrency = -1
+		}, "0 for all at once"},
+		"quorum": {"routes.0.gather.quorum", func(g *node.Gather, _ *node.Call) {
+			g.Mode, g.Quorum = node.GatherQuorum, 4
+		}, "4 of 3 calls can't be"},
+		"quorum elsewhere": {"routes.0.gather.quorum", func(g *node.Gather, _ *node.Call) {
+			g.Quorum = 1
+		}, "is for mode quorum"},
 		"name": {calls + "X", func(g *node.Gather, c *node.Call) {
 			c.After, c.Path = nil, template(t, "/")
 			g.Calls["X"] = *c
 		}, "is not a name"},
-		"nats path": {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.To.Kind = node.KindNATS }, "leave path out"},
+		"nats path": {calls + "orders.path", func(_ *node.Gather, c *node.Call) {
+			c.To.Kind = node.KindNATS
+		}, "leave path out"},
 		"nats method": {calls + "orders.method", func(_ *node.Gather, c *node.Call) {
 			c.To.Kind, c.Method, c.Path = node.KindNATS, "PUT", node.Template{}
 		}, "leave method out"},
-		"no path":        {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.Path = node.Template{} }, "has no path"},
-		"body of a GET":  {calls + "orders.body", func(_ *node.Gather, c *node.Call) { c.Body = body(t, `1`) }, "set method"},
-		"body of nobody": {calls + "orders.body", func(_ *node.Gather, c *node.Call) { c.Method, c.Body = "PUT", body(t, `["{last.id}"]`) }, "name it in after"},
+		"no path": {calls + "orders.path", func(_ *node.Gather, c *node.Call) {
+			c.Path = node.Template{}
+		}, "has no path"},
+		"body of a GET": {calls + "orders.body", func(_ *node.Gather, c *node.Call) {
+			c.Body = body(t, `1`)
+		}, "set method"},
+		"body of nobody": {calls + "orders.body", func(_ *node.Gather, c *node.Call) {
+			c.Method, c.Body = "PUT", body(t, `["{last.id}"]`)
+		}, "name it in after"},
 		"not in fallback": {calls + "orders.path", func(g *node.Gather, _ *node.Call) {
 			user := g.Calls["user"]
 			user.Fallback = `{"name":"nobody"}`
@@ -62,13 +81,27 @@ func TestGatherChecks(t *testing.T) {
 			user.Fallback = `{"id":[]}`
 			g.Calls["user"] = user
 		}, "neither text nor number"},
-		"upstream":         {calls + "orders.to", func(_ *node.Gather, c *node.Call) { c.To.Name = "apis" }, `did you mean "api"?`},
-		"unknown after":    {calls + "orders.after.1", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "lats"} }, `did you mean "last"?`},
-		"cycle":            {calls + "last.after", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "last"} }, "waits for itself"},
-		"itself":           {calls + "orders.after", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "orders"} }, "waits for itself"},
-		"parameter":        {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.Path = template(t, "/{ids}") }, `did you mean "id"?`},
-		"result not after": {calls + "orders.path", func(_ *node.Gather, c *node.Call) { c.Path = template(t, "/{last.id}") }, "name it in after"},
-		"after twice":      {calls + "orders.after.1", func(_ *node.Gather, c *node.Call) { c.After = []string{"user", "user"} }, "named twice"},
+		"upstream": {calls + "orders.to", func(_ *node.Gather, c *node.Call) {
+			c.To.Name = "apis"
+		}, `did you mean "api"?`},
+		"unknown after": {calls + "orders.after.1", func(_ *node.Gather, c *node.Call) {
+			c.After = []string{"user", "lats"}
+		}, `did you mean "last"?`},
+		"cycle": {calls + "last.after", func(_ *node.Gather, c *node.Call) {
+			c.After = []string{"user", "last"}
+		}, "waits for itself"},
+		"itself": {calls + "orders.after", func(_ *node.Gather, c *node.Call) {
+			c.After = []string{"user", "orders"}
+		}, "waits for itself"},
+		"parameter": {calls + "orders.path", func(_ *node.Gather, c *node.Call) {
+			c.Path = template(t, "/{ids}")
+		}, `did you mean "id"?`},
+		"result not after": {calls + "orders.path", func(_ *node.Gather, c *node.Call) {
+			c.Path = template(t, "/{last.id}")
+		}, "name it in after"},
+		"after twice": {calls + "orders.after.1", func(_ *node.Gather, c *node.Call) {
+			c.After = []string{"user", "user"}
+		}, "named twice"},
 		"cache of a POST": {calls + "orders.cache", func(_ *node.Gather, c *node.Call) {
 			c.Method, c.Cache = "POST", &node.Cache{}
 			c.Cache.Defaults()

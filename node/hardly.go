@@ -15,7 +15,8 @@ func (v *validator) ownAdmin() {
 	for _, name := range slices.Sorted(maps.Keys(v.config.Upstreams)) {
 		for i, t := range v.config.Upstreams[name].Targets {
 			v.check(!listen.ReachedBy(t.URL), []string{"upstreams", name, "targets", strconv.Itoa(i)},
-				"target %s is this node's own admin API (admin.listen %s): clients could operate the node; write where "+
+				"target %s is this node's own admin API (admin.listen %s): clients could operate the node; write "+
+					"where "+
 					"your application listens", t.URL, listen)
 		}
 	}
@@ -30,7 +31,8 @@ func (v *validator) limitsOfNothing() {
 	}
 	for i := range v.config.Routes {
 		for j, l := range v.config.Routes[i].Limit {
-			v.check(l.Max != 0 || l.Shadow || l.Use != "", []string{"routes", strconv.Itoa(i), "limit", strconv.Itoa(j)}, text)
+			v.check(l.Max != 0 || l.Shadow || l.Use != "",
+				[]string{"routes", strconv.Itoa(i), "limit", strconv.Itoa(j)}, text)
 		}
 	}
 }

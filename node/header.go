@@ -157,7 +157,8 @@ func isHopByHop(name string) bool {
 	case 'k':
 		return SameName(name, "Keep-Alive")
 	case 'p':
-		return SameName(name, "Proxy-Connection") || SameName(name, "Proxy-Authenticate") || SameName(name, "Proxy-Authorization")
+		return SameName(name, "Proxy-Connection") || SameName(name, "Proxy-Authenticate") ||
+			SameName(name, "Proxy-Authorization")
 	case 't':
 		return SameName(name, "TE") || SameName(name, "Trailer") || SameName(name, "Transfer-Encoding")
 	case 'u':

@@ -44,8 +44,10 @@ type Limit struct {
 
 // Defaults sets what a configuration leaves out.
 func (l *Limit) Defaults() {
-	l.Algorithm, l.Align, l.StoreAway, l.Mode, l.Headers = AlgorithmFixed, AlignFirst, StoreAwayClosed, LimitModeRefuse, HeaderDraft8
-	l.Key, l.IPv6Prefix, l.Cost, l.MaxQueue, l.MaxWait, l.Zone = LimitKeys{{Kind: KeyIP}}, 56, 1, 100, Duration(5*time.Second), "UTC"
+	l.Algorithm, l.Align, l.StoreAway, l.Mode, l.Headers = AlgorithmFixed, AlignFirst, StoreAwayClosed, LimitModeRefuse,
+		HeaderDraft8
+	l.Key, l.IPv6Prefix, l.Cost, l.MaxQueue, l.MaxWait, l.Zone = LimitKeys{{Kind: KeyIP}}, 56, 1, 100,
+		Duration(5*time.Second), "UTC"
 }
 
 // maxPermits is the largest number that a limit can count to.
@@ -64,7 +66,8 @@ func (l *Limit) UnmarshalText(text []byte) error {
 	case errors.Is(err, strconv.ErrRange):
 		return fmt.Errorf("%s is out of range: use 0 to %d", count, maxPermits)
 	case err != nil:
-		return fmt.Errorf("%q is not a limit: write a number, a slash and a window, such as 100/15m, 20/s or 10000/day", text)
+		return fmt.Errorf("%q is not a limit: write a number, a slash and a window, such as 100/15m, 20/s or 10000/day",
+			text)
 	}
 	l.Max = int(n)
 	return l.Window.UnmarshalText([]byte(strings.Trim(window, " ")))
@@ -77,7 +80,8 @@ func (l *Limit) readUse(name string) error {
 	case onlyDigits(name):
 		return fmt.Errorf("%q is a limit without its window: write both, such as %s/15m or %[2]s/day", name, name)
 	case !ValidName(name):
-		return fmt.Errorf("%q is not a limit: write a number, a slash and a window, such as 100/15m, 20/s or 10000/day, or the name of a limit under limits", name)
+		return fmt.Errorf("%q is not a limit: write a number, a slash and a window, such as 100/15m, 20/s or "+
+			"10000/day, or the name of a limit under limits", name)
 	}
 	l.Use = name
 	return nil
@@ -134,13 +138,15 @@ func (l *Limit) Room() int {
 // scalars is what can be compared of a limit, in the order of scalarKeys.
 func (l *Limit) scalars() [18]any {
 	return [...]any{
-		l.Max, l.Window, l.Use, l.Name, l.Algorithm, l.Align, l.Zone, l.Burst, l.IPv6Prefix, l.Cost, l.Shadow, l.SkipFailed, l.SkipSuccessful, l.StoreAway,
+		l.Max, l.Window, l.Use, l.Name, l.Algorithm, l.Align, l.Zone, l.Burst, l.IPv6Prefix, l.Cost, l.Shadow,
+		l.SkipFailed, l.SkipSuccessful, l.StoreAway,
 		l.Mode, l.MaxWait, l.MaxQueue, l.Headers,
 	}
 }
 
 var scalarKeys = [18]string{
-	"max", "window", "use", "name", "algorithm", "align", "zone", "burst", "ipv6_prefix", "cost", "shadow", "skip_failed", "skip_successful", "store_away",
+	"max", "window", "use", "name", "algorithm", "align", "zone", "burst", "ipv6_prefix",
+	"cost", "shadow", "skip_failed", "skip_successful", "store_away",
 	"mode", "max_wait", "max_queue", "headers",
 }
 
@@ -272,7 +278,8 @@ type Zone string
 
 // UnmarshalText checks that the zone is known. That of the machine, Local, is refused: nodes must agree.
 func (z *Zone) UnmarshalText(text []byte) error {
-	unusual := len(text) == 0 || strings.Trim(string(text), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") != ""
+	unusual := len(text) == 0 ||
+		strings.Trim(string(text), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") != ""
 	if loc, err := time.LoadLocation(string(text)); err != nil || loc == time.Local || unusual {
 		return fmt.Errorf("%q is not a time zone: write a name such as UTC, Europe/Berlin or America/New_York", text)
 	}

@@ -36,9 +36,11 @@ func TestWindow(t *testing.T) {
 	}
 	for _, input := range []string{"", "0", "0s", "15", "d", "-1s", "Day", "days", "week", "99999999h"} {
 		var w node.Window
-		wantError(t, input, w.UnmarshalText([]byte(input)), "is not a window: write a duration such as 1s, 15m or 24h, or day or month")
+		wantError(t, input, w.UnmarshalText([]byte(input)),
+			"is not a window: write a duration such as 1s, 15m or 24h, or day or month")
 	}
-	for input, want := range map[string]string{"1d": "24h", "1 m": "1m", "2 weeks": "336h", "0.5hr": "30m", "90SEC": "1m30s"} {
+	for input, want := range map[string]string{"1d": "24h", "1 m": "1m", "2 weeks": "336h", "0.5hr": "30m",
+		"90SEC": "1m30s"} {
 		var w node.Window
 		wantError(t, input, w.UnmarshalText([]byte(input)), "is not a window: write "+want)
 	}
@@ -122,19 +124,22 @@ func TestLimitValues(t *testing.T) {
 		mode      node.LimitMode
 		headers   node.HeaderForm
 	)
-	for input, want := range map[string]string{"fixed": "", "sliding": "", "bucket": "", "concurrent": "", "slidng": `did you mean "sliding"?`, "": "is not known"} {
+	for input, want := range map[string]string{"fixed": "", "sliding": "", "bucket": "", "concurrent": "",
+		"slidng": `did you mean "sliding"?`, "": "is not known"} {
 		wantError(t, input, algorithm.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"first": "", "clock": "", "clok": `did you mean "clock"?`} {
 		wantError(t, input, align.UnmarshalText([]byte(input)), want)
 	}
-	for input, want := range map[string]string{"closed": "", "open": "", "share": "", "shared": `did you mean "share"?`} {
+	for input, want := range map[string]string{"closed": "", "open": "", "share": "",
+		"shared": `did you mean "share"?`} {
 		wantError(t, input, away.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"refuse": "", "queue": "", "wait": "is not known"} {
 		wantError(t, input, mode.UnmarshalText([]byte(input)), want)
 	}
-	for input, want := range map[string]string{"draft-8": "", "draft-7": "", "draft-6": "", "legacy": "", "none": "", "draft-9": `did you mean "draft-8"?`} {
+	for input, want := range map[string]string{"draft-8": "", "draft-7": "", "draft-6": "", "legacy": "", "none": "",
+		"draft-9": `did you mean "draft-8"?`} {
 		wantError(t, input, headers.UnmarshalText([]byte(input)), want)
 	}
 }
@@ -142,8 +147,10 @@ func TestLimitValues(t *testing.T) {
 func TestZone(t *testing.T) {
 	for input, want := range map[string]string{
 		"UTC": "", "Europe/Berlin": "", "America/New_York": "", "Etc/GMT+5": "",
-		"": "is not a time zone", "Local": "is not a time zone", "Europe/Berln": "is not a time zone: write a name such as UTC, Europe/Berlin",
-		"../UTC": "is not a time zone", "/etc/localtime": "is not a time zone", "Europe": "is not a time zone", "+02:00": "is not a time zone",
+		"": "is not a time zone", "Local": "is not a time zone",
+		"Europe/Berln": "is not a time zone: write a name such as UTC, Europe/Berlin",
+		"../UTC":       "is not a time zone", "/etc/localtime": "is not a time zone", "Europe": "is not a time zone",
+		"+02:00": "is not a time zone",
 	} {
 		var z node.Zone
 		err := z.UnmarshalText([]byte(input))
@@ -177,16 +184,19 @@ func TestLimitKey(t *testing.T) {
 		}
 	}
 	for _, input := range []string{
-		"", "IP", "ip:", "ip:x", "all:x", "header", "header:", "header:a b", "cookie:", "cookie:a=b", "param", "param:", "param:a-b", "param:{a}", "query:x",
+		"", "IP", "ip:", "ip:x", "all:x", "header", "header:", "header:a b", "cookie:", "cookie:a=b", "param", "param:",
+		"param:a-b", "param:{a}", "query:x",
 	} {
 		var k node.LimitKey
-		wantError(t, input, k.UnmarshalText([]byte(input)), "is not a key of limits: write ip, all, header:NAME, cookie:NAME or param:NAME")
+		wantError(t, input, k.UnmarshalText([]byte(input)),
+			"is not a key of limits: write ip, all, header:NAME, cookie:NAME or param:NAME")
 	}
 }
 
 func TestLimitResolve(t *testing.T) {
 	tenant := plainLimit(t)
-	tenant.Key, tenant.Cost, tenant.SkipFailed, tenant.Exempt.Keys = limitKeys(t, "header:X-Tenant"), 3, true, []string{"root"}
+	tenant.Key, tenant.Cost, tenant.SkipFailed, tenant.Exempt.Keys = limitKeys(t, "header:X-Tenant"), 3, true,
+		[]string{"root"}
 	named := map[string]node.Limit{"tenant": tenant}
 
 	own := plainLimit(t)
@@ -200,7 +210,8 @@ func TestLimitResolve(t *testing.T) {
 	if got := use.Resolve(named); !reflect.DeepEqual(got, want) {
 		t.Errorf("a plain use gave %+v, want %+v", got, want)
 	}
-	use.Key, use.Cost, use.SkipSuccessful, use.Exempt = limitKeys(t, "param:tenant"), 5, true, node.Exempt{Keys: []string{"other"}}
+	use.Key, use.Cost, use.SkipSuccessful, use.Exempt = limitKeys(t, "param:tenant"), 5, true,
+		node.Exempt{Keys: []string{"other"}}
 	want.Key, want.Cost, want.SkipSuccessful, want.Exempt = use.Key, use.Cost, true, use.Exempt
 	if got := use.Resolve(named); !reflect.DeepEqual(got, want) {
 		t.Errorf("a use with its own keys gave %+v, want %+v", got, want)
@@ -212,7 +223,8 @@ func TestLimitResolve(t *testing.T) {
 
 // FuzzLimit checks that what a text says is written back so that it says the same.
 func FuzzLimit(f *testing.F) {
-	for _, seed := range []string{"100/15m", "20/s", "10000/day", "0/month", " 5 / 90s ", "tenant", "100", "1/1h0m10s", "007/1.5s", "-", "1/+5m", "/", "1/\u00b5s"} {
+	for _, seed := range []string{"100/15m", "20/s", "10000/day", "0/month", " 5 / 90s ", "tenant", "100", "1/1h0m10s",
+		"007/1.5s", "-", "1/+5m", "/", "1/\u00b5s"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

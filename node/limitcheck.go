@@ -37,7 +37,8 @@ func (v *validator) limits() {
 // routeLimits checks the limits of a route.
 func (v *validator) routeLimits(route int) {
 	r := v.config.Routes[route]
-	v.check(len(r.Limit) <= maxLimits, []string{"routes", strconv.Itoa(route), "limit"}, "%d limits are too many: use at most %d", len(r.Limit), maxLimits)
+	v.check(len(r.Limit) <= maxLimits, []string{"routes", strconv.Itoa(route), "limit"},
+		"%d limits are too many: use at most %d", len(r.Limit), maxLimits)
 	for i := range r.Limit {
 		l := &r.Limit[i]
 		at := func(keys ...string) []string {
@@ -50,8 +51,11 @@ func (v *validator) routeLimits(route int) {
 			v.limit(at, l)
 		} else {
 			v.use(at, l)
-			again := slices.ContainsFunc(r.Limit[:i], func(m Limit) bool { return m.Use == l.Use && m.Key.equal(l.Key) })
-			v.check(!again, at("use"), "this route uses limit %q already, by the same key: leave one of the uses out", l.Use)
+			again := slices.ContainsFunc(r.Limit[:i], func(m Limit) bool {
+				return m.Use == l.Use && m.Key.equal(l.Key)
+			})
+			v.check(!again, at("use"), "this route uses limit %q already, by the same key: leave one of the uses out",
+				l.Use)
 		}
 		v.limitParams(at, l, r.Path)
 		v.limitInTime(at, l, &r)
@@ -69,7 +73,8 @@ func (v *validator) limitInTime(at placed, l *Limit, r *Route) {
 		l, key = new(v.config.Limits[l.Use]), at("use")
 	}
 	v.check(l.Mode != LimitModeQueue || l.MaxWait > maxQueueWait || l.MaxWait < timeout, key,
-		"a request may wait %s for its turn, but the route's timeout is %s: set timeout above max_wait", l.MaxWait.Std(), timeout.Std())
+		"a request may wait %s for its turn, but the route's timeout is %s: set timeout above max_wait",
+		l.MaxWait.Std(), timeout.Std())
 }
 
 // placed gives the path of a key of the limit under check.
@@ -84,11 +89,13 @@ func (v *validator) limit(at placed, l *Limit) {
 	v.limitQueue(at, l)
 	v.limitRequests(at, l)
 	room := l.Room()
-	v.check(room <= 0 || l.Cost <= room, at("cost"), "a request that costs %d never fits into %d: use 1 to %[2]d", l.Cost, room)
+	v.check(room <= 0 || l.Cost <= room, at("cost"), "a request that costs %d never fits into %d: use 1 to %[2]d",
+		l.Cost, room)
 	skips := l.SkipFailed || l.SkipSuccessful
 	v.check(l.Algorithm != AlgorithmConcurrent || !skips, at(skipKey(l)),
 		"algorithm concurrent counts requests in flight, whatever becomes of them: leave %s out", skipKey(l))
-	v.check(l.IPv6Prefix >= 1 && l.IPv6Prefix <= 128, at("ipv6_prefix"), "%d is out of range: use 1 to 128, best 32 to 64", l.IPv6Prefix)
+	v.check(l.IPv6Prefix >= 1 && l.IPv6Prefix <= 128, at("ipv6_prefix"),
+		"%d is out of range: use 1 to 128, best 32 to 64", l.IPv6Prefix)
 }
 
 func (v *validator) limitSize(at placed, l *Limit) {
@@ -106,9 +113,11 @@ func (v *validator) limitWindow(at placed, l *Limit) {
 	case l.Window == Window{}:
 		v.report(at("window"), "limit has no window: write a duration such as 15m, or day or month")
 	case calendar && l.Algorithm != AlgorithmFixed:
-		v.report(at("window"), "algorithm %s has no windows of the calendar: write a duration such as 24h, or use algorithm fixed", l.Algorithm)
+		v.report(at("window"), "algorithm %s has no windows of the calendar: write a duration such as 24h, or use "+
+			"algorithm fixed", l.Algorithm)
 	default:
-		v.check(l.Window.Length >= minWindow && l.Window.Length <= maxWindow, at("window"), "%s is out of range: use 100ms to 744h", l.Window)
+		v.check(l.Window.Length >= minWindow && l.Window.Length <= maxWindow, at("window"),
+			"%s is out of range: use 100ms to 744h", l.Window)
 	}
 }
 
@@ -116,9 +125,13 @@ func (v *validator) limitWindow(at placed, l *Limit) {
 func (v *validator) limitClock(at placed, l *Limit) {
 	clock := l.Align == AlignClock || l.Window.Calendar != ""
 	fixed := l.Algorithm == AlgorithmFixed
-	v.check(l.Align != AlignClock || fixed, at("align"), "align is for algorithm fixed: leave it out with %s", l.Algorithm)
-	v.check(clock || l.Zone == "" || l.Zone == "UTC", at("zone"), "zone is for windows on the clock: set align: clock, use day or month as window, or leave zone out")
-	v.check(l.StoreAway != StoreAwayShare || (fixed && clock), at("store_away"), "share needs fixed windows that begin on the clock: set algorithm: fixed and align: clock, or use closed or open")
+	v.check(l.Align != AlignClock || fixed, at("align"), "align is for algorithm fixed: leave it out with %s",
+		l.Algorithm)
+	v.check(clock || l.Zone == "" || l.Zone == "UTC", at("zone"),
+		"zone is for windows on the clock: set align: clock, use day or month as window, or leave zone out")
+	v.check(l.StoreAway != StoreAwayShare || (fixed && clock), at("store_away"),
+		"share needs fixed windows that begin on the clock: set algorithm: fixed and align: clock, or use closed or "+
+			"open")
 }
 
 func (v *validator) limitBucket(at placed, l *Limit) {
@@ -126,10 +139,12 @@ func (v *validator) limitBucket(at placed, l *Limit) {
 		v.check(l.Burst == 0, at("burst"), "burst is for algorithm bucket: leave it out with %s", l.Algorithm)
 		return
 	}
-	v.check(l.Burst >= 0 && l.Burst <= maxPermits, at("burst"), "%d is out of range: use 1 to %d, or leave burst out for as many as max", l.Burst, maxPermits)
+	v.check(l.Burst >= 0 && l.Burst <= maxPermits, at("burst"),
+		"%d is out of range: use 1 to %d, or leave burst out for as many as max", l.Burst, maxPermits)
 	if l.Max > 0 && l.Burst > 0 {
 		most := int64(maxFill) / max(int64(l.Window.Length)/int64(l.Max), 1)
-		v.check(int64(l.Burst) <= most, at("burst"), "a bucket of %d takes longer than a year to fill: use at most %d", l.Burst, most)
+		v.check(int64(l.Burst) <= most, at("burst"), "a bucket of %d takes longer than a year to fill: use at most %d",
+			l.Burst, most)
 	}
 }
 
@@ -137,26 +152,33 @@ func (v *validator) limitQueue(at placed, l *Limit) {
 	var standard Limit
 	standard.Defaults()
 	if l.Mode != LimitModeQueue {
-		v.check(l.MaxWait == standard.MaxWait, at("max_wait"), "max_wait is for mode queue: set mode: queue, or leave it out")
-		v.check(l.MaxQueue == standard.MaxQueue, at("max_queue"), "max_queue is for mode queue: set mode: queue, or leave it out")
+		v.check(l.MaxWait == standard.MaxWait, at("max_wait"),
+			"max_wait is for mode queue: set mode: queue, or leave it out")
+		v.check(l.MaxQueue == standard.MaxQueue, at("max_queue"),
+			"max_queue is for mode queue: set mode: queue, or leave it out")
 		return
 	}
 	v.check(!l.Shadow, at("mode"), "a shadow limit holds no request back: use mode refuse, or leave shadow out")
-	v.check(l.MaxWait >= minQueueWait && l.MaxWait <= maxQueueWait, at("max_wait"), "%s is out of range: use 1ms to 1m", l.MaxWait.Std())
-	v.check(l.MaxQueue >= 1 && l.MaxQueue <= maxQueue, at("max_queue"), "%d is out of range: use 1 to %d", l.MaxQueue, maxQueue)
+	v.check(l.MaxWait >= minQueueWait && l.MaxWait <= maxQueueWait, at("max_wait"), "%s is out of range: use 1ms to 1m",
+		l.MaxWait.Std())
+	v.check(l.MaxQueue >= 1 && l.MaxQueue <= maxQueue, at("max_queue"), "%d is out of range: use 1 to %d", l.MaxQueue,
+		maxQueue)
 }
 
 // limitRequests checks what a use of a named limit may say too: whose requests count, which ones, and how much.
 func (v *validator) limitRequests(at placed, l *Limit) {
 	v.check(l.Cost >= 1, at("cost"), "%d is out of range: use 1 or more", l.Cost)
-	v.check(!l.SkipFailed || !l.SkipSuccessful, at("skip_successful"), "with skip_failed and skip_successful nothing counts: use one of them")
+	v.check(!l.SkipFailed || !l.SkipSuccessful, at("skip_successful"),
+		"with skip_failed and skip_successful nothing counts: use one of them")
 	for i, key := range l.Exempt.Keys {
-		v.check(key != "", at("exempt", "keys", strconv.Itoa(i)), "key is empty: write a value of the limit's key, or leave it out")
+		v.check(key != "", at("exempt", "keys", strconv.Itoa(i)),
+			"key is empty: write a value of the limit's key, or leave it out")
 	}
 	v.check(len(l.Key) > 0, at("key"), "key is empty: use ip, all, header:NAME, cookie:NAME or param:NAME")
 	for i, k := range l.Key {
 		path := at("key", strconv.Itoa(i))
-		v.check(k.Kind != KeyAll || len(l.Key) == 1, path, "all counts every request together: use it alone, or leave it out")
+		v.check(k.Kind != KeyAll || len(l.Key) == 1, path,
+			"all counts every request together: use it alone, or leave it out")
 		v.check(!slices.ContainsFunc(l.Key[:i], k.same), path, "%s is in the key already: leave it out", k)
 	}
 }

@@ -37,11 +37,13 @@ func (v *validator) use(at placed, l *Limit) {
 	v.limitRequests(at, l)
 	named, ok := v.config.Limits[l.Use]
 	if !ok {
-		v.report(at("use"), "limit %q is not declared under limits%s", l.Use, v.nearest(l.Use, &v.limitsKnown, maps.Keys(v.config.Limits)))
+		v.report(at("use"), "limit %q is not declared under limits%s", l.Use,
+			v.nearest(l.Use, &v.limitsKnown, maps.Keys(v.config.Limits)))
 		return
 	}
 	room := named.Room()
-	v.check(l.Cost <= 1 || room <= 0 || l.Cost <= room, at("cost"), "a request that costs %d never fits into limit %q: use 1 to %d", l.Cost, l.Use, room)
+	v.check(l.Cost <= 1 || room <= 0 || l.Cost <= room, at("cost"),
+		"a request that costs %d never fits into limit %q: use 1 to %d", l.Cost, l.Use, room)
 	if l.SkipFailed || l.SkipSuccessful {
 		v.skipsOf(at, l, &named)
 	}
@@ -50,9 +52,11 @@ func (v *validator) use(at placed, l *Limit) {
 // skipsOf checks what a use doesn't count against what the limit itself doesn't.
 func (v *validator) skipsOf(at placed, l, named *Limit) {
 	key := skipKey(l)
-	v.check(named.Algorithm != AlgorithmConcurrent, at(key), "limit %q counts requests in flight, whatever becomes of them: leave %s out", l.Use, key)
+	v.check(named.Algorithm != AlgorithmConcurrent, at(key),
+		"limit %q counts requests in flight, whatever becomes of them: leave %s out", l.Use, key)
 	if l.SkipFailed != l.SkipSuccessful && named.SkipFailed != named.SkipSuccessful {
-		v.check(l.SkipFailed == named.SkipFailed, at(key), "limit %q has %s, and with %s here nothing counts: leave it out", l.Use, skipKey(named), key)
+		v.check(l.SkipFailed == named.SkipFailed, at(key),
+			"limit %q has %s, and with %s here nothing counts: leave it out", l.Use, skipKey(named), key)
 	}
 }
 
@@ -63,7 +67,8 @@ func besideUse(l *Limit) []string {
 	var keys []string
 	values, defaults := l.scalars(), standard.scalars()
 	for i, key := range scalarKeys {
-		if values[i] != defaults[i] && !slices.Contains([]string{"use", "cost", "skip_failed", "skip_successful"}, key) {
+		if values[i] != defaults[i] && !slices.Contains([]string{"use", "cost", "skip_failed", "skip_successful"},
+			key) {
 			keys = append(keys, key)
 		}
 	}
@@ -76,7 +81,8 @@ func (v *validator) limitParams(at placed, l *Limit, path Pattern) {
 	params := path.Params()
 	missing := func(k LimitKey) bool { return k.Kind == KeyParam && !slices.Contains(params, k.Name) }
 	for i, k := range l.Key {
-		v.check(!missing(k), at("key", strconv.Itoa(i)), "parameter {%s} is not in path %s%s", k.Name, path, didYouMean(k.Name, params))
+		v.check(!missing(k), at("key", strconv.Itoa(i)), "parameter {%s} is not in path %s%s", k.Name, path,
+			didYouMean(k.Name, params))
 	}
 	var standard Limit
 	standard.Defaults()
@@ -84,7 +90,9 @@ func (v *validator) limitParams(at placed, l *Limit, path Pattern) {
 		return
 	}
 	for _, k := range v.config.Limits[l.Use].Key {
-		v.check(!missing(k), at("use"), "limit %q counts by parameter {%s}, which is not in path %s: put it there, or give this use a key such as all or header:NAME", l.Use, k.Name, path)
+		v.check(!missing(k), at("use"),
+			"limit %q counts by parameter {%s}, which is not in path %s: put it there, or give this use a key such as "+
+				"all or header:NAME", l.Use, k.Name, path)
 	}
 }
 
@@ -100,10 +108,12 @@ func (v *validator) limitNames() {
 			here := limitPlace{i, j}
 			other, again := first[l.Name]
 			if _, named := v.config.Limits[l.Name]; named {
-				v.report(here.path(), "limits has one of the name %q: write use: %[1]s if that is meant, or give this limit "+
+				v.report(here.path(), "limits has one of the name %q: write use: %[1]s if that is meant, or give this "+
+					"limit "+
 					"another", l.Name)
 			} else if again {
-				v.report(here.path(), "%s has the name %q too: for one limit put it under limits and use it by name, for two "+
+				v.report(here.path(), "%s has the name %q too: for one limit put it under limits and use it by name, "+
+					"for two "+
 					"give them different names", other.in(&v.config.Routes[other.route]), l.Name)
 				v.problems[len(v.problems)-1].Other = other.path()
 			} else {

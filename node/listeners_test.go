@@ -38,7 +38,9 @@ func TestOnePortForTwo(t *testing.T) {
 				c.Edge.Listen, c.Admin.Listen = tc.admin, tc.edge
 			}
 			problems := c.Validate()
-			if tc.meet != (len(problems) == 1) || (tc.meet && strings.Join(problems[0].Path, ".")+"<"+strings.Join(problems[0].Other, ".") != "admin.listen<edge.listen") {
+			if tc.meet != (len(problems) == 1) ||
+				(tc.meet && strings.Join(problems[0].Path, ".")+"<"+strings.Join(problems[0].Other,
+					".") != "admin.listen<edge.listen") {
 				t.Errorf("%s and %s: got %v", c.Edge.Listen, c.Admin.Listen, problems)
 			}
 		}
@@ -52,7 +54,8 @@ func TestOnePortForTwo(t *testing.T) {
 		t.Errorf("without an embedded server: %v", problems)
 	}
 	c = node.Default()
-	c.Mesh.Token, c.Mesh.Cluster.Name, c.Mesh.Cluster.Peers, c.Mesh.Cluster.Listen = "0123456789abcdef", "prod", []node.Address{"127.0.0.1:4222"}, "127.0.0.1:4222"
+	c.Mesh.Token, c.Mesh.Cluster.Name, c.Mesh.Cluster.Peers, c.Mesh.Cluster.Listen = "0123456789abcdef", "prod",
+		[]node.Address{"127.0.0.1:4222"}, "127.0.0.1:4222"
 	wantProblem(t, &c, "mesh.cluster.listen", "is taken by mesh.listen")
 }
 

@@ -63,7 +63,8 @@ type MemoryNeed struct {
 // is held by several hands at once, so what bodies may have counts as often.
 func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	n := MemoryNeed{
-		Base: memoryBase, Bodies: bodyHands * c.Edge.MaxBuffered, Connections: Size(c.Edge.MaxConnections) * perConnection,
+		Base: memoryBase, Bodies: bodyHands * c.Edge.MaxBuffered,
+		Connections: Size(c.Edge.MaxConnections) * perConnection,
 	}
 	caches, limits := c.Uses()
 	if caches {
@@ -98,7 +99,8 @@ func (n MemoryNeed) Total() Size { return n.Base + n.Cache + n.Bodies + n.Connec
 
 // String tells the sum and its parts, in MiB.
 func (n MemoryNeed) String() string {
-	return fmt.Sprintf("%s (%s for cache.memory, %s for %d times edge.max_buffered, %s for connections, %s for limits, %s besides)", n.Total().round(), n.Cache.round(), n.Bodies.round(), bodyHands,
+	return fmt.Sprintf("%s (%s for cache.memory, %s for %d times edge.max_buffered, %s for connections, %s for "+
+		"limits, %s besides)", n.Total().round(), n.Cache.round(), n.Bodies.round(), bodyHands,
 		n.Connections.round(), n.Limits.round(), n.Base.round())
 }
 

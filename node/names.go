@@ -22,7 +22,9 @@ func (c *Config) Named() []Route { return NameRoutes(c.Routes, c.Limits) }
 // what the route matches behind it: a for /a, a-2bq4k for /a/. The order of the routes doesn't count. limits are
 // those that are shared.
 func NameRoutes(routes []Route, limits map[string]Limit) []Route {
-	if !slices.ContainsFunc(routes, func(r Route) bool { return r.Name == "" || slices.ContainsFunc(r.Limit, nameless) }) {
+	if !slices.ContainsFunc(routes, func(r Route) bool {
+		return r.Name == "" || slices.ContainsFunc(r.Limit, nameless)
+	}) {
 		return routes
 	}
 	taken := map[string]bool{}
@@ -83,7 +85,9 @@ type claim struct {
 
 // settle gives each claim a name that nobody else has. Plain names go first, so that none has to yield to a hash.
 func settle(taken map[string]bool, claims []claim) {
-	slices.SortFunc(claims, func(a, b claim) int { return cmp.Or(cmp.Compare(a.loss, b.loss), cmp.Compare(a.key, b.key)) })
+	slices.SortFunc(claims, func(a, b claim) int {
+		return cmp.Or(cmp.Compare(a.loss, b.loss), cmp.Compare(a.key, b.key))
+	})
 	var left []claim
 	for _, c := range claims {
 		if len(c.plain) > MaxName || taken[c.plain] {

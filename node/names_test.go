@@ -29,7 +29,8 @@ func TestNamesNeverCollide(t *testing.T) {
 		routes []node.Route
 		want   []string // ~ for a hash
 	}{
-		"usual":              {[]node.Route{as("/"), as("/api/*"), as("/users/{id}"), host("api.example.com")}, []string{"root", "api-all", "users-id", "api_example_com"}},
+		"usual": {[]node.Route{as("/"), as("/api/*"), as("/users/{id}"), host("api.example.com")},
+			[]string{"root", "api-all", "users-id", "api_example_com"}},
 		"slash at the end":   {[]node.Route{as("/a"), as("/a/")}, []string{"a", "a-~"}},
 		"two slashes":        {[]node.Route{as("/a//b"), as("/a/b")}, []string{"a-b-~", "a-b"}},
 		"dot and underscore": {[]node.Route{as("/a.b"), as("/a_b")}, []string{"a_b-~", "a_b"}},
@@ -39,12 +40,17 @@ func TestNamesNeverCollide(t *testing.T) {
 		"parameter":          {[]node.Route{as("/{a}"), as("/a")}, []string{"a-~", "a"}},
 		"all":                {[]node.Route{as("/all"), as("/*")}, []string{"all-~", "all"}},
 		"root":               {[]node.Route{as("/root"), as("/")}, []string{"root-~", "root"}},
-		"method":             {[]node.Route{as("/get/a"), with("/a", func(r *node.Route) { r.Methods = []node.Method{"GET"} })}, []string{"get-a-~", "get-a"}},
-		"host":               {[]node.Route{host("a.b"), host("a_b"), as("/a_b")}, []string{"a_b-~", "a_b-~", "a_b"}},
-		"headers":            {[]node.Route{header("X", "1 2"), header("X", "1-2"), header("X", "1+2")}, []string{"a-x_1_2", "a-x_1-2", "a-x_1_2-~"}},
-		"given":              {[]node.Route{as("/a"), named("a", "/b")}, []string{"a-~", "a"}},
-		"ours":               {[]node.Route{as("/exposed"), as("/purge"), as("/unmatched")}, []string{"exposed-~", "purge-~", "unmatched-~"}},
-		"too long":           {[]node.Route{as("/" + long), as("/" + long + "/b")}, []string{long[:58] + "-~", long[:58] + "-~"}},
+		"method": {[]node.Route{as("/get/a"), with("/a", func(r *node.Route) {
+			r.Methods = []node.Method{"GET"}
+		})}, []string{"get-a-~", "get-a"}},
+		"host": {[]node.Route{host("a.b"), host("a_b"), as("/a_b")}, []string{"a_b-~", "a_b-~", "a_b"}},
+		"headers": {[]node.Route{header("X", "1 2"), header("X", "1-2"), header("X", "1+2")},
+			[]string{"a-x_1_2", "a-x_1-2", "a-x_1_2-~"}},
+		"given": {[]node.Route{as("/a"), named("a", "/b")}, []string{"a-~", "a"}},
+		"ours": {[]node.Route{as("/exposed"), as("/purge"), as("/unmatched")},
+			[]string{"exposed-~", "purge-~", "unmatched-~"}},
+		"too long": {[]node.Route{as("/" + long), as("/" + long + "/b")},
+			[]string{long[:58] + "-~", long[:58] + "-~"}},
 	} {
 		got := namesOf(node.NameRoutes(tc.routes, nil))
 		if len(slices.Compact(slices.Sorted(slices.Values(got)))) != len(got) {
@@ -52,7 +58,8 @@ func TestNamesNeverCollide(t *testing.T) {
 		}
 		for i, want := range tc.want {
 			before, hashed := strings.CutSuffix(want, "~")
-			if (hashed && (!strings.HasPrefix(got[i], before) || len(got[i]) != len(before)+5)) || (!hashed && got[i] != want) {
+			if (hashed && (!strings.HasPrefix(got[i], before) || len(got[i]) != len(before)+5)) ||
+				(!hashed && got[i] != want) {
 				t.Errorf("%s: %s has the name %q, want %q", what, tc.routes[i].Path, got[i], want)
 			}
 		}
@@ -128,7 +135,8 @@ func TestLimitNamesNeverCollide(t *testing.T) {
 		t.Errorf("%v", p)
 	}
 	named := c.Named()
-	got := []string{named[0].LimitID(0), named[0].LimitID(1), named[0].LimitID(2), named[1].LimitID(0), named[1].LimitID(1)}
+	got := []string{named[0].LimitID(0), named[0].LimitID(1), named[0].LimitID(2), named[1].LimitID(0),
+		named[1].LimitID(1)}
 	want := []string{"tenant-~", "tenant-2-~", "tenant", "tenant-2", "mine"}
 	for i := range want {
 		before, hashed := strings.CutSuffix(want[i], "~")

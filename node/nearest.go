@@ -74,5 +74,6 @@ func oneOf[T ~string](dst *T, text []byte, allowed ...T) error {
 		names[i] = string(a)
 	}
 	last := len(names) - 1
-	return fmt.Errorf("%q is not known: use %s or %s%s", text, strings.Join(names[:last], ", "), names[last], didYouMean(string(text), names))
+	return fmt.Errorf("%q is not known: use %s or %s%s", text, strings.Join(names[:last], ", "), names[last],
+		didYouMean(string(text), names))
 }

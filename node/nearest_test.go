@@ -11,8 +11,9 @@ import (
 func TestNearest(t *testing.T) {
 	keys := []string{"targets", "remote", "timeout", "connect_timeout", "max_requests", "health"}
 	for word, want := range map[string]string{
-		"tagets": "targets", "target": "targets", "timeouts": "timeout", "time_out": "timeout", "connectTimeout": "connect_timeout",
-		"maxRequests": "max_requests", "helth": "health", "targets": "targets", "cache": "", "x": "", "": "",
+		"tagets": "targets", "target": "targets", "timeouts": "timeout", "time_out": "timeout",
+		"connectTimeout": "connect_timeout",
+		"maxRequests":    "max_requests", "helth": "health", "targets": "targets", "cache": "", "x": "", "": "",
 		"rmeote": "remote", "max-requests": "max_requests", "Health": "health", "time": "", "root": "", "at": "",
 	} {
 		if got := node.Nearest(word, keys); got != want {

@@ -181,7 +181,8 @@ func asWritten(segment string) string {
 		if rest[0] == '%' {
 			octets *= 3
 		}
-		if octets > 1 && c != utf8.RuneError && ((c >= 0x80 && unicode.IsPrint(c)) || strings.ContainsRune(peopleWrite, c)) {
+		if octets > 1 && c != utf8.RuneError &&
+			((c >= 0x80 && unicode.IsPrint(c)) || strings.ContainsRune(peopleWrite, c)) {
 			b.WriteRune(c)
 		} else {
 			b.WriteString(rest[:octets])

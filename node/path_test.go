@@ -48,12 +48,14 @@ func FuzzPattern(f *testing.F) {
 			if s.Param != "" {
 				continue
 			}
-			if got, _, err := node.CanonicalPath("/" + s.Literal); err != nil || got != "/"+s.Literal || strings.Contains(s.Literal, "/") {
+			if got, _, err := node.CanonicalPath("/" + s.Literal); err != nil || got != "/"+s.Literal ||
+				strings.Contains(s.Literal, "/") {
 				t.Fatalf("%q has the segment %q, as a request %q, %v", text, s.Literal, got, err)
 			}
 		}
 		for _, written := range []string{p.String(), p.Canonical()} {
-			if again, err := node.ParsePattern(written); err != nil || again.Compare(p) != node.Equal || again.Canonical() != p.Canonical() {
+			if again, err := node.ParsePattern(written); err != nil || again.Compare(p) != node.Equal ||
+				again.Canonical() != p.Canonical() {
 				t.Fatalf("%q is written as %q, read as %q, %v", text, written, again, err)
 			}
 		}
@@ -84,12 +86,15 @@ func browserPath(s string) string {
 // browsers.
 func TestHostsInASCII(t *testing.T) {
 	for host, want := range map[string]string{
-		"café.example": "xn--caf-dma.example", "Bücher.de": "xn--bcher-kva.de", "中国。example": "xn--fiqs8s.example", "a.日本語.jp": "a.xn--wgv71a119e.jp",
-		"他们为什么不说中文": "xn--ihqwcrb4cv8a8dqg056pqjye", "3年B組金八先生": "xn--3b-ww4c5e180e575a65lsy2b", "-> $1.00 <-é": "", strings.Repeat("é", 64): "", "a b": "",
+		"café.example": "xn--caf-dma.example", "Bücher.de": "xn--bcher-kva.de", "中国。example": "xn--fiqs8s.example",
+		"a.日本語.jp":  "a.xn--wgv71a119e.jp",
+		"他们为什么不说中文": "xn--ihqwcrb4cv8a8dqg056pqjye", "3年B組金八先生": "xn--3b-ww4c5e180e575a65lsy2b", "-> $1.00 <-é": "",
+		strings.Repeat("é", 64): "", "a b": "",
 	} {
 		var h node.Host
 		err := h.UnmarshalText([]byte(host))
-		if err == nil || (want == "") != !strings.Contains(err.Error(), "so write") || !strings.HasSuffix(err.Error(), want) {
+		if err == nil || (want == "") != !strings.Contains(err.Error(), "so write") ||
+			!strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", host, err, want)
 		}
 	}

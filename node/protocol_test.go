@@ -8,15 +8,18 @@ import (
 )
 
 func TestProtocol(t *testing.T) {
-	for text, want := range map[string]node.Protocol{"spdy/3.1": "spdy/3.1", "SPDY/3.1": "spdy/3.1", "tcp": "tcp", "irc/6.9": "irc/6.9", "x-own": "x-own"} {
+	for text, want := range map[string]node.Protocol{"spdy/3.1": "spdy/3.1", "SPDY/3.1": "spdy/3.1", "tcp": "tcp",
+		"irc/6.9": "irc/6.9", "x-own": "x-own"} {
 		var p node.Protocol
 		if err := p.UnmarshalText([]byte(text)); err != nil || p != want {
 			t.Errorf("%s: %q, %v", text, p, err)
 		}
 	}
 	for text, why := range map[string]string{
-		"": "write a name", "/": "write a name", "spdy/": "write a name", "/3.1": "write a name", "a b": "write a name", "a/b/c": "write a name", "a,b": "write a name",
-		"a\r\nb": "write a name", strings.Repeat("a", 65): "write a name", "WebSocket": "always pass", "h2c": "past everything", "HTTP/2.0": "past everything",
+		"": "write a name", "/": "write a name", "spdy/": "write a name", "/3.1": "write a name", "a b": "write a name",
+		"a/b/c": "write a name", "a,b": "write a name",
+		"a\r\nb": "write a name", strings.Repeat("a", 65): "write a name", "WebSocket": "always pass",
+		"h2c": "past everything", "HTTP/2.0": "past everything",
 		"TLS/1.0": "past everything", "messages": "not known",
 	} {
 		var p node.Protocol

@@ -63,7 +63,8 @@ func (r Ref) ofRequest(route *Route) string {
 			"/users/{id}", r, what)
 	case "header", "headers", "cookie", "cookies":
 		if route.To.Kind == KindNATS {
-			return fmt.Sprintf("%s can't be read here yet: a subject has the parameters of the path alone, such as {id}", r)
+			return fmt.Sprintf("%s can't be read here yet: a subject has the parameters of the path alone, such as "+
+				"{id}", r)
 		}
 		return fmt.Sprintf("%s can't be read here yet: fields and cookies go along as they are, with the calls of a "+
 			"gather too", r)

@@ -71,12 +71,15 @@ func (l *Location) UnmarshalText(text []byte) error {
 	scheme, rest, absolute := strings.Cut(s, "://")
 	if absolute {
 		if scheme != "http" && scheme != "https" {
-			return fmt.Errorf("%q leads neither to http nor https: write a path, or a URL such as https://example.com/{*}", s)
+			return fmt.Errorf("%q leads neither to http nor https: write a path, or a URL such as "+
+				"https://example.com/{*}", s)
 		}
 		host, path, _ := strings.Cut(rest, "/")
 		u, err := url.Parse(scheme + "://" + host)
-		if host != "{host}" && (err != nil || !validAuthority(u) || u.Host != host || strings.ContainsAny(host, "@?#{}")) {
-			return fmt.Errorf("%q has no host: write one such as example.com, or {host} for the client's%s", s, inASCII(host))
+		if host != "{host}" && (err != nil || !validAuthority(u) || u.Host != host ||
+			strings.ContainsAny(host, "@?#{}")) {
+			return fmt.Errorf("%q has no host: write one such as example.com, or {host} for the client's%s", s,
+				inASCII(host))
 		}
 		if host != "{host}" {
 			out.Host = host
@@ -125,7 +128,8 @@ const maxRespond = 64 << 10
 func (v *validator) ends(i int, r *Route) {
 	at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }
 	var ways []string
-	for key, has := range map[string]bool{"to": r.To.Kind != "", "gather": r.Gather != nil, "redirect": r.Redirect != nil, "respond": r.Respond != nil} {
+	for key, has := range map[string]bool{"to": r.To.Kind != "", "gather": r.Gather != nil,
+		"redirect": r.Redirect != nil, "respond": r.Respond != nil} {
 		if has {
 			ways = append(ways, key)
 		}
@@ -135,13 +139,17 @@ func (v *validator) ends(i int, r *Route) {
 		v.report(at(ways[len(ways)-1]), "a route answers in one way: keep one of %s", strings.Join(ways, ", "))
 	}
 	if d := r.Redirect; d != nil {
-		v.check(slices.Contains([]int{301, 302, 303, 307, 308}, d.Status), at("redirect", "status"), "%d is not a redirection: use 301, 302, 303, 307 or 308", d.Status)
+		v.check(slices.Contains([]int{301, 302, 303, 307, 308}, d.Status), at("redirect", "status"),
+			"%d is not a redirection: use 301, 302, 303, 307 or 308", d.Status)
 		v.refs(at("redirect", "to"), r, d.To.Path.Refs())
 	}
 	if a := r.Respond; a != nil {
-		v.check(a.Status >= 200 && a.Status <= 599, at("respond", "status"), "%d is out of range: use 200 to 599", a.Status)
-		v.check(a.Body == "" || (a.Status != 204 && a.Status != 205 && a.Status != 304), at("respond", "body"), "a response with status %d has no body", a.Status)
-		v.check(len(a.Body) <= maxRespond, at("respond", "body"), "%d bytes: use at most %d, or a service", len(a.Body), maxRespond)
+		v.check(a.Status >= 200 && a.Status <= 599, at("respond", "status"), "%d is out of range: use 200 to 599",
+			a.Status)
+		v.check(a.Body == "" || (a.Status != 204 && a.Status != 205 && a.Status != 304), at("respond", "body"),
+			"a response with status %d has no body", a.Status)
+		v.check(len(a.Body) <= maxRespond, at("respond", "body"), "%d bytes: use at most %d, or a service", len(a.Body),
+			maxRespond)
 		v.editable(at("respond", "headers"), a.Headers)
 	}
 	if r.Rewrite != nil {
@@ -152,9 +160,12 @@ func (v *validator) ends(i int, r *Route) {
 func (v *validator) rewrite(at placed, r *Route) {
 	w := r.Rewrite
 	forwards := r.To.Kind == KindService || r.To.Kind == KindUpstream
-	v.check(w.Path.String() == "" || forwards, at("rewrite", "path"), "only requests to services and upstreams have a path of their own")
-	v.check(w.Host == "" || forwards, at("rewrite", "host"), "only requests to services and upstreams have a host of their own")
-	v.check(w.Query.None() || forwards, at("rewrite", "query"), "only requests to services and upstreams have a query of their own")
+	v.check(w.Path.String() == "" || forwards, at("rewrite", "path"),
+		"only requests to services and upstreams have a path of their own")
+	v.check(w.Host == "" || forwards, at("rewrite", "host"),
+		"only requests to services and upstreams have a host of their own")
+	v.check(w.Query.None() || forwards, at("rewrite", "query"),
+		"only requests to services and upstreams have a query of their own")
 	asks := r.To.Kind != "" || r.Gather != nil
 	v.check(w.Request.None() || asks, at("rewrite", "request"), "the route sends no request")
 	v.refs(at("rewrite", "path"), r, w.Path.Refs())
@@ -166,7 +177,8 @@ func (v *validator) rewrite(at placed, r *Route) {
 		v.editable(at("rewrite", key, "set"), e.Set)
 		v.editable(at("rewrite", key, "add"), e.Add)
 		for i, name := range e.Remove {
-			v.check(validFieldName(name) && !framesOrOwn(name), at("rewrite", key, "remove", strconv.Itoa(i)), "%q isn't a header field that can be changed", name)
+			v.check(validFieldName(name) && !framesOrOwn(name), at("rewrite", key, "remove", strconv.Itoa(i)),
+				"%q isn't a header field that can be changed", name)
 		}
 	}
 }
@@ -175,7 +187,8 @@ func (v *validator) rewrite(at placed, r *Route) {
 func (v *validator) literal(at []string, r *Route, values map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		for _, param := range r.Path.Params() {
-			v.check(!strings.Contains(values[name], "{"+param+"}"), append(slices.Clone(at), name), "{%s} isn't replaced here, only in rewrite.path, which may have a query", param)
+			v.check(!strings.Contains(values[name], "{"+param+"}"), append(slices.Clone(at), name),
+				"{%s} isn't replaced here, only in rewrite.path, which may have a query", param)
 		}
 	}
 }
@@ -185,7 +198,8 @@ func (v *validator) editable(at []string, fields map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		place := append(slices.Clone(at), name)
 		v.check(validFieldName(name) && !framesOrOwn(name), place, "%q isn't a header field that can be changed", name)
-		v.check(validFieldValue(fields[name]), place, "the value holds a character that no header field can, or a space at an end")
+		v.check(validFieldValue(fields[name]), place,
+			"the value holds a character that no header field can, or a space at an end")
 	}
 }
 
@@ -196,7 +210,9 @@ func framesOrOwn(name string) bool {
 
 // validFieldValue is RFC 9110 §5.5 without obs-text.
 func validFieldValue(s string) bool {
-	return s == strings.TrimSpace(s) && strings.IndexFunc(s, func(c rune) bool { return (c < ' ' && c != '\t') || c >= 0x7f }) < 0
+	return s == strings.TrimSpace(s) && strings.IndexFunc(s, func(c rune) bool {
+		return (c < ' ' && c != '\t') || c >= 0x7f
+	}) < 0
 }
 
 // refs checks what a template of the route refers to; calls are those whose results it may.
@@ -208,7 +224,8 @@ func (v *validator) refs(at []string, r *Route, refs []Ref, calls ...string) {
 		case ref.Call != "" && r.Gather == nil:
 			v.report(at, "%s is a call's result, which only the calls of a gather have", ref)
 		case ref.Call != "":
-			v.check(slices.Contains(calls, ref.Call), at, "%s needs the result of call %q: name it in after", ref, ref.Call)
+			v.check(slices.Contains(calls, ref.Call), at, "%s needs the result of call %q: name it in after", ref,
+				ref.Call)
 		case ref.Param == Rest:
 			v.check(r.Path.Rest, at, "{*} is what /* matched, and path %s doesn't end in it", r.Path)
 		default:
@@ -220,5 +237,6 @@ func (v *validator) refs(at []string, r *Route, refs []Ref, calls ...string) {
 // param checks that the route's path has the parameter.
 func (v *validator) param(at []string, r *Route, name string) {
 	params := r.Path.Params()
-	v.check(slices.Contains(params, name), at, "parameter {%s} is not in path %s%s", name, r.Path, didYouMean(name, params))
+	v.check(slices.Contains(params, name), at, "parameter {%s} is not in path %s%s", name, r.Path,
+		didYouMean(name, params))
 }

@@ -77,9 +77,11 @@ func (h *Host) UnmarshalText(text []byte) error {
 	if strings.Contains(s, "*") {
 		return fmt.Errorf("%q has a *, which no host may yet: leave host out for any, or write a route for each", text)
 	}
-	if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-._[:]") != "" || strings.Contains(s, "]:") ||
+	if s == "" || len(s) > 253 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-._[:]") != "" ||
+		strings.Contains(s, "]:") ||
 		(strings.Contains(s, ":") && !strings.HasPrefix(s, "[")) {
-		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port%s", text, inASCII(string(text)))
+		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port%s", text,
+			inASCII(string(text)))
 	}
 	*h = Host(s)
 	return nil
@@ -136,7 +138,8 @@ func (r Route) MatchesMethod(method string) bool {
 // Overlap means that no rule says which of the two wins for the requests that both match.
 func (r Route) Compare(s Route) Relation {
 	relations := [...]Relation{
-		compareHosts(r.Host, s.Host), r.Path.Compare(s.Path), compareMethods(r.Methods, s.Methods), compareHeaders(r.Match.Headers, s.Match.Headers),
+		compareHosts(r.Host, s.Host), r.Path.Compare(s.Path), compareMethods(r.Methods, s.Methods),
+		compareHeaders(r.Match.Headers, s.Match.Headers),
 	}
 	if slices.Contains(relations[:], Disjoint) {
 		return Disjoint
@@ -152,7 +155,8 @@ func (r Route) Compare(s Route) Relation {
 // CompareBreadth orders routes of the same host and path from narrow to wide: where Compare says Narrower it is
 // negative. Wherever a request matches two of them, validation has made sure that Compare says which is narrower.
 func (r *Route) CompareBreadth(s *Route) int {
-	return cmp.Or(cmp.Compare(breadth(r.Methods), breadth(s.Methods)), -cmp.Compare(len(r.Match.Headers), len(s.Match.Headers)))
+	return cmp.Or(cmp.Compare(breadth(r.Methods), breadth(s.Methods)),
+		-cmp.Compare(len(r.Match.Headers), len(s.Match.Headers)))
 }
 
 // breadth is how many methods the list takes: of two lists of which one holds the other, that one has fewer.
@@ -187,7 +191,10 @@ func compareHosts(a, b Host) Relation {
 
 func compareMethods(a, b []Method) Relation {
 	x, y := methodSet(a), methodSet(b)
-	return compareSets(len(x) == 0, len(y) == 0, containsAll(x, y), containsAll(y, x), slices.ContainsFunc(x, func(m Method) bool { return slices.Contains(y, m) }))
+	return compareSets(len(x) == 0, len(y) == 0, containsAll(x, y), containsAll(y, x),
+		slices.ContainsFunc(x, func(m Method) bool {
+			return slices.Contains(y, m)
+		}))
 }
 
 // methodSet adds the HEAD that GET includes.

@@ -17,9 +17,11 @@ func TestRouteID(t *testing.T) {
 		{node.Route{Path: pattern(t, "/")}, "root"},
 		{node.Route{Path: pattern(t, "/*")}, "all"},
 		{node.Route{Path: pattern(t, "/api/*")}, "api-all"},
-		{node.Route{Path: pattern(t, "/Orders/{id}"), Host: "api.example.com", Methods: []node.Method{"GET"}}, "get-api_example_com-orders-id"},
+		{node.Route{Path: pattern(t, "/Orders/{id}"), Host: "api.example.com", Methods: []node.Method{"GET"}},
+			"get-api_example_com-orders-id"},
 		{node.Route{Path: pattern(t, "/a//b~c"), Methods: []node.Method{"GET", "M-SEARCH"}}, "get-m-search-a-b_c"},
-		{node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X-B": "é 1", "X-A": ""}}}, "a-x-a_-x-b___1"},
+		{node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X-B": "é 1", "X-A": ""}}},
+			"a-x-a_-x-b___1"},
 		{node.Route{Path: pattern(t, "/"+strings.Repeat("long", 30))}, strings.Repeat("long", 16)},
 	} {
 		got := tc.route.ID()
@@ -54,8 +56,10 @@ func TestMatchesMethod(t *testing.T) {
 func TestHost(t *testing.T) {
 	for input, want := range map[string]string{
 		"Example.COM": "", "localhost": "", "10.0.0.1": "", "[::1]": "", "a_b": "",
-		"": "is not a host", "http://a": "is not a host", "a:80": "is not a host", "[::1]:80": "is not a host", "a b": "is not a host",
-		"::1": "is not a host", "é.com": "is not a host", "*.a.com": "no host may yet", "*": "leave host out for any", strings.Repeat("a", 254): "is not a host",
+		"": "is not a host", "http://a": "is not a host", "a:80": "is not a host", "[::1]:80": "is not a host",
+		"a b": "is not a host",
+		"::1": "is not a host", "é.com": "is not a host", "*.a.com": "no host may yet", "*": "leave host out for any",
+		strings.Repeat("a", 254): "is not a host",
 	} {
 		var h node.Host
 		err := h.UnmarshalText([]byte(input))
@@ -68,7 +72,9 @@ func TestHost(t *testing.T) {
 
 func TestMethod(t *testing.T) {
 	for input, want := range map[string]string{
-		"GET": "", "M-SEARCH": "", "": "upper case", "get": "upper case", "GET ": "upper case", "*": "leave methods out for any", "ANY": "leave methods out for any", "CONNECT": "never forwarded", "TRACE": "never forwarded",
+		"GET": "", "M-SEARCH": "", "": "upper case", "get": "upper case", "GET ": "upper case",
+		"*": "leave methods out for any", "ANY": "leave methods out for any", "CONNECT": "never forwarded",
+		"TRACE": "never forwarded",
 	} {
 		var m node.Method
 		wantError(t, input, m.UnmarshalText([]byte(input)), want)
@@ -76,7 +82,8 @@ func TestMethod(t *testing.T) {
 }
 
 func TestEncodedSlash(t *testing.T) {
-	for input, want := range map[string]string{"refuse": "", "keep": "", "kepp": `did you mean "keep"?`, "": "is not known"} {
+	for input, want := range map[string]string{"refuse": "", "keep": "", "kepp": `did you mean "keep"?`,
+		"": "is not known"} {
 		var e node.EncodedSlash
 		wantError(t, input, e.UnmarshalText([]byte(input)), want)
 	}
@@ -90,16 +97,32 @@ func TestRouteCompare(t *testing.T) {
 		want node.Relation
 	}{
 		{"same", node.Route{Path: pattern(t, "/a")}, node.Route{Path: pattern(t, "/a")}, node.Equal},
-		{"host beats path", node.Route{Host: "h", Path: pattern(t, "/*")}, node.Route{Path: pattern(t, "/a")}, node.Narrower},
-		{"other hosts", node.Route{Host: "h", Path: pattern(t, "/a")}, node.Route{Host: "i", Path: pattern(t, "/a")}, node.Disjoint},
-		{"path beats methods", node.Route{Path: pattern(t, "/a")}, node.Route{Path: pattern(t, "/{x}"), Methods: get}, node.Narrower},
-		{"methods beat headers", node.Route{Path: pattern(t, "/a"), Methods: get}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Narrower},
-		{"GET holds HEAD", node.Route{Path: pattern(t, "/a"), Methods: get}, node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"HEAD"}}, node.Wider},
-		{"methods cross", node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"PUT", "POST"}}, node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"POST", "PATCH"}}, node.Overlap},
-		{"headers cross", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"Y": "1"}}}, node.Overlap},
-		{"header values differ", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "2"}}}, node.Disjoint},
-		{"header names don't differ by case", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}}, node.Equal},
-		{"more headers", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1", "Y": "1"}}}, node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}}, node.Narrower},
+		{"host beats path", node.Route{Host: "h", Path: pattern(t, "/*")}, node.Route{Path: pattern(t, "/a")},
+			node.Narrower},
+		{"other hosts", node.Route{Host: "h", Path: pattern(t, "/a")}, node.Route{Host: "i", Path: pattern(t, "/a")},
+			node.Disjoint},
+		{"path beats methods", node.Route{Path: pattern(t, "/a")}, node.Route{Path: pattern(t, "/{x}"), Methods: get},
+			node.Narrower},
+		{"methods beat headers", node.Route{Path: pattern(t, "/a"), Methods: get},
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Narrower},
+		{"GET holds HEAD", node.Route{Path: pattern(t, "/a"), Methods: get},
+			node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"HEAD"}}, node.Wider},
+		{"methods cross", node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"PUT", "POST"}},
+			node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"POST", "PATCH"}}, node.Overlap},
+		{"headers cross", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"Y": "1"}}}, node.Overlap},
+		{"header values differ",
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "2"}}},
+			node.Disjoint},
+		{"header names don't differ by case",
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}},
+			node.Equal},
+		{"more headers", node.Route{Path: pattern(t, "/a"),
+			Match: node.Match{Headers: map[string]string{"X": "1", "Y": "1"}}},
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}},
+			node.Narrower},
 	} {
 		if got := tc.a.Compare(tc.b); got != tc.want {
 			t.Errorf("%s: got %d, want %d", tc.what, got, tc.want)
@@ -124,7 +147,8 @@ func TestRouteCompareRandom(t *testing.T) {
 		}
 		got, sets := a.Compare(b), relation(both, onlyA, onlyB)
 		exact := sets == node.Disjoint || sets == node.Equal || got == node.Disjoint || got == node.Equal
-		if (exact && got != sets) || (sets == node.Narrower && got != node.Narrower) || (sets == node.Wider && got != node.Wider) {
+		if (exact && got != sets) || (sets == node.Narrower && got != node.Narrower) ||
+			(sets == node.Wider && got != node.Wider) {
 			t.Fatalf("%+v to %+v is %d, as sets %d", a, b, got, sets)
 		}
 		if back := b.Compare(a); back != mirrored(got) {
@@ -151,7 +175,8 @@ func sampleRequests() []sampleRequest {
 		for _, host := range []string{"h", "i", "other"} {
 			for _, method := range []string{"GET", "HEAD", "POST", "PUT"} {
 				for _, x := range []string{"", "1", "2"} {
-					all = append(all, sampleRequest{host, path, method, x, ""}, sampleRequest{host, path, method, x, "1"})
+					all = append(all, sampleRequest{host, path, method, x, ""},
+						sampleRequest{host, path, method, x, "1"})
 				}
 			}
 		}

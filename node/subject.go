@@ -68,10 +68,12 @@ func noParam(name, subject string) error {
 	case ok && text != "":
 		return fmt.Errorf("subject %q: %s", subject, text)
 	case ok && ref.Param == Rest:
-		return fmt.Errorf("subject %q: %s may be several segments, and a token is one: name parameters, as {id} in /users/{id}",
+		return fmt.Errorf("subject %q: %s may be several segments, and a token is one: name parameters, as {id} in "+
+			"/users/{id}",
 			subject, ref)
 	case ok:
-		return fmt.Errorf("subject %q: %s can't be in a subject, which has the parameters of the path alone, such as {id}",
+		return fmt.Errorf("subject %q: %s can't be in a subject, which has the parameters of the path alone, such as "+
+			"{id}",
 			subject, ref)
 	}
 	return fmt.Errorf("%q in subject %q is not a parameter: write {name}", "{"+name+"}", subject)

@@ -13,11 +13,16 @@ import (
 
 func TestParseSubject(t *testing.T) {
 	for input, want := range map[string]string{
-		"a": "", "orders.get": "", "orders.get.{id}": "", "a.{x}.{y}": "", "A-1_b.c": "", "https.x": "", strings.Repeat("a", 256): "",
-		"": "0 bytes", strings.Repeat("a", 257): "257 bytes", "a..b": `token ""`, ".a": `token ""`, "a.": `token ""`, "a.*": `token "*"`,
-		"a.>": `token ">"`, "a b": `token "a b"`, "a.x{id}": "token", "a.{i-d}": "is not a parameter", "a.{}": "is not a parameter",
-		"{a}.b": "begins with a parameter", "http.x": "belongs to Millrace", "upstream.x": "belongs to Millrace", "cancel.http.x": "belongs to Millrace",
-		"millrace.x": "belongs to Millrace", "api": "belongs to Millrace", "event.x": "belongs to Millrace", "stream.x": "belongs to Millrace", "$JS.API": "token", "a.é": "token",
+		"a": "", "orders.get": "", "orders.get.{id}": "", "a.{x}.{y}": "", "A-1_b.c": "", "https.x": "",
+		strings.Repeat("a", 256): "",
+		"":                       "0 bytes", strings.Repeat("a", 257): "257 bytes", "a..b": `token ""`, ".a": `token ""`, "a.": `token ""`,
+		"a.*": `token "*"`,
+		"a.>": `token ">"`, "a b": `token "a b"`, "a.x{id}": "token", "a.{i-d}": "is not a parameter",
+		"a.{}":  "is not a parameter",
+		"{a}.b": "begins with a parameter", "http.x": "belongs to Millrace", "upstream.x": "belongs to Millrace",
+		"cancel.http.x": "belongs to Millrace",
+		"millrace.x":    "belongs to Millrace", "api": "belongs to Millrace", "event.x": "belongs to Millrace",
+		"stream.x": "belongs to Millrace", "$JS.API": "token", "a.é": "token",
 	} {
 		s, err := node.ParseSubject(input)
 		wantError(t, input, err, want)
@@ -71,7 +76,8 @@ func TestExpandRandom(t *testing.T) {
 
 func TestExpandLength(t *testing.T) {
 	s := subject(t, "a.{a}.{b}.{c}.{d}")
-	fits := map[string]string{"a": strings.Repeat("x", 64), "b": strings.Repeat("x", 64), "c": strings.Repeat("x", 64), "d": strings.Repeat("x", 59)}
+	fits := map[string]string{"a": strings.Repeat("x", 64), "b": strings.Repeat("x", 64), "c": strings.Repeat("x", 64),
+		"d": strings.Repeat("x", 59)}
 	if got, err := s.Expand(func(p string) string { return fits[p] }); err != nil || len(got) != 256 {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}

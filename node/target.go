@@ -49,7 +49,8 @@ func (t *Target) UnmarshalText(text []byte) error {
 		return nil
 	}
 	if kind == "http" || kind == "https" {
-		return fmt.Errorf("%q is the URL of a target: list it in targets of one of upstreams, and write upstream:NAME here", text)
+		return fmt.Errorf("%q is the URL of a target: list it in targets of one of upstreams, and write upstream:NAME "+
+			"here", text)
 	}
 	if isPort(rest) {
 		return fmt.Errorf("%q is an address: list http://%s in targets of one of upstreams, and write upstream:NAME "+

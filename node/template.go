@@ -50,13 +50,15 @@ func (t *Template) UnmarshalText(text []byte) error {
 		name, after, closed := strings.Cut(rest, "}")
 		ref, ok := parseRef(name)
 		if !closed || !ok {
-			return fmt.Errorf("path %q: {%s is not a reference: write {param}, or {call.field} for a part of another call's result", out.text, name)
+			return fmt.Errorf("path %q: {%s is not a reference: write {param}, or {call.field} for a part of another "+
+				"call's result", out.text, name)
 		}
 		out.pieces = append(out.pieces, templatePiece{ref: ref, query: query})
 		s = after
 	}
 	if path, _, _ := strings.Cut(out.plain(), "?"); !safePath(path) {
-		return fmt.Errorf("path %q holds . or .. segments, backslashes or control characters, which no request may have", out.text)
+		return fmt.Errorf("path %q holds . or .. segments, backslashes or control characters, which no request may "+
+			"have", out.text)
 	}
 	*t = out
 	return nil
@@ -79,7 +81,8 @@ func validLiteral(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
-		case (c|0x20 >= 'a' && c|0x20 <= 'z') || (c >= '0' && c <= '9') || strings.IndexByte("-._~!$&'()*+,;=:@/?", c) >= 0:
+		case (c|0x20 >= 'a' && c|0x20 <= 'z') || (c >= '0' && c <= '9') ||
+			strings.IndexByte("-._~!$&'()*+,;=:@/?", c) >= 0:
 		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
 		default:
 			return false

@@ -11,7 +11,9 @@ import (
 
 func TestTemplate(t *testing.T) {
 	values := map[string]string{
-		"{id}": "a%2Fb%3Fc%23d", "{list}": "1,2;v=1@x", "{raw}": "a b", "{two}": "a/b", "{dot}": ".", "{dots}": "..", "{empty}": "", "{user.name}": "é &=+", "{user.tags.0.id}": "%2e", "{up}": "..%2Fb", "{win}": "a%5Cb", "{semi}": "..;x", "{nul}": "a%00", "{user.deep}": "a/../b",
+		"{id}": "a%2Fb%3Fc%23d", "{list}": "1,2;v=1@x", "{raw}": "a b", "{two}": "a/b", "{dot}": ".", "{dots}": "..",
+		"{empty}": "", "{user.name}": "é &=+", "{user.tags.0.id}": "%2e", "{up}": "..%2Fb", "{win}": "a%5Cb",
+		"{semi}": "..;x", "{nul}": "a%00", "{user.deep}": "a/../b",
 	}
 	value := func(r node.Ref) (string, error) {
 		v, ok := values[r.String()]
@@ -21,10 +23,15 @@ func TestTemplate(t *testing.T) {
 		return v, nil
 	}
 	for text, want := range map[string]string{
-		"/": "/", "/a/b?c=d": "/a/b?c=d", "/users/{id}": "/users/a%2Fb%3Fc%23d", "/u?id={id}&n={user.name}": "/u?id=a%2Fb%3Fc%23d&n=%C3%A9+%26%3D%2B",
-		"/café/a b?f[a]=ü": "/caf%C3%A9/a%20b?f%5Ba%5D=%C3%BC", "/x-{user.tags.0.id}-y": "/x-%252e-y", "/l/{list}": "/l/1,2;v=1@x", "/l?l={list}": "/l?l=1%2C2%3Bv%3D1%40x", "/{raw}": "error", "/{two}": "error", "/x?a={two}": "error", "/q?a={empty}": "/q?a=", "/q?a={dots}": "/q?a=..",
-		"/{dot}": "error", "/a/{dots}/b": "error", "/.{dot}": "error", "/{empty}": "error", "/a/{empty}/b": "error", "/{nobody}": "error",
-		"/{up}": "error", "/a{win}": "error", "/{semi}": "error", "/a{nul}": "error", "/{user.deep}": "error", "/x?a={up}": "/x?a=..%2Fb",
+		"/": "/", "/a/b?c=d": "/a/b?c=d", "/users/{id}": "/users/a%2Fb%3Fc%23d",
+		"/u?id={id}&n={user.name}": "/u?id=a%2Fb%3Fc%23d&n=%C3%A9+%26%3D%2B",
+		"/café/a b?f[a]=ü":         "/caf%C3%A9/a%20b?f%5Ba%5D=%C3%BC", "/x-{user.tags.0.id}-y": "/x-%252e-y",
+		"/l/{list}": "/l/1,2;v=1@x", "/l?l={list}": "/l?l=1%2C2%3Bv%3D1%40x", "/{raw}": "error", "/{two}": "error",
+		"/x?a={two}": "error", "/q?a={empty}": "/q?a=", "/q?a={dots}": "/q?a=..",
+		"/{dot}": "error", "/a/{dots}/b": "error", "/.{dot}": "error", "/{empty}": "error", "/a/{empty}/b": "error",
+		"/{nobody}": "error",
+		"/{up}":     "error", "/a{win}": "error", "/{semi}": "error", "/a{nul}": "error", "/{user.deep}": "error",
+		"/x?a={up}": "/x?a=..%2Fb",
 	} {
 		var tpl node.Template
 		if err := tpl.UnmarshalText([]byte(text)); err != nil {
@@ -39,8 +46,11 @@ func TestTemplate(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"": "doesn't begin with /", "users": "doesn't begin with /", "/50%": "write %25", "/a#b": "begins a fragment", "/{a": "is not a reference",
-		"/a}": "without its {", "/a/../b": "segments", "/a/%2e%2e/b": "segments", "/a%5Cb": "segments", "/.;x": "segments", "/a%00": "segments", "/{}": "is not a reference", "/{a.}": "is not a reference", "/{.a}": "is not a reference", "/{A-b.c}": "is not a reference",
+		"": "doesn't begin with /", "users": "doesn't begin with /", "/50%": "write %25", "/a#b": "begins a fragment",
+		"/{a": "is not a reference",
+		"/a}": "without its {", "/a/../b": "segments", "/a/%2e%2e/b": "segments", "/a%5Cb": "segments",
+		"/.;x": "segments", "/a%00": "segments", "/{}": "is not a reference", "/{a.}": "is not a reference",
+		"/{.a}": "is not a reference", "/{A-b.c}": "is not a reference",
 	} {
 		var tpl node.Template
 		if err := tpl.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
@@ -87,7 +97,8 @@ func FuzzTemplate(f *testing.F) {
 		}
 		path, _, _ := strings.Cut(longer, "?")
 		more := strings.Count(path, "/") - strings.Count(a.EscapedPath(), "/")
-		if strings.Count(a.EscapedPath(), "/")+more != strings.Count(b.EscapedPath(), "/") || strings.Count(a.RawQuery, "&") != strings.Count(b.RawQuery, "&") || strings.Contains(got, "#") {
+		if strings.Count(a.EscapedPath(), "/")+more != strings.Count(b.EscapedPath(), "/") ||
+			strings.Count(a.RawQuery, "&") != strings.Count(b.RawQuery, "&") || strings.Contains(got, "#") {
 			t.Errorf("%q with %q is %q", text, value, got)
 		}
 	})
@@ -95,7 +106,8 @@ func FuzzTemplate(f *testing.F) {
 
 // What Location and Balance take, they write as it was, and a redirect leads to the host that stands there.
 func FuzzLocation(f *testing.F) {
-	for _, s := range []string{"/a/{b}", "https://example.com/{*}?a={c}", "http://{host}/", "https://[::1]:8443", "https://a@b/", "//a", "https:///a"} {
+	for _, s := range []string{"/a/{b}", "https://example.com/{*}?a={c}", "http://{host}/", "https://[::1]:8443",
+		"https://a@b/", "//a", "https:///a"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

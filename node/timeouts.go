@@ -27,7 +27,8 @@ func (v *validator) upstreamUses() (out []upstreamUse) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {
 			c := r.Gather.Calls[name]
-			use := upstreamUse{append(slices.Clip(place), "gather", "calls", name, "timeout"), c.To.upstream(), c.Timeout, waits}
+			use := upstreamUse{append(slices.Clip(place), "gather", "calls", name, "timeout"), c.To.upstream(),
+				c.Timeout, waits}
 			if c.Timeout > 0 {
 				use.waits = min(waits, c.Timeout)
 			}
@@ -63,11 +64,13 @@ func (v *validator) unreachedTimeouts(uses []upstreamUse) {
 		}
 		at := func(keys ...string) []string { return append([]string{"upstreams", name}, keys...) }
 		v.check(u.Timeout <= waits, at("timeout"),
-			"%s is never reached: who asks upstream %q waits %s at most, so leave it out", u.Timeout.Std(), name, waits.Std())
+			"%s is never reached: who asks upstream %q waits %s at most, so leave it out", u.Timeout.Std(), name,
+			waits.Std())
 		v.check(u.Retry.TryTimeout < waits, at("retry", "try_timeout"),
 			"%s leaves no time for another try: who asks upstream %q waits %s at most",
 			u.Retry.TryTimeout.Std(), name, waits.Std())
-		v.check(u.Retry.Hedge < waits, at("retry", "hedge"), "%s is never reached: who asks upstream %q waits %s at most",
+		v.check(u.Retry.Hedge < waits, at("retry", "hedge"),
+			"%s is never reached: who asks upstream %q waits %s at most",
 			u.Retry.Hedge.Std(), name, waits.Std())
 		v.connectTimeout(at("connect_timeout"), u, waits)
 	}
@@ -97,7 +100,8 @@ func (v *validator) cutCalls() {
 		for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {
 			own := r.Gather.Calls[name].Timeout
 			v.check(own <= whole, []string{"routes", strconv.Itoa(i), "gather", "calls", name, "timeout"},
-				"%s is never reached: the whole request has %s, by %s", shortDuration(own.Std()), shortDuration(whole.Std()), of)
+				"%s is never reached: the whole request has %s, by %s", shortDuration(own.Std()),
+				shortDuration(whole.Std()), of)
 		}
 	}
 }
@@ -107,6 +111,7 @@ func (v *validator) cutTimeouts(uses []upstreamUse) {
 	for _, use := range uses {
 		limit := v.config.Upstreams[use.upstream].Timeout
 		v.check(limit == 0 || use.own <= limit, use.place,
-			"%s is never reached: upstream %q gives up after its own timeout of %s", use.own.Std(), use.upstream, limit.Std())
+			"%s is never reached: upstream %q gives up after its own timeout of %s", use.own.Std(), use.upstream,
+			limit.Std())
 	}
 }

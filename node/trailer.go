@@ -28,9 +28,14 @@ func MayTrail(name string) bool {
 
 // headOnly are the registered fields that count only in a head.
 var headOnly = [...]string{
-	"Age", "Allow", "Alt-Svc", "Authorization", "Cache-Control", "CDN-Cache-Control", "Clear-Site-Data", "Content-Disposition", "Content-Encoding", "Content-Language",
-	"Content-Length", "Content-Location", "Content-Range", "Content-Security-Policy", "Content-Type", "Cookie", "Date", "Depth", "Destination", "DNT", "Early-Data", "Expect", "Expires",
-	"Forwarded", "From", "Host", "HTTP2-Settings", "Idempotency-Key", "Last-Modified", "Location", "Max-Forwards", "Origin", "Overwrite", "Pragma", "Prefer", "Priority", "Range", "Referer",
-	"Refresh", "Retry-After", "Server", "Set-Cookie", "Strict-Transport-Security", "Surrogate-Control", "Surrogate-Key", "Traceparent", "Tracestate", "Upgrade-Insecure-Requests",
-	"User-Agent", "Vary", "Via", "Warning", "WWW-Authenticate", "X-Content-Type-Options", "X-Frame-Options", "X-Request-Id",
+	"Age", "Allow", "Alt-Svc", "Authorization", "Cache-Control", "CDN-Cache-Control", "Clear-Site-Data",
+	"Content-Disposition", "Content-Encoding", "Content-Language",
+	"Content-Length", "Content-Location", "Content-Range", "Content-Security-Policy", "Content-Type", "Cookie", "Date",
+	"Depth", "Destination", "DNT", "Early-Data", "Expect", "Expires",
+	"Forwarded", "From", "Host", "HTTP2-Settings", "Idempotency-Key", "Last-Modified", "Location", "Max-Forwards",
+	"Origin", "Overwrite", "Pragma", "Prefer", "Priority", "Range", "Referer",
+	"Refresh", "Retry-After", "Server", "Set-Cookie", "Strict-Transport-Security", "Surrogate-Control", "Surrogate-Key",
+	"Traceparent", "Tracestate", "Upgrade-Insecure-Requests",
+	"User-Agent", "Vary", "Via", "Warning", "WWW-Authenticate", "X-Content-Type-Options", "X-Frame-Options",
+	"X-Request-Id",
 }

@@ -30,8 +30,10 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // too.
 var spokenUnits = map[string]time.Duration{
 	"ms": time.Millisecond, "msec": time.Millisecond, "millisecond": time.Millisecond,
-	"s": time.Second, "sec": time.Second, "second": time.Second, "m": time.Minute, "min": time.Minute, "minute": time.Minute,
-	"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "d": day, "day": day, "w": 7 * day, "wk": 7 * day, "week": 7 * day,
+	"s": time.Second, "sec": time.Second, "second": time.Second, "m": time.Minute, "min": time.Minute,
+	"minute": time.Minute,
+	"h":      time.Hour, "hr": time.Hour, "hour": time.Hour, "d": day, "day": day, "w": 7 * day, "wk": 7 * day,
+	"week": 7 * day,
 }
 
 // meantDuration says how to write a time that has such a unit, and otherwise what is given.
@@ -121,8 +123,10 @@ func (a *Address) UnmarshalText(text []byte) error {
 	host, port, ok := cutLast(string(text), ':')
 	n, err := strconv.ParseUint(port, 10, 16)
 	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
-	if !ok || err != nil || n > 65535 || strings.IndexFunc(host, notInHost) >= 0 || (strings.Contains(host, ":") && !bracketed) {
-		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:8080 or :8080%s", text, inASCII(host))
+	if !ok || err != nil || n > 65535 || strings.IndexFunc(host, notInHost) >= 0 ||
+		(strings.Contains(host, ":") && !bracketed) {
+		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:8080 or :8080%s", text,
+			inASCII(host))
 	}
 	*a = Address(text)
 	return nil

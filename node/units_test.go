@@ -9,7 +9,8 @@ import (
 
 func TestDuration(t *testing.T) {
 	for input, want := range map[string]time.Duration{
-		"0s": 0, "300ms": 300 * time.Millisecond, "10s": 10 * time.Second, "1h30m": 90 * time.Minute, "1.5s": 1500 * time.Millisecond, "2µs": 2 * time.Microsecond,
+		"0s": 0, "300ms": 300 * time.Millisecond, "10s": 10 * time.Second, "1h30m": 90 * time.Minute,
+		"1.5s": 1500 * time.Millisecond, "2µs": 2 * time.Microsecond,
 	} {
 		var d node.Duration
 		if err := d.UnmarshalText([]byte(input)); err != nil || d.Std() != want {
@@ -22,8 +23,10 @@ func TestDuration(t *testing.T) {
 		}
 	}
 	for input, want := range map[string]string{
-		"": "not a duration", "10": "write a number and its unit", "0": "write a number and its unit", "-0": "write a number and its unit",
-		"10 s": "not a duration", "1d": "not a duration", "s": "not a duration", "-1s": "is negative", "-0s": "is negative", "99999999h": "not a duration",
+		"": "not a duration", "10": "write a number and its unit", "0": "write a number and its unit",
+		"-0":   "write a number and its unit",
+		"10 s": "not a duration", "1d": "not a duration", "s": "not a duration", "-1s": "is negative",
+		"-0s": "is negative", "99999999h": "not a duration",
 	} {
 		var d node.Duration
 		wantError(t, input, d.UnmarshalText([]byte(input)), want)
@@ -32,7 +35,8 @@ func TestDuration(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	for input, want := range map[string]node.Size{
-		"0B": 0, "900B": 900, "1k": 1 << 10, "512KiB": 512 << 10, "512KB": 512 << 10, "1MiB": 1 << 20, "2 mb": 2 << 20, "3G": 3 << 30,
+		"0B": 0, "900B": 900, "1k": 1 << 10, "512KiB": 512 << 10, "512KB": 512 << 10, "1MiB": 1 << 20, "2 mb": 2 << 20,
+		"3G": 3 << 30,
 	} {
 		var s node.Size
 		if err := s.UnmarshalText([]byte(input)); err != nil || s != want {
@@ -44,7 +48,8 @@ func TestSize(t *testing.T) {
 			t.Errorf("%q is written as %q, %v", input, text, err)
 		}
 	}
-	for _, input := range []string{"", "1", "B", "KiB", "1T", "1.5MiB", "-1B", "1Bi", "1_000B", "99999999999GiB", "9223372036854775808B", "0x1B"} {
+	for _, input := range []string{"", "1", "B", "KiB", "1T", "1.5MiB", "-1B", "1Bi", "1_000B", "99999999999GiB",
+		"9223372036854775808B", "0x1B"} {
 		var s node.Size
 		wantError(t, input, s.UnmarshalText([]byte(input)), "is not a size")
 	}
@@ -52,7 +57,8 @@ func TestSize(t *testing.T) {
 
 func TestSizeString(t *testing.T) {
 	for size, want := range map[node.Size]string{
-		0: "0B", 1: "1B", 1023: "1023B", node.KiB: "1KiB", 1536: "1536B", node.MiB: "1MiB", 3 * node.GiB: "3GiB", node.GiB + node.MiB: "1025MiB",
+		0: "0B", 1: "1B", 1023: "1023B", node.KiB: "1KiB", 1536: "1536B", node.MiB: "1MiB", 3 * node.GiB: "3GiB",
+		node.GiB + node.MiB: "1025MiB",
 	} {
 		if got := size.String(); got != want {
 			t.Errorf("%d is written as %q, want %q", int64(size), got, want)
@@ -63,9 +69,11 @@ func TestSizeString(t *testing.T) {
 func TestAddress(t *testing.T) {
 	for input, want := range map[string]string{
 		":8080": "", "127.0.0.1:0": "", "localhost:65535": "", "[::1]:80": "", "0.0.0.0:80": "",
-		"": "is not an address", "8080": "is not an address", "localhost": "is not an address", "a:": "is not an address", "a:65536": "is not an address",
-		"a:-1": "is not an address", "a:http": "is not an address", "::1:80": "is not an address", "http://a:80": "is not an address",
-		"a b:80": "is not an address", "a\n:80": "is not an address", "é:80": "is not an address",
+		"": "is not an address", "8080": "is not an address", "localhost": "is not an address",
+		"a:": "is not an address", "a:65536": "is not an address",
+		"a:-1": "is not an address", "a:http": "is not an address", "::1:80": "is not an address",
+		"http://a:80": "is not an address",
+		"a b:80":      "is not an address", "a\n:80": "is not an address", "é:80": "is not an address",
 	} {
 		var a node.Address
 		wantError(t, input, a.UnmarshalText([]byte(input)), want)
@@ -74,7 +82,8 @@ func TestAddress(t *testing.T) {
 
 func TestLoopback(t *testing.T) {
 	for address, want := range map[node.Address]bool{
-		"127.0.0.1:80": true, "127.9.9.9:80": true, "[::1]:80": true, "localhost:80": true, ":80": false, "0.0.0.0:80": false, "[::]:80": false, "example.com:80": false,
+		"127.0.0.1:80": true, "127.9.9.9:80": true, "[::1]:80": true, "localhost:80": true, ":80": false,
+		"0.0.0.0:80": false, "[::]:80": false, "example.com:80": false,
 	} {
 		if got := address.Loopback(); got != want {
 			t.Errorf("%s is loopback: %t", address, got)
@@ -84,7 +93,8 @@ func TestLoopback(t *testing.T) {
 
 func TestPrefix(t *testing.T) {
 	for input, want := range map[string]string{
-		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", "10.1.2.3": "10.1.2.3/32", "::1": "::1/128", "2001:db8::/32": "2001:db8::/32",
+		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", "10.1.2.3": "10.1.2.3/32", "::1": "::1/128",
+		"2001:db8::/32": "2001:db8::/32",
 	} {
 		var p node.Prefix
 		if err := p.UnmarshalText([]byte(input)); err != nil || p.String() != want {

@@ -124,7 +124,8 @@ func (b *Balance) UnmarshalText(text []byte) error {
 		hash = false
 	}
 	if !hash {
-		return fmt.Errorf("%q is no way to balance: write least, hash:ip, hash:path, hash:header:NAME or hash:cookie:NAME", text)
+		return fmt.Errorf("%q is no way to balance: write least, hash:ip, hash:path, hash:header:NAME or "+
+			"hash:cookie:NAME", text)
 	}
 	b.Hash, b.Name = HashKind(kind), name
 	return nil
@@ -217,9 +218,11 @@ func (b *BaseURL) UnmarshalText(text []byte) error {
 		if err == nil {
 			ascii = inASCII(u.Hostname())
 		}
-		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000%s", text, ascii)
+		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000%s", text,
+			ascii)
 	case u.Path != "" || strings.ContainsAny(s, "?#"):
-		return fmt.Errorf("%q has a path or query: write %s://%s, since requests keep their own, or get one by rewrite of their route", text, u.Scheme, u.Host)
+		return fmt.Errorf("%q has a path or query: write %s://%s, since requests keep their own, or get one by "+
+			"rewrite of their route", text, u.Scheme, u.Host)
 	}
 	*b = BaseURL(s)
 	return nil

@@ -62,7 +62,8 @@ func (v *validator) check(ok bool, path []string, format string, args ...any) {
 // declared checks that there is an upstream of the name.
 func (v *validator) declared(path []string, name string) {
 	if _, ok := v.config.Upstreams[name]; !ok {
-		v.report(path, "upstream %q is not declared under upstreams%s", name, v.nearest(name, &v.upstreamsKnown, maps.Keys(v.config.Upstreams)))
+		v.report(path, "upstream %q is not declared under upstreams%s", name,
+			v.nearest(name, &v.upstreamsKnown, maps.Keys(v.config.Upstreams)))
 	}
 }
 
@@ -90,7 +91,8 @@ func (v *validator) name(path []string, name string) {
 
 func (v *validator) node() {
 	c := v.config
-	v.check(c.Version == Version, []string{"version"}, "version %d is not supported: this build reads version %d", c.Version, Version)
+	v.check(c.Version == Version, []string{"version"}, "version %d is not supported: this build reads version %d",
+		c.Version, Version)
 	v.name([]string{"node", "name"}, c.Node.Name)
 	v.check(c.Node.Data != "", []string{"node", "data"}, "data is empty: name a directory")
 }
@@ -104,11 +106,14 @@ func (v *validator) edge() {
 		}
 	}
 	v.positive("edge", map[string]Duration{
-		"timeout": e.Timeout, "read_timeout": e.ReadTimeout, "write_timeout": e.WriteTimeout, "idle_timeout": e.IdleTimeout,
-		"stream_idle": e.StreamIdle,
+		"timeout": e.Timeout, "read_timeout": e.ReadTimeout, "write_timeout": e.WriteTimeout,
+		"idle_timeout": e.IdleTimeout,
+		"stream_idle":  e.StreamIdle,
 	})
-	v.check(e.MaxHeader >= 4*KiB && e.MaxHeader <= 256*KiB, at("max_header"), "%s is out of range: use 4KiB to 256KiB", e.MaxHeader)
-	v.check(e.MaxClientShare > 0 && e.MaxClientShare <= 100, at("max_client_share"), "%d is out of range: use 1 to 100, a percentage of max_connections", e.MaxClientShare)
+	v.check(e.MaxHeader >= 4*KiB && e.MaxHeader <= 256*KiB, at("max_header"), "%s is out of range: use 4KiB to 256KiB",
+		e.MaxHeader)
+	v.check(e.MaxClientShare > 0 && e.MaxClientShare <= 100, at("max_client_share"),
+		"%d is out of range: use 1 to 100, a percentage of max_connections", e.MaxClientShare)
 	v.check(e.MaxConnections > 0, at("max_connections"), "%d is out of range: use 1 or more", e.MaxConnections)
 	v.check(e.MaxBuffered >= MiB, at("max_buffered"), "%s is out of range: use 1MiB or more", e.MaxBuffered)
 	v.check(e.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", e.MaxRequests)
@@ -122,7 +127,8 @@ func (v *validator) positive(section string, values map[string]Duration) {
 
 func (v *validator) admin() {
 	a := v.config.Admin
-	v.check(a.Listen.Loopback() || a.Token != "", []string{"admin", "listen"}, "%s is reachable from other machines: set admin.token, or listen on 127.0.0.1", a.Listen)
+	v.check(a.Listen.Loopback() || a.Token != "", []string{"admin", "listen"},
+		"%s is reachable from other machines: set admin.token, or listen on 127.0.0.1", a.Listen)
 	v.token([]string{"admin", "token"}, a.Token)
 }
 
@@ -137,7 +143,8 @@ func (v *validator) mesh() {
 	m := v.config.Mesh
 	at := func(key string) []string { return []string{"mesh", key} }
 	if m.URL != "" {
-		v.check(strings.HasPrefix(m.URL, "nats://") || strings.HasPrefix(m.URL, "tls://"), at("url"), "url must begin with nats:// or tls://")
+		v.check(strings.HasPrefix(m.URL, "nats://") || strings.HasPrefix(m.URL, "tls://"), at("url"),
+			"url must begin with nats:// or tls://")
 	}
 	if m.Prefix != "" {
 		v.check(m.URL != "", at("prefix"), "prefix goes with mesh.url: the embedded server needs none")
@@ -151,7 +158,8 @@ func (v *validator) mesh() {
 		}
 	}
 	for i, name := range m.MemberCalls {
-		v.check(name == "*" || ValidName(name), append(at("member_calls"), strconv.Itoa(i)), "%q is not the name of a service: use a-z, 0-9, - and _, or * for all", name)
+		v.check(name == "*" || ValidName(name), append(at("member_calls"), strconv.Itoa(i)),
+			"%q is not the name of a service: use a-z, 0-9, - and _, or * for all", name)
 	}
 	if m.Cluster.Enabled() {
 		v.cluster(m)
@@ -162,17 +170,22 @@ func (v *validator) cluster(m Mesh) {
 	c := m.Cluster
 	at := func(keys ...string) []string { return append([]string{"mesh", "cluster"}, keys...) }
 	v.check(m.URL == "", at(), "cluster goes with the embedded server: leave it out with mesh.url")
-	v.check(m.URL != "" || m.Token != "", []string{"mesh", "token"}, "the nodes of a cluster need one member token: set the same mesh.token on all")
+	v.check(m.URL != "" || m.Token != "", []string{"mesh", "token"},
+		"the nodes of a cluster need one member token: set the same mesh.token on all")
 	if c.Name == "" {
 		v.report(at("name"), "cluster needs a name, the same on all its nodes: a-z, 0-9, - and _")
 	} else {
 		v.name(at("name"), c.Name)
 	}
-	v.check(len(c.Peers) > 0, at("peers"), "cluster needs peers: list the addresses where its nodes listen for each other, such as [10.0.0.1:6222, 10.0.0.2:6222, 10.0.0.3:6222]")
+	v.check(len(c.Peers) > 0, at("peers"),
+		"cluster needs peers: list the addresses where its nodes listen for each other, such as [10.0.0.1:6222, "+
+			"10.0.0.2:6222, 10.0.0.3:6222]")
 	v.peers(at("peers"), c.Peers)
 	_, port := c.Listen.split()
-	v.check(port > 0, at("listen"), "%s has no port of its own: name the one that stands in the peers of the other nodes, such as 6222", c.Listen)
-	v.check(c.Listen.Loopback() || c.Token != "", at("listen"), "%s is reachable from other machines: set mesh.cluster.token, or listen on 127.0.0.1", c.Listen)
+	v.check(port > 0, at("listen"),
+		"%s has no port of its own: name the one that stands in the peers of the other nodes, such as 6222", c.Listen)
+	v.check(c.Listen.Loopback() || c.Token != "", at("listen"),
+		"%s is reachable from other machines: set mesh.cluster.token, or listen on 127.0.0.1", c.Listen)
 	v.token(at("token"), c.Token)
 }
 
@@ -195,7 +208,8 @@ func (v *validator) peers(path []string, peers []Address) {
 // retry checks when requests are repeated, and targets rest.
 func (v *validator) retry(at placed, u Upstream) {
 	r, e := u.Retry, u.Eject
-	v.check(r.Tries >= 1 && r.Tries <= MaxTries, at("retry", "tries"), "%d is out of range: use 1 to %d", r.Tries, MaxTries)
+	v.check(r.Tries >= 1 && r.Tries <= MaxTries, at("retry", "tries"), "%d is out of range: use 1 to %d", r.Tries,
+		MaxTries)
 	v.check(r.Budget >= 0 && r.Budget <= 100, at("retry", "budget"), "%d is out of range: use 0 to 100", r.Budget)
 	v.check(r.TryTimeout >= 0, at("retry", "try_timeout"), "%s is negative: use 0s or more", r.TryTimeout.Std())
 	v.check(u.Timeout <= 0 || r.TryTimeout < u.Timeout, at("retry", "try_timeout"),
@@ -206,9 +220,11 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(r.Hedge >= 0, at("retry", "hedge"), "%s is negative: use 0s or more", r.Hedge.Std())
 	v.check(u.Timeout <= 0 || r.Hedge < u.Timeout, at("retry", "hedge"),
 		"%s is out of range: use 0s, or less than the timeout of %s", r.Hedge.Std(), u.Timeout.Std())
-	v.check(r.Hedge == 0 || r.Tries > 1, at("retry", "hedge"), "a hedge is a second try: set tries to 2 or more, or leave hedge out")
+	v.check(r.Hedge == 0 || r.Tries > 1, at("retry", "hedge"),
+		"a hedge is a second try: set tries to 2 or more, or leave hedge out")
 	v.check(e.Rate >= 0 && e.Rate <= 100, at("eject", "rate"), "%d is out of range: use 0 to 100", e.Rate)
-	v.check(e.Slow == 0 || e.Slow >= 2, at("eject", "slow"), "%d is out of range: use 2 or more, or 0 for never", e.Slow)
+	v.check(e.Slow == 0 || e.Slow >= 2, at("eject", "slow"), "%d is out of range: use 2 or more, or 0 for never",
+		e.Slow)
 	v.check(e.Most >= 0 && e.Most <= 100, at("eject", "most"), "%d is out of range: use 0 to 100", e.Most)
 	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
 }
@@ -241,9 +257,11 @@ func (v *validator) upstream(name string, u Upstream) {
 		seen[t.URL] = true
 	}
 	v.positive("upstreams\x00"+name, map[string]Duration{"connect_timeout": u.ConnectTimeout})
-	v.check(u.Timeout >= 0, at("timeout"), "%s is negative: leave it out for the routes' timeouts alone", u.Timeout.Std())
+	v.check(u.Timeout >= 0, at("timeout"), "%s is negative: leave it out for the routes' timeouts alone",
+		u.Timeout.Std())
 	v.check(u.MaxRequests > 0, at("max_requests"), "%d is out of range: use 1 or more", u.MaxRequests)
-	v.check(u.Resolve == 0 || u.Resolve >= Duration(time.Second), at("resolve"), "%s is too often: use 1s or more, or 0s for never", u.Resolve.Std())
+	v.check(u.Resolve == 0 || u.Resolve >= Duration(time.Second), at("resolve"),
+		"%s is too often: use 1s or more, or 0s for never", u.Resolve.Std())
 	v.retry(at, u)
 	v.concurrency(at, u.Concurrency)
 	v.canary(at, u)
@@ -269,13 +287,17 @@ func (v *validator) healthPath(at []string, path string) {
 }
 
 func (v *validator) concurrency(at func(...string) []string, c Concurrency) {
-	v.check(c.MaxQueue >= 0 && c.MaxQueue <= 100_000, at("concurrency", "max_queue"), "%d is out of range: use 0 to 100000", c.MaxQueue)
-	v.check(c.MaxWait > 0, at("concurrency", "max_wait"), "%s is no time to wait: use max_queue: 0 to refuse at once", c.MaxWait.Std())
+	v.check(c.MaxQueue >= 0 && c.MaxQueue <= 100_000, at("concurrency", "max_queue"),
+		"%d is out of range: use 0 to 100000", c.MaxQueue)
+	v.check(c.MaxWait > 0, at("concurrency", "max_wait"), "%s is no time to wait: use max_queue: 0 to refuse at once",
+		c.MaxWait.Std())
 	var standard Concurrency
 	standard.Defaults()
 	if c.Max <= 0 { // nobody waits
-		v.check(c.MaxQueue == standard.MaxQueue, at("concurrency", "max_queue"), "requests wait for a number of places only: set max to one, or leave max_queue out")
-		v.check(c.MaxWait == standard.MaxWait, at("concurrency", "max_wait"), "requests wait for a number of places only: set max to one, or leave max_wait out")
+		v.check(c.MaxQueue == standard.MaxQueue, at("concurrency", "max_queue"),
+			"requests wait for a number of places only: set max to one, or leave max_queue out")
+		v.check(c.MaxWait == standard.MaxWait, at("concurrency", "max_wait"),
+			"requests wait for a number of places only: set max to one, or leave max_wait out")
 	}
 }
 
@@ -289,13 +311,15 @@ func (v *validator) canary(at func(...string) []string, u Upstream) {
 	c := u.Canary
 	switch {
 	case c == nil:
-		v.check(canaries == 0, at("targets"), "a target is a canary, but nothing says which requests it gets: add canary: {percent: 5} to the upstream")
+		v.check(canaries == 0, at("targets"),
+			"a target is a canary, but nothing says which requests it gets: add canary: {percent: 5} to the upstream")
 		return
 	case canaries == 0 || canaries == len(u.Targets):
 		v.report(at("canary"), "some targets, but not all, must have canary: true")
 	}
 	v.check(c.Percent >= 0 && c.Percent <= 100, at("canary", "percent"), "%d is out of range: use 0 to 100", c.Percent)
-	v.check(c.Header == "" || validFieldName(c.Header), at("canary", "header"), "%q is not a header field's name", c.Header)
+	v.check(c.Header == "" || validFieldName(c.Header), at("canary", "header"), "%q is not a header field's name",
+		c.Header)
 	v.check(c.Header != "" || c.Percent > 0, at("canary"), "no request goes to a canary: set percent or header")
 }
 
@@ -307,7 +331,9 @@ func (v *validator) route(i int) {
 	}
 	v.check(!slices.Contains(reservedNames, r.Name), at("name"), "the name %q belongs to Millrace's own counts: "+
 		"give the route another", r.Name)
-	v.check(!r.Whole() || r.MaxBody <= MaxMessageBody, at("max_body"), "%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody, MaxMessageBody)
+	v.check(!r.Whole() || r.MaxBody <= MaxMessageBody, at("max_body"),
+		"%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody,
+		MaxMessageBody)
 	if r.To.Kind == KindUpstream {
 		v.declared(at("to"), r.To.Name)
 	}
@@ -320,7 +346,8 @@ func (v *validator) route(i int) {
 	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused "+
 		"here: set encoded_slash: keep, or write / for two segments")
 	v.upgrade(i, &r)
-	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"), "forward_headers is for nats targets: others get all end-to-end headers")
+	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"),
+		"forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)
 		ours := strings.HasPrefix(low, "nats-") || strings.HasPrefix(low, "millrace-") || strings.HasPrefix(low, "kv-")
@@ -353,7 +380,8 @@ func (v *validator) routeNames() {
 		switch {
 		case name == "":
 		case again:
-			v.report([]string{"routes", strconv.Itoa(i), "name"}, "routes[%d] has the name %q too: give this route another", j, name)
+			v.report([]string{"routes", strconv.Itoa(i), "name"},
+				"routes[%d] has the name %q too: give this route another", j, name)
 			v.problems[len(v.problems)-1].Other = []string{"routes", strconv.Itoa(j)}
 		default:
 			first[name] = i

@@ -15,13 +15,19 @@ func TestUnusedUpstreamIsWarnedAbout(t *testing.T) {
 		change func(c *node.Config)
 		want   string
 	}{
-		"used":                          {func(*node.Config) {}, ""},
-		"used by nothing":               {func(c *node.Config) { c.Routes = nil }, "upstreams.api"},
-		"a service of the name is used": {func(c *node.Config) { c.Routes[0].To.Kind = node.KindService }, "upstreams.api"},
-		"members may":                   {func(c *node.Config) { c.Routes, c.Mesh.GatherUpstreams = nil, []string{"api"} }, ""},
-		"members may call all":          {func(c *node.Config) { c.Routes, c.Mesh.GatherUpstreams = nil, []string{"*"} }, ""},
-		"served in a cluster":           {func(c *node.Config) { c.Routes = nil; cluster(c) }, ""},
-		"served on an existing mesh":    {func(c *node.Config) { c.Routes, c.Mesh.URL = nil, "nats://127.0.0.1" }, ""},
+		"used":            {func(*node.Config) {}, ""},
+		"used by nothing": {func(c *node.Config) { c.Routes = nil }, "upstreams.api"},
+		"a service of the name is used": {func(c *node.Config) {
+			c.Routes[0].To.Kind = node.KindService
+		}, "upstreams.api"},
+		"members may": {func(c *node.Config) {
+			c.Routes, c.Mesh.GatherUpstreams = nil, []string{"api"}
+		}, ""},
+		"members may call all": {func(c *node.Config) {
+			c.Routes, c.Mesh.GatherUpstreams = nil, []string{"*"}
+		}, ""},
+		"served in a cluster":        {func(c *node.Config) { c.Routes = nil; cluster(c) }, ""},
+		"served on an existing mesh": {func(c *node.Config) { c.Routes, c.Mesh.URL = nil, "nats://127.0.0.1" }, ""},
 		"of others in a cluster": {func(c *node.Config) {
 			c.Routes = nil
 			change(c, func(u *node.Upstream) { u.Remote, u.Targets = true, nil })
@@ -52,21 +58,49 @@ func TestUselessTimeoutsAreWarnedAbout(t *testing.T) {
 		change func(c *node.Config)
 		want   string
 	}{
-		"the upstream sets none":     {func(c *node.Config) { c.Routes[0].Timeout = 60 * second }, ""},
-		"the route sets none":        {func(c *node.Config) { up(c, 10*second) }, ""},
-		"the route's is cut":         {func(c *node.Config) { up(c, 10*second); c.Routes[0].Timeout = 60 * second }, "routes.0.timeout"},
-		"the route's is shorter":     {func(c *node.Config) { up(c, 10*second); c.Routes[0].Timeout = 5 * second }, "upstreams.api.timeout"},
-		"edge.timeout is shorter":    {func(c *node.Config) { up(c, 40*second) }, "upstreams.api.timeout"},
-		"another route needs it":     {func(c *node.Config) { up(c, 10*second); another(c); c.Routes[0].Timeout = 5 * second }, ""},
-		"other nodes may need it":    {func(c *node.Config) { up(c, 40*second); c.Mesh.URL = "nats://127.0.0.1" }, ""},
-		"members may need it":        {func(c *node.Config) { up(c, 40*second); c.Mesh.GatherUpstreams = []string{"api"} }, ""},
-		"equal":                      {func(c *node.Config) { up(c, 10*second); c.Routes[0].Timeout = 10 * second }, ""},
-		"no time for another try":    {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.TryTimeout = 30 * second }) }, "upstreams.api.retry.try_timeout"},
-		"no time for a hedge":        {func(c *node.Config) { change(c, func(u *node.Upstream) { u.Retry.Hedge = 30 * second }) }, "upstreams.api.retry.hedge"},
-		"no time to wait to connect": {func(c *node.Config) { change(c, func(u *node.Upstream) { u.ConnectTimeout = 30 * second }) }, "upstreams.api.connect_timeout"},
-		"the usual time to connect":  {func(c *node.Config) { c.Routes[0].Timeout = second }, ""},
-		"a call's is cut":            {func(c *node.Config) { up(c, second); gathers(c, 2*second) }, "routes.0.gather.calls.one.timeout"},
-		"a call's is shorter":        {func(c *node.Config) { up(c, 2*second); gathers(c, second) }, "upstreams.api.timeout"},
+		"the upstream sets none": {func(c *node.Config) { c.Routes[0].Timeout = 60 * second }, ""},
+		"the route sets none":    {func(c *node.Config) { up(c, 10*second) }, ""},
+		"the route's is cut": {func(c *node.Config) {
+			up(c, 10*second)
+			c.Routes[0].Timeout = 60 * second
+		}, "routes.0.timeout"},
+		"the route's is shorter": {func(c *node.Config) {
+			up(c, 10*second)
+			c.Routes[0].Timeout = 5 * second
+		}, "upstreams.api.timeout"},
+		"edge.timeout is shorter": {func(c *node.Config) { up(c, 40*second) }, "upstreams.api.timeout"},
+		"another route needs it": {func(c *node.Config) {
+			up(c, 10*second)
+			another(c)
+			c.Routes[0].Timeout = 5 * second
+		}, ""},
+		"other nodes may need it": {func(c *node.Config) { up(c, 40*second); c.Mesh.URL = "nats://127.0.0.1" }, ""},
+		"members may need it": {func(c *node.Config) {
+			up(c, 40*second)
+			c.Mesh.GatherUpstreams = []string{"api"}
+		}, ""},
+		"equal": {func(c *node.Config) {
+			up(c, 10*second)
+			c.Routes[0].Timeout = 10 * second
+		}, ""},
+		"no time for another try": {func(c *node.Config) {
+			change(c, func(u *node.Upstream) { u.Retry.TryTimeout = 30 * second })
+		}, "upstreams.api.retry.try_timeout"},
+		"no time for a hedge": {func(c *node.Config) {
+			change(c, func(u *node.Upstream) { u.Retry.Hedge = 30 * second })
+		}, "upstreams.api.retry.hedge"},
+		"no time to wait to connect": {func(c *node.Config) {
+			change(c, func(u *node.Upstream) { u.ConnectTimeout = 30 * second })
+		}, "upstreams.api.connect_timeout"},
+		"the usual time to connect": {func(c *node.Config) { c.Routes[0].Timeout = second }, ""},
+		"a call's is cut": {func(c *node.Config) {
+			up(c, second)
+			gathers(c, 2*second)
+		}, "routes.0.gather.calls.one.timeout"},
+		"a call's is shorter": {func(c *node.Config) {
+			up(c, 2*second)
+			gathers(c, second)
+		}, "upstreams.api.timeout"},
 		"the upstream is other nodes'": {func(c *node.Config) {
 			change(c, func(u *node.Upstream) { u.Remote, u.Targets, u.Timeout = true, nil, 40*second })
 		}, ""},

@@ -149,11 +149,14 @@ func (s *Server) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", s.readyz)
 	for pattern, h := range map[string]http.HandlerFunc{
-		"GET /v1/status":  s.status,
-		"GET /v1/routes":  func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.operator.Routes()) },
+		"GET /v1/status": s.status,
+		"GET /v1/routes": func(w http.ResponseWriter, _ *http.Request) {
+			reply(w, http.StatusOK, s.operator.Routes())
+		},
 		"GET /v1/explain": s.explain, "GET /v1/tail": s.tail, "POST /v1/reload": s.reload, "POST /v1/purge": s.purge,
-		"GET /v1/limits": s.limits, "DELETE /v1/limits": s.limits, "GET /v1/limits/{limit}/{key...}": s.limits, "DELETE /v1/limits/{limit}/{key...}": s.limits,
-		"GET /metrics": metricsHandler(s.operator).ServeHTTP,
+		"GET /v1/limits": s.limits, "DELETE /v1/limits": s.limits, "GET /v1/limits/{limit}/{key...}": s.limits,
+		"DELETE /v1/limits/{limit}/{key...}": s.limits,
+		"GET /metrics":                       metricsHandler(s.operator).ServeHTTP,
 	} {
 		mux.HandleFunc(pattern, h)
 	}

@@ -55,7 +55,8 @@ func (s *Server) refusal(w http.ResponseWriter, r *http.Request) (status int, te
 	case crossSite(r):
 		return http.StatusForbidden, "a web page of another site may not use the admin API"
 	case s.cfg.Token == "" && (browser || !public(r)) && !ownName(r.Host):
-		return http.StatusMisdirectedRequest, "without admin.token the admin API answers to an IP address or localhost only"
+		return http.StatusMisdirectedRequest,
+			"without admin.token the admin API answers to an IP address or localhost only"
 	case public(r) && r.ContentLength != 0:
 		return http.StatusRequestEntityTooLarge, "the request may have no body"
 	case public(r) || s.authorized(r):

@@ -22,7 +22,10 @@ const token = "0123456789abcdef"
 // operator is a node that has nothing to tell but its name, and events that never come.
 type operator struct{}
 
-func (operator) Status() admin.Status                                         { return admin.Status{Node: "n1", Ready: true} }
+func (operator) Status() admin.Status {
+	return admin.Status{Node: "n1",
+		Ready: true}
+}
 func (operator) Journal(context.Context) ([]admin.JournalEntry, error)        { return nil, nil }
 func (operator) Routes() []edge.RouteInfo                                     { return nil }
 func (operator) Explain(string, string, mesh.Header) (e admin.Explanation)    { return e }

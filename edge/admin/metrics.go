@@ -19,7 +19,8 @@ import (
 // itself is the business of edge, mesh and upstream and costs a few atomic additions.
 func metricsHandler(o Operator) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{o}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collector{o}, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
@@ -28,28 +29,37 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descRequests  = desc("http_requests_total", "Responses by route and status class.", "route", "class")
-	descLatency   = desc("http_request_duration_seconds", "Time from request to response by route.", "route")
-	descCalls     = desc("gather_calls_total", "Results of the calls of gathers, by call and status class.", "call", "class")
-	descCallTime  = desc("gather_call_duration_seconds", "Time from a call of a gather to its result.", "call")
-	descInFlight  = desc("http_requests_in_flight", "Requests that run at this moment.")
-	descConns     = desc("http_connections", "Client connections at this moment.")
-	descOverload  = desc("http_requests_refused_total", "Requests that were one too many for the node.")
-	descRejected  = desc("http_connections_refused_total", "Connections that were one too many.")
-	descBuffered  = desc("http_buffered_bytes", "Bytes of requests and responses held at this moment.")
-	descStreams   = desc("mesh_streams", "Ends of streamed exchanges, sockets too, at this moment: two for each that begins and ends in this process.")
-	descNodes     = desc("mesh_nodes", "Nodes of the mesh by state, as this one sees them.", "state")
-	descReady     = desc("ready", "1 when the node is ready to serve.")
-	descLocal     = desc("mesh_local_requests_total", "Requests handed to a member in this process without NATS, by service.", "service")
-	descRetries   = desc("mesh_second_tries_total", "Requests sent to a second member, by service.", "service")
-	descRefused   = desc("mesh_refusals_total", "Requests that no member took, by service and reason.", "service", "reason")
-	descDropped   = desc("mesh_replies_dropped_total", "Replies thrown away, by service and reason.", "service", "reason")
-	descTries     = desc("upstream_retries_total", "Tries on top of the first, by whether the budget allowed them.", "upstream", "allowed")
-	descHedges    = desc("upstream_hedges_total", "Requests that were sent to a second target too, since the first took long.", "upstream")
+	descRequests = desc("http_requests_total", "Responses by route and status class.", "route", "class")
+	descLatency  = desc("http_request_duration_seconds", "Time from request to response by route.", "route")
+	descCalls    = desc("gather_calls_total", "Results of the calls of gathers, by call and status class.", "call",
+		"class")
+	descCallTime = desc("gather_call_duration_seconds", "Time from a call of a gather to its result.", "call")
+	descInFlight = desc("http_requests_in_flight", "Requests that run at this moment.")
+	descConns    = desc("http_connections", "Client connections at this moment.")
+	descOverload = desc("http_requests_refused_total", "Requests that were one too many for the node.")
+	descRejected = desc("http_connections_refused_total", "Connections that were one too many.")
+	descBuffered = desc("http_buffered_bytes", "Bytes of requests and responses held at this moment.")
+	descStreams  = desc("mesh_streams",
+		"Ends of streamed exchanges, sockets too, at this moment: two for each that begins and ends in this process.")
+	descNodes = desc("mesh_nodes", "Nodes of the mesh by state, as this one sees them.", "state")
+	descReady = desc("ready", "1 when the node is ready to serve.")
+	descLocal = desc("mesh_local_requests_total",
+		"Requests handed to a member in this process without NATS, by service.", "service")
+	descRetries = desc("mesh_second_tries_total", "Requests sent to a second member, by service.", "service")
+	descRefused = desc("mesh_refusals_total", "Requests that no member took, by service and reason.", "service",
+		"reason")
+	descDropped = desc("mesh_replies_dropped_total", "Replies thrown away, by service and reason.", "service",
+		"reason")
+	descTries = desc("upstream_retries_total", "Tries on top of the first, by whether the budget allowed them.",
+		"upstream", "allowed")
+	descHedges = desc("upstream_hedges_total",
+		"Requests that were sent to a second target too, since the first took long.", "upstream")
 	descWaiting   = desc("upstream_requests_waiting", "Requests that wait for a target with room.", "upstream")
 	descCrowded   = desc("upstream_requests_refused_total", "Requests that no target had room for.", "upstream")
-	descTargetMax = desc("upstream_target_limit", "Requests that the target may get at once; 0 for any number.", "upstream", "target")
-	descTargetLat = desc("upstream_target_mean_seconds", "Average time of the responses of the last ten seconds.", "upstream", "target")
+	descTargetMax = desc("upstream_target_limit", "Requests that the target may get at once; 0 for any number.",
+		"upstream", "target")
+	descTargetLat = desc("upstream_target_mean_seconds", "Average time of the responses of the last ten seconds.",
+		"upstream", "target")
 	descTargetOut = desc("upstream_target_ejections_total", "Times that the target was let rest.", "upstream", "target")
 	descTargetUp  = desc("upstream_target_up", "1 when requests may go to the target.", "upstream", "target")
 	descTargetReq = desc("upstream_target_requests_total", "Requests sent to the target.", "upstream", "target")
@@ -58,35 +68,43 @@ var (
 )
 
 var (
-	descCacheServed  = desc("cache_requests_total", "Requests to routes that cache, by route and what the cache did.", "route", "result")
-	descCacheHit     = desc("cache_hit_bytes_total", "Bytes of bodies served from memory without asking anybody.", "route")
+	descCacheServed = desc("cache_requests_total", "Requests to routes that cache, by route and what the cache did.",
+		"route", "result")
+	descCacheHit = desc("cache_hit_bytes_total", "Bytes of bodies served from memory without asking anybody.",
+		"route")
 	descCacheBytes   = desc("cache_bytes", "Bytes that the cache holds, by tier.", "tier")
 	descCacheMax     = desc("cache_limit_bytes", "Bytes that the cache may hold, by tier.", "tier")
 	descCacheEntries = desc("cache_entries", "Entries in memory.")
 	descCacheLeft    = desc("cache_evictions_total", "Entries that left the memory for want of room.")
 	descCacheReady   = desc("cache_ready", "1 while this node follows the purges and may serve stored responses.")
-	descCacheBucket  = desc("cache_bucket_operations_total", "Reads and writes of the shared bucket, by result.", "result")
-	descCachePurged  = desc("cache_purge_duration_seconds", "Time from a purge on this node to its acknowledgement.")
-	descCachePurges  = desc("cache_purges", "Purges that are remembered.")
+	descCacheBucket  = desc("cache_bucket_operations_total", "Reads and writes of the shared bucket, by result.",
+		"result")
+	descCachePurged = desc("cache_purge_duration_seconds", "Time from a purge on this node to its acknowledgement.")
+	descCachePurges = desc("cache_purges", "Purges that are remembered.")
 )
 
 var (
-	descLimitRequests = desc("limit_requests_total", "Requests that limits have decided on, by limit and result.", "limit", "result")
-	descLimitQueued   = desc("limit_requests_queued_total", "Requests that waited for their turn, by limit.", "limit")
-	descLimitStore    = desc("limit_store_operations_total", "Reads and writes of the store of limits, by kind.", "operation")
+	descLimitRequests = desc("limit_requests_total", "Requests that limits have decided on, by limit and result.",
+		"limit", "result")
+	descLimitQueued = desc("limit_requests_queued_total", "Requests that waited for their turn, by limit.", "limit")
+	descLimitStore  = desc("limit_store_operations_total", "Reads and writes of the store of limits, by kind.",
+		"operation")
 	descLimitRecalled = desc("limit_permits_recalled_total", "Permits that other nodes gave to this one.")
 	descLimitKeys     = desc("limit_keys", "Keys that this node knows permits or refusals of.")
 	descLimitReady    = desc("limit_ready", "1 while the store of limits can be asked.")
 )
 
-func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), s limit.Stats, rules []limit.RuleStats) {
+func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string),
+	s limit.Stats, rules []limit.RuleStats) {
 	for _, r := range rules {
-		for result, n := range map[string]uint64{"allowed": r.Allowed, "denied": r.Denied - r.Shadowed, "shadowed": r.Shadowed, "unknown": r.Away} {
+		for result, n := range map[string]uint64{"allowed": r.Allowed, "denied": r.Denied - r.Shadowed,
+			"shadowed": r.Shadowed, "unknown": r.Away} {
 			counter(descLimitRequests, n, r.Rule, result)
 		}
 		counter(descLimitQueued, r.Queued, r.Rule)
 	}
-	for operation, n := range map[string]uint64{"read": s.Reads, "write": s.Writes, "conflict": s.Conflicts, "failure": s.Failures, "recall": s.Recalls} {
+	for operation, n := range map[string]uint64{"read": s.Reads, "write": s.Writes, "conflict": s.Conflicts,
+		"failure": s.Failures, "recall": s.Recalls} {
 		counter(descLimitStore, n, operation)
 	}
 	counter(descLimitRecalled, s.Recalled)
@@ -94,10 +112,12 @@ func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter fun
 	gauge(descLimitReady, truth(s.Ready))
 }
 
-func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), s kvcache.Stats, routes []edge.CacheStats) {
+func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string),
+	counter func(*prometheus.Desc, uint64, ...string), s kvcache.Stats, routes []edge.CacheStats) {
 	for _, r := range routes {
 		for result, n := range map[string]uint64{
-			"hit": r.Hits, "fetch": r.Fetches, "bucket": r.Bucket, "home": r.Home, "validated": r.Validated, "refreshed": r.Refreshed, "stale_error": r.StaleErrors, "passed": r.Passed,
+			"hit": r.Hits, "fetch": r.Fetches, "bucket": r.Bucket, "home": r.Home, "validated": r.Validated,
+			"refreshed": r.Refreshed, "stale_error": r.StaleErrors, "passed": r.Passed,
 		} {
 			counter(descCacheServed, n, r.Route, result)
 		}
@@ -111,7 +131,8 @@ func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, flo
 	counter(descCacheLeft, s.Evicted)
 	gauge(descCacheReady, truth(s.Ready))
 	for result, n := range map[string]uint64{
-		"hit": s.BucketHits, "miss": s.BucketMisses, "failed": s.BucketFailures, "written": s.BucketWritten, "left_out": s.BucketSkipped, "dropped": s.BucketDropped,
+		"hit": s.BucketHits, "miss": s.BucketMisses, "failed": s.BucketFailures, "written": s.BucketWritten,
+		"left_out": s.BucketSkipped, "dropped": s.BucketDropped,
 	} {
 		counter(descCacheBucket, n, result)
 	}
@@ -172,7 +193,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, uint64, ...string), r edge.RouteStats, requests, latency *prometheus.Desc) {
+func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, uint64, ...string), r edge.RouteStats,
+	requests, latency *prometheus.Desc) {
 	for class, n := range r.Classes {
 		if class >= 2 {
 			counter(requests, n, r.Route, strconv.Itoa(class)+"xx")
@@ -187,7 +209,8 @@ func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, u
 	out <- prometheus.MustNewConstHistogram(latency, total, r.Sum.Seconds(), buckets, r.Route)
 }
 
-func collectUpstream(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), u upstream.Status) {
+func collectUpstream(gauge func(*prometheus.Desc, float64, ...string),
+	counter func(*prometheus.Desc, uint64, ...string), u upstream.Status) {
 	counter(descTries, u.Retries, u.Name, "yes")
 	counter(descTries, u.Unpaid, u.Name, "no")
 	counter(descHedges, u.Hedges, u.Name)

@@ -11,7 +11,8 @@ func TestShow(t *testing.T) {
 	for in, want := range map[string]string{
 		"products": "products", "/a/b?c=d": "/a/b?c=d", "Ünïcödé 日本": "Ünïcödé 日本", "two words": "two words",
 		"": `""`, " a": `" a"`, "a ": `"a "`, `"a"`: `"\"a\""`,
-		"a\x1b]0;owned\x07": `"a\x1b]0;owned\a"`, "a\nready  true": `"a\nready  true"`, "a\tb": `"a\tb"`, "\x7f": `"\x7f"`,
+		"a\x1b]0;owned\x07": `"a\x1b]0;owned\a"`, "a\nready  true": `"a\nready  true"`, "a\tb": `"a\tb"`,
+		"\x7f":      `"\x7f"`,
 		"\u009b31m": `"\u009b31m"`, "abc\u202etxt": `"abc\u202etxt"`, "\u2028": `"\u2028"`,
 		"\xff": `"\xff"`, "\ufffd": `"�"`, "a\u200bb": `"a\u200bb"`,
 	} {
@@ -19,7 +20,8 @@ func TestShow(t *testing.T) {
 			t.Errorf("%q is shown as %s, want %s", in, got, want)
 		}
 	}
-	if got := admin.ShowLines("a:1:2: wrong\n  \x1b[2J\n\nb  \n", "> "); got != "a:1:2: wrong\n>   \"\\x1b[2J\"\n> \n> b" {
+	if got := admin.ShowLines("a:1:2: wrong\n  \x1b[2J\n\nb  \n",
+		"> "); got != "a:1:2: wrong\n>   \"\\x1b[2J\"\n> \n> b" {
 		t.Errorf("lines are shown as %q", got)
 	}
 }

@@ -31,7 +31,8 @@ func TestClient(t *testing.T) {
 		synctest.Wait()
 		<-c.Done()
 		<-child.Done()
-		if done.Load() != 2 || !errors.Is(c.Err(), context.Canceled) || !errors.Is(child.Err(), context.Canceled) || len(c.calls) != 0 {
+		if done.Load() != 2 || !errors.Is(c.Err(), context.Canceled) || !errors.Is(child.Err(), context.Canceled) ||
+			len(c.calls) != 0 {
 			t.Errorf("%d of 2 calls, errors %v and %v", done.Load(), c.Err(), child.Err())
 		}
 		late := c.AfterFunc(count)

@@ -357,7 +357,8 @@ func (c *Conn) incomplete(err error) *Request {
 		if bytes.IndexByte(c.in.unread(), '\n') < 0 {
 			r.Refusal = errLongLine
 		} else {
-			r.Refusal = node.Errorf(node.CodeHeaderTooLarge, nil, "the request head is larger than %s", node.Size(c.l.limits.Load().MaxHeader))
+			r.Refusal = node.Errorf(node.CodeHeaderTooLarge, nil, "the request head is larger than %s",
+				node.Size(c.l.limits.Load().MaxHeader))
 		}
 	case errors.Is(err, errBudget):
 		r.Refusal = errNoMemory

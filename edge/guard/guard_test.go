@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var limits = guard.Limits{MaxConnections: 10, MaxPerClient: 10, MaxHeader: 32 << 10, ReadTimeout: 5 * time.Second, IdleTimeout: 20 * time.Second}
+var limits = guard.Limits{MaxConnections: 10, MaxPerClient: 10, MaxHeader: 32 << 10, ReadTimeout: 5 * time.Second,
+	IdleTimeout: 20 * time.Second}
 
 // wire is a connection whose client has sent everything and ended its side.
 type wire struct {
@@ -105,22 +106,32 @@ func TestAccepted(t *testing.T) {
 		sent   string
 		bodies []string
 	}{
-		"no body":                {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
-		"length":                 {start + "Content-Length: 3\r\n\r\nabc", []string{"abc"}},
-		"chunks":                 {start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", []string{"abc0123456789"}},
-		"extension":              {start + "Transfer-Encoding: CHUNKED\r\n\r\n3 ;a=\"b\"\r\nabc\r\n0;x\r\n\r\n", []string{"abc"}},
-		"trailers":               {start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\nHost: evil\r\n\r\n", []string{"abc"}},
-		"pipelined":              {"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + start + "Content-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{"", "hi", ""}},
-		"equal lengths":          {start + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", []string{"abc"}},
-		"later minor version":    {"GET / HTTP/1.7\r\nHost: h\r\n\r\n", []string{""}},
-		"several empty lines":    {"\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
-		"empty line":             {"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{"", ""}},
-		"body on GET":            {"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 37\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n\r\n", []string{"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n\r\n"}},
-		"close":                  {"GET / HTTP/1.1\r\nHost: h\r\nConnection: x, close\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
-		"HTTP/1.0":               {"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n", []string{""}},
-		"HTTP/1.0 kept":          {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n", []string{"", ""}},
-		"large body":             {start + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000), []string{strings.Repeat("x", 100000)}},
-		"8 kB of cookies":        {"GET / HTTP/1.1\r\nHost: h\r\nCookie: " + strings.Repeat("a", 8192) + "\r\n\r\n", []string{""}},
+		"no body": {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
+		"length":  {start + "Content-Length: 3\r\n\r\nabc", []string{"abc"}},
+		"chunks": {start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n",
+			[]string{"abc0123456789"}},
+		"extension": {start + "Transfer-Encoding: CHUNKED\r\n\r\n3 ;a=\"b\"\r\nabc\r\n0;x\r\n\r\n",
+			[]string{"abc"}},
+		"trailers": {start +
+			"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\nHost: evil\r\n\r\n", []string{"abc"}},
+		"pipelined": {"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + start +
+			"Content-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{"", "hi", ""}},
+		"equal lengths":       {start + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", []string{"abc"}},
+		"later minor version": {"GET / HTTP/1.7\r\nHost: h\r\n\r\n", []string{""}},
+		"several empty lines": {"\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
+		"empty line": {"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+			[]string{"", ""}},
+		"body on GET": {"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 37\r\n\r\nGET /smuggled HTTP/1.1\r\n" +
+			"Host: h\r\n\r\n\r\n", []string{"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n\r\n"}},
+		"close": {"GET / HTTP/1.1\r\nHost: h\r\nConnection: x, close\r\n\r\nGET / HTTP/1.1\r\n" +
+			"Host: h\r\n\r\n", []string{""}},
+		"HTTP/1.0": {"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n", []string{""}},
+		"HTTP/1.0 kept": {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+			[]string{"", ""}},
+		"large body": {start + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
+			[]string{strings.Repeat("x", 100000)}},
+		"8 kB of cookies": {"GET / HTTP/1.1\r\nHost: h\r\nCookie: " + strings.Repeat("a", 8192) + "\r\n\r\n",
+			[]string{""}},
 		"unusual method, target": {"M-SEARCH * HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,7 +142,8 @@ func TestAccepted(t *testing.T) {
 				}
 				for i, g := range all {
 					if g.Refusal != nil || g.err != nil || g.body != c.bodies[i] {
-						t.Errorf("request %d, %d bytes a read: refusal %v, error %v, body %.40q", i, per, g.Refusal, g.err, g.body)
+						t.Errorf("request %d, %d bytes a read: refusal %v, error %v, body %.40q", i, per, g.Refusal,
+							g.err, g.body)
 					}
 				}
 			}
@@ -144,18 +156,20 @@ func TestRefused(t *testing.T) {
 		sent string
 		code node.Code
 	}{
-		"bare LF":                {"GET / HTTP/1.1\nHost: h\n\n", node.CodeInvalid},
-		"bare LF in the fields":  {"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", node.CodeInvalid},
-		"two spaces":             {"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
-		"space in the target":    {"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
-		"8-bit target":           {"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
-		"version":                {"GET / HTTP/2.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
-		"no version":             {"GET /\r\n\r\n", node.CodeInvalid},
-		"TLS":                    {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", node.CodeInvalid},
-		"long target":            {"GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeURITooLong},
-		"endless target":         {"GET /" + strings.Repeat("a", 64<<10), node.CodeURITooLong},
-		"endless field":          {"GET / HTTP/1.1\r\nX: " + strings.Repeat("a", 64<<10), node.CodeHeaderTooLarge},
-		"many fields":            {"GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n", node.CodeHeaderTooLarge},
+		"bare LF":               {"GET / HTTP/1.1\nHost: h\n\n", node.CodeInvalid},
+		"bare LF in the fields": {"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", node.CodeInvalid},
+		"two spaces":            {"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
+		"space in the target":   {"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
+		"8-bit target":          {"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
+		"version":               {"GET / HTTP/2.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
+		"no version":            {"GET /\r\n\r\n", node.CodeInvalid},
+		"TLS":                   {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", node.CodeInvalid},
+		"long target": {"GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			node.CodeURITooLong},
+		"endless target": {"GET /" + strings.Repeat("a", 64<<10), node.CodeURITooLong},
+		"endless field":  {"GET / HTTP/1.1\r\nX: " + strings.Repeat("a", 64<<10), node.CodeHeaderTooLarge},
+		"many fields": {"GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n",
+			node.CodeHeaderTooLarge},
 		"space before colon":     {start + "Content-Length : 3\r\n\r\nabc", node.CodeInvalid},
 		"folding":                {start + "X: a\r\n b\r\n\r\n", node.CodeInvalid},
 		"two lengths":            {start + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", node.CodeInvalid},
@@ -164,11 +178,14 @@ func TestRefused(t *testing.T) {
 		"length list":            {start + "Content-Length: 3, 3\r\n\r\nabc", node.CodeInvalid},
 		"signed length":          {start + "Content-Length: +3\r\n\r\nabc", node.CodeInvalid},
 		"huge length":            {start + "Content-Length: 18446744073709551619\r\n\r\nabc", node.CodeInvalid},
-		"length and coding":      {start + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", node.CodeInvalid},
-		"other coding":           {start + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", node.CodeNotImplemented},
-		"coding behind chunked":  {start + "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", node.CodeInvalid},
-		"chunked twice":          {start + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", node.CodeInvalid},
-		"two codings":            {start + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", node.CodeInvalid},
+		"length and coding": {start + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			node.CodeInvalid},
+		"other coding": {start + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+			node.CodeNotImplemented},
+		"coding behind chunked": {start + "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", node.CodeInvalid},
+		"chunked twice":         {start + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", node.CodeInvalid},
+		"two codings": {start + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			node.CodeInvalid},
 		"chunked in HTTP/1.0":    {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", node.CodeInvalid},
 		"unknown expectation":    {start + "Expect: 200-ok\r\nContent-Length: 0\r\n\r\n", node.CodeExpectation},
 		"refused, then followed": {"GET /\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
@@ -191,23 +208,27 @@ func TestBrokenBodies(t *testing.T) {
 		sent string
 		code node.Code
 	}{
-		"short":                {start + "Content-Length: 4\r\n\r\nabc", node.CodeCanceled},
-		"too large":            {start + "Content-Length: 2000000\r\n\r\n" + next, node.CodeTooLarge},
-		"chunks too large":     {chunked + strings.Repeat("10000\r\n"+strings.Repeat("x", 65536)+"\r\n", 17) + "0\r\n\r\n", node.CodeTooLarge},
-		"no size":              {chunked + "\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"huge size":            {chunked + "10000000000000003\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"size 0x3":             {chunked + "0x3\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"space after size":     {chunked + "3 \r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"space before size":    {chunked + " 3\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"LF after size":        {chunked + "3\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"LF in extension":      {chunked + "3;\nxx;abc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"CR in extension":      {chunked + "3;a\rb\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"long extension":       {chunked + "3;" + strings.Repeat("a", 65536) + "\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"many extensions":      {chunked + strings.Repeat("1;"+strings.Repeat("a", 200)+"\r\nx\r\n", 100) + "0\r\n\r\n" + next, node.CodeInvalid},
-		"data longer":          {chunked + "3\r\nabcd\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"bad trailer":          {chunked + "0\r\nX T : v\r\n\r\n" + next, node.CodeInvalid},
-		"LF trailer":           {chunked + "0\r\nX: v\n\r\n" + next, node.CodeInvalid},
-		"5,000 trailers":       {chunked + "0\r\n" + strings.Repeat("X: v\r\n", 5000) + "\r\n" + next, node.CodeInvalid},
+		"short":     {start + "Content-Length: 4\r\n\r\nabc", node.CodeCanceled},
+		"too large": {start + "Content-Length: 2000000\r\n\r\n" + next, node.CodeTooLarge},
+		"chunks too large": {chunked + strings.Repeat("10000\r\n"+strings.Repeat("x", 65536)+"\r\n", 17) +
+			"0\r\n\r\n", node.CodeTooLarge},
+		"no size":           {chunked + "\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"huge size":         {chunked + "10000000000000003\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"size 0x3":          {chunked + "0x3\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"space after size":  {chunked + "3 \r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"space before size": {chunked + " 3\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"LF after size":     {chunked + "3\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"LF in extension":   {chunked + "3;\nxx;abc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"CR in extension":   {chunked + "3;a\rb\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"long extension": {chunked + "3;" + strings.Repeat("a", 65536) + "\r\nabc\r\n0\r\n\r\n" + next,
+			node.CodeInvalid},
+		"many extensions": {chunked + strings.Repeat("1;"+strings.Repeat("a", 200)+"\r\nx\r\n", 100) +
+			"0\r\n\r\n" + next, node.CodeInvalid},
+		"data longer": {chunked + "3\r\nabcd\r\n0\r\n\r\n" + next, node.CodeInvalid},
+		"bad trailer": {chunked + "0\r\nX T : v\r\n\r\n" + next, node.CodeInvalid},
+		"LF trailer":  {chunked + "0\r\nX: v\n\r\n" + next, node.CodeInvalid},
+		"5,000 trailers": {chunked + "0\r\n" + strings.Repeat("X: v\r\n", 5000) + "\r\n" + next,
+			node.CodeInvalid},
 		"chunks never end":     {chunked + "3\r\nabc\r\n", node.CodeCanceled},
 		"trailers never end":   {chunked + "0\r\nX: v\r\n", node.CodeCanceled},
 		"last CRLF is missing": {chunked + "3\r\nabc\r\n0\r\n", node.CodeCanceled},
@@ -216,7 +237,8 @@ func TestBrokenBodies(t *testing.T) {
 			for _, per := range []int{0, 1, 1000} {
 				all, _ := read(t, c.sent, per)
 				if len(all) != 1 || all[0].Refusal != nil || node.CodeOf(all[0].err) != c.code {
-					t.Fatalf("%d bytes a read: %d requests, refusal %v, error %v", per, len(all), all[0].Refusal, all[0].err)
+					t.Fatalf("%d bytes a read: %d requests, refusal %v, error %v", per, len(all), all[0].Refusal,
+						all[0].err)
 				}
 			}
 		})
@@ -230,10 +252,11 @@ func TestUnreadBody(t *testing.T) {
 		sent string
 		want int
 	}{
-		"small":     {start + "Content-Length: 1000\r\n\r\n" + strings.Repeat("GET / ", 166) + "abcd" + next, 2},
-		"chunked":   {start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + next, 2},
-		"large":     {start + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000) + next, 1},
-		"endless":   {start + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1000\r\n"+strings.Repeat("x", 4096)+"\r\n", 20) + "0\r\n\r\n" + next, 1},
+		"small":   {start + "Content-Length: 1000\r\n\r\n" + strings.Repeat("GET / ", 166) + "abcd" + next, 2},
+		"chunked": {start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + next, 2},
+		"large":   {start + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000) + next, 1},
+		"endless": {start + "Transfer-Encoding: chunked\r\n\r\n" +
+			strings.Repeat("1000\r\n"+strings.Repeat("x", 4096)+"\r\n", 20) + "0\r\n\r\n" + next, 1},
 		"malformed": {start + "Transfer-Encoding: chunked\r\n\r\nx\r\n" + next, 1},
 		"expected":  {start + "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n" + next, 1},
 	} {
@@ -301,10 +324,12 @@ func TestContinue(t *testing.T) {
 	if all, reply := read(t, expecting+"abc", 0); all[0].body != "abc" || reply != "" {
 		t.Errorf("body was there: %q, reply %q", all[0].body, reply)
 	}
-	if all, reply := read(t, expecting+"abc", len(expecting)); all[0].body != "abc" || reply != "HTTP/1.1 100 Continue\r\n\r\n" {
+	if all, reply := read(t, expecting+"abc", len(expecting)); all[0].body != "abc" ||
+		reply != "HTTP/1.1 100 Continue\r\n\r\n" {
 		t.Errorf("body came later: %q, reply %q", all[0].body, reply)
 	}
-	if all, reply := read(t, strings.Replace(expecting, ": 3", ": 3000000", 1), 0); node.CodeOf(all[0].err) != node.CodeTooLarge || reply != "" {
+	if all, reply := read(t, strings.Replace(expecting, ": 3", ": 3000000", 1),
+		0); node.CodeOf(all[0].err) != node.CodeTooLarge || reply != "" {
 		t.Errorf("body too large: %v, reply %q", all[0].err, reply)
 	}
 }
@@ -312,7 +337,8 @@ func TestContinue(t *testing.T) {
 // A length that is only stated allocates nothing, and no more arrives than the budget holds.
 func TestBudget(t *testing.T) {
 	budget := guard.NewBudget(100 << 10)
-	first := wrap(&wire{in: bytes.NewReader([]byte(start + "Content-Length: 80000\r\n\r\n" + strings.Repeat("x", 80000)))}, limits, budget)
+	first := wrap(&wire{in: bytes.NewReader([]byte(start + "Content-Length: 80000\r\n\r\n" +
+		strings.Repeat("x", 80000)))}, limits, budget)
 	if err := announcement(first); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +348,8 @@ func TestBudget(t *testing.T) {
 	if _, err := first.ReadBody(1 << 20); err != nil {
 		t.Fatal(err)
 	}
-	second := wrap(&wire{in: bytes.NewReader([]byte(start + "Content-Length: 80000\r\n\r\n" + strings.Repeat("x", 80000)))}, limits, budget)
+	second := wrap(&wire{in: bytes.NewReader([]byte(start + "Content-Length: 80000\r\n\r\n" +
+		strings.Repeat("x", 80000)))}, limits, budget)
 	if err := announcement(second); err != nil {
 		t.Fatal(err)
 	}
@@ -350,9 +377,10 @@ func TestSlowClients(t *testing.T) {
 		refused bool
 		body    node.Code
 	}{
-		"nothing at all":       {nil, 5 * time.Second, false, ""},
-		"slow head":            {[]string{"GET / HT", "TP/1.1\r\n", "Host: h\r\n"}, 5 * time.Second, true, ""},
-		"slow body":            {[]string{start + "Content-Length: 30\r\n\r\n", "abc", "def"}, 5 * time.Second, false, node.CodeSlowClient},
+		"nothing at all": {nil, 5 * time.Second, false, ""},
+		"slow head":      {[]string{"GET / HT", "TP/1.1\r\n", "Host: h\r\n"}, 5 * time.Second, true, ""},
+		"slow body": {[]string{start + "Content-Length: 30\r\n\r\n", "abc", "def"}, 5 * time.Second, false,
+			node.CodeSlowClient},
 		"idle after a request": {[]string{"GET / HTTP/1.1\r\nHost: h\r\n\r\n"}, 20 * time.Second, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,7 +54,8 @@ type Listener struct {
 
 // New guards a listener.
 func New(inner net.Listener, cfg Config) *Listener {
-	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{}, clients: map[netip.Prefix]map[*Conn]struct{}{}}
+	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{},
+		clients: map[netip.Prefix]map[*Conn]struct{}{}}
 	l.SetLimits(cfg.Limits)
 	return l
 }
@@ -97,7 +98,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Wrap guards a connection, whatever the limits say.
 func (l *Listener) Wrap(inner net.Conn) *Conn {
-	c := &Conn{Conn: inner, l: l, client: l.clientOf(inner), account: account{budget: l.cfg.Budget}, ended: make(chan struct{})}
+	c := &Conn{Conn: inner, l: l, client: l.clientOf(inner), account: account{budget: l.cfg.Budget},
+		ended: make(chan struct{})}
 	c.in.account = &c.account
 	c.watch.begin()
 	l.mu.Lock()
@@ -117,7 +119,8 @@ func (l *Listener) refuse(inner net.Conn) {
 
 func (l *Listener) starve(err error) {
 	if !l.starved.Swap(true) {
-		l.cfg.Log.Error("no further connections can be accepted; raise the limit on open files or lower edge.max_connections", "cause", err, "connections", l.Connections())
+		l.cfg.Log.Error("no further connections can be accepted; raise the limit on open files or lower "+
+			"edge.max_connections", "cause", err, "connections", l.Connections())
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 
 func listen(t *testing.T, inner net.Listener, limits guard.Limits) *guard.Listener {
 	t.Helper()
-	l := guard.New(inner, guard.Config{Limits: limits, Budget: guard.NewBudget(1 << 20), Busy: []byte("HTTP/1.1 503 Busy\r\n\r\n"), Log: slog.New(slog.DiscardHandler)})
+	l := guard.New(inner, guard.Config{Limits: limits, Budget: guard.NewBudget(1 << 20),
+		Busy: []byte("HTTP/1.1 503 Busy\r\n\r\n"), Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
@@ -119,7 +120,8 @@ func TestStarved(t *testing.T) {
 // visitors makes a listener for few connections, and gives how a client comes to it: it connects from an address and
 // sends text, after which so many connections wait for a request, so many of them of clients that have proven nothing.
 // ended tells the names of those that end.
-func visitors(t *testing.T, most, share int) (come func(name, from, text string, waiting, unproven int), ended <-chan string) {
+func visitors(t *testing.T, most, share int) (come func(name, from, text string, waiting, unproven int),
+	ended <-chan string) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -128,7 +130,8 @@ func visitors(t *testing.T, most, share int) (come func(name, from, text string,
 	few := limits
 	few.MaxConnections, few.MaxPerClient = most, share
 	l := guard.New(inner, guard.Config{
-		Limits: few, Budget: guard.NewBudget(1 << 20), Busy: []byte("HTTP/1.1 503 Busy\r\n\r\n"), Log: slog.New(slog.DiscardHandler),
+		Limits: few, Budget: guard.NewBudget(1 << 20), Busy: []byte("HTTP/1.1 503 Busy\r\n\r\n"),
+		Log:    slog.New(slog.DiscardHandler),
 		Exempt: func(a netip.Addr) bool { return a.String() == "127.0.0.9" },
 	})
 	t.Cleanup(func() { _ = l.Close() })

@@ -34,9 +34,10 @@ type Request struct {
 }
 
 var (
-	errLine     = node.Errorf(node.CodeInvalid, nil, "the request line breaks RFC 9112 section 3")
-	errVersion  = node.Errorf(node.CodeInvalid, nil, "the request isn't HTTP/1.1 or HTTP/1.0")
-	errCoding   = node.Errorf(node.CodeNotImplemented, nil, "the only transfer coding that is understood here is chunked")
+	errLine    = node.Errorf(node.CodeInvalid, nil, "the request line breaks RFC 9112 section 3")
+	errVersion = node.Errorf(node.CodeInvalid, nil, "the request isn't HTTP/1.1 or HTTP/1.0")
+	errCoding  = node.Errorf(node.CodeNotImplemented, nil,
+		"the only transfer coding that is understood here is chunked")
 	errFraming  = node.Errorf(node.CodeInvalid, nil, "the request's length is stated wrongly, or more than once")
 	errLongLine = node.Errorf(node.CodeURITooLong, nil, "the request target is longer than 8 KiB")
 	errExpect   = node.Errorf(node.CodeExpectation, nil, "the only expectation that is met here is 100-continue")

@@ -26,7 +26,9 @@ import (
 )
 
 // roles are the other processes of a benchmark: the test binary runs itself under one of these names.
-var roles = map[string]func(context.Context, []string) (url string, err error){"gateway": gateway, "upstream": upstreamServer, "slow app": slowApp, "echo": echo, "fiber": bareFiber}
+var roles = map[string]func(context.Context, []string) (url string, err error){
+	"gateway": gateway, "upstream": upstreamServer, "slow app": slowApp, "echo": echo, "fiber": bareFiber,
+}
 
 const roleEnv = "BENCH_ROLE"
 
@@ -86,7 +88,8 @@ func gateway(ctx context.Context, args []string) (string, error) {
 	hello, err := n.Mesh().NewService(mesh.ServiceConfig{
 		Destination: n.Mesh().Service("hello"), Limit: 1024,
 		Handler: mesh.HandlerFunc(func(context.Context, *mesh.Request) (*mesh.Response, error) {
-			return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}}, Body: body}, nil
+			return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
+				Body: body}, nil
 		}),
 	})
 	if err != nil {
@@ -192,8 +195,10 @@ func (c child) memory(tb testing.TB, field string) float64 {
 const connections = 64
 
 // requestHeader is what browsers send, roughly: ten fields.
-const requestHeader = "Host: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0\r\nAccept: text/html,application/xhtml+xml\r\n" +
-	"Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\nCookie: session=0123456789abcdef0123456789abcdef\r\nDNT: 1\r\n" +
+const requestHeader = "Host: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 " +
+	"Firefox/140.0\r\nAccept: text/html,application/xhtml+xml\r\n" +
+	"Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n" +
+	"Cookie: session=0123456789abcdef0123456789abcdef\r\nDNT: 1\r\n" +
 	"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\nReferer: https://shop.example/start\r\n\r\n"
 
 // load sends n requests over all connections and checks every status and length.
@@ -261,7 +266,8 @@ func BenchmarkCost(b *testing.B) {
 		status     int
 		child      child
 	}{
-		{"fiber", "/", 200, floor}, {"edge", "/none", 404, gate}, {"edge+mesh+member", "/hello", 200, gate}, {"edge+mesh+upstream", "/api/x", 200, gate},
+		{"fiber", "/", 200, floor}, {"edge", "/none", 404, gate}, {"edge+mesh+member", "/hello", 200, gate},
+		{"edge+mesh+upstream", "/api/x", 200, gate},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			load(b, c.child.url, c.path, min(b.N, 2000), c.status) // warm up

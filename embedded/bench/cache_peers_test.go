@@ -96,8 +96,11 @@ func nginxProxy(tb testing.TB, origin string) (server, error) {
 func caddyProxy(tb testing.TB, origin string) (server, error) {
 	tb.Helper()
 	dir, addr := tb.TempDir(), natsservertest.FreePorts(tb, 1)[0]
-	return launch(tb, dir, addr, fmt.Sprintf("{\n  admin off\n  auto_https off\n  storage file_system %s\n}\nhttp://:%s {\n  bind 127.0.0.1\n  reverse_proxy %s\n}\n",
-		dir, addr[strings.LastIndexByte(addr, ':')+1:], strings.TrimPrefix(origin, "http://")), "caddy", "run", "--adapter", "caddyfile", "--config")
+	return launch(tb, dir, addr,
+		fmt.Sprintf("{\n  admin off\n  auto_https off\n  storage file_system %s\n}\nhttp://:%s {\n  bind 127.0.0.1\n  "+
+			"reverse_proxy %s\n}\n",
+			dir, addr[strings.LastIndexByte(addr, ':')+1:], strings.TrimPrefix(origin, "http://")), "caddy", "run",
+		"--adapter", "caddyfile", "--config")
 }
 
 // nginxCache keeps its responses in files, which it holds open. One worker does all.

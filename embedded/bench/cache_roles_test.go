@@ -20,7 +20,9 @@ func init() {
 		cache.Defaults()
 		return originGateway(ctx, args, cache)
 	}
-	roles["proxygateway"] = func(ctx context.Context, args []string) (string, error) { return originGateway(ctx, args, nil) }
+	roles["proxygateway"] = func(ctx context.Context, args []string) (string, error) {
+		return originGateway(ctx, args, nil)
+	}
 }
 
 // cachedBody is what the origin answers, byte for byte the same each time.

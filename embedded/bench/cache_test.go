@@ -78,7 +78,8 @@ func compare(b *testing.B, what contest) {
 	b.StopTimer()
 	report(b, systems)
 	if b.N > 1 { // a benchmark's log is cut after ten lines, and there is always a first run with N = 1
-		b.Logf("medians of %d rounds of %d requests over %d connections\n%s", rounds, each, connections, hitTable(systems))
+		b.Logf("medians of %d rounds of %d requests over %d connections\n%s", rounds, each, connections,
+			hitTable(systems))
 	}
 }
 
@@ -103,11 +104,13 @@ func (c *contender) turn(b *testing.B, origin string, page hitLoad, n, reach int
 	latencies := page.send(b, c.url, n)
 	took, used, reached := time.Since(begun), c.cpu(b)-used, originCount(b, origin)-reached
 	if b.Failed() || reached != n*reach {
-		b.Fatalf("%s: of %d requests %d were answered well, and %d reached the origin", c.name, n, len(latencies), reached)
+		b.Fatalf("%s: of %d requests %d were answered well, and %d reached the origin", c.name, n, len(latencies),
+			reached)
 	}
 	slices.Sort(latencies)
 	c.turns = append(c.turns, [...]float64{
-		cpuEach: micros(used) / float64(n), rateOfHits: float64(n) / took.Seconds(), latency50: micros(latencies[n/2]), latency99: micros(latencies[n*99/100]),
+		cpuEach: micros(used) / float64(n), rateOfHits: float64(n) / took.Seconds(), latency50: micros(latencies[n/2]),
+		latency99: micros(latencies[n*99/100]),
 	})
 	if len(c.turns) == 1 || used < c.least {
 		c.least = used
@@ -155,7 +158,8 @@ func hitTable(systems []*contender) string {
 		}
 		fmt.Fprintf(&out, "%15.2fx\n", systems[0].median(cpuEach)/c.median(cpuEach))
 		if c.least < 20*tick {
-			fmt.Fprintf(&note, "%s used only %s in a turn, told in ticks of %s: take a larger -benchtime\n", c.name, c.least, tick)
+			fmt.Fprintf(&note, "%s used only %s in a turn, told in ticks of %s: take a larger -benchtime\n", c.name,
+				c.least, tick)
 		}
 	}
 	return strings.TrimSuffix(out.String()+note.String(), "\n")

@@ -74,5 +74,6 @@ func BenchmarkGather(b *testing.B) {
 		b.ReportMetric(float64(s.took[len(s.took)/2].Microseconds())/1000, s.path[1:]+"-p50-ms")
 		b.ReportMetric(float64(s.took[len(s.took)*99/100].Microseconds())/1000, s.path[1:]+"-p99-ms")
 	}
-	b.ReportMetric(float64(sorts[2].took[len(sorts[2].took)/2])/float64(sorts[0].took[len(sorts[0].took)/2]), "x-hundred-by-one")
+	b.ReportMetric(float64(sorts[2].took[len(sorts[2].took)/2])/float64(sorts[0].took[len(sorts[0].took)/2]),
+		"x-hundred-by-one")
 }

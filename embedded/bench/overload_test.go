@@ -87,7 +87,8 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 	}
 	dir := tb.TempDir()
 	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n", dir+"/data") + config
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n",
+		dir+"/data") + config
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -96,7 +97,8 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 	if n.group != "" {
 		enter = "echo $$ > " + n.group + "/cgroup.procs && "
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), "sh", "-c", enter+`exec "$0" run -c "$1" --log-level error`, path, file)
+	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), "sh", "-c",
+		enter+`exec "$0" run -c "$1" --log-level error`, path, file)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
@@ -118,7 +120,8 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 	n.pid = cmd.Process.Pid
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
-		if m := regexp.MustCompile(`(edge|admin) +(http://[0-9.:]+)`).FindStringSubmatch(lines.Text()); m != nil && m[1] == "edge" {
+		if m := regexp.MustCompile(`(edge|admin) +(http://[0-9.:]+)`).FindStringSubmatch(lines.Text()); m != nil &&
+			m[1] == "edge" {
 			n.url = m[2]
 		} else if m != nil {
 			n.admin = m[2]
@@ -134,7 +137,8 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 func memoryGroup(tb testing.TB) string {
 	tb.Helper()
 	name := fmt.Sprintf("millrace-bench-%d-%d", os.Getpid(), time.Now().UnixNano())
-	for parent, limit := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"} {
+	for parent, limit := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes",
+		"/sys/fs/cgroup": "memory.max"} {
 		dir := filepath.Join(parent, name)
 		if os.Mkdir(dir, 0o700) != nil {
 			continue
@@ -167,7 +171,8 @@ type outcome struct {
 func (o outcome) rate() float64 { return float64(o.good) / o.span.Seconds() }
 
 func (o outcome) String() string {
-	return fmt.Sprintf("%.0f good a second (p50 %s, p99 %s), %.0f refused a second, %d others", o.rate(), o.p50.Round(100*time.Microsecond), o.p99.Round(100*time.Microsecond),
+	return fmt.Sprintf("%.0f good a second (p50 %s, p99 %s), %.0f refused a second, %d others", o.rate(),
+		o.p50.Round(100*time.Microsecond), o.p99.Round(100*time.Microsecond),
 		float64(o.refused)/o.span.Seconds(), o.other)
 }
 
@@ -321,15 +326,20 @@ func seconds() time.Duration {
 func BenchmarkOverload(b *testing.B) {
 	b.Run("app", func(b *testing.B) {
 		app := spawn(b, "slow app")
-		n := startNode(b, nil, fmt.Sprintf("edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q], max_requests: 8}}\nroutes: [{path: /api/*, to: \"upstream:api\"}]\n", app.url))
+		n := startNode(b, nil, fmt.Sprintf(
+			"edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q], max_requests: 8}}\nroutes: "+
+				"[{path: /api/*, to: \"upstream:api\"}]\n", app.url))
 		best := crowd{clients: 8}
 		rate := best.run(b, n.url, "/api/x", time.Second).rate()
 		clients := 500
-		overload(b, n, best, crowd{clients: clients, every: time.Duration(float64(clients) / (10 * rate) * float64(time.Second))})
+		overload(b, n, best, crowd{clients: clients,
+			every: time.Duration(float64(clients) / (10 * rate) * float64(time.Second))})
 	})
 	b.Run("cpu", func(b *testing.B) {
 		app := spawn(b, "upstream")
-		n := startNode(b, []string{"GOMAXPROCS=1"}, fmt.Sprintf("edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: \"upstream:api\"}]\n", app.url))
+		n := startNode(b, []string{"GOMAXPROCS=1"},
+			fmt.Sprintf("edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: "+
+				"/api/*, to: \"upstream:api\"}]\n", app.url))
 		best, most := crowd{}, 0.0
 		for _, clients := range []int{8, 16, 32, 64} {
 			c := crowd{clients: clients}
@@ -341,7 +351,9 @@ func BenchmarkOverload(b *testing.B) {
 	})
 	b.Run("bodies", func(b *testing.B) {
 		app := spawn(b, "echo")
-		n := startNode(b, nil, fmt.Sprintf("edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: \"upstream:api\"}]\n", app.url))
+		n := startNode(b, nil, fmt.Sprintf(
+			"edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: "+
+				"\"upstream:api\"}]\n", app.url))
 		overload(b, n, crowd{clients: 50, body: 500 << 10}, crowd{clients: 500, body: 500 << 10})
 	})
 }
@@ -409,7 +421,12 @@ func watchHealth(tb testing.TB, admin string) (failed func() int, slowest func()
 			worst.Store(max(worst.Load(), int64(time.Since(begin))))
 		}
 	}()
-	return func() int { close(stop); <-done; client.CloseIdleConnections(); return int(bad.Load()) }, func() time.Duration { return time.Duration(worst.Load()) }
+	return func() int {
+		close(stop)
+		<-done
+		client.CloseIdleConnections()
+		return int(bad.Load())
+	}, func() time.Duration { return time.Duration(worst.Load()) }
 }
 
 // peak is the most memory that the node has had, in MiB: of its cgroup if it has one, or else resident.

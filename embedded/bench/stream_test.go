@@ -143,7 +143,8 @@ func manyStreams(t *testing.T, gate child, client *http.Client, count int) {
 	streams.Wait()
 	close(stop)
 	others.Wait()
-	t.Logf("%d streams of %d MiB at once: %s, peak memory %.0f MiB; %d small requests meanwhile", count, each>>20, time.Since(begun), gate.peak(t), served)
+	t.Logf("%d streams of %d MiB at once: %s, peak memory %.0f MiB; %d small requests meanwhile", count, each>>20,
+		time.Since(begun), gate.peak(t), served)
 	if peak := gate.peak(t); peak > 256*memoryFactor {
 		t.Errorf("the node held %.0f MiB", peak)
 	}
@@ -196,7 +197,8 @@ func BenchmarkStream(b *testing.B) {
 	upstream := spawn(b, "store")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
 	wire := spawn(b, "gateway", b.TempDir(), upstream.url, "nats")
-	urls := map[string]string{"millrace": gate.url + "/api/fast", "millrace-over-nats": wire.url + "/api/fast", "direct": upstream.url + "/fast"}
+	urls := map[string]string{"millrace": gate.url + "/api/fast", "millrace-over-nats": wire.url + "/api/fast",
+		"direct": upstream.url + "/fast"}
 	if url, err := nginx(b, upstream.url); err == nil {
 		urls["nginx"] = url + "/fast"
 	} else {
@@ -355,8 +357,14 @@ func slowClients(ctx context.Context, tb testing.TB, url string, n int) (wait fu
 		}
 		begun.Add(2)
 		all.Add(2)
-		go slow("GET /api/fast HTTP/1.1\r\nHost: h\r\n\r\n", func(c net.Conn) error { _, err := io.CopyN(io.Discard, c, 1000); return err })
-		go slow("PUT /api/up HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n", func(c net.Conn) error { _, err := c.Write(make([]byte, 1000)); return err })
+		go slow("GET /api/fast HTTP/1.1\r\nHost: h\r\n\r\n", func(c net.Conn) error {
+			_, err := io.CopyN(io.Discard, c, 1000)
+			return err
+		})
+		go slow("PUT /api/up HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n", func(c net.Conn) error {
+			_, err := c.Write(make([]byte, 1000))
+			return err
+		})
 	}
 	begun.Wait()
 	return all.Wait

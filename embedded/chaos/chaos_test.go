@@ -22,7 +22,8 @@ type trial struct {
 var trials = []trial{
 	{"FullDisk", "a full disk is told, costs only what needs it, and heals by itself", fullDisk},
 	{"FullNode", "a full disk of one of three nodes costs the others nothing, and heals by itself", fullNode},
-	{"SmallMemory", "a node in a cgroup of 400 MiB lives on with the sizes by default, and says when the configured ones are too much", smallMemory},
+	{"SmallMemory", "a node in a cgroup of 400 MiB lives on with the sizes by default, and says when the configured " +
+		"ones are too much", smallMemory},
 	{"TinyDisk", "a disk that is too small for the defaults serves, and says what is missing", tinyDisk},
 	{"LimitLeaderKilled", "limited routes ride out the death of the node that leads their store", limitLeaderKilled},
 	{"LimitColdStart", "limited routes serve soon after all nodes were killed and started", limitColdStart},
@@ -44,7 +45,8 @@ func TestChaos(t *testing.T) {
 		begun := time.Now()
 		seen := ""
 		holds := t.Run(tr.name, func(t *testing.T) { seen = tr.run(t, long) })
-		fmt.Fprintf(&table, "| %s | %s | %s | %.0f s | %t |\n", tr.name, tr.promise, seen, time.Since(begun).Seconds(), holds)
+		fmt.Fprintf(&table, "| %s | %s | %s | %.0f s | %t |\n", tr.name, tr.promise, seen, time.Since(begun).Seconds(),
+			holds)
 	}
 	t.Log(table.String())
 }

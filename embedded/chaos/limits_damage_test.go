@@ -23,7 +23,9 @@ func limitDamagedDisk(t *testing.T, long bool) (seen string) {
 	if long {
 		clients = 2000
 	}
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+	}))
 	t.Cleanup(app.Close)
 	dir := t.TempDir()
 	yaml := fmt.Sprintf(`version: 1
@@ -57,7 +59,8 @@ routes: [{path: /x, to: "upstream:app", limit: {max: %d, window: 1h, key: "heade
 	})
 	<-time.After(6 * time.Second)
 	n.kill()
-	blocks, err := filepath.Glob(filepath.Join(dir, "data", "jetstream", "jetstream", "*", "streams", "KV_millrace-limits", "msgs", "*.blk"))
+	blocks, err := filepath.Glob(filepath.Join(dir, "data", "jetstream", "jetstream", "*", "streams",
+		"KV_millrace-limits", "msgs", "*.blk"))
 	if err != nil || len(blocks) == 0 {
 		t.Fatalf("blocks %v, %v", blocks, err)
 	}
@@ -89,7 +92,8 @@ routes: [{path: /x, to: "upstream:app", limit: {max: %d, window: 1h, key: "heade
 	if failed > 0 {
 		t.Errorf("%d requests failed", failed)
 	}
-	return fmt.Sprintf("%d of %d clients got a part of their limit of %d a second time, which status told; %d requests failed", more, clients, most, failed)
+	return fmt.Sprintf("%d of %d clients got a part of their limit of %d a second time, which status told; %d "+
+		"requests failed", more, clients, most, failed)
 }
 
 // getAs is get for a client's key.

@@ -41,16 +41,21 @@ func limitLeaderKilled(t *testing.T, long bool) (seen string) {
 			requests[i] += g.requests
 			failed[i] += g.failed
 			lost[i] += g.lost
-			t.Logf("n%d %s: %d of %d failed, from %s to %s after the kill; longest %s, %d lost with it", victim+1, path, g.failed, g.requests, g.begun, g.ended, g.longest, g.lost)
+			t.Logf("n%d %s: %d of %d failed, from %s to %s after the kill; longest %s, %d lost with it", victim+1, path,
+				g.failed, g.requests, g.begun, g.ended, g.longest, g.lost)
 		}
 		c.start(t, victim)
 		c.whole(t)
 	}
 	var out []string
 	for i, path := range paths {
-		out = append(out, fmt.Sprintf("%s: gap p50 %s, p99 %s, max %s; %d of %d (%.1f %%) failed in the 10 s after the kill; longest wait p50 %s, max %s, but for %d that were with the dead node", path,
-			percentile(gaps[i], 50).Round(time.Millisecond), percentile(gaps[i], 99).Round(time.Millisecond), percentile(gaps[i], 100).Round(time.Millisecond),
-			failed[i], requests[i], 100*float64(failed[i])/float64(requests[i]), percentile(longest[i], 50).Round(time.Millisecond),
+		out = append(out, fmt.Sprintf(
+			"%s: gap p50 %s, p99 %s, max %s; %d of %d (%.1f %%) failed in the 10 s after the kill; longest wait p50 "+
+				"%s, max %s, but for %d that were with the dead node", path,
+			percentile(gaps[i], 50).Round(time.Millisecond), percentile(gaps[i], 99).Round(time.Millisecond),
+			percentile(gaps[i], 100).Round(time.Millisecond),
+			failed[i], requests[i], 100*float64(failed[i])/float64(requests[i]),
+			percentile(longest[i], 50).Round(time.Millisecond),
 			percentile(longest[i], 100).Round(time.Millisecond), lost[i]))
 		if share := float64(failed[i]) / float64(requests[i]); share > 0.01 {
 			t.Errorf("%s: %.1f %% of the requests failed", path, 100*share)

@@ -30,7 +30,9 @@ type limitedCluster struct {
 // with them.
 func startLimited(t *testing.T, routes string) *limitedCluster {
 	t.Helper()
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+	}))
 	t.Cleanup(app.Close)
 	ports := natsservertest.FreePorts(t, 3)
 	c := &limitedCluster{}

@@ -41,7 +41,8 @@ func limitSoak(t *testing.T, long bool) (seen string) {
 		}
 	}
 	for _, s := range failed[:min(len(failed), 200)] {
-		t.Logf("%s: %d at %s after %s", s.path, s.status, s.begun.Format("15:04:05.000"), s.took.Round(time.Millisecond))
+		t.Logf("%s: %d at %s after %s", s.path, s.status, s.begun.Format("15:04:05.000"),
+			s.took.Round(time.Millisecond))
 	}
 	var took []time.Duration
 	for _, s := range all {
@@ -50,6 +51,8 @@ func limitSoak(t *testing.T, long bool) (seen string) {
 	if len(failed) > 0 {
 		t.Errorf("%d of %d requests failed: %v", len(failed), len(all), byPath)
 	}
-	return strings.TrimSpace(fmt.Sprintf("%d of %d failed in %s; requests took p50 %s, p99 %s, max %s", len(failed), len(took), lasts,
-		percentile(took, 50).Round(time.Millisecond), percentile(took, 99).Round(time.Millisecond), percentile(took, 100).Round(time.Millisecond)))
+	return strings.TrimSpace(fmt.Sprintf("%d of %d failed in %s; requests took p50 %s, p99 %s, max %s", len(failed),
+		len(took), lasts,
+		percentile(took, 50).Round(time.Millisecond), percentile(took, 99).Round(time.Millisecond),
+		percentile(took, 100).Round(time.Millisecond)))
 }

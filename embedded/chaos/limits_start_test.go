@@ -18,7 +18,8 @@ func limitColdStart(t *testing.T, long bool) (seen string) {
 	if long {
 		rounds = 10
 	}
-	c := startLimited(t, "  - {path: /cold, to: \"upstream:app\", limit: {max: 30, window: 10s, key: \"header:X-Key\"}}\n")
+	c := startLimited(t, "  - {path: /cold, to: \"upstream:app\", limit: {max: 30, window: 10s, key: "+
+		"\"header:X-Key\"}}\n")
 	var served, well []time.Duration
 	for range rounds {
 		for _, n := range c.nodes {
@@ -43,6 +44,8 @@ func limitColdStart(t *testing.T, long bool) (seen string) {
 		t.Logf("all serve after %s, and say that nothing is wrong after %s", last, calm)
 		served, well = append(served, last), append(well, calm)
 	}
-	return fmt.Sprintf("limited routes on all nodes after p50 %s, max %s; all is well after p50 %s, max %s", percentile(served, 50).Round(time.Millisecond),
-		percentile(served, 100).Round(time.Millisecond), percentile(well, 50).Round(time.Millisecond), percentile(well, 100).Round(time.Millisecond))
+	return fmt.Sprintf("limited routes on all nodes after p50 %s, max %s; all is well after p50 %s, max %s",
+		percentile(served, 50).Round(time.Millisecond),
+		percentile(served, 100).Round(time.Millisecond), percentile(well, 50).Round(time.Millisecond),
+		percentile(well, 100).Round(time.Millisecond))
 }

@@ -36,7 +36,8 @@ var stops = []stop{
 	{"a purge by tag is true everywhere", func(ctx context.Context, edge, admin string) (string, bool) {
 		purged := fetch(ctx, "POST", admin+"/v1/purge", `{"tag": "users", "wait": "all"}`)
 		r := fetch(ctx, "GET", edge+"/users/42", "")
-		return r.header.Get("Cache-Status"), purged.status == 200 && strings.Contains(r.header.Get("Cache-Status"), "fwd=")
+		return r.header.Get("Cache-Status"),
+			purged.status == 200 && strings.Contains(r.header.Get("Cache-Status"), "fwd=")
 	}},
 	{"POST /users keeps status and Location", func(ctx context.Context, edge, _ string) (string, bool) {
 		r := fetch(ctx, "POST", edge+"/users", `{"name":"Ada"}`)
@@ -55,19 +56,22 @@ var stops = []stop{
 		}
 		return fmt.Sprintf("%d and %d", by[1], by[2]), by[1]+by[2] == 20 && by[1] > 0 && by[2] > 0
 	}},
-	{"of 5 requests to a route with limit 3/1m two are refused", func(ctx context.Context, edge, _ string) (string, bool) {
-		by := map[int]int{}
-		var last answer
-		for range 5 {
-			last = fetch(ctx, "GET", edge+"/limited", "")
-			by[last.status]++
-		}
-		return fmt.Sprintf("%d Retry-After %s", last.status, last.header.Get("Retry-After")), by[200] == 3 && by[429] == 2 && last.header.Get("Retry-After") != ""
-	}},
-	{"a name that nobody has ever served is not found, at once", func(ctx context.Context, edge, _ string) (string, bool) {
-		r := fetch(ctx, "GET", edge+"/nobody", "")
-		return r.brief(), r.status == 404 && r.took < time.Second && strings.Contains(r.body, `"not_found"`)
-	}},
+	{"of 5 requests to a route with limit 3/1m two are refused",
+		func(ctx context.Context, edge, _ string) (string, bool) {
+			by := map[int]int{}
+			var last answer
+			for range 5 {
+				last = fetch(ctx, "GET", edge+"/limited", "")
+				by[last.status]++
+			}
+			return fmt.Sprintf("%d Retry-After %s", last.status, last.header.Get("Retry-After")),
+				by[200] == 3 && by[429] == 2 && last.header.Get("Retry-After") != ""
+		}},
+	{"a name that nobody has ever served is not found, at once",
+		func(ctx context.Context, edge, _ string) (string, bool) {
+			r := fetch(ctx, "GET", edge+"/nobody", "")
+			return r.brief(), r.status == 404 && r.took < time.Second && strings.Contains(r.body, `"not_found"`)
+		}},
 	{"a path that climbs out with %2e%2e is refused", func(ctx context.Context, edge, _ string) (string, bool) {
 		r := fetch(ctx, "GET", edge+"/users/%2e%2e/secret", "")
 		return r.brief(), r.status == 400
@@ -79,7 +83,8 @@ var stops = []stop{
 	{"the node is ready, and counts requests", func(ctx context.Context, _, admin string) (string, bool) {
 		ready := fetch(ctx, "GET", admin+"/readyz", "")
 		metrics := fetch(ctx, "GET", admin+"/metrics", "")
-		return ready.brief(), ready.status == 200 && strings.Contains(metrics.body, `millrace_http_requests_total{class="2xx",route="users-all"}`)
+		return ready.brief(), ready.status == 200 && strings.Contains(metrics.body,
+			`millrace_http_requests_total{class="2xx",route="users-all"}`)
 	}},
 }
 

@@ -92,14 +92,16 @@ func (h *Handler) hide(a slog.Attr) slog.Attr {
 		if clean := h.shared.secrets.Hide(text); clean != text {
 			a.Value = slog.StringValue(clean)
 		}
-	case slog.KindBool, slog.KindDuration, slog.KindFloat64, slog.KindInt64, slog.KindLogValuer, slog.KindTime, slog.KindUint64:
+	case slog.KindBool, slog.KindDuration, slog.KindFloat64, slog.KindInt64, slog.KindLogValuer, slog.KindTime,
+		slog.KindUint64:
 	}
 	return a
 }
 
 // sources are the attributes that say whom or what a line is about: lines that differ in one of them aren't alike.
 var sources = []string{ //nolint:gochecknoglobals // a constant
-	"peer", "client", "name", "id", "route", "call", "limit", "upstream", "target", "host", "service", "event", "kind", "file", "address",
+	"peer", "client", "name", "id", "route", "call", "limit", "upstream", "target", "host", "service", "event", "kind",
+	"file", "address",
 }
 
 // texts are the attributes that say what has happened: lines that differ in their words aren't alike.

@@ -20,8 +20,9 @@ func system(files map[string]string) fs.FS {
 }
 
 const (
-	mountsV2     = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
-	mountsV1     = "31 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
+	mountsV2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+	mountsV1 = "31 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n35 31 0:32 / /sys/fs/cgroup/memory " +
+		"rw,relatime - cgroup cgroup rw,memory\n"
 	mountsHybrid = mountsV1 + "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
 )
 
@@ -50,14 +51,16 @@ func TestProcessMemory(t *testing.T) {
 		},
 		"version 2, a group above has less": {
 			map[string]string{
-				"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": mountsV2, "sys/fs/cgroup/a/b/memory.max": "419430400\n",
-				"sys/fs/cgroup/a/memory.max": "104857600\n",
+				"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": mountsV2,
+				"sys/fs/cgroup/a/b/memory.max": "419430400\n",
+				"sys/fs/cgroup/a/memory.max":   "104857600\n",
 			},
 			machine.Memory{Bytes: 104857600, From: machine.FromCgroup},
 		},
 		"version 2, memory.high": {
 			map[string]string{
-				"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": mountsV2, "sys/fs/cgroup/a/memory.max": "419430400\n", "sys/fs/cgroup/a/memory.high": "314572800\n",
+				"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": mountsV2,
+				"sys/fs/cgroup/a/memory.max": "419430400\n", "sys/fs/cgroup/a/memory.high": "314572800\n",
 			},
 			machine.Memory{Bytes: 314572800, From: machine.FromCgroup},
 		},
@@ -70,8 +73,9 @@ func TestProcessMemory(t *testing.T) {
 		},
 		"version 1": {
 			map[string]string{
-				"proc/self/cgroup": "5:cpu:/x\n4:memory:/a\n0::/\n", "proc/self/mountinfo": mountsHybrid, "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "419430400\n",
-				"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+				"proc/self/cgroup": "5:cpu:/x\n4:memory:/a\n0::/\n", "proc/self/mountinfo": mountsHybrid,
+				"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "419430400\n",
+				"sys/fs/cgroup/memory/memory.limit_in_bytes":   "9223372036854771712\n",
 			},
 			machine.Memory{Bytes: 419430400, From: machine.FromCgroup},
 		},
@@ -84,7 +88,9 @@ func TestProcessMemory(t *testing.T) {
 		},
 		"version 1, in a container with the host's paths": {
 			map[string]string{
-				"proc/self/cgroup": "4:memory:/docker/abc\n", "proc/self/mountinfo": "35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+				"proc/self/cgroup": "4:memory:/docker/abc\n",
+				"proc/self/mountinfo": "35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup " +
+					"rw,memory\n",
 				"sys/fs/cgroup/memory/memory.limit_in_bytes": "419430400\n",
 			},
 			machine.Memory{Bytes: 419430400, From: machine.FromCgroup},
@@ -124,7 +130,8 @@ func FuzzCgroup(f *testing.F) {
 	f.Add("0::/../..", "1 2 3 / / rw - cgroup2 cgroup2 rw\n", "1")
 	f.Fuzz(func(t *testing.T, groups, mounts, limit string) {
 		root := system(map[string]string{
-			"proc/self/cgroup": groups, "proc/self/mountinfo": mounts, "sys/fs/cgroup/a/memory.max": limit, "sys/fs/cgroup/memory/a/memory.limit_in_bytes": limit,
+			"proc/self/cgroup": groups, "proc/self/mountinfo": mounts, "sys/fs/cgroup/a/memory.max": limit,
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": limit,
 		})
 		if n := machine.CgroupMemory(root); n < 0 {
 			t.Errorf("the limit is %d", n)

@@ -98,7 +98,8 @@ func writeNode(t *testing.T, edge, admin, text string) *cacheNode {
 	t.Helper()
 	dir := t.TempDir()
 	n := &cacheNode{edge: "http://" + edge, admin: "http://" + admin, file: filepath.Join(dir, "millrace.yaml")}
-	text = fmt.Sprintf("version: 1\nedge: {listen: %q, timeout: 2s, linger: 0s}\nadmin: {listen: %q}\n"+text, edge, admin, dir+"/data")
+	text = fmt.Sprintf("version: 1\nedge: {listen: %q, timeout: 2s, linger: 0s}\nadmin: {listen: %q}\n"+text, edge,
+		admin, dir+"/data")
 	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

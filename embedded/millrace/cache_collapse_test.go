@@ -93,13 +93,15 @@ func TestOneOriginRequest(t *testing.T) {
 		}
 		t.Logf("%s: %v", path, how)
 	}
-	for path, status := range map[string]int{"/slow/private": http.StatusOK, "/slow/broken": http.StatusInternalServerError} {
+	for path, status := range map[string]int{"/slow/private": http.StatusOK,
+		"/slow/broken": http.StatusInternalServerError} {
 		before := requests.Load()
 		seen := map[string]bool{}
 		const clients = 200
 		for _, a := range askTogether(cluster, path, clients) {
 			if a.err != nil || a.status != status || seen[a.body] {
-				t.Errorf("%s: a client got %d %q, %v; another client had it too: %t", path, a.status, a.body, a.err, seen[a.body])
+				t.Errorf("%s: a client got %d %q, %v; another client had it too: %t", path, a.status, a.body, a.err,
+					seen[a.body])
 				break
 			}
 			seen[a.body] = true

@@ -186,10 +186,12 @@ func TestFlood(t *testing.T) {
 	after := people.ratio(func() {})
 	people.end()
 	highest := watched.end()
-	t.Logf("hits of the working set: before %.3f, while unique URLs flood %.3f, while variants flood %.3f, after %.3f; %d requests, %d failed; %d of the flood failed",
+	t.Logf("hits of the working set: before %.3f, while unique URLs flood %.3f, while variants flood %.3f, after "+
+		"%.3f; %d requests, %d failed; %d of the flood failed",
 		before, unique, variants, after, people.asked.Load(), people.bad.Load(), failed)
 	for tier, over := range map[string]float64{"memory": 1, "bucket": 1.05} {
-		bytes, limit := highest[`millrace_cache_bytes{tier="`+tier+`"}`], highest[`millrace_cache_limit_bytes{tier="`+tier+`"}`]
+		bytes, limit := highest[`millrace_cache_bytes{tier="`+tier+`"}`],
+			highest[`millrace_cache_limit_bytes{tier="`+tier+`"}`]
 		t.Logf("%s: at most %.1f of %.1f MiB", tier, bytes/(1<<20), limit/(1<<20))
 		if limit == 0 || bytes > over*limit || bytes < limit/2 {
 			t.Errorf("%s held up to %.0f of %.0f bytes", tier, bytes, limit)
@@ -201,7 +203,8 @@ func TestFlood(t *testing.T) {
 		t.Errorf("the process grew from %.0f to %.0f bytes", resting[rss], highest[rss])
 	}
 	if unique < 0.8*before || variants < 0.8*before || before == 0 {
-		t.Errorf("the flood drove the working set out: hits %.3f before, %.3f and %.3f during", before, unique, variants)
+		t.Errorf("the flood drove the working set out: hits %.3f before, %.3f and %.3f during", before, unique,
+			variants)
 	}
 	if people.bad.Load() > 0 || failed > 0 {
 		t.Errorf("%d requests of the working set and %d of the flood failed", people.bad.Load(), failed)

@@ -47,8 +47,10 @@ type violation struct {
 }
 
 func (v violation) String() string {
-	return fmt.Sprintf("n%d gave version %d of key %d (asked at %s, answered at %s, %s) after n%d had acknowledged at %s that version %d counts (purge of %s, begun at %s, %s)",
-		v.read.node+1, v.read.version, v.read.key, v.read.start, v.read.end, v.read.status, v.purge.node+1, v.purge.acknowledged, v.purge.version, v.purge.what, v.purge.start, v.purge.states)
+	return fmt.Sprintf("n%d gave version %d of key %d (asked at %s, answered at %s, %s) after n%d had acknowledged at "+
+		"%s that version %d counts (purge of %s, begun at %s, %s)",
+		v.read.node+1, v.read.version, v.read.key, v.read.start, v.read.end, v.read.status, v.purge.node+1,
+		v.purge.acknowledged, v.purge.version, v.purge.what, v.purge.start, v.purge.states)
 }
 
 func newHistory() *history { return &history{begin: time.Now(), failures: map[string]int{}} }
@@ -132,7 +134,8 @@ func (h *history) String() string {
 			ended++
 		}
 	}
-	return fmt.Sprintf("%d responses: %v; %d purges acknowledged: %v, %d of them after a lease's end; failed: %v", len(h.reads), how, len(seen), purges, ended, h.failures)
+	return fmt.Sprintf("%d responses: %v; %d purges acknowledged: %v, %d of them after a lease's end; failed: %v",
+		len(h.reads), how, len(seen), purges, ended, h.failures)
 }
 
 // howServed names what a Cache-Status says about where a response comes from.
@@ -187,7 +190,8 @@ func TestPurgeHistoryBites(t *testing.T) {
 		{"one is old although a later word was of an older version", []readEvent{read(23*ms, 1, 2)}, 1},
 		{"one is old, long afterwards", []readEvent{read(time.Hour, 1, 3)}, 1},
 		{"one is old and answered very late", []readEvent{{start: 31 * ms, end: time.Minute, key: 1, version: 3}}, 1},
-		{"one began before and is answered late", []readEvent{{start: 9 * ms, end: time.Minute, key: 1, version: 1}}, 0},
+		{"one began before and is answered late", []readEvent{{start: 9 * ms, end: time.Minute, key: 1, version: 1}},
+			0},
 		{"two are old", []readEvent{read(12*ms, 1, 1), read(32*ms, 1, 1)}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {

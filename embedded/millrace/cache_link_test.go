@@ -177,9 +177,17 @@ func TestLink(t *testing.T) {
 	}
 	l.set(linkFrozen)
 	conn := say()
-	natsservertest.Eventually(t, "the link has the connection", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.conns) == 1 })
+	natsservertest.Eventually(t, "the link has the connection", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.conns) == 1
+	})
 	l.set(linkOpen)
-	natsservertest.Eventually(t, "the link has gone on", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.conns) == 2 })
+	natsservertest.Eventually(t, "the link has gone on", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.conns) == 2
+	})
 	conn.(*net.TCPConn).CloseWrite()
 	if b := <-got; b != "hello" {
 		t.Errorf("after it was frozen it carried %q", b)

@@ -45,7 +45,8 @@ func keyURL(key int) string { return "http://" + keyHost(key) + keyPath(key) }
 // reached lists the keys that a purge reaches.
 func reached(p admin.Purge) (out []int) {
 	for key := range versionKeys {
-		if p.URL == keyURL(key) || p.Host == keyHost(key) || p.Tag == keyTag(key) || (p.Prefix != "" && strings.HasPrefix(keyURL(key), p.Prefix)) {
+		if p.URL == keyURL(key) || p.Host == keyHost(key) || p.Tag == keyTag(key) ||
+			(p.Prefix != "" && strings.HasPrefix(keyURL(key), p.Prefix)) {
 			out = append(out, key)
 		}
 	}

@@ -27,7 +27,8 @@ func TestPurgeHistory(t *testing.T) {
 	pass(quiet, quiet, func() {})
 	took := people.latencies(0, people.now())
 	t.Logf("quiet: %s", people.history)
-	t.Logf("%d purges while all is well and clients read: p50 %s, p99 %s, slowest %s", len(took), percentile(took, 50), percentile(took, 99), percentile(took, 100))
+	t.Logf("%d purges while all is well and clients read: p50 %s, p99 %s, slowest %s", len(took), percentile(took, 50),
+		percentile(took, 99), percentile(took, 100))
 
 	until := people.now() + faulty
 	for round := 0; round == 0 || people.now() < until; round++ {
@@ -69,7 +70,8 @@ func measure(t *testing.T, cluster *cacheCluster) {
 		took = append(took, time.Since(begun))
 	}
 	slices.Sort(took)
-	t.Logf("%d purges, one after another: p50 %s, p99 %s, slowest %s", len(took), percentile(took, 50), percentile(took, 99), percentile(took, 100))
+	t.Logf("%d purges, one after another: p50 %s, p99 %s, slowest %s", len(took), percentile(took, 50),
+		percentile(took, 99), percentile(took, 100))
 }
 
 // report fails the test if the history has violations, and shows some of them.
@@ -93,7 +95,8 @@ func stopFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 	pass(3*time.Second+rand.N(time.Second), 600*time.Millisecond, func() { people.burst(victim) })
 	people.burst(victim)
 	cluster.nodes[victim].send(t, syscall.SIGCONT)
-	t.Logf("n%d was stopped from %s to %s; %d purges were acknowledged meanwhile", victim+1, begun, people.now(), len(people.latencies(begun, people.now())))
+	t.Logf("n%d was stopped from %s to %s; %d purges were acknowledged meanwhile", victim+1, begun, people.now(),
+		len(people.latencies(begun, people.now())))
 }
 
 // killFault kills a node's process and starts it again.
@@ -105,7 +108,8 @@ func killFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 	cluster.nodes[victim].start(t)
 	people.burst(victim)
 	natsservertest.Eventually(t, "the node that was killed follows the purges again", cluster.nodes[victim].follows)
-	t.Logf("n%d was killed at %s and followed the purges again at %s; %d purges were acknowledged meanwhile", victim+1, begun, people.now(), len(people.latencies(begun, people.now())))
+	t.Logf("n%d was killed at %s and followed the purges again at %s; %d purges were acknowledged meanwhile", victim+1,
+		begun, people.now(), len(people.latencies(begun, people.now())))
 }
 
 // cutFault cuts a node off from the others, in one of two ways.
@@ -118,7 +122,8 @@ func cutFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 	cluster.join(victim)
 	people.burst(victim)
 	pass(500*time.Millisecond, 100*time.Millisecond, func() { people.burst(victim) })
-	t.Logf("n%d was cut off (%d) from %s to %s; %d purges were acknowledged meanwhile", victim+1, how, begun, people.now(), len(people.latencies(begun, people.now())))
+	t.Logf("n%d was cut off (%d) from %s to %s; %d purges were acknowledged meanwhile", victim+1, how, begun,
+		people.now(), len(people.latencies(begun, people.now())))
 }
 
 // The experiment of TestPurgeHistory can see what it looks for: a node that was told to serve what it has while it
@@ -147,7 +152,10 @@ func TestPurgeHistorySees(t *testing.T) {
 	}
 	all()
 	found := people.violations()
-	if want := 1 + len(reached(admin.Purge{Tag: keyTag(2)})); len(found) != want || slices.ContainsFunc(found, func(v violation) bool { return v.read.node != 2 }) {
+	if want := 1 + len(reached(admin.Purge{Tag: keyTag(2)})); len(found) != want ||
+		slices.ContainsFunc(found, func(v violation) bool {
+			return v.read.node != 2
+		}) {
 		t.Errorf("%d stale responses, want %d, all of n3: %v", len(found), want, found)
 	}
 	cluster.join(2)

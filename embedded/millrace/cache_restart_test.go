@@ -73,7 +73,8 @@ func TestWarmRestart(t *testing.T) {
 		if asked := requests.Load() - before; asked != 0 {
 			t.Errorf("restart %d: the origin was asked %d times", purged, asked)
 		}
-		if a, want := n.ask(t, "warm.test", path(purged)), fmt.Sprintf("%s %d", path(purged), version.Load()); a.body != want {
+		if a, want := n.ask(t, "warm.test", path(purged)),
+			fmt.Sprintf("%s %d", path(purged), version.Load()); a.body != want {
 			t.Errorf("restart %d: what was purged before it came back: %q, %s; want %q", purged, a.body, a.how, want)
 		}
 	}
@@ -97,7 +98,8 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("ETag", `"1"`)
 	w.Header().Set("Cache-Control", map[string]string{
-		"/fresh": "max-age=3600", "/stale": "max-age=1", "/must": "max-age=1, must-revalidate", "/ready": "max-age=1, stale-if-error=60",
+		"/fresh": "max-age=3600", "/stale": "max-age=1", "/must": "max-age=1, must-revalidate",
+		"/ready": "max-age=1, stale-if-error=60",
 	}[r.URL.Path])
 	if r.Header.Get("If-None-Match") == `"1"` {
 		w.WriteHeader(http.StatusNotModified)
@@ -142,7 +144,8 @@ func TestOriginKilled(t *testing.T) {
 			}
 		}
 		if a.err != nil || a.status != status || (status == http.StatusOK && a.body != "good") {
-			t.Errorf("%s: %s got %d %q, %q, %v; want %d and %q", when, path, a.status, a.body, a.how, a.err, status, words)
+			t.Errorf("%s: %s got %d %q, %q, %v; want %d and %q", when, path, a.status, a.body, a.how, a.err, status,
+				words)
 		}
 	}
 	for _, path := range []string{"/fresh", "/stale", "/must", "/ready"} {

@@ -75,13 +75,17 @@ func (p *process) sees(t *testing.T, want map[string]mesh.MemberState) bool {
 }
 
 func journaled(st admin.FullStatus, kind, text string) bool {
-	return slices.ContainsFunc(st.Journal, func(e admin.JournalEntry) bool { return e.Kind == kind && strings.Contains(e.Detail, text) })
+	return slices.ContainsFunc(st.Journal, func(e admin.JournalEntry) bool {
+		return e.Kind == kind && strings.Contains(e.Detail, text)
+	})
 }
 
 // Three nodes in three processes. A service of one is reachable through all; one is killed under load, which costs at
 // most the requests that were in flight there; it comes back; and status tells the story.
 func TestThreeProcesses(t *testing.T) {
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	}))
 	defer app.Close()
 	files, dirs := nodes(t, app.URL)
 	var ps [3]*process
@@ -103,7 +107,9 @@ func TestThreeProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer member.Close()
-	if _, err := member.QueueSubscribe("http.hello", "q", func(m *nats.Msg) { _ = m.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nhello")) }); err != nil {
+	if _, err := member.QueueSubscribe("http.hello", "q", func(m *nats.Msg) {
+		_ = m.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nhello"))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for i, p := range ps {
@@ -128,7 +134,9 @@ func TestThreeProcesses(t *testing.T) {
 	before := load.done.Load()
 	natsservertest.Eventually(t, "requests flow on", func() bool { return load.done.Load() > before+500 })
 	st := ps[0].status(t)
-	if !journaled(st, mesh.EventLost, "n2") || !slices.ContainsFunc(st.Degraded, func(d string) bool { return strings.Contains(d, "n2 is lost") }) {
+	if !journaled(st, mesh.EventLost, "n2") || !slices.ContainsFunc(st.Degraded, func(d string) bool {
+		return strings.Contains(d, "n2 is lost")
+	}) {
 		t.Errorf("n1 doesn't tell of the loss: %+v %q", st.Journal, st.Degraded)
 	}
 	ps[killed] = startProcess(t, "run", "-c", files[killed])
@@ -150,7 +158,8 @@ func TestThreeProcesses(t *testing.T) {
 	}
 	cmd := exec.Command(os.Args[0], "status", "--journal", "--admin", ps[0].admin)
 	cmd.Env = append(os.Environ(), beMillrace+"=1")
-	if told, err := cmd.Output(); err != nil || strings.Count(string(told), "alive") != 3 || !strings.Contains(string(told), mesh.EventLost) {
+	if told, err := cmd.Output(); err != nil || strings.Count(string(told), "alive") != 3 ||
+		!strings.Contains(string(told), mesh.EventLost) {
 		t.Errorf("millrace status says %s (%v)", told, err)
 	}
 }

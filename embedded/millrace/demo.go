@@ -37,7 +37,8 @@ func (c *demoCmd) Run(ctx context.Context, out console, signals *signals) (err e
 			done()
 			return
 		}
-		printBanner(out.stdout, n, cfg.Node.Name, "two sample upstreams and the service hello", n.ClientURL(), "/hello", ready)
+		printBanner(out.stdout, n, cfg.Node.Name, "two sample upstreams and the service hello", n.ClientURL(), "/hello",
+			ready)
 		if c.Once {
 			tourErr = demo.Tour(ctx, out.stdout, n.EdgeURL(), n.AdminURL())
 			done()

@@ -19,11 +19,14 @@ import (
 // A node that may open few files refuses one connection too many, or closes one that waits for it, keeps its health
 // endpoint, and serves on when the crowd has gone.
 func TestFewDescriptors(t *testing.T) {
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	}))
 	defer app.Close()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: "+
+		"127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
 		"upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, to: \"upstream:app\"}]\n", dir+"/data", app.URL)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

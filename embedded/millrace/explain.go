@@ -72,7 +72,8 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 	explainMembers(w, e)
 	if e.Unseen {
 		name := strings.TrimPrefix(e.Target, "service:")
-		fmt.Fprintf(w, "\t! the answer is 404: no route matches, and nobody has served %s since this node started\n", admin.Show(name))
+		fmt.Fprintf(w, "\t! the answer is 404: no route matches, and nobody has served %s since this node started\n",
+			admin.Show(name))
 	}
 	for _, u := range e.Upstreams {
 		fmt.Fprintf(w, "upstream %s\t%d retries, %d denied, %d hedges, %d waiting, %d refused\n",
@@ -171,7 +172,8 @@ func explainCache(w io.Writer, c *edge.CacheExplanation) {
 	}
 	if c.Expires != nil {
 		fmt.Fprintf(w, "stored\t%d, %d bytes, in the %s, age %s\n", c.Status, c.Bytes, c.In, c.Age)
-		fmt.Fprintf(w, "fresh for\t%s, until %s\nkept until\t%s\n", c.Fresh, c.Expires.Local().Format(time.DateTime), c.Gone.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "fresh for\t%s, until %s\nkept until\t%s\n", c.Fresh, c.Expires.Local().Format(time.DateTime),
+			c.Gone.Local().Format(time.DateTime))
 	}
 	if len(c.Tags) > 0 {
 		var tags []string

@@ -77,7 +77,8 @@ func TestMemberKilled(t *testing.T) {
 	const timeout = 2 * time.Second
 	dir := t.TempDir()
 	config := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, expose: [work], timeout: %s, linger: 0s}\n"+
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, expose: [work], timeout: %s, "+
+		"linger: 0s}\n"+
 		"admin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n", dir+"/data", timeout)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -113,7 +114,8 @@ func TestMemberKilled(t *testing.T) {
 }
 
 // askWhileKilled sends one request, and kills the victim as soon as it has got it.
-func askWhileKilled(t *testing.T, edge, method, target, held string, victim *exec.Cmd) (status int, body string, took time.Duration) {
+func askWhileKilled(t *testing.T, edge, method, target, held string,
+	victim *exec.Cmd) (status int, body string, took time.Duration) {
 	t.Helper()
 	begin := time.Now()
 	done := make(chan struct{})

@@ -22,7 +22,9 @@ import (
 // greeter is an upstream that answers at once.
 func greeter(t *testing.T) string {
 	t.Helper()
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+	}))
 	t.Cleanup(app.Close)
 	return app.URL
 }
@@ -58,7 +60,8 @@ func startOneLimited(t *testing.T, limits ...string) *cacheNode {
 	for i := range ports { // not where clients get their ports from
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
-	n := writeNode(t, ports[0], ports[1], "node: {name: n1, data: %q}\nmesh: {listen: 127.0.0.1:0}\n"+limitRoutes(greeter(t), limits...))
+	n := writeNode(t, ports[0], ports[1],
+		"node: {name: n1, data: %q}\nmesh: {listen: 127.0.0.1:0}\n"+limitRoutes(greeter(t), limits...))
 	n.start(t)
 	return n
 }
@@ -68,9 +71,10 @@ func (c *cacheCluster) counts(t *testing.T) {
 	t.Helper()
 	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
 	for i, n := range c.nodes {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d knows all others and the store of limits answers it", i+1), func() bool {
-			return n.sees(t, all) && statusOf(http.DefaultClient, n.admin+"/v1/limits?key=nobody") == http.StatusOK
-		})
+		natsservertest.Eventually(t, fmt.Sprintf("n%d knows all others and the store of limits answers it", i+1),
+			func() bool {
+				return n.sees(t, all) && statusOf(http.DefaultClient, n.admin+"/v1/limits?key=nobody") == http.StatusOK
+			})
 	}
 }
 

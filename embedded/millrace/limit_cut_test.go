@@ -34,7 +34,8 @@ func nodeCutOff(t *testing.T, c *cacheCluster) {
 	cut, others := ask("/closed", c.nodes[victim:victim+1], limit/2), ask("/closed", c.others(victim), 2*limit)
 	t.Logf("n%d was cut off after %s; then it %s, the others %s", victim+1, total, cut, others)
 	// some may have asked that node's replica
-	if cut[http.StatusServiceUnavailable] == 0 || cut[http.StatusTooManyRequests] > 0 || others[http.StatusTooManyRequests] == 0 {
+	if cut[http.StatusServiceUnavailable] == 0 || cut[http.StatusTooManyRequests] > 0 ||
+		others[http.StatusTooManyRequests] == 0 {
 		t.Errorf("cut off %s, the others %s", cut, others)
 	}
 	inOneWindow(t, c, victim, "cut off, the node spends its part", func(cut, _ statuses) bool {

@@ -112,7 +112,8 @@ func shownAndReset(t *testing.T, nodes []*cacheNode) {
 	shows(`^shown +9 of 30 spent +21 left, \d+ of them held by nodes +resets`)
 	people.ask(30)
 	shows(`^shown +30 of 30 spent +0 left, 0 of them`)
-	if said := command(t, "limits", "reset", "127.0.0.1", "--limit", "shown", "--admin", nodes[1].admin); said != "127.0.0.1 has its full allowance of: shown\n" {
+	if said := command(t, "limits", "reset", "127.0.0.1", "--limit", "shown", "--admin",
+		nodes[1].admin); said != "127.0.0.1 has its full allowance of: shown\n" {
 		t.Errorf("reset says %q", said)
 	}
 	shows(`^shown +0 of 30 spent +30 left`)

@@ -153,9 +153,12 @@ func (h *limitHistory) end() {
 func TestLimitFaults(t *testing.T) {
 	t.Parallel()
 	const window = 2 * time.Second
-	c := startTalkingLimits(t, "long: 2000/15m", "short: 300/3s", "closed: 300/15m", "share: {max: 60, window: 2s, align: clock, store_away: share}",
-		"clock: {max: 60, window: 2s, align: clock, store_away: share}", "first: {max: 60, window: 3s, headers: legacy}",
-		"sliding: {max: 60, window: 2s, algorithm: sliding}", "bucket: {max: 20, window: 1s, algorithm: bucket, burst: 15}")
+	c := startTalkingLimits(t, "long: 2000/15m", "short: 300/3s", "closed: 300/15m",
+		"share: {max: 60, window: 2s, align: clock, store_away: share}",
+		"clock: {max: 60, window: 2s, align: clock, store_away: share}",
+		"first: {max: 60, window: 3s, headers: legacy}",
+		"sliding: {max: 60, window: 2s, algorithm: sliding}",
+		"bucket: {max: 20, window: 1s, algorithm: bucket, burst: 15}")
 	h := watchLimits(c, "/clock", "/first", "/sliding", "/bucket")
 	nodeCutOff(t, c)
 	back := time.Now()

@@ -21,7 +21,8 @@ import (
 // startTalking starts a node that writes everything that it has to say to a file.
 func startTalking(t *testing.T, n *cacheNode) {
 	t.Helper()
-	n.process = begin(t, exec.CommandContext(context.WithoutCancel(t.Context()), "sh", "-c", `log=$0; exec "$@" 2>>"$log"`,
+	n.process = begin(t, exec.CommandContext(context.WithoutCancel(t.Context()), "sh", "-c",
+		`log=$0; exec "$@" 2>>"$log"`,
 		n.log(), os.Args[0], "run", "-c", n.file, "--log-level", "debug"))
 }
 
@@ -92,7 +93,8 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	var stop atomic.Bool
 	meanwhile := make(chan statuses)
 	go func() {
-		meanwhile <- customers{path: "/long", nodes: survivors, atOnce: 8, every: 20 * time.Millisecond, seen: down.see, until: &stop}.ask(1 << 20)
+		meanwhile <- customers{path: "/long", nodes: survivors, atOnce: 8, every: 20 * time.Millisecond, seen: down.see,
+			until: &stop}.ask(1 << 20)
 	}()
 	natsservertest.Eventually(t, "requests flow", func() bool { return down.admitted.Load() > 100 })
 	killed := time.Now()
@@ -105,7 +107,9 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	if !down.first.IsZero() {
 		t.Logf("requests failed from %s to %s after it", down.first.Sub(killed), down.last.Sub(killed))
 	}
-	natsservertest.Eventually(t, "a survivor has another elected at once", func() bool { return hastened(t, survivors, fmt.Sprint("n", victim+1)) })
+	natsservertest.Eventually(t, "a survivor has another elected at once", func() bool {
+		return hastened(t, survivors, fmt.Sprint("n", victim+1))
+	})
 
 	begun := time.Now()
 	got := customers{path: "/short", nodes: survivors, atOnce: 16}.ask(4 * short)
@@ -156,7 +160,8 @@ func TestLimitAloneKilled(t *testing.T) {
 	for _, path := range paths {
 		got := people(path, limit)
 		total[path] += got.admitted()
-		t.Logf("%s: %d before, %s afterwards; %d permits lost", path, total[path]-got.admitted(), got, limit-total[path])
+		t.Logf("%s: %d before, %s afterwards; %d permits lost", path, total[path]-got.admitted(), got,
+			limit-total[path])
 		if total[path] > limit || (got.failed() > 0 && !raced) {
 			t.Errorf("%s: %d were admitted of %d, and %d failed", path, total[path], limit, got.failed())
 		}

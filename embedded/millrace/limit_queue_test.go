@@ -70,7 +70,8 @@ func queues(t *testing.T, nodes []*cacheNode, slower float64) {
 	w := crowdQueue("/queue", nodes, 3*perSecond, lasts)
 	span := w.last.Sub(w.first)
 	off := (float64(w.got.admitted()-burst)/span.Seconds() - perSecond) / perSecond
-	t.Logf("%s; admitted by node %d, in %s: %+.1f %% of the limit; the longest wait was %s", w.got, w.byNode, span, 100*off, w.longest)
+	t.Logf("%s; admitted by node %d, in %s: %+.1f %% of the limit; the longest wait was %s", w.got, w.byNode, span,
+		100*off, w.longest)
 	if off > 0.01 || (w.got.failed() > 0 && !raced) {
 		t.Errorf("%s in %s: %+.1f %% of the limit", w.got, span, 100*off)
 	}

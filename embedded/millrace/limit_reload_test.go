@@ -24,7 +24,9 @@ func startWithout(t *testing.T, limits ...string) *cacheCluster {
 		n.start(t)
 	}
 	for _, n := range c.nodes {
-		natsservertest.Eventually(t, "the cluster has formed", func() bool { return n.sees(t, all) && n.status(t).JetStream == "current" })
+		natsservertest.Eventually(t, "the cluster has formed", func() bool {
+			return n.sees(t, all) && n.status(t).JetStream == "current"
+		})
 	}
 	var stop atomic.Bool
 	meanwhile := make(chan statuses)

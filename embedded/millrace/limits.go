@@ -58,7 +58,8 @@ func (c *limitsShowCmd) Run(ctx context.Context, out console, limits *limitsCmd)
 	for _, u := range list {
 		resets := ""
 		if u.Resets != nil {
-			resets = fmt.Sprintf("\tresets %s (in %s)", u.Resets.Local().Format(time.DateTime), time.Until(*u.Resets).Round(time.Second))
+			resets = fmt.Sprintf("\tresets %s (in %s)", u.Resets.Local().Format(time.DateTime),
+				time.Until(*u.Resets).Round(time.Second))
 		}
 		left := u.Max - min(u.Spent, u.Max)
 		fmt.Fprintf(w, "%s\t%d of %d spent\t%d left, %d of them held by nodes%s\n", admin.Show(u.Limit),

@@ -88,7 +88,8 @@ routes:
 		`(?m)^service unrouted +1 member: greeter on `,
 		`(?m)^route +takes +requests/s +5xx +4xx +hits +p50 +p99 +requests since the start$`,
 		`(?m)^greet-all +/greet/\* +\d+\.\d +0\.0 % +0\.0 % +- +[0-9.]+ ms +[0-9.]+ ms +4$`,
-		`(?m)^bad-all +/bad/\* +\d+\.\d +100\.0 % +0\.0 % +- +.* 4$`, `(?m)^kept-all +/kept/\* +\d+\.\d +0\.0 % +0\.0 % +75\.0 % +.* 4$`,
+		`(?m)^bad-all +/bad/\* +\d+\.\d +100\.0 % +0\.0 % +- +.* 4$`,
+		`(?m)^kept-all +/kept/\* +\d+\.\d +0\.0 % +0\.0 % +75\.0 % +.* 4$`,
 		`(?m)^none-all +/none/\* +\d+\.\d +100\.0 % `, `(?m)^node \S+ +alive  revision 1`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
@@ -120,7 +121,8 @@ func TestExplainTellsWhoServes(t *testing.T) {
 		}
 	}
 	says("/hello/you", `^service greet +nobody serves it: a member subscribes to http.greet in queue group q$`)
-	says("/free", `^route +exposed \(/\{service\}/\*\)$`, `^service free +nobody serves it: a member subscribes to http.free in queue group q$`,
+	says("/free", `^route +exposed \(/\{service\}/\*\)$`,
+		`^service free +nobody serves it: a member subscribes to http.free in queue group q$`,
 		`! the answer is 404: no route matches, and nobody has served free since this node started$`)
 	says("/plain/7", `^subject +orders.get.7$`, `! nobody subscribes to orders.get.7$`)
 	join(t, p.dir, "greeter", "greet", "free")

@@ -141,7 +141,9 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 		t.Errorf("the process ended with %v; stderr: %s", err, leaves.stderr)
 	}
 	before := done.Load()
-	natsservertest.Eventually(t, "requests flow on", func() bool { return done.Load() > before+500 || failed.Load() > 0 })
+	natsservertest.Eventually(t, "requests flow on", func() bool {
+		return done.Load() > before+500 || failed.Load() > 0
+	})
 	close(stop)
 	wg.Wait()
 	if moved.Load() != clients {
@@ -167,7 +169,8 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "millrace.yaml")
 	write := func(rest string) {
 		t.Helper()
-		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s}\n%s", filepath.Dir(file)+"/data", rest)
+		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: "+
+			"127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s}\n%s", filepath.Dir(file)+"/data", rest)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

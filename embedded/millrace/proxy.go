@@ -115,7 +115,9 @@ func (c *proxyCmd) fill(cfg *node.Config) error {
 	cfg.Upstreams = map[string]node.Upstream{"api": up}
 	cfg.Routes = []node.Route{r}
 	cfg.Edge.Expose = c.Expose
-	for port := 8090; c.Listen == "" && slices.ContainsFunc(up.Targets, func(t node.UpstreamTarget) bool { return cfg.Edge.Listen.ReachedBy(t.URL) }); port++ {
+	for port := 8090; c.Listen == "" && slices.ContainsFunc(up.Targets, func(t node.UpstreamTarget) bool {
+		return cfg.Edge.Listen.ReachedBy(t.URL)
+	}); port++ {
 		cfg.Edge.Listen = node.Address("127.0.0.1:" + strconv.Itoa(port)) // the API has the usual one
 	}
 	if c.Listen != "" {

@@ -44,7 +44,8 @@ func TestProxyOnATerminal(t *testing.T) {
 	app := httptest.NewServer(http.NotFoundHandler())
 	defer app.Close()
 	screen, terminal := openTerminal(t)
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], "proxy", app.URL, "--listen", "127.0.0.1:0")
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], "proxy", app.URL, "--listen",
+		"127.0.0.1:0")
 	cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+t.TempDir(), "NO_COLOR=")
 	cmd.Stdout, cmd.Stderr = terminal, terminal
 	if err := cmd.Start(); err != nil {

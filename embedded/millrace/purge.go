@@ -22,8 +22,9 @@ type purgeCmd struct {
 // Run purges and tells which nodes have applied it.
 func (c *purgeCmd) Run(ctx context.Context, out console) error {
 	if ambiguous(c.URL) {
-		return usageError(fmt.Sprintf("%s may be a host or a path: write --host %[1]s for everything of that host, or %[1]s/ for "+
-			"its first page, or /%[1]s for a path", admin.Show(c.URL)))
+		return usageError(fmt.Sprintf(
+			"%s may be a host or a path: write --host %[1]s for everything of that host, or %[1]s/ for "+
+				"its first page, or /%[1]s for a path", admin.Show(c.URL)))
 	}
 	req := admin.Purge{
 		URL: requested(c.URL), Prefix: requested(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All, Soft: c.Soft,

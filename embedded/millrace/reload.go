@@ -18,7 +18,8 @@ func (c *reloadCmd) Run(ctx context.Context, out console) error {
 	}
 	_, err := fmt.Fprintf(out.stdout, "reloaded: revision %d\n", done.Revision)
 	if len(done.NeedsRestart) > 0 && err == nil {
-		_, err = fmt.Fprintf(out.stdout, "changed too, but only a restart applies it: %s\n", strings.Join(done.NeedsRestart, ", "))
+		_, err = fmt.Fprintf(out.stdout, "changed too, but only a restart applies it: %s\n",
+			strings.Join(done.NeedsRestart, ", "))
 	}
 	for _, w := range done.Warnings {
 		if err == nil {

@@ -46,7 +46,8 @@ func (c *runCmd) Run(ctx context.Context, out console, signals *signals) error {
 		s.changes = watch(ctx, opts.ConfigPath, before, watchEvery)
 	}
 	s.banner = func(n *embedded.Node, ready *readiness) {
-		printBanner(out.stdout, n, opts.Config.Node.Name, serves, clientHint(n, opts.Config), firstPath(opts.Config), ready)
+		printBanner(out.stdout, n, opts.Config.Node.Name, serves, clientHint(n, opts.Config), firstPath(opts.Config),
+			ready)
 	}
 	return s.run(ctx)
 }

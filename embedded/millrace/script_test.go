@@ -83,7 +83,8 @@ func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%v: %v", args[1:], err)
 	}
 	if strconv.Itoa(got) != args[0] {
-		ts.Fatalf("%v exits with %d, want %s\n%s%s", args[1:], got, args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+		ts.Fatalf("%v exits with %d, want %s\n%s%s", args[1:], got, args[0], ts.ReadFile("stdout"),
+			ts.ReadFile("stderr"))
 	}
 }
 
@@ -121,7 +122,8 @@ func scriptGet(ts *testscript.TestScript, _ bool, args []string) {
 		if resp, err := http.Get(args[1]); err == nil {
 			body, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if last = strconv.Itoa(resp.StatusCode) + " " + string(body); strconv.Itoa(resp.StatusCode) == args[0] && want.Match(body) {
+			if last = strconv.Itoa(resp.StatusCode) + " " + string(body); strconv.Itoa(resp.StatusCode) == args[0] &&
+				want.Match(body) {
 				return
 			}
 		}

@@ -67,7 +67,8 @@ func (s *serving) tell(ctx context.Context, n *embedded.Node, told int) int {
 	n.Log().InfoContext(ctx, "waiting for requests, and for load balancers to see that the node goes away",
 		"requests", waiting, "linger", s.linger)
 	if askedBy(ctx) == os.Interrupt {
-		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n", awaited(waiting, len(n.Limits().Rules()) > 0))
+		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n",
+			awaited(waiting, len(n.Limits().Rules()) > 0))
 	}
 	return waiting
 }

@@ -123,7 +123,9 @@ func TestWhatAShutdownWaitsFor(t *testing.T) {
 // Durations in logs say their unit.
 func TestDurationsInLogs(t *testing.T) {
 	p := startRun(t, "0s", "")
-	natsservertest.Eventually(t, "it is ready", func() bool { return strings.Contains(p.stderr.String(), `"msg":"ready"`) })
+	natsservertest.Eventually(t, "it is ready", func() bool {
+		return strings.Contains(p.stderr.String(), `"msg":"ready"`)
+	})
 	p.end(t, syscall.SIGTERM)
 	for _, want := range []string{`"msg":"ready".*"took_ms":[0-9.]+}`, `"msg":"draining".*"linger_ms":0}`} {
 		if !regexp.MustCompile(want).MatchString(p.stderr.String()) {
@@ -152,7 +154,8 @@ func TestCompletionInBash(t *testing.T) {
 		"millrace nothing":       "",
 		"millrace tail -c x --j": "--json",
 	} {
-		script := `source <(millrace completion bash); COMP_WORDS=(` + words + `); [[ "$1" = *' ' ]] && COMP_WORDS+=(''); ` +
+		script := `source <(millrace completion bash); COMP_WORDS=(` + words +
+			`); [[ "$1" = *' ' ]] && COMP_WORDS+=(''); ` +
 			`COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _millrace; echo "${COMPREPLY[@]}"`
 		cmd := exec.CommandContext(t.Context(), "bash", "-c", script, "bash", words)
 		cmd.Env = append(os.Environ(), beMillrace+"=1", "PATH="+bin+":"+os.Getenv("PATH"))

@@ -28,7 +28,8 @@ type signals struct {
 func watchSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(parent)
 	s := &signals{
-		came: make(chan os.Signal, 4), again: make(chan struct{}), stopped: make(chan struct{}), ended: make(chan struct{}),
+		came: make(chan os.Signal, 4), again: make(chan struct{}), stopped: make(chan struct{}),
+		ended: make(chan struct{}),
 	}
 	signal.Notify(s.came, os.Interrupt, syscall.SIGTERM)
 	go s.watch(cancel)

@@ -64,7 +64,8 @@ func aboutNode(w io.Writer, st *admin.FullStatus) {
 	fmt.Fprintf(w, "cache\t%d entries, %s of %s in memory, %s of %s in the bucket, %d purges\n",
 		st.Cache.Entries, mib(st.Cache.MemoryBytes), mib(st.Cache.MemoryMax),
 		mib(st.Cache.BucketBytes), mib(st.Cache.BucketMax), st.Cache.Purges)
-	fmt.Fprintf(w, "disk\t%s free, the streams have %s and may take %s more\n", mib(st.Disk.FreeBytes), mib(st.Disk.UsedBytes), mib(st.Disk.NeededBytes))
+	fmt.Fprintf(w, "disk\t%s free, the streams have %s and may take %s more\n", mib(st.Disk.FreeBytes),
+		mib(st.Disk.UsedBytes), mib(st.Disk.NeededBytes))
 }
 
 // aboutConfig tells which configuration is applied, and what of the file isn't.
@@ -77,7 +78,8 @@ func aboutConfig(w io.Writer, st *admin.FullStatus) {
 		fmt.Fprintf(w, "\t  %s\n", admin.ShowLines(text, "\t  "))
 	}
 	if len(st.NeedsRestart) > 0 {
-		fmt.Fprintf(w, "\t! changed in the file, but only a restart applies it: %s\n", strings.Join(st.NeedsRestart, ", "))
+		fmt.Fprintf(w, "\t! changed in the file, but only a restart applies it: %s\n",
+			strings.Join(st.NeedsRestart, ", "))
 	}
 }
 
@@ -139,7 +141,8 @@ func aboutRoutes(out io.Writer, routes []admin.RouteRates) error {
 	fmt.Fprint(w, "\nroute\ttakes\trequests/s\t5xx\t4xx\thits\tp50\tp99\trequests since the start\n")
 	for _, r := range routes {
 		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%d\n", admin.Show(r.Route), takes(&r), r.PerSecond,
-			share(r.P50, &r.Errors), share(r.P50, &r.Refused), share(r.P50, r.Hits), inMS(r.P50), inMS(r.P99), r.Requests)
+			share(r.P50, &r.Errors), share(r.P50, &r.Refused), share(r.P50, r.Hits), inMS(r.P50), inMS(r.P99),
+			r.Requests)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print routes: %w", err)

@@ -264,7 +264,8 @@ func compare(t *testing.T, c exchange, direct, through *answer) bool {
 	}
 	var diff []string
 	report := func(what string, direct, through any) {
-		diff = append(diff, fmt.Sprintf("  %s:\n    direct           %.500v\n    through Millrace %.500v", what, direct, through))
+		diff = append(diff, fmt.Sprintf("  %s:\n    direct           %.500v\n    through Millrace %.500v", what, direct,
+			through))
 	}
 	if direct.status != through.status {
 		report("status", direct.status, through.status)
@@ -284,7 +285,8 @@ func compare(t *testing.T, c exchange, direct, through *answer) bool {
 		for at < min(len(direct.body), len(through.body)) && direct.body[at] == through.body[at] {
 			at++
 		}
-		report(fmt.Sprintf("body, from byte %d", at), quoted([]string{string(direct.body[at:])}), quoted([]string{string(through.body[at:])}))
+		report(fmt.Sprintf("body, from byte %d", at), quoted([]string{string(direct.body[at:])}),
+			quoted([]string{string(through.body[at:])}))
 	}
 	if len(diff) > 0 {
 		t.Errorf("%s %.200s %.200q\n%s", c.method, c.target, c.fields, strings.Join(diff, "\n"))
@@ -397,7 +399,9 @@ func sameEcho(c exchange, direct, through *answer, report reporter) {
 		report("seen fields", quoted(was), quoted(is))
 	}
 	for _, name := range c.lost {
-		if v := valuesOf(after.RawHeaders, name); v != nil && !slices.ContainsFunc(added, func(a string) bool { return strings.EqualFold(a, name) }) {
+		if v := valuesOf(after.RawHeaders, name); v != nil && !slices.ContainsFunc(added, func(a string) bool {
+			return strings.EqualFold(a, name)
+		}) {
 			report("seen "+name, "to be kept by Millrace", v)
 		}
 	}

@@ -19,11 +19,14 @@ import (
 // (valgrind's cachegrind, which counts those outside the kernel). Counted are two runs of different length each, so
 // that the start isn't.
 func TestLimitInstructions(t *testing.T) {
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "hello") }))
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprint(w, "hello")
+	}))
 	t.Cleanup(app.Close)
 	binary := build(t, "./embedded/millrace")
 	perRequest := func(route string, few, many int) float64 {
-		return (instructions(t, binary, app.URL, route, many) - instructions(t, binary, app.URL, route, few)) / float64(many-few)
+		return (instructions(t, binary, app.URL, route, many) - instructions(t, binary, app.URL, route, few)) / float64(
+			many-few)
 	}
 	free, limited := perRequest("/free", 500, 4000), perRequest("/limited", 500, 4000)
 	t.Logf("forwarded: %.0f instructions without a limit, %.0f with one: %.3f times", free, limited, limited/free)
@@ -37,14 +40,17 @@ func instructions(t *testing.T, binary, app, route string, n int) float64 {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
-		"upstreams: {app: {targets: [%q]}}\nroutes:\n- {path: /free, to: \"upstream:app\"}\n- {path: /limited, to: \"upstream:app\", limit: 2000000000/1h}\n", dir+"/data", app)
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: "+
+		"127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
+		"upstreams: {app: {targets: [%q]}}\nroutes:\n- {path: /free, to: \"upstream:app\"}\n- {path: /limited, to: "+
+		"\"upstream:app\", limit: 2000000000/1h}\n", dir+"/data", app)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	counted := filepath.Join(dir, "counted")
 	// An instruction that valgrind doesn't know is left out by Go if it is told to.
-	node := start(t, dir, []string{"GODEBUG=cpu.rdtscp=off", "GOMAXPROCS=1"}, "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
+	node := start(t, dir, []string{"GODEBUG=cpu.rdtscp=off", "GOMAXPROCS=1"}, "valgrind", "--tool=cachegrind",
+		"--cache-sim=no", "--cachegrind-out-file=/dev/null",
 		"--log-file="+counted, binary, "run", "-c", file)
 	url := node.find(t, `edge +(http://[0-9.:]+)`)
 	for range n {

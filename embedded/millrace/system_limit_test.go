@@ -21,7 +21,8 @@ func TestExpressLimit(t *testing.T) {
 	const limit, requests = 100, 400
 	app := start(t, "testdata/express", []string{"NODE_ENV=test"}, "node", "app.js")
 	port := app.find(t, `(?m)^(\d+)$`)
-	proxy := start(t, "", nil, build(t, "./embedded/millrace"), "proxy", port, "--listen", "127.0.0.1:0", "--limit", "100/15m")
+	proxy := start(t, "", nil, build(t, "./embedded/millrace"), "proxy", port, "--listen", "127.0.0.1:0", "--limit",
+		"100/15m")
 	edge := proxy.find(t, `edge +(http://\S+)`)
 	var mu sync.Mutex // guards got and seen
 	got := map[int]int{}
@@ -65,7 +66,8 @@ func checkLimited(t *testing.T, resp *http.Response, body string) {
 	t.Helper()
 	left := limitLeft.FindStringSubmatch(resp.Header.Get("RateLimit"))
 	if !limitPolicy.MatchString(resp.Header.Get("RateLimit-Policy")) || left == nil {
-		t.Errorf("%d: RateLimit-Policy %q, RateLimit %q", resp.StatusCode, resp.Header.Get("RateLimit-Policy"), resp.Header.Get("RateLimit"))
+		t.Errorf("%d: RateLimit-Policy %q, RateLimit %q", resp.StatusCode, resp.Header.Get("RateLimit-Policy"),
+			resp.Header.Get("RateLimit"))
 		return
 	}
 	switch resp.StatusCode {
@@ -74,7 +76,8 @@ func checkLimited(t *testing.T, resp *http.Response, body string) {
 			t.Errorf("admitted, but %q, Retry-After %q", body, resp.Header.Get("Retry-After"))
 		}
 	case http.StatusTooManyRequests:
-		if left[1] != "0" || !comeBack.MatchString(resp.Header.Get("Retry-After")) || resp.Header.Get("Content-Type") != "application/problem+json" ||
+		if left[1] != "0" || !comeBack.MatchString(resp.Header.Get("Retry-After")) ||
+			resp.Header.Get("Content-Type") != "application/problem+json" ||
 			!strings.Contains(body, "quota-exceeded") {
 			t.Errorf("refused with %v %q", resp.Header, body)
 		}

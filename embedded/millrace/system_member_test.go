@@ -84,7 +84,8 @@ mesh:
 		t.Fatal(err)
 	}
 	p := start(t, dir, nil, program, "run", "-c", config)
-	n := &startedNode{pid: p.pid(), edge: p.find(t, `edge +(http://\S+)`), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+	n := &startedNode{pid: p.pid(), edge: p.find(t, `edge +(http://\S+)`),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	t.Cleanup(n.http.CloseIdleConnections)
 	url, err := os.ReadFile(filepath.Join(data, "client.url"))
 	if err != nil {
@@ -147,7 +148,8 @@ func testMember(t *testing.T, startMember memberStarter) {
 		body := "Grüße, 世界\r\n\r\n" + strings.Repeat("x", 300_000)
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
 			a, err := n.call(method, "/hello/a%20b?x=1", body)
-			if err != nil || a.status != 200 || a.Method != method || !strings.HasPrefix(a.Path, "/hello/a") || a.Body != body {
+			if err != nil || a.status != 200 || a.Method != method || !strings.HasPrefix(a.Path, "/hello/a") ||
+				a.Body != body {
 				t.Errorf("%s: %d %.200q, %v", method, a.status, a.text, err)
 			}
 		}

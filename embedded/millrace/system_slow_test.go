@@ -30,8 +30,10 @@ func TestSlowHTTPTest(t *testing.T) {
 	t.Cleanup(app.Close)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s, read_timeout: 3s, write_timeout: 3s, idle_timeout: 3s}\n"+
-		"admin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nupstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, to: \"upstream:app\"}]\n", dir+"/data", app.URL)
+	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s, read_timeout: 3s, "+
+		"write_timeout: 3s, idle_timeout: 3s}\n"+
+		"admin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nupstreams: {app: {targets: [%q]}}\nroutes: "+
+		"[{path: /*, to: \"upstream:app\"}]\n", dir+"/data", app.URL)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +42,8 @@ func TestSlowHTTPTest(t *testing.T) {
 	const clients, seconds = "200", "10"
 	common := []string{"-c", clients, "-r", "100", "-i", "1", "-l", seconds, "-p", "5", "-u", url + "/large"}
 	var attacks []*process
-	for _, mode := range [][]string{{"-H"}, {"-B"}, {"-R"}, {"-X", "-k", "10", "-w", "512", "-y", "1024", "-n", "1", "-z", "32"}} {
+	for _, mode := range [][]string{{"-H"}, {"-B"}, {"-R"},
+		{"-X", "-k", "10", "-w", "512", "-y", "1024", "-n", "1", "-z", "32"}} {
 		attacks = append(attacks, start(t, dir, nil, "slowhttptest", append(mode, common...)...))
 	}
 	var slowest time.Duration

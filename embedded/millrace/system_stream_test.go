@@ -106,12 +106,18 @@ func TestExpressStreams(t *testing.T) {
 			ct, b := form(t, 20<<10)
 			return ask(t, "POST", url+"/form", ct, bytes.NewReader(b))
 		},
-		"upload":                 func(url string) string { return ask(t, "PUT", url+"/raw", "", noise(size)) },
-		"download":               func(url string) string { return ask(t, "GET", fmt.Sprint(url, "/file/", size), "", nil) },
-		"download by chunks":     func(url string) string { return ask(t, "GET", fmt.Sprint(url, "/download/", size), "", nil) },
+		"upload": func(url string) string { return ask(t, "PUT", url+"/raw", "", noise(size)) },
+		"download": func(url string) string {
+			return ask(t, "GET", fmt.Sprint(url, "/file/", size), "", nil)
+		},
+		"download by chunks": func(url string) string {
+			return ask(t, "GET", fmt.Sprint(url, "/download/", size), "", nil)
+		},
 		"small download, chunks": func(url string) string { return ask(t, "GET", url+"/download/10", "", nil) },
 		"events":                 func(url string) string { return events(t, url) },
-		"socket":                 func(url string) string { return socket(t, "ws"+strings.TrimPrefix(url, "http")+"/socket") },
+		"socket": func(url string) string {
+			return socket(t, "ws"+strings.TrimPrefix(url, "http")+"/socket")
+		},
 	} {
 		if want, got := do(direct), do(edge); got != want {
 			t.Errorf("%s: %.300s through Millrace, %.300s alone", name, got, want)
@@ -168,7 +174,8 @@ func socket(t *testing.T, url string) string {
 func browse(t *testing.T, edge string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	browser := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+	browser := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu",
+		"--disable-dev-shm-usage", "--no-first-run",
 		"--user-data-dir="+t.TempDir(), edge+"/")
 	if err := browser.Start(); err != nil {
 		t.Fatal(err)
@@ -188,9 +195,11 @@ func browse(t *testing.T, edge string) {
 			return false
 		}
 		defer resp.Body.Close()
-		return json.NewDecoder(resp.Body).Decode(&seen) == nil && len(seen.Results) > 0 && seen.Closed.Events >= 3 && seen.Closed.Sockets >= 3
+		return json.NewDecoder(resp.Body).Decode(&seen) == nil && len(seen.Results) > 0 && seen.Closed.Events >= 3 &&
+			seen.Closed.Sockets >= 3
 	})
-	if r := seen.Results[0]; r.Socket != "hello from a browser" || r.Protocol != "echo" || r.Code != 4002 || !r.Clean || r.Event != "event 5" {
+	if r := seen.Results[0]; r.Socket != "hello from a browser" || r.Protocol != "echo" || r.Code != 4002 || !r.Clean ||
+		r.Event != "event 5" {
 		t.Errorf("the browser saw %+v", r)
 	}
 }
@@ -206,7 +215,8 @@ func TestNodeStreams(t *testing.T) {
 	})
 	size, before := streamMiB()<<20, memory(t, n.pid, "VmRSS:")
 	pattern := io.LimitReader(&repeat{text: []byte("millrace")}, size)
-	if got, want := ask(t, "GET", fmt.Sprint(n.edge, "/files/", size), "", nil), fmt.Sprintf("200 %d %s", size, hashed(pattern)); got != want {
+	if got, want := ask(t, "GET", fmt.Sprint(n.edge, "/files/", size), "", nil),
+		fmt.Sprintf("200 %d %s", size, hashed(pattern)); got != want {
 		t.Errorf("download: %s, want %s", got, want)
 	}
 	for _, upload := range []int64{0, 1000, size} {
@@ -215,7 +225,8 @@ func TestNodeStreams(t *testing.T) {
 			SHA256 string
 		}
 		body := io.MultiReader(noise(upload)) // of no known length
-		if err := json.Unmarshal([]byte(ask(t, "PUT", n.edge+"/files", "", body)), &up); err != nil || up.Length != upload || up.SHA256 != hashed(noise(upload)) {
+		if err := json.Unmarshal([]byte(ask(t, "PUT", n.edge+"/files", "", body)), &up); err != nil ||
+			up.Length != upload || up.SHA256 != hashed(noise(upload)) {
 			t.Errorf("upload of %d bytes: %+v, %v", upload, up, err)
 		}
 	}

@@ -51,7 +51,8 @@ func withPorts(opts embedded.Options, edgeFixed bool, choose func(node.Address) 
 }
 
 func portInUse(err error) bool {
-	return errors.Is(err, edge.ErrPortInUse) || errors.Is(err, admin.ErrPortInUse) || errors.Is(err, natsserver.ErrPortInUse)
+	return errors.Is(err, edge.ErrPortInUse) || errors.Is(err, admin.ErrPortInUse) ||
+		errors.Is(err, natsserver.ErrPortInUse)
 }
 
 // free gives the address, or the same host with any port when it is taken.

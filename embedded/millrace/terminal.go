@@ -43,7 +43,8 @@ func harmless(p []byte) []byte {
 	var out []byte // nil as long as nothing was changed
 	for i := 0; i < len(p); {
 		r, n := utf8.DecodeRune(p[i:])
-		if r >= ' ' && r < 0x7f || r == '\n' || r == '\t' || (r > 0x9f && !obeyed(r) && (r != utf8.RuneError || n > 1)) {
+		if r >= ' ' && r < 0x7f || r == '\n' || r == '\t' ||
+			(r > 0x9f && !obeyed(r) && (r != utf8.RuneError || n > 1)) {
 			if out != nil {
 				out = append(out, p[i:i+n]...)
 			}

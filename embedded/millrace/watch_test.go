@@ -76,7 +76,8 @@ func TestRunWatch(t *testing.T) {
 	file := filepath.Join(dir, "millrace.yaml")
 	write := func(rest string) {
 		t.Helper()
-		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s, %s}\n", dir+"/data", rest)
+		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: "+
+			"127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s, %s}\n", dir+"/data", rest)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -96,9 +97,13 @@ func TestRunWatch(t *testing.T) {
 	}
 	write("expose: [hello]")
 	// nobody subscribes
-	natsservertest.Eventually(t, "the new file is served", func() bool { return status() == http.StatusServiceUnavailable })
+	natsservertest.Eventually(t, "the new file is served", func() bool {
+		return status() == http.StatusServiceUnavailable
+	})
 	write("expose: [Hello!]")
-	natsservertest.Eventually(t, "the broken file is refused", func() bool { return journaled(p.status(t), "reload-refused", "millrace.yaml:5:") })
+	natsservertest.Eventually(t, "the broken file is refused", func() bool {
+		return journaled(p.status(t), "reload-refused", "millrace.yaml:5:")
+	})
 	if got := status(); got != http.StatusServiceUnavailable {
 		t.Errorf("after the broken file: %d", got)
 	}

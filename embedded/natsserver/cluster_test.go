@@ -17,7 +17,8 @@ import (
 
 func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *natsserver.Server {
 	tb.Helper()
-	s, err := natsserver.New(natsserver.Config{Name: name, Dir: dir, Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Cluster: cluster})
+	s, err := natsserver.New(natsserver.Config{Name: name, Dir: dir, Listen: "127.0.0.1:0",
+		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Cluster: cluster})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -29,7 +30,8 @@ func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *na
 // cluster's directory: refused at once, and if it happens all the same the server stops.
 func TestClusterNeedsPort(t *testing.T) {
 	peers := natsservertest.FreePorts(t, 1)
-	cfg := natsserver.Config{Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard()}
+	cfg := natsserver.Config{Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
+		Log: natsservertest.Discard()}
 	for _, listen := range []string{"127.0.0.1:0", "127.0.0.1:00", ":0", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1"} {
 		cfg.Cluster = &natsserver.Cluster{Name: "a", Listen: listen, Peers: peers, Store: true}
 		if _, err := natsserver.New(cfg); err == nil {
@@ -62,7 +64,8 @@ func TestThree(t *testing.T) {
 	}
 	for i, c := range conns {
 		natsservertest.Eventually(t, fmt.Sprintf("the member is reachable through n%d", i+1), func() bool {
-			resp, err := c.Do(t.Context(), c.Service("hello"), &mesh.Request{Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(5 * time.Second)})
+			resp, err := c.Do(t.Context(), c.Service("hello"),
+				&mesh.Request{Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(5 * time.Second)})
 			return err == nil && string(resp.Body) == "hi"
 		})
 	}
@@ -90,14 +93,17 @@ func TestThree(t *testing.T) {
 	if err := servers[1].Open(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "n2 is current again", func() bool { return servers[1].Store() == natsserver.StoreCurrent })
+	natsservertest.Eventually(t, "n2 is current again", func() bool {
+		return servers[1].Store() == natsserver.StoreCurrent
+	})
 }
 
 // Nodes without the cluster's token don't get in.
 func TestClusterToken(t *testing.T) {
 	ports := natsservertest.FreePorts(t, 2)
 	open := func(i int, token string) *natsserver.Server {
-		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(), &natsserver.Cluster{Name: "a", Listen: ports[i], Peers: ports, Token: token, Store: true})
+		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(),
+			&natsserver.Cluster{Name: "a", Listen: ports[i], Peers: ports, Token: token, Store: true})
 		if err := s.Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -113,14 +119,17 @@ func TestClusterToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := open(1, "0123456789abcdef")
-	natsservertest.Eventually(t, "the right token gets in", func() bool { return first.Routes() == 1 && third.Routes() == 1 })
+	natsservertest.Eventually(t, "the right token gets in", func() bool {
+		return first.Routes() == 1 && third.Routes() == 1
+	})
 }
 
 // A member in a wrong group, or in none, is refused, and the refusal names it.
 func TestRefusals(t *testing.T) {
 	var got atomic.Pointer[natsserver.Refusal]
 	s, err := natsserver.New(natsserver.Config{
-		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard(),
+		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
+		Log:     natsservertest.Discard(),
 		Refused: func(r natsserver.Refusal) { got.Store(&r) },
 	})
 	if err == nil {

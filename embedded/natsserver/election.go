@@ -62,7 +62,8 @@ func (s *Server) startElections(srv *server.Server) {
 	if s.cfg.Cluster == nil || !s.stores() {
 		return
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(systemUser, s.systemPassword), nats.NoReconnect())
+	nc, err := nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(systemUser, s.systemPassword),
+		nats.NoReconnect())
 	if err != nil {
 		s.cfg.Log.Warn("elections are left to their own time", "cause", err)
 		return
@@ -120,7 +121,8 @@ func (e *elections) check(ctx context.Context, now time.Time) {
 		if slices.Contains(near, g.leader) || (g.leader == "" && without[g.name] < g.quorum) {
 			continue
 		}
-		e.log.InfoContext(ctx, "an election is hastened, since the leader has gone", "group", g.name, "leader", g.leader)
+		e.log.InfoContext(ctx, "an election is hastened, since the leader has gone", "group", g.name,
+			"leader", g.leader)
 		e.hasten(&g)
 	}
 }
@@ -169,7 +171,8 @@ func (e *elections) groups(near []string) (out []group) {
 var electionAccounts = [...]string{"", account} //nolint:gochecknoglobals // a constant
 
 func (e *elections) group(account, name string, info *server.RaftzGroup, near []string) group {
-	g := group{name: name, account: account, leader: info.Peers[info.Leader].Name, alive: 1, quorum: info.QuorumNeeded, term: info.Term}
+	g := group{name: name, account: account, leader: info.Peers[info.Leader].Name, alive: 1, quorum: info.QuorumNeeded,
+		term: info.Term}
 	g.near = g.leader != "" && slices.Contains(near, g.leader)
 	for _, p := range info.Peers {
 		if !slices.Contains(near, p.Name) {

@@ -166,7 +166,8 @@ func served(subjects map[string]bool, subject string) {
 	switch {
 	case strings.HasPrefix(subject, "cancel."):
 		subjects[strings.TrimPrefix(subject, "cancel.")] = true
-	case strings.HasPrefix(subject, "_INBOX"), strings.HasPrefix(subject, "$SRV."), strings.HasPrefix(subject, "event."):
+	case strings.HasPrefix(subject, "_INBOX"), strings.HasPrefix(subject, "$SRV."),
+		strings.HasPrefix(subject, "event."):
 	default:
 		subjects[subject] = true
 	}

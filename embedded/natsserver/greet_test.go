@@ -29,7 +29,9 @@ func TestNameInUse(t *testing.T) {
 		servers = append(servers, s)
 	}
 	current := func() bool {
-		return !slices.ContainsFunc(servers, func(s *natsserver.Server) bool { return s.Store() != natsserver.StoreCurrent })
+		return !slices.ContainsFunc(servers, func(s *natsserver.Server) bool {
+			return s.Store() != natsserver.StoreCurrent
+		})
 	}
 	natsservertest.Eventually(t, "the cluster is current", current)
 	var terms []uint64
@@ -106,7 +108,8 @@ func TestFirstStartNeedsAll(t *testing.T) {
 	for i, s := range servers {
 		natsservertest.Eventually(t, fmt.Sprintf("n%d misses n3 alone", i+1), func() bool {
 			st := s.JetStreamState()
-			return slices.Equal(s.Missing(), peers[2:]) && st.Empty && st.Leader == "" && st.Store == natsserver.StoreJoining
+			return slices.Equal(s.Missing(), peers[2:]) && st.Empty && st.Leader == "" &&
+				st.Store == natsserver.StoreJoining
 		})
 	}
 	open(2)

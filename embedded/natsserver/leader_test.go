@@ -28,12 +28,16 @@ func TestCurrentNeedsLeader(t *testing.T) {
 	if err := servers[0].Open(ctx); err != nil {
 		t.Fatal(err)
 	}
-	never(t, "JetStream is current on a server that is alone", func() bool { return servers[0].Store() == natsserver.StoreCurrent })
+	never(t, "JetStream is current on a server that is alone", func() bool {
+		return servers[0].Store() == natsserver.StoreCurrent
+	})
 	if err := servers[1].Open(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for i, s := range servers[:2] {
-		natsservertest.Eventually(t, "JetStream is current on two of three", func() bool { return s.Store() == natsserver.StoreCurrent })
+		natsservertest.Eventually(t, "JetStream is current on two of three", func() bool {
+			return s.Store() == natsserver.StoreCurrent
+		})
 		if st := s.JetStreamState(); st.Leader != "n1" && st.Leader != "n2" {
 			t.Errorf("n%d: %+v", i+1, st)
 		}
@@ -41,8 +45,12 @@ func TestCurrentNeedsLeader(t *testing.T) {
 	if err := servers[1].Close(); err != nil { // which led, or followed
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "JetStream isn't current without a majority", func() bool { return servers[0].Store() == natsserver.StoreJoining })
-	never(t, "JetStream is current without a majority", func() bool { return servers[0].Store() == natsserver.StoreCurrent })
+	natsservertest.Eventually(t, "JetStream isn't current without a majority", func() bool {
+		return servers[0].Store() == natsserver.StoreJoining
+	})
+	never(t, "JetStream is current without a majority", func() bool {
+		return servers[0].Store() == natsserver.StoreCurrent
+	})
 }
 
 // never watches for two seconds that the condition doesn't hold.

@@ -62,11 +62,14 @@ func CheckMode(cfg *Config) (marked bool, err error) {
 	case found == "", unnamed:
 		return false, nil
 	}
-	way := fmt.Sprintf("move %s away (limits begin anew, and what was cached is fetched again), or start with an empty directory", cfg.Dir)
+	way := fmt.Sprintf("move %s away (limits begin anew, and what was cached is fetched again), or start with an "+
+		"empty directory", cfg.Dir)
 	if cfg.Cluster != nil && strings.HasPrefix(found, cfg.Cluster.mode()+" node ") {
 		way = "set node.name back, or start with an empty directory"
 	}
-	return false, fmt.Errorf("%w: %s holds the streams of %q, and this node is to start as %q, which would delete them: %s", ErrMode, cfg.Dir, found, mode, way)
+	return false, fmt.Errorf(
+		"%w: %s holds the streams of %q, and this node is to start as %q, which would delete them: %s", ErrMode,
+		cfg.Dir, found, mode, way)
 }
 
 // found gives the mode that the directory is marked with; "" is a new one.
@@ -91,7 +94,8 @@ func (c *Config) found() (string, error) {
 		return "", fmt.Errorf("look for streams: %w", err)
 	}
 	if len(streams) > 0 {
-		return "", fmt.Errorf("%w: %s is empty, and there are streams beside it: write into it what the node was, %q or %q, or start with an empty directory",
+		return "", fmt.Errorf("%w: %s is empty, and there are streams beside it: write into it what the node was, %q "+
+			"or %q, or start with an empty directory",
 			ErrMode, mark, standAlone, "cluster NAME node NAME")
 	}
 	return "", nil
@@ -146,7 +150,8 @@ func syncDir(path string) error {
 // checkMode makes sure that JetStream runs in the mode that claim has checked.
 func (s *Server) checkMode(srv *server.Server) error {
 	if clustered := srv.JetStreamIsClustered(); s.stores() && clustered != (s.cfg.Cluster != nil) {
-		return fmt.Errorf("start NATS server: it runs with clustered JetStream: %t, which isn't the mode %q", clustered, s.cfg.mode())
+		return fmt.Errorf("start NATS server: it runs with clustered JetStream: %t, which isn't the mode %q", clustered,
+			s.cfg.mode())
 	}
 	return nil
 }

@@ -42,7 +42,8 @@ func TestMode(t *testing.T) {
 		switch {
 		case c.refused == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
-		case c.refused != "" && (!errors.Is(err, natsserver.ErrMode) || !strings.Contains(err.Error(), c.refused) || !strings.Contains(err.Error(), c.dir)):
+		case c.refused != "" && (!errors.Is(err, natsserver.ErrMode) || !strings.Contains(err.Error(), c.refused) ||
+			!strings.Contains(err.Error(), c.dir)):
 			t.Errorf("%s: got %v, want one that says %s and names the directory", name, err, c.refused)
 		}
 	}
@@ -89,7 +90,8 @@ func TestModeOfOldDirectories(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = reopen(t, clustered(t, "n1", dir, c.cluster))
-		if errors.Is(err, natsserver.ErrMode) != (c.refused != "") || (err != nil && !strings.Contains(err.Error(), c.refused)) {
+		if errors.Is(err, natsserver.ErrMode) != (c.refused != "") ||
+			(err != nil && !strings.Contains(err.Error(), c.refused)) {
 			t.Errorf("%s: got %v, want one that says %q", name, err, c.refused)
 		}
 		after := none

@@ -22,7 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func connect(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(url, append(opts, nats.PermissionErrOnSubscribe(true), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))...)
+	nc, err := nats.Connect(url,
+		append(opts, nats.PermissionErrOnSubscribe(true),
+			nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +118,8 @@ func TestMemberPublishes(t *testing.T) {
 	}
 	member := connect(t, s.ClientURL(), nats.Name("worker"))
 	for _, subject := range []string{
-		"http.hello", "upstream.api", "cancel.http.hello", "event.http.x.2xx", "orders.get.1", "$JS.API.INFO", "$JS.API.STREAM.DELETE.X", "$KV.cache.a",
+		"http.hello", "upstream.api", "cancel.http.hello", "event.http.x.2xx", "orders.get.1", "$JS.API.INFO",
+		"$JS.API.STREAM.DELETE.X", "$KV.cache.a",
 		"$SYS.REQ.SERVER.PING", "millrace.hello", "_INBOX.abc", "_INBOX_other.abc",
 	} {
 		if err := member.Publish(subject, []byte("x")); err != nil {
@@ -186,11 +189,14 @@ func TestMemberCannotReadNodeInbox(t *testing.T) {
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		_, _ = conn.Do(t.Context(), conn.Service("evil"), &mesh.Request{Method: "POST", Target: "/", Host: "x", Deadline: time.Now().Add(5 * time.Second)})
+		_, _ = conn.Do(t.Context(), conn.Service("evil"),
+			&mesh.Request{Method: "POST", Target: "/", Host: "x", Deadline: time.Now().Add(5 * time.Second)})
 	}()
 	root, _, _ := strings.Cut((<-requests).Reply, ".")
-	for _, name := range []string{root, strings.TrimPrefix(root, "_INBOX_"), strings.TrimPrefix(root, "_NODE_"), root[strings.LastIndexByte(root, '_')+1:]} {
-		for _, subject := range []string{root + ".>", root + ".r.>", "_INBOX_" + name + ".*.http.evil.>", "*." + name + ".>"} {
+	for _, name := range []string{root, strings.TrimPrefix(root, "_INBOX_"), strings.TrimPrefix(root, "_NODE_"),
+		root[strings.LastIndexByte(root, '_')+1:]} {
+		for _, subject := range []string{root + ".>", root + ".r.>", "_INBOX_" + name + ".*.http.evil.>",
+			"*." + name + ".>"} {
 			other := connect(t, s.ClientURL(), nats.Name(name))
 			sub, err := other.SubscribeSync(subject)
 			if err == nil {
@@ -214,7 +220,8 @@ func TestWrongCredentials(t *testing.T) {
 	user, password := s.NodeCredential()
 	for name, opt := range map[string]nats.Option{
 		"none": nats.Name("x"), "wrong token": nats.Token("guess-guess-guess"), "empty token": nats.Token(""),
-		"node user, member token": nats.UserInfo(user, natsservertest.Token+"x"), "other user, node password": nats.UserInfo("other", password),
+		"node user, member token":   nats.UserInfo(user, natsservertest.Token+"x"),
+		"other user, node password": nats.UserInfo("other", password),
 	} {
 		if nc, err := nats.Connect("nats://"+s.Addr(), opt); err == nil {
 			nc.Close()
@@ -350,7 +357,8 @@ func TestGone(t *testing.T) {
 	natsservertest.Eventually(t, "the drain is over", left.IsClosed)
 	for _, c := range []struct{ subjects, want []string }{
 		{[]string{"http.one", "http.one.stream", "_INBOX_worker.x"}, []string{"http.one", "http.one.stream"}},
-		{[]string{"http.two", "cancel.http.two", "orders.get.*", "http.>"}, []string{"http.>", "http.two", "orders.get.*"}},
+		{[]string{"http.two", "cancel.http.two", "orders.get.*", "http.>"},
+			[]string{"http.>", "http.two", "orders.get.*"}},
 		{[]string{"cancel.http.drained"}, []string{"http.drained"}},
 	} {
 		member(c.subjects...).Close()

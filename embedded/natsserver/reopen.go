@@ -23,7 +23,8 @@ func (s *Server) Reopen() error {
 	o := s.opts
 	// A reload of the options would do the same, but ends the connections of clients whose user isn't in the options.
 	err := srv.EnableJetStream(&server.JetStreamConfig{
-		StoreDir: o.StoreDir, MaxMemory: o.JetStreamMaxMemory, MaxStore: o.JetStreamMaxStore, SyncInterval: o.SyncInterval, SyncAlways: o.SyncAlways,
+		StoreDir: o.StoreDir, MaxMemory: o.JetStreamMaxMemory, MaxStore: o.JetStreamMaxStore,
+		SyncInterval: o.SyncInterval, SyncAlways: o.SyncAlways,
 		Domain: o.JetStreamDomain, Strict: !o.NoJetStreamStrict,
 	})
 	if err != nil {

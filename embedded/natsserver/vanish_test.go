@@ -86,8 +86,9 @@ func TestServerVanishes(t *testing.T) {
 	open := func(i int, peers ...string) *natsserver.Server {
 		s, err := natsserver.New(natsserver.Config{
 			Name: []string{"n1", "n2"}[i], Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
-			Log:     natsservertest.Discard(),
-			Cluster: &natsserver.Cluster{Name: "a", Listen: ports[i], Peers: peers, Token: natsservertest.Token, Store: false},
+			Log: natsservertest.Discard(),
+			Cluster: &natsserver.Cluster{Name: "a", Listen: ports[i], Peers: peers, Token: natsservertest.Token,
+				Store: false},
 		})
 		if err == nil {
 			err = s.Open(t.Context())

@@ -75,7 +75,8 @@ func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 	c := ResponseControl(resp.Header, r.Targets)
 	lifetime, by := r.lifetime(resp, &c)
 	s := Stored{
-		Status: resp.Status, Requested: resp.Requested, Received: resp.Received, InitialAge: initialAge(resp), Lifetime: lifetime,
+		Status: resp.Status, Requested: resp.Requested, Received: resp.Received, InitialAge: initialAge(resp),
+		Lifetime: lifetime,
 	}
 	if reason := r.forbids(req, resp, &c, by); reason != "" {
 		return s, c, reason
@@ -110,7 +111,8 @@ func (r *Rules) cacheable(status int, c *Control, by source) bool {
 func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Reason {
 	understood := Understood(resp.Status)
 	switch {
-	case req.Method != http.MethodGet && req.Method != http.MethodHead && req.Method != "QUERY" && req.Method != http.MethodPost:
+	case req.Method != http.MethodGet && req.Method != http.MethodHead && req.Method != "QUERY" &&
+		req.Method != http.MethodPost:
 		return ReasonMethod
 	case neverStored(resp.Status) || (!understood && c.MustUnderstand):
 		return ReasonStatus
@@ -216,7 +218,8 @@ func window(named, otherwise time.Duration) time.Duration {
 func Understood(status int) bool {
 	switch status {
 	case 200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304, 307, 308,
-		400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 426, 428, 429, 431, 451,
+		400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 426, 428,
+		429, 431, 451,
 		500, 501, 502, 503, 504, 505:
 		return true
 	}
@@ -232,8 +235,10 @@ func (s *Stored) Keep() time.Duration {
 
 // unstored are the fields that are never kept: those of one connection are gone already, these belong to one answer.
 var unstored = []string{
-	"Age", "Cache-Status", "Proxy-Status", "RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-Request-Id", "Content-Length",
-	"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Policy", "X-RateLimit-Used", "Proxy-Authenticate", "Proxy-Authentication-Info", "Trailer",
+	"Age", "Cache-Status", "Proxy-Status", "RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining",
+	"RateLimit-Reset", "X-Request-Id", "Content-Length",
+	"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Policy", "X-RateLimit-Used",
+	"Proxy-Authenticate", "Proxy-Authentication-Info", "Trailer",
 }
 
 // StoredHeader gives the fields that are kept of a response (RFC 9111 §3.1): without those of one connection or one
@@ -252,6 +257,7 @@ func (r *Rules) StoredHeader(h node.Header, c *Control) node.Header {
 
 func (r *Rules) drops(name string, c *Control) bool {
 	same := func(other string) bool { return node.SameName(name, other) }
-	return slices.ContainsFunc(unstored, same) || slices.ContainsFunc(c.NoCacheFields, same) || slices.ContainsFunc(c.PrivateFields, same) ||
+	return slices.ContainsFunc(unstored, same) || slices.ContainsFunc(c.NoCacheFields, same) ||
+		slices.ContainsFunc(c.PrivateFields, same) ||
 		(r.Cookies == CookiesStrip && same("Set-Cookie")) || same("Surrogate-Control") || same(node.TargetedField)
 }

@@ -13,15 +13,18 @@ import (
 
 func FuzzControl(f *testing.F) {
 	for _, value := range []string{
-		"", "max-age=60", `private="x-a`, `foo="bar, max-age=60`, `max-age="6\0", no-cache="a,b"`, "public; max-age=60", "must-understand, no-store", "s-maxage=1;a=(b)", `x="\`,
+		"", "max-age=60", `private="x-a`, `foo="bar, max-age=60`, `max-age="6\0", no-cache="a,b"`, "public; max-age=60",
+		"must-understand, no-store", "s-maxage=1;a=(b)", `x="\`,
 	} {
 		f.Add(value)
 	}
 	rules := targeted()
 	f.Fuzz(func(t *testing.T, value string) {
 		storable := func(field, value string) bool {
-			h := node.Header{{Name: field, Value: value}, {Name: "ETag", Value: `"a"`}, {Name: "Expires", Value: at(time.Minute)}}
-			_, _, reason := rules.Admit(&httpcache.Request{Method: "GET"}, &httpcache.Response{Status: 200, Header: h, Requested: now, Received: now})
+			h := node.Header{{Name: field, Value: value}, {Name: "ETag", Value: `"a"`},
+				{Name: "Expires", Value: at(time.Minute)}}
+			_, _, reason := rules.Admit(&httpcache.Request{Method: "GET"},
+				&httpcache.Response{Status: 200, Header: h, Requested: now, Received: now})
 			return reason == ""
 		}
 		for _, field := range []string{"Cache-Control", "CDN-Cache-Control"} {
@@ -37,8 +40,10 @@ func FuzzControl(f *testing.F) {
 			}
 		}
 		for _, request := range []bool{false, true} {
-			c := httpcache.ParseControl(node.Header{{Name: "Cache-Control", Value: value}, {Name: "Pragma", Value: value}}, request)
-			for _, d := range []time.Duration{c.MaxAge, c.SMaxAge, c.StaleWhileRevalidate, c.StaleIfError, c.MaxStale, c.MinFresh} {
+			c := httpcache.ParseControl(node.Header{{Name: "Cache-Control", Value: value},
+				{Name: "Pragma", Value: value}}, request)
+			for _, d := range []time.Duration{c.MaxAge, c.SMaxAge, c.StaleWhileRevalidate, c.StaleIfError, c.MaxStale,
+				c.MinFresh} {
 				if d < 0 && d != httpcache.Absent || d > httpcache.MaxAge*time.Second && d != httpcache.Forever {
 					t.Errorf("%q: %+v", value, c)
 				}
@@ -48,7 +53,8 @@ func FuzzControl(f *testing.F) {
 }
 
 func FuzzDate(f *testing.F) {
-	for _, value := range []string{"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Thursday, 29-Feb-00 00:00:00 GMT", "sUN, 06 nOv 1994 08:49:37 gmt", "0"} {
+	for _, value := range []string{"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
+		"Sun Nov  6 08:49:37 1994", "Thursday, 29-Feb-00 00:00:00 GMT", "sUN, 06 nOv 1994 08:49:37 gmt", "0"} {
 		f.Add(value)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
@@ -56,7 +62,8 @@ func FuzzDate(f *testing.F) {
 		if !ok {
 			return
 		}
-		for _, layout := range []string{"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 GMT", "Mon Jan _2 15:04:05 2006"} {
+		for _, layout := range []string{"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 GMT",
+			"Mon Jan _2 15:04:05 2006"} {
 			written := got.Format(layout)
 			_, want, _ := strings.Cut(written, " ")                               // the day's name needn't fit
 			if _, have, _ := strings.Cut(value, " "); node.SameName(have, want) { // nor is the case of letters
@@ -84,14 +91,16 @@ func FuzzRange(f *testing.F) {
 			if s.First < 0 || s.Last < s.First || s.Last >= length {
 				t.Errorf("%q of %d: %v", value, length, s)
 			}
-			if again, total, ok := httpcache.ParseContentRange(httpcache.ContentRange(s, length)); length < 1e18 && (!ok || again != s || total != length) {
+			if again, total, ok := httpcache.ParseContentRange(httpcache.ContentRange(s, length)); length < 1e18 &&
+				(!ok || again != s || total != length) {
 				t.Errorf("%v of %d is read back as %v of %d", s, length, again, total)
 			}
 		}
 		if len(spans) > 0 && length < 1e17 { // the sum of the lengths fits
 			httpcache.NewMultipart(spans, length, value, value)
 		}
-		if s, total, ok := httpcache.ParseContentRange(value); ok && (s.First < 0 || s.Last < s.First || s.Last >= total) {
+		if s, total, ok := httpcache.ParseContentRange(value); ok && (s.First < 0 || s.Last < s.First ||
+			s.Last >= total) {
 			t.Errorf("%q: %v of %d", value, s, total)
 		}
 		if open := httpcache.OpenContentRange(value); open {
@@ -116,7 +125,8 @@ func FuzzConditional(f *testing.F) {
 		stored := node.Header{{Name: "ETag", Value: validator}, {Name: "Last-Modified", Value: validator}}
 		for _, name := range []string{"If-None-Match", "If-Modified-Since"} {
 			req := &httpcache.Request{Method: "GET", Header: node.Header{{Name: name, Value: condition}}}
-			if httpcache.NotModified(req, 200, node.Header{{Name: "X", Value: validator}}, now) && strings.TrimSpace(condition) != "*" {
+			if httpcache.NotModified(req, 200, node.Header{{Name: "X", Value: validator}}, now) &&
+				strings.TrimSpace(condition) != "*" {
 				t.Errorf("%s: %q matches what has no validator", name, condition)
 			}
 			httpcache.NotModified(req, 200, stored, now)
@@ -135,11 +145,13 @@ func FuzzConditional(f *testing.F) {
 		httpcache.Validates(stored, other)
 		httpcache.HeadEffect(stored, 1, other)
 		for _, uri := range httpcache.Invalidated(target, node.Header{{Name: "Location", Value: location}}) {
-			if u, err := url.Parse(uri); err != nil || u.Scheme != "https" || u.Host != "a" || u.User != nil || u.Fragment != "" {
+			if u, err := url.Parse(uri); err != nil || u.Scheme != "https" || u.Host != "a" || u.User != nil ||
+				u.Fragment != "" {
 				t.Errorf("%q makes %q invalid", location, uri)
 			}
 		}
-		groups := node.Header{{Name: "Cache-Groups", Value: location}, {Name: "Cache-Tag", Value: location}, {Name: "Cache-Group-Invalidation", Value: location}}
+		groups := node.Header{{Name: "Cache-Groups", Value: location}, {Name: "Cache-Tag", Value: location},
+			{Name: "Cache-Group-Invalidation", Value: location}}
 		tags := httpcache.Tags(groups, "https://a")
 		for _, tag := range httpcache.InvalidatedGroups(groups, "https://a") {
 			if !slices.Contains(tags, tag) {

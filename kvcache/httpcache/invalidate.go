@@ -66,7 +66,9 @@ func Tags(h node.Header, origin string) []string {
 	}
 	for _, f := range h {
 		if tagField(f.Name) {
-			for _, tag := range strings.FieldsFunc(f.Value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
+			for _, tag := range strings.FieldsFunc(f.Value, func(r rune) bool {
+				return r == ' ' || r == ',' || r == '\t'
+			}) {
 				if len(tag) <= maxTag && len(out) < maxTags {
 					out = append(out, tag)
 				}

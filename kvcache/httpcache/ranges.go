@@ -127,7 +127,9 @@ func position(s string) (int64, bool) {
 
 // overlap counts how many spans overlap another.
 func overlap(spans []Span) int {
-	sorted := slices.SortedFunc(slices.Values(spans), func(a, b Span) int { return int(min(max(a.First-b.First, -1), 1)) })
+	sorted := slices.SortedFunc(slices.Values(spans), func(a, b Span) int {
+		return int(min(max(a.First-b.First, -1), 1))
+	})
 	n, end := 0, int64(-1)
 	for _, s := range sorted {
 		if s.First <= end {
@@ -196,7 +198,8 @@ func OtherRepresentation(a, b node.Header) bool {
 
 // ContentRange is the field of a part (RFC 9110 §14.4).
 func ContentRange(s Span, length int64) string {
-	return "bytes " + strconv.FormatInt(s.First, 10) + "-" + strconv.FormatInt(s.Last, 10) + "/" + strconv.FormatInt(length, 10)
+	return "bytes " + strconv.FormatInt(s.First, 10) + "-" + strconv.FormatInt(s.Last, 10) + "/" +
+		strconv.FormatInt(length, 10)
 }
 
 // UnsatisfiedRange is the field of a 416.

@@ -105,7 +105,8 @@ func (r *Record) Decode(b []byte) error {
 	r.Nonce, r.Chunks = le.Uint64(b[56:]), le.Uint32(b[64:])
 	head, text, ids := int(le.Uint32(b[68:])), int(le.Uint32(b[72:])), int(le.Uint32(b[76:]))
 	b = b[recordFixed:]
-	if spans > MaxParts || r.Length < 0 || head > len(b) || text > len(b) || ids > len(b) || head+text+8*ids+16*spans > len(b) {
+	if spans > MaxParts || r.Length < 0 || head > len(b) || text > len(b) || ids > len(b) ||
+		head+text+8*ids+16*spans > len(b) {
 		return errRecord
 	}
 	r.Spans, r.IDs, r.Text = nil, nil, ""

@@ -13,19 +13,32 @@ import (
 // samples are one record of each kind, and of each way to keep a body.
 func samples() map[string]httpcache.Record {
 	stored := httpcache.Stored{
-		Status: 200, Requested: time.UnixMilli(now.UnixMilli() - 5), Received: time.UnixMilli(now.UnixMilli()), InitialAge: 1500 * time.Millisecond,
-		Lifetime: time.Minute, StaleWhileRevalidate: time.Second, StaleIfError: time.Hour, Flags: httpcache.Immutable | httpcache.HasValidator,
+		Status: 200, Requested: time.UnixMilli(now.UnixMilli() - 5), Received: time.UnixMilli(now.UnixMilli()),
+		InitialAge: 1500 * time.Millisecond,
+		Lifetime:   time.Minute, StaleWhileRevalidate: time.Second, StaleIfError: time.Hour,
+		Flags: httpcache.Immutable | httpcache.HasValidator,
 	}
-	fields := httpcache.AppendHead(nil, head("Date: "+at(0), "X-Empty: ", "X-Colon: a: b", "Set-Cookie: a", "Set-Cookie: b"))
+	fields := httpcache.AppendHead(nil,
+		head("Date: "+at(0), "X-Empty: ", "X-Colon: a: b", "Set-Cookie: a", "Set-Cookie: b"))
 	return map[string]httpcache.Record{
-		"a response":  {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("body"), Length: 4},
-		"no body":     {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte{}},
-		"in chunks":   {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte{}, Length: 1 << 40, Chunks: 9, Nonce: 1 << 63},
-		"parts":       {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("abcxyz"), Length: 10, Spans: []httpcache.Span{{First: 0, Last: 2}, {First: 7, Last: 9}}},
-		"variants":    {Kind: httpcache.KindVary, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}, Text: "a,b", IDs: []uint64{1, 1 << 63}},
-		"passed":      {Kind: httpcache.KindPass, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}},
-		"gone":        {Kind: httpcache.KindGone, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}},
-		"search rule": {Kind: httpcache.KindSearch, Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{}, Body: []byte{}, Text: "key-order"},
+		"a response": {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("body"), Length: 4},
+		"no body":    {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte{}},
+		"in chunks": {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte{}, Length: 1 << 40,
+			Chunks: 9, Nonce: 1 << 63},
+		"parts": {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("abcxyz"), Length: 10,
+			Spans: []httpcache.Span{{First: 0, Last: 2}, {First: 7, Last: 9}}},
+		"variants": {Kind: httpcache.KindVary,
+			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
+			Body: []byte{}, Text: "a,b", IDs: []uint64{1, 1 << 63}},
+		"passed": {Kind: httpcache.KindPass,
+			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
+			Body: []byte{}},
+		"gone": {Kind: httpcache.KindGone,
+			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
+			Body: []byte{}},
+		"search rule": {Kind: httpcache.KindSearch,
+			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
+			Body: []byte{}, Text: "key-order"},
 	}
 }
 

@@ -23,9 +23,12 @@ func TestRFC9110Section5_6_7Dates(t *testing.T) {
 		{"the form of RFC 850", "Sunday, 06-Nov-94 08:49:37 GMT", six},
 		{"the form of asctime", "Sun Nov  6 08:49:37 1994", six},
 		{"asctime with two digits", "Sun Nov 16 08:49:37 1994", six.AddDate(0, 0, 10)},
-		{"two digits, 50 years ahead", "Tuesday, 24-Nov-76 12:00:00 GMT", time.Date(2076, time.November, 24, 12, 0, 0, 0, time.UTC)},
-		{"two digits, more than 50 years ahead", "Tuesday, 24-Nov-76 12:00:01 GMT", time.Date(1976, time.November, 24, 12, 0, 1, 0, time.UTC)},
-		{"two digits, 44 years ahead", "Monday, 24-Nov-70 12:00:00 GMT", time.Date(2070, time.November, 24, 12, 0, 0, 0, time.UTC)},
+		{"two digits, 50 years ahead", "Tuesday, 24-Nov-76 12:00:00 GMT",
+			time.Date(2076, time.November, 24, 12, 0, 0, 0, time.UTC)},
+		{"two digits, more than 50 years ahead", "Tuesday, 24-Nov-76 12:00:01 GMT",
+			time.Date(1976, time.November, 24, 12, 0, 1, 0, time.UTC)},
+		{"two digits, 44 years ahead", "Monday, 24-Nov-70 12:00:00 GMT",
+			time.Date(2070, time.November, 24, 12, 0, 0, 0, time.UTC)},
 		{"a leap day", "Thursday, 29-Feb-96 00:00:00 GMT", time.Date(1996, time.February, 29, 0, 0, 0, 0, time.UTC)},
 		{"no leap day", "Sun, 29 Feb 2026 00:00:00 GMT", time.Time{}},
 		{"no leap day in two digits", "Sunday, 29-Feb-26 00:00:00 GMT", time.Time{}},
@@ -111,15 +114,18 @@ func TestRFC9110Section13_1_5IfRange(t *testing.T) {
 		{"a list", `If-Range: "a", "a"`, `ETag: "a"`, false},
 		{"any", `If-Range: *`, `ETag: "a"`, false},
 		{"the same date, long ago", "If-Range: " + old, "Last-Modified: " + old + "\nDate: " + at(0), true},
-		{"the same date, just now", "If-Range: " + old, "Last-Modified: " + old + "\nDate: " + at(-time.Hour+time.Second), false},
+		{"the same date, just now", "If-Range: " + old,
+			"Last-Modified: " + old + "\nDate: " + at(-time.Hour+time.Second), false},
 		{"the same date, no Date", "If-Range: " + old, "Last-Modified: " + old, false},
 		{"a later date", "If-Range: " + at(0), "Last-Modified: " + old + "\nDate: " + at(0), false},
-		{"the same time in another form", "If-Range: Tuesday, 24-Nov-26 11:00:00 GMT", "Last-Modified: " + old + "\nDate: " + at(0), false},
+		{"the same time in another form", "If-Range: Tuesday, 24-Nov-26 11:00:00 GMT",
+			"Last-Modified: " + old + "\nDate: " + at(0), false},
 		{"no date", "If-Range: x", "Last-Modified: x\nDate: " + at(0), false},
 		{"empty", "If-Range: ", `ETag: "a"`, false},
 		{"two lines", "If-Range: \"a\"\nIf-Range: \"b\"", `ETag: "a"`, false},
 	} {
-		if got := httpcache.RangeApplies(head(splitLines(row.request)...), head(splitLines(row.stored)...), now); got != row.want {
+		if got := httpcache.RangeApplies(head(splitLines(row.request)...), head(splitLines(row.stored)...),
+			now); got != row.want {
 			t.Errorf("%s: %v", row.name, got)
 		}
 	}
@@ -201,7 +207,8 @@ func TestRFC9110Section14_4ContentRange(t *testing.T) {
 		{"nothing", "", httpcache.Span{}, 0},
 	} {
 		got, length, ok := httpcache.ParseContentRange(row.value)
-		if ok != (row.length > 0) || ok && (got != row.want || length != row.length || httpcache.ContentRange(got, length) != row.value) {
+		if ok != (row.length > 0) ||
+			ok && (got != row.want || length != row.length || httpcache.ContentRange(got, length) != row.value) {
 			t.Errorf("%s: %v %d %v", row.name, got, length, ok)
 		}
 	}
@@ -247,7 +254,8 @@ func TestRFC9110Section14_6Multipart(t *testing.T) {
 			t.Errorf("behind the last part: %v", err)
 		}
 	}
-	if a, b := httpcache.NewMultipart(nil, 0, "", "a"), httpcache.NewMultipart(nil, 0, "", "b"); a.ContentType == b.ContentType {
+	if a, b := httpcache.NewMultipart(nil, 0, "", "a"),
+		httpcache.NewMultipart(nil, 0, "", "b"); a.ContentType == b.ContentType {
 		t.Error("the boundary doesn't depend on the seed")
 	}
 }

@@ -21,13 +21,19 @@ func TestRFC9111Section4_2_1Lifetime(t *testing.T) {
 	}{
 		{"max-age", nil, 200, []string{"Cache-Control: max-age=60"}, time.Minute},
 		{"s-maxage before max-age", nil, 200, []string{"Cache-Control: max-age=60, s-maxage=30"}, 30 * time.Second},
-		{"a longer s-maxage before max-age", nil, 200, []string{"Cache-Control: s-maxage=90, max-age=60"}, 90 * time.Second},
-		{"max-age before Expires", nil, 200, []string{"Cache-Control: max-age=60", "Expires: " + at(time.Hour)}, time.Minute},
-		{"an s-maxage of none before Expires", nil, 200, []string{"Cache-Control: s-maxage=0", "Expires: " + at(time.Hour)}, 0},
-		{"Expires less Date", nil, 200, []string{"Expires: " + at(time.Hour), "Date: " + at(-time.Minute)}, time.Hour + time.Minute},
-		{"Expires less a Date in the future", nil, 200, []string{"Expires: " + at(time.Hour), "Date: " + at(time.Minute)}, time.Hour - time.Minute},
+		{"a longer s-maxage before max-age", nil, 200, []string{"Cache-Control: s-maxage=90, max-age=60"},
+			90 * time.Second},
+		{"max-age before Expires", nil, 200, []string{"Cache-Control: max-age=60", "Expires: " + at(time.Hour)},
+			time.Minute},
+		{"an s-maxage of none before Expires", nil, 200,
+			[]string{"Cache-Control: s-maxage=0", "Expires: " + at(time.Hour)}, 0},
+		{"Expires less Date", nil, 200, []string{"Expires: " + at(time.Hour), "Date: " + at(-time.Minute)},
+			time.Hour + time.Minute},
+		{"Expires less a Date in the future", nil, 200,
+			[]string{"Expires: " + at(time.Hour), "Date: " + at(time.Minute)}, time.Hour - time.Minute},
 		{"Expires without Date counts from the arrival", nil, 200, []string{"Expires: " + at(time.Hour)}, time.Hour},
-		{"Expires with a Date that can't be read", nil, 200, []string{"Expires: " + at(time.Hour), "Date: yesterday"}, time.Hour},
+		{"Expires with a Date that can't be read", nil, 200, []string{"Expires: " + at(time.Hour), "Date: yesterday"},
+			time.Hour},
 		{"Expires in the past", nil, 200, []string{"Expires: " + at(-time.Hour)}, 0},
 		{"the route after Expires", route, 200, []string{"Expires: " + at(time.Hour)}, time.Hour},
 		{"the route where the origin says nothing", route, 200, nil, 7 * time.Second},
@@ -35,9 +41,11 @@ func TestRFC9111Section4_2_1Lifetime(t *testing.T) {
 		{"the route after an invalid max-age", route, 200, []string{"Cache-Control: max-age=soon"}, 0},
 		{"the route after an invalid Expires", route, 200, []string{"Expires: 0"}, 0},
 		{"the route before the heuristic", route, 200, []string{"Last-Modified: " + at(-time.Hour)}, 7 * time.Second},
-		{"a forced route before all", &httpcache.Rules{TTL: 7 * time.Second, Force: true}, 200, []string{"Cache-Control: max-age=60"}, 7 * time.Second},
+		{"a forced route before all", &httpcache.Rules{TTL: 7 * time.Second, Force: true}, 200,
+			[]string{"Cache-Control: max-age=60"}, 7 * time.Second},
 		{"two max-age: the shorter", nil, 200, []string{"Cache-Control: max-age=60, max-age=10"}, 10 * time.Second},
-		{"two max-age on two lines: the shorter", nil, 200, []string{"Cache-Control: max-age=10", "Cache-Control: max-age=60"}, 10 * time.Second},
+		{"two max-age on two lines: the shorter", nil, 200,
+			[]string{"Cache-Control: max-age=10", "Cache-Control: max-age=60"}, 10 * time.Second},
 		{"two max-age, one invalid", nil, 200, []string{"Cache-Control: max-age=60, max-age=x"}, 0},
 		{"two s-maxage: the shorter", nil, 200, []string{"Cache-Control: s-maxage=10, s-maxage=60"}, 10 * time.Second},
 		{"the largest delta", nil, 200, []string{"Cache-Control: max-age=2147483647"}, saturated - time.Second},
@@ -67,13 +75,15 @@ func TestRFC9111Section4_2_2Heuristic(t *testing.T) {
 		want   time.Duration
 	}{
 		{"a tenth", on, []string{"Date: " + at(0), "Last-Modified: " + at(-10*time.Hour)}, time.Hour},
-		{"a tenth of the time before Date, not before now", on, []string{"Date: " + at(-5*time.Hour), "Last-Modified: " + at(-15*time.Hour)}, time.Hour},
+		{"a tenth of the time before Date, not before now", on,
+			[]string{"Date: " + at(-5*time.Hour), "Last-Modified: " + at(-15*time.Hour)}, time.Hour},
 		{"at most a day", on, []string{"Last-Modified: " + at(-1000*time.Hour)}, httpcache.HeuristicCap},
 		{"modified after it was made", on, []string{"Last-Modified: " + at(time.Hour)}, 0},
 		{"a Last-Modified that can't be read", on, []string{"Last-Modified: 2026-11-24"}, 0},
 		{"none", on, nil, 0},
 		{"switched off", &httpcache.Rules{}, []string{"Last-Modified: " + at(-10*time.Hour)}, 0},
-		{"not where the origin says how long", on, []string{"Cache-Control: max-age=1", "Last-Modified: " + at(-10*time.Hour)}, time.Second},
+		{"not where the origin says how long", on,
+			[]string{"Cache-Control: max-age=1", "Last-Modified: " + at(-10*time.Hour)}, time.Second},
 		{"not where Expires can't be read", on, []string{"Expires: never", "Last-Modified: " + at(-10*time.Hour)}, 0},
 	} {
 		if s, _ := get(row.rules, 200, row.fields...); s.Lifetime != row.want {
@@ -81,7 +91,8 @@ func TestRFC9111Section4_2_2Heuristic(t *testing.T) {
 		}
 	}
 	want := map[int]bool{
-		200: true, 203: true, 204: true, 206: true, 300: true, 301: true, 308: true, 404: true, 405: true, 410: true, 414: true, 501: true,
+		200: true, 203: true, 204: true, 206: true, 300: true, 301: true, 308: true, 404: true, 405: true, 410: true,
+		414: true, 501: true,
 	}
 	for status := 100; status < 600; status++ {
 		if got := httpcache.HeuristicallyCacheable(status); got != want[status] {
@@ -105,9 +116,12 @@ func TestRFC9111Section4_2_3Age(t *testing.T) {
 		{"the way counts", []string{"Age: 5"}, 2 * time.Second, 0, 7 * time.Second},
 		{"the way counts without Age", nil, 2 * time.Second, 0, 2 * time.Second},
 		{"the apparent age", []string{"Date: " + at(-8*time.Second)}, 0, 0, 8 * time.Second},
-		{"the larger is the apparent age", []string{"Date: " + at(-8*time.Second), "Age: 5"}, 2 * time.Second, 0, 8 * time.Second},
-		{"the larger is the corrected age", []string{"Date: " + at(-8*time.Second), "Age: 7"}, 2 * time.Second, 0, 9 * time.Second},
-		{"all together", []string{"Date: " + at(-8*time.Second), "Age: 7"}, 2 * time.Second, 3 * time.Second, 12 * time.Second},
+		{"the larger is the apparent age", []string{"Date: " + at(-8*time.Second), "Age: 5"}, 2 * time.Second, 0,
+			8 * time.Second},
+		{"the larger is the corrected age", []string{"Date: " + at(-8*time.Second), "Age: 7"}, 2 * time.Second, 0,
+			9 * time.Second},
+		{"all together", []string{"Date: " + at(-8*time.Second), "Age: 7"}, 2 * time.Second, 3 * time.Second,
+			12 * time.Second},
 		{"a Date ahead isn't negative", []string{"Date: " + at(time.Hour)}, 0, time.Second, time.Second},
 		{"a clock that went back", []string{"Age: 5"}, 0, -time.Hour, 5 * time.Second},
 		{"the way is longer than can be counted", []string{"Age: 9"}, 1<<63 - 1, 0, (1 << 31) * time.Second},
@@ -194,7 +208,8 @@ func TestRFC9111Section4_2_4Stale(t *testing.T) {
 		{"no longer fresh", "max-age=100", 100, false, validate},
 		{"fresh but marked stale", "max-age=100", 9, true, validate},
 		{"marked stale, with a window", "max-age=100, stale-while-revalidate=9", 9, true, refresh},
-		{"marked stale, and must-revalidate", "max-age=100, stale-while-revalidate=9, must-revalidate", 9, true, validate},
+		{"marked stale, and must-revalidate", "max-age=100, stale-while-revalidate=9, must-revalidate", 9, true,
+			validate},
 		{"no-cache", "max-age=100, no-cache", 0, false, validate},
 		{"no-cache and a window", "max-age=100, no-cache, stale-while-revalidate=9", 100, false, validate},
 		{"no-cache for a field", `max-age=100, no-cache="x-a"`, 0, false, fresh},
@@ -203,7 +218,8 @@ func TestRFC9111Section4_2_4Stale(t *testing.T) {
 		{"at its end", "max-age=100, stale-while-revalidate=9", 108, false, refresh},
 		{"behind it", "max-age=100, stale-while-revalidate=9", 109, false, validate},
 		{"a window that can't be read", "max-age=100, stale-while-revalidate=x", 100, false, validate},
-		{"must-revalidate ends the window", "max-age=100, stale-while-revalidate=9, must-revalidate", 100, false, validate},
+		{"must-revalidate ends the window", "max-age=100, stale-while-revalidate=9, must-revalidate", 100, false,
+			validate},
 		{"proxy-revalidate does", "max-age=100, stale-while-revalidate=9, proxy-revalidate", 100, false, validate},
 		{"s-maxage does", "s-maxage=100, stale-while-revalidate=9", 100, false, validate},
 	} {
@@ -248,16 +264,20 @@ func TestRFC5861Section4StaleIfError(t *testing.T) {
 			if reason != "" {
 				t.Fatal(reason)
 			}
-			if got := s.ServesError(max(row.status, 0), row.status == gone, now.Add(time.Duration(row.age)*time.Second)); got != row.want {
+			if got := s.ServesError(max(row.status, 0), row.status == gone,
+				now.Add(time.Duration(row.age)*time.Second)); got != row.want {
 				t.Errorf("%v, want %v", got, row.want)
 			}
 		})
 	}
-	s, _ := get(&httpcache.Rules{NoStale: true}, 200, "Cache-Control: max-age=10, stale-while-revalidate=9, stale-if-error=9")
-	if later := now.Add(11 * time.Second); s.ServesError(500, false, later) || s.ServesError(0, true, later) || s.Judge(nil, later, false) != httpcache.UseValidate {
+	s, _ := get(&httpcache.Rules{NoStale: true}, 200,
+		"Cache-Control: max-age=10, stale-while-revalidate=9, stale-if-error=9")
+	if later := now.Add(11 * time.Second); s.ServesError(500, false, later) || s.ServesError(0, true, later) ||
+		s.Judge(nil, later, false) != httpcache.UseValidate {
 		t.Error("a route that forbids stale content serves it")
 	}
-	s, _ = get(&httpcache.Rules{StaleWhileRevalidate: time.Hour, StaleIfError: 2 * time.Hour}, 200, "Cache-Control: max-age=10, stale-if-error=0")
+	s, _ = get(&httpcache.Rules{StaleWhileRevalidate: time.Hour, StaleIfError: 2 * time.Hour}, 200,
+		"Cache-Control: max-age=10, stale-if-error=0")
 	if s.StaleWhileRevalidate != time.Hour || s.StaleIfError != 0 {
 		t.Errorf("the route's windows where the origin names one: %v %v", s.StaleWhileRevalidate, s.StaleIfError)
 	}
@@ -295,7 +315,8 @@ func TestSpread(t *testing.T) {
 	if len(seen) < 25 {
 		t.Errorf("only %d different seconds of 30", len(seen))
 	}
-	if s = (httpcache.Stored{Lifetime: httpcache.MaxAge * time.Second}); s.Spread(7) > s.Lifetime/20 || s.Spread(7) < 0 {
+	if s = (httpcache.Stored{Lifetime: httpcache.MaxAge * time.Second}); s.Spread(7) > s.Lifetime/20 ||
+		s.Spread(7) < 0 {
 		t.Errorf("of the longest lifetime: %v", s.Spread(7))
 	}
 }

@@ -21,16 +21,24 @@ func TestRFC9211Section2CacheStatus(t *testing.T) {
 	}{
 		{"a hit", httpcache.Status{Hit: true, HasTTL: true, TTL: 61 * time.Second}, "Millrace; hit; ttl=61"},
 		{"a stale hit", httpcache.Status{Hit: true, HasTTL: true, TTL: -61 * time.Second}, "Millrace; hit; ttl=-61"},
-		{"stale for less than a second", httpcache.Status{Hit: true, HasTTL: true, TTL: -time.Millisecond}, "Millrace; hit; ttl=-1"},
-		{"fresh for less than a second", httpcache.Status{Hit: true, HasTTL: true, TTL: time.Millisecond}, "Millrace; hit; ttl=0"},
-		{"a miss", httpcache.Status{Fwd: httpcache.FwdURIMiss, FwdStatus: 200, Stored: true, Collapsed: true}, "Millrace; fwd=uri-miss; fwd-status=200; stored; collapsed"},
-		{"validated", httpcache.Status{Fwd: httpcache.FwdStale, FwdStatus: 304, HasTTL: true}, "Millrace; fwd=stale; fwd-status=304; ttl=0"},
+		{"stale for less than a second", httpcache.Status{Hit: true, HasTTL: true, TTL: -time.Millisecond},
+			"Millrace; hit; ttl=-1"},
+		{"fresh for less than a second", httpcache.Status{Hit: true, HasTTL: true, TTL: time.Millisecond},
+			"Millrace; hit; ttl=0"},
+		{"a miss", httpcache.Status{Fwd: httpcache.FwdURIMiss, FwdStatus: 200, Stored: true, Collapsed: true},
+			"Millrace; fwd=uri-miss; fwd-status=200; stored; collapsed"},
+		{"validated", httpcache.Status{Fwd: httpcache.FwdStale, FwdStatus: 304, HasTTL: true},
+			"Millrace; fwd=stale; fwd-status=304; ttl=0"},
 		{"a hit wasn't forwarded", httpcache.Status{Hit: true, Fwd: httpcache.FwdStale}, "Millrace; hit"},
-		{"what has no meaning without fwd", httpcache.Status{Hit: true, Stored: true, Collapsed: true}, "Millrace; hit"},
+		{"what has no meaning without fwd", httpcache.Status{Hit: true, Stored: true, Collapsed: true},
+			"Millrace; hit"},
 		{"a key", httpcache.Status{Hit: true, Key: `/a"b\cä`}, `Millrace; hit; key="/a\"b\\c??"`},
-		{"a detail", httpcache.Status{Fwd: httpcache.FwdBypass, Detail: "no-store"}, "Millrace; fwd=bypass; detail=no-store"},
-		{"a detail that is no token", httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "a b; hit"}, `Millrace; fwd=miss; detail="a b; hit"`},
-		{"a detail that begins with a digit", httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "3 ways"}, `Millrace; fwd=miss; detail="3 ways"`},
+		{"a detail", httpcache.Status{Fwd: httpcache.FwdBypass, Detail: "no-store"},
+			"Millrace; fwd=bypass; detail=no-store"},
+		{"a detail that is no token", httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "a b; hit"},
+			`Millrace; fwd=miss; detail="a b; hit"`},
+		{"a detail that begins with a digit", httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "3 ways"},
+			`Millrace; fwd=miss; detail="3 ways"`},
 	} {
 		got := string(row.status.Append(nil))
 		if got != row.want {
@@ -41,9 +49,11 @@ func TestRFC9211Section2CacheStatus(t *testing.T) {
 		}
 	}
 	for _, fwd := range []string{
-		httpcache.FwdBypass, httpcache.FwdMethod, httpcache.FwdURIMiss, httpcache.FwdVary, httpcache.FwdMiss, httpcache.FwdRequest, httpcache.FwdStale, httpcache.FwdPartial,
+		httpcache.FwdBypass, httpcache.FwdMethod, httpcache.FwdURIMiss, httpcache.FwdVary, httpcache.FwdMiss,
+		httpcache.FwdRequest, httpcache.FwdStale, httpcache.FwdPartial,
 	} { // RFC 9211 §2.2 lists them
-		if !slices.Contains([]string{"bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"}, fwd) {
+		if !slices.Contains([]string{"bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale",
+			"partial"}, fwd) {
 			t.Errorf("fwd=%s isn't registered", fwd)
 		}
 	}
@@ -74,7 +84,8 @@ func TestRFC9875CacheGroups(t *testing.T) {
 		}
 	}
 	h := head(`Cache-Group-Invalidation: "a", b, "c";x`, `Cache-Groups: "d"`)
-	if got, want := httpcache.InvalidatedGroups(h, origin), []string{"https://a a", "https://a c"}; !slices.Equal(got, want) {
+	if got, want := httpcache.InvalidatedGroups(h, origin),
+		[]string{"https://a a", "https://a c"}; !slices.Equal(got, want) {
 		t.Errorf("invalidated: %q, want %q", got, want)
 	}
 
@@ -87,7 +98,8 @@ func TestRFC9875CacheGroups(t *testing.T) {
 		tags = append(tags, "tag"+strconv.Itoa(i))
 	}
 	long := "https://" + strings.Repeat("a", 253)
-	got := httpcache.Tags(head("Cache-Tag: "+strings.Join(tags, ","), "Cache-Groups: "+strings.Join(groups, ", ")), long)
+	got := httpcache.Tags(head("Cache-Tag: "+strings.Join(tags, ","), "Cache-Groups: "+strings.Join(groups, ", ")),
+		long)
 	invalidated := httpcache.InvalidatedGroups(head("Cache-Group-Invalidation: "+strings.Join(groups, ", ")), long)
 	if len(invalidated) != 32 {
 		t.Errorf("%d groups are invalidated, want 32", len(invalidated))
@@ -139,7 +151,8 @@ func TestNoVarySearchField(t *testing.T) {
 			if got := s.String(); ok != (row.want != "") || ok && got != row.want {
 				t.Fatalf("%q %v, want %q", got, ok, row.want)
 			}
-			if again, _ := httpcache.ParseNoVarySearch(httpcache.SearchHeader(row.want)); ok && again.String() != row.want {
+			if again, _ := httpcache.ParseNoVarySearch(httpcache.SearchHeader(row.want)); ok &&
+				again.String() != row.want {
 				t.Errorf("read back: %q", again.String())
 			}
 		})

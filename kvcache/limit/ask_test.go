@@ -41,12 +41,14 @@ func algorithm(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) 
 func TestLostAnswersCostNothing(t *testing.T) {
 	t.Parallel()
 	for name, lim := range map[string]node.Limit{
-		"fixed": rule("20/1h"), "sliding": rule("20/1h", algorithm(node.AlgorithmSliding)), "bucket": rule("20/100h", algorithm(node.AlgorithmBucket)),
+		"fixed": rule("20/1h"), "sliding": rule("20/1h", algorithm(node.AlgorithmSliding)),
+		"bucket": rule("20/100h", algorithm(node.AlgorithmBucket)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				ls := flatOn(t, []limit.ModelStore{&deafStore{flatStore: newFlatStore(), lost: map[limit.Key]uint64{}}}, map[string]node.Limit{"r": lim})
+				ls := flatOn(t, []limit.ModelStore{&deafStore{flatStore: newFlatStore(), lost: map[limit.Key]uint64{}}},
+					map[string]node.Limit{"r": lim})
 				defer closeAll(t, ls)
 				r := ls[0].Rule("r")
 				key := r.Key([]byte("client"))
@@ -114,12 +116,15 @@ func TestOutageIsWaitedFor(t *testing.T) {
 func TestOutageOfOpenLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("10/1h", func(l *node.Limit) { l.StoreAway = node.StoreAwayOpen })})
+		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("10/1h", func(l *node.Limit) {
+			l.StoreAway = node.StoreAwayOpen
+		})})
 		defer closeAll(t, ls)
 		r := ls[0].Rule("r")
 		cuts[0].cut.Store(true)
 		begun := time.Now()
-		if _, err := r.Take(t.Context(), r.Key([]byte("client")), 1); !errors.Is(err, limit.ErrAway) || time.Since(begun) != 500*time.Millisecond {
+		if _, err := r.Take(t.Context(), r.Key([]byte("client")), 1); !errors.Is(err, limit.ErrAway) ||
+			time.Since(begun) != 500*time.Millisecond {
 			t.Errorf("got %v after %s", err, time.Since(begun))
 		}
 	})
@@ -164,10 +169,12 @@ func TestQueueWaitsForStore(t *testing.T) {
 					begun := time.Now()
 					d, err := r.Take(t.Context(), r.Key([]byte(lasts.String())), 1)
 					took := time.Since(begun)
-					if lasts < 5*time.Second && (err != nil || !d.Allowed || took < lasts || took > lasts+1100*time.Millisecond) {
+					if lasts < 5*time.Second &&
+						(err != nil || !d.Allowed || took < lasts || took > lasts+1100*time.Millisecond) {
 						t.Errorf("request %d of an outage of %s got %+v, %v after %s", i, lasts, d, err, took)
 					}
-					if lasts > 5*time.Second && (!errors.Is(err, limit.ErrAway) || took < 5*time.Second || took > 7*time.Second) {
+					if lasts > 5*time.Second &&
+						(!errors.Is(err, limit.ErrAway) || took < 5*time.Second || took > 7*time.Second) {
 						t.Errorf("request %d of an outage of %s got %+v, %v after %s", i, lasts, d, err, took)
 					}
 				})

@@ -32,8 +32,10 @@ func TestJudge(t *testing.T) {
 		{"the first of three waits for the others", R{}, nil, 3, false, F{All: true}},
 		{"alone it takes its own time", R{}, nil, 3, true, F{Epoch: 1, All: true}},
 		{"a node that is alone for ever", R{}, nil, 1, true, F{Epoch: 1, Most: true, All: true}},
-		{"three begin together", R{}, []R{{Wall: 10 * ms}, {Wall: 20 * ms}}, 3, true, F{Epoch: 1, Jump: 10 * ms, Wall: 10 * ms, Most: true, All: true}},
-		{"its clock is wrong", R{}, []R{{Wall: -h}, {Wall: -h + ms}}, 3, true, F{Epoch: 1, Jump: -h, Wall: -h, Most: true}},
+		{"three begin together", R{}, []R{{Wall: 10 * ms}, {Wall: 20 * ms}}, 3, true,
+			F{Epoch: 1, Jump: 10 * ms, Wall: 10 * ms, Most: true, All: true}},
+		{"its clock is wrong", R{}, []R{{Wall: -h}, {Wall: -h + ms}}, 3, true,
+			F{Epoch: 1, Jump: -h, Wall: -h, Most: true}},
 		{"another's is", R{}, []R{{Wall: h}, {Wall: ms}}, 3, true, F{Epoch: 1, Most: true}},
 		{"of two that differ the earlier counts", R{}, []R{{Wall: -h}}, 2, true, F{Epoch: 1, Jump: -h, Wall: -h}},
 		{
@@ -43,11 +45,15 @@ func TestJudge(t *testing.T) {
 			3, false,
 			F{Epoch: 3, Jump: -h, Wall: -h, Most: true},
 		},
-		{"it joins one that has begun alone", R{}, []R{{Time: -h, Wall: -h, Epoch: 1}, {}}, 3, false, F{Epoch: 1, Jump: -h, Most: true}},
-		{"all is well", R{Epoch: 1}, []R{{Epoch: 1, Time: 5 * ms}, {Epoch: 1, Time: 9 * ms}}, 3, true, F{Epoch: 1, Drift: 5 * ms, Most: true, All: true}},
+		{"it joins one that has begun alone", R{}, []R{{Time: -h, Wall: -h, Epoch: 1}, {}}, 3, false,
+			F{Epoch: 1, Jump: -h, Most: true}},
+		{"all is well", R{Epoch: 1}, []R{{Epoch: 1, Time: 5 * ms}, {Epoch: 1, Time: 9 * ms}}, 3, true,
+			F{Epoch: 1, Drift: 5 * ms, Most: true, All: true}},
 		{"its clock was set", R{Epoch: 1, Wall: h}, []R{{Epoch: 1}, {Epoch: 1}}, 3, true, F{Epoch: 1, Most: true}},
-		{"its time was wrong", R{Epoch: 1}, []R{{Epoch: 1, Time: h, Wall: h}, {Epoch: 1, Time: h, Wall: h}}, 3, true, F{Epoch: 1, Jump: h, Wall: h, Most: true}},
-		{"one of two began alone, and later", R{Epoch: 1}, []R{{Epoch: 1, Time: -h, Wall: -h}}, 2, true, F{Epoch: 1, Jump: -h, Wall: -h}},
+		{"its time was wrong", R{Epoch: 1}, []R{{Epoch: 1, Time: h, Wall: h}, {Epoch: 1, Time: h, Wall: h}}, 3, true,
+			F{Epoch: 1, Jump: h, Wall: h, Most: true}},
+		{"one of two began alone, and later", R{Epoch: 1}, []R{{Epoch: 1, Time: -h, Wall: -h}}, 2, true,
+			F{Epoch: 1, Jump: -h, Wall: -h}},
 		{"the other one of them", R{Epoch: 1}, []R{{Epoch: 1, Time: h, Wall: h}}, 2, true, F{Epoch: 1}},
 		{
 			"the others have set the time anew",
@@ -75,7 +81,8 @@ func (c *setClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead
 func clockLimits() map[string]node.Limit {
 	return map[string]node.Limit{
 		"first": rule("50/15m"), "clock": rule("50/15m", func(l *node.Limit) { l.Align = node.AlignClock }),
-		"sliding": rule("50/15m", algorithm(node.AlgorithmSliding)), "bucket": rule("50/15m", algorithm(node.AlgorithmBucket)),
+		"sliding": rule("50/15m", algorithm(node.AlgorithmSliding)),
+		"bucket":  rule("50/15m", algorithm(node.AlgorithmBucket)),
 	}
 }
 
@@ -96,7 +103,9 @@ func TestAloneClockSet(t *testing.T) {
 func aloneClockSet(t *testing.T, lim node.Limit, by time.Duration) {
 	t.Helper()
 	var c setClock
-	ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": lim}, func(cfg *limit.Config) { cfg.Clock = c.now })
+	ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": lim}, func(cfg *limit.Config) {
+		cfg.Clock = c.now
+	})
 	defer closeAll(t, ls)
 	after(2 * time.Minute) // it is no young node any more
 	if got := spend(t, ls[0], "client", 60); got != 50 {
@@ -128,7 +137,10 @@ func TestAloneClockFollowed(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var c setClock
-				ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": rule("50/15m")}, func(cfg *limit.Config) { cfg.Clock = c.now })
+				ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": rule("50/15m")},
+					func(cfg *limit.Config) {
+						cfg.Clock = c.now
+					})
 				defer closeAll(t, ls)
 				after(2 * time.Minute)
 				c.set(by)
@@ -159,7 +171,10 @@ func TestStartWithClockSetBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newFlatStore()
 				start := func(c *setClock) []*limit.Limiter {
-					return flatOn(t, []limit.ModelStore{store}, map[string]node.Limit{"r": lim}, func(cfg *limit.Config) { cfg.Clock = c.now })
+					return flatOn(t, []limit.ModelStore{store}, map[string]node.Limit{"r": lim},
+						func(cfg *limit.Config) {
+							cfg.Clock = c.now
+						})
 				}
 				var before, now setClock
 				before.set(time.Hour)
@@ -213,7 +228,9 @@ func TestThreeClocks(t *testing.T) { //nolint:paralleltest // three servers need
 	exactly("one is ahead")
 	says := func(words string) {
 		t.Helper()
-		natsservertest.Eventually(t, "the node with the wrong clock says so", func() bool { return strings.Contains(strings.Join(ls[1].Conditions(), "\n"), words) })
+		natsservertest.Eventually(t, "the node with the wrong clock says so", func() bool {
+			return strings.Contains(strings.Join(ls[1].Conditions(), "\n"), words)
+		})
 	}
 	says("this node's clock is 1h0m0s ahead of most nodes' clocks")
 	natsservertest.Eventually(t, "its server is told not to lead", func() bool { return yields.Load() > 0 })

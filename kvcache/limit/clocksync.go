@@ -105,7 +105,8 @@ func (k *timekeeper) follow(v *finding, now time.Time) {
 	k.l.moveTime(wall)
 	k.l.clock.set(v.epoch + 1)
 	v.jump += wall
-	k.l.cfg.Log.Warn("limits follow the nodes' clocks: the time that they go by has moved", "by", time.Duration(wall).String())
+	k.l.cfg.Log.Warn("limits follow the nodes' clocks: the time that they go by has moved",
+		"by", time.Duration(wall).String())
 }
 
 // followsAt is when the limits' time follows the clocks, if nothing changes.
@@ -143,7 +144,8 @@ func (k *timekeeper) tell(ctx context.Context, v *finding, wall int64) {
 	}
 	if wrong != k.wrong {
 		if k.wrong = wrong; wrong {
-			k.l.cfg.Log.WarnContext(ctx, "this node's clock is off: limits go by what most nodes' clocks tell", "ahead_by", s.off.String())
+			k.l.cfg.Log.WarnContext(ctx, "this node's clock is off: limits go by what most nodes' clocks tell",
+				"ahead_by", s.off.String())
 		} else {
 			k.l.cfg.Log.InfoContext(ctx, "this node's clock is right again")
 		}

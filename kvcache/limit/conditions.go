@@ -15,19 +15,26 @@ const noLately = 10 * time.Second
 func (l *Limiter) Conditions() (out []string) {
 	now := time.Now()
 	if cause := l.away(now); cause != nil {
-		out = append(out, "the store of limits can't be asked ("+cause.Error()+"): requests that this node holds no permits for get what store_away says; "+l.remedy())
+		out = append(out, "the store of limits can't be asked ("+cause.Error()+"): requests that this node holds no "+
+			"permits for get what store_away says; "+l.remedy())
 	}
 	if why := l.store.writes.no(now.Add(-noLately)); why != nil {
 		out = append(out, refusal(why))
 	}
 	if n := l.damage.n.Load(); n > 0 {
-		out = append(out, fmt.Sprintf("the records of %d limited clients are damaged (see the log): they get what store_away says until their windows end; "+
-			"millrace limits reset gives one its full allowance again; look for damaged files below the data directory's jetstream", n))
+		out = append(out, fmt.Sprintf(
+			"the records of %d limited clients are damaged (see the log): they get what store_away says until their "+
+				"windows end; "+
+				"millrace limits reset gives one its full allowance again; look for damaged files below the data "+
+				"directory's jetstream", n))
 	}
 	if raw, ok := l.store.raw.(*streamStore); ok {
 		if lost := raw.loss.Load(); lost != nil && now.Sub(lost.at) < l.longest() {
-			out = append(out, fmt.Sprintf("the store of limits has lost records that were acknowledged (it was at %d and is at %d): their clients may get a part of their "+
-				"allowance a second time until their windows end; look for damaged files below the data directory's jetstream, and for a disk that loses what it has synced",
+			out = append(out, fmt.Sprintf(
+				"the store of limits has lost records that were acknowledged (it was at %d and is at %d): their "+
+					"clients may get a part of their "+
+					"allowance a second time until their windows end; look for damaged files below the data directory's "+
+					"jetstream, and for a disk that loses what it has synced",
 				lost.from, lost.to))
 		}
 	}
@@ -39,17 +46,22 @@ func (l *Limiter) clockConditions(now time.Time) (out []string) {
 	s := l.clock.state.Load()
 	within := time.Duration(agreeWithin)
 	if d := s.off; d.Abs() > within {
-		out = append(out, "this node's clock is "+apart(d)+" most nodes' clocks: limits go by theirs; set this node's clock (NTP)")
+		out = append(out, "this node's clock is "+apart(
+			d)+" most nodes' clocks: limits go by theirs; set this node's clock (NTP)")
 	}
 	switch d := s.behind; {
 	case s.differ:
-		out = append(out, "the nodes' clocks differ by more than "+within.String()+" and no majority agrees: limits go on by the time that they had; set the clocks (NTP)")
+		out = append(out, "the nodes' clocks differ by more than "+within.String()+" and no majority agrees: limits "+
+			"go on by the time that they had; set the clocks (NTP)")
 	case s.at.IsZero():
 	case l.alone:
-		out = append(out, "this node's clock was set while the node runs, to "+apart(d)+" the time that limits go by, which is what has passed: they follow it in "+
-			max(s.at.Sub(now), 0).Round(time.Second).String()+" if it stays so, or at once when the node is started again")
+		out = append(out, "this node's clock was set while the node runs, to "+apart(
+			d)+" the time that limits go by, which is what has passed: they follow it in "+
+			max(s.at.Sub(now), 0).Round(time.Second).String()+" if it stays so, or at once when the node is started "+
+			"again")
 	default:
-		out = append(out, "most nodes' clocks are "+apart(d)+" the time that limits go by: they follow in "+max(s.at.Sub(now), 0).Round(time.Second).String()+
+		out = append(out, "most nodes' clocks are "+apart(d)+" the time that limits go by: they follow in "+max(
+			s.at.Sub(now), 0).Round(time.Second).String()+
 			" if that stays so, or soon when a node is started again")
 	}
 	return out
@@ -78,7 +90,9 @@ func refusal(why error) string {
 	var api *jetstream.APIError
 	if errors.As(why, &api) && api.ErrorCode == storeFailed {
 		return "the store of limits takes no further clients (" + api.Description +
-			"): those that it doesn't know get what store_away says; it has room again when windows end: count fewer clients, or in shorter windows"
+			"): those that it doesn't know get what store_away says; it has room again when windows end: count fewer " +
+			"clients, or in shorter windows"
 	}
-	return "the store of limits refuses to write (" + why.Error() + "): clients whose permits are used up get what store_away says; look at the log of the storing nodes"
+	return "the store of limits refuses to write (" + why.Error() +
+		"): clients whose permits are used up get what store_away says; look at the log of the storing nodes"
 }

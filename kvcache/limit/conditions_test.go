@@ -44,11 +44,13 @@ func TestConditionsTellTheCause(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	says("the server has gone", "can't be asked (no answer for", "the connection to NATS is away", "store_away", "JetStream must run")
+	says("the server has gone", "can't be asked (no answer for", "the connection to NATS is away", "store_away",
+		"JetStream must run")
 	if l.Ready() {
 		t.Error("a store that has gone can be asked")
 	}
-	if _, err := r.Usage(t.Context(), r.Key(nil)); err == nil || !strings.Contains(err.Error(), "the connection to NATS is away") {
+	if _, err := r.Usage(t.Context(), r.Key(nil)); err == nil || !strings.Contains(err.Error(),
+		"the connection to NATS is away") {
 		t.Errorf("usage gave %v", err)
 	}
 }

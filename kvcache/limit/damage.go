@@ -135,7 +135,9 @@ func (l *Limiter) noteDamage(ctx context.Context, r *Rule, key Key, found damage
 		return nil
 	}
 	if tell {
-		l.cfg.Log.ErrorContext(ctx, "a record of a limit is damaged; its client gets what store_away says until its window ends", "limit", r.Name, "key", key.String(), "cause", why)
+		l.cfg.Log.ErrorContext(ctx,
+			"a record of a limit is damaged; its client gets what store_away says until its window ends", "limit",
+			r.Name, "key", key.String(), "cause", why)
 	}
 	return failure{ErrAway, why}
 }
@@ -235,5 +237,6 @@ func (l *Limiter) remembered(r *Rule, e *entry) (record, bool) {
 
 // fromEntry is the record of a fixed window as the entry tells it.
 func (r *Rule) fromEntry(e *entry) record {
-	return record{start: e.until - r.window, end: e.until, granted: r.pool() - min(e.left, r.pool()), active: uint32(e.active)}
+	return record{start: e.until - r.window, end: e.until, granted: r.pool() - min(e.left, r.pool()),
+		active: uint32(e.active)}
 }

@@ -54,7 +54,8 @@ func (s *ghostStore) Drop(ctx context.Context, key limit.Key, upTo uint64) error
 // damages are limits of all kinds, with how long a record can count.
 func damages() map[string]node.Limit {
 	return map[string]node.Limit{
-		"fixed": rule("20/1h"), "sliding": rule("20/1h", algorithm(node.AlgorithmSliding)), "bucket": rule("20/1h", algorithm(node.AlgorithmBucket)),
+		"fixed": rule("20/1h"), "sliding": rule("20/1h", algorithm(node.AlgorithmSliding)),
+		"bucket": rule("20/1h", algorithm(node.AlgorithmBucket)),
 		"places": inFlight(20),
 	}
 }
@@ -95,7 +96,8 @@ func ghost(t *testing.T, lim node.Limit, reset bool) {
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if all := strings.Join(ls[0].Conditions(), "\n"); !strings.Contains(all, "the records of 1 limited clients are damaged") {
+	if all := strings.Join(ls[0].Conditions(), "\n"); !strings.Contains(all,
+		"the records of 1 limited clients are damaged") {
 		t.Errorf("the operator hears of %q", all)
 	}
 	if reset {
@@ -181,7 +183,8 @@ func TestUnreadableRecordEnds(t *testing.T) {
 func damageable(t *testing.T) (s *natsserver.Server, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	s, err := natsserver.New(natsserver.Config{Name: "n1", Dir: dir, Listen: "127.0.0.1:0", MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Rebuilt: []string{"KV_millrace-limits"}})
+	s, err := natsserver.New(natsserver.Config{Name: "n1", Dir: dir, Listen: "127.0.0.1:0",
+		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Rebuilt: []string{"KV_millrace-limits"}})
 	if err == nil {
 		err = s.Open(t.Context())
 	}

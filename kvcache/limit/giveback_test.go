@@ -47,8 +47,9 @@ func TestStopGivesBack(t *testing.T) {
 func TestDeadNodeTakesHalf(t *testing.T) {
 	t.Parallel()
 	for name, lim := range map[string]node.Limit{
-		"fixed": rule("1000/24h"), "bucket": rule("1000/24h", algorithm(node.AlgorithmBucket)), "small bucket": rule("10/24h", algorithm(node.AlgorithmBucket)),
-		"deep bucket": rule("10/24h", burst(1000)),
+		"fixed": rule("1000/24h"), "bucket": rule("1000/24h", algorithm(node.AlgorithmBucket)),
+		"small bucket": rule("10/24h", algorithm(node.AlgorithmBucket)),
+		"deep bucket":  rule("10/24h", burst(1000)),
 	} {
 		for _, share := range []int{0, 1, 3, 6, 9} { // tenths of it that were spent before
 			t.Run(fmt.Sprint(name, " ", share), func(t *testing.T) {

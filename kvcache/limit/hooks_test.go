@@ -51,7 +51,8 @@ func NewTestTable(n int) TestTable {
 		r := &Rule{id: "rule"}
 		key := r.Key(binary.BigEndian.AppendUint64(nil, uint64(i)))
 		s := t.of(key)
-		s.put(key, entry{until: int64(i), rev: uint64(i), permits: 10, left: 90, leased: 10, active: 1, flags: known}, t.max, 0)
+		s.put(key, entry{until: int64(i), rev: uint64(i), permits: 10, left: 90, leased: 10, active: 1, flags: known},
+			t.max, 0)
 	}
 	return TestTable{t}
 }

@@ -29,7 +29,8 @@ func TestExact(t *testing.T) {
 				certain := false
 				for try := 0; !certain; try++ { // a store that is kept from answering loses permits, which says nothing
 					var got int
-					if got, certain = passes(t, ls, name, fmt.Sprint("client ", try), 3*n+300); got > n || (certain && got != n) {
+					if got, certain = passes(t, ls, name, fmt.Sprint("client ", try), 3*n+300); got > n ||
+						(certain && got != n) {
 						t.Errorf("%d passed, want %d", got, n)
 					}
 					if try == 10 {
@@ -39,7 +40,8 @@ func TestExact(t *testing.T) {
 				for _, l := range ls {
 					t.Logf("%+v", l.Stats())
 				}
-				t.Logf("%d requests in %s, %.4f operations each", 3*n+300, time.Since(begun).Round(time.Millisecond), float64(operations(ls)-before)/float64(3*n+300))
+				t.Logf("%d requests in %s, %.4f operations each", 3*n+300, time.Since(begun).Round(time.Millisecond),
+					float64(operations(ls)-before)/float64(3*n+300))
 			})
 		}
 	}
@@ -55,7 +57,10 @@ func operations(ls []*limit.Limiter) (n uint64) {
 
 // What is left is counted down by one for each request where one node is alone.
 func TestRemaining(t *testing.T) {
-	l := open(t, natsservertest.Start(t), "n1", map[string]node.Limit{"r": rule("50/1h"), "b": rule("50/1h", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket })})
+	l := open(t, natsservertest.Start(t), "n1",
+		map[string]node.Limit{"r": rule("50/1h"), "b": rule("50/1h", func(l *node.Limit) {
+			l.Algorithm = node.AlgorithmBucket
+		})})
 	for _, name := range []string{"r", "b"} {
 		r := l.Rule(name)
 		for want := range 50 {
@@ -78,7 +83,8 @@ func BenchmarkNewKeys(b *testing.B) {
 	b.SetParallelism(128)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if d, err := r.Take(context.Background(), r.Key(fmt.Appendf(nil, "client %d", next.Add(1))), 1); err != nil || !d.Allowed {
+			if d, err := r.Take(context.Background(), r.Key(fmt.Appendf(nil, "client %d", next.Add(1))),
+				1); err != nil || !d.Allowed {
 				b.Errorf("got %+v, %v", d, err)
 			}
 		}

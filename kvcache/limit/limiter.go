@@ -261,7 +261,8 @@ type Stats struct {
 // Stats gives a snapshot.
 func (l *Limiter) Stats() Stats {
 	return Stats{
-		Keys: l.table.len(), Reads: l.reads.Load(), Writes: l.writes.Load(), Conflicts: l.conflicts.Load(), Failures: l.failures.Load(),
-		Recalls: l.recalls.Load(), Recalled: l.recalled.Load(), Ready: l.Ready(),
+		Keys: l.table.len(), Reads: l.reads.Load(), Writes: l.writes.Load(), Conflicts: l.conflicts.Load(),
+		Failures: l.failures.Load(),
+		Recalls:  l.recalls.Load(), Recalled: l.recalled.Load(), Ready: l.Ready(),
 	}
 }

@@ -22,7 +22,8 @@ type admission struct {
 
 func (a *admission) String() string {
 	at := time.Unix(0, a.at)
-	s := fmt.Sprintf("%s admits client %d with cost %d until %d", at.Format("15:04:05.000000000"), a.client, a.cost, a.until)
+	s := fmt.Sprintf("%s admits client %d with cost %d until %d", at.Format("15:04:05.000000000"), a.client, a.cost,
+		a.until)
 	if a.node != nil {
 		s += " on " + a.node.name
 	}
@@ -156,7 +157,8 @@ func overSliding(h []*admission, most, length int64) string {
 			sum -= h[from].cost
 		}
 		if sum > most {
-			return fmt.Sprintf("%d of %d in the %s until %s", sum, most, time.Duration(length), time.Unix(0, a.at).Format("15:04:05.000000000"))
+			return fmt.Sprintf("%d of %d in the %s until %s", sum, most, time.Duration(length),
+				time.Unix(0, a.at).Format("15:04:05.000000000"))
 		}
 	}
 	return ""
@@ -191,7 +193,8 @@ func overBucket(h []*admission, interval, depth int64) string {
 		}
 		spent += c.by
 		if over := spent*interval - c.at - least - depth; c.by > 0 && over > 0 {
-			return fmt.Sprintf("at %s a permit was spent %s too early", time.Unix(0, c.at).Format("15:04:05.000000000"), time.Duration(over))
+			return fmt.Sprintf("at %s a permit was spent %s too early", time.Unix(0, c.at).Format("15:04:05.000000000"),
+				time.Duration(over))
 		}
 	}
 	return ""
@@ -210,7 +213,8 @@ func overAtOnce(h []*admission, most int64) string {
 
 // tooFew finds out whether demand was refused for which there was room.
 func (m *model) tooFew(h []*admission) string {
-	begun, ended, most, window := m.start.UnixNano(), m.start.Add(m.lasts).UnixNano(), int64(m.limit.Max), int64(m.limit.Window.Length)
+	begun, ended, most, window := m.start.UnixNano(), m.start.Add(m.lasts).UnixNano(), int64(m.limit.Max),
+		int64(m.limit.Window.Length)
 	var sum int64
 	for _, a := range h {
 		sum += a.cost
@@ -255,7 +259,8 @@ func tooFewIn(h []*admission, l node.Limit, begun, ended int64) string {
 			continue
 		}
 		if full++; sum != int64(l.Max) {
-			return fmt.Sprintf("%d of %d in the window until %s", sum, l.Max, time.Unix(0, until).Format("15:04:05.000000000"))
+			return fmt.Sprintf("%d of %d in the window until %s", sum, l.Max,
+				time.Unix(0, until).Format("15:04:05.000000000"))
 		}
 	}
 	want := int((ended-begun)/window) - 2
@@ -312,7 +317,8 @@ func TestModelNotices(t *testing.T) {
 		{"three at once", true, overAtOnce(returned(at(0, 1, 2), 0, 3), 2)},
 		{"all of each window", false, tooFewIn(at(1, 2), node.Limit{Max: 2, Window: second.Window}, 0, 2000*ms)},
 		{"not all", true, tooFewIn(at(1), node.Limit{Max: 2, Window: second.Window}, 0, 2000*ms)},
-		{"windows that nothing was admitted in", true, tooFewIn(at(1, 2), node.Limit{Max: 2, Window: second.Window}, 0, 9000*ms)},
+		{"windows that nothing was admitted in", true,
+			tooFewIn(at(1, 2), node.Limit{Max: 2, Window: second.Window}, 0, 9000*ms)},
 	} {
 		if (c.got != "") != c.bad {
 			t.Errorf("%s: bad %t, got %q", c.what, c.bad, c.got)

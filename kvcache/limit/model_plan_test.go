@@ -41,7 +41,8 @@ var kinds = []string{"first", "clock", "shares", "day", "month", "sliding", "buc
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := &plan{
-		seed: seed, kind: kinds[seed%uint64(len(kinds))], order: r, start: time.Date(2026, 3, 1+r.IntN(9), r.IntN(24), 0, r.IntN(60), r.IntN(1e9), time.UTC),
+		seed: seed, kind: kinds[seed%uint64(len(kinds))], order: r,
+		start: time.Date(2026, 3, 1+r.IntN(9), r.IntN(24), 0, r.IntN(60), r.IntN(1e9), time.UTC),
 		nodes: 2 + r.IntN(4), clients: 1 + r.IntN(2), costs: 1, calm: r.IntN(3) == 0,
 	}
 	p.limit.Defaults()
@@ -78,7 +79,8 @@ func (p *plan) windows() {
 		l.Zone = one(r, node.Zone("UTC"), "Asia/Kolkata", "Pacific/Auckland")
 	case "shares":
 		p.clients = 1
-		l.Window.Length, l.Align, l.StoreAway = one(r, 2*time.Second, 5*time.Second, 20*time.Second), node.AlignClock, node.StoreAwayShare
+		l.Window.Length, l.Align, l.StoreAway = one(r, 2*time.Second, 5*time.Second, 20*time.Second), node.AlignClock,
+			node.StoreAwayShare
 		p.lasts, l.Max = 80*time.Second, one(r, 5, 20, 20, 100)
 	case "day", "month":
 		p.calendar()
@@ -87,7 +89,8 @@ func (p *plan) windows() {
 		// two differ by up to twice that: less than a thirtieth of the window
 		p.skew = time.Duration(r.Int64N(int64(l.Window.Length/60) - 10))
 	case "bucket":
-		l.Algorithm, l.Window.Length, l.Burst = node.AlgorithmBucket, one(r, time.Second, 3*time.Second, 10*time.Second), one(r, 0, 1, 2, 10, 100)
+		l.Algorithm, l.Window.Length, l.Burst = node.AlgorithmBucket,
+			one(r, time.Second, 3*time.Second, 10*time.Second), one(r, 0, 1, 2, 10, 100)
 		p.lasts = 20 * time.Second
 	case "concurrent":
 		l.Algorithm, p.lasts = node.AlgorithmConcurrent, 40*time.Second
@@ -162,7 +165,8 @@ func (p *plan) demand() {
 	if p.kind == "bucket" && r.IntN(3) == 0 {
 		p.limit.Mode, p.limit.MaxWait = node.LimitModeQueue, node.Duration(time.Second)
 	}
-	slow := p.kind == "bucket" || (p.window() >= 3*time.Second && p.kind != "sliding" && p.kind != "concurrent") || p.window() >= 10*time.Second
+	slow := p.kind == "bucket" || (p.window() >= 3*time.Second && p.kind != "sliding" && p.kind != "concurrent") ||
+		p.window() >= 10*time.Second
 	if slow && r.IntN(4) == 0 { // but not longer than anybody waits
 		p.faults.slow, p.faults.longest = 1, 25*time.Millisecond
 	}
@@ -172,7 +176,8 @@ func (p *plan) demand() {
 func (p *plan) trouble() {
 	r := p.order
 	f := &p.faults
-	f.lost, f.again, f.slow, f.stale = one(r, 0, 0.01, 0.05, 0.2), one(r, 0, 0.05, 0.3), one(r, 0, 0.05, 0.3), one(r, 0, 0.1, 0.5)
+	f.lost, f.again, f.slow, f.stale = one(r, 0, 0.01, 0.05, 0.2), one(r, 0, 0.05, 0.3), one(r, 0, 0.05, 0.3),
+		one(r, 0, 0.1, 0.5)
 	f.longest, f.broken = one(r, 5*time.Millisecond, 100*time.Millisecond, 1500*time.Millisecond), one(r, 0, 0.01, 0.5)
 	p.upsets = one(r, 2, 10)
 	if p.kind != "sliding" { // its spans have no room for that besides the clocks'
@@ -202,7 +207,9 @@ func (p *plan) trouble() {
 }
 
 func (p *plan) String() string {
-	return fmt.Sprintf("%s %d/%s burst %d zone %s mode %s: %d nodes, %d slots, %d clients, %d workers every %s, costs to %d, refunds %g, skew %s, deaf %t, wild %d, damage %t, calm %t, roams %t, %+v",
-		p.kind, p.limit.Max, p.limit.Window, p.limit.Burst, p.limit.Zone, p.limit.Mode, p.nodes, p.slots, p.clients, p.workers, p.pause, p.costs, p.refunds, p.skew,
+	return fmt.Sprintf("%s %d/%s burst %d zone %s mode %s: %d nodes, %d slots, %d clients, %d workers every %s, costs "+
+		"to %d, refunds %g, skew %s, deaf %t, wild %d, damage %t, calm %t, roams %t, %+v",
+		p.kind, p.limit.Max, p.limit.Window, p.limit.Burst, p.limit.Zone, p.limit.Mode, p.nodes, p.slots, p.clients,
+		p.workers, p.pause, p.costs, p.refunds, p.skew,
 		p.deaf, p.wild, p.damage, p.calm, p.roams, p.faults)
 }

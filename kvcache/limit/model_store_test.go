@@ -286,7 +286,8 @@ func (l *link) Recall(ctx context.Context, w limit.Want, wait time.Duration) []l
 				return
 			}
 			g, ok := other.limiter.Answer(w)
-			l.m.log("%s answers %s's %s of %s until %d: %d, %t", other.name, l.name, w.Op, w.Key, w.Until, g.Permits, ok)
+			l.m.log("%s answers %s's %s of %s until %d: %d, %t", other.name, l.name, w.Op, w.Key, w.Until, g.Permits,
+				ok)
 			if ok {
 				l.back(&l.offPeers, func() { answers <- g })
 			}

@@ -146,7 +146,8 @@ func newModel(p *plan) *model {
 
 // wildly is how far a clock may be off that nobody has set right.
 func wildly(r *rand.Rand) int64 {
-	return int64(one(r, -24*time.Hour, -time.Hour, -10*time.Second, 2*time.Second, 10*time.Minute, time.Hour, 1000*time.Hour))
+	return int64(one(r, -24*time.Hour, -time.Hour, -10*time.Second, 2*time.Second, 10*time.Minute, time.Hour,
+		1000*time.Hour))
 }
 
 // play runs in a bubble of synctest.
@@ -185,7 +186,8 @@ func (m *model) boot(name string) *member {
 		ahead = &atomic.Int64{}
 	}
 	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	n.limiter = limit.NewModel(limit.Config{Node: name, Slots: m.slots, Keys: m.keys, Clock: clock, Log: slog.New(complaints{m: m})}, n.link, n.link)
+	n.limiter = limit.NewModel(limit.Config{Node: name, Slots: m.slots, Keys: m.keys, Clock: clock,
+		Log: slog.New(complaints{m: m})}, n.link, n.link)
 	n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
 	n.limiter.Open(context.Background())
 	m.members = append(m.members, n)
@@ -259,7 +261,8 @@ func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Deci
 		d, err = rule.Take(ctx, key, uint32(cost))
 		late = 0
 	}
-	a := &admission{at: time.Now().UnixNano(), skew: int64(n.skew() - late), until: d.Until(), client: client, node: n.link, cost: int64(cost)}
+	a := &admission{at: time.Now().UnixNano(), skew: int64(n.skew() - late), until: d.Until(), client: client,
+		node: n.link, cost: int64(cost)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.requests++
@@ -408,7 +411,8 @@ func (m *model) report(t *testing.T) {
 		t.Log(strings.Join(m.lines, "\n"))
 	}
 	for _, b := range bad {
-		t.Errorf("seed %d: %s (%s; of %d requests %d were admitted, %d got an error)", m.seed, b, m.plan, m.requests, len(m.admitted), m.errors)
+		t.Errorf("seed %d: %s (%s; of %d requests %d were admitted, %d got an error)", m.seed, b, m.plan, m.requests,
+			len(m.admitted), m.errors)
 	}
 }
 

@@ -101,7 +101,9 @@ func (r *Rule) sit(key Key, cost uint32) (Decision, <-chan struct{}, error) {
 		return d, nil, p.err
 	case p.flight == nil:
 		flight := make(chan struct{})
-		if r.l.gone() || r.l.damage.holds(key) || r.l.flights.Load() >= maxFlights || !r.l.begin(func() { r.moreFor(key, cost, flight) }) {
+		if r.l.gone() || r.l.damage.holds(key) || r.l.flights.Load() >= maxFlights || !r.l.begin(func() {
+			r.moreFor(key, cost, flight)
+		}) {
 			return d, nil, ErrAway
 		}
 		r.l.flights.Add(1)
@@ -127,7 +129,8 @@ func (r *Rule) moreFor(key Key, cost uint32, flight chan struct{}) {
 	got, err := r.settle(ctx, key, cost, false)
 	if err == nil && !got && r.l.peers.nodes() > 1 {
 		r.l.recalls.Add(1)
-		if total(r.l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Permits: cost, From: r.l.cfg.Node}, recallTime)) > 0 {
+		if total(r.l.peers.recall(ctx,
+			want{Op: opGive, Rule: r.id, Key: key.String(), Permits: cost, From: r.l.cfg.Node}, recallTime)) > 0 {
 			got, err = r.settle(ctx, key, cost, false)
 		}
 	}
@@ -455,7 +458,8 @@ func (r *Rule) occupied(ctx context.Context, key Key) (Usage, error) {
 	for _, h := range readHolders(v.value, r.l.now()) {
 		held += h.Places
 	}
-	free := r.free(key) + total(r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), From: r.l.cfg.Node}, recallTime))
+	free := r.free(key) + total(r.l.peers.recall(ctx,
+		want{Op: opCount, Rule: r.id, Key: key.String(), From: r.l.cfg.Node}, recallTime))
 	u.Held = min(held, free)
 	u.Spent = held - u.Held
 	return u, nil

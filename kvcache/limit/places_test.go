@@ -41,7 +41,8 @@ func (g *gauge) enter() {
 func (g *gauge) leave() { g.now.Add(-1) }
 
 // work runs requests that take long on a rule, by some workers, until all is over, and counts them.
-func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() bool, long time.Duration, g *gauge, done *atomic.Int64) {
+func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() bool, long time.Duration, g *gauge,
+	done *atomic.Int64) {
 	tb.Helper()
 	key := r.Key([]byte(client))
 	var running sync.WaitGroup
@@ -86,7 +87,8 @@ func TestPlacesOverThreeNodes(t *testing.T) { //nolint:paralleltest // three ser
 				running.Go(func() { work(t, l.Rule(name), "client", 10, over, 5*time.Millisecond, &g, &each[i]) })
 			}
 			running.Wait()
-			t.Logf("%d at once at most, %d in all, by node %d, %d and %d", g.most.Load(), g.total.Load(), each[0].Load(), each[1].Load(), each[2].Load())
+			t.Logf("%d at once at most, %d in all, by node %d, %d and %d", g.most.Load(), g.total.Load(),
+				each[0].Load(), each[1].Load(), each[2].Load())
 			for _, l := range ls {
 				t.Logf("%+v", l.Stats())
 			}
@@ -181,7 +183,8 @@ func TestRefusedPlacesWriteNothing(t *testing.T) {
 			after(100 * time.Microsecond)
 		}
 		if s := l.Stats(); s.Writes != before.Writes || s.Recalls-before.Recalls > 12 {
-			t.Errorf("%d writes and %d recalls for refused requests, want none and one each 100 ms", s.Writes-before.Writes, s.Recalls-before.Recalls)
+			t.Errorf("%d writes and %d recalls for refused requests, want none and one each 100 ms",
+				s.Writes-before.Writes, s.Recalls-before.Recalls)
 		}
 		r.Leave(key, 1)
 	})
@@ -227,7 +230,10 @@ func TestPlacesAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const keys = 50
-		ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": inFlight(2)}, func(c *limit.Config) { c.Keys = keys })
+		ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": inFlight(2)},
+			func(c *limit.Config) {
+				c.Keys = keys
+			})
 		defer closeAll(t, ls)
 		r := ls[0].Rule("r")
 		for i := range 2 * keys {
@@ -396,7 +402,8 @@ func flat(tb testing.TB, n int, s *flatStore, limits map[string]node.Limit) []*l
 }
 
 // flatOn is flat with a way to the store for each node.
-func flatOn(tb testing.TB, stores []limit.ModelStore, limits map[string]node.Limit, change ...func(*limit.Config)) []*limit.Limiter {
+func flatOn(tb testing.TB, stores []limit.ModelStore, limits map[string]node.Limit,
+	change ...func(*limit.Config)) []*limit.Limiter {
 	tb.Helper()
 	peers := &flatPeers{alone: len(stores) == 1}
 	for i, s := range stores {
@@ -559,7 +566,8 @@ func TestIdlePlaces(t *testing.T) {
 		after(10 * time.Second)
 		for i, l := range ls {
 			if held, busy, keys := l.Rule("r").Seats(key); held != 0 || busy != 0 || keys != 0 {
-				t.Errorf("node %d has %d places, %d in use, and knows %d keys, after nobody asked for 10 s", i+1, held, busy, keys)
+				t.Errorf("node %d has %d places, %d in use, and knows %d keys, after nobody asked for 10 s", i+1, held,
+					busy, keys)
 			}
 		}
 		if value, _, _ := ls[0].Get(key); len(limit.ReadHolders(value, time.Now())) != 0 {

@@ -135,12 +135,14 @@ func TestQueueRate(t *testing.T) { //nolint:paralleltest // it measures time
 				away++
 			}
 		}
-		t.Logf("%s: %d passed in %s and %d afterwards, %d were refused, %d because the store didn't answer", name, n, long, len(passed)-n, len(refused), away)
+		t.Logf("%s: %d passed in %s and %d afterwards, %d were refused, %d because the store didn't answer", name, n,
+			long, len(passed)-n, len(refused), away)
 		most := 0
 		switch name {
 		case "bucket-1", "bucket-20":
 			most = limits[name].Burst + int(long.Seconds()*200) + 1
-			if took := quickest(passed[min(limits[name].Burst, len(passed)):], 100); took > best+best/100+4*busy && calm {
+			if took := quickest(passed[min(limits[name].Burst, len(passed)):], 100); took > best+best/100+4*busy &&
+				calm {
 				t.Errorf("%s: 100 took %s at best, want %s; a plain pacer takes %s more", name, took, best, busy)
 			}
 		case "first": // windows begin at 0, 0.5, ... 2.5 s, and a little later
@@ -219,11 +221,13 @@ func TestQueueOrder(t *testing.T) {
 	t.Parallel()
 	const long = 3 * time.Second
 	limits := map[string]node.Limit{
-		"bucket":  rule("200/1s", queued(500*time.Millisecond, 1000), burst(1)),
-		"deep":    rule("200/1s", queued(500*time.Millisecond, 1000), burst(50)),
-		"first":   rule("50/500ms", queued(time.Second, 1000)),
-		"clock":   rule("50/500ms", queued(time.Second, 1000), func(l *node.Limit) { l.Align = node.AlignClock }),
-		"sliding": rule("60/600ms", queued(time.Second, 1000), func(l *node.Limit) { l.Algorithm = node.AlgorithmSliding }),
+		"bucket": rule("200/1s", queued(500*time.Millisecond, 1000), burst(1)),
+		"deep":   rule("200/1s", queued(500*time.Millisecond, 1000), burst(50)),
+		"first":  rule("50/500ms", queued(time.Second, 1000)),
+		"clock":  rule("50/500ms", queued(time.Second, 1000), func(l *node.Limit) { l.Align = node.AlignClock }),
+		"sliding": rule("60/600ms", queued(time.Second, 1000), func(l *node.Limit) {
+			l.Algorithm = node.AlgorithmSliding
+		}),
 	}
 	rate := map[string]int{"bucket": 601, "deep": 650, "first": 300, "clock": 350, "sliding": 300}
 	for name, lim := range limits {
@@ -236,7 +240,9 @@ func TestQueueOrder(t *testing.T) {
 				c.flood(t.Context(), 601, long)
 				passed, refused := c.all(t)
 				// at one moment, nobody can tell
-				slices.SortStableFunc(passed, func(a, b outcome) int { return cmp.Or(cmp.Compare(a.over, b.over), cmp.Compare(a.n, b.n)) })
+				slices.SortStableFunc(passed, func(a, b outcome) int {
+					return cmp.Or(cmp.Compare(a.over, b.over), cmp.Compare(a.n, b.n))
+				})
 				for i, o := range passed {
 					if i > 0 && o.n < passed[i-1].n {
 						t.Errorf("request %d passed after %d", o.n, passed[i-1].n)
@@ -255,7 +261,8 @@ func TestQueueOrder(t *testing.T) {
 					}
 				}
 				n := len(slices.DeleteFunc(slices.Clone(passed), func(o outcome) bool { return o.over > long }))
-				t.Logf("%d passed in %s, %d in all, %d were refused, %d of them not at once", n, long, len(passed), len(refused), late)
+				t.Logf("%d passed in %s, %d in all, %d were refused, %d of them not at once", n, long, len(passed),
+					len(refused), late)
 				if want := rate[name]; n < want*99/100 || n > want {
 					t.Errorf("%d passed, want %d", n, want)
 				}
@@ -352,8 +359,9 @@ func TestQueueTooLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{
-			"window": rule("1/10s", queued(2*time.Second, 10)), "bucket": rule("6/1m", queued(2*time.Second, 10), burst(1)),
-			"line": rule("1/1s", queued(2500*time.Millisecond, 10)),
+			"window": rule("1/10s", queued(2*time.Second, 10)),
+			"bucket": rule("6/1m", queued(2*time.Second, 10), burst(1)),
+			"line":   rule("1/1s", queued(2500*time.Millisecond, 10)),
 		})
 		defer closeAll(t, ls)
 		for _, name := range []string{"window", "bucket"} {

@@ -44,7 +44,8 @@ type gift struct {
 // recall asks the other nodes for permits of a window.
 func (l *Limiter) recall(ctx context.Context, r *Rule, key Key, until int64, permits uint32) uint32 {
 	l.recalls.Add(1)
-	got := total(l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Until: until, Permits: permits, From: l.cfg.Node}, recallTime))
+	got := total(l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Until: until, Permits: permits,
+		From: l.cfg.Node}, recallTime))
 	l.recalled.Add(uint64(got))
 	return got
 }
@@ -252,7 +253,8 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 		r.bring(&rec, v.wrote, now)
 	}
 	leased, until := r.leased(&rec, now, &u)
-	gifts := r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), Until: until, From: r.l.cfg.Node}, recallTime)
+	gifts := r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), Until: until, From: r.l.cfg.Node},
+		recallTime)
 	permits, own := r.holds(key, until)
 	for _, g := range append(gifts, gift{Permits: permits, Own: own}) {
 		if u.Held += g.Permits; g.Own {

@@ -52,14 +52,16 @@ func recordOf(kind byte, data []byte) limit.Record {
 // an empty one.
 func TestRecordRefused(t *testing.T) {
 	for _, kind := range limit.Kinds() {
-		r := limit.NewRecord(kind, [2]int64{1_700_000_000_000_000_000, 1_700_000_060_000_000_000}, [limit.Spans]uint32{7, 2})
+		r := limit.NewRecord(kind, [2]int64{1_700_000_000_000_000_000, 1_700_000_060_000_000_000},
+			[limit.Spans]uint32{7, 2})
 		b := r.Encode(kind)
 		if got, err := limit.DecodeRecord(b, kind); err != nil || got != r {
 			t.Errorf("kind %d: %+v was read as %+v, %v", kind, r, got, err)
 		}
 		bad := map[string][]byte{
 			"nothing": nil, "a version alone": b[:1], "cut off": b[:len(b)-1], "longer": append(bytes.Clone(b), 0),
-			"another version": append([]byte{b[0] + 1}, b[1:]...), "another kind": append([]byte{b[0], b[1] + 1}, b[2:]...),
+			"another version": append([]byte{b[0] + 1}, b[1:]...),
+			"another kind":    append([]byte{b[0], b[1] + 1}, b[2:]...),
 		}
 		for name, b := range bad {
 			if got, err := limit.DecodeRecord(b, kind); err == nil || got != (limit.Record{}) {

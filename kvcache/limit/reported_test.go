@@ -112,7 +112,8 @@ func TestQueueStats(t *testing.T) {
 // A request that comes while others wait has no way past them.
 func TestQueueTry(t *testing.T) {
 	t.Parallel()
-	l := open(t, natsservertest.Start(t), "n1", map[string]node.Limit{"r": rule("50/500ms", queued(30*time.Second, 1000))})
+	l := open(t, natsservertest.Start(t), "n1",
+		map[string]node.Limit{"r": rule("50/500ms", queued(30*time.Second, 1000))})
 	c := newCrowd(l.Rule("r"))
 	ctx, cancel := context.WithCancel(t.Context())
 	for n := range 400 {

@@ -119,7 +119,9 @@ func TestSlotSurvivesLostAnswers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &lossyStore{flatStore: newFlatStore()}
-		ls := flatOn(t, []limit.ModelStore{s}, map[string]node.Limit{"r": share("60/10s")}, func(c *limit.Config) { c.Slots = 3 })
+		ls := flatOn(t, []limit.ModelStore{s}, map[string]node.Limit{"r": share("60/10s")}, func(c *limit.Config) {
+			c.Slots = 3
+		})
 		defer closeAll(t, ls)
 		for range 5 {
 			after(5 * time.Second)
@@ -230,7 +232,8 @@ func TestTimeSetBack(t *testing.T) {
 		var back atomic.Int64
 		clock := func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
 		s := &cutStore{flatStore: newFlatStore()}
-		l := limit.NewModel(limit.Config{Node: "n1", Log: natsservertest.Discard(), Clock: clock}, s, &flatPeers{alone: true})
+		l := limit.NewModel(limit.Config{Node: "n1", Log: natsservertest.Discard(), Clock: clock}, s,
+			&flatPeers{alone: true})
 		l.SetRules(map[string]node.Limit{"r": share("60/20s")})
 		if err := l.Open(t.Context()); err != nil {
 			t.Fatal(err)
@@ -258,7 +261,8 @@ func TestTimeSetBack(t *testing.T) {
 		}
 		again := spendNow(t, l, 60)
 		if before != 30 || again != 0 {
-			t.Errorf("%d passed, and %d in the same window after the clock was set back; want 30 and none", before, again)
+			t.Errorf("%d passed, and %d in the same window after the clock was set back; want 30 and none", before,
+				again)
 		}
 	})
 }

@@ -62,8 +62,10 @@ func (s *streamStore) subject(key Key) string { return "$KV." + s.name + "." + k
 // open finds the stream or makes it.
 func (s *streamStore) open(ctx context.Context) error {
 	stream, err := kvcache.OpenStream(ctx, s.cfg.NATS, s.js, jetstream.StreamConfig{
-		Name: StreamName(s.cfg.Prefix), Description: "Millrace: what is free of each limit", Subjects: []string{"$KV." + s.name + ".>"},
-		Storage: jetstream.FileStorage, Replicas: s.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: s.cfg.StoreBytes, Discard: jetstream.DiscardNew,
+		Name: StreamName(s.cfg.Prefix), Description: "Millrace: what is free of each limit",
+		Subjects: []string{"$KV." + s.name + ".>"},
+		Storage:  jetstream.FileStorage, Replicas: s.cfg.Replicas, MaxMsgsPerSubject: 1, MaxBytes: s.cfg.StoreBytes,
+		Discard:     jetstream.DiscardNew,
 		AllowRollup: true, AllowDirect: true, AllowMsgTTL: true, AllowAtomicPublish: true,
 	}, kvcache.SizeGrows)
 	if err != nil {
@@ -81,7 +83,8 @@ func (s *streamStore) open(ctx context.Context) error {
 func (s *streamStore) lost(from, to uint64) {
 	s.seen.Store(to)
 	s.loss.Store(&loss{time.Now(), from, to})
-	s.cfg.Log.Error("the store of limits has lost acknowledged records: clients may get a part of their allowance a second time", "was_at", from, "is_at", to)
+	s.cfg.Log.Error("the store of limits has lost acknowledged records: clients may get a part of their allowance a "+
+		"second time", "was_at", from, "is_at", to)
 }
 
 // saw notes the revision of a write that was acknowledged. before is what was seen when it was sent: revisions only
@@ -240,7 +243,8 @@ type apiReply struct {
 
 // api asks JetStream about the stream. It reads the answer into out, of which reply is a part.
 func (s *streamStore) api(ctx context.Context, what, question string, out any, reply *apiReply) error {
-	msg, err := s.cfg.NATS.RequestWithContext(ctx, "$JS.API.STREAM."+what+"."+StreamName(s.cfg.Prefix), []byte(question))
+	msg, err := s.cfg.NATS.RequestWithContext(ctx, "$JS.API.STREAM."+what+"."+StreamName(s.cfg.Prefix),
+		[]byte(question))
 	if err != nil {
 		return notTaken(err)
 	}

@@ -129,7 +129,8 @@ func (b *batch) check(tb testing.TB, rev func(i int) uint64) {
 	for i, want := range b.revs {
 		value, got, err := b.l.Get(keyOf(b.first + i))
 		if string(value) != b.value(i, rev(i)) || got != want || err != nil {
-			tb.Fatalf("record %d is %q with revision %d, want %q and %d; %v", i, value, got, b.value(i, rev(i)), want, err)
+			tb.Fatalf("record %d is %q with revision %d, want %q and %d; %v", i, value, got, b.value(i, rev(i)), want,
+				err)
 		}
 	}
 }
@@ -175,7 +176,9 @@ func forgets(t *testing.T, l *limit.Limiter) {
 // The allowance of a client that has spent it isn't new after a restart of the server, nor after one of the node.
 func TestStoreRestarts(t *testing.T) {
 	t.Parallel()
-	limits := map[string]node.Limit{"r": rule("10/1h"), "b": rule("10/1h", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket })}
+	limits := map[string]node.Limit{"r": rule("10/1h"), "b": rule("10/1h", func(l *node.Limit) {
+		l.Algorithm = node.AlgorithmBucket
+	})}
 	s := natsservertest.Start(t)
 	l := open(t, s, "n1", limits)
 	for name := range limits {
@@ -228,7 +231,8 @@ func TestStoreAway(t *testing.T) {
 		for _, r := range []*limit.Rule{r, c} {
 			begun := time.Now()
 			d, err := r.Take(t.Context(), r.Key(fmt.Appendf(nil, "new %d", i)), 1)
-			if took := time.Since(begun); !errors.Is(err, limit.ErrAway) || d.Allowed || took > limit.Patience+500*time.Millisecond {
+			if took := time.Since(begun); !errors.Is(err, limit.ErrAway) || d.Allowed ||
+				took > limit.Patience+500*time.Millisecond {
 				t.Errorf("request %d got %+v, %v after %s", i, d, err, took)
 			}
 		}
@@ -280,7 +284,8 @@ func stream(tb testing.TB, s *natsserver.Server, maxBytes int64) jetstream.Strea
 	})
 	const name = "millrace-limits"
 	out, err := js.CreateStream(tb.Context(), jetstream.StreamConfig{
-		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>"}, MaxMsgsPerSubject: 1, MaxBytes: maxBytes, Discard: jetstream.DiscardNew,
+		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>"}, MaxMsgsPerSubject: 1, MaxBytes: maxBytes,
+		Discard:     jetstream.DiscardNew,
 		AllowRollup: true, AllowDirect: true, AllowMsgTTL: true, AllowAtomicPublish: true,
 	})
 	if err != nil {
@@ -364,7 +369,8 @@ func TestStoreGrows(t *testing.T) {
 func TestClose(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
-	l := open(t, s, "n1", map[string]node.Limit{"r": rule("1000/1h"), "c": inFlight(10), "q": rule("1/1h", queued(time.Minute, 10))})
+	l := open(t, s, "n1", map[string]node.Limit{"r": rule("1000/1h"), "c": inFlight(10),
+		"q": rule("1/1h", queued(time.Minute, 10))})
 	var running sync.WaitGroup
 	for i := range 64 {
 		running.Go(func() {

@@ -75,12 +75,16 @@ func TestMoreKeysThanEntries(t *testing.T) {
 		entries, keys int
 	}{
 		"first": {rule("3/744h"), 1000, 20_000}, "share": {share("3/744h"), 1000, 20_000},
-		"bucket": {rule("3/744h", algorithm(node.AlgorithmBucket)), 256, 2_000}, "sliding": {rule("3/744h", algorithm(node.AlgorithmSliding)), 256, 2_000},
+		"bucket":  {rule("3/744h", algorithm(node.AlgorithmBucket)), 256, 2_000},
+		"sliding": {rule("3/744h", algorithm(node.AlgorithmSliding)), 256, 2_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": run.limit}, func(c *limit.Config) { c.Keys = run.entries })
+				ls := flatOn(t, []limit.ModelStore{newFlatStore()}, map[string]node.Limit{"r": run.limit},
+					func(c *limit.Config) {
+						c.Keys = run.entries
+					})
 				defer closeAll(t, ls)
 				l := ls[0]
 				if after(time.Second); name == "share" && !l.HoldsSlot() {
@@ -100,7 +104,8 @@ func TestMoreKeysThanEntries(t *testing.T) {
 					}
 				}
 				s := l.Stats()
-				t.Logf("%.2f of each client passed, with %d entries, %d reads and %d writes", float64(sum)/float64(run.keys), s.Keys, s.Reads, s.Writes)
+				t.Logf("%.2f of each client passed, with %d entries, %d reads and %d writes",
+					float64(sum)/float64(run.keys), s.Keys, s.Reads, s.Writes)
 				if sum < run.keys {
 					t.Errorf("%d of %d clients passed: none should be refused at first", sum, run.keys)
 				}
@@ -152,7 +157,8 @@ func refuse(t *testing.T, ls []*limit.Limiter, name string) {
 	t.Logf("%d refused requests in %s: %d reads and writes, %d recalls", requests, time.Since(begun), ops, asked)
 	// A node of several asks the others again after 2 s, 4 s, and so on.
 	if most := uint64(len(ls)-1) * 6; ops > 3*most || asked > most {
-		t.Errorf("%d reads and writes and %d recalls for refused requests, want at most %d and %d", ops, asked, 3*most, most)
+		t.Errorf("%d reads and writes and %d recalls for refused requests, want at most %d and %d", ops, asked, 3*most,
+			most)
 	}
 }
 
@@ -170,8 +176,9 @@ func TestTryAllocates(t *testing.T) { //nolint:paralleltest // others would allo
 		return func(l *node.Limit) { l.Algorithm = algorithm }
 	}
 	l := open(t, natsservertest.Start(t), "n1", map[string]node.Limit{
-		"fixed": rule("2000000000/1h"), "sliding": rule("2000000000/1h", change(node.AlgorithmSliding)), "bucket": rule("2000000000/1h", change(node.AlgorithmBucket)),
-		"spent": rule("1/1h"),
+		"fixed": rule("2000000000/1h"), "sliding": rule("2000000000/1h", change(node.AlgorithmSliding)),
+		"bucket": rule("2000000000/1h", change(node.AlgorithmBucket)),
+		"spent":  rule("1/1h"),
 	})
 	for _, name := range []string{"fixed", "sliding", "bucket", "spent"} {
 		r := l.Rule(name)

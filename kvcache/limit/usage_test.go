@@ -27,7 +27,8 @@ func spentIs(tb testing.TB, ls []*limit.Limiter, name, client string, want int, 
 				tb.Fatal(err)
 			}
 			off := int(u.Spent) - want // a bucket fills all the time
-			return off == 0 || (off > 0 && !certain) || (off == -1 && want > 0 && r.Limit.Algorithm == node.AlgorithmBucket)
+			return off == 0 || (off > 0 && !certain) ||
+				(off == -1 && want > 0 && r.Limit.Algorithm == node.AlgorithmBucket)
 		})
 		if u.Spent+u.Held > u.Limit {
 			tb.Errorf("node %d knows of more than there is: %+v", i+1, u)
@@ -41,9 +42,12 @@ func TestUsageAndReset(t *testing.T) {
 	t.Parallel()
 	algorithm := func(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
 	limits := map[string]node.Limit{
-		"first": rule("100/1h"), "clock": rule("100/744h", func(l *node.Limit) { l.Align = node.AlignClock }), "month": rule("100/month"),
-		"sliding": rule("100/1h", algorithm(node.AlgorithmSliding)), "bucket": rule("100/744h", algorithm(node.AlgorithmBucket)),
-		"burst": rule("10/744h", burst(100)),
+		"first": rule("100/1h"), "clock": rule("100/744h", func(l *node.Limit) {
+			l.Align = node.AlignClock
+		}), "month": rule("100/month"),
+		"sliding": rule("100/1h", algorithm(node.AlgorithmSliding)),
+		"bucket":  rule("100/744h", algorithm(node.AlgorithmBucket)),
+		"burst":   rule("10/744h", burst(100)),
 	}
 	onFlat(t, limits, spendAndReset)
 }
@@ -81,7 +85,8 @@ func passes(tb testing.TB, ls []*limit.Limiter, name, client string, n int) (pas
 	}
 	workers.Wait()
 	if away.Load() > 0 {
-		tb.Logf("%s: the store didn't answer %d requests, so that permits may be lost: only that no more pass is checked", name, away.Load())
+		tb.Logf("%s: the store didn't answer %d requests, so that permits may be lost: only that no more pass is "+
+			"checked", name, away.Load())
 	}
 	return int(allowed.Load()), away.Load() == 0
 }
@@ -152,7 +157,8 @@ func TestUsageOfShares(t *testing.T) {
 				t.Fatalf("node %d: %d passed", i+1, got)
 			}
 		}
-		if u := spentIs(t, ls, "r", "client", 9, true); u.Resets != time.Unix(0, time.Now().UnixNano()).Truncate(time.Hour).Add(time.Hour) {
+		if u := spentIs(t, ls, "r", "client", 9, true); u.Resets != time.Unix(0,
+			time.Now().UnixNano()).Truncate(time.Hour).Add(time.Hour) {
 			t.Errorf("after 9: %+v", u)
 		}
 		got := 0
@@ -176,7 +182,8 @@ func TestUsageOfShares(t *testing.T) {
 // Of requests in flight those that run are spent, and free places that nodes have are held.
 func TestUsageOfPlaces(t *testing.T) { //nolint:paralleltest // three servers need the machine
 	limits := map[string]node.Limit{"r": inFlight(9)}
-	for where, ls := range map[string][]*limit.Limiter{"alone": {open(t, natsservertest.Start(t), "n1", limits)}, "three": three(t, limits)} {
+	for where, ls := range map[string][]*limit.Limiter{"alone": {open(t, natsservertest.Start(t), "n1", limits)},
+		"three": three(t, limits)} {
 		key := ls[0].Rule("r").Key([]byte("client"))
 		for i, l := range ls {
 			for range 2 {

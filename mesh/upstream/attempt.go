@@ -144,7 +144,8 @@ func (a *attempt) tryDeadline() time.Time {
 
 // mayFollow tells whether a try that takes too long could be followed by another.
 func (a *attempt) mayFollow() bool {
-	return a.s.cfg.Retry.TryTimeout > 0 && a.repeatable && a.left > 0 && !a.req.Again && a.s.budget.Has(a.s.cfg.Retry.Budget) && a.s.others(&a.wish)
+	return a.s.cfg.Retry.TryTimeout > 0 && a.repeatable && a.left > 0 && !a.req.Again &&
+		a.s.budget.Has(a.s.cfg.Retry.Budget) && a.s.others(&a.wish)
 }
 
 // more tells whether another try is allowed, and of use.

@@ -66,10 +66,12 @@ func TestForesee(t *testing.T) {
 			t.Errorf("user %d went to %d, foreseen was %q, %v", i, n, got, err)
 		}
 	}
-	if got := foresee(mesh.Field{Name: "X-Canary", Value: "Always"}, mesh.Field{Name: "X-User", Value: "1"}); got != "a canary, "+urls[4]+" by hash:header:X-User" {
+	if got := foresee(mesh.Field{Name: "X-Canary", Value: "Always"},
+		mesh.Field{Name: "X-User", Value: "1"}); got != "a canary, "+urls[4]+" by hash:header:X-User" {
 		t.Errorf("for the canary: %q", got)
 	}
-	if got := foresee(); got != "a canary for 5 of 100, else any by weight: the request has nothing for hash:header:X-User" {
+	if got := foresee(); got != "a canary for 5 of 100, else any by weight: the request has nothing for "+
+		"hash:header:X-User" {
 		t.Errorf("without fields: %q", got)
 	}
 	if got := r.set.Foresee("nobody", &mesh.Request{}); got != "" {

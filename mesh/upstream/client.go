@@ -42,7 +42,8 @@ func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time)
 		if err == nil {
 			return outcome{resp: resp, reached: true}
 		}
-		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) || !t.resends(req) {
+		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) ||
+			!t.resends(req) {
 			return outcome{err: err, reached: true}
 		}
 	}

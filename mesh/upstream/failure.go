@@ -29,7 +29,8 @@ var (
 		"the node has no file descriptor or port left for the upstream",
 	}
 	ownCut = &failure{
-		"own_cut", node.CodeUnavailable, node.FailureInternal, "the node ended the request before the upstream answered",
+		"own_cut", node.CodeUnavailable, node.FailureInternal,
+		"the node ended the request before the upstream answered",
 	}
 	unresolved = &failure{
 		"name", node.CodeUpstream, node.FailureName, "the upstream's host name can't be resolved",
@@ -63,7 +64,8 @@ var (
 		"too_large", node.CodeUpstream, node.FailureHeadSize, "the head of the upstream's response is too large",
 	}
 	foreign = &failure{
-		"coding", node.CodeUpstream, node.FailureCoding, "the upstream's response is in a transfer coding that isn't known",
+		"coding", node.CodeUpstream, node.FailureCoding,
+		"the upstream's response is in a transfer coding that isn't known",
 	}
 	misled = &failure{
 		"upgrade", node.CodeUpstream, node.FailureUpgrade, "the upstream upgraded to a protocol that wasn't asked for",

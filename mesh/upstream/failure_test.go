@@ -114,17 +114,20 @@ func TestFailuresAreToldApart(t *testing.T) {
 	}{
 		"refused":     {"http://127.0.0.1:1", node.CodeUpstream, "the upstream refused the connection"},
 		"certificate": {untrusted.URL, node.CodeUpstream, "the upstream's certificate isn't valid"},
-		"tls":         {strings.Replace(plain, "http", "https", 1), node.CodeUpstream, "no TLS connection to the upstream came about"},
+		"tls": {strings.Replace(plain, "http", "https", 1), node.CodeUpstream,
+			"no TLS connection to the upstream came about"},
 		"reset": {
 			listening(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), node.CodeUpstream,
 			"the upstream reset the connection",
 		},
-		"no_answer": {listening(t, func(net.Conn) {}), node.CodeUpstream, "the upstream closed the connection without an answer"},
+		"no_answer": {listening(t, func(net.Conn) {}), node.CodeUpstream,
+			"the upstream closed the connection without an answer"},
 		"cut_off": {
 			listening(t, says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), node.CodeUpstream,
 			"the upstream broke off in the middle of its response",
 		},
-		"malformed": {listening(t, says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream, "the upstream's response is malformed"},
+		"malformed": {listening(t, says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream,
+			"the upstream's response is malformed"},
 		"too_large": {
 			listening(t, says("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10))), node.CodeUpstream,
 			"the head of the upstream's response is too large",
@@ -151,13 +154,15 @@ func TestFailuresAreToldApart(t *testing.T) {
 			}
 			r, log := logged(t, cfg)
 			_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
-				Method: "GET", Target: "/", Host: "h", Route: "orders", Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(within),
+				Method: "GET", Target: "/", Host: "h", Route: "orders",
+				Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(within),
 			})
 			e, ok := errors.AsType[*node.Error](err)
 			if !ok || e.Code != tc.code || e.Text != tc.text {
 				t.Fatalf("got %v, want %s: %s", err, tc.code, tc.text)
 			}
-			if unreached := slices.Contains([]string{"refused", "certificate", "tls", "connect_timeout"}, kind); e.Unreached != unreached {
+			if unreached := slices.Contains([]string{"refused", "certificate", "tls", "connect_timeout"},
+				kind); e.Unreached != unreached {
 				t.Errorf("unreached is %t", e.Unreached)
 			}
 			told := log.of(t, "upstream request failed")
@@ -165,7 +170,8 @@ func TestFailuresAreToldApart(t *testing.T) {
 				t.Fatalf("%d lines in the log", len(told))
 			}
 			want, _, _ := strings.Cut(kind, " ")
-			for key, value := range map[string]any{"level": "WARN", "upstream": "api", "target": tc.url, "route": "orders", "request_id": "id7", "failure": want} {
+			for key, value := range map[string]any{"level": "WARN", "upstream": "api", "target": tc.url,
+				"route": "orders", "request_id": "id7", "failure": want} {
 				if told[0][key] != value {
 					t.Errorf("%s is %v, want %v", key, told[0][key], value)
 				}
@@ -194,10 +200,12 @@ func crowded(tb testing.TB) (url string) {
 
 // A response that breaks off while it streams is the upstream's failure, and told as such.
 func TestBrokenStreamIsToldAsTheUpstreams(t *testing.T) {
-	url := listening(t, says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"+strings.Repeat("x", 0x10000)+"\r\n"))
+	url := listening(t, says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"+strings.Repeat("x",
+		0x10000)+"\r\n"))
 	r, log := logged(t, config(url))
 	resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
-		Method: "GET", Target: "/", Host: "h", Route: "orders", Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(20 * time.Second),
+		Method: "GET", Target: "/", Host: "h", Route: "orders",
+		Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(20 * time.Second),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +216,8 @@ func TestBrokenStreamIsToldAsTheUpstreams(t *testing.T) {
 	if !ok || e.Code != node.CodeUpstream || e.Text != "the upstream broke off in the middle of its response" {
 		t.Errorf("after %d bytes: %v", n, err)
 	}
-	if told := log.of(t, "upstream request failed"); len(told) != 1 || told[0]["failure"] != "cut_off" || told[0]["request_id"] != "id7" {
+	if told := log.of(t, "upstream request failed"); len(told) != 1 || told[0]["failure"] != "cut_off" ||
+		told[0]["request_id"] != "id7" {
 		t.Errorf("the log tells %v", told)
 	}
 }

@@ -119,7 +119,8 @@ func TestQueueEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error)
 	go func() {
-		_, err := r.conn.Do(ctx, r.conn.Upstream("api"), &mesh.Request{Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
+		_, err := r.conn.Do(ctx, r.conn.Upstream("api"),
+			&mesh.Request{Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
 		gone <- err
 	}()
 	waiting := func(n int64) func() bool {

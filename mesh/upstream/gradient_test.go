@@ -59,7 +59,8 @@ func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outc
 	var took []time.Duration
 	var wait sync.WaitGroup
 	begun := time.Now()
-	for at := begun; at.Sub(begun) < lasts; at = at.Add(time.Duration(rand.ExpFloat64() / perSecond * float64(time.Second))) {
+	for at := begun; at.Sub(begun) < lasts; at = at.Add(
+		time.Duration(rand.ExpFloat64() / perSecond * float64(time.Second))) {
 		if d := time.Until(at); d > 0 {
 			<-time.After(d)
 		}
@@ -137,7 +138,8 @@ func TestGradient(t *testing.T) {
 			t.Helper()
 			mean := serve(5 * time.Second)
 			if limit := g.Limit(); limit < least || limit > most || mean > slowest {
-				t.Errorf("%s: the limit is %d, want %d to %d; requests take %.2f times the least", what, limit, least, most, mean)
+				t.Errorf("%s: the limit is %d, want %d to %d; requests take %.2f times the least", what, limit, least,
+					most, mean)
 			}
 			t.Logf("%s: limit %d, %.2f times the least", what, g.Limit(), mean)
 		}
@@ -170,7 +172,8 @@ func TestAdaptiveStreams(t *testing.T) {
 	cfg.Concurrency.Max = node.LimitAuto
 	r := start(t, cfg)
 	for range 30 { // more than the first limit
-		resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "GET", Target: "/events", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
+		resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"),
+			&mesh.Request{Method: "GET", Target: "/events", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
 		if err != nil || resp.Stream == nil {
 			t.Fatalf("got %+v, %v", resp, err)
 		}

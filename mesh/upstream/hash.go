@@ -20,7 +20,8 @@ func (c candidates) byHash(key uint64) int {
 	}
 	best, bestScore := -1, math.Inf(-1)
 	for i := range c {
-		if most := (5*(inFlight+1)*int64(c[i].share) + 4*shares - 1) / (4 * shares); c[i].inFlight.Load() >= max(most, fewInFlight) {
+		if most := (5*(inFlight+1)*int64(c[i].share) + 4*shares - 1) / (4 * shares); c[i].inFlight.Load() >= max(most,
+			fewInFlight) {
 			continue
 		}
 		if score := c[i].score(key); score > bestScore {

@@ -26,7 +26,9 @@ func named(tb testing.TB, n int) (urls []string) {
 func TestHash(t *testing.T) {
 	urls := named(t, 4)
 	for text, field := range map[string]func(i int) mesh.Field{
-		"hash:header:X-User": func(i int) mesh.Field { return mesh.Field{Name: "X-User", Value: fmt.Sprint("user", i)} },
+		"hash:header:X-User": func(i int) mesh.Field {
+			return mesh.Field{Name: "X-User", Value: fmt.Sprint("user", i)}
+		},
 		"hash:cookie:session": func(i int) mesh.Field {
 			return mesh.Field{Name: "Cookie", Value: fmt.Sprintf("a=b; session=s%d; c=d", i)}
 		},
@@ -75,7 +77,8 @@ func TestHash(t *testing.T) {
 			}
 			for i, now := range where(one) {
 				if first[i] != "3" && now != first[i] {
-					t.Fatalf("key %d moved from target %s to %s, though that had nothing to do with it", i, first[i], now)
+					t.Fatalf("key %d moved from target %s to %s, though that had nothing to do with it", i, first[i],
+						now)
 				}
 			}
 		})
@@ -115,7 +118,8 @@ func TestHashBounded(t *testing.T) {
 	t.Logf("at most %d, %d, %d, %d at once", most[0].Load(), most[1].Load(), most[2].Load(), most[3].Load())
 	for i := range most {
 		if n := most[i].Load(); n > clients*5/16+2 { // some are counted while others begin
-			t.Errorf("target %d had %d of %d requests at once, want at most a quarter above a quarter of them", i, n, clients)
+			t.Errorf("target %d had %d of %d requests at once, want at most a quarter above a quarter of them", i, n,
+				clients)
 		}
 	}
 }
@@ -132,7 +136,8 @@ func TestHashFew(t *testing.T) {
 	cfg.Balance = node.Balance{Hash: node.HashCookie, Name: "s"}
 	r := start(t, cfg)
 	each(6, 5, func() {
-		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "Cookie", Value: "s=abc"}); err != nil || resp.Status != 200 {
+		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "Cookie", Value: "s=abc"}); err != nil ||
+			resp.Status != 200 {
 			t.Errorf("got %+v, %v", resp, err)
 		}
 	})

@@ -41,9 +41,13 @@ func TestHedge(t *testing.T) {
 	if slow.Load() == 0 || r.set.Status()[0].Hedges != uint64(slow.Load()) {
 		t.Errorf("%d requests hung, %d were sent twice", slow.Load(), r.set.Status()[0].Hedges)
 	}
-	natsservertest.Eventually(t, "the tries that lost are canceled", func() bool { return canceled.Load() == slow.Load() })
+	natsservertest.Eventually(t, "the tries that lost are canceled", func() bool {
+		return canceled.Load() == slow.Load()
+	})
 	natsservertest.Eventually(t, "they have left", func() bool {
-		return !slices.ContainsFunc(r.set.Status()[0].Targets, func(s upstream.TargetStatus) bool { return s.InFlight != 0 })
+		return !slices.ContainsFunc(r.set.Status()[0].Targets, func(s upstream.TargetStatus) bool {
+			return s.InFlight != 0
+		})
 	})
 	before := sumOf(&slow, &good.got)
 	for range 20 {
@@ -84,7 +88,8 @@ func hedgeBudget(t *testing.T, budget int, want int64) {
 		}
 	}
 	if extra := a.got.Load() + b.got.Load() - requests; extra != want || r.set.Status()[0].Hedges != uint64(want) {
-		t.Errorf("%d requests were sent twice, the status says %d: want the %d that are saved up", extra, r.set.Status()[0].Hedges, want)
+		t.Errorf("%d requests were sent twice, the status says %d: want the %d that are saved up", extra,
+			r.set.Status()[0].Hedges, want)
 	}
 }
 
@@ -110,7 +115,8 @@ func TestHedgeDenied(t *testing.T) {
 	}
 	defer l.Close()
 	cfg := config("https://"+l.Addr().String(), newApp(t, 200).url)
-	cfg.ConnectTimeout, cfg.Retry.Hedge, cfg.Retry.Budget, cfg.Eject.Failures, cfg.Eject.Rate = node.Duration(100*time.Millisecond), node.Duration(20*time.Millisecond), 0, 0, 0
+	cfg.ConnectTimeout, cfg.Retry.Hedge, cfg.Retry.Budget, cfg.Eject.Failures,
+		cfg.Eject.Rate = node.Duration(100*time.Millisecond), node.Duration(20*time.Millisecond), 0, 0, 0
 	r := start(t, cfg)
 	for range 20 {
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {

@@ -52,7 +52,8 @@ func (t *target) failing(cause error) error {
 	if eject.Failures > 0 && t.inRow >= eject.Failures {
 		return cause
 	}
-	if s := t.window.sums(t.now()); eject.Rate > 0 && s.requests >= enoughRequests && s.failed*100 >= s.requests*eject.Rate {
+	if s := t.window.sums(t.now()); eject.Rate > 0 && s.requests >= enoughRequests &&
+		s.failed*100 >= s.requests*eject.Rate {
 		return errRate
 	}
 	return nil

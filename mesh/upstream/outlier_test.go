@@ -81,7 +81,8 @@ func TestBreakerLikeFailsafe(t *testing.T) {
 			cfg.Eject.Failures, cfg.Eject.Rate, cfg.Eject.SlowStart, cfg.Retry.Tries = failures, 0, 0, 1
 			cfg.Targets[0].Weight = 1000 // nearly every request asks it while it may be asked
 			r := start(t, cfg)
-			reference := circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(failures)).WithSuccessThreshold(1).WithDelay(100 * time.Millisecond).Build()
+			reference := circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(failures)).WithSuccessThreshold(
+				1).WithDelay(100 * time.Millisecond).Build()
 			asked := func(status int) {
 				t.Helper()
 				target.status.Store(int64(status))
@@ -115,7 +116,9 @@ func TestBreakerLikeFailsafe(t *testing.T) {
 			}
 			halfOpen := func() {
 				t.Helper()
-				natsservertest.Eventually(t, "both let a request try", func() bool { return !open() && reference.TryAcquirePermit() })
+				natsservertest.Eventually(t, "both let a request try", func() bool {
+					return !open() && reference.TryAcquirePermit()
+				})
 			}
 			halfOpen()
 			target.status.Store(503)

@@ -72,7 +72,8 @@ func TestOverflowNotToCanary(t *testing.T) {
 	cfg.Canary = &node.Canary{Percent: 1, Header: "X-Canary"}
 	r := start(t, cfg)
 	each(6, 5, func() {
-		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "X-Canary", Value: "never"}); err != nil || resp.Status != 200 {
+		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "X-Canary", Value: "never"}); err != nil ||
+			resp.Status != 200 {
 			t.Errorf("got %+v, %v", resp, err)
 		}
 	})
@@ -124,7 +125,8 @@ func TestWaitersFindNewTargets(t *testing.T) {
 	}).URL
 	for name, come := range map[string]func(r *rig, cfg node.Upstream){
 		"reload": func(r *rig, cfg node.Upstream) {
-			cfg.Targets = append(append([]node.UpstreamTarget(nil), cfg.Targets...), node.UpstreamTarget{URL: node.BaseURL(newApp(t, 200).url), Weight: 1})
+			cfg.Targets = append(append([]node.UpstreamTarget(nil), cfg.Targets...),
+				node.UpstreamTarget{URL: node.BaseURL(newApp(t, 200).url), Weight: 1})
 			if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
 				t.Error(err)
 			}
@@ -142,7 +144,9 @@ func TestWaitersFindNewTargets(t *testing.T) {
 			natsservertest.Eventually(t, "one target is down", func() bool { return r.state(sick) == "down" })
 			var first, others sync.WaitGroup
 			first.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // it holds the only place
-			natsservertest.Eventually(t, "the place is taken", func() bool { return r.set.Status()[0].Targets[0].InFlight == 1 })
+			natsservertest.Eventually(t, "the place is taken", func() bool {
+				return r.set.Status()[0].Targets[0].InFlight == 1
+			})
 			for range 3 {
 				others.Go(func() {
 					if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
@@ -181,7 +185,9 @@ func TestRetriesAtNewTargets(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "all wait for an answer", func() bool { return entered.Load()+removed.got.Load() == 5 })
+	natsservertest.Eventually(t, "all wait for an answer", func() bool {
+		return entered.Load()+removed.got.Load() == 5
+	})
 	before := removed.got.Load()
 	if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": config(added.url)}); err != nil {
 		t.Fatal(err)
@@ -189,7 +195,8 @@ func TestRetriesAtNewTargets(t *testing.T) {
 	close(hold)
 	all.Wait()
 	if removed.got.Load() != before || added.got.Load() != entered.Load() {
-		t.Errorf("the removed target had %d requests after the reload, the added one %d of %d", removed.got.Load()-before, added.got.Load(), entered.Load())
+		t.Errorf("the removed target had %d requests after the reload, the added one %d of %d",
+			removed.got.Load()-before, added.got.Load(), entered.Load())
 	}
 }
 

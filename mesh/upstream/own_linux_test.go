@@ -40,7 +40,8 @@ func TestOwnDescriptorsAreNoFailureOfTheTarget(t *testing.T) {
 	// no connection rests
 	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }
 	one, two := server(t, last).URL, server(t, last).URL
-	for name, cfg := range map[string]node.Upstream{"addresses": config(one, two), "a name": config(strings.Replace(one, "127.0.0.1", "localhost", 1))} {
+	for name, cfg := range map[string]node.Upstream{"addresses": config(one, two),
+		"a name": config(strings.Replace(one, "127.0.0.1", "localhost", 1))} {
 		t.Run(name, func(t *testing.T) {
 			cfg.Resolve = 0 // but for each connection
 			ownDescriptors(t, cfg)
@@ -92,7 +93,9 @@ func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
 	r, log := logged(t, cfg)
 	natsservertest.Eventually(t, "it is checked", func() bool { return checks.Load() > 0 })
 	release := useUp(t)
-	natsservertest.Eventually(t, "checks can't be made", func() bool { return len(log.of(t, "upstream request failed")) >= 2 })
+	natsservertest.Eventually(t, "checks can't be made", func() bool {
+		return len(log.of(t, "upstream request failed")) >= 2
+	})
 	if state := r.state(s.URL); state != "up" {
 		t.Errorf("for want of descriptors of the node's own the target is %s", state)
 	}

@@ -102,7 +102,8 @@ func TestRepeatsServerFaults(t *testing.T) {
 			case tc.repeated && extra == 0:
 				t.Error("nothing was repeated")
 			case tc.repeated && int64(bad) != all[0].got.Load()-extra:
-				t.Errorf("%d answers are bad: the failing target had %d requests, %d were repeated", bad, all[0].got.Load(), extra)
+				t.Errorf("%d answers are bad: the failing target had %d requests, %d were repeated", bad,
+					all[0].got.Load(), extra)
 			case !tc.repeated && extra != 0:
 				t.Errorf("%d requests arrived %d times", requests, sum(all))
 			case !tc.repeated && int64(bad) != all[0].got.Load():
@@ -120,7 +121,8 @@ func TestStatusesThatEject(t *testing.T) {
 		on     node.Statuses
 		rests  bool
 	}{
-		"500": {status: 500}, "500 by option": {status: 500, on: node.Statuses{500, 503}, rests: true}, "429": {status: 429}, "501": {status: 501},
+		"500": {status: 500}, "500 by option": {status: 500, on: node.Statuses{500, 503}, rests: true},
+		"429": {status: 429}, "501": {status: 501},
 		"502": {status: 502, rests: true}, "503": {status: 503, rests: true}, "504": {status: 504, rests: true},
 		"503 by option not": {status: 503, on: node.Statuses{}},
 	} {
@@ -254,7 +256,8 @@ func TestSlowStart(t *testing.T) {
 	for _, tc := range []struct {
 		since time.Duration
 		want  int
-	}{{0, 300}, {500 * time.Millisecond, 300}, {5 * time.Second, 1500}, {9 * time.Second, 2700}, {10 * time.Second, 3000}, {time.Hour, 3000}} {
+	}{{0, 300}, {500 * time.Millisecond, 300}, {5 * time.Second, 1500}, {9 * time.Second, 2700},
+		{10 * time.Second, 3000}, {time.Hour, 3000}} {
 		if got := upstream.ShareAfter(3, tc.since, slow); got != tc.want {
 			t.Errorf("%s after its return a target of weight 3 has a share of %d, want %d", tc.since, got, tc.want)
 		}
@@ -335,12 +338,15 @@ func TestTryTimeoutAlone(t *testing.T) {
 		urls   []string
 		budget int
 		again  bool
-	}{"the only target": {[]string{one}, 20, false}, "no budget": {[]string{one, two}, 0, false}, "sent before": {[]string{one, two}, 20, true}} {
+	}{"the only target": {[]string{one}, 20, false}, "no budget": {[]string{one, two}, 0, false},
+		"sent before": {[]string{one, two}, 20, true}} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(tc.urls...)
 			cfg.Retry.TryTimeout, cfg.Retry.Budget = node.Duration(5*time.Millisecond), tc.budget
 			r := start(t, cfg)
-			resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "GET", Target: "/", Host: "h", Again: tc.again, Deadline: time.Now().Add(20 * time.Second)})
+			resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"),
+				&mesh.Request{Method: "GET", Target: "/", Host: "h", Again: tc.again,
+					Deadline: time.Now().Add(20 * time.Second)})
 			if err != nil || resp.Status != 200 {
 				t.Errorf("got %+v, %v", resp, err)
 			}
@@ -399,7 +405,9 @@ func TestHurriedClients(t *testing.T) {
 	cfg.Targets[0].Weight = 1000
 	r := start(t, cfg)
 	for range 10 {
-		_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "POST", Target: "/report", Host: "h", Deadline: time.Now().Add(20 * time.Millisecond)})
+		_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"),
+			&mesh.Request{Method: "POST", Target: "/report", Host: "h",
+				Deadline: time.Now().Add(20 * time.Millisecond)})
 		wantCode(t, err, node.CodeTimeout)
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
 			t.Fatalf("got %+v, %v", resp, err)
@@ -485,7 +493,8 @@ func TestBadDay(t *testing.T) {
 	sent.Store(0)
 	p99 := load(lasts)
 	retries := r.set.Status()[0].Retries - before
-	t.Logf("%d of %d requests failed, %d in the first second; p99 %s, healthy %s; targets had %d, %d, %d, %d; %d retries", failed.Load(), sent.Load(), first,
+	t.Logf("%d of %d requests failed, %d in the first second; p99 %s, healthy %s; targets had %d, %d, %d, %d; %d "+
+		"retries", failed.Load(), sent.Load(), first,
 		p99, healthy, got[0].Load(), got[1].Load(), got[2].Load(), got[3].Load(), retries)
 	if most := sent.Load()/5 + 10; int64(retries) > most {
 		t.Errorf("%d retries of %d requests, want at most %d", retries, sent.Load(), most)

@@ -184,7 +184,9 @@ func TestFailedApplyLeavesNoMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 100 {
-		if _, err := r.conn.Do(t.Context(), r.conn.Upstream("b"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(5 * time.Second)}); err != nil {
+		if _, err := r.conn.Do(t.Context(), r.conn.Upstream("b"),
+			&mesh.Request{Method: "POST", Target: "/", Host: "h",
+				Deadline: time.Now().Add(5 * time.Second)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -203,13 +205,15 @@ func TestShutdownIsParallel(t *testing.T) {
 		<-finish
 	})
 	r := start(t, config(slow.URL))
-	if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": config(slow.URL), "quick": config(quick.URL)}); err != nil {
+	if err := r.set.Apply(t.Context(),
+		map[string]node.Upstream{"api": config(slow.URL), "quick": config(quick.URL)}); err != nil {
 		t.Fatal(err)
 	}
 	answers := make(chan error, 1)
 	go func() { _, _ = r.do(t, "POST", "/", "") }()
 	go func() {
-		_, err := r.conn.Do(t.Context(), r.conn.Upstream("quick"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
+		_, err := r.conn.Do(t.Context(), r.conn.Upstream("quick"),
+			&mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
 		answers <- err
 	}()
 	<-entered
@@ -245,7 +249,8 @@ func TestHangingTarget(t *testing.T) {
 		before := hung.Load()
 		wg.Go(func() {
 			defer close(done)
-			_, _ = r.conn.Do(ctx, r.conn.Upstream("api"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
+			_, _ = r.conn.Do(ctx, r.conn.Upstream("api"),
+				&mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
 		})
 		natsservertest.Eventually(t, "the request is answered, or hangs", func() bool {
 			select {
@@ -319,7 +324,9 @@ func TestResendBudget(t *testing.T) {
 		_, _ = r.do(t, "GET", "/", "") // some fail, as the target does
 	}
 	s := r.set.Status()[0]
-	if extra := got.Load() - requests; extra < 10 || extra > requests/5+10 || s.Retries != uint64(extra) || s.Targets[0].Failures == 0 {
-		t.Errorf("%d requests arrived %d times; %d retries, %d failures", requests, got.Load(), s.Retries, s.Targets[0].Failures)
+	if extra := got.Load() - requests; extra < 10 || extra > requests/5+10 || s.Retries != uint64(extra) ||
+		s.Targets[0].Failures == 0 {
+		t.Errorf("%d requests arrived %d times; %d retries, %d failures", requests, got.Load(), s.Retries,
+			s.Targets[0].Failures)
 	}
 }

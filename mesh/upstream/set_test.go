@@ -35,7 +35,9 @@ func TestCutOff(t *testing.T) {
 	more.MaxRequests++
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.set.Apply(ended, map[string]node.Upstream{"api": config(slow.URL), "new": config(slow.URL)}); err == nil || errors.Is(err, upstream.ErrCutOff) {
+	if err := r.set.Apply(ended,
+		map[string]node.Upstream{"api": config(slow.URL), "new": config(slow.URL)}); err == nil ||
+		errors.Is(err, upstream.ErrCutOff) {
 		t.Errorf("an upstream that can't start: %v", err)
 	}
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -65,7 +67,8 @@ func TestApplyAfterEnd(t *testing.T) {
 		if err := end(r.set); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": config(app.URL)}); err == nil || len(r.set.Status()) != 0 {
+		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": config(app.URL)}); err == nil ||
+			len(r.set.Status()) != 0 {
 			t.Errorf("%s: Apply gave %v, and the set is %+v", name, err, r.set.Status())
 		}
 	}

@@ -363,7 +363,8 @@ func (t *target) status() TargetStatus {
 		state = "returning"
 	}
 	return TargetStatus{
-		URL: string(t.url), Address: text(t.addr), Canary: t.canary, Limit: t.limit(), Ejected: t.ejected.Load(), Mean: t.recent().mean().Microseconds(),
+		URL: string(t.url), Address: text(t.addr), Canary: t.canary, Limit: t.limit(), Ejected: t.ejected.Load(),
+		Mean:   t.recent().mean().Microseconds(),
 		Weight: int(t.weight.Load()), State: state, InFlight: t.inFlight.Load(), Idle: t.pool.idle(),
 		Requests: t.requests.Load(), Failures: t.failures.Load(),
 	}

@@ -55,14 +55,16 @@ func config(urls ...string) node.Upstream {
 func (r *rig) do(tb testing.TB, method, target string, body string, header ...mesh.Field) (*mesh.Response, error) {
 	tb.Helper()
 	resp, err := r.conn.Do(tb.Context(), r.conn.Upstream("api"), &mesh.Request{
-		Method: method, Target: target, Host: "shop.example", Header: header, Body: []byte(body), Deadline: time.Now().Add(20 * time.Second),
+		Method: method, Target: target, Host: "shop.example", Header: header, Body: []byte(body),
+		Deadline: time.Now().Add(20 * time.Second),
 	})
 	return whole(resp, err)
 }
 
 // busy has clients send request after request, with a pause between them, until stop is called; each must be answered
 // 200. sent counts them.
-func (r *rig) busy(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64, stop func()) {
+func (r *rig) busy(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64,
+	stop func()) {
 	t.Helper()
 	sent = new(atomic.Int64)
 	done := make(chan struct{})
@@ -234,8 +236,10 @@ func TestRawResponses(t *testing.T) {
 	}{
 		{"until close", "HTTP/1.1 200 OK\r\n\r\nall of it", "all of it", false},
 		{"HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\nold", "old", false},
-		{"interim first", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", false},
-		{"trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX-T: 1\r\n\r\n", "ok", false},
+		{"interim first", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" +
+			"ok", "ok", false},
+		{"trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX-T: 1\r\n\r\n", "ok",
+			false},
 		{"same lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "ok", false},
 		{"different lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!", "", true},
 		{"short body", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "", true},
@@ -535,7 +539,8 @@ func TestCancelReachesTarget(t *testing.T) {
 	})
 	r := start(t, config(s.URL))
 	go func() {
-		_, _ = r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(300 * time.Millisecond)})
+		_, _ = r.conn.Do(t.Context(), r.conn.Upstream("api"),
+			&mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(300 * time.Millisecond)})
 	}()
 	<-started
 	<-ended // the test's own time-out fails this

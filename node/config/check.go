@@ -52,11 +52,13 @@ func warn(file string, root *value, c *node.Config) []Mistake {
 func emptyCluster(r *report, root *value, c *node.Config) {
 	path := []string{"mesh", "cluster"}
 	mesh := root.child(path[0])
-	if mesh == nil || mesh.value.child(path[1]) == nil || c.Mesh.Cluster.Enabled() || r.mistaken(path...) || len(r.mistakenKeys(path...)) > 0 {
+	if mesh == nil || mesh.value.child(path[1]) == nil || c.Mesh.Cluster.Enabled() || r.mistaken(path...) ||
+		len(r.mistakenKeys(path...)) > 0 {
 		return
 	}
 	pos, at := locate(root, path)
-	r.add(pos, nil, "%scluster needs name and peers: add them, or leave cluster out for a node that stands alone", at.prefix())
+	r.add(pos, nil, "%scluster needs name and peers: add them, or leave cluster out for a node that stands alone",
+		at.prefix())
 }
 
 // shield gives a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A

@@ -129,7 +129,8 @@ func (d *decoder) instead(f field, at place, dst reflect.Value) bool {
 func (d *decoder) unknown(e entry, at place, fields []field, present map[string]bool, dst reflect.Value) {
 	keys := keysOf(fields)
 	if before, _, found := strings.Cut(e.key, ":"); found && slices.Contains(keys, before) {
-		d.add(e.pos, at.key(before).path, "unknown key %q %s: is a space missing after the colon?", shown(e.key), at.in())
+		d.add(e.pos, at.key(before).path, "unknown key %q %s: is a space missing after the colon?", shown(e.key),
+			at.in())
 		present[before] = true
 		return
 	}

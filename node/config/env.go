@@ -30,7 +30,8 @@ func substitute(text string, env func(string) (string, bool)) (result string, us
 		}
 		expression, rest, found := strings.Cut(rest, "}")
 		if !found {
-			return "", used, errors.New("a variable has no }: write ${NAME} or ${NAME:-default}, and $${ for a literal ${")
+			return "", used, errors.New(
+				"a variable has no }: write ${NAME} or ${NAME:-default}, and $${ for a literal ${")
 		}
 		value, err := lookUp(expression, env)
 		if err != nil {
@@ -45,14 +46,16 @@ func substitute(text string, env func(string) (string, bool)) (result string, us
 func lookUp(expression string, env func(string) (string, bool)) (string, error) {
 	name, standIn, hasDefault := strings.Cut(expression, ":-")
 	if !variableName.MatchString(name) {
-		return "", errors.New("${...} doesn't name a variable: write ${NAME} or ${NAME:-default}, and $${ for a literal ${")
+		return "", errors.New("${...} doesn't name a variable: write ${NAME} or ${NAME:-default}, and $${ for a " +
+			"literal ${")
 	}
 	value, set := env(name)
 	switch {
 	case hasDefault && value == "":
 		return standIn, nil
 	case !set:
-		return "", fmt.Errorf("environment variable %s is not set: set it, or give a default as in ${%s:-default}", name, name)
+		return "", fmt.Errorf("environment variable %s is not set: set it, or give a default as in ${%s:-default}",
+			name, name)
 	case !utf8.ValidString(value):
 		return "", fmt.Errorf("environment variable %s is not UTF-8 text", name)
 	}
@@ -84,11 +87,13 @@ func readSecret(text string) (string, error) {
 	secret := strings.TrimSpace(string(data))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("can't read %q: %w; check that the file exists and that the node's user may read it", path, err)
+		return "", fmt.Errorf("can't read %q: %w; check that the file exists and that the node's user may read it",
+			path, err)
 	case secret == "":
 		return "", fmt.Errorf("file %q is empty: write the token into it", path)
 	case len(data) > maxSecret:
-		return "", fmt.Errorf("file %q has more than %d bytes: it must hold the token and nothing else", path, maxSecret)
+		return "", fmt.Errorf("file %q has more than %d bytes: it must hold the token and nothing else", path,
+			maxSecret)
 	case !utf8.ValidString(secret):
 		return "", fmt.Errorf("file %q is not UTF-8 text", path)
 	}

@@ -50,7 +50,9 @@ func TestVariables(t *testing.T) {
 }
 
 func TestVariableThatIsNoText(t *testing.T) {
-	_, err := config.Parse("f", []byte("version: 1\nnode: {data: '${X}'}\n"), func(string) (string, bool) { return "\xff", true })
+	_, err := config.Parse("f", []byte("version: 1\nnode: {data: '${X}'}\n"), func(string) (string, bool) {
+		return "\xff", true
+	})
 	if err == nil || !strings.Contains(err.Error(), "variable X is not UTF-8") {
 		t.Errorf("got %v", err)
 	}
@@ -69,7 +71,9 @@ func TestTokenFile(t *testing.T) {
 	if err != nil || c.Mesh.Token != "0123456789abcdef" {
 		t.Errorf("got %v, %v", c, err)
 	}
-	cluster := strings.Replace(write("good", "0123456789abcdef"), "mesh: {token", "mesh: {token: abcdefghijklmnop, cluster: {name: c, listen: '10.0.0.1:6222', peers: ['10.0.0.1:6222'], token", 1)
+	cluster := strings.Replace(write("good", "0123456789abcdef"), "mesh: {token",
+		"mesh: {token: abcdefghijklmnop, cluster: {name: c, listen: '10.0.0.1:6222', peers: ['10.0.0.1:6222'], token",
+		1)
 	c, err = config.Parse("f", []byte(strings.TrimSpace(cluster)+"}\n"), nil)
 	if err != nil || c.Mesh.Cluster.Token != "0123456789abcdef" {
 		t.Errorf("mesh.cluster.token: got %v, %v", c, err)

@@ -28,7 +28,8 @@ func fieldsOf(t reflect.Type) []field {
 		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" {
 			required := f.Tag.Get("required")
 			_, others, _ := strings.Cut(required, "unless")
-			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "", unless: strings.Fields(others), zero: f.Tag.Get("zero"), index: i})
+			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "",
+				unless: strings.Fields(others), zero: f.Tag.Get("zero"), index: i})
 		}
 	}
 	return fields
@@ -36,7 +37,9 @@ func fieldsOf(t reflect.Type) []field {
 
 // needless tells whether a required field isn't, since the struct has another that stands in for it, as has says.
 func (f field) needless(fields []field, has func(other field) bool) bool {
-	return slices.ContainsFunc(fields, func(other field) bool { return slices.Contains(f.unless, other.key) && has(other) })
+	return slices.ContainsFunc(fields, func(other field) bool {
+		return slices.Contains(f.unless, other.key) && has(other)
+	})
 }
 
 // shortField gives the field that the short form of a struct type sets: its first required one.

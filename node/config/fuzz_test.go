@@ -54,9 +54,11 @@ func FuzzParse(f *testing.F) {
 // TestBounds gives Parse files that are as bad as they can be.
 func TestBounds(t *testing.T) {
 	for name, unit := range map[string]string{
-		"lists": "[", "mappings": "{a: ", "dashes": "- ", "keys": "a: ", "questions": "? ", "tags": "! ", "anchors": "&a ",
-		"aliases": "*a ", "quotes": "'", "lines": "a:\n", "pairs": "a: 1\n", "items": "- a: 1\n", "empty": "[],", "escapes": "\"\\",
-		"braces": "${", "levels": "a:\n ",
+		"lists": "[", "mappings": "{a: ", "dashes": "- ", "keys": "a: ", "questions": "? ", "tags": "! ",
+		"anchors": "&a ",
+		"aliases": "*a ", "quotes": "'", "lines": "a:\n", "pairs": "a: 1\n", "items": "- a: 1\n", "empty": "[],",
+		"escapes": "\"\\",
+		"braces":  "${", "levels": "a:\n ",
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := []byte("version: 1\nx: " + strings.Repeat(unit, config.MaxFile/4/len(unit)))

@@ -112,7 +112,8 @@ routes:
 		t.Fatal(err)
 	}
 	want.Routes = []node.Route{{
-		Path: path, To: node.Target{Kind: node.KindUpstream, Name: "api"}, EncodedSlash: node.EncodedSlashRefuse, OnDisconnect: node.OnDisconnectCancel,
+		Path: path, To: node.Target{Kind: node.KindUpstream, Name: "api"}, EncodedSlash: node.EncodedSlashRefuse,
+		OnDisconnect: node.OnDisconnectCancel,
 	}}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)

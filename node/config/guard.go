@@ -40,8 +40,10 @@ type level struct{ col, entries int }
 
 // refusedTypes has the message for each type of token that a configuration may not have.
 var refusedTypes = map[token.Type]string{
-	token.AnchorType:     "anchors (&name) are not allowed: put a text that begins with & in quotes, and write a repeated value out",
-	token.AliasType:      "aliases (*name) are not allowed: put a text that begins with * in quotes, and write a repeated value out",
+	token.AnchorType: "anchors (&name) are not allowed: put a text that begins with & in quotes, and write a " +
+		"repeated value out",
+	token.AliasType: "aliases (*name) are not allowed: put a text that begins with * in quotes, and write a " +
+		"repeated value out",
 	token.MergeKeyType:   "merge keys (<<) are not allowed: write the keys out",
 	token.TagType:        "tags (!name) are not allowed: put a text that begins with ! in quotes",
 	token.MappingKeyType: "keys with ? are not allowed: write key: value",
@@ -68,7 +70,8 @@ func (g *guarding) refuse(t *token.Token) {
 // measure keeps count of nesting and gives the reason when there is too much of it.
 func (g *guarding) measure(t *token.Token) string {
 	g.flow = max(0, g.flow+flowStep(t))
-	if isEntry := t.Type == token.SequenceEntryType || t.Type == token.MappingValueType; isEntry && g.flow == 0 && g.entry(t) > maxKeys {
+	if isEntry := t.Type == token.SequenceEntryType || t.Type == token.MappingValueType; isEntry && g.flow == 0 &&
+		g.entry(t) > maxKeys {
 		return "too many entries: a mapping or list has at most 10000"
 	}
 	if g.flow+len(g.block) > maxDepth {

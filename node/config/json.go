@@ -42,7 +42,8 @@ func (d *decoder) appendJSON(b []byte, v *value, at place) ([]byte, bool) {
 		return append(b, strings.ToLower(v.text)...), true
 	case kindNumber:
 		if !jsonNumber.MatchString(v.text) {
-			d.add(v.pos, at.path, "%sexpected a number as JSON has it, found %s: write plain digits, such as 100 or 0.5", at.prefix(), v.text)
+			d.add(v.pos, at.path, "%sexpected a number as JSON has it, found %s: write plain digits, such as 100 or "+
+				"0.5", at.prefix(), v.text)
 			return nil, false
 		}
 		return append(b, v.text...), true

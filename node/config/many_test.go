@@ -27,7 +27,9 @@ func manyFiles() map[string]string {
 	}
 	return map[string]string{
 		"literals": routes(func(i int) string { return fmt.Sprintf("path: /route/%d, to: upstream:api", i) }),
-		"hosts":    routes(func(i int) string { return fmt.Sprintf("host: h%d.example, path: /*, to: upstream:api", i) }),
+		"hosts": routes(func(i int) string {
+			return fmt.Sprintf("host: h%d.example, path: /*, to: upstream:api", i)
+		}),
 		"methods": routes(func(i int) string {
 			return fmt.Sprintf("path: /r/%d, methods: [%s], to: upstream:api", i/2, []string{"GET", "PUT"}[i%2])
 		}),
@@ -37,7 +39,9 @@ func manyFiles() map[string]string {
 		"limits": routes(func(i int) string {
 			return fmt.Sprintf("path: /r/%d, to: upstream:api, limit: [20/s, 100/15m]", i)
 		}),
-		"caches":   routes(func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, cache: {ttl: 1h}", i) }),
+		"caches": routes(func(i int) string {
+			return fmt.Sprintf("path: /r/%d, to: upstream:api, cache: {ttl: 1h}", i)
+		}),
 		"mistakes": routes(func(i int) string { return fmt.Sprintf("path: /r/%d, to: api", i) }),
 		"unknown":  routes(func(i int) string { return fmt.Sprintf("path: /r/%d, too: upstream:apis", i) }),
 		"same":     routes(func(int) string { return "path: /r, to: upstream:api" }),

@@ -82,7 +82,9 @@ func (w *writer) value(indent string, v, defaults reflect.Value) {
 
 // written tells whether the key is one that the file needs, whatever its value.
 func (f field) written(v reflect.Value) bool {
-	return f.required && !f.needless(fieldsOf(v.Type()), func(other field) bool { return !v.Field(other.index).IsZero() })
+	return f.required && !f.needless(fieldsOf(v.Type()), func(other field) bool {
+		return !v.Field(other.index).IsZero()
+	})
 }
 
 // ownShort gives the short form of a type that writes it itself.

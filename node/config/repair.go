@@ -15,7 +15,8 @@ func repair(tokens token.Tokens) token.Tokens {
 	for i := 0; i < len(tokens); i++ {
 		t := tokens[i]
 		flow += flowStep(t)
-		if t.Type != token.MappingValueType || flow <= 0 || i == 0 || i+1 == len(tokens) || !plainScalar(tokens[i+1]) || !adjacent(t, tokens[i+1]) {
+		if t.Type != token.MappingValueType || flow <= 0 || i == 0 || i+1 == len(tokens) || !plainScalar(tokens[i+1]) ||
+			!adjacent(t, tokens[i+1]) {
 			out = append(out, t)
 			continue
 		}

@@ -20,7 +20,8 @@ func Schema() []byte {
 	root.Dialect = "https://json-schema.org/draft/2020-12/schema"
 	root.Title = "Millrace configuration (millrace.yaml)"
 	g.define("Variable", &schema{
-		Type: "string", Description: "A text with a variable of the environment: ${NAME} or ${NAME:-default}.", Pattern: variablePattern,
+		Type: "string", Description: "A text with a variable of the environment: ${NAME} or ${NAME:-default}.",
+		Pattern: variablePattern,
 	})
 	root.Defs = g.defs
 	var b bytes.Buffer
@@ -196,7 +197,8 @@ func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
 
 func textSchema(t reflect.Type) *schema {
 	rule := texts[t]
-	s := &schema{Type: "string", Description: strings.ToUpper(rule.want[:1]) + rule.want[1:] + ".", Examples: rule.examples}
+	s := &schema{Type: "string", Description: strings.ToUpper(rule.want[:1]) + rule.want[1:] + ".",
+		Examples: rule.examples}
 	if rule.enum != nil {
 		s.OneOf = []*schema{{Enum: rule.enum}, reference("Variable")}
 	} else {

@@ -39,17 +39,26 @@ func TestSchemaGolden(t *testing.T) { golden(t, "testdata/schema.json", string(c
 // needsWholeFile lists the mistakes that a schema can't or needn't know: those between places, those of names and
 // ranges, and those of YAML itself.
 var needsWholeFile = []string{
-	"address_ipv6_bare", "address_port_range", "admin_open", "duplicate_upstream", "duration_zero", "expose_name", "mesh_prefix_alone",
+	"address_ipv6_bare", "address_port_range", "admin_open", "duplicate_upstream", "duration_zero", "expose_name",
+	"mesh_prefix_alone",
 	"mesh_prefix_wrong", "mesh_url", "node_name", "number_zero", "number_hex", "number_huge", "prefix_wrong",
-	"route_forward_headers", "route_host", "route_headers", "route_name_twice", "route_overlap", "route_param", "route_path",
+	"route_forward_headers", "route_host", "route_headers", "route_name_twice", "route_overlap", "route_param",
+	"route_path",
 	"route_same", "route_target", "route_undeclared", "size_above_message", "size_out_of_range", "target_twice",
-	"token_file_directory", "token_file_missing", "token_file_nameless", "token_from_environment", "token_short", "token_unsafe",
-	"upstream_name", "upstream_remote_and_targets", "upstream_without_targets", "variable_structure", "variable_wrong_value",
-	"version_float", "version_unknown", "token_unset", "variable_unset", "target_wrong", "variable_name", "variable_unclosed",
-	"cluster_empty", "cluster_listen_only", "cluster_listen_standard", "cluster_peers_twice", "cluster_peer_unspecified",
-	"cluster_store_only", "cluster_token_file", "cluster_no_name", "cluster_no_peers", "cluster_no_token", "cluster_open", "cluster_peer_any", "cluster_port_any", "cluster_with_url", "limits_out_of_range",
-	"control_character", "not_utf8", "tab_in_text", "two_documents", "cache_force", "cache_methods", "cache_object", "cache_query", "cache_ttl_long",
-	"limit_bucket", "limit_clock", "limit_concurrent", "limit_key_twice", "limit_many", "limit_names", "limit_one_list", "limit_queue", "limit_ranges",
+	"token_file_directory", "token_file_missing", "token_file_nameless", "token_from_environment", "token_short",
+	"token_unsafe",
+	"upstream_name", "upstream_remote_and_targets", "upstream_without_targets", "variable_structure",
+	"variable_wrong_value",
+	"version_float", "version_unknown", "token_unset", "variable_unset", "target_wrong", "variable_name",
+	"variable_unclosed",
+	"cluster_empty", "cluster_listen_only", "cluster_listen_standard", "cluster_peers_twice",
+	"cluster_peer_unspecified",
+	"cluster_store_only", "cluster_token_file", "cluster_no_name", "cluster_no_peers", "cluster_no_token",
+	"cluster_open", "cluster_peer_any", "cluster_port_any", "cluster_with_url", "limits_out_of_range",
+	"control_character", "not_utf8",
+	"tab_in_text", "two_documents", "cache_force", "cache_methods", "cache_object", "cache_query", "cache_ttl_long",
+	"limit_bucket", "limit_clock", "limit_concurrent", "limit_key_twice", "limit_many", "limit_names", "limit_one_list",
+	"limit_queue", "limit_ranges",
 	"limit_skip", "limit_use", "member_calls", "port_twice", "target_itself", "zero_is_none",
 }
 
@@ -70,7 +79,8 @@ func TestSchemaRefuses(t *testing.T) {
 		if !ok {
 			continue // no YAML, or with a repeated key
 		}
-		if schema.Validate(v) == nil && !strings.Contains(string(read(t, strings.TrimSuffix(file, ".yaml")+".want")), "not allowed") {
+		if schema.Validate(v) == nil && !strings.Contains(string(read(t, strings.TrimSuffix(file, ".yaml")+".want")),
+			"not allowed") {
 			t.Errorf("%s fits the schema", name)
 		}
 		refused++

@@ -69,7 +69,8 @@ var texts = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.GatherMode](): {
 		want: "settled, all, quorum, race or any",
-		enum: []string{string(node.GatherSettled), string(node.GatherAll), string(node.GatherQuorum), string(node.GatherRace), string(node.GatherAny)},
+		enum: []string{string(node.GatherSettled), string(node.GatherAll), string(node.GatherQuorum),
+			string(node.GatherRace), string(node.GatherAny)},
 	},
 	reflect.TypeFor[node.Host](): {
 		want:     "a host name such as api.example.com",
@@ -113,7 +114,8 @@ var texts = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.Algorithm](): {
 		want: "fixed, sliding, bucket or concurrent",
-		enum: []string{string(node.AlgorithmFixed), string(node.AlgorithmSliding), string(node.AlgorithmBucket), string(node.AlgorithmConcurrent)},
+		enum: []string{string(node.AlgorithmFixed), string(node.AlgorithmSliding), string(node.AlgorithmBucket),
+			string(node.AlgorithmConcurrent)},
 	},
 	reflect.TypeFor[node.Align](): {
 		want: "first or clock",
@@ -130,7 +132,8 @@ var texts = map[reflect.Type]textRule{
 	reflect.TypeFor[node.HeaderForm](): {
 		want: "draft-8, draft-7, draft-6, legacy or none",
 		enum: []string{
-			string(node.HeaderDraft8), string(node.HeaderDraft7), string(node.HeaderDraft6), string(node.HeaderLegacy), string(node.HeaderNone),
+			string(node.HeaderDraft8), string(node.HeaderDraft7), string(node.HeaderDraft6), string(node.HeaderLegacy),
+			string(node.HeaderNone),
 		},
 	},
 	reflect.TypeFor[node.Offline](): {

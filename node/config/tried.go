@@ -46,9 +46,11 @@ const (
 	noTLS  = "TLS isn't there yet: end TLS in a proxy in front and list that in edge.trusted_proxies"
 	noHTTP = "HTTP/2 and HTTP/3 aren't there yet: a proxy in front may speak them with clients; " +
 		"list that in edge.trusted_proxies"
-	noCORS = "cors isn't there yet: set Access-Control-Allow-Origin with rewrite: {response: {set: ...}} in the route, " +
+	noCORS = "cors isn't there yet: set Access-Control-Allow-Origin with rewrite: {response: {set: ...}} in the " +
+		"route, " +
 		"and answer OPTIONS with a route of methods: [OPTIONS] and respond: {status: 204, headers: ...}"
-	noFiles = "serving files isn't there yet: let an upstream serve the files, and keep them with cache: 1h in its route"
+	noFiles = "serving files isn't there yet: let an upstream serve the files, and keep them with cache: 1h in its " +
+		"route"
 
 	inRoute = "what is done to requests stands in their route: rewrite, limit, cache; more is done by a member " +
 		"(to: service:NAME)"
@@ -79,7 +81,8 @@ var triedAtTop = []tried{
 	{keys: "services", instead: "a service isn't declared: whoever subscribes to http.NAME serves it; " +
 		"write to: service:NAME in a route, or edge: {expose: [NAME]}"},
 	{keys: "cluster", instead: "write mesh: {cluster: ...}"},
-	{keys: "nats", instead: "write mesh: {url: ...} for an existing server, or mesh: {listen: ...} for the embedded one"},
+	{keys: "nats", instead: "write mesh: {url: ...} for an existing server, or mesh: {listen: ...} for the embedded " +
+		"one"},
 	{keys: "rate_limit rate_limits ratelimit", instead: "write limits: {NAME: 100/15m}, or limit: 100/15m in a route"},
 	{keys: "rules locations", instead: "write routes"},
 	{keys: "backends clusters", instead: "write upstreams"},
@@ -94,8 +97,9 @@ var triedInEdge = []tried{
 	{keys: "http2 h2 http3 h3 quic", instead: noHTTP},
 	{keys: "cors", instead: noCORS},
 	{keys: "static root files", instead: noFiles},
-	{keys: "proxy_protocol", instead: "the PROXY protocol isn't there yet: let the proxy in front send X-Forwarded-For, " +
-		"and list it in edge.trusted_proxies"},
+	{keys: "proxy_protocol",
+		instead: "the PROXY protocol isn't there yet: let the proxy in front send X-Forwarded-For, " +
+			"and list it in edge.trusted_proxies"},
 	{keys: "port", instead: `write listen: ":80" with the port`, key: "listen"},
 	{keys: "address addr host", instead: "write listen: 127.0.0.1:8080", key: "listen"},
 	{keys: "headers", instead: "write rewrite: {response: {set: ...}} in a route to set it"},
@@ -184,7 +188,8 @@ var triedInMatch = []tried{
 var triedInCache = []tried{
 	{keys: "max_age expires duration time", instead: "write ttl"},
 	{keys: "enabled", instead: "write on"},
-	{keys: "size", instead: "write max_object for the largest body, or cache: {memory: ..., disk: ...} at the top level"},
+	{keys: "size", instead: "write max_object for the largest body, or cache: {memory: ..., disk: ...} at the top " +
+		"level"},
 	{keys: "vary_by headers", instead: "write key: [header:NAME] for fields that count beside the URL"},
 	{keys: "ignore", instead: "write query: {drop: [NAME]}"},
 }

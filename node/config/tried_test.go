@@ -57,13 +57,15 @@ func TestTriedKeys(t *testing.T) {
 		{"upstreams: {api: {url: http://127.0.0.1:3000}}", "write targets: [http://127.0.0.1:3000]"},
 		{"upstreams: {api: {servers: [http://127.0.0.1:3000]}}", "write targets: [http://127.0.0.1:3000]"},
 		{"upstreams: {api: {targets: [http://127.0.0.1:3000], strategy: x}}", "write balance: least"},
-		{"upstreams: {api: {targets: [http://127.0.0.1:3000], headers: {X: y}}}", "write rewrite: {request: {set: ...}} in the route"},
+		{"upstreams: {api: {targets: [http://127.0.0.1:3000], headers: {X: y}}}",
+			"write rewrite: {request: {set: ...}} in the route"},
 		{"admin: {password: x}", "write token"},
 		{"mesh: {user: x}", "write token"},
 	} {
 		_, err := config.Parse("f", []byte("version: 1\n"+tc.file), nil)
 		mistakes, _ := errors.AsType[config.Errors](err)
-		if len(mistakes) != 1 || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "did you mean") {
+		if len(mistakes) != 1 || !strings.Contains(err.Error(), tc.want) ||
+			strings.Contains(err.Error(), "did you mean") {
 			t.Errorf("%s\n gives %v,\n want %q", tc.file, err, tc.want)
 		}
 	}

@@ -40,8 +40,9 @@ func (s *Store) SaveConfig(ctx context.Context, text, source string) (ConfigRevi
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		saved, err = scanConfig(tx.QueryRowContext(ctx, "INSERT INTO configs (text, source, applied_us) VALUES (?, ?, ?)"+
-			" RETURNING revision, text, source, applied_us", text, source, s.now()))
+		saved, err = scanConfig(tx.QueryRowContext(ctx,
+			"INSERT INTO configs (text, source, applied_us) VALUES (?, ?, ?)"+
+				" RETURNING revision, text, source, applied_us", text, source, s.now()))
 		if err != nil {
 			return err
 		}

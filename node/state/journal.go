@@ -42,7 +42,8 @@ func (s *Store) Record(ctx context.Context, kind, detail string) error {
 		detail = strings.ToValidUTF8(detail[:MaxDetailBytes], "")
 	}
 	err := s.writing(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, "INSERT INTO events (time_us, kind, detail) VALUES (?, ?, ?)", s.now(), kind, detail)
+		res, err := tx.ExecContext(ctx, "INSERT INTO events (time_us, kind, detail) VALUES (?, ?, ?)", s.now(), kind,
+			detail)
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,8 @@ func (s *Store) SetNote(ctx context.Context, name string, value []byte) error {
 	}
 	err := s.writing(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO notes (name, value, written_us) VALUES (?, ?, ?)"+
-			" ON CONFLICT (name) DO UPDATE SET value = excluded.value, written_us = excluded.written_us", name, value, s.now())
+			" ON CONFLICT (name) DO UPDATE SET value = excluded.value, written_us = excluded.written_us", name, value,
+			s.now())
 		return err
 	})
 	if err != nil {

@@ -119,7 +119,8 @@ func TestSetAsideNeverOverwrites(t *testing.T) {
 	if want := []string{base + "-2", base + "-3"}; !slices.Equal(got, want) {
 		t.Fatalf("set aside %v, want %v", got, want)
 	}
-	for name, want := range map[string]string{base + "-wal": "an older log", base + "-2": "bad 1", base + "-3": "bad 2"} {
+	for name, want := range map[string]string{base + "-wal": "an older log", base + "-2": "bad 1",
+		base + "-3": "bad 2"} {
 		if string(read(t, name)) != want {
 			t.Errorf("%s was overwritten", name)
 		}
@@ -256,7 +257,8 @@ func TestNotWritable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			err := newStore(t, path).Open(t.Context())
 			perr, ok := errors.AsType[*fs.PathError](err)
-			if !ok || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "hint: the data directory must") {
+			if !ok || !strings.Contains(err.Error(), path) ||
+				!strings.Contains(err.Error(), "hint: the data directory must") {
 				t.Errorf("error %q (path error: %v)", err, perr)
 			}
 		})
@@ -298,7 +300,8 @@ func asNobody(t *testing.T, test string) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	program, err := os.ReadFile(os.Args[0])
 	binary := filepath.Join(dir, "state.test")
-	if err = errors.Join(err, os.WriteFile(binary, program, 0o755), os.Chown(dir, nobody, nobody), os.Chmod(binary, 0o755)); err != nil {
+	if err = errors.Join(err, os.WriteFile(binary, program, 0o755), os.Chown(dir, nobody, nobody),
+		os.Chmod(binary, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^"+test+"$", "-test.v")
@@ -318,7 +321,8 @@ func TestBusyIsNotSetAside(t *testing.T) {
 	filled(t, path)
 	db := rawOpen(t, path)
 	defer db.Close()
-	for _, q := range []string{"PRAGMA locking_mode = EXCLUSIVE", "INSERT INTO events (time_us, kind, detail) VALUES (0, 'x', 'y')"} {
+	for _, q := range []string{"PRAGMA locking_mode = EXCLUSIVE",
+		"INSERT INTO events (time_us, kind, detail) VALUES (0, 'x', 'y')"} {
 		if _, err := db.Exec(q); err != nil {
 			t.Fatal(err)
 		}

@@ -42,10 +42,12 @@ func TestReopenKeepsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (state.ConfigRevision{Revision: 2, Text: "version: 1\nroutes: []\n", Source: "millrace.yaml", Applied: epoch}); last != want {
+	if want := (state.ConfigRevision{Revision: 2, Text: "version: 1\nroutes: []\n", Source: "millrace.yaml",
+		Applied: epoch}); last != want {
 		t.Errorf("last config %+v, want %+v", last, want)
 	}
-	if got := events(t, s, 1); len(got) != 1 || got[0] != (state.Event{Seq: 3, Time: epoch, Kind: "test", Detail: "third"}) {
+	if got := events(t, s, 1); len(got) != 1 ||
+		got[0] != (state.Event{Seq: 3, Time: epoch, Kind: "test", Detail: "third"}) {
 		t.Errorf("last event %+v", got)
 	}
 	if aside := s.SetAside(); aside != "" {
@@ -66,7 +68,8 @@ func TestFileModes(t *testing.T) {
 	s := open(t, path)
 	record(t, s, "so that there is a log")
 	for name, want := range map[string]os.FileMode{
-		filepath.Dir(path): 0o700 | os.ModeDir, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600, path + ".lock": 0o600,
+		filepath.Dir(path): 0o700 | os.ModeDir, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600,
+		path + ".lock": 0o600,
 	} {
 		info, err := os.Stat(name)
 		if err != nil {
@@ -208,7 +211,8 @@ func TestPragmas(t *testing.T) {
 		"PRAGMA journal_mode":   "wal", // kept in the file, as are the others
 		"PRAGMA user_version":   "2",
 		"PRAGMA application_id": "1298754668",
-		"SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'": "0",
+		"SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT " +
+			"LIKE 'sqlite_%'": "0",
 	} {
 		var got string
 		if err := db.QueryRow(query).Scan(&got); err != nil {

@@ -64,7 +64,9 @@ func StartThree(tb testing.TB) []*natsserver.Server {
 		out[i] = s
 	}
 	for i, s := range out {
-		Eventually(tb, fmt.Sprintf("JetStream is current on n%d", i+1), func() bool { return s.Store() == natsserver.StoreCurrent && s.Routes() == len(out)-1 })
+		Eventually(tb, fmt.Sprintf("JetStream is current on n%d", i+1), func() bool {
+			return s.Store() == natsserver.StoreCurrent && s.Routes() == len(out)-1
+		})
 	}
 	return out
 }
