@@ -29,7 +29,10 @@ func TestCacheAttackConnectionListedFields(t *testing.T) {
 		return resp
 	}
 	for i, c := range []struct{ method, field, value string }{
-		{"GET", "X-Lang", "de"}, {"GET", "X-Tenant", "7"}, {"GET", "X-Beta", "1"}, {"GET", "Cookie", "tier=gold"},
+		{"GET", "X-Lang", "de"},
+		{"GET", "X-Tenant", "7"},
+		{"GET", "X-Beta", "1"},
+		{"GET", "Cookie", "tier=gold"},
 		{"QUERY", "Content-Type", "application/sql"},
 	} {
 		path, body := "/"+string(rune('a'+i)), ""
@@ -94,8 +97,10 @@ func TestGatherConnectionListedFields(t *testing.T) {
 // service answers as a member of that service.
 func (r *rig) service(t *testing.T, name string, f mesh.HandlerFunc) {
 	t.Helper()
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service(name), Handler: f, Streams: true,
-		Limit: 100})
+	s, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service(name), Handler: f, Streams: true,
+		Limit: 100,
+	})
 	if err == nil {
 		err = s.Open(t.Context())
 	}
@@ -110,8 +115,10 @@ func TestConnectionListedFieldsOfASocket(t *testing.T) {
 	r := sockets(t)
 	const head = "GET /up/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-	for connection, want := range map[string]int{"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101,
-		"Upgrade, Sec-WebSocket-Key": 403} {
+	for connection, want := range map[string]int{
+		"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101,
+		"Upgrade, Sec-WebSocket-Key": 403,
+	} {
 		if got, _ := r.raw(t, head+"Connection: "+connection+"\r\n\r\n"); got.StatusCode != want {
 			t.Errorf("Connection: %s gave %d", connection, got.StatusCode)
 		}
@@ -131,8 +138,13 @@ func TestCacheAttackHostSpellings(t *testing.T) {
 		return r.send(t, "GET", "GET "+line+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 	}
 	for i, c := range [][2]string{
-		{"/a", "SHOP.test"}, {"/a", "shop.test"}, {"/a", "shop.test:80"}, {"/a", "shop.test:"}, {"/a", "Shop.Test."},
-		{"/a", "shop.test.:080"}, {"http://SHOP.test:80/a", "other.test"},
+		{"/a", "SHOP.test"},
+		{"/a", "shop.test"},
+		{"/a", "shop.test:80"},
+		{"/a", "shop.test:"},
+		{"/a", "Shop.Test."},
+		{"/a", "shop.test.:080"},
+		{"http://SHOP.test:80/a", "other.test"},
 	} {
 		s := ask(c[0], c[1])
 		if s.body != "shop.test shop.test" || s.hit != (i > 0) {
@@ -175,8 +187,10 @@ func TestForwardedByTrustedProxy(t *testing.T) {
 		{[]string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "SHOP.test:443"}, "https shop.test shop.test   "},
 		{[]string{"X-Forwarded-Host", "shop.test, lb.test"}, "http shop.test shop.test   "},
 		{[]string{"X-Forwarded-Host", "a b"}, "http example.test example.test   "},
-		{[]string{"X-Forwarded-Port", "8443", "X-Forwarded-Prefix", "/shop", "X-Forwarded-Ssl", "on"},
-			"https example.test example.test 8443 /shop on"},
+		{
+			[]string{"X-Forwarded-Port", "8443", "X-Forwarded-Prefix", "/shop", "X-Forwarded-Ssl", "on"},
+			"https example.test example.test 8443 /shop on",
+		},
 		{[]string{"X-Forwarded-Prefix", "/other"}, "http example.test example.test  /other "},
 	} {
 		if s := r.get(t, "/a", c.header...); s.body != c.want {
@@ -226,8 +240,10 @@ func TestForwardedByStrangers(t *testing.T) {
 
 // Proxy, which CGI takes for HTTP_PROXY, comes from nobody, trusted or not.
 func TestProxyFieldIsDropped(t *testing.T) {
-	x := &edge.Exchange{Method: "GET", Target: "/",
-		Header: fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http"}
+	x := &edge.Exchange{
+		Method: "GET", Target: "/",
+		Header: fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http",
+	}
 	if got, _ := edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); got.Header.Has("Proxy") ||
 		!got.Header.Has("P.roxy") {
 		t.Errorf("passed on: %v", got.Header)
@@ -360,8 +376,10 @@ func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	up.Match.Headers = map[string]string{"X-Version": "2"}
 	up.Rewrite = &node.Rewrite{
-		Request: node.Edits{Set: map[string]string{"X-Tenant": "a"}, Add: map[string]string{"X-More": "b"},
-			Remove: []string{"X-Debug"}},
+		Request: node.Edits{
+			Set: map[string]string{"X-Tenant": "a"}, Add: map[string]string{"X-More": "b"},
+			Remove: []string{"X-Debug"},
+		},
 		Response: node.Edits{Remove: []string{"X-Secret"}, Set: map[string]string{"X-Shown": "2"}},
 	}
 	r.SetRoutes(node.Default().Edge, []node.Route{up})

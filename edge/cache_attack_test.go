@@ -21,8 +21,10 @@ func reflecting(req *mesh.Request, n int) *mesh.Response {
 			b.WriteString(f.Name + ": " + f.Value + "\n")
 		}
 	}
-	return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600", "X-N", strconv.Itoa(n)),
-		Body: []byte(b.String())}
+	return &mesh.Response{
+		Status: 200, Header: fields("Cache-Control", "max-age=600", "X-N", strconv.Itoa(n)),
+		Body: []byte(b.String()),
+	}
 }
 
 // Fields that frameworks believe more than the request line, and that the key doesn't hold, reach neither the origin
@@ -104,8 +106,10 @@ func TestCacheAttackPathDelimiters(t *testing.T) {
 		seen[first.body] = target
 		r.get(t, target).wantHit(t, target, first.body)
 	}
-	for _, target := range []string{"/account%00.css", "/account%0a.css", "/account%0D%0Ax.css", "/account\\x.css",
-		"/a/..%2faccount", "/a/../account", "/account%2f..%2fx.css", "/account#x.css"} {
+	for _, target := range []string{
+		"/account%00.css", "/account%0a.css", "/account%0D%0Ax.css", "/account\\x.css",
+		"/a/..%2faccount", "/a/../account", "/account%2f..%2fx.css", "/account#x.css",
+	} {
 		if s := r.get(t, target); s.StatusCode < 400 || s.hit {
 			t.Errorf("%s: %s", target, s)
 		}
@@ -183,8 +187,10 @@ func TestCacheAttackMethodOverride(t *testing.T) {
 		}
 		return always(200, "did "+req.Method)(req, n)
 	})
-	for _, name := range []string{"X-HTTP-Method-Override", "x-http-method", "X-Method-Override",
-		"X_HTTP_Method_Override"} {
+	for _, name := range []string{
+		"X-HTTP-Method-Override", "x-http-method", "X-Method-Override",
+		"X_HTTP_Method_Override",
+	} {
 		if s := r.get(t, "/a?"+name, name, "DELETE"); s.body != "did GET" {
 			t.Errorf("%s: %s", name, s)
 		}
@@ -215,8 +221,10 @@ func TestCacheAttackHostGames(t *testing.T) {
 		(s.StatusCode == 200 && !strings.HasPrefix(s.body, "evil.test ")) {
 		t.Errorf("absolute-form against Host: %s", s) // RFC 9112 §3.2.2: the target wins
 	}
-	for _, host := range []string{"Host: a.test\r\nHost: example.test\r\n", "", "Host: example.test, a.test\r\n",
-		"Host: example.test/x\r\n", "Host: a@example.test\r\n", "Host: example.test:80:80\r\n"} {
+	for _, host := range []string{
+		"Host: a.test\r\nHost: example.test\r\n", "", "Host: example.test, a.test\r\n",
+		"Host: example.test/x\r\n", "Host: a@example.test\r\n", "Host: example.test:80:80\r\n",
+	} {
 		if s := ask("/a", host); s.StatusCode != 400 {
 			t.Errorf("%q: %s", host, s)
 		}

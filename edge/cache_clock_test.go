@@ -25,8 +25,10 @@ func TestCacheClockAheadOfOrigin(t *testing.T) {
 		"said to be stale":   {dated(time.Hour, "Cache-Control", "max-age=0"), "no-freshness", false, time.Hour},
 		"a little ahead":     {dated(2 * time.Minute), "", true, 2 * time.Minute},
 		"seconds ahead":      {dated(10 * time.Second), "", true, 0},
-		"seconds that count": {dated(10*time.Second, "Cache-Control", "max-age=5"), "clock-ahead", false,
-			9 * time.Second},
+		"seconds that count": {
+			dated(10*time.Second, "Cache-Control", "max-age=5"), "clock-ahead", false,
+			9 * time.Second,
+		},
 		"behind": {dated(-time.Hour), "", true, -time.Hour},
 	} {
 		r := startCache(t, nil)

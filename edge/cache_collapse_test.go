@@ -199,8 +199,10 @@ func TestCacheCollapsePrivateIsNotShared(t *testing.T) {
 		r := startCache(t, nil)
 		var at sync.WaitGroup
 		held, open := gate(func(_ *mesh.Request, n int) *mesh.Response {
-			resp := &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60, "+control),
-				Body: []byte(strconv.Itoa(n))}
+			resp := &mesh.Response{
+				Status: 200, Header: fields("Cache-Control", "max-age=60, "+control),
+				Body: []byte(strconv.Itoa(n)),
+			}
 			switch control {
 			case "cookie":
 				resp.Header = fields("Set-Cookie", "id="+strconv.Itoa(n), "Last-Modified", httpDate(time.Hour))
@@ -300,8 +302,10 @@ func TestCacheCollapseLeaderGoesAwayInBody(t *testing.T) {
 func TestCacheCollapseVariants(t *testing.T) {
 	r := startCache(t, nil)
 	held, open := gate(func(req *mesh.Request, _ int) *mesh.Response {
-		return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60", "Vary", "X-Kind"),
-			Body: []byte(req.Header.Get("X-Kind"))}
+		return &mesh.Response{
+			Status: 200, Header: fields("Cache-Control", "max-age=60", "Vary", "X-Kind"),
+			Body: []byte(req.Header.Get("X-Kind")),
+		}
 	})
 	defer open()
 	r.on("/a", held)

@@ -16,7 +16,8 @@ import (
 // lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the
 // flight, and tells the one that began it what came. The fetch ends with ctx, or at the deadline that the chain sets.
 func (c *cached) lead(ctx context.Context, flight *kvcache.Flight[fetched], x *Exchange, l *found,
-	mine chan<- fetched) {
+	mine chan<- fetched,
+) {
 	out := fetched{failed: errPanicked}
 	defer func() {
 		l.release()
@@ -211,8 +212,10 @@ func (c *cached) origin(ctx context.Context, x *Exchange, l *found, grows func(*
 	case validating && l.standsIn(resp.Status):
 		closeBody(resp)
 		c.stats.staleErrors.Add(1)
-		return fetched{stored: true, anyway: true,
-			status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"}}
+		return fetched{
+			stored: true, anyway: true,
+			status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"},
+		}
 	case q.completing && resp.Status == http.StatusPartialContent:
 		return c.complete(ctx, x, l, resp, q.gap, began, grows)
 	case q.ranged && validating && resp.Status == http.StatusPartialContent &&

@@ -41,8 +41,10 @@ func TestCacheRFC9111Section31Fields(t *testing.T) {
 	if strings.Contains(strings.Join(s.Header.Values("Cache-Status"), ","), "Other") {
 		t.Errorf("Cache-Status of another answer: %v", s.Header.Values("Cache-Status"))
 	}
-	for name, want := range map[string]string{"Set-Cookie": "a=1|b=2", "Link": "</a>|</b>", "X-A": "2", "X-B": "1",
-		"Clear-Site-Data": `"cache"`} {
+	for name, want := range map[string]string{
+		"Set-Cookie": "a=1|b=2", "Link": "</a>|</b>", "X-A": "2", "X-B": "1",
+		"Clear-Site-Data": `"cache"`,
+	} {
 		if got := strings.Join(s.Header.Values(name), "|"); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}

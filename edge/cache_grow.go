@@ -142,8 +142,10 @@ func (g *growing) end(err error) {
 
 // store keeps what has grown. A large body's room is given back when the bucket has it as well.
 func (g *growing) store() {
-	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: g.a.stored,
-		Head: httpcache.AppendHead(nil, g.a.header), Length: g.have}
+	rec := &httpcache.Record{
+		Kind: httpcache.KindResponse, Stored: g.a.stored,
+		Head: httpcache.AppendHead(nil, g.a.header), Length: g.have,
+	}
 	if g.have <= chunkSize {
 		for _, chunk := range g.chunks {
 			rec.Body = append(rec.Body, chunk...)
@@ -188,8 +190,10 @@ func (c *cached) follow(x *Exchange, g *growing, waited bool) *mesh.Response {
 		return resp
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	resp := &mesh.Response{Status: g.code, Header: h, Length: g.length,
-		Stream: &follower{g: g, ctx: ctx, cancel: cancel}}
+	resp := &mesh.Response{
+		Status: g.code, Header: h, Length: g.length,
+		Stream: &follower{g: g, ctx: ctx, cancel: cancel},
+	}
 	c.tell(x, resp, status)
 	return resp
 }

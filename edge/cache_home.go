@@ -140,8 +140,10 @@ func (c *cached) homeCall(x *Exchange) string {
 	if !x.refreshing.IsZero() {
 		newer = x.refreshing.UnixMilli()
 	}
-	return strings.Join([]string{c.route.id, c.mark, x.Scheme, x.ID, x.Peer.String(), strconv.FormatBool(x.trusted),
-		strconv.FormatInt(newer, 10)}, " ")
+	return strings.Join([]string{
+		c.route.id, c.mark, x.Scheme, x.ID, x.Peer.String(), strconv.FormatBool(x.trusted),
+		strconv.FormatInt(newer, 10),
+	}, " ")
 }
 
 // fromHome takes an entry over from its home.
@@ -247,8 +249,10 @@ func (s *Server) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, 
 
 // elsewhere tells a node to fetch for itself.
 func elsewhere() *mesh.Response {
-	return &mesh.Response{Status: http.StatusMisdirectedRequest,
-		Header: mesh.Header{{Name: fieldEntry, Value: "elsewhere"}}}
+	return &mesh.Response{
+		Status: http.StatusMisdirectedRequest,
+		Header: mesh.Header{{Name: fieldEntry, Value: "elsewhere"}},
+	}
 }
 
 // homeExchange makes an exchange of another node's request. The policy is nil if the route isn't the same here.

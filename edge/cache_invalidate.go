@@ -90,8 +90,10 @@ func (s *Server) purge(ctx context.Context, x *Exchange) (*mesh.Response, error)
 	}
 	body := `{"sequence": ` + strconv.FormatUint(done.Sequence, 10) + `, "nodes": ` + strconv.Itoa(len(done.Nodes)) +
 		"}\n"
-	return &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}},
-		Body: []byte(body)}, nil
+	return &mesh.Response{
+		Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}},
+		Body: []byte(body),
+	}, nil
 }
 
 // URLPurges gives the purges of one URL as clients ask for it: of its canonical form, and of what its route and

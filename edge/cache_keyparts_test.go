@@ -59,8 +59,10 @@ func TestCacheKeyedPartsThatComeTwice(t *testing.T) {
 		r.get(t, "/a", header...).wantHit(t, strings.Join(header, " "), own[i])
 	}
 	// What doesn't matter still doesn't.
-	for _, line := range []string{"lang=en; other=1", "other=1; lang=en", `lang=en; other="x; y"`, "xlang=de; lang=en",
-		"other=lang; lang=en"} {
+	for _, line := range []string{
+		"lang=en; other=1", "other=1; lang=en", `lang=en; other="x; y"`, "xlang=de; lang=en",
+		"other=lang; lang=en",
+	} {
 		r.get(t, "/a", "Cookie", line).wantHit(t, line, own[1])
 	}
 	r.get(t, "/a", "Cookie", "other=1").wantHit(t, "another cookie", own[0])
@@ -68,8 +70,10 @@ func TestCacheKeyedPartsThatComeTwice(t *testing.T) {
 
 // Whoever splits at semicolons, or at commas as well, finds the plain value of a cookie and no other.
 func FuzzPlainCookie(f *testing.F) {
-	for _, line := range []string{"lang=en", "lang=en; lang=de", "a=1, lang=en", `a="; lang=en; "`, "Lang=en", "lang",
-		"x=lang; lang =1"} {
+	for _, line := range []string{
+		"lang=en", "lang=en; lang=de", "a=1, lang=en", `a="; lang=en; "`, "Lang=en", "lang",
+		"x=lang; lang =1",
+	} {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line string) {

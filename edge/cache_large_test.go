@@ -29,8 +29,10 @@ func text(n int) string {
 
 func streamed(body string, length int64, header ...string) answer {
 	return func(*mesh.Request, int) *mesh.Response {
-		return &mesh.Response{Status: 200, Header: fields(header...), Stream: mesh.NewBody(strings.NewReader(body)),
-			Length: length}
+		return &mesh.Response{
+			Status: 200, Header: fields(header...), Stream: mesh.NewBody(strings.NewReader(body)),
+			Length: length,
+		}
 	}
 }
 
@@ -48,8 +50,15 @@ func TestCacheLargeInChunks(t *testing.T) {
 	if s := r.ask(t, "HEAD", "/a", ""); s.ContentLength != n || !s.hit {
 		t.Errorf("HEAD: %s, length %d", s, s.ContentLength)
 	}
-	for _, at := range [][2]int{{0, 0}, {chunk - 1, chunk}, {chunk, 2*chunk - 1}, {100, n - 1},
-		{2*chunk + 7, 5*chunk + 3}, {n - 1, n - 1}, {chunk - 10, chunk - 1}} {
+	for _, at := range [][2]int{
+		{0, 0},
+		{chunk - 1, chunk},
+		{chunk, 2*chunk - 1},
+		{100, n - 1},
+		{2*chunk + 7, 5*chunk + 3},
+		{n - 1, n - 1},
+		{chunk - 10, chunk - 1},
+	} {
 		s := r.get(t, "/a", "Range", "bytes="+strconv.Itoa(at[0])+"-"+strconv.Itoa(at[1]))
 		if s.StatusCode != 206 || s.body != body[at[0]:at[1]+1] || !s.hit || s.broken != nil {
 			t.Errorf("bytes %d to %d: %s, %v", at[0], at[1], s, s.broken)

@@ -118,7 +118,8 @@ func (x *Exchange) relays(to func(int, mesh.Header)) <-chan interim {
 // took answers with what a fetch has brought. Those who waited look again, so that validity, variant and freshness are
 // judged for each of them.
 func (c *cached) took(ctx context.Context, x *Exchange, before *found, out fetched,
-	waited bool) (*mesh.Response, error) {
+	waited bool,
+) (*mesh.Response, error) {
 	if out.growing != nil && (!waited || out.growing.fits(c, x)) {
 		return c.follow(x, out.growing, waited), nil
 	}
@@ -165,8 +166,10 @@ func (c *cached) own(x *Exchange, out fetched) (*mesh.Response, error) {
 	switch {
 	case resp.Stream != nil:
 	case httpcache.NotModified(request, resp.Status, resp.Header, time.Now()):
-		resp = &mesh.Response{Status: http.StatusNotModified, Header: httpcache.NotModifiedHeader(resp.Header),
-			Member: resp.Member}
+		resp = &mesh.Response{
+			Status: http.StatusNotModified, Header: httpcache.NotModifiedHeader(resp.Header),
+			Member: resp.Member,
+		}
 	case x.ranged() && resp.Status == http.StatusOK:
 		resp = c.cut(x, resp)
 	}

@@ -170,8 +170,10 @@ func (c *cached) putParts(x *Exchange, l *found, a admitted, parts httpcache.Par
 		c.put(x, l, a, &mesh.Response{Body: parts.Bytes[0]})
 		return
 	}
-	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header),
-		Length: parts.Length, Spans: parts.Spans}
+	rec := &httpcache.Record{
+		Kind: httpcache.KindResponse, Stored: a.stored, Head: httpcache.AppendHead(nil, a.header),
+		Length: parts.Length, Spans: parts.Spans,
+	}
 	for _, b := range parts.Bytes {
 		rec.Body = append(rec.Body, b...)
 	}

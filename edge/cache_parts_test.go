@@ -180,8 +180,10 @@ func TestCacheRFC5861Section3RefreshByRangeOrHead(t *testing.T) {
 	} {
 		r := startCache(t, nil)
 		r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
-			h := []string{"Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag",
-				strconv.Quote(strconv.Itoa(n))}
+			h := []string{
+				"Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag",
+				strconv.Quote(strconv.Itoa(n)),
+			}
 			if n == 1 {
 				h = append(h, "Age", "20")
 			}

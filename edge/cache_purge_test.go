@@ -168,8 +168,10 @@ func TestCachePurgeLateValidation(t *testing.T) {
 
 // PURGE is for configured clients, and answers when it is done; for all others it is a method like any.
 func TestCachePurgeMethod(t *testing.T) {
-	for name, clients := range map[string][]node.Prefix{"nobody": nil, "others": {prefix("192.0.2.0/24")},
-		"me": {prefix("127.0.0.0/8")}} {
+	for name, clients := range map[string][]node.Prefix{
+		"nobody": nil, "others": {prefix("192.0.2.0/24")},
+		"me": {prefix("127.0.0.0/8")},
+	} {
 		r := startCache(t, func(c *node.Cache) {
 			c.Query.Drop = []string{"utm"}
 		}, func(s *cacheSetup) { s.store.PurgeClients = clients })

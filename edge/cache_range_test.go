@@ -95,8 +95,11 @@ func TestCacheRFC9110Section146Multipart(t *testing.T) {
 		t.Fatalf("got %s, %v, %v", s, s.Header, err)
 	}
 	parts := multipart.NewReader(strings.NewReader(s.body), params["boundary"])
-	for _, want := range []struct{ body, at string }{{"01", "bytes 0-1/20"}, {"56", "bytes 5-6/20"},
-		{"ij", "bytes 18-19/20"}} {
+	for _, want := range []struct{ body, at string }{
+		{"01", "bytes 0-1/20"},
+		{"56", "bytes 5-6/20"},
+		{"ij", "bytes 18-19/20"},
+	} {
 		p, err := parts.NextPart()
 		if err != nil {
 			t.Fatal(err)
@@ -220,8 +223,10 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 	}
 	r.on("/416", func(req *mesh.Request, _ int) *mesh.Response {
 		if req.Header.Has("Range") {
-			return &mesh.Response{Status: 416,
-				Header: fields("Content-Range", "bytes */20", "Cache-Control", "max-age=60")}
+			return &mesh.Response{
+				Status: 416,
+				Header: fields("Content-Range", "bytes */20", "Cache-Control", "max-age=60"),
+			}
 		}
 		return fresh(digits)(req, 1)
 	})

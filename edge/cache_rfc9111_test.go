@@ -190,8 +190,10 @@ func TestCacheRFC9111Section434Validation(t *testing.T) {
 	}
 	s = r.get(t, "/a")
 	s.wantHit(t, "after the 304", "body")
-	for name, want := range map[string]string{"X-Version": "2", "X-Only": "first", "X-New": "n",
-		"Content-Type": "text/plain", "Content-Length": "4", "Cache-Control": "max-age=120"} {
+	for name, want := range map[string]string{
+		"X-Version": "2", "X-Only": "first", "X-New": "n",
+		"Content-Type": "text/plain", "Content-Length": "4", "Cache-Control": "max-age=120",
+	} {
 		if got := s.Header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("%s after the 304: %q, want %q", name, got, want)
 		}
@@ -292,8 +294,10 @@ func TestCacheRFC9111Section43ColdConditional(t *testing.T) {
 		if req.Header.Has("If-None-Match") {
 			return &mesh.Response{Status: 304, Header: fields("ETag", `"1"`)}
 		}
-		return &mesh.Response{Status: 200, Header: fields("ETag", `"1"`, "Cache-Control", "max-age=60"),
-			Body: []byte("body")}
+		return &mesh.Response{
+			Status: 200, Header: fields("ETag", `"1"`, "Cache-Control", "max-age=60"),
+			Body: []byte("body"),
+		}
 	})
 	if s := r.get(t, "/a", "If-None-Match", `"1"`); s.StatusCode != 304 {
 		t.Errorf("cold: %s", s)

@@ -53,8 +53,10 @@ type cacheSetup struct {
 // startCache starts it with one route for all paths, changed by cache.
 func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSetup)) *cacheRig {
 	tb.Helper()
-	set := cacheSetup{edge: node.Default().Edge, store: node.Default().Cache, alone: true,
-		routes: []node.Route{cachedRoute("/*", cache)}}
+	set := cacheSetup{
+		edge: node.Default().Edge, store: node.Default().Cache, alone: true,
+		routes: []node.Route{cachedRoute("/*", cache)},
+	}
 	set.edge.Listen, set.store.Memory, set.store.Disk = "127.0.0.1:0", 64*node.MiB, 64*node.MiB
 	for _, f := range change {
 		f(&set)
@@ -63,8 +65,10 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 	r := &cacheRig{origin: o, log: &buffer{}, set: &set}
 	r.nats = natsservertest.Start(tb)
 	r.conn = natsservertest.Connect(tb, r.nats)
-	service, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("origin"),
-		Handler: mesh.HandlerFunc(r.serve), Limit: 1000})
+	service, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("origin"),
+		Handler:     mesh.HandlerFunc(r.serve), Limit: 1000,
+	})
 	if err == nil {
 		err = service.Open(tb.Context())
 	}
@@ -120,8 +124,10 @@ func (r *cacheRig) restart(tb testing.TB, written uint64) {
 
 func (r *cacheRig) listen(tb testing.TB, set *cacheSetup) {
 	tb.Helper()
-	s, err := edge.New(edge.Config{Node: "n1", ID: "abc", Edge: set.edge, Routes: set.routes, Mesh: r.conn,
-		Cache: r.cache, Store: set.store, Log: natsservertest.Discard()})
+	s, err := edge.New(edge.Config{
+		Node: "n1", ID: "abc", Edge: set.edge, Routes: set.routes, Mesh: r.conn,
+		Cache: r.cache, Store: set.store, Log: natsservertest.Discard(),
+	})
 	if err == nil {
 		err = s.Open(tb.Context())
 	}
@@ -197,8 +203,10 @@ func (o *origin) last(path string) *mesh.Request {
 // always answers every request alike, with fields in turn; %d in body becomes the number of the request.
 func always(status int, body string, header ...string) answer {
 	return func(_ *mesh.Request, n int) *mesh.Response {
-		return &mesh.Response{Status: status, Header: fields(header...),
-			Body: []byte(strings.ReplaceAll(body, "%d", strconv.Itoa(n)))}
+		return &mesh.Response{
+			Status: status, Header: fields(header...),
+			Body: []byte(strings.ReplaceAll(body, "%d", strconv.Itoa(n))),
+		}
 	}
 }
 

@@ -168,8 +168,10 @@ func TestCacheRouteMaxObject(t *testing.T) {
 		r.on(path, fresh(body))
 		if size > 524_288 {
 			r.on(path, func(*mesh.Request, int) *mesh.Response {
-				return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=60"),
-					Stream: mesh.NewBody(strings.NewReader(body)), Length: int64(size)}
+				return &mesh.Response{
+					Status: 200, Header: fields("Cache-Control", "max-age=60"),
+					Stream: mesh.NewBody(strings.NewReader(body)), Length: int64(size),
+				}
 			})
 		}
 		if s := r.get(t, path); s.body != body || s.stored != hit {

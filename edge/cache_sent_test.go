@@ -88,8 +88,10 @@ func TestCacheVaryOnForwardedForOfRoute(t *testing.T) {
 // What the key has already, or what never reaches the origin, makes no variants.
 func TestCacheVaryOnWhatTellsNothingApart(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) { s.edge.TrustedProxies = prefixes("127.0.0.2/32") })
-	for _, field := range []string{"X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Host", "X-Host",
-		"X_Theme", "If-None-Match"} {
+	for _, field := range []string{
+		"X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Host", "X-Host",
+		"X_Theme", "If-None-Match",
+	} {
 		path := "/" + field
 		r.on(path, saysSent(field))
 		first := r.get(t, path)

@@ -14,8 +14,10 @@ import (
 
 // stale is a response that has been stale for so long when it comes.
 func stale(body string, since int, control ...string) answer {
-	h := []string{"Cache-Control", strings.Join(append([]string{"max-age=10"}, control...), ", "), "Age",
-		strconv.Itoa(10 + since), "ETag", `"1"`}
+	h := []string{
+		"Cache-Control", strings.Join(append([]string{"max-age=10"}, control...), ", "), "Age",
+		strconv.Itoa(10 + since), "ETag", `"1"`,
+	}
 	return always(200, body, h...)
 }
 
@@ -139,8 +141,10 @@ func TestCacheRFC5861Section3StaleWhileRevalidate(t *testing.T) {
 // Outside the window, and where must-revalidate or s-maxage stand against it, the client waits for the origin.
 func TestCacheRFC5861Section3Window(t *testing.T) {
 	r := startCache(t, nil)
-	for i, control := range []string{"stale-while-revalidate=4", "stale-while-revalidate=60, must-revalidate",
-		"stale-while-revalidate=60, s-maxage=10", "stale-while-revalidate=60, no-cache"} {
+	for i, control := range []string{
+		"stale-while-revalidate=4", "stale-while-revalidate=60, must-revalidate",
+		"stale-while-revalidate=60, s-maxage=10", "stale-while-revalidate=60, no-cache",
+	} {
 		path := "/" + strconv.Itoa(i)
 		r.on(path, stale("%d", 5, control))
 		r.get(t, path)
@@ -195,8 +199,10 @@ func TestCacheRFC9111Section521RequestDirectives(t *testing.T) {
 		if s.hit != c.hit {
 			t.Errorf("%s with %s: %s", c.path, c.directive, s)
 		}
-		if want := map[string]string{"/fresh": "request", "/immutable": "request", "/must": "stale",
-			"/stale": "stale"}[c.path]; !c.hit && s.fwd != want {
+		if want := map[string]string{
+			"/fresh": "request", "/immutable": "request", "/must": "stale",
+			"/stale": "stale",
+		}[c.path]; !c.hit && s.fwd != want {
 			t.Errorf("%s with %s: fwd=%s, want %s (RFC 9211 §2.2)", c.path, c.directive, s.fwd, want)
 		}
 	}
@@ -237,8 +243,12 @@ func TestCacheAttackBustingByRequestDirectives(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", always(200, "%d", "Cache-Control", "max-age=60"))
 	r.get(t, "/a", "Cache-Control", "no-store")
-	for _, h := range [][]string{{"Cache-Control", "no-cache"}, {"Cache-Control", "max-age=0"},
-		{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}} {
+	for _, h := range [][]string{
+		{"Cache-Control", "no-cache"},
+		{"Cache-Control", "max-age=0"},
+		{"Cache-Control", "no-store"},
+		{"Pragma", "no-cache"},
+	} {
 		r.get(t, "/a", h...).wantHit(t, h[1], "1")
 	}
 }
@@ -252,8 +262,10 @@ func TestCacheConnectFailureIsRemembered(t *testing.T) {
 	}
 	r.on("/a", always(200, "back", "Cache-Control", "max-age=60"))
 	begun := time.Now()
-	service, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("origin"),
-		Handler: mesh.HandlerFunc(r.serve), Limit: 10})
+	service, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("origin"),
+		Handler:     mesh.HandlerFunc(r.serve), Limit: 10,
+	})
 	if err == nil {
 		err = service.Open(t.Context())
 	}

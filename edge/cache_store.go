@@ -153,15 +153,18 @@ func (c *cached) putPass(l *found, why httpcache.Reason) {
 }
 
 func (c *cached) putEntry(key []byte, rec *httpcache.Record, scope kvcache.Scope, keep time.Duration,
-	tiers kvcache.Tiers) {
+	tiers kvcache.Tiers,
+) {
 	c.store.Put(&kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(keep), Scope: scope}, tiers)
 }
 
 // scope says which purges reach a response.
 func (c *cached) scope(primary []byte, h mesh.Header, epoch kvcache.Epoch) kvcache.Scope {
 	url := string(keyURL(primary))
-	s := kvcache.Scope{Epoch: epoch, URL: kvcache.Hash(kvcache.ReachURL, url),
-		Host: kvcache.Hash(kvcache.ReachHost, keyHost(url))}
+	s := kvcache.Scope{
+		Epoch: epoch, URL: kvcache.Hash(kvcache.ReachURL, url),
+		Host: kvcache.Hash(kvcache.ReachHost, keyHost(url)),
+	}
 	for _, tag := range httpcache.Tags(h, origin(url)) {
 		s.Tags = append(s.Tags, kvcache.Hash(kvcache.ReachTag, tag))
 	}

@@ -140,7 +140,8 @@ func TestExpectReachesMembers(t *testing.T) {
 	to := route("", "/*")
 	to.To.Name = "members"
 	r := start(t, nil, to)
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("members"), Streams: true,
+	s, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("members"), Streams: true,
 		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 			if !q.Expect || q.Header.Has("Expect") {
 				return &mesh.Response{Status: 500}, nil
@@ -150,7 +151,8 @@ func TestExpectReachesMembers(t *testing.T) {
 			}
 			n, err := io.Copy(io.Discard, mesh.NewReader(q.Stream))
 			return &mesh.Response{Status: 201, Body: fmt.Append(nil, n)}, err
-		})})
+		}),
+	})
 	if err == nil {
 		err = s.Open(t.Context())
 	}

@@ -25,8 +25,10 @@ func (s *Server) Routes() []RouteInfo {
 	set := s.settings.Load()
 	out := make([]RouteInfo, 0, len(set.routes)+1)
 	for _, r := range set.routes {
-		out = append(out, RouteInfo{Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(),
-			Target: r.Goal()})
+		out = append(out, RouteInfo{
+			Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(),
+			Target: r.Goal(),
+		})
 	}
 	if set.exposed != nil {
 		out = append(out, RouteInfo{Name: exposedID, Path: exposedPattern, Target: "service:{service}"})

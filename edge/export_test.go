@@ -45,8 +45,10 @@ func Keep(l net.Listener, keep func(*Exchange)) *fiber.App {
 		return c.SendString(x.Target)
 	})
 	cfg := node.Default().Edge
-	guarded := guard.New(l, guard.Config{Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered)),
-		Log: slog.New(slog.DiscardHandler)})
+	guarded := guard.New(l, guard.Config{
+		Limits: limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered)),
+		Log: slog.New(slog.DiscardHandler),
+	})
 	go func() { _ = app.Listener(guarded) }()
 	return app
 }

@@ -98,9 +98,11 @@ func TestPrepare(t *testing.T) {
 	if got.Target != "/a?q=%2F" || got.Host != "shop.example" || client.String() != "192.0.2.7" {
 		t.Errorf("target %s, host %s, client %s", got.Target, got.Host, client)
 	}
-	for _, gone := range []string{"Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Authorization",
+	for _, gone := range []string{
+		"Connection", "X-Hop", "Keep-Alive", "TE", "Upgrade", "Proxy-Authorization",
 		"Millrace-Nonce", "Millrace-Deadline", "Nats-Rollup", "Forwarded", "X-Forwarded-Port", "Content-Length",
-		"Expect", "Host", "X_Forwarded_For", "Millrace_Deadline", "Content_Length", "X-Real-IP"} {
+		"Expect", "Host", "X_Forwarded_For", "Millrace_Deadline", "Content_Length", "X-Real-IP",
+	} {
 		if got.Header.Has(gone) {
 			t.Errorf("%s was forwarded", gone)
 		}

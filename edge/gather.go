@@ -38,8 +38,10 @@ func (s *Server) newGatherer(r *node.Route, id func(call string) string, origin 
 // partRoute is the route of one call: its target, behind the call's own limits and cache.
 func (s *Server) partRoute(parent *node.Route, name, id, origin string) *route {
 	c := parent.Gather.Calls[name]
-	own := node.Route{Host: parent.Host, Path: parent.Path, To: c.To, Timeout: c.Timeout, Cache: c.Cache,
-		Limit: c.Limit}
+	own := node.Route{
+		Host: parent.Host, Path: parent.Path, To: c.To, Timeout: c.Timeout, Cache: c.Cache,
+		Limit: c.Limit,
+	}
 	if parent.Rewrite != nil {
 		own.Rewrite = &node.Rewrite{Request: parent.Rewrite.Request}
 	}

@@ -59,7 +59,8 @@ func over(r *mesh.PartResult) bool { return r.Err != nil || r.Response != nil }
 
 // answer makes the response of the results.
 func (g *gatherer) answer(results []mesh.PartResult, outs []partOut, decided bool,
-	held *holding) (*mesh.Response, error) {
+	held *holding,
+) (*mesh.Response, error) {
 	write := written.appendBody
 	switch ok := succeeded(results); g.how.Mode {
 	case node.GatherRace, node.GatherAny:
@@ -302,6 +303,8 @@ func isJSON(contentType string) bool {
 func quoteJSON(s string) []byte { return gjson.AppendJSONString(nil, strings.ToValidUTF8(s, "\uFFFD")) }
 
 func jsonResponse(body []byte) *mesh.Response {
-	return &mesh.Response{Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}},
-		Body: body}
+	return &mesh.Response{
+		Status: http.StatusOK, Header: mesh.Header{{Name: "Content-Type", Value: "application/json"}},
+		Body: body,
+	}
 }

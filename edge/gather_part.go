@@ -239,8 +239,10 @@ func (p *part) decode(resp *mesh.Response) error {
 
 // ofContent names the fields that describe the very bytes of a body.
 func ofContent(f mesh.Field) bool {
-	for _, name := range [...]string{"Content-Encoding", "Content-Length", "Content-MD5", "Content-Digest",
-		"Repr-Digest", "Digest", "ETag", "Last-Modified", "Accept-Ranges"} {
+	for _, name := range [...]string{
+		"Content-Encoding", "Content-Length", "Content-MD5", "Content-Digest",
+		"Repr-Digest", "Digest", "ETag", "Last-Modified", "Accept-Ranges",
+	} {
 		if equalFold(f.Name, name) {
 			return true
 		}

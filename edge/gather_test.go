@@ -65,8 +65,10 @@ func (p *partService) Handle(ctx context.Context, r *mesh.Request) (*mesh.Respon
 	defer p.running.Add(-1)
 	kind, rest, _ := strings.Cut(r.Target[1:], "/")
 	answer := func(status int, kind, body string) (*mesh.Response, error) {
-		return &mesh.Response{Status: status, Header: mesh.Header{{Name: "Content-Type", Value: kind}},
-			Body: []byte(body)}, nil
+		return &mesh.Response{
+			Status: status, Header: mesh.Header{{Name: "Content-Type", Value: kind}},
+			Body: []byte(body),
+		}, nil
 	}
 	switch kind {
 	case "json":
@@ -94,8 +96,10 @@ func (p *partService) Handle(ctx context.Context, r *mesh.Request) (*mesh.Respon
 		}
 		return answer(200, "application/json", `"paused"`)
 	case "big":
-		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
-			Body: []byte(strings.Repeat("x", 300_000))}, nil
+		return &mesh.Response{
+			Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
+			Body: []byte(strings.Repeat("x", 300_000)),
+		}, nil
 	case "hang":
 		<-ctx.Done()
 		p.canceled.Add(1)
@@ -148,8 +152,10 @@ func TestGatherModes(t *testing.T) {
 		partial string
 	}{
 		"settled": {
-			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/12"), "b": to(t, "/bad/"),
-				"c": to(t, "/text/"), "d": to(t, "/broken/")},
+			mode: node.GatherSettled, calls: map[string]node.Call{
+				"a": to(t, "/json/12"), "b": to(t, "/bad/"),
+				"c": to(t, "/text/"), "d": to(t, "/broken/"),
+			},
 			status: 200, partial: "b",
 			body: `{"a":{"status":200,"body":12},"b":{"status":503,"body":"sorry"},"c":{"status":200,"body":"it says \"hi\"\n"},"d":{"status":200,"body":"{"}}`,
 		},
@@ -165,11 +171,15 @@ func TestGatherModes(t *testing.T) {
 			mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/json/null")},
 			status: 200, body: `{"a":1,"b":null}`,
 		},
-		"all, one fails": {mode: node.GatherAll,
-			calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")}, status: 502, partial: "b"},
+		"all, one fails": {
+			mode:  node.GatherAll,
+			calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")}, status: 502, partial: "b",
+		},
 		"all, with a fallback": {
-			mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/json/1"),
-				"b": to(t, "/bad/", fallback("[]"))},
+			mode: node.GatherAll, calls: map[string]node.Call{
+				"a": to(t, "/json/1"),
+				"b": to(t, "/bad/", fallback("[]")),
+			},
 			status: 200, body: `{"a":1,"b":[]}`, partial: "b",
 		},
 		"quorum": {
@@ -182,13 +192,19 @@ func TestGatherModes(t *testing.T) {
 			calls:  map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/bad/")},
 			status: 502, partial: "b",
 		},
-		"any": {mode: node.GatherAny,
+		"any": {
+			mode:  node.GatherAny,
 			calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/pause/"), "c": to(t, "/hang/")}, status: 200,
-			body: `"paused"`},
-		"any, none": {mode: node.GatherAny, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/bad/")},
-			status: 502, partial: "a, b"},
-		"race": {mode: node.GatherRace,
-			calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/hang/")}, status: 503, body: `"sorry"`},
+			body: `"paused"`,
+		},
+		"any, none": {
+			mode: node.GatherAny, calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/bad/")},
+			status: 502, partial: "a, b",
+		},
+		"race": {
+			mode:  node.GatherRace,
+			calls: map[string]node.Call{"a": to(t, "/bad/"), "b": to(t, "/hang/")}, status: 503, body: `"sorry"`,
+		},
 		"extract": {mode: node.GatherAll, calls: map[string]node.Call{"a": to(t, "/user/", func(c *node.Call) {
 			c.Extract = "list.1"
 		})}, status: 200, body: `{"a":2}`},
@@ -196,8 +212,10 @@ func TestGatherModes(t *testing.T) {
 			c.Extract = "no"
 		})}, status: 200, body: `{"a":null}`},
 		"whole time": {
-			mode: node.GatherSettled, calls: map[string]node.Call{"a": to(t, "/json/1"), "b": to(t, "/hang/"),
-				"c": to(t, "/hang/", fallback("0"))},
+			mode: node.GatherSettled, calls: map[string]node.Call{
+				"a": to(t, "/json/1"), "b": to(t, "/hang/"),
+				"c": to(t, "/hang/", fallback("0")),
+			},
 			status: 200, partial: "b, c",
 			body: `{"a":{"status":200,"body":1},"b":{"status":504,"error":{"code":"timeout","detail":"no answer within the deadline"}},"c":{"status":200,"body":0}}`,
 		},
@@ -376,12 +394,16 @@ func TestGatherOddRequests(t *testing.T) {
 		status  int
 	}{
 		"POST": {"POST", strings.NewReader("hello"), nil, want, 200},
-		"chunked POST": {"POST", io.MultiReader(strings.NewReader("hello"), strings.NewReader(" world")), nil, want,
-			200},
+		"chunked POST": {
+			"POST", io.MultiReader(strings.NewReader("hello"), strings.NewReader(" world")), nil, want,
+			200,
+		},
 		"long POST": {"POST", strings.NewReader(strings.Repeat("x", 2<<20)), nil, "", 413},
 		"HEAD":      {"HEAD", nil, nil, "", 200},
-		"socket": {"GET", nil, []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version",
-			"13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}, want, 200},
+		"socket": {"GET", nil, []string{
+			"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version",
+			"13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==",
+		}, want, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req, err := http.NewRequestWithContext(t.Context(), tc.method, r.url+"/all/1", tc.body)

@@ -49,8 +49,10 @@ func TestResponseBeforeTheEnd(t *testing.T) {
 			r.Drain()
 		}
 		for _, c := range []struct{ name, text, want string }{
-			{"close", "POST /none HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 60000\r\n\r\n" + body,
-				"404"},
+			{
+				"close", "POST /none HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 60000\r\n\r\n" + body,
+				"404",
+			},
 			{"HTTP/1.0", "POST /none HTTP/1.0\r\nHost: h\r\nContent-Length: 60000\r\n\r\n" + body, "404"},
 			{"too large", "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n\r\n" + large, "413"},
 			{"chunked", "POST /none HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks, "404"},
@@ -237,8 +239,10 @@ func TestShutdownKeepsResponses(t *testing.T) {
 func TestCloseWins(t *testing.T) {
 	r := start(t, nil, echoRoute("/echo/*"))
 	for _, version := range []string{"1.0", "1.1"} {
-		for _, fields := range []string{"Connection: close\r\nConnection: keep-alive",
-			"Connection: keep-alive\r\nConnection: close", "Connection: keep-alive, close"} {
+		for _, fields := range []string{
+			"Connection: close\r\nConnection: keep-alive",
+			"Connection: keep-alive\r\nConnection: close", "Connection: keep-alive, close",
+		} {
 			text := "GET /echo/1 HTTP/" + version + "\r\nHost: h\r\n" + fields +
 				"\r\n\r\nGET /echo/2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 			if got := answers(t, r.addr, text); strings.Count(got, "X-Target") != 1 ||

@@ -128,8 +128,10 @@ func TestLongPaths(t *testing.T) {
 	plain := route("plain", "/plain/{name}")
 	plain.To = node.Target{Kind: node.KindNATS, Subject: subject(t, "plain.{name}")}
 	r := start(t, nil, echoRoute("/*"), plain)
-	for _, path := range []string{"/" + strings.Repeat("a", 10_000), "/plain/" + strings.Repeat("a", 10_000),
-		"/" + strings.Repeat("%61", 3400)} {
+	for _, path := range []string{
+		"/" + strings.Repeat("a", 10_000), "/plain/" + strings.Repeat("a", 10_000),
+		"/" + strings.Repeat("%61", 3400),
+	} {
 		if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != http.StatusRequestURITooLong {
 			t.Errorf("%.20s…: got %d", path, resp.StatusCode)
 		}
@@ -249,11 +251,13 @@ func TestChurn(t *testing.T) {
 	slow := route("slow", "/slow")
 	slow.To.Name, slow.Timeout = "slow", node.Duration(200*time.Millisecond)
 	r := start(t, nil, echoRoute("/*"), slow)
-	member, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"), Limit: 1000,
+	member, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("slow"), Limit: 1000,
 		Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
-		})})
+		}),
+	})
 	if err == nil {
 		err = member.Open(t.Context())
 	}
@@ -264,8 +268,10 @@ func TestChurn(t *testing.T) {
 	down := route("down", "/down")
 	down.To.Name = "down"
 	r.SetRoutes(node.Default().Edge, []node.Route{echoRoute("/*"), slow, down})
-	streams, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("down"), Limit: 1000,
-		Streams: true, Handler: mesh.HandlerFunc(downAndUp)})
+	streams, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("down"), Limit: 1000,
+		Streams: true, Handler: mesh.HandlerFunc(downAndUp),
+	})
 	if err == nil {
 		err = streams.Open(t.Context())
 	}

@@ -63,8 +63,10 @@ func (s *Server) newLimited(r *route, next Handler) *limited {
 			continue
 		}
 		resolved := use.Resolve(map[string]node.Limit{use.Use: rule.Limit})
-		l.limits = append(l.limits, &routeLimit{Limit: resolved, rule: rule, event: "event.limit." + rule.Name,
-			form: newLimitForm(rule.Name, resolved)})
+		l.limits = append(l.limits, &routeLimit{
+			Limit: resolved, rule: rule, event: "event.limit." + rule.Name,
+			form: newLimitForm(rule.Name, resolved),
+		})
 	}
 	return l
 }

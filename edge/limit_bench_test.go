@@ -35,8 +35,10 @@ func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
 		"0123456789abcdef", "X-Forwarded-For", "192.0.2.1")
 	peer := netip.MustParseAddr("127.0.0.1")
 	return func() *mesh.Response {
-		x := &edge.Exchange{Method: "GET", Target: "/x/y", Header: header, Scheme: "http", Started: time.Now(),
-			Peer: peer}
+		x := &edge.Exchange{
+			Method: "GET", Target: "/x/y", Header: header, Scheme: "http", Started: time.Now(),
+			Peer: peer,
+		}
 		resp, _ := h(tb.Context(), x)
 		return resp
 	}

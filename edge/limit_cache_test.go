@@ -22,7 +22,8 @@ import (
 
 // startLimitedCache is startCache with limits on all of its routes.
 func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*cacheSetup),
-	limits ...node.Limit) (*cacheRig, *limit.Limiter) {
+	limits ...node.Limit,
+) (*cacheRig, *limit.Limiter) {
 	tb.Helper()
 	limited := func(s *cacheSetup) {
 		s.edge.TrustedProxies = prefixes("127.0.0.0/8")
@@ -159,8 +160,10 @@ func TestLimitHitsAtOnce(t *testing.T) {
 // What is told of limits is a client's own, in hits of every kind, and never stored; nor is what the origin says of its
 // limits.
 func TestLimitFieldsOfHits(t *testing.T) {
-	for _, form := range []node.HeaderForm{node.HeaderDraft8, node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy,
-		node.HeaderNone} {
+	for _, form := range []node.HeaderForm{
+		node.HeaderDraft8, node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy,
+		node.HeaderNone,
+	} {
 		r, _ := startLimitedCache(t, nil, nil, per("100/1h", headers(form)))
 		left := func(s *seen) string {
 			got := told(t, s.Header)

@@ -55,14 +55,18 @@ func TestLimitForms(t *testing.T) {
 	}
 	forms := map[node.HeaderForm]map[string]func(left, reset string) string{
 		node.HeaderDraft8: {"RateLimit-Policy": nil, "RateLimit": hour(`"draft-8";r=LEFT;t=RESET`)},
-		node.HeaderDraft7: {"RateLimit-Policy": hour("3;w=3600"),
-			"RateLimit": hour("limit=3, remaining=LEFT, reset=RESET")},
+		node.HeaderDraft7: {
+			"RateLimit-Policy": hour("3;w=3600"),
+			"RateLimit":        hour("limit=3, remaining=LEFT, reset=RESET"),
+		},
 		node.HeaderDraft6: {
 			"RateLimit-Policy": hour("3;w=3600"), "RateLimit-Limit": hour("3"), "RateLimit-Remaining": hour("LEFT"),
 			"RateLimit-Reset": hour("RESET"),
 		},
-		node.HeaderLegacy: {"X-RateLimit-Limit": hour("3"), "X-RateLimit-Remaining": hour("LEFT"),
-			"X-RateLimit-Reset": nil},
+		node.HeaderLegacy: {
+			"X-RateLimit-Limit": hour("3"), "X-RateLimit-Remaining": hour("LEFT"),
+			"X-RateLimit-Reset": nil,
+		},
 		node.HeaderNone: {},
 	}
 	var routes []node.Route
@@ -144,9 +148,11 @@ func TestLimitNewestForm(t *testing.T) {
 		{"/bucket", []quota{{name: "bucket", q: 30, w: 2, r: 29, t: 1, hasTime: true}}},
 		{"/short", []quota{{name: "short", q: 7, w: 2, r: 6, t: 2, hasTime: true}}},
 		{"/flight", []quota{{name: "flight", q: 4, unit: "concurrent-requests", r: 3}}},
-		{"/many", []quota{{name: "shared-1", q: 5, w: 7200, r: 4, t: 7200, hasTime: true},
+		{"/many", []quota{
+			{name: "shared-1", q: 5, w: 7200, r: 4, t: 7200, hasTime: true},
 			{name: "daily", q: 1000, w: 86400, r: 999, hasTime: true},
-			{name: "many-3", q: 100, w: 60, r: 99, t: 60, hasTime: true}}},
+			{name: "many-3", q: 100, w: 60, r: 99, t: 60, hasTime: true},
+		}},
 	} {
 		resp, _ := r.do(t, "GET", c.path, "", "X-Api-Key", "foo")
 		got := quotas(t, resp.Header)
@@ -244,8 +250,10 @@ func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
 	)
 	for path, want := range map[string]map[string]string{
 		"draft-7": {"RateLimit-Policy": "4", "RateLimit": "limit=4, remaining=3, reset=1"},
-		"draft-6": {"RateLimit-Policy": "4", "RateLimit-Limit": "4", "RateLimit-Remaining": "3",
-			"RateLimit-Reset": "1"},
+		"draft-6": {
+			"RateLimit-Policy": "4", "RateLimit-Limit": "4", "RateLimit-Remaining": "3",
+			"RateLimit-Reset": "1",
+		},
 		"legacy": {"X-RateLimit-Limit": "4", "X-RateLimit-Remaining": "3"},
 	} {
 		resp, _ := r.do(t, "GET", "/"+path, "")

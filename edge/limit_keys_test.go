@@ -228,8 +228,10 @@ func TestLimitForwardedFor(t *testing.T) {
 		s.edge.TrustedProxies = prefixes("127.0.0.0/8", "10.0.0.0/8")
 	}, limitedRoute("x", per("3/1h")))
 	passed = 0
-	for _, chain := range []string{"192.0.2.1", "1.1.1.1, 192.0.2.1", "2.2.2.2, 192.0.2.1, 10.1.1.1",
-		"3.3.3.3,192.0.2.1:99 , 10.1.1.1,10.2.2.2", "rubbish, 192.0.2.1"} {
+	for _, chain := range []string{
+		"192.0.2.1", "1.1.1.1, 192.0.2.1", "2.2.2.2, 192.0.2.1, 10.1.1.1",
+		"3.3.3.3,192.0.2.1:99 , 10.1.1.1,10.2.2.2", "rubbish, 192.0.2.1",
+	} {
 		passed += proxied.passes(t, 1, "/x", "X-Forwarded-For", chain)
 	}
 	if passed != 3 {

@@ -218,8 +218,10 @@ func TestLimitPlacesNeverLeak(t *testing.T) {
 	for worker := range places {
 		clients.Go(func() {
 			for i := range 50 {
-				text := []string{requestOf("GET", "/x/head", nil), requestOf("GET", "/x/stream", nil),
-					requestOf("GET", "/x/events", nil), upload, socket}[i%5]
+				text := []string{
+					requestOf("GET", "/x/head", nil), requestOf("GET", "/x/stream", nil),
+					requestOf("GET", "/x/events", nil), upload, socket,
+				}[i%5]
 				abort(t, r.addr, text, (i+worker)%4)
 			}
 		})
@@ -308,10 +310,12 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 	t.Cleanup(app.Close)
 	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"sockets": inFlight(1)} }, up, inService)
 	serve(t, r.rig, "app", app.URL)
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("sockets"), Streams: true,
+	s, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("sockets"), Streams: true,
 		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 			return &mesh.Response{Status: 101, Stream: &ending{q.Stream}, Length: -1}, nil
-		})})
+		}),
+	})
 	if err == nil {
 		err = s.Open(t.Context())
 	}

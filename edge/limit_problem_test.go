@@ -87,8 +87,10 @@ func TestLimitEvents(t *testing.T) {
 			if e.Client == "192.0.2.1" {
 				refusals++
 			}
-			want := event{Time: e.Time, Node: "n1", Limit: "narrow", Route: "x", Client: "192.0.2.1", Method: "PUT",
-				Path: "/x/a%22%7Bb", ID: e.ID}
+			want := event{
+				Time: e.Time, Node: "n1", Limit: "narrow", Route: "x", Client: "192.0.2.1", Method: "PUT",
+				Path: "/x/a%22%7Bb", ID: e.ID,
+			}
 			if e.Client == "192.0.2.1" && (e != want || time.Since(e.Time).Abs() > time.Minute || len(e.ID) != 32 ||
 				strings.Contains(string(m.Data), "secret")) {
 				t.Errorf("got %s", m.Data)

@@ -45,8 +45,10 @@ func startLimits(tb testing.TB, change func(*limitSetup), routes ...node.Route) 
 	}
 	r := &limitRig{rig: &rig{log: &buffer{}}, named: set.named, store: natsservertest.Start(tb)}
 	r.conn = natsservertest.Connect(tb, r.store)
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("echo"), Handler: mesh.HandlerFunc(echo),
-		Limit: 1000})
+	s, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("echo"), Handler: mesh.HandlerFunc(echo),
+		Limit: 1000,
+	})
 	if err == nil {
 		err = s.Open(tb.Context())
 	}
@@ -62,8 +64,10 @@ func startLimits(tb testing.TB, change func(*limitSetup), routes ...node.Route) 
 	r.limits = openLimits(tb, store, !set.away)
 	r.limits.SetRules(rulesOf(set.named, routes))
 	log := slog.New(slog.NewJSONHandler(r.log, nil))
-	r.Server, err = edge.New(edge.Config{Node: "n1", ID: "abc", Edge: set.edge, Routes: routes, Mesh: r.conn,
-		Limits: r.limits, Log: log})
+	r.Server, err = edge.New(edge.Config{
+		Node: "n1", ID: "abc", Edge: set.edge, Routes: routes, Mesh: r.conn,
+		Limits: r.limits, Log: log,
+	})
 	if err == nil {
 		err = r.Open(tb.Context())
 	}

@@ -42,8 +42,10 @@ func TestLimitCounts(t *testing.T) {
 		{"whole", []node.Limit{per("10/1h", cost(10))}, 1},
 		{"two", []node.Limit{per("7/1h"), per("4/1m")}, 4},
 		{"swapped", []node.Limit{per("4/1m"), per("7/1h")}, 4},
-		{"kinds", []node.Limit{inFlight(1), per("7/1h", algorithm(node.AlgorithmBucket)),
-			per("6/1h", algorithm(node.AlgorithmSliding)), per("8/1h")}, 6},
+		{"kinds", []node.Limit{
+			inFlight(1), per("7/1h", algorithm(node.AlgorithmBucket)),
+			per("6/1h", algorithm(node.AlgorithmSliding)), per("8/1h"),
+		}, 6},
 		{"none", nil, 12},
 	}
 	var routes []node.Route
@@ -91,8 +93,10 @@ func TestLimitWindow(t *testing.T) {
 // Each method counts, and so does each version. Nobody sends a body that is refused.
 func TestLimitMethods(t *testing.T) {
 	r := startLimits(t, nil, limitedRoute("x", per("8/1h")), limitedRoute("none", per("0/1h")))
-	for i, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PROPFIND", "PURGE", "GET",
-		"HEAD", "OPTIONS", "POST"} {
+	for i, method := range []string{
+		"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PROPFIND", "PURGE", "GET",
+		"HEAD", "OPTIONS", "POST",
+	} {
 		resp, body := r.do(t, method, "/x", "")
 		if (resp.StatusCode == http.StatusTooManyRequests) != (i >= 8) ||
 			only(t, resp.Header).r != int64(max(7-i, 0)) || (method == "HEAD" && body != "") {
@@ -295,8 +299,10 @@ func TestLimitStoreAway(t *testing.T) {
 	}
 	check := func(r *limitRig) {
 		t.Helper()
-		for path, want := range map[string]int{"closed": 503, "open": 200, "shadow": 200, "flight": 503,
-			"flight-open": 200, "both": 503, "share": 503, "queue": 503} {
+		for path, want := range map[string]int{
+			"closed": 503, "open": 200, "shadow": 200, "flight": 503,
+			"flight-open": 200, "both": 503, "share": 503, "queue": 503,
+		} {
 			resp, body := r.do(t, "GET", "/"+path, "")
 			got := told(t, resp.Header)
 			if resp.StatusCode != want || resp.Header.Get("RateLimit") != "" ||

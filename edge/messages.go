@@ -38,8 +38,10 @@ type messages struct {
 
 func newMessages(raw mesh.Body) *messages {
 	in := mesh.NewReader(raw)
-	return &messages{raw: raw, in: in, head: frameHead{in: in}, opened: make(chan struct{}),
-		closed: make(chan struct{})}
+	return &messages{
+		raw: raw, in: in, head: frameHead{in: in}, opened: make(chan struct{}),
+		closed: make(chan struct{}),
+	}
 }
 
 // frameHead reads the head of a frame and remembers its first bytes, which ws.Header doesn't hold.

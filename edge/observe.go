@@ -147,7 +147,8 @@ type Event struct {
 }
 
 func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, failed error,
-	took time.Duration) []byte {
+	took time.Duration,
+) []byte {
 	b, err := json.Marshal(Event{
 		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method,
 		Host: x.Host, Path: x.Path, Query: query, Status: resp.Status,

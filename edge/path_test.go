@@ -38,8 +38,10 @@ func TestCanonicalPath(t *testing.T) {
 
 // The canonical path is stable, means the same as what was sent, and never holds what targets disagree about.
 func FuzzCanonicalPath(f *testing.F) {
-	for _, s := range []string{"/", "/a|b/%61", "/%2fa", "/a/..;/b", "/a%2f..%2fb", "/a/..%3bx/b", "/a%2F.",
-		"/caf%C3%A9//x;y", "/%5c"} {
+	for _, s := range []string{
+		"/", "/a|b/%61", "/%2fa", "/a/..;/b", "/a%2f..%2fb", "/a/..%3bx/b", "/a%2F.",
+		"/caf%C3%A9//x;y", "/%5c",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -86,8 +88,10 @@ func TestSplitTarget(t *testing.T) {
 			t.Errorf("%s: %q %q %q, %v", c.target, authority, path, query, err)
 		}
 	}
-	for _, target := range []string{"", "a", "*", "@evil/x", "gopher://h/x", "http:///x", "/a?b c", "/a?b#c",
-		"/a?\x80"} {
+	for _, target := range []string{
+		"", "a", "*", "@evil/x", "gopher://h/x", "http:///x", "/a?b c", "/a?b#c",
+		"/a?\x80",
+	} {
 		if _, _, _, err := edge.SplitTarget(target); err == nil {
 			t.Errorf("%q was accepted", target)
 		}
@@ -112,8 +116,10 @@ func TestCanonicalAuthority(t *testing.T) {
 	if got, _ := edge.CanonicalAuthority("a.test:443", "https"); got != "a.test" {
 		t.Errorf("https: %q", got)
 	}
-	for _, s := range []string{"a b", "a/b", "u@a", "a:80x", "a\x00", "[::1", "a:123456", "a:65536", "a:+80", "a,b",
-		"a\"b", "é", ".", "..", ".a", "a..b", "a:80:80"} {
+	for _, s := range []string{
+		"a b", "a/b", "u@a", "a:80x", "a\x00", "[::1", "a:123456", "a:65536", "a:+80", "a,b",
+		"a\"b", "é", ".", "..", ".a", "a..b", "a:80:80",
+	} {
 		if got, err := edge.CanonicalAuthority(s, "http"); err == nil {
 			t.Errorf("%q was accepted as %q", s, got)
 		}

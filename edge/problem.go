@@ -80,8 +80,10 @@ func problemResponse(err error, id string) *mesh.Response {
 	resp := &mesh.Response{Status: status, Header: mesh.Header{
 		{Name: "Content-Type", Value: "application/problem+json"}, {Name: "Cache-Control", Value: "no-store"},
 	}}
-	resp.Body = problemBody(problem{Type: "about:blank", Title: titles[status], Status: status, Detail: e.Text,
-		Code: e.Code, RequestID: id})
+	resp.Body = problemBody(problem{
+		Type: "about:blank", Title: titles[status], Status: status, Detail: e.Text,
+		Code: e.Code, RequestID: id,
+	})
 	if status == 503 {
 		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
 	}

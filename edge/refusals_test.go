@@ -32,24 +32,32 @@ func TestRefusalsAndTheirConnections(t *testing.T) {
 		"asterisk with GET":       {"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, true, "target"},
 		"two equal lengths":       {post + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 200, false, "abc"},
 		"equal lengths in a list": {post + "Content-Length: 3, 3\r\n\r\nabc", 400, true, "length"},
-		"two different lengths": {post + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, true,
-			"length"},
+		"two different lengths": {
+			post + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, true,
+			"length",
+		},
 		"different lengths in a list": {post + "Content-Length: 3, 4\r\n\r\nabcd", 400, true, "length"},
 		"a list of nothing":           {post + "Content-Length: 3,\r\n\r\nabc", 400, true, "length"},
 		"two empty lines":             {"\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n", 200, false, ""},
-		"twenty empty lines": {strings.Repeat("\r\n", 20) + "GET /x HTTP/1.1\r\nHost: h\r\n\r\n", 400, true,
-			"line"},
+		"twenty empty lines": {
+			strings.Repeat("\r\n", 20) + "GET /x HTTP/1.1\r\nHost: h\r\n\r\n", 400, true,
+			"line",
+		},
 		"HTTP/1.2":  {"GET /x HTTP/1.2\r\nHost: h\r\n\r\n", 200, false, ""},
 		"HTTP/1.9":  {"GET /x HTTP/1.9\r\nHost: h\r\n\r\n", 200, false, ""},
 		"HTTP/1.10": {"GET /x HTTP/1.10\r\nHost: h\r\n\r\n", 400, true, "HTTP/1"},
 		"HTTP/3.1":  {"GET /x HTTP/3.1\r\nHost: h\r\n\r\n", 400, true, "HTTP/1"},
 		"connect":   {"CONNECT b.test:80 HTTP/1.1\r\nHost: b.test:80\r\n\r\n", 405, true, "method"},
 		"trace":     {"TRACE /x HTTP/1.1\r\nHost: h\r\n\r\n", 405, true, "method"},
-		"gzip, chunked": {post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, true,
-			"coding"},
+		"gzip, chunked": {
+			post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, true,
+			"coding",
+		},
 		"gzip": {post + "Transfer-Encoding: gzip\r\n\r\n", 400, true, "length"},
-		"chunked twice": {post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400, true,
-			"length"},
+		"chunked twice": {
+			post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400, true,
+			"length",
+		},
 		"a host that isn't one": {"GET /x HTTP/1.1\r\nHost: a b\r\n\r\n", 400, true, "Host"},
 		"two hosts":             {"GET /x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, true, "Host"},
 		"no host":               {"GET /x HTTP/1.1\r\n\r\n", 400, true, "Host"},
@@ -85,8 +93,10 @@ func TestResetContentHasNoContent(t *testing.T) {
 	r := start(t, nil)
 	r.service(t, "reset", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 		if strings.HasPrefix(q.Target, "/stream") {
-			return &mesh.Response{Status: 205, Stream: mesh.NewBody(io.NopCloser(strings.NewReader("content"))),
-				Length: -1}, nil
+			return &mesh.Response{
+				Status: 205, Stream: mesh.NewBody(io.NopCloser(strings.NewReader("content"))),
+				Length: -1,
+			}, nil
 		}
 		return &mesh.Response{Status: 205, Header: fields("Content-Type", "text/plain"), Body: []byte("content")}, nil
 	})

@@ -34,8 +34,10 @@ func mirror(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 
 func serveMirror(tb testing.TB, r *rig) {
 	tb.Helper()
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("mirror"),
-		Handler: mesh.HandlerFunc(mirror)})
+	s, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("mirror"),
+		Handler:     mesh.HandlerFunc(mirror),
+	})
 	if err == nil {
 		err = s.Open(tb.Context())
 	}
@@ -47,8 +49,10 @@ func serveMirror(tb testing.TB, r *rig) {
 
 func rewriteRoute(tb testing.TB, path string, w *node.Rewrite) node.Route {
 	tb.Helper()
-	return node.Route{Path: decoded[node.Pattern](tb, path), To: node.Target{Kind: node.KindService, Name: "mirror"},
-		Rewrite: w}
+	return node.Route{
+		Path: decoded[node.Pattern](tb, path), To: node.Target{Kind: node.KindService, Name: "mirror"},
+		Rewrite: w,
+	}
 }
 
 func TestRewritePath(t *testing.T) {
@@ -63,12 +67,18 @@ func TestRewritePath(t *testing.T) {
 		{route: "/api/*", path: "/v2/{*}", target: "/api/", want: "/v2/"},
 		{route: "/api/*", path: "/{*}", target: "/api/a%20b/c;d", want: "/a%20b/c;d"},
 		{route: "/*", path: "/in/{*}", target: "/a", want: "/in/a"},
-		{route: "/u/{id}/*", path: "/user-{id}/{*}?id={id}", target: "/u/a%3Fb/x?y=2",
-			want: "/user-a%3Fb/x?id=a%3Fb&y=2"},
+		{
+			route: "/u/{id}/*", path: "/user-{id}/{*}?id={id}", target: "/u/a%3Fb/x?y=2",
+			want: "/user-a%3Fb/x?id=a%3Fb&y=2",
+		},
 		{route: "/u/{id}", path: "/find?q=1", target: "/u/7", want: "/find?q=1"},
-		{route: "/q", query: node.Edits{Remove: []string{"a b"}, Set: map[string]string{"k": "é&"},
-			Add: map[string]string{"t": "2"}}, target: "/q?a+b=1&k=0&t=1&&c%20d=%2F",
-			want: "/q?t=1&&c%20d=%2F&k=%C3%A9%26&t=2"},
+		{
+			route: "/q", query: node.Edits{
+				Remove: []string{"a b"}, Set: map[string]string{"k": "é&"},
+				Add: map[string]string{"t": "2"},
+			}, target: "/q?a+b=1&k=0&t=1&&c%20d=%2F",
+			want: "/q?t=1&&c%20d=%2F&k=%C3%A9%26&t=2",
+		},
 		{route: "/q", query: node.Edits{Remove: []string{"a"}}, target: "/q?a=1&%61=2", want: "/q"},
 		{route: "/q", query: node.Edits{Remove: []string{"b"}}, target: "/q?%zz=1&b", want: "/q?%zz=1"},
 		{route: "/q", query: node.Edits{Remove: []string{"b"}}, target: "/q?", want: "/q?"},
@@ -76,8 +86,10 @@ func TestRewritePath(t *testing.T) {
 		{route: "/q", query: node.Edits{Set: map[string]string{"b": "1"}}, target: "/q", want: "/q?b=1"},
 		{route: "/u/{id}", path: "/users/{id}", target: "/u/1,2,3", want: "/users/1,2,3"},
 		{route: "/u/{id}", path: "/users/{id}", target: "/u/a;v=1", want: "/users/a;v=1"},
-		{route: "/u/{id}", path: "/users/{id}?id={id}", target: "/u/a%2Bb%40c@d",
-			want: "/users/a%2Bb%40c@d?id=a%2Bb%40c%40d"},
+		{
+			route: "/u/{id}", path: "/users/{id}?id={id}", target: "/u/a%2Bb%40c@d",
+			want: "/users/a%2Bb%40c@d?id=a%2Bb%40c%40d",
+		},
 		{route: "/u/{id}", path: "/users/{id}", target: "/u/%63af%c3%a9%20!", want: "/users/caf%C3%A9%20!"},
 	} {
 		w := &node.Rewrite{Query: tc.query}
@@ -99,10 +111,14 @@ func TestRewritePath(t *testing.T) {
 func TestRewriteFields(t *testing.T) {
 	r := start(t, nil, rewriteRoute(t, "/*", &node.Rewrite{
 		Host: "internal.example",
-		Request: node.Edits{Set: map[string]string{"X-Set": "new"}, Add: map[string]string{"X-Add": "more"},
-			Remove: []string{"x-gone"}},
-		Response: node.Edits{Set: map[string]string{"X-Kind": "b"}, Add: map[string]string{"X-Old": "2"},
-			Remove: []string{"SERVER"}},
+		Request: node.Edits{
+			Set: map[string]string{"X-Set": "new"}, Add: map[string]string{"X-Add": "more"},
+			Remove: []string{"x-gone"},
+		},
+		Response: node.Edits{
+			Set: map[string]string{"X-Kind": "b"}, Add: map[string]string{"X-Old": "2"},
+			Remove: []string{"SERVER"},
+		},
 	}))
 	serveMirror(t, r)
 	resp, body := r.raw(t, "GET /a HTTP/1.1\r\nHost: shop.example\r\nX-Set: old\r\nX-Add: one\r\nX-Gone: here\r\n\r\n")
@@ -130,8 +146,10 @@ func TestRedirect(t *testing.T) {
 		{"/u/{id}", "https://new.example/users?id={id}", "/u/a%26b?c=d", "https://new.example/users?id=a%26b"},
 		{"/x", "https://new.example", "/x", "https://new.example/"},
 	} {
-		r := start(t, nil, node.Route{Path: decoded[node.Pattern](t, tc.route),
-			Redirect: &node.Redirect{To: decoded[node.Location](t, tc.to), Status: 308}})
+		r := start(t, nil, node.Route{
+			Path:     decoded[node.Pattern](t, tc.route),
+			Redirect: &node.Redirect{To: decoded[node.Location](t, tc.to), Status: 308},
+		})
 		resp, body := r.raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: shop.example\r\n\r\n")
 		if got := resp.Header.Get("Location"); resp.StatusCode != 308 || got != tc.want || body != "" {
 			t.Errorf("%s to %s: %d %q, want 308 %q", tc.target, tc.to, resp.StatusCode, got, tc.want)
@@ -155,18 +173,26 @@ func TestRedirectWithoutHost(t *testing.T) {
 
 func TestRespond(t *testing.T) {
 	r := start(t, nil,
-		node.Route{Path: decoded[node.Pattern](t, "/gone"),
-			Respond: &node.Respond{Status: 410, Body: "gone\n", Headers: map[string]string{"X-Why": "old"}}},
-		node.Route{Path: decoded[node.Pattern](t, "/json"),
-			Respond: &node.Respond{Status: 200, Body: "{}",
-				Headers: map[string]string{"content-type": "application/json"}}},
+		node.Route{
+			Path:    decoded[node.Pattern](t, "/gone"),
+			Respond: &node.Respond{Status: 410, Body: "gone\n", Headers: map[string]string{"X-Why": "old"}},
+		},
+		node.Route{
+			Path: decoded[node.Pattern](t, "/json"),
+			Respond: &node.Respond{
+				Status: 200, Body: "{}",
+				Headers: map[string]string{"content-type": "application/json"},
+			},
+		},
 		node.Route{Path: decoded[node.Pattern](t, "/nothing"), Respond: &node.Respond{Status: 204}},
 	)
 	for path, want := range map[string]struct {
 		status             int
 		body, kind, reason string
-	}{"/gone": {410, "gone\n", "text/plain; charset=utf-8", "old"}, "/json": {200, "{}", "application/json", ""},
-		"/nothing": {204, "", "", ""}} {
+	}{
+		"/gone": {410, "gone\n", "text/plain; charset=utf-8", "old"}, "/json": {200, "{}", "application/json", ""},
+		"/nothing": {204, "", "", ""},
+	} {
 		for _, method := range []string{"GET", "POST", "HEAD"} {
 			resp, body := r.do(t, method, path, map[string]string{"POST": "ignored"}[method])
 			if method == http.MethodHead {
@@ -183,8 +209,10 @@ func TestRespond(t *testing.T) {
 // The response rules of a route reach what the gateway itself answers on it, so that a browser sees the status behind
 // CORS; the problem stays a problem.
 func TestRewriteResponseOfOwnResponses(t *testing.T) {
-	rules := &node.Rewrite{Response: node.Edits{Set: map[string]string{"Access-Control-Allow-Origin": "*",
-		"Cache-Control": "max-age=60", "Content-Type": "text/html"}, Remove: []string{"Proxy-Status"}}}
+	rules := &node.Rewrite{Response: node.Edits{Set: map[string]string{
+		"Access-Control-Allow-Origin": "*",
+		"Cache-Control":               "max-age=60", "Content-Type": "text/html",
+	}, Remove: []string{"Proxy-Status"}}}
 	with := func(name, path, service string, change func(*node.Route)) node.Route {
 		r := route(name, path, func(n *node.Route) { n.Rewrite, n.To.Name = rules, service })
 		if change != nil {
@@ -210,8 +238,10 @@ func TestRewriteResponseOfOwnResponses(t *testing.T) {
 		return nil, node.Errorf(node.CodeUpstream, nil, "it broke")
 	})
 	r.do(t, "GET", "/limited", "")
-	for path, status := range map[string]int{"/limited": 429, "/nobody": 503, "/slow": 504, "/small": 413,
-		"/broken": 502, "/get": 405, "/slash/a%2Fb": 400} {
+	for path, status := range map[string]int{
+		"/limited": 429, "/nobody": 503, "/slow": 504, "/small": 413,
+		"/broken": 502, "/get": 405, "/slash/a%2Fb": 400,
+	} {
 		resp, body := r.do(t, "POST", path, "body")
 		h := resp.Header
 		if resp.StatusCode != status || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Proxy-Status") != "" {

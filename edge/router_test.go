@@ -111,8 +111,10 @@ func TestMatchFindsTheNarrowest(t *testing.T) {
 				r.Host = "h"
 			}
 			if candidate := append(slices.Clone(cfg.Routes),
-				r); len((&node.Config{Version: 1, Node: cfg.Node, Edge: cfg.Edge, Admin: cfg.Admin, Mesh: cfg.Mesh,
-				Routes: candidate}).Validate()) == 0 {
+				r); len((&node.Config{
+				Version: 1, Node: cfg.Node, Edge: cfg.Edge, Admin: cfg.Admin, Mesh: cfg.Mesh,
+				Routes: candidate,
+			}).Validate()) == 0 {
 				cfg.Routes = candidate
 			} else if rng.IntN(20) == 0 {
 				break
@@ -155,8 +157,10 @@ func checkNarrowest(t *testing.T, round int, routes []node.Route, method, host, 
 }
 
 func BenchmarkMatch(b *testing.B) {
-	routes := []node.Route{route("all", "/*"), route("users", "/api/users/{id}"),
-		route("files", "/api/users/{id}/files/*")}
+	routes := []node.Route{
+		route("all", "/*"), route("users", "/api/users/{id}"),
+		route("files", "/api/users/{id}/files/*"),
+	}
 	for range b.N {
 		if edge.Match(routes, "GET", "a", "/api/users/7/files/x", nil) != "files" {
 			b.Fatal("wrong route")

@@ -74,8 +74,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Mesh == nil || cfg.Log == nil {
 		return nil, errors.New("configure edge: a mesh connection and a log are needed")
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{}),
-		buffered: guard.NewBudget(0)}
+	s := &Server{
+		cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, served: make(chan struct{}),
+		buffered: guard.NewBudget(0),
+	}
 	s.filling.max, s.filling.endsWithin = int64(cfg.Store.Memory)/4, endsWithin
 	s.SetRoutes(cfg.Edge, cfg.Routes)
 	s.app = s.newApp()
@@ -108,8 +110,10 @@ func (s *Server) Open(ctx context.Context) error {
 		s.log.WarnContext(ctx, "fewer connections than edge.max_connections: the limit on open files allows no more",
 			"connections", n, "open_files", descriptors())
 	}
-	s.listener = guard.New(l, guard.Config{Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(),
-		Exempt: s.trusts, Quick: s.quick, Log: s.log})
+	s.listener = guard.New(l, guard.Config{
+		Limits: limits(s.cfg.Edge), Budget: s.buffered, Busy: busyResponse(),
+		Exempt: s.trusts, Quick: s.quick, Log: s.log,
+	})
 	go s.admission.watch(s.served)
 	go func() {
 		defer close(s.served)

@@ -36,8 +36,10 @@ type rig struct {
 func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
 	tb.Helper()
 	conn := natsservertest.Connect(tb, natsservertest.Start(tb))
-	echo, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Service("echo"), Handler: mesh.HandlerFunc(echo),
-		Limit: 1000})
+	echo, err := conn.NewService(mesh.ServiceConfig{
+		Destination: conn.Service("echo"), Handler: mesh.HandlerFunc(echo),
+		Limit: 1000,
+	})
 	if err == nil {
 		err = echo.Open(tb.Context())
 	}
@@ -51,8 +53,10 @@ func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
 		change(&cfg)
 	}
 	log := &buffer{}
-	s, err := edge.New(edge.Config{Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn,
-		Log: slog.New(slog.NewJSONHandler(log, nil))})
+	s, err := edge.New(edge.Config{
+		Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn,
+		Log: slog.New(slog.NewJSONHandler(log, nil)),
+	})
 	if err == nil {
 		err = s.Open(tb.Context())
 	}
@@ -73,8 +77,10 @@ func echo(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 	if v := r.Header.Get("X-Status"); v != "" {
 		status, _ = strconv.Atoi(v)
 	}
-	resp := &mesh.Response{Status: status,
-		Header: fields("X-Method", r.Method, "X-Target", r.Target, "Content-Type", "text/plain")}
+	resp := &mesh.Response{
+		Status: status,
+		Header: fields("X-Method", r.Method, "X-Target", r.Target, "Content-Type", "text/plain"),
+	}
 	if status != 204 && status != 304 {
 		resp.Body = r.Body
 	}
@@ -151,11 +157,13 @@ func TestProblems(t *testing.T) {
 	broken := route("broken", "/broken")
 	broken.To.Name = "broken"
 	r := start(t, nil, small, quick, get, nobody, broken)
-	slow, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("slow"),
+	slow, _ := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("slow"),
 		Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
-		})})
+		}),
+	})
 	if err := slow.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -176,13 +184,19 @@ func TestProblems(t *testing.T) {
 		{"no member", "GET /nobody HTTP/1.1\r\nHost: h\r\n\r\n", 503, "no_member", "Retry-After"},
 		{"deadline", "POST /quick HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 504, "timeout", ""},
 		{"broken reply", "GET /broken HTTP/1.1\r\nHost: h\r\n\r\n", 502, "bad_reply", ""},
-		{"route's body limit", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n01234567890", 413,
-			"body_too_large", ""},
-		{"body over a message", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n", 413,
-			"body_too_large", ""},
+		{
+			"route's body limit", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n01234567890", 413,
+			"body_too_large", "",
+		},
+		{
+			"body over a message", "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n", 413,
+			"body_too_large", "",
+		},
 		{"long target", "GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n", 414, "uri_too_long", ""},
-		{"large head", "GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("a", 40000) + "\r\n\r\n", 431,
-			"header_too_large", ""},
+		{
+			"large head", "GET / HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("a", 40000) + "\r\n\r\n", 431,
+			"header_too_large", "",
+		},
 		{"dot segments", "GET /a/../secret-path HTTP/1.1\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
 		{"encoded slash", "GET /get%2Fsecret-path HTTP/1.1\r\nHost: h\r\n\r\n", 404, "not_found", ""},
 		{"two hosts", "GET /get HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400, "invalid_request", ""},
@@ -511,12 +525,14 @@ func TestTooManyRequests(t *testing.T) {
 	hold.To.Name = "hold"
 	r := start(t, func(e *node.Edge) { e.MaxRequests = 1 }, hold, echoRoute("/echo"))
 	entered, release := make(chan struct{}), make(chan struct{})
-	s, _ := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("hold"),
+	s, _ := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("hold"),
 		Handler: mesh.HandlerFunc(func(context.Context, *mesh.Request) (*mesh.Response, error) {
 			close(entered)
 			<-release
 			return &mesh.Response{Status: 200}, nil
-		})})
+		}),
+	})
 	if err := s.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

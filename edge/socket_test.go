@@ -53,14 +53,18 @@ func sockets(t *testing.T) *rig {
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	inService.To.Name = "sockets"
 	r.SetRoutes(node.Default().Edge, []node.Route{up, inService})
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("sockets"), Streams: true,
+	s, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("sockets"), Streams: true,
 		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 			if q.Upgrade != mesh.UpgradeMessages || strings.HasSuffix(q.Target, "/no") {
 				return &mesh.Response{Status: 403, Body: []byte("no sockets here")}, nil
 			}
-			return &mesh.Response{Status: 101, Header: fields("Sec-WebSocket-Protocol", "two"), Stream: q.Stream,
-				Length: -1}, nil
-		})})
+			return &mesh.Response{
+				Status: 101, Header: fields("Sec-WebSocket-Protocol", "two"), Stream: q.Stream,
+				Length: -1,
+			}, nil
+		}),
+	})
 	if err == nil {
 		err = s.Open(t.Context())
 	}
@@ -182,8 +186,10 @@ func TestSocketViolations(t *testing.T) {
 	}{
 		"not masked": {ws.NewTextFrame([]byte("a")), ws.StatusProtocolError},
 		"not UTF-8":  {ws.MaskFrame(ws.NewTextFrame([]byte{0xff})), ws.StatusInvalidFramePayloadData},
-		"too long": {ws.MaskFrame(ws.NewTextFrame(bytes.Repeat([]byte("x"), mesh.MaxMessage+1))),
-			ws.StatusMessageTooBig},
+		"too long": {
+			ws.MaskFrame(ws.NewTextFrame(bytes.Repeat([]byte("x"), mesh.MaxMessage+1))),
+			ws.StatusMessageTooBig,
+		},
 		"continued":     {ws.MaskFrame(ws.NewFrame(ws.OpContinuation, true, nil)), ws.StatusProtocolError},
 		"reserved":      {ws.MaskFrame(ws.NewFrame(3, true, nil)), ws.StatusProtocolError},
 		"bad close":     {ws.MaskFrame(ws.NewCloseFrame([]byte{0})), ws.StatusProtocolError},

@@ -283,8 +283,10 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 		return &mesh.Response{Status: 200, Body: fmt.Appendf(nil, "%s %s", body, sum)}, nil
 	}
 	service(t, r.conn, "whole", handler)
-	s, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("streams"), Streams: true,
-		Handler: mesh.HandlerFunc(handler)})
+	s, err := r.conn.NewService(mesh.ServiceConfig{
+		Destination: r.conn.Service("streams"), Streams: true,
+		Handler: mesh.HandlerFunc(handler),
+	})
 	if err == nil {
 		err = s.Open(t.Context())
 	}
@@ -556,8 +558,10 @@ func TestMethods(t *testing.T) {
 		w.Header().Set("X-Method", req.Method)
 		_, _ = fmt.Fprint(w, n)
 	})
-	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY",
-		"M-SEARCH", "MKCALENDAR", "X"} {
+	for _, method := range []string{
+		"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY",
+		"M-SEARCH", "MKCALENDAR", "X",
+	} {
 		body := "abc"
 		if method == "HEAD" {
 			body = ""

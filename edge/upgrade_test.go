@@ -107,17 +107,23 @@ func TestUpgradesOfTheRoute(t *testing.T) {
 func TestUpgradesThatDontPass(t *testing.T) {
 	r := upgrades(t)
 	for name, tc := range map[string]struct{ request, saw string }{
-		"not of the route": {"GET /no/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n",
-			"GET ||"},
+		"not of the route": {
+			"GET /no/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n",
+			"GET ||",
+		},
 		"not listed": {"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
 			"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", "GET ||"},
 		"not announced": {"GET /up/a HTTP/1.1\r\nHost: h\r\nUpgrade: spdy/3.1\r\n\r\n", "GET ||"},
-		"HTTP/1.0": {"GET /up/a HTTP/1.0\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n",
-			"GET ||"},
+		"HTTP/1.0": {
+			"GET /up/a HTTP/1.0\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n",
+			"GET ||",
+		},
 		"chunked": {"POST /up/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade\r\n" +
 			"Upgrade: tcp\r\n\r\n0\r\n\r\n", "POST ||"},
-		"refused": {"GET /up/refused HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
-			"GET tcp|Upgrade|"},
+		"refused": {
+			"GET /up/refused HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+			"GET tcp|Upgrade|",
+		},
 	} {
 		resp, c, _ := switching(t, r, tc.request)
 		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusForbidden || string(body) != "no" ||

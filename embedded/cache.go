@@ -137,8 +137,10 @@ const homeLimit = 4096
 
 // openHome lets other nodes ask this one to fetch for them.
 func (n *Node) openHome(ctx context.Context) error {
-	service, err := n.mesh.NewService(mesh.ServiceConfig{Destination: n.mesh.Node("cache", n.identity.ID),
-		Limit: homeLimit, Handler: mesh.HandlerFunc(n.edge.Fetch)})
+	service, err := n.mesh.NewService(mesh.ServiceConfig{
+		Destination: n.mesh.Node("cache", n.identity.ID),
+		Limit:       homeLimit, Handler: mesh.HandlerFunc(n.edge.Fetch),
+	})
 	if err != nil {
 		return fmt.Errorf("configure cache: %w", err)
 	}
@@ -220,8 +222,10 @@ func (n *Node) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error)
 	}
 	out := admin.Purged{Sequence: done.Sequence, TookMS: float64(time.Since(begun).Microseconds()) / 1000}
 	for _, node := range done.Nodes {
-		out.Nodes = append(out.Nodes, admin.PurgedNode{Node: node.Name, ID: node.Node, State: string(node.State),
-			AfterMS: float64(node.After.Microseconds()) / 1000})
+		out.Nodes = append(out.Nodes, admin.PurgedNode{
+			Node: node.Name, ID: node.Node, State: string(node.State),
+			AfterMS: float64(node.After.Microseconds()) / 1000,
+		})
 	}
 	n.record("purge", fmt.Sprintf("%s, sequence %d", req, done.Sequence))
 	return out, nil

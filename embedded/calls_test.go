@@ -15,7 +15,8 @@ import (
 // billing is a service in the node's process that shows what it got.
 func billing(t *testing.T, n *embedded.Node) {
 	t.Helper()
-	s, err := n.Mesh().NewService(mesh.ServiceConfig{Destination: n.Mesh().Service("billing"),
+	s, err := n.Mesh().NewService(mesh.ServiceConfig{
+		Destination: n.Mesh().Service("billing"),
 		Handler: mesh.HandlerFunc(
 			func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 				switch r.Target {
@@ -37,7 +38,8 @@ func billing(t *testing.T, n *embedded.Node) {
 					{Name: "X-Hop", Value: r.Header.Get("X-Hop")},
 					{Name: "X-Nonce", Value: r.Nonce},
 				}, Body: []byte(r.Method + " " + r.Target + " " + string(r.Body))}, nil
-			})})
+			}),
+	})
 	if err == nil {
 		err = s.Open(t.Context())
 	}

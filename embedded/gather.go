@@ -94,8 +94,10 @@ func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 		upstreams[name] = map[string]bool{"remote": true}
 	}
 	gather := map[string]json.RawMessage{"calls": req.Calls}
-	for key, value := range map[string]json.RawMessage{"mode": req.Mode, "quorum": req.Quorum,
-		"concurrency": req.Concurrency} {
+	for key, value := range map[string]json.RawMessage{
+		"mode": req.Mode, "quorum": req.Quorum,
+		"concurrency": req.Concurrency,
+	} {
 		if value != nil {
 			gather[key] = value
 		}
@@ -108,8 +110,10 @@ func (n *Node) gatherRoute(req *gatherRequest) (*node.Route, error) {
 	for name := range applied.Limits {
 		named[name] = "1/s" // what it allows doesn't matter here
 	}
-	text, err := json.Marshal(map[string]any{"version": 1, "upstreams": upstreams, "limits": named,
-		"routes": []any{route}})
+	text, err := json.Marshal(map[string]any{
+		"version": 1, "upstreams": upstreams, "limits": named,
+		"routes": []any{route},
+	})
 	if err != nil {
 		return nil, errors.New("the payload isn't JSON")
 	}

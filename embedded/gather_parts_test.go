@@ -120,8 +120,10 @@ func TestGatherParts(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 {
 		t.Fatalf("%d %.200s: %v", status, body, err)
 	}
-	for name, want := range map[string]string{"json": `{"a":1}`, "chunks": `{"a":1}`, "gzip": `{"a":1}`,
-		"latin": `"\"caf` + "\ufffd" + `\""`, "trickle": `"late"`, "extract": "1", "nothing": `"none"`} {
+	for name, want := range map[string]string{
+		"json": `{"a":1}`, "chunks": `{"a":1}`, "gzip": `{"a":1}`,
+		"latin": `"\"caf` + "\ufffd" + `\""`, "trickle": `"late"`, "extract": "1", "nothing": `"none"`,
+	} {
 		if string(got[name].Body) != want {
 			t.Errorf("%s: %+v, want %s", name, got[name], want)
 		}

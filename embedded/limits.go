@@ -255,6 +255,8 @@ func (n *Node) answerLimit(ctx context.Context, op string, payload []byte) any {
 	case err != nil:
 		return apiError{limit.ErrAway.Error(), node.CodeUnavailable}
 	}
-	return limitReply{OK: d.Allowed, Max: d.Limit, Remaining: d.Remaining,
-		ResetMS: int64((d.Reset + time.Millisecond - 1) / time.Millisecond)}
+	return limitReply{
+		OK: d.Allowed, Max: d.Limit, Remaining: d.Remaining,
+		ResetMS: int64((d.Reset + time.Millisecond - 1) / time.Millisecond),
+	}
 }

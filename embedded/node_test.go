@@ -151,9 +151,11 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("status is %s", body)
 	}
 	_, body = get(t, n.AdminURL()+"/metrics")
-	for _, want := range []string{`millrace_http_request_duration_seconds_bucket{route="u-id",le="+Inf"} 1`,
+	for _, want := range []string{
+		`millrace_http_request_duration_seconds_bucket{route="u-id",le="+Inf"} 1`,
 		"millrace_ready 1", `millrace_upstream_target_up{target="` + a.URL + `",upstream="api"} 1`, "go_goroutines",
-		"process_resident_memory_bytes"} {
+		"process_resident_memory_bytes",
+	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("metrics miss %s", want)
 		}
@@ -204,8 +206,10 @@ func TestAdminToken(t *testing.T) {
 func TestAdminRebinding(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
-	for host, want := range map[string]int{"evil.example": 421, "evil.example:8081": 421, "localhost:8081": 200,
-		"127.0.0.1": 200, "[::1]:8081": 200} {
+	for host, want := range map[string]int{
+		"evil.example": 421, "evil.example:8081": 421, "localhost:8081": 200,
+		"127.0.0.1": 200, "[::1]:8081": 200,
+	} {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, n.AdminURL()+"/v1/status", nil)
 		req.Host = host
 		resp, err := http.DefaultClient.Do(req)

@@ -57,8 +57,10 @@ func (n *Node) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 		n.record("reload-refused", err.Error())
 		return admin.Reloaded{}, err
 	}
-	done = admin.Reloaded{Revision: n.revision.Load(), NeedsRestart: needsRestart(n.opts.Config, *cfg),
-		Warnings: warnings}
+	done = admin.Reloaded{
+		Revision: n.revision.Load(), NeedsRestart: needsRestart(n.opts.Config, *cfg),
+		Warnings: warnings,
+	}
 	for _, w := range file.Warnings {
 		done.Warnings = append(done.Warnings, w.Place()+": "+w.Message)
 	}

@@ -127,8 +127,10 @@ func routed(url string, upstreams ...string) string {
 
 // A request that doesn't end in time is cut off, and that is all: the new configuration is served, saved and told.
 func TestReloadCutsOff(t *testing.T) {
-	for name, upstreams := range map[string][]string{"removed": {"b"},
-		"a new limit cuts nothing off": {"a:, max_requests: 20", "b"}} {
+	for name, upstreams := range map[string][]string{
+		"removed":                      {"b"},
+		"a new limit cuts nothing off": {"a:, max_requests: 20", "b"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			app, entered, finish := slowApp(t)
 			opts, path := settings(t, routed(app, "a"))

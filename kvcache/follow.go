@@ -48,8 +48,10 @@ func (l *purgeLog) resign() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	// else they wait for the lease's end
-	_, _ = l.write(ctx, &purgeRecord{Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process(),
-		End: true})
+	_, _ = l.write(ctx, &purgeRecord{
+		Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process(),
+		End: true,
+	})
 }
 
 // follow opens stream and watch and keeps the lease until something breaks.
@@ -174,8 +176,10 @@ func (l *purgeLog) renew(ctx context.Context, begun time.Time) error {
 	writing, cancel := context.WithTimeout(ctx, writeStall)
 	defer cancel()
 	sequence, err := l.write(writing,
-		&purgeRecord{Reach: reachLease, Text: strconv.FormatUint(l.epochs.now().Sequence, 10), Node: l.cfg.Node,
-			Name: l.cfg.Name, Run: l.process()})
+		&purgeRecord{
+			Reach: reachLease, Text: strconv.FormatUint(l.epochs.now().Sequence, 10), Node: l.cfg.Node,
+			Name: l.cfg.Name, Run: l.process(),
+		})
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,10 @@ func chunks(name string, n int) []kvcache.Entry {
 	var out []kvcache.Entry
 	for i := range n {
 		value := []byte(strings.Repeat("x", 100<<10))
-		out = append(out, kvcache.Entry{Key: fmt.Append(nil, "C", name, i), Value: value,
-			Expires: time.Now().Add(time.Hour)})
+		out = append(out, kvcache.Entry{
+			Key: fmt.Append(nil, "C", name, i), Value: value,
+			Expires: time.Now().Add(time.Hour),
+		})
 	}
 	return out
 }

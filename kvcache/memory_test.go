@@ -14,8 +14,10 @@ import (
 )
 
 func valueEntry(key string, value []byte, host uint64) *kvcache.Entry {
-	return &kvcache.Entry{Key: []byte(key), Value: value, Expires: time.Now().Add(time.Hour),
-		Scope: kvcache.Scope{URL: 1, Host: host, Tags: []uint64{3, 4}}}
+	return &kvcache.Entry{
+		Key: []byte(key), Value: value, Expires: time.Now().Add(time.Hour),
+		Scope: kvcache.Scope{URL: 1, Host: host, Tags: []uint64{3, 4}},
+	}
 }
 
 func TestMemoryKeepsWhatWasPut(t *testing.T) {

@@ -79,8 +79,10 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 			return Purged{}, fmt.Errorf("%w (%w)", ErrUnnoted, err)
 		}
 	}
-	out := Purged{Sequence: last,
-		Nodes: []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}}}
+	out := Purged{
+		Sequence: last,
+		Nodes:    []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}},
+	}
 	if words != nil {
 		if err := c.awaitOthers(ctx, &out, words, begun); err != nil {
 			return out, err

@@ -153,7 +153,8 @@ func (v *Values) write(ctx context.Context, key string, encoded []byte, ttl time
 // wait for it. An error of load is given to all who waited on this node, and nothing is kept. The load isn't ended by
 // one caller's going away.
 func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration,
-	load func(context.Context) ([]byte, error)) ([]byte, error) {
+	load func(context.Context) ([]byte, error),
+) ([]byte, error) {
 	value, err := v.Get(ctx, key)
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return value, err
@@ -221,7 +222,8 @@ func (v *Values) unlease(key string) {
 }
 
 func (v *Values) load(ctx context.Context, flight *Flight[loaded], key string, ttl time.Duration,
-	load func(context.Context) ([]byte, error)) {
+	load func(context.Context) ([]byte, error),
+) {
 	out := loaded{err: errLoadPanicked}
 	defer func() {
 		if p := recover(); p != nil {

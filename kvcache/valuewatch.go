@@ -168,8 +168,10 @@ func (v *Values) watch(ctx context.Context) error {
 func (v *Values) showLife(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, followedFor/2)
 	defer cancel()
-	msg := &nats.Msg{Subject: "$KV." + v.bucket + ".follows." + v.c.cfg.Node,
-		Header: nats.Header{headerNode: {v.c.cfg.Node}}}
+	msg := &nats.Msg{
+		Subject: "$KV." + v.bucket + ".follows." + v.c.cfg.Node,
+		Header:  nats.Header{headerNode: {v.c.cfg.Node}},
+	}
 	ack, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return err //nolint:wrapcheck // follow begins again

@@ -13,8 +13,10 @@ import (
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func sampleRequest() *mesh.Request {
-	r := &mesh.Request{Method: "POST", Target: "/users/42?full=1", Host: "api.example.com", Route: "users",
-		Body: []byte(`{"a":1}`)}
+	r := &mesh.Request{
+		Method: "POST", Target: "/users/42?full=1", Host: "api.example.com", Route: "users",
+		Body: []byte(`{"a":1}`),
+	}
 	for _, name := range []string{
 		"Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Content-Type", "Cookie",
 		"Dnt", "Origin",
@@ -45,8 +47,10 @@ func TestRequestRoundTrip(t *testing.T) {
 
 // The wire is what mesh/DESIGN.md shows: members in other languages rely on these very bytes.
 func TestRequestBytes(t *testing.T) {
-	r := &mesh.Request{Method: "GET", Target: "/a?b=c", Host: "h", Route: "a",
-		Header: mesh.Header{{Name: "X-A", Value: "1"}}}
+	r := &mesh.Request{
+		Method: "GET", Target: "/a?b=c", Host: "h", Route: "a",
+		Header: mesh.Header{{Name: "X-A", Value: "1"}},
+	}
 	payload, err := mesh.AppendRequest(nil, r, 30*time.Second, "p.7")
 	want := "GET /a?b=c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 30000\r\n" +
 		"Millrace-Nonce: p.7\r\nMillrace-Route: a\r\n\r\n"
@@ -90,18 +94,34 @@ func TestResponse(t *testing.T) {
 		{"plain", "GET", "HTTP/1.1 200 OK\r\nX: 1\r\n\r\nhi", 200, mesh.Header{{Name: "X", Value: "1"}}, "hi"},
 		{"no reason", "GET", "HTTP/1.1 404\r\n\r\n", 404, mesh.Header{}, ""},
 		{"length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, mesh.Header{}, "hi"},
-		{"repeated fields", "GET", "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n\r\n", 200,
-			mesh.Header{{Name: "Set-Cookie", Value: "a=1"}, {Name: "set-cookie", Value: "b=2"}}, ""},
-		{"control and hop-by-hop", "GET",
+		{
+			"repeated fields", "GET", "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n\r\n", 200,
+			mesh.Header{{Name: "Set-Cookie", Value: "a=1"}, {Name: "set-cookie", Value: "b=2"}},
+			"",
+		},
+		{
+			"control and hop-by-hop", "GET",
 			"HTTP/1.1 200 OK\r\nMillrace-Busy: 1\r\nNats-Rollup: all\r\nConnection: x-a\r\nX-A: 1\r\nUpgrade: h\r\n" +
-				"B: 2\r\n\r\n", 200, mesh.Header{{Name: "B", Value: "2"}}, ""},
-		{"head keeps length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200,
-			mesh.Header{{Name: "Content-Length", Value: "99"}}, ""},
-		{"head with a body", "HEAD", "HTTP/1.1 200 OK\r\n\r\nhello", 200,
-			mesh.Header{{Name: "Content-Length", Value: "5"}}, ""},
+				"B: 2\r\n\r\n", 200,
+			mesh.Header{{Name: "B", Value: "2"}},
+			"",
+		},
+		{
+			"head keeps length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200,
+			mesh.Header{{Name: "Content-Length", Value: "99"}},
+			"",
+		},
+		{
+			"head with a body", "HEAD", "HTTP/1.1 200 OK\r\n\r\nhello", 200,
+			mesh.Header{{Name: "Content-Length", Value: "5"}},
+			"",
+		},
 		{"204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", 204, mesh.Header{}, ""},
-		{"304", "GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 304,
-			mesh.Header{{Name: "ETag", Value: `"a"`}}, ""},
+		{
+			"304", "GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", 304,
+			mesh.Header{{Name: "ETag", Value: `"a"`}},
+			"",
+		},
 		{"204 with body", "GET", "HTTP/1.1 204 No Content\r\n\r\nx", 0, nil, ""},
 		{"304 with body", "GET", "HTTP/1.1 304 Not Modified\r\n\r\nx", 0, nil, ""},
 		{"short", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi", 0, nil, ""},
@@ -115,8 +135,10 @@ func TestResponse(t *testing.T) {
 		{"empty", "GET", "", 0, nil, ""},
 		{"NUL in a value", "GET", "HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", 0, nil, ""},
 		{"CR in a value", "GET", "HTTP/1.1 200 OK\r\nX: a\rY: b\r\n\r\n", 0, nil, ""},
-		{"too many fields", "GET", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: 1\r\n", mesh.MaxFields+1) + "\r\n", 0,
-			nil, ""},
+		{
+			"too many fields", "GET", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: 1\r\n", mesh.MaxFields+1) + "\r\n", 0,
+			nil, "",
+		},
 		{"too large", "GET", "HTTP/1.1 200 OK\r\n\r\n" + huge, 0, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

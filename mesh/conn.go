@@ -157,7 +157,8 @@ func (c *Conn) connect(suffix string, lost func()) (*nats.Conn, error) {
 
 // listen subscribes to an inbox and waits until the server knows it, which also warms the connection.
 func (c *Conn) listen(ctx context.Context, nc *nats.Conn, subject string, deliver nats.MsgHandler, messages,
-	bytes int) error {
+	bytes int,
+) error {
 	sub, err := nc.Subscribe(subject, deliver)
 	if err == nil {
 		err = sub.SetPendingLimits(messages, bytes)

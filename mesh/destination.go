@@ -60,8 +60,10 @@ func (c *Conn) Node(role, id string) Destination {
 func (c *Conn) destination(kind, name string) Destination {
 	p := c.cfg.Prefix
 	subject := p + kind + "." + name
-	return Destination{label: kind + "." + name, subject: subject, stream: subject + ".stream",
-		cancel: p + "cancel." + kind + "." + name}
+	return Destination{
+		label: kind + "." + name, subject: subject, stream: subject + ".stream",
+		cancel: p + "cancel." + kind + "." + name,
+	}
 }
 
 // Subject gives the subject of the requests.

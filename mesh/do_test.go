@@ -53,8 +53,10 @@ func TestDo(t *testing.T) {
 		if !ok || time.Until(deadline) > 5*time.Second {
 			return nil, errors.New("handler has no deadline")
 		}
-		return &mesh.Response{Status: 201, Header: mesh.Header{{Name: "X-Target", Value: r.Target}}, Body: r.Body,
-			Member: "m1"}, nil
+		return &mesh.Response{
+			Status: 201, Header: mesh.Header{{Name: "X-Target", Value: r.Target}}, Body: r.Body,
+			Member: "m1",
+		}, nil
 	})
 	req := request("POST", "/a?b=c", 5*time.Second)
 	req.Body = []byte("body")
@@ -458,8 +460,10 @@ func TestNoMixing(t *testing.T) {
 	var kept sync.Map
 	serve(t, c, "mix", 1000, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		kept.Store(r.Target, r)
-		return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "X-Target", Value: r.Target}},
-			Body: []byte(r.Target + string(r.Body))}, nil
+		return &mesh.Response{
+			Status: 200, Header: mesh.Header{{Name: "X-Target", Value: r.Target}},
+			Body: []byte(r.Target + string(r.Body)),
+		}, nil
 	})
 	const clients, each = 32, 50
 	var wg sync.WaitGroup
@@ -590,8 +594,11 @@ func TestPlain(t *testing.T) {
 	})
 	ask := func(id string) (*mesh.Response, error) {
 		req := request("POST", "/orders/"+id, 5*time.Second)
-		req.Header = mesh.Header{{Name: "accept", Value: "x/y"}, {Name: "Cookie", Value: "secret"},
-			{Name: "Nats-Rollup", Value: "all"}}
+		req.Header = mesh.Header{
+			{Name: "accept", Value: "x/y"},
+			{Name: "Cookie", Value: "secret"},
+			{Name: "Nats-Rollup", Value: "all"},
+		}
 		req.Body = []byte("hi")
 		return c.DoPlain(t.Context(), "orders.get."+id, req, mesh.DefaultForwardHeaders)
 	}

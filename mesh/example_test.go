@@ -17,8 +17,10 @@ func Example() {
 	log := slog.New(slog.DiscardHandler)
 	dir, _ := os.MkdirTemp("", "example-*")
 	defer os.RemoveAll(dir)
-	server, err := natsserver.New(natsserver.Config{Name: "n1", Dir: dir, Listen: "127.0.0.1:0",
-		MemberToken: "a-secret-of-members", Log: log})
+	server, err := natsserver.New(natsserver.Config{
+		Name: "n1", Dir: dir, Listen: "127.0.0.1:0",
+		MemberToken: "a-secret-of-members", Log: log,
+	})
 	if err != nil || server.Open(ctx) != nil {
 		fmt.Println("no server:", err)
 		return

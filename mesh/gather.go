@@ -43,8 +43,10 @@ type Gathering struct {
 // Names must be unique and After without cycles: others never begin.
 func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 	ctx, cancel := context.WithCancel(ctx)
-	g := gather{parts: parts, results: make([]PartResult, len(parts)), state: make([]partState, len(parts)),
-		done: make(chan finished, len(parts))}
+	g := gather{
+		parts: parts, results: make([]PartResult, len(parts)), state: make([]partState, len(parts)),
+		done: make(chan finished, len(parts)),
+	}
 	for i := range parts {
 		g.results[i].Name = parts[i].Name
 	}

@@ -15,7 +15,8 @@ import (
 
 // takes is a part that takes so long, and heeds its context.
 func takes(name string, d time.Duration, status int, after ...string) mesh.Part {
-	return mesh.Part{Name: name, After: after,
+	return mesh.Part{
+		Name: name, After: after,
 		Do: func(ctx context.Context, _ func(string) *mesh.Response) (*mesh.Response, error) {
 			timer := time.NewTimer(d)
 			defer timer.Stop()
@@ -25,7 +26,8 @@ func takes(name string, d time.Duration, status int, after ...string) mesh.Part 
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
-		}}
+		},
+	}
 }
 
 // The time is that of the slowest path, and with a limit on how many run at once that of the rounds.
@@ -43,10 +45,15 @@ func TestGatherTime(t *testing.T) {
 		"none":    {mesh.Gathering{}, nil, 0},
 		"at once": {mesh.Gathering{}, ten, second},
 		"three":   {mesh.Gathering{Concurrency: 3}, ten, 4 * second},
-		"a path": {mesh.Gathering{}, []mesh.Part{takes("a", second, 200), takes("b", 2*second, 200, "a"),
-			takes("c", 2*second, 200)}, 3 * second},
-		"given later": {mesh.Gathering{}, []mesh.Part{takes("b", 2*second, 200, "a"), takes("a", second, 200)},
-			3 * second},
+		"a path": {mesh.Gathering{}, []mesh.Part{
+			takes("a", second, 200), takes("b", 2*second, 200, "a"),
+			takes("c", 2*second, 200),
+		}, 3 * second},
+		"given later": {
+			mesh.Gathering{},
+			[]mesh.Part{takes("b", 2*second, 200, "a"), takes("a", second, 200)},
+			3 * second,
+		},
 		"after one that failed": {
 			mesh.Gathering{},
 			[]mesh.Part{takes("a", second, 500), takes("b", 5*second, 200, "a"), takes("c", 5*second, 200, "b")},
@@ -99,13 +106,15 @@ func TestGatherResults(t *testing.T) {
 			}},
 			takes("never", 0, 200, "late"),
 			takes("pity", 0, 200, "error"),
-			{Name: "earlier", After: []string{"fine"},
+			{
+				Name: "earlier", After: []string{"fine"},
 				Do: func(_ context.Context, earlier func(string) *mesh.Response) (*mesh.Response, error) {
 					if earlier("bad") != nil {
 						t.Error("a part sees one that it doesn't come after")
 					}
 					return &mesh.Response{Status: earlier("fine").Status}, nil
-				}},
+				},
+			},
 		})
 		ok := map[string]bool{"fine": true, "earlier": true}
 		codes := map[string]node.Code{"panic": node.CodeInternal, "pity": node.CodeUpstream}

@@ -232,8 +232,10 @@ func TestStreamingMemberDies(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := nc.QueueSubscribe("http.taking.stream", "q", func(msg *nats.Msg) {
-			_ = nc.PublishMsg(&nats.Msg{Subject: msg.Reply, Reply: inbox,
-				Header: nats.Header{"Millrace-Credit": {"65536"}}})
+			_ = nc.PublishMsg(&nats.Msg{
+				Subject: msg.Reply, Reply: inbox,
+				Header: nats.Header{"Millrace-Credit": {"65536"}},
+			})
 		}); err != nil {
 			t.Fatal(err)
 		}

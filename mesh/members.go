@@ -53,8 +53,10 @@ type notice struct {
 
 // NewMembers makes the list; Open begins to listen and to speak.
 func (c *Conn) NewMembers(cfg MembersConfig) *Members {
-	m := &Members{conn: c, cfg: cfg, subject: c.cfg.Prefix + "millrace.members", roster: newRoster(cfg.Self),
-		events: make(chan MemberEvent, maxEvents)}
+	m := &Members{
+		conn: c, cfg: cfg, subject: c.cfg.Prefix + "millrace.members", roster: newRoster(cfg.Self),
+		events: make(chan MemberEvent, maxEvents),
+	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }

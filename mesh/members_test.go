@@ -146,8 +146,10 @@ func TestMalformedHeartbeats(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Log = rec.logger() })
 	m := members(t, c, "n1", func(mesh.MemberEvent) {})
 	openMembers(t, m)
-	for _, data := range []string{"{", `{"id":"x"}`, `{"id":"x","name":"x","version":""}`,
-		`{"id":"x","name":"x","version":"1"}`} {
+	for _, data := range []string{
+		"{", `{"id":"x"}`, `{"id":"x","name":"x","version":""}`,
+		`{"id":"x","name":"x","version":"1"}`,
+	} {
 		if err := c.NATS().Publish("millrace.members", []byte(data)); err != nil {
 			t.Fatal(err)
 		}

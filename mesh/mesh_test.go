@@ -34,8 +34,10 @@ func serve(tb testing.TB, c *mesh.Conn, name string, limit int, h mesh.HandlerFu
 }
 
 func hello(context.Context, *mesh.Request) (*mesh.Response, error) {
-	return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
-		Body: []byte("hello")}, nil
+	return &mesh.Response{
+		Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
+		Body: []byte("hello"),
+	}, nil
 }
 
 func BenchmarkRoundTrip(b *testing.B) {

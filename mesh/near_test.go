@@ -63,8 +63,10 @@ func (p *panicking) Close() error { panic("close") }
 func TestBodyPanics(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	serve(t, c, "hello", 0, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
-		return &mesh.Response{Status: 200,
-			Stream: &panicking{mesh.NewBody(strings.NewReader("hello")), r.Target == "/close"}, Length: 5}, nil
+		return &mesh.Response{
+			Status: 200,
+			Stream: &panicking{mesh.NewBody(strings.NewReader("hello")), r.Target == "/close"}, Length: 5,
+		}, nil
 	})
 	for _, target := range []string{"/next", "/close", "/next"} {
 		resp, err := c.Do(t.Context(), c.Service("hello"), get(target))

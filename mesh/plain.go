@@ -15,8 +15,10 @@ import (
 )
 
 // DefaultForwardHeaders are the header fields that a plain NATS request carries unless its route names others.
-var DefaultForwardHeaders = []string{"Accept", "Accept-Language", "Content-Type", "Traceparent", "Tracestate",
-	"X-Request-Id"}
+var DefaultForwardHeaders = []string{
+	"Accept", "Accept-Language", "Content-Type", "Traceparent", "Tracestate",
+	"X-Request-Id",
+}
 
 // plainLabel counts all plain NATS targets together: their subjects hold request parameters.
 const plainLabel = "nats"
@@ -36,8 +38,10 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 	if !ok {
 		return nil, node.Errorf(node.CodeBusy, nil, "too many requests wait for answers")
 	}
-	msg := &nats.Msg{Subject: c.cfg.Prefix + subject, Reply: c.mux.subject(t, plainLabel), Data: req.Body,
-		Header: plainHeader(req.Header, forward)}
+	msg := &nats.Msg{
+		Subject: c.cfg.Prefix + subject, Reply: c.mux.subject(t, plainLabel), Data: req.Body,
+		Header: plainHeader(req.Header, forward),
+	}
 	if err := c.nc.PublishMsg(msg); err != nil {
 		c.mux.abandon(t, plainLabel)
 		return nil, node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")

@@ -72,8 +72,10 @@ func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 	if cfg.Limit == 0 {
 		cfg.Limit = 256
 	}
-	s := &Service{conn: c, cfg: cfg, log: c.cfg.Log.With("service", cfg.Destination.label),
-		calls: map[string]context.CancelFunc{}}
+	s := &Service{
+		conn: c, cfg: cfg, log: c.cfg.Log.With("service", cfg.Destination.label),
+		calls: map[string]context.CancelFunc{},
+	}
 	s.limit.Store(int64(cfg.Limit))
 	s.base, s.stop = context.WithCancel(context.Background())
 	return s, nil

@@ -86,9 +86,11 @@ func TestStreamEcho(t *testing.T) {
 		if r.Stream == nil {
 			return nil, errors.New("no stream")
 		}
-		return &mesh.Response{Status: 200,
+		return &mesh.Response{
+			Status: 200,
 			Header: mesh.Header{{Name: "X-Length", Value: strconv.FormatInt(r.Length, 10)}}, Stream: r.Stream,
-			Length: r.Length, Member: "m"}, nil
+			Length: r.Length, Member: "m",
+		}, nil
 	})
 	for _, size := range []int64{0, 1, 16 << 10, 16<<10 + 1, 600_000, 20 << 20} {
 		for _, length := range []int64{size, -1} {
@@ -119,8 +121,10 @@ func (b trailing) Trailer() mesh.Header { return b.fields }
 func TestStreamedReply(t *testing.T) {
 	_, here, there := pair(t)
 	serve(t, there, "down", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
-		body := trailing{mesh.NewBody(strings.NewReader("hello")),
-			mesh.Header{{Name: "X-Sum", Value: "5"}, {Name: "Content-Length", Value: "7"}}}
+		body := trailing{
+			mesh.NewBody(strings.NewReader("hello")),
+			mesh.Header{{Name: "X-Sum", Value: "5"}, {Name: "Content-Length", Value: "7"}},
+		}
 		return &mesh.Response{Status: 206, Stream: body, Length: 5}, nil
 	})
 	for _, method := range []string{"GET", "HEAD"} {
@@ -348,8 +352,10 @@ type handmade struct {
 func newHandmade(t *testing.T) *handmade {
 	t.Helper()
 	s := natsservertest.Start(t)
-	x := &handmade{server: s, here: natsservertest.Connect(t, s), credit: make(chan struct{}),
-		aborted: make(chan struct{})}
+	x := &handmade{
+		server: s, here: natsservertest.Connect(t, s), credit: make(chan struct{}),
+		aborted: make(chan struct{}),
+	}
 	x.ctx, x.cancel = context.WithCancel(t.Context())
 	t.Cleanup(x.cancel)
 	nc, err := nats.Connect(s.ClientURL(), nats.Name("hand"), nats.CustomInboxPrefix("_INBOX_hand"))
@@ -370,8 +376,10 @@ func newHandmade(t *testing.T) *handmade {
 	})
 	if err == nil {
 		_, err = nc.QueueSubscribe("http.hand", "q", func(m *nats.Msg) {
-			_ = m.RespondMsg(&nats.Msg{Reply: inbox, Header: nats.Header{"Millrace-Stream": {"1"}},
-				Data: []byte("HTTP/1.1 200 OK\r\n\r\n")})
+			_ = m.RespondMsg(&nats.Msg{
+				Reply: inbox, Header: nats.Header{"Millrace-Stream": {"1"}},
+				Data: []byte("HTTP/1.1 200 OK\r\n\r\n"),
+			})
 		})
 	}
 	if err == nil {
@@ -476,15 +484,19 @@ func TestStreamHandlerFails(t *testing.T) {
 		case "panic":
 			panic("handler")
 		case "late":
-			return &mesh.Response{Status: 200, Length: -1,
+			return &mesh.Response{
+				Status: 200, Length: -1,
 				Stream: mesh.NewBody(io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) {
 					return 0, errors.New("disk")
-				})))}, nil
+				}))),
+			}, nil
 		}
 		return nil, node.Errorf(node.CodeUpstream, nil, "no")
 	})
-	for how, code := range map[string]node.Code{"error": node.CodeUpstream, "panic": node.CodeInternal,
-		"late": node.CodeUpstream} {
+	for how, code := range map[string]node.Code{
+		"error": node.CodeUpstream, "panic": node.CodeInternal,
+		"late": node.CodeUpstream,
+	} {
 		req := upload(readerFunc(func(p []byte) (int, error) { return len(p), nil }), -1)
 		req.Header = mesh.Header{{Name: "X-How", Value: how}}
 		resp, err := here.Do(t.Context(), here.Service("fail"), req)
@@ -529,8 +541,10 @@ func TestLargeInterim(t *testing.T) {
 	_, here, there := pair(t)
 	serveStreams(t, there, "large", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		for i := range 6 {
-			r.Interim(103, mesh.Header{{Name: "Link", Value: strconv.Itoa(i)},
-				{Name: "X", Value: strings.Repeat("x", 20<<10)}})
+			r.Interim(103, mesh.Header{
+				{Name: "Link", Value: strconv.Itoa(i)},
+				{Name: "X", Value: strings.Repeat("x", 20<<10)},
+			})
 		}
 		r.Interim(104, nil)
 		return &mesh.Response{Status: 200, Body: []byte("done")}, nil

@@ -197,8 +197,12 @@ func (v *validator) cache(at placed, c *Cache) {
 	for _, t := range []struct {
 		key string
 		d   Duration
-	}{{"ttl", c.TTL}, {"negative_ttl", c.NegativeTTL}, {"stale_while_revalidate", c.StaleWhileRevalidate},
-		{"stale_if_error", c.StaleIfError}} {
+	}{
+		{"ttl", c.TTL},
+		{"negative_ttl", c.NegativeTTL},
+		{"stale_while_revalidate", c.StaleWhileRevalidate},
+		{"stale_if_error", c.StaleIfError},
+	} {
 		v.check(t.d <= maxFreshness, at("cache", t.key), "%s is out of range: use at most 720h", t.d.Std())
 	}
 }

@@ -27,10 +27,16 @@ func ExampleConfig_Validate() {
 
 // Of two patterns the narrower one wins; when neither is, the configuration is refused.
 func ExamplePattern_Compare() {
-	names := map[node.Relation]string{node.Narrower: "narrower", node.Wider: "wider", node.Overlap: "ambiguous",
-		node.Disjoint: "disjoint"}
-	for _, pair := range [][2]string{{"/users/me", "/users/{id}"}, {"/users/*", "/users"}, {"/{a}/list", "/users/{b}"},
-		{"/a", "/b"}} {
+	names := map[node.Relation]string{
+		node.Narrower: "narrower", node.Wider: "wider", node.Overlap: "ambiguous",
+		node.Disjoint: "disjoint",
+	}
+	for _, pair := range [][2]string{
+		{"/users/me", "/users/{id}"},
+		{"/users/*", "/users"},
+		{"/{a}/list", "/users/{b}"},
+		{"/a", "/b"},
+	} {
 		a, errA := node.ParsePattern(pair[0])
 		b, errB := node.ParsePattern(pair[1])
 		if err := errors.Join(errA, errB); err != nil {

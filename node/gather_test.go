@@ -19,14 +19,18 @@ func withGather(t *testing.T) *node.Config {
 	t.Helper()
 	c := valid(t)
 	call := func(path string, after ...string) node.Call {
-		return node.Call{To: node.Target{Kind: node.KindUpstream, Name: "api"}, Path: template(t, path), Method: "GET",
-			After: after}
+		return node.Call{
+			To: node.Target{Kind: node.KindUpstream, Name: "api"}, Path: template(t, path), Method: "GET",
+			After: after,
+		}
 	}
-	c.Routes[0] = node.Route{Path: pattern(t, "/all/{id}"),
+	c.Routes[0] = node.Route{
+		Path: pattern(t, "/all/{id}"),
 		Gather: &node.Gather{Mode: node.GatherSettled, Calls: map[string]node.Call{
 			"user": call("/users/{id}"), "orders": call("/orders?of={user.id}", "user"),
 			"last": call("/{orders.0}", "orders", "user"),
-		}}}
+		}},
+	}
 	for _, p := range c.Validate() {
 		t.Errorf("before the change: %v", p)
 	}

@@ -39,8 +39,10 @@ func TestWindow(t *testing.T) {
 		wantError(t, input, w.UnmarshalText([]byte(input)),
 			"is not a window: write a duration such as 1s, 15m or 24h, or day or month")
 	}
-	for input, want := range map[string]string{"1d": "24h", "1 m": "1m", "2 weeks": "336h", "0.5hr": "30m",
-		"90SEC": "1m30s"} {
+	for input, want := range map[string]string{
+		"1d": "24h", "1 m": "1m", "2 weeks": "336h", "0.5hr": "30m",
+		"90SEC": "1m30s",
+	} {
 		var w node.Window
 		wantError(t, input, w.UnmarshalText([]byte(input)), "is not a window: write "+want)
 	}
@@ -124,22 +126,28 @@ func TestLimitValues(t *testing.T) {
 		mode      node.LimitMode
 		headers   node.HeaderForm
 	)
-	for input, want := range map[string]string{"fixed": "", "sliding": "", "bucket": "", "concurrent": "",
-		"slidng": `did you mean "sliding"?`, "": "is not known"} {
+	for input, want := range map[string]string{
+		"fixed": "", "sliding": "", "bucket": "", "concurrent": "",
+		"slidng": `did you mean "sliding"?`, "": "is not known",
+	} {
 		wantError(t, input, algorithm.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"first": "", "clock": "", "clok": `did you mean "clock"?`} {
 		wantError(t, input, align.UnmarshalText([]byte(input)), want)
 	}
-	for input, want := range map[string]string{"closed": "", "open": "", "share": "",
-		"shared": `did you mean "share"?`} {
+	for input, want := range map[string]string{
+		"closed": "", "open": "", "share": "",
+		"shared": `did you mean "share"?`,
+	} {
 		wantError(t, input, away.UnmarshalText([]byte(input)), want)
 	}
 	for input, want := range map[string]string{"refuse": "", "queue": "", "wait": "is not known"} {
 		wantError(t, input, mode.UnmarshalText([]byte(input)), want)
 	}
-	for input, want := range map[string]string{"draft-8": "", "draft-7": "", "draft-6": "", "legacy": "", "none": "",
-		"draft-9": `did you mean "draft-8"?`} {
+	for input, want := range map[string]string{
+		"draft-8": "", "draft-7": "", "draft-6": "", "legacy": "", "none": "",
+		"draft-9": `did you mean "draft-8"?`,
+	} {
 		wantError(t, input, headers.UnmarshalText([]byte(input)), want)
 	}
 }
@@ -223,8 +231,10 @@ func TestLimitResolve(t *testing.T) {
 
 // FuzzLimit checks that what a text says is written back so that it says the same.
 func FuzzLimit(f *testing.F) {
-	for _, seed := range []string{"100/15m", "20/s", "10000/day", "0/month", " 5 / 90s ", "tenant", "100", "1/1h0m10s",
-		"007/1.5s", "-", "1/+5m", "/", "1/\u00b5s"} {
+	for _, seed := range []string{
+		"100/15m", "20/s", "10000/day", "0/month", " 5 / 90s ", "tenant", "100", "1/1h0m10s",
+		"007/1.5s", "-", "1/+5m", "/", "1/\u00b5s",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

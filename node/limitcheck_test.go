@@ -270,10 +270,17 @@ func TestLimitNames(t *testing.T) {
 	}{
 		"all different": {[]string{"", "a", ""}, []string{"", "b", "=tenant"}, "", ""},
 		"used twice":    {[]string{"=tenant"}, []string{"=tenant"}, "", ""},
-		"within a route": {[]string{"a", "a"}, nil, "routes.0.limit.1.name",
-			`routes[0].limit[0] has the name "a" too: for one limit put it under limits`},
-		"of two routes": {[]string{"a"}, []string{"", "a"}, "routes.1.limit.1.name",
-			`routes[0].limit has the name "a" too: for one limit put it under limits`},
+		"within a route": {
+			[]string{"a", "a"},
+			nil, "routes.0.limit.1.name",
+			`routes[0].limit[0] has the name "a" too: for one limit put it under limits`,
+		},
+		"of two routes": {
+			[]string{"a"},
+			[]string{"", "a"},
+			"routes.1.limit.1.name",
+			`routes[0].limit has the name "a" too: for one limit put it under limits`,
+		},
 		"of a named one":     {nil, []string{"tenant"}, "routes.1.limit.0.name", "write use: tenant if that is meant"},
 		"of a derived one":   {[]string{"", ""}, []string{"api-all-2"}, "", ""},
 		"derived of a given": {[]string{"orders-id"}, []string{""}, "", ""},

@@ -29,8 +29,10 @@ var shapes = map[string]func(i int) node.Route{
 		return node.Route{Path: pathOf("/*"), Host: node.Host(fmt.Sprintf("h%d.example", i))}
 	},
 	"methods": func(i int) node.Route {
-		return node.Route{Path: pathOf(fmt.Sprintf("/r/%d", i/4)),
-			Methods: []node.Method{[]node.Method{"GET", "POST", "PUT", "DELETE"}[i%4]}}
+		return node.Route{
+			Path:    pathOf(fmt.Sprintf("/r/%d", i/4)),
+			Methods: []node.Method{[]node.Method{"GET", "POST", "PUT", "DELETE"}[i%4]},
+		}
 	},
 	"headers": func(i int) node.Route { // one path for all, and one route for whoever has no header
 		r := node.Route{Path: pathOf("/*")}
@@ -40,9 +42,13 @@ var shapes = map[string]func(i int) node.Route{
 		return r
 	},
 	"two headers": func(i int) node.Route {
-		return node.Route{Path: pathOf("/*"),
-			Match: node.Match{Headers: map[string]string{"X-Tenant": strconv.Itoa(i / 100),
-				"X-Region": strconv.Itoa(i % 100)}}}
+		return node.Route{
+			Path: pathOf("/*"),
+			Match: node.Match{Headers: map[string]string{
+				"X-Tenant": strconv.Itoa(i / 100),
+				"X-Region": strconv.Itoa(i % 100),
+			}},
+		}
 	},
 	"limits": func(i int) node.Route {
 		var l node.Limit

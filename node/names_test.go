@@ -29,8 +29,10 @@ func TestNamesNeverCollide(t *testing.T) {
 		routes []node.Route
 		want   []string // ~ for a hash
 	}{
-		"usual": {[]node.Route{as("/"), as("/api/*"), as("/users/{id}"), host("api.example.com")},
-			[]string{"root", "api-all", "users-id", "api_example_com"}},
+		"usual": {
+			[]node.Route{as("/"), as("/api/*"), as("/users/{id}"), host("api.example.com")},
+			[]string{"root", "api-all", "users-id", "api_example_com"},
+		},
 		"slash at the end":   {[]node.Route{as("/a"), as("/a/")}, []string{"a", "a-~"}},
 		"two slashes":        {[]node.Route{as("/a//b"), as("/a/b")}, []string{"a-b-~", "a-b"}},
 		"dot and underscore": {[]node.Route{as("/a.b"), as("/a_b")}, []string{"a_b-~", "a_b"}},
@@ -44,13 +46,19 @@ func TestNamesNeverCollide(t *testing.T) {
 			r.Methods = []node.Method{"GET"}
 		})}, []string{"get-a-~", "get-a"}},
 		"host": {[]node.Route{host("a.b"), host("a_b"), as("/a_b")}, []string{"a_b-~", "a_b-~", "a_b"}},
-		"headers": {[]node.Route{header("X", "1 2"), header("X", "1-2"), header("X", "1+2")},
-			[]string{"a-x_1_2", "a-x_1-2", "a-x_1_2-~"}},
+		"headers": {
+			[]node.Route{header("X", "1 2"), header("X", "1-2"), header("X", "1+2")},
+			[]string{"a-x_1_2", "a-x_1-2", "a-x_1_2-~"},
+		},
 		"given": {[]node.Route{as("/a"), named("a", "/b")}, []string{"a-~", "a"}},
-		"ours": {[]node.Route{as("/exposed"), as("/purge"), as("/unmatched")},
-			[]string{"exposed-~", "purge-~", "unmatched-~"}},
-		"too long": {[]node.Route{as("/" + long), as("/" + long + "/b")},
-			[]string{long[:58] + "-~", long[:58] + "-~"}},
+		"ours": {
+			[]node.Route{as("/exposed"), as("/purge"), as("/unmatched")},
+			[]string{"exposed-~", "purge-~", "unmatched-~"},
+		},
+		"too long": {
+			[]node.Route{as("/" + long), as("/" + long + "/b")},
+			[]string{long[:58] + "-~", long[:58] + "-~"},
+		},
 	} {
 		got := namesOf(node.NameRoutes(tc.routes, nil))
 		if len(slices.Compact(slices.Sorted(slices.Values(got)))) != len(got) {
@@ -135,8 +143,10 @@ func TestLimitNamesNeverCollide(t *testing.T) {
 		t.Errorf("%v", p)
 	}
 	named := c.Named()
-	got := []string{named[0].LimitID(0), named[0].LimitID(1), named[0].LimitID(2), named[1].LimitID(0),
-		named[1].LimitID(1)}
+	got := []string{
+		named[0].LimitID(0), named[0].LimitID(1), named[0].LimitID(2), named[1].LimitID(0),
+		named[1].LimitID(1),
+	}
 	want := []string{"tenant-~", "tenant-2-~", "tenant", "tenant-2", "mine"}
 	for i := range want {
 		before, hashed := strings.CutSuffix(want[i], "~")

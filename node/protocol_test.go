@@ -8,8 +8,10 @@ import (
 )
 
 func TestProtocol(t *testing.T) {
-	for text, want := range map[string]node.Protocol{"spdy/3.1": "spdy/3.1", "SPDY/3.1": "spdy/3.1", "tcp": "tcp",
-		"irc/6.9": "irc/6.9", "x-own": "x-own"} {
+	for text, want := range map[string]node.Protocol{
+		"spdy/3.1": "spdy/3.1", "SPDY/3.1": "spdy/3.1", "tcp": "tcp",
+		"irc/6.9": "irc/6.9", "x-own": "x-own",
+	} {
 		var p node.Protocol
 		if err := p.UnmarshalText([]byte(text)); err != nil || p != want {
 			t.Errorf("%s: %q, %v", text, p, err)

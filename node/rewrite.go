@@ -128,8 +128,10 @@ const maxRespond = 64 << 10
 func (v *validator) ends(i int, r *Route) {
 	at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }
 	var ways []string
-	for key, has := range map[string]bool{"to": r.To.Kind != "", "gather": r.Gather != nil,
-		"redirect": r.Redirect != nil, "respond": r.Respond != nil} {
+	for key, has := range map[string]bool{
+		"to": r.To.Kind != "", "gather": r.Gather != nil,
+		"redirect": r.Redirect != nil, "respond": r.Respond != nil,
+	} {
 		if has {
 			ways = append(ways, key)
 		}

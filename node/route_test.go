@@ -17,11 +17,15 @@ func TestRouteID(t *testing.T) {
 		{node.Route{Path: pattern(t, "/")}, "root"},
 		{node.Route{Path: pattern(t, "/*")}, "all"},
 		{node.Route{Path: pattern(t, "/api/*")}, "api-all"},
-		{node.Route{Path: pattern(t, "/Orders/{id}"), Host: "api.example.com", Methods: []node.Method{"GET"}},
-			"get-api_example_com-orders-id"},
+		{
+			node.Route{Path: pattern(t, "/Orders/{id}"), Host: "api.example.com", Methods: []node.Method{"GET"}},
+			"get-api_example_com-orders-id",
+		},
 		{node.Route{Path: pattern(t, "/a//b~c"), Methods: []node.Method{"GET", "M-SEARCH"}}, "get-m-search-a-b_c"},
-		{node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X-B": "é 1", "X-A": ""}}},
-			"a-x-a_-x-b___1"},
+		{
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X-B": "é 1", "X-A": ""}}},
+			"a-x-a_-x-b___1",
+		},
 		{node.Route{Path: pattern(t, "/"+strings.Repeat("long", 30))}, strings.Repeat("long", 16)},
 	} {
 		got := tc.route.ID()
@@ -82,8 +86,10 @@ func TestMethod(t *testing.T) {
 }
 
 func TestEncodedSlash(t *testing.T) {
-	for input, want := range map[string]string{"refuse": "", "keep": "", "kepp": `did you mean "keep"?`,
-		"": "is not known"} {
+	for input, want := range map[string]string{
+		"refuse": "", "keep": "", "kepp": `did you mean "keep"?`,
+		"": "is not known",
+	} {
 		var e node.EncodedSlash
 		wantError(t, input, e.UnmarshalText([]byte(input)), want)
 	}
@@ -97,32 +103,69 @@ func TestRouteCompare(t *testing.T) {
 		want node.Relation
 	}{
 		{"same", node.Route{Path: pattern(t, "/a")}, node.Route{Path: pattern(t, "/a")}, node.Equal},
-		{"host beats path", node.Route{Host: "h", Path: pattern(t, "/*")}, node.Route{Path: pattern(t, "/a")},
-			node.Narrower},
-		{"other hosts", node.Route{Host: "h", Path: pattern(t, "/a")}, node.Route{Host: "i", Path: pattern(t, "/a")},
-			node.Disjoint},
-		{"path beats methods", node.Route{Path: pattern(t, "/a")}, node.Route{Path: pattern(t, "/{x}"), Methods: get},
-			node.Narrower},
-		{"methods beat headers", node.Route{Path: pattern(t, "/a"), Methods: get},
-			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}}, node.Narrower},
-		{"GET holds HEAD", node.Route{Path: pattern(t, "/a"), Methods: get},
-			node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"HEAD"}}, node.Wider},
-		{"methods cross", node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"PUT", "POST"}},
-			node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"POST", "PATCH"}}, node.Overlap},
-		{"headers cross", node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
-			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"Y": "1"}}}, node.Overlap},
-		{"header values differ",
+		{
+			"host beats path",
+			node.Route{Host: "h", Path: pattern(t, "/*")},
+			node.Route{Path: pattern(t, "/a")},
+			node.Narrower,
+		},
+		{
+			"other hosts",
+			node.Route{Host: "h", Path: pattern(t, "/a")},
+			node.Route{Host: "i", Path: pattern(t, "/a")},
+			node.Disjoint,
+		},
+		{
+			"path beats methods",
+			node.Route{Path: pattern(t, "/a")},
+			node.Route{Path: pattern(t, "/{x}"), Methods: get},
+			node.Narrower,
+		},
+		{
+			"methods beat headers",
+			node.Route{Path: pattern(t, "/a"), Methods: get},
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
+			node.Narrower,
+		},
+		{
+			"GET holds HEAD",
+			node.Route{Path: pattern(t, "/a"), Methods: get},
+			node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"HEAD"}},
+			node.Wider,
+		},
+		{
+			"methods cross",
+			node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"PUT", "POST"}},
+			node.Route{Path: pattern(t, "/a"), Methods: []node.Method{"POST", "PATCH"}},
+			node.Overlap,
+		},
+		{
+			"headers cross",
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
+			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"Y": "1"}}},
+			node.Overlap,
+		},
+		{
+			"header values differ",
 			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
 			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "2"}}},
-			node.Disjoint},
-		{"header names don't differ by case",
+			node.Disjoint,
+		},
+		{
+			"header names don't differ by case",
 			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"X": "1"}}},
 			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}},
-			node.Equal},
-		{"more headers", node.Route{Path: pattern(t, "/a"),
-			Match: node.Match{Headers: map[string]string{"X": "1", "Y": "1"}}},
+			node.Equal,
+		},
+		{
+			"more headers",
+			node.Route{
+				Path:  pattern(t, "/a"),
+				Match: node.Match{Headers: map[string]string{"X": "1", "Y": "1"}},
+			},
 			node.Route{Path: pattern(t, "/a"), Match: node.Match{Headers: map[string]string{"x": "1"}}},
-			node.Narrower},
+			node.Narrower,
+		},
 	} {
 		if got := tc.a.Compare(tc.b); got != tc.want {
 			t.Errorf("%s: got %d, want %d", tc.what, got, tc.want)

@@ -76,8 +76,10 @@ func TestExpandRandom(t *testing.T) {
 
 func TestExpandLength(t *testing.T) {
 	s := subject(t, "a.{a}.{b}.{c}.{d}")
-	fits := map[string]string{"a": strings.Repeat("x", 64), "b": strings.Repeat("x", 64), "c": strings.Repeat("x", 64),
-		"d": strings.Repeat("x", 59)}
+	fits := map[string]string{
+		"a": strings.Repeat("x", 64), "b": strings.Repeat("x", 64), "c": strings.Repeat("x", 64),
+		"d": strings.Repeat("x", 59),
+	}
 	if got, err := s.Expand(func(p string) string { return fits[p] }); err != nil || len(got) != 256 {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}

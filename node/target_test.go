@@ -79,8 +79,10 @@ func TestUpstreamTargetShortForm(t *testing.T) {
 }
 
 func TestLocal(t *testing.T) {
-	for input, want := range map[string]string{"auto": "", "nearest": "", "nats": "", "Auto": `did you mean "auto"?`,
-		"": "is not known"} {
+	for input, want := range map[string]string{
+		"auto": "", "nearest": "", "nats": "", "Auto": `did you mean "auto"?`,
+		"": "is not known",
+	} {
 		var l node.Local
 		wantError(t, input, l.UnmarshalText([]byte(input)), want)
 	}

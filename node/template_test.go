@@ -106,8 +106,10 @@ func FuzzTemplate(f *testing.F) {
 
 // What Location and Balance take, they write as it was, and a redirect leads to the host that stands there.
 func FuzzLocation(f *testing.F) {
-	for _, s := range []string{"/a/{b}", "https://example.com/{*}?a={c}", "http://{host}/", "https://[::1]:8443",
-		"https://a@b/", "//a", "https:///a"} {
+	for _, s := range []string{
+		"/a/{b}", "https://example.com/{*}?a={c}", "http://{host}/", "https://[::1]:8443",
+		"https://a@b/", "//a", "https:///a",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

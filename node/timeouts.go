@@ -27,8 +27,10 @@ func (v *validator) upstreamUses() (out []upstreamUse) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {
 			c := r.Gather.Calls[name]
-			use := upstreamUse{append(slices.Clip(place), "gather", "calls", name, "timeout"), c.To.upstream(),
-				c.Timeout, waits}
+			use := upstreamUse{
+				append(slices.Clip(place), "gather", "calls", name, "timeout"), c.To.upstream(),
+				c.Timeout, waits,
+			}
 			if c.Timeout > 0 {
 				use.waits = min(waits, c.Timeout)
 			}

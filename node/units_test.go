@@ -48,8 +48,10 @@ func TestSize(t *testing.T) {
 			t.Errorf("%q is written as %q, %v", input, text, err)
 		}
 	}
-	for _, input := range []string{"", "1", "B", "KiB", "1T", "1.5MiB", "-1B", "1Bi", "1_000B", "99999999999GiB",
-		"9223372036854775808B", "0x1B"} {
+	for _, input := range []string{
+		"", "1", "B", "KiB", "1T", "1.5MiB", "-1B", "1Bi", "1_000B", "99999999999GiB",
+		"9223372036854775808B", "0x1B",
+	} {
 		var s node.Size
 		wantError(t, input, s.UnmarshalText([]byte(input)), "is not a size")
 	}

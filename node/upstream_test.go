@@ -18,8 +18,10 @@ func TestBalance(t *testing.T) {
 			t.Errorf("%s: %+v, %v", text, b, err)
 		}
 	}
-	for _, text := range []string{"", "hash", "hash:", "ip", "hash:ip:a", "hash:header", "hash:header:",
-		"hash:header:a b", "hash:cookie:a=b", "header:X-User", "hash:hash:ip", "Least"} {
+	for _, text := range []string{
+		"", "hash", "hash:", "ip", "hash:ip:a", "hash:header", "hash:header:",
+		"hash:header:a b", "hash:cookie:a=b", "header:X-User", "hash:hash:ip", "Least",
+	} {
 		var b node.Balance
 		if err := b.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), "write least") {
 			t.Errorf("%q: %+v, %v", text, b, err)
@@ -44,8 +46,10 @@ func TestTargetLimit(t *testing.T) {
 
 // What is taken is written so that it is read as the same.
 func FuzzUpstreamTexts(f *testing.F) {
-	for _, s := range []string{"least", "hash:ip", "hash:header:X-A", "hash:cookie:a:b", "auto", "007", "SPDY/3.1",
-		"http://a:1/", "https://[::1]"} {
+	for _, s := range []string{
+		"least", "hash:ip", "hash:header:X-A", "hash:cookie:a:b", "auto", "007", "SPDY/3.1",
+		"http://a:1/", "https://[::1]",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

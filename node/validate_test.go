@@ -174,8 +174,10 @@ func TestValidateFindsAll(t *testing.T) {
 	for _, p := range c.Validate() {
 		places = append(places, strings.Join(p.Path, "."))
 	}
-	want := []string{"version", "node.name", "edge.max_requests", "mesh.token", "upstreams.api",
-		"upstreams.api.max_requests", "routes.1.path"}
+	want := []string{
+		"version", "node.name", "edge.max_requests", "mesh.token", "upstreams.api",
+		"upstreams.api.max_requests", "routes.1.path",
+	}
 	if !slices.Equal(places, want) {
 		t.Errorf("got %q, want %q", places, want)
 	}
@@ -185,15 +187,19 @@ func TestValidateFindsAll(t *testing.T) {
 func valid(t *testing.T) *node.Config {
 	t.Helper()
 	c := node.Default()
-	u := node.Upstream{Targets: []node.UpstreamTarget{{URL: "http://127.0.0.1:3000", Weight: 1}},
-		Health: &node.Health{Path: "/up"}}
+	u := node.Upstream{
+		Targets: []node.UpstreamTarget{{URL: "http://127.0.0.1:3000", Weight: 1}},
+		Health:  &node.Health{Path: "/up"},
+	}
 	u.Defaults()
 	u.Health.Defaults()
 	c.Upstreams = map[string]node.Upstream{"api": u}
 	c.Routes = []node.Route{
 		{Path: pattern(t, "/api/*"), To: node.Target{Kind: node.KindUpstream, Name: "api"}},
-		{Path: pattern(t, "/orders/{id}"),
-			To: node.Target{Kind: node.KindNATS, Subject: subject(t, "orders.get.{id}")}},
+		{
+			Path: pattern(t, "/orders/{id}"),
+			To:   node.Target{Kind: node.KindNATS, Subject: subject(t, "orders.get.{id}")},
+		},
 	}
 	for _, problem := range c.Validate() {
 		t.Errorf("before the change: %v", problem)

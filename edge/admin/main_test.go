@@ -23,8 +23,10 @@ const token = "0123456789abcdef"
 type operator struct{}
 
 func (operator) Status() admin.Status {
-	return admin.Status{Node: "n1",
-		Ready: true}
+	return admin.Status{
+		Node:  "n1",
+		Ready: true,
+	}
 }
 func (operator) Journal(context.Context) ([]admin.JournalEntry, error)        { return nil, nil }
 func (operator) Routes() []edge.RouteInfo                                     { return nil }

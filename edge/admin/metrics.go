@@ -95,16 +95,21 @@ var (
 )
 
 func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string),
-	s limit.Stats, rules []limit.RuleStats) {
+	s limit.Stats, rules []limit.RuleStats,
+) {
 	for _, r := range rules {
-		for result, n := range map[string]uint64{"allowed": r.Allowed, "denied": r.Denied - r.Shadowed,
-			"shadowed": r.Shadowed, "unknown": r.Away} {
+		for result, n := range map[string]uint64{
+			"allowed": r.Allowed, "denied": r.Denied - r.Shadowed,
+			"shadowed": r.Shadowed, "unknown": r.Away,
+		} {
 			counter(descLimitRequests, n, r.Rule, result)
 		}
 		counter(descLimitQueued, r.Queued, r.Rule)
 	}
-	for operation, n := range map[string]uint64{"read": s.Reads, "write": s.Writes, "conflict": s.Conflicts,
-		"failure": s.Failures, "recall": s.Recalls} {
+	for operation, n := range map[string]uint64{
+		"read": s.Reads, "write": s.Writes, "conflict": s.Conflicts,
+		"failure": s.Failures, "recall": s.Recalls,
+	} {
 		counter(descLimitStore, n, operation)
 	}
 	counter(descLimitRecalled, s.Recalled)
@@ -113,7 +118,8 @@ func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter fun
 }
 
 func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string),
-	counter func(*prometheus.Desc, uint64, ...string), s kvcache.Stats, routes []edge.CacheStats) {
+	counter func(*prometheus.Desc, uint64, ...string), s kvcache.Stats, routes []edge.CacheStats,
+) {
 	for _, r := range routes {
 		for result, n := range map[string]uint64{
 			"hit": r.Hits, "fetch": r.Fetches, "bucket": r.Bucket, "home": r.Home, "validated": r.Validated,
@@ -194,7 +200,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 }
 
 func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, uint64, ...string), r edge.RouteStats,
-	requests, latency *prometheus.Desc) {
+	requests, latency *prometheus.Desc,
+) {
 	for class, n := range r.Classes {
 		if class >= 2 {
 			counter(requests, n, r.Route, strconv.Itoa(class)+"xx")
@@ -210,7 +217,8 @@ func collectRoute(out chan<- prometheus.Metric, counter func(*prometheus.Desc, u
 }
 
 func collectUpstream(gauge func(*prometheus.Desc, float64, ...string),
-	counter func(*prometheus.Desc, uint64, ...string), u upstream.Status) {
+	counter func(*prometheus.Desc, uint64, ...string), u upstream.Status,
+) {
 	counter(descTries, u.Retries, u.Name, "yes")
 	counter(descTries, u.Unpaid, u.Name, "no")
 	counter(descHedges, u.Hedges, u.Name)

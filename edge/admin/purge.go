@@ -38,8 +38,12 @@ const WaitAll = "all"
 // String says what is purged, for the journal and for people.
 func (p Purge) String() string {
 	kind, text, where := "all", "", ""
-	for _, n := range []struct{ kind, text string }{{"url", p.URL}, {"prefix", p.Prefix}, {"host", p.Host},
-		{"tag", p.Tag}} {
+	for _, n := range []struct{ kind, text string }{
+		{"url", p.URL},
+		{"prefix", p.Prefix},
+		{"host", p.Host},
+		{"tag", p.Tag},
+	} {
 		if n.text != "" {
 			kind, text = n.kind, " "+Show(n.text)
 		}

@@ -54,8 +54,10 @@ func TestRates(t *testing.T) {
 	slow[0].Peak = 42 * time.Second
 	got = admin.Rates(admin.Counts{At: start}, start.Add(time.Second), slow, nil)
 	near("up to the longest", got[0].P99, 41_880)
-	one := []edge.RouteStats{{Route: "c", Classes: [6]uint64{2: 1}, Buckets: [16]uint64{13: 1},
-		Peak: 6060 * time.Millisecond}}
+	one := []edge.RouteStats{{
+		Route: "c", Classes: [6]uint64{2: 1}, Buckets: [16]uint64{13: 1},
+		Peak: 6060 * time.Millisecond,
+	}}
 	got = admin.Rates(admin.Counts{At: start}, start.Add(time.Second), one, nil)
 	near("p50 of one request", got[0].P50, 6060)
 	near("p99 of one request", got[0].P99, 6060)

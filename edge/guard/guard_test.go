@@ -18,8 +18,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var limits = guard.Limits{MaxConnections: 10, MaxPerClient: 10, MaxHeader: 32 << 10, ReadTimeout: 5 * time.Second,
-	IdleTimeout: 20 * time.Second}
+var limits = guard.Limits{
+	MaxConnections: 10, MaxPerClient: 10, MaxHeader: 32 << 10, ReadTimeout: 5 * time.Second,
+	IdleTimeout: 20 * time.Second,
+}
 
 // wire is a connection whose client has sent everything and ended its side.
 type wire struct {
@@ -108,10 +110,14 @@ func TestAccepted(t *testing.T) {
 	}{
 		"no body": {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
 		"length":  {start + "Content-Length: 3\r\n\r\nabc", []string{"abc"}},
-		"chunks": {start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n",
-			[]string{"abc0123456789"}},
-		"extension": {start + "Transfer-Encoding: CHUNKED\r\n\r\n3 ;a=\"b\"\r\nabc\r\n0;x\r\n\r\n",
-			[]string{"abc"}},
+		"chunks": {
+			start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n",
+			[]string{"abc0123456789"},
+		},
+		"extension": {
+			start + "Transfer-Encoding: CHUNKED\r\n\r\n3 ;a=\"b\"\r\nabc\r\n0;x\r\n\r\n",
+			[]string{"abc"},
+		},
 		"trailers": {start +
 			"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\nHost: evil\r\n\r\n", []string{"abc"}},
 		"pipelined": {"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + start +
@@ -119,19 +125,27 @@ func TestAccepted(t *testing.T) {
 		"equal lengths":       {start + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", []string{"abc"}},
 		"later minor version": {"GET / HTTP/1.7\r\nHost: h\r\n\r\n", []string{""}},
 		"several empty lines": {"\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
-		"empty line": {"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
-			[]string{"", ""}},
+		"empty line": {
+			"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+			[]string{"", ""},
+		},
 		"body on GET": {"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 37\r\n\r\nGET /smuggled HTTP/1.1\r\n" +
 			"Host: h\r\n\r\n\r\n", []string{"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n\r\n"}},
 		"close": {"GET / HTTP/1.1\r\nHost: h\r\nConnection: x, close\r\n\r\nGET / HTTP/1.1\r\n" +
 			"Host: h\r\n\r\n", []string{""}},
 		"HTTP/1.0": {"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n", []string{""}},
-		"HTTP/1.0 kept": {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-			[]string{"", ""}},
-		"large body": {start + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
-			[]string{strings.Repeat("x", 100000)}},
-		"8 kB of cookies": {"GET / HTTP/1.1\r\nHost: h\r\nCookie: " + strings.Repeat("a", 8192) + "\r\n\r\n",
-			[]string{""}},
+		"HTTP/1.0 kept": {
+			"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+			[]string{"", ""},
+		},
+		"large body": {
+			start + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
+			[]string{strings.Repeat("x", 100000)},
+		},
+		"8 kB of cookies": {
+			"GET / HTTP/1.1\r\nHost: h\r\nCookie: " + strings.Repeat("a", 8192) + "\r\n\r\n",
+			[]string{""},
+		},
 		"unusual method, target": {"M-SEARCH * HTTP/1.1\r\nHost: h\r\n\r\n", []string{""}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,12 +178,16 @@ func TestRefused(t *testing.T) {
 		"version":               {"GET / HTTP/2.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
 		"no version":            {"GET /\r\n\r\n", node.CodeInvalid},
 		"TLS":                   {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", node.CodeInvalid},
-		"long target": {"GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n",
-			node.CodeURITooLong},
+		"long target": {
+			"GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: h\r\n\r\n",
+			node.CodeURITooLong,
+		},
 		"endless target": {"GET /" + strings.Repeat("a", 64<<10), node.CodeURITooLong},
 		"endless field":  {"GET / HTTP/1.1\r\nX: " + strings.Repeat("a", 64<<10), node.CodeHeaderTooLarge},
-		"many fields": {"GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n",
-			node.CodeHeaderTooLarge},
+		"many fields": {
+			"GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n",
+			node.CodeHeaderTooLarge,
+		},
 		"space before colon":     {start + "Content-Length : 3\r\n\r\nabc", node.CodeInvalid},
 		"folding":                {start + "X: a\r\n b\r\n\r\n", node.CodeInvalid},
 		"two lengths":            {start + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", node.CodeInvalid},
@@ -178,14 +196,20 @@ func TestRefused(t *testing.T) {
 		"length list":            {start + "Content-Length: 3, 3\r\n\r\nabc", node.CodeInvalid},
 		"signed length":          {start + "Content-Length: +3\r\n\r\nabc", node.CodeInvalid},
 		"huge length":            {start + "Content-Length: 18446744073709551619\r\n\r\nabc", node.CodeInvalid},
-		"length and coding": {start + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-			node.CodeInvalid},
-		"other coding": {start + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-			node.CodeNotImplemented},
+		"length and coding": {
+			start + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			node.CodeInvalid,
+		},
+		"other coding": {
+			start + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+			node.CodeNotImplemented,
+		},
 		"coding behind chunked": {start + "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", node.CodeInvalid},
 		"chunked twice":         {start + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", node.CodeInvalid},
-		"two codings": {start + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-			node.CodeInvalid},
+		"two codings": {
+			start + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			node.CodeInvalid,
+		},
 		"chunked in HTTP/1.0":    {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", node.CodeInvalid},
 		"unknown expectation":    {start + "Expect: 200-ok\r\nContent-Length: 0\r\n\r\n", node.CodeExpectation},
 		"refused, then followed": {"GET /\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", node.CodeInvalid},
@@ -220,15 +244,19 @@ func TestBrokenBodies(t *testing.T) {
 		"LF after size":     {chunked + "3\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
 		"LF in extension":   {chunked + "3;\nxx;abc\r\n0\r\n\r\n" + next, node.CodeInvalid},
 		"CR in extension":   {chunked + "3;a\rb\r\nabc\r\n0\r\n\r\n" + next, node.CodeInvalid},
-		"long extension": {chunked + "3;" + strings.Repeat("a", 65536) + "\r\nabc\r\n0\r\n\r\n" + next,
-			node.CodeInvalid},
+		"long extension": {
+			chunked + "3;" + strings.Repeat("a", 65536) + "\r\nabc\r\n0\r\n\r\n" + next,
+			node.CodeInvalid,
+		},
 		"many extensions": {chunked + strings.Repeat("1;"+strings.Repeat("a", 200)+"\r\nx\r\n", 100) +
 			"0\r\n\r\n" + next, node.CodeInvalid},
 		"data longer": {chunked + "3\r\nabcd\r\n0\r\n\r\n" + next, node.CodeInvalid},
 		"bad trailer": {chunked + "0\r\nX T : v\r\n\r\n" + next, node.CodeInvalid},
 		"LF trailer":  {chunked + "0\r\nX: v\n\r\n" + next, node.CodeInvalid},
-		"5,000 trailers": {chunked + "0\r\n" + strings.Repeat("X: v\r\n", 5000) + "\r\n" + next,
-			node.CodeInvalid},
+		"5,000 trailers": {
+			chunked + "0\r\n" + strings.Repeat("X: v\r\n", 5000) + "\r\n" + next,
+			node.CodeInvalid,
+		},
 		"chunks never end":     {chunked + "3\r\nabc\r\n", node.CodeCanceled},
 		"trailers never end":   {chunked + "0\r\nX: v\r\n", node.CodeCanceled},
 		"last CRLF is missing": {chunked + "3\r\nabc\r\n0\r\n", node.CodeCanceled},
@@ -379,8 +407,11 @@ func TestSlowClients(t *testing.T) {
 	}{
 		"nothing at all": {nil, 5 * time.Second, false, ""},
 		"slow head":      {[]string{"GET / HT", "TP/1.1\r\n", "Host: h\r\n"}, 5 * time.Second, true, ""},
-		"slow body": {[]string{start + "Content-Length: 30\r\n\r\n", "abc", "def"}, 5 * time.Second, false,
-			node.CodeSlowClient},
+		"slow body": {
+			[]string{start + "Content-Length: 30\r\n\r\n", "abc", "def"},
+			5 * time.Second, false,
+			node.CodeSlowClient,
+		},
 		"idle after a request": {[]string{"GET / HTTP/1.1\r\nHost: h\r\n\r\n"}, 20 * time.Second, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,8 +54,10 @@ type Listener struct {
 
 // New guards a listener.
 func New(inner net.Listener, cfg Config) *Listener {
-	l := &Listener{Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{},
-		clients: map[netip.Prefix]map[*Conn]struct{}{}}
+	l := &Listener{
+		Listener: inner, cfg: cfg, ended: make(chan struct{}), conns: map[*Conn]struct{}{},
+		clients: map[netip.Prefix]map[*Conn]struct{}{},
+	}
 	l.SetLimits(cfg.Limits)
 	return l
 }
@@ -98,8 +100,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Wrap guards a connection, whatever the limits say.
 func (l *Listener) Wrap(inner net.Conn) *Conn {
-	c := &Conn{Conn: inner, l: l, client: l.clientOf(inner), account: account{budget: l.cfg.Budget},
-		ended: make(chan struct{})}
+	c := &Conn{
+		Conn: inner, l: l, client: l.clientOf(inner), account: account{budget: l.cfg.Budget},
+		ended: make(chan struct{}),
+	}
 	c.in.account = &c.account
 	c.watch.begin()
 	l.mu.Lock()

@@ -19,8 +19,10 @@ import (
 
 func listen(t *testing.T, inner net.Listener, limits guard.Limits) *guard.Listener {
 	t.Helper()
-	l := guard.New(inner, guard.Config{Limits: limits, Budget: guard.NewBudget(1 << 20),
-		Busy: []byte("HTTP/1.1 503 Busy\r\n\r\n"), Log: slog.New(slog.DiscardHandler)})
+	l := guard.New(inner, guard.Config{
+		Limits: limits, Budget: guard.NewBudget(1 << 20),
+		Busy: []byte("HTTP/1.1 503 Busy\r\n\r\n"), Log: slog.New(slog.DiscardHandler),
+	})
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
@@ -121,7 +123,8 @@ func TestStarved(t *testing.T) {
 // sends text, after which so many connections wait for a request, so many of them of clients that have proven nothing.
 // ended tells the names of those that end.
 func visitors(t *testing.T, most, share int) (come func(name, from, text string, waiting, unproven int),
-	ended <-chan string) {
+	ended <-chan string,
+) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -88,8 +88,10 @@ func gateway(ctx context.Context, args []string) (string, error) {
 	hello, err := n.Mesh().NewService(mesh.ServiceConfig{
 		Destination: n.Mesh().Service("hello"), Limit: 1024,
 		Handler: mesh.HandlerFunc(func(context.Context, *mesh.Request) (*mesh.Response, error) {
-			return &mesh.Response{Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
-				Body: body}, nil
+			return &mesh.Response{
+				Status: 200, Header: mesh.Header{{Name: "Content-Type", Value: "text/plain"}},
+				Body: body,
+			}, nil
 		}),
 	})
 	if err != nil {
@@ -266,7 +268,9 @@ func BenchmarkCost(b *testing.B) {
 		status     int
 		child      child
 	}{
-		{"fiber", "/", 200, floor}, {"edge", "/none", 404, gate}, {"edge+mesh+member", "/hello", 200, gate},
+		{"fiber", "/", 200, floor},
+		{"edge", "/none", 404, gate},
+		{"edge+mesh+member", "/hello", 200, gate},
 		{"edge+mesh+upstream", "/api/x", 200, gate},
 	} {
 		b.Run(c.name, func(b *testing.B) {

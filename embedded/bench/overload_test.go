@@ -137,8 +137,10 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 func memoryGroup(tb testing.TB) string {
 	tb.Helper()
 	name := fmt.Sprintf("millrace-bench-%d-%d", os.Getpid(), time.Now().UnixNano())
-	for parent, limit := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes",
-		"/sys/fs/cgroup": "memory.max"} {
+	for parent, limit := range map[string]string{
+		"/sys/fs/cgroup/memory": "memory.limit_in_bytes",
+		"/sys/fs/cgroup":        "memory.max",
+	} {
 		dir := filepath.Join(parent, name)
 		if os.Mkdir(dir, 0o700) != nil {
 			continue
@@ -332,8 +334,10 @@ func BenchmarkOverload(b *testing.B) {
 		best := crowd{clients: 8}
 		rate := best.run(b, n.url, "/api/x", time.Second).rate()
 		clients := 500
-		overload(b, n, best, crowd{clients: clients,
-			every: time.Duration(float64(clients) / (10 * rate) * float64(time.Second))})
+		overload(b, n, best, crowd{
+			clients: clients,
+			every:   time.Duration(float64(clients) / (10 * rate) * float64(time.Second)),
+		})
 	})
 	b.Run("cpu", func(b *testing.B) {
 		app := spawn(b, "upstream")

@@ -197,8 +197,10 @@ func BenchmarkStream(b *testing.B) {
 	upstream := spawn(b, "store")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
 	wire := spawn(b, "gateway", b.TempDir(), upstream.url, "nats")
-	urls := map[string]string{"millrace": gate.url + "/api/fast", "millrace-over-nats": wire.url + "/api/fast",
-		"direct": upstream.url + "/fast"}
+	urls := map[string]string{
+		"millrace": gate.url + "/api/fast", "millrace-over-nats": wire.url + "/api/fast",
+		"direct": upstream.url + "/fast",
+	}
 	if url, err := nginx(b, upstream.url); err == nil {
 		urls["nginx"] = url + "/fast"
 	} else {

@@ -153,9 +153,13 @@ func (p *nodeProcess) stop() {
 }
 
 // client dials anew for each request, and gives up early.
-var client = &http.Client{Timeout: 5 * time.Second,
-	Transport: &http.Transport{DisableKeepAlives: true,
-		DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}
+var client = &http.Client{
+	Timeout: 5 * time.Second,
+	Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+	},
+}
 
 // get gives status and body, or 0 when there is no answer.
 func get(url string) (status int, body string) {

@@ -56,7 +56,8 @@ var stops = []stop{
 		}
 		return fmt.Sprintf("%d and %d", by[1], by[2]), by[1]+by[2] == 20 && by[1] > 0 && by[2] > 0
 	}},
-	{"of 5 requests to a route with limit 3/1m two are refused",
+	{
+		"of 5 requests to a route with limit 3/1m two are refused",
 		func(ctx context.Context, edge, _ string) (string, bool) {
 			by := map[int]int{}
 			var last answer
@@ -66,12 +67,15 @@ var stops = []stop{
 			}
 			return fmt.Sprintf("%d Retry-After %s", last.status, last.header.Get("Retry-After")),
 				by[200] == 3 && by[429] == 2 && last.header.Get("Retry-After") != ""
-		}},
-	{"a name that nobody has ever served is not found, at once",
+		},
+	},
+	{
+		"a name that nobody has ever served is not found, at once",
 		func(ctx context.Context, edge, _ string) (string, bool) {
 			r := fetch(ctx, "GET", edge+"/nobody", "")
 			return r.brief(), r.status == 404 && r.took < time.Second && strings.Contains(r.body, `"not_found"`)
-		}},
+		},
+	},
 	{"a path that climbs out with %2e%2e is refused", func(ctx context.Context, edge, _ string) (string, bool) {
 		r := fetch(ctx, "GET", edge+"/users/%2e%2e/secret", "")
 		return r.brief(), r.status == 400

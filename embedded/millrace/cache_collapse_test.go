@@ -93,8 +93,10 @@ func TestOneOriginRequest(t *testing.T) {
 		}
 		t.Logf("%s: %v", path, how)
 	}
-	for path, status := range map[string]int{"/slow/private": http.StatusOK,
-		"/slow/broken": http.StatusInternalServerError} {
+	for path, status := range map[string]int{
+		"/slow/private": http.StatusOK,
+		"/slow/broken":  http.StatusInternalServerError,
+	} {
 		before := requests.Load()
 		seen := map[string]bool{}
 		const clients = 200

@@ -190,8 +190,11 @@ func TestPurgeHistoryBites(t *testing.T) {
 		{"one is old although a later word was of an older version", []readEvent{read(23*ms, 1, 2)}, 1},
 		{"one is old, long afterwards", []readEvent{read(time.Hour, 1, 3)}, 1},
 		{"one is old and answered very late", []readEvent{{start: 31 * ms, end: time.Minute, key: 1, version: 3}}, 1},
-		{"one began before and is answered late", []readEvent{{start: 9 * ms, end: time.Minute, key: 1, version: 1}},
-			0},
+		{
+			"one began before and is answered late",
+			[]readEvent{{start: 9 * ms, end: time.Minute, key: 1, version: 1}},
+			0,
+		},
 		{"two are old", []readEvent{read(12*ms, 1, 1), read(32*ms, 1, 1)}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {

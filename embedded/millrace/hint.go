@@ -19,8 +19,10 @@ func hint(err error) string {
 		{edge.ErrPortInUse, "another program has this port: stop it, or choose another with edge.listen or --listen"},
 		{admin.ErrPortInUse, "another program has this port: stop it, or choose another with admin.listen"},
 		{natsserver.ErrPortInUse, "another program has this port: stop it, or choose another with mesh.listen"},
-		{natsserver.ErrClusterPortInUse,
-			"another program has this port: stop it, or choose another with mesh.cluster.listen"},
+		{
+			natsserver.ErrClusterPortInUse,
+			"another program has this port: stop it, or choose another with mesh.cluster.listen",
+		},
 		{natsserver.ErrMode, "set node.name and mesh.cluster back, give the node another node.data, or move that " +
 			"directory away: the streams in it (caches, counters) are made anew"},
 		{os.ErrNotExist, "name a file with -c; to begin one: millrace proxy URL --print > millrace.yaml"},

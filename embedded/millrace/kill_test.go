@@ -115,7 +115,8 @@ func TestMemberKilled(t *testing.T) {
 
 // askWhileKilled sends one request, and kills the victim as soon as it has got it.
 func askWhileKilled(t *testing.T, edge, method, target, held string,
-	victim *exec.Cmd) (status int, body string, took time.Duration) {
+	victim *exec.Cmd,
+) (status int, body string, took time.Duration) {
 	t.Helper()
 	begin := time.Now()
 	done := make(chan struct{})

@@ -93,8 +93,10 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	var stop atomic.Bool
 	meanwhile := make(chan statuses)
 	go func() {
-		meanwhile <- customers{path: "/long", nodes: survivors, atOnce: 8, every: 20 * time.Millisecond, seen: down.see,
-			until: &stop}.ask(1 << 20)
+		meanwhile <- customers{
+			path: "/long", nodes: survivors, atOnce: 8, every: 20 * time.Millisecond, seen: down.see,
+			until: &stop,
+		}.ask(1 << 20)
 	}()
 	natsservertest.Eventually(t, "requests flow", func() bool { return down.admitted.Load() > 100 })
 	killed := time.Now()

@@ -30,8 +30,10 @@ func TestRoutesAreShownWithTheirPaths(t *testing.T) {
 	var out strings.Builder
 	ms := 6060.0
 	err := aboutRoutes(&out, []admin.RouteRates{
-		{Route: "a_b-1749i", Path: "/a b", Host: "shop.test", Methods: []node.Method{"GET", "POST"}, Requests: 3,
-			P50: &ms, P99: &ms},
+		{
+			Route: "a_b-1749i", Path: "/a b", Host: "shop.test", Methods: []node.Method{"GET", "POST"}, Requests: 3,
+			P50: &ms, P99: &ms,
+		},
 		{Route: "gone", Requests: 1},
 	})
 	if err != nil {
@@ -49,8 +51,10 @@ func TestRoutesAreShownWithTheirPaths(t *testing.T) {
 
 // The time of a target says what it is, and isn't shown before there is one.
 func TestTargetsTime(t *testing.T) {
-	if got := aboutTarget(upstream.TargetStatus{URL: "http://h", State: "up", Requests: 5,
-		Mean: 328}); !strings.HasSuffix(got, ", mean 328µs") {
+	if got := aboutTarget(upstream.TargetStatus{
+		URL: "http://h", State: "up", Requests: 5,
+		Mean: 328,
+	}); !strings.HasSuffix(got, ", mean 328µs") {
 		t.Errorf("got %q", got)
 	}
 	if got := aboutTarget(upstream.TargetStatus{URL: "http://h", State: "up"}); !strings.HasSuffix(got, "0 ejections") {

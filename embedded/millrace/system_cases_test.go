@@ -17,8 +17,10 @@ func head(target string, fields ...string) exchange {
 }
 
 func send(method, target, mediaType, body string, fields ...string) exchange {
-	return exchange{method: method, target: target, fields: append([]string{"Content-Type: " + mediaType}, fields...),
-		body: body}
+	return exchange{
+		method: method, target: target, fields: append([]string{"Content-Type: " + mediaType}, fields...),
+		body: body,
+	}
 }
 
 // expressCases is the table: every request that TestExpress makes.
@@ -57,8 +59,10 @@ func pathCases() []exchange {
 	changed := func(target, seen string) exchange {
 		return exchange{method: "GET", target: target, seen: seen, why: canonical}
 	}
-	absolute := exchange{method: "GET", target: "http://shop.example/echo/absolute?a=1", seen: "/echo/absolute?a=1",
-		why: "a proxy forwards origin-form"}
+	absolute := exchange{
+		method: "GET", target: "http://shop.example/echo/absolute?a=1", seen: "/echo/absolute?a=1",
+		why: "a proxy forwards origin-form",
+	}
 	return []exchange{
 		get("/"), get("/echo"), get("/echo/"), get("/echo//"), get("/echo//a//b"), get("//echo/a"), get("//"),
 		get("/echo/a/b/c.d/e-f_g~h"),
@@ -94,8 +98,10 @@ func fieldCases() []exchange {
 	untrusted := get("/echo/forged", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https",
 		"X-Forwarded-Host: evil.example",
 		"X-Forwarded-Port: 1", "Forwarded: for=1.2.3.4", "X-Request-Id: mine", "X-Real-Thing: stays")
-	untrusted.lost = []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port",
-		"Forwarded", "X-Request-Id"}
+	untrusted.lost = []string{
+		"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port",
+		"Forwarded", "X-Request-Id",
+	}
 	control := get("/echo/control", "Millrace-Deadline: 1", "millrace-nonce: n", "Nats-Msg-Id: 1", "Milli: stays")
 	control.lost = []string{"Millrace-Deadline", "Millrace-Nonce", "Nats-Msg-Id"}
 	hops := get("/echo/hops", "Connection: keep-alive, X-Hop", "X-Hop: 1", "Keep-Alive: timeout=5", "TE: trailers",

@@ -84,8 +84,10 @@ mesh:
 		t.Fatal(err)
 	}
 	p := start(t, dir, nil, program, "run", "-c", config)
-	n := &startedNode{pid: p.pid(), edge: p.find(t, `edge +(http://\S+)`),
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+	n := &startedNode{
+		pid: p.pid(), edge: p.find(t, `edge +(http://\S+)`),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
+	}
 	t.Cleanup(n.http.CloseIdleConnections)
 	url, err := os.ReadFile(filepath.Join(data, "client.url"))
 	if err != nil {

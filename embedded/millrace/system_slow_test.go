@@ -42,8 +42,12 @@ func TestSlowHTTPTest(t *testing.T) {
 	const clients, seconds = "200", "10"
 	common := []string{"-c", clients, "-r", "100", "-i", "1", "-l", seconds, "-p", "5", "-u", url + "/large"}
 	var attacks []*process
-	for _, mode := range [][]string{{"-H"}, {"-B"}, {"-R"},
-		{"-X", "-k", "10", "-w", "512", "-y", "1024", "-n", "1", "-z", "32"}} {
+	for _, mode := range [][]string{
+		{"-H"},
+		{"-B"},
+		{"-R"},
+		{"-X", "-k", "10", "-w", "512", "-y", "1024", "-n", "1", "-z", "32"},
+	} {
 		attacks = append(attacks, start(t, dir, nil, "slowhttptest", append(mode, common...)...))
 	}
 	var slowest time.Duration

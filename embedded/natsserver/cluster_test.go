@@ -17,8 +17,10 @@ import (
 
 func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *natsserver.Server {
 	tb.Helper()
-	s, err := natsserver.New(natsserver.Config{Name: name, Dir: dir, Listen: "127.0.0.1:0",
-		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Cluster: cluster})
+	s, err := natsserver.New(natsserver.Config{
+		Name: name, Dir: dir, Listen: "127.0.0.1:0",
+		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Cluster: cluster,
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -30,8 +32,10 @@ func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *na
 // cluster's directory: refused at once, and if it happens all the same the server stops.
 func TestClusterNeedsPort(t *testing.T) {
 	peers := natsservertest.FreePorts(t, 1)
-	cfg := natsserver.Config{Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
-		Log: natsservertest.Discard()}
+	cfg := natsserver.Config{
+		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
+		Log: natsservertest.Discard(),
+	}
 	for _, listen := range []string{"127.0.0.1:0", "127.0.0.1:00", ":0", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1"} {
 		cfg.Cluster = &natsserver.Cluster{Name: "a", Listen: listen, Peers: peers, Store: true}
 		if _, err := natsserver.New(cfg); err == nil {

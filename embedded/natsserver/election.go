@@ -171,8 +171,10 @@ func (e *elections) groups(near []string) (out []group) {
 var electionAccounts = [...]string{"", account} //nolint:gochecknoglobals // a constant
 
 func (e *elections) group(account, name string, info *server.RaftzGroup, near []string) group {
-	g := group{name: name, account: account, leader: info.Peers[info.Leader].Name, alive: 1, quorum: info.QuorumNeeded,
-		term: info.Term}
+	g := group{
+		name: name, account: account, leader: info.Peers[info.Leader].Name, alive: 1, quorum: info.QuorumNeeded,
+		term: info.Term,
+	}
 	g.near = g.leader != "" && slices.Contains(near, g.leader)
 	for _, p := range info.Peers {
 		if !slices.Contains(near, p.Name) {

@@ -34,25 +34,39 @@ func TestElectionDue(t *testing.T) {
 		due  bool
 		e    natsserver.Election
 	}{
-		{"the leader is there", false,
-			natsserver.Election{Leader: "a", Near: true, Alive: 3, Quorum: 2, Missed: time.Hour}},
+		{
+			"the leader is there", false,
+			natsserver.Election{Leader: "a", Near: true, Alive: 3, Quorum: 2, Missed: time.Hour},
+		},
 		{"it has gone", true, natsserver.Election{Leader: "a", Alive: 2, Quorum: 2}},
-		{"it has gone, and with it the majority", false,
-			natsserver.Election{Leader: "a", Alive: 1, Quorum: 2, Missed: time.Hour}},
-		{"it has gone, and another is first to act", false,
-			natsserver.Election{Leader: "a", Alive: 2, Quorum: 2, Rank: 1, Missed: 200 * time.Millisecond}},
-		{"which it doesn't", true,
-			natsserver.Election{Leader: "a", Alive: 2, Quorum: 2, Rank: 1, Missed: 400 * time.Millisecond}},
-		{"there is none, but that is new", false,
-			natsserver.Election{Alive: 2, Quorum: 2, Missed: 200 * time.Millisecond}},
+		{
+			"it has gone, and with it the majority", false,
+			natsserver.Election{Leader: "a", Alive: 1, Quorum: 2, Missed: time.Hour},
+		},
+		{
+			"it has gone, and another is first to act", false,
+			natsserver.Election{Leader: "a", Alive: 2, Quorum: 2, Rank: 1, Missed: 200 * time.Millisecond},
+		},
+		{
+			"which it doesn't", true,
+			natsserver.Election{Leader: "a", Alive: 2, Quorum: 2, Rank: 1, Missed: 400 * time.Millisecond},
+		},
+		{
+			"there is none, but that is new", false,
+			natsserver.Election{Alive: 2, Quorum: 2, Missed: 200 * time.Millisecond},
+		},
 		{"there is none for a while", true, natsserver.Election{Alive: 2, Quorum: 2, Missed: 400 * time.Millisecond}},
-		{"there is none for a while, and another is first to act", false,
-			natsserver.Election{Alive: 2, Quorum: 2, Rank: 1, Missed: time.Second}},
+		{
+			"there is none for a while, and another is first to act", false,
+			natsserver.Election{Alive: 2, Quorum: 2, Rank: 1, Missed: time.Second},
+		},
 		{"which it doesn't for long", true, natsserver.Election{Alive: 2, Quorum: 2, Rank: 1, Missed: 2 * time.Second}},
 		{"a try has brought nothing", false, natsserver.Election{Alive: 2, Quorum: 2, Missed: time.Second, Tries: 1}},
 		{"and that for long", true, natsserver.Election{Alive: 2, Quorum: 2, Missed: 2 * time.Second, Tries: 1}},
-		{"three tries have brought nothing", false,
-			natsserver.Election{Alive: 2, Quorum: 2, Missed: time.Hour, Tries: 3}},
+		{
+			"three tries have brought nothing", false,
+			natsserver.Election{Alive: 2, Quorum: 2, Missed: time.Hour, Tries: 3},
+		},
 	} {
 		if got := natsserver.Due(c.e); got != c.due {
 			t.Errorf("%s: %t", c.what, got)

@@ -193,10 +193,14 @@ func TestMemberCannotReadNodeInbox(t *testing.T) {
 			&mesh.Request{Method: "POST", Target: "/", Host: "x", Deadline: time.Now().Add(5 * time.Second)})
 	}()
 	root, _, _ := strings.Cut((<-requests).Reply, ".")
-	for _, name := range []string{root, strings.TrimPrefix(root, "_INBOX_"), strings.TrimPrefix(root, "_NODE_"),
-		root[strings.LastIndexByte(root, '_')+1:]} {
-		for _, subject := range []string{root + ".>", root + ".r.>", "_INBOX_" + name + ".*.http.evil.>",
-			"*." + name + ".>"} {
+	for _, name := range []string{
+		root, strings.TrimPrefix(root, "_INBOX_"), strings.TrimPrefix(root, "_NODE_"),
+		root[strings.LastIndexByte(root, '_')+1:],
+	} {
+		for _, subject := range []string{
+			root + ".>", root + ".r.>", "_INBOX_" + name + ".*.http.evil.>",
+			"*." + name + ".>",
+		} {
 			other := connect(t, s.ClientURL(), nats.Name(name))
 			sub, err := other.SubscribeSync(subject)
 			if err == nil {
@@ -357,8 +361,10 @@ func TestGone(t *testing.T) {
 	natsservertest.Eventually(t, "the drain is over", left.IsClosed)
 	for _, c := range []struct{ subjects, want []string }{
 		{[]string{"http.one", "http.one.stream", "_INBOX_worker.x"}, []string{"http.one", "http.one.stream"}},
-		{[]string{"http.two", "cancel.http.two", "orders.get.*", "http.>"},
-			[]string{"http.>", "http.two", "orders.get.*"}},
+		{
+			[]string{"http.two", "cancel.http.two", "orders.get.*", "http.>"},
+			[]string{"http.>", "http.two", "orders.get.*"},
+		},
 		{[]string{"cancel.http.drained"}, []string{"http.drained"}},
 	} {
 		member(c.subjects...).Close()

@@ -83,8 +83,10 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("configure NATS server: %w", err)
 		}
 	}
-	s := &Server{cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), systemPassword: nuid.Next() + nuid.Next(),
-		listen: cfg.Listen}
+	s := &Server{
+		cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), systemPassword: nuid.Next() + nuid.Next(),
+		listen: cfg.Listen,
+	}
 	s.cfg.Log, s.secrets, s.closeLog = guard(cfg.Log, cfg.MemberToken, s.nodePassword, s.systemPassword)
 	if cfg.Cluster != nil {
 		s.secrets.Add(cfg.Cluster.Token)

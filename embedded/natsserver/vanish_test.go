@@ -87,8 +87,10 @@ func TestServerVanishes(t *testing.T) {
 		s, err := natsserver.New(natsserver.Config{
 			Name: []string{"n1", "n2"}[i], Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
 			Log: natsservertest.Discard(),
-			Cluster: &natsserver.Cluster{Name: "a", Listen: ports[i], Peers: peers, Token: natsservertest.Token,
-				Store: false},
+			Cluster: &natsserver.Cluster{
+				Name: "a", Listen: ports[i], Peers: peers, Token: natsservertest.Token,
+				Store: false,
+			},
 		})
 		if err == nil {
 			err = s.Open(t.Context())

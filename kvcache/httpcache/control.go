@@ -38,8 +38,10 @@ const Absent time.Duration = -1
 const Forever time.Duration = 1<<63 - 1
 
 func newControl() Control {
-	return Control{MaxAge: Absent, SMaxAge: Absent, StaleWhileRevalidate: Absent, StaleIfError: Absent,
-		MaxStale: Absent, MinFresh: Absent}
+	return Control{
+		MaxAge: Absent, SMaxAge: Absent, StaleWhileRevalidate: Absent, StaleIfError: Absent,
+		MaxStale: Absent, MinFresh: Absent,
+	}
 }
 
 // ParseControl reads Cache-Control. Names have no case; of a directive that is repeated the most restrictive counts; an

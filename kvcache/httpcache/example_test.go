@@ -16,14 +16,18 @@ func Example() {
 		&httpcache.Request{Method: "GET"},
 		&httpcache.Response{
 			Status: 200,
-			Header: node.Header{{Name: "Cache-Control", Value: "max-age=60, stale-while-revalidate=30"},
-				{Name: "Age", Value: "10"}},
+			Header: node.Header{
+				{Name: "Cache-Control", Value: "max-age=60, stale-while-revalidate=30"},
+				{Name: "Age", Value: "10"},
+			},
 			Requested: came, Received: came,
 		})
 	fmt.Printf("against it: %q, fresh for %v\n", reason, stored.Remaining(came))
 
-	names := map[httpcache.Use]string{httpcache.UseFresh: "serve", httpcache.UseRefresh: "serve and refresh",
-		httpcache.UseValidate: "ask the origin"}
+	names := map[httpcache.Use]string{
+		httpcache.UseFresh: "serve", httpcache.UseRefresh: "serve and refresh",
+		httpcache.UseValidate: "ask the origin",
+	}
 	for _, later := range []time.Duration{49 * time.Second, 50 * time.Second, 80 * time.Second} {
 		fmt.Printf("after %v: %s\n", later, names[stored.Judge(nil, came.Add(later), false)])
 	}

@@ -21,8 +21,11 @@ func FuzzControl(f *testing.F) {
 	rules := targeted()
 	f.Fuzz(func(t *testing.T, value string) {
 		storable := func(field, value string) bool {
-			h := node.Header{{Name: field, Value: value}, {Name: "ETag", Value: `"a"`},
-				{Name: "Expires", Value: at(time.Minute)}}
+			h := node.Header{
+				{Name: field, Value: value},
+				{Name: "ETag", Value: `"a"`},
+				{Name: "Expires", Value: at(time.Minute)},
+			}
 			_, _, reason := rules.Admit(&httpcache.Request{Method: "GET"},
 				&httpcache.Response{Status: 200, Header: h, Requested: now, Received: now})
 			return reason == ""
@@ -40,10 +43,14 @@ func FuzzControl(f *testing.F) {
 			}
 		}
 		for _, request := range []bool{false, true} {
-			c := httpcache.ParseControl(node.Header{{Name: "Cache-Control", Value: value},
-				{Name: "Pragma", Value: value}}, request)
-			for _, d := range []time.Duration{c.MaxAge, c.SMaxAge, c.StaleWhileRevalidate, c.StaleIfError, c.MaxStale,
-				c.MinFresh} {
+			c := httpcache.ParseControl(node.Header{
+				{Name: "Cache-Control", Value: value},
+				{Name: "Pragma", Value: value},
+			}, request)
+			for _, d := range []time.Duration{
+				c.MaxAge, c.SMaxAge, c.StaleWhileRevalidate, c.StaleIfError, c.MaxStale,
+				c.MinFresh,
+			} {
 				if d < 0 && d != httpcache.Absent || d > httpcache.MaxAge*time.Second && d != httpcache.Forever {
 					t.Errorf("%q: %+v", value, c)
 				}
@@ -53,8 +60,10 @@ func FuzzControl(f *testing.F) {
 }
 
 func FuzzDate(f *testing.F) {
-	for _, value := range []string{"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
-		"Sun Nov  6 08:49:37 1994", "Thursday, 29-Feb-00 00:00:00 GMT", "sUN, 06 nOv 1994 08:49:37 gmt", "0"} {
+	for _, value := range []string{
+		"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
+		"Sun Nov  6 08:49:37 1994", "Thursday, 29-Feb-00 00:00:00 GMT", "sUN, 06 nOv 1994 08:49:37 gmt", "0",
+	} {
 		f.Add(value)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
@@ -62,8 +71,10 @@ func FuzzDate(f *testing.F) {
 		if !ok {
 			return
 		}
-		for _, layout := range []string{"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 GMT",
-			"Mon Jan _2 15:04:05 2006"} {
+		for _, layout := range []string{
+			"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 GMT",
+			"Mon Jan _2 15:04:05 2006",
+		} {
 			written := got.Format(layout)
 			_, want, _ := strings.Cut(written, " ")                               // the day's name needn't fit
 			if _, have, _ := strings.Cut(value, " "); node.SameName(have, want) { // nor is the case of letters
@@ -150,8 +161,11 @@ func FuzzConditional(f *testing.F) {
 				t.Errorf("%q makes %q invalid", location, uri)
 			}
 		}
-		groups := node.Header{{Name: "Cache-Groups", Value: location}, {Name: "Cache-Tag", Value: location},
-			{Name: "Cache-Group-Invalidation", Value: location}}
+		groups := node.Header{
+			{Name: "Cache-Groups", Value: location},
+			{Name: "Cache-Tag", Value: location},
+			{Name: "Cache-Group-Invalidation", Value: location},
+		}
 		tags := httpcache.Tags(groups, "https://a")
 		for _, tag := range httpcache.InvalidatedGroups(groups, "https://a") {
 			if !slices.Contains(tags, tag) {

@@ -23,22 +23,34 @@ func samples() map[string]httpcache.Record {
 	return map[string]httpcache.Record{
 		"a response": {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("body"), Length: 4},
 		"no body":    {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte{}},
-		"in chunks": {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte{}, Length: 1 << 40,
-			Chunks: 9, Nonce: 1 << 63},
-		"parts": {Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("abcxyz"), Length: 10,
-			Spans: []httpcache.Span{{First: 0, Last: 2}, {First: 7, Last: 9}}},
-		"variants": {Kind: httpcache.KindVary,
+		"in chunks": {
+			Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte{}, Length: 1 << 40,
+			Chunks: 9, Nonce: 1 << 63,
+		},
+		"parts": {
+			Kind: httpcache.KindResponse, Stored: stored, Head: fields, Body: []byte("abcxyz"), Length: 10,
+			Spans: []httpcache.Span{{First: 0, Last: 2}, {First: 7, Last: 9}},
+		},
+		"variants": {
+			Kind:   httpcache.KindVary,
 			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
-			Body: []byte{}, Text: "a,b", IDs: []uint64{1, 1 << 63}},
-		"passed": {Kind: httpcache.KindPass,
+			Body: []byte{}, Text: "a,b", IDs: []uint64{1, 1 << 63},
+		},
+		"passed": {
+			Kind:   httpcache.KindPass,
 			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
-			Body: []byte{}},
-		"gone": {Kind: httpcache.KindGone,
+			Body: []byte{},
+		},
+		"gone": {
+			Kind:   httpcache.KindGone,
 			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
-			Body: []byte{}},
-		"search rule": {Kind: httpcache.KindSearch,
+			Body: []byte{},
+		},
+		"search rule": {
+			Kind:   httpcache.KindSearch,
 			Stored: httpcache.Stored{Requested: stored.Requested, Received: stored.Received}, Head: []byte{},
-			Body: []byte{}, Text: "key-order"},
+			Body: []byte{}, Text: "key-order",
+		},
 	}
 }
 

@@ -72,8 +72,10 @@ func TestRFC9111Section5_2Grammar(t *testing.T) {
 			s, reason := get(&httpcache.Rules{}, 200, append(splitLines("Cache-Control: "+row.control), `ETag: "a"`)...)
 			got := string(reason)
 			if reason == "" {
-				got = map[httpcache.Use]string{httpcache.UseFresh: fresh,
-					httpcache.UseValidate: stale}[s.Judge(nil, now, false)]
+				got = map[httpcache.Use]string{
+					httpcache.UseFresh:    fresh,
+					httpcache.UseValidate: stale,
+				}[s.Judge(nil, now, false)]
 			}
 			if got != row.want {
 				t.Errorf("%s, want %s", got, row.want)
@@ -123,8 +125,10 @@ func TestRFC9111Section5_2_2_3MustUnderstand(t *testing.T) {
 		{"it overrules no-store where the status is understood", "max-age=60, must-understand, no-store", 200, ""},
 		{"and only there", "max-age=60, must-understand, no-store", 299, httpcache.ReasonStatus},
 		{"it doesn't overrule private", "max-age=60, must-understand, no-store, private", 200, httpcache.ReasonPrivate},
-		{"with an argument it doesn't overrule no-store", "max-age=60, must-understand=1, no-store", 200,
-			httpcache.ReasonNoStore},
+		{
+			"with an argument it doesn't overrule no-store", "max-age=60, must-understand=1, no-store", 200,
+			httpcache.ReasonNoStore,
+		},
 		{"with an argument it still restricts", "max-age=60, must-understand=1", 299, httpcache.ReasonStatus},
 	} {
 		if _, got := get(&httpcache.Rules{}, row.status, "Cache-Control: "+row.control); got != row.want {
@@ -216,8 +220,12 @@ func TestRFC9111Section5_4Pragma(t *testing.T) {
 	}{
 		{"in a request", []string{"Pragma: no-cache"}, true, true},
 		{"in other case, among others", []string{"Pragma: foo, No-Cache"}, true, true},
-		{"beside Cache-Control it doesn't count", []string{"Pragma: no-cache", "Cache-Control: max-age=60"}, true,
-			false},
+		{
+			"beside Cache-Control it doesn't count",
+			[]string{"Pragma: no-cache", "Cache-Control: max-age=60"},
+			true,
+			false,
+		},
 		{"in a response it says nothing", []string{"Pragma: no-cache"}, false, false},
 		{"something else", []string{"Pragma: foo"}, true, false},
 	} {
@@ -263,14 +271,20 @@ func TestRFC9213Section2TargetedFields(t *testing.T) {
 	}{
 		{"none", nil, hour, ""},
 		{"one", []string{"CDN-Cache-Control: max-age=60"}, minute, ""},
-		{"the own one first", []string{"CDN-Cache-Control: max-age=9", "Millrace-CDN-Cache-Control: max-age=60"},
-			minute, ""},
+		{
+			"the own one first",
+			[]string{"CDN-Cache-Control: max-age=9", "Millrace-CDN-Cache-Control: max-age=60"},
+			minute, "",
+		},
 		{"the old name last", []string{"Surrogate-Control: max-age=9", "CDN-Cache-Control: max-age=60"}, minute, ""},
 		{"the old name alone", []string{"Surrogate-Control: max-age=60"}, minute, ""},
 		{"a longer time", []string{"CDN-Cache-Control: max-age=7200"}, 2 * hour, ""},
 		{"Expires doesn't count either", []string{"CDN-Cache-Control: foo", "Expires: " + at(hour)}, 0, ""},
-		{"nor does no-store of Cache-Control", []string{"CDN-Cache-Control: max-age=60", "Cache-Control: no-store"},
-			minute, ""},
+		{
+			"nor does no-store of Cache-Control",
+			[]string{"CDN-Cache-Control: max-age=60", "Cache-Control: no-store"},
+			minute, "",
+		},
 		{"nor private", []string{"CDN-Cache-Control: max-age=60", "Cache-Control: private"}, minute, ""},
 		{"its own no-store does", []string{"CDN-Cache-Control: no-store"}, 0, httpcache.ReasonNoStore},
 		{"its own private does", []string{"CDN-Cache-Control: private, max-age=60"}, minute, httpcache.ReasonPrivate},
@@ -282,8 +296,11 @@ func TestRFC9213Section2TargetedFields(t *testing.T) {
 		{"not a dictionary", []string{"CDN-Cache-Control: max-age=60, &&&"}, hour, ""},
 		{"upper case is not a key", []string{"CDN-Cache-Control: Max-Age=60"}, hour, ""},
 		{"a space before the equals sign", []string{"CDN-Cache-Control: max-age =60"}, hour, ""},
-		{"the first is invalid, the second counts",
-			[]string{"Millrace-CDN-Cache-Control: ,", "CDN-Cache-Control: max-age=60"}, minute, ""},
+		{
+			"the first is invalid, the second counts",
+			[]string{"Millrace-CDN-Cache-Control: ,", "CDN-Cache-Control: max-age=60"},
+			minute, "",
+		},
 		{"a string is no time", []string{`CDN-Cache-Control: max-age="60"`}, 0, ""},
 		{"a token is no time", []string{"CDN-Cache-Control: max-age=a"}, 0, ""},
 		{"a decimal is no time", []string{"CDN-Cache-Control: max-age=60.0"}, 0, ""},
@@ -294,8 +311,12 @@ func TestRFC9213Section2TargetedFields(t *testing.T) {
 		{"a large number", []string{"CDN-Cache-Control: max-age=99999999999"}, (1 << 31) * time.Second, ""},
 		{"no-store with a value", []string{"CDN-Cache-Control: no-store=1"}, 0, httpcache.ReasonNoStore},
 		{"private that names a field", []string{`CDN-Cache-Control: max-age=60, private="x-a"`}, minute, ""},
-		{"private that names a list", []string{`CDN-Cache-Control: max-age=60, private=("x-a")`}, minute,
-			httpcache.ReasonPrivate},
+		{
+			"private that names a list",
+			[]string{`CDN-Cache-Control: max-age=60, private=("x-a")`},
+			minute,
+			httpcache.ReasonPrivate,
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s, reason := get(targeted(), 200,

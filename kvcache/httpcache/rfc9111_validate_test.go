@@ -65,8 +65,10 @@ func TestRFC9110Section15_4_5NotModifiedFields(t *testing.T) {
 	stored := head("Date: d", `ETag: "a"`, "Cache-Control: c", "Vary: v", "Expires: e", "Content-Location: l",
 		"Last-Modified: m",
 		"Content-Type: t", "Content-Encoding: gzip", "Content-Language: de", "Content-Range: r", "X-Any: y")
-	want := []string{"Date: d", `ETag: "a"`, "Cache-Control: c", "Vary: v", "Expires: e", "Content-Location: l",
-		"X-Any: y"}
+	want := []string{
+		"Date: d", `ETag: "a"`, "Cache-Control: c", "Vary: v", "Expires: e", "Content-Location: l",
+		"X-Any: y",
+	}
 	if got := lines(httpcache.NotModifiedHeader(stored)); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -145,8 +147,10 @@ func TestRFC9111Section3_2Freshen(t *testing.T) {
 		{"Content-Length is the body's", "Content-Length: 5", "Content-Length: 10", "Content-Length: 5"},
 		{"Content-Length isn't added", "A: 1", "Content-Length: 0", "A: 1"},
 		{"Content-Encoding is the body's", "Content-Encoding: gzip", "Content-Encoding: br", "Content-Encoding: gzip"},
-		{"Content-Type is the body's", "Content-Type: text/plain", "Content-Type: text/html",
-			"Content-Type: text/plain"},
+		{
+			"Content-Type is the body's", "Content-Type: text/plain", "Content-Type: text/html",
+			"Content-Type: text/plain",
+		},
 		{"Content-Range is the body's", "A: 1", "Content-Range: bytes 0-1/2", "A: 1"},
 		{"a digest of no content isn't the body's", "Content-Digest: a", "Content-Digest: b", "Content-Digest: a"},
 		{"a cookie of one validation isn't for all", "A: 1", "Set-Cookie: a=b", "A: 1"},
@@ -237,18 +241,30 @@ func TestRFC9111Section4_4Invalidation(t *testing.T) {
 		{"neither", "https://a/x", nil, nil},
 		{"Location", "https://a/x", []string{"Location: https://a/y"}, []string{"https://a/y"}},
 		{"Content-Location", "https://a/x", []string{"Content-Location: https://a/y?z"}, []string{"https://a/y?z"}},
-		{"both", "https://a/x", []string{"Location: /y", "Content-Location: /z"},
-			[]string{"https://a/y", "https://a/z"}},
+		{
+			"both", "https://a/x",
+			[]string{"Location: /y", "Content-Location: /z"},
+			[]string{"https://a/y", "https://a/z"},
+		},
 		{"relative", "https://a/x/y?q", []string{"Location: ../z"}, []string{"https://a/z"}},
 		{"a query alone", "https://a/x", []string{"Location: ?z"}, []string{"https://a/x?z"}},
 		{"a fragment doesn't count", "https://a/x", []string{"Location: /y#z"}, []string{"https://a/y"}},
 		{"the host has no case", "https://a/x", []string{"Location: HTTPS://A/y"}, []string{"https://a/y"}},
-		{"the port that is meant anyway", "https://a/x", []string{"Location: https://a:443/y"},
-			[]string{"https://a/y"}},
-		{"the port that was meant anyway", "http://a:80/x", []string{"Location: http://a/y"},
-			[]string{"http://a:80/y"}},
-		{"who asks is no part of the origin", "https://a/x", []string{"Location: https://me@a/y"},
-			[]string{"https://a/y"}},
+		{
+			"the port that is meant anyway", "https://a/x",
+			[]string{"Location: https://a:443/y"},
+			[]string{"https://a/y"},
+		},
+		{
+			"the port that was meant anyway", "http://a:80/x",
+			[]string{"Location: http://a/y"},
+			[]string{"http://a:80/y"},
+		},
+		{
+			"who asks is no part of the origin", "https://a/x",
+			[]string{"Location: https://me@a/y"},
+			[]string{"https://a/y"},
+		},
 		{"another host", "https://a/x", []string{"Location: https://b/y"}, nil},
 		{"another host without scheme", "https://a/x", []string{"Location: //b/y"}, nil},
 		{"another scheme", "https://a/x", []string{"Location: http://a/y"}, nil},
@@ -290,16 +306,22 @@ func TestRFC9111Section4_1Vary(t *testing.T) {
 		{"a space may mean something", "A", "A: 1 2", "A: 1  2", false},
 		{"a cookie stays as it is", "Cookie", "Cookie: a=1,b=2", "Cookie: a=1, b=2", false},
 		{"a User-Agent stays as it is", "User-Agent", "User-Agent: a,b", "User-Agent: a, b", false},
-		{"codings in any order", "Accept-Encoding", "Accept-Encoding: gzip, br", "Accept-Encoding: br;q=0.5,GZIP",
-			true},
+		{
+			"codings in any order", "Accept-Encoding", "Accept-Encoding: gzip, br", "Accept-Encoding: br;q=0.5,GZIP",
+			true,
+		},
 		{"codings that differ", "Accept-Encoding", "Accept-Encoding: gzip", "Accept-Encoding: br", false},
-		{"languages by weight", "Accept-Language", "Accept-Language: de;q=0.5, en", "Accept-Language: EN, de;q=0.9",
-			true},
+		{
+			"languages by weight", "Accept-Language", "Accept-Language: de;q=0.5, en", "Accept-Language: EN, de;q=0.9",
+			true,
+		},
 		{"languages in another order", "Accept-Language", "Accept-Language: de, en", "Accept-Language: en, de", false},
 		{"a language refused", "Accept-Language", "Accept-Language: *, de;q=0", "Accept-Language: *", false},
 		{"a weight that can't be read", "Accept-Language", "Accept-Language: de;q=2, en", "Accept-Language: en", false},
-		{"a parameter that is no weight", "Accept-Language", "Accept-Language: de;x=1, en", "Accept-Language: en",
-			false},
+		{
+			"a parameter that is no weight", "Accept-Language", "Accept-Language: de;x=1, en", "Accept-Language: en",
+			false,
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			names := httpcache.VaryNames(head(splitLines("Vary: " + row.vary)...))

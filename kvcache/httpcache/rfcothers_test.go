@@ -21,24 +21,48 @@ func TestRFC9211Section2CacheStatus(t *testing.T) {
 	}{
 		{"a hit", httpcache.Status{Hit: true, HasTTL: true, TTL: 61 * time.Second}, "Millrace; hit; ttl=61"},
 		{"a stale hit", httpcache.Status{Hit: true, HasTTL: true, TTL: -61 * time.Second}, "Millrace; hit; ttl=-61"},
-		{"stale for less than a second", httpcache.Status{Hit: true, HasTTL: true, TTL: -time.Millisecond},
-			"Millrace; hit; ttl=-1"},
-		{"fresh for less than a second", httpcache.Status{Hit: true, HasTTL: true, TTL: time.Millisecond},
-			"Millrace; hit; ttl=0"},
-		{"a miss", httpcache.Status{Fwd: httpcache.FwdURIMiss, FwdStatus: 200, Stored: true, Collapsed: true},
-			"Millrace; fwd=uri-miss; fwd-status=200; stored; collapsed"},
-		{"validated", httpcache.Status{Fwd: httpcache.FwdStale, FwdStatus: 304, HasTTL: true},
-			"Millrace; fwd=stale; fwd-status=304; ttl=0"},
+		{
+			"stale for less than a second",
+			httpcache.Status{Hit: true, HasTTL: true, TTL: -time.Millisecond},
+			"Millrace; hit; ttl=-1",
+		},
+		{
+			"fresh for less than a second",
+			httpcache.Status{Hit: true, HasTTL: true, TTL: time.Millisecond},
+			"Millrace; hit; ttl=0",
+		},
+		{
+			"a miss",
+			httpcache.Status{Fwd: httpcache.FwdURIMiss, FwdStatus: 200, Stored: true, Collapsed: true},
+			"Millrace; fwd=uri-miss; fwd-status=200; stored; collapsed",
+		},
+		{
+			"validated",
+			httpcache.Status{Fwd: httpcache.FwdStale, FwdStatus: 304, HasTTL: true},
+			"Millrace; fwd=stale; fwd-status=304; ttl=0",
+		},
 		{"a hit wasn't forwarded", httpcache.Status{Hit: true, Fwd: httpcache.FwdStale}, "Millrace; hit"},
-		{"what has no meaning without fwd", httpcache.Status{Hit: true, Stored: true, Collapsed: true},
-			"Millrace; hit"},
+		{
+			"what has no meaning without fwd",
+			httpcache.Status{Hit: true, Stored: true, Collapsed: true},
+			"Millrace; hit",
+		},
 		{"a key", httpcache.Status{Hit: true, Key: `/a"b\cä`}, `Millrace; hit; key="/a\"b\\c??"`},
-		{"a detail", httpcache.Status{Fwd: httpcache.FwdBypass, Detail: "no-store"},
-			"Millrace; fwd=bypass; detail=no-store"},
-		{"a detail that is no token", httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "a b; hit"},
-			`Millrace; fwd=miss; detail="a b; hit"`},
-		{"a detail that begins with a digit", httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "3 ways"},
-			`Millrace; fwd=miss; detail="3 ways"`},
+		{
+			"a detail",
+			httpcache.Status{Fwd: httpcache.FwdBypass, Detail: "no-store"},
+			"Millrace; fwd=bypass; detail=no-store",
+		},
+		{
+			"a detail that is no token",
+			httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "a b; hit"},
+			`Millrace; fwd=miss; detail="a b; hit"`,
+		},
+		{
+			"a detail that begins with a digit",
+			httpcache.Status{Fwd: httpcache.FwdMiss, Detail: "3 ways"},
+			`Millrace; fwd=miss; detail="3 ways"`,
+		},
 	} {
 		got := string(row.status.Append(nil))
 		if got != row.want {
@@ -52,8 +76,10 @@ func TestRFC9211Section2CacheStatus(t *testing.T) {
 		httpcache.FwdBypass, httpcache.FwdMethod, httpcache.FwdURIMiss, httpcache.FwdVary, httpcache.FwdMiss,
 		httpcache.FwdRequest, httpcache.FwdStale, httpcache.FwdPartial,
 	} { // RFC 9211 §2.2 lists them
-		if !slices.Contains([]string{"bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale",
-			"partial"}, fwd) {
+		if !slices.Contains([]string{
+			"bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale",
+			"partial",
+		}, fwd) {
 			t.Errorf("fwd=%s isn't registered", fwd)
 		}
 	}

@@ -37,8 +37,10 @@ func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 
 // left304 are the fields of a stored response that a 304 doesn't repeat: what describes a body that isn't there (RFC
 // 9110 §15.4.5).
-var left304 = []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range",
-	"Last-Modified", "Trailer"}
+var left304 = []string{
+	"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range",
+	"Last-Modified", "Trailer",
+}
 
 // NotModifiedHeader gives the fields of the 304 that tells a client that its copy is good.
 func NotModifiedHeader(h node.Header) node.Header {
@@ -80,8 +82,10 @@ func Validators(request *node.Header, stored node.Header) {
 
 // kept304 are the fields of a stored response that a 304 doesn't replace: they describe the body that is kept (RFC 9111
 // §3.2). A cookie is for the client whose request led to the validation, not for all.
-var kept304 = []string{"Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Content-Digest",
-	"Set-Cookie"}
+var kept304 = []string{
+	"Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Content-Digest",
+	"Set-Cookie",
+}
 
 // Validates tells whether a 304 speaks of the stored response (RFC 9111 §4.3.4): an ETag of its own must be the stored
 // one, strongly if it is strong, and so must a Last-Modified without one.

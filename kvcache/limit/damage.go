@@ -237,6 +237,8 @@ func (l *Limiter) remembered(r *Rule, e *entry) (record, bool) {
 
 // fromEntry is the record of a fixed window as the entry tells it.
 func (r *Rule) fromEntry(e *entry) record {
-	return record{start: e.until - r.window, end: e.until, granted: r.pool() - min(e.left, r.pool()),
-		active: uint32(e.active)}
+	return record{
+		start: e.until - r.window, end: e.until, granted: r.pool() - min(e.left, r.pool()),
+		active: uint32(e.active),
+	}
 }

@@ -183,8 +183,10 @@ func TestUnreadableRecordEnds(t *testing.T) {
 func damageable(t *testing.T) (s *natsserver.Server, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	s, err := natsserver.New(natsserver.Config{Name: "n1", Dir: dir, Listen: "127.0.0.1:0",
-		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Rebuilt: []string{"KV_millrace-limits"}})
+	s, err := natsserver.New(natsserver.Config{
+		Name: "n1", Dir: dir, Listen: "127.0.0.1:0",
+		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Rebuilt: []string{"KV_millrace-limits"},
+	})
 	if err == nil {
 		err = s.Open(t.Context())
 	}

@@ -29,7 +29,8 @@ func rule(short string, change ...func(*node.Limit)) node.Limit {
 
 // open runs a limiter on a server until the test ends.
 func open(tb testing.TB, s *natsserver.Server, name string, limits map[string]node.Limit,
-	change ...func(*limit.Config)) *limit.Limiter {
+	change ...func(*limit.Config),
+) *limit.Limiter {
 	tb.Helper()
 	conn := natsservertest.Connect(tb, s, func(c *mesh.Config) { c.Name = name })
 	cfg := limit.Config{Node: "id-" + name, NATS: conn.NATS(), Replicas: 1, Log: natsservertest.Discard()}

@@ -317,8 +317,10 @@ func TestModelNotices(t *testing.T) {
 		{"three at once", true, overAtOnce(returned(at(0, 1, 2), 0, 3), 2)},
 		{"all of each window", false, tooFewIn(at(1, 2), node.Limit{Max: 2, Window: second.Window}, 0, 2000*ms)},
 		{"not all", true, tooFewIn(at(1), node.Limit{Max: 2, Window: second.Window}, 0, 2000*ms)},
-		{"windows that nothing was admitted in", true,
-			tooFewIn(at(1, 2), node.Limit{Max: 2, Window: second.Window}, 0, 9000*ms)},
+		{
+			"windows that nothing was admitted in", true,
+			tooFewIn(at(1, 2), node.Limit{Max: 2, Window: second.Window}, 0, 9000*ms),
+		},
 	} {
 		if (c.got != "") != c.bad {
 			t.Errorf("%s: bad %t, got %q", c.what, c.bad, c.got)

@@ -186,8 +186,10 @@ func (m *model) boot(name string) *member {
 		ahead = &atomic.Int64{}
 	}
 	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	n.limiter = limit.NewModel(limit.Config{Node: name, Slots: m.slots, Keys: m.keys, Clock: clock,
-		Log: slog.New(complaints{m: m})}, n.link, n.link)
+	n.limiter = limit.NewModel(limit.Config{
+		Node: name, Slots: m.slots, Keys: m.keys, Clock: clock,
+		Log: slog.New(complaints{m: m}),
+	}, n.link, n.link)
 	n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
 	n.limiter.Open(context.Background())
 	m.members = append(m.members, n)
@@ -261,8 +263,10 @@ func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Deci
 		d, err = rule.Take(ctx, key, uint32(cost))
 		late = 0
 	}
-	a := &admission{at: time.Now().UnixNano(), skew: int64(n.skew() - late), until: d.Until(), client: client,
-		node: n.link, cost: int64(cost)}
+	a := &admission{
+		at: time.Now().UnixNano(), skew: int64(n.skew() - late), until: d.Until(), client: client,
+		node: n.link, cost: int64(cost),
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.requests++

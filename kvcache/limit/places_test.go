@@ -42,7 +42,8 @@ func (g *gauge) leave() { g.now.Add(-1) }
 
 // work runs requests that take long on a rule, by some workers, until all is over, and counts them.
 func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() bool, long time.Duration, g *gauge,
-	done *atomic.Int64) {
+	done *atomic.Int64,
+) {
 	tb.Helper()
 	key := r.Key([]byte(client))
 	var running sync.WaitGroup
@@ -403,7 +404,8 @@ func flat(tb testing.TB, n int, s *flatStore, limits map[string]node.Limit) []*l
 
 // flatOn is flat with a way to the store for each node.
 func flatOn(tb testing.TB, stores []limit.ModelStore, limits map[string]node.Limit,
-	change ...func(*limit.Config)) []*limit.Limiter {
+	change ...func(*limit.Config),
+) []*limit.Limiter {
 	tb.Helper()
 	peers := &flatPeers{alone: len(stores) == 1}
 	for i, s := range stores {

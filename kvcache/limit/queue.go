@@ -42,8 +42,10 @@ type waiter struct {
 }
 
 func newQueues(limit node.Limit) *queues {
-	return &queues{on: limit.Mode == node.LimitModeQueue, maxWait: limit.MaxWait.Std(), maxLine: limit.MaxQueue,
-		lines: map[Key]*line{}}
+	return &queues{
+		on: limit.Mode == node.LimitModeQueue, maxWait: limit.MaxWait.Std(), maxLine: limit.MaxQueue,
+		lines: map[Key]*line{},
+	}
 }
 
 // like tells whether requests may stand in the other's lines as well.
@@ -202,7 +204,8 @@ func (q *queues) first(ctx context.Context, r *Rule, key Key, cost uint32) (Deci
 
 // await waits for the moment of a position.
 func (q *queues) await(ctx context.Context, r *Rule, key Key, d Decision, cost uint32,
-	wait time.Duration) (Decision, error) {
+	wait time.Duration,
+) (Decision, error) {
 	q.expect(key, time.Now().Add(wait))
 	if pause(ctx, wait); ctx.Err() != nil {
 		r.Refund(time.Now(), key, d, cost)

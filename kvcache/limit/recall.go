@@ -44,8 +44,10 @@ type gift struct {
 // recall asks the other nodes for permits of a window.
 func (l *Limiter) recall(ctx context.Context, r *Rule, key Key, until int64, permits uint32) uint32 {
 	l.recalls.Add(1)
-	got := total(l.peers.recall(ctx, want{Op: opGive, Rule: r.id, Key: key.String(), Until: until, Permits: permits,
-		From: l.cfg.Node}, recallTime))
+	got := total(l.peers.recall(ctx, want{
+		Op: opGive, Rule: r.id, Key: key.String(), Until: until, Permits: permits,
+		From: l.cfg.Node,
+	}, recallTime))
 	l.recalled.Add(uint64(got))
 	return got
 }

@@ -369,8 +369,10 @@ func TestStoreGrows(t *testing.T) {
 func TestClose(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
-	l := open(t, s, "n1", map[string]node.Limit{"r": rule("1000/1h"), "c": inFlight(10),
-		"q": rule("1/1h", queued(time.Minute, 10))})
+	l := open(t, s, "n1", map[string]node.Limit{
+		"r": rule("1000/1h"), "c": inFlight(10),
+		"q": rule("1/1h", queued(time.Minute, 10)),
+	})
 	var running sync.WaitGroup
 	for i := range 64 {
 		running.Go(func() {

@@ -182,8 +182,10 @@ func TestUsageOfShares(t *testing.T) {
 // Of requests in flight those that run are spent, and free places that nodes have are held.
 func TestUsageOfPlaces(t *testing.T) { //nolint:paralleltest // three servers need the machine
 	limits := map[string]node.Limit{"r": inFlight(9)}
-	for where, ls := range map[string][]*limit.Limiter{"alone": {open(t, natsservertest.Start(t), "n1", limits)},
-		"three": three(t, limits)} {
+	for where, ls := range map[string][]*limit.Limiter{
+		"alone": {open(t, natsservertest.Start(t), "n1", limits)},
+		"three": three(t, limits),
+	} {
 		key := ls[0].Rule("r").Key([]byte("client"))
 		for i, l := range ls {
 			for range 2 {

@@ -114,20 +114,26 @@ func TestFailuresAreToldApart(t *testing.T) {
 	}{
 		"refused":     {"http://127.0.0.1:1", node.CodeUpstream, "the upstream refused the connection"},
 		"certificate": {untrusted.URL, node.CodeUpstream, "the upstream's certificate isn't valid"},
-		"tls": {strings.Replace(plain, "http", "https", 1), node.CodeUpstream,
-			"no TLS connection to the upstream came about"},
+		"tls": {
+			strings.Replace(plain, "http", "https", 1), node.CodeUpstream,
+			"no TLS connection to the upstream came about",
+		},
 		"reset": {
 			listening(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), node.CodeUpstream,
 			"the upstream reset the connection",
 		},
-		"no_answer": {listening(t, func(net.Conn) {}), node.CodeUpstream,
-			"the upstream closed the connection without an answer"},
+		"no_answer": {
+			listening(t, func(net.Conn) {}), node.CodeUpstream,
+			"the upstream closed the connection without an answer",
+		},
 		"cut_off": {
 			listening(t, says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), node.CodeUpstream,
 			"the upstream broke off in the middle of its response",
 		},
-		"malformed": {listening(t, says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream,
-			"the upstream's response is malformed"},
+		"malformed": {
+			listening(t, says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream,
+			"the upstream's response is malformed",
+		},
 		"too_large": {
 			listening(t, says("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10))), node.CodeUpstream,
 			"the head of the upstream's response is too large",
@@ -170,8 +176,10 @@ func TestFailuresAreToldApart(t *testing.T) {
 				t.Fatalf("%d lines in the log", len(told))
 			}
 			want, _, _ := strings.Cut(kind, " ")
-			for key, value := range map[string]any{"level": "WARN", "upstream": "api", "target": tc.url,
-				"route": "orders", "request_id": "id7", "failure": want} {
+			for key, value := range map[string]any{
+				"level": "WARN", "upstream": "api", "target": tc.url,
+				"route": "orders", "request_id": "id7", "failure": want,
+			} {
 				if told[0][key] != value {
 					t.Errorf("%s is %v, want %v", key, told[0][key], value)
 				}

@@ -29,7 +29,8 @@ const lookAgain = 50 * time.Millisecond
 // pass waits until try finds a target. It fails when the queue is full, the time is over, ctx ends, or try says that
 // there is none to wait for.
 func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time,
-	try func() (t *target, full bool)) (*target, error) {
+	try func() (t *target, full bool),
+) (*target, error) {
 	w := g.join(c.MaxQueue)
 	if w == nil {
 		g.refused.Add(1)

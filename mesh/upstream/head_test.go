@@ -31,8 +31,10 @@ func TestOddResponsesDontCostTheTimeout(t *testing.T) {
 		"CRLF and then LF":          {"HTTP/1.1 200 OK\r\nContent-Length: 2\nX-A: b\n\nok", broken},
 		"CRLF, split by a value": {"HTTP/1.1 200 OK\r\n" +
 			"X-User: a\n\nHTTP/1.1 200 OK\nContent-Length: 6\n\nforged", broken},
-		"a lone CR": {"HTTP/1.1 200 OK\r\nX-A: b\rX-C: d\r\nContent-Length: 2\r\n\r\nok",
-			broken},
+		"a lone CR": {
+			"HTTP/1.1 200 OK\r\nX-A: b\rX-C: d\r\nContent-Length: 2\r\n\r\nok",
+			broken,
+		},
 		"space before the colon": {"HTTP/1.1 200 OK\r\nContent-Length : 2\r\nX-A \t: b\r\n\r\nok", "ok b"},
 		"space before the colon, chunked": {"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n\r\n2\r\nok\r\n" +
 			"0\r\n\r\n", "ok "},
@@ -50,16 +52,22 @@ func TestOddResponsesDontCostTheTimeout(t *testing.T) {
 		"another version":                  {"HTTP/2.0 200 OK\r\n", broken},
 		"a later minor version":            {"HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok "},
 		"an empty line first":              {"\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", broken},
-		"a chunk that ends in LF": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n",
-			broken},
-		"chunk data that ends in LF": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\n0\r\n\r\n",
-			broken},
+		"a chunk that ends in LF": {
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n",
+			broken,
+		},
+		"chunk data that ends in LF": {
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\n0\r\n\r\n",
+			broken,
+		},
 		"too much chunk data": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokay", broken},
 		"no chunk size":       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello", broken},
 		"a trailer that ends in LF": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" +
 			"X-T: 1\n\n", broken},
-		"an LF in place of the trailer": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\n",
-			broken},
+		"an LF in place of the trailer": {
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\n",
+			broken,
+		},
 		"space before a trailer's colon": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" +
 			"X-T : 1\r\n\r\n", "ok "},
 	} {
@@ -69,8 +77,10 @@ func TestOddResponsesDontCostTheTimeout(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 			defer cancel()
 			resp, err := whole(r.conn.Do(ctx, r.conn.Upstream("api"),
-				&mesh.Request{Method: "POST", Target: "/", Host: "h", Body: []byte("x"),
-					Deadline: time.Now().Add(5 * time.Second)}))
+				&mesh.Request{
+					Method: "POST", Target: "/", Host: "h", Body: []byte("x"),
+					Deadline: time.Now().Add(5 * time.Second),
+				}))
 			got := broken
 			if err == nil {
 				got = string(resp.Body) + " " + resp.Header.Get("X-A")

@@ -20,11 +20,15 @@ func TestInterimResponses(t *testing.T) {
 	large := head(103, "Link: </"+strings.Repeat("a", 20<<10)+">\r\n")
 	for name, tc := range map[string]struct{ answer, want string }{
 		"eight": {strings.Repeat(head(103, ""), 8), "103 103 103 103 103 103 103 103"},
-		"too many": {strings.Repeat(head(103, ""), 7) + strings.Repeat(head(104, ""), 50),
-			"103 103 103 103 103 103 103 104"},
+		"too many": {
+			strings.Repeat(head(103, ""), 7) + strings.Repeat(head(104, ""), 50),
+			"103 103 103 103 103 103 103 104",
+		},
 		"100s nobody asked": {strings.Repeat(head(100, ""), 30) + head(103, ""), "103"},
-		"unknown ones": {head(102, "") + head(104, "Upload-Offset: 7\r\n") + head(110, "") + head(199, ""),
-			"102 104 110 199"},
+		"unknown ones": {
+			head(102, "") + head(104, "Upload-Offset: 7\r\n") + head(110, "") + head(199, ""),
+			"102 104 110 199",
+		},
 		"too large": {strings.Repeat(large, 5) + head(104, ""), "103 103 103 104"},
 		"what frames": {head(103,
 			"Content-Length: 9\r\nTransfer-Encoding: chunked\r\nConnection: X-A\r\nX-A: b\r\nX-C: d\r\n"), "103X-C"},

@@ -40,8 +40,10 @@ func TestOwnDescriptorsAreNoFailureOfTheTarget(t *testing.T) {
 	// no connection rests
 	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }
 	one, two := server(t, last).URL, server(t, last).URL
-	for name, cfg := range map[string]node.Upstream{"addresses": config(one, two),
-		"a name": config(strings.Replace(one, "127.0.0.1", "localhost", 1))} {
+	for name, cfg := range map[string]node.Upstream{
+		"addresses": config(one, two),
+		"a name":    config(strings.Replace(one, "127.0.0.1", "localhost", 1)),
+	} {
 		t.Run(name, func(t *testing.T) {
 			cfg.Resolve = 0 // but for each connection
 			ownDescriptors(t, cfg)

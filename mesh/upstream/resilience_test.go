@@ -256,8 +256,14 @@ func TestSlowStart(t *testing.T) {
 	for _, tc := range []struct {
 		since time.Duration
 		want  int
-	}{{0, 300}, {500 * time.Millisecond, 300}, {5 * time.Second, 1500}, {9 * time.Second, 2700},
-		{10 * time.Second, 3000}, {time.Hour, 3000}} {
+	}{
+		{0, 300},
+		{500 * time.Millisecond, 300},
+		{5 * time.Second, 1500},
+		{9 * time.Second, 2700},
+		{10 * time.Second, 3000},
+		{time.Hour, 3000},
+	} {
 		if got := upstream.ShareAfter(3, tc.since, slow); got != tc.want {
 			t.Errorf("%s after its return a target of weight 3 has a share of %d, want %d", tc.since, got, tc.want)
 		}
@@ -338,15 +344,19 @@ func TestTryTimeoutAlone(t *testing.T) {
 		urls   []string
 		budget int
 		again  bool
-	}{"the only target": {[]string{one}, 20, false}, "no budget": {[]string{one, two}, 0, false},
-		"sent before": {[]string{one, two}, 20, true}} {
+	}{
+		"the only target": {[]string{one}, 20, false}, "no budget": {[]string{one, two}, 0, false},
+		"sent before": {[]string{one, two}, 20, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(tc.urls...)
 			cfg.Retry.TryTimeout, cfg.Retry.Budget = node.Duration(5*time.Millisecond), tc.budget
 			r := start(t, cfg)
 			resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"),
-				&mesh.Request{Method: "GET", Target: "/", Host: "h", Again: tc.again,
-					Deadline: time.Now().Add(20 * time.Second)})
+				&mesh.Request{
+					Method: "GET", Target: "/", Host: "h", Again: tc.again,
+					Deadline: time.Now().Add(20 * time.Second),
+				})
 			if err != nil || resp.Status != 200 {
 				t.Errorf("got %+v, %v", resp, err)
 			}
@@ -406,8 +416,10 @@ func TestHurriedClients(t *testing.T) {
 	r := start(t, cfg)
 	for range 10 {
 		_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"),
-			&mesh.Request{Method: "POST", Target: "/report", Host: "h",
-				Deadline: time.Now().Add(20 * time.Millisecond)})
+			&mesh.Request{
+				Method: "POST", Target: "/report", Host: "h",
+				Deadline: time.Now().Add(20 * time.Millisecond),
+			})
 		wantCode(t, err, node.CodeTimeout)
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
 			t.Fatalf("got %+v, %v", resp, err)

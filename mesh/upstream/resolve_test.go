@@ -50,13 +50,15 @@ func TestResolve(t *testing.T) {
 	}
 	var mu sync.Mutex
 	got := map[string]int{} // by address
-	app := &http.Server{ReadHeaderTimeout: time.Minute,
+	app := &http.Server{
+		ReadHeaderTimeout: time.Minute,
 		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()) //nolint:forcetypeassert // as net/http documents it
 			mu.Lock()
 			defer mu.Unlock()
 			got[host]++
-		})}
+		}),
+	}
 	go func() { _ = app.Serve(l) }()
 	defer app.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())

@@ -185,8 +185,10 @@ func TestFailedApplyLeavesNoMember(t *testing.T) {
 	}
 	for range 100 {
 		if _, err := r.conn.Do(t.Context(), r.conn.Upstream("b"),
-			&mesh.Request{Method: "POST", Target: "/", Host: "h",
-				Deadline: time.Now().Add(5 * time.Second)}); err != nil {
+			&mesh.Request{
+				Method: "POST", Target: "/", Host: "h",
+				Deadline: time.Now().Add(5 * time.Second),
+			}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -99,7 +99,8 @@ func drain(ctx context.Context, left []*Upstream) error {
 
 // change starts and changes upstreams and gives those that must leave.
 func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream,
-	found names) (left []*Upstream, err error) {
+	found names,
+) (left []*Upstream, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -70,8 +70,10 @@ func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upst
 	u.end = cancel
 	u.ended.Go(func() { u.resolve(ctx) })
 	u.ended.Go(func() { u.tend(ctx) })
-	service, err := set.Conn.NewService(mesh.ServiceConfig{Destination: set.Conn.Upstream(name), Handler: u,
-		Limit: cfg.MaxRequests, Streams: true, Direct: true})
+	service, err := set.Conn.NewService(mesh.ServiceConfig{
+		Destination: set.Conn.Upstream(name), Handler: u,
+		Limit: cfg.MaxRequests, Streams: true, Direct: true,
+	})
 	if err != nil {
 		u.close()
 		return nil, fmt.Errorf("make member for upstream %s: %w", name, err)
@@ -143,8 +145,10 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 	if err != nil {
 		return nil, err
 	}
-	t := &target{up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + text(addr)), canary: tc.Canary,
-		pool: p, log: u.log, now: time.Now}
+	t := &target{
+		up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + text(addr)), canary: tc.Canary,
+		pool: p, log: u.log, now: time.Now,
+	}
 	t.changed = func(kind, detail string) { u.changed(kind, u.name+" "+detail) }
 	t.configure(cfg, tc)
 	if old != nil { // it begins slowly, beside those that are warm

@@ -64,7 +64,8 @@ func (r *rig) do(tb testing.TB, method, target string, body string, header ...me
 // busy has clients send request after request, with a pause between them, until stop is called; each must be answered
 // 200. sent counts them.
 func (r *rig) busy(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64,
-	stop func()) {
+	stop func(),
+) {
 	t.Helper()
 	sent = new(atomic.Int64)
 	done := make(chan struct{})
@@ -238,8 +239,10 @@ func TestRawResponses(t *testing.T) {
 		{"HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\nold", "old", false},
 		{"interim first", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" +
 			"ok", "ok", false},
-		{"trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX-T: 1\r\n\r\n", "ok",
-			false},
+		{
+			"trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX-T: 1\r\n\r\n", "ok",
+			false,
+		},
 		{"same lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "ok", false},
 		{"different lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!", "", true},
 		{"short body", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "", true},

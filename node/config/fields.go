@@ -28,8 +28,10 @@ func fieldsOf(t reflect.Type) []field {
 		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" {
 			required := f.Tag.Get("required")
 			_, others, _ := strings.Cut(required, "unless")
-			fields = append(fields, field{key: key, doc: f.Tag.Get("doc"), required: required != "",
-				unless: strings.Fields(others), zero: f.Tag.Get("zero"), index: i})
+			fields = append(fields, field{
+				key: key, doc: f.Tag.Get("doc"), required: required != "",
+				unless: strings.Fields(others), zero: f.Tag.Get("zero"), index: i,
+			})
 		}
 	}
 	return fields

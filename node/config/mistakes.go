@@ -79,8 +79,10 @@ func (r *report) add(pos position, path []string, format string, args ...any) {
 	case len(r.mistakes) >= maxMistakes:
 		r.dropped++
 	default:
-		m := Mistake{File: r.file, Line: pos.line, Col: pos.col, Message: oneLine(fmt.Sprintf(format, args...)),
-			Warning: r.warns}
+		m := Mistake{
+			File: r.file, Line: pos.line, Col: pos.col, Message: oneLine(fmt.Sprintf(format, args...)),
+			Warning: r.warns,
+		}
 		r.mistakes = append(r.mistakes, m)
 	}
 }
@@ -100,8 +102,10 @@ func (r *report) sorted() Errors {
 	})
 	out := slices.Compact(r.mistakes)
 	if r.dropped > 0 {
-		out = append(out, Mistake{File: r.file,
-			Message: fmt.Sprintf("and %d more: these are the first %d", r.dropped, maxMistakes), Warning: r.warns})
+		out = append(out, Mistake{
+			File:    r.file,
+			Message: fmt.Sprintf("and %d more: these are the first %d", r.dropped, maxMistakes), Warning: r.warns,
+		})
 	}
 	return out
 }

@@ -197,8 +197,10 @@ func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
 
 func textSchema(t reflect.Type) *schema {
 	rule := texts[t]
-	s := &schema{Type: "string", Description: strings.ToUpper(rule.want[:1]) + rule.want[1:] + ".",
-		Examples: rule.examples}
+	s := &schema{
+		Type: "string", Description: strings.ToUpper(rule.want[:1]) + rule.want[1:] + ".",
+		Examples: rule.examples,
+	}
 	if rule.enum != nil {
 		s.OneOf = []*schema{{Enum: rule.enum}, reference("Variable")}
 	} else {

@@ -69,8 +69,10 @@ var texts = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.GatherMode](): {
 		want: "settled, all, quorum, race or any",
-		enum: []string{string(node.GatherSettled), string(node.GatherAll), string(node.GatherQuorum),
-			string(node.GatherRace), string(node.GatherAny)},
+		enum: []string{
+			string(node.GatherSettled), string(node.GatherAll), string(node.GatherQuorum),
+			string(node.GatherRace), string(node.GatherAny),
+		},
 	},
 	reflect.TypeFor[node.Host](): {
 		want:     "a host name such as api.example.com",
@@ -114,8 +116,10 @@ var texts = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.Algorithm](): {
 		want: "fixed, sliding, bucket or concurrent",
-		enum: []string{string(node.AlgorithmFixed), string(node.AlgorithmSliding), string(node.AlgorithmBucket),
-			string(node.AlgorithmConcurrent)},
+		enum: []string{
+			string(node.AlgorithmFixed), string(node.AlgorithmSliding), string(node.AlgorithmBucket),
+			string(node.AlgorithmConcurrent),
+		},
 	},
 	reflect.TypeFor[node.Align](): {
 		want: "first or clock",

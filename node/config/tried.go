@@ -97,9 +97,11 @@ var triedInEdge = []tried{
 	{keys: "http2 h2 http3 h3 quic", instead: noHTTP},
 	{keys: "cors", instead: noCORS},
 	{keys: "static root files", instead: noFiles},
-	{keys: "proxy_protocol",
+	{
+		keys: "proxy_protocol",
 		instead: "the PROXY protocol isn't there yet: let the proxy in front send X-Forwarded-For, " +
-			"and list it in edge.trusted_proxies"},
+			"and list it in edge.trusted_proxies",
+	},
 	{keys: "port", instead: `write listen: ":80" with the port`, key: "listen"},
 	{keys: "address addr host", instead: "write listen: 127.0.0.1:8080", key: "listen"},
 	{keys: "headers", instead: "write rewrite: {response: {set: ...}} in a route to set it"},

@@ -57,8 +57,10 @@ func TestTriedKeys(t *testing.T) {
 		{"upstreams: {api: {url: http://127.0.0.1:3000}}", "write targets: [http://127.0.0.1:3000]"},
 		{"upstreams: {api: {servers: [http://127.0.0.1:3000]}}", "write targets: [http://127.0.0.1:3000]"},
 		{"upstreams: {api: {targets: [http://127.0.0.1:3000], strategy: x}}", "write balance: least"},
-		{"upstreams: {api: {targets: [http://127.0.0.1:3000], headers: {X: y}}}",
-			"write rewrite: {request: {set: ...}} in the route"},
+		{
+			"upstreams: {api: {targets: [http://127.0.0.1:3000], headers: {X: y}}}",
+			"write rewrite: {request: {set: ...}} in the route",
+		},
 		{"admin: {password: x}", "write token"},
 		{"mesh: {user: x}", "write token"},
 	} {

@@ -35,8 +35,10 @@ func TestWarnings(t *testing.T) {
 
 // TestGoodHasNoWarnings reads the files that show how it is done.
 func TestGoodHasNoWarnings(t *testing.T) {
-	for name, value := range map[string]string{"HOST": "127.0.0.1", "NAME": "hello", "MAX": "12", "NUMBER": "10",
-		"SECRET": "hush-secret-hush"} {
+	for name, value := range map[string]string{
+		"HOST": "127.0.0.1", "NAME": "hello", "MAX": "12", "NUMBER": "10",
+		"SECRET": "hush-secret-hush",
+	} {
 		t.Setenv(name, value)
 	}
 	files, err := filepath.Glob("testdata/good/*.yaml")

@@ -77,8 +77,10 @@ func TestKilledWhileCreating(t *testing.T) {
 	path := newPath(t)
 	db := rawOpen(t, path)
 	defer db.Close()
-	for _, q := range []string{"PRAGMA cache_size = 1", "VACUUM", "BEGIN", "CREATE TABLE t (a)",
-		"INSERT INTO t VALUES (zeroblob(200000))"} {
+	for _, q := range []string{
+		"PRAGMA cache_size = 1", "VACUUM", "BEGIN", "CREATE TABLE t (a)",
+		"INSERT INTO t VALUES (zeroblob(200000))",
+	} {
 		if _, err := db.ExecContext(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}

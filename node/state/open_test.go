@@ -119,8 +119,10 @@ func TestSetAsideNeverOverwrites(t *testing.T) {
 	if want := []string{base + "-2", base + "-3"}; !slices.Equal(got, want) {
 		t.Fatalf("set aside %v, want %v", got, want)
 	}
-	for name, want := range map[string]string{base + "-wal": "an older log", base + "-2": "bad 1",
-		base + "-3": "bad 2"} {
+	for name, want := range map[string]string{
+		base + "-wal": "an older log", base + "-2": "bad 1",
+		base + "-3": "bad 2",
+	} {
 		if string(read(t, name)) != want {
 			t.Errorf("%s was overwritten", name)
 		}
@@ -321,8 +323,10 @@ func TestBusyIsNotSetAside(t *testing.T) {
 	filled(t, path)
 	db := rawOpen(t, path)
 	defer db.Close()
-	for _, q := range []string{"PRAGMA locking_mode = EXCLUSIVE",
-		"INSERT INTO events (time_us, kind, detail) VALUES (0, 'x', 'y')"} {
+	for _, q := range []string{
+		"PRAGMA locking_mode = EXCLUSIVE",
+		"INSERT INTO events (time_us, kind, detail) VALUES (0, 'x', 'y')",
+	} {
 		if _, err := db.Exec(q); err != nil {
 			t.Fatal(err)
 		}

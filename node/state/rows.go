@@ -10,7 +10,8 @@ type scanner interface{ Scan(dest ...any) error }
 
 // queryAll runs a query and scans all of its rows.
 func queryAll[T any](ctx context.Context, s *Store, scan func(scanner) (T, error), query string,
-	args ...any) ([]T, error) {
+	args ...any,
+) ([]T, error) {
 	out := []T{}
 	err := s.reading(func(db *sql.DB) error {
 		rows, err := db.QueryContext(ctx, query, args...)

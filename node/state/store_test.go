@@ -42,8 +42,10 @@ func TestReopenKeepsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (state.ConfigRevision{Revision: 2, Text: "version: 1\nroutes: []\n", Source: "millrace.yaml",
-		Applied: epoch}); last != want {
+	if want := (state.ConfigRevision{
+		Revision: 2, Text: "version: 1\nroutes: []\n", Source: "millrace.yaml",
+		Applied: epoch,
+	}); last != want {
 		t.Errorf("last config %+v, want %+v", last, want)
 	}
 	if got := events(t, s, 1); len(got) != 1 ||

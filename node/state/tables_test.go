@@ -90,8 +90,12 @@ func TestConfigsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct{ limit, want int }{{0, state.MaxConfigs}, {-1, state.MaxConfigs}, {3, 3},
-		{1000, state.MaxConfigs}} {
+	for _, c := range []struct{ limit, want int }{
+		{0, state.MaxConfigs},
+		{-1, state.MaxConfigs},
+		{3, 3},
+		{1000, state.MaxConfigs},
+	} {
 		list, err := s.Configs(t.Context(), c.limit)
 		if err != nil {
 			t.Fatal(err)

@@ -42,8 +42,10 @@ var Local = node.LocalAuto //nolint:gochecknoglobals // so that whole tests run 
 func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) *mesh.Conn {
 	tb.Helper()
 	user, password := s.NodeCredential()
-	cfg := mesh.Config{Local: Local, Name: "n1", InProcess: s, User: user, Password: password, Interest: s,
-		Log: Discard()}
+	cfg := mesh.Config{
+		Local: Local, Name: "n1", InProcess: s, User: user, Password: password, Interest: s,
+		Log: Discard(),
+	}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -31,8 +31,10 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	}
 	body, _ := io.ReadAll(r.Body) // from memory
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"service": "hello", "member": os.Getpid(), "method": r.Method,
-		"path": r.URL.Path, "body": string(body)})
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"service": "hello", "member": os.Getpid(), "method": r.Method,
+		"path": r.URL.Path, "body": string(body),
+	})
 }
 
 func main() {
