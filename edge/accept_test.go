@@ -219,7 +219,8 @@ func TestForwardedByStrangers(t *testing.T) {
 		"X-Appengine-Remote-Addr":   "6.6.6.6",
 		"X-Nf-Client-Connection-Ip": "6.6.6.6", "X-Middleware-Subrequest": "middleware", "Client-Cert": ":AA==:",
 		"X-SSL-Client-Verify": "SUCCESS",
-		"X.Forwarded.For":     "6.6.6.6", "X.HTTP.Method.Override": "DELETE", "X~Real~IP": "6.6.6.6", "Client!Cert": "x",
+		"X.Forwarded.For":     "6.6.6.6", "X.HTTP.Method.Override": "DELETE", "X~Real~IP": "6.6.6.6",
+		"Client!Cert": "x",
 		"X_Client_IP": "6.6.6.6", "True_Client_IP": "6.6.6.6", "X_Url_Scheme": "https",
 		"X_HTTP_Method_Override": "DELETE", "X_Original_URL": "/admin", "X_Rewrite_URL": "/admin", "X_Host": "evil",
 	} {

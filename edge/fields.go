@@ -10,7 +10,8 @@ import (
 // only, and which no cache key holds.
 
 // mattering are the first letters of all names that acceptFields knows, as bits from a on.
-const mattering = 1<<('c'-'a') | 1<<('e'-'a') | 1<<('f'-'a') | 1<<('h'-'a') | 1<<('k'-'a') | 1<<('m'-'a') | 1<<('n'-'a') |
+const mattering = 1<<('c'-'a') | 1<<('e'-'a') | 1<<('f'-'a') | 1<<('h'-'a') | 1<<('k'-'a') | 1<<('m'-'a') |
+	1<<('n'-'a') |
 	1<<('p'-'a') | 1<<('r'-'a') | 1<<('t'-'a') | 1<<('u'-'a') | 1<<('v'-'a') | 1<<('w'-'a') | 1<<('x'-'a')
 
 // matters reports whether acceptFields looks closer at a field of that name. Most fields of most requests it needn't.

@@ -331,7 +331,8 @@ func (p *part) exchange(target string, body []byte) *Exchange {
 	own := &Exchange{
 		Method: string(p.call.Method), Target: target, Header: slices.Clone(p.header), Peer: x.Peer, Scheme: x.Scheme,
 		Started: time.Now(),
-		Host:    x.Host, ID: x.ID, Client: x.Client, settings: x.settings, via: x.via, trusted: x.trusted, route: p.route,
+		Host:    x.Host, ID: x.ID, Client: x.Client, settings: x.settings, via: x.via, trusted: x.trusted,
+		route:  p.route,
 		params: x.params, server: x.server,
 	}
 	if len(body) > 0 {

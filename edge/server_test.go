@@ -205,7 +205,8 @@ func TestProblems(t *testing.T) {
 		{"loop", "GET /get HTTP/1.1\r\nHost: h\r\nVia: 1.1 other, 1.1 millrace-abc\r\n\r\n", 508, "loop_detected", ""},
 		{"length and coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n" +
 			"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nX", 400, "invalid_request", ""},
-		{"identity coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: identity\r\n\r\n" +
+		{"identity coding", "POST /get HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n" +
+			"Transfer-Encoding: identity\r\n\r\n" +
 			"abc", 400, "invalid_request", ""},
 		{"HTTP/2.0 in the line", "GET /get HTTP/2.0\r\nHost: h\r\n\r\n", 400, "invalid_request", ""},
 		{"trace", "TRACE /get HTTP/1.1\r\nHost: h\r\n\r\n", 405, "method_not_allowed", "Allow"},

@@ -296,7 +296,8 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 	t.Cleanup(func() { _ = s.Close() })
 	for path, want := range map[string]string{"/app": "abc 7", "/streams": "abc 7", "/whole": "abc "} {
 		for _, request := range []string{
-			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n" +
+			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n" +
+				"3\r\nabc\r\n" +
 				"0\r\nX-Sum: 7\r\n\r\n",
 			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\na\r\n" +
 				"2\r\nbc\r\n0\r\nX-Sum: 7\r\n\r\n",

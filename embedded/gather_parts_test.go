@@ -179,7 +179,8 @@ func TestGatherCaches(t *testing.T) {
 	}
 	text := route("/private", "cache: 1h, ", "/private", "") + route("/vary", "cache: 1h, ", "/vary", "") +
 		route("/public", "cache: true, ", "/public", "") + route("/silent", "cache: 1h, ", "/silent", "") +
-		"  - {path: /partial, cache: {ttl: 1h, force: true}, rewrite: {response: {set: {Cache-Control: max-age=60}}}, " +
+		"  - {path: /partial, cache: {ttl: 1h, force: true}, " +
+		"rewrite: {response: {set: {Cache-Control: max-age=60}}}, " +
 		"gather: {calls: {a: {to: upstream:app, path: /down}, b: {to: upstream:app, path: /public}}}}\n" +
 		"  - {path: /instead, cache: {ttl: 1h, force: true}, gather: {mode: any, calls: {a: {to: upstream:app, path: " +
 		"/down, fallback: 1}}}}\n" +

@@ -129,7 +129,8 @@ func TestLimitTake(t *testing.T) {
 		`{"limit": "calls", "key": "x", "cost": 21}`:     node.CodeInvalid,
 		`{"limit": "tenant", "key": "acme", "cost": -1}`: node.CodeInvalid,
 		`{"limit": "tenant", "clé": "acme"}`:             node.CodeInvalid,
-		`{"limit": "jobs", "key": "acme"}`:               node.CodeInvalid, `acme`: node.CodeInvalid, ``: node.CodeInvalid,
+		`{"limit": "jobs", "key": "acme"}`:               node.CodeInvalid,
+		`acme`:                                           node.CodeInvalid, ``: node.CodeInvalid,
 	} {
 		if a := m.take(t, payload); a.OK || a.Code != code || a.Error == "" {
 			t.Errorf("%s: got %+v, want %s", payload, a, code)

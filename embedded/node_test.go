@@ -571,7 +571,13 @@ routes:
   - {path: /shorter, to: upstream:short, timeout: 5s}
   - {path: /free, to: upstream:free, timeout: 1m}
   - {path: /default, to: upstream:free}
-  - {path: /calls, timeout: 20s, gather: {calls: {a: {to: upstream:short, path: /}, b: {to: upstream:free, path: /, timeout: 2s}, c: {to: upstream:free, path: /}}}}
+  - path: /calls
+    timeout: 20s
+    gather:
+      calls:
+        a: {to: upstream:short, path: /}
+        b: {to: upstream:free, path: /, timeout: 2s}
+        c: {to: upstream:free, path: /}
 `, a.URL))
 	n := open(t, opts)
 	for path, want := range map[string]edge.Bound{

@@ -54,7 +54,8 @@ func (v *validator) redirectsToThemselves() {
 func (v *validator) redirectsTo(i int) bool {
 	r := &v.config.Routes[i]
 	to := r.Redirect.To
-	elsewhere := to.Scheme == "https" || (to.Host != "" && to.Host != string(r.Host)) // a proxy may speak TLS for the edge
+	// a proxy may speak TLS for the edge
+	elsewhere := to.Scheme == "https" || (to.Host != "" && to.Host != string(r.Host))
 	status := r.Redirect.Status
 	keeps := status == http.StatusTemporaryRedirect || status == http.StatusPermanentRedirect
 	if elsewhere || (!keeps && !r.MatchesMethod(http.MethodGet)) {

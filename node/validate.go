@@ -368,7 +368,8 @@ func (v *validator) route(i int) {
 }
 
 func validFieldName(s string) bool {
-	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") == ""
+	const token = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
+	return s != "" && strings.Trim(s, token) == ""
 }
 
 // routeNames reports routes that the configuration gives the same name. Derived names yield to them.

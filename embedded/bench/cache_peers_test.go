@@ -116,8 +116,10 @@ func nginxServer(tb testing.TB, origin, rules string) (server, error) {
 	return launch(tb, dir, addr, fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log; worker_processes 1; user root;
 events { worker_connections 1024; }
 http {
-  access_log off; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-  open_file_cache max=1000 inactive=60s; sendfile off; output_buffers 1 128k; tcp_nodelay on; keepalive_requests 1000000;
+  access_log off; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f;
+  uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+  open_file_cache max=1000 inactive=60s; sendfile off; output_buffers 1 128k; tcp_nodelay on;
+  keepalive_requests 1000000;
   proxy_cache_path %[1]s/cache keys_zone=hits:10m use_temp_path=off;
   upstream app { server %[2]s; keepalive 16; }
   server {
@@ -144,7 +146,8 @@ sub vcl_recv {
     return (hash);
   }
 }
-`, host, port), "varnishd", "-F", "-j", "none", "-a", addr, "-s", "malloc,256m", "-T", "none", "-n", filepath.Join(dir, "work"), "-f")
+`, host, port), "varnishd", "-F", "-j", "none", "-a", addr, "-s", "malloc,256m", "-T", "none", "-n",
+		filepath.Join(dir, "work"), "-f")
 }
 
 // launch runs a command, whose last argument becomes the file with its configuration, until the test ends, and waits

@@ -272,7 +272,8 @@ func nginx(tb testing.TB, upstream string) (string, error) {
 	text := fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log; worker_processes auto; user root;
 events { worker_connections 1024; }
 http {
-  access_log off; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+  access_log off; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f;
+  uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
   upstream app { server %[2]s; keepalive 16; }
   server { listen %[3]s; location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; } }
 }

@@ -18,7 +18,8 @@ func TestRunWithoutFile(t *testing.T) {
 	if err != nil || !slices.Equal(opts.Config.Edge.Expose, []string{"*"}) {
 		t.Fatalf("exposes %q, %v", opts.Config.Edge.Expose, err)
 	}
-	const warning = `"level":"WARN","msg":"there is no configuration file: every service of the mesh is exposed at /NAME"`
+	const warning = `"level":"WARN",` +
+		`"msg":"there is no configuration file: every service of the mesh is exposed at /NAME"`
 	if log := stderr.String(); !strings.Contains(log, warning) ||
 		!strings.Contains(log, `"file":"millrace.yaml"`) {
 		t.Errorf("the log says %s", log)

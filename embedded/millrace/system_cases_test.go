@@ -85,7 +85,8 @@ func queryCases() (cases []exchange) {
 	for _, q := range []string{
 		"?a=1&b=2", "?a=1&a=2&a=1", "?a[]=1&a[]=2&o[k]=v", "?", "??", "?flag", "?empty=", "?=v", "?&&", "?a=b=c",
 		"?q=caf%C3%A9+%20x",
-		"?json={\"a\":[1|2]}^`", "?q=<b>'\\", "?bad=%zz&half=%", "?path=../../etc&u=http://x/?y=/", "?a;b;c", "?low=%c3%a9%2f%41", "?q=%00%0d%0a",
+		"?json={\"a\":[1|2]}^`", "?q=<b>'\\", "?bad=%zz&half=%", "?path=../../etc&u=http://x/?y=/", "?a;b;c",
+		"?low=%c3%a9%2f%41", "?q=%00%0d%0a",
 		"?" + strings.Repeat("k=v&", 500),
 	} {
 		cases = append(cases, get("/echo/query"+q))
@@ -110,7 +111,8 @@ func fieldCases() []exchange {
 	hops.lost = []string{"X-Hop", "TE", "Proxy-Authorization"}
 	return []exchange{
 		untrusted, control, hops,
-		get("/echo/fields", "x-CuStOm: Case", "X-Twice: 1", "x-twice: 2", "X-Empty:", "X-Space: \t a  b \t", "X_Under.~!#$%&'*+^`|: token"),
+		get("/echo/fields", "x-CuStOm: Case", "X-Twice: 1", "x-twice: 2", "X-Empty:", "X-Space: \t a  b \t",
+			"X_Under.~!#$%&'*+^`|: token"),
 		get("/echo/fields", "X-Latin: caf\xe9", "X-UTF8: Grüße 世界"),
 		get("/echo/browser", "User-Agent: Mozilla/5.0 (X11; Linux x86_64)", "Accept: text/html,*/*;q=0.8",
 			"Accept-Language: de,en;q=0.5",

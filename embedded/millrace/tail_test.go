@@ -21,7 +21,8 @@ func TestPrintedFailureNamesTheOnlyTarget(t *testing.T) {
 		`"status":413,"target":"upstream:api","error":"body_too_large"}`: "all → upstream:api",
 		`"status":503,"target":"service:api","error":"no_member"}`:       "all → service:api",
 		`"status":502,"target":"service:api","error":"bad_reply"}`:       "all → service:api",
-		`"status":429,"target":"upstream:api","over_limit":"small","client":"1.2.3.4"}`: "all: over limit small, from " +
+		`"status":429,"target":"upstream:api",` +
+			`"over_limit":"small","client":"1.2.3.4"}`: "all: over limit small, from " +
 			"1.2.3.4",
 	} {
 		var out strings.Builder

@@ -394,7 +394,8 @@ func TestRFC9111Section3_4StrongValidators(t *testing.T) {
 			"Last-Modified: " + long + "\nDate: " + at(time.Second), long, true, false,
 		},
 		{
-			"another date", "Last-Modified: " + long + "\nDate: " + at(0), "Last-Modified: " + just + "\nDate: " + at(0),
+			"another date", "Last-Modified: " + long + "\nDate: " + at(0),
+			"Last-Modified: " + just + "\nDate: " + at(0),
 			long, false, true,
 		},
 		{

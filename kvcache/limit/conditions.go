@@ -33,7 +33,8 @@ func (l *Limiter) Conditions() (out []string) {
 			out = append(out, fmt.Sprintf(
 				"the store of limits has lost records that were acknowledged (it was at %d and is at %d): their "+
 					"clients may get a part of their "+
-					"allowance a second time until their windows end; look for damaged files below the data directory's "+
+					"allowance a second time until their windows end; look for damaged files below the data "+
+					"directory's "+
 					"jetstream, and for a disk that loses what it has synced",
 				lost.from, lost.to))
 		}

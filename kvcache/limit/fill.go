@@ -241,7 +241,8 @@ func (l *Limiter) credit(r *Rule, key Key, g granted, least uint32, rev uint64, 
 	e.leased, e.left, e.denied, e.doubts = g.permits, g.left, 0, 0
 	if r.kind != bucket {
 		e.rev = rev
-	} else if e.spendTo(g.from); g.permits < least { // who needs more than there is must not ask at once for the same again
+	} else if e.spendTo(g.from); g.permits < least {
+		// who needs more than there is must not ask at once for the same again
 		e.denied = g.retry
 	}
 	e.active = uint16(min(rec.active, 1<<16-1))
