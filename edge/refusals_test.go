@@ -98,6 +98,9 @@ func TestResetContentHasNoContent(t *testing.T) {
 				Length: -1,
 			}, nil
 		}
+		if q.Target == "/none" {
+			return &mesh.Response{Status: 205, Header: fields("ETag", `"v"`)}, nil
+		}
 		return &mesh.Response{Status: 205, Header: fields("Content-Type", "text/plain"), Body: []byte("content")}, nil
 	})
 	to := route("reset", "/*")
@@ -106,7 +109,7 @@ func TestResetContentHasNoContent(t *testing.T) {
 		n.To, n.Respond = node.Target{}, &node.Respond{Status: 205, Body: "content"}
 	})
 	r.SetRoutes(node.Default().Edge, []node.Route{to, fixed})
-	for _, path := range []string{"/whole", "/stream", "/fixed"} {
+	for _, path := range []string{"/whole", "/stream", "/fixed", "/none"} {
 		c, err := net.Dial("tcp", r.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -120,6 +123,9 @@ func TestResetContentHasNoContent(t *testing.T) {
 				t.Fatalf("%s: %v", path, err)
 			}
 			body, _ := io.ReadAll(resp.Body)
+			if path == "/none" && resp.Header.Get("ETag") != `"v"` {
+				t.Errorf("%s: fields of a 205 without content are lost: %v", path, resp.Header)
+			}
 			if resp.StatusCode != 205 || len(body) > 0 || resp.Header.Get("Content-Length") != "0" ||
 				len(resp.TransferEncoding) > 0 {
 				t.Errorf("%s: %d %q, %v", path, resp.StatusCode, body, resp.Header)

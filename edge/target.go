@@ -59,9 +59,9 @@ func ask(ctx context.Context, conn *mesh.Conn, to mesh.Destination, x *Exchange)
 	return reset(resp), err //nolint:wrapcheck // see above
 }
 
-// reset takes the content from a 205, which has none (RFC 9110 §15.3.6).
+// reset takes the content from a 205, which has none (RFC 9110 §15.3.6). One that comes without stays as it is.
 func reset(resp *mesh.Response) *mesh.Response {
-	if resp == nil || resp.Status != http.StatusResetContent {
+	if resp == nil || resp.Status != http.StatusResetContent || (len(resp.Body) == 0 && resp.Stream == nil) {
 		return resp
 	}
 	closeBody(resp)

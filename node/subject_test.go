@@ -15,7 +15,8 @@ func TestParseSubject(t *testing.T) {
 	for input, want := range map[string]string{
 		"a": "", "orders.get": "", "orders.get.{id}": "", "a.{x}.{y}": "", "A-1_b.c": "", "https.x": "",
 		strings.Repeat("a", 256): "",
-		"":                       "0 bytes", strings.Repeat("a", 257): "257 bytes", "a..b": `token ""`, ".a": `token ""`,
+		"":                       "0 bytes", strings.Repeat("a", 257): "257 bytes", "a..b": `token ""`,
+		".a":  `token ""`,
 		"a.":  `token ""`,
 		"a.*": `token "*"`,
 		"a.>": `token ">"`, "a b": `token "a b"`, "a.x{id}": "token", "a.{i-d}": "is not a parameter",

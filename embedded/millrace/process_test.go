@@ -28,7 +28,7 @@ type process struct {
 	admin  string // likewise
 	temp   string // its TMPDIR
 	dir    string // of its configuration file, if startRun has written that
-	stderr *strings.Builder
+	stderr *output
 	stdout *output // what follows the banner
 }
 
@@ -64,7 +64,7 @@ func startLimited(t *testing.T, files int, args ...string) *process {
 
 func begin(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{temp: t.TempDir(), stderr: &strings.Builder{}, stdout: &output{}, cmd: cmd}
+	p := &process{temp: t.TempDir(), stderr: &output{}, stdout: &output{}, cmd: cmd}
 	p.cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+p.temp)
 	p.cmd.Stderr = p.stderr
 	stdout, err := p.cmd.StdoutPipe()
