@@ -124,8 +124,18 @@ func keepsThough(name string) bool {
 		SameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
 }
 
+// hopLetters are the first letters of all names for which Hop is true, as bits from a on.
+const hopLetters = 1<<('c'-'a') | 1<<('k'-'a') | 1<<('m'-'a') | 1<<('n'-'a') | 1<<('p'-'a') | 1<<('t'-'a') |
+	1<<('u'-'a')
+
 // Hop tells whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
-func Hop(name string) bool { return isHopByHop(name) || MeshOwn(name) }
+func Hop(name string) bool {
+	if name == "" {
+		return false
+	}
+	letter := (name[0] | 0x20) - 'a'
+	return letter < 26 && hopLetters>>letter&1 != 0 && (isHopByHop(name) || MeshOwn(name))
+}
 
 // TargetedField is the field in which an origin speaks to Millrace's cache alone (RFC 9213). It controls nothing else,
 // so it passes the mesh.
