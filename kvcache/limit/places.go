@@ -178,10 +178,10 @@ func (ps *places) await(ctx context.Context, key Key) {
 	}
 }
 
-// Occupies tells whether allowed requests must Leave.
+// Occupies reports whether allowed requests must Leave.
 func (r *Rule) Occupies() bool { return r.kind == concurrent }
 
-// settle makes the record say what this node has and wants: what is in use, more of it, or nothing. It tells whether
+// settle makes the record say what this node has and wants: what is in use, more of it, or nothing. It reports whether
 // there is room for more now. With yield, half of what isn't in use is left to others.
 func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (got bool, err error) {
 	if err := r.l.clock.await(ctx); err != nil {
@@ -327,7 +327,7 @@ func (ps *places) lower(key Key, n uint32) bool {
 	return true
 }
 
-// hold sets what the record gives. It tells whether there is room for more.
+// hold sets what the record gives. It reports whether there is room for more.
 func (ps *places) hold(key Key, n, room uint32, until time.Time, more uint32) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -420,7 +420,7 @@ func (r *Rule) returnPlaces(key Key, to string) uint32 {
 	return before.held - min(r.places.snapshot(key).held, before.held)
 }
 
-// owes tells whether another node should have one of the places that this one has. Of fewer places than nodes nobody
+// owes reports whether another node should have one of the places that this one has. Of fewer places than nodes nobody
 // keeps one.
 func (r *Rule) owes(ctx context.Context, key Key, held uint32, to string) bool {
 	if int64(r.max) < int64(r.l.peers.nodes()) {
