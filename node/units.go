@@ -38,9 +38,9 @@ var spokenUnits = map[string]time.Duration{
 
 // meantDuration says how to write a time that has such a unit, and otherwise what is given.
 func meantDuration(text, otherwise string) string {
-	unit := strings.ToLower(strings.TrimLeft(text, "0123456789."))
+	unit := strings.TrimLeft(text, "0123456789.")
 	n, err := strconv.ParseFloat(text[:len(text)-len(unit)], 64)
-	unit = strings.TrimSpace(unit)
+	unit = strings.ToLower(strings.TrimSpace(unit)) // which may change its length
 	one, known := spokenUnits[unit]
 	if !known {
 		one, known = spokenUnits[strings.TrimSuffix(unit, "s")]
