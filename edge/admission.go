@@ -56,10 +56,10 @@ func (a *admission) enter() bool {
 
 func (a *admission) leave() { a.inFlight.Add(-1) }
 
-// full tells whether enter would refuse at this moment.
+// full reports whether enter would refuse at this moment.
 func (a *admission) full() bool { return a.inFlight.Load() >= a.limit.Load() }
 
-// sheds tells whether the processors allow less than edge.max_requests.
+// sheds reports whether the processors allow less than edge.max_requests.
 func (a *admission) sheds() bool { return a.limit.Load() < a.max.Load() }
 
 // adjust sets the limit by how late goroutines run. It is called every adjustEvery, by one goroutine.

@@ -77,15 +77,15 @@ func (c *cached) markInBucket(key []byte, nonce uint64) {
 	c.store.Put(&entry, kvcache.BothAlways)
 }
 
-// holds tells whether a key still has the response with these chunks.
+// holds reports whether a key still has the response with these chunks.
 func (c *cached) holds(key []byte, nonce uint64) bool {
 	l := &found{c: c}
 	defer l.release()
 	return l.read(key, c.store.Get) && l.rec.Kind == httpcache.KindResponse && l.rec.Nonce == nonce
 }
 
-// intact tells whether a stored body can be given to its end: its chunks are in memory, or the bucket or the origin has
-// those that aren't.
+// intact reports whether a stored body can be given to its end: its chunks are in memory, or the bucket or the origin
+// has those that aren't.
 func (c *cached) intact(rec *httpcache.Record) bool {
 	missing := uint32(0)
 	for n := range rec.Chunks {
@@ -99,7 +99,7 @@ func (c *cached) intact(rec *httpcache.Record) bool {
 		(few(missing, rec.Chunks) && c.condition(rec) != "")
 }
 
-// few tells whether so few chunks are missing that each who reads asks the origin for them: all of a body is fetched
+// few reports whether so few chunks are missing that each who reads asks the origin for them: all of a body is fetched
 // once for everybody who wants it.
 func few(missing, all uint32) bool { return 2*missing <= all }
 

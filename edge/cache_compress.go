@@ -41,7 +41,7 @@ func (c *cached) compress(x *Exchange, a *admitted, resp *mesh.Response) {
 	}
 }
 
-// codes tells whether the route compresses responses with such fields.
+// codes reports whether the route compresses responses with such fields.
 func (c *cached) codes(h mesh.Header) bool {
 	return c.cfg.Compress && !h.Has("Content-Encoding") && !h.Has("Content-Range") && isText(h.Get("Content-Type"))
 }

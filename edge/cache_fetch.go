@@ -103,14 +103,14 @@ func (c *cached) join(x *Exchange, l *found) (flight *kvcache.Flight[fetched], g
 	return nil, g, false
 }
 
-// arrived tells whether another fetch has stored a good response between this one's lookup and its turn.
+// arrived reports whether another fetch has stored a good response between this one's lookup and its turn.
 func (c *cached) arrived(x *Exchange) bool {
 	l := c.look(x)
 	defer l.release()
 	return l.hit && l.use(x) == httpcache.UseFresh && l.newer(x) && c.intact(&l.rec)
 }
 
-// newer tells whether a whole response was received after the one that is to be refreshed.
+// newer reports whether a whole response was received after the one that is to be refreshed.
 func (l *found) newer(x *Exchange) bool {
 	return !l.rec.Stored.Flags.Has(httpcache.Partial) && l.rec.Stored.Received.After(x.refreshing)
 }
@@ -131,7 +131,7 @@ func (c *cached) load(ctx context.Context, x *Exchange, l *found) bool {
 	return true
 }
 
-// marked tells whether the memory has a mark in place of what the bucket may still have.
+// marked reports whether the memory has a mark in place of what the bucket may still have.
 func (c *cached) marked(key []byte, v *kvcache.View) bool {
 	var rec httpcache.Record
 	if !c.store.Get(key, v) {

@@ -158,7 +158,7 @@ func (g *growing) store() {
 	g.c.putLarge(g.x, g.l, g.a, rec, g.chunks, g.tiers, func() { g.c.s.filling.give(held) })
 }
 
-// fits tells whether the response is good for another request than the one that it was fetched for.
+// fits reports whether the response is good for another request than the one that it was fetched for.
 func (g *growing) fits(c *cached, x *Exchange) bool {
 	flags := g.a.stored.Flags
 	if g.c.route.id != c.route.id || flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 ||

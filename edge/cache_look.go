@@ -55,7 +55,7 @@ func (l *found) find(x *Exchange, get func([]byte, *kvcache.View) bool) {
 	}
 }
 
-// leased tells whether stored responses may be given out without asking the origin for each.
+// leased reports whether stored responses may be given out without asking the origin for each.
 func (c *cached) leased() bool { return c.store.Leased() || c.s.offlineServes() }
 
 // searched tries the key that is left of the query by No-Vary-Search of another response of the path.
@@ -132,14 +132,14 @@ func (c *cached) personal(x *Exchange) httpcache.Reason {
 	return ""
 }
 
-// crosses tells whether a page of another origin asks for a response that was made for a request without Origin, and
+// crosses reports whether a page of another origin asks for a response that was made for a request without Origin, and
 // doesn't say who may read it. Many origins say that, and that it depends on Origin, only to those who send one: so
 // they are asked once more, and what they answer then is for both.
 func crosses(x *Exchange, stored httpcache.Flags) bool {
 	return !stored.Has(httpcache.Crossed) && x.Header.Has("Origin")
 }
 
-// counts tells whether the route knows a field that nearly each client has its own value of: it is in the key, or
+// counts reports whether the route knows a field that nearly each client has its own value of: it is in the key, or
 // responses may vary on it.
 func (c *cached) counts(field string) bool {
 	return c.rules.Keyed(field) || slices.ContainsFunc(c.cfg.Key, func(part node.RequestPart) bool {
@@ -150,8 +150,8 @@ func (c *cached) counts(field string) bool {
 // reasonContent says that a request came with a body that isn't a part of its key.
 const reasonContent httpcache.Reason = "request-content"
 
-// hasContent tells whether the request has a body that isn't a part of its key. It has no meaning (RFC 9110 §9.3.1), so
-// what is stored answers it; an origin may heed it all the same, so what it says to it is stored for nobody.
+// hasContent reports whether the request has a body that isn't a part of its key. It has no meaning (RFC 9110 §9.3.1),
+// so what is stored answers it; an origin may heed it all the same, so what it says to it is stored for nobody.
 func (x *Exchange) hasContent() bool {
 	return x.Method != "QUERY" && (x.Length != 0 || len(x.Body) > 0)
 }

@@ -226,7 +226,7 @@ func (c *cached) standIn(x *Exchange, l *found, status int) *mesh.Response {
 	return resp
 }
 
-// standsIn tells whether what was found may stand in for an error (RFC 5861 §4, RFC 9111 §4.2.4). A purge may have
+// standsIn reports whether what was found may stand in for an error (RFC 5861 §4, RFC 9111 §4.2.4). A purge may have
 // reached it since, or may have without this node's hearing of it.
 func (l *found) standsIn(status int) bool {
 	return l.hit && l.c.leased() && l.c.store.Judge(&l.view.Scope, keyURL(l.key)) != kvcache.Invalid &&
@@ -305,7 +305,7 @@ func (c *cached) single(ctx context.Context, x *Exchange, l *found) (resp *mesh.
 	return resp, false, nil
 }
 
-// unreachable tells whether an error means that no origin answered.
+// unreachable reports whether an error means that no origin answered.
 func unreachable(err error) bool {
 	switch node.CodeOf(err) { //nolint:exhaustive // the others are about the request
 	case node.CodeUpstream, node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable, node.CodeTimeout,

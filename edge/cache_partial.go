@@ -14,12 +14,12 @@ import (
 	"millrace/mesh"
 )
 
-// ranged tells whether the request asks for ranges in bytes: only a GET has them (RFC 9110 §14.2).
+// ranged reports whether the request asks for ranges in bytes: only a GET has them (RFC 9110 §14.2).
 func (x *Exchange) ranged() bool {
 	return x.Method == http.MethodGet && x.Header.Has("Range") && !x.otherRange()
 }
 
-// otherRange tells whether the request asks for a range in another unit than bytes, or in none. Only its origin knows
+// otherRange reports whether the request asks for a range in another unit than bytes, or in none. Only its origin knows
 // what that is, and may answer it with a part under status 200: so it is a part of the key, and goes on to the origin.
 func (x *Exchange) otherRange() bool {
 	for i := range x.Header {
@@ -41,7 +41,7 @@ func (x *Exchange) appendOtherRange(b []byte) []byte {
 	return b
 }
 
-// covers tells whether the exchange asks for no byte that a stored response lacks.
+// covers reports whether the exchange asks for no byte that a stored response lacks.
 func (c *cached) covers(x *Exchange, rec *httpcache.Record) bool {
 	if !rec.Stored.Flags.Has(httpcache.Partial) {
 		return true
@@ -111,7 +111,7 @@ func (c *cached) putPart(x *Exchange, l *found, a admitted, resp *mesh.Response)
 	return false
 }
 
-// outlives tells whether what is stored is better than a part that came.
+// outlives reports whether what is stored is better than a part that came.
 func (c *cached) outlives(before *found, a admitted, resp *mesh.Response) bool {
 	rec := &before.rec
 	plain, _ := c.plain(rec.Header())

@@ -426,7 +426,7 @@ func (r *cacheRig) onlyInBucketNow(tb testing.TB, path string) {
 	r.onlyInBucket(tb, path)
 }
 
-// loads tells whether the bucket has a record of the path.
+// loads reports whether the bucket has a record of the path.
 func (r *cacheRig) loads(tb testing.TB, path string) bool {
 	tb.Helper()
 	key := []byte("Ghttp://example.test" + path)

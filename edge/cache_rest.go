@@ -118,7 +118,7 @@ func (b *chunkBody) newMender(x *Exchange, last int) *mender {
 	return &mender{b: b, x: x.detach(), stored: stored, last: n}
 }
 
-// asked tells whether the origin is giving already. m may be nil.
+// asked reports whether the origin is giving already. m may be nil.
 func (m *mender) asked() bool { return m != nil && m.body != nil }
 
 // chunk gives the nth chunk of the body. Before a response has begun one try is enough: there are other ways to answer.

@@ -386,7 +386,7 @@ func (s *seen) read(tb testing.TB, p *httpsfv.Params) {
 	}
 }
 
-// has tells whether the memory has something of a path, without asking for it.
+// has reports whether the memory has something of a path, without asking for it.
 func (r *cacheRig) has(path string) bool {
 	var v kvcache.View
 	has := r.cache.Get([]byte("Ghttp://example.test"+path), &v)

@@ -94,7 +94,7 @@ func (c *cached) serveInto(x *Exchange, l *found, status httpcache.Status, resp 
 	return true
 }
 
-// conditional tells whether the response depends on more of the request than its key.
+// conditional reports whether the response depends on more of the request than its key.
 func (c *cached) conditional(x *Exchange) bool {
 	for i := range x.Header {
 		switch name := x.Header[i].Name; name[0] | 0x20 {

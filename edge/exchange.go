@@ -100,7 +100,7 @@ type Incoming interface {
 	Stream(limit int64) mesh.Body
 	// Raw gives what follows the request until the client ends the connection.
 	Raw() mesh.Body
-	// Arrived tells whether all of it is here, and has no trailer fields.
+	// Arrived reports whether all of it is here, and has no trailer fields.
 	Arrived() bool
 	// Watch looks for the client's end while nothing is read.
 	Watch()

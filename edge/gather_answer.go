@@ -18,8 +18,8 @@ import (
 	"millrace/node"
 )
 
-// enough tells whether the results so far decide the answer. What stands in for a call that failed counts only when no
-// other is still to come.
+// enough reports whether the results so far decide the answer. What stands in for a call that failed counts only when
+// no other is still to come.
 func (g *gatherer) enough(results []mesh.PartResult, outs []partOut, last int) bool {
 	switch g.how.Mode {
 	case node.GatherRace:
@@ -54,7 +54,7 @@ func pending(results []mesh.PartResult) (n int) {
 	return n
 }
 
-// over tells whether the part ended by itself.
+// over reports whether the part ended by itself.
 func over(r *mesh.PartResult) bool { return r.Err != nil || r.Response != nil }
 
 // answer makes the response of the results.
@@ -168,7 +168,7 @@ func (g *gatherer) tellCaches(x *Exchange, resp *mesh.Response, results []mesh.P
 	resp.Header = append(resp.Header, fields...)
 }
 
-// rewrites tells whether the route changes a field of responses.
+// rewrites reports whether the route changes a field of responses.
 func (g *gatherer) rewrites(name string) bool {
 	return g.rewrite != nil && g.rewrite.Response.Names(name)
 }
@@ -294,7 +294,7 @@ func (w written) body(b []byte) []byte {
 	}
 }
 
-// isJSON tells whether a media type is one of JSON (RFC 6839 §3.1).
+// isJSON reports whether a media type is one of JSON (RFC 6839 §3.1).
 func isJSON(contentType string) bool {
 	kind := mediaType(contentType)
 	return kind == "application/json" || strings.HasSuffix(kind, "+json")

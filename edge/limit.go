@@ -184,7 +184,7 @@ func (l *limited) quickly(x *Exchange) bool {
 	return true
 }
 
-// pass finds the key of an exchange, and tells whether the limit counts it.
+// pass finds the key of an exchange, and reports whether the limit counts it.
 func (r *routeLimit) pass(x *Exchange) (pass, bool) {
 	for i := range r.Exempt.Clients {
 		if r.Exempt.Clients[i].Contains(x.Client) {

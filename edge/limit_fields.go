@@ -67,7 +67,7 @@ func (x *Exchange) limitFields(h *mesh.Header) {
 	}
 }
 
-// tells tells whether the client learns of the limit in this form.
+// tells reports whether the client learns of the limit in this form.
 func (p *pass) tells(form node.HeaderForm) bool { return p.limit.Headers == form && !p.limit.Shadow }
 
 func (x *Exchange) newestFields(h *mesh.Header) {

@@ -189,7 +189,7 @@ func (m *messages) control(op ws.OpCode, payload []byte) error {
 	return io.EOF
 }
 
-// printable tells whether a reason can stand in a header field.
+// printable reports whether a reason can stand in a header field.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] == 0x7f {

@@ -187,19 +187,19 @@ func (s *Server) Crowded() (client string, connections int, ok bool) {
 
 func (s *Server) trusts(addr netip.Addr) bool { return s.settings.Load().trusts(addr) }
 
-// Sheds tells whether the processors can't follow, so that fewer requests than edge.max_requests are admitted.
+// Sheds reports whether the processors can't follow, so that fewer requests than edge.max_requests are admitted.
 func (s *Server) Sheds() bool { return s.admission.sheds() }
 
-// Caches tells whether some route caches.
+// Caches reports whether some route caches.
 func (s *Server) Caches() bool { return s.settings.Load().caches }
 
-// Limits tells whether some route has limits.
+// Limits reports whether some route has limits.
 func (s *Server) Limits() bool { return s.settings.Load().limits }
 
 // RefusedRequests counts the requests that were one too many.
 func (s *Server) RefusedRequests() uint64 { return s.admission.refused.Load() }
 
-// Starved tells whether the system has no descriptor or memory left for further connections.
+// Starved reports whether the system has no descriptor or memory left for further connections.
 func (s *Server) Starved() bool { return s.listener != nil && s.listener.Starved() }
 
 // Buffered is the number of bytes of requests and responses that count against edge.max_buffered at this moment.

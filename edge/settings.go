@@ -117,7 +117,7 @@ func firstSegment(path string) string {
 	return segment
 }
 
-// trusts tells whether a peer's X-Forwarded-* are believed.
+// trusts reports whether a peer's X-Forwarded-* are believed.
 func (set *settings) trusts(addr netip.Addr) bool {
 	for i := range set.TrustedProxies {
 		if set.TrustedProxies[i].Contains(addr) {

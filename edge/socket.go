@@ -16,8 +16,8 @@ import (
 	"millrace/mesh"
 )
 
-// socketAsked tells whether a request asks for a WebSocket, in the form of RFC 6455 §4.2.1. What doesn't is an ordinary
-// request.
+// socketAsked reports whether a request asks for a WebSocket, in the form of RFC 6455 §4.2.1. What doesn't is an
+// ordinary request.
 func socketAsked(r *guard.Request) bool {
 	if !r.Upgrade || r.Method != http.MethodGet || r.HTTP10 || r.Length != 0 || r.Close || r.Refusal != nil {
 		return false
@@ -28,7 +28,7 @@ func socketAsked(r *guard.Request) bool {
 		lists(r.Header, "Upgrade", "websocket")
 }
 
-// lists tells whether a field holds the word in its list.
+// lists reports whether a field holds the word in its list.
 func lists(h mesh.Header, name, word string) bool {
 	for _, value := range h.Values(name) {
 		for entry := range strings.SplitSeq(value, ",") {

@@ -42,7 +42,7 @@ func (s *Server) stream(conn *guard.Conn, x *Exchange, resp *mesh.Response) {
 	}
 }
 
-// endless tells whether a response is one that ends only when somebody ends it, as far as its head tells.
+// endless reports whether a response is one that ends only when somebody ends it, as far as its head tells.
 func endless(resp *mesh.Response) bool {
 	return resp.Length < 0 && hasPrefixFold(resp.Header.Get("Content-Type"), "text/event-stream")
 }

@@ -25,8 +25,8 @@ func (n *Node) measureMemory(ctx context.Context) error {
 // fit gives the configuration with the sizes that it leaves to the node.
 func (n *Node) fit(cfg *node.Config) node.Config { return cfg.Fit(node.Size(n.memory.Bytes)) }
 
-// compareMemory tells whether all that is bounded may come to more than the process may have; empty if not, or if that
-// isn't known. It is told in degraded from then on.
+// compareMemory reports whether all that is bounded may come to more than the process may have; empty if not, or if
+// that isn't known. It is told in degraded from then on.
 func (n *Node) compareMemory(cfg *node.Config) (text string) {
 	text = scarcity(cfg, n.memory)
 	n.scarce.Store(&text)

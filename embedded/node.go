@@ -381,5 +381,5 @@ func (n *Node) UseGC(gc *GC) { n.gc.Store(gc) }
 // Log is the node's logger.
 func (n *Node) Log() *slog.Logger { return n.log }
 
-// Reloadable tells whether there is a configuration file to read again.
+// Reloadable reports whether there is a configuration file to read again.
 func (n *Node) Reloadable() bool { return n.opts.ConfigPath != "" }

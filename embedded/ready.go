@@ -46,10 +46,10 @@ func (f *found) add(text string, blocks bool) {
 	}
 }
 
-// conditions lists what isn't as it should be, each with what to do, and tells whether the node is ready all the same:
-// whether every route can be served as it is configured. The state of upstreams and services isn't part of it: a node
-// whose upstream is down still answers for it better than no node, and nodes that waited for one another's would never
-// come up.
+// conditions lists what isn't as it should be, each with what to do, and reports whether the node is ready all the
+// same: whether every route can be served as it is configured. The state of upstreams and services isn't part of it: a
+// node whose upstream is down still answers for it better than no node, and nodes that waited for one another's would
+// never come up.
 func (n *Node) conditions() (degraded []string, ready bool) {
 	var f found
 	if n.draining.Load() {
@@ -95,8 +95,8 @@ func (n *Node) conditions() (degraded []string, ready bool) {
 	return append(append([]string{}, f.blocking...), f.other...), len(f.blocking) == 0
 }
 
-// starting tells whether the node still waits for what comes by itself when a mesh starts, and won't where other nodes
-// are gone for good.
+// starting reports whether the node still waits for what comes by itself when a mesh starts, and won't where other
+// nodes are gone for good.
 func (n *Node) starting() bool { return time.Since(n.started) < joinTime }
 
 // cacheCondition tells what is wrong with the cache, and whether the node must not be used for it. Without news of
@@ -131,7 +131,7 @@ func (n *Node) limitsConditions(f *found) {
 	}
 }
 
-// limitsBlock tells whether a store of limits that can't be asked keeps the node from being ready.
+// limitsBlock reports whether a store of limits that can't be asked keeps the node from being ready.
 func (n *Node) limitsBlock() bool {
 	switch ago, _ := n.limits.Written(); {
 	case n.limited.Load():
@@ -142,7 +142,7 @@ func (n *Node) limitsBlock() bool {
 	return n.starting()
 }
 
-// needsLimits tells whether a limit refuses requests while its store is away.
+// needsLimits reports whether a limit refuses requests while its store is away.
 func (n *Node) needsLimits() bool {
 	return slices.ContainsFunc(n.limits.Rules(), func(r *limit.Rule) bool {
 		return r.Limit.StoreAway != node.StoreAwayOpen && !r.Limit.Shadow

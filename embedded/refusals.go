@@ -51,7 +51,7 @@ func refusalHint(subject string) string {
 	return "members subscribe to http.NAME in queue group " + node.QueueGroup + ", and to the subjects of nats: routes"
 }
 
-// fresh tells whether this wasn't written down within the last minute.
+// fresh reports whether this wasn't written down within the last minute.
 func (r *refusals) fresh(what natsserver.Refusal) bool {
 	now := time.Now()
 	r.mu.Lock()

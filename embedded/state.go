@@ -33,7 +33,7 @@ func (n *Node) openState(ctx context.Context) error {
 	return nil
 }
 
-// usedBefore tells whether a node has run on the directory: it leaves the members' URL there, and its streams.
+// usedBefore reports whether a node has run on the directory: it leaves the members' URL there, and its streams.
 func usedBefore(dir string) bool {
 	for _, name := range []string{"client.url", filepath.Join("jetstream", "mode")} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {

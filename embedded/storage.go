@@ -149,14 +149,14 @@ func (s *storage) lookForFiles() {
 	}
 }
 
-// failing tells whether the disk can't be written.
+// failing reports whether the disk can't be written.
 func (s *storage) failing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed != nil
 }
 
-// full tells whether the disk has no room.
+// full reports whether the disk has no room.
 func (s *storage) full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -167,7 +167,7 @@ func (b *bucket) put(encoded []byte, used bool) bool {
 	}
 }
 
-// full tells whether writing makes others leave.
+// full reports whether writing makes others leave.
 func (b *bucket) full() bool { return b.size.Load() > b.cfg.BucketBytes/10*9 }
 
 func (b *bucket) write(ctx context.Context, queue <-chan []byte) {

@@ -162,7 +162,7 @@ func (c *Cache) Await(ctx context.Context) error {
 // Epoch is what a fetch that begins now must note in its entry.
 func (c *Cache) Epoch() Epoch { return c.purges.epochs.now() }
 
-// Leased tells whether this node follows the purges so closely that it may give out entries without asking. If not,
+// Leased reports whether this node follows the purges so closely that it may give out entries without asking. If not,
 // each entry must be validated with its origin before use.
 func (c *Cache) Leased() bool { return c.purges.leased() }
 
@@ -194,7 +194,8 @@ func (c *Cache) bring(key, encoded []byte, v *View) bool {
 	return v.Decode(encoded) == nil
 }
 
-// older tells whether the view's fetch began before that of an encoded entry of its key, or whether it is gone sooner.
+// older reports whether the view's fetch began before that of an encoded entry of its key, or whether it is gone
+// sooner.
 func older(v *View, encoded []byte) bool {
 	var e Entry
 	if e.Decode(encoded) != nil {

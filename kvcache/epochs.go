@@ -232,7 +232,7 @@ func (e *epochs) pend(purges []Purge) (done func()) {
 	return func() { change(-1) }
 }
 
-// awaits tells whether an invalidation of the entry is on its way. The caller holds mu.
+// awaits reports whether an invalidation of the entry is on its way. The caller holds mu.
 func (e *epochs) awaits(s *Scope) bool {
 	if e.pending[s.URL] > 0 {
 		return true

@@ -73,8 +73,8 @@ func (s *shard) leave(hash uint64, at slot, encoded []byte, fromMain, chances bo
 // maxProtected bounds the hosts among which a shard is shared out.
 const maxProtected = 64
 
-// protected tells whether a host has so little here that others mustn't drive it out: less than half of its share, were
-// the shard shared out evenly.
+// protected reports whether a host has so little here that others mustn't drive it out: less than half of its share,
+// were the shard shared out evenly.
 func (s *shard) protected(host uint64) bool {
 	n := len(s.hosts)
 	return n > 1 && n <= maxProtected && s.hosts[host] < s.max/int64(2*n)

@@ -23,8 +23,8 @@ const (
 type writing struct{ n atomic.Int64 }
 
 // WriteTogether writes entries into the bucket that are of use only together, one after the other in the background,
-// and tells whether all of them are there: once, and perhaps before it returns. They must not change until then. Under
-// pressure, when others would have to leave for them, only what was asked for again is written.
+// and reports whether all of them are there: once, and perhaps before it returns. They must not change until then.
+// Under pressure, when others would have to leave for them, only what was asked for again is written.
 func (c *Cache) WriteTogether(entries []Entry, used bool, done func(all bool)) {
 	if !c.bucket.takes(entries, used) || c.writing.n.Add(1) > maxWriting {
 		done(false)
@@ -49,7 +49,7 @@ func (c *Cache) writeTogether(entries []Entry) bool {
 	return true
 }
 
-// takes tells whether the bucket is there, and has room for all of them.
+// takes reports whether the bucket is there, and has room for all of them.
 func (b *bucket) takes(entries []Entry, used bool) bool {
 	total := int64(0)
 	for i := range entries {

@@ -26,7 +26,7 @@ func chunks(name string, n int) []kvcache.Entry {
 	return out
 }
 
-// together writes entries and tells whether all were written.
+// together writes entries and reports whether all were written.
 func together(t *testing.T, c *kvcache.Cache, entries []kvcache.Entry, used bool) bool {
 	t.Helper()
 	done := make(chan bool, 2) // more than one word would be seen

@@ -91,7 +91,7 @@ func newPurgeLog(cfg Config, bucket string) *purgeLog {
 // process tells this process of the node from others.
 func (l *purgeLog) process() int64 { return l.base.UnixNano() }
 
-// leased tells whether this node may give out entries without asking for news of purges.
+// leased reports whether this node may give out entries without asking for news of purges.
 func (l *purgeLog) leased() bool {
 	if l.cfg.Alone {
 		return l.ready.Load()

@@ -36,7 +36,7 @@ func (s *seen) add(hash uint64) {
 	}
 }
 
-// has tells whether a hash may have been seen; lately asks for the newest generation only.
+// has reports whether a hash may have been seen; lately asks for the newest generation only.
 func (s *seen) has(hash uint64, lately bool) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -43,7 +43,7 @@ func (c *Cache) Invalidate(ctx context.Context, urls []string, keys [][]byte, ta
 	}
 }
 
-// stored tells whether the bucket has the key.
+// stored reports whether the bucket has the key.
 func (c *Cache) stored(ctx context.Context, key []byte) bool {
 	if key == nil {
 		return false

@@ -34,7 +34,7 @@ type changes struct {
 // maxLately bounds the changes of a generation: more than happen while one read is answered.
 const maxLately = 1 << 15
 
-// followed tells whether all changes but those of the last moments are known.
+// followed reports whether all changes but those of the last moments are known.
 func (h *changes) followed() bool { return time.Now().UnixNano() < h.until.Load() }
 
 // note takes in that a subject has changed. False means that a later change is known.
@@ -54,7 +54,7 @@ func (h *changes) note(subject string, sequence uint64) bool {
 // last is the last change of a subject that is known; 0 if there was none lately. The caller holds mu.
 func (h *changes) last(subject string) uint64 { return max(h.lately[0][subject], h.lately[1][subject]) }
 
-// newest tells whether no later change than the sequence is known.
+// newest reports whether no later change than the sequence is known.
 func (h *changes) newest(subject string, sequence uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -32,7 +32,7 @@ func (b *Budget) Earn(percent int) {
 	}
 }
 
-// Has tells whether it would pay for one more try at this moment. With no percent to earn it never does.
+// Has reports whether it would pay for one more try at this moment. With no percent to earn it never does.
 func (b *Budget) Has(percent int) bool { return percent > 0 && b.saved.Load() >= aTry }
 
 // Spend pays for one more try, unless nothing may be earned at all.

@@ -63,7 +63,7 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	return append(append(b, crlf...), r.Body...), nil
 }
 
-// checkHead tells whether the request can be one message, but for what its fields hold.
+// checkHead reports whether the request can be one message, but for what its fields hold.
 func (r *Request) checkHead() error {
 	switch {
 	case !ValidMethod(r.Method) || !validTarget(r.Target) || !ValidField(Field{Name: "Host", Value: r.Host}):
@@ -102,7 +102,7 @@ func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
 	}
 }
 
-// checkHead tells whether the response can be one message, but for what its fields hold.
+// checkHead reports whether the response can be one message, but for what its fields hold.
 func (r *Response) checkHead() error {
 	switch {
 	case r.Status < 200 || r.Status > 599:

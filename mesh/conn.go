@@ -27,7 +27,7 @@ type Config struct {
 	// LocalNATS
 	Local       node.Local
 	MaxInFlight int      // requests that may wait for a reply at once; 0 means 16384
-	Interest    Interest // tells whether anybody listens; nil means ask by publishing
+	Interest    Interest // reports whether anybody listens; nil means ask by publishing
 	Log         *slog.Logger
 }
 
@@ -36,7 +36,7 @@ type Config struct {
 type Interest interface {
 	Interested(subject string) bool
 	Alone(subject string) bool
-	// Anybody tells whether anybody subscribes, as the server knows it at this moment. It is asked seldom.
+	// Anybody reports whether anybody subscribes, as the server knows it at this moment. It is asked seldom.
 	Anybody(subject string) bool
 }
 
@@ -175,7 +175,7 @@ func (c *Conn) listen(ctx context.Context, nc *nats.Conn, subject string, delive
 // NATS gives the connection itself, for checks and for what mesh doesn't cover. Nil before Open.
 func (c *Conn) NATS() *nats.Conn { return c.nc }
 
-// Up tells whether the connection stands at this moment.
+// Up reports whether the connection stands at this moment.
 func (c *Conn) Up() bool { return c.nc != nil && c.nc.IsConnected() }
 
 // SetStreamIdle changes how long a stream may rest without a byte either way before it is ended; 0 means for ever.

@@ -25,7 +25,7 @@ const (
 	oneNode
 )
 
-// nodes tells whether all members are nodes.
+// nodes reports whether all members are nodes.
 func (d *Destination) nodes() bool { return d.answers != anybody }
 
 // node is the id of the only node that answers; empty if others may.

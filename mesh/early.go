@@ -13,7 +13,7 @@ func (e *early) add(nonce string) {
 	e.next = (e.next + 1) % len(e.nonces)
 }
 
-// take tells whether the request was canceled, once.
+// take reports whether the request was canceled, once.
 func (e *early) take(nonce string) bool {
 	for i, n := range e.nonces {
 		if n == nonce && n != "" {

@@ -10,7 +10,7 @@ import (
 // Emit publishes an event if anybody listens to its subject: event.http.ROUTE.CLASS for a response, with CLASS 2xx to
 // 5xx. build is called only then; its result is one JSON object. The subject consists of names that pass
 // node.CheckName and comes without the mesh's prefix. Events are for observers: none is waited for or repeated.
-// It tells whether somebody may listen.
+// It reports whether somebody may listen.
 func (c *Conn) Emit(subject string, build func() []byte) bool {
 	if c.nc == nil {
 		return false

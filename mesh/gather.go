@@ -26,7 +26,7 @@ type PartResult struct {
 	Took     time.Duration // from its beginning
 }
 
-// OK tells whether the part succeeded: with a status below 400.
+// OK reports whether the part succeeded: with a status below 400.
 func (r *PartResult) OK() bool { return r.Err == nil && r.Response != nil && r.Response.Status < 400 }
 
 // Gathering says how parts are gathered.
@@ -141,7 +141,7 @@ func (g *gather) begin(ctx context.Context, how Gathering) {
 	}
 }
 
-// ready tells whether all predecessors of a part succeeded, or which one failed.
+// ready reports whether all predecessors of a part succeeded, or which one failed.
 func (g *gather) ready(i int) (ready bool, failed string) {
 	ready = true
 	for _, name := range g.parts[i].After {

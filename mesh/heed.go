@@ -54,7 +54,7 @@ func (d *departure) fateOf(to *Destination, sent time.Time, run string, nobody b
 	return unknown
 }
 
-// nobody tells whether it is known that no member is left to answer requests on the subject. Members that drain still
+// nobody reports whether it is known that no member is left to answer requests on the subject. Members that drain still
 // hear cancellations.
 func (c *Conn) nobody(subject, cancel string) bool {
 	return c.cfg.Interest != nil && !c.cfg.Interest.Anybody(subject) &&
@@ -111,10 +111,10 @@ func (x *exchange) giveUp(i int) {
 	_ = x.conn.nc.Publish(x.to.cancel, []byte(x.nonce(t))) // best effort
 }
 
-// waits tells whether a try may still be answered.
+// waits reports whether a try may still be answered.
 func (x *exchange) waits() bool { return x.tries[0].slot != nil || x.tries[1].slot != nil }
 
-// heed tells whether an offer that nobody has taken won't be. What was taken ends when the other side does.
+// heed reports whether an offer that nobody has taken won't be. What was taken ends when the other side does.
 func (x *offer) heed(news []departure) error {
 	if len(news) == 0 || x.l.met() {
 		return nil

@@ -244,7 +244,7 @@ func (l *link) meet(reply string) {
 	}
 }
 
-// met tells whether it is known where the peer is.
+// met reports whether it is known where the peer is.
 func (l *link) met() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -528,7 +528,7 @@ func (l *link) failure() error {
 	return l.err
 }
 
-// sending tells whether a body is still being sent to a peer that takes it.
+// sending reports whether a body is still being sent to a peer that takes it.
 func (l *link) sending() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

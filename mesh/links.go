@@ -140,7 +140,7 @@ const pooledFrom = 128 << 10
 
 var errEnded = node.Errorf(node.CodeCanceled, nil, "the exchange has ended")
 
-// mayBePeer tells whether a subject that a message came with is one where streams go: a node's or an inbox.
+// mayBePeer reports whether a subject that a message came with is one where streams go: a node's or an inbox.
 // Nothing else is ever published to.
 func (t *links) mayBePeer(subject string) bool {
 	if len(subject) > 200 || (!strings.HasPrefix(subject, t.root) && !strings.HasPrefix(subject, "_INBOX")) {

@@ -105,7 +105,7 @@ func (m *Members) tellLost(now time.Time) {
 	}
 }
 
-// lost tells whether a node is known to be gone.
+// lost reports whether a node is known to be gone.
 func (c *Conn) lost(id string) bool {
 	m := c.members.Load()
 	if m == nil {

@@ -68,7 +68,7 @@ type Response struct {
 	Length int64 // of Stream in bytes, or -1
 }
 
-// Repeatable tells whether a request of this method may be run again when nobody knows whether it ran: the idempotent
+// Repeatable reports whether a request of this method may be run again when nobody knows whether it ran: the idempotent
 // methods of RFC 9110 §9.2.2.
 func Repeatable(method string) bool {
 	switch method {

@@ -124,7 +124,7 @@ func (m *mux) subject(t ticket, label string) string {
 	return text(strconv.AppendUint(b, t.nonce, 36))
 }
 
-// owns tells whether a reply subject is one of this mux.
+// owns reports whether a reply subject is one of this mux.
 func (m *mux) owns(subject string) bool {
 	return len(subject) > len(m.prefix) && subject[:len(m.prefix)] == m.prefix && subject[len(m.prefix)] == '.'
 }
@@ -167,7 +167,7 @@ func (s *slot) interim(msg *nats.Msg, nonce uint64) {
 	}
 }
 
-// mine tells whether a message was sent for the try. One for an earlier try of the slot may have come as that ended.
+// mine reports whether a message was sent for the try. One for an earlier try of the slot may have come as that ended.
 func (m *mux) mine(t ticket, msg *nats.Msg) bool {
 	_, _, nonce, ok := m.parse(msg.Subject)
 	return ok && nonce == t.nonce

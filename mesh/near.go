@@ -68,7 +68,7 @@ func (n *near) enter(subject string, direct bool) (s *Service, full bool) {
 	return nil, full
 }
 
-// Near tells whether a request to the destination would be handed to a member in this process at this moment, if that
+// Near reports whether a request to the destination would be handed to a member in this process at this moment, if that
 // isn't full.
 func (c *Conn) Near(to Destination) bool { return len(c.near.here(to.subject)) > 0 }
 
@@ -85,7 +85,7 @@ func (n *near) here(subject string) []*Service {
 	return here
 }
 
-// alone tells whether one member is all that subscribes to the subject.
+// alone reports whether one member is all that subscribes to the subject.
 func (n *near) alone(subject string) bool {
 	return n.interest != nil && n.interest.Alone(subject)
 }
@@ -108,7 +108,7 @@ func (s *Service) enter() bool {
 	return member
 }
 
-// full tells whether the member has no place at this moment.
+// full reports whether the member has no place at this moment.
 func (s *Service) full() bool { return s.active.Load() >= s.limit.Load() }
 
 // handOver gives a request to a member that was entered.

@@ -81,7 +81,7 @@ func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Re
 	}
 }
 
-// lostPlain tells whether nobody will answer a request to a plain service.
+// lostPlain reports whether nobody will answer a request to a plain service.
 func (c *Conn) lostPlain(news []departure, w *watch) bool {
 	nobody := c.nobody(w.to.subject, "")
 	return slices.ContainsFunc(news, func(d departure) bool { return d.fateOf(&w.to, w.since, "", nobody) == dead })

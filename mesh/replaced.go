@@ -21,7 +21,7 @@ func (r *roster) replacing(m *Member) (out []MemberEvent) {
 	return out
 }
 
-// replaced tells whether another node lives under the name of one that fell silent, and began after that was heard
+// replaced reports whether another node lives under the name of one that fell silent, and began after that was heard
 // last: then it isn't lost.
 func (r *roster) replaced(silent *Member, now time.Time) bool {
 	for id, other := range r.members {

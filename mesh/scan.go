@@ -80,7 +80,7 @@ func trimSpace(b []byte) []byte {
 	return b
 }
 
-// cleanValue tells whether every byte may stand in a field value. It looks at eight at once: this sees most bytes of
+// cleanValue reports whether every byte may stand in a field value. It looks at eight at once: this sees most bytes of
 // most messages. A word with a byte below space, a tab perhaps, or with DEL is looked at byte by byte.
 func cleanValue(b []byte) bool {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
@@ -104,7 +104,7 @@ func cleanBytes(b []byte) bool {
 	return true
 }
 
-// ValidField tells whether a field can be written as one line and read back the same.
+// ValidField reports whether a field can be written as one line and read back the same.
 func ValidField(f Field) bool {
 	if f.Name == "" {
 		return false
@@ -117,10 +117,10 @@ func ValidField(f Field) bool {
 	return cleanValue(unsafe.Slice(unsafe.StringData(f.Value), len(f.Value)))
 }
 
-// ValidMethod tells whether s is a method by its syntax: a token (RFC 9110 §9.1) of at most 32 bytes.
+// ValidMethod reports whether s is a method by its syntax: a token (RFC 9110 §9.1) of at most 32 bytes.
 func ValidMethod(s string) bool { return len(s) <= 32 && ValidField(Field{Name: s}) }
 
-// validTarget tells whether s can stand as origin-form in a request line: begins with /, visible ASCII only.
+// validTarget reports whether s can stand as origin-form in a request line: begins with /, visible ASCII only.
 func validTarget(s string) bool {
 	if s == "" || s[0] != '/' {
 		return false

@@ -52,7 +52,7 @@ type counts struct {
 	budget                                *Budget      // of second tries
 }
 
-// askOn tells whether a call that so many full members refused should ask again.
+// askOn reports whether a call that so many full members refused should ask again.
 func (n *counts) askOn(refused int) bool {
 	now := time.Now()
 	if refused >= maxBusy {

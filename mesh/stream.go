@@ -12,7 +12,7 @@ import (
 	"millrace/node"
 )
 
-// Bodyless tells whether HTTP has no body for such a response (RFC 9112 §6.3).
+// Bodyless reports whether HTTP has no body for such a response (RFC 9112 §6.3).
 func Bodyless(method string, status int) bool {
 	return method == "HEAD" || status == 204 || status == 304
 }
@@ -163,7 +163,8 @@ func (x *offer) run(ctx context.Context) (*Response, error) {
 	}
 }
 
-// uploads tells whether a member takes the request's body at this moment. A socket has no such time before its answer.
+// uploads reports whether a member takes the request's body at this moment. A socket has no such time before its
+// answer.
 func (x *offer) uploads() bool { return x.req.Upgrade == "" && x.l.sending() }
 
 // ended tells how the exchange ended without an answer, unless one is there.

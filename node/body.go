@@ -127,7 +127,7 @@ func inText(s string) string {
 // MarshalJSON gives the body as UnmarshalJSON reads it.
 func (b Body) MarshalJSON() ([]byte, error) { return b.text.MarshalJSON() }
 
-// None tells whether there is no body.
+// None reports whether there is no body.
 func (b Body) None() bool { return b.text == "" }
 
 // Refs lists what the body refers to, in order; within tells of each whether it is a part of a text.

@@ -87,8 +87,8 @@ type Cluster struct {
 // standardCluster is that of a node that stands alone.
 var standardCluster = Cluster{Listen: "127.0.0.1:6222", Store: true}
 
-// Enabled tells whether the node is one of a cluster: whether anything is other than by default. Validate then asks for
-// the rest, so that half a cluster isn't taken for none.
+// Enabled reports whether the node is one of a cluster: whether anything is other than by default. Validate then asks
+// for the rest, so that half a cluster isn't taken for none.
 func (c *Cluster) Enabled() bool {
 	return c.Name != "" || len(c.Peers) > 0 || c.Token != "" || c.Listen != standardCluster.Listen ||
 		c.Store != standardCluster.Store

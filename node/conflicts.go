@@ -245,7 +245,7 @@ type demands struct {
 	full    string   // all values
 }
 
-// demandsOf gives a route's demands. It tells whether they can be met: two spellings of one name can't.
+// demandsOf gives a route's demands. It reports whether they can be met: two spellings of one name can't.
 func demandsOf(r *Route) (demands, bool) {
 	d := demands{methods: methodSet(r.Methods)}
 	if len(d.methods) == 0 {

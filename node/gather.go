@@ -20,7 +20,7 @@ type Gather struct {
 // Defaults sets what a configuration leaves out.
 func (g *Gather) Defaults() { g.Mode = GatherSettled }
 
-// Caches tells whether some call caches. g may be nil.
+// Caches reports whether some call caches. g may be nil.
 func (g *Gather) Caches() bool {
 	if g == nil {
 		return false
@@ -45,7 +45,7 @@ const (
 	GatherAny     GatherMode = "any"     // the first response that succeeds, or 502
 )
 
-// Single tells whether the answer is that of one call.
+// Single reports whether the answer is that of one call.
 func (m GatherMode) Single() bool { return m == GatherRace || m == GatherAny }
 
 // UnmarshalText accepts the values of GatherMode.

@@ -19,7 +19,7 @@ func (h Header) Get(name string) string {
 	return ""
 }
 
-// Has tells whether there is a field of that name.
+// Has reports whether there is a field of that name.
 func (h Header) Has(name string) bool {
 	for i := range h {
 		if SameName(h[i].Name, name) {
@@ -66,10 +66,10 @@ func (h *Header) Delete(drop func(Field) bool) {
 	*h = kept
 }
 
-// SameName tells whether two field names are the same, without regard to case (RFC 9110 §5.1).
+// SameName reports whether two field names are the same, without regard to case (RFC 9110 §5.1).
 func SameName(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
-// hasPrefixFold tells whether s begins with the lower-case ASCII prefix, in any case.
+// hasPrefixFold reports whether s begins with the lower-case ASCII prefix, in any case.
 func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
@@ -128,7 +128,7 @@ func keepsThough(name string) bool {
 const hopLetters = 1<<('c'-'a') | 1<<('k'-'a') | 1<<('m'-'a') | 1<<('n'-'a') | 1<<('p'-'a') | 1<<('t'-'a') |
 	1<<('u'-'a')
 
-// Hop tells whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
+// Hop reports whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
 func Hop(name string) bool {
 	if name == "" {
 		return false

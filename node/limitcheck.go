@@ -183,7 +183,7 @@ func (v *validator) limitRequests(at placed, l *Limit) {
 	}
 }
 
-// same tells whether two parts have the same value in every request. The names of header fields don't differ by case.
+// same reports whether two parts have the same value in every request. The names of header fields don't differ by case.
 func (k LimitKey) same(other LimitKey) bool {
 	return k == other || (k.Kind == KeyHeader && other.Kind == KeyHeader && strings.EqualFold(k.Name, other.Name))
 }

@@ -76,7 +76,7 @@ func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	return n
 }
 
-// Uses tells whether some route caches, and whether some has limits, its calls included. Limits that only members use
+// Uses reports whether some route caches, and whether some has limits, its calls included. Limits that only members use
 // count too.
 func (c *Config) Uses() (caches, limits bool) {
 	limits = len(c.Limits) > 0

@@ -80,7 +80,7 @@ const (
 	rawRefused = "\"<>\\`#"       // no browser sends these raw
 )
 
-// plainPath tells whether every character already is as CanonicalPath would write it: the usual case costs one pass.
+// plainPath reports whether every character already is as CanonicalPath would write it: the usual case costs one pass.
 func plainPath(path string) bool {
 	for i := range len(path) {
 		if c := path[i]; !unreserved(c) && strings.IndexByte(pathRaw, c) < 0 {

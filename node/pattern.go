@@ -195,7 +195,7 @@ func (r Relation) and(s Relation) Relation {
 	}
 }
 
-// Matches tells whether a canonical path is one of the pattern's.
+// Matches reports whether a canonical path is one of the pattern's.
 func (p Pattern) Matches(path string) bool {
 	for _, seg := range p.Segments {
 		if path == "" {

@@ -26,10 +26,10 @@ type Edits struct {
 	Remove []string          `yaml:"remove" doc:"Names to leave out."`
 }
 
-// None tells whether nothing is changed.
+// None reports whether nothing is changed.
 func (e *Edits) None() bool { return len(e.Set) == 0 && len(e.Add) == 0 && len(e.Remove) == 0 }
 
-// Names tells whether a header field is changed.
+// Names reports whether a header field is changed.
 func (e *Edits) Names(field string) bool {
 	same := func(name string) bool { return SameName(name, field) }
 	for _, more := range []map[string]string{e.Set, e.Add} {

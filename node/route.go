@@ -118,13 +118,13 @@ func (r Route) Goal() string {
 	return r.To.String()
 }
 
-// Whole tells whether the route takes request bodies whole, and no streams: what answers it isn't a service or an
+// Whole reports whether the route takes request bodies whole, and no streams: what answers it isn't a service or an
 // upstream.
 func (r *Route) Whole() bool {
 	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
 }
 
-// MatchesMethod tells whether the route takes the method. GET includes HEAD (RFC 9110 §9.3.2).
+// MatchesMethod reports whether the route takes the method. GET includes HEAD (RFC 9110 §9.3.2).
 func (r Route) MatchesMethod(method string) bool {
 	for _, m := range r.Methods {
 		if string(m) == method || (method == "HEAD" && m == "GET") {

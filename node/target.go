@@ -99,7 +99,7 @@ func (t Target) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 // MaxName is the largest length of a service, upstream or node name.
 const MaxName = 64
 
-// CheckName tells whether s can name a service, an upstream, a node or a route: 1 to 64 of a-z, 0-9, - and _. Such a
+// CheckName reports whether s can name a service, an upstream, a node or a route: 1 to 64 of a-z, 0-9, - and _. Such a
 // name is safe as a NATS subject token, a metric label and a log value.
 func CheckName(s string) error {
 	if ValidName(s) {

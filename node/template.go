@@ -76,7 +76,7 @@ func (t Template) plain() string {
 	return b.String()
 }
 
-// validLiteral tells whether the text may stand in a path or query (RFC 3986 §3.3, §3.4).
+// validLiteral reports whether the text may stand in a path or query (RFC 3986 §3.3, §3.4).
 func validLiteral(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]

@@ -134,7 +134,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 
 func notInHost(c rune) bool { return c <= ' ' || c >= 0x7f || c == '/' }
 
-// Loopback tells whether the address can only be reached from this machine.
+// Loopback reports whether the address can only be reached from this machine.
 func (a Address) Loopback() bool {
 	host, _, _ := cutLast(string(a), ':')
 	host = strings.Trim(host, "[]")

@@ -228,7 +228,7 @@ func (b *BaseURL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// validAuthority tells whether the URL has a host and, if any, a port from 1 to 65535.
+// validAuthority reports whether the URL has a host and, if any, a port from 1 to 65535.
 func validAuthority(u *url.URL) bool {
 	odd := func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>\\^`{|}/?#@", c) }
 	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") || strings.ContainsFunc(u.Host, odd) {

@@ -21,7 +21,7 @@ type Purge struct {
 	Wait   string `json:"wait,omitempty"` // WaitAll, or empty for this node only
 }
 
-// Valid tells whether exactly one thing is named.
+// Valid reports whether exactly one thing is named.
 func (p Purge) Valid() bool {
 	named := 0
 	for _, yes := range [...]bool{p.URL != "", p.Prefix != "", p.Host != "", p.Tag != "", p.All} {

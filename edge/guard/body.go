@@ -39,7 +39,7 @@ var (
 	errGone     = node.Errorf(node.CodeCanceled, nil, "the client went away before its request was complete")
 )
 
-// done tells whether nothing of the body is left on the connection.
+// done reports whether nothing of the body is left on the connection.
 func (b *body) done() bool {
 	if b.chunked {
 		return b.ended
@@ -83,7 +83,7 @@ func tooLarge(limit int64) *node.Error {
 // maxDiscard bounds what is read of a body that nobody wants, so that its connection can be kept.
 const maxDiscard = 64 << 10
 
-// discardable tells whether discard can succeed: a client that waits for 100 Continue may send its body or not.
+// discardable reports whether discard can succeed: a client that waits for 100 Continue may send its body or not.
 func (b *body) discardable() bool {
 	return b.done() || (!b.broken && !b.expect && (b.chunked || b.left <= maxDiscard))
 }

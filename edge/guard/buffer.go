@@ -76,7 +76,7 @@ func (b *buffer) shrink() {
 	b.r, b.data = 0, small
 }
 
-// bareLF tells whether a line ends in LF alone, which no line of a head or a trailer section may.
+// bareLF reports whether a line ends in LF alone, which no line of a head or a trailer section may.
 func bareLF(lines []byte) bool {
 	for {
 		i := bytes.IndexByte(lines, '\n')

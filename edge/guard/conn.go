@@ -387,8 +387,8 @@ func timedOut(err error) bool {
 // The error is a *node.Error.
 func (c *Conn) ReadBody(limit int64) ([]byte, error) { return c.body.readAll(limit) }
 
-// Keepable tells whether another request can follow: nobody wants the connection closed, and what is unread of the body
-// is little enough to throw away. When none can, Close waits a little for what the client is still sending.
+// Keepable reports whether another request can follow: nobody wants the connection closed, and what is unread of the
+// body is little enough to throw away. When none can, Close waits a little for what the client is still sending.
 func (c *Conn) Keepable() bool {
 	if !c.body.discardable() {
 		c.over = true
@@ -399,7 +399,8 @@ func (c *Conn) Keepable() bool {
 	return !c.over
 }
 
-// Ends tells whether the current request is the last one of its connection, as far as is known before its body is read.
+// Ends reports whether the current request is the last one of its connection, as far as is known before its body is
+// read.
 func (c *Conn) Ends() bool { return c.over }
 
 // End makes the current request the last one of its connection. Requests that the client has sent behind it are

@@ -71,7 +71,7 @@ func (l *Listener) Connections() int { return int(l.open.Load()) }
 // Refused counts the connections that were one too many.
 func (l *Listener) Refused() uint64 { return l.refused.Load() }
 
-// Starved tells whether the system refuses further connections at this moment, for want of descriptors or memory.
+// Starved reports whether the system refuses further connections at this moment, for want of descriptors or memory.
 func (l *Listener) Starved() bool { return l.starved.Load() }
 
 // Accept waits for the next connection. It fails only when the listener is closed: what fails for want of resources is

@@ -95,7 +95,7 @@ func (r *Request) parseLine(line []byte) {
 	r.HTTP10 = minor[0] == '0' // a higher minor version is treated as 1.1 (RFC 9110 §2.5)
 }
 
-// visible tells whether a target has at least one byte, and visible ASCII only.
+// visible reports whether a target has at least one byte, and visible ASCII only.
 func visible(target []byte) bool {
 	for _, c := range target {
 		if c <= ' ' || c >= 0x7f {

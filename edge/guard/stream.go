@@ -162,7 +162,7 @@ func (r *raw) Close() error {
 	return nil
 }
 
-// Arrived tells whether the whole body is here already, so that reading it doesn't wait. One with trailer fields
+// Arrived reports whether the whole body is here already, so that reading it doesn't wait. One with trailer fields
 // hasn't: they are lost unless it is taken as a stream.
 func (c *Conn) Arrived() bool {
 	if c.body.done() {
@@ -174,8 +174,8 @@ func (c *Conn) Arrived() bool {
 	return chunksArrived(c.in.unread())
 }
 
-// chunksArrived tells whether a chunked body ends within these bytes. It needn't be right about a malformed one, which
-// is refused when it is read.
+// chunksArrived reports whether a chunked body ends within these bytes. It needn't be right about a malformed one,
+// which is refused when it is read.
 func chunksArrived(p []byte) bool {
 	for {
 		line, rest, ok := bytes.Cut(p, []byte("\r\n"))

@@ -284,7 +284,7 @@ func (c *rawClient) close() {
 	}
 }
 
-// readRefusal reads a response and tells whether it carries Retry-After and ends the connection.
+// readRefusal reads a response and reports whether it carries Retry-After and ends the connection.
 func readRefusal(in *bufio.Reader) (status int, retry, closes bool, err error) {
 	length := 0
 	for line := 0; ; line++ {

@@ -49,7 +49,7 @@ func (p *nodeProcess) purge(t *testing.T) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// limitedServes tells whether the limited route answers by its limit.
+// limitedServes reports whether the limited route answers by its limit.
 func (p *nodeProcess) limitedServes() bool {
 	code, _ := get(p.edge + "/limited")
 	return code == http.StatusOK || code == http.StatusTooManyRequests

@@ -186,7 +186,7 @@ type answered struct {
 	err               error
 }
 
-// kept tells whether the cache had the response, or was storing it.
+// kept reports whether the cache had the response, or was storing it.
 func (a *answered) kept() bool { return a.hit || strings.Contains(a.how, "stored") }
 
 // ask asks for an object or a range of it, at times slowly.

@@ -168,7 +168,7 @@ func (n *cacheNode) metrics() (map[string]float64, error) {
 	return out, lines.Err()
 }
 
-// follows tells whether the node follows the purges and has its bucket open.
+// follows reports whether the node follows the purges and has its bucket open.
 func (n *cacheNode) follows() bool {
 	m, err := n.metrics()
 	return err == nil && m["millrace_cache_ready"] == 1 && m[`millrace_cache_bytes{tier="bucket"}`] >= 0

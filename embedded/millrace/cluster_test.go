@@ -63,7 +63,7 @@ func (p *process) status(t *testing.T) (st admin.FullStatus) {
 	return st
 }
 
-// sees tells whether the node is ready and knows its peers in these states.
+// sees reports whether the node is ready and knows its peers in these states.
 func (p *process) sees(t *testing.T, want map[string]mesh.MemberState) bool {
 	t.Helper()
 	st := p.status(t)

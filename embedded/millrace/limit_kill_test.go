@@ -125,7 +125,7 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	}
 }
 
-// hastened tells whether one of the nodes had another leader elected in the place of one that has gone.
+// hastened reports whether one of the nodes had another leader elected in the place of one that has gone.
 func hastened(t *testing.T, nodes []*cacheNode, leader string) bool {
 	t.Helper()
 	for _, n := range nodes {

@@ -222,7 +222,7 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 	}
 }
 
-// post sends one request and tells whether the connection ends with it.
+// post sends one request and reports whether the connection ends with it.
 func post(client *http.Client, url string) (told bool, err error) {
 	resp, err := client.Post(url+"/x", "text/plain", strings.NewReader("hello"))
 	if err != nil {

@@ -262,7 +262,7 @@ var allowed = map[string]string{
 	"Ratelimit-Policy":  "likewise",
 }
 
-// compare fails the test with every difference between the answers, and tells whether there was none.
+// compare fails the test with every difference between the answers, and reports whether there was none.
 func compare(t *testing.T, c exchange, direct, through *answer) bool {
 	t.Helper()
 	if direct == nil || through == nil {

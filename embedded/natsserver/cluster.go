@@ -29,7 +29,7 @@ func (c *Cluster) check() error {
 	return nil
 }
 
-// stores tells whether this server runs JetStream.
+// stores reports whether this server runs JetStream.
 func (s *Server) stores() bool { return s.cfg.Cluster == nil || s.cfg.Cluster.Store }
 
 // How soon a server that vanished without closing its connections is noticed: three times routePing, since two pings

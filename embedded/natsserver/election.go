@@ -127,7 +127,7 @@ func (e *elections) check(ctx context.Context, now time.Time) {
 	}
 }
 
-// due tells whether a group's leader is missing for so long that it is this server's turn to have another elected.
+// due reports whether a group's leader is missing for so long that it is this server's turn to have another elected.
 func (e *elections) due(g *group, now time.Time) bool {
 	if g.near {
 		delete(e.missed, g.name)

@@ -18,7 +18,7 @@ type Election struct {
 	Tries       int
 }
 
-// Due tells whether this server's turn has come to hasten an election.
+// Due reports whether this server's turn has come to hasten an election.
 func Due(x Election) bool {
 	now := time.Now()
 	e := &elections{missed: map[string]*missed{"g": {leader: x.Leader, since: now.Add(-x.Missed), tries: x.Tries}}}

@@ -42,14 +42,14 @@ func (c *interestCache) get(subject string, ask func(string) bool) bool {
 	return yes
 }
 
-// Interested tells whether anybody subscribes to the subject. The answer is at most 100 ms old.
+// Interested reports whether anybody subscribes to the subject. The answer is at most 100 ms old.
 func (s *Server) Interested(subject string) bool { return s.interested.get(subject, s.Anybody) }
 
-// Alone tells whether exactly one subscription matches the subject. The members that another server has in a queue
+// Alone reports whether exactly one subscription matches the subject. The members that another server has in a queue
 // group count as one. The answer is at most 100 ms old.
 func (s *Server) Alone(subject string) bool { return s.alone.get(subject, s.askAlone) }
 
-// Anybody tells whether anybody subscribes to the subject at this moment.
+// Anybody reports whether anybody subscribes to the subject at this moment.
 func (s *Server) Anybody(subject string) bool { return s.subscriptions(subject) > 0 }
 
 // noToken is a token that no subject of the mesh has, and that only wildcards match.

@@ -38,7 +38,7 @@ const (
 	InBucket                       // its chunks were written to the bucket
 )
 
-// Has tells whether all of the flags are set.
+// Has reports whether all of the flags are set.
 func (f Flags) Has(g Flags) bool { return f&g == g }
 
 // Reason says why a response isn't stored, or why a stored one isn't reused. "" means that nothing stands against it.
@@ -100,7 +100,7 @@ func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 	return s, c, ""
 }
 
-// cacheable tells whether origin or route have called the response cacheable at all (RFC 9111 §3), so that it may be
+// cacheable reports whether origin or route have called the response cacheable at all (RFC 9111 §3), so that it may be
 // kept for validation though it isn't fresh. The window of a route in which stale content is good enough doesn't say
 // so.
 func (r *Rules) cacheable(status int, c *Control, by source) bool {
@@ -133,7 +133,7 @@ func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Rea
 	return r.cookieForbids(resp.Header, by)
 }
 
-// endless tells whether a response goes on until somebody ends it, by what it is: a freshness that the origin hasn't
+// endless reports whether a response goes on until somebody ends it, by what it is: a freshness that the origin hasn't
 // named says nothing of it.
 func endless(h node.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
@@ -155,7 +155,7 @@ func requestNoStore(req *Request) bool {
 	return c.NoStore
 }
 
-// varyForbids tells whether the response depends on what makes it useless to others. Cookie, Authorization and
+// varyForbids reports whether the response depends on what makes it useless to others. Cookie, Authorization and
 // User-Agent have nearly as many values as there are clients, so they count only where the route names them.
 func (r *Rules) varyForbids(h node.Header) Reason {
 	for _, name := range VaryNames(h) {
@@ -169,7 +169,7 @@ func (r *Rules) varyForbids(h node.Header) Reason {
 	return ""
 }
 
-// Keyed tells whether responses that vary on the field are stored.
+// Keyed reports whether responses that vary on the field are stored.
 func (r *Rules) Keyed(name string) bool {
 	for _, many := range [...]string{"Cookie", "Authorization", "User-Agent", "Referer", "X-Request-Id"} {
 		if node.SameName(name, many) {
@@ -214,7 +214,7 @@ func window(named, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-// Understood tells whether the rules of a status are known here (RFC 9111 §3, RFC 9110 §15).
+// Understood reports whether the rules of a status are known here (RFC 9111 §3, RFC 9110 §15).
 func Understood(status int) bool {
 	switch status {
 	case 200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304, 307, 308,

@@ -46,7 +46,7 @@ func ParseDate(s string, now time.Time) (time.Time, bool) {
 	return moved, moved.Day() == t.Day() // 29 February isn't in each century
 }
 
-// isDay tells whether s is the name of a day. It needn't fit the date.
+// isDay reports whether s is the name of a day. It needn't fit the date.
 func isDay(s string, short bool) bool {
 	for d := time.Sunday; d <= time.Saturday; d++ {
 		name := d.String()

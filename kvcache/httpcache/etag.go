@@ -17,7 +17,7 @@ func parseETag(s string) (opaque string, weak bool, rest string, ok bool) {
 	return s[:end+2], weak, s[end+2:], true
 }
 
-// strongETag tells whether a field value is one strong entity tag.
+// strongETag reports whether a field value is one strong entity tag.
 func strongETag(value string) bool {
 	_, weak, rest, ok := parseETag(value)
 	return ok && !weak && rest == ""
@@ -33,7 +33,7 @@ func sameWeakly(a, b string) bool {
 	return okX && okY && restX == "" && restY == "" && x == y
 }
 
-// matchesAny tells whether a list of entity tags, or *, holds one that is weakly the same (RFC 9110 §13.1.2).
+// matchesAny reports whether a list of entity tags, or *, holds one that is weakly the same (RFC 9110 §13.1.2).
 func matchesAny(lines []string, etag string) bool {
 	for _, line := range lines {
 		line = trim(line)

@@ -78,7 +78,7 @@ func heuristic(resp *Response) time.Duration {
 	return min(max(date(resp).Sub(modified)/10, 0).Truncate(time.Second), HeuristicCap)
 }
 
-// HeuristicallyCacheable tells whether a status may be given a freshness that nobody named (RFC 9110 §15.1).
+// HeuristicallyCacheable reports whether a status may be given a freshness that nobody named (RFC 9110 §15.1).
 func HeuristicallyCacheable(status int) bool {
 	switch status {
 	case 200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501:
@@ -110,7 +110,7 @@ func ClockAhead(resp *Response) time.Duration {
 	return min(resp.Received.Sub(made)+second, 0)
 }
 
-// StaleByClock tells whether a response is stale as it comes for no other reason than that its clock and this node's
+// StaleByClock reports whether a response is stale as it comes for no other reason than that its clock and this node's
 // differ.
 func (s *Stored) StaleByClock(resp *Response) bool {
 	return ClockAhead(resp) > 0 && !s.Flags.Has(NoCache) && s.Lifetime <= s.InitialAge &&

@@ -9,7 +9,7 @@ import (
 	"millrace/node"
 )
 
-// Invalidates tells whether a response to the method makes stored responses of its URI invalid (RFC 9111 §4.4): an
+// Invalidates reports whether a response to the method makes stored responses of its URI invalid (RFC 9111 §4.4): an
 // unsafe method, or one that isn't known, with a status that is no error.
 func Invalidates(method string, status int) bool {
 	switch method {

@@ -87,9 +87,9 @@ func (s *Stored) asked(request *Control, use Use, left, age time.Duration) Use {
 	return use
 }
 
-// ServesError tells whether a stale response may stand in for an error of the origin: a status of 500, 502, 503 or 504
-// within stale-if-error (RFC 5861 §4), or no answer at all, unless the response forbids to be served stale (RFC 9111
-// §4.2.4).
+// ServesError reports whether a stale response may stand in for an error of the origin: a status of 500, 502, 503 or
+// 504 within stale-if-error (RFC 5861 §4), or no answer at all, unless the response forbids to be served stale (RFC
+// 9111 §4.2.4).
 func (s *Stored) ServesError(status int, unreachable bool, now time.Time) bool {
 	if s.Flags.Has(NoStale) || s.Flags.Has(NoCache) {
 		return false

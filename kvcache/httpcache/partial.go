@@ -52,7 +52,7 @@ func (p Parts) Add(s Span, b []byte) Parts {
 	return out
 }
 
-// Whole tells whether no byte is missing.
+// Whole reports whether no byte is missing.
 func (p Parts) Whole() bool {
 	return len(p.Spans) == 1 && p.Spans[0] == Span{0, p.Length - 1}
 }

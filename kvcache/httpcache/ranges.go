@@ -140,7 +140,7 @@ func overlap(spans []Span) int {
 	return n
 }
 
-// RangeApplies tells whether If-Range lets the range count (RFC 9110 §13.1.5): its entity tag is strongly the stored
+// RangeApplies reports whether If-Range lets the range count (RFC 9110 §13.1.5): its entity tag is strongly the stored
 // one's, or its date exactly the Last-Modified, which must be strong itself, a minute older than Date.
 func RangeApplies(request, stored node.Header, now time.Time) bool {
 	values := request.Values("If-Range")
@@ -159,7 +159,7 @@ func RangeApplies(request, stored node.Header, now time.Time) bool {
 	return ok && value == stored.Get("Last-Modified") && strongDate(stored, now)
 }
 
-// strongDate tells whether a Last-Modified is a strong validator: it is so much older than Date that nothing can have
+// strongDate reports whether a Last-Modified is a strong validator: it is so much older than Date that nothing can have
 // changed twice in its second, even if two clocks made them (RFC 9110 §8.8.2.2).
 func strongDate(h node.Header, now time.Time) bool {
 	modified, okModified := ParseDate(h.Get("Last-Modified"), now)
@@ -179,15 +179,15 @@ func RangeCondition(stored node.Header, now time.Time) string {
 	return ""
 }
 
-// SameRepresentation tells whether two responses have bytes of one representation, since they share a strong validator
-// (RFC 9111 §3.4).
+// SameRepresentation reports whether two responses have bytes of one representation, since they share a strong
+// validator (RFC 9111 §3.4).
 func SameRepresentation(a, b node.Header, now time.Time) bool {
 	condition := RangeCondition(a, now)
 	return condition != "" && condition == RangeCondition(b, now)
 }
 
-// OtherRepresentation tells whether two responses are known to be of different representations, by the validators that
-// both have.
+// OtherRepresentation reports whether two responses are known to be of different representations, by the validators
+// that both have.
 func OtherRepresentation(a, b node.Header) bool {
 	if x, y := a.Get("ETag"), b.Get("ETag"); x != "" && y != "" {
 		return x != y && !sameWeakly(x, y)
@@ -222,7 +222,7 @@ func ParseContentRange(value string) (s Span, length int64, ok bool) {
 	return Span{a, b}, length, true
 }
 
-// OpenContentRange tells whether a field of a 206 leaves the whole length open, as in bytes 0-4/*.
+// OpenContentRange reports whether a field of a 206 leaves the whole length open, as in bytes 0-4/*.
 func OpenContentRange(value string) bool {
 	known, open := strings.CutSuffix(value, "/*")
 	_, _, ok := ParseContentRange(known + "/" + strings.Repeat("9", 18))

@@ -8,7 +8,7 @@ import (
 	"millrace/node"
 )
 
-// NotModified tells whether a stored response answers a conditional GET or HEAD with 304 (RFC 9111 §4.3.2):
+// NotModified reports whether a stored response answers a conditional GET or HEAD with 304 (RFC 9111 §4.3.2):
 // If-None-Match decides if it is there, with weak comparison, else If-Modified-Since against Last-Modified, or Date
 // where there is none.
 func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
@@ -87,8 +87,8 @@ var kept304 = []string{
 	"Set-Cookie",
 }
 
-// Validates tells whether a 304 speaks of the stored response (RFC 9111 §4.3.4): an ETag of its own must be the stored
-// one, strongly if it is strong, and so must a Last-Modified without one.
+// Validates reports whether a 304 speaks of the stored response (RFC 9111 §4.3.4): an ETag of its own must be the
+// stored one, strongly if it is strong, and so must a Last-Modified without one.
 func Validates(stored, h304 node.Header) bool {
 	if v := h304.Get("ETag"); v != "" {
 		return v == stored.Get("ETag") || !strongETag(v) && sameWeakly(v, stored.Get("ETag"))

@@ -43,7 +43,7 @@ type damaged struct {
 	wait  time.Duration
 }
 
-// holds tells whether a key's record is damaged and isn't to be asked for yet.
+// holds reports whether a key's record is damaged and isn't to be asked for yet.
 func (d *damage) holds(key Key) bool {
 	if d.n.Load() == 0 {
 		return false
@@ -78,7 +78,7 @@ func (d *damage) get(key Key) damaged {
 	return damaged{}
 }
 
-// note remembers a damaged record. It gives what is known of it by now, and tells whether the log is to hear of it.
+// note remembers a damaged record. It gives what is known of it by now, and reports whether the log is to hear of it.
 func (d *damage) note(key Key, found damaged, now time.Time) (k damaged, tell bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,7 +104,7 @@ func (d *damage) note(key Key, found damaged, now time.Time) (k damaged, tell bo
 	return found, tell
 }
 
-// has tells whether a key's record is damaged.
+// has reports whether a key's record is damaged.
 func (d *damage) has(key Key) bool { return d.get(key) != damaged{} }
 
 // sweep drops keys that nobody has asked for in a long time.
@@ -209,7 +209,7 @@ func (l *Limiter) longest() (d time.Duration) {
 	return d
 }
 
-// newer tells whether this node has seen a newer record than the one that the store has, or one that must still be
+// newer reports whether this node has seen a newer record than the one that the store has, or one that must still be
 // there if it has none. Damaged blocks may bring an older one back.
 func (e *entry) newer(k kind, v *stored, rec *record, now int64) bool {
 	switch {

@@ -137,7 +137,7 @@ func (l *Limiter) prepare(r *Rule, key Key, f *flight, now int64) (e entry, n ne
 	return e, n, false
 }
 
-// returns tells whether what an entry holds returns to the record with the next lease: of a bucket, whose parts must
+// returns reports whether what an entry holds returns to the record with the next lease: of a bucket, whose parts must
 // follow one another, and of a sliding window whose span is over.
 func (r *Rule) returns(now int64, e *entry) bool {
 	return e.until != 0 && (r.kind == bucket || (r.kind == sliding && now >= e.until))
@@ -221,7 +221,7 @@ func (l *Limiter) write(ctx context.Context, key Key, value []byte, rev uint64, 
 	return l.store.put(ctx, key, stored{value: value, rev: rev, wrote: l.clock.now()}, keep)
 }
 
-// current tells whether a rule is the one of its records. What is left of a limit means something else to one of
+// current reports whether a rule is the one of its records. What is left of a limit means something else to one of
 // before, with another max.
 func (l *Limiter) current(r *Rule) bool { return (*l.byID.Load())[r.id] == r }
 

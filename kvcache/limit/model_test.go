@@ -57,7 +57,7 @@ func seeds(t *testing.T) (first, last uint64) {
 	return first, first + number("LIMIT_SEEDS", ciSeeds) - 1
 }
 
-// verbose tells whether what happens is to be told.
+// verbose reports whether what happens is to be told.
 func verbose() bool { return os.Getenv("LIMIT_SEED") != "" }
 
 // member is one incarnation of a node.

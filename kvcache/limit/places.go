@@ -8,40 +8,39 @@ import (
 	"time"
 )
 
-// How long a node's places last after its last word, how often it speaks, and how much earlier it stops to give them
-// out than others take them over.
 const (
-	placeTime   = 15 * time.Second
-	placeEvery  = 3 * time.Second
-	placeMargin = 3 * time.Second
-	placeDenied = 100 * time.Millisecond
-	placeRetry  = 5 * time.Millisecond // in line, besides when a place becomes free on this node
-	placeCalls  = 64                   // keys whose places are renewed at once
+	placeTime   = 15 * time.Second       // how long a lease of places lasts after it was written
+	placeEvery  = 3 * time.Second        // how often leases are renewed
+	placeMargin = 3 * time.Second        // how much earlier than others take it over a node stops using its lease
+	placeDenied = 100 * time.Millisecond // how long requests are refused without asking the store again
+	placeRetry  = 5 * time.Millisecond   // how often a queued request tries again while no place is freed on this node
+	placeCalls  = 64                     // how many leases are renewed concurrently
 )
 
-// places are those for requests in flight of a rule's keys: leased from the record like permits, but returned. A node
-// that isn't heard of for placeTime loses its places; requests that it still runs then aren't counted any more.
+// places holds, for one rule that limits requests in flight, what this node has leased of each key. Like permits,
+// places are leased from the key's record in the store; unlike permits, they are returned. If a node doesn't renew its
+// lease within placeTime, the others take its places over, and requests that it still runs are no longer counted.
 type places struct {
-	// by key, each with room for one: of what changes a record and what a node holds by it, one ends before the next
-	// begins
+	// settling serializes the calls of settle for one key. Each channel is a mutex (its buffer holds one token) that
+	// can be waited for with a context; keys share them by their first byte.
 	settling [64]chan struct{}
 
 	mu    sync.Mutex // guards what follows
 	byKey map[Key]*place
 }
 
+// place is what this node has leased of one key.
 type place struct {
-	held   uint32 // leased from the record
-	room   uint32 // of them what the other nodes leave: less, if they have taken over what this one still used
-	busy   uint32 // of them in use
-	until  time.Time
-	used   time.Time // last
-	denied time.Time // until when nothing is asked
-	owed   time.Time // until when one place isn't used again, since another node has asked for it
-	flight chan struct{}
-	// has room for one: told when places become free; closed by nobody. Nil until somebody waits in line
-	freed chan struct{}
-	err   error // of the flight before
+	held   uint32        // places that this node has leased
+	room   uint32        // leased places that no other node has taken over; at most the limit
+	busy   uint32        // places in use by requests; may exceed held after the limit was lowered
+	until  time.Time     // when this node stops using the lease
+	used   time.Time     // when a request last took or left a place
+	denied time.Time     // until when requests are refused without asking the store
+	owed   time.Time     // until when one place is kept free for another node that has asked for it
+	flight chan struct{} // closed when the running renewal ends; nil if none runs
+	freed  chan struct{} // receives a token when a place becomes free; nil until a request waits in line, never closed
+	err    error         // of the last renewal
 }
 
 func newPlaces() *places {
@@ -52,17 +51,18 @@ func newPlaces() *places {
 	return ps
 }
 
-// holders is the record of a key: what each node has, by its id, and until when in Unix milliseconds. A node that
-// starts again takes over what it had, since its requests have ended. Two that run with one id count as one: an id
-// belongs to a data directory.
+// holders is the record of a key: the lease of each node, by the node's id. A node that restarts takes its own lease
+// over, since its requests have ended. Two processes with one id count as one node: an id belongs to a data directory.
 type holders map[string]holding
 
+// holding is one node's lease.
 type holding struct {
 	Places uint32 `json:"n"`
-	Until  int64  `json:"u"`
+	Until  int64  `json:"u"` // Unix milliseconds
 }
 
-// place takes places for a request, without waiting for others to leave. Leave gives them back.
+// place takes cost places for a request and waits for the store if it must, but not for other requests to end. Leave
+// returns the places. The error is ErrAway, possibly joined with its cause.
 func (r *Rule) place(ctx context.Context, key Key, cost uint32) (Decision, error) {
 	p := r.patience()
 	defer p.stop()
@@ -77,7 +77,9 @@ func (r *Rule) place(ctx context.Context, key Key, cost uint32) (Decision, error
 	}
 }
 
-// sit takes places that the node has. Else it gives the flight that asks for more, or nil if the request is refused.
+// sit takes cost places of those that this node has leased. If it has too few, sit returns the channel that is closed
+// when the running renewal ends, and starts one if none runs. A nil channel and a nil error mean that the request is
+// refused.
 func (r *Rule) sit(key Key, cost uint32) (Decision, <-chan struct{}, error) {
 	now := r.l.now()
 	r.places.mu.Lock()
@@ -85,7 +87,7 @@ func (r *Rule) sit(key Key, cost uint32) (Decision, <-chan struct{}, error) {
 	d := Decision{Limit: r.max, Reset: time.Second}
 	p := r.places.byKey[key]
 	if p == nil {
-		if len(r.places.byKey) >= r.l.cfg.Keys { // none that is in use may make room
+		if len(r.places.byKey) >= r.l.cfg.Keys { // unlike permits, places in use can't be forgotten to make room
 			return d, nil, ErrAway
 		}
 		p = &place{}
@@ -112,7 +114,8 @@ func (r *Rule) sit(key Key, cost uint32) (Decision, <-chan struct{}, error) {
 	return d, p.flight, nil
 }
 
-// usable is how many of the places requests may have. The limit may be smaller than it was when they were leased.
+// usable returns how many of the leased places requests may use. most is the limit, which may have been lowered since
+// the places were leased.
 func (p *place) usable(now time.Time, most uint32) uint32 {
 	n := min(p.held, p.room, most)
 	if n > 0 && now.Before(p.owed) {
@@ -121,7 +124,8 @@ func (p *place) usable(now time.Time, most uint32) uint32 {
 	return n
 }
 
-// moreFor leases places, and asks the other nodes to return theirs if there are none.
+// moreFor leases more places for a request that needs cost, and closes flight when it has tried. If none are left, it
+// asks the other nodes to return what they don't use, and tries once more.
 func (r *Rule) moreFor(key Key, cost uint32, flight chan struct{}) {
 	defer r.l.flights.Add(-1)
 	ctx, cancel := context.WithTimeout(r.l.ctx, flightTime)
@@ -144,7 +148,8 @@ func (r *Rule) moreFor(key Key, cost uint32, flight chan struct{}) {
 	close(flight)
 }
 
-// Leave gives back what an allowed decision of a limit on requests in flight has taken.
+// Leave returns the cost places that an allowed decision has taken. Call it once for each allowed decision of a rule
+// that Occupies.
 func (r *Rule) Leave(key Key, cost uint32) {
 	r.places.mu.Lock()
 	defer r.places.mu.Unlock()
@@ -153,12 +158,12 @@ func (r *Rule) Leave(key Key, cost uint32) {
 		p.used = r.l.now()
 		select {
 		case p.freed <- struct{}{}:
-		default: // nobody waits, or is told already
+		default: // nobody waits, or the token is there already
 		}
 	}
 }
 
-// await waits until a place becomes free on this node, and not for long, since another node may have freed one.
+// await waits until a place becomes free on this node, at most for placeRetry, since another node may have freed one.
 func (ps *places) await(ctx context.Context, key Key) {
 	ps.mu.Lock()
 	var freed chan struct{}
@@ -178,11 +183,12 @@ func (ps *places) await(ctx context.Context, key Key) {
 	}
 }
 
-// Occupies tells whether allowed requests must Leave.
+// Occupies reports whether allowed requests must Leave.
 func (r *Rule) Occupies() bool { return r.kind == concurrent }
 
-// settle makes the record say what this node has and wants: what is in use, more of it, or nothing. It tells whether
-// there is room for more now. With yield, half of what isn't in use is left to others.
+// settle writes this node's lease of a key: the places in use, more of them, and some to spare, or nothing. got reports
+// whether so many more can be used now. With yield, half of the unused places are left to other nodes. A conflicting
+// write of another node makes it read the record and try again until ctx ends.
 func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (got bool, err error) {
 	if err := r.l.clock.await(ctx); err != nil {
 		return false, err
@@ -209,9 +215,9 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 			return false, err
 		}
 		n, room := r.fits(rec, p, more, yield, begun)
-		if more > 0 && n < p.busy+more { // refused requests write nothing: renewPlaces speaks for what is in use
+		if more > 0 && n < p.busy+more { // a refusal writes nothing: renewPlaces renews what is in use
 			if try == 0 {
-				continue // what a replica says may be old
+				continue // the first read may come from a replica that lags
 			}
 			return false, nil
 		}
@@ -220,9 +226,9 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 		} else {
 			delete(rec, r.l.cfg.Node)
 		}
-		b, _ := json.Marshal(rec) // names and numbers
+		b, _ := json.Marshal(rec) // names and numbers always can be
 		if !r.places.lower(key, n) {
-			continue // others came in meanwhile
+			continue // requests have taken places meanwhile
 		}
 		switch _, err := r.l.write(ctx, key, b, v.rev, 2*placeTime); {
 		case err == nil:
@@ -241,9 +247,9 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 	return false, ErrAway
 }
 
-// holders reads the record of a key, of which this node has p. One that can't be read, or that has gone although this
-// node has places by it, says nothing of the other nodes' places, so that nobody gets more until all of them have
-// ended.
+// holders decodes the record of a key, of which this node has leased p. A record that can't be read, or is gone
+// although this node has a lease by it, tells nothing of the other nodes' leases: then it returns an error until all of
+// them must have ended. The error is errStale if the record should be read again, from the leader (fresh).
 func (r *Rule) holders(ctx context.Context, key Key, v *stored, p *place, now time.Time, fresh bool) (holders, error) {
 	rec, ok := decodeHolders(v.value, now)
 	switch {
@@ -257,8 +263,8 @@ func (r *Rule) holders(ctx context.Context, key Key, v *stored, p *place, now ti
 	return rec, r.l.contradicts(ctx, r, key, v.rev, errGone)
 }
 
-// fits is how many places this node has to have, those in use, what is asked for, and as many again, if others leave so
-// much; and what they leave.
+// fits returns how many places this node should lease: those in use, more that are asked for, and up to as many again
+// to spare, as far as the other nodes leave them. room is what they leave of the limit.
 func (r *Rule) fits(rec holders, p place, more uint32, yield bool, now time.Time) (n, room uint32) {
 	var others uint64
 	for name, h := range rec {
@@ -274,16 +280,18 @@ func (r *Rule) fits(rec holders, p place, more uint32, yield bool, now time.Time
 	case more > 0, now.Sub(p.used) < placeEvery:
 		wanted = max(wanted, min(p.held, 2*p.busy+1), min(wanted+wanted/2, room/2))
 	}
-	// what is in use is true, even if others have taken it over or the limit has become smaller
+	// Places in use are leased even if others have taken them over, or the limit was lowered.
 	return min(wanted, max(room, p.busy)), room
 }
 
-// readHolders gives none if there is no record, or if it can't be read.
+// readHolders decodes a record. It returns no lease if there is no record, or if it can't be read.
 func readHolders(value []byte, now time.Time) holders {
 	rec, _ := decodeHolders(value, now)
 	return rec
 }
 
+// decodeHolders decodes a record and drops the leases that have ended. A nil value is a record without leases; ok
+// reports whether the value can be read.
 func decodeHolders(value []byte, now time.Time) (rec holders, ok bool) {
 	rec = holders{}
 	if value == nil {
@@ -293,7 +301,7 @@ func decodeHolders(value []byte, now time.Time) (rec holders, ok bool) {
 		return holders{}, false
 	}
 	for name, h := range rec {
-		// it may be of a time that was ahead
+		// The node may have written it while its clock was ahead.
 		if h.Until = min(h.Until, now.Add(placeTime).UnixMilli()); h.Until <= now.UnixMilli() {
 			delete(rec, name)
 			continue
@@ -303,6 +311,7 @@ func decodeHolders(value []byte, now time.Time) (rec holders, ok bool) {
 	return rec, true
 }
 
+// snapshot returns a copy of what this node has leased of a key.
 func (ps *places) snapshot(key Key) place {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -312,7 +321,8 @@ func (ps *places) snapshot(key Key) place {
 	return place{}
 }
 
-// lower gives up places above n before the record says so, unless they are in use by now.
+// lower stops using the places above n, before the record returns them to others. It reports false if more than n are
+// in use by now.
 func (ps *places) lower(key Key, n uint32) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -327,7 +337,7 @@ func (ps *places) lower(key Key, n uint32) bool {
 	return true
 }
 
-// hold sets what the record gives. It tells whether there is room for more.
+// hold stores the lease that was written. It reports whether more further places can be used.
 func (ps *places) hold(key Key, n, room uint32, until time.Time, more uint32) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -342,7 +352,7 @@ func (ps *places) hold(key Key, n, room uint32, until time.Time, more uint32) bo
 	return p.busy+more <= min(n, room)
 }
 
-// renewPlaces speaks for the places that this node holds, and returns those that it doesn't need.
+// renewPlaces renews this node's leases that end soon, and returns the places that it doesn't need any more.
 func (l *Limiter) renewPlaces(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, placeEvery)
 	defer cancel()
@@ -356,14 +366,14 @@ func (l *Limiter) renewPlaces(ctx context.Context) {
 			calls <- struct{}{}
 			running.Go(func() {
 				defer func() { <-calls }()
-				_, _ = r.settle(ctx, key, 0, false) // tried again before they end
+				_, _ = r.settle(ctx, key, 0, false) // if it fails, it is tried again before the lease ends
 			})
 		}
 	}
 	running.Wait()
 }
 
-// due lists the keys whose places end soon, and drops those that hold none.
+// due returns the keys whose leases end soon, and forgets those without a lease that weren't used lately.
 func (ps *places) due(now time.Time) []Key {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -380,7 +390,8 @@ func (ps *places) due(now time.Time) []Key {
 	return out
 }
 
-// doubt makes the records be asked before places are used, or refused, again.
+// doubt ends this node's use of all leases, so that the records are read before the next request is let pass or
+// refused.
 func (ps *places) doubt() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -389,7 +400,8 @@ func (ps *places) doubt() {
 	}
 }
 
-// release lists the keys that have places, which aren't kept for requests to come.
+// release returns the keys of which this node has leased places, and marks them as unused, so that settle keeps none to
+// spare.
 func (ps *places) release() (keys []Key) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -402,8 +414,9 @@ func (ps *places) release() (keys []Key) {
 	return keys
 }
 
-// returnPlaces gives back what isn't in use, because another node needs places. If all are in use, the next place that
-// becomes free is kept for a node that has fewer, or else this one would have them for as long as it has requests.
+// returnPlaces returns unused places because another node (to) has asked for some, and says how many. If all are in
+// use, it reserves the next one that becomes free, provided that the other node has fewer: otherwise this node would
+// keep all places for as long as requests come.
 func (r *Rule) returnPlaces(key Key, to string) uint32 {
 	ctx, cancel := context.WithTimeout(r.l.ctx, recallTime/2)
 	defer cancel()
@@ -420,8 +433,8 @@ func (r *Rule) returnPlaces(key Key, to string) uint32 {
 	return before.held - min(r.places.snapshot(key).held, before.held)
 }
 
-// owes tells whether another node should have one of the places that this one has. Of fewer places than nodes nobody
-// keeps one.
+// owes reports whether another node (to) should get one of the held places of this node: if it has at least two fewer,
+// or if the limit has fewer places than there are nodes.
 func (r *Rule) owes(ctx context.Context, key Key, held uint32, to string) bool {
 	if int64(r.max) < int64(r.l.peers.nodes()) {
 		return true
@@ -430,7 +443,8 @@ func (r *Rule) owes(ctx context.Context, key Key, held uint32, to string) bool {
 	return err == nil && held >= readHolders(v.value, r.l.now())[to].Places+2
 }
 
-// owe waits for a place to become free, and not for long: the other node asks again, and until then it isn't used.
+// owe reserves a place for another node and waits a quarter of recallTime for one to become free. The reservation
+// outlasts the wait, since the other node asks again. It returns what this node has then.
 func (r *Rule) owe(ctx context.Context, key Key) place {
 	ends := r.l.now().Add(recallTime / 4)
 	r.places.mu.Lock()
@@ -447,7 +461,7 @@ func (r *Rule) owe(ctx context.Context, key Key) place {
 	}
 }
 
-// occupied is Usage for requests in flight.
+// occupied returns the Usage of a key of a rule that limits requests in flight.
 func (r *Rule) occupied(ctx context.Context, key Key) (Usage, error) {
 	v, err := r.l.store.get(ctx, key, true)
 	if err != nil {
@@ -465,6 +479,7 @@ func (r *Rule) occupied(ctx context.Context, key Key) (Usage, error) {
 	return u, nil
 }
 
+// free returns how many of this node's leased places of a key aren't in use.
 func (r *Rule) free(key Key) uint32 {
 	p := r.places.snapshot(key)
 	return p.held - p.busy

@@ -48,7 +48,7 @@ func newQueues(limit node.Limit) *queues {
 	}
 }
 
-// like tells whether requests may stand in the other's lines as well.
+// like reports whether requests may stand in the other's lines as well.
 func (q *queues) like(o *queues) bool {
 	return q.on == o.on && q.maxWait == o.maxWait && q.maxLine == o.maxLine
 }

@@ -36,7 +36,7 @@ func (s *slot) extend(begun time.Time) {
 	s.ends.Store(ends.UnixNano())
 }
 
-// lasts tells whether the node can count on its slot.
+// lasts reports whether the node can count on its slot.
 func (s *slot) lasts() bool {
 	now := time.Now()
 	return int64(now.Sub(s.base)) < s.until.Load() && now.UnixNano() < s.ends.Load()
@@ -45,7 +45,7 @@ func (s *slot) lasts() bool {
 // slotSkew is more than the clocks of nodes differ.
 const slotSkew = time.Second
 
-// held tells whether the node holds a slot, and has held it since before the window that began at start: only then
+// held reports whether the node holds a slot, and has held it since before the window that began at start: only then
 // nobody else can have spent the slot's part of that window.
 func (s *slot) held(start int64) bool {
 	since := s.since.Load()
@@ -72,7 +72,7 @@ func (l *Limiter) keepSlot(ctx context.Context) {
 	}
 }
 
-// divides tells whether some rule reserves parts.
+// divides reports whether some rule reserves parts.
 func (l *Limiter) divides() bool {
 	for _, r := range *l.rules.Load() {
 		if r.share > 0 {
@@ -112,7 +112,7 @@ func (l *Limiter) renew(ctx context.Context, rev uint64) uint64 {
 }
 
 // slotRevision is for a write that has failed: the one before it may have been done though its answer was lost, and
-// this one too. It tells whether the slot may still be this node's, and the revision of its record as far as that is
+// this one too. It reports whether the slot may still be this node's, and the revision of its record as far as that is
 // known.
 func (l *Limiter) slotRevision(ctx context.Context, n int64, rev uint64, failed error) (uint64, bool) {
 	v, err := l.store.get(ctx, slotKey(n), true)

@@ -118,7 +118,7 @@ func (l *Limiter) Written() (ago time.Duration, ok bool) {
 // wait longer than that.
 const readyAway = 500 * time.Millisecond
 
-// Ready tells whether the store can be asked: it was written lately, and answers.
+// Ready reports whether the store can be asked: it was written lately, and answers.
 func (l *Limiter) Ready() bool { return l.away(time.Now()) == nil }
 
 var (

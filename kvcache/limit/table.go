@@ -30,7 +30,7 @@ const (
 // spentTo is up to where a bucket's time line is spent. It stands in rev, since a bucket's record is always read anew.
 func (e *entry) spentTo() int64 { return int64(e.rev) } //nolint:gosec // G115: spendTo wrote it
 
-// reaches tells whether so much of a bucket's time line is left.
+// reaches reports whether so much of a bucket's time line is left.
 func (e *entry) reaches(now, length int64) bool { return max(e.spentTo(), now)+length <= e.until }
 
 func (e *entry) spendTo(t int64) { e.rev = uint64(t) } //nolint:gosec // G115: only spentTo reads it

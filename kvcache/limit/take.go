@@ -157,7 +157,7 @@ func (l *Limiter) ask(r *Rule, key Key, n need) *flight {
 // prefetch asks for more before the permits are used up, unless somebody does already.
 func (l *Limiter) prefetch(r *Rule, key Key) { l.ask(r, key, need{}) }
 
-// gone tells whether the store has been away for so long that requests don't wait for it any more.
+// gone reports whether the store has been away for so long that requests don't wait for it any more.
 func (l *Limiter) gone() bool { return l.awayFor() >= Patience }
 
 // awayFor is for how long the store hasn't answered, or couldn't be asked since the node has no time yet; 0 if it has.

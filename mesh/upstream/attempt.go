@@ -142,13 +142,13 @@ func (a *attempt) tryDeadline() time.Time {
 	return a.deadline
 }
 
-// mayFollow tells whether a try that takes too long could be followed by another.
+// mayFollow reports whether a try that takes too long could be followed by another.
 func (a *attempt) mayFollow() bool {
 	return a.s.cfg.Retry.TryTimeout > 0 && a.repeatable && a.left > 0 && !a.req.Again &&
 		a.s.budget.Has(a.s.cfg.Retry.Budget) && a.s.others(&a.wish)
 }
 
-// more tells whether another try is allowed, and of use.
+// more reports whether another try is allowed, and of use.
 func (a *attempt) more(ctx context.Context, last outcome) bool {
 	return a.spoiled(last) && a.left > 0 && ctx.Err() == nil && time.Now().Before(a.deadline) &&
 		(last.unsent || a.repeatable)

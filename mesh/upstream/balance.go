@@ -52,12 +52,12 @@ func (s *state) choices() (from, to choice) {
 	return onlyUp, restingToo
 }
 
-// any tells whether a target of that kind may be drawn.
+// any reports whether a target of that kind may be drawn.
 func (s *state) any(which choice, canary bool) bool {
 	return slices.ContainsFunc(s.targets, func(t *target) bool { return t.canary == canary && t.allowed(which) })
 }
 
-// others tells whether there is a target that wasn't tried.
+// others reports whether there is a target that wasn't tried.
 func (s *state) others(w *wish) bool {
 	_, to := s.choices()
 	for _, t := range s.targets {
@@ -98,7 +98,7 @@ func (t *target) allowed(c choice) bool {
 	return c == downToo || (!t.down.Load() && (c == restingToo || !t.resting()))
 }
 
-// panics tells whether so few targets pass their checks that the load would bury them: then all are used, and the
+// panics reports whether so few targets pass their checks that the load would bury them: then all are used, and the
 // checks may be wrong.
 func (s *state) panics() bool {
 	if s.cfg.Health == nil || s.cfg.Health.Panic == 0 {

@@ -108,8 +108,8 @@ func (g *gradient) probed(mean float64, now time.Time) {
 	g.probedAt, g.probeAt = now, now.Add(probeEvery)
 }
 
-// overdue ends a probe that lasts too long, since requests from before it hold all of its places, and tells whether it
-// did. It is asked when a request finds no room.
+// overdue ends a probe that lasts too long, since requests from before it hold all of its places, and reports whether
+// it did. It is asked when a request finds no room.
 func (g *gradient) overdue() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

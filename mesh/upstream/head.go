@@ -165,7 +165,7 @@ func mended(block []byte) []byte {
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 
-// keepAlive tells whether the target will take another request on the connection, and for how long it may rest.
+// keepAlive reports whether the target will take another request on the connection, and for how long it may rest.
 func (c *conn) keepAlive(h head) bool {
 	connection := strings.ToLower(strings.Join(h.fields.Values("Connection"), ","))
 	if strings.Contains(connection, "close") || (h.http10 && !strings.Contains(connection, "keep-alive")) {

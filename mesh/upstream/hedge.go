@@ -89,7 +89,7 @@ func (a *attempt) second() *target {
 	return t
 }
 
-// hedges tells whether the request may run twice at the same time: it must be safe (RFC 9110 §9.2.1).
+// hedges reports whether the request may run twice at the same time: it must be safe (RFC 9110 §9.2.1).
 func (a *attempt) hedges() bool {
 	return a.s.cfg.Retry.Hedge > 0 && a.req.Stream == nil && a.left > 0 && safe(a.req)
 }

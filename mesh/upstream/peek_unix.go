@@ -40,7 +40,7 @@ func newPeeker(c net.Conn) *peeker {
 	return p
 }
 
-// quiet tells whether the other end has neither closed the connection nor sent anything. It never waits, and takes no
+// quiet reports whether the other end has neither closed the connection nor sent anything. It never waits, and takes no
 // notice of deadlines, since that of the last request may have passed. Without a socket to look at the answer is yes.
 func (p *peeker) quiet() bool {
 	if p.raw == nil {
@@ -82,7 +82,7 @@ func (p *peeker) step(fd uintptr) (done bool) {
 	return true
 }
 
-// later tells whether the system only couldn't at that moment.
+// later reports whether the system only couldn't at that moment.
 func later(err error) bool {
 	return err != nil && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR))
 }

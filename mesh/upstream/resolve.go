@@ -108,7 +108,7 @@ func usable(addrs []netip.Addr) []netip.Addr {
 	return v4[:min(len(v4), mostAddresses)]
 }
 
-// routed tells whether this host knows a way to an address. Nothing is sent.
+// routed reports whether this host knows a way to an address. Nothing is sent.
 func routed(addr netip.Addr) bool {
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 9)))
 	if err != nil {

@@ -75,7 +75,7 @@ func (s *Set) lookUp(ctx context.Context, upstreams map[string]node.Upstream) na
 	return s.cfg.lookUp(ctx, slices.Compact(all))
 }
 
-// has tells whether an upstream is configured like that.
+// has reports whether an upstream is configured like that.
 func (s *Set) has(name string, cfg node.Upstream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

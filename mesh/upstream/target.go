@@ -161,7 +161,7 @@ func (t *target) succeeded(took time.Duration) {
 	}
 }
 
-// before tells whether a request began before the target's rest, and so says nothing about it any more. The caller
+// before reports whether a request began before the target's rest, and so says nothing about it any more. The caller
 // holds mu.
 func (t *target) before(now time.Time, took time.Duration) bool {
 	return t.restLasts > 0 && !now.Add(-took).After(t.restBegan)
@@ -219,7 +219,7 @@ func (t *target) failed(cause error, took time.Duration) {
 	}
 }
 
-// late tells whether an error is a time-out.
+// late reports whether an error is a time-out.
 func late(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, syscall.ETIMEDOUT)
@@ -262,8 +262,8 @@ func (t *target) rest() time.Duration {
 	return rest
 }
 
-// spares tells whether one more target may rest, of its kind: canaries don't stand in for others. Those that fail their
-// health check are away as well. One always may, if there is another to stand in for it.
+// spares reports whether one more target may rest, of its kind: canaries don't stand in for others. Those that fail
+// their health check are away as well. One always may, if there is another to stand in for it.
 func (s *state) spares(t *target) bool {
 	all, away := 0, 0
 	for _, o := range s.targets {
@@ -278,8 +278,8 @@ func (s *state) spares(t *target) bool {
 	return (all > 1 || t.canary) && away < max(all*s.cfg.Eject.Most/100, 1)
 }
 
-// despairs tells whether every target fails that isn't away: then those that rest are no worse, and to spare them would
-// bury the others.
+// despairs reports whether every target fails that isn't away: then those that rest are no worse, and to spare them
+// would bury the others.
 func (s *state) despairs(now int64) bool {
 	return !slices.ContainsFunc(s.targets, func(t *target) bool {
 		return !t.resting() && !t.down.Load() && t.fails.Load() < now
@@ -306,7 +306,7 @@ func (t *target) checked(err error, h node.Health) {
 	t.changed("target-up", string(t.url))
 }
 
-// turned counts a check and tells whether it turned the target's health.
+// turned counts a check and reports whether it turned the target's health.
 func (t *target) turned(failed bool, h node.Health) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

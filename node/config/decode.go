@@ -117,7 +117,7 @@ func (d *decoder) structure(v *value, at place, dst reflect.Value) {
 	}
 }
 
-// instead tells whether the mapping has the key that makes a required one needless.
+// instead reports whether the mapping has the key that makes a required one needless.
 func (d *decoder) instead(f field, at place, dst reflect.Value) bool {
 	return f.needless(d.fieldsOf(dst.Type()), func(other field) bool {
 		return !dst.Field(other.index).IsZero() || d.mistaken(at.key(other.key).path...)

@@ -14,7 +14,7 @@ var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // substitute replaces ${NAME} and ${NAME:-default} in a text, once: what a variable holds isn't looked at again. As in
 // a shell the default also stands in for an empty variable. $${ is a literal ${. The error names the variable, never a
-// value. used tells whether there was a variable.
+// value. used reports whether there was a variable.
 func substitute(text string, env func(string) (string, bool)) (result string, used bool, err error) {
 	var b strings.Builder
 	for {
@@ -65,7 +65,7 @@ func lookUp(expression string, env func(string) (string, bool)) (string, error) 
 // escape is the inverse of substitute.
 func escape(text string) string { return strings.ReplaceAll(text, "${", "$${") }
 
-// isSecret tells whether a value may be in a file of its own and no message may show it.
+// isSecret reports whether a value may be in a file of its own and no message may show it.
 func isSecret(at place) bool {
 	return at.name == "mesh.token" || at.name == "mesh.cluster.token" || at.name == "admin.token"
 }

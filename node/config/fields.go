@@ -37,7 +37,7 @@ func fieldsOf(t reflect.Type) []field {
 	return fields
 }
 
-// needless tells whether a required field isn't, since the struct has another that stands in for it, as has says.
+// needless reports whether a required field isn't, since the struct has another that stands in for it, as has says.
 func (f field) needless(fields []field, has func(other field) bool) bool {
 	return slices.ContainsFunc(fields, func(other field) bool {
 		return slices.Contains(f.unless, other.key) && has(other)
@@ -64,31 +64,31 @@ func keysOf(fields []field) []string {
 
 var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-// readsText tells whether values of the type are written as text: always for a type of texts.go, and as a short form
+// readsText reports whether values of the type are written as text: always for a type of texts.go, and as a short form
 // for a struct with keys.
 func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
 
-// takesBool tells whether true and false are short forms of the type.
+// takesBool reports whether true and false are short forms of the type.
 func takesBool(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ TakesBool() }]())
 }
 
-// takesNumber tells whether a number without quotes is a text of the type.
+// takesNumber reports whether a number without quotes is a text of the type.
 func takesNumber(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ TakesNumber() }]())
 }
 
-// takesOne tells whether one element may stand for a list of the type.
+// takesOne reports whether one element may stand for a list of the type.
 func takesOne(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Implements(reflect.TypeFor[interface{ TakesOne() }]())
 }
 
-// takesOneText tells whether one text may stand for a list of the type.
+// takesOneText reports whether one text may stand for a list of the type.
 func takesOneText(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && (t.Elem().Kind() == reflect.String || readsText(t.Elem()))
 }
 
-// writesShort tells whether a type says itself what its short form is.
+// writesShort reports whether a type says itself what its short form is.
 func writesShort(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ Short() (string, bool) }]())
 }

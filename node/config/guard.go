@@ -14,7 +14,7 @@ const (
 )
 
 // guard checks the tokens before they go to the parser: the parts of YAML that a configuration has no use for are
-// refused, and nesting is bounded. It tells whether the parser may see them.
+// refused, and nesting is bounded. It reports whether the parser may see them.
 func guard(r *report, tokens token.Tokens) bool {
 	g := guarding{report: r}
 	for _, t := range tokens {
@@ -80,7 +80,7 @@ func (g *guarding) measure(t *token.Token) string {
 	return ""
 }
 
-// flowStep tells whether the token opens (1) or closes (-1) a list or mapping in brackets.
+// flowStep reports whether the token opens (1) or closes (-1) a list or mapping in brackets.
 func flowStep(t *token.Token) int {
 	if t.Type == token.MappingStartType || t.Type == token.SequenceStartType {
 		return 1

@@ -10,7 +10,7 @@ import (
 
 var jsonType = reflect.TypeFor[json.Unmarshaler]()
 
-// readsJSON tells whether values of the type are written as any YAML, and read as the JSON of it.
+// readsJSON reports whether values of the type are written as any YAML, and read as the JSON of it.
 func readsJSON(t reflect.Type) bool { return reflect.PointerTo(t).Implements(jsonType) }
 
 // free decodes a type that reads JSON.

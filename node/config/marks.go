@@ -43,7 +43,7 @@ func (m *marks) count(path []string, by int) {
 	at.here += by
 }
 
-// mistaken tells whether the place, or one that it lies in, has a mistake already.
+// mistaken reports whether the place, or one that it lies in, has a mistake already.
 func (m *marks) mistaken(path ...string) bool {
 	at := &m.root
 	for _, step := range path {

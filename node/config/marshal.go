@@ -36,7 +36,7 @@ func (w *writer) print(parts ...string) {
 	}
 }
 
-// structure writes the keys of a struct that differ from the defaults. It tells whether there were any.
+// structure writes the keys of a struct that differ from the defaults. It reports whether there were any.
 func (w *writer) structure(indent string, v, defaults reflect.Value) bool {
 	wrote := false
 	for _, f := range fieldsOf(v.Type()) {
@@ -80,7 +80,7 @@ func (w *writer) value(indent string, v, defaults reflect.Value) {
 	}
 }
 
-// written tells whether the key is one that the file needs, whatever its value.
+// written reports whether the key is one that the file needs, whatever its value.
 func (f field) written(v reflect.Value) bool {
 	return f.required && !f.needless(fieldsOf(v.Type()), func(other field) bool {
 		return !v.Field(other.index).IsZero()

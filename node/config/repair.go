@@ -41,12 +41,12 @@ var plainTypes = []token.Type{
 	token.FloatType, token.BoolType, token.NullType, token.InfinityType, token.NanType,
 }
 
-// plainScalar tells whether the token is a text without quotes, or what looks like another scalar.
+// plainScalar reports whether the token is a text without quotes, or what looks like another scalar.
 func plainScalar(t *token.Token) bool {
 	return slices.Contains(plainTypes, t.Type)
 }
 
-// adjacent tells whether b begins where a ends.
+// adjacent reports whether b begins where a ends.
 func adjacent(a, b *token.Token) bool {
 	return a.Position.Line == b.Position.Line && a.Position.Column+utf8.RuneCountInString(a.Value) == b.Position.Column
 }

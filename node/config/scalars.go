@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// scalar gives the text of a scalar with its variables replaced; used tells whether there were any. It reports what
+// scalar gives the text of a scalar with its variables replaced; used reports whether there were any. It reports what
 // can't be used.
 func (d *decoder) scalar(v *value, at place) (text string, used, ok bool) {
 	if v.kind != kindText {
