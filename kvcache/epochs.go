@@ -47,9 +47,8 @@ type epochs struct {
 	applied     uint64
 	floor       uint64
 	all         mark
-	named       map[uint64]mark         // URLs, hosts and tags, by Hash
-	prefixes    map[int]map[string]mark // by length
-	prefixCount int
+	named       map[uint64]mark // URLs, hosts and tags, by Hash
+	prefixes    prefixMarks
 	paths       pathMarks
 	changed     chan struct{}  // closed and replaced when applied grows
 	pending     map[uint64]int // URLs and tags whose invalidation is on its way into the log, with their number
@@ -72,8 +71,8 @@ func newEpochs() *epochs {
 func (e *epochs) forget(incarnation uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.incarnation, e.applied, e.floor, e.all, e.prefixCount = incarnation, 0, 0, mark{}, 0
-	e.named, e.prefixes, e.paths = map[uint64]mark{}, map[int]map[string]mark{}, pathMarks{}
+	e.incarnation, e.applied, e.floor, e.all = incarnation, 0, 0, mark{}
+	e.named, e.prefixes, e.paths = map[uint64]mark{}, prefixMarks{}, pathMarks{}
 }
 
 // apply takes in the purge of that sequence.
@@ -99,16 +98,18 @@ func (e *epochs) apply(sequence uint64, reach Reach, text string, soft bool) {
 
 // keep remembers a purge of something that has a name. The caller holds mu.
 func (e *epochs) keep(sequence uint64, reach Reach, text string, soft bool) {
+	room := true
 	switch {
 	case ofPath(reach, text):
-		if !e.paths.add(reach, text, sequence, soft) {
-			e.all = e.all.with(sequence, soft)
-		}
+		room = e.paths.add(reach, text, sequence, soft)
 	case reach == ReachPrefix:
-		e.addPrefix(text, sequence, soft)
+		room = e.prefixes.add(text, sequence, soft)
 	default:
 		h := Hash(reach, text)
 		e.named[h] = e.named[h].with(sequence, soft)
+	}
+	if !room {
+		e.all = e.all.with(sequence, soft)
 	}
 }
 
@@ -121,25 +122,6 @@ func (m mark) with(sequence uint64, soft bool) mark {
 	return m
 }
 
-// addPrefix keeps a prefix. The caller holds mu.
-func (e *epochs) addPrefix(text string, sequence uint64, soft bool) {
-	group := e.prefixes[len(text)]
-	if group == nil {
-		group = map[string]mark{}
-		e.prefixes[len(text)] = group
-	}
-	_, known := group[text]
-	switch {
-	case known:
-	case e.prefixCount >= maxPrefixes:
-		e.all = e.all.with(sequence, soft)
-		return
-	default:
-		e.prefixCount++
-	}
-	group[text] = group[text].with(sequence, soft)
-}
-
 // raise makes every entry invalid whose fetch began before the sequence, and forgets the purges before it. The caller
 // holds mu.
 func (e *epochs) raise(text string) {
@@ -149,22 +131,8 @@ func (e *epochs) raise(text string) {
 	}
 	e.floor = floor
 	e.paths.forget(floor)
-	for h, m := range e.named {
-		if m.before(floor) {
-			delete(e.named, h)
-		}
-	}
-	for n, group := range e.prefixes {
-		for text, m := range group {
-			if m.before(floor) {
-				delete(group, text)
-				e.prefixCount--
-			}
-		}
-		if len(group) == 0 {
-			delete(e.prefixes, n)
-		}
-	}
+	e.prefixes.forget(floor)
+	forget(e.named, floor)
 }
 
 // now is the epoch of a fetch that begins now.
@@ -178,7 +146,7 @@ func (e *epochs) now() Epoch {
 func (e *epochs) count() int {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return len(e.named) + e.prefixCount + len(e.paths.exact) + e.paths.count
+	return len(e.named) + e.prefixes.count + len(e.paths.exact) + e.paths.prefixes.count
 }
 
 // judge says what the purges leave of an entry. url is its URL, for the prefixes.
@@ -202,11 +170,7 @@ func (e *epochs) judge(s *Scope, url []byte) Validity {
 			newest = newest.or(e.named[t])
 		}
 	}
-	for n, group := range e.prefixes {
-		if n <= len(url) {
-			newest = newest.or(group[string(url[:n])])
-		}
-	}
+	newest = newest.or(e.prefixes.newest(url))
 	switch {
 	case newest.hard > began:
 		return Invalid

@@ -5,9 +5,8 @@ import "bytes"
 // pathMarks are the purges of a path whatever its host and scheme are: those whose text begins with a slash. Not safe
 // for concurrent use.
 type pathMarks struct {
-	exact    map[string]mark         // path with query
-	prefixes map[int]map[string]mark // by length
-	count    int                     // of prefixes
+	exact    map[string]mark // path with query
+	prefixes prefixMarks
 }
 
 // ofPath reports whether a purge is of a path.
@@ -24,37 +23,16 @@ func (p *pathMarks) add(reach Reach, text string, sequence uint64, soft bool) (o
 		p.exact[text] = p.exact[text].with(sequence, soft)
 		return true
 	}
-	if p.prefixes == nil {
-		p.prefixes = map[int]map[string]mark{}
-	}
-	group := p.prefixes[len(text)]
-	if _, known := group[text]; !known {
-		if p.count >= maxPrefixes {
-			return false
-		}
-		p.count++
-	}
-	if group == nil {
-		group = map[string]mark{}
-		p.prefixes[len(text)] = group
-	}
-	group[text] = group[text].with(sequence, soft)
-	return true
+	return p.prefixes.add(text, sequence, soft)
 }
 
 // newest is the newest purge of a URL's path.
 func (p *pathMarks) newest(url []byte) (newest mark) {
-	if len(p.exact) == 0 && p.count == 0 {
+	if len(p.exact) == 0 && p.prefixes.count == 0 {
 		return mark{}
 	}
 	path := pathOf(url)
-	newest = p.exact[string(path)]
-	for n, group := range p.prefixes {
-		if n <= len(path) {
-			newest = newest.or(group[string(path[:n])])
-		}
-	}
-	return newest
+	return p.exact[string(path)].or(p.prefixes.newest(path))
 }
 
 // pathOf is what follows the host in a URL; empty if it has none.
@@ -69,23 +47,6 @@ func pathOf(url []byte) []byte {
 
 // forget drops the purges from before a floor.
 func (p *pathMarks) forget(floor uint64) {
-	for text, m := range p.exact {
-		if m.before(floor) {
-			delete(p.exact, text)
-		}
-	}
-	for n, group := range p.prefixes {
-		for text, m := range group {
-			if m.before(floor) {
-				delete(group, text)
-				p.count--
-			}
-		}
-		if len(group) == 0 {
-			delete(p.prefixes, n)
-		}
-	}
+	forget(p.exact, floor)
+	p.prefixes.forget(floor)
 }
-
-// before reports whether both purges are older than the sequence.
-func (m mark) before(sequence uint64) bool { return m.hard < sequence && m.soft < sequence }
