@@ -4,6 +4,9 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+
+	"millrace/mesh"
+	"millrace/node"
 )
 
 var (
@@ -15,11 +18,13 @@ var (
 // routing, cache keys, forwarding and X-Forwarded-Host all use it. authority is that of an absolute-form target, which
 // overrides Host (RFC 9112 §3.2.2).
 func (x *Exchange) setAuthority(authority string) (err error) {
+	var field *mesh.Field // that names the host; it gets the canonical spelling too
 	hosts := 0
 	for i := range x.Header {
 		if equalFold(x.Header[i].Name, "Host") {
 			hosts++
-			x.Host = x.Header[i].Value
+			field = &x.Header[i]
+			x.Host = field.Value
 		}
 	}
 	if hosts > 1 || (hosts == 0 && !x.HTTP10) {
@@ -31,11 +36,17 @@ func (x *Exchange) setAuthority(authority string) (err error) {
 	if x.trusted {
 		x.Scheme = forwardedScheme(x)
 	}
-	if x.Host, err = canonicalAuthority(x.Host, x.Scheme); err != nil || !x.trusted {
+	if x.Host, err = canonicalAuthority(x.Host, x.Scheme); err != nil {
 		return err
 	}
-	if host, err := canonicalAuthority(firstOf(x.Header.Get("X-Forwarded-Host")), x.Scheme); err == nil && host != "" {
-		x.Host = host
+	if x.trusted {
+		host, err := canonicalAuthority(firstOf(x.Header.Get("X-Forwarded-Host")), x.Scheme)
+		if err == nil && host != "" {
+			x.Host = host
+		}
+	}
+	if field != nil {
+		field.Value = x.Host
 	}
 	return nil
 }
@@ -114,7 +125,7 @@ func validHost(s string) bool {
 		return strings.HasSuffix(s, "]") && strings.Trim(s, "[]0123456789abcdefABCDEF:.") == ""
 	}
 	for i := range len(s) {
-		if c := s[i]; !unreserved(c) && strings.IndexByte("!$&'()*+;=%", c) < 0 {
+		if c := s[i]; !node.Unreserved(c) && strings.IndexByte("!$&'()*+;=%", c) < 0 {
 			return false
 		}
 	}

@@ -162,8 +162,6 @@ func (x *Exchange) acceptFields() error {
 		f := &x.Header[i]
 		switch {
 		case !matters(f.Name):
-		case equalFold(f.Name, "Host"):
-			f.Value = x.Host
 		case equalFold(f.Name, "Via"):
 			if strings.Contains(f.Value, x.via) {
 				return node.Errorf(node.CodeLoop, nil,

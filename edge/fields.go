@@ -9,16 +9,11 @@ import (
 // What becomes of a client's header fields stands here: which the edge writes itself, which count from trusted proxies
 // only, and which no cache key holds.
 
-// mattering are the first letters of all names that acceptFields knows, as bits from a on.
-const mattering = 1<<('c'-'a') | 1<<('e'-'a') | 1<<('f'-'a') | 1<<('h'-'a') | 1<<('k'-'a') | 1<<('m'-'a') |
-	1<<('n'-'a') |
-	1<<('p'-'a') | 1<<('r'-'a') | 1<<('t'-'a') | 1<<('u'-'a') | 1<<('v'-'a') | 1<<('w'-'a') | 1<<('x'-'a')
+// mattering are the initials of all names that acceptFields knows.
+var mattering = node.InitialsOf("cefkmnprtuvwx")
 
 // matters reports whether acceptFields looks closer at a field of that name. Most fields of most requests it needn't.
-func matters(name string) bool {
-	letter := (name[0] | 0x20) - 'a'
-	return (letter < 26 && mattering>>letter&1 != 0) || endsInIP(name)
-}
+func matters(name string) bool { return mattering.Of(name) || endsInIP(name) }
 
 func endsInIP(name string) bool {
 	return len(name) > 2 && name[len(name)-1]|0x20 == 'p' && name[len(name)-2]|0x20 == 'i'
@@ -74,8 +69,7 @@ func claimsX(rest string) bool {
 		}
 	}
 	return oneOf(rest, "-Remote-Addr", "-Remote-User", "-Azure-SocketIP", "-Envoy-External-Address", "-Url-Scheme",
-		"-Scheme",
-		"-Client-Cert", "-Middleware-Subrequest")
+		"-Scheme", "-Client-Cert", "-Middleware-Subrequest")
 }
 
 // tellsAddress reports whether a name ends like the many in which proxies tell a client's address: CF-Connecting-IP,
@@ -122,38 +116,15 @@ func oneOf(name string, others ...string) bool {
 	return false
 }
 
-// spoofs reports whether a field is one that nobody may send: Proxy, which a CGI-like target (CGI, WSGI, PHP) takes for
-// the setting HTTP_PROXY, and what such a target takes for a field that frames or routes the request, or that only this
-// node or a trusted proxy may set, since it makes the same of every character that is neither letter nor digit.
+// spoofs reports whether a field is one that nobody may send: Proxy, which a CGI-like target takes for the setting
+// HTTP_PROXY, and what such a target takes for a field that frames or routes the request, or that only this node or a
+// trusted proxy may set.
 func spoofs(name string) bool {
-	if !odd(name) {
+	if !node.Odd(name) {
 		return equalFold(name, "Proxy")
 	}
-	name = strings.Map(func(c rune) rune {
-		if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			return c
-		}
-		return '-'
-	}, name)
+	name = node.CGIName(name)
 	return ofEdge(name) || claims(name) || overrides(name) || node.Hop(name) || equalFold(name, "Proxy")
-}
-
-// usual holds the characters of usual names.
-var usual = func() (t [256]bool) {
-	for c := range t {
-		t[c] = c == '-' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
-	}
-	return t
-}()
-
-// odd reports whether a name holds anything but letters, digits and hyphens.
-func odd(name string) bool {
-	for i := range len(name) {
-		if !usual[name[i]] {
-			return true
-		}
-	}
-	return false
 }
 
 // foreign reports whether a field of the request has no business behind the edge.
@@ -165,7 +136,7 @@ func (x *Exchange) foreign(name string) bool {
 // fields that override the request line, what trusted proxies tell that isn't part of the key, and odd names, which a
 // CGI-like origin takes for other fields, unless the key has them.
 func (c *cached) unkeyed(name string) bool {
-	if odd(name) {
+	if node.Odd(name) {
 		return !c.keys(name)
 	}
 	return overrides(name) || claims(name) &&

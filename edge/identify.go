@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // identify gives the request an id and a place in its trace (W3C Trace Context, level 1). Both go on to the member; the
@@ -60,7 +61,7 @@ func validID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; !unreserved(c) {
+		if c := s[i]; !node.Unreserved(c) {
 			return false
 		}
 	}

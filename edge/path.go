@@ -13,26 +13,14 @@ var (
 // splitTarget takes a request target apart (RFC 9112 §3.2). authority is set for absolute-form only; query keeps its
 // question mark, since "/a?" and "/a" are two targets.
 func splitTarget(target string) (authority, path, query string, err error) {
-	if !strings.HasPrefix(target, "/") {
-		scheme, rest, ok := strings.Cut(target, "://")
-		if !ok || (!strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https")) {
-			return "", "", "", errTarget
-		}
-		end := strings.IndexAny(rest, "/?")
-		if end < 0 {
-			end = len(rest)
-		}
-		if authority, target = rest[:end], rest[end:]; authority == "" {
-			return "", "", "", errTarget
-		}
-		if !strings.HasPrefix(target, "/") {
-			target = "/" + target
-		}
-	}
 	path = target
-	if i := strings.IndexByte(target, '?'); i >= 0 {
-		path, query = target[:i], target[i:]
+	if !strings.HasPrefix(target, "/") {
+		var ok bool
+		if _, authority, path, ok = cutOrigin(target, "/?"); !ok {
+			return "", "", "", errTarget
+		}
 	}
+	path, query = cutQuery(path)
 	for i := range len(query) {
 		if c := query[i]; c <= ' ' || c >= 0x7f || c == '#' {
 			return "", "", "", errQueryBytes
@@ -41,7 +29,27 @@ func splitTarget(target string) (authority, path, query string, err error) {
 	return authority, path, query, nil
 }
 
-func unreserved(c byte) bool {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-		c == '_' || c == '~'
+// cutOrigin takes scheme and authority off a URL of http or https. What follows, from one of the characters of ends on,
+// begins with a slash. Not ok means that it isn't such a URL.
+func cutOrigin(url, ends string) (scheme, authority, rest string, ok bool) {
+	scheme, rest, ok = strings.Cut(url, "://")
+	end := strings.IndexAny(rest, ends)
+	if end < 0 {
+		end = len(rest)
+	}
+	if !ok || end == 0 || (!strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https")) {
+		return "", "", "", false
+	}
+	if authority, rest = rest[:end], rest[end:]; !strings.HasPrefix(rest, "/") {
+		rest = "/" + rest
+	}
+	return scheme, authority, rest, true
+}
+
+// cutQuery parts path and query, which keeps its question mark.
+func cutQuery(target string) (path, query string) {
+	if i := strings.IndexByte(target, '?'); i >= 0 {
+		return target[:i], target[i:]
+	}
+	return target, ""
 }

@@ -23,23 +23,13 @@ type typed struct {
 func readTyped(s string) (w typed, err error) {
 	rest := s
 	if !strings.HasPrefix(s, "/") {
-		scheme, after, ok := strings.Cut(s, "://")
-		end := strings.IndexAny(after, "/?#")
-		if end < 0 {
-			end = len(after)
-		}
-		if !ok || end == 0 || (!strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https")) {
+		scheme, authority, after, ok := cutOrigin(s, "/?#")
+		if !ok {
 			return typed{}, errNeither
 		}
-		w.origin, rest = scheme+"://"+after[:end], after[end:]
-		if !strings.HasPrefix(rest, "/") {
-			rest = "/" + rest
-		}
+		w.origin, rest = scheme+"://"+authority, after
 	}
-	w.path = rest
-	if i := strings.IndexByte(rest, '?'); i >= 0 {
-		w.path, w.query = rest[:i], rest[i:]
-	}
+	w.path, w.query = cutQuery(rest)
 	if w.path, err = node.EncodeWritten(w.path); err != nil {
 		return typed{}, err //nolint:wrapcheck // it says all
 	}
@@ -75,8 +65,7 @@ func PurgeTarget(s string) (string, error) {
 	}
 	if begin, wild := beforeWildcard(w.path, w.query); wild {
 		return "", fmt.Errorf("a purge has no wildcards or parameters: what begins so is reached by a prefix "+
-			"(--prefix %s), "+
-			"and a * itself is written %%2A", w.origin+begin)
+			"(--prefix %s), and a * itself is written %%2A", w.origin+begin)
 	}
 	scheme, authority, _ := strings.Cut(w.origin, "://")
 	if _, err := canonicalAuthority(authority, strings.ToLower(scheme)); err != nil {

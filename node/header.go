@@ -124,17 +124,62 @@ func keepsThough(name string) bool {
 		SameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
 }
 
-// hopLetters are the first letters of all names for which Hop is true, as bits from a on.
-const hopLetters = 1<<('c'-'a') | 1<<('k'-'a') | 1<<('m'-'a') | 1<<('n'-'a') | 1<<('p'-'a') | 1<<('t'-'a') |
-	1<<('u'-'a')
+// Initials is a set of ASCII letters, each of which stands for both cases. By the initials of a list most names are told
+// apart from those in it before they are compared.
+type Initials uint32
+
+// InitialsOf gives the set of some lower-case letters.
+func InitialsOf(letters string) (set Initials) {
+	for i := range len(letters) {
+		set |= 1 << (letters[i] - 'a')
+	}
+	return set
+}
+
+// Of reports whether the name, which isn't empty, begins with one of the letters.
+func (set Initials) Of(name string) bool {
+	letter := (name[0] | 0x20) - 'a'
+	return letter < 26 && set>>letter&1 != 0
+}
+
+// hopInitials are those of all names for which Hop is true.
+var hopInitials = InitialsOf("ckmnptu")
 
 // Hop reports whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
 func Hop(name string) bool {
-	if name == "" {
-		return false
+	return name != "" && hopInitials.Of(name) && (isHopByHop(name) || MeshOwn(name))
+}
+
+// usual holds the characters of usual names.
+var usual = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c == '-' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 	}
-	letter := (name[0] | 0x20) - 'a'
-	return letter < 26 && hopLetters>>letter&1 != 0 && (isHopByHop(name) || MeshOwn(name))
+	return t
+}()
+
+// Odd reports whether a field's name holds anything but letters, digits and hyphens.
+func Odd(name string) bool {
+	for i := range len(name) {
+		if !usual[name[i]] {
+			return true
+		}
+	}
+	return false
+}
+
+// CGIName gives the usual name for which a CGI-like program (CGI, WSGI, PHP) takes a field's: such programs make the same
+// of every character that is neither letter nor digit (RFC 3875 §4.1.18 has it for hyphens).
+func CGIName(name string) string {
+	if !Odd(name) {
+		return name
+	}
+	return strings.Map(func(c rune) rune {
+		if c < 256 && usual[c] {
+			return c
+		}
+		return '-'
+	}, name)
 }
 
 // TargetedField is the field in which an origin speaks to Millrace's cache alone (RFC 9213). It controls nothing else,

@@ -60,7 +60,7 @@ func writeByte(b *strings.Builder, c byte, escaped bool) error {
 		return ErrPathEscape
 	case !escaped && strings.IndexByte(rawRefused, c) >= 0, !escaped && (c <= ' ' || c >= 0x7f):
 		return ErrPathBytes
-	case unreserved(c), !escaped && strings.IndexByte(pathRaw, c) >= 0:
+	case Unreserved(c), !escaped && strings.IndexByte(pathRaw, c) >= 0:
 		b.WriteByte(c)
 	default:
 		appendEscape(b, c)
@@ -83,14 +83,15 @@ const (
 // plainPath reports whether every character already is as CanonicalPath would write it: the usual case costs one pass.
 func plainPath(path string) bool {
 	for i := range len(path) {
-		if c := path[i]; !unreserved(c) && strings.IndexByte(pathRaw, c) < 0 {
+		if c := path[i]; !Unreserved(c) && strings.IndexByte(pathRaw, c) < 0 {
 			return false
 		}
 	}
 	return true
 }
 
-func unreserved(c byte) bool {
+// Unreserved reports whether a character means the same in every part of a URI, encoded or not (RFC 3986 §2.3).
+func Unreserved(c byte) bool {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
 		c == '-' || c == '.' || c == '_' || c == '~'
 }
@@ -100,15 +101,16 @@ func unescape(s string) (byte, error) {
 	if len(s) < 3 {
 		return 0, ErrPathEscape
 	}
-	hi, ok1 := fromHex(s[1])
-	lo, ok2 := fromHex(s[2])
+	hi, ok1 := HexDigit(s[1])
+	lo, ok2 := HexDigit(s[2])
 	if !ok1 || !ok2 {
 		return 0, ErrPathEscape
 	}
 	return hi<<4 | lo, nil
 }
 
-func fromHex(c byte) (byte, bool) {
+// HexDigit gives the value of a hexadecimal digit; ok is false for anything else.
+func HexDigit(c byte) (value byte, ok bool) {
 	switch {
 	case c >= '0' && c <= '9':
 		return c - '0', true

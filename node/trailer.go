@@ -1,15 +1,11 @@
 package node
 
-import "strings"
-
 // MayTrail reports whether a field of that name may stand in a trailer section. RFC 9110 §6.5.1 leaves there what says
 // nothing of framing, routing, authentication, conditions, caching or the form of the content, since whoever passes a
 // message on has decided by the head already. Names that a CGI-like program would read as such a field (Content_Length)
 // are no better.
 func MayTrail(name string) bool {
-	if strings.IndexByte(name, '_') >= 0 {
-		name = strings.ReplaceAll(name, "_", "-")
-	}
+	name = CGIName(name)
 	if name == "" || Hop(name) {
 		return false
 	}

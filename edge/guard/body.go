@@ -148,7 +148,7 @@ func (b *body) chunk() (int64, error) {
 func parseChunkLine(line []byte) (size int64, extension int, ok bool) {
 	digits := 0
 	for digits < len(line) {
-		v, isHex := hexValue(line[digits])
+		v, isHex := node.HexDigit(line[digits])
 		if !isHex {
 			break
 		}
@@ -172,18 +172,6 @@ func parseChunkLine(line []byte) (size int64, extension int, ok bool) {
 		}
 	}
 	return size, len(rest), true
-}
-
-func hexValue(c byte) (byte, bool) {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0', true
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10, true
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
 }
 
 // line gives the next line without its end. It stays unread until it is skipped.

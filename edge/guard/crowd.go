@@ -156,7 +156,7 @@ type crowd struct {
 	counted time.Time // when the largest client was looked for
 	warned  time.Time
 	largest netip.Prefix
-	its     int
+	holds   int // connections of that client
 }
 
 // How long the listener counts as crowded after it had to refuse or close a connection, and how often the largest
@@ -172,14 +172,14 @@ func (l *Listener) noteCrowd() {
 	k.at = time.Now()
 	if k.at.Sub(k.counted) >= countEvery {
 		k.counted = k.at
-		k.largest, k.its = l.largest()
+		k.largest, k.holds = l.largest()
 	}
 	if k.at.Sub(k.warned) < crowdedFor {
 		return
 	}
 	k.warned = k.at
 	l.cfg.Log.Warn("more client connections than there may be: idle ones are closed for new ones, others are refused",
-		"connections", l.Connections(), "largest_client", k.largest.String(), "its_connections", k.its)
+		"connections", l.Connections(), "largest_client", k.largest.String(), "its_connections", k.holds)
 }
 
 // largest gives the client that has the most connections.
@@ -202,5 +202,5 @@ func (l *Listener) Crowded() (client netip.Prefix, connections int, ok bool) {
 	if k.at.IsZero() || time.Since(k.at) > crowdedFor {
 		return netip.Prefix{}, 0, false
 	}
-	return k.largest, k.its, true
+	return k.largest, k.holds, true
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"millrace/node"
 )
 
 // hidden stands in the place of a secret.
@@ -144,21 +146,14 @@ func decode(text string) (plain string, at []int) {
 		at = append(at, i)
 		c := text[i]
 		if c == '%' && i+2 < len(text) {
-			high, low := digit(text[i+1]), digit(text[i+2])
-			if high >= 0 && low >= 0 {
-				c = byte(high<<4 | low) //nolint:gosec // G115: two digits
+			high, ok1 := node.HexDigit(text[i+1])
+			low, ok2 := node.HexDigit(text[i+2])
+			if ok1 && ok2 {
+				c = high<<4 | low
 				i += 2
 			}
 		}
 		out = append(out, c)
 	}
 	return string(out), append(at, len(text))
-}
-
-// digit is the value of a hexadecimal digit; -1 for anything else.
-func digit(c byte) int {
-	if c >= 'A' && c <= 'F' {
-		c += 'a' - 'A'
-	}
-	return strings.IndexByte("0123456789abcdef", c)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // body reads a response's body off its connection, as RFC 9112 §6.3 frames it.
@@ -169,7 +170,7 @@ func (b *body) nextChunk() error {
 	}
 	if next, err := b.c.peek(); err != nil {
 		return err
-	} else if !hexDigit(next) {
+	} else if _, ok := node.HexDigit(next); !ok {
 		return errChunkSize
 	}
 	line, err := b.c.line()
@@ -191,10 +192,6 @@ var (
 	errChunkEnd  = fmt.Errorf("%w: chunk end", errBroken)
 	errChunkSize = fmt.Errorf("%w: chunk size", errBroken)
 )
-
-func hexDigit(c byte) bool {
-	return (c >= '0' && c <= '9') || (c|0x20 >= 'a' && c|0x20 <= 'f')
-}
 
 // readTrailer reads the trailer section and its empty line.
 func (b *body) readTrailer() error {
