@@ -35,7 +35,7 @@ type cacheRig struct {
 	nats  *natsserver.Server // of the cache
 	conn  *mesh.Conn
 	addr  string
-	log   *buffer
+	log   *natsservertest.Output
 	set   *cacheSetup
 	away  func() // ends the origin
 }
@@ -62,7 +62,7 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 		f(&set)
 	}
 	o := &origin{answers: map[string]answer{}, counts: map[string]int{}, requests: map[string]*mesh.Request{}}
-	r := &cacheRig{origin: o, log: &buffer{}, set: &set}
+	r := &cacheRig{origin: o, log: &natsservertest.Output{}, set: &set}
 	r.nats = natsservertest.Start(tb)
 	r.conn = natsservertest.Connect(tb, r.nats)
 	service, err := r.conn.NewService(mesh.ServiceConfig{

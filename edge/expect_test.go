@@ -13,48 +13,41 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
 )
 
-// byHand is an upstream behind an edge whose connections, once a head has come, are handled by hand: with the head, the
+// before is an edge whose routes lead to an upstream of which each connection is served so.
+func before(t *testing.T, change func(*node.Edge), serving func(net.Conn)) *rig {
+	t.Helper()
+	url := "http://" + natsservertest.Serve(t, serving)
+	all := route("", "/*")
+	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	r := start(t, change, all)
+	serve(t, r, "app", url)
+	return r
+}
+
+// byHand is an edge before an upstream whose connections, once a head has come, are handled by hand: with the head, the
 // connection, and what follows on it.
 func byHand(t *testing.T, handle func(head string, c net.Conn, in *bufio.Reader)) *rig {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
+	return before(t, nil, func(c net.Conn) {
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		in := bufio.NewReader(c)
+		var head strings.Builder
 		for {
-			c, err := l.Accept()
-			if err != nil {
+			line, err := in.ReadString('\n')
+			if head.WriteString(line); err != nil {
 				return
 			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-				in := bufio.NewReader(c)
-				var head strings.Builder
-				for {
-					line, err := in.ReadString('\n')
-					if head.WriteString(line); err != nil {
-						return
-					}
-					if line == "\r\n" {
-						break
-					}
-				}
-				handle(head.String(), c, in)
-			}()
+			if line == "\r\n" {
+				break
+			}
 		}
-	}()
-	t.Cleanup(func() { _ = l.Close() })
-	all := route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
-	r := start(t, nil, all)
-	serve(t, r, "app", "http://"+l.Addr().String())
-	return r
+		handle(head.String(), c, in)
+	})
 }
 
 // expecting sends the head of an upload that waits for 100 Continue.

@@ -43,7 +43,7 @@ func startLimits(tb testing.TB, change func(*limitSetup), routes ...node.Route) 
 	if change != nil {
 		change(&set)
 	}
-	r := &limitRig{rig: &rig{log: &buffer{}}, named: set.named, store: natsservertest.Start(tb)}
+	r := &limitRig{rig: &rig{log: &natsservertest.Output{}}, named: set.named, store: natsservertest.Start(tb)}
 	r.conn = natsservertest.Connect(tb, r.store)
 	s, err := r.conn.NewService(mesh.ServiceConfig{
 		Destination: r.conn.Service("echo"), Handler: mesh.HandlerFunc(echo),

@@ -9,36 +9,20 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
 )
 
 // target is an upstream that does with each connection, once a request has come, what it is told.
 func target(tb testing.TB, answer func(net.Conn)) (url string) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-					answer(c)
-				}
-			})
+	return "http://" + natsservertest.Serve(tb, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			answer(c)
 		}
 	})
-	tb.Cleanup(func() { _ = l.Close(); all.Wait() })
-	return "http://" + l.Addr().String()
 }
 
 // saying is a target that answers with these bytes and hangs up.

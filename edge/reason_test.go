@@ -14,33 +14,14 @@ import (
 	"millrace/node"
 )
 
-// spoken is an upstream behind an edge that answers each request with the text that its path leads to.
+// spoken is an edge before an upstream that answers each request with the text that its path leads to.
 func spoken(t *testing.T, change func(*node.Edge), answers map[string]string) *rig {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-					_, _ = io.WriteString(c, answers[req.URL.Path])
-				}
-			}()
+	return before(t, change, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.WriteString(c, answers[req.URL.Path])
 		}
-	}()
-	t.Cleanup(func() { _ = l.Close() })
-	all := route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
-	r := start(t, change, all)
-	serve(t, r, "app", "http://"+l.Addr().String())
-	return r
+	})
 }
 
 // The client gets the reason phrase of the origin, and never one that says that the status is unknown.

@@ -30,7 +30,7 @@ type rig struct {
 	conn *mesh.Conn
 	url  string
 	addr string
-	log  *buffer
+	log  *natsservertest.Output
 }
 
 func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
@@ -52,7 +52,7 @@ func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
 	if change != nil {
 		change(&cfg)
 	}
-	log := &buffer{}
+	log := &natsservertest.Output{}
 	s, err := edge.New(edge.Config{
 		Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn,
 		Log: slog.New(slog.NewJSONHandler(log, nil)),

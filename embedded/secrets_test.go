@@ -1,10 +1,8 @@
 package embedded_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -13,22 +11,7 @@ import (
 )
 
 // textLog is a log in memory.
-type textLog struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (l *textLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *textLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+type textLog struct{ natsservertest.Output }
 
 func (l *textLog) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(l, nil)) }
 
@@ -55,17 +38,7 @@ func TestTokensAreNotWrittenDown(t *testing.T) {
 	if err := nc.Publish("forbidden."+admin, nil); err != nil {
 		t.Fatal(err)
 	}
-	journal := func() string {
-		entries, err := n.Journal(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all strings.Builder
-		for _, e := range entries {
-			all.WriteString(e.Kind + " " + e.Detail + "\n")
-		}
-		return all.String()
-	}
+	journal := func() string { return journalOf(t, n) }
 	natsservertest.Eventually(t, "the refusals are written down", func() bool {
 		return strings.Contains(journal(), "member-refused") && strings.Contains(out.String(), "Publish Violation")
 	})

@@ -348,12 +348,12 @@ func TestBrokenRepliesAreExplained(t *testing.T) {
 				wantCode(t, err, node.CodeBadReply)
 			}
 			if !log.has("invalid reply", "service=http."+name, c.hint) {
-				t.Errorf("the log has no hint: %s", log.buf.String())
+				t.Errorf("the log has no hint: %s", log.String())
 			}
-			if strings.Contains(log.buf.String(), "member=") {
-				t.Errorf("a member that nobody knows is named: %s", log.buf.String())
+			if strings.Contains(log.String(), "member=") {
+				t.Errorf("a member that nobody knows is named: %s", log.String())
 			}
-			if n := strings.Count(log.buf.String(), "invalid reply"); n != 1 {
+			if n := strings.Count(log.String(), "invalid reply"); n != 1 {
 				t.Errorf("told %d times", n)
 			}
 		})

@@ -1,11 +1,11 @@
 package mesh_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
+
+	"millrace/embedded/natsserver/natsservertest"
 
 	"go.uber.org/goleak"
 )
@@ -13,23 +13,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // record is a log that tests read.
-type record struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.Write(p)
-}
+type record struct{ natsservertest.Output }
 
 func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
 func (r *record) has(parts ...string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for line := range strings.SplitSeq(r.buf.String(), "\n") {
+	for line := range strings.SplitSeq(r.String(), "\n") {
 		all := true
 		for _, p := range parts {
 			all = all && strings.Contains(line, p)

@@ -155,10 +155,8 @@ func TestMalformedHeartbeats(t *testing.T) {
 		}
 	}
 	natsservertest.Eventually(t, "the good one is heard", func() bool { return len(m.List()) == 2 })
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	if n := strings.Count(rec.buf.String(), "malformed"); n != 1 {
-		t.Errorf("told %d times:\n%s", n, rec.buf.String())
+	if n := strings.Count(rec.String(), "malformed"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, rec.String())
 	}
 }
 

@@ -3,8 +3,6 @@
 package chaos_test
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -73,15 +71,8 @@ func (c *limitedCluster) leader(t *testing.T) (node int) {
 	t.Helper()
 	var last time.Time
 	for i, n := range c.nodes {
-		for lines := bufio.NewScanner(strings.NewReader(n.output.String())); lines.Scan(); {
-			var said struct {
-				Time time.Time
-				Text string
-			}
-			if json.Unmarshal(lines.Bytes(), &said) == nil && strings.Contains(said.Text, "new stream leader") &&
-				strings.Contains(said.Text, "KV_millrace-limits'") && said.Time.After(last) {
-				last, node = said.Time, i
-			}
+		if led := natsservertest.LedSince(strings.NewReader(n.output.String()), "KV_millrace-limits"); led.After(last) {
+			last, node = led, i
 		}
 	}
 	if last.IsZero() {

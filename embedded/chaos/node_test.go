@@ -3,7 +3,6 @@
 package chaos_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"millrace/edge/admin"
+	"millrace/embedded/natsserver/natsservertest"
 )
 
 // moduleRoot is where this directory's module begins.
@@ -73,28 +73,10 @@ func within(t *testing.T, limit time.Duration, what string, condition func() boo
 // nodeProcess is a node in a process of its own.
 type nodeProcess struct {
 	cmd    *exec.Cmd
-	edge   string // its URL, from the banner
-	admin  string // likewise
-	output *output
-	exited chan struct{} // closed when it has ended
-}
-
-// output is what a process has written so far, to both of its outputs.
-type output struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
+	edge   string                 // its URL, from the banner
+	admin  string                 // likewise
+	output *natsservertest.Output // to both of its outputs
+	exited chan struct{}          // closed when it has ended
 }
 
 var banner = regexp.MustCompile(`(?m)(edge|admin) +(http://[0-9.:]+)`)
@@ -112,7 +94,7 @@ func start(t *testing.T, dir, yaml string, prefix ...string) *nodeProcess {
 		t.Fatal(err)
 	}
 	args := append(append([]string{}, prefix...), path, "run", "-c", file)
-	p := &nodeProcess{cmd: exec.Command(args[0], args[1:]...), output: &output{}, exited: make(chan struct{})}
+	p := &nodeProcess{cmd: exec.Command(args[0], args[1:]...), output: &natsservertest.Output{}, exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -161,9 +143,12 @@ var client = &http.Client{
 	},
 }
 
-// get gives status and body, or 0 when there is no answer.
-func get(url string) (status int, body string) {
-	resp, err := client.Get(url)
+// get is fetch from here.
+func get(url string) (status int, body string) { return fetch(client, url) }
+
+// fetch gives status and body, or 0 when there is no answer.
+func fetch(c *http.Client, url string) (status int, body string) {
+	resp, err := c.Get(url)
 	if err != nil {
 		return 0, err.Error()
 	}

@@ -309,20 +309,6 @@ func vanish(t *testing.T, long bool) string {
 		(noticed + ended).Seconds(), len(all), failed, warnings, rest)
 }
 
-// fetch is get from within a machine.
-func fetch(c *http.Client, url string) (status int, body string) {
-	resp, err := c.Get(url)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, string(b)
-}
-
 // pause lets a trial go on for a time: what is measured needs it.
 func pause(t *testing.T, d time.Duration) {
 	t.Helper()

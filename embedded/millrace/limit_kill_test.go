@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -38,15 +36,8 @@ func (c *cacheCluster) leader(t *testing.T) (node int) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			var said struct {
-				Time time.Time
-				Text string
-			}
-			if json.Unmarshal(lines.Bytes(), &said) == nil && strings.Contains(said.Text, "new stream leader") &&
-				strings.Contains(said.Text, "KV_millrace-limits'") && said.Time.After(last) {
-				last, node = said.Time, i
-			}
+		if led := natsservertest.LedSince(f, "KV_millrace-limits"); led.After(last) {
+			last, node = led, i
 		}
 	}
 	if last.IsZero() {

@@ -22,7 +22,7 @@ import (
 // perform runs a command in this process and gives what it prints.
 func perform(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	var out, err output
+	var out, err natsservertest.Output
 	code = run(args, console{&out, &err})
 	return out.String(), err.String(), code
 }
@@ -166,7 +166,7 @@ routes:
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out output
+	var out natsservertest.Output
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {

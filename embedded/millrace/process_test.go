@@ -28,26 +28,8 @@ type process struct {
 	admin  string // likewise
 	temp   string // its TMPDIR
 	dir    string // of its configuration file, if startRun has written that
-	stderr *output
-	stdout *output // what follows the banner
-}
-
-// output is what a process has written so far.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	stderr *natsservertest.Output
+	stdout *natsservertest.Output // what follows the banner
 }
 
 func startProcess(t *testing.T, args ...string) *process {
@@ -64,7 +46,7 @@ func startLimited(t *testing.T, files int, args ...string) *process {
 
 func begin(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{temp: t.TempDir(), stderr: &output{}, stdout: &output{}, cmd: cmd}
+	p := &process{temp: t.TempDir(), stderr: &natsservertest.Output{}, stdout: &natsservertest.Output{}, cmd: cmd}
 	p.cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+p.temp)
 	p.cmd.Stderr = p.stderr
 	stdout, err := p.cmd.StdoutPipe()

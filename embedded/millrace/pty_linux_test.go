@@ -53,7 +53,7 @@ func TestProxyOnATerminal(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	_ = terminal.Close() // the process has it
-	var shown output
+	var shown natsservertest.Output
 	lines := bufio.NewScanner(screen)
 	edge := ""
 	for edge == "" && lines.Scan() {

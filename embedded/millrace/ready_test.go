@@ -1,36 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"millrace/embedded/natsserver/natsservertest"
 )
-
-// written is what a process has written so far.
-type written struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (w *written) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.Write(b)
-}
-
-func (w *written) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.String()
-}
 
 // The banner tells the addresses at once. That the node is ready, it and the log say when readyz does, and not before.
 func TestReadyIsToldWhenItIsTrue(t *testing.T) {
@@ -46,7 +26,7 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 		}
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], "run", "-c", files[0])
-	var stdout, stderr written
+	var stdout, stderr natsservertest.Output
 	cmd.Env = append(os.Environ(), beMillrace+"=1")
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {

@@ -132,7 +132,7 @@ func TestDurationsInLogs(t *testing.T) {
 			t.Errorf("no %s in the log: %s", want, p.stderr)
 		}
 	}
-	var text output
+	var text natsservertest.Output
 	log := logger(&text, true, 0).With("every", 1500*time.Microsecond)
 	log.WithGroup("g").Info("m", "after", 2*time.Second, "count", 3)
 	if got := text.String(); !strings.Contains(got, `"every_ms":1.5,"g":{"after_ms":2000,"count":3}}`) {

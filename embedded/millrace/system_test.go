@@ -5,17 +5,17 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"millrace/embedded/natsserver/natsservertest"
 )
 
 // moduleRoot is where this directory's module begins.
@@ -56,27 +56,9 @@ func build(t *testing.T, pkg string) string {
 type process struct {
 	name           string
 	cmd            *exec.Cmd
-	stdout, stderr output
+	stdout, stderr natsservertest.Output
 	exited         chan struct{} // closed when the process has ended and err is set
 	err            error
-}
-
-// output is what a process has written so far.
-type output struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // start runs a program in a directory. When the test ends, the program is told to end too; one that doesn't is killed,

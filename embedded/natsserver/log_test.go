@@ -1,13 +1,11 @@
 package natsserver_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -16,28 +14,10 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 )
 
-// lines is a log in memory.
-type lines struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // logged runs a server that writes into a log, until it is closed or the test ends.
-func logged(t *testing.T) (*natsserver.Server, *lines) {
+func logged(t *testing.T) (*natsserver.Server, *natsservertest.Output) {
 	t.Helper()
-	out := &lines{}
+	out := &natsservertest.Output{}
 	s, err := natsserver.New(natsserver.Config{
 		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
 		Log: slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,23 +24,12 @@ import (
 )
 
 // lines is a log that tests read.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
+type lines struct{ natsservertest.Output }
 
 // of gives the lines with that message.
 func (l *lines) of(tb testing.TB, msg string) (out []map[string]any) {
 	tb.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.buf.String()) {
+	for line := range strings.Lines(l.String()) {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
 			tb.Fatal(err)
@@ -72,27 +59,11 @@ func logged(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
 // listening is a target that does with each connection, once a request has come, what it is told.
 func listening(tb testing.TB, answer func(net.Conn)) (url string) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-					answer(c)
-				}
-			})
+	return "http://" + natsservertest.Serve(tb, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			answer(c)
 		}
 	})
-	tb.Cleanup(func() { l.Close(); all.Wait() })
-	return "http://" + l.Addr().String()
 }
 
 func says(answer string) func(net.Conn) {

@@ -1,7 +1,6 @@
 package upstream_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -204,29 +203,11 @@ func TestBodies(t *testing.T) {
 // raw is a target that answers each connection with bytes as they are and closes it.
 func raw(tb testing.TB, answer string) (url string, requests *atomic.Int64) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
 	requests = new(atomic.Int64)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-					requests.Add(1)
-					_, _ = io.WriteString(c, answer)
-				}
-			})
-		}
-	})
-	tb.Cleanup(func() { l.Close(); wg.Wait() })
-	return "http://" + l.Addr().String(), requests
+	return listening(tb, func(c net.Conn) {
+		requests.Add(1)
+		says(answer)(c)
+	}), requests
 }
 
 func TestRawResponses(t *testing.T) {

@@ -1,0 +1,35 @@
+package natsservertest
+
+import (
+	"net"
+	"sync"
+	"testing"
+)
+
+// Serve listens on loopback and hands each connection to serve, which has it for itself until it returns; then it is
+// closed. The listener ends with the test, which waits for all calls of serve.
+func Serve(tb testing.TB, serve func(net.Conn)) (addr string) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer func() { _ = c.Close() }() // serve may have closed it
+				serve(c)
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		_ = l.Close() // fails only if it is closed
+		all.Wait()
+	})
+	return l.Addr().String()
+}
