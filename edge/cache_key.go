@@ -117,8 +117,7 @@ func fingerprint(r *node.Route) string {
 		Respond            *node.Respond
 	}{
 		r.ID(), string(r.Host), r.Path.String(), r.To.String(), r.Match.Headers, r.Cache, r.Gather, r.Rewrite,
-		r.Redirect,
-		r.Respond,
+		r.Redirect, r.Respond,
 	})
 	if err != nil { // plain values always marshal
 		return "?"

@@ -97,8 +97,7 @@ func (s *Server) logRequest(x *Exchange, resp *mesh.Response, bytes int64, err e
 	args := []any{
 		"request_id", x.ID, "client", x.Client.String(), "method", x.Method, "host", x.Host, "path", x.Path,
 		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.bytesIn(),
-		"bytes_out", bytes,
-		"route", x.route.id, "target", x.target(),
+		"bytes_out", bytes, "route", x.route.id, "target", x.target(),
 	}
 	if x.route.cached != nil {
 		args = append(args, "cache", x.cacheStatus.Word())

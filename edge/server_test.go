@@ -571,8 +571,7 @@ func BenchmarkServe(b *testing.B) {
 	r := start(b, nil)
 	header := fields(
 		"Host", "shop.example", "User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0", "Accept",
-		"text/html",
-		"Accept-Language", "en-US,en;q=0.5", "Accept-Encoding", "gzip, deflate, br", "Cookie",
+		"text/html", "Accept-Language", "en-US,en;q=0.5", "Accept-Encoding", "gzip, deflate, br", "Cookie",
 		"session=0123456789abcdef", "DNT", "1",
 		"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none", "Referer", "https://shop.example/start",
 	)

@@ -21,8 +21,7 @@ func sampleRequest() *mesh.Request {
 		"Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Content-Type", "Cookie",
 		"Dnt", "Origin",
 		"Pragma", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "User-Agent", "X-Forwarded-For",
-		"X-Forwarded-Host",
-		"X-Forwarded-Proto", "X-Request-Id", "Traceparent",
+		"X-Forwarded-Host", "X-Forwarded-Proto", "X-Request-Id", "Traceparent",
 	} {
 		r.Header.Add(name, "value of "+name)
 	}

@@ -28,8 +28,7 @@ func (v *validator) conflict(i, j int) {
 	args := []any{r.Path, j}
 	if r.Compare(s) == Overlap {
 		message = "route %s and routes[%d] (%s) match some of the same requests and neither is more specific: make " +
-			"one " +
-			"of them narrower"
+			"one of them narrower"
 		args = append(args, s.Path)
 	}
 	v.report([]string{"routes", strconv.Itoa(i), "path"}, message, args...)

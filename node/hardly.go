@@ -16,8 +16,7 @@ func (v *validator) ownAdmin() {
 		for i, t := range v.config.Upstreams[name].Targets {
 			v.check(!listen.ReachedBy(t.URL), []string{"upstreams", name, "targets", strconv.Itoa(i)},
 				"target %s is this node's own admin API (admin.listen %s): clients could operate the node; write "+
-					"where "+
-					"your application listens", t.URL, listen)
+					"where your application listens", t.URL, listen)
 		}
 	}
 }

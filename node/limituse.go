@@ -109,12 +109,10 @@ func (v *validator) limitNames() {
 			other, again := first[l.Name]
 			if _, named := v.config.Limits[l.Name]; named {
 				v.report(here.path(), "limits has one of the name %q: write use: %[1]s if that is meant, or give this "+
-					"limit "+
-					"another", l.Name)
+					"limit another", l.Name)
 			} else if again {
 				v.report(here.path(), "%s has the name %q too: for one limit put it under limits and use it by name, "+
-					"for two "+
-					"give them different names", other.in(&v.config.Routes[other.route]), l.Name)
+					"for two give them different names", other.in(&v.config.Routes[other.route]), l.Name)
 				v.problems[len(v.problems)-1].Other = other.path()
 			} else {
 				first[l.Name] = here

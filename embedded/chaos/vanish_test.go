@@ -304,8 +304,7 @@ func vanish(t *testing.T, long bool) string {
 		t.Errorf("the first node wrote %d warnings in %s:\n%s", warnings, rest, nodes[0].output.String()[written:])
 	}
 	return fmt.Sprintf("noticed after %.1f s, requests swallowed until %.1f s, slowest %.1f s, streams ended by %.1f "+
-		"s, "+
-		"of %d requests failed: %v, %d warnings in %s", noticed.Seconds(), swallowed.Seconds(), slowest.Seconds(),
+		"s, of %d requests failed: %v, %d warnings in %s", noticed.Seconds(), swallowed.Seconds(), slowest.Seconds(),
 		(noticed + ended).Seconds(), len(all), failed, warnings, rest)
 }
 

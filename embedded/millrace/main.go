@@ -79,8 +79,7 @@ func newParser(out console, exited *exit, more ...kong.Option) (*kong.Kong, erro
 	return kong.New(&cli{}, append([]kong.Option{ //nolint:wrapcheck // it is told as it is
 		kong.Name("millrace"), kong.Writers(out.stdout, out.stderr),
 		kong.Description("An API gateway and mesh in one binary: start it in front of your app, cluster it when you " +
-			"grow, " +
-			"extend it by subscribing to a subject."),
+			"grow, extend it by subscribing to a subject."),
 		kong.Exit(func(code int) { *exited = exit(code) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	}, more...)...)
 }

@@ -151,8 +151,7 @@ func TestCompletionInBash(t *testing.T) {
 		"millrace st": "status", "millrace run --wa": "--watch", "millrace limits ": "show reset",
 		"millrace completion z": "zsh",
 		"millrace purge --to":   "--token", "millrace -": "--help --version", "millrace run --config ": "",
-		"millrace nothing":       "",
-		"millrace tail -c x --j": "--json",
+		"millrace nothing": "", "millrace tail -c x --j": "--json",
 	} {
 		script := `source <(millrace completion bash); COMP_WORDS=(` + words +
 			`); [[ "$1" = *' ' ]] && COMP_WORDS+=(''); ` +

@@ -24,18 +24,15 @@ func (l *Limiter) Conditions() (out []string) {
 	if n := l.damage.n.Load(); n > 0 {
 		out = append(out, fmt.Sprintf(
 			"the records of %d limited clients are damaged (see the log): they get what store_away says until their "+
-				"windows end; "+
-				"millrace limits reset gives one its full allowance again; look for damaged files below the data "+
-				"directory's jetstream", n))
+				"windows end; millrace limits reset gives one its full allowance again; look for damaged files below "+
+				"the data directory's jetstream", n))
 	}
 	if raw, ok := l.store.raw.(*streamStore); ok {
 		if lost := raw.loss.Load(); lost != nil && now.Sub(lost.at) < l.longest() {
 			out = append(out, fmt.Sprintf(
 				"the store of limits has lost records that were acknowledged (it was at %d and is at %d): their "+
-					"clients may get a part of their "+
-					"allowance a second time until their windows end; look for damaged files below the data "+
-					"directory's "+
-					"jetstream, and for a disk that loses what it has synced",
+					"clients may get a part of their allowance a second time until their windows end; look for "+
+					"damaged files below the data directory's jetstream, and for a disk that loses what it has synced",
 				lost.from, lost.to))
 		}
 	}

@@ -47,8 +47,7 @@ const (
 	noHTTP = "HTTP/2 and HTTP/3 aren't there yet: a proxy in front may speak them with clients; " +
 		"list that in edge.trusted_proxies"
 	noCORS = "cors isn't there yet: set Access-Control-Allow-Origin with rewrite: {response: {set: ...}} in the " +
-		"route, " +
-		"and answer OPTIONS with a route of methods: [OPTIONS] and respond: {status: 204, headers: ...}"
+		"route, and answer OPTIONS with a route of methods: [OPTIONS] and respond: {status: 204, headers: ...}"
 	noFiles = "serving files isn't there yet: let an upstream serve the files, and keep them with cache: 1h in its " +
 		"route"
 
