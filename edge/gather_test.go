@@ -141,16 +141,46 @@ func gathered(tb testing.TB, r *rig, path string, header ...string) (status int,
 	return resp.StatusCode, resp.Header, body
 }
 
+// gatherCase is a gather and what becomes of it.
+type gatherCase struct {
+	mode    node.GatherMode
+	change  func(*node.Gather)
+	calls   map[string]node.Call
+	status  int
+	body    string
+	partial string
+	timeout node.Duration // of the route; 0 for one that nothing reaches
+}
+
+func (c gatherCase) run(t *testing.T) {
+	route := gatherRoute(t, c.mode, c.calls)
+	route.Timeout = node.Duration(20 * time.Second)
+	if c.timeout > 0 {
+		route.Timeout = c.timeout
+	}
+	if c.change != nil {
+		c.change(route.Gather)
+	}
+	r, p := startGather(t, route)
+	status, h, body := gathered(t, r, "/all/1")
+	if status != c.status || (c.body != "" && body != c.body) || h.Get("Millrace-Partial") != c.partial {
+		t.Errorf("%d %s, partial %q\nwant %d %s, partial %q", status, body, h.Get("Millrace-Partial"),
+			c.status, c.body, c.partial)
+	}
+	if status == 200 && !json.Valid([]byte(body)) {
+		t.Errorf("%s isn't JSON", body)
+	}
+	if c.partial != "" && h.Get("Cache-Control") != "no-store" {
+		t.Errorf("a part of an answer may be stored: %v", h)
+	}
+	natsservertest.Eventually(t, "calls that nobody waits for are canceled", func() bool {
+		return p.canceled.Load() == p.hanging() && p.running.Load() == 0
+	})
+}
+
 // Each mode's answer, and what it tells about parts that are missing.
 func TestGatherModes(t *testing.T) {
-	for name, tc := range map[string]struct {
-		mode    node.GatherMode
-		change  func(*node.Gather)
-		calls   map[string]node.Call
-		status  int
-		body    string
-		partial string
-	}{
+	for name, tc := range map[string]gatherCase{
 		"settled": {
 			mode: node.GatherSettled, calls: map[string]node.Call{
 				"a": to(t, "/json/12"), "b": to(t, "/bad/"),
@@ -212,7 +242,8 @@ func TestGatherModes(t *testing.T) {
 			c.Extract = "no"
 		})}, status: 200, body: `{"a":null}`},
 		"whole time": {
-			mode: node.GatherSettled, calls: map[string]node.Call{
+			timeout: node.Duration(300 * time.Millisecond),
+			mode:    node.GatherSettled, calls: map[string]node.Call{
 				"a": to(t, "/json/1"), "b": to(t, "/hang/"),
 				"c": to(t, "/hang/", fallback("0")),
 			},
@@ -220,31 +251,7 @@ func TestGatherModes(t *testing.T) {
 			body: `{"a":{"status":200,"body":1},"b":{"status":504,"error":{"code":"timeout","detail":"no answer within the deadline"}},"c":{"status":200,"body":0}}`,
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			route := gatherRoute(t, tc.mode, tc.calls)
-			route.Timeout = node.Duration(20 * time.Second)
-			if name == "whole time" {
-				route.Timeout = node.Duration(300 * time.Millisecond)
-			}
-			if tc.change != nil {
-				tc.change(route.Gather)
-			}
-			r, p := startGather(t, route)
-			status, h, body := gathered(t, r, "/all/1")
-			if status != tc.status || (tc.body != "" && body != tc.body) || h.Get("Millrace-Partial") != tc.partial {
-				t.Errorf("%d %s, partial %q\nwant %d %s, partial %q", status, body, h.Get("Millrace-Partial"),
-					tc.status, tc.body, tc.partial)
-			}
-			if status == 200 && !json.Valid([]byte(body)) {
-				t.Errorf("%s isn't JSON", body)
-			}
-			if tc.partial != "" && h.Get("Cache-Control") != "no-store" {
-				t.Errorf("a part of an answer may be stored: %v", h)
-			}
-			natsservertest.Eventually(t, "calls that nobody waits for are canceled", func() bool {
-				return p.canceled.Load() == p.hanging() && p.running.Load() == 0
-			})
-		})
+		t.Run(name, tc.run)
 	}
 }
 

@@ -20,6 +20,29 @@ import (
 	"millrace/node"
 )
 
+// cleanSubjects checks that subjects hold nothing of a client's, and counts those of records.
+func cleanSubjects(t *testing.T, subjects map[string]bool, marker string) (records int) {
+	t.Helper()
+	record := regexp.MustCompile(`^\$KV\.millrace-limits\.[0-9a-f]{32}$`)
+	for s := range subjects {
+		switch {
+		case record.MatchString(s):
+			records++
+		case s == edge.TailSubject, strings.HasPrefix(s, "event.limit."), strings.HasPrefix(s, "event.http."),
+			strings.HasPrefix(s, "$JS.API."):
+			if !regexp.MustCompile(`^[A-Za-z0-9$._-]+$`).MatchString(s) {
+				t.Errorf("subject %q", s)
+			}
+		default:
+			t.Errorf("subject %q", s)
+		}
+		if strings.Contains(s, marker) || len(s) > 200 {
+			t.Errorf("subject %.300q has something of the client", s)
+		}
+	}
+	return records
+}
+
 // Whatever stands in a key's field, it counts as it is, or the request is refused; none of it gets into subjects,
 // fields of responses, or out of its place in logs and events.
 func TestLimitHostileKeys(t *testing.T) {
@@ -96,24 +119,7 @@ func TestLimitHostileKeys(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	records := 0
-	record := regexp.MustCompile(`^\$KV\.millrace-limits\.[0-9a-f]{32}$`)
-	for s := range subjects {
-		switch {
-		case record.MatchString(s):
-			records++
-		case s == edge.TailSubject, strings.HasPrefix(s, "event.limit."), strings.HasPrefix(s, "event.http."),
-			strings.HasPrefix(s, "$JS.API."):
-			if !regexp.MustCompile(`^[A-Za-z0-9$._-]+$`).MatchString(s) {
-				t.Errorf("subject %q", s)
-			}
-		default:
-			t.Errorf("subject %q", s)
-		}
-		if strings.Contains(s, marker) || len(s) > 200 {
-			t.Errorf("subject %.300q has something of the client", s)
-		}
-	}
+	records := cleanSubjects(t, subjects, marker)
 	if records < 40 {
 		t.Errorf("only %d records were seen", records)
 	}

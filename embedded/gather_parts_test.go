@@ -151,27 +151,48 @@ func TestGatherParts(t *testing.T) {
 	}
 }
 
+// namesUser answers with the user who asks, and says by its path how that may be cached.
+func namesUser(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/private":
+		w.Header().Set("Cache-Control", "private, max-age=60")
+	case "/vary":
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "X-User")
+	case "/public":
+		w.Header().Set("Cache-Control", "max-age=60")
+	case "/short":
+		w.Header().Set("Cache-Control", "max-age=3600")
+		w.Header().Set("Millrace-CDN-Cache-Control", "max-age=5")
+	case "/down":
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprint(w, r.Header.Get("X-User"))
+}
+
+// askAs asks for a URL as a user.
+func askAs(t *testing.T, url, user string) (h http.Header, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-User", user)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Header, string(b)
+}
+
 // What is made of calls is kept as they may be kept, and calls with their own cache have it for themselves.
 func TestGatherCaches(t *testing.T) {
-	var asked atomic.Int64
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
-		switch r.URL.Path {
-		case "/private":
-			w.Header().Set("Cache-Control", "private, max-age=60")
-		case "/vary":
-			w.Header().Set("Cache-Control", "max-age=60")
-			w.Header().Set("Vary", "X-User")
-		case "/public":
-			w.Header().Set("Cache-Control", "max-age=60")
-		case "/short":
-			w.Header().Set("Cache-Control", "max-age=3600")
-			w.Header().Set("Millrace-CDN-Cache-Control", "max-age=5")
-		case "/down":
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		fmt.Fprint(w, r.Header.Get("X-User"))
-	}))
+	app := httptest.NewServer(http.HandlerFunc(namesUser))
 	defer app.Close()
 	route := func(path, cache, call, more string) string {
 		return fmt.Sprintf("  - {path: %s, %sgather: {mode: all, calls: {a: {to: upstream:app, path: %s}}}%s}\n", path,
@@ -194,24 +215,7 @@ func TestGatherCaches(t *testing.T) {
 		app.URL, text))
 	opts.Config.Mesh.GatherUpstreams = []string{"*"}
 	n := open(t, opts)
-	ask := func(path, user string) (h http.Header, body string) {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.EdgeURL()+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("X-User", user)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.Header, string(b)
-	}
+	ask := func(path, user string) (http.Header, string) { t.Helper(); return askAs(t, n.EdgeURL()+path, user) }
 	for range 3 {
 		for _, user := range []string{"ada", "bob"} {
 			for _, path := range []string{"/private", "/vary"} {

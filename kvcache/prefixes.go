@@ -1,7 +1,7 @@
 package kvcache
 
-// prefixMarks are the purges of all that begins with a text. At most maxPrefixes are kept. The zero value has none; it is
-// not safe for concurrent use.
+// prefixMarks are the purges of all that begins with a text. At most maxPrefixes are kept. The zero value has none; it
+// is not safe for concurrent use.
 type prefixMarks struct {
 	groups map[int]map[string]mark // by length
 	count  int

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
-
 	"go.uber.org/goleak"
+
+	"millrace/embedded/natsserver/natsservertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -124,6 +124,10 @@ func TestGatherChecks(t *testing.T) {
 			wantProblem(t, c, tc.place, tc.want)
 		})
 	}
+}
+
+// A gather is a target like others, and in a race no call waits for another.
+func TestGatherChecksOfTheWhole(t *testing.T) {
 	c := withGather(t)
 	c.Routes[0].To = node.Target{Kind: node.KindService, Name: "a"}
 	wantProblem(t, c, "routes.0.to", "keep one of")

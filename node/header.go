@@ -124,8 +124,8 @@ func keepsThough(name string) bool {
 		SameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
 }
 
-// Initials is a set of ASCII letters, each of which stands for both cases. By the initials of a list most names are told
-// apart from those in it before they are compared.
+// Initials is a set of ASCII letters, each of which stands for both cases. By the initials of a list most names are
+// told apart from those in it before they are compared.
 type Initials uint32
 
 // InitialsOf gives the set of some lower-case letters.
@@ -168,8 +168,8 @@ func Odd(name string) bool {
 	return false
 }
 
-// CGIName gives the usual name for which a CGI-like program (CGI, WSGI, PHP) takes a field's: such programs make the same
-// of every character that is neither letter nor digit (RFC 3875 §4.1.18 has it for hyphens).
+// CGIName gives the usual name for which a CGI-like program (CGI, WSGI, PHP) takes a field's: such programs make the
+// same of every character that is neither letter nor digit (RFC 3875 §4.1.18 has it for hyphens).
 func CGIName(name string) string {
 	if !Odd(name) {
 		return name

@@ -59,10 +59,26 @@ func TestLimitGood(t *testing.T) {
 	}
 }
 
+// limitChanges are changes to a limit, by what is said of them.
+type limitChanges map[string]func(l *node.Limit)
+
+// wantLimitProblems makes each change, of the key under which it stands, and wants to be told of it.
+func wantLimitProblems(t *testing.T, all map[string]limitChanges) {
+	t.Helper()
+	for key, changes := range all {
+		for want, change := range changes {
+			l := plainLimit(t)
+			change(&l)
+			c := valid(t)
+			c.Routes[1].Limit = node.Limits{l}
+			wantProblem(t, c, "routes.1.limit.0."+key, want)
+		}
+	}
+}
+
 // TestLimitChecks changes a limit so that it has one problem, at the place that the key names.
 func TestLimitChecks(t *testing.T) {
-	type cases map[string]func(l *node.Limit)
-	for key, tc := range map[string]cases{
+	wantLimitProblems(t, map[string]limitChanges{
 		"max": {
 			"-1 is out of range: use 0 to 2147483647": func(l *node.Limit) { l.Max = -1 },
 			"2147483648 is out of range":              func(l *node.Limit) { l.Max = 1 << 31 },
@@ -124,6 +140,12 @@ func TestLimitChecks(t *testing.T) {
 				l.Cost, l.Burst, l.Algorithm = 51, 50, node.AlgorithmBucket
 			},
 		},
+	})
+}
+
+// What a limit can't say of whom it counts, of waiting, and of what doesn't count.
+func TestLimitChecksOfKeysAndQueues(t *testing.T) {
+	wantLimitProblems(t, map[string]limitChanges{
 		"ipv6_prefix": {
 			"0 is out of range: use 1 to 128, best 32 to 64": func(l *node.Limit) { l.IPv6Prefix = 0 },
 			"129 is out of range":                            func(l *node.Limit) { l.IPv6Prefix = 129 },
@@ -169,15 +191,7 @@ func TestLimitChecks(t *testing.T) {
 			},
 		},
 		"name": {`"A" is not a name`: func(l *node.Limit) { l.Name = "A" }},
-	} {
-		for want, change := range tc {
-			l := plainLimit(t)
-			change(&l)
-			c := valid(t)
-			c.Routes[1].Limit = node.Limits{l}
-			wantProblem(t, c, "routes.1.limit.0."+key, want)
-		}
-	}
+	})
 }
 
 func TestNamedLimitChecks(t *testing.T) {

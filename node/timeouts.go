@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,10 +18,7 @@ type upstreamUse struct {
 // upstreamUses lists who asks upstreams, in the order of the file.
 func (v *validator) upstreamUses() (out []upstreamUse) {
 	for i, r := range v.config.Routes {
-		place, waits := []string{"routes", strconv.Itoa(i)}, r.Timeout
-		if waits == 0 {
-			waits = v.config.Edge.Timeout
-		}
+		place, waits := []string{"routes", strconv.Itoa(i)}, cmp.Or(r.Timeout, v.config.Edge.Timeout)
 		if r.Gather == nil {
 			out = append(out, upstreamUse{append(place, "timeout"), r.To.upstream(), r.Timeout, waits})
 			continue

@@ -16,12 +16,32 @@ func TestDefaultIsValid(t *testing.T) {
 	}
 }
 
+// mistake is a change that makes a valid configuration wrong, and what is said of it.
+type mistake struct {
+	change func(c *node.Config)
+	want   string
+}
+
+// wantProblems makes each mistake in the place under which it stands, and wants to be told of that alone, each time.
+func wantProblems(t *testing.T, mistakes map[string]mistake) {
+	t.Helper()
+	for place, m := range mistakes {
+		c := valid(t)
+		m.change(c)
+		problems := c.Validate()
+		if len(problems) != 1 || strings.Join(problems[0].Path, ".") != place ||
+			!strings.Contains(problems[0].Message, m.want) {
+			t.Errorf("%s: got %v, want one with %q", place, problems, m.want)
+		}
+		if again := c.Validate(); !reflect.DeepEqual(problems, again) {
+			t.Errorf("%s: a second run gave %v", place, again)
+		}
+	}
+}
+
 // TestValidate changes one thing of a valid configuration and looks at the problems, by place.
 func TestValidate(t *testing.T) {
-	for place, tc := range map[string]struct {
-		change func(c *node.Config)
-		want   string
-	}{
+	wantProblems(t, map[string]mistake{
 		"version":           {func(c *node.Config) { c.Version = 2 }, "version 2 is not supported"},
 		"node.name":         {func(c *node.Config) { c.Node.Name = "N" }, "is not a name"},
 		"node.data":         {func(c *node.Config) { c.Node.Data = "" }, "data is empty"},
@@ -35,7 +55,37 @@ func TestValidate(t *testing.T) {
 		"mesh.prefix": {func(c *node.Config) {
 			c.Mesh.URL, c.Mesh.Prefix = "nats://a", "..*"
 		}, "is not a prefix"},
-		"mesh.token": {func(c *node.Config) { c.Mesh.Token = "hush" }, "has 4 characters"},
+		"mesh.token":    {func(c *node.Config) { c.Mesh.Token = "hush" }, "has 4 characters"},
+		"routes.0.name": {func(c *node.Config) { c.Routes[0].Name = "X" }, "is not a name"},
+		"routes.0.max_body": {func(c *node.Config) {
+			c.Routes[0].To.Kind, c.Routes[0].MaxBody = node.KindNATS, node.GiB
+		}, "1GiB is more than"},
+		"routes.0.to": {func(c *node.Config) {
+			c.Routes[0].To.Name = "apis"
+		}, `did you mean "api"?`},
+		"routes.1.to": {func(c *node.Config) {
+			c.Routes[1].Path = pattern(t, "/orders/{no}")
+		}, "parameter {id} is not in path"},
+		"routes.1.forward_headers": {func(c *node.Config) {
+			c.Routes[1].ForwardHeaders = []string{"kv-operation"}
+		}, "can't be forwarded"},
+		"routes.0.match.headers.X Y": {func(c *node.Config) {
+			c.Routes[0].Match.Headers = map[string]string{"X Y": ""}
+		}, "is not a header field name"},
+		"routes.0.match.headers.x": {func(c *node.Config) {
+			c.Routes[0].Match.Headers = map[string]string{"x": "", "X": ""}
+		}, `"x" is "X" again`},
+		"routes.1.path": {func(c *node.Config) {
+			c.Routes[0].Path = pattern(t, "/{any}/list")
+		}, "neither is more specific"},
+		"routes.1.name": {func(c *node.Config) {
+			c.Routes[0].Name, c.Routes[1].Name = "api", "api"
+		}, `routes[0] has the name "api" too`},
+	})
+}
+
+func TestValidateUpstreams(t *testing.T) {
+	wantProblems(t, map[string]mistake{
 		"upstreams.api.remote": {func(c *node.Config) {
 			change(c, func(u *node.Upstream) { u.Remote = true })
 		}, "leave remote out"},
@@ -90,43 +140,7 @@ func TestValidate(t *testing.T) {
 		"upstreams.api.health.panic": {func(c *node.Config) {
 			change(c, func(u *node.Upstream) { u.Health.Panic = -1 })
 		}, "use 0 to 100"},
-		"routes.0.name": {func(c *node.Config) { c.Routes[0].Name = "X" }, "is not a name"},
-		"routes.0.max_body": {func(c *node.Config) {
-			c.Routes[0].To.Kind, c.Routes[0].MaxBody = node.KindNATS, node.GiB
-		}, "1GiB is more than"},
-		"routes.0.to": {func(c *node.Config) {
-			c.Routes[0].To.Name = "apis"
-		}, `did you mean "api"?`},
-		"routes.1.to": {func(c *node.Config) {
-			c.Routes[1].Path = pattern(t, "/orders/{no}")
-		}, "parameter {id} is not in path"},
-		"routes.1.forward_headers": {func(c *node.Config) {
-			c.Routes[1].ForwardHeaders = []string{"kv-operation"}
-		}, "can't be forwarded"},
-		"routes.0.match.headers.X Y": {func(c *node.Config) {
-			c.Routes[0].Match.Headers = map[string]string{"X Y": ""}
-		}, "is not a header field name"},
-		"routes.0.match.headers.x": {func(c *node.Config) {
-			c.Routes[0].Match.Headers = map[string]string{"x": "", "X": ""}
-		}, `"x" is "X" again`},
-		"routes.1.path": {func(c *node.Config) {
-			c.Routes[0].Path = pattern(t, "/{any}/list")
-		}, "neither is more specific"},
-		"routes.1.name": {func(c *node.Config) {
-			c.Routes[0].Name, c.Routes[1].Name = "api", "api"
-		}, `routes[0] has the name "api" too`},
-	} {
-		c := valid(t)
-		tc.change(c)
-		problems := c.Validate()
-		if len(problems) != 1 || strings.Join(problems[0].Path, ".") != place ||
-			!strings.Contains(problems[0].Message, tc.want) {
-			t.Errorf("%s: got %v, want one with %q", place, problems, tc.want)
-		}
-		if again := c.Validate(); !reflect.DeepEqual(problems, again) {
-			t.Errorf("%s: a second run gave %v", place, again)
-		}
-	}
+	})
 }
 
 // TestPeers tells which lists of a cluster's addresses are refused, and at which item.

@@ -94,7 +94,9 @@ func start(t *testing.T, dir, yaml string, prefix ...string) *nodeProcess {
 		t.Fatal(err)
 	}
 	args := append(append([]string{}, prefix...), path, "run", "-c", file)
-	p := &nodeProcess{cmd: exec.Command(args[0], args[1:]...), output: &natsservertest.Output{}, exited: make(chan struct{})}
+	p := &nodeProcess{
+		cmd: exec.Command(args[0], args[1:]...), output: &natsservertest.Output{}, exited: make(chan struct{}),
+	}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -9,172 +9,180 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
+var (
+	heuristic = &httpcache.Rules{Heuristic: true}
+	route     = &httpcache.Rules{TTL: time.Minute, NegativeTTL: time.Second}
+	grace     = &httpcache.Rules{StaleWhileRevalidate: time.Minute, StaleIfError: time.Minute}
+)
+
+// storable is what a response may be, and why it may not be stored.
+type storable struct {
+	name   string
+	rules  *httpcache.Rules
+	method string
+	status int
+	fields []string
+	want   httpcache.Reason
+}
+
+var storables = []storable{
+	{"explicit freshness", nil, "GET", 200, []string{"Cache-Control: max-age=1"}, ""},
+	{"nothing says how long", nil, "GET", 200, nil, httpcache.ReasonFreshness},
+	{
+		"a Last-Modified alone, no heuristic", nil, "GET", 200,
+		[]string{"Last-Modified: " + at(-time.Hour)},
+		httpcache.ReasonFreshness,
+	},
+	{
+		"a Last-Modified alone, with the heuristic", heuristic, "GET", 200,
+		[]string{"Last-Modified: " + at(-time.Hour)},
+		"",
+	},
+	{
+		"the heuristic and a status it isn't for", heuristic, "GET", 302,
+		[]string{"Last-Modified: " + at(-time.Hour)},
+		httpcache.ReasonFreshness,
+	},
+	{
+		"the heuristic and a status it isn't for, but public", heuristic, "GET", 302,
+		[]string{"Last-Modified: " + at(-time.Hour), "Cache-Control: public"},
+		"",
+	},
+	{"HEAD", nil, "HEAD", 200, []string{"Cache-Control: max-age=1"}, ""},
+	{"QUERY", nil, "QUERY", 200, []string{"Cache-Control: max-age=1"}, ""},
+	{
+		"POST with explicit freshness", nil, "POST", 200,
+		[]string{"Cache-Control: max-age=1", "Content-Location: /"},
+		"",
+	},
+	{
+		"POST with the route's freshness", route, "POST", 200,
+		[]string{"Content-Location: /"},
+		httpcache.ReasonFreshness,
+	},
+	{
+		"POST with heuristic freshness", heuristic, "POST", 200,
+		[]string{"Last-Modified: " + at(-time.Hour)},
+		httpcache.ReasonFreshness,
+	},
+	{"PUT", nil, "PUT", 200, []string{"Cache-Control: max-age=1"}, httpcache.ReasonMethod},
+	{"DELETE", nil, "DELETE", 200, []string{"Cache-Control: max-age=1"}, httpcache.ReasonMethod},
+	{
+		"a method in lower case is another one", nil, "get", 200,
+		[]string{"Cache-Control: max-age=1"},
+		httpcache.ReasonMethod,
+	},
+	{"an interim status", nil, "GET", 103, []string{"Cache-Control: max-age=1"}, httpcache.ReasonStatus},
+	{
+		"a 304 is no response of its own", nil, "GET", 304,
+		[]string{"Cache-Control: max-age=1", `ETag: "a"`},
+		httpcache.ReasonStatus,
+	},
+	{"an unknown status with explicit freshness", nil, "GET", 299, []string{"Cache-Control: max-age=1"}, ""},
+	{"the last status", nil, "GET", 599, []string{"Cache-Control: max-age=1"}, ""},
+	{"beyond the last status", nil, "GET", 600, []string{"Cache-Control: max-age=1"}, httpcache.ReasonStatus},
+	{"an error with explicit freshness", nil, "GET", 503, []string{"Cache-Control: max-age=1"}, ""},
+	{"a redirect with explicit freshness", nil, "GET", 302, []string{"Expires: " + at(time.Minute)}, ""},
+	{
+		"a failed precondition of one request", nil, "GET", 412,
+		[]string{"Cache-Control: max-age=60"},
+		httpcache.ReasonStatus,
+	},
+	{
+		"an unsatisfied range of one request", nil, "GET", 416,
+		[]string{"Cache-Control: max-age=60"},
+		httpcache.ReasonStatus,
+	},
+	{"no-store", nil, "GET", 200, []string{"Cache-Control: no-store, max-age=60"}, httpcache.ReasonNoStore},
+	{"private", nil, "GET", 200, []string{"Cache-Control: private, max-age=60"}, httpcache.ReasonPrivate},
+	{
+		"stale with a validator, named by the origin", nil, "GET", 200,
+		[]string{"Cache-Control: max-age=0", `ETag: "a"`},
+		"",
+	},
+	{"stale without a validator", nil, "GET", 200, []string{"Cache-Control: max-age=0"}, httpcache.ReasonFreshness},
+	{"no-cache with a validator", nil, "GET", 200, []string{"Cache-Control: no-cache", `ETag: "a"`}, ""},
+	{"a validator alone", nil, "GET", 200, []string{`ETag: "a"`}, httpcache.ReasonFreshness},
+	{
+		"an unknown directive makes a 403 no more storable", nil, "GET", 403,
+		[]string{"Cache-Control: foo", `ETag: "a"`},
+		httpcache.ReasonFreshness,
+	},
+	{"public makes a 403 storable", nil, "GET", 403, []string{"Cache-Control: public", `ETag: "a"`}, ""},
+	{"the route's stale window names no freshness", grace, "GET", 200, nil, httpcache.ReasonFreshness},
+	{
+		"the route's stale window and an error that nobody called fresh", grace, "GET", 500, nil,
+		httpcache.ReasonFreshness,
+	},
+	{
+		"the route's stale window after the origin's freshness", grace, "GET", 200,
+		[]string{"Cache-Control: max-age=0"},
+		"",
+	},
+	{
+		"the origin's stale window", nil, "GET", 200,
+		[]string{"Cache-Control: max-age=0, stale-while-revalidate=9"},
+		"",
+	},
+	{
+		"older than its lifetime on arrival", nil, "GET", 200,
+		[]string{"Cache-Control: max-age=60", "Age: 60"},
+		httpcache.ReasonFreshness,
+	},
+	{"the route's freshness", route, "GET", 200, nil, ""},
+	{"the route's freshness of errors", route, "GET", 404, nil, ""},
+	{"the route's freshness isn't for other errors", route, "GET", 500, nil, httpcache.ReasonFreshness},
+	{"the route's freshness isn't for redirects of the moment", route, "GET", 302, nil, httpcache.ReasonFreshness},
+	{
+		"the route's freshness doesn't overrule no-store", route, "GET", 200,
+		[]string{"Cache-Control: no-store"},
+		httpcache.ReasonNoStore,
+	},
+	{
+		"forced, it does", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200,
+		[]string{"Cache-Control: no-store, no-cache"},
+		"",
+	},
+	{
+		"the route's freshness isn't for a stream of events", route, "GET", 200,
+		[]string{"Content-Type: text/event-stream"},
+		httpcache.ReasonEndless,
+	},
+	{
+		"nor for one in another spelling", route, "GET", 200,
+		[]string{"Content-Type: Text/Event-Stream ; charset=utf-8"},
+		httpcache.ReasonEndless,
+	},
+	{
+		"nor for pictures that replace one another", route, "GET", 200,
+		[]string{"Content-Type: multipart/x-mixed-replace;boundary=b"},
+		httpcache.ReasonEndless,
+	},
+	{
+		"nor if it is forced", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200,
+		[]string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"},
+		httpcache.ReasonEndless,
+	},
+	{
+		"nor is the heuristic's", heuristic, "GET", 200,
+		[]string{"Content-Type: text/event-stream", "Last-Modified: " + at(-time.Hour)},
+		httpcache.ReasonEndless,
+	},
+	{
+		"a stream of events whose origin names a freshness", route, "GET", 200,
+		[]string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"},
+		"",
+	},
+	{
+		"but not private", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200,
+		[]string{"Cache-Control: private"},
+		httpcache.ReasonPrivate,
+	},
+}
+
 // Items 1, 6, 9, 10, 17, 47.
 func TestRFC9111Section3Storable(t *testing.T) {
-	heuristic := &httpcache.Rules{Heuristic: true}
-	route := &httpcache.Rules{TTL: time.Minute, NegativeTTL: time.Second}
-	grace := &httpcache.Rules{StaleWhileRevalidate: time.Minute, StaleIfError: time.Minute}
-	for _, row := range []struct {
-		name   string
-		rules  *httpcache.Rules
-		method string
-		status int
-		fields []string
-		want   httpcache.Reason
-	}{
-		{"explicit freshness", nil, "GET", 200, []string{"Cache-Control: max-age=1"}, ""},
-		{"nothing says how long", nil, "GET", 200, nil, httpcache.ReasonFreshness},
-		{
-			"a Last-Modified alone, no heuristic", nil, "GET", 200,
-			[]string{"Last-Modified: " + at(-time.Hour)},
-			httpcache.ReasonFreshness,
-		},
-		{
-			"a Last-Modified alone, with the heuristic", heuristic, "GET", 200,
-			[]string{"Last-Modified: " + at(-time.Hour)},
-			"",
-		},
-		{
-			"the heuristic and a status it isn't for", heuristic, "GET", 302,
-			[]string{"Last-Modified: " + at(-time.Hour)},
-			httpcache.ReasonFreshness,
-		},
-		{
-			"the heuristic and a status it isn't for, but public", heuristic, "GET", 302,
-			[]string{"Last-Modified: " + at(-time.Hour), "Cache-Control: public"},
-			"",
-		},
-		{"HEAD", nil, "HEAD", 200, []string{"Cache-Control: max-age=1"}, ""},
-		{"QUERY", nil, "QUERY", 200, []string{"Cache-Control: max-age=1"}, ""},
-		{
-			"POST with explicit freshness", nil, "POST", 200,
-			[]string{"Cache-Control: max-age=1", "Content-Location: /"},
-			"",
-		},
-		{
-			"POST with the route's freshness", route, "POST", 200,
-			[]string{"Content-Location: /"},
-			httpcache.ReasonFreshness,
-		},
-		{
-			"POST with heuristic freshness", heuristic, "POST", 200,
-			[]string{"Last-Modified: " + at(-time.Hour)},
-			httpcache.ReasonFreshness,
-		},
-		{"PUT", nil, "PUT", 200, []string{"Cache-Control: max-age=1"}, httpcache.ReasonMethod},
-		{"DELETE", nil, "DELETE", 200, []string{"Cache-Control: max-age=1"}, httpcache.ReasonMethod},
-		{
-			"a method in lower case is another one", nil, "get", 200,
-			[]string{"Cache-Control: max-age=1"},
-			httpcache.ReasonMethod,
-		},
-		{"an interim status", nil, "GET", 103, []string{"Cache-Control: max-age=1"}, httpcache.ReasonStatus},
-		{
-			"a 304 is no response of its own", nil, "GET", 304,
-			[]string{"Cache-Control: max-age=1", `ETag: "a"`},
-			httpcache.ReasonStatus,
-		},
-		{"an unknown status with explicit freshness", nil, "GET", 299, []string{"Cache-Control: max-age=1"}, ""},
-		{"the last status", nil, "GET", 599, []string{"Cache-Control: max-age=1"}, ""},
-		{"beyond the last status", nil, "GET", 600, []string{"Cache-Control: max-age=1"}, httpcache.ReasonStatus},
-		{"an error with explicit freshness", nil, "GET", 503, []string{"Cache-Control: max-age=1"}, ""},
-		{"a redirect with explicit freshness", nil, "GET", 302, []string{"Expires: " + at(time.Minute)}, ""},
-		{
-			"a failed precondition of one request", nil, "GET", 412,
-			[]string{"Cache-Control: max-age=60"},
-			httpcache.ReasonStatus,
-		},
-		{
-			"an unsatisfied range of one request", nil, "GET", 416,
-			[]string{"Cache-Control: max-age=60"},
-			httpcache.ReasonStatus,
-		},
-		{"no-store", nil, "GET", 200, []string{"Cache-Control: no-store, max-age=60"}, httpcache.ReasonNoStore},
-		{"private", nil, "GET", 200, []string{"Cache-Control: private, max-age=60"}, httpcache.ReasonPrivate},
-		{
-			"stale with a validator, named by the origin", nil, "GET", 200,
-			[]string{"Cache-Control: max-age=0", `ETag: "a"`},
-			"",
-		},
-		{"stale without a validator", nil, "GET", 200, []string{"Cache-Control: max-age=0"}, httpcache.ReasonFreshness},
-		{"no-cache with a validator", nil, "GET", 200, []string{"Cache-Control: no-cache", `ETag: "a"`}, ""},
-		{"a validator alone", nil, "GET", 200, []string{`ETag: "a"`}, httpcache.ReasonFreshness},
-		{
-			"an unknown directive makes a 403 no more storable", nil, "GET", 403,
-			[]string{"Cache-Control: foo", `ETag: "a"`},
-			httpcache.ReasonFreshness,
-		},
-		{"public makes a 403 storable", nil, "GET", 403, []string{"Cache-Control: public", `ETag: "a"`}, ""},
-		{"the route's stale window names no freshness", grace, "GET", 200, nil, httpcache.ReasonFreshness},
-		{
-			"the route's stale window and an error that nobody called fresh", grace, "GET", 500, nil,
-			httpcache.ReasonFreshness,
-		},
-		{
-			"the route's stale window after the origin's freshness", grace, "GET", 200,
-			[]string{"Cache-Control: max-age=0"},
-			"",
-		},
-		{
-			"the origin's stale window", nil, "GET", 200,
-			[]string{"Cache-Control: max-age=0, stale-while-revalidate=9"},
-			"",
-		},
-		{
-			"older than its lifetime on arrival", nil, "GET", 200,
-			[]string{"Cache-Control: max-age=60", "Age: 60"},
-			httpcache.ReasonFreshness,
-		},
-		{"the route's freshness", route, "GET", 200, nil, ""},
-		{"the route's freshness of errors", route, "GET", 404, nil, ""},
-		{"the route's freshness isn't for other errors", route, "GET", 500, nil, httpcache.ReasonFreshness},
-		{"the route's freshness isn't for redirects of the moment", route, "GET", 302, nil, httpcache.ReasonFreshness},
-		{
-			"the route's freshness doesn't overrule no-store", route, "GET", 200,
-			[]string{"Cache-Control: no-store"},
-			httpcache.ReasonNoStore,
-		},
-		{
-			"forced, it does", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200,
-			[]string{"Cache-Control: no-store, no-cache"},
-			"",
-		},
-		{
-			"the route's freshness isn't for a stream of events", route, "GET", 200,
-			[]string{"Content-Type: text/event-stream"},
-			httpcache.ReasonEndless,
-		},
-		{
-			"nor for one in another spelling", route, "GET", 200,
-			[]string{"Content-Type: Text/Event-Stream ; charset=utf-8"},
-			httpcache.ReasonEndless,
-		},
-		{
-			"nor for pictures that replace one another", route, "GET", 200,
-			[]string{"Content-Type: multipart/x-mixed-replace;boundary=b"},
-			httpcache.ReasonEndless,
-		},
-		{
-			"nor if it is forced", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200,
-			[]string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"},
-			httpcache.ReasonEndless,
-		},
-		{
-			"nor is the heuristic's", heuristic, "GET", 200,
-			[]string{"Content-Type: text/event-stream", "Last-Modified: " + at(-time.Hour)},
-			httpcache.ReasonEndless,
-		},
-		{
-			"a stream of events whose origin names a freshness", route, "GET", 200,
-			[]string{"Content-Type: text/event-stream", "Cache-Control: max-age=60"},
-			"",
-		},
-		{
-			"but not private", &httpcache.Rules{TTL: time.Minute, Force: true}, "GET", 200,
-			[]string{"Cache-Control: private"},
-			httpcache.ReasonPrivate,
-		},
-	} {
+	for _, row := range storables {
 		t.Run(row.name, func(t *testing.T) {
 			rules := row.rules
 			if rules == nil {

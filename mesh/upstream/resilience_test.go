@@ -430,19 +430,26 @@ func TestHurriedClients(t *testing.T) {
 	}
 }
 
+// badDay is how long the bad day lasts, and how often the target that flaps does.
+func badDay(t *testing.T) (lasts, flap time.Duration) {
+	t.Helper()
+	text := os.Getenv("BADDAY_SECONDS")
+	if text == "" {
+		return 3 * time.Second, 500 * time.Millisecond
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(n) * time.Second, 2 * time.Second
+}
+
 // One of four targets answers errors, another hangs, a third comes and goes. Clients whose requests may be repeated see
 // next to nothing of it, what may not is never run twice, and when all is well again so is the balance.
 //
 // BADDAY_SECONDS makes it longer, with a target that comes and goes every two seconds.
 func TestBadDay(t *testing.T) {
-	lasts, flap := 3*time.Second, 500*time.Millisecond
-	if text := os.Getenv("BADDAY_SECONDS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lasts, flap = time.Duration(n)*time.Second, 2*time.Second
-	}
+	lasts, flap := badDay(t)
 	var bad atomic.Bool
 	var posts sync.Map // by path
 	began := time.Now()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Output is what a log or a process has written so far. Tests read it while it grows: it is safe for concurrent use, and
-// its zero value is ready.
+// Output is what a log or a process has written so far. Tests read it while it grows: it is safe for concurrent use,
+// and its zero value is ready.
 type Output struct {
 	mu   sync.Mutex // guards text
 	text strings.Builder

@@ -10,7 +10,7 @@ import (
 // closed. The listener ends with the test, which waits for all calls of serve.
 func Serve(tb testing.TB, serve func(net.Conn)) (addr string) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
