@@ -2,6 +2,7 @@ package natsserver_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -14,10 +15,10 @@ import (
 func TestCurrentNeedsLeader(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for i, s := range servers {
-		st := s.JetStreamState()
-		if st.Store != natsserver.StoreCurrent || st.Leader == "" || st.Heard > 3*time.Second {
-			t.Errorf("n%d: %+v", i+1, st)
-		}
+		natsservertest.Eventually(t, fmt.Sprintf("n%d knows a leader", i+1), func() bool {
+			st := s.JetStreamState()
+			return st.Store == natsserver.StoreCurrent && st.Leader != "" && st.Heard <= 3*time.Second
+		})
 	}
 	for _, s := range servers {
 		if err := s.Close(); err != nil {

@@ -66,6 +66,9 @@ func (t *filling) once(ctx context.Context, f *flight) (done bool, err error) {
 	}
 	g := r.lease(&rec, a)
 	if g.permits == 0 {
+		if least > 0 && t.try == 0 && !l.alone {
+			return false, nil // the client may have been reset, and the replica that was asked not know it yet
+		}
 		l.exhausted(ctx, r, t.key, g, least, &t.before, now)
 		return true, nil
 	}

@@ -37,11 +37,10 @@ func spentIs(tb testing.TB, ls []*limit.Limiter, name, client string, want int, 
 	return u
 }
 
-// What was spent on any node is known on all, and a client that is reset has everything again, wherever it asks.
-func TestUsageAndReset(t *testing.T) {
-	t.Parallel()
+// allowances are limits of all kinds on how much passes in a time.
+func allowances() map[string]node.Limit {
 	algorithm := func(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
-	limits := map[string]node.Limit{
+	return map[string]node.Limit{
 		"first": rule("100/1h"), "clock": rule("100/744h", func(l *node.Limit) {
 			l.Align = node.AlignClock
 		}), "month": rule("100/month"),
@@ -49,7 +48,59 @@ func TestUsageAndReset(t *testing.T) {
 		"bucket":  rule("100/744h", algorithm(node.AlgorithmBucket)),
 		"burst":   rule("10/744h", burst(100)),
 	}
-	onFlat(t, limits, spendAndReset)
+}
+
+// What was spent on any node is known on all, and a client that is reset has everything again, wherever it asks.
+func TestUsageAndReset(t *testing.T) {
+	t.Parallel()
+	onFlat(t, allowances(), spendAndReset)
+}
+
+// The same where what is read at first is always the record before the newest.
+func TestUsageAndResetOverLaggingReplicas(t *testing.T) {
+	t.Parallel()
+	for name := range allowances() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &laggingStore{flatStore: newFlatStore(), before: map[limit.Key]limit.Stored{}}
+				ls := flatOn(t, []limit.ModelStore{s, s, s}, allowances())
+				defer closeAll(t, ls)
+				spendAndReset(t, ls, name)
+			})
+		})
+	}
+}
+
+// laggingStore gives whoever doesn't ask for a fresh record the one before it.
+type laggingStore struct {
+	*flatStore
+
+	mu     sync.Mutex // guards before
+	before map[limit.Key]limit.Stored
+}
+
+func (s *laggingStore) Get(ctx context.Context, key limit.Key, fresh bool) (limit.Stored, error) {
+	if fresh {
+		return s.flatStore.Get(ctx, key, true)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.before[key], nil
+}
+
+func (s *laggingStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, err := s.flatStore.Get(ctx, key, true)
+	if err != nil {
+		return 0, err
+	}
+	rev, err := s.flatStore.Put(ctx, key, v, keep)
+	if err == nil {
+		s.before[key] = before
+	}
+	return rev, err
 }
 
 // The same over NATS.

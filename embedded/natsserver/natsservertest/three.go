@@ -7,6 +7,9 @@ import (
 	"net"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"millrace/embedded/natsserver"
 )
 
@@ -40,7 +43,8 @@ func FindPorts(n int) ([]string, error) {
 	return nil, fmt.Errorf("%d of %d ports are free", len(out), n)
 }
 
-// StartThree runs a cluster of three servers until the test ends, and waits until JetStream is current on each.
+// StartThree runs a cluster of three servers until the test ends, and waits until JetStream is current on each, and all
+// of them store.
 func StartThree(tb testing.TB) []*natsserver.Server {
 	tb.Helper()
 	peers := FreePorts(tb, 3)
@@ -68,5 +72,30 @@ func StartThree(tb testing.TB) []*natsserver.Server {
 			return s.Store() == natsserver.StoreCurrent && s.Routes() == len(out)-1
 		})
 	}
+	place(tb, out)
 	return out
+}
+
+// place waits until JetStream's leader can place a stream on all servers: it takes them into its group one after
+// another, and they are current before.
+func place(tb testing.TB, servers []*natsserver.Server) {
+	tb.Helper()
+	user, password := servers[0].NodeCredential()
+	nc, err := nats.Connect("", nats.InProcessServer(servers[0]), nats.UserInfo(user, password))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg := jetstream.StreamConfig{Name: "PLACED", Subjects: []string{"placed"}, Replicas: len(servers)}
+	Eventually(tb, "JetStream places a stream on all servers", func() bool {
+		_, err := js.CreateStream(tb.Context(), cfg)
+		return err == nil
+	})
+	if err := js.DeleteStream(tb.Context(), cfg.Name); err != nil {
+		tb.Fatal(err)
+	}
 }
