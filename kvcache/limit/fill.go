@@ -125,7 +125,12 @@ func (l *Limiter) prepare(r *Rule, key Key, f *flight, now int64) (e entry, n ne
 	s := l.table.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, _ = s.entries.get(key)
+	e, found := s.entries.get(key)
+	if r.share > 0 && (!found || now >= e.until) { // the window of the try before is over
+		if own, begun := r.begin(s, key, now); begun {
+			e = own
+		}
+	}
 	n = f.need
 	if r.kind != bucket && now < e.until {
 		n.permits -= min(e.permits, n.permits)
