@@ -225,6 +225,47 @@ func TestShares(t *testing.T) {
 	})
 }
 
+// A question that begins in one window and ends in the next costs the node nothing of its part of the next one.
+func TestShareOfTheNextWindow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const most, window, slow = 60, 10 * time.Second, 20 * time.Millisecond
+		s := &slowStore{flatStore: newFlatStore()}
+		ls := flatOn(t, []limit.ModelStore{s, s}, map[string]node.Limit{"r": share("60/10s")},
+			func(c *limit.Config) { c.Slots = 2 })
+		defer closeAll(t, ls)
+		after(window) // the slots are held
+		if got := spend(t, ls[0], "client", 2*most); got != most {
+			t.Fatalf("%d passed, want %d", got, most)
+		}
+		after(window - time.Duration(time.Now().UnixNano())%window - slow/2)
+		s.slow.Store(int64(slow))
+		got := spend(t, ls[0], "client", 1)
+		s.slow.Store(0)
+		if into := time.Duration(time.Now().UnixNano()) % window; into > window/2 {
+			t.Fatalf("the question ended before the window did: %s", into)
+		}
+		for _, l := range ls {
+			got += spend(t, l, "client", 2*most)
+		}
+		if got != most {
+			t.Errorf("%d passed in the next window, want %d", got, most)
+		}
+	})
+}
+
+// slowStore takes its time to read.
+type slowStore struct {
+	*flatStore
+
+	slow atomic.Int64 // in nanoseconds
+}
+
+func (s *slowStore) Get(ctx context.Context, key limit.Key, fresh bool) (limit.Stored, error) {
+	after(time.Duration(s.slow.Load()))
+	return s.flatStore.Get(ctx, key, fresh)
+}
+
 // A time that is set back, since most clocks say so, doesn't begin a window again whose part was spent and forgotten.
 func TestTimeSetBack(t *testing.T) {
 	t.Parallel()
