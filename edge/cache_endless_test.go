@@ -155,8 +155,10 @@ func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
 
 // Nor do those who read what is stored while chunks of it are brought back.
 func TestCacheSlowReadersOfLostChunksTakeNoRoom(t *testing.T) {
-	const n = 14 << 20                // more than sockets take
-	r := startCache(t, nil, noBucket) // 16 MiB of room
+	const n = 14 << 20 // more than sockets take
+	// 16 MiB of room to collect. The memory may be so large that each of its parts has room for what all readers of one
+	// chunk hold of it, since each has a copy of its own: else these drive out what lies beside them.
+	r := startCache(t, nil, noBucket, func(s *cacheSetup) { s.store.Memory = 4096 * node.MiB })
 	o := inChunks(n, "ETag", `"1"`)
 	r.on("/a", o.answer)
 	r.on("/b", streamed(text(1<<20), 1<<20, "Cache-Control", "max-age=600"))
