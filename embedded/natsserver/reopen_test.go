@@ -24,17 +24,8 @@ func TestReopenKeepsConnectionsAndStreams(t *testing.T) {
 func reopens(t *testing.T, servers []*natsserver.Server) {
 	t.Helper()
 	lost := func(*nats.Conn, error) { t.Error("a connection was lost") }
-	user, password := servers[0].NodeCredential()
-	nc, err := nats.Connect("", nats.InProcessServer(servers[0]), nats.UserInfo(user, password),
-		nats.DisconnectErrHandler(lost))
-	if err != nil {
-		t.Fatal(err)
-	}
+	nc, js := natsservertest.JetStream(t, servers[0], nats.DisconnectErrHandler(lost))
 	defer func() { nc.Opts.DisconnectedErrCB = nil; nc.Close() }()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	cfg := jetstream.StreamConfig{
 		Name: "S", Subjects: []string{"s.>"}, Storage: jetstream.FileStorage,
 		Replicas: len(servers),

@@ -66,8 +66,8 @@ func (t *filling) once(ctx context.Context, f *flight) (done bool, err error) {
 	}
 	g := r.lease(&rec, a)
 	if g.permits == 0 {
-		if least > 0 && t.try == 0 && !l.alone {
-			return false, nil // the client may have been reset, and the replica that was asked not know it yet
+		if least > 0 && l.lags(t.try) {
+			return false, nil // the client may have been reset since
 		}
 		l.exhausted(ctx, r, t.key, g, least, &t.before, now)
 		return true, nil
@@ -125,12 +125,7 @@ func (l *Limiter) prepare(r *Rule, key Key, f *flight, now int64) (e entry, n ne
 	s := l.table.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, found := s.entries.get(key)
-	if r.share > 0 && (!found || now >= e.until) { // the window of the try before is over
-		if own, begun := r.begin(s, key, now); begun {
-			e = own
-		}
-	}
+	e, _ = r.entry(s, key, now) // the window of the try before may be over
 	n = f.need
 	if r.kind != bucket && now < e.until {
 		n.permits -= min(e.permits, n.permits)
@@ -177,6 +172,10 @@ const (
 	aheadAlone  = 2 * time.Second
 	aheadQueue  = time.Second // for requests that wait in any case
 )
+
+// lags reports whether what a try goes by may be older than what the store has acknowledged: the first one asks the
+// replica that is near, or goes by what this node remembers. Nobody is refused for that.
+func (l *Limiter) lags(try int) bool { return try == 0 && !l.alone }
 
 // errStale means that a replica may be behind, and that the one that leads must be asked.
 var errStale = errors.New("the record may be an old one")

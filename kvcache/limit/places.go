@@ -216,8 +216,8 @@ func (r *Rule) settle(ctx context.Context, key Key, more uint32, yield bool) (go
 		}
 		n, room := r.fits(rec, p, more, yield, begun)
 		if more > 0 && n < p.busy+more { // a refusal writes nothing: renewPlaces renews what is in use
-			if try == 0 {
-				continue // the first read may come from a replica that lags
+			if r.l.lags(try) {
+				continue // others may have left since
 			}
 			return false, nil
 		}

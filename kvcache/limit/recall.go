@@ -107,10 +107,7 @@ func (r *Rule) give(key Key, until int64, want uint32) uint32 {
 	s := r.l.table.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, found := s.entries.get(key)
-	if r.share > 0 && (!found || now >= e.until) {
-		e, found = r.begin(s, key, now)
-	}
+	e, found := r.entry(s, key, now)
 	if !found || e.until != until || now >= e.until || e.permits == 0 {
 		return 0
 	}

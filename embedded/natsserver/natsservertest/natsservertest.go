@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"millrace/embedded/natsserver"
@@ -63,6 +65,22 @@ func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) 
 	})
 	s.OnGone(c.MembersGone)
 	return c
+}
+
+// JetStream opens a plain connection with the node's credential, within the process. The caller closes it.
+func JetStream(tb testing.TB, s *natsserver.Server, opts ...nats.Option) (*nats.Conn, jetstream.JetStream) {
+	tb.Helper()
+	user, password := s.NodeCredential()
+	nc, err := nats.Connect("", append(opts, nats.InProcessServer(s), nats.UserInfo(user, password))...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		tb.Fatal(err)
+	}
+	return nc, js
 }
 
 // Discard is a logger that nobody reads.

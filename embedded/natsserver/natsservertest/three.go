@@ -7,7 +7,6 @@ import (
 	"net"
 	"testing"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/embedded/natsserver"
@@ -80,16 +79,8 @@ func StartThree(tb testing.TB) []*natsserver.Server {
 // another, and they are current before.
 func place(tb testing.TB, servers []*natsserver.Server) {
 	tb.Helper()
-	user, password := servers[0].NodeCredential()
-	nc, err := nats.Connect("", nats.InProcessServer(servers[0]), nats.UserInfo(user, password))
-	if err != nil {
-		tb.Fatal(err)
-	}
+	nc, js := JetStream(tb, servers[0])
 	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		tb.Fatal(err)
-	}
 	cfg := jetstream.StreamConfig{Name: "PLACED", Subjects: []string{"placed"}, Replicas: len(servers)}
 	Eventually(tb, "JetStream places a stream on all servers", func() bool {
 		_, err := js.CreateStream(tb.Context(), cfg)
