@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A freshness that only the route names isn't for clients with credentials either: they get what the origin says to
@@ -176,7 +176,7 @@ func TestCacheAttackPassingByOfOtherOrigins(t *testing.T) {
 		if s := ask(path); s.fwd != "vary-miss" {
 			t.Errorf("%s: the first: %s", path, s)
 		}
-		natsservertest.Eventually(t, "what is for other origins is stored", func() bool { return ask(path).hit })
+		nodetest.Eventually(t, "what is for other origins is stored", func() bool { return ask(path).hit })
 		asked := r.count(path)
 		for range 3 {
 			if s := ask(path); !s.hit {
@@ -199,7 +199,7 @@ func TestCacheAttackPassingByOfOtherOrigins(t *testing.T) {
 	for range 4 {
 		r.ask(t, "HEAD", "/private", "", "Origin", "https://other.test")
 	}
-	natsservertest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
+	nodetest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
 	if n := r.count("/private"); n != 6 {
 		t.Errorf("the origin was asked %d times", n)
 	}

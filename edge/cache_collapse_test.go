@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // crowd asks for a path from n clients at once and gives what they saw. meanwhile runs once all have sent.
@@ -58,7 +58,7 @@ func TestCacheCollapseOneFetchForAll(t *testing.T) {
 	defer open()
 	r.on("/a", held)
 	list := r.crowd(t, 200, "/a", func() {
-		natsservertest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 1 })
+		nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 1 })
 		open()
 	})
 	for _, s := range list {
@@ -173,7 +173,7 @@ func TestCacheCollapseStreamsToWaiters(t *testing.T) {
 	for _, x := range []*reader{first, second, third} {
 		x.wantEnd()
 	}
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
+	nodetest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
 	r.get(t, "/a").wantHit(t, "afterwards", a+b)
 	if n := r.count("/a"); n != 1 {
 		t.Errorf("the origin was asked %d times", n)
@@ -217,7 +217,7 @@ func TestCacheCollapsePrivateIsNotShared(t *testing.T) {
 		r.on("/a", held)
 		const n = 30
 		list := r.crowd(t, n, "/a", func() {
-			natsservertest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") > 0 })
+			nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") > 0 })
 			open()
 		})
 		bodies := map[string]bool{}
@@ -262,11 +262,11 @@ func TestCacheCollapseLeaderGoesAway(t *testing.T) {
 	if _, err := io.WriteString(leader, "GET /a HTTP/1.1\r\nHost: example.test\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 1 })
+	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 1 })
 	waiting := make(chan *seen)
 	go func() { waiting <- r.get(t, "/a") }()
 	_ = leader.Close()
-	natsservertest.Eventually(t, "the leader's end is noticed", func() bool { return r.Connections() <= 1 })
+	nodetest.Eventually(t, "the leader's end is noticed", func() bool { return r.Connections() <= 1 })
 	open()
 	if s := <-waiting; s.body != "body 1" {
 		t.Errorf("who waited got %s", s)
@@ -292,7 +292,7 @@ func TestCacheCollapseLeaderGoesAwayInBody(t *testing.T) {
 	}()
 	follower.want(a)
 	follower.wantEnd()
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
+	nodetest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
 	if n := r.count("/a"); n != 1 {
 		t.Errorf("the origin was asked %d times", n)
 	}
@@ -319,7 +319,7 @@ func TestCacheCollapseVariants(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") > 0 })
+	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") > 0 })
 	open()
 	wg.Wait()
 	if n := r.count("/a"); n < 2 || n > 10 {
@@ -363,7 +363,7 @@ func TestCacheCollapseRefreshOfLarge(t *testing.T) {
 	r.on("/a", inTurn(streamed(old, piece, "Cache-Control", "max-age=10, stale-while-revalidate=600", "Age", "20"),
 		streams(body, piece, "Cache-Control", "max-age=60")))
 	r.get(t, "/a")
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
+	nodetest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
 	r.get(t, "/a").wantHit(t, "which begins the refresh", old)
 	go feed(body, strings.Repeat("n", piece-1))
 	for range 20 {
@@ -373,7 +373,7 @@ func TestCacheCollapseRefreshOfLarge(t *testing.T) {
 	}
 	feed(body, "n")
 	close(body.pieces)
-	natsservertest.Eventually(t, "the new one is served", func() bool { return r.get(t, "/a").body != old })
+	nodetest.Eventually(t, "the new one is served", func() bool { return r.get(t, "/a").body != old })
 	if n := r.count("/a"); n != 2 {
 		t.Errorf("the origin was asked %d times", n)
 	}

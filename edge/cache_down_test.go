@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // toUpstream makes the rig's route lead to the upstream app.
@@ -48,7 +48,7 @@ func TestCacheRequestThatOriginHangsUpOn(t *testing.T) {
 	go func() { crashed <- r.get(t, "/held", "X-Crash", "1") }()
 	<-began
 	for _, s := range r.crowd(t, 20, "/held", func() {
-		natsservertest.Eventually(t, "all are connected", func() bool { return r.Connections() >= 21 })
+		nodetest.Eventually(t, "all are connected", func() bool { return r.Connections() >= 21 })
 		close(held)
 	}) {
 		if s.body != "ok" {

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A stream of events is never stored under a freshness that the origin hasn't named: nobody wants the events of
@@ -52,7 +52,7 @@ func TestCacheEndlessUnknownLength(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.TTL = minute })
 	r.on("/page", streamed("page", -1))
 	r.get(t, "/page")
-	natsservertest.Eventually(t, "a page is stored", func() bool { return r.ask(t, "HEAD", "/page", "").hit })
+	nodetest.Eventually(t, "a page is stored", func() bool { return r.ask(t, "HEAD", "/page", "").hit })
 	r = startCache(t, func(c *node.Cache) { c.TTL = minute })
 	r.SetEndsWithin(-1) // nothing does
 	for path, control := range map[string]string{"/feed": "x", "/said": "max-age=600"} {
@@ -66,7 +66,7 @@ func TestCacheEndlessUnknownLength(t *testing.T) {
 		close(body.pieces)
 		x.wantEnd()
 	}
-	natsservertest.Eventually(t, "what the origin speaks for is stored", func() bool { return r.has("/said") })
+	nodetest.Eventually(t, "what the origin speaks for is stored", func() bool { return r.has("/said") })
 	r.get(t, "/said").wantHit(t, "named by the origin", "onetwo")
 	r.on("/feed", always(200, "%d", "Cache-Control", "no-store"))
 	if s := r.get(t, "/feed"); s.hit {
@@ -90,7 +90,7 @@ func TestCacheEndlessTakesNoRoom(t *testing.T) {
 	if s := r.get(t, "/a"); !s.stored {
 		t.Errorf("beside streams: %s", s)
 	}
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
+	nodetest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
 }
 
 // A fetch that nobody waits for ends as soon as its response turns out to be one that isn't stored.
@@ -140,11 +140,11 @@ func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
 	}
 	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600"))
 	i := 0
-	natsservertest.Eventually(t, "others are stored", func() bool {
+	nodetest.Eventually(t, "others are stored", func() bool {
 		i++
 		return r.get(t, "/a?"+strconv.Itoa(i)).stored
 	})
-	natsservertest.Eventually(t, "and found", func() bool { return r.get(t, "/a?"+strconv.Itoa(i)).hit })
+	nodetest.Eventually(t, "and found", func() bool { return r.get(t, "/a?"+strconv.Itoa(i)).hit })
 	for i, b := range bodies { // they get theirs to its end all the same
 		b.pieces <- "end"
 		readers[i].want("end")

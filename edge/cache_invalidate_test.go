@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // byMethod answers GET with get, and all else with other.
@@ -129,7 +129,7 @@ func TestCacheRFC9110Section933PostAsGet(t *testing.T) {
 		r.get(t, path)
 		r.ask(t, "POST", path, "x").wantFwd(t, "POST", "method", "posted")
 		if c.used { // an invalidation that takes its time (see invalidated) takes the response with it
-			natsservertest.Eventually(t, "the POST's response is used", func() bool {
+			nodetest.Eventually(t, "the POST's response is used", func() bool {
 				s := r.get(t, path)
 				if !s.hit || s.body != "posted" {
 					r.ask(t, "POST", path, "x")
@@ -160,7 +160,7 @@ func TestCacheQueryMethod(t *testing.T) {
 	r.get(t, "/q").wantFwd(t, "GET", "uri-miss", " 4")
 	r.ask(t, "QUERY", "/q", "a", json...).wantHit(t, "after a GET", "a 1")
 	r.ask(t, "POST", "/q", "a", json...)
-	natsservertest.Eventually(t, "a POST makes it invalid", func() bool {
+	nodetest.Eventually(t, "a POST makes it invalid", func() bool {
 		return !r.ask(t, "QUERY", "/q", "a", json...).hit
 	})
 	none := startCache(t, nil)
@@ -182,7 +182,7 @@ func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
 	})
 	r.on("/a", byMethod(fresh("%d"), always(201, "")))
 	for range 10 {
-		natsservertest.Eventually(t, "it is stored, once the invalidation before is over", func() bool {
+		nodetest.Eventually(t, "it is stored, once the invalidation before is over", func() bool {
 			return r.get(t, "/a").hit
 		})
 		r.ask(t, "POST", "/a", "x")
@@ -246,7 +246,7 @@ func TestCachePostThatNoGetCouldBe(t *testing.T) {
 		r.on(c.path, says)
 		post := func() { r.ask(t, "POST", c.path+c.query+c.more, "q", c.header...) }
 		if post(); c.stored { // see TestCacheRFC9110Section933PostAsGet
-			natsservertest.Eventually(t, c.path+" is stored", func() bool {
+			nodetest.Eventually(t, c.path+" is stored", func() bool {
 				s := r.get(t, c.path+c.query)
 				if s.body == "POST" {
 					return s.hit

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // text gives n bytes of which each place is known.
@@ -45,7 +45,7 @@ func TestCacheLargeInChunks(t *testing.T) {
 	if s := r.get(t, "/a"); s.body != body || !s.stored || s.ContentLength != n {
 		t.Errorf("the first: %s", s)
 	}
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
+	nodetest.Eventually(t, "it is stored", func() bool { return r.get(t, "/a").hit })
 	r.get(t, "/a").wantHit(t, "the second", body)
 	if s := r.ask(t, "HEAD", "/a", ""); s.ContentLength != n || !s.hit {
 		t.Errorf("HEAD: %s, length %d", s, s.ContentLength)
@@ -85,7 +85,7 @@ func TestCacheLargeValidates(t *testing.T) {
 	r.on("/a", inTurn(streamed(body, 1<<20, "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`),
 		confirmed("max-age=60, no-cache"), confirmed("no-store"), fresh("new")))
 	r.get(t, "/a")
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
+	nodetest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
 	for range 2 {
 		if s := r.get(t, "/a"); s.body != body || s.StatusCode != 200 || s.status != 304 || s.broken != nil {
 			t.Errorf("validated: %s, %v", s, s.broken)
@@ -111,7 +111,7 @@ func TestCacheLargeUnknownLength(t *testing.T) {
 			}
 			continue
 		}
-		natsservertest.Eventually(t, "it is stored", func() bool { return r.ask(t, "HEAD", path, "").hit })
+		nodetest.Eventually(t, "it is stored", func() bool { return r.ask(t, "HEAD", path, "").hit })
 		r.get(t, path).wantHit(t, strconv.Itoa(size), body)
 	}
 }
@@ -171,7 +171,7 @@ func TestCacheRFC9111Section33UpstreamBreaksOff(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/length", "/chunked"} {
-		natsservertest.Eventually(t, "the upstream is asked again", func() bool {
+		nodetest.Eventually(t, "the upstream is asked again", func() bool {
 			s := r.get(t, path)
 			return s.body == "whole" || s.body == "part"
 		})
@@ -184,7 +184,7 @@ func TestCacheRFC9111Section33UpstreamBreaksOff(t *testing.T) {
 // upstream makes the upstream "app" of the rig's mesh.
 func (r *cacheRig) upstream(tb testing.TB, url string) {
 	tb.Helper()
-	set, err := upstream.New(upstream.Config{Conn: r.conn, Log: natsservertest.Discard()})
+	set, err := upstream.New(upstream.Config{Conn: r.conn, Log: nodetest.Discard()})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestCacheLargeClientGoesAway(t *testing.T) {
 		x := r.open(t, "/a")
 		_ = x.conn.Close()
 	}
-	natsservertest.Eventually(t, "the connections are gone", func() bool { return r.Connections() == 0 })
+	nodetest.Eventually(t, "the connections are gone", func() bool { return r.Connections() == 0 })
 	if s := r.get(t, "/a"); s.body != text(n) || errors.Is(s.broken, net.ErrClosed) {
 		t.Errorf("afterwards: %s", s)
 	}

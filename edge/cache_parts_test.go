@@ -10,10 +10,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // representation is what an origin has at a moment, of which it answers single ranges, If-Range and If-None-Match.
@@ -106,7 +106,7 @@ func TestCacheRFC9111Section433RangeOfStaleWhole(t *testing.T) {
 			return resp
 		})
 		r.get(t, "/a")
-		natsservertest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
+		nodetest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
 		sent := sum.Load()
 		s := r.get(t, "/a", "Range", "bytes=0-0")
 		if s.StatusCode != 206 || s.body != body[:1] || s.fwd != "stale" || s.status != 304 {
@@ -197,7 +197,7 @@ func TestCacheRFC5861Section3RefreshByRangeOrHead(t *testing.T) {
 		if s := r.ask(t, c.method, "/a", "", c.header...); !s.hit {
 			t.Errorf("%s %q: %s", c.method, c.header, s)
 		}
-		natsservertest.Eventually(t, "the new one is served", func() bool {
+		nodetest.Eventually(t, "the new one is served", func() bool {
 			return r.get(t, "/a").Header.Get("ETag") == `"2"`
 		})
 		r.get(t, "/a").wantHit(t, c.method+" "+strings.Join(c.header, " "), digits+"2")
@@ -331,7 +331,7 @@ func TestCacheRFC9111Section33Completes(t *testing.T) {
 		if want := map[bool]int{true: 2, false: 3}[c.etag != ""]; len(list) != want {
 			t.Errorf("%s: the origin was asked %d times, %q", name, len(list), list)
 		}
-		natsservertest.Eventually(t, "the whole is stored", func() bool {
+		nodetest.Eventually(t, "the whole is stored", func() bool {
 			s := r.get(t, "/a")
 			return s.hit && s.body == body
 		})

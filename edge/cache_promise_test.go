@@ -18,11 +18,11 @@ import (
 
 	"millrace/edge"
 	"millrace/embedded/natsserver"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 const chunk = 256 << 10
@@ -63,7 +63,7 @@ func (r *cacheRig) lose(tb testing.TB, path string, chunks ...uint32) {
 // storeLarge asks for a path until it is served from the memory.
 func (r *cacheRig) storeLarge(tb testing.TB, path string) {
 	tb.Helper()
-	natsservertest.Eventually(tb, path+" is stored", func() bool { return r.get(tb, path).hit })
+	nodetest.Eventually(tb, path+" is stored", func() bool { return r.get(tb, path).hit })
 }
 
 // When chunks of a stored body have left memory and bucket, nobody sees it break off: what is missing comes from the
@@ -263,7 +263,7 @@ func TestCacheLargeFromSlowBucket(t *testing.T) {
 		o := inChunks(3<<20, validator...)
 		r.on("/a", o.answer)
 		r.storeLarge(t, "/a")
-		natsservertest.Eventually(t, "the bucket has it", func() bool {
+		nodetest.Eventually(t, "the bucket has it", func() bool {
 			return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 		})
 		for round := range 2 {
@@ -286,7 +286,7 @@ func TestCacheLargeClientGoesAwayWhileItIsBrought(t *testing.T) {
 	o := inChunks(16*chunk, "ETag", `"1"`)
 	r.on("/a", o.answer)
 	r.storeLarge(t, "/a")
-	natsservertest.Eventually(t, "the bucket has it", func() bool {
+	nodetest.Eventually(t, "the bucket has it", func() bool {
 		return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 	})
 	nonce := r.recordOf(t, "/a").Nonce
@@ -295,7 +295,7 @@ func TestCacheLargeClientGoesAwayWhileItIsBrought(t *testing.T) {
 		x := r.open(t, "/a")
 		x.want(o.body[:1000])
 		_ = x.conn.Close()
-		natsservertest.Eventually(t, "the connection is gone", func() bool { return r.Connections() == 0 })
+		nodetest.Eventually(t, "the connection is gone", func() bool { return r.Connections() == 0 })
 	}
 	r.get(t, "/a").wantHit(t, "afterwards", o.body)
 	if rec := r.recordOf(t, "/a"); rec.Nonce != nonce || r.count("/a") != 1 {
@@ -309,7 +309,7 @@ func TestCacheLargeNoRoom(t *testing.T) {
 	o := inChunks(3 << 20)
 	r.on("/a", o.answer)
 	r.storeLarge(t, "/a")
-	natsservertest.Eventually(t, "the bucket has it", func() bool {
+	nodetest.Eventually(t, "the bucket has it", func() bool {
 		return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 	})
 	r.lose(t, "/a", 1, 2)
@@ -333,7 +333,7 @@ func TestCacheLargeLosesBucketWhileItIsRead(t *testing.T) {
 		o := inChunks(n, validator...)
 		r.on("/a", o.answer)
 		r.storeLarge(t, "/a")
-		natsservertest.Eventually(t, "the bucket has it", func() bool {
+		nodetest.Eventually(t, "the bucket has it", func() bool {
 			return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 		})
 		r.lose(t, "/a", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
@@ -368,7 +368,7 @@ func (r *cacheRig) emptyBucket(tb testing.TB) {
 // were left out.
 func TestCacheLargeBucketIsFull(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 8 * node.MiB })
-	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
 	const size = 1 << 20
 	bodies := map[string]string{}
 	for i := range 12 {
@@ -399,7 +399,7 @@ func TestCacheLargeBucketIsFull(t *testing.T) {
 // A large response that a 304 has confirmed tells the bucket of nothing that isn't there.
 func TestCacheLargeConfirmedIsNotPromised(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = node.MiB }) // a quarter of which is too little
-	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
 	o := inChunks(600_000, "ETag", `"1"`)
 	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
 		resp := o.answer(req, n)
@@ -409,7 +409,7 @@ func TestCacheLargeConfirmedIsNotPromised(t *testing.T) {
 		return resp
 	})
 	r.get(t, "/a")
-	natsservertest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
+	nodetest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
 	if s := r.get(t, "/a"); s.status != 304 || s.body != o.body {
 		t.Errorf("validated: %s", s)
 	}

@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"millrace/edge"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func (r *cacheRig) purge(t *testing.T, purges ...kvcache.Purge) {
@@ -79,7 +79,7 @@ func TestCachePurgeSoftServesWhileRevalidating(t *testing.T) {
 	r.get(t, "/a")
 	r.purge(t, edge.URLPurges("http://example.test/a", true)...)
 	r.get(t, "/a").wantHit(t, "after the soft purge", "old")
-	natsservertest.Eventually(t, "the new one is there", func() bool { return r.get(t, "/a").body == "new" })
+	nodetest.Eventually(t, "the new one is there", func() bool { return r.get(t, "/a").body == "new" })
 	if r.count("/a") != 2 {
 		t.Errorf("the origin was asked %d times", r.count("/a"))
 	}
@@ -106,7 +106,7 @@ func TestCachePurgeDuringFailingValidation(t *testing.T) {
 	r.get(t, "/a")
 	got := make(chan *seen)
 	go func() { got <- r.get(t, "/a") }()
-	natsservertest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 2 })
+	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 2 })
 	r.purge(t, edge.URLPurges("http://example.test/a", false)...)
 	open()
 	if s := <-got; s.body == "secret" {
@@ -122,7 +122,7 @@ func TestCachePurgeLateFill(t *testing.T) {
 	r.on("/a", held)
 	got := make(chan *seen)
 	go func() { got <- r.get(t, "/a") }()
-	natsservertest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 1 })
+	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 1 })
 	r.purge(t, edge.URLPurges("http://example.test/a", false)...)
 	open()
 	<-got
@@ -157,7 +157,7 @@ func TestCachePurgeLateValidation(t *testing.T) {
 	r.get(t, "/a")
 	got := make(chan *seen)
 	go func() { got <- r.get(t, "/a") }()
-	natsservertest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 2 })
+	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 2 })
 	r.purge(t, edge.URLPurges("http://example.test/a", false)...)
 	open()
 	<-got
@@ -233,7 +233,7 @@ func TestCacheLeaseLost(t *testing.T) {
 		rigs[offline] = r
 	}
 	for offline, r := range rigs {
-		natsservertest.Eventually(t, "the lease is over", func() bool { return !r.cache.Leased() })
+		nodetest.Eventually(t, "the lease is over", func() bool { return !r.cache.Leased() })
 		serves := offline == node.OfflineServe
 		for range 2 {
 			if s := r.get(t, "/a"); s.hit != serves || s.body != "1" || (!serves && s.status != 304) {

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 const digits = "0123456789abcdefghij"
@@ -263,7 +263,7 @@ func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
 			t.Errorf("%q, %v", line, err)
 		}
 	}
-	natsservertest.Eventually(t, "less than one body is held for all", func() bool {
+	nodetest.Eventually(t, "less than one body is held for all", func() bool {
 		runtime.GC()
 		return heap()-before < n
 	})

@@ -23,6 +23,7 @@ import (
 	"millrace/kvcache"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // cacheRig is an edge that caches what the service "origin" answers.
@@ -35,7 +36,7 @@ type cacheRig struct {
 	nats  *natsserver.Server // of the cache
 	conn  *mesh.Conn
 	addr  string
-	log   *natsservertest.Output
+	log   *nodetest.Output
 	set   *cacheSetup
 	away  func() // ends the origin
 }
@@ -43,7 +44,7 @@ type cacheRig struct {
 // cacheSetup is what tests change of it.
 type cacheSetup struct {
 	edge   node.Edge
-	store  node.Store
+	store  node.CacheStore
 	alone  bool
 	apart  bool         // the cache has a NATS of its own
 	slow   *slowServer  // likewise, whose answers may take a while
@@ -62,7 +63,7 @@ func startCache(tb testing.TB, cache func(*node.Cache), change ...func(*cacheSet
 		f(&set)
 	}
 	o := &origin{answers: map[string]answer{}, counts: map[string]int{}, requests: map[string]*mesh.Request{}}
-	r := &cacheRig{origin: o, log: &natsservertest.Output{}, set: &set}
+	r := &cacheRig{origin: o, log: &nodetest.Output{}, set: &set}
 	r.nats = natsservertest.Start(tb)
 	r.conn = natsservertest.Connect(tb, r.nats)
 	service, err := r.conn.NewService(mesh.ServiceConfig{
@@ -96,7 +97,7 @@ func (r *cacheRig) openCache(tb testing.TB, store *mesh.Conn) {
 	tb.Helper()
 	cache, err := kvcache.New(kvcache.Config{
 		Node: "abc", Name: "n1", NATS: store.NATS(), Replicas: 1, Alone: r.set.alone,
-		MemoryBytes: int64(r.set.store.Memory), BucketBytes: int64(r.set.store.Disk), Log: natsservertest.Discard(),
+		MemoryBytes: int64(r.set.store.Memory), BucketBytes: int64(r.set.store.Disk), Log: nodetest.Discard(),
 	})
 	if err == nil {
 		err = cache.Open(tb.Context())
@@ -107,26 +108,26 @@ func (r *cacheRig) openCache(tb testing.TB, store *mesh.Conn) {
 	tb.Cleanup(func() { _ = cache.Close() })
 	r.cache = cache
 	r.listen(tb, r.set)
-	natsservertest.Eventually(tb, "the purges are followed", r.cache.Leased)
+	nodetest.Eventually(tb, "the purges are followed", r.cache.Leased)
 }
 
 // restart begins anew with what the bucket has, once that many entries have been written to it.
 func (r *cacheRig) restart(tb testing.TB, written uint64) {
 	tb.Helper()
-	natsservertest.Eventually(tb, "the bucket has all", func() bool { return r.cache.Stats().BucketWritten >= written })
+	nodetest.Eventually(tb, "the bucket has all", func() bool { return r.cache.Stats().BucketWritten >= written })
 	if err := r.Close(); err != nil {
 		tb.Error(err)
 	}
 	_ = r.cache.Close()
 	r.openCache(tb, r.conn)
-	natsservertest.Eventually(tb, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	nodetest.Eventually(tb, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
 }
 
 func (r *cacheRig) listen(tb testing.TB, set *cacheSetup) {
 	tb.Helper()
 	s, err := edge.New(edge.Config{
 		Node: "n1", ID: "abc", Edge: set.edge, Routes: set.routes, Mesh: r.conn,
-		Cache: r.cache, Store: set.store, Log: natsservertest.Discard(),
+		Cache: r.cache, Store: set.store, Log: nodetest.Discard(),
 	})
 	if err == nil {
 		err = s.Open(tb.Context())
@@ -398,7 +399,7 @@ func (r *cacheRig) has(path string) bool {
 // for 20 ms at most (kvcache.Patience), and goes on without it.
 func (r *cacheRig) invalidated(tb testing.TB, what, path string, header ...string) {
 	tb.Helper()
-	natsservertest.Eventually(tb, what, func() bool { return !r.get(tb, path, header...).hit })
+	nodetest.Eventually(tb, what, func() bool { return !r.get(tb, path, header...).hit })
 }
 
 // wantHit checks that a response came from the cache.

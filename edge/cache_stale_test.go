@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // stale is a response that has been stale for so long when it comes.
@@ -129,7 +129,7 @@ func TestCacheRFC5861Section3StaleWhileRevalidate(t *testing.T) {
 		}
 	}
 	close(hold)
-	natsservertest.Eventually(t, "the new one is served", func() bool { return r.get(t, "/a").body == "new" })
+	nodetest.Eventually(t, "the new one is served", func() bool { return r.get(t, "/a").body == "new" })
 	if n := r.count("/a"); n != 2 {
 		t.Errorf("the origin was asked %d times, want 2", n)
 	}
@@ -161,8 +161,8 @@ func TestCacheRFC5861Section3FailedRefresh(t *testing.T) {
 	r.get(t, "/a")
 	for i := 2; i < 6; i++ {
 		r.get(t, "/a").wantHit(t, "while refreshes fail", "old")
-		natsservertest.Eventually(t, "a refresh was tried", func() bool { return r.count("/a") >= i })
-		natsservertest.Eventually(t, "it has ended", func() bool { return r.InFlight() == 0 })
+		nodetest.Eventually(t, "a refresh was tried", func() bool { return r.count("/a") >= i })
+		nodetest.Eventually(t, "it has ended", func() bool { return r.InFlight() == 0 })
 	}
 }
 
@@ -273,7 +273,7 @@ func TestCacheConnectFailureIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer service.Close()
-	natsservertest.Eventually(t, "the origin is asked again", func() bool { return r.get(t, "/a").body == "back" })
+	nodetest.Eventually(t, "the origin is asked again", func() bool { return r.get(t, "/a").body == "back" })
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -292,7 +292,7 @@ func TestCacheEarlyRefresh(t *testing.T) {
 		return always(200, "%d", "Cache-Control", "max-age=100", "Age", "98")(nil, n)
 	})
 	r.get(t, "/a")
-	natsservertest.Eventually(t, "it is fetched anew", func() bool {
+	nodetest.Eventually(t, "it is fetched anew", func() bool {
 		s := r.get(t, "/a")
 		if !s.hit && r.count("/a") == 1 {
 			t.Fatalf("it became stale first: %s", s)
@@ -349,8 +349,8 @@ func TestCacheRefreshWithCredentialsKeepsWhatIsStored(t *testing.T) {
 	r.get(t, "/a")
 	for i := range 4 {
 		r.get(t, "/a", "Authorization", "Basic eDp5").wantHit(t, "with credentials", "body")
-		natsservertest.Eventually(t, "it was validated", func() bool { return r.count("/a") == i+2 })
-		natsservertest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
+		nodetest.Eventually(t, "it was validated", func() bool { return r.count("/a") == i+2 })
+		nodetest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
 	}
 	r.get(t, "/a").wantHit(t, "without", "body")
 }

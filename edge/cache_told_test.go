@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // The freshness that a route names is the one that is told and kept: cache: 30s isn't 28 seconds.
@@ -37,7 +37,7 @@ func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
 			r.get(t, path)
 			r.get(t, path).wantHit(t, path, "1")
 		}
-		natsservertest.Eventually(t, "the fetches are over", func() bool { return r.CacheFetches() == 0 })
+		nodetest.Eventually(t, "the fetches are over", func() bool { return r.CacheFetches() == 0 })
 		for i := range 40 {
 			if r.count("/"+age+"/"+strconv.Itoa(i)) > 1 {
 				n++
@@ -58,14 +58,14 @@ func (r *cacheRig) onlyInBucket(tb testing.TB, path string, header ...string) {
 	tb.Helper()
 	before := r.cache.Stats().BucketWritten
 	r.get(tb, path, header...)
-	natsservertest.Eventually(tb, "the bucket has it", func() bool { return r.cache.Stats().BucketWritten > before })
+	nodetest.Eventually(tb, "the bucket has it", func() bool { return r.cache.Stats().BucketWritten > before })
 	r.cache.Drop([]byte("Ghttp://example.test" + path))
 }
 
 // A HEAD, a range or a condition that the memory can't answer is answered from the bucket, as a GET is.
 func TestCacheBucketAnswersEveryMethod(t *testing.T) {
 	r := startCache(t, nil)
-	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
 	for i, c := range []struct {
 		method string
 		status int

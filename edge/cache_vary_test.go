@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // varying answers with a Vary and with what the request has in the field.
@@ -102,7 +102,7 @@ func readableBy(s *seen) string { return s.Header.Get("Access-Control-Allow-Orig
 // (RFC 9111 §4.1, last paragraph).
 func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
 	r := startCache(t, nil)
-	natsservertest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
 	r.on("/a", crossOrigin)
 	for i, c := range []struct {
 		from, body string

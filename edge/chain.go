@@ -107,7 +107,7 @@ func (s *Server) takeBody(next Handler) Handler {
 // yet, if the target can take streams.
 func (x *Exchange) take() error {
 	r := x.route
-	whole := r.Whole()
+	whole := r.BuffersBody()
 	x.Socket = x.Socket && !whole
 	switch {
 	case x.Socket:

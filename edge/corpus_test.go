@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // sample is one line of testdata/requests.jsonl: bytes to send, and what must become of them.
@@ -140,7 +140,7 @@ func TestCorpus(t *testing.T) {
 // serve makes an upstream of the mesh.
 func serve(tb testing.TB, r *rig, name, url string) {
 	tb.Helper()
-	set, err := upstream.New(upstream.Config{Conn: r.conn, Log: natsservertest.Discard()})
+	set, err := upstream.New(upstream.Config{Conn: r.conn, Log: nodetest.Discard()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // crowd is an edge that takes four connections, two of each client, whose route /run answers when the test says so.
@@ -81,7 +81,7 @@ const alice, bob, carol = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 func TestOneClientHoldsItsShare(t *testing.T) {
 	c := startCrowd(t, nil)
 	running := []*visitor{c.visit(t, alice, "/run"), c.visit(t, alice, "/run")}
-	natsservertest.Eventually(t, "both run", func() bool { return c.InFlight() == 2 })
+	nodetest.Eventually(t, "both run", func() bool { return c.InFlight() == 2 })
 	if _, _, ok := c.Crowded(); ok {
 		t.Error("crowded before anybody was refused")
 	}
@@ -98,7 +98,7 @@ func TestOneClientHoldsItsShare(t *testing.T) {
 		}
 		v.Close()
 	}
-	natsservertest.Eventually(t, "they are gone", func() bool { return c.Connections() <= 1 })
+	nodetest.Eventually(t, "they are gone", func() bool { return c.Connections() <= 1 })
 	if client, n, ok := c.Crowded(); client != alice || n != 2 || !ok {
 		t.Errorf("the most connections are said to be %s's, %d, %t", client, n, ok)
 	}
@@ -110,7 +110,7 @@ func TestIdleConnectionsOfTheSameClientGiveWay(t *testing.T) {
 	other := c.visit(t, bob, "/")
 	other.status(t)
 	for range 5 {
-		natsservertest.Eventually(t, "a new one is served", func() bool {
+		nodetest.Eventually(t, "a new one is served", func() bool {
 			return c.visit(t, alice, "/").status(t) == 200
 		})
 	}
@@ -131,9 +131,9 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 		c.visit(t, alice, "")
 		c.visit(t, bob, "/").status(t)
 	}
-	natsservertest.Eventually(t, "all are there", func() bool { return c.Connections() == 4 })
+	nodetest.Eventually(t, "all are there", func() bool { return c.Connections() == 4 })
 	for range 2 {
-		natsservertest.Eventually(t, "a newcomer is served", func() bool {
+		nodetest.Eventually(t, "a newcomer is served", func() bool {
 			return c.visit(t, carol, "/").status(t) == 200
 		})
 	}
@@ -149,7 +149,7 @@ func TestBusyConnectionsStay(t *testing.T) {
 	for _, from := range []string{alice, alice, bob, bob} {
 		running = append(running, c.visit(t, from, "/run"))
 	}
-	natsservertest.Eventually(t, "all run", func() bool { return c.InFlight() == 4 })
+	nodetest.Eventually(t, "all run", func() bool { return c.InFlight() == 4 })
 	if got := c.visit(t, carol, "/").status(t); got != 503 {
 		t.Errorf("one too many got %d", got)
 	}

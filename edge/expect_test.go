@@ -13,15 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // before is an edge whose routes lead to an upstream of which each connection is served so.
 func before(t *testing.T, change func(*node.Edge), serving func(net.Conn)) *rig {
 	t.Helper()
-	url := "http://" + natsservertest.Serve(t, serving)
+	url := "http://" + nodetest.Serve(t, serving)
 	all := route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r := start(t, change, all)

@@ -27,7 +27,7 @@ func (s *Server) Routes() []RouteInfo {
 	for _, r := range set.routes {
 		out = append(out, RouteInfo{
 			Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(),
-			Target: r.Goal(),
+			Target: r.Describe(),
 		})
 	}
 	if set.exposed != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // Under expose "*" a name that nobody has ever served is not found, whatever carries the request; a service that has
@@ -46,7 +46,7 @@ func TestExposedNames(t *testing.T) {
 	if err := sub.Unsubscribe(); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "a service whose last member has left is away", func() bool {
+	nodetest.Eventually(t, "a service whose last member has left is away", func() bool {
 		resp, body := r.do(t, "GET", "/late", "")
 		return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(body, `"no_member"`)
 	})

@@ -15,9 +15,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // gatherRoute is a route /all/{id} that makes the calls.
@@ -173,7 +173,7 @@ func (c gatherCase) run(t *testing.T) {
 	if c.partial != "" && h.Get("Cache-Control") != "no-store" {
 		t.Errorf("a part of an answer may be stored: %v", h)
 	}
-	natsservertest.Eventually(t, "calls that nobody waits for are canceled", func() bool {
+	nodetest.Eventually(t, "calls that nobody waits for are canceled", func() bool {
 		return p.canceled.Load() == p.hanging() && p.running.Load() == 0
 	})
 }
@@ -460,10 +460,10 @@ func TestGatherGone(t *testing.T) {
 		}
 		gone <- err
 	}()
-	natsservertest.Eventually(t, "both calls run", func() bool { return p.running.Load() == 2 })
+	nodetest.Eventually(t, "both calls run", func() bool { return p.running.Load() == 2 })
 	cancel()
 	if err := <-gone; err == nil {
 		t.Error("the client got an answer")
 	}
-	natsservertest.Eventually(t, "both are canceled", func() bool { return p.canceled.Load() == 2 })
+	nodetest.Eventually(t, "both are canceled", func() bool { return p.canceled.Load() == 2 })
 }

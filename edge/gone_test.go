@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A client that goes away while its response is under way ends it, whoever reads its connection at that moment: an
@@ -43,7 +43,7 @@ func TestGoneBehindTheHead(t *testing.T) {
 				t.Fatal(resp, err)
 			}
 			_ = c.Close()
-			natsservertest.Eventually(t, "the gateway has noticed", func() bool { return r.conn.Streams() == 0 })
+			nodetest.Eventually(t, "the gateway has noticed", func() bool { return r.conn.Streams() == 0 })
 		})
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // answers reads what the server sends on a raw connection after the text was sent, to the end, without a reset.
@@ -201,7 +201,7 @@ func TestPreconnected(t *testing.T) {
 		_, _ = io.WriteString(c, text)
 		conns = append(conns, c)
 	}
-	natsservertest.Eventually(t, "both are connected", func() bool { return r.Connections() == 2 })
+	nodetest.Eventually(t, "both are connected", func() bool { return r.Connections() == 2 })
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // fasthttp alone would need five
 	defer cancel()
 	if err := r.Shutdown(ctx); err != nil || r.Connections() != 0 {
@@ -220,7 +220,7 @@ func TestShutdownKeepsResponses(t *testing.T) {
 	r, release := held(t, 400_000)
 	down := make(chan error, 1)
 	go func() { down <- r.Shutdown(t.Context()) }()
-	natsservertest.Eventually(t, "the shutdown has begun", func() bool {
+	nodetest.Eventually(t, "the shutdown has begun", func() bool {
 		c, err := net.Dial("tcp", r.addr)
 		if err == nil {
 			_ = c.Close()

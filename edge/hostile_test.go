@@ -21,9 +21,9 @@ import (
 
 	"github.com/andybalholm/brotli"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A compressed body is bytes to the edge: it arrives as it was sent, and nothing unpacks it.
@@ -323,20 +323,20 @@ func TestChurn(t *testing.T) {
 			streams.Active() == 0 && r.conn.Streams() == 0
 	}
 	rounds(times / 10) // pools and buffers have their size then
-	natsservertest.Eventually(t, "the first round has settled", settled)
-	natsservertest.Eventually(t, "idle workers are gone", func() bool { return runtime.NumGoroutine() < 100 })
+	nodetest.Eventually(t, "the first round has settled", settled)
+	nodetest.Eventually(t, "idle workers are gone", func() bool { return runtime.NumGoroutine() < 100 })
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	runtime.GC()
 	before := heap()
 	rounds(times)
-	natsservertest.Eventually(t, "all connections are gone", settled)
-	natsservertest.Eventually(t, fmt.Sprintf("goroutines are back at %d", goroutines), func() bool {
+	nodetest.Eventually(t, "all connections are gone", settled)
+	nodetest.Eventually(t, fmt.Sprintf("goroutines are back at %d", goroutines), func() bool {
 		return runtime.NumGoroutine() <= goroutines
 	})
-	natsservertest.Eventually(t, fmt.Sprintf("descriptors are back at %d", descriptors), func() bool {
+	nodetest.Eventually(t, fmt.Sprintf("descriptors are back at %d", descriptors), func() bool {
 		return openFiles(t) <= descriptors
 	})
-	natsservertest.Eventually(t, "memory is back", func() bool {
+	nodetest.Eventually(t, "memory is back", func() bool {
 		runtime.GC()
 		return heap()-before < 4<<20
 	})

@@ -18,6 +18,7 @@ import (
 	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // startLimitedCache is startCache with limits on all of its routes.
@@ -43,7 +44,7 @@ func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*cach
 	var err error
 	r.Server, err = edge.New(edge.Config{
 		Node: "n1", ID: "abc", Edge: set.edge, Routes: set.routes, Mesh: r.conn, Cache: r.cache, Limits: l,
-		Store: set.store, Log: natsservertest.Discard(),
+		Store: set.store, Log: nodetest.Discard(),
 	})
 	if err == nil {
 		err = r.Open(tb.Context())
@@ -270,12 +271,12 @@ func TestLimitCountsRequestsNotFetches(t *testing.T) {
 				}
 			})
 		}
-		natsservertest.Eventually(t, "all have been counted", func() bool { return l.Rule("r").Stats().Allowed >= 10 })
+		nodetest.Eventually(t, "all have been counted", func() bool { return l.Rule("r").Stats().Allowed >= 10 })
 		close(release)
 		clients.Wait()
 	})
 	count("refreshed", 1, func() { r.get(t, "/stale") })
-	natsservertest.Eventually(t, "it is fetched anew behind a stale hit", func() bool {
+	nodetest.Eventually(t, "it is fetched anew behind a stale hit", func() bool {
 		count("stale", 1, func() { r.get(t, "/stale") })
 		return r.count("/stale") > 1 || t.Failed()
 	})

@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // cleanSubjects checks that subjects hold nothing of a client's, and counts those of records.
@@ -218,5 +218,5 @@ func TestLimitRefusedBodies(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	natsservertest.Eventually(t, "nothing is held", func() bool { return r.Buffered() == 0 })
+	nodetest.Eventually(t, "nothing is held", func() bool { return r.Buffered() == 0 })
 }

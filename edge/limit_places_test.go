@@ -19,9 +19,9 @@ import (
 	"github.com/gobwas/ws/wsutil"
 
 	"millrace/edge"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // holding is an upstream whose responses go on until the test ends them.
@@ -100,13 +100,13 @@ func (r *limitRig) open(t *testing.T, c *http.Client, path string) *http.Respons
 // full checks that exactly n requests may be in flight: n streams are open at once, and one more isn't.
 func (r *limitRig) full(t *testing.T, h *holding, route string, n int) {
 	t.Helper()
-	natsservertest.Eventually(t, "the upstream has heard of those that went away", func() bool {
+	nodetest.Eventually(t, "the upstream has heard of those that went away", func() bool {
 		return h.running.Load() == 0
 	})
 	c := client(t)
 	var open []*http.Response
 	for i := range n {
-		natsservertest.Eventually(t, fmt.Sprintf("place %d of %d is free", i+1, n), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("place %d of %d is free", i+1, n), func() bool {
 			resp := r.open(t, c, route+"/stream")
 			if resp.StatusCode == http.StatusOK {
 				open = append(open, resp)
@@ -326,7 +326,7 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 	for _, path := range []string{"/up/x", "/service/x"} {
 		for _, end := range []string{"close", "reset", "bye", "target"} {
 			var c net.Conn
-			natsservertest.Eventually(t, path+" has a place after "+end, func() bool {
+			nodetest.Eventually(t, path+" has a place after "+end, func() bool {
 				var err error
 				c, _, _, err = ws.Dial(t.Context(), "ws://"+r.addr+path)
 				var status ws.StatusError
@@ -358,7 +358,7 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	natsservertest.Eventually(t, "the place is free in the end", func() bool {
+	nodetest.Eventually(t, "the place is free in the end", func() bool {
 		c, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+"/up/x")
 		if err == nil {
 			_ = c.Close()

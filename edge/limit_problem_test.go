@@ -10,8 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A refusal is a problem of draft-ietf-httpapi-ratelimit-headers (RFC 9457) that nobody stores.
@@ -62,7 +62,7 @@ func TestLimitEvents(t *testing.T) {
 	if _, err := r.conn.NATS().ChanSubscribe("event.limit.>", events); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "an event comes", func() bool {
+	nodetest.Eventually(t, "an event comes", func() bool {
 		r.do(t, "GET", "/x", "")
 		return len(events) > 0
 	})
@@ -76,7 +76,7 @@ func TestLimitEvents(t *testing.T) {
 		ID                                       string `json:"request_id"`
 	}
 	refusals, ids := 0, map[string]bool{}
-	natsservertest.Eventually(t, "all of them come", func() bool {
+	nodetest.Eventually(t, "all of them come", func() bool {
 		select {
 		case m := <-events:
 			var e event

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // queueing makes a limit hold requests back.
@@ -56,7 +56,7 @@ func (s *served) seen() []string {
 // queued waits until so many requests of a limit have waited, or do.
 func (r *limitRig) queued(t *testing.T, name string, n int) {
 	t.Helper()
-	natsservertest.Eventually(t, fmt.Sprintf("%d requests of %s have waited", n, name), func() bool {
+	nodetest.Eventually(t, fmt.Sprintf("%d requests of %s have waited", n, name), func() bool {
 		return r.stats(name).Queued >= uint64(n)
 	})
 }
@@ -80,7 +80,7 @@ func TestLimitQueueOrder(t *testing.T) {
 			}
 		})
 		if i == 0 {
-			natsservertest.Eventually(t, "the first runs", func() bool { return len(s.seen()) == 1 })
+			nodetest.Eventually(t, "the first runs", func() bool { return len(s.seen()) == 1 })
 		}
 		r.queued(t, "q", i)
 	}
@@ -90,7 +90,7 @@ func TestLimitQueueOrder(t *testing.T) {
 	for i := range n {
 		s.release <- struct{}{}
 		if i < n-1 {
-			natsservertest.Eventually(t, "the next runs", func() bool { return len(s.seen()) == i+2 })
+			nodetest.Eventually(t, "the next runs", func() bool { return len(s.seen()) == i+2 })
 		}
 	}
 	clients.Wait()
@@ -179,7 +179,7 @@ func TestLimitQueueBounds(t *testing.T) {
 	}
 	send("/wait")
 	send("/full")
-	natsservertest.Eventually(t, "both run", func() bool { return len(s.seen()) == 2 })
+	nodetest.Eventually(t, "both run", func() bool { return len(s.seen()) == 2 })
 	refused("/wait", 50*time.Millisecond)
 	send("/full")
 	send("/full")
@@ -214,7 +214,7 @@ func TestLimitQueueGone(t *testing.T) {
 				t.Error("the first was refused")
 			}
 		})
-		natsservertest.Eventually(t, "the first runs", func() bool { return len(s.seen()) == 2*i+1 })
+		nodetest.Eventually(t, "the first runs", func() bool { return len(s.seen()) == 2*i+1 })
 		c, err := net.Dial("tcp", r.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -226,7 +226,7 @@ func TestLimitQueueGone(t *testing.T) {
 		}
 		_ = c.Close()
 		clients.Go(func() {
-			natsservertest.Eventually(t, "it gets its turn", func() bool {
+			nodetest.Eventually(t, "it gets its turn", func() bool {
 				return r.passes(t, 1, "/q", "X-Forwarded-For", from) == 1
 			})
 		})

@@ -17,6 +17,7 @@ import (
 	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // limitRig is an edge whose routes may have limits. It believes X-Forwarded-For, so that tests come from any address.
@@ -43,7 +44,7 @@ func startLimits(tb testing.TB, change func(*limitSetup), routes ...node.Route) 
 	if change != nil {
 		change(&set)
 	}
-	r := &limitRig{rig: &rig{log: &natsservertest.Output{}}, named: set.named, store: natsservertest.Start(tb)}
+	r := &limitRig{rig: &rig{log: &nodetest.Output{}}, named: set.named, store: natsservertest.Start(tb)}
 	r.conn = natsservertest.Connect(tb, r.store)
 	s, err := r.conn.NewService(mesh.ServiceConfig{
 		Destination: r.conn.Service("echo"), Handler: mesh.HandlerFunc(echo),
@@ -88,7 +89,7 @@ func startLimits(tb testing.TB, change func(*limitSetup), routes ...node.Route) 
 // openLimits makes a limiter, which has its store at once if it is opened, and never otherwise.
 func openLimits(tb testing.TB, conn *mesh.Conn, opens bool) *limit.Limiter {
 	tb.Helper()
-	l, err := limit.New(limit.Config{Node: "abc", NATS: conn.NATS(), Replicas: 1, Log: natsservertest.Discard()})
+	l, err := limit.New(limit.Config{Node: "abc", NATS: conn.NATS(), Replicas: 1, Log: nodetest.Discard()})
 	if err == nil && opens {
 		err = l.Open(tb.Context())
 	}
@@ -101,7 +102,7 @@ func openLimits(tb testing.TB, conn *mesh.Conn, opens bool) *limit.Limiter {
 		}
 	})
 	if opens {
-		natsservertest.Eventually(tb, "the store of limits is there", l.Ready)
+		nodetest.Eventually(tb, "the store of limits is there", l.Ready)
 	}
 	return l
 }
@@ -201,7 +202,7 @@ func (r *limitRig) stats(name string) limit.RuleStats { return r.limits.Rule(nam
 func spends(tb testing.TB, l *limit.Limiter, name, client string, want int) {
 	tb.Helper()
 	rule := l.Rule(name)
-	natsservertest.Eventually(tb, fmt.Sprintf("%q has spent %d of %s", client, want, name), func() bool {
+	nodetest.Eventually(tb, fmt.Sprintf("%q has spent %d of %s", client, want, name), func() bool {
 		u, err := rule.Usage(tb.Context(), rule.Key([]byte(client)))
 		return err == nil && int(u.Spent) == want
 	})

@@ -13,9 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // What passes of a number of requests, for limits of all kinds. How they are written is what the configuration takes.
@@ -70,12 +70,12 @@ func TestLimitWindow(t *testing.T) {
 	r := startLimits(t, nil, limitedRoute("x", per("2/"+window.String())))
 	for range 3 { // windows
 		var begun time.Time
-		natsservertest.Eventually(t, "a window begins", func() bool {
+		nodetest.Eventually(t, "a window begins", func() bool {
 			begun = time.Now()
 			return r.passes(t, 1, "/x") == 1
 		})
 		passed, refused := 1, 0
-		natsservertest.Eventually(t, "the next one does", func() bool {
+		nodetest.Eventually(t, "the next one does", func() bool {
 			if r.passes(t, 1, "/x") == 1 {
 				passed++
 			} else {
@@ -86,7 +86,7 @@ func TestLimitWindow(t *testing.T) {
 		if took := time.Since(begun); took < window {
 			t.Errorf("the third request passed after %s, with %d refused before", took, refused)
 		}
-		natsservertest.Eventually(t, "that one is used up", func() bool { return r.passes(t, 1, "/x") == 0 })
+		nodetest.Eventually(t, "that one is used up", func() bool { return r.passes(t, 1, "/x") == 0 })
 	}
 }
 
@@ -335,11 +335,11 @@ func TestLimitStoreAway(t *testing.T) {
 	if resp.StatusCode != 200 || only(t, resp.Header).r != 998 {
 		t.Errorf("with permits of before: %d, %q", resp.StatusCode, resp.Header.Get("RateLimit"))
 	}
-	natsservertest.Eventually(t, "the permits are used up", func() bool {
+	nodetest.Eventually(t, "the permits are used up", func() bool {
 		resp, _ := r.do(t, "GET", "/closed", "")
 		return resp.StatusCode == 503
 	})
-	natsservertest.Eventually(t, "those of the other are too", func() bool {
+	nodetest.Eventually(t, "those of the other are too", func() bool {
 		resp, _ := r.do(t, "GET", "/open", "")
 		return resp.StatusCode == 200 && resp.Header.Get("RateLimit") == ""
 	})

@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, natsservertest.IgnoreFasthttp()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, nodetest.IgnoreFasthttp()...) }

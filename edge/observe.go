@@ -119,7 +119,7 @@ func (x *Exchange) target() string {
 	if r := x.route; r.To.Kind == "" && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
 		return ""
 	}
-	return x.route.Goal()
+	return x.route.Describe()
 }
 
 // Event is what observers of event.http.ROUTE.CLASS get after each response, as JSON.

@@ -11,14 +11,14 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // target is an upstream that does with each connection, once a request has come, what it is told.
 func target(tb testing.TB, answer func(net.Conn)) (url string) {
 	tb.Helper()
-	return "http://" + natsservertest.Serve(tb, func(c net.Conn) {
+	return "http://" + nodetest.Serve(tb, func(c net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
 			answer(c)
 		}

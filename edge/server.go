@@ -32,7 +32,7 @@ type Config struct {
 	Mesh   *mesh.Conn
 	Cache  *kvcache.Cache // nil if no route caches
 	Limits *limit.Limiter // nil if no route has limits; it must know the rules before New and SetRoutes
-	Store  node.Store
+	Store  node.CacheStore
 	Peers  Peers // nodes that fetch for one another; nil alone
 	Log    *slog.Logger
 }

@@ -22,6 +22,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // rig is an edge with a mesh and the service echo, which answers what it got.
@@ -30,7 +31,7 @@ type rig struct {
 	conn *mesh.Conn
 	url  string
 	addr string
-	log  *natsservertest.Output
+	log  *nodetest.Output
 }
 
 func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
@@ -52,7 +53,7 @@ func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
 	if change != nil {
 		change(&cfg)
 	}
-	log := &natsservertest.Output{}
+	log := &nodetest.Output{}
 	s, err := edge.New(edge.Config{
 		Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn,
 		Log: slog.New(slog.NewJSONHandler(log, nil)),
@@ -433,7 +434,7 @@ func TestSetRoutesUnderLoad(t *testing.T) {
 	for i := range 100 {
 		r.SetRoutes(cfg, []node.Route{echoRoute("/a/*"), echoRoute(fmt.Sprintf("/b%d", i))})
 		before := done.Load()
-		natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > before || t.Failed() })
+		nodetest.Eventually(t, "requests flow", func() bool { return done.Load() > before || t.Failed() })
 	}
 	close(stop)
 	wg.Wait()
@@ -486,7 +487,7 @@ func TestEventsOfRequests(t *testing.T) {
 	if _, err := r.conn.NATS().ChanSubscribe("event.http.>", events); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "an event tells a request", func() bool {
+	nodetest.Eventually(t, "an event tells a request", func() bool {
 		r.do(t, "POST", "/e/x", "abc")
 		select {
 		case m := <-events:

@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // noise gives n bytes that any piece lost, repeated or moved would change, and their hash once they are read.
@@ -54,8 +54,8 @@ func client(t *testing.T) *http.Client {
 // settled checks that nothing of any stream is left.
 func (r *rig) settled(t *testing.T) {
 	t.Helper()
-	natsservertest.Eventually(t, "no stream is left", func() bool { return r.conn.Streams() == 0 })
-	natsservertest.Eventually(t, "the client connections are gone or idle", func() bool { return r.InFlight() == 0 })
+	nodetest.Eventually(t, "no stream is left", func() bool { return r.conn.Streams() == 0 })
+	nodetest.Eventually(t, "the client connections are gone or idle", func() bool { return r.InFlight() == 0 })
 }
 
 // Bodies of any length go to an upstream and back, with a length and without, at the same time and byte by byte.
@@ -644,13 +644,13 @@ func TestSlowStreams(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "all stream", func() bool { return r.conn.Streams() >= each })
+	nodetest.Eventually(t, "all stream", func() bool { return r.conn.Streams() >= each })
 	for range 20 {
 		if resp, _ := r.do(t, "POST", "/", "quick"); resp.StatusCode != http.StatusOK {
 			t.Errorf("another client got %d", resp.StatusCode)
 		}
 	}
-	natsservertest.Eventually(t, "the slow ones are ended", func() bool {
+	nodetest.Eventually(t, "the slow ones are ended", func() bool {
 		http.DefaultClient.CloseIdleConnections()
 		return r.Connections() == 0
 	})
@@ -699,7 +699,7 @@ func TestCollectedUploadsAreAdmitted(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "the others are refused", func() bool { return len(refused) == 17 })
+	nodetest.Eventually(t, "the others are refused", func() bool { return len(refused) == 17 })
 	if n := running.Load(); n != 3 {
 		t.Errorf("%d ran at once", n)
 	}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/gobwas/ws"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // upgrades is an edge whose route /up/* lets spdy/3.1 and tcp pass, and /no/* nothing. Its upstream echoes what comes
@@ -166,7 +166,7 @@ func TestUpgradesEnd(t *testing.T) {
 			if more, _ := io.ReadAll(in); len(more) > 0 {
 				t.Errorf("%q was written into the stream", more)
 			}
-			natsservertest.Eventually(t, "no stream is left", func() bool { return r.conn.Streams() == 0 })
+			nodetest.Eventually(t, "no stream is left", func() bool { return r.conn.Streams() == 0 })
 		})
 	}
 }

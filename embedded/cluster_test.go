@@ -13,8 +13,8 @@ import (
 	"millrace/edge/admin"
 	"millrace/embedded"
 	"millrace/embedded/natsserver"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // A member in the wrong queue group is noticed and named within a second.
@@ -40,7 +40,7 @@ func TestWrongGroupIsNamed(t *testing.T) {
 		}
 		return slices.DeleteFunc(journal, func(e admin.JournalEntry) bool { return e.Kind != "member-refused" })
 	}
-	natsservertest.Eventually(t, "the refusal is in the journal", func() bool { return len(told()) > 0 })
+	nodetest.Eventually(t, "the refusal is in the journal", func() bool { return len(told()) > 0 })
 	took := time.Since(begin)
 	if err := member.Flush(); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
 		if _, err := member.QueueSubscribeSync(c.subject, c.queue); err != nil {
 			t.Fatal(err)
 		}
-		natsservertest.Eventually(t, c.subject+" is told with "+c.hint, func() bool {
+		nodetest.Eventually(t, c.subject+" is told with "+c.hint, func() bool {
 			written := slices.ContainsFunc(strings.Split(out.String(), "\n"), func(line string) bool {
 				return strings.Contains(line, "subscription was refused") && strings.Contains(line, c.subject) &&
 					strings.Contains(line, c.hint)
@@ -91,7 +91,7 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ports := natsservertest.FreePorts(t, 2)
+	ports := nodetest.FreePorts(t, 2)
 	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
 		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: "+
 			"[\""+ports[1]+"\"]}}", 1)
@@ -137,7 +137,7 @@ func TestRolesAfterReload(t *testing.T) {
 
 // A storing node that finds no other isn't ready at first, says why, and serves all the same.
 func TestLonelyNode(t *testing.T) {
-	ports := natsservertest.FreePorts(t, 2)
+	ports := nodetest.FreePorts(t, 2)
 	a := app(t, "from the app")
 	opts, path := settings(t, edgeYAML)
 	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
@@ -150,7 +150,7 @@ func TestLonelyNode(t *testing.T) {
 		!strings.Contains(strings.Join(st.Degraded, "\n"), "mesh.cluster.peers") {
 		t.Errorf("ready %t, JetStream %s, %q", st.Ready, st.JetStream, st.Degraded)
 	}
-	natsservertest.Eventually(t, "it says that the first start needs all, and names who is missing", func() bool {
+	nodetest.Eventually(t, "it says that the first start needs all, and names who is missing", func() bool {
 		return slices.ContainsFunc(n.Status().Degraded, func(text string) bool {
 			return strings.Contains(text, "the first start needs all storing nodes") &&
 				strings.HasSuffix(text, "answer: "+ports[1])
@@ -170,7 +170,7 @@ func TestNamesakeIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the node tells of its namesake", func() bool {
+	nodetest.Eventually(t, "the node tells of its namesake", func() bool {
 		if err := n.Mesh().NATS().Publish("millrace.members", b); err != nil {
 			t.Fatal(err)
 		}

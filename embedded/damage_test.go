@@ -15,7 +15,7 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // purgesDir is where a node keeps its log of purges.
@@ -106,7 +106,7 @@ func TestPurgedStaysAwayAfterDamage(t *testing.T) {
 	for i := range pageCount + 1 {
 		page(t, n, i)
 	}
-	natsservertest.Eventually(t, "the pages are in the bucket", func() bool {
+	nodetest.Eventually(t, "the pages are in the bucket", func() bool {
 		st, _ := n.CacheStats()
 		return st.BucketWritten == pageCount+1
 	})
@@ -151,7 +151,7 @@ func staysAway(t *testing.T, opts embedded.Options, image string, damage func(da
 			t.Fatalf("page %d, which was purged, is %q", i, body)
 		}
 	}
-	natsservertest.Eventually(t, "the node follows its purges", func() bool {
+	nodetest.Eventually(t, "the node follows its purges", func() bool {
 		st, _ := n.CacheStats()
 		return st.Ready
 	})

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // partsApp is an upstream whose answers are hard to put together.
@@ -239,7 +239,7 @@ func TestGatherCaches(t *testing.T) {
 		t.Errorf("vary: %v", h)
 	}
 	for _, path := range []string{"/public", "/silent"} {
-		natsservertest.Eventually(t, path+" is kept", func() bool {
+		nodetest.Eventually(t, path+" is kept", func() bool {
 			h, _ := ask(path, "ada")
 			if h.Get("Millrace-CDN-Cache-Control") != "" {
 				t.Fatalf("%s tells others what is for this cache: %v", path, h)
@@ -257,7 +257,7 @@ func TestGatherCaches(t *testing.T) {
 	}
 	// made of a part that was fetched, and then of the stored one, whose own field isn't there any more
 	for i := range 3 {
-		natsservertest.Eventually(t, "the whole is kept, for as long as its part", func() bool {
+		nodetest.Eventually(t, "the whole is kept, for as long as its part", func() bool {
 			h, _ := ask(fmt.Sprintf("/short?%d", i), "ada")
 			_, ttl, hit := strings.Cut(h.Get("Cache-Status"), "hit; ttl=")
 			if n, err := strconv.Atoi(ttl); hit && (err != nil || n > 5) {
@@ -296,18 +296,18 @@ func TestGatherDecides(t *testing.T) {
 	if status, body := get(t, n.EdgeURL()+"/race"); status != 200 || body != `{"a":1}` {
 		t.Errorf("race: %d %s", status, body)
 	}
-	natsservertest.Eventually(t, "the loser ends", func() bool { return ended.Load() == 1 })
+	nodetest.Eventually(t, "the loser ends", func() bool { return ended.Load() == 1 })
 	resp, body := fetch(t, n.EdgeURL()+"/lost")
 	if resp.StatusCode != 502 || resp.Header.Get("Millrace-Partial") != "nobody" {
 		t.Errorf("a race that an error wins: %d %s %v", resp.StatusCode, body, resp.Header)
 	}
-	natsservertest.Eventually(t, "the other ends", func() bool { return ended.Load() == came.Load() })
+	nodetest.Eventually(t, "the other ends", func() bool { return ended.Load() == came.Load() })
 	resp, body = fetch(t, n.EdgeURL()+"/quorum")
 	if resp.StatusCode != 502 || !strings.Contains(body, "0 of 3 calls succeeded, and 2 must") ||
 		resp.Header.Get("Millrace-Partial") != "a, b" || !strings.Contains(resp.Header.Get("Server-Timing"), "a;dur=") {
 		t.Errorf("quorum: %d %s %v", resp.StatusCode, body, resp.Header)
 	}
-	natsservertest.Eventually(t, "what is wanted no more ends", func() bool { return ended.Load() == came.Load() })
+	nodetest.Eventually(t, "what is wanted no more ends", func() bool { return ended.Load() == came.Load() })
 	if resp, body = fetch(t, n.EdgeURL()+"/any"); body != `{"a":1}` || resp.Header.Get("Millrace-Partial") != "" {
 		t.Errorf("any: %s %v", body, resp.Header)
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // gatherAnswer is what api.gather answers.
@@ -91,7 +91,7 @@ func TestGatherAPI(t *testing.T) {
 	if cached() != 1 {
 		t.Error("the first call didn't reach the upstream once")
 	}
-	natsservertest.Eventually(t, "the cache answers", func() bool { return cached() == 0 })
+	nodetest.Eventually(t, "the cache answers", func() bool { return cached() == 0 })
 	refused := 0
 	for range 5 {
 		out = ask(`{"calls": {"a": {"to": "upstream:api", "path": "/x", "limit": "few"}}}`)
@@ -169,7 +169,7 @@ func TestGatherLosers(t *testing.T) {
 			if status != 200 || body != "won" {
 				t.Fatalf("%s: %d %s", mode, status, body)
 			}
-			natsservertest.Eventually(t, "both losers have ended", func() bool {
+			nodetest.Eventually(t, "both losers have ended", func() bool {
 				mu.Lock()
 				defer mu.Unlock()
 				return len(ended) == 2

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"millrace/embedded"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A reload that adds the first limit of a node opens its store; no request fails meanwhile.
@@ -36,7 +36,7 @@ func TestReloadFirstLimit(t *testing.T) {
 	if done, err := n.Reload(t.Context()); err != nil || len(done.Warnings) > 0 {
 		t.Errorf("got %+v, %v", done, err)
 	}
-	natsservertest.Eventually(t, "requests are counted", func() bool {
+	nodetest.Eventually(t, "requests are counted", func() bool {
 		s, _ := n.LimitStats()
 		return s.Ready && usage(t, n, "a", "127.0.0.1").Spent > 10
 	})

@@ -13,8 +13,8 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // limited is the rest of a configuration whose route /NAME has the limit, for each written as NAME: LIMIT, after those
@@ -270,10 +270,10 @@ func TestLimitUsageOfShares(t *testing.T) {
 	opts, _ := settings(t, limited(app(t, "x").URL, "",
 		"a: , limit: {max: 100, window: 2s, align: clock, store_away: share}"))
 	n := open(t, opts)
-	natsservertest.Eventually(t, "the node spends its own part, in a window that has just begun", func() bool {
+	nodetest.Eventually(t, "the node spends its own part, in a window that has just begun", func() bool {
 		writes := storeWrites(n)
 		next := time.Now().Truncate(2 * time.Second).Add(2 * time.Second)
-		natsservertest.Eventually(t, "the next window", func() bool { return time.Now().After(next) })
+		nodetest.Eventually(t, "the next window", func() bool { return time.Now().After(next) })
 		admitted(t, n.EdgeURL()+"/a", 10)
 		return storeWrites(n) <= writes+1 // but for the slot's own
 	})

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A configuration that may need more memory than the process may have is told with figures and what to do, in the log
@@ -15,7 +15,7 @@ func TestScarceMemoryIsTold(t *testing.T) {
 	out := &textLog{}
 	opts.Log, opts.Memory = out.logger(), 400<<20
 	n := open(t, opts)
-	natsservertest.Eventually(t, "the node is ready all the same", n.Ready)
+	nodetest.Eventually(t, "the node is ready all the same", n.Ready)
 	degraded := func() string { return strings.Join(n.Status().Degraded, "\n") }
 	for where, text := range map[string]string{"log": out.String(), "degraded": degraded()} {
 		for _, want := range []string{"1152 MiB for cache.memory", "leaves it 400 MiB", "set cache.memory to "} {

@@ -25,6 +25,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
 	"millrace/node/config"
+	"millrace/node/nodetest"
 	"millrace/node/state"
 )
 
@@ -248,7 +249,7 @@ func TestReloadFinishesRequests(t *testing.T) {
 		_, err := n.Reload(ctx)
 		done <- err
 	}()
-	natsservertest.Eventually(t, "the new routes serve", func() bool { return len(n.Routes()) == 0 })
+	nodetest.Eventually(t, "the new routes serve", func() bool { return len(n.Routes()) == 0 })
 	cancel()
 	close(finish)
 	if got := <-body; got != "finished" {
@@ -277,7 +278,7 @@ func TestTail(t *testing.T) {
 			lines <- s.Text()
 		}
 	}()
-	natsservertest.Eventually(t, "tail tells a request", func() bool {
+	nodetest.Eventually(t, "tail tells a request", func() bool {
 		get(t, n.EdgeURL()+"/seen")
 		select {
 		case line := <-lines:
@@ -399,12 +400,12 @@ func TestShutdownUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > 200 })
+	nodetest.Eventually(t, "requests flow", func() bool { return done.Load() > 200 })
 	if err := leaves.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	before := done.Load()
-	natsservertest.Eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || t.Failed() })
+	nodetest.Eventually(t, "requests flow on", func() bool { return done.Load() > before+200 || t.Failed() })
 	close(stop)
 	wg.Wait()
 	if moved.Load() != clients {
@@ -419,7 +420,7 @@ func TestReadyWhileDraining(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- n.Shutdown(ctx) }()
-	natsservertest.Eventually(t, "readyz answers 503", func() bool {
+	nodetest.Eventually(t, "readyz answers 503", func() bool {
 		status, body := get(t, n.AdminURL()+"/readyz")
 		return status == 503 && strings.Contains(body, "shutting down")
 	})

@@ -9,13 +9,13 @@ import (
 	"testing"
 
 	"millrace/embedded"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // threeOptions are those of three nodes of one cluster, with the same routes.
 func threeOptions(t *testing.T, routes string) (out []embedded.Options) {
 	t.Helper()
-	ports := natsservertest.FreePorts(t, 3)
+	ports := nodetest.FreePorts(t, 3)
 	for i := range ports {
 		dir := t.TempDir()
 		path := dir + "/millrace.yaml"
@@ -74,7 +74,7 @@ func TestReadyMeansServed(t *testing.T) {
 // servesWhenReady waits until the node is ready and uses its limited route at once.
 func servesWhenReady(t *testing.T, n *embedded.Node) {
 	t.Helper()
-	natsservertest.Eventually(t, "the node is ready", func() bool { ok, _ := ready(t, n); return ok })
+	nodetest.Eventually(t, "the node is ready", func() bool { ok, _ := ready(t, n); return ok })
 	for i := range 20 {
 		if status, body := get(t, n.EdgeURL()+"/limited"); status != http.StatusOK {
 			t.Errorf("ready, and request %d of a limited route answers %d %s", i, status, body)

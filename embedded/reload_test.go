@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"millrace/edge/admin"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node/config"
+	"millrace/node/nodetest"
 )
 
 // Every broken file that we have is given to a node that serves: each is refused with its line, and nothing else
@@ -56,7 +56,7 @@ func TestBrokenReloads(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "requests flow", func() bool { return served.Load() > 10 })
+	nodetest.Eventually(t, "requests flow", func() bool { return served.Load() > 10 })
 	for _, file := range broken {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -70,7 +70,7 @@ func TestBrokenReloads(t *testing.T) {
 		}
 	}
 	before := served.Load()
-	natsservertest.Eventually(t, "requests flow on", func() bool { return served.Load() > before+10 })
+	nodetest.Eventually(t, "requests flow on", func() bool { return served.Load() > before+10 })
 	close(stop)
 	wait.Wait()
 	st := n.Status()
@@ -173,7 +173,7 @@ func TestReloadAfterReload(t *testing.T) {
 		_, err := n.Reload(t.Context())
 		first <- err
 	}()
-	natsservertest.Eventually(t, "the first reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
+	nodetest.Eventually(t, "the first reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
 	write(t, path, base(filepath.Dir(path))+routed(app, "c"))
 	done, err := n.Reload(t.Context())
 	if err != nil || len(done.Warnings) > 0 || done.Revision != 3 {
@@ -226,7 +226,7 @@ func TestReloadWhileShuttingDown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	down := make(chan error, 1)
 	go func() { down <- n.Shutdown(ctx) }()
-	natsservertest.Eventually(t, "the node drains", func() bool { return !n.Status().Ready })
+	nodetest.Eventually(t, "the node drains", func() bool { return !n.Status().Ready })
 	refused := func(when string) {
 		t.Helper()
 		if done, err := n.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "shutting down") {
@@ -264,7 +264,7 @@ func TestShutdownWhileReloading(t *testing.T) {
 		done, err := n.Reload(t.Context())
 		reloaded <- result{done, err}
 	}()
-	natsservertest.Eventually(t, "the reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
+	nodetest.Eventually(t, "the reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	begin := time.Now()

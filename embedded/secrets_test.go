@@ -7,11 +7,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // textLog is a log in memory.
-type textLog struct{ natsservertest.Output }
+type textLog struct{ nodetest.Output }
 
 func (l *textLog) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(l, nil)) }
 
@@ -39,7 +39,7 @@ func TestTokensAreNotWrittenDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	journal := func() string { return journalOf(t, n) }
-	natsservertest.Eventually(t, "the refusals are written down", func() bool {
+	nodetest.Eventually(t, "the refusals are written down", func() bool {
 		return strings.Contains(journal(), "member-refused") && strings.Contains(out.String(), "Publish Violation")
 	})
 	for where, text := range map[string]string{"log": out.String(), "journal": journal()} {

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"millrace/embedded"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A data directory that is moved away or deleted under a running node is noticed: the node isn't ready, says what is
@@ -20,7 +20,7 @@ func TestDeletedDirectoryIsNoticed(t *testing.T) {
 	n := open(t, opts)
 	data := opts.Config.Node.Data
 	isReady := func() bool { ok, _ := ready(t, n); return ok }
-	natsservertest.Eventually(t, "the node is ready", isReady)
+	nodetest.Eventually(t, "the node is ready", isReady)
 	if err := os.Rename(data, data+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +34,8 @@ func TestDeletedDirectoryIsNoticed(t *testing.T) {
 	if err := os.Rename(data+".away", data); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the node is ready again", isReady)
-	natsservertest.Eventually(t, "all is deleted, though streams still write into it", func() bool {
+	nodetest.Eventually(t, "the node is ready again", isReady)
+	nodetest.Eventually(t, "all is deleted, though streams still write into it", func() bool {
 		return os.RemoveAll(data) == nil
 	})
 	noticed(t, n, data)
@@ -46,7 +46,7 @@ func TestDeletedDirectoryIsNoticed(t *testing.T) {
 
 func noticed(t *testing.T, n *embedded.Node, data string) {
 	t.Helper()
-	natsservertest.Eventually(t, "the node isn't ready and says why", func() bool {
+	nodetest.Eventually(t, "the node isn't ready and says why", func() bool {
 		ok, degraded := ready(t, n)
 		return !ok && strings.Contains(degraded, data+" was deleted or replaced")
 	})
@@ -65,6 +65,6 @@ func TestDeletedPartsAreNoticed(t *testing.T) {
 		if err := os.Rename(data+part+".away", data+part); err != nil {
 			t.Fatal(err)
 		}
-		natsservertest.Eventually(t, "the node is ready again", func() bool { ok, _ := ready(t, n); return ok })
+		nodetest.Eventually(t, "the node is ready again", func() bool { ok, _ := ready(t, n); return ok })
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
+	"millrace/node/nodetest"
 )
 
 // The bucket opens as an ordinary KV bucket, its entries carry their time to live, and its oldest leave when it is
@@ -23,7 +24,7 @@ func TestBucketIsABucket(t *testing.T) {
 	for i := range 300 {
 		url := fmt.Sprint("http://a.example/", i)
 		c.Put(entry(c, url, "a.example", "t", strings.Repeat("x", 100<<10)), kvcache.BothAlways)
-		natsservertest.Eventually(t, "it is written", func() bool { return c.Stats().BucketWritten == uint64(i+1) })
+		nodetest.Eventually(t, "it is written", func() bool { return c.Stats().BucketWritten == uint64(i+1) })
 	}
 	js, err := jetstream.New(natsservertest.Connect(t, s).NATS())
 	if err != nil {
@@ -54,7 +55,7 @@ func TestBucketUnderPressure(t *testing.T) {
 	for i := range 160 {
 		c.Put(entry(c, fmt.Sprint("http://a.example/", i), "a.example", "t", strings.Repeat("x", 100<<10)),
 			kvcache.BothAlways)
-		natsservertest.Eventually(t, "it is written", func() bool { return c.Stats().BucketWritten == uint64(i+1) })
+		nodetest.Eventually(t, "it is written", func() bool { return c.Stats().BucketWritten == uint64(i+1) })
 	}
 	before := c.Stats()
 	for i := range 100 {
@@ -71,7 +72,7 @@ func TestBucketAway(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1")
 	c.Put(entry(c, "http://a.example/", "a.example", "t", "v"), kvcache.BothTiers)
-	natsservertest.Eventually(t, "it is written", func() bool { return c.Stats().BucketWritten == 1 })
+	nodetest.Eventually(t, "it is written", func() bool { return c.Stats().BucketWritten == 1 })
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // memoryNotes keep a note in memory.
@@ -147,7 +148,7 @@ func TestLogDeletedUnderNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, c := range nodes {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d follows another log", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("n%d follows another log", i+1), func() bool {
 			now := c.Epoch().Incarnation
 			return now != 0 && now != before && c.Leased()
 		})
@@ -156,7 +157,7 @@ func TestLogDeletedUnderNodes(t *testing.T) {
 		}
 	}
 	var after uint64
-	natsservertest.Eventually(t, "all follow the same log", func() bool {
+	nodetest.Eventually(t, "all follow the same log", func() bool {
 		after = nodes[0].Epoch().Incarnation
 		return nodes[1].Epoch().Incarnation == after && nodes[2].Epoch().Incarnation == after
 	})

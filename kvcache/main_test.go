@@ -11,6 +11,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,7 +22,7 @@ func open(t *testing.T, s *natsserver.Server, name string, change ...func(*kvcac
 	conn := natsservertest.Connect(t, s, func(c *mesh.Config) { c.Name = name })
 	cfg := kvcache.Config{
 		Node: "id-" + name, Name: name, NATS: conn.NATS(), Replicas: 1, Alone: true, MemoryBytes: 8 << 20,
-		BucketBytes: 32 << 20, Log: natsservertest.Discard(),
+		BucketBytes: 32 << 20, Log: nodetest.Discard(),
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -38,8 +39,8 @@ func open(t *testing.T, s *natsserver.Server, name string, change ...func(*kvcac
 			t.Error(err)
 		}
 	})
-	natsservertest.Eventually(t, name+" follows the purges", c.Leased)
-	natsservertest.Eventually(t, name+" has the bucket", func() bool { return c.Stats().BucketReady })
+	nodetest.Eventually(t, name+" follows the purges", c.Leased)
+	nodetest.Eventually(t, name+" has the bucket", func() bool { return c.Stats().BucketReady })
 	return c
 }
 

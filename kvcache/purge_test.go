@@ -11,6 +11,7 @@ import (
 
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
+	"millrace/node/nodetest"
 )
 
 // Each reach reaches what it names and nothing else, hard or soft.
@@ -102,7 +103,7 @@ func TestPurgeWaitsForTheLease(t *testing.T) {
 	b := open(t, s, "n2", shared, func(c *kvcache.Config) { nc = c.NATS })
 	const url = "http://a.example/"
 	b.Put(entry(b, url, "a.example", "t", "v"), kvcache.MemoryOnly)
-	natsservertest.Eventually(t, "n1 has heard of n2", func() bool {
+	nodetest.Eventually(t, "n1 has heard of n2", func() bool {
 		return len(purge(t, a, true, kvcache.Purge{Reach: kvcache.ReachTag, Text: "x"}).Nodes) == 2
 	})
 	nc.Close() // it neither renews its lease nor answers
@@ -126,7 +127,7 @@ func TestPurgeWithoutNATS(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the lease ends", func() bool { return !c.Leased() })
+	nodetest.Eventually(t, "the lease ends", func() bool { return !c.Leased() })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if _, err := c.Purge(ctx, []kvcache.Purge{{Reach: kvcache.ReachAll}}, true); !errors.Is(err, kvcache.ErrAway) {
@@ -142,7 +143,7 @@ func TestRestart(t *testing.T) {
 	for _, url := range []string{kept, purged} {
 		c.Put(entry(c, url, "a.example", "t", "v"), kvcache.BothTiers)
 	}
-	natsservertest.Eventually(t, "the bucket has both", func() bool { return c.Stats().BucketWritten == 2 })
+	nodetest.Eventually(t, "the bucket has both", func() bool { return c.Stats().BucketWritten == 2 })
 	purge(t, c, true, kvcache.Purge{Reach: kvcache.ReachURL, Text: purged})
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -167,10 +168,10 @@ func TestRFC9111Section4_4InvalidatesEverywhere(t *testing.T) {
 	const url = "http://a.example/"
 	b.Put(entry(b, url, "a.example", "t", "v"), kvcache.MemoryOnly)
 	a.Invalidate(t.Context(), []string{url}, [][]byte{[]byte("G" + url)}, nil)
-	natsservertest.Eventually(t, "the other node's entry is invalid", func() bool {
+	nodetest.Eventually(t, "the other node's entry is invalid", func() bool {
 		return validity(b, url) == kvcache.Invalid
 	})
-	natsservertest.Eventually(t, "the node itself has read of it", func() bool { return a.Stats().Purges == 1 })
+	nodetest.Eventually(t, "the node itself has read of it", func() bool { return a.Stats().Purges == 1 })
 	before := a.Stats().Purges
 	a.Invalidate(t.Context(), []string{"http://a.example/never-stored"},
 		[][]byte{[]byte("Ghttp://a.example/never-stored")}, nil)

@@ -12,6 +12,7 @@ import (
 
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
+	"millrace/node/nodetest"
 )
 
 func TestValues(t *testing.T) {
@@ -75,7 +76,7 @@ func TestValuesExpire(t *testing.T) {
 	if err := v.Set(t.Context(), "k", []byte("v"), 50*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the value expires", func() bool {
+	nodetest.Eventually(t, "the value expires", func() bool {
 		_, err := v.Get(t.Context(), "k")
 		return errors.Is(err, kvcache.ErrNotFound)
 	})
@@ -91,7 +92,7 @@ func TestValuesOnThreeNodes(t *testing.T) {
 	for round := range 20 {
 		writer := values[round%3]
 		want := fmt.Sprint("value ", round)
-		natsservertest.Eventually(t, "the value is written", func() bool { // the replicas may be choosing a leader
+		nodetest.Eventually(t, "the value is written", func() bool { // the replicas may be choosing a leader
 			err := writer.Set(t.Context(), "k", []byte(want), time.Minute)
 			if err != nil && !errors.Is(err, kvcache.ErrAway) {
 				t.Fatal(err)
@@ -102,7 +103,7 @@ func TestValuesOnThreeNodes(t *testing.T) {
 			t.Fatalf("the writer reads %q, %v", got, err)
 		}
 		for i, v := range values {
-			natsservertest.Eventually(t, fmt.Sprintf("n%d reads %s", i+1, want), func() bool {
+			nodetest.Eventually(t, fmt.Sprintf("n%d reads %s", i+1, want), func() bool {
 				got, err := v.Get(t.Context(), "k")
 				return err == nil && string(got) == want
 			})
@@ -112,7 +113,7 @@ func TestValuesOnThreeNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range values {
-		natsservertest.Eventually(t, "the value is gone", func() bool {
+		nodetest.Eventually(t, "the value is gone", func() bool {
 			_, err := v.Get(t.Context(), "k")
 			return errors.Is(err, kvcache.ErrNotFound)
 		})

@@ -16,6 +16,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func request(method, target string, timeout time.Duration) *mesh.Request {
@@ -145,7 +146,7 @@ func TestCancelOvertakes(t *testing.T) {
 	const text = "GET / HTTP/1.1\r\nHost: h\r\nMillrace-Wire: 1\r\nMillrace-Deadline: 60000\r\n" +
 		"Millrace-Nonce: %s\r\n\r\n"
 	// the cancellation may not have come yet
-	natsservertest.Eventually(t, "a request that was canceled before it came ends", func() bool {
+	nodetest.Eventually(t, "a request that was canceled before it came ends", func() bool {
 		if err := nc.PublishRequest("http.slow", nats.NewInbox(), fmt.Appendf(nil, text, "early-1")); err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +238,7 @@ func TestBusy(t *testing.T) {
 			errs <- err
 		}()
 	}
-	natsservertest.Eventually(t, "two requests run", func() bool { return running.Load() == 2 })
+	nodetest.Eventually(t, "two requests run", func() bool { return running.Load() == 2 })
 	begin := time.Now()
 	_, err := c.Do(t.Context(), c.Service("b"), request("POST", "/", 10*time.Second))
 	wantCode(t, err, node.CodeBusy)
@@ -250,7 +251,7 @@ func TestBusy(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	natsservertest.Eventually(t, "the member has room again", func() bool {
+	nodetest.Eventually(t, "the member has room again", func() bool {
 		_, err := c.Do(t.Context(), c.Service("b"), request("POST", "/", time.Second))
 		return err == nil
 	})
@@ -391,10 +392,10 @@ func TestSecondAndLateReplies(t *testing.T) {
 	if err != nil || string(resp.Body) != "once" {
 		t.Fatalf("got %v, %v", resp, err)
 	}
-	natsservertest.Eventually(t, "the second reply is counted", func() bool {
+	nodetest.Eventually(t, "the second reply is counted", func() bool {
 		return stats(c, "http.twice").Duplicate == 1
 	})
-	natsservertest.Eventually(t, "the second reply is warned about", func() bool {
+	nodetest.Eventually(t, "the second reply is warned about", func() bool {
 		return log.has("answered twice", "service=http.twice")
 	})
 
@@ -403,8 +404,8 @@ func TestSecondAndLateReplies(t *testing.T) {
 	if err := (<-late).Respond([]byte("HTTP/1.1 200 OK\r\n\r\nlate")); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the late reply is counted", func() bool { return stats(c, "http.late").Late == 1 })
-	natsservertest.Eventually(t, "the late reply is logged", func() bool {
+	nodetest.Eventually(t, "the late reply is counted", func() bool { return stats(c, "http.late").Late == 1 })
+	nodetest.Eventually(t, "the late reply is logged", func() bool {
 		return log.has("nobody waited", "service=http.late")
 	})
 }
@@ -520,7 +521,7 @@ func TestServerRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(t, <-failed, node.CodeUnavailable)
-	natsservertest.Eventually(t, "requests are answered again", func() bool {
+	nodetest.Eventually(t, "requests are answered again", func() bool {
 		_, err := c.Do(t.Context(), c.Service("r"), request("GET", "/", time.Second))
 		return err == nil
 	})
@@ -561,12 +562,12 @@ func TestShutdownDropsNothing(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > 200 })
+	nodetest.Eventually(t, "requests flow", func() bool { return done.Load() > 200 })
 	if err := leaves.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	before := done.Load()
-	natsservertest.Eventually(t, "requests flow on", func() bool {
+	nodetest.Eventually(t, "requests flow on", func() bool {
 		return done.Load() > before+200 || failed.Load() > 0
 	})
 	close(stop)
@@ -663,7 +664,7 @@ func TestEvents(t *testing.T) {
 			if err := c.NATS().Flush(); err != nil {
 				t.Fatal(err)
 			}
-			natsservertest.Eventually(t, "nothing is built while nobody listens", func() bool {
+			nodetest.Eventually(t, "nothing is built while nobody listens", func() bool {
 				before := built.Load()
 				emit()
 				return built.Load() == before
@@ -677,7 +678,7 @@ func TestEvents(t *testing.T) {
 			if _, err := watcher.Subscribe("event.>", func(*nats.Msg) { seen.Add(1) }); err != nil {
 				t.Fatal(err)
 			}
-			natsservertest.Eventually(t, "events arrive", func() bool { emit(); return seen.Load() > 3 })
+			nodetest.Eventually(t, "events arrive", func() bool { emit(); return seen.Load() > 3 })
 		})
 	}
 }
@@ -687,7 +688,7 @@ func TestCheck(t *testing.T) {
 	if err := natsservertest.Connect(t, s).Check(t.Context()); err != nil {
 		t.Error(err)
 	}
-	member, err := mesh.New(mesh.Config{Name: "x", URL: s.ClientURL(), Log: natsservertest.Discard()})
+	member, err := mesh.New(mesh.Config{Name: "x", URL: s.ClientURL(), Log: nodetest.Discard()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // soon is far less than the deadline of the calls below, and far more than any of them should take.
@@ -51,7 +52,7 @@ func TestLoneMemberDies(t *testing.T) {
 				defer timely(t, "the answer")()
 				name := fmt.Sprint("m", i, method)
 				dying(t, servers[0].ClientURL(), "http."+name)
-				natsservertest.Eventually(t, "the member is known", func() bool { return s.Anybody("http." + name) })
+				nodetest.Eventually(t, "the member is known", func() bool { return s.Anybody("http." + name) })
 				_, err := c.Do(t.Context(), c.Service(name), request(method, "/", 5*time.Minute))
 				wantCode(t, err, node.CodeUpstream)
 			})
@@ -137,7 +138,7 @@ func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 	if err := sub.Drain(); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "it has left", func() bool { return !s.Anybody("http.d") })
+	nodetest.Eventually(t, "it has left", func() bool { return !s.Anybody("http.d") })
 	for _, leaves := range []bool{true, false} {
 		other, sub := join(func(*nats.Msg) {})
 		if leaves {
@@ -309,7 +310,7 @@ func TestNodeIsLost(t *testing.T) {
 	openMembers(t, m)
 	openMembers(t, members(t, other, "n2", func(mesh.MemberEvent) {}))
 	beats(t, other, "lost", 35)
-	natsservertest.Eventually(t, "the nodes are known", func() bool { return len(m.List()) == 3 })
+	nodetest.Eventually(t, "the nodes are known", func() bool { return len(m.List()) == 3 })
 
 	fails := map[string]asked{}
 	fails["upstream, POST"], _ = ask(t, c, other, c.Upstream("post"), "POST", "lost.z")
@@ -354,7 +355,7 @@ func TestNodeIsReborn(t *testing.T) {
 	m := members(t, c, "n1", func(mesh.MemberEvent) {})
 	openMembers(t, m)
 	beats(t, other, "reborn", 35)
-	natsservertest.Eventually(t, "the node is known", func() bool { return len(m.List()) == 2 })
+	nodetest.Eventually(t, "the node is known", func() bool { return len(m.List()) == 2 })
 	before, leave := ask(t, c, other, c.Upstream("u"), "POST", "reborn.z")
 	leave()
 	after, _ := ask(t, c, other, c.Upstream("u"), "POST", "reborn.10")

@@ -14,6 +14,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused.
@@ -77,7 +78,7 @@ func three(t *testing.T) []*mesh.Conn {
 		openMembers(t, m)
 		out, lists = append(out, c), append(lists, m)
 	}
-	natsservertest.Eventually(t, "the nodes know of each other", func() bool {
+	nodetest.Eventually(t, "the nodes know of each other", func() bool {
 		for _, m := range lists {
 			if len(m.List()) != len(lists) {
 				return false
@@ -113,7 +114,7 @@ func comesAndGoes(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 			t.Fatal(err)
 		}
 		before := answered.Load()
-		natsservertest.Eventually(t, "requests are answered", func() bool {
+		nodetest.Eventually(t, "requests are answered", func() bool {
 			return answered.Load() > before || t.Failed()
 		})
 		if i%2 == 0 {
@@ -144,7 +145,7 @@ func staysFull(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	t.Helper()
 	serve(t, member, "full", 3, quick)
 	answered, stop := hammer(t, member.Service("full"), callers...)
-	natsservertest.Eventually(t, "many are answered", func() bool { return answered.Load() > 5000 || t.Failed() })
+	nodetest.Eventually(t, "many are answered", func() bool { return answered.Load() > 5000 || t.Failed() })
 	if refused := stop(); refused == 0 {
 		t.Error("the member was never full")
 	}
@@ -161,7 +162,7 @@ func TestAllMembersLeaveAtOnce(t *testing.T) {
 			services = append(services, serve(t, c, "all", 1000, quick))
 		}
 		before := answered.Load()
-		natsservertest.Eventually(t, "requests are answered", func() bool {
+		nodetest.Eventually(t, "requests are answered", func() bool {
 			return answered.Load() > before+20 || t.Failed()
 		})
 		var leaving sync.WaitGroup
@@ -216,7 +217,7 @@ func TestLeavingLosesNoStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := taken.Load()
-		natsservertest.Eventually(t, "bodies are taken", func() bool { return taken.Load() > before || t.Failed() })
+		nodetest.Eventually(t, "bodies are taken", func() bool { return taken.Load() > before || t.Failed() })
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

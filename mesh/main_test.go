@@ -7,13 +7,13 @@ import (
 
 	"go.uber.org/goleak"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // record is a log that tests read.
-type record struct{ natsservertest.Output }
+type record struct{ nodetest.Output }
 
 func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 

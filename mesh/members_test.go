@@ -9,6 +9,7 @@ import (
 
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // members makes the list of a node on a connection of its own; it isn't open yet.
@@ -56,11 +57,11 @@ func TestSlowEvent(t *testing.T) {
 		}
 		return time.Time{}
 	}
-	natsservertest.Eventually(t, "the slow node is heard", func() bool { return !seen().IsZero() })
+	nodetest.Eventually(t, "the slow node is heard", func() bool { return !seen().IsZero() })
 	first := seen()
 	openMembers(t, members(t, natsservertest.Connect(t, s), "third", func(mesh.MemberEvent) {}))
-	natsservertest.Eventually(t, "the slow node hears the third", func() bool { return len(slow.List()) == 3 })
-	natsservertest.Eventually(t, "the slow node has a beat", func() bool {
+	nodetest.Eventually(t, "the slow node hears the third", func() bool { return len(slow.List()) == 3 })
+	nodetest.Eventually(t, "the slow node has a beat", func() bool {
 		return seen().After(first.Add(mesh.HeartbeatEvery))
 	})
 	close(finish)
@@ -90,7 +91,7 @@ func TestEventsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	natsservertest.Eventually(t, "all are heard", func() bool {
+	nodetest.Eventually(t, "all are heard", func() bool {
 		list := m.List()
 		return len(list) == 2 && list[1].Incarnation == sent
 	})
@@ -134,7 +135,7 @@ func TestSelf(t *testing.T) {
 	openMembers(t, self(func(*mesh.Member) {}, roles...))
 	other := members(t, natsservertest.Connect(t, s), "other", func(mesh.MemberEvent) {})
 	openMembers(t, other)
-	natsservertest.Eventually(t, "the other node believes it", func() bool {
+	nodetest.Eventually(t, "the other node believes it", func() bool {
 		list := other.List()
 		return len(list) == 2 && len(list[1].Roles) == 256
 	})
@@ -154,7 +155,7 @@ func TestMalformedHeartbeats(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	natsservertest.Eventually(t, "the good one is heard", func() bool { return len(m.List()) == 2 })
+	nodetest.Eventually(t, "the good one is heard", func() bool { return len(m.List()) == 2 })
 	if n := strings.Count(rec.String(), "malformed"); n != 1 {
 		t.Errorf("told %d times:\n%s", n, rec.String())
 	}
@@ -192,7 +193,7 @@ func TestCloseMembers(t *testing.T) {
 			}
 		}
 	}()
-	natsservertest.Eventually(t, "nodes are heard", func() bool { return len(m.List()) > 10 })
+	nodetest.Eventually(t, "nodes are heard", func() bool { return len(m.List()) > 10 })
 	if err := m.Close(); err != nil {
 		t.Error(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // Over either carrier the same tests hold.
@@ -114,7 +115,7 @@ func TestNearAuto(t *testing.T) {
 	defer close(stop)
 	some := func() { // lets requests pass, which are counted
 		all := sent.Load()
-		natsservertest.Eventually(t, "requests pass", func() bool { return sent.Load() > all+100 || t.Failed() })
+		nodetest.Eventually(t, "requests pass", func() bool { return sent.Load() > all+100 || t.Failed() })
 	}
 	inMemory := func() bool {
 		local, all := carried(c), sent.Load()
@@ -129,7 +130,7 @@ func TestNearAuto(t *testing.T) {
 	within := func(what string, ok func() bool) {
 		t.Helper()
 		began := time.Now()
-		natsservertest.Eventually(t, what, ok)
+		nodetest.Eventually(t, what, ok)
 		t.Logf("%s after %s", what, time.Since(began).Round(time.Millisecond))
 	}
 	within("requests stay in memory", inMemory)
@@ -140,7 +141,7 @@ func TestNearAuto(t *testing.T) {
 		t.Fatal(err)
 	}
 	within("an observer moves them onto the wire", onWire)
-	natsservertest.Eventually(t, "the observer sees them", func() bool { return seen.Load() > 100 })
+	nodetest.Eventually(t, "the observer sees them", func() bool { return seen.Load() > 100 })
 	if err := watch.Unsubscribe(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,7 @@ func TestNearAuto(t *testing.T) {
 		return hello(ctx, r)
 	})
 	within("a second member moves them onto the wire", onWire)
-	natsservertest.Eventually(t, "the second member has its share", func() bool { return shared.Load() > 100 })
+	nodetest.Eventually(t, "the second member has its share", func() bool { return shared.Load() > 100 })
 	if err := second.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func TestNearest(t *testing.T) {
 		}
 	}
 	// an answer comes before its place is
-	natsservertest.Eventually(t, "all places are free", func() bool { return here.Active() == 0 })
+	nodetest.Eventually(t, "all places are free", func() bool { return here.Active() == 0 })
 	var waiting sync.WaitGroup
 	for range places {
 		waiting.Go(func() {
@@ -209,10 +210,10 @@ func TestNearest(t *testing.T) {
 	for range places { // before others ask for the places
 		<-entered
 	}
-	natsservertest.Eventually(t, "the full member is passed by", func() bool { return ask() == "there" })
+	nodetest.Eventually(t, "the full member is passed by", func() bool { return ask() == "there" })
 	close(release)
 	waiting.Wait()
-	natsservertest.Eventually(t, "it is preferred again", func() bool { return ask() == "here" })
+	nodetest.Eventually(t, "it is preferred again", func() bool { return ask() == "here" })
 }
 
 func BenchmarkCarriers(b *testing.B) {

@@ -21,6 +21,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // noise gives n bytes that any chunk lost, repeated or reordered would change, and their hash.
@@ -65,8 +66,8 @@ func upload(r io.Reader, length int64) *mesh.Request {
 func settled(t *testing.T, conns ...*mesh.Conn) {
 	t.Helper()
 	for _, c := range conns {
-		natsservertest.Eventually(t, "no stream is left", func() bool { return c.Streams() == 0 })
-		natsservertest.Eventually(t, "the windows are given back", func() bool {
+		nodetest.Eventually(t, "no stream is left", func() bool { return c.Streams() == 0 })
+		nodetest.Eventually(t, "the windows are given back", func() bool {
 			left, whole := c.WindowPool()
 			return left == whole
 		})
@@ -297,7 +298,7 @@ func TestStreamEndings(t *testing.T) {
 		"the member is killed": {func(_ *testing.T, x *handmade) {
 			x.chunk(0, "abc")
 			x.nc.Close()
-			natsservertest.Eventually(t, "the loss is seen", func() bool {
+			nodetest.Eventually(t, "the loss is seen", func() bool {
 				x.here.KeepStreams()
 				return x.here.Streams() == 0
 			})
@@ -626,7 +627,7 @@ func TestEmptyMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the window is full", func() bool {
+	nodetest.Eventually(t, "the window is full", func() bool {
 		before := messages.left.Load()
 		<-time.After(20 * time.Millisecond) // time in which more would be sent
 		return before < many && messages.left.Load() == before

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Store configures the cache that all routes of this node share.
-type Store struct {
+// CacheStore configures the cache that all routes of this node share.
+type CacheStore struct {
 	Memory       Size     `yaml:"memory" doc:"Memory for cached responses and values on this node, index included. The default is at most a quarter of what the process may have of memory."`
 	Disk         Size     `yaml:"disk" doc:"Size of the bucket that the nodes share (JetStream); the oldest entries leave when it is full."`
 	Offline      Offline  `yaml:"offline" doc:"While this node can't hear of purges: validate each cached response with its origin, or serve it as it is."`

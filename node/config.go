@@ -25,7 +25,7 @@ type Config struct {
 	Edge      Edge                `yaml:"edge" doc:"Where HTTP clients connect."`
 	Admin     Admin               `yaml:"admin" doc:"The operator's API: health, metrics, status, reload."`
 	Mesh      Mesh                `yaml:"mesh" doc:"The NATS mesh that carries requests to members."`
-	Cache     Store               `yaml:"cache" doc:"The cache that routes with cache use: its sizes, and who may purge it."`
+	Cache     CacheStore          `yaml:"cache" doc:"The cache that routes with cache use: its sizes, and who may purge it."`
 	Limits    map[string]Limit    `yaml:"limits" doc:"Rate limits that several routes, or members by api.limit.take, share by name."`
 	Upstreams map[string]Upstream `yaml:"upstreams" doc:"HTTP services that this node calls, by name."`
 	Routes    []Route             `yaml:"routes" doc:"Which requests go where. The most specific route wins; the order never matters."`
@@ -131,6 +131,6 @@ func Default() Config {
 		},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: standardCluster},
-		Cache: Store{Memory: standardMemory, Disk: GiB, Offline: OfflineValidate},
+		Cache: CacheStore{Memory: standardMemory, Disk: GiB, Offline: OfflineValidate},
 	}
 }

@@ -105,8 +105,8 @@ func (m *Method) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Goal says where the route's requests go, for people.
-func (r Route) Goal() string {
+// Describe says where the route's requests go, for people.
+func (r Route) Describe() string {
 	switch {
 	case r.Gather != nil:
 		return "gather of " + strconv.Itoa(len(r.Gather.Calls))
@@ -118,9 +118,9 @@ func (r Route) Goal() string {
 	return r.To.String()
 }
 
-// Whole reports whether the route takes request bodies whole, and no streams: what answers it isn't a service or an
+// BuffersBody reports whether the route takes request bodies whole, and no streams: what answers it isn't a service or an
 // upstream.
-func (r *Route) Whole() bool {
+func (r *Route) BuffersBody() bool {
 	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
 }
 

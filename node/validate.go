@@ -331,7 +331,7 @@ func (v *validator) route(i int) {
 	}
 	v.check(!slices.Contains(reservedNames, r.Name), at("name"), "the name %q belongs to Millrace's own counts: "+
 		"give the route another", r.Name)
-	v.check(!r.Whole() || r.MaxBody <= MaxMessageBody, at("max_body"),
+	v.check(!r.BuffersBody() || r.MaxBody <= MaxMessageBody, at("max_body"),
 		"%s is more than the %s that one message carries, and only services and upstreams take streams", r.MaxBody,
 		MaxMessageBody)
 	if r.To.Kind == KindUpstream {

@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"millrace/edge/guard"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 func listen(t *testing.T, inner net.Listener, limits guard.Limits) *guard.Listener {
@@ -112,7 +112,7 @@ func TestStarved(t *testing.T) {
 		_, err := forever.Accept()
 		ended <- err
 	}()
-	natsservertest.Eventually(t, "the listener is starved", forever.Starved)
+	nodetest.Eventually(t, "the listener is starved", forever.Starved)
 	_ = forever.Close()
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
@@ -164,7 +164,7 @@ func visitors(t *testing.T, most, share int) (come func(name, from, text string,
 		t.Cleanup(func() { _ = c.Close() })
 		names.Store(c.LocalAddr().String(), name)
 		_, _ = io.WriteString(c, text)
-		natsservertest.Eventually(t, name+" waits", func() bool {
+		nodetest.Eventually(t, name+" waits", func() bool {
 			all, some := l.Waiting()
 			return all == waiting && some == unproven
 		})

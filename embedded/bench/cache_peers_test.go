@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // peer is a server to compare with.
@@ -95,7 +95,7 @@ func nginxProxy(tb testing.TB, origin string) (server, error) {
 
 func caddyProxy(tb testing.TB, origin string) (server, error) {
 	tb.Helper()
-	dir, addr := tb.TempDir(), natsservertest.FreePorts(tb, 1)[0]
+	dir, addr := tb.TempDir(), nodetest.FreePorts(tb, 1)[0]
 	return launch(tb, dir, addr,
 		fmt.Sprintf("{\n  admin off\n  auto_https off\n  storage file_system %s\n}\nhttp://:%s {\n  bind 127.0.0.1\n  "+
 			"reverse_proxy %s\n}\n",
@@ -112,7 +112,7 @@ func nginxCache(tb testing.TB, origin string) (server, error) {
 // nginxServer passes all requests on, in the way that rules add.
 func nginxServer(tb testing.TB, origin, rules string) (server, error) {
 	tb.Helper()
-	dir, addr := tb.TempDir(), natsservertest.FreePorts(tb, 1)[0]
+	dir, addr := tb.TempDir(), nodetest.FreePorts(tb, 1)[0]
 	return launch(tb, dir, addr, fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log; worker_processes 1; user root;
 events { worker_connections 1024; }
 http {
@@ -137,7 +137,7 @@ func varnishCache(tb testing.TB, origin string) (server, error) {
 	if err != nil {
 		return server{}, err
 	}
-	dir, addr := tb.TempDir(), natsservertest.FreePorts(tb, 1)[0]
+	dir, addr := tb.TempDir(), nodetest.FreePorts(tb, 1)[0]
 	return launch(tb, dir, addr, fmt.Sprintf(`vcl 4.1;
 backend origin { .host = %q; .port = %q; }
 sub vcl_recv {
@@ -176,7 +176,7 @@ func launch(tb testing.TB, dir, addr, config, name string, args ...string) (serv
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	tb.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 	answers := false
-	natsservertest.Eventually(tb, name+" answers or ends", func() bool {
+	nodetest.Eventually(tb, name+" answers or ends", func() bool {
 		select {
 		case <-ended:
 			return true

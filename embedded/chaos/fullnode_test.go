@@ -8,14 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // fullNode fills the disk of one of three nodes. The others go on, it says what is wrong, and it stores again by itself
 // once there is room.
 func fullNode(t *testing.T, _ bool) string {
 	t.Helper()
-	ports := natsservertest.FreePorts(t, 3)
+	ports := nodetest.FreePorts(t, 3)
 	disk := smallDisk(t, 256)
 	var three []*nodeProcess
 	for i := range ports {

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // Large responses in memories and a bucket that are far too small for them, on three nodes: what a head has promised
@@ -92,7 +92,7 @@ type largeCluster struct {
 func startLargeCluster(t *testing.T, app string) *largeCluster {
 	t.Helper()
 	c := &largeCluster{origin: newLargeOrigin()}
-	ports := natsservertest.FreePorts(t, 3)
+	ports := nodetest.FreePorts(t, 3)
 	for i := range 3 {
 		c.dirs[i] = t.TempDir()
 		c.texts[i] = fmt.Sprintf(`version: 1

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // limitedCluster is three nodes of one cluster on loopback, which say in their logs who leads.
@@ -32,7 +33,7 @@ func startLimited(t *testing.T, routes string) *limitedCluster {
 		_, _ = io.WriteString(w, "hello")
 	}))
 	t.Cleanup(app.Close)
-	ports := natsservertest.FreePorts(t, 3)
+	ports := nodetest.FreePorts(t, 3)
 	c := &limitedCluster{}
 	for i := range c.nodes {
 		c.dirs[i] = t.TempDir()

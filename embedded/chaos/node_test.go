@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"millrace/edge/admin"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // moduleRoot is where this directory's module begins.
@@ -73,10 +73,10 @@ func within(t *testing.T, limit time.Duration, what string, condition func() boo
 // nodeProcess is a node in a process of its own.
 type nodeProcess struct {
 	cmd    *exec.Cmd
-	edge   string                 // its URL, from the banner
-	admin  string                 // likewise
-	output *natsservertest.Output // to both of its outputs
-	exited chan struct{}          // closed when it has ended
+	edge   string           // its URL, from the banner
+	admin  string           // likewise
+	output *nodetest.Output // to both of its outputs
+	exited chan struct{}    // closed when it has ended
 }
 
 var banner = regexp.MustCompile(`(?m)(edge|admin) +(http://[0-9.:]+)`)
@@ -95,7 +95,7 @@ func start(t *testing.T, dir, yaml string, prefix ...string) *nodeProcess {
 	}
 	args := append(append([]string{}, prefix...), path, "run", "-c", file)
 	p := &nodeProcess{
-		cmd: exec.Command(args[0], args[1:]...), output: &natsservertest.Output{}, exited: make(chan struct{}),
+		cmd: exec.Command(args[0], args[1:]...), output: &nodetest.Output{}, exited: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := p.cmd.Start(); err != nil {

@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // cacheNode is a node with a cache on fixed addresses, so that its clients can go on while its process is another.
@@ -54,7 +54,7 @@ routes: [{path: /*, to: "upstream:app", cache: true}, {path: /slow/*, to: "upstr
 func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
 	t.Helper()
 	c := &cacheCluster{}
-	ports := natsservertest.FreePorts(t, 9)
+	ports := nodetest.FreePorts(t, 9)
 	port := func(i int) string { return strings.TrimPrefix(ports[i], "127.0.0.1:") }
 	for i := range c.nodes {
 		host := fmt.Sprintf("127.0.0.%d:", i+2)
@@ -78,7 +78,7 @@ mesh:
 // startAlone starts one node with the route /* to the upstream. cache is the route's, store the node's.
 func startAlone(t *testing.T, upstream, cache, store string) *cacheNode {
 	t.Helper()
-	ports := natsservertest.FreePorts(t, 2)
+	ports := nodetest.FreePorts(t, 2)
 	for i := range ports { // not where clients get their ports from
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
@@ -89,7 +89,7 @@ upstreams: {app: {targets: [%q]}}
 routes: [{path: /*, to: "upstream:app", cache: %s}]
 `, store, upstream, cache))
 	n.start(t)
-	natsservertest.Eventually(t, "the node may serve what it has stored", n.follows)
+	nodetest.Eventually(t, "the node may serve what it has stored", n.follows)
 	return n
 }
 
@@ -179,7 +179,7 @@ func (c *cacheCluster) settled(t *testing.T) {
 	t.Helper()
 	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
 	for i, n := range c.nodes {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d knows all others and follows the purges", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("n%d knows all others and follows the purges", i+1), func() bool {
 			return n.sees(t, all) && n.status(t).JetStream == "current" && n.follows()
 		})
 	}

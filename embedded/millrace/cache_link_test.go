@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // link is a TCP proxy that can be cut.
@@ -177,13 +177,13 @@ func TestLink(t *testing.T) {
 	}
 	l.set(linkFrozen)
 	conn := say()
-	natsservertest.Eventually(t, "the link has the connection", func() bool {
+	nodetest.Eventually(t, "the link has the connection", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return len(l.conns) == 1
 	})
 	l.set(linkOpen)
-	natsservertest.Eventually(t, "the link has gone on", func() bool {
+	nodetest.Eventually(t, "the link has gone on", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return len(l.conns) == 2

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"millrace/edge/admin"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A purge that was waited for with wait=all is true for every request that begins after its answer, on every node,
@@ -107,7 +107,7 @@ func killFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 	pass(rand.N(500*time.Millisecond), time.Second, func() {})
 	cluster.nodes[victim].start(t)
 	people.burst(victim)
-	natsservertest.Eventually(t, "the node that was killed follows the purges again", cluster.nodes[victim].follows)
+	nodetest.Eventually(t, "the node that was killed follows the purges again", cluster.nodes[victim].follows)
 	t.Logf("n%d was killed at %s and followed the purges again at %s; %d purges were acknowledged meanwhile", victim+1,
 		begun, people.now(), len(people.latencies(begun, people.now())))
 }
@@ -145,7 +145,7 @@ func TestPurgeHistorySees(t *testing.T) {
 	cluster.cut(2, linkClosed)
 	for i, what := range []admin.Purge{{URL: keyURL(1), Wait: admin.WaitAll}, {Tag: keyTag(2), Wait: admin.WaitAll}} {
 		// the two that are left may choose a leader first
-		natsservertest.Eventually(t, "the purge is acknowledged", func() bool {
+		nodetest.Eventually(t, "the purge is acknowledged", func() bool {
 			people.purge(client, i, what)
 			return len(people.latencies(0, people.now())) == i+1
 		})
@@ -160,7 +160,7 @@ func TestPurgeHistorySees(t *testing.T) {
 	}
 	cluster.join(2)
 	cluster.settled(t)
-	natsservertest.Eventually(t, "the node has heard of the purges", func() bool {
+	nodetest.Eventually(t, "the node has heard of the purges", func() bool {
 		before := len(people.violations())
 		all()
 		return len(people.violations()) == before

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"millrace/edge/admin"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // ask asks a node for a path of a host.
@@ -49,7 +49,7 @@ func TestWarmRestart(t *testing.T) {
 	for key := range keys {
 		n.ask(t, "warm.test", path(key))
 	}
-	natsservertest.Eventually(t, "all is in the bucket", func() bool {
+	nodetest.Eventually(t, "all is in the bucket", func() bool {
 		m, err := n.metrics()
 		return err == nil && m[`millrace_cache_bucket_operations_total{result="written"}`] >= keys
 	})
@@ -62,7 +62,7 @@ func TestWarmRestart(t *testing.T) {
 		end(t)
 		http.DefaultClient.CloseIdleConnections()
 		n.start(t)
-		natsservertest.Eventually(t, "the node may serve what it has stored", n.follows)
+		nodetest.Eventually(t, "the node may serve what it has stored", n.follows)
 		before := requests.Load()
 		for key := purged + 1; key < keys; key++ {
 			a := n.ask(t, "warm.test", path(key))
@@ -165,7 +165,7 @@ func TestOriginKilled(t *testing.T) {
 	check("origin gone", "/unknown", http.StatusBadGateway)
 	origin.failing.Store(false)
 	origin.come(t)
-	natsservertest.Eventually(t, "the origin is asked again", func() bool {
+	nodetest.Eventually(t, "the origin is asked again", func() bool {
 		a := n.ask(t, "origin.test", "/must")
 		return a.status == http.StatusOK && a.body == "good" && strings.Contains(a.how, "fwd-status=304")
 	})

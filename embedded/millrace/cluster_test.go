@@ -20,14 +20,14 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge/admin"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // nodes are the configuration files of three nodes of one cluster, all with the upstream app and the service hello.
 func nodes(t *testing.T, app string) (files []string, dirs []string) {
 	t.Helper()
-	ports := natsservertest.FreePorts(t, 3)
+	ports := nodetest.FreePorts(t, 3)
 	for i := range ports {
 		dir := t.TempDir()
 		text := fmt.Sprintf(`version: 1
@@ -94,7 +94,7 @@ func TestThreeProcesses(t *testing.T) {
 	}
 	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
 	for i, p := range ps {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d sees all three, ready", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("n%d sees all three, ready", i+1), func() bool {
 			return p.sees(t, all) && p.status(t).JetStream == "current"
 		})
 	}
@@ -113,13 +113,13 @@ func TestThreeProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range ps {
-		natsservertest.Eventually(t, fmt.Sprintf("the service of n3 answers through n%d", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("the service of n3 answers through n%d", i+1), func() bool {
 			_, err := post(http.DefaultClient, p.edge+"/hello")
 			return err == nil
 		})
 	}
 	load := startLoad(ps)
-	natsservertest.Eventually(t, "requests flow", func() bool { return load.done.Load() > 500 })
+	nodetest.Eventually(t, "requests flow", func() bool { return load.done.Load() > 500 })
 	if n := load.failed(); n != 0 {
 		t.Errorf("%d requests failed before anything happened", n)
 	}
@@ -127,12 +127,12 @@ func TestThreeProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []*process{ps[0], ps[2]} {
-		natsservertest.Eventually(t, "the survivors see the loss and stay ready", func() bool {
+		nodetest.Eventually(t, "the survivors see the loss and stay ready", func() bool {
 			return p.sees(t, map[string]mesh.MemberState{"n1": "alive", "n2": "lost", "n3": "alive"})
 		})
 	}
 	before := load.done.Load()
-	natsservertest.Eventually(t, "requests flow on", func() bool { return load.done.Load() > before+500 })
+	nodetest.Eventually(t, "requests flow on", func() bool { return load.done.Load() > before+500 })
 	st := ps[0].status(t)
 	if !journaled(st, mesh.EventLost, "n2") || !slices.ContainsFunc(st.Degraded, func(d string) bool {
 		return strings.Contains(d, "n2 is lost")
@@ -141,11 +141,11 @@ func TestThreeProcesses(t *testing.T) {
 	}
 	ps[killed] = startProcess(t, "run", "-c", files[killed])
 	for i, p := range ps {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d sees all three again", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("n%d sees all three again", i+1), func() bool {
 			return p.sees(t, all) && p.status(t).JetStream == "current"
 		})
 	}
-	natsservertest.Eventually(t, "the service answers through n2 again", func() bool {
+	nodetest.Eventually(t, "the service answers through n2 again", func() bool {
 		_, err := post(http.DefaultClient, ps[1].edge+"/hello")
 		return err == nil
 	})

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A node that may open few files refuses one connection too many, or closes one that waits for it, keeps its health
@@ -64,7 +64,7 @@ func TestFewDescriptors(t *testing.T) {
 	for _, c := range crowd {
 		_ = c.Close()
 	}
-	natsservertest.Eventually(t, "the node serves on", func() bool {
+	nodetest.Eventually(t, "the node serves on", func() bool {
 		_, err := post(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, p.edge)
 		return err == nil
 	})

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // greeter is an upstream that answers at once.
@@ -56,7 +56,7 @@ func startTalkingLimits(t *testing.T, limits ...string) *cacheCluster {
 // startOneLimited starts one node with these limits.
 func startOneLimited(t *testing.T, limits ...string) *cacheNode {
 	t.Helper()
-	ports := natsservertest.FreePorts(t, 2)
+	ports := nodetest.FreePorts(t, 2)
 	for i := range ports { // not where clients get their ports from
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
@@ -71,7 +71,7 @@ func (c *cacheCluster) counts(t *testing.T) {
 	t.Helper()
 	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
 	for i, n := range c.nodes {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d knows all others and the store of limits answers it", i+1),
+		nodetest.Eventually(t, fmt.Sprintf("n%d knows all others and the store of limits answers it", i+1),
 			func() bool {
 				return n.sees(t, all) && statusOf(http.DefaultClient, n.admin+"/v1/limits?key=nobody") == http.StatusOK
 			})

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // beginWindow waits until a window on the clock begins.
@@ -59,7 +59,7 @@ func nodeCutOff(t *testing.T, c *cacheCluster) {
 func inOneWindow(t *testing.T, c *cacheCluster, victim int, what string, right func(cut, others statuses) bool) {
 	t.Helper()
 	const limit, share, window = 60, 10, 2 * time.Second
-	natsservertest.Eventually(t, what, func() bool {
+	nodetest.Eventually(t, what, func() bool {
 		beginWindow(window)
 		begun := time.Now()
 		cut := customers{path: "/share", nodes: c.nodes[victim : victim+1], atOnce: 8}.ask(2 * share)

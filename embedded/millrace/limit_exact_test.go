@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // number is what a variable of the environment says, or else the number for a short test.
@@ -101,7 +101,7 @@ func shownAndReset(t *testing.T, nodes []*cacheNode) {
 		for i, n := range nodes {
 			var said string
 			// each waits for the others' answers, but not for long
-			natsservertest.Eventually(t, fmt.Sprintf("n%d shows %s", i+1, expression), func() bool {
+			nodetest.Eventually(t, fmt.Sprintf("n%d shows %s", i+1, expression), func() bool {
 				said = command(t, "limits", "show", "127.0.0.1", "--limit", "shown", "--admin", n.admin)
 				return regexp.MustCompile(expression).MatchString(said)
 			})

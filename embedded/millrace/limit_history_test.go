@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // admission is a request that was let pass, some time from its start to its end.
@@ -221,7 +221,7 @@ func killLimits(t *testing.T, c *cacheCluster, victim int) {
 	c.nodes[victim].kill(t)
 	pass(rand.N(500*time.Millisecond), time.Second, func() {})
 	startTalking(t, c.nodes[victim])
-	natsservertest.Eventually(t, "the node that was killed answers", func() bool {
+	nodetest.Eventually(t, "the node that was killed answers", func() bool {
 		return statusOf(http.DefaultClient, c.nodes[victim].edge+"/clock") != 0
 	})
 	t.Logf("n%d was killed", victim+1)

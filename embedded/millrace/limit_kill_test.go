@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // startTalking starts a node that writes everything that it has to say to a file.
@@ -89,10 +90,10 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 			until: &stop,
 		}.ask(1 << 20)
 	}()
-	natsservertest.Eventually(t, "requests flow", func() bool { return down.admitted.Load() > 100 })
+	nodetest.Eventually(t, "requests flow", func() bool { return down.admitted.Load() > 100 })
 	killed := time.Now()
 	c.nodes[victim].kill(t)
-	natsservertest.Eventually(t, "the limit is used up", func() bool { return down.refused.Load() > 20 })
+	nodetest.Eventually(t, "the limit is used up", func() bool { return down.refused.Load() > 20 })
 	stop.Store(true)
 	total.add(<-meanwhile)
 	total.add(customers{path: "/long", nodes: survivors, atOnce: 8}.ask(500))
@@ -100,7 +101,7 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	if !down.first.IsZero() {
 		t.Logf("requests failed from %s to %s after it", down.first.Sub(killed), down.last.Sub(killed))
 	}
-	natsservertest.Eventually(t, "a survivor has another elected at once", func() bool {
+	nodetest.Eventually(t, "a survivor has another elected at once", func() bool {
 		return hastened(t, survivors, fmt.Sprint("n", victim+1))
 	})
 

@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // startWithout starts three nodes that have no limits, and lets these come with a reload of one node after another,
@@ -24,7 +24,7 @@ func startWithout(t *testing.T, limits ...string) *cacheCluster {
 		n.start(t)
 	}
 	for _, n := range c.nodes {
-		natsservertest.Eventually(t, "the cluster has formed", func() bool {
+		nodetest.Eventually(t, "the cluster has formed", func() bool {
 			return n.sees(t, all) && n.status(t).JetStream == "current"
 		})
 	}

@@ -16,13 +16,13 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // perform runs a command in this process and gives what it prints.
 func perform(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	var out, err natsservertest.Output
+	var out, err nodetest.Output
 	code = run(args, console{&out, &err})
 	return out.String(), err.String(), code
 }
@@ -166,7 +166,7 @@ routes:
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out natsservertest.Output
+	var out nodetest.Output
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -181,7 +181,7 @@ routes:
 		}
 		resp.Body.Close()
 	}
-	natsservertest.Eventually(t, "events are shown", func() bool {
+	nodetest.Eventually(t, "events are shown", func() bool {
 		get("/kept/first")
 		return strings.Contains(out.String(), "/kept/first")
 	})
@@ -206,7 +206,7 @@ routes:
 		at + `404  GET    "` + host + `/nowhere"  [0-9.]+ ms  unmatched → nowhere$`,
 	} {
 		line := regexp.MustCompile(want)
-		natsservertest.Eventually(t, "tail shows "+want, func() bool { return line.MatchString(out.String()) })
+		nodetest.Eventually(t, "tail shows "+want, func() bool { return line.MatchString(out.String()) })
 	}
 	if strings.Contains(out.String(), `lim  GET    "/few"`) {
 		t.Errorf("a refusal has two lines:\n%s", out.String())
@@ -246,7 +246,7 @@ func TestProxyPrintsRequests(t *testing.T) {
 			return line.MatchString(p.stdout.String())
 		}
 		if flag == "--lines" {
-			natsservertest.Eventually(t, "the request has its line", ask)
+			nodetest.Eventually(t, "the request has its line", ask)
 		} else if ask() {
 			t.Errorf("%s prints %s", flag, p.stdout)
 		}

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // process is a millrace command in a process of its own.
@@ -28,8 +28,8 @@ type process struct {
 	admin  string // likewise
 	temp   string // its TMPDIR
 	dir    string // of its configuration file, if startRun has written that
-	stderr *natsservertest.Output
-	stdout *natsservertest.Output // what follows the banner
+	stderr *nodetest.Output
+	stdout *nodetest.Output // what follows the banner
 }
 
 func startProcess(t *testing.T, args ...string) *process {
@@ -46,7 +46,7 @@ func startLimited(t *testing.T, files int, args ...string) *process {
 
 func begin(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{temp: t.TempDir(), stderr: &natsservertest.Output{}, stdout: &natsservertest.Output{}, cmd: cmd}
+	p := &process{temp: t.TempDir(), stderr: &nodetest.Output{}, stdout: &nodetest.Output{}, cmd: cmd}
 	p.cmd.Env = append(os.Environ(), beMillrace+"=1", "TMPDIR="+p.temp)
 	p.cmd.Stderr = p.stderr
 	stdout, err := p.cmd.StdoutPipe()
@@ -115,7 +115,7 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "requests flow", func() bool { return done.Load() > 1000 || failed.Load() > 0 })
+	nodetest.Eventually(t, "requests flow", func() bool { return done.Load() > 1000 || failed.Load() > 0 })
 	if err := leaves.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 		t.Errorf("the process ended with %v; stderr: %s", err, leaves.stderr)
 	}
 	before := done.Load()
-	natsservertest.Eventually(t, "requests flow on", func() bool {
+	nodetest.Eventually(t, "requests flow on", func() bool {
 		return done.Load() > before+500 || failed.Load() > 0
 	})
 	close(stop)
@@ -178,7 +178,7 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 		}
 	}
 	signal(syscall.SIGHUP)
-	natsservertest.Eventually(t, "the reload has begun", func() bool {
+	nodetest.Eventually(t, "the reload has begun", func() bool {
 		resp, err := http.Get(p.edge + "/a")
 		if err != nil {
 			t.Fatal(err)
@@ -187,7 +187,7 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 		return resp.StatusCode == http.StatusNotFound
 	})
 	signal(syscall.SIGTERM)
-	natsservertest.Eventually(t, "the node drains", func() bool {
+	nodetest.Eventually(t, "the node drains", func() bool {
 		resp, err := http.Get(p.admin + "/readyz")
 		if err != nil {
 			t.Fatal(err)

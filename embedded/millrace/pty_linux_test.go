@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // openTerminal opens a pseudo-terminal: what is written to it can be read from screen.
@@ -53,7 +53,7 @@ func TestProxyOnATerminal(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	_ = terminal.Close() // the process has it
-	var shown natsservertest.Output
+	var shown nodetest.Output
 	lines := bufio.NewScanner(screen)
 	edge := ""
 	for edge == "" && lines.Scan() {
@@ -69,7 +69,7 @@ func TestProxyOnATerminal(t *testing.T) {
 			_, _ = shown.Write(append(lines.Bytes(), '\n'))
 		}
 	}()
-	natsservertest.Eventually(t, "the request has its line", func() bool {
+	nodetest.Eventually(t, "the request has its line", func() bool {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, edge+"/x?y=%1b", nil)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {

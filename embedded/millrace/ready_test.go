@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // The banner tells the addresses at once. That the node is ready, it and the log say when readyz does, and not before.
@@ -26,7 +26,7 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 		}
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], "run", "-c", files[0])
-	var stdout, stderr natsservertest.Output
+	var stdout, stderr nodetest.Output
 	cmd.Env = append(os.Environ(), beMillrace+"=1")
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -34,7 +34,7 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	address := regexp.MustCompile(`admin +(http://[0-9.:]+)`)
-	natsservertest.Eventually(t, "the banner tells the addresses", func() bool {
+	nodetest.Eventually(t, "the banner tells the addresses", func() bool {
 		return address.MatchString(stdout.String())
 	})
 	admin := address.FindStringSubmatch(stdout.String())[1]
@@ -57,8 +57,8 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 	for _, file := range files[1:] { // a stream with three replicas needs them all to begin with
 		startProcess(t, "run", "-c", file)
 	}
-	natsservertest.Eventually(t, "the node is ready", isReady)
-	natsservertest.Eventually(t, "banner and log say so", func() bool {
+	nodetest.Eventually(t, "the node is ready", isReady)
+	nodetest.Eventually(t, "banner and log say so", func() bool {
 		return strings.Contains(stdout.String(), "ready in ") && strings.Contains(stderr.String(), `"msg":"ready"`)
 	})
 }

@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	"millrace/embedded"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // Without a configuration file a node exposes everything, and says so: in the log and in the banner.
 func TestRunWithoutFile(t *testing.T) {
 	t.Chdir(t.TempDir())
-	var stdout, stderr natsservertest.Output
+	var stdout, stderr nodetest.Output
 	out := console{&stdout, &stderr}
 	opts, serves, err := (&runCmd{}).options(t.Context(), out)
 	if err != nil || !slices.Equal(opts.Config.Edge.Expose, []string{"*"}) {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 	"millrace/node/state"
 )
 
@@ -90,7 +90,7 @@ func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 
 // scriptFreePort sets variables to ports that nobody uses: freeport EDGE ADMIN.
 func scriptFreePort(ts *testscript.TestScript, _ bool, names []string) {
-	ports, err := natsservertest.FindPorts(len(names))
+	ports, err := nodetest.FindPorts(len(names))
 	ts.Check(err)
 	for i, name := range names {
 		_, port, err := net.SplitHostPort(ports[i])

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // startRun starts a node with that linger and those further lines of configuration.
@@ -85,7 +85,7 @@ func TestCtrlCTwice(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "it says what it waits for", func() bool {
+	nodetest.Eventually(t, "it says what it waits for", func() bool {
 		return strings.Contains(p.stdout.String(), "waiting for 1 request; press Ctrl-C again to end at once\n")
 	})
 	code, took := p.end(t, syscall.SIGINT)
@@ -123,7 +123,7 @@ func TestWhatAShutdownWaitsFor(t *testing.T) {
 // Durations in logs say their unit.
 func TestDurationsInLogs(t *testing.T) {
 	p := startRun(t, "0s", "")
-	natsservertest.Eventually(t, "it is ready", func() bool {
+	nodetest.Eventually(t, "it is ready", func() bool {
 		return strings.Contains(p.stderr.String(), `"msg":"ready"`)
 	})
 	p.end(t, syscall.SIGTERM)
@@ -132,7 +132,7 @@ func TestDurationsInLogs(t *testing.T) {
 			t.Errorf("no %s in the log: %s", want, p.stderr)
 		}
 	}
-	var text natsservertest.Output
+	var text nodetest.Output
 	log := logger(&text, true, 0).With("every", 1500*time.Microsecond)
 	log.WithGroup("g").Info("m", "after", 2*time.Second, "count", 3)
 	if got := text.String(); !strings.Contains(got, `"every_ms":1.5,"g":{"after_ms":2000,"count":3}}`) {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // moduleRoot is where this directory's module begins.
@@ -56,7 +56,7 @@ func build(t *testing.T, pkg string) string {
 type process struct {
 	name           string
 	cmd            *exec.Cmd
-	stdout, stderr natsservertest.Output
+	stdout, stderr nodetest.Output
 	exited         chan struct{} // closed when the process has ended and err is set
 	err            error
 }

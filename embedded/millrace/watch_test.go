@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A change is told once, whether the file is written in place, replaced, or reached by a link that moves on; a file
@@ -97,11 +97,11 @@ func TestRunWatch(t *testing.T) {
 	}
 	write("expose: [hello]")
 	// nobody subscribes
-	natsservertest.Eventually(t, "the new file is served", func() bool {
+	nodetest.Eventually(t, "the new file is served", func() bool {
 		return status() == http.StatusServiceUnavailable
 	})
 	write("expose: [Hello!]")
-	natsservertest.Eventually(t, "the broken file is refused", func() bool {
+	nodetest.Eventually(t, "the broken file is refused", func() bool {
 		return journaled(p.status(t), "reload-refused", "millrace.yaml:5:")
 	})
 	if got := status(); got != http.StatusServiceUnavailable {

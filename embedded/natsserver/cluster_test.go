@@ -13,13 +13,14 @@ import (
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *natsserver.Server {
 	tb.Helper()
 	s, err := natsserver.New(natsserver.Config{
 		Name: name, Dir: dir, Listen: "127.0.0.1:0",
-		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Cluster: cluster,
+		MemberToken: natsservertest.Token, Log: nodetest.Discard(), Cluster: cluster,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -31,10 +32,10 @@ func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *na
 // Without a port of its own a cluster would be left out by nats-server, and JetStream would stand alone in the
 // cluster's directory: refused at once, and if it happens all the same the server stops.
 func TestClusterNeedsPort(t *testing.T) {
-	peers := natsservertest.FreePorts(t, 1)
+	peers := nodetest.FreePorts(t, 1)
 	cfg := natsserver.Config{
 		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
-		Log: natsservertest.Discard(),
+		Log: nodetest.Discard(),
 	}
 	for _, listen := range []string{"127.0.0.1:0", "127.0.0.1:00", ":0", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1"} {
 		cfg.Cluster = &natsserver.Cluster{Name: "a", Listen: listen, Peers: peers, Store: true}
@@ -67,7 +68,7 @@ func TestThree(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, c := range conns {
-		natsservertest.Eventually(t, fmt.Sprintf("the member is reachable through n%d", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("the member is reachable through n%d", i+1), func() bool {
 			resp, err := c.Do(t.Context(), c.Service("hello"),
 				&mesh.Request{Method: "GET", Target: "/", Host: "h", Deadline: time.Now().Add(5 * time.Second)})
 			return err == nil && string(resp.Body) == "hi"
@@ -87,7 +88,7 @@ func TestThree(t *testing.T) {
 	if err := servers[1].Close(); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the bucket is written with two of three", func() bool {
+	nodetest.Eventually(t, "the bucket is written with two of three", func() bool {
 		_, err := kv.PutString("k2", "written")
 		return err == nil
 	})
@@ -97,14 +98,14 @@ func TestThree(t *testing.T) {
 	if err := servers[1].Open(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "n2 is current again", func() bool {
+	nodetest.Eventually(t, "n2 is current again", func() bool {
 		return servers[1].Store() == natsserver.StoreCurrent
 	})
 }
 
 // Nodes without the cluster's token don't get in.
 func TestClusterToken(t *testing.T) {
-	ports := natsservertest.FreePorts(t, 2)
+	ports := nodetest.FreePorts(t, 2)
 	open := func(i int, token string) *natsserver.Server {
 		s := clustered(t, fmt.Sprintf("n%d", i+1), t.TempDir(),
 			&natsserver.Cluster{Name: "a", Listen: ports[i], Peers: ports, Token: token, Store: true})
@@ -115,7 +116,7 @@ func TestClusterToken(t *testing.T) {
 	}
 	first := open(0, "0123456789abcdef")
 	second := open(1, "0123456789abcdeX")
-	natsservertest.Eventually(t, "the wrong token's connection has ended", func() bool { return second.Routes() == 0 })
+	nodetest.Eventually(t, "the wrong token's connection has ended", func() bool { return second.Routes() == 0 })
 	if first.Store() != natsserver.StoreJoining {
 		t.Errorf("store %s", first.Store())
 	}
@@ -123,7 +124,7 @@ func TestClusterToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := open(1, "0123456789abcdef")
-	natsservertest.Eventually(t, "the right token gets in", func() bool {
+	nodetest.Eventually(t, "the right token gets in", func() bool {
 		return first.Routes() == 1 && third.Routes() == 1
 	})
 }
@@ -133,7 +134,7 @@ func TestRefusals(t *testing.T) {
 	var got atomic.Pointer[natsserver.Refusal]
 	s, err := natsserver.New(natsserver.Config{
 		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
-		Log:     natsservertest.Discard(),
+		Log:     nodetest.Discard(),
 		Refused: func(r natsserver.Refusal) { got.Store(&r) },
 	})
 	if err == nil {
@@ -149,7 +150,7 @@ func TestRefusals(t *testing.T) {
 		if _, err := member.QueueSubscribeSync("http.hello", queue); err != nil {
 			t.Fatal(err)
 		}
-		natsservertest.Eventually(t, "the refusal is told", func() bool { return got.Load() != nil })
+		nodetest.Eventually(t, "the refusal is told", func() bool { return got.Load() != nil })
 		if r := got.Load(); r.Subject != "http.hello" || r.Queue != queue || !strings.Contains(r.Member, "rker") {
 			t.Errorf("got %+v", r)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A request for votes that nobody can grant makes a group elect anew, at once, whatever it had before: so nats-server's
@@ -19,7 +20,7 @@ func TestElectionIsHastened(t *testing.T) {
 			t.Fatalf("the others know a leader %t, %v", known, err)
 		}
 		for _, s := range servers {
-			natsservertest.Eventually(t, "another term, and a leader", func() bool {
+			nodetest.Eventually(t, "another term, and a leader", func() bool {
 				return s.Term() > before && s.JetStreamState().Store == natsserver.StoreCurrent
 			})
 		}

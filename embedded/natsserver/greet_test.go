@@ -12,13 +12,13 @@ import (
 	"testing"
 
 	"millrace/embedded/natsserver"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A server whose name another of the cluster has doesn't start: its namesake would be cut out of JetStream's groups.
 // Nothing is left in its directory that would hinder it under a better name.
 func TestNameInUse(t *testing.T) {
-	peers, ports := natsservertest.FreePorts(t, 3), natsservertest.FreePorts(t, 1)
+	peers, ports := nodetest.FreePorts(t, 3), nodetest.FreePorts(t, 1)
 	var servers []*natsserver.Server
 	for i, addr := range peers {
 		cluster := &natsserver.Cluster{Name: "a", Listen: addr, Peers: peers, Store: true}
@@ -33,7 +33,7 @@ func TestNameInUse(t *testing.T) {
 			return s.Store() != natsserver.StoreCurrent
 		})
 	}
-	natsservertest.Eventually(t, "the cluster is current", current)
+	nodetest.Eventually(t, "the cluster is current", current)
 	var terms []uint64
 	for _, s := range servers {
 		terms = append(terms, s.Term())
@@ -53,7 +53,7 @@ func TestNameInUse(t *testing.T) {
 			t.Errorf("n%d: term %d became %d, with %d routes", i+1, terms[i], now, s.Routes())
 		}
 	}
-	natsservertest.Eventually(t, "the cluster is current still", current) // a follower may lag for a moment
+	nodetest.Eventually(t, "the cluster is current still", current) // a follower may lag for a moment
 	if err := servers[0].Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,21 +79,21 @@ func TestPeersThatAreNone(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	ports := natsservertest.FreePorts(t, 2)
+	ports := nodetest.FreePorts(t, 2)
 	s := clustered(t, "n1", t.TempDir(), &natsserver.Cluster{
 		Name: "a", Listen: ports[0], Peers: []string{ports[0], ports[1], l.Addr().String()}, Store: true,
 	})
 	if err := s.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "both are missing", func() bool {
+	nodetest.Eventually(t, "both are missing", func() bool {
 		return slices.Equal(s.Missing(), []string{ports[1], l.Addr().String()})
 	})
 }
 
 // At their first start two servers of three elect nobody; they tell so, and who is missing.
 func TestFirstStartNeedsAll(t *testing.T) {
-	peers := natsservertest.FreePorts(t, 3)
+	peers := nodetest.FreePorts(t, 3)
 	var servers []*natsserver.Server
 	open := func(i int) {
 		cluster := &natsserver.Cluster{Name: "a", Listen: peers[i], Peers: peers, Store: true}
@@ -106,7 +106,7 @@ func TestFirstStartNeedsAll(t *testing.T) {
 	open(0)
 	open(1)
 	for i, s := range servers {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d misses n3 alone", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("n%d misses n3 alone", i+1), func() bool {
 			st := s.JetStreamState()
 			return slices.Equal(s.Missing(), peers[2:]) && st.Empty && st.Leader == "" &&
 				st.Store == natsserver.StoreJoining
@@ -114,7 +114,7 @@ func TestFirstStartNeedsAll(t *testing.T) {
 	}
 	open(2)
 	for i, s := range servers {
-		natsservertest.Eventually(t, fmt.Sprintf("n%d is current", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("n%d is current", i+1), func() bool {
 			st := s.JetStreamState()
 			return st.Store == natsserver.StoreCurrent && !st.Empty && len(s.Missing()) == 0
 		})

@@ -7,6 +7,7 @@ import (
 
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // JetStream isn't current on a server that knows of no leader: after a cold start until one is elected, and where the
@@ -15,7 +16,7 @@ func TestCurrentNeedsLeader(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for i, s := range servers {
 		var st natsserver.JetStreamState
-		natsservertest.Eventually(t, "all that is decided is applied", func() bool {
+		nodetest.Eventually(t, "all that is decided is applied", func() bool {
 			st = s.JetStreamState()
 			return st.Store == natsserver.StoreCurrent
 		})
@@ -39,7 +40,7 @@ func TestCurrentNeedsLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, s := range servers[:2] {
-		natsservertest.Eventually(t, "JetStream is current on two of three", func() bool {
+		nodetest.Eventually(t, "JetStream is current on two of three", func() bool {
 			return s.Store() == natsserver.StoreCurrent
 		})
 		if st := s.JetStreamState(); st.Leader != "n1" && st.Leader != "n2" {
@@ -49,7 +50,7 @@ func TestCurrentNeedsLeader(t *testing.T) {
 	if err := servers[1].Close(); err != nil { // which led, or followed
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "JetStream isn't current without a majority", func() bool {
+	nodetest.Eventually(t, "JetStream isn't current without a majority", func() bool {
 		return servers[0].Store() == natsserver.StoreJoining
 	})
 	never(t, "JetStream is current without a majority", func() bool {

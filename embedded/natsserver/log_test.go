@@ -12,12 +12,13 @@ import (
 
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // logged runs a server that writes into a log, until it is closed or the test ends.
-func logged(t *testing.T) (*natsserver.Server, *natsservertest.Output) {
+func logged(t *testing.T) (*natsserver.Server, *nodetest.Output) {
 	t.Helper()
-	out := &natsservertest.Output{}
+	out := &nodetest.Output{}
 	s, err := natsserver.New(natsserver.Config{
 		Name: "n1", Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
 		Log: slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -52,7 +53,7 @@ func TestTokenIsNotLogged(t *testing.T) {
 			nc.Close()
 			t.Errorf("%s: let in", name)
 		}
-		natsservertest.Eventually(t, "the refusal is logged", func() bool {
+		nodetest.Eventually(t, "the refusal is logged", func() bool {
 			return strings.Count(out.String(), "authentication error") > before
 		})
 	}
@@ -60,7 +61,7 @@ func TestTokenIsNotLogged(t *testing.T) {
 	if err := member.Publish("no."+token, nil); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the violation is logged", func() bool {
+	nodetest.Eventually(t, "the violation is logged", func() bool {
 		return strings.Contains(out.String(), "Publish Violation")
 	})
 	if err := s.Close(); err != nil {
@@ -125,7 +126,7 @@ func TestNamesAreNoFormats(t *testing.T) {
 	if err := member.Publish("forbidden", nil); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the violation is logged", func() bool {
+	nodetest.Eventually(t, "the violation is logged", func() bool {
 		return strings.Contains(out.String(), "%1000000d") || len(out.String()) > 4096
 	})
 	if n := len(out.String()); n > 16<<10 {

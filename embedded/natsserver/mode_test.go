@@ -8,12 +8,12 @@ import (
 	"testing"
 
 	"millrace/embedded/natsserver"
-	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // A directory is for one kind of server: started as another, its streams would be deleted.
 func TestMode(t *testing.T) {
-	ports := natsservertest.FreePorts(t, 3)
+	ports := nodetest.FreePorts(t, 3)
 	cluster := func(name string) *natsserver.Cluster {
 		return &natsserver.Cluster{Name: name, Listen: ports[0], Peers: ports, Store: true}
 	}
@@ -61,7 +61,7 @@ func reopen(t *testing.T, s *natsserver.Server) error {
 
 // Directories of earlier releases: without a mode, with a mode that names no node, and with an empty one.
 func TestModeOfOldDirectories(t *testing.T) {
-	ports := natsservertest.FreePorts(t, 1)
+	ports := nodetest.FreePorts(t, 1)
 	member := &natsserver.Cluster{Name: "a", Listen: ports[0], Peers: ports, Store: true}
 	const none = "\x00"
 	for name, c := range map[string]struct {

@@ -16,6 +16,7 @@ import (
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -358,7 +359,7 @@ func TestGone(t *testing.T) {
 	if err := left.Drain(); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the drain is over", left.IsClosed)
+	nodetest.Eventually(t, "the drain is over", left.IsClosed)
 	for _, c := range []struct{ subjects, want []string }{
 		{[]string{"http.one", "http.one.stream", "_INBOX_worker.x"}, []string{"http.one", "http.one.stream"}},
 		{

@@ -9,6 +9,7 @@ import (
 
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
+	"millrace/node/nodetest"
 )
 
 // When JetStream is opened again, connections stay, members' requests are answered all the time, and what was stored is
@@ -42,10 +43,10 @@ func reopens(t *testing.T, servers []*natsserver.Server) {
 		if err := s.Reopen(); err != nil {
 			t.Fatal(err)
 		}
-		natsservertest.Eventually(t, "JetStream is current", func() bool {
+		nodetest.Eventually(t, "JetStream is current", func() bool {
 			return s.Store() == natsserver.StoreCurrent
 		})
-		natsservertest.Eventually(t, "it stores", func() bool {
+		nodetest.Eventually(t, "it stores", func() bool {
 			_, err := js.Publish(t.Context(), "s.more", []byte("x"))
 			return err == nil
 		})

@@ -12,6 +12,7 @@ import (
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // hole passes connections on to an address until it is closed off: then bytes vanish and connections stay.
@@ -81,12 +82,12 @@ func (w writer) Write(b []byte) (int, error) { return w(b) }
 // A server whose machine vanishes without closing its connections is noticed in seconds.
 func TestServerVanishes(t *testing.T) {
 	t.Parallel()
-	ports := natsservertest.FreePorts(t, 2)
+	ports := nodetest.FreePorts(t, 2)
 	hole := newHole(t, ports[1])
 	open := func(i int, peers ...string) *natsserver.Server {
 		s, err := natsserver.New(natsserver.Config{
 			Name: []string{"n1", "n2"}[i], Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
-			Log: natsservertest.Discard(),
+			Log: nodetest.Discard(),
 			Cluster: &natsserver.Cluster{
 				Name: "a", Listen: ports[i], Peers: peers, Token: natsservertest.Token,
 				Store: false,
@@ -103,9 +104,9 @@ func TestServerVanishes(t *testing.T) {
 	}
 	second := open(1)
 	first := open(0, hole.addr)
-	natsservertest.Eventually(t, "they meet", func() bool { return first.Routes() == 1 && second.Routes() == 1 })
+	nodetest.Eventually(t, "they meet", func() bool { return first.Routes() == 1 && second.Routes() == 1 })
 	hole.off.Store(true)
-	natsservertest.Eventually(t, "the second is noticed to be gone", func() bool { return first.Routes() == 0 })
+	nodetest.Eventually(t, "the second is noticed to be gone", func() bool { return first.Routes() == 0 })
 }
 
 // A member whose machine vanishes is noticed too.
@@ -123,7 +124,7 @@ func TestMemberVanishes(t *testing.T) {
 	gone := make(chan []string, 1)
 	s.OnGone(func(subjects []string) { gone <- subjects })
 	hole.off.Store(true)
-	natsservertest.Eventually(t, "it is noticed", func() bool { return !s.Anybody("http.far") })
+	nodetest.Eventually(t, "it is noticed", func() bool { return !s.Anybody("http.far") })
 	if got := <-gone; len(got) != 1 || got[0] != "http.far" {
 		t.Errorf("told %q", got)
 	}
@@ -143,5 +144,5 @@ func TestServerOfOthersVanishes(t *testing.T) {
 		t.Fatal("it isn't connected")
 	}
 	hole.off.Store(true)
-	natsservertest.Eventually(t, "it is noticed", func() bool { return !c.Up() })
+	nodetest.Eventually(t, "it is noticed", func() bool { return !c.Up() })
 }

@@ -7,6 +7,7 @@ import (
 
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
+	"millrace/node/nodetest"
 )
 
 // A server that leads a stream gives it up to another; one that doesn't changes nothing.
@@ -16,12 +17,12 @@ func TestYieldStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the stream is there", func() bool { // the leader may not have heard of all peers yet
+	nodetest.Eventually(t, "the stream is there", func() bool { // the leader may not have heard of all peers yet
 		_, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3})
 		return err == nil
 	})
 	leader := func() (name string) {
-		natsservertest.Eventually(t, "the stream has a leader", func() bool {
+		nodetest.Eventually(t, "the stream has a leader", func() bool {
 			info, err := js.StreamInfo("S")
 			if err == nil && info.Cluster != nil {
 				name = info.Cluster.Leader
@@ -48,7 +49,7 @@ func TestYieldStream(t *testing.T) {
 			}
 		}
 	}
-	natsservertest.Eventually(t, "another leads", func() bool { return leader() != first })
+	nodetest.Eventually(t, "another leads", func() bool { return leader() != first })
 	if err := servers[0].YieldStream("none"); err != nil {
 		t.Errorf("a stream that there isn't: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // What follows from comparing clocks: most of them count, and who has a time keeps it.
@@ -258,12 +259,12 @@ func TestThreeClocks(t *testing.T) { //nolint:paralleltest // three servers need
 	exactly("one is ahead")
 	says := func(words string) {
 		t.Helper()
-		natsservertest.Eventually(t, "the node with the wrong clock says so", func() bool {
+		nodetest.Eventually(t, "the node with the wrong clock says so", func() bool {
 			return strings.Contains(strings.Join(ls[1].Conditions(), "\n"), words)
 		})
 	}
 	says("this node's clock is 1h0m0s ahead of most nodes' clocks")
-	natsservertest.Eventually(t, "its server is told not to lead", func() bool { return yields.Load() > 0 })
+	nodetest.Eventually(t, "its server is told not to lead", func() bool { return yields.Load() > 0 })
 	clocks[1].set(-time.Hour)
 	says("this node's clock is 1h0m0s behind most nodes' clocks")
 	exactly("it was set back")

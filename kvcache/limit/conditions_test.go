@@ -8,6 +8,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // An operator learns why the store can't be asked, and that it is full; and of nothing when all is well.
@@ -18,7 +19,7 @@ func TestConditionsTellTheCause(t *testing.T) {
 	l := open(t, s, "n1", map[string]node.Limit{"r": rule("2/1h")}, func(c *limit.Config) { c.StoreBytes = 20_000 })
 	says := func(what string, words ...string) {
 		t.Helper()
-		natsservertest.Eventually(t, what, func() bool {
+		nodetest.Eventually(t, what, func() bool {
 			all := strings.Join(l.Conditions(), "\n")
 			for _, w := range words {
 				if !strings.Contains(all, w) {
@@ -32,7 +33,7 @@ func TestConditionsTellTheCause(t *testing.T) {
 	says("nothing is wrong")
 	r := l.Rule("r")
 	client := 0
-	natsservertest.Eventually(t, "the store is full", func() bool {
+	nodetest.Eventually(t, "the store is full", func() bool {
 		client++
 		_, err := r.Take(t.Context(), r.Key(fmt.Appendf(nil, "client %d", client)), 1)
 		return err != nil

@@ -16,6 +16,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // ghostStore has a record that it can't give: reads find nothing, and writes that don't know it conflict.
@@ -185,7 +186,7 @@ func damageable(t *testing.T) (s *natsserver.Server, dir string) {
 	dir = t.TempDir()
 	s, err := natsserver.New(natsserver.Config{
 		Name: "n1", Dir: dir, Listen: "127.0.0.1:0",
-		MemberToken: natsservertest.Token, Log: natsservertest.Discard(), Rebuilt: []string{"KV_millrace-limits"},
+		MemberToken: natsservertest.Token, Log: nodetest.Discard(), Rebuilt: []string{"KV_millrace-limits"},
 	})
 	if err == nil {
 		err = s.Open(t.Context())
@@ -239,7 +240,7 @@ func TestCutBlocks(t *testing.T) {
 				got[i], _ = passes(t, []*limit.Limiter{l}, "r", fmt.Sprint("client ", i), 30)
 			}
 			damageBlocks(t, s, dir, damage)
-			natsservertest.Eventually(t, "the store is back", l.Ready)
+			nodetest.Eventually(t, "the store is back", l.Ready)
 			whole := 0
 			for i := range got {
 				n, _ := passes(t, []*limit.Limiter{l}, "r", fmt.Sprint("client ", i), 60)

@@ -11,6 +11,7 @@ import (
 	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,7 +34,7 @@ func open(tb testing.TB, s *natsserver.Server, name string, limits map[string]no
 ) *limit.Limiter {
 	tb.Helper()
 	conn := natsservertest.Connect(tb, s, func(c *mesh.Config) { c.Name = name })
-	cfg := limit.Config{Node: "id-" + name, NATS: conn.NATS(), Replicas: 1, Log: natsservertest.Discard()}
+	cfg := limit.Config{Node: "id-" + name, NATS: conn.NATS(), Replicas: 1, Log: nodetest.Discard()}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -50,7 +51,7 @@ func open(tb testing.TB, s *natsserver.Server, name string, limits map[string]no
 			tb.Error(err)
 		}
 	})
-	natsservertest.Eventually(tb, name+" has the store", l.Ready)
+	nodetest.Eventually(tb, name+" has the store", l.Ready)
 	return l
 }
 

@@ -10,9 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // inFlight is a limit on requests in flight.
@@ -116,7 +116,7 @@ func fill(tb testing.TB, r *limit.Rule, who string, most int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	for got := 0; got < most; {
-		natsservertest.Eventually(tb, fmt.Sprintf("%s has place %d", who, got+1), func() bool {
+		nodetest.Eventually(tb, fmt.Sprintf("%s has place %d", who, got+1), func() bool {
 			d, err := r.Take(context.Background(), key, 1)
 			return err == nil && d.Allowed
 		})
@@ -215,7 +215,7 @@ func TestPlacesOfASmallerLimit(t *testing.T) {
 				r.Leave(key, 1)
 			}
 			r.Leave(key, 1)
-			natsservertest.Eventually(t, "the refusal is over", func() bool { // what was refused stays so for a moment
+			nodetest.Eventually(t, "the refusal is over", func() bool { // what was refused stays so for a moment
 				d, err := r.Take(t.Context(), key, 1)
 				if d.Allowed {
 					r.Leave(key, 1)
@@ -409,7 +409,7 @@ func flatOn(tb testing.TB, stores []limit.ModelStore, limits map[string]node.Lim
 	tb.Helper()
 	peers := &flatPeers{alone: len(stores) == 1}
 	for i, s := range stores {
-		cfg := limit.Config{Node: fmt.Sprint("n", i+1), Log: natsservertest.Discard()}
+		cfg := limit.Config{Node: fmt.Sprint("n", i+1), Log: nodetest.Discard()}
 		for _, f := range change {
 			f(&cfg)
 		}

@@ -11,6 +11,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A small bucket has all of its permits at the beginning, over whatever nodes they are asked for; but for the time that
@@ -119,7 +120,7 @@ func TestQueueTry(t *testing.T) {
 	for n := range 400 {
 		c.send(ctx, n)
 	}
-	natsservertest.Eventually(t, "a line", func() bool { n, _ := c.rule.Waiting(); return n > 300 })
+	nodetest.Eventually(t, "a line", func() bool { n, _ := c.rule.Waiting(); return n > 300 })
 	past := 0
 	for n := 400; n > 240; n, _ = c.rule.Waiting() {
 		if d, ok := c.rule.Try(time.Now(), c.key, 1); ok && d.Allowed {

@@ -8,9 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // share is a limit of which nodes have parts of their own: half of it in all, on the clock.
@@ -273,7 +273,7 @@ func TestTimeSetBack(t *testing.T) {
 		var back atomic.Int64
 		clock := func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
 		s := &cutStore{flatStore: newFlatStore()}
-		l := limit.NewModel(limit.Config{Node: "n1", Log: natsservertest.Discard(), Clock: clock}, s,
+		l := limit.NewModel(limit.Config{Node: "n1", Log: nodetest.Discard(), Clock: clock}, s,
 			&flatPeers{alone: true})
 		l.SetRules(map[string]node.Limit{"r": share("60/20s")})
 		if err := l.Open(t.Context()); err != nil {

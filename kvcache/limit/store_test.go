@@ -15,6 +15,7 @@ import (
 	"millrace/kvcache/limit"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 func keyOf(i int) limit.Key {
@@ -160,7 +161,7 @@ func forgets(t *testing.T, l *limit.Limiter) {
 		t.Fatal(err)
 	}
 	for i := range 20 {
-		natsservertest.Eventually(t, "the record leaves", func() bool {
+		nodetest.Eventually(t, "the record leaves", func() bool {
 			_, rev, err := l.Get(keyOf(i))
 			return err == nil && rev == 0
 		})
@@ -191,7 +192,7 @@ func TestStoreRestarts(t *testing.T) {
 	}
 	other := open(t, s, "n2", limits)
 	for name := range limits {
-		natsservertest.Eventually(t, name+" answers", func() bool {
+		nodetest.Eventually(t, name+" answers", func() bool {
 			_, err := other.Rule(name).Take(t.Context(), other.Rule(name).Key([]byte("probe")), 1)
 			return err == nil
 		})
@@ -200,7 +201,7 @@ func TestStoreRestarts(t *testing.T) {
 			t.Errorf("%s: %d passed after 7 of 10, want at most 3", name, got)
 		}
 	}
-	natsservertest.Eventually(t, "the first node has the store", func() bool {
+	nodetest.Eventually(t, "the first node has the store", func() bool {
 		_, err := l.Rule("r").Take(t.Context(), l.Rule("r").Key([]byte("probe")), 1)
 		return err == nil
 	})
@@ -237,7 +238,7 @@ func TestStoreAway(t *testing.T) {
 			}
 		}
 	}
-	natsservertest.Eventually(t, "the store is known to be away", func() bool { return !l.Ready() })
+	nodetest.Eventually(t, "the store is known to be away", func() bool { return !l.Ready() })
 	for _, r := range []*limit.Rule{r, c} {
 		if _, err := r.Usage(t.Context(), held); !errors.Is(err, limit.ErrAway) {
 			t.Errorf("%s: usage gave %v", r.Name, err)
@@ -258,9 +259,9 @@ func TestStoreAway(t *testing.T) {
 	if err := s.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	natsservertest.Eventually(t, "the store is back", l.Ready)
+	nodetest.Eventually(t, "the store is back", l.Ready)
 	for i := range 5 {
-		natsservertest.Eventually(t, "a new client passes", func() bool {
+		nodetest.Eventually(t, "a new client passes", func() bool {
 			d, err := r.Take(t.Context(), r.Key(fmt.Appendf(nil, "new %d", i)), 1)
 			e, err2 := c.Take(t.Context(), c.Key(fmt.Appendf(nil, "new %d", i)), 1)
 			if e.Allowed {
@@ -278,7 +279,7 @@ func stream(tb testing.TB, s *natsserver.Server, maxBytes int64) jetstream.Strea
 	if err != nil {
 		tb.Fatal(err)
 	}
-	natsservertest.Eventually(tb, "JetStream answers", func() bool {
+	nodetest.Eventually(tb, "JetStream answers", func() bool {
 		_, err := js.AccountInfo(context.Background())
 		return err == nil
 	})
@@ -304,7 +305,7 @@ func TestStoreFull(t *testing.T) {
 	r := l.Rule("r")
 	key := func(i int) limit.Key { return r.Key(fmt.Appendf(nil, "client %d", i)) }
 	passed := 0
-	natsservertest.Eventually(t, "the store is full", func() bool {
+	nodetest.Eventually(t, "the store is full", func() bool {
 		d, err := r.Take(t.Context(), key(passed), 1)
 		if err == nil && d.Allowed {
 			passed++
@@ -313,7 +314,7 @@ func TestStoreFull(t *testing.T) {
 	})
 	t.Logf("%d keys in 20000 bytes", passed)
 	for range 2 { // each of a new key
-		natsservertest.Eventually(t, "the limiter asks again and learns it once more", func() bool {
+		nodetest.Eventually(t, "the limiter asks again and learns it once more", func() bool {
 			before := l.Stats().Failures
 			_, err := r.Take(t.Context(), key(passed+1000), 1)
 			return errors.Is(err, limit.ErrAway) && l.Stats().Failures > before

@@ -14,6 +14,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // heapPerKey is what a key costs in a table with n keys, in bytes.
@@ -141,7 +142,7 @@ func refuse(t *testing.T, ls []*limit.Limiter, name string) {
 		t.Fatalf("%d passed, want 100", got)
 	}
 	for i, l := range ls { // each has been refused once
-		natsservertest.Eventually(t, fmt.Sprintf("node %d knows that nothing is left", i+1), func() bool {
+		nodetest.Eventually(t, fmt.Sprintf("node %d knows that nothing is left", i+1), func() bool {
 			d, err := l.Rule(name).Take(t.Context(), l.Rule(name).Key([]byte("client")), 1)
 			return err == nil && !d.Allowed
 		})

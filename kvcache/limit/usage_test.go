@@ -13,6 +13,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // spentIs waits until all nodes say that so much was spent, since a lease may be on its way, and gives what the last of
@@ -21,7 +22,7 @@ func spentIs(tb testing.TB, ls []*limit.Limiter, name, client string, want int, 
 	tb.Helper()
 	for i, l := range ls {
 		r := l.Rule(name)
-		natsservertest.Eventually(tb, fmt.Sprintf("node %d knows what was spent", i+1), func() (known bool) {
+		nodetest.Eventually(tb, fmt.Sprintf("node %d knows what was spent", i+1), func() (known bool) {
 			var err error
 			if u, err = r.Usage(tb.Context(), r.Key([]byte(client))); err != nil {
 				tb.Fatal(err)
@@ -240,7 +241,7 @@ func TestUsageOfPlaces(t *testing.T) { //nolint:paralleltest // three servers ne
 		key := ls[0].Rule("r").Key([]byte("client"))
 		for i, l := range ls {
 			for range 2 {
-				natsservertest.Eventually(t, fmt.Sprintf("%s: node %d has a place", where, i+1), func() bool {
+				nodetest.Eventually(t, fmt.Sprintf("%s: node %d has a place", where, i+1), func() bool {
 					d, err := l.Rule("r").Take(t.Context(), key, 1)
 					return err == nil && d.Allowed
 				})

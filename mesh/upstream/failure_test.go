@@ -21,10 +21,11 @@ import (
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // lines is a log that tests read.
-type lines struct{ natsservertest.Output }
+type lines struct{ nodetest.Output }
 
 // of gives the lines with that message.
 func (l *lines) of(tb testing.TB, msg string) (out []map[string]any) {
@@ -59,7 +60,7 @@ func logged(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
 // listening is a target that does with each connection, once a request has come, what it is told.
 func listening(tb testing.TB, answer func(net.Conn)) (url string) {
 	tb.Helper()
-	return "http://" + natsservertest.Serve(tb, func(c net.Conn) {
+	return "http://" + nodetest.Serve(tb, func(c net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
 			answer(c)
 		}
@@ -235,7 +236,7 @@ func TestFailuresFloodNoLog(t *testing.T) {
 // Another node's caller learns, too, whether a request has reached anybody, and what failed.
 func TestUnreachedIsToldAcrossTheMesh(t *testing.T) {
 	server := natsservertest.Start(t)
-	set, err := upstream.New(upstream.Config{Conn: natsservertest.Connect(t, server), Log: natsservertest.Discard()})
+	set, err := upstream.New(upstream.Config{Conn: natsservertest.Connect(t, server), Log: nodetest.Discard()})
 	if err == nil {
 		err = set.Apply(t.Context(), map[string]node.Upstream{
 			"away": config("http://127.0.0.1:1"), "hangs-up": config(listening(t, func(net.Conn) {})),

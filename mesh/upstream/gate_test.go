@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A target gets no more requests at once than it may; others wait in their order, at most so many and so long, and the
@@ -48,7 +48,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	}
 	for i := range 7 {
 		send(fmt.Sprintf("/%d", i))
-		natsservertest.Eventually(t, "it runs or waits", func() bool {
+		nodetest.Eventually(t, "it runs or waits", func() bool {
 			inFlight, waiting := status()
 			return inFlight == min(int64(i)+1, 2) && waiting == max(int64(i)-1, 0)
 		})
@@ -57,7 +57,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	wantCode(t, err, node.CodeBusy)
 	for i := range 7 {
 		free <- struct{}{}
-		natsservertest.Eventually(t, "the next begins", func() bool {
+		nodetest.Eventually(t, "the next begins", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(order) == min(i+3, 7)
@@ -126,10 +126,10 @@ func TestQueueEnds(t *testing.T) {
 	waiting := func(n int64) func() bool {
 		return func() bool { return r.set.Status()[0].Waiting == n }
 	}
-	natsservertest.Eventually(t, "it waits", waiting(1))
+	nodetest.Eventually(t, "it waits", waiting(1))
 	cancel()
 	wantCode(t, <-gone, node.CodeCanceled)
-	natsservertest.Eventually(t, "its place is free", waiting(0))
+	nodetest.Eventually(t, "its place is free", waiting(0))
 	close(free)
 	first.Wait()
 	if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {

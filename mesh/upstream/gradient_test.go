@@ -11,10 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // scarce is a target with so many places, in each of which a request takes so long; others wait inside it.
@@ -225,7 +225,7 @@ func TestAdaptiveRestart(t *testing.T) {
 	r := start(t, cfg)
 	gradient := r.set.Gradients("api")[0]
 	_, stop := r.busy(t, 8, "GET", "", time.Millisecond)
-	natsservertest.Eventually(t, "the target's latency is known", func() bool { return gradient.Base() > 0 })
+	nodetest.Eventually(t, "the target's latency is known", func() bool { return gradient.Base() > 0 })
 	stop()
 	app.Close()
 	_, _ = r.do(t, "GET", "/", "") // what was in flight may end with it

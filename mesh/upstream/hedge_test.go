@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A request that a target is slow to answer is sent to a second one; the first answer counts and the other try is
@@ -41,10 +41,10 @@ func TestHedge(t *testing.T) {
 	if slow.Load() == 0 || r.set.Status()[0].Hedges != uint64(slow.Load()) {
 		t.Errorf("%d requests hung, %d were sent twice", slow.Load(), r.set.Status()[0].Hedges)
 	}
-	natsservertest.Eventually(t, "the tries that lost are canceled", func() bool {
+	nodetest.Eventually(t, "the tries that lost are canceled", func() bool {
 		return canceled.Load() == slow.Load()
 	})
-	natsservertest.Eventually(t, "they have left", func() bool {
+	nodetest.Eventually(t, "they have left", func() bool {
 		return !slices.ContainsFunc(r.set.Status()[0].Targets, func(s upstream.TargetStatus) bool {
 			return s.InFlight != 0
 		})
@@ -131,7 +131,7 @@ func TestHedgesTellOfHanging(t *testing.T) {
 	cfg := config(hang, newApp(t, 200).url, newApp(t, 200).url)
 	cfg.Retry.Hedge = node.Duration(10 * time.Millisecond)
 	r := start(t, cfg)
-	natsservertest.Eventually(t, "it rests", func() bool {
+	nodetest.Eventually(t, "it rests", func() bool {
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
 			t.Fatalf("got %+v, %v", resp, err)
 		}

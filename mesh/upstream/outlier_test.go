@@ -10,8 +10,8 @@ import (
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A target that fails a large part of its requests rests, though never several in a row.
@@ -58,15 +58,15 @@ func TestEjectsSlow(t *testing.T) {
 	r := start(t, cfg)
 	_, stop := r.busy(t, 4, "GET", "", time.Millisecond)
 	defer stop()
-	natsservertest.Eventually(t, "the slow target rests", func() bool { return r.state(lazy.URL) == "resting" })
+	nodetest.Eventually(t, "the slow target rests", func() bool { return r.state(lazy.URL) == "resting" })
 	// a busy machine may have made one of them slow for a moment
-	natsservertest.Eventually(t, "the others don't", func() bool {
+	nodetest.Eventually(t, "the others don't", func() bool {
 		return r.state(lazy.URL) == "resting" && r.state(a.url) == "up" && r.state(b.url) == "up"
 	})
 	slow.Store(false)
-	natsservertest.Eventually(t, "it returns", func() bool { return r.state(lazy.URL) == "up" })
+	nodetest.Eventually(t, "it returns", func() bool { return r.state(lazy.URL) == "up" })
 	before, others := got.Load(), a.got.Load()
-	natsservertest.Eventually(t, "it has its share", func() bool {
+	nodetest.Eventually(t, "it has its share", func() bool {
 		return got.Load()-before > 100 && (got.Load()-before)*2 > a.got.Load()-others
 	})
 }
@@ -116,7 +116,7 @@ func TestBreakerLikeFailsafe(t *testing.T) {
 			}
 			halfOpen := func() {
 				t.Helper()
-				natsservertest.Eventually(t, "both let a request try", func() bool {
+				nodetest.Eventually(t, "both let a request try", func() bool {
 					return !open() && reference.TryAcquirePermit()
 				})
 			}

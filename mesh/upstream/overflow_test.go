@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // slowly answers after 20 ms, so that a few clients fill it.
@@ -141,10 +141,10 @@ func TestWaitersFindNewTargets(t *testing.T) {
 			h.Path, h.Interval = "/health", node.Duration(20*time.Millisecond)
 			cfg.Health, cfg.Concurrency.Max = &h, 1
 			r := start(t, cfg)
-			natsservertest.Eventually(t, "one target is down", func() bool { return r.state(sick) == "down" })
+			nodetest.Eventually(t, "one target is down", func() bool { return r.state(sick) == "down" })
 			var first, others sync.WaitGroup
 			first.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // it holds the only place
-			natsservertest.Eventually(t, "the place is taken", func() bool {
+			nodetest.Eventually(t, "the place is taken", func() bool {
 				return r.set.Status()[0].Targets[0].InFlight == 1
 			})
 			for range 3 {
@@ -154,7 +154,7 @@ func TestWaitersFindNewTargets(t *testing.T) {
 					}
 				})
 			}
-			natsservertest.Eventually(t, "three wait", func() bool { return r.set.Status()[0].Waiting == 3 })
+			nodetest.Eventually(t, "three wait", func() bool { return r.set.Status()[0].Waiting == 3 })
 			come(r, cfg)
 			others.Wait()
 			free()
@@ -185,7 +185,7 @@ func TestRetriesAtNewTargets(t *testing.T) {
 			}
 		})
 	}
-	natsservertest.Eventually(t, "all wait for an answer", func() bool {
+	nodetest.Eventually(t, "all wait for an answer", func() bool {
 		return entered.Load()+removed.got.Load() == 5
 	})
 	before := removed.got.Load()
@@ -218,7 +218,7 @@ func TestHealthReload(t *testing.T) {
 	}
 	cfg.Health = health(20 * time.Millisecond)
 	r := start(t, cfg)
-	natsservertest.Eventually(t, "it is down", func() bool { return r.state(down.URL) == "down" })
+	nodetest.Eventually(t, "it is down", func() bool { return r.state(down.URL) == "down" })
 	cfg.Health, cfg.ConnectTimeout = health(time.Minute), node.Duration(3*time.Second)
 	if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
 		t.Fatal(err)

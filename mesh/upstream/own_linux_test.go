@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // backlog gives the address of a socket that takes no connection, behind whose first ones others get no answer.
@@ -93,9 +93,9 @@ func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
 	cfg.Health.Defaults()
 	cfg.Health.Interval, cfg.Health.Fails = node.Duration(10*time.Millisecond), 3 // one may be on its way
 	r, log := logged(t, cfg)
-	natsservertest.Eventually(t, "it is checked", func() bool { return checks.Load() > 0 })
+	nodetest.Eventually(t, "it is checked", func() bool { return checks.Load() > 0 })
 	release := useUp(t)
-	natsservertest.Eventually(t, "checks can't be made", func() bool {
+	nodetest.Eventually(t, "checks can't be made", func() bool {
 		return len(log.of(t, "upstream request failed")) >= 2
 	})
 	if state := r.state(s.URL); state != "up" {

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // app is a target that counts what reaches it and answers as it is told.
@@ -294,7 +294,7 @@ func TestPanic(t *testing.T) {
 		h.Path, h.Interval, h.Panic = "/health", node.Duration(10*time.Millisecond), below
 		cfg.Health = &h
 		r := start(t, cfg)
-		natsservertest.Eventually(t, "three targets are down", func() bool {
+		nodetest.Eventually(t, "three targets are down", func() bool {
 			down := 0
 			for _, url := range urls {
 				if r.state(url) == "down" {
@@ -330,7 +330,7 @@ func TestTryTimeout(t *testing.T) {
 			t.Fatalf("got %+v, %v after %s", resp, err, time.Since(began))
 		}
 	}
-	natsservertest.Eventually(t, "the target that hangs rests", func() bool {
+	nodetest.Eventually(t, "the target that hangs rests", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
 		return r.state(hang) == "resting"
 	})
@@ -387,13 +387,13 @@ func TestStaleFailures(t *testing.T) {
 	for range 20 {
 		waiting.Go(func() { _, _ = r.do(t, "POST", "/wait", "x") }) // fails in the end
 	}
-	natsservertest.Eventually(t, "most wait", func() bool { return entered.Load() >= 10 })
-	natsservertest.Eventually(t, "it rests", func() bool {
+	nodetest.Eventually(t, "most wait", func() bool { return entered.Load() >= 10 })
+	nodetest.Eventually(t, "it rests", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
 		return r.state(flaky.URL) == "resting"
 	})
 	sick.Store(false)
-	natsservertest.Eventually(t, "it is back", func() bool {
+	nodetest.Eventually(t, "it is back", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
 		return r.state(flaky.URL) == "up"
 	})

@@ -14,6 +14,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // names is a resolver that a test changes.
@@ -68,7 +69,7 @@ func TestResolve(t *testing.T) {
 	dns := &names{}
 	dns.set(nil, "127.0.0.1", "127.0.0.2", "::1")
 	conn := natsservertest.Connect(t, natsservertest.Start(t))
-	set, err := upstream.New(upstream.Config{Conn: conn, Log: natsservertest.Discard(), Resolver: dns})
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: nodetest.Discard(), Resolver: dns})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestResolve(t *testing.T) {
 	defer stop()
 	only := func(want ...string) {
 		t.Helper()
-		natsservertest.Eventually(t, "exactly "+strings.Join(want, ", ")+" have requests", func() bool {
+		nodetest.Eventually(t, "exactly "+strings.Join(want, ", ")+" have requests", func() bool {
 			var addrs []string
 			for _, target := range set.Status()[0].Targets {
 				addrs = append(addrs, target.Address)
@@ -127,7 +128,7 @@ func TestResolveHangs(t *testing.T) {
 	dns := &names{}
 	dns.set(nil, "127.0.0.1")
 	conn := natsservertest.Connect(t, natsservertest.Start(t))
-	set, err := upstream.New(upstream.Config{Conn: conn, Log: natsservertest.Discard(), Resolver: stuck{dns}})
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: nodetest.Discard(), Resolver: stuck{dns}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,5 +148,5 @@ func TestResolveHangs(t *testing.T) {
 		t.Errorf("app.test is at %q", address())
 	}
 	dns.set(nil, "127.0.0.2")
-	natsservertest.Eventually(t, "it follows its name", func() bool { return address() == "127.0.0.2" })
+	nodetest.Eventually(t, "it follows its name", func() bool { return address() == "127.0.0.2" })
 }

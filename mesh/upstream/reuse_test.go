@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // keepAlive is a target that answers by hand on connections that stay open. It counts them.
@@ -110,7 +110,7 @@ func TestUnsolicitedResponse(t *testing.T) {
 	}
 	close(speak) // the response is read: let the target speak
 	<-spoken
-	natsservertest.Eventually(t, "a new connection is made", func() bool {
+	nodetest.Eventually(t, "a new connection is made", func() bool {
 		resp, err := r.do(t, "GET", "/", "")
 		if err != nil || resp.Status != 200 {
 			t.Fatalf("got %+v, %v", resp, err)
@@ -254,7 +254,7 @@ func TestHangingTarget(t *testing.T) {
 			_, _ = r.conn.Do(ctx, r.conn.Upstream("api"),
 				&mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(20 * time.Second)})
 		})
-		natsservertest.Eventually(t, "the request is answered, or hangs", func() bool {
+		nodetest.Eventually(t, "the request is answered, or hangs", func() bool {
 			select {
 			case <-done:
 				return true

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // A request that doesn't end in time is another matter than an upstream that doesn't start.
@@ -95,7 +95,7 @@ func TestTargetsChangeUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := sent.Load()
-		natsservertest.Eventually(t, "requests go on", func() bool { return sent.Load() > before+20 || t.Failed() })
+		nodetest.Eventually(t, "requests go on", func() bool { return sent.Load() > before+20 || t.Failed() })
 	}
 	stop()
 	t.Logf("%d requests over 60 changes", sent.Load())

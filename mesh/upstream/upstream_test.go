@@ -16,6 +16,7 @@ import (
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/nodetest"
 )
 
 // rig is an upstream named "api" on a mesh of its own.
@@ -27,7 +28,7 @@ type rig struct {
 func start(tb testing.TB, cfg node.Upstream) *rig {
 	tb.Helper()
 	conn := natsservertest.Connect(tb, natsservertest.Start(tb))
-	set, err := upstream.New(upstream.Config{Conn: conn, Log: natsservertest.Discard()})
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: nodetest.Discard()})
 	if err == nil {
 		err = set.Apply(tb.Context(), map[string]node.Upstream{"api": cfg})
 	}
@@ -384,7 +385,7 @@ func TestHealth(t *testing.T) {
 	cfg.Health.Interval = node.Duration(10 * time.Millisecond)
 	r := start(t, cfg)
 	sick.Store(true)
-	natsservertest.Eventually(t, "the sick target is down", func() bool { return r.state(targets[1].URL) == "down" })
+	nodetest.Eventually(t, "the sick target is down", func() bool { return r.state(targets[1].URL) == "down" })
 	cfg.Targets[1].Weight = 5
 	if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
 		t.Fatal(err)
@@ -402,8 +403,8 @@ func TestHealth(t *testing.T) {
 		t.Error("the target that is down got requests")
 	}
 	sick.Store(false)
-	natsservertest.Eventually(t, "the target is up", func() bool { return r.state(targets[1].URL) == "up" })
-	natsservertest.Eventually(t, "it gets requests", func() bool {
+	nodetest.Eventually(t, "the target is up", func() bool { return r.state(targets[1].URL) == "up" })
+	nodetest.Eventually(t, "it gets requests", func() bool {
 		_, err := r.do(t, "GET", "/", "")
 		return err == nil && served[1].Load() > before
 	})
@@ -424,7 +425,7 @@ func TestStoppedTarget(t *testing.T) {
 		}
 	}
 	stops.Close()
-	natsservertest.Eventually(t, "the stopped target is down", func() bool { return r.state(stops.URL) == "down" })
+	nodetest.Eventually(t, "the stopped target is down", func() bool { return r.state(stops.URL) == "down" })
 	for i := range 200 {
 		method := []string{"GET", "POST"}[i%2]
 		if resp, err := r.do(t, method, "/", ""); err != nil || resp.Status != 200 {
@@ -432,7 +433,7 @@ func TestStoppedTarget(t *testing.T) {
 		}
 	}
 	stays.Close()
-	natsservertest.Eventually(t, "both are down", func() bool { return r.state(stays.URL) == "down" })
+	nodetest.Eventually(t, "both are down", func() bool { return r.state(stays.URL) == "down" })
 	if _, err := r.do(t, "GET", "/", ""); node.CodeOf(err) != node.CodeNoTarget {
 		t.Errorf("with no healthy target: %v", err)
 	}
@@ -443,7 +444,7 @@ func TestResting(t *testing.T) {
 	broken, sent := raw(t, "")
 	good := server(t, func(http.ResponseWriter, *http.Request) {})
 	r := start(t, config(broken, good.URL))
-	natsservertest.Eventually(t, "the failing target rests", func() bool {
+	nodetest.Eventually(t, "the failing target rests", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
 		return r.state(broken) == "resting"
 	})
@@ -456,7 +457,7 @@ func TestResting(t *testing.T) {
 	if n := sent.Load() - before; n > 1 { // one, if the rest just ended
 		t.Errorf("the resting target got %d requests", n)
 	}
-	natsservertest.Eventually(t, "it is tried again", func() bool {
+	nodetest.Eventually(t, "it is tried again", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
 		return sent.Load() > before
 	})

@@ -17,7 +17,7 @@ func check(r *report, root *value, c *node.Config) {
 	}
 	emptyCluster(r, root, c)
 	if len(r.paths) > 0 {
-		c = shield(r, c)
+		c = mask(r, c)
 	}
 	for _, p := range c.Validate() {
 		if r.mistaken(p.Path...) {
@@ -61,13 +61,13 @@ func emptyCluster(r *report, root *value, c *node.Config) {
 		at.prefix())
 }
 
-// shield gives a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A
+// mask gives a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A
 // route whose path couldn't be read, say, must not conflict with other routes.
-func shield(r *report, c *node.Config) *node.Config {
+func mask(r *report, c *node.Config) *node.Config {
 	out := *c
 	out.Upstreams = maps.Clone(c.Upstreams)
 	out.Routes = slices.Clone(c.Routes)
-	out.Limits = shieldLimits(r, c)
+	out.Limits = maskLimits(r, c)
 	if r.mistaken("mesh", "url") {
 		out.Mesh.URL = "nats://"
 	}
@@ -78,10 +78,10 @@ func shield(r *report, c *node.Config) *node.Config {
 		out.Mesh.Cluster.Token = "hidden" // likewise
 	}
 	for name, u := range out.Upstreams {
-		out.Upstreams[name] = shieldUpstream(u, r.mistakenKeys("upstreams", name))
+		out.Upstreams[name] = maskUpstream(u, r.mistakenKeys("upstreams", name))
 	}
 	for i := range out.Routes {
-		shieldRoute(r, &out, i)
+		maskRoute(r, &out, i)
 	}
 	if r.mistaken("upstreams") {
 		if out.Upstreams == nil {
@@ -100,7 +100,7 @@ func shield(r *report, c *node.Config) *node.Config {
 	return &out
 }
 
-func shieldUpstream(u node.Upstream, mistaken []string) node.Upstream {
+func maskUpstream(u node.Upstream, mistaken []string) node.Upstream {
 	if len(mistaken) == 0 {
 		return u
 	}
@@ -118,8 +118,8 @@ func shieldUpstream(u node.Upstream, mistaken []string) node.Upstream {
 	return u
 }
 
-// shieldRoute gives a route that can't be compared a host of its own: it conflicts with no other then.
-func shieldRoute(r *report, c *node.Config, i int) {
+// maskRoute gives a route that can't be compared a host of its own: it conflicts with no other then.
+func maskRoute(r *report, c *node.Config, i int) {
 	route, index := &c.Routes[i], strconv.Itoa(i)
 	elsewhere := []string{"to", "timeout", "max_body", "limit", "encoded_slash", "forward_headers"}
 	unsure := r.mistaken("routes", index)
@@ -131,7 +131,7 @@ func shieldRoute(r *report, c *node.Config, i int) {
 	}
 	route.Limit = slices.Clone(route.Limit)
 	for j, l := range route.Limit {
-		route.Limit[j] = shieldLimit(r, l, "routes", index, "limit", strconv.Itoa(j))
+		route.Limit[j] = maskLimit(r, l, "routes", index, "limit", strconv.Itoa(j))
 	}
 	if r.mistaken("routes", index, "path") {
 		route.To.Subject = node.Subject{} // its parameters can't be looked up

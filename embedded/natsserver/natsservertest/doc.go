@@ -1,2 +1,2 @@
-// Package natsservertest starts embedded NATS servers for tests, and has what tests with several goroutines need.
+// Package natsservertest starts embedded NATS servers for tests, and connects to them.
 package natsservertest

@@ -1,4 +1,4 @@
-package natsservertest
+package nodetest
 
 import (
 	"net"

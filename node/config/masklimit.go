@@ -10,12 +10,12 @@ import (
 	"millrace/node"
 )
 
-// shieldLimits gives the limits under limits for shield. If what is there couldn't be read, every name that is used
+// maskLimits gives the limits under limits for mask. If what is there couldn't be read, every name that is used
 // counts as declared.
-func shieldLimits(r *report, c *node.Config) map[string]node.Limit {
+func maskLimits(r *report, c *node.Config) map[string]node.Limit {
 	limits := maps.Clone(c.Limits)
 	for name, l := range limits {
-		limits[name] = shieldLimit(r, l, "limits", name)
+		limits[name] = maskLimit(r, l, "limits", name)
 	}
 	if !r.mistaken("limits") {
 		return limits
@@ -33,9 +33,9 @@ func shieldLimits(r *report, c *node.Config) map[string]node.Limit {
 	return limits
 }
 
-// shieldLimit gives a limit with a mistake only the names that could be read: its keys can't be held against each
+// maskLimit gives a limit with a mistake only the names that could be read: its keys can't be held against each
 // other.
-func shieldLimit(r *report, l node.Limit, path ...string) node.Limit {
+func maskLimit(r *report, l node.Limit, path ...string) node.Limit {
 	below := func(key string) []string { return append(slices.Clip(path), key) }
 	if !r.mistaken(path...) && len(r.mistakenKeys(path...)) == 0 {
 		return l
