@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -19,7 +21,9 @@ import (
 func TestCacheAttackConnectionListedFields(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) {
 		c.Key, c.Methods = parts("header:X-Tenant", "cookie:tier"), []node.Method{"GET", "QUERY"}
-	}, func(s *cacheSetup) { s.routes = append(s.routes, cachedRoute("/*", nil, needs("X-Beta", "1"))) })
+	}, func(s *cacheSetup) {
+		s.routes = append(s.routes, cachedRoute("/*", nil, edgetest.Needs("X-Beta", "1")))
+	})
 	seen := func(req *mesh.Request, n int) *mesh.Response {
 		resp := fresh(strings.Join([]string{
 			req.Header.Get("X-Lang"), req.Header.Get("X-Tenant"), req.Header.Get("X-Beta"), req.Header.Get("Cookie"),
@@ -224,7 +228,7 @@ func TestForwardedByStrangers(t *testing.T) {
 		"X_Client_IP": "6.6.6.6", "True_Client_IP": "6.6.6.6", "X_Url_Scheme": "https",
 		"X_HTTP_Method_Override": "DELETE", "X_Original_URL": "/admin", "X_Rewrite_URL": "/admin", "X_Host": "evil",
 	} {
-		x := &edge.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
+		x := &exchange.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
 		got, _ := edge.Prepared(x, "192.0.2.7")
 		if v := got.Header.Get(name); v == value {
 			t.Errorf("%s of a stranger was passed on", name)
@@ -232,7 +236,7 @@ func TestForwardedByStrangers(t *testing.T) {
 		if strings.ContainsAny(name, "_.~!") {
 			continue
 		}
-		x = &edge.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
+		x = &exchange.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
 		if got, _ = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); !got.Header.Has(name) {
 			t.Errorf("%s of a trusted proxy was dropped", name)
 		}
@@ -241,7 +245,7 @@ func TestForwardedByStrangers(t *testing.T) {
 
 // Proxy, which CGI takes for HTTP_PROXY, comes from nobody, trusted or not.
 func TestProxyFieldIsDropped(t *testing.T) {
-	x := &edge.Exchange{
+	x := &exchange.Exchange{
 		Method: "GET", Target: "/",
 		Header: fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http",
 	}
@@ -253,7 +257,7 @@ func TestProxyFieldIsDropped(t *testing.T) {
 
 // What a stranger says of itself and of its scheme chooses no route; a trusted proxy's does.
 func TestStrangersClaimsChooseNoRoute(t *testing.T) {
-	secure, other := route("secure", "/a"), route("other", "/a")
+	secure, other := edgetest.Route("secure", "/a"), edgetest.Route("other", "/a")
 	secure.Match.Headers = map[string]string{"X-Forwarded-Proto": "https"}
 	secure.Respond, secure.To = &node.Respond{Status: 200}, node.Target{}
 	other.Respond, other.To = &node.Respond{Status: 403}, node.Target{}
@@ -324,7 +328,7 @@ func TestTrailersSayNothingOfTheHead(t *testing.T) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		got <- req.Trailer
 	})
-	up := route("up", "/*")
+	up := edgetest.Route("up", "/*")
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r.SetRoutes(node.Default().Edge, []node.Route{up})
 	bad := []string{
@@ -373,7 +377,7 @@ func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 		w.Header().Set("X-Shown", "1")
 		w.Header().Set("X-Sum", "1")
 	})
-	up := route("up", "/*")
+	up := edgetest.Route("up", "/*")
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	up.Match.Headers = map[string]string{"X-Version": "2"}
 	up.Rewrite = &node.Rewrite{
@@ -408,7 +412,7 @@ func TestTrailersToAMember(t *testing.T) {
 		got <- q.Stream.Trailer()
 		return &mesh.Response{Status: 200}, err
 	})
-	to := route("t", "/*")
+	to := edgetest.Route("t", "/*")
 	to.To.Name = "trailers"
 	r.SetRoutes(node.Default().Edge, []node.Route{to})
 	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" +

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -156,7 +157,7 @@ func TestCacheRFC9112Connections(t *testing.T) {
 // One URL on two routes that a field tells apart has two answers.
 func TestCacheRoutesByHeader(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) {
-		s.routes = append(s.routes, cachedRoute("/*", nil, needs("X-Beta", "1")))
+		s.routes = append(s.routes, cachedRoute("/*", nil, edgetest.Needs("X-Beta", "1")))
 	})
 	r.on("/a", func(req *mesh.Request, n int) *mesh.Response { return fresh(req.Header.Get("X-Beta")+" %d")(req, n) })
 	r.get(t, "/a").wantFwd(t, "plain", "uri-miss", " 1")

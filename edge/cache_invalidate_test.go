@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -175,7 +176,7 @@ func TestCacheQueryMethod(t *testing.T) {
 // is so for this node's own clients as soon as it is answered.
 func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
 	r := startCache(t, nil, func(s *cacheSetup) {
-		post := route("", "/*", func(r *node.Route) { r.Name, r.Methods = "write", []node.Method{"POST"} })
+		post := edgetest.Route("", "/*", func(r *node.Route) { r.Name, r.Methods = "write", []node.Method{"POST"} })
 		post.To.Name = "origin"
 		s.routes[0].Methods = []node.Method{"GET"}
 		s.routes = append(s.routes, post)

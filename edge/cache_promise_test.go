@@ -16,7 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"millrace/edge"
+	"millrace/edge/cache"
 	"millrace/embedded/natsserver"
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
@@ -56,7 +56,7 @@ func (r *cacheRig) lose(tb testing.TB, path string, chunks ...uint32) {
 		tb.Fatalf("%s isn't in chunks: %+v", path, rec)
 	}
 	for _, n := range chunks {
-		r.cache.Drop(edge.ChunkKey(rec.Nonce, n))
+		r.cache.Drop(cache.ChunkKey(rec.Nonce, n))
 	}
 }
 

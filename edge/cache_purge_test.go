@@ -35,8 +35,8 @@ func TestCachePurgeReaches(t *testing.T) {
 		purges []kvcache.Purge
 		gone   string // indices of paths
 	}{
-		{"url", edge.URLPurges("http://EXAMPLE.test:80/%61", false), "0"},
-		{"url with a query", edge.URLPurges("http://example.test/a?q=1", false), "1"},
+		{"url", r.URLPurges(t.Context(), "http://EXAMPLE.test:80/%61", false), "0"},
+		{"url with a query", r.URLPurges(t.Context(), "http://example.test/a?q=1", false), "1"},
 		{"prefix", edge.PrefixPurges("http://example.test/a", false), "012"},
 		{"prefix of a directory", edge.PrefixPurges("http://example.test/a/", false), "2"},
 		{"host", []kvcache.Purge{{Reach: kvcache.ReachHost, Text: "example.test"}}, "0123"},
@@ -44,7 +44,7 @@ func TestCachePurgeReaches(t *testing.T) {
 		{"tag", []kvcache.Purge{{Reach: kvcache.ReachTag, Text: "c"}}, "3"},
 		{"surrogate key", []kvcache.Purge{{Reach: kvcache.ReachTag, Text: "s2"}}, "0123"},
 		{"all", []kvcache.Purge{{Reach: kvcache.ReachAll}}, "0123"},
-		{"nothing of ours", edge.URLPurges("http://example.test/none", false), ""},
+		{"nothing of ours", r.URLPurges(t.Context(), "http://example.test/none", false), ""},
 	} {
 		for _, soft := range []bool{false, true} {
 			for _, path := range paths {
@@ -77,7 +77,7 @@ func TestCachePurgeSoftServesWhileRevalidating(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", inTurn(always(200, "old", "Cache-Control", "max-age=60, stale-while-revalidate=60"), fresh("new")))
 	r.get(t, "/a")
-	r.purge(t, edge.URLPurges("http://example.test/a", true)...)
+	r.purge(t, r.URLPurges(t.Context(), "http://example.test/a", true)...)
 	r.get(t, "/a").wantHit(t, "after the soft purge", "old")
 	nodetest.Eventually(t, "the new one is there", func() bool { return r.get(t, "/a").body == "new" })
 	if r.count("/a") != 2 {
@@ -90,7 +90,7 @@ func TestCachePurgeHardIsNotServedStale(t *testing.T) {
 	r := startCache(t, nil)
 	r.on("/a", always(200, "secret", "Cache-Control", "max-age=60, stale-while-revalidate=600, stale-if-error=600"))
 	r.get(t, "/a")
-	r.purge(t, edge.URLPurges("http://example.test/a", false)...)
+	r.purge(t, r.URLPurges(t.Context(), "http://example.test/a", false)...)
 	r.away()
 	if s := r.get(t, "/a"); s.body == "secret" || s.StatusCode < 500 {
 		t.Errorf("got %s", s)
@@ -107,7 +107,7 @@ func TestCachePurgeDuringFailingValidation(t *testing.T) {
 	got := make(chan *seen)
 	go func() { got <- r.get(t, "/a") }()
 	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 2 })
-	r.purge(t, edge.URLPurges("http://example.test/a", false)...)
+	r.purge(t, r.URLPurges(t.Context(), "http://example.test/a", false)...)
 	open()
 	if s := <-got; s.body == "secret" {
 		t.Errorf("got %s", s)
@@ -123,7 +123,7 @@ func TestCachePurgeLateFill(t *testing.T) {
 	got := make(chan *seen)
 	go func() { got <- r.get(t, "/a") }()
 	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 1 })
-	r.purge(t, edge.URLPurges("http://example.test/a", false)...)
+	r.purge(t, r.URLPurges(t.Context(), "http://example.test/a", false)...)
 	open()
 	<-got
 	r.get(t, "/a").wantFwd(t, "after a late fill", "uri-miss", "2")
@@ -135,7 +135,7 @@ func TestCachePurgeLateFill(t *testing.T) {
 	go feed(body, old[:1000])
 	first := r.open(t, "/big")
 	first.want(old[:1000])
-	r.purge(t, edge.URLPurges("http://example.test/big", false)...)
+	r.purge(t, r.URLPurges(t.Context(), "http://example.test/big", false)...)
 	if s := r.get(t, "/big"); s.body != "new" { // it must not follow the one that grows
 		t.Errorf("while the old one grows: %s", s)
 	}
@@ -158,7 +158,7 @@ func TestCachePurgeLateValidation(t *testing.T) {
 	got := make(chan *seen)
 	go func() { got <- r.get(t, "/a") }()
 	nodetest.Eventually(t, "the origin was asked", func() bool { return r.count("/a") == 2 })
-	r.purge(t, edge.URLPurges("http://example.test/a", false)...)
+	r.purge(t, r.URLPurges(t.Context(), "http://example.test/a", false)...)
 	open()
 	<-got
 	if s := r.get(t, "/a"); s.body != "new" {

@@ -18,6 +18,7 @@ import (
 	"github.com/dunglas/httpsfv"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache"
@@ -145,7 +146,7 @@ func (r *cacheRig) listen(tb testing.TB, set *cacheSetup) {
 
 // cachedRoute is a route to the origin with the standard cache, changed.
 func cachedRoute(path string, change func(*node.Cache), also ...func(*node.Route)) node.Route {
-	r := route("", path, also...)
+	r := edgetest.Route("", path, also...)
 	r.To.Name = "origin"
 	r.Cache = &node.Cache{}
 	r.Cache.Defaults()

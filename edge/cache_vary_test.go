@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
@@ -338,7 +339,7 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 func TestCacheNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
 	r := startCache(t, func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }, func(s *cacheSetup) {
 		s.edge.TrustedProxies = prefixes("127.0.0.0/8")
-		b := cachedRoute("/*", nil, needs("X-Tenant", "b"))
+		b := cachedRoute("/*", nil, edgetest.Needs("X-Tenant", "b"))
 		b.Name = "b"
 		s.routes = append(s.routes, b)
 	})

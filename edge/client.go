@@ -6,23 +6,27 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/edge/exchange"
 	"millrace/mesh"
 )
 
 // clientAddr finds out who asks. X-Forwarded-For is believed as far as trusted proxies wrote it: from the right, the
 // first address that isn't a trusted proxy is the client.
-func clientAddr(next Handler) Handler {
-	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		x.Client = clientOf(x)
-		return next(ctx, x)
-	}
+func clientAddr() exchange.Policy {
+	return exchange.Policy{Name: "clientAddr", Wrap: func(next exchange.Handler) exchange.Handler {
+		return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
+			findClient(x)
+			return next(ctx, x)
+		}
+	}, Short: &exchange.Short{Enter: findClient}}
 }
 
-func clientOf(x *Exchange) netip.Addr {
-	if x.trusted {
-		return rightmostUntrusted(x.Header.Values("X-Forwarded-For"), x.Peer, x.settings.trusts)
+func findClient(x *exchange.Exchange) bool {
+	x.Client = x.Peer
+	if x.Trusted {
+		x.Client = rightmostUntrusted(x.Header.Values("X-Forwarded-For"), x.Peer, x.Settings.Trusts)
 	}
-	return x.Peer
+	return true
 }
 
 // rightmostUntrusted walks the chain of proxies from the nearest to the farthest. An entry that isn't an address ends

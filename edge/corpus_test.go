@@ -2,74 +2,22 @@ package edge_test
 
 import (
 	"bufio"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh/upstream"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
-
-// sample is one line of testdata/requests.jsonl: bytes to send, and what must become of them.
-//
-// Verdicts: A must be accepted, R must be refused, R* must be refused or cleaned, r should be refused, I is open.
-type sample struct {
-	ID          string
-	Verdict     string
-	Clause      string
-	MaxRequests int `json:"max_requests"`
-	Parts       [][2]any
-	parts       []part
-}
-
-// part is sent at once; then comes a pause.
-type part struct {
-	bytes []byte
-	pause time.Duration
-}
-
-func corpus(tb testing.TB) []sample {
-	tb.Helper()
-	f, err := os.Open("testdata/requests.jsonl")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer f.Close()
-	var out []sample
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var s sample
-		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			tb.Fatal(err)
-		}
-		for _, p := range s.Parts {
-			text, _ := p[0].(string)
-			seconds, _ := p[1].(float64)
-			b, err := base64.StdEncoding.DecodeString(text)
-			if err != nil {
-				tb.Fatal(err)
-			}
-			s.parts = append(s.parts, part{b, time.Duration(seconds * float64(time.Second))})
-		}
-		out = append(out, s)
-	}
-	if err := lines.Err(); err != nil || len(out) < 100 {
-		tb.Fatalf("%d samples, %v", len(out), err)
-	}
-	return out
-}
 
 // Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood. Each
 // sample comes from an address of its own, by which its requests are told from those of another that reach the upstream
@@ -87,20 +35,20 @@ func TestCorpus(t *testing.T) {
 		_, _ = io.Copy(w, r.Body)
 	}))
 	t.Cleanup(app.Close)
-	all := route("", "/*")
+	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	all.EncodedSlash = node.EncodedSlashKeep
 	all.OnDisconnect = node.OnDisconnectFinish // play ends its sending side
 	r := start(t, nil, all)
 	serve(t, r, "app", app.URL)
-	check := func(s sample, from string) {
+	check := func(s edgetest.Sample, from string) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n := understood[from]; n > s.MaxRequests {
 			t.Errorf("%s: the upstream understood %d requests, at most %d are there", s.ID, n, s.MaxRequests)
 		}
 	}
-	samples := corpus(t)
+	samples := edgetest.Corpus(t)
 	client := func(i int) string { return fmt.Sprintf("127.1.%d.%d", i/250, i%250+1) }
 	for i, s := range samples {
 		t.Run(s.ID, func(t *testing.T) {
@@ -155,7 +103,7 @@ func serve(tb testing.TB, r *rig, name, url string) {
 
 // play sends a sample from that address, ends the sending side, and gives the final statuses of all responses that
 // came.
-func (r *rig) play(t *testing.T, s sample, from string) (statuses []int) {
+func (r *rig) play(t *testing.T, s edgetest.Sample, from string) (statuses []int) {
 	t.Helper()
 	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", r.addr)
 	if err != nil {
@@ -163,9 +111,9 @@ func (r *rig) play(t *testing.T, s sample, from string) (statuses []int) {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	for _, p := range s.parts {
-		_, _ = c.Write(p.bytes) // fails once the edge has refused
-		<-time.After(p.pause)   // the sample says how long
+	for _, p := range s.Parts {
+		_, _ = c.Write(p.Bytes) // fails once the edge has refused
+		<-time.After(p.Pause)   // the sample says how long
 	}
 	_ = c.(*net.TCPConn).CloseWrite()
 	in := bufio.NewReader(c)

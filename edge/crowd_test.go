@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -24,7 +25,7 @@ type crowd struct {
 func startCrowd(t *testing.T, change func(*node.Edge)) *crowd {
 	t.Helper()
 	c := &crowd{run: make(chan struct{})}
-	held := route("run", "/run")
+	held := edgetest.Route("run", "/run")
 	held.To.Name = "held"
 	c.rig = start(t, func(e *node.Edge) {
 		e.MaxConnections, e.MaxClientShare = 4, 50

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -22,7 +23,7 @@ import (
 func before(t *testing.T, change func(*node.Edge), serving func(net.Conn)) *rig {
 	t.Helper()
 	url := "http://" + nodetest.Serve(t, serving)
-	all := route("", "/*")
+	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r := start(t, change, all)
 	serve(t, r, "app", url)
@@ -130,7 +131,7 @@ func TestExpectReachesTheOrigin(t *testing.T) {
 
 // A member that answers without having read says by that that the client needn't send.
 func TestExpectReachesMembers(t *testing.T) {
-	to := route("", "/*")
+	to := edgetest.Route("", "/*")
 	to.To.Name = "members"
 	r := start(t, nil, to)
 	s, err := r.conn.NewService(mesh.ServiceConfig{

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"millrace/edge/cache"
+	"millrace/edge/exchange"
+	"millrace/edge/ratelimit"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -26,11 +29,11 @@ func (s *Server) Routes() []RouteInfo {
 	out := make([]RouteInfo, 0, len(set.routes)+1)
 	for _, r := range set.routes {
 		out = append(out, RouteInfo{
-			Name: r.id, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(),
+			Name: r.ID, Host: string(r.Host), Methods: r.Methods, Path: r.Path.String(),
 			Target: r.Describe(),
 		})
 	}
-	if set.exposed != nil {
+	if set.Exposed != nil {
 		out = append(out, RouteInfo{Name: exposedID, Path: exposedPattern, Target: "service:{service}"})
 	}
 	return out
@@ -58,12 +61,12 @@ type Explanation struct {
 	Asks    string     `json:"asks,omitempty"`    // host and target in place of the client's
 	Calls   []CallInfo `json:"calls,omitempty"`
 	Bound
-	MaxBody string            `json:"max_body,omitempty"`
-	Upgrade node.Protocols    `json:"upgrade,omitempty"` // beside WebSocket
-	Status  int               `json:"status,omitempty"`  // of the refusal
-	Refusal string            `json:"refusal,omitempty"`
-	Limits  []LimitInfo       `json:"limits,omitempty"`
-	Cache   *CacheExplanation `json:"cache,omitempty"`
+	MaxBody string             `json:"max_body,omitempty"`
+	Upgrade node.Protocols     `json:"upgrade,omitempty"` // beside WebSocket
+	Status  int                `json:"status,omitempty"`  // of the refusal
+	Refusal string             `json:"refusal,omitempty"`
+	Limits  []ratelimit.Info   `json:"limits,omitempty"`
+	Cache   *cache.Explanation `json:"cache,omitempty"`
 	// other hosts of a path that have other routes, or something stored
 	Also []HostExplanation `json:"also,omitempty"`
 }
@@ -125,73 +128,64 @@ func (e *Explanation) Asked() (out []string) {
 	return append(out, e.Target)
 }
 
-// LimitInfo is a limit that counts the request.
-type LimitInfo struct {
-	Name string `json:"name"`
-	Text string `json:"limit"` // such as 100 per 15m, or 20 in flight
-	Key  string `json:"key"`   // whose requests are counted together, such as ip
-}
-
 // explainOne is Explain for one host.
-func (s *Server) explainOne(method, target string, header mesh.Header) Explanation {
-	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Scheme: "http", Started: time.Now()}
-	if len(target) > 5 && equalFold(target[:6], "https:") {
-		x.Scheme = "https"
-	}
-	if x.enter(s.settings.Load(), s.via); x.refusal == nil {
-		x.route = x.settings.route(x)
+func (s *Server) explainOne(method, url string, header mesh.Header) Explanation {
+	set := s.settings.Load()
+	x := exchange.Imagine(&set.Settings, method, url, header)
+	if x.Outcome.Refusal == nil {
+		x.Route = set.find(x)
 	}
 	e := Explanation{Method: method, Host: x.Host, Path: x.Path, Query: x.Query}
-	if x.refusal != nil {
-		e.Status, e.Refusal = statusOf(node.CodeOf(x.refusal)), x.refusal.Error()
+	if x.Outcome.Refusal != nil {
+		e.Status, e.Refusal = exchange.StatusOf(node.CodeOf(x.Outcome.Refusal)), x.Outcome.Refusal.Error()
 		if e.Path == "" { // as it was asked for, since it has no better form
-			e.Path = cmp.Or(pathAndQuery(target), target)
+			e.Path = cmp.Or(cache.PathAndQuery(url), url)
 		}
 		return e
 	}
-	r := x.route
-	e.Route, e.Pattern, e.Target = r.id, r.Path.String(), x.target()
-	e.Bound, e.MaxBody = x.bound(), x.maxBody().String()
+	r := x.Route
+	e.Route, e.Pattern, e.Target = r.ID, r.Path.String(), target(x)
+	e.Bound, e.MaxBody = boundOf(x), x.MaxBody().String()
 	e.Upgrade = r.Upgrade
 	e.Subject = s.subject(x)
 	e.Served = s.subscribed(x)
-	if r == x.settings.exposed {
+	if r == x.Settings.Exposed {
 		e.Pattern = exposedPattern
 		e.Unseen = e.Served != nil && !*e.Served && !s.seen.has(firstSegment(x.Path))
 	}
-	e.Asks = x.explainRewrite()
+	e.Asks = explainRewrite(x)
 	e.Calls = s.explainCalls(r, e.Bound)
 	if to, ok := s.destination(x); ok {
 		e.Carrier = s.carrier(to)
 	}
-	e.Limits = r.limited.explain(x)
-	e.Cache = s.explainCache(context.Background(), x)
-	for i, name := range r.paramNames {
+	e.Limits = ratelimit.Of(r).Explain(x)
+	e.Cache = s.cache.Explain(context.Background(), x)
+	for i, name := range r.ParamNames {
 		if e.Params == nil {
 			e.Params = map[string]string{}
 		}
-		e.Params[name] = x.params[i]
+		e.Params[name] = x.Params[i]
 	}
 	return e
 }
 
 // bound says how long the request may take, as far as the route decides.
-func (x *Exchange) bound() Bound {
-	if x.route.Timeout != 0 {
-		return bound(x.timeout(), "route")
+func boundOf(x *exchange.Exchange) Bound {
+	if x.Route.Timeout != 0 {
+		return bound(x.Timeout(), "route")
 	}
-	return bound(x.timeout(), "edge.timeout")
+	return bound(x.Timeout(), "edge.timeout")
 }
 
 // destination is who would be asked; false if nobody, or several, or a plain NATS service.
-func (s *Server) destination(x *Exchange) (to mesh.Destination, ok bool) {
-	if x.route == x.settings.exposed {
+func (s *Server) destination(x *exchange.Exchange) (to mesh.Destination, ok bool) {
+	if x.Route == x.Settings.Exposed {
 		return s.mesh.Service(firstSegment(x.Path)), true
 	}
-	if kind := x.route.To.Kind; kind != node.KindService && kind != node.KindUpstream {
+	if kind := x.Route.To.Kind; kind != node.KindService && kind != node.KindUpstream {
 		return mesh.Destination{}, false
 	}
-	return destinationOf(s.mesh, x.route.To), true
+	return destinationOf(s.mesh, x.Route.To), true
 }
 
 func (s *Server) carrier(to mesh.Destination) string {
@@ -202,7 +196,7 @@ func (s *Server) carrier(to mesh.Destination) string {
 }
 
 // explainCalls lists the calls of a gather by name.
-func (s *Server) explainCalls(r *route, whole Bound) (out []CallInfo) {
+func (s *Server) explainCalls(r *exchange.Route, whole Bound) (out []CallInfo) {
 	if r.Gather == nil {
 		return nil
 	}
@@ -229,8 +223,8 @@ func (s *Server) explainCalls(r *route, whole Bound) (out []CallInfo) {
 }
 
 // explainRewrite gives what is asked for in place of what the client asked for; empty if that is the same.
-func (x *Exchange) explainRewrite() string {
-	w := x.route.Rewrite
+func explainRewrite(x *exchange.Exchange) string {
+	w := x.Route.Rewrite
 	if w == nil {
 		return ""
 	}
@@ -238,21 +232,21 @@ func (x *Exchange) explainRewrite() string {
 	if w.Host != "" {
 		host = string(w.Host)
 	}
-	if err := x.rewrite(w); err != nil {
+	if err := rewrite(x, w); err != nil {
 		return "none: " + err.Error()
 	}
-	return host + x.asked
+	return host + x.ForwardTarget()
 }
 
 // subject is what the request would be published on.
-func (s *Server) subject(x *Exchange) string {
+func (s *Server) subject(x *exchange.Exchange) string {
 	if to, ok := s.destination(x); ok {
 		return to.Subject()
 	}
-	if x.route.To.Kind != node.KindNATS {
+	if x.Route.To.Kind != node.KindNATS {
 		return ""
 	}
-	subject, err := x.route.To.Subject.Expand(x.param)
+	subject, err := x.Route.To.Subject.Expand(x.Param)
 	if err != nil {
 		return "none: " + err.Error()
 	}

@@ -1,14 +1,14 @@
 package edge
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
 
-	"millrace/kvcache"
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // HostExplanation says in brief what would become of the same request for another host.
@@ -23,11 +23,11 @@ type HostExplanation struct {
 // every host that clients may ask for here: of those that differ, the one with most to tell is explained, and the
 // others are named.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
-	t, err := readTyped(target)
+	t, err := http1.ReadTyped(target)
 	if err != nil {
 		return Explanation{Method: method, Path: target, Status: http.StatusBadRequest, Refusal: err.Error()}
 	}
-	target = t.origin + t.path + t.query
+	target = t.Origin + t.Path + t.Query
 	if !strings.HasPrefix(target, "/") || header.Has("Host") {
 		return s.explainOne(method, target, header)
 	}
@@ -69,53 +69,13 @@ func (e *Explanation) brief() HostExplanation {
 	return out
 }
 
-// PathPurges gives the purges of a path with its query, whatever its host: of its canonical form, and of what its
-// routes and No-Vary-Search leave of its query. What isn't a path purges nothing.
-func (s *Server) PathPurges(ctx context.Context, path string, soft bool) []kvcache.Purge {
-	out := pathPurges(path, kvcache.ReachURL, soft)
-	if len(out) == 0 {
-		return nil
-	}
-	for _, origin := range s.originsOf(s.settings.Load()) {
-		for _, p := range s.URLPurges(ctx, origin+path, soft) {
-			for _, q := range pathPurges(pathAndQuery(p.Text), kvcache.ReachURL, soft) {
-				if !slices.Contains(out, q) {
-					out = append(out, q)
-				}
-			}
-		}
-	}
-	return out
-}
-
-// pathPurges gives the purge of a path that may begin the paths it reaches.
-func pathPurges(target string, reach kvcache.Reach, soft bool) []kvcache.Purge {
-	if !strings.HasPrefix(target, "/") {
-		return nil
-	}
-	url, ok := canonicalURL("http", "http://any"+target)
-	if !ok {
-		return nil
-	}
-	return []kvcache.Purge{{Reach: reach, Text: pathAndQuery(url), Soft: soft}}
-}
-
-// pathAndQuery is what follows the host in a URL; empty if it has none.
-func pathAndQuery(url string) string {
-	_, rest, _ := strings.Cut(url, "://")
-	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		return rest[i:]
-	}
-	return ""
-}
-
 // subscribed says whether somebody subscribes to the subject that would be asked; nil if that isn't known.
-func (s *Server) subscribed(x *Exchange) *bool {
+func (s *Server) subscribed(x *exchange.Exchange) *bool {
 	var served, known bool
 	if to, ok := s.destination(x); ok {
 		served, known = s.mesh.Served(to)
-	} else if x.route.To.Kind == node.KindNATS {
-		if subject, err := x.route.To.Subject.Expand(x.param); err == nil {
+	} else if x.Route.To.Kind == node.KindNATS {
+		if subject, err := x.Route.To.Subject.Expand(x.Param); err == nil {
 			served, known = s.mesh.PlainServed(subject)
 		}
 	}

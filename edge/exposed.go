@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -53,15 +54,15 @@ var errNeverServed = node.Errorf(node.CodeNotFound, nil,
 // callExposed asks the service that the path's first segment names; the router made sure that it is a name. Clients
 // make names up, so one that nobody has served since the start is not found, while a service that has lost its members
 // is away.
-func (s *Server) callExposed(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+func (s *Server) callExposed(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 	name := firstSegment(x.Path)
 	to := s.mesh.Service(name)
-	if x.forward.Stream != nil && !s.seen.has(name) {
+	if x.Forward.Stream != nil && !s.seen.has(name) {
 		if served, known := s.mesh.Served(to); known && !served {
 			return nil, errNeverServed // rather than read a long body for nobody
 		}
 	}
-	resp, err := ask(ctx, s.mesh, to, x)
+	resp, err := s.ask(ctx, to, x)
 	switch code := node.CodeOf(err); {
 	case err == nil || reached(code):
 		s.seen.add(name)

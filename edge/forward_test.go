@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"millrace/edge"
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 func prefix(s string) node.Prefix { return node.Prefix{Prefix: netip.MustParsePrefix(s)} }
@@ -93,7 +95,7 @@ func TestPrepare(t *testing.T) {
 			"Tracestate", "a=1",
 		)
 	}
-	x := &edge.Exchange{Method: "POST", Target: "/%61?q=%2F", Header: header(), Body: []byte("abc"), Scheme: "http"}
+	x := &exchange.Exchange{Method: "POST", Target: "/%61?q=%2F", Header: header(), Body: []byte("abc"), Scheme: "http"}
 	got, client := edge.Prepared(x, "192.0.2.7")
 	if got.Target != "/a?q=%2F" || got.Host != "shop.example" || client.String() != "192.0.2.7" {
 		t.Errorf("target %s, host %s, client %s", got.Target, got.Host, client)
@@ -127,7 +129,7 @@ func TestPrepare(t *testing.T) {
 		t.Errorf("trace is %s", trace)
 	}
 
-	x = &edge.Exchange{Method: "POST", Target: "/", Header: header(), Scheme: "http"}
+	x = &exchange.Exchange{Method: "POST", Target: "/", Header: header(), Scheme: "http"}
 	got, client = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24"))
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "6.6.6.6, 192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test",
@@ -144,7 +146,7 @@ func TestPrepare(t *testing.T) {
 
 // A Connection field can't remove what the edge or the message's framing needs.
 func TestConnectionCannotRemove(t *testing.T) {
-	x := &edge.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: fields(
+	x := &exchange.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: fields(
 		"Host", "h", "Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id", "Authorization", "Bearer x",
 	)}
 	got, _ := edge.Prepared(x, "192.0.2.7")
@@ -165,11 +167,11 @@ func TestTraceparent(t *testing.T) {
 		"00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01":       false,
 		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra": false,
 	} {
-		value, got := edge.Traceparent(in)
+		value, got := exchange.Traceparent(in)
 		if got != continued || len(value) != 55 {
 			t.Errorf("%q: %q, %t", in, value, got)
 		}
-		if _, again := edge.Traceparent(value); !again {
+		if _, again := exchange.Traceparent(value); !again {
 			t.Errorf("%q made %q, which isn't valid", in, value)
 		}
 	}
@@ -200,12 +202,12 @@ func FuzzForwarded(f *testing.F) {
 				t.Errorf("client %s was believed behind the untrusted %s", client, last)
 			}
 		}
-		got, continued := edge.Traceparent(trace)
+		got, continued := exchange.Traceparent(trace)
 		if len(got) != 55 || strings.Trim(got, "0123456789abcdef-") != "" || (continued && got[3:35] != trace[3:35]) {
 			t.Errorf("trace %q from %q", got, trace)
 		}
-		if one, err := edge.CanonicalAuthority(host, "https"); err == nil {
-			if again, err := edge.CanonicalAuthority(one, "https"); strings.ContainsAny(one, " \t\r\n/@?#\\\"<>,") ||
+		if one, err := http1.CanonicalAuthority(host, "https"); err == nil {
+			if again, err := http1.CanonicalAuthority(one, "https"); strings.ContainsAny(one, " \t\r\n/@?#\\\"<>,") ||
 				err != nil || again != one {
 				t.Errorf("host %q became %q, then %q", host, one, again)
 			}

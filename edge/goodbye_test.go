@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -100,7 +101,7 @@ func TestRefusedUpload(t *testing.T) {
 // held starts a service whose one request waits until release, and sends it; one place is all that the edge has.
 func held(t *testing.T, answer int, routes ...node.Route) (r *rig, release func() string) {
 	t.Helper()
-	hold := route("hold", "/hold")
+	hold := edgetest.Route("hold", "/hold")
 	hold.To.Name = "hold"
 	r = start(t, func(e *node.Edge) { e.MaxRequests = 1 }, append(routes, hold)...)
 	entered, released := make(chan struct{}), make(chan struct{})
@@ -159,7 +160,7 @@ func hasty(t *testing.T, r *rig, path string, between func()) (*http.Response, e
 
 // A request that rests when the node shuts down isn't run: nobody could be told.
 func TestRestingRequestAtShutdown(t *testing.T) {
-	count := route("count", "/count")
+	count := edgetest.Route("count", "/count")
 	count.To.Name = "count"
 	r, release := held(t, 0, count)
 	var ran atomic.Int64

@@ -21,6 +21,7 @@ import (
 
 	"github.com/andybalholm/brotli"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -125,7 +126,7 @@ func TestEndless(t *testing.T) {
 
 // Long paths are refused at the edge: none of them reaches the mesh connection, which would break.
 func TestLongPaths(t *testing.T) {
-	plain := route("plain", "/plain/{name}")
+	plain := edgetest.Route("plain", "/plain/{name}")
 	plain.To = node.Target{Kind: node.KindNATS, Subject: subject(t, "plain.{name}")}
 	r := start(t, nil, echoRoute("/*"), plain)
 	for _, path := range []string{
@@ -248,7 +249,7 @@ func trickle(begin, little string) func(context.Context, net.Conn) error {
 // Connections that are dropped and requests that are aborted leave nothing behind.
 func TestChurn(t *testing.T) {
 	const times, atOnce = 10_000, 50
-	slow := route("slow", "/slow")
+	slow := edgetest.Route("slow", "/slow")
 	slow.To.Name, slow.Timeout = "slow", node.Duration(200*time.Millisecond)
 	r := start(t, nil, echoRoute("/*"), slow)
 	member, err := r.conn.NewService(mesh.ServiceConfig{
@@ -265,7 +266,7 @@ func TestChurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer member.Close()
-	down := route("down", "/down")
+	down := edgetest.Route("down", "/down")
 	down.To.Name = "down"
 	r.SetRoutes(node.Default().Edge, []node.Route{echoRoute("/*"), slow, down})
 	streams, err := r.conn.NewService(mesh.ServiceConfig{

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"millrace/edge"
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -28,17 +29,15 @@ func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
 	tb.Helper()
 	made := limitedRoute("x", limits...)
 	r := startLimits(tb, nil, made)
-	h := r.Ending(made, func(context.Context, *edge.Exchange) (*mesh.Response, error) {
+	h := r.Ending(made, func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
 		return &mesh.Response{Status: 200}, nil
 	})
 	header := fields("Host", "shop.example", "User-Agent", "Mozilla/5.0", "Accept", "text/html", "X-Api-Key",
 		"0123456789abcdef", "X-Forwarded-For", "192.0.2.1")
 	peer := netip.MustParseAddr("127.0.0.1")
 	return func() *mesh.Response {
-		x := &edge.Exchange{
-			Method: "GET", Target: "/x/y", Header: header, Scheme: "http", Started: time.Now(),
-			Peer: peer,
-		}
+		x := edge.NewExchange()
+		x.Method, x.Target, x.Header, x.Scheme, x.Started, x.Peer = "GET", "/x/y", header, "http", time.Now(), peer
 		resp, _ := h(tb.Context(), x)
 		return resp
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
@@ -49,7 +50,7 @@ func TestLimitHostileKeys(t *testing.T) {
 	const marker = "evil-marker"
 	r := startLimits(t, func(s *limitSetup) { s.edge.AccessLog = true },
 		limitedRoute("h", per("1/1h", by("header:X-Api-Key"))), limitedRoute("c", per("1/1h", by("cookie:session"))),
-		route("p", "/p/{id}", func(r *node.Route) {
+		edgetest.Route("p", "/p/{id}", func(r *node.Route) {
 			r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:id"))}
 		}))
 	var mu sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/edge/edgetest"
 	"millrace/node"
 )
 
@@ -58,7 +59,7 @@ func TestLimitAddresses(t *testing.T) {
 
 // What else can tell clients apart, and what counts if a request hasn't got it.
 func TestLimitKeys(t *testing.T) {
-	orgs := route("orgs", "/orgs/{org}/*", func(r *node.Route) {
+	orgs := edgetest.Route("orgs", "/orgs/{org}/*", func(r *node.Route) {
 		r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:org"))}
 	})
 	r := startLimits(t, nil, orgs,

@@ -18,7 +18,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
-	"millrace/edge"
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -266,28 +266,28 @@ func TestLimitPlacesAfterPanic(t *testing.T) {
 	panics := true
 	h := r.Ending(limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) {
 		l.SkipFailed = true
-	})), func(context.Context, *edge.Exchange) (*mesh.Response, error) {
+	})), func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
 		if panics {
 			panic("secret")
 		}
 		return &mesh.Response{Status: 200}, nil
 	})
 	for range 5 {
-		if resp, _ := h(t.Context(), exchange("/x")); resp.Status != 500 {
+		if resp, _ := h(t.Context(), exchangeOf("/x")); resp.Status != 500 {
 			t.Errorf("got %d %s", resp.Status, resp.Body)
 		}
 	}
 	panics = false
 	for i, want := range []int{200, 200, 429} {
-		if resp, _ := h(t.Context(), exchange("/x")); resp.Status != want {
+		if resp, _ := h(t.Context(), exchangeOf("/x")); resp.Status != want {
 			t.Errorf("request %d: got %d %s, want %d", i+1, resp.Status, resp.Body, want)
 		}
 	}
 }
 
-// exchange is a request as a front gives it to the server, from a client of its own.
-func exchange(path string) *edge.Exchange {
-	return &edge.Exchange{Method: "GET", Target: path, Header: fields("Host", "h"), Scheme: "http", Started: time.Now()}
+// exchangeOf is a request as a front gives it to the server, from a client of its own.
+func exchangeOf(path string) *exchange.Exchange {
+	return &exchange.Exchange{Method: "GET", Target: path, Header: fields("Host", "h"), Scheme: "http", Started: time.Now()}
 }
 
 // A socket holds its place as long as it is open, to an upstream and to a service, and however it ends.

@@ -12,6 +12,7 @@ import (
 	"github.com/dunglas/httpsfv"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/kvcache/limit"
@@ -176,7 +177,7 @@ func prefixes(list ...string) []node.Prefix {
 
 // limitedRoute is a route to the service echo whose name, and so that of its first limit, is name, under /name.
 func limitedRoute(name string, limits ...node.Limit) node.Route {
-	return route(name, "/"+name+"/*", func(r *node.Route) { r.To.Name, r.Limit = "echo", limits })
+	return edgetest.Route(name, "/"+name+"/*", func(r *node.Route) { r.To.Name, r.Limit = "echo", limits })
 }
 
 // passes sends n requests in turn and counts those that weren't refused.

@@ -6,42 +6,62 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"millrace/edge/cache"
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 )
 
-// observe counts, logs and tells who listens what became of each request.
-func (s *Server) observe(next Handler) Handler {
-	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+// observed is what one route has to tell: its counts, and the subjects of its events.
+type observed struct {
+	s      *Server
+	route  *exchange.Route
+	stats  *routeStats
+	events [6]string       // subject by status class
+	silent [6]atomic.Int64 // until when nobody listens to it, in Unix nanoseconds
+}
+
+// observe counts, logs and tells who listens what became of each request of a route.
+func (s *Server) observe(r *exchange.Route) exchange.Policy {
+	o := &observed{s: s, route: r, stats: s.stats.of(r.ID)}
+	for class := range o.events {
+		o.events[class] = "event.http." + r.ID + "." + string(rune('0'+class)) + "xx"
+	}
+	return exchange.Policy{Name: "observe", Wrap: o.wrap, Value: o, Short: &exchange.Short{Done: o.hit}}
+}
+
+func (o *observed) wrap(next exchange.Handler) exchange.Handler {
+	return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 		resp, err := next(ctx, x)
-		if x.route.cached != nil && !x.cacheStatus.Hit {
-			s.origins.note(x)
-		}
 		if resp.Stream == nil {
-			s.observed(x, resp, int64(len(resp.Body)), err, time.Since(x.Started))
+			o.over(x, resp, int64(len(resp.Body)), err)
 			return resp, err
 		}
-		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) {
-			s.observed(x, resp, n, err, time.Since(x.Started))
-		}}
+		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) { o.over(x, resp, n, err) }}
 		return resp, err
 	}
 }
 
-// observed tells of a response of n bytes that is over.
-func (s *Server) observed(x *Exchange, resp *mesh.Response, n int64, err error, took time.Duration) {
-	x.route.stats.record(resp.Status, took)
-	s.logRequest(x, resp, n, err, took)
+func (o *observed) hit(x *exchange.Exchange, resp *mesh.Response) {
+	o.over(x, resp, int64(len(resp.Body)), nil)
+}
+
+// over tells of a response of n bytes that is over.
+func (o *observed) over(x *exchange.Exchange, resp *mesh.Response, n int64, err error) {
+	took := time.Since(x.Started)
+	o.stats.record(resp.Status, took)
+	o.s.logRequest(x, resp, n, err, took)
 	class := min(resp.Status/100, 5)
 	now := x.Started.Add(took).UnixNano()
-	if now < x.route.silent[class].Load() {
+	if now < o.silent[class].Load() {
 		return
 	}
-	heard := s.mesh.Emit(x.route.events[class], func() []byte { return s.event(x, "", resp, n, err, took) })
-	if !s.mesh.Emit(TailSubject, func() []byte { return s.event(x, x.Query, resp, n, err, took) }) && !heard {
-		x.route.silent[class].Store(now + int64(silentFor))
+	heard := o.s.mesh.Emit(o.events[class], func() []byte { return o.s.event(x, "", resp, n, err, took) })
+	if !o.s.mesh.Emit(TailSubject, func() []byte { return o.s.event(x, x.Query, resp, n, err, took) }) && !heard {
+		o.silent[class].Store(now + int64(silentFor))
 	}
 }
 
@@ -87,20 +107,20 @@ func (c *counted) Close() error {
 
 // logRequest writes the access log, where it is wanted, and what an operator should know about failures. Client bytes
 // appear in quoted values only: path and host are in canonical form, without control characters.
-func (s *Server) logRequest(x *Exchange, resp *mesh.Response, bytes int64, err error, took time.Duration) {
+func (s *Server) logRequest(x *exchange.Exchange, resp *mesh.Response, bytes int64, err error, took time.Duration) {
 	if node.CodeOf(err) == node.CodeInternal {
-		s.log.Error("request failed", "request_id", x.ID, "route", x.route.id, "cause", err)
+		s.log.Error("request failed", "request_id", x.ID, "route", x.Route.ID, "cause", err)
 	}
-	if !x.settings.AccessLog {
+	if !x.Settings.AccessLog {
 		return
 	}
 	args := []any{
 		"request_id", x.ID, "client", x.Client.String(), "method", x.Method, "host", x.Host, "path", x.Path,
-		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.bytesIn(),
-		"bytes_out", bytes, "route", x.route.id, "target", x.target(),
+		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.BytesIn(),
+		"bytes_out", bytes, "route", x.Route.ID, "target", target(x),
 	}
-	if x.route.cached != nil {
-		args = append(args, "cache", x.cacheStatus.Word())
+	if cache.Of(x.Route) != nil {
+		args = append(args, "cache", x.Outcome.Cache.Word())
 	}
 	if err != nil {
 		args = append(args, "error", err.Error())
@@ -108,18 +128,15 @@ func (s *Server) logRequest(x *Exchange, resp *mesh.Response, bytes int64, err e
 	s.log.Info("request", args...)
 }
 
-// bytesIn is the number of bytes of the request's body that were read.
-func (x *Exchange) bytesIn() int64 { return int64(len(x.Body)) + x.streamed.Load() }
-
 // target names where the route sends its requests, for logs and events.
-func (x *Exchange) target() string {
-	if x.route == x.settings.exposed {
+func target(x *exchange.Exchange) string {
+	if x.Route == x.Settings.Exposed {
 		return "service:" + firstSegment(x.Path)
 	}
-	if r := x.route; r.To.Kind == "" && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
+	if r := x.Route; r.To.Kind == "" && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
 		return ""
 	}
-	return x.route.Describe()
+	return x.Route.Describe()
 }
 
 // Event is what observers of event.http.ROUTE.CLASS get after each response, as JSON.
@@ -145,15 +162,15 @@ type Event struct {
 	OverLimit string `json:"over_limit,omitempty"`
 }
 
-func (s *Server) event(x *Exchange, query string, resp *mesh.Response, bytes int64, failed error,
+func (s *Server) event(x *exchange.Exchange, query string, resp *mesh.Response, bytes int64, failed error,
 	took time.Duration,
 ) []byte {
 	b, err := json.Marshal(Event{
 		Time: x.Started, Node: s.cfg.Node, RequestID: x.ID, Client: x.Client.String(), Method: x.Method,
 		Host: x.Host, Path: x.Path, Query: query, Status: resp.Status,
-		DurationMS: float64(took.Microseconds()) / 1000, Route: x.route.id, Target: x.target(),
-		BytesIn: x.bytesIn(), BytesOut: bytes, Member: resp.Member, Cache: x.cacheStatus.Word(),
-		Error: node.CodeOf(failed), OverLimit: x.beyond,
+		DurationMS: float64(took.Microseconds()) / 1000, Route: x.Route.ID, Target: target(x),
+		BytesIn: x.BytesIn(), BytesOut: bytes, Member: resp.Member, Cache: x.Outcome.Cache.Word(),
+		Error: node.CodeOf(failed), OverLimit: x.Outcome.OverLimit,
 	})
 	if err != nil { // plain strings and numbers always marshal
 		return []byte("{}")

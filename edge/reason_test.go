@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -76,7 +77,7 @@ func firstLine(t *testing.T, addr, request string) string {
 
 // The reason of a member passes too; one that could break out of its line doesn't.
 func TestReasonsOfMembers(t *testing.T) {
-	to := route("", "/*")
+	to := edgetest.Route("", "/*")
 	to.To.Name = "says"
 	r := start(t, nil, to)
 	reason := map[string]string{"/own": "Fine", "/none": "", "/split": "a\r\nSet-Cookie: a=b"}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -103,9 +104,9 @@ func TestResetContentHasNoContent(t *testing.T) {
 		}
 		return &mesh.Response{Status: 205, Header: fields("Content-Type", "text/plain"), Body: []byte("content")}, nil
 	})
-	to := route("reset", "/*")
+	to := edgetest.Route("reset", "/*")
 	to.To.Name = "reset"
-	fixed := route("fixed", "/fixed", func(n *node.Route) {
+	fixed := edgetest.Route("fixed", "/fixed", func(n *node.Route) {
 		n.To, n.Respond = node.Target{}, &node.Respond{Status: 205, Body: "content"}
 	})
 	r.SetRoutes(node.Default().Edge, []node.Route{to, fixed})

@@ -7,45 +7,46 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 )
 
 // end makes the end of a route's chain, with what the route changes on the way there and back. It stands behind the
 // cache, whose keys are of the client's request and which keeps what the client gets.
-func (s *Server) end(r node.Route) Handler {
+func (s *Server) end(r node.Route) exchange.Handler {
 	switch {
 	case r.Redirect != nil:
 		return answered(r.Rewrite, redirect(r.Redirect))
 	case r.Gather != nil:
-		return s.gather(&r).handle // which changes its response itself, before it tells what is missing
+		return s.gatherer(&r, routeCalls(&r)).Handle // which changes its response itself, before it tells what is missing
 	case r.Respond != nil:
 		return answered(r.Rewrite, respond(r.Respond))
 	}
-	return answered(r.Rewrite, rewriting(r.Rewrite, targetHandler(s.mesh, r)))
+	return answered(r.Rewrite, rewriting(r.Rewrite, s.targetHandler(r)))
 }
 
 // answered changes the fields of responses.
-func answered(w *node.Rewrite, next Handler) Handler {
+func answered(w *node.Rewrite, next exchange.Handler) exchange.Handler {
 	if w == nil || w.Response.None() {
 		return next
 	}
-	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+	return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 		resp, err := next(ctx, x)
 		if err == nil {
-			edit(&resp.Header, &w.Response)
+			exchange.Edit(&resp.Header, &w.Response)
 		}
 		return resp, err
 	}
 }
 
 // rewriting says what the request asks for, in place of what the client did. prepare puts it there.
-func rewriting(w *node.Rewrite, next Handler) Handler {
+func rewriting(w *node.Rewrite, next exchange.Handler) exchange.Handler {
 	if w == nil || (w.Path.String() == "" && w.Query.None()) {
 		return next
 	}
-	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
-		if err := x.rewrite(w); err != nil {
+	return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
+		if err := rewrite(x, w); err != nil {
 			return nil, err
 		}
 		return next(ctx, x)
@@ -53,16 +54,16 @@ func rewriting(w *node.Rewrite, next Handler) Handler {
 }
 
 // rewrite sets the target that is asked for.
-func (x *Exchange) rewrite(w *node.Rewrite) error {
+func rewrite(x *exchange.Exchange, w *node.Rewrite) error {
 	path, query := x.Path, x.Query
 	if w.Path.String() != "" {
-		target, err := w.Path.Expand(x.place)
+		target, err := w.Path.Expand(x.Place)
 		if err != nil {
 			return node.Errorf(node.CodeInvalid, err, "a value can't be put into the route's path")
 		}
 		path, query = joinQuery(target, query)
 	}
-	x.asked = path + editQuery(query, &w.Query)
+	x.SetTarget(path + editQuery(query, &w.Query))
 	return nil
 }
 
@@ -76,66 +77,6 @@ func joinQuery(target, more string) (path, query string) {
 		return path, "?" + query + "&" + more[1:]
 	}
 	return path, "?" + query
-}
-
-// place gives what a reference of a template stands for, as it stands in the path: a parameter, or what the route's /*
-// matched.
-func (x *Exchange) place(ref node.Ref) (string, error) {
-	if ref.Param == node.Rest {
-		return x.rest(), nil
-	}
-	return x.param(ref.Param), nil
-}
-
-// rest is what the route's /* matched, without its first slash.
-func (x *Exchange) rest() string {
-	path := x.Path
-	for range x.route.Path.Segments {
-		i := strings.IndexByte(path[1:], '/')
-		if i < 0 {
-			return ""
-		}
-		path = path[i+1:]
-	}
-	return path[1:]
-}
-
-// edit changes header fields.
-func edit(h *mesh.Header, e *node.Edits) {
-	if len(e.Remove) > 0 {
-		h.Delete(func(f mesh.Field) bool {
-			return slices.ContainsFunc(e.Remove, func(name string) bool { return equalFold(f.Name, name) })
-		})
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Set)) {
-		h.Set(name, e.Set[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Add)) {
-		h.Add(name, e.Add[name])
-	}
-}
-
-// editOwn changes the fields of a response that the gateway itself makes on the exchange's route (429, 502, 504 and
-// their like) by the route's rules, so that a browser, say, sees the status and not an error of CORS. What describes
-// the problem, and keeps it out of caches, stays.
-func (x *Exchange) editOwn(h *mesh.Header) {
-	w := x.route.Rewrite
-	if x.refusedBy != nil {
-		w = x.refusedBy.Rewrite
-	}
-	if w == nil || w.Response.None() {
-		return
-	}
-	var kept mesh.Header
-	own := func(f mesh.Field) bool { return oneOf(f.Name, "Content-Type", "Cache-Control") }
-	for _, f := range *h {
-		if own(f) {
-			kept = append(kept, f)
-		}
-	}
-	edit(h, &w.Response)
-	h.Delete(own)
-	*h = append(kept, *h...)
 }
 
 // editQuery changes the parameters of a query, which begins with its question mark or is empty. What isn't changed
@@ -167,9 +108,9 @@ func editQuery(query string, e *node.Edits) string {
 }
 
 // redirect answers with another place.
-func redirect(d *node.Redirect) Handler {
-	return func(_ context.Context, x *Exchange) (*mesh.Response, error) {
-		to, err := d.To.Path.Expand(x.place)
+func redirect(d *node.Redirect) exchange.Handler {
+	return func(_ context.Context, x *exchange.Exchange) (*mesh.Response, error) {
+		to, err := d.To.Path.Expand(x.Place)
 		if err != nil {
 			return nil, node.Errorf(node.CodeInvalid, err,
 				"a value can't be put into the place that the route leads to")
@@ -199,7 +140,7 @@ func redirect(d *node.Redirect) Handler {
 }
 
 // respond answers with what the configuration holds.
-func respond(a *node.Respond) Handler {
+func respond(a *node.Respond) exchange.Handler {
 	var header mesh.Header
 	for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
 		header.Add(name, a.Headers[name])
@@ -208,7 +149,7 @@ func respond(a *node.Respond) Handler {
 		header.Add("Content-Type", "text/plain; charset=utf-8")
 	}
 	body := []byte(a.Body)
-	return func(context.Context, *Exchange) (*mesh.Response, error) {
+	return func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
 		return reset(&mesh.Response{Status: a.Status, Header: slices.Clone(header), Body: slices.Clone(body)}), nil
 	}
 }

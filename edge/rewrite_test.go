@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -214,7 +215,7 @@ func TestRewriteResponseOfOwnResponses(t *testing.T) {
 		"Cache-Control":               "max-age=60", "Content-Type": "text/html",
 	}, Remove: []string{"Proxy-Status"}}}
 	with := func(name, path, service string, change func(*node.Route)) node.Route {
-		r := route(name, path, func(n *node.Route) { n.Rewrite, n.To.Name = rules, service })
+		r := edgetest.Route(name, path, func(n *node.Route) { n.Rewrite, n.To.Name = rules, service })
 		if change != nil {
 			change(&r)
 		}

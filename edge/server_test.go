@@ -19,6 +19,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
+	"millrace/edge/exchange"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
@@ -92,7 +94,7 @@ func echo(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 }
 
 func echoRoute(path string) node.Route {
-	r := route("", path)
+	r := edgetest.Route("", path)
 	r.To.Name = "echo"
 	return r
 }
@@ -149,13 +151,13 @@ type problem struct {
 func TestProblems(t *testing.T) {
 	small := echoRoute("/small")
 	small.MaxBody = 10
-	quick := route("quick", "/quick")
+	quick := edgetest.Route("quick", "/quick")
 	quick.To.Name, quick.Timeout = "slow", node.Duration(30*time.Millisecond)
 	get := echoRoute("/get")
 	get.Methods = []node.Method{"GET"}
-	nobody := route("nobody", "/nobody")
+	nobody := edgetest.Route("nobody", "/nobody")
 	nobody.To.Name = "nobody"
-	broken := route("broken", "/broken")
+	broken := edgetest.Route("broken", "/broken")
 	broken.To.Name = "broken"
 	r := start(t, nil, small, quick, get, nobody, broken)
 	slow, _ := r.conn.NewService(mesh.ServiceConfig{
@@ -306,7 +308,7 @@ func TestExpose(t *testing.T) {
 }
 
 func TestPlainTarget(t *testing.T) {
-	orders := route("orders", "/orders/{id}")
+	orders := edgetest.Route("orders", "/orders/{id}")
 	orders.To = node.Target{}
 	if err := orders.To.UnmarshalText([]byte("nats:orders.get.{id}")); err != nil {
 		t.Fatal(err)
@@ -334,55 +336,6 @@ func TestPlainTarget(t *testing.T) {
 		}
 		return true
 	})
-}
-
-// Requests at once never see each other's bytes: what was copied at the door is kept past the handler, while hundreds
-// of other requests reuse Fiber's memory, and must still be what the client sent.
-func TestCopyIsOurs(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var kept []*edge.Exchange
-	app := edge.Keep(l, func(x *edge.Exchange) {
-		mu.Lock()
-		defer mu.Unlock()
-		kept = append(kept, x)
-	})
-	defer func() { _ = app.Shutdown() }()
-	var wg sync.WaitGroup
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
-	defer client.CloseIdleConnections()
-	for i := range 16 {
-		wg.Go(func() {
-			for j := range 100 {
-				id := fmt.Sprintf("%02d-%03d", i, j)
-				req, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+l.Addr().String()+"/"+id,
-					strings.NewReader("body "+id))
-				req.Header.Set("X-Id", id)
-				resp, err := client.Do(req)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				_, _ = io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-			}
-		})
-	}
-	wg.Wait()
-	seen := map[string]bool{}
-	for _, x := range kept {
-		id := x.Target[1:]
-		if x.Header.Get("X-Id") != id || string(x.Body) != "body "+id || x.Method != "POST" {
-			t.Fatalf("request %s became %s with body %q", id, x.Header.Get("X-Id"), x.Body)
-		}
-		seen[id] = true
-	}
-	if len(seen) != 1600 {
-		t.Errorf("%d different requests were kept, want 1600", len(seen))
-	}
 }
 
 // The same through the whole node: each client gets its own answer.
@@ -459,8 +412,8 @@ func TestDrainEndsConnections(t *testing.T) {
 
 func TestPanicIsContained(t *testing.T) {
 	r := start(t, nil)
-	h := r.Contain(func(context.Context, *edge.Exchange) (*mesh.Response, error) { panic("secret") })
-	resp, _ := h(t.Context(), &edge.Exchange{})
+	h := r.Contain(func(context.Context, *exchange.Exchange) (*mesh.Response, error) { panic("secret") })
+	resp, _ := h(t.Context(), &exchange.Exchange{})
 	if resp == nil || resp.Status != 500 || strings.Contains(string(resp.Body), "secret") {
 		t.Errorf("got %+v", resp)
 	}
@@ -523,7 +476,7 @@ func TestStatsAndExplain(t *testing.T) {
 }
 
 func TestTooManyRequests(t *testing.T) {
-	hold := route("hold", "/hold")
+	hold := edgetest.Route("hold", "/hold")
 	hold.To.Name = "hold"
 	r := start(t, func(e *node.Edge) { e.MaxRequests = 1 }, hold, echoRoute("/echo"))
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -578,7 +531,7 @@ func BenchmarkServe(b *testing.B) {
 	)
 	b.ReportAllocs()
 	for b.Loop() {
-		x := &edge.Exchange{Method: "GET", Target: "/none?x=1", Header: header, Scheme: "http", Started: time.Now()}
+		x := &exchange.Exchange{Method: "GET", Target: "/none?x=1", Header: header, Scheme: "http", Started: time.Now()}
 		if resp := r.Serve(b.Context(), x); resp.Status != http.StatusNotFound {
 			b.Fatal(resp.Status)
 		}

@@ -3,25 +3,26 @@ package edge
 import (
 	"context"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 
+	"millrace/edge/cache"
+	"millrace/edge/exchange"
+	"millrace/edge/ratelimit"
+	"millrace/edge/route"
 	"millrace/mesh"
 	"millrace/node"
 )
 
 // settings is everything that a reload may change: made new each time, never changed.
 type settings struct {
-	node.Edge
-	table     *table
-	routes    []*route // named routes, the narrowest knowledge of what is served
-	exposed   *route   // serves every name that no route matches; nil unless edge.expose holds "*"
-	unmatched *route   // answers what has no route, or no valid form
-	whole     *route   // answers OPTIONS *, which asks about the node
-	purge     *route   // answers PURGE; nil unless some client may use it
-	caches    bool     // some route does
-	limits    bool     // some route has some
+	exchange.Settings
+
+	table     *route.Table[*exchange.Route]
+	routes    []*exchange.Route // those of the configuration, and of exposed services
+	unmatched *exchange.Route   // answers what has no route, or no valid form
+	whole     *exchange.Route   // answers OPTIONS *, which asks about the node
+	purge     *exchange.Route   // answers PURGE; nil unless some client may use it
 }
 
 // Names of the routes that no configuration wrote, as metrics and events show them.
@@ -34,36 +35,40 @@ const (
 // newSettings makes routes ready to serve. Services of edge.expose become routes /NAME/*, unless a route has that path.
 // Routes without a name get one.
 func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
-	set := &settings{Edge: cfg}
+	set := &settings{Settings: exchange.Settings{Edge: cfg, Via: s.via}}
+	set.Find = set.find
 	for _, r := range withExposed(routes, cfg.Expose) {
-		set.routes = append(set.routes, s.newRoute(r, r.ID(), s.end(r)))
+		made := s.newRoute(r, r.ID(), s.end(r))
+		set.Caches = set.Caches || cache.Of(made) != nil || r.Gather.Caches()
+		set.Limits = set.Limits || ratelimit.Of(made) != nil
+		set.routes = append(set.routes, made)
 	}
-	set.table = newTable(set.routes)
-	set.unmatched = s.newRoute(node.Route{}, unmatchedID, func(_ context.Context, x *Exchange) (*mesh.Response, error) {
-		return nil, x.refusal
-	})
-	set.whole = s.newRoute(node.Route{}, unmatchedID, func(context.Context, *Exchange) (*mesh.Response, error) {
-		return &mesh.Response{Status: http.StatusNoContent, Header: mesh.Header{{Name: "Allow", Value: servedMethods}}},
-			nil
-	})
-	set.caches = slices.ContainsFunc(set.routes, func(r *route) bool { return r.cached != nil || r.Gather.Caches() })
-	set.limits = slices.ContainsFunc(set.routes, func(r *route) bool { return r.limited != nil })
-	if s.cfg.Cache != nil && len(s.cfg.Store.PurgeClients) > 0 {
-		set.purge = s.newRoute(node.Route{}, purgeID, s.purge)
+	set.table = route.New(set.routes, func(r *exchange.Route) *node.Route { return &r.Route })
+	set.unmatched = s.newRoute(node.Route{}, unmatchedID, refused)
+	set.whole = s.newRoute(node.Route{}, unmatchedID, answerWhole)
+	if s.cache != nil && len(s.cfg.Store.PurgeClients) > 0 {
+		set.purge = s.newRoute(node.Route{}, purgeID, s.cache.Purge)
 	}
 	if slices.Contains(cfg.Expose, "*") {
-		set.exposed = s.newRoute(node.Route{}, exposedID, s.callExposed)
+		set.Exposed = s.newRoute(node.Route{}, exposedID, s.callExposed)
 	}
 	return set
 }
 
-func (s *Server) newRoute(r node.Route, id string, end Handler) *route {
-	out := &route{Route: r, id: id, paramNames: r.Path.Params(), stats: s.stats.of(id)}
-	out.handler = chain(s.policies(out), end)
-	for class := range out.events {
-		out.events[class] = "event.http." + id + "." + string(rune('0'+class)) + "xx"
-	}
-	return out
+// refused answers what has no route, or no valid form.
+func refused(_ context.Context, x *exchange.Exchange) (*mesh.Response, error) {
+	return nil, x.Outcome.Refusal
+}
+
+// answerWhole answers OPTIONS *.
+func answerWhole(context.Context, *exchange.Exchange) (*mesh.Response, error) {
+	return &mesh.Response{
+		Status: http.StatusNoContent, Header: mesh.Header{{Name: "Allow", Value: exchange.ServedMethods}},
+	}, nil
+}
+
+func (s *Server) newRoute(r node.Route, id string, end exchange.Handler) *exchange.Route {
+	return exchange.NewRoute(r, id, s.policies, end)
 }
 
 // withExposed adds the routes of exposed services, and names those that have no name. The configuration's own were
@@ -89,25 +94,26 @@ func withExposed(routes []node.Route, expose []string) []node.Route {
 	return node.NameRoutes(out, nil)
 }
 
-// route finds who answers the exchange.
-func (set *settings) route(x *Exchange) *route {
-	found, allowed := set.table.find(x)
+// find finds who answers the exchange.
+func (set *settings) find(x *exchange.Exchange) *exchange.Route {
+	m := set.table.Find(route.Request{Method: x.Method, Host: x.Host, Path: x.Path, Header: x.Header})
+	x.Params, x.Outcome.RefusedBy = m.Params, m.Near
 	switch {
-	case found && x.slash && x.route.EncodedSlash != node.EncodedSlashKeep:
-		x.refusedBy = x.route
-		x.refusal = node.Errorf(node.CodeInvalid, nil,
+	case m.Found && x.EncodedSlash() && m.Route.EncodedSlash != node.EncodedSlashKeep:
+		x.Outcome.RefusedBy = m.Route
+		x.Outcome.Refusal = node.Errorf(node.CodeInvalid, nil,
 			"the path holds an encoded slash, which this route takes only with encoded_slash: keep")
-	case found:
-		return x.route
-	case set.exposed != nil && node.ValidName(firstSegment(x.Path)):
-		x.refusedBy = nil
-		return set.exposed
-	case len(allowed) > 0:
-		slices.Sort(allowed)
-		x.allow = strings.Join(slices.Compact(allowed), ", ")
-		x.refusal = node.Errorf(node.CodeMethod, nil, "the path doesn't take this method")
+	case m.Found:
+		return m.Route
+	case set.Exposed != nil && node.ValidName(firstSegment(x.Path)):
+		x.Outcome.RefusedBy = nil
+		return set.Exposed
+	case len(m.Allowed) > 0:
+		slices.Sort(m.Allowed)
+		x.Outcome.Allow = strings.Join(slices.Compact(m.Allowed), ", ")
+		x.Outcome.Refusal = node.Errorf(node.CodeMethod, nil, "the path doesn't take this method")
 	default:
-		x.refusal = node.Errorf(node.CodeNotFound, nil, "no route matches the request")
+		x.Outcome.Refusal = node.Errorf(node.CodeNotFound, nil, "no route matches the request")
 	}
 	return set.unmatched
 }
@@ -115,14 +121,4 @@ func (set *settings) route(x *Exchange) *route {
 func firstSegment(path string) string {
 	segment, _, _ := strings.Cut(path[1:], "/")
 	return segment
-}
-
-// trusts reports whether a peer's X-Forwarded-* are believed.
-func (set *settings) trusts(addr netip.Addr) bool {
-	for i := range set.TrustedProxies {
-		if set.TrustedProxies[i].Contains(addr) {
-			return true
-		}
-	}
-	return false
 }

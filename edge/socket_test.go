@@ -16,6 +16,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -49,7 +50,7 @@ func sockets(t *testing.T) *rig {
 			}
 		}
 	})
-	up, inService := route("up", "/up/*"), route("sockets", "/service/*")
+	up, inService := edgetest.Route("up", "/up/*"), edgetest.Route("sockets", "/service/*")
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	inService.To.Name = "sockets"
 	r.SetRoutes(node.Default().Edge, []node.Route{up, inService})

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -36,7 +37,7 @@ func app(t *testing.T, change func(*node.Edge), h http.HandlerFunc) *rig {
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
-	all := route("", "/*")
+	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r := start(t, change, all)
 	serve(t, r, "app", server.URL)
@@ -190,7 +191,7 @@ func TestEarlyRefusal(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
-	all := route("", "/*")
+	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r := start(t, nil, all)
 	serve(t, r, "app", "http://"+l.Addr().String())
@@ -269,7 +270,7 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 		body, _ := io.ReadAll(req.Body)
 		_, _ = fmt.Fprintf(w, "%s %s", body, req.Trailer.Get("X-Sum"))
 	})
-	whole, streams, gathers := route("whole", "/whole"), route("streams", "/streams"), route("", "/*")
+	whole, streams, gathers := edgetest.Route("whole", "/whole"), edgetest.Route("streams", "/streams"), edgetest.Route("", "/*")
 	whole.To.Name, streams.To.Name = "whole", "streams"
 	gathers.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r.SetRoutes(node.Default().Edge, []node.Route{whole, streams, gathers})
@@ -378,9 +379,9 @@ func TestClientGoes(t *testing.T) {
 		wait(ctx)
 		return nil, ctx.Err()
 	})
-	waits := route("wait", "/wait")
+	waits := edgetest.Route("wait", "/wait")
 	waits.To.Name = "wait"
-	all := route("", "/*")
+	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	cfg := node.Default().Edge
 	r.SetRoutes(cfg, []node.Route{waits, all})
@@ -432,7 +433,7 @@ func TestHalfClose(t *testing.T) {
 		<-time.After(100 * time.Millisecond) // longer than it takes to look for the client
 		_, _ = io.WriteString(w, "done")
 	})
-	finish := route("", "/*")
+	finish := edgetest.Route("", "/*")
 	finish.To, finish.OnDisconnect = node.Target{Kind: node.KindUpstream, Name: "app"}, node.OnDisconnectFinish
 	r.SetRoutes(node.Default().Edge, []node.Route{finish})
 	c, err := net.Dial("tcp", r.addr)
@@ -664,7 +665,7 @@ func TestSlowStreams(t *testing.T) {
 
 // A chunked body that is collected after all takes a place like any other request.
 func TestCollectedUploadsAreAdmitted(t *testing.T) {
-	wait := route("wait", "/wait")
+	wait := edgetest.Route("wait", "/wait")
 	wait.To.Name = "wait"
 	r := start(t, func(e *node.Edge) { e.MaxRequests = 3 }, wait)
 	var running atomic.Int64

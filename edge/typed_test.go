@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"millrace/edge"
+	"millrace/edge/cache"
 	"millrace/mesh"
 )
 
@@ -50,7 +51,7 @@ func TestPurgeTarget(t *testing.T) {
 		"http://SHOP.test/café/": "http://SHOP.test/caf%C3%A9/",
 		"http://shop.test":       "http://shop.test/", "/M*A*S*H": "/M*A*S*H", "/x%2A": "/x%2A", "/[1]": "/%5B1%5D",
 	} {
-		if got, err := edge.PurgeTarget(written); err != nil || got != want {
+		if got, err := cache.PurgeTarget(written); err != nil || got != want {
 			t.Errorf("%s: %q, %v, want %q", written, got, err, want)
 		}
 	}
@@ -64,7 +65,7 @@ func TestPurgeTarget(t *testing.T) {
 		"items":     "neither a path", "": "neither a path", "/a\x01": "can't be in a path",
 		"/a?\x01": "can't be in a query",
 	} {
-		if got, err := edge.PurgeTarget(written); err == nil || !strings.Contains(err.Error(), want) {
+		if got, err := cache.PurgeTarget(written); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q, %v, want an error with %q", written, got, err, want)
 		}
 	}
@@ -76,11 +77,11 @@ func FuzzPurgeTarget(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		once, err := edge.PurgeTarget(s)
+		once, err := cache.PurgeTarget(s)
 		if err != nil {
 			return
 		}
-		if again, err := edge.PurgeTarget(once); err != nil || again != once {
+		if again, err := cache.PurgeTarget(once); err != nil || again != once {
 			t.Errorf("%q gives %q, and that %q, %v", s, once, again, err)
 		}
 		purges := edge.PrefixPurges(once, false)

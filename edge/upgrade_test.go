@@ -13,6 +13,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"millrace/edge/edgetest"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
@@ -43,7 +44,7 @@ func upgrades(t *testing.T) *rig {
 			_, _ = io.Copy(c, in)
 		}
 	})
-	up, no := route("up", "/up/*"), route("no", "/no/*")
+	up, no := edgetest.Route("up", "/up/*"), edgetest.Route("no", "/no/*")
 	up.To, no.To = node.Target{Kind: node.KindUpstream, Name: "app"}, node.Target{Kind: node.KindUpstream, Name: "app"}
 	up.Upgrade = node.Protocols{"spdy/3.1", "tcp"}
 	r.SetRoutes(node.Default().Edge, []node.Route{up, no})
@@ -174,7 +175,7 @@ func TestUpgradesEnd(t *testing.T) {
 // The same route serves WebSockets as ever.
 func TestWebSocketBesideUpgrades(t *testing.T) {
 	r := sockets(t)
-	up := route("up", "/up/*")
+	up := edgetest.Route("up", "/up/*")
 	up.To, up.Upgrade = node.Target{Kind: node.KindUpstream, Name: "app"}, node.Protocols{"spdy/3.1"}
 	r.SetRoutes(node.Default().Edge, []node.Route{up})
 	c := dialSocket(t, "ws://"+r.addr+"/up/x")

@@ -52,10 +52,8 @@ type Conn struct {
 	kept    bool // see Keep
 	quickly bool // the request before was answered by Quick
 
-	// Scratch is for Quick alone.
+	// Scratch is for whoever serves the connection.
 	Scratch any
-	// Pending is what Quick leaves for the server's handler.
-	Pending any
 }
 
 // spare is the memory of a request that nobody keeps.
@@ -114,7 +112,7 @@ func (c *Conn) quick() bool {
 	if !c.serving.CompareAndSwap(serving, notServing) {
 		c.serving.Store(notServing)
 		if done {
-			c.End()
+			c.CloseAfter()
 			return true
 		}
 	}
@@ -140,7 +138,7 @@ func (c *Conn) next() error {
 		return io.EOF
 	}
 	if c.request != nil && c.body.discard() != nil {
-		c.End()
+		c.CloseAfter()
 		return io.EOF
 	}
 	first := c.request == nil
@@ -399,13 +397,13 @@ func (c *Conn) Keepable() bool {
 	return !c.over
 }
 
-// Ends reports whether the current request is the last one of its connection, as far as is known before its body is
+// ClosesAfter reports whether the current request is the last one of its connection, as far as is known before its body is
 // read.
-func (c *Conn) Ends() bool { return c.over }
+func (c *Conn) ClosesAfter() bool { return c.over }
 
-// End makes the current request the last one of its connection. Requests that the client has sent behind it are
+// CloseAfter makes the current request the last one of its connection. Requests that the client has sent behind it are
 // dropped.
-func (c *Conn) End() {
+func (c *Conn) CloseAfter() {
 	c.over = true
 	c.linger.Store(true)
 }

@@ -1,0 +1,82 @@
+package cache
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"millrace/edge/exchange"
+	"millrace/mesh"
+)
+
+// homeCallVersion is the version of homeCall. A node that gets another one lets the asker fetch for itself.
+const homeCallVersion = 1
+
+// homeCall is what a key's home must know beside the client's request. It travels as JSON in Millrace-Route.
+type homeCall struct {
+	Version   int        `json:"v"`
+	Route     string     `json:"route"` // id
+	Mark      string     `json:"mark"`  // fingerprint of the route: the home's must be the same
+	Scheme    string     `json:"scheme"`
+	RequestID string     `json:"id"`
+	Peer      netip.Addr `json:"peer"`
+	Trusted   bool       `json:"trusted"`         // Peer is a trusted proxy
+	Newer     int64      `json:"newer,omitempty"` // in Unix milliseconds: the response must have been received after it
+}
+
+// homeCall says what the home must know of the exchange.
+func (c *Policy) homeCall(x *exchange.Exchange) homeCall {
+	call := homeCall{
+		Version: homeCallVersion, Route: c.route.ID, Mark: c.mark, Scheme: x.Scheme, RequestID: x.ID, Peer: x.Peer,
+		Trusted: x.Trusted,
+	}
+	if newer := refreshes(x); !newer.IsZero() {
+		call.Newer = newer.UnixMilli()
+	}
+	return call
+}
+
+// String gives the call as it travels.
+func (h homeCall) String() string {
+	b, err := json.Marshal(h)
+	if err != nil { // plain values always marshal
+		return "{}"
+	}
+	return string(b)
+}
+
+// readHomeCall reads a call. Not ok means that it isn't one of this version.
+func readHomeCall(s string) (call homeCall, ok bool) {
+	if json.Unmarshal([]byte(s), &call) != nil || call.Version != homeCallVersion {
+		return homeCall{}, false
+	}
+	return call, true
+}
+
+// homeExchange makes an exchange of another node's request. The policy is nil if the route isn't the same here.
+func (s *Cache) homeExchange(req *mesh.Request) (*exchange.Exchange, *Policy) {
+	call, ok := readHomeCall(req.Route)
+	if !ok {
+		return nil, nil
+	}
+	x := &exchange.Exchange{
+		Method: req.Method, Target: req.Target, Header: req.Header, Body: req.Body, Length: int64(len(req.Body)),
+		Scheme: call.Scheme, Started: time.Now(), Settings: s.cfg.Settings(), Host: req.Host, ID: call.RequestID,
+		Trusted: call.Trusted, Peer: call.Peer, Client: call.Peer,
+	}
+	own := scratchOf(x)
+	own.home = true
+	if call.Newer > 0 {
+		own.refreshing = time.UnixMilli(call.Newer)
+	}
+	x.Header.Add("Host", req.Host)
+	if x.AcceptTarget() != nil { // of a request that another node has accepted already
+		return nil, nil
+	}
+	x.Route = x.Settings.Find(x)
+	c := Of(x.Route)
+	if c == nil || x.Route.ID != call.Route || c.mark != call.Mark {
+		return nil, nil
+	}
+	return x, c
+}

@@ -1,0 +1,220 @@
+package cache
+
+import (
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"millrace/edge/exchange"
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+	"millrace/node"
+	"millrace/node/http1"
+)
+
+// answer gives the response to an exchange whose stored response may be used, or nil.
+func (c *Policy) answer(x *exchange.Exchange, l *lookup) *mesh.Response {
+	if !l.hit {
+		return nil
+	}
+	switch l.use(x) {
+	case httpcache.UseFresh:
+		if c.early(l) {
+			c.refresh(x, l)
+		}
+	case httpcache.UseRefresh:
+		c.refresh(x, l)
+	case httpcache.UseValidate, httpcache.UseNever:
+		return nil
+	}
+	return c.serve(x, l, httpcache.Status{Hit: true})
+}
+
+// early decides now and then that a response is result anew before it is stale, so that not all its clients find it
+// stale at once: the likelier the nearer that is and the longer a fetch takes (XFetch: Vattani, Chierichetti,
+// Lowenstein, VLDB 2015). Those that have the same time of the route are result anew each at a moment of its own, for
+// what came together needn't go together.
+func (c *Policy) early(l *lookup) bool {
+	s := &l.rec.Stored
+	left := s.Remaining(l.now)
+	if left <= 0 {
+		return false
+	}
+	if s.Flags.Has(httpcache.Defaulted) && left <= s.Lifetime/20 && left <= s.Spread(variantID(l.key)) {
+		return true
+	}
+	fetch := max(s.Received.Sub(s.Requested), time.Millisecond)
+	if left > 20*fetch {
+		return false
+	}
+	return float64(fetch)*-math.Log(1-rand.Float64()) >= float64(left) //nolint:gosec // G404: a dice, not a secret
+}
+
+// serve makes the response to a client out of a stored one. It takes the view over. Nil means that a part of the body
+// is missing.
+func (c *Policy) serve(x *exchange.Exchange, l *lookup, status httpcache.Status) *mesh.Response {
+	resp := &mesh.Response{}
+	if !c.serveInto(x, l, status, resp) {
+		return nil
+	}
+	return resp
+}
+
+func (c *Policy) serveInto(x *exchange.Exchange, l *lookup, status httpcache.Status, resp *mesh.Response) bool {
+	rec := &l.rec
+	status.HasTTL, status.TTL = true, rec.Stored.Remaining(l.now)
+	k := &scratchOf(x).stored
+	*k = exchange.Stored{Head: rec.Head, Age: rec.Stored.Age(l.now), Status: status}
+	*resp = mesh.Response{Status: rec.Stored.Status, Length: rec.Length}
+	var ok bool
+	switch {
+	case c.conditional(x):
+		ok = c.serveConditional(x, l, k, resp)
+	case rec.Stored.Flags.Has(httpcache.Partial):
+		ok = false
+	default:
+		ok = c.whole(x, l, resp)
+	}
+	if !ok {
+		return false
+	}
+	k.View, l.view = l.view, kvcache.View{}
+	k.View.Entry = kvcache.Entry{} // its bytes are in k and resp
+	x.Outcome.Stored, x.Outcome.Cache = k, status
+	return true
+}
+
+// conditional reports whether the response depends on more of the request than its key.
+func (c *Policy) conditional(x *exchange.Exchange) bool {
+	for i := range x.Header {
+		switch name := x.Header[i].Name; name[0] | 0x20 {
+		case 'i':
+			if http1.HasPrefixFold(name, "if-") {
+				return true
+			}
+		case 'r':
+			if node.SameName(name, "Range") {
+				return true
+			}
+		}
+	}
+	return c.cfg.StripTags
+}
+
+// whole gives the whole body.
+func (c *Policy) whole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bool {
+	rec := &l.rec
+	if rec.Chunks == 0 {
+		resp.Body = rec.Body
+		return true
+	}
+	if x.Method == http.MethodHead {
+		return true
+	}
+	body, ok := c.chunks(x, l, httpcache.Span{First: 0, Last: rec.Length - 1})
+	if ok {
+		resp.Stream = body
+	}
+	return ok
+}
+
+// serveConditional answers 304, 206 or 416 where the request asks for it, or the whole.
+func (c *Policy) serveConditional(x *exchange.Exchange, l *lookup, k *exchange.Stored, resp *mesh.Response) bool {
+	rec := &l.rec
+	h := rec.Header()
+	if c.cfg.StripTags {
+		stripTags(&h)
+	}
+	request := &httpcache.Request{Method: x.Method, Header: x.Header}
+	if httpcache.NotModified(request, rec.Stored.Status, h, l.now) && !rec.Stored.Flags.Has(httpcache.Partial) {
+		resp.Status, resp.Length = http.StatusNotModified, 0
+		k.Head = httpcache.AppendHead(nil, httpcache.NotModifiedHeader(h))
+		return true
+	}
+	partial := rec.Stored.Flags.Has(httpcache.Partial)
+	if ranged(x) && (partial || rec.Stored.Status == http.StatusOK) && httpcache.RangeApplies(x.Header, h, l.now) {
+		if partial && len(rec.Spans) == 0 { // it answers its own range as it did
+			resp.Body, k.Head = rec.Body, httpcache.AppendHead(nil, h)
+			return c.covers(x, rec)
+		}
+		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone &&
+			c.atHand(rec, spans) {
+			h, ok := c.serveRange(x, l, resp, h, spans)
+			k.Head = httpcache.AppendHead(nil, h)
+			return ok
+		}
+	}
+	if partial {
+		return false
+	}
+	k.Head = httpcache.AppendHead(nil, h)
+	return c.whole(x, l, resp)
+}
+
+// serveRange answers with the spans, or 416 if there are none. It changes the fields and gives them back.
+func (c *Policy) serveRange(
+	x *exchange.Exchange, l *lookup, resp *mesh.Response, h mesh.Header, spans []httpcache.Span,
+) (fields mesh.Header, ok bool) {
+	rec := &l.rec
+	h.Del("Content-Range")
+	switch len(spans) {
+	case 0:
+		resp.Status, resp.Length = http.StatusRequestedRangeNotSatisfiable, 0
+		h.Del("Content-Type")
+		h.Add("Content-Range", httpcache.UnsatisfiedRange(rec.Length))
+		return h, true
+	case 1:
+		h.Add("Content-Range", httpcache.ContentRange(spans[0], rec.Length))
+		resp.Length = spans[0].Len()
+		ok = c.span(x, l, resp, spans[0])
+	default:
+		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"),
+			x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
+		h.Set("Content-Type", frame.ContentType)
+		resp.Length = frame.Length
+		ok = c.multipart(x, l, resp, spans, frame)
+	}
+	resp.Status = http.StatusPartialContent
+	return h, ok
+}
+
+// span gives one part of the body.
+func (c *Policy) span(x *exchange.Exchange, l *lookup, resp *mesh.Response, s httpcache.Span) (ok bool) {
+	rec := &l.rec
+	switch {
+	case rec.Stored.Flags.Has(httpcache.Partial):
+		resp.Body, ok = rec.Parts().Find(s)
+		return ok
+	case rec.Chunks == 0:
+		resp.Body = rec.Body[s.First : s.Last+1]
+		return true
+	}
+	resp.Stream, ok = c.chunks(x, l, s)
+	return ok
+}
+
+// links gives the Link fields of a stored response that a browser can act on before the response is there (RFC 8297).
+func links(rec *httpcache.Record) mesh.Header {
+	var out mesh.Header
+	for _, f := range rec.Header() {
+		if node.SameName(f.Name, "Link") &&
+			(strings.Contains(f.Value, "preload") || strings.Contains(f.Value, "preconnect")) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// hint sends a browser that waits for a page what the page linked last time.
+func (c *Policy) hint(x *exchange.Exchange, l *lookup) {
+	if !l.hit || x.Interim == nil || x.Header.Get("Sec-Fetch-Mode") != "navigate" {
+		return
+	}
+	if h := links(&l.rec); len(h) > 0 {
+		x.Interim(http.StatusEarlyHints, h)
+	}
+}

@@ -1,0 +1,182 @@
+package cache
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"time"
+
+	"millrace/edge/exchange"
+	"millrace/kvcache"
+	"millrace/kvcache/httpcache"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// admitted is a response that may be stored, or why it may not.
+type admitted struct {
+	stored  httpcache.Stored
+	control httpcache.Control
+	header  mesh.Header // the fields that are kept
+	reason  httpcache.Reason
+	epoch   kvcache.Epoch // when its fetch began
+	skewed  bool          // it is stale only because of a clock
+	vary    []string
+}
+
+// moment is when a fetch began, by the log of purges and by the clock.
+type moment struct {
+	epoch kvcache.Epoch
+	at    time.Time
+}
+
+func (c *Policy) begin() moment { return moment{c.store.Epoch(), time.Now()} }
+
+// detail is what Cache-Status tells of a response that isn't fresh.
+func (a *admitted) detail() string {
+	if a.skewed {
+		return string(httpcache.ReasonClock)
+	}
+	return string(a.reason)
+}
+
+// admit judges a response to the exchange, whose request was sent at begun.
+func (c *Policy) admit(x *exchange.Exchange, resp *mesh.Response, began moment) admitted {
+	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: began.at, Received: time.Now()}
+	a := admitted{epoch: began.epoch}
+	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
+	a.skewed = a.stored.StaleByClock(r)
+	c.shared.clocks.note(c.to, r, a.skewed)
+	switch {
+	case x.Outcome.Incomplete: // whatever the route makes of its fields
+		a.reason = httpcache.ReasonNoStore
+		return a
+	case a.reason != "":
+		return a
+	case a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "":
+		a.reason = c.personal(x)
+		return a
+	case slices.ContainsFunc(httpcache.VaryNames(resp.Header), c.ofOne):
+		a.reason = httpcache.ReasonVaryTooMany
+		return a
+	case int64(len(resp.Body)) > int64(c.cfg.MaxObject) || resp.Length > int64(c.cfg.MaxObject):
+		a.reason = httpcache.ReasonTooLarge
+		return a
+	}
+	if c.cfg.Cookies == node.CookiesStrip {
+		resp.Header.Del("Set-Cookie") // the first client is like all others
+	}
+	a.vary = varyOf(resp.Header)
+	a.header = c.rules.StoredHeader(resp.Header, &a.control)
+	if !a.header.Has("Date") {
+		a.header.Add("Date", httpcache.FormatDate(r.Received))
+	}
+	return a
+}
+
+// put stores a response with its body, and makes the response what is stored.
+func (c *Policy) put(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response) {
+	c.compress(x, &a, resp)
+	head, length := httpcache.AppendHead(nil, a.header), int64(len(resp.Body))
+	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: head, Length: length}
+	if len(resp.Body) > chunkSize {
+		rec.Nonce = newNonce()
+		c.putLarge(x, l, a, rec, cutBody(resp.Body), kvcache.BothTiers, func() {})
+		return
+	}
+	rec.Body = resp.Body
+	c.putRecord(x, l, a, rec, kvcache.BothTiers)
+}
+
+// putRecord stores a response's record.
+func (c *Policy) putRecord(x *exchange.Exchange, l *lookup, a admitted, rec *httpcache.Record, tiers kvcache.Tiers) {
+	key, scope := c.place(x, l, &a, tiers)
+	c.putEntry(key, rec, scope, a.stored.Keep(), tiers)
+}
+
+// renew stores a response that the origin has confirmed with its new fields. The bucket isn't told of one whose chunks
+// it hasn't.
+func (c *Policy) renew(x *exchange.Exchange, l *lookup, a admitted) {
+	rec, tiers := l.rec, kvcache.BothAlways
+	inBucket := rec.Stored.Flags & httpcache.InBucket
+	rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
+	if rec.Stored.Flags |= inBucket; rec.Chunks > 0 && inBucket == 0 {
+		tiers = kvcache.MemoryOnly
+	}
+	c.putRecord(x, l, a, &rec, tiers)
+}
+
+// place gives the key under which a response to the exchange is stored, and which purges reach it. It notes what leads
+// there: which fields it varies on, and which parameters of the query don't count.
+func (c *Policy) place(x *exchange.Exchange, l *lookup, a *admitted, tiers kvcache.Tiers) ([]byte, kvcache.Scope) {
+	primary, rule := c.searchedBy(x, l, a)
+	if rule != nil {
+		path, _, _ := bytes.Cut(c.appendKey(nil, x), []byte{'?'})
+		path[0] = 'S'
+		c.putEntry(path, rule, kvcache.Scope{}, a.stored.Keep(), tiers)
+	}
+	return c.variantKey(x, primary, a, tiers), c.scope(primary, a.header, a.epoch)
+}
+
+// searchedBy gives the primary key of a response: that of its URL, or what No-Vary-Search leaves of it, with the record
+// that tells so.
+func (c *Policy) searchedBy(x *exchange.Exchange, l *lookup, a *admitted) (primary []byte, rule *httpcache.Record) {
+	search, ok := httpcache.ParseNoVarySearch(a.header)
+	if !ok || x.Query == "" {
+		return l.primary, nil
+	}
+	path, found := searchPath(c.appendKey(nil, x))
+	if !found {
+		return l.primary, nil
+	}
+	rule = &httpcache.Record{Kind: httpcache.KindSearch, Text: search.String()}
+	return c.searchKey(path, search.Reduce(c.query(x.Query))), rule
+}
+
+// forget puts a mark in place of a stored response, in the bucket too.
+func (c *Policy) forget(l *lookup, why httpcache.Reason) {
+	c.putEntry(l.key, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, lostFor,
+		kvcache.BothAlways)
+}
+
+// putGone does the same for a response that is to be result anew, by one for all who want it.
+func (c *Policy) putGone(key []byte) {
+	c.putEntry(key, &httpcache.Record{Kind: httpcache.KindGone}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
+}
+
+// putPass notes that responses of a URL aren't stored, so that its requests don't wait for one another.
+func (c *Policy) putPass(l *lookup, why httpcache.Reason) {
+	if l.hit || l.vary != "" {
+		return
+	}
+	c.putEntry(l.primary, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, passFor,
+		kvcache.MemoryOnly)
+}
+
+func (c *Policy) putEntry(key []byte, rec *httpcache.Record, scope kvcache.Scope, keep time.Duration,
+	tiers kvcache.Tiers,
+) {
+	c.store.Put(&kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(keep), Scope: scope}, tiers)
+}
+
+// scope says which purges reach a response.
+func (c *Policy) scope(primary []byte, h mesh.Header, epoch kvcache.Epoch) kvcache.Scope {
+	url := string(keyURL(primary))
+	s := kvcache.Scope{
+		Epoch: epoch, URL: kvcache.Hash(kvcache.ReachURL, url),
+		Host: kvcache.Hash(kvcache.ReachHost, keyHost(url)),
+	}
+	for _, tag := range httpcache.Tags(h, origin(url)) {
+		s.Tags = append(s.Tags, kvcache.Hash(kvcache.ReachTag, tag))
+	}
+	return s
+}
+
+// origin is scheme and authority of a URL.
+func origin(url string) string {
+	scheme, rest, _ := strings.Cut(url, "://")
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		rest = rest[:i]
+	}
+	return scheme + "://" + rest
+}

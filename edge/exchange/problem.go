@@ -1,0 +1,188 @@
+package exchange
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// StatusOf gives the HTTP status of an error code. This is the one place where codes become statuses.
+func StatusOf(code node.Code) int {
+	switch code {
+	case node.CodeInvalid:
+		return 400
+	case node.CodeForbidden:
+		return 403
+	case node.CodeNotFound:
+		return 404
+	case node.CodeMethod:
+		return 405
+	case node.CodeSlowClient:
+		return 408
+	case node.CodeTooLarge:
+		return 413
+	case node.CodeURITooLong:
+		return 414
+	case node.CodeExpectation:
+		return 417
+	case node.CodeLimited:
+		return 429
+	case node.CodeHeaderTooLarge:
+		return 431
+	case node.CodeNotImplemented:
+		return 501
+	case node.CodeUpstream, node.CodeBadReply:
+		return 502
+	case node.CodeNoMember, node.CodeBusy, node.CodeNoTarget, node.CodeUnavailable:
+		return 503
+	case node.CodeLoop:
+		return 508
+	case node.CodeTimeout:
+		return 504
+	case node.CodeCanceled:
+		return 499 // nobody reads it; the log does
+	case node.CodeInternal:
+		return 500
+	}
+	return 500
+}
+
+var titles = map[int]string{
+	400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+	413: "Content Too Large",
+	414: "URI Too Long", 417: "Expectation Failed", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
+	499: "Client Closed Request", 500: "Internal Server Error",
+	501: "Not Implemented",
+	502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",
+}
+
+// Problem is the body of a generated error (RFC 9457). Type is about:blank, so Title is the status's own name.
+type Problem struct {
+	Type      string    `json:"type"`
+	Title     string    `json:"title"`
+	Status    int       `json:"status"`
+	Detail    string    `json:"detail"`
+	Code      node.Code `json:"code"`
+	RequestID string    `json:"request_id,omitempty"`
+}
+
+// ProblemResponse answers an error. Only what node.Error holds as safe text reaches the client. An error with a method
+// Fields(*mesh.Header) says by itself what the fields tell of its cause, in place of Proxy-Status.
+func ProblemResponse(err error, id string) *mesh.Response {
+	var e *node.Error
+	if !errors.As(err, &e) {
+		e = node.Errorf(node.CodeInternal, err, "the request failed inside the gateway")
+	}
+	status := StatusOf(e.Code)
+	resp := &mesh.Response{Status: status, Header: mesh.Header{
+		{Name: "Content-Type", Value: "application/problem+json"}, {Name: "Cache-Control", Value: "no-store"},
+	}}
+	resp.Body = problemBody(Problem{
+		Type: "about:blank", Title: titles[status], Status: status, Detail: e.Text,
+		Code: e.Code, RequestID: id,
+	})
+	if status == 503 {
+		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
+	}
+	var own interface{ Fields(h *mesh.Header) }
+	if errors.As(err, &own) {
+		own.Fields(&resp.Header)
+	} else if kind := proxyError(e); kind != "" {
+		resp.Header.Add("Proxy-Status", "Millrace; error="+string(kind))
+	}
+	return resp
+}
+
+// proxyError is the error's type in Proxy-Status (RFC 9209 §2.3), for what went wrong behind this node; "" for the
+// others.
+func proxyError(e *node.Error) node.Failure {
+	if e.Failure != "" {
+		return e.Failure
+	}
+	switch e.Code { //nolint:exhaustive // the others are the client's mistakes
+	case node.CodeUpstream:
+		return node.FailureTerminated
+	case node.CodeBadReply:
+		return node.FailureProtocol
+	case node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable:
+		return node.FailureUnavailable
+	case node.CodeBusy:
+		return node.FailureConnectionLimit
+	case node.CodeTimeout:
+		return node.FailureTimeout
+	case node.CodeLoop:
+		return node.FailureLoop
+	case node.CodeInternal:
+		return node.FailureInternal
+	}
+	return ""
+}
+
+// BusyMessage is the whole message for a connection that is one too many: there is no request yet that it could
+// answer.
+func BusyMessage() []byte {
+	r := ProblemResponse(node.Errorf(node.CodeBusy, nil,
+		"the node has as many connections as it may, of all clients or of this one"), "")
+	var b strings.Builder
+	b.WriteString("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: " +
+		strconv.Itoa(len(r.Body)) + "\r\n")
+	for _, f := range r.Header {
+		b.WriteString(f.Name + ": " + f.Value + "\r\n")
+	}
+	return []byte(b.String() + "\r\n" + string(r.Body))
+}
+
+// retryAfter is what a 503 tells the client to wait, in seconds.
+const retryAfter = 1
+
+func problemBody(p Problem) []byte {
+	b, err := json.Marshal(p)
+	if err != nil { // strings and a number always marshal
+		return []byte(`{"type":"about:blank"}`)
+	}
+	return append(b, '\n')
+}
+
+// withFields is an error whose response has fields of its own.
+type withFields struct {
+	error
+
+	fields mesh.Header
+}
+
+func (e *withFields) Unwrap() error { return e.error }
+
+// WithFields gives an error whose response has these fields too, whatever the route's rules for responses say.
+func WithFields(err error, fields mesh.Header) error {
+	if len(fields) == 0 {
+		return err
+	}
+	return &withFields{err, fields}
+}
+
+// Problems turns an error into the response that tells it, which passes the response rules of the exchange's route.
+func Problems(next Handler) Handler {
+	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
+		resp, err := next(ctx, x)
+		if err == nil {
+			return resp, nil
+		}
+		resp = ProblemResponse(err, x.ID)
+		if x.Outcome.Allow != "" {
+			resp.Header.Add("Allow", x.Outcome.Allow)
+		}
+		if x.Outcome.Cache.Fwd != "" {
+			resp.Header.Add("Cache-Status", string(x.Outcome.Cache.Append(nil)))
+		}
+		x.EditOwn(&resp.Header)
+		if own, ok := errors.AsType[*withFields](err); ok {
+			resp.Header = append(resp.Header, own.fields...)
+		}
+		return resp, err
+	}
+}

@@ -1,0 +1,60 @@
+package front
+
+import (
+	"net/http"
+	"sync"
+
+	"millrace/edge/exchange"
+	"millrace/edge/guard"
+	"millrace/mesh"
+)
+
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+
+// writeStored writes a response of the store straight to the connection: a head made of lines that are there already, and
+// the body as it lies in the store's memory.
+func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) {
+	k := x.Outcome.Stored
+	buf := heads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	b := f.appendStored((*buf)[:0], conn, x, resp)
+	body := resp.Body
+	if x.Method == http.MethodHead || resp.Status == http.StatusNotModified {
+		body = nil
+	}
+	var err error
+	if len(body) == 0 {
+		err = conn.Send(true, b)
+	} else {
+		err = conn.Send(true, b, body)
+	}
+	if *buf = b; cap(b) <= 16<<10 {
+		heads.Put(buf)
+	}
+	k.View.Release()
+	if err != nil {
+		conn.Break()
+	}
+}
+
+// appendStored writes the head.
+func (f *Front) appendStored(b []byte, conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) []byte {
+	b = x.Outcome.Stored.AppendHead(appendStatus(b, resp.Status, reasonOf(resp)))
+	for _, f := range resp.Header {
+		b = mesh.AppendField(b, f.Name, f.Value)
+	}
+	if resp.Status != http.StatusNotModified && resp.Status != http.StatusNoContent { // RFC 9110 §8.6
+		b = mesh.AppendLength(b, resp.Length)
+	}
+	return append(appendConnection(b, conn, x), "\r\n"...)
+}
+
+// appendConnection says whether the connection is kept, where it isn't as the version has it.
+func appendConnection(b []byte, conn *guard.Conn, x *exchange.Exchange) []byte {
+	switch {
+	case conn.ClosesAfter():
+		return append(b, "Connection: close\r\n"...)
+	case x.HTTP10:
+		return append(b, "Connection: keep-alive\r\n"...)
+	}
+	return b
+}

@@ -1,0 +1,28 @@
+package http1
+
+import (
+	"strings"
+
+	"millrace/node"
+)
+
+// HasPrefixFold reports whether s begins with the lower-case ASCII prefix, in any case.
+func HasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && node.SameName(s[:len(prefix)], prefix)
+}
+
+// OneOf reports whether a field name is one of others, without regard to case.
+func OneOf(name string, others ...string) bool {
+	for _, other := range others {
+		if node.SameName(name, other) {
+			return true
+		}
+	}
+	return false
+}
+
+// MediaType gives type and subtype of a Content-Type, in lower case and without parameters.
+func MediaType(contentType string) string {
+	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	return strings.TrimSpace(kind)
+}
