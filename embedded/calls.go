@@ -8,8 +8,9 @@ import (
 	"millrace/node"
 )
 
-// openCallAPI lets members call the services of mesh.member_calls. mesh/DESIGN.md has the protocol. They can't publish
-// to a service themselves: its answer goes wherever the request says, and the server lets the service write there.
+// openCallAPI lets members call the services of mesh.member_calls. mesh/PROTOCOL.md has the protocol. They can't
+// publish to a service themselves: its answer goes wherever the request says, and the server lets the service write
+// there.
 func (n *Node) openCallAPI(context.Context) error {
 	return n.openMemberAPI("call.*", n.answerCall)
 }

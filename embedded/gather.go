@@ -14,7 +14,7 @@ import (
 	"millrace/node/config"
 )
 
-// openGatherAPI lets members have several calls made at once. mesh/DESIGN.md has the protocol.
+// openGatherAPI lets members have several calls made at once. mesh/PROTOCOL.md has the protocol.
 func (n *Node) openGatherAPI(context.Context) error { return n.openMemberAPI("gather", n.answerGather) }
 
 // gatherRequest is the payload of api.gather: what a route with gather has, and what the calls carry.

@@ -209,7 +209,7 @@ func clientKey(r *limit.Rule, name string) limit.Key {
 	return r.Key([]byte(name))
 }
 
-// openLimitsAPI lets members use the limits that the configuration names. mesh/DESIGN.md has the protocol.
+// openLimitsAPI lets members use the limits that the configuration names. mesh/PROTOCOL.md has the protocol.
 func (n *Node) openLimitsAPI(context.Context) error { return n.openMemberAPI("limit.*", n.answerLimit) }
 
 // limitRequest is the payload of api.limit.take.

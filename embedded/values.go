@@ -12,7 +12,7 @@ import (
 )
 
 // valuesAPI answers api.cache.get, api.cache.set and api.cache.delete: the node's cache for members in any language.
-// mesh/DESIGN.md has the protocol.
+// mesh/PROTOCOL.md has the protocol.
 type valuesAPI struct{ values *kvcache.Values }
 
 // valueTime bounds a request that doesn't wait for another's load.

@@ -352,7 +352,7 @@ func parseStatusLine(line []byte) (status int, why string, err error) {
 	return int(n), why, nil
 }
 
-// checkFraming enforces the rules of DESIGN.md on length and body and leaves the body empty where HTTP has none.
+// checkFraming enforces the rules of PROTOCOL.md on length and body and leaves the body empty where HTTP has none.
 func (r *Response) checkFraming(method string) error {
 	if r.Header.Has("Transfer-Encoding") {
 		return errTransfer

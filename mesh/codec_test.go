@@ -44,7 +44,7 @@ func TestRequestRoundTrip(t *testing.T) {
 	}
 }
 
-// The wire is what mesh/DESIGN.md shows: members in other languages rely on these very bytes.
+// The wire is what mesh/PROTOCOL.md shows: members in other languages rely on these very bytes.
 func TestRequestBytes(t *testing.T) {
 	r := &mesh.Request{
 		Method: "GET", Target: "/a?b=c", Host: "h", Route: "a",

@@ -1,5 +1,5 @@
 // Package mesh carries HTTP messages over NATS: a request is published on a subject, one member of the queue group
-// answers it. The protocol is described in DESIGN.md beside this file, well enough to write a member in any language.
+// answers it. The protocol is described in PROTOCOL.md beside this file, well enough to write a member in any language.
 //
 // Guarantees:
 //

@@ -54,7 +54,7 @@ func methodCases() (cases []exchange) {
 }
 
 func pathCases() []exchange {
-	const canonical = "the path is made canonical once, for routing, policies and forwarding (DESIGN.md)"
+	const canonical = "the path is made canonical once, for routing, policies and forwarding (edge/DESIGN.md)"
 	changed := func(target, seen string) exchange {
 		return exchange{method: "GET", target: target, seen: seen, why: canonical}
 	}

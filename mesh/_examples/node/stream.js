@@ -1,5 +1,5 @@
-// Bodies of any size, for members of a Millrace mesh: one side of an exchange, as mesh/DESIGN.md writes it down in sections
-// 6 and 7. A body is an async iterable of Uint8Arrays; of a socket, of {text} or {data} objects.
+// Bodies of any size, for members of a Millrace mesh: one side of an exchange, as mesh/PROTOCOL.md writes it down in
+// sections 6 and 7. A body is an async iterable of Uint8Arrays; of a socket, of {text} or {data} objects.
 import {once, EventEmitter} from 'node:events'
 import {createInbox, headers} from '@nats-io/transport-node'
 
