@@ -287,7 +287,10 @@ func TestLimitPlacesAfterPanic(t *testing.T) {
 
 // exchangeOf is a request as a front gives it to the server, from a client of its own.
 func exchangeOf(path string) *exchange.Exchange {
-	return &exchange.Exchange{Method: "GET", Target: path, Header: fields("Host", "h"), Scheme: "http", Started: time.Now()}
+	return &exchange.Exchange{
+		Method: "GET", Target: path, Header: fields("Host", "h"), Scheme: "http",
+		Started: time.Now(),
+	}
 }
 
 // A socket holds its place as long as it is open, to an upstream and to a service, and however it ends.

@@ -19,7 +19,8 @@ func (s *Server) end(r node.Route) exchange.Handler {
 	case r.Redirect != nil:
 		return answered(r.Rewrite, redirect(r.Redirect))
 	case r.Gather != nil:
-		return s.gatherer(&r, routeCalls(&r)).Handle // which changes its response itself, before it tells what is missing
+		return s.gatherer(&r,
+			routeCalls(&r)).Handle // which changes its response itself, before it tells what is missing
 	case r.Respond != nil:
 		return answered(r.Rewrite, respond(r.Respond))
 	}

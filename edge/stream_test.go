@@ -270,7 +270,8 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 		body, _ := io.ReadAll(req.Body)
 		_, _ = fmt.Fprintf(w, "%s %s", body, req.Trailer.Get("X-Sum"))
 	})
-	whole, streams, gathers := edgetest.Route("whole", "/whole"), edgetest.Route("streams", "/streams"), edgetest.Route("", "/*")
+	whole, streams, gathers := edgetest.Route("whole", "/whole"), edgetest.Route("streams",
+		"/streams"), edgetest.Route("", "/*")
 	whole.To.Name, streams.To.Name = "whole", "streams"
 	gathers.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	r.SetRoutes(node.Default().Edge, []node.Route{whole, streams, gathers})

@@ -24,8 +24,8 @@ type Request struct {
 	// Stream, if not nil, is the body in place of Body: longer than MaxBody, or of unknown length. Do closes it.
 	Stream Body
 	Length int64 // of Stream in bytes, or -1
-	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See PROTOCOL.md,
-	// section 7.
+	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See
+	// PROTOCOL.md, section 7.
 	Upgrade Upgrade
 	// Interim, if not nil, passes an interim response (102 to 199) towards the client, before the response itself; what
 	// is beyond node.MaxInterim, or 64 KiB, is dropped. For Do it is called while Do runs; a Handler may call it until

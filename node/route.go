@@ -118,8 +118,8 @@ func (r Route) Describe() string {
 	return r.To.String()
 }
 
-// BuffersBody reports whether the route takes request bodies whole, and no streams: what answers it isn't a service or an
-// upstream.
+// BuffersBody reports whether the route takes request bodies whole, and no streams: what answers it isn't a service or
+// an upstream.
 func (r *Route) BuffersBody() bool {
 	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
 }

@@ -250,7 +250,8 @@ func (l *loader) run() {
 			l.origin.close()
 		}
 		if p := recover(); p != nil {
-			l.b.c.shared.cfg.Log.Error("loading for the cache panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			l.b.c.shared.cfg.Log.Error("loading for the cache panicked", "panic", fmt.Sprint(p), "stack",
+				string(debug.Stack()))
 		}
 	}()
 	for n, i := range l.missing {

@@ -42,7 +42,8 @@ func cutBody(body []byte) (chunks [][]byte) {
 // the bucket with all of its chunks, or not at all. done is called when nobody needs the chunks any more. One that was
 // stored before makes others leave the bucket for it.
 func (c *Policy) putLarge(
-	x *exchange.Exchange, l *lookup, a admitted, rec *httpcache.Record, chunks [][]byte, tiers kvcache.Tiers, done func(),
+	x *exchange.Exchange, l *lookup, a admitted, rec *httpcache.Record, chunks [][]byte, tiers kvcache.Tiers,
+	done func(),
 ) {
 	entries := make([]kvcache.Entry, len(chunks))
 	for i, chunk := range chunks {

@@ -23,7 +23,8 @@ func (c *Policy) lead(ctx context.Context, flight *kvcache.Flight[result], x *ex
 	defer func() {
 		l.release()
 		if p := recover(); p != nil {
-			c.shared.cfg.Log.ErrorContext(ctx, "fetch for the cache panicked", "request_id", x.ID, "panic", fmt.Sprint(p),
+			c.shared.cfg.Log.ErrorContext(ctx, "fetch for the cache panicked", "request_id", x.ID, "panic",
+				fmt.Sprint(p),
 				"stack", string(debug.Stack()))
 		}
 		shared := out

@@ -44,7 +44,9 @@ type growing struct {
 }
 
 // grow makes room for a response whose body streams, or gives nil if there is none.
-func (c *Policy) grow(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response, status httpcache.Status) *growing {
+func (c *Policy) grow(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
+	status httpcache.Status,
+) *growing {
 	held := max(resp.Length, 0)
 	if !c.shared.filling.take(held) {
 		return nil

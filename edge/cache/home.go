@@ -218,11 +218,12 @@ func (s *Cache) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, e
 	ok := true
 	if leads {
 		mine := make(chan result, 1)
-		go c.lead(context.Background(), flight, detach(x), l.detach(), mine) //nolint:gosec // G118: the fetch outlives its client
+		own := context.Background()
+		go c.lead(own, flight, detach(x), l.detach(), mine)
 		select {
 		case out = <-mine:
 		case <-ctx.Done():
-			go func() { exchange.CloseBody((<-mine).resp) }() // the fetch goes on, but for a body that only its client wanted
+			go func() { exchange.CloseBody((<-mine).resp) }() // the fetch goes on, but for a body of this client's
 			return nil, exchange.ErrGone
 		}
 	} else {

@@ -16,7 +16,8 @@ func (c *Policy) unkeyed(name string) bool {
 		return !c.keys(name)
 	}
 	return exchange.Overrides(name) || exchange.Claims(name) &&
-		!http1.OneOf(name, "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host") && !http1.OneOf(name, forwardedInKey[:]...)
+		!http1.OneOf(name, "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host") && !http1.OneOf(name,
+		forwardedInKey[:]...)
 }
 
 // keys reports whether the route names the field as a part of its cache keys, or as one that responses may vary on.

@@ -235,7 +235,9 @@ func (l *lookup) standsIn(status int) bool {
 }
 
 // alone sends the client's own request on, without others waiting. If its response may be stored, it is.
-func (c *Policy) alone(ctx context.Context, x *exchange.Exchange, l *lookup, why httpcache.Reason) (*mesh.Response, error) {
+func (c *Policy) alone(ctx context.Context, x *exchange.Exchange, l *lookup, why httpcache.Reason) (*mesh.Response,
+	error,
+) {
 	c.stats.bypassed.Add(1)
 	c.normalise(x)
 	began := c.begin()
@@ -290,7 +292,9 @@ func (c *Policy) fromBucket(ctx context.Context, x *exchange.Exchange, before *l
 
 // single sends a request on for itself alone. done means that the answer is final: what is stored stands in for the
 // origin, or there is none.
-func (c *Policy) single(ctx context.Context, x *exchange.Exchange, l *lookup) (resp *mesh.Response, done bool, err error) {
+func (c *Policy) single(ctx context.Context, x *exchange.Exchange, l *lookup) (resp *mesh.Response, done bool,
+	err error,
+) {
 	resp, err = c.next(ctx, x)
 	switch {
 	case err != nil && unreachable(err):

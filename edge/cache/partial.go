@@ -26,7 +26,8 @@ func ranged(x *exchange.Exchange) bool {
 // what that is, and may answer it with a part under status 200: so it is a part of the key, and goes on to the origin.
 func otherRange(x *exchange.Exchange) bool {
 	for i := range x.Header {
-		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && node.SameName(f.Name, "Range") && !http1.HasPrefixFold(f.Value, "bytes=") {
+		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && node.SameName(f.Name, "Range") && !http1.HasPrefixFold(f.Value,
+			"bytes=") {
 			return true
 		}
 	}
@@ -80,7 +81,9 @@ func (c *Policy) partial(ctx context.Context, x *exchange.Exchange, l *lookup) (
 }
 
 // keepPart stores a 206 as a part, if it may be and is here whole.
-func (c *Policy) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response, status httpcache.Status) result {
+func (c *Policy) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
+	status httpcache.Status,
+) result {
 	if a.reason == "" && (resp.Stream != nil || !c.putPart(x, l, a, resp)) {
 		a.reason = httpcache.ReasonPartial
 	}
@@ -153,7 +156,9 @@ const maxRange = 256
 
 // putAsked stores a 206 of which only is known what it was the answer to: it contradicts itself, has several parts, or
 // doesn't say how long the whole is.
-func (c *Policy) putAsked(x *exchange.Exchange, l *lookup, a admitted, before *lookup, resp *mesh.Response, asked string) bool {
+func (c *Policy) putAsked(x *exchange.Exchange, l *lookup, a admitted, before *lookup, resp *mesh.Response,
+	asked string,
+) bool {
 	if before.hit && len(before.rec.Spans) > 0 && !httpcache.OtherRepresentation(before.rec.Header(), resp.Header) {
 		return false
 	}

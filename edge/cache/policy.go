@@ -140,8 +140,8 @@ func takeQuery(x *exchange.Exchange) error {
 var errNotStored = node.Errorf(node.CodeTimeout, nil,
 	"no stored response is good enough, and the client wants no other")
 
-// bypasses says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions of
-// the origin's (RFC 9111 §4.3.2), Upgrade and a body that has no meaning are no reason: a cache may ignore all of
+// bypasses says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions
+// of the origin's (RFC 9111 §4.3.2), Upgrade and a body that has no meaning are no reason: a cache may ignore all of
 // them.
 func (c *Policy) bypasses(x *exchange.Exchange) string {
 	switch {
@@ -195,7 +195,8 @@ func (c *Policy) tell(x *exchange.Exchange, resp *mesh.Response, status httpcach
 
 func stripTags(h *mesh.Header) {
 	h.Delete(func(f mesh.Field) bool {
-		return node.SameName(f.Name, "Cache-Tag") || node.SameName(f.Name, "Surrogate-Key") || node.SameName(f.Name, "xkey") ||
+		return node.SameName(f.Name, "Cache-Tag") || node.SameName(f.Name, "Surrogate-Key") || node.SameName(f.Name,
+			"xkey") ||
 			node.SameName(f.Name, "Cache-Groups")
 	})
 }

@@ -92,8 +92,8 @@ func PrefixPurges(prefix string, soft bool) []kvcache.Purge {
 	return out
 }
 
-// PathPurges gives the purges of a path with its query, whatever its host of origins: of its canonical form, and of what its
-// routes and No-Vary-Search leave of its query. What isn't a path purges nothing.
+// PathPurges gives the purges of a path with its query, whatever its host of origins: of its canonical form, and of
+// what its routes and No-Vary-Search leave of its query. What isn't a path purges nothing.
 func (s *Cache) PathPurges(ctx context.Context, path string, soft bool, origins []string) []kvcache.Purge {
 	out := pathPurges(path, kvcache.ReachURL, soft)
 	if len(out) == 0 || s == nil {

@@ -185,7 +185,9 @@ type resuming struct {
 }
 
 // resumed makes a body go on where it breaks off, if it has a strong validator.
-func (c *Policy) resumed(ctx context.Context, x *exchange.Exchange, body mesh.Body, stored mesh.Header, length int64) mesh.Body {
+func (c *Policy) resumed(ctx context.Context, x *exchange.Exchange, body mesh.Body, stored mesh.Header,
+	length int64,
+) mesh.Body {
 	plain, compressed := c.plain(stored)
 	if compressed || x.Method != http.MethodGet || httpcache.RangeCondition(plain, time.Now()) == "" {
 		return body

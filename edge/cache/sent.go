@@ -39,7 +39,8 @@ func (c *Policy) ofOne(name string) bool {
 
 // writes reports whether the origin gets something else in a field than what the client sent.
 func (c *Policy) writes(name string) bool {
-	return exchange.OfEdge(name) || exchange.Claims(name) || c.unkeyed(name) || http1.HasPrefixFold(name, "if-") || name == "via"
+	return exchange.OfEdge(name) || exchange.Claims(name) || c.unkeyed(name) || http1.HasPrefixFold(name, "if-") ||
+		name == "via"
 }
 
 // appendVariant writes what the origin gets of an exchange in fields that a response varies on.

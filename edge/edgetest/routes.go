@@ -15,9 +15,13 @@ func Route(name, path string, change ...func(*node.Route)) node.Route {
 	return r
 }
 
-// Methods, Host and Needs narrow a route.
+// Methods narrows a route to methods.
 func Methods(ms ...node.Method) func(*node.Route) { return func(r *node.Route) { r.Methods = ms } }
-func Host(h node.Host) func(*node.Route)          { return func(r *node.Route) { r.Host = h } }
+
+// Host narrows a route to a host.
+func Host(h node.Host) func(*node.Route) { return func(r *node.Route) { r.Host = h } }
+
+// Needs narrows a route to requests with a header field.
 func Needs(name, value string) func(*node.Route) {
 	return func(r *node.Route) { r.Match.Headers = map[string]string{name: value} }
 }

@@ -1,6 +1,6 @@
 // Package exchange says what a request, a policy and a route are to the edge: the core that every room of edge knows,
-// and that knows none of them. A front fills an Exchange; the policies of its Route pass it on, one to the next, and the
-// last one answers with a mesh.Response.
+// and that knows none of them. A front fills an Exchange; the policies of its Route pass it on, one to the next, and
+// the last one answers with a mesh.Response.
 //
 // Guarantees:
 //

@@ -26,7 +26,8 @@ func endsInIP(name string) bool {
 func OfEdge(name string) bool {
 	switch name[0] | 0x20 {
 	case 'x':
-		return http1.OneOf(name, "X-Request-Id", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+		return http1.OneOf(name, "X-Request-Id", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Proto",
+			"X-Forwarded-Host")
 	case 'h':
 		return node.SameName(name, "Host")
 	case 'c':
@@ -51,7 +52,8 @@ func Claims(name string) bool {
 	case 'x':
 		return claimsX(name[1:])
 	case 'c':
-		return http1.OneOf(name, "CF-Connecting-IPv6", "CF-Pseudo-IPv4", "CF-Visitor", "Client-Cert", "Client-Cert-Chain",
+		return http1.OneOf(name, "CF-Connecting-IPv6", "CF-Pseudo-IPv4", "CF-Visitor", "Client-Cert",
+			"Client-Cert-Chain",
 			"CloudFront-Viewer-Address", "CloudFront-Forwarded-Proto")
 	case 'f':
 		return http1.HasPrefixFold(name, "forwarded") || http1.OneOf(name, "Fastly-SSL", "Front-End-Https")
@@ -70,7 +72,8 @@ func claimsX(rest string) bool {
 			return true
 		}
 	}
-	return http1.OneOf(rest, "-Remote-Addr", "-Remote-User", "-Azure-SocketIP", "-Envoy-External-Address", "-Url-Scheme",
+	return http1.OneOf(rest, "-Remote-Addr", "-Remote-User", "-Azure-SocketIP", "-Envoy-External-Address",
+		"-Url-Scheme",
 		"-Scheme", "-Client-Cert", "-Middleware-Subrequest")
 }
 

@@ -148,21 +148,21 @@ func problemBody(p Problem) []byte {
 	return append(b, '\n')
 }
 
-// withFields is an error whose response has fields of its own.
-type withFields struct {
+// fieldsError is an error whose response has fields of its own.
+type fieldsError struct {
 	error
 
 	fields mesh.Header
 }
 
-func (e *withFields) Unwrap() error { return e.error }
+func (e *fieldsError) Unwrap() error { return e.error }
 
 // WithFields gives an error whose response has these fields too, whatever the route's rules for responses say.
 func WithFields(err error, fields mesh.Header) error {
 	if len(fields) == 0 {
 		return err
 	}
-	return &withFields{err, fields}
+	return &fieldsError{err, fields}
 }
 
 // Problems turns an error into the response that tells it, which passes the response rules of the exchange's route.
@@ -180,7 +180,7 @@ func Problems(next Handler) Handler {
 			resp.Header.Add("Cache-Status", string(x.Outcome.Cache.Append(nil)))
 		}
 		x.EditOwn(&resp.Header)
-		if own, ok := errors.AsType[*withFields](err); ok {
+		if own, ok := errors.AsType[*fieldsError](err); ok {
 			resp.Header = append(resp.Header, own.fields...)
 		}
 		return resp, err

@@ -13,8 +13,8 @@ import (
 	"millrace/node"
 )
 
-// Stored is a response as it comes from the store: its fields are lines already, and its body lies in the store's memory
-// until View is released. Whoever writes it, or takes it over, releases it.
+// Stored is a response as it comes from the store: its fields are lines already, and its body lies in the store's
+// memory until View is released. Whoever writes it, or takes it over, releases it.
 type Stored struct {
 	View   kvcache.View
 	Head   []byte // field lines
@@ -29,8 +29,8 @@ func (s *Stored) AppendHead(b []byte) []byte {
 	return append(s.Status.Append(b), "\r\n"...)
 }
 
-// CopyStored takes a response out of the store's memory, if it lies there, with how old it is and for how long it is still
-// fresh: what said so to the cache alone wasn't stored.
+// CopyStored takes a response out of the store's memory, if it lies there, with how old it is and for how long it is
+// still fresh: what said so to the cache alone wasn't stored.
 func (x *Exchange) CopyStored(resp *mesh.Response) {
 	if x.Outcome.Stored == nil {
 		return

@@ -74,8 +74,8 @@ func offered(r *guard.Request) string {
 	return strings.Join(r.Header.Values("Upgrade"), ",")
 }
 
-// quick answers a request on the short way of its route, as soon as its head is read. Anything else it leaves to handle,
-// with the exchange that it has made.
+// quick answers a request on the short way of its route, as soon as its head is read. Anything else it leaves to
+// handle, with the exchange that it has made.
 func (f *Front) quick(conn *guard.Conn) (done bool) {
 	r := conn.Request()
 	if r.Refusal != nil || r.Length != 0 || r.Method != http.MethodGet || r.Hasty || !f.core.ShortWay() {
@@ -117,7 +117,7 @@ func (f *Front) quick(conn *guard.Conn) (done bool) {
 
 // panicked takes back what a request that begins anew has taken on the short way.
 func (f *Front) panicked(x *exchange.Exchange, p any) {
-	f.logPanic("request handler panicked", p, "request_id", x.ID)
+	f.logPanic(p, x.ID)
 	if x.Route != nil {
 		x.Route.Cancel(x)
 	}

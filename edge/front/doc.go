@@ -1,7 +1,7 @@
 // Package front is how clients reach the edge: it listens, makes an Exchange of each request, gives it to the Core, and
-// writes what the Core answers, whatever that is: a message, a stream, a WebSocket, or a response that lies in the store.
-// HTTP/1.1 is read by guard and served by Fiber; everything past fiber.go knows a Writer instead, so that another protocol
-// can stand beside it.
+// writes what the Core answers, whatever that is: a message, a stream, a WebSocket, or a response that lies in the
+// store. HTTP/1.1 is read by guard and served by Fiber; everything past fiber.go knows a Writer instead, so that
+// another protocol can stand beside it.
 //
 // Guarantees:
 //

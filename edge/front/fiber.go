@@ -63,7 +63,8 @@ func (f *Front) handle(c *fiber.Ctx) {
 		x.Interim = client.interim
 	}
 	resp := f.core.Serve(conn.Context(), x)
-	if x.Upgrade.Socket || x.Outcome.Last { // whatever came of it, what the client sends behind its request isn't another one
+	if x.Upgrade.Socket ||
+		x.Outcome.Last { // whatever came of it, what the client sends behind its request isn't another one
 		conn.CloseAfter()
 	}
 	if resp.Stream != nil {
@@ -102,13 +103,14 @@ func (f *Front) handle(c *fiber.Ctx) {
 // recoverFront is the last net: what the policies recover from never reaches it.
 func (f *Front) recoverFront(c *fiber.Ctx) {
 	if p := recover(); p != nil {
-		f.logPanic("edge panicked", p)
+		f.logPanic(p, "")
 		f.write(c, f.core.Refuse(node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway")), true)
 	}
 }
 
-func (f *Front) logPanic(text string, p any, args ...any) {
-	f.log.Error(text, append(args, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))...) //nolint:sloglint // constants
+// logPanic logs a panic of the request with that id, which may be empty.
+func (f *Front) logPanic(p any, id string) {
+	f.log.Error("request handler panicked", "request_id", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // write gives the response to Fiber. Its body isn't copied: it belongs to the response alone.

@@ -11,8 +11,8 @@ import (
 
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
-// writeStored writes a response of the store straight to the connection: a head made of lines that are there already, and
-// the body as it lies in the store's memory.
+// writeStored writes a response of the store straight to the connection: a head made of lines that are there already,
+// and the body as it lies in the store's memory.
 func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) {
 	k := x.Outcome.Stored
 	buf := heads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else

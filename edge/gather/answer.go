@@ -270,7 +270,8 @@ func (w written) appendSettled(b []byte) []byte {
 	if e, ok := errors.AsType[*node.Error](w.Err); ok {
 		text = e.Text
 	}
-	return fmt.Appendf(b, `{"status":%d,"error":{"code":%q,"detail":%s}}`, exchange.StatusOf(code), code, quoteJSON(text))
+	return fmt.Appendf(b, `{"status":%d,"error":{"code":%q,"detail":%s}}`, exchange.StatusOf(code), code,
+		quoteJSON(text))
 }
 
 // appendBody writes the body of a part that succeeded.

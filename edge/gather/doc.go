@@ -1,6 +1,6 @@
-// Package gather answers a request with the results of several calls that are made at once: it makes the calls, waits for
-// as many as its mode needs, and composes the answer. What a call passes (cache, limits, target) is a route of its own,
-// which the edge makes.
+// Package gather answers a request with the results of several calls that are made at once: it makes the calls, waits
+// for as many as its mode needs, and composes the answer. What a call passes (cache, limits, target) is a route of its
+// own, which the edge makes.
 //
 // Guarantees:
 //

@@ -397,8 +397,8 @@ func (c *Conn) Keepable() bool {
 	return !c.over
 }
 
-// ClosesAfter reports whether the current request is the last one of its connection, as far as is known before its body is
-// read.
+// ClosesAfter reports whether the current request is the last one of its connection, as far as is known before its body
+// is read.
 func (c *Conn) ClosesAfter() bool { return c.over }
 
 // CloseAfter makes the current request the last one of its connection. Requests that the client has sent behind it are

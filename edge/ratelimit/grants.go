@@ -15,7 +15,8 @@ type Grants struct {
 
 var slot = exchange.NewSlot[Grants]() //nolint:gochecknoglobals // its number never changes
 
-// Attach lets g hold the grants of an exchange: in the memory of a larger value, say, so that none of its own is needed.
+// Attach lets g hold the grants of an exchange: in the memory of a larger value, say, so that none of its own is
+// needed.
 func Attach(x *exchange.Exchange, g *Grants) { slot.Set(x, g) }
 
 // Reset makes the grants ready for another exchange.

@@ -57,7 +57,8 @@ func TestMatchInLongPlaces(t *testing.T) {
 func BenchmarkMatchTenants(b *testing.B) {
 	routes := []node.Route{edgetest.Route("all", "/*")}
 	for i := range 9_999 {
-		routes = append(routes, edgetest.Route(fmt.Sprintf("t%d", i), "/*", edgetest.Needs("X-Tenant", strconv.Itoa(i))))
+		routes = append(routes, edgetest.Route(fmt.Sprintf("t%d", i), "/*", edgetest.Needs("X-Tenant",
+			strconv.Itoa(i))))
 	}
 	match := matcher(routes)
 	for _, want := range []string{"t7777", "all"} {

@@ -36,11 +36,15 @@ func matcher(routes []node.Route) func(method, host, path string, header node.He
 
 func TestMatch(t *testing.T) {
 	routes := []node.Route{
-		edgetest.Route("all", "/*"), edgetest.Route("api", "/api/*"), edgetest.Route("users", "/api/users/{id}"), edgetest.Route("me", "/api/users/me"),
-		edgetest.Route("create", "/api/users/{id}", edgetest.Methods("POST")), edgetest.Route("files", "/api/users/{id}/files/*"),
-		edgetest.Route("shop", "/api/*", edgetest.Host("shop.example")), edgetest.Route("beta", "/api/*", edgetest.Needs("X-Beta", "1")),
+		edgetest.Route("all", "/*"), edgetest.Route("api", "/api/*"), edgetest.Route("users",
+			"/api/users/{id}"), edgetest.Route("me", "/api/users/me"),
+		edgetest.Route("create", "/api/users/{id}", edgetest.Methods("POST")), edgetest.Route("files",
+			"/api/users/{id}/files/*"),
+		edgetest.Route("shop", "/api/*", edgetest.Host("shop.example")), edgetest.Route("beta", "/api/*",
+			edgetest.Needs("X-Beta", "1")),
 		edgetest.Route("exact", "/exact/"),
-		edgetest.Route("café", "/café/*"), edgetest.Route("space", "/a b"), edgetest.Route("brackets", "/a[1]"), edgetest.Route("percent", "/50%25"),
+		edgetest.Route("café", "/café/*"), edgetest.Route("space", "/a b"), edgetest.Route("brackets",
+			"/a[1]"), edgetest.Route("percent", "/50%25"),
 		edgetest.Route("slash", "/a%2fb"),
 	}
 	for _, c := range []struct {

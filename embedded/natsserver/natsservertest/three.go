@@ -18,7 +18,8 @@ func StartThree(tb testing.TB) []*natsserver.Server {
 	out := make([]*natsserver.Server, len(peers))
 	for i := range out {
 		s, err := natsserver.New(natsserver.Config{
-			Name: fmt.Sprintf("n%d", i+1), Dir: tb.TempDir(), Listen: "127.0.0.1:0", MemberToken: Token, Log: nodetest.Discard(),
+			Name: fmt.Sprintf("n%d",
+				i+1), Dir: tb.TempDir(), Listen: "127.0.0.1:0", MemberToken: Token, Log: nodetest.Discard(),
 			Cluster: &natsserver.Cluster{Name: "test", Listen: peers[i], Peers: peers, Token: Token, Store: true},
 		})
 		if err == nil {
