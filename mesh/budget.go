@@ -14,32 +14,32 @@ type Budget struct {
 // aTry is the price of one. A budget starts with, and saves up to, mostTries of them, so that a few failures among few
 // requests are repeated.
 const (
-	aTry      = 100
-	mostTries = 10
+	tryCost       = 100
+	maxSavedTries = 10
 )
 
 // NewBudget makes one that has saved all that it may.
 func NewBudget() *Budget {
 	b := &Budget{}
-	b.saved.Store(mostTries * aTry)
+	b.saved.Store(maxSavedTries * tryCost)
 	return b
 }
 
 // Earn is for one request: percent of a try.
 func (b *Budget) Earn(percent int) {
-	if saved := b.saved.Load(); saved < mostTries*aTry { // who races here loses a part of a try
-		b.saved.CompareAndSwap(saved, min(saved+int64(percent), mostTries*aTry))
+	if saved := b.saved.Load(); saved < maxSavedTries*tryCost { // who races here loses a part of a try
+		b.saved.CompareAndSwap(saved, min(saved+int64(percent), maxSavedTries*tryCost))
 	}
 }
 
 // Has reports whether it would pay for one more try at this moment. With no percent to earn it never does.
-func (b *Budget) Has(percent int) bool { return percent > 0 && b.saved.Load() >= aTry }
+func (b *Budget) Has(percent int) bool { return percent > 0 && b.saved.Load() >= tryCost }
 
 // Spend pays for one more try, unless nothing may be earned at all.
 func (b *Budget) Spend(percent int) bool {
-	if percent == 0 || b.saved.Add(-aTry) < 0 {
+	if percent == 0 || b.saved.Add(-tryCost) < 0 {
 		if percent > 0 {
-			b.saved.Add(aTry)
+			b.saved.Add(tryCost)
 		}
 		b.denied.Add(1)
 		return false
@@ -50,7 +50,7 @@ func (b *Budget) Spend(percent int) bool {
 
 // Refund takes back a try that wasn't made.
 func (b *Budget) Refund() {
-	b.saved.Add(aTry)
+	b.saved.Add(tryCost)
 	b.spent.Add(^uint64(0))
 }
 

@@ -24,7 +24,7 @@ var (
 )
 
 // ownFields is how many fields appendRequest adds: Host, Content-Length, Expect and six of Millrace-*.
-const ownFields = 9
+const meshFields = 9
 
 // appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
 // timeout is the time left, sent in milliseconds.
@@ -70,7 +70,7 @@ func (r *Request) checkHead() error {
 		return errFieldContents
 	case len(r.Body) > MaxBody:
 		return ErrBodyTooLarge
-	case len(r.Header)+ownFields > MaxFields:
+	case len(r.Header)+meshFields > MaxFields:
 		return ErrFieldCount
 	}
 	return nil
@@ -133,7 +133,7 @@ func appendHead(b []byte, r *Response) ([]byte, error) {
 
 func appendStatusAndFields(b []byte, r *Response) ([]byte, error) {
 	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), ' ')
-	b = append(append(b, reason(r.Reason)...), crlf...)
+	b = append(append(b, validReason(r.Reason)...), crlf...)
 	return appendFields(b, r.Header)
 }
 
@@ -143,7 +143,7 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 		if !ValidField(f) {
 			return b, errFieldContents
 		}
-		if framing(f.Name) {
+		if isFraming(f.Name) {
 			continue
 		}
 		b = AppendField(b, f.Name, f.Value)
@@ -153,7 +153,7 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 
 // framing names the fields that frame a message, or say when its body comes; it looks at the first letter before it
 // compares. The name isn't empty.
-func framing(name string) bool {
+func isFraming(name string) bool {
 	switch name[0] | 0x20 {
 	case 'c':
 		return node.SameName(name, "Content-Length")
@@ -202,22 +202,22 @@ func decodeRequestHead(payload []byte, now time.Time) (*Request, error) {
 	}
 	method, target, okMethod := bytes.Cut(line, []byte(" "))
 	target, okVersion := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
-	if !okMethod || !okVersion || !ValidMethod(text(method)) || !validTarget(text(target)) {
+	if !okMethod || !okVersion || !ValidMethod(unsafeString(method)) || !validTarget(unsafeString(target)) {
 		return nil, errRequestLine
 	}
 	h, body, err := ParseFields(rest)
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{Method: text(method), Target: text(target), Body: body, Deadline: now.Add(time.Minute), Length: -1}
-	if err := r.takeControl(h, now); err != nil {
+	r := &Request{Method: unsafeString(method), Target: unsafeString(target), Body: body, Deadline: now.Add(time.Minute), Length: -1}
+	if err := r.extractControl(h, now); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
 // takeControl moves the fields that frame and control the message out of h; the others become the request's Header.
-func (r *Request) takeControl(h Header, now time.Time) error {
+func (r *Request) extractControl(h Header, now time.Time) error {
 	hosts := 0
 	kept := h[:0]
 	for _, f := range h {
@@ -329,7 +329,7 @@ func decodeResponseHead(payload []byte) (*Response, error) {
 const maxReason = 128
 
 // reason gives a reason phrase if it may be passed on, and "" if it may not: it says nothing to programs (RFC 9112 §4).
-func reason(s string) string {
+func validReason(s string) string {
 	if len(s) > maxReason || !ValidField(Field{Name: "R", Value: s}) {
 		return ""
 	}
@@ -342,12 +342,12 @@ func parseStatusLine(line []byte) (status int, why string, err error) {
 	if !ok || len(digits) < 3 || (len(digits) > 3 && digits[3] != ' ') {
 		return 0, "", errStatusLine
 	}
-	n, err := strconv.ParseUint(text(digits[:3]), 10, 16)
-	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: text(digits[3:])}) {
+	n, err := strconv.ParseUint(unsafeString(digits[:3]), 10, 16)
+	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: unsafeString(digits[3:])}) {
 		return 0, "", errStatusLine
 	}
 	if len(digits) > 4 {
-		why = reason(text(digits[4:]))
+		why = validReason(unsafeString(digits[4:]))
 	}
 	return int(n), why, nil
 }

@@ -42,21 +42,21 @@ type Interest interface {
 
 // Conn is a node's connection to the mesh. It is safe for concurrent use.
 type Conn struct {
-	cfg     Config
-	inbox   string
-	mux     *mux
-	links   *links
-	near    near
-	holds   holds
-	watched *watched
-	stats   counters
-	silence *silence // used when Config.Interest is nil
+	cfg          Config
+	inbox        string
+	mux          *mux
+	streams      *bodyStreams
+	localMembers localMembers
+	pauses       pauses
+	waiting      *waitingCalls
+	stats        counters
+	silent       *silentSubjects // used when Config.Interest is nil
 
-	members   atomic.Pointer[Members] // the list of nodes, once it is open
-	nc        *nats.Conn
-	attending sync.WaitGroup // the goroutine that tells calls of departures
-	closed    atomic.Bool
-	closeOnce sync.Once
+	members    atomic.Pointer[Members] // the list of nodes, once it is open
+	nc         *nats.Conn
+	announcing sync.WaitGroup // the goroutine that tells calls of departures
+	closed     atomic.Bool
+	closeOnce  sync.Once
 }
 
 // A server elsewhere is asked every pingEvery whether it is there, and left when it is to be asked again after pingsOut
@@ -89,10 +89,10 @@ func New(cfg Config) (*Conn, error) {
 	if cfg.Local == "" {
 		cfg.Local = node.LocalNATS
 	}
-	c.near.mode, c.near.interest = cfg.Local, cfg.Interest
-	c.watched = newWatched()
-	c.links = newLinks(cfg.Prefix, cfg.Local != node.LocalNATS, cfg.Log)
-	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
+	c.localMembers.mode, c.localMembers.interest = cfg.Local, cfg.Interest
+	c.waiting = newWaitingCalls()
+	c.streams = newBodyStreams(cfg.Prefix, cfg.Local != node.LocalNATS, cfg.Log)
+	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.countDropped)
 	return c, nil
 }
 
@@ -108,27 +108,27 @@ func (c *Conn) Open(ctx context.Context) error {
 }
 
 func (c *Conn) open(ctx context.Context) (err error) {
-	if c.nc, err = c.connect("", c.mux.lost); err != nil {
+	if c.nc, err = c.connect("", c.mux.connectionLost); err != nil {
 		return err
 	}
-	if err := c.listen(ctx, c.nc, c.mux.prefix+".>", c.mux.deliver, c.cfg.MaxInFlight*2, -1); err != nil {
+	if err := c.subscribeInbox(ctx, c.nc, c.mux.prefix+".>", c.mux.deliver, c.cfg.MaxInFlight*2, -1); err != nil {
 		return err
 	}
-	if c.links.nc, err = c.connect(" (streams)", c.links.lost); err != nil {
+	if c.streams.nc, err = c.connect(" (streams)", c.streams.connectionLost); err != nil {
 		return err
 	}
-	go c.links.keep()
-	if err := c.listen(ctx, c.links.nc, c.links.prefix+".>", c.links.deliver, -1, 2*windowPool); err != nil {
+	go c.streams.probeLoop()
+	if err := c.subscribeInbox(ctx, c.streams.nc, c.streams.prefix+".>", c.streams.deliver, -1, 2*windowPool); err != nil {
 		return err
 	}
-	if err := c.listen(ctx, c.nc, c.cfg.Prefix+leavingSubject, c.hear, -1, -1); err != nil {
+	if err := c.subscribeInbox(ctx, c.nc, c.cfg.Prefix+leavingSubject, c.handleLeaving, -1, -1); err != nil {
 		return err
 	}
-	if err := c.listen(ctx, c.nc, c.cfg.Prefix+goneSubject, c.hearGone, -1, -1); err != nil {
+	if err := c.subscribeInbox(ctx, c.nc, c.cfg.Prefix+goneSubject, c.handleGone, -1, -1); err != nil {
 		return err
 	}
-	c.attending.Go(c.attend)
-	if c.silence, err = newSilence(c.nc, c.inbox); err != nil {
+	c.announcing.Go(c.announceDepartures)
+	if c.silent, err = newSilentSubjects(c.nc, c.inbox); err != nil {
 		return fmt.Errorf("subscribe to the inbox: %w", err)
 	}
 	return nil
@@ -156,7 +156,7 @@ func (c *Conn) connect(suffix string, lost func()) (*nats.Conn, error) {
 }
 
 // listen subscribes to an inbox and waits until the server knows it, which also warms the connection.
-func (c *Conn) listen(ctx context.Context, nc *nats.Conn, subject string, deliver nats.MsgHandler, messages,
+func (c *Conn) subscribeInbox(ctx context.Context, nc *nats.Conn, subject string, deliver nats.MsgHandler, messages,
 	bytes int,
 ) error {
 	sub, err := nc.Subscribe(subject, deliver)
@@ -179,10 +179,10 @@ func (c *Conn) NATS() *nats.Conn { return c.nc }
 func (c *Conn) Up() bool { return c.nc != nil && c.nc.IsConnected() }
 
 // SetStreamIdle changes how long a stream may rest without a byte either way before it is ended; 0 means for ever.
-func (c *Conn) SetStreamIdle(d time.Duration) { c.links.idle.Store(int64(d)) }
+func (c *Conn) SetStreamIdle(d time.Duration) { c.streams.idle.Store(int64(d)) }
 
 // Streams is the number of exchanges with streamed bodies at this moment.
-func (c *Conn) Streams() int { return c.links.count() }
+func (c *Conn) Streams() int { return c.streams.count() }
 
 // Close ends the connection and every call that waits. Shut services down first. It can be called again.
 func (c *Conn) Close() error {
@@ -194,15 +194,15 @@ func (c *Conn) Close() error {
 		if c.nc.IsConnected() {
 			_ = c.nc.FlushTimeout(time.Second) // replies on their way; a broken connection has none
 		}
-		c.watched.close()
+		c.waiting.close()
 		c.nc.Close()
-		c.mux.lost()
-		c.attending.Wait()
-		if c.links.nc == nil {
+		c.mux.connectionLost()
+		c.announcing.Wait()
+		if c.streams.nc == nil {
 			return
 		}
-		c.links.close()
-		c.links.nc.Close()
+		c.streams.close()
+		c.streams.nc.Close()
 	})
 	return nil
 }

@@ -20,16 +20,16 @@ type Destination struct {
 type answerers uint8
 
 const (
-	anybody answerers = iota
-	nodes             // which tell what they run
+	anyMember answerers = iota
+	anyNode             // which tell what they run
 	oneNode
 )
 
 // nodes reports whether all members are nodes.
-func (d *Destination) nodes() bool { return d.answers != anybody }
+func (d *Destination) onlyNodes() bool { return d.answers != anyMember }
 
 // node is the id of the only node that answers; empty if others may.
-func (d *Destination) node() string {
+func (d *Destination) nodeID() string {
 	if d.answers != oneNode {
 		return ""
 	}
@@ -45,7 +45,7 @@ func (c *Conn) Service(name string) Destination { return c.destination("http", n
 // Upstream names the built-in members that call the targets of an upstream: subject upstream.NAME.
 func (c *Conn) Upstream(name string) Destination {
 	d := c.destination("upstream", name)
-	d.answers = nodes
+	d.answers = anyNode
 	return d
 }
 

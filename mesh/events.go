@@ -18,7 +18,7 @@ func (c *Conn) Emit(subject string, build func() []byte) bool {
 	full := c.cfg.Prefix + subject
 	switch {
 	case c.cfg.Interest == nil:
-		c.silence.emit(full, build)
+		c.silent.emit(full, build)
 		return true
 	case c.cfg.Interest.Interested(full):
 		_ = c.nc.Publish(full, build()) // an event lost is the price of never waiting
@@ -29,7 +29,7 @@ func (c *Conn) Emit(subject string, build func() []byte) bool {
 
 // silence remembers the subjects that nobody listens to, on a NATS server whose interest can't be asked. An event goes
 // out with a reply subject that names it; when the server answers "no responders" the subject is silent for a second.
-type silence struct {
+type silentSubjects struct {
 	nc     *nats.Conn
 	prefix string // of the reply subjects
 
@@ -38,17 +38,17 @@ type silence struct {
 }
 
 const (
-	silentFor  = time.Second
-	maxSilence = 4096 // subjects remembered; beyond that the memory starts over
+	silentFor         = time.Second
+	maxSilentSubjects = 4096 // subjects remembered; beyond that the memory starts over
 )
 
-func newSilence(nc *nats.Conn, inbox string) (*silence, error) {
-	s := &silence{nc: nc, prefix: inbox + ".p.", until: map[string]time.Time{}}
-	_, err := nc.Subscribe(s.prefix+">", s.heard)
+func newSilentSubjects(nc *nats.Conn, inbox string) (*silentSubjects, error) {
+	s := &silentSubjects{nc: nc, prefix: inbox + ".p.", until: map[string]time.Time{}}
+	_, err := nc.Subscribe(s.prefix+">", s.handleNoResponders)
 	return s, err
 }
 
-func (s *silence) emit(subject string, build func() []byte) {
+func (s *silentSubjects) emit(subject string, build func() []byte) {
 	s.mu.RLock()
 	until, known := s.until[subject]
 	s.mu.RUnlock()
@@ -59,13 +59,13 @@ func (s *silence) emit(subject string, build func() []byte) {
 }
 
 // heard gets the server's "no responders"; anything else is an observer's own reply and is ignored.
-func (s *silence) heard(msg *nats.Msg) {
+func (s *silentSubjects) handleNoResponders(msg *nats.Msg) {
 	if len(msg.Data) > 0 || msg.Header.Get(headerStatus) != "503" {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.until) >= maxSilence {
+	if len(s.until) >= maxSilentSubjects {
 		clear(s.until)
 	}
 	s.until[msg.Subject[len(s.prefix):]] = time.Now().Add(silentFor)

@@ -16,18 +16,18 @@ var (
 )
 
 // KeepStreams looks at every stream now, as happens every few seconds.
-func (c *Conn) KeepStreams() {
-	for _, l := range c.links.all() {
-		l.keep(0)
+func (c *Conn) ProbeStreams() {
+	for _, s := range c.streams.all() {
+		s.probe(0)
 	}
 }
 
 // WindowPool tells how many bytes windows may still grow by, and how many there are without streams.
-func (c *Conn) WindowPool() (left, whole int64) { return c.links.pool.Load(), windowPool }
+func (c *Conn) WindowPool() (left, whole int64) { return c.streams.pool.Load(), windowPool }
 
 // IdleStreams looks at every stream with the idle time-out that is set.
-func (c *Conn) IdleStreams() {
-	for _, l := range c.links.all() {
-		l.keep(time.Duration(c.links.idle.Load()))
+func (c *Conn) EndIdleStreams() {
+	for _, s := range c.streams.all() {
+		s.probe(time.Duration(c.streams.idle.Load()))
 	}
 }

@@ -45,7 +45,7 @@ func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 	ctx, cancel := context.WithCancel(ctx)
 	g := gather{
 		parts: parts, results: make([]PartResult, len(parts)), state: make([]partState, len(parts)),
-		done: make(chan finished, len(parts)),
+		done: make(chan finishedPart, len(parts)),
 	}
 	for i := range parts {
 		g.results[i].Name = parts[i].Name
@@ -59,30 +59,30 @@ func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 		how.Concurrency = len(parts)
 	}
 	for {
-		if g.begin(ctx, how); g.running == 0 {
+		if g.startReady(ctx, how); g.running == 0 {
 			return g.results
 		}
 		select {
 		case f := <-g.done:
 			g.running--
-			g.take(f)
+			g.record(f)
 			if how.Enough != nil && how.Enough(g.results, f.i) {
 				return g.results
 			}
 		case <-ctx.Done():
-			g.takeOver()
+			g.recordFinished()
 			return g.results
 		}
 	}
 }
 
 // takeOver takes the responses that are there already; errors may be but the context's end.
-func (g *gather) takeOver() {
+func (g *gather) recordFinished() {
 	for {
 		select {
 		case f := <-g.done:
 			if g.running--; f.Err == nil {
-				g.take(f)
+				g.record(f)
 			}
 		default:
 			return
@@ -93,12 +93,12 @@ func (g *gather) takeOver() {
 type partState byte
 
 const (
-	waiting partState = iota
-	running
-	over
+	partWaiting partState = iota
+	partRunning
+	partDone
 )
 
-type finished struct {
+type finishedPart struct {
 	i int
 	PartResult
 }
@@ -109,31 +109,31 @@ type gather struct {
 	results []PartResult
 	state   []partState
 	running int
-	done    chan finished // has room for all, so that nobody who is late waits
+	done    chan finishedPart // has room for all, so that nobody who is late waits
 }
 
-func (g *gather) take(f finished) {
-	g.state[f.i] = over
+func (g *gather) record(f finishedPart) {
+	g.state[f.i] = partDone
 	f.Name = g.parts[f.i].Name
 	g.results[f.i] = f.PartResult
 }
 
 // begin starts what is ready, as far as there is room. What can't begin any more fails, which may decide about others.
-func (g *gather) begin(ctx context.Context, how Gathering) {
+func (g *gather) startReady(ctx context.Context, how Gathering) {
 	for changed := true; changed; {
 		changed = false
 		for i := range g.parts {
-			if g.state[i] != waiting {
+			if g.state[i] != partWaiting {
 				continue
 			}
 			ready, failed := g.ready(i)
 			switch {
 			case failed != "":
-				g.take(finished{i, PartResult{Err: node.Errorf(node.CodeUpstream, nil,
+				g.record(finishedPart{i, PartResult{Err: node.Errorf(node.CodeUpstream, nil,
 					"call %s, which comes before it, failed", failed)}})
 				changed = true
 			case ready && g.running < how.Concurrency:
-				g.state[i] = running
+				g.state[i] = partRunning
 				g.running++
 				go g.run(ctx, i, g.earlier(i))
 			}
@@ -147,7 +147,7 @@ func (g *gather) ready(i int) (ready bool, failed string) {
 	for _, name := range g.parts[i].After {
 		before := g.index(name)
 		switch {
-		case before < 0 || g.state[before] != over:
+		case before < 0 || g.state[before] != partDone:
 			ready = false
 		case !g.results[before].OK():
 			return false, name
@@ -171,7 +171,7 @@ func (g *gather) earlier(i int) func(string) *Response {
 
 func (g *gather) run(ctx context.Context, i int, earlier func(string) *Response) {
 	began := time.Now()
-	f := finished{i: i}
+	f := finishedPart{i: i}
 	defer func() {
 		if p := recover(); p != nil {
 			f.Response, f.Err = nil, node.Errorf(node.CodeInternal, fmt.Errorf("panic: %v", p), "the call failed inside the gateway") //nolint:err113 // what it panicked with

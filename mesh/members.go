@@ -27,10 +27,10 @@ type Members struct {
 	closed bool             // no event follows
 	warned time.Time        // when a heartbeat was malformed and the log said so
 
-	ctx     context.Context //nolint:containedctx // ends with the heartbeats
-	stop    context.CancelFunc
-	beating sync.WaitGroup // the goroutine of the heartbeats
-	telling sync.WaitGroup // the goroutine that calls Event
+	ctx        context.Context //nolint:containedctx // ends with the heartbeats
+	stop       context.CancelFunc
+	heartbeats sync.WaitGroup // the goroutine of the heartbeats
+	delivering sync.WaitGroup // the goroutine that calls Event
 }
 
 // maxEvents bounds the events that wait for Event: more than a mesh of a usual size has when all of it changes at once.
@@ -46,7 +46,7 @@ type MembersConfig struct {
 }
 
 // notice is what nodes tell each other.
-type notice struct {
+type heartbeat struct {
 	Member
 	Leaving bool `json:"leaving,omitempty"`
 }
@@ -74,39 +74,39 @@ func (m *Members) open(ctx context.Context) (err error) {
 	if m.ctx.Err() != nil {
 		return errors.New("the list is closed")
 	}
-	if self := m.self(); self.check() != nil { // the others would believe nothing of it, and nobody would know why
-		return fmt.Errorf("introduce this node: %w", self.check())
+	if self := m.self(); self.validate() != nil { // the others would believe nothing of it, and nobody would know why
+		return fmt.Errorf("introduce this node: %w", self.validate())
 	}
-	m.telling.Go(m.tell)
+	m.delivering.Go(m.deliverEvents)
 	if m.sub, err = m.conn.nc.Subscribe(m.subject, m.receive); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	if err := flush(ctx, m.conn.nc); err != nil {
 		return err
 	}
-	m.say(false)
-	m.beating.Go(m.beat)
+	m.publish(false)
+	m.heartbeats.Go(m.heartbeatLoop)
 	m.conn.members.Store(m)
 	return nil
 }
 
 // tellAgain is how long calls are told again and again of a node that is lost: until its server's connections are
 // closed, requests are still sent there.
-const tellAgain = 30 * time.Second
+const announceLostFor = 30 * time.Second
 
 // tellLost lets calls know of the nodes that were lost lately.
-func (m *Members) tellLost(now time.Time) {
+func (m *Members) announceLost(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, other := range m.roster.members {
-		if other.State == MemberLost && now.Sub(other.Seen) < LostAfter+tellAgain {
-			m.farewell(other, false)
+		if other.State == MemberLost && now.Sub(other.Seen) < LostAfter+announceLostFor {
+			m.announceEnd(other, false)
 		}
 	}
 }
 
 // lost reports whether a node is known to be gone.
-func (c *Conn) lost(id string) bool {
+func (c *Conn) nodeLost(id string) bool {
 	m := c.members.Load()
 	if m == nil {
 		return false
@@ -118,15 +118,15 @@ func (c *Conn) lost(id string) bool {
 }
 
 // farewell lets calls know that a node's process won't answer any more.
-func (m *Members) farewell(member *Member, left bool) {
-	m.conn.watched.later(departure{node: member.ID, run: member.run(), left: left})
+func (m *Members) announceEnd(member *Member, left bool) {
+	m.conn.waiting.enqueue(departure{node: member.ID, process: member.process(), announced: left})
 }
 
 // run names the process of a node.
-func (m *Member) run() string { return m.ID + "." + strconv.FormatInt(m.Incarnation, 36) }
+func (m *Member) process() string { return m.ID + "." + strconv.FormatInt(m.Incarnation, 36) }
 
 // self is the id of this connection's node; empty if it isn't one of a list of nodes.
-func (c *Conn) self() string {
+func (c *Conn) nodeID() string {
 	if m := c.members.Load(); m != nil {
 		return m.cfg.Self.ID
 	}
@@ -134,7 +134,7 @@ func (c *Conn) self() string {
 }
 
 // others lists the ids of the other nodes that are there.
-func (c *Conn) others() []string {
+func (c *Conn) otherNodes() []string {
 	m := c.members.Load()
 	if m == nil {
 		return nil
@@ -152,7 +152,7 @@ func (c *Conn) others() []string {
 
 // beat is the goroutine that says that this node lives and finds who fell silent. It never waits for Event: a node
 // whose disk is slow isn't lost.
-func (m *Members) beat() {
+func (m *Members) heartbeatLoop() {
 	tick := time.NewTicker(HeartbeatEvery)
 	defer tick.Stop()
 	for {
@@ -160,22 +160,22 @@ func (m *Members) beat() {
 		case <-m.ctx.Done():
 			return
 		case now := <-tick.C:
-			m.say(false)
-			m.note(func() []MemberEvent { return m.roster.sweep(now) })
-			m.tellLost(now)
+			m.publish(false)
+			m.apply(func() []MemberEvent { return m.roster.expire(now) })
+			m.announceLost(now)
 		}
 	}
 }
 
 // tell is the goroutine that calls Event.
-func (m *Members) tell() {
+func (m *Members) deliverEvents() {
 	for e := range m.events {
 		m.cfg.Event(e)
 	}
 }
 
 // note changes the roster, hands the events to tell, in the order of the changes, and returns them.
-func (m *Members) note(change func() []MemberEvent) []MemberEvent {
+func (m *Members) apply(change func() []MemberEvent) []MemberEvent {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -185,9 +185,9 @@ func (m *Members) note(change func() []MemberEvent) []MemberEvent {
 	for _, e := range events {
 		switch e.Kind {
 		case EventRestarted:
-			m.farewell(&e.before, false)
+			m.announceEnd(&e.before, false)
 		case EventLeft:
-			m.farewell(&e.Member, true)
+			m.announceEnd(&e.Member, true)
 		}
 		select {
 		case m.events <- e:
@@ -200,10 +200,10 @@ func (m *Members) note(change func() []MemberEvent) []MemberEvent {
 }
 
 // Announce tells the others at once what has changed here.
-func (m *Members) Announce() { m.say(false) }
+func (m *Members) Announce() { m.publish(false) }
 
-func (m *Members) say(leaving bool) {
-	n := notice{Member: m.self(), Leaving: leaving}
+func (m *Members) publish(leaving bool) {
+	n := heartbeat{Member: m.self(), Leaving: leaving}
 	b, err := json.Marshal(n)
 	if err != nil { // plain values always marshal
 		return
@@ -221,21 +221,21 @@ func (m *Members) self() Member {
 }
 
 func (m *Members) receive(msg *nats.Msg) {
-	var n notice
-	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || n.check() != nil {
+	var n heartbeat
+	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || n.validate() != nil {
 		m.warn(msg.Data)
 		return
 	}
 	n.State, n.Seen = "", time.Time{} // it says nothing about that
-	events := m.note(func() []MemberEvent {
+	events := m.apply(func() []MemberEvent {
 		if n.Leaving {
-			return m.roster.left(n.Member, time.Now())
+			return m.roster.markLeft(n.Member, time.Now())
 		}
-		return m.roster.heard(n.Member, time.Now())
+		return m.roster.receive(n.Member, time.Now())
 	})
 	for _, e := range events {
 		if e.Kind == EventJoined || e.Kind == EventRestarted {
-			m.say(false) // so that a newcomer needn't wait for the next beat
+			m.publish(false) // so that a newcomer needn't wait for the next beat
 		}
 	}
 }
@@ -286,18 +286,18 @@ func (m *Members) Seen(id string) time.Time {
 // without Open.
 func (m *Members) Close() error {
 	m.stop()
-	m.beating.Wait()
+	m.heartbeats.Wait()
 	if m.sub != nil && m.sub.IsValid() {
-		m.say(true)
+		m.publish(true)
 		_ = m.sub.Unsubscribe() // fails only when it is gone already
 	}
-	m.end()
-	m.telling.Wait()
+	m.closeEvents()
+	m.delivering.Wait()
 	return nil
 }
 
 // end lets tell end after the events that wait.
-func (m *Members) end() {
+func (m *Members) closeEvents() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.closed {

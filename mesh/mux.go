@@ -26,16 +26,16 @@ type mux struct {
 }
 
 type slot struct {
-	state atomic.Uint64  // nonce<<2 | phase
-	reply chan *nats.Msg // holds at most the one message of the winner; nil means the connection was lost
-	early chan *nats.Msg // interim responses, some perhaps of an earlier try
-	runs  atomic.Pointer[runner]
+	state    atomic.Uint64  // nonce<<2 | phase
+	reply    chan *nats.Msg // holds at most the one message of the winner; nil means the connection was lost
+	interims chan *nats.Msg // interim responses, some perhaps of an earlier try
+	running  atomic.Pointer[runningNotice]
 }
 
 // runner is what a node says of a request that takes long: that it runs there.
-type runner struct {
-	nonce uint64
-	run   string // of the node; see Member.run
+type runningNotice struct {
+	nonce   uint64
+	process string // of the node; see Member.run
 }
 
 // The phases of a slot.
@@ -60,36 +60,36 @@ const (
 func newMux(prefix string, slots int, drop func(string, dropReason)) *mux {
 	m := &mux{prefix: prefix, slots: make([]slot, slots), free: make(chan uint32, slots), drop: drop}
 	for i := range m.slots {
-		m.slots[i].reply, m.slots[i].early = make(chan *nats.Msg, 1), make(chan *nats.Msg, node.MaxInterim)
+		m.slots[i].reply, m.slots[i].interims = make(chan *nats.Msg, 1), make(chan *nats.Msg, node.MaxInterim)
 		m.free <- uint32(i)
 	}
 	return m
 }
 
 // ticket is one try: a slot, and the nonce under which it waits.
-type ticket struct {
+type try struct {
 	slot  *slot
 	index uint32
 	nonce uint64
 }
 
 // take starts a try; false when every slot is in use.
-func (m *mux) take() (ticket, bool) {
+func (m *mux) begin() (try, bool) {
 	select {
 	case i := <-m.free:
-		t := ticket{slot: &m.slots[i], index: i, nonce: m.nonce.Add(1)}
+		t := try{slot: &m.slots[i], index: i, nonce: m.nonce.Add(1)}
 		t.slot.state.Store(t.nonce<<2 | phaseWaiting)
 		return t, true
 	default:
-		return ticket{}, false
+		return try{}, false
 	}
 }
 
 // received gives the slot back after its reply was taken from the channel.
-func (m *mux) received(t ticket) { m.free <- t.index }
+func (m *mux) release(t try) { m.free <- t.index }
 
 // abandon gives the slot back without a reply. A reply that won the race is thrown away and counted.
-func (m *mux) abandon(t ticket, label string) {
+func (m *mux) abandon(t try, label string) {
 	if !t.slot.state.CompareAndSwap(t.nonce<<2|phaseWaiting, t.nonce<<2|phaseAbandoned) {
 		if <-t.slot.reply != nil {
 			m.drop(label, dropLate)
@@ -99,7 +99,7 @@ func (m *mux) abandon(t ticket, label string) {
 }
 
 // giveUp is abandon for a try whose reply won't come. False means that it has: it must be taken from the channel.
-func (m *mux) giveUp(t ticket) bool {
+func (m *mux) abandonWaiting(t try) bool {
 	if !t.slot.state.CompareAndSwap(t.nonce<<2|phaseWaiting, t.nonce<<2|phaseAbandoned) {
 		return false
 	}
@@ -108,20 +108,20 @@ func (m *mux) giveUp(t ticket) bool {
 }
 
 // runs names the process of the node that runs a try; empty if none has said so.
-func (t ticket) runs() string {
-	if r := t.slot.runs.Load(); r != nil && r.nonce == t.nonce {
-		return r.run
+func (t try) process() string {
+	if r := t.slot.running.Load(); r != nil && r.nonce == t.nonce {
+		return r.process
 	}
 	return ""
 }
 
 // subject is the reply subject of a try.
-func (m *mux) subject(t ticket, label string) string {
+func (m *mux) subject(t try, label string) string {
 	b := make([]byte, 0, 96)
 	b = append(append(b, m.prefix...), '.')
 	b = append(append(b, label...), '.')
 	b = append(strconv.AppendUint(b, uint64(t.index), 36), '.')
-	return text(strconv.AppendUint(b, t.nonce, 36))
+	return unsafeString(strconv.AppendUint(b, t.nonce, 36))
 }
 
 // owns reports whether a reply subject is one of this mux.
@@ -138,7 +138,7 @@ func (m *mux) deliver(msg *nats.Msg) {
 	}
 	s := &m.slots[index]
 	if len(msg.Header) > 0 && msg.Header[headerInterim] != nil {
-		s.interim(msg, nonce)
+		s.queueInterim(msg, nonce)
 		return
 	}
 	if s.state.CompareAndSwap(nonce<<2|phaseWaiting, nonce<<2|phaseAnswered) {
@@ -153,22 +153,22 @@ func (m *mux) deliver(msg *nats.Msg) {
 }
 
 // interim keeps an interim response for the try that waits; what comes late, or is one too many, is dropped.
-func (s *slot) interim(msg *nats.Msg, nonce uint64) {
+func (s *slot) queueInterim(msg *nats.Msg, nonce uint64) {
 	if s.state.Load() != nonce<<2|phaseWaiting {
 		return
 	}
 	if run := msg.Header.Get(headerRunning); run != "" {
-		s.runs.Store(&runner{nonce, run})
+		s.running.Store(&runningNotice{nonce, run})
 		return
 	}
 	select {
-	case s.early <- msg:
+	case s.interims <- msg:
 	default:
 	}
 }
 
 // mine reports whether a message was sent for the try. One for an earlier try of the slot may have come as that ended.
-func (m *mux) mine(t ticket, msg *nats.Msg) bool {
+func (m *mux) isFor(t try, msg *nats.Msg) bool {
 	_, _, nonce, ok := m.parse(msg.Subject)
 	return ok && nonce == t.nonce
 }
@@ -190,7 +190,7 @@ func (m *mux) parse(subject string) (label string, index, nonce uint64, ok bool)
 }
 
 // lost ends every waiting try: the connection is away and with it the replies.
-func (m *mux) lost() {
+func (m *mux) connectionLost() {
 	for i := range m.slots {
 		s := &m.slots[i]
 		state := s.state.Load()

@@ -34,7 +34,7 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
 	}
-	t, ok := c.mux.take()
+	t, ok := c.mux.begin()
 	if !ok {
 		return nil, node.Errorf(node.CodeBusy, nil, "too many requests wait for answers")
 	}
@@ -50,16 +50,16 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 }
 
 // awaitPlain waits for the answer to a request that was just sent.
-func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Request) (*Response, error) {
+func (c *Conn) awaitPlain(ctx context.Context, t try, subject string, req *Request) (*Response, error) {
 	sent := time.Now()
-	timer := acquireTimer(min(req.Deadline.Sub(sent), watchAfter))
+	timer := acquireTimer(min(req.Deadline.Sub(sent), waitingAfter))
 	defer releaseTimer(timer)
-	var w *watch
-	defer func() { w.end() }() // before the timer is used for something else
+	var w *waitingCall
+	defer func() { w.remove() }() // before the timer is used for something else
 	for {
 		select {
 		case reply := <-t.slot.reply:
-			c.mux.received(t)
+			c.mux.release(t)
 			return c.plainResponse(req.Method, subject, reply)
 		case <-timer.C:
 			left := time.Until(req.Deadline)
@@ -68,12 +68,12 @@ func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Re
 				return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
 			}
 			if w == nil {
-				w = c.watched.add(Destination{subject: subject}, sent, timer)
+				w = c.waiting.add(Destination{subject: subject}, sent, timer)
 			}
-			if news := w.take(); len(news) > 0 && c.lostPlain(news, w) && c.mux.giveUp(t) {
-				return nil, errGone
+			if news := w.takeDepartures(); len(news) > 0 && c.plainLost(news, w) && c.mux.abandonWaiting(t) {
+				return nil, errMemberGone
 			}
-			w.rest(left)
+			w.resetTimer(left)
 		case <-ctx.Done():
 			c.mux.abandon(t, plainLabel)
 			return nil, contextError(ctx)
@@ -82,9 +82,9 @@ func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Re
 }
 
 // lostPlain reports whether nobody will answer a request to a plain service.
-func (c *Conn) lostPlain(news []departure, w *watch) bool {
-	nobody := c.nobody(w.to.subject, "")
-	return slices.ContainsFunc(news, func(d departure) bool { return d.fateOf(&w.to, w.since, "", nobody) == dead })
+func (c *Conn) plainLost(news []departure, w *waitingCall) bool {
+	nobody := c.noSubscriber(w.to.subject, "")
+	return slices.ContainsFunc(news, func(d departure) bool { return d.impactOn(&w.to, w.since, "", nobody) == certainlyLost })
 }
 
 func plainHeader(h Header, forward []string) nats.Header {
@@ -104,8 +104,8 @@ func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, 
 	case len(msg.Data) == 0 && msg.Header.Get(headerStatus) == "503":
 		return nil, node.Errorf(node.CodeNoMember, nil, "nobody answers this service")
 	case len(msg.Data) > MaxBody:
-		c.stats.badReply(plainLabel, subject, dropOversized, ErrBodyTooLarge, "")
-		return nil, badReply(ErrBodyTooLarge)
+		c.stats.countBadReply(plainLabel, subject, dropOversized, ErrBodyTooLarge, "")
+		return nil, badReplyError(ErrBodyTooLarge)
 	}
 	resp := &Response{Status: 200, Body: msg.Data}
 	if code := msg.Header.Get("Nats-Service-Error-Code"); code != "" {

@@ -42,7 +42,7 @@ func (c *Conn) Relay(ctx context.Context, to Destination, payload []byte) *nats.
 	}
 	b, err := appendResponse(nil, resp, own.Method)
 	if err != nil {
-		return relayError(badReply(err))
+		return relayError(badReplyError(err))
 	}
 	msg := &nats.Msg{Data: b}
 	if resp.Member != "" {

@@ -8,7 +8,7 @@ const EventReplaced = "node-replaced"
 
 // replacing forgets nodes that are gone and whose name the node now has. Without that they would count as lost for an
 // hour, while what people know by that name lives.
-func (r *roster) replacing(m *Member) (out []MemberEvent) {
+func (r *roster) forgetReplaced(m *Member) (out []MemberEvent) {
 	for id, other := range r.members {
 		if id == m.ID || other.Name != m.Name || other.State == MemberAlive {
 			continue

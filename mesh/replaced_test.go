@@ -17,22 +17,22 @@ func TestReplacedNodeIsNotLost(t *testing.T) {
 	}{
 		"soon": {nil, time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
 		"when it's lost": {func(r *roster, now time.Time) {
-			r.sweep(now.Add(LostAfter + time.Second))
+			r.expire(now.Add(LostAfter + time.Second))
 		}, 10 * time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
 		"after farewell": {func(r *roster, now time.Time) {
-			r.left(old, now)
+			r.markLeft(old, now)
 		}, 10 * time.Second, []string{EventJoined + " c"}},
 	} {
 		now := time.Unix(1000, 0)
 		r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})
-		r.heard(old, now)
+		r.receive(old, now)
 		if c.before != nil {
 			c.before(r, now)
 		}
 		now = now.Add(c.after)
 		var got []string
 		for range 20 {
-			for _, e := range append(r.heard(fresh, now), r.sweep(now)...) {
+			for _, e := range append(r.receive(fresh, now), r.expire(now)...) {
 				got = append(got, e.Kind+" "+e.Member.ID)
 			}
 			now = now.Add(HeartbeatEvery)
@@ -54,9 +54,9 @@ func TestSameNameStaysListed(t *testing.T) {
 	r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})
 	for range 20 {
 		for _, id := range []string{"b", "c"} {
-			r.heard(Member{ID: id, Name: "n2", Incarnation: 5}, now)
+			r.receive(Member{ID: id, Name: "n2", Incarnation: 5}, now)
 		}
-		r.sweep(now)
+		r.expire(now)
 		now = now.Add(HeartbeatEvery)
 	}
 	if got := len(r.list(now)); got != 3 {

@@ -39,7 +39,7 @@ const (
 const (
 	HeartbeatEvery = time.Second
 	LostAfter      = 3500 * time.Millisecond
-	forgottenAfter = time.Hour
+	forgetAfter    = time.Hour
 )
 
 // maxMembers bounds the nodes that are known.
@@ -76,7 +76,7 @@ func newRoster(self Member) *roster {
 
 // heard takes in a heartbeat. An older incarnation than the one that lives is an echo, or a second process on a copy of
 // the same data directory.
-func (r *roster) heard(m Member, now time.Time) []MemberEvent {
+func (r *roster) receive(m Member, now time.Time) []MemberEvent {
 	if m.ID == r.self.ID {
 		if m.Incarnation != r.self.Incarnation {
 			return r.double(m, now)
@@ -84,12 +84,12 @@ func (r *roster) heard(m Member, now time.Time) []MemberEvent {
 		return nil
 	}
 	if m.Name == r.self.Name {
-		return append(r.double(m, now), r.take(m, now)...)
+		return append(r.double(m, now), r.update(m, now)...)
 	}
-	return append(r.take(m, now), r.replacing(&m)...)
+	return append(r.update(m, now), r.forgetReplaced(&m)...)
 }
 
-func (r *roster) take(m Member, now time.Time) []MemberEvent {
+func (r *roster) update(m Member, now time.Time) []MemberEvent {
 	m.State, m.Seen = MemberAlive, now
 	known := r.members[m.ID]
 	if known == nil {
@@ -128,7 +128,7 @@ func (r *roster) double(m Member, now time.Time) []MemberEvent {
 }
 
 // left takes in a farewell.
-func (r *roster) left(m Member, now time.Time) []MemberEvent {
+func (r *roster) markLeft(m Member, now time.Time) []MemberEvent {
 	known := r.members[m.ID]
 	if known == nil || known.Incarnation != m.Incarnation || known.State == MemberLeft {
 		return nil
@@ -138,7 +138,7 @@ func (r *roster) left(m Member, now time.Time) []MemberEvent {
 }
 
 // sweep finds who fell silent, and forgets who is gone for long.
-func (r *roster) sweep(now time.Time) []MemberEvent {
+func (r *roster) expire(now time.Time) []MemberEvent {
 	var out []MemberEvent
 	for id, m := range r.members {
 		silent := now.Sub(m.Seen)
@@ -149,7 +149,7 @@ func (r *roster) sweep(now time.Time) []MemberEvent {
 		case m.State == MemberAlive && silent > LostAfter:
 			m.State = MemberLost
 			out = append(out, MemberEvent{Kind: EventLost, Member: *m})
-		case m.State != MemberAlive && silent > forgottenAfter:
+		case m.State != MemberAlive && silent > forgetAfter:
 			delete(r.members, id)
 		}
 	}
@@ -183,7 +183,7 @@ const (
 )
 
 // check tells why a heartbeat can't be believed: its names go into logs and the journal.
-func (m *Member) check() error {
+func (m *Member) validate() error {
 	if !node.ValidName(m.Name) {
 		return fmt.Errorf("name %q: use 1 to %d of a-z, 0-9, - and _", m.Name, node.MaxName)
 	}

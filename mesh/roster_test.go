@@ -20,9 +20,9 @@ func TestRoster(t *testing.T) {
 		}
 		return out
 	}
-	hear := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.heard(m, now) } }
-	leave := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.left(m, now) } }
-	sweep := func() []MemberEvent { return r.sweep(now) }
+	hear := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.receive(m, now) } }
+	leave := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.markLeft(m, now) } }
+	sweep := func() []MemberEvent { return r.expire(now) }
 	for i, step := range []struct {
 		after time.Duration
 		do    func() []MemberEvent
@@ -67,8 +67,8 @@ func TestRosterBounds(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for i := range 3 * maxMembers {
 		id := "n" + string(rune('a'+i%26)) + time.Duration(i).String()
-		r.heard(Member{ID: id, Name: "n"}, now)
-		r.heard(Member{ID: id, Name: "self", Incarnation: -1}, now)
+		r.receive(Member{ID: id, Name: "n"}, now)
+		r.receive(Member{ID: id, Name: "self", Incarnation: -1}, now)
 	}
 	if len(r.members) > maxMembers || len(r.doubles) > maxMembers {
 		t.Errorf("%d members, %d doubles", len(r.members), len(r.doubles))
@@ -81,14 +81,14 @@ func FuzzHeartbeat(f *testing.F) {
 	f.Add([]byte(`{"id":"b","name":"n2","version":"1","leaving":true}`))
 	f.Add([]byte(`{"id":"b\u001b[2J","name":"n2","version":"1"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var n notice
-		if json.Unmarshal(data, &n) != nil || n.check() != nil {
+		var n heartbeat
+		if json.Unmarshal(data, &n) != nil || n.validate() != nil {
 			return
 		}
 		r := newRoster(Member{ID: "a", Name: "n1"})
 		now := time.Unix(1000, 0)
-		r.heard(n.Member, now)
-		r.left(n.Member, now)
+		r.receive(n.Member, now)
+		r.markLeft(n.Member, now)
 		for _, m := range r.list(now) {
 			for _, s := range append([]string{m.ID, m.Name}, m.Roles...) {
 				for i := range len(s) {

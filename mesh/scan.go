@@ -18,7 +18,7 @@ var (
 )
 
 // usualFields bounds the room made in advance: a body may look like many lines.
-const usualFields = 48
+const typicalFields = 48
 
 var crlf, newline = []byte("\r\n"), []byte("\n")
 
@@ -26,7 +26,7 @@ var crlf, newline = []byte("\r\n"), []byte("\n")
 // ends, token names, no space before the colon, no folding, no control characters. The strings alias block, which must
 // not change any more. It returns what follows the empty line.
 func ParseFields(block []byte) (Header, []byte, error) {
-	return AppendFields(make(Header, 0, min(bytes.Count(block[:min(len(block), 8<<10)], newline), usualFields)), block)
+	return AppendFields(make(Header, 0, min(bytes.Count(block[:min(len(block), 8<<10)], newline), typicalFields)), block)
 }
 
 // AppendFields is ParseFields into the room behind h, which is empty.
@@ -58,15 +58,15 @@ func parseField(line []byte) (Field, bool) {
 		return Field{}, false
 	}
 	for _, c := range line[:colon] {
-		if class[c]&isToken == 0 {
+		if byteClass[c]&isToken == 0 {
 			return Field{}, false
 		}
 	}
 	value := trimSpace(line[colon+1:])
-	if !cleanValue(value) {
+	if !validValue(value) {
 		return Field{}, false
 	}
-	return Field{Name: text(line[:colon]), Value: text(value)}, true
+	return Field{Name: unsafeString(line[:colon]), Value: unsafeString(value)}, true
 }
 
 // trimSpace cuts the optional white space around a value (RFC 9110 §5.6.3).
@@ -82,22 +82,22 @@ func trimSpace(b []byte) []byte {
 
 // cleanValue reports whether every byte may stand in a field value. It looks at eight at once: this sees most bytes of
 // most messages. A word with a byte below space, a tab perhaps, or with DEL is looked at byte by byte.
-func cleanValue(b []byte) bool {
+func validValue(b []byte) bool {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
 	for len(b) >= 8 {
 		x := binary.LittleEndian.Uint64(b)
 		del := x ^ 0x7f*ones
-		if ((x-0x20*ones)&^x|(del-ones)&^del)&high != 0 && !cleanBytes(b[:8]) {
+		if ((x-0x20*ones)&^x|(del-ones)&^del)&high != 0 && !validBytes(b[:8]) {
 			return false
 		}
 		b = b[8:]
 	}
-	return cleanBytes(b)
+	return validBytes(b)
 }
 
-func cleanBytes(b []byte) bool {
+func validBytes(b []byte) bool {
 	for _, c := range b {
-		if class[c]&isValue == 0 {
+		if byteClass[c]&isValue == 0 {
 			return false
 		}
 	}
@@ -110,11 +110,11 @@ func ValidField(f Field) bool {
 		return false
 	}
 	for i := range len(f.Name) {
-		if class[f.Name[i]]&isToken == 0 {
+		if byteClass[f.Name[i]]&isToken == 0 {
 			return false
 		}
 	}
-	return cleanValue(unsafe.Slice(unsafe.StringData(f.Value), len(f.Value)))
+	return validValue(unsafe.Slice(unsafe.StringData(f.Value), len(f.Value)))
 }
 
 // ValidMethod reports whether s is a method by its syntax: a token (RFC 9110 §9.1) of at most 32 bytes.
@@ -139,7 +139,7 @@ const (
 )
 
 // class holds the character classes of each byte.
-var class = func() (t [256]uint8) {
+var byteClass = func() (t [256]uint8) {
 	for c := range 256 {
 		if c == '\t' || (c >= ' ' && c != 0x7f) {
 			t[c] |= isValue
@@ -152,6 +152,6 @@ var class = func() (t [256]uint8) {
 }()
 
 // text makes a string of bytes that nobody changes any more, without a copy.
-func text(b []byte) string {
+func unsafeString(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }

@@ -48,20 +48,20 @@ type Service struct {
 	cfg  ServiceConfig
 	log  *slog.Logger
 
-	limit  atomic.Int64
-	active atomic.Int64 // requests that run, without those that have a stream
-	slow   atomic.Int64 // requests with a stream that run
+	limit     atomic.Int64
+	active    atomic.Int64 // requests that run, without those that have a stream
+	streaming atomic.Int64 // requests with a stream that run
 	// requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
 	work   sync.WaitGroup
 	base   context.Context //nolint:containedctx // ends with the service, as every request's context does
 	stop   context.CancelFunc
 	cancel *nats.Subscription
 
-	mu     sync.Mutex
-	subs   []*nats.Subscription // membership in the groups; none before Open and when it leaves
-	closed bool
-	calls  map[string]context.CancelFunc // what runs, by nonce
-	early  early                         // what was canceled before it ran
+	mu           sync.Mutex
+	subs         []*nats.Subscription // membership in the groups; none before Open and when it leaves
+	closed       bool
+	calls        map[string]context.CancelFunc // what runs, by nonce
+	earlyCancels earlyCancels                  // what was canceled before it ran
 }
 
 // NewService checks the configuration; Open joins the queue group.
@@ -94,19 +94,19 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if s.base.Err() != nil {
 		return errServiceClosed
 	}
-	if s.cancel, err = s.conn.nc.Subscribe(s.cfg.Destination.cancel, s.canceled); err != nil {
+	if s.cancel, err = s.conn.nc.Subscribe(s.cfg.Destination.cancel, s.handleCancel); err != nil {
 		return fmt.Errorf("subscribe to cancellations: %w", err)
 	}
 	if err := s.join(); err != nil {
 		return err
 	}
-	if err := flush(ctx, s.conn.links.nc); err != nil {
+	if err := flush(ctx, s.conn.streams.nc); err != nil {
 		return err
 	}
 	if err := flush(ctx, s.conn.nc); err != nil {
 		return err
 	}
-	s.conn.near.add(s)
+	s.conn.localMembers.add(s)
 	return nil
 }
 
@@ -121,7 +121,7 @@ func (s *Service) join() error {
 		return err
 	}
 	if s.cfg.Streams {
-		if err := s.subscribe(s.conn.links.nc, s.cfg.Destination.stream, s.admitStream); err != nil {
+		if err := s.subscribe(s.conn.streams.nc, s.cfg.Destination.stream, s.admitStream); err != nil {
 			return err
 		}
 	}
@@ -143,7 +143,7 @@ func (s *Service) subscribe(nc *nats.Conn, subject string, admit nats.MsgHandler
 // leave ends the membership. What was sent to this member until then is delivered when leave returns, unless the
 // connection or ctx fails.
 func (s *Service) leave(ctx context.Context) {
-	s.conn.near.remove(s)
+	s.conn.localMembers.remove(s)
 	s.mu.Lock()
 	subs := s.subs
 	s.subs, s.closed = nil, true
@@ -151,21 +151,21 @@ func (s *Service) leave(ctx context.Context) {
 	if len(subs) == 0 {
 		return
 	}
-	over := s.conn.holdOthers(ctx, s.cfg.Destination.subject)
+	over := s.conn.pauseOthers(ctx, s.cfg.Destination.subject)
 	for _, sub := range subs {
 		_ = sub.Drain() // fails only on a closed connection, which has no members
 	}
-	for _, nc := range []*nats.Conn{s.conn.nc, s.conn.links.nc} {
+	for _, nc := range []*nats.Conn{s.conn.nc, s.conn.streams.nc} {
 		if nc.IsConnected() {
 			_ = flush(ctx, nc) // what fails is told to those who wait by the end of the connection
 		}
 	}
 	over()
-	emptied(ctx, subs)
+	awaitDelivered(ctx, subs)
 }
 
 // emptied waits until the callbacks of subscriptions that get nothing more have had what came before.
-func emptied(ctx context.Context, subs []*nats.Subscription) {
+func awaitDelivered(ctx context.Context, subs []*nats.Subscription) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for _, sub := range subs {
@@ -186,7 +186,7 @@ func emptied(ctx context.Context, subs []*nats.Subscription) {
 func (s *Service) SetLimit(n int) { s.limit.Store(int64(n)) }
 
 // Active is the number of requests that run at this moment.
-func (s *Service) Active() int { return int(s.active.Load() + s.slow.Load()) }
+func (s *Service) Active() int { return int(s.active.Load() + s.streaming.Load()) }
 
 // admit is the subscription's callback: it must never block, since requests wait behind it.
 func (s *Service) admit(msg *nats.Msg) {
@@ -196,55 +196,55 @@ func (s *Service) admit(msg *nats.Msg) {
 		return
 	}
 	s.work.Add(1)
-	go s.take(msg)
+	go s.handle(msg)
 }
 
 // admitStream is the callback for requests with streams.
 func (s *Service) admitStream(msg *nats.Msg) {
-	if n := s.slow.Add(1); n > 4*s.limit.Load() || s.base.Err() != nil {
-		s.slow.Add(-1)
+	if n := s.streaming.Add(1); n > 4*s.limit.Load() || s.base.Err() != nil {
+		s.streaming.Add(-1)
 		s.refuse(msg)
 		return
 	}
 	s.work.Add(1)
-	go s.takeStream(msg)
+	go s.handleStream(msg)
 }
 
 func (s *Service) refuse(msg *nats.Msg) {
 	busy := nats.NewMsg(msg.Reply)
 	busy.Header[headerBusy] = []string{"1"}
-	_ = s.conn.reply(busy) // the caller's deadline covers a lost refusal
+	_ = s.conn.publishReply(busy) // the caller's deadline covers a lost refusal
 }
 
 // release gives the place of a request back.
-func (s *Service) release() { s.active.Add(-1) }
+func (s *Service) releasePermit() { s.active.Add(-1) }
 
 // take handles one request and answers it.
-func (s *Service) take(msg *nats.Msg) {
+func (s *Service) handle(msg *nats.Msg) {
 	defer s.work.Done()
 	req, err := decodeRequest(msg.Data, time.Now())
 	if err != nil {
-		defer s.release()
-		s.malformed(msg, err)
+		defer s.releasePermit()
+		s.rejectMalformed(msg, err)
 		return
 	}
-	c := s.newCall(msg.Reply, req, s.release)
-	c.expire(req.Deadline)
+	c := s.newCall(msg.Reply, req, s.releasePermit)
+	c.setDeadline(req.Deadline)
 	s.track(req.Nonce, c.cancel)
 	defer s.untrack(req.Nonce, c.cancel)
 	c.run()
 }
 
-func (s *Service) malformed(msg *nats.Msg, cause error) {
+func (s *Service) rejectMalformed(msg *nats.Msg, cause error) {
 	s.log.Warn("request is malformed", "cause", cause)
-	if err := s.conn.reply(errorReply(msg.Reply,
+	if err := s.conn.publishReply(errorReply(msg.Reply,
 		node.Errorf(node.CodeInvalid, cause, "the request is malformed"))); err != nil {
-		s.lost(err)
+		s.logUnsent(err)
 	}
 }
 
 // call runs the handler and turns a panic into an error.
-func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err error) {
+func (s *Service) callHandler(ctx context.Context, req *Request) (resp *Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.ErrorContext(ctx, "handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -260,14 +260,14 @@ func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err e
 }
 
 // lost logs a reply that couldn't be published; there is nobody else to tell.
-func (s *Service) lost(err error) {
+func (s *Service) logUnsent(err error) {
 	if !errors.Is(err, nats.ErrConnectionClosed) {
 		s.log.Warn("reply not sent", "cause", err)
 	}
 }
 
 // failure gives a handler's error its code: its own, or that of the context's end, or internal.
-func (s *Service) failure(ctx context.Context, err error) *node.Error {
+func (s *Service) codedError(ctx context.Context, err error) *node.Error {
 	if e, ok := errors.AsType[*node.Error](err); ok {
 		return e
 	}
@@ -293,7 +293,7 @@ func errorReply(reply string, e *node.Error) *nats.Msg {
 func (s *Service) track(nonce string, cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.calls[nonce] = cancel; s.early.take(nonce) {
+	if s.calls[nonce] = cancel; s.earlyCancels.remove(nonce) {
 		cancel()
 	}
 }
@@ -306,13 +306,13 @@ func (s *Service) untrack(nonce string, cancel context.CancelFunc) {
 }
 
 // canceled stops the request whose nonce the payload is.
-func (s *Service) canceled(msg *nats.Msg) {
+func (s *Service) handleCancel(msg *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if cancel := s.calls[string(msg.Data)]; cancel != nil {
 		cancel()
 	} else {
-		s.early.add(string(msg.Data))
+		s.earlyCancels.add(string(msg.Data))
 	}
 }
 

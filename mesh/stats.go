@@ -48,21 +48,21 @@ type counts struct {
 	local, retries, busy, noMember        atomic.Uint64
 	late, duplicate, malformed, oversized atomic.Uint64
 	warned                                [warnKinds]warned
-	full                                  atomic.Int64 // unix nanoseconds until when nobody is believed to have room
+	fullUntil                             atomic.Int64 // unix nanoseconds until when nobody is believed to have room
 	budget                                *Budget      // of second tries
 }
 
 // askOn reports whether a call that so many full members refused should ask again.
-func (n *counts) askOn(refused int) bool {
+func (n *counts) mayAskAgain(refused int) bool {
 	now := time.Now()
 	if refused >= maxBusy {
-		n.full.Store(now.Add(fullFor).UnixNano())
+		n.fullUntil.Store(now.Add(fullFor).UnixNano())
 		return false
 	}
-	return refused < fewBusy || now.UnixNano() >= n.full.Load()
+	return refused < fewBusy || now.UnixNano() >= n.fullUntil.Load()
 }
 
-func (s *counters) at(label string) *counts {
+func (s *counters) forLabel(label string) *counts {
 	if v, ok := s.byLabel.Load(label); ok {
 		return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
 	}
@@ -74,17 +74,17 @@ func (s *counters) at(label string) *counts {
 }
 
 // known is at for labels that a client may have made up: one that never had a reply is counted under "other".
-func (s *counters) known(label string) *counts {
+func (s *counters) forKnownLabel(label string) *counts {
 	if v, ok := s.byLabel.Load(label); ok {
 		return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
 	}
-	return s.at("other")
+	return s.forLabel("other")
 }
 
 // dropped counts a reply that nobody waits for. Second replies come from a member in another queue group, or from one
 // that answers twice: both are mistakes worth a warning.
-func (s *counters) dropped(label string, reason dropReason) {
-	n := s.at(label)
+func (s *counters) countDropped(label string, reason dropReason) {
+	n := s.forLabel(label)
 	switch reason {
 	case dropDuplicate:
 		n.duplicate.Add(1)
@@ -103,8 +103,8 @@ func (s *counters) dropped(label string, reason dropReason) {
 }
 
 // badReply counts a reply that can't be passed on, and tells its author what is wrong with it.
-func (s *counters) badReply(label, member string, reason dropReason, cause error, hint string) {
-	n := s.at(label)
+func (s *counters) countBadReply(label, member string, reason dropReason, cause error, hint string) {
+	n := s.forLabel(label)
 	if reason == dropOversized {
 		n.oversized.Add(1)
 	} else {

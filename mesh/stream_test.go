@@ -299,7 +299,7 @@ func TestStreamEndings(t *testing.T) {
 			x.chunk(0, "abc")
 			x.nc.Close()
 			nodetest.Eventually(t, "the loss is seen", func() bool {
-				x.here.KeepStreams()
+				x.here.ProbeStreams()
 				return x.here.Streams() == 0
 			})
 		}, node.CodeUpstream},
@@ -311,7 +311,7 @@ func TestStreamEndings(t *testing.T) {
 		}, node.CodeUnavailable},
 		"nothing comes for too long": {func(_ *testing.T, x *handmade) {
 			x.here.SetStreamIdle(time.Nanosecond)
-			x.here.IdleStreams()
+			x.here.EndIdleStreams()
 		}, node.CodeTimeout},
 		"the client goes away": {func(_ *testing.T, x *handmade) { x.cancel(); <-x.aborted }, node.CodeCanceled},
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // wish is what a target is wanted for.
-type wish struct {
+type selection struct {
 	tried  []*target
 	canary bool
 	key    uint64 // hash of the part of the request that decides, if keyed
@@ -20,17 +20,17 @@ type wish struct {
 // Targets that rest after failures are used only when no other is left, targets that fail their health check only in a
 // panic. A canary's request goes to others when no canary is left for it; others go to canaries only when there is no
 // other that could be used.
-func (s *state) pick(w *wish) (t *target, full bool) {
+func (s *state) acquire(w *selection) (t *target, full bool) {
 	var room [16]candidate
-	from, to := s.choices()
+	from, to := s.eligibleRange()
 	for which := from; which <= to; which++ {
-		for _, canary := range s.kinds(w) {
-			if canary && !w.canary && s.any(which, false) { // tried ones count: it was their turn
+		for _, canary := range s.canaryOrder(w) {
+			if canary && !w.canary && s.anyEligible(which, false) { // tried ones count: it was their turn
 				continue
 			}
 			some, crowded := s.candidates(room[:0], w, which, canary)
 			crowded = crowded || len(some) > 0
-			if t := some.choose(w); t != nil {
+			if t := some.acquire(w); t != nil {
 				return t, false
 			}
 			if crowded {
@@ -42,26 +42,26 @@ func (s *state) pick(w *wish) (t *target, full bool) {
 }
 
 // choices gives the range of targets that may be asked.
-func (s *state) choices() (from, to choice) {
-	switch until := s.up.despair.Load(); {
-	case s.panics():
-		return downToo, downToo
-	case until != 0 && moment(time.Now()) < until:
-		return restingToo, restingToo
+func (s *state) eligibleRange() (from, to eligibility) {
+	switch until := s.up.allFailingUntil.Load(); {
+	case s.inPanic():
+		return unhealthyToo, unhealthyToo
+	case until != 0 && sinceEpoch(time.Now()) < until:
+		return ejectedToo, ejectedToo
 	}
-	return onlyUp, restingToo
+	return healthyOnly, ejectedToo
 }
 
 // any reports whether a target of that kind may be drawn.
-func (s *state) any(which choice, canary bool) bool {
-	return slices.ContainsFunc(s.targets, func(t *target) bool { return t.canary == canary && t.allowed(which) })
+func (s *state) anyEligible(which eligibility, canary bool) bool {
+	return slices.ContainsFunc(s.targets, func(t *target) bool { return t.canary == canary && t.eligible(which) })
 }
 
 // others reports whether there is a target that wasn't tried.
-func (s *state) others(w *wish) bool {
-	_, to := s.choices()
+func (s *state) hasUntried(w *selection) bool {
+	_, to := s.eligibleRange()
 	for _, t := range s.targets {
-		if t.allowed(to) && (!t.canary || w.canary || !s.any(to, false)) && !slices.Contains(w.tried, t) {
+		if t.eligible(to) && (!t.canary || w.canary || !s.anyEligible(to, false)) && !slices.Contains(w.tried, t) {
 			return true
 		}
 	}
@@ -69,7 +69,7 @@ func (s *state) others(w *wish) bool {
 }
 
 // kinds gives the kinds of target in the order in which they are tried.
-func (s *state) kinds(w *wish) []bool {
+func (s *state) canaryOrder(w *selection) []bool {
 	switch {
 	case s.cfg.Canary == nil:
 		return justStable
@@ -86,21 +86,21 @@ var (
 )
 
 // choice says which targets may be drawn.
-type choice byte
+type eligibility byte
 
 const (
-	onlyUp choice = iota
-	restingToo
-	downToo
+	healthyOnly eligibility = iota
+	ejectedToo
+	unhealthyToo
 )
 
-func (t *target) allowed(c choice) bool {
-	return c == downToo || (!t.down.Load() && (c == restingToo || !t.resting()))
+func (t *target) eligible(c eligibility) bool {
+	return c == unhealthyToo || (!t.down.Load() && (c == ejectedToo || !t.isEjected()))
 }
 
 // panics reports whether so few targets pass their checks that the load would bury them: then all are used, and the
 // checks may be wrong.
-func (s *state) panics() bool {
+func (s *state) inPanic() bool {
 	if s.cfg.Health == nil || s.cfg.Health.Panic == 0 {
 		return false
 	}
@@ -126,18 +126,18 @@ func (c candidate) load() float64 { return float64(c.inFlight.Load()+1) / float6
 type candidates []candidate
 
 // candidates lists the targets of a kind that may get the request; full tells that one was left out for want of room.
-func (s *state) candidates(out candidates, w *wish, which choice, canary bool) (some candidates, full bool) {
+func (s *state) candidates(out candidates, w *selection, which eligibility, canary bool) (some candidates, full bool) {
 	for _, t := range s.targets {
-		if t.canary != canary || !t.allowed(which) || slices.Contains(w.tried, t) {
+		if t.canary != canary || !t.eligible(which) || slices.Contains(w.tried, t) {
 			continue
 		}
-		if !t.hasRoom() {
+		if !t.hasCapacity() {
 			full = true
 			continue
 		}
 		share := t.share(s.cfg.Eject.SlowStart.Std())
-		if which != onlyUp && t.resting() { // it is needed whole
-			share = t.whole()
+		if which != healthyOnly && t.isEjected() { // it is needed whole
+			share = t.fullShare()
 		}
 		out = append(out, candidate{t, share})
 	}
@@ -145,7 +145,7 @@ func (s *state) candidates(out candidates, w *wish, which choice, canary bool) (
 }
 
 // choose takes a place at one of them.
-func (c candidates) choose(w *wish) *target {
+func (c candidates) acquire(w *selection) *target {
 	for len(c) > 0 {
 		i := 0
 		switch {
@@ -155,7 +155,7 @@ func (c candidates) choose(w *wish) *target {
 		default:
 			i = c.byLoad()
 		}
-		if c[i].enter() {
+		if c[i].acquire() {
 			return c[i].target
 		}
 		c[i] = c[len(c)-1]

@@ -13,7 +13,7 @@ type canary struct{ drawn atomic.Uint64 }
 
 // takes decides by the request's field, if it says always or never, or else by the share: of each hundred requests
 // exactly as many as configured, evenly spread.
-func (c *canary) takes(cfg *node.Canary, req *mesh.Request) bool {
+func (c *canary) selects(cfg *node.Canary, req *mesh.Request) bool {
 	if cfg == nil {
 		return false
 	}

@@ -22,28 +22,28 @@ type outcome struct {
 // connection turns out to be closed is sent again, on a new one, if the budget pays for that: the target may have
 // closed the connection for want of use, but may have fallen over the request as well. A body that streams can't be
 // sent again, so it begins with a new one.
-func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
+func (t *target) requestAndRelease(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
 	defer func() { // after a panic, too
 		if out.resp == nil || out.resp.Stream == nil {
-			t.leave()
+			t.release()
 		} else {
 			t.streams.Add(1)
-			t.up.turn(t.canary) // an adaptive limit doesn't count it any more
+			t.up.wakeWaiting(t.canary) // an adaptive limit doesn't count it any more
 		}
 	}()
 	t.requests.Add(1)
-	return t.try(ctx, req, deadline)
+	return t.reuseOrConnect(ctx, req, deadline)
 }
 
-func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
-	rested := t.rested(req)
+func (t *target) reuseOrConnect(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
+	rested := t.idleConn(req)
 	if c := rested; c != nil {
-		resp, err := t.exchange(ctx, c, req, deadline)
+		resp, err := t.roundTrip(ctx, c, req, deadline)
 		if err == nil {
 			return outcome{resp: resp, reached: true}
 		}
 		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) ||
-			!t.resends(req) {
+			!t.maySendAgain(req) {
 			return outcome{err: err, reached: true}
 		}
 	}
@@ -53,18 +53,18 @@ func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time)
 	if err != nil {
 		return outcome{err: err, unsent: true, reached: rested != nil}
 	}
-	resp, err := t.exchange(ctx, c, req, deadline)
+	resp, err := t.roundTrip(ctx, c, req, deadline)
 	return outcome{resp: resp, err: err, reached: true}
 }
 
 // resends takes a second sending out of the budget.
-func (t *target) resends(req *mesh.Request) bool {
+func (t *target) maySendAgain(req *mesh.Request) bool {
 	s := t.up.state.Load()
 	return !req.Again && s.budget.Spend(s.cfg.Retry.Budget)
 }
 
 // rested gives an idle connection, if the request may go over one.
-func (t *target) rested(req *mesh.Request) *conn {
+func (t *target) idleConn(req *mesh.Request) *conn {
 	if req.Stream != nil {
 		return nil
 	}
@@ -73,21 +73,21 @@ func (t *target) rested(req *mesh.Request) *conn {
 
 // exchange sends the request on the connection and reads the response, or its head if the body is to stream. The
 // connection then goes back to the pool, or is closed if it can't be used again. Canceling ctx ends it at once.
-func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time) (*mesh.Response, error) {
+func (t *target) roundTrip(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time) (*mesh.Response, error) {
 	c.r, c.w = 0, 0
 	if err := c.SetDeadline(deadline); err != nil {
 		t.pool.drop(c)
 		return nil, fmt.Errorf("send request: %w", err)
 	}
-	x := &exchange{t: t, c: c, req: req}
-	x.stop = afterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
-	resp, err := x.run(time.Until(deadline))
+	rt := &roundTrip{t: t, c: c, req: req}
+	rt.stop = afterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
+	resp, err := rt.run(time.Until(deadline))
 	if err != nil {
-		x.end(false)
+		rt.end(false)
 		return nil, err
 	}
 	if resp.Stream == nil {
-		x.end(true)
+		rt.end(true)
 	}
 	return resp, nil
 }
@@ -151,19 +151,19 @@ func expectsBody(method string) bool { return method == "POST" || method == "PUT
 // finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that
 // are too many; the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing
 // where nobody waits for it.
-func (c *conn) finalHead(req *mesh.Request, goOn func()) (head, error) {
+func (c *conn) finalHead(req *mesh.Request, onContinue func()) (head, error) {
 	for {
-		h, err := c.head()
+		h, err := c.readHead()
 		switch {
 		case err != nil:
 			return head{}, err
 		case h.status == 101 && req.Upgrade == "":
-			return head{}, errSwitched
+			return head{}, errUpgrade
 		case h.status == 101 || h.status >= 200:
 			return h, nil
 		case h.status == 100:
-			if goOn != nil {
-				goOn()
+			if onContinue != nil {
+				onContinue()
 			}
 		case req.Interim != nil:
 			h.fields.DropHopByHop()

@@ -17,14 +17,14 @@ var (
 	errHeadTooLarge = errors.New("response head is larger than 64 KiB")
 	errBroken       = errors.New("response breaks RFC 9112")
 	errCoding       = fmt.Errorf("%w: transfer coding", errBroken)
-	errSwitched     = fmt.Errorf("%w: 101 for a protocol that wasn't asked for", errBroken)
+	errUpgrade      = fmt.Errorf("%w: 101 for a protocol that wasn't asked for", errBroken)
 )
 
 // conn is one connection to a target with its read buffer. It belongs to one request at a time.
 type conn struct {
 	net.Conn
 	socket  *peeker       // the socket under TLS, or the same
-	plain   bool          // it is the same
+	isPlain bool          // it is the same
 	host    string        // the target's authority, for requests that name none
 	idle    time.Duration // how long it may rest
 	expires time.Time
@@ -36,20 +36,20 @@ type conn struct {
 }
 
 func newConn(c, raw net.Conn) *conn {
-	return &conn{Conn: c, plain: c == raw, socket: newPeeker(raw), idle: idleFor, buf: make([]byte, firstBuffer)}
+	return &conn{Conn: c, isPlain: c == raw, socket: newPeeker(raw), idle: idleTimeout, buf: make([]byte, firstBuffer)}
 }
 
 // write sends the request that lies in out. The beginning of the response may be there then.
 func (c *conn) write() error {
 	written := 0
-	if c.plain && c.socket.raw != nil && c.w == 0 {
-		n, read, err := c.socket.ask(c.out, c.buf)
+	if c.isPlain && c.socket.raw != nil && c.w == 0 {
+		n, read, err := c.socket.writeAndRead(c.out, c.buf)
 		c.w = read
 		switch {
 		case n == len(c.out) && err != nil:
 			return fmt.Errorf("read response: %w", err)
 		case n == len(c.out):
-			return c.unanswered(c.filled(read, io.EOF))
+			return c.markNoAnswer(c.readResult(read, io.EOF))
 		case err != nil:
 			return fmt.Errorf("send request: %w", err)
 		}
@@ -75,11 +75,11 @@ func (c *conn) fill(limit int) error {
 	}
 	n, err := c.Read(c.buf[c.w:])
 	c.w += n
-	return c.filled(n, err)
+	return c.readResult(n, err)
 }
 
 // filled judges a read.
-func (c *conn) filled(n int, err error) error {
+func (c *conn) readResult(n int, err error) error {
 	if n > 0 {
 		return nil
 	}
@@ -87,11 +87,11 @@ func (c *conn) filled(n int, err error) error {
 		err = io.ErrNoProgress
 	}
 	c.eof = err == io.EOF //nolint:errorlint // as the connection gives it
-	return fmt.Errorf("read response: %w", cut(err))
+	return fmt.Errorf("read response: %w", unexpectedEOF(err))
 }
 
 // unanswered tells an end before the first byte of a response from one in its middle.
-func (c *conn) unanswered(err error) error {
+func (c *conn) markNoAnswer(err error) error {
 	if err != nil && c.eof && c.r == c.w {
 		return fmt.Errorf("read response: %w", errNoAnswer)
 	}
@@ -138,7 +138,7 @@ func (c *conn) readFull(dst []byte) error {
 		if rest := dst[n:]; len(rest) > len(c.buf) {
 			m, err := io.ReadAtLeast(c.Conn, rest[:len(rest)-1], 1)
 			if n += m; err != nil {
-				return fmt.Errorf("read response body: %w", cut(err))
+				return fmt.Errorf("read response body: %w", unexpectedEOF(err))
 			}
 			continue
 		}
@@ -152,7 +152,7 @@ func (c *conn) readFull(dst []byte) error {
 }
 
 // cut names the end of a response in its middle.
-func cut(err error) error {
+func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
@@ -160,20 +160,20 @@ func cut(err error) error {
 }
 
 // bulk is how far the buffer of a connection grows that carries a long body.
-const bulk = 256 << 10
+const maxBodyBuffer = 256 << 10
 
 // refill reads into an empty buffer, which grows when reads keep filling it.
 func (c *conn) refill() error {
 	full := c.w == len(c.buf)
 	c.r, c.w = 0, 0
-	if full && len(c.buf) < bulk {
+	if full && len(c.buf) < maxBodyBuffer {
 		c.buf = make([]byte, 4*len(c.buf))
 	}
 	return c.fill(maxHead)
 }
 
 // shrink gives the room of a long body back before the connection rests.
-func (c *conn) shrink() {
+func (c *conn) shrinkBuffer() {
 	if len(c.buf) > maxHead {
 		c.buf = make([]byte, firstBuffer)
 	}

@@ -8,7 +8,7 @@ import (
 
 // goAheadWithin is how long the body of a request that expects 100 Continue is held back: a target may not know of it,
 // and then waits for the body (RFC 9110 §10.1.1).
-const goAheadWithin = time.Second
+const continueWithin = time.Second
 
 var errUnwanted = errors.New("the target answered without the body")
 
@@ -37,7 +37,7 @@ func (e *expectation) await() error {
 	if e == nil {
 		return nil
 	}
-	timer := time.NewTimer(goAheadWithin)
+	timer := time.NewTimer(continueWithin)
 	defer timer.Stop()
 	select {
 	case <-e.decided:

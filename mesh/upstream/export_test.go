@@ -20,10 +20,10 @@ func ReadResponse(answer []byte, method string) (*mesh.Response, error) {
 	}
 	t := &target{up: &Upstream{}, pool: p, log: slog.New(slog.DiscardHandler), now: time.Now}
 	c := newConn(&replay{Reader: bytes.NewReader(answer)}, nil)
-	x := &exchange{t: t, c: c, req: &mesh.Request{Method: method}, stop: func() bool { return true }}
-	resp, err := x.run(time.Minute)
+	rt := &roundTrip{t: t, c: c, req: &mesh.Request{Method: method}, stop: func() bool { return true }}
+	resp, err := rt.run(time.Minute)
 	if err != nil || resp.Stream == nil {
-		x.end(false)
+		rt.end(false)
 		return resp, err
 	}
 	resp.Body, err = io.ReadAll(mesh.NewReader(resp.Stream))
@@ -49,7 +49,7 @@ func ShareAfter(weight int64, since, slowStart time.Duration) int {
 	now := time.Now()
 	t := &target{now: func() time.Time { return now }}
 	t.weight.Store(weight)
-	t.returned.Store(moment(now.Add(-since)))
+	t.returned.Store(sinceEpoch(now.Add(-since)))
 	return t.share(slowStart)
 }
 
@@ -66,7 +66,7 @@ func (g Gradient) Limit() int { return int(g.g.limit.Load()) }
 func (g Gradient) Observe(took time.Duration, inFlight int64) { g.g.observe(took, inFlight) }
 
 // Overdue ends a probe that lasts too long.
-func (g Gradient) Overdue() bool { return g.g.overdue() }
+func (g Gradient) EndOverdueProbe() bool { return g.g.endOverdueProbe() }
 
 // DeadlineOf is by when an upstream must have answered a request.
 func DeadlineOf(cfg node.Upstream, req *mesh.Request) time.Time {
@@ -91,7 +91,7 @@ func (g Gradient) Base() time.Duration {
 }
 
 // FailureOf says what an error of a request at a target is.
-func FailureOf(err error) node.Failure { return failureOf(err).is }
+func FailureOf(err error) node.Failure { return failureOf(err).proxyStatus }
 
 // ConnectError is the error of a connection that didn't come about.
 func ConnectError(err error) error { return connectError(err) }

@@ -206,11 +206,11 @@ func TestProbeEnds(t *testing.T) {
 		if g.Limit() > before/2 {
 			t.Fatal("no probe began")
 		}
-		if g.Overdue() {
+		if g.EndOverdueProbe() {
 			t.Error("the probe is over at once")
 		}
 		<-time.After(time.Second)
-		if !g.Overdue() || g.Limit() < before/2 {
+		if !g.EndOverdueProbe() || g.Limit() < before/2 {
 			t.Errorf("after a second without an answer the limit is %d, before it was %d", g.Limit(), before)
 		}
 	})

@@ -21,7 +21,7 @@ func (c candidates) byHash(key uint64) int {
 	best, bestScore := -1, math.Inf(-1)
 	for i := range c {
 		if most := (5*(inFlight+1)*int64(c[i].share) + 4*shares - 1) / (4 * shares); c[i].inFlight.Load() >= max(most,
-			fewInFlight) {
+			minInFlight) {
 			continue
 		}
 		if score := c[i].score(key); score > bestScore {
@@ -32,7 +32,7 @@ func (c candidates) byHash(key uint64) int {
 }
 
 // fewInFlight requests at once are no load, and a browser sends six.
-const fewInFlight = 8
+const minInFlight = 8
 
 // score is the target's rank for a key: -share/ln(u) with u from the hash of both, uniform in (0, 1).
 func (c candidate) score(key uint64) float64 {

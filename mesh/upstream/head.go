@@ -28,8 +28,8 @@ var (
 )
 
 // head reads status line and fields into memory of their own, which the response keeps.
-func (c *conn) head() (head, error) {
-	own, err := c.section()
+func (c *conn) readHead() (head, error) {
+	own, err := c.readSection()
 	if err != nil {
 		return head{}, err
 	}
@@ -51,7 +51,7 @@ func (c *conn) head() (head, error) {
 // target may end them in LF alone (RFC 9112 §2.2), but not some of them: where LF stands between lines that end in
 // CRLF, somebody may have put it into a field's value, to forge the lines behind it. What can't become a head any more
 // is refused before more of it comes.
-func (c *conn) section() ([]byte, error) {
+func (c *conn) readSection() ([]byte, error) {
 	searched := 0
 	for {
 		p := c.buf[c.r:c.w]
@@ -77,7 +77,7 @@ func (c *conn) section() ([]byte, error) {
 		}
 		searched = max(len(p)-len(end)+1, 0)
 		if err := c.fill(maxHead); err != nil {
-			return nil, c.unanswered(err)
+			return nil, c.markNoAnswer(err)
 		}
 	}
 }
@@ -137,14 +137,14 @@ func (h *head) parseLine(line []byte) error {
 func parseFields(block []byte) (mesh.Header, []byte, error) {
 	fields, rest, err := mesh.ParseFields(block)
 	if errors.Is(err, mesh.ErrFieldLine) {
-		return mesh.ParseFields(mended(block)) //nolint:wrapcheck // it says all
+		return mesh.ParseFields(normalizeFields(block)) //nolint:wrapcheck // it says all
 	}
 	return fields, rest, err //nolint:wrapcheck // likewise
 }
 
 // mended gives a copy of field lines without white space before their colons (RFC 9112 §5.1), and with folded lines
 // joined (RFC 9112 §5.2). What it can't make out it leaves as it is.
-func mended(block []byte) []byte {
+func normalizeFields(block []byte) []byte {
 	out := make([]byte, 0, len(block))
 	for {
 		line, rest, found := bytes.Cut(block, crlf)
@@ -175,7 +175,7 @@ func (c *conn) keepAlive(h head) bool {
 		seconds, _, _ := strings.Cut(value, ",")
 		if n, err := strconv.Atoi(strings.TrimSpace(seconds)); err == nil {
 			// a second early: the target's clock runs too
-			c.idle = min(idleFor, time.Duration(n)*time.Second-time.Second)
+			c.idle = min(idleTimeout, time.Duration(n)*time.Second-time.Second)
 		}
 	}
 	return c.idle > 0

@@ -11,9 +11,9 @@ import (
 // peeker looks at a socket without reading from it, and asks without looking in vain. It belongs to one request at a
 // time.
 type peeker struct {
-	raw  syscall.RawConn
-	look func(fd uintptr)      // made once, since each connection looks before each request
-	swap func(fd uintptr) bool // likewise
+	raw       syscall.RawConn
+	look      func(fd uintptr)      // made once, since each connection looks before each request
+	writeRead func(fd uintptr) bool // likewise
 
 	nothing bool // what look has found
 
@@ -31,7 +31,7 @@ func newPeeker(c net.Conn) *peeker {
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		p.nothing = errors.Is(err, syscall.EAGAIN)
 	}
-	p.swap = p.step
+	p.writeRead = p.step
 	if sc, ok := c.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			p.raw = raw
@@ -53,9 +53,9 @@ func (p *peeker) quiet() bool {
 // ask writes out, waits, and reads what comes first into in, which saves the read that finds nothing yet: a target
 // never answers before it is asked. Less written than all, without an error, means that there was no room, and nothing
 // was waited for.
-func (p *peeker) ask(out, in []byte) (written, read int, err error) {
+func (p *peeker) writeAndRead(out, in []byte) (written, read int, err error) {
 	p.out, p.in, p.sent, p.written, p.read, p.err = out, in, false, 0, 0, nil
-	if err = p.raw.Read(p.swap); err == nil {
+	if err = p.raw.Read(p.writeRead); err == nil {
 		err = p.err
 	}
 	p.out, p.in = nil, nil
@@ -67,7 +67,7 @@ func (p *peeker) step(fd uintptr) (done bool) {
 	if !p.sent {
 		p.sent = true
 		p.written, p.err = syscall.Write(int(fd), p.out)
-		if p.written = max(p.written, 0); later(p.err) {
+		if p.written = max(p.written, 0); temporary(p.err) {
 			p.err = nil
 		}
 		return p.err != nil || p.written < len(p.out)
@@ -75,7 +75,7 @@ func (p *peeker) step(fd uintptr) (done bool) {
 	for p.err = syscall.EINTR; errors.Is(p.err, syscall.EINTR); { // waiting would miss what is there already
 		p.read, p.err = syscall.Read(int(fd), p.in)
 	}
-	if p.read = max(p.read, 0); later(p.err) {
+	if p.read = max(p.read, 0); temporary(p.err) {
 		p.err = nil
 		return false
 	}
@@ -83,6 +83,6 @@ func (p *peeker) step(fd uintptr) (done bool) {
 }
 
 // later reports whether the system only couldn't at that moment.
-func later(err error) bool {
+func temporary(err error) bool {
 	return err != nil && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR))
 }

@@ -23,16 +23,16 @@ type Resolver interface {
 var _ Resolver = (*net.Resolver)(nil)
 
 // lookupWithin bounds one look-up.
-const lookupWithin = 2 * time.Second
+const lookupTimeout = 2 * time.Second
 
 // mostAddresses bounds the addresses of one name that are used.
-const mostAddresses = 64
+const maxAddresses = 64
 
 // names is what the host names of an upstream's targets were resolved to.
 type names map[string][]netip.Addr
 
 // or takes from before what a look-up didn't find: a name that can't be looked up at this moment keeps its addresses.
-func (n names) or(before names) names {
+func (n names) withFallback(before names) names {
 	out := maps.Clone(before)
 	if out == nil {
 		out = names{}
@@ -42,7 +42,7 @@ func (n names) or(before names) names {
 }
 
 // of leaves the names that a configuration has.
-func (n names) of(cfg node.Upstream) names {
+func (n names) only(cfg node.Upstream) names {
 	out := names{}
 	for _, host := range hosts(cfg) {
 		if addrs := n[host]; len(addrs) > 0 {
@@ -67,7 +67,7 @@ func hosts(cfg node.Upstream) (out []string) {
 
 // lookUp resolves host names, all at the same time, and leaves out those that can't be resolved at this moment.
 func (c Config) lookUp(ctx context.Context, hosts []string) names {
-	ctx, cancel := context.WithTimeout(ctx, lookupWithin)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	all := make([][]netip.Addr, len(hosts))
 	var looking sync.WaitGroup
@@ -105,7 +105,7 @@ func usable(addrs []netip.Addr) []netip.Addr {
 	}
 	slices.SortFunc(v4, netip.Addr.Compare)
 	v4 = slices.Compact(v4)
-	return v4[:min(len(v4), mostAddresses)]
+	return v4[:min(len(v4), maxAddresses)]
 }
 
 // routed reports whether this host knows a way to an address. Nothing is sent.
@@ -119,7 +119,7 @@ func routed(addr netip.Addr) bool {
 }
 
 // text writes an address; empty for none.
-func text(addr netip.Addr) string {
+func addrText(addr netip.Addr) string {
 	if !addr.IsValid() {
 		return ""
 	}
@@ -155,9 +155,9 @@ func (u *Upstream) resolve(ctx context.Context) {
 			continue
 		}
 		last = time.Now()
-		found := u.set.lookUp(ctx, hosts(s.cfg)).or(s.names).of(s.cfg)
+		found := u.set.lookUp(ctx, hosts(s.cfg)).withFallback(s.names).only(s.cfg)
 		if ctx.Err() == nil && !reflect.DeepEqual(found, s.names) {
-			u.renamed(s, found)
+			u.changeAddresses(s, found)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (u *Upstream) resolve(ctx context.Context) {
 const tickSlack = 100 * time.Millisecond
 
 // renamed gives the upstream its targets' new addresses, unless it was configured anew meanwhile.
-func (u *Upstream) renamed(s *state, found names) {
+func (u *Upstream) changeAddresses(s *state, found names) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.state.Load() != s {

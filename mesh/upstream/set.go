@@ -56,7 +56,7 @@ var ErrCutOff = errors.New("requests were cut off")
 // that an upstream isn't as configured.
 func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
 	left, err := s.change(ctx, upstreams, s.lookUp(ctx, upstreams))
-	cut := drain(ctx, left)
+	cut := shutdownAll(ctx, left)
 	if err == nil && cut != nil {
 		return fmt.Errorf("%w: %w", ErrCutOff, cut)
 	}
@@ -84,7 +84,7 @@ func (s *Set) has(name string, cfg node.Upstream) bool {
 }
 
 // drain lets upstreams leave and finish what runs.
-func drain(ctx context.Context, left []*Upstream) error {
+func shutdownAll(ctx context.Context, left []*Upstream) error {
 	errs := make([]error, len(left))
 	var leaving sync.WaitGroup
 	for i, u := range left {
@@ -144,7 +144,7 @@ func (s *Set) put(ctx context.Context, name string, cfg node.Upstream, found nam
 
 // Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends. Apply fails from then on.
 func (s *Set) Shutdown(ctx context.Context) error {
-	return drain(ctx, s.takeAll())
+	return shutdownAll(ctx, s.takeAll())
 }
 
 // Close ends every upstream at once. Apply fails from then on.
@@ -193,9 +193,9 @@ func (s *Set) Status() []Status {
 		st.Timeout = state.cfg.Timeout
 		st.Retries, st.Unpaid = state.budget.Spent()
 		st.Hedges = u.hedges.Load()
-		for i := range u.gates {
-			st.Waiting += u.gates[i].waiting.Load()
-			st.Refused += u.gates[i].refused.Load()
+		for i := range u.queues {
+			st.Waiting += u.queues[i].waiting.Load()
+			st.Refused += u.queues[i].refused.Load()
 		}
 		for _, t := range state.targets {
 			st.Targets = append(st.Targets, t.status())

@@ -25,31 +25,31 @@ type Upstream struct {
 	state   atomic.Pointer[state]
 	service *mesh.Service
 
-	set     Config
-	gates   [2]gate // where requests wait for a stable target, and for a canary
-	canary  canary
-	hedges  atomic.Uint64
-	despair atomic.Int64 // the moment until which resting targets are used like others; see despairs
+	set             Config
+	queues          [2]waitQueue // where requests wait for a stable target, and for a canary
+	canary          canary
+	hedges          atomic.Uint64
+	allFailingUntil atomic.Int64 // the moment until which resting targets are used like others; see despairs
 
-	mu      sync.Mutex // guards the order of changes
-	resting sync.Mutex // held while a target goes to rest
-	stop    context.CancelFunc
-	running sync.WaitGroup // health checks of the newest state
-	end     context.CancelFunc
-	ended   sync.WaitGroup // the resolver and the caretaker
+	mu              sync.Mutex // guards the order of changes
+	ejecting        sync.Mutex // held while a target goes to rest
+	stopChecks      context.CancelFunc
+	checks          sync.WaitGroup // health checks of the newest state
+	stopMaintenance context.CancelFunc
+	maintenance     sync.WaitGroup // the resolver and the caretaker
 }
 
-func (u *Upstream) gate(canary bool) *gate {
+func (u *Upstream) queue(canary bool) *waitQueue {
 	if canary {
-		return &u.gates[1]
+		return &u.queues[1]
 	}
-	return &u.gates[0]
+	return &u.queues[0]
 }
 
 // turn lets those look for a target who wait for that kind, and those of the other kind, for whom it may stand in.
-func (u *Upstream) turn(canary bool) {
-	u.gate(canary).turn()
-	u.gate(!canary).turn()
+func (u *Upstream) wakeWaiting(canary bool) {
+	u.queue(canary).wakeFirst()
+	u.queue(!canary).wakeFirst()
 }
 
 // state is what a configuration made: replaced as a whole when it changes.
@@ -62,14 +62,14 @@ type state struct {
 }
 
 func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upstream, error) {
-	u := &Upstream{name: name, log: set.Log.With("upstream", name), changed: set.Changed, set: set, stop: func() {}}
+	u := &Upstream{name: name, log: set.Log.With("upstream", name), changed: set.Changed, set: set, stopChecks: func() {}}
 	if err := u.apply(cfg, found); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	u.end = cancel
-	u.ended.Go(func() { u.resolve(ctx) })
-	u.ended.Go(func() { u.tend(ctx) })
+	u.stopMaintenance = cancel
+	u.maintenance.Go(func() { u.resolve(ctx) })
+	u.maintenance.Go(func() { u.maintain(ctx) })
 	service, err := set.Conn.NewService(mesh.ServiceConfig{
 		Destination: set.Conn.Upstream(name), Handler: u,
 		Limit: cfg.MaxRequests, Streams: true, Direct: true,
@@ -88,9 +88,9 @@ func (u *Upstream) apply(cfg node.Upstream, found names) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if old := u.state.Load(); old != nil {
-		found = found.or(old.names)
+		found = found.withFallback(old.names)
 	}
-	return u.change(cfg, found.of(cfg))
+	return u.change(cfg, found.only(cfg))
 }
 
 // change makes the state for a configuration and the addresses of its names. The caller holds mu.
@@ -113,11 +113,11 @@ func (u *Upstream) change(cfg node.Upstream, found names) error {
 			next.targets = append(next.targets, t)
 		}
 	}
-	u.stop()
-	u.running.Wait()
+	u.stopChecks()
+	u.checks.Wait()
 	u.state.Store(next)
-	u.watch(next)
-	u.turn(false) // who waits may find room at the new ones
+	u.startChecks(next)
+	u.wakeWaiting(false) // who waits may find room at the new ones
 	if old != nil {
 		for _, t := range old.targets {
 			if !slices.Contains(next.targets, t) {
@@ -146,13 +146,13 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 		return nil, err
 	}
 	t := &target{
-		up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + text(addr)), canary: tc.Canary,
+		up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + addrText(addr)), canary: tc.Canary,
 		pool: p, log: u.log, now: time.Now,
 	}
 	t.changed = func(kind, detail string) { u.changed(kind, u.name+" "+detail) }
 	t.configure(cfg, tc)
 	if old != nil { // it begins slowly, beside those that are warm
-		t.returned.Store(moment(t.now()))
+		t.returned.Store(sinceEpoch(t.now()))
 	}
 	return t, nil
 }
@@ -160,7 +160,7 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 // configure sets what a reload may change.
 func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 	t.weight.Store(int64(tc.Weight))
-	t.pool.within.Store(int64(cfg.ConnectTimeout))
+	t.pool.connectTimeout.Store(int64(cfg.ConnectTimeout))
 	if cfg.Health == nil { // nobody would find out that it is up again
 		t.down.Store(false)
 	}
@@ -174,28 +174,28 @@ func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 }
 
 // watch starts the health checks of a state; stop ends them.
-func (u *Upstream) watch(s *state) {
+func (u *Upstream) startChecks(s *state) {
 	ctx, cancel := context.WithCancel(context.Background())
-	u.stop = cancel
+	u.stopChecks = cancel
 	if s.cfg.Health == nil {
 		return
 	}
 	for _, t := range s.targets {
-		u.running.Go(func() { t.watch(ctx, *s.cfg.Health) })
+		u.checks.Go(func() { t.checkHealth(ctx, *s.cfg.Health) })
 	}
 }
 
 // tendEvery is how often targets are compared, and sweepEvery, in its multiples, how often idle connections are looked
 // at when no request does.
 const (
-	tendEvery  = time.Second
-	sweepEvery = 5
+	maintainEvery = time.Second
+	sweepEvery    = 5
 )
 
 // tend takes care of the targets until ctx ends: those that are much slower than the others rest, and connections that
 // rest for too long are closed.
-func (u *Upstream) tend(ctx context.Context) {
-	tick := time.NewTicker(tendEvery)
+func (u *Upstream) maintain(ctx context.Context) {
+	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		select {
@@ -205,13 +205,13 @@ func (u *Upstream) tend(ctx context.Context) {
 		}
 		s := u.state.Load()
 		if s.cfg.Eject.Slow > 0 {
-			for _, t := range s.slow() {
+			for _, t := range s.slowTargets() {
 				t.eject(errSlow)
 			}
 		}
 		for _, t := range s.targets {
 			if n%sweepEvery == 0 {
-				t.pool.sweep()
+				t.pool.closeExpired()
 			}
 		}
 	}
@@ -220,11 +220,11 @@ func (u *Upstream) tend(ctx context.Context) {
 // Handle asks one target, and others if the first fails and the request may be repeated.
 func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Response, error) {
 	s := u.state.Load()
-	last := s.newAttempt(req, s.deadline(req)).run(ctx)
+	last := s.newCall(req, s.deadline(req)).run(ctx)
 	if last.resp != nil && last.err == nil {
 		return last.resp, nil
 	}
-	return nil, u.failure(ctx, req, last)
+	return nil, u.callError(ctx, req, last)
 }
 
 // deadline is by when the request must be answered: that of its route, unless the upstream gives up before.
@@ -239,14 +239,14 @@ func (s *state) deadline(req *mesh.Request) time.Time {
 
 // close ends checks, connections, and the requests that still run.
 func (u *Upstream) close() {
-	u.end()
-	u.ended.Wait()
+	u.stopMaintenance()
+	u.maintenance.Wait()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.stop()
-	u.running.Wait()
+	u.stopChecks()
+	u.checks.Wait()
 	for _, t := range u.state.Load().targets {
 		t.pool.close()
-		t.pool.cut()
+		t.pool.closeInUse()
 	}
 }

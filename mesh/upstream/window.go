@@ -19,36 +19,36 @@ type sums struct {
 }
 
 // ending is how a request ended.
-type ending byte
+type result byte
 
 const (
-	ended   ending = iota
-	failed         // the target spoiled it
-	givenUp        // nobody waited for its end: it tells of slowness, and neither of success nor of failure
+	resultAnswered  result = iota
+	resultFailed           // the target spoiled it
+	resultAbandoned        // nobody waited for its end: it tells of slowness, and neither of success nor of failure
 )
 
-func (w *window) add(now time.Time, how ending, took time.Duration) {
-	second := moment(now) / int64(time.Second)
+func (w *window) record(now time.Time, how result, took time.Duration) {
+	second := sinceEpoch(now) / int64(time.Second)
 	const n = int64(len(w.buckets))
 	b := &w.buckets[(second%n+n)%n]
 	if b.second != second {
 		*b = bucket{second: second}
 	}
 	switch how {
-	case failed:
+	case resultFailed:
 		b.requests++
 		b.failed++
 		return
-	case ended:
+	case resultAnswered:
 		b.requests++
-	case givenUp:
+	case resultAbandoned:
 	}
 	b.timed++
 	b.took += took
 }
 
 func (w *window) sums(now time.Time) (s sums) {
-	second := moment(now) / int64(time.Second)
+	second := sinceEpoch(now) / int64(time.Second)
 	for _, b := range w.buckets {
 		if second-b.second < int64(len(w.buckets)) {
 			s.requests += b.requests

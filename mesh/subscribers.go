@@ -16,15 +16,15 @@ import (
 )
 
 // censusSubject is where every NATS server answers with the connections of the asker's own account.
-const censusSubject = "$SYS.REQ.ACCOUNT.PING.CONNZ"
+const connzSubject = "$SYS.REQ.ACCOUNT.PING.CONNZ"
 
 // Bounds of a census: how long it waits for the first server, and for each further one; how many connections a server
 // tells of in one message, and how many messages it is asked for.
 const (
-	censusTime  = time.Second
-	censusQuiet = 200 * time.Millisecond
-	censusPage  = 256
-	censusPages = 16
+	firstServerWithin = time.Second
+	nextServerWithin  = 200 * time.Millisecond
+	connzPage         = 256
+	maxConnzPages     = 16
 )
 
 // Subscriber is one member of a service.
@@ -40,15 +40,15 @@ type Subscriber struct {
 // if that isn't known. It fails if no server answers, as one may not with mesh.url.
 func (c *Conn) Census(ctx context.Context, servers int) (map[string][]Subscriber, error) {
 	out := map[string][]Subscriber{}
-	for page := range censusPages {
-		answers, err := c.askServers(ctx, page*censusPage, servers)
+	for page := range maxConnzPages {
+		answers, err := c.requestConnz(ctx, page*connzPage, servers)
 		if err != nil {
 			return nil, fmt.Errorf("ask NATS who subscribes: %w", err)
 		}
 		more := false
 		for i := range answers {
-			answers[i].count(out, c.cfg.Prefix+"http.")
-			more = more || len(answers[i].Data.Conns) == censusPage
+			answers[i].addSubscribers(out, c.cfg.Prefix+"http.")
+			more = more || len(answers[i].Data.Conns) == connzPage
 		}
 		if !more {
 			break
@@ -63,7 +63,7 @@ func (c *Conn) Census(ctx context.Context, servers int) (map[string][]Subscriber
 }
 
 // connections is what a server tells of its connections.
-type connections struct {
+type connzReply struct {
 	Server struct {
 		Name string `json:"name"`
 	} `json:"server"`
@@ -82,7 +82,7 @@ type connections struct {
 }
 
 // count adds the members to out; prefix is what subjects of services begin with.
-func (a *connections) count(out map[string][]Subscriber, prefix string) {
+func (a *connzReply) addSubscribers(out map[string][]Subscriber, prefix string) {
 	for _, conn := range a.Data.Conns {
 		one := Subscriber{Name: conn.Name, Lang: conn.Lang, Server: a.Server.Name}
 		if conn.Port != 0 {
@@ -98,14 +98,14 @@ func (a *connections) count(out map[string][]Subscriber, prefix string) {
 }
 
 // askServers asks every server for its connections that subscribe to services, from that one on.
-func (c *Conn) askServers(ctx context.Context, offset, servers int) (out []connections, err error) {
+func (c *Conn) requestConnz(ctx context.Context, offset, servers int) (out []connzReply, err error) {
 	ask, err := json.Marshal(map[string]any{
-		"subscriptions_detail": true, "filter_subject": c.cfg.Prefix + "http.*", "limit": censusPage, "offset": offset,
+		"subscriptions_detail": true, "filter_subject": c.cfg.Prefix + "http.*", "limit": connzPage, "offset": offset,
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // plain values always marshal
 	}
-	ctx, cancel := context.WithTimeout(ctx, censusTime)
+	ctx, cancel := context.WithTimeout(ctx, firstServerWithin)
 	defer cancel()
 	reply := c.nc.NewInbox()
 	sub, err := c.nc.SubscribeSync(reply)
@@ -113,11 +113,11 @@ func (c *Conn) askServers(ctx context.Context, offset, servers int) (out []conne
 		return nil, err //nolint:wrapcheck // Census says what it was for
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
-	if err := c.nc.PublishRequest(censusSubject, reply, ask); err != nil {
+	if err := c.nc.PublishRequest(connzSubject, reply, ask); err != nil {
 		return nil, err //nolint:wrapcheck // see above
 	}
 	for servers == 0 || len(out) < servers {
-		answer, err := nextAnswer(ctx, sub, len(out) > 0)
+		answer, err := nextConnz(ctx, sub, len(out) > 0)
 		switch {
 		case err == nil:
 			out = append(out, answer)
@@ -131,10 +131,10 @@ func (c *Conn) askServers(ctx context.Context, offset, servers int) (out []conne
 }
 
 // nextAnswer waits for a server; quiet means not for long.
-func nextAnswer(ctx context.Context, sub *nats.Subscription, quiet bool) (answer connections, err error) {
+func nextConnz(ctx context.Context, sub *nats.Subscription, quiet bool) (answer connzReply, err error) {
 	if quiet {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, censusQuiet)
+		ctx, cancel = context.WithTimeout(ctx, nextServerWithin)
 		defer cancel()
 	}
 	msg, err := sub.NextMsgWithContext(ctx)

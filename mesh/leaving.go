@@ -24,13 +24,13 @@ import (
 // A node that doesn't answer within holdWait isn't waited for, and what a member forgets to end ends after holdLimit.
 const (
 	leavingSubject = "millrace.leaving" // only nodes may publish on it
-	holdWait       = 250 * time.Millisecond
-	holdLimit      = time.Second
-	maxHolds       = 4096
+	pauseWithin    = 250 * time.Millisecond
+	maxPause       = time.Second
+	maxPauses      = 4096
 )
 
 // leaving is what a member that leaves tells the nodes.
-type leaving struct {
+type leavingMessage struct {
 	Version int    `json:"v"`       // 1
 	ID      string `json:"id"`      // of this leave
 	Subject string `json:"subject"` // of its requests
@@ -38,23 +38,23 @@ type leaving struct {
 }
 
 // holding is a node's answer, once for each of its connections.
-type holding struct {
+type pausedMessage struct {
 	Version int    `json:"v"` // 1
 	Node    string `json:"node"`
 	Streams bool   `json:"streams,omitempty"` // from the connection for streams
 }
 
 // holds are the subjects on which this connection sends no requests at this moment.
-type holds struct {
-	gate   sync.RWMutex // held for reading while a request is published; guards what follows
-	held   map[string]*hold
+type pauses struct {
+	mu     sync.RWMutex // held for reading while a request is published; guards what follows
+	paused map[string]*pausedSubject
 	leaves map[string]*leave // by their IDs
 }
 
 // hold is a subject that members leave.
-type hold struct {
-	leaves int
-	over   chan struct{} // closed when no leave is left
+type pausedSubject struct {
+	leaves  int
+	resumed chan struct{} // closed when no leave is left
 }
 
 // leave is one member's leaving.
@@ -65,71 +65,71 @@ type leave struct {
 
 // pass waits while requests on the subject are held back, and keeps the next leave waiting until the request is
 // published.
-func (h *holds) pass(subject string) {
+func (p *pauses) beginPublish(subject string) {
 	for {
-		h.gate.RLock()
-		held := h.held[subject]
+		p.mu.RLock()
+		held := p.paused[subject]
 		if held == nil {
 			return
 		}
-		h.gate.RUnlock()
-		<-held.over // holdLimit at the latest
+		p.mu.RUnlock()
+		<-held.resumed // holdLimit at the latest
 	}
 }
 
-func (h *holds) published() { h.gate.RUnlock() }
+func (p *pauses) endPublish() { p.mu.RUnlock() }
 
 // begin holds requests on the subject back, and returns when those on their way are published.
-func (h *holds) begin(id, subject string) {
-	h.gate.Lock()
-	defer h.gate.Unlock()
-	if h.leaves[id] != nil || len(h.leaves) >= maxHolds {
+func (p *pauses) pause(id, subject string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leaves[id] != nil || len(p.leaves) >= maxPauses {
 		return
 	}
-	if h.leaves == nil {
-		h.leaves, h.held = map[string]*leave{}, map[string]*hold{}
+	if p.leaves == nil {
+		p.leaves, p.paused = map[string]*leave{}, map[string]*pausedSubject{}
 	}
-	h.leaves[id] = &leave{subject, time.AfterFunc(holdLimit, func() { h.end(id) })}
-	if h.held[subject] == nil {
-		h.held[subject] = &hold{over: make(chan struct{})}
+	p.leaves[id] = &leave{subject, time.AfterFunc(maxPause, func() { p.resume(id) })}
+	if p.paused[subject] == nil {
+		p.paused[subject] = &pausedSubject{resumed: make(chan struct{})}
 	}
-	h.held[subject].leaves++
+	p.paused[subject].leaves++
 }
 
 // end lets requests go again, unless another member leaves too. It can be called again.
-func (h *holds) end(id string) {
-	h.gate.Lock()
-	defer h.gate.Unlock()
-	l := h.leaves[id]
+func (p *pauses) resume(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leaves[id]
 	if l == nil {
 		return
 	}
-	delete(h.leaves, id)
+	delete(p.leaves, id)
 	l.limit.Stop()
-	held := h.held[l.subject]
+	held := p.paused[l.subject]
 	if held.leaves--; held.leaves == 0 {
-		delete(h.held, l.subject)
-		close(held.over)
+		delete(p.paused, l.subject)
+		close(held.resumed)
 	}
 }
 
 // hear takes the message of a member that leaves.
-func (c *Conn) hear(msg *nats.Msg) {
-	var l leaving
+func (c *Conn) handleLeaving(msg *nats.Msg) {
+	var l leavingMessage
 	if json.Unmarshal(msg.Data, &l) != nil || l.Version != 1 {
 		return
 	}
 	if l.Over {
-		c.holds.end(l.ID)
+		c.pauses.resume(l.ID)
 		return
 	}
-	c.holds.begin(l.ID, l.Subject)
-	self := c.self()
+	c.pauses.pause(l.ID, l.Subject)
+	self := c.nodeID()
 	if self == "" || msg.Reply == "" {
 		return // nobody waits for it
 	}
-	for nc, streams := range map[*nats.Conn]bool{c.nc: false, c.links.nc: true} {
-		if b, err := json.Marshal(holding{Version: 1, Node: self, Streams: streams}); err == nil {
+	for nc, streams := range map[*nats.Conn]bool{c.nc: false, c.streams.nc: true} {
+		if b, err := json.Marshal(pausedMessage{Version: 1, Node: self, Streams: streams}); err == nil {
 			_ = nc.Publish(msg.Reply, b) // the member doesn't wait for long
 		}
 	}
@@ -137,10 +137,10 @@ func (c *Conn) hear(msg *nats.Msg) {
 
 // holdOthers lets the other nodes hold back requests on the subject until over is called. It returns when they do, or
 // after holdWait.
-func (c *Conn) holdOthers(ctx context.Context, subject string) (over func()) {
-	missing := map[holding]bool{}
-	for _, id := range c.others() {
-		missing[holding{1, id, false}], missing[holding{1, id, true}] = true, true
+func (c *Conn) pauseOthers(ctx context.Context, subject string) (over func()) {
+	missing := map[pausedMessage]bool{}
+	for _, id := range c.otherNodes() {
+		missing[pausedMessage{1, id, false}], missing[pausedMessage{1, id, true}] = true, true
 	}
 	if len(missing) == 0 || ctx.Err() != nil {
 		return func() {}
@@ -152,13 +152,13 @@ func (c *Conn) holdOthers(ctx context.Context, subject string) (over func()) {
 		return func() {}
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a broken connection
-	c.tellLeaving(leaving{Version: 1, ID: id, Subject: subject}, sub.Subject)
-	limit := acquireTimer(holdWait)
+	c.publishLeaving(leavingMessage{Version: 1, ID: id, Subject: subject}, sub.Subject)
+	limit := acquireTimer(pauseWithin)
 	defer releaseTimer(limit)
 	for len(missing) > 0 {
 		select {
 		case msg := <-answers:
-			var h holding
+			var h pausedMessage
 			if json.Unmarshal(msg.Data, &h) == nil {
 				delete(missing, h)
 			}
@@ -168,10 +168,10 @@ func (c *Conn) holdOthers(ctx context.Context, subject string) (over func()) {
 			clear(missing)
 		}
 	}
-	return func() { c.tellLeaving(leaving{Version: 1, ID: id, Subject: subject, Over: true}, "") }
+	return func() { c.publishLeaving(leavingMessage{Version: 1, ID: id, Subject: subject, Over: true}, "") }
 }
 
-func (c *Conn) tellLeaving(l leaving, reply string) {
+func (c *Conn) publishLeaving(l leavingMessage, reply string) {
 	if b, err := json.Marshal(l); err == nil {
 		_ = c.nc.PublishRequest(c.cfg.Prefix+leavingSubject, reply, b) // without a connection nobody sends here either
 	}

@@ -6,36 +6,36 @@ import (
 )
 
 // tellEvery is how often the log is told of the same failure of the same target.
-const tellEvery = time.Second
+const logEvery = time.Second
 
 // told thins the lines about failures: when every request fails, the log needn't tell of each. The zero value is ready;
 // it is safe for concurrent use.
-type told struct {
+type failureLog struct {
 	mu   sync.Mutex // guards what follows
-	last map[*failure]*lastTold
+	last map[*failure]*lastLogged
 }
 
-type lastTold struct {
+type lastLogged struct {
 	at      time.Time
 	leftOut int
 }
 
 // pass reports whether the log is to be told, and of how many failures since the last time it wasn't.
-func (t *told) pass(f *failure, now time.Time) (leftOut int, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.last == nil {
-		t.last = map[*failure]*lastTold{}
+func (l *failureLog) admit(f *failure, now time.Time) (leftOut int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == nil {
+		l.last = map[*failure]*lastLogged{}
 	}
-	l := t.last[f]
-	if l == nil {
-		t.last[f] = &lastTold{at: now}
+	last := l.last[f]
+	if last == nil {
+		l.last[f] = &lastLogged{at: now}
 		return 0, true
 	}
-	if now.Sub(l.at) < tellEvery {
-		l.leftOut++
+	if now.Sub(last.at) < logEvery {
+		last.leftOut++
 		return 0, false
 	}
-	leftOut, l.leftOut, l.at = l.leftOut, 0, now
+	leftOut, last.leftOut, last.at = last.leftOut, 0, now
 	return leftOut, true
 }

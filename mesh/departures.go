@@ -14,14 +14,14 @@ import (
 // connection, and the list of nodes the end of a node. Calls that have waited for a while (watchAfter) can be told of
 // both: they give up a try that nobody will answer.
 const (
-	goneSubject = "millrace.gone" // only nodes may publish on it
-	watchAfter  = 100 * time.Millisecond
-	maxRecent   = 256 // departures that are remembered for calls which aren't watched yet
-	rememberFor = time.Minute
+	goneSubject         = "millrace.gone" // only nodes may publish on it
+	waitingAfter        = 100 * time.Millisecond
+	maxRecentDepartures = 256 // departures that are remembered for calls which aren't watched yet
+	recentFor           = time.Minute
 )
 
 // gone is what a node tells the others of its server's members.
-type gone struct {
+type goneMessage struct {
 	Version  int      `json:"v"` // 1
 	Subjects []string `json:"subjects"`
 }
@@ -31,7 +31,7 @@ func (c *Conn) MembersGone(subjects []string) {
 	const most = 1000 // in one message
 	for len(subjects) > 0 {
 		n := min(len(subjects), most)
-		if b, err := json.Marshal(gone{1, subjects[:n]}); err == nil {
+		if b, err := json.Marshal(goneMessage{1, subjects[:n]}); err == nil {
 			_ = c.nc.Publish(c.cfg.Prefix+goneSubject, b) // without a connection there are no calls to tell
 		}
 		subjects = subjects[n:]
@@ -39,35 +39,35 @@ func (c *Conn) MembersGone(subjects []string) {
 }
 
 // hearGone takes what a node tells of its server's members.
-func (c *Conn) hearGone(msg *nats.Msg) {
-	var g gone
+func (c *Conn) handleGone(msg *nats.Msg) {
+	var g goneMessage
 	if json.Unmarshal(msg.Data, &g) == nil && g.Version == 1 {
-		c.watched.later(departure{subjects: g.Subjects})
+		c.waiting.enqueue(departure{subjects: g.Subjects})
 	}
 }
 
 // departure is the end of a member or of a node.
 type departure struct {
-	at       time.Time // when this connection heard of it
-	subjects []string  // of a member
-	node     string    // id of a node
-	run      string    // names its process
-	left     bool      // the node said that it stops: others are as they were
+	at        time.Time // when this connection heard of it
+	subjects  []string  // of a member
+	node      string    // id of a node
+	process   string    // names its process
+	announced bool      // the node said that it stops: others are as they were
 }
 
 // attend tells the calls that wait of departures, until the connection is closed. What came before one has been taken
 // when they hear of it: a member may answer and die at once.
-func (c *Conn) attend() {
-	for d := range c.watched.queue {
+func (c *Conn) announceDepartures() {
+	for d := range c.waiting.queue {
 		c.fence()
-		c.watched.tell(d)
-		c.links.probe()
+		c.waiting.announce(d)
+		c.streams.probeSoon()
 	}
 }
 
 // fence returns when all that came for calls before has been handed to them. It sends a reply to itself.
 func (c *Conn) fence() {
-	t, ok := c.mux.take()
+	t, ok := c.mux.begin()
 	if !ok {
 		return
 	}
@@ -79,28 +79,28 @@ func (c *Conn) fence() {
 	defer releaseTimer(timer)
 	select {
 	case <-t.slot.reply:
-		c.mux.received(t)
+		c.mux.release(t)
 	case <-timer.C:
 		c.mux.abandon(t, "fence")
 	}
 }
 
 // watched are the calls that have waited for a while.
-type watched struct {
+type waitingCalls struct {
 	queue chan departure // to be told; when it is full they are dropped
 
 	mu     sync.Mutex // guards what follows and the watches in it
-	calls  map[*watch]struct{}
+	calls  map[*waitingCall]struct{}
 	recent []departure // the newest
 	closed bool
 }
 
-func newWatched() *watched {
-	return &watched{queue: make(chan departure, maxRecent), calls: map[*watch]struct{}{}}
+func newWaitingCalls() *waitingCalls {
+	return &waitingCalls{queue: make(chan departure, maxRecentDepartures), calls: map[*waitingCall]struct{}{}}
 }
 
 // later lets attend tell a departure of this moment.
-func (w *watched) later(d departure) {
+func (w *waitingCalls) enqueue(d departure) {
 	d.at = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,7 +114,7 @@ func (w *watched) later(d departure) {
 }
 
 // close ends attend.
-func (w *watched) close() {
+func (w *waitingCalls) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.closed {
@@ -124,52 +124,52 @@ func (w *watched) close() {
 }
 
 // watch is a call that is told of departures.
-type watch struct {
-	all   *watched
-	to    Destination
-	since time.Time // when its first try was sent
-	timer *time.Timer
-	news  []departure
+type waitingCall struct {
+	set        *waitingCalls
+	to         Destination
+	since      time.Time // when its first try was sent
+	timer      *time.Timer
+	departures []departure
 }
 
 // add begins to tell a call, by its timer. Departures since it was sent are news at once.
-func (w *watched) add(to Destination, since time.Time, timer *time.Timer) *watch {
-	c := &watch{all: w, to: to, since: since, timer: timer}
+func (w *waitingCalls) add(to Destination, since time.Time, timer *time.Timer) *waitingCall {
+	c := &waitingCall{set: w, to: to, since: since, timer: timer}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls[c] = struct{}{}
 	for _, d := range w.recent {
-		c.tell(d)
+		c.add(d)
 	}
 	return c
 }
 
-func (w *watched) tell(d departure) {
+func (w *waitingCalls) announce(d departure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.calls {
-		if c.tell(d) {
+		if c.add(d) {
 			c.timer.Reset(0)
 		}
 	}
 	w.recent = append(w.recent, d)
-	w.recent = slices.Delete(w.recent, 0, max(0, len(w.recent)-maxRecent))
-	w.recent = slices.DeleteFunc(w.recent, func(old departure) bool { return time.Since(old.at) > rememberFor })
+	w.recent = slices.Delete(w.recent, 0, max(0, len(w.recent)-maxRecentDepartures))
+	w.recent = slices.DeleteFunc(w.recent, func(old departure) bool { return time.Since(old.at) > recentFor })
 }
 
 // tell reports whether the departure may concern the call.
-func (c *watch) tell(d departure) bool {
+func (c *waitingCall) add(d departure) bool {
 	if d.at.Before(c.since) || !d.concerns(&c.to) {
 		return false
 	}
-	c.news = append(c.news, d)
+	c.departures = append(c.departures, d)
 	return true
 }
 
 // concerns reports whether a call to the destination may have been with whoever is gone.
 func (d *departure) concerns(to *Destination) bool {
 	if d.node != "" {
-		return to.answers != oneNode || to.node() == d.node
+		return to.answers != oneNode || to.nodeID() == d.node
 	}
 	for _, s := range d.subjects {
 		if covers(s, to.subject) || covers(s, to.stream) {
@@ -200,30 +200,30 @@ func covers(pattern, subject string) bool {
 }
 
 // take gives the news since it was asked last.
-func (c *watch) take() []departure {
-	c.all.mu.Lock()
-	defer c.all.mu.Unlock()
-	news := c.news
-	c.news = nil
+func (c *waitingCall) takeDepartures() []departure {
+	c.set.mu.Lock()
+	defer c.set.mu.Unlock()
+	news := c.departures
+	c.departures = nil
 	return news
 }
 
 // rest sets the timer, unless there are news again.
-func (c *watch) rest(d time.Duration) {
-	c.all.mu.Lock()
-	defer c.all.mu.Unlock()
-	if len(c.news) > 0 {
+func (c *waitingCall) resetTimer(d time.Duration) {
+	c.set.mu.Lock()
+	defer c.set.mu.Unlock()
+	if len(c.departures) > 0 {
 		d = 0
 	}
 	c.timer.Reset(d)
 }
 
 // end ends the telling, if it was begun. The timer may then be used for something else.
-func (c *watch) end() {
+func (c *waitingCall) remove() {
 	if c == nil {
 		return
 	}
-	c.all.mu.Lock()
-	defer c.all.mu.Unlock()
-	delete(c.all.calls, c)
+	c.set.mu.Lock()
+	defer c.set.mu.Unlock()
+	delete(c.set.calls, c)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // gate is where requests wait, in the order in which they came, until a target has room. Safe for concurrent use.
-type gate struct {
+type waitQueue struct {
 	waiting atomic.Int64 // the length of queue
 	refused atomic.Uint64
 
@@ -24,20 +24,20 @@ var errFull = node.Errorf(node.CodeBusy, nil, "every target of the upstream has 
 
 // lookAgain is how often the first in the queue looks for a target though no place was given back: targets return by
 // themselves, too.
-const lookAgain = 50 * time.Millisecond
+const retryEvery = 50 * time.Millisecond
 
 // pass waits until try finds a target. It fails when the queue is full, the time is over, ctx ends, or try says that
 // there is none to wait for.
-func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time,
+func (q *waitQueue) wait(ctx context.Context, c node.Concurrency, deadline time.Time,
 	try func() (t *target, full bool),
 ) (*target, error) {
-	w := g.join(c.MaxQueue)
+	w := q.enqueue(c.MaxQueue)
 	if w == nil {
-		g.refused.Add(1)
+		q.refused.Add(1)
 		return nil, errFull
 	}
-	defer g.quit(w)
-	g.turn() // room may have come before anybody waited for it
+	defer q.dequeue(w)
+	q.wakeFirst() // room may have come before anybody waited for it
 	timer := time.NewTimer(min(c.MaxWait.Std(), time.Until(deadline)))
 	defer timer.Stop()
 	var again <-chan time.Time // of the first only
@@ -46,7 +46,7 @@ func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time,
 		case <-w.Value.(chan struct{}): //nolint:forcetypeassert // the queue holds nothing else
 		case <-again:
 		case <-timer.C:
-			g.refused.Add(1)
+			q.refused.Add(1)
 			return nil, errFull
 		case <-ctx.Done():
 			return nil, ctx.Err() //nolint:wrapcheck // the caller gives it its code
@@ -58,37 +58,37 @@ func (g *gate) pass(ctx context.Context, c node.Concurrency, deadline time.Time,
 		case !full:
 			return nil, errNoTarget
 		}
-		again = time.After(lookAgain)
+		again = time.After(retryEvery)
 	}
 }
 
-func (g *gate) join(most int) *list.Element {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.queue.Len() >= most {
+func (q *waitQueue) enqueue(most int) *list.Element {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.queue.Len() >= most {
 		return nil
 	}
-	g.waiting.Add(1)
-	return g.queue.PushBack(make(chan struct{}, 1))
+	q.waiting.Add(1)
+	return q.queue.PushBack(make(chan struct{}, 1))
 }
 
 // quit leaves the queue. The turn goes on to the next, for whom there may be room too.
-func (g *gate) quit(w *list.Element) {
-	g.mu.Lock()
-	g.queue.Remove(w)
-	g.waiting.Add(-1)
-	g.mu.Unlock()
-	g.turn()
+func (q *waitQueue) dequeue(w *list.Element) {
+	q.mu.Lock()
+	q.queue.Remove(w)
+	q.waiting.Add(-1)
+	q.mu.Unlock()
+	q.wakeFirst()
 }
 
 // turn lets the first look for a target.
-func (g *gate) turn() {
-	if g.waiting.Load() == 0 {
+func (q *waitQueue) wakeFirst() {
+	if q.waiting.Load() == 0 {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if first := g.queue.Front(); first != nil {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if first := q.queue.Front(); first != nil {
 		signal(first.Value.(chan struct{})) //nolint:forcetypeassert // see above
 	}
 }

@@ -16,12 +16,12 @@ func (s *Set) Foresee(name string, req *mesh.Request) string {
 	if u == nil {
 		return ""
 	}
-	return u.state.Load().foresee(req)
+	return u.state.Load().explainNext(req)
 }
 
-func (s *state) foresee(req *mesh.Request) string {
-	kind, canary := s.foreseeKind(req)
-	some, hashed := s.open(canary), s.cfg.Balance.Hash != ""
+func (s *state) explainNext(req *mesh.Request) string {
+	kind, canary := s.explainKind(req)
+	some, hashed := s.eligibleTargets(canary), s.cfg.Balance.Hash != ""
 	key, keyed := hashKey(s.cfg.Balance, req)
 	switch {
 	case len(some) == 0:
@@ -37,10 +37,10 @@ func (s *state) foresee(req *mesh.Request) string {
 }
 
 // open lists the targets that a request may be sent to at this moment.
-func (s *state) open(canary bool) candidates {
-	from, to := s.choices()
+func (s *state) eligibleTargets(canary bool) candidates {
+	from, to := s.eligibleRange()
 	for which := from; which <= to; which++ {
-		if some, _ := s.candidates(nil, &wish{}, which, canary); len(some) > 0 {
+		if some, _ := s.candidates(nil, &selection{}, which, canary); len(some) > 0 {
 			return some
 		}
 	}
@@ -49,11 +49,11 @@ func (s *state) open(canary bool) candidates {
 
 // name is how status names the target.
 func (c *candidate) name() string {
-	return TargetStatus{URL: string(c.target.url), Address: text(c.target.addr)}.Name()
+	return TargetStatus{URL: string(c.target.url), Address: addrText(c.target.addr)}.Name()
 }
 
 // foreseeKind tells what kind of target it would be, as far as that is certain.
-func (s *state) foreseeKind(req *mesh.Request) (kind string, canary bool) {
+func (s *state) explainKind(req *mesh.Request) (kind string, canary bool) {
 	c := s.cfg.Canary
 	if c == nil {
 		return "", false
