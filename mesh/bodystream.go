@@ -25,62 +25,63 @@ const (
 	headerAbort  = "Millrace-Abort"  // a node.Code: nothing more comes, nothing more is taken
 )
 
-// link is one side of an exchange whose bodies are streams. Its two halves are independent: what is received stays good
-// when the sending half fails.
+// bodyStream is one side of a request whose bodies are streams. Its two halves are independent: received bytes stay
+// readable when the sending half fails.
 type bodyStream struct {
 	set        *bodyStreams
 	token      string
-	subject    string         // where the peer writes to
-	replies    chan *nats.Msg // for the requester: what isn't part of a body; nil at the member's side
-	messages   bool           // the bodies are messages of a socket
+	subject    string         // where the peer sends to
+	replies    chan *nats.Msg // at the requester: messages that aren't part of a body; nil at the member
+	messages   bool           // the bodies are the messages of a socket
 	done       chan struct{}  // closed by end
-	lastActive atomic.Int64   // unix nanoseconds of the last byte either way
+	lastActive atomic.Int64   // unix nanoseconds of the last byte in either direction
 
 	mu     sync.Mutex
-	peer   string // where to write to; empty until it is known
+	peer   string // subject to send to; empty until known
 	in     receiveHalf
 	out    sendHalf
-	err    error  // why the link has ended
-	cancel func() // told when the link ends; may be nil
+	err    error  // why the stream has ended
+	cancel func() // called when the stream ends; may be nil
 }
 
-// inflow is the receiving half. The link's mutex guards it.
+// receiveHalf is the receiving half. The stream's mutex guards it.
 type receiveHalf struct {
-	expected     bool  // a body is to come
-	length       int64 // that was announced, or -1
+	expected     bool  // there is a body to receive
+	length       int64 // announced length, or -1
 	queue        []queuedPiece
-	consumerBuf  *[]byte // the buffer of the piece that the consumer holds, if it goes back to the pool
+	consumerBuf  *[]byte // buffer of the piece the consumer holds, if it returns to the pool
 	received     int64   // bytes received
-	consumed     int64   // bytes that the consumer is done with
-	granted      int64   // bytes that the peer may send, counted from the beginning
+	consumed     int64   // bytes the consumer is done with
+	granted      int64   // credit: bytes the peer may send, from the beginning
 	window       int64   // bytes that may be unread
-	pooled       int64   // of them out of the pool
-	consumerCost int64   // bytes of the piece that the consumer holds
-	discarded    bool    // nobody wants it any more
-	ended        bool    // the end mark has come and is right, or none ever will
+	pooled       int64   // part of window that is borrowed from the pool
+	consumerCost int64   // cost of the piece the consumer holds
+	discarded    bool    // nobody wants the rest
+	ended        bool    // the end mark came and is right, or no body was expected
 	trailer      Header
 	wake         chan struct{}
 }
 
-// arrived is a piece that waits for the consumer.
+// queuedPiece is a piece that waits for the consumer.
 type queuedPiece struct {
 	Piece
 
-	pooled *[]byte // its memory, if that goes back to the pool
+	pooled *[]byte // buffer of the piece, if it returns to the pool
 }
 
-// outflow is the sending half. The link's mutex guards it.
+// sendHalf is the sending half. The stream's mutex guards it.
 type sendHalf struct {
-	ended   bool // the body was sent, or none ever will be
+	ended   bool // the body was sent, or there is none
 	sent    int64
-	allowed int64 // by the peer's credit
+	allowed int64 // the peer's credit
 	source  Body
 	wake    chan struct{}
 }
 
 func (s *bodyStream) touch() { s.lastActive.Store(time.Now().UnixNano()) }
 
-// expect prepares for a body of that length, or -1. The first bytes may be there already.
+// expectBody prepares to receive a body of that length, or of unknown length for -1. first is its beginning, if that
+// has come already.
 func (s *bodyStream) expectBody(length int64, first []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,14 +96,14 @@ func (s *bodyStream) expectBody(length int64, first []byte) {
 	}
 }
 
-// expectMessages prepares for the messages of a socket.
+// expectMessages prepares to receive the messages of a socket.
 func (s *bodyStream) expectMessages() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.in.expected, s.in.length, s.in.window = true, -1, MaxMessage+messageCost
 }
 
-// receive takes a message of the peer.
+// receive handles a message of the peer.
 func (s *bodyStream) receive(msg *nats.Msg, pooled *[]byte) {
 	h := msg.Header
 	switch {
@@ -121,21 +122,21 @@ func (s *bodyStream) receive(msg *nats.Msg, pooled *[]byte) {
 	}
 }
 
-// errProtocol is the cause of errors that the peer made in the stream itself.
+// errProtocol is the cause of errors for a peer that violates the stream protocol.
 var errProtocol = errors.New("the stream lost or repeated bytes, or broke its credit")
 
 func errBrokenStream() *node.Error {
 	return node.Errorf(node.CodeBadReply, errProtocol, "the stream broke")
 }
 
-// check ends the link if what was received is wrong.
+// endUnless ends the stream if a received message was invalid.
 func (s *bodyStream) endUnless(ok bool) {
 	if !ok {
 		s.end(errBrokenStream(), true)
 	}
 }
 
-// vanished tells that nobody listens where we wrote to.
+// noResponders handles NATS's answer that nobody listens on the subject we published to.
 func (s *bodyStream) noResponders(msg *nats.Msg) {
 	s.mu.Lock()
 	known := s.peer != ""
@@ -147,7 +148,7 @@ func (s *bodyStream) noResponders(msg *nats.Msg) {
 	s.end(node.Errorf(node.CodeUpstream, nil, "the other side of the stream is gone"), false)
 }
 
-// reply passes on what isn't part of a body. A peer that says too much breaks the protocol.
+// queueReply queues a message that isn't part of a body. A peer that sends more than fits violates the protocol.
 func (s *bodyStream) queueReply(msg *nats.Msg) {
 	select {
 	case s.replies <- msg:
@@ -156,7 +157,8 @@ func (s *bodyStream) queueReply(msg *nats.Msg) {
 	}
 }
 
-// chunk takes bytes of the body; false if they aren't the next ones, or too many.
+// receiveChunk appends bytes of the body. It returns false if they aren't the next ones, or exceed the credit or the
+// length.
 func (s *bodyStream) receiveChunk(msg *nats.Msg, pooled *[]byte) bool {
 	offset, err := strconv.ParseInt(msg.Header.Get(headerChunk), 10, 64)
 	s.touch()
@@ -176,7 +178,7 @@ func (s *bodyStream) receiveChunk(msg *nats.Msg, pooled *[]byte) bool {
 	return true
 }
 
-// messageCost is what a message of a socket counts for beyond its length: short ones need memory too.
+// messageCost is what a socket's message counts for beyond its length, since short messages need memory too.
 const messageCost = 64
 
 // cost is what a piece counts for in offsets and credit.
@@ -197,7 +199,7 @@ func kindOf(h nats.Header) Kind {
 	return KindBytes
 }
 
-// finish takes the end mark; false if bytes are missing.
+// receiveEnd handles the end mark. It returns false if bytes are missing.
 func (s *bodyStream) receiveEnd(msg *nats.Msg) bool {
 	total, err := strconv.ParseInt(msg.Header.Get(headerEnd), 10, 64)
 	var trailer Header
@@ -212,15 +214,15 @@ func (s *bodyStream) receiveEnd(msg *nats.Msg) bool {
 		in.ended, in.trailer = true, trailer
 		signal(in.wake)
 	}
-	over := ok && s.out.ended
+	done := ok && s.out.ended
 	s.mu.Unlock()
-	if over {
+	if done {
 		s.set.remove(s)
 	}
 	return ok
 }
 
-// credit takes the peer's leave to send more, and with its first the subject to send to.
+// receiveCredit handles the peer's credit. The first one also tells the subject to send to.
 func (s *bodyStream) receiveCredit(msg *nats.Msg) {
 	n, err := strconv.ParseInt(msg.Header.Get(headerCredit), 10, 64)
 	if err != nil {
@@ -235,7 +237,7 @@ func (s *bodyStream) receiveCredit(msg *nats.Msg) {
 	}
 }
 
-// meet learns where the peer is, once.
+// setPeer sets the peer's subject, once.
 func (s *bodyStream) setPeer(reply string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,14 +246,14 @@ func (s *bodyStream) setPeer(reply string) {
 	}
 }
 
-// met reports whether it is known where the peer is.
+// hasPeer reports whether the peer's subject is known.
 func (s *bodyStream) hasPeer() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.peer != ""
 }
 
-// accept tells the requester where to send its body, and how much of it.
+// grantFirst sends the first credit, which tells the requester where to send its body.
 func (s *bodyStream) grantFirst() {
 	s.mu.Lock()
 	n, peer := s.dueCredit(), s.peer
@@ -259,7 +261,7 @@ func (s *bodyStream) grantFirst() {
 	s.grant(peer, n)
 }
 
-// unclaimed ends a link whose answer nobody took up.
+// endUnlessClaimed ends the stream if the peer has granted no credit.
 func (s *bodyStream) endUnlessClaimed() {
 	s.mu.Lock()
 	claimed := s.out.allowed > 0
@@ -269,7 +271,7 @@ func (s *bodyStream) endUnlessClaimed() {
 	}
 }
 
-// end ends both halves for one reason, the first that comes; the peer is told if it doesn't know.
+// end ends both halves. The first reason counts. With tell, the peer is told unless both bodies are complete.
 func (s *bodyStream) end(why error, tell bool) {
 	s.mu.Lock()
 	if s.err != nil {
@@ -278,34 +280,34 @@ func (s *bodyStream) end(why error, tell bool) {
 	}
 	s.err = why
 	peer, source, cancel := s.peer, s.out.source, s.cancel
-	over := s.in.ended && s.out.ended
+	done := s.in.ended && s.out.ended
 	s.releaseWindow()
 	s.mu.Unlock()
 	close(s.done)
-	if tell && !over && peer != "" {
+	if tell && !done && peer != "" {
 		reason, ok := errors.AsType[*node.Error](why)
 		if !ok {
 			reason = errEnded
 		}
 		s.set.abort(peer, reason)
 	}
-	s.set.remove(s) // now, as what comes for a link that isn't there is answered without the reason
+	s.set.remove(s) // after the abort: a message for an unknown stream is answered without the reason
 	if source != nil {
-		closeBody(s.set.log, source) // its owner sees the link's error
+		closeBody(s.set.log, source) // the owner of the body sees the stream's error
 	}
 	if cancel != nil {
 		cancel()
 	}
 }
 
-// shrink gives back to the pool what the window took. The caller holds mu.
+// releaseWindow returns the borrowed part of the window to the pool. The caller holds mu.
 func (s *bodyStream) releaseWindow() {
 	s.set.pool.Add(s.in.pooled)
 	s.in.window, s.in.pooled = 0, 0
 }
 
-// keep ends a link on which no byte has moved for the idle time, and asks after the peer: NATS answers for one that is
-// gone.
+// probe ends a stream that has been idle for too long. Otherwise it repeats the credit: if the peer is gone, NATS
+// answers that nobody listens.
 func (s *bodyStream) probe(idle time.Duration) {
 	if quiet := time.Since(time.Unix(0, s.lastActive.Load())); idle > 0 && quiet > idle {
 		s.end(node.Errorf(node.CodeTimeout, nil, "the stream was idle for too long"), true)
@@ -321,10 +323,10 @@ func (s *bodyStream) probe(idle time.Duration) {
 
 func (s *bodyStream) grant(peer string, n int64) {
 	msg := &nats.Msg{Subject: peer, Reply: s.subject, Header: nats.Header{headerCredit: {strconv.FormatInt(n, 10)}}}
-	_ = s.set.send(msg) // a lost connection ends every link
+	_ = s.set.send(msg) // a lost connection ends every stream
 }
 
-// next gives the consumer the next piece, and the peer new credit for the one before.
+// next returns the next piece and grants credit for the previous one.
 func (s *bodyStream) next() (Piece, error) {
 	for {
 		s.mu.Lock()
@@ -367,28 +369,29 @@ func (s *bodyStream) next() (Piece, error) {
 	}
 }
 
-// due tells the credit that the peer should be told now, 0 for none: when half of the window is free, or all of it for
-// the messages of a socket. A peer that used up its credit while the consumer waited gets a wider window. The caller
-// holds mu.
+// dueCredit returns the credit to grant now, or 0 for none. Credit is due when half of the window is free, or all of it
+// for the messages of a socket. If the peer has used up its credit while the consumer waited, the window is widened.
+// The caller holds mu.
 func (s *bodyStream) dueCredit() int64 {
 	in := &s.in
 	if s.peer == "" || in.ended || in.discarded || s.err != nil {
 		return 0
 	}
-	waits := len(in.queue) == 0 && in.consumerCost == 0
-	if waits && !s.messages && in.granted > 0 && in.received == in.granted && in.window < maxWindow && s.set.borrowWindow(in.window) {
+	consumerWaits := len(in.queue) == 0 && in.consumerCost == 0
+	if consumerWaits && !s.messages && in.granted > 0 && in.received == in.granted && in.window < maxWindow &&
+		s.set.borrowWindow(in.window) {
 		in.pooled += in.window
 		in.window *= 2
 	}
 	n := in.consumed + in.window
-	if enough := n-in.granted >= in.window/2 || (s.messages && waits); n <= in.granted || !enough {
+	if enough := n-in.granted >= in.window/2 || (s.messages && consumerWaits); n <= in.granted || !enough {
 		return 0
 	}
 	in.granted = n
 	return n
 }
 
-// drop ends the interest in what is received. The peer may send no more than it was allowed.
+// discard drops what was received and is still to come. No further credit is granted.
 func (s *bodyStream) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -397,8 +400,8 @@ func (s *bodyStream) discard() {
 	signal(s.in.wake)
 }
 
-// send sends a body to its end, as fast as the peer takes it. The body is closed when the link ends. A body that panics
-// breaks off.
+// sendBody sends a body to its end, as fast as the peer grants credit. The body is closed when the stream ends. If the
+// body panics, the stream ends with an error.
 func (s *bodyStream) sendBody(b Body) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -410,7 +413,7 @@ func (s *bodyStream) sendBody(b Body) (err error) {
 	if err := s.setSource(b); err != nil {
 		return err
 	}
-	if _, err := s.awaitCredit(0); err != nil { // nothing is read before somebody takes it
+	if _, err := s.awaitCredit(0); err != nil { // don't read before the peer wants the body
 		return err
 	}
 	for {
@@ -428,7 +431,7 @@ func (s *bodyStream) sendBody(b Body) (err error) {
 	}
 }
 
-// begin binds the body to the link.
+// setSource makes b the body that is sent.
 func (s *bodyStream) setSource(b Body) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -439,14 +442,14 @@ func (s *bodyStream) setSource(b Body) error {
 	return nil
 }
 
-// await waits until the peer allows whole bytes, or a first one, and gives how many it allows in all.
-func (s *bodyStream) awaitCredit(whole int64) (room int64, err error) {
+// awaitCredit waits for credit of whole bytes, at least one, and returns how many bytes may be sent.
+func (s *bodyStream) awaitCredit(whole int64) (free int64, err error) {
 	for {
 		s.mu.Lock()
-		room, err = s.out.allowed-s.out.sent, s.err
+		free, err = s.out.allowed-s.out.sent, s.err
 		s.mu.Unlock()
-		if err != nil || room >= max(whole, 1) {
-			return room, err
+		if err != nil || free >= max(whole, 1) {
+			return free, err
 		}
 		select {
 		case <-s.out.wake:
@@ -463,11 +466,11 @@ func (s *bodyStream) sendPiece(p Piece) error {
 		return s.sendChunk(p.Data, p.Kind)
 	}
 	for data := p.Data; len(data) > 0; {
-		room, err := s.awaitCredit(1)
+		free, err := s.awaitCredit(1)
 		if err != nil {
 			return err
 		}
-		n := int(min(int64(len(data)), room, maxPiece))
+		n := int(min(int64(len(data)), free, maxPiece))
 		if err := s.sendChunk(data[:n], p.Kind); err != nil {
 			return err
 		}
@@ -514,9 +517,9 @@ func (s *bodyStream) sendEnd(trailer Header) error {
 	}
 	s.mu.Lock()
 	s.out.ended = true
-	over := s.in.ended
+	done := s.in.ended
 	s.mu.Unlock()
-	if over {
+	if done {
 		s.set.remove(s)
 	}
 	return nil
@@ -528,7 +531,7 @@ func (s *bodyStream) endError() error {
 	return s.err
 }
 
-// sending reports whether a body is still being sent to a peer that takes it.
+// sending reports whether a body is being sent to a peer that has granted credit.
 func (s *bodyStream) sending() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -541,7 +544,7 @@ func (s *bodyStream) trailer() Header {
 	return s.in.trailer
 }
 
-// signal wakes whoever waits; a signal that is there already is enough.
+// signal wakes the waiting goroutine. One pending signal is enough.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

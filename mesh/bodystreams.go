@@ -14,31 +14,31 @@ import (
 	"millrace/node"
 )
 
-// Bounds of streams. A stream holds at most its window of unread bytes; windows grow out of one pool.
+// Bounds of streams. A stream holds at most its window of unread bytes. Windows grow out of one pool.
 const (
-	maxBodyStreams = 16384     // exchanges with streams at once
-	baseWindow     = 16 << 10  // what every stream may have unread
-	maxWindow      = 1 << 20   // what a fast one may
-	windowPool     = 32 << 20  // what all windows together have beyond baseWindow
+	maxBodyStreams = 16384     // bodyStreams of a connection at once
+	baseWindow     = 16 << 10  // bytes that every stream may have unread
+	maxWindow      = 1 << 20   // bytes that one stream may have unread at most
+	windowPool     = 32 << 20  // bytes that all windows together may have beyond baseWindow
 	streamRoot     = "stream." // begins the subjects that streams are sent to
 )
 
-// keepEvery is how often links are looked at, lookEvery how often at most when members or nodes are gone; creditWait
-// how long a member waits for the first credit of its answer.
+// Every stream is probed each probeEvery. When members or nodes are gone it is probed at once, but not again within
+// probePause. A member waits for the first credit of its answer for firstCreditWithin.
 const (
 	probeEvery        = 5 * time.Second
 	probePause        = 250 * time.Millisecond
 	firstCreditWithin = 15 * time.Second
 )
 
-// links are the exchanges with streams of one connection, by token. They have a NATS connection of their own, so that
-// bodies don't stand in the way of small messages.
+// bodyStreams holds the body streams of one connection, by token. They use a NATS connection of their own, so that long
+// bodies don't delay short messages.
 type bodyStreams struct {
 	nc       *nats.Conn
 	log      *slog.Logger
-	prefix   string // subjects PREFIX.TOKEN lead here
-	root     string // begins the subjects of every node's streams
-	skipNATS bool   // both ends of a stream may be in this process: then its messages skip NATS
+	prefix   string // messages to PREFIX.TOKEN arrive here
+	root     string // prefix of the subjects of every node's streams
+	skipNATS bool   // messages for a stream of this process skip NATS
 	idle     atomic.Int64
 	pool     atomic.Int64 // bytes that windows may still grow by
 
@@ -46,20 +46,20 @@ type bodyStreams struct {
 	byToken map[string]*bodyStream
 	closed  bool
 
-	probeNow    chan struct{} // has room for one: somebody is gone
+	probeNow    chan struct{} // capacity 1; signaled when a member or node is gone
 	stop        chan struct{}
-	probesEnded chan struct{} // closed when keep has ended
+	probesEnded chan struct{} // closed when probeLoop has returned
 }
 
-func newBodyStreams(prefix string, local bool, log *slog.Logger) *bodyStreams {
-	t := &bodyStreams{log: log, skipNATS: local, byToken: map[string]*bodyStream{}, root: prefix + streamRoot}
+func newBodyStreams(prefix string, skipNATS bool, log *slog.Logger) *bodyStreams {
+	t := &bodyStreams{log: log, skipNATS: skipNATS, byToken: map[string]*bodyStream{}, root: prefix + streamRoot}
 	t.probeNow, t.stop, t.probesEnded = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	t.prefix = t.root + rand.Text()
 	t.pool.Store(windowPool)
 	return t
 }
 
-// open makes a link as set says; nil when there are as many as may be.
+// open registers a new stream, initialized by set. It returns nil if there are maxBodyStreams already.
 func (b *bodyStreams) open(set func(*bodyStream)) *bodyStream {
 	s := &bodyStream{set: b, token: rand.Text(), done: make(chan struct{})}
 	s.subject = b.prefix + "." + s.token
@@ -75,10 +75,10 @@ func (b *bodyStreams) open(set func(*bodyStream)) *bodyStream {
 	return s
 }
 
-func (b *bodyStreams) remove(l *bodyStream) {
+func (b *bodyStreams) remove(s *bodyStream) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.byToken, l.token)
+	delete(b.byToken, s.token)
 }
 
 func (b *bodyStreams) find(subject string) *bodyStream {
@@ -109,21 +109,21 @@ func (b *bodyStreams) deliver(msg *nats.Msg) { b.dispatch(msg, nil) }
 func (b *bodyStreams) dispatch(msg *nats.Msg, pooled *[]byte) {
 	if s := b.find(msg.Subject); s != nil {
 		s.receive(msg, pooled)
-	} else if b.validPeer(msg.Reply) { // the other side believes in an exchange that has ended
-		go b.abort(msg.Reply, errEnded) // not here: whoever sent this may be what the other side's end waits for
+	} else if b.validPeer(msg.Reply) { // the sender doesn't know that the stream has ended
+		go b.abort(msg.Reply, errEnded) // asynchronously: the sender may be what the peer's end waits for
 	}
 }
 
-// send publishes a message of a stream. What is for a link of this process goes there without NATS, in the same order,
-// unless that is not wanted; its payload is copied, as NATS would.
+// send publishes a message of a stream. A message for a stream of this process is dispatched without NATS, in the same
+// order, unless configured otherwise. Its payload is copied, as NATS would.
 func (b *bodyStreams) send(msg *nats.Msg) error {
 	if !b.skipNATS || !strings.HasPrefix(msg.Subject, b.prefix) {
-		return b.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
+		return b.nc.PublishMsg(msg)
 	}
 	own := *msg
 	var pooled *[]byte
 	if msg.Header[headerChunk] != nil && len(msg.Data) > pooledFrom {
-		pooled = pieces.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+		pooled = pieces.Get().(*[]byte)
 		*pooled = append((*pooled)[:0], msg.Data...)
 		own.Data = *pooled
 	} else {
@@ -133,15 +133,15 @@ func (b *bodyStreams) send(msg *nats.Msg) error {
 	return nil
 }
 
-// pieces are buffers of maxPiece bytes; a chunk of up to pooledFrom bytes has memory of its own.
+// pieces holds buffers of maxPiece bytes. Chunks of up to pooledFrom bytes get memory of their own.
 var pieces = sync.Pool{New: func() any { b := make([]byte, 0, maxPiece); return &b }}
 
 const pooledFrom = 128 << 10
 
 var errEnded = node.Errorf(node.CodeCanceled, nil, "the exchange has ended")
 
-// mayBePeer reports whether a subject that a message came with is one where streams go: a node's or an inbox.
-// Nothing else is ever published to.
+// validPeer reports whether a message's reply subject is one that a stream may publish to: a node's stream or an inbox.
+// Streams publish to no other subjects.
 func (b *bodyStreams) validPeer(subject string) bool {
 	if len(subject) > 200 || (!strings.HasPrefix(subject, b.root) && !strings.HasPrefix(subject, "_INBOX")) {
 		return false
@@ -155,7 +155,7 @@ func (b *bodyStreams) validPeer(subject string) bool {
 	return true
 }
 
-// keep looks at every link now and then, until the connection is closed. It is the one timer of all streams.
+// probeLoop probes every stream periodically until close. It is the only timer of all streams.
 func (b *bodyStreams) probeLoop() {
 	defer close(b.probesEnded)
 	tick := time.NewTicker(probeEvery)
@@ -168,7 +168,7 @@ func (b *bodyStreams) probeLoop() {
 			b.probeAll()
 		case <-b.probeNow:
 			b.probeAll()
-			select { // who goes after others is found a moment later
+			select { // further departures are handled after a pause
 			case <-b.stop:
 				return
 			case <-time.After(probePause):
@@ -183,17 +183,17 @@ func (b *bodyStreams) probeAll() {
 	}
 }
 
-// probe lets every link ask after its peer soon.
+// probeSoon makes probeLoop probe every stream soon.
 func (b *bodyStreams) probeSoon() { signal(b.probeNow) }
 
-// lost ends every link: the connection is away, and what was on its way with it.
+// connectionLost ends every stream, since messages were lost with the connection.
 func (b *bodyStreams) connectionLost() {
 	for _, s := range b.all() {
 		s.end(node.Errorf(node.CodeUnavailable, nil, "the mesh connection was lost"), false)
 	}
 }
 
-// close ends every link and lets no more begin.
+// close ends every stream and prevents new ones.
 func (b *bodyStreams) close() {
 	b.mu.Lock()
 	b.closed = true
@@ -203,14 +203,14 @@ func (b *bodyStreams) close() {
 	<-b.probesEnded
 }
 
-// abort tells a peer that nothing more will come from here, nor be taken.
+// abort tells a peer that this side has ended, and why.
 func (b *bodyStreams) abort(peer string, why *node.Error) {
 	msg := &nats.Msg{Subject: peer, Header: nats.Header{headerAbort: {string(why.Code)}, headerErrorText: {why.Text}}}
 	_ = b.send(msg) // fails only without a connection, which ends the peer's side too
 }
 
-// widen takes n more bytes for a window out of the pool, unless little is left: stalled streams must not starve the
-// others.
+// borrowWindow takes n bytes for a window from the pool and reports whether it could. A reserve stays, so that stalled
+// streams don't starve the others.
 func (b *bodyStreams) borrowWindow(n int64) bool {
 	const reserve = 4 // a window may grow by at most a quarter of what is free
 	if free := b.pool.Load(); free < reserve*n || !b.pool.CompareAndSwap(free, free-n) {

@@ -45,7 +45,7 @@ func TestRequestRoundTrip(t *testing.T) {
 }
 
 // The wire is what mesh/DESIGN.md shows: members in other languages rely on these very bytes.
-func TestRequestBytes(t *testing.T) {
+func TestRequestMatchesDesign(t *testing.T) {
 	r := &mesh.Request{
 		Method: "GET", Target: "/a?b=c", Host: "h", Route: "a",
 		Header: mesh.Header{{Name: "X-A", Value: "1"}},
@@ -58,7 +58,7 @@ func TestRequestBytes(t *testing.T) {
 	}
 }
 
-func TestRequestRefused(t *testing.T) {
+func TestDecodeRequestRefuses(t *testing.T) {
 	for name, payload := range map[string]string{
 		"empty":              "",
 		"no version":         "GET /\r\nHost: a\r\n\r\n",
@@ -82,7 +82,7 @@ func TestRequestRefused(t *testing.T) {
 }
 
 // What a member may answer, and what it may not. Control fields and hop-by-hop fields never come through.
-func TestResponse(t *testing.T) {
+func TestDecodeResponse(t *testing.T) {
 	huge := strings.Repeat("x", mesh.MaxBody+1)
 	for _, c := range []struct {
 		name, method, payload string
@@ -164,7 +164,7 @@ func TestResponse(t *testing.T) {
 }
 
 // What Go handlers return can't break out of its field.
-func TestAppendRefuses(t *testing.T) {
+func TestAppendRefusesInvalidMessages(t *testing.T) {
 	for name, h := range map[string]mesh.Header{
 		"CRLF":       {{Name: "X", Value: "a\r\nSet-Cookie: b=1"}},
 		"NUL":        {{Name: "X", Value: "\x00"}},
@@ -338,7 +338,7 @@ func BenchmarkDecodeRequest(b *testing.B) {
 }
 
 // Looking at eight bytes at once finds what looking at each finds, at every place in a value.
-func TestValuesByByte(t *testing.T) {
+func TestFieldValuesMatchByteWiseCheck(t *testing.T) {
 	for length := 1; length <= 17; length++ {
 		for at := range length {
 			for c := range 256 {

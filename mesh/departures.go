@@ -10,27 +10,28 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// NATS doesn't tell a caller that a member died with its request. The embedded server sees the end of a member's
-// connection, and the list of nodes the end of a node. Calls that have waited for a while (watchAfter) can be told of
-// both: they give up a try that nobody will answer.
+// NATS doesn't tell a caller that a member died with its request. But the embedded server sees the end of a member's
+// connection, and Members sees the end of a node. Calls that have waited for waitingAfter are told of both and abandon
+// tries that won't be answered.
 const (
 	goneSubject         = "millrace.gone" // only nodes may publish on it
 	waitingAfter        = 100 * time.Millisecond
-	maxRecentDepartures = 256 // departures that are remembered for calls which aren't watched yet
+	maxRecentDepartures = 256 // remembered for calls that begin to wait later
 	recentFor           = time.Minute
 )
 
-// gone is what a node tells the others of its server's members.
+// goneMessage is what a node tells the others about members of its server.
 type goneMessage struct {
 	Version  int      `json:"v"` // 1
 	Subjects []string `json:"subjects"`
 }
 
-// MembersGone tells all nodes that a member which served these subjects, wildcards among them, ended without leaving.
+// MembersGone tells all nodes that a member which subscribed to these subjects ended without leaving. They may have
+// wildcards.
 func (c *Conn) MembersGone(subjects []string) {
-	const most = 1000 // in one message
+	const maxSubjects = 1000 // per message
 	for len(subjects) > 0 {
-		n := min(len(subjects), most)
+		n := min(len(subjects), maxSubjects)
 		if b, err := json.Marshal(goneMessage{1, subjects[:n]}); err == nil {
 			_ = c.nc.Publish(c.cfg.Prefix+goneSubject, b) // without a connection there are no calls to tell
 		}
@@ -38,7 +39,7 @@ func (c *Conn) MembersGone(subjects []string) {
 	}
 }
 
-// hearGone takes what a node tells of its server's members.
+// handleGone handles another node's goneMessage.
 func (c *Conn) handleGone(msg *nats.Msg) {
 	var g goneMessage
 	if json.Unmarshal(msg.Data, &g) == nil && g.Version == 1 {
@@ -49,14 +50,14 @@ func (c *Conn) handleGone(msg *nats.Msg) {
 // departure is the end of a member or of a node.
 type departure struct {
 	at        time.Time // when this connection heard of it
-	subjects  []string  // of a member
-	node      string    // id of a node
-	process   string    // names its process
-	announced bool      // the node said that it stops: others are as they were
+	subjects  []string  // the member's
+	node      string    // the node's id
+	process   string    // the node's process
+	announced bool      // the node said that it stops: only tries known to be there are affected
 }
 
-// attend tells the calls that wait of departures, until the connection is closed. What came before one has been taken
-// when they hear of it: a member may answer and die at once.
+// announceDepartures tells the waiting calls of departures until the connection is closed. Replies that arrived before
+// a departure are delivered first, since a member may answer and die right away.
 func (c *Conn) announceDepartures() {
 	for d := range c.waiting.queue {
 		c.fence()
@@ -65,7 +66,8 @@ func (c *Conn) announceDepartures() {
 	}
 }
 
-// fence returns when all that came for calls before has been handed to them. It sends a reply to itself.
+// fence returns when every reply that has arrived was delivered to its call. It sends itself a reply and waits for
+// that.
 func (c *Conn) fence() {
 	t, ok := c.mux.begin()
 	if !ok {
@@ -85,13 +87,13 @@ func (c *Conn) fence() {
 	}
 }
 
-// watched are the calls that have waited for a while.
+// waitingCalls holds the calls that have waited for waitingAfter.
 type waitingCalls struct {
-	queue chan departure // to be told; when it is full they are dropped
+	queue chan departure // to be announced; when full, departures are dropped
 
-	mu     sync.Mutex // guards what follows and the watches in it
+	mu     sync.Mutex // guards the fields below and the departures of each call
 	calls  map[*waitingCall]struct{}
-	recent []departure // the newest
+	recent []departure // newest last
 	closed bool
 }
 
@@ -99,7 +101,7 @@ func newWaitingCalls() *waitingCalls {
 	return &waitingCalls{queue: make(chan departure, maxRecentDepartures), calls: map[*waitingCall]struct{}{}}
 }
 
-// later lets attend tell a departure of this moment.
+// enqueue makes announceDepartures announce a departure that happens now.
 func (w *waitingCalls) enqueue(d departure) {
 	d.at = time.Now()
 	w.mu.Lock()
@@ -113,7 +115,7 @@ func (w *waitingCalls) enqueue(d departure) {
 	}
 }
 
-// close ends attend.
+// close ends announceDepartures.
 func (w *waitingCalls) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -123,7 +125,7 @@ func (w *waitingCalls) close() {
 	}
 }
 
-// watch is a call that is told of departures.
+// waitingCall is a call that is told of departures.
 type waitingCall struct {
 	set        *waitingCalls
 	to         Destination
@@ -132,7 +134,7 @@ type waitingCall struct {
 	departures []departure
 }
 
-// add begins to tell a call, by its timer. Departures since it was sent are news at once.
+// add registers a call. Its timer fires when there are departures for it. Those since its first try are added at once.
 func (w *waitingCalls) add(to Destination, since time.Time, timer *time.Timer) *waitingCall {
 	c := &waitingCall{set: w, to: to, since: since, timer: timer}
 	w.mu.Lock()
@@ -157,7 +159,7 @@ func (w *waitingCalls) announce(d departure) {
 	w.recent = slices.DeleteFunc(w.recent, func(old departure) bool { return time.Since(old.at) > recentFor })
 }
 
-// tell reports whether the departure may concern the call.
+// add adds the departure and returns true, if it may concern the call.
 func (c *waitingCall) add(d departure) bool {
 	if d.at.Before(c.since) || !d.concerns(&c.to) {
 		return false
@@ -166,7 +168,7 @@ func (c *waitingCall) add(d departure) bool {
 	return true
 }
 
-// concerns reports whether a call to the destination may have been with whoever is gone.
+// concerns reports whether a call to the destination may have been with whoever departed.
 func (d *departure) concerns(to *Destination) bool {
 	if d.node != "" {
 		return to.answers != oneNode || to.nodeID() == d.node
@@ -179,7 +181,7 @@ func (d *departure) concerns(to *Destination) bool {
 	return false
 }
 
-// covers reports whether a subscription to pattern gets messages on the subject.
+// covers reports whether a subscription to pattern receives messages on the subject.
 func covers(pattern, subject string) bool {
 	if subject == "" {
 		return false
@@ -199,26 +201,26 @@ func covers(pattern, subject string) bool {
 	}
 }
 
-// take gives the news since it was asked last.
+// takeDepartures returns the departures since the last call.
 func (c *waitingCall) takeDepartures() []departure {
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()
-	news := c.departures
+	departures := c.departures
 	c.departures = nil
-	return news
+	return departures
 }
 
-// rest sets the timer, unless there are news again.
-func (c *waitingCall) resetTimer(d time.Duration) {
+// resetTimer resets the timer, to fire at once if there are departures.
+func (c *waitingCall) resetTimer(wait time.Duration) {
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()
 	if len(c.departures) > 0 {
-		d = 0
+		wait = 0
 	}
-	c.timer.Reset(d)
+	c.timer.Reset(wait)
 }
 
-// end ends the telling, if it was begun. The timer may then be used for something else.
+// remove unregisters the call. The timer may then be reused. A nil call is ignored.
 func (c *waitingCall) remove() {
 	if c == nil {
 		return

@@ -10,10 +10,9 @@ import (
 	"millrace/node"
 )
 
-// direct answers a request by the handler of a member in this process, on the caller's goroutine, if the member allows
-// that and may have the request in memory. What a message would check and leave out is checked and left out here too.
-// Not done means that the request must be sent.
-func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
+// direct calls the handler of a member in this process on the caller's goroutine, if the member allows it and may get
+// the request without NATS. It enforces the rules that a message would. If done is false, the request must be sent.
+func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *Response, err error, done bool) { //nolint:revive // done says whether resp and err are set
 	if !time.Now().Before(req.Deadline) {
 		return nil, node.Errorf(node.CodeTimeout, nil, "no time left to send the request"), true
 	}
@@ -33,7 +32,7 @@ func (c *Conn) direct(ctx context.Context, to Destination, req *Request) (resp *
 	return resp, err, true
 }
 
-// direct runs the handler. The place under the limit was taken.
+// callDirect runs the handler. The caller has acquired the member's permit.
 func (s *Service) callDirect(ctx context.Context, req *Request) (*Response, error) {
 	own := *req
 	if err := own.prepareDirect(s.conn.nc); err != nil {
@@ -50,12 +49,12 @@ func (s *Service) callDirect(ctx context.Context, req *Request) (*Response, erro
 	s.endLocal()
 	if err != nil {
 		e := s.codedError(ctx, err)
-		told := memberError(e.Code, e.Text, e.Err)
-		told.Unreached, told.Failure = e.Unreached, e.Failure
-		return nil, told
+		callerErr := memberError(e.Code, e.Text, e.Err)
+		callerErr.Unreached, callerErr.Failure = e.Unreached, e.Failure
+		return nil, callerErr
 	}
 	if resp.Stream != nil {
-		closeBody(s.log, resp.Stream) // there is no body
+		closeBody(s.log, resp.Stream) // HTTP has no body here
 	}
 	if err := resp.prepareDirect(own.Method, s.conn.nc); err != nil {
 		return nil, unsendableError(err)
@@ -63,13 +62,13 @@ func (s *Service) callDirect(ctx context.Context, req *Request) (*Response, erro
 	return resp, nil
 }
 
-// left gives back what enter took.
+// endLocal undoes localMembers.acquire.
 func (s *Service) endLocal() {
 	s.releasePermit()
 	s.work.Done()
 }
 
-// streamHere sends a response with a stream as any other: its head to the caller that waits here, the body over a link.
+// streamDirect sends a streamed response as usual: its head to the caller that waits here, its body over a stream.
 func (s *Service) streamDirect(ctx context.Context, req *Request, resp *Response) (*Response, error) {
 	head := make(chan *nats.Msg, 1)
 	c := s.newCall("", req, s.releasePermit)
@@ -92,8 +91,8 @@ func (s *Service) streamDirect(ctx context.Context, req *Request, resp *Response
 	return out, err
 }
 
-// check makes sure of what a message would: that the request is one, and that it has no fields that frame or control it
-// but those of the struct.
+// prepareDirect enforces on the handler's copy of the request what a message would: that it is valid, small enough, and
+// without fields that frame or control it. Those come from the struct.
 func (r *Request) prepareDirect(nc *nats.Conn) error {
 	if err := r.checkHead(); err != nil {
 		return err
@@ -117,20 +116,20 @@ func (r *Request) prepareDirect(nc *nats.Conn) error {
 	return nil
 }
 
-// directInterim passes interim responses on as messages would.
-func directInterim(to func(int, Header)) func(int, Header) {
-	if to == nil {
+// directInterim forwards interim responses under the rules for messages.
+func directInterim(interim func(int, Header)) func(int, Header) {
+	if interim == nil {
 		return func(int, Header) {}
 	}
-	var passed interimQuota
+	var quota interimQuota
 	return func(status int, h Header) {
 		if payload, err := appendHead(nil, &Response{Status: status, Header: h}); err == nil {
-			passed.forward(to, payload)
+			quota.forward(interim, payload)
 		}
 	}
 }
 
-// pass makes sure of what a message would, in the handler's own response.
+// prepareDirect enforces on the handler's response what a message would.
 func (r *Response) prepareDirect(method string, nc *nats.Conn) error {
 	if err := r.checkHead(); err != nil {
 		return err

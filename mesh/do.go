@@ -12,20 +12,20 @@ import (
 	"millrace/node"
 )
 
-// NATS headers of a reply that mesh believes.
+// NATS headers of a reply that the mesh trusts.
 const (
-	headerBusy      = "Millrace-Busy"       // the member is full and didn't start; empty payload
+	headerBusy      = "Millrace-Busy"       // the member is at its limit and didn't start; empty payload
 	headerMember    = "Millrace-Member"     // who answered
 	headerError     = "Millrace-Error"      // a node.Code instead of a response
 	headerErrorText = "Millrace-Error-Text" // the safe text of that error
-	headerUnreached = "Millrace-Unreached"  // with that error: see node.Error
-	headerFailure   = "Millrace-Failure"    // likewise
+	headerUnreached = "Millrace-Unreached"  // with an error: see node.Error
+	headerFailure   = "Millrace-Failure"    // with an error: see node.Error
 	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
 )
 
-// maxBusy is how many busy answers a call takes before it gives up: NATS chooses among members without knowing which
-// are full. For fullFor after a call found nobody with room others take fewBusy only, since asking on would add to the
-// load when there is the most of it.
+// NATS chooses among members without knowing which are at their limit. A call therefore asks up to maxBusy more times
+// after a busy reply. Once a call has found every member at its limit, other calls ask only fewBusy more times for
+// fullFor, so as not to add load when it is highest.
 const (
 	maxBusy = 8
 	fewBusy = 2
@@ -34,12 +34,13 @@ const (
 
 // Do sends the request to one member and waits for its answer, at most until req.Deadline.
 //
-// A busy member's refusal is asked again elsewhere, since it started nothing. A repeatable request that has no answer
-// after half of its time is also sent to a second member, and the first answer wins: a dead member costs a delay, a
-// slow one nothing. Every other request is sent once, and so is one that a member in this process answers directly.
+// A busy reply is followed by another try elsewhere, since the member started nothing. A repeatable request without an
+// answer after half of its time is also sent to a second member; the first answer wins. So a dead member costs a delay,
+// and a slow one still answers. Every other request is sent once. So is one that a member in this process answers
+// directly.
 //
-// The error is a *node.Error with one of the codes: no_member, busy, unavailable, timeout, canceled, bad_reply,
-// body_too_large, invalid_request, or what a member reported about itself.
+// The error is a *node.Error with one of the codes no_member, busy, unavailable, timeout, canceled, bad_reply,
+// body_too_large and invalid_request, or the error that a member reported.
 func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
@@ -90,24 +91,24 @@ func contextError(ctx context.Context) *node.Error {
 	return node.Errorf(node.CodeCanceled, ctx.Err(), "the client went away")
 }
 
-// exchange is one call of Do: the request and its tries, of which at most two wait at the same time.
+// requestCall is one call of Do: the request and its tries, of which at most two are pending at once.
 type requestCall struct {
 	conn         *Conn
 	to           Destination
 	req          *Request
-	tries        [2]try       // a zero slot is no try
-	sentAt       [2]time.Time // when, about
-	local        [2]bool      // it was handed to a member in this process
+	tries        [2]try       // the zero try is none
+	sentAt       [2]time.Time // of each try, approximately
+	local        [2]bool      // the try was handed to a member in this process
 	secondAt     time.Time    // when the second try is due
-	secondDone   bool         // it was made, or isn't allowed
-	memberLost   bool         // a try was given up: its member is gone
+	secondDone   bool         // the second try was made, or isn't allowed
+	memberLost   bool         // a try was abandoned because its member is gone
 	busyCount    int
 	timer        *time.Timer
-	waiting      *waitingCall // since it waits for a while
-	interimQuota interimQuota // that were passed on
+	waiting      *waitingCall // set once the call has waited for waitingAfter
+	interimQuota interimQuota // of the forwarded interim responses
 }
 
-// try publishes the request under a new ticket.
+// sendTry publishes the request under a new try.
 func (c *requestCall) sendTry() error {
 	t, ok := c.conn.mux.begin()
 	if !ok {
@@ -137,7 +138,7 @@ func (c *requestCall) publish(i int) error {
 		return c.deliverLocal(s, i)
 	}
 	c.local[i] = false
-	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	buf := payloads.Get().(*[]byte)
 	defer releasePayload(buf)
 	payload, err := c.payload((*buf)[:0], i)
 	*buf = payload
@@ -149,7 +150,7 @@ func (c *requestCall) publish(i int) error {
 	return publishError(c.conn.nc.PublishRequest(c.to.subject, c.conn.mux.subject(t, c.to.label), payload))
 }
 
-// payload writes the message of a try.
+// payload appends the message of try i.
 func (c *requestCall) payload(b []byte, i int) ([]byte, error) {
 	c.sentAt[i] = time.Now()
 	left := c.req.Deadline.Sub(c.sentAt[i])
@@ -163,7 +164,7 @@ func (c *requestCall) payload(b []byte, i int) ([]byte, error) {
 	return b, nil
 }
 
-// requestError says why a request can't be written as a message.
+// requestError returns the error for a request that can't be written as a message.
 func requestError(err error) error {
 	switch {
 	case errors.Is(err, ErrBodyTooLarge):
@@ -174,7 +175,7 @@ func requestError(err error) error {
 	return node.Errorf(node.CodeInvalid, err, "the request can't be sent")
 }
 
-// sendError says why NATS didn't take a request; nil if it did.
+// publishError returns the error for a request that NATS didn't accept; nil for nil.
 func publishError(err error) error {
 	switch {
 	case err == nil:
@@ -185,13 +186,13 @@ func publishError(err error) error {
 	return node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
 }
 
-// nonce names a try to members: the same number that its reply subject carries, made unique by the inbox.
+// nonce names a try to members: the number in its reply subject, made unique by the inbox.
 func (c *requestCall) nonce(t try) string {
 	b := append(make([]byte, 0, 48), c.conn.inbox[len(inboxRoot):]...)
 	return unsafeString(strconv.AppendUint(append(b, '.'), t.nonce, 36))
 }
 
-// untilSecond is the time until a repeatable request is sent again, or until the deadline.
+// scheduleSecond returns the time until the second try of a repeatable request, else the time until the deadline.
 func (c *requestCall) scheduleSecond() time.Duration {
 	left := c.req.Deadline.Sub(c.sentAt[0])
 	if c.secondDone = c.req.Again || !Repeatable(c.req.Method); c.secondDone {
@@ -202,12 +203,12 @@ func (c *requestCall) scheduleSecond() time.Duration {
 	return left / 2
 }
 
-// secondTries is how many requests are sent again at most, in percent: when a destination is slow, twice the load would
-// make it slower.
+// secondTryPercent bounds the requests that are sent again. When a destination is slow, doubling its load would make it
+// slower.
 const secondTryPercent = 20
 
-// tick is called when the timer ran out: the call has waited for a while, or hears news, or the second try is due, or
-// the time is over.
+// timerFired handles the timer. It fires when the call has waited for waitingAfter, when there are departures to
+// handle, when the second try is due, and at the deadline.
 func (c *requestCall) timerFired() error {
 	if c.waiting == nil {
 		c.waiting = c.conn.waiting.add(c.to, c.sentAt[0], c.timer)
@@ -218,7 +219,7 @@ func (c *requestCall) timerFired() error {
 	now := time.Now()
 	if !c.secondDone && !now.Before(c.secondAt) {
 		if c.secondDone = true; c.spendBudget() {
-			_ = c.sendAgain() // the first one waits on
+			_ = c.sendAgain() // the first try stays pending
 		}
 	}
 	next := c.req.Deadline
@@ -232,13 +233,13 @@ func (c *requestCall) timerFired() error {
 	return nil
 }
 
-// paid takes a second try from the budget, for when the first may be answered all the same. One that is known to be
-// lost costs nothing: nobody works on it.
+// spendBudget pays for a second try while the first may still be answered. Replacing a try that is known to be lost
+// needs no budget, since nobody works on it.
 func (c *requestCall) spendBudget() bool {
 	return c.conn.stats.forLabel(c.to.label).budget.Spend(secondTryPercent)
 }
 
-// again makes the second try.
+// sendAgain makes the second try.
 func (c *requestCall) sendAgain() error {
 	c.secondDone = true
 	again := *c.req
@@ -251,7 +252,7 @@ func (c *requestCall) sendAgain() error {
 	return err
 }
 
-// replies gives the channel of a try; nil, which blocks for ever, when there is none.
+// replies returns the reply channel of try i. It is nil, and blocks forever, if there is no such try.
 func (c *requestCall) replies(i int) <-chan *nats.Msg {
 	if s := c.tries[i].slot; s != nil {
 		return s.reply
@@ -259,8 +260,9 @@ func (c *requestCall) replies(i int) <-chan *nats.Msg {
 	return nil
 }
 
-// interims gives the channel of the first try's interim responses: a second try means that the client has waited for
-// long, and hints of two members would contradict each other. Nil, which blocks for ever, if nobody wants them.
+// interimReplies returns the channel of the first try's interim responses. Those of a second try are ignored: the
+// client has waited for long by then, and two members could contradict each other. It is nil, and blocks forever, if
+// interim responses aren't wanted.
 func (c *requestCall) interimReplies() <-chan *nats.Msg {
 	if s := c.tries[0].slot; s != nil && c.req.Interim != nil {
 		return s.interims
@@ -268,7 +270,7 @@ func (c *requestCall) interimReplies() <-chan *nats.Msg {
 	return nil
 }
 
-// inform passes on the interim responses that came before the reply which was taken first.
+// forwardInterims forwards the interim responses that arrived before the reply, which select may have chosen first.
 func (c *requestCall) forwardInterims(i int) {
 	for c.req.Interim != nil {
 		select {
@@ -286,8 +288,8 @@ func (c *requestCall) forwardInterim(i int, msg *nats.Msg) {
 	}
 }
 
-// took judges what came for a try. Not done means that the call goes on: another try waits, or was just made.
-func (c *requestCall) handleReply(ctx context.Context, i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
+// handleReply handles the reply to try i. done is false if the call goes on: another try is pending or was just made.
+func (c *requestCall) handleReply(ctx context.Context, i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive // done says whether resp and err are set
 	c.conn.mux.release(c.tries[i])
 	c.tries[i] = try{}
 	resp, err = c.conn.readReply(c.to.label, c.req, msg)
@@ -301,8 +303,8 @@ func (c *requestCall) handleReply(ctx context.Context, i int, msg *nats.Msg) (re
 		return nil, nil, false // the other try may still be answered
 	case errors.Is(err, errMemberBusy) && c.conn.stats.forLabel(c.to.label).mayAskAgain(c.busyCount):
 		c.busyCount++
-		if retry := c.sendTry(); retry != nil {
-			return nil, retry, true
+		if tryErr := c.sendTry(); tryErr != nil {
+			return nil, tryErr, true
 		}
 		return nil, nil, false
 	case code == node.CodeNoMember && c.memberLost:
@@ -313,15 +315,15 @@ func (c *requestCall) handleReply(ctx context.Context, i int, msg *nats.Msg) (re
 	return resp, err, true
 }
 
-// errAllBusy answers a call whose members were full, each in turn, until nobody was left.
+// errAllBusy answers a call when every member was at its limit.
 var errAllBusy = node.Errorf(node.CodeBusy, nil, "every member is at its limit")
 
-// errMemberBusy is the cause of an error that says that a member refused without starting.
+// errMemberBusy is the cause of an error for a member's refusal, which started nothing.
 var errMemberBusy = errors.New("member is at its limit")
 
-// end gives back the timer, and the slots of tries that nobody waits for any more, and tells their members to stop.
+// end returns the timer and the slots of pending tries, and cancels these tries at their members.
 func (c *requestCall) end() {
-	c.waiting.remove() // before the timer is used for something else
+	c.waiting.remove() // before the timer is reused
 	if c.timer != nil {
 		releaseTimer(c.timer)
 	}
@@ -335,7 +337,7 @@ func (c *requestCall) end() {
 	}
 }
 
-// judge turns a reply message into a response or an error.
+// readReply turns a reply message into a response or an error.
 func (c *Conn) readReply(label string, req *Request, msg *nats.Msg) (*Response, error) {
 	if msg == nil {
 		return nil, node.Errorf(node.CodeUnavailable, nil, "the mesh connection was lost")
@@ -366,14 +368,14 @@ func (c *Conn) readReply(label string, req *Request, msg *nats.Msg) (*Response, 
 	return resp, nil
 }
 
-// badReply is the error for a reply that can't be passed on.
+// badReplyError is the error for a reply that can't be forwarded.
 func badReplyError(cause error) *node.Error {
 	e := node.Errorf(node.CodeBadReply, cause, "the service answered what can't be passed on")
 	e.Failure = replyFailure(cause)
 	return e
 }
 
-// unfit is what a response is that can't be passed on.
+// replyFailure classifies a response that can't be forwarded.
 func replyFailure(cause error) node.Failure {
 	switch {
 	case errors.Is(cause, ErrBodyTooLarge), errors.Is(cause, nats.ErrMaxPayload):
@@ -391,7 +393,7 @@ func decodeReplyPayload(msg *nats.Msg, req *Request) (*Response, error) {
 	return decodeResponse(msg.Data, req.Method)
 }
 
-// reportedError is an error that a member reported instead of a response.
+// headerMemberError returns the error that a member reported in NATS headers instead of a response.
 func headerMemberError(h nats.Header, name string) error {
 	e := memberError(node.Code(h.Get(name)), h.Get(headerErrorText), nil)
 	e.Unreached = h[headerUnreached] != nil
@@ -401,8 +403,8 @@ func headerMemberError(h nats.Header, name string) error {
 	return e
 }
 
-// reported is a member's error as its caller gets it. Codes that aren't a member's to report count as upstream_failed,
-// and a text that isn't short and printable is left out.
+// memberError returns a member's error for its caller. A code that isn't a member's to report becomes upstream_failed,
+// and a text that isn't short and printable is replaced.
 func memberError(code node.Code, text string, cause error) *node.Error {
 	switch code { //nolint:exhaustive // see above
 	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge,
@@ -419,7 +421,7 @@ func memberError(code node.Code, text string, cause error) *node.Error {
 
 var payloads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
-// releasePayload keeps small buffers only: one large body must not stay in memory for ever.
+// releasePayload keeps only small buffers, so that one large body doesn't stay in memory.
 func releasePayload(b *[]byte) {
 	if cap(*b) <= 64<<10 {
 		payloads.Put(b)
@@ -429,12 +431,12 @@ func releasePayload(b *[]byte) {
 var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
 
 func acquireTimer(d time.Duration) *time.Timer {
-	t := timers.Get().(*time.Timer) //nolint:forcetypeassert // the pool holds nothing else
+	t := timers.Get().(*time.Timer)
 	t.Reset(d)
 	return t
 }
 
-// releaseTimer stops the timer; since Go 1.23 no old tick can be left in its channel.
+// releaseTimer stops the timer. Since Go 1.23 no stale tick can be left in its channel.
 func releaseTimer(t *time.Timer) {
 	t.Stop()
 	timers.Put(t)

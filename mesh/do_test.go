@@ -100,7 +100,7 @@ func TestTimeout(t *testing.T) {
 }
 
 // A caller that goes away stops the member.
-func TestCancel(t *testing.T) {
+func TestCancelStopsMember(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	started, ended := make(chan struct{}, 1), make(chan error, 1)
 	serve(t, c, "slow", 0, func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
@@ -125,7 +125,7 @@ func TestCancel(t *testing.T) {
 }
 
 // A cancellation that overtakes its request ends it all the same.
-func TestCancelOvertakes(t *testing.T) {
+func TestCancelBeforeRequest(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	ended := make(chan error, 1)
@@ -161,7 +161,7 @@ func TestCancelOvertakes(t *testing.T) {
 
 // Two members, one of which never answers because it died while it worked: a GET is answered by the other one, a POST
 // runs once.
-func TestMemberDies(t *testing.T) {
+func TestSecondTryAfterMemberDies(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		t.Run(method, func(t *testing.T) {
 			s := natsservertest.Start(t)
@@ -220,7 +220,7 @@ func TestSlowMemberStillAnswers(t *testing.T) {
 }
 
 // Members that are full refuse at once; the caller finds one that isn't, or is told.
-func TestBusy(t *testing.T) {
+func TestBusyMembers(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	block := make(chan struct{})
@@ -261,7 +261,7 @@ func TestBusy(t *testing.T) {
 }
 
 // Requests of one member run side by side: none waits behind a slow one.
-func TestConcurrent(t *testing.T) {
+func TestMemberRunsRequestsConcurrently(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	const n = 100
 	var arrived sync.WaitGroup
@@ -286,7 +286,7 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestHandlerPanics(t *testing.T) {
-	var log record
+	var log logBuffer
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(cfg *mesh.Config) { cfg.Log = log.logger() })
 	serve(t, c, "p", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) { panic("secret") })
 	_, err := c.Do(t.Context(), c.Service("p"), request("GET", "/", 5*time.Second))
@@ -298,9 +298,9 @@ func TestHandlerPanics(t *testing.T) {
 
 // A broken reply is told as bad_reply, counted, and logged with the service and the member; none of it reaches the
 // caller.
-func TestBrokenReplies(t *testing.T) {
+func TestInvalidReplies(t *testing.T) {
 	s := natsservertest.Start(t)
-	var log record
+	var log logBuffer
 	c := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
 	subscribe(t, s.ClientURL(), "http.broken", func(msg *nats.Msg) {
 		reply := nats.NewMsg(msg.Reply)
@@ -328,7 +328,7 @@ func TestBrokenReplies(t *testing.T) {
 }
 
 // A reply that a member's author got wrong is told in the log with what to change, and once for all that follow.
-func TestBrokenRepliesAreExplained(t *testing.T) {
+func TestInvalidRepliesAreExplained(t *testing.T) {
 	s := natsservertest.Start(t)
 	for name, c := range map[string]struct{ reply, hint string }{
 		"lf":      {"HTTP/1.1 200 OK\nContent-Type: text/plain\n\nhi", "LF alone"},
@@ -341,7 +341,7 @@ func TestBrokenRepliesAreExplained(t *testing.T) {
 		"endless": {"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nhi", "no end"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log record
+			var log logBuffer
 			conn := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
 			subscribe(t, s.ClientURL(), "http."+name, func(msg *nats.Msg) { _ = msg.Respond([]byte(c.reply)) })
 			for range 20 {
@@ -373,7 +373,7 @@ func stats(c *mesh.Conn, label string) mesh.Stats {
 // Second and late replies are dropped and counted; a second one, from a member outside the group, is warned about.
 func TestSecondAndLateReplies(t *testing.T) {
 	s := natsservertest.Start(t)
-	var log record
+	var log logBuffer
 	c := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
 	other := natsservertest.Connect(t, s) // members can't leave their group; a node can, so it plays the stray one
 	for _, group := range []string{"q", "another"} {
@@ -411,7 +411,7 @@ func TestSecondAndLateReplies(t *testing.T) {
 }
 
 // A reply whose head doesn't fit a message is told at once, not by a time-out; a request's too.
-func TestHugeHeads(t *testing.T) {
+func TestOversizedHeads(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	huge := mesh.Field{Name: "X", Value: strings.Repeat("x", 700<<10)}
 	serve(t, c, "huge", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
@@ -456,7 +456,7 @@ func TestServiceOpenFails(t *testing.T) {
 }
 
 // Requests at once never see each other's bytes, whatever members and callers keep.
-func TestNoMixing(t *testing.T) {
+func TestConcurrentRequestsStaySeparate(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	var kept sync.Map
 	serve(t, c, "mix", 1000, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
@@ -528,7 +528,7 @@ func TestServerRestart(t *testing.T) {
 }
 
 // A service that shuts down answers all that it got.
-func TestShutdownDropsNothing(t *testing.T) {
+func TestShutdownAnswersEverything(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	stays := natsservertest.Connect(t, s)
@@ -726,7 +726,7 @@ func TestSecondTryBudget(t *testing.T) {
 }
 
 // Of what a member says has failed, only the types are believed that there are.
-func TestFailuresOfMembersAreChecked(t *testing.T) {
+func TestUnknownFailureTypesAreDropped(t *testing.T) {
 	s := natsservertest.Start(t)
 	conn := natsservertest.Connect(t, s)
 	types := map[string]node.Failure{

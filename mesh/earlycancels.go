@@ -1,10 +1,10 @@
 package mesh
 
-// early remembers the newest cancellations of requests that don't run here: a cancellation and its request come by
-// different subscriptions, so one that follows at once may overtake it. Most are other members' business. The zero
-// value is ready; it isn't safe for concurrent use.
+// earlyCancels remembers the latest cancellations of requests that don't run here. A cancellation and its request come
+// by different subscriptions, so the cancellation may arrive first. Most are for other members. The zero value is
+// ready. Not safe for concurrent use.
 type earlyCancels struct {
-	nonces [128]string // a ring
+	nonces [128]string // ring buffer
 	next   int
 }
 
@@ -13,7 +13,7 @@ func (e *earlyCancels) add(nonce string) {
 	e.next = (e.next + 1) % len(e.nonces)
 }
 
-// take reports whether the request was canceled, once.
+// remove reports whether the request was canceled, and forgets the cancellation.
 func (e *earlyCancels) remove(nonce string) bool {
 	for i, n := range e.nonces {
 		if n == nonce && n != "" {

@@ -7,10 +7,10 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Emit publishes an event if anybody listens to its subject: event.http.ROUTE.CLASS for a response, with CLASS 2xx to
-// 5xx. build is called only then; its result is one JSON object. The subject consists of names that pass
-// node.CheckName and comes without the mesh's prefix. Events are for observers: none is waited for or repeated.
-// It reports whether somebody may listen.
+// Emit publishes an event if anybody listens to its subject, and reports whether somebody may. A response has the
+// subject event.http.ROUTE.CLASS, with CLASS 2xx to 5xx. The subject has no mesh prefix and consists of names that pass
+// node.CheckName. Only then is build called; it returns one JSON object. Events are for observers: Emit neither waits
+// nor repeats.
 func (c *Conn) Emit(subject string, build func() []byte) bool {
 	if c.nc == nil {
 		return false
@@ -21,14 +21,15 @@ func (c *Conn) Emit(subject string, build func() []byte) bool {
 		c.silent.emit(full, build)
 		return true
 	case c.cfg.Interest.Interested(full):
-		_ = c.nc.Publish(full, build()) // an event lost is the price of never waiting
+		_ = c.nc.Publish(full, build()) // lost events are accepted, to never wait
 		return true
 	}
 	return false
 }
 
-// silence remembers the subjects that nobody listens to, on a NATS server whose interest can't be asked. An event goes
-// out with a reply subject that names it; when the server answers "no responders" the subject is silent for a second.
+// silentSubjects remembers the subjects that nobody listens to, on a NATS server whose interest can't be asked. An
+// event is published with a reply subject that names it. If the server answers "no responders", the subject counts as
+// silent for a second.
 type silentSubjects struct {
 	nc     *nats.Conn
 	prefix string // of the reply subjects
@@ -39,7 +40,7 @@ type silentSubjects struct {
 
 const (
 	silentFor         = time.Second
-	maxSilentSubjects = 4096 // subjects remembered; beyond that the memory starts over
+	maxSilentSubjects = 4096 // remembered subjects; beyond that all are forgotten
 )
 
 func newSilentSubjects(nc *nats.Conn, inbox string) (*silentSubjects, error) {
@@ -55,10 +56,10 @@ func (s *silentSubjects) emit(subject string, build func() []byte) {
 	if known && time.Now().Before(until) {
 		return
 	}
-	_ = s.nc.PublishRequest(subject, s.prefix+subject, build()) // an event lost is the price of never waiting
+	_ = s.nc.PublishRequest(subject, s.prefix+subject, build()) // lost events are accepted, to never wait
 }
 
-// heard gets the server's "no responders"; anything else is an observer's own reply and is ignored.
+// handleNoResponders handles the server's "no responders". Anything else is an observer's own reply and is ignored.
 func (s *silentSubjects) handleNoResponders(msg *nats.Msg) {
 	if len(msg.Data) > 0 || msg.Header.Get(headerStatus) != "503" {
 		return

@@ -12,35 +12,36 @@ import (
 // Part is one call of a Gather.
 type Part struct {
 	Name  string
-	After []string // names of the parts that must have succeeded before this one begins
-	// Do makes the call. It gets the results of the parts in After, must heed ctx, and must have read the response's
-	// body whole. It runs on a goroutine of its own.
+	After []string // names of parts that must succeed before this one starts
+	// Do makes the call, on a goroutine of its own. It gets the responses of the parts in After, must return when ctx
+	// ends, and must have read the response's whole body.
 	Do func(ctx context.Context, earlier func(name string) *Response) (*Response, error)
 }
 
-// PartResult is what became of a part. Without Response and Err it wasn't over, or hadn't begun, when the gather was.
+// PartResult is the result of a part. If both Response and Err are nil, the part hadn't finished, or hadn't started,
+// when the gather ended.
 type PartResult struct {
 	Name     string
 	Response *Response
 	Err      error
-	Took     time.Duration // from its beginning
+	Took     time.Duration // since the part started
 }
 
-// OK reports whether the part succeeded: with a status below 400.
+// OK reports whether the part succeeded, with a status below 400.
 func (r *PartResult) OK() bool { return r.Err == nil && r.Response != nil && r.Response.Status < 400 }
 
-// Gathering says how parts are gathered.
+// Gathering configures how parts run.
 type Gathering struct {
 	Concurrency int // parts that run at once; 0 for all
-	// Enough tells after each result whether the others are still wanted; nil wants all. The results are those so far,
-	// the newest is at last.
+	// Enough reports, after each result, whether the gather may end. It gets the results so far; the newest is
+	// results[last]. If Enough is nil, all parts run.
 	Enough func(results []PartResult, last int) bool
 }
 
-// Gather runs the parts, each as soon as those are done that it comes after, and gives their results in the order of
-// parts. It ends when all are done, or Enough says so, or ctx ends; parts that still run are canceled then, and waited
-// for, so that nothing of a request is in use afterwards. A part whose predecessor failed fails with node.CodeUpstream.
-// Names must be unique and After without cycles: others never begin.
+// Gather runs the parts, each as soon as the parts in its After have succeeded, and returns their results in the order
+// of parts. It ends when all are done, when Enough says so, or when ctx ends. Parts that still run are then canceled
+// and waited for, so nothing of the request is in use afterwards. A part fails with node.CodeUpstream if one that it
+// comes after has failed. Names must be unique and After free of cycles, or the affected parts never start.
 func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 	ctx, cancel := context.WithCancel(ctx)
 	g := gather{
@@ -76,7 +77,8 @@ func Gather(ctx context.Context, how Gathering, parts []Part) []PartResult {
 	}
 }
 
-// takeOver takes the responses that are there already; errors may be but the context's end.
+// recordFinished records the responses that have arrived. Errors are ignored: they may only result from the context's
+// end.
 func (g *gather) recordFinished() {
 	for {
 		select {
@@ -103,13 +105,13 @@ type finishedPart struct {
 	PartResult
 }
 
-// gather belongs to the goroutine that called Gather.
+// gather is the state of one Gather. Only the calling goroutine uses it.
 type gather struct {
 	parts   []Part
 	results []PartResult
 	state   []partState
 	running int
-	done    chan finishedPart // has room for all, so that nobody who is late waits
+	done    chan finishedPart // one slot for each part, so that no part blocks
 }
 
 func (g *gather) record(f finishedPart) {
@@ -118,7 +120,8 @@ func (g *gather) record(f finishedPart) {
 	g.results[f.i] = f.PartResult
 }
 
-// begin starts what is ready, as far as there is room. What can't begin any more fails, which may decide about others.
+// startReady starts the parts that are ready, within the concurrency. A part that can't start any more fails, which may
+// affect others.
 func (g *gather) startReady(ctx context.Context, how Gathering) {
 	for changed := true; changed; {
 		changed = false
@@ -141,7 +144,7 @@ func (g *gather) startReady(ctx context.Context, how Gathering) {
 	}
 }
 
-// ready reports whether all predecessors of a part succeeded, or which one failed.
+// ready reports whether all parts that part i comes after have succeeded, or names one that has failed.
 func (g *gather) ready(i int) (ready bool, failed string) {
 	ready = true
 	for _, name := range g.parts[i].After {
@@ -160,7 +163,7 @@ func (g *gather) index(name string) int {
 	return slices.IndexFunc(g.parts, func(p Part) bool { return p.Name == name })
 }
 
-// earlier copies the results that a part needs, since the others change while it runs.
+// earlier returns a function for the responses that a part needs. They are copied, since results change while it runs.
 func (g *gather) earlier(i int) func(string) *Response {
 	found := make(map[string]*Response, len(g.parts[i].After))
 	for _, name := range g.parts[i].After {
@@ -174,7 +177,7 @@ func (g *gather) run(ctx context.Context, i int, earlier func(string) *Response)
 	f := finishedPart{i: i}
 	defer func() {
 		if p := recover(); p != nil {
-			f.Response, f.Err = nil, node.Errorf(node.CodeInternal, fmt.Errorf("panic: %v", p), "the call failed inside the gateway") //nolint:err113 // what it panicked with
+			f.Response, f.Err = nil, node.Errorf(node.CodeInternal, fmt.Errorf("panic: %v", p), "the call failed inside the gateway")
 		}
 		f.Took = time.Since(began)
 		g.done <- f

@@ -10,18 +10,20 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// A member that leaves its group in a cluster tells the nodes that send before it tells its server. Servers hear of it
-// one after the other, and what one of them still routes to a server without members is lost without a word, unless
-// another server has one. So:
+// A member that leaves its group in a cluster tells the sending nodes before its server. Servers learn of an
+// unsubscription one after the other. What one of them still routes to a server without members is lost without an
+// error, unless yet another server has members. So:
 //
-//  1. The member asks every node to hold back requests on its subject.
-//  2. Each node waits until what it was sending is published, and answers on the connections that it sends requests
-//     on.
-//  3. All have answered: what was sent to the member has reached its server. It unsubscribes, and flushes.
-//  4. It tells the nodes to send again. Their servers heard of the unsubscription before, since both take the same
-//     way.
+//  1. The member asks every node to pause requests on its subject.
+//  2. Each node waits until the requests it is sending are published. It then answers on the connections that it sends
+//     requests on.
+//  3. When all have answered, whatever was sent to the member has reached its server. The member unsubscribes and
+//     flushes.
+//  4. The member tells the nodes to resume. Their servers have learned of the unsubscription before, since both take
+//     the same path.
 //
-// A node that doesn't answer within holdWait isn't waited for, and what a member forgets to end ends after holdLimit.
+// A node that doesn't answer within pauseWithin isn't waited for. A pause that isn't ended ends by itself after
+// maxPause.
 const (
 	leavingSubject = "millrace.leaving" // only nodes may publish on it
 	pauseWithin    = 250 * time.Millisecond
@@ -29,57 +31,56 @@ const (
 	maxPauses      = 4096
 )
 
-// leaving is what a member that leaves tells the nodes.
+// leavingMessage is what a leaving member tells the nodes.
 type leavingMessage struct {
 	Version int    `json:"v"`       // 1
 	ID      string `json:"id"`      // of this leave
-	Subject string `json:"subject"` // of its requests
+	Subject string `json:"subject"` // of the member's requests
 	Over    bool   `json:"over,omitempty"`
 }
 
-// holding is a node's answer, once for each of its connections.
+// pausedMessage is a node's answer, one on each of its connections.
 type pausedMessage struct {
 	Version int    `json:"v"` // 1
 	Node    string `json:"node"`
-	Streams bool   `json:"streams,omitempty"` // from the connection for streams
+	Streams bool   `json:"streams,omitempty"` // sent on the connection for streams
 }
 
-// holds are the subjects on which this connection sends no requests at this moment.
+// pauses holds the subjects on which this connection now sends no requests.
 type pauses struct {
-	mu     sync.RWMutex // held for reading while a request is published; guards what follows
+	mu     sync.RWMutex // read-locked while a request is published; guards the fields below
 	paused map[string]*pausedSubject
-	leaves map[string]*leave // by their IDs
+	leaves map[string]*leave // by ID
 }
 
-// hold is a subject that members leave.
+// pausedSubject is a subject that members are leaving.
 type pausedSubject struct {
 	leaves  int
-	resumed chan struct{} // closed when no leave is left
+	resumed chan struct{} // closed when the last leave has ended
 }
 
-// leave is one member's leaving.
+// leave is one member's leave.
 type leave struct {
 	subject string
 	limit   *time.Timer
 }
 
-// pass waits while requests on the subject are held back, and keeps the next leave waiting until the request is
-// published.
+// beginPublish waits while requests on the subject are paused. Until endPublish, the next pause waits.
 func (p *pauses) beginPublish(subject string) {
 	for {
 		p.mu.RLock()
-		held := p.paused[subject]
-		if held == nil {
+		paused := p.paused[subject]
+		if paused == nil {
 			return
 		}
 		p.mu.RUnlock()
-		<-held.resumed // holdLimit at the latest
+		<-paused.resumed // within maxPause
 	}
 }
 
 func (p *pauses) endPublish() { p.mu.RUnlock() }
 
-// begin holds requests on the subject back, and returns when those on their way are published.
+// pause pauses requests on the subject, and returns when those being sent are published.
 func (p *pauses) pause(id, subject string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +97,7 @@ func (p *pauses) pause(id, subject string) {
 	p.paused[subject].leaves++
 }
 
-// end lets requests go again, unless another member leaves too. It can be called again.
+// resume ends a leave, and with the subject's last one the pause. It may be called again.
 func (p *pauses) resume(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,14 +107,14 @@ func (p *pauses) resume(id string) {
 	}
 	delete(p.leaves, id)
 	l.limit.Stop()
-	held := p.paused[l.subject]
-	if held.leaves--; held.leaves == 0 {
+	paused := p.paused[l.subject]
+	if paused.leaves--; paused.leaves == 0 {
 		delete(p.paused, l.subject)
-		close(held.resumed)
+		close(paused.resumed)
 	}
 }
 
-// hear takes the message of a member that leaves.
+// handleLeaving handles the message of a leaving member.
 func (c *Conn) handleLeaving(msg *nats.Msg) {
 	var l leavingMessage
 	if json.Unmarshal(msg.Data, &l) != nil || l.Version != 1 {
@@ -126,18 +127,18 @@ func (c *Conn) handleLeaving(msg *nats.Msg) {
 	c.pauses.pause(l.ID, l.Subject)
 	self := c.nodeID()
 	if self == "" || msg.Reply == "" {
-		return // nobody waits for it
+		return // no answer is expected
 	}
 	for nc, streams := range map[*nats.Conn]bool{c.nc: false, c.streams.nc: true} {
 		if b, err := json.Marshal(pausedMessage{Version: 1, Node: self, Streams: streams}); err == nil {
-			_ = nc.Publish(msg.Reply, b) // the member doesn't wait for long
+			_ = nc.Publish(msg.Reply, b) // the member's wait is bounded
 		}
 	}
 }
 
-// holdOthers lets the other nodes hold back requests on the subject until over is called. It returns when they do, or
-// after holdWait.
-func (c *Conn) pauseOthers(ctx context.Context, subject string) (over func()) {
+// pauseOthers makes the other nodes pause requests on the subject until over is called. It returns when they have, or
+// after pauseWithin.
+func (c *Conn) pauseOthers(ctx context.Context, subject string) (resume func()) {
 	missing := map[pausedMessage]bool{}
 	for _, id := range c.otherNodes() {
 		missing[pausedMessage{1, id, false}], missing[pausedMessage{1, id, true}] = true, true
@@ -173,6 +174,6 @@ func (c *Conn) pauseOthers(ctx context.Context, subject string) (over func()) {
 
 func (c *Conn) publishLeaving(l leavingMessage, reply string) {
 	if b, err := json.Marshal(l); err == nil {
-		_ = c.nc.PublishRequest(c.cfg.Prefix+leavingSubject, reply, b) // without a connection nobody sends here either
+		_ = c.nc.PublishRequest(c.cfg.Prefix+leavingSubject, reply, b) // without a connection no requests arrive either
 	}
 }

@@ -20,7 +20,7 @@ import (
 // hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused.
 // A request that ends in any other way than an answer or a definite refusal fails the test: so does one that waits for
 // its deadline.
-func hammer(
+func startLoad(
 	t *testing.T, to mesh.Destination, conns ...*mesh.Conn,
 ) (answered *atomic.Int64, stop func() (refused int64)) {
 	t.Helper()
@@ -58,7 +58,7 @@ func hammer(
 }
 
 // quick answers after a moment, and gives up when its service is closed.
-func quick(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+func quickHandler(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 	select {
 	case <-time.After(100 * time.Microsecond):
 		return &mesh.Response{Status: 200}, nil
@@ -68,7 +68,7 @@ func quick(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 }
 
 // three are connections of the three nodes of a cluster, which know of each other.
-func three(t *testing.T) []*mesh.Conn {
+func startCluster(t *testing.T) []*mesh.Conn {
 	t.Helper()
 	var out []*mesh.Conn
 	var lists []*mesh.Members
@@ -92,21 +92,23 @@ func three(t *testing.T) []*mesh.Conn {
 // The last member of a group comes and goes under load, hundreds of times: no request is lost.
 func TestLastMemberLosesNothing(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
-	comesAndGoes(t, c, c)
+	testRejoining(t, c, c)
 }
 
 // The same in a cluster, where the servers of the callers hear of it later.
 func TestLastMemberOfClusterLosesNothing(t *testing.T) {
-	nodes := three(t)
-	comesAndGoes(t, nodes[0], nodes[1:]...)
+	nodes := startCluster(t)
+	testRejoining(t, nodes[0], nodes[1:]...)
 }
 
-func comesAndGoes(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
+func testRejoining(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	t.Helper()
 	to := member.Service("last")
-	answered, stop := hammer(t, to, callers...)
+	answered, stop := startLoad(t, to, callers...)
 	for i := range 200 {
-		s, err := member.NewService(mesh.ServiceConfig{Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000})
+		s, err := member.NewService(mesh.ServiceConfig{
+			Destination: to, Handler: mesh.HandlerFunc(quickHandler), Limit: 1000,
+		})
 		if err == nil {
 			err = s.Open(t.Context())
 		}
@@ -133,18 +135,18 @@ func comesAndGoes(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 // A member that is full stays in its group and refuses: each request is answered or refused.
 func TestFullMemberLosesNothing(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
-	staysFull(t, c, c)
+	testFullMember(t, c, c)
 }
 
 func TestFullMemberOfClusterLosesNothing(t *testing.T) {
-	nodes := three(t)
-	staysFull(t, nodes[0], nodes[1:]...)
+	nodes := startCluster(t)
+	testFullMember(t, nodes[0], nodes[1:]...)
 }
 
-func staysFull(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
+func testFullMember(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	t.Helper()
-	serve(t, member, "full", 3, quick)
-	answered, stop := hammer(t, member.Service("full"), callers...)
+	serve(t, member, "full", 3, quickHandler)
+	answered, stop := startLoad(t, member.Service("full"), callers...)
 	nodetest.Eventually(t, "many are answered", func() bool { return answered.Load() > 5000 || t.Failed() })
 	if refused := stop(); refused == 0 {
 		t.Error("the member was never full")
@@ -153,13 +155,13 @@ func staysFull(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 
 // All members leave at the same moment, under load, and come back: no request is lost between them.
 func TestAllMembersLeaveAtOnce(t *testing.T) {
-	nodes := three(t)
+	nodes := startCluster(t)
 	to := nodes[0].Service("all")
-	answered, stop := hammer(t, to, nodes...)
+	answered, stop := startLoad(t, to, nodes...)
 	for range 50 {
 		var services []*mesh.Service
 		for _, c := range nodes[:2] {
-			services = append(services, serve(t, c, "all", 1000, quick))
+			services = append(services, serve(t, c, "all", 1000, quickHandler))
 		}
 		before := answered.Load()
 		nodetest.Eventually(t, "requests are answered", func() bool {
@@ -180,7 +182,7 @@ func TestAllMembersLeaveAtOnce(t *testing.T) {
 
 // Requests with streams are as safe: each is taken or refused.
 func TestLeavingLosesNoStream(t *testing.T) {
-	nodes := three(t)
+	nodes := startCluster(t)
 	to := nodes[0].Service("streams")
 	ended := make(chan struct{})
 	var callers sync.WaitGroup
@@ -208,7 +210,7 @@ func TestLeavingLosesNoStream(t *testing.T) {
 	}
 	for range 60 {
 		s, err := nodes[0].NewService(mesh.ServiceConfig{
-			Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000, Streams: true,
+			Destination: to, Handler: mesh.HandlerFunc(quickHandler), Limit: 1000, Streams: true,
 		})
 		if err == nil {
 			err = s.Open(t.Context())
@@ -228,7 +230,7 @@ func TestLeavingLosesNoStream(t *testing.T) {
 
 // When every member of a large group is full, requests stop asking one after the other, and begin again when there is
 // room.
-func TestFullGroupIsAskedLess(t *testing.T) {
+func TestFullGroupIsRetriedLess(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	var asked atomic.Int64

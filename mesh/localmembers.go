@@ -11,21 +11,20 @@ import (
 	"millrace/node"
 )
 
-// near is the members in this process. A request for one of them may skip NATS: it is the same message to the same
-// member, whose answer and interim responses come back the same way; only who carries it differs. Safe for concurrent
-// use.
+// localMembers is the members in this process. A request for one of them may skip NATS. It is the same message to the
+// same member, and replies come back the same way; only the carrier differs. Safe for concurrent use.
 type localMembers struct {
 	mode     node.Local
 	interest Interest // nil if the server can't be asked
 
-	mu      sync.Mutex                            // guards changes
-	members atomic.Pointer[map[string][]*Service] // by subject; a map is never changed
+	mu      sync.Mutex                            // serializes updates
+	members atomic.Pointer[map[string][]*Service] // by subject; a map is never modified
 }
 
-// add makes a member known, unless it was closed meanwhile; remove ends that.
+// add registers a member, unless it was closed meanwhile. remove undoes it.
 func (l *localMembers) add(s *Service) {
 	l.update(s.cfg.Destination.subject, func(l []*Service) []*Service {
-		if s.base.Err() != nil { // and so it was removed, or is about to be
+		if s.base.Err() != nil { // it was removed, or is about to be
 			return l
 		}
 		return append(l, s)
@@ -51,10 +50,12 @@ func (l *localMembers) update(subject string, f func([]*Service) []*Service) {
 	l.members.Store(&next)
 }
 
-// enter finds a member that may get a request of this process in memory, as a message or directly, and takes a place
-// under its limit, which left gives back. Nil means that the request must take the wire. In mode auto it must while
-// anybody else subscribes to the subject: other members share the work, and observers want to see it. Full tells that
-// it needn't be sent at all: the only member there is has no place.
+// acquire finds a member that may get a request of this process without NATS, as a message or directly, and takes a
+// permit of its limit. The caller returns both with endLocal.
+//
+// A nil Service means that the request must go over NATS. In mode auto it must while anybody else subscribes to the
+// subject: other members share the work, and observers want to see it. full means that the request needn't be sent at
+// all, since the only member is at its limit.
 func (l *localMembers) acquire(subject string, direct bool) (s *Service, full bool) {
 	for _, s := range l.eligible(subject) {
 		if s.cfg.Direct != direct {
@@ -68,11 +69,11 @@ func (l *localMembers) acquire(subject string, direct bool) (s *Service, full bo
 	return nil, full
 }
 
-// Near reports whether a request to the destination would be handed to a member in this process at this moment, if that
-// isn't full.
+// Near reports whether a request to the destination would now be handed to a member in this process, if that member
+// isn't at its limit.
 func (c *Conn) Near(to Destination) bool { return len(c.localMembers.eligible(to.subject)) > 0 }
 
-// here lists the members in this process that may have a request in memory at this moment.
+// eligible returns the members in this process that may now get a request without NATS.
 func (l *localMembers) eligible(subject string) []*Service {
 	members := l.members.Load()
 	if members == nil || l.mode == node.LocalNATS {
@@ -85,12 +86,13 @@ func (l *localMembers) eligible(subject string) []*Service {
 	return here
 }
 
-// alone reports whether one member is all that subscribes to the subject.
+// onlySubscriber reports whether the subject has exactly one subscription.
 func (l *localMembers) onlySubscriber(subject string) bool {
 	return l.interest != nil && l.interest.Alone(subject)
 }
 
-// enter takes a place for a request of this process, unless the member is full or isn't one at this moment.
+// acquirePermit takes a permit for a request of this process. It reports false if the member is at its limit or has
+// left.
 func (s *Service) acquirePermit() bool {
 	if s.active.Add(1) > s.limit.Load() {
 		s.releasePermit()
@@ -99,7 +101,7 @@ func (s *Service) acquirePermit() bool {
 	s.mu.Lock()
 	member := len(s.subs) > 0
 	if member {
-		s.work.Add(1) // the subscriptions keep it above zero
+		s.work.Add(1) // Add never races with Wait at zero: each subscription counts too
 	}
 	s.mu.Unlock()
 	if !member {
@@ -108,10 +110,10 @@ func (s *Service) acquirePermit() bool {
 	return member
 }
 
-// full reports whether the member has no place at this moment.
+// atLimit reports whether the member has no permit left.
 func (s *Service) atLimit() bool { return s.active.Load() >= s.limit.Load() }
 
-// handOver gives a request to a member that was entered.
+// deliverLocal hands the message of try i to a local member, whose permit has been taken.
 func (c *requestCall) deliverLocal(s *Service, i int) error {
 	payload, err := c.payload(make([]byte, 0, c.sizeHint()), i)
 	if int64(len(payload)) > c.conn.nc.MaxPayload() {
@@ -126,7 +128,7 @@ func (c *requestCall) deliverLocal(s *Service, i int) error {
 	return nil
 }
 
-// sizeHint is about how many bytes the message of the request needs.
+// sizeHint estimates the size of the request's message in bytes.
 func (c *requestCall) sizeHint() int {
 	n := 256 + len(c.req.Target) + len(c.req.Host) + len(c.req.Body)
 	for _, f := range c.req.Header {
@@ -135,13 +137,13 @@ func (c *requestCall) sizeHint() int {
 	return n
 }
 
-// reply sends an answer: to a call that waits in this process without NATS, if the connection may do so. The payload
-// then belongs to the call, so it is copied from memory that will be used again.
+// publishReply sends a reply. For a call that waits in this process it skips NATS, unless configured otherwise. The
+// call then keeps the payload, so it is copied out of the caller's reusable buffer.
 func (c *Conn) publishReply(msg *nats.Msg) error {
 	if c.localMembers.mode == node.LocalNATS || !c.mux.owns(msg.Subject) {
-		return c.nc.PublishMsg(msg) //nolint:wrapcheck // the callers say what was sent
+		return c.nc.PublishMsg(msg)
 	}
-	// what isn't alike over both carriers would fail on the day that the carrier changes
+	// Check what NATS would refuse, so that a reply doesn't begin to fail when the carrier changes.
 	if int64(len(msg.Data)) > c.nc.MaxPayload() {
 		return nats.ErrMaxPayload
 	}

@@ -36,7 +36,7 @@ func openMembers(t *testing.T, m *mesh.Members) {
 }
 
 // A node that is slow to write down what it hears still hears and speaks, and nothing of it gets lost.
-func TestSlowEvent(t *testing.T) {
+func TestSlowEventDelaysNoHeartbeat(t *testing.T) {
 	s := natsservertest.Start(t)
 	var told atomic.Int64
 	entered, finish := make(chan struct{}, 10), make(chan struct{})
@@ -75,7 +75,7 @@ func TestSlowEvent(t *testing.T) {
 
 // Events that nobody takes don't pile up.
 func TestEventsAreBounded(t *testing.T) {
-	rec := &record{}
+	rec := &logBuffer{}
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Log = rec.logger() })
 	var told atomic.Int64
 	finish := make(chan struct{})
@@ -105,7 +105,7 @@ func TestEventsAreBounded(t *testing.T) {
 }
 
 // A node that the others wouldn't believe doesn't start, and one with many roles tells of as many as they take.
-func TestSelf(t *testing.T) {
+func TestSelfIsValidated(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	self := func(change func(*mesh.Member), roles ...string) *mesh.Members {
@@ -142,8 +142,8 @@ func TestSelf(t *testing.T) {
 }
 
 // Heartbeats that can't be believed are told once, not every second.
-func TestMalformedHeartbeats(t *testing.T) {
-	rec := &record{}
+func TestMalformedHeartbeatsAreLoggedOnce(t *testing.T) {
+	rec := &logBuffer{}
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Log = rec.logger() })
 	m := members(t, c, "n1", func(mesh.MemberEvent) {})
 	openMembers(t, m)
@@ -162,7 +162,7 @@ func TestMalformedHeartbeats(t *testing.T) {
 }
 
 // After Close no event comes, however many nodes are heard; Close without Open, and again, is no work.
-func TestCloseMembers(t *testing.T) {
+func TestNoEventAfterClose(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	never := members(t, c, "never", nil)

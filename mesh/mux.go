@@ -10,16 +10,21 @@ import (
 	"millrace/node"
 )
 
-// mux brings replies to the calls that wait for them. Every try holds a slot while it waits; the reply subject
+// mux delivers replies to the calls that wait for them. Every pending try holds a slot. Its reply subject
 // PREFIX.LABEL.SLOT.NONCE names the service, the slot, and a number that is never used again.
 //
-// A slot's state is its nonce and a phase in one word, so that one compare-and-swap decides who ends a try: the reply
-// that arrives (waiting -> answered) or the caller that gives up (waiting -> abandoned). Whoever wins, wins alone; the
-// loser finds the phase changed. A reply that finds another nonce is late by at least one reuse of the slot.
+// A slot's state is its nonce and a phase in one word, so that one compare-and-swap decides how a try ends:
+//
+//   - a reply arrives: waiting -> answered
+//   - the caller gives up: waiting -> abandoned
+//
+// The first one succeeds, and the other finds the phase changed. A reply that finds another nonce is late by at least
+// one reuse of the slot.
 type mux struct {
 	prefix string
 	slots  []slot
-	// slots at rest, first in first out: a slot rests long before reuse, so late and second replies can be told apart
+	// free slots, first in first out. A slot stays free for long before its reuse, so that late and second replies can
+	// be told apart.
 	free  chan uint32
 	nonce atomic.Uint64
 	drop  func(label string, reason dropReason)
@@ -27,15 +32,15 @@ type mux struct {
 
 type slot struct {
 	state    atomic.Uint64  // nonce<<2 | phase
-	reply    chan *nats.Msg // holds at most the one message of the winner; nil means the connection was lost
-	interims chan *nats.Msg // interim responses, some perhaps of an earlier try
+	reply    chan *nats.Msg // capacity 1: the reply, or nil if the connection was lost
+	interims chan *nats.Msg // interim responses, possibly some of an earlier try
 	running  atomic.Pointer[runningNotice]
 }
 
-// runner is what a node says of a request that takes long: that it runs there.
+// runningNotice is a node's notice that it runs a try.
 type runningNotice struct {
 	nonce   uint64
-	process string // of the node; see Member.run
+	process string // of the node; see Member.process
 }
 
 // The phases of a slot.
@@ -47,14 +52,14 @@ const (
 	phaseMask = 3
 )
 
-// dropReason says why a reply was thrown away.
+// dropReason is why a reply was dropped.
 type dropReason string
 
 const (
-	dropLate      dropReason = "late"      // after the caller gave up
-	dropDuplicate dropReason = "duplicate" // the request had its answer
+	dropLate      dropReason = "late"      // the caller had given up
+	dropDuplicate dropReason = "duplicate" // the request was answered already
 	dropMalformed dropReason = "malformed" // not a valid reply
-	dropOversized dropReason = "oversized" // a body larger than one message may carry
+	dropOversized dropReason = "oversized" // the body is larger than one message may carry
 )
 
 func newMux(prefix string, slots int, drop func(string, dropReason)) *mux {
@@ -66,14 +71,14 @@ func newMux(prefix string, slots int, drop func(string, dropReason)) *mux {
 	return m
 }
 
-// ticket is one try: a slot, and the nonce under which it waits.
+// try is one sending of a request: a slot, and the nonce under which it waits there.
 type try struct {
 	slot  *slot
 	index uint32
 	nonce uint64
 }
 
-// take starts a try; false when every slot is in use.
+// begin takes a free slot for a new try. It returns false if there is none.
 func (m *mux) begin() (try, bool) {
 	select {
 	case i := <-m.free:
@@ -85,10 +90,10 @@ func (m *mux) begin() (try, bool) {
 	}
 }
 
-// received gives the slot back after its reply was taken from the channel.
+// release frees the slot after its reply was received from the channel.
 func (m *mux) release(t try) { m.free <- t.index }
 
-// abandon gives the slot back without a reply. A reply that won the race is thrown away and counted.
+// abandon frees the slot without a reply. If a reply has arrived meanwhile, it is dropped and counted as late.
 func (m *mux) abandon(t try, label string) {
 	if !t.slot.state.CompareAndSwap(t.nonce<<2|phaseWaiting, t.nonce<<2|phaseAbandoned) {
 		if <-t.slot.reply != nil {
@@ -98,7 +103,8 @@ func (m *mux) abandon(t try, label string) {
 	m.free <- t.index
 }
 
-// giveUp is abandon for a try whose reply won't come. False means that it has: it must be taken from the channel.
+// abandonWaiting is abandon for a try that won't be answered. It returns false if a reply has arrived; the caller must
+// then receive it from the channel.
 func (m *mux) abandonWaiting(t try) bool {
 	if !t.slot.state.CompareAndSwap(t.nonce<<2|phaseWaiting, t.nonce<<2|phaseAbandoned) {
 		return false
@@ -107,7 +113,7 @@ func (m *mux) abandonWaiting(t try) bool {
 	return true
 }
 
-// runs names the process of the node that runs a try; empty if none has said so.
+// process returns the node process that runs the try, or "" if none has said so.
 func (t try) process() string {
 	if r := t.slot.running.Load(); r != nil && r.nonce == t.nonce {
 		return r.process
@@ -115,7 +121,7 @@ func (t try) process() string {
 	return ""
 }
 
-// subject is the reply subject of a try.
+// subject returns the reply subject of a try.
 func (m *mux) subject(t try, label string) string {
 	b := make([]byte, 0, 96)
 	b = append(append(b, m.prefix...), '.')
@@ -124,12 +130,12 @@ func (m *mux) subject(t try, label string) string {
 	return unsafeString(strconv.AppendUint(b, t.nonce, 36))
 }
 
-// owns reports whether a reply subject is one of this mux.
+// owns reports whether a reply subject belongs to this mux.
 func (m *mux) owns(subject string) bool {
 	return len(subject) > len(m.prefix) && subject[:len(m.prefix)] == m.prefix && subject[len(m.prefix)] == '.'
 }
 
-// deliver is the inbox subscription's callback: it never blocks.
+// deliver is the inbox subscription's callback. It never blocks.
 func (m *mux) deliver(msg *nats.Msg) {
 	label, index, nonce, ok := m.parse(msg.Subject)
 	if !ok || index >= uint64(len(m.slots)) {
@@ -152,7 +158,7 @@ func (m *mux) deliver(msg *nats.Msg) {
 	m.drop(label, reason)
 }
 
-// interim keeps an interim response for the try that waits; what comes late, or is one too many, is dropped.
+// queueInterim queues an interim response for the waiting try. It is dropped if it is late or the queue is full.
 func (s *slot) queueInterim(msg *nats.Msg, nonce uint64) {
 	if s.state.Load() != nonce<<2|phaseWaiting {
 		return
@@ -167,13 +173,14 @@ func (s *slot) queueInterim(msg *nats.Msg, nonce uint64) {
 	}
 }
 
-// mine reports whether a message was sent for the try. One for an earlier try of the slot may have come as that ended.
+// isFor reports whether the message was sent for the try. It may belong to an earlier try of the slot, if it arrived
+// just as that ended.
 func (m *mux) isFor(t try, msg *nats.Msg) bool {
 	_, _, nonce, ok := m.parse(msg.Subject)
 	return ok && nonce == t.nonce
 }
 
-// parse reads what subject wrote.
+// parse is the inverse of subject.
 func (m *mux) parse(subject string) (label string, index, nonce uint64, ok bool) {
 	rest, ok := strings.CutPrefix(subject, m.prefix+".")
 	last := strings.LastIndexByte(rest, '.')
@@ -189,7 +196,7 @@ func (m *mux) parse(subject string) (label string, index, nonce uint64, ok bool)
 	return rest[:middle], index, nonce, err1 == nil && err2 == nil
 }
 
-// lost ends every waiting try: the connection is away and with it the replies.
+// connectionLost ends every waiting try, since the replies are lost with the connection.
 func (m *mux) connectionLost() {
 	for i := range m.slots {
 		s := &m.slots[i]

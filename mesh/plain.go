@@ -14,19 +14,19 @@ import (
 	"millrace/node"
 )
 
-// DefaultForwardHeaders are the header fields that a plain NATS request carries unless its route names others.
+// DefaultForwardHeaders lists the header fields that a plain NATS request carries unless its route names others.
 var DefaultForwardHeaders = []string{
 	"Accept", "Accept-Language", "Content-Type", "Traceparent", "Tracestate",
 	"X-Request-Id",
 }
 
-// plainLabel counts all plain NATS targets together: their subjects hold request parameters.
+// plainLabel is the label of all plain NATS targets together, since their subjects hold request parameters.
 const plainLabel = "nats"
 
-// DoPlain sends the request's body to a service that knows plain NATS only, with the named header fields as NATS
-// headers, and waits for its answer until req.Deadline. The reply's payload becomes the body; its header
-// Nats-Service-Error-Code becomes the status if it is 400 to 599, and 502 if it is anything else. The subject must come
-// from node.Subject.Expand. The request is sent once. Errors are those of Do.
+// DoPlain sends the request's body to a plain NATS service, with the named header fields as NATS headers, and waits for
+// its answer until req.Deadline. The reply's payload becomes the body. Its header Nats-Service-Error-Code becomes the
+// status if it is 400 to 599, and 502 if it is anything else. The subject must come from node.Subject.Expand. The
+// request is sent once. Errors are those of Do.
 func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forward []string) (*Response, error) {
 	if len(req.Body) > MaxBody {
 		return nil, node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")
@@ -49,13 +49,13 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 	return c.awaitPlain(ctx, t, msg.Subject, req)
 }
 
-// awaitPlain waits for the answer to a request that was just sent.
+// awaitPlain waits for the answer to a request that was just published.
 func (c *Conn) awaitPlain(ctx context.Context, t try, subject string, req *Request) (*Response, error) {
 	sent := time.Now()
 	timer := acquireTimer(min(req.Deadline.Sub(sent), waitingAfter))
 	defer releaseTimer(timer)
 	var w *waitingCall
-	defer func() { w.remove() }() // before the timer is used for something else
+	defer func() { w.remove() }() // before the timer is reused
 	for {
 		select {
 		case reply := <-t.slot.reply:
@@ -70,7 +70,7 @@ func (c *Conn) awaitPlain(ctx context.Context, t try, subject string, req *Reque
 			if w == nil {
 				w = c.waiting.add(Destination{subject: subject}, sent, timer)
 			}
-			if news := w.takeDepartures(); len(news) > 0 && c.plainLost(news, w) && c.mux.abandonWaiting(t) {
+			if ds := w.takeDepartures(); len(ds) > 0 && c.plainLost(ds, w) && c.mux.abandonWaiting(t) {
 				return nil, errMemberGone
 			}
 			w.resetTimer(left)
@@ -81,10 +81,12 @@ func (c *Conn) awaitPlain(ctx context.Context, t try, subject string, req *Reque
 	}
 }
 
-// lostPlain reports whether nobody will answer a request to a plain service.
-func (c *Conn) plainLost(news []departure, w *waitingCall) bool {
-	nobody := c.noSubscriber(w.to.subject, "")
-	return slices.ContainsFunc(news, func(d departure) bool { return d.impactOn(&w.to, w.since, "", nobody) == certainlyLost })
+// plainLost reports whether a request to a plain service won't be answered.
+func (c *Conn) plainLost(departures []departure, w *waitingCall) bool {
+	noSubscriber := c.noSubscriber(w.to.subject, "")
+	return slices.ContainsFunc(departures, func(d departure) bool {
+		return d.impactOn(&w.to, w.since, "", noSubscriber) == certainlyLost
+	})
 }
 
 func plainHeader(h Header, forward []string) nats.Header {
@@ -129,7 +131,7 @@ func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, 
 	return resp, nil
 }
 
-// sniff names the type of a payload that came without one.
+// sniff returns the media type of a payload that came without one.
 func sniff(b []byte) string {
 	switch {
 	case json.Valid(b):

@@ -15,56 +15,59 @@ import (
 	"millrace/node"
 )
 
-// Handler answers requests. It is called from many goroutines at once, each with a request of its own. The context ends
-// at the request's deadline, when the caller cancels, and when the service is closed; the deadline counts no more once
-// a response with a Stream is returned, and not for a request with one. An error that is a *node.Error is reported
-// under its code, any other as internal; a panic is an error too.
+// Handler answers requests. It is called by many goroutines at once, each with its own request.
+//
+// The context ends at the request's deadline, when the caller cancels, and when the service is closed. The deadline
+// doesn't apply once a response with a Stream is returned, nor to a request with a Stream. A *node.Error is reported
+// with its code, and any other error as internal. A panic counts as an error.
 type Handler interface {
 	Handle(ctx context.Context, req *Request) (*Response, error)
 }
 
-// HandlerFunc is a function as a Handler.
+// HandlerFunc adapts a function to a Handler.
 type HandlerFunc func(ctx context.Context, req *Request) (*Response, error)
 
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, req *Request) (*Response, error) { return f(ctx, req) }
 
-// ServiceConfig says what a member answers.
+// ServiceConfig configures a member.
 type ServiceConfig struct {
 	Destination Destination // from Conn.Service or Conn.Upstream
 	Handler     Handler
-	Limit       int // requests that run at once, until their response begins; 0 means 256
-	// Direct says that the handler ends when its context or the request's deadline does, or its owner ends it, that it
-	// neither keeps nor changes the request, and that it gives the response away: a request of this process may then
-	// run on the caller's goroutine, with a context that has no deadline of its own. Close doesn't cancel it.
+	Limit       int // requests that run at once until their response begins; 0 means 256
+	// Direct lets a request of this process run on the caller's goroutine, with a context that has no deadline of its
+	// own. It promises that the handler returns when its context or the request's deadline ends, or its owner ends it,
+	// that it neither keeps nor changes the request, and that it doesn't use the response after returning it. Close
+	// doesn't cancel such requests.
 	Direct  bool
-	Streams bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
+	Streams bool // Handler also takes requests with a Stream, four times Limit at once since their clients may be slow
 }
 
-// Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer,
-// and stays in the group until it is shut down or closed.
+// Service is one member of a destination's queue group. Beyond its limit it refuses requests at once with a busy reply.
+// It stays in the group until it is shut down or closed.
 type Service struct {
 	conn *Conn
 	cfg  ServiceConfig
 	log  *slog.Logger
 
 	limit     atomic.Int64
-	active    atomic.Int64 // requests that run, without those that have a stream
-	streaming atomic.Int64 // requests with a stream that run
-	// requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
+	active    atomic.Int64 // running requests without a Stream
+	streaming atomic.Int64 // running requests with a Stream
+	// work counts running requests, and subscriptions that may still deliver some, so that Add never races with Wait at
+	// zero.
 	work   sync.WaitGroup
-	base   context.Context //nolint:containedctx // ends with the service, as every request's context does
+	base   context.Context //nolint:containedctx // parent of every request's context; ends with the service
 	stop   context.CancelFunc
 	cancel *nats.Subscription
 
 	mu           sync.Mutex
-	subs         []*nats.Subscription // membership in the groups; none before Open and when it leaves
+	subs         []*nats.Subscription // the group memberships; none before Open or after leave
 	closed       bool
-	calls        map[string]context.CancelFunc // what runs, by nonce
-	earlyCancels earlyCancels                  // what was canceled before it ran
+	calls        map[string]context.CancelFunc // cancels the running request with that nonce
+	earlyCancels earlyCancels                  // cancellations that came before their request
 }
 
-// NewService checks the configuration; Open joins the queue group.
+// NewService checks the configuration. Open joins the queue group.
 func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 	if cfg.Destination.subject == "" || cfg.Handler == nil || cfg.Limit < 0 {
 		return nil, errors.New("configure service: destination and handler are needed, and a limit of 0 or more")
@@ -81,7 +84,7 @@ func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 	return s, nil
 }
 
-// Open joins the queue group and waits until the server knows it. A service whose Open failed is closed.
+// Open joins the queue group and waits until the server knows it. If Open fails, the service is closed.
 func (s *Service) Open(ctx context.Context) error {
 	err := s.open(ctx)
 	if err != nil {
@@ -140,8 +143,8 @@ func (s *Service) subscribe(nc *nats.Conn, subject string, admit nats.MsgHandler
 	return nil
 }
 
-// leave ends the membership. What was sent to this member until then is delivered when leave returns, unless the
-// connection or ctx fails.
+// leave ends the membership. When it returns, requests sent to this member have been delivered, unless the connection
+// or ctx fails.
 func (s *Service) leave(ctx context.Context) {
 	s.conn.localMembers.remove(s)
 	s.mu.Lock()
@@ -151,20 +154,20 @@ func (s *Service) leave(ctx context.Context) {
 	if len(subs) == 0 {
 		return
 	}
-	over := s.conn.pauseOthers(ctx, s.cfg.Destination.subject)
+	resume := s.conn.pauseOthers(ctx, s.cfg.Destination.subject)
 	for _, sub := range subs {
-		_ = sub.Drain() // fails only on a closed connection, which has no members
+		_ = sub.Drain() // fails only on a closed connection, which has no subscriptions
 	}
 	for _, nc := range []*nats.Conn{s.conn.nc, s.conn.streams.nc} {
 		if nc.IsConnected() {
-			_ = flush(ctx, nc) // what fails is told to those who wait by the end of the connection
+			_ = flush(ctx, nc) // if it fails, the connection's end tells the callers
 		}
 	}
-	over()
+	resume()
 	awaitDelivered(ctx, subs)
 }
 
-// emptied waits until the callbacks of subscriptions that get nothing more have had what came before.
+// awaitDelivered waits until the callbacks of drained subscriptions have received everything.
 func awaitDelivered(ctx context.Context, subs []*nats.Subscription) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -182,13 +185,13 @@ func awaitDelivered(ctx context.Context, subs []*nats.Subscription) {
 	}
 }
 
-// SetLimit changes the limit for requests to come.
+// SetLimit changes the limit for future requests.
 func (s *Service) SetLimit(n int) { s.limit.Store(int64(n)) }
 
-// Active is the number of requests that run at this moment.
+// Active returns the number of running requests.
 func (s *Service) Active() int { return int(s.active.Load() + s.streaming.Load()) }
 
-// admit is the subscription's callback: it must never block, since requests wait behind it.
+// admit is the subscription's callback. It must never block, since requests queue behind it.
 func (s *Service) admit(msg *nats.Msg) {
 	if n := s.active.Add(1); n > s.limit.Load() || s.base.Err() != nil {
 		s.active.Add(-1)
@@ -199,7 +202,7 @@ func (s *Service) admit(msg *nats.Msg) {
 	go s.handle(msg)
 }
 
-// admitStream is the callback for requests with streams.
+// admitStream is admit for requests with a stream.
 func (s *Service) admitStream(msg *nats.Msg) {
 	if n := s.streaming.Add(1); n > 4*s.limit.Load() || s.base.Err() != nil {
 		s.streaming.Add(-1)
@@ -213,13 +216,13 @@ func (s *Service) admitStream(msg *nats.Msg) {
 func (s *Service) refuse(msg *nats.Msg) {
 	busy := nats.NewMsg(msg.Reply)
 	busy.Header[headerBusy] = []string{"1"}
-	_ = s.conn.publishReply(busy) // the caller's deadline covers a lost refusal
+	_ = s.conn.publishReply(busy) // if it is lost, the caller's deadline applies
 }
 
-// release gives the place of a request back.
+// releasePermit returns a request's permit.
 func (s *Service) releasePermit() { s.active.Add(-1) }
 
-// take handles one request and answers it.
+// handle runs one request and sends the reply.
 func (s *Service) handle(msg *nats.Msg) {
 	defer s.work.Done()
 	req, err := decodeRequest(msg.Data, time.Now())
@@ -243,7 +246,7 @@ func (s *Service) rejectMalformed(msg *nats.Msg, cause error) {
 	}
 }
 
-// call runs the handler and turns a panic into an error.
+// callHandler runs the handler and turns a panic into an error.
 func (s *Service) callHandler(ctx context.Context, req *Request) (resp *Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -259,14 +262,14 @@ func (s *Service) callHandler(ctx context.Context, req *Request) (resp *Response
 	return resp, err
 }
 
-// lost logs a reply that couldn't be published; there is nobody else to tell.
+// logUnsent logs a reply that couldn't be published. Nobody else can be told.
 func (s *Service) logUnsent(err error) {
 	if !errors.Is(err, nats.ErrConnectionClosed) {
 		s.log.Warn("reply not sent", "cause", err)
 	}
 }
 
-// failure gives a handler's error its code: its own, or that of the context's end, or internal.
+// codedError turns a handler's error into a *node.Error: the error itself, the context's, or an internal one.
 func (s *Service) codedError(ctx context.Context, err error) *node.Error {
 	if e, ok := errors.AsType[*node.Error](err); ok {
 		return e
@@ -278,7 +281,7 @@ func (s *Service) codedError(ctx context.Context, err error) *node.Error {
 	return node.Errorf(node.CodeInternal, err, "the service failed")
 }
 
-// errorReply is the answer that tells an error instead of a response.
+// errorReply returns the reply that reports an error instead of a response.
 func errorReply(reply string, e *node.Error) *nats.Msg {
 	h := nats.Header{headerError: {string(e.Code)}, headerErrorText: {e.Text}}
 	if e.Unreached {
@@ -305,7 +308,7 @@ func (s *Service) untrack(nonce string, cancel context.CancelFunc) {
 	delete(s.calls, nonce)
 }
 
-// canceled stops the request whose nonce the payload is.
+// handleCancel cancels the request whose nonce is the payload.
 func (s *Service) handleCancel(msg *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -316,7 +319,7 @@ func (s *Service) handleCancel(msg *nats.Msg) {
 	}
 }
 
-// Shutdown leaves the group, waits until what runs is answered, or ctx ends, and then closes.
+// Shutdown leaves the group, waits until running requests are answered or ctx ends, and closes.
 func (s *Service) Shutdown(ctx context.Context) error {
 	s.leave(ctx)
 	done := make(chan struct{})
@@ -333,10 +336,10 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-// closeWait bounds how long Close waits for what is on its way to the member.
+// closeWait bounds how long Close waits for requests on their way to the member.
 const closeWait = time.Second
 
-// Close ends what runs by canceling it, and leaves the group: what still comes is refused. It doesn't wait for
+// Close cancels running requests and leaves the group. Requests that still arrive are refused. It doesn't wait for
 // handlers that ignore their context.
 func (s *Service) Close() error {
 	s.stop()
@@ -344,7 +347,7 @@ func (s *Service) Close() error {
 	defer cancel()
 	s.leave(ctx)
 	if s.cancel != nil && s.cancel.IsValid() {
-		_ = s.cancel.Unsubscribe() // fails only when it is gone already
+		_ = s.cancel.Unsubscribe() // fails only if it has ended already
 	}
 	return nil
 }

@@ -13,42 +13,42 @@ import (
 	"millrace/node"
 )
 
-// call is one request that a Service runs.
+// serviceCall is one request that a Service runs.
 type serviceCall struct {
 	s             *Service
 	reply         string
 	req           *Request
 	ctx           context.Context //nolint:containedctx // of this request
 	cancelCause   context.CancelCauseFunc
-	deadlineTimer atomic.Pointer[time.Timer] // for due; nil if there is no deadline
-	localReply    chan<- *nats.Msg           // takes the answer, if the caller waits in this process for it
+	deadlineTimer atomic.Pointer[time.Timer] // see deadlineTimerFired; nil if there is no deadline
+	localReply    chan<- *nats.Msg           // receives the reply if the caller waits in this process, else nil
 	stream        *bodyStream                // set when a body is a stream
 
-	deadlineWaived atomic.Bool // the timer counts no more
-	releaseOnce    sync.Once   // for release
-	giveBack       func()      // gives the place under the limit back
+	deadlineWaived atomic.Bool // the deadline no longer applies
+	releaseOnce    sync.Once   // for releasePermit
+	giveBack       func()      // returns the permit of the service's limit
 }
 
-func (s *Service) newCall(reply string, req *Request, leave func()) *serviceCall {
-	c := &serviceCall{s: s, reply: reply, req: req, giveBack: leave}
+func (s *Service) newCall(reply string, req *Request, giveBack func()) *serviceCall {
+	c := &serviceCall{s: s, reply: reply, req: req, giveBack: giveBack}
 	c.ctx, c.cancelCause = context.WithCancelCause(s.base)
 	return c
 }
 
-// cancel ends the context.
+// cancel cancels the call's context.
 func (c *serviceCall) cancel() { c.cancelCause(nil) }
 
-// runningAfter is how long a request runs before its caller is told where: if that node is lost, the caller needn't
-// wait.
+// runningAfter is how long a request runs before its caller is told which node runs it. If that node is lost, the
+// caller needn't wait for the deadline.
 const runningAfter = time.Second
 
-// expire ends the context at the deadline, unless a stream begins before.
+// setDeadline makes the context end at the deadline, unless a stream begins before.
 func (c *serviceCall) setDeadline(at time.Time) {
 	c.ctx = waivableContext{c.ctx, at}
 	c.deadlineTimer.Store(time.AfterFunc(min(time.Until(at), runningAfter), func() { c.deadlineTimerFired(at) }))
 }
 
-// due is called when the request has run for a while, and at the deadline.
+// deadlineTimerFired runs after runningAfter and again at the deadline.
 func (c *serviceCall) deadlineTimerFired(at time.Time) {
 	left := time.Until(at)
 	switch {
@@ -63,25 +63,25 @@ func (c *serviceCall) deadlineTimerFired(at time.Time) {
 	}
 }
 
-// timeless lets the deadline count no more.
+// waiveDeadline removes the deadline.
 func (c *serviceCall) waiveDeadline() {
 	c.deadlineWaived.Store(true)
 	if t := c.deadlineTimer.Load(); t != nil {
-		t.Stop() // one that runs at this moment comes once more, for nothing
+		t.Stop() // a timer that fires at this moment runs once more and does nothing
 	}
 }
 
-// lease is a context with a deadline that may be waived.
+// waivableContext is a context whose deadline may be waived.
 type waivableContext struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context //nolint:containedctx // it is a context itself
 
 	at time.Time
 }
 
-// Deadline is when the context ends, unless a stream begins before.
+// Deadline returns when the context ends, unless a stream begins before.
 func (l waivableContext) Deadline() (time.Time, bool) { return l.at, true }
 
-// Err tells a deadline from a cancellation.
+// Err distinguishes an expired deadline from a cancellation.
 func (l waivableContext) Err() error {
 	err := l.Context.Err()
 	if err != nil && errors.Is(context.Cause(l.Context), context.DeadlineExceeded) {
@@ -90,10 +90,11 @@ func (l waivableContext) Err() error {
 	return err
 }
 
-// release gives the place under the limit back: when the call ends, or when its response has begun to stream.
+// releasePermit returns the permit of the service's limit, once. It is called when the call ends or its response begins
+// to stream.
 func (c *serviceCall) releasePermit() { c.releaseOnce.Do(c.giveBack) }
 
-// run calls the handler and answers.
+// run calls the handler and sends the reply.
 func (c *serviceCall) run() {
 	defer c.releasePermit()
 	defer c.cancel()
@@ -108,14 +109,14 @@ func (c *serviceCall) run() {
 	}
 }
 
-// report answers with an error instead of a response.
+// respondError replies with an error instead of a response.
 func (c *serviceCall) respondError(e *node.Error) {
 	if err := c.send(errorReply(c.reply, e)); err != nil {
 		c.s.logUnsent(err)
 	}
 }
 
-// interim makes the function that sends interim responses.
+// interimSender returns the function that sends interim responses to the caller.
 func (c *serviceCall) interimSender() func(int, Header) {
 	var sent interimQuota
 	return func(status int, h Header) {
@@ -130,12 +131,12 @@ func (c *serviceCall) interimSender() func(int, Header) {
 	}
 }
 
-// send sends a reply: with the link, if there is one, so that it stays in order with what that sends.
+// send sends a reply. A call with a stream sends it through the stream, so that it stays in order with the chunks.
 func (c *serviceCall) send(msg *nats.Msg) error {
 	if c.localReply != nil && msg.Subject == c.reply {
 		own := *msg
 		own.Data = slices.Clone(msg.Data)
-		c.localReply <- &own // it has room for the one answer
+		c.localReply <- &own // never blocks: the channel has capacity for the one reply
 		return nil
 	}
 	if c.stream != nil {
@@ -144,15 +145,15 @@ func (c *serviceCall) send(msg *nats.Msg) error {
 	return c.s.conn.publishReply(msg)
 }
 
-// answer sends the response, in one message or as a stream. An error means that nothing was sent.
+// respond sends the response, in one message or as a stream. An error means that nothing was sent.
 func (c *serviceCall) respond(resp *Response) error {
 	if resp.Stream != nil {
-		defer closeBody(c.s.log, resp.Stream) // its end has been told already
+		defer closeBody(c.s.log, resp.Stream) // the peer already knows how the stream ended
 	}
 	if resp.Stream != nil && !Bodyless(c.req.Method, resp.Status) {
 		return c.respondStream(resp)
 	}
-	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	buf := payloads.Get().(*[]byte)
 	defer releasePayload(buf)
 	payload, err := appendResponse((*buf)[:0], resp, c.req.Method)
 	*buf = payload
@@ -166,14 +167,14 @@ func (c *serviceCall) respond(resp *Response) error {
 	return c.publishResponse(msg)
 }
 
-// unsendable is the error for a response that a handler gave and no message can hold.
+// unsendableError is the error for a handler's response that can't be sent in a message.
 func unsendableError(cause error) error {
 	e := node.Errorf(node.CodeUpstream, cause, "the response can't be sent: %s", cause)
 	e.Failure = replyFailure(cause)
 	return e
 }
 
-// publish sends a reply.
+// publishResponse sends the reply that holds the response or its head. Any failure other than its size is only logged.
 func (c *serviceCall) publishResponse(msg *nats.Msg) error {
 	if err := c.send(msg); errors.Is(err, nats.ErrMaxPayload) {
 		e := node.Errorf(node.CodeUpstream, err, "the response's head is larger than one message carries")
@@ -185,7 +186,7 @@ func (c *serviceCall) publishResponse(msg *nats.Msg) error {
 	return nil
 }
 
-// stream sends the head and then the body as the requester takes it.
+// respondStream sends the head, and then the body as fast as the requester grants credit.
 func (c *serviceCall) respondStream(resp *Response) error {
 	payload, err := appendHead(nil, resp)
 	if err == nil && resp.Status == 101 && c.req.Upgrade == "" {
@@ -195,7 +196,8 @@ func (c *serviceCall) respondStream(resp *Response) error {
 		return unsendableError(err)
 	}
 	if c.stream == nil {
-		if c.stream = c.s.conn.streams.open(func(s *bodyStream) { s.in.ended, s.cancel = true, c.cancel }); c.stream == nil {
+		c.stream = c.s.conn.streams.open(func(s *bodyStream) { s.in.ended, s.cancel = true, c.cancel })
+		if c.stream == nil {
 			return errManyStreams
 		}
 		defer c.stream.end(errEnded, true)
@@ -213,11 +215,11 @@ func (c *serviceCall) respondStream(resp *Response) error {
 	defer stop()
 	first := time.AfterFunc(firstCreditWithin, func() { c.stream.endUnlessClaimed() })
 	defer first.Stop()
-	_ = c.stream.sendBody(resp.Stream) // the requester learns from the missing end, and nobody else asks
+	_ = c.stream.sendBody(resp.Stream) // the requester sees the missing end mark, and nobody else needs the error
 	return nil
 }
 
-// takeStream handles one request whose body is a stream.
+// handleStream runs one request whose body is a stream.
 func (s *Service) handleStream(msg *nats.Msg) {
 	defer s.work.Done()
 	req, err := decodeRequestHead(msg.Data, time.Now())
@@ -245,14 +247,14 @@ func (s *Service) handleStream(msg *nats.Msg) {
 	case stream.messages:
 		stream.expectMessages()
 		req.Body = nil
-	case req.Upgrade != "": // its stream follows the body
+	case req.Upgrade != "": // chunks follow Body, which came with the head
 		stream.expectBody(-1, nil)
 	default:
 		stream.expectBody(req.Length, req.Body)
 		req.Body = nil
 	}
 	req.Stream = &requestBody{stream}
-	if !req.Expect { // else the first read tells that the body is wanted
+	if !req.Expect { // otherwise the first read sends the credit that asks for the body
 		stream.grantFirst()
 	}
 	c.run()
@@ -262,13 +264,13 @@ func (s *Service) releaseStreamPermit() { s.streaming.Add(-1) }
 
 var errNoReply = errors.New("the request names no subject for its stream")
 
-// taken is the body of a request that a member took.
+// requestBody is the streamed body of a request, for the handler.
 type requestBody struct{ stream *bodyStream }
 
 func (b *requestBody) Next() (Piece, error) { return b.stream.next() }
 func (b *requestBody) Trailer() Header      { return b.stream.trailer() }
 
-// Close drops what is still to come; the response goes on.
+// Close discards what is still to come. The response isn't affected.
 func (b *requestBody) Close() error {
 	b.stream.discard()
 	return nil

@@ -12,15 +12,15 @@ import (
 	"millrace/node"
 )
 
-// Bodyless reports whether HTTP has no body for such a response (RFC 9112 §6.3).
+// Bodyless reports whether a response has no body by HTTP (RFC 9112 §6.3).
 func Bodyless(method string, status int) bool {
 	return method == "HEAD" || status == 204 || status == 304
 }
 
-// incoming is the body that a requester receives. Its end ends the exchange.
+// replyBody is the streamed body of a reply. Closing it ends the stream.
 type replyBody struct {
 	stream   *bodyStream
-	uploaded <-chan struct{} // closed when nobody touches the request's body any more; nil if that was no stream
+	uploaded <-chan struct{} // closed when the request's body is no longer in use; nil if it isn't a stream
 	stop     func() bool
 	once     sync.Once
 }
@@ -37,25 +37,26 @@ func (b *replyBody) Close() error {
 	return nil
 }
 
-// await waits for a request's body that is on its way, if there is one.
-func awaitUpload(sent <-chan struct{}) {
-	if sent != nil {
-		<-sent
+// awaitUpload waits until the request's body is no longer in use. A nil channel means that it isn't a stream.
+func awaitUpload(uploaded <-chan struct{}) {
+	if uploaded != nil {
+		<-uploaded
 	}
 }
 
-// follow makes the body of a reply that a member streams. ctx ends it.
-func (c *Conn) attachReplyBody(ctx context.Context, s *bodyStream, resp *Response, sent <-chan struct{}) {
+// attachReplyBody makes the stream the body of the reply, until ctx ends.
+func (c *Conn) attachReplyBody(ctx context.Context, s *bodyStream, resp *Response, uploaded <-chan struct{}) {
 	if resp.Status == 101 && s.messages {
 		s.expectMessages()
 	} else {
 		s.expectBody(resp.Length, resp.Body)
 	}
 	resp.Body = nil
-	resp.Stream = &replyBody{stream: s, uploaded: sent, stop: context.AfterFunc(ctx, func() { s.end(contextError(ctx), true) })}
+	stop := context.AfterFunc(ctx, func() { s.end(contextError(ctx), true) })
+	resp.Stream = &replyBody{stream: s, uploaded: uploaded, stop: stop}
 }
 
-// followReply opens the stream that a member announces in its reply to a plain request.
+// openReplyBody opens the stream that a member announces in its reply to a request without one.
 func (c *Conn) openReplyBody(ctx context.Context, req *Request, msg *nats.Msg, resp *Response) (*Response, error) {
 	if !c.streams.validPeer(msg.Reply) {
 		return nil, node.Errorf(node.CodeBadReply, errors.New("a streamed reply names no subject for its credit"),
@@ -74,7 +75,7 @@ func (c *Conn) openReplyBody(ctx context.Context, req *Request, msg *nats.Msg, r
 	return resp, nil
 }
 
-// withoutBody leaves the length that a body would have had, where HTTP allows it (RFC 9110 §8.6).
+// withoutBody removes the body and keeps the length that it would have had, where HTTP allows that (RFC 9110 §8.6).
 func (r *Response) withoutBody() *Response {
 	if r.Length >= 0 && r.Status != 204 {
 		r.Header.Set("Content-Length", strconv.FormatInt(r.Length, 10))
@@ -86,7 +87,7 @@ func (r *Response) withoutBody() *Response {
 var errManyStreams = node.Errorf(node.CodeBusy, nil, "the node carries as many streams as it may")
 
 // doStream is Do for a request whose body is a stream. It is sent once, unless a member said that it didn't start. The
-// time until the deadline begins to count when the body has been sent; until then the stream's idle time-out bounds it.
+// time until the deadline starts when the body has been sent. Until then only the stream's idle timeout applies.
 func (c *Conn) doStream(ctx context.Context, to Destination, req *Request) (*Response, error) {
 	s := c.streams.open(func(s *bodyStream) {
 		s.replies, s.messages = make(chan *nats.Msg, 4+node.MaxInterim), req.Upgrade == UpgradeMessages
@@ -99,23 +100,23 @@ func (c *Conn) doStream(ctx context.Context, to Destination, req *Request) (*Res
 	resp, err := call.run(ctx)
 	if err != nil || resp.Stream == nil {
 		s.end(errEnded, true)
-		_ = req.Stream.Close() // it may wait for the client
+		_ = req.Stream.Close() // its reader may wait for the client
 		awaitUpload(call.uploaded)
 	}
 	return resp, err
 }
 
-// offer is one call of doStream.
+// streamCall is one call of doStream.
 type streamCall struct {
 	conn         *Conn
 	to           Destination
 	req          *Request
 	stream       *bodyStream
 	timeout      time.Duration
-	uploaded     chan struct{} // as of incoming; nil until the body may be read
-	sentAt       time.Time     // when the offer was
+	uploaded     chan struct{} // see replyBody; nil until the body may be read
+	sentAt       time.Time     // when the request was published
 	busyCount    int
-	interimQuota interimQuota // that were passed on
+	interimQuota interimQuota // of the forwarded interim responses
 }
 
 func (c *streamCall) run(ctx context.Context) (*Response, error) {
@@ -125,31 +126,31 @@ func (c *streamCall) run(ctx context.Context) (*Response, error) {
 	c.uploaded = make(chan struct{})
 	go func() {
 		defer close(c.uploaded)
-		_ = c.stream.sendBody(c.req.Stream) // its error is the link's
+		_ = c.stream.sendBody(c.req.Stream) // its error is the stream's
 	}()
-	timer, news := acquireTimer(c.timeout), acquireTimer(waitingAfter)
+	timer, departureTimer := acquireTimer(c.timeout), acquireTimer(waitingAfter)
 	defer releaseTimer(timer)
-	defer releaseTimer(news)
+	defer releaseTimer(departureTimer)
 	var w *waitingCall
-	defer func() { w.remove() }() // before the timer is used for something else
-	sent := c.uploaded
+	defer func() { w.remove() }() // before the timer is reused
+	uploaded := c.uploaded
 	for {
 		select {
 		case msg := <-c.stream.replies:
 			if resp, err, final := c.handleReply(ctx, msg); final {
 				return resp, err
 			}
-		case <-sent:
-			sent = nil
+		case <-uploaded:
+			uploaded = nil
 			timer.Reset(c.timeout)
 		case <-timer.C:
 			if !c.uploading() {
 				return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
 			}
 			timer.Reset(c.timeout)
-		case <-news.C:
+		case <-departureTimer.C:
 			if w == nil {
-				w = c.conn.waiting.add(c.to, c.sentAt, news)
+				w = c.conn.waiting.add(c.to, c.sentAt, departureTimer)
 			}
 			if err := c.handleDepartures(w.takeDepartures()); err != nil {
 				return nil, err
@@ -163,11 +164,11 @@ func (c *streamCall) run(ctx context.Context) (*Response, error) {
 	}
 }
 
-// uploads reports whether a member takes the request's body at this moment. A socket has no such time before its
-// answer.
+// uploading reports whether a member is receiving the request's body, which extends the time for the answer. A socket
+// has no such extension.
 func (c *streamCall) uploading() bool { return c.req.Upgrade == "" && c.stream.sending() }
 
-// ended tells how the exchange ended without an answer, unless one is there.
+// endedWithoutReply returns why the stream ended, unless a queued reply answers the call.
 func (c *streamCall) endedWithoutReply(ctx context.Context) (*Response, error) {
 	for {
 		select {
@@ -182,7 +183,7 @@ func (c *streamCall) endedWithoutReply(ctx context.Context) (*Response, error) {
 }
 
 func (c *streamCall) publish() error {
-	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	buf := payloads.Get().(*[]byte)
 	defer releasePayload(buf)
 	payload, err := appendRequest((*buf)[:0], c.req, c.timeout, c.stream.token)
 	*buf = payload
@@ -195,8 +196,8 @@ func (c *streamCall) publish() error {
 	return publishError(c.conn.streams.nc.PublishRequest(c.to.stream, c.stream.subject, payload))
 }
 
-// took judges what came in place of a body. Not final means that the answer is still to come.
-func (c *streamCall) handleReply(ctx context.Context, msg *nats.Msg) (resp *Response, err error, final bool) { //nolint:revive // final says whether the others count
+// handleReply handles a message that isn't part of a body. final is false if the call goes on.
+func (c *streamCall) handleReply(ctx context.Context, msg *nats.Msg) (resp *Response, err error, final bool) { //nolint:revive // final says whether resp and err are set
 	if msg.Header[headerInterim] != nil {
 		c.req.forwardInterim(&c.interimQuota, msg)
 		return nil, nil, false

@@ -15,11 +15,11 @@ import (
 	"millrace/node"
 )
 
-// censusSubject is where every NATS server answers with the connections of the asker's own account.
+// connzSubject is where every NATS server answers with the connections of the requester's own account.
 const connzSubject = "$SYS.REQ.ACCOUNT.PING.CONNZ"
 
-// Bounds of a census: how long it waits for the first server, and for each further one; how many connections a server
-// tells of in one message, and how many messages it is asked for.
+// Bounds of a Census: how long it waits for the first server and for each further one, how many connections a server
+// lists in one message, and how many messages it is asked for.
 const (
 	firstServerWithin = time.Second
 	nextServerWithin  = 200 * time.Millisecond
@@ -27,17 +27,17 @@ const (
 	maxConnzPages     = 16
 )
 
-// Subscriber is one member of a service.
+// Subscriber is a member of a service.
 type Subscriber struct {
-	Name   string `json:"name,omitempty"` // of its connection, as it calls itself: anything
-	Lang   string `json:"lang,omitempty"` // of its NATS client, likewise
+	Name   string `json:"name,omitempty"` // of its connection, chosen by the member
+	Lang   string `json:"lang,omitempty"` // language of its NATS client, according to that
 	Addr   string `json:"addr,omitempty"` // of its connection; empty for one in a node's process
-	Server string `json:"server"`         // that it is connected to: the node's name
+	Server string `json:"server"`         // name of the node whose server it is connected to
 }
 
-// Census lists who subscribes to services, anywhere in the mesh: members by the name of the service, sorted.
-// Subscriptions in other queue groups and to streams alone don't count. servers is how many NATS servers there are; 0
-// if that isn't known. It fails if no server answers, as one may not with mesh.url.
+// Census returns the members of all services in the mesh, sorted, by service name. Subscriptions in other queue groups
+// or only to streams don't count. servers is the number of NATS servers, or 0 if unknown. It fails if no server
+// answers, which may happen with mesh.url.
 func (c *Conn) Census(ctx context.Context, servers int) (map[string][]Subscriber, error) {
 	out := map[string][]Subscriber{}
 	for page := range maxConnzPages {
@@ -62,7 +62,7 @@ func (c *Conn) Census(ctx context.Context, servers int) (map[string][]Subscriber
 	return out, nil
 }
 
-// connections is what a server tells of its connections.
+// connzReply is a server's list of its connections.
 type connzReply struct {
 	Server struct {
 		Name string `json:"name"`
@@ -81,7 +81,7 @@ type connzReply struct {
 	} `json:"data"`
 }
 
-// count adds the members to out; prefix is what subjects of services begin with.
+// addSubscribers adds the members to out. prefix is the prefix of service subjects.
 func (a *connzReply) addSubscribers(out map[string][]Subscriber, prefix string) {
 	for _, conn := range a.Data.Conns {
 		one := Subscriber{Name: conn.Name, Lang: conn.Lang, Server: a.Server.Name}
@@ -97,31 +97,31 @@ func (a *connzReply) addSubscribers(out map[string][]Subscriber, prefix string) 
 	}
 }
 
-// askServers asks every server for its connections that subscribe to services, from that one on.
+// requestConnz asks every server for its connections that subscribe to services, starting at offset.
 func (c *Conn) requestConnz(ctx context.Context, offset, servers int) (out []connzReply, err error) {
 	ask, err := json.Marshal(map[string]any{
 		"subscriptions_detail": true, "filter_subject": c.cfg.Prefix + "http.*", "limit": connzPage, "offset": offset,
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // plain values always marshal
+		return nil, err // plain values always marshal
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstServerWithin)
 	defer cancel()
 	reply := c.nc.NewInbox()
 	sub, err := c.nc.SubscribeSync(reply)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // Census says what it was for
+		return nil, err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	if err := c.nc.PublishRequest(connzSubject, reply, ask); err != nil {
-		return nil, err //nolint:wrapcheck // see above
+		return nil, err
 	}
 	for servers == 0 || len(out) < servers {
 		answer, err := nextConnz(ctx, sub, len(out) > 0)
 		switch {
 		case err == nil:
 			out = append(out, answer)
-		case len(out) > 0: // the others are away, or there are none
+		case len(out) > 0: // no more servers, or they are away
 			return out, nil
 		default:
 			return nil, err
@@ -130,7 +130,7 @@ func (c *Conn) requestConnz(ctx context.Context, offset, servers int) (out []con
 	return out, nil
 }
 
-// nextAnswer waits for a server; quiet means not for long.
+// nextConnz waits for a server's reply; with quiet only for nextServerWithin.
 func nextConnz(ctx context.Context, sub *nats.Subscription, quiet bool) (answer connzReply, err error) {
 	if quiet {
 		var cancel context.CancelFunc
@@ -139,7 +139,7 @@ func nextConnz(ctx context.Context, sub *nats.Subscription, quiet bool) (answer 
 	}
 	msg, err := sub.NextMsgWithContext(ctx)
 	if err != nil {
-		return answer, err //nolint:wrapcheck // Census says what it was for
+		return answer, err
 	}
 	if len(msg.Data) == 0 {
 		return answer, errors.New("it doesn't tell")

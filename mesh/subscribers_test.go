@@ -64,7 +64,7 @@ func TestCensus(t *testing.T) {
 }
 
 // More members than a message tells of are all found, and one server alone is enough.
-func TestCensusOfMany(t *testing.T) {
+func TestCensusOfManyMembers(t *testing.T) {
 	s := natsservertest.Start(t)
 	conn := natsservertest.Connect(t, s)
 	const members = 300

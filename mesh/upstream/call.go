@@ -12,16 +12,16 @@ import (
 	"millrace/node"
 )
 
-// attempt is one request on its way through the targets: one place for what it may do.
+// call is one request that the upstream handles: its tries at targets and what they may do.
 type call struct {
 	s          *state
 	req        *mesh.Request
 	deadline   time.Time
-	triesLeft  int  // tries
-	repeatable bool // it may be run twice
+	triesLeft  int  // remaining tries
+	repeatable bool // the request may run twice
 
 	selection
-	triedBuf [maxTries]*target // for wish.tried
+	triedBuf [maxTries]*target // memory for selection.tried
 }
 
 func (s *state) newCall(req *mesh.Request, deadline time.Time) *call {
@@ -33,13 +33,13 @@ func (s *state) newCall(req *mesh.Request, deadline time.Time) *call {
 	if s.cfg.Balance.Hash != "" {
 		c.key, c.keyed = hashKey(s.cfg.Balance, req)
 	}
-	if !req.Again { // it has earned already
+	if !req.Again { // otherwise the first try has earned already
 		s.budget.Earn(s.cfg.Retry.Budget)
 	}
 	return c
 }
 
-// run asks a target, and others for as long as that may help.
+// run asks a target, and others as long as that may help.
 func (c *call) run(ctx context.Context) outcome {
 	last := c.callTargets(ctx)
 	if last.resp != nil {
@@ -48,7 +48,7 @@ func (c *call) run(ctx context.Context) outcome {
 	return last
 }
 
-// who says for logs and events which target answered, and at which try.
+// memberName says for logs and events which target answered, after how many tries.
 func (c *call) memberName(t *target) string {
 	if len(c.tried) == 1 {
 		return t.pool.addr
@@ -76,33 +76,33 @@ func (c *call) callTargets(ctx context.Context) (last outcome) {
 	}
 }
 
-// again takes a place for another try, if one is allowed, of use, and paid for.
+// retryTarget acquires a target for another try, if one is allowed, useful and paid for.
 func (c *call) retryTarget(ctx context.Context, last outcome) *target {
 	if !c.retryHelps(ctx, last) {
 		return nil
 	}
-	c.s = c.s.up.state.Load() // its targets may be others by now
-	paid := !last.unsent      // that cost the upstream nothing
-	if !c.s.hasUntried(&c.selection) || (paid && !c.spendBudget()) {
+	c.s = c.s.up.state.Load() // the targets may have changed
+	costs := !last.unsent     // an unsent try cost the upstream nothing
+	if !c.s.hasUntried(&c.selection) || (costs && !c.spendBudget()) {
 		return nil
 	}
 	var t *target
-	if last.resp != nil && last.resp.Stream != nil { // it holds a place that others may wait for
+	if last.resp != nil && last.resp.Stream != nil { // it holds a permit that others may wait for
 		t, _ = c.tryAcquire()
 	} else {
 		t, _ = c.acquireTarget(ctx)
 	}
-	if t == nil && paid {
+	if t == nil && costs {
 		c.s.budget.Refund()
 	}
 	return t
 }
 
-// acquire picks a target, and waits for one that has room if it must.
+// acquireTarget acquires a target. If all are at their limits, it waits in the queue, if there is one.
 func (c *call) acquireTarget(ctx context.Context) (*target, error) {
-	g := c.s.up.queue(c.canary)
+	q := c.s.up.queue(c.canary)
 	queue := c.s.cfg.Concurrency.Max > 0
-	full := queue && g.waiting.Load() > 0 // then others are first
+	full := queue && q.waiting.Load() > 0 // those in the queue are first
 	if !full {
 		var t *target
 		if t, full = c.tryAcquire(); t != nil {
@@ -113,15 +113,15 @@ func (c *call) acquireTarget(ctx context.Context) (*target, error) {
 	case !full:
 		return nil, errNoTarget
 	case !queue:
-		g.refused.Add(1)
+		q.refused.Add(1)
 		return nil, errFull
 	}
-	return g.wait(ctx, c.s.cfg.Concurrency, c.deadline, c.tryAcquire)
+	return q.wait(ctx, c.s.cfg.Concurrency, c.deadline, c.tryAcquire)
 }
 
 var errNoTarget = node.Errorf(node.CodeNoTarget, nil, "no target of the upstream is healthy")
 
-// next picks a target that wasn't asked yet, out of those that there are by now.
+// tryAcquire acquires a target of the current configuration that wasn't tried yet.
 func (c *call) tryAcquire() (t *target, full bool) {
 	c.s = c.s.up.state.Load()
 	if t, full = c.s.acquire(&c.selection); t != nil {
@@ -131,7 +131,7 @@ func (c *call) tryAcquire() (t *target, full bool) {
 	return t, full
 }
 
-// tryDeadline leaves time for another try, if one may follow.
+// tryDeadline returns when a try must end. If another may follow, it leaves time for that.
 func (c *call) tryDeadline() time.Time {
 	if !c.mayRetryTimeout() {
 		return c.deadline
@@ -142,34 +142,33 @@ func (c *call) tryDeadline() time.Time {
 	return c.deadline
 }
 
-// mayFollow reports whether a try that takes too long could be followed by another.
+// mayRetryTimeout reports whether another try could follow one that takes too long.
 func (c *call) mayRetryTimeout() bool {
 	return c.s.cfg.Retry.TryTimeout > 0 && c.repeatable && c.triesLeft > 0 && !c.req.Again &&
 		c.s.budget.Has(c.s.cfg.Retry.Budget) && c.s.hasUntried(&c.selection)
 }
 
-// more reports whether another try is allowed, and of use.
+// retryHelps reports whether another try is allowed and useful.
 func (c *call) retryHelps(ctx context.Context, last outcome) bool {
 	return c.retryable(last) && c.triesLeft > 0 && ctx.Err() == nil && time.Now().Before(c.deadline) &&
 		(last.unsent || c.repeatable)
 }
 
-// pays takes another try out of the budget. A request that its sender has sent twice has had its share already, or else
-// tries would multiply.
+// spendBudget pays for another try. A request that its sender has sent again gets none, or tries would multiply.
 func (c *call) spendBudget() bool { return !c.req.Again && c.s.budget.Spend(c.s.cfg.Retry.Budget) }
 
-// spoiled reports whether another target may do better: this one didn't answer, or with a status that is configured as
-// a reason for a retry.
+// retryable reports whether another target may do better: this one didn't answer, or its status is configured as a
+// reason to retry.
 func (c *call) retryable(o outcome) bool { return o.err != nil || c.s.cfg.Retry.On.Has(o.resp.Status) }
 
-// drop gives up a response for a better one.
+// discard closes a response that isn't used.
 func (o outcome) discard() {
 	if o.resp != nil && o.resp.Stream != nil {
 		_ = o.resp.Stream.Close() // nobody reads it
 	}
 }
 
-// asked asks the target once and tells it how it did. The caller has taken a place there.
+// request asks the target once and records the outcome. The caller has acquired the target.
 func (t *target) request(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -184,33 +183,33 @@ func (t *target) request(ctx context.Context, req *mesh.Request, deadline time.T
 	return out
 }
 
-// hurried reports whether a request that wasn't answered in time had less of it than the upstream has by its
-// configuration: then it is its client that couldn't wait.
+// cutShort reports whether a request without an answer had less time than the upstream's configuration allows. Then its
+// client was impatient, and the target isn't to blame.
 func (t *target) cutShort(took time.Duration) bool {
 	cfg := &t.up.state.Load().cfg
-	full := defaultTimeout
+	configured := defaultTimeout
 	switch {
 	case cfg.Retry.TryTimeout > 0:
-		full = cfg.Retry.TryTimeout.Std()
+		configured = cfg.Retry.TryTimeout.Std()
 	case cfg.Timeout > 0:
-		full = cfg.Timeout.Std()
+		configured = cfg.Timeout.Std()
 	}
-	return took < full*9/10
+	return took < configured*9/10
 }
 
-// patience is how long a target may be silent where its upstream has no timeout of its own. Routes decide how long
-// their clients wait, and one that is impatient must not take a target out for all.
+// defaultTimeout is how long a target may take if its upstream configures no timeout. Routes decide how long their
+// clients wait, and an impatient one must not eject a target for all.
 const defaultTimeout = 10 * time.Second
 
-// judge tells the target how it did. That a client went away, or broke its body off, says nothing about the target but
-// that it wasn't faster; that the node has no descriptor left says nothing at all.
+// record records the outcome at the target. That a client went away, or that its body failed, only says that the target
+// wasn't faster. That the node has no descriptor left says nothing.
 func (t *target) record(ctx context.Context, o outcome, took time.Duration) {
 	switch {
 	case o.err == nil && t.up.state.Load().cfg.Eject.On.Has(o.resp.Status):
 		t.recordFailure(fmt.Errorf("it answers %d", o.resp.Status), took)
 	case o.err == nil:
 		t.recordSuccess(took)
-	case isNodeLimit(o.err) || isNodeClose(o.err): // the target knows nothing of it
+	case isNodeLimit(o.err) || isNodeClose(o.err): // not the target's doing
 	case errors.Is(ctx.Err(), context.Canceled) || errors.Is(o.err, errRequestBody):
 		t.recordAbandoned(took, false)
 	case isTimeout(o.err) && !o.unsent && t.cutShort(took):

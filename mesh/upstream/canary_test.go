@@ -45,7 +45,7 @@ func TestCanary(t *testing.T) {
 
 // What explain foresees is what becomes of the request.
 func TestForesee(t *testing.T) {
-	urls := named(t, 5)
+	urls := indexedTargets(t, 5)
 	cfg := config(urls...)
 	cfg.Targets[4].Canary = true
 	cfg.Canary = &node.Canary{Percent: 5, Header: "X-Canary"}

@@ -14,8 +14,8 @@ import (
 	"millrace/node"
 )
 
-// failure is what can go wrong with a request at a target: a word for the log, a code, a type for Proxy-Status, and a
-// text for the client, which names no address.
+// failure is a kind of failure of a request at a target: its name in the log, its code, its type for Proxy-Status, and
+// a text for the client, which names no address.
 type failure struct {
 	kind        string
 	code        node.Code
@@ -87,14 +87,14 @@ var (
 	}
 )
 
-// Phases of a request, in the chain of its error.
+// Phases of a request, wrapped in its error.
 var (
 	errConnect  = errors.New("connect")
 	errTLS      = errors.New("TLS")
 	errNoAnswer = errors.New("it was closed without an answer")
 )
 
-// failureOf says what an error of a request at a target is.
+// failureOf classifies an error of a request at a target.
 func failureOf(err error) *failure {
 	switch {
 	case isNodeLimit(err):
@@ -123,7 +123,7 @@ func failureOf(err error) *failure {
 	return failureBroken
 }
 
-// unconnected says why no connection came about.
+// connectFailure classifies an error to connect.
 func connectFailure(err error) *failure {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsTimeout || isTimeout(err) {
@@ -148,18 +148,18 @@ func connectFailure(err error) *failure {
 	return failureUnreachable
 }
 
-// alert reports whether the target ended the handshake with an alert.
+// isTLSAlert reports whether the target ended the handshake with an alert.
 func isTLSAlert(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "remote error" // crypto/tls has no type for it
 }
 
-// ownAct reports whether the node itself took the connection away: only it closes one that a request has, when it stops
-// or when the target is taken out of the configuration.
+// isNodeClose reports whether the node itself closed the connection. Only the node closes one that is in use: when it
+// stops, or when the target is removed from the configuration.
 func isNodeClose(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, errRemoved) }
 
-// own reports whether the node itself could make no connection, for want of file descriptors, memory or ports. No
-// target can do anything for it.
+// isNodeLimit reports whether the node itself couldn't connect, for lack of file descriptors, memory or ports. That
+// isn't a target's fault.
 func isNodeLimit(err error) bool {
 	if !errors.Is(err, errConnect) {
 		return false
@@ -169,13 +169,13 @@ func isNodeLimit(err error) bool {
 			return true
 		}
 	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok { // its cause is a text
+	if _, ok := errors.AsType[*net.DNSError](err); ok { // its cause is only a text
 		return outOfDescriptors()
 	}
-	return errors.Is(err, syscall.EADDRNOTAVAIL) && toIPv4(err) // of IPv6, that the host may have no such address
+	return errors.Is(err, syscall.EADDRNOTAVAIL) && toIPv4(err) // for IPv6 the host may lack such an address
 }
 
-// starved reports whether the process can open nothing more.
+// outOfDescriptors reports whether the process can open no more files.
 func outOfDescriptors() bool {
 	f, err := os.Open(os.DevNull)
 	if err != nil {
@@ -194,7 +194,7 @@ func toIPv4(err error) bool {
 	return ok && to.IP.To4() != nil
 }
 
-// failure gives the last error of a request its code, and tells the log.
+// callError returns the error for the last outcome of a call, and logs it.
 func (u *Upstream) callError(ctx context.Context, req *mesh.Request, last outcome) error {
 	if e, ok := errors.AsType[*node.Error](last.err); ok {
 		return e
@@ -207,8 +207,8 @@ func (u *Upstream) callError(ctx context.Context, req *mesh.Request, last outcom
 	return e
 }
 
-// tell logs why the target failed a request, unless the log has just told of the same, and gives the error for the
-// client.
+// reportFailure logs why the target failed a request, unless the same was logged just before, and returns the error for
+// the client.
 func (t *target) reportFailure(ctx context.Context, req *mesh.Request, cause error) *node.Error {
 	f := failureOf(cause)
 	if leftOut, ok := t.failureLog.admit(f, t.now()); ok {
@@ -230,5 +230,5 @@ func (t *target) reportFailure(ctx context.Context, req *mesh.Request, cause err
 	return e
 }
 
-// connectError puts the phase into the error of a connection that didn't come about.
+// connectError marks an error to connect.
 func connectError(err error) error { return fmt.Errorf("%w: %w", errConnect, err) }

@@ -5,13 +5,12 @@ import (
 	"time"
 )
 
-// tellEvery is how often the log is told of the same failure of the same target.
+// logEvery is the least time between two log lines about the same failure of the same target.
 const logEvery = time.Second
 
-// told thins the lines about failures: when every request fails, the log needn't tell of each. The zero value is ready;
-// it is safe for concurrent use.
+// failureLog throttles the log lines about a target's failures. The zero value is ready. It is safe for concurrent use.
 type failureLog struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards last
 	last map[*failure]*lastLogged
 }
 
@@ -20,7 +19,7 @@ type lastLogged struct {
 	leftOut int
 }
 
-// pass reports whether the log is to be told, and of how many failures since the last time it wasn't.
+// admit reports whether the failure is to be logged, and how many like it were left out since the last one.
 func (l *failureLog) admit(f *failure, now time.Time) (leftOut int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

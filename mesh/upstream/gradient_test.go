@@ -18,15 +18,15 @@ import (
 )
 
 // scarce is a target with so many places, in each of which a request takes so long; others wait inside it.
-type scarce struct {
+type limitedTarget struct {
 	now, peak atomic.Int64 // requests inside
 }
 
-func startScarce(tb testing.TB, places int, takes time.Duration) (url string, inside *scarce) {
+func startLimitedTarget(tb testing.TB, places int, takes time.Duration) (url string, inside *limitedTarget) {
 	tb.Helper()
 	room := make(chan struct{}, places)
-	inside = &scarce{}
-	return server(tb, func(_ http.ResponseWriter, r *http.Request) {
+	inside = &limitedTarget{}
+	return startServer(tb, func(_ http.ResponseWriter, r *http.Request) {
 		n := inside.now.Add(1)
 		defer inside.now.Add(-1)
 		for peak := inside.peak.Load(); n > peak && !inside.peak.CompareAndSwap(peak, n); {
@@ -46,14 +46,14 @@ func startScarce(tb testing.TB, places int, takes time.Duration) (url string, in
 }
 
 // outcome is what clients saw.
-type outcome struct {
+type loadResult struct {
 	good, refused, failed int
 	p50, p99              time.Duration // of the good ones
 	rate                  float64       // good ones a second
 }
 
 // offer sends requests for a while, at times that don't depend on the answers.
-func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outcome) {
+func offerLoad(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o loadResult) {
 	t.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
@@ -94,19 +94,19 @@ func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outc
 func TestAdaptive(t *testing.T) {
 	const places, takes = 20, 50 * time.Millisecond
 	const capacity = places * float64(time.Second/takes)
-	url, inside := startScarce(t, places, takes)
+	url, inside := startLimitedTarget(t, places, takes)
 	cfg := config(url)
 	cfg.Timeout, cfg.MaxRequests = node.Duration(time.Second), 10_000
 	without := start(t, cfg)
 	cfg.Concurrency.Max = node.LimitAuto
 	with := start(t, cfg)
-	calm := offer(t, with, capacity/4, 2*time.Second)
-	best := offer(t, with, capacity*0.95, 3*time.Second)
-	offer(t, with, capacity*10, time.Second) // until the limit is found
+	calm := offerLoad(t, with, capacity/4, 2*time.Second)
+	best := offerLoad(t, with, capacity*0.95, 3*time.Second)
+	offerLoad(t, with, capacity*10, time.Second) // until the limit is found
 	inside.peak.Store(0)
-	crowded := offer(t, with, capacity*10, 3*time.Second)
+	crowded := offerLoad(t, with, capacity*10, 3*time.Second)
 	most := inside.peak.Swap(0)
-	drowned := offer(t, without, capacity*10, 2*time.Second)
+	drowned := offerLoad(t, without, capacity*10, 2*time.Second)
 	t.Logf("a quarter of the capacity: %+v", calm)
 	t.Logf("nearly all of it:          %+v", best)
 	t.Logf("ten times, adaptive:       %+v, limit %d", crowded, with.set.Status()[0].Targets[0].Limit)
@@ -161,8 +161,8 @@ func TestGradient(t *testing.T) {
 }
 
 // Responses that stream hold places for as long as their clients like: the limit is for the others.
-func TestAdaptiveStreams(t *testing.T) {
-	app := server(t, func(w http.ResponseWriter, r *http.Request) {
+func TestAdaptiveLimitIgnoresStreams(t *testing.T) {
+	app := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/events" {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -187,7 +187,7 @@ func TestAdaptiveStreams(t *testing.T) {
 }
 
 // Requests that were there before a probe may hold all of its places: then it ends.
-func TestProbeEnds(t *testing.T) {
+func TestOverdueProbeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := upstream.NewGradient(time.Now)
 		for range 200 {
@@ -217,14 +217,14 @@ func TestProbeEnds(t *testing.T) {
 }
 
 // Refused connections tell nothing about how fast a target is.
-func TestAdaptiveRestart(t *testing.T) {
-	app := server(t, func(http.ResponseWriter, *http.Request) { <-time.After(5 * time.Millisecond) })
+func TestAdaptiveLimitIgnoresRefusedConnections(t *testing.T) {
+	app := startServer(t, func(http.ResponseWriter, *http.Request) { <-time.After(5 * time.Millisecond) })
 	addr := app.Listener.Addr().String()
 	cfg := config(app.URL)
 	cfg.Concurrency.Max = node.LimitAuto
 	r := start(t, cfg)
 	gradient := r.set.Gradients("api")[0]
-	_, stop := r.busy(t, 8, "GET", "", time.Millisecond)
+	_, stop := r.sendContinuously(t, 8, "GET", "", time.Millisecond)
 	nodetest.Eventually(t, "the target's latency is known", func() bool { return gradient.Base() > 0 })
 	stop()
 	app.Close()

@@ -10,8 +10,8 @@ import (
 	"millrace/node"
 )
 
-// watch checks one target until ctx ends: at once, and then every interval, a tenth more or less so that nodes don't
-// check in step.
+// checkHealth checks one target until ctx ends: at once, and then every interval, plus or minus a tenth so that nodes
+// don't check in step.
 func (t *target) checkHealth(ctx context.Context, h node.Health) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -22,7 +22,7 @@ func (t *target) checkHealth(ctx context.Context, h node.Health) {
 		case <-timer.C:
 			switch err := t.checkOnce(ctx, h); {
 			case ctx.Err() != nil:
-			case isNodeLimit(err): // it says nothing about the target
+			case isNodeLimit(err): // says nothing about the target
 				_ = t.reportFailure(ctx, &mesh.Request{Route: "health"}, err)
 			default:
 				t.recordCheck(err, h)
@@ -33,7 +33,7 @@ func (t *target) checkHealth(ctx context.Context, h node.Health) {
 	}
 }
 
-// check asks once, on a connection of its own: a pooled one would say that the target lived a while ago.
+// checkOnce makes one check on a new connection. A pooled one would only show that the target was alive earlier.
 func (t *target) checkOnce(ctx context.Context, h node.Health) error {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout.Std())
 	defer cancel()
@@ -55,7 +55,7 @@ func (t *target) checkOnce(ctx context.Context, h node.Health) error {
 	if err := c.sendHead(req); err != nil {
 		return err
 	}
-	answer, err := c.finalHead(req, nil) // the status says it all: the page may be as long as it likes
+	answer, err := c.finalHead(req, nil) // the status is enough; the body isn't read
 	if err != nil {
 		return err
 	}

@@ -8,15 +8,15 @@ import (
 	"millrace/mesh"
 )
 
-// hedged is one of at most two tries of the same request at the same time.
+// hedged is one of at most two concurrent tries of the same request.
 type hedged struct {
 	t      *target
 	cancel context.CancelFunc
 	out    outcome
 }
 
-// hedge asks a target, and after a while without an answer a second one too; the first good answer counts, and the
-// other try is canceled (Dean and Barroso, The Tail at Scale, 2013). Interim responses are dropped: those of two
+// hedge asks a target, and after a while without an answer a second one too. The first good answer wins, and the other
+// try is canceled (Dean and Barroso, The Tail at Scale, 2013). Interim responses are dropped, since those of two
 // targets could contradict each other.
 func (c *call) hedge(ctx context.Context, first *target) outcome {
 	req := *c.req
@@ -24,10 +24,10 @@ func (c *call) hedge(ctx context.Context, first *target) outcome {
 	done := make(chan *hedged, 2)
 	ask := func(t *target) *hedged {
 		h, deadline := &hedged{t: t}, c.tryDeadline()
-		var trying context.Context //nolint:contextcheck // of this try
-		trying, h.cancel = context.WithCancel(ctx)
+		var tryCtx context.Context
+		tryCtx, h.cancel = context.WithCancel(ctx)
 		go func() {
-			h.out = h.t.request(trying, &req, deadline)
+			h.out = h.t.request(tryCtx, &req, deadline)
 			done <- h
 		}()
 		return h
@@ -60,14 +60,15 @@ func (c *call) hedge(ctx context.Context, first *target) outcome {
 	if h == one {
 		loser = two
 	} else {
-		one.t.recordTimedOut(time.Since(asked) + c.s.cfg.Retry.Hedge.Std()) // in less time the other has answered
+		one.t.recordTimedOut(time.Since(asked) + c.s.cfg.Retry.Hedge.Std()) // the other one answered in less time
 	}
 	loser.cancel()
 	go func() { (<-done).out.discard() }()
 	return h.result()
 }
 
-// won gives the outcome. Its context lives on while a response streams, at most as long as the request's.
+// result returns the outcome. The try's context stays alive while a response is streamed, at most as long as the
+// request's.
 func (h *hedged) result() outcome {
 	if h.out.resp == nil || h.out.resp.Stream == nil {
 		h.cancel()
@@ -75,7 +76,7 @@ func (h *hedged) result() outcome {
 	return h.out
 }
 
-// second picks the other target, if there is one with room and the budget pays for it.
+// hedgeTarget acquires the second target, if there is one with capacity and the budget allows it.
 func (c *call) hedgeTarget() *target {
 	if c.triesLeft == 0 || !c.s.hasUntried(&c.selection) || !c.spendBudget() {
 		return nil
@@ -89,7 +90,7 @@ func (c *call) hedgeTarget() *target {
 	return t
 }
 
-// hedges reports whether the request may run twice at the same time: it must be safe (RFC 9110 §9.2.1).
+// mayHedge reports whether the request may run twice at the same time: its method must be safe (RFC 9110 §9.2.1).
 func (c *call) mayHedge() bool {
 	return c.s.cfg.Retry.Hedge > 0 && c.req.Stream == nil && c.triesLeft > 0 && safe(c.req)
 }

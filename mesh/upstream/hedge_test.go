@@ -18,7 +18,7 @@ import (
 // canceled. Only safe requests are, and no more than the budget pays for.
 func TestHedge(t *testing.T) {
 	var slow, canceled, posts atomic.Int64
-	hang := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	hang := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		slow.Add(1)
 		if r.Method == http.MethodPost {
 			posts.Add(1)
@@ -97,7 +97,7 @@ func hedgeBudget(t *testing.T, budget int, want int64) {
 func slowApp(tb testing.TB, after time.Duration) *app {
 	tb.Helper()
 	a := &app{}
-	a.url = server(tb, func(_ http.ResponseWriter, r *http.Request) {
+	a.url = startServer(tb, func(_ http.ResponseWriter, r *http.Request) {
 		a.got.Add(1)
 		select {
 		case <-time.After(after):
@@ -126,8 +126,8 @@ func TestHedgeDenied(t *testing.T) {
 }
 
 // A target that never answers rests, though each of its requests was answered by another in time.
-func TestHedgesTellOfHanging(t *testing.T) {
-	hang, _ := hanging(t)
+func TestHedgedTargetThatHangsIsEjected(t *testing.T) {
+	hang, _ := hangingTarget(t)
 	cfg := config(hang, newApp(t, 200).url, newApp(t, 200).url)
 	cfg.Retry.Hedge = node.Duration(10 * time.Millisecond)
 	r := start(t, cfg)

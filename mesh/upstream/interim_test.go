@@ -34,7 +34,7 @@ func TestInterimResponses(t *testing.T) {
 			"Content-Length: 9\r\nTransfer-Encoding: chunked\r\nConnection: X-A\r\nX-A: b\r\nX-C: d\r\n"), "103X-C"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, _ := raw(t, tc.answer+final)
+			url, _ := rawTarget(t, tc.answer+final)
 			r := start(t, config(url))
 			var got []string
 			resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{

@@ -36,28 +36,28 @@ func backlog(tb testing.TB) string {
 }
 
 // A node without a free file descriptor can't ask anybody. That is told as its own failure, and no target rests for it.
-func TestOwnDescriptorsAreNoFailureOfTheTarget(t *testing.T) {
+func TestNodeDescriptorLimitIsNoTargetFailure(t *testing.T) {
 	// no connection rests
 	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }
-	one, two := server(t, last).URL, server(t, last).URL
+	one, two := startServer(t, last).URL, startServer(t, last).URL
 	for name, cfg := range map[string]node.Upstream{
 		"addresses": config(one, two),
 		"a name":    config(strings.Replace(one, "127.0.0.1", "localhost", 1)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg.Resolve = 0 // but for each connection
-			ownDescriptors(t, cfg)
+			testDescriptorLimit(t, cfg)
 		})
 	}
 }
 
-func ownDescriptors(t *testing.T, cfg node.Upstream) {
+func testDescriptorLimit(t *testing.T, cfg node.Upstream) {
 	t.Helper()
-	r, log := logged(t, cfg)
+	r, log := startWithLog(t, cfg)
 	if _, err := r.do(t, "GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	release := useUp(t)
+	release := exhaustDescriptors(t)
 	for range 20 {
 		_, err := r.do(t, "GET", "/", "")
 		e, ok := errors.AsType[*node.Error](err)
@@ -82,9 +82,9 @@ func ownDescriptors(t *testing.T, cfg node.Upstream) {
 }
 
 // A health check that the node can't make for want of descriptors says nothing about the target.
-func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
+func TestNodeDescriptorLimitFailsNoHealthCheck(t *testing.T) {
 	var checks atomic.Int64
-	s := server(t, func(w http.ResponseWriter, _ *http.Request) {
+	s := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		checks.Add(1)
 		w.Header().Set("Connection", "close")
 	})
@@ -92,9 +92,9 @@ func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
 	cfg.Health = &node.Health{Path: "/"}
 	cfg.Health.Defaults()
 	cfg.Health.Interval, cfg.Health.Fails = node.Duration(10*time.Millisecond), 3 // one may be on its way
-	r, log := logged(t, cfg)
+	r, log := startWithLog(t, cfg)
 	nodetest.Eventually(t, "it is checked", func() bool { return checks.Load() > 0 })
-	release := useUp(t)
+	release := exhaustDescriptors(t)
 	nodetest.Eventually(t, "checks can't be made", func() bool {
 		return len(log.of(t, "upstream request failed")) >= 2
 	})
@@ -108,7 +108,7 @@ func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
 }
 
 // useUp takes every descriptor that the process may have, of few, and those that become free.
-func useUp(t *testing.T) (release func()) {
+func exhaustDescriptors(t *testing.T) (release func()) {
 	t.Helper()
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {

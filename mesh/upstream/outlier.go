@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// enoughRequests is how many requests a window must have before it says something about a target.
+// minRequests is how many requests a window needs to say something about a target.
 const minRequests = 20
 
 var (
@@ -14,7 +14,7 @@ var (
 	errSlow = errors.New("it is much slower than the others")
 )
 
-// slow gives the targets whose average is that many times the median of the others'.
+// slowTargets returns the targets whose average latency is eject.slow times the median of the others'.
 func (s *state) slowTargets() (out []*target) {
 	means := make([]time.Duration, len(s.targets))
 	for i, t := range s.targets {
@@ -46,7 +46,7 @@ func (t *target) recentSums() sums {
 	return t.window.sums(t.now())
 }
 
-// failing tells why the target's failures are too many; nil if they aren't. The caller holds mu.
+// ejectReason returns why the target has too many failures, or nil if it hasn't. The caller holds mu.
 func (t *target) ejectReason(cause error) error {
 	eject := t.up.state.Load().cfg.Eject
 	if eject.Failures > 0 && t.inRow >= eject.Failures {

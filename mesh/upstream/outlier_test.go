@@ -17,7 +17,7 @@ import (
 // A target that fails a large part of its requests rests, though never several in a row.
 func TestEjectsByRate(t *testing.T) {
 	var n atomic.Int64
-	flaky := server(t, func(w http.ResponseWriter, _ *http.Request) {
+	flaky := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		if n.Add(1)%2 == 0 {
 			w.WriteHeader(http.StatusBadGateway)
 		}
@@ -43,7 +43,7 @@ func TestEjectsSlow(t *testing.T) {
 	var slow atomic.Bool
 	slow.Store(true)
 	var got atomic.Int64
-	lazy := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	lazy := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		got.Add(1)
 		if slow.Load() {
 			select {
@@ -56,7 +56,7 @@ func TestEjectsSlow(t *testing.T) {
 	cfg := config(lazy.URL, a.url, b.url)
 	cfg.Eject.Slow, cfg.Eject.SlowStart = 3, node.Duration(100*time.Millisecond)
 	r := start(t, cfg)
-	_, stop := r.busy(t, 4, "GET", "", time.Millisecond)
+	_, stop := r.sendContinuously(t, 4, "GET", "", time.Millisecond)
 	defer stop()
 	nodetest.Eventually(t, "the slow target rests", func() bool { return r.state(lazy.URL) == "resting" })
 	// a busy machine may have made one of them slow for a moment
@@ -73,7 +73,7 @@ func TestEjectsSlow(t *testing.T) {
 
 // Ejection is a circuit breaker for each target: it opens after as many failures in a row as failsafe-go's, tries again
 // after its delay, closes on the first success and opens again on the first failure.
-func TestBreakerLikeFailsafe(t *testing.T) {
+func TestEjectionMatchesFailsafeBreaker(t *testing.T) {
 	for _, failures := range []int{1, 3} {
 		t.Run(strconv.Itoa(failures), func(t *testing.T) {
 			target, spare := newApp(t, 200), newApp(t, 200)

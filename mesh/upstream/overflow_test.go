@@ -13,17 +13,17 @@ import (
 )
 
 // slowly answers after 20 ms, so that a few clients fill it.
-func slowly(tb testing.TB) (url string, got *atomic.Int64) {
+func slowTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	tb.Helper()
 	got = &atomic.Int64{}
-	return server(tb, func(http.ResponseWriter, *http.Request) {
+	return startServer(tb, func(http.ResponseWriter, *http.Request) {
 		got.Add(1)
 		<-time.After(20 * time.Millisecond)
 	}).URL, got
 }
 
 // each runs clients at once, each of which calls f so often.
-func each(clients, times int, f func()) {
+func runClients(clients, times int, f func()) {
 	var all sync.WaitGroup
 	for range clients {
 		all.Go(func() {
@@ -36,24 +36,24 @@ func each(clients, times int, f func()) {
 }
 
 // full is a configuration whose targets take two requests at once; others wait.
-func full(urls ...string) node.Upstream {
+func limitedConfig(urls ...string) node.Upstream {
 	cfg := config(urls...)
 	cfg.Concurrency.Max, cfg.Concurrency.MaxQueue, cfg.Concurrency.MaxWait = 2, 1000, node.Duration(20*time.Second)
 	return cfg
 }
 
 // What finds the healthy targets full waits for them, and doesn't go to one that rests, which would always have room.
-func TestOverflowNotToResting(t *testing.T) {
+func TestOverflowAvoidsEjectedTargets(t *testing.T) {
 	bad := newApp(t, 503)
-	good, _ := slowly(t)
-	cfg := full(bad.url, good)
+	good, _ := slowTarget(t)
+	cfg := limitedConfig(bad.url, good)
 	cfg.Eject.Failures = 1
 	r := start(t, cfg)
 	for r.state(bad.url) != "resting" {
 		_, _ = r.do(t, "POST", "/", "x") // fails where it must
 	}
 	before := bad.got.Load()
-	each(6, 5, func() { // 300 ms, and the least rest is 750 ms
+	runClients(6, 5, func() { // 300 ms, and the least rest is 750 ms
 		if resp, err := r.do(t, "POST", "/", "x"); r.state(bad.url) == "resting" && (err != nil || resp.Status != 200) {
 			t.Errorf("got %+v, %v", resp, err)
 		}
@@ -64,14 +64,14 @@ func TestOverflowNotToResting(t *testing.T) {
 }
 
 // Nor does it go to a canary, if it isn't for one.
-func TestOverflowNotToCanary(t *testing.T) {
-	stable, _ := slowly(t)
-	canary, got := slowly(t)
-	cfg := full(stable, canary)
+func TestOverflowAvoidsCanary(t *testing.T) {
+	stable, _ := slowTarget(t)
+	canary, got := slowTarget(t)
+	cfg := limitedConfig(stable, canary)
 	cfg.Targets[1].Canary = true
 	cfg.Canary = &node.Canary{Percent: 1, Header: "X-Canary"}
 	r := start(t, cfg)
-	each(6, 5, func() {
+	runClients(6, 5, func() {
 		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "X-Canary", Value: "never"}); err != nil ||
 			resp.Status != 200 {
 			t.Errorf("got %+v, %v", resp, err)
@@ -83,13 +83,13 @@ func TestOverflowNotToCanary(t *testing.T) {
 }
 
 // A retry waits for room as well.
-func TestRetryWaits(t *testing.T) {
+func TestRetryWaitsForCapacity(t *testing.T) {
 	bad := newApp(t, 503)
-	good, _ := slowly(t)
-	cfg := full(bad.url, good)
+	good, _ := slowTarget(t)
+	cfg := limitedConfig(bad.url, good)
 	cfg.Eject.Failures, cfg.Eject.Rate, cfg.Retry.Budget = 0, 0, 100
 	r := start(t, cfg)
-	each(6, 5, func() {
+	runClients(6, 5, func() {
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
 			t.Errorf("got %+v, %v", resp, err)
 		}
@@ -97,10 +97,10 @@ func TestRetryWaits(t *testing.T) {
 }
 
 // hanging is a target that answers when it is let.
-func hanging(tb testing.TB) (url string, free func()) {
+func hangingTarget(tb testing.TB) (url string, free func()) {
 	tb.Helper()
 	hold := make(chan struct{})
-	url = server(tb, func(_ http.ResponseWriter, r *http.Request) {
+	url = startServer(tb, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" {
 			return
 		}
@@ -116,9 +116,9 @@ func hanging(tb testing.TB) (url string, free func()) {
 
 // Who waits gets a target that a reload adds, or one that passes its health check again, though no place was given
 // back.
-func TestWaitersFindNewTargets(t *testing.T) {
+func TestWaitingRequestsUseNewTargets(t *testing.T) {
 	var healthy atomic.Bool
-	sick := server(t, func(w http.ResponseWriter, r *http.Request) {
+	sick := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" && !healthy.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -134,8 +134,8 @@ func TestWaitersFindNewTargets(t *testing.T) {
 		"health": func(*rig, node.Upstream) { healthy.Store(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, free := hanging(t)
-			cfg := full(url, sick)
+			url, free := hangingTarget(t)
+			cfg := limitedConfig(url, sick)
 			var h node.Health
 			h.Defaults()
 			h.Path, h.Interval = "/health", node.Duration(20*time.Millisecond)
@@ -165,10 +165,10 @@ func TestWaitersFindNewTargets(t *testing.T) {
 }
 
 // A request that fails after a reload is repeated at the targets that there are then.
-func TestRetriesAtNewTargets(t *testing.T) {
+func TestRetriesUseNewTargets(t *testing.T) {
 	hold := make(chan struct{})
 	var entered atomic.Int64
-	first := server(t, func(w http.ResponseWriter, _ *http.Request) {
+	first := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		entered.Add(1)
 		<-hold
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -201,9 +201,9 @@ func TestRetriesAtNewTargets(t *testing.T) {
 }
 
 // A reload of the health check keeps what is known about the targets.
-func TestHealthReload(t *testing.T) {
+func TestHealthReloadKeepsState(t *testing.T) {
 	var got atomic.Int64
-	down := server(t, func(w http.ResponseWriter, r *http.Request) {
+	down := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" {
 			got.Add(1)
 		}

@@ -17,28 +17,30 @@ import (
 )
 
 const (
-	// maxIdle bounds the connections that a target keeps open without a request.
+	// maxIdle bounds the idle connections of a target.
 	maxIdle = 256
-	// idleFor is how long one is kept, unless the target says less in Keep-Alive. Most servers keep them longer.
+	// idleTimeout is how long a connection may be idle, unless the target says less in Keep-Alive. Most servers keep
+	// them longer.
 	idleTimeout = 30 * time.Second
 )
 
-// pool keeps connections to one target. The newest idle one is used first, so that the others can run out.
+// pool keeps connections to one target. The most recent idle one is used first, so that the others can expire.
 type pool struct {
 	network, addr  string
-	host           string       // name and port, for requests of the node's own
+	host           string       // name and port, for the node's own requests
 	tls            *tls.Config  // nil for http
-	connectTimeout atomic.Int64 // nanoseconds until a connection stands
+	connectTimeout atomic.Int64 // nanoseconds until connected
 	now            func() time.Time
 
 	mu         sync.Mutex
-	idle       []*conn   // idle, the oldest first
-	nextExpiry time.Time // before then none of them expires
+	idle       []*conn   // oldest first
+	nextExpiry time.Time // no idle connection expires before that
 	inUse      map[*conn]struct{}
 	closed     bool
 }
 
-// newPool makes the pool of a target, whose host name leads to that address, or to any if it isn't given.
+// newPool makes the pool of a target. Its connections go to addr if that is valid, else to any address of its host
+// name.
 func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now func() time.Time) (*pool, error) {
 	u, err := url.Parse(string(target))
 	if err != nil {
@@ -48,7 +50,7 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	p.connectTimeout.Store(int64(connect))
 	port := u.Port()
 	if u.Scheme == "https" {
-		// read once only, and so not when descriptors are short; connections tell what is wrong
+		// Load the certificates now, not when descriptors are short. Connections report errors.
 		_, _ = x509.SystemCertPool()
 		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
@@ -63,8 +65,8 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	return p, nil
 }
 
-// get gives an idle connection that the target has neither closed nor written to, or nil. What a target sends unasked
-// (a 408, leftovers of an earlier body) must never be taken for the answer to the next request.
+// get returns an idle connection that the target has neither closed nor written to, or nil. What a target sends
+// unasked, such as a 408 or leftovers of an earlier body, must never be taken for the answer to the next request.
 func (p *pool) get() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +84,7 @@ func (p *pool) get() *conn {
 	return nil
 }
 
-// put takes a connection back that had a whole response.
+// put returns a connection whose response was read completely.
 func (p *pool) put(c *conn) {
 	now := p.now()
 	c.expires = now.Add(c.idle)
@@ -99,7 +101,7 @@ func (p *pool) put(c *conn) {
 	p.idle = append(p.idle, c)
 }
 
-// drop closes a connection that can't be used again.
+// drop closes a connection that can't be reused.
 func (p *pool) drop(c *conn) {
 	_ = c.Close()
 	p.mu.Lock()
@@ -107,7 +109,7 @@ func (p *pool) drop(c *conn) {
 	delete(p.inUse, c)
 }
 
-// cut ends the connections in use, and with them their requests.
+// closeInUse closes the connections in use, which ends their requests.
 func (p *pool) closeInUse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +118,7 @@ func (p *pool) closeInUse() {
 	}
 }
 
-// expire closes the idle connections whose time is over. The caller holds mu.
+// expire closes the expired idle connections. The caller holds mu.
 func (p *pool) expire() {
 	now := p.now()
 	if len(p.idle) == 0 || !now.After(p.nextExpiry) {
@@ -137,7 +139,7 @@ func (p *pool) expire() {
 	p.idle = kept
 }
 
-// sweep closes what rests too long when no request comes to do it.
+// closeExpired closes expired connections when no request does.
 func (p *pool) closeExpired() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,7 +171,7 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 
 var errRemoved = errors.New("the target was taken out")
 
-// dial makes a new connection, with TLS where the target wants it.
+// dial makes a new connection, with TLS if the target's URL says so.
 func (p *pool) dial(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.connectTimeout.Load()))
 	defer cancel()
@@ -189,7 +191,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	return newConn(secure, raw), nil
 }
 
-// close ends the idle connections; those in use end when they are put back.
+// close closes the idle connections. Those in use are closed when they are put back.
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

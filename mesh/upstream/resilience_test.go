@@ -29,7 +29,7 @@ func newApp(tb testing.TB, status int) *app {
 	tb.Helper()
 	a := &app{}
 	a.status.Store(int64(status))
-	a.url = server(tb, func(w http.ResponseWriter, _ *http.Request) {
+	a.url = startServer(tb, func(w http.ResponseWriter, _ *http.Request) {
 		a.got.Add(1)
 		w.WriteHeader(int(a.status.Load()))
 	}).URL
@@ -55,7 +55,7 @@ func sum(all []*app) (n int64) {
 
 // What a target answers when it fails is repeated elsewhere, if the request may run twice; and what says that the
 // request is wrong is not.
-func TestRepeatsServerFaults(t *testing.T) {
+func TestRetriesServerErrors(t *testing.T) {
 	key := mesh.Field{Name: "Idempotency-Key", Value: `"8e03978e"`}
 	for name, tc := range map[string]struct {
 		method   string
@@ -148,7 +148,7 @@ func TestStatusesThatEject(t *testing.T) {
 }
 
 // When all fail that don't rest, those that rest are used as well.
-func TestDespair(t *testing.T) {
+func TestAllTargetsFailing(t *testing.T) {
 	all, cfg := apps(t, 503, 503, 503, 503)
 	cfg.Retry.Tries = 1
 	r := start(t, cfg)
@@ -274,11 +274,11 @@ func TestSlowStart(t *testing.T) {
 }
 
 // When too few targets pass their checks all are used.
-func TestPanic(t *testing.T) {
+func TestHealthPanic(t *testing.T) {
 	var urls []string
 	var got [4]atomic.Int64
 	for i := range got {
-		urls = append(urls, server(t, func(w http.ResponseWriter, r *http.Request) {
+		urls = append(urls, startServer(t, func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path != "/health":
 				got[i].Add(1)
@@ -319,7 +319,7 @@ func TestPanic(t *testing.T) {
 
 // A target that hangs costs a request the time of one try.
 func TestTryTimeout(t *testing.T) {
-	hang, _ := hanging(t)
+	hang, _ := hangingTarget(t)
 	good := newApp(t, 200)
 	cfg := config(hang, good.url)
 	cfg.Timeout, cfg.Retry.TryTimeout = node.Duration(15*time.Second), node.Duration(50*time.Millisecond)
@@ -337,9 +337,9 @@ func TestTryTimeout(t *testing.T) {
 }
 
 // A try isn't cut short that no other may follow.
-func TestTryTimeoutAlone(t *testing.T) {
-	one, _ := slowly(t)
-	two, _ := slowly(t)
+func TestTryWithoutSuccessorIsNotCutShort(t *testing.T) {
+	one, _ := slowTarget(t)
+	two, _ := slowTarget(t)
 	for name, tc := range map[string]struct {
 		urls   []string
 		budget int
@@ -365,12 +365,12 @@ func TestTryTimeoutAlone(t *testing.T) {
 }
 
 // Failures of requests from before a rest don't prolong it.
-func TestStaleFailures(t *testing.T) {
+func TestFailuresFromBeforeEjection(t *testing.T) {
 	var sick atomic.Bool
 	sick.Store(true)
 	hold := make(chan struct{})
 	var entered atomic.Int64
-	flaky := server(t, func(w http.ResponseWriter, r *http.Request) {
+	flaky := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/wait" {
 			entered.Add(1)
@@ -405,8 +405,8 @@ func TestStaleFailures(t *testing.T) {
 }
 
 // A client that can't wait says nothing about a target that answers others.
-func TestHurriedClients(t *testing.T) {
-	slow := server(t, func(_ http.ResponseWriter, r *http.Request) {
+func TestImpatientClientsEjectNoTarget(t *testing.T) {
+	slow := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/report" {
 			<-time.After(100 * time.Millisecond)
 		}
@@ -456,7 +456,7 @@ func TestBadDay(t *testing.T) {
 	var got [4]atomic.Int64
 	var urls []string
 	for i := range got {
-		urls = append(urls, server(t, func(w http.ResponseWriter, r *http.Request) {
+		urls = append(urls, startServer(t, func(w http.ResponseWriter, r *http.Request) {
 			got[i].Add(1)
 			_, _ = io.Copy(io.Discard, r.Body) // net/http sees a client leave only once the body is read
 			if _, twice := posts.LoadOrStore(r.URL.Path, i); twice && r.Method == http.MethodPost {

@@ -19,7 +19,7 @@ import (
 )
 
 // keepAlive is a target that answers by hand on connections that stay open. It counts them.
-func keepAlive(tb testing.TB, answer func(c net.Conn, r *http.Request)) (url string, connections *atomic.Int64) {
+func keepAliveTarget(tb testing.TB, answer func(c net.Conn, r *http.Request)) (url string, connections *atomic.Int64) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,7 +69,7 @@ const realAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal"
 // Bytes beyond a response, for bodies of every size around the buffers, never become the answer to the next request.
 func TestLeftoversAreNotAnAnswer(t *testing.T) {
 	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
-	url, _ := keepAlive(t, func(c net.Conn, r *http.Request) {
+	url, _ := keepAliveTarget(t, func(c net.Conn, r *http.Request) {
 		var size int
 		if _, err := fmt.Sscanf(r.URL.Path, "/leave/%d", &size); err != nil {
 			_, _ = io.WriteString(c, realAnswer)
@@ -94,7 +94,7 @@ func TestLeftoversAreNotAnAnswer(t *testing.T) {
 func TestUnsolicitedResponse(t *testing.T) {
 	speak, spoken := make(chan struct{}), make(chan struct{})
 	var first sync.Once
-	url, connections := keepAlive(t, func(c net.Conn, _ *http.Request) {
+	url, connections := keepAliveTarget(t, func(c net.Conn, _ *http.Request) {
 		_, _ = io.WriteString(c, realAnswer)
 		first.Do(func() {
 			go func() {
@@ -120,11 +120,11 @@ func TestUnsolicitedResponse(t *testing.T) {
 }
 
 // A request that makes its target close the connection is sent at most twice, however many connections rest.
-func TestNoAmplification(t *testing.T) {
+func TestClosingRequestIsSentAtMostTwice(t *testing.T) {
 	var poison atomic.Int64
 	var arrived sync.WaitGroup
 	arrived.Add(20)
-	url, _ := keepAlive(t, func(c net.Conn, r *http.Request) {
+	url, _ := keepAliveTarget(t, func(c net.Conn, r *http.Request) {
 		if r.URL.Path == "/poison" {
 			poison.Add(1)
 			c.Close()
@@ -154,7 +154,7 @@ func TestNoAmplification(t *testing.T) {
 
 // A connection is used again although the last request's deadline has passed.
 func TestReuseAfterDeadline(t *testing.T) {
-	url, connections := keepAlive(t, func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, realAnswer) })
+	url, connections := keepAliveTarget(t, func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, realAnswer) })
 	cfg := config(url)
 	cfg.Timeout = node.Duration(200 * time.Millisecond)
 	r := start(t, cfg)
@@ -171,7 +171,7 @@ func TestReuseAfterDeadline(t *testing.T) {
 
 // An upstream whose start failed isn't a member: the next try serves every request.
 func TestFailedApplyLeavesNoMember(t *testing.T) {
-	s := server(t, func(http.ResponseWriter, *http.Request) {})
+	s := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	cfg := config(s.URL)
 	r := start(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -198,11 +198,11 @@ func TestFailedApplyLeavesNoMember(t *testing.T) {
 func TestShutdownIsParallel(t *testing.T) {
 	entered := make(chan struct{}, 2)
 	finish := make(chan struct{})
-	slow := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	slow := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		<-r.Context().Done() // never ends by itself
 	})
-	quick := server(t, func(http.ResponseWriter, *http.Request) {
+	quick := startServer(t, func(http.ResponseWriter, *http.Request) {
 		entered <- struct{}{}
 		<-finish
 	})
@@ -236,11 +236,11 @@ func TestShutdownIsParallel(t *testing.T) {
 // Of two targets one of which hangs, the hanging one soon gets next to nothing.
 func TestHangingTarget(t *testing.T) {
 	var hung atomic.Int64
-	hangs := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	hangs := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		hung.Add(1)
 		<-r.Context().Done()
 	})
-	good := server(t, func(http.ResponseWriter, *http.Request) {})
+	good := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	r := start(t, config(hangs.URL, good.URL))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -269,7 +269,7 @@ func TestHangingTarget(t *testing.T) {
 }
 
 // forgetful takes connections and ends each of them when its second request comes.
-func forgetful(tb testing.TB) (url string, got *atomic.Int64) {
+func crashingTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	tb.Helper()
 	got = &atomic.Int64{}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -303,7 +303,7 @@ func forgetful(tb testing.TB) (url string, got *atomic.Int64) {
 
 // A used connection that turns out to be closed is no failure, if a new one serves.
 func TestClosedConnectionIsNoFailure(t *testing.T) {
-	url, got := forgetful(t)
+	url, got := crashingTarget(t)
 	cfg := config(url, newApp(t, 200).url)
 	cfg.Targets[0].Weight, cfg.Eject.Failures, cfg.Retry.Budget = 1000, 1, 100
 	r := start(t, cfg)
@@ -318,8 +318,8 @@ func TestClosedConnectionIsNoFailure(t *testing.T) {
 }
 
 // A target that falls over requests on used connections can't double its load, and is seen to fail.
-func TestResendBudget(t *testing.T) {
-	url, got := forgetful(t)
+func TestSendAgainBudget(t *testing.T) {
+	url, got := crashingTarget(t)
 	r := start(t, config(url))
 	const requests = 100
 	for range requests {

@@ -15,26 +15,26 @@ import (
 	"millrace/mesh"
 )
 
-// exchange is one request on its connection. It owns the connection until end.
+// roundTrip is one request on its connection. It owns the connection until end.
 type roundTrip struct {
 	t    *target
 	c    *conn
 	req  *mesh.Request
-	stop func() bool // ends the watch over the request's context; false if that has ended
+	stop func() bool // stops watching the request's context; false if that has ended
 
-	expectation *expectation  // holds the request's body back; nil if nothing does
-	uploaded    chan struct{} // closed when the request's body is sent or given up; nil if it doesn't stream
-	uploadErr   error         // why it was given up; set before uploaded is closed
-	bodyFailed  atomic.Bool   // the request's body broke off, for which the target can do nothing
+	expectation *expectation  // delays the request's body; nil if nothing does
+	uploaded    chan struct{} // closed when the body's upload has ended; nil if it isn't streamed
+	uploadErr   error         // why the upload failed; set before uploaded is closed
+	bodyFailed  atomic.Bool   // the request's body failed, which isn't the target's fault
 
 	mu       sync.Mutex
-	answered bool // the head is there: from now on no deadline is set
-	reusable bool // the target takes another request on the connection
+	answered bool // the head is there: no more deadlines are set
+	reusable bool // the target accepts another request on the connection
 	once     sync.Once
 }
 
-// run sends the request and reads the response. A request's body streams while the response is awaited: the time counts
-// from its end.
+// run sends the request and reads the response. A request's body is streamed meanwhile, and the timeout counts from its
+// end.
 func (rt *roundTrip) run(timeout time.Duration) (*mesh.Response, error) {
 	if err := rt.send(timeout); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (rt *roundTrip) run(timeout time.Duration) (*mesh.Response, error) {
 	return resp, rt.responseStarted()
 }
 
-// goOn gives what a 100 Continue does.
+// onContinue returns the function to call for a 100 Continue, or nil.
 func (rt *roundTrip) onContinue() func() {
 	if rt.expectation == nil {
 		return nil
@@ -75,8 +75,8 @@ func (rt *roundTrip) onContinue() func() {
 	return func() { rt.expectation.decide(true) }
 }
 
-// rest takes the time-outs away from a connection whose response streams: its pace is the client's, and the mesh ends
-// it when nothing moves for long.
+// responseStarted clears the deadlines of a connection whose response is streamed. The client sets its pace, and the
+// mesh ends it when it is idle for too long.
 func (rt *roundTrip) responseStarted() error {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -91,10 +91,10 @@ func (rt *roundTrip) clearDeadlines() error {
 	return nil
 }
 
-// errBrokeOff means that a request's body broke off, for which no target can do anything.
+// errRequestBody means that the request's body failed, which isn't a target's fault.
 var errRequestBody = errors.New("the request's body broke off")
 
-// cause tells an error of the connection that is only the consequence of the upload's.
+// cause marks an error of the connection that results from a failed request body.
 func (rt *roundTrip) cause(err error) error {
 	if rt.bodyFailed.Load() {
 		return errors.Join(errRequestBody, err)
@@ -121,7 +121,7 @@ func (rt *roundTrip) send(timeout time.Duration) error {
 		}
 		err := rt.copyBody(timeout)
 		until := time.Now().Add(timeout)
-		// nobody waits for a response to half a request; a target that stopped reading may have sent one
+		// Nobody waits for a response to half a request. A target that stopped reading may have sent one, though.
 		if rt.bodyFailed.Load() {
 			until = time.Unix(1, 0)
 		}
@@ -131,7 +131,7 @@ func (rt *roundTrip) send(timeout time.Duration) error {
 	return nil
 }
 
-// await bounds the time until the head, unless it is there already.
+// limitHeadWait sets the deadline for the head, unless it is there already.
 func (rt *roundTrip) limitHeadWait(until time.Time) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -140,7 +140,7 @@ func (rt *roundTrip) limitHeadWait(until time.Time) {
 	}
 }
 
-// begin sends what the client sends on a goroutine of its own, which end waits for.
+// startUpload sends what the client sends, on a goroutine that end waits for.
 func (rt *roundTrip) startUpload(run func() error) {
 	rt.uploaded = make(chan struct{})
 	go func() {
@@ -149,7 +149,7 @@ func (rt *roundTrip) startUpload(run func() error) {
 	}()
 }
 
-// copyBody sends the request's body. The target must take each piece within the time-out.
+// copyBody sends the request's body. The target must take each piece within the timeout.
 func (rt *roundTrip) copyBody(timeout time.Duration) error {
 	for {
 		p, err := rt.req.Stream.Next()
@@ -170,24 +170,24 @@ func (rt *roundTrip) copyBody(timeout time.Duration) error {
 func (rt *roundTrip) write(p []byte) (err error) {
 	if rt.req.Length >= 0 {
 		_, err = rt.c.Write(p)
-		return err //nolint:wrapcheck // the caller says what was written
+		return err
 	}
 	line := append(strconv.AppendInt(rt.c.out[:0], int64(len(p)), 16), "\r\n"...)
 	parts := net.Buffers{line, p, line[len(line)-2:]}
 	_, err = parts.WriteTo(rt.c.Conn)
-	return err //nolint:wrapcheck // see above
+	return err
 }
 
-// endBody ends a chunked body, with the trailer fields that came.
+// endBody sends the end of a chunked body, with its trailer fields.
 func (rt *roundTrip) endBody() error {
 	if rt.req.Length >= 0 {
 		return nil
 	}
 	_, err := rt.c.Write(mesh.AppendLastChunk(rt.c.out[:0], rt.req.Stream.Trailer()))
-	return err //nolint:wrapcheck // see above
+	return err
 }
 
-// socket joins client and target after a 101: bytes pass both ways until one side ends.
+// socket connects client and target after a 101: bytes are copied in both directions until one side ends.
 func (rt *roundTrip) socket(h head) (*mesh.Response, error) {
 	if err := rt.responseStarted(); err != nil {
 		return nil, err
@@ -204,7 +204,7 @@ func (rt *roundTrip) socket(h head) (*mesh.Response, error) {
 			}
 			if err != nil {
 				rt.halfClose()
-				return err //nolint:wrapcheck // nobody reads it
+				return err
 			}
 		}
 	})
@@ -221,8 +221,8 @@ func (rt *roundTrip) halfClose() {
 	}
 }
 
-// end gives the connection back, if the response was read whole and the request sent whole, or closes it. It waits
-// until nobody touches the request's body any more.
+// end returns the connection to the pool if the whole response was read and the whole request was sent; otherwise it
+// closes it. It waits until the request's body is no longer in use.
 func (rt *roundTrip) end(whole bool) {
 	rt.once.Do(func() {
 		sent := true
@@ -241,18 +241,18 @@ func (rt *roundTrip) end(whole bool) {
 			rt.t.pool.drop(rt.c)
 		}
 		if rt.uploaded != nil {
-			_ = rt.req.Stream.Close() // it may wait for the client
+			_ = rt.req.Stream.Close() // its reader may wait for the client
 			<-rt.uploaded
 		}
 	})
 }
 
-// stream is a response's body that is passed on as it comes.
+// responseStream is a response's body that is streamed.
 type responseStream struct {
 	rt     *roundTrip
 	body   *body
 	ended  sync.Once
-	closed atomic.Bool // nobody wants it any more
+	closed atomic.Bool // nobody wants the rest
 }
 
 func (s *responseStream) Next() (mesh.Piece, error) {
@@ -267,13 +267,13 @@ func (s *responseStream) Next() (mesh.Piece, error) {
 	return mesh.Piece{Data: p}, err
 }
 
-// Trailer gives what may go on (RFC 9110 §7.6.1).
+// Trailer returns the trailer fields, except those that the Connection field lists (RFC 9110 §7.6.1).
 func (s *responseStream) Trailer() mesh.Header {
 	s.body.trailer.Delete(func(f mesh.Field) bool { return s.body.listed[strings.ToLower(f.Name)] })
 	return s.body.trailer
 }
 
-// Close ends the exchange; after its end it does nothing.
+// Close ends the round trip. After the end of the body it does nothing.
 func (s *responseStream) Close() error {
 	s.closed.Store(true)
 	s.finish(false)
@@ -285,7 +285,7 @@ func (s *responseStream) finish(whole bool) {
 		if whole && s.body.framing != untilClose {
 			s.rt.end(true)
 		} else {
-			_ = s.rt.c.Close() // also ends a Next that waits
+			_ = s.rt.c.Close() // also ends a waiting Next
 			s.rt.end(false)
 		}
 		s.rt.t.releaseStream()

@@ -18,7 +18,7 @@ import (
 // A request that doesn't end in time is another matter than an upstream that doesn't start.
 func TestCutOff(t *testing.T) {
 	entered, finish := make(chan struct{}, 2), make(chan struct{})
-	slow := server(t, func(http.ResponseWriter, *http.Request) {
+	slow := startServer(t, func(http.ResponseWriter, *http.Request) {
 		entered <- struct{}{}
 		<-finish
 	})
@@ -57,8 +57,8 @@ func TestCutOff(t *testing.T) {
 }
 
 // A set that was ended stays so: a reload that comes too late starts nothing.
-func TestApplyAfterEnd(t *testing.T) {
-	app := server(t, func(http.ResponseWriter, *http.Request) {})
+func TestApplyFailsAfterEnd(t *testing.T) {
+	app := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	for name, end := range map[string]func(*upstream.Set) error{
 		"shut down": func(s *upstream.Set) error { return s.Shutdown(t.Context()) },
 		"closed":    func(s *upstream.Set) error { return s.Close() },
@@ -77,9 +77,9 @@ func TestApplyAfterEnd(t *testing.T) {
 // Requests that may not be repeated run while targets are added, removed and reweighted: none is lost, and those that
 // run at a removed target end there.
 func TestTargetsChangeUnderLoad(t *testing.T) {
-	urls := named(t, 6)
+	urls := indexedTargets(t, 6)
 	r := start(t, config(urls...))
-	sent, stop := r.busy(t, 8, "POST", "x", 0)
+	sent, stop := r.sendContinuously(t, 8, "POST", "x", 0)
 	for i := range 60 {
 		some := slices.Clone(urls)
 		rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })

@@ -17,57 +17,57 @@ import (
 )
 
 const (
-	// A target rests for restBase, doubled with each rest that follows without a success, at most restMax, and a
-	// quarter more or less so that targets don't return together.
+	// A target is ejected for ejectBase, doubled with each further ejection without a success between them, at most
+	// ejectMax. A quarter more or less keeps targets from returning together.
 	ejectBase = time.Second
 	ejectMax  = 30 * time.Second
 )
 
-// epoch is when this process began. Moments are kept as nanoseconds from it, which setting the system's clock doesn't
-// change.
+// epoch is when this process began. Times are kept as nanoseconds since epoch, so that setting the system's clock
+// doesn't change them.
 var epoch = time.Now()
 
 func sinceEpoch(t time.Time) int64 { return int64(t.Sub(epoch)) }
 
-// target is one address of an upstream and what is known about it. Safe for concurrent use.
+// target is one address of an upstream and its state. Safe for concurrent use.
 type target struct {
 	up         *Upstream
 	url        node.BaseURL
-	addr       netip.Addr // that its host name was resolved to; not valid if each connection resolves it
+	addr       netip.Addr // resolved address; not valid if each connection resolves the name
 	hash       uint64     // of both
 	pool       *pool
 	log        *slog.Logger
 	failureLog failureLog
 
 	canary   bool
-	max      atomic.Int64 // requests at once; 0 for any number. Unless adaptive is set
+	max      atomic.Int64 // requests at once; 0 means any number; unless adaptive is set
 	adaptive atomic.Pointer[gradient]
 
 	weight       atomic.Int64 // a reload may change it
 	inFlight     atomic.Int64
-	streams      atomic.Int64 // of inFlight: responses that stream, whose pace is their client's
+	streams      atomic.Int64 // part of inFlight: streamed responses, whose pace is the client's
 	requests     atomic.Uint64
 	failures     atomic.Uint64
 	ejections    atomic.Uint64
-	down         atomic.Bool  // fails its health check
-	ejectedUntil atomic.Int64 // a moment, in the past when it doesn't rest; 0 for none
-	failingUntil atomic.Int64 // the moment until which it counts as one that should rest, but can't be spared
-	returned     atomic.Int64 // the moment when it came back, or was added; 0 if it was there from the start
+	down         atomic.Bool  // the health check fails
+	ejectedUntil atomic.Int64 // since epoch; in the past if no longer ejected; 0 for none
+	failingUntil atomic.Int64 // since epoch: until then it would be ejected if it could be spared
+	returned     atomic.Int64 // since epoch: when it came back or was added; 0 if never
 
-	mu           sync.Mutex // guards what follows
+	mu           sync.Mutex // guards the fields below
 	inRow        int        // failed requests in a row
-	timedOut     int        // requests in a row that were given up for want of an answer
-	ejectedInRow int        // rests without a good time between them
+	timedOut     int        // requests in a row that timed out
+	ejectedInRow int        // ejections without a lasting recovery between them
 	window       window
 	ejectedAt    time.Time
 	ejectedFor   time.Duration
-	checks       int // health checks in a row that say otherwise than down
+	checks       int // health checks in a row that contradict down
 	now          func() time.Time
 	changed      func(kind, detail string)
 }
 
-// limit is how many requests the target may get at once; 0 for any number. Responses that stream don't count against an
-// adaptive limit: how long they take says nothing about the target.
+// limit returns how many requests the target may get at once; 0 means any number. Streamed responses don't count
+// against an adaptive limit, since their duration says nothing about the target.
 func (t *target) limit() int64 {
 	if g := t.adaptive.Load(); g != nil {
 		return g.limit.Load() + t.streams.Load()
@@ -84,7 +84,7 @@ func (t *target) hasCapacity() bool {
 	return g != nil && g.endOverdueProbe() && t.inFlight.Load() < t.limit()
 }
 
-// enter takes a place for a request; false when there is none.
+// acquire takes a permit for a request and reports whether there was one.
 func (t *target) acquire() bool {
 	if limit := t.limit(); t.inFlight.Add(1) > limit && limit > 0 {
 		t.release()
@@ -93,22 +93,22 @@ func (t *target) acquire() bool {
 	return true
 }
 
-// leave gives the place back, to whoever waits for it.
+// release returns the permit and wakes waiting requests.
 func (t *target) release() {
 	t.inFlight.Add(-1)
 	t.up.wakeWaiting(t.canary)
 }
 
-// leaveStream gives back the place of a response that streamed.
+// releaseStream returns the permit of a streamed response.
 func (t *target) releaseStream() {
 	t.streams.Add(-1)
 	t.release()
 }
 
-// observe tells an adaptive limit how long a request took.
+// observeLatency tells an adaptive limit how long a request took.
 func (t *target) observeLatency(took time.Duration) {
 	if g := t.adaptive.Load(); g != nil {
-		g.observe(took, t.inFlight.Load()-t.streams.Load()+1) // it has left
+		g.observe(took, t.inFlight.Load()-t.streams.Load()+1) // this request isn't counted any more
 	}
 }
 
@@ -117,10 +117,11 @@ func (t *target) isEjected() bool {
 	return ends != 0 && sinceEpoch(t.now()) < ends
 }
 
-// whole is the target's share when nothing is wrong.
+// fullShare is the target's share when nothing is wrong.
 func (t *target) fullShare() int { return int(t.weight.Load()) * 1000 }
 
-// share is the target's weight, in thousandths. One that has returned begins with a tenth, so that it can warm up.
+// share is the target's current weight in thousandths. After its return it starts with a tenth, so that the target can
+// warm up.
 func (t *target) share(slowStart time.Duration) int {
 	full := t.fullShare()
 	returned := t.returned.Load()
@@ -135,46 +136,46 @@ func (t *target) share(slowStart time.Duration) int {
 	return max(int(float64(full)*float64(since)/float64(slowStart)), full/10)
 }
 
-// succeeded forgets the failures in a row: the target answers.
+// recordSuccess resets the failures in a row, since the target answers.
 func (t *target) recordSuccess(took time.Duration) {
 	t.observeLatency(took)
 	t.mu.Lock()
 	now := t.now()
 	t.window.record(now, resultAnswered, took)
-	rested := false
+	wasEjected := false
 	if !t.beganBeforeEjection(now, took) {
 		t.inRow, t.timedOut = 0, 0
 		if t.failingUntil.Load() != 0 {
 			t.failingUntil.Store(0)
 		}
-		if rested = t.ejectedUntil.Load() != 0; rested {
+		if wasEjected = t.ejectedUntil.Load() != 0; wasEjected {
 			t.ejectedUntil.Store(0)
 			t.returned.Store(sinceEpoch(now))
 		}
-		if now.Sub(t.ejectedAt) > 2*t.ejectedFor { // it has been well for as long as it rested
+		if now.Sub(t.ejectedAt) > 2*t.ejectedFor { // it has worked for twice the time of its ejection
 			t.ejectedInRow = 0
 		}
 	}
 	t.mu.Unlock()
-	if rested {
+	if wasEjected {
 		t.changed("target-returned", string(t.url))
 	}
 }
 
-// before reports whether a request began before the target's rest, and so says nothing about it any more. The caller
-// holds mu.
+// beganBeforeEjection reports whether a request began before the latest ejection, and so says nothing any more. The
+// caller holds mu.
 func (t *target) beganBeforeEjection(now time.Time, took time.Duration) bool {
 	return t.ejectedFor > 0 && !now.Add(-took).After(t.ejectedAt)
 }
 
-// outrunInRow is how many requests in a row without an answer in time tell that a target hangs, though nobody waited
-// long enough to be sure.
+// maxTimedOutInRow is how many timed out requests in a row mean that a target hangs, even if none waited long enough to
+// be sure.
 const maxTimedOutInRow = 5
 
 var errTimedOut = errors.New("requests are given up, one after the other, for want of an answer")
 
-// abandoned counts a request that nobody waited for any longer, with the time that it took until then. outrun says that
-// its client had too little time.
+// recordAbandoned records a request that was given up after that time. timedOut means that its client allowed too
+// little time.
 func (t *target) recordAbandoned(took time.Duration, timedOut bool) {
 	t.mu.Lock()
 	if now := t.now(); took > t.window.sums(now).mean() { // a shorter time says nothing
@@ -186,8 +187,8 @@ func (t *target) recordAbandoned(took time.Duration, timedOut bool) {
 	}
 }
 
-// outran counts a request that wasn't answered while others were, or in the time of its client. One says little, but
-// several in a row, without a single answer between them, say that the target hangs.
+// recordTimedOut records a request that wasn't answered while another target answered, or within its client's time. One
+// says little. Several in a row without an answer between them say that the target hangs.
 func (t *target) recordTimedOut(took time.Duration) {
 	t.mu.Lock()
 	if !t.beganBeforeEjection(t.now(), took) {
@@ -200,10 +201,10 @@ func (t *target) recordTimedOut(took time.Duration) {
 	}
 }
 
-// failed counts a request that the target spoiled and lets it rest when there were too many.
+// recordFailure records a request that the target failed, and ejects the target after too many.
 func (t *target) recordFailure(cause error, took time.Duration) {
 	t.failures.Add(1)
-	if isTimeout(cause) { // failures that come at once tell nothing about what it can do
+	if isTimeout(cause) { // quick failures say nothing about its capacity
 		t.observeLatency(took)
 	}
 	t.mu.Lock()
@@ -219,24 +220,24 @@ func (t *target) recordFailure(cause error, took time.Duration) {
 	}
 }
 
-// late reports whether an error is a time-out.
+// isTimeout reports whether an error is a timeout.
 func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, syscall.ETIMEDOUT)
 }
 
-// eject lets the target rest, if it doesn't yet and others are left.
+// eject ejects the target, unless it is ejected already or can't be spared.
 func (t *target) eject(cause error) {
-	rest := t.startEjection()
-	if rest == 0 {
+	duration := t.startEjection()
+	if duration == 0 {
 		return
 	}
 	t.ejections.Add(1)
-	t.log.Warn("target rests after failures", "target", string(t.url), "rest", rest, "cause", cause)
+	t.log.Warn("target rests after failures", "target", string(t.url), "rest", duration, "cause", cause)
 	t.changed("target-rests", string(t.url))
 }
 
-// rest begins a rest; 0 means that none began.
+// startEjection starts an ejection and returns its duration, or 0 if it starts none.
 func (t *target) startEjection() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -253,17 +254,17 @@ func (t *target) startEjection() time.Duration {
 		}
 		return 0
 	}
-	rest := ejectionTime(t.ejectedInRow)
+	duration := ejectionTime(t.ejectedInRow)
 	t.ejectedInRow++
 	t.window, t.timedOut = window{}, 0
-	t.ejectedAt, t.ejectedFor = t.now(), rest
-	t.ejectedUntil.Store(sinceEpoch(t.ejectedAt.Add(rest)))
-	t.returned.Store(t.ejectedUntil.Load()) // it begins slowly then
-	return rest
+	t.ejectedAt, t.ejectedFor = t.now(), duration
+	t.ejectedUntil.Store(sinceEpoch(t.ejectedAt.Add(duration)))
+	t.returned.Store(t.ejectedUntil.Load()) // with a small share from then on
+	return duration
 }
 
-// spares reports whether one more target may rest, of its kind: canaries don't stand in for others. Those that fail
-// their health check are away as well. One always may, if there is another to stand in for it.
+// mayEject reports whether one more target of t's kind may be ejected. Canaries don't replace other targets. Targets
+// that fail their health check count as ejected. One may always be ejected if another can replace it.
 func (s *state) mayEject(t *target) bool {
 	all, away := 0, 0
 	for _, o := range s.targets {
@@ -278,20 +279,20 @@ func (s *state) mayEject(t *target) bool {
 	return (all > 1 || t.canary) && away < max(all*s.cfg.Eject.Most/100, 1)
 }
 
-// despairs reports whether every target fails that isn't away: then those that rest are no worse, and to spare them
-// would bury the others.
+// allFailing reports whether every target that is neither ejected nor down is failing. Then the ejected ones are no
+// worse, and sparing them would overload the others.
 func (s *state) allFailing(now int64) bool {
 	return !slices.ContainsFunc(s.targets, func(t *target) bool {
 		return !t.isEjected() && !t.down.Load() && t.failingUntil.Load() < now
 	})
 }
 
-func ejectionTime(rests int) time.Duration {
-	d := min(ejectBase<<min(rests, 10), ejectMax)
+func ejectionTime(inRow int) time.Duration {
+	d := min(ejectBase<<min(inRow, 10), ejectMax)
 	return d*3/4 + rand.N(d/2) //nolint:gosec // G404: jitter needs no secrets
 }
 
-// checked takes the result of a health check; nil is a pass.
+// recordCheck records the result of a health check. A nil error is success.
 func (t *target) recordCheck(err error, h node.Health) {
 	if !t.healthChanged(err != nil, h) {
 		return
@@ -306,7 +307,7 @@ func (t *target) recordCheck(err error, h node.Health) {
 	t.changed("target-up", string(t.url))
 }
 
-// turned counts a check and reports whether it turned the target's health.
+// healthChanged counts a check and reports whether it changed the target's health.
 func (t *target) healthChanged(failed bool, h node.Health) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -328,23 +329,23 @@ func (t *target) healthChanged(failed bool, h node.Health) bool {
 	return true
 }
 
-// TargetStatus is what is known about one target.
+// TargetStatus is the state of one target.
 type TargetStatus struct {
 	URL      string `json:"url"`
 	Weight   int    `json:"weight"`
-	Address  string `json:"address,omitempty"` // that the URL's host was resolved to
+	Address  string `json:"address,omitempty"` // resolved address of the URL's host
 	Canary   bool   `json:"canary,omitempty"`
-	State    string `json:"state"`             // up, returning (from a rest, with a growing share), resting or down
+	State    string `json:"state"`             // up, resting (ejected), returning (share grows) or down
 	Limit    int64  `json:"limit,omitempty"`   // requests at once
-	Ejected  uint64 `json:"ejections"`         // rests so far
-	Mean     int64  `json:"mean_microseconds"` // of the last ten seconds' responses
+	Ejected  uint64 `json:"ejections"`         // ejections so far
+	Mean     int64  `json:"mean_microseconds"` // of the responses in the last ten seconds
 	InFlight int64  `json:"in_flight"`
 	Idle     int    `json:"idle_connections"`
 	Requests uint64 `json:"requests"`
 	Failures uint64 `json:"failures"`
 }
 
-// Name tells the target apart from the upstream's others.
+// Name distinguishes the target from the upstream's others.
 func (t TargetStatus) Name() string {
 	if t.Address == "" {
 		return t.URL

@@ -26,17 +26,17 @@ type Upstream struct {
 	service *mesh.Service
 
 	set             Config
-	queues          [2]waitQueue // where requests wait for a stable target, and for a canary
+	queues          [2]waitQueue // for stable targets, and for canaries
 	canary          canary
 	hedges          atomic.Uint64
-	allFailingUntil atomic.Int64 // the moment until which resting targets are used like others; see despairs
+	allFailingUntil atomic.Int64 // since epoch: until then ejected targets are used like others; see allFailing
 
 	mu              sync.Mutex // guards the order of changes
-	ejecting        sync.Mutex // held while a target goes to rest
+	ejecting        sync.Mutex // held while a target is ejected
 	stopChecks      context.CancelFunc
-	checks          sync.WaitGroup // health checks of the newest state
+	checks          sync.WaitGroup // health checks of the current state
 	stopMaintenance context.CancelFunc
-	maintenance     sync.WaitGroup // the resolver and the caretaker
+	maintenance     sync.WaitGroup // the goroutines of resolve and maintain
 }
 
 func (u *Upstream) queue(canary bool) *waitQueue {
@@ -46,13 +46,14 @@ func (u *Upstream) queue(canary bool) *waitQueue {
 	return &u.queues[0]
 }
 
-// turn lets those look for a target who wait for that kind, and those of the other kind, for whom it may stand in.
+// wakeWaiting makes requests that wait for that kind of target try again. Those that wait for the other kind may use it
+// too.
 func (u *Upstream) wakeWaiting(canary bool) {
 	u.queue(canary).wakeFirst()
 	u.queue(!canary).wakeFirst()
 }
 
-// state is what a configuration made: replaced as a whole when it changes.
+// state is made from a configuration, and replaced as a whole when that changes.
 type state struct {
 	up      *Upstream
 	cfg     node.Upstream
@@ -62,7 +63,8 @@ type state struct {
 }
 
 func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upstream, error) {
-	u := &Upstream{name: name, log: set.Log.With("upstream", name), changed: set.Changed, set: set, stopChecks: func() {}}
+	u := &Upstream{name: name, set: set, log: set.Log.With("upstream", name), changed: set.Changed}
+	u.stopChecks = func() {}
 	if err := u.apply(cfg, found); err != nil {
 		return nil, err
 	}
@@ -82,8 +84,8 @@ func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upst
 	return u, nil
 }
 
-// apply takes a new configuration, and what was found for the names in it. Targets that stay keep their connections and
-// what is known about them.
+// apply applies a new configuration with the addresses found for its names. Targets that stay keep their connections
+// and state.
 func (u *Upstream) apply(cfg node.Upstream, found names) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -93,7 +95,7 @@ func (u *Upstream) apply(cfg node.Upstream, found names) error {
 	return u.change(cfg, found.only(cfg))
 }
 
-// change makes the state for a configuration and the addresses of its names. The caller holds mu.
+// change makes the state for a configuration and its addresses. The caller holds mu.
 func (u *Upstream) change(cfg node.Upstream, found names) error {
 	old := u.state.Load()
 	next := &state{up: u, cfg: cfg, names: found, budget: mesh.NewBudget()}
@@ -117,7 +119,7 @@ func (u *Upstream) change(cfg node.Upstream, found names) error {
 	u.checks.Wait()
 	u.state.Store(next)
 	u.startChecks(next)
-	u.wakeWaiting(false) // who waits may find room at the new ones
+	u.wakeWaiting(false) // waiting requests may use the new targets
 	if old != nil {
 		for _, t := range old.targets {
 			if !slices.Contains(next.targets, t) {
@@ -128,10 +130,10 @@ func (u *Upstream) change(cfg node.Upstream, found names) error {
 	return nil
 }
 
-// noAddress is that of a target whose connections find their way themselves.
+// noAddress is for a target whose connections resolve its name themselves.
 var noAddress = []netip.Addr{{}}
 
-// target gives the target of that address: the one that is there already, if only its surroundings changed.
+// target returns the target of that address. An existing one is configured and reused.
 func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget, addr netip.Addr) (*target, error) {
 	if old != nil {
 		for _, t := range old.targets {
@@ -151,7 +153,7 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 	}
 	t.changed = func(kind, detail string) { u.changed(kind, u.name+" "+detail) }
 	t.configure(cfg, tc)
-	if old != nil { // it begins slowly, beside those that are warm
+	if old != nil { // it starts slowly beside warm ones
 		t.returned.Store(sinceEpoch(t.now()))
 	}
 	return t, nil
@@ -161,7 +163,7 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 	t.weight.Store(int64(tc.Weight))
 	t.pool.connectTimeout.Store(int64(cfg.ConnectTimeout))
-	if cfg.Health == nil { // nobody would find out that it is up again
+	if cfg.Health == nil { // no check would bring it up again
 		t.down.Store(false)
 	}
 	switch limit := cfg.Concurrency.Max; {
@@ -173,7 +175,7 @@ func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 	}
 }
 
-// watch starts the health checks of a state; stop ends them.
+// startChecks starts the health checks of a state. stopChecks ends them.
 func (u *Upstream) startChecks(s *state) {
 	ctx, cancel := context.WithCancel(context.Background())
 	u.stopChecks = cancel
@@ -185,15 +187,15 @@ func (u *Upstream) startChecks(s *state) {
 	}
 }
 
-// tendEvery is how often targets are compared, and sweepEvery, in its multiples, how often idle connections are looked
-// at when no request does.
+// Targets are compared each maintainEvery. Idle connections are checked each sweepEvery of that, for when no request
+// does it.
 const (
 	maintainEvery = time.Second
 	sweepEvery    = 5
 )
 
-// tend takes care of the targets until ctx ends: those that are much slower than the others rest, and connections that
-// rest for too long are closed.
+// maintain ejects targets that are much slower than the others, and closes connections that are idle for too long,
+// until ctx ends.
 func (u *Upstream) maintain(ctx context.Context) {
 	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
@@ -217,7 +219,7 @@ func (u *Upstream) maintain(ctx context.Context) {
 	}
 }
 
-// Handle asks one target, and others if the first fails and the request may be repeated.
+// Handle asks one target, and others if it fails and the request may be repeated.
 func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Response, error) {
 	s := u.state.Load()
 	last := s.newCall(req, s.deadline(req)).run(ctx)
@@ -227,17 +229,17 @@ func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Respons
 	return nil, u.callError(ctx, req, last)
 }
 
-// deadline is by when the request must be answered: that of its route, unless the upstream gives up before.
+// deadline returns when the request must be answered: its own deadline, or an earlier one of the upstream.
 func (s *state) deadline(req *mesh.Request) time.Time {
-	if own := s.cfg.Timeout.Std(); own > 0 {
-		if at := time.Now().Add(own); at.Before(req.Deadline) {
+	if timeout := s.cfg.Timeout.Std(); timeout > 0 {
+		if at := time.Now().Add(timeout); at.Before(req.Deadline) {
 			return at
 		}
 	}
 	return req.Deadline
 }
 
-// close ends checks, connections, and the requests that still run.
+// close ends the checks, the connections, and the running requests.
 func (u *Upstream) close() {
 	u.stopMaintenance()
 	u.maintenance.Wait()

@@ -10,26 +10,26 @@ import (
 	"millrace/node"
 )
 
-// gate is where requests wait, in the order in which they came, until a target has room. Safe for concurrent use.
+// waitQueue is where requests wait, first in first out, until a target has capacity. Safe for concurrent use.
 type waitQueue struct {
-	waiting atomic.Int64 // the length of queue
+	waiting atomic.Int64 // length of queue
 	refused atomic.Uint64
 
 	mu    sync.Mutex
-	queue list.List // of chan struct{}, each with room for one turn
+	queue list.List // of chan struct{} with capacity 1
 }
 
-// errFull answers requests that no target has room for.
+// errFull answers requests when every target is at its limit.
 var errFull = node.Errorf(node.CodeBusy, nil, "every target of the upstream has as many requests as it may")
 
-// lookAgain is how often the first in the queue looks for a target though no place was given back: targets return by
-// themselves, too.
+// retryEvery is how often the first in the queue tries to acquire a target without being woken. Targets may return on
+// their own.
 const retryEvery = 50 * time.Millisecond
 
-// pass waits until try finds a target. It fails when the queue is full, the time is over, ctx ends, or try says that
-// there is none to wait for.
+// wait waits until acquire returns a target. It fails when the queue is full, when the time is over, when ctx ends, or
+// when acquire finds no target to wait for.
 func (q *waitQueue) wait(ctx context.Context, c node.Concurrency, deadline time.Time,
-	try func() (t *target, full bool),
+	acquire func() (t *target, full bool),
 ) (*target, error) {
 	w := q.enqueue(c.MaxQueue)
 	if w == nil {
@@ -37,42 +37,42 @@ func (q *waitQueue) wait(ctx context.Context, c node.Concurrency, deadline time.
 		return nil, errFull
 	}
 	defer q.dequeue(w)
-	q.wakeFirst() // room may have come before anybody waited for it
+	q.wakeFirst() // capacity may have become free before anybody waited
 	timer := time.NewTimer(min(c.MaxWait.Std(), time.Until(deadline)))
 	defer timer.Stop()
-	var again <-chan time.Time // of the first only
+	var retry <-chan time.Time // set for the first in the queue only
 	for {
 		select {
-		case <-w.Value.(chan struct{}): //nolint:forcetypeassert // the queue holds nothing else
-		case <-again:
+		case <-w.Value.(chan struct{}):
+		case <-retry:
 		case <-timer.C:
 			q.refused.Add(1)
 			return nil, errFull
 		case <-ctx.Done():
-			return nil, ctx.Err() //nolint:wrapcheck // the caller gives it its code
+			return nil, ctx.Err()
 		}
-		t, full := try()
+		t, full := acquire()
 		switch {
 		case t != nil:
 			return t, nil
 		case !full:
 			return nil, errNoTarget
 		}
-		again = time.After(retryEvery)
+		retry = time.After(retryEvery)
 	}
 }
 
-func (q *waitQueue) enqueue(most int) *list.Element {
+func (q *waitQueue) enqueue(maxQueue int) *list.Element {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.queue.Len() >= most {
+	if q.queue.Len() >= maxQueue {
 		return nil
 	}
 	q.waiting.Add(1)
 	return q.queue.PushBack(make(chan struct{}, 1))
 }
 
-// quit leaves the queue. The turn goes on to the next, for whom there may be room too.
+// dequeue removes w from the queue and wakes the first one, for which there may be capacity too.
 func (q *waitQueue) dequeue(w *list.Element) {
 	q.mu.Lock()
 	q.queue.Remove(w)
@@ -81,7 +81,7 @@ func (q *waitQueue) dequeue(w *list.Element) {
 	q.wakeFirst()
 }
 
-// turn lets the first look for a target.
+// wakeFirst makes the first in the queue try to acquire a target.
 func (q *waitQueue) wakeFirst() {
 	if q.waiting.Load() == 0 {
 		return
@@ -89,11 +89,11 @@ func (q *waitQueue) wakeFirst() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if first := q.queue.Front(); first != nil {
-		signal(first.Value.(chan struct{})) //nolint:forcetypeassert // see above
+		signal(first.Value.(chan struct{}))
 	}
 }
 
-// signal wakes whoever waits; a signal that is there already is enough.
+// signal wakes the waiting goroutine. One pending signal is enough.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -22,7 +22,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	var mu sync.Mutex
 	var order []string
 	free := make(chan struct{})
-	app := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	app := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		n := now.Add(1)
 		raise(&most, n)
 		mu.Lock()
@@ -93,7 +93,7 @@ func wantCode(t *testing.T, err error, code node.Code) {
 func TestQueueEnds(t *testing.T) {
 	free := make(chan struct{})
 	entered := make(chan struct{}, 1)
-	app := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	app := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		select {
 		case <-free:
