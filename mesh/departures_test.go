@@ -22,7 +22,7 @@ import (
 // soon is far less than the deadline of the calls below, and far more than any of them should take.
 const soon = 40 * time.Second
 
-// timely fails the test if what it measures took until near a deadline.
+// timely fails the test if the time until done is called comes near a deadline.
 func timely(t *testing.T, what string) (done func()) {
 	t.Helper()
 	begun := time.Now()
@@ -34,19 +34,19 @@ func timely(t *testing.T, what string) (done func()) {
 	}
 }
 
-// dying is a member that dies with the first request it gets.
+// dyingMember is a member that dies with the first request it gets.
 func dyingMember(t *testing.T, url, subject string) {
 	t.Helper()
 	var self atomic.Pointer[nats.Conn]
 	self.Store(subscribe(t, url, subject, func(*nats.Msg) { go self.Load().Close() }))
 }
 
-// A lone member dies with a request: the caller is told, on its node and on another.
+// The only member dies with a request: the caller learns it, on its node and on another.
 func TestOnlyMemberDies(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for i, s := range servers[:2] {
 		c := natsservertest.Connect(t, s)
-		natsservertest.Connect(t, servers[0]) // the member's node tells
+		natsservertest.Connect(t, servers[0]) // the member's node announces it
 		for _, method := range []string{"GET", "POST"} {
 			t.Run(fmt.Sprint(method, " from node ", i+1), func(t *testing.T) {
 				defer timely(t, "the answer")()
@@ -63,7 +63,7 @@ func TestOnlyMemberDies(t *testing.T) {
 	}
 }
 
-// Of several members one dies with a GET: another is asked at once.
+// One of several members dies with a GET: another member is asked at once.
 func TestOneOfSeveralMembersDies(t *testing.T) {
 	defer timely(t, "the answer")()
 	s := natsservertest.Start(t)
@@ -87,7 +87,7 @@ func TestOneOfSeveralMembersDies(t *testing.T) {
 	}
 }
 
-// A member that answers, slowly, and dies at once has answered.
+// A reply counts even if its member dies right after it.
 func TestReplyOfDeadMemberCounts(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -96,7 +96,7 @@ func TestReplyOfDeadMemberCounts(t *testing.T) {
 		var self atomic.Pointer[nats.Conn]
 		self.Store(subscribe(t, s.ClientURL(), "http."+name, func(msg *nats.Msg) {
 			if i%5 == 0 {
-				<-time.After(150 * time.Millisecond) // the call is watched by then
+				<-time.After(150 * time.Millisecond) // until the call is registered as waiting
 			}
 			_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nlast words"))
 			_ = self.Load().Flush()
@@ -109,8 +109,8 @@ func TestReplyOfDeadMemberCounts(t *testing.T) {
 	}
 }
 
-// A member that has left its group and still works keeps its requests when the last other one dies, or ends as it
-// should: it hears cancellations.
+// A member that has left its group and still runs requests keeps them when the last other member dies or leaves: it
+// still subscribes to cancellations.
 func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -147,7 +147,7 @@ func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 			}
 		}
 		other.Close()
-		dyingMember(t, s.ClientURL(), "http.after") // told later than the other
+		dyingMember(t, s.ClientURL(), "http.after") // announced after the other
 		_, err := c.Do(t.Context(), c.Service("after"), request("POST", "/", 5*time.Minute))
 		wantCode(t, err, node.CodeUpstream)
 	}
@@ -157,7 +157,7 @@ func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 	}
 }
 
-// The death of one service's member is nothing to calls of another, nor to those that a member in this process runs.
+// The death of one service's member affects neither calls of another service nor those that a local member runs.
 func TestUnrelatedDeathsAreIgnored(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -191,7 +191,7 @@ func TestUnrelatedDeathsAreIgnored(t *testing.T) {
 	}
 }
 
-// A plain NATS service that dies with a request is as gone.
+// A plain NATS service that dies with a request fails the call too.
 func TestPlainServiceDies(t *testing.T) {
 	defer timely(t, "the answer")()
 	s := natsservertest.Start(t)
@@ -202,7 +202,7 @@ func TestPlainServiceDies(t *testing.T) {
 	wantCode(t, err, node.CodeUpstream)
 }
 
-// A member that dies with the head of a stream, or in the middle of one, ends the exchange at once.
+// A member that dies with the head of a stream, or within one, ends the stream at once.
 func TestStreamingMemberDies(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -228,7 +228,7 @@ func TestStreamingMemberDies(t *testing.T) {
 		}
 		t.Cleanup(nc.Close)
 		inbox := nc.NewInbox()
-		// it dies with the first bytes
+		// It dies with the first bytes.
 		if _, err := nc.Subscribe(inbox, func(*nats.Msg) { go nc.Close() }); err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +249,7 @@ func TestStreamingMemberDies(t *testing.T) {
 	noStreamsLeft(t, c)
 }
 
-// beats are the heartbeats of a node that the test plays.
+// sendHeartbeats sends the heartbeats of a node that the test simulates.
 func sendHeartbeats(t *testing.T, c *mesh.Conn, id string, incarnation int) {
 	t.Helper()
 	beat := fmt.Appendf(nil, `{"id":%q,"name":%q,"version":"1","incarnation":%d}`, id, id, incarnation)
@@ -258,7 +258,7 @@ func sendHeartbeats(t *testing.T, c *mesh.Conn, id string, incarnation int) {
 	}
 }
 
-// ghost is a node that takes requests for a subject, says which process runs them, and gives them to the test.
+// fakeNode is a node that takes requests for a subject, says which process runs them, and passes them to the test.
 func fakeNode(t *testing.T, c *mesh.Conn, subject, run string) (taken chan *nats.Msg, leave func()) {
 	t.Helper()
 	taken = make(chan *nats.Msg, 10)
@@ -281,13 +281,13 @@ func fakeNode(t *testing.T, c *mesh.Conn, subject, run string) (taken chan *nats
 	}
 }
 
-// asked is a call that was taken by a ghost.
+// takenCall is a call that a fakeNode took.
 type takenCall struct {
 	msg  *nats.Msg
 	done chan error
 }
 
-// ask makes a call that a ghost takes.
+// callFakeNode makes a call that a fakeNode takes.
 func callFakeNode(t *testing.T, c, other *mesh.Conn, to mesh.Destination, method, run string,
 ) (a takenCall, leave func()) {
 	t.Helper()
@@ -302,8 +302,8 @@ func callFakeNode(t *testing.T, c, other *mesh.Conn, to mesh.Destination, method
 	return a, leave
 }
 
-// A node falls silent with requests that it said to run: those that may be repeated are sent to another, others fail.
-// What other nodes run goes on.
+// A node is lost with requests that it claimed to run. Repeatable ones are sent to another node, the others fail. What
+// other nodes run isn't affected.
 func TestLostNodeFailsItsRequests(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
@@ -349,7 +349,7 @@ func TestLostNodeFailsItsRequests(t *testing.T) {
 	}
 }
 
-// A node is killed and starts again at once: what the process before it ran is lost, what it runs itself isn't.
+// A node is killed and restarts at once: what its old process ran is lost, what the new one runs isn't.
 func TestRestartedNodeLosesOldRequests(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
@@ -370,7 +370,7 @@ func TestRestartedNodeLosesOldRequests(t *testing.T) {
 	}
 }
 
-// A service of a node says that it runs a request, if that takes long, and its caller gets the answer.
+// A service of a node says that it runs a long request, and its caller gets the answer.
 func TestLongRequestsNameTheirNode(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
@@ -399,7 +399,7 @@ func TestLongRequestsNameTheirNode(t *testing.T) {
 	}
 }
 
-// A subscription covers a subject as the server matches them.
+// covers matches subscriptions and subjects as the server does.
 func TestCovers(t *testing.T) {
 	for _, c := range []struct {
 		pattern, subject string

@@ -30,7 +30,7 @@ func wantCode(t *testing.T, err error, code node.Code) {
 	}
 }
 
-// subscribe is a member that speaks NATS by hand.
+// subscribe is a member that speaks the wire protocol itself.
 func subscribe(t *testing.T, url, subject string, handler nats.MsgHandler) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -99,7 +99,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// A caller that goes away stops the member.
+// When a caller goes away, the member's request is canceled.
 func TestCancelStopsMember(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	started, ended := make(chan struct{}, 1), make(chan error, 1)
@@ -124,7 +124,7 @@ func TestCancelStopsMember(t *testing.T) {
 	}
 }
 
-// A cancellation that overtakes its request ends it all the same.
+// A cancellation that arrives before its request cancels it nevertheless.
 func TestCancelBeforeRequest(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -159,8 +159,7 @@ func TestCancelBeforeRequest(t *testing.T) {
 	})
 }
 
-// Two members, one of which never answers because it died while it worked: a GET is answered by the other one, a POST
-// runs once.
+// One of two members died while it worked and never answers: a GET is answered by the other member, a POST runs once.
 func TestSecondTryAfterMemberDies(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		t.Run(method, func(t *testing.T) {
@@ -200,14 +199,14 @@ func TestSecondTryAfterMemberDies(t *testing.T) {
 	}
 }
 
-// A repeatable request whose member is slow, not dead, gets that member's answer.
+// A repeatable request whose member is slow but alive gets that member's answer.
 func TestSlowMemberStillAnswers(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	var runs atomic.Int64
 	release := make(chan struct{})
 	serve(t, c, "slow", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		if runs.Add(1) == 2 {
-			close(release) // the second try has begun: let the first one answer, and hold the second
+			close(release) // the second try has begun: let the first answer and the second wait
 			return nil, node.Errorf(node.CodeBusy, nil, "not me")
 		}
 		<-release
@@ -219,7 +218,7 @@ func TestSlowMemberStillAnswers(t *testing.T) {
 	}
 }
 
-// Members that are full refuse at once; the caller finds one that isn't, or is told.
+// A member at its limit refuses at once. The caller finds another one or gets an error.
 func TestBusyMembers(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -260,7 +259,7 @@ func TestBusyMembers(t *testing.T) {
 	}
 }
 
-// Requests of one member run side by side: none waits behind a slow one.
+// A member runs its requests concurrently: none waits for a slow one.
 func TestMemberRunsRequestsConcurrently(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	const n = 100
@@ -296,8 +295,8 @@ func TestHandlerPanics(t *testing.T) {
 	}
 }
 
-// A broken reply is told as bad_reply, counted, and logged with the service and the member; none of it reaches the
-// caller.
+// An invalid reply is reported as bad_reply, counted, and logged with the service and the member. None of it reaches
+// the caller.
 func TestInvalidReplies(t *testing.T) {
 	s := natsservertest.Start(t)
 	var log logBuffer
@@ -327,7 +326,7 @@ func TestInvalidReplies(t *testing.T) {
 	}
 }
 
-// A reply that a member's author got wrong is told in the log with what to change, and once for all that follow.
+// The log says what to change about an invalid reply, once for all that follow.
 func TestInvalidRepliesAreExplained(t *testing.T) {
 	s := natsservertest.Start(t)
 	for name, c := range map[string]struct{ reply, hint string }{
@@ -370,12 +369,13 @@ func stats(c *mesh.Conn, label string) mesh.Stats {
 	return mesh.Stats{}
 }
 
-// Second and late replies are dropped and counted; a second one, from a member outside the group, is warned about.
+// Second and late replies are dropped and counted. A second one, from a member outside the group, is logged as a
+// warning.
 func TestSecondAndLateReplies(t *testing.T) {
 	s := natsservertest.Start(t)
 	var log logBuffer
 	c := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
-	other := natsservertest.Connect(t, s) // members can't leave their group; a node can, so it plays the stray one
+	other := natsservertest.Connect(t, s) // members can't leave their group, but a node can: it plays the stray one
 	for _, group := range []string{"q", "another"} {
 		if _, err := other.NATS().QueueSubscribe("http.twice", group, func(msg *nats.Msg) {
 			_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nonce"))
@@ -410,7 +410,7 @@ func TestSecondAndLateReplies(t *testing.T) {
 	})
 }
 
-// A reply whose head doesn't fit a message is told at once, not by a time-out; a request's too.
+// A reply or request whose head doesn't fit a message fails at once, not by a timeout.
 func TestOversizedHeads(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	huge := mesh.Field{Name: "X", Value: strings.Repeat("x", 700<<10)}
@@ -455,7 +455,7 @@ func TestServiceOpenFails(t *testing.T) {
 	wantCode(t, err, node.CodeNoMember)
 }
 
-// Requests at once never see each other's bytes, whatever members and callers keep.
+// Concurrent requests never see each other's bytes, whatever members and callers keep.
 func TestConcurrentRequestsStaySeparate(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	var kept sync.Map
@@ -499,7 +499,7 @@ func TestConcurrentRequestsStaySeparate(t *testing.T) {
 	})
 }
 
-// The connection survives a restart of the server: what waited fails at once, and service goes on.
+// The connection survives a restart of the server: waiting calls fail at once, and later ones work.
 func TestServerRestart(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -527,7 +527,7 @@ func TestServerRestart(t *testing.T) {
 	})
 }
 
-// A service that shuts down answers all that it got.
+// A service that shuts down answers everything it got.
 func TestShutdownAnswersEverything(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -618,7 +618,7 @@ func TestPlain(t *testing.T) {
 	wantCode(t, err, node.CodeNoMember)
 }
 
-// Plain services may be in no queue group, or in one of their own: each gets the request, and the first answer counts.
+// Plain services may be in no queue group or in their own: each gets the request, and the first answer counts.
 func TestPlainServicesInAnyGroup(t *testing.T) {
 	s := natsservertest.Start(t)
 	s.SetMemberSubjects([]string{"orders.get.*"})
@@ -648,7 +648,7 @@ func TestPlainServicesInAnyGroup(t *testing.T) {
 	got.Wait()
 }
 
-// Events are built and sent only while somebody listens, with an embedded server and with any other.
+// Events are built and sent only while somebody listens, with the embedded server and with others.
 func TestEvents(t *testing.T) {
 	s := natsservertest.Start(t)
 	for name, change := range map[string]func(*mesh.Config){
@@ -700,7 +700,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A destination that doesn't answer gets each request once, and a few of them again.
+// A destination that doesn't answer gets each request once, and only a few of them again.
 func TestSecondTryBudget(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
 	var got atomic.Int64
@@ -725,7 +725,7 @@ func TestSecondTryBudget(t *testing.T) {
 	}
 }
 
-// Of what a member says has failed, only the types are believed that there are.
+// Unknown failure types that a member reports are dropped.
 func TestUnknownFailureTypesAreDropped(t *testing.T) {
 	s := natsservertest.Start(t)
 	conn := natsservertest.Connect(t, s)

@@ -177,7 +177,8 @@ func (g *gather) run(ctx context.Context, i int, earlier func(string) *Response)
 	f := finishedPart{i: i}
 	defer func() {
 		if p := recover(); p != nil {
-			f.Response, f.Err = nil, node.Errorf(node.CodeInternal, fmt.Errorf("panic: %v", p), "the call failed inside the gateway")
+			f.Response = nil
+			f.Err = node.Errorf(node.CodeInternal, fmt.Errorf("panic: %v", p), "the call failed inside the gateway")
 		}
 		f.Took = time.Since(began)
 		g.done <- f

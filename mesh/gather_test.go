@@ -13,7 +13,7 @@ import (
 	"millrace/node"
 )
 
-// takes is a part that takes so long, and heeds its context.
+// timedPart is a part that takes that long, and stops when ctx ends.
 func timedPart(name string, d time.Duration, status int, after ...string) mesh.Part {
 	return mesh.Part{
 		Name: name, After: after,
@@ -30,7 +30,7 @@ func timedPart(name string, d time.Duration, status int, after ...string) mesh.P
 	}
 }
 
-// The time is that of the slowest path, and with a limit on how many run at once that of the rounds.
+// The time is that of the slowest path. With limited concurrency it is that of the rounds.
 func TestGatherTime(t *testing.T) {
 	const second = time.Second
 	var ten []mesh.Part
@@ -85,8 +85,8 @@ func TestGatherTime(t *testing.T) {
 	}
 }
 
-// Errors stay their part's; panics are contained; what wasn't over has neither response nor error; and nothing runs on
-// afterwards.
+// An error only affects its part, and panics are caught. An unfinished part has neither response nor error. Nothing
+// runs afterwards.
 func TestGatherResults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Bool

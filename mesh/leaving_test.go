@@ -17,9 +17,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused.
-// A request that ends in any other way than an answer or a definite refusal fails the test: so does one that waits for
-// its deadline.
+// startLoad sends requests from 16 callers until stop is called, which returns how many were answered and how many
+// refused. A request that ends in any other way fails the test, and so does one that waits for its deadline.
 func startLoad(
 	t *testing.T, to mesh.Destination, conns ...*mesh.Conn,
 ) (answered *atomic.Int64, stop func() (refused int64)) {
@@ -57,7 +56,7 @@ func startLoad(
 	}
 }
 
-// quick answers after a moment, and gives up when its service is closed.
+// quickHandler answers after a moment, or returns when its service is closed.
 func quickHandler(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 	select {
 	case <-time.After(100 * time.Microsecond):
@@ -67,7 +66,7 @@ func quickHandler(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) 
 	}
 }
 
-// three are connections of the three nodes of a cluster, which know of each other.
+// startCluster returns connections of the three nodes of a cluster, which know each other.
 func startCluster(t *testing.T) []*mesh.Conn {
 	t.Helper()
 	var out []*mesh.Conn
@@ -89,13 +88,13 @@ func startCluster(t *testing.T) []*mesh.Conn {
 	return out
 }
 
-// The last member of a group comes and goes under load, hundreds of times: no request is lost.
+// The last member of a group leaves and joins under load, hundreds of times: no request is lost.
 func TestLastMemberLosesNothing(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
 	testRejoining(t, c, c)
 }
 
-// The same in a cluster, where the servers of the callers hear of it later.
+// The same in a cluster, where the callers' servers learn of it later.
 func TestLastMemberOfClusterLosesNothing(t *testing.T) {
 	nodes := startCluster(t)
 	testRejoining(t, nodes[0], nodes[1:]...)
@@ -132,7 +131,7 @@ func testRejoining(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	t.Logf("%d answered, %d refused", answered.Load(), refused)
 }
 
-// A member that is full stays in its group and refuses: each request is answered or refused.
+// A member at its limit stays in its group: each request is answered or refused.
 func TestFullMemberLosesNothing(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
 	testFullMember(t, c, c)
@@ -153,7 +152,7 @@ func testFullMember(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	}
 }
 
-// All members leave at the same moment, under load, and come back: no request is lost between them.
+// All members leave at the same moment under load, and join again: no request is lost in between.
 func TestAllMembersLeaveAtOnce(t *testing.T) {
 	nodes := startCluster(t)
 	to := nodes[0].Service("all")
@@ -180,7 +179,7 @@ func TestAllMembersLeaveAtOnce(t *testing.T) {
 	stop()
 }
 
-// Requests with streams are as safe: each is taken or refused.
+// Requests with streams are as safe: each is answered or refused.
 func TestLeavingLosesNoStream(t *testing.T) {
 	nodes := startCluster(t)
 	to := nodes[0].Service("streams")
@@ -228,8 +227,8 @@ func TestLeavingLosesNoStream(t *testing.T) {
 	callers.Wait()
 }
 
-// When every member of a large group is full, requests stop asking one after the other, and begin again when there is
-// room.
+// When every member of a large group is at its limit, requests are retried less. When there is capacity again, they are
+// retried as usual.
 func TestFullGroupIsRetriedLess(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)

@@ -18,7 +18,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// Over either carrier the same tests hold.
+// The same tests pass over either carrier.
 func TestCarriers(t *testing.T) {
 	before := natsservertest.Local
 	defer func() { natsservertest.Local, direct = before, false }()
@@ -46,7 +46,7 @@ func TestCarriers(t *testing.T) {
 	}
 }
 
-// panicking is a body that panics when it is read, or only when it is closed.
+// panickingBody is a body that panics when it is read, or only when it is closed.
 type panickingBody struct {
 	mesh.Body
 
@@ -62,7 +62,7 @@ func (p *panickingBody) Next() (mesh.Piece, error) {
 
 func (p *panickingBody) Close() error { panic("close") }
 
-// A body that panics breaks off, and harms nobody else.
+// A body that panics ends with an error, and affects nothing else.
 func TestBodyPanics(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	serve(t, c, "hello", 0, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
@@ -87,8 +87,8 @@ func TestBodyPanics(t *testing.T) {
 
 func localCount(c *mesh.Conn) uint64 { return stats(c, "http.hello").Local }
 
-// In mode auto the wire is taken while an observer or a second member listens, and only then; no request fails over
-// that.
+// In mode auto requests go over NATS while an observer or a second member subscribes, and only then. No request fails
+// when that changes.
 func TestLocalAuto(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
@@ -115,7 +115,7 @@ func TestLocalAuto(t *testing.T) {
 	}
 	defer clients.Wait()
 	defer close(stop)
-	some := func() { // lets requests pass, which are counted
+	some := func() { // sends requests, which are counted
 		all := sent.Load()
 		nodetest.Eventually(t, "requests pass", func() bool { return sent.Load() > all+100 || t.Failed() })
 	}
@@ -162,7 +162,7 @@ func TestLocalAuto(t *testing.T) {
 	within("its end moves them back", inMemory)
 }
 
-// Nearest prefers the member in this process until it is full.
+// Mode nearest prefers the local member until it is at its limit.
 func TestLocalNearest(t *testing.T) {
 	s := natsservertest.Start(t)
 	before := natsservertest.Local
@@ -198,7 +198,7 @@ func TestLocalNearest(t *testing.T) {
 			t.Fatalf("%s answered", got)
 		}
 	}
-	// an answer comes before its place is
+	// The answer comes before the permit is returned.
 	nodetest.Eventually(t, "all places are free", func() bool { return here.Active() == 0 })
 	var waiting sync.WaitGroup
 	for range places {
@@ -209,7 +209,7 @@ func TestLocalNearest(t *testing.T) {
 			}
 		})
 	}
-	for range places { // before others ask for the places
+	for range places { // before others ask for the permits
 		<-entered
 	}
 	nodetest.Eventually(t, "the full member is passed by", func() bool { return ask() == "there" })

@@ -18,8 +18,8 @@ import (
 	"millrace/node"
 )
 
-// tamper is a NATS proxy: it passes the protocol between a client and the server, and gives each message with headers
-// to change, which says how often it is passed on.
+// tamperingProxy is a NATS proxy. It copies the protocol between a client and the server, and passes each message with
+// headers to change, which returns how often to forward it.
 type tamperingProxy struct {
 	addr   string
 	change func(header string) int
@@ -52,7 +52,7 @@ func newTamperingProxy(t *testing.T, server string) *tamperingProxy {
 	return p
 }
 
-// pass copies protocol operations. HPUB and HMSG have headers; PUB and MSG a payload only.
+// copyOperations copies protocol operations. HPUB and HMSG have headers, PUB and MSG only a payload.
 func (p *tamperingProxy) copyOperations(from, to net.Conn) error {
 	defer func() { _ = to.Close() }()
 	in := bufio.NewReaderSize(from, 64<<10)
@@ -87,13 +87,13 @@ func (p *tamperingProxy) copyOperations(from, to net.Conn) error {
 	}
 }
 
-// A message of a stream that NATS loses, or delivers twice, is an error on both sides and never a body that looks
-// complete; a credit or a sign of life that comes twice does no harm.
+// A stream message that NATS loses or delivers twice is an error on both sides, and never a body that looks complete. A
+// credit that comes twice does no harm.
 func TestTamperedStreams(t *testing.T) {
 	const size = 3 << 20
 	for _, c := range []struct {
 		header string
-		nth    int64 // message with that header, both directions counted
+		nth    int64 // message with that header, counted in both directions
 		times  int
 		whole  bool
 	}{

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// A node that comes back with an empty directory has its name and another id. The old id isn't called lost for an hour:
-// not if the new one comes while it counts as alive, nor if it comes later, nor if the old one had said farewell.
+// A node that returns with an empty directory has its name and another id. The old id isn't lost for an hour: not if
+// the new one comes while the old one counts as alive, nor if it comes later, nor if the old one had announced that it
+// leaves.
 func TestReplacedNodeIsNotLost(t *testing.T) {
 	old, fresh := Member{ID: "b", Name: "n2", Incarnation: 5}, Member{ID: "c", Name: "n2", Incarnation: 9}
 	for name, c := range map[string]struct {
-		before func(r *roster, now time.Time) // what happens to the old one
+		before func(r *roster, now time.Time) // happens to the old one
 		after  time.Duration                  // when the new one comes
 		want   []string                       // events from then on
 	}{
@@ -48,7 +49,7 @@ func TestReplacedNodeIsNotLost(t *testing.T) {
 	}
 }
 
-// Two nodes of one name that both live stay listed, both.
+// Two living nodes of the same name both stay listed.
 func TestSameNameStaysListed(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The story of three nodes, as the first one hears it.
+// The first of three nodes records what happens to the others.
 func TestRoster(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})
@@ -36,14 +36,14 @@ func TestRoster(t *testing.T) {
 		{0, sweep, nil},
 		{0, hear(node3), []string{"node-returned n3"}},
 		{0, hear(reborn), []string{"node-restarted n2"}},
-		{0, hear(node2), []string{"node-double n2"}}, // an older process still speaks
+		{0, hear(node2), []string{"node-double n2"}}, // an older process still sends heartbeats
 		{time.Second, hear(node2), nil},              // once a minute is enough
-		{0, leave(node2), nil},                       // it isn't the one that is known
+		{0, leave(node2), nil},                       // not the known process
 		{0, leave(reborn), []string{"node-left n2"}},
 		{0, leave(reborn), nil},
-		{0, hear(reborn), nil}, // sent before the farewell
+		{0, hear(reborn), nil}, // sent before the leave message
 		{10 * time.Second, sweep, []string{"node-lost n3"}},
-		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 1}), nil},                        // its own echo
+		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 1}), nil},                        // its own heartbeat
 		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 2}), []string{"node-double n1"}}, // a copy of its directory
 		{0, hear(Member{ID: "d", Name: "n1", Incarnation: 2}), []string{"node-double n1", "node-joined n1"}},
 		{2 * time.Hour, sweep, []string{"node-lost n1"}},
@@ -75,7 +75,7 @@ func TestRosterBounds(t *testing.T) {
 	}
 }
 
-// Whatever a heartbeat holds, what is believed of it can be shown on a terminal, and the roster stays bounded.
+// Whatever a heartbeat holds, what is accepted is printable, and the roster stays bounded.
 func FuzzHeartbeat(f *testing.F) {
 	f.Add([]byte(`{"id":"b","name":"n2","incarnation":5,"version":"1","config_revision":3,"roles":["edge","store"],"started":"2026-01-02T03:04:05Z"}`))
 	f.Add([]byte(`{"id":"b","name":"n2","version":"1","leaving":true}`))

@@ -24,7 +24,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// noise gives n bytes that any chunk lost, repeated or reordered would change, and their hash.
+// randomBytes returns n bytes, in which any lost, repeated or reordered chunk shows, and their hash.
 func randomBytes(seed uint64, n int64) (io.Reader, func() string) {
 	var key [32]byte
 	key[0], key[1] = byte(seed), byte(seed>>8)
@@ -62,7 +62,7 @@ func upload(r io.Reader, length int64) *mesh.Request {
 	return req
 }
 
-// settled checks that nothing of any stream is left.
+// noStreamsLeft checks that no stream and no borrowed window is left.
 func noStreamsLeft(t *testing.T, conns ...*mesh.Conn) {
 	t.Helper()
 	for _, c := range conns {
@@ -80,7 +80,7 @@ func twoNodes(t *testing.T) (s *natsserver.Server, here, there *mesh.Conn) {
 	return s, natsservertest.Connect(t, s), natsservertest.Connect(t, s)
 }
 
-// Bodies of any size go both ways at the same time, with and without a length, and their trailers.
+// Bodies of any size are sent in both directions at once, with and without a length, and with trailers.
 func TestStreamEcho(t *testing.T) {
 	_, here, there := twoNodes(t)
 	serveStreams(t, there, "echo", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
@@ -109,7 +109,7 @@ func TestStreamEcho(t *testing.T) {
 	noStreamsLeft(t, here, there)
 }
 
-// trailing is a body with trailer fields.
+// trailerBody is a body with trailer fields.
 type trailerBody struct {
 	mesh.Body
 	fields mesh.Header
@@ -117,8 +117,7 @@ type trailerBody struct {
 
 func (b trailerBody) Trailer() mesh.Header { return b.fields }
 
-// A response streams to a request that is one message. Its trailer fields come along, but for those that frame or
-// route.
+// A request in one message may get a streamed response. Its trailer fields are kept, except those that frame or route.
 func TestStreamedReply(t *testing.T) {
 	_, here, there := twoNodes(t)
 	serve(t, there, "down", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
@@ -151,8 +150,7 @@ func TestStreamedReply(t *testing.T) {
 	noStreamsLeft(t, here, there)
 }
 
-// The deadline bounds the time to the head, not the stream behind it, and the handler's context lives as long as the
-// stream.
+// The deadline bounds the time to the head, not the stream after it. The handler's context lives as long as the stream.
 func TestStreamOutlivesDeadline(t *testing.T) {
 	_, here, there := twoNodes(t)
 	pieces := make(chan string)
@@ -172,7 +170,7 @@ func TestStreamOutlivesDeadline(t *testing.T) {
 	}
 	defer func() { _ = resp.Stream.Close() }()
 	for _, want := range []string{"one", "two"} {
-		<-time.After(150 * time.Millisecond) // real time passes: NATS has no other
+		<-time.After(150 * time.Millisecond) // real time: NATS has no other
 		pieces <- want
 		if p, err := resp.Stream.Next(); err != nil || string(p.Data) != want {
 			t.Fatalf("got %q, %v, want %q: a piece must come at once", p.Data, err, want)
@@ -207,7 +205,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A member may answer before it has the whole request: the rest isn't read any more.
+// A member may answer before it has the whole request. The rest isn't read any more.
 func TestAnswerBeforeWholeRequest(t *testing.T) {
 	_, here, there := twoNodes(t)
 	serveStreams(t, there, "early", func(context.Context, *mesh.Request) (*mesh.Response, error) {
@@ -227,7 +225,7 @@ func TestAnswerBeforeWholeRequest(t *testing.T) {
 	noStreamsLeft(t, here, there)
 }
 
-// A slow consumer holds up its own stream only, and no more than its window is in memory.
+// A slow consumer delays only its own stream, and no more than its window is in memory.
 func TestBackPressure(t *testing.T) {
 	_, here, there := twoNodes(t)
 	var sent atomic.Int64
@@ -264,7 +262,7 @@ func TestBackPressure(t *testing.T) {
 	noStreamsLeft(t, here, there)
 }
 
-// endings are what may go wrong while a body of length -1 comes from a member; each must be an error for the reader.
+// Whatever goes wrong while a member sends a body of unknown length, its reader gets an error.
 func TestStreamEndings(t *testing.T) {
 	cases := map[string]struct {
 		run  func(t *testing.T, x *manualMember)
@@ -338,7 +336,7 @@ func TestStreamEndings(t *testing.T) {
 	}
 }
 
-// handmade is a member that streams its answer by hand, message by message.
+// manualMember is a member whose test streams the answer message by message.
 type manualMember struct {
 	server  *natsserver.Server
 	here    *mesh.Conn
@@ -403,7 +401,7 @@ func (x *manualMember) chunk(offset int, data string) {
 
 func (x *manualMember) end(total int) { x.send(nats.Header{"Millrace-End": {strconv.Itoa(total)}}, "") }
 
-// A member's own program streams an answer whose beginning came with the head.
+// A member that speaks the protocol itself streams an answer whose beginning came with the head.
 func TestManualMemberStreams(t *testing.T) {
 	x := newManualMember(t)
 	resp, err := x.here.Do(t.Context(), x.here.Service("hand"), request("GET", "/", 5*time.Second))
@@ -423,7 +421,7 @@ func TestManualMemberStreams(t *testing.T) {
 	noStreamsLeft(t, x.here)
 }
 
-// What the requester's body does to the member that takes it: each must be an error there, never a short body.
+// Whatever goes wrong with the requester's body, the member gets an error and never a short body.
 func TestUploadEndings(t *testing.T) {
 	brokenOff := io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) {
 		return 0, errors.New("gone")
@@ -465,7 +463,7 @@ func TestUploadEndings(t *testing.T) {
 	}
 }
 
-// A member that takes the request and gives no credit runs into the deadline.
+// A member that takes the request but grants no credit runs into the deadline.
 func TestNoCredit(t *testing.T) {
 	s := natsservertest.Start(t)
 	here := natsservertest.Connect(t, s)
@@ -477,7 +475,7 @@ func TestNoCredit(t *testing.T) {
 	noStreamsLeft(t, here)
 }
 
-// A handler that fails, panics or closes ends the exchange, and the client's body isn't read on.
+// A handler that fails, panics or closes the body ends the stream, and the client's body isn't read on.
 func TestStreamHandlerFails(t *testing.T) {
 	_, here, there := twoNodes(t)
 	serveStreams(t, there, "fail", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
@@ -537,7 +535,7 @@ func TestInterimResponses(t *testing.T) {
 	}
 }
 
-// Interim responses that are large are dropped, and the response comes all the same.
+// Interim responses that are too large are dropped, and the response comes nevertheless.
 func TestLargeInterimResponsesAreDropped(t *testing.T) {
 	_, here, there := twoNodes(t)
 	serveStreams(t, there, "large", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
@@ -557,7 +555,7 @@ func TestLargeInterimResponsesAreDropped(t *testing.T) {
 	}
 }
 
-// interims asks a service and gives its interim responses: status and Link.
+// interimResponses asks a service and returns its interim responses: status and Link.
 func interimResponses(t *testing.T, c *mesh.Conn, service string, stream bool) (got []string) {
 	t.Helper()
 	req := request("POST", "/", 5*time.Second)
@@ -572,7 +570,7 @@ func interimResponses(t *testing.T, c *mesh.Conn, service string, stream bool) (
 	return got
 }
 
-// pieces is a body of one piece again and again.
+// repeatedPiece is a body that repeats one piece.
 type repeatedPiece struct {
 	piece mesh.Piece
 	left  atomic.Int64
@@ -594,7 +592,7 @@ func repeatPiece(n int64, p mesh.Piece) *repeatedPiece {
 	return b
 }
 
-// A socket that is refused with a body that streams gives its window back.
+// A refused socket returns its window, even if the refusal's body is streamed.
 func TestRefusedSocketReturnsItsWindow(t *testing.T) {
 	_, here, there := twoNodes(t)
 	serveStreams(t, there, "no", func(context.Context, *mesh.Request) (*mesh.Response, error) {
@@ -613,7 +611,7 @@ func TestRefusedSocketReturnsItsWindow(t *testing.T) {
 	noStreamsLeft(t, here, there)
 }
 
-// Messages that are empty are under credit too: a service that doesn't read holds a few of them.
+// Empty messages need credit too: a service that doesn't read holds only a few of them.
 func TestEmptyMessages(t *testing.T) {
 	_, here, there := twoNodes(t)
 	silent, w := io.Pipe()

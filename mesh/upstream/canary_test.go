@@ -8,7 +8,7 @@ import (
 	"millrace/node"
 )
 
-// Of 20,000 requests a canary gets its share, and what a field decides.
+// Of 20,000 requests a canary gets its share, and those that a field sends there.
 func TestCanary(t *testing.T) {
 	all, cfg := apps(t, 200, 200, 200)
 	cfg.Targets[2].Canary = true
@@ -43,7 +43,7 @@ func TestCanary(t *testing.T) {
 	}
 }
 
-// What explain foresees is what becomes of the request.
+// What Foresee says is what happens to the request.
 func TestForesee(t *testing.T) {
 	urls := indexedTargets(t, 5)
 	cfg := config(urls...)

@@ -24,10 +24,10 @@ import (
 	"millrace/node/nodetest"
 )
 
-// lines is a log that tests read.
+// lines is a log that tests can read.
 type lines struct{ nodetest.Output }
 
-// of gives the lines with that message.
+// of returns the lines with that message.
 func (l *lines) of(tb testing.TB, msg string) (out []map[string]any) {
 	tb.Helper()
 	for line := range strings.Lines(l.String()) {
@@ -42,7 +42,7 @@ func (l *lines) of(tb testing.TB, msg string) (out []map[string]any) {
 	return out
 }
 
-// logged is start with a log.
+// startWithLog is start with a log.
 func startWithLog(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
 	tb.Helper()
 	conn, log := natsservertest.Connect(tb, natsservertest.Start(tb)), &lines{}
@@ -57,7 +57,7 @@ func startWithLog(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
 	return &rig{conn, set}, log
 }
 
-// listening is a target that does with each connection, once a request has come, what it is told.
+// listeningTarget is a target that calls answer with each connection once a request has come.
 func listeningTarget(tb testing.TB, answer func(net.Conn)) (url string) {
 	tb.Helper()
 	return "http://" + nodetest.Serve(tb, func(c net.Conn) {
@@ -71,7 +71,7 @@ func answering(answer string) func(net.Conn) {
 	return func(c net.Conn) { _, _ = io.WriteString(c, answer) }
 }
 
-// Each way in which a target can fail is told apart, to the client without an address, and in the log with target,
+// Each way in which a target can fail is distinguished: for the client without an address, and in the log with target,
 // route and request.
 func TestFailuresAreClassified(t *testing.T) {
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -164,7 +164,7 @@ func TestFailuresAreClassified(t *testing.T) {
 	}
 }
 
-// crowded is a target whose queue of connections is full: one more gets no answer from the system.
+// fullBacklog is a target whose backlog is full: the system doesn't answer a further connection.
 func fullBacklog(tb testing.TB) (url string) {
 	tb.Helper()
 	fd := backlog(tb)
@@ -179,7 +179,7 @@ func fullBacklog(tb testing.TB) (url string) {
 	return "http://" + fd
 }
 
-// A response that breaks off while it streams is the upstream's failure, and told as such.
+// A response that ends within its stream is reported as the upstream's failure.
 func TestBrokenStreamIsReported(t *testing.T) {
 	url := listeningTarget(t, answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"+
 		strings.Repeat("x", 0x10000)+"\r\n"))
@@ -203,7 +203,7 @@ func TestBrokenStreamIsReported(t *testing.T) {
 	}
 }
 
-// When everything fails, the log isn't flooded; each kind of failure of each target is told all the same.
+// When everything fails, the log isn't flooded, but each kind of failure of each target is logged.
 func TestFailureLogIsThrottled(t *testing.T) {
 	var n atomic.Int64
 	url := listeningTarget(t, func(c net.Conn) {
@@ -234,7 +234,7 @@ func TestFailureLogIsThrottled(t *testing.T) {
 	}
 }
 
-// Another node's caller learns, too, whether a request has reached anybody, and what failed.
+// A caller on another node also learns whether a request has reached a target, and what failed.
 func TestUnreachedCrossesTheMesh(t *testing.T) {
 	server := natsservertest.Start(t)
 	set, err := upstream.New(upstream.Config{Conn: natsservertest.Connect(t, server), Log: nodetest.Discard()})
@@ -258,7 +258,7 @@ func TestUnreachedCrossesTheMesh(t *testing.T) {
 	}
 }
 
-// What needs a broken network, or a node that stops, to be seen.
+// Errors that tests can't provoke: they need a broken network, or a node that stops.
 func TestErrorsAreClassified(t *testing.T) {
 	dial := func(err error) error { return upstream.ConnectError(&net.OpError{Op: "dial", Net: "tcp", Err: err}) }
 	for want, err := range map[node.Failure]error{
@@ -276,7 +276,7 @@ func TestErrorsAreClassified(t *testing.T) {
 	}
 }
 
-// A request that the node cuts off, as it stops, isn't told as the upstream's failure.
+// A request that the stopping node ends isn't reported as the upstream's failure.
 func TestNodeCutOffIsNoUpstreamFailure(t *testing.T) {
 	asked := make(chan struct{})
 	url := listeningTarget(t, func(c net.Conn) { close(asked); _, _ = io.Copy(io.Discard, c) })

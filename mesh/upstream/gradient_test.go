@@ -17,7 +17,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// scarce is a target with so many places, in each of which a request takes so long; others wait inside it.
+// limitedTarget is a target that handles that many requests at once, each for that long. Others wait inside it.
 type limitedTarget struct {
 	now, peak atomic.Int64 // requests inside
 }
@@ -45,14 +45,14 @@ func startLimitedTarget(tb testing.TB, places int, takes time.Duration) (url str
 	}).URL, inside
 }
 
-// outcome is what clients saw.
+// loadResult is what clients saw.
 type loadResult struct {
 	good, refused, failed int
-	p50, p99              time.Duration // of the good ones
-	rate                  float64       // good ones a second
+	p50, p99              time.Duration // of the answered requests
+	rate                  float64       // answered requests per second
 }
 
-// offer sends requests for a while, at times that don't depend on the answers.
+// offerLoad sends requests for a while, at times that don't depend on the answers.
 func offerLoad(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o loadResult) {
 	t.Helper()
 	var mu sync.Mutex
@@ -88,9 +88,9 @@ func offerLoad(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o 
 	return o
 }
 
-// At ten times a target's capacity the adaptive limit lets few requests wait inside it, where without a limit all do,
-// and refuses the others. How fast it is then, which hangs on the machine, is reported; TestGradient shows how the
-// limit is found.
+// At ten times a target's capacity the adaptive limit lets few requests wait inside it and refuses the others. Without
+// a limit all wait inside it. The speed depends on the machine and is only reported; TestGradient shows how the limit
+// is found.
 func TestAdaptive(t *testing.T) {
 	const places, takes = 20, 50 * time.Millisecond
 	const capacity = places * float64(time.Second/takes)
@@ -117,12 +117,12 @@ func TestAdaptive(t *testing.T) {
 	}
 }
 
-// The limit follows a target without knowing it: its capacity, a smaller one, and an unloaded time that changes.
+// The limit follows a target without knowing its capacity, a reduced capacity, or a changing latency without load.
 func TestGradient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		places, takes := 10, 20*time.Millisecond
 		g := upstream.NewGradient(time.Now)
-		// serve keeps as many requests in flight as the limit allows, in a target that is a queue.
+		// serve keeps as many requests in flight as the limit allows, in a target that queues them.
 		serve := func(span time.Duration) (mean float64) {
 			until, n, sum := time.Now().Add(span), 0, time.Duration(0)
 			for time.Now().Before(until) {
@@ -160,7 +160,7 @@ func TestGradient(t *testing.T) {
 	})
 }
 
-// Responses that stream hold places for as long as their clients like: the limit is for the others.
+// Streamed responses hold permits for as long as their clients like. The limit is for the other requests.
 func TestAdaptiveLimitIgnoresStreams(t *testing.T) {
 	app := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/events" {
@@ -186,7 +186,7 @@ func TestAdaptiveLimitIgnoresStreams(t *testing.T) {
 	}
 }
 
-// Requests that were there before a probe may hold all of its places: then it ends.
+// If earlier requests hold all permits during a probe, the probe ends.
 func TestOverdueProbeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := upstream.NewGradient(time.Now)
@@ -216,7 +216,7 @@ func TestOverdueProbeEnds(t *testing.T) {
 	})
 }
 
-// Refused connections tell nothing about how fast a target is.
+// Refused connections say nothing about a target's latency.
 func TestAdaptiveLimitIgnoresRefusedConnections(t *testing.T) {
 	app := startServer(t, func(http.ResponseWriter, *http.Request) { <-time.After(5 * time.Millisecond) })
 	addr := app.Listener.Addr().String()

@@ -13,7 +13,7 @@ import (
 	"millrace/node"
 )
 
-// named answers with its index, so that a request's target shows.
+// indexedTargets answer with their index, to show which one a request went to.
 func indexedTargets(tb testing.TB, n int) (urls []string) {
 	tb.Helper()
 	for i := range n {
@@ -22,7 +22,7 @@ func indexedTargets(tb testing.TB, n int) (urls []string) {
 	return urls
 }
 
-// Equal keys go to the same target, on every node; keys spread evenly; and when a target leaves only its keys move.
+// Equal keys go to the same target on every node. Keys spread evenly, and when a target leaves only its keys move.
 func TestHash(t *testing.T) {
 	urls := indexedTargets(t, 4)
 	for text, field := range map[string]func(i int) mesh.Field{
@@ -85,7 +85,7 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// A key that everybody asks for doesn't bury its target: what is above its share by a quarter goes elsewhere.
+// A key that everybody asks for doesn't overload its target: what exceeds its share by a quarter goes elsewhere.
 func TestHashBounded(t *testing.T) {
 	const clients = 40
 	var now, most [4]atomic.Int64
@@ -124,7 +124,7 @@ func TestHashBounded(t *testing.T) {
 	}
 }
 
-// The few requests that one browser sends at once go to the same target.
+// The few concurrent requests of one browser go to the same target.
 func TestHashKeepsFewRequestsTogether(t *testing.T) {
 	var urls []string
 	var gots []*atomic.Int64

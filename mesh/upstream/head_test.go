@@ -15,8 +15,8 @@ import (
 	"millrace/node"
 )
 
-// Whatever a target writes that isn't a response by RFC 9112 is taken as the RFC allows or refused at once, while the
-// target keeps its connection open: nobody waits for the end of a line that has come.
+// A target's response that isn't strictly RFC 9112 is accepted where the RFC allows it, or refused at once even if the
+// target keeps its connection open.
 func TestOddResponsesEndAtOnce(t *testing.T) {
 	const broken = "" // as a body
 	var all sync.WaitGroup
@@ -93,7 +93,7 @@ func TestOddResponsesEndAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// Fields that are right stay as they are; what is mended are right fields then, no more of them than there were lines.
+// Valid fields are kept as they are. Normalized fields are valid, and no more than there were lines.
 func FuzzFields(f *testing.F) {
 	for _, s := range []string{
 		"A: b\r\n\r\n", "A : b\r\n\r\nrest", "A: b\r\n c\r\n\t\r\n\r\n", " A: b\r\n\r\n", "A: b\r\n\r\n C: d\r\n\r\n",

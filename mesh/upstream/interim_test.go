@@ -10,8 +10,8 @@ import (
 	"millrace/mesh"
 )
 
-// Interim responses of a target pass, whatever they are but for a 100 or a 101 that nobody asked for, up to a number
-// and a size. The response comes in any case.
+// A target's interim responses are forwarded, except for a 100 or 101 that nobody asked for, up to a number and a size.
+// The response always comes.
 func TestInterimResponses(t *testing.T) {
 	const final = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	head := func(status int, fields string) string {

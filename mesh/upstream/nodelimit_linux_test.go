@@ -16,7 +16,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// backlog gives the address of a socket that takes no connection, behind whose first ones others get no answer.
+// backlog returns the address of a socket that accepts nothing. Connections beyond its backlog get no answer.
 func backlog(tb testing.TB) string {
 	tb.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -35,9 +35,10 @@ func backlog(tb testing.TB) string {
 	return (&net.TCPAddr{IP: own.Addr[:], Port: own.Port}).String()
 }
 
-// A node without a free file descriptor can't ask anybody. That is told as its own failure, and no target rests for it.
+// A node without a free file descriptor can't connect. That is reported as its own failure, and no target is ejected
+// for it.
 func TestNodeDescriptorLimitIsNoTargetFailure(t *testing.T) {
-	// no connection rests
+	// no idle connection
 	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }
 	one, two := startServer(t, last).URL, startServer(t, last).URL
 	for name, cfg := range map[string]node.Upstream{
@@ -45,7 +46,7 @@ func TestNodeDescriptorLimitIsNoTargetFailure(t *testing.T) {
 		"a name":    config(strings.Replace(one, "127.0.0.1", "localhost", 1)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg.Resolve = 0 // but for each connection
+			cfg.Resolve = 0 // for each connection instead
 			testDescriptorLimit(t, cfg)
 		})
 	}
@@ -81,7 +82,7 @@ func testDescriptorLimit(t *testing.T, cfg node.Upstream) {
 	}
 }
 
-// A health check that the node can't make for want of descriptors says nothing about the target.
+// A health check that fails for lack of the node's descriptors says nothing about the target.
 func TestNodeDescriptorLimitFailsNoHealthCheck(t *testing.T) {
 	var checks atomic.Int64
 	s := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -91,7 +92,7 @@ func TestNodeDescriptorLimitFailsNoHealthCheck(t *testing.T) {
 	cfg := config(s.URL)
 	cfg.Health = &node.Health{Path: "/"}
 	cfg.Health.Defaults()
-	cfg.Health.Interval, cfg.Health.Fails = node.Duration(10*time.Millisecond), 3 // one may be on its way
+	cfg.Health.Interval, cfg.Health.Fails = node.Duration(10*time.Millisecond), 3 // one may be running
 	r, log := startWithLog(t, cfg)
 	nodetest.Eventually(t, "it is checked", func() bool { return checks.Load() > 0 })
 	release := exhaustDescriptors(t)
@@ -107,7 +108,7 @@ func TestNodeDescriptorLimitFailsNoHealthCheck(t *testing.T) {
 	}
 }
 
-// useUp takes every descriptor that the process may have, of few, and those that become free.
+// exhaustDescriptors lowers the process's limit and takes every descriptor, also those that become free.
 func exhaustDescriptors(t *testing.T) (release func()) {
 	t.Helper()
 	var before syscall.Rlimit

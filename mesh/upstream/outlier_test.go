@@ -14,7 +14,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A target that fails a large part of its requests rests, though never several in a row.
+// A target that fails a large part of its requests is ejected, even if never several in a row.
 func TestEjectsByRate(t *testing.T) {
 	var n atomic.Int64
 	flaky := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -38,7 +38,7 @@ func TestEjectsByRate(t *testing.T) {
 	}
 }
 
-// A target that is much slower than the others rests; when it is as fast again it has its share again.
+// A target that is much slower than the others is ejected. When it is as fast again, it has its full share again.
 func TestEjectsSlow(t *testing.T) {
 	var slow atomic.Bool
 	slow.Store(true)
@@ -71,7 +71,7 @@ func TestEjectsSlow(t *testing.T) {
 	})
 }
 
-// Ejection is a circuit breaker for each target: it opens after as many failures in a row as failsafe-go's, tries again
+// Ejection is a circuit breaker for each target. It opens after as many failures in a row as failsafe-go's, tries again
 // after its delay, closes on the first success and opens again on the first failure.
 func TestEjectionMatchesFailsafeBreaker(t *testing.T) {
 	for _, failures := range []int{1, 3} {
@@ -79,7 +79,7 @@ func TestEjectionMatchesFailsafeBreaker(t *testing.T) {
 			target, spare := newApp(t, 200), newApp(t, 200)
 			cfg := config(target.url, spare.url)
 			cfg.Eject.Failures, cfg.Eject.Rate, cfg.Eject.SlowStart, cfg.Retry.Tries = failures, 0, 0, 1
-			cfg.Targets[0].Weight = 1000 // nearly every request asks it while it may be asked
+			cfg.Targets[0].Weight = 1000 // nearly every request goes there while it may
 			r := start(t, cfg)
 			reference := circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(failures)).WithSuccessThreshold(
 				1).WithDelay(100 * time.Millisecond).Build()

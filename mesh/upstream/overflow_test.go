@@ -12,7 +12,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// slowly answers after 20 ms, so that a few clients fill it.
+// slowTarget answers after 20 ms, so that a few clients bring it to its limit.
 func slowTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	tb.Helper()
 	got = &atomic.Int64{}
@@ -22,7 +22,7 @@ func slowTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	}).URL, got
 }
 
-// each runs clients at once, each of which calls f so often.
+// runClients runs that many clients at once, each of which calls f that many times.
 func runClients(clients, times int, f func()) {
 	var all sync.WaitGroup
 	for range clients {
@@ -35,14 +35,15 @@ func runClients(clients, times int, f func()) {
 	all.Wait()
 }
 
-// full is a configuration whose targets take two requests at once; others wait.
+// limitedConfig is a configuration whose targets take two requests at once. Others wait.
 func limitedConfig(urls ...string) node.Upstream {
 	cfg := config(urls...)
 	cfg.Concurrency.Max, cfg.Concurrency.MaxQueue, cfg.Concurrency.MaxWait = 2, 1000, node.Duration(20*time.Second)
 	return cfg
 }
 
-// What finds the healthy targets full waits for them, and doesn't go to one that rests, which would always have room.
+// Requests that find the healthy targets at their limits wait, and don't go to an ejected one, which always has
+// capacity.
 func TestOverflowAvoidsEjectedTargets(t *testing.T) {
 	bad := newApp(t, 503)
 	good, _ := slowTarget(t)
@@ -53,7 +54,7 @@ func TestOverflowAvoidsEjectedTargets(t *testing.T) {
 		_, _ = r.do(t, "POST", "/", "x") // fails where it must
 	}
 	before := bad.got.Load()
-	runClients(6, 5, func() { // 300 ms, and the least rest is 750 ms
+	runClients(6, 5, func() { // 300 ms; the shortest ejection is 750 ms
 		if resp, err := r.do(t, "POST", "/", "x"); r.state(bad.url) == "resting" && (err != nil || resp.Status != 200) {
 			t.Errorf("got %+v, %v", resp, err)
 		}
@@ -63,7 +64,7 @@ func TestOverflowAvoidsEjectedTargets(t *testing.T) {
 	}
 }
 
-// Nor does it go to a canary, if it isn't for one.
+// Nor do they go to a canary, unless they are for one.
 func TestOverflowAvoidsCanary(t *testing.T) {
 	stable, _ := slowTarget(t)
 	canary, got := slowTarget(t)
@@ -82,7 +83,7 @@ func TestOverflowAvoidsCanary(t *testing.T) {
 	}
 }
 
-// A retry waits for room as well.
+// A retry waits for capacity too.
 func TestRetryWaitsForCapacity(t *testing.T) {
 	bad := newApp(t, 503)
 	good, _ := slowTarget(t)
@@ -96,7 +97,7 @@ func TestRetryWaitsForCapacity(t *testing.T) {
 	})
 }
 
-// hanging is a target that answers when it is let.
+// hangingTarget answers only after free was called.
 func hangingTarget(tb testing.TB) (url string, free func()) {
 	tb.Helper()
 	hold := make(chan struct{})
@@ -114,8 +115,8 @@ func hangingTarget(tb testing.TB) (url string, free func()) {
 	return url, free
 }
 
-// Who waits gets a target that a reload adds, or one that passes its health check again, though no place was given
-// back.
+// Waiting requests get a target that a reload adds, or that passes its health check again, though no permit was
+// returned.
 func TestWaitingRequestsUseNewTargets(t *testing.T) {
 	var healthy atomic.Bool
 	sick := startServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -143,7 +144,7 @@ func TestWaitingRequestsUseNewTargets(t *testing.T) {
 			r := start(t, cfg)
 			nodetest.Eventually(t, "one target is down", func() bool { return r.state(sick) == "down" })
 			var first, others sync.WaitGroup
-			first.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // it holds the only place
+			first.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // it holds the only permit
 			nodetest.Eventually(t, "the place is taken", func() bool {
 				return r.set.Status()[0].Targets[0].InFlight == 1
 			})
@@ -164,7 +165,7 @@ func TestWaitingRequestsUseNewTargets(t *testing.T) {
 	}
 }
 
-// A request that fails after a reload is repeated at the targets that there are then.
+// A request that fails after a reload is retried at the new targets.
 func TestRetriesUseNewTargets(t *testing.T) {
 	hold := make(chan struct{})
 	var entered atomic.Int64
@@ -200,7 +201,7 @@ func TestRetriesUseNewTargets(t *testing.T) {
 	}
 }
 
-// A reload of the health check keeps what is known about the targets.
+// A reload of the health check keeps the targets' state.
 func TestHealthReloadKeepsState(t *testing.T) {
 	var got atomic.Int64
 	down := startServer(t, func(w http.ResponseWriter, r *http.Request) {

@@ -17,7 +17,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// names is a resolver that a test changes.
+// fakeResolver is a resolver whose answers a test changes.
 type fakeResolver struct {
 	mu    sync.Mutex
 	addrs []string
@@ -42,8 +42,8 @@ func (n *fakeResolver) LookupNetIP(_ context.Context, _, host string) (out []net
 	return out, n.err
 }
 
-// Each address of a target's name is a target; they follow the name, under load and without a failed request; and stay
-// when it can't be looked up.
+// Each address of a target's name becomes a target. Targets follow changes of the name, under load and without a failed
+// request. They stay when the name can't be resolved.
 func TestResolve(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "0.0.0.0:0")
 	if err != nil {
@@ -112,7 +112,7 @@ func TestResolve(t *testing.T) {
 	only("127.0.0.4")
 }
 
-// stuck is a resolver that never answers for one name.
+// stuckResolver never answers for one name.
 type stuckResolver struct{ *fakeResolver }
 
 func (s stuckResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
@@ -123,7 +123,7 @@ func (s stuckResolver) LookupNetIP(ctx context.Context, network, host string) ([
 	return s.fakeResolver.LookupNetIP(ctx, network, host)
 }
 
-// A name that can't be resolved doesn't keep others from it, and neither keeps the status from being told.
+// A name that can't be resolved delays neither the others nor the status.
 func TestResolveHangs(t *testing.T) {
 	dns := &fakeResolver{}
 	dns.set(nil, "127.0.0.1")
@@ -137,7 +137,7 @@ func TestResolveHangs(t *testing.T) {
 	cfg.Resolve = node.Duration(time.Second)
 	applied := make(chan error)
 	go func() { applied <- set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}) }()
-	if len(set.Status()) > 0 { // before the look-up is over
+	if len(set.Status()) > 0 { // before the lookup has ended
 		t.Error("the upstream is there before its names")
 	}
 	if err := <-applied; err != nil {

@@ -18,7 +18,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// keepAlive is a target that answers by hand on connections that stay open. It counts them.
+// keepAliveTarget answers with the function on connections that stay open, and counts the connections.
 func keepAliveTarget(tb testing.TB, answer func(c net.Conn, r *http.Request)) (url string, connections *atomic.Int64) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,7 +66,8 @@ func keepAliveTarget(tb testing.TB, answer func(c net.Conn, r *http.Request)) (u
 
 const realAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal"
 
-// Bytes beyond a response, for bodies of every size around the buffers, never become the answer to the next request.
+// Bytes after a response never become the answer to the next request, for bodies of all sizes near those of the
+// buffers.
 func TestLeftoversAreNotAnAnswer(t *testing.T) {
 	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
 	url, _ := keepAliveTarget(t, func(c net.Conn, r *http.Request) {
@@ -90,7 +91,7 @@ func TestLeftoversAreNotAnAnswer(t *testing.T) {
 	}
 }
 
-// What a target sends unasked on a connection that rests isn't an answer either.
+// What a target sends unasked on an idle connection isn't an answer either.
 func TestUnsolicitedResponse(t *testing.T) {
 	speak, spoken := make(chan struct{}), make(chan struct{})
 	var first sync.Once
@@ -108,7 +109,7 @@ func TestUnsolicitedResponse(t *testing.T) {
 	if _, err := r.do(t, "GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	close(speak) // the response is read: let the target speak
+	close(speak) // the response is read: let the target send more
 	<-spoken
 	nodetest.Eventually(t, "a new connection is made", func() bool {
 		resp, err := r.do(t, "GET", "/", "")
@@ -119,7 +120,7 @@ func TestUnsolicitedResponse(t *testing.T) {
 	})
 }
 
-// A request that makes its target close the connection is sent at most twice, however many connections rest.
+// A request that makes its target close the connection is sent at most twice, however many idle connections there are.
 func TestClosingRequestIsSentAtMostTwice(t *testing.T) {
 	var poison atomic.Int64
 	var arrived sync.WaitGroup
@@ -131,7 +132,7 @@ func TestClosingRequestIsSentAtMostTwice(t *testing.T) {
 			return
 		}
 		arrived.Done()
-		arrived.Wait() // so that each needs a connection of its own
+		arrived.Wait() // so that each needs its own connection
 		_, _ = io.WriteString(c, realAnswer)
 	})
 	r := start(t, config(url))
@@ -152,7 +153,7 @@ func TestClosingRequestIsSentAtMostTwice(t *testing.T) {
 	}
 }
 
-// A connection is used again although the last request's deadline has passed.
+// A connection is reused after the last request's deadline has passed.
 func TestReuseAfterDeadline(t *testing.T) {
 	url, connections := keepAliveTarget(t, func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, realAnswer) })
 	cfg := config(url)
@@ -169,7 +170,7 @@ func TestReuseAfterDeadline(t *testing.T) {
 	}
 }
 
-// An upstream whose start failed isn't a member: the next try serves every request.
+// An upstream that failed to start isn't a member: the next Apply makes one that serves every request.
 func TestFailedApplyLeavesNoMember(t *testing.T) {
 	s := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	cfg := config(s.URL)
@@ -233,7 +234,7 @@ func TestShutdownIsParallel(t *testing.T) {
 	}
 }
 
-// Of two targets one of which hangs, the hanging one soon gets next to nothing.
+// A hanging target soon gets almost no requests.
 func TestHangingTarget(t *testing.T) {
 	var hung atomic.Int64
 	hangs := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -268,7 +269,7 @@ func TestHangingTarget(t *testing.T) {
 	}
 }
 
-// forgetful takes connections and ends each of them when its second request comes.
+// crashingTarget accepts connections and closes each of them at its second request.
 func crashingTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	tb.Helper()
 	got = &atomic.Int64{}
@@ -291,7 +292,7 @@ func crashingTarget(tb testing.TB) (url string, got *atomic.Int64) {
 						return
 					}
 					if got.Add(1); i == 1 {
-						return // the second request was taken, and ends the worker
+						return // the second request was read, and crashes the worker
 					}
 					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				}
@@ -301,7 +302,7 @@ func crashingTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	return "http://" + l.Addr().String(), got
 }
 
-// A used connection that turns out to be closed is no failure, if a new one serves.
+// A reused connection that turns out to be closed is no failure, if a new one works.
 func TestClosedConnectionIsNoFailure(t *testing.T) {
 	url, got := crashingTarget(t)
 	cfg := config(url, newApp(t, 200).url)
@@ -317,7 +318,7 @@ func TestClosedConnectionIsNoFailure(t *testing.T) {
 	}
 }
 
-// A target that falls over requests on used connections can't double its load, and is seen to fail.
+// A target that crashes on requests over reused connections can't double its load, and its failures show.
 func TestSendAgainBudget(t *testing.T) {
 	url, got := crashingTarget(t)
 	r := start(t, config(url))

@@ -15,7 +15,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A request that doesn't end in time is another matter than an upstream that doesn't start.
+// ErrCutOff distinguishes a request that doesn't end in time from an upstream that doesn't start.
 func TestCutOff(t *testing.T) {
 	entered, finish := make(chan struct{}, 2), make(chan struct{})
 	slow := startServer(t, func(http.ResponseWriter, *http.Request) {
@@ -27,7 +27,7 @@ func TestCutOff(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ask := func() {
-		wg.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // its end is of no interest
+		wg.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // its result doesn't matter
 		<-entered
 	}
 	ask()
@@ -56,7 +56,7 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// A set that was ended stays so: a reload that comes too late starts nothing.
+// A set that was shut down or closed stays so: a late reload starts nothing.
 func TestApplyFailsAfterEnd(t *testing.T) {
 	app := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	for name, end := range map[string]func(*upstream.Set) error{
@@ -74,8 +74,8 @@ func TestApplyFailsAfterEnd(t *testing.T) {
 	}
 }
 
-// Requests that may not be repeated run while targets are added, removed and reweighted: none is lost, and those that
-// run at a removed target end there.
+// Targets are added, removed and reweighted while requests run that may not be repeated: none is lost, and those at a
+// removed target end there.
 func TestTargetsChangeUnderLoad(t *testing.T) {
 	urls := indexedTargets(t, 6)
 	r := start(t, config(urls...))
@@ -89,7 +89,7 @@ func TestTargetsChangeUnderLoad(t *testing.T) {
 			cfg.MaxRequests = 500 + i
 		}
 		if i%10 == 0 {
-			cfg.ConnectTimeout += node.Duration(i) // all targets are new ones
+			cfg.ConnectTimeout += node.Duration(i) // makes all targets new
 		}
 		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// rig is an upstream named "api" on a mesh of its own.
+// rig is an upstream named "api" on its own mesh.
 type rig struct {
 	conn *mesh.Conn
 	set  *upstream.Set
@@ -61,8 +61,8 @@ func (r *rig) do(tb testing.TB, method, target string, body string, header ...me
 	return readWhole(resp, err)
 }
 
-// busy has clients send request after request, with a pause between them, until stop is called; each must be answered
-// 200. sent counts them.
+// sendContinuously sends requests from that many clients, with a pause between them, until stop is called. Each must be
+// answered 200. sent counts them.
 func (r *rig) sendContinuously(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64,
 	stop func(),
 ) {
@@ -140,7 +140,7 @@ func TestForwards(t *testing.T) {
 	}
 }
 
-// whole reads a response's stream to its end.
+// readWhole reads a response's stream to its end.
 func readWhole(resp *mesh.Response, err error) (*mesh.Response, error) {
 	if err != nil || resp.Stream == nil {
 		return resp, err
@@ -150,7 +150,7 @@ func readWhole(resp *mesh.Response, err error) (*mesh.Response, error) {
 	return resp, err
 }
 
-// Every way that RFC 9112 §6.3 frames a body, and the answers that have none.
+// All framings of a body by RFC 9112 §6.3, and the answers without one.
 func TestBodies(t *testing.T) {
 	s := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -201,7 +201,7 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// raw is a target that answers each connection with bytes as they are and closes it.
+// rawTarget answers each connection with the given bytes and closes it.
 func rawTarget(tb testing.TB, answer string) (url string, requests *atomic.Int64) {
 	tb.Helper()
 	requests = new(atomic.Int64)
@@ -257,7 +257,7 @@ func TestRawResponses(t *testing.T) {
 	}
 }
 
-// Whatever a target answers, nothing crashes and nothing invalid comes out.
+// Whatever a target answers, nothing crashes and nothing invalid is returned.
 func FuzzResponse(f *testing.F) {
 	f.Add("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "GET")
 	f.Add("HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\nKeep-Alive: timeout=5\r\n\r\n", "HEAD")
@@ -271,7 +271,7 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-// A GET is sent to another target when the first breaks off; a POST that may have arrived is not.
+// A GET is sent to another target when the first closes the connection. A POST that may have arrived isn't.
 func TestRetries(t *testing.T) {
 	broken, sent := rawTarget(t, "")
 	var served atomic.Int64
@@ -312,7 +312,7 @@ func TestRetries(t *testing.T) {
 	})
 }
 
-// A connection that the target has closed while it rested isn't an error for anybody, not even for a POST.
+// An idle connection that the target has closed causes no error, not even for a POST.
 func TestStaleConnections(t *testing.T) {
 	s := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	r := start(t, config(s.URL))
@@ -345,7 +345,7 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// How long a target may take is the route's to say, unless the upstream has a timeout that is shorter.
+// A target may take as long as the route allows, unless the upstream has a shorter timeout.
 func TestRouteTimeoutCounts(t *testing.T) {
 	now := time.Now()
 	req := &mesh.Request{Deadline: now.Add(time.Minute)}
@@ -361,7 +361,7 @@ func TestRouteTimeoutCounts(t *testing.T) {
 	}
 }
 
-// A target whose health check fails gets no requests, and gets them again when it passes.
+// A target whose health check fails gets no requests until it passes again.
 func TestHealth(t *testing.T) {
 	var sick atomic.Bool
 	var served [2]atomic.Int64
@@ -439,7 +439,7 @@ func TestStoppedTarget(t *testing.T) {
 	}
 }
 
-// A target that fails requests in a row rests, returns, and is used although it rests when there is no other.
+// A target that fails requests in a row is ejected and returns. It is used while ejected if there is no other.
 func TestEjection(t *testing.T) {
 	broken, sent := rawTarget(t, "")
 	good := startServer(t, func(http.ResponseWriter, *http.Request) {})
@@ -454,7 +454,7 @@ func TestEjection(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := sent.Load() - before; n > 1 { // one, if the rest just ended
+	if n := sent.Load() - before; n > 1 { // one, if the ejection just ended
 		t.Errorf("the resting target got %d requests", n)
 	}
 	nodetest.Eventually(t, "it is tried again", func() bool {
@@ -472,7 +472,7 @@ func TestEjection(t *testing.T) {
 	}
 }
 
-// Weights share requests out, and of two equal targets the slow one gets fewer.
+// Weights distribute the requests. Of two equal targets the slow one gets fewer.
 func TestBalance(t *testing.T) {
 	var counts [2]atomic.Int64
 	handler := func(i int, delay time.Duration) http.HandlerFunc {
@@ -528,7 +528,7 @@ func TestCancelReachesTarget(t *testing.T) {
 			&mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(300 * time.Millisecond)})
 	}()
 	<-started
-	<-ended // the test's own time-out fails this
+	<-ended // the test's own timeout fails this
 }
 
 func BenchmarkUpstream(b *testing.B) {
