@@ -36,8 +36,8 @@ type bodyStream struct {
 	done       chan struct{}  // closed by end
 	lastActive atomic.Int64   // unix nanoseconds of the last byte in either direction
 
-	mu     sync.Mutex
-	peer   string // subject to send to; empty until known
+	mu     sync.Mutex // guards the fields below
+	peer   string     // subject to send to; empty until known
 	in     receiveHalf
 	out    sendHalf
 	err    error  // why the stream has ended

@@ -42,7 +42,7 @@ type bodyStreams struct {
 	idle     atomic.Int64
 	pool     atomic.Int64 // bytes that windows may still grow by
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards byToken and closed
 	byToken map[string]*bodyStream
 	closed  bool
 
@@ -52,11 +52,11 @@ type bodyStreams struct {
 }
 
 func newBodyStreams(prefix string, skipNATS bool, log *slog.Logger) *bodyStreams {
-	t := &bodyStreams{log: log, skipNATS: skipNATS, byToken: map[string]*bodyStream{}, root: prefix + streamRoot}
-	t.probeNow, t.stop, t.probesEnded = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
-	t.prefix = t.root + rand.Text()
-	t.pool.Store(windowPool)
-	return t
+	b := &bodyStreams{log: log, skipNATS: skipNATS, byToken: map[string]*bodyStream{}, root: prefix + streamRoot}
+	b.probeNow, b.stop, b.probesEnded = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	b.prefix = b.root + rand.Text()
+	b.pool.Store(windowPool)
+	return b
 }
 
 // open registers a new stream, initialized by set. It returns nil if there are maxBodyStreams already.

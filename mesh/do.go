@@ -108,7 +108,7 @@ type requestCall struct {
 	interimQuota interimQuota // of the forwarded interim responses
 }
 
-// sendTry publishes the request under a new try.
+// sendTry publishes the request as a new try.
 func (c *requestCall) sendTry() error {
 	t, ok := c.conn.mux.begin()
 	if !ok {

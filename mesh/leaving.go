@@ -65,7 +65,8 @@ type leave struct {
 	limit   *time.Timer
 }
 
-// beginPublish waits while requests on the subject are paused. Until endPublish, the next pause waits.
+// beginPublish waits while requests on the subject are paused. The caller publishes its request and calls endPublish.
+// A pause that begins meanwhile waits for that.
 func (p *pauses) beginPublish(subject string) {
 	for {
 		p.mu.RLock()
@@ -136,7 +137,7 @@ func (c *Conn) handleLeaving(msg *nats.Msg) {
 	}
 }
 
-// pauseOthers makes the other nodes pause requests on the subject until over is called. It returns when they have, or
+// pauseOthers makes the other nodes pause requests on the subject until resume is called. It returns when they have, or
 // after pauseWithin.
 func (c *Conn) pauseOthers(ctx context.Context, subject string) (resume func()) {
 	missing := map[pausedMessage]bool{}

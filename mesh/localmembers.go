@@ -23,17 +23,17 @@ type localMembers struct {
 
 // add registers a member, unless it was closed meanwhile. remove undoes it.
 func (l *localMembers) add(s *Service) {
-	l.update(s.cfg.Destination.subject, func(l []*Service) []*Service {
+	l.update(s.cfg.Destination.subject, func(list []*Service) []*Service {
 		if s.base.Err() != nil { // it was removed, or is about to be
-			return l
+			return list
 		}
-		return append(l, s)
+		return append(list, s)
 	})
 }
 
 func (l *localMembers) remove(s *Service) {
-	l.update(s.cfg.Destination.subject, func(l []*Service) []*Service {
-		return slices.DeleteFunc(l, func(o *Service) bool { return o == s })
+	l.update(s.cfg.Destination.subject, func(list []*Service) []*Service {
+		return slices.DeleteFunc(list, func(o *Service) bool { return o == s })
 	})
 }
 

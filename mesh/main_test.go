@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// record is a log that tests can read.
+// logBuffer is a log that tests can read.
 type logBuffer struct{ nodetest.Output }
 
 func (r *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }

@@ -23,8 +23,8 @@ import (
 type mux struct {
 	prefix string
 	slots  []slot
-	// free slots, first in first out. A slot stays free for long before its reuse, so that late and second replies can
-	// be told apart.
+	// free holds the free slots, first in first out. A slot stays free for long before its reuse, so that late and
+	// second replies can be told apart.
 	free  chan uint32
 	nonce atomic.Uint64
 	drop  func(label string, reason dropReason)

@@ -36,7 +36,7 @@ type ServiceConfig struct {
 	Handler     Handler
 	Limit       int // requests that run at once until their response begins; 0 means 256
 	// Direct lets a request of this process run on the caller's goroutine, with a context that has no deadline of its
-	// own. It promises that the handler returns when its context or the request's deadline ends, or its owner ends it,
+	// own. It requires that the handler returns when its context or the request's deadline ends, or its owner ends it,
 	// that it neither keeps nor changes the request, and that it doesn't use the response after returning it. Close
 	// doesn't cancel such requests.
 	Direct  bool
@@ -60,7 +60,7 @@ type Service struct {
 	stop   context.CancelFunc
 	cancel *nats.Subscription
 
-	mu           sync.Mutex
+	mu           sync.Mutex           // guards the fields below
 	subs         []*nats.Subscription // the group memberships; none before Open or after leave
 	closed       bool
 	calls        map[string]context.CancelFunc // cancels the running request with that nonce

@@ -79,12 +79,12 @@ type waivableContext struct {
 }
 
 // Deadline returns when the context ends, unless a stream begins before.
-func (l waivableContext) Deadline() (time.Time, bool) { return l.at, true }
+func (c waivableContext) Deadline() (time.Time, bool) { return c.at, true }
 
 // Err distinguishes an expired deadline from a cancellation.
-func (l waivableContext) Err() error {
-	err := l.Context.Err()
-	if err != nil && errors.Is(context.Cause(l.Context), context.DeadlineExceeded) {
+func (c waivableContext) Err() error {
+	err := c.Context.Err()
+	if err != nil && errors.Is(context.Cause(c.Context), context.DeadlineExceeded) {
 		return context.DeadlineExceeded
 	}
 	return err

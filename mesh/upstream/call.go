@@ -101,8 +101,8 @@ func (c *call) retryTarget(ctx context.Context, last outcome) *target {
 // acquireTarget acquires a target. If all are at their limits, it waits in the queue, if there is one.
 func (c *call) acquireTarget(ctx context.Context) (*target, error) {
 	q := c.s.up.queue(c.canary)
-	queue := c.s.cfg.Concurrency.Max > 0
-	full := queue && q.waiting.Load() > 0 // those in the queue are first
+	limited := c.s.cfg.Concurrency.Max > 0
+	full := limited && q.waiting.Load() > 0 // those in the queue are first
 	if !full {
 		var t *target
 		if t, full = c.tryAcquire(); t != nil {
@@ -112,7 +112,7 @@ func (c *call) acquireTarget(ctx context.Context) (*target, error) {
 	switch {
 	case !full:
 		return nil, errNoTarget
-	case !queue:
+	case !limited:
 		q.refused.Add(1)
 		return nil, errFull
 	}

@@ -121,7 +121,7 @@ func (c *conn) sendHead(req *mesh.Request) (err error) {
 	return err
 }
 
-// appendRequest appends the request as it is sent to the target. own is the target's authority, used if the client
+// appendRequest appends the request as it is sent to the target. authority is the target's, used if the client
 // named none (HTTP/1.0). The fields were checked when the mesh message was decoded.
 func appendRequest(b []byte, r *mesh.Request, authority string) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
