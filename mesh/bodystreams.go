@@ -110,7 +110,8 @@ func (b *bodyStreams) dispatch(msg *nats.Msg, pooled *[]byte) {
 	if s := b.find(msg.Subject); s != nil {
 		s.receive(msg, pooled)
 	} else if b.validPeer(msg.Reply) { // the sender doesn't know that the stream has ended
-		go b.abort(msg.Reply, errEnded) // asynchronously: the sender may be what the peer's end waits for
+		// Not on this goroutine, which may be a local sender's: abort may end the peer, which may wait for that sender.
+		go b.abort(msg.Reply, errEnded)
 	}
 }
 

@@ -111,7 +111,7 @@ type gather struct {
 	results []PartResult
 	state   []partState
 	running int
-	done    chan finishedPart // one slot for each part, so that no part blocks
+	done    chan finishedPart // capacity for every part, so that none blocks
 }
 
 func (g *gather) record(f finishedPart) {

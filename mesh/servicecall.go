@@ -67,7 +67,7 @@ func (c *serviceCall) deadlineTimerFired(at time.Time) {
 func (c *serviceCall) waiveDeadline() {
 	c.deadlineWaived.Store(true)
 	if t := c.deadlineTimer.Load(); t != nil {
-		t.Stop() // a timer that fires at this moment runs once more and does nothing
+		t.Stop() // a timer that is firing runs once more and does nothing
 	}
 }
 

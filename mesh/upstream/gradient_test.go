@@ -100,17 +100,17 @@ func TestAdaptive(t *testing.T) {
 	without := start(t, cfg)
 	cfg.Concurrency.Max = node.LimitAuto
 	with := start(t, cfg)
-	calm := offerLoad(t, with, capacity/4, 2*time.Second)
+	light := offerLoad(t, with, capacity/4, 2*time.Second)
 	best := offerLoad(t, with, capacity*0.95, 3*time.Second)
 	offerLoad(t, with, capacity*10, time.Second) // until the limit is found
 	inside.peak.Store(0)
 	crowded := offerLoad(t, with, capacity*10, 3*time.Second)
 	most := inside.peak.Swap(0)
-	drowned := offerLoad(t, without, capacity*10, 2*time.Second)
-	t.Logf("a quarter of the capacity: %+v", calm)
+	overloaded := offerLoad(t, without, capacity*10, 2*time.Second)
+	t.Logf("a quarter of the capacity: %+v", light)
 	t.Logf("nearly all of it:          %+v", best)
 	t.Logf("ten times, adaptive:       %+v, limit %d", crowded, with.set.Status()[0].Targets[0].Limit)
-	t.Logf("ten times, without:        %+v", drowned)
+	t.Logf("ten times, without:        %+v", overloaded)
 	t.Logf("at once in the target: %d, without %d; it could answer %.0f a second", most, inside.peak.Load(), capacity)
 	if most > 10*places || crowded.good == 0 || crowded.refused == 0 {
 		t.Errorf("%d requests at once in a target with %d places: %+v", most, places, crowded)

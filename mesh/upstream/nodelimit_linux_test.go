@@ -121,7 +121,7 @@ func exhaustDescriptors(t *testing.T) (release func()) {
 		t.Fatal(err)
 	}
 	var taken []*os.File
-	var calm, once sync.Once
+	var quietOnce, once sync.Once
 	quiet, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -130,7 +130,7 @@ func exhaustDescriptors(t *testing.T) (release func()) {
 				taken, still = append(taken, f), 0
 			}
 			if still == 50 {
-				calm.Do(func() { close(quiet) })
+				quietOnce.Do(func() { close(quiet) })
 			}
 			select {
 			case <-done:

@@ -118,11 +118,11 @@ func TestStatusesThatEject(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
 		on     node.Statuses
-		rests  bool
+		ejects bool
 	}{
-		"500": {status: 500}, "500 by option": {status: 500, on: node.Statuses{500, 503}, rests: true},
+		"500": {status: 500}, "500 by option": {status: 500, on: node.Statuses{500, 503}, ejects: true},
 		"429": {status: 429}, "501": {status: 501},
-		"502": {status: 502, rests: true}, "503": {status: 503, rests: true}, "504": {status: 504, rests: true},
+		"502": {status: 502, ejects: true}, "503": {status: 503, ejects: true}, "504": {status: 504, ejects: true},
 		"503 by option not": {status: 503, on: node.Statuses{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,15 +132,15 @@ func TestStatusesThatEject(t *testing.T) {
 				cfg.Eject.On = tc.on
 			}
 			r := start(t, cfg)
-			rested := false
+			ejected := false
 			for range 100 {
 				if _, err := r.do(t, "GET", "/", ""); err != nil {
 					t.Fatal(err)
 				}
-				rested = rested || r.state(all[0].url) == "resting"
+				ejected = ejected || r.state(all[0].url) == "resting"
 			}
-			if rested != tc.rests {
-				t.Errorf("the target with status %d rested: %t, want %t", tc.status, rested, tc.rests)
+			if ejected != tc.ejects {
+				t.Errorf("the target with status %d rested: %t, want %t", tc.status, ejected, tc.ejects)
 			}
 		})
 	}
@@ -234,13 +234,13 @@ func TestEjectsAtMost(t *testing.T) {
 				if _, err := r.do(t, "GET", "/", ""); err != nil {
 					t.Fatal(err)
 				}
-				resting := 0
+				ejected := 0
 				for _, target := range r.set.Status()[0].Targets {
 					if target.State == "resting" {
-						resting++
+						ejected++
 					}
 				}
-				most = max(most, resting)
+				most = max(most, ejected)
 			}
 			if most != tc.want {
 				t.Errorf("%d of %d targets rested, want %d", most, tc.targets, tc.want)

@@ -93,15 +93,15 @@ func TestLeftoversAreNotAnAnswer(t *testing.T) {
 
 // What a target sends unasked on an idle connection isn't an answer either.
 func TestUnsolicitedResponse(t *testing.T) {
-	speak, spoken := make(chan struct{}), make(chan struct{})
+	sendMore, sentMore := make(chan struct{}), make(chan struct{})
 	var first sync.Once
 	url, connections := keepAliveTarget(t, func(c net.Conn, _ *http.Request) {
 		_, _ = io.WriteString(c, realAnswer)
 		first.Do(func() {
 			go func() {
-				<-speak
+				<-sendMore
 				_, _ = io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
-				close(spoken)
+				close(sentMore)
 			}()
 		})
 	})
@@ -109,8 +109,8 @@ func TestUnsolicitedResponse(t *testing.T) {
 	if _, err := r.do(t, "GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	close(speak) // the response is read: let the target send more
-	<-spoken
+	close(sendMore) // the response is read: let the target send more
+	<-sentMore
 	nodetest.Eventually(t, "a new connection is made", func() bool {
 		resp, err := r.do(t, "GET", "/", "")
 		if err != nil || resp.Status != 200 {
@@ -122,12 +122,12 @@ func TestUnsolicitedResponse(t *testing.T) {
 
 // A request that makes its target close the connection is sent at most twice, however many idle connections there are.
 func TestClosingRequestIsSentAtMostTwice(t *testing.T) {
-	var poison atomic.Int64
+	var closing atomic.Int64
 	var arrived sync.WaitGroup
 	arrived.Add(20)
 	url, _ := keepAliveTarget(t, func(c net.Conn, r *http.Request) {
 		if r.URL.Path == "/poison" {
-			poison.Add(1)
+			closing.Add(1)
 			c.Close()
 			return
 		}
@@ -148,7 +148,7 @@ func TestClosingRequestIsSentAtMostTwice(t *testing.T) {
 	if _, err := r.do(t, "DELETE", "/poison", ""); node.CodeOf(err) != node.CodeUpstream {
 		t.Errorf("got %v", err)
 	}
-	if n := poison.Load(); n > 2 {
+	if n := closing.Load(); n > 2 {
 		t.Errorf("one DELETE ran %d times", n)
 	}
 }
