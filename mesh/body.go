@@ -9,15 +9,15 @@ import (
 	"sync/atomic"
 )
 
-// Body is a message body, or one direction of a socket, that comes in pieces. One goroutine calls Next and then
-// Trailer; Close may come from any.
+// Body is a message body, or one direction of a socket, read in pieces. One goroutine calls Next and then Trailer.
+// Close may be called from any goroutine.
 type Body interface {
-	// Next waits for the next piece, which stays valid until the following call. io.EOF tells that the body is
-	// complete, any other error that it never will be.
+	// Next waits for the next piece, which stays valid until the following call. The error is io.EOF at the end of a
+	// complete body; after any other error the body can't be completed.
 	Next() (Piece, error)
-	// Trailer gives the fields that followed the body (RFC 9110 §6.5). Call it after io.EOF.
+	// Trailer returns the trailer fields (RFC 9110 §6.5). Call it after io.EOF.
 	Trailer() Header
-	// Close ends the interest in the body, and a Next that waits. It never blocks for long and can be called again.
+	// Close discards the rest of the body and ends a waiting Next. It doesn't block for long and may be called again.
 	Close() error
 }
 
@@ -27,26 +27,26 @@ type Piece struct {
 	Kind Kind
 }
 
-// Kind says what a piece is.
+// Kind is what a piece holds.
 type Kind uint8
 
-// The kinds of a piece. A message of a WebSocket is one piece; bytes may be cut anywhere.
+// The kinds of a piece. A WebSocket message is one piece; bytes may be split anywhere.
 const (
 	KindBytes Kind = iota
 	KindText
 	KindBinary
 )
 
-// MaxMessage is the largest message of a socket to a service, in bytes: its whole window.
+// MaxMessage is the largest message of a socket to a service, in bytes. It is the socket's whole window.
 const MaxMessage = 64 << 10
 
-// maxPiece is the most that one message of a stream carries in bytes.
+// maxPiece is the largest payload of one stream message, in bytes.
 const maxPiece = 256 << 10
 
 var errBodyClosed = errors.New("body is closed")
 
-// NewBody makes a Body of what r gives: each piece is what one Read gave, so that nothing waits for more. If r is an
-// io.Closer, Close closes it, and must then end a Read that waits.
+// NewBody returns a Body that reads from r. Each piece is the result of one Read, so nothing waits for a buffer to
+// fill. If r is an io.Closer, Close closes it, which must end a waiting Read.
 func NewBody(r io.Reader) Body { return &readerBody{r: r} }
 
 type readerBody struct {
@@ -68,7 +68,7 @@ func (b *readerBody) Next() (Piece, error) {
 			return Piece{Data: b.buf[:n]}, nil
 		}
 		if err != nil {
-			return Piece{}, err //nolint:wrapcheck // io.EOF must stay itself
+			return Piece{}, err // io.EOF must stay itself
 		}
 	}
 }
@@ -80,10 +80,10 @@ func (b *readerBody) Close() error {
 	if b.closed.Swap(true) || !ok {
 		return nil
 	}
-	return c.Close() //nolint:wrapcheck // a wrapped reader's errors are its own
+	return c.Close()
 }
 
-// NewReader reads a Body as a stream of bytes.
+// NewReader returns an io.ReadCloser that reads the bytes of b.
 func NewReader(b Body) io.ReadCloser { return &bodyReader{b: b} }
 
 type bodyReader struct {
@@ -95,7 +95,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 {
 		piece, err := r.b.Next()
 		if err != nil {
-			return 0, err //nolint:wrapcheck // io.EOF must stay itself
+			return 0, err // io.EOF must stay itself
 		}
 		r.rest = piece.Data
 	}
@@ -104,9 +104,9 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *bodyReader) Close() error { return r.b.Close() } //nolint:wrapcheck // see above
+func (r *bodyReader) Close() error { return r.b.Close() }
 
-// closeBody closes a body that somebody else has made, whose mistakes aren't ours.
+// closeBody closes a body that other code has made. A panic there is logged.
 func closeBody(log *slog.Logger, b Body) {
 	defer func() {
 		if p := recover(); p != nil {

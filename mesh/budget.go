@@ -2,44 +2,44 @@ package mesh
 
 import "sync/atomic"
 
-// Budget bounds the extra tries of requests to a share of them: when all that answers fails or is slow, tries on top
-// would bury what is left of it. Each request earns a part of a try, and what is saved up is bounded (Finagle's
-// RetryBudget). The zero value has nothing saved; safe for concurrent use.
+// Budget bounds extra tries to a share of the requests. When all members or targets fail or are slow, more tries would
+// overload what still works. Each request earns part of a try, and savings are bounded (as in Finagle's RetryBudget).
+// The zero value has no savings. Safe for concurrent use.
 type Budget struct {
 	saved  atomic.Int64 // hundredths of a try
 	spent  atomic.Uint64
 	denied atomic.Uint64
 }
 
-// aTry is the price of one. A budget starts with, and saves up to, mostTries of them, so that a few failures among few
+// A try costs tryCost. A budget starts with maxSavedTries and saves up to that, so that a few failures among few
 // requests are repeated.
 const (
-	aTry      = 100
-	mostTries = 10
+	tryCost       = 100
+	maxSavedTries = 10
 )
 
-// NewBudget makes one that has saved all that it may.
+// NewBudget returns a budget with full savings.
 func NewBudget() *Budget {
 	b := &Budget{}
-	b.saved.Store(mostTries * aTry)
+	b.saved.Store(maxSavedTries * tryCost)
 	return b
 }
 
-// Earn is for one request: percent of a try.
+// Earn adds what one request earns: percent of a try.
 func (b *Budget) Earn(percent int) {
-	if saved := b.saved.Load(); saved < mostTries*aTry { // who races here loses a part of a try
-		b.saved.CompareAndSwap(saved, min(saved+int64(percent), mostTries*aTry))
+	if saved := b.saved.Load(); saved < maxSavedTries*tryCost { // a lost race loses part of a try
+		b.saved.CompareAndSwap(saved, min(saved+int64(percent), maxSavedTries*tryCost))
 	}
 }
 
-// Has reports whether it would pay for one more try at this moment. With no percent to earn it never does.
-func (b *Budget) Has(percent int) bool { return percent > 0 && b.saved.Load() >= aTry }
+// Has reports whether Spend would now succeed. With a percent of 0 it never does.
+func (b *Budget) Has(percent int) bool { return percent > 0 && b.saved.Load() >= tryCost }
 
-// Spend pays for one more try, unless nothing may be earned at all.
+// Spend pays for one more try and reports whether it could. With a percent of 0 it never can.
 func (b *Budget) Spend(percent int) bool {
-	if percent == 0 || b.saved.Add(-aTry) < 0 {
+	if percent == 0 || b.saved.Add(-tryCost) < 0 {
 		if percent > 0 {
-			b.saved.Add(aTry)
+			b.saved.Add(tryCost)
 		}
 		b.denied.Add(1)
 		return false
@@ -48,11 +48,11 @@ func (b *Budget) Spend(percent int) bool {
 	return true
 }
 
-// Refund takes back a try that wasn't made.
+// Refund returns the price of a try that wasn't made.
 func (b *Budget) Refund() {
-	b.saved.Add(aTry)
+	b.saved.Add(tryCost)
 	b.spent.Add(^uint64(0))
 }
 
-// Spent is how many tries it has paid for, and how many it hasn't.
+// Spent returns how many tries were paid for, and how many were denied.
 func (b *Budget) Spent() (paid, denied uint64) { return b.spent.Load(), b.denied.Load() }

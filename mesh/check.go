@@ -11,8 +11,8 @@ import (
 	"millrace/node"
 )
 
-// Check makes sure that an existing NATS server can carry the mesh: its message limit, JetStream, and the permissions
-// to join a group, to publish, and to get an answer. The error says what is missing and how to mend it.
+// Check verifies that an existing NATS server can carry the mesh: its message limit, JetStream, and the permissions to
+// join a group, to publish, and to get an answer. The error says what is missing and how to fix it.
 func (c *Conn) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -25,7 +25,7 @@ func (c *Conn) Check(ctx context.Context) error {
 			"$JS.API.>: %w", err)
 	}
 	subject := c.Service("millrace-check-" + c.inbox[len(inboxRoot):]).subject
-	// a lost answer fails the check
+	// If the answer is lost, the check fails.
 	sub, err := c.nc.QueueSubscribe(subject, QueueGroup, func(msg *nats.Msg) { _ = msg.Respond([]byte("ok")) })
 	if err != nil {
 		return fmt.Errorf("check NATS: subscribe to %s: %w", subject, err)

@@ -9,7 +9,7 @@ import (
 	"millrace/node"
 )
 
-// What a payload can be wrong about. The texts name rules, never bytes of the message.
+// Errors of a payload. The texts name rules, never bytes of the message.
 var (
 	errRequestLine   = errors.New("request line is not METHOD /target HTTP/1.1")
 	errStatusLine    = errors.New("status line is not HTTP/1.1 and a status from 200 to 599")
@@ -23,11 +23,11 @@ var (
 	ErrBodyTooLarge = errors.New("body is larger than one message carries")
 )
 
-// ownFields is how many fields appendRequest adds: Host, Content-Length, Expect and six of Millrace-*.
-const ownFields = 9
+// meshFields is how many fields appendRequest adds: Host, Content-Length, Expect and six Millrace-* fields.
+const meshFields = 9
 
-// appendRequest writes the payload of a request: an HTTP/1.1 message whose Millrace-* fields are the mesh's own.
-// timeout is the time left, sent in milliseconds.
+// appendRequest appends the payload of a request: an HTTP/1.1 message with the mesh's own Millrace-* fields. timeout is
+// the remaining time, sent in milliseconds.
 func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([]byte, error) {
 	if err := r.checkHead(); err != nil {
 		return b, err
@@ -63,25 +63,25 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	return append(append(b, crlf...), r.Body...), nil
 }
 
-// checkHead reports whether the request can be one message, but for what its fields hold.
+// checkHead checks that the request fits one message. appendFields checks what its fields hold.
 func (r *Request) checkHead() error {
 	switch {
 	case !ValidMethod(r.Method) || !validTarget(r.Target) || !ValidField(Field{Name: "Host", Value: r.Host}):
 		return errFieldContents
 	case len(r.Body) > MaxBody:
 		return ErrBodyTooLarge
-	case len(r.Header)+ownFields > MaxFields:
+	case len(r.Header)+meshFields > MaxFields:
 		return ErrFieldCount
 	}
 	return nil
 }
 
-// AppendLength writes a Content-Length field.
+// AppendLength appends a Content-Length field.
 func AppendLength(b []byte, n int64) []byte {
 	return append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), crlf...)
 }
 
-// appendResponse writes the payload of a reply. Content-Length is written from the body but for a HEAD, 204 or 304.
+// appendResponse appends the payload of a reply. Content-Length is the body's length, except for HEAD, 204 and 304.
 func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
 	if err := r.checkHead(); err != nil {
 		return b, err
@@ -102,7 +102,7 @@ func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
 	}
 }
 
-// checkHead reports whether the response can be one message, but for what its fields hold.
+// checkHead checks that the response fits one message. appendFields checks what its fields hold.
 func (r *Response) checkHead() error {
 	switch {
 	case r.Status < 200 || r.Status > 599:
@@ -115,8 +115,8 @@ func (r *Response) checkHead() error {
 	return nil
 }
 
-// appendHead writes the payload of a reply whose body follows as a stream, of an interim response, or of the 101 of a
-// socket.
+// appendHead appends the payload of a reply whose body follows as a stream, of an interim response, or of a socket's
+// 101.
 func appendHead(b []byte, r *Response) ([]byte, error) {
 	if r.Status < 101 || r.Status > 599 {
 		return b, errStatusLine
@@ -133,17 +133,17 @@ func appendHead(b []byte, r *Response) ([]byte, error) {
 
 func appendStatusAndFields(b []byte, r *Response) ([]byte, error) {
 	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.Status), 10), ' ')
-	b = append(append(b, reason(r.Reason)...), crlf...)
+	b = append(append(b, validReason(r.Reason)...), crlf...)
 	return appendFields(b, r.Header)
 }
 
-// appendFields writes the fields but those that frame the message, which the caller writes.
+// appendFields appends the fields, except those that frame the message. The caller writes those.
 func appendFields(b []byte, h Header) ([]byte, error) {
 	for _, f := range h {
 		if !ValidField(f) {
 			return b, errFieldContents
 		}
-		if framing(f.Name) {
+		if isFraming(f.Name) {
 			continue
 		}
 		b = AppendField(b, f.Name, f.Value)
@@ -151,9 +151,9 @@ func appendFields(b []byte, h Header) ([]byte, error) {
 	return b, nil
 }
 
-// framing names the fields that frame a message, or say when its body comes; it looks at the first letter before it
-// compares. The name isn't empty.
-func framing(name string) bool {
+// isFraming reports whether the field frames a message or controls when its body is sent. It looks at the first letter
+// before it compares. name must not be empty.
+func isFraming(name string) bool {
 	switch name[0] | 0x20 {
 	case 'c':
 		return node.SameName(name, "Content-Length")
@@ -167,12 +167,12 @@ func framing(name string) bool {
 	return false
 }
 
-// AppendField writes one field line. Name and value must have been checked, as ParseFields does.
+// AppendField appends one field line. Name and value must have been checked, as ParseFields does.
 func AppendField(b []byte, name, value string) []byte {
 	return append(append(append(append(b, name...), ": "...), value...), crlf...)
 }
 
-// AppendLastChunk writes the end of a chunked body (RFC 9112 §7.1) with its trailer fields.
+// AppendLastChunk appends the end of a chunked body (RFC 9112 §7.1) with its trailer fields.
 func AppendLastChunk(b []byte, trailer Header) []byte {
 	b = append(b, "0\r\n"...)
 	for _, f := range trailer {
@@ -181,7 +181,7 @@ func AppendLastChunk(b []byte, trailer Header) []byte {
 	return append(b, crlf...)
 }
 
-// decodeRequest reads a request's payload. Strings and body alias it.
+// decodeRequest parses a request's payload. Strings and body alias it.
 func decodeRequest(payload []byte, now time.Time) (*Request, error) {
 	r, err := decodeRequestHead(payload, now)
 	if err == nil && r.Length >= 0 && r.Length != int64(len(r.Body)) {
@@ -194,7 +194,7 @@ func decodeRequest(payload []byte, now time.Time) (*Request, error) {
 	return r, nil
 }
 
-// decodeRequestHead reads the payload of a request that may announce more body than it holds.
+// decodeRequestHead parses the payload of a request that may announce more body than it holds.
 func decodeRequestHead(payload []byte, now time.Time) (*Request, error) {
 	line, rest, ok := bytes.Cut(payload, crlf)
 	if !ok {
@@ -202,22 +202,25 @@ func decodeRequestHead(payload []byte, now time.Time) (*Request, error) {
 	}
 	method, target, okMethod := bytes.Cut(line, []byte(" "))
 	target, okVersion := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
-	if !okMethod || !okVersion || !ValidMethod(text(method)) || !validTarget(text(target)) {
+	if !okMethod || !okVersion || !ValidMethod(unsafeString(method)) || !validTarget(unsafeString(target)) {
 		return nil, errRequestLine
 	}
 	h, body, err := ParseFields(rest)
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{Method: text(method), Target: text(target), Body: body, Deadline: now.Add(time.Minute), Length: -1}
-	if err := r.takeControl(h, now); err != nil {
+	r := &Request{
+		Method: unsafeString(method), Target: unsafeString(target), Body: body, Length: -1,
+		Deadline: now.Add(time.Minute),
+	}
+	if err := r.extractControl(h, now); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// takeControl moves the fields that frame and control the message out of h; the others become the request's Header.
-func (r *Request) takeControl(h Header, now time.Time) error {
+// extractControl moves the fields that frame and control the message out of h into r. The others become r.Header.
+func (r *Request) extractControl(h Header, now time.Time) error {
 	hosts := 0
 	kept := h[:0]
 	for _, f := range h {
@@ -231,7 +234,7 @@ func (r *Request) takeControl(h Header, now time.Time) error {
 			if r.Length >= 0 || !isNumber(f.Value) {
 				return errLength
 			}
-			r.Length, _ = strconv.ParseInt(f.Value, 10, 64) // a number of 18 digits at most
+			r.Length, _ = strconv.ParseInt(f.Value, 10, 64) // at most 18 digits
 		case node.SameName(f.Name, "Expect"):
 			r.Expect = node.SameName(f.Value, "100-continue")
 		case node.SameName(f.Name, "Millrace-Upgrade"):
@@ -262,8 +265,8 @@ func (r *Request) takeControl(h Header, now time.Time) error {
 	return nil
 }
 
-// decodeResponse reads a reply's payload to a request of that method. Strings and body alias it. Hop-by-hop and
-// Millrace-* fields are dropped; so is Content-Length, which the receiver writes anew, but for a bodyless answer.
+// decodeResponse parses the payload of a reply to a request with that method. Strings and body alias it. Hop-by-hop and
+// Millrace-* fields are dropped. Content-Length is too, unless the response has no body: the receiver writes it anew.
 func decodeResponse(payload []byte, method string) (*Response, error) {
 	r, err := decodeResponseHead(payload)
 	if err != nil {
@@ -279,8 +282,8 @@ func decodeResponse(payload []byte, method string) (*Response, error) {
 	return r, nil
 }
 
-// decodeStreamed reads the payload of a reply whose body follows as a stream; Body is its beginning, if it came with
-// the head.
+// decodeStreamed parses the payload of a reply whose body follows as a stream. Body is the beginning that came with the
+// head, if any.
 func decodeStreamed(payload []byte, socket bool) (*Response, error) {
 	r, err := decodeResponseHead(payload)
 	if err != nil {
@@ -299,7 +302,7 @@ func decodeStreamed(payload []byte, socket bool) (*Response, error) {
 	}
 	r.Length = -1
 	if len(lengths) == 1 && r.Status != 101 {
-		r.Length, _ = strconv.ParseInt(lengths[0], 10, 64) // a number of 18 digits at most
+		r.Length, _ = strconv.ParseInt(lengths[0], 10, 64) // at most 18 digits
 		r.Header.Del("Content-Length")
 	}
 	if r.Length >= 0 && int64(len(r.Body)) > r.Length {
@@ -328,31 +331,31 @@ func decodeResponseHead(payload []byte) (*Response, error) {
 // maxReason bounds a reason phrase in bytes.
 const maxReason = 128
 
-// reason gives a reason phrase if it may be passed on, and "" if it may not: it says nothing to programs (RFC 9112 §4).
-func reason(s string) string {
+// validReason returns a reason phrase that may be forwarded, else "". Programs don't need it (RFC 9112 §4).
+func validReason(s string) string {
 	if len(s) > maxReason || !ValidField(Field{Name: "R", Value: s}) {
 		return ""
 	}
 	return s
 }
 
-// parseStatusLine reads "HTTP/1.1 SP 3DIGIT [SP reason]" (RFC 9112 §4).
+// parseStatusLine parses "HTTP/1.1 SP 3DIGIT [SP reason]" (RFC 9112 §4).
 func parseStatusLine(line []byte) (status int, why string, err error) {
 	digits, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
 	if !ok || len(digits) < 3 || (len(digits) > 3 && digits[3] != ' ') {
 		return 0, "", errStatusLine
 	}
-	n, err := strconv.ParseUint(text(digits[:3]), 10, 16)
-	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: text(digits[3:])}) {
+	n, err := strconv.ParseUint(unsafeString(digits[:3]), 10, 16)
+	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: unsafeString(digits[3:])}) {
 		return 0, "", errStatusLine
 	}
 	if len(digits) > 4 {
-		why = reason(text(digits[4:]))
+		why = validReason(unsafeString(digits[4:]))
 	}
 	return int(n), why, nil
 }
 
-// checkFraming enforces the rules of PROTOCOL.md on length and body and leaves the body empty where HTTP has none.
+// checkFraming enforces PROTOCOL.md's rules on length and body, and clears the body where HTTP has none.
 func (r *Response) checkFraming(method string) error {
 	if r.Header.Has("Transfer-Encoding") {
 		return errTransfer
@@ -366,7 +369,7 @@ func (r *Response) checkFraming(method string) error {
 		return ErrBodyTooLarge
 	case bodyless && len(r.Body) > 0:
 		return errBodyless
-	case head && len(lengths) == 0 && len(r.Body) > 0: // a member that doesn't tell HEAD from GET
+	case head && len(lengths) == 0 && len(r.Body) > 0: // the member treats HEAD as GET
 		r.Header.Set("Content-Length", strconv.Itoa(len(r.Body)))
 	case !head && !bodyless && len(lengths) == 1:
 		if !lengthIs(lengths[0], len(r.Body)) {

@@ -44,8 +44,8 @@ func TestRequestRoundTrip(t *testing.T) {
 	}
 }
 
-// The wire is what mesh/PROTOCOL.md shows: members in other languages rely on these very bytes.
-func TestRequestBytes(t *testing.T) {
+// A request has the bytes that PROTOCOL.md shows. Members in other languages rely on them.
+func TestRequestMatchesProtocol(t *testing.T) {
 	r := &mesh.Request{
 		Method: "GET", Target: "/a?b=c", Host: "h", Route: "a",
 		Header: mesh.Header{{Name: "X-A", Value: "1"}},
@@ -58,7 +58,7 @@ func TestRequestBytes(t *testing.T) {
 	}
 }
 
-func TestRequestRefused(t *testing.T) {
+func TestDecodeRequestRefuses(t *testing.T) {
 	for name, payload := range map[string]string{
 		"empty":              "",
 		"no version":         "GET /\r\nHost: a\r\n\r\n",
@@ -81,8 +81,8 @@ func TestRequestRefused(t *testing.T) {
 	}
 }
 
-// What a member may answer, and what it may not. Control fields and hop-by-hop fields never come through.
-func TestResponse(t *testing.T) {
+// Valid replies are accepted and invalid ones refused. Control and hop-by-hop fields are dropped.
+func TestDecodeResponse(t *testing.T) {
 	huge := strings.Repeat("x", mesh.MaxBody+1)
 	for _, c := range []struct {
 		name, method, payload string
@@ -163,8 +163,8 @@ func TestResponse(t *testing.T) {
 	}
 }
 
-// What Go handlers return can't break out of its field.
-func TestAppendRefuses(t *testing.T) {
+// What a Go handler returns can't inject fields into the message.
+func TestAppendRefusesInvalidMessages(t *testing.T) {
 	for name, h := range map[string]mesh.Header{
 		"CRLF":       {{Name: "X", Value: "a\r\nSet-Cookie: b=1"}},
 		"NUL":        {{Name: "X", Value: "\x00"}},
@@ -276,8 +276,7 @@ func FuzzDecodeResponse(f *testing.F) {
 	})
 }
 
-// The heads of streams: what is accepted is valid, holds no field of the mesh's own, and announces no less than has
-// come.
+// An accepted head of a stream is valid, has no field of the mesh's own, and announces no less than has come.
 func FuzzStreamHeads(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhi"))
 	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: a\r\n\r\n"))
@@ -337,8 +336,8 @@ func BenchmarkDecodeRequest(b *testing.B) {
 	}
 }
 
-// Looking at eight bytes at once finds what looking at each finds, at every place in a value.
-func TestValuesByByte(t *testing.T) {
+// Checking eight bytes at once gives the same result as checking each byte, at every position of a value.
+func TestFieldValuesMatchByteWiseCheck(t *testing.T) {
 	for length := 1; length <= 17; length++ {
 		for at := range length {
 			for c := range 256 {

@@ -15,7 +15,7 @@ import (
 	"millrace/node"
 )
 
-// Config says how a Conn reaches NATS. Exactly one of URL and InProcess is set.
+// Config configures how a Conn reaches NATS. Exactly one of URL and InProcess must be set.
 type Config struct {
 	Name      string                     // name of the node, shown by NATS tools
 	URL       string                     // a NATS URL
@@ -23,54 +23,54 @@ type Config struct {
 	User      string                     // credential for InProcess
 	Password  string
 	Prefix    string // put before every subject; tokens joined by dots, or empty
-	// when a request to a member in this process may skip NATS; streams may, unless it is LocalNATS. Empty means
-	// LocalNATS
+	// Local says when a request to a member in this process may skip NATS. Streams may in every mode but LocalNATS.
+	// Empty means LocalNATS.
 	Local       node.Local
 	MaxInFlight int      // requests that may wait for a reply at once; 0 means 16384
-	Interest    Interest // reports whether anybody listens; nil means ask by publishing
+	Interest    Interest // reports who subscribes; nil means learn it by publishing
 	Log         *slog.Logger
 }
 
-// Interest tells who subscribes to a subject, this node included: anybody, or exactly one subscription. It is asked for
-// each event and request, and must be fast.
+// Interest reports who subscribes to a subject, this node included: whether anybody does (Interested), and whether
+// exactly one subscription exists (Alone). It is called for each event and request, and must be fast.
 type Interest interface {
 	Interested(subject string) bool
 	Alone(subject string) bool
-	// Anybody reports whether anybody subscribes, as the server knows it at this moment. It is asked seldom.
+	// Anybody reports whether anybody subscribes, as the server knows it right now. It is called rarely.
 	Anybody(subject string) bool
 }
 
 // Conn is a node's connection to the mesh. It is safe for concurrent use.
 type Conn struct {
-	cfg     Config
-	inbox   string
-	mux     *mux
-	links   *links
-	near    near
-	holds   holds
-	watched *watched
-	stats   counters
-	silence *silence // used when Config.Interest is nil
+	cfg          Config
+	inbox        string
+	mux          *mux
+	streams      *bodyStreams
+	localMembers localMembers
+	pauses       pauses
+	waiting      *waitingCalls
+	stats        counters
+	silent       *silentSubjects // used if Config.Interest is nil
 
-	members   atomic.Pointer[Members] // the list of nodes, once it is open
-	nc        *nats.Conn
-	attending sync.WaitGroup // the goroutine that tells calls of departures
-	closed    atomic.Bool
-	closeOnce sync.Once
+	members    atomic.Pointer[Members] // the list of nodes, once it is open
+	nc         *nats.Conn
+	announcing sync.WaitGroup // the goroutine of announceDepartures
+	closed     atomic.Bool
+	closeOnce  sync.Once
 }
 
-// A server elsewhere is asked every pingEvery whether it is there, and left when it is to be asked again after pingsOut
-// questions without an answer.
+// The NATS client pings a server elsewhere each pingEvery. It leaves the server when the next ping is due and pingsOut
+// are unanswered.
 const (
 	pingEvery = 3 * time.Second
 	pingsOut  = 2
 )
 
-// inboxRoot begins the inboxes of nodes. Members may subscribe below _INBOX_<their own name>, and the rest of a node's
-// inbox is known to whoever it asks, so the root must be one that no member's name can spell.
+// inboxRoot is the prefix of node inboxes. Members may subscribe below _INBOX_<their own name>, and whoever a node asks
+// learns the rest of its inbox. So the root must be one that no member's name can produce.
 const inboxRoot = "_NODE_"
 
-// New checks the configuration; Open connects.
+// New checks the configuration. Open connects.
 func New(cfg Config) (*Conn, error) {
 	if (cfg.URL == "") == (cfg.InProcess == nil) {
 		return nil, errors.New("configure mesh: set exactly one of URL and InProcess")
@@ -89,14 +89,14 @@ func New(cfg Config) (*Conn, error) {
 	if cfg.Local == "" {
 		cfg.Local = node.LocalNATS
 	}
-	c.near.mode, c.near.interest = cfg.Local, cfg.Interest
-	c.watched = newWatched()
-	c.links = newLinks(cfg.Prefix, cfg.Local != node.LocalNATS, cfg.Log)
-	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.dropped)
+	c.localMembers.mode, c.localMembers.interest = cfg.Local, cfg.Interest
+	c.waiting = newWaitingCalls()
+	c.streams = newBodyStreams(cfg.Prefix, cfg.Local != node.LocalNATS, cfg.Log)
+	c.mux = newMux(c.inbox+".r", cfg.MaxInFlight, c.stats.countDropped)
 	return c, nil
 }
 
-// Open connects and subscribes to the inbox. The connection then stays up until Close: it reconnects for ever.
+// Open connects and subscribes to the inbox. The connection then reconnects forever, until Close.
 func (c *Conn) Open(ctx context.Context) error {
 	if c.closed.Load() {
 		return errors.New("connect to NATS: the connection is closed for good")
@@ -108,39 +108,40 @@ func (c *Conn) Open(ctx context.Context) error {
 }
 
 func (c *Conn) open(ctx context.Context) (err error) {
-	if c.nc, err = c.connect("", c.mux.lost); err != nil {
+	if c.nc, err = c.connect("", c.mux.connectionLost); err != nil {
 		return err
 	}
-	if err := c.listen(ctx, c.nc, c.mux.prefix+".>", c.mux.deliver, c.cfg.MaxInFlight*2, -1); err != nil {
+	if err := c.subscribeInbox(ctx, c.nc, c.mux.prefix+".>", c.mux.deliver, c.cfg.MaxInFlight*2, -1); err != nil {
 		return err
 	}
-	if c.links.nc, err = c.connect(" (streams)", c.links.lost); err != nil {
+	if c.streams.nc, err = c.connect(" (streams)", c.streams.connectionLost); err != nil {
 		return err
 	}
-	go c.links.keep()
-	if err := c.listen(ctx, c.links.nc, c.links.prefix+".>", c.links.deliver, -1, 2*windowPool); err != nil {
+	go c.streams.probeLoop()
+	err = c.subscribeInbox(ctx, c.streams.nc, c.streams.prefix+".>", c.streams.deliver, -1, 2*windowPool)
+	if err != nil {
 		return err
 	}
-	if err := c.listen(ctx, c.nc, c.cfg.Prefix+leavingSubject, c.hear, -1, -1); err != nil {
+	if err := c.subscribeInbox(ctx, c.nc, c.cfg.Prefix+leavingSubject, c.handleLeaving, -1, -1); err != nil {
 		return err
 	}
-	if err := c.listen(ctx, c.nc, c.cfg.Prefix+goneSubject, c.hearGone, -1, -1); err != nil {
+	if err := c.subscribeInbox(ctx, c.nc, c.cfg.Prefix+goneSubject, c.handleGone, -1, -1); err != nil {
 		return err
 	}
-	c.attending.Go(c.attend)
-	if c.silence, err = newSilence(c.nc, c.inbox); err != nil {
+	c.announcing.Go(c.announceDepartures)
+	if c.silent, err = newSilentSubjects(c.nc, c.inbox); err != nil {
 		return fmt.Errorf("subscribe to the inbox: %w", err)
 	}
 	return nil
 }
 
-// connect makes one of the two connections; lost is told when it breaks.
-func (c *Conn) connect(suffix string, lost func()) (*nats.Conn, error) {
+// connect makes one of the two connections. It calls lost when the connection breaks.
+func (c *Conn) connect(suffix string, onLost func()) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name("millrace node " + c.cfg.Name + suffix), nats.CustomInboxPrefix(c.inbox), nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectBufSize(-1), nats.PermissionErrOnSubscribe(true),
 		nats.SkipSubjectValidation(), // every subject is built from checked names
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.disconnected(err, lost) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.disconnected(err, onLost) }),
 		nats.ReconnectHandler(c.reconnected), nats.ErrorHandler(c.asyncError),
 	}
 	if c.cfg.InProcess != nil {
@@ -155,8 +156,8 @@ func (c *Conn) connect(suffix string, lost func()) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// listen subscribes to an inbox and waits until the server knows it, which also warms the connection.
-func (c *Conn) listen(ctx context.Context, nc *nats.Conn, subject string, deliver nats.MsgHandler, messages,
+// subscribeInbox subscribes and waits until the server knows the subscription, which also warms up the connection.
+func (c *Conn) subscribeInbox(ctx context.Context, nc *nats.Conn, subject string, deliver nats.MsgHandler, messages,
 	bytes int,
 ) error {
 	sub, err := nc.Subscribe(subject, deliver)
@@ -172,19 +173,19 @@ func (c *Conn) listen(ctx context.Context, nc *nats.Conn, subject string, delive
 	return nil
 }
 
-// NATS gives the connection itself, for checks and for what mesh doesn't cover. Nil before Open.
+// NATS returns the NATS connection, for checks and for what mesh doesn't cover. It is nil before Open.
 func (c *Conn) NATS() *nats.Conn { return c.nc }
 
-// Up reports whether the connection stands at this moment.
+// Up reports whether NATS is connected.
 func (c *Conn) Up() bool { return c.nc != nil && c.nc.IsConnected() }
 
-// SetStreamIdle changes how long a stream may rest without a byte either way before it is ended; 0 means for ever.
-func (c *Conn) SetStreamIdle(d time.Duration) { c.links.idle.Store(int64(d)) }
+// SetStreamIdle sets how long a stream may be without a byte in either direction before it is ended; 0 means forever.
+func (c *Conn) SetStreamIdle(d time.Duration) { c.streams.idle.Store(int64(d)) }
 
-// Streams is the number of exchanges with streamed bodies at this moment.
-func (c *Conn) Streams() int { return c.links.count() }
+// Streams returns the number of body streams.
+func (c *Conn) Streams() int { return c.streams.count() }
 
-// Close ends the connection and every call that waits. Shut services down first. It can be called again.
+// Close closes the connection and fails every waiting call. Shut services down first. It may be called again.
 func (c *Conn) Close() error {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
@@ -192,33 +193,33 @@ func (c *Conn) Close() error {
 			return
 		}
 		if c.nc.IsConnected() {
-			_ = c.nc.FlushTimeout(time.Second) // replies on their way; a broken connection has none
+			_ = c.nc.FlushTimeout(time.Second) // flush pending replies; a broken connection has none
 		}
-		c.watched.close()
+		c.waiting.close()
 		c.nc.Close()
-		c.mux.lost()
-		c.attending.Wait()
-		if c.links.nc == nil {
+		c.mux.connectionLost()
+		c.announcing.Wait()
+		if c.streams.nc == nil {
 			return
 		}
-		c.links.close()
-		c.links.nc.Close()
+		c.streams.close()
+		c.streams.nc.Close()
 	})
 	return nil
 }
 
-func (c *Conn) disconnected(err error, lost func()) {
+func (c *Conn) disconnected(err error, onLost func()) {
 	if !c.closed.Load() {
 		c.cfg.Log.Warn("mesh connection lost", "cause", err)
 	}
-	lost()
+	onLost()
 }
 
 func (c *Conn) reconnected(*nats.Conn) {
 	c.cfg.Log.Info("mesh connection restored")
 }
 
-// asyncError gets what NATS has to say about a subscription: slow consumers and refused permissions.
+// asyncError logs an asynchronous error of a subscription: a slow consumer or a refused permission.
 func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	subject := ""
 	if sub != nil {
@@ -227,9 +228,9 @@ func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	c.cfg.Log.Error("mesh subscription failed", "subject", subject, "cause", err)
 }
 
-// flush waits until the server has processed what was sent; at most ten seconds, since NATS wants a deadline.
+// flush waits until the server has processed what was sent, for at most ten seconds, since NATS requires a deadline.
 func flush(ctx context.Context, nc *nats.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return nc.FlushWithContext(ctx) //nolint:wrapcheck // the callers add what was flushed
+	return nc.FlushWithContext(ctx)
 }

@@ -6,51 +6,51 @@ import (
 	"millrace/node"
 )
 
-// Destination is a service or upstream on the mesh: the subjects that its requests and cancellations are published on.
-// Make it once with Conn.Service or Conn.Upstream and keep it.
+// Destination is a service or upstream on the mesh: the subjects for its requests and their cancellations. Make it once
+// with Conn.Service or Conn.Upstream and keep it.
 type Destination struct {
 	label   string // for logs, metrics and reply subjects
 	subject string
-	stream  string // requests whose bodies are streams
+	stream  string // subject of requests whose bodies are streams
 	cancel  string
 	answers answerers
 }
 
-// answerers says who answers a destination's requests.
+// answerers says which subscribers may answer a destination's requests.
 type answerers uint8
 
 const (
-	anybody answerers = iota
-	nodes             // which tell what they run
+	anyMember answerers = iota
+	anyNode             // nodes, which tell the caller what they run
 	oneNode
 )
 
-// nodes reports whether all members are nodes.
-func (d *Destination) nodes() bool { return d.answers != anybody }
+// onlyNodes reports whether all members are nodes.
+func (d *Destination) onlyNodes() bool { return d.answers != anyMember }
 
-// node is the id of the only node that answers; empty if others may.
-func (d *Destination) node() string {
+// nodeID returns the id of the only node that answers, or "" if others may answer too.
+func (d *Destination) nodeID() string {
 	if d.answers != oneNode {
 		return ""
 	}
 	return d.label[strings.LastIndexByte(d.label, '.')+1:]
 }
 
-// QueueGroup is the queue group of every member.
+// QueueGroup is the queue group that every member subscribes in.
 const QueueGroup = node.QueueGroup
 
-// Service names the members that subscribe to http.NAME. The name must pass node.CheckName.
+// Service returns the destination of the members that subscribe to http.NAME. The name must pass node.CheckName.
 func (c *Conn) Service(name string) Destination { return c.destination("http", name) }
 
-// Upstream names the built-in members that call the targets of an upstream: subject upstream.NAME.
+// Upstream returns the destination upstream.NAME: the built-in members that call the targets of an upstream.
 func (c *Conn) Upstream(name string) Destination {
 	d := c.destination("upstream", name)
-	d.answers = nodes
+	d.answers = anyNode
 	return d
 }
 
-// Node names one node in a role that nodes have for one another: only nodes may ask on its subject, and only that node
-// answers. id is a node's id, of letters, digits, - and _.
+// Node returns the destination of one node in a role that nodes have for one another. Only nodes may publish on its
+// subject, and only that node answers. id is a node's id: letters, digits, - and _.
 func (c *Conn) Node(role, id string) Destination {
 	d := c.destination("millrace."+role, id)
 	d.answers = oneNode
@@ -66,8 +66,8 @@ func (c *Conn) destination(kind, name string) Destination {
 	}
 }
 
-// Subject gives the subject of the requests.
+// Subject returns the subject of the requests.
 func (d Destination) Subject() string { return d.subject }
 
-// String gives the destination's label: http.NAME or upstream.NAME.
+// String returns the destination's label: http.NAME or upstream.NAME.
 func (d Destination) String() string { return d.label }

@@ -12,20 +12,20 @@ import (
 	"millrace/node"
 )
 
-// NATS headers of a reply that mesh believes.
+// NATS headers of a reply that the mesh trusts.
 const (
-	headerBusy      = "Millrace-Busy"       // the member is full and didn't start; empty payload
+	headerBusy      = "Millrace-Busy"       // the member is at its limit and didn't start; empty payload
 	headerMember    = "Millrace-Member"     // who answered
 	headerError     = "Millrace-Error"      // a node.Code instead of a response
 	headerErrorText = "Millrace-Error-Text" // the safe text of that error
-	headerUnreached = "Millrace-Unreached"  // with that error: see node.Error
-	headerFailure   = "Millrace-Failure"    // likewise
+	headerUnreached = "Millrace-Unreached"  // with an error: see node.Error
+	headerFailure   = "Millrace-Failure"    // with an error: see node.Error
 	headerStatus    = "Status"              // set by the NATS server: 503 means no responders
 )
 
-// maxBusy is how many busy answers a call takes before it gives up: NATS chooses among members without knowing which
-// are full. For fullFor after a call found nobody with room others take fewBusy only, since asking on would add to the
-// load when there is the most of it.
+// NATS chooses among members without knowing which are at their limit. A call therefore asks up to maxBusy more times
+// after a busy reply. Once a call has found every member at its limit, other calls ask only fewBusy more times for
+// fullFor, so as not to add load when it is highest.
 const (
 	maxBusy = 8
 	fewBusy = 2
@@ -34,12 +34,13 @@ const (
 
 // Do sends the request to one member and waits for its answer, at most until req.Deadline.
 //
-// A busy member's refusal is asked again elsewhere, since it started nothing. A repeatable request that has no answer
-// after half of its time is also sent to a second member, and the first answer wins: a dead member costs a delay, a
-// slow one nothing. Every other request is sent once, and so is one that a member in this process answers directly.
+// A busy reply is followed by another try elsewhere, since the member started nothing. A repeatable request without an
+// answer after half of its time is also sent to a second member; the first answer wins. So a dead member costs a delay,
+// and a slow one still answers. Every other request is sent once. So is one that a member in this process answers
+// directly.
 //
-// The error is a *node.Error with one of the codes: no_member, busy, unavailable, timeout, canceled, bad_reply,
-// body_too_large, invalid_request, or what a member reported about itself.
+// The error is a *node.Error with one of the codes no_member, busy, unavailable, timeout, canceled, bad_reply,
+// body_too_large and invalid_request, or the error that a member reported.
 func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
@@ -50,31 +51,31 @@ func (c *Conn) Do(ctx context.Context, to Destination, req *Request) (*Response,
 	if resp, err, done := c.direct(ctx, to, req); done {
 		return resp, err
 	}
-	if to.answers == oneNode && c.lost(to.node()) {
+	if to.answers == oneNode && c.nodeLost(to.nodeID()) {
 		return nil, node.Errorf(node.CodeUnavailable, nil, "the node is lost")
 	}
-	x := exchange{conn: c, to: to, req: req}
-	defer x.end()
-	if err := x.try(); err != nil {
+	call := requestCall{conn: c, to: to, req: req}
+	defer call.end()
+	if err := call.sendTry(); err != nil {
 		return nil, err
 	}
-	timer := acquireTimer(min(x.untilSecond(), watchAfter))
-	x.timer = timer
+	timer := acquireTimer(min(call.scheduleSecond(), waitingAfter))
+	call.timer = timer
 	for {
 		select {
-		case msg := <-x.replies(0):
-			x.inform(0)
-			if resp, err, done := x.took(ctx, 0, msg); done {
+		case msg := <-call.replies(0):
+			call.forwardInterims(0)
+			if resp, err, done := call.handleReply(ctx, 0, msg); done {
 				return resp, err
 			}
-		case msg := <-x.interims():
-			x.informed(0, msg)
-		case msg := <-x.replies(1):
-			if resp, err, done := x.took(ctx, 1, msg); done {
+		case msg := <-call.interimReplies():
+			call.forwardInterim(0, msg)
+		case msg := <-call.replies(1):
+			if resp, err, done := call.handleReply(ctx, 1, msg); done {
 				return resp, err
 			}
 		case <-timer.C:
-			if err := x.tick(); err != nil {
+			if err := call.timerFired(); err != nil {
 				return nil, err
 			}
 		case <-ctx.Done():
@@ -90,80 +91,80 @@ func contextError(ctx context.Context) *node.Error {
 	return node.Errorf(node.CodeCanceled, ctx.Err(), "the client went away")
 }
 
-// exchange is one call of Do: the request and its tries, of which at most two wait at the same time.
-type exchange struct {
-	conn     *Conn
-	to       Destination
-	req      *Request
-	tries    [2]ticket    // a zero slot is no try
-	sent     [2]time.Time // when, about
-	here     [2]bool      // it was handed to a member in this process
-	secondAt time.Time    // when the second try is due
-	second   bool         // it was made, or isn't allowed
-	gone     bool         // a try was given up: its member is gone
-	busy     int
-	timer    *time.Timer
-	watch    *watch   // since it waits for a while
-	hints    interims // that were passed on
+// requestCall is one call of Do: the request and its tries, of which at most two are pending at once.
+type requestCall struct {
+	conn         *Conn
+	to           Destination
+	req          *Request
+	tries        [2]try       // the zero try is none
+	sentAt       [2]time.Time // of each try, approximately
+	local        [2]bool      // the try was handed to a member in this process
+	secondAt     time.Time    // when the second try is due
+	secondDone   bool         // the second try was made, or isn't allowed
+	memberLost   bool         // a try was abandoned because its member is gone
+	busyCount    int
+	timer        *time.Timer
+	waiting      *waitingCall // set once the call has waited for waitingAfter
+	interimQuota interimQuota // of the forwarded interim responses
 }
 
-// try publishes the request under a new ticket.
-func (x *exchange) try() error {
-	t, ok := x.conn.mux.take()
+// sendTry publishes the request as a new try.
+func (c *requestCall) sendTry() error {
+	t, ok := c.conn.mux.begin()
 	if !ok {
 		return node.Errorf(node.CodeBusy, nil, "too many requests wait for answers")
 	}
 	i := 0
-	if x.tries[0].slot != nil {
+	if c.tries[0].slot != nil {
 		i = 1
 	}
-	x.tries[i] = t
-	if err := x.publish(i); err != nil {
-		x.conn.mux.abandon(t, x.to.label)
-		x.tries[i] = ticket{}
+	c.tries[i] = t
+	if err := c.publish(i); err != nil {
+		c.conn.mux.abandon(t, c.to.label)
+		c.tries[i] = try{}
 		return err
 	}
 	return nil
 }
 
-func (x *exchange) publish(i int) error {
-	t := x.tries[i]
-	switch s, full := x.conn.near.enter(x.to.subject, false); {
+func (c *requestCall) publish(i int) error {
+	t := c.tries[i]
+	switch s, full := c.conn.localMembers.acquire(c.to.subject, false); {
 	case full:
-		x.conn.stats.at(x.to.label).busy.Add(1)
+		c.conn.stats.forLabel(c.to.label).busy.Add(1)
 		return errAllBusy
 	case s != nil:
-		x.here[i] = true
-		return x.handOver(s, i)
+		c.local[i] = true
+		return c.deliverLocal(s, i)
 	}
-	x.here[i] = false
-	buf := payloads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	c.local[i] = false
+	buf := payloads.Get().(*[]byte)
 	defer releasePayload(buf)
-	payload, err := x.payload((*buf)[:0], i)
+	payload, err := c.payload((*buf)[:0], i)
 	*buf = payload
 	if err != nil {
 		return err
 	}
-	x.conn.holds.pass(x.to.subject)
-	defer x.conn.holds.published()
-	return sendError(x.conn.nc.PublishRequest(x.to.subject, x.conn.mux.subject(t, x.to.label), payload))
+	c.conn.pauses.beginPublish(c.to.subject)
+	defer c.conn.pauses.endPublish()
+	return publishError(c.conn.nc.PublishRequest(c.to.subject, c.conn.mux.subject(t, c.to.label), payload))
 }
 
-// payload writes the message of a try.
-func (x *exchange) payload(b []byte, i int) ([]byte, error) {
-	x.sent[i] = time.Now()
-	left := x.req.Deadline.Sub(x.sent[i])
+// payload appends the message of try i.
+func (c *requestCall) payload(b []byte, i int) ([]byte, error) {
+	c.sentAt[i] = time.Now()
+	left := c.req.Deadline.Sub(c.sentAt[i])
 	if left <= 0 {
 		return b, node.Errorf(node.CodeTimeout, nil, "no time left to send the request")
 	}
-	b, err := appendRequest(b, x.req, left, x.nonce(x.tries[i]))
+	b, err := appendRequest(b, c.req, left, c.nonce(c.tries[i]))
 	if err != nil {
 		return b, requestError(err)
 	}
 	return b, nil
 }
 
-// requestError says why a request can't be written as a message.
+// requestError returns the error for a request that can't be written as a message.
 func requestError(err error) error {
 	switch {
 	case errors.Is(err, ErrBodyTooLarge):
@@ -174,8 +175,8 @@ func requestError(err error) error {
 	return node.Errorf(node.CodeInvalid, err, "the request can't be sent")
 }
 
-// sendError says why NATS didn't take a request; nil if it did.
-func sendError(err error) error {
+// publishError returns the error for a request that NATS didn't accept; nil for nil.
+func publishError(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -185,194 +186,197 @@ func sendError(err error) error {
 	return node.Errorf(node.CodeUnavailable, err, "the mesh connection is away")
 }
 
-// nonce names a try to members: the same number that its reply subject carries, made unique by the inbox.
-func (x *exchange) nonce(t ticket) string {
-	b := append(make([]byte, 0, 48), x.conn.inbox[len(inboxRoot):]...)
-	return text(strconv.AppendUint(append(b, '.'), t.nonce, 36))
+// nonce names a try to members: the number in its reply subject, made unique by the inbox.
+func (c *requestCall) nonce(t try) string {
+	b := append(make([]byte, 0, 48), c.conn.inbox[len(inboxRoot):]...)
+	return unsafeString(strconv.AppendUint(append(b, '.'), t.nonce, 36))
 }
 
-// untilSecond is the time until a repeatable request is sent again, or until the deadline.
-func (x *exchange) untilSecond() time.Duration {
-	left := x.req.Deadline.Sub(x.sent[0])
-	if x.second = x.req.Again || !Repeatable(x.req.Method); x.second {
+// scheduleSecond returns the time until the second try of a repeatable request, else the time until the deadline.
+func (c *requestCall) scheduleSecond() time.Duration {
+	left := c.req.Deadline.Sub(c.sentAt[0])
+	if c.secondDone = c.req.Again || !Repeatable(c.req.Method); c.secondDone {
 		return left
 	}
-	x.conn.stats.at(x.to.label).budget.Earn(secondTries)
-	x.secondAt = x.sent[0].Add(left / 2)
+	c.conn.stats.forLabel(c.to.label).budget.Earn(secondTryPercent)
+	c.secondAt = c.sentAt[0].Add(left / 2)
 	return left / 2
 }
 
-// secondTries is how many requests are sent again at most, in percent: when a destination is slow, twice the load would
-// make it slower.
-const secondTries = 20
+// secondTryPercent bounds the requests that are sent again. When a destination is slow, doubling its load would make it
+// slower.
+const secondTryPercent = 20
 
-// tick is called when the timer ran out: the call has waited for a while, or hears news, or the second try is due, or
-// the time is over.
-func (x *exchange) tick() error {
-	if x.watch == nil {
-		x.watch = x.conn.watched.add(x.to, x.sent[0], x.timer)
+// timerFired handles the timer. It fires when the call has waited for waitingAfter, when there are departures to
+// handle, when the second try is due, and at the deadline.
+func (c *requestCall) timerFired() error {
+	if c.waiting == nil {
+		c.waiting = c.conn.waiting.add(c.to, c.sentAt[0], c.timer)
 	}
-	if err := x.heed(x.watch.take()); err != nil {
+	if err := c.handleDepartures(c.waiting.takeDepartures()); err != nil {
 		return err
 	}
 	now := time.Now()
-	if !x.second && !now.Before(x.secondAt) {
-		if x.second = true; x.paid() {
-			_ = x.again() // the first one waits on
+	if !c.secondDone && !now.Before(c.secondAt) {
+		if c.secondDone = true; c.spendBudget() {
+			_ = c.sendAgain() // the first try stays pending
 		}
 	}
-	next := x.req.Deadline
-	if !x.second {
-		next = x.secondAt
+	next := c.req.Deadline
+	if !c.secondDone {
+		next = c.secondAt
 	}
-	if !now.Before(x.req.Deadline) {
+	if !now.Before(c.req.Deadline) {
 		return node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
 	}
-	x.watch.rest(next.Sub(now))
+	c.waiting.resetTimer(next.Sub(now))
 	return nil
 }
 
-// paid takes a second try from the budget, for when the first may be answered all the same. One that is known to be
-// lost costs nothing: nobody works on it.
-func (x *exchange) paid() bool { return x.conn.stats.at(x.to.label).budget.Spend(secondTries) }
+// spendBudget pays for a second try while the first may still be answered. Replacing a try that is known to be lost
+// needs no budget, since nobody works on it.
+func (c *requestCall) spendBudget() bool {
+	return c.conn.stats.forLabel(c.to.label).budget.Spend(secondTryPercent)
+}
 
-// again makes the second try.
-func (x *exchange) again() error {
-	x.second = true
-	again := *x.req
+// sendAgain makes the second try.
+func (c *requestCall) sendAgain() error {
+	c.secondDone = true
+	again := *c.req
 	again.Again = true
-	x.req = &again
-	err := x.try()
+	c.req = &again
+	err := c.sendTry()
 	if err == nil {
-		x.conn.stats.at(x.to.label).retries.Add(1)
+		c.conn.stats.forLabel(c.to.label).retries.Add(1)
 	}
 	return err
 }
 
-// replies gives the channel of a try; nil, which blocks for ever, when there is none.
-func (x *exchange) replies(i int) <-chan *nats.Msg {
-	if s := x.tries[i].slot; s != nil {
+// replies returns the reply channel of try i. It is nil, and blocks forever, if there is no such try.
+func (c *requestCall) replies(i int) <-chan *nats.Msg {
+	if s := c.tries[i].slot; s != nil {
 		return s.reply
 	}
 	return nil
 }
 
-// interims gives the channel of the first try's interim responses: a second try means that the client has waited for
-// long, and hints of two members would contradict each other. Nil, which blocks for ever, if nobody wants them.
-func (x *exchange) interims() <-chan *nats.Msg {
-	if s := x.tries[0].slot; s != nil && x.req.Interim != nil {
-		return s.early
+// interimReplies returns the channel of the first try's interim responses. Those of a second try are ignored: the
+// client has waited for long by then, and two members could contradict each other. It is nil, and blocks forever, if
+// interim responses aren't wanted.
+func (c *requestCall) interimReplies() <-chan *nats.Msg {
+	if s := c.tries[0].slot; s != nil && c.req.Interim != nil {
+		return s.interims
 	}
 	return nil
 }
 
-// inform passes on the interim responses that came before the reply which was taken first.
-func (x *exchange) inform(i int) {
-	for x.req.Interim != nil {
+// forwardInterims forwards the interim responses that arrived before the reply, which select may have chosen first.
+func (c *requestCall) forwardInterims(i int) {
+	for c.req.Interim != nil {
 		select {
-		case msg := <-x.tries[i].slot.early:
-			x.informed(i, msg)
+		case msg := <-c.tries[i].slot.interims:
+			c.forwardInterim(i, msg)
 		default:
 			return
 		}
 	}
 }
 
-func (x *exchange) informed(i int, msg *nats.Msg) {
-	if x.conn.mux.mine(x.tries[i], msg) {
-		x.req.inform(&x.hints, msg)
+func (c *requestCall) forwardInterim(i int, msg *nats.Msg) {
+	if c.conn.mux.isFor(c.tries[i], msg) {
+		c.req.forwardInterim(&c.interimQuota, msg)
 	}
 }
 
-// took judges what came for a try. Not done means that the call goes on: another try waits, or was just made.
-func (x *exchange) took(ctx context.Context, i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive // done says whether the others count
-	x.conn.mux.received(x.tries[i])
-	x.tries[i] = ticket{}
-	resp, err = x.conn.judge(x.to.label, x.req, msg)
+// handleReply handles the reply to try i. done is false if the call goes on: another try is pending or was just made.
+func (c *requestCall) handleReply(ctx context.Context, i int, msg *nats.Msg) (resp *Response, err error, done bool) { //nolint:revive // done says whether resp and err are set
+	c.conn.mux.release(c.tries[i])
+	c.tries[i] = try{}
+	resp, err = c.conn.readReply(c.to.label, c.req, msg)
 	if err == nil && msg.Header[headerStream] != nil {
-		resp, err = x.conn.followReply(ctx, x.req, msg, resp)
+		resp, err = c.conn.openReplyBody(ctx, c.req, msg, resp)
 	}
 	code := node.CodeOf(err)
 	notStarted := code == node.CodeBusy || code == node.CodeNoMember
 	switch {
-	case x.tries[1-i].slot != nil && err != nil && (notStarted || code == node.CodeUnavailable):
+	case c.tries[1-i].slot != nil && err != nil && (notStarted || code == node.CodeUnavailable):
 		return nil, nil, false // the other try may still be answered
-	case errors.Is(err, errMemberBusy) && x.conn.stats.at(x.to.label).askOn(x.busy):
-		x.busy++
-		if retry := x.try(); retry != nil {
-			return nil, retry, true
+	case errors.Is(err, errMemberBusy) && c.conn.stats.forLabel(c.to.label).mayAskAgain(c.busyCount):
+		c.busyCount++
+		if tryErr := c.sendTry(); tryErr != nil {
+			return nil, tryErr, true
 		}
 		return nil, nil, false
-	case code == node.CodeNoMember && x.gone:
-		return nil, errGone, true
-	case code == node.CodeNoMember && x.busy > 0:
+	case code == node.CodeNoMember && c.memberLost:
+		return nil, errMemberGone, true
+	case code == node.CodeNoMember && c.busyCount > 0:
 		return nil, errAllBusy, true
 	}
 	return resp, err, true
 }
 
-// errAllBusy answers a call whose members were full, each in turn, until nobody was left.
+// errAllBusy answers a call when every member was at its limit.
 var errAllBusy = node.Errorf(node.CodeBusy, nil, "every member is at its limit")
 
-// errMemberBusy is the cause of an error that says that a member refused without starting.
+// errMemberBusy is the cause of an error for a member's refusal, which started nothing.
 var errMemberBusy = errors.New("member is at its limit")
 
-// end gives back the timer, and the slots of tries that nobody waits for any more, and tells their members to stop.
-func (x *exchange) end() {
-	x.watch.end() // before the timer is used for something else
-	if x.timer != nil {
-		releaseTimer(x.timer)
+// end returns the timer and the slots of pending tries, and cancels these tries at their members.
+func (c *requestCall) end() {
+	c.waiting.remove() // before the timer is reused
+	if c.timer != nil {
+		releaseTimer(c.timer)
 	}
-	for i, t := range x.tries {
+	for i, t := range c.tries {
 		if t.slot == nil {
 			continue
 		}
-		x.conn.mux.abandon(t, x.to.label)
-		x.tries[i] = ticket{}
-		_ = x.conn.nc.Publish(x.to.cancel, []byte(x.nonce(t))) // best effort: the member's deadline ends it anyway
+		c.conn.mux.abandon(t, c.to.label)
+		c.tries[i] = try{}
+		_ = c.conn.nc.Publish(c.to.cancel, []byte(c.nonce(t))) // best effort: the member's deadline ends it anyway
 	}
 }
 
-// judge turns a reply message into a response or an error.
-func (c *Conn) judge(label string, req *Request, msg *nats.Msg) (*Response, error) {
+// readReply turns a reply message into a response or an error.
+func (c *Conn) readReply(label string, req *Request, msg *nats.Msg) (*Response, error) {
 	if msg == nil {
 		return nil, node.Errorf(node.CodeUnavailable, nil, "the mesh connection was lost")
 	}
 	if len(msg.Header) > 0 {
 		switch {
 		case len(msg.Data) == 0 && msg.Header.Get(headerStatus) == "503":
-			c.stats.known(label).noMember.Add(1)
+			c.stats.forKnownLabel(label).noMember.Add(1)
 			return nil, node.Errorf(node.CodeNoMember, nil, "nobody answers this service")
 		case len(msg.Data) == 0 && msg.Header[headerBusy] != nil:
-			c.stats.at(label).busy.Add(1)
+			c.stats.forLabel(label).busy.Add(1)
 			return nil, node.Errorf(node.CodeBusy, errMemberBusy, "every member is at its limit")
 		case msg.Header[headerError] != nil:
-			return nil, reportedError(msg.Header, headerError)
+			return nil, headerMemberError(msg.Header, headerError)
 		}
 	}
-	resp, err := decodeReply(msg, req)
+	resp, err := decodeReplyPayload(msg, req)
 	member := clip(msg.Header.Get(headerMember))
 	if err != nil {
 		reason := dropMalformed
 		if errors.Is(err, ErrBodyTooLarge) {
 			reason = dropOversized
 		}
-		c.stats.badReply(label, member, reason, err, replyHint(msg.Data))
-		return nil, badReply(err)
+		c.stats.countBadReply(label, member, reason, err, replyHint(msg.Data))
+		return nil, badReplyError(err)
 	}
 	resp.Member = member
 	return resp, nil
 }
 
-// badReply is the error for a reply that can't be passed on.
-func badReply(cause error) *node.Error {
+// badReplyError is the error for a reply that can't be forwarded.
+func badReplyError(cause error) *node.Error {
 	e := node.Errorf(node.CodeBadReply, cause, "the service answered what can't be passed on")
-	e.Failure = unfit(cause)
+	e.Failure = replyFailure(cause)
 	return e
 }
 
-// unfit is what a response is that can't be passed on.
-func unfit(cause error) node.Failure {
+// replyFailure classifies a response that can't be forwarded.
+func replyFailure(cause error) node.Failure {
 	switch {
 	case errors.Is(cause, ErrBodyTooLarge), errors.Is(cause, nats.ErrMaxPayload):
 		return node.FailureBodySize
@@ -382,16 +386,16 @@ func unfit(cause error) node.Failure {
 	return node.FailureProtocol
 }
 
-func decodeReply(msg *nats.Msg, req *Request) (*Response, error) {
+func decodeReplyPayload(msg *nats.Msg, req *Request) (*Response, error) {
 	if len(msg.Header) > 0 && msg.Header[headerStream] != nil {
 		return decodeStreamed(msg.Data, req.Upgrade != "")
 	}
 	return decodeResponse(msg.Data, req.Method)
 }
 
-// reportedError is an error that a member reported instead of a response.
-func reportedError(h nats.Header, name string) error {
-	e := reported(node.Code(h.Get(name)), h.Get(headerErrorText), nil)
+// headerMemberError returns the error that a member reported in NATS headers instead of a response.
+func headerMemberError(h nats.Header, name string) error {
+	e := memberError(node.Code(h.Get(name)), h.Get(headerErrorText), nil)
 	e.Unreached = h[headerUnreached] != nil
 	if f := node.Failure(h.Get(headerFailure)); f.Known() {
 		e.Failure = f
@@ -399,9 +403,9 @@ func reportedError(h nats.Header, name string) error {
 	return e
 }
 
-// reported is a member's error as its caller gets it. Codes that aren't a member's to report count as upstream_failed,
-// and a text that isn't short and printable is left out.
-func reported(code node.Code, text string, cause error) *node.Error {
+// memberError returns a member's error for its caller. A code that isn't a member's to report becomes upstream_failed,
+// and a text that isn't short and printable is replaced.
+func memberError(code node.Code, text string, cause error) *node.Error {
 	switch code { //nolint:exhaustive // see above
 	case node.CodeInternal, node.CodeUpstream, node.CodeBusy, node.CodeNoTarget, node.CodeTimeout, node.CodeTooLarge,
 		node.CodeInvalid,
@@ -417,7 +421,7 @@ func reported(code node.Code, text string, cause error) *node.Error {
 
 var payloads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
-// releasePayload keeps small buffers only: one large body must not stay in memory for ever.
+// releasePayload keeps only small buffers, so that one large body doesn't stay in memory.
 func releasePayload(b *[]byte) {
 	if cap(*b) <= 64<<10 {
 		payloads.Put(b)
@@ -427,12 +431,12 @@ func releasePayload(b *[]byte) {
 var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
 
 func acquireTimer(d time.Duration) *time.Timer {
-	t := timers.Get().(*time.Timer) //nolint:forcetypeassert // the pool holds nothing else
+	t := timers.Get().(*time.Timer)
 	t.Reset(d)
 	return t
 }
 
-// releaseTimer stops the timer; since Go 1.23 no old tick can be left in its channel.
+// releaseTimer stops the timer. Since Go 1.23 no stale tick can be left in its channel.
 func releaseTimer(t *time.Timer) {
 	t.Stop()
 	timers.Put(t)

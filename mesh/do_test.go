@@ -30,7 +30,7 @@ func wantCode(t *testing.T, err error, code node.Code) {
 	}
 }
 
-// subscribe is a member that speaks NATS by hand.
+// subscribe is a member that speaks the wire protocol itself.
 func subscribe(t *testing.T, url, subject string, handler nats.MsgHandler) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -99,8 +99,8 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// A caller that goes away stops the member.
-func TestCancel(t *testing.T) {
+// When a caller goes away, the member's request is canceled.
+func TestCancelStopsMember(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	started, ended := make(chan struct{}, 1), make(chan error, 1)
 	serve(t, c, "slow", 0, func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
@@ -124,8 +124,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A cancellation that overtakes its request ends it all the same.
-func TestCancelOvertakes(t *testing.T) {
+// A cancellation that arrives before its request cancels it nevertheless.
+func TestCancelBeforeRequest(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	ended := make(chan error, 1)
@@ -159,9 +159,8 @@ func TestCancelOvertakes(t *testing.T) {
 	})
 }
 
-// Two members, one of which never answers because it died while it worked: a GET is answered by the other one, a POST
-// runs once.
-func TestMemberDies(t *testing.T) {
+// One of two members died while it worked and never answers: a GET is answered by the other member, a POST runs once.
+func TestSecondTryAfterMemberDies(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		t.Run(method, func(t *testing.T) {
 			s := natsservertest.Start(t)
@@ -200,14 +199,14 @@ func TestMemberDies(t *testing.T) {
 	}
 }
 
-// A repeatable request whose member is slow, not dead, gets that member's answer.
+// A repeatable request whose member is slow but alive gets that member's answer.
 func TestSlowMemberStillAnswers(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	var runs atomic.Int64
 	release := make(chan struct{})
 	serve(t, c, "slow", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		if runs.Add(1) == 2 {
-			close(release) // the second try has begun: let the first one answer, and hold the second
+			close(release) // the second try has begun: let the first answer and the second wait
 			return nil, node.Errorf(node.CodeBusy, nil, "not me")
 		}
 		<-release
@@ -219,8 +218,8 @@ func TestSlowMemberStillAnswers(t *testing.T) {
 	}
 }
 
-// Members that are full refuse at once; the caller finds one that isn't, or is told.
-func TestBusy(t *testing.T) {
+// A member at its limit refuses at once. The caller finds another one or gets an error.
+func TestBusyMembers(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	block := make(chan struct{})
@@ -260,8 +259,8 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// Requests of one member run side by side: none waits behind a slow one.
-func TestConcurrent(t *testing.T) {
+// A member runs its requests concurrently: none waits for a slow one.
+func TestMemberRunsRequestsConcurrently(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	const n = 100
 	var arrived sync.WaitGroup
@@ -286,7 +285,7 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestHandlerPanics(t *testing.T) {
-	var log record
+	var log logBuffer
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(cfg *mesh.Config) { cfg.Log = log.logger() })
 	serve(t, c, "p", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) { panic("secret") })
 	_, err := c.Do(t.Context(), c.Service("p"), request("GET", "/", 5*time.Second))
@@ -296,11 +295,11 @@ func TestHandlerPanics(t *testing.T) {
 	}
 }
 
-// A broken reply is told as bad_reply, counted, and logged with the service and the member; none of it reaches the
-// caller.
-func TestBrokenReplies(t *testing.T) {
+// An invalid reply is reported as bad_reply, counted, and logged with the service and the member. None of it reaches
+// the caller.
+func TestInvalidReplies(t *testing.T) {
 	s := natsservertest.Start(t)
-	var log record
+	var log logBuffer
 	c := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
 	subscribe(t, s.ClientURL(), "http.broken", func(msg *nats.Msg) {
 		reply := nats.NewMsg(msg.Reply)
@@ -327,8 +326,8 @@ func TestBrokenReplies(t *testing.T) {
 	}
 }
 
-// A reply that a member's author got wrong is told in the log with what to change, and once for all that follow.
-func TestBrokenRepliesAreExplained(t *testing.T) {
+// The log says what to change about an invalid reply, once for all that follow.
+func TestInvalidRepliesAreExplained(t *testing.T) {
 	s := natsservertest.Start(t)
 	for name, c := range map[string]struct{ reply, hint string }{
 		"lf":      {"HTTP/1.1 200 OK\nContent-Type: text/plain\n\nhi", "LF alone"},
@@ -341,7 +340,7 @@ func TestBrokenRepliesAreExplained(t *testing.T) {
 		"endless": {"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nhi", "no end"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log record
+			var log logBuffer
 			conn := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
 			subscribe(t, s.ClientURL(), "http."+name, func(msg *nats.Msg) { _ = msg.Respond([]byte(c.reply)) })
 			for range 20 {
@@ -370,12 +369,13 @@ func stats(c *mesh.Conn, label string) mesh.Stats {
 	return mesh.Stats{}
 }
 
-// Second and late replies are dropped and counted; a second one, from a member outside the group, is warned about.
+// Second and late replies are dropped and counted. A second one, from a member outside the group, is logged as a
+// warning.
 func TestSecondAndLateReplies(t *testing.T) {
 	s := natsservertest.Start(t)
-	var log record
+	var log logBuffer
 	c := natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Log = log.logger() })
-	other := natsservertest.Connect(t, s) // members can't leave their group; a node can, so it plays the stray one
+	other := natsservertest.Connect(t, s) // members can't leave their group, but a node can: it plays the stray one
 	for _, group := range []string{"q", "another"} {
 		if _, err := other.NATS().QueueSubscribe("http.twice", group, func(msg *nats.Msg) {
 			_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nonce"))
@@ -410,8 +410,8 @@ func TestSecondAndLateReplies(t *testing.T) {
 	})
 }
 
-// A reply whose head doesn't fit a message is told at once, not by a time-out; a request's too.
-func TestHugeHeads(t *testing.T) {
+// A reply or request whose head doesn't fit a message fails at once, not by a timeout.
+func TestOversizedHeads(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	huge := mesh.Field{Name: "X", Value: strings.Repeat("x", 700<<10)}
 	serve(t, c, "huge", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
@@ -455,8 +455,8 @@ func TestServiceOpenFails(t *testing.T) {
 	wantCode(t, err, node.CodeNoMember)
 }
 
-// Requests at once never see each other's bytes, whatever members and callers keep.
-func TestNoMixing(t *testing.T) {
+// Concurrent requests never see each other's bytes, whatever members and callers keep.
+func TestConcurrentRequestsStaySeparate(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	var kept sync.Map
 	serve(t, c, "mix", 1000, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
@@ -499,7 +499,7 @@ func TestNoMixing(t *testing.T) {
 	})
 }
 
-// The connection survives a restart of the server: what waited fails at once, and service goes on.
+// The connection survives a restart of the server: waiting calls fail at once, and later ones work.
 func TestServerRestart(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -527,8 +527,8 @@ func TestServerRestart(t *testing.T) {
 	})
 }
 
-// A service that shuts down answers all that it got.
-func TestShutdownDropsNothing(t *testing.T) {
+// A service that shuts down answers everything it got.
+func TestShutdownAnswersEverything(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	stays := natsservertest.Connect(t, s)
@@ -618,7 +618,7 @@ func TestPlain(t *testing.T) {
 	wantCode(t, err, node.CodeNoMember)
 }
 
-// Plain services may be in no queue group, or in one of their own: each gets the request, and the first answer counts.
+// Plain services may be in no queue group or in their own: each gets the request, and the first answer counts.
 func TestPlainServicesInAnyGroup(t *testing.T) {
 	s := natsservertest.Start(t)
 	s.SetMemberSubjects([]string{"orders.get.*"})
@@ -648,7 +648,7 @@ func TestPlainServicesInAnyGroup(t *testing.T) {
 	got.Wait()
 }
 
-// Events are built and sent only while somebody listens, with an embedded server and with any other.
+// Events are built and sent only while somebody listens, with the embedded server and with others.
 func TestEvents(t *testing.T) {
 	s := natsservertest.Start(t)
 	for name, change := range map[string]func(*mesh.Config){
@@ -700,7 +700,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A destination that doesn't answer gets each request once, and a few of them again.
+// A destination that doesn't answer gets each request once, and only a few of them again.
 func TestSecondTryBudget(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
 	var got atomic.Int64
@@ -725,8 +725,8 @@ func TestSecondTryBudget(t *testing.T) {
 	}
 }
 
-// Of what a member says has failed, only the types are believed that there are.
-func TestFailuresOfMembersAreChecked(t *testing.T) {
+// Unknown failure types that a member reports are dropped.
+func TestUnknownFailureTypesAreDropped(t *testing.T) {
 	s := natsservertest.Start(t)
 	conn := natsservertest.Connect(t, s)
 	types := map[string]node.Failure{

@@ -2,7 +2,7 @@ package mesh
 
 import "time"
 
-// The codec, for tests that look at bytes.
+// The codec, for tests of its bytes.
 var (
 	AppendRequest  = appendRequest
 	AppendResponse = appendResponse
@@ -15,19 +15,19 @@ var (
 	Covers         = covers
 )
 
-// KeepStreams looks at every stream now, as happens every few seconds.
-func (c *Conn) KeepStreams() {
-	for _, l := range c.links.all() {
-		l.keep(0)
+// ProbeStreams probes every stream now, as happens every few seconds.
+func (c *Conn) ProbeStreams() {
+	for _, s := range c.streams.all() {
+		s.probe(0)
 	}
 }
 
-// WindowPool tells how many bytes windows may still grow by, and how many there are without streams.
-func (c *Conn) WindowPool() (left, whole int64) { return c.links.pool.Load(), windowPool }
+// WindowPool returns how many bytes windows may still grow by, and how many without any stream.
+func (c *Conn) WindowPool() (left, whole int64) { return c.streams.pool.Load(), windowPool }
 
-// IdleStreams looks at every stream with the idle time-out that is set.
-func (c *Conn) IdleStreams() {
-	for _, l := range c.links.all() {
-		l.keep(time.Duration(c.links.idle.Load()))
+// EndIdleStreams probes every stream with the configured idle timeout.
+func (c *Conn) EndIdleStreams() {
+	for _, s := range c.streams.all() {
+		s.probe(time.Duration(c.streams.idle.Load()))
 	}
 }

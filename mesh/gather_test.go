@@ -13,8 +13,8 @@ import (
 	"millrace/node"
 )
 
-// takes is a part that takes so long, and heeds its context.
-func takes(name string, d time.Duration, status int, after ...string) mesh.Part {
+// timedPart is a part that takes that long, and stops when ctx ends.
+func timedPart(name string, d time.Duration, status int, after ...string) mesh.Part {
 	return mesh.Part{
 		Name: name, After: after,
 		Do: func(ctx context.Context, _ func(string) *mesh.Response) (*mesh.Response, error) {
@@ -30,12 +30,12 @@ func takes(name string, d time.Duration, status int, after ...string) mesh.Part 
 	}
 }
 
-// The time is that of the slowest path, and with a limit on how many run at once that of the rounds.
+// The time is that of the slowest path. With limited concurrency it is that of the rounds.
 func TestGatherTime(t *testing.T) {
 	const second = time.Second
 	var ten []mesh.Part
 	for name := range strings.SplitSeq("abcdefghij", "") {
-		ten = append(ten, takes(name, second, 200))
+		ten = append(ten, timedPart(name, second, 200))
 	}
 	for name, tc := range map[string]struct {
 		how   mesh.Gathering
@@ -46,22 +46,25 @@ func TestGatherTime(t *testing.T) {
 		"at once": {mesh.Gathering{}, ten, second},
 		"three":   {mesh.Gathering{Concurrency: 3}, ten, 4 * second},
 		"a path": {mesh.Gathering{}, []mesh.Part{
-			takes("a", second, 200), takes("b", 2*second, 200, "a"),
-			takes("c", 2*second, 200),
+			timedPart("a", second, 200), timedPart("b", 2*second, 200, "a"),
+			timedPart("c", 2*second, 200),
 		}, 3 * second},
 		"given later": {
 			mesh.Gathering{},
-			[]mesh.Part{takes("b", 2*second, 200, "a"), takes("a", second, 200)},
+			[]mesh.Part{timedPart("b", 2*second, 200, "a"), timedPart("a", second, 200)},
 			3 * second,
 		},
 		"after one that failed": {
 			mesh.Gathering{},
-			[]mesh.Part{takes("a", second, 500), takes("b", 5*second, 200, "a"), takes("c", 5*second, 200, "b")},
+			[]mesh.Part{
+				timedPart("a", second, 500), timedPart("b", 5*second, 200, "a"),
+				timedPart("c", 5*second, 200, "b"),
+			},
 			second,
 		},
 		"enough": {
 			mesh.Gathering{Enough: func(_ []mesh.PartResult, last int) bool { return last == 1 }},
-			[]mesh.Part{takes("a", 9*second, 200), takes("b", 2*second, 200)},
+			[]mesh.Part{timedPart("a", 9*second, 200), timedPart("b", 2*second, 200)},
 			2 * second,
 		},
 	} {
@@ -82,8 +85,8 @@ func TestGatherTime(t *testing.T) {
 	}
 }
 
-// Errors stay their part's; panics are contained; what wasn't over has neither response nor error; and nothing runs on
-// afterwards.
+// An error only affects its part, and panics are caught. An unfinished part has neither response nor error. Nothing
+// runs afterwards.
 func TestGatherResults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Bool
@@ -91,8 +94,8 @@ func TestGatherResults(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		results := mesh.Gather(ctx, mesh.Gathering{}, []mesh.Part{
-			takes("fine", time.Second, 204),
-			takes("bad", time.Second, 404),
+			timedPart("fine", time.Second, 204),
+			timedPart("bad", time.Second, 404),
 			{Name: "error", Do: func(context.Context, func(string) *mesh.Response) (*mesh.Response, error) {
 				return nil, broken
 			}},
@@ -104,8 +107,8 @@ func TestGatherResults(t *testing.T) {
 				ended.Store(true)
 				return nil, ctx.Err()
 			}},
-			takes("never", 0, 200, "late"),
-			takes("pity", 0, 200, "error"),
+			timedPart("never", 0, 200, "late"),
+			timedPart("pity", 0, 200, "error"),
 			{
 				Name: "earlier", After: []string{"fine"},
 				Do: func(_ context.Context, earlier func(string) *mesh.Response) (*mesh.Response, error) {

@@ -2,7 +2,7 @@ package mesh
 
 import "millrace/node"
 
-// Field and Header are the words of package node: every package that reads fields shares them.
+// Field and Header are aliases of the types of package node, which every package that reads fields shares.
 type (
 	// Field is one header field line.
 	Field = node.Field

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// replyHint tells whoever wrote a member what to change about a reply that isn't valid, where that is clear; it is
-// empty otherwise. It shows nothing of the reply.
+// replyHint returns what the author of a member should change about an invalid reply, or "" if that isn't clear. It
+// reveals nothing of the reply.
 func replyHint(payload []byte) string {
 	start := bytes.TrimLeft(payload, " \t\r\n")
 	switch {
@@ -20,7 +20,7 @@ func replyHint(payload []byte) string {
 	return `it has no HTTP head: put "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n" before the body`
 }
 
-// headHint looks at a head that was begun right.
+// headHint examines a head whose status line begins correctly.
 func headHint(payload []byte) string {
 	for rest := payload; ; {
 		eol := bytes.IndexByte(rest, '\n')
@@ -30,7 +30,7 @@ func headHint(payload []byte) string {
 		case eol == 0 || rest[eol-1] != '\r':
 			return `lines of its head end in LF alone: end each with CRLF, which is "\r\n" in most languages`
 		case eol == 1:
-			return "" // the head has its end, and something else is wrong
+			return "" // the head ends correctly: something else is wrong
 		}
 		rest = rest[eol+1:]
 	}

@@ -12,12 +12,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// record is a log that tests read.
-type record struct{ nodetest.Output }
+// logBuffer is a log that tests can read.
+type logBuffer struct{ nodetest.Output }
 
-func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
+func (r *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
-func (r *record) has(parts ...string) bool {
+func (r *logBuffer) has(parts ...string) bool {
 	for line := range strings.SplitSeq(r.String(), "\n") {
 		all := true
 		for _, p := range parts {

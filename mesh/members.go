@@ -13,45 +13,46 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Members knows which nodes the mesh has: each says once a second that it lives, and once that it stops. It is the one
-// source of who is there. It is safe for concurrent use.
+// Members knows the nodes of the mesh. Each sends a heartbeat once a second, and a last message when it stops. It is
+// the only source of which nodes are there. It is safe for concurrent use.
 type Members struct {
 	conn    *Conn
 	cfg     MembersConfig
 	subject string
 	sub     *nats.Subscription
 
-	mu     sync.Mutex // guards what follows and the order of events
+	mu     sync.Mutex // guards the fields up to warned, and the order of events
 	roster *roster
-	events chan MemberEvent // on their way to Event; closed by Close, dropped when full
-	closed bool             // no event follows
-	warned time.Time        // when a heartbeat was malformed and the log said so
+	events chan MemberEvent // for Event; closed by Close, dropped when full
+	closed bool             // no more events
+	warned time.Time        // when the log last reported a malformed heartbeat
 
-	ctx     context.Context //nolint:containedctx // ends with the heartbeats
-	stop    context.CancelFunc
-	beating sync.WaitGroup // the goroutine of the heartbeats
-	telling sync.WaitGroup // the goroutine that calls Event
+	ctx        context.Context //nolint:containedctx // ends with the heartbeats
+	stop       context.CancelFunc
+	heartbeats sync.WaitGroup // the goroutine of heartbeatLoop
+	delivering sync.WaitGroup // the goroutine that calls Event
 }
 
-// maxEvents bounds the events that wait for Event: more than a mesh of a usual size has when all of it changes at once.
+// maxEvents bounds the events that wait for Event. It exceeds what a mesh of usual size produces when all of it changes
+// at once.
 const maxEvents = 1024
 
-// MembersConfig says who this node is and who wants to know of the others.
+// MembersConfig describes this node, and who is told about the others.
 type MembersConfig struct {
 	Self    Member                   // ID, Name, Incarnation, Version and Started are set
-	Changes func() (int64, []string) // configuration revision and roles of this moment
-	// called for each change, one at a time and not after Close; if it is slow, events wait, and beyond 1024 are
-	// dropped
+	Changes func() (int64, []string) // current configuration revision and roles
+	// Event is called for each change, one at a time and not after Close. While it is slow, events wait, and beyond
+	// 1024 they are dropped.
 	Event func(MemberEvent)
 }
 
-// notice is what nodes tell each other.
-type notice struct {
+// heartbeat is the message that nodes send each other.
+type heartbeat struct {
 	Member
 	Leaving bool `json:"leaving,omitempty"`
 }
 
-// NewMembers makes the list; Open begins to listen and to speak.
+// NewMembers makes the list. Open starts it.
 func (c *Conn) NewMembers(cfg MembersConfig) *Members {
 	m := &Members{
 		conn: c, cfg: cfg, subject: c.cfg.Prefix + "millrace.members", roster: newRoster(cfg.Self),
@@ -61,8 +62,8 @@ func (c *Conn) NewMembers(cfg MembersConfig) *Members {
 	return m
 }
 
-// Open subscribes, says hello, and keeps saying that this node lives until Close. It fails if Self is not as the others
-// expect it: ID and Version of characters that can be seen, Name a name. If it fails, the list is closed.
+// Open subscribes and sends heartbeats until Close. It fails if other nodes would reject Self: ID and Version must be
+// printable, and Name a valid name. If it fails, the list is closed.
 func (m *Members) Open(ctx context.Context) error {
 	if err := m.open(ctx); err != nil {
 		return fmt.Errorf("meet other nodes: %w", errors.Join(err, m.Close()))
@@ -74,39 +75,39 @@ func (m *Members) open(ctx context.Context) (err error) {
 	if m.ctx.Err() != nil {
 		return errors.New("the list is closed")
 	}
-	if self := m.self(); self.check() != nil { // the others would believe nothing of it, and nobody would know why
-		return fmt.Errorf("introduce this node: %w", self.check())
+	if self := m.self(); self.validate() != nil { // the others would ignore this node, and nobody would know why
+		return fmt.Errorf("introduce this node: %w", self.validate())
 	}
-	m.telling.Go(m.tell)
+	m.delivering.Go(m.deliverEvents)
 	if m.sub, err = m.conn.nc.Subscribe(m.subject, m.receive); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	if err := flush(ctx, m.conn.nc); err != nil {
 		return err
 	}
-	m.say(false)
-	m.beating.Go(m.beat)
+	m.publish(false)
+	m.heartbeats.Go(m.heartbeatLoop)
 	m.conn.members.Store(m)
 	return nil
 }
 
-// tellAgain is how long calls are told again and again of a node that is lost: until its server's connections are
-// closed, requests are still sent there.
-const tellAgain = 30 * time.Second
+// announceLostFor is how long a lost node is announced to waiting calls. Until its server's connections are closed,
+// requests are still sent there.
+const announceLostFor = 30 * time.Second
 
-// tellLost lets calls know of the nodes that were lost lately.
-func (m *Members) tellLost(now time.Time) {
+// announceLost announces recently lost nodes to waiting calls.
+func (m *Members) announceLost(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, other := range m.roster.members {
-		if other.State == MemberLost && now.Sub(other.Seen) < LostAfter+tellAgain {
-			m.farewell(other, false)
+		if other.State == MemberLost && now.Sub(other.Seen) < LostAfter+announceLostFor {
+			m.announceEnd(other, false)
 		}
 	}
 }
 
-// lost reports whether a node is known to be gone.
-func (c *Conn) lost(id string) bool {
+// nodeLost reports whether a node is known to be gone.
+func (c *Conn) nodeLost(id string) bool {
 	m := c.members.Load()
 	if m == nil {
 		return false
@@ -117,24 +118,25 @@ func (c *Conn) lost(id string) bool {
 	return other != nil && other.State != MemberAlive
 }
 
-// farewell lets calls know that a node's process won't answer any more.
-func (m *Members) farewell(member *Member, left bool) {
-	m.conn.watched.later(departure{node: member.ID, run: member.run(), left: left})
+// announceEnd tells waiting calls that a node's process won't answer any more. announced means that the node itself
+// said so.
+func (m *Members) announceEnd(member *Member, announced bool) {
+	m.conn.waiting.enqueue(departure{node: member.ID, process: member.process(), announced: announced})
 }
 
-// run names the process of a node.
-func (m *Member) run() string { return m.ID + "." + strconv.FormatInt(m.Incarnation, 36) }
+// process identifies the node's process.
+func (m *Member) process() string { return m.ID + "." + strconv.FormatInt(m.Incarnation, 36) }
 
-// self is the id of this connection's node; empty if it isn't one of a list of nodes.
-func (c *Conn) self() string {
+// nodeID returns the id of this connection's node, or "" if it has no list of nodes.
+func (c *Conn) nodeID() string {
 	if m := c.members.Load(); m != nil {
 		return m.cfg.Self.ID
 	}
 	return ""
 }
 
-// others lists the ids of the other nodes that are there.
-func (c *Conn) others() []string {
+// otherNodes returns the ids of the other nodes that are alive.
+func (c *Conn) otherNodes() []string {
 	m := c.members.Load()
 	if m == nil {
 		return nil
@@ -150,9 +152,9 @@ func (c *Conn) others() []string {
 	return out
 }
 
-// beat is the goroutine that says that this node lives and finds who fell silent. It never waits for Event: a node
-// whose disk is slow isn't lost.
-func (m *Members) beat() {
+// heartbeatLoop sends heartbeats and detects silent nodes. It never waits for Event, so a node with a slow disk isn't
+// taken for lost.
+func (m *Members) heartbeatLoop() {
 	tick := time.NewTicker(HeartbeatEvery)
 	defer tick.Stop()
 	for {
@@ -160,22 +162,22 @@ func (m *Members) beat() {
 		case <-m.ctx.Done():
 			return
 		case now := <-tick.C:
-			m.say(false)
-			m.note(func() []MemberEvent { return m.roster.sweep(now) })
-			m.tellLost(now)
+			m.publish(false)
+			m.apply(func() []MemberEvent { return m.roster.expire(now) })
+			m.announceLost(now)
 		}
 	}
 }
 
-// tell is the goroutine that calls Event.
-func (m *Members) tell() {
+// deliverEvents calls Event for each event.
+func (m *Members) deliverEvents() {
 	for e := range m.events {
 		m.cfg.Event(e)
 	}
 }
 
-// note changes the roster, hands the events to tell, in the order of the changes, and returns them.
-func (m *Members) note(change func() []MemberEvent) []MemberEvent {
+// apply changes the roster, queues the events in the order of the changes, and returns them.
+func (m *Members) apply(change func() []MemberEvent) []MemberEvent {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -185,9 +187,9 @@ func (m *Members) note(change func() []MemberEvent) []MemberEvent {
 	for _, e := range events {
 		switch e.Kind {
 		case EventRestarted:
-			m.farewell(&e.before, false)
+			m.announceEnd(&e.before, false)
 		case EventLeft:
-			m.farewell(&e.Member, true)
+			m.announceEnd(&e.Member, true)
 		}
 		select {
 		case m.events <- e:
@@ -199,20 +201,20 @@ func (m *Members) note(change func() []MemberEvent) []MemberEvent {
 	return events
 }
 
-// Announce tells the others at once what has changed here.
-func (m *Members) Announce() { m.say(false) }
+// Announce tells the other nodes at once what has changed here.
+func (m *Members) Announce() { m.publish(false) }
 
-func (m *Members) say(leaving bool) {
-	n := notice{Member: m.self(), Leaving: leaving}
+func (m *Members) publish(leaving bool) {
+	n := heartbeat{Member: m.self(), Leaving: leaving}
 	b, err := json.Marshal(n)
 	if err != nil { // plain values always marshal
 		return
 	}
-	_ = m.conn.nc.Publish(m.subject, b) // while the connection is away nobody hears it; the next one comes in a second
+	_ = m.conn.nc.Publish(m.subject, b) // while disconnected nobody hears it; the next one follows in a second
 }
 
-// self is this node as it is now. Roles beyond the limit are left out: the others would believe nothing of it
-// otherwise.
+// self returns this node's current state. Roles beyond the limit are left out, or the others would reject the
+// heartbeat.
 func (m *Members) self() Member {
 	self := m.cfg.Self
 	self.Revision, self.Roles = m.cfg.Changes()
@@ -221,26 +223,26 @@ func (m *Members) self() Member {
 }
 
 func (m *Members) receive(msg *nats.Msg) {
-	var n notice
-	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || n.check() != nil {
+	var n heartbeat
+	if len(msg.Data) > 64<<10 || json.Unmarshal(msg.Data, &n) != nil || n.validate() != nil {
 		m.warn(msg.Data)
 		return
 	}
-	n.State, n.Seen = "", time.Time{} // it says nothing about that
-	events := m.note(func() []MemberEvent {
+	n.State, n.Seen = "", time.Time{} // never sent
+	events := m.apply(func() []MemberEvent {
 		if n.Leaving {
-			return m.roster.left(n.Member, time.Now())
+			return m.roster.markLeft(n.Member, time.Now())
 		}
-		return m.roster.heard(n.Member, time.Now())
+		return m.roster.receive(n.Member, time.Now())
 	})
 	for _, e := range events {
 		if e.Kind == EventJoined || e.Kind == EventRestarted {
-			m.say(false) // so that a newcomer needn't wait for the next beat
+			m.publish(false) // so that a new node needn't wait for the next heartbeat
 		}
 	}
 }
 
-// warn tells of a malformed heartbeat, at most once a minute: there may be one every second.
+// warn logs a malformed heartbeat, at most once a minute, since one may come every second.
 func (m *Members) warn(heartbeat []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -251,7 +253,7 @@ func (m *Members) warn(heartbeat []byte) {
 	}
 }
 
-// List gives every node that is known: this one first, then by name.
+// List returns every known node: this one first, then by name.
 func (m *Members) List() []Member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -259,7 +261,7 @@ func (m *Members) List() []Member {
 	return m.roster.list(time.Now())
 }
 
-// Alive lists the ids of the nodes with a role that are there, this one included.
+// Alive returns the ids of the alive nodes with a role, always including this one.
 func (m *Members) Alive(role string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -272,7 +274,7 @@ func (m *Members) Alive(role string) []string {
 	return out
 }
 
-// Seen is when a node was heard last; the zero time if it never was.
+// Seen returns when a node was last heard, or the zero time if never.
 func (m *Members) Seen(id string) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -282,22 +284,22 @@ func (m *Members) Seen(id string) time.Time {
 	return time.Time{}
 }
 
-// Close says farewell and stops. It waits for the last Event, after which none comes. It can be called again, and
-// without Open.
+// Close announces that this node stops, and stops. It waits for the last Event; none follows. It may be called again,
+// and without Open.
 func (m *Members) Close() error {
 	m.stop()
-	m.beating.Wait()
+	m.heartbeats.Wait()
 	if m.sub != nil && m.sub.IsValid() {
-		m.say(true)
-		_ = m.sub.Unsubscribe() // fails only when it is gone already
+		m.publish(true)
+		_ = m.sub.Unsubscribe() // fails only if it has ended already
 	}
-	m.end()
-	m.telling.Wait()
+	m.closeEvents()
+	m.delivering.Wait()
 	return nil
 }
 
-// end lets tell end after the events that wait.
-func (m *Members) end() {
+// closeEvents ends deliverEvents after the queued events.
+func (m *Members) closeEvents() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.closed {

@@ -12,7 +12,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// members makes the list of a node on a connection of its own; it isn't open yet.
+// members makes the list of a node on its own connection. It isn't open yet.
 func members(t *testing.T, c *mesh.Conn, id string, event func(mesh.MemberEvent)) *mesh.Members {
 	t.Helper()
 	m := c.NewMembers(mesh.MembersConfig{
@@ -35,8 +35,8 @@ func openMembers(t *testing.T, m *mesh.Members) {
 	}
 }
 
-// A node that is slow to write down what it hears still hears and speaks, and nothing of it gets lost.
-func TestSlowEvent(t *testing.T) {
+// A node whose Event is slow still sends and receives heartbeats, and no event is lost.
+func TestSlowEventDelaysNoHeartbeat(t *testing.T) {
 	s := natsservertest.Start(t)
 	var told atomic.Int64
 	entered, finish := make(chan struct{}, 10), make(chan struct{})
@@ -73,9 +73,9 @@ func TestSlowEvent(t *testing.T) {
 	}
 }
 
-// Events that nobody takes don't pile up.
+// Events that aren't taken don't pile up.
 func TestEventsAreBounded(t *testing.T) {
-	rec := &record{}
+	rec := &logBuffer{}
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Log = rec.logger() })
 	var told atomic.Int64
 	finish := make(chan struct{})
@@ -104,8 +104,8 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
-// A node that the others wouldn't believe doesn't start, and one with many roles tells of as many as they take.
-func TestSelf(t *testing.T) {
+// A node that others would reject doesn't start. One with many roles announces as many as they accept.
+func TestSelfIsValidated(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	self := func(change func(*mesh.Member), roles ...string) *mesh.Members {
@@ -141,9 +141,9 @@ func TestSelf(t *testing.T) {
 	})
 }
 
-// Heartbeats that can't be believed are told once, not every second.
-func TestMalformedHeartbeats(t *testing.T) {
-	rec := &record{}
+// Malformed heartbeats are logged once, not every second.
+func TestMalformedHeartbeatsAreLoggedOnce(t *testing.T) {
+	rec := &logBuffer{}
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Log = rec.logger() })
 	m := members(t, c, "n1", func(mesh.MemberEvent) {})
 	openMembers(t, m)
@@ -161,8 +161,8 @@ func TestMalformedHeartbeats(t *testing.T) {
 	}
 }
 
-// After Close no event comes, however many nodes are heard; Close without Open, and again, is no work.
-func TestCloseMembers(t *testing.T) {
+// No event follows Close, however many nodes are heard. Close may be called without Open, and again.
+func TestNoEventAfterClose(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	never := members(t, c, "never", nil)

@@ -13,8 +13,9 @@ func get(target string) *mesh.Request {
 	return &mesh.Request{Method: "GET", Target: target, Host: "a.test", Deadline: time.Now().Add(5 * time.Second)}
 }
 
-// direct makes the services of serve run on the caller's goroutine, where they may. Tests that change it run alone.
-var direct = false //nolint:gochecknoglobals // so that whole tests run over either carrier
+// direct makes the services of serve run on the caller's goroutine where possible. Tests that change it don't run in
+// parallel.
+var direct = false
 
 func serve(tb testing.TB, c *mesh.Conn, name string, limit int, h mesh.HandlerFunc) *mesh.Service {
 	tb.Helper()

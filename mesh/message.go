@@ -12,8 +12,8 @@ const WireVersion = 1
 // MaxBody is the largest body, in bytes, of a request or reply that travels in one message.
 const MaxBody = int(node.MaxMessageBody)
 
-// Request is an HTTP request on the mesh. What Do gets may not be changed until it returns; what a Handler gets is its
-// own and stays valid after the handler.
+// Request is an HTTP request on the mesh. The caller of Do must not change it until Do returns. A Handler owns the
+// request that it gets, which stays valid after the handler returns.
 type Request struct {
 	Method string
 	Target string // origin-form: canonical path, and the query as the client sent it
@@ -21,55 +21,60 @@ type Request struct {
 	Header Header // end-to-end fields only; Host and Content-Length are written from the fields above and below
 	Body   []byte
 
-	// Stream, if not nil, is the body in place of Body: longer than MaxBody, or of unknown length. Do closes it.
+	// Stream, if not nil, replaces Body. It is for bodies that are longer than MaxBody or of unknown length. Do closes
+	// it.
 	Stream Body
 	Length int64 // of Stream in bytes, or -1
-	// Upgrade, if not empty, asks for a socket: Stream is what the client sends once the answer is 101. See
-	// PROTOCOL.md, section 7.
+	// Upgrade, if not empty, asks for a socket: Stream is then what the client sends after the answer 101 (PROTOCOL.md,
+	// section 7).
 	Upgrade Upgrade
-	// Interim, if not nil, passes an interim response (102 to 199) towards the client, before the response itself; what
-	// is beyond node.MaxInterim, or 64 KiB, is dropped. For Do it is called while Do runs; a Handler may call it until
-	// it returns.
+	// Interim, if not nil, forwards an interim response (status 102 to 199) to the client before the response itself.
+	// It drops what exceeds node.MaxInterim responses or 64 KiB. Do calls it until Do returns; a Handler may call it
+	// until the handler returns.
 	Interim func(status int, h Header)
 
-	Route    string    // name of the route that was taken, for logs
-	Deadline time.Time // by when the answer must be there; Do needs it, a Handler finds it in its context too
-	// it was sent before, and not answered in time: who handles it shouldn't repeat it, or tries would multiply
+	Route    string    // name of the matched route, for logs
+	Deadline time.Time // when the answer must be there; required by Do, and also in the Handler's context
+	// Again says that the request was sent before and not answered in time. Whoever handles it shouldn't retry, or
+	// retries would multiply.
 	Again bool
-	// Expect says that the sender of Stream waits with it until it is read (Expect: 100-continue, RFC 9110 §10.1.1). An
-	// answer without that tells it that the body isn't wanted.
+	// Expect says that the client sends Stream only once it is read (Expect: 100-continue, RFC 9110 §10.1.1). An answer
+	// before the first read tells the client that the body isn't wanted.
 	Expect bool
 	Nonce  string // names this try of the request; set by the sender's Conn
 }
 
-// Upgrade says what a socket carries.
+// Upgrade is what a socket carries.
 type Upgrade string
 
 // The kinds of socket.
 const (
-	// the bytes of the WebSocket protocol (RFC 6455): for upstreams. Others by name.
+	// UpgradeBytes carries the bytes of the WebSocket protocol (RFC 6455), for upstreams. Other protocols go by their
+	// names.
 	UpgradeBytes Upgrade = "websocket"
-	// each piece is one message, KindText or KindBinary, of at most MaxMessage bytes: for services.
+	// UpgradeMessages carries one message in each piece, KindText or KindBinary, of at most MaxMessage bytes: for
+	// services.
 	UpgradeMessages Upgrade = "messages"
 )
 
 // Response is an HTTP response on the mesh.
 type Response struct {
 	Status int // 200 to 599, or 101 to a request with Upgrade
-	// reason phrase; empty for the usual one. One that isn't printable, or longer than 128 bytes, is dropped
+	// Reason is the reason phrase, empty for the usual one. It is dropped if it isn't printable or has more than 128
+	// bytes.
 	Reason string
 	Header Header
 	Body   []byte // empty for HEAD, 204 and 304
 	Member string // who answered, if the member named itself
 
-	// Stream, if not nil, is the body in place of Body. Whoever gets a Response from Do must close it, which also ends
-	// a request body that is still being sent; what a Handler gives is closed by the Service.
+	// Stream, if not nil, replaces Body. The caller of Do must close it, which also ends a request body that is still
+	// being sent. The Service closes the Stream that its Handler returns.
 	Stream Body
 	Length int64 // of Stream in bytes, or -1
 }
 
-// Repeatable reports whether a request of this method may be run again when nobody knows whether it ran: the idempotent
-// methods of RFC 9110 §9.2.2.
+// Repeatable reports whether a request of this method may run again when it isn't known whether it ran: whether the
+// method is idempotent (RFC 9110 §9.2.2).
 func Repeatable(method string) bool {
 	switch method {
 	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":

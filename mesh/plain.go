@@ -14,19 +14,19 @@ import (
 	"millrace/node"
 )
 
-// DefaultForwardHeaders are the header fields that a plain NATS request carries unless its route names others.
+// DefaultForwardHeaders lists the header fields that a plain NATS request carries unless its route names others.
 var DefaultForwardHeaders = []string{
 	"Accept", "Accept-Language", "Content-Type", "Traceparent", "Tracestate",
 	"X-Request-Id",
 }
 
-// plainLabel counts all plain NATS targets together: their subjects hold request parameters.
+// plainLabel is the label of all plain NATS targets together, since their subjects hold request parameters.
 const plainLabel = "nats"
 
-// DoPlain sends the request's body to a service that knows plain NATS only, with the named header fields as NATS
-// headers, and waits for its answer until req.Deadline. The reply's payload becomes the body; its header
-// Nats-Service-Error-Code becomes the status if it is 400 to 599, and 502 if it is anything else. The subject must come
-// from node.Subject.Expand. The request is sent once. Errors are those of Do.
+// DoPlain sends the request's body to a plain NATS service, with the named header fields as NATS headers, and waits for
+// its answer until req.Deadline. The reply's payload becomes the body. Its header Nats-Service-Error-Code becomes the
+// status if it is 400 to 599, and 502 if it is anything else. The subject must come from node.Subject.Expand. The
+// request is sent once. Errors are those of Do.
 func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forward []string) (*Response, error) {
 	if len(req.Body) > MaxBody {
 		return nil, node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")
@@ -34,7 +34,7 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
 	}
-	t, ok := c.mux.take()
+	t, ok := c.mux.begin()
 	if !ok {
 		return nil, node.Errorf(node.CodeBusy, nil, "too many requests wait for answers")
 	}
@@ -49,17 +49,17 @@ func (c *Conn) DoPlain(ctx context.Context, subject string, req *Request, forwar
 	return c.awaitPlain(ctx, t, msg.Subject, req)
 }
 
-// awaitPlain waits for the answer to a request that was just sent.
-func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Request) (*Response, error) {
+// awaitPlain waits for the answer to a request that was just published.
+func (c *Conn) awaitPlain(ctx context.Context, t try, subject string, req *Request) (*Response, error) {
 	sent := time.Now()
-	timer := acquireTimer(min(req.Deadline.Sub(sent), watchAfter))
+	timer := acquireTimer(min(req.Deadline.Sub(sent), waitingAfter))
 	defer releaseTimer(timer)
-	var w *watch
-	defer func() { w.end() }() // before the timer is used for something else
+	var w *waitingCall
+	defer func() { w.remove() }() // before the timer is reused
 	for {
 		select {
 		case reply := <-t.slot.reply:
-			c.mux.received(t)
+			c.mux.release(t)
 			return c.plainResponse(req.Method, subject, reply)
 		case <-timer.C:
 			left := time.Until(req.Deadline)
@@ -68,12 +68,12 @@ func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Re
 				return nil, node.Errorf(node.CodeTimeout, nil, "no answer within the deadline")
 			}
 			if w == nil {
-				w = c.watched.add(Destination{subject: subject}, sent, timer)
+				w = c.waiting.add(Destination{subject: subject}, sent, timer)
 			}
-			if news := w.take(); len(news) > 0 && c.lostPlain(news, w) && c.mux.giveUp(t) {
-				return nil, errGone
+			if ds := w.takeDepartures(); len(ds) > 0 && c.plainLost(ds, w) && c.mux.abandonWaiting(t) {
+				return nil, errMemberGone
 			}
-			w.rest(left)
+			w.resetTimer(left)
 		case <-ctx.Done():
 			c.mux.abandon(t, plainLabel)
 			return nil, contextError(ctx)
@@ -81,10 +81,12 @@ func (c *Conn) awaitPlain(ctx context.Context, t ticket, subject string, req *Re
 	}
 }
 
-// lostPlain reports whether nobody will answer a request to a plain service.
-func (c *Conn) lostPlain(news []departure, w *watch) bool {
-	nobody := c.nobody(w.to.subject, "")
-	return slices.ContainsFunc(news, func(d departure) bool { return d.fateOf(&w.to, w.since, "", nobody) == dead })
+// plainLost reports whether a request to a plain service won't be answered.
+func (c *Conn) plainLost(departures []departure, w *waitingCall) bool {
+	noSubscriber := c.noSubscriber(w.to.subject, "")
+	return slices.ContainsFunc(departures, func(d departure) bool {
+		return d.impactOn(&w.to, w.since, "", noSubscriber) == certainlyLost
+	})
 }
 
 func plainHeader(h Header, forward []string) nats.Header {
@@ -104,8 +106,8 @@ func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, 
 	case len(msg.Data) == 0 && msg.Header.Get(headerStatus) == "503":
 		return nil, node.Errorf(node.CodeNoMember, nil, "nobody answers this service")
 	case len(msg.Data) > MaxBody:
-		c.stats.badReply(plainLabel, subject, dropOversized, ErrBodyTooLarge, "")
-		return nil, badReply(ErrBodyTooLarge)
+		c.stats.countBadReply(plainLabel, subject, dropOversized, ErrBodyTooLarge, "")
+		return nil, badReplyError(ErrBodyTooLarge)
 	}
 	resp := &Response{Status: 200, Body: msg.Data}
 	if code := msg.Header.Get("Nats-Service-Error-Code"); code != "" {
@@ -129,7 +131,7 @@ func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, 
 	return resp, nil
 }
 
-// sniff names the type of a payload that came without one.
+// sniff returns the media type of a payload that came without one.
 func sniff(b []byte) string {
 	switch {
 	case json.Valid(b):

@@ -18,20 +18,20 @@ import (
 	"millrace/node"
 )
 
-// tamper is a NATS proxy: it passes the protocol between a client and the server, and gives each message with headers
-// to change, which says how often it is passed on.
-type tamper struct {
+// tamperingProxy is a NATS proxy. It copies the protocol between a client and the server, and passes each message with
+// headers to change, which returns how often to forward it.
+type tamperingProxy struct {
 	addr   string
 	change func(header string) int
 }
 
-func newTamper(t *testing.T, server string) *tamper {
+func newTamperingProxy(t *testing.T, server string) *tamperingProxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &tamper{addr: l.Addr().String(), change: func(string) int { return 1 }}
+	p := &tamperingProxy{addr: l.Addr().String(), change: func(string) int { return 1 }}
 	var conns sync.WaitGroup
 	conns.Go(func() {
 		for {
@@ -44,16 +44,16 @@ func newTamper(t *testing.T, server string) *tamper {
 				t.Error(err)
 				return
 			}
-			conns.Go(func() { _ = p.pass(client, upstream); _ = client.Close() })
-			conns.Go(func() { _ = p.pass(upstream, client); _ = upstream.Close() })
+			conns.Go(func() { _ = p.copyOperations(client, upstream); _ = client.Close() })
+			conns.Go(func() { _ = p.copyOperations(upstream, client); _ = upstream.Close() })
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
 	return p
 }
 
-// pass copies protocol operations. HPUB and HMSG have headers; PUB and MSG a payload only.
-func (p *tamper) pass(from, to net.Conn) error {
+// copyOperations copies protocol operations. HPUB and HMSG have headers, PUB and MSG only a payload.
+func (p *tamperingProxy) copyOperations(from, to net.Conn) error {
 	defer func() { _ = to.Close() }()
 	in := bufio.NewReaderSize(from, 64<<10)
 	for {
@@ -87,13 +87,13 @@ func (p *tamper) pass(from, to net.Conn) error {
 	}
 }
 
-// A message of a stream that NATS loses, or delivers twice, is an error on both sides and never a body that looks
-// complete; a credit or a sign of life that comes twice does no harm.
+// A stream message that NATS loses or delivers twice is an error on both sides, and never a body that looks complete. A
+// credit that comes twice does no harm.
 func TestTamperedStreams(t *testing.T) {
 	const size = 3 << 20
 	for _, c := range []struct {
 		header string
-		nth    int64 // message with that header, both directions counted
+		nth    int64 // message with that header, counted in both directions
 		times  int
 		whole  bool
 	}{
@@ -108,7 +108,7 @@ func TestTamperedStreams(t *testing.T) {
 		t.Run(fmt.Sprint(c.header, " ", c.nth, " times ", c.times), func(t *testing.T) {
 			s := natsservertest.Start(t)
 			here := natsservertest.Connect(t, s)
-			p := newTamper(t, s.Addr())
+			p := newTamperingProxy(t, s.Addr())
 			var seen atomic.Int64
 			p.change = func(header string) int {
 				if strings.Contains(header, c.header+":") && seen.Add(1) == c.nth {
@@ -124,7 +124,7 @@ func TestTamperedStreams(t *testing.T) {
 			serveStreams(t, there, "echo", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 				return &mesh.Response{Status: 200, Stream: r.Stream, Length: -1}, nil
 			})
-			body, sent := noise(1, size)
+			body, sent := randomBytes(1, size)
 			resp, err := here.Do(t.Context(), here.Service("echo"), upload(body, -1))
 			got := ""
 			if err == nil {
@@ -144,7 +144,7 @@ func TestTamperedStreams(t *testing.T) {
 			if seen.Load() < c.nth {
 				t.Errorf("only %d messages passed", seen.Load())
 			}
-			settled(t, here, there)
+			noStreamsLeft(t, here, there)
 		})
 	}
 }

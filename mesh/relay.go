@@ -12,16 +12,16 @@ import (
 	"millrace/node"
 )
 
-// RelayRoute is what Millrace-Route says of requests that members make: they come from no edge, and their fields are
-// the members' word.
+// RelayRoute is the Millrace-Route of requests that members make. They come from no edge, so nobody has checked their
+// fields.
 const RelayRoute = "api-call"
 
-// maxRelay bounds how long a member's request may take. It has as long if it names no time.
+// maxRelay bounds the time of a member's request. It is also the time of a request without a deadline.
 const maxRelay = time.Minute
 
-// Relay makes a request of a member's own, which is a message as members get them, and gives the reply, likewise,
-// without subject. Fields of the mesh and of one connection count for nothing in it. Whatever fails is told as a
-// member tells it: by Millrace-Error.
+// Relay makes a member's own request. payload is a request message as members receive it, and the result a reply
+// message without a subject. Fields that belong to the mesh or to one connection are ignored. Errors are reported as
+// members report them, by Millrace-Error.
 func (c *Conn) Relay(ctx context.Context, to Destination, payload []byte) *nats.Msg {
 	req, err := decodeRequest(payload, time.Now())
 	if err != nil {
@@ -42,7 +42,7 @@ func (c *Conn) Relay(ctx context.Context, to Destination, payload []byte) *nats.
 	}
 	b, err := appendResponse(nil, resp, own.Method)
 	if err != nil {
-		return relayError(badReply(err))
+		return relayError(badReplyError(err))
 	}
 	msg := &nats.Msg{Data: b}
 	if resp.Member != "" {
@@ -58,12 +58,12 @@ func relayError(err error) *nats.Msg {
 	return errorReply("", node.Errorf(node.CodeUpstream, err, "the service's answer broke off"))
 }
 
-// RelayRefusal is the answer to a member's request that isn't made.
+// RelayRefusal returns the reply to a member's request that is refused.
 func RelayRefusal(code node.Code, text string) *nats.Msg {
 	return errorReply("", node.Errorf(code, nil, "%s", text))
 }
 
-// collect reads a body that streams, if it fits one message.
+// collect reads a streamed body into Body, if it fits one message.
 func (r *Response) collect() error {
 	if r.Stream == nil {
 		return nil
@@ -72,7 +72,7 @@ func (r *Response) collect() error {
 	var b bytes.Buffer
 	switch n, err := io.Copy(&b, io.LimitReader(NewReader(r.Stream), int64(MaxBody)+1)); {
 	case err != nil:
-		return err //nolint:wrapcheck // the caller says what it was
+		return err
 	case n > int64(MaxBody):
 		return node.Errorf(node.CodeTooLarge, nil, "the service answered more than one message carries")
 	}

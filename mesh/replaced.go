@@ -2,13 +2,13 @@ package mesh
 
 import "time"
 
-// EventReplaced means that a node which was lost came back under its name with another id, as one does whose data
-// directory was emptied or replaced. The event's Member is the one that was lost; it is forgotten.
+// EventReplaced means that a lost node came back under its name with another id, as after its data directory was
+// emptied or replaced. The event's Member is the lost one, which is forgotten.
 const EventReplaced = "node-replaced"
 
-// replacing forgets nodes that are gone and whose name the node now has. Without that they would count as lost for an
-// hour, while what people know by that name lives.
-func (r *roster) replacing(m *Member) (out []MemberEvent) {
+// forgetReplaced forgets nodes that are gone and whose name the node m now has. Otherwise they would count as lost for
+// an hour, while the node of that name is alive.
+func (r *roster) forgetReplaced(m *Member) (out []MemberEvent) {
 	for id, other := range r.members {
 		if id == m.ID || other.Name != m.Name || other.State == MemberAlive {
 			continue
@@ -21,8 +21,8 @@ func (r *roster) replacing(m *Member) (out []MemberEvent) {
 	return out
 }
 
-// replaced reports whether another node lives under the name of one that fell silent, and began after that was heard
-// last: then it isn't lost.
+// replaced reports whether another node is alive under the name of a silent one and was heard after it. Then the silent
+// one isn't lost.
 func (r *roster) replaced(silent *Member, now time.Time) bool {
 	for id, other := range r.members {
 		if id != silent.ID && other.Name == silent.Name && other.State == MemberAlive &&

@@ -6,33 +6,34 @@ import (
 	"time"
 )
 
-// A node that comes back with an empty directory has its name and another id. The old id isn't called lost for an hour:
-// not if the new one comes while it counts as alive, nor if it comes later, nor if the old one had said farewell.
+// A node that returns with an empty directory has its name and another id. The old id isn't lost for an hour: not if
+// the new one comes while the old one counts as alive, nor if it comes later, nor if the old one had announced that it
+// leaves.
 func TestReplacedNodeIsNotLost(t *testing.T) {
 	old, fresh := Member{ID: "b", Name: "n2", Incarnation: 5}, Member{ID: "c", Name: "n2", Incarnation: 9}
 	for name, c := range map[string]struct {
-		before func(r *roster, now time.Time) // what happens to the old one
+		before func(r *roster, now time.Time) // happens to the old one
 		after  time.Duration                  // when the new one comes
 		want   []string                       // events from then on
 	}{
 		"soon": {nil, time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
 		"when it's lost": {func(r *roster, now time.Time) {
-			r.sweep(now.Add(LostAfter + time.Second))
+			r.expire(now.Add(LostAfter + time.Second))
 		}, 10 * time.Second, []string{EventJoined + " c", EventReplaced + " b"}},
 		"after farewell": {func(r *roster, now time.Time) {
-			r.left(old, now)
+			r.markLeft(old, now)
 		}, 10 * time.Second, []string{EventJoined + " c"}},
 	} {
 		now := time.Unix(1000, 0)
 		r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})
-		r.heard(old, now)
+		r.receive(old, now)
 		if c.before != nil {
 			c.before(r, now)
 		}
 		now = now.Add(c.after)
 		var got []string
 		for range 20 {
-			for _, e := range append(r.heard(fresh, now), r.sweep(now)...) {
+			for _, e := range append(r.receive(fresh, now), r.expire(now)...) {
 				got = append(got, e.Kind+" "+e.Member.ID)
 			}
 			now = now.Add(HeartbeatEvery)
@@ -48,15 +49,15 @@ func TestReplacedNodeIsNotLost(t *testing.T) {
 	}
 }
 
-// Two nodes of one name that both live stay listed, both.
+// Two living nodes of the same name both stay listed.
 func TestSameNameStaysListed(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})
 	for range 20 {
 		for _, id := range []string{"b", "c"} {
-			r.heard(Member{ID: id, Name: "n2", Incarnation: 5}, now)
+			r.receive(Member{ID: id, Name: "n2", Incarnation: 5}, now)
 		}
-		r.sweep(now)
+		r.expire(now)
 		now = now.Add(HeartbeatEvery)
 	}
 	if got := len(r.list(now)); got != 3 {

@@ -11,9 +11,9 @@ import (
 	"millrace/node"
 )
 
-// Member is a node of the mesh as the others know it.
+// Member is a node of the mesh as other nodes know it.
 type Member struct {
-	ID          string    `json:"id"`          // of the node's state; it outlives restarts
+	ID          string    `json:"id"`          // of the node's state; survives restarts
 	Name        string    `json:"name"`        // from the configuration
 	Incarnation int64     `json:"incarnation"` // grows with every start
 	Version     string    `json:"version"`
@@ -21,36 +21,36 @@ type Member struct {
 	Roles       []string  `json:"roles"` // edge, store, upstream:NAME
 	Started     time.Time `json:"started"`
 
-	State MemberState `json:"state,omitempty"` // as this node sees it; not part of what a node says
-	Seen  time.Time   `json:"seen,omitzero"`   // when it was heard last
+	State MemberState `json:"state,omitempty"` // as this node sees it; not sent in heartbeats
+	Seen  time.Time   `json:"seen,omitzero"`   // when it was last heard
 }
 
-// MemberState is what a node believes of another.
+// MemberState is what a node knows about another's state.
 type MemberState string
 
 // The states of a member.
 const (
-	MemberAlive MemberState = "alive" // it was heard within the last LostAfter
-	MemberLost  MemberState = "lost"  // it fell silent
-	MemberLeft  MemberState = "left"  // it said that it stops
+	MemberAlive MemberState = "alive" // heard within the last LostAfter
+	MemberLost  MemberState = "lost"  // silent for longer
+	MemberLeft  MemberState = "left"  // announced that it stops
 )
 
-// How often a node says that it lives, after what silence it counts as lost, and how long it is then remembered.
+// How often a node sends a heartbeat, after what silence it counts as lost, and how long it is remembered after that.
 const (
 	HeartbeatEvery = time.Second
 	LostAfter      = 3500 * time.Millisecond
-	forgottenAfter = time.Hour
+	forgetAfter    = time.Hour
 )
 
-// maxMembers bounds the nodes that are known.
+// maxMembers bounds the known nodes.
 const maxMembers = 1000
 
-// MemberEvent is a change in what a node knows of another.
+// MemberEvent is a change of a node, as another node sees it.
 type MemberEvent struct {
-	Kind   string // one of the constants
+	Kind   string // one of the Event constants
 	Member Member
 
-	before Member // of one that restarted
+	before Member // the previous process, for EventRestarted
 }
 
 // The kinds of MemberEvent.
@@ -60,10 +60,10 @@ const (
 	EventLost      = "node-lost"
 	EventReturned  = "node-returned" // was lost, and the same process is heard again
 	EventLeft      = "node-left"
-	EventDouble    = "node-double" // two processes run under one id or one name
+	EventDouble    = "node-double" // two processes use one id or one name
 )
 
-// roster is what one node knows of the others, without clock or network. Not safe for concurrent use.
+// roster is what one node knows of the others. It uses neither clock nor network. Not safe for concurrent use.
 type roster struct {
 	self    Member
 	members map[string]*Member // by id
@@ -74,9 +74,9 @@ func newRoster(self Member) *roster {
 	return &roster{self: self, members: map[string]*Member{}, doubles: map[string]time.Time{}}
 }
 
-// heard takes in a heartbeat. An older incarnation than the one that lives is an echo, or a second process on a copy of
-// the same data directory.
-func (r *roster) heard(m Member, now time.Time) []MemberEvent {
+// receive handles a heartbeat. An older incarnation than the living one is a delayed message, or a second process on a
+// copy of the same data directory.
+func (r *roster) receive(m Member, now time.Time) []MemberEvent {
 	if m.ID == r.self.ID {
 		if m.Incarnation != r.self.Incarnation {
 			return r.double(m, now)
@@ -84,12 +84,12 @@ func (r *roster) heard(m Member, now time.Time) []MemberEvent {
 		return nil
 	}
 	if m.Name == r.self.Name {
-		return append(r.double(m, now), r.take(m, now)...)
+		return append(r.double(m, now), r.update(m, now)...)
 	}
-	return append(r.take(m, now), r.replacing(&m)...)
+	return append(r.update(m, now), r.forgetReplaced(&m)...)
 }
 
-func (r *roster) take(m Member, now time.Time) []MemberEvent {
+func (r *roster) update(m Member, now time.Time) []MemberEvent {
 	m.State, m.Seen = MemberAlive, now
 	known := r.members[m.ID]
 	if known == nil {
@@ -109,7 +109,7 @@ func (r *roster) take(m Member, now time.Time) []MemberEvent {
 		return []MemberEvent{{Kind: EventJoined, Member: m}}
 	case m.Incarnation != before.Incarnation:
 		return []MemberEvent{{Kind: EventRestarted, Member: m, before: before}}
-	case before.State == MemberLeft: // a heartbeat that its farewell has overtaken
+	case before.State == MemberLeft: // a heartbeat that arrives after the leave message
 		*known = before
 		return nil
 	case before.State == MemberLost:
@@ -118,7 +118,7 @@ func (r *roster) take(m Member, now time.Time) []MemberEvent {
 	return nil
 }
 
-// double reports two processes where one should be, at most once a minute for each id.
+// double reports two processes where one is expected, at most once a minute for each id.
 func (r *roster) double(m Member, now time.Time) []MemberEvent {
 	if now.Sub(r.doubles[m.ID]) < time.Minute || len(r.doubles) >= maxMembers {
 		return nil
@@ -127,8 +127,8 @@ func (r *roster) double(m Member, now time.Time) []MemberEvent {
 	return []MemberEvent{{Kind: EventDouble, Member: m}}
 }
 
-// left takes in a farewell.
-func (r *roster) left(m Member, now time.Time) []MemberEvent {
+// markLeft handles a node's leave message.
+func (r *roster) markLeft(m Member, now time.Time) []MemberEvent {
 	known := r.members[m.ID]
 	if known == nil || known.Incarnation != m.Incarnation || known.State == MemberLeft {
 		return nil
@@ -137,8 +137,8 @@ func (r *roster) left(m Member, now time.Time) []MemberEvent {
 	return []MemberEvent{{Kind: EventLeft, Member: *known}}
 }
 
-// sweep finds who fell silent, and forgets who is gone for long.
-func (r *roster) sweep(now time.Time) []MemberEvent {
+// expire marks silent nodes as lost and forgets those that have been gone for long.
+func (r *roster) expire(now time.Time) []MemberEvent {
 	var out []MemberEvent
 	for id, m := range r.members {
 		silent := now.Sub(m.Seen)
@@ -149,7 +149,7 @@ func (r *roster) sweep(now time.Time) []MemberEvent {
 		case m.State == MemberAlive && silent > LostAfter:
 			m.State = MemberLost
 			out = append(out, MemberEvent{Kind: EventLost, Member: *m})
-		case m.State != MemberAlive && silent > forgottenAfter:
+		case m.State != MemberAlive && silent > forgetAfter:
 			delete(r.members, id)
 		}
 	}
@@ -162,7 +162,7 @@ func (r *roster) sweep(now time.Time) []MemberEvent {
 	return out
 }
 
-// list gives all that are known, this node first.
+// list returns all known nodes, this one first.
 func (r *roster) list(now time.Time) []Member {
 	out := make([]Member, 0, len(r.members)+1)
 	for _, m := range r.members {
@@ -174,7 +174,7 @@ func (r *roster) list(now time.Time) []Member {
 	return slices.Insert(out, 0, self)
 }
 
-// Limits of what a node says of itself.
+// Bounds of what a node says about itself.
 const (
 	maxID      = 64 // bytes
 	maxVersion = 128
@@ -182,8 +182,8 @@ const (
 	maxRoles   = 256
 )
 
-// check tells why a heartbeat can't be believed: its names go into logs and the journal.
-func (m *Member) check() error {
+// validate returns why a heartbeat is invalid. Its names go into logs and the journal, so they must be printable.
+func (m *Member) validate() error {
 	if !node.ValidName(m.Name) {
 		return fmt.Errorf("name %q: use 1 to %d of a-z, 0-9, - and _", m.Name, node.MaxName)
 	}

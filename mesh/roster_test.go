@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The story of three nodes, as the first one hears it.
+// The first of three nodes records what happens to the others.
 func TestRoster(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := newRoster(Member{ID: "a", Name: "n1", Incarnation: 1})
@@ -20,9 +20,9 @@ func TestRoster(t *testing.T) {
 		}
 		return out
 	}
-	hear := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.heard(m, now) } }
-	leave := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.left(m, now) } }
-	sweep := func() []MemberEvent { return r.sweep(now) }
+	hear := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.receive(m, now) } }
+	leave := func(m Member) func() []MemberEvent { return func() []MemberEvent { return r.markLeft(m, now) } }
+	sweep := func() []MemberEvent { return r.expire(now) }
 	for i, step := range []struct {
 		after time.Duration
 		do    func() []MemberEvent
@@ -36,14 +36,14 @@ func TestRoster(t *testing.T) {
 		{0, sweep, nil},
 		{0, hear(node3), []string{"node-returned n3"}},
 		{0, hear(reborn), []string{"node-restarted n2"}},
-		{0, hear(node2), []string{"node-double n2"}}, // an older process still speaks
+		{0, hear(node2), []string{"node-double n2"}}, // an older process still sends heartbeats
 		{time.Second, hear(node2), nil},              // once a minute is enough
-		{0, leave(node2), nil},                       // it isn't the one that is known
+		{0, leave(node2), nil},                       // not the known process
 		{0, leave(reborn), []string{"node-left n2"}},
 		{0, leave(reborn), nil},
-		{0, hear(reborn), nil}, // sent before the farewell
+		{0, hear(reborn), nil}, // sent before the leave message
 		{10 * time.Second, sweep, []string{"node-lost n3"}},
-		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 1}), nil},                        // its own echo
+		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 1}), nil},                        // its own heartbeat
 		{0, hear(Member{ID: "a", Name: "n1", Incarnation: 2}), []string{"node-double n1"}}, // a copy of its directory
 		{0, hear(Member{ID: "d", Name: "n1", Incarnation: 2}), []string{"node-double n1", "node-joined n1"}},
 		{2 * time.Hour, sweep, []string{"node-lost n1"}},
@@ -67,28 +67,28 @@ func TestRosterBounds(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for i := range 3 * maxMembers {
 		id := "n" + string(rune('a'+i%26)) + time.Duration(i).String()
-		r.heard(Member{ID: id, Name: "n"}, now)
-		r.heard(Member{ID: id, Name: "self", Incarnation: -1}, now)
+		r.receive(Member{ID: id, Name: "n"}, now)
+		r.receive(Member{ID: id, Name: "self", Incarnation: -1}, now)
 	}
 	if len(r.members) > maxMembers || len(r.doubles) > maxMembers {
 		t.Errorf("%d members, %d doubles", len(r.members), len(r.doubles))
 	}
 }
 
-// Whatever a heartbeat holds, what is believed of it can be shown on a terminal, and the roster stays bounded.
+// Whatever a heartbeat holds, what is accepted is printable, and the roster stays bounded.
 func FuzzHeartbeat(f *testing.F) {
 	f.Add([]byte(`{"id":"b","name":"n2","incarnation":5,"version":"1","config_revision":3,"roles":["edge","store"],"started":"2026-01-02T03:04:05Z"}`))
 	f.Add([]byte(`{"id":"b","name":"n2","version":"1","leaving":true}`))
 	f.Add([]byte(`{"id":"b\u001b[2J","name":"n2","version":"1"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var n notice
-		if json.Unmarshal(data, &n) != nil || n.check() != nil {
+		var n heartbeat
+		if json.Unmarshal(data, &n) != nil || n.validate() != nil {
 			return
 		}
 		r := newRoster(Member{ID: "a", Name: "n1"})
 		now := time.Unix(1000, 0)
-		r.heard(n.Member, now)
-		r.left(n.Member, now)
+		r.receive(n.Member, now)
+		r.markLeft(n.Member, now)
 		for _, m := range r.list(now) {
 			for _, s := range append([]string{m.ID, m.Name}, m.Roles...) {
 				for i := range len(s) {

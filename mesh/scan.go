@@ -7,29 +7,30 @@ import (
 	"unsafe"
 )
 
-// MaxFields bounds the header fields of one message.
+// MaxFields bounds the number of header fields in a message.
 const MaxFields = 256
 
-// Errors of the scanner. They name a rule and never a byte of the message.
+// Errors of the parser. They name a rule, never a byte of the message.
 var (
 	ErrFieldLine  = errors.New("header field line breaks RFC 9112 section 5")
 	ErrFieldCount = errors.New("more than 256 header fields")
 	errNoEnd      = errors.New("message head doesn't end")
 )
 
-// usualFields bounds the room made in advance: a body may look like many lines.
-const usualFields = 48
+// typicalFields bounds the capacity allocated in advance, since a body may look like many lines.
+const typicalFields = 48
 
 var crlf, newline = []byte("\r\n"), []byte("\n")
 
-// ParseFields reads the field lines in block up to and including the empty line, strictly by RFC 9112 §5: CRLF line
+// ParseFields parses the field lines in block up to and including the empty line, strictly by RFC 9112 §5: CRLF line
 // ends, token names, no space before the colon, no folding, no control characters. The strings alias block, which must
-// not change any more. It returns what follows the empty line.
+// not change afterwards. It returns what follows the empty line.
 func ParseFields(block []byte) (Header, []byte, error) {
-	return AppendFields(make(Header, 0, min(bytes.Count(block[:min(len(block), 8<<10)], newline), usualFields)), block)
+	lines := bytes.Count(block[:min(len(block), 8<<10)], newline)
+	return AppendFields(make(Header, 0, min(lines, typicalFields)), block)
 }
 
-// AppendFields is ParseFields into the room behind h, which is empty.
+// AppendFields is ParseFields that appends to h, which must be empty, to use its capacity.
 func AppendFields(h Header, block []byte) (Header, []byte, error) {
 	for {
 		eol := bytes.IndexByte(block, '\n')
@@ -58,18 +59,18 @@ func parseField(line []byte) (Field, bool) {
 		return Field{}, false
 	}
 	for _, c := range line[:colon] {
-		if class[c]&isToken == 0 {
+		if byteClass[c]&isToken == 0 {
 			return Field{}, false
 		}
 	}
 	value := trimSpace(line[colon+1:])
-	if !cleanValue(value) {
+	if !validValue(value) {
 		return Field{}, false
 	}
-	return Field{Name: text(line[:colon]), Value: text(value)}, true
+	return Field{Name: unsafeString(line[:colon]), Value: unsafeString(value)}, true
 }
 
-// trimSpace cuts the optional white space around a value (RFC 9110 §5.6.3).
+// trimSpace removes the optional white space around a value (RFC 9110 §5.6.3).
 func trimSpace(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
 		b = b[1:]
@@ -80,47 +81,47 @@ func trimSpace(b []byte) []byte {
 	return b
 }
 
-// cleanValue reports whether every byte may stand in a field value. It looks at eight at once: this sees most bytes of
-// most messages. A word with a byte below space, a tab perhaps, or with DEL is looked at byte by byte.
-func cleanValue(b []byte) bool {
+// validValue reports whether every byte may stand in a field value. It checks eight bytes at once, since it sees most
+// bytes of most messages. A word with DEL or a byte below space, such as a tab, is checked byte by byte.
+func validValue(b []byte) bool {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
 	for len(b) >= 8 {
 		x := binary.LittleEndian.Uint64(b)
 		del := x ^ 0x7f*ones
-		if ((x-0x20*ones)&^x|(del-ones)&^del)&high != 0 && !cleanBytes(b[:8]) {
+		if ((x-0x20*ones)&^x|(del-ones)&^del)&high != 0 && !validBytes(b[:8]) {
 			return false
 		}
 		b = b[8:]
 	}
-	return cleanBytes(b)
+	return validBytes(b)
 }
 
-func cleanBytes(b []byte) bool {
+func validBytes(b []byte) bool {
 	for _, c := range b {
-		if class[c]&isValue == 0 {
+		if byteClass[c]&isValue == 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// ValidField reports whether a field can be written as one line and read back the same.
+// ValidField reports whether a field can be written as one line and parsed back unchanged.
 func ValidField(f Field) bool {
 	if f.Name == "" {
 		return false
 	}
 	for i := range len(f.Name) {
-		if class[f.Name[i]]&isToken == 0 {
+		if byteClass[f.Name[i]]&isToken == 0 {
 			return false
 		}
 	}
-	return cleanValue(unsafe.Slice(unsafe.StringData(f.Value), len(f.Value)))
+	return validValue(unsafe.Slice(unsafe.StringData(f.Value), len(f.Value)))
 }
 
-// ValidMethod reports whether s is a method by its syntax: a token (RFC 9110 §9.1) of at most 32 bytes.
+// ValidMethod reports whether s is a syntactically valid method: a token (RFC 9110 §9.1) of at most 32 bytes.
 func ValidMethod(s string) bool { return len(s) <= 32 && ValidField(Field{Name: s}) }
 
-// validTarget reports whether s can stand as origin-form in a request line: begins with /, visible ASCII only.
+// validTarget reports whether s is a valid origin-form target: it begins with / and has only visible ASCII.
 func validTarget(s string) bool {
 	if s == "" || s[0] != '/' {
 		return false
@@ -138,8 +139,8 @@ const (
 	isValue             // RFC 9110 §5.5: visible, obs-text, space, tab
 )
 
-// class holds the character classes of each byte.
-var class = func() (t [256]uint8) {
+// byteClass holds the character classes of each byte.
+var byteClass = func() (t [256]uint8) {
 	for c := range 256 {
 		if c == '\t' || (c >= ' ' && c != 0x7f) {
 			t[c] |= isValue
@@ -151,7 +152,7 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
-// text makes a string of bytes that nobody changes any more, without a copy.
-func text(b []byte) string {
+// unsafeString returns b as a string without a copy. b must not change afterwards.
+func unsafeString(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }

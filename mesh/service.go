@@ -15,56 +15,59 @@ import (
 	"millrace/node"
 )
 
-// Handler answers requests. It is called from many goroutines at once, each with a request of its own. The context ends
-// at the request's deadline, when the caller cancels, and when the service is closed; the deadline counts no more once
-// a response with a Stream is returned, and not for a request with one. An error that is a *node.Error is reported
-// under its code, any other as internal; a panic is an error too.
+// Handler answers requests. It is called by many goroutines at once, each with its own request.
+//
+// The context ends at the request's deadline, when the caller cancels, and when the service is closed. The deadline
+// doesn't apply once a response with a Stream is returned, nor to a request with a Stream. A *node.Error is reported
+// with its code, and any other error as internal. A panic counts as an error.
 type Handler interface {
 	Handle(ctx context.Context, req *Request) (*Response, error)
 }
 
-// HandlerFunc is a function as a Handler.
+// HandlerFunc adapts a function to a Handler.
 type HandlerFunc func(ctx context.Context, req *Request) (*Response, error)
 
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, req *Request) (*Response, error) { return f(ctx, req) }
 
-// ServiceConfig says what a member answers.
+// ServiceConfig configures a member.
 type ServiceConfig struct {
 	Destination Destination // from Conn.Service or Conn.Upstream
 	Handler     Handler
-	Limit       int // requests that run at once, until their response begins; 0 means 256
-	// Direct says that the handler ends when its context or the request's deadline does, or its owner ends it, that it
-	// neither keeps nor changes the request, and that it gives the response away: a request of this process may then
-	// run on the caller's goroutine, with a context that has no deadline of its own. Close doesn't cancel it.
+	Limit       int // requests that run at once until their response begins; 0 means 256
+	// Direct lets a request of this process run on the caller's goroutine, with a context that has no deadline of its
+	// own. It requires that the handler returns when its context or the request's deadline ends, or its owner ends it,
+	// that it neither keeps nor changes the request, and that it doesn't use the response after returning it. Close
+	// doesn't cancel such requests.
 	Direct  bool
-	Streams bool // Handler takes requests with a Stream, too: four times Limit at once, since their clients may be slow
+	Streams bool // Handler also takes requests with a Stream, four times Limit at once since their clients may be slow
 }
 
-// Service is one member of a destination's queue group. It refuses requests over its limit at once, with a busy answer,
-// and stays in the group until it is shut down or closed.
+// Service is one member of a destination's queue group. Beyond its limit it refuses requests at once with a busy reply.
+// It stays in the group until it is shut down or closed.
 type Service struct {
 	conn *Conn
 	cfg  ServiceConfig
 	log  *slog.Logger
 
-	limit  atomic.Int64
-	active atomic.Int64 // requests that run, without those that have a stream
-	slow   atomic.Int64 // requests with a stream that run
-	// requests that run, and subscriptions that may still hand some out: Add never meets a Wait at zero
+	limit     atomic.Int64
+	active    atomic.Int64 // running requests without a Stream
+	streaming atomic.Int64 // running requests with a Stream
+	// work counts running requests, and subscriptions that may still deliver some, so that Add never races with Wait at
+	// zero.
 	work   sync.WaitGroup
-	base   context.Context //nolint:containedctx // ends with the service, as every request's context does
+	base   context.Context //nolint:containedctx // parent of every request's context; ends with the service
 	stop   context.CancelFunc
 	cancel *nats.Subscription
 
-	mu     sync.Mutex
-	subs   []*nats.Subscription // membership in the groups; none before Open and when it leaves
-	closed bool
-	calls  map[string]context.CancelFunc // what runs, by nonce
-	early  early                         // what was canceled before it ran
+	mu           sync.Mutex           // guards the fields below
+	subs         []*nats.Subscription // the group memberships; none before Open or after leave
+	closed       bool
+	calls        map[string]context.CancelFunc // cancels the running request with that nonce
+	earlyCancels earlyCancels                  // cancellations that came before their request
 }
 
-// NewService checks the configuration; Open joins the queue group.
+// NewService checks the configuration. Open joins the queue group.
 func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 	if cfg.Destination.subject == "" || cfg.Handler == nil || cfg.Limit < 0 {
 		return nil, errors.New("configure service: destination and handler are needed, and a limit of 0 or more")
@@ -81,7 +84,7 @@ func (c *Conn) NewService(cfg ServiceConfig) (*Service, error) {
 	return s, nil
 }
 
-// Open joins the queue group and waits until the server knows it. A service whose Open failed is closed.
+// Open joins the queue group and waits until the server knows it. If Open fails, the service is closed.
 func (s *Service) Open(ctx context.Context) error {
 	err := s.open(ctx)
 	if err != nil {
@@ -94,19 +97,19 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if s.base.Err() != nil {
 		return errServiceClosed
 	}
-	if s.cancel, err = s.conn.nc.Subscribe(s.cfg.Destination.cancel, s.canceled); err != nil {
+	if s.cancel, err = s.conn.nc.Subscribe(s.cfg.Destination.cancel, s.handleCancel); err != nil {
 		return fmt.Errorf("subscribe to cancellations: %w", err)
 	}
 	if err := s.join(); err != nil {
 		return err
 	}
-	if err := flush(ctx, s.conn.links.nc); err != nil {
+	if err := flush(ctx, s.conn.streams.nc); err != nil {
 		return err
 	}
 	if err := flush(ctx, s.conn.nc); err != nil {
 		return err
 	}
-	s.conn.near.add(s)
+	s.conn.localMembers.add(s)
 	return nil
 }
 
@@ -121,7 +124,7 @@ func (s *Service) join() error {
 		return err
 	}
 	if s.cfg.Streams {
-		if err := s.subscribe(s.conn.links.nc, s.cfg.Destination.stream, s.admitStream); err != nil {
+		if err := s.subscribe(s.conn.streams.nc, s.cfg.Destination.stream, s.admitStream); err != nil {
 			return err
 		}
 	}
@@ -140,10 +143,10 @@ func (s *Service) subscribe(nc *nats.Conn, subject string, admit nats.MsgHandler
 	return nil
 }
 
-// leave ends the membership. What was sent to this member until then is delivered when leave returns, unless the
-// connection or ctx fails.
+// leave ends the membership. When it returns, requests sent to this member have been delivered, unless the connection
+// or ctx fails.
 func (s *Service) leave(ctx context.Context) {
-	s.conn.near.remove(s)
+	s.conn.localMembers.remove(s)
 	s.mu.Lock()
 	subs := s.subs
 	s.subs, s.closed = nil, true
@@ -151,21 +154,21 @@ func (s *Service) leave(ctx context.Context) {
 	if len(subs) == 0 {
 		return
 	}
-	over := s.conn.holdOthers(ctx, s.cfg.Destination.subject)
+	resume := s.conn.pauseOthers(ctx, s.cfg.Destination.subject)
 	for _, sub := range subs {
-		_ = sub.Drain() // fails only on a closed connection, which has no members
+		_ = sub.Drain() // fails only on a closed connection, which has no subscriptions
 	}
-	for _, nc := range []*nats.Conn{s.conn.nc, s.conn.links.nc} {
+	for _, nc := range []*nats.Conn{s.conn.nc, s.conn.streams.nc} {
 		if nc.IsConnected() {
-			_ = flush(ctx, nc) // what fails is told to those who wait by the end of the connection
+			_ = flush(ctx, nc) // if it fails, the connection's end tells the callers
 		}
 	}
-	over()
-	emptied(ctx, subs)
+	resume()
+	awaitDelivered(ctx, subs)
 }
 
-// emptied waits until the callbacks of subscriptions that get nothing more have had what came before.
-func emptied(ctx context.Context, subs []*nats.Subscription) {
+// awaitDelivered waits until the callbacks of drained subscriptions have received everything.
+func awaitDelivered(ctx context.Context, subs []*nats.Subscription) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for _, sub := range subs {
@@ -182,13 +185,13 @@ func emptied(ctx context.Context, subs []*nats.Subscription) {
 	}
 }
 
-// SetLimit changes the limit for requests to come.
+// SetLimit changes the limit for future requests.
 func (s *Service) SetLimit(n int) { s.limit.Store(int64(n)) }
 
-// Active is the number of requests that run at this moment.
-func (s *Service) Active() int { return int(s.active.Load() + s.slow.Load()) }
+// Active returns the number of running requests.
+func (s *Service) Active() int { return int(s.active.Load() + s.streaming.Load()) }
 
-// admit is the subscription's callback: it must never block, since requests wait behind it.
+// admit is the subscription's callback. It must never block, since requests queue behind it.
 func (s *Service) admit(msg *nats.Msg) {
 	if n := s.active.Add(1); n > s.limit.Load() || s.base.Err() != nil {
 		s.active.Add(-1)
@@ -196,55 +199,55 @@ func (s *Service) admit(msg *nats.Msg) {
 		return
 	}
 	s.work.Add(1)
-	go s.take(msg)
+	go s.handle(msg)
 }
 
-// admitStream is the callback for requests with streams.
+// admitStream is admit for requests with a stream.
 func (s *Service) admitStream(msg *nats.Msg) {
-	if n := s.slow.Add(1); n > 4*s.limit.Load() || s.base.Err() != nil {
-		s.slow.Add(-1)
+	if n := s.streaming.Add(1); n > 4*s.limit.Load() || s.base.Err() != nil {
+		s.streaming.Add(-1)
 		s.refuse(msg)
 		return
 	}
 	s.work.Add(1)
-	go s.takeStream(msg)
+	go s.handleStream(msg)
 }
 
 func (s *Service) refuse(msg *nats.Msg) {
 	busy := nats.NewMsg(msg.Reply)
 	busy.Header[headerBusy] = []string{"1"}
-	_ = s.conn.reply(busy) // the caller's deadline covers a lost refusal
+	_ = s.conn.publishReply(busy) // if it is lost, the caller's deadline applies
 }
 
-// release gives the place of a request back.
-func (s *Service) release() { s.active.Add(-1) }
+// releasePermit returns a request's permit.
+func (s *Service) releasePermit() { s.active.Add(-1) }
 
-// take handles one request and answers it.
-func (s *Service) take(msg *nats.Msg) {
+// handle runs one request and sends the reply.
+func (s *Service) handle(msg *nats.Msg) {
 	defer s.work.Done()
 	req, err := decodeRequest(msg.Data, time.Now())
 	if err != nil {
-		defer s.release()
-		s.malformed(msg, err)
+		defer s.releasePermit()
+		s.rejectMalformed(msg, err)
 		return
 	}
-	c := s.newCall(msg.Reply, req, s.release)
-	c.expire(req.Deadline)
+	c := s.newCall(msg.Reply, req, s.releasePermit)
+	c.setDeadline(req.Deadline)
 	s.track(req.Nonce, c.cancel)
 	defer s.untrack(req.Nonce, c.cancel)
 	c.run()
 }
 
-func (s *Service) malformed(msg *nats.Msg, cause error) {
+func (s *Service) rejectMalformed(msg *nats.Msg, cause error) {
 	s.log.Warn("request is malformed", "cause", cause)
-	if err := s.conn.reply(errorReply(msg.Reply,
+	if err := s.conn.publishReply(errorReply(msg.Reply,
 		node.Errorf(node.CodeInvalid, cause, "the request is malformed"))); err != nil {
-		s.lost(err)
+		s.logUnsent(err)
 	}
 }
 
-// call runs the handler and turns a panic into an error.
-func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err error) {
+// callHandler runs the handler and turns a panic into an error.
+func (s *Service) callHandler(ctx context.Context, req *Request) (resp *Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.ErrorContext(ctx, "handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -259,15 +262,15 @@ func (s *Service) call(ctx context.Context, req *Request) (resp *Response, err e
 	return resp, err
 }
 
-// lost logs a reply that couldn't be published; there is nobody else to tell.
-func (s *Service) lost(err error) {
+// logUnsent logs a reply that couldn't be published. Nobody else can be told.
+func (s *Service) logUnsent(err error) {
 	if !errors.Is(err, nats.ErrConnectionClosed) {
 		s.log.Warn("reply not sent", "cause", err)
 	}
 }
 
-// failure gives a handler's error its code: its own, or that of the context's end, or internal.
-func (s *Service) failure(ctx context.Context, err error) *node.Error {
+// codedError turns a handler's error into a *node.Error: the error itself, the context's, or an internal one.
+func (s *Service) codedError(ctx context.Context, err error) *node.Error {
 	if e, ok := errors.AsType[*node.Error](err); ok {
 		return e
 	}
@@ -278,7 +281,7 @@ func (s *Service) failure(ctx context.Context, err error) *node.Error {
 	return node.Errorf(node.CodeInternal, err, "the service failed")
 }
 
-// errorReply is the answer that tells an error instead of a response.
+// errorReply returns the reply that reports an error instead of a response.
 func errorReply(reply string, e *node.Error) *nats.Msg {
 	h := nats.Header{headerError: {string(e.Code)}, headerErrorText: {e.Text}}
 	if e.Unreached {
@@ -293,7 +296,7 @@ func errorReply(reply string, e *node.Error) *nats.Msg {
 func (s *Service) track(nonce string, cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.calls[nonce] = cancel; s.early.take(nonce) {
+	if s.calls[nonce] = cancel; s.earlyCancels.remove(nonce) {
 		cancel()
 	}
 }
@@ -305,18 +308,18 @@ func (s *Service) untrack(nonce string, cancel context.CancelFunc) {
 	delete(s.calls, nonce)
 }
 
-// canceled stops the request whose nonce the payload is.
-func (s *Service) canceled(msg *nats.Msg) {
+// handleCancel cancels the request whose nonce is the payload.
+func (s *Service) handleCancel(msg *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if cancel := s.calls[string(msg.Data)]; cancel != nil {
 		cancel()
 	} else {
-		s.early.add(string(msg.Data))
+		s.earlyCancels.add(string(msg.Data))
 	}
 }
 
-// Shutdown leaves the group, waits until what runs is answered, or ctx ends, and then closes.
+// Shutdown leaves the group, waits until running requests are answered or ctx ends, and closes.
 func (s *Service) Shutdown(ctx context.Context) error {
 	s.leave(ctx)
 	done := make(chan struct{})
@@ -333,10 +336,10 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-// closeWait bounds how long Close waits for what is on its way to the member.
+// closeWait bounds how long Close waits for requests on their way to the member.
 const closeWait = time.Second
 
-// Close ends what runs by canceling it, and leaves the group: what still comes is refused. It doesn't wait for
+// Close cancels running requests and leaves the group. Requests that still arrive are refused. It doesn't wait for
 // handlers that ignore their context.
 func (s *Service) Close() error {
 	s.stop()
@@ -344,7 +347,7 @@ func (s *Service) Close() error {
 	defer cancel()
 	s.leave(ctx)
 	if s.cancel != nil && s.cancel.IsValid() {
-		_ = s.cancel.Unsubscribe() // fails only when it is gone already
+		_ = s.cancel.Unsubscribe() // fails only if it has ended already
 	}
 	return nil
 }

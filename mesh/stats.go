@@ -9,24 +9,26 @@ import (
 	"time"
 )
 
-// maxLabels bounds the services that are counted one by one; the rest are counted together under "other".
+// maxLabels bounds the labels that are counted one by one. All others are counted together as "other".
 const maxLabels = 1024
 
-// Stats is what a destination's replies were like since the start. Label is http.NAME, upstream.NAME or nats.
+// Stats counts what happened to a destination's requests and replies since the start. Label is http.NAME, upstream.NAME
+// or nats.
 type Stats struct {
 	Label                                string
 	Local, Retries, Busy, NoMember       uint64 // Local: handed to a member in this process without NATS
 	Late, Duplicate, Malformed, Oversize uint64
 }
 
-// Stats gives the counts of every destination that had something to count, ordered by label.
+// Stats returns the counts of every destination with something to count, ordered by label.
 func (c *Conn) Stats() []Stats {
 	var out []Stats
 	c.stats.byLabel.Range(func(label, v any) bool {
-		n := v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+		n := v.(*counts)
 		out = append(out, Stats{
-			Label: label.(string), Local: n.local.Load(), Retries: n.retries.Load(), Busy: n.busy.Load(), NoMember: n.noMember.Load(), //nolint:forcetypeassert // see above
-			Late: n.late.Load(), Duplicate: n.duplicate.Load(), Malformed: n.malformed.Load(),
+			Label: label.(string), Local: n.local.Load(), Retries: n.retries.Load(), Busy: n.busy.Load(),
+			NoMember: n.noMember.Load(),
+			Late:     n.late.Load(), Duplicate: n.duplicate.Load(), Malformed: n.malformed.Load(),
 			Oversize: n.oversized.Load(),
 		})
 		return true
@@ -35,7 +37,7 @@ func (c *Conn) Stats() []Stats {
 	return out
 }
 
-// InFlight is the number of tries that wait for a reply at this moment.
+// InFlight returns the number of tries that now wait for a reply.
 func (c *Conn) InFlight() int { return cap(c.mux.free) - len(c.mux.free) }
 
 type counters struct {
@@ -48,43 +50,44 @@ type counts struct {
 	local, retries, busy, noMember        atomic.Uint64
 	late, duplicate, malformed, oversized atomic.Uint64
 	warned                                [warnKinds]warned
-	full                                  atomic.Int64 // unix nanoseconds until when nobody is believed to have room
-	budget                                *Budget      // of second tries
+	fullUntil                             atomic.Int64 // unix nanoseconds: until then all members count as full
+	budget                                *Budget      // for second tries
 }
 
-// askOn reports whether a call that so many full members refused should ask again.
-func (n *counts) askOn(refused int) bool {
+// mayAskAgain reports whether a call may try again after that many busy replies.
+func (n *counts) mayAskAgain(refused int) bool {
 	now := time.Now()
 	if refused >= maxBusy {
-		n.full.Store(now.Add(fullFor).UnixNano())
+		n.fullUntil.Store(now.Add(fullFor).UnixNano())
 		return false
 	}
-	return refused < fewBusy || now.UnixNano() >= n.full.Load()
+	return refused < fewBusy || now.UnixNano() >= n.fullUntil.Load()
 }
 
-func (s *counters) at(label string) *counts {
+func (s *counters) forLabel(label string) *counts {
 	if v, ok := s.byLabel.Load(label); ok {
-		return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+		return v.(*counts)
 	}
 	if s.labels.Add(1) > maxLabels {
 		label = "other"
 	}
 	v, _ := s.byLabel.LoadOrStore(label, &counts{budget: NewBudget()})
-	return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+	return v.(*counts)
 }
 
-// known is at for labels that a client may have made up: one that never had a reply is counted under "other".
-func (s *counters) known(label string) *counts {
+// forKnownLabel is forLabel for labels that a client may have made up. A label that never had a reply is counted as
+// "other".
+func (s *counters) forKnownLabel(label string) *counts {
 	if v, ok := s.byLabel.Load(label); ok {
-		return v.(*counts) //nolint:forcetypeassert // the map holds nothing else
+		return v.(*counts)
 	}
-	return s.at("other")
+	return s.forLabel("other")
 }
 
-// dropped counts a reply that nobody waits for. Second replies come from a member in another queue group, or from one
-// that answers twice: both are mistakes worth a warning.
-func (s *counters) dropped(label string, reason dropReason) {
-	n := s.at(label)
+// countDropped counts a reply that nobody waits for. Second replies come from a member in another queue group, or from
+// one that answers twice. Both are mistakes worth a warning.
+func (s *counters) countDropped(label string, reason dropReason) {
+	n := s.forLabel(label)
 	switch reason {
 	case dropDuplicate:
 		n.duplicate.Add(1)
@@ -102,16 +105,16 @@ func (s *counters) dropped(label string, reason dropReason) {
 	}
 }
 
-// badReply counts a reply that can't be passed on, and tells its author what is wrong with it.
-func (s *counters) badReply(label, member string, reason dropReason, cause error, hint string) {
-	n := s.at(label)
+// countBadReply counts a reply that can't be forwarded, and logs what is wrong with it for the member's author.
+func (s *counters) countBadReply(label, member string, reason dropReason, cause error, hint string) {
+	n := s.forLabel(label)
 	if reason == dropOversized {
 		n.oversized.Add(1)
 	} else {
 		n.malformed.Add(1)
 	}
 	args := []any{"service", label, "cause", cause}
-	if member != "" { // it may leave out who it is
+	if member != "" { // members need not name themselves
 		args = append(args, "member", member)
 	}
 	if hint != "" {
@@ -120,7 +123,7 @@ func (s *counters) badReply(label, member string, reason dropReason, cause error
 	s.warn(&n.warned[warnInvalid], "service sent an invalid reply", args...)
 }
 
-// What a destination is warned about, each on its own.
+// The kinds of warning about a destination. Each is throttled on its own.
 const (
 	warnDuplicate = iota
 	warnLate
@@ -129,17 +132,17 @@ const (
 	warnKinds
 )
 
-// warned is when there was a warning of one kind, and how many weren't written since.
+// warned is when a kind of warning was last logged, and how many were skipped since.
 type warned struct {
 	at      atomic.Int64 // unix seconds
 	skipped atomic.Uint64
 }
 
-// warnEvery is how often there is a warning of one kind about a destination at most: a broken member must not flood
-// the log.
+// warnEvery is the least time between two warnings of one kind about a destination, so that a broken member doesn't
+// flood the log.
 const warnEvery = 60 // seconds
 
-// warn logs unless there was such a warning lately, and says then how many there were in between.
+// warn logs a warning unless one of its kind was logged lately. It adds how many were skipped since.
 func (s *counters) warn(w *warned, msg string, args ...any) {
 	now := time.Now().Unix()
 	if last := w.at.Load(); now-last < warnEvery || !w.at.CompareAndSwap(last, now) {
@@ -152,5 +155,5 @@ func (s *counters) warn(w *warned, msg string, args ...any) {
 	s.log.Warn(msg, args...) //nolint:sloglint // the callers' messages are constants
 }
 
-// clip bounds what a member says about itself.
+// clip limits the length of what a member says about itself.
 func clip(s string) string { return s[:min(len(s), 64)] }

@@ -24,8 +24,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// noise gives n bytes that any chunk lost, repeated or reordered would change, and their hash.
-func noise(seed uint64, n int64) (io.Reader, func() string) {
+// randomBytes returns n bytes, in which any lost, repeated or reordered chunk shows, and their hash.
+func randomBytes(seed uint64, n int64) (io.Reader, func() string) {
 	var key [32]byte
 	key[0], key[1] = byte(seed), byte(seed>>8)
 	h := sha256.New()
@@ -62,8 +62,8 @@ func upload(r io.Reader, length int64) *mesh.Request {
 	return req
 }
 
-// settled checks that nothing of any stream is left.
-func settled(t *testing.T, conns ...*mesh.Conn) {
+// noStreamsLeft checks that no stream and no borrowed window is left.
+func noStreamsLeft(t *testing.T, conns ...*mesh.Conn) {
 	t.Helper()
 	for _, c := range conns {
 		nodetest.Eventually(t, "no stream is left", func() bool { return c.Streams() == 0 })
@@ -74,15 +74,15 @@ func settled(t *testing.T, conns ...*mesh.Conn) {
 	}
 }
 
-func pair(t *testing.T) (s *natsserver.Server, here, there *mesh.Conn) {
+func twoNodes(t *testing.T) (s *natsserver.Server, here, there *mesh.Conn) {
 	t.Helper()
 	s = natsservertest.Start(t)
 	return s, natsservertest.Connect(t, s), natsservertest.Connect(t, s)
 }
 
-// Bodies of any size go both ways at the same time, with and without a length, and their trailers.
+// Bodies of any size are sent in both directions at once, with and without a length, and with trailers.
 func TestStreamEcho(t *testing.T) {
-	_, here, there := pair(t)
+	_, here, there := twoNodes(t)
 	serveStreams(t, there, "echo", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		if r.Stream == nil {
 			return nil, errors.New("no stream")
@@ -95,7 +95,7 @@ func TestStreamEcho(t *testing.T) {
 	})
 	for _, size := range []int64{0, 1, 16 << 10, 16<<10 + 1, 600_000, 20 << 20} {
 		for _, length := range []int64{size, -1} {
-			r, sent := noise(uint64(size), size)
+			r, sent := randomBytes(uint64(size), size)
 			resp, err := here.Do(t.Context(), here.Service("echo"), upload(r, length))
 			if err != nil {
 				t.Fatalf("%d bytes, length %d: %v", size, length, err)
@@ -106,23 +106,22 @@ func TestStreamEcho(t *testing.T) {
 			_ = resp.Stream.Close()
 		}
 	}
-	settled(t, here, there)
+	noStreamsLeft(t, here, there)
 }
 
-// trailing is a body with trailer fields.
-type trailing struct {
+// trailerBody is a body with trailer fields.
+type trailerBody struct {
 	mesh.Body
 	fields mesh.Header
 }
 
-func (b trailing) Trailer() mesh.Header { return b.fields }
+func (b trailerBody) Trailer() mesh.Header { return b.fields }
 
-// A response streams to a request that is one message. Its trailer fields come along, but for those that frame or
-// route.
+// A request in one message may get a streamed response. Its trailer fields are kept, except those that frame or route.
 func TestStreamedReply(t *testing.T) {
-	_, here, there := pair(t)
+	_, here, there := twoNodes(t)
 	serve(t, there, "down", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
-		body := trailing{
+		body := trailerBody{
 			mesh.NewBody(strings.NewReader("hello")),
 			mesh.Header{{Name: "X-Sum", Value: "5"}, {Name: "Content-Length", Value: "7"}},
 		}
@@ -148,13 +147,12 @@ func TestStreamedReply(t *testing.T) {
 		}
 		_ = resp.Stream.Close()
 	}
-	settled(t, here, there)
+	noStreamsLeft(t, here, there)
 }
 
-// The deadline bounds the time to the head, not the stream behind it, and the handler's context lives as long as the
-// stream.
+// The deadline bounds the time to the head, not the stream after it. The handler's context lives as long as the stream.
 func TestStreamOutlivesDeadline(t *testing.T) {
-	_, here, there := pair(t)
+	_, here, there := twoNodes(t)
 	pieces := make(chan string)
 	serve(t, there, "events", 0, func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		r, w := io.Pipe()
@@ -172,7 +170,7 @@ func TestStreamOutlivesDeadline(t *testing.T) {
 	}
 	defer func() { _ = resp.Stream.Close() }()
 	for _, want := range []string{"one", "two"} {
-		<-time.After(150 * time.Millisecond) // real time passes: NATS has no other
+		<-time.After(150 * time.Millisecond) // real time: NATS has no other
 		pieces <- want
 		if p, err := resp.Stream.Next(); err != nil || string(p.Data) != want {
 			t.Fatalf("got %q, %v, want %q: a piece must come at once", p.Data, err, want)
@@ -185,8 +183,8 @@ func TestStreamOutlivesDeadline(t *testing.T) {
 }
 
 // A member that can't take streams never sees one.
-func TestStreamWithoutTaker(t *testing.T) {
-	_, here, there := pair(t)
+func TestStreamWithoutStreamingMember(t *testing.T) {
+	_, here, there := twoNodes(t)
 	serve(t, there, "small", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		t.Error("the member got the request")
 		return nil, errors.New("unexpected")
@@ -200,16 +198,16 @@ func TestStreamWithoutTaker(t *testing.T) {
 	if read > 0 {
 		t.Error("the body was read though nobody takes it")
 	}
-	settled(t, here)
+	noStreamsLeft(t, here)
 }
 
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A member may answer before it has the whole request: the rest isn't read any more.
-func TestEarlyAnswer(t *testing.T) {
-	_, here, there := pair(t)
+// A member may answer before it has the whole request. The rest isn't read any more.
+func TestAnswerBeforeWholeRequest(t *testing.T) {
+	_, here, there := twoNodes(t)
 	serveStreams(t, there, "early", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		return &mesh.Response{Status: 401, Body: []byte("no")}, nil
 	})
@@ -224,12 +222,12 @@ func TestEarlyAnswer(t *testing.T) {
 	if before := read.Load(); before > 4<<20 {
 		t.Errorf("%d bytes were read for nothing", before)
 	}
-	settled(t, here, there)
+	noStreamsLeft(t, here, there)
 }
 
-// A slow consumer holds up its own stream only, and no more than its window is in memory.
+// A slow consumer delays only its own stream, and no more than its window is in memory.
 func TestBackPressure(t *testing.T) {
-	_, here, there := pair(t)
+	_, here, there := twoNodes(t)
 	var sent atomic.Int64
 	serve(t, there, "flood", 0, func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		return &mesh.Response{Status: 200, Length: -1, Stream: mesh.NewBody(readerFunc(func(p []byte) (int, error) {
@@ -261,63 +259,63 @@ func TestBackPressure(t *testing.T) {
 	for _, resp := range append(slow, quick) {
 		_ = resp.Stream.Close()
 	}
-	settled(t, here, there)
+	noStreamsLeft(t, here, there)
 }
 
-// endings are what may go wrong while a body of length -1 comes from a member; each must be an error for the reader.
+// Whatever goes wrong while a member sends a body of unknown length, its reader gets an error.
 func TestStreamEndings(t *testing.T) {
 	cases := map[string]struct {
-		run  func(t *testing.T, x *handmade)
+		run  func(t *testing.T, x *manualMember)
 		code node.Code
 	}{
-		"a chunk is lost": {func(_ *testing.T, x *handmade) { x.chunk(3, "def"); x.end(6) }, node.CodeBadReply},
-		"a chunk is doubled": {func(_ *testing.T, x *handmade) {
+		"a chunk is lost": {func(_ *testing.T, x *manualMember) { x.chunk(3, "def"); x.end(6) }, node.CodeBadReply},
+		"a chunk is doubled": {func(_ *testing.T, x *manualMember) {
 			x.chunk(0, "abc")
 			x.chunk(0, "abc")
 			x.end(3)
 		}, node.CodeBadReply},
-		"chunks change places": {func(_ *testing.T, x *handmade) {
+		"chunks change places": {func(_ *testing.T, x *manualMember) {
 			x.chunk(3, "def")
 			x.chunk(0, "abc")
 			x.end(6)
 		}, node.CodeBadReply},
-		"the end counts more": {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(4) }, node.CodeBadReply},
-		"the end counts less": {func(_ *testing.T, x *handmade) { x.chunk(0, "abc"); x.end(2) }, node.CodeBadReply},
-		"the end is no number": {func(_ *testing.T, x *handmade) {
+		"the end counts more": {func(_ *testing.T, x *manualMember) { x.chunk(0, "abc"); x.end(4) }, node.CodeBadReply},
+		"the end counts less": {func(_ *testing.T, x *manualMember) { x.chunk(0, "abc"); x.end(2) }, node.CodeBadReply},
+		"the end is no number": {func(_ *testing.T, x *manualMember) {
 			x.send(nats.Header{"Millrace-End": {"x"}}, "")
 		}, node.CodeBadReply},
-		"the trailer is no HTTP": {func(_ *testing.T, x *handmade) {
+		"the trailer is no HTTP": {func(_ *testing.T, x *manualMember) {
 			x.send(nats.Header{"Millrace-End": {"0"}}, "x\n")
 		}, node.CodeBadReply},
-		"more than allowed": {func(_ *testing.T, x *handmade) {
+		"more than allowed": {func(_ *testing.T, x *manualMember) {
 			x.chunk(0, strings.Repeat("x", 200_000))
 		}, node.CodeBadReply},
-		"the member aborts": {func(_ *testing.T, x *handmade) {
+		"the member aborts": {func(_ *testing.T, x *manualMember) {
 			x.send(nats.Header{"Millrace-Abort": {"upstream_failed"}}, "")
 		}, node.CodeUpstream},
-		"the member is killed": {func(_ *testing.T, x *handmade) {
+		"the member is killed": {func(_ *testing.T, x *manualMember) {
 			x.chunk(0, "abc")
 			x.nc.Close()
 			nodetest.Eventually(t, "the loss is seen", func() bool {
-				x.here.KeepStreams()
+				x.here.ProbeStreams()
 				return x.here.Streams() == 0
 			})
 		}, node.CodeUpstream},
-		"the node's connection is lost": {func(t *testing.T, x *handmade) {
+		"the node's connection is lost": {func(t *testing.T, x *manualMember) {
 			t.Helper()
 			if err := x.server.Restart(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}, node.CodeUnavailable},
-		"nothing comes for too long": {func(_ *testing.T, x *handmade) {
+		"nothing comes for too long": {func(_ *testing.T, x *manualMember) {
 			x.here.SetStreamIdle(time.Nanosecond)
-			x.here.IdleStreams()
+			x.here.EndIdleStreams()
 		}, node.CodeTimeout},
-		"the client goes away": {func(_ *testing.T, x *handmade) { x.cancel(); <-x.aborted }, node.CodeCanceled},
+		"the client goes away": {func(_ *testing.T, x *manualMember) { x.cancel(); <-x.aborted }, node.CodeCanceled},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			x := newHandmade(t)
+			x := newManualMember(t)
 			resp, err := x.here.Do(x.ctx, x.here.Service("hand"), request("GET", "/", 5*time.Second))
 			if err != nil {
 				t.Fatal(err)
@@ -333,13 +331,13 @@ func TestStreamEndings(t *testing.T) {
 			if err := <-read; node.CodeOf(err) != c.code {
 				t.Errorf("the reader got %v, want code %s", err, c.code)
 			}
-			settled(t, x.here)
+			noStreamsLeft(t, x.here)
 		})
 	}
 }
 
-// handmade is a member that streams its answer by hand, message by message.
-type handmade struct {
+// manualMember is a member whose test streams the answer message by message.
+type manualMember struct {
 	server  *natsserver.Server
 	here    *mesh.Conn
 	nc      *nats.Conn
@@ -350,10 +348,10 @@ type handmade struct {
 	cancel  context.CancelFunc
 }
 
-func newHandmade(t *testing.T) *handmade {
+func newManualMember(t *testing.T) *manualMember {
 	t.Helper()
 	s := natsservertest.Start(t)
-	x := &handmade{
+	x := &manualMember{
 		server: s, here: natsservertest.Connect(t, s), credit: make(chan struct{}),
 		aborted: make(chan struct{}),
 	}
@@ -392,20 +390,20 @@ func newHandmade(t *testing.T) *handmade {
 	return x
 }
 
-func (x *handmade) send(h nats.Header, data string) {
+func (x *manualMember) send(h nats.Header, data string) {
 	_ = x.nc.PublishMsg(&nats.Msg{Subject: x.to, Header: h, Data: []byte(data)})
 	_ = x.nc.Flush()
 }
 
-func (x *handmade) chunk(offset int, data string) {
+func (x *manualMember) chunk(offset int, data string) {
 	x.send(nats.Header{"Millrace-Chunk": {strconv.Itoa(offset)}}, data)
 }
 
-func (x *handmade) end(total int) { x.send(nats.Header{"Millrace-End": {strconv.Itoa(total)}}, "") }
+func (x *manualMember) end(total int) { x.send(nats.Header{"Millrace-End": {strconv.Itoa(total)}}, "") }
 
-// A member's own program streams an answer whose beginning came with the head.
-func TestHandmadeStream(t *testing.T) {
-	x := newHandmade(t)
+// A member that speaks the protocol itself streams an answer whose beginning came with the head.
+func TestManualMemberStreams(t *testing.T) {
+	x := newManualMember(t)
 	resp, err := x.here.Do(t.Context(), x.here.Service("hand"), request("GET", "/", 5*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -420,10 +418,10 @@ func TestHandmadeStream(t *testing.T) {
 	if got, err := io.ReadAll(mesh.NewReader(resp.Stream)); err != nil || string(got) != "abcdef" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	settled(t, x.here)
+	noStreamsLeft(t, x.here)
 }
 
-// What the requester's body does to the member that takes it: each must be an error there, never a short body.
+// Whatever goes wrong with the requester's body, the member gets an error and never a short body.
 func TestUploadEndings(t *testing.T) {
 	brokenOff := io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) {
 		return 0, errors.New("gone")
@@ -446,7 +444,7 @@ func TestUploadEndings(t *testing.T) {
 		"the client cancels":               {ctx, waits, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, here, there := pair(t)
+			_, here, there := twoNodes(t)
 			got := make(chan error, 1)
 			serveStreams(t, there, "up", func(ctx context.Context, r *mesh.Request) (*mesh.Response, error) {
 				_, err := io.Copy(io.Discard, mesh.NewReader(r.Stream))
@@ -460,12 +458,12 @@ func TestUploadEndings(t *testing.T) {
 			if err := <-got; err == nil {
 				t.Error("the member took the body for complete")
 			}
-			settled(t, here, there)
+			noStreamsLeft(t, here, there)
 		})
 	}
 }
 
-// A member that takes the request and gives no credit runs into the deadline.
+// A member that takes the request but grants no credit runs into the deadline.
 func TestNoCredit(t *testing.T) {
 	s := natsservertest.Start(t)
 	here := natsservertest.Connect(t, s)
@@ -474,12 +472,12 @@ func TestNoCredit(t *testing.T) {
 	req.Deadline = time.Now().Add(200 * time.Millisecond)
 	_, err := here.Do(t.Context(), here.Service("mute"), req)
 	wantCode(t, err, node.CodeTimeout)
-	settled(t, here)
+	noStreamsLeft(t, here)
 }
 
-// A handler that fails, panics or closes ends the exchange, and the client's body isn't read on.
+// A handler that fails, panics or closes the body ends the stream, and the client's body isn't read on.
 func TestStreamHandlerFails(t *testing.T) {
-	_, here, there := pair(t)
+	_, here, there := twoNodes(t)
 	serveStreams(t, there, "fail", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		switch r.Header.Get("X-How") {
 		case "panic":
@@ -512,12 +510,12 @@ func TestStreamHandlerFails(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", how, err, code)
 		}
 	}
-	settled(t, here, there)
+	noStreamsLeft(t, here, there)
 }
 
 // Interim responses come before the response: all that HTTP allows there, known or not, up to eight.
-func TestInterim(t *testing.T) {
-	_, here, there := pair(t)
+func TestInterimResponses(t *testing.T) {
+	_, here, there := twoNodes(t)
 	handler := func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		r.Interim(103, mesh.Header{{Name: "Link", Value: "</a.css>; rel=preload"}})
 		for _, status := range []int{100, 101, 200, 99, 104, 199} {
@@ -530,16 +528,16 @@ func TestInterim(t *testing.T) {
 	}
 	serveStreams(t, there, "early", handler)
 	for _, stream := range []bool{false, true} {
-		got := interims(t, here, "early", stream)
+		got := interimResponses(t, here, "early", stream)
 		if want := "103</a.css>; rel=preload 104 199 102 102 102 102 102"; strings.Join(got, " ") != want {
 			t.Errorf("stream %t: interim responses %q", stream, got)
 		}
 	}
 }
 
-// Interim responses that are large are dropped, and the response comes all the same.
-func TestLargeInterim(t *testing.T) {
-	_, here, there := pair(t)
+// Interim responses that are too large are dropped, and the response comes nevertheless.
+func TestLargeInterimResponsesAreDropped(t *testing.T) {
+	_, here, there := twoNodes(t)
 	serveStreams(t, there, "large", func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		for i := range 6 {
 			r.Interim(103, mesh.Header{
@@ -551,14 +549,14 @@ func TestLargeInterim(t *testing.T) {
 		return &mesh.Response{Status: 200, Body: []byte("done")}, nil
 	})
 	for _, stream := range []bool{false, true} {
-		if got := interims(t, here, "large", stream); strings.Join(got, " ") != "1030 1031 1032 104" {
+		if got := interimResponses(t, here, "large", stream); strings.Join(got, " ") != "1030 1031 1032 104" {
 			t.Errorf("stream %t: interim responses %q", stream, got)
 		}
 	}
 }
 
-// interims asks a service and gives its interim responses: status and Link.
-func interims(t *testing.T, c *mesh.Conn, service string, stream bool) (got []string) {
+// interimResponses asks a service and returns its interim responses: status and Link.
+func interimResponses(t *testing.T, c *mesh.Conn, service string, stream bool) (got []string) {
 	t.Helper()
 	req := request("POST", "/", 5*time.Second)
 	if stream {
@@ -572,33 +570,33 @@ func interims(t *testing.T, c *mesh.Conn, service string, stream bool) (got []st
 	return got
 }
 
-// pieces is a body of one piece again and again.
-type pieces struct {
+// repeatedPiece is a body that repeats one piece.
+type repeatedPiece struct {
 	piece mesh.Piece
 	left  atomic.Int64
 }
 
-func (p *pieces) Next() (mesh.Piece, error) {
+func (p *repeatedPiece) Next() (mesh.Piece, error) {
 	if p.left.Add(-1) < 0 {
 		return mesh.Piece{}, io.EOF
 	}
 	return p.piece, nil
 }
 
-func (p *pieces) Trailer() mesh.Header { return nil }
-func (p *pieces) Close() error         { return nil }
+func (p *repeatedPiece) Trailer() mesh.Header { return nil }
+func (p *repeatedPiece) Close() error         { return nil }
 
-func repeated(n int64, p mesh.Piece) *pieces {
-	b := &pieces{piece: p}
+func repeatPiece(n int64, p mesh.Piece) *repeatedPiece {
+	b := &repeatedPiece{piece: p}
 	b.left.Store(n)
 	return b
 }
 
-// A socket that is refused with a body that streams gives its window back.
-func TestRefusedSocket(t *testing.T) {
-	_, here, there := pair(t)
+// A refused socket returns its window, even if the refusal's body is streamed.
+func TestRefusedSocketReturnsItsWindow(t *testing.T) {
+	_, here, there := twoNodes(t)
 	serveStreams(t, there, "no", func(context.Context, *mesh.Request) (*mesh.Response, error) {
-		return &mesh.Response{Status: 403, Length: -1, Stream: repeated(3, mesh.Piece{Data: []byte("no")})}, nil
+		return &mesh.Response{Status: 403, Length: -1, Stream: repeatPiece(3, mesh.Piece{Data: []byte("no")})}, nil
 	})
 	req := upload(strings.NewReader(""), -1)
 	req.Upgrade = mesh.UpgradeMessages
@@ -610,18 +608,18 @@ func TestRefusedSocket(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	_ = resp.Stream.Close()
-	settled(t, here, there)
+	noStreamsLeft(t, here, there)
 }
 
-// Messages that are empty are under credit too: a service that doesn't read holds a few of them.
+// Empty messages need credit too: a service that doesn't read holds only a few of them.
 func TestEmptyMessages(t *testing.T) {
-	_, here, there := pair(t)
+	_, here, there := twoNodes(t)
 	silent, w := io.Pipe()
 	serveStreams(t, there, "deaf", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		return &mesh.Response{Status: 101, Length: -1, Stream: mesh.NewBody(silent)}, nil
 	})
 	const many = 1_000_000
-	req, messages := upload(nil, -1), repeated(many, mesh.Piece{Data: []byte{}, Kind: mesh.KindText})
+	req, messages := upload(nil, -1), repeatPiece(many, mesh.Piece{Data: []byte{}, Kind: mesh.KindText})
 	req.Stream, req.Upgrade = messages, mesh.UpgradeMessages
 	resp, err := here.Do(t.Context(), here.Service("deaf"), req)
 	if err != nil {
@@ -637,5 +635,5 @@ func TestEmptyMessages(t *testing.T) {
 	}
 	_ = w.Close()
 	_ = resp.Stream.Close()
-	settled(t, here, there)
+	noStreamsLeft(t, here, there)
 }

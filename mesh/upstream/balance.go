@@ -6,34 +6,34 @@ import (
 	"time"
 )
 
-// wish is what a target is wanted for.
-type wish struct {
+// selection is the criteria for a target.
+type selection struct {
 	tried  []*target
 	canary bool
-	key    uint64 // hash of the part of the request that decides, if keyed
+	key    uint64 // hash of the part of the request that decides; set if keyed
 	keyed  bool
 }
 
-// pick chooses a target and takes a place for a request there, which leave gives back. Nil means that there is none;
-// full, that there would be one if it had room: it is better to wait for it than to ask one that is worse.
+// acquire selects a target and takes a permit there, which release returns. If t is nil, full says that some target is
+// only at its limit. It is better to wait for that one than to ask a worse one.
 //
-// Targets that rest after failures are used only when no other is left, targets that fail their health check only in a
-// panic. A canary's request goes to others when no canary is left for it; others go to canaries only when there is no
-// other that could be used.
-func (s *state) pick(w *wish) (t *target, full bool) {
-	var room [16]candidate
-	from, to := s.choices()
+// Ejected targets are used only if no other is left. Targets that fail their health check are used only in panic. A
+// canary's request goes to other targets if no canary is left for it. Other requests go to canaries only if no other
+// target can be used.
+func (s *state) acquire(sel *selection) (t *target, full bool) {
+	var buf [16]candidate
+	from, to := s.eligibleRange()
 	for which := from; which <= to; which++ {
-		for _, canary := range s.kinds(w) {
-			if canary && !w.canary && s.any(which, false) { // tried ones count: it was their turn
+		for _, canary := range s.canaryOrder(sel) {
+			if canary && !sel.canary && s.anyEligible(which, false) { // tried ones count too: they had their chance
 				continue
 			}
-			some, crowded := s.candidates(room[:0], w, which, canary)
-			crowded = crowded || len(some) > 0
-			if t := some.choose(w); t != nil {
+			found, atLimit := s.candidates(buf[:0], sel, which, canary)
+			atLimit = atLimit || len(found) > 0
+			if t := found.acquire(sel); t != nil {
 				return t, false
 			}
-			if crowded {
+			if atLimit {
 				return nil, true
 			}
 		}
@@ -41,39 +41,39 @@ func (s *state) pick(w *wish) (t *target, full bool) {
 	return nil, false
 }
 
-// choices gives the range of targets that may be asked.
-func (s *state) choices() (from, to choice) {
-	switch until := s.up.despair.Load(); {
-	case s.panics():
-		return downToo, downToo
-	case until != 0 && moment(time.Now()) < until:
-		return restingToo, restingToo
+// eligibleRange returns the classes of targets that may be asked, best first.
+func (s *state) eligibleRange() (from, to eligibility) {
+	switch until := s.up.allFailingUntil.Load(); {
+	case s.inPanic():
+		return unhealthyToo, unhealthyToo
+	case until != 0 && sinceEpoch(time.Now()) < until:
+		return ejectedToo, ejectedToo
 	}
-	return onlyUp, restingToo
+	return healthyOnly, ejectedToo
 }
 
-// any reports whether a target of that kind may be drawn.
-func (s *state) any(which choice, canary bool) bool {
-	return slices.ContainsFunc(s.targets, func(t *target) bool { return t.canary == canary && t.allowed(which) })
+// anyEligible reports whether a target of that kind is eligible.
+func (s *state) anyEligible(which eligibility, canary bool) bool {
+	return slices.ContainsFunc(s.targets, func(t *target) bool { return t.canary == canary && t.eligible(which) })
 }
 
-// others reports whether there is a target that wasn't tried.
-func (s *state) others(w *wish) bool {
-	_, to := s.choices()
+// hasUntried reports whether an eligible target wasn't tried yet.
+func (s *state) hasUntried(sel *selection) bool {
+	_, to := s.eligibleRange()
 	for _, t := range s.targets {
-		if t.allowed(to) && (!t.canary || w.canary || !s.any(to, false)) && !slices.Contains(w.tried, t) {
+		if t.eligible(to) && (!t.canary || sel.canary || !s.anyEligible(to, false)) && !slices.Contains(sel.tried, t) {
 			return true
 		}
 	}
 	return false
 }
 
-// kinds gives the kinds of target in the order in which they are tried.
-func (s *state) kinds(w *wish) []bool {
+// canaryOrder returns the kinds of target, canary or not, in the order in which they are tried.
+func (s *state) canaryOrder(sel *selection) []bool {
 	switch {
 	case s.cfg.Canary == nil:
 		return justStable
-	case w.canary:
+	case sel.canary:
 		return canaryFirst
 	}
 	return stableFirst
@@ -85,22 +85,22 @@ var (
 	canaryFirst = []bool{true, false}
 )
 
-// choice says which targets may be drawn.
-type choice byte
+// eligibility says which targets are eligible. Each value includes those before it.
+type eligibility byte
 
 const (
-	onlyUp choice = iota
-	restingToo
-	downToo
+	healthyOnly eligibility = iota
+	ejectedToo
+	unhealthyToo
 )
 
-func (t *target) allowed(c choice) bool {
-	return c == downToo || (!t.down.Load() && (c == restingToo || !t.resting()))
+func (t *target) eligible(c eligibility) bool {
+	return c == unhealthyToo || (!t.down.Load() && (c == ejectedToo || !t.isEjected()))
 }
 
-// panics reports whether so few targets pass their checks that the load would bury them: then all are used, and the
-// checks may be wrong.
-func (s *state) panics() bool {
+// inPanic reports whether so few targets pass their health checks that the load would overwhelm them. Then all are
+// used; the checks may be wrong.
+func (s *state) inPanic() bool {
 	if s.cfg.Health == nil || s.cfg.Health.Panic == 0 {
 		return false
 	}
@@ -113,49 +113,51 @@ func (s *state) panics() bool {
 	return up*100 < len(s.targets)*s.cfg.Health.Panic
 }
 
-// candidate is a target that may be chosen.
+// candidate is a target that may be selected.
 type candidate struct {
 	*target
 
 	share int
 }
 
-// load is what targets are compared by: requests in flight, this one included, for the target's share.
+// load is what candidates are compared by: requests in flight, including this one, relative to the share.
 func (c candidate) load() float64 { return float64(c.inFlight.Load()+1) / float64(c.share) }
 
 type candidates []candidate
 
-// candidates lists the targets of a kind that may get the request; full tells that one was left out for want of room.
-func (s *state) candidates(out candidates, w *wish, which choice, canary bool) (some candidates, full bool) {
+// candidates appends the targets of a kind that may get the request. full means that one was left out because it is at
+// its limit.
+func (s *state) candidates(out candidates, sel *selection, which eligibility, canary bool,
+) (found candidates, full bool) {
 	for _, t := range s.targets {
-		if t.canary != canary || !t.allowed(which) || slices.Contains(w.tried, t) {
+		if t.canary != canary || !t.eligible(which) || slices.Contains(sel.tried, t) {
 			continue
 		}
-		if !t.hasRoom() {
+		if !t.hasCapacity() {
 			full = true
 			continue
 		}
 		share := t.share(s.cfg.Eject.SlowStart.Std())
-		if which != onlyUp && t.resting() { // it is needed whole
-			share = t.whole()
+		if which != healthyOnly && t.isEjected() { // use all of its capacity
+			share = t.fullShare()
 		}
 		out = append(out, candidate{t, share})
 	}
 	return out, full
 }
 
-// choose takes a place at one of them.
-func (c candidates) choose(w *wish) *target {
+// acquire selects a candidate and takes a permit there.
+func (c candidates) acquire(sel *selection) *target {
 	for len(c) > 0 {
 		i := 0
 		switch {
 		case len(c) == 1:
-		case w.keyed:
-			i = c.byHash(w.key)
+		case sel.keyed:
+			i = c.byHash(sel.key)
 		default:
 			i = c.byLoad()
 		}
-		if c[i].enter() {
+		if c[i].acquire() {
 			return c[i].target
 		}
 		c[i] = c[len(c)-1]
@@ -164,8 +166,9 @@ func (c candidates) choose(w *wish) *target {
 	return nil
 }
 
-// byLoad chooses by weighted power of two choices: two different targets drawn by share, and of them the one with fewer
-// requests in flight for its share (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
+// byLoad selects by weighted power of two choices: it draws two different candidates by share and takes the one with
+// fewer requests in flight relative to its share (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing,
+// 2001).
 func (c candidates) byLoad() int {
 	total := 0
 	for i := range c {
@@ -179,7 +182,8 @@ func (c candidates) byLoad() int {
 	return first
 }
 
-// draw draws one but that, with a chance by its share; total is the sum of the shares.
+// draw draws a candidate with a probability by its share, leaving out the one at index but. total is the sum of the
+// shares.
 func (c candidates) draw(total, but int) int {
 	n := rand.IntN(total) //nolint:gosec // G404: a balancer needs no secrets
 	last := 0

@@ -12,17 +12,17 @@ import (
 	"millrace/node"
 )
 
-// body reads a response's body off its connection, as RFC 9112 §6.3 frames it.
+// body reads a response's body from its connection, framed by RFC 9112 §6.3.
 type body struct {
-	c       *conn
-	framing framing
-	left    int64 // bytes to come of the whole body, or of the current chunk
-	length  int64 // of the whole body, or -1
-	begun   bool  // a chunk has been read: the next line end belongs to it
-	ended   bool
-	last    bool // the connection ends with the body
-	trailer mesh.Header
-	listed  map[string]bool // fields, in lower case, that the head's Connection lists
+	c          *conn
+	framing    framing
+	remaining  int64 // unread bytes of the whole body, or of the current chunk
+	length     int64 // of the whole body, or -1
+	chunkRead  bool  // a chunk's data was read; its line end comes next
+	ended      bool
+	closesConn bool // the connection can't be reused after the body
+	trailer    mesh.Header
+	listed     map[string]bool // lower-case names that the head's Connection field lists
 }
 
 type framing uint8
@@ -33,28 +33,28 @@ const (
 	untilClose                // by the end of the connection; also what follows a 101
 )
 
-// frame finds out how long the body is.
+// frame determines how the response's body is framed.
 func (c *conn) frame(h head, method string) (*body, error) {
 	b := &body{c: c}
 	codings, lengths := h.fields.Values("Transfer-Encoding"), h.fields.Values("Content-Length")
 	switch {
 	case h.status == 101:
-		b.framing, b.length, b.last = untilClose, -1, true
+		b.framing, b.length, b.closesConn = untilClose, -1, true
 	case mesh.Bodyless(method, h.status):
 		b.ended = true
 	case len(codings) > 0:
 		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") || h.http10 {
 			return nil, errCoding
 		}
-		b.framing, b.length, b.last = chunked, -1, len(lengths) > 0
+		b.framing, b.length, b.closesConn = chunked, -1, len(lengths) > 0
 	case len(lengths) > 0:
 		n, err := parseLength(lengths)
 		if err != nil {
 			return nil, err
 		}
-		b.length, b.left, b.ended = n, n, n == 0
+		b.length, b.remaining, b.ended = n, n, n == 0
 	default:
-		b.framing, b.length, b.last = untilClose, -1, true
+		b.framing, b.length, b.closesConn = untilClose, -1, true
 	}
 	return b, nil
 }
@@ -72,15 +72,15 @@ func parseLength(lengths []string) (int64, error) {
 	return n, nil
 }
 
-// small reads the body if it travels in one message: it is known to be short, or it is here already. Otherwise it stays
-// unread, and streams.
-func (b *body) small() (all []byte, ok bool, err error) {
+// readSmall reads the whole body if it fits one message and is either known to be short or buffered already. Otherwise
+// ok is false and the body is streamed.
+func (b *body) readSmall() (all []byte, ok bool, err error) {
 	switch {
 	case b.ended:
 		return nil, true, nil
-	case b.framing == sized && b.left <= int64(mesh.MaxBody):
-		all = make([]byte, b.left)
-		b.left, b.ended = 0, true
+	case b.framing == sized && b.remaining <= int64(mesh.MaxBody):
+		all = make([]byte, b.remaining)
+		b.remaining, b.ended = 0, true
 		return all, true, b.c.readFull(all)
 	case b.framing == chunked:
 		all, used, ok := wholeChunks(b.c.buf[b.c.r:b.c.w])
@@ -91,7 +91,7 @@ func (b *body) small() (all []byte, ok bool, err error) {
 	return nil, false, nil
 }
 
-// wholeChunks decodes a chunked body that is there from beginning to end, without trailer fields.
+// wholeChunks decodes a chunked body that is completely buffered and has no trailer fields.
 func wholeChunks(p []byte) (all []byte, used int, ok bool) {
 	for {
 		line, rest, found := bytes.Cut(p[used:], []byte("\r\n"))
@@ -113,7 +113,7 @@ func wholeChunks(p []byte) (all []byte, used int, ok bool) {
 	}
 }
 
-// parseChunkLine reads the size of a chunk (RFC 9112 §7.1) without its extensions.
+// parseChunkLine parses the size of a chunk (RFC 9112 §7.1) and ignores its extensions.
 func parseChunkLine(line []byte) (int64, error) {
 	size, _, _ := bytes.Cut(line, []byte(";"))
 	n, err := strconv.ParseUint(string(bytes.TrimRight(size, " \t")), 16, 62)
@@ -123,12 +123,12 @@ func parseChunkLine(line []byte) (int64, error) {
 	return int64(n), nil
 }
 
-// next gives the next bytes, which stay valid until the following call; io.EOF at the end.
+// next returns the next bytes, which stay valid until the following call, or io.EOF at the end.
 func (b *body) next() ([]byte, error) {
 	if b.ended {
 		return nil, io.EOF
 	}
-	if b.framing == chunked && b.left == 0 {
+	if b.framing == chunked && b.remaining == 0 {
 		if err := b.nextChunk(); err != nil {
 			return nil, err
 		}
@@ -145,18 +145,18 @@ func (b *body) next() ([]byte, error) {
 	}
 	p := b.c.buf[b.c.r:b.c.w]
 	if b.framing != untilClose {
-		p = p[:min(int64(len(p)), b.left)]
-		b.left -= int64(len(p))
-		b.ended = b.framing == sized && b.left == 0
+		p = p[:min(int64(len(p)), b.remaining)]
+		b.remaining -= int64(len(p))
+		b.ended = b.framing == sized && b.remaining == 0
 	}
 	b.c.r += len(p)
 	return p, nil
 }
 
-// nextChunk reads up to the data of the next chunk; io.EOF when there is none. What can't be a chunk is refused at its
-// first byte.
+// nextChunk reads up to the data of the next chunk. It returns io.EOF after the last one. What can't be a chunk is
+// refused at its first byte.
 func (b *body) nextChunk() error {
-	if b.begun {
+	if b.chunkRead {
 		if next, err := b.c.peek(); err != nil {
 			return err
 		} else if next != '\r' {
@@ -177,8 +177,8 @@ func (b *body) nextChunk() error {
 	if err != nil {
 		return err
 	}
-	b.begun = true
-	if b.left, err = parseChunkLine(line[:len(line)-2]); err != nil || b.left > 0 {
+	b.chunkRead = true
+	if b.remaining, err = parseChunkLine(line[:len(line)-2]); err != nil || b.remaining > 0 {
 		return err
 	}
 	b.ended = true
@@ -193,7 +193,7 @@ var (
 	errChunkSize = fmt.Errorf("%w: chunk size", errBroken)
 )
 
-// readTrailer reads the trailer section and its empty line.
+// readTrailer reads the trailer section through its empty line.
 func (b *body) readTrailer() error {
 	var section []byte
 	for range mesh.MaxFields + 1 {

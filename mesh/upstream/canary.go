@@ -11,9 +11,9 @@ import (
 // canary decides which requests go to the canary targets. Safe for concurrent use.
 type canary struct{ drawn atomic.Uint64 }
 
-// takes decides by the request's field, if it says always or never, or else by the share: of each hundred requests
-// exactly as many as configured, evenly spread.
-func (c *canary) takes(cfg *node.Canary, req *mesh.Request) bool {
+// selects reports whether a request goes to the canaries. The configured field of the request decides if it says always
+// or never, else the share: exactly the configured number of each hundred requests, evenly spread.
+func (c *canary) selects(cfg *node.Canary, req *mesh.Request) bool {
 	if cfg == nil {
 		return false
 	}

@@ -8,7 +8,7 @@ import (
 	"millrace/node"
 )
 
-// Of 20,000 requests a canary gets its share, and what a field decides.
+// Of 20,000 requests a canary gets its share, and those that a field sends there.
 func TestCanary(t *testing.T) {
 	all, cfg := apps(t, 200, 200, 200)
 	cfg.Targets[2].Canary = true
@@ -43,9 +43,9 @@ func TestCanary(t *testing.T) {
 	}
 }
 
-// What explain foresees is what becomes of the request.
+// What Foresee says is what happens to the request.
 func TestForesee(t *testing.T) {
-	urls := named(t, 5)
+	urls := indexedTargets(t, 5)
 	cfg := config(urls...)
 	cfg.Targets[4].Canary = true
 	cfg.Canary = &node.Canary{Percent: 5, Header: "X-Canary"}

@@ -9,100 +9,103 @@ import (
 	"millrace/mesh"
 )
 
-// outcome is how one try at a target ended.
+// outcome is the result of one try at a target.
 type outcome struct {
 	resp    *mesh.Response
 	err     error
 	by      *target
-	unsent  bool // nothing of the request can have reached the target
-	reached bool // the request was sent to a target before this, or by this
+	unsent  bool // no part of the request can have reached the target
+	reached bool // this try, or one before, was sent to a target
 }
 
-// roundTrip asks the target once, and leaves it when the response is there. A repeatable request whose reused
-// connection turns out to be closed is sent again, on a new one, if the budget pays for that: the target may have
-// closed the connection for want of use, but may have fallen over the request as well. A body that streams can't be
-// sent again, so it begins with a new one.
-func (t *target) roundTrip(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
-	defer func() { // after a panic, too
+// requestAndRelease asks the target once, and releases it when the response is there.
+//
+// A reused connection may turn out to be closed. Then a repeatable request is sent again on a new connection, if the
+// budget allows it: the target may have closed an idle connection, but it may also have crashed on the request. A
+// streamed body can't be sent again, so it always gets a new connection.
+func (t *target) requestAndRelease(ctx context.Context, req *mesh.Request, deadline time.Time) (out outcome) {
+	defer func() { // even after a panic
 		if out.resp == nil || out.resp.Stream == nil {
-			t.leave()
+			t.release()
 		} else {
 			t.streams.Add(1)
-			t.up.turn(t.canary) // an adaptive limit doesn't count it any more
+			t.up.wakeWaiting(t.canary) // an adaptive limit no longer counts it
 		}
 	}()
 	t.requests.Add(1)
-	return t.try(ctx, req, deadline)
+	return t.reuseOrConnect(ctx, req, deadline)
 }
 
-func (t *target) try(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
-	rested := t.rested(req)
-	if c := rested; c != nil {
-		resp, err := t.exchange(ctx, c, req, deadline)
+func (t *target) reuseOrConnect(ctx context.Context, req *mesh.Request, deadline time.Time) outcome {
+	reused := t.idleConn(req)
+	if c := reused; c != nil {
+		resp, err := t.roundTrip(ctx, c, req, deadline)
 		if err == nil {
 			return outcome{resp: resp, reached: true}
 		}
 		if !mesh.Repeatable(req.Method) || ctx.Err() != nil || c.w > 0 || !time.Now().Before(deadline) ||
-			!t.resends(req) {
+			!t.maySendAgain(req) {
 			return outcome{err: err, reached: true}
 		}
 	}
-	dialing, cancel := context.WithDeadline(ctx, deadline)
+	dialCtx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	c, err := t.pool.connect(dialing)
+	c, err := t.pool.connect(dialCtx)
 	if err != nil {
-		return outcome{err: err, unsent: true, reached: rested != nil}
+		return outcome{err: err, unsent: true, reached: reused != nil}
 	}
-	resp, err := t.exchange(ctx, c, req, deadline)
+	resp, err := t.roundTrip(ctx, c, req, deadline)
 	return outcome{resp: resp, err: err, reached: true}
 }
 
-// resends takes a second sending out of the budget.
-func (t *target) resends(req *mesh.Request) bool {
+// maySendAgain reports whether the request may be sent again on a new connection, and pays for it.
+func (t *target) maySendAgain(req *mesh.Request) bool {
 	s := t.up.state.Load()
 	return !req.Again && s.budget.Spend(s.cfg.Retry.Budget)
 }
 
-// rested gives an idle connection, if the request may go over one.
-func (t *target) rested(req *mesh.Request) *conn {
+// idleConn returns an idle connection, if there is one that the request may use.
+func (t *target) idleConn(req *mesh.Request) *conn {
 	if req.Stream != nil {
 		return nil
 	}
 	return t.pool.get()
 }
 
-// exchange sends the request on the connection and reads the response, or its head if the body is to stream. The
-// connection then goes back to the pool, or is closed if it can't be used again. Canceling ctx ends it at once.
-func (t *target) exchange(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time) (*mesh.Response, error) {
+// roundTrip sends the request on the connection and reads the response, or only its head if the body is streamed. It
+// then returns the connection to the pool, or closes it if it can't be reused. Canceling ctx ends it at once.
+func (t *target) roundTrip(ctx context.Context, c *conn, req *mesh.Request, deadline time.Time,
+) (*mesh.Response, error) {
 	c.r, c.w = 0, 0
 	if err := c.SetDeadline(deadline); err != nil {
 		t.pool.drop(c)
 		return nil, fmt.Errorf("send request: %w", err)
 	}
-	x := &exchange{t: t, c: c, req: req}
-	x.stop = afterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
-	resp, err := x.run(time.Until(deadline))
+	rt := &roundTrip{t: t, c: c, req: req}
+	rt.stop = afterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
+	resp, err := rt.run(time.Until(deadline))
 	if err != nil {
-		x.end(false)
+		rt.end(false)
 		return nil, err
 	}
 	if resp.Stream == nil {
-		x.end(true)
+		rt.end(true)
 	}
 	return resp, nil
 }
 
-// afterFunc is context.AfterFunc, without the context that it makes where the one that is there can do it.
+// afterFunc is context.AfterFunc, but uses the context's own AfterFunc if it has one, to avoid an allocation.
 func afterFunc(ctx context.Context, f func()) (stop func() bool) {
-	if own, ok := ctx.(interface {
+	if native, ok := ctx.(interface {
 		AfterFunc(f func()) (stop func() bool)
 	}); ok {
-		return own.AfterFunc(f)
+		return native.AfterFunc(f)
 	}
 	return context.AfterFunc(ctx, f)
 }
 
-// sendHead sends the request's head, and its body unless that streams. Then nobody waits for the response yet.
+// sendHead sends the request's head, and its body unless that is streamed. For a streamed body it doesn't wait for the
+// beginning of the response.
 func (c *conn) sendHead(req *mesh.Request) (err error) {
 	c.out = appendRequest(c.out[:0], req, c.host)
 	if req.Stream != nil {
@@ -113,16 +116,16 @@ func (c *conn) sendHead(req *mesh.Request) (err error) {
 		err = c.write()
 	}
 	if cap(c.out) > maxHead {
-		c.out = nil // a large body must not stay in memory with the connection
+		c.out = nil // don't keep a large body in memory with the connection
 	}
 	return err
 }
 
-// appendRequest writes the request as the target gets it, with the target's own authority if the client named none
-// (HTTP/1.0). Its fields were checked when the mesh message was decoded.
-func appendRequest(b []byte, r *mesh.Request, own string) []byte {
+// appendRequest appends the request as it is sent to the target. authority is the target's, used if the client
+// named none (HTTP/1.0). The fields were checked when the mesh message was decoded.
+func appendRequest(b []byte, r *mesh.Request, authority string) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
-	b = append(append(b, cmp.Or(r.Host, own)...), "\r\n"...)
+	b = append(append(b, cmp.Or(r.Host, authority)...), "\r\n"...)
 	for _, f := range r.Header {
 		b = mesh.AppendField(b, f.Name, f.Value)
 	}
@@ -145,25 +148,25 @@ func appendRequest(b []byte, r *mesh.Request, own string) []byte {
 	return append(append(b, "\r\n"...), r.Body...)
 }
 
-// expectsBody names the methods whose empty body is announced (RFC 9110 §8.6).
+// expectsBody reports whether an empty body of that method is announced with Content-Length (RFC 9110 §8.6).
 func expectsBody(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
-// finalHead reads the head of the final response and passes on interim ones (RFC 9110 §15.2). The mesh drops those that
-// are too many; the request's time bounds the others. goOn, if not nil, is told of a 100, which counts for nothing
-// where nobody waits for it.
-func (c *conn) finalHead(req *mesh.Request, goOn func()) (head, error) {
+// finalHead reads the head of the final response and forwards interim ones (RFC 9110 §15.2). The mesh bounds how many
+// are forwarded, and the request's deadline bounds the rest. onContinue, if not nil, is called for a 100. Otherwise a
+// 100 is ignored.
+func (c *conn) finalHead(req *mesh.Request, onContinue func()) (head, error) {
 	for {
-		h, err := c.head()
+		h, err := c.readHead()
 		switch {
 		case err != nil:
 			return head{}, err
 		case h.status == 101 && req.Upgrade == "":
-			return head{}, errSwitched
+			return head{}, errUpgrade
 		case h.status == 101 || h.status >= 200:
 			return h, nil
 		case h.status == 100:
-			if goOn != nil {
-				goOn()
+			if onContinue != nil {
+				onContinue()
 			}
 		case req.Interim != nil:
 			h.fields.DropHopByHop()

@@ -12,44 +12,44 @@ import (
 // maxHead bounds a response head in bytes.
 const maxHead = 64 << 10
 
-// Errors of a response that can't be passed on.
+// Errors of a response that can't be forwarded.
 var (
 	errHeadTooLarge = errors.New("response head is larger than 64 KiB")
 	errBroken       = errors.New("response breaks RFC 9112")
 	errCoding       = fmt.Errorf("%w: transfer coding", errBroken)
-	errSwitched     = fmt.Errorf("%w: 101 for a protocol that wasn't asked for", errBroken)
+	errUpgrade      = fmt.Errorf("%w: 101 for a protocol that wasn't asked for", errBroken)
 )
 
 // conn is one connection to a target with its read buffer. It belongs to one request at a time.
 type conn struct {
 	net.Conn
-	socket  *peeker       // the socket under TLS, or the same
-	plain   bool          // it is the same
-	host    string        // the target's authority, for requests that name none
-	idle    time.Duration // how long it may rest
+	socket  *peeker       // the socket below TLS, or Conn itself
+	isPlain bool          // socket is Conn itself
+	host    string        // the target's authority, for requests without one
+	idle    time.Duration // how long it may stay idle
 	expires time.Time
 
 	buf  []byte
-	r, w int // buf[r:w] is read but not used
+	r, w int // buf[r:w] is read but not consumed
 	out  []byte
-	eof  bool // the target has ended the connection, and not in the middle of a TLS record
+	eof  bool // the target closed the connection, and not within a TLS record
 }
 
 func newConn(c, raw net.Conn) *conn {
-	return &conn{Conn: c, plain: c == raw, socket: newPeeker(raw), idle: idleFor, buf: make([]byte, firstBuffer)}
+	return &conn{Conn: c, isPlain: c == raw, socket: newPeeker(raw), idle: idleTimeout, buf: make([]byte, firstBuffer)}
 }
 
-// write sends the request that lies in out. The beginning of the response may be there then.
+// write sends the request in out. It may also read the beginning of the response.
 func (c *conn) write() error {
 	written := 0
-	if c.plain && c.socket.raw != nil && c.w == 0 {
-		n, read, err := c.socket.ask(c.out, c.buf)
+	if c.isPlain && c.socket.raw != nil && c.w == 0 {
+		n, read, err := c.socket.writeAndRead(c.out, c.buf)
 		c.w = read
 		switch {
 		case n == len(c.out) && err != nil:
 			return fmt.Errorf("read response: %w", err)
 		case n == len(c.out):
-			return c.unanswered(c.filled(read, io.EOF))
+			return c.markNoAnswer(c.readResult(read, io.EOF))
 		case err != nil:
 			return fmt.Errorf("send request: %w", err)
 		}
@@ -61,7 +61,7 @@ func (c *conn) write() error {
 	return nil
 }
 
-// fill reads more bytes, after moving the unused ones to the front or growing the buffer up to limit.
+// fill reads more bytes. It first moves the unread ones to the front, or grows the buffer up to limit.
 func (c *conn) fill(limit int) error {
 	if c.r > 0 {
 		c.w = copy(c.buf, c.buf[c.r:c.w])
@@ -75,11 +75,11 @@ func (c *conn) fill(limit int) error {
 	}
 	n, err := c.Read(c.buf[c.w:])
 	c.w += n
-	return c.filled(n, err)
+	return c.readResult(n, err)
 }
 
-// filled judges a read.
-func (c *conn) filled(n int, err error) error {
+// readResult returns the error of a read of n bytes.
+func (c *conn) readResult(n int, err error) error {
 	if n > 0 {
 		return nil
 	}
@@ -87,19 +87,19 @@ func (c *conn) filled(n int, err error) error {
 		err = io.ErrNoProgress
 	}
 	c.eof = err == io.EOF //nolint:errorlint // as the connection gives it
-	return fmt.Errorf("read response: %w", cut(err))
+	return fmt.Errorf("read response: %w", unexpectedEOF(err))
 }
 
-// unanswered tells an end before the first byte of a response from one in its middle.
-func (c *conn) unanswered(err error) error {
+// markNoAnswer replaces the error of a connection that ended before the first byte of a response, not within one.
+func (c *conn) markNoAnswer(err error) error {
 	if err != nil && c.eof && c.r == c.w {
 		return fmt.Errorf("read response: %w", errNoAnswer)
 	}
 	return err
 }
 
-// line returns the bytes through the next line end, which stay valid until the next read. A line that ends in LF alone
-// is refused: RFC 9112 §2.2 lets only start-lines and fields end so, and a chunked body has better ways to be wrong.
+// line returns the bytes through the next line end. They stay valid until the next read. A line that ends in LF alone
+// is refused: RFC 9112 §2.2 allows that only in start-lines and fields.
 func (c *conn) line() ([]byte, error) {
 	searched := 0
 	for {
@@ -119,7 +119,7 @@ func (c *conn) line() ([]byte, error) {
 	}
 }
 
-// peek returns the next byte without using it up.
+// peek returns the next byte without consuming it.
 func (c *conn) peek() (byte, error) {
 	for c.r == c.w {
 		if err := c.fill(maxHead); err != nil {
@@ -129,8 +129,8 @@ func (c *conn) peek() (byte, error) {
 	return c.buf[c.r], nil
 }
 
-// readFull fills dst, first from what is buffered. The last bytes come through the buffer, so that whatever the target
-// sent beyond them is seen (c.r < c.w) and the connection isn't used again.
+// readFull fills dst, first from the buffer. The last bytes are read through the buffer too. So whatever the target
+// sent after them is noticed (c.r < c.w), and the connection isn't reused.
 func (c *conn) readFull(dst []byte) error {
 	n := copy(dst, c.buf[c.r:c.w])
 	c.r += n
@@ -138,7 +138,7 @@ func (c *conn) readFull(dst []byte) error {
 		if rest := dst[n:]; len(rest) > len(c.buf) {
 			m, err := io.ReadAtLeast(c.Conn, rest[:len(rest)-1], 1)
 			if n += m; err != nil {
-				return fmt.Errorf("read response body: %w", cut(err))
+				return fmt.Errorf("read response body: %w", unexpectedEOF(err))
 			}
 			continue
 		}
@@ -151,33 +151,33 @@ func (c *conn) readFull(dst []byte) error {
 	return nil
 }
 
-// cut names the end of a response in its middle.
-func cut(err error) error {
+// unexpectedEOF turns io.EOF within a response into io.ErrUnexpectedEOF.
+func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// bulk is how far the buffer of a connection grows that carries a long body.
-const bulk = 256 << 10
+// maxBodyBuffer bounds the buffer of a connection that carries a long body.
+const maxBodyBuffer = 256 << 10
 
-// refill reads into an empty buffer, which grows when reads keep filling it.
+// refill reads into the empty buffer, which grows while reads fill it.
 func (c *conn) refill() error {
 	full := c.w == len(c.buf)
 	c.r, c.w = 0, 0
-	if full && len(c.buf) < bulk {
+	if full && len(c.buf) < maxBodyBuffer {
 		c.buf = make([]byte, 4*len(c.buf))
 	}
 	return c.fill(maxHead)
 }
 
-// shrink gives the room of a long body back before the connection rests.
-func (c *conn) shrink() {
+// shrinkBuffer drops a buffer that has grown for a long body, before the connection becomes idle.
+func (c *conn) shrinkBuffer() {
 	if len(c.buf) > maxHead {
 		c.buf = make([]byte, firstBuffer)
 	}
 }
 
-// firstBuffer is what a connection begins with: most responses fit.
+// firstBuffer is the initial size of the buffer. Most responses fit.
 const firstBuffer = 4096

@@ -14,153 +14,153 @@ import (
 	"millrace/node"
 )
 
-// failure is what can go wrong with a request at a target: a word for the log, a code, a type for Proxy-Status, and a
-// text for the client, which names no address.
+// failure is a kind of failure of a request at a target: its name in the log, its code, its type for Proxy-Status, and
+// a text for the client, which names no address.
 type failure struct {
-	kind string
-	code node.Code
-	is   node.Failure
-	text string
+	kind        string
+	code        node.Code
+	proxyStatus node.Failure
+	text        string
 }
 
 var (
-	ownLimit = &failure{
+	failureNodeLimit = &failure{
 		"own_limit", node.CodeBusy, node.FailureConnectionLimit,
 		"the node has no file descriptor or port left for the upstream",
 	}
-	ownCut = &failure{
+	failureNodeClosed = &failure{
 		"own_cut", node.CodeUnavailable, node.FailureInternal,
 		"the node ended the request before the upstream answered",
 	}
-	unresolved = &failure{
+	failureName = &failure{
 		"name", node.CodeUpstream, node.FailureName, "the upstream's host name can't be resolved",
 	}
-	slowName = &failure{
+	failureNameTimeout = &failure{
 		"name_timeout", node.CodeTimeout, node.FailureNameTimeout, "the upstream's host name wasn't resolved in time",
 	}
-	refused = &failure{
+	failureRefused = &failure{
 		"refused", node.CodeUpstream, node.FailureRefused, "the upstream refused the connection",
 	}
-	slowConnect = &failure{
+	failureConnectTimeout = &failure{
 		"connect_timeout", node.CodeTimeout, node.FailureConnectTimeout,
 		"no connection to the upstream came about in time",
 	}
-	certificate = &failure{
+	failureCertificate = &failure{
 		"certificate", node.CodeUpstream, node.FailureCertificate, "the upstream's certificate isn't valid",
 	}
-	alerted = &failure{
+	failureTLSAlert = &failure{
 		"tls_alert", node.CodeUpstream, node.FailureAlert, "the upstream refused the TLS connection",
 	}
-	insecure = &failure{
+	failureTLS = &failure{
 		"tls", node.CodeUpstream, node.FailureTLS, "no TLS connection to the upstream came about",
 	}
-	unreachable = &failure{
+	failureUnreachable = &failure{
 		"unreachable", node.CodeUpstream, node.FailureUnroutable, "the upstream can't be reached",
 	}
-	silent = &failure{
+	failureTimeout = &failure{
 		"timeout", node.CodeTimeout, node.FailureTimeout, "the upstream didn't answer in time",
 	}
-	tooLarge = &failure{
+	failureTooLarge = &failure{
 		"too_large", node.CodeUpstream, node.FailureHeadSize, "the head of the upstream's response is too large",
 	}
-	foreign = &failure{
+	failureCoding = &failure{
 		"coding", node.CodeUpstream, node.FailureCoding,
 		"the upstream's response is in a transfer coding that isn't known",
 	}
-	misled = &failure{
+	failureUpgrade = &failure{
 		"upgrade", node.CodeUpstream, node.FailureUpgrade, "the upstream upgraded to a protocol that wasn't asked for",
 	}
-	malformed = &failure{
+	failureMalformed = &failure{
 		"malformed", node.CodeUpstream, node.FailureProtocol, "the upstream's response is malformed",
 	}
-	noAnswer = &failure{
+	failureNoAnswer = &failure{
 		"no_answer", node.CodeUpstream, node.FailureTerminated, "the upstream closed the connection without an answer",
 	}
-	reset = &failure{
+	failureReset = &failure{
 		"reset", node.CodeUpstream, node.FailureTerminated, "the upstream reset the connection",
 	}
-	cutOff = &failure{
+	failureIncomplete = &failure{
 		"cut_off", node.CodeUpstream, node.FailureIncomplete, "the upstream broke off in the middle of its response",
 	}
-	broken = &failure{
+	failureBroken = &failure{
 		"broken", node.CodeUpstream, node.FailureTerminated, "the connection to the upstream broke",
 	}
 )
 
-// Phases of a request, in the chain of its error.
+// Phases of a request, wrapped in its error.
 var (
 	errConnect  = errors.New("connect")
 	errTLS      = errors.New("TLS")
 	errNoAnswer = errors.New("it was closed without an answer")
 )
 
-// failureOf says what an error of a request at a target is.
+// failureOf classifies an error of a request at a target.
 func failureOf(err error) *failure {
 	switch {
-	case own(err):
-		return ownLimit
-	case ownAct(err):
-		return ownCut
+	case isNodeLimit(err):
+		return failureNodeLimit
+	case isNodeClose(err):
+		return failureNodeClosed
 	case errors.Is(err, errConnect):
-		return unconnected(err)
+		return connectFailure(err)
 	case errors.Is(err, errHeadTooLarge) || errors.Is(err, mesh.ErrFieldCount):
-		return tooLarge
+		return failureTooLarge
 	case errors.Is(err, errCoding):
-		return foreign
-	case errors.Is(err, errSwitched):
-		return misled
+		return failureCoding
+	case errors.Is(err, errUpgrade):
+		return failureUpgrade
 	case errors.Is(err, errBroken):
-		return malformed
-	case late(err):
-		return silent
+		return failureMalformed
+	case isTimeout(err):
+		return failureTimeout
 	case errors.Is(err, errNoAnswer):
-		return noAnswer
+		return failureNoAnswer
 	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
-		return reset
+		return failureReset
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return cutOff
+		return failureIncomplete
 	}
-	return broken
+	return failureBroken
 }
 
-// unconnected says why no connection came about.
-func unconnected(err error) *failure {
+// connectFailure classifies an error to connect.
+func connectFailure(err error) *failure {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		if dns.IsTimeout || late(err) {
-			return slowName
+		if dns.IsTimeout || isTimeout(err) {
+			return failureNameTimeout
 		}
-		return unresolved
+		return failureName
 	}
-	if late(err) {
-		return slowConnect
+	if isTimeout(err) {
+		return failureConnectTimeout
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return certificate
+		return failureCertificate
 	}
 	switch {
-	case errors.Is(err, errTLS) && alert(err):
-		return alerted
+	case errors.Is(err, errTLS) && isTLSAlert(err):
+		return failureTLSAlert
 	case errors.Is(err, errTLS):
-		return insecure
+		return failureTLS
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return refused
+		return failureRefused
 	}
-	return unreachable
+	return failureUnreachable
 }
 
-// alert reports whether the target ended the handshake with an alert.
-func alert(err error) bool {
+// isTLSAlert reports whether the target ended the handshake with an alert.
+func isTLSAlert(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "remote error" // crypto/tls has no type for it
 }
 
-// ownAct reports whether the node itself took the connection away: only it closes one that a request has, when it stops
-// or when the target is taken out of the configuration.
-func ownAct(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, errRemoved) }
+// isNodeClose reports whether the node itself closed the connection. Only the node closes one that is in use: when it
+// stops, or when the target is removed from the configuration.
+func isNodeClose(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, errRemoved) }
 
-// own reports whether the node itself could make no connection, for want of file descriptors, memory or ports. No
-// target can do anything for it.
-func own(err error) bool {
+// isNodeLimit reports whether the node itself couldn't connect, for lack of file descriptors, memory or ports. That
+// isn't a target's fault.
+func isNodeLimit(err error) bool {
 	if !errors.Is(err, errConnect) {
 		return false
 	}
@@ -169,14 +169,14 @@ func own(err error) bool {
 			return true
 		}
 	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok { // its cause is a text
-		return starved()
+	if _, ok := errors.AsType[*net.DNSError](err); ok { // its cause is only a text
+		return outOfDescriptors()
 	}
-	return errors.Is(err, syscall.EADDRNOTAVAIL) && toIPv4(err) // of IPv6, that the host may have no such address
+	return errors.Is(err, syscall.EADDRNOTAVAIL) && toIPv4(err) // for IPv6 the host may lack such an address
 }
 
-// starved reports whether the process can open nothing more.
-func starved() bool {
+// outOfDescriptors reports whether the process can open no more files.
+func outOfDescriptors() bool {
 	f, err := os.Open(os.DevNull)
 	if err != nil {
 		return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
@@ -194,24 +194,24 @@ func toIPv4(err error) bool {
 	return ok && to.IP.To4() != nil
 }
 
-// failure gives the last error of a request its code, and tells the log.
-func (u *Upstream) failure(ctx context.Context, req *mesh.Request, last outcome) error {
+// callError returns the error for the last outcome of a call, and logs it.
+func (u *Upstream) callError(ctx context.Context, req *mesh.Request, last outcome) error {
 	if e, ok := errors.AsType[*node.Error](last.err); ok {
 		return e
 	}
-	if errors.Is(last.err, errBrokeOff) || errors.Is(ctx.Err(), context.Canceled) {
+	if errors.Is(last.err, errRequestBody) || errors.Is(ctx.Err(), context.Canceled) {
 		return node.Errorf(node.CodeCanceled, last.err, "the request was canceled")
 	}
-	e := last.by.tell(ctx, req, last.err)
-	e.Unreached = !last.reached && !own(last.err)
+	e := last.by.reportFailure(ctx, req, last.err)
+	e.Unreached = !last.reached && !isNodeLimit(last.err)
 	return e
 }
 
-// tell logs why the target failed a request, unless the log has just told of the same, and gives the error for the
-// client.
-func (t *target) tell(ctx context.Context, req *mesh.Request, cause error) *node.Error {
+// reportFailure logs why the target failed a request, unless the same was logged just before, and returns the error for
+// the client.
+func (t *target) reportFailure(ctx context.Context, req *mesh.Request, cause error) *node.Error {
 	f := failureOf(cause)
-	if leftOut, ok := t.told.pass(f, t.now()); ok {
+	if leftOut, ok := t.failureLog.admit(f, t.now()); ok {
 		args := []any{
 			"target", string(t.url), "route", req.Route, "request_id", req.Header.Get("X-Request-Id"),
 			"failure", f.kind, "cause", cause,
@@ -219,16 +219,16 @@ func (t *target) tell(ctx context.Context, req *mesh.Request, cause error) *node
 		if leftOut > 0 {
 			args = append(args, "left_out", leftOut)
 		}
-		if f == ownCut {
+		if f == failureNodeClosed {
 			t.log.InfoContext(ctx, "upstream request cut off by the node", args...)
 		} else {
 			t.log.WarnContext(ctx, "upstream request failed", args...)
 		}
 	}
 	e := node.Errorf(f.code, cause, "%s", f.text)
-	e.Failure = f.is
+	e.Failure = f.proxyStatus
 	return e
 }
 
-// connectError puts the phase into the error of a connection that didn't come about.
+// connectError marks an error to connect.
 func connectError(err error) error { return fmt.Errorf("%w: %w", errConnect, err) }

@@ -24,10 +24,10 @@ import (
 	"millrace/node/nodetest"
 )
 
-// lines is a log that tests read.
+// lines is a log that tests can read.
 type lines struct{ nodetest.Output }
 
-// of gives the lines with that message.
+// of returns the lines with that message.
 func (l *lines) of(tb testing.TB, msg string) (out []map[string]any) {
 	tb.Helper()
 	for line := range strings.Lines(l.String()) {
@@ -42,8 +42,8 @@ func (l *lines) of(tb testing.TB, msg string) (out []map[string]any) {
 	return out
 }
 
-// logged is start with a log.
-func logged(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
+// startWithLog is start with a log.
+func startWithLog(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
 	tb.Helper()
 	conn, log := natsservertest.Connect(tb, natsservertest.Start(tb)), &lines{}
 	set, err := upstream.New(upstream.Config{Conn: conn, Log: slog.New(slog.NewJSONHandler(log, nil))})
@@ -57,8 +57,8 @@ func logged(tb testing.TB, cfg node.Upstream) (*rig, *lines) {
 	return &rig{conn, set}, log
 }
 
-// listening is a target that does with each connection, once a request has come, what it is told.
-func listening(tb testing.TB, answer func(net.Conn)) (url string) {
+// listeningTarget is a target that calls answer with each connection once a request has come.
+func listeningTarget(tb testing.TB, answer func(net.Conn)) (url string) {
 	tb.Helper()
 	return "http://" + nodetest.Serve(tb, func(c net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
@@ -67,18 +67,18 @@ func listening(tb testing.TB, answer func(net.Conn)) (url string) {
 	})
 }
 
-func says(answer string) func(net.Conn) {
+func answering(answer string) func(net.Conn) {
 	return func(c net.Conn) { _, _ = io.WriteString(c, answer) }
 }
 
-// Each way in which a target can fail is told apart, to the client without an address, and in the log with target,
+// Each way in which a target can fail is distinguished: for the client without an address, and in the log with target,
 // route and request.
-func TestFailuresAreToldApart(t *testing.T) {
+func TestFailuresAreClassified(t *testing.T) {
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	untrusted.StartTLS()
 	defer untrusted.Close()
-	plain := listening(t, says("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	plain := listeningTarget(t, answering("HTTP/1.1 400 Bad Request\r\n\r\n"))
 	for kind, tc := range map[string]struct {
 		url  string
 		code node.Code
@@ -91,34 +91,35 @@ func TestFailuresAreToldApart(t *testing.T) {
 			"no TLS connection to the upstream came about",
 		},
 		"reset": {
-			listening(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), node.CodeUpstream,
+			listeningTarget(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), node.CodeUpstream,
 			"the upstream reset the connection",
 		},
 		"no_answer": {
-			listening(t, func(net.Conn) {}), node.CodeUpstream,
+			listeningTarget(t, func(net.Conn) {}), node.CodeUpstream,
 			"the upstream closed the connection without an answer",
 		},
 		"cut_off": {
-			listening(t, says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), node.CodeUpstream,
+			listeningTarget(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), node.CodeUpstream,
 			"the upstream broke off in the middle of its response",
 		},
 		"malformed": {
-			listening(t, says("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream,
+			listeningTarget(t, answering("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")), node.CodeUpstream,
 			"the upstream's response is malformed",
 		},
 		"too_large": {
-			listening(t, says("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10))), node.CodeUpstream,
+			listeningTarget(t, answering("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 70<<10))), node.CodeUpstream,
 			"the head of the upstream's response is too large",
 		},
 		"too_large many": {
-			listening(t, says("HTTP/1.1 200 OK\r\n"+strings.Repeat("X: a\r\n", 257)+"\r\n")), node.CodeUpstream,
+			listeningTarget(t, answering("HTTP/1.1 200 OK\r\n"+strings.Repeat("X: a\r\n", 257)+"\r\n")),
+			node.CodeUpstream,
 			"the head of the upstream's response is too large",
 		},
 		"timeout": {
-			listening(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), node.CodeTimeout,
+			listeningTarget(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), node.CodeTimeout,
 			"the upstream didn't answer in time",
 		},
-		"connect_timeout": {crowded(t), node.CodeTimeout, "no connection to the upstream came about in time"},
+		"connect_timeout": {fullBacklog(t), node.CodeTimeout, "no connection to the upstream came about in time"},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			cfg := config(tc.url)
@@ -130,7 +131,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			case "timeout":
 				within = 3 * time.Second
 			}
-			r, log := logged(t, cfg)
+			r, log := startWithLog(t, cfg)
 			_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
 				Method: "GET", Target: "/", Host: "h", Route: "orders",
 				Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(within),
@@ -163,8 +164,8 @@ func TestFailuresAreToldApart(t *testing.T) {
 	}
 }
 
-// crowded is a target whose queue of connections is full: one more gets no answer from the system.
-func crowded(tb testing.TB) (url string) {
+// fullBacklog is a target whose backlog is full: the system doesn't answer a further connection.
+func fullBacklog(tb testing.TB) (url string) {
 	tb.Helper()
 	fd := backlog(tb)
 	dialer := net.Dialer{Timeout: 100 * time.Millisecond}
@@ -178,11 +179,11 @@ func crowded(tb testing.TB) (url string) {
 	return "http://" + fd
 }
 
-// A response that breaks off while it streams is the upstream's failure, and told as such.
-func TestBrokenStreamIsToldAsTheUpstreams(t *testing.T) {
-	url := listening(t, says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"+strings.Repeat("x",
-		0x10000)+"\r\n"))
-	r, log := logged(t, config(url))
+// A response that ends within its stream is reported as the upstream's failure.
+func TestBrokenStreamIsReported(t *testing.T) {
+	url := listeningTarget(t, answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n"+
+		strings.Repeat("x", 0x10000)+"\r\n"))
+	r, log := startWithLog(t, config(url))
 	resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{
 		Method: "GET", Target: "/", Host: "h", Route: "orders",
 		Header: mesh.Header{{Name: "X-Request-Id", Value: "id7"}}, Deadline: time.Now().Add(20 * time.Second),
@@ -202,15 +203,15 @@ func TestBrokenStreamIsToldAsTheUpstreams(t *testing.T) {
 	}
 }
 
-// When everything fails, the log isn't flooded; each kind of failure of each target is told all the same.
-func TestFailuresFloodNoLog(t *testing.T) {
+// When everything fails, the log isn't flooded, but each kind of failure of each target is logged.
+func TestFailureLogIsThrottled(t *testing.T) {
 	var n atomic.Int64
-	url := listening(t, func(c net.Conn) {
+	url := listeningTarget(t, func(c net.Conn) {
 		if n.Add(1)%2 == 0 {
 			_ = c.(*net.TCPConn).SetLinger(0)
 		}
 	})
-	r, log := logged(t, config(url))
+	r, log := startWithLog(t, config(url))
 	begun := time.Now()
 	for range 500 {
 		if _, err := r.do(t, "POST", "/", "x"); err == nil {
@@ -233,13 +234,13 @@ func TestFailuresFloodNoLog(t *testing.T) {
 	}
 }
 
-// Another node's caller learns, too, whether a request has reached anybody, and what failed.
-func TestUnreachedIsToldAcrossTheMesh(t *testing.T) {
+// A caller on another node also learns whether a request has reached a target, and what failed.
+func TestUnreachedCrossesTheMesh(t *testing.T) {
 	server := natsservertest.Start(t)
 	set, err := upstream.New(upstream.Config{Conn: natsservertest.Connect(t, server), Log: nodetest.Discard()})
 	if err == nil {
 		err = set.Apply(t.Context(), map[string]node.Upstream{
-			"away": config("http://127.0.0.1:1"), "hangs-up": config(listening(t, func(net.Conn) {})),
+			"away": config("http://127.0.0.1:1"), "hangs-up": config(listeningTarget(t, func(net.Conn) {})),
 		})
 	}
 	if err != nil {
@@ -257,8 +258,8 @@ func TestUnreachedIsToldAcrossTheMesh(t *testing.T) {
 	}
 }
 
-// What needs a broken network, or a node that stops, to be seen.
-func TestFailuresOfNamesAndRoutes(t *testing.T) {
+// Errors that tests can't provoke: they need a broken network, or a node that stops.
+func TestErrorsAreClassified(t *testing.T) {
 	dial := func(err error) error { return upstream.ConnectError(&net.OpError{Op: "dial", Net: "tcp", Err: err}) }
 	for want, err := range map[node.Failure]error{
 		node.FailureName:           dial(&net.DNSError{Err: "no such host", IsNotFound: true}),
@@ -275,10 +276,11 @@ func TestFailuresOfNamesAndRoutes(t *testing.T) {
 	}
 }
 
-// A request that the node cuts off, as it stops, isn't told as the upstream's failure.
-func TestRequestsThatTheNodeCutsOff(t *testing.T) {
+// A request that the stopping node ends isn't reported as the upstream's failure.
+func TestNodeCutOffIsNoUpstreamFailure(t *testing.T) {
 	asked := make(chan struct{})
-	r, log := logged(t, config(listening(t, func(c net.Conn) { close(asked); _, _ = io.Copy(io.Discard, c) })))
+	url := listeningTarget(t, func(c net.Conn) { close(asked); _, _ = io.Copy(io.Discard, c) })
+	r, log := startWithLog(t, config(url))
 	failed := make(chan error, 1)
 	go func() {
 		_, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{

@@ -17,16 +17,16 @@ import (
 	"millrace/node/nodetest"
 )
 
-// scarce is a target with so many places, in each of which a request takes so long; others wait inside it.
-type scarce struct {
+// limitedTarget is a target that handles that many requests at once, each for that long. Others wait inside it.
+type limitedTarget struct {
 	now, peak atomic.Int64 // requests inside
 }
 
-func startScarce(tb testing.TB, places int, takes time.Duration) (url string, inside *scarce) {
+func startLimitedTarget(tb testing.TB, places int, takes time.Duration) (url string, inside *limitedTarget) {
 	tb.Helper()
 	room := make(chan struct{}, places)
-	inside = &scarce{}
-	return server(tb, func(_ http.ResponseWriter, r *http.Request) {
+	inside = &limitedTarget{}
+	return startServer(tb, func(_ http.ResponseWriter, r *http.Request) {
 		n := inside.now.Add(1)
 		defer inside.now.Add(-1)
 		for peak := inside.peak.Load(); n > peak && !inside.peak.CompareAndSwap(peak, n); {
@@ -45,15 +45,15 @@ func startScarce(tb testing.TB, places int, takes time.Duration) (url string, in
 	}).URL, inside
 }
 
-// outcome is what clients saw.
-type outcome struct {
+// loadResult is what clients saw.
+type loadResult struct {
 	good, refused, failed int
-	p50, p99              time.Duration // of the good ones
-	rate                  float64       // good ones a second
+	p50, p99              time.Duration // of the answered requests
+	rate                  float64       // answered requests per second
 }
 
-// offer sends requests for a while, at times that don't depend on the answers.
-func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outcome) {
+// offerLoad sends requests for a while, at times that don't depend on the answers.
+func offerLoad(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o loadResult) {
 	t.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
@@ -88,41 +88,41 @@ func offer(t *testing.T, r *rig, perSecond float64, lasts time.Duration) (o outc
 	return o
 }
 
-// At ten times a target's capacity the adaptive limit lets few requests wait inside it, where without a limit all do,
-// and refuses the others. How fast it is then, which hangs on the machine, is reported; TestGradient shows how the
-// limit is found.
+// At ten times a target's capacity the adaptive limit lets few requests wait inside it and refuses the others. Without
+// a limit all wait inside it. The speed depends on the machine and is only reported; TestGradient shows how the limit
+// is found.
 func TestAdaptive(t *testing.T) {
 	const places, takes = 20, 50 * time.Millisecond
 	const capacity = places * float64(time.Second/takes)
-	url, inside := startScarce(t, places, takes)
+	url, inside := startLimitedTarget(t, places, takes)
 	cfg := config(url)
 	cfg.Timeout, cfg.MaxRequests = node.Duration(time.Second), 10_000
 	without := start(t, cfg)
 	cfg.Concurrency.Max = node.LimitAuto
 	with := start(t, cfg)
-	calm := offer(t, with, capacity/4, 2*time.Second)
-	best := offer(t, with, capacity*0.95, 3*time.Second)
-	offer(t, with, capacity*10, time.Second) // until the limit is found
+	light := offerLoad(t, with, capacity/4, 2*time.Second)
+	best := offerLoad(t, with, capacity*0.95, 3*time.Second)
+	offerLoad(t, with, capacity*10, time.Second) // until the limit is found
 	inside.peak.Store(0)
-	crowded := offer(t, with, capacity*10, 3*time.Second)
+	crowded := offerLoad(t, with, capacity*10, 3*time.Second)
 	most := inside.peak.Swap(0)
-	drowned := offer(t, without, capacity*10, 2*time.Second)
-	t.Logf("a quarter of the capacity: %+v", calm)
+	overloaded := offerLoad(t, without, capacity*10, 2*time.Second)
+	t.Logf("a quarter of the capacity: %+v", light)
 	t.Logf("nearly all of it:          %+v", best)
 	t.Logf("ten times, adaptive:       %+v, limit %d", crowded, with.set.Status()[0].Targets[0].Limit)
-	t.Logf("ten times, without:        %+v", drowned)
+	t.Logf("ten times, without:        %+v", overloaded)
 	t.Logf("at once in the target: %d, without %d; it could answer %.0f a second", most, inside.peak.Load(), capacity)
 	if most > 10*places || crowded.good == 0 || crowded.refused == 0 {
 		t.Errorf("%d requests at once in a target with %d places: %+v", most, places, crowded)
 	}
 }
 
-// The limit follows a target without knowing it: its capacity, a smaller one, and an unloaded time that changes.
+// The limit follows a target without knowing its capacity, a reduced capacity, or a changing latency without load.
 func TestGradient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		places, takes := 10, 20*time.Millisecond
 		g := upstream.NewGradient(time.Now)
-		// serve keeps as many requests in flight as the limit allows, in a target that is a queue.
+		// serve keeps as many requests in flight as the limit allows, in a target that queues them.
 		serve := func(span time.Duration) (mean float64) {
 			until, n, sum := time.Now().Add(span), 0, time.Duration(0)
 			for time.Now().Before(until) {
@@ -160,9 +160,9 @@ func TestGradient(t *testing.T) {
 	})
 }
 
-// Responses that stream hold places for as long as their clients like: the limit is for the others.
-func TestAdaptiveStreams(t *testing.T) {
-	app := server(t, func(w http.ResponseWriter, r *http.Request) {
+// Streamed responses hold permits for as long as their clients like. The limit is for the other requests.
+func TestAdaptiveLimitIgnoresStreams(t *testing.T) {
+	app := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/events" {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -186,8 +186,8 @@ func TestAdaptiveStreams(t *testing.T) {
 	}
 }
 
-// Requests that were there before a probe may hold all of its places: then it ends.
-func TestProbeEnds(t *testing.T) {
+// If earlier requests hold all permits during a probe, the probe ends.
+func TestOverdueProbeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := upstream.NewGradient(time.Now)
 		for range 200 {
@@ -206,25 +206,25 @@ func TestProbeEnds(t *testing.T) {
 		if g.Limit() > before/2 {
 			t.Fatal("no probe began")
 		}
-		if g.Overdue() {
+		if g.EndOverdueProbe() {
 			t.Error("the probe is over at once")
 		}
 		<-time.After(time.Second)
-		if !g.Overdue() || g.Limit() < before/2 {
+		if !g.EndOverdueProbe() || g.Limit() < before/2 {
 			t.Errorf("after a second without an answer the limit is %d, before it was %d", g.Limit(), before)
 		}
 	})
 }
 
-// Refused connections tell nothing about how fast a target is.
-func TestAdaptiveRestart(t *testing.T) {
-	app := server(t, func(http.ResponseWriter, *http.Request) { <-time.After(5 * time.Millisecond) })
+// Refused connections say nothing about a target's latency.
+func TestAdaptiveLimitIgnoresRefusedConnections(t *testing.T) {
+	app := startServer(t, func(http.ResponseWriter, *http.Request) { <-time.After(5 * time.Millisecond) })
 	addr := app.Listener.Addr().String()
 	cfg := config(app.URL)
 	cfg.Concurrency.Max = node.LimitAuto
 	r := start(t, cfg)
 	gradient := r.set.Gradients("api")[0]
-	_, stop := r.busy(t, 8, "GET", "", time.Millisecond)
+	_, stop := r.sendContinuously(t, 8, "GET", "", time.Millisecond)
 	nodetest.Eventually(t, "the target's latency is known", func() bool { return gradient.Base() > 0 })
 	stop()
 	app.Close()

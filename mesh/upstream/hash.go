@@ -8,10 +8,10 @@ import (
 	"millrace/node"
 )
 
-// byHash chooses by rendezvous hashing (Thaler and Ravishankar, 1998), weighted by share: of equal keys each target
-// takes the same part on every node, and when a target leaves only its keys move. No target takes more than a quarter
-// above its share of what is in flight, but a few always; what is beyond goes to the key's next one (Mirrokni, Thorup
-// and Zadimoghaddam, Consistent Hashing with Bounded Loads, 2016).
+// byHash selects by rendezvous hashing (Thaler and Ravishankar, 1998), weighted by share. Equal keys go to the same
+// target on every node, and when a target leaves only its keys move. No target takes more than a quarter above its
+// share of the requests in flight, except for minInFlight. Beyond that a request goes to its key's next target
+// (Mirrokni, Thorup and Zadimoghaddam, Consistent Hashing with Bounded Loads, 2016).
 func (c candidates) byHash(key uint64) int {
 	var inFlight, shares int64
 	for i := range c {
@@ -20,27 +20,27 @@ func (c candidates) byHash(key uint64) int {
 	}
 	best, bestScore := -1, math.Inf(-1)
 	for i := range c {
-		if most := (5*(inFlight+1)*int64(c[i].share) + 4*shares - 1) / (4 * shares); c[i].inFlight.Load() >= max(most,
-			fewInFlight) {
+		if limit := (5*(inFlight+1)*int64(c[i].share) + 4*shares - 1) / (4 * shares); c[i].inFlight.Load() >= max(limit,
+			minInFlight) {
 			continue
 		}
 		if score := c[i].score(key); score > bestScore {
 			best, bestScore = i, score
 		}
 	}
-	return max(best, 0) // while others come and go, all may seem full
+	return max(best, 0) // all may seem full while others acquire and release
 }
 
-// fewInFlight requests at once are no load, and a browser sends six.
-const fewInFlight = 8
+// minInFlight is how many requests in flight are always allowed. A browser sends six.
+const minInFlight = 8
 
-// score is the target's rank for a key: -share/ln(u) with u from the hash of both, uniform in (0, 1).
+// score is the candidate's rank for a key: -share/ln(u) with u from the hash of both, uniform in (0, 1).
 func (c candidate) score(key uint64) float64 {
 	u := (float64(mix(key^c.hash)>>11) + 0.5) / (1 << 53)
 	return -float64(c.share) / math.Log(u)
 }
 
-// hashOf hashes a text: FNV-1a, finished by mix, since the last bytes of similar texts must change all bits.
+// hashOf hashes a text by FNV-1a, finished by mix, since the last bytes of similar texts must change all bits.
 func hashOf(s string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(s) {
@@ -56,7 +56,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// hashKey gives the hash of the part of the request that decides; false if it has none.
+// hashKey returns the hash of the configured part of the request, or false if the request doesn't have it.
 func hashKey(b node.Balance, req *mesh.Request) (uint64, bool) {
 	part := ""
 	switch b.Hash {

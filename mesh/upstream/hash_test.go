@@ -13,18 +13,18 @@ import (
 	"millrace/node"
 )
 
-// named answers with its index, so that a request's target shows.
-func named(tb testing.TB, n int) (urls []string) {
+// indexedTargets answer with their index, to show which one a request went to.
+func indexedTargets(tb testing.TB, n int) (urls []string) {
 	tb.Helper()
 	for i := range n {
-		urls = append(urls, server(tb, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, i) }).URL)
+		urls = append(urls, startServer(tb, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, i) }).URL)
 	}
 	return urls
 }
 
-// Equal keys go to the same target, on every node; keys spread evenly; and when a target leaves only its keys move.
+// Equal keys go to the same target on every node. Keys spread evenly, and when a target leaves only its keys move.
 func TestHash(t *testing.T) {
-	urls := named(t, 4)
+	urls := indexedTargets(t, 4)
 	for text, field := range map[string]func(i int) mesh.Field{
 		"hash:header:X-User": func(i int) mesh.Field {
 			return mesh.Field{Name: "X-User", Value: fmt.Sprint("user", i)}
@@ -85,7 +85,7 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// A key that everybody asks for doesn't bury its target: what is above its share by a quarter goes elsewhere.
+// A key that everybody asks for doesn't overload its target: what exceeds its share by a quarter goes elsewhere.
 func TestHashBounded(t *testing.T) {
 	const clients = 40
 	var now, most [4]atomic.Int64
@@ -93,7 +93,7 @@ func TestHashBounded(t *testing.T) {
 	var arrived atomic.Int64
 	var urls []string
 	for i := range now {
-		urls = append(urls, server(t, func(http.ResponseWriter, *http.Request) {
+		urls = append(urls, startServer(t, func(http.ResponseWriter, *http.Request) {
 			n := now[i].Add(1)
 			raise(&most[i], n)
 			if arrived.Add(1) == clients {
@@ -124,18 +124,18 @@ func TestHashBounded(t *testing.T) {
 	}
 }
 
-// The few requests that one browser sends at once go to the same target.
-func TestHashFew(t *testing.T) {
+// The few concurrent requests of one browser go to the same target.
+func TestHashKeepsFewRequestsTogether(t *testing.T) {
 	var urls []string
 	var gots []*atomic.Int64
 	for range 4 {
-		url, got := slowly(t)
+		url, got := slowTarget(t)
 		urls, gots = append(urls, url), append(gots, got)
 	}
 	cfg := config(urls...)
 	cfg.Balance = node.Balance{Hash: node.HashCookie, Name: "s"}
 	r := start(t, cfg)
-	each(6, 5, func() {
+	runClients(6, 5, func() {
 		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "Cookie", Value: "s=abc"}); err != nil ||
 			resp.Status != 200 {
 			t.Errorf("got %+v, %v", resp, err)

@@ -16,7 +16,7 @@ import (
 type head struct {
 	status int
 	http10 bool
-	reason string // if it isn't the usual one
+	reason string // empty if it is the usual one
 	fields mesh.Header
 }
 
@@ -27,13 +27,13 @@ var (
 	protocol = []byte("HTTP/1.")
 )
 
-// head reads status line and fields into memory of their own, which the response keeps.
-func (c *conn) head() (head, error) {
-	own, err := c.section()
+// readHead reads status line and fields into new memory, which the response keeps.
+func (c *conn) readHead() (head, error) {
+	section, err := c.readSection()
 	if err != nil {
 		return head{}, err
 	}
-	line, rest, _ := bytes.Cut(own, crlf)
+	line, rest, _ := bytes.Cut(section, crlf)
 	var h head
 	if err := h.parseLine(line); err != nil {
 		return head{}, err
@@ -41,17 +41,19 @@ func (c *conn) head() (head, error) {
 	switch h.fields, _, err = parseFields(rest); {
 	case err == nil:
 		return h, nil
-	case bareLF(own):
+	case bareLF(section):
 		return head{}, errMixed
 	}
 	return head{}, fmt.Errorf("%w: %w", errBroken, err)
 }
 
-// section gives a copy of the next head, through its empty line. The end of the status line says how all lines end. A
-// target may end them in LF alone (RFC 9112 §2.2), but not some of them: where LF stands between lines that end in
-// CRLF, somebody may have put it into a field's value, to forge the lines behind it. What can't become a head any more
-// is refused before more of it comes.
-func (c *conn) section() ([]byte, error) {
+// readSection returns a copy of the next head, through its empty line. The end of the status line says how all lines
+// end.
+//
+// A target may end lines in LF alone (RFC 9112 §2.2), but only all of them. An LF among lines that end in CRLF may come
+// from a field value in which somebody wants to forge the lines after it. Input that can't become a valid head is
+// refused before more is read.
+func (c *conn) readSection() ([]byte, error) {
 	searched := 0
 	for {
 		p := c.buf[c.r:c.w]
@@ -77,14 +79,14 @@ func (c *conn) section() ([]byte, error) {
 		}
 		searched = max(len(p)-len(end)+1, 0)
 		if err := c.fill(maxHead); err != nil {
-			return nil, c.unanswered(err)
+			return nil, c.markNoAnswer(err)
 		}
 	}
 }
 
 var errMixed = fmt.Errorf("%w: some lines of its head end in LF alone", errBroken)
 
-// mixed reports whether lines end otherwise than the first one does.
+// mixed reports whether lines of p end differently from the first line. bare means that it ends in LF alone.
 func mixed(p []byte, bare bool) bool {
 	if bare {
 		return bytes.IndexByte(p, '\r') >= 0
@@ -105,7 +107,7 @@ func bareLF(p []byte) bool {
 	}
 }
 
-// withCR gives a copy of a head whose lines end in LF alone, as it would be with CRLF.
+// withCR returns a copy of a head whose lines end in LF alone, with CRLF instead.
 func withCR(p []byte) ([]byte, error) {
 	if mixed(p, true) {
 		return nil, errMixed
@@ -113,8 +115,8 @@ func withCR(p []byte) ([]byte, error) {
 	return bytes.ReplaceAll(p, []byte("\n"), crlf), nil
 }
 
-// parseLine reads "HTTP/1.x SP 3DIGIT [SP reason]" (RFC 9112 §4). A minor version that isn't known counts as 1.1 (RFC
-// 9110 §2.5).
+// parseLine parses "HTTP/1.x SP 3DIGIT [SP reason]" (RFC 9112 §4). An unknown minor version counts as 1.1 (RFC 9110
+// §2.5).
 func (h *head) parseLine(line []byte) error {
 	const before, through = len("HTTP/1.1 "), len("HTTP/1.1 200")
 	if len(line) < through || !bytes.HasPrefix(line, protocol) || line[7] < '0' || line[7] > '9' || line[8] != ' ' ||
@@ -132,19 +134,19 @@ func (h *head) parseLine(line []byte) error {
 	return nil
 }
 
-// parseFields reads the field lines of a head or a trailer section through the empty line, and gives what follows. What
-// RFC 9112 §5 has gateways mend in responses is mended.
+// parseFields parses the field lines of a head or a trailer section through the empty line, and returns what follows.
+// It repairs what gateways must repair in responses (RFC 9112 §5).
 func parseFields(block []byte) (mesh.Header, []byte, error) {
 	fields, rest, err := mesh.ParseFields(block)
 	if errors.Is(err, mesh.ErrFieldLine) {
-		return mesh.ParseFields(mended(block)) //nolint:wrapcheck // it says all
+		return mesh.ParseFields(normalizeFields(block))
 	}
-	return fields, rest, err //nolint:wrapcheck // likewise
+	return fields, rest, err
 }
 
-// mended gives a copy of field lines without white space before their colons (RFC 9112 §5.1), and with folded lines
-// joined (RFC 9112 §5.2). What it can't make out it leaves as it is.
-func mended(block []byte) []byte {
+// normalizeFields returns a copy of field lines without white space before their colons (RFC 9112 §5.1) and with folded
+// lines joined (RFC 9112 §5.2). What it doesn't recognize it leaves unchanged.
+func normalizeFields(block []byte) []byte {
 	out := make([]byte, 0, len(block))
 	for {
 		line, rest, found := bytes.Cut(block, crlf)
@@ -152,7 +154,7 @@ func mended(block []byte) []byte {
 			return append(out, block...)
 		}
 		block = rest
-		if blank(line[0]) && len(out) > 0 { // it goes on with the line before
+		if blank(line[0]) && len(out) > 0 { // continuation of the line before
 			out = append(bytes.TrimRight(out[:len(out)-len(crlf)], " \t"), ' ')
 			line = bytes.TrimLeft(line, " \t")
 		} else if name, value, ok := bytes.Cut(line, []byte(":")); ok {
@@ -165,7 +167,7 @@ func mended(block []byte) []byte {
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 
-// keepAlive reports whether the target will take another request on the connection, and for how long it may rest.
+// keepAlive reports whether the target accepts another request on the connection, and sets how long it may stay idle.
 func (c *conn) keepAlive(h head) bool {
 	connection := strings.ToLower(strings.Join(h.fields.Values("Connection"), ","))
 	if strings.Contains(connection, "close") || (h.http10 && !strings.Contains(connection, "keep-alive")) {
@@ -174,8 +176,8 @@ func (c *conn) keepAlive(h head) bool {
 	if _, value, ok := strings.Cut(h.fields.Get("Keep-Alive"), "timeout="); ok {
 		seconds, _, _ := strings.Cut(value, ",")
 		if n, err := strconv.Atoi(strings.TrimSpace(seconds)); err == nil {
-			// a second early: the target's clock runs too
-			c.idle = min(idleFor, time.Duration(n)*time.Second-time.Second)
+			// A second early, since the target's time runs too.
+			c.idle = min(idleTimeout, time.Duration(n)*time.Second-time.Second)
 		}
 	}
 	return c.idle > 0

@@ -10,9 +10,9 @@ import (
 	"millrace/node"
 )
 
-// watch checks one target until ctx ends: at once, and then every interval, a tenth more or less so that nodes don't
-// check in step.
-func (t *target) watch(ctx context.Context, h node.Health) {
+// checkHealth checks one target until ctx ends: at once, and then every interval, plus or minus a tenth so that nodes
+// don't check in step.
+func (t *target) checkHealth(ctx context.Context, h node.Health) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -20,12 +20,12 @@ func (t *target) watch(ctx context.Context, h node.Health) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-			switch err := t.check(ctx, h); {
+			switch err := t.checkOnce(ctx, h); {
 			case ctx.Err() != nil:
-			case own(err): // it says nothing about the target
-				_ = t.tell(ctx, &mesh.Request{Route: "health"}, err)
+			case isNodeLimit(err): // says nothing about the target
+				_ = t.reportFailure(ctx, &mesh.Request{Route: "health"}, err)
 			default:
-				t.checked(err, h)
+				t.recordCheck(err, h)
 			}
 			interval := h.Interval.Std()
 			timer.Reset(interval*9/10 + rand.N(interval/5+1)) //nolint:gosec // G404: jitter needs no secrets
@@ -33,8 +33,8 @@ func (t *target) watch(ctx context.Context, h node.Health) {
 	}
 }
 
-// check asks once, on a connection of its own: a pooled one would say that the target lived a while ago.
-func (t *target) check(ctx context.Context, h node.Health) error {
+// checkOnce makes one check on a new connection. A pooled one would only show that the target was alive earlier.
+func (t *target) checkOnce(ctx context.Context, h node.Health) error {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout.Std())
 	defer cancel()
 	c, err := t.pool.dial(ctx)
@@ -55,7 +55,7 @@ func (t *target) check(ctx context.Context, h node.Health) error {
 	if err := c.sendHead(req); err != nil {
 		return err
 	}
-	answer, err := c.finalHead(req, nil) // the status says it all: the page may be as long as it likes
+	answer, err := c.finalHead(req, nil) // the status is enough; the body isn't read
 	if err != nil {
 		return err
 	}

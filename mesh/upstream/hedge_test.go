@@ -14,11 +14,11 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A request that a target is slow to answer is sent to a second one; the first answer counts and the other try is
-// canceled. Only safe requests are, and no more than the budget pays for.
+// A request to a slow target is also sent to a second one. The first answer counts, and the other try is canceled. This
+// needs a safe method and budget.
 func TestHedge(t *testing.T) {
 	var slow, canceled, posts atomic.Int64
-	hang := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	hang := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		slow.Add(1)
 		if r.Method == http.MethodPost {
 			posts.Add(1)
@@ -67,7 +67,7 @@ func sumOf(all ...*atomic.Int64) (n int64) {
 	return n
 }
 
-// Without budget nothing is sent twice, and the answer of the slow one counts.
+// Without budget nothing is sent twice, and the slow answer counts.
 func TestHedgeBudget(t *testing.T) {
 	for budget, want := range map[int]int64{0: 0, 1: 10} {
 		t.Run(strconv.Itoa(budget), func(t *testing.T) { hedgeBudget(t, budget, want) })
@@ -97,7 +97,7 @@ func hedgeBudget(t *testing.T, budget int, want int64) {
 func slowApp(tb testing.TB, after time.Duration) *app {
 	tb.Helper()
 	a := &app{}
-	a.url = server(tb, func(_ http.ResponseWriter, r *http.Request) {
+	a.url = startServer(tb, func(_ http.ResponseWriter, r *http.Request) {
 		a.got.Add(1)
 		select {
 		case <-time.After(after):
@@ -107,9 +107,9 @@ func slowApp(tb testing.TB, after time.Duration) *app {
 	return a
 }
 
-// A hedge that the budget denies costs nothing: what couldn't be sent at all is still sent elsewhere.
+// A hedge that the budget denies costs nothing: a request that couldn't be sent at all is still sent elsewhere.
 func TestHedgeDenied(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and never does its TLS handshake
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, but makes no TLS handshake
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,9 +125,9 @@ func TestHedgeDenied(t *testing.T) {
 	}
 }
 
-// A target that never answers rests, though each of its requests was answered by another in time.
-func TestHedgesTellOfHanging(t *testing.T) {
-	hang, _ := hanging(t)
+// A target that never answers is ejected, though another one answered each of its requests in time.
+func TestHedgedTargetThatHangsIsEjected(t *testing.T) {
+	hang, _ := hangingTarget(t)
 	cfg := config(hang, newApp(t, 200).url, newApp(t, 200).url)
 	cfg.Retry.Hedge = node.Duration(10 * time.Millisecond)
 	r := start(t, cfg)

@@ -10,8 +10,8 @@ import (
 	"millrace/mesh"
 )
 
-// Interim responses of a target pass, whatever they are but for a 100 or a 101 that nobody asked for, up to a number
-// and a size. The response comes in any case.
+// A target's interim responses are forwarded, except for a 100 or 101 that nobody asked for, up to a number and a size.
+// The response always comes.
 func TestInterimResponses(t *testing.T) {
 	const final = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	head := func(status int, fields string) string {
@@ -34,7 +34,7 @@ func TestInterimResponses(t *testing.T) {
 			"Content-Length: 9\r\nTransfer-Encoding: chunked\r\nConnection: X-A\r\nX-A: b\r\nX-C: d\r\n"), "103X-C"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, _ := raw(t, tc.answer+final)
+			url, _ := rawTarget(t, tc.answer+final)
 			r := start(t, config(url))
 			var got []string
 			resp, err := r.conn.Do(t.Context(), r.conn.Upstream("api"), &mesh.Request{

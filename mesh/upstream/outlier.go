@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// enoughRequests is how many requests a window must have before it says something about a target.
-const enoughRequests = 20
+// minRequests is how many requests a window needs to say something about a target.
+const minRequests = 20
 
 var (
 	errRate = errors.New("too large a part of its requests fails")
 	errSlow = errors.New("it is much slower than the others")
 )
 
-// slow gives the targets whose average is that many times the median of the others'.
-func (s *state) slow() (out []*target) {
+// slowTargets returns the targets whose average latency is eject.slow times the median of the others'.
+func (s *state) slowTargets() (out []*target) {
 	means := make([]time.Duration, len(s.targets))
 	for i, t := range s.targets {
-		if sums := t.recent(); sums.requests >= enoughRequests && !t.resting() {
+		if sums := t.recentSums(); sums.requests >= minRequests && !t.isEjected() {
 			means[i] = sums.mean()
 		}
 	}
@@ -40,19 +40,19 @@ func (s *state) slow() (out []*target) {
 	return out
 }
 
-func (t *target) recent() sums {
+func (t *target) recentSums() sums {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.window.sums(t.now())
 }
 
-// failing tells why the target's failures are too many; nil if they aren't. The caller holds mu.
-func (t *target) failing(cause error) error {
+// ejectReason returns why the target has too many failures, or nil if it hasn't. The caller holds mu.
+func (t *target) ejectReason(cause error) error {
 	eject := t.up.state.Load().cfg.Eject
 	if eject.Failures > 0 && t.inRow >= eject.Failures {
 		return cause
 	}
-	if s := t.window.sums(t.now()); eject.Rate > 0 && s.requests >= enoughRequests &&
+	if s := t.window.sums(t.now()); eject.Rate > 0 && s.requests >= minRequests &&
 		s.failed*100 >= s.requests*eject.Rate {
 		return errRate
 	}

@@ -14,16 +14,16 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A target that fails a large part of its requests rests, though never several in a row.
+// A target that fails a large part of its requests is ejected, even if never several in a row.
 func TestEjectsByRate(t *testing.T) {
 	var n atomic.Int64
-	flaky := server(t, func(w http.ResponseWriter, _ *http.Request) {
+	flaky := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		if n.Add(1)%2 == 0 {
 			w.WriteHeader(http.StatusBadGateway)
 		}
 	})
 	good := newApp(t, 200)
-	for rate, rests := range map[int]bool{40: true, 60: false, 0: false} {
+	for rate, ejects := range map[int]bool{40: true, 60: false, 0: false} {
 		cfg := config(flaky.URL, good.url)
 		cfg.Eject.Rate, cfg.Retry.Budget = rate, 100
 		r := start(t, cfg)
@@ -32,18 +32,18 @@ func TestEjectsByRate(t *testing.T) {
 				t.Fatalf("got %+v, %v", resp, err)
 			}
 		}
-		if got := r.set.Status()[0].Targets[0].Ejected > 0; got != rests {
+		if got := r.set.Status()[0].Targets[0].Ejected > 0; got != ejects {
 			t.Errorf("with a rate of %d a target that fails half of its requests rests: %t", rate, got)
 		}
 	}
 }
 
-// A target that is much slower than the others rests; when it is as fast again it has its share again.
+// A target that is much slower than the others is ejected. When it is as fast again, it has its full share again.
 func TestEjectsSlow(t *testing.T) {
 	var slow atomic.Bool
 	slow.Store(true)
 	var got atomic.Int64
-	lazy := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	slowServer := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		got.Add(1)
 		if slow.Load() {
 			select {
@@ -53,33 +53,33 @@ func TestEjectsSlow(t *testing.T) {
 		}
 	})
 	a, b := newApp(t, 200), newApp(t, 200)
-	cfg := config(lazy.URL, a.url, b.url)
+	cfg := config(slowServer.URL, a.url, b.url)
 	cfg.Eject.Slow, cfg.Eject.SlowStart = 3, node.Duration(100*time.Millisecond)
 	r := start(t, cfg)
-	_, stop := r.busy(t, 4, "GET", "", time.Millisecond)
+	_, stop := r.sendContinuously(t, 4, "GET", "", time.Millisecond)
 	defer stop()
-	nodetest.Eventually(t, "the slow target rests", func() bool { return r.state(lazy.URL) == "resting" })
+	nodetest.Eventually(t, "the slow target rests", func() bool { return r.state(slowServer.URL) == "resting" })
 	// a busy machine may have made one of them slow for a moment
 	nodetest.Eventually(t, "the others don't", func() bool {
-		return r.state(lazy.URL) == "resting" && r.state(a.url) == "up" && r.state(b.url) == "up"
+		return r.state(slowServer.URL) == "resting" && r.state(a.url) == "up" && r.state(b.url) == "up"
 	})
 	slow.Store(false)
-	nodetest.Eventually(t, "it returns", func() bool { return r.state(lazy.URL) == "up" })
+	nodetest.Eventually(t, "it returns", func() bool { return r.state(slowServer.URL) == "up" })
 	before, others := got.Load(), a.got.Load()
 	nodetest.Eventually(t, "it has its share", func() bool {
 		return got.Load()-before > 100 && (got.Load()-before)*2 > a.got.Load()-others
 	})
 }
 
-// Ejection is a circuit breaker for each target: it opens after as many failures in a row as failsafe-go's, tries again
+// Ejection is a circuit breaker for each target. It opens after as many failures in a row as failsafe-go's, tries again
 // after its delay, closes on the first success and opens again on the first failure.
-func TestBreakerLikeFailsafe(t *testing.T) {
+func TestEjectionMatchesFailsafeBreaker(t *testing.T) {
 	for _, failures := range []int{1, 3} {
 		t.Run(strconv.Itoa(failures), func(t *testing.T) {
-			target, spare := newApp(t, 200), newApp(t, 200)
-			cfg := config(target.url, spare.url)
+			target, other := newApp(t, 200), newApp(t, 200)
+			cfg := config(target.url, other.url)
 			cfg.Eject.Failures, cfg.Eject.Rate, cfg.Eject.SlowStart, cfg.Retry.Tries = failures, 0, 0, 1
-			cfg.Targets[0].Weight = 1000 // nearly every request asks it while it may be asked
+			cfg.Targets[0].Weight = 1000 // nearly every request goes there while it may
 			r := start(t, cfg)
 			reference := circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(failures)).WithSuccessThreshold(
 				1).WithDelay(100 * time.Millisecond).Build()

@@ -12,18 +12,18 @@ import (
 	"millrace/node/nodetest"
 )
 
-// slowly answers after 20 ms, so that a few clients fill it.
-func slowly(tb testing.TB) (url string, got *atomic.Int64) {
+// slowTarget answers after 20 ms, so that a few clients bring it to its limit.
+func slowTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	tb.Helper()
 	got = &atomic.Int64{}
-	return server(tb, func(http.ResponseWriter, *http.Request) {
+	return startServer(tb, func(http.ResponseWriter, *http.Request) {
 		got.Add(1)
 		<-time.After(20 * time.Millisecond)
 	}).URL, got
 }
 
-// each runs clients at once, each of which calls f so often.
-func each(clients, times int, f func()) {
+// runClients runs that many clients at once, each of which calls f that many times.
+func runClients(clients, times int, f func()) {
 	var all sync.WaitGroup
 	for range clients {
 		all.Go(func() {
@@ -35,25 +35,26 @@ func each(clients, times int, f func()) {
 	all.Wait()
 }
 
-// full is a configuration whose targets take two requests at once; others wait.
-func full(urls ...string) node.Upstream {
+// limitedConfig is a configuration whose targets take two requests at once. Others wait.
+func limitedConfig(urls ...string) node.Upstream {
 	cfg := config(urls...)
 	cfg.Concurrency.Max, cfg.Concurrency.MaxQueue, cfg.Concurrency.MaxWait = 2, 1000, node.Duration(20*time.Second)
 	return cfg
 }
 
-// What finds the healthy targets full waits for them, and doesn't go to one that rests, which would always have room.
-func TestOverflowNotToResting(t *testing.T) {
+// Requests that find the healthy targets at their limits wait, and don't go to an ejected one, which always has
+// capacity.
+func TestOverflowAvoidsEjectedTargets(t *testing.T) {
 	bad := newApp(t, 503)
-	good, _ := slowly(t)
-	cfg := full(bad.url, good)
+	good, _ := slowTarget(t)
+	cfg := limitedConfig(bad.url, good)
 	cfg.Eject.Failures = 1
 	r := start(t, cfg)
 	for r.state(bad.url) != "resting" {
 		_, _ = r.do(t, "POST", "/", "x") // fails where it must
 	}
 	before := bad.got.Load()
-	each(6, 5, func() { // 300 ms, and the least rest is 750 ms
+	runClients(6, 5, func() { // 300 ms; the shortest ejection is 750 ms
 		if resp, err := r.do(t, "POST", "/", "x"); r.state(bad.url) == "resting" && (err != nil || resp.Status != 200) {
 			t.Errorf("got %+v, %v", resp, err)
 		}
@@ -63,15 +64,15 @@ func TestOverflowNotToResting(t *testing.T) {
 	}
 }
 
-// Nor does it go to a canary, if it isn't for one.
-func TestOverflowNotToCanary(t *testing.T) {
-	stable, _ := slowly(t)
-	canary, got := slowly(t)
-	cfg := full(stable, canary)
+// Nor do they go to a canary, unless they are for one.
+func TestOverflowAvoidsCanary(t *testing.T) {
+	stable, _ := slowTarget(t)
+	canary, got := slowTarget(t)
+	cfg := limitedConfig(stable, canary)
 	cfg.Targets[1].Canary = true
 	cfg.Canary = &node.Canary{Percent: 1, Header: "X-Canary"}
 	r := start(t, cfg)
-	each(6, 5, func() {
+	runClients(6, 5, func() {
 		if resp, err := r.do(t, "GET", "/", "", mesh.Field{Name: "X-Canary", Value: "never"}); err != nil ||
 			resp.Status != 200 {
 			t.Errorf("got %+v, %v", resp, err)
@@ -82,25 +83,25 @@ func TestOverflowNotToCanary(t *testing.T) {
 	}
 }
 
-// A retry waits for room as well.
-func TestRetryWaits(t *testing.T) {
+// A retry waits for capacity too.
+func TestRetryWaitsForCapacity(t *testing.T) {
 	bad := newApp(t, 503)
-	good, _ := slowly(t)
-	cfg := full(bad.url, good)
+	good, _ := slowTarget(t)
+	cfg := limitedConfig(bad.url, good)
 	cfg.Eject.Failures, cfg.Eject.Rate, cfg.Retry.Budget = 0, 0, 100
 	r := start(t, cfg)
-	each(6, 5, func() {
+	runClients(6, 5, func() {
 		if resp, err := r.do(t, "GET", "/", ""); err != nil || resp.Status != 200 {
 			t.Errorf("got %+v, %v", resp, err)
 		}
 	})
 }
 
-// hanging is a target that answers when it is let.
-func hanging(tb testing.TB) (url string, free func()) {
+// hangingTarget answers only after free was called.
+func hangingTarget(tb testing.TB) (url string, free func()) {
 	tb.Helper()
 	hold := make(chan struct{})
-	url = server(tb, func(_ http.ResponseWriter, r *http.Request) {
+	url = startServer(tb, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" {
 			return
 		}
@@ -114,11 +115,11 @@ func hanging(tb testing.TB) (url string, free func()) {
 	return url, free
 }
 
-// Who waits gets a target that a reload adds, or one that passes its health check again, though no place was given
-// back.
-func TestWaitersFindNewTargets(t *testing.T) {
+// Waiting requests get a target that a reload adds, or that passes its health check again, though no permit was
+// returned.
+func TestWaitingRequestsUseNewTargets(t *testing.T) {
 	var healthy atomic.Bool
-	sick := server(t, func(w http.ResponseWriter, r *http.Request) {
+	sick := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" && !healthy.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -134,8 +135,8 @@ func TestWaitersFindNewTargets(t *testing.T) {
 		"health": func(*rig, node.Upstream) { healthy.Store(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, free := hanging(t)
-			cfg := full(url, sick)
+			url, free := hangingTarget(t)
+			cfg := limitedConfig(url, sick)
 			var h node.Health
 			h.Defaults()
 			h.Path, h.Interval = "/health", node.Duration(20*time.Millisecond)
@@ -143,7 +144,7 @@ func TestWaitersFindNewTargets(t *testing.T) {
 			r := start(t, cfg)
 			nodetest.Eventually(t, "one target is down", func() bool { return r.state(sick) == "down" })
 			var first, others sync.WaitGroup
-			first.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // it holds the only place
+			first.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // it holds the only permit
 			nodetest.Eventually(t, "the place is taken", func() bool {
 				return r.set.Status()[0].Targets[0].InFlight == 1
 			})
@@ -164,11 +165,11 @@ func TestWaitersFindNewTargets(t *testing.T) {
 	}
 }
 
-// A request that fails after a reload is repeated at the targets that there are then.
-func TestRetriesAtNewTargets(t *testing.T) {
+// A request that fails after a reload is retried at the new targets.
+func TestRetriesUseNewTargets(t *testing.T) {
 	hold := make(chan struct{})
 	var entered atomic.Int64
-	first := server(t, func(w http.ResponseWriter, _ *http.Request) {
+	first := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		entered.Add(1)
 		<-hold
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -200,10 +201,10 @@ func TestRetriesAtNewTargets(t *testing.T) {
 	}
 }
 
-// A reload of the health check keeps what is known about the targets.
-func TestHealthReload(t *testing.T) {
+// A reload of the health check keeps the targets' state.
+func TestHealthReloadKeepsState(t *testing.T) {
 	var got atomic.Int64
-	down := server(t, func(w http.ResponseWriter, r *http.Request) {
+	down := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" {
 			got.Add(1)
 		}

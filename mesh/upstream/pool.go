@@ -17,38 +17,40 @@ import (
 )
 
 const (
-	// maxIdle bounds the connections that a target keeps open without a request.
+	// maxIdle bounds the idle connections of a target.
 	maxIdle = 256
-	// idleFor is how long one is kept, unless the target says less in Keep-Alive. Most servers keep them longer.
-	idleFor = 30 * time.Second
+	// idleTimeout is how long a connection may be idle, unless the target says less in Keep-Alive. Most servers keep
+	// them longer.
+	idleTimeout = 30 * time.Second
 )
 
-// pool keeps connections to one target. The newest idle one is used first, so that the others can run out.
+// pool keeps connections to one target. The most recent idle one is used first, so that the others can expire.
 type pool struct {
-	network, addr string
-	host          string       // name and port, for requests of the node's own
-	tls           *tls.Config  // nil for http
-	within        atomic.Int64 // nanoseconds until a connection stands
-	now           func() time.Time
+	network, addr  string
+	host           string       // name and port, for the node's own requests
+	tls            *tls.Config  // nil for http
+	connectTimeout atomic.Int64 // nanoseconds until connected
+	now            func() time.Time
 
-	mu     sync.Mutex
-	rest   []*conn   // idle, the oldest first
-	soon   time.Time // before then none of them expires
-	used   map[*conn]struct{}
-	closed bool
+	mu         sync.Mutex
+	idle       []*conn   // oldest first
+	nextExpiry time.Time // no idle connection expires before that
+	inUse      map[*conn]struct{}
+	closed     bool
 }
 
-// newPool makes the pool of a target, whose host name leads to that address, or to any if it isn't given.
+// newPool makes the pool of a target. Its connections go to addr if that is valid, else to any address of its host
+// name.
 func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now func() time.Time) (*pool, error) {
 	u, err := url.Parse(string(target))
 	if err != nil {
 		return nil, fmt.Errorf("parse target: %w", err)
 	}
-	p := &pool{used: map[*conn]struct{}{}, network: "tcp", now: now}
-	p.within.Store(int64(connect))
+	p := &pool{inUse: map[*conn]struct{}{}, network: "tcp", now: now}
+	p.connectTimeout.Store(int64(connect))
 	port := u.Port()
 	if u.Scheme == "https" {
-		// read once only, and so not when descriptors are short; connections tell what is wrong
+		// Load the certificates now, not when descriptors are short. Connections report errors.
 		_, _ = x509.SystemCertPool()
 		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
@@ -63,18 +65,18 @@ func newPool(target node.BaseURL, addr netip.Addr, connect time.Duration, now fu
 	return p, nil
 }
 
-// get gives an idle connection that the target has neither closed nor written to, or nil. What a target sends unasked
-// (a 408, leftovers of an earlier body) must never be taken for the answer to the next request.
+// get returns an idle connection that the target has neither closed nor written to, or nil. What a target sends
+// unasked, such as a 408 or leftovers of an earlier body, must never be taken for the answer to the next request.
 func (p *pool) get() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expire()
-	for n := len(p.rest); n > 0; n-- {
-		c := p.rest[n-1]
-		p.rest[n-1] = nil
-		p.rest = p.rest[:n-1]
+	for n := len(p.idle); n > 0; n-- {
+		c := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
 		if c.socket.quiet() {
-			p.used[c] = struct{}{}
+			p.inUse[c] = struct{}{}
 			return c
 		}
 		_ = c.Close()
@@ -82,72 +84,72 @@ func (p *pool) get() *conn {
 	return nil
 }
 
-// put takes a connection back that had a whole response.
+// put returns a connection whose response was read completely.
 func (p *pool) put(c *conn) {
 	now := p.now()
 	c.expires = now.Add(c.idle)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.used, c)
-	if p.closed || len(p.rest) >= maxIdle {
+	delete(p.inUse, c)
+	if p.closed || len(p.idle) >= maxIdle {
 		_ = c.Close()
 		return
 	}
-	if len(p.rest) == 0 || c.expires.Before(p.soon) {
-		p.soon = c.expires
+	if len(p.idle) == 0 || c.expires.Before(p.nextExpiry) {
+		p.nextExpiry = c.expires
 	}
-	p.rest = append(p.rest, c)
+	p.idle = append(p.idle, c)
 }
 
-// drop closes a connection that can't be used again.
+// drop closes a connection that can't be reused.
 func (p *pool) drop(c *conn) {
 	_ = c.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.used, c)
+	delete(p.inUse, c)
 }
 
-// cut ends the connections in use, and with them their requests.
-func (p *pool) cut() {
+// closeInUse closes the connections in use, which ends their requests.
+func (p *pool) closeInUse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c := range p.used {
+	for c := range p.inUse {
 		_ = c.Close()
 	}
 }
 
-// expire closes the idle connections whose time is over. The caller holds mu.
+// expire closes the expired idle connections. The caller holds mu.
 func (p *pool) expire() {
 	now := p.now()
-	if len(p.rest) == 0 || !now.After(p.soon) {
+	if len(p.idle) == 0 || !now.After(p.nextExpiry) {
 		return
 	}
-	kept := p.rest[:0]
-	for _, c := range p.rest {
+	kept := p.idle[:0]
+	for _, c := range p.idle {
 		switch {
 		case now.After(c.expires):
 			_ = c.Close()
 			continue
-		case len(kept) == 0 || c.expires.Before(p.soon):
-			p.soon = c.expires
+		case len(kept) == 0 || c.expires.Before(p.nextExpiry):
+			p.nextExpiry = c.expires
 		}
 		kept = append(kept, c)
 	}
-	clear(p.rest[len(kept):])
-	p.rest = kept
+	clear(p.idle[len(kept):])
+	p.idle = kept
 }
 
-// sweep closes what rests too long when no request comes to do it.
-func (p *pool) sweep() {
+// closeExpired closes expired connections when no request does.
+func (p *pool) closeExpired() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expire()
 }
 
-func (p *pool) idle() int {
+func (p *pool) idleCount() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.rest)
+	return len(p.idle)
 }
 
 // connect makes a new connection for a request.
@@ -163,15 +165,15 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 		_ = c.Close()
 		return nil, errRemoved
 	}
-	p.used[c] = struct{}{}
+	p.inUse[c] = struct{}{}
 	return c, nil
 }
 
 var errRemoved = errors.New("the target was taken out")
 
-// dial makes a new connection, with TLS where the target wants it.
+// dial makes a new connection, with TLS if the target's URL says so.
 func (p *pool) dial(ctx context.Context) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.within.Load()))
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.connectTimeout.Load()))
 	defer cancel()
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, p.network, p.addr)
@@ -189,13 +191,13 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	return newConn(secure, raw), nil
 }
 
-// close ends the idle connections; those in use end when they are put back.
+// close closes the idle connections. Those in use are closed when they are put back.
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for _, c := range p.rest {
+	for _, c := range p.idle {
 		_ = c.Close()
 	}
-	p.rest = nil
+	p.idle = nil
 }

@@ -18,7 +18,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// app is a target that counts what reaches it and answers as it is told.
+// app is a target that counts its requests and answers as configured.
 type app struct {
 	url    string
 	got    atomic.Int64
@@ -29,7 +29,7 @@ func newApp(tb testing.TB, status int) *app {
 	tb.Helper()
 	a := &app{}
 	a.status.Store(int64(status))
-	a.url = server(tb, func(w http.ResponseWriter, _ *http.Request) {
+	a.url = startServer(tb, func(w http.ResponseWriter, _ *http.Request) {
 		a.got.Add(1)
 		w.WriteHeader(int(a.status.Load()))
 	}).URL
@@ -53,9 +53,9 @@ func sum(all []*app) (n int64) {
 	return n
 }
 
-// What a target answers when it fails is repeated elsewhere, if the request may run twice; and what says that the
-// request is wrong is not.
-func TestRepeatsServerFaults(t *testing.T) {
+// A status that means a failing target is retried elsewhere, if the request may run twice. A status that means a wrong
+// request isn't.
+func TestRetriesServerErrors(t *testing.T) {
 	key := mesh.Field{Name: "Idempotency-Key", Value: `"8e03978e"`}
 	for name, tc := range map[string]struct {
 		method   string
@@ -86,7 +86,7 @@ func TestRepeatsServerFaults(t *testing.T) {
 				cfg.Retry.On = tc.on
 			}
 			r := start(t, cfg)
-			const requests = 20 // as many as the budget allows to be repeated, if half of them fail
+			const requests = 20 // as many as the budget allows to repeat, if half of them fail
 			bad := 0
 			for range requests {
 				resp, err := r.do(t, tc.method, "/", "", tc.header...)
@@ -113,17 +113,16 @@ func TestRepeatsServerFaults(t *testing.T) {
 	}
 }
 
-// A 500 tells of a bug in one handler, and a 429 of a client that asks too much: neither takes a target out, unless
-// that is wanted.
+// A 500 may be a bug in one handler, and a 429 a client that asks too much: neither ejects a target unless configured.
 func TestStatusesThatEject(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
 		on     node.Statuses
-		rests  bool
+		ejects bool
 	}{
-		"500": {status: 500}, "500 by option": {status: 500, on: node.Statuses{500, 503}, rests: true},
+		"500": {status: 500}, "500 by option": {status: 500, on: node.Statuses{500, 503}, ejects: true},
 		"429": {status: 429}, "501": {status: 501},
-		"502": {status: 502, rests: true}, "503": {status: 503, rests: true}, "504": {status: 504, rests: true},
+		"502": {status: 502, ejects: true}, "503": {status: 503, ejects: true}, "504": {status: 504, ejects: true},
 		"503 by option not": {status: 503, on: node.Statuses{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,22 +132,22 @@ func TestStatusesThatEject(t *testing.T) {
 				cfg.Eject.On = tc.on
 			}
 			r := start(t, cfg)
-			rested := false
+			ejected := false
 			for range 100 {
 				if _, err := r.do(t, "GET", "/", ""); err != nil {
 					t.Fatal(err)
 				}
-				rested = rested || r.state(all[0].url) == "resting"
+				ejected = ejected || r.state(all[0].url) == "resting"
 			}
-			if rested != tc.rests {
-				t.Errorf("the target with status %d rested: %t, want %t", tc.status, rested, tc.rests)
+			if ejected != tc.ejects {
+				t.Errorf("the target with status %d rested: %t, want %t", tc.status, ejected, tc.ejects)
 			}
 		})
 	}
 }
 
-// When all fail that don't rest, those that rest are used as well.
-func TestDespair(t *testing.T) {
+// When all targets that aren't ejected fail, ejected ones are used as well.
+func TestAllTargetsFailing(t *testing.T) {
 	all, cfg := apps(t, 503, 503, 503, 503)
 	cfg.Retry.Tries = 1
 	r := start(t, cfg)
@@ -174,7 +173,7 @@ func TestDespair(t *testing.T) {
 	}
 }
 
-// When all targets fail, tries on top stay within the budget; and a request that was sent twice already earns none.
+// When all targets fail, extra tries stay within the budget. A request that was sent again already gets none.
 func TestRetryBudget(t *testing.T) {
 	all, cfg := apps(t, 503, 503, 503)
 	r := start(t, cfg)
@@ -213,7 +212,7 @@ func TestRetryBudget(t *testing.T) {
 	}
 }
 
-// Targets that fail rest, but not more of them than may, and one that is alone never does.
+// Failing targets are ejected, but no more of them than allowed, and a single target never is.
 func TestEjectsAtMost(t *testing.T) {
 	for name, tc := range map[string]struct{ targets, most, failures, want int }{
 		"half of four":     {4, 50, 3, 2},
@@ -235,13 +234,13 @@ func TestEjectsAtMost(t *testing.T) {
 				if _, err := r.do(t, "GET", "/", ""); err != nil {
 					t.Fatal(err)
 				}
-				resting := 0
+				ejected := 0
 				for _, target := range r.set.Status()[0].Targets {
 					if target.State == "resting" {
-						resting++
+						ejected++
 					}
 				}
-				most = max(most, resting)
+				most = max(most, ejected)
 			}
 			if most != tc.want {
 				t.Errorf("%d of %d targets rested, want %d", most, tc.targets, tc.want)
@@ -250,7 +249,7 @@ func TestEjectsAtMost(t *testing.T) {
 	}
 }
 
-// A target that returns begins with a tenth of its share and has all of it after the slow start.
+// A returning target begins with a tenth of its share, and has all of it after the slow start.
 func TestSlowStart(t *testing.T) {
 	const slow = 10 * time.Second
 	for _, tc := range []struct {
@@ -273,12 +272,12 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
-// When too few targets pass their checks all are used.
-func TestPanic(t *testing.T) {
+// When too few targets pass their health checks, all are used.
+func TestHealthPanic(t *testing.T) {
 	var urls []string
 	var got [4]atomic.Int64
 	for i := range got {
-		urls = append(urls, server(t, func(w http.ResponseWriter, r *http.Request) {
+		urls = append(urls, startServer(t, func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path != "/health":
 				got[i].Add(1)
@@ -317,9 +316,9 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// A target that hangs costs a request the time of one try.
+// A hanging target costs a request the time of one try.
 func TestTryTimeout(t *testing.T) {
-	hang, _ := hanging(t)
+	hang, _ := hangingTarget(t)
 	good := newApp(t, 200)
 	cfg := config(hang, good.url)
 	cfg.Timeout, cfg.Retry.TryTimeout = node.Duration(15*time.Second), node.Duration(50*time.Millisecond)
@@ -336,10 +335,10 @@ func TestTryTimeout(t *testing.T) {
 	})
 }
 
-// A try isn't cut short that no other may follow.
-func TestTryTimeoutAlone(t *testing.T) {
-	one, _ := slowly(t)
-	two, _ := slowly(t)
+// A try that no other may follow isn't cut short.
+func TestTryWithoutSuccessorIsNotCutShort(t *testing.T) {
+	one, _ := slowTarget(t)
+	two, _ := slowTarget(t)
 	for name, tc := range map[string]struct {
 		urls   []string
 		budget int
@@ -364,13 +363,13 @@ func TestTryTimeoutAlone(t *testing.T) {
 	}
 }
 
-// Failures of requests from before a rest don't prolong it.
-func TestStaleFailures(t *testing.T) {
+// Failures of requests from before an ejection don't prolong it.
+func TestFailuresFromBeforeEjection(t *testing.T) {
 	var sick atomic.Bool
 	sick.Store(true)
 	hold := make(chan struct{})
 	var entered atomic.Int64
-	flaky := server(t, func(w http.ResponseWriter, r *http.Request) {
+	flaky := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/wait" {
 			entered.Add(1)
@@ -404,9 +403,9 @@ func TestStaleFailures(t *testing.T) {
 	}
 }
 
-// A client that can't wait says nothing about a target that answers others.
-func TestHurriedClients(t *testing.T) {
-	slow := server(t, func(_ http.ResponseWriter, r *http.Request) {
+// An impatient client says nothing about a target that answers others.
+func TestImpatientClientsEjectNoTarget(t *testing.T) {
+	slow := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/report" {
 			<-time.After(100 * time.Millisecond)
 		}
@@ -430,7 +429,7 @@ func TestHurriedClients(t *testing.T) {
 	}
 }
 
-// badDay is how long the bad day lasts, and how often the target that flaps does.
+// badDay returns how long TestBadDay takes, and how often the flapping target changes.
 func badDay(t *testing.T) (lasts, flap time.Duration) {
 	t.Helper()
 	text := os.Getenv("BADDAY_SECONDS")
@@ -444,10 +443,10 @@ func badDay(t *testing.T) (lasts, flap time.Duration) {
 	return time.Duration(n) * time.Second, 2 * time.Second
 }
 
-// One of four targets answers errors, another hangs, a third comes and goes. Clients whose requests may be repeated see
-// next to nothing of it, what may not is never run twice, and when all is well again so is the balance.
+// One of four targets answers errors, another hangs, and a third flaps. Clients with repeatable requests see almost
+// nothing of it. Other requests never run twice. When all is well again, the load is balanced again.
 //
-// BADDAY_SECONDS makes it longer, with a target that comes and goes every two seconds.
+// BADDAY_SECONDS sets the length, with a target that flaps every two seconds.
 func TestBadDay(t *testing.T) {
 	lasts, flap := badDay(t)
 	var bad atomic.Bool
@@ -456,9 +455,9 @@ func TestBadDay(t *testing.T) {
 	var got [4]atomic.Int64
 	var urls []string
 	for i := range got {
-		urls = append(urls, server(t, func(w http.ResponseWriter, r *http.Request) {
+		urls = append(urls, startServer(t, func(w http.ResponseWriter, r *http.Request) {
 			got[i].Add(1)
-			_, _ = io.Copy(io.Discard, r.Body) // net/http sees a client leave only once the body is read
+			_, _ = io.Copy(io.Discard, r.Body) // net/http notices that a client left only after it has read the body
 			if _, twice := posts.LoadOrStore(r.URL.Path, i); twice && r.Method == http.MethodPost {
 				t.Errorf("%s was run twice", r.URL.Path)
 			}
@@ -472,7 +471,7 @@ func TestBadDay(t *testing.T) {
 		}).URL)
 	}
 	cfg := config(urls...)
-	// the rest is as by default
+	// other settings are the defaults
 	cfg.Retry.TryTimeout, cfg.Eject.SlowStart = node.Duration(200*time.Millisecond), node.Duration(500*time.Millisecond)
 	r := start(t, cfg)
 	var sent, failed, n atomic.Int64
@@ -536,7 +535,7 @@ func TestBadDay(t *testing.T) {
 		return least*10 >= most*9
 	}
 	returned := time.Now()
-	for until := time.Now().Add(2 * time.Minute); !even(); { // a target rests for up to half a minute
+	for until := time.Now().Add(2 * time.Minute); !even(); { // an ejection lasts up to half a minute
 		if time.Now().After(until) {
 			t.Fatal("the load isn't even again")
 		}

@@ -15,25 +15,25 @@ import (
 	"millrace/node"
 )
 
-// Resolver looks host names up. *net.Resolver is one.
+// Resolver looks up host names. *net.Resolver implements it.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 var _ Resolver = (*net.Resolver)(nil)
 
-// lookupWithin bounds one look-up.
-const lookupWithin = 2 * time.Second
+// lookupTimeout bounds one lookup.
+const lookupTimeout = 2 * time.Second
 
-// mostAddresses bounds the addresses of one name that are used.
-const mostAddresses = 64
+// maxAddresses bounds the addresses of one name that are used.
+const maxAddresses = 64
 
-// names is what the host names of an upstream's targets were resolved to.
+// names maps the host names of an upstream's targets to their addresses.
 type names map[string][]netip.Addr
 
-// or takes from before what a look-up didn't find: a name that can't be looked up at this moment keeps its addresses.
-func (n names) or(before names) names {
-	out := maps.Clone(before)
+// withFallback adds entries of before that a lookup didn't find: a name that can't be resolved now keeps its addresses.
+func (n names) withFallback(old names) names {
+	out := maps.Clone(old)
 	if out == nil {
 		out = names{}
 	}
@@ -41,8 +41,8 @@ func (n names) or(before names) names {
 	return out
 }
 
-// of leaves the names that a configuration has.
-func (n names) of(cfg node.Upstream) names {
+// only returns the entries for the names in a configuration.
+func (n names) only(cfg node.Upstream) names {
 	out := names{}
 	for _, host := range hosts(cfg) {
 		if addrs := n[host]; len(addrs) > 0 {
@@ -52,7 +52,7 @@ func (n names) of(cfg node.Upstream) names {
 	return out
 }
 
-// hosts lists the names that are to be looked up.
+// hosts returns the names to look up.
 func hosts(cfg node.Upstream) (out []string) {
 	if cfg.Resolve == 0 {
 		return nil
@@ -65,21 +65,21 @@ func hosts(cfg node.Upstream) (out []string) {
 	return out
 }
 
-// lookUp resolves host names, all at the same time, and leaves out those that can't be resolved at this moment.
+// lookUp resolves host names concurrently, and leaves out those that can't be resolved now.
 func (c Config) lookUp(ctx context.Context, hosts []string) names {
-	ctx, cancel := context.WithTimeout(ctx, lookupWithin)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	all := make([][]netip.Addr, len(hosts))
-	var looking sync.WaitGroup
+	var wg sync.WaitGroup
 	for i, host := range hosts {
-		looking.Go(func() {
+		wg.Go(func() {
 			addrs, err := c.Resolver.LookupNetIP(ctx, "ip", host)
 			if all[i] = usable(addrs); err != nil || len(all[i]) == 0 {
 				c.Log.WarnContext(ctx, "target's name can't be resolved", "host", host, "cause", err)
 			}
 		})
 	}
-	looking.Wait()
+	wg.Wait()
 	found := names{}
 	for i, host := range hosts {
 		if len(all[i]) > 0 {
@@ -89,8 +89,8 @@ func (c Config) lookUp(ctx context.Context, hosts []string) names {
 	return found
 }
 
-// usable gives the IPv4 addresses, or the others, if there are no IPv4 addresses or this host has no way to them: few
-// hosts have both ways. They are ordered, so that two answers can be compared.
+// usable returns the IPv4 addresses, or the IPv6 addresses if there are no others or this host has a route only to
+// them. Few hosts have both routes. The result is sorted, so that two answers can be compared.
 func usable(addrs []netip.Addr) []netip.Addr {
 	var v4, v6 []netip.Addr
 	for _, a := range addrs {
@@ -105,10 +105,10 @@ func usable(addrs []netip.Addr) []netip.Addr {
 	}
 	slices.SortFunc(v4, netip.Addr.Compare)
 	v4 = slices.Compact(v4)
-	return v4[:min(len(v4), mostAddresses)]
+	return v4[:min(len(v4), maxAddresses)]
 }
 
-// routed reports whether this host knows a way to an address. Nothing is sent.
+// routed reports whether this host has a route to an address. Nothing is sent.
 func routed(addr netip.Addr) bool {
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 9)))
 	if err != nil {
@@ -118,16 +118,16 @@ func routed(addr netip.Addr) bool {
 	return true
 }
 
-// text writes an address; empty for none.
-func text(addr netip.Addr) string {
+// addrText returns an address as text, or "" for none.
+func addrText(addr netip.Addr) string {
 	if !addr.IsValid() {
 		return ""
 	}
 	return addr.String()
 }
 
-// hostName gives the name to look up; empty for an address, and for localhost: an application may listen on either of
-// its addresses, which only trying tells.
+// hostName returns the name to look up. It returns "" for an address, and for localhost: an application may listen on
+// either of its addresses, which only connecting shows.
 func hostName(target node.BaseURL) string {
 	u, err := url.Parse(string(target))
 	if err != nil {
@@ -140,9 +140,9 @@ func hostName(target node.BaseURL) string {
 	return host
 }
 
-// resolve looks the names up again and again until ctx ends, and changes the targets when they have other addresses.
+// resolve looks the names up periodically until ctx ends, and changes the targets when their addresses have changed.
 func (u *Upstream) resolve(ctx context.Context) {
-	tick := time.NewTicker(time.Second) // a reload may say at any time that they be looked up more often
+	tick := time.NewTicker(time.Second) // a reload may shorten the interval at any time
 	defer tick.Stop()
 	for last := time.Now(); ; {
 		select {
@@ -155,18 +155,18 @@ func (u *Upstream) resolve(ctx context.Context) {
 			continue
 		}
 		last = time.Now()
-		found := u.set.lookUp(ctx, hosts(s.cfg)).or(s.names).of(s.cfg)
+		found := u.set.lookUp(ctx, hosts(s.cfg)).withFallback(s.names).only(s.cfg)
 		if ctx.Err() == nil && !reflect.DeepEqual(found, s.names) {
-			u.renamed(s, found)
+			u.changeAddresses(s, found)
 		}
 	}
 }
 
-// tickSlack is how much early a tick may come.
+// tickSlack is how much a tick may come early.
 const tickSlack = 100 * time.Millisecond
 
-// renamed gives the upstream its targets' new addresses, unless it was configured anew meanwhile.
-func (u *Upstream) renamed(s *state, found names) {
+// changeAddresses gives the targets their new addresses, unless the upstream was configured meanwhile.
+func (u *Upstream) changeAddresses(s *state, found names) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.state.Load() != s {

@@ -17,20 +17,20 @@ import (
 	"millrace/node/nodetest"
 )
 
-// names is a resolver that a test changes.
-type names struct {
+// fakeResolver is a resolver whose answers a test changes.
+type fakeResolver struct {
 	mu    sync.Mutex
 	addrs []string
 	err   error
 }
 
-func (n *names) set(err error, addrs ...string) {
+func (n *fakeResolver) set(err error, addrs ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.addrs, n.err = addrs, err
 }
 
-func (n *names) LookupNetIP(_ context.Context, _, host string) (out []netip.Addr, err error) {
+func (n *fakeResolver) LookupNetIP(_ context.Context, _, host string) (out []netip.Addr, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if host != "app.test" {
@@ -42,8 +42,8 @@ func (n *names) LookupNetIP(_ context.Context, _, host string) (out []netip.Addr
 	return out, n.err
 }
 
-// Each address of a target's name is a target; they follow the name, under load and without a failed request; and stay
-// when it can't be looked up.
+// Each address of a target's name becomes a target. Targets follow changes of the name, under load and without a failed
+// request. They stay when the name can't be resolved.
 func TestResolve(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "0.0.0.0:0")
 	if err != nil {
@@ -54,7 +54,7 @@ func TestResolve(t *testing.T) {
 	app := &http.Server{
 		ReadHeaderTimeout: time.Minute,
 		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()) //nolint:forcetypeassert // as net/http documents it
+			host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
 			mu.Lock()
 			defer mu.Unlock()
 			got[host]++
@@ -66,7 +66,7 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dns := &names{}
+	dns := &fakeResolver{}
 	dns.set(nil, "127.0.0.1", "127.0.0.2", "::1")
 	conn := natsservertest.Connect(t, natsservertest.Start(t))
 	set, err := upstream.New(upstream.Config{Conn: conn, Log: nodetest.Discard(), Resolver: dns})
@@ -80,7 +80,7 @@ func TestResolve(t *testing.T) {
 	}
 	defer set.Close()
 	r := &rig{conn, set}
-	_, stop := r.busy(t, 2, "POST", "x", 0)
+	_, stop := r.sendContinuously(t, 2, "POST", "x", 0)
 	defer stop()
 	only := func(want ...string) {
 		t.Helper()
@@ -112,23 +112,23 @@ func TestResolve(t *testing.T) {
 	only("127.0.0.4")
 }
 
-// stuck is a resolver that never answers for one name.
-type stuck struct{ *names }
+// stuckResolver never answers for one name.
+type stuckResolver struct{ *fakeResolver }
 
-func (s stuck) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+func (s stuckResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	if host == "hangs.test" {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return s.names.LookupNetIP(ctx, network, host)
+	return s.fakeResolver.LookupNetIP(ctx, network, host)
 }
 
-// A name that can't be resolved doesn't keep others from it, and neither keeps the status from being told.
+// A name that can't be resolved delays neither the others nor the status.
 func TestResolveHangs(t *testing.T) {
-	dns := &names{}
+	dns := &fakeResolver{}
 	dns.set(nil, "127.0.0.1")
 	conn := natsservertest.Connect(t, natsservertest.Start(t))
-	set, err := upstream.New(upstream.Config{Conn: conn, Log: nodetest.Discard(), Resolver: stuck{dns}})
+	set, err := upstream.New(upstream.Config{Conn: conn, Log: nodetest.Discard(), Resolver: stuckResolver{dns}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestResolveHangs(t *testing.T) {
 	cfg.Resolve = node.Duration(time.Second)
 	applied := make(chan error)
 	go func() { applied <- set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}) }()
-	if len(set.Status()) > 0 { // before the look-up is over
+	if len(set.Status()) > 0 { // before the lookup has ended
 		t.Error("the upstream is there before its names")
 	}
 	if err := <-applied; err != nil {

@@ -18,8 +18,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// keepAlive is a target that answers by hand on connections that stay open. It counts them.
-func keepAlive(tb testing.TB, answer func(c net.Conn, r *http.Request)) (url string, connections *atomic.Int64) {
+// keepAliveTarget answers with the function on connections that stay open, and counts the connections.
+func keepAliveTarget(tb testing.TB, answer func(c net.Conn, r *http.Request)) (url string, connections *atomic.Int64) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,10 +66,11 @@ func keepAlive(tb testing.TB, answer func(c net.Conn, r *http.Request)) (url str
 
 const realAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal"
 
-// Bytes beyond a response, for bodies of every size around the buffers, never become the answer to the next request.
+// Bytes after a response never become the answer to the next request, for bodies of all sizes near those of the
+// buffers.
 func TestLeftoversAreNotAnAnswer(t *testing.T) {
 	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
-	url, _ := keepAlive(t, func(c net.Conn, r *http.Request) {
+	url, _ := keepAliveTarget(t, func(c net.Conn, r *http.Request) {
 		var size int
 		if _, err := fmt.Sscanf(r.URL.Path, "/leave/%d", &size); err != nil {
 			_, _ = io.WriteString(c, realAnswer)
@@ -90,17 +91,17 @@ func TestLeftoversAreNotAnAnswer(t *testing.T) {
 	}
 }
 
-// What a target sends unasked on a connection that rests isn't an answer either.
+// What a target sends unasked on an idle connection isn't an answer either.
 func TestUnsolicitedResponse(t *testing.T) {
-	speak, spoken := make(chan struct{}), make(chan struct{})
+	sendMore, sentMore := make(chan struct{}), make(chan struct{})
 	var first sync.Once
-	url, connections := keepAlive(t, func(c net.Conn, _ *http.Request) {
+	url, connections := keepAliveTarget(t, func(c net.Conn, _ *http.Request) {
 		_, _ = io.WriteString(c, realAnswer)
 		first.Do(func() {
 			go func() {
-				<-speak
+				<-sendMore
 				_, _ = io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
-				close(spoken)
+				close(sentMore)
 			}()
 		})
 	})
@@ -108,8 +109,8 @@ func TestUnsolicitedResponse(t *testing.T) {
 	if _, err := r.do(t, "GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	close(speak) // the response is read: let the target speak
-	<-spoken
+	close(sendMore) // the response is read: let the target send more
+	<-sentMore
 	nodetest.Eventually(t, "a new connection is made", func() bool {
 		resp, err := r.do(t, "GET", "/", "")
 		if err != nil || resp.Status != 200 {
@@ -119,19 +120,19 @@ func TestUnsolicitedResponse(t *testing.T) {
 	})
 }
 
-// A request that makes its target close the connection is sent at most twice, however many connections rest.
-func TestNoAmplification(t *testing.T) {
-	var poison atomic.Int64
+// A request that makes its target close the connection is sent at most twice, however many idle connections there are.
+func TestClosingRequestIsSentAtMostTwice(t *testing.T) {
+	var closing atomic.Int64
 	var arrived sync.WaitGroup
 	arrived.Add(20)
-	url, _ := keepAlive(t, func(c net.Conn, r *http.Request) {
+	url, _ := keepAliveTarget(t, func(c net.Conn, r *http.Request) {
 		if r.URL.Path == "/poison" {
-			poison.Add(1)
+			closing.Add(1)
 			c.Close()
 			return
 		}
 		arrived.Done()
-		arrived.Wait() // so that each needs a connection of its own
+		arrived.Wait() // so that each needs its own connection
 		_, _ = io.WriteString(c, realAnswer)
 	})
 	r := start(t, config(url))
@@ -147,14 +148,14 @@ func TestNoAmplification(t *testing.T) {
 	if _, err := r.do(t, "DELETE", "/poison", ""); node.CodeOf(err) != node.CodeUpstream {
 		t.Errorf("got %v", err)
 	}
-	if n := poison.Load(); n > 2 {
+	if n := closing.Load(); n > 2 {
 		t.Errorf("one DELETE ran %d times", n)
 	}
 }
 
-// A connection is used again although the last request's deadline has passed.
+// A connection is reused after the last request's deadline has passed.
 func TestReuseAfterDeadline(t *testing.T) {
-	url, connections := keepAlive(t, func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, realAnswer) })
+	url, connections := keepAliveTarget(t, func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, realAnswer) })
 	cfg := config(url)
 	cfg.Timeout = node.Duration(200 * time.Millisecond)
 	r := start(t, cfg)
@@ -169,9 +170,9 @@ func TestReuseAfterDeadline(t *testing.T) {
 	}
 }
 
-// An upstream whose start failed isn't a member: the next try serves every request.
+// An upstream that failed to start isn't a member: the next Apply makes one that serves every request.
 func TestFailedApplyLeavesNoMember(t *testing.T) {
-	s := server(t, func(http.ResponseWriter, *http.Request) {})
+	s := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	cfg := config(s.URL)
 	r := start(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -198,11 +199,11 @@ func TestFailedApplyLeavesNoMember(t *testing.T) {
 func TestShutdownIsParallel(t *testing.T) {
 	entered := make(chan struct{}, 2)
 	finish := make(chan struct{})
-	slow := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	slow := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		<-r.Context().Done() // never ends by itself
 	})
-	quick := server(t, func(http.ResponseWriter, *http.Request) {
+	quick := startServer(t, func(http.ResponseWriter, *http.Request) {
 		entered <- struct{}{}
 		<-finish
 	})
@@ -233,14 +234,14 @@ func TestShutdownIsParallel(t *testing.T) {
 	}
 }
 
-// Of two targets one of which hangs, the hanging one soon gets next to nothing.
+// A hanging target soon gets almost no requests.
 func TestHangingTarget(t *testing.T) {
 	var hung atomic.Int64
-	hangs := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	hangs := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		hung.Add(1)
 		<-r.Context().Done()
 	})
-	good := server(t, func(http.ResponseWriter, *http.Request) {})
+	good := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	r := start(t, config(hangs.URL, good.URL))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -268,8 +269,8 @@ func TestHangingTarget(t *testing.T) {
 	}
 }
 
-// forgetful takes connections and ends each of them when its second request comes.
-func forgetful(tb testing.TB) (url string, got *atomic.Int64) {
+// crashingTarget accepts connections and closes each of them at its second request.
+func crashingTarget(tb testing.TB) (url string, got *atomic.Int64) {
 	tb.Helper()
 	got = &atomic.Int64{}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -291,7 +292,7 @@ func forgetful(tb testing.TB) (url string, got *atomic.Int64) {
 						return
 					}
 					if got.Add(1); i == 1 {
-						return // the second request was taken, and ends the worker
+						return // the second request was read, and crashes the worker
 					}
 					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				}
@@ -301,9 +302,9 @@ func forgetful(tb testing.TB) (url string, got *atomic.Int64) {
 	return "http://" + l.Addr().String(), got
 }
 
-// A used connection that turns out to be closed is no failure, if a new one serves.
+// A reused connection that turns out to be closed is no failure, if a new one works.
 func TestClosedConnectionIsNoFailure(t *testing.T) {
-	url, got := forgetful(t)
+	url, got := crashingTarget(t)
 	cfg := config(url, newApp(t, 200).url)
 	cfg.Targets[0].Weight, cfg.Eject.Failures, cfg.Retry.Budget = 1000, 1, 100
 	r := start(t, cfg)
@@ -317,9 +318,9 @@ func TestClosedConnectionIsNoFailure(t *testing.T) {
 	}
 }
 
-// A target that falls over requests on used connections can't double its load, and is seen to fail.
-func TestResendBudget(t *testing.T) {
-	url, got := forgetful(t)
+// A target that crashes on requests over reused connections can't double its load, and its failures show.
+func TestSendAgainBudget(t *testing.T) {
+	url, got := crashingTarget(t)
 	r := start(t, config(url))
 	const requests = 100
 	for range requests {

@@ -15,25 +15,25 @@ import (
 	"millrace/node"
 )
 
-// Config says what a Set works with.
+// Config configures a Set.
 type Config struct {
 	Conn    *mesh.Conn
 	Log     *slog.Logger
-	Changed func(kind, detail string) // told when a target goes down, up, to rest or returns; may be nil
+	Changed func(kind, detail string) // called when a target goes down or up, is ejected or returns; may be nil
 
-	Resolver Resolver // nil means the system's
+	Resolver Resolver // nil means net.DefaultResolver
 }
 
-// Set is the upstreams that this node serves, by name. It is safe for concurrent use.
+// Set holds the upstreams that this node serves, by name. It is safe for concurrent use.
 type Set struct {
 	cfg Config
 
-	mu      sync.Mutex // guards what follows and the order of changes
+	mu      sync.Mutex // guards the fields below and the order of changes
 	members map[string]*Upstream
-	closed  bool // nothing joins any more
+	closed  bool // nothing can be added any more
 }
 
-// New makes an empty set; Apply fills it.
+// New makes an empty set. Apply fills it.
 func New(cfg Config) (*Set, error) {
 	if cfg.Conn == nil || cfg.Log == nil {
 		return nil, errors.New("configure upstreams: a mesh connection and a log are needed")
@@ -47,23 +47,23 @@ func New(cfg Config) (*Set, error) {
 	return &Set{cfg: cfg, members: map[string]*Upstream{}}, nil
 }
 
-// ErrCutOff means that requests of an upstream that left didn't end in time. The set is as configured all the same.
+// ErrCutOff means that requests of a removed upstream didn't end in time. The set is as configured nevertheless.
 var ErrCutOff = errors.New("requests were cut off")
 
-// Apply brings the set to the configuration: new upstreams join the mesh, changed ones go on with their new targets,
-// removed ones leave and finish what runs, all at the same time and at most until ctx ends. Remote upstreams are other
-// nodes' work. Calls must not overlap. It fails with ErrCutOff if nothing but that went wrong; any other error means
+// Apply changes the set to the configuration, concurrently and at most until ctx ends. New upstreams join the mesh.
+// Changed ones continue with their new targets. Removed ones leave and finish their requests. Remote upstreams are left
+// to other nodes. Calls must not overlap. If only requests were cut off, the error is ErrCutOff. Any other error means
 // that an upstream isn't as configured.
 func (s *Set) Apply(ctx context.Context, upstreams map[string]node.Upstream) error {
 	left, err := s.change(ctx, upstreams, s.lookUp(ctx, upstreams))
-	cut := drain(ctx, left)
+	cut := shutdownAll(ctx, left)
 	if err == nil && cut != nil {
 		return fmt.Errorf("%w: %w", ErrCutOff, cut)
 	}
 	return errors.Join(err, cut)
 }
 
-// lookUp resolves the names of all upstreams that are new or changed, before anybody must wait for it.
+// lookUp resolves the names of all new or changed upstreams, before anything is locked.
 func (s *Set) lookUp(ctx context.Context, upstreams map[string]node.Upstream) names {
 	var all []string
 	for name, cfg := range upstreams {
@@ -75,7 +75,7 @@ func (s *Set) lookUp(ctx context.Context, upstreams map[string]node.Upstream) na
 	return s.cfg.lookUp(ctx, slices.Compact(all))
 }
 
-// has reports whether an upstream is configured like that.
+// has reports whether an upstream has that configuration.
 func (s *Set) has(name string, cfg node.Upstream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,21 +83,21 @@ func (s *Set) has(name string, cfg node.Upstream) bool {
 	return u != nil && reflect.DeepEqual(u.state.Load().cfg, cfg)
 }
 
-// drain lets upstreams leave and finish what runs.
-func drain(ctx context.Context, left []*Upstream) error {
+// shutdownAll makes upstreams leave and finish their requests.
+func shutdownAll(ctx context.Context, left []*Upstream) error {
 	errs := make([]error, len(left))
-	var leaving sync.WaitGroup
+	var wg sync.WaitGroup
 	for i, u := range left {
-		leaving.Go(func() {
+		wg.Go(func() {
 			errs[i] = u.service.Shutdown(ctx)
 			u.close()
 		})
 	}
-	leaving.Wait()
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// change starts and changes upstreams and gives those that must leave.
+// change starts and changes upstreams, and returns those that must leave.
 func (s *Set) change(ctx context.Context, upstreams map[string]node.Upstream,
 	found names,
 ) (left []*Upstream, err error) {
@@ -136,18 +136,18 @@ func (s *Set) put(ctx context.Context, name string, cfg node.Upstream, found nam
 	}
 	if err := u.service.Open(ctx); err != nil {
 		u.close()
-		return err //nolint:wrapcheck // it names the upstream already
+		return err
 	}
 	s.members[name] = u
 	return nil
 }
 
-// Shutdown lets every upstream leave the mesh and finish what runs, at most until ctx ends. Apply fails from then on.
+// Shutdown makes every upstream leave the mesh and finish its requests, at most until ctx ends. Apply fails afterwards.
 func (s *Set) Shutdown(ctx context.Context) error {
-	return drain(ctx, s.takeAll())
+	return shutdownAll(ctx, s.takeAll())
 }
 
-// Close ends every upstream at once. Apply fails from then on.
+// Close ends every upstream at once. Apply fails afterwards.
 func (s *Set) Close() error {
 	var errs []error
 	for _, u := range s.takeAll() {
@@ -157,7 +157,7 @@ func (s *Set) Close() error {
 	return errors.Join(errs...)
 }
 
-// takeAll closes the set and gives what was in it.
+// takeAll closes the set and returns what was in it.
 func (s *Set) takeAll() []*Upstream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,21 +167,21 @@ func (s *Set) takeAll() []*Upstream {
 	return all
 }
 
-// Status is what is known about one upstream.
+// Status is the state of one upstream.
 type Status struct {
 	Name    string         `json:"name"`
-	Active  int            `json:"active"`  // requests that run
-	Retries uint64         `json:"retries"` // tries on top that the budget paid for
+	Active  int            `json:"active"`  // running requests
+	Retries uint64         `json:"retries"` // extra tries that the budget paid for
 	Unpaid  uint64         `json:"retries_denied"`
-	Hedges  uint64         `json:"hedges"`  // requests sent to a second target too
-	Waiting int64          `json:"waiting"` // requests that wait for a target with room
-	Refused uint64         `json:"refused"` // requests that no target had room for
+	Hedges  uint64         `json:"hedges"`  // requests that were also sent to a second target
+	Waiting int64          `json:"waiting"` // requests that wait for a target with capacity
+	Refused uint64         `json:"refused"` // requests refused because every target was at its limit
 	Targets []TargetStatus `json:"targets"`
-	Timeout node.Duration  `json:"timeout,omitzero"` // of its own
-	Next    string         `json:"next,omitempty"`   // of an explanation: which target the request would go to
+	Timeout node.Duration  `json:"timeout,omitzero"` // the upstream's own
+	Next    string         `json:"next,omitempty"`   // in an explanation: the target of the request
 }
 
-// Status lists the upstreams ordered by name.
+// Status returns the status of each upstream, ordered by name.
 func (s *Set) Status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,9 +193,9 @@ func (s *Set) Status() []Status {
 		st.Timeout = state.cfg.Timeout
 		st.Retries, st.Unpaid = state.budget.Spent()
 		st.Hedges = u.hedges.Load()
-		for i := range u.gates {
-			st.Waiting += u.gates[i].waiting.Load()
-			st.Refused += u.gates[i].refused.Load()
+		for i := range u.queues {
+			st.Waiting += u.queues[i].waiting.Load()
+			st.Refused += u.queues[i].refused.Load()
 		}
 		for _, t := range state.targets {
 			st.Targets = append(st.Targets, t.status())

@@ -15,10 +15,10 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A request that doesn't end in time is another matter than an upstream that doesn't start.
+// ErrCutOff distinguishes a request that doesn't end in time from an upstream that doesn't start.
 func TestCutOff(t *testing.T) {
 	entered, finish := make(chan struct{}, 2), make(chan struct{})
-	slow := server(t, func(http.ResponseWriter, *http.Request) {
+	slow := startServer(t, func(http.ResponseWriter, *http.Request) {
 		entered <- struct{}{}
 		<-finish
 	})
@@ -27,7 +27,7 @@ func TestCutOff(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ask := func() {
-		wg.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // its end is of no interest
+		wg.Go(func() { _, _ = r.do(t, "POST", "/", "x") }) // its result doesn't matter
 		<-entered
 	}
 	ask()
@@ -56,9 +56,9 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// A set that was ended stays so: a reload that comes too late starts nothing.
-func TestApplyAfterEnd(t *testing.T) {
-	app := server(t, func(http.ResponseWriter, *http.Request) {})
+// A set that was shut down or closed stays so: a late reload starts nothing.
+func TestApplyFailsAfterEnd(t *testing.T) {
+	app := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	for name, end := range map[string]func(*upstream.Set) error{
 		"shut down": func(s *upstream.Set) error { return s.Shutdown(t.Context()) },
 		"closed":    func(s *upstream.Set) error { return s.Close() },
@@ -74,12 +74,12 @@ func TestApplyAfterEnd(t *testing.T) {
 	}
 }
 
-// Requests that may not be repeated run while targets are added, removed and reweighted: none is lost, and those that
-// run at a removed target end there.
+// Targets are added, removed and reweighted while requests run that may not be repeated: none is lost, and those at a
+// removed target end there.
 func TestTargetsChangeUnderLoad(t *testing.T) {
-	urls := named(t, 6)
+	urls := indexedTargets(t, 6)
 	r := start(t, config(urls...))
-	sent, stop := r.busy(t, 8, "POST", "x", 0)
+	sent, stop := r.sendContinuously(t, 8, "POST", "x", 0)
 	for i := range 60 {
 		some := slices.Clone(urls)
 		rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
@@ -89,7 +89,7 @@ func TestTargetsChangeUnderLoad(t *testing.T) {
 			cfg.MaxRequests = 500 + i
 		}
 		if i%10 == 0 {
-			cfg.ConnectTimeout += node.Duration(i) // all targets are new ones
+			cfg.ConnectTimeout += node.Duration(i) // makes all targets new
 		}
 		if err := r.set.Apply(t.Context(), map[string]node.Upstream{"api": cfg}); err != nil {
 			t.Fatal(err)

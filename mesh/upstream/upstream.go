@@ -25,34 +25,35 @@ type Upstream struct {
 	state   atomic.Pointer[state]
 	service *mesh.Service
 
-	set     Config
-	gates   [2]gate // where requests wait for a stable target, and for a canary
-	canary  canary
-	hedges  atomic.Uint64
-	despair atomic.Int64 // the moment until which resting targets are used like others; see despairs
+	set             Config
+	queues          [2]waitQueue // for stable targets, and for canaries
+	canary          canary
+	hedges          atomic.Uint64
+	allFailingUntil atomic.Int64 // since epoch: until then ejected targets are used like others; see allFailing
 
-	mu      sync.Mutex // guards the order of changes
-	resting sync.Mutex // held while a target goes to rest
-	stop    context.CancelFunc
-	running sync.WaitGroup // health checks of the newest state
-	end     context.CancelFunc
-	ended   sync.WaitGroup // the resolver and the caretaker
+	mu              sync.Mutex // guards the order of changes
+	ejecting        sync.Mutex // held while a target is ejected
+	stopChecks      context.CancelFunc
+	checks          sync.WaitGroup // health checks of the current state
+	stopMaintenance context.CancelFunc
+	maintenance     sync.WaitGroup // the goroutines of resolve and maintain
 }
 
-func (u *Upstream) gate(canary bool) *gate {
+func (u *Upstream) queue(canary bool) *waitQueue {
 	if canary {
-		return &u.gates[1]
+		return &u.queues[1]
 	}
-	return &u.gates[0]
+	return &u.queues[0]
 }
 
-// turn lets those look for a target who wait for that kind, and those of the other kind, for whom it may stand in.
-func (u *Upstream) turn(canary bool) {
-	u.gate(canary).turn()
-	u.gate(!canary).turn()
+// wakeWaiting makes requests that wait for that kind of target try again. Those that wait for the other kind may use it
+// too.
+func (u *Upstream) wakeWaiting(canary bool) {
+	u.queue(canary).wakeFirst()
+	u.queue(!canary).wakeFirst()
 }
 
-// state is what a configuration made: replaced as a whole when it changes.
+// state is made from a configuration, and replaced as a whole when that changes.
 type state struct {
 	up      *Upstream
 	cfg     node.Upstream
@@ -62,14 +63,15 @@ type state struct {
 }
 
 func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upstream, error) {
-	u := &Upstream{name: name, log: set.Log.With("upstream", name), changed: set.Changed, set: set, stop: func() {}}
+	u := &Upstream{name: name, set: set, log: set.Log.With("upstream", name), changed: set.Changed}
+	u.stopChecks = func() {}
 	if err := u.apply(cfg, found); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	u.end = cancel
-	u.ended.Go(func() { u.resolve(ctx) })
-	u.ended.Go(func() { u.tend(ctx) })
+	u.stopMaintenance = cancel
+	u.maintenance.Go(func() { u.resolve(ctx) })
+	u.maintenance.Go(func() { u.maintain(ctx) })
 	service, err := set.Conn.NewService(mesh.ServiceConfig{
 		Destination: set.Conn.Upstream(name), Handler: u,
 		Limit: cfg.MaxRequests, Streams: true, Direct: true,
@@ -82,18 +84,18 @@ func newUpstream(set Config, name string, cfg node.Upstream, found names) (*Upst
 	return u, nil
 }
 
-// apply takes a new configuration, and what was found for the names in it. Targets that stay keep their connections and
-// what is known about them.
+// apply applies a new configuration with the addresses found for its names. Targets that stay keep their connections
+// and state.
 func (u *Upstream) apply(cfg node.Upstream, found names) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if old := u.state.Load(); old != nil {
-		found = found.or(old.names)
+		found = found.withFallback(old.names)
 	}
-	return u.change(cfg, found.of(cfg))
+	return u.change(cfg, found.only(cfg))
 }
 
-// change makes the state for a configuration and the addresses of its names. The caller holds mu.
+// change makes the state for a configuration and its addresses. The caller holds mu.
 func (u *Upstream) change(cfg node.Upstream, found names) error {
 	old := u.state.Load()
 	next := &state{up: u, cfg: cfg, names: found, budget: mesh.NewBudget()}
@@ -113,11 +115,11 @@ func (u *Upstream) change(cfg node.Upstream, found names) error {
 			next.targets = append(next.targets, t)
 		}
 	}
-	u.stop()
-	u.running.Wait()
+	u.stopChecks()
+	u.checks.Wait()
 	u.state.Store(next)
-	u.watch(next)
-	u.turn(false) // who waits may find room at the new ones
+	u.startChecks(next)
+	u.wakeWaiting(false) // waiting requests may use the new targets
 	if old != nil {
 		for _, t := range old.targets {
 			if !slices.Contains(next.targets, t) {
@@ -128,10 +130,10 @@ func (u *Upstream) change(cfg node.Upstream, found names) error {
 	return nil
 }
 
-// noAddress is that of a target whose connections find their way themselves.
+// noAddress is for a target whose connections resolve its name themselves.
 var noAddress = []netip.Addr{{}}
 
-// target gives the target of that address: the one that is there already, if only its surroundings changed.
+// target returns the target of that address. An existing one is configured and reused.
 func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget, addr netip.Addr) (*target, error) {
 	if old != nil {
 		for _, t := range old.targets {
@@ -146,13 +148,13 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 		return nil, err
 	}
 	t := &target{
-		up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + text(addr)), canary: tc.Canary,
+		up: u, url: tc.URL, addr: addr, hash: hashOf(string(tc.URL) + " " + addrText(addr)), canary: tc.Canary,
 		pool: p, log: u.log, now: time.Now,
 	}
 	t.changed = func(kind, detail string) { u.changed(kind, u.name+" "+detail) }
 	t.configure(cfg, tc)
-	if old != nil { // it begins slowly, beside those that are warm
-		t.returned.Store(moment(t.now()))
+	if old != nil { // it starts slowly beside warm ones
+		t.returned.Store(sinceEpoch(t.now()))
 	}
 	return t, nil
 }
@@ -160,8 +162,8 @@ func (u *Upstream) target(old *state, cfg node.Upstream, tc node.UpstreamTarget,
 // configure sets what a reload may change.
 func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 	t.weight.Store(int64(tc.Weight))
-	t.pool.within.Store(int64(cfg.ConnectTimeout))
-	if cfg.Health == nil { // nobody would find out that it is up again
+	t.pool.connectTimeout.Store(int64(cfg.ConnectTimeout))
+	if cfg.Health == nil { // no check would bring it up again
 		t.down.Store(false)
 	}
 	switch limit := cfg.Concurrency.Max; {
@@ -173,29 +175,29 @@ func (t *target) configure(cfg node.Upstream, tc node.UpstreamTarget) {
 	}
 }
 
-// watch starts the health checks of a state; stop ends them.
-func (u *Upstream) watch(s *state) {
+// startChecks starts the health checks of a state. stopChecks ends them.
+func (u *Upstream) startChecks(s *state) {
 	ctx, cancel := context.WithCancel(context.Background())
-	u.stop = cancel
+	u.stopChecks = cancel
 	if s.cfg.Health == nil {
 		return
 	}
 	for _, t := range s.targets {
-		u.running.Go(func() { t.watch(ctx, *s.cfg.Health) })
+		u.checks.Go(func() { t.checkHealth(ctx, *s.cfg.Health) })
 	}
 }
 
-// tendEvery is how often targets are compared, and sweepEvery, in its multiples, how often idle connections are looked
-// at when no request does.
+// Targets are compared each maintainEvery. Idle connections are checked each sweepEvery of that, for when no request
+// does it.
 const (
-	tendEvery  = time.Second
-	sweepEvery = 5
+	maintainEvery = time.Second
+	sweepEvery    = 5
 )
 
-// tend takes care of the targets until ctx ends: those that are much slower than the others rest, and connections that
-// rest for too long are closed.
-func (u *Upstream) tend(ctx context.Context) {
-	tick := time.NewTicker(tendEvery)
+// maintain ejects targets that are much slower than the others, and closes connections that are idle for too long,
+// until ctx ends.
+func (u *Upstream) maintain(ctx context.Context) {
+	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		select {
@@ -205,48 +207,48 @@ func (u *Upstream) tend(ctx context.Context) {
 		}
 		s := u.state.Load()
 		if s.cfg.Eject.Slow > 0 {
-			for _, t := range s.slow() {
+			for _, t := range s.slowTargets() {
 				t.eject(errSlow)
 			}
 		}
 		for _, t := range s.targets {
 			if n%sweepEvery == 0 {
-				t.pool.sweep()
+				t.pool.closeExpired()
 			}
 		}
 	}
 }
 
-// Handle asks one target, and others if the first fails and the request may be repeated.
+// Handle asks one target, and others if it fails and the request may be repeated.
 func (u *Upstream) Handle(ctx context.Context, req *mesh.Request) (*mesh.Response, error) {
 	s := u.state.Load()
-	last := s.newAttempt(req, s.deadline(req)).run(ctx)
+	last := s.newCall(req, s.deadline(req)).run(ctx)
 	if last.resp != nil && last.err == nil {
 		return last.resp, nil
 	}
-	return nil, u.failure(ctx, req, last)
+	return nil, u.callError(ctx, req, last)
 }
 
-// deadline is by when the request must be answered: that of its route, unless the upstream gives up before.
+// deadline returns when the request must be answered: its own deadline, or an earlier one of the upstream.
 func (s *state) deadline(req *mesh.Request) time.Time {
-	if own := s.cfg.Timeout.Std(); own > 0 {
-		if at := time.Now().Add(own); at.Before(req.Deadline) {
+	if timeout := s.cfg.Timeout.Std(); timeout > 0 {
+		if at := time.Now().Add(timeout); at.Before(req.Deadline) {
 			return at
 		}
 	}
 	return req.Deadline
 }
 
-// close ends checks, connections, and the requests that still run.
+// close ends the checks, the connections, and the running requests.
 func (u *Upstream) close() {
-	u.end()
-	u.ended.Wait()
+	u.stopMaintenance()
+	u.maintenance.Wait()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.stop()
-	u.running.Wait()
+	u.stopChecks()
+	u.checks.Wait()
 	for _, t := range u.state.Load().targets {
 		t.pool.close()
-		t.pool.cut()
+		t.pool.closeInUse()
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// rig is an upstream named "api" on a mesh of its own.
+// rig is an upstream named "api" on its own mesh.
 type rig struct {
 	conn *mesh.Conn
 	set  *upstream.Set
@@ -58,12 +58,12 @@ func (r *rig) do(tb testing.TB, method, target string, body string, header ...me
 		Method: method, Target: target, Host: "shop.example", Header: header, Body: []byte(body),
 		Deadline: time.Now().Add(20 * time.Second),
 	})
-	return whole(resp, err)
+	return readWhole(resp, err)
 }
 
-// busy has clients send request after request, with a pause between them, until stop is called; each must be answered
-// 200. sent counts them.
-func (r *rig) busy(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64,
+// sendContinuously sends requests from that many clients, with a pause between them, until stop is called. Each must be
+// answered 200. sent counts them.
+func (r *rig) sendContinuously(t *testing.T, clients int, method, body string, pause time.Duration) (sent *atomic.Int64,
 	stop func(),
 ) {
 	t.Helper()
@@ -104,7 +104,7 @@ func (r *rig) state(url string) string {
 	return "unknown"
 }
 
-func server(tb testing.TB, h http.HandlerFunc) *httptest.Server {
+func startServer(tb testing.TB, h http.HandlerFunc) *httptest.Server {
 	tb.Helper()
 	s := httptest.NewServer(h)
 	tb.Cleanup(s.Close)
@@ -112,7 +112,7 @@ func server(tb testing.TB, h http.HandlerFunc) *httptest.Server {
 }
 
 func TestForwards(t *testing.T) {
-	s := server(t, func(w http.ResponseWriter, r *http.Request) {
+	s := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Add("Set-Cookie", "a=1")
 		w.Header().Add("Set-Cookie", "b=2")
@@ -140,8 +140,8 @@ func TestForwards(t *testing.T) {
 	}
 }
 
-// whole reads a response's stream to its end.
-func whole(resp *mesh.Response, err error) (*mesh.Response, error) {
+// readWhole reads a response's stream to its end.
+func readWhole(resp *mesh.Response, err error) (*mesh.Response, error) {
 	if err != nil || resp.Stream == nil {
 		return resp, err
 	}
@@ -150,9 +150,9 @@ func whole(resp *mesh.Response, err error) (*mesh.Response, error) {
 	return resp, err
 }
 
-// Every way that RFC 9112 §6.3 frames a body, and the answers that have none.
+// All framings of a body by RFC 9112 §6.3, and the answers without one.
 func TestBodies(t *testing.T) {
-	s := server(t, func(w http.ResponseWriter, r *http.Request) {
+	s := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/chunked":
 			for i := range 3 {
@@ -201,13 +201,13 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// raw is a target that answers each connection with bytes as they are and closes it.
-func raw(tb testing.TB, answer string) (url string, requests *atomic.Int64) {
+// rawTarget answers each connection with the given bytes and closes it.
+func rawTarget(tb testing.TB, answer string) (url string, requests *atomic.Int64) {
 	tb.Helper()
 	requests = new(atomic.Int64)
-	return listening(tb, func(c net.Conn) {
+	return listeningTarget(tb, func(c net.Conn) {
 		requests.Add(1)
-		says(answer)(c)
+		answering(answer)(c)
 	}), requests
 }
 
@@ -240,7 +240,7 @@ func TestRawResponses(t *testing.T) {
 		{"nothing", "", "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			url, requests := raw(t, c.answer)
+			url, requests := rawTarget(t, c.answer)
 			r := start(t, config(url))
 			resp, err := r.do(t, "POST", "/", "x")
 			if c.broken {
@@ -257,7 +257,7 @@ func TestRawResponses(t *testing.T) {
 	}
 }
 
-// Whatever a target answers, nothing crashes and nothing invalid comes out.
+// Whatever a target answers, nothing crashes and nothing invalid is returned.
 func FuzzResponse(f *testing.F) {
 	f.Add("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "GET")
 	f.Add("HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\nKeep-Alive: timeout=5\r\n\r\n", "HEAD")
@@ -271,11 +271,11 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-// A GET is sent to another target when the first breaks off; a POST that may have arrived is not.
+// A GET is sent to another target when the first closes the connection. A POST that may have arrived isn't.
 func TestRetries(t *testing.T) {
-	broken, sent := raw(t, "")
+	broken, sent := rawTarget(t, "")
 	var served atomic.Int64
-	good := server(t, func(http.ResponseWriter, *http.Request) { served.Add(1) })
+	good := startServer(t, func(http.ResponseWriter, *http.Request) { served.Add(1) })
 	dead := "http://127.0.0.1:1"
 	t.Run("GET", func(t *testing.T) {
 		r := start(t, config(broken, good.URL))
@@ -312,9 +312,9 @@ func TestRetries(t *testing.T) {
 	})
 }
 
-// A connection that the target has closed while it rested isn't an error for anybody, not even for a POST.
+// An idle connection that the target has closed causes no error, not even for a POST.
 func TestStaleConnections(t *testing.T) {
-	s := server(t, func(http.ResponseWriter, *http.Request) {})
+	s := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	r := start(t, config(s.URL))
 	for _, method := range []string{"GET", "POST", "GET", "POST"} {
 		if _, err := r.do(t, method, "/", ""); err != nil {
@@ -326,7 +326,7 @@ func TestStaleConnections(t *testing.T) {
 
 func TestTimeouts(t *testing.T) {
 	release := make(chan struct{})
-	s := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	s := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -345,7 +345,7 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// How long a target may take is the route's to say, unless the upstream has a timeout that is shorter.
+// A target may take as long as the route allows, unless the upstream has a shorter timeout.
 func TestRouteTimeoutCounts(t *testing.T) {
 	now := time.Now()
 	req := &mesh.Request{Deadline: now.Add(time.Minute)}
@@ -361,13 +361,13 @@ func TestRouteTimeoutCounts(t *testing.T) {
 	}
 }
 
-// A target whose health check fails gets no requests, and gets them again when it passes.
+// A target whose health check fails gets no requests until it passes again.
 func TestHealth(t *testing.T) {
 	var sick atomic.Bool
 	var served [2]atomic.Int64
 	targets := make([]*httptest.Server, 2)
 	for i := range targets {
-		targets[i] = server(t, func(w http.ResponseWriter, r *http.Request) {
+		targets[i] = startServer(t, func(w http.ResponseWriter, r *http.Request) {
 			if i == 1 && sick.Load() {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
@@ -412,7 +412,7 @@ func TestHealth(t *testing.T) {
 
 // Once the health check has noticed that a target stopped, no client sees an error, whatever the method.
 func TestStoppedTarget(t *testing.T) {
-	stays := server(t, func(http.ResponseWriter, *http.Request) {})
+	stays := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	stops := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	cfg := config(stays.URL, stops.URL)
 	cfg.Health = &node.Health{Path: "/"}
@@ -439,10 +439,10 @@ func TestStoppedTarget(t *testing.T) {
 	}
 }
 
-// A target that fails requests in a row rests, returns, and is used although it rests when there is no other.
-func TestResting(t *testing.T) {
-	broken, sent := raw(t, "")
-	good := server(t, func(http.ResponseWriter, *http.Request) {})
+// A target that fails requests in a row is ejected and returns. It is used while ejected if there is no other.
+func TestEjection(t *testing.T) {
+	broken, sent := rawTarget(t, "")
+	good := startServer(t, func(http.ResponseWriter, *http.Request) {})
 	r := start(t, config(broken, good.URL))
 	nodetest.Eventually(t, "the failing target rests", func() bool {
 		_, _ = r.do(t, "GET", "/", "")
@@ -454,7 +454,7 @@ func TestResting(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := sent.Load() - before; n > 1 { // one, if the rest just ended
+	if n := sent.Load() - before; n > 1 { // one, if the ejection just ended
 		t.Errorf("the resting target got %d requests", n)
 	}
 	nodetest.Eventually(t, "it is tried again", func() bool {
@@ -472,7 +472,7 @@ func TestResting(t *testing.T) {
 	}
 }
 
-// Weights share requests out, and of two equal targets the slow one gets fewer.
+// Weights distribute the requests. Of two equal targets the slow one gets fewer.
 func TestBalance(t *testing.T) {
 	var counts [2]atomic.Int64
 	handler := func(i int, delay time.Duration) http.HandlerFunc {
@@ -502,13 +502,13 @@ func TestBalance(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	cfg := config(server(t, handler(0, 0)).URL, server(t, handler(1, 0)).URL)
+	cfg := config(startServer(t, handler(0, 0)).URL, startServer(t, handler(1, 0)).URL)
 	cfg.Targets[1].Weight = 3
 	load(start(t, cfg), 1600)
 	if share := float64(counts[1].Load()) / 1600; share < 0.6 || share > 0.9 {
 		t.Errorf("the target of weight 3 in 4 got %.0f %%", share*100)
 	}
-	load(start(t, config(server(t, handler(0, 0)).URL, server(t, handler(1, 5*time.Millisecond)).URL)), 800)
+	load(start(t, config(startServer(t, handler(0, 0)).URL, startServer(t, handler(1, 5*time.Millisecond)).URL)), 800)
 	if counts[1].Load() >= counts[0].Load() {
 		t.Errorf("the slow target got %d requests, the fast one %d", counts[1].Load(), counts[0].Load())
 	}
@@ -517,7 +517,7 @@ func TestBalance(t *testing.T) {
 // Canceling a request ends the call to the target.
 func TestCancelReachesTarget(t *testing.T) {
 	started, ended := make(chan struct{}), make(chan struct{})
-	s := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	s := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		close(started)
 		<-r.Context().Done()
 		close(ended)
@@ -528,11 +528,11 @@ func TestCancelReachesTarget(t *testing.T) {
 			&mesh.Request{Method: "POST", Target: "/", Host: "h", Deadline: time.Now().Add(300 * time.Millisecond)})
 	}()
 	<-started
-	<-ended // the test's own time-out fails this
+	<-ended // the test's own timeout fails this
 }
 
 func BenchmarkUpstream(b *testing.B) {
-	s := server(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })
+	s := startServer(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })
 	r := start(b, config(s.URL))
 	b.ReportAllocs()
 	b.SetParallelism(16)

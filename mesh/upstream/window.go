@@ -2,53 +2,53 @@ package upstream
 
 import "time"
 
-// window sums what a target did within the last ten seconds. The zero value is ready; it isn't safe for concurrent use.
+// window sums a target's results of the last ten seconds. The zero value is ready. It isn't safe for concurrent use.
 type window struct{ buckets [10]bucket }
 
-// bucket is one second.
+// bucket holds the sums of one second.
 type bucket struct {
 	second int64
 	sums
 }
 
-// sums is how requests ended.
+// sums counts requests by result.
 type sums struct {
 	requests, failed int
-	timed            int           // those that didn't fail, and those that were given up
-	took             time.Duration // of the timed ones
+	timed            int           // requests that were answered or abandoned
+	took             time.Duration // total time of those
 }
 
-// ending is how a request ended.
-type ending byte
+// result is how a request ended.
+type result byte
 
 const (
-	ended   ending = iota
-	failed         // the target spoiled it
-	givenUp        // nobody waited for its end: it tells of slowness, and neither of success nor of failure
+	resultAnswered  result = iota
+	resultFailed           // the target failed it
+	resultAbandoned        // given up: shows slowness, but neither success nor failure
 )
 
-func (w *window) add(now time.Time, how ending, took time.Duration) {
-	second := moment(now) / int64(time.Second)
+func (w *window) record(now time.Time, how result, took time.Duration) {
+	second := sinceEpoch(now) / int64(time.Second)
 	const n = int64(len(w.buckets))
 	b := &w.buckets[(second%n+n)%n]
 	if b.second != second {
 		*b = bucket{second: second}
 	}
 	switch how {
-	case failed:
+	case resultFailed:
 		b.requests++
 		b.failed++
 		return
-	case ended:
+	case resultAnswered:
 		b.requests++
-	case givenUp:
+	case resultAbandoned:
 	}
 	b.timed++
 	b.took += took
 }
 
 func (w *window) sums(now time.Time) (s sums) {
-	second := moment(now) / int64(time.Second)
+	second := sinceEpoch(now) / int64(time.Second)
 	for _, b := range w.buckets {
 		if second-b.second < int64(len(w.buckets)) {
 			s.requests += b.requests
@@ -60,7 +60,7 @@ func (w *window) sums(now time.Time) (s sums) {
 	return s
 }
 
-// mean is the average time of the requests that were timed, 0 without any.
+// mean is the average time of the requests that were timed, or 0 if none was.
 func (s sums) mean() time.Duration {
 	if s.timed == 0 {
 		return 0

@@ -20,7 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// hello is your part: an ordinary HTTP handler. Its context tells when nobody waits any more.
+// hello is your part: an ordinary HTTP handler. Its context ends when nobody waits any more.
 func hello(w http.ResponseWriter, r *http.Request) {
 	if wait, err := time.ParseDuration(r.URL.Query().Get("wait") + "ms"); err == nil {
 		select {
@@ -49,7 +49,7 @@ func main() {
 		select {
 		case slots <- struct{}{}:
 			running.Go(func() { answer(msg); <-slots })
-		default: // full: another member gets it
+		default: // at the limit: the caller asks another member
 			_ = msg.RespondMsg(&nats.Msg{Header: nats.Header{"Millrace-Busy": {"1"}}})
 		}
 	})
@@ -71,9 +71,9 @@ func main() {
 	check(nc.Flush())
 }
 
-var calls sync.Map // nonce -> context.CancelFunc of what runs
+var calls sync.Map // nonce -> context.CancelFunc of running requests
 
-// answer takes an HTTP/1.1 request message and sends an HTTP/1.1 response message.
+// answer handles an HTTP/1.1 request message and sends an HTTP/1.1 response message.
 func answer(msg *nats.Msg) {
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(msg.Data)))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// backlog gives the address of a socket that takes no connection, behind whose first ones others get no answer.
+// backlog returns the address of a socket that accepts nothing. Connections beyond its backlog get no answer.
 func backlog(tb testing.TB) string {
 	tb.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -35,29 +35,30 @@ func backlog(tb testing.TB) string {
 	return (&net.TCPAddr{IP: own.Addr[:], Port: own.Port}).String()
 }
 
-// A node without a free file descriptor can't ask anybody. That is told as its own failure, and no target rests for it.
-func TestOwnDescriptorsAreNoFailureOfTheTarget(t *testing.T) {
-	// no connection rests
+// A node without a free file descriptor can't connect. That is reported as its own failure, and no target is ejected
+// for it.
+func TestNodeDescriptorLimitIsNoTargetFailure(t *testing.T) {
+	// no idle connection
 	last := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }
-	one, two := server(t, last).URL, server(t, last).URL
+	one, two := startServer(t, last).URL, startServer(t, last).URL
 	for name, cfg := range map[string]node.Upstream{
 		"addresses": config(one, two),
 		"a name":    config(strings.Replace(one, "127.0.0.1", "localhost", 1)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg.Resolve = 0 // but for each connection
-			ownDescriptors(t, cfg)
+			cfg.Resolve = 0 // for each connection instead
+			testDescriptorLimit(t, cfg)
 		})
 	}
 }
 
-func ownDescriptors(t *testing.T, cfg node.Upstream) {
+func testDescriptorLimit(t *testing.T, cfg node.Upstream) {
 	t.Helper()
-	r, log := logged(t, cfg)
+	r, log := startWithLog(t, cfg)
 	if _, err := r.do(t, "GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	release := useUp(t)
+	release := exhaustDescriptors(t)
 	for range 20 {
 		_, err := r.do(t, "GET", "/", "")
 		e, ok := errors.AsType[*node.Error](err)
@@ -81,20 +82,20 @@ func ownDescriptors(t *testing.T, cfg node.Upstream) {
 	}
 }
 
-// A health check that the node can't make for want of descriptors says nothing about the target.
-func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
+// A health check that fails for lack of the node's descriptors says nothing about the target.
+func TestNodeDescriptorLimitFailsNoHealthCheck(t *testing.T) {
 	var checks atomic.Int64
-	s := server(t, func(w http.ResponseWriter, _ *http.Request) {
+	s := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		checks.Add(1)
 		w.Header().Set("Connection", "close")
 	})
 	cfg := config(s.URL)
 	cfg.Health = &node.Health{Path: "/"}
 	cfg.Health.Defaults()
-	cfg.Health.Interval, cfg.Health.Fails = node.Duration(10*time.Millisecond), 3 // one may be on its way
-	r, log := logged(t, cfg)
+	cfg.Health.Interval, cfg.Health.Fails = node.Duration(10*time.Millisecond), 3 // one may be running
+	r, log := startWithLog(t, cfg)
 	nodetest.Eventually(t, "it is checked", func() bool { return checks.Load() > 0 })
-	release := useUp(t)
+	release := exhaustDescriptors(t)
 	nodetest.Eventually(t, "checks can't be made", func() bool {
 		return len(log.of(t, "upstream request failed")) >= 2
 	})
@@ -107,8 +108,8 @@ func TestOwnDescriptorsFailNoHealthCheck(t *testing.T) {
 	}
 }
 
-// useUp takes every descriptor that the process may have, of few, and those that become free.
-func useUp(t *testing.T) (release func()) {
+// exhaustDescriptors lowers the process's limit and takes every descriptor, also those that become free.
+func exhaustDescriptors(t *testing.T) (release func()) {
 	t.Helper()
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
@@ -120,7 +121,7 @@ func useUp(t *testing.T) (release func()) {
 		t.Fatal(err)
 	}
 	var taken []*os.File
-	var calm, once sync.Once
+	var quietOnce, once sync.Once
 	quiet, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -129,7 +130,7 @@ func useUp(t *testing.T) (release func()) {
 				taken, still = append(taken, f), 0
 			}
 			if still == 50 {
-				calm.Do(func() { close(quiet) })
+				quietOnce.Do(func() { close(quiet) })
 			}
 			select {
 			case <-done:

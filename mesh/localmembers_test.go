@@ -18,55 +18,57 @@ import (
 	"millrace/node/nodetest"
 )
 
-// Over either carrier the same tests hold.
+// The same tests pass over either carrier.
 func TestCarriers(t *testing.T) {
 	before := natsservertest.Local
 	defer func() { natsservertest.Local, direct = before, false }()
 	for _, mode := range []node.Local{node.LocalNearest, node.LocalNATS} {
 		natsservertest.Local = mode
 		for name, test := range map[string]func(*testing.T){
-			"Do": TestDo, "Timeout": TestTimeout, "Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent,
-			"HandlerPanics": TestHandlerPanics,
-			"HugeHeads":     TestHugeHeads, "NoMixing": TestNoMixing, "Shutdown": TestShutdownDropsNothing,
-			"StreamedReply":          TestStreamedReply,
-			"StreamOutlivesDeadline": TestStreamOutlivesDeadline, "Interim": TestInterim, "BodyPanics": TestBodyPanics,
+			"Do": TestDo, "Timeout": TestTimeout, "Cancel": TestCancelStopsMember, "Busy": TestBusyMembers,
+			"Concurrent": TestMemberRunsRequestsConcurrently, "HandlerPanics": TestHandlerPanics,
+			"HugeHeads": TestOversizedHeads, "Separate": TestConcurrentRequestsStaySeparate,
+			"Shutdown": TestShutdownAnswersEverything, "StreamedReply": TestStreamedReply,
+			"StreamOutlivesDeadline": TestStreamOutlivesDeadline, "Interim": TestInterimResponses,
+			"BodyPanics": TestBodyPanics,
 		} {
 			t.Run(string(mode)+"/"+name, test)
 		}
 	}
 	natsservertest.Local, direct = node.LocalNearest, true
 	for name, test := range map[string]func(*testing.T){
-		"Cancel": TestCancel, "Busy": TestBusy, "Concurrent": TestConcurrent, "HandlerPanics": TestHandlerPanics,
-		"HugeHeads": TestHugeHeads, "NoMixing": TestNoMixing,
-		"Shutdown": TestShutdownDropsNothing, "Interim": TestInterim, "BodyPanics": TestBodyPanics,
+		"Cancel": TestCancelStopsMember, "Busy": TestBusyMembers,
+		"Concurrent": TestMemberRunsRequestsConcurrently, "HandlerPanics": TestHandlerPanics,
+		"HugeHeads": TestOversizedHeads, "Separate": TestConcurrentRequestsStaySeparate,
+		"Shutdown": TestShutdownAnswersEverything, "Interim": TestInterimResponses, "BodyPanics": TestBodyPanics,
 	} {
 		t.Run("direct/"+name, test)
 	}
 }
 
-// panicking is a body that panics when it is read, or only when it is closed.
-type panicking struct {
+// panickingBody is a body that panics when it is read, or only when it is closed.
+type panickingBody struct {
 	mesh.Body
 
 	whenClosed bool
 }
 
-func (p *panicking) Next() (mesh.Piece, error) {
+func (p *panickingBody) Next() (mesh.Piece, error) {
 	if !p.whenClosed {
 		panic("next")
 	}
 	return p.Body.Next()
 }
 
-func (p *panicking) Close() error { panic("close") }
+func (p *panickingBody) Close() error { panic("close") }
 
-// A body that panics breaks off, and harms nobody else.
+// A body that panics ends with an error, and affects nothing else.
 func TestBodyPanics(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t))
 	serve(t, c, "hello", 0, func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 		return &mesh.Response{
 			Status: 200,
-			Stream: &panicking{mesh.NewBody(strings.NewReader("hello")), r.Target == "/close"}, Length: 5,
+			Stream: &panickingBody{mesh.NewBody(strings.NewReader("hello")), r.Target == "/close"}, Length: 5,
 		}, nil
 	})
 	for _, target := range []string{"/next", "/close", "/next"} {
@@ -80,14 +82,14 @@ func TestBodyPanics(t *testing.T) {
 		}
 		_ = resp.Stream.Close()
 	}
-	settled(t, c)
+	noStreamsLeft(t, c)
 }
 
-func carried(c *mesh.Conn) uint64 { return stats(c, "http.hello").Local }
+func localCount(c *mesh.Conn) uint64 { return stats(c, "http.hello").Local }
 
-// In mode auto the wire is taken while an observer or a second member listens, and only then; no request fails over
-// that.
-func TestNearAuto(t *testing.T) {
+// In mode auto requests go over NATS while an observer or a second member subscribes, and only then. No request fails
+// when that changes.
+func TestLocalAuto(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
 	serve(t, c, "hello", 0, hello)
@@ -113,19 +115,19 @@ func TestNearAuto(t *testing.T) {
 	}
 	defer clients.Wait()
 	defer close(stop)
-	some := func() { // lets requests pass, which are counted
+	some := func() { // sends requests, which are counted
 		all := sent.Load()
 		nodetest.Eventually(t, "requests pass", func() bool { return sent.Load() > all+100 || t.Failed() })
 	}
 	inMemory := func() bool {
-		local, all := carried(c), sent.Load()
+		local, all := localCount(c), sent.Load()
 		some()
-		return sent.Load() > all+20 && carried(c)-local+20 > sent.Load()-all
+		return sent.Load() > all+20 && localCount(c)-local+20 > sent.Load()-all
 	}
 	onWire := func() bool {
-		local, all := carried(c), sent.Load()
+		local, all := localCount(c), sent.Load()
 		some()
-		return sent.Load() > all+20 && carried(c) == local
+		return sent.Load() > all+20 && localCount(c) == local
 	}
 	within := func(what string, ok func() bool) {
 		t.Helper()
@@ -160,8 +162,8 @@ func TestNearAuto(t *testing.T) {
 	within("its end moves them back", inMemory)
 }
 
-// Nearest prefers the member in this process until it is full.
-func TestNearest(t *testing.T) {
+// Mode nearest prefers the local member until it is at its limit.
+func TestLocalNearest(t *testing.T) {
 	s := natsservertest.Start(t)
 	before := natsservertest.Local
 	natsservertest.Local = node.LocalNearest
@@ -196,7 +198,7 @@ func TestNearest(t *testing.T) {
 			t.Fatalf("%s answered", got)
 		}
 	}
-	// an answer comes before its place is
+	// The answer comes before the permit is returned.
 	nodetest.Eventually(t, "all places are free", func() bool { return here.Active() == 0 })
 	var waiting sync.WaitGroup
 	for range places {
@@ -207,7 +209,7 @@ func TestNearest(t *testing.T) {
 			}
 		})
 	}
-	for range places { // before others ask for the places
+	for range places { // before others ask for the permits
 		<-entered
 	}
 	nodetest.Eventually(t, "the full member is passed by", func() bool { return ask() == "there" })

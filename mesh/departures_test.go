@@ -22,7 +22,7 @@ import (
 // soon is far less than the deadline of the calls below, and far more than any of them should take.
 const soon = 40 * time.Second
 
-// timely fails the test if what it measures took until near a deadline.
+// timely fails the test if the time until done is called comes near a deadline.
 func timely(t *testing.T, what string) (done func()) {
 	t.Helper()
 	begun := time.Now()
@@ -34,24 +34,24 @@ func timely(t *testing.T, what string) (done func()) {
 	}
 }
 
-// dying is a member that dies with the first request it gets.
-func dying(t *testing.T, url, subject string) {
+// dyingMember is a member that dies with the first request it gets.
+func dyingMember(t *testing.T, url, subject string) {
 	t.Helper()
 	var self atomic.Pointer[nats.Conn]
 	self.Store(subscribe(t, url, subject, func(*nats.Msg) { go self.Load().Close() }))
 }
 
-// A lone member dies with a request: the caller is told, on its node and on another.
-func TestLoneMemberDies(t *testing.T) {
+// The only member dies with a request: the caller learns it, on its node and on another.
+func TestOnlyMemberDies(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for i, s := range servers[:2] {
 		c := natsservertest.Connect(t, s)
-		natsservertest.Connect(t, servers[0]) // the member's node tells
+		natsservertest.Connect(t, servers[0]) // the member's node announces it
 		for _, method := range []string{"GET", "POST"} {
 			t.Run(fmt.Sprint(method, " from node ", i+1), func(t *testing.T) {
 				defer timely(t, "the answer")()
 				name := fmt.Sprint("m", i, method)
-				dying(t, servers[0].ClientURL(), "http."+name)
+				dyingMember(t, servers[0].ClientURL(), "http."+name)
 				nodetest.Eventually(t, "the member is known", func() bool { return s.Anybody("http." + name) })
 				_, err := c.Do(t.Context(), c.Service(name), request(method, "/", 5*time.Minute))
 				wantCode(t, err, node.CodeUpstream)
@@ -63,7 +63,7 @@ func TestLoneMemberDies(t *testing.T) {
 	}
 }
 
-// Of several members one dies with a GET: another is asked at once.
+// One of several members dies with a GET: another member is asked at once.
 func TestOneOfSeveralMembersDies(t *testing.T) {
 	defer timely(t, "the answer")()
 	s := natsservertest.Start(t)
@@ -87,8 +87,8 @@ func TestOneOfSeveralMembersDies(t *testing.T) {
 	}
 }
 
-// A member that answers, slowly, and dies at once has answered.
-func TestMemberAnswersAndDies(t *testing.T) {
+// A reply counts even if its member dies right after it.
+func TestReplyOfDeadMemberCounts(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	for i := range 50 {
@@ -96,7 +96,7 @@ func TestMemberAnswersAndDies(t *testing.T) {
 		var self atomic.Pointer[nats.Conn]
 		self.Store(subscribe(t, s.ClientURL(), "http."+name, func(msg *nats.Msg) {
 			if i%5 == 0 {
-				<-time.After(150 * time.Millisecond) // the call is watched by then
+				<-time.After(150 * time.Millisecond) // until the call is registered as waiting
 			}
 			_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nlast words"))
 			_ = self.Load().Flush()
@@ -109,8 +109,8 @@ func TestMemberAnswersAndDies(t *testing.T) {
 	}
 }
 
-// A member that has left its group and still works keeps its requests when the last other one dies, or ends as it
-// should: it hears cancellations.
+// A member that has left its group and still runs requests keeps them when the last other member dies or leaves: it
+// still subscribes to cancellations.
 func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -147,7 +147,7 @@ func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 			}
 		}
 		other.Close()
-		dying(t, s.ClientURL(), "http.after") // told later than the other
+		dyingMember(t, s.ClientURL(), "http.after") // announced after the other
 		_, err := c.Do(t.Context(), c.Service("after"), request("POST", "/", 5*time.Minute))
 		wantCode(t, err, node.CodeUpstream)
 	}
@@ -157,8 +157,8 @@ func TestDrainingMemberKeepsItsRequests(t *testing.T) {
 	}
 }
 
-// The death of one service's member is nothing to calls of another, nor to those that a member in this process runs.
-func TestOthersMayDie(t *testing.T) {
+// The death of one service's member affects neither calls of another service nor those that a local member runs.
+func TestUnrelatedDeathsAreIgnored(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	release := make(chan struct{})
@@ -179,7 +179,7 @@ func TestOthersMayDie(t *testing.T) {
 	}
 	for i := range 3 {
 		name := fmt.Sprint("dies", i)
-		dying(t, s.ClientURL(), "http."+name)
+		dyingMember(t, s.ClientURL(), "http."+name)
 		_, err := c.Do(t.Context(), c.Service(name), request("POST", "/", 5*time.Minute))
 		wantCode(t, err, node.CodeUpstream)
 	}
@@ -191,18 +191,18 @@ func TestOthersMayDie(t *testing.T) {
 	}
 }
 
-// A plain NATS service that dies with a request is as gone.
+// A plain NATS service that dies with a request fails the call too.
 func TestPlainServiceDies(t *testing.T) {
 	defer timely(t, "the answer")()
 	s := natsservertest.Start(t)
 	s.SetMemberSubjects([]string{"orders.get.*"})
 	c := natsservertest.Connect(t, s)
-	dying(t, s.ClientURL(), "orders.get.*")
+	dyingMember(t, s.ClientURL(), "orders.get.*")
 	_, err := c.DoPlain(t.Context(), "orders.get.1", request("POST", "/", 5*time.Minute), nil)
 	wantCode(t, err, node.CodeUpstream)
 }
 
-// A member that dies with the head of a stream, or in the middle of one, ends the exchange at once.
+// A member that dies with the head of a stream, or within one, ends the stream at once.
 func TestStreamingMemberDies(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
@@ -216,7 +216,7 @@ func TestStreamingMemberDies(t *testing.T) {
 	}
 	t.Run("before it takes the body", func(t *testing.T) {
 		defer timely(t, "the answer")()
-		dying(t, s.ClientURL(), "http.before.stream")
+		dyingMember(t, s.ClientURL(), "http.before.stream")
 		_, err := c.Do(t.Context(), c.Service("before"), endless())
 		wantCode(t, err, node.CodeUpstream)
 	})
@@ -228,7 +228,7 @@ func TestStreamingMemberDies(t *testing.T) {
 		}
 		t.Cleanup(nc.Close)
 		inbox := nc.NewInbox()
-		// it dies with the first bytes
+		// It dies with the first bytes.
 		if _, err := nc.Subscribe(inbox, func(*nats.Msg) { go nc.Close() }); err != nil {
 			t.Fatal(err)
 		}
@@ -246,11 +246,11 @@ func TestStreamingMemberDies(t *testing.T) {
 		_, err = c.Do(t.Context(), c.Service("taking"), endless())
 		wantCode(t, err, node.CodeUpstream)
 	})
-	settled(t, c)
+	noStreamsLeft(t, c)
 }
 
-// beats are the heartbeats of a node that the test plays.
-func beats(t *testing.T, c *mesh.Conn, id string, incarnation int) {
+// sendHeartbeats sends the heartbeats of a node that the test simulates.
+func sendHeartbeats(t *testing.T, c *mesh.Conn, id string, incarnation int) {
 	t.Helper()
 	beat := fmt.Appendf(nil, `{"id":%q,"name":%q,"version":"1","incarnation":%d}`, id, id, incarnation)
 	if err := c.NATS().Publish("millrace.members", beat); err != nil {
@@ -258,8 +258,8 @@ func beats(t *testing.T, c *mesh.Conn, id string, incarnation int) {
 	}
 }
 
-// ghost is a node that takes requests for a subject, says which process runs them, and gives them to the test.
-func ghost(t *testing.T, c *mesh.Conn, subject, run string) (taken chan *nats.Msg, leave func()) {
+// fakeNode is a node that takes requests for a subject, says which process runs them, and passes them to the test.
+func fakeNode(t *testing.T, c *mesh.Conn, subject, run string) (taken chan *nats.Msg, leave func()) {
 	t.Helper()
 	taken = make(chan *nats.Msg, 10)
 	sub, err := c.NATS().QueueSubscribe(subject, mesh.QueueGroup, func(msg *nats.Msg) {
@@ -281,16 +281,17 @@ func ghost(t *testing.T, c *mesh.Conn, subject, run string) (taken chan *nats.Ms
 	}
 }
 
-// asked is a call that was taken by a ghost.
-type asked struct {
+// takenCall is a call that a fakeNode took.
+type takenCall struct {
 	msg  *nats.Msg
 	done chan error
 }
 
-// ask makes a call that a ghost takes.
-func ask(t *testing.T, c, other *mesh.Conn, to mesh.Destination, method, run string) (a asked, leave func()) {
+// callFakeNode makes a call that a fakeNode takes.
+func callFakeNode(t *testing.T, c, other *mesh.Conn, to mesh.Destination, method, run string,
+) (a takenCall, leave func()) {
 	t.Helper()
-	taken, leave := ghost(t, other, to.Subject(), run)
+	taken, leave := fakeNode(t, other, to.Subject(), run)
 	a.done = make(chan error, 1)
 	go func() {
 		defer timely(t, to.String())()
@@ -301,28 +302,28 @@ func ask(t *testing.T, c, other *mesh.Conn, to mesh.Destination, method, run str
 	return a, leave
 }
 
-// A node falls silent with requests that it said to run: those that may be repeated are sent to another, others fail.
-// What other nodes run goes on.
-func TestNodeIsLost(t *testing.T) {
+// A node is lost with requests that it claimed to run. Repeatable ones are sent to another node, the others fail. What
+// other nodes run isn't affected.
+func TestLostNodeFailsItsRequests(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
 	m := members(t, c, "n1", func(mesh.MemberEvent) {})
 	openMembers(t, m)
 	openMembers(t, members(t, other, "n2", func(mesh.MemberEvent) {}))
-	beats(t, other, "lost", 35)
+	sendHeartbeats(t, other, "lost", 35)
 	nodetest.Eventually(t, "the nodes are known", func() bool { return len(m.List()) == 3 })
 
-	fails := map[string]asked{}
-	fails["upstream, POST"], _ = ask(t, c, other, c.Upstream("post"), "POST", "lost.z")
+	fails := map[string]takenCall{}
+	fails["upstream, POST"], _ = callFakeNode(t, c, other, c.Upstream("post"), "POST", "lost.z")
 	fails["upstream, POST, the node hadn't said that it runs it"],
-		_ = ask(t, c, other, c.Upstream("unsaid"), "POST", "")
-	fails["that node itself"], _ = ask(t, c, other, c.Node("cache", "lost"), "GET", "")
-	repeated, leave := ask(t, c, other, c.Upstream("get"), "GET", "lost.z")
+		_ = callFakeNode(t, c, other, c.Upstream("unsaid"), "POST", "")
+	fails["that node itself"], _ = callFakeNode(t, c, other, c.Node("cache", "lost"), "GET", "")
+	repeated, leave := callFakeNode(t, c, other, c.Upstream("get"), "GET", "lost.z")
 	leave()
-	second, _ := ghost(t, other, c.Upstream("get").Subject(), "n2.1")
-	unharmed := map[string]asked{}
-	unharmed["another node"], _ = ask(t, c, other, c.Upstream("alive"), "POST", "n2.1")
-	unharmed["a service"], _ = ask(t, c, other, c.Service("any"), "POST", "")
+	second, _ := fakeNode(t, other, c.Upstream("get").Subject(), "n2.1")
+	unharmed := map[string]takenCall{}
+	unharmed["another node"], _ = callFakeNode(t, c, other, c.Upstream("alive"), "POST", "n2.1")
+	unharmed["a service"], _ = callFakeNode(t, c, other, c.Service("any"), "POST", "")
 
 	for what, a := range fails {
 		if err := <-a.done; node.CodeOf(err) != node.CodeUpstream {
@@ -348,18 +349,18 @@ func TestNodeIsLost(t *testing.T) {
 	}
 }
 
-// A node is killed and starts again at once: what the process before it ran is lost, what it runs itself isn't.
-func TestNodeIsReborn(t *testing.T) {
+// A node is killed and restarts at once: what its old process ran is lost, what the new one runs isn't.
+func TestRestartedNodeLosesOldRequests(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
 	m := members(t, c, "n1", func(mesh.MemberEvent) {})
 	openMembers(t, m)
-	beats(t, other, "reborn", 35)
+	sendHeartbeats(t, other, "reborn", 35)
 	nodetest.Eventually(t, "the node is known", func() bool { return len(m.List()) == 2 })
-	before, leave := ask(t, c, other, c.Upstream("u"), "POST", "reborn.z")
+	before, leave := callFakeNode(t, c, other, c.Upstream("u"), "POST", "reborn.z")
 	leave()
-	after, _ := ask(t, c, other, c.Upstream("u"), "POST", "reborn.10")
-	beats(t, other, "reborn", 36)
+	after, _ := callFakeNode(t, c, other, c.Upstream("u"), "POST", "reborn.10")
+	sendHeartbeats(t, other, "reborn", 36)
 	if err := <-before.done; node.CodeOf(err) != node.CodeUpstream {
 		t.Errorf("before: %v", err)
 	}
@@ -369,8 +370,8 @@ func TestNodeIsReborn(t *testing.T) {
 	}
 }
 
-// A service of a node says that it runs a request, if that takes long, and its caller gets the answer.
-func TestRunningIsTold(t *testing.T) {
+// A service of a node says that it runs a long request, and its caller gets the answer.
+func TestLongRequestsNameTheirNode(t *testing.T) {
 	s := natsservertest.Start(t)
 	c, other := natsservertest.Connect(t, s), natsservertest.Connect(t, s)
 	openMembers(t, members(t, other, "n2", func(mesh.MemberEvent) {}))
@@ -398,7 +399,7 @@ func TestRunningIsTold(t *testing.T) {
 	}
 }
 
-// A subscription covers a subject as the server matches them.
+// covers matches subscriptions and subjects as the server does.
 func TestCovers(t *testing.T) {
 	for _, c := range []struct {
 		pattern, subject string

@@ -15,14 +15,14 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A target gets no more requests at once than it may; others wait in their order, at most so many and so long, and the
-// rest is refused.
+// A target gets no more concurrent requests than it may. Others wait in order, up to a number and a time. Further ones
+// are refused.
 func TestConcurrencyLimit(t *testing.T) {
 	var now, most atomic.Int64
 	var mu sync.Mutex
 	var order []string
 	free := make(chan struct{})
-	app := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	app := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		n := now.Add(1)
 		raise(&most, n)
 		mu.Lock()
@@ -73,7 +73,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	close(free)
 }
 
-// raise makes most at least n.
+// raise sets most to at least n.
 func raise(most *atomic.Int64, n int64) {
 	for {
 		if old := most.Load(); n <= old || most.CompareAndSwap(old, n) {
@@ -89,11 +89,11 @@ func wantCode(t *testing.T, err error, code node.Code) {
 	}
 }
 
-// Who waits leaves the queue when its time is over, or its client goes away.
+// A waiting request leaves the queue when its time is over or its client goes away.
 func TestQueueEnds(t *testing.T) {
 	free := make(chan struct{})
 	entered := make(chan struct{}, 1)
-	app := server(t, func(_ http.ResponseWriter, r *http.Request) {
+	app := startServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		select {
 		case <-free:

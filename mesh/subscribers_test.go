@@ -11,7 +11,7 @@ import (
 	"millrace/mesh"
 )
 
-// The census finds the members of every service on every server, and nobody else.
+// Census finds the members of every service on every server, and nobody else.
 func TestCensus(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	conn := natsservertest.Connect(t, servers[0])
@@ -63,8 +63,8 @@ func TestCensus(t *testing.T) {
 	}
 }
 
-// More members than a message tells of are all found, and one server alone is enough.
-func TestCensusOfMany(t *testing.T) {
+// More members than fit a message are all found, also from a single server.
+func TestCensusOfManyMembers(t *testing.T) {
 	s := natsservertest.Start(t)
 	conn := natsservertest.Connect(t, s)
 	const members = 300

@@ -17,10 +17,9 @@ import (
 	"millrace/node/nodetest"
 )
 
-// hammer sends requests from 16 callers until stop is called, which gives how many were answered and how many refused.
-// A request that ends in any other way than an answer or a definite refusal fails the test: so does one that waits for
-// its deadline.
-func hammer(
+// startLoad sends requests from 16 callers until stop is called, which returns how many were answered and how many
+// refused. A request that ends in any other way fails the test, and so does one that waits for its deadline.
+func startLoad(
 	t *testing.T, to mesh.Destination, conns ...*mesh.Conn,
 ) (answered *atomic.Int64, stop func() (refused int64)) {
 	t.Helper()
@@ -57,8 +56,8 @@ func hammer(
 	}
 }
 
-// quick answers after a moment, and gives up when its service is closed.
-func quick(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+// quickHandler answers after a moment, or returns when its service is closed.
+func quickHandler(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 	select {
 	case <-time.After(100 * time.Microsecond):
 		return &mesh.Response{Status: 200}, nil
@@ -67,8 +66,8 @@ func quick(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 	}
 }
 
-// three are connections of the three nodes of a cluster, which know of each other.
-func three(t *testing.T) []*mesh.Conn {
+// startCluster returns connections of the three nodes of a cluster, which know each other.
+func startCluster(t *testing.T) []*mesh.Conn {
 	t.Helper()
 	var out []*mesh.Conn
 	var lists []*mesh.Members
@@ -89,24 +88,26 @@ func three(t *testing.T) []*mesh.Conn {
 	return out
 }
 
-// The last member of a group comes and goes under load, hundreds of times: no request is lost.
+// The last member of a group leaves and joins under load, hundreds of times: no request is lost.
 func TestLastMemberLosesNothing(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
-	comesAndGoes(t, c, c)
+	testRejoining(t, c, c)
 }
 
-// The same in a cluster, where the servers of the callers hear of it later.
+// The same in a cluster, where the callers' servers learn of it later.
 func TestLastMemberOfClusterLosesNothing(t *testing.T) {
-	nodes := three(t)
-	comesAndGoes(t, nodes[0], nodes[1:]...)
+	nodes := startCluster(t)
+	testRejoining(t, nodes[0], nodes[1:]...)
 }
 
-func comesAndGoes(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
+func testRejoining(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	t.Helper()
 	to := member.Service("last")
-	answered, stop := hammer(t, to, callers...)
+	answered, stop := startLoad(t, to, callers...)
 	for i := range 200 {
-		s, err := member.NewService(mesh.ServiceConfig{Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000})
+		s, err := member.NewService(mesh.ServiceConfig{
+			Destination: to, Handler: mesh.HandlerFunc(quickHandler), Limit: 1000,
+		})
 		if err == nil {
 			err = s.Open(t.Context())
 		}
@@ -130,36 +131,36 @@ func comesAndGoes(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	t.Logf("%d answered, %d refused", answered.Load(), refused)
 }
 
-// A member that is full stays in its group and refuses: each request is answered or refused.
+// A member at its limit stays in its group: each request is answered or refused.
 func TestFullMemberLosesNothing(t *testing.T) {
 	c := natsservertest.Connect(t, natsservertest.Start(t), func(c *mesh.Config) { c.Local = node.LocalNATS })
-	staysFull(t, c, c)
+	testFullMember(t, c, c)
 }
 
 func TestFullMemberOfClusterLosesNothing(t *testing.T) {
-	nodes := three(t)
-	staysFull(t, nodes[0], nodes[1:]...)
+	nodes := startCluster(t)
+	testFullMember(t, nodes[0], nodes[1:]...)
 }
 
-func staysFull(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
+func testFullMember(t *testing.T, member *mesh.Conn, callers ...*mesh.Conn) {
 	t.Helper()
-	serve(t, member, "full", 3, quick)
-	answered, stop := hammer(t, member.Service("full"), callers...)
+	serve(t, member, "full", 3, quickHandler)
+	answered, stop := startLoad(t, member.Service("full"), callers...)
 	nodetest.Eventually(t, "many are answered", func() bool { return answered.Load() > 5000 || t.Failed() })
 	if refused := stop(); refused == 0 {
 		t.Error("the member was never full")
 	}
 }
 
-// All members leave at the same moment, under load, and come back: no request is lost between them.
+// All members leave at the same moment under load, and join again: no request is lost in between.
 func TestAllMembersLeaveAtOnce(t *testing.T) {
-	nodes := three(t)
+	nodes := startCluster(t)
 	to := nodes[0].Service("all")
-	answered, stop := hammer(t, to, nodes...)
+	answered, stop := startLoad(t, to, nodes...)
 	for range 50 {
 		var services []*mesh.Service
 		for _, c := range nodes[:2] {
-			services = append(services, serve(t, c, "all", 1000, quick))
+			services = append(services, serve(t, c, "all", 1000, quickHandler))
 		}
 		before := answered.Load()
 		nodetest.Eventually(t, "requests are answered", func() bool {
@@ -178,9 +179,9 @@ func TestAllMembersLeaveAtOnce(t *testing.T) {
 	stop()
 }
 
-// Requests with streams are as safe: each is taken or refused.
+// Requests with streams are as safe: each is answered or refused.
 func TestLeavingLosesNoStream(t *testing.T) {
-	nodes := three(t)
+	nodes := startCluster(t)
 	to := nodes[0].Service("streams")
 	ended := make(chan struct{})
 	var callers sync.WaitGroup
@@ -208,7 +209,7 @@ func TestLeavingLosesNoStream(t *testing.T) {
 	}
 	for range 60 {
 		s, err := nodes[0].NewService(mesh.ServiceConfig{
-			Destination: to, Handler: mesh.HandlerFunc(quick), Limit: 1000, Streams: true,
+			Destination: to, Handler: mesh.HandlerFunc(quickHandler), Limit: 1000, Streams: true,
 		})
 		if err == nil {
 			err = s.Open(t.Context())
@@ -226,9 +227,9 @@ func TestLeavingLosesNoStream(t *testing.T) {
 	callers.Wait()
 }
 
-// When every member of a large group is full, requests stop asking one after the other, and begin again when there is
-// room.
-func TestFullGroupIsAskedLess(t *testing.T) {
+// When every member of a large group is at its limit, requests are retried less. When there is capacity again, they are
+// retried as usual.
+func TestFullGroupIsRetriedLess(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s)
 	var asked atomic.Int64

@@ -7,7 +7,7 @@ import (
 	"millrace/mesh"
 )
 
-// Foresee says which targets of an upstream a request would be sent to at this moment, for people; "" if this node
+// Foresee says, in words, which targets of an upstream a request would now be sent to. It returns "" if this node
 // doesn't serve the upstream.
 func (s *Set) Foresee(name string, req *mesh.Request) string {
 	s.mu.Lock()
@@ -16,44 +16,44 @@ func (s *Set) Foresee(name string, req *mesh.Request) string {
 	if u == nil {
 		return ""
 	}
-	return u.state.Load().foresee(req)
+	return u.state.Load().explainNext(req)
 }
 
-func (s *state) foresee(req *mesh.Request) string {
-	kind, canary := s.foreseeKind(req)
-	some, hashed := s.open(canary), s.cfg.Balance.Hash != ""
+func (s *state) explainNext(req *mesh.Request) string {
+	kind, canary := s.explainKind(req)
+	found, hashed := s.eligibleTargets(canary), s.cfg.Balance.Hash != ""
 	key, keyed := hashKey(s.cfg.Balance, req)
 	switch {
-	case len(some) == 0:
+	case len(found) == 0:
 		return kind + "none: all are full or away"
 	case hashed && keyed:
-		return kind + some[some.byHash(key)].name() + " by " + s.cfg.Balance.String()
-	case len(some) == 1:
-		return kind + some[0].name()
+		return kind + found[found.byHash(key)].name() + " by " + s.cfg.Balance.String()
+	case len(found) == 1:
+		return kind + found[0].name()
 	case hashed:
 		return fmt.Sprintf("%sany by weight: the request has nothing for %s", kind, s.cfg.Balance)
 	}
 	return kind + "the one of two drawn by weight that has less to do"
 }
 
-// open lists the targets that a request may be sent to at this moment.
-func (s *state) open(canary bool) candidates {
-	from, to := s.choices()
+// eligibleTargets returns the targets that a request may now be sent to.
+func (s *state) eligibleTargets(canary bool) candidates {
+	from, to := s.eligibleRange()
 	for which := from; which <= to; which++ {
-		if some, _ := s.candidates(nil, &wish{}, which, canary); len(some) > 0 {
-			return some
+		if found, _ := s.candidates(nil, &selection{}, which, canary); len(found) > 0 {
+			return found
 		}
 	}
 	return nil
 }
 
-// name is how status names the target.
+// name returns the target's name as in its status.
 func (c *candidate) name() string {
-	return TargetStatus{URL: string(c.target.url), Address: text(c.target.addr)}.Name()
+	return TargetStatus{URL: string(c.target.url), Address: addrText(c.target.addr)}.Name()
 }
 
-// foreseeKind tells what kind of target it would be, as far as that is certain.
-func (s *state) foreseeKind(req *mesh.Request) (kind string, canary bool) {
+// explainKind says which kind of target it would be, as far as that is certain.
+func (s *state) explainKind(req *mesh.Request) (kind string, canary bool) {
 	c := s.cfg.Canary
 	if c == nil {
 		return "", false
