@@ -242,7 +242,9 @@ func (n *Node) openEdge(ctx context.Context) error {
 }
 
 func (n *Node) openAdmin(ctx context.Context) error {
-	server := admin.New(n.opts.Config.Admin, n, n.log)
+	server := admin.New(n.opts.Config.Admin, admin.Node{
+		Status: n, Routes: n, Metrics: n, Purges: n, Limits: n, Reload: n, Tail: n,
+	}, n.log)
 	if err := server.Open(ctx); err != nil {
 		return fmt.Errorf("open admin API (admin.listen): %w", err)
 	}

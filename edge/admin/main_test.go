@@ -54,7 +54,9 @@ func (operator) Tail(ctx context.Context, emit func([]byte) bool) error {
 // start opens the API with that token on a free port until the test ends.
 func start(t *testing.T, token string, change func(*admin.Server)) *admin.Server {
 	t.Helper()
-	s := admin.New(node.Admin{Listen: "127.0.0.1:0", Token: token}, operator{}, slog.New(slog.DiscardHandler))
+	var o operator
+	one := admin.Node{Status: o, Routes: o, Metrics: o, Purges: o, Limits: o, Reload: o, Tail: o}
+	s := admin.New(node.Admin{Listen: "127.0.0.1:0", Token: token}, one, slog.New(slog.DiscardHandler))
 	if change != nil {
 		change(s)
 	}
