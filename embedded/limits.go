@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"millrace/edge/admin"
 	"millrace/embedded/natsserver"
@@ -196,6 +194,12 @@ func countsBy(r *limit.Rule, kind node.KeyKind) bool {
 	return len(r.Limit.Key) == 1 && r.Limit.Key[0].Kind == kind
 }
 
+// limitsAPI is the limiter as members see it.
+type limitsAPI struct{ *limit.Limiter }
+
+// Key gives the key of a client by any of its names.
+func (limitsAPI) Key(r *limit.Rule, client string) limit.Key { return clientKey(r, client) }
+
 // clientKey gives the key of a client by any of its names: limits that count by address take an IPv6 address for its
 // network, as the edge does.
 func clientKey(r *limit.Rule, name string) limit.Key {
@@ -207,56 +211,4 @@ func clientKey(r *limit.Rule, name string) limit.Key {
 		return r.Key(r.Limit.AppendAddress(nil, addr))
 	}
 	return r.Key([]byte(name))
-}
-
-// openLimitsAPI lets members use the limits that the configuration names. mesh/DESIGN.md has the protocol.
-func (n *Node) openLimitsAPI(context.Context) error { return n.openMemberAPI("limit.*", n.answerLimit) }
-
-// limitRequest is the payload of api.limit.take.
-type limitRequest struct {
-	Limit string `json:"limit"`
-	Key   string `json:"key"`
-	Cost  int    `json:"cost"`
-}
-
-// limitReply is the answer: times in milliseconds.
-type limitReply struct {
-	OK        bool   `json:"ok"`
-	Max       uint32 `json:"max"`
-	Remaining uint32 `json:"remaining"`
-	ResetMS   int64  `json:"reset_ms"`
-}
-
-// limitTime bounds a request beyond what it waits for its turn.
-const limitTime = 5 * time.Second
-
-func (n *Node) answerLimit(ctx context.Context, op string, payload []byte) any {
-	req := limitRequest{Cost: 1}
-	if wrong := readPayload(payload, &req, `{"limit": "tenant", "key": "acme"}`); wrong != nil {
-		return wrong
-	}
-	r := n.limits.Rule(req.Limit)
-	switch {
-	case r == nil:
-		return apiError{"there is no such limit: name one of the configuration", node.CodeNotFound}
-	case op != "take":
-		return apiError{"ask api.limit.take", node.CodeNotFound}
-	case r.Occupies():
-		return apiError{"a limit on requests in flight can't be taken by a message", node.CodeInvalid}
-	case req.Cost < 1 || req.Cost > max(r.Limit.Room(), 1):
-		return apiError{fmt.Sprintf("the cost must be 1 to %d", max(r.Limit.Room(), 1)), node.CodeInvalid}
-	}
-	ctx, cancel := context.WithTimeout(ctx, limitTime+r.Limit.MaxWait.Std())
-	defer cancel()
-	d, err := r.Take(ctx, clientKey(r, req.Key), uint32(req.Cost)) //nolint:gosec // G115: checked above
-	switch {
-	case errors.Is(err, limit.ErrQueueFull):
-		return apiError{err.Error(), node.CodeBusy}
-	case err != nil:
-		return apiError{limit.ErrAway.Error(), node.CodeUnavailable}
-	}
-	return limitReply{
-		OK: d.Allowed, Max: d.Limit, Remaining: d.Remaining,
-		ResetMS: int64((d.Reset + time.Millisecond - 1) / time.Millisecond),
-	}
 }

@@ -17,6 +17,7 @@ import (
 	"millrace/edge/admin"
 	"millrace/embedded/logs"
 	"millrace/embedded/machine"
+	"millrace/embedded/memberapi"
 	"millrace/embedded/natsserver"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
@@ -120,7 +121,7 @@ func (n *Node) Open(ctx context.Context) error {
 	n.started = time.Now()
 	steps := []func(context.Context) error{
 		n.measureMemory, n.openState, n.openNATS, n.openMesh, n.openUpstreams, n.measureDisk, n.openCache, n.openLimits,
-		n.openEdge, n.openHome, n.openValues, n.openLimitsAPI, n.openGatherAPI, n.openCallAPI, n.awaitCache,
+		n.openEdge, n.openHome, n.openMemberAPI, n.awaitCache,
 		n.awaitLimits, n.announce, n.openMembers, n.openStorage, n.openRates, n.openAdmin, n.tellRunning,
 	}
 	for _, step := range steps {
@@ -251,6 +252,33 @@ func (n *Node) openAdmin(ctx context.Context) error {
 	n.admin = server
 	n.opened("admin API", server.Close)
 	return nil
+}
+
+// openMemberAPI lets members use the node.
+func (n *Node) openMemberAPI(ctx context.Context) error {
+	server := memberapi.New(memberapi.Config{
+		Conn: n.mesh, Values: n.cache.Values(), Limits: limitsAPI{n.limits}, Gather: gatherAPI{n.edge, n},
+		Applied: n.applied.Load, Log: n.log,
+	})
+	n.opened("the members' API", server.Close)
+	return server.Open(ctx) //nolint:wrapcheck // it says what it was
+}
+
+// gatherAPI is the edge as members see it.
+type gatherAPI struct {
+	*edge.Server
+	n *Node
+}
+
+// FollowPurges makes the cache ready for calls that are cached.
+func (g gatherAPI) FollowPurges(ctx context.Context) error { return g.n.followPurges(ctx) }
+
+// meshPrefix is what the subjects of the mesh begin with, dot included.
+func meshPrefix(m node.Mesh) string {
+	if m.Prefix == "" {
+		return ""
+	}
+	return m.Prefix + "."
 }
 
 // announce writes down that the node runs: the members' URL, the configuration as a good one, and the journal. A node
