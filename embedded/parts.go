@@ -11,7 +11,8 @@ import (
 // parts are what a node consists of. This page has all of them: what each is given of the others, the order in which
 // they open, and what each does when the node shuts down, is reloaded, or is asked how it is.
 //
-// Requests come as soon as edge is open: what opens after it, and what a reload changes, they find by an atomic pointer.
+// Requests come as soon as edge is open. What opens after it, and what a reload changes, they find by an atomic
+// pointer.
 type parts struct {
 	life    *lifecycle
 	applied *atomic.Pointer[node.Config] // the configuration that is applied now
