@@ -1,6 +1,6 @@
 // Package embedded is a whole Millrace node in one process: state, NATS server, mesh, upstreams, edge and admin API,
-// opened, wired and closed in one place. The millrace command is a thin shell around it; Go programs and tests use it
-// directly.
+// as a list of parts that are wired on one page, parts.go. The millrace command is a thin shell around it; Go programs
+// and tests use it directly.
 //
 // Guarantees:
 //

@@ -3,4 +3,4 @@ package embedded
 import "time"
 
 // SetReloadTime bounds how long a reload waits for the requests of an upstream that leaves.
-func (n *Node) SetReloadTime(d time.Duration) { n.reloadTime = d }
+func (n *Node) SetReloadTime(d time.Duration) { n.parts.upstreams.leaveTime = d }

@@ -2,52 +2,82 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"millrace/edge/admin"
-	"millrace/embedded/natsserver"
 	"millrace/kvcache/limit"
 	"millrace/node"
 )
 
-// openLimits makes the limiter, before the edge that uses it.
-func (n *Node) openLimits(context.Context) error {
-	cfg := n.fit(&n.opts.Config)
+// limits is the node's limiter, which the edge and members use.
+type limits struct {
+	cfg    *node.Config
+	log    *slog.Logger
+	memory *memory
+	state  *stateFile
+	nats   *natsServer
+	mesh   *meshConn
+	disk   *disk
+	nodes  *nodes
+
+	limiter *limit.Limiter // nil before open
+}
+
+// open makes the limiter with its rules, before the edge that uses it. It begins to use the store by use.
+func (l *limits) open(context.Context) error {
+	cfg := l.memory.fit(l.cfg)
 	c := limit.Config{
-		Keys: cfg.LimitKeys(node.Size(n.memory.Bytes)), Node: n.identity.ID, NATS: n.mesh.NATS(),
-		Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(cfg.Mesh), StoreBytes: n.sizes.limits, Log: n.log,
+		Keys: cfg.LimitKeys(node.Size(l.memory.bounds.Bytes)), Node: l.state.identity.ID, NATS: l.mesh.conn.NATS(),
+		Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(&cfg.Mesh), StoreBytes: l.disk.sizes.limits, Log: l.log,
+		Mark: limitMark(filepath.Join(cfg.Node.Data, "limits.mark")),
 	}
-	if cfg.Mesh.URL != "" || cfg.Mesh.Cluster.Enabled() {
-		c.Nodes, c.Slots, c.Yield = n.liveNodes, max(len(cfg.Mesh.Cluster.Peers), 1), n.yieldLimits
+	if !alone(&cfg.Mesh) {
+		c.Nodes, c.Slots, c.Yield = l.nodes.holders, max(len(cfg.Mesh.Cluster.Peers), 1), l.nats.yieldLimits
 	}
-	c.Mark = limitMark(filepath.Join(cfg.Node.Data, "limits.mark"))
-	limits, err := limit.New(c)
+	limiter, err := limit.New(c)
 	if err != nil {
 		return fmt.Errorf("configure limits: %w", err)
 	}
-	n.limits = limits
-	n.limits.SetRules(rulesOf(cfg.Limits, cfg.Named()))
-	n.opened("limits", limits.Close)
+	limiter.SetRules(rulesOf(cfg.Limits, cfg.Named()))
+	l.limiter = limiter
 	return nil
 }
 
-// yieldLimits keeps this node's server from leading the stream of limits while its clock is off.
-func (n *Node) yieldLimits() {
-	if n.nats == nil {
-		return
+func (l *limits) close() error {
+	if l.limiter == nil {
+		return nil
 	}
-	if err := n.nats.YieldStream(limit.StreamName(meshPrefix(n.opts.Config.Mesh))); err != nil {
-		n.log.Warn("the stream of limits stays with this node, whose clock is off", "cause", err)
+	return l.limiter.Close() //nolint:wrapcheck // the node says what it was
+}
+
+// use begins to use the store as soon as there is a limit, and lets it come up before requests need it, where that
+// takes moments: alone, and in a cluster that has formed. While one forms, at the start, readyz tells.
+func (l *limits) use(ctx context.Context) error {
+	if len(l.limiter.Rules()) == 0 {
+		return nil
 	}
+	if err := l.limiter.Open(ctx); err != nil {
+		return fmt.Errorf("open limits: %w", err)
+	}
+	if l.nats.current() || l.nodes.peers() == nil {
+		ctx, cancel := context.WithTimeout(ctx, cacheWait)
+		defer cancel()
+		_ = l.limiter.Await(ctx) // without it store_away says what happens
+	}
+	return nil
+}
+
+func (l *limits) change(ctx context.Context, cfg *node.Config, routes []node.Route) (warnings []string) {
+	l.limiter.SetRules(rulesOf(cfg.Limits, routes))
+	if err := l.use(ctx); err != nil { // before requests need them
+		return []string{err.Error()}
+	}
+	return nil
 }
 
 // limitMark is a file that remembers how far the store of limits had come.
@@ -85,178 +115,4 @@ func rulesOf(shared map[string]node.Limit, routes []node.Route) map[string]node.
 		}
 	}
 	return rules
-}
-
-// liveNodes is how many nodes may hold permits. One that can't see the others yet, or any more, asks all the same.
-func (n *Node) liveNodes() int {
-	const others = 2
-	members := n.members.Load()
-	if members == nil {
-		return others
-	}
-	return max(len(members.Alive("edge")), others)
-}
-
-// useLimits begins to use the store as soon as there is a limit.
-func (n *Node) useLimits(ctx context.Context) error {
-	if len(n.limits.Rules()) == 0 {
-		return nil
-	}
-	if err := n.limits.Open(ctx); err != nil {
-		return fmt.Errorf("open limits: %w", err)
-	}
-	return nil
-}
-
-// awaitLimits lets the store come up before requests need it, where that takes moments: alone, and in a cluster that
-// has formed. While one forms, at the start, readyz tells.
-func (n *Node) awaitLimits(ctx context.Context) error {
-	if err := n.useLimits(ctx); err != nil {
-		return err
-	}
-	if formed := n.nats != nil && n.nats.Store() == natsserver.StoreCurrent; len(n.limits.Rules()) > 0 &&
-		(formed || n.edgePeers() == nil) {
-		ctx, cancel := context.WithTimeout(ctx, cacheWait)
-		defer cancel()
-		_ = n.limits.Await(ctx) // without it store_away says what happens
-	}
-	return nil
-}
-
-// Limits gives the node's limiter, for Go programs that have limits of their own: Rule gives one of the configuration
-// by name. Nil before Open.
-func (n *Node) Limits() *limit.Limiter { return n.limits }
-
-// LimitStats gives what the limiter holds and has done, and the counts of every limit.
-func (n *Node) LimitStats() (limit.Stats, []limit.RuleStats) {
-	var rules []limit.RuleStats
-	for _, r := range n.limits.Rules() {
-		rules = append(rules, r.Stats())
-	}
-	return n.limits.Stats(), rules
-}
-
-// LimitUsage says what is known of a client's key, for one limit or for all.
-func (n *Node) LimitUsage(ctx context.Context, name, key string) ([]admin.LimitUsage, error) {
-	rules, err := n.rulesNamed(name, key)
-	if err != nil {
-		return nil, err
-	}
-	out := []admin.LimitUsage{}
-	for _, r := range rules {
-		u, err := r.Usage(ctx, clientKey(r, key))
-		if err != nil {
-			return nil, fmt.Errorf("limit %s: %w", r.Name, err)
-		}
-		usage := admin.LimitUsage{Limit: r.Name, Key: key, Max: u.Limit, Spent: u.Spent, Held: u.Held}
-		if !u.Resets.IsZero() {
-			usage.Resets = &u.Resets
-		}
-		out = append(out, usage)
-	}
-	return out, nil
-}
-
-// ResetLimit makes it as if a client's key had asked for nothing, for one limit or for all.
-func (n *Node) ResetLimit(ctx context.Context, name, key string) ([]string, error) {
-	rules, err := n.rulesNamed(name, key)
-	if err != nil {
-		return nil, err
-	}
-	out := []string{}
-	for _, r := range rules {
-		if err := r.Reset(ctx, clientKey(r, key)); err != nil {
-			return out, fmt.Errorf("limit %s: %w", r.Name, err)
-		}
-		out = append(out, r.Name)
-		n.record("limit-reset", r.Name)
-	}
-	return out, nil
-}
-
-// allClients names the key of limits that count every request together.
-const allClients = string(node.KeyAll)
-
-// rulesNamed lists the rule of a name, or without one all that tell clients apart. Those that don't are asked for as
-// all: what is meant for one client must not reset what all share.
-func (n *Node) rulesNamed(name, key string) ([]*limit.Rule, error) {
-	if name == "" {
-		return slices.DeleteFunc(n.limits.Rules(), func(r *limit.Rule) bool {
-			return countsBy(r, node.KeyAll) != (key == allClients)
-		}), nil
-	}
-	r := n.limits.Rule(name)
-	if r == nil {
-		return nil, fmt.Errorf("%w %q", admin.ErrNoLimit, name)
-	}
-	return []*limit.Rule{r}, nil
-}
-
-func countsBy(r *limit.Rule, kind node.KeyKind) bool {
-	return len(r.Limit.Key) == 1 && r.Limit.Key[0].Kind == kind
-}
-
-// clientKey gives the key of a client by any of its names: limits that count by address take an IPv6 address for its
-// network, as the edge does.
-func clientKey(r *limit.Rule, name string) limit.Key {
-	addr, err := netip.ParseAddr(name)
-	switch {
-	case countsBy(r, node.KeyAll):
-		return r.Key(nil)
-	case err == nil && countsBy(r, node.KeyIP):
-		return r.Key(r.Limit.AppendAddress(nil, addr))
-	}
-	return r.Key([]byte(name))
-}
-
-// openLimitsAPI lets members use the limits that the configuration names. mesh/PROTOCOL.md has the protocol.
-func (n *Node) openLimitsAPI(context.Context) error { return n.openMemberAPI("limit.*", n.answerLimit) }
-
-// limitRequest is the payload of api.limit.take.
-type limitRequest struct {
-	Limit string `json:"limit"`
-	Key   string `json:"key"`
-	Cost  int    `json:"cost"`
-}
-
-// limitReply is the answer: times in milliseconds.
-type limitReply struct {
-	OK        bool   `json:"ok"`
-	Max       uint32 `json:"max"`
-	Remaining uint32 `json:"remaining"`
-	ResetMS   int64  `json:"reset_ms"`
-}
-
-// limitTime bounds a request beyond what it waits for its turn.
-const limitTime = 5 * time.Second
-
-func (n *Node) answerLimit(ctx context.Context, op string, payload []byte) any {
-	req := limitRequest{Cost: 1}
-	if wrong := readPayload(payload, &req, `{"limit": "tenant", "key": "acme"}`); wrong != nil {
-		return wrong
-	}
-	r := n.limits.Rule(req.Limit)
-	switch {
-	case r == nil:
-		return apiError{"there is no such limit: name one of the configuration", node.CodeNotFound}
-	case op != "take":
-		return apiError{"ask api.limit.take", node.CodeNotFound}
-	case r.Occupies():
-		return apiError{"a limit on requests in flight can't be taken by a message", node.CodeInvalid}
-	case req.Cost < 1 || req.Cost > max(r.Limit.Room(), 1):
-		return apiError{fmt.Sprintf("the cost must be 1 to %d", max(r.Limit.Room(), 1)), node.CodeInvalid}
-	}
-	ctx, cancel := context.WithTimeout(ctx, limitTime+r.Limit.MaxWait.Std())
-	defer cancel()
-	d, err := r.Take(ctx, clientKey(r, req.Key), uint32(req.Cost)) //nolint:gosec // G115: checked above
-	switch {
-	case errors.Is(err, limit.ErrQueueFull):
-		return apiError{err.Error(), node.CodeBusy}
-	case err != nil:
-		return apiError{limit.ErrAway.Error(), node.CodeUnavailable}
-	}
-	return limitReply{
-		OK: d.Allowed, Max: d.Limit, Remaining: d.Remaining,
-		ResetMS: int64((d.Reset + time.Millisecond - 1) / time.Millisecond),
-	}
 }

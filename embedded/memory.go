@@ -3,34 +3,56 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"millrace/embedded/machine"
 	"millrace/node"
 )
 
-// measureMemory finds out what the process may have, which sizes that the file doesn't name depend on, and says when it
-// may not suffice.
-func (n *Node) measureMemory(ctx context.Context) error {
-	n.memory = machine.Memory{Bytes: n.opts.Memory, From: "program"}
-	if n.opts.Memory <= 0 {
-		n.memory = machine.ProcessMemory(os.DirFS("/"))
+// memory is what the process may have, which sizes that the file doesn't name depend on.
+type memory struct {
+	opts   *Options
+	log    *slog.Logger
+	bounds machine.Memory         // set by open
+	scarce atomic.Pointer[string] // what is to be said of it; empty if nothing is
+}
+
+// open measures, and says when it may not suffice.
+func (m *memory) open(ctx context.Context) error {
+	m.bounds = machine.Memory{Bytes: m.opts.Memory, From: "program"}
+	if m.opts.Memory <= 0 {
+		m.bounds = machine.ProcessMemory(os.DirFS("/"))
 	}
-	if text := n.compareMemory(&n.opts.Config); text != "" {
-		n.log.WarnContext(ctx, "the configuration may need more memory than the process may have", "warning", text)
+	if text := m.compare(&m.opts.Config); text != "" {
+		m.log.WarnContext(ctx, "the configuration may need more memory than the process may have", "warning", text)
 	}
 	return nil
 }
 
 // fit gives the configuration with the sizes that it leaves to the node.
-func (n *Node) fit(cfg *node.Config) node.Config { return cfg.Fit(node.Size(n.memory.Bytes)) }
+func (m *memory) fit(cfg *node.Config) node.Config { return cfg.Fit(node.Size(m.bounds.Bytes)) }
 
-// compareMemory reports whether all that is bounded may come to more than the process may have; empty if not, or if
-// that isn't known. It is told in degraded from then on.
-func (n *Node) compareMemory(cfg *node.Config) (text string) {
-	text = scarcity(cfg, n.memory)
-	n.scarce.Store(&text)
+// compare reports whether all that is bounded may come to more than the process may have; empty if not, or if that
+// isn't known. It is told in degraded from then on.
+func (m *memory) compare(cfg *node.Config) (text string) {
+	text = scarcity(cfg, m.bounds)
+	m.scarce.Store(&text)
 	return text
+}
+
+func (m *memory) change(_ context.Context, cfg *node.Config, _ []node.Route) (warnings []string) {
+	if text := m.compare(cfg); text != "" {
+		return []string{text}
+	}
+	return nil
+}
+
+func (m *memory) conditions(f *found) {
+	if text := m.scarce.Load(); text != nil {
+		f.add(*text, false)
+	}
 }
 
 func scarcity(cfg *node.Config, memory machine.Memory) string {

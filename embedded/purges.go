@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"millrace/edge"
 	"millrace/edge/admin"
@@ -13,13 +14,63 @@ import (
 	"millrace/node"
 )
 
+// purges makes those that the operator asks for. It is admin.Purger.
+type purges struct {
+	cfg     *node.Config
+	state   *stateFile
+	cache   *cache
+	edge    *edgeServer
+	storage *storage
+}
+
+// Purge makes stored responses invalid, or stale if it is soft.
+func (p *purges) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error) {
+	purges, err := p.purgesOf(ctx, req)
+	if err != nil {
+		return admin.Purged{}, err
+	}
+	begun := time.Now()
+	if err := p.cache.kv.Open(ctx); err != nil { // other nodes may cache, if this one doesn't
+		return admin.Purged{}, err //nolint:wrapcheck // it says what it was
+	}
+	done, err := p.cache.kv.Purge(ctx, purges, req.Wait == admin.WaitAll)
+	if err != nil {
+		return admin.Purged{}, p.advise(err)
+	}
+	out := admin.Purged{Sequence: done.Sequence, TookMS: float64(time.Since(begun).Microseconds()) / 1000}
+	for _, node := range done.Nodes {
+		out.Nodes = append(out.Nodes, admin.PurgedNode{
+			Node: node.Name, ID: node.Node, State: string(node.State),
+			AfterMS: float64(node.After.Microseconds()) / 1000,
+		})
+	}
+	p.state.record("purge", fmt.Sprintf("%s, sequence %d", req, done.Sequence))
+	return out, nil
+}
+
+// advise says of a purge that failed what became of it, and what to do.
+func (p *purges) advise(err error) error {
+	data := p.cfg.Node.Data
+	switch {
+	case errors.Is(err, kvcache.ErrUnnoted):
+		return fmt.Errorf("%w: should the log of purges be damaged, what it reaches could come back: "+
+			"make room on the disk of %s, and purge again", err, data)
+	case errors.Is(err, kvcache.ErrAway) && p.storage.full():
+		return fmt.Errorf("%w: the purge isn't known to be written: the disk of %s is full: "+
+			"make room, and purge again", err, data)
+	case errors.Is(err, kvcache.ErrAway):
+		return fmt.Errorf("%w: the purge isn't known to be written: try again when JetStream is current", err)
+	}
+	return err
+}
+
 // purgesOf says what an operator's purge means to the cache.
-func (n *Node) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge, error) {
+func (p *purges) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge, error) {
 	switch {
 	case !req.Valid():
 		return nil, fmt.Errorf("%w: exactly one thing must be named", admin.ErrPurge)
 	case req.URL+req.Prefix != "":
-		return n.targetPurges(ctx, req)
+		return p.targetPurges(ctx, req)
 	case req.Host != "":
 		host, err := purgedHost(req.Host)
 		if err != nil {
@@ -34,16 +85,16 @@ func (n *Node) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge, 
 }
 
 // targetPurges says what a purge of a path, a URL or a prefix means to the cache.
-func (n *Node) targetPurges(ctx context.Context, req admin.Purge) (out []kvcache.Purge, err error) {
+func (p *purges) targetPurges(ctx context.Context, req admin.Purge) (out []kvcache.Purge, err error) {
 	target, err := edge.PurgeTarget(req.URL + req.Prefix)
 	switch {
 	case err != nil:
 	case req.Prefix != "":
 		out = edge.PrefixPurges(target, req.Soft)
 	case strings.HasPrefix(target, "/"):
-		out = n.edge.PathPurges(ctx, target, req.Soft)
+		out = p.edge.server.PathPurges(ctx, target, req.Soft)
 	default:
-		out = n.edge.URLPurges(ctx, target, req.Soft)
+		out = p.edge.server.URLPurges(ctx, target, req.Soft)
 	}
 	if err == nil && len(out) == 0 { // PurgeTarget gives what has purges
 		err = errors.New("no client can ask for it")

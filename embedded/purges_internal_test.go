@@ -13,8 +13,7 @@ import (
 
 // A purge that fails says whether it counts, and what to do; on a full disk that is to make room.
 func TestPurgeErrorsSayWhatToDo(t *testing.T) {
-	n := &Node{storage: &storage{}}
-	n.opts.Config.Node.Data = "/data"
+	p := &purges{cfg: &node.Config{Node: node.Node{Data: "/data"}}, storage: &storage{}}
 	unnoted := fmt.Errorf("%w (%w)", kvcache.ErrUnnoted, errors.New("database or disk is full"))
 	for _, c := range []struct {
 		failed     error // of the disk
@@ -25,8 +24,8 @@ func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 		{syscall.ENOSPC, kvcache.ErrAway, "the disk of /data is full: make room", "JetStream"},
 		{nil, kvcache.ErrAway, "try again when JetStream is current", "room"},
 	} {
-		n.storage.failed = c.failed
-		err := n.purgeError(c.cause)
+		p.storage.failed = c.failed
+		err := p.advise(c.cause)
 		text := err.Error()
 		if !strings.Contains(text, c.want) || strings.Contains(text, c.lack) || !errors.Is(err, c.cause) {
 			t.Errorf("%v on a disk with %v: %s", c.cause, c.failed, text)

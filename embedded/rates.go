@@ -15,21 +15,20 @@ const rateEvery = 30 * time.Second
 
 // rates keeps the counts of routes from two moments. One goroutine keeps them, until close.
 type rates struct {
-	n     *Node
-	stop  context.CancelFunc
+	edge  *edgeServer
+	stop  context.CancelFunc // nil before open
 	ended chan struct{}
 
 	mu            sync.Mutex // guards what follows
 	before, newer admin.Counts
 }
 
-// openRates begins to keep the counts.
-func (n *Node) openRates(context.Context) error {
+// open begins to keep the counts.
+func (r *rates) open(context.Context) error {
 	ctx, stop := context.WithCancel(context.Background())
 	now := admin.Counts{At: time.Now()}
-	n.rates = &rates{n: n, stop: stop, ended: make(chan struct{}), before: now, newer: now}
-	go n.rates.keep(ctx)
-	n.opened("rates", n.rates.close)
+	r.stop, r.ended, r.before, r.newer = stop, make(chan struct{}), now, now
+	go r.keep(ctx)
 	return nil
 }
 
@@ -42,9 +41,8 @@ func (r *rates) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			_, caches := r.n.CacheStats()
-			counts := admin.NewCounts(now, r.n.RouteStats(), caches)
-			r.n.edge.TurnPeaks()
+			counts := admin.NewCounts(now, r.edge.server.Stats(), r.edge.server.CacheStats())
+			r.edge.server.TurnPeaks()
 			r.mu.Lock()
 			r.before, r.newer = r.newer, counts
 			r.mu.Unlock()
@@ -53,24 +51,27 @@ func (r *rates) keep(ctx context.Context) {
 }
 
 func (r *rates) close() error {
+	if r.stop == nil {
+		return nil
+	}
 	r.stop()
 	<-r.ended
 	return nil
 }
 
-// RouteRates says what each route does of late, on this node.
-func (n *Node) RouteRates() []admin.RouteRates {
-	n.rates.mu.Lock()
-	before := n.rates.before
-	n.rates.mu.Unlock()
-	_, caches := n.CacheStats()
-	rates, routes := admin.Rates(before, time.Now(), n.RouteStats(), caches), map[string]edge.RouteInfo{}
-	for _, r := range n.Routes() {
-		routes[r.Name] = r
+// routes says what each route does of late, on this node.
+func (r *rates) routes() []admin.RouteRates {
+	r.mu.Lock()
+	before := r.before
+	r.mu.Unlock()
+	out := admin.Rates(before, time.Now(), r.edge.server.Stats(), r.edge.server.CacheStats())
+	routes := map[string]edge.RouteInfo{}
+	for _, route := range r.edge.server.Routes() {
+		routes[route.Name] = route
 	}
-	for i := range rates {
-		r := routes[rates[i].Route]
-		rates[i].Host, rates[i].Methods, rates[i].Path = r.Host, r.Methods, r.Path
+	for i := range out {
+		route := routes[out[i].Route]
+		out[i].Host, out[i].Methods, out[i].Path = route.Host, route.Methods, route.Path
 	}
-	return rates
+	return out
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -13,16 +14,18 @@ import (
 // refusals writes down members whose subscriptions the server refuses: without a word, their owners would only see that
 // no request comes. A member that tries again and again is written down once a minute.
 type refusals struct {
-	n    *Node
-	mu   sync.Mutex
+	log    *slog.Logger
+	record func(kind, detail string)
+
+	mu   sync.Mutex // guards seen
 	seen map[natsserver.Refusal]time.Time
 }
 
 // maxRefusals bounds what is remembered; beyond that nothing more is written until something is forgotten.
 const maxRefusals = 64
 
-func newRefusals(n *Node) *refusals {
-	return &refusals{n: n, seen: map[natsserver.Refusal]time.Time{}}
+func newRefusals(log *slog.Logger, record func(kind, detail string)) *refusals {
+	return &refusals{log: log, record: record, seen: map[natsserver.Refusal]time.Time{}}
 }
 
 func (r *refusals) tell(refusal natsserver.Refusal) {
@@ -35,9 +38,9 @@ func (r *refusals) tell(refusal natsserver.Refusal) {
 	}
 	hint := refusalHint(refusal.Subject)
 	detail := fmt.Sprintf("%s may not subscribe to %q in %s: %s", refusal.Member, refusal.Subject, group, hint)
-	r.n.log.Warn("a member's subscription was refused", "member", refusal.Member, "subject", refusal.Subject,
+	r.log.Warn("a member's subscription was refused", "member", refusal.Member, "subject", refusal.Subject,
 		"queue", refusal.Queue, "hint", hint)
-	r.n.record("member-refused", detail)
+	r.record("member-refused", detail)
 }
 
 // refusalHint tells a member's author what to subscribe to instead.

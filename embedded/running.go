@@ -7,9 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
-	"millrace/edge/admin"
+	"millrace/node"
 )
 
 // runningFile is where a running node says in its data directory how the operator reaches it.
@@ -37,32 +36,34 @@ func FindRunning(dir string) (r Running, err error) {
 	return r, nil
 }
 
-// tellRunning writes down how the operator reaches this node, until it closes. Commands find it there when the
+// running writes down how the operator reaches this node, until it closes. Commands find it there when the
 // configuration file has changed, or can't be read.
-func (n *Node) tellRunning(context.Context) error {
-	path := filepath.Join(n.opts.Config.Node.Data, runningFile)
-	text, err := json.Marshal(Running{Admin: n.AdminURL(), Token: n.opts.Config.Admin.Token})
+type running struct {
+	cfg   *node.Config
+	admin *adminServer
+
+	path string // of what was written; empty if nothing was
+}
+
+func (r *running) open(context.Context) error {
+	path := filepath.Join(r.cfg.Node.Data, runningFile)
+	text, err := json.Marshal(Running{Admin: r.admin.url(), Token: r.cfg.Admin.Token})
 	if err == nil {
 		err = writePrivate(path, string(text)+"\n")
 	}
 	if err != nil {
 		return fmt.Errorf("write down where the admin API is: %w", err)
 	}
-	n.opened(runningFile, func() error {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err //nolint:wrapcheck // Close says what it was
-		}
-		return nil
-	})
+	r.path = path
 	return nil
 }
 
-// noteReload remembers for status what came of a reload.
-func (n *Node) noteReload(done *admin.Reloaded, err error) {
-	if err != nil {
-		n.refused.Store(&admin.RefusedReload{Since: time.Now(), Error: err.Error()})
-		return
+func (r *running) close() error {
+	if r.path == "" {
+		return nil
 	}
-	n.refused.Store(nil)
-	n.waiting.Store(&done.NeedsRestart)
+	if err := os.Remove(r.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err //nolint:wrapcheck // the node says what it was
+	}
+	return nil
 }

@@ -5,26 +5,35 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"millrace/edge"
 	"millrace/edge/admin"
 	"millrace/mesh"
 	"millrace/node"
 )
 
+// services tells who serves the services of the mesh.
+type services struct {
+	applied *atomic.Pointer[node.Config]
+	nats    *natsServer
+	mesh    *meshConn
+}
+
 // censusTime bounds the question who serves.
 const censusTime = 3 * time.Second
 
-// Services lists the services that routes ask or members serve, with their members anywhere in the mesh.
-func (n *Node) Services(ctx context.Context) admin.Services {
+// list gives the services that routes ask or members serve, with their members anywhere in the mesh.
+func (s *services) list(ctx context.Context) admin.Services {
 	ctx, cancel := context.WithTimeout(ctx, censusTime)
 	defer cancel()
 	out := admin.Services{List: []admin.Service{}}
-	members, err := n.mesh.Census(ctx, n.servers())
+	members, err := s.mesh.conn.Census(ctx, s.nats.servers())
 	if err != nil {
 		out.Unknown = err.Error()
 	}
-	routes := askedServices(*n.applied.Load())
+	routes := askedServices(s.applied.Load())
 	names := []string{}
 	for name := range members {
 		names = append(names, name)
@@ -50,16 +59,8 @@ func nonNil[T any](list []T) []T {
 	return list
 }
 
-// servers is how many NATS servers the mesh has; 0 if this node can't know.
-func (n *Node) servers() int {
-	if n.nats == nil {
-		return 0
-	}
-	return 1 + n.nats.Routes()
-}
-
 // askedServices lists by service the routes that ask it.
-func askedServices(cfg node.Config) map[string][]string {
+func askedServices(cfg *node.Config) map[string][]string {
 	out := map[string][]string{}
 	add := func(to node.Target, route string) {
 		if to.Kind == node.KindService && !slices.Contains(out[to.Name], route) {
@@ -83,30 +84,8 @@ func askedServices(cfg node.Config) map[string][]string {
 	return out
 }
 
-// Explain says what would become of a request.
-func (n *Node) Explain(method, target string, header mesh.Header) admin.Explanation {
-	e := admin.Explanation{Explanation: n.edge.Explain(method, target, header)}
-	for _, u := range n.upstreams.Status() {
-		if slices.Contains(e.Asked(), "upstream:"+u.Name) {
-			e.Narrow(u.Name, u.Timeout.Std())
-			if len(e.Calls) == 0 { // calls have paths and hosts of their own
-				asked := e.Path + e.Query
-				if i := strings.IndexByte(e.Asks, '/'); i >= 0 { // behind the host
-					asked = e.Asks[i:]
-				}
-				u.Next = n.upstreams.Foresee(u.Name, &mesh.Request{Method: method, Target: asked, Header: header})
-			}
-			e.Upstreams = append(e.Upstreams, u)
-		}
-	}
-	e.Services = n.explainServices(e.Asked())
-	return e
-}
-
-func byName(s admin.Service, name string) int { return cmp.Compare(s.Name, name) }
-
-// explainServices says who serves the services among the targets; nil if none is one.
-func (n *Node) explainServices(targets []string) *admin.Services {
+// of says who serves the services among the targets; nil if none is one.
+func (s *services) of(targets []string) *admin.Services {
 	var names []string
 	for _, target := range targets {
 		if name, ok := strings.CutPrefix(target, "service:"); ok && !slices.Contains(names, name) {
@@ -116,7 +95,7 @@ func (n *Node) explainServices(targets []string) *admin.Services {
 	if len(names) == 0 {
 		return nil
 	}
-	all := n.Services(context.Background())
+	all := s.list(context.Background())
 	out := &admin.Services{Unknown: all.Unknown}
 	for _, name := range names {
 		found, known := slices.BinarySearchFunc(all.List, name, byName)
@@ -126,5 +105,37 @@ func (n *Node) explainServices(targets []string) *admin.Services {
 			out.List = append(out.List, admin.Service{Name: name, Members: []mesh.Subscriber{}, Routes: []string{}})
 		}
 	}
+	return out
+}
+
+func byName(s admin.Service, name string) int { return cmp.Compare(s.Name, name) }
+
+// explainer says what becomes of requests. It is admin.Explainer.
+type explainer struct {
+	upstreams *upstreams
+	edge      *edgeServer
+	services  *services
+}
+
+// Routes lists the routes that are served now.
+func (e *explainer) Routes() []edge.RouteInfo { return e.edge.server.Routes() }
+
+// Explain says what would become of a request.
+func (e *explainer) Explain(method, target string, header mesh.Header) admin.Explanation {
+	out := admin.Explanation{Explanation: e.edge.server.Explain(method, target, header)}
+	for _, u := range e.upstreams.set.Status() {
+		if slices.Contains(out.Asked(), "upstream:"+u.Name) {
+			out.Narrow(u.Name, u.Timeout.Std())
+			if len(out.Calls) == 0 { // calls have paths and hosts of their own
+				asked := out.Path + out.Query
+				if i := strings.IndexByte(out.Asks, '/'); i >= 0 { // behind the host
+					asked = out.Asks[i:]
+				}
+				u.Next = e.upstreams.set.Foresee(u.Name, &mesh.Request{Method: method, Target: asked, Header: header})
+			}
+			out.Upstreams = append(out.Upstreams, u)
+		}
+	}
+	out.Services = e.services.of(out.Asked())
 	return out
 }

@@ -3,15 +3,32 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
+	"millrace/edge/admin"
+	"millrace/embedded/logs"
+	"millrace/node"
+	"millrace/node/config"
 	"millrace/node/state"
 )
 
-// openState makes the data directory and opens the node's state in it.
-func (n *Node) openState(ctx context.Context) error {
-	dir := n.opts.Config.Node.Data
+// stateFile is the node's SQLite file: who it is, the configurations that worked, and the journal.
+type stateFile struct {
+	opts    *Options
+	log     *slog.Logger
+	secrets *logs.Secrets // that the journal doesn't get
+
+	store    *state.Store // nil before open
+	identity state.Identity
+	revision atomic.Int64 // of the configuration that was saved last
+}
+
+// open makes the data directory and opens the node's state in it.
+func (s *stateFile) open(ctx context.Context) error {
+	dir := s.opts.Config.Node.Data
 	used := usedBefore(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make data directory %s: choose another with node.data: %w", dir, err)
@@ -23,14 +40,71 @@ func (n *Node) openState(ctx context.Context) error {
 	if err := store.Open(ctx); err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
-	n.state = store
-	n.opened("state", store.Close)
-	n.tellState(ctx, used)
-	n.identity, err = store.Identity(ctx)
+	s.store = store
+	s.tellDamage(ctx, used)
+	s.identity, err = store.Identity(ctx)
 	if err != nil {
 		return fmt.Errorf("read node identity: %w", err)
 	}
 	return nil
+}
+
+func (s *stateFile) close() error {
+	if s.store == nil {
+		return nil
+	}
+	return s.store.Close() //nolint:wrapcheck // the node says what it was
+}
+
+// record writes an event into the journal, once that is open. A journal that can't be written must not stop a node that
+// serves.
+func (s *stateFile) record(kind, detail string) {
+	if s.store == nil {
+		return
+	}
+	detail = s.secrets.Hide(detail)
+	if err := s.store.Record(context.Background(), kind, detail); err != nil {
+		s.log.Warn("journal not written", "kind", kind, "cause", err)
+	}
+}
+
+// journalShown is how many events status shows.
+const journalShown = 20
+
+func (s *stateFile) journal(ctx context.Context) ([]admin.JournalEntry, error) {
+	events, err := s.store.Events(ctx, journalShown)
+	if err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	out := make([]admin.JournalEntry, 0, len(events))
+	for _, e := range events {
+		out = append(out, admin.JournalEntry{Time: e.Time, Kind: e.Kind, Detail: e.Detail})
+	}
+	return out, nil
+}
+
+// save keeps a configuration that works, as it was written, or as it would be if text is empty.
+func (s *stateFile) save(ctx context.Context, cfg *node.Config, text string) (revision int64, err error) {
+	if text == "" {
+		b, err := config.Marshal(cfg)
+		if err != nil {
+			return 0, fmt.Errorf("write the configuration down: %w", err)
+		}
+		text = string(b)
+	}
+	source := s.opts.ConfigPath
+	if source == "" {
+		source = "command line"
+	}
+	saved, err := s.store.SaveConfig(ctx, text, source)
+	if err != nil {
+		return 0, fmt.Errorf("save the configuration: %w", err)
+	}
+	return saved.Revision, nil
+}
+
+func (s *stateFile) status(st *admin.Status) {
+	st.ID, st.Revision = s.identity.ID, s.revision.Load()
 }
 
 // usedBefore reports whether a node has run on the directory: it leaves the members' URL there, and its streams.
@@ -43,41 +117,41 @@ func usedBefore(dir string) bool {
 	return false
 }
 
-// tellState writes down what is wrong with the state, and what else is lost by it.
-func (n *Node) tellState(ctx context.Context, used bool) {
+// tellDamage writes down what is wrong with the state, and what else is lost by it.
+func (s *stateFile) tellDamage(ctx context.Context, used bool) {
 	const lost = "identity, journal and the configurations that worked"
-	aside, log := n.state.SetAside(), n.state.LostLog()
+	aside, log := s.store.SetAside(), s.store.LostLog()
 	if log != "" {
-		n.log.ErrorContext(ctx,
+		s.log.ErrorContext(ctx,
 			"the log of the node's state was damaged: what was written down last is lost; a copy is kept", "file", log)
-		n.record("state-log-damaged", "what was written down last is lost; a copy is "+log)
+		s.record("state-log-damaged", "what was written down last is lost; a copy is "+log)
 	}
 	switch {
 	case aside != "":
-		n.log.ErrorContext(ctx,
+		s.log.ErrorContext(ctx,
 			"the node's state was corrupt and is set aside: it starts with a new identity and an empty journal", "file",
 			aside)
-		n.record("state-corrupt", "set aside as "+aside+"; lost: "+lost+n.tellToken(ctx))
-	case n.state.Fresh() && used:
-		n.log.ErrorContext(ctx,
+		s.record("state-corrupt", "set aside as "+aside+"; lost: "+lost+s.tellToken(ctx))
+	case s.store.Fresh() && used:
+		s.log.ErrorContext(ctx,
 			"the node's state was missing or empty in a data directory that was in use: it starts with a new identity "+
 				"and an empty journal; is it the right directory?",
-			"file", filepath.Join(n.opts.Config.Node.Data, "node.db"))
-		n.record("state-lost", "node.db was missing or empty; lost: "+lost+n.tellToken(ctx))
+			"file", filepath.Join(s.opts.Config.Node.Data, "node.db"))
+		s.record("state-lost", "node.db was missing or empty; lost: "+lost+s.tellToken(ctx))
 	}
 }
 
 // tellToken tells that the token which the node had made for its members is lost with its state. It gives the words for
 // the journal.
-func (n *Node) tellToken(ctx context.Context) string {
-	m := n.opts.Config.Mesh
+func (s *stateFile) tellToken(ctx context.Context) string {
+	m := s.opts.Config.Mesh
 	if m.Token != "" || m.URL != "" {
 		return ""
 	}
-	n.log.ErrorContext(ctx,
+	s.log.ErrorContext(ctx,
 		"the member token was part of the state and is another now: members with the old one are refused; give them "+
 			"the URL in client.url, and set mesh.token to have one that stays",
-		"file", filepath.Join(n.opts.Config.Node.Data, "client.url"))
+		"file", filepath.Join(s.opts.Config.Node.Data, "client.url"))
 	return "; also the generated member token: members with the old one are refused until they have the new URL of " +
 		"client.url"
 }

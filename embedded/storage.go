@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"millrace/edge/admin"
 	"millrace/embedded/machine"
 	"millrace/embedded/natsserver"
 )
@@ -36,10 +35,15 @@ type store interface {
 // stores. When it doesn't, and the disk can be written, it is opened again.
 type storage struct {
 	dir    string
-	files  map[string]os.FileInfo // what must stay as it was at the start, by path
-	store  store                  // nil with mesh.url
 	log    *slog.Logger
 	record func(kind, detail string)
+	nats   *natsServer
+
+	// Set by open.
+	files map[string]os.FileInfo // what must stay as it was at the start, by path
+	store store                  // nil with mesh.url
+	stop  context.CancelFunc     // nil before open
+	ended sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	gone    string     // what isn't there any more, or is another; empty if nothing
@@ -59,15 +63,14 @@ type storage struct {
 	pause    time.Duration // until it may be opened again
 }
 
-// openStorage begins to watch, once everything lies where it stays.
-func (n *Node) openStorage(context.Context) error {
-	data := n.opts.Config.Node.Data
-	s := &storage{dir: data, log: n.log, record: n.record, pause: reopenFirst}
-	paths := []string{data, filepath.Join(data, "node.db")}
-	if n.nats != nil {
-		s.store = n.nats
-		if n.nats.Store() != natsserver.StoreRemote {
-			paths = append(paths, filepath.Join(data, "jetstream"))
+// open begins to watch, once everything lies where it stays.
+func (s *storage) open(context.Context) error {
+	s.pause = reopenFirst
+	paths := []string{s.dir, filepath.Join(s.dir, "node.db")}
+	if server := s.nats.server; server != nil {
+		s.store = server
+		if server.Store() != natsserver.StoreRemote {
+			paths = append(paths, filepath.Join(s.dir, "jetstream"))
 		}
 	}
 	if err := s.remember(paths); err != nil {
@@ -75,14 +78,16 @@ func (n *Node) openStorage(context.Context) error {
 	}
 	s.measure()
 	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { s.run(ctx) })
-	n.storage = s
-	n.opened("the watch over the data directory", func() error {
-		stop()
-		running.Wait()
-		return nil
-	})
+	s.stop = stop
+	s.ended.Go(func() { s.run(ctx) })
+	return nil
+}
+
+func (s *storage) close() error {
+	if s.stop != nil {
+		s.stop()
+		s.ended.Wait()
+	}
 	return nil
 }
 
@@ -197,6 +202,13 @@ func (s *storage) measure() {
 	}
 }
 
+// space gives what is free on the disk, and what JetStream uses of it, in bytes.
+func (s *storage) space() (free, used int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free, s.used
+}
+
 func (s *storage) tellWrite(err, was error, since time.Time) {
 	switch {
 	case err != nil:
@@ -280,24 +292,4 @@ func (s *storage) conditions(f *found) {
 	case s.trouble != "":
 		f.add(fmt.Sprintf("JetStream doesn't store (%s): the node opens it again by itself", s.trouble), false)
 	}
-}
-
-// diskStatus tells how much of its disk the node has, and may still take.
-func (n *Node) diskStatus() admin.DiskStatus {
-	s := n.storage
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := admin.DiskStatus{FreeBytes: s.free, UsedBytes: s.used}
-	if s.store == nil {
-		return st
-	}
-	var most sizes
-	if n.edge.Limits() {
-		most.limits = n.sizes.limits
-	}
-	if n.edge.Caches() {
-		most.bucket = n.sizes.bucket
-	}
-	st.NeededBytes = max(most.limits+most.bucket-s.used, 0)
-	return st
 }

@@ -15,7 +15,7 @@ import (
 	"millrace/node"
 )
 
-// NATS headers of the messages of a stream (DESIGN.md, section 6).
+// NATS headers of the messages of a stream (PROTOCOL.md, section 6).
 const (
 	headerStream = "Millrace-Stream" // on a reply: its body follows as a stream
 	headerChunk  = "Millrace-Chunk"  // offset of the payload in the body

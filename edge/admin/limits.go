@@ -7,6 +7,15 @@ import (
 	"time"
 )
 
+// Limiter answers for limits. Its methods are for one limit, or for all if name is empty. The error is ErrNoLimit if
+// there is none of the name.
+type Limiter interface {
+	// LimitUsage says what is known of a client's key.
+	LimitUsage(ctx context.Context, name, key string) ([]LimitUsage, error)
+	// ResetLimit makes it as if a client's key had asked for nothing, and names the limits.
+	ResetLimit(ctx context.Context, name, key string) ([]string, error)
+}
+
 // LimitUsage is what is known of one key of a limit.
 type LimitUsage struct {
 	Limit  string     `json:"limit"`
@@ -29,33 +38,36 @@ var ErrNoLimit = errors.New("no limit has the name")
 // limitPatience bounds a question to the store and the other nodes.
 const limitPatience = 10 * time.Second
 
-// limits serves /v1/limits/{limit}/{key}, and /v1/limits?key= for all limits.
-func (s *Server) limits(w http.ResponseWriter, r *http.Request) {
-	name, key := r.PathValue("limit"), r.PathValue("key")
-	if key == "" {
-		key = r.URL.Query().Get("key")
+// limitsPage serves /v1/limits/{limit}/{key}, and /v1/limits?key= for all limits.
+func limitsPage(node Limiter) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name, key := r.PathValue("limit"), r.PathValue("key")
+		if key == "" {
+			key = r.URL.Query().Get("key")
+		}
+		if key == "" {
+			refuse(w, http.StatusBadRequest, "name the key: /v1/limits/LIMIT/KEY, or /v1/limits?key=KEY for all limits")
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), limitPatience)
+		defer cancel()
+		out, err := askLimits(ctx, node, r.Method, name, key)
+		switch {
+		case errors.Is(err, ErrNoLimit):
+			refuse(w, http.StatusNotFound, err.Error())
+		case err != nil:
+			refuse(w, http.StatusServiceUnavailable, err.Error())
+		default:
+			reply(w, http.StatusOK, out)
+		}
 	}
-	if key == "" {
-		refuse(w, http.StatusBadRequest, "name the key: /v1/limits/LIMIT/KEY, or /v1/limits?key=KEY for all limits")
-		return
+}
+
+// askLimits resets the key if the method is DELETE, and else says what is known of it.
+func askLimits(ctx context.Context, node Limiter, method, name, key string) (any, error) {
+	if method == http.MethodDelete {
+		done, err := node.ResetLimit(ctx, name, key)
+		return LimitReset{Key: key, Limits: done}, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), limitPatience)
-	defer cancel()
-	var out any
-	var err error
-	if r.Method == http.MethodDelete {
-		var done []string
-		done, err = s.operator.ResetLimit(ctx, name, key)
-		out = LimitReset{Key: key, Limits: done}
-	} else {
-		out, err = s.operator.LimitUsage(ctx, name, key)
-	}
-	switch {
-	case errors.Is(err, ErrNoLimit):
-		refuse(w, http.StatusNotFound, err.Error())
-	case err != nil:
-		refuse(w, http.StatusServiceUnavailable, err.Error())
-	default:
-		reply(w, http.StatusOK, out)
-	}
+	return node.LimitUsage(ctx, name, key)
 }

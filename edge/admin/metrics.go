@@ -15,11 +15,25 @@ import (
 	"millrace/mesh/upstream"
 )
 
-// metricsHandler serves the node's counters in the Prometheus format. They are read when they are asked for; counting
+// Counter answers for metrics.
+type Counter interface {
+	Status() Status
+	// RouteStats gives the counts of every route, and CallStats those of the calls of every route that gathers.
+	RouteStats() []edge.RouteStats
+	CallStats() []edge.RouteStats
+	// MeshStats gives the counts of every service.
+	MeshStats() []mesh.Stats
+	// CacheStats gives what the cache holds and has done, and its counts by route.
+	CacheStats() (kvcache.Stats, []edge.CacheStats)
+	// LimitStats gives what the limiter holds and has done, and the counts of every limit.
+	LimitStats() (limit.Stats, []limit.RuleStats)
+}
+
+// metricsPage serves the node's counters in the Prometheus format. They are read when they are asked for; counting
 // itself is the business of edge, mesh and upstream and costs a few atomic additions.
-func metricsHandler(o Operator) http.Handler {
+func metricsPage(node Counter) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{o}, collectors.NewGoCollector(),
+	registry.MustRegister(collector{node}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
@@ -146,14 +160,14 @@ func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, flo
 	out <- prometheus.MustNewConstSummary(descCachePurged, s.Purged, s.Purging.Seconds(), nil)
 }
 
-type collector struct{ operator Operator }
+type collector struct{ node Counter }
 
 // Describe names nothing, since routes and services come and go: the registry then checks at each collection.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads all counters.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	status := c.operator.Status()
+	status := c.node.Status()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -174,13 +188,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge(descNodes, float64(n), string(state))
 	}
 	gauge(descReady, truth(status.Ready))
-	for _, r := range c.operator.RouteStats() {
+	for _, r := range c.node.RouteStats() {
 		collectRoute(out, counter, r, descRequests, descLatency)
 	}
-	for _, r := range c.operator.CallStats() {
+	for _, r := range c.node.CallStats() {
 		collectRoute(out, counter, r, descCalls, descCallTime)
 	}
-	for _, m := range c.operator.MeshStats() {
+	for _, m := range c.node.MeshStats() {
 		counter(descRetries, m.Retries, m.Label)
 		counter(descLocal, m.Local, m.Label)
 		counter(descRefused, m.Busy, m.Label, "busy")
@@ -190,9 +204,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		counter(descDropped, m.Malformed, m.Label, "malformed")
 		counter(descDropped, m.Oversize, m.Label, "oversized")
 	}
-	stats, routes := c.operator.CacheStats()
+	stats, routes := c.node.CacheStats()
 	collectCache(out, gauge, counter, stats, routes)
-	limits, rules := c.operator.LimitStats()
+	limits, rules := c.node.LimitStats()
 	collectLimits(gauge, counter, limits, rules)
 	for _, u := range status.Upstreams {
 		collectUpstream(gauge, counter, u)

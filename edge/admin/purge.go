@@ -9,6 +9,12 @@ import (
 	"time"
 )
 
+// Purger answers for purge.
+type Purger interface {
+	// Purge makes stored responses invalid. The error is ErrPurge for one that can't be understood.
+	Purge(ctx context.Context, p Purge) (Purged, error)
+}
+
 // Purge says which stored responses to make invalid: exactly one of URL, Prefix, Host, Tag and All.
 type Purge struct {
 	URL string `json:"url,omitempty"` // http://host/path?query, or /path?query of every host; all variants of it
@@ -83,31 +89,38 @@ const purgeForm = `name exactly one of "url": "/path" or "http://host/path", "pr
 // purgePatience bounds a purge: a lease, and what the store may need.
 const purgePatience = 10 * time.Second
 
-func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
-	var req Purge
+func purgePage(node Purger) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		req, wrong := readPurge(r)
+		if wrong != "" {
+			refuse(w, http.StatusBadRequest, wrong)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), purgePatience)
+		defer cancel()
+		done, err := node.Purge(ctx, req)
+		switch {
+		case errors.Is(err, ErrPurge):
+			refuse(w, http.StatusBadRequest, err.Error())
+		case err != nil:
+			refuse(w, http.StatusServiceUnavailable, err.Error())
+		default:
+			reply(w, http.StatusOK, done)
+		}
+	}
+}
+
+// readPurge reads the body of a purge. What is wrong with it is told in words for the operator; empty if nothing is.
+func readPurge(r *http.Request) (req Purge, wrong string) {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&req); err != nil {
-		refuse(w, http.StatusBadRequest, "the purge isn't valid JSON ("+err.Error()+"): "+purgeForm)
-		return
-	}
-	if !req.Valid() {
-		refuse(w, http.StatusBadRequest, purgeForm)
-		return
-	}
-	if req.Wait != "" && req.Wait != WaitAll {
-		refuse(w, http.StatusBadRequest, `wait is "all" or left out`)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), purgePatience)
-	defer cancel()
-	done, err := s.operator.Purge(ctx, req)
-	switch {
-	case errors.Is(err, ErrPurge):
-		refuse(w, http.StatusBadRequest, err.Error())
+	switch err := dec.Decode(&req); {
 	case err != nil:
-		refuse(w, http.StatusServiceUnavailable, err.Error())
-	default:
-		reply(w, http.StatusOK, done)
+		return req, "the purge isn't valid JSON (" + err.Error() + "): " + purgeForm
+	case !req.Valid():
+		return req, purgeForm
+	case req.Wait != "" && req.Wait != WaitAll:
+		return req, `wait is "all" or left out`
 	}
+	return req, ""
 }

@@ -1,4 +1,4 @@
-package embedded_test
+package memberapi_test
 
 import (
 	"context"
@@ -8,15 +8,15 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"millrace/embedded"
 	"millrace/mesh"
+	"millrace/node"
 )
 
 // billing is a service in the node's process that shows what it got.
-func billing(t *testing.T, n *embedded.Node) {
+func billing(t *testing.T, conn *mesh.Conn) {
 	t.Helper()
-	s, err := n.Mesh().NewService(mesh.ServiceConfig{
-		Destination: n.Mesh().Service("billing"),
+	s, err := conn.NewService(mesh.ServiceConfig{
+		Destination: conn.Service("billing"),
 		Handler: mesh.HandlerFunc(
 			func(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 				switch r.Target {
@@ -52,14 +52,11 @@ func billing(t *testing.T, n *embedded.Node) {
 // A member calls the services that the configuration lists, through a node, and nothing of what it sends counts for
 // more than a client's word.
 func TestMemberCalls(t *testing.T) {
-	opts, _ := settings(t, edgeYAML)
-	opts.Config.Mesh.MemberCalls = []string{"billing", "nobody"}
-	n := open(t, opts)
-	billing(t, n)
-	member := newTaker(t, n)
+	r := start(t, node.Mesh{MemberCalls: []string{"billing", "nobody"}}, nil)
+	billing(t, r.conn)
 	call := func(name, request string) *nats.Msg {
 		t.Helper()
-		msg, err := member.Request("api.call."+name, []byte(request), 20*time.Second)
+		msg, err := r.member.Request("api.call."+name, []byte(request), 20*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,16 +116,15 @@ func TestMemberCallsAreBounded(t *testing.T) {
 		{[]string{"billing"}, true, true},
 		{[]string{"*"}, true, true},
 	} {
-		opts, _ := settings(t, edgeYAML)
-		opts.Config.Mesh.MemberCalls = c.listed
-		n := open(t, opts)
-		billing(t, n)
-		member := newTaker(t, n)
-		msg, err := member.Request("api.call.billing", []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), 20*time.Second)
+		r := start(t, node.Mesh{MemberCalls: c.listed}, func(context.Context, *node.Route) (*mesh.Response, error) {
+			return &mesh.Response{Status: 200}, nil
+		})
+		billing(t, r.conn)
+		msg, err := r.member.Request("api.call.billing", []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), 20*time.Second)
 		if err != nil || (msg.Header.Get("Millrace-Error") == "") != c.call {
 			t.Errorf("with %q: call got %+v, %v", c.listed, msg, err)
 		}
-		msg, err = member.Request("api.gather", []byte(gather), 20*time.Second)
+		msg, err = r.member.Request("api.gather", []byte(gather), 20*time.Second)
 		if err != nil || strings.Contains(string(msg.Data), "mesh.member_calls") == c.gather {
 			t.Errorf("with %q: gather got %s, %v", c.listed, msg.Data, err)
 		}
@@ -138,14 +134,11 @@ func TestMemberCallsAreBounded(t *testing.T) {
 // A member can't let a service or a node write anywhere by the reply subject of its request: it may not publish to
 // services, and nodes answer to inboxes only.
 func TestMemberCallsDontEscape(t *testing.T) {
-	opts, _ := settings(t, edgeYAML)
-	opts.Config.Mesh.MemberCalls = []string{"*"}
-	n := open(t, opts)
-	billing(t, n)
-	member := newTaker(t, n)
+	r := start(t, node.Mesh{MemberCalls: []string{"*"}}, nil)
+	billing(t, r.conn)
 	reached := make(chan *nats.Msg, 10)
 	for _, subject := range []string{"millrace.members", "$JS.API.>", "http.other"} {
-		sub, err := n.Mesh().NATS().Subscribe(subject, func(msg *nats.Msg) {
+		sub, err := r.conn.NATS().Subscribe(subject, func(msg *nats.Msg) {
 			// not the node's own
 			if msg.Header.Get("Millrace-Error") != "" || strings.Contains(string(msg.Data), "HTTP/1.1") {
 				reached <- msg
@@ -159,13 +152,13 @@ func TestMemberCallsDontEscape(t *testing.T) {
 	request := []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 	for _, reply := range []string{"millrace.members", "$JS.API.INFO", "http.other"} {
 		for _, subject := range []string{"api.call.billing", "http.billing"} {
-			if err := member.PublishRequest(subject, reply, request); err != nil {
+			if err := r.member.PublishRequest(subject, reply, request); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	for range 2 { // behind all of it
-		if _, err := member.Request("api.call.billing", request, 20*time.Second); err != nil {
+		if _, err := r.member.Request("api.call.billing", request, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}

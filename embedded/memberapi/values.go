@@ -1,4 +1,4 @@
-package embedded
+package memberapi
 
 import (
 	"context"
@@ -11,16 +11,23 @@ import (
 	"millrace/node"
 )
 
-// valuesAPI answers api.cache.get, api.cache.set and api.cache.delete: the node's cache for members in any language.
-// mesh/PROTOCOL.md has the protocol.
-type valuesAPI struct{ values *kvcache.Values }
-
-// valueTime bounds a request that doesn't wait for another's load.
-const valueTime = 5 * time.Second
-
-func (n *Node) openValues(context.Context) error {
-	return n.openMemberAPI("cache.*", valuesAPI{n.cache.Values()}.answer)
+// Values are the cache's, as kvcache.Values has them: the errors are kvcache.ErrNotFound and kvcache.ErrTooLarge.
+type Values interface {
+	Get(ctx context.Context, key string) ([]byte, error)
+	// GetOrLease is Get for a caller who makes a missing value, and whom others then wait for as long as lease.
+	GetOrLease(ctx context.Context, key string, lease time.Duration) ([]byte, error)
+	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	Delete(ctx context.Context, key string) error
 }
+
+// values answers api.cache.get, api.cache.set and api.cache.delete: the node's cache for members.
+type values struct{ cache Values }
+
+// Bounds on a request: without another's load that is waited for, and that load.
+const (
+	valueTime = 5 * time.Second
+	loadTime  = time.Minute
+)
 
 // valueRequest is the payload of a request.
 type valueRequest struct {
@@ -42,31 +49,31 @@ type valueReply struct {
 	Code   node.Code       `json:"code,omitempty"`
 }
 
-func (a valuesAPI) answer(ctx context.Context, op string, payload []byte) any {
+func (v values) answer(ctx context.Context, op string, payload []byte) any {
 	var req valueRequest
 	if wrong := readPayload(payload, &req, `{"key": "user:1"}`); wrong != nil {
 		return wrong
 	}
-	ctx, cancel := context.WithTimeout(ctx, valueTime+min(req.Load.Std(), time.Minute))
+	ctx, cancel := context.WithTimeout(ctx, valueTime+min(req.Load.Std(), loadTime))
 	defer cancel()
 	switch op {
 	case "get":
-		return a.get(ctx, req)
+		return v.get(ctx, req)
 	case "set":
-		return a.set(ctx, req)
+		return v.set(ctx, req)
 	case "delete":
-		return done(a.values.Delete(ctx, req.Key))
+		return done(v.cache.Delete(ctx, req.Key))
 	}
 	return valueReply{Error: "ask api.cache.get, api.cache.set or api.cache.delete", Code: node.CodeNotFound}
 }
 
-func (a valuesAPI) get(ctx context.Context, req valueRequest) valueReply {
+func (v values) get(ctx context.Context, req valueRequest) valueReply {
 	var value []byte
 	var err error
 	if req.Load > 0 {
-		value, err = a.values.GetOrLease(ctx, req.Key, min(req.Load.Std(), time.Minute))
+		value, err = v.cache.GetOrLease(ctx, req.Key, min(req.Load.Std(), loadTime))
 	} else {
-		value, err = a.values.Get(ctx, req.Key)
+		value, err = v.cache.Get(ctx, req.Key)
 	}
 	yes, no := true, false
 	switch {
@@ -81,7 +88,7 @@ func (a valuesAPI) get(ctx context.Context, req valueRequest) valueReply {
 	return valueReply{Found: &yes, Base64: &text}
 }
 
-func (a valuesAPI) set(ctx context.Context, req valueRequest) valueReply {
+func (v values) set(ctx context.Context, req valueRequest) valueReply {
 	value := []byte(req.Value)
 	switch {
 	case req.Base64 != nil && len(req.Value) > 0, req.Base64 == nil && len(req.Value) == 0:
@@ -93,7 +100,7 @@ func (a valuesAPI) set(ctx context.Context, req valueRequest) valueReply {
 		}
 		value = b
 	}
-	return done(a.values.Set(ctx, req.Key, value, req.TTL.Std()))
+	return done(v.cache.Set(ctx, req.Key, value, req.TTL.Std()))
 }
 
 // done answers for what has no value to give.

@@ -1,0 +1,44 @@
+package embedded
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"millrace/edge"
+	"millrace/embedded/memberapi"
+	"millrace/node"
+)
+
+// memberAPI lets members use the node.
+type memberAPI struct {
+	log     *slog.Logger
+	applied *atomic.Pointer[node.Config]
+	mesh    *meshConn
+	cache   *cache
+	limits  *limits
+	edge    *edgeServer
+
+	server *memberapi.Server // nil before open
+}
+
+func (a *memberAPI) open(ctx context.Context) error {
+	a.server = memberapi.New(memberapi.Config{
+		Conn: a.mesh.conn, Values: a.cache.kv.Values(), Limits: a.limits, Gather: gatherer{a.edge.server, a.cache},
+		Applied: a.applied.Load, Log: a.log,
+	})
+	return a.server.Open(ctx) //nolint:wrapcheck // it says what it was
+}
+
+func (a *memberAPI) close() error {
+	if a.server == nil {
+		return nil
+	}
+	return a.server.Close() //nolint:wrapcheck // the node says what it was
+}
+
+// gatherer is memberapi.Gatherer: the edge makes calls, with the cache.
+type gatherer struct {
+	*edge.Server
+	*cache
+}

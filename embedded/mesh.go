@@ -1,0 +1,88 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"millrace/edge/admin"
+	"millrace/embedded/natsserver"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// meshConn is the node's connection to the mesh.
+type meshConn struct {
+	cfg  *node.Config
+	log  *slog.Logger
+	nats *natsServer
+
+	conn *mesh.Conn // nil before open
+}
+
+func (c *meshConn) open(ctx context.Context) error {
+	m := c.cfg.Mesh
+	cfg := mesh.Config{Name: c.cfg.Node.Name, URL: m.URL, Prefix: m.Prefix, Local: m.Local, Log: c.log}
+	if server := c.nats.server; server != nil {
+		cfg.InProcess, cfg.Interest = server, server
+		cfg.User, cfg.Password = server.NodeCredential()
+	}
+	conn, err := mesh.New(cfg)
+	if err != nil {
+		return fmt.Errorf("configure mesh: %w", err)
+	}
+	if err := conn.Open(ctx); err != nil {
+		return fmt.Errorf("open mesh (mesh.url): %w", err)
+	}
+	c.conn = conn
+	if c.nats.server != nil {
+		c.nats.server.OnGone(conn.MembersGone)
+	}
+	if m.URL != "" {
+		if err := conn.Check(ctx); err != nil {
+			return fmt.Errorf("open mesh (mesh.url): %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *meshConn) close() error {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close() //nolint:wrapcheck // the node says what it was
+}
+
+func (c *meshConn) conditions(f *found) {
+	if !c.conn.Up() {
+		f.add("the mesh connection is away: check that NATS runs and is reachable; the node reconnects by itself", true)
+	}
+}
+
+func (c *meshConn) status(st *admin.Status) {
+	st.Streams = c.conn.Streams()
+	if server := c.nats.server; server != nil {
+		st.NATS, st.JetStream = "nats://"+node.Address(server.Addr()).Dial(), string(server.Store())
+	} else {
+		st.NATS, st.JetStream = c.conn.NATS().ConnectedUrlRedacted(), string(natsserver.StoreRemote)
+	}
+}
+
+// meshPrefix is what the subjects of the mesh begin with, dot included.
+func meshPrefix(m node.Mesh) string {
+	if m.Prefix == "" {
+		return ""
+	}
+	return m.Prefix + "."
+}
+
+// alone reports whether a node has no others beside it.
+func alone(m *node.Mesh) bool { return m.URL == "" && !m.Cluster.Enabled() }
+
+// replicas is 3 where three or more nodes store, which only a cluster's list of peers tells.
+func replicas(m *node.Mesh) int {
+	if m.Cluster.Enabled() && len(m.Cluster.Peers) >= 3 {
+		return 3
+	}
+	return 1
+}

@@ -1,0 +1,150 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"millrace/edge"
+	"millrace/edge/admin"
+	"millrace/mesh"
+	"millrace/node"
+)
+
+// nodes are the nodes of the mesh, this one included. It is edge.Peers.
+type nodes struct {
+	opts  *Options
+	log   *slog.Logger
+	life  *lifecycle
+	state *stateFile
+	nats  *natsServer
+	mesh  *meshConn
+
+	known atomic.Pointer[mesh.Members] // nil before open, which is after the edge serves requests that ask for it
+	roles atomic.Pointer[[]string]     // of this node, as the others are told
+}
+
+// open makes this node known to the others, and them to it.
+func (n *nodes) open(ctx context.Context) error {
+	n.roles.Store(n.rolesOf(&n.opts.Config))
+	known := n.mesh.conn.NewMembers(mesh.MembersConfig{
+		Self: mesh.Member{
+			ID: n.state.identity.ID, Name: n.opts.Config.Node.Name, Incarnation: n.life.started.UnixMicro(),
+			Version: n.opts.Version, Started: n.life.started,
+		},
+		Changes: func() (int64, []string) { return n.state.revision.Load(), *n.roles.Load() },
+		Event:   n.changed,
+	})
+	if err := known.Open(ctx); err != nil {
+		return fmt.Errorf("open members: %w", err)
+	}
+	n.known.Store(known)
+	return nil
+}
+
+func (n *nodes) close() error {
+	if known := n.known.Load(); known != nil {
+		return known.Close() //nolint:wrapcheck // the node says what it was
+	}
+	return nil
+}
+
+// rolesOf lists what the node does for the mesh with this configuration, of which only a restart applies all: whether
+// it stores is decided by the one that it was started with.
+func (n *nodes) rolesOf(cfg *node.Config) *[]string {
+	roles := []string{"edge"}
+	if started := n.opts.Config.Mesh; started.URL == "" && (!started.Cluster.Enabled() || started.Cluster.Store) {
+		roles = append(roles, "store")
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
+		if !cfg.Upstreams[name].Remote {
+			roles = append(roles, "upstream:"+name)
+		}
+	}
+	return &roles
+}
+
+func (n *nodes) change(_ context.Context, cfg *node.Config, _ []node.Route) (warnings []string) {
+	n.roles.Store(n.rolesOf(cfg))
+	return nil
+}
+
+// announce tells the others at once what has changed.
+func (n *nodes) announce() { n.known.Load().Announce() }
+
+// Alive lists the nodes that are there, this one included; none before open.
+func (n *nodes) Alive() []string {
+	known := n.known.Load()
+	if known == nil {
+		return nil
+	}
+	return known.Alive("edge")
+}
+
+// Seen is when a node was heard last.
+func (n *nodes) Seen(node string) time.Time {
+	known := n.known.Load()
+	if known == nil {
+		return time.Time{}
+	}
+	return known.Seen(node)
+}
+
+// peers gives the nodes that fetch for one another; nil for a node that is alone.
+func (n *nodes) peers() edge.Peers {
+	if alone(&n.opts.Config.Mesh) {
+		return nil
+	}
+	return n
+}
+
+// holders is how many nodes may hold permits. One that can't see the others yet, or any more, asks all the same.
+func (n *nodes) holders() int {
+	const others = 2
+	return max(len(n.Alive()), others)
+}
+
+// changed writes down what became of another node.
+func (n *nodes) changed(e mesh.MemberEvent) {
+	other := e.Member
+	detail := fmt.Sprintf("%s (%s), version %s", other.Name, other.ID, other.Version)
+	switch e.Kind {
+	case mesh.EventDouble:
+		n.log.Error("two processes run as one node: give each its own node.name and node.data", "name", other.Name,
+			"id", other.ID)
+	case mesh.EventLost:
+		n.log.Warn("a node fell silent", "name", other.Name, "id", other.ID)
+	case mesh.EventReplaced:
+		n.log.Info("a node came back under another id, as with an empty data directory", "name", other.Name,
+			"id", other.ID)
+		detail += ": it came back under another id"
+	default:
+		n.log.Info("the mesh has changed", "event", e.Kind, "name", other.Name, "id", other.ID)
+	}
+	n.state.record(e.Kind, detail)
+}
+
+// conditions lists what isn't as it should be with the other nodes. None of it keeps this one from serving.
+func (n *nodes) conditions(f *found) {
+	if n.nats.server != nil && n.opts.Config.Mesh.Cluster.Enabled() && n.nats.server.Routes() == 0 {
+		f.add("no other node of the cluster is connected: check that they run under other names, and "+
+			"mesh.cluster.peers and token", false)
+	}
+	self := n.opts.Config.Node.Name
+	for i, other := range n.known.Load().List() {
+		if i > 0 && other.Name == self && other.State == mesh.MemberAlive {
+			f.add(fmt.Sprintf("another node is named %s, with the id %s: set node.name of one of them", self,
+				other.ID), false)
+		}
+		if other.State == mesh.MemberLost {
+			f.add(fmt.Sprintf("node %s is lost, last heard %s ago: start it again; the others serve on", other.Name,
+				time.Since(other.Seen).Round(time.Second)), false)
+		}
+	}
+}
+
+func (n *nodes) status(st *admin.Status) { st.Nodes = n.known.Load().List() }

@@ -1,0 +1,43 @@
+package embedded
+
+import (
+	"reflect"
+	"testing"
+
+	"millrace/node"
+)
+
+// Every part is there, and is given what it names of the others: what was forgotten on the page of parts would be
+// noticed only when somebody needs it.
+func TestPartsAreWired(t *testing.T) {
+	cfg := node.Default()
+	cfg.Node.Data = t.TempDir()
+	n, err := New(Options{Config: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = n.Close() }()
+	given := map[reflect.Type]bool{
+		reflect.TypeFor[*Options](): true, reflect.TypeOf(&n.opts.Config): true, reflect.TypeOf(n.log): true,
+		reflect.TypeOf(n.logs.Secrets()): true,
+	}
+	all := []reflect.Value{reflect.ValueOf(n.parts)}
+	for _, page := range []any{n.pages.Status, n.pages.Routes, n.pages.Metrics, n.pages.Purges, n.pages.Tail} {
+		all = append(all, reflect.ValueOf(page))
+	}
+	for _, field := range reflect.ValueOf(n.parts).Elem().Fields() {
+		given[field.Type()] = true
+		all = append(all, field)
+	}
+	for _, p := range all {
+		if p.IsNil() {
+			t.Errorf("there is no %s", p.Type())
+			continue
+		}
+		for field, value := range p.Elem().Fields() {
+			if given[field.Type] && value.IsNil() {
+				t.Errorf("%s isn't given its %s", p.Type(), field.Name)
+			}
+		}
+	}
+}
