@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/edge"
+	"millrace/edge/cache"
 	"millrace/kvcache"
 	"millrace/mesh"
 	"millrace/node"
@@ -37,8 +37,8 @@ func TestCachePurgeReaches(t *testing.T) {
 	}{
 		{"url", r.URLPurges(t.Context(), "http://EXAMPLE.test:80/%61", false), "0"},
 		{"url with a query", r.URLPurges(t.Context(), "http://example.test/a?q=1", false), "1"},
-		{"prefix", edge.PrefixPurges("http://example.test/a", false), "012"},
-		{"prefix of a directory", edge.PrefixPurges("http://example.test/a/", false), "2"},
+		{"prefix", cache.PrefixPurges("http://example.test/a", false), "012"},
+		{"prefix of a directory", cache.PrefixPurges("http://example.test/a/", false), "2"},
 		{"host", []kvcache.Purge{{Reach: kvcache.ReachHost, Text: "example.test"}}, "0123"},
 		{"another host", []kvcache.Purge{{Reach: kvcache.ReachHost, Text: "other.test"}}, ""},
 		{"tag", []kvcache.Purge{{Reach: kvcache.ReachTag, Text: "c"}}, "3"},

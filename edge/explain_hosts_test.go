@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/edge"
+	"millrace/edge/cache"
 	"millrace/kvcache"
 	"millrace/node"
 )
@@ -85,7 +85,7 @@ func TestPathPurges(t *testing.T) {
 		}
 	}
 	prefix := kvcache.Purge{Reach: kvcache.ReachPrefix, Text: "/a/"}
-	if got := edge.PrefixPurges("/%61/", false); len(got) != 1 || got[0] != prefix {
+	if got := cache.PrefixPurges("/%61/", false); len(got) != 1 || got[0] != prefix {
 		t.Errorf("a prefix of paths: %+v", got)
 	}
 

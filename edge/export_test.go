@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"millrace/edge/exchange"
@@ -57,3 +58,14 @@ func (s *Server) TakeRoom() (free func())       { return s.cache.TakeRoom() }
 
 // NewExchange makes an exchange as the front gets it.
 func NewExchange() *exchange.Exchange { return core{}.New() }
+
+// Insert puts a policy of the test's own behind the one of that name, into the chain of every route.
+func (s *Server) Insert(behind string, p exchange.Policy) {
+	policies := s.chain
+	s.chain = func(r *exchange.Route) []exchange.Policy {
+		list := policies(r)
+		i := slices.IndexFunc(list, func(p exchange.Policy) bool { return p.Name == behind })
+		return slices.Insert(list, i+1, p)
+	}
+	s.SetRoutes(s.cfg.Edge, s.cfg.Routes)
+}

@@ -51,6 +51,7 @@ type Server struct {
 	admission admission
 	buffered  *guard.Budget // bytes of requests and responses
 	via       string        // this node's name in Via
+	chain     func(*exchange.Route) []exchange.Policy
 }
 
 // New makes routes and policies ready; Open listens.
@@ -62,6 +63,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, mesh: cfg.Mesh, via: "millrace-" + cfg.ID, buffered: guard.NewBudget(0),
 		limits: ratelimit.Config{Limiter: cfg.Limits, Node: cfg.Node, Mesh: cfg.Mesh},
 	}
+	s.chain = s.policies
 	if cfg.Cache != nil {
 		s.cache = cache.New(cache.Config{
 			Store: cfg.Cache, Memory: int64(cfg.Store.Memory), Node: cfg.ID, Mesh: cfg.Mesh, Peers: cfg.Peers,

@@ -68,7 +68,7 @@ func answerWhole(context.Context, *exchange.Exchange) (*mesh.Response, error) {
 }
 
 func (s *Server) newRoute(r node.Route, id string, end exchange.Handler) *exchange.Route {
-	return exchange.NewRoute(r, id, s.policies, end)
+	return exchange.NewRoute(r, id, s.chain, end)
 }
 
 // withExposed adds the routes of exposed services, and names those that have no name. The configuration's own were

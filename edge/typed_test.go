@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/edge"
 	"millrace/edge/cache"
 	"millrace/mesh"
 )
@@ -84,7 +83,7 @@ func FuzzPurgeTarget(f *testing.F) {
 		if again, err := cache.PurgeTarget(once); err != nil || again != once {
 			t.Errorf("%q gives %q, and that %q, %v", s, once, again, err)
 		}
-		purges := edge.PrefixPurges(once, false)
+		purges := cache.PrefixPurges(once, false)
 		if len(purges) == 0 {
 			t.Errorf("%q gives %q, which purges nothing", s, once)
 		}

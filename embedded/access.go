@@ -6,6 +6,7 @@ import (
 
 	"millrace/edge"
 	"millrace/edge/admin"
+	edgecache "millrace/edge/cache"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
 	"millrace/mesh"
@@ -75,7 +76,7 @@ func (n *Node) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error)
 }
 
 // CacheStats gives what the cache holds and has done, and its counts by route.
-func (n *Node) CacheStats() (kvcache.Stats, []edge.CacheStats) { return n.pages.Metrics.CacheStats() }
+func (n *Node) CacheStats() (kvcache.Stats, []edgecache.Stats) { return n.pages.Metrics.CacheStats() }
 
 // LimitStats gives what the limiter holds and has done, and the counts of every limit.
 func (n *Node) LimitStats() (limit.Stats, []limit.RuleStats) { return n.pages.Metrics.LimitStats() }

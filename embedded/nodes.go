@@ -9,13 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"millrace/edge"
 	"millrace/edge/admin"
+	edgecache "millrace/edge/cache"
 	"millrace/mesh"
 	"millrace/node"
 )
 
-// nodes are the nodes of the mesh, this one included. It is edge.Peers.
+// nodes are the nodes of the mesh, this one included. It is edgecache.Peers.
 type nodes struct {
 	opts  *Options
 	log   *slog.Logger
@@ -95,7 +95,7 @@ func (n *nodes) Seen(node string) time.Time {
 }
 
 // peers gives the nodes that fetch for one another; nil for a node that is alone.
-func (n *nodes) peers() edge.Peers {
+func (n *nodes) peers() edgecache.Peers {
 	if alone(&n.opts.Config.Mesh) {
 		return nil
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"millrace/edge"
 	"millrace/edge/admin"
+	edgecache "millrace/edge/cache"
 	"millrace/kvcache"
 	"millrace/node"
 )
@@ -86,11 +86,11 @@ func (p *purges) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge
 
 // targetPurges says what a purge of a path, a URL or a prefix means to the cache.
 func (p *purges) targetPurges(ctx context.Context, req admin.Purge) (out []kvcache.Purge, err error) {
-	target, err := edge.PurgeTarget(req.URL + req.Prefix)
+	target, err := edgecache.PurgeTarget(req.URL + req.Prefix)
 	switch {
 	case err != nil:
 	case req.Prefix != "":
-		out = edge.PrefixPurges(target, req.Soft)
+		out = edgecache.PrefixPurges(target, req.Soft)
 	case strings.HasPrefix(target, "/"):
 		out = p.edge.server.PathPurges(ctx, target, req.Soft)
 	default:

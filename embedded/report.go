@@ -5,6 +5,7 @@ import (
 
 	"millrace/edge"
 	"millrace/edge/admin"
+	edgecache "millrace/edge/cache"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
 	"millrace/mesh"
@@ -91,7 +92,7 @@ func (c *counts) CallStats() []edge.RouteStats { return c.edge.server.CallStats(
 func (c *counts) MeshStats() []mesh.Stats { return c.mesh.conn.Stats() }
 
 // CacheStats gives what the cache holds and has done.
-func (c *counts) CacheStats() (kvcache.Stats, []edge.CacheStats) {
+func (c *counts) CacheStats() (kvcache.Stats, []edgecache.Stats) {
 	return c.cache.kv.Stats(), c.edge.server.CacheStats()
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"millrace/edge"
 	"millrace/edge/admin"
+	"millrace/edge/cache"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
 	"millrace/mesh"
@@ -37,7 +38,7 @@ func (operator) Services(context.Context) (s admin.Services)                  { 
 func (operator) CallStats() []edge.RouteStats                                 { return nil }
 func (operator) MeshStats() []mesh.Stats                                      { return nil }
 func (operator) Purge(context.Context, admin.Purge) (p admin.Purged, e error) { return p, e }
-func (operator) CacheStats() (s kvcache.Stats, routes []edge.CacheStats)      { return s, routes }
+func (operator) CacheStats() (s kvcache.Stats, routes []cache.Stats)          { return s, routes }
 func (operator) ResetLimit(context.Context, string, string) ([]string, error) { return nil, nil }
 func (operator) LimitStats() (s limit.Stats, rules []limit.RuleStats)         { return s, rules }
 func (operator) Reload(context.Context) (r admin.Reloaded, e error)           { return r, e }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"millrace/edge"
+	"millrace/edge/cache"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
 	"millrace/mesh"
@@ -24,7 +25,7 @@ type Counter interface {
 	// MeshStats gives the counts of every service.
 	MeshStats() []mesh.Stats
 	// CacheStats gives what the cache holds and has done, and its counts by route.
-	CacheStats() (kvcache.Stats, []edge.CacheStats)
+	CacheStats() (kvcache.Stats, []cache.Stats)
 	// LimitStats gives what the limiter holds and has done, and the counts of every limit.
 	LimitStats() (limit.Stats, []limit.RuleStats)
 }
@@ -132,7 +133,7 @@ func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter fun
 }
 
 func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string),
-	counter func(*prometheus.Desc, uint64, ...string), s kvcache.Stats, routes []edge.CacheStats,
+	counter func(*prometheus.Desc, uint64, ...string), s kvcache.Stats, routes []cache.Stats,
 ) {
 	for _, r := range routes {
 		for result, n := range map[string]uint64{

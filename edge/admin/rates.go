@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"millrace/edge"
+	"millrace/edge/cache"
 	"millrace/node"
 )
 
@@ -26,12 +27,12 @@ type RouteRates struct {
 type Counts struct {
 	At     time.Time
 	Routes map[string]edge.RouteStats
-	Caches map[string]edge.CacheStats
+	Caches map[string]cache.Stats
 }
 
 // NewCounts keeps the counts of routes that had requests.
-func NewCounts(at time.Time, routes []edge.RouteStats, caches []edge.CacheStats) Counts {
-	out := Counts{At: at, Routes: map[string]edge.RouteStats{}, Caches: map[string]edge.CacheStats{}}
+func NewCounts(at time.Time, routes []edge.RouteStats, caches []cache.Stats) Counts {
+	out := Counts{At: at, Routes: map[string]edge.RouteStats{}, Caches: map[string]cache.Stats{}}
 	for i := range routes {
 		if requests(&routes[i]) > 0 {
 			out.Routes[routes[i].Route] = routes[i]
@@ -46,8 +47,8 @@ func NewCounts(at time.Time, routes []edge.RouteStats, caches []edge.CacheStats)
 }
 
 // Rates says what each route with requests did since an earlier moment, in the order of routes.
-func Rates(before Counts, at time.Time, routes []edge.RouteStats, caches []edge.CacheStats) []RouteRates {
-	cached := map[string]edge.CacheStats{}
+func Rates(before Counts, at time.Time, routes []edge.RouteStats, caches []cache.Stats) []RouteRates {
+	cached := map[string]cache.Stats{}
 	for _, c := range caches {
 		cached[c.Route] = c
 	}
@@ -75,7 +76,7 @@ func Rates(before Counts, at time.Time, routes []edge.RouteStats, caches []edge.
 }
 
 // answered counts the requests that a cache answered: the memory, the bucket, or another node's.
-func answered(c edge.CacheStats) uint64 { return c.Hits + c.Bucket + c.Home }
+func answered(c cache.Stats) uint64 { return c.Hits + c.Bucket + c.Home }
 
 func requests(r *edge.RouteStats) (n uint64) {
 	for _, class := range r.Classes {

@@ -7,6 +7,7 @@ import (
 
 	"millrace/edge"
 	"millrace/edge/admin"
+	"millrace/edge/cache"
 )
 
 // The rates of a window are those of its requests alone: what was before it doesn't count, but for the total.
@@ -23,8 +24,8 @@ func TestRates(t *testing.T) {
 	now.Buckets[4] += 98  // 5 to 10 ms
 	now.Buckets[15] += 2  // over 30 s
 	idle := edge.RouteStats{Route: "idle", Classes: [6]uint64{2: 5}}
-	caches := func(hits uint64) []edge.CacheStats {
-		return []edge.CacheStats{{Route: "a", Hits: hits, Bucket: 3}, {Route: "idle"}}
+	caches := func(hits uint64) []cache.Stats {
+		return []cache.Stats{{Route: "a", Hits: hits, Bucket: 3}, {Route: "idle"}}
 	}
 	before := admin.NewCounts(start, []edge.RouteStats{was, idle, {Route: "never"}}, caches(7))
 	got := admin.Rates(before, start.Add(20*time.Second), []edge.RouteStats{now, idle, {Route: "never"}}, caches(157))

@@ -219,7 +219,7 @@ func (s *Cache) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, e
 	if leads {
 		mine := make(chan result, 1)
 		own := context.Background()
-		go c.lead(own, flight, detach(x), l.detach(), mine)
+		go c.lead(own, flight, detach(x), l.detach(), mine) //nolint:gosec // G118: it outlives its client
 		select {
 		case out = <-mine:
 		case <-ctx.Done():

@@ -13,6 +13,7 @@ import (
 
 	"millrace/edge"
 	"millrace/edge/admin"
+	"millrace/edge/cache"
 )
 
 type explainCmd struct {
@@ -158,7 +159,7 @@ func aboutCall(c edge.CallInfo) string {
 }
 
 // explainCache prints what the cache has, why or why not, and how long.
-func explainCache(w io.Writer, c *edge.CacheExplanation) {
+func explainCache(w io.Writer, c *cache.Explanation) {
 	why := ""
 	if c.Why != "" {
 		why = ": " + admin.Show(c.Why)

@@ -1,0 +1,280 @@
+package edge_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"millrace/edge"
+	"millrace/edge/exchange"
+	"millrace/embedded/natsserver/natsservertest"
+	"millrace/mesh"
+	"millrace/node"
+	"millrace/node/nodetest"
+)
+
+// policyOf is a policy that does nothing on the full way.
+func policyOf(short *exchange.Short) exchange.Policy {
+	return exchange.Policy{
+		Name: "test", Wrap: func(next exchange.Handler) exchange.Handler { return next }, Short: short,
+	}
+}
+
+// The short way of a hit and the full chain answer every request with the same bytes. Two edges share what is stored;
+// the chain of one has a policy without a short form, which keeps all its routes off the short way.
+func TestShortWayAnswersAsTheChain(t *testing.T) {
+	requests := 1000
+	if text := os.Getenv("SHORT_REQUESTS"); text != "" {
+		var err error
+		if requests, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	var quick, never atomic.Int64
+	r := startCache(t, nil)
+	for path, a := range shortAnswers() {
+		r.on(path, a)
+	}
+	routes := shortRoutes(rng)
+	short := shortEdge(t, r, routes, &exchange.Short{Done: func(*exchange.Exchange, *mesh.Response) { quick.Add(1) }})
+	full := shortEdge(t, r, routes, nil)
+	full.Insert("test", policyOf(&exchange.Short{Done: func(*exchange.Exchange, *mesh.Response) { never.Add(1) }}))
+	a, b := talkTo(t, short), talkTo(t, full)
+	for range requests {
+		request, method := shortRequest(rng)
+		b.say(t, request, method) // stores what may be stored
+		a.say(t, request, method)
+		if one, two := a.say(t, request, method), b.say(t, request, method); one != two {
+			t.Fatalf("%s\nthe short way:\n%s\nthe chain:\n%s", request, one, two)
+		}
+	}
+	t.Logf("%d of %d requests took the short way", quick.Load(), 2*requests)
+	if int(quick.Load()) < requests/4 {
+		t.Errorf("only %d of %d requests took the short way", quick.Load(), 2*requests)
+	}
+	if never.Load() > 0 {
+		t.Errorf("%d requests took the short way past a policy that has none", never.Load())
+	}
+}
+
+// shortEdge starts an edge with limits of its own over the rig's cache. In its chains stands a policy with that short
+// form.
+func shortEdge(t *testing.T, r *cacheRig, routes []node.Route, short *exchange.Short) *edge.Server {
+	t.Helper()
+	limits := openLimits(t, natsservertest.Connect(t, natsservertest.Start(t)), true)
+	limits.SetRules(rulesOf(nil, routes))
+	cfg := r.set.edge
+	cfg.TrustedProxies = prefixes("127.0.0.0/8")
+	s, err := edge.New(edge.Config{
+		Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: r.conn, Cache: r.cache, Store: r.set.store,
+		Limits: limits, Log: nodetest.Discard(),
+	})
+	if err == nil {
+		s.Insert("clientAddr", policyOf(short))
+		err = s.Open(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// shortAnswers are what the origin says, by path.
+func shortAnswers() map[string]answer {
+	date := "Sun, 06 Nov 1994 08:49:37 GMT"
+	return map[string]answer{
+		"/plain": always(200, "hello", "Cache-Control", "max-age=3600", "ETag", `"1"`, "Content-Type", "text/plain"),
+		"/vary": func(r *mesh.Request, _ int) *mesh.Response {
+			return &mesh.Response{Status: 200, Body: []byte(r.Header.Get("Accept-Language")), Header: fields(
+				"Cache-Control", "max-age=3600", "Vary", "Accept-Language", "Last-Modified", date)}
+		},
+		"/cors":    always(200, "cors", "Cache-Control", "public, max-age=3600", "Access-Control-Allow-Origin", "*"),
+		"/tagged":  always(200, "tagged", "Cache-Control", "max-age=3600", "Cache-Tag", "a b", "Cache-Groups", `"g"`),
+		"/silent":  always(200, strings.Repeat("s", 3000), "Content-Type", "text/html"),
+		"/private": always(200, "private", "Cache-Control", "private, max-age=3600"),
+		"/nostore": always(200, "no-store", "Cache-Control", "no-store"),
+		"/missing": always(404, "missing", "Cache-Control", "max-age=3600"),
+		"/moved":   always(301, "", "Cache-Control", "max-age=3600", "Location", "/plain"),
+		"/empty":   always(204, "", "Cache-Control", "max-age=3600"),
+		"/cookie":  always(200, "cookie", "Cache-Control", "max-age=3600", "Set-Cookie", "a=b"),
+		"/large":   always(200, strings.Repeat("0123456789", 60_000), "Cache-Control", "max-age=3600", "ETag", `"l"`),
+	}
+}
+
+// shortPaths are the paths that the origin knows, and two that it doesn't.
+var shortPaths = strings.Fields("/plain /vary /cors /tagged /silent /private /nostore /missing /moved /empty /cookie " +
+	"/large /none /plain?b=2&a=1 /plain?a=1&b=2 /vary?utm=x /plain?")
+
+// shortRoutes are routes by host, r0.test and so on, with caches, limits and rules for responses as chance has it.
+func shortRoutes(rng *rand.Rand) []node.Route {
+	some := func() bool { return rng.IntN(2) == 0 }
+	routes := make([]node.Route, 0, 16)
+	for i := range cap(routes) {
+		r := cachedRoute("/*", func(c *node.Cache) {
+			c.Compress, c.StripTags, c.RequestDirectives = rng.IntN(4) == 0, some(), some()
+			c.Query.Sort = some()
+			if some() {
+				c.Query.Drop = []string{"utm"}
+			}
+			if some() {
+				c.TTL = node.Duration(time.Hour)
+			}
+			if some() {
+				c.Key = []node.RequestPart{{Name: "X-Key"}, {Cookie: true, Name: "lang"}}
+			}
+			if rng.IntN(4) == 0 {
+				c.Bypass = []node.RequestPart{{Name: "X-Bypass"}}
+			}
+			if some() {
+				c.Cookies = node.CookiesStrip
+			}
+		})
+		r.Name, r.Host = fmt.Sprintf("r%d", i), node.Host(fmt.Sprintf("r%d.test", i))
+		if some() {
+			r.Rewrite = &node.Rewrite{Response: node.Edits{Set: map[string]string{"X-Set": "1"}, Remove: []string{"ETag"}}}
+		}
+		r.Limit = shortLimits(rng)
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+// shortLimits are at most two limits, some of which refuse soon.
+func shortLimits(rng *rand.Rand) (out []node.Limit) {
+	forms := []node.HeaderForm{
+		node.HeaderDraft8, node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy, node.HeaderNone,
+	}
+	for range rng.IntN(3) {
+		change := func(l *node.Limit) {
+			l.Headers = forms[rng.IntN(len(forms))]
+			l.Shadow, l.SkipFailed = rng.IntN(4) == 0, rng.IntN(4) == 0
+			if rng.IntN(3) == 0 {
+				by("header:X-Key")(l)
+			}
+		}
+		switch rng.IntN(4) {
+		case 0:
+			out = append(out, inFlight(100, change))
+		case 1:
+			out = append(out, per("20/1h", change))
+		default:
+			out = append(out, per("1000000/1h", change))
+		}
+	}
+	return out
+}
+
+// shortRequest is a request as chance has it, and its method.
+func shortRequest(rng *rand.Rand) (request, method string) {
+	pick := func(list ...string) string { return list[rng.IntN(len(list))] }
+	method = pick("GET", "GET", "GET", "GET", "GET", "HEAD")
+	version := pick("1.1", "1.1", "1.1", "1.0")
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/%s\r\nHost: r%d.test\r\nX-Request-Id: id%d\r\nX-Forwarded-For: 192.0.2.%d\r\n", method,
+		pick(shortPaths...), version, rng.IntN(16), rng.IntN(1000), rng.IntN(3))
+	for _, line := range []string{
+		"Accept-Language: " + pick("de", "en"), "Accept-Encoding: " + pick("gzip", "br, gzip", "identity"),
+		"If-None-Match: " + pick(`"1"`, `"l"`, "*"), "Range: bytes=" + pick("0-1", "2-", "-3", "9999999-"),
+		"Cache-Control: " + pick("no-cache", "max-age=0", "only-if-cached", "max-stale"), "Origin: http://a.test",
+		"Cookie: lang=" + pick("de", "en"), "Authorization: Basic eA==", "X-Key: " + pick("1", "2"), "X-Bypass: 1",
+		"If-Modified-Since: Mon, 07 Nov 1994 08:49:37 GMT", "Connection: " + pick("close", "keep-alive"),
+		"X-Forwarded-Proto: https", "User-Agent: test", "Pragma: no-cache",
+	} {
+		if rng.IntN(10) == 0 {
+			b.WriteString(line + "\r\n")
+		}
+	}
+	return b.String() + "\r\n", method
+}
+
+// talk is one client that sends its requests one after another.
+type talk struct {
+	addr string
+	conn net.Conn
+	in   *bufio.Reader
+	seen bytes.Buffer // bytes of the response
+}
+
+func talkTo(t *testing.T, s *edge.Server) *talk {
+	t.Helper()
+	c := &talk{addr: s.Addr().String()}
+	t.Cleanup(c.close)
+	return c
+}
+
+func (c *talk) close() {
+	if c.conn != nil {
+		_ = c.conn.Close()
+		c.conn = nil
+	}
+}
+
+// passing are the values that depend on the moment, and the key of a limit's store.
+var passing = regexp.MustCompile(`(?m)(^Age: |ttl=|;t=|reset=|-Reset: |^Retry-After: |^Date: |pk=:)[^;,\r]*`)
+
+// say sends a request and gives the bytes of its response, without what depends on the moment.
+func (c *talk) say(t *testing.T, request, method string) string {
+	t.Helper()
+	if c.conn == nil {
+		var err error
+		if c.conn, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", c.addr); err != nil {
+			t.Fatal(err)
+		}
+		c.in = bufio.NewReader(io.TeeReader(c.conn, &c.seen))
+	}
+	_ = c.conn.SetDeadline(time.Now().Add(30 * time.Second))
+	c.seen.Reset()
+	if _, err := io.WriteString(c.conn, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", request, err)
+	}
+	if resp.Close {
+		c.close()
+	}
+	return passing.ReplaceAllString(c.seen.String(), "$1*")
+}
+
+// A policy that has no short form keeps its routes off the short way, wherever it stands before the cache; one behind
+// the cache, which a hit never reaches, doesn't.
+func TestPolicyWithoutShortForm(t *testing.T) {
+	for behind, quickly := range map[string]bool{
+		"identify": false, "observe": false, "problems": false, "contain": false, "clientAddr": false, "cache": true,
+		"admit": true,
+	} {
+		r := startCache(t, nil)
+		r.on("/a", always(200, "a", "Cache-Control", "max-age=60"))
+		var quick atomic.Int64
+		r.Insert("identify", policyOf(&exchange.Short{Done: func(*exchange.Exchange, *mesh.Response) { quick.Add(1) }}))
+		r.Insert(behind, policyOf(nil))
+		r.get(t, "/a")
+		r.get(t, "/a").wantHit(t, behind, "a")
+		if got := quick.Load() == 1; got != quickly {
+			t.Errorf("behind %s: %d requests took the short way", behind, quick.Load())
+		}
+	}
+}
