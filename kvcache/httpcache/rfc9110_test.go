@@ -189,7 +189,7 @@ func TestRFC9110Section14_1_2ByteRanges(t *testing.T) {
 			t.Errorf("%s: %v %d, want %v %d", row.name, got, use, row.want, row.use)
 		}
 	}
-	for _, value := range []string{"bytes=0-", "bytes=-5", "bytes=0-0"} { // some clients ask so for everything
+	for _, value := range []string{"bytes=0-", "bytes=-5", "bytes=0-0"} { // some clients always send this
 		if got, use := httpcache.ParseRange(value, 0); use != none || got != nil {
 			t.Errorf("%s of no bytes: %v %d", value, got, use)
 		}
@@ -297,7 +297,7 @@ func TestRFC9110Section12_5_3AcceptEncoding(t *testing.T) {
 	}
 }
 
-// Spans that overlap become one, where the first of them stood (§15.3.7.2): no byte is given twice.
+// Overlapping spans become one, at the position of the first of them (§15.3.7.2): no byte is sent twice.
 func TestRFC9110Section15_3_7_2Coalesced(t *testing.T) {
 	for value, want := range map[string]string{
 		"bytes=0-,0-,0-":        "0-99",

@@ -283,7 +283,7 @@ func TestRFC9111Section4_2_4Stale(t *testing.T) {
 
 // Item 28.
 func TestRFC5861Section4StaleIfError(t *testing.T) {
-	const gone = -1 // no answer at all
+	const gone = -1 // no response at all
 	for _, row := range []struct {
 		name, control string
 		status, age   int
@@ -329,8 +329,8 @@ func TestRFC5861Section4StaleIfError(t *testing.T) {
 	}
 }
 
-// What is kept for longer than it may be used wastes room, what is kept shorter can't stand in.
-func TestKeep(t *testing.T) {
+// A response is kept for as long as it may be used, and no longer.
+func TestKeepLastsAsLongAsAnyUse(t *testing.T) {
 	for _, row := range []struct {
 		name, control string
 		want          time.Duration
@@ -347,8 +347,8 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// Entries of one lifetime are fetched anew at moments that are spread over its last twentieth.
-func TestSpread(t *testing.T) {
+// Entries with the same lifetime are fetched again at times spread over its last twentieth.
+func TestSpreadStaysInLastTwentieth(t *testing.T) {
 	s := httpcache.Stored{Lifetime: 10 * time.Minute}
 	seen := map[time.Duration]bool{}
 	for i := range uint64(1000) {

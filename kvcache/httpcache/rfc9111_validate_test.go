@@ -169,7 +169,7 @@ func TestRFC9111Section3_2Freshen(t *testing.T) {
 			t.Errorf("%s: an argument has changed", row.name)
 		}
 	}
-	// A response without Date was made when it came (RFC 9110 §6.6.1): the Date of another one would make it old.
+	// A response without Date was made when it arrived (RFC 9110 §6.6.1). The Date of another one would make it older.
 	if h := httpcache.Freshen(head("Date: d", "A: 1"), head("A: 2")); h.Has("Date") {
 		t.Errorf("the Date of the stored response dates the confirmation: %v", h)
 	}
