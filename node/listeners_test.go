@@ -7,7 +7,7 @@ import (
 	"millrace/node"
 )
 
-// TestOnePortForTwo tells which listeners can't be beside each other.
+// TestOnePortForTwo checks which listeners conflict.
 func TestOnePortForTwo(t *testing.T) {
 	for _, tc := range []struct {
 		edge, admin node.Address
@@ -59,7 +59,7 @@ func TestOnePortForTwo(t *testing.T) {
 	wantProblem(t, &c, "mesh.cluster.listen", "is taken by mesh.listen")
 }
 
-// TestTargetThatIsTheEdge tells which targets would make requests come back.
+// TestTargetThatIsTheEdge checks which targets would send requests back to the edge.
 func TestTargetThatIsTheEdge(t *testing.T) {
 	for _, tc := range []struct {
 		edge   node.Address

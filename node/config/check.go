@@ -39,7 +39,7 @@ func addProblem(r *report, root *value, p node.Problem) {
 	r.add(pos, nil, "%s%s%s", at.prefix(), p.Message, other)
 }
 
-// warn gives the warnings about a valid configuration, at the places in the file, in its order.
+// warn returns the warnings about a valid configuration, at the places in the file, in its order.
 func warn(file string, root *value, c *node.Config) []Mistake {
 	r := &report{file: file, warns: true}
 	for _, p := range c.Warnings() {
@@ -61,7 +61,7 @@ func emptyCluster(r *report, root *value, c *node.Config) {
 		at.prefix())
 }
 
-// mask gives a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A
+// mask returns a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A
 // route whose path couldn't be read, say, must not conflict with other routes.
 func mask(r *report, c *node.Config) *node.Config {
 	out := *c
@@ -118,7 +118,7 @@ func maskUpstream(u node.Upstream, mistaken []string) node.Upstream {
 	return u
 }
 
-// maskRoute gives a route that can't be compared a host of its own: it conflicts with no other then.
+// maskRoute returns a route that can't be compared a host of its own: it conflicts with no other then.
 func maskRoute(r *report, c *node.Config, i int) {
 	route, index := &c.Routes[i], strconv.Itoa(i)
 	elsewhere := []string{"to", "timeout", "max_body", "limit", "encoded_slash", "forward_headers"}

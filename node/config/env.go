@@ -42,7 +42,7 @@ func substitute(text string, env func(string) (string, bool)) (result string, us
 	}
 }
 
-// lookUp gives the value of NAME or NAME:-default.
+// lookUp returns the value of NAME or NAME:-default.
 func lookUp(expression string, env func(string) (string, bool)) (string, error) {
 	name, standIn, hasDefault := strings.Cut(expression, ":-")
 	if !variableName.MatchString(name) {
@@ -73,8 +73,8 @@ func isSecret(at place) bool {
 // maxSecret is the largest file for a secret, in bytes.
 const maxSecret = 4 << 10
 
-// readSecret gives the text, or if it is file:PATH the contents of that file without the space around them. The path is
-// relative to the working directory, as node.data is.
+// readSecret returns the text, or if it is file:PATH the contents of that file without the space around them. The path
+// is relative to the working directory, as node.data is.
 func readSecret(text string) (string, error) {
 	path, isFile := strings.CutPrefix(text, "file:")
 	if !isFile {

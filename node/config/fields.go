@@ -44,7 +44,7 @@ func (f field) needless(fields []field, has func(other field) bool) bool {
 	})
 }
 
-// shortField gives the field that the short form of a struct type sets: its first required one.
+// shortField returns the field that the short form of a struct type sets: its first required one.
 func shortField(fields []field) field {
 	for _, f := range fields {
 		if f.required {

@@ -51,7 +51,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestBounds gives Parse files that are as bad as they can be.
+// TestBounds returns Parse files that are as bad as they can be.
 func TestBounds(t *testing.T) {
 	for name, unit := range map[string]string{
 		"lists": "[", "mappings": "{a: ", "dashes": "- ", "keys": "a: ", "questions": "? ", "tags": "! ",
@@ -89,7 +89,7 @@ func TestTooBig(t *testing.T) {
 	}
 }
 
-// decodable gives what another YAML parser makes of a file, if it takes it.
+// decodable returns what another YAML parser makes of a file, if it takes it.
 func decodable(data []byte) (any, bool) {
 	var v any
 	if err := yaml.Unmarshal(data, &v); err != nil || v == nil || reflect.ValueOf(v).Kind() != reflect.Map {

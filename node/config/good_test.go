@@ -45,7 +45,7 @@ func TestGood(t *testing.T) {
 	}
 }
 
-// roundTrip gives what Marshal writes, after checking that it reads back as an equal configuration.
+// roundTrip returns what Marshal writes, after checking that it reads back as an equal configuration.
 func roundTrip(t *testing.T, c *node.Config) []byte {
 	t.Helper()
 	written, err := config.Marshal(c)

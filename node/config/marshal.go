@@ -87,7 +87,7 @@ func (f field) written(v reflect.Value) bool {
 	})
 }
 
-// ownShort gives the short form of a type that writes it itself.
+// ownShort returns the short form of a type that writes it itself.
 func (w *writer) ownShort(v reflect.Value) (string, bool) {
 	if !writesShort(v.Type()) {
 		return "", false
@@ -166,7 +166,7 @@ func (w *writer) short(v reflect.Value) (string, bool) {
 	return w.scalar(v.Field(field.index))
 }
 
-// scalar gives the text of a value that is one.
+// scalar returns the text of a value that is one.
 func (w *writer) scalar(v reflect.Value) (string, bool) {
 	if d, ok := reflect.TypeAssert[node.Duration](v); ok {
 		return shortDuration(d), true
@@ -200,7 +200,7 @@ func (w *writer) scalar(v reflect.Value) (string, bool) {
 	}
 }
 
-// standard gives what an empty mapping of the type decodes to.
+// standard returns what an empty mapping of the type decodes to.
 func standard(t reflect.Type) reflect.Value {
 	v := reflect.New(t).Elem()
 	if t.Kind() == reflect.Struct {

@@ -10,7 +10,7 @@ import (
 	"millrace/node"
 )
 
-// maskLimits gives the limits under limits for mask. If what is there couldn't be read, every name that is used
+// maskLimits returns the limits under limits for mask. If what is there couldn't be read, every name that is used
 // counts as declared.
 func maskLimits(r *report, c *node.Config) map[string]node.Limit {
 	limits := maps.Clone(c.Limits)
@@ -33,7 +33,7 @@ func maskLimits(r *report, c *node.Config) map[string]node.Limit {
 	return limits
 }
 
-// maskLimit gives a limit with a mistake only the names that could be read: its keys can't be held against each
+// maskLimit returns a limit with a mistake only the names that could be read: its keys can't be held against each
 // other.
 func maskLimit(r *report, l node.Limit, path ...string) node.Limit {
 	below := func(key string) []string { return append(slices.Clip(path), key) }
@@ -51,7 +51,7 @@ func maskLimit(r *report, l node.Limit, path ...string) node.Limit {
 	return out
 }
 
-// harmless gives a limit that has no problem and causes none.
+// harmless returns a limit that has no problem and causes none.
 func harmless() node.Limit {
 	var l node.Limit
 	l.Defaults()
@@ -59,7 +59,7 @@ func harmless() node.Limit {
 	return l
 }
 
-// addParams gives the route's path the parameters that its limits count by.
+// addParams returns the route's path the parameters that its limits count by.
 func addParams(route *node.Route, named map[string]node.Limit) {
 	for _, l := range route.Limit {
 		for _, k := range l.Resolve(named).Key {

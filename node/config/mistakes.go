@@ -24,7 +24,7 @@ type Mistake struct {
 	Warning   bool // the file is used all the same
 }
 
-// String gives file:line:col: message, or file:line:col: warning: message, which editors and CI systems turn into a
+// String returns file:line:col: message, or file:line:col: warning: message, which editors and CI systems turn into a
 // link.
 func (m Mistake) String() string {
 	message := m.Message
@@ -34,7 +34,7 @@ func (m Mistake) String() string {
 	return m.Place() + ": " + message
 }
 
-// Place gives file:line:col, or just the file for a mistake that has no place in it.
+// Place returns file:line:col, or just the file for a mistake that has no place in it.
 func (m Mistake) Place() string {
 	if m.Line == 0 {
 		return m.File
@@ -87,7 +87,7 @@ func (r *report) add(pos position, path []string, format string, args ...any) {
 	}
 }
 
-// err gives the mistakes in the order of the file, each once, or nil.
+// err returns the mistakes in the order of the file, each once, or nil.
 func (r *report) err() error {
 	if len(r.mistakes) == 0 {
 		return nil
@@ -95,7 +95,7 @@ func (r *report) err() error {
 	return r.sorted()
 }
 
-// sorted gives the mistakes in the order of the file, each once.
+// sorted returns the mistakes in the order of the file, each once.
 func (r *report) sorted() Errors {
 	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))

@@ -17,7 +17,7 @@ type place struct {
 
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// key gives the place of a mapping's key.
+// key returns the place of a mapping's key.
 func (p place) key(key string) place {
 	name := key
 	if !plainKey.MatchString(key) {
@@ -29,8 +29,8 @@ func (p place) key(key string) place {
 	return place{path: p.below(key), name: name}
 }
 
-// shown gives a key for a message. A key with a colon is nearly always a key and a value without a space between them,
-// and the value may be a secret.
+// shown returns a key for a message. A key with a colon is nearly always a key and a value without a space between
+// them, and the value may be a secret.
 func shown(key string) string {
 	if before, _, found := strings.Cut(key, ":"); found {
 		return before + ":..."
@@ -38,13 +38,13 @@ func shown(key string) string {
 	return key
 }
 
-// item gives the place of a list's item.
+// item returns the place of a list's item.
 func (p place) item(i int) place {
 	index := strconv.Itoa(i)
 	return place{path: p.below(index), name: p.name + "[" + index + "]"}
 }
 
-// alone gives the place of an item that stands without its list.
+// alone returns the place of an item that stands without its list.
 func (p place) alone() place {
 	return place{path: p.below("0"), name: p.name, only: true}
 }
@@ -95,7 +95,7 @@ func locate(root *value, path []string) (position, place) {
 	return pos, p
 }
 
-// child gives the value below a key or index; for a scalar and for nil there is none.
+// child returns the value below a key or index; for a scalar and for nil there is none.
 func (v *value) child(step string) *entry {
 	if v == nil {
 		return nil

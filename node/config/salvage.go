@@ -12,7 +12,7 @@ import (
 // maxSalvage is how often a file is cut shorter until what is left of it can be read.
 const maxSalvage = 8
 
-// Salvage gives what can be read of a configuration file that has mistakes; what can't be has its default, and so has
+// Salvage returns what can be read of a configuration file that has mistakes; what can't be has its default, and so has
 // everything if there is no file. Nothing is checked, so the result is good for finding a node that runs, and for
 // nothing else. It never panics.
 func Salvage(path string) node.Config {
@@ -48,7 +48,7 @@ func salvage(data []byte, env func(string) (string, bool)) node.Config {
 	return c
 }
 
-// firstLines gives the first n lines.
+// firstLines returns the first n lines.
 func firstLines(data []byte, n int) []byte {
 	at := 0
 	for range n {

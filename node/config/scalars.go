@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// scalar gives the text of a scalar with its variables replaced; used reports whether there were any. It reports what
+// scalar returns the text of a scalar with its variables replaced; used reports whether there were any. It reports what
 // can't be used.
 func (d *decoder) scalar(v *value, at place) (text string, used, ok bool) {
 	if v.kind != kindText {
@@ -72,7 +72,7 @@ func wanted(t reflect.Type, at place) []string {
 	return forms
 }
 
-// unmarshal gives a text to a pointer's UnmarshalText; readsText has asked whether there is one.
+// unmarshal returns a text to a pointer's UnmarshalText; readsText has asked whether there is one.
 func unmarshal(pointer reflect.Value, text string) error {
 	u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](pointer)
 	if !ok {

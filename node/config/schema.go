@@ -11,9 +11,9 @@ import (
 	"millrace/node"
 )
 
-// Schema gives the JSON Schema (draft 2020-12) of the configuration file, indented, for editors and CI. It is generated
-// from the types that Parse decodes into. What needs the whole file (undeclared upstreams, ambiguous routes) it can't
-// say: a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts.
+// Schema returns the JSON Schema (draft 2020-12) of the configuration file, indented, for editors and CI. It is
+// generated from the types that Parse decodes into. What needs the whole file (undeclared upstreams, ambiguous routes)
+// it can't say: a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts.
 func Schema() []byte {
 	g := &generator{defs: members[*schema]{}}
 	root := g.object(reflect.TypeFor[node.Config](), reflect.ValueOf(node.Default()))
@@ -102,7 +102,7 @@ func (g *generator) define(name string, s *schema) *schema {
 
 func reference(name string) *schema { return &schema{Ref: "#/$defs/" + name} }
 
-// of gives the schema of a type. defaults is the value that stands when the key is left out.
+// of returns the schema of a type. defaults is the value that stands when the key is left out.
 func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	switch {
 	case t.Kind() == reflect.Pointer:
@@ -134,7 +134,7 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	}
 }
 
-// list gives the schema of a list; where one element may stand for it, of both forms.
+// list returns the schema of a list; where one element may stand for it, of both forms.
 func (g *generator) list(t reflect.Type) *schema {
 	item := func() *schema { return g.of(t.Elem(), standard(t.Elem())) }
 	list := &schema{Type: "array", Items: item()}
@@ -151,7 +151,7 @@ func (g *generator) list(t reflect.Type) *schema {
 	return &schema{OneOf: append(one.OneOf, list)}
 }
 
-// structure gives a reference to a struct's definition; one with a short form may be written in either form.
+// structure returns a reference to a struct's definition; one with a short form may be written in either form.
 func (g *generator) structure(t reflect.Type, defaults reflect.Value) *schema {
 	object := g.define(t.Name(), g.object(t, defaults))
 	if !readsText(t) {
@@ -164,7 +164,7 @@ func (g *generator) structure(t reflect.Type, defaults reflect.Value) *schema {
 	return &schema{OneOf: forms}
 }
 
-// short gives the schema of a struct's short form: one of its own, or that of the field that it sets.
+// short returns the schema of a struct's short form: one of its own, or that of the field that it sets.
 func (g *generator) short(t reflect.Type) *schema {
 	if _, ok := texts[t]; ok {
 		return g.define(t.Name()+"Text", textSchema(t))
@@ -209,7 +209,7 @@ func textSchema(t reflect.Type) *schema {
 	return s
 }
 
-// jsonValue gives a default as the file would write it.
+// jsonValue returns a default as the file would write it.
 func jsonValue(v reflect.Value) any {
 	if d, ok := reflect.TypeAssert[node.Duration](v); ok {
 		return shortDuration(d)

@@ -28,7 +28,7 @@ func clean(r *report, data []byte) []byte {
 	return data
 }
 
-// invalidByte gives the index of the first byte that isn't UTF-8 text, or -1.
+// invalidByte returns the index of the first byte that isn't UTF-8 text, or -1.
 func invalidByte(data []byte) int {
 	for i := 0; i < len(data); {
 		c, n := utf8.DecodeRune(data[i:])

@@ -58,7 +58,7 @@ func readTree(r *report, data []byte) *value {
 	return convert(r, body)
 }
 
-// parseBody gives the first document of the file, nil if that is empty.
+// parseBody returns the first document of the file, nil if that is empty.
 func parseBody(r *report, data []byte) (body ast.Node, ok bool) {
 	defer func() { // the parser has panicked on garbage in the past, and a reload must survive any file
 		if p := recover(); p != nil {
@@ -143,7 +143,7 @@ func (v *value) mapping(r *report, values []*ast.MappingValueNode) {
 	}
 }
 
-// keyOf gives the text of a key. Keys that guard refuses have none.
+// keyOf returns the text of a key. Keys that guard refuses have none.
 func keyOf(key ast.MapKeyNode) (text string, pos position, ok bool) {
 	pos = at(key.GetToken())
 	switch k := key.(type) {

@@ -11,7 +11,7 @@ import (
 	"millrace/node/state"
 )
 
-// killed gives copies of a state file and its log as a kill leaves them after so many events.
+// killed returns copies of a state file and its log as a kill leaves them after so many events.
 func killed(t *testing.T, count int) (db, wal []byte) {
 	t.Helper()
 	path := newPath(t)
