@@ -7,7 +7,7 @@ import (
 	"millrace/node/state"
 )
 
-// A note is what was kept last under its name, after a restart too.
+// A note is the last value stored under its name, also after a restart.
 func TestNotes(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
