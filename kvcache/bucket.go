@@ -131,7 +131,7 @@ func (b *bucket) read(ctx context.Context, key []byte) ([]byte, error) {
 	msg, err := b.cfg.NATS.RequestWithContext(ctx, "$JS.API.DIRECT.GET.KV_"+b.name+"."+b.subject(key), nil)
 	if err != nil {
 		b.failures.Add(1)
-		return nil, err //nolint:wrapcheck // the callers only want to know that there is one
+		return nil, err
 	}
 	if msg.Header.Get("Status") != "" || len(msg.Data) < entryFixed || msg.Data[0] != entryVersion ||
 		encodedSize(msg.Data) != len(msg.Data) || !equal(encodedKey(msg.Data), key) ||
@@ -198,7 +198,7 @@ func (b *bucket) send(ctx context.Context, encoded []byte) error {
 	msg.Header.Set("Nats-TTL", strconv.Itoa(int(left/time.Second)+1))
 	if _, err := b.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)); err != nil {
 		b.failures.Add(1)
-		return err //nolint:wrapcheck // the callers only want to know that there is one
+		return err
 	}
 	b.size.Add(int64(len(encoded)))
 	b.written.Add(1)

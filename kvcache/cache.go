@@ -154,7 +154,7 @@ func (c *Cache) spawn(f func()) bool {
 func (c *Cache) Await(ctx context.Context) error {
 	for !c.Leased() {
 		if !pause(ctx, 2*time.Millisecond) {
-			return ctx.Err() //nolint:wrapcheck // the caller's own
+			return ctx.Err()
 		}
 	}
 	return nil
@@ -222,7 +222,7 @@ func (c *Cache) Put(e *Entry, tiers Tiers) {
 	if most := time.Now().Add(MaxKeep); e.Expires.After(most) {
 		e.Expires = most
 	}
-	buf := encodings.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	buf := encodings.Get().(*[]byte) // the pool holds nothing else
 	*buf = e.Append((*buf)[:0])
 	c.seenURLs.add(e.Scope.URL)
 	c.memory.put(*buf)

@@ -162,7 +162,7 @@ func (l *purgeLog) keepLease(ctx context.Context) error {
 			wait.Stop()
 		case <-ctx.Done():
 			wait.Stop()
-			return ctx.Err() //nolint:wrapcheck // run only wants to know that there is one
+			return ctx.Err()
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (c *Cache) WriteTogether(entries []Entry, used bool, done func(all bool)) {
 
 func (c *Cache) writeTogether(entries []Entry) bool {
 	defer c.groupWrites.n.Add(-1)
-	buf := encodings.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	buf := encodings.Get().(*[]byte) // the pool holds nothing else
 	defer encodings.Put(buf)
 	for i := range entries {
 		*buf = entries[i].Append((*buf)[:0])

@@ -247,7 +247,7 @@ func (l *ledger) beginNote() (b []byte, incarnation, sequence uint64, err error)
 	}
 	l.inNextNote = map[uint64]position{}
 	b, err = json.Marshal(note{l.incarnation, l.sequence, l.sums})
-	return b, l.incarnation, l.sequence, err //nolint:wrapcheck // plain values always marshal
+	return b, l.incarnation, l.sequence, err // plain values can always be encoded
 }
 
 // endNote is called when the note of that incarnation was saved, or saving it failed.

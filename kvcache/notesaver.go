@@ -87,7 +87,7 @@ func (n *noteSaver) await(ctx context.Context, l *ledger, incarnation, sequence 
 		select {
 		case <-tried:
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // the caller says what it was for
+			return ctx.Err() // the caller wraps it
 		}
 		if err := n.err(); err != nil {
 			return err

@@ -156,7 +156,7 @@ func (l *purgeLog) awaitApplied(ctx context.Context, sequence uint64) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // the callers say what they waited for
+			return ctx.Err() // the callers wrap it
 		}
 	}
 }

@@ -59,7 +59,7 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 		})
 	}
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the callers say what it was for
+		return nil, err // the callers wrap it
 	}
 	have := stream.CachedInfo().Config
 	if resize == SizeStays || (resize == SizeGrows && cfg.MaxBytes < have.MaxBytes) {
@@ -69,7 +69,7 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 		return stream, nil
 	}
 	have.Replicas, have.MaxBytes = cfg.Replicas, cfg.MaxBytes
-	return js.UpdateStream(ctx, have) //nolint:wrapcheck // see above
+	return js.UpdateStream(ctx, have)
 }
 
 // retry calls ask until it answers or ctx ends. Each attempt waits twice as long as the one before.

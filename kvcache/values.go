@@ -167,7 +167,7 @@ func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration,
 	case ok:
 		return append([]byte(nil), out.value...), out.err
 	case ctx.Err() != nil:
-		return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+		return nil, ctx.Err()
 	}
 	return nil, errLoadSlow
 }
@@ -185,7 +185,7 @@ func (v *Values) GetOrLease(ctx context.Context, key string, lease time.Duration
 			return nil, ErrNotFound
 		}
 		if !pause(ctx, wait) {
-			return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+			return nil, ctx.Err()
 		}
 		wait = min(2*wait, 100*time.Millisecond)
 	}

@@ -141,11 +141,11 @@ func (v *Values) watch(ctx context.Context) error {
 	consumer, err := stream.OrderedConsumer(ctx,
 		jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, HeadersOnly: true})
 	if err != nil {
-		return err //nolint:wrapcheck // follow begins again
+		return err // follow starts again
 	}
 	watch, err := consumer.Consume(v.changed)
 	if err != nil {
-		return err //nolint:wrapcheck // see above
+		return err
 	}
 	defer watch.Stop()
 	v.c.memory.clear('A') // changes until now are unknown
@@ -175,7 +175,7 @@ func (v *Values) writeHeartbeat(ctx context.Context) error {
 	}
 	ack, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
 	if err != nil {
-		return err //nolint:wrapcheck // follow begins again
+		return err // follow starts again
 	}
 	if !v.changes.awaitHeartbeat(ctx, ack.Sequence) {
 		return errStalled

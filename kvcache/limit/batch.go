@@ -138,7 +138,7 @@ func (g *batcher) commit(batch []*pendingWrite) (uint64, error) {
 			break
 		}
 		if err := nc.PublishMsg(w.msg); err != nil {
-			return 0, err //nolint:wrapcheck // it is told as it is
+			return 0, err
 		}
 	}
 	last := batch[len(batch)-1]

@@ -228,7 +228,7 @@ func TestStartWithClockSetBackKeepsWhatWasSpent(t *testing.T) {
 
 // The clock of one of three nodes is off by an hour, or is set by an hour while the node runs. Together the nodes admit
 // what the limit allows.
-func TestOneWrongClockOfThreeChangesNothing(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestOneWrongClockOfThreeChangesNothing(t *testing.T) { // not parallel: three servers need the machine
 	servers := natsservertest.StartThree(t)
 	var clocks [3]setClock
 	clocks[1].set(time.Hour)

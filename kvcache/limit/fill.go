@@ -148,7 +148,10 @@ func (r *Rule) returns(now int64, e *entry) bool {
 
 // leaseRequest builds the request for the next lease from the entry so far.
 func (r *Rule) leaseRequest(e *entry, n need, now int64, nodes int) leaseRequest {
-	a := leaseRequest{now: now, waiting: n.permits, nodes: uint32(max(nodes, 1)), until: e.until, known: e.flags&recordKnown != 0} //nolint:gosec // G115: few nodes
+	a := leaseRequest{
+		now: now, waiting: n.permits, nodes: uint32(max(nodes, 1)), until: e.until, //nolint:gosec // G115: few nodes
+		known: e.flags&recordKnown != 0,
+	}
 	ahead := aheadShared
 	if a.nodes == 1 {
 		ahead = aheadAlone

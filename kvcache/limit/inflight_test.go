@@ -70,7 +70,7 @@ func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() 
 	running.Wait()
 }
 
-func TestThreeNodesKeepInflightLimit(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestThreeNodesKeepInflightLimit(t *testing.T) { // not parallel: three servers need the machine
 	const most = 7
 	queue := func(l *node.Limit) { l.Mode = node.LimitModeQueue }
 	ls := three(t, map[string]node.Limit{"refuse": inFlight(most), "queue": inFlight(most, queue)})

@@ -77,7 +77,7 @@ func (q *queues) take(ctx context.Context, r *Rule, key Key, cost uint32) (Decis
 	ctx, cancel := context.WithDeadline(ctx, begun.Add(q.maxWait))
 	defer cancel()
 	select {
-	case <-element.Value.(*waiter).turn: //nolint:forcetypeassert // there is nothing else in the list
+	case <-element.Value.(*waiter).turn: // the list holds nothing else
 	case <-ctx.Done():
 		return q.waitEnded(ctx, r, d)
 	}
@@ -93,7 +93,7 @@ func (q *queues) needs(key Key, now time.Time, most int64) need {
 	if l == nil {
 		return need{wait: q.maxWait}
 	}
-	last := l.waiters.Back().Value.(*waiter)                                               //nolint:forcetypeassert // there is nothing else in the list
+	last := l.waiters.Back().Value.(*waiter)
 	return need{permits: uint32(min(l.totalCost, most)), wait: max(last.ends.Sub(now), 0)} //nolint:gosec // G115: bounded
 }
 
@@ -158,14 +158,14 @@ func (q *queues) leave(key Key, element *list.Element) {
 	defer q.mu.Unlock()
 	l := q.byKey[key]
 	wasFirst := l.waiters.Front() == element
-	w := l.waiters.Remove(element).(*waiter) //nolint:forcetypeassert // there is nothing else in the list
+	w := l.waiters.Remove(element).(*waiter) // the list holds nothing else
 	l.totalCost -= int64(w.cost)
 	q.waiting--
 	switch next := l.waiters.Front(); {
 	case next == nil:
 		delete(q.byKey, key)
 	case wasFirst:
-		close(next.Value.(*waiter).turn) //nolint:forcetypeassert // likewise
+		close(next.Value.(*waiter).turn)
 	}
 }
 

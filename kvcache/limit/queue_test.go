@@ -97,7 +97,7 @@ func (c *crowd) all(tb testing.TB) (passed, refused []outcome) {
 // checks the same without delays. What a busy machine loses while everything stops is lost, so the rate is that of the
 // best half second. If a plain timer loop is off by 5 % all the time, or the disk takes 100 ms to write, the test only
 // checks that no more passes.
-func TestQueueKeepsRate(t *testing.T) { //nolint:paralleltest // it measures time
+func TestQueueKeepsRate(t *testing.T) { // not parallel: it measures time
 	const long, best = 2900 * time.Millisecond, 500 * time.Millisecond
 	limits := map[string]node.Limit{
 		"bucket-1":  rule("200/1s", queued(500*time.Millisecond, 1000), burst(1)),

@@ -157,14 +157,14 @@ func (m *meshPeers) open() (err error) {
 		return nil
 	}
 	m.sub, err = m.l.cfg.NATS.Subscribe(m.subject(), m.handleRequest)
-	return err //nolint:wrapcheck // the caller says what it was for
+	return err // the caller wraps it
 }
 
 func (m *meshPeers) close() error {
 	if m.sub == nil || !m.sub.IsValid() {
 		return nil
 	}
-	return m.sub.Unsubscribe() //nolint:wrapcheck // likewise
+	return m.sub.Unsubscribe()
 }
 
 func (m *meshPeers) handleRequest(msg *nats.Msg) {

@@ -135,7 +135,7 @@ func TestTryDoesNotOvertakeQueue(t *testing.T) {
 }
 
 // A key costs at most 100 bytes. Not parallel, since other tests allocate.
-func TestMemoryPerKey(t *testing.T) { //nolint:paralleltest // see above
+func TestMemoryPerKey(t *testing.T) {
 	const keys, most = 1_000_000, 100
 	if got := heapPerKey(keys); got > most {
 		t.Errorf("a key costs %.1f bytes, want at most %d", got, most)

@@ -119,7 +119,7 @@ func (s *store) findWrite(ctx context.Context, key Key, v *stored) (rev uint64, 
 	now, err := s.raw.get(ctx, key, true)
 	switch {
 	case err != nil:
-		return 0, err //nolint:wrapcheck // the caller's own
+		return 0, err
 	case now.writeID == v.writeID:
 		return now.rev, nil
 	}

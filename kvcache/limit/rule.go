@@ -78,7 +78,10 @@ const maxCachedClient = 128 // bytes
 var keyCacheSeed = maphash.MakeSeed()
 
 func newRule(l *Limiter, name string, limit node.Limit) *Rule {
-	r := &Rule{Name: name, Limit: limit, l: l, max: uint32(limit.Max), window: int64(limit.Window.Length), stats: &ruleStats{}} //nolint:gosec // G115: validated
+	r := &Rule{
+		Name: name, Limit: limit, l: l, max: uint32(limit.Max), //nolint:gosec // G115: validated
+		window: int64(limit.Window.Length), stats: &ruleStats{},
+	}
 	r.zone, r.clock = limit.Zone.Location(), limit.Align == node.AlignClock || limit.Window.Calendar != ""
 	r.id = name + "|" + string(limit.Algorithm) + "|" + limit.Window.String()
 	if r.clock {

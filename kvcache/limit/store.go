@@ -70,7 +70,7 @@ func (s *streamStore) open(ctx context.Context) error {
 	}, kvcache.SizeGrows)
 	if err != nil {
 		s.cause.Store(&err)
-		return err //nolint:wrapcheck // the caller says what it was for
+		return err // the caller wraps it
 	}
 	if last := stream.CachedInfo().State.LastSeq; last < s.acked.Load() {
 		s.noteLoss(s.acked.Load(), last)

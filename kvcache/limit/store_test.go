@@ -25,7 +25,7 @@ func keyOf(i int) limit.Key {
 }
 
 // A record is replaced only by a writer that has read its latest revision.
-func TestStaleWriteConflicts(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestStaleWriteConflicts(t *testing.T) { // not parallel: three servers need the machine
 	alone := open(t, natsservertest.Start(t), "n1", nil)
 	for where, ls := range map[string][]*limit.Limiter{"alone": {alone, alone}, "three": three(t, nil)[:2]} {
 		a, b := ls[0], ls[1]
@@ -142,7 +142,7 @@ func TestRecordExpires(t *testing.T) {
 	forgets(t, open(t, natsservertest.Start(t), "n1", nil))
 }
 
-func TestRecordExpiresOverThreeNodes(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestRecordExpiresOverThreeNodes(t *testing.T) { // not parallel: three servers need the machine
 	forgets(t, three(t, nil)[0])
 }
 

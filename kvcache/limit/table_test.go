@@ -126,7 +126,7 @@ func TestRefusedTrafficCostsNothing(t *testing.T) {
 }
 
 // The same over NATS.
-func TestRefusedTrafficCostsNothingOverThreeNodes(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestRefusedTrafficCostsNothingOverThreeNodes(t *testing.T) { // not parallel: three servers need the machine
 	refuse(t, three(t, map[string]node.Limit{"r": rule("100/1h")}), "r")
 }
 
@@ -171,7 +171,7 @@ func recalls(ls []*limit.Limiter) (n uint64) {
 }
 
 // Spending a held permit allocates nothing, whatever the algorithm, nor does refusing a request from memory.
-func TestTryAllocatesNothing(t *testing.T) { //nolint:paralleltest // others would allocate meanwhile
+func TestTryAllocatesNothing(t *testing.T) { // not parallel: other tests allocate
 	change := func(algorithm node.Algorithm) func(*node.Limit) {
 		return func(l *node.Limit) { l.Algorithm = algorithm }
 	}

@@ -92,7 +92,7 @@ func (p *patience) await(ctx context.Context, done <-chan struct{}) error {
 	case <-p.timer.C:
 		return ErrAway
 	case <-ctx.Done():
-		return ctx.Err() //nolint:wrapcheck // the caller's own
+		return ctx.Err()
 	}
 }
 

@@ -105,7 +105,7 @@ func (s *laggingStore) Put(ctx context.Context, key limit.Key, v limit.Stored, k
 }
 
 // The same over NATS.
-func TestUsageAndResetOverThreeNodes(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestUsageAndResetOverThreeNodes(t *testing.T) { // not parallel: three servers need the machine
 	limits := map[string]node.Limit{"first": rule("100/1h"), "bucket": rule("100/744h", burst(100))}
 	ls := three(t, limits)
 	for name := range limits {
@@ -232,7 +232,7 @@ func TestUsageOfShares(t *testing.T) {
 }
 
 // Running requests count as spent, and unused slots of nodes as held.
-func TestUsageOfPlaces(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestUsageOfPlaces(t *testing.T) { // not parallel: three servers need the machine
 	limits := map[string]node.Limit{"r": inFlight(9)}
 	for where, ls := range map[string][]*limit.Limiter{
 		"alone": {open(t, natsservertest.Start(t), "n1", limits)},
