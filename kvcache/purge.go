@@ -149,9 +149,10 @@ func (c *Cache) awaitOwn(ctx context.Context, sequence uint64) error {
 //
 // A node may never acknowledge the purge:
 //
-//  1. The purge is written.  2. Before the node reads it, another purge of the same subject replaces it in the log.  3.
-//
-// The node applies the later purge and renews its lease with a higher sequence, which counts as the acknowledgement.
+//  1. The purge is written.
+//  2. Before the node reads it, another purge of the same subject replaces it in the log.
+//  3. The node applies the later purge and renews its lease with a higher sequence, which counts as the
+//     acknowledgement.
 func (c *Cache) awaitOthers(ctx context.Context, out *Purged, acks <-chan *nats.Msg, begun time.Time) error {
 	waiting := c.purges.others()
 	for len(waiting) > 0 {

@@ -106,7 +106,7 @@ func crossingRoute(t *testing.T, r *rand.Rand, variety int) node.Route {
 }
 
 // At most maxConflicts conflicts are reported.
-func TestManyConflicts(t *testing.T) {
+func TestConflictReportIsBounded(t *testing.T) {
 	same := func(int) node.Route { return node.Route{Path: pathOf("/a")} }
 	cross := func(i int) node.Route {
 		return node.Route{Path: pathOf([]string{fmt.Sprintf("/{a}/x%d", i), fmt.Sprintf("/y%d/{b}", i)}[i%2])}

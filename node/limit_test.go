@@ -91,8 +91,8 @@ func TestLimitText(t *testing.T) {
 	}
 }
 
-// TestLimitShortRefuses has limits without a short form.
-func TestLimitShortRefuses(t *testing.T) {
+// TestLimitWithoutShortForm has limits without a short form.
+func TestLimitWithoutShortForm(t *testing.T) {
 	for name, change := range map[string]func(l *node.Limit){
 		"no window":   func(l *node.Limit) { l.Window = node.Window{} },
 		"negative":    func(l *node.Limit) { l.Max = -1 },

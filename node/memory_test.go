@@ -8,7 +8,7 @@ import (
 )
 
 // Default sizes fit the memory of the process even if every limit is reached. Configured ones aren't changed.
-func TestFit(t *testing.T) {
+func TestFitReducesOnlyDefaults(t *testing.T) {
 	for _, c := range []struct {
 		memory      node.Size
 		cache       node.Size

@@ -160,7 +160,7 @@ func TestLimitNamesNeverCollide(t *testing.T) {
 }
 
 // If a hash is taken, a longer one is used.
-func TestHashThatIsTaken(t *testing.T) {
+func TestTakenHashGetsLonger(t *testing.T) {
 	routes := []node.Route{{Path: pattern(t, "/a")}, {Path: pattern(t, "/a/")}, {Path: pattern(t, "/b")}}
 	before := node.NameRoutes(routes, nil)[1].Name
 	routes[2].Name = before

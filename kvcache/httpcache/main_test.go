@@ -13,6 +13,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// The comments of tests name the items of the caching checklist that they cover (see edge/DESIGN.md).
+
 // now is when the responses of the tests arrive, unless a row says otherwise.
 var now = time.Date(2026, time.November, 24, 12, 0, 0, 0, time.UTC)
 

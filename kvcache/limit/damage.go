@@ -148,8 +148,8 @@ type emptyConflicts int
 
 // note is called when a write conflicts after a read returned revision rev. If the read was fresh and found no record,
 // the conflicting write may still be in progress: replicas have yet to apply it. So on the second such conflict note
-// makes another write and waits for it. If a third one follows, the stream must have the record and not return it, and
-// note returns that error.
+// makes another write and waits for it. If a third one follows, the stream must have the record and not return it:
+// then purgeNotServed handles it.
 func (g *emptyConflicts) note(ctx context.Context, r *Rule, key Key, rev uint64, fresh bool) error {
 	if rev != 0 || !fresh {
 		*g = 0

@@ -34,7 +34,7 @@ type fillState struct {
 	key    Key
 	try    int
 	first  entry // the key's entry at the first attempt
-	before entry // the entry whose permits return to the record; they are lost unless the write is known to have failed
+	before entry // the entry whose permits return with the write; restored if certainly nothing was written
 	empty  emptyConflicts
 }
 

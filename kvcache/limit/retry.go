@@ -78,7 +78,7 @@ func (s *store) get(ctx context.Context, key Key, fresh bool) (out stored, err e
 // once: after it the revision is gone, and the write ID shows whose the record is. Errors: errConflict; errUnsure; or
 // ErrAway with its cause, and with errNoResponder if nothing was written for certain.
 func (s *store) put(ctx context.Context, key Key, v stored, keep time.Duration) (rev uint64, err error) {
-	v.writeID = rand.Uint64() | 1 //nolint:gosec // G404: it need only be another one
+	v.writeID = rand.Uint64() | 1 //nolint:gosec // G404: it must only be unique
 	unknown := false              // an earlier attempt may have been written
 	err = s.retry(ctx, &s.writes, s.firstWrite, func(ctx context.Context) (err error) {
 		rev, err = s.raw.put(ctx, key, v, keep)
@@ -113,8 +113,8 @@ func (s *store) drop(ctx context.Context, key Key, upTo uint64) error {
 	return s.retry(ctx, &s.writes, s.firstWrite, func(ctx context.Context) error { return s.raw.drop(ctx, key, upTo) })
 }
 
-// findWrite is called when a repeated write conflicts. It reports whether an earlier attempt of the same write caused
-// the conflict, and returns that attempt's revision; otherwise the error is errUnsure.
+// findWrite is called when a repeated write conflicts. If an earlier attempt of the same write has stored the record,
+// findWrite returns its revision; otherwise the error is errUnsure.
 func (s *store) findWrite(ctx context.Context, key Key, v *stored) (rev uint64, err error) {
 	now, err := s.raw.get(ctx, key, true)
 	switch {

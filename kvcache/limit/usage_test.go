@@ -232,7 +232,7 @@ func TestUsageOfShares(t *testing.T) {
 }
 
 // Running requests count as spent, and unused slots of nodes as held.
-func TestUsageOfPlaces(t *testing.T) { // not parallel: three servers need the machine
+func TestUsageOfInflightRequests(t *testing.T) { // not parallel: three servers need the machine
 	limits := map[string]node.Limit{"r": inFlight(9)}
 	for where, ls := range map[string][]*limit.Limiter{
 		"alone": {open(t, natsservertest.Start(t), "n1", limits)},

@@ -91,8 +91,8 @@ func TestTokenFile(t *testing.T) {
 	}
 }
 
-// TestFileElsewhere checks that only tokens are read from files.
-func TestFileElsewhere(t *testing.T) {
+// TestOnlyTokensAreReadFromFiles checks that only tokens are read from files.
+func TestOnlyTokensAreReadFromFiles(t *testing.T) {
 	c, err := config.Parse("f", []byte("version: 1\nnode: {data: 'file:/etc/hostname'}\n"), nil)
 	if err != nil || c.Node.Data != "file:/etc/hostname" {
 		t.Errorf("got %v, %v", c, err)

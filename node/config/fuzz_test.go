@@ -51,8 +51,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestBounds parses files that are as large and deep as allowed, or more.
-func TestBounds(t *testing.T) {
+// TestParseIsBounded parses files that are as large and deep as allowed, or more.
+func TestParseIsBounded(t *testing.T) {
 	for name, unit := range map[string]string{
 		"lists": "[", "mappings": "{a: ", "dashes": "- ", "keys": "a: ", "questions": "? ", "tags": "! ",
 		"anchors": "&a ",
@@ -78,7 +78,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-func TestTooBig(t *testing.T) {
+func TestTooBigFileIsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "big.yaml")
 	if err := os.WriteFile(file, make([]byte, config.MaxFile+1), 0o600); err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func TestCopyOfOpenFileWorks(t *testing.T) {
 }
 
 // If the last write of a log is incomplete, that write is lost and nothing else.
-func TestTornLog(t *testing.T) {
+func TestTornLogLosesOnlyItsLastWrite(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	record(t, s, "whole")
@@ -98,8 +98,8 @@ func TestKilledWhileCreating(t *testing.T) {
 	}
 }
 
-// TestKilled kills a node several times while it writes, and counts the acknowledged events.
-func TestKilled(t *testing.T) {
+// TestKillLosesNothingAcknowledged kills a node several times while it writes, and counts the acknowledged events.
+func TestKillLosesNothingAcknowledged(t *testing.T) {
 	path := newPath(t)
 	var acked int
 	var id string

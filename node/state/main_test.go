@@ -17,7 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write testdata again (only before the version is released)")
 
-// childEnv makes the test binary a child process that records events until it is killed: see TestKilled.
+// childEnv makes the test binary a child process that records events until it is killed: see
+// TestKillLosesNothingAcknowledged.
 const childEnv = "MILLRACE_STATE_TEST_CHILD"
 
 func TestMain(m *testing.M) {

@@ -8,7 +8,7 @@ import (
 )
 
 // A note is the last value stored under its name, also after a restart.
-func TestNotes(t *testing.T) {
+func TestNoteSurvivesRestart(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	if _, err := s.Note(t.Context(), "a"); !errors.Is(err, state.ErrNotFound) {

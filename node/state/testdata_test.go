@@ -16,7 +16,7 @@ import (
 // -update the test writes the newest one again, as long as no release has created such files.
 const newest = "v2"
 
-func TestOldVersions(t *testing.T) {
+func TestOldVersionsOpen(t *testing.T) {
 	if *update {
 		write(t, filepath.Join("testdata", newest+".db"), makeFile(t))
 		write(t, filepath.Join("testdata", newest+".txt"), []byte(dump(t, filepath.Join("testdata", newest+".db"))))

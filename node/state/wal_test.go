@@ -27,7 +27,7 @@ func frame(wal []byte) int { return 24 + int(binary.BigEndian.Uint32(wal[8:])) }
 
 // A log that has lost acknowledged commits is reported, and a copy of it is kept. A log that is complete, that ends
 // within a frame, or that has no content yet isn't.
-func TestDamagedLogIsTold(t *testing.T) {
+func TestDamagedLogIsReported(t *testing.T) {
 	db, wal := killed(t, 50)
 	size := frame(wal)
 	frames := (len(wal) - 32) / size
@@ -89,7 +89,7 @@ func older(frames []byte) []byte {
 }
 
 // A file without an identity is fresh: a new one, an empty one, and one that replaces a corrupt one.
-func TestFresh(t *testing.T) {
+func TestFreshIsAFileWithoutIdentity(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	if !s.Fresh() {
