@@ -115,9 +115,12 @@ func (c *Cache) open() error {
 	if c.invalidateSub, err = c.cfg.NATS.Subscribe(c.invalidateSubject(), c.handleInvalidation); err != nil {
 		return fmt.Errorf("hear of invalidations: %w", errors.Join(err, c.Close()))
 	}
-	// Each purge has its own subscription. This one makes the servers propagate interest in the inbox long before.
-	// Otherwise a server might get a purge before the purge's subscription, lose the acknowledgement, and make the
-	// purge wait for the end of a lease.
+	// Each purge has its own subscription to ackInbox. This one makes all servers know the inbox long before.
+	// Otherwise:
+	//
+	//  1. This node subscribes for the acknowledgements of a purge, and writes the purge.
+	//  2. Another server gets the purge before the subscription.
+	//  3. The acknowledgement of its node has no subscriber there and is lost. The purge waits for the end of a lease.
 	if c.ackSub, err = c.cfg.NATS.Subscribe(c.ackInbox+".*", func(*nats.Msg) {}); err != nil {
 		return fmt.Errorf("hear of purges: %w", errors.Join(err, c.Close()))
 	}

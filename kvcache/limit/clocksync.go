@@ -14,8 +14,7 @@ const (
 	clockSyncEvery = 2 * time.Second
 	clockSyncFirst = 100 * time.Millisecond
 	clockSyncAlone = time.Second
-	// How long the first comparison waits for answers. The wait doubles each time until the node has a time, up to
-	// clockSyncAlone.
+	// How long the first comparison waits for answers. The wait doubles each time, up to clockSyncAlone.
 	clockSyncAnswer = 60 * time.Millisecond
 	youngFor        = time.Minute
 	followYoung     = 5 * time.Second
