@@ -33,7 +33,7 @@ type Config struct {
 	Prefix   string     // of the mesh's subjects; may be empty
 	Replicas int        // of the stream: 1, or 3 in a cluster
 	Nodes    func() int // number of nodes, this one included; nil for a node that is alone
-	Slots    int        // nodes that a limit with store_away: share is divided among; 1 if it is 0
+	Slots    int        // number of shares of a limit with store_away: share; 0 means 1
 	// Clock returns this node's wall clock time; nil means time.Now. It doesn't affect how the limits' time advances.
 	Clock func() time.Time
 	// Yield is called every few seconds while this node's clock is off, so that its server doesn't lead the stream. It
@@ -70,7 +70,7 @@ type Limiter struct {
 
 	rules     atomic.Pointer[map[string]*Rule] // by name
 	byID      atomic.Pointer[map[string]*Rule]
-	flights   atomic.Int64 // number of running flights
+	flights   atomic.Int64 // number of running flights and slot renewals
 	leaseTook atomic.Int64 // how long the last lease took, in nanoseconds
 
 	reads, writes, conflicts, failures, recalls, recalled atomic.Uint64
