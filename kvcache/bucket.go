@@ -17,28 +17,28 @@ import (
 // Patience is how long a caller waits for the bucket at most.
 const Patience = 20 * time.Millisecond
 
-// bucket is the second tier: a stream that opens as a KV bucket, in which the oldest entries leave when it is full.
-// Reads are direct gets; writes wait in a bounded queue and are given up when it is full. It is safe for concurrent
+// bucket is the second tier: a stream that can be opened as a KV bucket and drops its oldest entries when it is full.
+// Reads are direct gets. Writes wait in bounded queues and are dropped when a queue is full. It is safe for concurrent
 // use.
 type bucket struct {
 	cfg   Config
 	name  string
 	js    jetstream.JetStream
 	ready atomic.Bool
-	// encoded entries, owned by the queue; of one key always the same, so that its writes stay in order; closed by
-	// nobody
-	queues [writers]chan []byte
-	seed   maphash.Seed
-	queued atomic.Int64
-	size   atomic.Int64 // bytes of the stream when it was last asked, and what was written since
-	slow   atomic.Int64 // until when reads are left out, after one that took too long, in Unix nanoseconds
+	// Encoded entries, owned by the queue. All writes of a key are in the same queue, so they stay in order. Never
+	// closed.
+	queues    [writers]chan []byte
+	seed      maphash.Seed
+	queued    atomic.Int64
+	size      atomic.Int64 // bytes of the stream at the last look, plus what was written since
+	skipUntil atomic.Int64 // until when reads are skipped after a slow one, in Unix nanoseconds
 
 	hits, misses, failures, written, skipped, dropped atomic.Uint64
 
 	writers sync.WaitGroup
 }
 
-// Bounds of the writes that wait.
+// Limits of the waiting writes, and the number of writers.
 const (
 	maxQueued      = 4096
 	maxQueuedBytes = 32 << 20
@@ -60,7 +60,7 @@ func (b *bucket) subject(key []byte) string {
 	return "$KV." + b.name + "." + string(name[:])
 }
 
-// run opens the stream, writes what waits and keeps an eye on the size, until ctx ends.
+// run opens the stream, writes what is queued and tracks the stream's size until ctx ends.
 func (b *bucket) run(ctx context.Context) {
 	for _, queue := range b.queues {
 		b.writers.Go(func() { b.write(ctx, queue) })
@@ -81,7 +81,7 @@ func (b *bucket) run(ctx context.Context) {
 	}
 }
 
-// config is that of a bucket in which the oldest entries leave.
+// config returns the configuration of a bucket that drops its oldest entries when it is full.
 func (b *bucket) config(name, description string) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
 		Name: "KV_" + name, Description: description, Subjects: []string{"$KV." + name + ".>"},
@@ -91,7 +91,7 @@ func (b *bucket) config(name, description string) jetstream.StreamConfig {
 		AllowRollup: true, AllowDirect: true, AllowMsgTTL: true,
 	}
 	if b.cfg.Replicas == 1 {
-		cfg.PersistMode = jetstream.AsyncPersistMode // a cache may lose what it wrote last
+		cfg.PersistMode = jetstream.AsyncPersistMode // a cache may lose its last writes
 	}
 	return cfg
 }
@@ -112,29 +112,29 @@ func (b *bucket) open(ctx context.Context) {
 	b.ready.Store(true)
 }
 
-// get reads the encoded entry of a key, within Patience. After a read that took longer, none is tried for a second.
+// get reads the encoded entry of a key, within Patience. After a read that took longer, reads are skipped for a second.
 func (b *bucket) get(ctx context.Context, key []byte) ([]byte, bool) {
-	if !b.ready.Load() || time.Now().UnixNano() < b.slow.Load() {
+	if !b.ready.Load() || time.Now().UnixNano() < b.skipUntil.Load() {
 		return nil, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
-	encoded, err := b.ask(ctx, key)
+	encoded, err := b.read(ctx, key)
 	if err != nil && ctx.Err() != nil {
-		b.slow.Store(time.Now().Add(time.Second).UnixNano())
+		b.skipUntil.Store(time.Now().Add(time.Second).UnixNano())
 	}
 	return encoded, encoded != nil
 }
 
-// ask reads the encoded entry of a key; nil if there is none. An error means that nobody has said so.
-func (b *bucket) ask(ctx context.Context, key []byte) ([]byte, error) {
+// read reads the encoded entry of a key; nil if there is none. An error means that the bucket didn't answer.
+func (b *bucket) read(ctx context.Context, key []byte) ([]byte, error) {
 	msg, err := b.cfg.NATS.RequestWithContext(ctx, "$JS.API.DIRECT.GET.KV_"+b.name+"."+b.subject(key), nil)
 	if err != nil {
 		b.failures.Add(1)
-		return nil, err //nolint:wrapcheck // the callers only want to know that there is one
+		return nil, err
 	}
 	if msg.Header.Get("Status") != "" || len(msg.Data) < entryFixed || msg.Data[0] != entryVersion ||
-		encodedSize(msg.Data) != len(msg.Data) || !same(encodedKey(msg.Data), key) ||
+		encodedSize(msg.Data) != len(msg.Data) || !equal(encodedKey(msg.Data), key) ||
 		encodedExpires(msg.Data) <= time.Now().UnixMilli() {
 		b.misses.Add(1)
 		return nil, nil
@@ -143,8 +143,8 @@ func (b *bucket) ask(ctx context.Context, key []byte) ([]byte, error) {
 	return msg.Data, nil
 }
 
-// put writes an encoded entry later. Under pressure, when others would have to leave for it, only what was asked for
-// again is written. It keeps a copy of encoded.
+// put queues a copy of an encoded entry. If the bucket is full, so that others would be dropped for it, only entries
+// that were used before are written. It reports whether the entry was queued.
 func (b *bucket) put(encoded []byte, used bool) bool {
 	switch {
 	case !b.ready.Load() || int64(len(encoded)) > b.cfg.BucketBytes/4:
@@ -167,7 +167,7 @@ func (b *bucket) put(encoded []byte, used bool) bool {
 	}
 }
 
-// full reports whether writing makes others leave.
+// full reports whether a write makes the bucket drop older entries.
 func (b *bucket) full() bool { return b.size.Load() > b.cfg.BucketBytes/10*9 }
 
 func (b *bucket) write(ctx context.Context, queue <-chan []byte) {
@@ -183,10 +183,10 @@ func (b *bucket) write(ctx context.Context, queue <-chan []byte) {
 }
 
 func (b *bucket) publish(ctx context.Context, encoded []byte) {
-	_ = b.send(ctx, encoded) // it is counted, and nobody waits for it
+	_ = b.send(ctx, encoded) // an error is counted, and nobody waits for the result
 }
 
-// send writes an encoded entry and returns when the bucket has it. One that is about to expire isn't written.
+// send writes an encoded entry and returns when the bucket has it. An entry that expires within a second isn't written.
 func (b *bucket) send(ctx context.Context, encoded []byte) error {
 	left := time.Until(time.UnixMilli(encodedExpires(encoded)))
 	if left < time.Second {
@@ -198,7 +198,7 @@ func (b *bucket) send(ctx context.Context, encoded []byte) error {
 	msg.Header.Set("Nats-TTL", strconv.Itoa(int(left/time.Second)+1))
 	if _, err := b.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)); err != nil {
 		b.failures.Add(1)
-		return err //nolint:wrapcheck // the callers only want to know that there is one
+		return err
 	}
 	b.size.Add(int64(len(encoded)))
 	b.written.Add(1)

@@ -16,9 +16,9 @@ import (
 	"millrace/node/nodetest"
 )
 
-// The bucket opens as an ordinary KV bucket, its entries carry their time to live, and its oldest leave when it is
-// full.
-func TestBucketIsABucket(t *testing.T) {
+// The bucket can be opened as an ordinary KV bucket, its entries have a time to live, and it drops the oldest when it
+// is full.
+func TestBucketIsAnOrdinaryKVBucket(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1", func(c *kvcache.Config) { c.BucketBytes = 16 << 20 })
 	for i := range 300 {
@@ -48,9 +48,9 @@ func TestBucketIsABucket(t *testing.T) {
 	}
 }
 
-// When the bucket is full, only what was asked for again is written: a flood of unique entries doesn't drive out the
+// When the bucket is full, only entries that were used before are written: a flood of unique entries doesn't evict
 // others.
-func TestBucketUnderPressure(t *testing.T) {
+func TestFullBucketKeepsUsedEntries(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1", func(c *kvcache.Config) { c.BucketBytes = 16 << 20 })
 	for i := range 160 {
 		c.Put(entry(c, fmt.Sprint("http://a.example/", i), "a.example", "t", strings.Repeat("x", 100<<10)),
@@ -67,8 +67,8 @@ func TestBucketUnderPressure(t *testing.T) {
 	}
 }
 
-// Nobody waits for a bucket that is away longer than Patience.
-func TestBucketAway(t *testing.T) {
+// No caller waits longer than Patience for a bucket that is away.
+func TestAwayBucketIsNotWaitedFor(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1")
 	c.Put(entry(c, "http://a.example/", "a.example", "t", "v"), kvcache.BothTiers)
@@ -92,7 +92,7 @@ func TestBucketAway(t *testing.T) {
 	v.Release()
 }
 
-func TestFlights(t *testing.T) {
+func TestFlightsShareOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var flights kvcache.Flights[string]
 		flight, leads := flights.Join("k")
@@ -108,14 +108,14 @@ func TestFlights(t *testing.T) {
 				}
 			})
 		}
-		wg.Go(func() { // one that gives up
+		wg.Go(func() { // a caller that gives up
 			f, _ := flights.Join("k")
 			begun := time.Now()
 			if _, ok := f.Wait(t.Context(), time.Second); ok || time.Since(begun) != time.Second {
 				t.Errorf("ended after %s, %t", time.Since(begun), ok)
 			}
 		})
-		wg.Go(func() { // one whose client goes
+		wg.Go(func() { // a caller whose client disconnects
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			f, _ := flights.Join("k")
@@ -136,8 +136,8 @@ func TestFlights(t *testing.T) {
 	})
 }
 
-// A node that comes or goes moves only its own keys, and keys are shared about evenly.
-func TestHome(t *testing.T) {
+// When a node joins or leaves, only its keys move, and keys are distributed about evenly.
+func TestHomeMovesFewKeys(t *testing.T) {
 	nodes := []string{"aaaa", "bbbb", "cccc", "dddd"}
 	counts := map[string]int{}
 	moved := 0

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Entry is what a key holds.
+// Entry is what the cache stores under a key.
 type Entry struct {
 	Key     []byte
 	Value   []byte
-	Expires time.Time // when it is gone, to the millisecond
+	Expires time.Time // to the millisecond
 	Scope   Scope
 }
 
-// Scope says which purges reach an entry: those of its URL, its host, a prefix of its URL, one of its tags, or all,
-// that are newer than Epoch. The zero value is reached by none.
+// Scope says which purges reach an entry: those newer than Epoch of its URL, its host, a prefix of its URL, one of its
+// tags, or everything. No purge reaches the zero value.
 type Scope struct {
 	Epoch Epoch
 	URL   uint64 // Hash of the URL; 0 if no purge reaches the entry
@@ -23,14 +23,13 @@ type Scope struct {
 	Tags  []uint64
 }
 
-// Epoch is a moment in the log of purges.
+// Epoch is a position in the log of purges.
 type Epoch struct {
-	Incarnation uint64 // of the log, which may be deleted and made anew
-	Sequence    uint64 // the last purge that counted
+	Incarnation uint64 // of the log, which may be deleted and created again
+	Sequence    uint64 // the last purge that was applied
 }
 
-// An encoded entry is a head of fixed size, the tags, the key and the value. The same bytes lie in memory and in the
-// bucket.
+// An encoded entry is a header of fixed size, the tags, the key and the value. Memory and bucket have the same bytes.
 const (
 	entryVersion = 2
 	entryFixed   = 56
@@ -39,7 +38,7 @@ const (
 
 var errEntry = errors.New("entry is malformed")
 
-// Append encodes the entry, in one form for memory, bucket and other nodes.
+// Append encodes the entry, in the form that memory, bucket and other nodes use.
 func (e *Entry) Append(b []byte) []byte {
 	le := binary.LittleEndian
 	tags := e.Scope.Tags[:min(len(e.Scope.Tags), maxTags)]
@@ -57,26 +56,26 @@ func (e *Entry) Append(b []byte) []byte {
 	return append(append(b, e.Key...), e.Value...)
 }
 
-// encodedSize is the number of bytes of the encoded entry that b begins with.
+// encodedSize returns the size of the encoded entry at the start of b.
 func encodedSize(b []byte) int {
 	le := binary.LittleEndian
 	return entryFixed + 8*int(b[1]) + int(le.Uint32(b[4:])) + int(le.Uint64(b[8:])) //nolint:gosec // G115: it fits in b
 }
 
-// encodedKey is the key of the encoded entry that b begins with.
+// encodedKey returns the key of the encoded entry at the start of b.
 func encodedKey(b []byte) []byte {
 	from := entryFixed + 8*int(b[1])
 	return b[from : from+int(binary.LittleEndian.Uint32(b[4:]))]
 }
 
-// encodedExpires is when the encoded entry is gone, in milliseconds since 1970.
+// encodedExpires returns when the encoded entry expires, in Unix milliseconds.
 func encodedExpires(b []byte) int64 {
 	return int64(binary.LittleEndian.Uint64(b[16:])) //nolint:gosec // G115: written from an int64
 }
 
 func encodedHost(b []byte) uint64 { return binary.LittleEndian.Uint64(b[48:]) }
 
-// Decode reads an encoded entry; key and value alias b. It appends tags to what Scope.Tags has room for.
+// Decode decodes an entry. Key and value alias b. It reuses the capacity of Scope.Tags.
 func (e *Entry) Decode(b []byte) error {
 	if len(b) < entryFixed || b[0] != entryVersion {
 		return errEntry

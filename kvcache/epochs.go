@@ -6,56 +6,56 @@ import (
 	"sync"
 )
 
-// Validity says what the purges leave of an entry.
+// Validity is the state of an entry under the purges.
 type Validity int
 
-// The validities.
+// The states of an entry.
 const (
 	Valid   Validity = iota
 	Stale            // a soft purge reached it: it counts as stale
-	Invalid          // a purge reached it: it is as good as gone
+	Invalid          // a hard purge reached it: it must not be used
 )
 
-// Reach says what a purge reaches. See the constants.
+// Reach is the kind of a purge: what it applies to.
 type Reach string
 
-// The reaches.
+// The kinds of purges.
 const (
 	ReachURL    Reach = "url"    // all variants of one URL, or of a path (/...) on every host
-	ReachPrefix Reach = "prefix" // every URL that begins with the text; likewise
+	ReachPrefix Reach = "prefix" // every URL that begins with the text, or every such path on every host
 	ReachHost   Reach = "host"
 	ReachTag    Reach = "tag"
 	ReachAll    Reach = "all"
 
-	reachFloor Reach = "floor" // every entry from before the sequence that the text names; sums up many old purges
-	reachLease Reach = "lease" // nothing: a node says that it follows the log
+	reachFloor Reach = "floor" // every entry from before the sequence in the text; replaces many old purges
+	reachLease Reach = "lease" // nothing: a node renews its lease
 )
 
-// Hash names a URL, host or tag in a Scope. Two texts of one hash only make a purge reach too far.
+// Hash identifies a URL, host or tag in a Scope. If two texts have the same hash, a purge only reaches too much.
 func Hash(reach Reach, text string) uint64 {
 	sum := sha256.Sum256([]byte(string(reach) + "\x00" + text))
 	return max(binary.LittleEndian.Uint64(sum[:]), 1)
 }
 
-// mark is the newest purge of something: hard and soft.
-type mark struct{ hard, soft uint64 }
+// purgeSeqs has the sequences of the latest hard and soft purge of something.
+type purgeSeqs struct{ hard, soft uint64 }
 
-// epochs is what a node knows of the purges. It is safe for concurrent use.
+// epochs holds the purges that a node knows. It is safe for concurrent use.
 type epochs struct {
 	mu          sync.RWMutex // guards what follows
 	incarnation uint64
 	applied     uint64
 	floor       uint64
-	all         mark
-	named       map[uint64]mark // URLs, hosts and tags, by Hash
-	prefixes    prefixMarks
-	paths       pathMarks
+	all         purgeSeqs
+	named       map[uint64]purgeSeqs // URLs, hosts and tags, by Hash
+	prefixes    prefixPurges
+	paths       pathPurges
 	changed     chan struct{}  // closed and replaced when applied grows
-	pending     map[uint64]int // URLs and tags whose invalidation is on its way into the log, with their number
+	pending     map[uint64]int // number of unwritten invalidations of URLs and tags, by Hash
 }
 
-// Bounds on what is remembered. Beyond maxPurges the older half becomes a floor; beyond maxPrefixes the next one
-// reaches all.
+// Limits on what is remembered. Beyond maxPurges the older half becomes a floor. Beyond maxPrefixes a further prefix
+// purges everything.
 const (
 	maxPurges   = 100_000
 	maxPrefixes = 1_000
@@ -63,19 +63,19 @@ const (
 
 func newEpochs() *epochs {
 	e := &epochs{changed: make(chan struct{}), pending: map[uint64]int{}}
-	e.forget(0)
+	e.reset(0)
 	return e
 }
 
-// forget begins with another incarnation of the log.
-func (e *epochs) forget(incarnation uint64) {
+// reset starts with another incarnation of the log.
+func (e *epochs) reset(incarnation uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.incarnation, e.applied, e.floor, e.all = incarnation, 0, 0, mark{}
-	e.named, e.prefixes, e.paths = map[uint64]mark{}, prefixMarks{}, pathMarks{}
+	e.incarnation, e.applied, e.floor, e.all = incarnation, 0, 0, purgeSeqs{}
+	e.named, e.prefixes, e.paths = map[uint64]purgeSeqs{}, prefixPurges{}, pathPurges{}
 }
 
-// apply takes in the purge of that sequence.
+// apply applies the purge of that sequence.
 func (e *epochs) apply(sequence uint64, reach Reach, text string, soft bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -84,11 +84,11 @@ func (e *epochs) apply(sequence uint64, reach Reach, text string, soft bool) {
 	}
 	switch reach {
 	case ReachURL, ReachPrefix, ReachHost, ReachTag:
-		e.keep(sequence, reach, text, soft)
+		e.remember(sequence, reach, text, soft)
 	case ReachAll:
-		e.all = e.all.with(sequence, soft)
+		e.all = e.all.add(sequence, soft)
 	case reachFloor:
-		e.raise(text)
+		e.raiseFloor(text)
 	case reachLease:
 	}
 	e.applied = sequence
@@ -96,24 +96,24 @@ func (e *epochs) apply(sequence uint64, reach Reach, text string, soft bool) {
 	e.changed = make(chan struct{})
 }
 
-// keep remembers a purge of something that has a name. The caller holds mu.
-func (e *epochs) keep(sequence uint64, reach Reach, text string, soft bool) {
-	room := true
+// remember stores a purge of a URL, prefix, host or tag. The caller holds mu.
+func (e *epochs) remember(sequence uint64, reach Reach, text string, soft bool) {
+	ok := true
 	switch {
-	case ofPath(reach, text):
-		room = e.paths.add(reach, text, sequence, soft)
+	case isPathPurge(reach, text):
+		ok = e.paths.add(reach, text, sequence, soft)
 	case reach == ReachPrefix:
-		room = e.prefixes.add(text, sequence, soft)
+		ok = e.prefixes.add(text, sequence, soft)
 	default:
 		h := Hash(reach, text)
-		e.named[h] = e.named[h].with(sequence, soft)
+		e.named[h] = e.named[h].add(sequence, soft)
 	}
-	if !room {
-		e.all = e.all.with(sequence, soft)
+	if !ok {
+		e.all = e.all.add(sequence, soft)
 	}
 }
 
-func (m mark) with(sequence uint64, soft bool) mark {
+func (m purgeSeqs) add(sequence uint64, soft bool) purgeSeqs {
 	if soft {
 		m.soft = sequence
 	} else {
@@ -122,55 +122,55 @@ func (m mark) with(sequence uint64, soft bool) mark {
 	return m
 }
 
-// raise makes every entry invalid whose fetch began before the sequence, and forgets the purges before it. The caller
-// holds mu.
-func (e *epochs) raise(text string) {
+// raiseFloor makes all entries invalid whose fetch began before the sequence in text, and forgets the purges before it.
+// The caller holds mu.
+func (e *epochs) raiseFloor(text string) {
 	floor, ok := parseSequence(text)
 	if !ok || floor <= e.floor {
 		return
 	}
 	e.floor = floor
-	e.paths.forget(floor)
-	e.prefixes.forget(floor)
-	forget(e.named, floor)
+	e.paths.dropBefore(floor)
+	e.prefixes.dropBefore(floor)
+	dropBefore(e.named, floor)
 }
 
-// now is the epoch of a fetch that begins now.
+// now returns the epoch for a fetch that begins now.
 func (e *epochs) now() Epoch {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return Epoch{e.incarnation, e.applied}
 }
 
-// count is the number of purges that are remembered.
+// count returns the number of remembered purges.
 func (e *epochs) count() int {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return len(e.named) + e.prefixes.count + len(e.paths.exact) + e.paths.prefixes.count
 }
 
-// judge says what the purges leave of an entry. url is its URL, for the prefixes.
-func (e *epochs) judge(s *Scope, url []byte) Validity {
+// validity returns the state of an entry. url is its URL, for prefixes.
+func (e *epochs) validity(s *Scope, url []byte) Validity {
 	if s.URL == 0 {
 		return Valid
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	began := s.Epoch.Sequence
-	if len(e.pending) > 0 && e.awaits(s) {
+	if len(e.pending) > 0 && e.isPending(s) {
 		return Invalid
 	}
 	if s.Epoch.Incarnation != e.incarnation || e.incarnation == 0 || began < e.floor {
 		return Invalid
 	}
-	newest := e.all.or(e.paths.newest(url))
+	newest := e.all.max(e.paths.newest(url))
 	if len(e.named) > 0 {
-		newest = newest.or(e.named[s.URL]).or(e.named[s.Host])
+		newest = newest.max(e.named[s.URL]).max(e.named[s.Host])
 		for _, t := range s.Tags {
-			newest = newest.or(e.named[t])
+			newest = newest.max(e.named[t])
 		}
 	}
-	newest = newest.or(e.prefixes.newest(url))
+	newest = newest.max(e.prefixes.newest(url))
 	switch {
 	case newest.hard > began:
 		return Invalid
@@ -180,8 +180,9 @@ func (e *epochs) judge(s *Scope, url []byte) Validity {
 	return Valid
 }
 
-// pend makes what the purges reach invalid on this node until they are in the log and applied: done must follow.
-func (e *epochs) pend(purges []Purge) (done func()) {
+// markPending makes what the purges reach invalid on this node until they are written and applied. Then the caller must
+// call done.
+func (e *epochs) markPending(purges []Purge) (done func()) {
 	change := func(by int) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -196,8 +197,8 @@ func (e *epochs) pend(purges []Purge) (done func()) {
 	return func() { change(-1) }
 }
 
-// awaits reports whether an invalidation of the entry is on its way. The caller holds mu.
-func (e *epochs) awaits(s *Scope) bool {
+// isPending reports whether an invalidation of the entry is pending. The caller holds mu.
+func (e *epochs) isPending(s *Scope) bool {
 	if e.pending[s.URL] > 0 {
 		return true
 	}
@@ -209,17 +210,20 @@ func (e *epochs) awaits(s *Scope) bool {
 	return false
 }
 
-func (m mark) or(n mark) mark { return mark{max(m.hard, n.hard), max(m.soft, n.soft)} }
+func (m purgeSeqs) max(n purgeSeqs) purgeSeqs {
+	return purgeSeqs{max(m.hard, n.hard), max(m.soft, n.soft)}
+}
 
-// wait gives a channel that is closed when more than the sequence is known, and whether that is so already.
-func (e *epochs) wait(sequence uint64) (done bool, changed <-chan struct{}) {
+// reached reports whether the sequence has been applied, and returns a channel that is closed when applied grows.
+func (e *epochs) reached(sequence uint64) (done bool, changed <-chan struct{}) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.applied >= sequence, e.changed
 }
 
-// middle is a sequence that about half of the remembered purges are older than.
-func (e *epochs) middle() uint64 {
+// median returns a sequence in the middle between the oldest remembered purge of a URL, path, host or tag and the
+// newest.
+func (e *epochs) median() uint64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	lowest := e.applied

@@ -2,15 +2,14 @@ package kvcache
 
 import "hash/maphash"
 
-// smallShare is the part of a shard that entries pass through first: one tenth (S3-FIFO §4).
+// smallShare is the part of a shard for new entries: one tenth (S3-FIFO §4).
 const smallShare = 10
 
-// maxSecondChances bounds the segments whose entries are all kept while room is made: then the oldest leaves whatever
-// was asked of it.
+// maxSecondChances limits how many segments in a row may keep all of their entries when room is made. After that the
+// oldest segment is dropped with its used entries.
 const maxSecondChances = 16
 
-// makeRoom lets the oldest leave until so many more bytes fit. False means that what is in use by readers leaves no
-// room.
+// makeRoom evicts the oldest segments until size more bytes fit. It reports false if views keep too much in use.
 func (s *shard) makeRoom(size int, now int64) bool {
 	need := int64(max(size, segmentSize))
 	kept := 0
@@ -31,8 +30,8 @@ func (s *shard) makeRoom(size int, now int64) bool {
 	return true
 }
 
-// evict takes the oldest segment out of a queue. Entries that were asked for since they came go on in the main queue.
-func (s *shard) evict(q *queue, fromMain, chances bool, now int64) {
+// evict removes the oldest segment of a queue. Entries used since they were stored move to the main queue.
+func (s *shard) evict(q *queue, fromMain, secondChance bool, now int64) {
 	seg := q.segments[0]
 	q.segments[0] = nil
 	q.segments = q.segments[1:]
@@ -42,7 +41,7 @@ func (s *shard) evict(q *queue, fromMain, chances bool, now int64) {
 		size := encodedSize(b)
 		hash := maphash.Bytes(s.seed, encodedKey(b))
 		if at := s.index.find(hash); at != nil && at.segment() == seg.id && at.offset() == offset {
-			s.leave(hash, *at, b[:size], fromMain, chances, now)
+			s.evictEntry(hash, *at, b[:size], fromMain, secondChance, now)
 		}
 		offset += (size + 7) &^ 7
 	}
@@ -51,48 +50,48 @@ func (s *shard) evict(q *queue, fromMain, chances bool, now int64) {
 	seg.retire()
 }
 
-// leave decides what becomes of one entry of a segment that leaves.
-func (s *shard) leave(hash uint64, at slot, encoded []byte, fromMain, chances bool, now int64) {
-	wanted := at.uses() > 0 || s.protected(encodedHost(encoded))
+// evictEntry keeps or drops one entry of an evicted segment.
+func (s *shard) evictEntry(hash uint64, at location, encoded []byte, fromMain, secondChance bool, now int64) {
+	keep := at.uses() > 0 || s.protected(encodedHost(encoded))
 	s.forget(hash, at)
 	switch {
 	case encodedExpires(encoded) <= now:
-	case wanted && chances:
+	case keep && secondChance:
 		s.append(hash, encoded, true)
 		if fromMain && at.uses() > 1 {
-			*s.index.find(hash) += slot(at.uses() - 1) //nolint:gosec // G115: at most 3
+			*s.index.find(hash) += location(at.uses() - 1) //nolint:gosec // G115: at most 3
 		}
 	default:
 		if !fromMain {
-			s.noteGhost(hash)
+			s.addGhost(hash)
 		}
 		s.stats.evicted.Add(1)
 	}
 }
 
-// maxProtected bounds the hosts among which a shard is shared out.
-const maxProtected = 64
+// maxProtectedHosts is up to how many hosts a shard protects small hosts.
+const maxProtectedHosts = 64
 
-// protected reports whether a host has so little here that others mustn't drive it out: less than half of its share,
-// were the shard shared out evenly.
+// protected reports whether a host has less than half of an even share of this shard: then entries of others must not
+// evict its entries.
 func (s *shard) protected(host uint64) bool {
 	n := len(s.hosts)
-	return n > 1 && n <= maxProtected && s.hosts[host] < s.max/int64(2*n)
+	return n > 1 && n <= maxProtectedHosts && s.hosts[host] < s.max/int64(2*n)
 }
 
-// noteGhost remembers a key without its entry. A mark is overwritten by the next one of its place, so all of them are
-// about as old as a queue of that length would make them.
-func (s *shard) noteGhost(hash uint64) { s.ghosts[s.ghostPlace(hash)] = uint32(hash>>32) | 1 }
+// addGhost remembers the key of an evicted entry (S3-FIFO's ghost queue). A later ghost with the same index overwrites
+// it, so ghosts are about as old as in a queue of that length.
+func (s *shard) addGhost(hash uint64) { s.ghosts[s.ghostIndex(hash)] = uint32(hash>>32) | 1 }
 
 func (s *shard) isGhost(hash uint64) bool {
-	place := s.ghostPlace(hash)
-	if s.ghosts[place] != uint32(hash>>32)|1 {
+	i := s.ghostIndex(hash)
+	if s.ghosts[i] != uint32(hash>>32)|1 {
 		return false
 	}
-	s.ghosts[place] = 0
+	s.ghosts[i] = 0
 	return true
 }
 
-func (s *shard) ghostPlace(hash uint64) uint64 {
+func (s *shard) ghostIndex(hash uint64) uint64 {
 	return (hash >> 8) & uint64(len(s.ghosts)-1) //nolint:gosec // G115: never empty
 }

@@ -2,12 +2,12 @@ package kvcache
 
 import "time"
 
-// NewMemory makes a first tier with a clock of its own.
+// NewMemory makes a first tier with the test's clock.
 func NewMemory(maxBytes int64, clock func() time.Time) *Memory {
 	return &Memory{newMemory(maxBytes, clock)}
 }
 
-// Memory is the first tier, for tests.
+// Memory is the first tier.
 type Memory struct{ m *memory }
 
 // Put stores an entry.
@@ -19,8 +19,8 @@ func (m *Memory) Get(key []byte, v *View) bool { return m.m.get(key, v) }
 // Drop removes an entry.
 func (m *Memory) Drop(key []byte) { m.m.drop(key) }
 
-// Used is what counts against the limit.
+// Used returns what counts against the limit.
 func (m *Memory) Used() (bytes int64, entries int) { return m.m.used() }
 
-// Capacity is the limit.
+// Capacity returns the limit.
 func (m *Memory) Capacity() int64 { return m.m.capacity() }

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Flights are the fetches that run, by key, so that equal ones wait for one. T is what a fetch leaves for those who
-// waited. The zero value is ready; it is safe for concurrent use.
+// Flights holds the running fetches by key, so that equal requests wait for one of them. T is the result of a fetch.
+// The zero value is ready to use. It is safe for concurrent use.
 type Flights[T any] struct {
 	mu      sync.Mutex
 	running map[string]*Flight[T]
 }
 
-// Flight is one fetch.
+// Flight is one running fetch.
 type Flight[T any] struct {
 	all     *Flights[T]
 	key     string
@@ -22,10 +22,10 @@ type Flight[T any] struct {
 	waiting int // guarded by all.mu
 }
 
-// maxFlights bounds the fetches that others may wait for. Beyond it each is on its own.
+// maxFlights is how many fetches others may wait for. Beyond it each caller fetches for itself.
 const maxFlights = 1 << 16
 
-// Join gives the running fetch of a key, or begins one: then leads is true, and the caller must Finish it.
+// Join returns the running fetch of a key, or starts one. In that case leads is true, and the caller must call Finish.
 func (f *Flights[T]) Join(key string) (flight *Flight[T], leads bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,15 +43,15 @@ func (f *Flights[T]) Join(key string) (flight *Flight[T], leads bool) {
 	return flight, true
 }
 
-// Len is the number of fetches that run.
+// Len returns the number of running fetches.
 func (f *Flights[T]) Len() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.running)
 }
 
-// Finish gives the result to those who wait, and lets the next one of the key begin. It may be called again, which does
-// nothing.
+// Finish passes the result to all waiting callers. The next caller of Join for the key starts a new fetch. Further
+// calls do nothing.
 func (f *Flight[T]) Finish(result T) {
 	f.all.mu.Lock()
 	defer f.all.mu.Unlock()
@@ -67,7 +67,7 @@ func (f *Flight[T]) Finish(result T) {
 	}
 }
 
-// Wait waits for the result, at most so long.
+// Wait waits for the result, at most for that time.
 func (f *Flight[T]) Wait(ctx context.Context, most time.Duration) (result T, ok bool) {
 	timer := time.NewTimer(most)
 	defer timer.Stop()

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// run follows the log until ctx ends: it makes the stream if there is none, reads it, and shows every half a second by
-// a record of its own that it is up to date. Whatever breaks, it begins again, without losing what it knows.
+// run follows the log until ctx ends. It creates the stream if needed, reads it, and every half second writes a lease
+// record to show that it is up to date. After any failure it starts again and keeps what it knows.
 func (l *purgeLog) run(ctx context.Context) {
 	wait := 50 * time.Millisecond
 	warned := time.Time{}
@@ -35,11 +35,11 @@ func (l *purgeLog) run(ctx context.Context) {
 		}
 		wait = min(2*wait, 2*time.Second)
 	}
-	l.resign()
+	l.endLease()
 }
 
-// resign tells the others not to wait for this node any more.
-func (l *purgeLog) resign() {
+// endLease ends this node's lease, so that purges don't wait for it.
+func (l *purgeLog) endLease() {
 	l.lease.Store(0)
 	l.ready.Store(false)
 	if l.cfg.Alone {
@@ -47,14 +47,14 @@ func (l *purgeLog) resign() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	// else they wait for the lease's end
+	// If it fails, purges wait until the lease ends.
 	_, _ = l.write(ctx, &purgeRecord{
-		Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.process(),
+		Reach: reachLease, Node: l.cfg.Node, Name: l.cfg.Name, Run: l.processID(),
 		End: true,
 	})
 }
 
-// follow opens stream and watch and keeps the lease until something breaks.
+// follow opens the stream, consumes it and keeps the lease until something fails.
 func (l *purgeLog) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -76,7 +76,7 @@ func (l *purgeLog) follow(ctx context.Context) error {
 	return l.keepLease(ctx)
 }
 
-// openStream finds or makes the stream. Another incarnation of it makes all entries of the one before invalid.
+// openStream opens or creates the stream. If it is another incarnation, all earlier entries are invalid.
 func (l *purgeLog) openStream(ctx context.Context) error {
 	stream, err := OpenStream(ctx, l.cfg.NATS, l.js, jetstream.StreamConfig{
 		Name: "KV_" + l.bucket, Description: "Millrace: purges of the cache",
@@ -90,28 +90,28 @@ func (l *purgeLog) openStream(ctx context.Context) error {
 	}
 	info := stream.CachedInfo()
 	incarnation := incarnationOf(info)
-	if l.ledger.open(incarnation) && !l.told.Swap(false) {
-		l.tellLost(ctx, errAnother)
+	if l.ledger.setIncarnation(incarnation) && !l.lossReported.Swap(false) {
+		l.reportLoss(ctx, errAnother)
 	}
 	if incarnation != l.epochs.now().Incarnation {
-		l.epochs.forget(incarnation)
+		l.epochs.reset(incarnation)
 		l.mu.Lock()
-		l.live, l.noticed = info.State.LastSeq, 0
+		l.historyEnd, l.lastNoted = info.State.LastSeq, 0
 		l.mu.Unlock()
 	}
 	return nil
 }
 
-// incarnationOf tells one stream of a name from others before and after it.
+// incarnationOf distinguishes a stream from earlier and later ones of the same name.
 func incarnationOf(info *jetstream.StreamInfo) uint64 {
 	return uint64(info.Created.UnixNano())
 }
 
-// lost is called when the log doesn't have what it must have: its disk was damaged, or an older copy was put in its
-// place. What was purged could come back, and sequences be given a second time. So the log is made anew: then all that
-// was stored before is invalid, on every node. It gives the error for who noticed. If it is another log by now, nothing
-// is to be done but to follow that one.
-func (l *purgeLog) lost(ctx context.Context, why error) error {
+// recreate is called when the log lacks something that it must have: its disk was damaged, or an older copy was
+// restored. Purged entries could come back, and sequences be used twice. So recreate deletes the log; the next
+// incarnation makes all entries invalid on every node. If the log has been replaced already, the node only has to
+// follow the new one. It returns the error for the caller.
+func (l *purgeLog) recreate(ctx context.Context, why error) error {
 	defer l.restart()
 	stream, err := l.js.Stream(ctx, "KV_"+l.bucket)
 	if err != nil {
@@ -122,17 +122,17 @@ func (l *purgeLog) lost(ctx context.Context, why error) error {
 	}
 	l.lease.Store(0)
 	l.ready.Store(false)
-	l.epochs.forget(0)
-	l.told.Store(true)
-	l.tellLost(ctx, why)
+	l.epochs.reset(0)
+	l.lossReported.Store(true)
+	l.reportLoss(ctx, why)
 	if err := l.js.DeleteStream(ctx, "KV_"+l.bucket); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return errors.Join(ErrAway, why, err)
 	}
 	return errors.Join(ErrAway, why)
 }
 
-// tellLost lets operators know that all that was cached is invalid.
-func (l *purgeLog) tellLost(ctx context.Context, why error) {
+// reportLoss reports to operators that all cached entries are invalid.
+func (l *purgeLog) reportLoss(ctx context.Context, why error) {
 	if l.log != nil {
 		l.log.ErrorContext(ctx,
 			"the log of purges has lost some, so that purged responses could come back: all that is cached is invalid "+
@@ -143,8 +143,8 @@ func (l *purgeLog) tellLost(ctx context.Context, why error) {
 	}
 }
 
-// keepLease writes this node's record again and again, and takes each for a lease once the watch has brought it: then
-// all before it is applied. Alone, the first is enough, since nobody else writes.
+// keepLease writes this node's lease record periodically. A record becomes a lease when the node receives it: then it
+// has applied all purges before it. For a node that is alone the first one suffices, since nobody else writes.
 func (l *purgeLog) keepLease(ctx context.Context) error {
 	for {
 		begun := time.Now()
@@ -158,11 +158,11 @@ func (l *purgeLog) keepLease(ctx context.Context) error {
 		}
 		select {
 		case <-tick:
-		case <-l.kick:
+		case <-l.renewNow:
 			wait.Stop()
 		case <-ctx.Done():
 			wait.Stop()
-			return ctx.Err() //nolint:wrapcheck // run only wants to know that there is one
+			return ctx.Err()
 		}
 	}
 }
@@ -178,46 +178,47 @@ func (l *purgeLog) renew(ctx context.Context, begun time.Time) error {
 	sequence, err := l.write(writing,
 		&purgeRecord{
 			Reach: reachLease, Text: strconv.FormatUint(l.epochs.now().Sequence, 10), Node: l.cfg.Node,
-			Name: l.cfg.Name, Run: l.process(),
+			Name: l.cfg.Name, Run: l.processID(),
 		})
 	if err != nil {
 		return err
 	}
 	watching, cancel := context.WithTimeout(ctx, watchStall)
 	defer cancel()
-	if l.applied(watching, sequence) != nil {
+	if l.awaitApplied(watching, sequence) != nil {
 		return errStalled
 	}
 	if err := l.ledger.compare(l.cfg.Alone); err != nil {
-		return l.lost(ctx, err)
+		return l.recreate(ctx, err)
 	}
-	if l.noted != nil {
-		signal(l.noted.wake)
+	if l.noteSaver != nil {
+		signal(l.noteSaver.wake)
 	}
 	l.lease.Store(int64(begun.Add(leaseTime).Sub(l.base)))
 	l.ready.Store(true)
 	return nil
 }
 
-// restart lets run show at once whether the watch still brings what is written, and begin again if it doesn't.
+// restart makes run check at once whether it still receives what is written, and start again if it doesn't.
 func (l *purgeLog) restart() {
 	select {
-	case l.kick <- struct{}{}:
+	case l.renewNow <- struct{}{}:
 	default:
 	}
 }
 
-// compact sums the older half of the purges up when there are too many: entries from before it become invalid.
+// compact replaces the older half of the purges with a floor when there are too many. Entries from before it become
+// invalid.
 func (l *purgeLog) compact(ctx context.Context) {
 	if l.epochs.count() <= maxPurges {
 		return
 	}
-	floor := l.epochs.middle()
+	floor := l.epochs.median()
 	if _, err := l.write(ctx,
 		&purgeRecord{Reach: reachFloor, Text: strconv.FormatUint(floor, 10), Node: l.cfg.Node}); err != nil {
-		return // the next purge tries again
+		return // the next purge retries
 	}
 	if stream, err := l.js.Stream(ctx, "KV_"+l.bucket); err == nil {
-		_ = stream.Purge(ctx, jetstream.WithPurgeSequence(floor)) // what is left is only more to read at the next start
+		_ = stream.Purge(ctx, jetstream.WithPurgeSequence(floor)) // if it fails, the next start only reads more
 	}
 }

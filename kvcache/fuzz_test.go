@@ -9,7 +9,7 @@ import (
 	"millrace/kvcache"
 )
 
-// FuzzEntry: whatever the bucket or another node gives, Decode doesn't panic, and what it reads is what Append writes.
+// FuzzEntry decodes arbitrary bytes. Decode doesn't panic, and Append encodes its result to the same bytes.
 func FuzzEntry(f *testing.F) {
 	e := kvcache.Entry{
 		Key: []byte("Ghttp://a.example/"), Value: []byte("value"), Expires: time.UnixMilli(1_700_000_000_000),

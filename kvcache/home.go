@@ -1,8 +1,8 @@
 package kvcache
 
-// Home gives the node that fetches a key for all: the one whose name makes the highest number with it (rendezvous
-// hashing, Thaler and Ravishankar 1998), so that a node that comes or goes moves only its own keys. Empty if there is
-// no node.
+// Home returns the node that fetches a key for all nodes: the one with the highest weight for the key (rendezvous
+// hashing, Thaler and Ravishankar 1998). So only the keys of a node that joins or leaves move. It returns "" if there
+// are no nodes.
 func Home(key []byte, nodes []string) string {
 	best, highest := "", uint64(0)
 	for _, node := range nodes {
@@ -13,7 +13,7 @@ func Home(key []byte, nodes []string) string {
 	return best
 }
 
-// weigh is FNV-1a over both, with the finish of SplitMix64, which FNV lacks: its last bytes hardly reach the high bits.
+// weigh is FNV-1a over both, with the finalizer of SplitMix64: the last bytes hardly affect the high bits of FNV.
 func weigh(node string, key []byte) uint64 {
 	const prime = 1099511628211
 	h := uint64(14695981039346656037)

@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// Some values lie in several entries, none of which is of use without the others. So they are written together or not
-// at all, and read with a deadline of their own: an answer that has begun must not end because the bucket took longer
-// than somebody would wait who has asked for nothing yet.
+// Some values consist of several entries, none of which is useful without the others. They are written together or not
+// at all. They are read with their own deadline, since a response that has begun must not end because the bucket takes
+// longer than Patience.
 
-// Bounds of what is written together.
+// Limits of what is written together, and of Read.
 const (
-	maxWriting = 64              // values at once
-	writeTime  = 2 * time.Second // of one entry
-	readTry    = 500 * time.Millisecond
-	readPause  = 20 * time.Millisecond
+	maxGroupWrites = 64              // values at once
+	writeTime      = 2 * time.Second // of one entry
+	readTry        = 500 * time.Millisecond
+	readPause      = 20 * time.Millisecond
 )
 
-// writing counts the values that are written together at this moment.
-type writing struct{ n atomic.Int64 }
+// groupWrites counts the values that are being written together.
+type groupWrites struct{ n atomic.Int64 }
 
-// WriteTogether writes entries into the bucket that are of use only together, one after the other in the background,
-// and reports whether all of them are there: once, and perhaps before it returns. They must not change until then.
-// Under pressure, when others would have to leave for them, only what was asked for again is written.
+// WriteTogether writes entries that are useful only together into the bucket, one after the other in the background. It
+// calls done once, possibly before it returns, with whether all of them were written. The entries must not change until
+// then. If the bucket is full, so that others would be dropped for them, it writes them only if they were used before.
 func (c *Cache) WriteTogether(entries []Entry, used bool, done func(all bool)) {
-	if !c.bucket.takes(entries, used) || c.writing.n.Add(1) > maxWriting {
+	if !c.bucket.accepts(entries, used) || c.groupWrites.n.Add(1) > maxGroupWrites {
 		done(false)
 		return
 	}
-	if !c.begin(func() { done(c.writeTogether(entries)) }) {
-		c.writing.n.Add(-1)
+	if !c.spawn(func() { done(c.writeTogether(entries)) }) {
+		c.groupWrites.n.Add(-1)
 		done(false)
 	}
 }
 
 func (c *Cache) writeTogether(entries []Entry) bool {
-	defer c.writing.n.Add(-1)
-	buf := encodings.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer c.groupWrites.n.Add(-1)
+	buf := encodings.Get().(*[]byte) // the pool holds nothing else
 	defer encodings.Put(buf)
 	for i := range entries {
 		*buf = entries[i].Append((*buf)[:0])
@@ -49,8 +49,8 @@ func (c *Cache) writeTogether(entries []Entry) bool {
 	return true
 }
 
-// takes reports whether the bucket is there, and has room for all of them.
-func (b *bucket) takes(entries []Entry, used bool) bool {
+// accepts reports whether the bucket is ready and has room for all entries.
+func (b *bucket) accepts(entries []Entry, used bool) bool {
 	total := int64(0)
 	for i := range entries {
 		total += int64(entryFixed + len(entries[i].Key) + len(entries[i].Value))
@@ -65,18 +65,18 @@ func (b *bucket) takes(entries []Entry, used bool) bool {
 	return true
 }
 
-// ErrBucket means that the bucket can't be asked.
+// ErrBucket means that the bucket doesn't answer.
 var ErrBucket = errors.New("the bucket doesn't answer")
 
-// Read finds an entry in the bucket as Load does, but for as long as ctx allows. It fails with ErrBucket if nobody has
-// said by then whether it is there.
+// Read finds an entry in the bucket like Load, but waits for as long as ctx allows. It fails with ErrBucket if the
+// bucket hasn't answered by then.
 func (c *Cache) Read(ctx context.Context, key []byte, v *View) (found bool, err error) {
 	for c.bucket.ready.Load() {
 		try, cancel := context.WithTimeout(ctx, readTry)
-		encoded, err := c.bucket.ask(try, key)
+		encoded, err := c.bucket.read(try, key)
 		cancel()
 		if err == nil {
-			return encoded != nil && c.bring(key, encoded, v), nil
+			return encoded != nil && c.toMemory(key, encoded, v), nil
 		}
 		if !pause(ctx, readPause) {
 			break

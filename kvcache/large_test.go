@@ -13,8 +13,8 @@ import (
 	"millrace/kvcache"
 )
 
-// chunks are n entries of 100 KiB that belong together.
-func chunks(name string, n int) []kvcache.Entry {
+// entriesTogether returns n entries of 100 KiB that belong together.
+func entriesTogether(name string, n int) []kvcache.Entry {
 	var out []kvcache.Entry
 	for i := range n {
 		value := []byte(strings.Repeat("x", 100<<10))
@@ -26,10 +26,10 @@ func chunks(name string, n int) []kvcache.Entry {
 	return out
 }
 
-// together writes entries and reports whether all were written.
+// together writes entries together and reports whether all were written.
 func together(t *testing.T, c *kvcache.Cache, entries []kvcache.Entry, used bool) bool {
 	t.Helper()
-	done := make(chan bool, 2) // more than one word would be seen
+	done := make(chan bool, 2) // a second call of done would be seen
 	c.WriteTogether(entries, used, func(all bool) { done <- all })
 	select {
 	case all := <-done:
@@ -43,15 +43,15 @@ func together(t *testing.T, c *kvcache.Cache, entries []kvcache.Entry, used bool
 	}
 }
 
-// What belongs together is in the bucket with all of its parts, or isn't written at all: under pressure only what was
-// asked for again.
-func TestBucketTakesAllOrNothing(t *testing.T) {
+// Entries that belong together are in the bucket all together, or none is written. When the bucket is full, only those
+// used before are written.
+func TestWriteTogetherWritesAllOrNothing(t *testing.T) {
 	s := natsservertest.Start(t)
 	small := func(c *kvcache.Config) { c.BucketBytes = 16 << 20 }
 	c, other := open(t, s, "n1", small), open(t, s, "n2", small)
 	var v kvcache.View
-	for i := range 7 { // of which each takes 2 of the 14.4 MiB that are nine tenths
-		if !together(t, c, chunks(strconv.Itoa(i), 20), false) {
+	for i := range 7 { // each takes 2 of the 14.4 MiB that are nine tenths of the bucket
+		if !together(t, c, entriesTogether(strconv.Itoa(i), 20), false) {
 			t.Fatalf("value %d isn't written", i)
 		}
 	}
@@ -63,29 +63,29 @@ func TestBucketTakesAllOrNothing(t *testing.T) {
 		v.Release()
 	}
 	before := c.Stats().BucketWritten
-	if together(t, c, chunks("unused", 20), false) || c.Stats().BucketWritten != before {
+	if together(t, c, entriesTogether("unused", 20), false) || c.Stats().BucketWritten != before {
 		t.Error("a new value drives others out")
 	}
-	if !together(t, c, chunks("used", 20), true) {
+	if !together(t, c, entriesTogether("used", 20), true) {
 		t.Error("a value that was asked for again isn't written")
 	}
-	if together(t, c, chunks("huge", 50), true) {
+	if together(t, c, entriesTogether("huge", 50), true) {
 		t.Error("a value takes more than a quarter of the bucket")
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if together(t, c, chunks("late", 1), true) {
+	if together(t, c, entriesTogether("late", 1), true) {
 		t.Error("a closed cache has written")
 	}
 }
 
-// A read with a deadline of its own isn't put off by one that took too long, and tells a bucket that lacks the key from
-// one that doesn't answer.
-func TestBucketReadHasTime(t *testing.T) {
+// A slow read doesn't make Read skip the bucket. Read distinguishes a bucket without the key from one that doesn't
+// answer.
+func TestReadHasItsOwnDeadline(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1")
-	if !together(t, c, chunks("a", 1), false) {
+	if !together(t, c, entriesTogether("a", 1), false) {
 		t.Fatal("not written")
 	}
 	var v kvcache.View
@@ -100,7 +100,7 @@ func TestBucketReadHasTime(t *testing.T) {
 	deadline, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
 	<-deadline.Done()
-	if c.Load(deadline, []byte("Ca0"), &v) { // which is the end of others' patience for a second
+	if c.Load(deadline, []byte("Ca0"), &v) { // so that others skip the bucket for a second
 		t.Error("found without time")
 	}
 	if found, err := c.Read(t.Context(), []byte("Ca0"), &v); !found || err != nil {

@@ -16,7 +16,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// memoryNotes keep a note in memory.
+// memoryNotes keeps a note in memory.
 type memoryNotes struct {
 	mu     sync.Mutex // guards what follows
 	note   []byte
@@ -41,19 +41,19 @@ func (n *memoryNotes) Save(note []byte) error {
 	return nil
 }
 
-// fail lets notes not be taken, for an error that isn't nil.
+// fail makes Save fail with err, unless it is nil.
 func (n *memoryNotes) fail(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.failed = err
 }
 
-// noting lets a cache keep notes, and counts how often it says that the log has lost some.
-func noting(n *memoryNotes, lost *int) func(*kvcache.Config) {
+// withNotes makes a cache save notes, and counts the reported losses.
+func withNotes(n *memoryNotes, lost *int) func(*kvcache.Config) {
 	return func(c *kvcache.Config) { c.Notes, c.Lost = n, func(error) { *lost++ } }
 }
 
-// randomPurge is one of a few, so that many replace others.
+// randomPurge returns one of a few purges, so that many replace others.
 func randomPurge() kvcache.Purge {
 	reaches := []kvcache.Reach{
 		kvcache.ReachURL, kvcache.ReachHost, kvcache.ReachTag, kvcache.ReachPrefix,
@@ -66,21 +66,21 @@ func randomPurge() kvcache.Purge {
 	return p
 }
 
-// Of a log that is whole nothing is said to be lost, whenever the node was killed: the note may be as old as the last
-// purge that waited for it, and newer purges may have replaced those that it tells of.
-func TestNoFalseAlarm(t *testing.T) {
+// A complete log is never reported as damaged, whenever the node was killed: the note may be as old as the last purge
+// that waited for it, and newer purges may have replaced those that it covers.
+func TestCompleteLogIsNeverReported(t *testing.T) {
 	s := natsservertest.Start(t)
 	notes, lost := &memoryNotes{}, 0
 	var incarnation uint64
 	for round := range 8 {
-		c := open(t, s, "n1", noting(notes, &lost))
+		c := open(t, s, "n1", withNotes(notes, &lost))
 		if got := c.Epoch().Incarnation; incarnation != 0 && got != incarnation {
 			t.Fatalf("round %d: the log was made anew", round)
 		}
 		incarnation = c.Epoch().Incarnation
 		for i := range 60 {
 			if i == 30 {
-				notes.fail(errors.New("killed before")) // as far as the note knows
+				notes.fail(errors.New("killed before")) // killed before the note was saved
 			}
 			purge(t, c, i < 30 && i%3 == 0, randomPurge())
 		}
@@ -94,11 +94,11 @@ func TestNoFalseAlarm(t *testing.T) {
 	}
 }
 
-// A purge that waits for all is noted when it is answered, many at once with few writes. If it can't be noted, it isn't
-// acknowledged.
-func TestPurgeIsNoted(t *testing.T) {
+// A purge that waits for all nodes is noted when it returns; many at once need few saves. If it can't be noted, it
+// fails.
+func TestPurgeIsNotedWhenItReturns(t *testing.T) {
 	notes, lost := &memoryNotes{}, 0
-	c := open(t, natsservertest.Start(t), "n1", noting(notes, &lost))
+	c := open(t, natsservertest.Start(t), "n1", withNotes(notes, &lost))
 	const purges = 200
 	var running sync.WaitGroup
 	for i := range purges {
@@ -122,16 +122,15 @@ func TestPurgeIsNoted(t *testing.T) {
 	purge(t, c, true, kvcache.Purge{Reach: kvcache.ReachAll})
 }
 
-// A log that is deleted under three running nodes is made anew, once; all nodes find it, what they had is invalid, and
-// purges count everywhere.
-func TestLogDeletedUnderNodes(t *testing.T) {
+// A log that is deleted under three running nodes is created again, once. All nodes find it, their entries are invalid,
+// and purges work everywhere.
+func TestDeletedLogIsCreatedOnce(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	var nodes [3]*kvcache.Cache
 	for i, s := range servers {
 		lost := 0
-		nodes[i] = open(t, s, fmt.Sprintf("n%d", i+1), shared, noting(&memoryNotes{}, &lost), func(c *kvcache.Config) {
-			c.Replicas = 3
-		})
+		three := func(c *kvcache.Config) { c.Replicas = 3 }
+		nodes[i] = open(t, s, fmt.Sprintf("n%d", i+1), shared, withNotes(&memoryNotes{}, &lost), three)
 	}
 	js, err := jetstream.New(natsservertest.Connect(t, servers[0], func(c *mesh.Config) { c.Name = "js" }).NATS())
 	if err != nil {
@@ -176,9 +175,9 @@ func TestLogDeletedUnderNodes(t *testing.T) {
 	}
 }
 
-// A node that finds another log than the one that it followed before, in an earlier run or in this one, says once that
-// all that was cached is invalid. At a first start, and in a run after, there is nothing to say.
-func TestAnotherLogIsTold(t *testing.T) {
+// A node that finds another log than it followed before, in this run or an earlier one, reports once that all entries
+// are invalid. At a first start, and in the run after it, it reports nothing.
+func TestReplacedLogIsReportedOnce(t *testing.T) {
 	s := natsservertest.Start(t)
 	notes, lost := &memoryNotes{}, 0
 	js, err := jetstream.New(natsservertest.Connect(t, s, func(c *mesh.Config) { c.Name = "js" }).NATS())
@@ -191,7 +190,7 @@ func TestAnotherLogIsTold(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c := open(t, s, "n1", noting(notes, &lost))
+		c := open(t, s, "n1", withNotes(notes, &lost))
 		purge(t, c, true, kvcache.Purge{Reach: kvcache.ReachTag, Text: "x"})
 		if err := c.Close(); err != nil {
 			t.Fatal(err)

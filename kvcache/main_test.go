@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open runs a cache on a server until the test ends, and waits until it may give out entries.
+// open runs a cache on a server until the test ends, and waits until it has a lease.
 func open(t *testing.T, s *natsserver.Server, name string, change ...func(*kvcache.Config)) *kvcache.Cache {
 	t.Helper()
 	conn := natsservertest.Connect(t, s, func(c *mesh.Config) { c.Name = name })
@@ -46,7 +46,7 @@ func open(t *testing.T, s *natsserver.Server, name string, change ...func(*kvcac
 
 func shared(c *kvcache.Config) { c.Alone = false }
 
-// entry is one that purges of its URL, its host and the tag reach.
+// entry returns an entry that purges of its URL, its host and the tag reach.
 func entry(c *kvcache.Cache, url, host, tag, value string) *kvcache.Entry {
 	return &kvcache.Entry{
 		Key: []byte("G" + url), Value: []byte(value), Expires: time.Now().Add(time.Hour), Scope: kvcache.Scope{
@@ -56,7 +56,7 @@ func entry(c *kvcache.Cache, url, host, tag, value string) *kvcache.Entry {
 	}
 }
 
-// validity is what the purges leave of the entry of a URL; Invalid if there is none.
+// validity returns the validity of the entry of a URL; Invalid if there is none.
 func validity(c *kvcache.Cache, url string) kvcache.Validity {
 	var v kvcache.View
 	if !c.Get([]byte("G"+url), &v) {

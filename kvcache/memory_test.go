@@ -26,7 +26,7 @@ func TestMemoryKeepsWhatWasPut(t *testing.T) {
 	for i := range 400 {
 		size := sizes[i%len(sizes)]
 		if i > 40 && size > 1<<14 {
-			continue // they would drive out the others
+			continue // they would evict the others
 		}
 		m.Put(valueEntry(fmt.Sprint("k", i), make([]byte, size), 1))
 	}
@@ -57,7 +57,7 @@ func TestMemoryKeepsWhatWasPut(t *testing.T) {
 	v.Release()
 }
 
-func TestMemoryExpires(t *testing.T) {
+func TestMemoryDropsExpired(t *testing.T) {
 	now := time.Now()
 	m := kvcache.NewMemory(4<<20, func() time.Time { return now })
 	e := valueEntry("k", []byte("v"), 1)
@@ -74,8 +74,7 @@ func TestMemoryExpires(t *testing.T) {
 	}
 }
 
-// A flood of keys that nobody asks for again passes without taking along what is in use, and the limit holds all the
-// time.
+// A flood of keys that aren't used again doesn't evict used entries, and the limit holds all the time.
 func TestMemorySurvivesAFlood(t *testing.T) {
 	m := kvcache.NewMemory(16<<20, time.Now)
 	const working = 2000
@@ -113,8 +112,8 @@ func TestMemorySurvivesAFlood(t *testing.T) {
 	}
 }
 
-// A host that fills the memory leaves others their share, though nobody asks for theirs again (checklist item 54).
-func TestMemoryHostsShare(t *testing.T) {
+// A host that fills the memory leaves others their share, even if theirs aren't used again (checklist item 54).
+func TestMemoryLeavesHostsTheirShare(t *testing.T) {
 	m := kvcache.NewMemory(8<<20, time.Now)
 	for i := range 500 {
 		m.Put(valueEntry(fmt.Sprint("small host", i), make([]byte, 1000), 2))
@@ -135,8 +134,8 @@ func TestMemoryHostsShare(t *testing.T) {
 	}
 }
 
-// What is looked at counts until it is released, even after it has left, and is never changed.
-func TestMemoryViewsStayWhole(t *testing.T) {
+// A viewed block counts until it is released, even after it was evicted, and never changes.
+func TestMemoryViewsNeverChange(t *testing.T) {
 	m := kvcache.NewMemory(4<<20, time.Now)
 	m.Put(valueEntry("held", []byte("the very bytes"), 1))
 	var v kvcache.View
@@ -150,14 +149,14 @@ func TestMemoryViewsStayWhole(t *testing.T) {
 		t.Errorf("the view now says %q", v.Value)
 	}
 	v.Release()
-	v.Release() // harmless
+	v.Release() // does nothing
 	if used, _ := m.Used(); used > m.Capacity() {
 		t.Errorf("%d of %d bytes", used, m.Capacity())
 	}
 }
 
-// Readers and writers of the same keys, with the race detector: no reader ever sees another key's value.
-func TestMemoryConcurrently(t *testing.T) {
+// Concurrent readers and writers of the same keys, for the race detector: no reader ever sees another key's value.
+func TestMemoryIsSafeForConcurrentUse(t *testing.T) {
 	m := kvcache.NewMemory(4<<20, time.Now)
 	var wg sync.WaitGroup
 	for w := range 4 {
@@ -197,13 +196,13 @@ func TestMemoryGetAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkMemory states what an entry costs, and what a garbage collection does with so many.
+// BenchmarkMemory reports what an entry costs, and how long a garbage collection takes with that many.
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range []int{10_000, 1_000_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			m := kvcache.NewMemory(1<<30, time.Now)
 			prefix := append(make([]byte, 0, 64), "Ghttp://example.com/items/"...)
-			// not kept: the collector would look at a list
+			// The keys aren't kept, since the collector would scan them.
 			key := func(i int) []byte { return strconv.AppendInt(prefix, int64(i), 10) }
 			for i := range n {
 				m.Put(valueEntry(string(key(i)), make([]byte, 200), 7))

@@ -2,40 +2,40 @@ package kvcache
 
 import "bytes"
 
-// pathMarks are the purges of a path whatever its host and scheme are: those whose text begins with a slash. Not safe
-// for concurrent use.
-type pathMarks struct {
-	exact    map[string]mark // path with query
-	prefixes prefixMarks
+// pathPurges holds the purges of a path on any host and scheme: their texts begin with a slash. It isn't safe for
+// concurrent use.
+type pathPurges struct {
+	exact    map[string]purgeSeqs // path with query
+	prefixes prefixPurges
 }
 
-// ofPath reports whether a purge is of a path.
-func ofPath(reach Reach, text string) bool {
+// isPathPurge reports whether a purge is about a path.
+func isPathPurge(reach Reach, text string) bool {
 	return (reach == ReachURL || reach == ReachPrefix) && text != "" && text[0] == '/'
 }
 
-// add keeps a purge. Not ok means that there are too many prefixes.
-func (p *pathMarks) add(reach Reach, text string, sequence uint64, soft bool) (ok bool) {
+// add stores a purge. It reports false if there are too many prefixes.
+func (p *pathPurges) add(reach Reach, text string, sequence uint64, soft bool) (ok bool) {
 	if reach == ReachURL {
 		if p.exact == nil {
-			p.exact = map[string]mark{}
+			p.exact = map[string]purgeSeqs{}
 		}
-		p.exact[text] = p.exact[text].with(sequence, soft)
+		p.exact[text] = p.exact[text].add(sequence, soft)
 		return true
 	}
 	return p.prefixes.add(text, sequence, soft)
 }
 
-// newest is the newest purge of a URL's path.
-func (p *pathMarks) newest(url []byte) (newest mark) {
+// newest returns the newest purge of a URL's path.
+func (p *pathPurges) newest(url []byte) (newest purgeSeqs) {
 	if len(p.exact) == 0 && p.prefixes.count == 0 {
-		return mark{}
+		return purgeSeqs{}
 	}
 	path := pathOf(url)
-	return p.exact[string(path)].or(p.prefixes.newest(path))
+	return p.exact[string(path)].max(p.prefixes.newest(path))
 }
 
-// pathOf is what follows the host in a URL; empty if it has none.
+// pathOf returns what follows the host in a URL; nil if nothing does.
 func pathOf(url []byte) []byte {
 	_, rest, ok := bytes.Cut(url, []byte("://"))
 	i := bytes.IndexByte(rest, '/')
@@ -45,8 +45,8 @@ func pathOf(url []byte) []byte {
 	return rest[i:]
 }
 
-// forget drops the purges from before a floor.
-func (p *pathMarks) forget(floor uint64) {
-	forget(p.exact, floor)
-	p.prefixes.forget(floor)
+// dropBefore drops the purges before a floor.
+func (p *pathPurges) dropBefore(floor uint64) {
+	dropBefore(p.exact, floor)
+	p.prefixes.dropBefore(floor)
 }

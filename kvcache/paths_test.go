@@ -8,9 +8,9 @@ import (
 	"millrace/kvcache"
 )
 
-// A purge of a path reaches it on every host, with exactly its query; a prefix of paths reaches what begins so. Neither
-// reaches a URL in whose query the path stands.
-func TestPurgeOfPath(t *testing.T) {
+// A purge of a path reaches it on every host, with exactly its query. A prefix of paths reaches all paths that begin
+// with it. Neither reaches a URL with the path in its query.
+func TestPathPurgeReachesEveryHost(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1")
 	urls := []string{
 		"http://a.example/items/1", "https://b.example:8443/items/1",
@@ -49,8 +49,8 @@ func TestPurgeOfPath(t *testing.T) {
 	}
 }
 
-// Prefixes of paths are bounded: the one too many reaches everything rather than nothing.
-func TestPurgesOfPathsAreBounded(t *testing.T) {
+// Prefixes of paths are bounded: one more reaches everything rather than nothing.
+func TestPathPurgesAreBounded(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1")
 	var purges []kvcache.Purge
 	for i := range 1001 {

@@ -1,14 +1,13 @@
 package kvcache
 
-// prefixMarks are the purges of all that begins with a text. At most maxPrefixes are kept. The zero value has none; it
-// is not safe for concurrent use.
-type prefixMarks struct {
-	groups map[int]map[string]mark // by length
+// prefixPurges holds at most maxPrefixes purges of prefixes. The zero value is empty. It isn't safe for concurrent use.
+type prefixPurges struct {
+	groups map[int]map[string]purgeSeqs // by length
 	count  int
 }
 
-// add keeps a purge. Not ok means that there are too many.
-func (p *prefixMarks) add(text string, sequence uint64, soft bool) (ok bool) {
+// add stores a purge. It reports false if there are too many.
+func (p *prefixPurges) add(text string, sequence uint64, soft bool) (ok bool) {
 	group := p.groups[len(text)]
 	if _, known := group[text]; !known {
 		if p.count >= maxPrefixes {
@@ -18,38 +17,38 @@ func (p *prefixMarks) add(text string, sequence uint64, soft bool) (ok bool) {
 	}
 	if group == nil {
 		if p.groups == nil {
-			p.groups = map[int]map[string]mark{}
+			p.groups = map[int]map[string]purgeSeqs{}
 		}
-		group = map[string]mark{}
+		group = map[string]purgeSeqs{}
 		p.groups[len(text)] = group
 	}
-	group[text] = group[text].with(sequence, soft)
+	group[text] = group[text].add(sequence, soft)
 	return true
 }
 
-// newest is the newest purge of what a text begins with.
-func (p *prefixMarks) newest(text []byte) (newest mark) {
+// newest returns the newest purge of a prefix of text.
+func (p *prefixPurges) newest(text []byte) (newest purgeSeqs) {
 	for n, group := range p.groups {
 		if n <= len(text) {
-			newest = newest.or(group[string(text[:n])])
+			newest = newest.max(group[string(text[:n])])
 		}
 	}
 	return newest
 }
 
-// forget drops the purges from before a floor.
-func (p *prefixMarks) forget(floor uint64) {
+// dropBefore drops the purges before a floor.
+func (p *prefixPurges) dropBefore(floor uint64) {
 	for n, group := range p.groups {
 		before := len(group)
-		forget(group, floor)
+		dropBefore(group, floor)
 		if p.count -= before - len(group); len(group) == 0 {
 			delete(p.groups, n)
 		}
 	}
 }
 
-// forget drops the purges from before a floor.
-func forget[K comparable](marks map[K]mark, floor uint64) {
+// dropBefore drops the purges before a floor.
+func dropBefore[K comparable](marks map[K]purgeSeqs, floor uint64) {
 	for k, m := range marks {
 		if m.hard < floor && m.soft < floor {
 			delete(marks, k)

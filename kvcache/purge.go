@@ -12,13 +12,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Purged says what became of a purge.
+// Purged is the result of a purge.
 type Purged struct {
 	Sequence uint64       `json:"sequence"` // of the last record in the log of purges
-	Nodes    []PurgedNode `json:"nodes"`    // that have applied it, as far as they were waited for
+	Nodes    []PurgedNode `json:"nodes"`    // nodes that have applied it, as far as Purge waited for them
 }
 
-// PurgedNode says how a node stands to a purge.
+// PurgedNode is the state of a purge on one node.
 type PurgedNode struct {
 	Node  string        `json:"node"`
 	Name  string        `json:"name,omitempty"`
@@ -26,31 +26,31 @@ type PurgedNode struct {
 	After time.Duration `json:"-"`
 }
 
-// PurgeState says how a node stands to a purge. See the constants.
+// PurgeState is the state of a purge on a node.
 type PurgeState string
 
-// The states.
+// The states of a purge on a node.
 const (
-	PurgeApplied PurgeState = "applied"     // the node said so
-	PurgeExpired PurgeState = "lease-ended" // it didn't, but gives out nothing until it has
+	PurgeApplied PurgeState = "applied"     // the node has acknowledged it
+	PurgeExpired PurgeState = "lease-ended" // not acknowledged, but the node returns no entries until it has applied it
 )
 
-// errNothing means a purge of nothing.
+// errNothing means that there is nothing to purge.
 var errNothing = errors.New("nothing to purge")
 
-// Purge writes the purges into the log, and waits until this node has applied them; with all, until every node has, or
-// gives out nothing any more: then no response that any node begins afterwards comes from an entry that they reach. It
-// fails with ErrAway, after which the purge may still come to pass, or with ErrUnnoted, after which it has.
+// Purge writes the purges into the log and waits until this node has applied them. With all, it waits until every node
+// has, or its lease is over: then no response that any node begins afterwards comes from an entry that they reach. It
+// fails with ErrAway, after which the purge may still take effect, or with ErrUnnoted, after which it has.
 func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, error) {
 	if len(purges) == 0 {
 		return Purged{}, errNothing
 	}
-	var words chan *nats.Msg
+	var acks chan *nats.Msg
 	reply := ""
 	if all && !c.cfg.Alone {
-		reply = c.inbox + "." + strconv.FormatUint(c.tokens.Add(1), 10)
-		words = make(chan *nats.Msg, 1024)
-		sub, err := c.cfg.NATS.ChanSubscribe(reply, words)
+		reply = c.ackInbox + "." + strconv.FormatUint(c.ackTokens.Add(1), 10)
+		acks = make(chan *nats.Msg, 1024)
+		sub, err := c.cfg.NATS.ChanSubscribe(reply, acks)
 		if err != nil {
 			return Purged{}, errors.Join(ErrAway, err)
 		}
@@ -61,7 +61,7 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 		return Purged{}, err
 	}
 	last, err := c.writeAll(ctx, purges, reply)
-	if errors.Is(err, errLost) { // all is invalid, but the log that follows must have it too
+	if errors.Is(err, errLost) { // all entries are invalid, but the new log must have the purge too
 		if err := c.awaitStream(ctx); err != nil {
 			return Purged{}, err
 		}
@@ -74,8 +74,8 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 	if err := c.awaitOwn(ctx, last); err != nil {
 		return Purged{}, err
 	}
-	if all && c.purges.noted != nil {
-		if err := c.purges.noted.await(ctx, c.purges.ledger, incarnation, last); err != nil {
+	if all && c.purges.noteSaver != nil {
+		if err := c.purges.noteSaver.await(ctx, c.purges.ledger, incarnation, last); err != nil {
 			return Purged{}, fmt.Errorf("%w (%w)", ErrUnnoted, err)
 		}
 	}
@@ -83,15 +83,15 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 		Sequence: last,
 		Nodes:    []PurgedNode{{Node: c.cfg.Node, Name: c.cfg.Name, State: PurgeApplied, After: time.Since(begun)}},
 	}
-	if words != nil {
-		if err := c.awaitOthers(ctx, &out, words, begun); err != nil {
+	if acks != nil {
+		if err := c.awaitOthers(ctx, &out, acks, begun); err != nil {
 			return out, err
 		}
 	}
 	c.purged.Add(1)
 	c.purgeTime.Add(int64(time.Since(begun)))
 	if c.purges.epochs.count() > maxPurges {
-		c.begin(func() {
+		c.spawn(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			c.purges.compact(ctx)
@@ -100,8 +100,8 @@ func (c *Cache) Purge(ctx context.Context, purges []Purge, all bool) (Purged, er
 	return out, nil
 }
 
-// awaitStream waits a moment for the log of a node that has just started. One that is alone has read it first, so that
-// it knows what its purges replace.
+// awaitStream waits briefly for the log if the node has just started. A node that is alone must have read the log, so
+// that it knows what its purges replace.
 func (c *Cache) awaitStream(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
@@ -113,7 +113,7 @@ func (c *Cache) awaitStream(ctx context.Context) error {
 	return nil
 }
 
-// writeAll writes the records; only the last asks for word, since a node applies them in order.
+// writeAll writes the records. Only the last one asks for acknowledgements, since a node applies them in order.
 func (c *Cache) writeAll(ctx context.Context, purges []Purge, reply string) (last uint64, err error) {
 	for i, p := range purges {
 		r := purgeRecord{Reach: p.Reach, Text: p.Text, Soft: p.Soft, Node: c.cfg.Node, Name: c.cfg.Name}
@@ -127,53 +127,60 @@ func (c *Cache) writeAll(ctx context.Context, purges []Purge, reply string) (las
 	return last, nil
 }
 
-// awaitOwn waits for this node's own watch; if it stalls it is made anew.
+// awaitOwn waits until this node has applied the sequence. If it receives nothing for too long, it consumes the log
+// anew.
 func (c *Cache) awaitOwn(ctx context.Context, sequence uint64) error {
 	short, cancel := context.WithTimeout(ctx, watchStall/2)
 	defer cancel()
-	if c.purges.applied(short, sequence) == nil {
+	if c.purges.awaitApplied(short, sequence) == nil {
 		return nil
 	}
 	c.purges.restart()
-	if err := c.purges.applied(ctx, sequence); err != nil {
+	if err := c.purges.awaitApplied(ctx, sequence); err != nil {
 		return fmt.Errorf("purge is written (%d) but this node can't follow the log: %w", sequence,
 			errors.Join(ErrAway, err))
 	}
 	return nil
 }
 
-// awaitOthers waits for the word of every node whose lease may not be over, or for the lease's end. A node gives no
-// word on a purge that another of the same has replaced in the log before it came there: then its next lease tells. A
-// lease that is renewed after the purge was written is renewed by a node that has applied it, so those that count are
-// known once this node has applied it itself.
-func (c *Cache) awaitOthers(ctx context.Context, out *Purged, words <-chan *nats.Msg, begun time.Time) error {
-	open := c.purges.others()
-	for len(open) > 0 {
+// awaitOthers waits until every node whose lease may not be over has acknowledged the purge, or its lease has ended.
+// This node has applied the purge already. The leases that it knows by then are all that count: a lease that is renewed
+// after the purge was written belongs to a node that has applied it.
+//
+// A node may never acknowledge the purge:
+//
+//  1. The purge is written.
+//  2. Before the node reads it, another purge of the same subject replaces it in the log.
+//  3. The node applies the later purge and renews its lease with a higher sequence, which counts as the
+//     acknowledgement.
+func (c *Cache) awaitOthers(ctx context.Context, out *Purged, acks <-chan *nats.Msg, begun time.Time) error {
+	waiting := c.purges.others()
+	for len(waiting) > 0 {
 		first := time.Duration(1 << 62)
-		for _, h := range open {
-			first = min(first, time.Until(h.heard.Add(leaseTime+leaseMargin)))
+		for _, h := range waiting {
+			first = min(first, time.Until(h.seenAt.Add(leaseTime+leaseMargin)))
 		}
 		timer := time.NewTimer(max(first, 0))
-		_, changed := c.purges.epochs.wait(0)
+		_, changed := c.purges.epochs.reached(0)
 		select {
 		case <-changed:
 			for node, h := range c.purges.others() {
-				if _, waited := open[node]; waited && h.applied >= out.Sequence {
+				if _, waited := waiting[node]; waited && h.applied >= out.Sequence {
 					out.Nodes = append(out.Nodes, PurgedNode{node, h.name, PurgeApplied, time.Since(begun)})
-					delete(open, node)
+					delete(waiting, node)
 				}
 			}
-		case msg := <-words:
+		case msg := <-acks:
 			node := string(msg.Data)
-			if h, waited := open[node]; waited {
+			if h, waited := waiting[node]; waited {
 				out.Nodes = append(out.Nodes, PurgedNode{node, h.name, PurgeApplied, time.Since(begun)})
-				delete(open, node)
+				delete(waiting, node)
 			}
 		case now := <-timer.C:
-			for node, h := range open {
-				if !now.Before(h.heard.Add(leaseTime + leaseMargin)) {
+			for node, h := range waiting {
+				if !now.Before(h.seenAt.Add(leaseTime + leaseMargin)) {
 					out.Nodes = append(out.Nodes, PurgedNode{node, h.name, PurgeExpired, time.Since(begun)})
-					delete(open, node)
+					delete(waiting, node)
 				}
 			}
 		case <-ctx.Done():

@@ -14,8 +14,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// Each reach reaches what it names and nothing else, hard or soft.
-func TestPurgeReaches(t *testing.T) {
+// Each kind of purge reaches what it names and nothing else, hard or soft.
+func TestPurgeReachesWhatItNames(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1")
 	const url, other = "http://a.example/items/1?x=2", "http://b.example/items/1"
 	for _, p := range []kvcache.Purge{
@@ -55,7 +55,7 @@ func TestPurgeReaches(t *testing.T) {
 func TestLateFillStaysPurged(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1")
 	const url = "http://a.example/"
-	late := entry(c, url, "a.example", "t", "old") // its epoch is that of the beginning of its fetch
+	late := entry(c, url, "a.example", "t", "old") // with the epoch of the fetch's beginning
 	purge(t, c, true, kvcache.Purge{Reach: kvcache.ReachURL, Text: url})
 	c.Put(late, kvcache.BothTiers)
 	if got := validity(c, url); got != kvcache.Invalid {
@@ -67,7 +67,7 @@ func TestLateFillStaysPurged(t *testing.T) {
 	}
 }
 
-// A purge that waits for all names every node, and counts on each when it is answered.
+// A purge that waits for all nodes lists every node, and has taken effect on each when it returns.
 func TestPurgeWaitsForAll(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	var nodes [3]*kvcache.Cache
@@ -95,8 +95,8 @@ func TestPurgeWaitsForAll(t *testing.T) {
 	t.Logf("acknowledged after %s", took)
 }
 
-// A node that can't hear of purges gives out nothing once its lease is over, and a purge waits for just that.
-func TestPurgeWaitsForTheLease(t *testing.T) {
+// A node that doesn't receive purges returns nothing once its lease is over, and a purge waits for just that.
+func TestPurgeWaitsForLeaseOfSilentNode(t *testing.T) {
 	s := natsservertest.Start(t)
 	a := open(t, s, "n1", shared)
 	var nc *nats.Conn
@@ -121,7 +121,7 @@ func TestPurgeWaitsForTheLease(t *testing.T) {
 }
 
 // Without NATS a purge fails, and the lease ends.
-func TestPurgeWithoutNATS(t *testing.T) {
+func TestPurgeFailsWithoutNATS(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1", shared)
 	if err := s.Close(); err != nil {
@@ -135,8 +135,8 @@ func TestPurgeWithoutNATS(t *testing.T) {
 	}
 }
 
-// After a restart purges and entries are there again: a purged entry of the bucket stays purged.
-func TestRestart(t *testing.T) {
+// After a restart purges and entries are there again, and a purged entry of the bucket stays purged.
+func TestPurgesSurviveRestart(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := open(t, s, "n1")
 	const kept, purged = "http://a.example/kept", "http://a.example/purged"
@@ -161,7 +161,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// What an unsafe request may have changed is invalid on the other node too, also if only that has it (RFC 9111 §4.4).
+// What an unsafe request may have changed is invalid on the other node too, even if only that node has it (RFC 9111
+// §4.4).
 func TestRFC9111Section4_4InvalidatesEverywhere(t *testing.T) {
 	s := natsservertest.Start(t)
 	a, b := open(t, s, "n1", shared), open(t, s, "n2", shared)

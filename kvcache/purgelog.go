@@ -16,82 +16,84 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// How long a node gives out entries after it has last shown that it follows the log, how often it does so, and how long
-// others wait for one that doesn't answer: the lease, and more than two clocks can differ over it.
+// leaseTime is how long a node may return entries after it has last shown that it follows the log, which it does every
+// leaseEvery. Others wait for a node that doesn't answer until the lease and leaseMargin are over, which is more than
+// two clocks can differ meanwhile.
 const (
 	leaseTime   = 2 * time.Second
 	leaseEvery  = 500 * time.Millisecond
 	leaseMargin = 100 * time.Millisecond
-	watchStall  = time.Second     // after which a watch that hasn't brought what was written is made anew
-	writeStall  = 5 * time.Second // that a write may take, on a disk that is busy
+	watchStall  = time.Second     // after which a consumer that hasn't delivered what was written is replaced
+	writeStall  = 5 * time.Second // how long a write may take on a busy disk
 )
 
-// Purge is what one purge reaches.
+// Purge says what to purge.
 type Purge struct {
 	Reach Reach
 	Text  string // the URL, prefix, host or tag
-	Soft  bool   // entries become stale and aren't gone
+	Soft  bool   // entries become stale instead of invalid
 }
 
-// purgeRecord is a purge as it stands in the log.
+// purgeRecord is a record in the log: a purge, a floor or a lease.
 type purgeRecord struct {
 	Reach Reach  `json:"reach"`
 	Text  string `json:"text,omitempty"` // of a lease: the sequence that the node has applied
 	Soft  bool   `json:"soft,omitempty"`
-	Node  string `json:"node,omitempty"`  // who wrote it; of a lease: whose it is
+	Node  string `json:"node,omitempty"`  // writer of the record; of a lease: its holder
 	Name  string `json:"name,omitempty"`  // of that node
-	Reply string `json:"reply,omitempty"` // where a node tells that it has applied it
+	Reply string `json:"reply,omitempty"` // where a node acknowledges that it has applied it
 	End   bool   `json:"end,omitempty"`   // of a lease: the node stops
-	Run   int64  `json:"run,omitempty"`   // of a lease: which process of the node it is
+	Run   int64  `json:"run,omitempty"`   // of a lease: identifies the process of the node
 
-	Was []position `json:"was,omitempty"` // where its subject stood before, in the log and in its writer's notes
+	Was []position `json:"was,omitempty"` // positions of its subject before, in the log and in the writer's notes
 }
 
-// purgeLog is the log of purges, a small stream that every node follows. One goroutine (run) owns watch and lease.
+// purgeLog is the log of purges, a small stream that every node follows. The goroutine of run owns its consumer and
+// lease.
 type purgeLog struct {
-	cfg    Config
-	bucket string
-	js     jetstream.JetStream
-	epochs *epochs
-	ledger *ledger
-	noted  *noted // nil where nothing is noted
-	log    *slog.Logger
+	cfg       Config
+	bucket    string
+	js        jetstream.JetStream
+	epochs    *epochs
+	ledger    *ledger
+	noteSaver *noteSaver // nil if nothing is noted
+	log       *slog.Logger
 
-	lease atomic.Int64 // until when this node may give out entries, since base; for ever when alone
-	base  time.Time
-	ready atomic.Bool // the stream is there and was read to its end
-	kick  chan struct{}
-	told  atomic.Bool // operators know already that the log which comes next is another
+	lease        atomic.Int64 // until when this node may return entries, since base; unused when alone
+	base         time.Time
+	ready        atomic.Bool // the stream exists and was read to its end
+	renewNow     chan struct{}
+	lossReported atomic.Bool // operators already know that the next log is another one
 
-	mu      sync.Mutex // guards what follows
-	noticed uint64     // the last record that holders knows; a watch that was replaced may still bring older ones
-	holders map[string]holder
-	live    uint64 // the sequence up to which records are history, whose writers wait for nothing
+	mu         sync.Mutex // guards what follows
+	lastNoted  uint64     // the last record in holders; a replaced consumer may still deliver older ones
+	holders    map[string]holder
+	historyEnd uint64 // up to this sequence records are history, whose writers don't wait
 }
 
 // holder is a node whose lease may not be over.
 type holder struct {
 	name    string
-	heard   time.Time // when its last record was seen here, which is after it was written
-	applied uint64    // what it had applied when it wrote that
+	seenAt  time.Time // when its last record was received, which is after it was written
+	applied uint64    // the sequence that it had applied then
 	run     int64     // which process it is
 }
 
 func newPurgeLog(cfg Config, bucket string) *purgeLog {
 	l := &purgeLog{
 		cfg: cfg, bucket: bucket, epochs: newEpochs(), ledger: newLedger(), log: cfg.Log, base: time.Now(),
-		kick: make(chan struct{}, 1), holders: map[string]holder{},
+		renewNow: make(chan struct{}, 1), holders: map[string]holder{},
 	}
 	if cfg.Notes != nil {
-		l.noted = newNoted(cfg.Notes)
+		l.noteSaver = newNoteSaver(cfg.Notes)
 	}
 	return l
 }
 
-// process tells this process of the node from others.
-func (l *purgeLog) process() int64 { return l.base.UnixNano() }
+// processID distinguishes this process of the node from others.
+func (l *purgeLog) processID() int64 { return l.base.UnixNano() }
 
-// leased reports whether this node may give out entries without asking for news of purges.
+// leased reports whether this node may return entries without asking for news of purges.
 func (l *purgeLog) leased() bool {
 	if l.cfg.Alone {
 		return l.ready.Load()
@@ -110,17 +112,16 @@ func (l *purgeLog) subject(r *purgeRecord) string {
 	return "$KV." + l.bucket + "." + string(r.Reach) + "." + kind + "." + strconv.FormatUint(Hash(r.Reach, r.Text), 16)
 }
 
-// writeTry is how long a write waits for the stream's word before it is sent again: the leader that it went to may be
-// gone.
+// writeTry is how long an attempt to write waits for the acknowledgement: the leader that it went to may be gone.
 const writeTry = time.Second
 
-// write adds a record and gives its sequence once the stream has it for good. It tries again while ctx lasts, so that
-// it outlives a change of leaders: what is written twice does no harm.
+// write writes a record and returns its sequence once the stream has stored it. It retries until ctx ends, so that it
+// survives a change of leaders. A record that is written twice does no harm.
 //
-// A sequence that is no higher than one that the log had before shows that the log has lost some: see lost.
+// A sequence that isn't higher than what the log had before shows that the log has lost records: see recreate.
 func (l *purgeLog) write(ctx context.Context, r *purgeRecord) (uint64, error) {
 	if r.Reach != reachLease && l.cfg.Alone {
-		l.ledger.replaces(r)
+		l.ledger.setWas(r)
 	}
 	known := max(l.epochs.now().Sequence, l.ledger.newest())
 	b, err := json.Marshal(r)
@@ -135,7 +136,7 @@ func (l *purgeLog) write(ctx context.Context, r *purgeRecord) (uint64, error) {
 		leaderless := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, jetstream.ErrNoStreamResponse)
 		switch {
 		case err == nil && ack.Sequence <= known:
-			return 0, l.lost(ctx, fmt.Errorf("%w: its next is %d, after %d", errLost, ack.Sequence, known))
+			return 0, l.recreate(ctx, fmt.Errorf("%w: its next is %d, after %d", errLost, ack.Sequence, known))
 		case err == nil:
 			return ack.Sequence, nil
 		case ctx.Err() != nil || !leaderless:
@@ -145,22 +146,22 @@ func (l *purgeLog) write(ctx context.Context, r *purgeRecord) (uint64, error) {
 	return 0, ErrAway
 }
 
-// applied waits until this node has applied the sequence, or ctx ends.
-func (l *purgeLog) applied(ctx context.Context, sequence uint64) error {
+// awaitApplied waits until this node has applied the sequence. It fails with ctx's error.
+func (l *purgeLog) awaitApplied(ctx context.Context, sequence uint64) error {
 	for {
-		done, changed := l.epochs.wait(sequence)
+		done, changed := l.epochs.reached(sequence)
 		if done {
 			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // the callers say what they waited for
+			return ctx.Err() // the callers wrap it
 		}
 	}
 }
 
-// receive applies a record that the watch brought.
+// receive applies a record of the log.
 func (l *purgeLog) receive(msg jetstream.Msg) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -169,18 +170,18 @@ func (l *purgeLog) receive(msg jetstream.Msg) {
 	var r purgeRecord
 	sequence := meta.Sequence.Stream
 	if json.Unmarshal(msg.Data(), &r) != nil {
-		r = purgeRecord{Reach: ReachAll} // who knows what it reached
+		r = purgeRecord{Reach: ReachAll} // nobody knows what it reached
 	}
-	l.note(&r, sequence)
+	l.noteHolder(&r, sequence)
 	l.epochs.apply(sequence, r.Reach, r.Text, r.Soft)
-	l.enter(&r, sequence, meta.Timestamp)
+	l.updateLedger(&r, sequence, meta.Timestamp)
 	if r.Reply != "" && l.isLive(sequence) && strings.HasPrefix(r.Reply, l.cfg.ReplyRoot) {
-		_ = l.cfg.NATS.Publish(r.Reply, []byte(l.cfg.Node)) // the lease ends the wait if it is lost
+		_ = l.cfg.NATS.Publish(r.Reply, []byte(l.cfg.Node)) // if it is lost, the writer waits for the end of the lease
 	}
 }
 
-// recall takes in what the node has noted before it stopped.
-func (l *purgeLog) recall() error {
+// loadNote loads the note that the node saved before it stopped.
+func (l *purgeLog) loadNote() error {
 	if l.cfg.Notes == nil {
 		return nil
 	}
@@ -188,62 +189,62 @@ func (l *purgeLog) recall() error {
 	if err != nil {
 		return fmt.Errorf("recall the purges: %w", err)
 	}
-	l.ledger.recall(b)
+	l.ledger.loadNote(b)
 	return nil
 }
 
-// enter keeps the ledger.
-func (l *purgeLog) enter(r *purgeRecord, sequence uint64, written time.Time) {
+// updateLedger adds a record to the ledger.
+func (l *purgeLog) updateLedger(r *purgeRecord, sequence uint64, written time.Time) {
 	if r.Reach == reachLease {
 		return
 	}
 	l.ledger.add(r, sequence, written)
 	if floor, ok := parseSequence(r.Text); ok && r.Reach == reachFloor {
-		l.ledger.raise(floor)
+		l.ledger.dropBefore(floor)
 	}
-	if l.noted != nil {
-		signal(l.noted.wake)
+	if l.noteSaver != nil {
+		signal(l.noteSaver.wake)
 	}
 }
 
 func (l *purgeLog) isLive(sequence uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return sequence > l.live
+	return sequence > l.historyEnd
 }
 
-// note keeps the table of lease holders.
-func (l *purgeLog) note(r *purgeRecord, sequence uint64) {
+// noteHolder updates the table of lease holders.
+func (l *purgeLog) noteHolder(r *purgeRecord, sequence uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sequence <= l.noticed {
+	if sequence <= l.lastNoted {
 		return
 	}
-	l.noticed = sequence
+	l.lastNoted = sequence
 	if r.Reach != reachLease || r.Node == l.cfg.Node {
 		return
 	}
 	now := time.Now()
 	for node, h := range l.holders {
-		if now.Sub(h.heard) > 10*leaseTime {
+		if now.Sub(h.seenAt) > 10*leaseTime {
 			delete(l.holders, node)
 		}
 	}
-	if r.End && l.holders[r.Node].run == r.Run { // else it is late, and the node's next process holds a lease already
+	if r.End && l.holders[r.Node].run == r.Run { // else it is late: the node's next process has a lease
 		delete(l.holders, r.Node)
 		return
 	}
-	applied, _ := parseSequence(r.Text) // 0 says nothing
+	applied, _ := parseSequence(r.Text) // 0 if there is none
 	l.holders[r.Node] = holder{r.Name, now, applied, max(r.Run, l.holders[r.Node].run)}
 }
 
-// others lists the nodes whose lease may not be over, with the moment when it surely is.
+// others returns the nodes whose lease may not be over.
 func (l *purgeLog) others() map[string]holder {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := map[string]holder{}
 	for node, h := range l.holders {
-		if time.Since(h.heard) < leaseTime+leaseMargin {
+		if time.Since(h.seenAt) < leaseTime+leaseMargin {
 			out[node] = h
 		}
 	}

@@ -2,60 +2,61 @@ package kvcache
 
 import "sync"
 
-// seen remembers which URLs had entries here: no false no, a few false yes (Bloom 1970, in two generations). It keeps
-// the log of purges free of what concerns nobody. The zero value has seen nothing; it is safe for concurrent use.
-type seen struct {
-	mu     sync.RWMutex // guards what follows
-	now    []uint64     // bits
-	before []uint64
-	count  int
-	forgot bool // a generation was thrown away: anything may have been seen
+// seenURLs remembers which URLs had entries here, in a Bloom filter of two generations (Bloom 1970): it has no false
+// negatives and few false positives. It keeps purges that concern nobody out of the log. The zero value is empty. It is
+// safe for concurrent use.
+type seenURLs struct {
+	mu         sync.RWMutex // guards what follows
+	current    []uint64     // bits
+	previous   []uint64
+	count      int
+	incomplete bool // a generation was dropped: anything may have been seen
 }
 
 const (
 	seenBits = 1 << 22 // of a generation: 512 KiB
-	seenMax  = seenBits / 8
+	maxSeen  = seenBits / 8
 )
 
-func (s *seen) add(hash uint64) {
+func (s *seenURLs) add(hash uint64) {
 	if hash == 0 || s.has(hash, true) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.now == nil {
-		s.now = make([]uint64, seenBits/64)
+	if s.current == nil {
+		s.current = make([]uint64, seenBits/64)
 	}
-	if s.count++; s.count > seenMax {
-		s.forgot = s.forgot || s.before != nil
-		s.before, s.now, s.count = s.now, make([]uint64, seenBits/64), 1
+	if s.count++; s.count > maxSeen {
+		s.incomplete = s.incomplete || s.previous != nil
+		s.previous, s.current, s.count = s.current, make([]uint64, seenBits/64), 1
 	}
 	for i := range 4 {
-		bit := place(hash, i)
-		s.now[bit/64] |= 1 << (bit % 64)
+		bit := bitOf(hash, i)
+		s.current[bit/64] |= 1 << (bit % 64)
 	}
 }
 
-// has reports whether a hash may have been seen; lately asks for the newest generation only.
-func (s *seen) has(hash uint64, lately bool) bool {
+// has reports whether a hash may have been seen. With lately it looks only at the newest generation.
+func (s *seenURLs) has(hash uint64, lately bool) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return holds(s.now, hash) || (!lately && (s.forgot || holds(s.before, hash)))
+	return hasBits(s.current, hash) || (!lately && (s.incomplete || hasBits(s.previous, hash)))
 }
 
-func holds(bits []uint64, hash uint64) bool {
+func hasBits(bits []uint64, hash uint64) bool {
 	if bits == nil {
 		return false
 	}
 	for i := range 4 {
-		if bit := place(hash, i); bits[bit/64]&(1<<(bit%64)) == 0 {
+		if bit := bitOf(hash, i); bits[bit/64]&(1<<(bit%64)) == 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// place is the ith bit of a hash (Kirsch and Mitzenmacher 2006).
-func place(hash uint64, i int) uint64 {
+// bitOf returns the ith bit of a hash (Kirsch and Mitzenmacher 2006).
+func bitOf(hash uint64, i int) uint64 {
 	return (hash + uint64(i)*(hash>>32|1)) % seenBits //nolint:gosec // G115: a few
 }

@@ -6,28 +6,28 @@ import (
 	"sync/atomic"
 )
 
-// segment is a block of encoded entries, written once from the front. It never moves and is never written again, so
-// views may alias it for as long as they like; the garbage collector frees it after the last.
+// segment is a block of encoded entries, filled once from the front. It never moves and is never overwritten, so views
+// may alias it for any time; the garbage collector frees it after the last one.
 type segment struct {
-	owner *shard
-	buf   []byte
-	id    uint32
-	live  int // bytes of entries that the index still knows; guarded by the shard
-	refs  atomic.Int32
-	dead  atomic.Bool // left the queues
-	freed atomic.Bool // counts no more against the limit
+	owner   *shard
+	buf     []byte
+	id      uint32
+	live    int // bytes of entries that the index still has; guarded by the shard
+	refs    atomic.Int32
+	evicted atomic.Bool // no longer in a queue
+	freed   atomic.Bool // no longer counts against the limit
 }
 
-// retire takes the segment out of the account, at once or when its last view is released.
+// retire stops counting the segment against the limit, at once or when its last view is released.
 func (s *segment) retire() {
-	s.dead.Store(true)
+	s.evicted.Store(true)
 	if s.refs.Load() == 0 {
 		s.free()
 	}
 }
 
 func (s *segment) release() {
-	if s.refs.Add(-1) == 0 && s.dead.Load() {
+	if s.refs.Add(-1) == 0 && s.evicted.Load() {
 		s.free()
 	}
 }
@@ -38,33 +38,33 @@ func (s *segment) free() {
 	}
 }
 
-// slot says where an entry lies: its segment, its place in it in units of 8 bytes, how often it was asked for (0 to 3),
-// and in which queue it is.
-type slot uint64
+// location is where an entry is: its segment, its offset in units of 8 bytes, how often it was used (0 to 3), and in
+// which queue it is.
+type location uint64
 
 const (
-	slotUses  = 3 // mask of the uses
-	slotMain  = 1 << 2
-	slotTaken = 1 << 3 // always set, so that no slot is 0
-	placeBits = 24
+	locationUses = 3 // mask of the uses
+	locationMain = 1 << 2
+	locationSet  = 1 << 3 // always set, so that no location is 0
+	offsetBits   = 24
 )
 
-func newSlot(segment uint32, offset int, main bool) slot {
-	s := slot(segment)<<32 | slot(offset/8)<<4 | slotTaken //nolint:gosec // G115: within a segment
+func newLocation(segment uint32, offset int, main bool) location {
+	s := location(segment)<<32 | location(offset/8)<<4 | locationSet //nolint:gosec // G115: within a segment
 	if main {
-		s |= slotMain
+		s |= locationMain
 	}
 	return s
 }
 
-func (s slot) segment() uint32 { return uint32(s >> 32) }
-func (s slot) offset() int     { return int(s>>4&(1<<placeBits-1)) * 8 }
-func (s slot) main() bool      { return s&slotMain != 0 }
-func (s slot) uses() int       { return int(s & slotUses) }
+func (s location) segment() uint32 { return uint32(s >> 32) }
+func (s location) offset() int     { return int(s>>4&(1<<offsetBits-1)) * 8 }
+func (s location) main() bool      { return s&locationMain != 0 }
+func (s location) uses() int       { return int(s & locationUses) }
 
-// shard is a part of the memory with a lock of its own.
+// shard is a part of the memory with its own lock.
 type shard struct {
-	bytes atomic.Int64 // blocks that are in use or still looked at, and the index
+	bytes atomic.Int64 // blocks that are in use or viewed, and the index
 	max   int64
 	seed  maphash.Seed
 	stats *memoryStats
@@ -73,13 +73,13 @@ type shard struct {
 	index    index
 	segments []*segment       // by id; nil where the id is free
 	free     []uint32         // ids
-	small    queue            // entries that came lately, a tenth of all
-	main     queue            // those that were asked for again
-	ghosts   []uint32         // marks of keys that left small unused, to know them when they come again
-	hosts    map[uint64]int64 // live bytes of each host, so that none drives out all others
+	small    queue            // new entries, a tenth of all
+	main     queue            // entries that were used again
+	ghosts   []uint32         // hashes of keys evicted from small, to recognize them when they come again
+	hosts    map[uint64]int64 // live bytes of each host, so that no host evicts all others
 }
 
-// queue is segments from the oldest to the newest, which is being filled.
+// queue holds segments from the oldest to the newest, which is being filled.
 type queue struct {
 	segments []*segment
 	bytes    int64
@@ -106,14 +106,14 @@ func (s *shard) get(hash uint64, key []byte, now int64) ([]byte, *segment) {
 	at := *found
 	seg := s.segments[at.segment()]
 	b := seg.buf[at.offset():]
-	if !same(encodedKey(b), key) {
+	if !equal(encodedKey(b), key) {
 		return nil, nil
 	}
 	if encodedExpires(b) <= now {
 		s.forget(hash, at)
 		return nil, nil
 	}
-	if at.uses() < slotUses {
+	if at.uses() < locationUses {
 		*found++
 	}
 	seg.refs.Add(1)
@@ -155,23 +155,23 @@ func (s *shard) clear(letter byte) {
 	defer s.mu.Unlock()
 	var gone []cell
 	for _, c := range s.index.cells {
-		if c.slot != 0 && encodedKey(s.segments[c.slot.segment()].buf[c.slot.offset():])[0] == letter {
+		if c.loc != 0 && encodedKey(s.segments[c.loc.segment()].buf[c.loc.offset():])[0] == letter {
 			gone = append(gone, c)
 		}
 	}
 	for _, c := range gone {
-		s.forget(c.hash, c.slot)
+		s.forget(c.hash, c.loc)
 	}
 }
 
-// remove forgets what the key has. The caller holds mu, as for all that follows.
+// remove removes the entry of a key. The caller holds mu, as for all methods below.
 func (s *shard) remove(hash uint64, key []byte) {
-	if at := s.index.find(hash); at != nil && same(encodedKey(s.segments[at.segment()].buf[at.offset():]), key) {
+	if at := s.index.find(hash); at != nil && equal(encodedKey(s.segments[at.segment()].buf[at.offset():]), key) {
 		s.forget(hash, *at)
 	}
 }
 
-// append writes an entry behind the newest of its queue.
+// append writes an entry to the newest segment of a queue.
 func (s *shard) append(hash uint64, encoded []byte, toMain bool) {
 	q := &s.small
 	if toMain {
@@ -183,11 +183,11 @@ func (s *shard) append(hash uint64, encoded []byte, toMain bool) {
 	seg.buf = append(seg.buf, encoded...)
 	seg.buf = seg.buf[:offset+padded]
 	seg.live += padded
-	s.bytes.Add(int64(s.index.set(hash, newSlot(seg.id, offset, toMain))))
+	s.bytes.Add(int64(s.index.set(hash, newLocation(seg.id, offset, toMain))))
 	s.hosts[encodedHost(encoded)] += int64(padded)
 }
 
-// segmentFor gives the segment that has room for so many bytes: the newest of the queue, or another.
+// segmentFor returns a segment with room for size bytes: the newest of the queue, or a new one.
 func (s *shard) segmentFor(q *queue, size int) *segment {
 	size = (size + 7) &^ 7
 	if n := len(q.segments); n > 0 && size <= largeEntry {
@@ -208,7 +208,7 @@ func (s *shard) segmentFor(q *queue, size int) *segment {
 		s.segments = append(s.segments, seg)
 	}
 	q.segments = append(q.segments, seg)
-	if n := len(q.segments); size > largeEntry && n > 1 { // the one that is being filled stays the newest
+	if n := len(q.segments); size > largeEntry && n > 1 { // the segment that is being filled stays the newest
 		if before := q.segments[n-2]; cap(before.buf)-len(before.buf) >= 256 {
 			q.segments[n-1], q.segments[n-2] = before, seg
 		}
@@ -218,8 +218,8 @@ func (s *shard) segmentFor(q *queue, size int) *segment {
 	return seg
 }
 
-// forget takes an entry out of the index. Its bytes stay until their segment leaves.
-func (s *shard) forget(hash uint64, at slot) {
+// forget removes an entry from the index. Its bytes stay until their segment is evicted.
+func (s *shard) forget(hash uint64, at location) {
 	seg := s.segments[at.segment()]
 	b := seg.buf[at.offset():]
 	padded := (encodedSize(b) + 7) &^ 7

@@ -10,7 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// BucketName names a bucket. It is unique for each mesh on one NATS: prefix is that of the mesh's subjects.
+// BucketName returns the name of a bucket. It is unique for each mesh on one NATS: prefix is that of the mesh's
+// subjects.
 func BucketName(prefix, what string) string {
 	name := "millrace-" + what
 	if prefix != "" {
@@ -19,28 +20,28 @@ func BucketName(prefix, what string) string {
 	return name
 }
 
-// openTime bounds the opening of a stream, and the others the first question for it, and for making it: while nobody
-// leads, JetStream doesn't answer at all, and the leader that comes a moment later knows of no question that was put
-// before. Both may be asked again, since a stream that is there already is as good as one that was made.
+// openTime is how long opening a stream may take; findTry and createTry are how long the first attempts to find and to
+// create it wait. While there is no leader, JetStream doesn't answer at all, and the next leader doesn't see earlier
+// requests. Both may be retried, since a stream that exists already is as good as a created one.
 const (
 	openTime  = 3 * time.Second
-	findFirst = 200 * time.Millisecond
-	makeFirst = 800 * time.Millisecond
+	findTry   = 200 * time.Millisecond
+	createTry = 800 * time.Millisecond
 )
 
-// Resize says what becomes of the size of a stream that is there already. See the constants.
+// Resize says how OpenStream changes the size of an existing stream.
 type Resize int
 
 // The values of Resize.
 const (
 	SizeStays   Resize = iota
-	SizeGrows          // to what is asked for, if that is more
-	SizeFollows        // becomes what is asked for
+	SizeGrows          // to the configured size if that is larger
+	SizeFollows        // to the configured size
 )
 
-// OpenStream finds a stream or makes it. Of one that is there only the number of replicas is brought in line, and as
-// resize says the size. It isn't ended by ctx once it has begun, so that nobody stops a server which is still making a
-// stream: that would leave files and goroutines behind. The error is ErrAway without a connection, or JetStream's own.
+// OpenStream opens a stream or creates it. Of an existing stream it changes only the number of replicas and, depending
+// on resize, the size. Once begun it isn't ended by ctx: a server that is stopped while it creates a stream would leave
+// files and goroutines behind. The error is ErrAway without a connection, or JetStream's own.
 func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig,
 	resize Resize,
 ) (jetstream.Stream, error) {
@@ -49,16 +50,16 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime)
 	defer cancel()
-	stream, err := inTries(ctx, findFirst, func(ctx context.Context) (jetstream.Stream, error) {
+	stream, err := retry(ctx, findTry, func(ctx context.Context) (jetstream.Stream, error) {
 		return js.Stream(ctx, cfg.Name)
 	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = inTries(ctx, makeFirst, func(ctx context.Context) (jetstream.Stream, error) {
+		stream, err = retry(ctx, createTry, func(ctx context.Context) (jetstream.Stream, error) {
 			return js.CreateStream(ctx, cfg)
 		})
 	}
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the callers say what it was for
+		return nil, err // the callers wrap it
 	}
 	have := stream.CachedInfo().Config
 	if resize == SizeStays || (resize == SizeGrows && cfg.MaxBytes < have.MaxBytes) {
@@ -68,11 +69,11 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 		return stream, nil
 	}
 	have.Replicas, have.MaxBytes = cfg.Replicas, cfg.MaxBytes
-	return js.UpdateStream(ctx, have) //nolint:wrapcheck // see above
+	return js.UpdateStream(ctx, have)
 }
 
-// inTries asks until there is an answer or ctx ends. Each try waits twice as long as the one before.
-func inTries[T any](ctx context.Context, first time.Duration, ask func(context.Context) (T, error)) (T, error) {
+// retry calls ask until it answers or ctx ends. Each attempt waits twice as long as the one before.
+func retry[T any](ctx context.Context, first time.Duration, ask func(context.Context) (T, error)) (T, error) {
 	for wait := first; ; wait *= 2 {
 		try, cancel := context.WithTimeout(ctx, wait)
 		v, err := ask(try)

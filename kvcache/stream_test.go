@@ -13,7 +13,7 @@ import (
 	"millrace/kvcache"
 )
 
-// plainNATS is a server without JetStream, so that a test can answer in its place.
+// plainNATS starts a server without JetStream, so that a test can answer in its place.
 func plainNATS(t *testing.T) *nats.Conn {
 	t.Helper()
 	srv, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true})
@@ -30,9 +30,9 @@ func plainNATS(t *testing.T) *nats.Conn {
 	return nc
 }
 
-// While nobody leads, JetStream leaves questions without an answer. A leader that comes a moment later is asked again,
-// and not only when the opening has failed.
-func TestOpenStreamAsksAgain(t *testing.T) {
+// While there is no leader, JetStream doesn't answer. OpenStream retries soon enough to reach the next leader, not only
+// after opening has failed.
+func TestOpenStreamRetriesWithoutLeader(t *testing.T) {
 	t.Parallel()
 	nc := plainNATS(t)
 	js, err := jetstream.New(nc)

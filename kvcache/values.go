@@ -21,16 +21,15 @@ var ErrNotFound = errors.New("no value under this key")
 // ErrTooLarge means a key or value over the limits.
 var ErrTooLarge = errors.New("a key has 1 to 1024 bytes, a value at most 512 KiB")
 
-// Limits of an application's own values.
+// Limits of an application's values.
 const (
 	maxValueKey = 1024
 	maxValue    = 512 << 10
 )
 
-// Values is a cache for an application's own values in the same two tiers as its responses: what is set on one node is
-// read on all. A node reads what it has set itself; it reads what another has set within milliseconds, and never more
-// than two seconds later. It is a cache: the oldest values leave when the bucket is full. It is safe for concurrent
-// use.
+// Values is a cache for an application's values in the same two tiers as its responses. What is set on one node can be
+// read on all: on the same node at once, on others within milliseconds, and never more than two seconds later. It is a
+// cache: the oldest values are dropped when the bucket is full. It is safe for concurrent use.
 type Values struct {
 	c       *Cache
 	bucket  string
@@ -41,31 +40,31 @@ type Values struct {
 	ready bool       // guarded by open
 }
 
-// loaded is what one load leaves for those who waited for it.
+// loaded is the result of a load.
 type loaded struct {
 	value []byte
 	err   error
 }
 
-// Values gives the node's values. It is opened by its first use and closed with the cache.
+// Values returns the node's values. They are opened by the first use and closed with the cache.
 func (c *Cache) Values() *Values { return c.values }
 
-// Get gives the value of a key. The slice is the caller's own. It fails with ErrNotFound, with ErrAway when neither
-// memory nor bucket can tell, and with ErrTooLarge for a key over the limit.
+// Get returns the value of a key. The caller owns the slice. It fails with ErrNotFound, with ErrAway if neither memory
+// nor bucket can tell, and with ErrTooLarge for a key over the limit.
 func (v *Values) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := v.check(ctx, key, nil); err != nil {
 		return nil, err
 	}
 	var view View
-	if v.changes.followed() && v.c.memory.get(valueName(key), &view) {
+	if v.changes.current() && v.c.memory.get(valueName(key), &view) {
 		defer view.Release()
 		return append([]byte(nil), view.Value...), nil
 	}
 	return v.read(ctx, key)
 }
 
-// read asks the bucket and keeps what it says in memory. A replica may lag behind a change that is known already: then
-// it is asked again.
+// read reads a value from the bucket and stores it in memory. If a replica lags behind a change that this node knows,
+// it asks again.
 func (v *Values) read(ctx context.Context, key string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, valuePatience)
 	defer cancel()
@@ -76,26 +75,26 @@ func (v *Values) read(ctx context.Context, key string) ([]byte, error) {
 			return nil, errors.Join(ErrAway, err)
 		}
 		sequence, _ := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64) // 0 if there is none
-		if !v.changes.newest(subject, sequence) && sequence > 0 {
+		if !v.changes.isNewest(subject, sequence) && sequence > 0 {
 			if pause(ctx, 2*time.Millisecond) {
 				continue
 			}
 			return nil, ErrAway
 		}
 		var e Entry
-		if sequence == 0 || len(msg.Data) == 0 || e.Decode(msg.Data) != nil || !same(e.Key, name) ||
+		if sequence == 0 || len(msg.Data) == 0 || e.Decode(msg.Data) != nil || !equal(e.Key, name) ||
 			!e.Expires.After(time.Now()) {
 			return nil, ErrNotFound
 		}
-		v.keep(name, subject, sequence, msg.Data)
+		v.store(name, subject, sequence, msg.Data)
 		return append([]byte(nil), e.Value...), nil
 	}
 }
 
-// keep puts a value into memory, unless a later change of it is known by then.
-func (v *Values) keep(name []byte, subject string, sequence uint64, encoded []byte) {
+// store stores a value in memory, unless a later change is known by then.
+func (v *Values) store(name []byte, subject string, sequence uint64, encoded []byte) {
 	v.c.memory.put(encoded)
-	if !v.changes.newest(subject, sequence) {
+	if !v.changes.isNewest(subject, sequence) {
 		v.c.memory.drop(name)
 	}
 }
@@ -111,7 +110,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Set gives a key a value for so long; 0 is the longest time there is, 30 days. It returns when the bucket has it.
+// Set sets the value of a key for ttl; 0 means the longest time, 30 days. It returns when the bucket has the value.
 func (v *Values) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := v.check(ctx, key, value); err != nil {
 		return err
@@ -123,7 +122,7 @@ func (v *Values) Set(ctx context.Context, key string, value []byte, ttl time.Dur
 	return v.write(ctx, key, e.Append(nil), ttl)
 }
 
-// Delete removes a key. It is no error if it has no value.
+// Delete deletes the value of a key. It is no error if there is none.
 func (v *Values) Delete(ctx context.Context, key string) error {
 	if err := v.check(ctx, key, nil); err != nil {
 		return err
@@ -131,7 +130,7 @@ func (v *Values) Delete(ctx context.Context, key string) error {
 	return v.write(ctx, key, nil, time.Minute)
 }
 
-// write replaces what the bucket has under a key, and then what this node's memory has.
+// write replaces the value in the bucket, and then in this node's memory.
 func (v *Values) write(ctx context.Context, key string, encoded []byte, ttl time.Duration) error {
 	msg := &nats.Msg{Subject: v.subject(key), Data: encoded, Header: nats.Header{}}
 	msg.Header.Set("Nats-TTL", strconv.Itoa(max(int((ttl+time.Second-1)/time.Second), 1)))
@@ -143,15 +142,15 @@ func (v *Values) write(ctx context.Context, key string, encoded []byte, ttl time
 	if err != nil {
 		return fmt.Errorf("write a value: %w", errors.Join(ErrAway, err))
 	}
-	if v.changes.note(msg.Subject, ack.Sequence) && encoded != nil {
-		v.keep(valueName(key), msg.Subject, ack.Sequence, encoded)
+	if v.changes.noteChange(msg.Subject, ack.Sequence) && encoded != nil {
+		v.store(valueName(key), msg.Subject, ack.Sequence, encoded)
 	}
 	return nil
 }
 
-// GetOrLoad gives the value of a key, or lets load make it: one load at a time for a key on all nodes, while others
-// wait for it. An error of load is given to all who waited on this node, and nothing is kept. The load isn't ended by
-// one caller's going away.
+// GetOrLoad returns the value of a key, or calls load to make it. Only one load runs for a key on all nodes, while
+// other callers wait for it. If load fails, all callers that waited on this node get its error, and nothing is stored.
+// The load continues when its caller's context ends.
 func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration,
 	load func(context.Context) ([]byte, error),
 ) ([]byte, error) {
@@ -168,14 +167,13 @@ func (v *Values) GetOrLoad(ctx context.Context, key string, ttl time.Duration,
 	case ok:
 		return append([]byte(nil), out.value...), out.err
 	case ctx.Err() != nil:
-		return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+		return nil, ctx.Err()
 	}
 	return nil, errLoadSlow
 }
 
-// GetOrLease gives the value of a key, or leaves it to the caller to make it and Set it: then it fails with
-// ErrNotFound, and whoever else asks so in the meantime, on any node, waits for the value, at most until the lease
-// ends. A lease has at least a second.
+// GetOrLease returns the value of a key, or leaves it to the caller to make and Set it: then it fails with ErrNotFound.
+// Until the lease ends, all other callers on any node wait for the value. A lease lasts at least a second.
 func (v *Values) GetOrLease(ctx context.Context, key string, lease time.Duration) ([]byte, error) {
 	wait := 5 * time.Millisecond
 	for {
@@ -187,13 +185,13 @@ func (v *Values) GetOrLease(ctx context.Context, key string, lease time.Duration
 			return nil, ErrNotFound
 		}
 		if !pause(ctx, wait) {
-			return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+			return nil, ctx.Err()
 		}
 		wait = min(2*wait, 100*time.Millisecond)
 	}
 }
 
-// lease makes the caller the one who loads a key, unless somebody is already.
+// lease reports whether the caller is the one who loads the key: nobody else holds a lease of it.
 func (v *Values) lease(ctx context.Context, key string, d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, valuePatience)
 	defer cancel()
@@ -205,18 +203,18 @@ func (v *Values) lease(ctx context.Context, key string, d time.Duration) bool {
 		jetstream.WithRetryAttempts(0))
 	if err != nil {
 		apiErr, ok := errors.AsType[*jetstream.APIError](err)
-		// without the bucket nobody can be waited for
+		// Without the bucket nobody can be waited for.
 		return !ok || apiErr.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence
 	}
 	return true
 }
 
-// unlease lets the next one load.
-func (v *Values) unlease(key string) {
+// endLease lets the next caller load.
+func (v *Values) endLease(key string) {
 	name := valueName(key)
 	name[0] = 'L'
 	if stream, err := v.c.bucket.js.Stream(v.c.ctx, "KV_"+v.bucket); err == nil {
-		// else it ends by itself
+		// If it fails, the lease expires.
 		_ = stream.Purge(v.c.ctx, jetstream.WithPurgeSubject("$KV."+v.bucket+"."+string(name)))
 	}
 }
@@ -233,7 +231,7 @@ func (v *Values) load(ctx context.Context, flight *Flight[loaded], key string, t
 	}()
 	ctx, cancel := context.WithTimeout(ctx, loadPatience)
 	defer cancel()
-	// another load has ended meanwhile, on this node or another
+	// Another load may have ended meanwhile, on this node or another.
 	if value, err := v.GetOrLease(ctx, key, loadPatience); err == nil {
 		out = loaded{value: value}
 		return
@@ -241,7 +239,7 @@ func (v *Values) load(ctx context.Context, flight *Flight[loaded], key string, t
 		out = loaded{err: err}
 		return
 	}
-	defer v.unlease(key)
+	defer v.endLease(key)
 	value, err := load(ctx)
 	out = loaded{value, err}
 	if err != nil {
@@ -252,7 +250,7 @@ func (v *Values) load(ctx context.Context, flight *Flight[loaded], key string, t
 	}
 }
 
-// How long a read of the bucket and a load may take.
+// How long a read from the bucket and a load may take.
 const (
 	valuePatience = 2 * time.Second
 	loadPatience  = 30 * time.Second
@@ -270,7 +268,7 @@ func (v *Values) check(ctx context.Context, key string, value []byte) error {
 	return v.openOnce(ctx)
 }
 
-// valueName is the name of a value in both tiers: no response has one that begins so.
+// valueName returns the name of a value in both tiers. No response has a name that begins with this letter.
 func valueName(key string) []byte {
 	sum := sha256.Sum256([]byte(key))
 	return hex.AppendEncode([]byte{'A'}, sum[:])
@@ -278,7 +276,7 @@ func valueName(key string) []byte {
 
 func (v *Values) subject(key string) string { return "$KV." + v.bucket + "." + string(valueName(key)) }
 
-// name is the name of the value that a subject of the bucket stands for.
+// name returns the name of the value that a subject stands for.
 func (v *Values) name(subject string) ([]byte, bool) {
 	name, ok := strings.CutPrefix(subject, "$KV."+v.bucket+".A")
 	return []byte("A" + name), ok

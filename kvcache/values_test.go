@@ -15,7 +15,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-func TestValues(t *testing.T) {
+func TestValuesSetGetDelete(t *testing.T) {
 	v := open(t, natsservertest.Start(t), "n1").Values()
 	ctx := t.Context()
 	if _, err := v.Get(ctx, "user:1"); !errors.Is(err, kvcache.ErrNotFound) {
@@ -28,7 +28,7 @@ func TestValues(t *testing.T) {
 		t.Fatalf("set, then %q, %v", got, err)
 	}
 	got, _ := v.Get(ctx, "user:1")
-	got[0] = 'X' // the caller's own
+	got[0] = 'X' // the slice is the caller's
 	if again, _ := v.Get(ctx, "user:1"); string(again) != "Ada" {
 		t.Errorf("the caller has changed the cache: %q", again)
 	}
@@ -49,7 +49,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-func TestValuesLimits(t *testing.T) {
+func TestValuesRefuseLargeKeysAndValues(t *testing.T) {
 	v := open(t, natsservertest.Start(t), "n1").Values()
 	for name, err := range map[string]error{
 		"no key":      v.Set(t.Context(), "", []byte("x"), 0),
@@ -60,7 +60,7 @@ func TestValuesLimits(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// none of them becomes a subject
+	// None of these becomes a subject as it is.
 	for _, key := range []string{"a b", "ü", "a.b.>", "*", "\x00", strings.Repeat("k", 1024)} {
 		if err := v.Set(t.Context(), key, []byte(key), 0); err != nil {
 			t.Errorf("%q: %v", key, err)
@@ -82,8 +82,8 @@ func TestValuesExpire(t *testing.T) {
 	})
 }
 
-// What one node sets or deletes, every other one reads, and a node never reads older than what it has set itself.
-func TestValuesOnThreeNodes(t *testing.T) {
+// What one node sets or deletes, every other node reads, and no node reads a value older than what it has set itself.
+func TestValuesAreReadOnAllNodes(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	var values [3]*kvcache.Values
 	for i, s := range servers {
@@ -120,7 +120,7 @@ func TestValuesOnThreeNodes(t *testing.T) {
 	}
 }
 
-// Of all who ask for a missing value at once, on two nodes, one loads.
+// When many callers on two nodes ask for a missing value at once, one load runs.
 func TestValuesLoadOnce(t *testing.T) {
 	s := natsservertest.Start(t)
 	nodes := []*kvcache.Values{open(t, s, "n1", shared).Values(), open(t, s, "n2", shared).Values()}
@@ -147,7 +147,7 @@ func TestValuesLoadOnce(t *testing.T) {
 	}
 }
 
-func TestValuesLoadFails(t *testing.T) {
+func TestValuesReturnLoadError(t *testing.T) {
 	v := open(t, natsservertest.Start(t), "n1").Values()
 	broken := errors.New("the database is away")
 	if _, err := v.GetOrLoad(t.Context(), "k", 0, func(context.Context) ([]byte, error) {
@@ -164,8 +164,8 @@ func TestValuesLoadFails(t *testing.T) {
 	}
 }
 
-// Values and responses of the same name don't meet.
-func TestValuesAreApart(t *testing.T) {
+// Values and responses of the same name are separate.
+func TestValuesAreSeparateFromResponses(t *testing.T) {
 	c := open(t, natsservertest.Start(t), "n1")
 	const url = "http://a.example/"
 	c.Put(entry(c, url, "a.example", "t", "response"), kvcache.BothTiers)

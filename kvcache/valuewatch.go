@@ -11,75 +11,76 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// headerNode names the node that wrote a value, or that shows with an empty one that it follows the changes.
+// headerNode has the node that wrote a value or a heartbeat, which has no value.
 const headerNode = "Millrace-Node"
 
-// How long a node believes its memory after it has last shown that it hears of all changes, and how often it shows it.
+// A node trusts its memory for believedFor after a heartbeat has shown that it receives all changes. It writes a
+// heartbeat every heartbeatEvery.
 const (
-	followedFor   = 2 * time.Second
-	followedEvery = 500 * time.Millisecond
+	believedFor    = 2 * time.Second
+	heartbeatEvery = 500 * time.Millisecond
 )
 
-// changes is what a node hears of the values' bucket. It knows whether memory is as new as the bucket, and which values
-// have changed lately, so that a slow read can't bring an old one back. It is safe for concurrent use.
+// changes tracks the changes of the values' bucket. It knows whether memory is as new as the bucket, and which values
+// have changed recently, so that a slow read can't bring an old one back. It is safe for concurrent use.
 type changes struct {
-	until atomic.Int64 // memory is believed until then, in Unix nanoseconds
+	until atomic.Int64 // until when memory is trusted, in Unix nanoseconds
 
-	mu     sync.Mutex           // guards what follows
-	lately [2]map[string]uint64 // sequence of the last change by subject, in two generations
-	own    uint64               // sequence of the last sign of life that came back
-	came   chan struct{}        // closed and replaced when own grows
+	mu        sync.Mutex           // guards what follows
+	recent    [2]map[string]uint64 // sequence of the last change by subject, in two generations
+	heartbeat uint64               // sequence of the last heartbeat that was received
+	beat      chan struct{}        // closed and replaced when heartbeat grows
 }
 
-// maxLately bounds the changes of a generation: more than happen while one read is answered.
-const maxLately = 1 << 15
+// maxRecent limits the changes of a generation: more than happen while one read is answered.
+const maxRecent = 1 << 15
 
-// followed reports whether all changes but those of the last moments are known.
-func (h *changes) followed() bool { return time.Now().UnixNano() < h.until.Load() }
+// current reports whether all changes but those of the last moments are known.
+func (h *changes) current() bool { return time.Now().UnixNano() < h.until.Load() }
 
-// note takes in that a subject has changed. False means that a later change is known.
-func (h *changes) note(subject string, sequence uint64) bool {
+// noteChange notes that a subject has changed. It reports false if a later change is known.
+func (h *changes) noteChange(subject string, sequence uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.last(subject) > sequence {
 		return false
 	}
-	if len(h.lately[0]) >= maxLately || h.lately[0] == nil {
-		h.lately[1], h.lately[0] = h.lately[0], map[string]uint64{}
+	if len(h.recent[0]) >= maxRecent || h.recent[0] == nil {
+		h.recent[1], h.recent[0] = h.recent[0], map[string]uint64{}
 	}
-	h.lately[0][subject] = sequence
+	h.recent[0][subject] = sequence
 	return true
 }
 
-// last is the last change of a subject that is known; 0 if there was none lately. The caller holds mu.
-func (h *changes) last(subject string) uint64 { return max(h.lately[0][subject], h.lately[1][subject]) }
+// last returns the last known change of a subject; 0 if there was none recently. The caller holds mu.
+func (h *changes) last(subject string) uint64 { return max(h.recent[0][subject], h.recent[1][subject]) }
 
-// newest reports whether no later change than the sequence is known.
-func (h *changes) newest(subject string, sequence uint64) bool {
+// isNewest reports whether no change later than the sequence is known.
+func (h *changes) isNewest(subject string, sequence uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.last(subject) <= sequence
 }
 
-// cameBack takes in a sign of life of this node.
-func (h *changes) cameBack(sequence uint64) {
+// noteHeartbeat notes a received heartbeat of this node.
+func (h *changes) noteHeartbeat(sequence uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.own = max(h.own, sequence)
-	if h.came != nil {
-		close(h.came)
+	h.heartbeat = max(h.heartbeat, sequence)
+	if h.beat != nil {
+		close(h.beat)
 	}
-	h.came = make(chan struct{})
+	h.beat = make(chan struct{})
 }
 
-// await waits until the sign of life of that sequence has come back.
-func (h *changes) await(ctx context.Context, sequence uint64) bool {
+// awaitHeartbeat waits until the heartbeat of that sequence was received.
+func (h *changes) awaitHeartbeat(ctx context.Context, sequence uint64) bool {
 	for {
 		h.mu.Lock()
-		if h.came == nil {
-			h.came = make(chan struct{})
+		if h.beat == nil {
+			h.beat = make(chan struct{})
 		}
-		own, came := h.own, h.came
+		own, came := h.heartbeat, h.beat
 		h.mu.Unlock()
 		if own >= sequence {
 			return true
@@ -92,7 +93,7 @@ func (h *changes) await(ctx context.Context, sequence uint64) bool {
 	}
 }
 
-// openOnce opens the bucket at the first use, and begins to follow its changes.
+// openOnce opens the bucket at the first use, and starts to follow its changes.
 func (v *Values) openOnce(ctx context.Context) error {
 	v.open.Lock()
 	defer v.open.Unlock()
@@ -104,7 +105,7 @@ func (v *Values) openOnce(ctx context.Context) error {
 	}
 	if v.c.cfg.Alone {
 		v.changes.until.Store(1<<63 - 1)
-	} else if !v.c.begin(func() { v.follow(v.c.ctx) }) {
+	} else if !v.c.spawn(func() { v.follow(v.c.ctx) }) {
 		return ErrAway
 	}
 	v.ready = true
@@ -120,10 +121,10 @@ func (v *Values) openStream(ctx context.Context) (jetstream.Stream, error) {
 	return stream, nil
 }
 
-// follow watches the changes until ctx ends, and begins again when it doesn't hear its own signs of life.
+// follow follows the changes until ctx ends, and starts again when it doesn't receive its own heartbeats.
 func (v *Values) follow(ctx context.Context) {
 	for ctx.Err() == nil {
-		_ = v.watch(ctx) // whatever broke: meanwhile memory isn't believed
+		_ = v.watch(ctx) // after any failure memory isn't trusted until the watch runs again
 		v.changes.until.Store(0)
 		select {
 		case <-time.After(200 * time.Millisecond):
@@ -140,22 +141,22 @@ func (v *Values) watch(ctx context.Context) error {
 	consumer, err := stream.OrderedConsumer(ctx,
 		jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy, HeadersOnly: true})
 	if err != nil {
-		return err //nolint:wrapcheck // follow begins again
+		return err // follow starts again
 	}
 	watch, err := consumer.Consume(v.changed)
 	if err != nil {
-		return err //nolint:wrapcheck // see above
+		return err
 	}
 	defer watch.Stop()
-	v.c.memory.clear('A') // what has changed before is unknown
-	tick := time.NewTicker(followedEvery)
+	v.c.memory.clear('A') // changes until now are unknown
+	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	for {
 		begun := time.Now()
-		if err := v.showLife(ctx); err != nil {
+		if err := v.writeHeartbeat(ctx); err != nil {
 			return err
 		}
-		v.changes.until.Store(begun.Add(followedFor).UnixNano())
+		v.changes.until.Store(begun.Add(believedFor).UnixNano())
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -164,9 +165,9 @@ func (v *Values) watch(ctx context.Context) error {
 	}
 }
 
-// showLife writes a sign of life and waits for it to come back behind all changes before it.
-func (v *Values) showLife(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, followedFor/2)
+// writeHeartbeat writes a heartbeat and waits until this node receives it, behind all changes before it.
+func (v *Values) writeHeartbeat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, believedFor/2)
 	defer cancel()
 	msg := &nats.Msg{
 		Subject: "$KV." + v.bucket + ".follows." + v.c.cfg.Node,
@@ -174,15 +175,15 @@ func (v *Values) showLife(ctx context.Context) error {
 	}
 	ack, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
 	if err != nil {
-		return err //nolint:wrapcheck // follow begins again
+		return err // follow starts again
 	}
-	if !v.changes.await(ctx, ack.Sequence) {
+	if !v.changes.awaitHeartbeat(ctx, ack.Sequence) {
 		return errStalled
 	}
 	return nil
 }
 
-// changed hears of a change. What this node has written itself it has in memory already.
+// changed handles a change. What this node has written is in its memory already.
 func (v *Values) changed(msg jetstream.Msg) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -192,9 +193,9 @@ func (v *Values) changed(msg jetstream.Msg) {
 	name, isValue := v.name(msg.Subject())
 	switch {
 	case mine && !isValue:
-		v.changes.cameBack(meta.Sequence.Stream)
+		v.changes.noteHeartbeat(meta.Sequence.Stream)
 	case isValue:
-		if v.changes.note(msg.Subject(), meta.Sequence.Stream) && !mine {
+		if v.changes.noteChange(msg.Subject(), meta.Sequence.Stream) && !mine {
 			v.c.memory.drop(name)
 		}
 	}

@@ -7,25 +7,25 @@ import (
 	"strings"
 )
 
-// Body is the JSON that a call sends, with references as in a Template: within a text, {name} and {call.field} stand
-// for a text or number; a text that is a reference and nothing else stands for the value itself, of whatever type. {{
-// and }} are the braces themselves. Names of members stay as they are.
+// Body is the JSON body of a call, with references as in a Template. Within a string, {name} and {call.field} stand for
+// a string or number. A string that is a single reference stands for the value itself, of any type. {{ and }} are
+// braces. Member names aren't changed.
 type Body struct {
 	text   JSON
 	pieces []bodyPiece
 }
 
-// bodyPiece is JSON as it is, or a reference.
+// bodyPiece is literal JSON, or a reference.
 type bodyPiece struct {
 	literal string
 	ref     Ref
-	within  bool // a text, whose quotes are literal
+	inText  bool // part of a string, whose quotes are literal
 }
 
-// ErrBodyValue means that a list, mapping or null can't stand within a text.
+// ErrBodyValue means that a list, mapping or null can't be part of a string.
 var ErrBodyValue = errors.New("the value can't be a part of a text")
 
-// UnmarshalJSON reads the body and the references in its texts.
+// UnmarshalJSON parses the body and the references in its strings.
 func (b *Body) UnmarshalJSON(text []byte) error {
 	var out Body
 	if err := out.text.UnmarshalJSON(text); err != nil {
@@ -34,16 +34,16 @@ func (b *Body) UnmarshalJSON(text []byte) error {
 	for rest := string(out.text); rest != ""; {
 		before, after, found := strings.Cut(rest, `"`)
 		if !found {
-			out.literal(rest)
+			out.addLiteral(rest)
 			break
 		}
-		out.literal(before)
+		out.addLiteral(before)
 		end := endOfText(after)
 		quoted := `"` + after[:end]
 		rest = after[end:]
 		if strings.HasPrefix(rest, ":") {
-			out.literal(quoted)
-		} else if err := out.readText(quoted); err != nil {
+			out.addLiteral(quoted)
+		} else if err := out.addText(quoted); err != nil {
 			return err
 		}
 	}
@@ -51,7 +51,7 @@ func (b *Body) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// endOfText gives the length of a JSON text without its first quote.
+// endOfText returns the length of a JSON string without its first quote.
 func endOfText(s string) int {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -64,8 +64,8 @@ func endOfText(s string) int {
 	return len(s)
 }
 
-// literal adds JSON that stays as it is.
-func (b *Body) literal(s string) {
+// addLiteral appends literal JSON.
+func (b *Body) addLiteral(s string) {
 	if n := len(b.pieces); n > 0 && b.pieces[n-1].ref == (Ref{}) {
 		b.pieces[n-1].literal += s
 	} else if s != "" {
@@ -73,8 +73,8 @@ func (b *Body) literal(s string) {
 	}
 }
 
-// readText reads a text, in its quotes.
-func (b *Body) readText(quoted string) error {
+// addText appends a JSON string, which is given with its quotes.
+func (b *Body) addText(quoted string) error {
 	var text string
 	if err := json.Unmarshal([]byte(quoted), &text); err != nil {
 		return fmt.Errorf("not JSON: %w", err)
@@ -83,16 +83,16 @@ func (b *Body) readText(quoted string) error {
 		b.pieces = append(b.pieces, bodyPiece{ref: ref})
 		return nil
 	}
-	b.literal(`"`)
+	b.addLiteral(`"`)
 	for s := text; s != ""; {
 		i := strings.IndexAny(s, "{}")
 		if i < 0 {
-			b.literal(inText(s))
+			b.addLiteral(textContent(s))
 			break
 		}
-		b.literal(inText(s[:i]))
+		b.addLiteral(textContent(s[:i]))
 		if s = s[i:]; strings.HasPrefix(s, "{{") || strings.HasPrefix(s, "}}") {
-			b.literal(s[:1])
+			b.addLiteral(s[:1])
 			s = s[2:]
 			continue
 		}
@@ -102,14 +102,14 @@ func (b *Body) readText(quoted string) error {
 			return fmt.Errorf("text %q: write {param}, or {call.field} for a part of another call's result, and {{ or "+
 				"}} for a brace", text)
 		}
-		b.pieces = append(b.pieces, bodyPiece{ref: ref, within: true})
+		b.pieces = append(b.pieces, bodyPiece{ref: ref, inText: true})
 		s = after
 	}
-	b.literal(`"`)
+	b.addLiteral(`"`)
 	return nil
 }
 
-// wholeRef reads a text that is one reference.
+// wholeRef parses a string that is a single reference.
 func wholeRef(text string) (Ref, bool) {
 	name, ok := paramName(text)
 	if !ok || strings.ContainsAny(name, "{}") {
@@ -118,30 +118,30 @@ func wholeRef(text string) (Ref, bool) {
 	return parseRef(name)
 }
 
-// inText writes a part of a text as JSON, without quotes.
-func inText(s string) string {
-	quoted, _ := json.Marshal(s) // a text always marshals
+// textContent encodes a part of a string as JSON, without quotes.
+func textContent(s string) string {
+	quoted, _ := json.Marshal(s) // a string can always be encoded
 	return string(quoted[1 : len(quoted)-1])
 }
 
-// MarshalJSON gives the body as UnmarshalJSON reads it.
+// MarshalJSON returns the body as UnmarshalJSON reads it.
 func (b Body) MarshalJSON() ([]byte, error) { return b.text.MarshalJSON() }
 
 // None reports whether there is no body.
 func (b Body) None() bool { return b.text == "" }
 
-// Refs lists what the body refers to, in order; within tells of each whether it is a part of a text.
+// Refs returns the references of the body in order, and whether each is part of a string.
 func (b Body) Refs() (refs []Ref, within []bool) {
 	for _, p := range b.pieces {
 		if p.ref != (Ref{}) {
-			refs, within = append(refs, p.ref), append(within, p.within)
+			refs, within = append(refs, p.ref), append(within, p.inText)
 		}
 	}
 	return refs, within
 }
 
-// Expand puts values in place, of which value gives the JSON. It fails with ErrBodyValue where a value can't be a part
-// of a text, and with the error of value.
+// Expand replaces the references with JSON from value. It fails with ErrBodyValue if a value can't be part of a string,
+// and with the error of value.
 func (b Body) Expand(value func(Ref) (JSON, error)) ([]byte, error) {
 	var out []byte
 	for _, p := range b.pieces {
@@ -150,8 +150,8 @@ func (b Body) Expand(value func(Ref) (JSON, error)) ([]byte, error) {
 			continue
 		}
 		v, err := value(p.ref)
-		if err == nil && p.within {
-			v, err = v.within()
+		if err == nil && p.inText {
+			v, err = v.textContent()
 		}
 		if err != nil {
 			return nil, err
@@ -161,8 +161,8 @@ func (b Body) Expand(value func(Ref) (JSON, error)) ([]byte, error) {
 	return out, nil
 }
 
-// within gives the value as a part of a text: what stands between a text's quotes, or the number, true or false.
-func (j JSON) within() (JSON, error) {
+// textContent returns the value as part of a string: a string without its quotes, or a number, true or false.
+func (j JSON) textContent() (JSON, error) {
 	switch {
 	case j == "" || j == "null" || j[0] == '{' || j[0] == '[':
 		return "", ErrBodyValue

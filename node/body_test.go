@@ -65,7 +65,7 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// A value is never more than what it stands for: the body has the shape that was written, whatever comes in.
+// A value can't change the shape of the body, whatever it is.
 func FuzzBody(f *testing.F) {
 	f.Add(`{"a": "{x}", "b": ["y{x}{y.z}", 1]}`, `","b":"`)
 	f.Add(`"{{{x}}}"`, `\`)
@@ -95,14 +95,14 @@ func FuzzBody(f *testing.F) {
 func parsed(tb testing.TB, text []byte) (v any) {
 	tb.Helper()
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber() // they may be larger than any that Go has
+	d.UseNumber() // numbers may be too large for Go's types
 	if err := d.Decode(&v); err != nil {
 		tb.Fatalf("%s: %v", text, err)
 	}
 	return v
 }
 
-// sameShape compares JSON values, of texts that they are texts only.
+// sameShape compares JSON values; of strings only that both are strings.
 func sameShape(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:

@@ -15,7 +15,7 @@ type CacheStore struct {
 	PurgeClients []Prefix `yaml:"purge_clients" doc:"Clients that may use the PURGE method at the edge: addresses or CIDR ranges. Nobody may by default."`
 }
 
-// Offline says what a node does with cached responses while it can't hear of purges. See the constants.
+// Offline says how a node uses cached responses while it doesn't receive purges.
 type Offline string
 
 // The values of Offline.
@@ -29,8 +29,8 @@ func (o *Offline) UnmarshalText(text []byte) error {
 	return oneOf(o, text, OfflineValidate, OfflineServe)
 }
 
-// Cache says how a route's responses are cached. Written true, it keeps what the origin allows and nothing else (RFC
-// 9111); written as a duration, responses whose origin names no freshness are fresh so long.
+// Cache says how a route's responses are cached. Written true, only what the origin allows is cached (RFC 9111).
+// Written as a duration, that is the freshness of responses whose origin names none.
 type Cache struct {
 	TTL                  Duration      `yaml:"ttl" doc:"Freshness of successful responses whose origin names none." zero:"leave it out for what the origin says, or write cache: false"`
 	NegativeTTL          Duration      `yaml:"negative_ttl" doc:"Freshness of 404, 405, 410, 414 and 501 whose origin names none."`
@@ -51,17 +51,17 @@ type Cache struct {
 	StripTags            bool          `yaml:"strip_tags" doc:"Cache-Tag, Surrogate-Key, xkey and Cache-Groups don't reach clients."`
 }
 
-// Defaults sets what a configuration leaves out.
+// Defaults sets the default values.
 func (c *Cache) Defaults() {
 	c.On, c.Heuristic = true, true
 	c.MaxObject = 16 * MiB
 	c.Cookies = CookiesExplicit
 }
 
-// TakesBool says that the short form may be true or false.
+// TakesBool allows true and false as short forms.
 func (c *Cache) TakesBool() {}
 
-// UnmarshalText reads the short forms: true, false, or a duration.
+// UnmarshalText parses the short forms: true, false, or a duration.
 func (c *Cache) UnmarshalText(text []byte) error {
 	c.Defaults()
 	switch s := string(text); strings.ToLower(s) {
@@ -84,7 +84,7 @@ func (c *Cache) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Short writes the short form, if there is one: "" stands for that of the first key.
+// Short returns the short form, if there is one; "" stands for that of the first key.
 func (c *Cache) Short() (string, bool) {
 	var standard Cache
 	standard.Defaults()
@@ -111,7 +111,7 @@ func (c *Cache) equal(d *Cache) bool {
 		c.RequestDirectives == d.RequestDirectives && c.Compress == d.Compress && c.StripTags == d.StripTags
 }
 
-// Query says which parameters of a query count for the cache. All do by default, in their order.
+// Query says which parameters of a query are part of the cache key. By default all are, in their order.
 type Query struct {
 	Keep []string `yaml:"keep" doc:"The parameters that count; all others don't."`
 	Drop []string `yaml:"drop" doc:"The parameters that don't count; all others do."`
@@ -120,7 +120,7 @@ type Query struct {
 
 func (q *Query) none() bool { return len(q.Keep) == 0 && len(q.Drop) == 0 && !q.Sort }
 
-// Cookies says what becomes of a response with Set-Cookie. See the constants.
+// Cookies says how a response with Set-Cookie is cached.
 type Cookies string
 
 // The values of Cookies.
@@ -135,7 +135,7 @@ func (c *Cookies) UnmarshalText(text []byte) error {
 	return oneOf(c, text, CookiesExplicit, CookiesPass, CookiesStrip)
 }
 
-// RequestPart is something of a request: header:NAME or cookie:NAME.
+// RequestPart is a part of a request: header:NAME or cookie:NAME.
 type RequestPart struct {
 	Cookie bool
 	Name   string
@@ -164,7 +164,7 @@ func (p RequestPart) String() string {
 	return "header:" + p.Name
 }
 
-// Of gives the part's value in a request, and whether it has one.
+// Of returns the part's value in a request, and whether it has one.
 func (p RequestPart) Of(h Header) (value string, ok bool) {
 	if !p.Cookie {
 		lines := h.Values(p.Name)
@@ -180,11 +180,11 @@ func (p RequestPart) Of(h Header) (value string, ok bool) {
 	return "", false
 }
 
-// maxFreshness bounds the times of a cache: entries are kept 30 days at most.
+// maxFreshness limits the times of a cache: entries are kept for at most 30 days.
 const maxFreshness = Duration(30 * 24 * time.Hour)
 
 // cache checks a route's cache.
-func (v *validator) cache(at placed, c *Cache) {
+func (v *validator) cache(at keyPath, c *Cache) {
 	v.check(!c.Force || c.TTL > 0, at("cache", "force"), "force needs a ttl: say how long")
 	v.check(len(c.Query.Keep) == 0 || len(c.Query.Drop) == 0, at("cache", "query"),
 		"keep and drop exclude each other: name what counts, or what doesn't")
@@ -207,7 +207,7 @@ func (v *validator) cache(at placed, c *Cache) {
 	}
 }
 
-func (v *validator) store() {
+func (v *validator) cacheStore() {
 	s := v.config.Cache
 	v.check(s.Memory >= 4*MiB, []string{"cache", "memory"}, "%s is out of range: use 4MiB or more", s.Memory)
 	v.check(s.Disk >= 16*MiB, []string{"cache", "disk"}, "%s is out of range: use 16MiB or more", s.Disk)

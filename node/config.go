@@ -8,17 +8,18 @@ const Version = 1
 // MaxMessage is the mesh's limit on a message: max_payload of its NATS server.
 const MaxMessage = MiB
 
-// MaxMessageBody is the largest body, in bytes, that travels in one mesh message: half of MaxMessage, so that head and
-// headers always fit.
+// MaxMessageBody is the largest body, in bytes, in one mesh message: half of MaxMessage, so that the header always
+// fits.
 const MaxMessageBody = MaxMessage / 2
 
-// MaxInterim bounds the interim responses (1xx) before a final one.
+// MaxInterim is how many interim responses (1xx) may precede a final one.
 const MaxInterim = 8
 
 // QueueGroup is the NATS queue group of every member.
 const QueueGroup = "q"
 
-// Config is everything a node is told: the contents of millrace.yaml. Its zero value isn't usable; start from Default.
+// Config is the configuration of a node: the contents of millrace.yaml. Its zero value isn't usable; start from
+// Default.
 type Config struct {
 	Version   int                 `yaml:"version" doc:"Version of this format; always 1." required:"true"`
 	Node      Node                `yaml:"node" doc:"This node."`
@@ -31,7 +32,7 @@ type Config struct {
 	Routes    []Route             `yaml:"routes" doc:"Which requests go where. The most specific route wins; the order never matters."`
 }
 
-// Node names this node and says where it keeps its state.
+// Node names this node and its data directory.
 type Node struct {
 	Name string `yaml:"name" doc:"Name of the node, unique in the mesh: a-z, 0-9, - and _."`
 	Data string `yaml:"data" doc:"Directory for the node's state."`
@@ -75,7 +76,7 @@ type Mesh struct {
 	Prefix          string   `yaml:"prefix" doc:"Put before every subject, with mesh.url: subject tokens joined by dots."`
 }
 
-// Cluster joins nodes to one mesh. A directory that was used stand-alone can't become a cluster's, nor the other way.
+// Cluster joins nodes to one mesh. A data directory can't change between stand-alone and cluster use.
 type Cluster struct {
 	Name   string    `yaml:"name" doc:"Name of the cluster, the same on all its nodes: a-z, 0-9, - and _."`
 	Listen Address   `yaml:"listen" doc:"Address for the other nodes."`
@@ -84,22 +85,22 @@ type Cluster struct {
 	Store  bool      `yaml:"store" doc:"This node stores the mesh's data (JetStream). Three or five nodes of a cluster do; further ones join with false."`
 }
 
-// standardCluster is that of a node that stands alone.
+// standardCluster is the default: a node that is alone.
 var standardCluster = Cluster{Listen: "127.0.0.1:6222", Store: true}
 
-// Enabled reports whether the node is one of a cluster: whether anything is other than by default. Validate then asks
-// for the rest, so that half a cluster isn't taken for none.
+// Enabled reports whether the node is part of a cluster: whether any value differs from its default. Validate then
+// requires the rest, so that half a cluster isn't taken for none.
 func (c *Cluster) Enabled() bool {
 	return c.Name != "" || len(c.Peers) > 0 || c.Token != "" || c.Listen != standardCluster.Listen ||
 		c.Store != standardCluster.Store
 }
 
-// Local says when a request may skip the wire. See the constants.
+// Local says when a request may be handed to a member in this process without NATS.
 type Local string
 
 // The values of Local.
 const (
-	LocalAuto    Local = "auto"    // only while nobody else subscribes to the subject
+	LocalAuto    Local = "auto"    // only while no other member subscribes to the subject
 	LocalNearest Local = "nearest" // whenever a member in this process isn't full
 	LocalNATS    Local = "nats"    // never
 )
@@ -109,7 +110,7 @@ func (l *Local) UnmarshalText(text []byte) error {
 	return oneOf(l, text, LocalAuto, LocalNearest, LocalNATS)
 }
 
-// Default gives the configuration of an empty file: loopback listeners on the usual ports, no routes.
+// Default returns the configuration of an empty file: loopback listeners on the usual ports, no routes.
 func Default() Config {
 	return Config{
 		Version: Version,

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// maxConflicts bounds the pairs that are reported: ten thousand routes of one path make fifty million.
+// maxConflicts is how many pairs are reported: ten thousand routes with one path have fifty million.
 const maxConflicts = 1000
 
-// conflicts reports routes that match the same request without one being more specific, each with all before it.
+// conflicts reports routes that match the same request without one being more specific, each with all routes before it.
 func (v *validator) conflicts() {
 	index, reported := newRouteIndex(v.config.Routes), 0
 	for i := range v.config.Routes {
@@ -35,21 +35,21 @@ func (v *validator) conflict(i, j int) {
 	v.problems[len(v.problems)-1].Other = []string{"routes", strconv.Itoa(j)}
 }
 
-// routeIndex finds the routes that are in conflict with another one without comparing it to each: those whose path has
-// none in common, or is more or less specific, are passed by in groups. One tree of paths stands for each host and
-// method, since routes that differ in these are never in conflict. A route stands in the trees of all its methods.
+// routeIndex finds the routes that conflict with another one without comparing it to each. It skips whole groups of
+// routes: those whose path has no request in common with it, or is more or less specific. Each host and method has its
+// own tree of paths, since routes that differ in these never conflict. A route is in the trees of all its methods.
 type routeIndex struct {
 	routes  []Route
 	demands []demands
-	trees   map[Host]map[Method]*place // the method is empty for routes that take any
+	trees   map[Host]map[Method]*pathNode // the method is empty for routes that match any
 }
 
 func newRouteIndex(routes []Route) *routeIndex {
-	return &routeIndex{routes: routes, demands: make([]demands, len(routes)), trees: map[Host]map[Method]*place{}}
+	return &routeIndex{routes: routes, demands: make([]demands, len(routes)), trees: map[Host]map[Method]*pathNode{}}
 }
 
-// add takes the i-th route in and gives those added before that are Equal to it or Overlap with it, in order. A route
-// whose demands contradict each other, which is reported elsewhere, is left out.
+// add adds the i-th route and returns the earlier routes that are Equal to it or Overlap with it, in order. A route
+// whose demands contradict each other is left out; that is reported elsewhere.
 func (x *routeIndex) add(i int) []int {
 	r := &x.routes[i]
 	d, ok := demandsOf(r)
@@ -59,13 +59,13 @@ func (x *routeIndex) add(i int) []int {
 	x.demands[i] = d
 	trees := x.trees[r.Host]
 	if trees == nil {
-		trees = map[Method]*place{}
+		trees = map[Method]*pathNode{}
 		x.trees[r.Host] = trees
 	}
 	found := x.search(i, trees)
 	for _, m := range d.methods {
 		if trees[m] == nil {
-			trees[m] = new(place)
+			trees[m] = new(pathNode)
 		}
 		trees[m].add(x, 0, i)
 	}
@@ -75,8 +75,8 @@ func (x *routeIndex) add(i int) []int {
 	})
 }
 
-// search gives the routes that may be in conflict with the i-th, in order.
-func (x *routeIndex) search(i int, trees map[Method]*place) []int {
+// search returns the routes that may conflict with the i-th, in order.
+func (x *routeIndex) search(i int, trees map[Method]*pathNode) []int {
 	r, d := &x.routes[i], &x.demands[i]
 	s := search{index: x, route: r, demands: d, lastParam: r.Path.lastParam()}
 	for method, root := range trees {
@@ -88,7 +88,8 @@ func (x *routeIndex) search(i int, trees map[Method]*place) []int {
 	return slices.Compact(s.found)
 }
 
-// lastParam is the index of the last parameter, -1 without one, and beyond every index for a rest.
+// lastParam returns the index of the last parameter; -1 if there is none; the number of segments if the pattern ends in
+// /*.
 func (p Pattern) lastParam() int {
 	if p.Rest {
 		return len(p.Segments)
@@ -102,18 +103,18 @@ func (p Pattern) lastParam() int {
 	return last
 }
 
-// place is a node of a tree of paths, one level a segment.
-type place struct {
-	literals map[string]*place
-	wider    []*place // those of literals that are wide; never the empty segment, which no parameter matches
-	param    *place
+// pathNode is a node of a tree of paths, one level per segment.
+type pathNode struct {
+	literals map[string]*pathNode
+	wider    []*pathNode // the wide ones among literals; never the empty segment, which no parameter matches
+	param    *pathNode
 	exact    demandGroups // routes that end here
 	rest     demandGroups // routes that end here in /*
-	wide     bool         // a parameter or a rest stands here or below
+	wide     bool         // there is a parameter or /* here or below
 }
 
-// add puts the i-th route in its place; depth is how many of its segments lead to p.
-func (p *place) add(x *routeIndex, depth, i int) {
+// add adds the i-th route below p, which its first depth segments lead to.
+func (p *pathNode) add(x *routeIndex, depth, i int) {
 	path := &x.routes[i].Path
 	switch {
 	case depth == len(path.Segments) && path.Rest:
@@ -123,7 +124,7 @@ func (p *place) add(x *routeIndex, depth, i int) {
 		p.exact.add(x, i)
 	case path.Segments[depth].Param != "":
 		if p.param == nil {
-			p.param = new(place)
+			p.param = new(pathNode)
 		}
 		p.param.add(x, depth+1, i)
 		p.wide = true
@@ -132,12 +133,12 @@ func (p *place) add(x *routeIndex, depth, i int) {
 	}
 }
 
-func (p *place) addLiteral(x *routeIndex, literal string, depth, i int) {
+func (p *pathNode) addLiteral(x *routeIndex, literal string, depth, i int) {
 	child := p.literals[literal]
 	if child == nil {
-		child = new(place)
+		child = new(pathNode)
 		if p.literals == nil {
-			p.literals = map[string]*place{}
+			p.literals = map[string]*pathNode{}
 		}
 		p.literals[literal] = child
 	}
@@ -149,17 +150,17 @@ func (p *place) addLiteral(x *routeIndex, literal string, depth, i int) {
 	p.wide = p.wide || child.wide
 }
 
-// search looks for the routes whose path is Equal to that of one route or Overlaps with it.
+// search collects the routes whose path is Equal to that of one route, or Overlaps with it.
 type search struct {
 	index     *routeIndex
 	route     *Route
 	demands   *demands
-	lastParam int // the route's path can be wider than another up to this segment
+	lastParam int // up to this segment the route's path may be wider than another
 	found     []int
 }
 
-// walk goes on below p. The segments so far make the route's path stand in rel to those below.
-func (s *search) walk(p *place, depth int, rel Relation) {
+// walk searches below p. rel relates the route's segments so far to those that lead to p.
+func (s *search) walk(p *pathNode, depth int, rel Relation) {
 	segments := s.route.Path.Segments
 	if depth == len(segments) {
 		s.end(p, rel)
@@ -175,7 +176,7 @@ func (s *search) walk(p *place, depth int, rel Relation) {
 		return
 	}
 	s.below(p.param, depth+1, rel)
-	if rel.and(Wider) == Wider { // what isn't wide stays narrower: no need to look at each
+	if rel.and(Wider) == Wider { // what isn't wide stays narrower and needn't be looked at
 		for _, child := range p.wider {
 			s.below(child, depth+1, Wider)
 		}
@@ -188,16 +189,16 @@ func (s *search) walk(p *place, depth int, rel Relation) {
 	}
 }
 
-// below walks on, unless one of the two is more specific whatever follows.
-func (s *search) below(p *place, depth int, rel Relation) {
+// below continues at p, unless one of the two paths is more specific whatever follows.
+func (s *search) below(p *pathNode, depth int, rel Relation) {
 	if p == nil || (rel == Narrower && depth > s.lastParam) || (rel == Wider && !p.wide) {
 		return
 	}
 	s.walk(p, depth, rel)
 }
 
-// end is where the segments of the route end.
-func (s *search) end(p *place, rel Relation) {
+// end handles the end of the route's segments.
+func (s *search) end(p *pathNode, rel Relation) {
 	if !s.route.Path.Rest {
 		s.take(p.exact, rel)
 		s.take(p.rest, rel.and(Narrower))
@@ -210,9 +211,9 @@ func (s *search) end(p *place, rel Relation) {
 	}
 }
 
-// all takes everything below p.
-func (s *search) all(p *place) {
-	children := make([]*place, 0, len(p.literals)+1)
+// all collects everything below p.
+func (s *search) all(p *pathNode) {
+	children := make([]*pathNode, 0, len(p.literals)+1)
 	for _, child := range p.literals {
 		children = append(children, child)
 	}
@@ -235,16 +236,16 @@ func (s *search) take(groups demandGroups, rel Relation) {
 	}
 }
 
-// demands is what a route asks of a request beside host and path.
+// demands are a route's conditions besides host and path.
 type demands struct {
-	methods []Method // with the HEAD that GET includes; one empty for any
-	names   []string // of header fields, in lower case and order
-	values  []string // theirs
-	key     string   // all names
-	full    string   // all values
+	methods []Method // with the HEAD that GET includes; one empty method for any
+	names   []string // of header fields, in lower case and sorted
+	values  []string // of the fields in names
+	key     string   // all names, as one text
+	full    string   // all values, as one text
 }
 
-// demandsOf gives a route's demands. It reports whether they can be met: two spellings of one name can't.
+// demandsOf returns a route's demands. It reports whether they can be met: two spellings of one field name can't.
 func demandsOf(r *Route) (demands, bool) {
 	d := demands{methods: methodSet(r.Methods)}
 	if len(d.methods) == 0 {
@@ -269,7 +270,7 @@ func demandsOf(r *Route) (demands, bool) {
 	return d, true
 }
 
-// of gives the values of some of the names, as one text.
+// of returns the values of some of the names as one text.
 func (d *demands) of(names []string) string {
 	var b strings.Builder
 	for _, name := range names {
@@ -279,11 +280,12 @@ func (d *demands) of(names []string) string {
 	return b.String()
 }
 
-// demandGroups is the routes of one place, by the names of the header fields that they demand.
+// demandGroups holds the routes of one pathNode, grouped by the names of the header fields that they demand.
 type demandGroups []*demandGroup
 
-// demandGroup is routes that demand the same header fields. Only routes that agree on the fields which both demand can
-// match one request: full finds them by all values of the group, by, made when it is needed, by those of some names.
+// demandGroup holds routes that demand the same header fields. Two routes can match one request only if they agree on
+// the fields that both demand. full finds routes by all of the group's values; by finds them by the values of some
+// names, and is built when it is needed.
 type demandGroup struct {
 	key    string
 	names  []string
@@ -324,7 +326,7 @@ func (v *demandValues) add(x *routeIndex, i int) {
 	v.routes[key] = append(v.routes[key], i)
 }
 
-// agreeing lists the routes of a group that demand no other value of a header field than d.
+// agreeing returns the routes of a group that don't demand another value of a field than d.
 func (g *demandGroup) agreeing(x *routeIndex, d *demands) []int {
 	switch {
 	case g.key == "" || d.key == "":

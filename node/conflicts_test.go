@@ -10,7 +10,7 @@ import (
 	"millrace/node"
 )
 
-// pairwise lists the pairs of routes in conflict, as i-j, by comparing each route to each before it.
+// pairwise returns the conflicting pairs of routes, as i-j, by comparing each route to each before it.
 func pairwise(routes []node.Route) []string {
 	var out []string
 	for i, r := range routes {
@@ -23,7 +23,7 @@ func pairwise(routes []node.Route) []string {
 	return out
 }
 
-// reported lists the pairs that Validate reports, and what each is called.
+// reported returns the pairs that Validate reports, with their relation.
 func reported(c *node.Config) []string {
 	var out []string
 	for _, p := range c.Validate() {
@@ -39,7 +39,7 @@ func reported(c *node.Config) []string {
 	return out
 }
 
-// FuzzConflicts compares the pairs of routes that Validate reports with what comparing each to each finds.
+// FuzzConflicts compares the pairs that Validate reports with those of a pairwise comparison.
 func FuzzConflicts(f *testing.F) {
 	for seed := range uint64(200) {
 		f.Add(seed, uint8(2+seed%30), uint8(seed%5))
@@ -63,7 +63,7 @@ func FuzzConflicts(f *testing.F) {
 	})
 }
 
-// TestConflictsAsPairwise is the same for many small sets, among which are all kinds of neighbours.
+// TestConflictsAsPairwise does the same for many small sets with all kinds of neighbors.
 func TestConflictsAsPairwise(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	conflicts := 0
@@ -86,7 +86,7 @@ func TestConflictsAsPairwise(t *testing.T) {
 	}
 }
 
-// crossingRoute gives a route that is likely to cross others: the more variety, the less.
+// crossingRoute returns a route that is likely to overlap others; with more variety less so.
 func crossingRoute(t *testing.T, r *rand.Rand, variety int) node.Route {
 	t.Helper()
 	route := randomRoute(t, r)
@@ -105,8 +105,8 @@ func crossingRoute(t *testing.T, r *rand.Rand, variety int) node.Route {
 	return route
 }
 
-// Conflicts beyond counting are counted no further.
-func TestManyConflicts(t *testing.T) {
+// At most maxConflicts conflicts are reported.
+func TestConflictReportIsBounded(t *testing.T) {
 	same := func(int) node.Route { return node.Route{Path: pathOf("/a")} }
 	cross := func(i int) node.Route {
 		return node.Route{Path: pathOf([]string{fmt.Sprintf("/{a}/x%d", i), fmt.Sprintf("/y%d/{b}", i)}[i%2])}

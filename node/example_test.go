@@ -7,7 +7,7 @@ import (
 	"millrace/node"
 )
 
-// The configuration's own check names the place of each problem, for whoever knows the file.
+// Validate returns the path of each problem.
 func ExampleConfig_Validate() {
 	c := node.Default()
 	path, err := node.ParsePattern("/orders/{id}")
@@ -25,7 +25,7 @@ func ExampleConfig_Validate() {
 	// [routes 0 to] upstream "orders" is not declared under upstreams
 }
 
-// Of two patterns the narrower one wins; when neither is, the configuration is refused.
+// Of two patterns the narrower one wins. If neither is narrower, the configuration is refused.
 func ExamplePattern_Compare() {
 	names := map[node.Relation]string{
 		node.Narrower: "narrower", node.Wider: "wider", node.Overlap: "ambiguous",
@@ -52,7 +52,7 @@ func ExamplePattern_Compare() {
 	// /a /b disjoint
 }
 
-// A path parameter becomes a subject token only if it can't be anything more than one.
+// A path parameter becomes a subject token only if it can't be more than that.
 func ExampleSubject_Expand() {
 	s, err := node.ParseSubject("orders.get.{id}")
 	if err != nil {

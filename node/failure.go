@@ -1,10 +1,10 @@
 package node
 
-// Failure is what failed between a gateway and whoever was to answer, as RFC 9209 §2.3 names it. Clients get it in
+// Failure is what failed between a gateway and the next hop, in the terms of RFC 9209 §2.3. Clients get it in
 // Proxy-Status.
 type Failure string
 
-// The failures that are told apart.
+// The known failures.
 const (
 	FailureNameTimeout     Failure = "dns_timeout"
 	FailureName            Failure = "dns_error"
@@ -28,7 +28,7 @@ const (
 	FailureLoop            Failure = "proxy_loop_detected"
 )
 
-// Known reports whether the failure is one of those above, which one that another node reports may not be.
+// Known reports whether the failure is one of the above. One reported by another node may not be.
 func (f Failure) Known() bool {
 	switch f {
 	case FailureNameTimeout, FailureName, FailureUnavailable, FailureUnroutable, FailureRefused, FailureTerminated,

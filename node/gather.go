@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Gather makes several calls at once and answers once. Its time is that of the slowest path through the calls, not
-// their sum.
+// Gather makes several calls concurrently and combines their results to one response. It takes as long as the slowest
+// path through the calls, not their sum.
 type Gather struct {
 	Mode        GatherMode      `yaml:"mode" doc:"What is waited for: settled (every call, failed or not), all (every call must succeed), quorum, race (the first that ends) or any (the first that succeeds)."`
 	Quorum      int             `yaml:"quorum" doc:"With mode quorum: how many calls must succeed."`
@@ -20,7 +20,7 @@ type Gather struct {
 // Defaults sets what a configuration leaves out.
 func (g *Gather) Defaults() { g.Mode = GatherSettled }
 
-// Caches reports whether some call caches. g may be nil.
+// Caches reports whether a call caches. g may be nil.
 func (g *Gather) Caches() bool {
 	if g == nil {
 		return false
@@ -33,7 +33,7 @@ func (g *Gather) Caches() bool {
 	return false
 }
 
-// GatherMode says what a gather waits for. See the constants.
+// GatherMode says what a gather waits for.
 type GatherMode string
 
 // The values of GatherMode.
@@ -41,11 +41,11 @@ const (
 	GatherSettled GatherMode = "settled" // {name: {status, body or error}}, with status 200
 	GatherAll     GatherMode = "all"     // {name: body}, or 502 if one fails
 	GatherQuorum  GatherMode = "quorum"  // {name: body} of those that succeeded, or 502
-	GatherRace    GatherMode = "race"    // the response that comes first
+	GatherRace    GatherMode = "race"    // the first response
 	GatherAny     GatherMode = "any"     // the first response that succeeds, or 502
 )
 
-// Single reports whether the answer is that of one call.
+// Single reports whether the response is that of one call.
 func (m GatherMode) Single() bool { return m == GatherRace || m == GatherAny }
 
 // UnmarshalText accepts the values of GatherMode.
@@ -53,7 +53,7 @@ func (m *GatherMode) UnmarshalText(text []byte) error {
 	return oneOf(m, text, GatherSettled, GatherAll, GatherQuorum, GatherRace, GatherAny)
 }
 
-// Call is one call of a gather. It carries the end-to-end fields of the client's request, and never its body.
+// Call is one call of a gather. It has the end-to-end fields of the client's request, and never its body.
 type Call struct {
 	To       Target   `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT." required:"true"`
 	Path     Template `yaml:"path" doc:"Path and query, of services and upstreams; {param} is a parameter of the route, {*} what its /* matched, {call.field} a part of the result of a call named in after."`
@@ -70,7 +70,7 @@ type Call struct {
 // Defaults sets what a configuration leaves out.
 func (c *Call) Defaults() { c.Method = "GET" }
 
-// maxCalls bounds the calls of one gather.
+// maxCalls is how many calls a gather may have.
 const maxCalls = 256
 
 // gather checks the calls of a route.
@@ -97,7 +97,7 @@ func (v *validator) gather(route int, r *Route) {
 	}
 }
 
-func (v *validator) call(at placed, name string, r *Route) {
+func (v *validator) call(at keyPath, name string, r *Route) {
 	c, names := r.Gather.Calls[name], slices.Sorted(maps.Keys(r.Gather.Calls))
 	v.name(at(), name)
 	v.callTarget(at, &c, r)
@@ -125,8 +125,8 @@ func (v *validator) call(at placed, name string, r *Route) {
 	}
 }
 
-// callTarget checks whom a call asks, and for what.
-func (v *validator) callTarget(at placed, c *Call, r *Route) {
+// callTarget checks the target of a call, and that path and method fit it.
+func (v *validator) callTarget(at keyPath, c *Call, r *Route) {
 	plain, hasPath := c.To.Kind == KindNATS, c.Path.String() != ""
 	v.check(plain || hasPath || c.To.Kind == "", at("path"), "the call has no path: write one such as /users/{id}")
 	v.check(!plain || !hasPath, at("path"), "a plain NATS service has a subject and no path: leave path out")
@@ -136,8 +136,8 @@ func (v *validator) callTarget(at placed, c *Call, r *Route) {
 	v.refs(at("to"), &asks, c.To.Subject.Refs())
 }
 
-// callBody checks what a call sends, and that what stands in for earlier results has what this call takes from them.
-func (v *validator) callBody(at placed, c *Call, r *Route) {
+// callBody checks the body of a call, and that the fallbacks of earlier calls have what this call refers to.
+func (v *validator) callBody(at keyPath, c *Call, r *Route) {
 	refs, within := c.Body.Refs()
 	v.refs(at("body"), r, refs, c.After...)
 	reads := c.Method == http.MethodGet || c.Method == http.MethodHead || c.Method == "QUERY"
@@ -156,8 +156,8 @@ func (v *validator) callBody(at placed, c *Call, r *Route) {
 	}
 }
 
-// inFallback checks that a reference finds something in what stands in for its call's result: a text or number, where
-// it must be one.
+// inFallback checks that a reference finds a value in its call's fallback. If text is set, it must be a string or
+// number.
 func (v *validator) inFallback(at []string, ref Ref, text bool, r *Route) {
 	instead := r.Gather.Calls[ref.Call].Fallback
 	if ref.Call == "" || instead == "" {
@@ -171,8 +171,8 @@ func (v *validator) inFallback(at []string, ref Ref, text bool, r *Route) {
 	}
 }
 
-// callLimit checks a limit of a call: its counts are shared by name, since a call has none of its own.
-func (v *validator) callLimit(at placed, l *Limit, r *Route) {
+// callLimit checks a limit of a call. It must be a use of a named limit, since a call has no counts of its own.
+func (v *validator) callLimit(at keyPath, l *Limit, r *Route) {
 	if l.Use == "" {
 		v.report(at(), "calls take from limits by name: put this one under limits, and write its name here")
 		return
@@ -182,8 +182,8 @@ func (v *validator) callLimit(at placed, l *Limit, r *Route) {
 	v.limitInTime(at, l, r)
 }
 
-// cycle gives calls that wait for each other, each for the next, the first of them at the end again; nil if there are
-// none. Unknown calls are reported elsewhere.
+// cycle returns calls that wait for each other in a circle, each for the next, with the first one again at the end; nil
+// if there are none. Unknown calls are reported elsewhere.
 func (g *Gather) cycle() []string {
 	done := map[string]bool{}
 	var visit func(name string, open []string) []string

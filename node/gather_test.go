@@ -14,7 +14,7 @@ func template(t *testing.T, text string) (tpl node.Template) {
 	return tpl
 }
 
-// withGather is a valid configuration whose first route gathers.
+// withGather returns a valid configuration whose first route has a gather.
 func withGather(t *testing.T) *node.Config {
 	t.Helper()
 	c := valid(t)
@@ -126,7 +126,7 @@ func TestGatherChecks(t *testing.T) {
 	}
 }
 
-// A gather is a target like others, and in a race no call waits for another.
+// A gather is checked like other targets, and in a race no call waits for another.
 func TestGatherChecksOfTheWhole(t *testing.T) {
 	c := withGather(t)
 	c.Routes[0].To = node.Target{Kind: node.KindService, Name: "a"}

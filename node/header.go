@@ -9,7 +9,7 @@ type Field struct{ Name, Value string }
 // regard to case (RFC 9110 §5.1). Not safe for concurrent writing.
 type Header []Field
 
-// Get gives the value of the first field of that name, "" if there is none.
+// Get returns the value of the first field of that name, "" if there is none.
 func (h Header) Get(name string) string {
 	for i := range h {
 		if SameName(h[i].Name, name) {
@@ -29,7 +29,7 @@ func (h Header) Has(name string) bool {
 	return false
 }
 
-// Values gives the values of all fields of that name, in order.
+// Values returns the values of all fields of that name, in order.
 func (h Header) Values(name string) []string {
 	var out []string
 	for i := range h {
@@ -43,7 +43,7 @@ func (h Header) Values(name string) []string {
 // Add appends a field.
 func (h *Header) Add(name, value string) { *h = append(*h, Field{name, value}) }
 
-// Set replaces all fields of that name by one, which stands last.
+// Set removes all fields of that name and appends a new one.
 func (h *Header) Set(name, value string) {
 	h.Del(name)
 	h.Add(name, value)
@@ -54,7 +54,7 @@ func (h *Header) Del(name string) {
 	h.Delete(func(f Field) bool { return SameName(f.Name, name) })
 }
 
-// Delete removes the fields that drop says, in place.
+// Delete removes the fields for which drop returns true, in place.
 func (h *Header) Delete(drop func(Field) bool) {
 	kept := (*h)[:0]
 	for _, f := range *h {
@@ -74,11 +74,10 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// DropHopByHop removes what belongs to one connection only: Connection and the fields it lists, Keep-Alive,
-// Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and Upgrade (RFC 9110
-// §7.6.1), and every Millrace-* and Nats-* field, which are believed from nobody. It allocates nothing unless
-// Connection lists a field that isn't among these: such names it gives, in lower case, since they may be no trailer
-// fields either.
+// DropHopByHop removes hop-by-hop fields (RFC 9110 §7.6.1): Connection and the fields that it lists, Keep-Alive,
+// Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and Upgrade. It also
+// removes all Millrace-* and Nats-* fields, which are never trusted. If Connection lists further fields, it returns
+// their names in lower case, since they may not be trailer fields either; otherwise it allocates nothing.
 func (h *Header) DropHopByHop() (listed map[string]bool) {
 	found := false
 	for i := range *h {
@@ -100,14 +99,14 @@ func (h *Header) DropHopByHop() (listed map[string]bool) {
 	return listed
 }
 
-// listedFields adds the fields that a Connection field lists, in lower case, without those that go or stay anyway. It
-// gives nil while there are none.
+// listedFields adds the fields that a Connection field lists, in lower case, except those that are dropped or kept in
+// any case. The map is nil while there are none.
 func listedFields(listed map[string]bool, value string) map[string]bool {
 	for value != "" {
 		var option string
 		option, value, _ = strings.Cut(value, ",")
 		option = strings.Trim(option, " \t")
-		if option == "" || SameName(option, "close") || Hop(option) || keepsThough(option) {
+		if option == "" || SameName(option, "close") || Hop(option) || alwaysKept(option) {
 			continue
 		}
 		if listed == nil {
@@ -118,17 +117,17 @@ func listedFields(listed map[string]bool, value string) map[string]bool {
 	return listed
 }
 
-// keepsThough names the fields that a Connection field can't remove: they frame or route the message.
-func keepsThough(name string) bool {
+// alwaysKept reports whether Connection can't remove a field, because it frames or routes the message.
+func alwaysKept(name string) bool {
 	return SameName(name, "Host") || SameName(name, "Content-Length") || SameName(name, "Authorization") ||
 		SameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
 }
 
-// Initials is a set of ASCII letters, each of which stands for both cases. By the initials of a list most names are
-// told apart from those in it before they are compared.
+// Initials is a set of ASCII letters, regardless of case. With the initials of a list of names, most other names are
+// ruled out before any comparison.
 type Initials uint32
 
-// InitialsOf gives the set of some lower-case letters.
+// InitialsOf returns the set of the given lower-case letters.
 func InitialsOf(letters string) (set Initials) {
 	for i := range len(letters) {
 		set |= 1 << (letters[i] - 'a')
@@ -136,58 +135,58 @@ func InitialsOf(letters string) (set Initials) {
 	return set
 }
 
-// Of reports whether the name, which isn't empty, begins with one of the letters.
+// Of reports whether the name, which must not be empty, begins with one of the letters.
 func (set Initials) Of(name string) bool {
 	letter := (name[0] | 0x20) - 'a'
 	return letter < 26 && set>>letter&1 != 0
 }
 
-// hopInitials are those of all names for which Hop is true.
+// hopInitials are the initials of all names for which Hop is true.
 var hopInitials = InitialsOf("ckmnptu")
 
-// Hop reports whether a field belongs to one connection, or to the mesh itself: such fields are never passed on.
+// Hop reports whether a field belongs to one connection, or to the mesh itself: such fields are never forwarded.
 func Hop(name string) bool {
 	return name != "" && hopInitials.Of(name) && (isHopByHop(name) || MeshOwn(name))
 }
 
-// usual holds the characters of usual names.
-var usual = func() (t [256]bool) {
+// plainChars are letters, digits and the hyphen.
+var plainChars = func() (t [256]bool) {
 	for c := range t {
 		t[c] = c == '-' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 	}
 	return t
 }()
 
-// Odd reports whether a field's name holds anything but letters, digits and hyphens.
+// Odd reports whether a field's name has any character other than letters, digits and hyphens.
 func Odd(name string) bool {
 	for i := range len(name) {
-		if !usual[name[i]] {
+		if !plainChars[name[i]] {
 			return true
 		}
 	}
 	return false
 }
 
-// CGIName gives the usual name for which a CGI-like program (CGI, WSGI, PHP) takes a field's: such programs make the
-// same of every character that is neither letter nor digit (RFC 3875 §4.1.18 has it for hyphens).
+// CGIName returns the plain name that a CGI-like program (CGI, WSGI, PHP) takes a field's name for: such programs treat
+// all characters that are neither letters nor digits alike (RFC 3875 §4.1.18 says so for hyphens).
 func CGIName(name string) string {
 	if !Odd(name) {
 		return name
 	}
 	return strings.Map(func(c rune) rune {
-		if c < 256 && usual[c] {
+		if c < 256 && plainChars[c] {
 			return c
 		}
 		return '-'
 	}, name)
 }
 
-// TargetedField is the field in which an origin speaks to Millrace's cache alone (RFC 9213). It controls nothing else,
-// so it passes the mesh.
+// TargetedField is the field that an origin sends to Millrace's cache only (RFC 9213). It controls nothing else, so the
+// mesh forwards it.
 const TargetedField = "Millrace-CDN-Cache-Control"
 
-// MeshOwn names the fields of the mesh itself, also as CGI-like targets would misread them. It looks at the first
-// letter before it compares: this runs for every field of every message.
+// MeshOwn reports whether a field belongs to the mesh, also in the spelling of CGI-like targets. It compares the first
+// letter first, since it runs for every field of every message.
 func MeshOwn(name string) bool {
 	if name == "" {
 		return false
@@ -201,7 +200,7 @@ func MeshOwn(name string) bool {
 	return false
 }
 
-// isHopByHop names the fields of one connection.
+// isHopByHop reports whether a field belongs to one connection.
 func isHopByHop(name string) bool {
 	if name == "" {
 		return false

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// inASCII ends a message about a host with characters beyond ASCII by what to write instead (RFC 3492, RFC 5890). It
-// gives "" for a host without, and for what can't be one.
-func inASCII(host string) string {
+// asciiHint returns the end of an error message about a host with non-ASCII characters: what to write instead (RFC
+// 3492, RFC 5890). It returns "" for other hosts.
+func asciiHint(host string) string {
 	labels := strings.FieldsFunc(strings.ToLower(host), func(c rune) bool { return c == '.' || c == '。' })
 	beyond := false
 	for i, label := range labels {
@@ -34,7 +34,7 @@ const (
 	punyBias, punyStart          = 72, 0x80
 )
 
-// punycode encodes a label (RFC 3492 §6.3). It isn't ok for one that is longer than any label.
+// punycode encodes a label (RFC 3492 §6.3). It reports false for a label that is too long.
 func punycode(label string) (string, bool) {
 	runes := []rune(label)
 	if len(runes) > 63 { // so that nothing overflows
@@ -76,7 +76,7 @@ func punycode(label string) (string, bool) {
 	return out.String(), true
 }
 
-// writeDelta writes a number of variable length.
+// writeDelta writes a variable-length integer.
 func writeDelta(out *strings.Builder, delta, bias int) {
 	const digits = "abcdefghijklmnopqrstuvwxyz0123456789"
 	for k := punyBase; ; k += punyBase {
@@ -90,7 +90,7 @@ func writeDelta(out *strings.Builder, delta, bias int) {
 	}
 }
 
-// adapt gives the bias for the next number (RFC 3492 §6.1).
+// adapt returns the bias for the next number (RFC 3492 §6.1).
 func adapt(delta, points int, first bool) int {
 	if first {
 		delta /= punyDamp

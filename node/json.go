@@ -6,11 +6,11 @@ import (
 	"fmt"
 )
 
-// JSON is a JSON text, as short as it can be, for a value that a configuration holds and others read. Empty is none at
-// all, which null isn't.
+// JSON is compact JSON text, for a value of a configuration that others interpret. The empty string means no value,
+// unlike null.
 type JSON string
 
-// UnmarshalJSON keeps the text.
+// UnmarshalJSON stores the compacted text.
 func (j *JSON) UnmarshalJSON(text []byte) error {
 	var short bytes.Buffer
 	if err := json.Compact(&short, text); err != nil {
@@ -20,7 +20,7 @@ func (j *JSON) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MarshalJSON gives the text, and null for none.
+// MarshalJSON returns the text; null for no value.
 func (j JSON) MarshalJSON() ([]byte, error) {
 	if j == "" {
 		return []byte("null"), nil

@@ -13,12 +13,12 @@ import (
 // Limits are the limits of a route. A request must pass all of them.
 type Limits []Limit
 
-// TakesOne says that one limit may be written without the list around it.
+// TakesOne allows a single limit to be written without a list.
 func (Limits) TakesOne() {}
 
-// Limit says how many requests a client may make, and what happens to those beyond. Written 100/15m it counts by client
-// address in windows of that length; day and month instead of a duration are those of the calendar; a name alone is
-// that of a limit under limits.
+// Limit says how many requests a client may make, and what happens to further ones. The short form 100/15m counts by
+// client address in windows of that length. The windows day and month are those of the calendar. A name alone is a use
+// of that limit under limits.
 type Limit struct {
 	Max            int        `yaml:"max" doc:"Requests per window, refill of a bucket per window, or requests in flight; 0 refuses all." required:"unless use"`
 	Window         Window     `yaml:"window" doc:"A duration from 100ms to 31 days, or day or month for those of the calendar."`
@@ -50,10 +50,10 @@ func (l *Limit) Defaults() {
 		Duration(5*time.Second), "UTC"
 }
 
-// maxPermits is the largest number that a limit can count to.
+// maxPermits is the largest value of max and burst.
 const maxPermits = math.MaxInt32
 
-// UnmarshalText reads the short forms: 100/15m, 20/s, 10000/day, or the name of a limit.
+// UnmarshalText parses the short forms: 100/15m, 20/s, 10000/day, or the name of a limit.
 func (l *Limit) UnmarshalText(text []byte) error {
 	l.Defaults()
 	count, window, found := strings.Cut(string(text), "/")
@@ -73,8 +73,8 @@ func (l *Limit) UnmarshalText(text []byte) error {
 	return l.Window.UnmarshalText([]byte(strings.Trim(window, " ")))
 }
 
-// readUse reads the name of a limit. Digits alone are more likely a number whose window is missing: a limit with such a
-// name takes use: "100".
+// readUse parses the name of a limit. Digits alone are refused, since the window is probably missing: a limit with such
+// a name needs use: "100".
 func (l *Limit) readUse(name string) error {
 	switch {
 	case onlyDigits(name):
@@ -89,7 +89,7 @@ func (l *Limit) readUse(name string) error {
 
 func onlyDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// Short writes the short form, if there is one.
+// Short returns the short form, if there is one.
 func (l *Limit) Short() (string, bool) {
 	var standard Limit
 	standard.Defaults()
@@ -114,8 +114,8 @@ func (l *Limit) equal(m *Limit) bool {
 	return a.scalars() == b.scalars()
 }
 
-// AppendAddress writes the address that a client counts as: its own, or for IPv6 that of its network, since one client
-// has all of that.
+// AppendAddress appends the address that a client is counted by: its own, or for IPv6 that of its network, all of which
+// may belong to one client.
 func (l *Limit) AppendAddress(b []byte, addr netip.Addr) []byte {
 	if addr.Is4() || addr.Is4In6() {
 		return addr.Unmap().AppendTo(b)
@@ -127,7 +127,7 @@ func (l *Limit) AppendAddress(b []byte, addr netip.Addr) []byte {
 	return network.AppendTo(b)
 }
 
-// Room is how much passes at once at most: the size of a bucket, or max.
+// Room returns how many permits can be spent at once: the size of a bucket, or max.
 func (l *Limit) Room() int {
 	if l.Algorithm == AlgorithmBucket && l.Burst > 0 {
 		return l.Burst
@@ -135,7 +135,7 @@ func (l *Limit) Room() int {
 	return l.Max
 }
 
-// scalars is what can be compared of a limit, in the order of scalarKeys.
+// scalars returns the comparable values of a limit, in the order of scalarKeys.
 func (l *Limit) scalars() [18]any {
 	return [...]any{
 		l.Max, l.Window, l.Use, l.Name, l.Algorithm, l.Align, l.Zone, l.Burst, l.IPv6Prefix, l.Cost, l.Shadow,
@@ -150,9 +150,9 @@ var scalarKeys = [18]string{
 	"mode", "max_wait", "max_queue", "headers",
 }
 
-// Window is how long a limit counts: a duration, or a unit of the calendar.
+// Window is the length of a limit's window: a duration, or a unit of the calendar.
 type Window struct {
-	Length   time.Duration // of a calendar's unit, its longest
+	Length   time.Duration // of a calendar unit, the longest
 	Calendar Calendar
 }
 
@@ -167,7 +167,7 @@ const (
 
 const day = 24 * time.Hour
 
-// UnmarshalText reads a duration (15m; s, m and h alone stand for one of them), day or month.
+// UnmarshalText parses a duration (15m; s, m and h alone stand for one of them), day or month.
 func (w *Window) UnmarshalText(text []byte) error {
 	switch s := string(text); s {
 	case string(CalendarDay):
@@ -182,7 +182,7 @@ func (w *Window) UnmarshalText(text []byte) error {
 	var d Duration
 	if d.UnmarshalText(text) != nil || d == 0 {
 		return fmt.Errorf("%q is not a window: %s", text,
-			meantDuration(string(text), "write a duration such as 1s, 15m or 24h, or day or month"))
+			suggestDuration(string(text), "write a duration such as 1s, 15m or 24h, or day or month"))
 	}
 	*w = Window{Length: d.Std()}
 	return nil
@@ -199,15 +199,15 @@ func (w Window) String() string {
 	return shortDuration(w.Length)
 }
 
-// Algorithm is how a limit counts. See the constants.
+// Algorithm is how a limit counts.
 type Algorithm string
 
 // The values of Algorithm.
 const (
-	AlgorithmFixed      Algorithm = "fixed"      // windows one after another
+	AlgorithmFixed      Algorithm = "fixed"      // consecutive windows
 	AlgorithmSliding    Algorithm = "sliding"    // never more than max in any span of the window's length
 	AlgorithmBucket     Algorithm = "bucket"     // burst at once, and max per window on average (GCRA)
-	AlgorithmConcurrent Algorithm = "concurrent" // max in flight
+	AlgorithmConcurrent Algorithm = "concurrent" // max requests in flight
 )
 
 // UnmarshalText accepts the four values of Algorithm.
@@ -215,7 +215,7 @@ func (a *Algorithm) UnmarshalText(text []byte) error {
 	return oneOf(a, text, AlgorithmFixed, AlgorithmSliding, AlgorithmBucket, AlgorithmConcurrent)
 }
 
-// Align is where fixed windows begin. See the constants.
+// Align is where fixed windows begin.
 type Align string
 
 // The values of Align.
@@ -227,14 +227,14 @@ const (
 // UnmarshalText accepts the two values of Align.
 func (a *Align) UnmarshalText(text []byte) error { return oneOf(a, text, AlignFirst, AlignClock) }
 
-// StoreAway is what becomes of requests whose limit can't be asked for. See the constants.
+// StoreAway is what happens to requests while the store can't be reached.
 type StoreAway string
 
 // The values of StoreAway.
 const (
 	StoreAwayClosed StoreAway = "closed" // 503
-	StoreAwayOpen   StoreAway = "open"   // they pass, uncounted
-	StoreAwayShare  StoreAway = "share"  // they pass as long as the node's own part of the limit lasts
+	StoreAwayOpen   StoreAway = "open"   // they are let through, uncounted
+	StoreAwayShare  StoreAway = "share"  // they are let through as long as the node's share lasts
 )
 
 // UnmarshalText accepts the three values of StoreAway.
@@ -242,13 +242,13 @@ func (s *StoreAway) UnmarshalText(text []byte) error {
 	return oneOf(s, text, StoreAwayClosed, StoreAwayOpen, StoreAwayShare)
 }
 
-// LimitMode is what happens to requests beyond a limit. See the constants.
+// LimitMode is what happens to requests beyond a limit.
 type LimitMode string
 
 // The values of LimitMode.
 const (
 	LimitModeRefuse LimitMode = "refuse" // 429
-	LimitModeQueue  LimitMode = "queue"  // they wait for their turn
+	LimitModeQueue  LimitMode = "queue"  // they wait for a permit
 )
 
 // UnmarshalText accepts the two values of LimitMode.
@@ -256,7 +256,7 @@ func (m *LimitMode) UnmarshalText(text []byte) error {
 	return oneOf(m, text, LimitModeRefuse, LimitModeQueue)
 }
 
-// HeaderForm is the form of the RateLimit fields. See the constants.
+// HeaderForm is the form of the RateLimit fields.
 type HeaderForm string
 
 // The values of HeaderForm: drafts of draft-ietf-httpapi-ratelimit-headers, and the older X-RateLimit fields.
@@ -276,7 +276,7 @@ func (h *HeaderForm) UnmarshalText(text []byte) error {
 // Zone is a time zone by its name in the IANA database.
 type Zone string
 
-// UnmarshalText checks that the zone is known. That of the machine, Local, is refused: nodes must agree.
+// UnmarshalText checks that the zone is known. Local, the machine's zone, is refused: all nodes must use the same.
 func (z *Zone) UnmarshalText(text []byte) error {
 	unusual := len(text) == 0 ||
 		strings.Trim(string(text), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") != ""
@@ -287,7 +287,7 @@ func (z *Zone) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Location gives the zone as the standard library's type; UTC for an empty one.
+// Location returns the zone as a time.Location; UTC for an empty one.
 func (z Zone) Location() *time.Location {
 	loc, err := time.LoadLocation(string(z))
 	if err != nil {
@@ -305,10 +305,10 @@ type Exempt struct {
 
 func (e *Exempt) none() bool { return len(e.Clients) == 0 && len(e.Keys) == 0 && len(e.Paths) == 0 }
 
-// LimitKeys says whose requests are counted together: those that agree in all of the parts.
+// LimitKeys says whose requests are counted together: those with the same values of all parts.
 type LimitKeys []LimitKey
 
-// TakesOne says that one part may be written without the list around it.
+// TakesOne allows a single part to be written without a list.
 func (LimitKeys) TakesOne() {}
 
 func (k LimitKeys) equal(m LimitKeys) bool {
@@ -323,19 +323,19 @@ func (k LimitKeys) equal(m LimitKeys) bool {
 	return true
 }
 
-// LimitKey is one part of what tells clients apart.
+// LimitKey is one part of the key that distinguishes clients.
 type LimitKey struct {
 	Kind KeyKind
 	Name string // of a header field, cookie or parameter
 }
 
-// KeyKind is the kind of a LimitKey. See the constants.
+// KeyKind is the kind of a LimitKey.
 type KeyKind string
 
 // The values of KeyKind.
 const (
 	KeyIP     KeyKind = "ip"
-	KeyAll    KeyKind = "all" // every request of the limit counts together
+	KeyAll    KeyKind = "all" // all requests are counted together
 	KeyHeader KeyKind = "header"
 	KeyCookie KeyKind = "cookie"
 	KeyParam  KeyKind = "param" // of the route's path
@@ -378,8 +378,9 @@ func (k LimitKey) String() string {
 	return string(k.Kind) + ":" + k.Name
 }
 
-// Resolve gives the limit itself: for a use of a named one, that one with what the use says about its requests. What a
-// use has by default counts as not said: it can't set key to ip again, or cost to 1, where the named limit has others.
+// Resolve returns the limit that applies: for a use of a named limit, that limit with the use's own settings. A setting
+// with its default value counts as not set: a use can't reset key to ip, or cost to 1, where the named limit has
+// others.
 func (l Limit) Resolve(named map[string]Limit) Limit {
 	if l.Use == "" {
 		return l

@@ -91,8 +91,8 @@ func TestLimitText(t *testing.T) {
 	}
 }
 
-// TestLimitShortRefuses has limits that no short form says.
-func TestLimitShortRefuses(t *testing.T) {
+// TestLimitWithoutShortForm has limits without a short form.
+func TestLimitWithoutShortForm(t *testing.T) {
 	for name, change := range map[string]func(l *node.Limit){
 		"no window":   func(l *node.Limit) { l.Window = node.Window{} },
 		"negative":    func(l *node.Limit) { l.Max = -1 },
@@ -229,7 +229,7 @@ func TestLimitResolve(t *testing.T) {
 	}
 }
 
-// FuzzLimit checks that what a text says is written back so that it says the same.
+// FuzzLimit checks that a limit is written so that it is parsed as the same one.
 func FuzzLimit(f *testing.F) {
 	for _, seed := range []string{
 		"100/15m", "20/s", "10000/day", "0/month", " 5 / 90s ", "tenant", "100", "1/1h0m10s",
@@ -255,7 +255,7 @@ func standardLimit() node.Limit {
 	return l
 }
 
-// plainLimit gives 100/15m.
+// plainLimit returns 100/15m.
 func plainLimit(t *testing.T) node.Limit {
 	t.Helper()
 	var l node.Limit

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Bounds of limits.
+// Ranges of the values of limits.
 const (
 	maxLimits    = 8 // of a route
 	minWindow    = 100 * time.Millisecond
 	maxWindow    = 31 * day
-	maxFill      = 366 * day // of an empty bucket: what is counted in nanoseconds must not overflow
+	maxFill      = 366 * day // time to fill a bucket, which must not overflow in nanoseconds
 	minQueueWait = Duration(time.Millisecond)
 	maxQueueWait = Duration(time.Minute)
 	maxQueue     = 100_000
@@ -62,8 +62,8 @@ func (v *validator) routeLimits(route int) {
 	}
 }
 
-// limitInTime checks that a request which waits for its turn can still be answered after it.
-func (v *validator) limitInTime(at placed, l *Limit, r *Route) {
+// limitInTime checks that a queued request still has time for its response.
+func (v *validator) limitInTime(at keyPath, l *Limit, r *Route) {
 	timeout := r.Timeout
 	if timeout == 0 {
 		timeout = v.config.Edge.Timeout
@@ -77,11 +77,11 @@ func (v *validator) limitInTime(at placed, l *Limit, r *Route) {
 		l.MaxWait.Std(), timeout.Std())
 }
 
-// placed gives the path of a key of the limit under check.
-type placed func(keys ...string) []string
+// keyPath returns the path of a key of the value under check.
+type keyPath func(keys ...string) []string
 
-// limit checks one limit by itself.
-func (v *validator) limit(at placed, l *Limit) {
+// limit checks a limit that isn't a use.
+func (v *validator) limit(at keyPath, l *Limit) {
 	v.limitSize(at, l)
 	v.limitWindow(at, l)
 	v.limitClock(at, l)
@@ -98,14 +98,14 @@ func (v *validator) limit(at placed, l *Limit) {
 		"%d is out of range: use 1 to 128, best 32 to 64", l.IPv6Prefix)
 }
 
-func (v *validator) limitSize(at placed, l *Limit) {
+func (v *validator) limitSize(at keyPath, l *Limit) {
 	v.check(l.Max >= 0 && l.Max <= maxPermits, at("max"), "%d is out of range: use 0 to %d", l.Max, maxPermits)
 	if l.Algorithm == AlgorithmConcurrent || l.Algorithm == AlgorithmBucket {
 		v.check(l.Max != 0, at("max"), "0 is out of range: use 1 or more with algorithm %s", l.Algorithm)
 	}
 }
 
-func (v *validator) limitWindow(at placed, l *Limit) {
+func (v *validator) limitWindow(at keyPath, l *Limit) {
 	calendar := l.Window.Calendar != ""
 	switch {
 	case l.Algorithm == AlgorithmConcurrent:
@@ -121,8 +121,8 @@ func (v *validator) limitWindow(at placed, l *Limit) {
 	}
 }
 
-// limitClock checks what is about windows that begin on the clock.
-func (v *validator) limitClock(at placed, l *Limit) {
+// limitClock checks the settings of windows on the clock.
+func (v *validator) limitClock(at keyPath, l *Limit) {
 	clock := l.Align == AlignClock || l.Window.Calendar != ""
 	fixed := l.Algorithm == AlgorithmFixed
 	v.check(l.Align != AlignClock || fixed, at("align"), "align is for algorithm fixed: leave it out with %s",
@@ -134,7 +134,7 @@ func (v *validator) limitClock(at placed, l *Limit) {
 			"open")
 }
 
-func (v *validator) limitBucket(at placed, l *Limit) {
+func (v *validator) limitBucket(at keyPath, l *Limit) {
 	if l.Algorithm != AlgorithmBucket {
 		v.check(l.Burst == 0, at("burst"), "burst is for algorithm bucket: leave it out with %s", l.Algorithm)
 		return
@@ -148,7 +148,7 @@ func (v *validator) limitBucket(at placed, l *Limit) {
 	}
 }
 
-func (v *validator) limitQueue(at placed, l *Limit) {
+func (v *validator) limitQueue(at keyPath, l *Limit) {
 	var standard Limit
 	standard.Defaults()
 	if l.Mode != LimitModeQueue {
@@ -165,8 +165,8 @@ func (v *validator) limitQueue(at placed, l *Limit) {
 		maxQueue)
 }
 
-// limitRequests checks what a use of a named limit may say too: whose requests count, which ones, and how much.
-func (v *validator) limitRequests(at placed, l *Limit) {
+// limitRequests checks the settings that a use may have too: key, exemptions and cost.
+func (v *validator) limitRequests(at keyPath, l *Limit) {
 	v.check(l.Cost >= 1, at("cost"), "%d is out of range: use 1 or more", l.Cost)
 	v.check(!l.SkipFailed || !l.SkipSuccessful, at("skip_successful"),
 		"with skip_failed and skip_successful nothing counts: use one of them")
@@ -183,12 +183,12 @@ func (v *validator) limitRequests(at placed, l *Limit) {
 	}
 }
 
-// same reports whether two parts have the same value in every request. The names of header fields don't differ by case.
+// same reports whether two parts have the same value in every request. Names of header fields are case-insensitive.
 func (k LimitKey) same(other LimitKey) bool {
 	return k == other || (k.Kind == KeyHeader && other.Kind == KeyHeader && strings.EqualFold(k.Name, other.Name))
 }
 
-// skipKey names the key of what a limit doesn't count.
+// skipKey returns the name of the skip key that is set.
 func skipKey(l *Limit) string {
 	if l.SkipFailed {
 		return "skip_failed"

@@ -59,10 +59,10 @@ func TestLimitGood(t *testing.T) {
 	}
 }
 
-// limitChanges are changes to a limit, by what is said of them.
+// limitChanges are changes to a limit, by the text of the expected problem.
 type limitChanges map[string]func(l *node.Limit)
 
-// wantLimitProblems makes each change, of the key under which it stands, and wants to be told of it.
+// wantLimitProblems makes each change to the key under which it is listed, and expects its problem.
 func wantLimitProblems(t *testing.T, all map[string]limitChanges) {
 	t.Helper()
 	for key, changes := range all {
@@ -76,7 +76,7 @@ func wantLimitProblems(t *testing.T, all map[string]limitChanges) {
 	}
 }
 
-// TestLimitChecks changes a limit so that it has one problem, at the place that the key names.
+// TestLimitChecks changes a limit so that it has one problem, at the key under which the change is listed.
 func TestLimitChecks(t *testing.T) {
 	wantLimitProblems(t, map[string]limitChanges{
 		"max": {
@@ -143,7 +143,7 @@ func TestLimitChecks(t *testing.T) {
 	})
 }
 
-// What a limit can't say of whom it counts, of waiting, and of what doesn't count.
+// Invalid settings of keys, queues and skipped requests.
 func TestLimitChecksOfKeysAndQueues(t *testing.T) {
 	wantLimitProblems(t, map[string]limitChanges{
 		"ipv6_prefix": {
@@ -339,7 +339,7 @@ func TestLimitID(t *testing.T) {
 	}
 }
 
-// wantProblem fails unless the configuration has one problem, at the place and with the text.
+// wantProblem fails unless the configuration has one problem, with that path and text.
 func wantProblem(t *testing.T, c *node.Config, place, want string) {
 	t.Helper()
 	problems := c.Validate()
@@ -349,8 +349,8 @@ func wantProblem(t *testing.T, c *node.Config, place, want string) {
 	}
 }
 
-// withTenant gives a configuration with a limit tenant, which its second route uses and whose key is a parameter of
-// that.
+// withTenant returns a configuration with a limit tenant, which its second route uses and whose key is a parameter of
+// that route.
 func withTenant(t *testing.T) *node.Config {
 	t.Helper()
 	c := valid(t)

@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// LimitID gives the name of the route's i-th limit: that of the limit under limits which it is a use of, its own, or
-// one derived from the route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by
-// CheckName. Of routes from NameRoutes no two limits have the same.
+// LimitID returns the name of the route's i-th limit: that of the limit under limits that it uses, its own, or one
+// derived from the route's ID: api for the first limit of route api, api-2 for the second. It is a valid name by
+// CheckName. No two limits of routes from NameRoutes have the same.
 func (r Route) LimitID(i int) string {
 	l := r.Limit[i]
 	switch {
@@ -25,9 +25,9 @@ func (r Route) LimitID(i int) string {
 	return withSuffix(r.ID(), suffix)
 }
 
-// use checks a use of a limit under limits: that there is one, and what is said beside its name.
-func (v *validator) use(at placed, l *Limit) {
-	for _, key := range besideUse(l) {
+// use checks a use of a limit under limits: that the limit exists, and that only allowed keys are set.
+func (v *validator) use(at keyPath, l *Limit) {
+	for _, key := range keysBesideUse(l) {
 		if key == "name" {
 			v.report(at(key), "a use has the name of its limit, %q: leave name out", l.Use)
 		} else {
@@ -45,12 +45,12 @@ func (v *validator) use(at placed, l *Limit) {
 	v.check(l.Cost <= 1 || room <= 0 || l.Cost <= room, at("cost"),
 		"a request that costs %d never fits into limit %q: use 1 to %d", l.Cost, l.Use, room)
 	if l.SkipFailed || l.SkipSuccessful {
-		v.skipsOf(at, l, &named)
+		v.useSkips(at, l, &named)
 	}
 }
 
-// skipsOf checks what a use doesn't count against what the limit itself doesn't.
-func (v *validator) skipsOf(at placed, l, named *Limit) {
+// useSkips checks the skip keys of a use against those of its limit.
+func (v *validator) useSkips(at keyPath, l, named *Limit) {
 	key := skipKey(l)
 	v.check(named.Algorithm != AlgorithmConcurrent, at(key),
 		"limit %q counts requests in flight, whatever becomes of them: leave %s out", l.Use, key)
@@ -60,8 +60,8 @@ func (v *validator) skipsOf(at placed, l, named *Limit) {
 	}
 }
 
-// besideUse names the keys that a use of a named limit can't have, but has.
-func besideUse(l *Limit) []string {
+// keysBesideUse returns the keys that are set but not allowed in a use.
+func keysBesideUse(l *Limit) []string {
 	var standard Limit
 	standard.Defaults()
 	var keys []string
@@ -75,9 +75,8 @@ func besideUse(l *Limit) []string {
 	return keys
 }
 
-// limitParams checks that the path has the parameters that a limit counts by, its own or those of the limit that it is
-// a use of.
-func (v *validator) limitParams(at placed, l *Limit, path Pattern) {
+// limitParams checks that the path has the parameters by which a limit counts, or the limit that it uses.
+func (v *validator) limitParams(at keyPath, l *Limit, path Pattern) {
 	params := path.Params()
 	missing := func(k LimitKey) bool { return k.Kind == KeyParam && !slices.Contains(params, k.Name) }
 	for i, k := range l.Key {
@@ -96,16 +95,16 @@ func (v *validator) limitParams(at placed, l *Limit, path Pattern) {
 	}
 }
 
-// limitNames reports limits that the configuration gives the same name: they would be counted as one although they are
-// two. Derived names yield to them.
+// limitNames reports limits with the same configured name: they would be counted as one. Derived names avoid configured
+// ones.
 func (v *validator) limitNames() {
-	first := map[string]limitPlace{}
+	first := map[string]limitPosition{}
 	for i, r := range v.config.Routes {
 		for j, l := range r.Limit {
 			if l.Use != "" || l.Name == "" {
 				continue
 			}
-			here := limitPlace{i, j}
+			here := limitPosition{i, j}
 			other, again := first[l.Name]
 			if _, named := v.config.Limits[l.Name]; named {
 				v.report(here.path(), "limits has one of the name %q: write use: %[1]s if that is meant, or give this "+
@@ -121,17 +120,17 @@ func (v *validator) limitNames() {
 	}
 }
 
-// limitPlace is where a limit of a route stands.
-type limitPlace struct{ route, index int }
+// limitPosition is the position of a limit of a route.
+type limitPosition struct{ route, index int }
 
-// in names the place, as the route is likely to write it.
-func (p limitPlace) in(r *Route) string {
+// in returns the position as the file probably writes it.
+func (p limitPosition) in(r *Route) string {
 	if len(r.Limit) == 1 {
 		return fmt.Sprintf("routes[%d].limit", p.route)
 	}
 	return fmt.Sprintf("routes[%d].limit[%d]", p.route, p.index)
 }
 
-func (p limitPlace) path() []string {
+func (p limitPosition) path() []string {
 	return []string{"routes", strconv.Itoa(p.route), "limit", strconv.Itoa(p.index), "name"}
 }

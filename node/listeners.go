@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// listener is an address on which the node listens, by the path of its key.
+// listener is an address on which the node listens, and the path of its key.
 type listener struct {
 	path    []string
 	address Address
 }
 
-// listeners lists the addresses on which the node listens.
+// listeners returns the addresses on which the node listens.
 func (c *Config) listeners() []listener {
 	out := []listener{{[]string{"edge", "listen"}, c.Edge.Listen}, {[]string{"admin", "listen"}, c.Admin.Listen}}
 	if c.Mesh.URL == "" {
@@ -26,12 +26,12 @@ func (c *Config) listeners() []listener {
 	return out
 }
 
-// ports reports listeners that would take each other's port: the node couldn't start.
+// ports reports listeners with conflicting ports: the node couldn't start.
 func (v *validator) ports() {
 	all := v.config.listeners()
 	for i, l := range all {
 		for _, other := range all[:i] {
-			if l.address.meets(other.address) {
+			if l.address.conflictsWith(other.address) {
 				v.report(l.path, "%s is taken by %s (%s): choose another port",
 					l.address, strings.Join(other.path, "."), other.address)
 				v.problems[len(v.problems)-1].Other = other.path
@@ -41,9 +41,9 @@ func (v *validator) ports() {
 	}
 }
 
-// meets reports whether both addresses can't be listened on at once: they have a port in common, which isn't 0 for any
-// free one, and an address of this machine.
-func (a Address) meets(b Address) bool {
+// conflictsWith reports whether the node can't listen on both addresses: they have the same port, other than 0, and an
+// address of this machine in common.
+func (a Address) conflictsWith(b Address) bool {
 	hostA, portA := a.split()
 	hostB, portB := b.split()
 	if portA != portB || portA == 0 {
@@ -59,8 +59,8 @@ func (a Address) meets(b Address) bool {
 	return false
 }
 
-// listenHosts gives the addresses that a host to listen on stands for, in one spelling each. Names beside localhost
-// aren't looked up. All IPv6 addresses (:: or none) include those of IPv4.
+// listenHosts returns the addresses that a host to listen on stands for, in one spelling each. Only localhost is
+// resolved, no other names. All IPv6 addresses (:: or none) include those of IPv4.
 func listenHosts(host string) []string {
 	host = strings.ToLower(host)
 	ip, err := netip.ParseAddr(host)
@@ -75,7 +75,7 @@ func listenHosts(host string) []string {
 	return []string{host}
 }
 
-// sameFamily reports whether all stands for every address of host's family. A name may be of both.
+// sameFamily reports whether all is the unspecified address of host's family. A name may belong to both families.
 func sameFamily(all, host string) bool {
 	if all != "0.0.0.0" && all != "::" {
 		return false
@@ -84,12 +84,11 @@ func sameFamily(all, host string) bool {
 	return err != nil || ip.Is4() == (all == "0.0.0.0")
 }
 
-// ReachedBy reports whether requests to the target come to who listens at the address. It looks nothing up: an
-// address of another interface, or a name beside localhost, is taken for another machine's unless both are written
-// alike.
+// ReachedBy reports whether requests to the target reach a listener on this address. It resolves nothing: an address of
+// another interface, or a name other than localhost, counts as another machine unless both are spelled alike.
 func (a Address) ReachedBy(target BaseURL) bool {
 	u, err := url.Parse(string(target))
-	if err != nil { // no target at all
+	if err != nil { // not a target
 		return false
 	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()
@@ -99,26 +98,26 @@ func (a Address) ReachedBy(target BaseURL) bool {
 	ip, err := netip.ParseAddr(host)
 	own, _ := a.split()
 	switch {
-	case err == nil && ip.IsUnspecified() && ip.Is4(): // which connects to this machine
+	case err == nil && ip.IsUnspecified() && ip.Is4(): // connects to this machine
 		host = "127.0.0.1"
 	case err == nil && ip.IsUnspecified():
 		host = "::1"
 	case host != "localhost" && !ip.IsLoopback() && !strings.EqualFold(own, host):
 		return false
 	}
-	return Address(net.JoinHostPort(host, port)).meets(a)
+	return Address(net.JoinHostPort(host, port)).conflictsWith(a)
 }
 
-// notItself checks that a target isn't the node's own edge: requests would come back to it, again and again, until
-// one is refused as a loop.
-func (v *validator) notItself(path []string, target BaseURL) {
+// notOwnEdge checks that a target isn't the node's own edge: requests would come back again and again, until one is
+// refused as a loop.
+func (v *validator) notOwnEdge(path []string, target BaseURL) {
 	listen := v.config.Edge.Listen
 	v.check(!listen.ReachedBy(target), path,
 		"target %s is this node's own edge (edge.listen %s): requests would come back to it; write where your "+
 			"application listens", target, listen)
 }
 
-// split gives the parts of the address. The port is 0 for any free one, and for what is no port.
+// split returns host and port. The port is 0 if any free one is meant, or if it is invalid.
 func (a Address) split() (host string, port uint16) {
 	host, text, _ := net.SplitHostPort(string(a))
 	n, err := strconv.ParseUint(text, 10, 16)

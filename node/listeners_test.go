@@ -7,8 +7,8 @@ import (
 	"millrace/node"
 )
 
-// TestOnePortForTwo tells which listeners can't be beside each other.
-func TestOnePortForTwo(t *testing.T) {
+// TestConflictingListenersAreReported checks which listeners conflict.
+func TestConflictingListenersAreReported(t *testing.T) {
 	for _, tc := range []struct {
 		edge, admin node.Address
 		meet        bool
@@ -59,8 +59,8 @@ func TestOnePortForTwo(t *testing.T) {
 	wantProblem(t, &c, "mesh.cluster.listen", "is taken by mesh.listen")
 }
 
-// TestTargetThatIsTheEdge tells which targets would make requests come back.
-func TestTargetThatIsTheEdge(t *testing.T) {
+// TestTargetThatIsTheEdgeIsReported checks which targets would send requests back to the edge.
+func TestTargetThatIsTheEdgeIsReported(t *testing.T) {
 	for _, tc := range []struct {
 		edge   node.Address
 		target node.BaseURL

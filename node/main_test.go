@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// wantError fails unless err says what is wanted; "" wants none.
+// wantError fails unless err contains the wanted text; "" wants no error.
 func wantError(t *testing.T, input string, err error, want string) {
 	t.Helper()
 	switch {

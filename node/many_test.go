@@ -10,10 +10,10 @@ import (
 	"millrace/node"
 )
 
-// manyRoutes is as many routes as a file may have.
+// manyRoutes is the maximal number of routes of a file.
 const manyRoutes = 10_000
 
-// shapes are ways in which people have many routes, none in conflict with another.
+// shapes are typical ways to have many routes without conflicts.
 var shapes = map[string]func(i int) node.Route{
 	"literals": func(i int) node.Route { return node.Route{Path: pathOf(fmt.Sprintf("/route/%d", i))} },
 	"parameters": func(i int) node.Route {
@@ -34,7 +34,7 @@ var shapes = map[string]func(i int) node.Route{
 			Methods: []node.Method{[]node.Method{"GET", "POST", "PUT", "DELETE"}[i%4]},
 		}
 	},
-	"headers": func(i int) node.Route { // one path for all, and one route for whoever has no header
+	"headers": func(i int) node.Route { // one path for all, and one route without headers
 		r := node.Route{Path: pathOf("/*")}
 		if i > 0 {
 			r.Match.Headers = map[string]string{"X-Tenant": strconv.Itoa(i)}
@@ -84,7 +84,7 @@ func manyOf(shape func(int) node.Route, n int) *node.Config {
 	return &c
 }
 
-// TestManyRoutes checks as many routes as a file may have. With each compared to each it took a minute.
+// TestManyRoutes checks the maximal number of routes. A pairwise comparison took a minute.
 func TestManyRoutes(t *testing.T) {
 	for name, shape := range shapes {
 		t.Run(name, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestManyRoutes(t *testing.T) {
 	}
 }
 
-// BenchmarkValidateMany checks as many routes as a file may have.
+// BenchmarkValidateMany checks the maximal number of routes.
 func BenchmarkValidateMany(b *testing.B) {
 	for name, shape := range shapes {
 		b.Run(name, func(b *testing.B) {

@@ -2,15 +2,15 @@ package node
 
 import "fmt"
 
-// What a node may need of memory beyond its cache, at most, for each that there is.
+// The memory that a node needs at most, for one of each.
 const (
-	memoryBase    = 96 * MiB // the process itself, with NATS and SQLite, and what streams hold beyond their connections
-	perConnection = 16 * KiB // of a client
-	bodyHands     = 5        // that a body passes and may be held by at once: edge/DESIGN.md
-	perLimitKey   = 90       // bytes of a key that limits remember
+	memoryBase    = 96 * MiB // the process with NATS and SQLite, and what streams need beyond their connections
+	perConnection = 16 * KiB // of one client
+	bodyCopies    = 5        // copies of a body that may exist at once: edge/DESIGN.md
+	perLimitKey   = 90       // bytes per key of a limit
 )
 
-// The sizes of a configuration that names none.
+// The default sizes.
 const (
 	standardMemory      = 256 * MiB
 	standardBuffered    = 64 * MiB
@@ -18,8 +18,8 @@ const (
 	standardLimitKeys   = 4_000_000
 )
 
-// Fit gives the configuration for a process that may have so much memory (0 if that isn't known): sizes that are as by
-// default become smaller where that much isn't there. What the file names otherwise stays.
+// Fit returns the configuration for a process with that much memory; 0 means unknown. It reduces default sizes that
+// don't fit. Other sizes aren't changed.
 func (c Config) Fit(memory Size) Config {
 	if memory <= 0 {
 		return c
@@ -27,43 +27,42 @@ func (c Config) Fit(memory Size) Config {
 	if c.Cache.Memory == standardMemory {
 		c.Cache.Memory = min(standardMemory, max(memory/4, 4*MiB))
 	}
-	rest := c.rest(memory)
+	shareable := c.shareable(memory)
 	if c.Edge.MaxBuffered == standardBuffered {
-		c.Edge.MaxBuffered = min(standardBuffered, max(rest/2/bodyHands, 2*MiB))
+		c.Edge.MaxBuffered = min(standardBuffered, max(shareable/2/bodyCopies, 2*MiB))
 	}
 	if c.Edge.MaxConnections == standardConnections {
-		c.Edge.MaxConnections = min(standardConnections, max(int(rest/4/perConnection), 64))
+		c.Edge.MaxConnections = min(standardConnections, max(int(shareable/4/perConnection), 64))
 	}
 	return c
 }
 
-// rest is what bodies, connections and limits may share of the memory.
-func (c *Config) rest(memory Size) Size {
+// shareable returns how much memory bodies, connections and limits may use.
+func (c *Config) shareable(memory Size) Size {
 	return max(memory-memoryBase-cacheNeed(c.Cache.Memory), memory/8)
 }
 
-// cacheNeed is what a full cache needs: more than its entries, since what leaves it is held until it was sent.
+// cacheNeed returns what a full cache needs: more than its entries, since evicted ones are held until they are sent.
 func cacheNeed(memory Size) Size { return memory + memory/8 }
 
-// LimitKeys is how many keys limits remember at most in a process that may have so much memory. It is asked of what Fit
-// gives.
+// LimitKeys returns how many keys of limits a process with that much memory may remember. Call it on the result of Fit.
 func (c *Config) LimitKeys(memory Size) int {
 	if memory <= 0 {
 		return standardLimitKeys
 	}
-	return min(standardLimitKeys, max(int(c.rest(memory)/5/perLimitKey), 10_000))
+	return min(standardLimitKeys, max(int(c.shareable(memory)/5/perLimitKey), 10_000))
 }
 
-// MemoryNeed is what a node may need at most, by what for.
+// MemoryNeed is the memory that a node may need at most, by purpose.
 type MemoryNeed struct {
 	Base, Cache, Bodies, Connections, Limits Size
 }
 
-// MemoryNeed adds up the bounds of a configuration, with so many keys of limits in memory. A body that passes the node
-// is held by several hands at once, so what bodies may have counts as often.
+// MemoryNeed returns what the configuration may need, with limitKeys keys of limits in memory. Several copies of a body
+// may exist at once, so the memory for bodies counts as often.
 func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	n := MemoryNeed{
-		Base: memoryBase, Bodies: bodyHands * c.Edge.MaxBuffered,
+		Base: memoryBase, Bodies: bodyCopies * c.Edge.MaxBuffered,
 		Connections: Size(c.Edge.MaxConnections) * perConnection,
 	}
 	caches, limits := c.Uses()
@@ -76,8 +75,8 @@ func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	return n
 }
 
-// Uses reports whether some route caches, and whether some has limits, its calls included. Limits that only members use
-// count too.
+// Uses reports whether any route or call caches, and whether any has limits. Named limits count too, since members may
+// use them.
 func (c *Config) Uses() (caches, limits bool) {
 	limits = len(c.Limits) > 0
 	for i := range c.Routes {
@@ -94,15 +93,15 @@ func (c *Config) Uses() (caches, limits bool) {
 	return caches, limits
 }
 
-// Total is the sum.
+// Total returns the sum.
 func (n MemoryNeed) Total() Size { return n.Base + n.Cache + n.Bodies + n.Connections + n.Limits }
 
-// String tells the sum and its parts, in MiB.
+// String returns the sum and its parts, in MiB.
 func (n MemoryNeed) String() string {
 	return fmt.Sprintf("%s (%s for cache.memory, %s for %d times edge.max_buffered, %s for connections, %s for "+
-		"limits, %s besides)", n.Total().round(), n.Cache.round(), n.Bodies.round(), bodyHands,
+		"limits, %s besides)", n.Total().round(), n.Cache.round(), n.Bodies.round(), bodyCopies,
 		n.Connections.round(), n.Limits.round(), n.Base.round())
 }
 
-// round writes the size in whole MiB, for people.
+// round formats the size in whole MiB.
 func (s Size) round() string { return fmt.Sprintf("%d MiB", (s+MiB/2)/MiB) }

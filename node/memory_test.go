@@ -7,9 +7,8 @@ import (
 	"millrace/node"
 )
 
-// What a file doesn't name fits the memory that a process may have, with everything that is bounded at its bound. What
-// it names stays.
-func TestFit(t *testing.T) {
+// Default sizes fit the memory of the process even if every limit is reached. Configured ones aren't changed.
+func TestFitReducesOnlyDefaults(t *testing.T) {
 	for _, c := range []struct {
 		memory      node.Size
 		cache       node.Size
@@ -45,7 +44,7 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// The need counts what is used, and bodies as often as they are held.
+// The need counts what is used, and bodies as often as they are copied.
 func TestMemoryNeed(t *testing.T) {
 	cfg := node.Default()
 	none := cfg.MemoryNeed(1_000_000)

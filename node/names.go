@@ -10,20 +10,19 @@ import (
 	"strings"
 )
 
-// reservedNames are what metrics and events call requests without a route of the configuration.
+// reservedNames are the names in metrics and events of requests without a configured route.
 var reservedNames = []string{"exposed", "purge", "unmatched", "api-call"}
 
-// Named gives the configuration's routes as NameRoutes does.
+// Named returns the configuration's routes with names; see NameRoutes.
 func (c *Config) Named() []Route { return NameRoutes(c.Routes, c.Limits) }
 
-// NameRoutes gives the routes with a name for each of them and each of their limits, as metrics, events, logs and the
-// counts of limits show them. Names of the configuration stay. The others are derived as Route.ID says; where two
-// routes would have the same name, or a name is too long, the one that says less of its route gets a short hash of
-// what the route matches behind it: a for /a, a-2bq4k for /a/. The order of the routes doesn't count. limits are
-// those that are shared.
+// NameRoutes returns the routes with a name for each of them and each of their limits, for metrics, events, logs and
+// the counts of limits. Configured names aren't changed. The others are derived like Route.ID. If two routes would have
+// the same name, or a name is too long, the name that shows less of its route gets a short hash of what the route
+// matches: a for /a, a-2bq4k for /a/. The order of the routes doesn't matter. limits are the named ones.
 func NameRoutes(routes []Route, limits map[string]Limit) []Route {
 	if !slices.ContainsFunc(routes, func(r Route) bool {
-		return r.Name == "" || slices.ContainsFunc(r.Limit, nameless)
+		return r.Name == "" || slices.ContainsFunc(r.Limit, unnamed)
 	}) {
 		return routes
 	}
@@ -32,33 +31,33 @@ func NameRoutes(routes []Route, limits map[string]Limit) []Route {
 		taken[name] = true
 	}
 	out := slices.Clone(routes)
-	var claims []claim
+	var pending []pendingName
 	for i := range out {
 		if r := &out[i]; r.Name != "" {
 			taken[r.Name] = true
 		} else {
 			plain, loss := r.derivedName()
-			claims = append(claims, claim{plain: plain, loss: loss, key: r.matcher(), name: &r.Name})
+			pending = append(pending, pendingName{base: plain, loss: loss, key: r.matcher(), name: &r.Name})
 		}
 	}
-	settle(taken, claims)
+	assignNames(taken, pending)
 	nameLimits(out, limits)
 	return out
 }
 
-// nameless reports whether a limit needs a name.
-func nameless(l Limit) bool { return l.Use == "" && l.Name == "" }
+// unnamed reports whether a limit needs a name.
+func unnamed(l Limit) bool { return l.Use == "" && l.Name == "" }
 
-// nameLimits names the limits that have none. Those that are used by name have theirs.
+// nameLimits names the limits that have no name. Uses of named limits have one.
 func nameLimits(routes []Route, limits map[string]Limit) {
 	taken := map[string]bool{}
 	for name := range limits {
 		taken[name] = true
 	}
-	var claims []claim
+	var pending []pendingName
 	for i := range routes {
 		r := &routes[i]
-		if slices.ContainsFunc(r.Limit, nameless) {
+		if slices.ContainsFunc(r.Limit, unnamed) {
 			r.Limit = slices.Clone(r.Limit)
 		}
 		for j := range r.Limit {
@@ -68,65 +67,66 @@ func nameLimits(routes []Route, limits map[string]Limit) {
 				taken[l.Name] = true
 			default:
 				key := r.matcher() + "\x00" + strconv.Itoa(j)
-				claims = append(claims, claim{plain: r.LimitID(j), loss: j, key: key, name: &l.Name})
+				pending = append(pending, pendingName{base: r.LimitID(j), loss: j, key: key, name: &l.Name})
 			}
 		}
 	}
-	settle(taken, claims)
+	assignNames(taken, pending)
 }
 
-// claim is a name that is wanted.
-type claim struct {
-	plain string // as it is if nobody else has it
-	loss  int    // how much of what it is derived from it doesn't show: the least loss has the first claim
-	key   string // what it is derived from, whole
-	name  *string
+// pendingName is a name that must still be assigned.
+type pendingName struct {
+	base string // the name, if no other has it
+	loss int    // how much of its source the name doesn't show; names with less loss are assigned first
+	key  string // the whole source of the name
+	name *string
 }
 
-// settle gives each claim a name that nobody else has. Plain names go first, so that none has to yield to a hash.
-func settle(taken map[string]bool, claims []claim) {
-	slices.SortFunc(claims, func(a, b claim) int {
+// assignNames assigns a unique name to each pending one. Names without a hash are assigned first, so that none
+// conflicts with a hashed one.
+func assignNames(taken map[string]bool, pending []pendingName) {
+	slices.SortFunc(pending, func(a, b pendingName) int {
 		return cmp.Or(cmp.Compare(a.loss, b.loss), cmp.Compare(a.key, b.key))
 	})
-	var left []claim
-	for _, c := range claims {
-		if len(c.plain) > MaxName || taken[c.plain] {
-			left = append(left, c)
+	var remaining []pendingName
+	for _, c := range pending {
+		if len(c.base) > MaxName || taken[c.base] {
+			remaining = append(remaining, c)
 			continue
 		}
-		taken[c.plain] = true
-		*c.name = c.plain
+		taken[c.base] = true
+		*c.name = c.base
 	}
-	for _, c := range left {
-		*c.name = c.hashed(taken)
+	for _, c := range remaining {
+		*c.name = c.withHash(taken)
 		taken[*c.name] = true
 	}
 }
 
-// hashed gives the name with a hash behind it that is as long as it must be.
-func (c claim) hashed(taken map[string]bool) string {
+// withHash returns the name followed by a hash that is long enough to be unique.
+func (c pendingName) withHash(taken map[string]bool) string {
 	sum := sha256.Sum256([]byte(c.key))
 	hash := strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
 	for n := 5; n <= len(hash); n++ {
-		if name := withSuffix(c.plain, "-"+hash[:n]); !taken[name] {
+		if name := withSuffix(c.base, "-"+hash[:n]); !taken[name] {
 			return name
 		}
 	}
 	for n := 2; ; n++ { // the same route twice, which Validate refuses
-		if name := withSuffix(c.plain, "-"+hash[:5]+"-"+strconv.Itoa(n)); !taken[name] {
+		if name := withSuffix(c.base, "-"+hash[:5]+"-"+strconv.Itoa(n)); !taken[name] {
 			return name
 		}
 	}
 }
 
-// withSuffix cuts the name so that both fit into MaxName.
+// withSuffix shortens the name so that both fit into MaxName.
 func withSuffix(name, suffix string) string {
 	return name[:min(len(name), MaxName-len(suffix))] + suffix
 }
 
-// ID gives the route's name, or the one derived from its host, methods, path and match: "GET api.example.com
+// ID returns the route's name, or one derived from its host, methods, path and match: "GET api.example.com
 // /orders/{id}" becomes get-api_example_com-orders-id. It is a valid name by CheckName. Two routes may have the same
-// derived name: NameRoutes tells them apart.
+// derived name; NameRoutes makes them unique.
 func (r Route) ID() string {
 	if r.Name != "" {
 		return r.Name
@@ -135,8 +135,8 @@ func (r Route) ID() string {
 	return name[:min(len(name), MaxName)]
 }
 
-// derivedName gives the name before it is cut, and how many characters and segments of what it is derived from it
-// doesn't show. Dots in a host aren't counted: each has some.
+// derivedName returns the name before it is shortened, and how many characters and segments of its source it doesn't
+// show. Dots of a host aren't counted, since every host has some.
 func (r *Route) derivedName() (name string, loss int) {
 	var words []string
 	add := func(s string) {
@@ -169,7 +169,7 @@ func (r *Route) derivedName() (name string, loss int) {
 	return strings.Join(words, "-"), loss
 }
 
-// sanitize makes the text a part of a name and tells how many of its characters that has changed.
+// sanitize converts a text to a part of a name, and returns how many of its characters it has changed.
 func sanitize(s string) (word string, changed int) {
 	word = strings.Map(func(c rune) rune {
 		low := c
@@ -187,7 +187,7 @@ func sanitize(s string) (word string, changed int) {
 	return word, changed
 }
 
-// matcher writes down what the route matches: no two routes of a valid configuration have the same.
+// matcher returns what the route matches as a text. No two routes of a valid configuration have the same.
 func (r *Route) matcher() string {
 	methods := slices.Sorted(slices.Values(r.Methods))
 	parts := []string{string(r.Host), r.Path.String()}

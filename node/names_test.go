@@ -11,7 +11,7 @@ import (
 	"millrace/node"
 )
 
-// TestNamesNeverCollide gives routes whose derived names were the same, which was an error that a user had to solve.
+// TestNamesNeverCollide has routes whose derived names would be the same.
 func TestNamesNeverCollide(t *testing.T) {
 	long := strings.Repeat("long", 20)
 	with := func(path string, change func(r *node.Route)) node.Route {
@@ -90,8 +90,8 @@ func namesOf(routes []node.Route) []string {
 	return names
 }
 
-// TestNamesOfAnyRoutes looks at random routes: each has a valid name of its own, given ones stay, no order changes one,
-// and neither does naming them again.
+// TestNamesOfAnyRoutes names random routes. Each gets a unique valid name, configured names stay, the order doesn't
+// matter, and naming them again changes nothing.
 func TestNamesOfAnyRoutes(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for round := range 400 {
@@ -133,8 +133,8 @@ func TestNamesOfAnyRoutes(t *testing.T) {
 	}
 }
 
-// TestLimitNamesNeverCollide is about limits that have no name of their own: given ones, those under limits, and
-// those of other routes come first.
+// TestLimitNamesNeverCollide names limits without configured names. Configured names, those under limits, and those of
+// other routes have priority.
 func TestLimitNamesNeverCollide(t *testing.T) {
 	c := withTenant(t)
 	c.Routes[0].Name, c.Routes[0].Limit = "tenant", namedLimits(t, []string{"", "", "=tenant"})
@@ -159,8 +159,8 @@ func TestLimitNamesNeverCollide(t *testing.T) {
 	}
 }
 
-// A hash that is somebody's name gets longer.
-func TestHashThatIsTaken(t *testing.T) {
+// If a hash is taken, a longer one is used.
+func TestTakenHashGetsLonger(t *testing.T) {
 	routes := []node.Route{{Path: pattern(t, "/a")}, {Path: pattern(t, "/a/")}, {Path: pattern(t, "/b")}}
 	before := node.NameRoutes(routes, nil)[1].Name
 	routes[2].Name = before

@@ -5,27 +5,27 @@ import (
 	"strings"
 )
 
-// Nearest gives the candidate closest to word by edit distance, or "" when none is close enough to be a slip of the
-// hand: a letter in three may differ, and in short words one. Upper case, - and _ don't count.
+// Nearest returns the candidate closest to word by edit distance, or "" if none is close enough to be a typo: one
+// letter in three may differ, in short words one. Case, - and _ don't count.
 func Nearest(word string, candidates []string) string {
 	if word == "" {
 		return ""
 	}
-	plain := withoutMarks(word)
+	plain := normalize(word)
 	best, bestDistance := "", max(1, (len(plain)+1)/3)+1
 	for _, c := range candidates {
-		if apart := len(c) - len(word); apart >= bestDistance+4 || -apart >= bestDistance+4 { // four marks at most
+		if apart := len(c) - len(word); apart >= bestDistance+4 || -apart >= bestDistance+4 { // at most four - and _
 			continue
 		}
-		if d := distance(plain, withoutMarks(c)); d < bestDistance {
+		if d := distance(plain, normalize(c)); d < bestDistance {
 			best, bestDistance = c, d
 		}
 	}
 	return best
 }
 
-// withoutMarks writes maxBody, max-body and max_body alike.
-func withoutMarks(s string) string {
+// normalize maps maxBody, max-body and max_body to the same text.
+func normalize(s string) string {
 	return strings.ToLower(strings.Map(func(c rune) rune {
 		if c == '_' || c == '-' {
 			return -1
@@ -34,7 +34,7 @@ func withoutMarks(s string) string {
 	}, s))
 }
 
-// distance is the number of bytes that are wrong, missing, too many, or swapped with their neighbour.
+// distance returns the number of bytes that are wrong, missing, superfluous, or swapped with their neighbor.
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

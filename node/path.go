@@ -17,11 +17,10 @@ var (
 	ErrFragment    = errors.New("a # begins a fragment, which no request has: write %23 for the character itself")
 )
 
-// CanonicalPath gives the one spelling of a request's path that routing, policies and forwarding use:
-// percent-encodings of unreserved characters are decoded, others are written in upper case (RFC 3986 §6.2.2), and
-// characters that browsers send raw though the grammar forbids it are encoded. What could mean two things is refused:
-// encoded slash (slash tells that there was one and it was kept), backslash, control characters, dot segments,
-// invalid UTF-8.
+// CanonicalPath returns the single spelling of a request's path that routing, policies and forwarding use.
+// Percent-encodings of unreserved characters are decoded, others get upper case (RFC 3986 §6.2.2), and characters that
+// browsers send raw against the grammar are encoded. Ambiguous paths are refused: backslashes, control characters, dot
+// segments, invalid UTF-8. An encoded slash is kept, and slash reports that there was one.
 //
 // The result is idempotent: CanonicalPath(CanonicalPath(p)) == CanonicalPath(p).
 func CanonicalPath(path string) (canonical string, slash bool, err error) {
@@ -30,7 +29,7 @@ func CanonicalPath(path string) (canonical string, slash bool, err error) {
 	}
 	var b strings.Builder
 	b.Grow(len(path) + 16)
-	decoded := make([]byte, 0, len(path)) // what the path means, to check its UTF-8
+	decoded := make([]byte, 0, len(path)) // the decoded path, to check its UTF-8
 	for i := 0; i < len(path); i++ {
 		c := path[i]
 		escaped := c == '%'
@@ -53,7 +52,7 @@ func CanonicalPath(path string) (canonical string, slash bool, err error) {
 	return canonical, slash, checkSegments(canonical)
 }
 
-// writeByte writes one character of the path in its canonical spelling.
+// writeByte appends one character of the path in its canonical spelling.
 func writeByte(b *strings.Builder, c byte, escaped bool) error {
 	switch {
 	case escaped && (c < ' ' || c == 0x7f || c == '\\'):
@@ -80,7 +79,7 @@ const (
 	rawRefused = "\"<>\\`#"       // no browser sends these raw
 )
 
-// plainPath reports whether every character already is as CanonicalPath would write it: the usual case costs one pass.
+// plainPath reports whether the path is canonical already, which is the usual case, in one pass.
 func plainPath(path string) bool {
 	for i := range len(path) {
 		if c := path[i]; !Unreserved(c) && strings.IndexByte(pathRaw, c) < 0 {
@@ -96,7 +95,7 @@ func Unreserved(c byte) bool {
 		c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// unescape decodes the %XX at the beginning of s.
+// unescape decodes the %XX at the start of s.
 func unescape(s string) (byte, error) {
 	if len(s) < 3 {
 		return 0, ErrPathEscape
@@ -109,7 +108,7 @@ func unescape(s string) (byte, error) {
 	return hi<<4 | lo, nil
 }
 
-// HexDigit gives the value of a hexadecimal digit; ok is false for anything else.
+// HexDigit returns the value of a hexadecimal digit; ok is false for anything else.
 func HexDigit(c byte) (value byte, ok bool) {
 	switch {
 	case c >= '0' && c <= '9':
@@ -122,8 +121,8 @@ func HexDigit(c byte) (value byte, ok bool) {
 	return 0, false
 }
 
-// checkSegments refuses dot segments, also those that a target might see behind a path parameter ("..;") or between
-// encoded slashes. The path is canonical, so encodings are in upper case and dots are never encoded.
+// checkSegments refuses dot segments, including those that a target might see before a path parameter ("..;") or
+// between encoded slashes. The path is canonical: encodings have upper case and dots aren't encoded.
 func checkSegments(path string) error {
 	if !strings.Contains(path, "/.") && !strings.Contains(path, "%2F.") {
 		return nil
@@ -137,11 +136,11 @@ func checkSegments(path string) error {
 	return nil
 }
 
-// peopleWrite are the characters that people write in paths and requests have encoded, beside those beyond ASCII.
-const peopleWrite = " \"<>[]^`|"
+// readableChars are ASCII characters that people write in paths, but requests have encoded.
+const readableChars = " \"<>[]^`|"
 
-// EncodeWritten encodes what people write in paths: /café, /a b and /a[1]. What they have encoded themselves stays. It
-// refuses what has another meaning in a URL, and what no request may have.
+// EncodeWritten encodes characters that people write in paths: /café, /a b and /a[1]. Existing encodings are kept. It
+// refuses characters with another meaning in a URL, and those that no request may have.
 func EncodeWritten(s string) (string, error) {
 	if !utf8.ValidString(s) {
 		return "", errors.New("it isn't UTF-8 text")
@@ -158,7 +157,7 @@ func EncodeWritten(s string) (string, error) {
 			return "", ErrFragment
 		case c < ' ' || c == 0x7f || c == '\\':
 			return "", fmt.Errorf("character %q can't be in a path", c)
-		case c >= 0x80 || strings.ContainsRune(peopleWrite, c):
+		case c >= 0x80 || strings.ContainsRune(readableChars, c):
 			for _, octet := range []byte(string(c)) {
 				appendEscape(&b, octet)
 			}
@@ -169,7 +168,7 @@ func EncodeWritten(s string) (string, error) {
 	return b.String(), nil
 }
 
-// asWritten is the inverse of EncodeWritten for a canonical segment: what people can read, they read.
+// asWritten decodes a canonical segment for people, as far as EncodeWritten encodes it again.
 func asWritten(segment string) string {
 	plain, err := url.PathUnescape(segment)
 	if err != nil || strings.IndexByte(segment, '%') < 0 { // canonical segments have no broken encodings
@@ -184,7 +183,7 @@ func asWritten(segment string) string {
 			octets *= 3
 		}
 		if octets > 1 && c != utf8.RuneError &&
-			((c >= 0x80 && unicode.IsPrint(c)) || strings.ContainsRune(peopleWrite, c)) {
+			((c >= 0x80 && unicode.IsPrint(c)) || strings.ContainsRune(readableChars, c)) {
 			b.WriteRune(c)
 		} else {
 			b.WriteString(rest[:octets])

@@ -8,7 +8,7 @@ import (
 	"millrace/node"
 )
 
-// TestPatternsAsPeopleWriteThem gives each a request's path as a browser sends it.
+// TestPatternsAsPeopleWriteThem compares patterns with a request's path as a browser sends it.
 func TestPatternsAsPeopleWriteThem(t *testing.T) {
 	for _, tc := range []struct{ written, canonical, again string }{
 		{"/café", "/caf%C3%A9", "/café"},
@@ -23,7 +23,7 @@ func TestPatternsAsPeopleWriteThem(t *testing.T) {
 		{"/%7bid%7d", "/%7Bid%7D", "/%7Bid%7D"},
 		{"/50%25", "/50%25", "/50%25"},
 		{"/a%3Fb%23", "/a%3Fb%23", "/a%3Fb%23"},
-		{"/a\u202eb", "/a%E2%80%AEb", "/a%E2%80%AEb"}, // turns the text around
+		{"/a\u202eb", "/a%E2%80%AEb", "/a%E2%80%AEb"}, // reverses the text
 		{"/a\ufffdb", "/a%EF%BF%BDb", "/a%EF%BF%BDb"},
 	} {
 		p := pattern(t, tc.written)
@@ -33,8 +33,8 @@ func TestPatternsAsPeopleWriteThem(t *testing.T) {
 	}
 }
 
-// FuzzPattern checks that what is accepted is what requests have, that it is written as it was read, and that a browser
-// which is given the text as people write it makes a request that matches.
+// FuzzPattern checks that an accepted pattern matches requests, that it is written as it was parsed, and that a
+// browser's request for its readable form matches.
 func FuzzPattern(f *testing.F) {
 	for _, s := range []string{
 		"/", "/*", "/café/{id}/*", "/a b", "/a[1]|^", "/%61%7b%2f", "/a%2F..%2Fb", "/..;a", "/a\u202e%E2%80%AE",
@@ -72,7 +72,7 @@ func FuzzPattern(f *testing.F) {
 	})
 }
 
-// browserPath encodes what a browser does (https://url.spec.whatwg.org, path percent-encode set) and leaves the rest.
+// browserPath encodes a path like a browser (https://url.spec.whatwg.org, path percent-encode set).
 func browserPath(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {
@@ -85,8 +85,7 @@ func browserPath(s string) string {
 	return b.String()
 }
 
-// TestHostsInASCII tells people the form of a name that requests have. The forms are those of RFC 3492 §7.1 and of
-// browsers.
+// TestHostsInASCII checks the suggested ASCII form of a host. The forms are those of RFC 3492 §7.1 and of browsers.
 func TestHostsInASCII(t *testing.T) {
 	for host, want := range map[string]string{
 		"café.example": "xn--caf-dma.example", "Bücher.de": "xn--bcher-kva.de", "中国。example": "xn--fiqs8s.example",

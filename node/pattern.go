@@ -7,8 +7,7 @@ import (
 )
 
 // Pattern is the path of a route: literal segments, {param} segments that match one non-empty segment, and possibly a
-// trailing /* that matches any rest, the bare prefix included. Patterns are compared with canonical paths, byte by
-// byte.
+// trailing /* that matches any further segments or none. Patterns are compared with canonical paths byte by byte.
 type Pattern struct {
 	Segments []Segment
 	Rest     bool // ends in /*
@@ -20,8 +19,8 @@ type Segment struct {
 	Param   string
 }
 
-// ParsePattern reads a pattern such as /api/*, /users/{id} or /. Literal segments are written as people write them
-// (/café, /a b) or percent-encoded, and become what requests for them have.
+// ParsePattern parses a pattern such as /api/*, /users/{id} or /. Literal segments may be written readably (/café, /a
+// b) or percent-encoded. The result has them in canonical form.
 func ParsePattern(s string) (Pattern, error) {
 	if !strings.HasPrefix(s, "/") {
 		return Pattern{}, fmt.Errorf("path %q doesn't begin with /", s)
@@ -71,7 +70,7 @@ func parseSegment(part string) (Segment, error) {
 	return parseLiteral(part)
 }
 
-// parseLiteral makes a literal segment what requests with it have.
+// parseLiteral returns a literal segment in canonical form.
 func parseLiteral(part string) (Segment, error) {
 	encoded, err := EncodeWritten(part)
 	if err != nil {
@@ -91,10 +90,10 @@ func (p *Pattern) UnmarshalText(text []byte) error {
 	return err
 }
 
-// String writes the pattern as people write it; ParsePattern reads the same from it.
+// String returns the pattern in readable form. ParsePattern accepts it.
 func (p Pattern) String() string { return p.write(asWritten) }
 
-// Canonical writes the pattern with its literal segments as requests have them.
+// Canonical returns the pattern with its literal segments in canonical form.
 func (p Pattern) Canonical() string { return p.write(func(literal string) string { return literal }) }
 
 func (p Pattern) write(literal func(string) string) string {
@@ -113,10 +112,10 @@ func (p Pattern) write(literal func(string) string) string {
 	return b.String()
 }
 
-// MarshalText writes the pattern as people write it; UnmarshalText reads the same from it.
+// MarshalText returns the pattern in readable form. UnmarshalText accepts it.
 func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// Params names the pattern's parameters in order.
+// Params returns the names of the pattern's parameters in order.
 func (p Pattern) Params() []string {
 	var names []string
 	for _, s := range p.Segments {
@@ -127,7 +126,7 @@ func (p Pattern) Params() []string {
 	return names
 }
 
-// Relation is how the sets of requests that two rules match lie to each other.
+// Relation is the relation between the sets of requests that two rules match.
 type Relation int
 
 // The relations of a rule A to a rule B.
@@ -139,7 +138,7 @@ const (
 	Overlap                  // each matches something that the other doesn't, and both match something
 )
 
-// Compare relates the paths that p matches to those that q matches.
+// Compare returns the relation of the paths that p matches to those that q matches.
 func (p Pattern) Compare(q Pattern) Relation {
 	rel := Equal
 	n := min(len(p.Segments), len(q.Segments))
@@ -165,8 +164,8 @@ func (p Pattern) Compare(q Pattern) Relation {
 	return rel.and(compareTails(p, q, n))
 }
 
-// compareTails relates what follows the first n segments, which both patterns have. A rest matches the bare prefix too,
-// so /a/* is wider than /a.
+// compareTails returns the relation of what follows the first n segments, which both patterns have. A trailing /*
+// matches no further segments too, so /a/* is wider than /a.
 func compareTails(p, q Pattern, n int) Relation {
 	pLonger, qLonger := len(p.Segments) > n, len(q.Segments) > n
 	switch {
@@ -195,7 +194,7 @@ func (r Relation) and(s Relation) Relation {
 	}
 }
 
-// Matches reports whether a canonical path is one of the pattern's.
+// Matches reports whether the pattern matches a canonical path.
 func (p Pattern) Matches(path string) bool {
 	for _, seg := range p.Segments {
 		if path == "" {

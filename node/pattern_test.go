@@ -135,7 +135,7 @@ func mirrored(r node.Relation) node.Relation {
 	return r
 }
 
-// relation says how two sets lie to each other.
+// relation returns the relation of two sets.
 func relation(both, onlyA, onlyB bool) node.Relation {
 	switch {
 	case !both:
@@ -151,7 +151,7 @@ func relation(both, onlyA, onlyB bool) node.Relation {
 	}
 }
 
-// matches is the meaning of a pattern, written down as simply as possible.
+// matches defines the meaning of a pattern, as simply as possible.
 func matches(pattern, path string) bool {
 	want, have := strings.Split(pattern[1:], "/"), strings.Split(path[1:], "/")
 	for i, w := range want {
@@ -171,7 +171,7 @@ func matches(pattern, path string) bool {
 	return len(want) == len(have)
 }
 
-// allPaths gives every path of 1 to n segments, each empty, in a pattern, or in none.
+// allPaths returns all paths of 1 to n segments, each empty, in a pattern, or in none.
 func allPaths(n int) []string {
 	paths, last := []string{}, []string{""}
 	for range n {

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// Protocol is one that a connection can be switched to (RFC 9110 §7.8), such as spdy/3.1, in lower case.
+// Protocol is a protocol that a connection can be switched to (RFC 9110 §7.8), such as spdy/3.1, in lower case.
 type Protocol string
 
-// Protocols are those that a route lets pass.
+// Protocols are the protocols that a route allows.
 type Protocols []Protocol
 
-// TakesOne says that a configuration may write one protocol without a list.
+// TakesOne allows a single protocol to be written without a list.
 func (Protocols) TakesOne() {}
 
-// Has reports whether the protocol is one of them, whatever its case.
+// Has reports whether the list contains the protocol, regardless of case.
 func (p Protocols) Has(name string) bool {
 	for _, known := range p {
 		if SameName(string(known), name) {
@@ -25,8 +25,8 @@ func (p Protocols) Has(name string) bool {
 	return false
 }
 
-// UnmarshalText checks the name. Protocols that carry further requests are refused: nobody here would check those, and
-// they would reach whatever the target takes them for.
+// UnmarshalText checks the name. Protocols that carry further requests are refused: those requests would reach the
+// target without any check.
 func (p *Protocol) UnmarshalText(text []byte) error {
 	name := strings.ToLower(string(text))
 	base, version, versioned := strings.Cut(name, "/")
@@ -38,7 +38,7 @@ func (p *Protocol) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q needs no entry: WebSockets always pass", text)
 	case "h2c", "h2", "h3", "http", "tls":
 		return fmt.Errorf("%q can't be passed on: it would carry requests past everything that is checked here", text)
-	case "messages": // what it means on the mesh is something else
+	case "messages": // it has another meaning on the mesh
 		return fmt.Errorf("%q is not known", text)
 	}
 	*p = Protocol(name)

@@ -10,18 +10,18 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Rest is the name of what a route's /* matched.
+// Rest is the name of what the /* of a route matched.
 const Rest = "*"
 
-// Ref is what a template refers to: a parameter of the route, Rest, or what Field (a gjson path) finds in the result of
-// Call.
+// Ref is a reference in a template: a parameter of the route, Rest, or the value of Field (a gjson path) in the result
+// of Call.
 type Ref struct {
 	Param string
 	Call  string
 	Field string
 }
 
-// String writes the reference as it stands in a template.
+// String returns the reference as it is written in a template.
 func (r Ref) String() string {
 	if r.Call != "" {
 		return "{" + r.Call + "." + r.Field + "}"
@@ -29,7 +29,7 @@ func (r Ref) String() string {
 	return "{" + r.Param + "}"
 }
 
-// parseRef reads what stands between the braces.
+// parseRef parses the text between the braces.
 func parseRef(name string) (Ref, bool) {
 	call, field, ofCall := strings.Cut(name, ".")
 	if ofCall {
@@ -38,9 +38,9 @@ func parseRef(name string) (Ref, bool) {
 	return Ref{Param: name}, name == Rest || validParam(name)
 }
 
-// ofRequest explains a reference to something of the request that people try and templates don't have. It gives ""
-// for a parameter of the route and a call that there is.
-func (r Ref) ofRequest(route *Route) string {
+// explain returns the error message for a reference to a part of the request that templates don't support. It returns
+// "" for a parameter of the route, and for a call that exists.
+func (r Ref) explain(route *Route) string {
 	word := cmp.Or(r.Call, r.Param)
 	if slices.Contains(route.Path.Params(), r.Param) {
 		return ""
@@ -79,7 +79,7 @@ func (r Ref) ofRequest(route *Route) string {
 	return ""
 }
 
-// TextIn gives what Field finds in a result, if that is a text, a number, true or false.
+// TextIn returns the value of Field in a result if it is a string, a number, true or false.
 func (r Ref) TextIn(result []byte) (text string, ok bool) {
 	switch found := r.find(result); found.Type {
 	case gjson.String, gjson.Number, gjson.True, gjson.False:
@@ -89,13 +89,13 @@ func (r Ref) TextIn(result []byte) (text string, ok bool) {
 	return "", false
 }
 
-// JSONIn gives what Field finds in a result, as it stands there.
+// JSONIn returns the value of Field in a result as JSON.
 func (r Ref) JSONIn(result []byte) (JSON, bool) {
 	found := r.find(result)
 	return JSON(found.Raw), found.Exists()
 }
 
-// find looks into JSON only: gjson reads anything, and what is nested without end with the stack that it takes.
+// find looks only into valid JSON: gjson accepts anything, and unlimited nesting would exhaust the stack.
 func (r Ref) find(result []byte) gjson.Result {
 	if !json.Valid(result) {
 		return gjson.Result{}

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Rewrite says what a route changes in requests before they go on, and in the responses to them.
+// Rewrite says what a route changes in requests before they are forwarded, and in their responses.
 type Rewrite struct {
 	Path     Template `yaml:"path" doc:"Path in place of the client's; {param} is a parameter of the route, {*} what its /* matched. With a query, that one counts too."`
 	Host     Host     `yaml:"host" doc:"Host in place of the client's, which stays in X-Forwarded-Host."`
@@ -18,8 +18,8 @@ type Rewrite struct {
 	Response Edits    `yaml:"response" doc:"Header fields of the response, before the cache keeps it."`
 }
 
-// Edits are changes to a list of names with values: first those of Remove go, then those of Set take the place of all
-// of their name, then those of Add follow.
+// Edits are changes to a list of names with values, in this order: Remove removes names, Set replaces all values of a
+// name, Add appends values.
 type Edits struct {
 	Set    map[string]string `yaml:"set" doc:"Values in place of all that the name has."`
 	Add    map[string]string `yaml:"add" doc:"Values beside those that the name has."`
@@ -29,7 +29,7 @@ type Edits struct {
 // None reports whether nothing is changed.
 func (e *Edits) None() bool { return len(e.Set) == 0 && len(e.Add) == 0 && len(e.Remove) == 0 }
 
-// Names reports whether a header field is changed.
+// Names reports whether the edits change a header field.
 func (e *Edits) Names(field string) bool {
 	same := func(name string) bool { return SameName(name, field) }
 	for _, more := range []map[string]string{e.Set, e.Add} {
@@ -42,7 +42,7 @@ func (e *Edits) Names(field string) bool {
 	return slices.ContainsFunc(e.Remove, same)
 }
 
-// Redirect answers with another place (RFC 9110 §15.4).
+// Redirect answers with a redirection (RFC 9110 §15.4).
 type Redirect struct {
 	To     Location `yaml:"to" doc:"Path, or URL with http or https: {param} is a parameter of the route, {*} what its /* matched, {host} as the host the client's. The client's query is added if it has none." required:"true"`
 	Status int      `yaml:"status" doc:"301, 302, 303, 307 or 308; 308 and 301 are permanent, 307 and 308 keep the method."`
@@ -51,20 +51,20 @@ type Redirect struct {
 // Defaults sets what a configuration leaves out.
 func (r *Redirect) Defaults() { r.Status = 302 }
 
-// UnmarshalText reads the short form: just the place.
+// UnmarshalText parses the short form, which is the location.
 func (r *Redirect) UnmarshalText(text []byte) error {
 	r.Defaults()
 	return r.To.UnmarshalText(text)
 }
 
-// Location is where a redirect leads: a template, behind scheme and host if it has them.
+// Location is the target of a redirect: a template, with scheme and host if it is absolute.
 type Location struct {
 	Scheme string // http or https; empty for a path
-	Host   string // empty for the client's
+	Host   string // empty for the client's host
 	Path   Template
 }
 
-// UnmarshalText reads /path, https://host/path or https://{host}/path.
+// UnmarshalText parses /path, https://host/path or https://{host}/path.
 func (l *Location) UnmarshalText(text []byte) error {
 	s := string(text)
 	out := Location{}
@@ -79,7 +79,7 @@ func (l *Location) UnmarshalText(text []byte) error {
 		if host != "{host}" && (err != nil || !validAuthority(u) || u.Host != host ||
 			strings.ContainsAny(host, "@?#{}")) {
 			return fmt.Errorf("%q has no host: write one such as example.com, or {host} for the client's%s", s,
-				inASCII(host))
+				asciiHint(host))
 		}
 		if host != "{host}" {
 			out.Host = host
@@ -96,10 +96,10 @@ func (l *Location) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText writes the place as UnmarshalText reads it.
+// MarshalText returns the location as UnmarshalText accepts it.
 func (l Location) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// String writes the place as UnmarshalText reads it.
+// String returns the location as UnmarshalText accepts it.
 func (l Location) String() string {
 	if l.Scheme == "" {
 		return l.Path.String()
@@ -111,7 +111,7 @@ func (l Location) String() string {
 	return l.Scheme + "://" + host + l.Path.String()
 }
 
-// Respond answers without asking anybody.
+// Respond is a fixed response.
 type Respond struct {
 	Status  int               `yaml:"status" doc:"Status, from 200 to 599."`
 	Body    string            `yaml:"body" doc:"Body of the response."`
@@ -121,24 +121,24 @@ type Respond struct {
 // Defaults sets what a configuration leaves out.
 func (r *Respond) Defaults() { r.Status = 200 }
 
-// maxRespond bounds a fixed body, which stands in the configuration.
+// maxRespond is the maximal size of a fixed body, which is part of the configuration.
 const maxRespond = 64 << 10
 
-// ends checks that a route answers in one way, and that way.
-func (v *validator) ends(i int, r *Route) {
+// answers checks that a route has one kind of response, and checks that one.
+func (v *validator) answers(i int, r *Route) {
 	at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }
-	var ways []string
+	var answers []string
 	for key, has := range map[string]bool{
 		"to": r.To.Kind != "", "gather": r.Gather != nil,
 		"redirect": r.Redirect != nil, "respond": r.Respond != nil,
 	} {
 		if has {
-			ways = append(ways, key)
+			answers = append(answers, key)
 		}
 	}
-	slices.Sort(ways)
-	if len(ways) > 1 {
-		v.report(at(ways[len(ways)-1]), "a route answers in one way: keep one of %s", strings.Join(ways, ", "))
+	slices.Sort(answers)
+	if len(answers) > 1 {
+		v.report(at(answers[len(answers)-1]), "a route answers in one way: keep one of %s", strings.Join(answers, ", "))
 	}
 	if d := r.Redirect; d != nil {
 		v.check(slices.Contains([]int{301, 302, 303, 307, 308}, d.Status), at("redirect", "status"),
@@ -159,7 +159,7 @@ func (v *validator) ends(i int, r *Route) {
 	}
 }
 
-func (v *validator) rewrite(at placed, r *Route) {
+func (v *validator) rewrite(at keyPath, r *Route) {
 	w := r.Rewrite
 	forwards := r.To.Kind == KindService || r.To.Kind == KindUpstream
 	v.check(w.Path.String() == "" || forwards, at("rewrite", "path"),
@@ -179,13 +179,13 @@ func (v *validator) rewrite(at placed, r *Route) {
 		v.editable(at("rewrite", key, "set"), e.Set)
 		v.editable(at("rewrite", key, "add"), e.Add)
 		for i, name := range e.Remove {
-			v.check(validFieldName(name) && !framesOrOwn(name), at("rewrite", key, "remove", strconv.Itoa(i)),
+			v.check(validFieldName(name) && !notEditable(name), at("rewrite", key, "remove", strconv.Itoa(i)),
 				"%q isn't a header field that can be changed", name)
 		}
 	}
 }
 
-// literal refuses values that look as if a parameter stood in them.
+// literal refuses values that seem to contain a parameter.
 func (v *validator) literal(at []string, r *Route, values map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		for _, param := range r.Path.Params() {
@@ -195,34 +195,34 @@ func (v *validator) literal(at []string, r *Route, values map[string]string) {
 	}
 }
 
-// editable checks fields that a configuration adds.
+// editable checks header fields that a configuration adds.
 func (v *validator) editable(at []string, fields map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		place := append(slices.Clone(at), name)
-		v.check(validFieldName(name) && !framesOrOwn(name), place, "%q isn't a header field that can be changed", name)
-		v.check(validFieldValue(fields[name]), place,
+		path := append(slices.Clone(at), name)
+		v.check(validFieldName(name) && !notEditable(name), path, "%q isn't a header field that can be changed", name)
+		v.check(validFieldValue(fields[name]), path,
 			"the value holds a character that no header field can, or a space at an end")
 	}
 }
 
-// framesOrOwn names the fields that frame a message, belong to one connection, or are the mesh's own.
-func framesOrOwn(name string) bool {
+// notEditable reports whether a field frames a message, belongs to one connection, or is the mesh's own.
+func notEditable(name string) bool {
 	return Hop(name) || SameName(name, "Content-Length") || SameName(name, "Host") || SameName(name, "Date")
 }
 
-// validFieldValue is RFC 9110 §5.5 without obs-text.
+// validFieldValue checks a value by RFC 9110 §5.5, without obs-text.
 func validFieldValue(s string) bool {
 	return s == strings.TrimSpace(s) && strings.IndexFunc(s, func(c rune) bool {
 		return (c < ' ' && c != '\t') || c >= 0x7f
 	}) < 0
 }
 
-// refs checks what a template of the route refers to; calls are those whose results it may.
+// refs checks the references of a template of the route. calls are the calls whose results it may use.
 func (v *validator) refs(at []string, r *Route, refs []Ref, calls ...string) {
 	for _, ref := range refs {
 		switch {
-		case ref.ofRequest(r) != "":
-			v.report(at, "%s", ref.ofRequest(r))
+		case ref.explain(r) != "":
+			v.report(at, "%s", ref.explain(r))
 		case ref.Call != "" && r.Gather == nil:
 			v.report(at, "%s is a call's result, which only the calls of a gather have", ref)
 		case ref.Call != "":

@@ -31,7 +31,7 @@ type Route struct {
 	ForwardHeaders []string     `yaml:"forward_headers" doc:"For nats targets: header fields that become NATS headers."`
 }
 
-// Match says what a request must have beside host, path and method.
+// Match has a route's conditions besides host, path and method.
 type Match struct {
 	Headers map[string]string `yaml:"headers" doc:"Header fields that the request must carry with exactly these values."`
 }
@@ -39,13 +39,13 @@ type Match struct {
 // Defaults sets what a configuration leaves out.
 func (r *Route) Defaults() { r.EncodedSlash, r.OnDisconnect = EncodedSlashRefuse, OnDisconnectCancel }
 
-// OnDisconnect says what becomes of a request without a client. See the constants.
+// OnDisconnect says what happens to a request when its client disconnects.
 type OnDisconnect string
 
 // The values of OnDisconnect.
 const (
 	OnDisconnectCancel OnDisconnect = "cancel" // the member is told to stop
-	// the member isn't told; a client that only ended its sending side gets the response.
+	// The member isn't told. A client that has only ended its sending side gets the response.
 	OnDisconnectFinish OnDisconnect = "finish"
 )
 
@@ -54,13 +54,13 @@ func (o *OnDisconnect) UnmarshalText(text []byte) error {
 	return oneOf(o, text, OnDisconnectCancel, OnDisconnectFinish)
 }
 
-// EncodedSlash says what becomes of %2F in a path. See the constants.
+// EncodedSlash says what happens to %2F in a path.
 type EncodedSlash string
 
 // The values of EncodedSlash.
 const (
 	EncodedSlashRefuse EncodedSlash = "refuse" // 400
-	EncodedSlashKeep   EncodedSlash = "keep"   // a character like any other, never a separator
+	EncodedSlashKeep   EncodedSlash = "keep"   // a character like any other, not a separator
 )
 
 // UnmarshalText accepts the two values of EncodedSlash.
@@ -71,7 +71,7 @@ func (e *EncodedSlash) UnmarshalText(text []byte) error {
 // Host is a host name in lower case, without port.
 type Host string
 
-// UnmarshalText checks the name and makes it lower case.
+// UnmarshalText checks the name and converts it to lower case.
 func (h *Host) UnmarshalText(text []byte) error {
 	s := strings.ToLower(string(text))
 	if strings.Contains(s, "*") {
@@ -81,7 +81,7 @@ func (h *Host) UnmarshalText(text []byte) error {
 		strings.Contains(s, "]:") ||
 		(strings.Contains(s, ":") && !strings.HasPrefix(s, "[")) {
 		return fmt.Errorf("%q is not a host: write a name such as api.example.com, without scheme and port%s", text,
-			inASCII(string(text)))
+			asciiHint(string(text)))
 	}
 	*h = Host(s)
 	return nil
@@ -105,7 +105,7 @@ func (m *Method) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Describe says where the route's requests go, for people.
+// Describe returns what the route does with its requests, for people.
 func (r Route) Describe() string {
 	switch {
 	case r.Gather != nil:
@@ -118,13 +118,13 @@ func (r Route) Describe() string {
 	return r.To.String()
 }
 
-// BuffersBody reports whether the route takes request bodies whole, and no streams: what answers it isn't a service or
-// an upstream.
+// BuffersBody reports whether the route needs the whole request body before it goes on: its target is neither a service
+// nor an upstream.
 func (r *Route) BuffersBody() bool {
 	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
 }
 
-// MatchesMethod reports whether the route takes the method. GET includes HEAD (RFC 9110 §9.3.2).
+// MatchesMethod reports whether the route matches the method. GET includes HEAD (RFC 9110 §9.3.2).
 func (r Route) MatchesMethod(method string) bool {
 	for _, m := range r.Methods {
 		if string(m) == method || (method == "HEAD" && m == "GET") {
@@ -134,8 +134,8 @@ func (r Route) MatchesMethod(method string) bool {
 	return len(r.Methods) == 0
 }
 
-// Compare relates two routes: host decides first (a named host beats any host), then path, then methods, then headers.
-// Overlap means that no rule says which of the two wins for the requests that both match.
+// Compare returns the relation of two routes. The host decides first (a named host is more specific than any host),
+// then the path, then methods, then headers. Overlap means that neither wins for the requests that both match.
 func (r Route) Compare(s Route) Relation {
 	relations := [...]Relation{
 		compareHosts(r.Host, s.Host), r.Path.Compare(s.Path), compareMethods(r.Methods, s.Methods),
@@ -152,14 +152,14 @@ func (r Route) Compare(s Route) Relation {
 	return Equal
 }
 
-// CompareBreadth orders routes of the same host and path from narrow to wide: where Compare says Narrower it is
-// negative. Wherever a request matches two of them, validation has made sure that Compare says which is narrower.
+// CompareBreadth orders routes with the same host and path from narrow to wide. It is negative where Compare returns
+// Narrower. Validate ensures that of two routes that match the same request one is narrower.
 func (r *Route) CompareBreadth(s *Route) int {
 	return cmp.Or(cmp.Compare(breadth(r.Methods), breadth(s.Methods)),
 		-cmp.Compare(len(r.Match.Headers), len(s.Match.Headers)))
 }
 
-// breadth is how many methods the list takes: of two lists of which one holds the other, that one has fewer.
+// breadth returns how many methods the list matches. A subset of a list has fewer.
 func breadth(ms []Method) int {
 	if len(ms) == 0 {
 		return math.MaxInt
@@ -209,7 +209,7 @@ func containsAll(set, of []Method) bool {
 	return !slices.ContainsFunc(of, func(m Method) bool { return !slices.Contains(set, m) })
 }
 
-// compareSets relates two sets of allowed values, of which an absent one (any) holds everything.
+// compareSets returns the relation of two sets of allowed values. An absent set (any) contains all values.
 func compareSets(aAny, bAny, aHoldsB, bHoldsA, meet bool) Relation {
 	switch {
 	case aAny && bAny:
@@ -231,7 +231,7 @@ func compareSets(aAny, bAny, aHoldsB, bHoldsA, meet bool) Relation {
 	}
 }
 
-// compareHeaders relates two lists of demands: the more are demanded, the fewer requests match.
+// compareHeaders returns the relation of two lists of demands: more demands match fewer requests.
 func compareHeaders(a, b map[string]string) Relation {
 	common := 0
 	for name, va := range a {

@@ -12,13 +12,13 @@ const MaxSubject = 256
 // ErrParam means that a request's path parameter can't be a subject token; the request has no route (404).
 var ErrParam = errors.New("path parameter can't be a subject token")
 
-// Subject is a NATS subject in which whole tokens may be route parameters: orders.get.{id}.
+// Subject is a NATS subject in which whole tokens may be route parameters, such as orders.get.{id}.
 type Subject struct {
-	tokens []string // a parameter keeps its braces
+	tokens []string // parameters include their braces
 }
 
-// ParseSubject reads a subject. Wildcards, empty tokens, and the subjects of Millrace and of the NATS server itself are
-// refused.
+// ParseSubject parses a subject. It refuses wildcards, empty tokens, and the subjects of Millrace and of the NATS
+// server.
 func ParseSubject(s string) (Subject, error) {
 	if s == "" || len(s) > MaxSubject {
 		return Subject{}, fmt.Errorf("subject has %d bytes: use 1 to %d", len(s), MaxSubject)
@@ -27,7 +27,7 @@ func ParseSubject(s string) (Subject, error) {
 	for _, t := range tokens {
 		name, isParam := paramName(t)
 		if isParam && !validParam(name) {
-			return Subject{}, noParam(name, s)
+			return Subject{}, paramError(name, s)
 		}
 		if !isParam && !validToken(t) {
 			return Subject{}, fmt.Errorf("token %q of subject %q: use A-Z, a-z, 0-9, - and _, or a whole {param}", t, s)
@@ -44,8 +44,8 @@ func ParseSubject(s string) (Subject, error) {
 	return Subject{tokens: tokens}, nil
 }
 
-// subjectTokens splits a subject at its dots, but not at one within braces: {call.field} is one token, though none that
-// a subject can have.
+// subjectTokens splits a subject at its dots, except within braces: {call.field} is one token, although no subject can
+// have it.
 func subjectTokens(s string) (tokens []string) {
 	begin, within := 0, false
 	for i := range len(s) {
@@ -61,10 +61,10 @@ func subjectTokens(s string) (tokens []string) {
 	return append(tokens, s[begin:])
 }
 
-// noParam says what may stand in place of a token that is written as a parameter and can't be one.
-func noParam(name, subject string) error {
+// paramError returns the error for a token that is written like a parameter but can't be one.
+func paramError(name, subject string) error {
 	ref, ok := parseRef(name)
-	switch text := ref.ofRequest(&Route{To: Target{Kind: KindNATS}}); {
+	switch text := ref.explain(&Route{To: Target{Kind: KindNATS}}); {
 	case ok && text != "":
 		return fmt.Errorf("subject %q: %s", subject, text)
 	case ok && ref.Param == Rest:
@@ -79,7 +79,7 @@ func noParam(name, subject string) error {
 	return fmt.Errorf("%q in subject %q is not a parameter: write {name}", "{"+name+"}", subject)
 }
 
-// Refs lists what the subject refers to, in order.
+// Refs returns the references of the subject in order.
 func (s Subject) Refs() []Ref {
 	var refs []Ref
 	for _, name := range s.Params() {
@@ -88,7 +88,7 @@ func (s Subject) Refs() []Ref {
 	return refs
 }
 
-// Params names the route parameters that the subject uses, in order.
+// Params returns the names of the route parameters in the subject, in order.
 func (s Subject) Params() []string {
 	var names []string
 	for _, t := range s.tokens {
@@ -99,8 +99,8 @@ func (s Subject) Params() []string {
 	return names
 }
 
-// Expand puts the parameters' values in place. It fails with ErrParam when a value isn't 1 to 64 of A-Z, a-z, 0-9, -
-// and _, or when the whole is longer than MaxSubject.
+// Expand replaces the parameters with their values. It fails with ErrParam if a value isn't 1 to 64 of A-Z, a-z, 0-9, -
+// and _, or if the result is longer than MaxSubject.
 func (s Subject) Expand(value func(param string) string) (string, error) {
 	if len(s.Params()) == 0 {
 		return s.String(), nil
@@ -124,7 +124,7 @@ func (s Subject) Expand(value func(param string) string) (string, error) {
 	return b.String(), nil
 }
 
-// Wildcard gives the subject with * for every parameter: what a subscriber of all its requests subscribes to.
+// Wildcard returns the subject with * for each parameter, to subscribe to all of its requests.
 func (s Subject) Wildcard() string {
 	out := make([]string, len(s.tokens))
 	for i, t := range s.tokens {
@@ -135,7 +135,7 @@ func (s Subject) Wildcard() string {
 	return strings.Join(out, ".")
 }
 
-// String gives the subject as it was written.
+// String returns the subject as it was written.
 func (s Subject) String() string { return strings.Join(s.tokens, ".") }
 
 func validToken(t string) bool {

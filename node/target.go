@@ -28,7 +28,7 @@ type Target struct {
 func (t *Target) UnmarshalText(text []byte) error {
 	kind, rest, ok := strings.Cut(string(text), ":")
 	if !ok {
-		return notTarget(string(text))
+		return targetError(string(text))
 	}
 	switch Kind(kind) {
 	case KindService, KindUpstream:
@@ -60,8 +60,8 @@ func (t *Target) UnmarshalText(text []byte) error {
 		kind, didYouMean(kind, []string{string(KindService), string(KindUpstream), string(KindNATS)}))
 }
 
-// notTarget says what may be meant by a text without a kind.
-func notTarget(text string) error {
+// targetError returns the error for a text without a kind, with what it may mean.
+func targetError(text string) error {
 	switch subject, err := ParseSubject(text); {
 	case ValidName(text) && !isPort(text):
 		return fmt.Errorf("%q is not a target: write upstream:%[1]s for an upstream, or service:%[1]s for whoever "+
@@ -108,7 +108,7 @@ func CheckName(s string) error {
 	return fmt.Errorf("%q is not a name: use 1 to %d of a-z, 0-9, - and _", s, MaxName)
 }
 
-// ValidName is CheckName without the explanation; it allocates nothing.
+// ValidName is like CheckName, but returns no explanation and allocates nothing.
 func ValidName(s string) bool {
 	if s == "" || len(s) > MaxName {
 		return false

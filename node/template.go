@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Template is the path, and possibly the query, of a call that a gather makes: literal text in which {name} stands for
-// a parameter of the route and {call.field} for a part of an earlier call's result.
+// Template is the path of a call or rewrite, possibly with a query. {name} stands for a parameter of the route, and
+// {call.field} for a part of an earlier call's result.
 type Template struct {
 	text   string
 	pieces []templatePiece
@@ -17,13 +17,13 @@ type Template struct {
 type templatePiece struct {
 	literal string // percent-encoded
 	ref     Ref
-	query   bool // it stands behind the question mark
+	query   bool // it is after the question mark
 }
 
-// ErrTemplateValue means that a value can't stand where the template has it.
+// ErrTemplateValue means that a value isn't allowed at its position in the template.
 var ErrTemplateValue = errors.New("the value can't be a path segment")
 
-// UnmarshalText reads a template such as /orders?user={user}. What people write raw, as in /café, is encoded.
+// UnmarshalText parses a template such as /orders?user={user}. Readable characters, as in /café, are encoded.
 func (t *Template) UnmarshalText(text []byte) error {
 	s := string(text)
 	if !strings.HasPrefix(s, "/") {
@@ -64,7 +64,7 @@ func (t *Template) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// plain is the template with a letter for each reference.
+// plain returns the template with a letter in place of each reference.
 func (t Template) plain() string {
 	var b strings.Builder
 	for _, p := range t.pieces {
@@ -76,7 +76,7 @@ func (t Template) plain() string {
 	return b.String()
 }
 
-// validLiteral reports whether the text may stand in a path or query (RFC 3986 §3.3, §3.4).
+// validLiteral reports whether the text is valid in a path or query (RFC 3986 §3.3, §3.4).
 func validLiteral(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -99,7 +99,7 @@ func (t Template) String() string { return t.text }
 // MarshalText writes the template as UnmarshalText reads it.
 func (t Template) MarshalText() ([]byte, error) { return []byte(t.text), nil }
 
-// Refs lists what the template refers to, in order.
+// Refs returns the references of the template in order.
 func (t Template) Refs() []Ref {
 	var refs []Ref
 	for _, p := range t.pieces {
@@ -110,10 +110,9 @@ func (t Template) Refs() []Ref {
 	return refs
 }
 
-// ofRequest makes sure that a value out of the request's path is a part of one, as canonical paths are written, and
-// gives it for its place: as it is in a path, so that the target gets what the client sent (RFC 3986 §2.2), and what it
-// means in a query.
-func (p *templatePiece) ofRequest(v string) (string, error) {
+// encodeParam checks a value from the request's path, which must be canonical, and encodes it. In a path it stays as it
+// is, so that the target gets what the client sent (RFC 3986 §2.2). In a query it is decoded and encoded for the query.
+func (p *templatePiece) encodeParam(v string) (string, error) {
 	refused := "?"
 	if p.ref.Param != Rest {
 		refused = "?/"
@@ -130,8 +129,8 @@ func (p *templatePiece) ofRequest(v string) (string, error) {
 	return v, nil
 }
 
-// ofResult writes a value out of an earlier call's result for its place.
-func (p *templatePiece) ofResult(v string) (string, error) {
+// encodeResult encodes a value from an earlier call's result.
+func (p *templatePiece) encodeResult(v string) (string, error) {
 	switch {
 	case p.query:
 		return url.QueryEscape(v), nil
@@ -141,10 +140,10 @@ func (p *templatePiece) ofResult(v string) (string, error) {
 	return url.PathEscape(v), nil
 }
 
-// Expand puts values in place, so that a value never begins another segment, parameter or fragment. What value gives
-// for a parameter of the route, or for Rest, must be written as in a canonical path, and stands in a path as it is;
-// what it gives for a call's result is text, and is percent-encoded. Expand fails with ErrTemplateValue where a value
-// of the path is empty or a segment would be "." or "..", and with the error of value.
+// Expand replaces the references with their values, so that no value starts another segment, parameter or fragment. For
+// a parameter of the route and for Rest, value must return canonical path text, which stays as it is in a path. For a
+// call's result it must return plain text, which is percent-encoded. Expand fails with ErrTemplateValue if a value in
+// the path is empty or a segment would be "." or "..", and with the error of value.
 func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 	var b strings.Builder
 	for i := range t.pieces {
@@ -157,9 +156,9 @@ func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 		switch {
 		case err != nil:
 		case p.ref.Call == "":
-			v, err = p.ofRequest(v)
+			v, err = p.encodeParam(v)
 		default:
-			v, err = p.ofResult(v)
+			v, err = p.encodeResult(v)
 		}
 		if err != nil {
 			return "", err
@@ -172,8 +171,8 @@ func (t Template) Expand(value func(Ref) (string, error)) (string, error) {
 	return b.String(), nil
 }
 
-// safePath refuses what a target could take for another path than the one that is written: dot segments, also between
-// encoded slashes and before a semicolon, backslashes, and control characters.
+// safePath refuses a path that a target could take for another one: dot segments, also between encoded slashes and
+// before a semicolon; backslashes; control characters.
 func safePath(path string) bool {
 	plain, err := url.PathUnescape(path)
 	if err != nil || strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {

@@ -59,7 +59,7 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
-// A value never becomes more than the one segment, or the one parameter, that it stands for.
+// A value never becomes more than the one segment or parameter that it replaces.
 func FuzzTemplate(f *testing.F) {
 	f.Add("/a/{x}/b", "..")
 	f.Add("/a?b={x}&c=d", "&e=f#g")
@@ -86,7 +86,7 @@ func FuzzTemplate(f *testing.F) {
 			}
 			return
 		}
-		longer, err := tpl.Expand(func(ref node.Ref) (string, error) { // what /* matched has segments of its own
+		longer, err := tpl.Expand(func(ref node.Ref) (string, error) { // what /* matched may have several segments
 			if ref.Param == node.Rest {
 				return plain + strings.Repeat("/"+plain, strings.Count(value, "/")), nil
 			}
@@ -104,7 +104,7 @@ func FuzzTemplate(f *testing.F) {
 	})
 }
 
-// What Location and Balance take, they write as it was, and a redirect leads to the host that stands there.
+// Accepted texts of Location and Balance are written unchanged, and a redirect leads to the host in its text.
 func FuzzLocation(f *testing.F) {
 	for _, s := range []string{
 		"/a/{b}", "https://example.com/{*}?a={c}", "http://{host}/", "https://[::1]:8443",

@@ -7,26 +7,26 @@ import (
 	"strconv"
 )
 
-// upstreamUse is a route, or a call of its gather, that asks an upstream.
+// upstreamUse is a route or a call with an upstream as its target.
 type upstreamUse struct {
-	place    []string // of its own timeout
+	path     []string // of its own timeout's key
 	upstream string
-	own      Duration // that it sets itself; 0 if it sets none
-	waits    Duration // how long it waits in the end
+	own      Duration // its own timeout; 0 if it has none
+	waits    Duration // how long it waits in effect
 }
 
-// upstreamUses lists who asks upstreams, in the order of the file.
+// upstreamUses returns the routes and calls with upstreams as targets, in the order of the file.
 func (v *validator) upstreamUses() (out []upstreamUse) {
 	for i, r := range v.config.Routes {
-		place, waits := []string{"routes", strconv.Itoa(i)}, cmp.Or(r.Timeout, v.config.Edge.Timeout)
+		path, waits := []string{"routes", strconv.Itoa(i)}, cmp.Or(r.Timeout, v.config.Edge.Timeout)
 		if r.Gather == nil {
-			out = append(out, upstreamUse{append(place, "timeout"), r.To.upstream(), r.Timeout, waits})
+			out = append(out, upstreamUse{append(path, "timeout"), r.To.upstream(), r.Timeout, waits})
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {
 			c := r.Gather.Calls[name]
 			use := upstreamUse{
-				append(slices.Clip(place), "gather", "calls", name, "timeout"), c.To.upstream(),
+				append(slices.Clip(path), "gather", "calls", name, "timeout"), c.To.upstream(),
 				c.Timeout, waits,
 			}
 			if c.Timeout > 0 {
@@ -38,7 +38,7 @@ func (v *validator) upstreamUses() (out []upstreamUse) {
 	return slices.DeleteFunc(out, func(u upstreamUse) bool { return u.upstream == "" })
 }
 
-// upstream names the upstream that is asked; empty if none is.
+// upstream returns the name of the upstream; empty for other targets.
 func (t Target) upstream() string {
 	if t.Kind != KindUpstream {
 		return ""
@@ -46,8 +46,9 @@ func (t Target) upstream() string {
 	return t.Name
 }
 
-// unreachedTimeouts reports times of an upstream that no request can reach, since all who ask it give up before. Who
-// else may ask isn't known on a node that isn't alone, nor of an upstream that members may call.
+// unreachedTimeouts reports timeouts of an upstream that no request can reach, since all routes and calls give up
+// earlier. It reports nothing if the upstream may have other users: in a mesh of several nodes, or if members may call
+// it.
 func (v *validator) unreachedTimeouts(uses []upstreamUse) {
 	members := v.config.Mesh.GatherUpstreams
 	if v.config.Mesh.URL != "" || v.config.Mesh.Cluster.Enabled() || slices.Contains(members, "*") {
@@ -76,7 +77,7 @@ func (v *validator) unreachedTimeouts(uses []upstreamUse) {
 	}
 }
 
-// connectTimeout reports one that is set and never reached.
+// connectTimeout reports a configured connect timeout that is never reached.
 func (v *validator) connectTimeout(path []string, u Upstream, waits Duration) {
 	var standard Upstream
 	standard.Defaults()
@@ -87,8 +88,8 @@ func (v *validator) connectTimeout(path []string, u Upstream, waits Duration) {
 		"%s is never reached: a request has %s in all", u.ConnectTimeout.Std(), waits.Std())
 }
 
-// cutCalls reports timeouts of calls that the whole request doesn't have.
-func (v *validator) cutCalls() {
+// callTimeouts reports timeouts of calls that exceed that of the whole request.
+func (v *validator) callTimeouts() {
 	for i, r := range v.config.Routes {
 		whole, of := r.Timeout, "the route"
 		if whole == 0 {
@@ -106,11 +107,11 @@ func (v *validator) cutCalls() {
 	}
 }
 
-// cutTimeouts reports timeouts of routes and calls that their upstream's cuts short.
-func (v *validator) cutTimeouts(uses []upstreamUse) {
+// routeTimeouts reports timeouts of routes and calls that exceed that of their upstream.
+func (v *validator) routeTimeouts(uses []upstreamUse) {
 	for _, use := range uses {
 		limit := v.config.Upstreams[use.upstream].Timeout
-		v.check(limit == 0 || use.own <= limit, use.place,
+		v.check(limit == 0 || use.own <= limit, use.path,
 			"%s is never reached: upstream %q gives up after its own timeout of %s", use.own.Std(), use.upstream,
 			limit.Std())
 	}

@@ -1,9 +1,8 @@
 package node
 
-// MayTrail reports whether a field of that name may stand in a trailer section. RFC 9110 §6.5.1 leaves there what says
-// nothing of framing, routing, authentication, conditions, caching or the form of the content, since whoever passes a
-// message on has decided by the head already. Names that a CGI-like program would read as such a field (Content_Length)
-// are no better.
+// MayTrail reports whether a field may be in a trailer section. RFC 9110 §6.5.1 excludes fields about framing, routing,
+// authentication, conditions, caching and the form of the content, since recipients decide by the header before the
+// trailer arrives. Names that a CGI-like program would take for such a field (Content_Length) are excluded too.
 func MayTrail(name string) bool {
 	name = CGIName(name)
 	if name == "" || Hop(name) {
@@ -14,7 +13,7 @@ func MayTrail(name string) bool {
 			return false
 		}
 	}
-	for _, other := range headOnly {
+	for _, other := range headerOnly {
 		if SameName(name, other) {
 			return false
 		}
@@ -22,8 +21,8 @@ func MayTrail(name string) bool {
 	return true
 }
 
-// headOnly are the registered fields that count only in a head.
-var headOnly = [...]string{
+// headerOnly are registered fields that aren't allowed in a trailer section.
+var headerOnly = [...]string{
 	"Age", "Allow", "Alt-Svc", "Authorization", "Cache-Control", "CDN-Cache-Control", "Clear-Site-Data",
 	"Content-Disposition", "Content-Encoding", "Content-Language",
 	"Content-Length", "Content-Location", "Content-Range", "Content-Security-Policy", "Content-Type", "Cookie", "Date",

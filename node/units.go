@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// Duration is a time span written with its unit: 300ms, 10s, 15m, 1h.
+// Duration is a time span written with a unit: 300ms, 10s, 15m, 1h.
 type Duration time.Duration
 
-// UnmarshalText reads a duration; a bare number has no unit and is refused.
+// UnmarshalText parses a duration. A number without a unit is refused.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
-	if err != nil || text[len(text)-1] < 'A' { // the standard library takes 0 without a unit
+	if err != nil || text[len(text)-1] < 'A' { // time.ParseDuration accepts 0 without a unit
 		return fmt.Errorf("%q is not a duration: %s", text,
-			meantDuration(string(text), "write a number and its unit, such as 300ms, 10s or 15m"))
+			suggestDuration(string(text), "write a number and its unit, such as 300ms, 10s or 15m"))
 	}
 	if text[0] == '-' {
 		return fmt.Errorf("%q is negative", text)
@@ -26,9 +26,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// spokenUnits are the units of time that people write and durations don't have; plural, and with a space before them,
-// too.
-var spokenUnits = map[string]time.Duration{
+// unitNames are units of time that people write; also in the plural, and after a space.
+var unitNames = map[string]time.Duration{
 	"ms": time.Millisecond, "msec": time.Millisecond, "millisecond": time.Millisecond,
 	"s": time.Second, "sec": time.Second, "second": time.Second, "m": time.Minute, "min": time.Minute,
 	"minute": time.Minute,
@@ -36,25 +35,25 @@ var spokenUnits = map[string]time.Duration{
 	"week": 7 * day,
 }
 
-// meantDuration says how to write a time that has such a unit, and otherwise what is given.
-func meantDuration(text, otherwise string) string {
+// suggestDuration returns how to write a time with such a unit, otherwise the given text.
+func suggestDuration(text, otherwise string) string {
 	unit := strings.TrimLeft(text, "0123456789.")
 	n, err := strconv.ParseFloat(text[:len(text)-len(unit)], 64)
-	unit = strings.ToLower(strings.TrimSpace(unit)) // which may change its length
-	one, known := spokenUnits[unit]
+	unit = strings.ToLower(strings.TrimSpace(unit)) // this may change its length
+	one, known := unitNames[unit]
 	if !known {
-		one, known = spokenUnits[strings.TrimSuffix(unit, "s")]
+		one, known = unitNames[strings.TrimSuffix(unit, "s")]
 	}
-	if n *= float64(one); err != nil || !known || n <= 0 || n > float64(longestMeant) {
+	if n *= float64(one); err != nil || !known || n <= 0 || n > float64(maxSuggested) {
 		return otherwise
 	}
 	return "write " + shortDuration(time.Duration(n))
 }
 
-// longestMeant bounds the times that meantDuration writes; no configuration has longer ones.
-const longestMeant = 100 * 366 * day
+// maxSuggested is the longest time that suggestDuration suggests; no configuration has longer ones.
+const maxSuggested = 100 * 366 * day
 
-// shortDuration writes a duration without the zeros that the standard library adds.
+// shortDuration formats a duration without the trailing zeros that time.Duration.String adds.
 func shortDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -69,20 +68,20 @@ func shortDuration(d time.Duration) string {
 // MarshalText writes the duration as UnmarshalText reads it.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// Std gives the duration as the standard library's type.
+// Std returns the duration as a time.Duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
-// Size is a number of bytes written with its unit: 512KiB, 1MiB, 900B.
+// Size is a number of bytes written with a unit: 512KiB, 1MiB, 900B.
 type Size int64
 
-// The units of Size. KB, MB and GB are taken for the binary units too.
+// The units of Size. KB, MB and GB count as the binary units too.
 const (
 	KiB Size = 1 << 10
 	MiB Size = 1 << 20
 	GiB Size = 1 << 30
 )
 
-// UnmarshalText reads a size; a bare number has no unit and is refused.
+// UnmarshalText parses a size. A number without a unit is refused.
 func (s *Size) UnmarshalText(text []byte) error {
 	str := strings.TrimSpace(string(text))
 	digits := strings.TrimRight(str, "BKMGTikbmgt ")
@@ -99,7 +98,7 @@ var sizeUnits = map[string]Size{
 	"b": 1, "k": KiB, "kb": KiB, "kib": KiB, "m": MiB, "mb": MiB, "mib": MiB, "g": GiB, "gb": GiB, "gib": GiB,
 }
 
-// String writes the size in the largest unit that divides it.
+// String formats the size in the largest unit that divides it.
 func (s Size) String() string {
 	for _, u := range []struct {
 		name string
@@ -126,7 +125,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 	if !ok || err != nil || n > 65535 || strings.IndexFunc(host, notInHost) >= 0 ||
 		(strings.Contains(host, ":") && !bracketed) {
 		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:8080 or :8080%s", text,
-			inASCII(host))
+			asciiHint(host))
 	}
 	*a = Address(text)
 	return nil
@@ -145,8 +144,8 @@ func (a Address) Loopback() bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// Dial gives the address that a program on this machine connects to: one that listens on every interface is reached
-// through loopback.
+// Dial returns the address that a program on this machine connects to. A listener on all interfaces is reached through
+// loopback.
 func (a Address) Dial() string {
 	host, port, err := net.SplitHostPort(string(a))
 	if err != nil {
@@ -158,9 +157,9 @@ func (a Address) Dial() string {
 	return string(a)
 }
 
-// places names where the address leads to, each in one spelling: localhost is on either loopback address. An address
-// that other machines can't connect to leads nowhere.
-func (a Address) places() []string {
+// endpoints returns where the address leads to, in one spelling each: localhost is on both loopback addresses. An
+// address that other machines can't connect to has none.
+func (a Address) endpoints() []string {
 	host, port := a.split()
 	hosts := []string{strings.ToLower(host)}
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -181,10 +180,10 @@ func (a Address) places() []string {
 	return hosts
 }
 
-// Prefix is a range of IP addresses: 10.0.0.0/8, or one address: 10.1.2.3, ::1.
+// Prefix is a range of IP addresses, such as 10.0.0.0/8, or a single address, such as 10.1.2.3 or ::1.
 type Prefix struct{ netip.Prefix }
 
-// UnmarshalText reads a CIDR range or a single address.
+// UnmarshalText parses a CIDR range or a single address.
 func (p *Prefix) UnmarshalText(text []byte) error {
 	if addr, err := netip.ParseAddr(string(text)); err == nil {
 		p.Prefix = netip.PrefixFrom(addr, addr.BitLen())

@@ -109,7 +109,7 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// Where a program on this machine connects to, for what a listener may be told or have been given.
+// Where a program on this machine connects to, for configured and actual addresses of a listener.
 func TestAddressDial(t *testing.T) {
 	for in, want := range map[node.Address]string{
 		":8080": "127.0.0.1:8080", "0.0.0.0:8080": "127.0.0.1:8080", "[::]:8080": "127.0.0.1:8080",

@@ -36,16 +36,17 @@ func (u *Upstream) Defaults() {
 	u.Eject.Defaults()
 }
 
-// MaxTries bounds Retry.Tries.
+// MaxTries is the maximum of Retry.Tries.
 const MaxTries = 10
 
-// Canary says which requests go to an upstream's canary targets. When one kind of target can't be used, the other is.
+// Canary says which requests go to an upstream's canary targets. If no target of one kind is usable, the other kind is
+// used.
 type Canary struct {
 	Percent int    `yaml:"percent" doc:"Share of the requests, in percent, spread evenly."`
 	Header  string `yaml:"header" doc:"Field that decides for its request: always or never."`
 }
 
-// Concurrency bounds the requests that one target gets at once from this node: each needs a connection of its own.
+// Concurrency limits how many requests one target gets at once from this node; each needs its own connection.
 type Concurrency struct {
 	Max      TargetLimit `yaml:"max" doc:"Requests that one target gets at once; 0 for any number; auto to keep as many in flight as don't make it slower, and refuse others at once with 503."`
 	MaxQueue int         `yaml:"max_queue" doc:"With a number for max: requests that may wait until a target has room; others are refused with 503."`
@@ -55,13 +56,13 @@ type Concurrency struct {
 // Defaults sets what a configuration leaves out.
 func (c *Concurrency) Defaults() { c.MaxQueue, c.MaxWait = 100, Duration(time.Second) }
 
-// TargetLimit is a number of requests; 0 is no limit, LimitAuto one that follows what is measured.
+// TargetLimit is a number of requests; 0 means no limit, LimitAuto an adaptive one.
 type TargetLimit int
 
-// LimitAuto is the limit that follows the target's latency.
+// LimitAuto is a limit that adapts to the target's latency.
 const LimitAuto TargetLimit = -1
 
-// UnmarshalText reads a number or auto.
+// UnmarshalText parses a number or auto.
 func (l *TargetLimit) UnmarshalText(text []byte) error {
 	if string(text) == "auto" {
 		*l = LimitAuto
@@ -75,7 +76,7 @@ func (l *TargetLimit) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// TakesNumber says that a configuration may write it without quotes.
+// TakesNumber allows the value to be written without quotes.
 func (*TargetLimit) TakesNumber() {}
 
 // MarshalText writes the limit as UnmarshalText reads it.
@@ -89,14 +90,14 @@ func (l TargetLimit) String() string {
 	return strconv.Itoa(int(l))
 }
 
-// Balance says how a target is chosen: the one with the fewest requests in flight for its weight, of two drawn, or by a
-// hash of a part of the request.
+// Balance says how a target is chosen: of two random targets the one with fewer requests in flight for its weight, or
+// by a hash of a part of the request.
 type Balance struct {
 	Hash HashKind // empty for the fewest requests in flight
 	Name string   // of a header field or cookie
 }
 
-// HashKind is what a request's target depends on. See the constants.
+// HashKind is the part of a request that its target depends on.
 type HashKind string
 
 // The values of HashKind.
@@ -145,8 +146,8 @@ func (b Balance) String() string {
 	return "hash:" + string(b.Hash) + ":" + b.Name
 }
 
-// Retry says when a request that a target has failed is sent to another one. It may be repeated if its method is
-// idempotent (RFC 9110 §9.2.2), or nothing of it reached the target.
+// Retry says when a request that failed at a target is sent to another one. A request may be repeated if its method is
+// idempotent (RFC 9110 §9.2.2), or if nothing of it reached the target.
 type Retry struct {
 	Tries          int      `yaml:"tries" doc:"Targets that one request is sent to at most; 1 for no retries."`
 	On             Statuses `yaml:"on" doc:"Statuses of a target, from 500 to 599, that are a reason for a retry, as no answer always is. Add 500 if it tells of a sick instance, and not of a bug that every one has."`
@@ -157,22 +158,23 @@ type Retry struct {
 }
 
 // Defaults sets what a configuration leaves out.
-func (r *Retry) Defaults() { r.Tries, r.Budget, r.On = 3, 20, unserved() }
+func (r *Retry) Defaults() { r.Tries, r.Budget, r.On = 3, 20, unavailableStatuses() }
 
 // Statuses are statuses of responses.
 type Statuses []int
 
-// TakesOne says that a configuration may write one status without a list.
+// TakesOne allows a single status to be written without a list.
 func (Statuses) TakesOne() {}
 
-// Has reports whether the status is one of them.
+// Has reports whether the list contains the status.
 func (s Statuses) Has(status int) bool { return slices.Contains(s, status) }
 
-// unserved gives the statuses that say of a target that it can't serve at this moment, and nothing about the request
-// (RFC 9110 §15.6).
-func unserved() Statuses { return Statuses{502, 503, 504} }
+// unavailableStatuses returns the statuses that mean that a target can't serve requests at the moment, whatever the
+// request (RFC 9110 §15.6).
+func unavailableStatuses() Statuses { return Statuses{502, 503, 504} }
 
-// Eject says when a target rests. It is tried again after a second, and after longer and longer rests if it fails then.
+// Eject says when a target is ejected. It is tried again after a second, and after longer and longer times if it fails
+// then.
 type Eject struct {
 	On        Statuses `yaml:"on" doc:"Statuses, from 500 to 599, by which a target fails a request, as it does without an answer."`
 	Failures  int      `yaml:"failures" doc:"Requests in a row that a target fails until it rests; 0 for never."`
@@ -184,10 +186,10 @@ type Eject struct {
 
 // Defaults sets what a configuration leaves out.
 func (e *Eject) Defaults() {
-	e.On, e.Failures, e.Rate, e.Most, e.SlowStart = unserved(), 3, 50, 75, Duration(10*time.Second)
+	e.On, e.Failures, e.Rate, e.Most, e.SlowStart = unavailableStatuses(), 3, 50, 75, Duration(10*time.Second)
 }
 
-// UpstreamTarget is one address of an upstream. Of two targets the one with twice the weight gets twice the requests.
+// UpstreamTarget is one address of an upstream. A target with twice the weight gets twice the requests.
 type UpstreamTarget struct {
 	URL    BaseURL `yaml:"url" doc:"Base URL: http or https, host and port." required:"true"`
 	Weight int     `yaml:"weight" doc:"Share of the requests, relative to the other targets; of each address, if the host has several."`
@@ -197,26 +199,26 @@ type UpstreamTarget struct {
 // Defaults sets what a configuration leaves out.
 func (t *UpstreamTarget) Defaults() { t.Weight = 1 }
 
-// UnmarshalText reads the short form: just the URL.
+// UnmarshalText parses the short form, which is the URL.
 func (t *UpstreamTarget) UnmarshalText(text []byte) error {
 	t.Defaults()
 	return t.URL.UnmarshalText(text)
 }
 
-// BaseURL is scheme and authority of a target: http://127.0.0.1:3000.
+// BaseURL is the scheme and authority of a target, such as http://127.0.0.1:3000.
 type BaseURL string
 
-// UnmarshalText checks the URL; a path, query or user is refused, since requests are forwarded with their own path.
+// UnmarshalText checks the URL. A path, query or user is refused, since requests are forwarded with their own path.
 func (b *BaseURL) UnmarshalText(text []byte) error {
 	s := strings.TrimSuffix(string(text), "/")
 	u, err := url.Parse(s)
 	switch {
-	case strings.Contains(s, "@"): // first, and without the text: it may hold a password
+	case strings.Contains(s, "@"): // checked first, without showing the text: it may contain a password
 		return errors.New("target has a user: credentials don't belong into a target; write scheme, host and port")
 	case err != nil || !validAuthority(u) || (u.Scheme != "http" && u.Scheme != "https"):
 		ascii := ""
 		if err == nil {
-			ascii = inASCII(u.Hostname())
+			ascii = asciiHint(u.Hostname())
 		}
 		return fmt.Errorf("%q is not a target: write scheme, host and port, such as http://127.0.0.1:3000%s", text,
 			ascii)
@@ -228,7 +230,7 @@ func (b *BaseURL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// validAuthority reports whether the URL has a host and, if any, a port from 1 to 65535.
+// validAuthority reports whether the URL has a valid host and, if any, a port from 1 to 65535.
 func validAuthority(u *url.URL) bool {
 	odd := func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>\\^`{|}/?#@", c) }
 	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") || strings.ContainsFunc(u.Host, odd) {
@@ -238,7 +240,7 @@ func validAuthority(u *url.URL) bool {
 	return u.Port() == "" || (err == nil && port > 0)
 }
 
-// Health says how a target is checked: GET Path every Interval, healthy on a status from 200 to 399.
+// Health says how a target is checked: GET Path every Interval; a status from 200 to 399 is healthy.
 type Health struct {
 	Path     string   `yaml:"path" doc:"Path to GET; a status from 200 to 399 is healthy." required:"true"`
 	Interval Duration `yaml:"interval" doc:"Time between two checks of a target."`

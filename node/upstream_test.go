@@ -44,7 +44,7 @@ func TestTargetLimit(t *testing.T) {
 	}
 }
 
-// What is taken is written so that it is read as the same.
+// Accepted texts are written so that they are parsed as the same values.
 func FuzzUpstreamTexts(f *testing.F) {
 	for _, s := range []string{
 		"least", "hash:ip", "hash:header:X-A", "hash:cookie:a:b", "auto", "007", "SPDY/3.1",

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// Problem is one mistake in a configuration. Path and Other name places as keys and indexes: routes, 2, to.
+// Problem is one mistake in a configuration. Path and Other are paths of keys and indexes, such as routes, 2, to.
 type Problem struct {
 	Path    []string
-	Other   []string // another place that has a part in it; nil for none
+	Other   []string // another position that is involved; nil for none
 	Message string
 }
 
-// Validate finds what the types alone can't: missing names, impossible values, undeclared upstreams and limits,
-// ambiguous routes. It reports all of them, in the order of the file's sections.
+// Validate finds what the types alone don't: missing names, impossible values, undeclared upstreams and limits,
+// ambiguous routes. It reports all problems, in the order of the file's sections.
 func (c *Config) Validate() []Problem {
 	v := &validator{config: c}
 	v.node()
@@ -26,7 +26,7 @@ func (c *Config) Validate() []Problem {
 	v.admin()
 	v.mesh()
 	v.ports()
-	v.store()
+	v.cacheStore()
 	v.limits()
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		v.upstream(name, c.Upstreams[name])
@@ -44,22 +44,22 @@ type validator struct {
 	config   *Config
 	problems []Problem
 
-	upstreamsKnown, limitsKnown []string // names for nearest, in order
-	compared                    int      // names, by nearest
+	upstreamsKnown, limitsKnown []string // candidates for nearest, sorted
+	compared                    int      // names that nearest has looked at
 }
 
 func (v *validator) report(path []string, format string, args ...any) {
 	v.problems = append(v.problems, Problem{Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
-// check reports the message unless ok holds.
+// check reports the message unless ok is true.
 func (v *validator) check(ok bool, path []string, format string, args ...any) {
 	if !ok {
 		v.report(path, format, args...)
 	}
 }
 
-// declared checks that there is an upstream of the name.
+// declared checks that the upstream exists.
 func (v *validator) declared(path []string, name string) {
 	if _, ok := v.config.Upstreams[name]; !ok {
 		v.report(path, "upstream %q is not declared under upstreams%s", name,
@@ -67,12 +67,11 @@ func (v *validator) declared(path []string, name string) {
 	}
 }
 
-// maxCompared bounds how many names nearest looks at in all: thousands of slips among thousands of names would take
-// minutes, and nobody reads that many.
+// maxCompared is how many names nearest looks at in all: thousands of typos among thousands of names would take
+// minutes, and nobody reads that many suggestions.
 const maxCompared = 200_000
 
-// nearest completes a message about an unknown name by the known one that may be meant. known keeps the names from one
-// call to the next.
+// nearest returns a suggestion for a message about an unknown name. known caches the sorted names between calls.
 func (v *validator) nearest(name string, known *[]string, names iter.Seq[string]) string {
 	if *known == nil {
 		*known = slices.Sorted(names)
@@ -132,7 +131,7 @@ func (v *validator) admin() {
 	v.token([]string{"admin", "token"}, a.Token)
 }
 
-// token checks a secret without showing it.
+// token checks a secret. Its messages don't contain it.
 func (v *validator) token(path []string, token string) {
 	v.check(token == "" || len(token) >= 16, path, "token has %d characters: use 16 or more", len(token))
 	v.check(strings.Trim(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~") == "", path,
@@ -189,24 +188,24 @@ func (v *validator) cluster(m Mesh) {
 	v.token(at("token"), c.Token)
 }
 
-// peers checks that each can be reached, and is listed once: their number tells how many nodes must agree.
+// peers checks that each peer can be reached and is listed once: their number determines how many nodes must agree.
 func (v *validator) peers(path []string, peers []Address) {
 	seen := map[string]Address{}
 	for i, p := range peers {
 		at := append(slices.Clip(path), strconv.Itoa(i))
-		places := p.places()
-		v.check(len(places) > 0, at, "%s is not where a node can be reached: name host and port", p)
-		if j := slices.IndexFunc(places, func(place string) bool { return seen[place] != "" }); j >= 0 {
-			v.report(at, "%s is %s again: list each node once", p, seen[places[j]])
+		endpoints := p.endpoints()
+		v.check(len(endpoints) > 0, at, "%s is not where a node can be reached: name host and port", p)
+		if j := slices.IndexFunc(endpoints, func(endpoint string) bool { return seen[endpoint] != "" }); j >= 0 {
+			v.report(at, "%s is %s again: list each node once", p, seen[endpoints[j]])
 		}
-		for _, place := range places {
-			seen[place] = p
+		for _, endpoint := range endpoints {
+			seen[endpoint] = p
 		}
 	}
 }
 
-// retry checks when requests are repeated, and targets rest.
-func (v *validator) retry(at placed, u Upstream) {
+// retry checks when requests are repeated and targets are ejected.
+func (v *validator) retry(at keyPath, u Upstream) {
 	r, e := u.Retry, u.Eject
 	v.check(r.Tries >= 1 && r.Tries <= MaxTries, at("retry", "tries"), "%d is out of range: use 1 to %d", r.Tries,
 		MaxTries)
@@ -214,8 +213,8 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(r.TryTimeout >= 0, at("retry", "try_timeout"), "%s is negative: use 0s or more", r.TryTimeout.Std())
 	v.check(u.Timeout <= 0 || r.TryTimeout < u.Timeout, at("retry", "try_timeout"),
 		"%s leaves no time for another try: use less than the timeout of %s", r.TryTimeout.Std(), u.Timeout.Std())
-	v.statuses(at, "retry", r.On)
-	v.statuses(at, "eject", e.On)
+	v.failureStatuses(at, "retry", r.On)
+	v.failureStatuses(at, "eject", e.On)
 	v.check(e.Failures >= 0, at("eject", "failures"), "%d is out of range: use 1 or more, or 0 for never", e.Failures)
 	v.check(r.Hedge >= 0, at("retry", "hedge"), "%s is negative: use 0s or more", r.Hedge.Std())
 	v.check(u.Timeout <= 0 || r.Hedge < u.Timeout, at("retry", "hedge"),
@@ -229,9 +228,9 @@ func (v *validator) retry(at placed, u Upstream) {
 	v.check(e.SlowStart >= 0, at("eject", "slow_start"), "%s is negative: use 0s or more", e.SlowStart.Std())
 }
 
-// statuses checks what counts as a target's failure: a status below 500 tells of the request, and would do so at any
-// target.
-func (v *validator) statuses(at placed, key string, list Statuses) {
+// failureStatuses checks which statuses count as a target's failure. A status below 500 is about the request, and other
+// targets would return it too.
+func (v *validator) failureStatuses(at keyPath, key string, list Statuses) {
 	for i, status := range list {
 		path := at(key, "on", strconv.Itoa(i))
 		v.check(status >= 500 && status <= 599, path, "%d doesn't say that a target failed: use 500 to 599", status)
@@ -252,7 +251,7 @@ func (v *validator) upstream(name string, u Upstream) {
 	for i, t := range u.Targets {
 		path := at("targets", strconv.Itoa(i))
 		v.check(!seen[t.URL], path, "target %s is listed twice: give it a weight instead", t.URL)
-		v.notItself(path, t.URL)
+		v.notOwnEdge(path, t.URL)
 		v.check(t.Weight > 0 && t.Weight <= 1000, path, "weight %d is out of range: use 1 to 1000", t.Weight)
 		seen[t.URL] = true
 	}
@@ -275,7 +274,7 @@ func (v *validator) upstream(name string, u Upstream) {
 	}
 }
 
-// healthPath checks a path that is sent as it is.
+// healthPath checks a path that is sent unchanged.
 func (v *validator) healthPath(at []string, path string) {
 	encoded, err := EncodeWritten(path)
 	switch {
@@ -293,7 +292,7 @@ func (v *validator) concurrency(at func(...string) []string, c Concurrency) {
 		c.MaxWait.Std())
 	var standard Concurrency
 	standard.Defaults()
-	if c.Max <= 0 { // nobody waits
+	if c.Max <= 0 { // no request waits
 		v.check(c.MaxQueue == standard.MaxQueue, at("concurrency", "max_queue"),
 			"requests wait for a number of places only: set max to one, or leave max_queue out")
 		v.check(c.MaxWait == standard.MaxWait, at("concurrency", "max_wait"),
@@ -337,7 +336,7 @@ func (v *validator) route(i int) {
 	if r.To.Kind == KindUpstream {
 		v.declared(at("to"), r.To.Name)
 	}
-	v.ends(i, &r)
+	v.answers(i, &r)
 	if r.Gather != nil {
 		v.gather(i, &r)
 	}
@@ -372,7 +371,7 @@ func validFieldName(s string) bool {
 	return s != "" && strings.Trim(s, token) == ""
 }
 
-// routeNames reports routes that the configuration gives the same name. Derived names yield to them.
+// routeNames reports routes with the same configured name. Derived names avoid configured ones.
 func (v *validator) routeNames() {
 	first := map[string]int{}
 	for i := range v.config.Routes {

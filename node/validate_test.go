@@ -16,13 +16,13 @@ func TestDefaultIsValid(t *testing.T) {
 	}
 }
 
-// mistake is a change that makes a valid configuration wrong, and what is said of it.
+// mistake is a change that makes a valid configuration invalid, and the text of its problem.
 type mistake struct {
 	change func(c *node.Config)
 	want   string
 }
 
-// wantProblems makes each mistake in the place under which it stands, and wants to be told of that alone, each time.
+// wantProblems makes each mistake at the key under which it is listed, and expects that problem alone.
 func wantProblems(t *testing.T, mistakes map[string]mistake) {
 	t.Helper()
 	for place, m := range mistakes {
@@ -39,7 +39,7 @@ func wantProblems(t *testing.T, mistakes map[string]mistake) {
 	}
 }
 
-// TestValidate changes one thing of a valid configuration and looks at the problems, by place.
+// TestValidate changes one value of a valid configuration and checks the problem, by key.
 func TestValidate(t *testing.T) {
 	wantProblems(t, map[string]mistake{
 		"version":           {func(c *node.Config) { c.Version = 2 }, "version 2 is not supported"},
@@ -143,7 +143,7 @@ func TestValidateUpstreams(t *testing.T) {
 	})
 }
 
-// TestPeers tells which lists of a cluster's addresses are refused, and at which item.
+// TestPeers checks which lists of peers are refused, and at which item.
 func TestPeers(t *testing.T) {
 	for _, tc := range []struct {
 		peers []node.Address
@@ -197,7 +197,7 @@ func TestValidateFindsAll(t *testing.T) {
 	}
 }
 
-// valid gives a configuration without problems.
+// valid returns a configuration without problems.
 func valid(t *testing.T) *node.Config {
 	t.Helper()
 	c := node.Default()

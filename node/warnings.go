@@ -7,24 +7,24 @@ import (
 	"strings"
 )
 
-// Warnings finds what is valid but can hardly be meant, in the order of the file's sections. Each says what to do
-// about it. A configuration that has only warnings is used as it is. It must have passed Validate.
+// Warnings finds what is valid but probably a mistake, in the order of the file's sections. Each message says what to
+// do about it. A configuration with warnings works as it is. It must have passed Validate.
 func (c *Config) Warnings() []Problem {
 	v := &validator{config: c}
 	v.unusedUpstreams()
 	uses := v.upstreamUses()
 	v.unreachedTimeouts(uses)
-	v.cutTimeouts(uses)
-	v.cutCalls()
+	v.routeTimeouts(uses)
+	v.callTimeouts()
 	v.ownAdmin()
-	v.limitsOfNothing()
+	v.zeroLimits()
 	v.redirectsToThemselves()
-	v.unreplaced()
+	v.literalRefs()
 	return v.problems
 }
 
-// unusedUpstreams reports upstreams to which no request of this node can go. Other nodes of the mesh may have routes to
-// an upstream that is served here, so on a node that isn't alone only those count that others serve.
+// unusedUpstreams reports upstreams that no request of this node uses. In a mesh of several nodes, other nodes may use
+// an upstream that is served here, so only remote ones are reported.
 func (v *validator) unusedUpstreams() {
 	used := v.usedUpstreams()
 	shared := v.config.Mesh.URL != "" || v.config.Mesh.Cluster.Enabled()
@@ -35,7 +35,7 @@ func (v *validator) unusedUpstreams() {
 	}
 }
 
-// usedUpstreams names what routes, calls of gathers and members may call; * stands for all.
+// usedUpstreams returns the upstreams that routes, calls and members may use; * stands for all.
 func (v *validator) usedUpstreams() map[string]bool {
 	used := map[string]bool{}
 	for _, name := range v.config.Mesh.GatherUpstreams {
@@ -49,7 +49,7 @@ func (v *validator) usedUpstreams() map[string]bool {
 	return used
 }
 
-// targets lists whom the route asks: its own target, or those of its gather's calls.
+// targets returns the route's targets: its own, or those of its gather's calls.
 func (r *Route) targets() []Target {
 	if r.Gather == nil {
 		return []Target{r.To}
@@ -61,8 +61,8 @@ func (r *Route) targets() []Target {
 	return out
 }
 
-// unreplaced reports values that look as if something of the request stood in for a part of them, where nothing does.
-func (v *validator) unreplaced() {
+// literalRefs reports values that seem to contain references where none are replaced.
+func (v *validator) literalRefs() {
 	for i := range v.config.Routes {
 		r := &v.config.Routes[i]
 		at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }
@@ -81,7 +81,7 @@ func (v *validator) unreplaced() {
 	}
 }
 
-// plainValues looks for references in the values of fields or parameters, whose text is sent as it stands.
+// plainValues reports references in values of fields or parameters, which are sent unchanged.
 func (v *validator) plainValues(at []string, values map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		for _, ref := range refsIn(values[name]) {
@@ -90,15 +90,15 @@ func (v *validator) plainValues(at []string, values map[string]string) {
 	}
 }
 
-// plainBody looks for references to the request in a fixed body, which may well have other braces.
+// plainBody reports references to the request in a fixed body. Other braces are allowed in it.
 func (v *validator) plainBody(at []string, r *Route) {
 	for _, ref := range refsIn(r.Respond.Body) {
 		ofPath := slices.Contains(r.Path.Params(), ref.Param) || ref.Param == Rest
-		v.check(!ofPath && ref.ofRequest(r) == "", at, "%s isn't replaced here: the body is sent as it stands", ref)
+		v.check(!ofPath && ref.explain(r) == "", at, "%s isn't replaced here: the body is sent as it stands", ref)
 	}
 }
 
-// refsIn lists what would be references in a template.
+// refsIn returns what would be references in a template.
 func refsIn(text string) []Ref {
 	var refs []Ref
 	for {

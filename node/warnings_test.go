@@ -8,7 +8,7 @@ import (
 	"millrace/node"
 )
 
-// An upstream that nothing uses is told, unless other nodes may use what this one serves.
+// An unused upstream is reported, unless other nodes may use it.
 func TestUnusedUpstreamIsWarnedAbout(t *testing.T) {
 	cluster := func(c *node.Config) { c.Mesh.Cluster.Name = "prod" }
 	for name, tc := range map[string]struct {
@@ -50,7 +50,7 @@ func TestUnusedUpstreamIsWarnedAbout(t *testing.T) {
 	}
 }
 
-// Where the timeouts of a route and of its upstream differ, the longer one is told if it can't be reached.
+// If the timeouts of a route and its upstream differ, the longer one is reported if it can't be reached.
 func TestUselessTimeoutsAreWarnedAbout(t *testing.T) {
 	second := node.Duration(time.Second)
 	up := func(c *node.Config, d node.Duration) { change(c, func(u *node.Upstream) { u.Timeout = d }) }
@@ -132,7 +132,7 @@ func another(c *node.Config) {
 	c.Routes = append(c.Routes, r)
 }
 
-// gathers makes the first route one of a call.
+// gathers gives the first route a gather with one call.
 func gathers(c *node.Config, timeout node.Duration) {
 	r := &c.Routes[0]
 	call := node.Call{To: r.To, Method: "GET", Timeout: timeout}

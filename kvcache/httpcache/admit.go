@@ -9,39 +9,39 @@ import (
 	"millrace/node"
 )
 
-// Stored is what is kept about a response beside its fields and body: all that Judge needs.
+// Stored is what Judge needs to know about a stored response, besides its fields and body.
 type Stored struct {
 	Status               int
-	Requested            time.Time     // when the request was sent that it answered or that validated it
-	Received             time.Time     // when its head came
-	InitialAge           time.Duration // at that moment
+	Requested            time.Time     // when the request was sent that it answered, or that last validated it
+	Received             time.Time     // when its header arrived
+	InitialAge           time.Duration // age at Received
 	Lifetime             time.Duration
 	StaleWhileRevalidate time.Duration
 	StaleIfError         time.Duration
 	Flags                Flags
 }
 
-// Flags are the yes and no of a Stored.
+// Flags are properties of a Stored.
 type Flags uint16
 
-// The flags.
+// The flags of a Stored.
 const (
-	NoCache      Flags = 1 << iota // to be validated before each use
+	NoCache      Flags = 1 << iota // must be validated before each use
 	NoStale                        // never served stale, whatever happens (must-revalidate, proxy-revalidate, s-maxage)
-	Immutable                      // a reload doesn't ask again while it is fresh
+	Immutable                      // while it is fresh, a reload doesn't validate it
 	HasValidator                   // it has an ETag or a Last-Modified
 	Partial                        // only some bytes of the body are kept
-	NoTransform                    // the body may not be coded anew
-	Defaulted                      // its freshness is what the route says, not the origin
-	Unsaid                         // likewise, or what the heuristic says
-	Crossed                        // the request that it answered had an Origin, or it says itself which may read it
+	NoTransform                    // the body must not be transformed
+	Defaulted                      // its freshness comes from the route, not from the origin
+	Unsaid                         // its freshness comes from the route or from the heuristic
+	Crossed                        // it answered a request with Origin, or says itself which origins may read it
 	InBucket                       // its chunks were written to the bucket
 )
 
 // Has reports whether all of the flags are set.
 func (f Flags) Has(g Flags) bool { return f&g == g }
 
-// Reason says why a response isn't stored, or why a stored one isn't reused. "" means that nothing stands against it.
+// Reason says why a response isn't stored, or why a stored one isn't reused. "" means that nothing prevents it.
 type Reason string
 
 // The reasons, as Cache-Status and explain show them.
@@ -50,27 +50,27 @@ const (
 	ReasonStatus  Reason = "status"   // the status isn't final, or not understood
 	ReasonNoStore Reason = "no-store" // the origin forbids it
 	ReasonPrivate Reason = "private"  // it is for one user
-	// the request carries credentials and nothing says that the answer is for all.
+	// The request has credentials, and nothing says that the response is for everybody.
 	ReasonAuthorization Reason = "authorization"
-	ReasonVaryAny       Reason = "vary-any" // it depends on what can't be known
-	// it depends on a field of which nearly each client has its own value.
+	ReasonVaryAny       Reason = "vary-any" // it depends on something that can't be known
+	// It depends on a field with a different value for almost every client.
 	ReasonVaryTooMany Reason = "vary-unkeyed"
 	ReasonSetCookie   Reason = "set-cookie" // it sets a cookie
-	// nothing says how long it is fresh, and nothing to ask for news with.
+	// It has neither a freshness nor a validator.
 	ReasonFreshness Reason = "no-freshness"
-	ReasonPartial   Reason = "partial"          // a part of which nobody knows where it belongs
+	ReasonPartial   Reason = "partial"          // a part whose position in the body is unknown
 	ReasonRequest   Reason = "request-no-store" // the client forbids it
-	// the client sent cookies, and the origin doesn't say whether they matter.
+	// The client sent cookies, and the origin doesn't say whether they matter.
 	ReasonRequestCookie Reason = "request-cookie"
-	// the body is larger than the route caches, or than there is room for.
+	// The body is larger than the route caches, or than there is room for.
 	ReasonTooLarge Reason = "too-large"
-	ReasonVariants Reason = "variants"    // the URL has as many variants as it may
+	ReasonVariants Reason = "variants"    // the URL has the maximal number of variants
 	ReasonClock    Reason = "clock-ahead" // it is stale only because this node's clock is ahead of its Date
-	ReasonEndless  Reason = "endless"     // a stream of events that the origin doesn't call fresh
+	ReasonEndless  Reason = "endless"     // an endless stream that the origin doesn't call fresh
 )
 
-// Admit decides whether a response may be stored (RFC 9111 §3), and gives what is kept about it. The Control is that of
-// the response, for callers that need more of it.
+// Admit decides whether a response may be stored (RFC 9111 §3), and returns what is stored about it. It also returns
+// the response's Control.
 func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 	c := ResponseControl(resp.Header, r.Targets)
 	lifetime, by := r.lifetime(resp, &c)
@@ -100,14 +100,13 @@ func (r *Rules) Admit(req *Request, resp *Response) (Stored, Control, Reason) {
 	return s, c, ""
 }
 
-// cacheable reports whether origin or route have called the response cacheable at all (RFC 9111 §3), so that it may be
-// kept for validation though it isn't fresh. The window of a route in which stale content is good enough doesn't say
-// so.
+// cacheable reports whether the origin or the route has called the response cacheable (RFC 9111 §3), so that it may be
+// stored for validation even if it isn't fresh. A route's window for stale content isn't enough for that.
 func (r *Rules) cacheable(status int, c *Control, by source) bool {
 	return by == byOrigin || by == byRoute || c.Public || c.Present && HeuristicallyCacheable(status)
 }
 
-// forbids names the rule that a response breaks, in the order of RFC 9111 §3.
+// forbids returns the rule that a response breaks, in the order of RFC 9111 §3.
 func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Reason {
 	understood := Understood(resp.Status)
 	switch {
@@ -116,13 +115,13 @@ func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Rea
 		return ReasonMethod
 	case neverStored(resp.Status) || (!understood && c.MustUnderstand):
 		return ReasonStatus
-	case c.NoStore && (!c.overrules || !understood) && !r.Force:
+	case c.NoStore && (!c.overridesNoStore || !understood) && !r.Force:
 		return ReasonNoStore
 	case c.Private:
 		return ReasonPrivate
 	case r.RequestDirectives && requestNoStore(req):
 		return ReasonRequest
-	case req.Header.Has("Authorization") && !c.shared:
+	case req.Header.Has("Authorization") && !c.sharable:
 		return ReasonAuthorization
 	case by != byOrigin && endless(resp.Header):
 		return ReasonEndless
@@ -133,15 +132,15 @@ func (r *Rules) forbids(req *Request, resp *Response, c *Control, by source) Rea
 	return r.cookieForbids(resp.Header, by)
 }
 
-// endless reports whether a response goes on until somebody ends it, by what it is: a freshness that the origin hasn't
-// named says nothing of it.
+// endless reports whether a response of this type goes on until somebody ends it. A freshness that the origin hasn't
+// named doesn't apply to it.
 func endless(h node.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return node.SameName(trim(kind), "text/event-stream") || node.SameName(trim(kind), "multipart/x-mixed-replace")
 }
 
-// neverStored names the statuses that no header makes storable: those that aren't final, those that speak of one
-// request's conditions or range (304, 412, 416), and those that RFC 6585 forbids to store.
+// neverStored reports whether a status can't be stored whatever the fields say: it isn't final, it is about one
+// request's conditions or range (304, 412, 416), or RFC 6585 forbids it.
 func neverStored(status int) bool {
 	switch status {
 	case 304, 412, 416, 428, 429, 431, 511:
@@ -155,8 +154,9 @@ func requestNoStore(req *Request) bool {
 	return c.NoStore
 }
 
-// varyForbids reports whether the response depends on what makes it useless to others. Cookie, Authorization and
-// User-Agent have nearly as many values as there are clients, so they count only where the route names them.
+// varyForbids returns the reason if the response depends on fields that make it useless to others. Cookie,
+// Authorization and User-Agent have almost as many values as there are clients, so they are allowed only where the
+// route names them.
 func (r *Rules) varyForbids(h node.Header) Reason {
 	for _, name := range VaryNames(h) {
 		switch {
@@ -214,7 +214,7 @@ func window(named, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-// Understood reports whether the rules of a status are known here (RFC 9111 §3, RFC 9110 §15).
+// Understood reports whether the cache implements the rules of a status (RFC 9111 §3, RFC 9110 §15).
 func Understood(status int) bool {
 	switch status {
 	case 200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304, 307, 308,
@@ -226,14 +226,15 @@ func Understood(status int) bool {
 	return false
 }
 
-// Keep tells how long after it was received a response is worth its place: while it may be used in some way, at most
-// MaxKeep.
+// Keep returns how long after it was received a response is worth keeping: as long as it may be used in some way, at
+// most MaxKeep.
 func (s *Stored) Keep() time.Duration {
 	stale := max(s.StaleWhileRevalidate, s.StaleIfError, grace)
 	return min(max(s.Lifetime-s.InitialAge, 0)+stale, MaxKeep)
 }
 
-// unstored are the fields that are never kept: those of one connection are gone already, these belong to one answer.
+// unstored are the fields that are never stored because they belong to one response. Hop-by-hop fields are gone
+// already.
 var unstored = []string{
 	"Age", "Cache-Status", "Proxy-Status", "RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining",
 	"RateLimit-Reset", "X-Request-Id", "Content-Length",
@@ -241,9 +242,9 @@ var unstored = []string{
 	"Proxy-Authenticate", "Proxy-Authentication-Info", "Trailer",
 }
 
-// StoredHeader gives the fields that are kept of a response (RFC 9111 §3.1): without those of one connection or one
-// answer, those that no-cache= and private= name, the targeted field that is this cache's own, and the cookies that the
-// route strips. It makes a new list.
+// StoredHeader returns the fields of a response that are stored (RFC 9111 §3.1): without hop-by-hop fields, fields of
+// one response, those that no-cache= and private= name, this cache's own targeted field, and cookies if the route
+// strips them. It returns a new list.
 func (r *Rules) StoredHeader(h node.Header, c *Control) node.Header {
 	out := make(node.Header, 0, len(h))
 	for _, f := range h {

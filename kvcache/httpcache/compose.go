@@ -9,11 +9,11 @@ import (
 	"millrace/node"
 )
 
-// Compose gives the fields that say how a response may be cached which is made of others, with those header fields:
-// never for more, nor for longer, than each of them may be. ttl is what this cache gives responses whose origin names
-// no freshness, 0 for nothing, and forOne says that one of them is good for this request's client only. The fields are
-// Cache-Control, for all caches, and the targeted field for this one, which mustn't be sent further (RFC 9213); Vary,
-// and the tags with which parts can be purged.
+// Compose returns the caching fields of a response that is made of others with the given header fields. They allow no
+// more, and for no longer, than each of the parts. ttl is the freshness that this cache gives responses whose origin
+// names none, or 0. forOne means that one of the parts is for this request's client only. The fields are Cache-Control,
+// for all caches; the targeted field for this cache, which must not be sent further (RFC 9213); Vary; and the tags by
+// which parts can be purged.
 func Compose(parts []node.Header, now time.Time, ttl time.Duration, forOne bool) node.Header {
 	clients, own := newComposed(), newComposed()
 	var vary []string
@@ -21,7 +21,7 @@ func Compose(parts []node.Header, now time.Time, ttl time.Duration, forOne bool)
 	for _, h := range parts {
 		resp := &Response{Status: 200, Header: h, Requested: now, Received: now}
 		c := ParseControl(h, false)
-		c.SMaxAge = Absent // is not for clients, and other caches may do with less
+		c.SMaxAge = Absent // not meant for clients, and other caches may use less
 		clients.add(resp, &c)
 		c = ResponseControl(h, DefaultTargets)
 		own.add(resp, &c)
@@ -32,13 +32,13 @@ func Compose(parts []node.Header, now time.Time, ttl time.Duration, forOne bool)
 			}
 		}
 	}
-	if clients.silent {
-		clients.least = Absent
+	if clients.unspecified {
+		clients.minFreshness = Absent
 	}
-	if own.silent {
+	if own.unspecified {
 		own.private = own.private || (forOne && ttl > 0)
-		if own.least >= ttl { // then it is ttl that counts, if anything does
-			own.least = Absent
+		if own.minFreshness >= ttl { // then ttl counts, if anything does
+			own.minFreshness = Absent
 		}
 	}
 	if slices.Sort(vary); len(vary) > 0 {
@@ -53,34 +53,34 @@ func Compose(parts []node.Header, now time.Time, ttl time.Duration, forOne bool)
 	return out
 }
 
-// composed is what the directives of several responses say together.
+// composed combines the directives of several responses.
 type composed struct {
 	noStore, private, noCache, noStale, noTransform bool
 
-	shared bool          // each says that the answer to a request with Authorization is for all
-	silent bool          // one names no freshness
-	least  time.Duration // of the freshness that is left, of those that name one
+	sharable     bool          // each response may be stored although its request had Authorization
+	unspecified  bool          // a response names no freshness
+	minFreshness time.Duration // shortest remaining freshness of the responses that name one
 }
 
-func newComposed() composed { return composed{shared: true, least: Absent} }
+func newComposed() composed { return composed{sharable: true, minFreshness: Absent} }
 
-// add takes in one response.
+// add adds one response.
 func (c *composed) add(resp *Response, d *Control) {
 	c.noStore = c.noStore || d.NoStore
 	c.private = c.private || d.Private || len(d.PrivateFields) > 0 || resp.Header.Has("Set-Cookie")
 	c.noCache = c.noCache || d.NoCache || len(d.NoCacheFields) > 0
 	c.noStale = c.noStale || d.MustRevalidate || d.ProxyRevalidate || d.SMaxAge != Absent
 	c.noTransform = c.noTransform || d.NoTransform
-	c.shared = c.shared && d.shared
+	c.sharable = c.sharable && d.sharable
 	fresh, by := (&Rules{}).lifetime(resp, d)
 	if by != byOrigin {
-		c.silent = true
+		c.unspecified = true
 		return
 	}
-	restrict(&c.least, max(fresh-initialAge(resp), 0))
+	restrict(&c.minFreshness, max(fresh-initialAge(resp), 0))
 }
 
-// String writes the directives.
+// String returns the directives.
 func (c *composed) String() string {
 	if c.noStore {
 		return "no-store"
@@ -93,11 +93,11 @@ func (c *composed) String() string {
 	}
 	say(c.private, "private")
 	say(c.noCache, "no-cache")
-	if c.least != Absent {
-		out = append(out, "max-age="+strconv.FormatInt(int64(c.least/time.Second), 10))
-		say(c.shared && !c.private, "public")
+	if c.minFreshness != Absent {
+		out = append(out, "max-age="+strconv.FormatInt(int64(c.minFreshness/time.Second), 10))
+		say(c.sharable && !c.private, "public")
 	}
-	say(c.noStale, "proxy-revalidate") // which, unlike must-revalidate, doesn't say that it is for all (RFC 9111 §3.5)
+	say(c.noStale, "proxy-revalidate") // unlike must-revalidate it doesn't allow sharing (RFC 9111 §3.5)
 	say(c.noTransform, "no-transform")
 	return strings.Join(out, ", ")
 }

@@ -8,8 +8,8 @@ import (
 	"millrace/node"
 )
 
-// A response made of others may be cached as the one of them that may be cached least.
-func TestCompose(t *testing.T) {
+// A composed response may be cached no more than the most restricted of its parts.
+func TestComposeIsNoFresherThanItsParts(t *testing.T) {
 	fields := func(pairs ...string) (h node.Header) {
 		for i := 0; i < len(pairs); i += 2 {
 			h.Add(pairs[i], pairs[i+1])

@@ -11,7 +11,7 @@ import (
 )
 
 // Control is what the directives of Cache-Control, or of a targeted field in its place, say together (RFC 9111 §5.2).
-// Times that are absent are negative.
+// Times that aren't named are Absent.
 type Control struct {
 	NoStore, NoCache, Private, Public      bool
 	MustRevalidate, ProxyRevalidate        bool
@@ -21,20 +21,20 @@ type Control struct {
 	MaxAge, SMaxAge                        time.Duration
 	StaleWhileRevalidate, StaleIfError     time.Duration
 	MaxStale, MinFresh                     time.Duration // of requests
-	// a targeted field decided: Cache-Control and Expires don't count
+	// The directives are from a targeted field: Cache-Control and Expires don't count.
 	Targeted bool
-	Present  bool // there was any directive
+	Present  bool // there was at least one directive
 
-	// one that can be read says that the answer to a request with Authorization is for all (RFC 9111 §3.5)
-	shared bool
-	// must-understand, and it can be read: no-store counts only where the status isn't understood (§5.2.2.3)
-	overrules bool
+	// A valid directive allows storing the response to a request with Authorization (RFC 9111 §3.5).
+	sharable bool
+	// There is a valid must-understand: no-store counts only if the status isn't understood (§5.2.2.3).
+	overridesNoStore bool
 }
 
-// Absent is the value of a time that no directive named.
+// Absent is the value of a time that no directive names.
 const Absent time.Duration = -1
 
-// Forever is the time of a max-stale without argument.
+// Forever is the time of a max-stale without an argument.
 const Forever time.Duration = 1<<63 - 1
 
 func newControl() Control {
@@ -44,14 +44,14 @@ func newControl() Control {
 	}
 }
 
-// ParseControl reads Cache-Control. Names have no case; of a directive that is repeated the most restrictive counts; an
-// argument that can't be read makes a response stale (RFC 9111 §4.2.1, §5.2). Pragma: no-cache counts where there is no
-// Cache-Control, in requests only (§5.4), for which request is true.
+// ParseControl parses Cache-Control. Names are case-insensitive. Of a repeated directive the most restrictive one
+// counts. An invalid argument makes a response stale (RFC 9111 §4.2.1, §5.2). In a request (request is true), Pragma:
+// no-cache counts if there is no Cache-Control (§5.4).
 func ParseControl(h node.Header, request bool) Control {
 	c := newControl()
 	lines := h.Values("Cache-Control")
 	for _, p := range pairs(lines) {
-		c.take(p)
+		c.add(p)
 	}
 	if request && len(lines) == 0 {
 		c.NoCache = slices.ContainsFunc(pairs(h.Values("Pragma")), func(p pair) bool { return p.name == "no-cache" })
@@ -59,27 +59,27 @@ func ParseControl(h node.Header, request bool) Control {
 	return c
 }
 
-// take adds one directive.
-func (c *Control) take(p pair) {
+// add adds one directive.
+func (c *Control) add(p pair) {
 	c.Present = true
-	plain := !p.bad && !p.hasArg // an argument where there is none could take back what the name allows
+	plain := !p.malformed && !p.hasArg // an unexpected argument could restrict what the name allows
 	switch p.name {
 	case "":
-		c.unreadable(p.arg)
+		c.addUnreadable(p.arg)
 	case "no-store":
 		c.NoStore = true
 	case "no-cache":
-		c.qualified(p, &c.NoCache, &c.NoCacheFields)
+		c.addQualified(p, &c.NoCache, &c.NoCacheFields)
 	case "private":
-		c.qualified(p, &c.Private, &c.PrivateFields)
+		c.addQualified(p, &c.Private, &c.PrivateFields)
 	case "public":
-		c.Public, c.shared = c.Public || plain, c.shared || plain
+		c.Public, c.sharable = c.Public || plain, c.sharable || plain
 	case "must-revalidate":
-		c.MustRevalidate, c.shared = true, c.shared || plain
+		c.MustRevalidate, c.sharable = true, c.sharable || plain
 	case "proxy-revalidate":
 		c.ProxyRevalidate = true
 	case "must-understand":
-		c.MustUnderstand, c.overrules = true, c.overrules || plain
+		c.MustUnderstand, c.overridesNoStore = true, c.overridesNoStore || plain
 	case "no-transform":
 		c.NoTransform = true
 	case "immutable":
@@ -87,13 +87,13 @@ func (c *Control) take(p pair) {
 	case "only-if-cached":
 		c.OnlyIfCached = true
 	default:
-		c.takeTime(p)
+		c.addTime(p)
 	}
 }
 
-// unreadable notes an element of which nobody knows what was meant, as "private; max-age=60": it counts for what
-// forbids most among its words, and at least the response is validated before each use.
-func (c *Control) unreadable(text string) {
+// addUnreadable adds an element that can't be parsed, such as "private; max-age=60". It counts as the most restrictive
+// of its words, and at least makes the response be validated before each use.
+func (c *Control) addUnreadable(text string) {
 	c.NoCache = true
 	for word := range strings.FieldsFuncSeq(strings.ToLower(text), func(r rune) bool { return !isToken(string(r)) }) {
 		c.NoStore = c.NoStore || word == "no-store"
@@ -101,13 +101,13 @@ func (c *Control) unreadable(text string) {
 	}
 }
 
-// qualified notes a directive that may name fields; if it can't be read, it counts for the whole response.
-func (c *Control) qualified(p pair, whole *bool, fields *[]string) {
-	if !p.hasArg || p.bad {
+// addQualified adds a directive that may name fields. If they can't be parsed, it applies to the whole response.
+func (c *Control) addQualified(p pair, whole *bool, fields *[]string) {
+	if !p.hasArg || p.malformed {
 		*whole = true
 		return
 	}
-	names := words([]string{p.arg})
+	names := splitList([]string{p.arg})
 	if len(names) == 0 || slices.ContainsFunc(names, func(n string) bool { return !isToken(n) }) {
 		*whole = true
 		return
@@ -115,10 +115,10 @@ func (c *Control) qualified(p pair, whole *bool, fields *[]string) {
 	*fields = append(*fields, names...)
 }
 
-func (c *Control) takeTime(p pair) {
+func (c *Control) addTime(p pair) {
 	n, ok := seconds(p.arg)
 	d := time.Duration(n) * time.Second
-	if ok = ok && !p.bad; !ok {
+	if ok = ok && !p.malformed; !ok {
 		d = 0
 	}
 	switch p.name {
@@ -126,7 +126,7 @@ func (c *Control) takeTime(p pair) {
 		restrict(&c.MaxAge, d)
 	case "s-maxage":
 		restrict(&c.SMaxAge, d)
-		c.shared = c.shared || ok
+		c.sharable = c.sharable || ok
 	case "stale-while-revalidate":
 		restrict(&c.StaleWhileRevalidate, d)
 	case "stale-if-error":
@@ -141,15 +141,15 @@ func (c *Control) takeTime(p pair) {
 	}
 }
 
-// restrict keeps the smaller of two times, whichever is there.
+// restrict stores the smaller of two times, ignoring an absent one.
 func restrict(have *time.Duration, d time.Duration) {
 	if *have == Absent || d < *have {
 		*have = d
 	}
 }
 
-// ResponseControl gives the directives that count for this cache: those of the first targeted field that is present and
-// valid (RFC 9213 §2.2), or else those of Cache-Control. targets names the targeted fields in their order.
+// ResponseControl returns the directives that apply to this cache: those of the first targeted field that is present
+// and valid (RFC 9213 §2.2), otherwise those of Cache-Control. targets are the names of the targeted fields in order.
 func ResponseControl(h node.Header, targets []string) Control {
 	for _, name := range targets {
 		if c, ok := parseTargeted(h.Values(name)); ok {
@@ -159,7 +159,7 @@ func ResponseControl(h node.Header, targets []string) Control {
 	return ParseControl(h, false)
 }
 
-// parseTargeted reads a targeted field: a Dictionary (RFC 9213 §2.1). One that is empty or can't be parsed is ignored.
+// parseTargeted parses a targeted field, a Dictionary (RFC 9213 §2.1). An empty or invalid one is ignored.
 func parseTargeted(lines []string) (Control, bool) {
 	if len(lines) == 0 {
 		return Control{}, false
@@ -172,33 +172,33 @@ func parseTargeted(lines []string) (Control, bool) {
 	c.Targeted = true
 	for _, name := range dict.Names() {
 		member, _ := dict.Get(name)
-		c.take(targetedPair(name, member))
+		c.add(targetedPair(name, member))
 	}
 	return c, true
 }
 
-// targetedPair writes a member of the dictionary as the directive that it stands for. A value of a type that the
-// directive doesn't have is a bad argument, and so is false, which RFC 9213 §2.1 gives no meaning.
+// targetedPair converts a member of the dictionary to the directive that it stands for. A value of the wrong type is an
+// invalid argument, and so is false, to which RFC 9213 §2.1 gives no meaning.
 func targetedPair(name string, m httpsfv.Member) pair {
 	p := pair{name: name, hasArg: true}
 	item, ok := m.(httpsfv.Item)
 	if !ok {
-		p.bad = true
+		p.malformed = true
 		return p
 	}
 	switch v := item.Value.(type) {
 	case bool:
-		p.hasArg, p.bad = false, !v
+		p.hasArg, p.malformed = false, !v
 	case int64:
 		if p.arg = digits(v); p.arg == "" {
-			p.bad = true
+			p.malformed = true
 		}
 	case string:
-		p.arg, p.bad = v, name != "no-cache" && name != "private"
+		p.arg, p.malformed = v, name != "no-cache" && name != "private"
 	case httpsfv.Token:
-		p.arg, p.bad = string(v), name != "no-cache" && name != "private"
+		p.arg, p.malformed = string(v), name != "no-cache" && name != "private"
 	default:
-		p.bad = true
+		p.malformed = true
 	}
 	return p
 }

@@ -15,9 +15,9 @@ const (
 	zone       = " GMT"
 )
 
-// ParseDate reads an HTTP date strictly (RFC 9110 §5.6.7): only the three forms, only GMT, exact spacing, but letters
-// in any case, as caches do (RFC 9111 §4.2). now decides the century of RFC 850's two-digit years: its own, or the one
-// before if that would be over 50 years ahead.
+// ParseDate parses an HTTP date strictly (RFC 9110 §5.6.7): only the three forms, only GMT and exact spacing, but in
+// any case of letters, as caches should (RFC 9111 §4.2). now decides the century of RFC 850's two-digit years: its own,
+// or the previous one if the date would be over 50 years ahead.
 func ParseDate(s string, now time.Time) (time.Time, bool) {
 	switch {
 	case len(s) == len(imfFixdate) && s[3] == ',', len(s) == len(asctime) && s[3] == ' ':
@@ -43,10 +43,10 @@ func ParseDate(s string, now time.Time) (time.Time, bool) {
 	if moved.After(now.AddDate(50, 0, 0)) {
 		moved = t.AddDate(years-100, 0, 0)
 	}
-	return moved, moved.Day() == t.Day() // 29 February isn't in each century
+	return moved, moved.Day() == t.Day() // 29 February isn't in every century
 }
 
-// isDay reports whether s is the name of a day. It needn't fit the date.
+// isDay reports whether s is the name of a day. It needn't match the date.
 func isDay(s string, short bool) bool {
 	for d := time.Sunday; d <= time.Saturday; d++ {
 		name := d.String()
@@ -60,8 +60,8 @@ func isDay(s string, short bool) bool {
 	return false
 }
 
-// parseExactly takes only what it would write itself, but for the case of letters: time.Parse is lenient about digits
-// and spaces, and strict about the zone's case.
+// parseExactly accepts only what it would format itself, in any case of letters. time.Parse alone is lenient about
+// digits and spaces, and strict about the zone's case.
 func parseExactly(layout, s string) (time.Time, bool) {
 	if n := len(s) - len(zone); n > 0 && s[n:] != zone && node.SameName(s[n:], zone) {
 		s = s[:n] + zone
@@ -73,5 +73,5 @@ func parseExactly(layout, s string) (time.Time, bool) {
 	return t.UTC(), node.SameName(t.UTC().Format(layout), s)
 }
 
-// FormatDate writes a date in the preferred form.
+// FormatDate formats a date in the preferred form.
 func FormatDate(t time.Time) string { return t.UTC().Format(imfFixdate) }

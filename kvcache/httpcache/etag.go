@@ -2,7 +2,7 @@ package httpcache
 
 import "strings"
 
-// parseETag reads one entity tag at the beginning of s (RFC 9110 §8.8.3): opaque keeps its quotes.
+// parseETag parses an entity tag at the start of s (RFC 9110 §8.8.3). opaque includes its quotes.
 func parseETag(s string) (opaque string, weak bool, rest string, ok bool) {
 	if strings.HasPrefix(s, "W/") {
 		weak, s = true, s[2:]
@@ -23,17 +23,17 @@ func strongETag(value string) bool {
 	return ok && !weak && rest == ""
 }
 
-// SameStrongly compares two entity tags strongly (RFC 9110 §8.8.3.2): both strong and equal.
+// SameStrongly compares two entity tags strongly (RFC 9110 §8.8.3.2): both are strong and equal.
 func SameStrongly(a, b string) bool { return a == b && strongETag(a) }
 
-// sameWeakly compares without regard to weakness (RFC 9110 §8.8.3.2).
+// sameWeakly compares two entity tags weakly (RFC 9110 §8.8.3.2).
 func sameWeakly(a, b string) bool {
 	x, _, restX, okX := parseETag(a)
 	y, _, restY, okY := parseETag(b)
 	return okX && okY && restX == "" && restY == "" && x == y
 }
 
-// matchesAny reports whether a list of entity tags, or *, holds one that is weakly the same (RFC 9110 §13.1.2).
+// matchesAny reports whether a list of entity tags, or *, matches etag weakly (RFC 9110 §13.1.2).
 func matchesAny(lines []string, etag string) bool {
 	for _, line := range lines {
 		line = trim(line)

@@ -76,8 +76,8 @@ func FuzzDate(f *testing.F) {
 			"Mon Jan _2 15:04:05 2006",
 		} {
 			written := got.Format(layout)
-			_, want, _ := strings.Cut(written, " ")                               // the day's name needn't fit
-			if _, have, _ := strings.Cut(value, " "); node.SameName(have, want) { // nor is the case of letters
+			_, want, _ := strings.Cut(written, " ")                               // the day's name needn't match
+			if _, have, _ := strings.Cut(value, " "); node.SameName(have, want) { // nor the case of letters
 				if again, ok := httpcache.ParseDate(httpcache.FormatDate(got), now); !ok || !again.Equal(got) {
 					t.Errorf("%q: %v is read back as %v", value, got, again)
 				}
@@ -107,7 +107,7 @@ func FuzzRange(f *testing.F) {
 				t.Errorf("%v of %d is read back as %v of %d", s, length, again, total)
 			}
 		}
-		if len(spans) > 0 && length < 1e17 { // the sum of the lengths fits
+		if len(spans) > 0 && length < 1e17 { // the sum of the lengths doesn't overflow
 			httpcache.NewMultipart(spans, length, value, value)
 		}
 		if s, total, ok := httpcache.ParseContentRange(value); ok && (s.First < 0 || s.Last < s.First ||

@@ -9,8 +9,8 @@ import (
 	"millrace/node"
 )
 
-// Invalidates reports whether a response to the method makes stored responses of its URI invalid (RFC 9111 §4.4): an
-// unsafe method, or one that isn't known, with a status that is no error.
+// Invalidates reports whether a response to the method makes stored responses of its URI invalid (RFC 9111 §4.4): the
+// method is unsafe or unknown, and the status isn't an error.
 func Invalidates(method string, status int) bool {
 	switch method {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "REPORT", "SEARCH":
@@ -19,8 +19,8 @@ func Invalidates(method string, status int) bool {
 	return status >= 200 && status < 400
 }
 
-// Invalidated lists the URIs beside the target's own that such a response makes invalid: those of Location and
-// Content-Location, if they are of the same origin (RFC 9111 §4.4). target is an absolute URI.
+// Invalidated returns the URIs that such a response makes invalid besides the target's: those of Location and
+// Content-Location, if they have the same origin (RFC 9111 §4.4). target is an absolute URI.
 func Invalidated(target string, h node.Header) []string {
 	base, err := url.Parse(target)
 	if err != nil {
@@ -42,7 +42,7 @@ func Invalidated(target string, h node.Header) []string {
 	return out
 }
 
-// authority is the host in lower case, and the port, if it isn't the scheme's own (RFC 9110 §4.2.3).
+// authority returns the host in lower case and the port, without the scheme's default port (RFC 9110 §4.2.3).
 func authority(u *url.URL) string {
 	port := u.Port()
 	if u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
@@ -51,17 +51,17 @@ func authority(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + ":" + port
 }
 
-// maxTags bounds the tags of one response, each of at most maxTag bytes.
+// maxTags is how many tags a response may have, each of at most maxTag bytes.
 const (
 	maxTags = 64
 	maxTag  = 256
 )
 
-// Tags lists what a response says that it belongs to: Cache-Tag (words between commas or spaces), Surrogate-Key and
-// xkey (between spaces), and Cache-Groups, which belong to one origin (RFC 9875 §2) and so carry it before them.
+// Tags returns the tags of a response: the words of Cache-Tag, Surrogate-Key and xkey, between commas or spaces, and
+// those of Cache-Groups, which are prefixed with their origin, since a group belongs to one origin (RFC 9875 §2).
 func Tags(h node.Header, origin string) []string {
 	var out []string
-	for _, group := range groups(h.Values("Cache-Groups")) { // first, as RFC 9875 §2 says how many must count
+	for _, group := range groups(h.Values("Cache-Groups")) { // first: RFC 9875 §2 says how many must be supported
 		out = append(out, GroupTag(origin, group))
 	}
 	for _, f := range h {
@@ -78,15 +78,15 @@ func Tags(h node.Header, origin string) []string {
 	return out
 }
 
-// tagField names the fields of tags that belong to no origin.
+// tagField reports whether a field has tags that belong to no origin.
 func tagField(name string) bool {
 	return node.SameName(name, "Cache-Tag") || node.SameName(name, "Surrogate-Key") || node.SameName(name, "xkey")
 }
 
-// GroupTag is the tag of a cache group of an origin (scheme and authority).
+// GroupTag returns the tag of a cache group of an origin (scheme and authority).
 func GroupTag(origin, group string) string { return origin + " " + group }
 
-// InvalidatedGroups lists the groups that an unsafe request's response makes invalid, as tags (RFC 9875 §3).
+// InvalidatedGroups returns the groups that the response to an unsafe request makes invalid, as tags (RFC 9875 §3).
 func InvalidatedGroups(h node.Header, origin string) []string {
 	var out []string
 	for _, group := range groups(h.Values("Cache-Group-Invalidation")) {
@@ -95,7 +95,8 @@ func InvalidatedGroups(h node.Header, origin string) []string {
 	return out
 }
 
-// groups reads a list of strings (RFC 9875 §2): at least 32 of 32 characters must count, here maxTags of maxTag.
+// groups parses a list of strings (RFC 9875 §2). At least 32 groups of 32 characters must be supported; here it is
+// maxTags of maxTag bytes.
 func groups(lines []string) []string {
 	if len(lines) == 0 {
 		return nil

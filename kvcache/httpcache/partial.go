@@ -2,18 +2,18 @@ package httpcache
 
 import "slices"
 
-// Parts are the spans of a body that are kept, sorted, neither overlapping nor touching, and their bytes.
+// Parts are the stored spans of a body with their bytes. They are sorted and neither overlap nor touch.
 type Parts struct {
 	Length int64 // of the whole body
 	Spans  []Span
 	Bytes  [][]byte
 }
 
-// MaxParts bounds the spans of one body: what reads them looks at each.
+// MaxParts limits the spans of one body, since readers look at each.
 const MaxParts = 64
 
-// Add puts another span in place (RFC 9111 §3.4). The caller has made sure that both belong to one representation.
-// Where it overlaps what is there, its own bytes count. It makes new lists and shares bytes.
+// Add adds a span (RFC 9111 §3.4). The caller has checked that both belong to one representation. Where the spans
+// overlap, the new bytes win. It returns new lists and shares bytes.
 func (p Parts) Add(s Span, b []byte) Parts {
 	out := Parts{Length: p.Length}
 	add := func(s Span, b []byte) {
@@ -57,7 +57,7 @@ func (p Parts) Whole() bool {
 	return len(p.Spans) == 1 && p.Spans[0] == Span{0, p.Length - 1}
 }
 
-// Find gives the bytes of a span, if all of them are kept.
+// Find returns the bytes of a span if all of them are stored.
 func (p Parts) Find(s Span) ([]byte, bool) {
 	if s.Len() <= 0 {
 		return nil, true
@@ -70,8 +70,8 @@ func (p Parts) Find(s Span) ([]byte, bool) {
 	return nil, false
 }
 
-// Missing gives the span from the first byte that isn't kept to the last one, unless all of the body would be it, or
-// nothing.
+// Missing returns the span from the first missing byte to the last one. It returns none if that would be the whole
+// body, or nothing is missing.
 func (p Parts) Missing() (Span, bool) {
 	gap := Span{0, p.Length - 1}
 	if n := len(p.Spans); n > 0 {
@@ -88,7 +88,7 @@ func (p Parts) Missing() (Span, bool) {
 	return gap, true
 }
 
-// Around gives the bytes before and behind a span, which Missing gave.
+// Around returns the bytes before and after a span from Missing.
 func (p Parts) Around(gap Span) (before, after []byte) {
 	before, _ = p.Find(Span{0, gap.First - 1})
 	after, _ = p.Find(Span{gap.Last + 1, p.Length - 1})

@@ -11,18 +11,18 @@ import (
 	"millrace/node"
 )
 
-// Span is a part of a body: from First to Last, both included, as in bytes=0-499.
+// Span is a part of a body, from First to Last inclusive, as in bytes=0-499.
 type Span struct{ First, Last int64 }
 
-// Len is the number of bytes.
+// Len returns the number of bytes.
 func (s Span) Len() int64 { return s.Last - s.First + 1 }
 
-// String writes the span as a Range field does.
+// String formats the span as in a Range field.
 func (s Span) String() string {
 	return "bytes=" + strconv.FormatInt(s.First, 10) + "-" + strconv.FormatInt(s.Last, 10)
 }
 
-// Ask writes the span of a body of that length as a Range field does: open if it goes on to the end.
+// Ask formats the span as in a Range field for a body of that length. It is open if it extends to the end.
 func (s Span) Ask(length int64) string {
 	if s.Last == length-1 {
 		return "bytes=" + strconv.FormatInt(s.First, 10) + "-"
@@ -30,22 +30,22 @@ func (s Span) Ask(length int64) string {
 	return s.String()
 }
 
-// RangeUse says what a Range field asks of a body.
+// RangeUse says what a Range field means for a body.
 type RangeUse int
 
-// The uses.
+// The values of RangeUse.
 const (
-	RangeNone RangeUse = iota // none, or one that is to be ignored: the whole body
+	RangeNone RangeUse = iota // no range, or one to ignore: the whole body
 	RangeSome                 // the spans
 	RangeBad                  // 416: no byte of it exists
 )
 
-// maxSpans bounds what one request may ask for: more, or much overlap, is an attack and is ignored (RFC 9110 §14.2).
+// maxSpans is how many ranges a request may have. More, or much overlap, is an attack and is ignored (RFC 9110 §14.2).
 const maxSpans = 16
 
-// ParseRange reads Range for a body of that length (RFC 9110 §14.1.2): single, several, open and suffix ranges. One
-// that isn't in bytes, or can't be read, is ignored, and so is any of an empty body, for clients that ask for ranges of
-// everything.
+// ParseRange parses Range for a body of that length (RFC 9110 §14.1.2): single, several, open and suffix ranges. A
+// field that isn't in bytes or can't be parsed is ignored. So is any range of an empty body, for clients that always
+// send one.
 func ParseRange(value string, length int64) ([]Span, RangeUse) {
 	unit, set, ok := strings.Cut(value, "=")
 	if !ok || !strings.EqualFold(unit, "bytes") || length <= 0 {
@@ -76,8 +76,8 @@ func ParseRange(value string, length int64) ([]Span, RangeUse) {
 	return coalesce(spans), RangeSome
 }
 
-// coalesce makes one span of those that overlap, where the first of them stands (RFC 9110 §15.3.7.2), so that no byte
-// is given twice.
+// coalesce merges spans that overlap, at the position of the first one (RFC 9110 §15.3.7.2), so that no byte is sent
+// twice.
 func coalesce(spans []Span) []Span {
 	out := spans[:0]
 	for _, s := range spans {
@@ -125,7 +125,7 @@ func position(s string) (int64, bool) {
 	return n, err == nil
 }
 
-// overlap counts how many spans overlap another.
+// overlap returns how many spans overlap another one.
 func overlap(spans []Span) int {
 	sorted := slices.SortedFunc(slices.Values(spans), func(a, b Span) int {
 		return int(min(max(a.First-b.First, -1), 1))
@@ -140,8 +140,8 @@ func overlap(spans []Span) int {
 	return n
 }
 
-// RangeApplies reports whether If-Range lets the range count (RFC 9110 §13.1.5): its entity tag is strongly the stored
-// one's, or its date exactly the Last-Modified, which must be strong itself, a minute older than Date.
+// RangeApplies reports whether If-Range allows the range (RFC 9110 §13.1.5): its entity tag strongly matches the stored
+// one, or its date equals the stored Last-Modified, which must be strong itself.
 func RangeApplies(request, stored node.Header, now time.Time) bool {
 	values := request.Values("If-Range")
 	switch len(values) {
@@ -159,16 +159,16 @@ func RangeApplies(request, stored node.Header, now time.Time) bool {
 	return ok && value == stored.Get("Last-Modified") && strongDate(stored, now)
 }
 
-// strongDate reports whether a Last-Modified is a strong validator: it is so much older than Date that nothing can have
-// changed twice in its second, even if two clocks made them (RFC 9110 §8.8.2.2).
+// strongDate reports whether a Last-Modified is a strong validator: at least a minute older than Date. Then the content
+// can't have changed twice within its second, even if two clocks are involved (RFC 9110 §8.8.2.2).
 func strongDate(h node.Header, now time.Time) bool {
 	modified, okModified := ParseDate(h.Get("Last-Modified"), now)
 	made, okMade := ParseDate(h.Get("Date"), now)
 	return okModified && okMade && made.Sub(modified) >= time.Minute
 }
 
-// RangeCondition is the value of If-Range that asks for a range of the stored representation and of no other: its
-// strong validator, "" if it has none.
+// RangeCondition returns the value of If-Range that asks for a range of exactly the stored representation: its strong
+// validator, or "" if it has none.
 func RangeCondition(stored node.Header, now time.Time) string {
 	switch etag := stored.Get("ETag"); {
 	case strongETag(etag):
@@ -179,15 +179,15 @@ func RangeCondition(stored node.Header, now time.Time) string {
 	return ""
 }
 
-// SameRepresentation reports whether two responses have bytes of one representation, since they share a strong
-// validator (RFC 9111 §3.4).
+// SameRepresentation reports whether two responses have bytes of one representation: they share a strong validator (RFC
+// 9111 §3.4).
 func SameRepresentation(a, b node.Header, now time.Time) bool {
 	condition := RangeCondition(a, now)
 	return condition != "" && condition == RangeCondition(b, now)
 }
 
-// OtherRepresentation reports whether two responses are known to be of different representations, by the validators
-// that both have.
+// OtherRepresentation reports whether two responses are known to be of different representations, because a validator
+// that both have differs.
 func OtherRepresentation(a, b node.Header) bool {
 	if x, y := a.Get("ETag"), b.Get("ETag"); x != "" && y != "" {
 		return x != y && !sameWeakly(x, y)
@@ -196,16 +196,16 @@ func OtherRepresentation(a, b node.Header) bool {
 	return x != "" && y != "" && x != y
 }
 
-// ContentRange is the field of a part (RFC 9110 §14.4).
+// ContentRange returns the Content-Range of a part (RFC 9110 §14.4).
 func ContentRange(s Span, length int64) string {
 	return "bytes " + strconv.FormatInt(s.First, 10) + "-" + strconv.FormatInt(s.Last, 10) + "/" +
 		strconv.FormatInt(length, 10)
 }
 
-// UnsatisfiedRange is the field of a 416.
+// UnsatisfiedRange returns the Content-Range of a 416.
 func UnsatisfiedRange(length int64) string { return "bytes */" + strconv.FormatInt(length, 10) }
 
-// ParseContentRange reads the field of a 206 whose whole length is known.
+// ParseContentRange parses the Content-Range of a 206 with a known length.
 func ParseContentRange(value string) (s Span, length int64, ok bool) {
 	set, ok := strings.CutPrefix(value, "bytes ")
 	if !ok {
@@ -222,15 +222,15 @@ func ParseContentRange(value string) (s Span, length int64, ok bool) {
 	return Span{a, b}, length, true
 }
 
-// OpenContentRange reports whether a field of a 206 leaves the whole length open, as in bytes 0-4/*.
+// OpenContentRange reports whether the Content-Range of a 206 has no length, as in bytes 0-4/*.
 func OpenContentRange(value string) bool {
 	known, open := strings.CutSuffix(value, "/*")
 	_, _, ok := ParseContentRange(known + "/" + strings.Repeat("9", 18))
 	return open && ok
 }
 
-// Multipart is the frame of a multipart/byteranges body (RFC 9110 §14.6): before each part its head, behind the last
-// one Close.
+// Multipart is what surrounds the parts of a multipart/byteranges body (RFC 9110 §14.6): a head before each part, and
+// Close after the last one.
 type Multipart struct {
 	ContentType string
 	Heads       []string
@@ -238,8 +238,8 @@ type Multipart struct {
 	Length      int64
 }
 
-// NewMultipart makes the frame around the spans of a body of that length and type. seed makes the boundary: a part that
-// holds it would have to know it.
+// NewMultipart returns the multipart for spans of a body of that length and type. The boundary is derived from seed, so
+// a part can contain it only if its author knows seed.
 func NewMultipart(spans []Span, length int64, contentType, seed string) Multipart {
 	sum := sha256.Sum256([]byte(seed))
 	boundary := hex.EncodeToString(sum[:12])

@@ -9,29 +9,28 @@ import (
 	"millrace/node"
 )
 
-// Kind says what a Record is.
+// Kind is the kind of a Record.
 type Kind uint8
 
-// The kinds.
+// The kinds of records.
 const (
 	KindResponse Kind = iota + 1 // a response with its body, or with the number of its chunks
 	KindVary                     // responses of this URI depend on request fields: Text has sets of them, IDs variants
-	KindPass                     // responses of this URI aren't stored: don't wait for one another
-	KindSearch                   // responses of this path don't depend on all of the query: Text is the rule
-	KindGone                     // what was here is to be fetched anew, whatever other tiers have
+	KindPass                     // responses of this URI aren't stored: requests must not wait for one another
+	KindSearch                   // responses of this path don't depend on the whole query: Text is the rule
+	KindGone                     // the entry must be fetched again, whatever other tiers have
 )
 
-// Record is what one key of the store holds, in its decoded form. Byte slices of a decoded Record alias what it was
-// decoded from.
+// Record is the decoded value of one cache key. Byte slices of a decoded Record alias its encoded form.
 type Record struct {
 	Kind   Kind
 	Stored Stored
-	Head   []byte   // field lines, each with its CRLF; Content-Length isn't among them
-	Body   []byte   // all of it, or the kept spans one after the other, unless it lies in chunks
+	Head   []byte   // field lines, each with CRLF, without Content-Length
+	Body   []byte   // the whole body, or the stored spans one after the other; empty if it is in chunks
 	Length int64    // of the whole body
-	Chunks uint32   // the body lies in so many chunks; 0 if it is in Body
-	Nonce  uint64   // names the chunks
-	Spans  []Span   // what Body is of the whole, with Partial
+	Chunks uint32   // number of chunks with the body; 0 if it is in Body
+	Nonce  uint64   // identifies the chunks
+	Spans  []Span   // the spans in Body, with Partial
 	Text   string   // of KindVary, KindPass and KindSearch; of a Partial without Spans the only Range that it answers
 	IDs    []uint64 // of KindVary
 }
@@ -67,7 +66,7 @@ func (r *Record) Append(b []byte) []byte {
 	return append(append(append(b, r.Text...), r.Head...), r.Body...)
 }
 
-// appendTimes writes times as milliseconds: two moments and four spans.
+// appendTimes encodes two times and four durations, in milliseconds or seconds.
 func appendTimes(b []byte, s *Stored) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint64(b, uint64(s.Requested.UnixMilli()))
@@ -83,7 +82,7 @@ func seconds32(d time.Duration) uint32 {
 	return uint32(min(max(d/time.Second, 0), MaxAge))
 }
 
-// Decode reads a record. It aliases b.
+// Decode decodes a record. It aliases b.
 func (r *Record) Decode(b []byte) error {
 	if len(b) < recordFixed || b[0] != recordVersion {
 		return errRecord
@@ -125,7 +124,7 @@ func (r *Record) Decode(b []byte) error {
 	return r.check()
 }
 
-// check finds what no writer of this release has written.
+// check rejects what no writer of this release would have written.
 func (r *Record) check() error {
 	at, kept := int64(-1), int64(0)
 	for _, s := range r.Spans {
@@ -153,7 +152,7 @@ func moment(b []byte) time.Time {
 	return time.UnixMilli(int64(binary.LittleEndian.Uint64(b))) //nolint:gosec // G115: written from an int64
 }
 
-// Parts gives the spans of a partial record.
+// Parts returns the spans of a partial record.
 func (r *Record) Parts() Parts {
 	p := Parts{Length: r.Length, Spans: r.Spans}
 	rest := r.Body
@@ -164,12 +163,12 @@ func (r *Record) Parts() Parts {
 	return p
 }
 
-// Date is when the origin made the response, or when it came if it doesn't say.
+// Date returns when the origin made the response, or when it arrived if it doesn't say.
 func (r *Record) Date() time.Time {
 	return date(&Response{Header: r.Header(), Received: r.Stored.Received})
 }
 
-// AppendHead writes fields as a Record holds them.
+// AppendHead encodes fields as in Record.Head.
 func AppendHead(b []byte, h node.Header) []byte {
 	for _, f := range h {
 		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
@@ -177,7 +176,7 @@ func AppendHead(b []byte, h node.Header) []byte {
 	return b
 }
 
-// Header reads the fields back. Its strings are copies.
+// Header decodes the fields of Head. Its strings are copies.
 func (r *Record) Header() node.Header {
 	text := string(r.Head)
 	h := make(node.Header, 0, strings.Count(text, "\n"))

@@ -10,7 +10,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// samples are one record of each kind, and of each way to keep a body.
+// samples returns a record of each kind, and of each way to keep a body.
 func samples() map[string]httpcache.Record {
 	stored := httpcache.Stored{
 		Status: 200, Requested: time.UnixMilli(now.UnixMilli() - 5), Received: time.UnixMilli(now.UnixMilli()),
@@ -54,8 +54,8 @@ func samples() map[string]httpcache.Record {
 	}
 }
 
-// What one node writes another one reads (§3 of RFC 9111 says what belongs to a stored response).
-func TestRecordReadBack(t *testing.T) {
+// Records are decoded as they were encoded (RFC 9111 §3 says what belongs to a stored response).
+func TestRecordIsDecodedAsEncoded(t *testing.T) {
 	for name, want := range samples() {
 		t.Run(name, func(t *testing.T) {
 			got := httpcache.Record{Text: "left over", IDs: []uint64{7}, Spans: []httpcache.Span{{First: 1, Last: 2}}}
@@ -83,8 +83,8 @@ func TestRecordReadBack(t *testing.T) {
 	}
 }
 
-// A record that no writer has written could make a response fresh for ever, or show the bytes of another one.
-func TestRecordMalformed(t *testing.T) {
+// A malformed record is rejected: it could make a response fresh for ever, or show bytes of another one.
+func TestMalformedRecordIsRejected(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		sample string
@@ -114,8 +114,8 @@ func TestRecordMalformed(t *testing.T) {
 	}
 }
 
-// Both run for each request that the memory answers.
-func TestNoAllocations(t *testing.T) {
+// Both functions run for each request that is answered from memory.
+func TestJudgeAndDecodeAllocateNothing(t *testing.T) {
 	sample := samples()["a response"]
 	encoded := sample.Append(nil)
 	var r httpcache.Record

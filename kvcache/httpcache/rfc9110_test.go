@@ -12,7 +12,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Item 13: strict dates.
+// Checklist item 13: strict dates.
 func TestRFC9110Section5_6_7Dates(t *testing.T) {
 	six := time.Date(1994, time.November, 6, 8, 49, 37, 0, time.UTC)
 	for _, row := range []struct {
@@ -84,7 +84,7 @@ func TestRFC9110Section5_6_7Dates(t *testing.T) {
 	}
 }
 
-// Items 8, 20, 25.
+// Checklist items 8, 20, 25.
 func TestRFC9110Section8_8_3StrongComparison(t *testing.T) {
 	for _, row := range []struct {
 		name, a, b string
@@ -106,7 +106,7 @@ func TestRFC9110Section8_8_3StrongComparison(t *testing.T) {
 	}
 }
 
-// Item 25.
+// Checklist item 25.
 func TestRFC9110Section13_1_5IfRange(t *testing.T) {
 	old := at(-time.Hour)
 	for _, row := range []struct {
@@ -141,7 +141,7 @@ func TestRFC9110Section13_1_5IfRange(t *testing.T) {
 	}
 }
 
-// Item 25: what Range asks of ten bytes.
+// Checklist item 25: what Range asks of ten bytes.
 func TestRFC9110Section14_1_2ByteRanges(t *testing.T) {
 	const none, some, bad = httpcache.RangeNone, httpcache.RangeSome, httpcache.RangeBad
 	type spans = []httpcache.Span
@@ -189,14 +189,14 @@ func TestRFC9110Section14_1_2ByteRanges(t *testing.T) {
 			t.Errorf("%s: %v %d, want %v %d", row.name, got, use, row.want, row.use)
 		}
 	}
-	for _, value := range []string{"bytes=0-", "bytes=-5", "bytes=0-0"} { // some clients ask so for everything
+	for _, value := range []string{"bytes=0-", "bytes=-5", "bytes=0-0"} { // some clients always send this
 		if got, use := httpcache.ParseRange(value, 0); use != none || got != nil {
 			t.Errorf("%s of no bytes: %v %d", value, got, use)
 		}
 	}
 }
 
-// Items 8, 25, 26.
+// Checklist items 8, 25, 26.
 func TestRFC9110Section14_4ContentRange(t *testing.T) {
 	for _, row := range []struct {
 		name, value string
@@ -230,7 +230,7 @@ func TestRFC9110Section14_4ContentRange(t *testing.T) {
 	}
 }
 
-// Item 25.
+// Checklist item 25.
 func TestRFC9110Section14_6Multipart(t *testing.T) {
 	const body = "abcdefghij"
 	for _, kind := range []string{"text/plain; charset=utf-8", ""} {
@@ -270,7 +270,7 @@ func TestRFC9110Section14_6Multipart(t *testing.T) {
 	}
 }
 
-// Items 30, 55.
+// Checklist items 30, 55.
 func TestRFC9110Section12_5_3AcceptEncoding(t *testing.T) {
 	for _, row := range []struct{ name, value, want string }{
 		{"one", "gzip", "gzip"},
@@ -297,7 +297,7 @@ func TestRFC9110Section12_5_3AcceptEncoding(t *testing.T) {
 	}
 }
 
-// Spans that overlap become one, where the first of them stood (§15.3.7.2): no byte is given twice.
+// Overlapping spans become one, at the position of the first of them (§15.3.7.2): no byte is sent twice.
 func TestRFC9110Section15_3_7_2Coalesced(t *testing.T) {
 	for value, want := range map[string]string{
 		"bytes=0-,0-,0-":        "0-99",

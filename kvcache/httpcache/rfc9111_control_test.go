@@ -8,7 +8,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Item 13. Each row is a response that would be fresh for a minute, if it weren't for what the row says.
+// Checklist item 13. Each row is a response that would be fresh for a minute, if it weren't for what the row says.
 func TestRFC9111Section5_2Grammar(t *testing.T) {
 	const (
 		fresh   = "fresh"
@@ -84,7 +84,7 @@ func TestRFC9111Section5_2Grammar(t *testing.T) {
 	}
 }
 
-// Items 13, 28, 55.
+// Checklist items 13, 28, 55.
 func TestRFC9111Section5_2_2ResponseDirectives(t *testing.T) {
 	for _, row := range []struct {
 		name, control string
@@ -113,7 +113,7 @@ func TestRFC9111Section5_2_2ResponseDirectives(t *testing.T) {
 	}
 }
 
-// Item 6.
+// Checklist item 6.
 func TestRFC9111Section5_2_2_3MustUnderstand(t *testing.T) {
 	for _, row := range []struct {
 		name, control string
@@ -137,7 +137,7 @@ func TestRFC9111Section5_2_2_3MustUnderstand(t *testing.T) {
 	}
 }
 
-// Item 15: a response that is fresh for 100 s and may be refreshed for 10 s more, by its age.
+// Checklist item 15: a response that is fresh for 100 s and may be refreshed for 10 s more, by its age.
 func TestRFC9111Section5_2_1RequestDirectives(t *testing.T) {
 	const fresh, refresh, validate, never = httpcache.UseFresh, httpcache.UseRefresh, httpcache.UseValidate,
 		httpcache.UseNever
@@ -194,7 +194,7 @@ func TestRFC9111Section5_2_1RequestDirectives(t *testing.T) {
 	}
 }
 
-// Item 15: §5.2.1.5.
+// Checklist item 15: §5.2.1.5.
 func TestRFC9111Section5_2_1_5RequestNoStore(t *testing.T) {
 	req := &httpcache.Request{Method: "GET", Header: head("Cache-Control: no-store")}
 	for _, row := range []struct {
@@ -210,7 +210,7 @@ func TestRFC9111Section5_2_1_5RequestNoStore(t *testing.T) {
 	}
 }
 
-// Item 15.
+// Checklist item 15.
 func TestRFC9111Section5_4Pragma(t *testing.T) {
 	for _, row := range []struct {
 		name    string
@@ -235,7 +235,8 @@ func TestRFC9111Section5_4Pragma(t *testing.T) {
 	}
 }
 
-// Item 16. RFC 8246 §2: a proxy skips validation unless the client signals that it is necessary, as by no-cache.
+// Checklist item 16. RFC 8246 §2: a proxy skips validation unless the client signals that it is necessary, as by
+// no-cache.
 func TestRFC8246Section2Immutable(t *testing.T) {
 	const fresh, validate = httpcache.UseFresh, httpcache.UseValidate
 	for _, row := range []struct {
@@ -260,7 +261,7 @@ func TestRFC8246Section2Immutable(t *testing.T) {
 	}
 }
 
-// Items 11, 18. Each row is about a response whose Cache-Control says an hour.
+// Checklist items 11, 18. Each row is about a response whose Cache-Control says an hour.
 func TestRFC9213Section2TargetedFields(t *testing.T) {
 	const minute, hour = time.Minute, time.Hour
 	for _, row := range []struct {

@@ -8,7 +8,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Items 11, 13, 14.
+// Checklist items 11, 13, 14.
 func TestRFC9111Section4_2_1Lifetime(t *testing.T) {
 	route := &httpcache.Rules{TTL: 7 * time.Second, NegativeTTL: 3 * time.Second, Heuristic: true}
 	const saturated = (1 << 31) * time.Second
@@ -89,7 +89,7 @@ func TestRFC9111Section4_2_1Lifetime(t *testing.T) {
 	}
 }
 
-// Item 14. RFC 9110 §15.1 lists the codes.
+// Checklist item 14. RFC 9110 §15.1 lists the codes.
 func TestRFC9111Section4_2_2Heuristic(t *testing.T) {
 	on := &httpcache.Rules{Heuristic: true}
 	for _, row := range []struct {
@@ -131,7 +131,7 @@ func TestRFC9111Section4_2_2Heuristic(t *testing.T) {
 	}
 }
 
-// Item 12.
+// Checklist item 12.
 func TestRFC9111Section4_2_3Age(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -184,7 +184,7 @@ func TestRFC9111Section4_2_3Age(t *testing.T) {
 	}
 }
 
-// Item 12.
+// Checklist item 12.
 func TestRFC9111Section5_1AgeField(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -214,7 +214,7 @@ func TestRFC9111Section5_1AgeField(t *testing.T) {
 	}
 }
 
-// Items 11, 13.
+// Checklist items 11, 13.
 func TestRFC9111Section5_3Expires(t *testing.T) {
 	hour := at(time.Hour)
 	for _, row := range []struct {
@@ -237,7 +237,7 @@ func TestRFC9111Section5_3Expires(t *testing.T) {
 	}
 }
 
-// Items 15, 16, 27, 28: what may be done with a response that is fresh for 100 s, by its age.
+// Checklist items 15, 16, 27, 28: what may be done with a response that is fresh for 100 s, by its age.
 func TestRFC9111Section4_2_4Stale(t *testing.T) {
 	const fresh, refresh, validate = httpcache.UseFresh, httpcache.UseRefresh, httpcache.UseValidate
 	for _, row := range []struct {
@@ -281,9 +281,9 @@ func TestRFC9111Section4_2_4Stale(t *testing.T) {
 	}
 }
 
-// Item 28.
+// Checklist item 28.
 func TestRFC5861Section4StaleIfError(t *testing.T) {
-	const gone = -1 // no answer at all
+	const gone = -1 // no response at all
 	for _, row := range []struct {
 		name, control string
 		status, age   int
@@ -329,8 +329,8 @@ func TestRFC5861Section4StaleIfError(t *testing.T) {
 	}
 }
 
-// What is kept for longer than it may be used wastes room, what is kept shorter can't stand in.
-func TestKeep(t *testing.T) {
+// A response is kept for as long as it may be used, and no longer.
+func TestKeepLastsAsLongAsAnyUse(t *testing.T) {
 	for _, row := range []struct {
 		name, control string
 		want          time.Duration
@@ -347,8 +347,8 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// Entries of one lifetime are fetched anew at moments that are spread over its last twentieth.
-func TestSpread(t *testing.T) {
+// Entries with the same lifetime are fetched again at times spread over its last twentieth.
+func TestSpreadStaysInLastTwentieth(t *testing.T) {
 	s := httpcache.Stored{Lifetime: 10 * time.Minute}
 	seen := map[time.Duration]bool{}
 	for i := range uint64(1000) {

@@ -180,7 +180,7 @@ var storables = []storable{
 	},
 }
 
-// Items 1, 6, 9, 10, 17, 47.
+// Checklist items 1, 6, 9, 10, 17, 47.
 func TestRFC9111Section3Storable(t *testing.T) {
 	for _, row := range storables {
 		t.Run(row.name, func(t *testing.T) {
@@ -196,7 +196,7 @@ func TestRFC9111Section3Storable(t *testing.T) {
 	}
 }
 
-// Item 51. RFC 6585 §3 to §6: these MUST NOT be stored by a cache, whatever else they say.
+// Checklist item 51. RFC 6585 §3 to §6: these MUST NOT be stored by a cache, whatever else they say.
 func TestRFC6585NeverStored(t *testing.T) {
 	for _, status := range []int{428, 429, 431, 511} {
 		if _, reason := get(&httpcache.Rules{}, status,
@@ -206,7 +206,7 @@ func TestRFC6585NeverStored(t *testing.T) {
 	}
 }
 
-// Items 4, 19, 46, 52.
+// Checklist items 4, 19, 46, 52.
 func TestRFC9111Section3_1StoredFields(t *testing.T) {
 	const all = "all but the connection's"
 	for _, row := range []struct {
@@ -264,7 +264,7 @@ func TestRFC9111Section3_1StoredFields(t *testing.T) {
 	}
 }
 
-// Items 7, 8: what is kept of a body, as one letter a byte.
+// Checklist items 7, 8: what is kept of a body, as one letter a byte.
 func TestRFC9111Section3_4CombiningPartialContent(t *testing.T) {
 	const body = "abcdefghij"
 	for _, row := range []struct {
@@ -364,7 +364,7 @@ func TestRFC9111Section3_4CombiningPartialContent(t *testing.T) {
 	}
 }
 
-// Item 8: any part may be stored, whatever its validator: it answers ranges within it.
+// Checklist item 8: any part may be stored, whatever its validator: it answers ranges within it.
 func TestRFC9111Section3_3PartialResponses(t *testing.T) {
 	for _, validator := range []string{
 		`ETag: "a"`, `ETag: W/"a"`, `ETag: a`, "Last-Modified: " + at(-time.Hour),
@@ -381,7 +381,8 @@ func TestRFC9111Section3_3PartialResponses(t *testing.T) {
 	}
 }
 
-// Item 8: only a strong validator proves that bytes of two responses belong together (RFC 9110 §8.8.1, §8.8.2.2).
+// Checklist item 8: only a strong validator proves that bytes of two responses belong together (RFC 9110 §8.8.1,
+// §8.8.2.2).
 func TestRFC9111Section3_4StrongValidators(t *testing.T) {
 	long, just := at(-time.Hour), at(-59*time.Second)
 	for _, row := range []struct {
@@ -437,7 +438,7 @@ func TestRFC9111Section3_4StrongValidators(t *testing.T) {
 	}
 }
 
-// Item 5.
+// Checklist item 5.
 func TestRFC9111Section3_5Authorization(t *testing.T) {
 	for _, row := range []struct {
 		name, control string
@@ -470,7 +471,7 @@ func TestRFC9111Section3_5Authorization(t *testing.T) {
 	}
 }
 
-// Item 52.
+// Checklist item 52.
 func TestRFC9111Section7_3SetCookie(t *testing.T) {
 	for _, row := range []struct {
 		name  string

@@ -9,7 +9,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Items 20, 23.
+// Checklist items 20, 23.
 func TestRFC9111Section4_3_2NotModified(t *testing.T) {
 	hour, later := "Last-Modified: "+at(-time.Hour), "If-Modified-Since: "+at(0)
 	for _, row := range []struct {
@@ -60,7 +60,7 @@ func TestRFC9111Section4_3_2NotModified(t *testing.T) {
 	}
 }
 
-// Item 20.
+// Checklist item 20.
 func TestRFC9110Section15_4_5NotModifiedFields(t *testing.T) {
 	stored := head("Date: d", `ETag: "a"`, "Cache-Control: c", "Vary: v", "Expires: e", "Content-Location: l",
 		"Last-Modified: m",
@@ -79,7 +79,7 @@ func TestRFC9110Section15_4_5NotModifiedFields(t *testing.T) {
 	}
 }
 
-// Items 21, 22.
+// Checklist items 21, 22.
 func TestRFC9111Section4_3_1ValidationRequest(t *testing.T) {
 	client := head(`If-None-Match: "c"`, "if-modified-since: x", `If-Match: "c"`, "If-Unmodified-Since: x",
 		`If-Range: "c"`, "Accept: text/plain")
@@ -105,7 +105,7 @@ func TestRFC9111Section4_3_1ValidationRequest(t *testing.T) {
 	}
 }
 
-// Item 21.
+// Checklist item 21.
 func TestRFC9111Section4_3_4SelectingByValidator(t *testing.T) {
 	for _, row := range []struct {
 		name, stored, confirmation string
@@ -131,7 +131,7 @@ func TestRFC9111Section4_3_4SelectingByValidator(t *testing.T) {
 	}
 }
 
-// Item 21.
+// Checklist item 21.
 func TestRFC9111Section3_2Freshen(t *testing.T) {
 	for _, row := range []struct {
 		name                       string
@@ -169,13 +169,13 @@ func TestRFC9111Section3_2Freshen(t *testing.T) {
 			t.Errorf("%s: an argument has changed", row.name)
 		}
 	}
-	// A response without Date was made when it came (RFC 9110 §6.6.1): the Date of another one would make it old.
+	// A response without Date was made when it arrived (RFC 9110 §6.6.1). The Date of another one would make it older.
 	if h := httpcache.Freshen(head("Date: d", "A: 1"), head("A: 2")); h.Has("Date") {
 		t.Errorf("the Date of the stored response dates the confirmation: %v", h)
 	}
 }
 
-// Item 24.
+// Checklist item 24.
 func TestRFC9111Section4_3_5HEAD(t *testing.T) {
 	const length = 5 << 30
 	for _, row := range []struct {
@@ -204,7 +204,7 @@ func TestRFC9111Section4_3_5HEAD(t *testing.T) {
 	}
 }
 
-// Item 33.
+// Checklist item 33.
 func TestRFC9111Section4_4Invalidation(t *testing.T) {
 	for _, row := range []struct {
 		method string
@@ -278,7 +278,7 @@ func TestRFC9111Section4_4Invalidation(t *testing.T) {
 	}
 }
 
-// Items 29, 30, 31: whether the second request gets what was stored for the first.
+// Checklist items 29, 30, 31: whether the second request gets what was stored for the first.
 func TestRFC9111Section4_1Vary(t *testing.T) {
 	for _, row := range []struct {
 		name, vary, first, second string
@@ -335,7 +335,7 @@ func TestRFC9111Section4_1Vary(t *testing.T) {
 	}
 }
 
-// Items 29, 31.
+// Checklist items 29, 31.
 func TestRFC9110Section12_5_5VaryField(t *testing.T) {
 	for _, row := range []struct {
 		name, vary string

@@ -12,7 +12,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Item 43.
+// Checklist item 43.
 func TestRFC9211Section2CacheStatus(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -85,7 +85,7 @@ func TestRFC9211Section2CacheStatus(t *testing.T) {
 	}
 }
 
-// Items 33, 35.
+// Checklist items 33, 35.
 func TestRFC9875CacheGroups(t *testing.T) {
 	const origin = "https://a"
 	for _, row := range []struct {
@@ -140,7 +140,7 @@ func TestRFC9875CacheGroups(t *testing.T) {
 	}
 }
 
-// Item 32: draft-ietf-httpbis-no-vary-search.
+// Checklist item 32: draft-ietf-httpbis-no-vary-search.
 func TestNoVarySearchField(t *testing.T) {
 	for _, row := range []struct {
 		name, value, want string // as String writes it; empty: all counts
@@ -188,7 +188,7 @@ func TestNoVarySearchField(t *testing.T) {
 	}
 }
 
-// Item 32: whether two queries get the same response.
+// Checklist item 32: whether two queries get the same response.
 func TestNoVarySearchEquivalence(t *testing.T) {
 	for _, row := range []struct {
 		name, rule, a, b string

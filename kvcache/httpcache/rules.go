@@ -6,13 +6,14 @@ import (
 	"millrace/node"
 )
 
-// Request is what the rules see of a request.
+// Request is the part of a request that the rules need.
 type Request struct {
 	Method string
 	Header node.Header
 }
 
-// Response is what the rules see of a response. Times are when its request was sent and when its head came.
+// Response is the part of a response that the rules need. Requested is when its request was sent, Received when its
+// header arrived.
 type Response struct {
 	Status    int
 	Header    node.Header
@@ -20,42 +21,43 @@ type Response struct {
 	Received  time.Time
 }
 
-// Rules are what a route adds to what the origin says. The zero value adds nothing.
+// Rules are what a route adds to the origin's fields. The zero value adds nothing.
 type Rules struct {
-	TTL         time.Duration // freshness of a success whose origin names none
-	NegativeTTL time.Duration // the same of an error that is cacheable by default: 404, 405, 410, 414, 501
-	// TTL counts even though the origin says something else, but for Private and Authorization
+	TTL         time.Duration // freshness of successes whose origin names none
+	NegativeTTL time.Duration // the same for errors that are cacheable by default: 404, 405, 410, 414, 501
+	// TTL overrides what the origin says, except private and the rules for Authorization.
 	Force     bool
-	Heuristic bool // a tenth of the time since Last-Modified, where nothing else says how long
+	Heuristic bool // without any named freshness, use a tenth of the time since Last-Modified
 
-	StaleWhileRevalidate time.Duration // where the origin names none
-	StaleIfError         time.Duration // likewise
-	NoStale              bool          // not even an origin that can't be reached makes stale content good enough
+	StaleWhileRevalidate time.Duration // if the origin names none
+	StaleIfError         time.Duration // if the origin names none
+	NoStale              bool          // never serve stale content, even if the origin can't be reached
 
 	RequestDirectives bool     // Cache-Control of requests counts
 	Cookies           Cookies  // what Set-Cookie does
-	Targets           []string // targeted fields in their order (RFC 9213)
+	Targets           []string // targeted fields in order (RFC 9213)
 	Vary              []string // request fields that a response may vary on though most make too many variants (Keyed)
 }
 
-// Cookies says what becomes of a response with Set-Cookie.
+// Cookies says how a response with Set-Cookie is stored.
 type Cookies string
 
-// The values of Cookies; the empty one is CookiesExplicit.
+// The values of Cookies; "" means CookiesExplicit.
 const (
-	CookiesExplicit Cookies = "explicit" // it is stored, cookie and all, if the origin itself says how long it is fresh
-	CookiesPass     Cookies = "pass"     // it isn't stored
-	CookiesStrip    Cookies = "strip"    // it is stored without, and nobody gets the cookie
+	CookiesExplicit Cookies = "explicit" // with its cookies, if the origin names its freshness
+	CookiesPass     Cookies = "pass"     // not at all
+	CookiesStrip    Cookies = "strip"    // without its cookies, which nobody gets
 )
 
-// DefaultTargets are the targeted fields that count unless a route names others.
+// DefaultTargets are the targeted fields that count if a route names none.
 var DefaultTargets = []string{node.TargetedField, "CDN-Cache-Control", "Surrogate-Control"}
 
-// Limits of what is kept, so that what is told about a purge need not be kept for ever.
+// Limits on how long responses are kept, so that purges needn't be remembered for ever.
 const (
-	MaxKeep = 30 * 24 * time.Hour // since a response was received
-	// at least so long after its freshness, for revalidation and for an origin that is away.
+	MaxKeep = 30 * 24 * time.Hour // after a response was received
+	// grace is how long a response is kept at least after its freshness, for revalidation and for an unreachable
+	// origin.
 	grace = time.Hour
-	// HeuristicCap bounds heuristic freshness.
+	// HeuristicCap is the maximal heuristic freshness.
 	HeuristicCap = 24 * time.Hour
 )

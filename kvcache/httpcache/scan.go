@@ -2,17 +2,16 @@ package httpcache
 
 import "strings"
 
-// pair is one element of a list such as Cache-Control: a name, in lower case, and its argument. An element that can't
-// be read at all has no name, and all its text as the argument.
+// pair is one element of a list such as Cache-Control: a name in lower case and its argument. An element that can't be
+// parsed has no name, and its text as the argument.
 type pair struct {
 	name, arg string
 	hasArg    bool
-	bad       bool // its argument breaks the grammar
+	malformed bool // its argument violates the grammar
 }
 
-// pairs reads the field lines as one list of name[=argument], where an argument is a token or a quoted string (RFC 9110
-// §5.6). Where a quoted string never ends, nobody knows what was meant: the rest of the line is one element that can't
-// be read.
+// pairs parses field lines as one list of name[=argument], where an argument is a token or a quoted string (RFC 9110
+// §5.6). If a quoted string isn't closed, the rest of the line is one element that can't be parsed.
 func pairs(lines []string) (list []pair) {
 	for _, line := range lines {
 		for line != "" {
@@ -21,7 +20,7 @@ func pairs(lines []string) (list []pair) {
 			element, line, closed = cutElement(line, ',')
 			switch element = trim(element); {
 			case !closed:
-				list = append(list, pair{arg: element, bad: true})
+				list = append(list, pair{arg: element, malformed: true})
 			case element != "":
 				list = append(list, parsePair(element))
 			}
@@ -30,7 +29,7 @@ func pairs(lines []string) (list []pair) {
 	return list
 }
 
-// cutElement cuts at the first separator outside of quoted strings. closed is false if a quoted string never ends.
+// cutElement cuts at the first separator outside quoted strings. closed is false if a quoted string isn't closed.
 func cutElement(s string, separator byte) (element, rest string, closed bool) {
 	quoted := false
 	for i := 0; i < len(s); i++ {
@@ -51,17 +50,17 @@ func parsePair(s string) pair {
 	p := pair{name: strings.ToLower(name), arg: arg, hasArg: hasArg}
 	switch {
 	case !isToken(name):
-		return pair{arg: s, bad: true}
+		return pair{arg: s, malformed: true}
 	case !hasArg:
 	case strings.HasPrefix(arg, `"`):
-		p.arg, p.bad = unquote(arg)
+		p.arg, p.malformed = unquote(arg)
 	default:
-		p.bad = !isToken(arg)
+		p.malformed = !isToken(arg)
 	}
 	return p
 }
 
-// unquote reads a quoted string (RFC 9110 §5.6.4).
+// unquote decodes a quoted string (RFC 9110 §5.6.4).
 func unquote(s string) (text string, bad bool) {
 	if len(s) < 2 || s[len(s)-1] != '"' {
 		return "", true
@@ -96,8 +95,8 @@ func isToken(s string) bool {
 
 func trim(s string) string { return strings.Trim(s, " \t") }
 
-// words splits a list of tokens at commas, without the empty ones.
-func words(lines []string) []string {
+// splitList splits a list of tokens at commas and drops empty elements.
+func splitList(lines []string) []string {
 	var out []string
 	for _, line := range lines {
 		for word := range strings.SplitSeq(line, ",") {
@@ -109,10 +108,10 @@ func words(lines []string) []string {
 	return out
 }
 
-// MaxAge is the largest number of seconds that counts; larger ones are taken for it (RFC 9111 §1.2.2).
+// MaxAge is the largest number of seconds; larger ones count as MaxAge (RFC 9111 §1.2.2).
 const MaxAge = 1 << 31
 
-// seconds reads delta-seconds: digits only (RFC 9111 §1.2.2).
+// seconds parses delta-seconds, which have only digits (RFC 9111 §1.2.2).
 func seconds(s string) (n int64, ok bool) {
 	if s == "" || strings.Trim(s, "0123456789") != "" {
 		return 0, false

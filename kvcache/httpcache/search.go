@@ -11,16 +11,16 @@ import (
 	"millrace/node"
 )
 
-// Search says which parameters of a query a response doesn't depend on (draft-ietf-httpbis-no-vary-search). The zero
-// value: on all, in their order.
+// Search says which parameters of a query a response doesn't depend on (draft-ietf-httpbis-no-vary-search). With the
+// zero value it depends on all of them and their order.
 type Search struct {
-	KeyOrder bool     // the order of different keys doesn't count
-	All      bool     // no parameter counts, but for Except
-	Except   []string // that count, with All
-	Params   []string // that don't count
+	KeyOrder bool     // the order of different keys doesn't matter
+	All      bool     // no parameter matters, except Except
+	Except   []string // parameters that matter, with All
+	Params   []string // parameters that don't matter
 }
 
-// ParseNoVarySearch reads No-Vary-Search. What can't be read counts as not there.
+// ParseNoVarySearch parses No-Vary-Search. ok is false if the field is missing or invalid.
 func ParseNoVarySearch(h node.Header) (Search, bool) {
 	lines := h.Values("No-Vary-Search")
 	if len(lines) == 0 {
@@ -33,7 +33,7 @@ func ParseNoVarySearch(h node.Header) (Search, bool) {
 	var s Search
 	for _, name := range dict.Names() {
 		member, _ := dict.Get(name)
-		if !s.take(name, member) {
+		if !s.add(name, member) {
 			return Search{}, false
 		}
 	}
@@ -43,8 +43,8 @@ func ParseNoVarySearch(h node.Header) (Search, bool) {
 	return s, s.KeyOrder || s.All || len(s.Params) > 0
 }
 
-// take adds a member. Not ok means that it has another type than it must. One that isn't known is ignored.
-func (s *Search) take(name string, member httpsfv.Member) (ok bool) {
+// add adds a member of the dictionary. It reports false if the member has the wrong type. Unknown members are ignored.
+func (s *Search) add(name string, member httpsfv.Member) (ok bool) {
 	list, isList := member.(httpsfv.InnerList)
 	item, _ := member.(httpsfv.Item)
 	yes, isBool := item.Value.(bool)
@@ -53,32 +53,32 @@ func (s *Search) take(name string, member httpsfv.Member) (ok bool) {
 		s.KeyOrder = yes
 		return isBool
 	case name == "params" && isList:
-		s.Params, ok = texts(list)
+		s.Params, ok = innerNames(list)
 		return ok
 	case name == "params":
 		s.All = yes
 		return isBool
 	case name == "except":
-		s.Except, ok = texts(list)
+		s.Except, ok = innerNames(list)
 		return ok && isList
 	}
 	return true
 }
 
-// texts gives names of parameters, which are written as in a query.
-func texts(list httpsfv.InnerList) ([]string, bool) {
+// innerNames decodes names of parameters, which are encoded as in a query.
+func innerNames(list httpsfv.InnerList) ([]string, bool) {
 	var out []string
 	for _, item := range list.Items {
 		text, ok := item.Value.(string)
 		if !ok {
 			return nil, false
 		}
-		out = append(out, decode(text))
+		out = append(out, decodeName(text))
 	}
 	return out, true
 }
 
-// String writes the rule as ParseNoVarySearch reads it.
+// String formats the rule as a No-Vary-Search value.
 func (s Search) String() string {
 	var out []string
 	if s.KeyOrder {
@@ -102,13 +102,13 @@ func (s Search) String() string {
 	return strings.Join(out, ", ")
 }
 
-// SearchHeader is a header with the rule that String wrote.
+// SearchHeader returns a header with a rule from String.
 func SearchHeader(rule string) node.Header {
 	return node.Header{{Name: "No-Vary-Search", Value: rule}}
 }
 
-// Reduce gives what counts of a query, which keeps its question mark. Parameters compare decoded, as the draft says;
-// the order of values of one key always counts.
+// Reduce returns the part of a query that matters, with its question mark. Parameters are compared decoded, as the
+// draft says. The order of the values of one key always matters.
 func (s Search) Reduce(query string) string {
 	if query == "" {
 		return ""
@@ -135,18 +135,18 @@ func (s Search) counts(name string) bool {
 	return !slices.Contains(s.Params, name)
 }
 
-// SortParams orders parameters by their decoded names and leaves the values of one name in their order.
+// SortParams sorts parameters by their decoded names. Values of one name keep their order.
 func SortParams(params []string) {
 	slices.SortStableFunc(params, func(a, b string) int { return strings.Compare(paramName(a), paramName(b)) })
 }
 
 func paramName(param string) string {
 	name, _, _ := strings.Cut(param, "=")
-	return decode(name)
+	return decodeName(name)
 }
 
-// decode reads a name as forms write it, leniently as browsers do: what is no escape stays as it is.
-func decode(s string) string {
+// decodeName decodes a form-encoded name, leniently as browsers do: an invalid escape stays as it is.
+func decodeName(s string) string {
 	if !strings.ContainsAny(s, "%+") {
 		return s
 	}
@@ -166,5 +166,5 @@ func decode(s string) string {
 	return string(b)
 }
 
-// ParamName is the decoded name of a query parameter such as a%62=1.
+// ParamName returns the decoded name of a query parameter such as a%62=1.
 func ParamName(param string) string { return paramName(param) }

@@ -9,15 +9,16 @@ import (
 // Status is this cache's member of Cache-Status (RFC 9211 §2).
 type Status struct {
 	Hit bool
-	// why the request went on: uri-miss, vary-miss, stale, request, bypass, method, partial, miss; empty with Hit
+	// Why the request was forwarded: uri-miss, vary-miss, stale, request, bypass, method, partial, miss; empty with
+	// Hit.
 	Fwd       string
-	FwdStatus int // of the origin's response; 0 if it is the one sent, or there was none
+	FwdStatus int // status of the origin's response; 0 if it is the one sent, or there was none
 	Stored    bool
 	Collapsed bool
 	HasTTL    bool
-	TTL       time.Duration // freshness that is left; negative if stale
+	TTL       time.Duration // remaining freshness; negative if stale
 	Key       string        // the cache key, for debugging
-	Detail    string        // more about the decision, a word
+	Detail    string        // more about the decision, a token
 }
 
 // The values of Fwd.
@@ -32,7 +33,7 @@ const (
 	FwdMiss    = "miss"
 )
 
-// Word says in one word what the cache did: hit, or why the request went on; "" if it had nothing to do with it.
+// Word returns what the cache did in one word: hit, or why the request was forwarded; "" if the cache wasn't involved.
 func (s *Status) Word() string {
 	if s.Hit {
 		return "hit"
@@ -40,8 +41,8 @@ func (s *Status) Word() string {
 	return s.Fwd
 }
 
-// Append writes the member. Fwd, FwdStatus, Stored and Collapsed have no meaning with Hit (RFC 9211 §2.3, §2.5, §2.6),
-// and are left out.
+// Append appends the member. It leaves out Fwd, FwdStatus, Stored and Collapsed with Hit, where they have no meaning
+// (RFC 9211 §2.3, §2.5, §2.6).
 func (s *Status) Append(b []byte) []byte {
 	b = append(b, "Millrace"...)
 	if s.Hit {
@@ -76,7 +77,7 @@ func (s *Status) Append(b []byte) []byte {
 	return b
 }
 
-// appendQuoted writes an sf-string (RFC 8941 §4.1.6); what it can't hold becomes a question mark.
+// appendQuoted appends an sf-string (RFC 8941 §4.1.6). Characters that it can't contain become question marks.
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := range len(s) {

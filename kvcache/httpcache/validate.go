@@ -8,9 +8,9 @@ import (
 	"millrace/node"
 )
 
-// NotModified reports whether a stored response answers a conditional GET or HEAD with 304 (RFC 9111 §4.3.2):
-// If-None-Match decides if it is there, with weak comparison, else If-Modified-Since against Last-Modified, or Date
-// where there is none.
+// NotModified reports whether a stored response answers a conditional GET or HEAD with 304 (RFC 9111 §4.3.2).
+// If-None-Match decides if it is present, with weak comparison; otherwise If-Modified-Since, compared with
+// Last-Modified, or with Date if there is none.
 func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 	if status != 200 || (req.Method != http.MethodGet && req.Method != http.MethodHead) {
 		return false
@@ -19,7 +19,7 @@ func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 		return matchesAny(lines, h.Get("ETag"))
 	}
 	dates := req.Header.Values("If-Modified-Since")
-	if len(dates) != 1 { // RFC 9110 §13.1.3: more than one member is to be ignored
+	if len(dates) != 1 { // RFC 9110 §13.1.3: ignore more than one member
 		return false
 	}
 	since, ok := ParseDate(dates[0], now)
@@ -35,19 +35,19 @@ func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 	return !modified.After(since)
 }
 
-// left304 are the fields of a stored response that a 304 doesn't repeat: what describes a body that isn't there (RFC
-// 9110 §15.4.5).
-var left304 = []string{
+// omittedIn304 are the fields of a stored response that a 304 doesn't repeat, because they describe the missing body
+// (RFC 9110 §15.4.5).
+var omittedIn304 = []string{
 	"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range",
 	"Last-Modified", "Trailer",
 }
 
-// NotModifiedHeader gives the fields of the 304 that tells a client that its copy is good.
+// NotModifiedHeader returns the fields of a 304 made from a stored response.
 func NotModifiedHeader(h node.Header) node.Header {
 	out := make(node.Header, 0, len(h))
 	tagged := h.Has("ETag")
 	for _, f := range h {
-		if slices.ContainsFunc(left304, func(n string) bool {
+		if slices.ContainsFunc(omittedIn304, func(n string) bool {
 			return node.SameName(n, f.Name)
 		}) && (tagged || !node.SameName(f.Name, "Last-Modified")) {
 			continue
@@ -60,16 +60,15 @@ func NotModifiedHeader(h node.Header) node.Header {
 // conditionals are the fields that make a request conditional or partial.
 var conditionals = []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range"}
 
-// Unconditional removes the client's own conditions from a request, so that an answer to it can be stored. Those that
-// only an origin evaluates, If-Match and If-Unmodified-Since, may be ignored by a cache (RFC 9110 §13.1.1, §13.1.4). It
-// changes h.
+// Unconditional removes the client's conditions from a request, so that the response can be stored. A cache may ignore
+// those that only an origin evaluates, If-Match and If-Unmodified-Since (RFC 9110 §13.1.1, §13.1.4). It changes h.
 func Unconditional(h *node.Header) {
 	h.Delete(func(f node.Field) bool {
 		return slices.ContainsFunc(conditionals, func(n string) bool { return node.SameName(n, f.Name) })
 	})
 }
 
-// Validators adds the conditions that ask the origin whether a stored response is still good: with both validators, if
+// Validators adds the conditions that ask the origin whether a stored response is still valid, with both validators if
 // it has both (RFC 9111 §4.3.1).
 func Validators(request *node.Header, stored node.Header) {
 	if v := stored.Get("ETag"); v != "" {
@@ -80,15 +79,15 @@ func Validators(request *node.Header, stored node.Header) {
 	}
 }
 
-// kept304 are the fields of a stored response that a 304 doesn't replace: they describe the body that is kept (RFC 9111
-// §3.2). A cookie is for the client whose request led to the validation, not for all.
-var kept304 = []string{
+// keptAfter304 are the fields of a stored response that a 304 doesn't replace: they describe the stored body (RFC 9111
+// §3.2). Set-Cookie is for the client whose request caused the validation, not for all.
+var keptAfter304 = []string{
 	"Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Content-Digest",
 	"Set-Cookie",
 }
 
-// Validates reports whether a 304 speaks of the stored response (RFC 9111 §4.3.4): an ETag of its own must be the
-// stored one, strongly if it is strong, and so must a Last-Modified without one.
+// Validates reports whether a 304 is about the stored response (RFC 9111 §4.3.4): its ETag must match, strongly if it
+// is strong; without an ETag, its Last-Modified must be equal.
 func Validates(stored, h304 node.Header) bool {
 	if v := h304.Get("ETag"); v != "" {
 		return v == stored.Get("ETag") || !strongETag(v) && sameWeakly(v, stored.Get("ETag"))
@@ -99,12 +98,12 @@ func Validates(stored, h304 node.Header) bool {
 	return true
 }
 
-// Freshen gives the fields of a stored response after a 304, or a HEAD, has confirmed it: each field of the
-// confirmation replaces those of its name, but for the ones that describe the body (RFC 9111 §3.2). A confirmation
-// without Date was made when it came (RFC 9110 §6.6.1), so the stored Date goes. It makes a new list.
+// Freshen returns the fields of a stored response after a 304 or HEAD has confirmed it: fields of the confirmation
+// replace those of the same name, except those that describe the body (RFC 9111 §3.2). A confirmation without Date was
+// made when it arrived (RFC 9110 §6.6.1), so the stored Date is dropped. It returns a new list.
 func Freshen(stored, confirmation node.Header) node.Header {
 	keeps := func(name string) bool {
-		return slices.ContainsFunc(kept304, func(n string) bool { return node.SameName(n, name) })
+		return slices.ContainsFunc(keptAfter304, func(n string) bool { return node.SameName(n, name) })
 	}
 	out := make(node.Header, 0, len(stored)+len(confirmation))
 	for _, f := range stored {
@@ -120,8 +119,8 @@ func Freshen(stored, confirmation node.Header) node.Header {
 	return out
 }
 
-// HeadEffect says what a HEAD's response means for the stored GET (RFC 9111 §4.3.5): confirms it, or makes it invalid
-// because validator or length differ.
+// HeadEffect returns what the response to a HEAD means for the stored GET (RFC 9111 §4.3.5): it confirms it, or makes
+// it invalid because validator or length differ.
 func HeadEffect(stored node.Header, length int64, head node.Header) (confirms, invalidates bool) {
 	for _, name := range [...]string{"ETag", "Last-Modified"} {
 		if v := head.Get(name); v != "" && v != stored.Get(name) {

@@ -7,11 +7,11 @@ import (
 	"millrace/node"
 )
 
-// VaryNames are the request fields that a response depends on, in lower case, sorted, without repeats (RFC 9110
-// §12.5.5). A * anywhere makes the list just that: such a response is never reused (RFC 9111 §4.1). So does what can't
-// be the name of a field, since no request has it and all would match.
+// VaryNames returns the request fields that a response depends on, in lower case, sorted and without repeats (RFC 9110
+// §12.5.5). If there is a *, the result is just that: such a response is never reused (RFC 9111 §4.1). The same holds
+// for an invalid name, since no request could have that field and all would match.
 func VaryNames(h node.Header) []string {
-	names := words(h.Values("Vary"))
+	names := splitList(h.Values("Vary"))
 	for i, name := range names {
 		if name == "*" || !isToken(name) {
 			return []string{"*"}
@@ -22,21 +22,21 @@ func VaryNames(h node.Header) []string {
 	return slices.Compact(names)
 }
 
-// AppendVariant appends what a request has in the named fields, normalised, so that requests which match as RFC 9111
-// §4.1 says append the same. names come from VaryNames.
+// AppendVariant appends a request's values of the named fields, normalized. Requests that match according to RFC 9111
+// §4.1 append the same bytes. names come from VaryNames.
 func AppendVariant(b []byte, names []string, h node.Header) []byte {
 	for _, name := range names {
 		b = append(append(b, '\n'), name...)
-		if value, ok := selecting(name, h); ok {
+		if value, ok := variantValue(name, h); ok {
 			b = append(append(b, ':'), value...)
 		}
 	}
 	return b
 }
 
-// selecting gives a field's lines as one normalised value. ok is false if the request hasn't the field, which matches
-// only other requests without it.
-func selecting(name string, h node.Header) (value string, ok bool) {
+// variantValue returns a field's lines as one normalized value. ok is false if the request doesn't have the field; it
+// then matches only other requests without it.
+func variantValue(name string, h node.Header) (value string, ok bool) {
 	lines := h.Values(name)
 	if len(lines) == 0 {
 		return "", false
@@ -49,12 +49,12 @@ func selecting(name string, h node.Header) (value string, ok bool) {
 	case "cookie", "authorization", "user-agent", "referer":
 		return strings.Join(lines, ", "), true
 	}
-	return combined(lines), true
+	return combine(lines), true
 }
 
-// combined gives lines as one value, without the space around commas. Of a field that isn't known nothing else may be
-// left out: quotes may hold commas, and an empty element may mean something.
-func combined(lines []string) string {
+// combine joins lines to one value, without whitespace around commas. For an unknown field nothing else may be left
+// out: quoted strings may contain commas, and empty elements may have a meaning.
+func combine(lines []string) string {
 	rest := strings.Join(lines, ", ")
 	if strings.IndexByte(rest, ',') < 0 {
 		return trim(rest)
@@ -70,21 +70,21 @@ func combined(lines []string) string {
 	}
 }
 
-// codings are the content codings that this cache tells apart, from the strongest.
+// codings are the content codings that this cache distinguishes, the strongest first.
 var codings = [...]string{"zstd", "br", "gzip"}
 
-// AcceptEncoding gives one spelling for all values of Accept-Encoding that accept the same of zstd, br and gzip: those,
-// in this order, or "identity". One that says more than that (identity;q=0) stays as it is but for case and space. Sent
-// to an origin it never asks for what the client doesn't accept.
+// AcceptEncoding returns one spelling for all values of Accept-Encoding that accept the same of zstd, br and gzip:
+// those, in this order, or "identity". A value that says more than that (identity;q=0) keeps its elements, in lower
+// case. The result never accepts anything that the client doesn't.
 func AcceptEncoding(lines []string) string {
 	var accepted [len(codings)]bool
-	for _, word := range words(lines) {
-		name, weight, _ := weighted(word)
+	for _, word := range splitList(lines) {
+		name, weight, _ := parseWeight(word)
 		switch {
 		case name == "x-gzip":
 			name = "gzip"
 		case (name == "identity" || name == "*") && weight == 0:
-			return strings.ToLower(strings.Join(words(lines), ","))
+			return strings.ToLower(strings.Join(splitList(lines), ","))
 		}
 		for i, coding := range codings {
 			if name == coding {
@@ -104,19 +104,19 @@ func AcceptEncoding(lines []string) string {
 	return strings.Join(out, ", ")
 }
 
-// acceptLanguage gives one spelling for all values that prefer the same languages in the same order and refuse the
-// same. One with a weight that can't be read stays as it is.
+// acceptLanguage returns one spelling for all values that prefer the same languages in the same order and refuse the
+// same. A value with an invalid weight stays as it is.
 func acceptLanguage(lines []string) string {
 	type choice struct {
 		name   string
 		weight int
 	}
 	var list []choice
-	for _, word := range words(lines) {
-		name, weight, ok := weighted(word)
+	for _, word := range splitList(lines) {
+		name, weight, ok := parseWeight(word)
 		switch {
 		case !ok:
-			return strings.Join(words(lines), ",")
+			return strings.Join(splitList(lines), ",")
 		case weight == 0:
 			name += ";q=0"
 		}
@@ -130,9 +130,9 @@ func acceptLanguage(lines []string) string {
 	return strings.Join(slices.Compact(names), ",")
 }
 
-// weighted splits a member of an Accept field from its weight, in thousandths (RFC 9110 §12.4.2). One that can't be
-// read is 0, and not ok.
-func weighted(s string) (name string, weight int, ok bool) {
+// parseWeight splits a member of an Accept field into name and weight, in thousandths (RFC 9110 §12.4.2). An invalid
+// weight is 0, and ok is false.
+func parseWeight(s string) (name string, weight int, ok bool) {
 	name, rest, has := strings.Cut(s, ";")
 	name = strings.ToLower(trim(name))
 	if !has {

@@ -8,26 +8,26 @@ import (
 	"time"
 )
 
-// clock is the time that limits go by: one for all nodes, within moments, whatever a node's own clock says. It is
-// counted by the time that has passed since the node began, so that it has no steps when somebody sets the clock, and
-// nodes tell each other what they have (see keepTime).
+// clock is the time that limits use. All nodes have the same time to within moments, whatever their own clocks say. It
+// advances by the time that has passed since the node began, so it doesn't jump when somebody sets the system clock.
+// The nodes compare their times (see syncClock).
 type clock struct {
-	base  time.Time        // when the node began, with the reading of the monotonic clock
-	wall  func() time.Time // the node's own clock
-	at    atomic.Int64     // the limits' time at base, in Unix nanoseconds
-	epoch atomic.Uint32    // how often the time was set anew, by all nodes; 0 until this one has it
-	known chan struct{}    // closed once it has
-	jumps atomic.Uint64    // how often the time of this node was moved at once
-	state atomic.Pointer[clockState]
+	base   time.Time        // when the node began, with a monotonic reading
+	wall   func() time.Time // the node's own clock
+	atBase atomic.Int64     // limits' time at base, in Unix nanoseconds
+	epoch  atomic.Uint32    // how often all nodes have set the time anew; 0 until this node has a time
+	known  chan struct{}    // closed once this node has a time
+	jumps  atomic.Uint64    // how often this node's time has jumped
+	state  atomic.Pointer[clockState]
 }
 
-// clockState is what was found when the clocks were last compared.
+// clockState is the result of the last comparison of clocks.
 type clockState struct {
-	// this node's own clock, against the time that most clocks tell; or without a majority against the limits' time
-	off    time.Duration
-	behind time.Duration // that the limits' time is behind what most clocks tell; below 0 if it is ahead
-	differ bool          // no majority of the clocks agrees, among those that were heard
-	at     time.Time     // when the limits' time follows, if nothing changes; zero if it needn't
+	// How far this node's clock is ahead of most clocks; without a majority, ahead of the limits' time.
+	wallAhead time.Duration
+	behind    time.Duration // how far the limits' time is behind most clocks; negative if it is ahead
+	differ    bool          // no majority of the clocks that answered agrees
+	followsAt time.Time     // when the limits' time moves to most clocks' if nothing changes; zero if it won't
 }
 
 func newClock(wall func() time.Time) *clock {
@@ -35,29 +35,28 @@ func newClock(wall func() time.Time) *clock {
 		wall = time.Now
 	}
 	c := &clock{base: time.Now(), wall: wall, known: make(chan struct{})}
-	c.at.Store(wall().UnixNano())
+	c.atBase.Store(wall().UnixNano())
 	c.state.Store(&clockState{})
 	return c
 }
 
-// now is the limits' time in Unix nanoseconds.
-func (c *clock) now() int64 { return c.at.Load() + int64(time.Since(c.base)) }
+// now returns the limits' time in Unix nanoseconds.
+func (c *clock) now() int64 { return c.atBase.Load() + int64(time.Since(c.base)) }
 
-// of is what the limits' time was, or will be, when this node's clock says t. The monotonic reading of t counts, if it
-// has one.
-func (c *clock) of(t time.Time) int64 { return c.at.Load() + int64(t.Sub(c.base)) }
+// at converts a time of this node's clock to the limits' time. It uses the monotonic reading of t if there is one.
+func (c *clock) at(t time.Time) int64 { return c.atBase.Load() + int64(t.Sub(c.base)) }
 
-// off is how far the node's own clock is ahead of the limits' time.
-func (c *clock) off() int64 { return c.wall().UnixNano() - c.now() }
+// wallAhead returns how far the node's own clock is ahead of the limits' time, in nanoseconds.
+func (c *clock) wallAhead() int64 { return c.wall().UnixNano() - c.now() }
 
-// set gives the node a time, if it has none yet.
-func (c *clock) set(epoch uint32) {
+// setEpoch stores the epoch. The first one means that the node has a time.
+func (c *clock) setEpoch(epoch uint32) {
 	if c.epoch.Swap(epoch) == 0 {
 		close(c.known)
 	}
 }
 
-// await waits until the node has a time.
+// await waits until the node has a time. The error is ErrAway with its cause.
 func (c *clock) await(ctx context.Context) error {
 	select {
 	case <-c.known:
@@ -74,12 +73,12 @@ func (c *clock) await(ctx context.Context) error {
 
 var errNoTime = errors.New("the node doesn't know the limits' time yet")
 
-// agreeWithin is how much clocks may differ that agree. So much the limits' times of two nodes may differ, too, for
-// moments.
+// agreeWithin is the largest difference between clocks that agree. The limits' times of two nodes may briefly differ by
+// as much.
 const agreeWithin = int64(500 * time.Millisecond)
 
-// agree finds the largest group of values that agree; of several, the lowest. It gives the one in the middle, and how
-// many they are.
+// agree finds the largest group of values that agree; of groups of equal size, the lowest. It returns the group's
+// median and size.
 func agree(values []int64) (middle int64, n int) {
 	values = slices.Sorted(slices.Values(values))
 	from := 0
@@ -97,26 +96,27 @@ func agree(values []int64) (middle int64, n int) {
 	return values[from+(n-1)/2], n
 }
 
-// reading is what a node's clocks say, against the limits' time of this node, in nanoseconds.
+// reading is what a node's clocks say, relative to the limits' time of this node, in nanoseconds.
 type reading struct {
-	time  int64  // of the limits there
-	wall  int64  // of the node's own clock
-	epoch uint32 // of its time; 0 if it has none
+	time  int64  // limits' time of that node
+	wall  int64  // that node's own clock
+	epoch uint32 // epoch of its time; 0 if it has none
 }
 
-// finding is what follows from comparing clocks.
-type finding struct {
-	epoch uint32 // that the node has from now on; 0 if it has none yet
-	jump  int64  // by which its time moves at once
-	drift int64  // by which it is to move little by little
-	wall  int64  // what most clocks tell, against the limits' time
-	most  bool   // a majority of all nodes tells it
-	all   bool   // so do all that have answered
+// comparison is the result of compareReadings.
+type comparison struct {
+	epoch     uint32 // epoch of this node from now on; 0 if it still has no time
+	jump      int64  // by how much its time moves at once
+	drift     int64  // by how much its time moves gradually
+	wall      int64  // what most clocks say, relative to the limits' time
+	majority  bool   // a majority of all nodes agrees on wall
+	unanimous bool   // all nodes that have answered agree on wall
 }
 
-// judge compares the clocks of this node (own, whose time is 0) and of others that have answered, of so many nodes that
-// there are. alone tells that no more answers are waited for before the node takes a time of its own.
-func judge(own reading, others []reading, nodes int, alone bool) finding {
+// compareReadings compares the clocks of this node (own, whose time is 0) with those of the nodes that have answered.
+// nodes is the number of all nodes. alone means that the node waits for no more answers before it takes a time of its
+// own.
+func compareReadings(own reading, others []reading, nodes int, alone bool) comparison {
 	top := own.epoch
 	walls := []int64{own.wall}
 	for _, o := range others {
@@ -124,11 +124,11 @@ func judge(own reading, others []reading, nodes int, alone bool) finding {
 		walls = append(walls, o.wall)
 	}
 	middle, n := agree(walls)
-	v := finding{epoch: top, wall: middle, most: 2*n > max(len(walls), nodes), all: n == len(walls)}
+	v := comparison{epoch: top, wall: middle, majority: 2*n > max(len(walls), nodes), unanimous: n == len(walls)}
 	switch {
 	case top == 0 && !alone:
 		return v
-	case top == 0: // nobody has a time: what most clocks tell, or the earliest of them
+	case top == 0: // no node has a time: take what most clocks say, or the earliest group
 		v.epoch, v.jump = 1, middle
 		return v
 	}

@@ -14,12 +14,12 @@ import (
 	"millrace/node/nodetest"
 )
 
-// What follows from comparing clocks: most of them count, and who has a time keeps it.
-func TestJudge(t *testing.T) {
+// The clocks of the majority count, and a node that has a time keeps it.
+func TestMajorityOfClocksCounts(t *testing.T) {
 	t.Parallel()
 	type (
 		R = limit.Reading
-		F = limit.Finding
+		F = limit.Comparison
 	)
 	const h, ms = time.Hour, time.Millisecond
 	for _, c := range []struct {
@@ -30,53 +30,53 @@ func TestJudge(t *testing.T) {
 		alone  bool
 		want   F
 	}{
-		{"the first of three waits for the others", R{}, nil, 3, false, F{All: true}},
-		{"alone it takes its own time", R{}, nil, 3, true, F{Epoch: 1, All: true}},
-		{"a node that is alone for ever", R{}, nil, 1, true, F{Epoch: 1, Most: true, All: true}},
+		{"the first of three waits for the others", R{}, nil, 3, false, F{Unanimous: true}},
+		{"alone it takes its own time", R{}, nil, 3, true, F{Epoch: 1, Unanimous: true}},
+		{"a node that is alone for ever", R{}, nil, 1, true, F{Epoch: 1, Majority: true, Unanimous: true}},
 		{
 			"three begin together",
 			R{},
 			[]R{{Wall: 10 * ms}, {Wall: 20 * ms}},
 			3, true,
-			F{Epoch: 1, Jump: 10 * ms, Wall: 10 * ms, Most: true, All: true},
+			F{Epoch: 1, Jump: 10 * ms, Wall: 10 * ms, Majority: true, Unanimous: true},
 		},
 		{
 			"its clock is wrong",
 			R{},
 			[]R{{Wall: -h}, {Wall: -h + ms}},
 			3, true,
-			F{Epoch: 1, Jump: -h, Wall: -h, Most: true},
+			F{Epoch: 1, Jump: -h, Wall: -h, Majority: true},
 		},
-		{"another's is", R{}, []R{{Wall: h}, {Wall: ms}}, 3, true, F{Epoch: 1, Most: true}},
+		{"another's is", R{}, []R{{Wall: h}, {Wall: ms}}, 3, true, F{Epoch: 1, Majority: true}},
 		{"of two that differ the earlier counts", R{}, []R{{Wall: -h}}, 2, true, F{Epoch: 1, Jump: -h, Wall: -h}},
 		{
 			"it joins others, whatever its clock says",
 			R{},
 			[]R{{Time: -h, Wall: -h, Epoch: 3}, {Time: -h + ms, Wall: -h, Epoch: 3}},
 			3, false,
-			F{Epoch: 3, Jump: -h, Wall: -h, Most: true},
+			F{Epoch: 3, Jump: -h, Wall: -h, Majority: true},
 		},
 		{
 			"it joins one that has begun alone",
 			R{},
 			[]R{{Time: -h, Wall: -h, Epoch: 1}, {}},
 			3, false,
-			F{Epoch: 1, Jump: -h, Most: true},
+			F{Epoch: 1, Jump: -h, Majority: true},
 		},
 		{
 			"all is well",
 			R{Epoch: 1},
 			[]R{{Epoch: 1, Time: 5 * ms}, {Epoch: 1, Time: 9 * ms}},
 			3, true,
-			F{Epoch: 1, Drift: 5 * ms, Most: true, All: true},
+			F{Epoch: 1, Drift: 5 * ms, Majority: true, Unanimous: true},
 		},
-		{"its clock was set", R{Epoch: 1, Wall: h}, []R{{Epoch: 1}, {Epoch: 1}}, 3, true, F{Epoch: 1, Most: true}},
+		{"its clock was set", R{Epoch: 1, Wall: h}, []R{{Epoch: 1}, {Epoch: 1}}, 3, true, F{Epoch: 1, Majority: true}},
 		{
 			"its time was wrong",
 			R{Epoch: 1},
 			[]R{{Epoch: 1, Time: h, Wall: h}, {Epoch: 1, Time: h, Wall: h}},
 			3, true,
-			F{Epoch: 1, Jump: h, Wall: h, Most: true},
+			F{Epoch: 1, Jump: h, Wall: h, Majority: true},
 		},
 		{
 			"one of two began alone, and later",
@@ -91,24 +91,24 @@ func TestJudge(t *testing.T) {
 			R{Epoch: 1, Wall: h},
 			[]R{{Epoch: 2, Time: h, Wall: h}, {Epoch: 1, Wall: h}},
 			3, true,
-			F{Epoch: 2, Jump: h, Wall: h, Most: true, All: true},
+			F{Epoch: 2, Jump: h, Wall: h, Majority: true, Unanimous: true},
 		},
-		{"it hears only one of four", R{Epoch: 1}, []R{{Epoch: 1, Time: ms}}, 5, true, F{Epoch: 1, All: true}},
+		{"it hears only one of four", R{Epoch: 1}, []R{{Epoch: 1, Time: ms}}, 5, true, F{Epoch: 1, Unanimous: true}},
 	} {
-		if got := limit.Judge(c.own, c.others, c.nodes, c.alone); got != c.want {
+		if got := limit.CompareReadings(c.own, c.others, c.nodes, c.alone); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.what, got, c.want)
 		}
 	}
 }
 
-// setClock is a node's own clock, which somebody sets.
+// setClock is a node's clock that the test sets.
 type setClock struct{ ahead atomic.Int64 }
 
 func (c *setClock) set(ahead time.Duration) { c.ahead.Store(int64(ahead)) }
 
 func (c *setClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// clockLimits are limits of 50 in a quarter of an hour, of all kinds that count by time.
+// clockLimits are limits of 50 in 15 minutes, of all kinds that count by time.
 func clockLimits() map[string]node.Limit {
 	return map[string]node.Limit{
 		"first": rule("50/15m"), "clock": rule("50/15m", func(l *node.Limit) { l.Align = node.AlignClock }),
@@ -117,9 +117,9 @@ func clockLimits() map[string]node.Limit {
 	}
 }
 
-// The clock of a node that is alone goes forward an hour and back. Its clients get no more than before, and aren't kept
-// waiting; the operator hears of it.
-func TestAloneClockSet(t *testing.T) {
+// The clock of a node that is alone is set forward by an hour, and back. Its clients get no more than before and don't
+// wait longer, and Conditions reports it.
+func TestSettingTheClockAloneChangesNothing(t *testing.T) {
 	t.Parallel()
 	for name, lim := range clockLimits() {
 		for _, by := range []time.Duration{time.Hour, -time.Hour} {
@@ -138,7 +138,7 @@ func aloneClockSet(t *testing.T, lim node.Limit, by time.Duration) {
 		cfg.Clock = c.now
 	})
 	defer closeAll(t, ls)
-	after(2 * time.Minute) // it is no young node any more
+	after(2 * time.Minute) // the node isn't young any more
 	if got := spend(t, ls[0], "client", 60); got != 50 {
 		t.Fatalf("%d passed of 50", got)
 	}
@@ -151,7 +151,7 @@ func aloneClockSet(t *testing.T, lim node.Limit, by time.Duration) {
 		t.Errorf("the operator hears of %q", all)
 	}
 	c.set(0)
-	after(16 * time.Minute) // and a span, of a sliding window
+	after(16 * time.Minute) // and a span of a sliding window
 	if got := spend(t, ls[0], "client", 60); got < 45 {
 		t.Errorf("%d passed in the next window", got)
 	}
@@ -161,7 +161,7 @@ func aloneClockSet(t *testing.T, lim node.Limit, by time.Duration) {
 }
 
 // A clock that is set and stays so is followed after an hour.
-func TestAloneClockFollowed(t *testing.T) {
+func TestClockThatStaysSetIsFollowed(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -192,9 +192,9 @@ func TestAloneClockFollowed(t *testing.T) {
 	}
 }
 
-// A node is started again with its clock set back by an hour. What it wrote before is of a time to come: its clients
-// keep what they had spent, and wait no longer than a window.
-func TestStartWithClockSetBack(t *testing.T) {
+// A node starts again with its clock set back by an hour, so that its records are from the future. Its clients keep
+// what they had spent, and wait no longer than a window.
+func TestStartWithClockSetBackKeepsWhatWasSpent(t *testing.T) {
 	t.Parallel()
 	for name, lim := range clockLimits() {
 		t.Run(name, func(t *testing.T) {
@@ -226,9 +226,9 @@ func TestStartWithClockSetBack(t *testing.T) {
 	}
 }
 
-// Of three nodes one has a clock that is off by an hour, or that is set by an hour while it runs: all of them together
-// let pass what the limit says.
-func TestThreeClocks(t *testing.T) { //nolint:paralleltest // three servers need the machine
+// The clock of one of three nodes is off by an hour, or is set by an hour while the node runs. Together the nodes admit
+// what the limit allows.
+func TestOneWrongClockOfThreeChangesNothing(t *testing.T) { // not parallel: three servers need the machine
 	servers := natsservertest.StartThree(t)
 	var clocks [3]setClock
 	clocks[1].set(time.Hour)
@@ -245,12 +245,12 @@ func TestThreeClocks(t *testing.T) { //nolint:paralleltest // three servers need
 	exactly := func(round string) {
 		t.Helper()
 		for name := range clockLimits() {
-			for try := 0; ; try++ { // a store that is kept from answering loses permits, which says nothing
+			for try := 0; ; try++ { // if the store doesn't answer in time, permits are lost, and the run shows nothing
 				got, certain := passes(t, ls, name, fmt.Sprint(round, try), 400)
 				if got > 52 || (got > 50 && name != "bucket") { // a bucket gets one every 18 s
 					t.Errorf("%s, %s: %d passed of 50", round, name, got)
 				}
-				if certain && got >= 47 || try == 10 { // a sliding window, or a bucket, may keep some
+				if certain && got >= 47 || try == 10 { // a sliding window or a bucket may keep some
 					break
 				}
 			}

@@ -5,169 +5,171 @@ import (
 	"time"
 )
 
-// How often the nodes' clocks are compared; how long a node that has just begun waits for others before it takes what
-// its own clock says; and for how long most clocks must tell another time than the limits' before that follows them: at
-// once almost while a node is young, when its clock is set most often (and so that starting a node again is a way to
-// make it follow), else long, so that clocks that are all wrong for a while change nothing.
+// clockSyncEvery is how often the nodes compare their clocks. A node that has just started waits at most clockSyncAlone
+// for others before it uses its own clock. When most clocks differ from the limits' time for followOld, the limits'
+// time follows them: clocks that are all wrong for a while change nothing. For a node younger than youngFor it is
+// followYoung, since clocks are set most often just after the start, and so that a restart makes the node follow its
+// clock.
 const (
-	timeEvery = 2 * time.Second
-	timeFirst = 100 * time.Millisecond
-	timeAlone = time.Second
-	// that answers are waited for at first; twice as long each time until there is a time, but at most timeAlone.
-	timeAnswer  = 60 * time.Millisecond
-	youngFor    = time.Minute
-	followYoung = 5 * time.Second
-	followOld   = time.Hour
+	clockSyncEvery = 2 * time.Second
+	clockSyncFirst = 100 * time.Millisecond
+	clockSyncAlone = time.Second
+	// How long the first comparison waits for answers. The wait doubles each time, up to clockSyncAlone.
+	clockSyncAnswer = 60 * time.Millisecond
+	youngFor        = time.Minute
+	followYoung     = 5 * time.Second
+	followOld       = time.Hour
 )
 
-// driftRate is how much the limits' time moves at most, to follow others without a step: one part of so many.
+// driftRate limits how fast the limits' time moves gradually: by at most 1/driftRate of the time that passes.
 const driftRate = 1000
 
-// timekeeper compares this node's clocks with the others'. One goroutine uses it.
-type timekeeper struct {
-	l      *Limiter
-	begun  time.Time
-	wait   time.Duration // for answers
-	last   time.Time     // comparison
-	asleep time.Duration // for which the machine was suspended, when it was last looked at
-	since  time.Time     // when most clocks began to tell another time; zero if they don't
-	told   int64         // what they tell, against the limits' time
-	wrong  bool          // the log has it that this node's clock is off
+// clockSync compares this node's clocks with those of the other nodes. It is used by one goroutine.
+type clockSync struct {
+	l           *Limiter
+	begun       time.Time
+	wait        time.Duration // how long it waits for answers
+	last        time.Time     // the last comparison
+	asleep      time.Duration // total suspension of the machine at the last comparison
+	differSince time.Time     // since when most clocks differ from the limits' time; zero if they don't
+	followWall  int64         // what most clocks said then, relative to the limits' time
+	wallOff     bool          // the log says that this node's clock is off
 }
 
-// keepTime keeps the limits' time until ctx ends.
-func (l *Limiter) keepTime(ctx context.Context) {
-	k := &timekeeper{l: l, begun: time.Now(), wait: timeAnswer, last: time.Now(), asleep: suspended()}
+// syncClock compares clocks until ctx ends.
+func (l *Limiter) syncClock(ctx context.Context) {
+	k := &clockSync{l: l, begun: time.Now(), wait: clockSyncAnswer, last: time.Now(), asleep: suspended()}
 	for ctx.Err() == nil {
 		k.compare(ctx)
-		wait := timeFirst / 4
+		wait := clockSyncFirst / 4
 		if l.clock.epoch.Load() > 0 {
-			wait = timeEvery * time.Duration(1+l.peers.nodes()/8)
+			wait = clockSyncEvery * time.Duration(1+l.peers.nodes()/8)
 		}
 		pause(ctx, wait)
 	}
 }
 
-// compare asks the other nodes for their time, once.
-func (k *timekeeper) compare(ctx context.Context) {
+// compare asks the other nodes for their clocks once, and adjusts this node's time.
+func (k *clockSync) compare(ctx context.Context) {
 	c, now := k.l.clock, time.Now()
-	if asleep := suspended(); asleep-k.asleep > timeFirst { // time that the monotonic clock doesn't count
-		c.at.Add(int64(asleep - k.asleep))
+	if asleep := suspended(); asleep-k.asleep > clockSyncFirst { // the monotonic clock leaves this time out
+		c.atBase.Add(int64(asleep - k.asleep))
 		k.asleep = asleep
 	}
 	nodes := k.l.peers.nodes()
 	var others []reading
 	if nodes > 1 {
 		others = k.l.readings(ctx, k.wait)
-		k.wait = min(2*k.wait, timeAlone)
+		k.wait = min(2*k.wait, clockSyncAlone)
 	}
-	own := reading{wall: c.off(), epoch: c.epoch.Load()}
-	v := judge(own, others, nodes, nodes == 1 || len(others) >= nodes-1 || time.Since(k.begun) >= timeAlone)
+	own := reading{wall: c.wallAhead(), epoch: c.epoch.Load()}
+	v := compareReadings(own, others, nodes,
+		nodes == 1 || len(others) >= nodes-1 || time.Since(k.begun) >= clockSyncAlone)
 	if v.jump != 0 {
 		k.l.moveTime(v.jump)
 	}
 	if v.epoch > 0 {
-		c.set(v.epoch)
+		c.setEpoch(v.epoch)
 	}
 	k.follow(&v, now)
 	k.drift(&v, now)
-	k.tell(ctx, &v, own.wall-v.jump)
+	k.report(ctx, &v, own.wall-v.jump)
 	k.last = now
 }
 
-// readings asks the other nodes what their clocks say. An answer is taken to be of the middle of the time that it took.
+// readings asks the other nodes for their clocks. It assumes that a node read them halfway between request and reply.
 func (l *Limiter) readings(ctx context.Context, wait time.Duration) (out []reading) {
 	sent := time.Now()
-	for _, g := range l.peers.recall(ctx, want{Op: opClock, From: l.cfg.Node}, wait) {
-		if g.Wall == 0 { // of an earlier release
+	for _, reply := range l.peers.recall(ctx, recallRequest{Op: opClock, From: l.cfg.Node}, wait) {
+		if reply.Wall == 0 { // from an earlier release
 			continue
 		}
-		here := l.clock.of(sent.Add(g.Heard.Sub(sent) / 2))
-		out = append(out, reading{time: g.Time - here, wall: g.Wall - here, epoch: g.Epoch})
+		here := l.clock.at(sent.Add(reply.ReceivedAt.Sub(sent) / 2))
+		out = append(out, reading{time: reply.Time - here, wall: reply.Wall - here, epoch: reply.Epoch})
 	}
 	return out
 }
 
-// follow makes the limits' time what most clocks tell, if they have told it for long.
-func (k *timekeeper) follow(v *finding, now time.Time) {
+// follow moves the limits' time to that of most clocks once they have differed for long enough.
+func (k *clockSync) follow(v *comparison, now time.Time) {
 	wall := v.wall - v.jump
 	switch {
-	case v.epoch == 0, !v.most, abs(wall) <= agreeWithin:
-		k.since = time.Time{}
+	case v.epoch == 0, !v.majority, abs(wall) <= agreeWithin:
+		k.differSince = time.Time{}
 		return
-	case k.since.IsZero(), abs(wall-k.told) > agreeWithin:
-		k.since, k.told = now, wall
+	case k.differSince.IsZero(), abs(wall-k.followWall) > agreeWithin:
+		k.differSince, k.followWall = now, wall
 	}
 	if now.Before(k.followsAt()) {
 		return
 	}
-	k.since = time.Time{}
+	k.differSince = time.Time{}
 	k.l.moveTime(wall)
-	k.l.clock.set(v.epoch + 1)
+	k.l.clock.setEpoch(v.epoch + 1)
 	v.jump += wall
 	k.l.cfg.Log.Warn("limits follow the nodes' clocks: the time that they go by has moved",
 		"by", time.Duration(wall).String())
 }
 
-// followsAt is when the limits' time follows the clocks, if nothing changes.
-func (k *timekeeper) followsAt() time.Time {
-	if k.since.Sub(k.begun) < youngFor {
-		return k.since.Add(followYoung)
+// followsAt returns when the limits' time will follow the clocks if nothing changes.
+func (k *clockSync) followsAt() time.Time {
+	if k.differSince.Sub(k.begun) < youngFor {
+		return k.differSince.Add(followYoung)
 	}
-	return k.since.Add(followOld)
+	return k.differSince.Add(followOld)
 }
 
-// drift moves the time little by little: to the other nodes' time if it differs, or else to what most clocks tell.
-func (k *timekeeper) drift(v *finding, now time.Time) {
+// drift moves the time gradually: to that of the other nodes if it differs, or else to that of most clocks.
+func (k *clockSync) drift(v *comparison, now time.Time) {
 	by := v.drift
-	if wall := v.wall - v.jump; abs(by) < int64(time.Millisecond) && v.most && abs(wall) <= agreeWithin {
+	if wall := v.wall - v.jump; abs(by) < int64(time.Millisecond) && v.majority && abs(wall) <= agreeWithin {
 		by = wall
 	}
 	most := int64(now.Sub(k.last) / driftRate)
-	k.l.clock.at.Add(max(min(by, most), -most))
+	k.l.clock.atBase.Add(max(min(by, most), -most))
 }
 
-// tell notes what was found, for the operator.
-func (k *timekeeper) tell(ctx context.Context, v *finding, wall int64) {
-	s := clockState{off: time.Duration(wall), differ: !v.most && !v.all}
-	if v.most {
+// report stores the clock state for Conditions, and logs when this node's clock goes wrong or right.
+func (k *clockSync) report(ctx context.Context, v *comparison, wall int64) {
+	s := clockState{wallAhead: time.Duration(wall), differ: !v.majority && !v.unanimous}
+	if v.majority {
 		s.behind = time.Duration(v.wall - v.jump)
-		s.off -= s.behind
+		s.wallAhead -= s.behind
 	}
-	if !k.since.IsZero() {
-		s.at = k.followsAt()
+	if !k.differSince.IsZero() {
+		s.followsAt = k.followsAt()
 	}
 	k.l.clock.state.Store(&s)
-	wrong := abs(int64(s.off)) > agreeWithin
-	if wrong && k.l.cfg.Yield != nil {
-		k.l.cfg.Yield() // a server whose clock is ahead forgets records before their time
+	off := abs(int64(s.wallAhead)) > agreeWithin
+	if off && k.l.cfg.Yield != nil {
+		k.l.cfg.Yield() // a leader whose clock is ahead would expire records too early
 	}
-	if wrong != k.wrong {
-		if k.wrong = wrong; wrong {
+	if off != k.wallOff {
+		if k.wallOff = off; off {
 			k.l.cfg.Log.WarnContext(ctx, "this node's clock is off: limits go by what most nodes' clocks tell",
-				"ahead_by", s.off.String())
+				"ahead_by", s.wallAhead.String())
 		} else {
 			k.l.cfg.Log.InfoContext(ctx, "this node's clock is right again")
 		}
 	}
 }
 
-// moveTime moves the limits' time at once. What the node knows of keys is of another time then: it forgets it, permits
-// included, and reads the records again, which bring is for. Its own part of limits begins with the next windows.
+// moveTime moves the limits' time at once. What the node knows about keys belongs to the old time, so it forgets all of
+// it, permits included, and reads the records again (see rebase). Its own share of limits begins with the next windows.
 func (l *Limiter) moveTime(by int64) {
-	if l.clock.epoch.Load() == 0 { // nothing was leased yet
-		l.clock.at.Add(by)
+	if l.clock.epoch.Load() == 0 { // nothing is leased yet
+		l.clock.atBase.Add(by)
 		return
 	}
-	if l.slot.since.Load() != 0 { // before the windows of the new time can begin
-		l.slot.since.Store(l.clock.now() + by)
+	if l.share.since.Load() != 0 { // store this first: windows of the new time can begin as soon as the time moves
+		l.share.since.Store(l.clock.now() + by)
 	}
-	l.clock.at.Add(by)
+	l.clock.atBase.Add(by)
 	l.clock.jumps.Add(1)
 	l.table.clear()
 	for _, r := range *l.rules.Load() {
 		if r.kind == concurrent {
-			r.places.doubt()
+			r.inflight.invalidate()
 		}
 	}
 }

@@ -8,17 +8,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// noLately is for how long a refusal of the store is told.
-const noLately = 10 * time.Second
+// refusalShown is how long Conditions reports that the store has refused a write.
+const refusalShown = 10 * time.Second
 
-// Conditions lists what isn't as it should be with the limits, each with its cause and with what to do.
+// Conditions lists what is wrong with the limits, each with its cause and a remedy.
 func (l *Limiter) Conditions() (out []string) {
 	now := time.Now()
 	if cause := l.away(now); cause != nil {
 		out = append(out, "the store of limits can't be asked ("+cause.Error()+"): requests that this node holds no "+
 			"permits for get what store_away says; "+l.remedy())
 	}
-	if why := l.store.writes.no(now.Add(-noLately)); why != nil {
+	if why := l.store.writes.refusedSince(now.Add(-refusalShown)); why != nil {
 		out = append(out, refusal(why))
 	}
 	if n := l.damage.n.Load(); n > 0 {
@@ -39,11 +39,11 @@ func (l *Limiter) Conditions() (out []string) {
 	return append(out, l.clockConditions(now)...)
 }
 
-// clockConditions tells of clocks that are off.
+// clockConditions lists clocks that are off.
 func (l *Limiter) clockConditions(now time.Time) (out []string) {
 	s := l.clock.state.Load()
 	within := time.Duration(agreeWithin)
-	if d := s.off; d.Abs() > within {
+	if d := s.wallAhead; d.Abs() > within {
 		out = append(out, "this node's clock is "+apart(
 			d)+" most nodes' clocks: limits go by theirs; set this node's clock (NTP)")
 	}
@@ -51,21 +51,21 @@ func (l *Limiter) clockConditions(now time.Time) (out []string) {
 	case s.differ:
 		out = append(out, "the nodes' clocks differ by more than "+within.String()+" and no majority agrees: limits "+
 			"go on by the time that they had; set the clocks (NTP)")
-	case s.at.IsZero():
+	case s.followsAt.IsZero():
 	case l.alone:
 		out = append(out, "this node's clock was set while the node runs, to "+apart(
 			d)+" the time that limits go by, which is what has passed: they follow it in "+
-			max(s.at.Sub(now), 0).Round(time.Second).String()+" if it stays so, or at once when the node is started "+
-			"again")
+			max(s.followsAt.Sub(now), 0).Round(time.Second).String()+" if it stays so, or at once when the node is "+
+			"started again")
 	default:
 		out = append(out, "most nodes' clocks are "+apart(d)+" the time that limits go by: they follow in "+max(
-			s.at.Sub(now), 0).Round(time.Second).String()+
+			s.followsAt.Sub(now), 0).Round(time.Second).String()+
 			" if that stays so, or soon when a node is started again")
 	}
 	return out
 }
 
-// apart says how far one clock is from another.
+// apart describes how far one clock is from another.
 func apart(d time.Duration) string {
 	if d < 0 {
 		return (-d).Round(100*time.Millisecond).String() + " behind"
@@ -73,7 +73,7 @@ func apart(d time.Duration) string {
 	return d.Round(100*time.Millisecond).String() + " ahead of"
 }
 
-// remedy says what to do when the store can't be asked.
+// remedy returns what to do when the store can't be reached.
 func (l *Limiter) remedy() string {
 	if l.cfg.Replicas > 1 {
 		return "more than half of the storing nodes, and at the first start all, must run and reach each other"
@@ -81,7 +81,7 @@ func (l *Limiter) remedy() string {
 	return "JetStream must run and write: look for its reason in the log, and for room on the disk"
 }
 
-// storeFailed is the server's code for a write that the stream didn't take, most often since it is full.
+// storeFailed is the server's code for a write that the stream refused, most often because it is full.
 const storeFailed jetstream.ErrorCode = 10077
 
 func refusal(why error) string {

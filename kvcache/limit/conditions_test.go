@@ -11,8 +11,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// An operator learns why the store can't be asked, and that it is full; and of nothing when all is well.
-func TestConditionsTellTheCause(t *testing.T) {
+// Conditions says why the store can't be reached and that it is full, and is empty when all is well.
+func TestConditionsNameTheCause(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
 	stream(t, s, 20_000)

@@ -19,54 +19,54 @@ import (
 	"millrace/node/nodetest"
 )
 
-// ghostStore has a record that it can't give: reads find nothing, and writes that don't know it conflict.
-type ghostStore struct {
+// notServingStore has a record that it doesn't return: reads find nothing, and writes conflict.
+type notServingStore struct {
 	*flatStore
 
 	ghost atomic.Pointer[limit.Key]
 }
 
-func (s *ghostStore) is(key limit.Key) bool {
+func (s *notServingStore) is(key limit.Key) bool {
 	ghost := s.ghost.Load()
 	return ghost != nil && *ghost == key
 }
 
-func (s *ghostStore) Get(ctx context.Context, key limit.Key, fresh bool) (limit.Stored, error) {
+func (s *notServingStore) Get(ctx context.Context, key limit.Key, fresh bool) (limit.Stored, error) {
 	if s.is(key) {
 		return limit.Stored{}, nil
 	}
 	return s.flatStore.Get(ctx, key, fresh)
 }
 
-func (s *ghostStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
+func (s *notServingStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
 	if s.is(key) {
 		return 0, limit.ErrConflict
 	}
 	return s.flatStore.Put(ctx, key, v, keep)
 }
 
-func (s *ghostStore) Drop(ctx context.Context, key limit.Key, upTo uint64) error {
+func (s *notServingStore) Drop(ctx context.Context, key limit.Key, upTo uint64) error {
 	if s.is(key) {
 		s.ghost.Store(nil)
 	}
 	return s.flatStore.Drop(ctx, key, upTo)
 }
 
-// damages are limits of all kinds, with how long a record can count.
-func damages() map[string]node.Limit {
+// hourLimits are limits of all kinds that count for an hour.
+func hourLimits() map[string]node.Limit {
 	return map[string]node.Limit{
 		"fixed": rule("20/1h"), "sliding": rule("20/1h", algorithm(node.AlgorithmSliding)),
-		"bucket": rule("20/1h", algorithm(node.AlgorithmBucket)),
-		"places": inFlight(20),
+		"bucket":   rule("20/1h", algorithm(node.AlgorithmBucket)),
+		"inflight": inFlight(20),
 	}
 }
 
-// A conflict with a record that isn't there is a contradiction and no fresh allowance: the store is away for that key,
-// for no other, and an operator hears of it. It is over when nothing can count any more of what the record may have
-// said, or when the key is reset.
-func TestGhostRecord(t *testing.T) {
+// A conflict with a record that reads don't return gives no fresh allowance. The store counts as away for that key and
+// for no other, and Conditions reports it. That ends when the record can't limit anything any more, or when the key is
+// reset.
+func TestRecordNotServedGivesNoAllowance(t *testing.T) {
 	t.Parallel()
-	for name, lim := range damages() {
+	for name, lim := range hourLimits() {
 		for _, reset := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, " reset ", reset), func(t *testing.T) {
 				t.Parallel()
@@ -78,7 +78,7 @@ func TestGhostRecord(t *testing.T) {
 
 func ghost(t *testing.T, lim node.Limit, reset bool) {
 	t.Helper()
-	s := &ghostStore{flatStore: newFlatStore()}
+	s := &notServingStore{flatStore: newFlatStore()}
 	ls := flatOn(t, []limit.ModelStore{s}, map[string]node.Limit{"r": lim})
 	defer closeAll(t, ls)
 	r := ls[0].Rule("r")
@@ -119,11 +119,11 @@ func ghost(t *testing.T, lim node.Limit, reset bool) {
 	}
 }
 
-// A record that the store has lost is no fresh allowance where it is known what it said. A node that is alone writes it
-// again; where others may have leased from it, or what it said isn't known whole, its key waits until the window ends.
-func TestLostRecord(t *testing.T) {
+// A lost record gives no fresh allowance if its content is known. A node that is alone writes it again. If other nodes
+// may have leased from it, or its content isn't fully known, its key waits until the window ends.
+func TestLostRecordGivesNoAllowance(t *testing.T) {
 	t.Parallel()
-	for name, lim := range damages() {
+	for name, lim := range hourLimits() {
 		for _, nodes := range []int{1, 3} {
 			t.Run(fmt.Sprint(name, " ", nodes), func(t *testing.T) {
 				t.Parallel()
@@ -149,10 +149,10 @@ func TestLostRecord(t *testing.T) {
 	}
 }
 
-// A record that can't be read holds up its own key until nothing counts any more of what it may have said.
-func TestUnreadableRecordEnds(t *testing.T) {
+// A record that can't be read blocks its own key until it can't limit anything any more.
+func TestUnreadableRecordIsReplacedInTheEnd(t *testing.T) {
 	t.Parallel()
-	for name, lim := range damages() {
+	for name, lim := range hourLimits() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestUnreadableRecordEnds(t *testing.T) {
 	}
 }
 
-// damageable is a server that stands alone, and whose directory is known.
+// damageable starts a single server and returns its directory.
 func damageable(t *testing.T) (s *natsserver.Server, dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -222,9 +222,9 @@ func damageBlocks(t *testing.T, s *natsserver.Server, dir string, damage func(ra
 	}
 }
 
-// The blocks of a stream that stands alone lose their ends while its server is down. Clients whose records are lost, or
-// are those of before, get no fresh allowance from a node that knows of them, and no less either.
-func TestCutBlocks(t *testing.T) {
+// The blocks of an unreplicated stream are truncated while its server is down. Clients whose records are lost or
+// outdated get no fresh allowance from a node that knows about them, and no smaller one.
+func TestTruncatedBlocksGiveNoAllowance(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(raw []byte) []byte{
 		"cut":    func(raw []byte) []byte { return raw[:len(raw)/2] },
@@ -258,19 +258,19 @@ func TestCutBlocks(t *testing.T) {
 	}
 }
 
-// mark is one in memory.
-type mark struct{ atomic.Uint64 }
+// memoryMark is a Mark in memory.
+type memoryMark struct{ atomic.Uint64 }
 
-func (m *mark) Save(n uint64) error { m.Store(n); return nil }
+func (m *memoryMark) Save(n uint64) error { m.Store(n); return nil }
 
-// Some records of a stream that stands alone are damaged while the node is down. The server starts all the same, and
-// the node finds out that records are lost, and tells; the clients of the others are served as before.
-func TestDamagedRecords(t *testing.T) {
+// Some records of an unreplicated stream are damaged while the node is down. The server starts anyway, the node finds
+// and reports the loss, and other clients are served as before.
+func TestDamagedRecordsAreReported(t *testing.T) {
 	t.Parallel()
 	const most, clients = 50, 200
 	limits := map[string]node.Limit{"r": rule("50/1h")}
 	s, dir := damageable(t)
-	var m mark
+	var m memoryMark
 	remembers := func(c *limit.Config) { c.Mark = &m }
 	before := open(t, s, "n1", limits, remembers)
 	for i := range clients {
@@ -298,7 +298,7 @@ func TestDamagedRecords(t *testing.T) {
 	if all := strings.Join(l.Conditions(), "\n"); served < clients/2 || !strings.Contains(all, "has lost records") {
 		t.Errorf("%d of %d clients were served, and the operator hears of %q", served, clients, all)
 	}
-	// What is known to be lost isn't told once more.
+	// A known loss isn't reported again.
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

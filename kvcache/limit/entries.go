@@ -6,41 +6,41 @@ import (
 	"math/rand/v2"
 )
 
-// entries are those of a shard: an open table with linear probing. Keys are hashes already. A map of the language
-// doubles its room, and all shards do so at about the same number of keys, so that a key costs up to 135 bytes; this
-// one grows by a quarter, and a key costs 70 to 90. It shrinks too.
+// entries holds the entries of a shard: an open hash table with linear probing. Keys are hashes already. A Go map
+// doubles its size, and all shards do so at about the same number of keys, so that a key costs up to 135 bytes. This
+// table grows by a quarter, a key costs 70 to 90 bytes, and it shrinks too.
 type entries struct {
 	cells []cell
 	n     int
-	seed  [2]uint64 // so that nobody chooses clients whose keys lie together
+	seed  [2]uint64 // random, so that clients can't choose keys that collide
 }
 
-// cell is free if its entry lacks the flag taken.
+// cell is free unless its entry has the flag occupied.
 type cell struct {
 	key Key
 	e   entry
 }
 
-// fullest is how full the table gets, in fifths.
-const fullest = 4
+// maxLoad is the maximal load of the table, in fifths.
+const maxLoad = 4
 
 func newEntries() entries {
 	return entries{seed: [2]uint64{rand.Uint64(), rand.Uint64()}} //nolint:gosec // G404: unknown to others is enough
 }
 
-// home is where a key belongs.
+// home returns the cell where the search for a key starts.
 func (t *entries) home(key *Key) int {
 	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(key[:8])^t.seed[0], binary.LittleEndian.Uint64(key[8:])^t.seed[1])
 	at, _ := bits.Mul64(hi^lo, uint64(len(t.cells)))
 	return int(at) //nolint:gosec // G115: less than the number of cells
 }
 
-// find gives where a key is, or the free cell where it belongs.
+// find returns the cell of a key, or the free cell where it belongs.
 func (t *entries) find(key *Key) (i int, found bool) {
 	if len(t.cells) == 0 {
 		return 0, false
 	}
-	for i = t.home(key); t.cells[i].e.flags&taken != 0; i = t.next(i) {
+	for i = t.home(key); t.cells[i].e.flags&occupied != 0; i = t.next(i) {
 		if t.cells[i].key == *key {
 			return i, true
 		}
@@ -55,7 +55,7 @@ func (t *entries) next(i int) int {
 	return i
 }
 
-// get gives the entry of a key, and an empty one if there is none.
+// get returns the entry of a key.
 func (t *entries) get(key Key) (entry, bool) {
 	i, found := t.find(&key)
 	if !found {
@@ -67,13 +67,13 @@ func (t *entries) get(key Key) (entry, bool) {
 func (t *entries) set(key Key, e entry) {
 	i, found := t.find(&key)
 	if !found {
-		if 5*(t.n+1) > fullest*len(t.cells) {
+		if 5*(t.n+1) > maxLoad*len(t.cells) {
 			t.resize(len(t.cells) + len(t.cells)/4 + 8)
 			i, _ = t.find(&key)
 		}
 		t.n++
 	}
-	e.flags |= taken
+	e.flags |= occupied
 	t.cells[i] = cell{key, e}
 }
 
@@ -81,7 +81,7 @@ func (t *entries) resize(size int) {
 	before := t.cells
 	t.cells = make([]cell, size)
 	for i := range before {
-		if c := &before[i]; c.e.flags&taken != 0 {
+		if c := &before[i]; c.e.flags&occupied != 0 {
 			at, _ := t.find(&c.key)
 			t.cells[at] = *c
 		}
@@ -94,13 +94,13 @@ func (t *entries) drop(key Key) {
 	}
 }
 
-// dropAt frees a cell and moves those after it up that wouldn't be found any more.
+// dropAt frees a cell and moves later entries up whose search would otherwise end at the free cell.
 func (t *entries) dropAt(i int) {
 	t.n--
-	for j := t.next(i); t.cells[j].e.flags&taken != 0; j = t.next(j) {
+	for j := t.next(i); t.cells[j].e.flags&occupied != 0; j = t.next(j) {
 		home := t.home(&t.cells[j].key)
 		stays := i < home && home <= j
-		if i > j { // around the end
+		if i > j { // wrapped around the end
 			stays = i < home || home <= j
 		}
 		if !stays {
@@ -111,11 +111,11 @@ func (t *entries) dropAt(i int) {
 	t.cells[i] = cell{}
 }
 
-// dropIf drops what ended tells, and makes the table smaller if little is left.
+// dropIf drops the entries for which ended returns true, and shrinks the table if few are left.
 func (t *entries) dropIf(ended func(*entry) bool) {
 	for i := 0; i < len(t.cells); {
-		if e := &t.cells[i].e; e.flags&taken != 0 && ended(e) {
-			t.dropAt(i) // another one may be there by now
+		if e := &t.cells[i].e; e.flags&occupied != 0 && ended(e) {
+			t.dropAt(i) // another entry may have moved here
 			continue
 		}
 		i++
@@ -125,13 +125,14 @@ func (t *entries) dropIf(ended func(*entry) bool) {
 	}
 }
 
-// some gives a key for which better tells true, if a few tries find one, or else any. There must be one.
-func (t *entries) some(better func(*entry) bool) Key {
+// sample returns a key for which better returns true if one of 8 random tries finds one, otherwise any key. The table
+// must not be empty.
+func (t *entries) sample(better func(*entry) bool) Key {
 	const tries = 8
 	i := rand.IntN(len(t.cells)) //nolint:gosec // G404: any will do
 	for n := 0; ; i = t.next(i) {
 		c := &t.cells[i]
-		if c.e.flags&taken == 0 {
+		if c.e.flags&occupied == 0 {
 			continue
 		}
 		if n++; n == tries || n == t.n || better(&c.e) {

@@ -8,7 +8,7 @@ import (
 	"millrace/kvcache/limit"
 )
 
-// The table says what a map says, whatever is done to both. Bytes are operations: what, and with which key.
+// The table behaves like a map under any operations. The input's bytes are operations and their keys.
 func FuzzEntries(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 2, 1, 1, 2, 0})
 	long := make([]byte, 4000)
@@ -39,7 +39,7 @@ func FuzzEntries(f *testing.F) {
 				}
 			case 15:
 				if _, found := model[key]; len(model) > 0 && found {
-					if _, found := model[table.Some()]; !found {
+					if _, found := model[table.Sample()]; !found {
 						t.Fatal("a key that isn't there")
 					}
 				}
@@ -59,7 +59,7 @@ func FuzzEntries(f *testing.F) {
 	})
 }
 
-// What many keys needed is given back when they have gone.
+// The table shrinks when its keys are dropped.
 func TestEntriesShrink(t *testing.T) {
 	t.Parallel()
 	table := limit.NewEntries()

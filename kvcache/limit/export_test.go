@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ModelStore is a store for tests: each call is one try.
+// ModelStore is a store of a test. Each call makes one attempt.
 type ModelStore interface {
 	Get(ctx context.Context, key Key, fresh bool) (Stored, error)
 	Put(ctx context.Context, key Key, v Stored, keep time.Duration) (uint64, error)
@@ -13,42 +13,42 @@ type ModelStore interface {
 	Drop(ctx context.Context, key Key, upTo uint64) error
 }
 
-// Stored is a record as a store has it.
+// Stored is a record as a store returns it.
 type Stored struct {
-	Value     []byte
-	Rev, Mark uint64
-	Wrote     int64
+	Value        []byte
+	Rev, WriteID uint64
+	WrittenAt    int64
 }
 
-// ModelPeers are the other nodes, for tests.
+// ModelPeers are the other nodes of a test.
 type ModelPeers interface {
 	Nodes() int
-	Alone() bool // there are no others, ever
-	Recall(ctx context.Context, w Want, wait time.Duration) []Gift
+	Alone() bool // there are no other nodes, ever
+	Recall(ctx context.Context, w RecallRequest, wait time.Duration) []RecallReply
 }
 
-// What nodes ask and answer, and what a store says about a record that is another one by now.
+// Requests and replies between nodes.
 type (
-	Want = want
-	Gift = gift
+	RecallRequest = recallRequest
+	RecallReply   = recallReply
 )
 
-// What is known of a question that failed.
+// What is known about a request to the store that failed.
 var (
-	ErrConflict = errConflict
-	ErrUnsure   = errUnsure
-	ErrNobody   = errNobody
+	ErrConflict    = errConflict
+	ErrUnsure      = errUnsure
+	ErrNoResponder = errNoResponder
 )
 
 type storeModel struct{ ModelStore }
 
 func (s storeModel) get(ctx context.Context, key Key, fresh bool) (stored, error) {
 	v, err := s.Get(ctx, key, fresh)
-	return stored{v.Value, v.Rev, v.Mark, v.Wrote}, err
+	return stored{v.Value, v.Rev, v.WriteID, v.WrittenAt}, err
 }
 
 func (s storeModel) put(ctx context.Context, key Key, v stored, keep time.Duration) (uint64, error) {
-	return s.Put(ctx, key, Stored{v.value, v.rev, v.mark, v.wrote}, keep)
+	return s.Put(ctx, key, Stored{v.value, v.rev, v.writeID, v.writtenAt}, keep)
 }
 
 func (s storeModel) last(ctx context.Context) (uint64, error) { return s.Last(ctx) }
@@ -61,44 +61,44 @@ type peersModel struct{ ModelPeers }
 
 func (p peersModel) nodes() int { return p.Nodes() }
 
-func (p peersModel) recall(ctx context.Context, w want, wait time.Duration) []gift {
+func (p peersModel) recall(ctx context.Context, w recallRequest, wait time.Duration) []recallReply {
 	return p.Recall(ctx, w, wait)
 }
 
-// NewModel makes a limiter with a store and other nodes of the test's own.
+// NewModel makes a limiter with a test's own store and other nodes.
 func NewModel(cfg Config, s ModelStore, p ModelPeers) *Limiter {
 	l := newLimiter(cfg)
-	l.store, l.peers, l.alone = &store{raw: storeModel{s}, first: firstWrite}, peersModel{p}, p.Alone()
+	l.store, l.peers, l.alone = &store{raw: storeModel{s}, firstWrite: firstWriteTry}, peersModel{p}, p.Alone()
 	return l
 }
 
-// Time is what the limiter goes by.
+// Time returns the limits' time.
 func (l *Limiter) Time() time.Time { return l.now() }
 
-// Answer is what the limiter says to another node.
-func (l *Limiter) Answer(w Want) (Gift, bool) { return l.answer(w) }
+// AnswerRecall returns the reply to another node's request.
+func (l *Limiter) AnswerRecall(w RecallRequest) (RecallReply, bool) { return l.answerRecall(w) }
 
-// Slot is the number of the node's slot; 0 if it has none or can't count on it.
-func (l *Limiter) Slot() int64 {
-	if !l.slot.held(1<<63 - 1) {
+// ShareNumber returns the node's share number; 0 if it has none or may not use it.
+func (l *Limiter) ShareNumber() int64 {
+	if !l.share.heldSince(1<<63 - 1) {
 		return 0
 	}
-	return l.slot.number.Load()
+	return l.share.number.Load()
 }
 
-// Until is the end of the permits that a decision has spent.
+// Until returns the end of the permits that a decision has spent.
 func (d *Decision) Until() int64 { return d.until }
 
-// Record is what the store keeps about a key.
+// Record is what the store keeps for a key.
 type Record = record
 
-// Kinds are those that a record can be of.
+// Kinds returns the kinds of records.
 func Kinds() []byte { return []byte{byte(fixed), byte(sliding), byte(bucket), byte(concurrent)} }
 
-// Spans is how many counts the record of a sliding window has.
-const Spans = spanSlots
+// Spans is the number of counts in the record of a sliding window.
+const Spans = keptSpans
 
-// NewRecord makes a record whose fields are those of a kind.
+// NewRecord makes a record of a kind.
 func NewRecord(k byte, times [2]int64, counts [Spans]uint32) (r Record) {
 	switch kind(k) {
 	case fixed:
@@ -112,32 +112,34 @@ func NewRecord(k byte, times [2]int64, counts [Spans]uint32) (r Record) {
 	return r
 }
 
-// Encode writes the record.
+// Encode encodes the record.
 func (r *record) Encode(k byte) []byte { return r.encode(kind(k)) }
 
-// DecodeRecord reads it.
+// DecodeRecord decodes a record.
 func DecodeRecord(b []byte, k byte) (Record, error) { return decodeRecord(b, kind(k)) }
 
-// Reading is what a node's clocks say, against the time of the one that compares.
+// Reading is what a node's clocks say, relative to the time of the node that compares.
 type Reading struct {
 	Time, Wall time.Duration
 	Epoch      uint32
 }
 
-// Finding is what follows from a comparison.
-type Finding struct {
-	Epoch             uint32
-	Jump, Drift, Wall time.Duration
-	Most, All         bool
+// Comparison is the result of CompareReadings.
+type Comparison struct {
+	Epoch               uint32
+	Jump, Drift, Wall   time.Duration
+	Majority, Unanimous bool
 }
 
-// Judge compares the clocks of a node and of others.
-func Judge(own Reading, others []Reading, nodes int, alone bool) Finding {
+// CompareReadings compares the clocks of a node with those of others.
+func CompareReadings(own Reading, others []Reading, nodes int, alone bool) Comparison {
 	of := func(r Reading) reading { return reading{int64(r.Time), int64(r.Wall), r.Epoch} }
 	var all []reading
 	for _, o := range others {
 		all = append(all, of(o))
 	}
-	f := judge(of(own), all, nodes, alone)
-	return Finding{f.epoch, time.Duration(f.jump), time.Duration(f.drift), time.Duration(f.wall), f.most, f.all}
+	f := compareReadings(of(own), all, nodes, alone)
+	return Comparison{
+		f.epoch, time.Duration(f.jump), time.Duration(f.drift), time.Duration(f.wall), f.majority, f.unanimous,
+	}
 }

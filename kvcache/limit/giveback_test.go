@@ -9,8 +9,8 @@ import (
 	"millrace/node"
 )
 
-// A node that is stopped returns what it has leased, so that whoever comes next has all that was not spent.
-func TestStopGivesBack(t *testing.T) {
+// A node that stops returns what it has leased, so that another node can use all that wasn't spent.
+func TestStopReturnsPermits(t *testing.T) {
 	t.Parallel()
 	limits := map[string]node.Limit{
 		"fixed":  rule("1000/1h"),
@@ -42,16 +42,15 @@ func TestStopGivesBack(t *testing.T) {
 	}
 }
 
-// A node that is alone and dies takes with it what it had leased: half of what is left at most, whatever the limit
-// counts by.
-func TestDeadNodeTakesHalf(t *testing.T) {
+// A node that is alone and dies loses what it had leased: at most half of what is left, for all kinds of limits.
+func TestDeadNodeLosesAtMostHalf(t *testing.T) {
 	t.Parallel()
 	for name, lim := range map[string]node.Limit{
 		"fixed": rule("1000/24h"), "bucket": rule("1000/24h", algorithm(node.AlgorithmBucket)),
 		"small bucket": rule("10/24h", algorithm(node.AlgorithmBucket)),
 		"deep bucket":  rule("10/24h", burst(1000)),
 	} {
-		for _, share := range []int{0, 1, 3, 6, 9} { // tenths of it that were spent before
+		for _, share := range []int{0, 1, 3, 6, 9} { // tenths that were spent before
 			t.Run(fmt.Sprint(name, " ", share), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
@@ -62,7 +61,7 @@ func TestDeadNodeTakesHalf(t *testing.T) {
 					if got := spend(t, ls[0], "client", spent); got != spent {
 						t.Fatalf("%d passed of %d", got, spent)
 					}
-					way.cut.Store(true) // it has no time to return anything
+					way.cut.Store(true) // the node can't return anything
 					closeAll(t, ls)
 					ls = flat(t, 1, way.flatStore, map[string]node.Limit{"r": lim})
 					defer closeAll(t, ls)
@@ -76,8 +75,8 @@ func TestDeadNodeTakesHalf(t *testing.T) {
 	}
 }
 
-// The same for places, which another node has at once.
-func TestStopLeavesPlaces(t *testing.T) {
+// A node that stops returns its slots, and another node has them at once.
+func TestStopReturnsSlots(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 2, newFlatStore(), map[string]node.Limit{"r": {Max: 10, Algorithm: node.AlgorithmConcurrent}})
@@ -97,7 +96,7 @@ func TestStopLeavesPlaces(t *testing.T) {
 		}
 		for i := range 10 {
 			if d, err := second.Take(t.Context(), key, 1); err != nil || !d.Allowed {
-				t.Fatalf("place %d: %+v, %v", i+1, d, err)
+				t.Fatalf("slot %d: %+v, %v", i+1, d, err)
 			}
 		}
 	})

@@ -5,77 +5,79 @@ import (
 	"time"
 )
 
-// health is how the store has answered questions of one kind of late. The zero value is ready.
+// health tracks how the store has recently answered one kind of request, reads or writes. The zero value is ready to
+// use.
 type health struct {
-	mu    sync.Mutex // guards what follows
-	good  time.Time  // when the last question was put that was answered
-	since time.Time  // when the first one was put after it that wasn't; zero if there is none
-	cause error      // of the last one that wasn't
-	back  chan struct{}
+	mu              sync.Mutex // guards what follows
+	answeredAt      time.Time  // when the latest answered request was sent
+	unansweredSince time.Time  // when the first request after it was sent that got no answer; zero if there is none
+	cause           error      // why the last one got no answer
+	answering       chan struct{}
 
-	denied time.Time // when the last question was put that was refused
-	why    error
+	refusedAt time.Time // when the latest refused request was sent
+	refusal   error
 }
 
-// answered notes that a question was, which was put then.
+// answered notes that a request sent at begun was answered.
 func (h *health) answered(begun time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if begun.After(h.good) {
-		h.good = begun
+	if begun.After(h.answeredAt) {
+		h.answeredAt = begun
 	}
-	if h.since.IsZero() || h.since.After(h.good) {
+	if h.unansweredSince.IsZero() || h.unansweredSince.After(h.answeredAt) {
 		return
 	}
-	h.since, h.cause = time.Time{}, nil
-	close(h.back)
-	h.back = nil
+	h.unansweredSince, h.cause = time.Time{}, nil
+	close(h.answering)
+	h.answering = nil
 }
 
-// unanswered notes that a question wasn't, and gives a channel that is closed when one is.
+// unanswered notes that a request sent at begun got no answer. It returns a channel that is closed when a later request
+// is answered, or nil if a request that was sent later has been answered already.
 func (h *health) unanswered(begun time.Time, cause error) <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if begun.Before(h.good) { // others that were put later were answered
+	if begun.Before(h.answeredAt) { // a request that was sent later was answered
 		return nil
 	}
-	if h.cause = cause; h.since.IsZero() {
-		h.since, h.back = begun, make(chan struct{})
+	if h.cause = cause; h.unansweredSince.IsZero() {
+		h.unansweredSince, h.answering = begun, make(chan struct{})
 	}
-	return h.back
+	return h.answering
 }
 
-// refused notes that the store answered, but with no.
+// refused notes that the store answered a request with an error.
 func (h *health) refused(begun time.Time, why error) {
 	h.answered(begun)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.denied, h.why = begun, why
+	h.refusedAt, h.refusal = begun, why
 }
 
-// away tells for how long no question was answered, and why the last one wasn't; 0 if it was.
+// away returns for how long no request has been answered, and why the last one wasn't; 0 if it was.
 func (h *health) away(now time.Time) (time.Duration, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.since.IsZero() {
+	if h.unansweredSince.IsZero() {
 		return 0, nil
 	}
-	return max(now.Sub(h.since), 1), h.cause
+	return max(now.Sub(h.unansweredSince), 1), h.cause
 }
 
-// last is when the last question was put that was answered.
-func (h *health) last() time.Time {
+// lastAnswered returns when the latest answered request was sent.
+func (h *health) lastAnswered() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.good
+	return h.answeredAt
 }
 
-// no is why a question was refused that was put since then; nil if none was.
-func (h *health) no(since time.Time) error {
+// refusedSince returns why a request sent since then was refused; nil if none was.
+func (h *health) refusedSince(since time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.denied.Before(since) {
+	if h.refusedAt.Before(since) {
 		return nil
 	}
-	return h.why
+	return h.refusal
 }

@@ -8,12 +8,12 @@ import (
 	"millrace/kvcache/limit"
 )
 
-// A client has the same key whether it is remembered or not, and no other client has it.
-func TestKeyRemembered(t *testing.T) {
+// A client has the same key whether it is cached or not, and no other client has it.
+func TestCachedKeyIsTheSame(t *testing.T) {
 	var rule limit.Rule
 	seen := map[limit.Key]string{}
 	for round := range 3 {
-		for i := range 2000 { // more than are remembered
+		for i := range 2000 { // more than are cached
 			client := strconv.Itoa(i) + strings.Repeat("x", i%200)
 			var fresh limit.Rule
 			key := rule.Key([]byte(client))

@@ -12,8 +12,8 @@ import (
 	"millrace/node"
 )
 
-// Exactly as many as the limit pass, whatever node they come to.
-func TestExact(t *testing.T) {
+// Exactly as many requests as the limit are allowed, whichever nodes they come to.
+func TestExactlyTheLimitIsAllowed(t *testing.T) {
 	limits := map[string]node.Limit{
 		"small": rule("5/1h"), "hundred": rule("100/15m"), "large": rule("10000/1h"), "day": rule("100/day"),
 		"clock": rule("100/1h", func(l *node.Limit) { l.Align = node.AlignClock }),
@@ -27,7 +27,7 @@ func TestExact(t *testing.T) {
 				before := operations(ls)
 				begun := time.Now()
 				certain := false
-				for try := 0; !certain; try++ { // a store that is kept from answering loses permits, which says nothing
+				for try := 0; !certain; try++ { // a slow store loses permits: then the try shows nothing
 					var got int
 					if got, certain = passes(t, ls, name, fmt.Sprint("client ", try), 3*n+300); got > n ||
 						(certain && got != n) {
@@ -55,8 +55,8 @@ func operations(ls []*limit.Limiter) (n uint64) {
 	return n
 }
 
-// What is left is counted down by one for each request where one node is alone.
-func TestRemaining(t *testing.T) {
+// On a node that is alone, each request lowers Remaining by one.
+func TestRemainingCountsDown(t *testing.T) {
 	l := open(t, natsservertest.Start(t), "n1",
 		map[string]node.Limit{"r": rule("50/1h"), "b": rule("50/1h", func(l *node.Limit) {
 			l.Algorithm = node.AlgorithmBucket
@@ -75,7 +75,7 @@ func TestRemaining(t *testing.T) {
 	}
 }
 
-// Many keys at once share the disk's syncs.
+// Many new keys at once share disk syncs.
 func BenchmarkNewKeys(b *testing.B) {
 	l := open(b, natsservertest.Start(b), "n1", map[string]node.Limit{"r": rule("100/15m")})
 	r := l.Rule("r")
@@ -92,7 +92,7 @@ func BenchmarkNewKeys(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "keys/s")
 }
 
-// A held permit is spent without an allocation.
+// Spending a held permit allocates nothing.
 func BenchmarkTry(b *testing.B) {
 	l := open(b, natsservertest.Start(b), "n1", map[string]node.Limit{"r": rule("2000000000/1h")})
 	r := l.Rule("r")

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// rule is a limit with what a configuration leaves out.
+// rule returns a limit with the configuration's defaults.
 func rule(short string, change ...func(*node.Limit)) node.Limit {
 	var l node.Limit
 	if err := l.UnmarshalText([]byte(short)); err != nil {

@@ -10,14 +10,14 @@ import (
 	"millrace/node"
 )
 
-// admission is a request that passed. Times are in Unix nanoseconds of the model's own clock.
+// admission is an allowed request. Times are in Unix nanoseconds of the model's own clock.
 type admission struct {
-	at, until int64
-	back      int64 // when it was given back, or left; 0 if it wasn't
-	skew      int64 // of its node
-	client    int
-	node      *link
-	cost      int64
+	at, until  int64
+	returnedAt int64 // when its permit was refunded or its slot returned; 0 if it wasn't
+	skew       int64 // of its node's time
+	client     int
+	node       *link
+	cost       int64
 }
 
 func (a *admission) String() string {
@@ -27,16 +27,16 @@ func (a *admission) String() string {
 	if a.node != nil {
 		s += " on " + a.node.name
 	}
-	if a.back != 0 {
-		s += " and gives it back after " + time.Duration(a.back-a.at).String()
+	if a.returnedAt != 0 {
+		s += " and gives it back after " + time.Duration(a.returnedAt-a.at).String()
 	}
 	return s
 }
 
-// check gives what is wrong with a run.
+// check returns what is wrong with a run.
 func (m *model) check() (bad []string) {
-	// many nodes with one key keep each other from a slow store
-	if m.calm && m.errors > 0 && (m.faults.slow == 0 || m.nodes == 1) {
+	// Many nodes with one key conflict with each other at a slow store.
+	if m.calm && m.errors > 0 && (m.faults.delayed == 0 || m.nodes == 1) {
 		bad = append(bad, fmt.Sprintf("%d errors, though nothing failed", m.errors))
 	}
 	bad = append(bad, m.complaints...)
@@ -77,23 +77,23 @@ func (m *model) checkClient(h []*admission) (bad []string) {
 	return bad
 }
 
-// apart is how far the times of two nodes may be apart that have heard of each other's: half of what a question takes,
+// apart returns how far the times of two nodes may be apart that have compared their clocks: half of a round trip,
 // twice.
 func (m *model) apart() int64 {
 	switch {
-	case m.deaf || m.nodes == 1:
+	case m.noClocks || m.nodes == 1:
 		return 0
-	case m.faults.slow > 0:
-		return int64(min(m.faults.longest, 100*time.Millisecond))
+	case m.faults.delayed > 0:
+		return int64(min(m.faults.maxDelay, 100*time.Millisecond))
 	}
 	return int64(time.Millisecond)
 }
 
-// spentIn sums what was admitted, and not given back, in each window.
+// spentIn sums what was admitted and not refunded in each window.
 func spentIn(h []*admission) map[int64]int64 {
 	sums := map[int64]int64{}
 	for _, a := range h {
-		if a.back == 0 {
+		if a.returnedAt == 0 {
 			sums[a.until] += a.cost
 		}
 	}
@@ -110,8 +110,8 @@ func overWindows(h []*admission, most int64) string {
 	return ""
 }
 
-// misplaced finds admissions outside of their windows, and windows that can't be: two of which one begins before the
-// other ends, or one that isn't on the clock.
+// misplaced finds admissions outside their windows, and impossible windows: two that overlap, or one that isn't aligned
+// to the clock.
 func misplaced(h []*admission, l node.Limit) string {
 	var ends []int64
 	for _, a := range h {
@@ -140,9 +140,9 @@ func misplaced(h []*admission, l node.Limit) string {
 	return ""
 }
 
-// inOrder gives what wasn't given back by the time when it was admitted.
+// inOrder returns the admissions that weren't refunded, by time.
 func inOrder(h []*admission) []*admission {
-	h = slices.DeleteFunc(slices.Clone(h), func(a *admission) bool { return a.back != 0 })
+	h = slices.DeleteFunc(slices.Clone(h), func(a *admission) bool { return a.returnedAt != 0 })
 	slices.SortFunc(h, func(a, b *admission) int { return cmp.Compare(a.at, b.at) })
 	return h
 }
@@ -164,28 +164,28 @@ func overSliding(h []*admission, most, length int64) string {
 	return ""
 }
 
-// change is what an admission or its end does to a sum.
+// change is what an admission or its end adds to a sum.
 type change struct {
 	at, by int64
 }
 
-// changes gives all of them in order; of those at one time, the ends come first.
+// changes returns all changes in order; at the same time, ends come first.
 func changes(h []*admission) []change {
 	var out []change
 	for _, a := range h {
 		out = append(out, change{a.at, a.cost})
-		if a.back != 0 {
-			out = append(out, change{a.back, -a.cost})
+		if a.returnedAt != 0 {
+			out = append(out, change{a.returnedAt, -a.cost})
 		}
 	}
 	slices.SortFunc(out, func(a, b change) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.by, b.by)) })
 	return out
 }
 
-// overBucket finds two admissions with more between them than depth and the time between them have room for, at one
-// permit for each interval. What is given back may be spent again from then on.
+// overBucket finds two admissions with more between them than the depth and the time between them allow, at one permit
+// per interval. A refunded permit may be spent again from the time of the refund.
 func overBucket(h []*admission, interval, depth int64) string {
-	var spent int64 // permits, as time, less what has passed
+	var spent int64 // permits as time, less what has passed
 	var least int64
 	for i, c := range changes(h) {
 		if before := spent*interval - c.at; i == 0 || before < least {
@@ -211,7 +211,7 @@ func overAtOnce(h []*admission, most int64) string {
 	return ""
 }
 
-// tooFew finds out whether demand was refused for which there was room.
+// tooFew finds demand that was refused although the limit allowed it.
 func (m *model) tooFew(h []*admission) string {
 	begun, ended, most, window := m.start.UnixNano(), m.start.Add(m.lasts).UnixNano(), int64(m.limit.Max),
 		int64(m.limit.Window.Length)
@@ -233,11 +233,11 @@ func (m *model) tooFew(h []*admission) string {
 	case "bucket":
 		share := int64(98)
 		switch {
-		case m.nodes > 1 && m.faults.slow > 0: // small parts of the time line pass before their lease is written
+		case m.nodes > 1 && m.faults.delayed > 0: // small parts of the time line pass before their lease is written
 			return ""
 		case m.nodes > 1: // they wait for parts of the time line that others have leased and don't use
 			share = 40
-		case m.faults.slow > 0: // a request that comes early waits for the store
+		case m.faults.delayed > 0: // a request that comes early waits for the store
 			share = 95
 		}
 		want := (int64(m.lasts)/(window/most)+m.room())*share/100 - int64(m.costs)
@@ -246,7 +246,7 @@ func (m *model) tooFew(h []*admission) string {
 		}
 		return ""
 	case "shares":
-		begun += int64(3 * time.Second) // until all have their slots
+		begun += int64(3 * time.Second) // until all nodes have share numbers
 	}
 	return tooFewIn(h, m.limit, begun, ended)
 }
@@ -273,7 +273,7 @@ func tooFewIn(h []*admission, l node.Limit, begun, ended int64) string {
 	return ""
 }
 
-// What the checks must find.
+// The checks find violations.
 func TestModelNotices(t *testing.T) {
 	at := func(ms ...int64) (h []*admission) { // of cost 1, in the window until 1 s
 		for _, t := range ms {
@@ -282,7 +282,7 @@ func TestModelNotices(t *testing.T) {
 		return h
 	}
 	returned := func(h []*admission, i, ms int64) []*admission {
-		h[i].back = ms * int64(time.Millisecond)
+		h[i].returnedAt = ms * int64(time.Millisecond)
 		return h
 	}
 	const ms = int64(time.Millisecond)

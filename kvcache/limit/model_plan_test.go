@@ -10,32 +10,32 @@ import (
 
 // plan is what a seed decides.
 type plan struct {
-	seed    uint64
-	kind    string
-	limit   node.Limit
-	start   time.Time
-	lasts   time.Duration
-	nodes   int
-	slots   int
-	keys    int // that a node remembers; 0 for enough
-	clients int
-	workers int
-	late    time.Duration // that a request's time may be old when it is decided by memory alone
-	pause   time.Duration // of a worker between two requests, on average
-	costs   int           // of a request, at most
-	refunds float64       // share of what is admitted that is given back
-	skew    time.Duration // clocks are off by up to this
-	deaf    bool          // nodes never hear of each other's clocks
-	wild    int           // nodes whose clocks are off by hours, and are set while they run
-	faults  faults
-	calm    bool // nothing fails, and there is demand enough
-	damage  bool // records are damaged, too
-	upsets  int  // how often something else than messages fails, on average
-	roams   bool // all requests come to one node for a while, then to another
-	order   *rand.Rand
+	seed          uint64
+	kind          string
+	limit         node.Limit
+	start         time.Time
+	lasts         time.Duration
+	nodes         int
+	shares        int
+	keys          int // that a node remembers; 0 for the default
+	clients       int
+	workers       int
+	late          time.Duration // how old a request's time may be when it is decided from memory
+	pause         time.Duration // of a worker between two requests, on average
+	costs         int           // of a request, at most
+	refunds       float64       // share of the admitted requests that are refunded
+	skew          time.Duration // clocks are off by up to this
+	noClocks      bool          // nodes never learn each other's clocks
+	wrongClocks   int           // number of nodes whose clocks are off by hours, and are set while they run
+	faults        faults
+	calm          bool // nothing fails, and there is enough demand
+	damage        bool // records are damaged, too
+	disturbances  int  // how often something other than messages fails, on average
+	movesTogether bool // all requests come to one node for a while, then to another
+	order         *rand.Rand
 }
 
-// The kinds of limits, of which seeds take one after another.
+// The kinds of limits, which seeds use in turn.
 var kinds = []string{"first", "clock", "shares", "day", "month", "sliding", "bucket", "concurrent"}
 
 func newPlan(seed uint64) *plan {
@@ -53,11 +53,11 @@ func newPlan(seed uint64) *plan {
 	} else {
 		p.trouble()
 	}
-	p.costs = min(p.costs, int(p.room())) // as the configuration's check demands
+	p.costs = min(p.costs, int(p.room())) // as the configuration's check requires
 	return p
 }
 
-// room is what one request may cost.
+// room returns what one request may cost.
 func (p *plan) room() int64 {
 	if p.limit.Burst > 0 {
 		return int64(p.limit.Burst)
@@ -67,10 +67,10 @@ func (p *plan) room() int64 {
 
 func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
-// windows sets what the kind is about.
+// windows sets the parameters of the kind.
 func (p *plan) windows() {
 	r, l := p.order, &p.limit
-	p.skew = time.Duration(r.IntN(250)) * time.Millisecond // so that two agree
+	p.skew = time.Duration(r.IntN(250)) * time.Millisecond // so that two clocks agree
 	switch p.kind {
 	case "first":
 		l.Window.Length = one(r, 100*time.Millisecond, time.Second, 3*time.Second, 8*time.Second)
@@ -86,7 +86,7 @@ func (p *plan) windows() {
 		p.calendar()
 	case "sliding":
 		l.Algorithm, l.Window.Length = node.AlgorithmSliding, one(r, 3*time.Second, 10*time.Second, 20*time.Second)
-		// two differ by up to twice that: less than a thirtieth of the window
+		// Two clocks differ by up to twice the skew, which must be less than a thirtieth of the window.
 		p.skew = time.Duration(r.Int64N(int64(l.Window.Length/60) - 10))
 	case "bucket":
 		l.Algorithm, l.Window.Length, l.Burst = node.AlgorithmBucket,
@@ -100,7 +100,7 @@ func (p *plan) windows() {
 	}
 }
 
-// calendar begins shortly before a window's end, some of which are when a zone's clocks change.
+// calendar starts shortly before a window's end; some of these are when a zone's clocks change.
 func (p *plan) calendar() {
 	l := &p.limit
 	l.Window.Calendar, l.Window.Length = node.Calendar(p.kind), 24*time.Hour
@@ -132,7 +132,7 @@ func (p *plan) calendar() {
 	l.Zone, p.start, p.lasts = e.zone, end.Add(-15*time.Second), 30*time.Second
 }
 
-// window is the length of the windows that the run sees whole.
+// window returns the length of the windows that the run covers in full.
 func (p *plan) window() time.Duration {
 	if p.limit.Window.Length == 0 {
 		return p.lasts / 3
@@ -140,12 +140,12 @@ func (p *plan) window() time.Duration {
 	return min(p.limit.Window.Length, p.lasts/3)
 }
 
-// demand is for a run in which all permits must be spent.
+// demand plans a run in which all permits must be spent.
 func (p *plan) demand() {
 	r := p.order
 	p.clients, p.skew, p.limit.Max = 1, 0, min(p.limit.Max, 100)
 	p.costs = one(r, 1, 3)
-	p.roams = r.IntN(2) == 0
+	p.movesTogether = r.IntN(2) == 0
 	window := p.window()
 	p.pause = window / 3 / time.Duration(2*p.limit.Max+10)
 	switch p.kind {
@@ -158,8 +158,8 @@ func (p *plan) demand() {
 	case "concurrent":
 		p.lasts, p.pause = 10*time.Second, time.Second/time.Duration(4*p.limit.Max+10)
 	}
-	p.slots, p.workers = p.nodes, p.nodes
-	if p.roams {
+	p.shares, p.workers = p.nodes, p.nodes
+	if p.movesTogether {
 		p.workers = 2
 	}
 	if p.kind == "bucket" && r.IntN(3) == 0 {
@@ -167,29 +167,29 @@ func (p *plan) demand() {
 	}
 	slow := p.kind == "bucket" || (p.window() >= 3*time.Second && p.kind != "sliding" && p.kind != "concurrent") ||
 		p.window() >= 10*time.Second
-	if slow && r.IntN(4) == 0 { // but not longer than anybody waits
-		p.faults.slow, p.faults.longest = 1, 25*time.Millisecond
+	if slow && r.IntN(4) == 0 { // but less than a request's patience
+		p.faults.delayed, p.faults.maxDelay = 1, 25*time.Millisecond
 	}
 }
 
-// trouble is for a run in which things fail.
+// trouble plans a run in which things fail.
 func (p *plan) trouble() {
 	r := p.order
 	f := &p.faults
-	f.lost, f.again, f.slow, f.stale = one(r, 0, 0.01, 0.05, 0.2), one(r, 0, 0.05, 0.3), one(r, 0, 0.05, 0.3),
+	f.lost, f.duplicated, f.delayed, f.stale = one(r, 0, 0.01, 0.05, 0.2), one(r, 0, 0.05, 0.3), one(r, 0, 0.05, 0.3),
 		one(r, 0, 0.1, 0.5)
-	f.longest, f.broken = one(r, 5*time.Millisecond, 100*time.Millisecond, 1500*time.Millisecond), one(r, 0, 0.01, 0.5)
-	p.upsets = one(r, 2, 10)
-	if p.kind != "sliding" { // its spans have no room for that besides the clocks'
+	f.maxDelay, f.broken = one(r, 5*time.Millisecond, 100*time.Millisecond, 1500*time.Millisecond), one(r, 0, 0.01, 0.5)
+	p.disturbances = one(r, 2, 10)
+	if p.kind != "sliding" { // its spans allow only for the clocks' skew
 		p.late = one(r, 0, 0, 300*time.Millisecond)
 	}
 	p.refunds, p.costs = one(r, 0, 0, 0.2), one(r, 1, 1, 3)
-	p.slots = 1 + r.IntN(p.nodes)
-	if p.deaf = r.IntN(2) == 0; !p.deaf {
-		p.wild = r.IntN((p.nodes + 1) / 2)
+	p.shares = 1 + r.IntN(p.nodes)
+	if p.noClocks = r.IntN(2) == 0; !p.noClocks {
+		p.wrongClocks = r.IntN((p.nodes + 1) / 2)
 	}
 	if r.IntN(4) == 0 {
-		p.keys, p.clients = 256, 3 // that have room for one in memory
+		p.keys, p.clients = 256, 3 // memory holds one of them
 	}
 	p.damage = r.IntN(4) == 0
 	if r.IntN(6) == 0 {
@@ -207,9 +207,9 @@ func (p *plan) trouble() {
 }
 
 func (p *plan) String() string {
-	return fmt.Sprintf("%s %d/%s burst %d zone %s mode %s: %d nodes, %d slots, %d clients, %d workers every %s, costs "+
-		"to %d, refunds %g, skew %s, deaf %t, wild %d, damage %t, calm %t, roams %t, %+v",
-		p.kind, p.limit.Max, p.limit.Window, p.limit.Burst, p.limit.Zone, p.limit.Mode, p.nodes, p.slots, p.clients,
+	return fmt.Sprintf("%s %d/%s burst %d zone %s mode %s: %d nodes, %d shares, %d clients, %d workers every %s, "+
+		"costs to %d, refunds %g, skew %s, deaf %t, wild %d, damage %t, calm %t, roams %t, %+v",
+		p.kind, p.limit.Max, p.limit.Window, p.limit.Burst, p.limit.Zone, p.limit.Mode, p.nodes, p.shares, p.clients,
 		p.workers, p.pause, p.costs, p.refunds, p.skew,
-		p.deaf, p.wild, p.damage, p.calm, p.roams, p.faults)
+		p.noClocks, p.wrongClocks, p.damage, p.calm, p.movesTogether, p.faults)
 }

@@ -19,9 +19,9 @@ import (
 	"millrace/node"
 )
 
-// The model: limiters whose store, network, clocks and deaths are drawn from a seed run through some virtual seconds
-// under load. However that goes, never more is admitted than the limit; and if nothing fails, not less. LIMIT_SEEDS
-// says how many seeds are run, LIMIT_SEED runs one and tells all of its messages with -v.
+// The model runs limiters for some virtual seconds under load. A seed draws the faults of store, network and clocks,
+// and the deaths of nodes. Whatever fails, no more is admitted than the limit; and if nothing fails, no less.
+// LIMIT_SEEDS sets how many seeds are run. LIMIT_SEED runs one, and with -v logs all of its messages.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	const parts = 4
@@ -36,7 +36,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// seeds are those to run.
+// seeds returns the range of seeds to run.
 func seeds(t *testing.T) (first, last uint64) {
 	t.Helper()
 	number := func(name string, otherwise uint64) uint64 {
@@ -57,7 +57,7 @@ func seeds(t *testing.T) (first, last uint64) {
 	return first, first + number("LIMIT_SEEDS", ciSeeds) - 1
 }
 
-// verbose reports whether what happens is to be told.
+// verbose reports whether all messages are logged.
 func verbose() bool { return os.Getenv("LIMIT_SEED") != "" }
 
 // member is one incarnation of a node.
@@ -67,10 +67,10 @@ type member struct {
 	limiter *limit.Limiter
 }
 
-// skew is how far the time that the node goes by is ahead.
+// skew returns how far the node's time is ahead.
 func (n *member) skew() time.Duration { return time.Until(n.limiter.Time()) }
 
-// model is a run.
+// model is a run of a plan.
 type model struct {
 	*plan
 
@@ -89,18 +89,18 @@ type model struct {
 	complaints []string
 }
 
-// complaints are a limiter's: what it logs as an error fails the test, panics among them.
-type complaints struct {
+// errorLog is the log of a limiter. Errors fail the test, panics included.
+type errorLog struct {
 	slog.Handler
 
 	m *model
 }
 
-func (c complaints) Enabled(_ context.Context, level slog.Level) bool {
+func (c errorLog) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelError
 }
 
-func (c complaints) Handle(_ context.Context, r slog.Record) error {
+func (c errorLog) Handle(_ context.Context, r slog.Record) error {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
 	text := r.Message
@@ -112,17 +112,17 @@ func (c complaints) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// run plays a plan in virtual time. A careless store applies writes that come too late.
+// run runs a plan in virtual time. If careless is set, the store accepts stale writes.
 func run(t *testing.T, p *plan, careless bool) *model {
 	t.Helper()
 	defer func() {
-		if problem := recover(); problem != nil { // such as goroutines that are left
+		if problem := recover(); problem != nil { // such as leaked goroutines
 			t.Errorf("seed %d: %v", p.seed, problem)
 			panic(problem)
 		}
 	}()
 	m := newModel(p)
-	m.store.careless.Store(careless)
+	m.store.acceptsStale.Store(careless)
 	m.believed.Store(int64(p.nodes))
 	synctest.Test(t, func(*testing.T) { m.play() })
 	return m
@@ -136,21 +136,21 @@ func newModel(p *plan) *model {
 		if p.skew > 0 {
 			ahead.Store(r.Int64N(int64(2*p.skew)) - int64(p.skew))
 		}
-		if i < p.wild {
-			ahead.Store(wildly(r))
+		if i < p.wrongClocks {
+			ahead.Store(wrongBy(r))
 		}
 		m.clocks[fmt.Sprint("n", i+1)] = ahead
 	}
 	return m
 }
 
-// wildly is how far a clock may be off that nobody has set right.
-func wildly(r *rand.Rand) int64 {
+// wrongBy returns how far a wrong clock is off.
+func wrongBy(r *rand.Rand) int64 {
 	return int64(one(r, -24*time.Hour, -time.Hour, -10*time.Second, 2*time.Second, 10*time.Minute, time.Hour,
 		1000*time.Hour))
 }
 
-// play runs in a bubble of synctest.
+// play runs in a synctest bubble.
 func (m *model) play() {
 	p := m.plan
 	<-time.After(time.Until(p.start))
@@ -175,7 +175,7 @@ func (m *model) play() {
 	}
 }
 
-// boot starts a node, or one more incarnation of it.
+// boot starts a node, or another incarnation of it.
 func (m *model) boot(name string) *member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -187,8 +187,8 @@ func (m *model) boot(name string) *member {
 	}
 	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	n.limiter = limit.NewModel(limit.Config{
-		Node: name, Slots: m.slots, Keys: m.keys, Clock: clock,
-		Log: slog.New(complaints{m: m}),
+		Node: name, Slots: m.shares, Keys: m.keys, Clock: clock,
+		Log: slog.New(errorLog{m: m}),
 	}, n.link, n.link)
 	n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
 	n.limiter.Open(context.Background())
@@ -196,7 +196,7 @@ func (m *model) boot(name string) *member {
 	return n
 }
 
-// clientNames finds clients whose keys share their place in memory.
+// clientNames finds clients whose keys are in the same shard.
 func (m *model) clientNames() {
 	rule := m.members[0].limiter.Rule("r")
 	for i := 0; len(m.names) < m.clients; i++ {
@@ -207,14 +207,14 @@ func (m *model) clientNames() {
 	}
 }
 
-// others are the members that a link's messages go to.
+// others returns the members that the messages of a link reach.
 func (m *model) others(l *link) []*member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(m.members), func(n *member) bool { return n.link == l || n.dead.Load() })
 }
 
-// alive are those that serve, cut off or not.
+// alive returns the members that run, cut off or not.
 func (m *model) alive() []*member { return m.others(nil) }
 
 // work sends requests.
@@ -228,7 +228,7 @@ func (m *model) work(ctx context.Context, r *rand.Rand, worker int) {
 		if alive := m.alive(); len(alive) > 0 {
 			n := alive[r.IntN(len(alive))]
 			switch {
-			case m.roams:
+			case m.movesTogether:
 				n = alive[int(time.Now().UnixNano()/int64(m.window()/3))%len(alive)]
 			case m.calm:
 				n = alive[worker%len(alive)]
@@ -236,7 +236,7 @@ func (m *model) work(ctx context.Context, r *rand.Rand, worker int) {
 				n = alive[favourite%len(alive)]
 			}
 			if d := m.request(ctx, n, r); m.calm && m.kind == "bucket" && !d.Allowed {
-				pause = d.Reset // a client that comes back when it is told to
+				pause = d.Reset // a client that obeys Reset
 			}
 		}
 		select {
@@ -246,12 +246,12 @@ func (m *model) work(ctx context.Context, r *rand.Rand, worker int) {
 	}
 }
 
-// request is one request of a client that comes to a node.
+// request sends a client's request to a node.
 func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Decision {
 	rule := n.limiter.Rule("r")
 	client, cost := r.IntN(m.clients), 1+r.IntN(m.costs)
 	key := rule.Key(m.names[client])
-	if !m.calm && r.IntN(10) == 0 { // its client goes away
+	if !m.calm && r.IntN(10) == 0 { // its client disconnects
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.Int64N(int64(100*time.Millisecond))))
 		defer cancel()
@@ -280,7 +280,7 @@ func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Deci
 		return d
 	}
 	if m.admitted = append(m.admitted, a); rule.Occupies() && n.dead.Load() {
-		a.back = a.at // it ended with its node
+		a.returnedAt = a.at // it ended with its node
 	}
 	later, back := time.Duration(r.Int64N(int64(time.Second))), rule.Refund
 	switch {
@@ -291,8 +291,8 @@ func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Deci
 	}
 	time.AfterFunc(later, func() {
 		m.mu.Lock()
-		if a.back == 0 {
-			a.back = time.Now().UnixNano()
+		if a.returnedAt == 0 {
+			a.returnedAt = time.Now().UnixNano()
 		}
 		m.mu.Unlock()
 		back(time.Now(), key, d, uint32(cost))
@@ -304,7 +304,7 @@ func (m *model) request(ctx context.Context, n *member, r *rand.Rand) limit.Deci
 func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 	for {
 		select {
-		case <-time.After(time.Duration(r.ExpFloat64() * float64(m.lasts) / float64(m.upsets))):
+		case <-time.After(time.Duration(r.ExpFloat64() * float64(m.lasts) / float64(m.disturbances))):
 		case <-ctx.Done():
 			return
 		}
@@ -319,13 +319,13 @@ func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 		}
 		n, lasts := alive[r.IntN(len(alive))], time.Duration(r.Int64N(int64(m.lasts/2)))
 		if m.kind == "shares" && r.IntN(2) == 0 {
-			lasts += 15 * time.Second // as long as a slot
+			lasts += 15 * time.Second // as long as a share number
 		}
 		switch r.IntN(8) {
 		case 0:
 			m.kill(n)
 			time.AfterFunc(lasts/4, func() { m.reboot(ctx, n.name) })
-		case 1: // as an operator stops it
+		case 1: // an ordinary stop
 			m.log("%s is stopped", n.name)
 			n.limiter.Close()
 			m.kill(n)
@@ -334,7 +334,7 @@ func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 			m.cutOff(n, r, lasts)
 		case 3:
 			m.cutOff(n, r, lasts)
-			// somebody starts it again because it can't be reached, while it still runs. Places are the name's
+			// The node is started again because it can't be reached, while it still runs. Slots belong to the name.
 			if m.kind != "concurrent" {
 				time.AfterFunc(lasts/2, func() { m.reboot(ctx, n.name) })
 				time.AfterFunc(lasts+lasts/4, func() { m.kill(n) })
@@ -344,15 +344,15 @@ func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 			time.AfterFunc(lasts/10, func() { m.store.away.Store(false) })
 		case 5:
 			m.believed.Store(int64(1 + r.IntN(m.nodes+1)))
-			if m.wild > 0 {
+			if m.wrongClocks > 0 {
 				m.believed.Store(max(m.believed.Load(), 2))
 			}
 		case 6:
 			m.believed.Store(int64(m.nodes))
 		case 7:
-			if m.wild > 0 {
-				name := fmt.Sprint("n", 1+r.IntN(m.wild))
-				m.clocks[name].Store(wildly(r))
+			if m.wrongClocks > 0 {
+				name := fmt.Sprint("n", 1+r.IntN(m.wrongClocks))
+				m.clocks[name].Store(wrongBy(r))
 				m.log("the clock of %s is set", name)
 			}
 			n.limiter.SetRules(map[string]node.Limit{"r": m.limit})
@@ -360,7 +360,7 @@ func (m *model) disturb(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// cutOff keeps a node that still serves from the store, from the others, or from both.
+// cutOff cuts a running node off from the store, from the other nodes, or from both.
 func (m *model) cutOff(n *member, r *rand.Rand, lasts time.Duration) {
 	from := r.IntN(4)
 	m.log("%s is cut off: %d", n.name, from)
@@ -372,13 +372,13 @@ func (m *model) cutOff(n *member, r *rand.Rand, lasts time.Duration) {
 	})
 }
 
-// kill ends a node at once. What it has sent may still arrive.
+// kill ends a node at once. Messages that it has sent may still arrive.
 func (m *model) kill(n *member) {
 	n.dead.Store(true)
 	m.mu.Lock()
 	for _, a := range m.admitted {
-		if a.node == n.link && a.back == 0 && m.kind == "concurrent" {
-			a.back = time.Now().UnixNano() // its requests end with it
+		if a.node == n.link && a.returnedAt == 0 && m.kind == "concurrent" {
+			a.returnedAt = time.Now().UnixNano() // its requests end with it
 		}
 	}
 	m.mu.Unlock()
@@ -393,7 +393,7 @@ func (m *model) reboot(ctx context.Context, name string) {
 	}
 }
 
-// log notes what happens, if one seed is run alone.
+// log logs an event if a single seed is run.
 func (m *model) log(format string, args ...any) {
 	if !verbose() {
 		return
@@ -403,7 +403,7 @@ func (m *model) log(format string, args ...any) {
 	m.lines = append(m.lines, time.Now().Format("15:04:05.000000000 ")+fmt.Sprintf(format, args...))
 }
 
-// report fails the test if a bound doesn't hold.
+// report fails the test if a bound is violated.
 func (m *model) report(t *testing.T) {
 	t.Helper()
 	bad := m.check()
@@ -420,9 +420,8 @@ func (m *model) report(t *testing.T) {
 	}
 }
 
-// A store that applies writes that come too late, and says that all is well, gives permits away twice: of each kind
-// some seed shows it.
-func TestModelNoticesCarelessStore(t *testing.T) {
+// A store that accepts stale writes gives permits away twice. For each kind of limit, some seed shows it.
+func TestModelNoticesStoreThatAcceptsStaleWrites(t *testing.T) {
 	for i, kind := range kinds {
 		noticed := false
 		for round := range uint64(40) {
@@ -444,12 +443,12 @@ func TestModelNoticesCarelessStore(t *testing.T) {
 	}
 }
 
-// A node is cut off from the store, and another incarnation of it takes over its slot. Others still reach the old one:
-// it gives nothing of a window that began after it lost the slot to a recall, and the new one nothing of a window that
-// began before it had it. (A prototype admitted 25 of 5.)
+// A node is cut off from the store, and another incarnation of it takes over its share number. Other nodes still reach
+// the old one. On a recall it gives nothing of a window that began after it lost the number, and the new one gives
+// nothing of a window that began before it got the number. (A prototype admitted 25 of 5.)
 func TestStaleIncarnationAnswersRecall(t *testing.T) {
-	for _, id := range []string{"n1", "n2"} { // the old one's, or another
-		// whether the old one has begun its part of the window in which it loses the slot
+	for _, id := range []string{"n1", "n2"} { // the old node's, or another
+		// Whether the old node has begun its share of the window in which it loses the number.
 		for _, begun := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s begun %t", id, begun), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { staleIncarnation(t, id, begun) })
@@ -460,9 +459,9 @@ func TestStaleIncarnationAnswersRecall(t *testing.T) {
 
 func staleIncarnation(t *testing.T, id string, begun bool) {
 	t.Helper()
-	// Of 20 in each 10 s, half are the only slot's. Seconds count from a window's beginning.
+	// 20 per 10 s, half of which belong to the only share. Seconds count from the start of a window.
 	l := rule("20/10s", func(l *node.Limit) { l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare })
-	m := newModel(&plan{kind: "shares", limit: l, slots: 1})
+	m := newModel(&plan{kind: "shares", limit: l, shares: 1})
 	m.believed.Store(3)
 	defer func() {
 		for _, n := range m.members {
@@ -474,7 +473,7 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 	}
 	at(0)
 	stale := m.boot("n1")
-	at(3.5) // when the first one has its time and its slot
+	at(3.5) // when the first node has its time and its share number
 	asker := m.boot("n3")
 	get := func(n *member, want int) {
 		t.Helper()
@@ -482,7 +481,7 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 			t.Errorf("%s got %d at %s, want %d", n.name, got, time.Now().Format("05.0"), want)
 		}
 	}
-	at(11.5) // its last word was at 11, so that it counts on the slot until 23, and others can have it from 26 on
+	at(11.5) // it last renewed the number at 11, so it uses it until 23, and another node can have it from 26 on
 	stale.offStore.Store(true)
 	at(21)
 	if begun {
@@ -491,13 +490,14 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 	at(24.5)
 	get(asker, map[bool]int{false: 10}[begun])
 	get(stale, 0)
-	asker.offStore.Store(true) // so that it doesn't get the slot
+	asker.offStore.Store(true) // so that it doesn't get the share number
 	at(25.5)
 	fresh := m.boot(id)
 	at(28.5)
 	asker.offStore.Store(false)
-	if stale.limiter.Slot() != 0 || fresh.limiter.Slot() != 1 {
-		t.Fatalf("slot %d is the old incarnation's, %d the new one's", stale.limiter.Slot(), fresh.limiter.Slot())
+	if stale.limiter.ShareNumber() != 0 || fresh.limiter.ShareNumber() != 1 {
+		t.Fatalf("share %d is the old incarnation's, %d the new one's", stale.limiter.ShareNumber(),
+			fresh.limiter.ShareNumber())
 	}
 	at(29)
 	get(asker, 0)
@@ -506,7 +506,7 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 	at(31)
 	get(stale, 0)
 	sum := 20
-	// only one answer of a name counts, which may be the old one's, and then what the other gave is lost
+	// Only one reply of a name counts. If it is the old node's, what the other gave is lost.
 	if id == stale.name {
 		sum = takeAll(t, asker)
 	} else {
@@ -518,7 +518,7 @@ func staleIncarnation(t *testing.T, id string, begun bool) {
 	}
 }
 
-// takeAll spends what a node has or gets, and tells how much that is.
+// takeAll spends what a node has or gets, and returns how much that is.
 func takeAll(t *testing.T, n *member) (sum int) {
 	t.Helper()
 	r := n.limiter.Rule("r")

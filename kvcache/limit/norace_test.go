@@ -2,5 +2,5 @@
 
 package limit_test
 
-// ciSeeds is how many seeds of the model are run unless somebody says otherwise.
+// ciSeeds is how many seeds the model runs by default.
 const ciSeeds = 200

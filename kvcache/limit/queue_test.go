@@ -17,7 +17,7 @@ import (
 	"millrace/node"
 )
 
-// queued makes a limit one whose requests wait for their turn.
+// queued makes requests of a limit queue.
 func queued(maxWait time.Duration, maxQueue int) func(*node.Limit) {
 	return func(l *node.Limit) {
 		l.Mode, l.MaxWait, l.MaxQueue = node.LimitModeQueue, node.Duration(maxWait), maxQueue
@@ -28,17 +28,17 @@ func burst(n int) func(*node.Limit) {
 	return func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, n }
 }
 
-// outcome is what became of a request, and when.
+// outcome is the result of a request, and when it came.
 type outcome struct {
 	n           int
-	begun, over time.Duration // since the first
+	begun, over time.Duration // since the first request
 	decision    limit.Decision
 	err         error
 }
 
 func (o outcome) waited() time.Duration { return o.over - o.begun }
 
-// crowd is requests of one key.
+// crowd sends requests of one key.
 type crowd struct {
 	rule  *limit.Rule
 	key   limit.Key
@@ -53,7 +53,7 @@ func newCrowd(r *limit.Rule) *crowd {
 	return &crowd{rule: r, key: r.Key([]byte("client")), begun: time.Now()}
 }
 
-// send begins request n.
+// send starts request n.
 func (c *crowd) send(ctx context.Context, n int) {
 	c.running.Go(func() {
 		o := outcome{n: n, begun: time.Since(c.begun)}
@@ -65,7 +65,7 @@ func (c *crowd) send(ctx context.Context, n int) {
 	})
 }
 
-// flood sends so many requests a second for that long.
+// flood sends rate requests a second for that long.
 func (c *crowd) flood(ctx context.Context, rate int, long time.Duration) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -76,8 +76,7 @@ func (c *crowd) flood(ctx context.Context, rate int, long time.Duration) {
 	}
 }
 
-// all waits for the end of all requests and gives those that passed and those that didn't, in the order in which they
-// were over.
+// all waits for all requests and returns those that passed and those that didn't, in the order in which they ended.
 func (c *crowd) all(tb testing.TB) (passed, refused []outcome) {
 	tb.Helper()
 	c.running.Wait()
@@ -94,11 +93,11 @@ func (c *crowd) all(tb testing.TB) (passed, refused []outcome) {
 	return passed, refused
 }
 
-// Under three times the permitted rate just as much as is permitted passes, however small the bucket is. TestQueueOrder
-// has the same where nothing comes late. What a busy machine loses by stopping everything for a while is lost: so the
-// rate is that of the best half second, and on a machine where a plain pacer is off by 5 % all the time, or where the
-// disk takes 100 ms to write, only that no more passes is left to check.
-func TestQueueRate(t *testing.T) { //nolint:paralleltest // it measures time
+// Under three times the allowed rate, exactly the allowed rate passes, however small the bucket is. TestQueueKeepsOrder
+// checks the same without delays. What a busy machine loses while everything stops is lost, so the rate is that of the
+// best half second. If a plain timer loop is off by 5 % all the time, or the disk takes 100 ms to write, the test only
+// checks that no more passes.
+func TestQueueKeepsRate(t *testing.T) { // not parallel: it measures time
 	const long, best = 2900 * time.Millisecond, 500 * time.Millisecond
 	limits := map[string]node.Limit{
 		"bucket-1":  rule("200/1s", queued(500*time.Millisecond, 1000), burst(1)),
@@ -119,13 +118,13 @@ func TestQueueRate(t *testing.T) { //nolint:paralleltest // it measures time
 	}
 	running.Wait()
 	cancel()
-	busy := max(quickest(pace(), 100)-best, 0) // what the machine makes of a plain pacer
+	busy := max(quickest(pace(), 100)-best, 0) // how late the machine makes a plain timer loop
 	slowest := slow()
 	calm := busy < best/20 && slowest < 100*time.Millisecond
 	t.Logf("a plain pacer is off by %s, the slowest write took %s", busy, slowest)
 	for name, c := range crowds {
 		passed, refused := c.all(t)
-		// What passes while the others still come: the line never is empty meanwhile.
+		// Requests that pass while others still come: the queue is never empty then.
 		n := len(slices.DeleteFunc(slices.Clone(passed), func(o outcome) bool { return o.over > long }))
 		away := 0
 		for _, o := range refused {
@@ -157,7 +156,7 @@ func TestQueueRate(t *testing.T) { //nolint:paralleltest // it measures time
 	}
 }
 
-// pacer does something each 5 ms, or later if it is woken late, until ctx ends, and gives when.
+// pacer ticks every 5 ms, or later if it is woken late, until ctx ends, and returns the times.
 func pacer(ctx context.Context) func() []outcome {
 	var out []outcome
 	done := make(chan struct{})
@@ -172,7 +171,7 @@ func pacer(ctx context.Context) func() []outcome {
 	return func() []outcome { <-done; return out }
 }
 
-// slowest writes records until ctx ends, and gives how long the slowest of them took.
+// slowest writes records until ctx ends, and returns how long the slowest write took.
 func slowest(ctx context.Context, l *limit.Limiter) func() time.Duration {
 	var most time.Duration
 	done := make(chan struct{})
@@ -190,7 +189,7 @@ func slowest(ctx context.Context, l *limit.Limiter) func() time.Duration {
 	return func() time.Duration { <-done; return most }
 }
 
-// quickest is the shortest time in which n passed.
+// quickest returns the shortest time in which n requests passed.
 func quickest(passed []outcome, n int) time.Duration {
 	took := time.Hour
 	for i := range max(len(passed)-n, 0) {
@@ -199,7 +198,7 @@ func quickest(passed []outcome, n int) time.Duration {
 	return took
 }
 
-// checkWindows checks that 50 passed in each whole window of the clock, and no more.
+// checkWindows checks that 50 requests passed in each whole window on the clock, and no more.
 func checkWindows(tb testing.TB, c *crowd, passed []outcome, long time.Duration, all bool) {
 	tb.Helper()
 	const window = 500 * time.Millisecond
@@ -215,9 +214,9 @@ func checkWindows(tb testing.TB, c *crowd, passed []outcome, long time.Duration,
 	}
 }
 
-// In time that passes without delay: all wait for at most the longest wait, those that can't pass in time are refused
-// at once, and the order is kept.
-func TestQueueOrder(t *testing.T) {
+// Without delays, no request waits longer than the maximum, requests that can't pass in time are refused at once, and
+// the order is kept.
+func TestQueueKeepsOrder(t *testing.T) {
 	t.Parallel()
 	const long = 3 * time.Second
 	limits := map[string]node.Limit{
@@ -239,7 +238,7 @@ func TestQueueOrder(t *testing.T) {
 				c := newCrowd(ls[0].Rule(name))
 				c.flood(t.Context(), 601, long)
 				passed, refused := c.all(t)
-				// at one moment, nobody can tell
+				// Nobody can tell the order of requests that end at the same moment.
 				slices.SortStableFunc(passed, func(a, b outcome) int {
 					return cmp.Or(cmp.Compare(a.over, b.over), cmp.Compare(a.n, b.n))
 				})
@@ -266,7 +265,7 @@ func TestQueueOrder(t *testing.T) {
 				if want := rate[name]; n < want*99/100 || n > want {
 					t.Errorf("%d passed, want %d", n, want)
 				}
-				// whose permits come back bit by bit
+				// Permits of a sliding window come back gradually.
 				if most := max(1, len(refused)/50); late > most && name != "sliding" {
 					t.Errorf("%d of %d requests waited and were refused nevertheless", late, len(refused))
 				}
@@ -275,8 +274,8 @@ func TestQueueOrder(t *testing.T) {
 	}
 }
 
-// A line is as long as it may be, and no longer.
-func TestQueueFull(t *testing.T) {
+// A queue holds as many requests as allowed, and no more.
+func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": rule("1/1s", queued(30*time.Second, 5))})
@@ -305,8 +304,9 @@ func TestQueueFull(t *testing.T) {
 	})
 }
 
-// Who goes away leaves the line at once, and those behind move up; what was booked for the first is the next one's.
-func TestQueueClientsGoAway(t *testing.T) {
+// A client that disconnects leaves the queue at once, and those behind it move up. The next one gets the position taken
+// for the first.
+func TestQueueMovesUpWhenClientsLeave(t *testing.T) {
 	t.Parallel()
 	for name, lim := range map[string]node.Limit{
 		"bucket": rule("1/1s", queued(30*time.Second, 10), burst(1)),
@@ -327,7 +327,7 @@ func TestQueueClientsGoAway(t *testing.T) {
 					synctest.Wait()
 				}
 				after(500 * time.Millisecond)
-				cancels[1]() // the first in line
+				cancels[1]() // the first of the queue
 				cancels[3]() // in the middle
 				synctest.Wait()
 				if n, _ := c.rule.Waiting(); n != 3 {
@@ -354,8 +354,8 @@ func TestQueueClientsGoAway(t *testing.T) {
 	}
 }
 
-// A permit that comes too late is no reason to wait.
-func TestQueueTooLate(t *testing.T) {
+// A request doesn't wait for a permit that comes too late.
+func TestQueueRefusesWhatComesTooLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{
@@ -391,8 +391,8 @@ func TestQueueTooLate(t *testing.T) {
 	})
 }
 
-// While the store is away nobody waits for it longer than for his turn.
-func TestQueueStoreAway(t *testing.T) {
+// While the store is away, no request waits longer than for its turn.
+func TestQueueBoundsWaitWhenStoreIsAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFlatStore()
@@ -416,8 +416,8 @@ func TestQueueStoreAway(t *testing.T) {
 	})
 }
 
-// Requests in flight wait in line too, also for less than a second, and get the places that others leave at once.
-func TestQueueOfPlaces(t *testing.T) {
+// Requests in flight queue too, also for less than a second, and get freed slots at once.
+func TestQueuedInflightRequestsGetFreedSlots(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": inFlight(2, queued(250*time.Millisecond, 10))})
@@ -433,7 +433,7 @@ func TestQueueOfPlaces(t *testing.T) {
 				begun := time.Now()
 				d, err := r.Take(t.Context(), key, 1)
 				waited := time.Since(begun)
-				if n >= 6 { // 250 ms are enough for two, and two, and two
+				if n >= 6 { // 250 ms suffice for two, and two, and two
 					if d.Allowed || err != nil || waited != 250*time.Millisecond {
 						t.Errorf("request %d got %+v, %v after %s", n, d, err, waited)
 					}
@@ -463,8 +463,8 @@ func TestQueueOfPlaces(t *testing.T) {
 	})
 }
 
-// What the configuration says about lines counts from then on, and nobody who waits is forgotten.
-func TestQueueRulesChange(t *testing.T) {
+// New queue settings count from then on, and requests that wait already are served.
+func TestQueueFollowsNewRules(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": rule("1/1s")})
@@ -479,10 +479,10 @@ func TestQueueRulesChange(t *testing.T) {
 		send(0, 0)
 		ls[0].SetRules(map[string]node.Limit{"r": rule("1/1s", queued(10*time.Second, 2))})
 		c.rule = ls[0].Rule("r")
-		send(1, 3) // the last has no place
+		send(1, 3) // the last one finds the queue full
 		ls[0].SetRules(map[string]node.Limit{"r": rule("1/1s", queued(10*time.Second, 3))})
 		c.rule = ls[0].Rule("r")
-		send(4, 7) // likewise
+		send(4, 7) // the same
 		passed, refused := c.all(t)
 		if len(passed) != 6 || len(refused) != 2 || refused[0].n != 3 || refused[1].n != 7 {
 			t.Errorf("%+v passed and %+v were refused, want all but 3 and 7", passed, refused)
@@ -493,8 +493,8 @@ func TestQueueRulesChange(t *testing.T) {
 	})
 }
 
-// Many keys have lines of their own, which are forgotten.
-func TestQueueOfManyKeys(t *testing.T) {
+// Each of many keys has its own queue, which is dropped when it is empty.
+func TestQueuesOfManyKeysAreForgotten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": rule("1/1s", queued(3*time.Second, 10))})

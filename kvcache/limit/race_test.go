@@ -2,6 +2,6 @@
 
 package limit_test
 
-// ciSeeds is how many seeds of the model are run unless somebody says otherwise. Under the race detector they take ten
-// times as long, and what it looks for shows in few.
+// ciSeeds is how many seeds the model runs by default. Under the race detector they take ten times as long, and few
+// suffice to show a race.
 const ciSeeds = 40

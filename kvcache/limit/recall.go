@@ -11,40 +11,40 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// want asks the other nodes for permits of a key's window.
-type want struct {
+// recallRequest asks the other nodes about a key. Its Op says what for.
+type recallRequest struct {
 	Op      string `json:"op"`
 	Rule    string `json:"rule"`
 	Key     string `json:"key"`
-	Until   int64  `json:"until"` // which window: its end
+	Until   int64  `json:"until"` // end of the window that is meant
 	Permits uint32 `json:"permits,omitempty"`
 	From    string `json:"from"`
 }
 
-// What nodes ask each other.
+// The operations of a recallRequest.
 const (
-	opGive   = "give"   // permits that aren't needed
-	opCount  = "count"  // how many there are
-	opForget = "forget" // what is known of the key
-	opClock  = "clock"  // what the clocks say
+	opGive   = "give"   // give permits away that this node doesn't need
+	opCount  = "count"  // count the permits
+	opForget = "forget" // forget the key
+	opClock  = "clock"  // read the clocks
 )
 
-// gift is a node's answer.
-type gift struct {
+// recallReply is a node's reply.
+type recallReply struct {
 	Node    string `json:"node"`
 	Permits uint32 `json:"permits"`
-	Own     bool   `json:"own,omitempty"` // the node's own part of the window is or was among them
+	Share   bool   `json:"own,omitempty"` // the permits include, or included, the node's share of the window
 
-	Time  int64     `json:"time,omitempty"`  // of the limits
-	Wall  int64     `json:"wall,omitempty"`  // of the node's own clock
-	Epoch uint32    `json:"epoch,omitempty"` // of its time; 0 if it has none
-	Heard time.Time `json:"-"`               // when the answer was here
+	Time       int64     `json:"time,omitempty"`  // limits' time
+	Wall       int64     `json:"wall,omitempty"`  // the node's own clock
+	Epoch      uint32    `json:"epoch,omitempty"` // epoch of Time; 0 if the node has no time
+	ReceivedAt time.Time `json:"-"`               // when the reply arrived
 }
 
-// recall asks the other nodes for permits of a window.
+// recall asks the other nodes for permits of a window and returns how many they gave.
 func (l *Limiter) recall(ctx context.Context, r *Rule, key Key, until int64, permits uint32) uint32 {
 	l.recalls.Add(1)
-	got := total(l.peers.recall(ctx, want{
+	got := totalPermits(l.peers.recall(ctx, recallRequest{
 		Op: opGive, Rule: r.id, Key: key.String(), Until: until, Permits: permits,
 		From: l.cfg.Node,
 	}, recallTime))
@@ -52,76 +52,76 @@ func (l *Limiter) recall(ctx context.Context, r *Rule, key Key, until int64, per
 	return got
 }
 
-func total(gifts []gift) uint32 {
+func totalPermits(replies []recallReply) uint32 {
 	var sum uint32
-	for _, g := range gifts {
-		sum += g.Permits
+	for _, r := range replies {
+		sum += r.Permits
 	}
 	return sum
 }
 
-// String writes the key as it stands in subjects.
+// String returns the key in hexadecimal, as it is in subjects.
 func (k Key) String() string { return hex.EncodeToString(k[:]) }
 
-// answer serves what another node asks. False means that there is nothing to say: the question is this node's own, or
-// none.
-func (l *Limiter) answer(w want) (gift, bool) {
-	g := gift{Node: l.cfg.Node}
-	if w.Op == opClock {
-		g.Epoch, g.Wall, g.Time = l.clock.epoch.Load(), l.clock.wall().UnixNano(), l.clock.now()
-		return g, w.From != l.cfg.Node
+// answerRecall handles another node's request. It reports false if there is no reply: the request is malformed or this
+// node's own.
+func (l *Limiter) answerRecall(req recallRequest) (recallReply, bool) {
+	reply := recallReply{Node: l.cfg.Node}
+	if req.Op == opClock {
+		reply.Epoch, reply.Wall, reply.Time = l.clock.epoch.Load(), l.clock.wall().UnixNano(), l.clock.now()
+		return reply, req.From != l.cfg.Node
 	}
-	raw, err := hex.DecodeString(w.Key)
-	if err != nil || len(raw) != len(Key{}) || w.From == l.cfg.Node {
-		return g, false
+	raw, err := hex.DecodeString(req.Key)
+	if err != nil || len(raw) != len(Key{}) || req.From == l.cfg.Node {
+		return reply, false
 	}
-	r := (*l.byID.Load())[w.Rule]
+	r := (*l.byID.Load())[req.Rule]
 	if r == nil {
-		return g, true
+		return reply, true
 	}
 	key := Key(raw)
 	switch {
-	case w.Op == opGive && r.kind == concurrent:
-		g.Permits = r.returnPlaces(key, w.From)
-	case w.Op == opGive:
-		g.Permits = r.give(key, w.Until, w.Permits)
-	case w.Op == opCount && r.kind == concurrent:
-		g.Permits = r.free(key)
-	case w.Op == opCount:
-		g.Permits, g.Own = r.holds(key, w.Until)
-	case w.Op == opForget:
+	case req.Op == opGive && r.kind == concurrent:
+		reply.Permits = r.returnSlots(key, req.From)
+	case req.Op == opGive:
+		reply.Permits = r.give(key, req.Until, req.Permits)
+	case req.Op == opCount && r.kind == concurrent:
+		reply.Permits = r.unusedSlots(key)
+	case req.Op == opCount:
+		reply.Permits, reply.Share = r.heldPermits(key, req.Until)
+	case req.Op == opForget:
 		l.table.drop(key)
 		l.damage.forget(key)
 	default:
-		return g, false
+		return reply, false
 	}
-	return g, true
+	return reply, true
 }
 
-// give takes permits of a window out of this node, for another one: half of them, or as many as it needs. They are gone
-// before the answer is sent, so an answer that is lost costs permits and never makes any. What the node reserves for
-// itself counts, but only if it holds its slot: a node that was cut off, and whose slot another one has, must not give
-// it away once more.
-func (r *Rule) give(key Key, until int64, want uint32) uint32 {
+// give takes permits of a window away from this node for another one: half of them, or as many as it needs. They are
+// gone before the reply is sent, so a lost reply costs permits and never creates any. The node's share counts only
+// while the node holds it: a node that was cut off may have lost its share to another node, and must not give it away
+// again.
+func (r *Rule) give(key Key, until int64, needed uint32) uint32 {
 	now := r.l.clock.now()
-	s := r.l.table.of(key)
+	s := r.l.table.shardOf(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, found := r.entry(s, key, now)
 	if !found || e.until != until || now >= e.until || e.permits == 0 {
 		return 0
 	}
-	n := min(e.permits, max(want, e.permits/2+e.permits%2))
+	n := min(e.permits, max(needed, e.permits/2+e.permits%2))
 	e.permits -= n
 	s.entries.set(key, e)
 	return n
 }
 
-// holds is how many permits of a window the node has, and whether it has begun its own part. Zero for until means
-// whichever runs.
-func (r *Rule) holds(key Key, until int64) (permits uint32, own bool) {
+// heldPermits returns how many permits of a window the node has, and whether they include its share. If until is 0, any
+// current window counts.
+func (r *Rule) heldPermits(key Key, until int64) (permits uint32, share bool) {
 	now := r.l.clock.now()
-	s := r.l.table.of(key)
+	s := r.l.table.shardOf(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, _ := s.entries.get(key)
@@ -131,18 +131,18 @@ func (r *Rule) holds(key Key, until int64) (permits uint32, own bool) {
 	case r.kind == bucket:
 		return uint32((e.until - max(e.spentTo(), now)) / r.interval), false //nolint:gosec // G115: at most what was leased
 	}
-	return e.permits, e.flags&shared != 0
+	return e.permits, e.flags&hasShare != 0
 }
 
-// drop forgets a key, permits included.
+// drop forgets a key and its permits.
 func (t *table) drop(key Key) {
-	s := t.of(key)
+	s := t.shardOf(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries.drop(key)
 }
 
-// meshPeers asks over NATS.
+// meshPeers asks the other nodes over NATS.
 type meshPeers struct {
 	l   *Limiter
 	sub *nats.Subscription
@@ -156,26 +156,26 @@ func (m *meshPeers) open() (err error) {
 	if m.l.cfg.Nodes == nil {
 		return nil
 	}
-	m.sub, err = m.l.cfg.NATS.Subscribe(m.subject(), m.hear)
-	return err //nolint:wrapcheck // the caller says what it was for
+	m.sub, err = m.l.cfg.NATS.Subscribe(m.subject(), m.handleRequest)
+	return err // the caller wraps it
 }
 
 func (m *meshPeers) close() error {
 	if m.sub == nil || !m.sub.IsValid() {
 		return nil
 	}
-	return m.sub.Unsubscribe() //nolint:wrapcheck // likewise
+	return m.sub.Unsubscribe()
 }
 
-func (m *meshPeers) hear(msg *nats.Msg) {
-	var w want
-	if json.Unmarshal(msg.Data, &w) != nil {
+func (m *meshPeers) handleRequest(msg *nats.Msg) {
+	var req recallRequest
+	if json.Unmarshal(msg.Data, &req) != nil {
 		return
 	}
-	m.l.begin(func() { // since it may ask the store
-		if g, ok := m.l.answer(w); ok {
-			b, _ := json.Marshal(g)                // a string and a number
-			_ = m.l.cfg.NATS.Publish(msg.Reply, b) // the asker doesn't count on it
+	m.l.spawn(func() { // in a goroutine, since it may ask the store
+		if reply, ok := m.l.answerRecall(req); ok {
+			b, _ := json.Marshal(reply)            // a reply can always be encoded
+			_ = m.l.cfg.NATS.Publish(msg.Reply, b) // the other node does without it
 		}
 	})
 }
@@ -187,48 +187,49 @@ func (m *meshPeers) nodes() int {
 	return max(m.l.cfg.Nodes(), 1)
 }
 
-// recallTime is how long the answers of the others are waited for.
+// recallTime is how long a recall waits for the replies of the other nodes.
 const recallTime = 60 * time.Millisecond
 
-// recall waits for the answer of each node that is there, but not longer than that.
-func (m *meshPeers) recall(ctx context.Context, w want, wait time.Duration) []gift {
+// recall returns the first reply of each other node that arrives within wait.
+func (m *meshPeers) recall(ctx context.Context, req recallRequest, wait time.Duration) []recallReply {
 	inbox := m.l.cfg.NATS.NewInbox()
 	sub, err := m.l.cfg.NATS.SubscribeSync(inbox)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is gone
-	b, _ := json.Marshal(w)                  // strings and numbers
+	b, _ := json.Marshal(req)                // a request can always be encoded
 	if m.l.cfg.NATS.PublishRequest(m.subject(), inbox, b) != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	var out []gift
+	var out []recallReply
 	seen := map[string]bool{}
 	for len(out) < m.nodes()-1 {
 		msg, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			break
 		}
-		g := gift{Heard: time.Now()}
-		if json.Unmarshal(msg.Data, &g) == nil && !seen[g.Node] {
-			seen[g.Node] = true
-			out = append(out, g)
+		reply := recallReply{ReceivedAt: time.Now()}
+		if json.Unmarshal(msg.Data, &reply) == nil && !seen[reply.Node] {
+			seen[reply.Node] = true
+			out = append(out, reply)
 		}
 	}
 	return out
 }
 
-// Usage is what is known of a key.
+// Usage is the state of one key.
 type Usage struct {
 	Limit  uint32    // of the window, or of the bucket
-	Spent  uint32    // what was admitted; permits that a dead node had count too
-	Held   uint32    // permits that nodes hold, unspent
-	Resets time.Time // when it will be as if nothing had been admitted; zero if that is so now
+	Spent  uint32    // admitted requests; permits of dead nodes count as spent
+	Held   uint32    // unspent permits that nodes hold
+	Resets time.Time // when all of it has expired; zero if nothing is spent
 }
 
-// Usage looks a key up in the store, and asks all nodes.
+// Usage reads a key's record from the store and asks all nodes for their permits. Errors: ErrAway; or a record that
+// can't be read.
 func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 	if r.l.gone() {
 		return Usage{}, r.l.errAway()
@@ -236,7 +237,7 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 	ctx, cancel := context.WithTimeout(ctx, flightTime)
 	defer cancel()
 	if r.kind == concurrent {
-		return r.occupied(ctx, key)
+		return r.inflightUsage(ctx, key)
 	}
 	now := r.l.clock.now()
 	v, err := r.l.store.get(ctx, key, true)
@@ -249,18 +250,19 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 		if rec, err = decodeRecord(v.value, r.kind); err != nil {
 			return Usage{}, err
 		}
-		r.bring(&rec, v.wrote, now)
+		r.rebase(&rec, v.writtenAt, now)
 	}
 	leased, until := r.leased(&rec, now, &u)
-	gifts := r.l.peers.recall(ctx, want{Op: opCount, Rule: r.id, Key: key.String(), Until: until, From: r.l.cfg.Node},
-		recallTime)
-	permits, own := r.holds(key, until)
-	for _, g := range append(gifts, gift{Permits: permits, Own: own}) {
-		if u.Held += g.Permits; g.Own {
-			leased += r.share
+	replies := r.l.peers.recall(ctx, recallRequest{
+		Op: opCount, Rule: r.id, Key: key.String(), Until: until, From: r.l.cfg.Node,
+	}, recallTime)
+	permits, share := r.heldPermits(key, until)
+	for _, reply := range append(replies, recallReply{Permits: permits, Share: share}) {
+		if u.Held += reply.Permits; reply.Share {
+			leased += r.sharePermits
 		}
 	}
-	if r.share > 0 && leased > 0 {
+	if r.sharePermits > 0 && leased > 0 {
 		_, end := r.windowAt(now)
 		u.Resets = r.l.wallAt(end)
 	}
@@ -269,11 +271,11 @@ func (r *Rule) Usage(ctx context.Context, key Key) (Usage, error) {
 	return u, nil
 }
 
-// wallAt is what this node's clock says at a moment of the limits' time.
-func (l *Limiter) wallAt(t int64) time.Time { return time.Unix(0, t+l.clock.off()) }
+// wallAt converts a moment of the limits' time to this node's clock.
+func (l *Limiter) wallAt(t int64) time.Time { return time.Unix(0, t+l.clock.wallAhead()) }
 
-// leased is how many permits have left the record for the window of now, with the end by which nodes know it; 0 for
-// any.
+// leased returns how many permits have left the record for the current window, and the end by which nodes identify that
+// window; 0 for any. It also sets u.Limit and u.Resets.
 func (r *Rule) leased(rec *record, now int64, u *Usage) (leased uint32, until int64) {
 	switch r.kind {
 	case sliding:
@@ -295,13 +297,13 @@ func (r *Rule) leased(rec *record, now int64, u *Usage) (leased uint32, until in
 	return leased, until
 }
 
-// resetTries is how often a reset tries a record that nodes change meanwhile.
+// resetTries is how often Reset tries to write a record that other nodes change too.
 const resetTries = 16
 
-// Reset makes it as if a key had asked for nothing. What nodes hold for its present window is dropped, if they can be
-// reached; one that can't be may spend it, within that window's limit.
+// Reset makes a key as if it had sent no requests. Nodes drop what they hold for its current window. A node that can't
+// be reached may still spend its permits, within that window's limit.
 func (r *Rule) Reset(ctx context.Context, key Key) error {
-	if r.kind == concurrent && !r.l.damage.has(key) { // places aren't an allowance
+	if r.kind == concurrent && !r.l.damage.has(key) { // slots aren't an allowance
 		return nil
 	}
 	if r.l.gone() {
@@ -320,7 +322,7 @@ func (r *Rule) Reset(ctx context.Context, key Key) error {
 			rec.start, rec.end = r.windowAt(now)
 		}
 		if v.rev == 0 || r.kind == concurrent {
-			err = r.l.store.drop(ctx, key, 1<<62) // there may be one that the store can't give
+			err = r.l.store.drop(ctx, key, 1<<62) // there may be a record that the store doesn't return
 		} else {
 			_, err = r.l.write(ctx, key, rec.encode(r.kind), v.rev, r.keep(&rec, now))
 		}
@@ -328,7 +330,9 @@ func (r *Rule) Reset(ctx context.Context, key Key) error {
 		case err == nil:
 			r.l.table.drop(key)
 			r.l.damage.forget(key)
-			r.l.peers.recall(ctx, want{Op: opForget, Rule: r.id, Key: key.String(), From: r.l.cfg.Node}, recallTime)
+			r.l.peers.recall(ctx, recallRequest{
+				Op: opForget, Rule: r.id, Key: key.String(), From: r.l.cfg.Node,
+			}, recallTime)
 			return nil
 		case !errors.Is(err, errConflict) && !errors.Is(err, errUnsure):
 			return fmt.Errorf("write the record: %w", err)

@@ -5,30 +5,30 @@ import (
 	"errors"
 )
 
-// record is what the store keeps about a key. Which fields count depends on the rule's kind.
+// record is what the store keeps for a key. Which fields are used depends on the rule's kind.
 type record struct {
 	start, end int64  // fixed windows: in Unix nanoseconds
-	granted    uint32 // permits that left the record in this window
-	active     uint32 // nodes that have leased some in it; one that has lost its entry counts again
+	granted    uint32 // permits leased from this window
+	active     uint32 // nodes that have leased some of them; a node that has lost its entry counts again
 
-	newest int64             // sliding windows: the span that spans[0] is of
-	spans  [spanSlots]uint32 // permits that were leased in it and in those before it
+	newest int64             // sliding windows: number of the span of spans[0]
+	spans  [keptSpans]uint32 // permits leased in that span and in those before it
 
-	last int64 // buckets: the last position on the time line that was leased, in Unix nanoseconds
+	last int64 // buckets: end of the leased part of the time line, in Unix nanoseconds
 }
 
-// A sliding window of W is counted in spans of W/spansPerWindow. Any W of real time touches one span more than that,
-// and a clock that is off by up to a span one more.
+// A sliding window of length W is counted in spans of W/spansPerWindow. Any real window of that length touches one span
+// more. Clocks that differ by up to a span need another one.
 const (
 	spansPerWindow = 30
-	spanSlots      = spansPerWindow + 2
+	keptSpans      = spansPerWindow + 2
 )
 
 const recordVersion = 1
 
 var errRecord = errors.New("the record can't be read")
 
-// encode writes the record as the store keeps it: version, kind, and the kind's fields as varints.
+// encode returns the record as the store keeps it: version, kind, and the kind's fields as varints.
 func (r *record) encode(k kind) []byte {
 	b := make([]byte, 2, 48)
 	b[0], b[1] = recordVersion, byte(k)
@@ -45,12 +45,12 @@ func (r *record) encode(k kind) []byte {
 		}
 	case bucket:
 		b = binary.AppendVarint(b, r.last)
-	case concurrent: // see holders
+	case concurrent: // see slotLeases
 	}
 	return b
 }
 
-// decodeRecord reads what encode has written.
+// decodeRecord decodes what encode has written.
 func decodeRecord(b []byte, k kind) (record, error) {
 	var r record
 	if len(b) < 2 || b[0] != recordVersion || kind(b[1]) != k {
@@ -75,7 +75,7 @@ func decodeRecord(b []byte, k kind) (record, error) {
 	return r, nil
 }
 
-// reader takes varints off the front of b.
+// reader decodes varints from the front of b.
 type reader struct {
 	b   []byte
 	bad bool
@@ -83,7 +83,7 @@ type reader struct {
 
 func (r *reader) signed() int64 {
 	v, n := binary.Varint(r.b)
-	return took(r, v, n)
+	return consume(r, v, n)
 }
 
 func (r *reader) count() uint32 {
@@ -91,10 +91,10 @@ func (r *reader) count() uint32 {
 	if v > 1<<32-1 {
 		r.bad = true
 	}
-	return uint32(took(r, v, n)) //nolint:gosec // G115: checked above
+	return uint32(consume(r, v, n)) //nolint:gosec // G115: checked above
 }
 
-func took[T any](r *reader, v T, n int) T {
+func consume[T any](r *reader, v T, n int) T {
 	if n <= 0 {
 		r.bad = true
 		return *new(T)

@@ -8,8 +8,8 @@ import (
 	"millrace/kvcache/limit"
 )
 
-// FuzzRecord reads what the store might give, and writes a record that is made of the same bytes: reading never panics,
-// and gives what was written.
+// FuzzRecord decodes arbitrary bytes, and encodes a record made of them. Decoding never panics, and returns what was
+// encoded.
 func FuzzRecord(f *testing.F) {
 	for _, kind := range limit.Kinds() {
 		full := limit.NewRecord(kind, [2]int64{-1 << 63, 1<<63 - 1}, [limit.Spans]uint32{1<<32 - 1, 0, 1, 127, 128})
@@ -36,7 +36,7 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// recordOf fills a record's fields with data.
+// recordOf fills a record's fields from data.
 func recordOf(kind byte, data []byte) limit.Record {
 	var room [16 + 4*limit.Spans]byte
 	copy(room[:], data)
@@ -48,9 +48,9 @@ func recordOf(kind byte, data []byte) limit.Record {
 	return limit.NewRecord(kind, times, counts)
 }
 
-// What isn't a record of the kind isn't read as one: a node must not take another version's record, or half of one, for
-// an empty one.
-func TestRecordRefused(t *testing.T) {
+// A value that isn't a record of the kind is refused: a node must not take a record of another version, or half of one,
+// for an empty one.
+func TestForeignRecordIsRefused(t *testing.T) {
 	for _, kind := range limit.Kinds() {
 		r := limit.NewRecord(kind, [2]int64{1_700_000_000_000_000_000, 1_700_000_060_000_000_000},
 			[limit.Spans]uint32{7, 2})
@@ -71,17 +71,17 @@ func TestRecordRefused(t *testing.T) {
 	}
 }
 
-// What a write says of itself comes back as it was, and nothing else is believed halfway.
+// The header field of a write is decoded as it was encoded, and a malformed one is ignored as a whole.
 func FuzzMark(f *testing.F) {
 	f.Add(uint64(1), int64(0), "")
 	f.Add(uint64(1<<64-1), int64(-1<<63), "1 2 3")
 	f.Add(uint64(36), int64(1<<62), "zz -zz")
 	f.Fuzz(func(t *testing.T, mark uint64, wrote int64, text string) {
-		if m, w := limit.ReadMark(limit.WriteMark(mark, wrote)); m != mark || w != wrote {
+		if m, w := limit.ReadWriteID(limit.FormatWriteID(mark, wrote)); m != mark || w != wrote {
 			t.Errorf("%d and %d became %d and %d", mark, wrote, m, w)
 		}
-		m, w := limit.ReadMark(text)
-		if m2, w2 := limit.ReadMark(limit.WriteMark(m, w)); m2 != m || w2 != w {
+		m, w := limit.ReadWriteID(text)
+		if m2, w2 := limit.ReadWriteID(limit.FormatWriteID(m, w)); m2 != m || w2 != w {
 			t.Errorf("%q was read as %d and %d, which is %d and %d", text, m, w, m2, w2)
 		}
 	})

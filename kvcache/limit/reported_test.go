@@ -14,9 +14,9 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A small bucket has all of its permits at the beginning, over whatever nodes they are asked for; but for the time that
-// a slow store takes.
-func TestSmallBucket(t *testing.T) {
+// A small bucket gives its whole burst at the start, whichever nodes are asked, except for the time that a slow store
+// takes.
+func TestSmallBucketGivesItsBurst(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{1, 2, 3, 5, 10, 100} {
 		synctest.Test(t, func(t *testing.T) {
@@ -38,8 +38,8 @@ func TestSmallBucket(t *testing.T) {
 	}
 }
 
-// A permit that comes back after others were spent doesn't let two pass at once where one may.
-func TestRefundOfBucket(t *testing.T) {
+// A permit refunded after others were spent doesn't let two requests pass at once where one may.
+func TestRefundOfBucketExceedsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": rule("10/1s", burst(1))})
@@ -67,8 +67,8 @@ func TestRefundOfBucket(t *testing.T) {
 	})
 }
 
-// A record that can't be read holds up its own key, and no other.
-func TestUnreadableRecord(t *testing.T) {
+// A record that can't be read blocks its own key, and no other.
+func TestUnreadableRecordBlocksOnlyItsKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": rule("10/1h")})
@@ -88,8 +88,8 @@ func TestUnreadableRecord(t *testing.T) {
 	})
 }
 
-// What became of requests that wait is counted as what it is.
-func TestQueueStats(t *testing.T) {
+// Queued requests are counted once, by their outcome.
+func TestQueueStatsCountEachRequestOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": rule("1/10s", queued(30*time.Second, 1))})
@@ -98,9 +98,9 @@ func TestQueueStats(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c.send(ctx, 0) // passes
 		synctest.Wait()
-		c.send(ctx, 1) // waits, and goes away
+		c.send(ctx, 1) // waits, and disconnects
 		synctest.Wait()
-		c.send(ctx, 2) // finds the line full
+		c.send(ctx, 2) // finds the queue full
 		synctest.Wait()
 		cancel()
 		c.all(t)
@@ -110,8 +110,8 @@ func TestQueueStats(t *testing.T) {
 	})
 }
 
-// A request that comes while others wait has no way past them.
-func TestQueueTry(t *testing.T) {
+// Try doesn't overtake queued requests.
+func TestTryDoesNotOvertakeQueue(t *testing.T) {
 	t.Parallel()
 	l := open(t, natsservertest.Start(t), "n1",
 		map[string]node.Limit{"r": rule("50/500ms", queued(30*time.Second, 1000))})
@@ -134,8 +134,8 @@ func TestQueueTry(t *testing.T) {
 	}
 }
 
-// A key costs at most 100 bytes. It isn't parallel: others would allocate meanwhile.
-func TestMemoryPerKey(t *testing.T) { //nolint:paralleltest // see above
+// A key costs at most 100 bytes. Not parallel, since other tests allocate.
+func TestMemoryPerKey(t *testing.T) {
 	const keys, most = 1_000_000, 100
 	if got := heapPerKey(keys); got > most {
 		t.Errorf("a key costs %.1f bytes, want at most %d", got, most)

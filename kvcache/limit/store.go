@@ -17,49 +17,49 @@ import (
 	"millrace/kvcache"
 )
 
-// StoreBytes is how large the stream of records may become where Config names no size: some three million keys. When it
-// is full, no new key gets a record, as if the store were away: an old record must not make room, since with it a
-// client would get a fresh allowance.
+// StoreBytes is the maximal size of the stream of records if Config sets none. It holds some three million keys. When
+// the stream is full, new keys get no record, as if the store were away. Old records aren't dropped to make room,
+// because that would give their clients a fresh allowance.
 const StoreBytes = 512 << 20
 
-// streamStore keeps the records in a JetStream stream that opens as a KV bucket: one subject for each key, of which the
-// last message counts. A message leaves when nobody can count on it any more.
+// streamStore keeps the records in a JetStream stream that can be opened as a KV bucket: one subject per key, of which
+// the last message counts. Messages expire when no node relies on them any more.
 type streamStore struct {
-	cfg    *Config
-	js     jetstream.JetStream
-	name   string // of the bucket
-	group  *group // writes together what comes at once; nil where the stream's replicas do so
-	opened atomic.Bool
-	cause  atomic.Pointer[error] // why it couldn't be opened
-	seen   atomic.Uint64         // the revision of the last write that was acknowledged
-	loss   atomic.Pointer[loss]  // the last one that was found; nil if there was none
+	cfg     *Config
+	js      jetstream.JetStream
+	name    string   // of the bucket
+	batcher *batcher // combines concurrent writes; nil if the stream has replicas, which do that themselves
+	opened  atomic.Bool
+	cause   atomic.Pointer[error] // why the stream couldn't be opened
+	acked   atomic.Uint64         // revision of the latest acknowledged write
+	loss    atomic.Pointer[loss]  // the last loss that was found; nil if there was none
 }
 
-// loss is writes that were acknowledged and that the stream doesn't have any more.
+// loss describes acknowledged writes that the stream has lost.
 type loss struct {
 	at       time.Time // when it was found
-	from, to uint64    // where the stream was, and is
+	from, to uint64    // last revision before and after
 }
 
 func bucketName(prefix string) string { return kvcache.BucketName(prefix, "limits") }
 
-// StreamName names the stream of the records. prefix is that of the mesh's subjects.
+// StreamName returns the name of the stream. prefix is that of the mesh's subjects.
 func StreamName(prefix string) string { return "KV_" + bucketName(prefix) }
 
 func newStreamStore(cfg *Config, js jetstream.JetStream) *streamStore {
 	s := &streamStore{cfg: cfg, js: js, name: bucketName(cfg.Prefix)}
 	if cfg.Replicas == 1 {
-		s.group = newGroup(s)
+		s.batcher = newBatcher(s)
 	}
 	if cfg.Mark != nil {
-		s.seen.Store(cfg.Mark.Load())
+		s.acked.Store(cfg.Mark.Load())
 	}
 	return s
 }
 
 func (s *streamStore) subject(key Key) string { return "$KV." + s.name + "." + key.String() }
 
-// open finds the stream or makes it.
+// open opens the stream, or creates it.
 func (s *streamStore) open(ctx context.Context) error {
 	stream, err := kvcache.OpenStream(ctx, s.cfg.NATS, s.js, jetstream.StreamConfig{
 		Name: StreamName(s.cfg.Prefix), Description: "Millrace: what is free of each limit",
@@ -70,33 +70,33 @@ func (s *streamStore) open(ctx context.Context) error {
 	}, kvcache.SizeGrows)
 	if err != nil {
 		s.cause.Store(&err)
-		return err //nolint:wrapcheck // the caller says what it was for
+		return err // the caller wraps it
 	}
-	if last := stream.CachedInfo().State.LastSeq; last < s.seen.Load() {
-		s.lost(s.seen.Load(), last)
+	if last := stream.CachedInfo().State.LastSeq; last < s.acked.Load() {
+		s.noteLoss(s.acked.Load(), last)
 	}
 	s.opened.Store(true)
 	return nil
 }
 
-// lost notes that the stream isn't where it was.
-func (s *streamStore) lost(from, to uint64) {
-	s.seen.Store(to)
+// noteLoss notes that the stream has lost acknowledged writes.
+func (s *streamStore) noteLoss(from, to uint64) {
+	s.acked.Store(to)
 	s.loss.Store(&loss{time.Now(), from, to})
 	s.cfg.Log.Error("the store of limits has lost acknowledged records: clients may get a part of their allowance a "+
 		"second time", "was_at", from, "is_at", to)
 }
 
-// saw notes the revision of a write that was acknowledged. before is what was seen when it was sent: revisions only
-// grow.
-func (s *streamStore) saw(rev, before uint64) {
+// noteRevision notes the revision of an acknowledged write. before is the latest revision when the write was sent:
+// revisions only grow.
+func (s *streamStore) noteRevision(rev, before uint64) {
 	if rev <= before {
-		s.lost(before, rev)
+		s.noteLoss(before, rev)
 		return
 	}
 	for {
-		now := s.seen.Load()
-		if now >= rev || s.seen.CompareAndSwap(now, rev) {
+		now := s.acked.Load()
+		if now >= rev || s.acked.CompareAndSwap(now, rev) {
 			return
 		}
 	}
@@ -106,48 +106,47 @@ func (s *streamStore) isOpen() bool { return s.opened.Load() }
 
 func (s *streamStore) run(ctx context.Context) {
 	var running sync.WaitGroup
-	if s.group != nil {
-		running.Go(func() { s.group.run(ctx) })
+	if s.batcher != nil {
+		running.Go(func() { s.batcher.run(ctx) })
 	}
 	if s.cfg.Mark != nil {
-		running.Go(func() { s.remember(ctx) })
+		running.Go(func() { s.keepMark(ctx) })
 	}
 	running.Wait()
 	<-ctx.Done()
 	s.opened.Store(false)
 }
 
-// markEvery is how often the node remembers where the stream is. What is lost of the time since then isn't found out by
-// a node that has started again.
+// markEvery is how often the latest revision is saved. After a restart, losses of later writes aren't found.
 const markEvery = 5 * time.Second
 
-// remember keeps the mark until ctx ends.
-func (s *streamStore) remember(ctx context.Context) {
+// keepMark saves the latest revision until ctx ends, and once more then.
+func (s *streamStore) keepMark(ctx context.Context) {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
-	saved := s.seen.Load()
+	saved := s.acked.Load()
 	for done := false; !done; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			done = true
 		}
-		if seen := s.seen.Load(); seen != saved {
-			if err := s.cfg.Mark.Save(seen); err != nil {
+		if acked := s.acked.Load(); acked != saved {
+			if err := s.cfg.Mark.Save(acked); err != nil {
 				s.cfg.Log.WarnContext(ctx, "it can't be remembered how far the store of limits is", "cause", err)
 			}
-			saved = seen
+			saved = acked
 		}
 	}
 }
 
-// errClosed is for questions before the stream is known, and after the end.
+// errClosed is returned before the stream is open and after it is closed.
 var errClosed = errors.New("the stream isn't open")
 
-// get reads a record: from whichever replica is near, or from the one that leads.
+// get reads a record, from the nearest replica or if fresh from the leader.
 func (s *streamStore) get(ctx context.Context, key Key, fresh bool) (stored, error) {
 	if !s.opened.Load() {
-		return stored{}, failure{errNobody, errClosed}
+		return stored{}, failure{errNoResponder, errClosed}
 	}
 	if fresh && s.cfg.Replicas > 1 {
 		return s.getFromLeader(ctx, key)
@@ -155,7 +154,7 @@ func (s *streamStore) get(ctx context.Context, key Key, fresh bool) (stored, err
 	return s.read(ctx, key)
 }
 
-// read asks whichever replica is near.
+// read reads a record from the nearest replica.
 func (s *streamStore) read(ctx context.Context, key Key) (stored, error) {
 	msg, err := s.cfg.NATS.RequestWithContext(ctx, "$JS.API.DIRECT.GET.KV_"+s.name+"."+s.subject(key), nil)
 	if err != nil {
@@ -171,7 +170,7 @@ func (s *streamStore) read(ctx context.Context, key Key) (stored, error) {
 	if err != nil {
 		return stored{}, failure{errRefused, err}
 	}
-	return withMark(stored{value: msg.Data, rev: rev}, msg.Header), nil
+	return withWriteID(stored{value: msg.Data, rev: rev}, msg.Header), nil
 }
 
 func (s *streamStore) getFromLeader(ctx context.Context, key Key) (stored, error) {
@@ -192,7 +191,7 @@ func (s *streamStore) getFromLeader(ctx context.Context, key Key) (stored, error
 	}
 	v := stored{value: out.Message.Data, rev: out.Message.Seq}
 	if h, err := nats.DecodeHeadersMsg(out.Message.Header); err == nil {
-		v = withMark(v, h)
+		v = withWriteID(v, h)
 	}
 	return v, nil
 }
@@ -200,23 +199,23 @@ func (s *streamStore) getFromLeader(ctx context.Context, key Key) (stored, error
 // put replaces a record.
 func (s *streamStore) put(ctx context.Context, key Key, v stored, keep time.Duration) (uint64, error) {
 	if !s.opened.Load() {
-		return 0, failure{errNobody, errClosed}
+		return 0, failure{errNoResponder, errClosed}
 	}
-	w, before := &write{ctx: ctx, msg: s.message(key, &v, keep), done: make(chan struct{})}, s.seen.Load()
+	w, before := &pendingWrite{ctx: ctx, msg: s.message(key, &v, keep), done: make(chan struct{})}, s.acked.Load()
 	var err error
-	if s.group != nil {
-		err = s.group.put(ctx, w)
+	if s.batcher != nil {
+		err = s.batcher.put(ctx, w)
 	} else if s.publish(w); w.err != nil {
 		err = w.err
 	}
 	if err != nil {
 		return 0, err
 	}
-	s.saw(w.rev, before)
+	s.noteRevision(w.rev, before)
 	return w.rev, nil
 }
 
-// last asks the server that leads the stream.
+// last asks the leader for the stream's last revision.
 func (s *streamStore) last(ctx context.Context) (uint64, error) {
 	var out struct {
 		apiReply
@@ -230,18 +229,18 @@ func (s *streamStore) last(ctx context.Context) (uint64, error) {
 	return out.State.Last, nil
 }
 
-// drop removes what there is of a record, though it can't be read.
+// drop removes the record of a key, even one that can't be read.
 func (s *streamStore) drop(ctx context.Context, key Key, upTo uint64) error {
 	var out apiReply
 	return s.api(ctx, "PURGE", `{"filter":"`+s.subject(key)+`","seq":`+strconv.FormatUint(upTo+1, 10)+`}`, &out, &out)
 }
 
-// apiReply is what all answers of JetStream's API have.
+// apiReply is the common part of all replies of JetStream's API.
 type apiReply struct {
 	Error *jetstream.APIError `json:"error"`
 }
 
-// api asks JetStream about the stream. It reads the answer into out, of which reply is a part.
+// api sends a request about the stream to JetStream. It decodes the reply into out, of which reply is a part.
 func (s *streamStore) api(ctx context.Context, what, question string, out any, reply *apiReply) error {
 	msg, err := s.cfg.NATS.RequestWithContext(ctx, "$JS.API.STREAM."+what+"."+StreamName(s.cfg.Prefix),
 		[]byte(question))
@@ -257,32 +256,32 @@ func (s *streamStore) api(ctx context.Context, what, question string, out any, r
 	return nil
 }
 
-// markField holds who wrote a record when: a number that no other write has, and the writer's time.
-const markField = "Millrace-Mark"
+// writeIDField has the ID of the write, which no other write has, and the writer's time.
+const writeIDField = "Millrace-Mark"
 
 func (s *streamStore) message(key Key, v *stored, keep time.Duration) *nats.Msg {
 	msg := &nats.Msg{Subject: s.subject(key), Data: v.value, Header: nats.Header{}}
 	msg.Header["Nats-Expected-Last-Subject-Sequence"] = []string{strconv.FormatUint(v.rev, 10)}
 	msg.Header["Nats-TTL"] = []string{strconv.FormatInt(int64(keep/time.Second)+1, 10)}
-	msg.Header[markField] = []string{strconv.FormatUint(v.mark, 36) + " " + strconv.FormatInt(v.wrote, 36)}
+	msg.Header[writeIDField] = []string{strconv.FormatUint(v.writeID, 36) + " " + strconv.FormatInt(v.writtenAt, 36)}
 	return msg
 }
 
-// withMark reads what message has written. Records of earlier releases have none.
-func withMark(v stored, h nats.Header) stored {
-	mark, wrote, _ := strings.Cut(h.Get(markField), " ")
+// withWriteID decodes what message has encoded. Records of earlier releases have neither.
+func withWriteID(v stored, h nats.Header) stored {
+	id, writtenAt, _ := strings.Cut(h.Get(writeIDField), " ")
 	var err error
-	if v.mark, err = strconv.ParseUint(mark, 36, 64); err != nil {
-		v.mark = 0
+	if v.writeID, err = strconv.ParseUint(id, 36, 64); err != nil {
+		v.writeID = 0
 	}
-	if v.wrote, err = strconv.ParseInt(wrote, 36, 64); err != nil {
-		v.wrote = 0
+	if v.writtenAt, err = strconv.ParseInt(writtenAt, 36, 64); err != nil {
+		v.writtenAt = 0
 	}
 	return v
 }
 
 // publish sends one write on its own.
-func (s *streamStore) publish(w *write) {
+func (s *streamStore) publish(w *pendingWrite) {
 	ack, err := s.js.PublishMsg(w.ctx, w.msg, jetstream.WithRetryAttempts(0))
 	if err != nil {
 		w.err = storeError(err)
@@ -291,15 +290,15 @@ func (s *streamStore) publish(w *write) {
 	w.rev = ack.Sequence
 }
 
-// The server's codes for a write that another one, which isn't done yet, makes conflict; and for an API question or a
-// write that the cluster can't serve at the moment.
+// Server error codes: a write conflicts with another one in progress; and the cluster can't serve an API request or a
+// write at the moment.
 const (
 	wrongLastSequenceInFlight jetstream.ErrorCode = 10164
 	clusterNotAvailable       jetstream.ErrorCode = 10008
 	clusterNotLeader          jetstream.ErrorCode = 10009
 )
 
-// storeError tells what is known of a write that failed.
+// storeError converts the error of a write into what is known about it.
 func storeError(err error) error {
 	var api *jetstream.APIError
 	switch {
@@ -317,13 +316,13 @@ var (
 	errSilent   = errors.New("the server that leads the stream doesn't answer")
 )
 
-// notTaken marks the errors of questions that reached nobody.
+// notTaken marks errors of requests that reached no server.
 func notTaken(err error) error {
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return failure{errNobody, errNoLeader}
+		return failure{errNoResponder, errNoLeader}
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return failure{errNobody, errNoNATS}
+		return failure{errNoResponder, errNoNATS}
 	case errors.Is(err, context.DeadlineExceeded):
 		return errSilent
 	}

@@ -24,8 +24,8 @@ func keyOf(i int) limit.Key {
 	return key
 }
 
-// A record is replaced only by who has seen the one before.
-func TestStoreConflicts(t *testing.T) { //nolint:paralleltest // three servers need the machine
+// A record is replaced only by a writer that has read its latest revision.
+func TestStaleWriteConflicts(t *testing.T) { // not parallel: three servers need the machine
 	alone := open(t, natsservertest.Start(t), "n1", nil)
 	for where, ls := range map[string][]*limit.Limiter{"alone": {alone, alone}, "three": three(t, nil)[:2]} {
 		a, b := ls[0], ls[1]
@@ -54,8 +54,8 @@ func TestStoreConflicts(t *testing.T) { //nolint:paralleltest // three servers n
 	}
 }
 
-// What comes at once is written at once: all of it, and if one write comes too late, all others.
-func TestStoreBatches(t *testing.T) {
+// Concurrent writes are written as one batch. If one of them is stale, all others succeed.
+func TestConcurrentWritesAreBatched(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
 	records := stream(t, s, 1<<30)
@@ -85,13 +85,13 @@ func TestStoreBatches(t *testing.T) {
 		if b.away > 0 || len(b.conflicts) != 1 || b.conflicts[0] != late {
 			t.Fatalf("writes %v conflicted, want %d; %d had no answer", b.conflicts, late, b.away)
 		}
-		b.revs[late], first[late] = first[late], 0 // the record is as it was
+		b.revs[late], first[late] = first[late], 0 // its record is unchanged
 		b.check(t, func(i int) uint64 { return first[i] })
 		return
 	}
 }
 
-// batch is records that are written at once.
+// batch is a set of records that are written at once.
 type batch struct {
 	l     *limit.Limiter
 	first int
@@ -115,7 +115,7 @@ func (b *batch) put(tb testing.TB, rev func(i int) uint64) {
 			switch b.revs[i] = next; {
 			case errors.Is(err, limit.ErrConflict):
 				b.conflicts = append(b.conflicts, i)
-			case errors.Is(err, limit.ErrAway), errors.Is(err, limit.ErrUnsure): // its first try had no answer in time
+			case errors.Is(err, limit.ErrAway), errors.Is(err, limit.ErrUnsure): // its first try got no reply in time
 				b.away++
 			case err != nil:
 				tb.Errorf("write %d gave %v", i, err)
@@ -136,13 +136,13 @@ func (b *batch) check(tb testing.TB, rev func(i int) uint64) {
 	}
 }
 
-// A record leaves by itself, and its key is as unknown as before.
-func TestStoreForgets(t *testing.T) {
+// A record expires, and its key is as new as before.
+func TestRecordExpires(t *testing.T) {
 	t.Parallel()
 	forgets(t, open(t, natsservertest.Start(t), "n1", nil))
 }
 
-func TestStoreForgetsOverThreeNodes(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestRecordExpiresOverThreeNodes(t *testing.T) { // not parallel: three servers need the machine
 	forgets(t, three(t, nil)[0])
 }
 
@@ -174,8 +174,8 @@ func forgets(t *testing.T, l *limit.Limiter) {
 	}
 }
 
-// The allowance of a client that has spent it isn't new after a restart of the server, nor after one of the node.
-func TestStoreRestarts(t *testing.T) {
+// A client that has spent its allowance gets no new one after a restart of the server or of the node.
+func TestRestartGivesNoAllowance(t *testing.T) {
 	t.Parallel()
 	limits := map[string]node.Limit{"r": rule("10/1h"), "b": rule("10/1h", func(l *node.Limit) {
 		l.Algorithm = node.AlgorithmBucket
@@ -196,7 +196,7 @@ func TestStoreRestarts(t *testing.T) {
 			_, err := other.Rule(name).Take(t.Context(), other.Rule(name).Key([]byte("probe")), 1)
 			return err == nil
 		})
-		// What the first node had leased is lost to the second, which knows of no other node.
+		// What the first node had leased is lost for the second, which knows no other node.
 		if got, _ := passes(t, []*limit.Limiter{other}, name, "client", 20); got > 3 {
 			t.Errorf("%s: %d passed after 7 of 10, want at most 3", name, got)
 		}
@@ -212,8 +212,8 @@ func TestStoreRestarts(t *testing.T) {
 	}
 }
 
-// While the store is away requests know it soon, and what the node holds can be spent; afterwards all is as before.
-func TestStoreAway(t *testing.T) {
+// While the store is away, requests fail early and the node can spend what it holds. Afterwards all is as before.
+func TestStoreAwayIsKnownSoon(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
 	l := open(t, s, "n1", map[string]node.Limit{"r": rule("1000/1h"), "c": inFlight(10)})
@@ -272,7 +272,7 @@ func TestStoreAway(t *testing.T) {
 	}
 }
 
-// stream makes the stream of the records with a limit of its own before there is a limiter, and gives it.
+// stream creates the stream with its own size limit before there is a limiter.
 func stream(tb testing.TB, s *natsserver.Server, maxBytes int64) jetstream.Stream {
 	tb.Helper()
 	js, err := jetstream.New(natsservertest.Connect(tb, s, func(c *mesh.Config) { c.Name = "stream" }).NATS())
@@ -295,8 +295,8 @@ func stream(tb testing.TB, s *natsserver.Server, maxBytes int64) jetstream.Strea
 	return out
 }
 
-// A full store takes no new keys, as if it were away, and forgets no old one.
-func TestStoreFull(t *testing.T) {
+// A full store accepts no new keys, as if it were away, and keeps all old ones.
+func TestFullStoreKeepsOldKeys(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
 	small := func(c *limit.Config) { c.StoreBytes = 20_000 }
@@ -324,12 +324,11 @@ func TestStoreFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// one is the node's own, by which it tries the store
+	// One record is the probe of the node.
 	if int(info.State.Msgs) != passed+1 || info.State.NumSubjects != uint64(passed+1) {
 		t.Errorf("%d records of %d keys, want %d", info.State.Msgs, info.State.NumSubjects, passed+1)
 	}
-	// To another node, which knows nothing, the old keys are no new ones: each has one permit left, if that can be
-	// written.
+	// Another node finds the old keys: each has one permit left, if that can be written.
 	other := open(t, s, "n2", map[string]node.Limit{"r": rule("2/1h")}, small)
 	written := 0
 	for i := range passed {
@@ -346,8 +345,8 @@ func TestStoreFull(t *testing.T) {
 	t.Logf("%d of %d old records could be replaced", written, passed)
 }
 
-// The stream grows to the size that it is given, for a disk with more room, and never gets smaller.
-func TestStoreGrows(t *testing.T) {
+// The stream grows to its configured size, for example on a larger disk, and never shrinks.
+func TestStoreOnlyGrows(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
 	records := stream(t, s, 1<<20)
@@ -366,8 +365,8 @@ func TestStoreGrows(t *testing.T) {
 	}
 }
 
-// A limiter can be closed at any time, while requests wait for the store too, and closed again.
-func TestClose(t *testing.T) {
+// A limiter can be closed at any time, even while requests wait for the store, and more than once.
+func TestCloseAtAnyTime(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
 	l := open(t, s, "n1", map[string]node.Limit{

@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// How the store is watched: whether it can be written is tried when nothing else was written for so long, and while it
-// can't, so often. A stream that nobody has for so long is looked for, and made if it has gone.
+// The watch writes a probe when nothing else was written for watchEvery, and every watchTick while the store doesn't
+// answer. If no server has had the stream for watchGone, it is opened again, and created if it is gone.
 const (
 	watchEvery = 2 * time.Second
 	watchTick  = 50 * time.Millisecond
 	watchGone  = time.Second
 )
 
-// opener is a rawStore that must be opened, and opened again if it is lost.
+// opener is a rawStore that must be opened, and opened again when its stream is lost.
 type opener interface {
 	open(ctx context.Context) error
 	isOpen() bool
-	run(ctx context.Context) // until ctx ends; then it isn't open
+	run(ctx context.Context) // until ctx ends; closes the store
 }
 
-// watch opens the store, and tries from time to time whether it can be asked, until ctx ends. So requests needn't wait
-// to see whether it is back.
+// watch opens the store and probes it until ctx ends, so that requests needn't wait to find out whether the store is
+// back.
 func (s *store) watch(ctx context.Context) {
 	raw, opens := s.raw.(opener)
 	if opens {
@@ -38,14 +38,14 @@ func (s *store) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := time.Now()
 		away, cause := s.writes.away(now)
-		lost := away > watchGone && errors.Is(cause, errNobody) && now.Sub(probe.opened) > watchGone
+		lost := away > watchGone && errors.Is(cause, errNoResponder) && now.Sub(probe.opened) > watchGone
 		switch reads, _ := s.reads.away(now); {
 		case opens && (!raw.isOpen() || lost):
 			if raw.open(ctx) == nil {
 				probe.opened = now
 				probe.write(ctx)
 			}
-		case away > 0, opens && now.Sub(s.writes.last()) >= watchEvery:
+		case away > 0, opens && now.Sub(s.writes.lastAnswered()) >= watchEvery:
 			probe.write(ctx)
 		case reads > 0:
 			probe.read(ctx)
@@ -57,7 +57,7 @@ func (s *store) watch(ctx context.Context) {
 	}
 }
 
-// prober asks for a record of its own. One goroutine uses it.
+// prober writes and reads a record of its own. It is used by one goroutine.
 type prober struct {
 	s      *store
 	key    Key
@@ -65,9 +65,9 @@ type prober struct {
 	opened time.Time // when the store was last opened
 }
 
-// write tries once whether the store can be written.
+// write makes one attempt to write to the store.
 func (p *prober) write(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, firstWrite)
+	ctx, cancel := context.WithTimeout(ctx, firstWriteTry)
 	defer cancel()
 	rev, err := p.s.put(ctx, p.key, stored{value: []byte("probe"), rev: p.rev}, time.Minute)
 	switch {
@@ -78,23 +78,22 @@ func (p *prober) write(ctx context.Context) {
 	}
 }
 
-// read tries once whether the store can be read.
+// read makes one attempt to read from the store.
 func (p *prober) read(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, firstRead)
+	ctx, cancel := context.WithTimeout(ctx, firstReadTry)
 	defer cancel()
 	if v, err := p.s.get(ctx, p.key, true); err == nil {
 		p.rev = v.rev
 	}
 }
 
-// probeKey names the record by which a node tries the store: another one each time that it starts, since the one before
-// may be damaged.
+// probeKey returns a random key for the probe's record: the record of an earlier process may be damaged.
 func probeKey() (key Key) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key
 }
 
-// Await waits until the store can be asked, or ctx ends.
+// Await waits until the store can be reached. It fails with ctx's error.
 func (l *Limiter) Await(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -102,23 +101,23 @@ func (l *Limiter) Await(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // the caller's own
+			return ctx.Err()
 		}
 	}
 	return nil
 }
 
-// Written is how long ago the last write was begun that the store answered; false if there was none yet.
+// Written returns how long ago the latest answered write was sent; ok is false if there was none yet.
 func (l *Limiter) Written() (ago time.Duration, ok bool) {
-	last := l.store.writes.last()
+	last := l.store.writes.lastAnswered()
 	return time.Since(last), !last.IsZero()
 }
 
-// readyAway is for how long the store may leave questions without an answer and count as ready all the same: requests
-// wait longer than that.
+// readyAway is how long the store may leave requests unanswered and still count as ready. Requests wait longer than
+// that.
 const readyAway = 500 * time.Millisecond
 
-// Ready reports whether the store can be asked: it was written lately, and answers.
+// Ready reports whether the store can be reached: a write succeeded recently, and requests are answered.
 func (l *Limiter) Ready() bool { return l.away(time.Now()) == nil }
 
 var (
@@ -126,7 +125,7 @@ var (
 	errNotWritten = errors.New("it hasn't been written yet")
 )
 
-// away says why the store can't be asked; nil if it can.
+// away returns why the store can't be reached; nil if it can.
 func (l *Limiter) away(now time.Time) error {
 	raw, ok := l.store.raw.(*streamStore)
 	switch {
@@ -137,7 +136,7 @@ func (l *Limiter) away(now time.Time) error {
 			return *cause
 		}
 		return errNotOpen
-	case l.store.writes.last().IsZero():
+	case l.store.writes.lastAnswered().IsZero():
 		return errNotWritten
 	case l.clock.epoch.Load() == 0:
 		return errNoTime
@@ -150,7 +149,7 @@ func (l *Limiter) away(now time.Time) error {
 	return nil
 }
 
-// errAway is ErrAway with its cause.
+// errAway returns ErrAway with its cause.
 func (l *Limiter) errAway() error {
 	if cause := l.away(time.Now()); cause != nil {
 		return fmt.Errorf("%w: %w", ErrAway, cause)

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// suspended is for how long the machine has slept since it started, which the language's monotonic clock leaves out.
+// suspended returns for how long the machine has been suspended since boot, which Go's monotonic clock leaves out.
 func suspended() time.Duration {
 	var boot, mono unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil || unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono) != nil {

@@ -4,5 +4,5 @@ package limit
 
 import "time"
 
-// suspended is for how long the machine has slept: here the monotonic clock may count that already.
+// suspended returns 0: here the monotonic clock may count suspension already.
 func suspended() time.Duration { return 0 }

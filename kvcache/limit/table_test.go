@@ -17,12 +17,12 @@ import (
 	"millrace/node/nodetest"
 )
 
-// heapPerKey is what a key costs in a table with n keys, in bytes.
+// heapPerKey returns how many bytes a key costs in a table with n keys.
 func heapPerKey(n int) float64 {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	table := limit.NewTestTable(n)
+	table := limit.NewFullTable(n)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	defer runtime.KeepAlive(table)
@@ -39,8 +39,8 @@ func BenchmarkMemoryPerKey(b *testing.B) {
 	}
 }
 
-// askAround asks for each of many keys, twice, and counts what passes of each.
-func askAround(tb testing.TB, r *limit.Rule, passed []int) {
+// takeTwice asks twice for each of many keys, and counts what passes of each.
+func takeTwice(tb testing.TB, r *limit.Rule, passed []int) {
 	tb.Helper()
 	var next atomic.Int64
 	var running sync.WaitGroup
@@ -67,15 +67,15 @@ func askAround(tb testing.TB, r *limit.Rule, passed []int) {
 	running.Wait()
 }
 
-// With fewer entries than keys, no key gets more than its limit: what was forgotten stands in its record, or is lost.
-func TestMoreKeysThanEntries(t *testing.T) {
+// With fewer entries than keys, no key exceeds its limit: what a dropped entry held is in its record, or lost.
+func TestEvictedKeysStayLimited(t *testing.T) {
 	t.Parallel()
 	algorithm := func(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
 	for name, run := range map[string]struct {
 		limit         node.Limit
 		entries, keys int
 	}{
-		"first": {rule("3/744h"), 1000, 20_000}, "share": {share("3/744h"), 1000, 20_000},
+		"first": {rule("3/744h"), 1000, 20_000}, "share": {shareLimit("3/744h"), 1000, 20_000},
 		"bucket":  {rule("3/744h", algorithm(node.AlgorithmBucket)), 256, 2_000},
 		"sliding": {rule("3/744h", algorithm(node.AlgorithmSliding)), 256, 2_000},
 	} {
@@ -88,12 +88,12 @@ func TestMoreKeysThanEntries(t *testing.T) {
 					})
 				defer closeAll(t, ls)
 				l := ls[0]
-				if after(time.Second); name == "share" && !l.HoldsSlot() {
-					t.Fatal("the node has no slot")
+				if after(time.Second); name == "share" && !l.BackdateShare() {
+					t.Fatal("the node has no share number")
 				}
 				passed := make([]int, run.keys)
 				for range 3 {
-					askAround(t, l.Rule("r"), passed)
+					takeTwice(t, l.Rule("r"), passed)
 					if n := l.Stats().Keys; n > run.entries {
 						t.Errorf("%d entries in memory, want at most %d", n, run.entries)
 					}
@@ -115,8 +115,8 @@ func TestMoreKeysThanEntries(t *testing.T) {
 	}
 }
 
-// Refused requests cost the store nothing, and the other nodes next to nothing.
-func TestRefusedTraffic(t *testing.T) {
+// Refused requests cost the store nothing, and the other nodes almost nothing.
+func TestRefusedTrafficCostsNothing(t *testing.T) {
 	t.Parallel()
 	limits := map[string]node.Limit{
 		"first": rule("100/1h"), "sliding": rule("100/1h", func(l *node.Limit) { l.Algorithm = node.AlgorithmSliding }),
@@ -126,7 +126,7 @@ func TestRefusedTraffic(t *testing.T) {
 }
 
 // The same over NATS.
-func TestRefusedTrafficOverThreeNodes(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestRefusedTrafficCostsNothingOverThreeNodes(t *testing.T) { // not parallel: three servers need the machine
 	refuse(t, three(t, map[string]node.Limit{"r": rule("100/1h")}), "r")
 }
 
@@ -135,7 +135,7 @@ func refuse(t *testing.T, ls []*limit.Limiter, name string) {
 	const requests = 100_000
 	got, certain := passes(t, ls, name, "client", 400)
 	if ls[0].Rule(name).Limit.Algorithm == node.AlgorithmBucket {
-		after(10 * time.Second) // the last of a bucket over several nodes may come so much late
+		after(10 * time.Second) // the last permit of a bucket over several nodes may come that late
 	}
 	more, sure := passes(t, ls, name, "client", 100)
 	if got += more; got > 100 || (certain && sure && got < 100) {
@@ -170,9 +170,8 @@ func recalls(ls []*limit.Limiter) (n uint64) {
 	return n
 }
 
-// A held permit is spent without an allocation, whatever the algorithm, and so is a request refused that there is none
-// for.
-func TestTryAllocates(t *testing.T) { //nolint:paralleltest // others would allocate meanwhile
+// Spending a held permit allocates nothing, whatever the algorithm, nor does refusing a request from memory.
+func TestTryAllocatesNothing(t *testing.T) { // not parallel: other tests allocate
 	change := func(algorithm node.Algorithm) func(*node.Limit) {
 		return func(l *node.Limit) { l.Algorithm = algorithm }
 	}

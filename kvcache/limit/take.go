@@ -8,22 +8,22 @@ import (
 	"millrace/node"
 )
 
-// Take decides, asking the store and the other nodes if it must, and in a rule that queues waits for the request's
-// turn. Errors: ErrAway, if it can't be known; ErrQueueFull; and ctx's. The decision counts in the rule's statistics.
+// Take decides, and asks the store and the other nodes if it must. In a rule that queues it waits for a permit. Errors:
+// ErrAway if nobody can tell; ErrQueueFull; and ctx's error. The decision counts in the rule's statistics.
 func (r *Rule) Take(ctx context.Context, key Key, cost uint32) (d Decision, err error) {
 	if r.queues.on {
 		d, err = r.queues.take(ctx, r, key, cost)
 	} else {
-		d, err = r.once(ctx, key, cost)
+		d, err = r.takeNow(ctx, key, cost)
 	}
 	r.count(d, err)
 	return d, err
 }
 
-// once decides without waiting for a turn.
-func (r *Rule) once(ctx context.Context, key Key, cost uint32) (Decision, error) {
+// takeNow decides without queueing.
+func (r *Rule) takeNow(ctx context.Context, key Key, cost uint32) (Decision, error) {
 	if r.kind == concurrent {
-		return r.place(ctx, key, cost)
+		return r.takeSlots(ctx, key, cost)
 	}
 	return r.take(ctx, key, cost)
 }
@@ -42,17 +42,17 @@ func (r *Rule) count(d Decision, err error) {
 	}
 }
 
-// take spends permits.
+// take spends permits, and leases more if it must.
 func (r *Rule) take(ctx context.Context, key Key, cost uint32) (Decision, error) {
 	p := r.patience()
 	defer p.stop()
 	for {
 		now := r.l.clock.now()
 		d, v := r.try(now, key, cost)
-		if v != unknown {
+		if v != undecided {
 			return d, nil
 		}
-		f := r.l.ask(r, key, r.needs(key, cost))
+		f := r.l.joinFlight(r, key, r.needs(key, cost))
 		if f == nil {
 			return d, ErrAway
 		}
@@ -65,26 +65,26 @@ func (r *Rule) take(ctx context.Context, key Key, cost uint32) (Decision, error)
 	}
 }
 
-// patience bounds what a request waits for the store in all. Most requests don't, and need no timer.
+// patience limits how long a request waits for the store in all. Most requests don't wait, and need no timer.
 type patience struct {
-	most  time.Duration
+	limit time.Duration
 	timer *time.Timer
 }
 
-// openPatience is that of requests that pass all the same.
+// openPatience is the limit for requests that are let through anyway.
 const openPatience = 500 * time.Millisecond
 
 func (r *Rule) patience() patience {
 	if r.Limit.StoreAway == node.StoreAwayOpen || r.Limit.Shadow {
-		return patience{most: openPatience}
+		return patience{limit: openPatience}
 	}
-	return patience{most: Patience}
+	return patience{limit: Patience}
 }
 
-// await waits for done.
+// await waits until done is closed. Errors: ErrAway when the patience is used up; and ctx's error.
 func (p *patience) await(ctx context.Context, done <-chan struct{}) error {
 	if p.timer == nil {
-		p.timer = time.NewTimer(p.most)
+		p.timer = time.NewTimer(p.limit)
 	}
 	select {
 	case <-done:
@@ -92,7 +92,7 @@ func (p *patience) await(ctx context.Context, done <-chan struct{}) error {
 	case <-p.timer.C:
 		return ErrAway
 	case <-ctx.Done():
-		return ctx.Err() //nolint:wrapcheck // the caller's own
+		return ctx.Err()
 	}
 }
 
@@ -102,15 +102,15 @@ func (p *patience) stop() {
 	}
 }
 
-// need is what a flight is for.
+// need is what a flight leases for.
 type need struct {
-	permits uint32        // that are waited for
-	most    uint32        // of them by one request
-	wait    time.Duration // how far in the future they are of use, for requests that queue
+	permits uint32        // permits that requests are waiting for
+	most    uint32        // the largest number that one request needs
+	wait    time.Duration // how far in the future the permits are of use, for requests that queue
 }
 
-// needs is what is asked for a request: of a bucket whose requests queue, for those as well that stand in line, as far
-// as their turn is near.
+// needs returns the need of a request. In a bucket whose requests queue it includes the queued requests whose turn is
+// near.
 func (r *Rule) needs(key Key, cost uint32) need {
 	if r.kind != bucket || !r.queues.on {
 		return need{permits: cost, most: cost}
@@ -120,33 +120,33 @@ func (r *Rule) needs(key Key, cost uint32) need {
 	return n
 }
 
-// nearTurn is how soon the turn of a request must be, at least, so that its permit is leased with the first one's.
+// nearTurn is how soon a request's turn must be for its permit to be leased along with the first one's.
 const nearTurn = 250 * time.Millisecond
 
-// flight is one question to the store, for all requests of a key that wait.
+// flight is one running fill of a key, shared by all requests of the key that wait for it.
 type flight struct {
-	done chan struct{} // closed at its end
-	need need          // the shard's lock guards it
-	err  error         // before done is closed
+	done chan struct{} // closed when the flight ends
+	need need          // guarded by the shard's lock
+	err  error         // set before done is closed
 }
 
-// maxFlights bounds the keys that are asked for at once.
+// maxFlights is how many flights and renewals may run at once.
 const maxFlights = 16 << 10
 
-// ask joins the flight of a key, or begins one. Nil means that the store isn't asked now.
-func (l *Limiter) ask(r *Rule, key Key, n need) *flight {
-	s := l.table.of(key)
+// joinFlight joins the flight of a key, or starts one. It returns nil if the store isn't asked now.
+func (l *Limiter) joinFlight(r *Rule, key Key, n need) *flight {
+	s := l.table.shardOf(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.flights[key]; f != nil {
 		f.need = need{f.need.permits + n.permits, max(f.need.most, n.most), max(f.need.wait, n.wait)}
 		return f
 	}
-	if l.gone() || l.damage.holds(key) || l.flights.Load() >= maxFlights {
+	if l.gone() || l.damage.waiting(key) || l.flights.Load() >= maxFlights {
 		return nil
 	}
 	f := &flight{done: make(chan struct{}), need: n}
-	if !l.begin(func() { l.fly(r, key, f) }) {
+	if !l.spawn(func() { l.runFlight(r, key, f) }) {
 		return nil
 	}
 	l.flights.Add(1)
@@ -154,13 +154,14 @@ func (l *Limiter) ask(r *Rule, key Key, n need) *flight {
 	return f
 }
 
-// prefetch asks for more before the permits are used up, unless somebody does already.
-func (l *Limiter) prefetch(r *Rule, key Key) { l.ask(r, key, need{}) }
+// prefetch leases more before the permits are used up, unless a flight is running.
+func (l *Limiter) prefetch(r *Rule, key Key) { l.joinFlight(r, key, need{}) }
 
 // gone reports whether the store has been away for so long that requests don't wait for it any more.
 func (l *Limiter) gone() bool { return l.awayFor() >= Patience }
 
-// awayFor is for how long the store hasn't answered, or couldn't be asked since the node has no time yet; 0 if it has.
+// awayFor returns for how long the store hasn't answered, or hasn't been asked because the node has no time yet; 0 if
+// it answers.
 func (l *Limiter) awayFor() time.Duration {
 	now := time.Now()
 	if l.clock.epoch.Load() == 0 {
@@ -171,10 +172,10 @@ func (l *Limiter) awayFor() time.Duration {
 	return max(writes, reads)
 }
 
-// flightTime is how long a flight takes at most: longer than a request waits, for those who come while it lasts.
+// flightTime is how long a flight may take. That is longer than a request waits, for requests that join it later.
 const flightTime = Patience + Patience/3
 
-func (l *Limiter) fly(r *Rule, key Key, f *flight) {
+func (l *Limiter) runFlight(r *Rule, key Key, f *flight) {
 	defer l.flights.Add(-1)
 	ctx, cancel := context.WithTimeout(l.ctx, flightTime)
 	defer cancel()
@@ -182,9 +183,9 @@ func (l *Limiter) fly(r *Rule, key Key, f *flight) {
 	if f.err = l.fill(ctx, r, key, f); f.err != nil {
 		l.failures.Add(1)
 	}
-	s := l.table.of(key)
+	s := l.table.shardOf(key)
 	s.mu.Lock()
-	if l.clock.jumps.Load() != jumps { // what it brought may be of the time before
+	if l.clock.jumps.Load() != jumps { // its result may be of the time before the jump
 		s.entries.drop(key)
 	}
 	delete(s.flights, key)

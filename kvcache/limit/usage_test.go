@@ -16,8 +16,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// spentIs waits until all nodes say that so much was spent, since a lease may be on its way, and gives what the last of
-// them says. If it isn't certain that no permit got lost, it may be more.
+// spentIs waits until all nodes report that much as spent, since a lease may be on its way, and returns the last node's
+// usage. Unless it is certain that no permit got lost, it may be more.
 func spentIs(tb testing.TB, ls []*limit.Limiter, name, client string, want int, certain bool) (u limit.Usage) {
 	tb.Helper()
 	for i, l := range ls {
@@ -38,7 +38,7 @@ func spentIs(tb testing.TB, ls []*limit.Limiter, name, client string, want int, 
 	return u
 }
 
-// allowances are limits of all kinds on how much passes in a time.
+// allowances are limits of all kinds that count over time.
 func allowances() map[string]node.Limit {
 	algorithm := func(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
 	return map[string]node.Limit{
@@ -51,13 +51,13 @@ func allowances() map[string]node.Limit {
 	}
 }
 
-// What was spent on any node is known on all, and a client that is reset has everything again, wherever it asks.
+// What any node has spent, all nodes report. A client that is reset has its whole allowance again on every node.
 func TestUsageAndReset(t *testing.T) {
 	t.Parallel()
 	onFlat(t, allowances(), spendAndReset)
 }
 
-// The same where what is read at first is always the record before the newest.
+// The same with a store whose first reads return the record before the newest.
 func TestUsageAndResetOverLaggingReplicas(t *testing.T) {
 	t.Parallel()
 	for name := range allowances() {
@@ -73,7 +73,7 @@ func TestUsageAndResetOverLaggingReplicas(t *testing.T) {
 	}
 }
 
-// laggingStore gives whoever doesn't ask for a fresh record the one before it.
+// laggingStore returns the previous record to reads that needn't be fresh.
 type laggingStore struct {
 	*flatStore
 
@@ -105,7 +105,7 @@ func (s *laggingStore) Put(ctx context.Context, key limit.Key, v limit.Stored, k
 }
 
 // The same over NATS.
-func TestUsageAndResetOverThreeNodes(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestUsageAndResetOverThreeNodes(t *testing.T) { // not parallel: three servers need the machine
 	limits := map[string]node.Limit{"first": rule("100/1h"), "bucket": rule("100/744h", burst(100))}
 	ls := three(t, limits)
 	for name := range limits {
@@ -113,8 +113,8 @@ func TestUsageAndResetOverThreeNodes(t *testing.T) { //nolint:paralleltest // th
 	}
 }
 
-// passes is admitted for a store that may not answer in time, since the machine is busy: then permits get lost, and
-// only that no more pass is certain.
+// passes counts allowed requests. On a busy machine the store may not answer in time, and permits get lost: then it is
+// only certain that no more pass.
 func passes(tb testing.TB, ls []*limit.Limiter, name, client string, n int) (passed int, certain bool) {
 	tb.Helper()
 	var next, allowed, away atomic.Int64
@@ -148,7 +148,7 @@ func spendAndReset(t *testing.T, ls []*limit.Limiter, name string) {
 	const all = 100
 	least := all
 	if ls[0].Rule(name).Limit.Algorithm == node.AlgorithmBucket && len(ls) > 1 {
-		least-- // the last may come a little late
+		least-- // the last permit may come a little late
 	}
 	certain := true
 	ask := func(ls []*limit.Limiter, client string, n int) int {
@@ -180,7 +180,7 @@ func spendAndReset(t *testing.T, ls []*limit.Limiter, name string) {
 			t.Errorf("%s: %d passed after the reset, want %d", name, got, all)
 		}
 	}
-	// In the middle of a window, with permits that nodes hold. Those that are on their way may get lost.
+	// In the middle of a window nodes hold permits. Those on their way may get lost.
 	r := ls[0].Rule(name)
 	ask(ls, "other", all/5)
 	if err := r.Reset(t.Context(), r.Key([]byte("other"))); err != nil {
@@ -197,11 +197,11 @@ func spendAndReset(t *testing.T, ls []*limit.Limiter, name string) {
 	}
 }
 
-// Parts that nodes have of their own are spent and held like others.
+// Permits of shares count as spent and held like others.
 func TestUsageOfShares(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ls, _ := ways(t, 3, 3, map[string]node.Limit{"r": share("60/1h")})
+		ls, _ := openOn(t, 3, 3, map[string]node.Limit{"r": shareLimit("60/1h")})
 		defer closeAll(t, ls)
 		after(time.Hour + time.Second)
 		for i, l := range ls {
@@ -231,8 +231,8 @@ func TestUsageOfShares(t *testing.T) {
 	})
 }
 
-// Of requests in flight those that run are spent, and free places that nodes have are held.
-func TestUsageOfPlaces(t *testing.T) { //nolint:paralleltest // three servers need the machine
+// Running requests count as spent, and unused slots of nodes as held.
+func TestUsageOfInflightRequests(t *testing.T) { // not parallel: three servers need the machine
 	limits := map[string]node.Limit{"r": inFlight(9)}
 	for where, ls := range map[string][]*limit.Limiter{
 		"alone": {open(t, natsservertest.Start(t), "n1", limits)},
@@ -241,7 +241,7 @@ func TestUsageOfPlaces(t *testing.T) { //nolint:paralleltest // three servers ne
 		key := ls[0].Rule("r").Key([]byte("client"))
 		for i, l := range ls {
 			for range 2 {
-				nodetest.Eventually(t, fmt.Sprintf("%s: node %d has a place", where, i+1), func() bool {
+				nodetest.Eventually(t, fmt.Sprintf("%s: node %d has a slot", where, i+1), func() bool {
 					d, err := l.Rule("r").Take(t.Context(), key, 1)
 					return err == nil && d.Allowed
 				})

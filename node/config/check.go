@@ -9,8 +9,8 @@ import (
 	"millrace/node"
 )
 
-// check adds what the configuration's own validation finds, at the places in the file. What has a mistake already isn't
-// reported again, and its follow-ups aren't reported at all.
+// check adds the problems that node.Config.Validate finds, at their positions in the file. Values with a mistake aren't
+// reported again, and neither are follow-up problems.
 func check(r *report, root *value, c *node.Config) {
 	if root.kind != kindMapping {
 		return
@@ -27,8 +27,8 @@ func check(r *report, root *value, c *node.Config) {
 	}
 }
 
-// addProblem reports what the configuration's own validation has found, at its place in the file. Another place that
-// has a part in it is told by its line.
+// addProblem reports a problem found by node.Config at its position in the file. For another position that is involved,
+// the message has its line.
 func addProblem(r *report, root *value, p node.Problem) {
 	pos, at := locate(root, p.Path)
 	other := ""
@@ -39,7 +39,7 @@ func addProblem(r *report, root *value, p node.Problem) {
 	r.add(pos, nil, "%s%s%s", at.prefix(), p.Message, other)
 }
 
-// warn gives the warnings about a valid configuration, at the places in the file, in its order.
+// warn returns the warnings about a valid configuration, in the order of the file.
 func warn(file string, root *value, c *node.Config) []Mistake {
 	r := &report{file: file, warns: true}
 	for _, p := range c.Warnings() {
@@ -48,7 +48,7 @@ func warn(file string, root *value, c *node.Config) []Mistake {
 	return r.sorted()
 }
 
-// emptyCluster reports a cluster that is written down but says nothing: to the configuration it looks like none.
+// emptyCluster reports a cluster section that sets nothing: node.Config can't distinguish it from none.
 func emptyCluster(r *report, root *value, c *node.Config) {
 	path := []string{"mesh", "cluster"}
 	mesh := root.child(path[0])
@@ -61,8 +61,8 @@ func emptyCluster(r *report, root *value, c *node.Config) {
 		at.prefix())
 }
 
-// mask gives a copy of a configuration in which mistaken places hold something that causes no problem elsewhere. A
-// route whose path couldn't be read, say, must not conflict with other routes.
+// mask returns a copy of the configuration in which mistaken values are replaced by ones that cause no problem
+// elsewhere. For example, a route whose path couldn't be read must not conflict with other routes.
 func mask(r *report, c *node.Config) *node.Config {
 	out := *c
 	out.Upstreams = maps.Clone(c.Upstreams)
@@ -72,7 +72,7 @@ func mask(r *report, c *node.Config) *node.Config {
 		out.Mesh.URL = "nats://"
 	}
 	if r.mistaken("admin", "token") {
-		out.Admin.Token = "hidden" // an address may need it
+		out.Admin.Token = "hidden" // a non-loopback address needs a token
 	}
 	if r.mistaken("mesh", "cluster", "token") {
 		out.Mesh.Cluster.Token = "hidden" // likewise
@@ -112,13 +112,13 @@ func maskUpstream(u node.Upstream, mistaken []string) node.Upstream {
 	u.Targets = slices.Clone(u.Targets)
 	for i := range u.Targets {
 		if u.Targets[i].URL == "" {
-			u.Targets[i].URL = node.BaseURL(strconv.Itoa(i)) // else two of them are the same target
+			u.Targets[i].URL = node.BaseURL(strconv.Itoa(i)) // otherwise two of them would be the same target
 		}
 	}
 	return u
 }
 
-// maskRoute gives a route that can't be compared a host of its own: it conflicts with no other then.
+// maskRoute gives a route that can't be compared a unique host, so that it conflicts with no other.
 func maskRoute(r *report, c *node.Config, i int) {
 	route, index := &c.Routes[i], strconv.Itoa(i)
 	elsewhere := []string{"to", "timeout", "max_body", "limit", "encoded_slash", "forward_headers"}
@@ -134,8 +134,8 @@ func maskRoute(r *report, c *node.Config, i int) {
 		route.Limit[j] = maskLimit(r, l, "routes", index, "limit", strconv.Itoa(j))
 	}
 	if r.mistaken("routes", index, "path") {
-		route.To.Subject = node.Subject{} // its parameters can't be looked up
-		addParams(route, c.Limits)        // nor can those of its limits
+		route.To.Subject = node.Subject{} // its parameters can't be checked
+		addParams(route, c.Limits)        // neither can those of its limits
 		route.Redirect, route.Rewrite = nil, nil
 	}
 	if r.mistaken("routes", index, "to") {

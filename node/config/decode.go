@@ -9,12 +9,12 @@ import (
 	"millrace/node"
 )
 
-// decoder copies the tree of a file into Go values and goes on after a mistake.
+// decoder decodes the tree of a file into Go values and continues after mistakes.
 type decoder struct {
 	*report
 	root *value // the whole file
 	env  func(string) (string, bool)
-	keys map[reflect.Type][]field // what fieldsOf has given: it reads tags, and a file has thousands of routes
+	keys map[reflect.Type][]field // results of fieldsOf, which parses tags; a file may have thousands of routes
 }
 
 func newDecoder(r *report, root *value, env func(string) (string, bool)) *decoder {
@@ -30,12 +30,12 @@ func (d *decoder) fieldsOf(t reflect.Type) []field {
 	return fields
 }
 
-// value decodes v into dst, which must be addressable. After a mistake dst keeps what it had, or its defaults.
-func (d *decoder) value(v *value, at place, dst reflect.Value) {
+// value decodes v into dst, which must be addressable. After a mistake dst keeps its value or its defaults.
+func (d *decoder) value(v *value, at keyPath, dst reflect.Value) {
 	t := dst.Type()
 	switch {
 	case v.kind == kindRefused:
-		d.marks.add(at.path)
+		d.mistakeTree.add(at.path)
 	case t.Kind() == reflect.Pointer:
 		fresh := reflect.New(t.Elem())
 		d.value(v, at, fresh.Elem())
@@ -45,16 +45,16 @@ func (d *decoder) value(v *value, at place, dst reflect.Value) {
 	case readsText(t):
 		d.text(v, at, dst)
 	case readsJSON(t):
-		d.free(v, at, dst)
+		d.jsonValue(v, at, dst)
 	case takesOne(t) && v.kind != kindList, takesOneText(t) && v.kind == kindText:
-		d.one(v, at, dst)
+		d.single(v, at, dst)
 	default:
 		d.plain(v, at, dst)
 	}
 }
 
-// plain decodes what has no methods of its own.
-func (d *decoder) plain(v *value, at place, dst reflect.Value) {
+// plain decodes a type without methods of its own.
+func (d *decoder) plain(v *value, at keyPath, dst reflect.Value) {
 	switch dst.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Map:
 		d.mapping(v, at, dst)
@@ -67,12 +67,12 @@ func (d *decoder) plain(v *value, at place, dst reflect.Value) {
 	case reflect.Int:
 		d.integer(v, at, dst)
 	default:
-		panic(fmt.Sprintf("config: no rule for %s at %s", dst.Type(), at.name)) // a field of a new type in node
+		panic(fmt.Sprintf("config: no rule for %s at %s", dst.Type(), at.name)) // node has a field of a new type
 	}
 }
 
-// expect reports a value of the wrong kind, with a hint if there is one.
-func (d *decoder) expect(v *value, at place, want, hint string) {
+// expect reports a value of the wrong kind, with a hint if it isn't empty.
+func (d *decoder) expect(v *value, at keyPath, want, hint string) {
 	found := string(v.kind)
 	if v.kind == kindBool {
 		found = v.text
@@ -86,8 +86,8 @@ func (d *decoder) expect(v *value, at place, want, hint string) {
 	d.add(v.pos, at.path, "%sexpected %s, found %s%s", at.prefix(), want, found, hint)
 }
 
-// structure decodes a mapping into a struct, key by key. Defaults come first, so that a key left out has them.
-func (d *decoder) structure(v *value, at place, dst reflect.Value) {
+// structure decodes a mapping into a struct, key by key. Keys that are left out keep their defaults.
+func (d *decoder) structure(v *value, at keyPath, dst reflect.Value) {
 	setDefaults(dst)
 	if v.kind != kindMapping {
 		d.expect(v, at, "a mapping (key: value)", mappingHint(v))
@@ -105,62 +105,62 @@ func (d *decoder) structure(v *value, at place, dst reflect.Value) {
 			continue
 		}
 		marked := len(d.paths)
-		d.once(e, at, dst.Field(fields[i].index))
+		d.entry(e, at, dst.Field(fields[i].index))
 		if f := fields[i]; f.zero != "" && len(d.paths) == marked && dst.Field(f.index).IsZero() {
 			d.add(e.value.pos, at.key(f.key).path, "%s0 would be the same as none: %s", at.key(f.key).prefix(), f.zero)
 		}
 	}
 	for _, f := range fields {
-		if f.required && !present[f.key] && !d.instead(f, at, dst) {
+		if f.required && !present[f.key] && !d.hasAlternative(f, at, dst) {
 			d.add(v.pos, at.key(f.key).path, "missing key %q %s: %s", f.key, at.in(), sentence(f.doc))
 		}
 	}
 }
 
-// instead reports whether the mapping has the key that makes a required one needless.
-func (d *decoder) instead(f field, at place, dst reflect.Value) bool {
-	return f.needless(d.fieldsOf(dst.Type()), func(other field) bool {
+// hasAlternative reports whether the mapping has a key that makes a required one unnecessary.
+func (d *decoder) hasAlternative(f field, at keyPath, dst reflect.Value) bool {
+	return f.isOptional(d.fieldsOf(dst.Type()), func(other field) bool {
 		return !dst.Field(other.index).IsZero() || d.mistaken(at.key(other.key).path...)
 	})
 }
 
-// unknown reports a key that the struct doesn't have. If it is near to one that the mapping lacks, the value is taken
-// for that one's, without further reports: so the slip has no follow-up mistakes.
-func (d *decoder) unknown(e entry, at place, fields []field, present map[string]bool, dst reflect.Value) {
+// unknown reports a key that the struct doesn't have. If it resembles a key that the mapping lacks, its value is
+// decoded for that one without further reports, so that the typo causes no follow-up mistakes.
+func (d *decoder) unknown(e entry, at keyPath, fields []field, present map[string]bool, dst reflect.Value) {
 	keys := keysOf(fields)
 	if before, _, found := strings.Cut(e.key, ":"); found && slices.Contains(keys, before) {
-		d.add(e.pos, at.key(before).path, "unknown key %q %s: is a space missing after the colon?", shown(e.key),
+		d.add(e.pos, at.key(before).path, "unknown key %q %s: is a space missing after the colon?", displayKey(e.key),
 			at.in())
 		present[before] = true
 		return
 	}
-	if t, ok := triedKey(dst.Type(), e.key); ok {
-		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: %s", e.key, at.in(), t.instead)
+	if t, ok := findForeignKey(dst.Type(), e.key); ok {
+		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: %s", e.key, at.in(), t.advice)
 		if t.key != "" && !present[t.key] {
 			present[t.key] = true
-			d.marks.add(at.key(t.key).path)
+			d.mistakeTree.add(at.key(t.key).path)
 		}
 		return
 	}
 	nearest := node.Nearest(e.key, keys)
 	if nearest == "" {
-		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: use %s", shown(e.key), at.in(), oneOf(keys))
+		d.add(e.pos, at.key(e.key).path, "unknown key %q %s: use %s", displayKey(e.key), at.in(), oneOf(keys))
 		return
 	}
-	d.add(e.pos, at.key(e.key).path, "unknown key %q %s: did you mean %q?", shown(e.key), at.in(), nearest)
+	d.add(e.pos, at.key(e.key).path, "unknown key %q %s: did you mean %q?", displayKey(e.key), at.in(), nearest)
 	if present[nearest] {
 		return
 	}
 	present[nearest] = true
 	meant := at.key(nearest)
-	d.marks.add(meant.path)
+	d.mistakeTree.add(meant.path)
 	d.quiet++
 	d.value(e.value, meant, dst.Field(fields[slices.Index(keys, nearest)].index))
 	d.quiet--
 }
 
-// once decodes an entry; the value of a repeated key is checked but not used.
-func (d *decoder) once(e entry, at place, dst reflect.Value) {
+// entry decodes an entry. The value of a repeated key is checked but not used.
+func (d *decoder) entry(e entry, at keyPath, dst reflect.Value) {
 	if e.first == nil {
 		d.value(e.value, at.key(e.key), dst)
 		return
@@ -168,15 +168,15 @@ func (d *decoder) once(e entry, at place, dst reflect.Value) {
 	d.repeated(e, at)
 	trusted := len(d.paths)
 	d.value(e.value, at.key(e.key), reflect.New(dst.Type()).Elem())
-	d.undo(trusted) // the value in use is the first one
+	d.undo(trusted) // the first value is the one in use
 }
 
-// repeated reports a key that stands twice.
-func (d *decoder) repeated(e entry, at place) {
-	d.add(e.pos, nil, "key %q is given twice %s: lines %d and %d", shown(e.key), at.in(), e.first.line, e.pos.line)
+// repeated reports a key that is given twice.
+func (d *decoder) repeated(e entry, at keyPath) {
+	d.add(e.pos, nil, "key %q is given twice %s: lines %d and %d", displayKey(e.key), at.in(), e.first.line, e.pos.line)
 }
 
-func (d *decoder) mapping(v *value, at place, dst reflect.Value) {
+func (d *decoder) mapping(v *value, at keyPath, dst reflect.Value) {
 	if v.kind != kindMapping {
 		d.expect(v, at, "a mapping (name: value)", mappingHint(v))
 		return
@@ -187,14 +187,14 @@ func (d *decoder) mapping(v *value, at place, dst reflect.Value) {
 	}
 	for _, e := range v.entries {
 		elem := reflect.New(dst.Type().Elem()).Elem()
-		d.once(e, at, elem)
+		d.entry(e, at, elem)
 		if e.first == nil {
 			dst.SetMapIndex(reflect.ValueOf(e.key).Convert(dst.Type().Key()), elem)
 		}
 	}
 }
 
-func (d *decoder) list(v *value, at place, dst reflect.Value) {
+func (d *decoder) list(v *value, at keyPath, dst reflect.Value) {
 	if v.kind != kindList {
 		d.expect(v, at, "a list", listHint(v))
 		return
@@ -208,8 +208,8 @@ func (d *decoder) list(v *value, at place, dst reflect.Value) {
 	}
 }
 
-// one decodes a single element that stands for a list of one.
-func (d *decoder) one(v *value, at place, dst reflect.Value) {
+// single decodes a single element that is written without its list.
+func (d *decoder) single(v *value, at keyPath, dst reflect.Value) {
 	if parts := strings.Split(v.text, ","); len(parts) > 1 && takesOneText(dst.Type()) {
 		for i := range parts {
 			parts[i] = strings.TrimSpace(parts[i])
@@ -218,7 +218,7 @@ func (d *decoder) one(v *value, at place, dst reflect.Value) {
 		return
 	}
 	list := reflect.MakeSlice(dst.Type(), 1, 1)
-	d.value(v, at.alone(), list.Index(0))
+	d.value(v, at.singleItem(), list.Index(0))
 	dst.Set(list)
 }
 

@@ -12,9 +12,9 @@ import (
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// substitute replaces ${NAME} and ${NAME:-default} in a text, once: what a variable holds isn't looked at again. As in
-// a shell the default also stands in for an empty variable. $${ is a literal ${. The error names the variable, never a
-// value. used reports whether there was a variable.
+// substitute replaces ${NAME} and ${NAME:-default} in a text once: values of variables aren't expanded again. As in a
+// shell, the default also replaces an empty variable. $${ is a literal ${. The error contains the variable's name and
+// never a value. used reports whether there was a variable.
 func substitute(text string, env func(string) (string, bool)) (result string, used bool, err error) {
 	var b strings.Builder
 	for {
@@ -42,7 +42,7 @@ func substitute(text string, env func(string) (string, bool)) (result string, us
 	}
 }
 
-// lookUp gives the value of NAME or NAME:-default.
+// lookUp returns the value of NAME or NAME:-default.
 func lookUp(expression string, env func(string) (string, bool)) (string, error) {
 	name, standIn, hasDefault := strings.Cut(expression, ":-")
 	if !variableName.MatchString(name) {
@@ -65,16 +65,16 @@ func lookUp(expression string, env func(string) (string, bool)) (string, error) 
 // escape is the inverse of substitute.
 func escape(text string) string { return strings.ReplaceAll(text, "${", "$${") }
 
-// isSecret reports whether a value may be in a file of its own and no message may show it.
-func isSecret(at place) bool {
+// isSecret reports whether a value may be in a separate file and must not be in messages.
+func isSecret(at keyPath) bool {
 	return at.name == "mesh.token" || at.name == "mesh.cluster.token" || at.name == "admin.token"
 }
 
-// maxSecret is the largest file for a secret, in bytes.
+// maxSecret is the maximal size of a secret's file, in bytes.
 const maxSecret = 4 << 10
 
-// readSecret gives the text, or if it is file:PATH the contents of that file without the space around them. The path is
-// relative to the working directory, as node.data is.
+// readSecret returns the text, or for file:PATH the contents of that file without surrounding whitespace. The path is
+// relative to the working directory, like node.data.
 func readSecret(text string) (string, error) {
 	path, isFile := strings.CutPrefix(text, "file:")
 	if !isFile {
@@ -100,7 +100,7 @@ func readSecret(text string) (string, error) {
 	return secret, nil
 }
 
-// readRegular reads the beginning of a file. Devices and pipes, which could block for ever, are refused.
+// readRegular reads the start of a regular file. Devices and pipes are refused, since they could block for ever.
 func readRegular(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -117,7 +117,7 @@ func readRegular(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxSecret+1))
 }
 
-// reason drops the path from an error, since the message has it already.
+// reason removes the path from an error, since the message contains it already.
 func reason(err error) error {
 	if pathError, ok := errors.AsType[*os.PathError](err); ok {
 		return pathError.Err

@@ -27,7 +27,7 @@ func TestVariables(t *testing.T) {
 		{"$${NAME}", "${NAME}"},
 		{"$$${NAME}", "$${NAME}"},
 		{"$NAME $ {NAME} }", "$NAME $ {NAME} }"},
-		{"${LITERAL}", "${NAME}"}, // what a variable holds isn't looked at again
+		{"${LITERAL}", "${NAME}"}, // values of variables aren't expanded again
 		{"${UNSET:-$}{NAME}", "${NAME}"},
 	} {
 		env := func(name string) (string, bool) {
@@ -91,8 +91,8 @@ func TestTokenFile(t *testing.T) {
 	}
 }
 
-// TestFileElsewhere checks that only a token is read from a file.
-func TestFileElsewhere(t *testing.T) {
+// TestOnlyTokensAreReadFromFiles checks that only tokens are read from files.
+func TestOnlyTokensAreReadFromFiles(t *testing.T) {
 	c, err := config.Parse("f", []byte("version: 1\nnode: {data: 'file:/etc/hostname'}\n"), nil)
 	if err != nil || c.Node.Data != "file:/etc/hostname" {
 		t.Errorf("got %v, %v", c, err)

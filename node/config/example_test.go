@@ -8,7 +8,7 @@ import (
 	"millrace/node/config"
 )
 
-// One run names every mistake, with its place and what to do.
+// One run finds every mistake, with its position and what to do.
 func ExampleParse() {
 	file := `version: 1
 edge:
@@ -31,7 +31,7 @@ routes:
 	// millrace.yaml:8:24: routes[0].to: upstream "apis" is not declared under upstreams (did you mean "api"?)
 }
 
-// Variables come from the environment; what Marshal writes has their values.
+// Variables come from the environment. Marshal writes their values.
 func ExampleMarshal() {
 	env := func(name string) (string, bool) { return "http://10.0.0.7:3000", name == "API" }
 	c, err := config.Parse("millrace.yaml", []byte(`

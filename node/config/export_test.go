@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// TriedKeys lists the keys that have a hint, by type, beside those that the type has.
-func TriedKeys(visit func(t reflect.Type, key string, have []string)) {
-	for t, entries := range triedKeys {
+// ForeignKeys returns the foreign keys by type, and the keys of the type.
+func ForeignKeys(visit func(t reflect.Type, key string, have []string)) {
+	for t, entries := range foreignKeys {
 		for _, entry := range entries {
 			for key := range strings.FieldsSeq(entry.keys) {
 				visit(t, key, keysOf(fieldsOf(t)))

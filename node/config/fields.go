@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// field is one key of a struct type, from its tags.
+// field is one key of a struct type, with the contents of its tags.
 type field struct {
 	key      string
 	doc      string
 	required bool
-	unless   []string // the keys with any of which it isn't required
-	zero     string   // what to do instead of writing 0, which would be the same as leaving the key out
+	unless   []string // keys of which any makes this one optional
+	zero     string   // what to write instead of 0, which would mean the same as leaving the key out
 	index    int
 }
 
-// fieldsOf lists the keys of a struct type in the order of its fields; none for a type without yaml tags.
+// fieldsOf returns the keys of a struct type in the order of its fields; none for a type without yaml tags.
 func fieldsOf(t reflect.Type) []field {
 	if t.Kind() != reflect.Struct {
 		return nil
@@ -37,14 +37,14 @@ func fieldsOf(t reflect.Type) []field {
 	return fields
 }
 
-// needless reports whether a required field isn't, since the struct has another that stands in for it, as has says.
-func (f field) needless(fields []field, has func(other field) bool) bool {
+// isOptional reports whether a required field may be left out, because the struct has one of its alternatives.
+func (f field) isOptional(fields []field, has func(other field) bool) bool {
 	return slices.ContainsFunc(fields, func(other field) bool {
 		return slices.Contains(f.unless, other.key) && has(other)
 	})
 }
 
-// shortField gives the field that the short form of a struct type sets: its first required one.
+// shortField returns the field that the short form of a struct type sets: the first required one.
 func shortField(fields []field) field {
 	for _, f := range fields {
 		if f.required {
@@ -64,8 +64,8 @@ func keysOf(fields []field) []string {
 
 var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-// readsText reports whether values of the type are written as text: always for a type of texts.go, and as a short form
-// for a struct with keys.
+// readsText reports whether values of the type can be written as text: always for types in texts.go, and as a short
+// form for a struct with keys.
 func readsText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
 
 // takesBool reports whether true and false are short forms of the type.
@@ -73,32 +73,32 @@ func takesBool(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ TakesBool() }]())
 }
 
-// takesNumber reports whether a number without quotes is a text of the type.
+// takesNumber reports whether values of the type may be numbers without quotes.
 func takesNumber(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ TakesNumber() }]())
 }
 
-// takesOne reports whether one element may stand for a list of the type.
+// takesOne reports whether a single element may be written instead of a list of the type.
 func takesOne(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Implements(reflect.TypeFor[interface{ TakesOne() }]())
 }
 
-// takesOneText reports whether one text may stand for a list of the type.
+// takesOneText reports whether a single text may be written instead of a list of the type.
 func takesOneText(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && (t.Elem().Kind() == reflect.String || readsText(t.Elem()))
 }
 
-// writesShort reports whether a type says itself what its short form is.
+// writesShort reports whether the type has a method for its short form.
 func writesShort(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ Short() (string, bool) }]())
 }
 
-// setDefaults sets what the type itself says about keys that are left out.
+// setDefaults sets the type's own defaults.
 func setDefaults(dst reflect.Value) {
 	if d, ok := reflect.TypeAssert[interface{ Defaults() }](dst.Addr()); ok {
 		d.Defaults()
 	}
 }
 
-// sentence makes a doc tag the end of a message.
+// sentence prepares a doc tag for the end of a message.
 func sentence(doc string) string { return strings.TrimSuffix(doc, ".") }

@@ -16,8 +16,8 @@ import (
 	"millrace/node/config"
 )
 
-// FuzzParse checks that no file makes Parse panic, that mistakes have a place inside the file, and that what is
-// accepted is written and read back as it was.
+// FuzzParse checks that no file makes Parse panic, that mistakes have positions inside the file, and that an accepted
+// file is written and read back as an equal configuration.
 func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/good/*.yaml", "testdata/mistakes/*.yaml"} {
 		files, err := filepath.Glob(pattern)
@@ -51,8 +51,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestBounds gives Parse files that are as bad as they can be.
-func TestBounds(t *testing.T) {
+// TestParseIsBounded parses files that are as large and deep as allowed, or more.
+func TestParseIsBounded(t *testing.T) {
 	for name, unit := range map[string]string{
 		"lists": "[", "mappings": "{a: ", "dashes": "- ", "keys": "a: ", "questions": "? ", "tags": "! ",
 		"anchors": "&a ",
@@ -78,7 +78,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-func TestTooBig(t *testing.T) {
+func TestTooBigFileIsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "big.yaml")
 	if err := os.WriteFile(file, make([]byte, config.MaxFile+1), 0o600); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestTooBig(t *testing.T) {
 	}
 }
 
-// decodable gives what another YAML parser makes of a file, if it takes it.
+// decodable returns what another YAML parser reads from a file, if it accepts it.
 func decodable(data []byte) (any, bool) {
 	var v any
 	if err := yaml.Unmarshal(data, &v); err != nil || v == nil || reflect.ValueOf(v).Kind() != reflect.Map {

@@ -17,7 +17,7 @@ import (
 	"millrace/node/config"
 )
 
-// TestGood checks that the files of testdata/good parse, fit the schema, and survive being written and read.
+// TestGood checks that the files in testdata/good parse, match the schema, and are written and read back unchanged.
 func TestGood(t *testing.T) {
 	files, err := filepath.Glob("testdata/good/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -45,7 +45,7 @@ func TestGood(t *testing.T) {
 	}
 }
 
-// roundTrip gives what Marshal writes, after checking that it reads back as an equal configuration.
+// roundTrip returns the output of Marshal, after checking that it is read back as an equal configuration.
 func roundTrip(t *testing.T, c *node.Config) []byte {
 	t.Helper()
 	written, err := config.Marshal(c)
@@ -62,11 +62,11 @@ func roundTrip(t *testing.T, c *node.Config) []byte {
 	return written
 }
 
-// urlInList matches what goccy/go-yaml by itself reads as a mapping when it is inside { } (see repair.go), so that
-// plain can't show it to the schema.
+// urlInList matches what goccy/go-yaml alone reads as a mapping inside { } (see repair.go), so that plain can't convert
+// it for the schema.
 var urlInList = regexp.MustCompile(`\{targets: \[http:`)
 
-// plain decodes YAML or JSON to what a validator of JSON Schema takes.
+// plain decodes YAML or JSON to the types that a JSON Schema validator expects.
 func plain(t *testing.T, data []byte) any {
 	t.Helper()
 	var v any
@@ -136,7 +136,7 @@ func TestMarshalRefusesBytes(t *testing.T) {
 }
 
 func TestLists(t *testing.T) {
-	// an empty list is the same as none, so that a configuration has one form
+	// An empty list is the same as none, so that a configuration has one form.
 	c, err := config.Parse("f", []byte("version: 1\nedge: {expose: []}\nupstreams: {}\nroutes: []\n"), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -10,11 +10,11 @@ import (
 
 var jsonType = reflect.TypeFor[json.Unmarshaler]()
 
-// readsJSON reports whether values of the type are written as any YAML, and read as the JSON of it.
+// readsJSON reports whether values of the type may be any YAML, which is converted to JSON.
 func readsJSON(t reflect.Type) bool { return reflect.PointerTo(t).Implements(jsonType) }
 
-// free decodes a type that reads JSON.
-func (d *decoder) free(v *value, at place, dst reflect.Value) {
+// jsonValue decodes a type with UnmarshalJSON.
+func (d *decoder) jsonValue(v *value, at keyPath, dst reflect.Value) {
 	text, ok := d.appendJSON(nil, v, at)
 	if !ok {
 		return
@@ -22,7 +22,7 @@ func (d *decoder) free(v *value, at place, dst reflect.Value) {
 	fresh := reflect.New(dst.Type())
 	u, ok := reflect.TypeAssert[json.Unmarshaler](fresh)
 	if !ok {
-		panic("config: no UnmarshalJSON in " + dst.Type().String()) // readsJSON has asked
+		panic("config: no UnmarshalJSON in " + dst.Type().String()) // readsJSON has checked it
 	}
 	if err := u.UnmarshalJSON(text); err != nil {
 		d.add(v.pos, at.path, "%s%s", at.prefix(), err)
@@ -33,8 +33,8 @@ func (d *decoder) free(v *value, at place, dst reflect.Value) {
 
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
 
-// appendJSON writes a value as JSON, and reports what can't be.
-func (d *decoder) appendJSON(b []byte, v *value, at place) ([]byte, bool) {
+// appendJSON appends a value as JSON, and reports values that can't be converted.
+func (d *decoder) appendJSON(b []byte, v *value, at keyPath) ([]byte, bool) {
 	switch v.kind {
 	case kindNothing:
 		return append(b, "null"...), true
@@ -55,12 +55,12 @@ func (d *decoder) appendJSON(b []byte, v *value, at place) ([]byte, bool) {
 	case kindMapping:
 		return d.appendMapping(b, v, at)
 	case kindRefused:
-		d.marks.add(at.path)
+		d.mistakeTree.add(at.path)
 	}
 	return nil, false
 }
 
-func (d *decoder) appendList(b []byte, v *value, at place) ([]byte, bool) {
+func (d *decoder) appendList(b []byte, v *value, at keyPath) ([]byte, bool) {
 	b, good := append(b, '['), true
 	for i, item := range v.items {
 		if i > 0 {
@@ -73,7 +73,7 @@ func (d *decoder) appendList(b []byte, v *value, at place) ([]byte, bool) {
 	return append(b, ']'), good
 }
 
-func (d *decoder) appendMapping(b []byte, v *value, at place) ([]byte, bool) {
+func (d *decoder) appendMapping(b []byte, v *value, at keyPath) ([]byte, bool) {
 	b, good := append(b, '{'), true
 	for i, e := range v.entries {
 		if e.first != nil {
@@ -94,16 +94,16 @@ func appendText(b []byte, s string) []byte {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a text always encodes
+	_ = enc.Encode(s) // a text can always be encoded
 	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
 }
 
-// flow writes JSON as YAML's flow style, which differs in the escapes of texts.
+// flow converts JSON to YAML's flow style, which has other escapes in texts.
 func (w *writer) flow(text []byte) string {
 	var b strings.Builder
 	for len(text) > 0 {
 		before, rest, found := bytes.Cut(text, []byte(`"`))
-		b.WriteString(spaced.Replace(string(before)))
+		b.WriteString(flowSpacing.Replace(string(before)))
 		if !found {
 			break
 		}
@@ -127,4 +127,4 @@ func (w *writer) flow(text []byte) string {
 	return b.String()
 }
 
-var spaced = strings.NewReplacer(",", ", ", ":", ": ")
+var flowSpacing = strings.NewReplacer(",", ", ", ":", ": ")

@@ -9,7 +9,7 @@ import (
 	"millrace/node/config"
 )
 
-// manyFiles are files with as many routes as a file may have, in the ways in which people have many.
+// manyFiles returns files with the maximal number of routes, in typical variants.
 func manyFiles() map[string]string {
 	const head = "version: 1\nupstreams: {api: {targets: [http://127.0.0.1:3000]}}\n"
 	routes := func(line func(i int) string) string {
@@ -50,7 +50,7 @@ func manyFiles() map[string]string {
 	}
 }
 
-// TestManyRoutes reads the largest files that there are, good and bad.
+// TestManyRoutes parses the largest files, valid and invalid.
 func TestManyRoutes(t *testing.T) {
 	files := manyFiles()
 	for _, name := range []string{"literals", "limits", "unknown", "missing"} {
@@ -70,7 +70,7 @@ func TestManyRoutes(t *testing.T) {
 	}
 }
 
-// BenchmarkParseMany reads the largest files that there are.
+// BenchmarkParseMany parses the largest files.
 func BenchmarkParseMany(b *testing.B) {
 	for name, file := range manyFiles() {
 		b.Run(name, func(b *testing.B) {

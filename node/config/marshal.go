@@ -12,9 +12,9 @@ import (
 	"millrace/node"
 )
 
-// Marshal writes the configuration as the shortest file that Parse reads back as an equal one: what differs from the
-// defaults, and the required keys. Tokens are written in clear. The error is about a text that YAML can't carry
-// (one that isn't UTF-8); whether the configuration is valid isn't checked.
+// Marshal writes the shortest file that Parse reads back as an equal configuration: the values that differ from the
+// defaults, and the required keys. Tokens are written in clear. It fails only if a text isn't UTF-8; it doesn't check
+// whether the configuration is valid.
 func Marshal(c *node.Config) ([]byte, error) {
 	w := &writer{}
 	w.structure("", reflect.ValueOf(c).Elem(), reflect.ValueOf(node.Default()))
@@ -24,7 +24,7 @@ func Marshal(c *node.Config) ([]byte, error) {
 	return w.out, nil
 }
 
-// writer writes YAML in block style, two spaces a level. err is the first error.
+// writer writes YAML in block style, with two spaces per level. err is the first error.
 type writer struct {
 	out []byte
 	err error
@@ -40,35 +40,35 @@ func (w *writer) print(parts ...string) {
 func (w *writer) structure(indent string, v, defaults reflect.Value) bool {
 	wrote := false
 	for _, f := range fieldsOf(v.Type()) {
-		value, standard := v.Field(f.index), defaults.Field(f.index)
-		if !f.written(v) && same(value, standard) {
+		value, def := v.Field(f.index), defaults.Field(f.index)
+		if !f.isWritten(v) && same(value, def) {
 			continue
 		}
 		w.print(indent, f.key, ":")
-		w.value(indent, value, standard)
+		w.value(indent, value, def)
 		wrote = true
 	}
 	return wrote
 }
 
-// value writes what follows a key's colon, up to the end of the line or of the lines below.
+// value writes what follows the colon of a key, up to the end of the line or of the lines below.
 func (w *writer) value(indent string, v, defaults reflect.Value) {
 	if text, ok := w.scalar(v); ok {
 		w.print(" ", text, "\n")
 		return
 	}
-	if short, ok := w.ownShort(v); ok {
+	if short, ok := w.shortForm(v); ok {
 		w.print(" ", short, "\n")
 		return
 	}
 	if takesOne(v.Type()) && v.Len() == 1 {
-		w.value(indent, v.Index(0), standard(v.Type().Elem()))
+		w.value(indent, v.Index(0), defaultOf(v.Type().Elem()))
 		return
 	}
 	deeper := indent + "  "
 	switch v.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Pointer:
-		w.value(indent, v.Elem(), standard(v.Type().Elem()))
+		w.value(indent, v.Elem(), defaultOf(v.Type().Elem()))
 	case reflect.Struct:
 		w.nested(func(below *writer) bool { return below.structure(deeper, v, defaults) }, "{}")
 	case reflect.Map:
@@ -76,23 +76,23 @@ func (w *writer) value(indent string, v, defaults reflect.Value) {
 	case reflect.Slice:
 		w.nested(func(below *writer) bool { return below.list(deeper, v) }, "[]")
 	default:
-		panic("config: no rule for " + v.Type().String()) // a field of a new type in node
+		panic("config: no rule for " + v.Type().String()) // node has a field of a new type
 	}
 }
 
-// written reports whether the key is one that the file needs, whatever its value.
-func (f field) written(v reflect.Value) bool {
-	return f.required && !f.needless(fieldsOf(v.Type()), func(other field) bool {
+// isWritten reports whether the file needs the key, whatever its value.
+func (f field) isWritten(v reflect.Value) bool {
+	return f.required && !f.isOptional(fieldsOf(v.Type()), func(other field) bool {
 		return !v.Field(other.index).IsZero()
 	})
 }
 
-// ownShort gives the short form of a type that writes it itself.
-func (w *writer) ownShort(v reflect.Value) (string, bool) {
+// shortForm returns the short form of a type that has a method for it.
+func (w *writer) shortForm(v reflect.Value) (string, bool) {
 	if !writesShort(v.Type()) {
 		return "", false
 	}
-	pointer := reflect.New(v.Type()) // the value of a map has no address
+	pointer := reflect.New(v.Type()) // a map's value isn't addressable
 	pointer.Elem().Set(v)
 	s, ok := reflect.TypeAssert[interface{ Short() (string, bool) }](pointer)
 	if !ok {
@@ -105,7 +105,7 @@ func (w *writer) ownShort(v reflect.Value) (string, bool) {
 	case text == "":
 		return w.scalar(v.Field(shortField(fieldsOf(v.Type())).index))
 	case takesBool(v.Type()):
-		return text, true // quotes would make it a text
+		return text, true // with quotes it would be a text
 	}
 	return w.quote(escape(text), false), true
 }
@@ -127,7 +127,7 @@ func (w *writer) mapping(indent string, v reflect.Value) bool {
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range keys {
 		w.print(indent, w.quote(key.String(), true), ":")
-		w.value(indent, v.MapIndex(key), standard(v.Type().Elem()))
+		w.value(indent, v.MapIndex(key), defaultOf(v.Type().Elem()))
 	}
 	return len(keys) > 0
 }
@@ -138,7 +138,7 @@ func (w *writer) list(indent string, v reflect.Value) bool {
 		item := &writer{err: w.err}
 		if text, ok := item.short(v.Index(i)); ok {
 			item.print(indent, "  ", text, "\n")
-		} else if !item.structure(indent+"  ", v.Index(i), standard(v.Type().Elem())) {
+		} else if !item.structure(indent+"  ", v.Index(i), defaultOf(v.Type().Elem())) {
 			item.print(indent, "  {}\n")
 		}
 		w.err = item.err
@@ -147,18 +147,18 @@ func (w *writer) list(indent string, v reflect.Value) bool {
 	return v.Len() > 0
 }
 
-// short writes a scalar, or the short form of a struct that differs from its defaults in nothing else.
+// short writes a scalar, or the short form of a struct whose other values are the defaults.
 func (w *writer) short(v reflect.Value) (string, bool) {
 	fields := fieldsOf(v.Type())
 	switch {
 	case fields == nil:
 		return w.scalar(v)
 	case writesShort(v.Type()):
-		return w.ownShort(v)
+		return w.shortForm(v)
 	case !readsText(v.Type()):
 		return "", false
 	}
-	rest, field := standard(v.Type()), shortField(fields)
+	rest, field := defaultOf(v.Type()), shortField(fields)
 	rest.Field(field.index).Set(v.Field(field.index))
 	if !same(rest, v) {
 		return "", false
@@ -166,7 +166,7 @@ func (w *writer) short(v reflect.Value) (string, bool) {
 	return w.scalar(v.Field(field.index))
 }
 
-// scalar gives the text of a value that is one.
+// scalar returns the text of a scalar value.
 func (w *writer) scalar(v reflect.Value) (string, bool) {
 	if d, ok := reflect.TypeAssert[node.Duration](v); ok {
 		return shortDuration(d), true
@@ -200,8 +200,8 @@ func (w *writer) scalar(v reflect.Value) (string, bool) {
 	}
 }
 
-// standard gives what an empty mapping of the type decodes to.
-func standard(t reflect.Type) reflect.Value {
+// defaultOf returns the value of an empty mapping of the type.
+func defaultOf(t reflect.Type) reflect.Value {
 	v := reflect.New(t).Elem()
 	if t.Kind() == reflect.Struct {
 		setDefaults(v)
@@ -209,7 +209,7 @@ func standard(t reflect.Type) reflect.Value {
 	return v
 }
 
-// same compares values; an empty list or mapping is the same as none.
+// same compares values. An empty list or mapping equals none.
 func same(a, b reflect.Value) bool {
 	if k := a.Kind(); k == reflect.Slice || k == reflect.Map {
 		if a.Len() == 0 && b.Len() == 0 {

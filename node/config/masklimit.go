@@ -10,8 +10,7 @@ import (
 	"millrace/node"
 )
 
-// maskLimits gives the limits under limits for mask. If what is there couldn't be read, every name that is used
-// counts as declared.
+// maskLimits returns the named limits for mask. If limits couldn't be read, every used name counts as declared.
 func maskLimits(r *report, c *node.Config) map[string]node.Limit {
 	limits := maps.Clone(c.Limits)
 	for name, l := range limits {
@@ -26,40 +25,40 @@ func maskLimits(r *report, c *node.Config) map[string]node.Limit {
 	for _, route := range c.Routes {
 		for _, l := range route.Limit {
 			if _, found := limits[l.Use]; !found && l.Use != "" {
-				limits[l.Use] = harmless()
+				limits[l.Use] = placeholderLimit()
 			}
 		}
 	}
 	return limits
 }
 
-// maskLimit gives a limit with a mistake only the names that could be read: its keys can't be held against each
-// other.
+// maskLimit returns a limit without mistakes unchanged. Of one with a mistake it keeps only the names that could be
+// read, since its other keys can't be checked against each other.
 func maskLimit(r *report, l node.Limit, path ...string) node.Limit {
 	below := func(key string) []string { return append(slices.Clip(path), key) }
 	if !r.mistaken(path...) && len(r.mistakenKeys(path...)) == 0 {
 		return l
 	}
-	out := harmless()
+	out := placeholderLimit()
 	if !r.mistaken(below("use")...) && l.Use != "" {
 		out.Max, out.Window, out.Use = 0, node.Window{}, l.Use
 	}
 	out.Name = l.Name
 	if r.mistaken(below("name")...) {
-		out.Name = strings.Join(path, "\x00") // that of no other
+		out.Name = strings.Join(path, "\x00") // a unique name
 	}
 	return out
 }
 
-// harmless gives a limit that has no problem and causes none.
-func harmless() node.Limit {
+// placeholderLimit returns a valid limit that causes no other problem.
+func placeholderLimit() node.Limit {
 	var l node.Limit
 	l.Defaults()
 	l.Max, l.Window = math.MaxInt32, node.Window{Length: time.Minute}
 	return l
 }
 
-// addParams gives the route's path the parameters that its limits count by.
+// addParams adds the parameters that the route's limits count by to its path.
 func addParams(route *node.Route, named map[string]node.Limit) {
 	for _, l := range route.Limit {
 		for _, k := range l.Resolve(named).Key {

@@ -9,23 +9,23 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds on what one run reports, so that no file can make the report much larger than itself.
+// Limits of a report, so that no file can make it much larger than itself.
 const (
 	maxMistakes     = 500
 	maxMessageBytes = 600
 )
 
-// Mistake is one error in a file, or one warning. Line and Col count from 1, Col in characters; both are 0 for a
-// mistake that has no place. Message is one line and never holds a token.
+// Mistake is one error or warning about a file. Line and Col count from 1, Col in characters; both are 0 for a mistake
+// without a position. Message is one line and never contains a token.
 type Mistake struct {
 	File      string
 	Line, Col int
 	Message   string
-	Warning   bool // the file is used all the same
+	Warning   bool // the file is used anyway
 }
 
-// String gives file:line:col: message, or file:line:col: warning: message, which editors and CI systems turn into a
-// link.
+// String returns file:line:col: message, or file:line:col: warning: message. Editors and CI systems turn these into
+// links.
 func (m Mistake) String() string {
 	message := m.Message
 	if m.Warning {
@@ -34,7 +34,7 @@ func (m Mistake) String() string {
 	return m.Place() + ": " + message
 }
 
-// Place gives file:line:col, or just the file for a mistake that has no place in it.
+// Place returns file:line:col, or just the file for a mistake without a position.
 func (m Mistake) Place() string {
 	if m.Line == 0 {
 		return m.File
@@ -42,11 +42,11 @@ func (m Mistake) Place() string {
 	return fmt.Sprintf("%s:%d:%d", m.File, m.Line, m.Col)
 }
 
-// Errors is every mistake that one run found, ordered by position. It is what Parse and Load return as error when the
-// file could be read but not used.
+// Errors has all mistakes that one run found, in the order of the file. Parse and Load return it as their error if the
+// file could be read but isn't valid.
 type Errors []Mistake
 
-// Error writes one mistake a line.
+// Error returns one mistake per line.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i, m := range e {
@@ -55,24 +55,24 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// position is a place in the file: line and column, from 1.
+// position is a line and column of the file, from 1.
 type position struct{ line, col int }
 
-// report gathers the mistakes of one run. It isn't safe for concurrent use.
+// report collects the mistakes of one run. It isn't safe for concurrent use.
 type report struct {
-	marks // places with a mistake, reported or quiet
+	mistakeTree // paths with a mistake, reported or quiet
 
 	file     string
 	mistakes Errors
-	quiet    int  // above 0 a mistake only marks its path
+	quiet    int  // above 0, mistakes are only added to mistakeTree
 	dropped  int  // mistakes beyond maxMistakes
 	warns    bool // what is reported are warnings
 }
 
-// add reports a mistake at a position; path is the place that can't be trusted any more, nil if there is none.
+// add reports a mistake at a position. path is that of the value that can't be trusted any more; nil if there is none.
 func (r *report) add(pos position, path []string, format string, args ...any) {
 	if path != nil {
-		r.marks.add(path)
+		r.mistakeTree.add(path)
 	}
 	switch {
 	case r.quiet > 0:
@@ -87,7 +87,7 @@ func (r *report) add(pos position, path []string, format string, args ...any) {
 	}
 }
 
-// err gives the mistakes in the order of the file, each once, or nil.
+// err returns the mistakes in the order of the file without repeats, or nil.
 func (r *report) err() error {
 	if len(r.mistakes) == 0 {
 		return nil
@@ -95,7 +95,7 @@ func (r *report) err() error {
 	return r.sorted()
 }
 
-// sorted gives the mistakes in the order of the file, each once.
+// sorted returns the mistakes in the order of the file without repeats.
 func (r *report) sorted() Errors {
 	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))

@@ -10,7 +10,7 @@ import (
 	"millrace/node/config"
 )
 
-// TestMistakes compares the report of every file in testdata/mistakes with its .want; -update writes those anew.
+// TestMistakes compares the report for every file in testdata/mistakes with its .want file; -update writes these.
 func TestMistakes(t *testing.T) {
 	files, err := filepath.Glob("testdata/mistakes/*.yaml")
 	if err != nil || len(files) < 45 {

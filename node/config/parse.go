@@ -16,13 +16,13 @@ const MaxFile = 1 << 20
 type File struct {
 	Config   *node.Config // nil if the file has mistakes
 	Text     []byte       // as it was read, variables not yet replaced
-	Warnings []Mistake    // what is valid but can hardly be meant, by place; each has Warning set
+	Warnings []Mistake    // what is valid but probably a mistake, in order; Warning is set in each
 }
 
 // Read reads and parses a configuration file, with the variables of the process's environment.
 //
-// The error is Errors when the file could be read, whose Text is there then; it wraps the *os.PathError when it
-// couldn't.
+// If the file could be read but isn't valid, the error is Errors, and Text is set. Otherwise the error wraps the
+// *os.PathError.
 func Read(path string) (File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -41,24 +41,24 @@ func Read(path string) (File, error) {
 	return out, err
 }
 
-// Load is Read for whoever has no use for warnings: it gives the configuration and the file's bytes.
+// Load is Read without warnings: it returns the configuration and the file's bytes.
 func Load(path string) (*node.Config, []byte, error) {
 	f, err := Read(path)
 	return f.Config, f.Text, err
 }
 
-// Parse reads a configuration from YAML or JSON. file is only for messages; env looks a variable up, as os.LookupEnv
-// does, and nil means that none is set. The only other thing read is the file that a token may name.
+// Parse parses a configuration in YAML or JSON. file is only used in messages. env looks up a variable like
+// os.LookupEnv; nil means that none is set. Besides data it reads only files named as tokens.
 //
-// What the file leaves out has its default. The error is always Errors, with every mistake that one run can find; the
+// Keys that are left out have their defaults. The error is always Errors, with every mistake that one run can find; the
 // configuration is nil then. Parse never panics, and its time and memory are bounded by MaxFile and the limits in
-// guard.go. It is safe for concurrent use.
+// tokens.go. It is safe for concurrent use.
 func Parse(file string, data []byte, env func(string) (string, bool)) (*node.Config, error) {
 	c, _, err := parse(file, data, env)
 	return c, err
 }
 
-// parse is Parse with the tree of the file.
+// parse is Parse, and also returns the tree of the file.
 func parse(file string, data []byte, env func(string) (string, bool)) (*node.Config, *value, error) {
 	r := &report{file: file}
 	root := readTree(r, data)
@@ -70,7 +70,7 @@ func parse(file string, data []byte, env func(string) (string, bool)) (*node.Con
 	}
 	c := node.Default()
 	d := newDecoder(r, root, env)
-	d.value(root, place{}, reflect.ValueOf(&c).Elem())
+	d.value(root, keyPath{}, reflect.ValueOf(&c).Elem())
 	check(r, root, &c)
 	if err := r.err(); err != nil {
 		return nil, nil, err

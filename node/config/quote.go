@@ -13,7 +13,7 @@ import (
 	"millrace/node"
 )
 
-// shortDuration writes 1h where the standard library writes 1h0m0s.
+// shortDuration returns 1h where time.Duration.String returns 1h0m0s.
 func shortDuration(d node.Duration) string {
 	s := d.Std().String()
 	if strings.HasSuffix(s, "m0s") {
@@ -27,15 +27,15 @@ func shortDuration(d node.Duration) string {
 
 var plainText = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._{}*~+@:-]*$`)
 
-// readDifferently matches what other YAML parsers take for something else than a text.
-var readDifferently = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|[0-9][0-9.e_+-]*)$`)
+// ambiguousText matches texts that other YAML parsers don't read as text.
+var ambiguousText = regexp.MustCompile(`(?i)^(y|n|yes|no|on|off|[0-9][0-9.e_+-]*)$`)
 
-// quote writes a text as YAML, without quotes where that means the same.
+// quote returns a text as YAML, without quotes where that means the same.
 func (w *writer) quote(s string, key bool) string {
 	if !utf8.ValidString(s) && w.err == nil {
 		w.err = fmt.Errorf("text %q is not UTF-8", s)
 	}
-	if plainText.MatchString(s) && !readDifferently.MatchString(s) && (!key || !strings.Contains(s, ":")) {
+	if plainText.MatchString(s) && !ambiguousText.MatchString(s) && (!key || !strings.Contains(s, ":")) {
 		tokens := lexer.Tokenize("k: " + s)
 		if len(tokens) == 3 && tokens[2].Type == token.StringType && tokens[2].Value == s {
 			return s
@@ -44,7 +44,7 @@ func (w *writer) quote(s string, key bool) string {
 	return quoted(s)
 }
 
-// quoted writes a text in quotes.
+// quoted returns a text in quotes.
 func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

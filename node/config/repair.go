@@ -7,8 +7,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// repair joins what the lexer splits wrongly: in a list inside { } it takes any colon for the end of a key, although in
-// YAML only one before a space is. {targets: [http://127.0.0.1:3000]} is a list of one text.
+// repair joins tokens that the lexer splits wrongly: in a list inside { } it takes any colon for the end of a key,
+// although in YAML only a colon before a space is one. {targets: [http://127.0.0.1:3000]} is a list of one text.
 func repair(tokens token.Tokens) token.Tokens {
 	out := make(token.Tokens, 0, len(tokens))
 	flow := 0
@@ -41,17 +41,17 @@ var plainTypes = []token.Type{
 	token.FloatType, token.BoolType, token.NullType, token.InfinityType, token.NanType,
 }
 
-// plainScalar reports whether the token is a text without quotes, or what looks like another scalar.
+// plainScalar reports whether the token is a scalar without quotes.
 func plainScalar(t *token.Token) bool {
 	return slices.Contains(plainTypes, t.Type)
 }
 
-// adjacent reports whether b begins where a ends.
+// adjacent reports whether b starts where a ends.
 func adjacent(a, b *token.Token) bool {
 	return a.Position.Line == b.Position.Line && a.Position.Column+utf8.RuneCountInString(a.Value) == b.Position.Column
 }
 
-// link sets the neighbours of every token, which the parser looks at.
+// link sets Prev and Next of every token, which the parser uses.
 func link(tokens token.Tokens) {
 	for i, t := range tokens {
 		t.Prev, t.Next = nil, nil

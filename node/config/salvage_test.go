@@ -18,7 +18,7 @@ func salvage(tb testing.TB, text string) node.Config {
 	return config.Salvage(file)
 }
 
-// Of a file with mistakes what says where the node is can be read, whatever the rest is like.
+// The addresses of the node can be read from a file with mistakes, whatever the rest is like.
 func TestSalvage(t *testing.T) {
 	const head = "version: 1\nnode: {data: ./here}\nadmin: {listen: 127.0.0.1:9}\n"
 	for name, text := range map[string]string{
@@ -47,7 +47,7 @@ func TestSalvage(t *testing.T) {
 	}
 }
 
-// FuzzSalvage checks that no file makes Salvage panic, and that a valid one is read as Parse reads it.
+// FuzzSalvage checks that no file makes Salvage panic, and that it reads a valid file like Parse.
 func FuzzSalvage(f *testing.F) {
 	for _, text := range []string{
 		"", "version: 1\nnode: {data: ./x}\n", "a: [\nb: }", "version: 1\nnode:\n data: \"\n", "- a\n- b: {",

@@ -10,9 +10,8 @@ import (
 	"strings"
 )
 
-// scalar gives the text of a scalar with its variables replaced; used reports whether there were any. It reports what
-// can't be used.
-func (d *decoder) scalar(v *value, at place) (text string, used, ok bool) {
+// scalar returns the text of a scalar with its variables replaced, and whether there were any. It reports errors.
+func (d *decoder) scalar(v *value, at keyPath) (text string, used, ok bool) {
 	if v.kind != kindText {
 		return v.text, false, true
 	}
@@ -24,10 +23,10 @@ func (d *decoder) scalar(v *value, at place) (text string, used, ok bool) {
 	return text, used, true
 }
 
-// text decodes a type that reads text. A number is given to it too, since its message explains best what is missing,
-// nearly always the unit; but it isn't accepted.
-func (d *decoder) text(v *value, at place, dst reflect.Value) {
-	want := func() string { return oneOf(wanted(dst.Type(), at)) }
+// text decodes a type with UnmarshalText. It also passes numbers to it, because its message says best what is missing,
+// usually the unit; but it doesn't accept them.
+func (d *decoder) text(v *value, at keyPath, dst reflect.Value) {
+	want := func() string { return oneOf(expectedForms(dst.Type(), at)) }
 	if v.kind != kindText && v.kind != kindNumber && (v.kind != kindBool || !takesBool(dst.Type())) {
 		d.expect(v, at, want(), "")
 		return
@@ -38,7 +37,7 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 	}
 	fresh := reflect.New(dst.Type())
 	if err := unmarshal(fresh, text); err != nil {
-		if hint := d.bareTarget(dst.Type(), text); hint != nil {
+		if hint := d.targetHint(dst.Type(), text); hint != nil {
 			err = hint
 		}
 		d.add(v.pos, at.path, "%s%s", at.prefix(), err)
@@ -51,28 +50,28 @@ func (d *decoder) text(v *value, at place, dst reflect.Value) {
 	dst.Set(fresh.Elem())
 }
 
-// wanted names the forms of a type that reads text.
-func wanted(t reflect.Type, at place) []string {
+// expectedForms returns the forms in which a type with UnmarshalText can be written.
+func expectedForms(t reflect.Type, at keyPath) []string {
 	var forms []string
 	if takesBool(t) {
 		forms = append(forms, "true")
 	}
-	rule, ok := texts[t]
+	rule, ok := textRules[t]
 	fields := fieldsOf(t)
 	if !ok && fields != nil {
-		rule = texts[t.Field(shortField(fields).index).Type]
+		rule = textRules[t.Field(shortField(fields).index).Type]
 	}
 	forms = append(forms, cmp.Or(rule.want, "a text"))
 	if fields != nil {
 		forms = append(forms, "a mapping")
 	}
-	if at.only {
+	if at.single {
 		forms = append(forms, "a list")
 	}
 	return forms
 }
 
-// unmarshal gives a text to a pointer's UnmarshalText; readsText has asked whether there is one.
+// unmarshal calls UnmarshalText of the pointer; readsText has checked that it has it.
 func unmarshal(pointer reflect.Value, text string) error {
 	u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](pointer)
 	if !ok {
@@ -81,7 +80,7 @@ func unmarshal(pointer reflect.Value, text string) error {
 	return u.UnmarshalText([]byte(text))
 }
 
-func (d *decoder) str(v *value, at place, dst reflect.Value) {
+func (d *decoder) str(v *value, at keyPath, dst reflect.Value) {
 	if v.kind != kindText {
 		d.expect(v, at, "a text", quoteHint(v, at))
 		return
@@ -101,15 +100,15 @@ func (d *decoder) str(v *value, at place, dst reflect.Value) {
 	dst.SetString(text)
 }
 
-func quoteHint(v *value, at place) string {
+func quoteHint(v *value, at keyPath) string {
 	if (v.kind == kindNumber || v.kind == kindBool) && !isSecret(at) {
 		return fmt.Sprintf("put it in quotes, %q", v.text)
 	}
 	return ""
 }
 
-// boolean takes true and false; those of YAML 1.1 get a hint, since many parsers still take them.
-func (d *decoder) boolean(v *value, at place, dst reflect.Value) {
+// boolean accepts true and false. The others of YAML 1.1 get a hint, since many parsers accept them.
+func (d *decoder) boolean(v *value, at keyPath, dst reflect.Value) {
 	text, used, ok := d.scalar(v, at)
 	if !ok {
 		return
@@ -135,8 +134,8 @@ func (d *decoder) boolean(v *value, at place, dst reflect.Value) {
 
 var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
-// integer takes whole numbers in plain digits: neither 010 nor 0x10 nor 1_000, which parsers read differently.
-func (d *decoder) integer(v *value, at place, dst reflect.Value) {
+// integer accepts whole numbers in plain digits. Parsers disagree about 010, 0x10 and 1_000.
+func (d *decoder) integer(v *value, at keyPath, dst reflect.Value) {
 	text, used, ok := d.scalar(v, at)
 	if !ok {
 		return

@@ -11,9 +11,9 @@ import (
 	"millrace/node"
 )
 
-// Schema gives the JSON Schema (draft 2020-12) of the configuration file, indented, for editors and CI. It is generated
-// from the types that Parse decodes into. What needs the whole file (undeclared upstreams, ambiguous routes) it can't
-// say: a file that the schema accepts may still have mistakes, but it refuses none that Parse accepts.
+// Schema returns the JSON Schema (draft 2020-12) of the configuration file, indented, for editors and CI. It is
+// generated from the types that Parse decodes into. It can't check what needs the whole file (undeclared upstreams,
+// ambiguous routes): a file that matches the schema may still have mistakes, but every file that Parse accepts matches.
 func Schema() []byte {
 	g := &generator{defs: members[*schema]{}}
 	root := g.object(reflect.TypeFor[node.Config](), reflect.ValueOf(node.Default()))
@@ -29,7 +29,7 @@ func Schema() []byte {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(root); err != nil {
-		panic(fmt.Sprintf("config: schema: %v", err)) // the types don't fit the schema: a test would have shown it
+		panic(fmt.Sprintf("config: schema: %v", err)) // the types don't fit the schema; a test would have found it
 	}
 	return b.Bytes()
 }
@@ -56,7 +56,7 @@ type schema struct {
 	Defs        members[*schema] `json:"$defs,omitempty"`
 }
 
-// members is a JSON object that keeps its order.
+// members is a JSON object with an order.
 type members[T any] []member[T]
 
 type member[T any] struct {
@@ -64,7 +64,7 @@ type member[T any] struct {
 	value T
 }
 
-// MarshalJSON writes the members in order.
+// MarshalJSON encodes the members in order.
 func (ms members[T]) MarshalJSON() ([]byte, error) {
 	b := []byte{'{'}
 	for i, m := range ms {
@@ -86,10 +86,10 @@ func (ms members[T]) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// generator walks the types as decoder does and keeps the named ones as definitions.
+// generator walks the types like decoder and stores named types as definitions.
 type generator struct{ defs members[*schema] }
 
-// define adds a definition unless it is there and gives a reference to it.
+// define adds a definition unless it exists, and returns a reference to it.
 func (g *generator) define(name string, s *schema) *schema {
 	for _, m := range g.defs {
 		if m.name == name {
@@ -102,11 +102,11 @@ func (g *generator) define(name string, s *schema) *schema {
 
 func reference(name string) *schema { return &schema{Ref: "#/$defs/" + name} }
 
-// of gives the schema of a type. defaults is the value that stands when the key is left out.
+// of returns the schema of a type. defaults is its value if the key is left out.
 func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	switch {
 	case t.Kind() == reflect.Pointer:
-		return g.of(t.Elem(), standard(t.Elem()))
+		return g.of(t.Elem(), defaultOf(t.Elem()))
 	case fieldsOf(t) != nil:
 		return g.structure(t, defaults)
 	case readsText(t):
@@ -120,7 +120,7 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	}
 	switch t.Kind() { //nolint:exhaustive // a configuration has no other kinds
 	case reflect.Map:
-		return &schema{Type: "object", Additional: g.of(t.Elem(), standard(t.Elem()))}
+		return &schema{Type: "object", Additional: g.of(t.Elem(), defaultOf(t.Elem()))}
 	case reflect.Slice:
 		return g.list(t)
 	case reflect.String:
@@ -130,13 +130,13 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 	case reflect.Int:
 		return &schema{OneOf: []*schema{{Type: "integer"}, reference("Variable")}}
 	default:
-		panic("config: no rule for " + t.String()) // a field of a new type in node
+		panic("config: no rule for " + t.String()) // node has a field of a new type
 	}
 }
 
-// list gives the schema of a list; where one element may stand for it, of both forms.
+// list returns the schema of a list; of both forms, if a single element may be written instead.
 func (g *generator) list(t reflect.Type) *schema {
-	item := func() *schema { return g.of(t.Elem(), standard(t.Elem())) }
+	item := func() *schema { return g.of(t.Elem(), defaultOf(t.Elem())) }
 	list := &schema{Type: "array", Items: item()}
 	switch {
 	case !takesOne(t) && !takesOneText(t):
@@ -151,7 +151,8 @@ func (g *generator) list(t reflect.Type) *schema {
 	return &schema{OneOf: append(one.OneOf, list)}
 }
 
-// structure gives a reference to a struct's definition; one with a short form may be written in either form.
+// structure returns a reference to the definition of a struct. A struct with a short form may be written in either
+// form.
 func (g *generator) structure(t reflect.Type, defaults reflect.Value) *schema {
 	object := g.define(t.Name(), g.object(t, defaults))
 	if !readsText(t) {
@@ -164,13 +165,13 @@ func (g *generator) structure(t reflect.Type, defaults reflect.Value) *schema {
 	return &schema{OneOf: forms}
 }
 
-// short gives the schema of a struct's short form: one of its own, or that of the field that it sets.
+// short returns the schema of a struct's short form: its own, or that of the field that it sets.
 func (g *generator) short(t reflect.Type) *schema {
-	if _, ok := texts[t]; ok {
+	if _, ok := textRules[t]; ok {
 		return g.define(t.Name()+"Text", textSchema(t))
 	}
 	field := t.Field(shortField(fieldsOf(t)).index).Type
-	return g.of(field, standard(field))
+	return g.of(field, defaultOf(field))
 }
 
 func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
@@ -196,7 +197,7 @@ func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
 }
 
 func textSchema(t reflect.Type) *schema {
-	rule := texts[t]
+	rule := textRules[t]
 	s := &schema{
 		Type: "string", Description: strings.ToUpper(rule.want[:1]) + rule.want[1:] + ".",
 		Examples: rule.examples,
@@ -209,7 +210,7 @@ func textSchema(t reflect.Type) *schema {
 	return s
 }
 
-// jsonValue gives a default as the file would write it.
+// jsonValue returns a default as it is written in a file.
 func jsonValue(v reflect.Value) any {
 	if d, ok := reflect.TypeAssert[node.Duration](v); ok {
 		return shortDuration(d)

@@ -36,7 +36,7 @@ func compileSchema(tb testing.TB) *jsonschema.Schema {
 
 func TestSchemaGolden(t *testing.T) { golden(t, "testdata/schema.json", string(config.Schema())) }
 
-// needsWholeFile lists the mistakes that a schema can't or needn't know: those between places, those of names and
+// needsWholeFile lists the mistakes that a schema can't or needn't find: those between values, those of names and
 // ranges, and those of YAML itself.
 var needsWholeFile = []string{
 	"address_ipv6_bare", "address_port_range", "admin_open", "duplicate_upstream", "duration_zero", "expose_name",
@@ -60,7 +60,7 @@ var needsWholeFile = []string{
 	"limit_skip", "limit_use", "member_calls", "port_twice", "target_itself", "zero_is_none",
 }
 
-// TestSchemaRefuses checks that an editor with the schema shows the mistakes of structure and type.
+// TestSchemaRefuses checks that the schema finds mistakes of structure and type.
 func TestSchemaRefuses(t *testing.T) {
 	schema := compileSchema(t)
 	files, err := filepath.Glob("testdata/mistakes/*.yaml")
@@ -75,7 +75,7 @@ func TestSchemaRefuses(t *testing.T) {
 		}
 		v, ok := decodable(read(t, file))
 		if !ok {
-			continue // no YAML, or with a repeated key
+			continue // not YAML, or with a repeated key
 		}
 		if schema.Validate(v) == nil && !strings.Contains(string(read(t, strings.TrimSuffix(file, ".yaml")+".want")),
 			"not allowed") {
@@ -88,14 +88,14 @@ func TestSchemaRefuses(t *testing.T) {
 	}
 }
 
-// TestSchemaRefusesUnknownKeys adds a key to every object of a file that has them all.
+// TestSchemaRefusesUnknownKeys adds a key to every object of a file that has all of them.
 func TestSchemaRefusesUnknownKeys(t *testing.T) {
 	schema := compileSchema(t)
 	root := plain(t, read(t, "testdata/good/every_key.yaml"))
-	free := []string{"upstreams", "limits", "headers", "set", "add"} // names are the user's there
+	free := []string{"upstreams", "limits", "headers", "set", "add"} // users choose the names in these
 	var visit func(at string, v any)
 	visit = func(at string, v any) {
-		if at == "fallback" || at == "body" { // these are any value
+		if at == "fallback" || at == "body" { // these may have any value
 			return
 		}
 		switch v := v.(type) {
@@ -145,7 +145,7 @@ func TestSchemaDescribesEveryKey(t *testing.T) {
 	}
 }
 
-// TestSchemaExamples checks that the examples that an editor offers are accepted.
+// TestSchemaExamples checks that the schema's examples are accepted.
 func TestSchemaExamples(t *testing.T) {
 	var doc struct {
 		Defs map[string]struct {

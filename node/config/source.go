@@ -5,9 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// clean checks the bytes of a file and makes what YAML is picky about harmless: the byte order mark, and the tabs that
-// JSON may be indented with. Positions stay as they are. It gives nil after a mistake.
-func clean(r *report, data []byte) []byte {
+// checkBytes checks the bytes of a file, and replaces what YAML doesn't accept: the byte order mark, and tabs that
+// indent JSON. Positions don't change. It returns nil after a mistake.
+func checkBytes(r *report, data []byte) []byte {
 	start := position{1, 1}
 	switch {
 	case len(data) > MaxFile:
@@ -28,7 +28,7 @@ func clean(r *report, data []byte) []byte {
 	return data
 }
 
-// invalidByte gives the index of the first byte that isn't UTF-8 text, or -1.
+// invalidByte returns the index of the first byte that isn't UTF-8 text, or -1.
 func invalidByte(data []byte) int {
 	for i := 0; i < len(data); {
 		c, n := utf8.DecodeRune(data[i:])
@@ -46,7 +46,7 @@ func positionOf(data []byte, at int) position {
 	return position{line: bytes.Count(before, []byte("\n")) + 1, col: utf8.RuneCount(line) + 1}
 }
 
-// blankTabs replaces the tabs outside quotes by spaces.
+// blankTabs replaces tabs outside quotes by spaces.
 func blankTabs(data []byte) []byte {
 	out := bytes.Clone(data)
 	var quote byte

@@ -10,37 +10,37 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// syntaxError is what the parser's errors offer.
+// syntaxError is the interface of the parser's errors.
 type syntaxError interface {
 	error
 	GetMessage() string
 	GetToken() *token.Token
 }
 
-// reportSyntax reports the one syntax error at which the parser stops, with a hint taken from the text at its place. It
-// is silent about a line that guard has complained about: that is the cause.
+// reportSyntax reports the syntax error at which the parser stopped, with a hint from the text there. It reports
+// nothing if checkTokens has reported the line already: that is the cause.
 func reportSyntax(r *report, data []byte, err error) {
 	var e syntaxError
 	if !errors.As(err, &e) || e.GetToken() == nil {
 		r.add(position{1, 1}, nil, "not YAML: the parser stopped without naming a place")
 		return
 	}
-	pos := at(e.GetToken())
+	pos := tokenPosition(e.GetToken())
 	if slices.ContainsFunc(r.mistakes, func(m Mistake) bool { return m.Line == pos.line }) {
 		return
 	}
-	if hint := syntaxHint(data, pos); hint != "" {
+	if hint := explainSyntax(data, pos); hint != "" {
 		r.add(pos, nil, "not YAML: %s", hint)
 		return
 	}
 	r.add(pos, nil, "not YAML: %s; check the indentation, the quotes and the brackets here", e.GetMessage())
 }
 
-// secondColon matches a plain text that is followed by a colon, as keys are.
+// secondColon matches a plain text followed by a colon, like a key.
 var secondColon = regexp.MustCompile(`^[^"'\[\]{},#:]+:( |$)`)
 
-// syntaxHint explains the usual slips by looking at the file itself.
-func syntaxHint(data []byte, pos position) string {
+// explainSyntax explains common mistakes from the text of the file.
+func explainSyntax(data []byte, pos position) string {
 	lines := bytes.Split(data, []byte("\n"))
 	if pos.line < 1 || pos.line > len(lines) {
 		return ""

@@ -11,17 +11,17 @@ const (
 	windowPattern   = `day|month|s|m|h|` + durationPattern
 )
 
-// textRule describes a type that is written as text, for messages and for the schema. The pattern is what an editor can
-// check while typing: it accepts all that the type does, and a bit more.
+// textRule describes a type that is written as text, for messages and the schema. The pattern is what an editor can
+// check while typing: it matches every valid text, and some invalid ones.
 type textRule struct {
 	want     string // completes "expected ..."
-	pattern  string // of the whole text; "" if enum says it all
+	pattern  string // matches the whole text; "" if enum is enough
 	enum     []string
 	examples []string
 }
 
-// texts has a rule for each text type of the configuration; Schema panics without, which its test would show.
-var texts = map[reflect.Type]textRule{
+// textRules has a rule for each text type of the configuration. Schema panics without one, which its test would find.
+var textRules = map[reflect.Type]textRule{
 	reflect.TypeFor[node.Duration](): {
 		want:     "a duration such as 10s",
 		pattern:  durationPattern,

@@ -9,10 +9,10 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// kind is the kind of a value as the file writes it.
+// kind is the kind of a value in the file.
 type kind string
 
-// The kinds, in the words of the messages.
+// The kinds, as they appear in messages.
 const (
 	kindNothing kind = "nothing"
 	kindBool    kind = "true or false"
@@ -20,10 +20,10 @@ const (
 	kindText    kind = "a text"
 	kindList    kind = "a list"
 	kindMapping kind = "a mapping"
-	kindRefused kind = "refused" // reported by guard
+	kindRefused kind = "refused" // reported by checkTokens
 )
 
-// value is a value of the file with its place: the part of YAML that a configuration may use.
+// value is a value of the file with its position. It covers the part of YAML that a configuration may use.
 type value struct {
 	kind    kind
 	pos     position
@@ -31,10 +31,10 @@ type value struct {
 	quoted  bool
 	items   []*value       // of a list
 	entries []entry        // of a mapping, repeated keys included
-	index   map[string]int // of entries by key, made by entryAt
+	index   map[string]int // index of entries by key, built by entryAt
 }
 
-// entry is one key of a mapping with its value. first is the position of the same key's first use, if this isn't it.
+// entry is a key of a mapping with its value. If the key is repeated, first is the position of its first use.
 type entry struct {
 	key   string
 	pos   position
@@ -42,9 +42,9 @@ type entry struct {
 	first *position
 }
 
-// readTree parses the file. It gives nil when there is nothing to decode, after having reported why.
+// readTree parses the file. It returns nil if there is nothing to decode, and reports why.
 func readTree(r *report, data []byte) *value {
-	if data = clean(r, data); data == nil && len(r.mistakes) > 0 {
+	if data = checkBytes(r, data); data == nil && len(r.mistakes) > 0 {
 		return nil
 	}
 	body, ok := parseBody(r, data)
@@ -58,16 +58,16 @@ func readTree(r *report, data []byte) *value {
 	return convert(r, body)
 }
 
-// parseBody gives the first document of the file, nil if that is empty.
+// parseBody returns the first document of the file; nil if that is empty.
 func parseBody(r *report, data []byte) (body ast.Node, ok bool) {
-	defer func() { // the parser has panicked on garbage in the past, and a reload must survive any file
+	defer func() { // the parser has panicked on invalid input in the past, and a reload must survive any file
 		if p := recover(); p != nil {
 			r.add(position{1, 1}, nil, "the file is no YAML: the parser gave up on it")
 			body, ok = nil, false
 		}
 	}()
 	tokens := repair(lexer.Tokenize(string(data)))
-	if !guard(r, tokens) {
+	if !checkTokens(r, tokens) {
 		return nil, false
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -80,7 +80,8 @@ func parseBody(r *report, data []byte) (body ast.Node, ok bool) {
 			continue
 		}
 		if body != nil {
-			r.add(at(doc.Start), nil, "a second document begins here: a configuration is one document; remove the ---")
+			r.add(tokenPosition(doc.Start), nil, "a second document begins here: a configuration is one document; "+
+				"remove the ---")
 			break
 		}
 		body = doc.Body
@@ -88,9 +89,9 @@ func parseBody(r *report, data []byte) (body ast.Node, ok bool) {
 	return body, true
 }
 
-// convert copies the parser's tree into ours.
+// convert converts the parser's tree.
 func convert(r *report, n ast.Node) *value {
-	v := &value{kind: kindRefused, pos: at(n.GetToken())}
+	v := &value{kind: kindRefused, pos: tokenPosition(n.GetToken())}
 	switch n := n.(type) {
 	case *ast.NullNode:
 		v.kind = kindNothing
@@ -121,7 +122,7 @@ func convert(r *report, n ast.Node) *value {
 	return v
 }
 
-// mapping fills in the entries. The parser's own position of a mapping in block style is that of its first colon.
+// mapping adds the entries. For a mapping in block style, the parser returns the position of its first colon.
 func (v *value) mapping(r *report, values []*ast.MappingValueNode) {
 	v.kind = kindMapping
 	seen := make(map[string]position, len(values))
@@ -143,9 +144,9 @@ func (v *value) mapping(r *report, values []*ast.MappingValueNode) {
 	}
 }
 
-// keyOf gives the text of a key. Keys that guard refuses have none.
+// keyOf returns the text of a key. Keys that checkTokens refuses have none.
 func keyOf(key ast.MapKeyNode) (text string, pos position, ok bool) {
-	pos = at(key.GetToken())
+	pos = tokenPosition(key.GetToken())
 	switch k := key.(type) {
 	case *ast.StringNode:
 		return k.Value, pos, true

@@ -8,36 +8,35 @@ import (
 	"millrace/node"
 )
 
-// tried is keys that people know from other gateways: what to do instead, and which key of the same mapping they stand
-// for, if there is one, so that this one isn't called missing as well.
-type tried struct {
-	keys    string // with spaces between them
-	instead string
-	key     string
+// foreignKey has keys that people know from other gateways, with what to do instead. If they stand for a key of the
+// same mapping, key names it, so that it isn't reported as missing.
+type foreignKey struct {
+	keys   string // separated by spaces
+	advice string
+	key    string
 }
 
-// triedKey finds what a key of a type of mapping is likely to be meant for.
-func triedKey(t reflect.Type, key string) (tried, bool) {
-	for _, entry := range triedKeys[t] {
+// findForeignKey returns the entry for a foreign key in a mapping of type t.
+func findForeignKey(t reflect.Type, key string) (foreignKey, bool) {
+	for _, entry := range foreignKeys[t] {
 		if strings.Contains(entry.keys, key) && slices.Contains(strings.Fields(entry.keys), key) {
 			return entry, true
 		}
 	}
-	return tried{}, false
+	return foreignKey{}, false
 }
 
-// triedKeys has the keys that people try, by the type of the mapping. None of them may be a key of the type: a test
-// looks.
-var triedKeys = map[reflect.Type][]tried{
-	reflect.TypeFor[node.Config]():   triedAtTop,
-	reflect.TypeFor[node.Edge]():     triedInEdge,
-	reflect.TypeFor[node.Admin]():    triedInAdmin,
-	reflect.TypeFor[node.Mesh]():     triedInMesh,
-	reflect.TypeFor[node.Cluster]():  triedInCluster,
-	reflect.TypeFor[node.Upstream](): triedInUpstreams,
-	reflect.TypeFor[node.Route]():    triedInRoutes,
-	reflect.TypeFor[node.Match]():    triedInMatch,
-	reflect.TypeFor[node.Cache]():    triedInCache,
+// foreignKeys are the foreign keys by the type of the mapping. A test checks that none of them is a key of the type.
+var foreignKeys = map[reflect.Type][]foreignKey{
+	reflect.TypeFor[node.Config]():   foreignAtTop,
+	reflect.TypeFor[node.Edge]():     foreignInEdge,
+	reflect.TypeFor[node.Admin]():    foreignInAdmin,
+	reflect.TypeFor[node.Mesh]():     foreignInMesh,
+	reflect.TypeFor[node.Cluster]():  foreignInCluster,
+	reflect.TypeFor[node.Upstream](): foreignInUpstreams,
+	reflect.TypeFor[node.Route]():    foreignInRoutes,
+	reflect.TypeFor[node.Match]():    foreignInMatch,
+	reflect.TypeFor[node.Cache]():    foreignInCache,
 }
 
 const (
@@ -65,132 +64,132 @@ const (
 	logLevel   = "the level is a flag, run --log-level; edge: {access_log: true} logs each request"
 )
 
-var triedAtTop = []tried{
-	{keys: "auth authentication jwt oidc", instead: noAuth},
-	{keys: "tls ssl acme letsencrypt certificates", instead: noTLS},
-	{keys: "cors", instead: noCORS},
-	{keys: "static root files sites site", instead: noFiles},
-	{keys: "listen server servers http listeners entrypoints", instead: "one address serves HTTP clients: write " +
+var foreignAtTop = []foreignKey{
+	{keys: "auth authentication jwt oidc", advice: noAuth},
+	{keys: "tls ssl acme letsencrypt certificates", advice: noTLS},
+	{keys: "cors", advice: noCORS},
+	{keys: "static root files sites site", advice: noFiles},
+	{keys: "listen server servers http listeners entrypoints", advice: "one address serves HTTP clients: write " +
 		"edge: {listen: ...}"},
-	{keys: "port", instead: `write edge: {listen: ":80"} with the port`},
-	{keys: "expose", instead: "write edge: {expose: ...}"},
-	{keys: "trusted_proxies", instead: "write edge: {trusted_proxies: ...}"},
-	{keys: "timeout", instead: "write edge: {timeout: ...}"},
-	{keys: "access_log", instead: "write edge: {access_log: true}"},
-	{keys: "services", instead: "a service isn't declared: whoever subscribes to http.NAME serves it; " +
+	{keys: "port", advice: `write edge: {listen: ":80"} with the port`},
+	{keys: "expose", advice: "write edge: {expose: ...}"},
+	{keys: "trusted_proxies", advice: "write edge: {trusted_proxies: ...}"},
+	{keys: "timeout", advice: "write edge: {timeout: ...}"},
+	{keys: "access_log", advice: "write edge: {access_log: true}"},
+	{keys: "services", advice: "a service isn't declared: whoever subscribes to http.NAME serves it; " +
 		"write to: service:NAME in a route, or edge: {expose: [NAME]}"},
-	{keys: "cluster", instead: "write mesh: {cluster: ...}"},
-	{keys: "nats", instead: "write mesh: {url: ...} for an existing server, or mesh: {listen: ...} for the embedded " +
+	{keys: "cluster", advice: "write mesh: {cluster: ...}"},
+	{keys: "nats", advice: "write mesh: {url: ...} for an existing server, or mesh: {listen: ...} for the embedded " +
 		"one"},
-	{keys: "rate_limit rate_limits ratelimit", instead: "write limits: {NAME: 100/15m}, or limit: 100/15m in a route"},
-	{keys: "rules locations", instead: "write routes"},
-	{keys: "backends clusters", instead: "write upstreams"},
-	{keys: "middlewares middleware plugins filters", instead: inRoute},
-	{keys: "log logging logs", instead: logLevel},
-	{keys: "metrics prometheus", instead: "the admin API serves them at /metrics: see admin.listen"},
+	{keys: "rate_limit rate_limits ratelimit", advice: "write limits: {NAME: 100/15m}, or limit: 100/15m in a route"},
+	{keys: "rules locations", advice: "write routes"},
+	{keys: "backends clusters", advice: "write upstreams"},
+	{keys: "middlewares middleware plugins filters", advice: inRoute},
+	{keys: "log logging logs", advice: logLevel},
+	{keys: "metrics prometheus", advice: "the admin API serves them at /metrics: see admin.listen"},
 }
 
-var triedInEdge = []tried{
-	{keys: "auth", instead: noAuth},
-	{keys: "tls ssl cert certificate certs acme https", instead: noTLS},
-	{keys: "http2 h2 http3 h3 quic", instead: noHTTP},
-	{keys: "cors", instead: noCORS},
-	{keys: "static root files", instead: noFiles},
+var foreignInEdge = []foreignKey{
+	{keys: "auth", advice: noAuth},
+	{keys: "tls ssl cert certificate certs acme https", advice: noTLS},
+	{keys: "http2 h2 http3 h3 quic", advice: noHTTP},
+	{keys: "cors", advice: noCORS},
+	{keys: "static root files", advice: noFiles},
 	{
 		keys: "proxy_protocol",
-		instead: "the PROXY protocol isn't there yet: let the proxy in front send X-Forwarded-For, " +
+		advice: "the PROXY protocol isn't there yet: let the proxy in front send X-Forwarded-For, " +
 			"and list it in edge.trusted_proxies",
 	},
-	{keys: "port", instead: `write listen: ":80" with the port`, key: "listen"},
-	{keys: "address addr host", instead: "write listen: 127.0.0.1:8080", key: "listen"},
-	{keys: "headers", instead: "write rewrite: {response: {set: ...}} in a route to set it"},
-	{keys: "limit rate_limit", instead: "write limit: 100/15m in a route"},
-	{keys: "cache", instead: "write cache: true in a route; the cache's size stands in cache: {memory: ..., disk: " +
+	{keys: "port", advice: `write listen: ":80" with the port`, key: "listen"},
+	{keys: "address addr host", advice: "write listen: 127.0.0.1:8080", key: "listen"},
+	{keys: "headers", advice: "write rewrite: {response: {set: ...}} in a route to set it"},
+	{keys: "limit rate_limit", advice: "write limit: 100/15m in a route"},
+	{keys: "cache", advice: "write cache: true in a route; the cache's size stands in cache: {memory: ..., disk: " +
 		"...} at the top level"},
-	{keys: "compress gzip", instead: "write cache: {compress: true} in a route"},
-	{keys: "keepalive_timeout keep_alive", instead: "write idle_timeout"},
+	{keys: "compress gzip", advice: "write cache: {compress: true} in a route"},
+	{keys: "keepalive_timeout keep_alive", advice: "write idle_timeout"},
 }
 
-var triedInAdmin = []tried{
-	{keys: "tls ssl", instead: "TLS isn't there yet: keep admin.listen on 127.0.0.1 or on a private network"},
-	{keys: "auth user username password key", instead: adminToken},
-	{keys: "port", instead: `write listen: "127.0.0.1:8081" with the port`},
+var foreignInAdmin = []foreignKey{
+	{keys: "tls ssl", advice: "TLS isn't there yet: keep admin.listen on 127.0.0.1 or on a private network"},
+	{keys: "auth user username password key", advice: adminToken},
+	{keys: "port", advice: `write listen: "127.0.0.1:8081" with the port`},
 }
 
-var triedInMesh = []tried{
-	{keys: "tls ssl", instead: "TLS isn't there yet: keep the network of the mesh private"},
-	{keys: "auth user username password credentials", instead: "write token, the same for all members"},
-	{keys: "port", instead: `write listen: "127.0.0.1:4222" with the port`},
-	{keys: "peers routes nodes", instead: "write cluster: {peers: ...}"},
-	{keys: "servers", instead: "write url for an existing NATS server, or cluster: {peers: ...} for other nodes"},
+var foreignInMesh = []foreignKey{
+	{keys: "tls ssl", advice: "TLS isn't there yet: keep the network of the mesh private"},
+	{keys: "auth user username password credentials", advice: "write token, the same for all members"},
+	{keys: "port", advice: `write listen: "127.0.0.1:4222" with the port`},
+	{keys: "peers routes nodes", advice: "write cluster: {peers: ...}"},
+	{keys: "servers", advice: "write url for an existing NATS server, or cluster: {peers: ...} for other nodes"},
 }
 
-var triedInCluster = []tried{
-	{keys: "tls ssl", instead: "TLS isn't there yet: keep the network between the nodes private"},
-	{keys: "port", instead: `write listen: "0.0.0.0:6222" with the port`},
-	{keys: "nodes routes servers members", instead: "write peers", key: "peers"},
+var foreignInCluster = []foreignKey{
+	{keys: "tls ssl", advice: "TLS isn't there yet: keep the network between the nodes private"},
+	{keys: "port", advice: `write listen: "0.0.0.0:6222" with the port`},
+	{keys: "nodes routes servers members", advice: "write peers", key: "peers"},
 }
 
-var triedInUpstreams = []tried{
-	{keys: "url urls target servers server hosts address port", instead: oneTarget, key: "targets"},
-	{keys: "host", instead: oneTarget + ", and rewrite: {host: ...} in the route for another Host", key: "targets"},
-	{keys: "path", instead: `requests keep their path: write rewrite: {path: "/v2/{*}"} in the route for another`},
-	{keys: "tls ssl", instead: "write the targets with https://: their certificates are checked against the system's"},
-	{keys: "auth", instead: `write rewrite: {request: {set: {Authorization: "${SECRET}"}}} in the route`},
-	{keys: "headers", instead: "write rewrite: {request: {set: ...}} in the route"},
-	{keys: "rewrite cache", instead: "write it in the route"},
-	{keys: "limit", instead: "write it in the route; concurrency: {max: ...} bounds the requests at one target"},
-	{keys: "strategy algorithm policy load_balancing lb", instead: balanceIs},
-	{keys: "sticky session", instead: "write balance: hash:cookie:NAME"},
-	{keys: "retries", instead: "write retry: {tries: 3}"},
-	{keys: "circuit_breaker outlier_detection", instead: "write eject: {failures: 3}"},
-	{keys: "health_check healthcheck health_checks", instead: "write health: {path: /healthz}"},
-	{keys: "max_connections", instead: "write concurrency: {max: ...}: each request at a target has a connection of " +
+var foreignInUpstreams = []foreignKey{
+	{keys: "url urls target servers server hosts address port", advice: oneTarget, key: "targets"},
+	{keys: "host", advice: oneTarget + ", and rewrite: {host: ...} in the route for another Host", key: "targets"},
+	{keys: "path", advice: `requests keep their path: write rewrite: {path: "/v2/{*}"} in the route for another`},
+	{keys: "tls ssl", advice: "write the targets with https://: their certificates are checked against the system's"},
+	{keys: "auth", advice: `write rewrite: {request: {set: {Authorization: "${SECRET}"}}} in the route`},
+	{keys: "headers", advice: "write rewrite: {request: {set: ...}} in the route"},
+	{keys: "rewrite cache", advice: "write it in the route"},
+	{keys: "limit", advice: "write it in the route; concurrency: {max: ...} bounds the requests at one target"},
+	{keys: "strategy algorithm policy load_balancing lb", advice: balanceIs},
+	{keys: "sticky session", advice: "write balance: hash:cookie:NAME"},
+	{keys: "retries", advice: "write retry: {tries: 3}"},
+	{keys: "circuit_breaker outlier_detection", advice: "write eject: {failures: 3}"},
+	{keys: "health_check healthcheck health_checks", advice: "write health: {path: /healthz}"},
+	{keys: "max_connections", advice: "write concurrency: {max: ...}: each request at a target has a connection of " +
 		"its own"},
-	{keys: "keepalive", instead: "leave it out: connections are kept and used again"},
-	{keys: "discovery", instead: "leave it out: each address of a target's host name is looked up, every resolve"},
+	{keys: "keepalive", advice: "leave it out: connections are kept and used again"},
+	{keys: "discovery", advice: "leave it out: each address of a target's host name is looked up, every resolve"},
 }
 
-var triedInRoutes = []tried{
-	{keys: "headers header", instead: fieldOfBoth},
-	{keys: "auth", instead: noAuth},
-	{keys: "tls ssl", instead: noTLS},
-	{keys: "cors", instead: noCORS},
-	{keys: "static root files site index try_files", instead: noFiles, key: "to"},
-	{keys: "upstream backend", instead: "write to: upstream:NAME", key: "to"},
-	{keys: "service", instead: "write to: service:NAME", key: "to"},
-	{keys: "subject", instead: `write to: "nats:SUBJECT"`, key: "to"},
-	{keys: "target", instead: "write to: upstream:NAME, to: service:NAME or to: nats:SUBJECT", key: "to"},
-	{keys: "proxy proxy_pass", instead: "write to: upstream:NAME, and the URL in targets of that upstream", key: "to"},
-	{keys: "url", instead: "write path, and host if only one counts"},
-	{keys: "uri location", instead: "write path", key: "path"},
-	{keys: "prefix", instead: "write path: /prefix/*", key: "path"},
-	{keys: "strip_prefix strip_path", instead: stripIs},
-	{keys: "query", instead: "match has headers, and no query yet; rewrite: {query: ...} changes it"},
-	{keys: "cookies", instead: "match has headers, and no cookies yet"},
-	{keys: "rate_limit ratelimit", instead: "write limit: 100/15m", key: "limit"},
-	{keys: "retry health balance eject concurrency", instead: ofUpstream},
-	{keys: "retries", instead: "write retry: {tries: ...} in upstreams.NAME: a retry is the upstream's"},
-	{keys: "priority order", instead: narrowWins},
-	{keys: "compress gzip", instead: "write cache: {compress: true}"},
-	{keys: "websocket websockets", instead: "leave it out: WebSockets pass to services and upstreams as they come"},
-	{keys: "status", instead: "write respond: {status: ...}", key: "to"},
-	{keys: "body", instead: "write respond: {body: ...}", key: "to"},
-	{keys: "calls", instead: "write gather: {calls: ...}", key: "to"},
-	{keys: "middlewares middleware plugins filters", instead: inRoute},
+var foreignInRoutes = []foreignKey{
+	{keys: "headers header", advice: fieldOfBoth},
+	{keys: "auth", advice: noAuth},
+	{keys: "tls ssl", advice: noTLS},
+	{keys: "cors", advice: noCORS},
+	{keys: "static root files site index try_files", advice: noFiles, key: "to"},
+	{keys: "upstream backend", advice: "write to: upstream:NAME", key: "to"},
+	{keys: "service", advice: "write to: service:NAME", key: "to"},
+	{keys: "subject", advice: `write to: "nats:SUBJECT"`, key: "to"},
+	{keys: "target", advice: "write to: upstream:NAME, to: service:NAME or to: nats:SUBJECT", key: "to"},
+	{keys: "proxy proxy_pass", advice: "write to: upstream:NAME, and the URL in targets of that upstream", key: "to"},
+	{keys: "url", advice: "write path, and host if only one counts"},
+	{keys: "uri location", advice: "write path", key: "path"},
+	{keys: "prefix", advice: "write path: /prefix/*", key: "path"},
+	{keys: "strip_prefix strip_path", advice: stripIs},
+	{keys: "query", advice: "match has headers, and no query yet; rewrite: {query: ...} changes it"},
+	{keys: "cookies", advice: "match has headers, and no cookies yet"},
+	{keys: "rate_limit ratelimit", advice: "write limit: 100/15m", key: "limit"},
+	{keys: "retry health balance eject concurrency", advice: ofUpstream},
+	{keys: "retries", advice: "write retry: {tries: ...} in upstreams.NAME: a retry is the upstream's"},
+	{keys: "priority order", advice: narrowWins},
+	{keys: "compress gzip", advice: "write cache: {compress: true}"},
+	{keys: "websocket websockets", advice: "leave it out: WebSockets pass to services and upstreams as they come"},
+	{keys: "status", advice: "write respond: {status: ...}", key: "to"},
+	{keys: "body", advice: "write respond: {body: ...}", key: "to"},
+	{keys: "calls", advice: "write gather: {calls: ...}", key: "to"},
+	{keys: "middlewares middleware plugins filters", advice: inRoute},
 }
 
-var triedInMatch = []tried{
-	{keys: "host hosts path method methods", instead: besideIs},
-	{keys: "query", instead: "match has headers and nothing else yet: " + besideIs},
-	{keys: "cookies cookie", instead: "match has headers and nothing else yet"},
+var foreignInMatch = []foreignKey{
+	{keys: "host hosts path method methods", advice: besideIs},
+	{keys: "query", advice: "match has headers and nothing else yet: " + besideIs},
+	{keys: "cookies cookie", advice: "match has headers and nothing else yet"},
 }
 
-var triedInCache = []tried{
-	{keys: "max_age expires duration time", instead: "write ttl"},
-	{keys: "enabled", instead: "write on"},
-	{keys: "size", instead: "write max_object for the largest body, or cache: {memory: ..., disk: ...} at the top " +
+var foreignInCache = []foreignKey{
+	{keys: "max_age expires duration time", advice: "write ttl"},
+	{keys: "enabled", advice: "write on"},
+	{keys: "size", advice: "write max_object for the largest body, or cache: {memory: ..., disk: ...} at the top " +
 		"level"},
-	{keys: "vary_by headers", instead: "write key: [header:NAME] for fields that count beside the URL"},
-	{keys: "ignore", instead: "write query: {drop: [NAME]}"},
+	{keys: "vary_by headers", advice: "write key: [header:NAME] for fields that count beside the URL"},
+	{keys: "ignore", advice: "write query: {drop: [NAME]}"},
 }

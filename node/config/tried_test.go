@@ -10,9 +10,9 @@ import (
 	"millrace/node/config"
 )
 
-// TestTriedKeys writes keys that people know from other gateways. Each is refused with what to do instead, and never
-// with the name of a key that only looks like it.
-func TestTriedKeys(t *testing.T) {
+// TestForeignKeysAreExplained writes keys that people know from other gateways. Each is refused with what to do
+// instead, and never with the name of a key that only looks similar.
+func TestForeignKeysAreExplained(t *testing.T) {
 	const up = "upstreams: {api: {targets: [http://127.0.0.1:3000]}}\n"
 	route := func(key string) string { return up + "routes:\n  - {path: /a, to: upstream:api, " + key + "}" }
 	for _, tc := range []struct{ file, want string }{
@@ -73,9 +73,9 @@ func TestTriedKeys(t *testing.T) {
 	}
 }
 
-// A key that came to be needs its hint no more.
-func TestTriedKeysAreNoKeys(t *testing.T) {
-	config.TriedKeys(func(of reflect.Type, key string, have []string) {
+// Foreign keys aren't keys of the type.
+func TestForeignKeysAreNoKeys(t *testing.T) {
+	config.ForeignKeys(func(of reflect.Type, key string, have []string) {
 		if len(have) == 0 || slices.Contains(have, key) {
 			t.Errorf("%s: %s has a hint, beside the keys %q", of, key, have)
 		}

@@ -8,7 +8,7 @@ import (
 	"millrace/node/config"
 )
 
-// TestWarnings compares the warnings about every file in testdata/warnings with its .want.
+// TestWarnings compares the warnings for every file in testdata/warnings with its .want file.
 func TestWarnings(t *testing.T) {
 	files, err := filepath.Glob("testdata/warnings/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -33,7 +33,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// TestGoodHasNoWarnings reads the files that show how it is done.
+// TestGoodHasNoWarnings checks that the example files have no warnings.
 func TestGoodHasNoWarnings(t *testing.T) {
 	for name, value := range map[string]string{
 		"HOST": "127.0.0.1", "NAME": "hello", "MAX": "12", "NUMBER": "10",

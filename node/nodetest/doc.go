@@ -1,4 +1,4 @@
-// Package nodetest has what the tests of every package need: Eventually, which waits for what other goroutines or
-// processes make true; a log that nobody reads and an output that can be read while it grows; free ports; a listener
-// that hands out its connections; and the goroutines that leak checks must overlook.
+// Package nodetest has helpers for the tests of every package: Eventually, which waits for a condition; a log that is
+// discarded, and an output that can be read while it is written; free ports; a listener that passes its connections on;
+// and the goroutines that leak checks must ignore.
 package nodetest

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// patience is how long Eventually waits: far beyond what any condition needs on a busy machine.
+// patience is how long Eventually waits: far longer than any condition takes on a busy machine.
 const patience = 30 * time.Second
 
-// Eventually waits for cond, which other goroutines or processes make true, and ends the test if it never does.
+// Eventually waits until cond returns true, and ends the test if it never does.
 func Eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	deadline := time.NewTimer(patience)

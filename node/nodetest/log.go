@@ -2,5 +2,5 @@ package nodetest
 
 import "log/slog"
 
-// Discard is a logger that nobody reads.
+// Discard returns a logger that discards everything.
 func Discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

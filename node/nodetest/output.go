@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Output is what a log or a process has written so far. Tests read it while it grows: it is safe for concurrent use,
-// and its zero value is ready.
+// Output is the output of a log or process so far. Tests read it while it is written: it is safe for concurrent use.
+// The zero value is empty.
 type Output struct {
 	mu   sync.Mutex // guards text
 	text strings.Builder
@@ -19,7 +19,7 @@ func (o *Output) Write(b []byte) (int, error) {
 	return o.text.Write(b)
 }
 
-// String gives all that was written.
+// String returns all that was written.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// FreePorts gives addresses on loopback that nobody listens on, for tests of clusters, whose members must know each
-// other's addresses before they start. They aren't of those that the system gives to connections and to listeners
-// without a port of their own, who might take one meanwhile.
+// FreePorts returns unused addresses on loopback, for tests of clusters whose nodes must know each other's addresses
+// before they start. They are outside the range from which the system assigns ports, so nobody else takes one
+// meanwhile.
 func FreePorts(tb testing.TB, n int) []string {
 	tb.Helper()
 	out, err := FindPorts(n)
@@ -20,7 +20,7 @@ func FreePorts(tb testing.TB, n int) []string {
 	return out
 }
 
-// FindPorts is FreePorts for those who have no testing.TB.
+// FindPorts is FreePorts without a testing.TB.
 func FindPorts(n int) ([]string, error) {
 	const first, last, tries = 12_000, 32_000, 1000
 	var out []string
@@ -28,9 +28,9 @@ func FindPorts(n int) ([]string, error) {
 		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)) //nolint:gosec // G404: any will do
 		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 		if err != nil {
-			continue // somebody has it
+			continue // the port is in use
 		}
-		defer l.Close() // all are held until all are known
+		defer l.Close() // all stay open until all are found
 		if out = append(out, addr); len(out) == n {
 			return out, nil
 		}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Serve listens on loopback and hands each connection to serve, which has it for itself until it returns; then it is
-// closed. The listener ends with the test, which waits for all calls of serve.
+// Serve listens on loopback and calls serve with each connection, which it closes when serve returns. At its end the
+// test closes the listener and waits for all calls of serve.
 func Serve(tb testing.TB, serve func(net.Conn)) (addr string) {
 	tb.Helper()
 	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")

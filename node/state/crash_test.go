@@ -13,8 +13,8 @@ import (
 	"millrace/node/state"
 )
 
-// copyLive copies the file and its log, as they are now, to a new directory: what a kill would leave. It drops
-// this process's POSIX locks on them, which nobody else contends for here.
+// copyLive copies the file and its log as they are now to a new directory, as after a kill. It drops this process's
+// POSIX locks on them, which nobody else needs here.
 func copyLive(tb testing.TB, path string) string {
 	tb.Helper()
 	to := filepath.Join(tb.TempDir(), "node.db")
@@ -46,8 +46,8 @@ func TestCopyOfOpenFileWorks(t *testing.T) {
 	}
 }
 
-// A log whose last write was torn loses that write and nothing else.
-func TestTornLog(t *testing.T) {
+// If the last write of a log is incomplete, that write is lost and nothing else.
+func TestTornLogLosesOnlyItsLastWrite(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	record(t, s, "whole")
@@ -72,7 +72,7 @@ func TestTornLog(t *testing.T) {
 	}
 }
 
-// SQLite switches a new file to WAL under a rollback journal; a kill in that moment leaves both.
+// SQLite switches a new file to WAL under a rollback journal. A kill at that moment leaves both.
 func TestKilledWhileCreating(t *testing.T) {
 	path := newPath(t)
 	db := rawOpen(t, path)
@@ -98,14 +98,14 @@ func TestKilledWhileCreating(t *testing.T) {
 	}
 }
 
-// TestKilled kills a node while it writes, several times over, and counts what it acknowledged.
-func TestKilled(t *testing.T) {
+// TestKillLosesNothingAcknowledged kills a node several times while it writes, and counts the acknowledged events.
+func TestKillLosesNothingAcknowledged(t *testing.T) {
 	path := newPath(t)
 	var acked int
 	var id string
 	for round := range 3 {
 		acked += runAndKill(t, path, 20+7*round)
-		s := open(t, path) // the lock died with its holder
+		s := open(t, path) // the lock was released with its process
 		if s.SetAside() != "" || s.LostLog() != "" {
 			t.Fatalf("set aside %q, %q", s.SetAside(), s.LostLog())
 		}
@@ -118,12 +118,12 @@ func TestKilled(t *testing.T) {
 		if stored < acked {
 			t.Errorf("round %d: %d events stored, %d acknowledged", round, stored, acked)
 		}
-		acked = stored // the ones between the last line read and the kill
+		acked = stored // events acknowledged between the last line read and the kill
 		closeStore(t, s)
 	}
 }
 
-// runAndKill starts a child, kills it after so many acknowledged events and returns their number.
+// runAndKill starts a child process, kills it after that many acknowledged events and returns their number.
 func runAndKill(t *testing.T, path string, after int) int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -150,7 +150,7 @@ func runAndKill(t *testing.T, path string, after int) int {
 	return n
 }
 
-// recordForever is the child: a line on stdout for each event that is on disk.
+// recordForever is the child process. It prints a line for each event that is on disk.
 func recordForever(path string) {
 	ctx := context.Background()
 	s, err := state.New(state.Config{Path: path})
@@ -165,7 +165,7 @@ func recordForever(path string) {
 			panic(err)
 		}
 		if _, err := fmt.Fprintln(os.Stdout, n); err != nil {
-			return // the parent is gone
+			return // the parent process has exited
 		}
 	}
 }

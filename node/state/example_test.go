@@ -10,8 +10,8 @@ import (
 	"millrace/node/state"
 )
 
-// A node opens its state first of all, tells the operator if the old file had to be set aside, and falls back on
-// the last good configuration when the cluster can't give it one.
+// A node opens its state first, reports if the old file had to be set aside, and falls back on the last good
+// configuration if it gets none from the cluster.
 func Example() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "millrace")

@@ -1,4 +1,4 @@
 package state
 
-// LogLost reports whether a write-ahead log has lost what was acknowledged.
+// LogLost reports whether a write-ahead log has lost acknowledged commits.
 func LogLost(log []byte) bool { return walLost(log) }

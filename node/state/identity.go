@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Identity is who a node is. It prints and logs as its ID only; Key is a secret.
+// Identity identifies a node. It is printed and logged as its ID only; Key is a secret.
 type Identity struct {
 	// ID is unique among all nodes: 26 characters of [a-z2-7], usable as a NATS subject token.
 	ID string
@@ -43,12 +43,12 @@ func (s *Store) Identity(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("read identity: %w", err)
 	}
-	id.Key = ed25519.NewKeyFromSeed(seed) // the table's CHECK vouches for the length
+	id.Key = ed25519.NewKeyFromSeed(seed) // a CHECK of the table ensures the length
 	id.Created = fromMicros(created)
 	return id, nil
 }
 
-// ensureIdentity makes the identity of a file that has none, and reports whether it did.
+// ensureIdentity creates the identity of a file without one, and reports whether it did.
 func (s *Store) ensureIdentity(ctx context.Context, db *sql.DB) (made bool, err error) {
 	var n int
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM identity").Scan(&n); err != nil {

@@ -15,10 +15,10 @@ import (
 // journal that exists for a moment while a new database is switched to WAL.
 var sidecars = []string{"-wal", "-shm", "-journal"}
 
-// errCorrupt is the verdict of our own checks; SQLite has its codes for the same.
+// errCorrupt is returned by our own checks; SQLite has its own codes.
 var errCorrupt = errors.New("state file is corrupt")
 
-// isCorrupt reports whether err says that the bytes are wrong, as opposed to out of reach: SQLITE_BUSY,
+// isCorrupt reports whether err means that the content is wrong, rather than inaccessible: SQLITE_BUSY,
 // SQLITE_CANTOPEN, SQLITE_IOERR, SQLITE_FULL and the like must never cost a node its state.
 func isCorrupt(err error) bool {
 	if errors.Is(err, errCorrupt) {
@@ -28,27 +28,26 @@ func isCorrupt(err error) bool {
 	return ok && (serr.Code == sqlite3.ErrCorrupt || serr.Code == sqlite3.ErrNotADB)
 }
 
-// inspect checks the file without changing it: nil for an empty database or one of ours that is sound,
-// ErrForeign, ErrNewer, an error for which isCorrupt is true, or another.
+// inspect checks the file without changing it. It returns nil for an empty database or a valid one of ours; ErrForeign;
+// ErrNewer; an error for which isCorrupt is true; or another error.
 func inspect(ctx context.Context, path string) error {
 	size, wal, journal := length(path), length(path+"-wal"), length(path+"-journal")
 	switch {
 	case size == 0 && wal > 0:
-		// A database gets its log after its first page, so this one was cut to nothing, or only its log
-		// was copied. SQLite would delete the log without a word.
+		// A database gets its log after its first page, so this one was truncated, or only its log was copied. SQLite
+		// would silently delete the log.
 		return fmt.Errorf("%w: empty, with a write-ahead log", errCorrupt)
 	case size == 0:
 		return nil
 	case journal > 0:
-		// A creation that was killed half-way. Only a connection that may write can roll it back, which is also
-		// the first thing that any other program would do with a database that has such a journal.
+		// A creation that was killed halfway. Only a connection that may write can roll it back. Any other program
+		// would do that first, too.
 		return inspectVia(ctx, dsn(path, url.Values{"mode": {"rw"}}))
 	case wal > 0:
 		return inspectVia(ctx, dsn(path, url.Values{"mode": {"ro"}}))
 	}
-	// Immutable takes no locks and makes no -wal and -shm beside a file that may not be ours. But an operator's
-	// shell that writes at this moment can make it see pages of two moments, so a bad verdict is asked for again
-	// with locks.
+	// Immutable takes no locks and creates no -wal and -shm files, since the file may not be ours. But if an operator's
+	// shell writes at the moment, it may see pages of two versions, so a bad result is checked again with locks.
 	err := inspectVia(ctx, dsn(path, url.Values{"mode": {"ro"}, "immutable": {"1"}}))
 	if isCorrupt(err) {
 		err = inspectVia(ctx, dsn(path, url.Values{"mode": {"ro"}}))
@@ -56,7 +55,7 @@ func inspect(ctx context.Context, path string) error {
 	return err
 }
 
-// length returns the size of a file, 0 if there is none or it can't be asked: SQLite will say why.
+// length returns the size of a file; 0 if there is none or it is unknown: SQLite will report why.
 func length(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -103,7 +102,7 @@ func inspectVia(ctx context.Context, name string) (err error) {
 	return nil
 }
 
-// owner refuses files that aren't ours to write. It may be asked while version and objects aren't known yet (0).
+// owner refuses files that aren't ours to write. version and objects may be 0 if they aren't known yet.
 func owner(app, version, objects int) error {
 	switch {
 	case app != 0 && app != applicationID:

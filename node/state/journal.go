@@ -13,13 +13,13 @@ const (
 	// MaxEvents is how many events the journal keeps.
 	MaxEvents = 10_000
 
-	// MaxDetailBytes is the longest Detail that is kept whole; the rest of a longer one is cut off.
+	// MaxDetailBytes is the maximal size of Detail; longer ones are truncated.
 	MaxDetailBytes = 4096
 )
 
-// Event is one line of the node's journal.
+// Event is one entry of the node's journal.
 type Event struct {
-	// Seq counts from 1 in the order of recording; a number is never given twice.
+	// Seq counts from 1 in the order of recording. Numbers aren't reused.
 	Seq int64
 
 	// Time is when it was recorded, in UTC, to the microsecond. Seq gives the order, not Time: clocks are set.
@@ -32,8 +32,8 @@ type Event struct {
 	Detail string
 }
 
-// Record appends an event and returns when it is on disk. Past [MaxEvents] the oldest go. An empty kind is an
-// error; a detail that is too long is cut between two characters.
+// Record appends an event and returns when it is on disk. Beyond [MaxEvents] the oldest are dropped. An empty kind is
+// an error. A detail that is too long is truncated between two characters.
 func (s *Store) Record(ctx context.Context, kind, detail string) error {
 	if kind == "" {
 		return errors.New("record event: kind is empty")
@@ -60,8 +60,8 @@ func (s *Store) Record(ctx context.Context, kind, detail string) error {
 	return nil
 }
 
-// Events returns up to limit events, newest first; a limit of 0 or less means all that are kept. Without any it
-// returns an empty slice and no error.
+// Events returns up to limit events, newest first; a limit of 0 or less means all. If there are none it returns an
+// empty slice and no error.
 func (s *Store) Events(ctx context.Context, limit int) ([]Event, error) {
 	const query = "SELECT seq, time_us, kind, detail FROM events ORDER BY seq DESC LIMIT ?"
 	all, err := queryAll(ctx, s, scanEvent, query, rowLimit(limit))

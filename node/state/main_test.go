@@ -17,7 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write testdata again (only before the version is released)")
 
-// childEnv makes the test binary a node that records events until it is killed: see TestKilled.
+// childEnv makes the test binary a child process that records events until it is killed: see
+// TestKillLosesNothingAcknowledged.
 const childEnv = "MILLRACE_STATE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -46,7 +47,7 @@ func newStore(tb testing.TB, path string) *state.Store {
 	return s
 }
 
-// open returns an open Store, which the test's end closes.
+// open returns an open Store, which is closed at the end of the test.
 func open(tb testing.TB, path string) *state.Store {
 	tb.Helper()
 	s := newStore(tb, path)
@@ -112,7 +113,7 @@ func events(tb testing.TB, s *state.Store, limit int) []state.Event {
 	return list
 }
 
-// rawExec runs SQL on a file behind the Store's back.
+// rawExec runs SQL on a file without the Store.
 func rawExec(tb testing.TB, path string, queries ...string) {
 	tb.Helper()
 	db := rawOpen(tb, path)
@@ -152,7 +153,7 @@ func write(tb testing.TB, path string, b []byte) {
 	}
 }
 
-// names lists a directory without the lock file.
+// names returns the files of a directory without the lock file.
 func names(tb testing.TB, dir string) []string {
 	tb.Helper()
 	entries, err := os.ReadDir(dir)

@@ -10,10 +10,9 @@ import (
 // applicationID marks our files in SQLite's header (offset 68): "Mill".
 const applicationID = 0x4d696c6c
 
-// migrations lead from an empty file to the newest version: migrations[i] makes version i+1 from version i, all
-// in one transaction. A step that was released is never edited; changes are appended, and testdata gets a file of the
-// version that was the newest. Times are microseconds since 1970, UTC. AUTOINCREMENT keeps a number from being
-// given twice after its row was pruned.
+// migrations lead from an empty file to the newest version: migrations[i] upgrades version i to i+1. All run in one
+// transaction. A released step is never edited: changes are appended, and testdata gets a file of the previous version.
+// Times are microseconds since 1970, UTC. AUTOINCREMENT prevents the numbers of pruned rows from being reused.
 var migrations = []string{
 	`
 CREATE TABLE identity (
@@ -53,8 +52,8 @@ CREATE TABLE notes (
 `,
 }
 
-// migrate applies the steps that the file hasn't seen. The version is part of the file's first page, so it
-// commits or rolls back with them.
+// migrate applies the missing steps. The version is part of the file's first page, so it is committed or rolled back
+// with them.
 func migrate(ctx context.Context, db *sql.DB) error {
 	var version int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
@@ -63,7 +62,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if version >= len(migrations) {
 		return nil
 	}
-	return inTx(ctx, db, func(tx *sql.Tx) error { // one for all: each costs a sync
+	return inTx(ctx, db, func(tx *sql.Tx) error { // one transaction for all: each costs a sync
 		for ; version < len(migrations); version++ {
 			if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
 				return fmt.Errorf("migrate to version %d: %w", version+1, err)

@@ -10,8 +10,8 @@ import (
 // MaxNoteBytes is the longest note.
 const MaxNoteBytes = 64 << 10
 
-// SetNote keeps a value under a name, in place of the one before, and returns when it is on disk. The names are a few
-// that programs choose, not users. An empty name and a value longer than [MaxNoteBytes] are errors.
+// SetNote stores a value under a name, replaces the previous one, and returns when it is on disk. Names are chosen by
+// programs, not by users, so there are few. An empty name and a value longer than [MaxNoteBytes] are errors.
 func (s *Store) SetNote(ctx context.Context, name string, value []byte) error {
 	if name == "" || len(value) > MaxNoteBytes {
 		return fmt.Errorf("keep note %q: a name is needed, and at most %d bytes", name, MaxNoteBytes)

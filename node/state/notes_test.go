@@ -7,8 +7,8 @@ import (
 	"millrace/node/state"
 )
 
-// A note is what was kept last under its name, after a restart too.
-func TestNotes(t *testing.T) {
+// A note is the last value stored under its name, also after a restart.
+func TestNoteSurvivesRestart(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	if _, err := s.Note(t.Context(), "a"); !errors.Is(err, state.ErrNotFound) {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	busyTimeout       = 2 * time.Second // only an operator's shell competes: nodes are kept out by the flock
+	busyTimeout       = 2 * time.Second // only an operator's shell can compete: flock excludes other nodes
 	checkpointTimeout = 10 * time.Second
 	maxReaders        = 4
 	accessWrite       = 0o3 // W_OK and X_OK of access(2)
@@ -26,16 +26,16 @@ const (
 		"the user that runs the node"
 )
 
-// Open locks the file, makes it (mode 0600, in a directory that is made too, 0700) or checks it, brings its
-// tables up to date, and makes the node's identity if there is none. It reads the whole file once.
+// Open locks the file, creates it (mode 0600, in a directory that is created too, 0700) or checks it, migrates its
+// tables, and creates the node's identity if there is none. It reads the whole file once.
 //
-// A corrupt file (not a database, truncated, or failing SQLite's quick_check) is moved, together with its log,
-// to <Path>.corrupt-<UTC time>, and a new one is made: see [Store.SetAside]. Of a log that has lost something a copy is
-// kept, and what can be read of it is used: see [Store.LostLog].
+// A corrupt file (not a database, truncated, or failing SQLite's quick_check) is moved, together with its log, to
+// <Path>.corrupt-<UTC time>, and a new one is created: see [Store.SetAside]. If its log has lost commits, a copy of the
+// log is kept, and what can be read of it is used: see [Store.LostLog].
 //
-// Errors: [ErrInUse], [ErrNewer], [ErrForeign]; a file system error ([fs.ErrPermission] and others) that names
-// the path and a hint when directory or file can't be written. After an error nothing stays locked and Open may
-// be called again. Opening an open Store is an error.
+// Errors: [ErrInUse], [ErrNewer], [ErrForeign]; a file system error ([fs.ErrPermission] and others) that contains the
+// path and a hint if directory or file can't be written. After an error nothing stays locked and Open may be called
+// again. Opening an open Store is an error.
 func (s *Store) Open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *Store) open(ctx context.Context, f *files) error {
 		if f.setAside, err = setAside(path, s.cfg.Now()); err != nil {
 			return err
 		}
-		f.lostLog = "" // it went along
+		f.lostLog = "" // it was moved with the file
 		if err := touch(path); err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func (s *Store) open(ctx context.Context, f *files) error {
 	return s.connect(ctx, f, path)
 }
 
-// connect opens the pools and brings the tables up to date.
+// connect opens the connections and migrates the tables.
 func (s *Store) connect(ctx context.Context, f *files, path string) error {
 	var err error
 	f.write, err = sql.Open("sqlite3", dsn(path, url.Values{
@@ -109,14 +109,14 @@ func (s *Store) connect(ctx context.Context, f *files, path string) error {
 	return f.read.PingContext(ctx)
 }
 
-// acquire takes the flock that keeps other nodes away. The lock file stays when the Store closes: removing it
-// would let one process lock the file that is gone and another one the new file of the same name.
+// acquire takes the flock that excludes other nodes. The lock file stays when the Store closes. Otherwise one process
+// could lock the removed file, and another one a new file of the same name.
 func acquire(path string) (*os.File, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, withHint(err)
 	}
-	// Files that exist can be opened in a directory that can't be written, and then SQLite can't make its log.
+	// Existing files can be opened in a directory that isn't writable, but SQLite can't create its log there.
 	if err := syscall.Access(dir, accessWrite); err != nil {
 		return nil, withHint(&fs.PathError{Op: "write to", Path: dir, Err: err})
 	}
@@ -134,11 +134,11 @@ func acquire(path string) (*os.File, error) {
 	return nil, errors.Join(fmt.Errorf("lock %s: %w", lock.Name(), err), lock.Close())
 }
 
-// touch makes sure that the file exists and can be written. SQLite would make it too, but with mode 0644, and
-// its own errors don't say what the file system objected to.
+// touch makes sure that the file exists and can be written. SQLite would create it too, but with mode 0644, and its
+// errors don't contain the reason from the file system.
 //
-// Closing a descriptor drops this process's POSIX locks on the file, SQLite's included. That is harmless here
-// only because the flock is held and this Store hasn't opened the file yet.
+// Closing a descriptor drops this process's POSIX locks on the file, SQLite's included. That is harmless here only
+// because the flock is held and this Store hasn't opened the file yet.
 func touch(path string) error {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -147,8 +147,8 @@ func touch(path string) error {
 	return file.Close()
 }
 
-// setAside moves a corrupt file and what belongs to it to a name that nothing has, and returns that name. The
-// file itself goes last: a crash in between leaves a corrupt file to be found at the next Open.
+// setAside moves a corrupt file and its sidecars to an unused name, and returns that name. The file itself is moved
+// last: a crash in between leaves a corrupt file for the next Open to find.
 func setAside(path string, now time.Time) (string, error) {
 	to, err := freeName(path + ".corrupt-" + now.UTC().Format("20060102T150405Z"))
 	if err != nil {
@@ -165,8 +165,8 @@ func setAside(path string, now time.Time) (string, error) {
 	return to, nil
 }
 
-// freeName returns base, or base with a number, such that neither it nor a name that SQLite derives from it is in
-// use. Nobody takes it in the meantime: the flock is held.
+// freeName returns base, or base with a number, so that neither it nor a name that SQLite derives from it is in use.
+// The held flock ensures that nobody else takes it.
 func freeName(base string) (string, error) {
 	to := base
 	for n := 2; ; n++ {
@@ -192,7 +192,7 @@ func inUse(path string) (bool, error) {
 
 func withHint(err error) error { return fmt.Errorf("%w (hint: %s)", err, hint) }
 
-// dsn returns the driver's name for a connection. The path is escaped: a "?" in it would begin the options.
+// dsn returns the driver's name for a connection. The path is escaped, since a "?" would start the options.
 func dsn(path string, opts url.Values) string {
 	opts.Set("_busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10))
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + opts.Encode()

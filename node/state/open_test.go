@@ -74,7 +74,7 @@ func TestCorruptIsSetAside(t *testing.T) {
 	}
 }
 
-func TestCorruptTakesItsLogAlong(t *testing.T) {
+func TestCorruptIsSetAsideWithItsLog(t *testing.T) {
 	for name, bad := range map[string][]byte{"garbage": bytes.Repeat([]byte("x"), pageSize), "emptied": {}} {
 		t.Run(name, func(t *testing.T) {
 			path := newPath(t)
@@ -224,7 +224,7 @@ func TestDamagedForeignIsRefused(t *testing.T) {
 }
 
 // What a creation leaves that was killed before its first migration is a new file.
-func TestUnfinishedCreation(t *testing.T) {
+func TestUnfinishedCreationIsANewFile(t *testing.T) {
 	for name, setup := range map[string][]string{
 		"empty file": nil,
 		"WAL set":    {"PRAGMA journal_mode = WAL"},

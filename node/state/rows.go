@@ -31,7 +31,7 @@ func queryAll[T any](ctx context.Context, s *Store, scan func(scanner) (T, error
 	return out, err
 }
 
-// rowLimit turns a caller's limit into SQL's, where a negative one means all rows.
+// rowLimit converts a caller's limit to SQL, where a negative one means all rows.
 func rowLimit(n int) int {
 	if n <= 0 {
 		return -1

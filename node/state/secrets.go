@@ -11,9 +11,8 @@ import (
 
 const secretBytes = 32
 
-// Secret returns the secret of that name: 32 random bytes as base64url without padding (43 characters). It is
-// made at the first call and the same ever after; callers that race for the first get the same one. An empty
-// name is an error.
+// Secret returns the secret of that name: 32 random bytes as base64url without padding (43 characters). The first call
+// creates it; it never changes, and concurrent first calls return the same one. An empty name is an error.
 func (s *Store) Secret(ctx context.Context, name string) (string, error) {
 	if name == "" {
 		return "", errors.New("read secret: name is empty")

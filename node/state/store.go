@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	// ErrNotFound is returned by [Store.LastConfig] as long as no configuration was saved, and by the like of it.
+	// ErrNotFound is returned by [Store.LastConfig] and similar methods if nothing was saved.
 	ErrNotFound = errors.New("not found")
 
 	// ErrNewer is returned by [Store.Open] when a newer Millrace wrote the file. The file is untouched.
@@ -29,10 +29,10 @@ var (
 	ErrNotOpen = errors.New("state is not open")
 )
 
-// Config says where the file lives.
+// Config configures a Store.
 type Config struct {
-	// Path of the file, for example <data>/node.db. Beside it live <Path>-wal and <Path>-shm (SQLite's own)
-	// and <Path>.lock (empty; who holds a flock on it owns the file). A relative path is resolved at Open.
+	// Path of the file, for example <data>/node.db. Next to it are <Path>-wal and <Path>-shm (SQLite's own) and
+	// <Path>.lock (empty; a flock on it locks the file). A relative path is resolved at Open.
 	Path string
 
 	// Now is the clock of every stored time; nil means time.Now. It may be called from several goroutines.
@@ -57,12 +57,12 @@ type files struct {
 	write    *sql.DB // one connection: SQLite has one writer, and waiting in Go is fairer than its busy loop
 	read     *sql.DB // read-only connections
 	setAside string
-	lostLog  string // a copy of the write-ahead log, if it had lost something
+	lostLog  string // a copy of the write-ahead log, if it had lost commits
 	fresh    bool   // the identity was made by Open
 }
 
-// New returns a Store for the file at cfg.Path. It does no I/O: the file is made or read by [Store.Open]. The
-// only mistake it can report is an empty path.
+// New returns a Store for the file at cfg.Path. It does no I/O: [Store.Open] creates or reads the file. The only error
+// is an empty path.
 func New(cfg Config) (*Store, error) {
 	if cfg.Path == "" {
 		return nil, errors.New("create state: Path is empty")
@@ -73,8 +73,8 @@ func New(cfg Config) (*Store, error) {
 	return &Store{cfg: cfg}, nil
 }
 
-// SetAside returns the path to which Open moved a corrupt file, or "" when the file was sound or new and when
-// the Store isn't open.
+// SetAside returns the path to which Open moved a corrupt file; "" if the file was valid or new, or the Store isn't
+// open.
 func (s *Store) SetAside() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -84,8 +84,8 @@ func (s *Store) SetAside() string {
 	return s.f.setAside
 }
 
-// LostLog returns the path of a copy of the write-ahead log that Open found damaged, or "". What was recorded last
-// before is missing then.
+// LostLog returns the path of a copy of the write-ahead log if Open found it damaged, otherwise "". The last records
+// before are missing then.
 func (s *Store) LostLog() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -95,16 +95,15 @@ func (s *Store) LostLog() string {
 	return s.f.lostLog
 }
 
-// Fresh reports whether Open has made the node's identity: there was no file, it was empty, or it was set aside.
+// Fresh reports whether Open has created the node's identity: there was no file, it was empty, or it was set aside.
 func (s *Store) Fresh() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.f != nil && s.f.fresh
 }
 
-// Close moves the write-ahead log into the file, closes it and lets another node have it. It waits for the
-// methods that are running. Every step is tried and all errors are returned together. A Store that isn't open
-// closes without error; a closed one may be opened again.
+// Close moves the write-ahead log into the file, closes it and unlocks it. It waits for running methods. It tries every
+// step and returns all errors together. Closing a Store that isn't open does nothing; a closed one may be opened again.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,13 +118,13 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// close releases what is held; any of it may be nil.
+// close releases what is held. Any field may be nil.
 func (f *files) close() error {
 	var errs []error
-	if f.read != nil { // the last to be opened: without it there is nothing to move either
+	if f.read != nil { // opened last: without it there is nothing to move either
 		errs = append(errs, f.read.Close())
-		// A reader outside this process can keep the log from being emptied; SQLite reports that in a row,
-		// not as an error, and rightly: nothing is lost, the next Open reads the log.
+		// A reader in another process can keep the log from being emptied. SQLite reports that in a row, not as an
+		// error: nothing is lost, and the next Open reads the log.
 		ctx, cancel := context.WithTimeout(context.Background(), checkpointTimeout)
 		_, err := f.write.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 		cancel()
@@ -140,7 +139,7 @@ func (f *files) close() error {
 	return errors.Join(errs...)
 }
 
-// reading runs fn with the readers' pool, keeping Close away until it returns.
+// reading runs fn with the readers' connections. Close waits until it returns.
 func (s *Store) reading(fn func(db *sql.DB) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -166,7 +165,7 @@ func inTx(ctx context.Context, db *sql.DB, fn func(tx *sql.Tx) error) error {
 		return err
 	}
 	if err := fn(tx); err != nil {
-		// The transaction may be over already, ended by the context: that isn't news.
+		// The context may have ended the transaction already, which is no further error.
 		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) {
 			err = errors.Join(err, rerr)
 		}
@@ -175,7 +174,7 @@ func inTx(ctx context.Context, db *sql.DB, fn func(tx *sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// now returns the clock's time in the unit that the tables hold: microseconds since 1970.
+// now returns the clock's time as the tables store it: microseconds since 1970.
 func (s *Store) now() int64 { return s.cfg.Now().UnixMicro() }
 
 func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }

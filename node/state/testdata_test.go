@@ -12,11 +12,11 @@ import (
 	"millrace/node/state"
 )
 
-// Each released version has a file in testdata that opens for ever: v<n>.db, and v<n>.txt with its contents. Run
-// the test with -update to write the newest one again, as long as no release has made such files.
+// Each released version has a file in testdata that must always open: v<n>.db, and v<n>.txt with its contents. With
+// -update the test writes the newest one again, as long as no release has created such files.
 const newest = "v2"
 
-func TestOldVersions(t *testing.T) {
+func TestOldVersionsOpen(t *testing.T) {
 	if *update {
 		write(t, filepath.Join("testdata", newest+".db"), makeFile(t))
 		write(t, filepath.Join("testdata", newest+".txt"), []byte(dump(t, filepath.Join("testdata", newest+".db"))))
@@ -42,7 +42,7 @@ func makeFile(t *testing.T) []byte {
 	return read(t, path)
 }
 
-// dump opens a copy of a file and writes out all that it holds.
+// dump opens a copy of a file and returns its contents as a text.
 func dump(t *testing.T, file string) string {
 	t.Helper()
 	path := newPath(t)

@@ -14,16 +14,16 @@ import (
 const (
 	walHeader   = 32
 	walFrame    = 24
-	walMagic    = 0x377f0682 // with the lowest bit set, checksums are of big-endian words
+	walMagic    = 0x377f0682 // with the lowest bit set, checksums use big-endian words
 	walMaxPage  = 65536
-	walMaxBytes = 256 << 20 // a longer one isn't checked: a checkpoint keeps it at a few MiB
+	walMaxBytes = 256 << 20 // longer ones aren't checked: checkpoints keep it at a few MiB
 )
 
-// walLost reports whether a write-ahead log has lost what was acknowledged. SQLite reads it to the first frame that
-// isn't right and says nothing of what stands behind. That is as it should be for the end of a log, which a crash may
-// leave half-written; but before the last commit each frame was synced.
+// walLost reports whether a write-ahead log has lost acknowledged commits. SQLite reads it up to the first invalid
+// frame and ignores what follows. That is right for the end of a log, which a crash may leave half-written. But every
+// frame before the last commit was synced.
 func walLost(log []byte) bool {
-	if len(log) == 0 || allZero(log) { // a file that got its size, but no content yet
+	if len(log) == 0 || allZero(log) { // the file has a size but no content yet
 		return false
 	}
 	if len(log) < walHeader {
@@ -46,13 +46,13 @@ func walLost(log []byte) bool {
 	return walFramesLost(log, page, sum)
 }
 
-// walFramesLost looks for commits behind a frame that isn't right. One may be that of the transaction that a crash has
-// cut off: more can't be.
+// walFramesLost looks for commits after an invalid frame. One may belong to the transaction that a crash has
+// interrupted; there can't be more.
 func walFramesLost(log []byte, page int, sum walSum) bool {
 	salt, broken, commits := [8]byte(log[16:24]), false, 0
 	for at := walHeader; at+walFrame+page <= len(log); at += walFrame + page {
 		frame := log[at : at+walFrame+page]
-		ours := [8]byte(frame[8:16]) == salt // else it is of an older log, whose file this one goes on in
+		ours := [8]byte(frame[8:16]) == salt // otherwise it is from an older log in the same file
 		if !broken {
 			sum.add(frame[:8])
 			sum.add(frame[walFrame:])
@@ -71,7 +71,7 @@ type walSum struct {
 	s1, s2 uint32
 }
 
-// add takes in a part whose length is a multiple of eight.
+// add adds bytes, a multiple of eight.
 func (s *walSum) add(b []byte) {
 	for i := 0; i+8 <= len(b); i += 8 {
 		s.s1 += s.order.Uint32(b[i:]) + s.s2
@@ -79,7 +79,7 @@ func (s *walSum) add(b []byte) {
 	}
 }
 
-// is compares the sum with one that is stored, always big-endian.
+// is compares the sum with a stored one, which is always big-endian.
 func (s *walSum) is(b []byte) bool {
 	return binary.BigEndian.Uint32(b) == s.s1 && binary.BigEndian.Uint32(b[4:]) == s.s2
 }
@@ -93,8 +93,8 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// copyLostWAL copies the log aside if it has lost something: SQLite uses what comes before, and overwrites the rest. It
-// returns the name of the copy, or "".
+// copyLostWAL copies the log if it has lost commits: SQLite uses what comes before and overwrites the rest. It returns
+// the path of the copy, or "".
 func copyLostWAL(path string, now time.Time) (string, error) {
 	f, err := os.Open(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {

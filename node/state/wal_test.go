@@ -11,7 +11,7 @@ import (
 	"millrace/node/state"
 )
 
-// killed gives copies of a state file and its log as a kill leaves them after so many events.
+// killed returns copies of a state file and its log, as a kill after that many events leaves them.
 func killed(t *testing.T, count int) (db, wal []byte) {
 	t.Helper()
 	path := newPath(t)
@@ -25,9 +25,9 @@ func killed(t *testing.T, count int) (db, wal []byte) {
 // frame is the size of a frame of the log: a header and a page.
 func frame(wal []byte) int { return 24 + int(binary.BigEndian.Uint32(wal[8:])) }
 
-// A log that has lost acknowledged commits is told of, and a copy of it is kept. What a crash may leave is not: a log
-// that is whole, that ends in the middle of a frame, or that has no content yet.
-func TestDamagedLogIsTold(t *testing.T) {
+// A log that has lost acknowledged commits is reported, and a copy of it is kept. A log that is complete, that ends
+// within a frame, or that has no content yet isn't.
+func TestDamagedLogIsReported(t *testing.T) {
 	db, wal := killed(t, 50)
 	size := frame(wal)
 	frames := (len(wal) - 32) / size
@@ -77,7 +77,8 @@ func flipped(b []byte, at int) []byte {
 	return out
 }
 
-// older makes frames those of another log, as they stay behind the end of one that begins anew in the same file.
+// older makes frames look like those of an earlier log, which stay after the end of a log that restarts in the same
+// file.
 func older(frames []byte) []byte {
 	out := bytes.Clone(frames)
 	out[8]++
@@ -87,8 +88,8 @@ func older(frames []byte) []byte {
 	return out
 }
 
-// A file without its identity is said to be fresh: one that wasn't there, that is empty, or that was set aside.
-func TestFresh(t *testing.T) {
+// A file without an identity is fresh: a new one, an empty one, and one that replaces a corrupt one.
+func TestFreshIsAFileWithoutIdentity(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	if !s.Fresh() {
@@ -110,7 +111,7 @@ func TestFresh(t *testing.T) {
 	}
 }
 
-// No log makes trouble, and where there is none nothing is lost.
+// LogLost doesn't panic, whatever the log is, and reports no loss for an empty one.
 func FuzzLog(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "node.db")
 	s, err := state.New(state.Config{Path: path})

@@ -12,15 +12,15 @@ import (
 	"millrace/node"
 )
 
-// deafStore does what it is told, and loses the answer of each key's first write of a revision.
-type deafStore struct {
+// lossyFirstStore loses the reply to the first write of each revision of a key.
+type lossyFirstStore struct {
 	*flatStore
 
 	mu   sync.Mutex // guards lost
 	lost map[limit.Key]uint64
 }
 
-func (s *deafStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
+func (s *lossyFirstStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
 	rev, err := s.flatStore.Put(ctx, key, v, keep)
 	s.mu.Lock()
 	before, again := s.lost[key]
@@ -36,9 +36,9 @@ func (s *deafStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep
 
 func algorithm(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
 
-// A write whose answer was lost isn't lost itself: the node asks again and knows its own record, so that no permit is
-// lost and no request fails.
-func TestLostAnswersCostNothing(t *testing.T) {
+// A write whose reply was lost takes effect: the node retries and recognizes its own record. No permit is lost and no
+// request fails.
+func TestLostRepliesCostNothing(t *testing.T) {
 	t.Parallel()
 	for name, lim := range map[string]node.Limit{
 		"fixed": rule("20/1h"), "sliding": rule("20/1h", algorithm(node.AlgorithmSliding)),
@@ -47,7 +47,8 @@ func TestLostAnswersCostNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				ls := flatOn(t, []limit.ModelStore{&deafStore{flatStore: newFlatStore(), lost: map[limit.Key]uint64{}}},
+				s := &lossyFirstStore{flatStore: newFlatStore(), lost: map[limit.Key]uint64{}}
+				ls := flatOn(t, []limit.ModelStore{s},
 					map[string]node.Limit{"r": lim})
 				defer closeAll(t, ls)
 				r := ls[0].Rule("r")
@@ -70,11 +71,11 @@ func TestLostAnswersCostNothing(t *testing.T) {
 	}
 }
 
-// Requests wait for a store that is away for a moment. One that is away for longer isn't waited for, until it is back.
-func TestOutageIsWaitedFor(t *testing.T) {
+// Requests wait during a short outage of the store. During a longer one they don't, until the store is back.
+func TestShortOutageIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("1000/1h"), "c": inFlight(10)})
+		ls, cuts := openOn(t, 1, 1, map[string]node.Limit{"r": rule("1000/1h"), "c": inFlight(10)})
 		defer closeAll(t, ls)
 		clients := 0
 		ask := func(name string) (took time.Duration, err error) {
@@ -112,11 +113,11 @@ func TestOutageIsWaitedFor(t *testing.T) {
 	})
 }
 
-// A request that passes all the same when the store is away doesn't wait for it for long.
-func TestOutageOfOpenLimit(t *testing.T) {
+// A request that is let through anyway waits only briefly for a store that is away.
+func TestOpenLimitWaitsLessForStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("10/1h", func(l *node.Limit) {
+		ls, cuts := openOn(t, 1, 1, map[string]node.Limit{"r": rule("10/1h", func(l *node.Limit) {
 			l.StoreAway = node.StoreAwayOpen
 		})})
 		defer closeAll(t, ls)
@@ -130,11 +131,11 @@ func TestOutageOfOpenLimit(t *testing.T) {
 	})
 }
 
-// What a node holds of a bucket, and can't return since the store is away, it has afterwards.
-func TestOutageLosesNothing(t *testing.T) {
+// What a node holds of a bucket and couldn't return while the store was away, it still has afterwards.
+func TestOutageLosesNoPermits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("20/1000h", algorithm(node.AlgorithmBucket))})
+		ls, cuts := openOn(t, 1, 1, map[string]node.Limit{"r": rule("20/1000h", algorithm(node.AlgorithmBucket))})
 		defer closeAll(t, ls)
 		r := ls[0].Rule("r")
 		key := r.Key([]byte("client"))
@@ -153,11 +154,11 @@ func TestOutageLosesNothing(t *testing.T) {
 	})
 }
 
-// A request that waits for its turn waits for the store as well, as long as it has patience.
+// A queued request waits for the store as well, until its wait is over.
 func TestQueueWaitsForStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ls, cuts := ways(t, 1, 1, map[string]node.Limit{"r": rule("1/1s", queued(5*time.Second, 10), burst(10))})
+		ls, cuts := openOn(t, 1, 1, map[string]node.Limit{"r": rule("1/1s", queued(5*time.Second, 10), burst(10))})
 		defer closeAll(t, ls)
 		r := ls[0].Rule("r")
 		for _, lasts := range []time.Duration{time.Second, 4 * time.Second, 10 * time.Second} {

@@ -8,9 +8,9 @@ import (
 	"millrace/node"
 )
 
-// bareTarget says what may be meant by a name where a target must stand, by what the file declares. It gives nil for
-// what is no name, and for other types.
-func (d *decoder) bareTarget(t reflect.Type, text string) error {
+// targetHint returns an error that says what a bare name in place of a target may mean, depending on the upstreams of
+// the file. It returns nil if the text isn't a name, and for other types.
+func (d *decoder) targetHint(t reflect.Type, text string) error {
 	if t != reflect.TypeFor[node.Target]() || !node.ValidName(text) || strings.Trim(text, "0123456789") == "" {
 		return nil
 	}
@@ -24,14 +24,14 @@ func (d *decoder) bareTarget(t reflect.Type, text string) error {
 			"whoever subscribes to http.%[1]s", text, nearest)
 	case len(known) > 0:
 		return fmt.Errorf("%q is not a target: write service:%[1]s for whoever subscribes to http.%[1]s, or "+
-			"upstream:NAME for one of upstreams (%s)", text, some(known))
+			"upstream:NAME for one of upstreams (%s)", text, firstFew(known))
 	}
 	return fmt.Errorf("%q is not a target: write service:%[1]s for whoever subscribes to http.%[1]s, or declare "+
 		"upstreams: {%[1]s: {targets: [http://127.0.0.1:3000]}} and write upstream:%[1]s", text)
 }
 
-// upstreams lists the upstreams that the file declares, but not more than a person might have to do with, and tells
-// whether name is among all of them.
+// upstreams returns the upstreams that the file declares, limited to a number that people may have, and whether name is
+// among all of them.
 func (d *decoder) upstreams(name string) (names []string, has bool) {
 	const most = 100
 	at := d.root.child("upstreams")
@@ -44,8 +44,8 @@ func (d *decoder) upstreams(name string) (names []string, has bool) {
 	return names, at.value.child(name) != nil
 }
 
-// some names the first few.
-func some(names []string) string {
+// firstFew returns the first few names as a text.
+func firstFew(names []string) string {
 	const most = 5
 	if len(names) > most {
 		return strings.Join(names[:most], ", ") + " ..."

@@ -22,7 +22,7 @@ func inFlight(n int, change ...func(*node.Limit)) node.Limit {
 	}}, change...)...)
 }
 
-// after waits for a moment that is no condition: how long a request of a test takes.
+// after waits for a time that no condition tells, such as how long a request takes.
 func after(d time.Duration) { <-time.After(d) }
 
 // gauge counts requests in flight, and remembers the most.
@@ -40,7 +40,7 @@ func (g *gauge) enter() {
 
 func (g *gauge) leave() { g.now.Add(-1) }
 
-// work runs requests that take long on a rule, by some workers, until all is over, and counts them.
+// work runs requests of the given length on a rule with some workers until over returns true, and counts them.
 func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() bool, long time.Duration, g *gauge,
 	done *atomic.Int64,
 ) {
@@ -51,7 +51,7 @@ func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() 
 		running.Go(func() {
 			for !over() {
 				d, err := r.Take(context.Background(), key, 1)
-				// a machine can be so busy that the store doesn't answer
+				// On a busy machine the store may not answer in time.
 				if err != nil && !errors.Is(err, limit.ErrAway) {
 					tb.Errorf("a request got %v", err)
 				}
@@ -70,7 +70,7 @@ func work(tb testing.TB, r *limit.Rule, client string, workers int, over func() 
 	running.Wait()
 }
 
-func TestPlacesOverThreeNodes(t *testing.T) { //nolint:paralleltest // three servers need the machine
+func TestThreeNodesKeepInflightLimit(t *testing.T) { // not parallel: three servers need the machine
 	const most = 7
 	queue := func(l *node.Limit) { l.Mode = node.LimitModeQueue }
 	ls := three(t, map[string]node.Limit{"refuse": inFlight(most), "queue": inFlight(most, queue)})
@@ -80,7 +80,7 @@ func TestPlacesOverThreeNodes(t *testing.T) { //nolint:paralleltest // three ser
 			var each [3]atomic.Int64
 			var running sync.WaitGroup
 			begun := time.Now()
-			over := func() bool { // when each node had places, which takes longer on a busy machine
+			over := func() bool { // when each node had slots, which takes longer on a busy machine
 				all := each[0].Load() > 0 && each[1].Load() > 0 && each[2].Load() > 0
 				return (all && time.Since(begun) > 1200*time.Millisecond) || time.Since(begun) > 20*time.Second
 			}
@@ -98,32 +98,32 @@ func TestPlacesOverThreeNodes(t *testing.T) { //nolint:paralleltest // three ser
 			}
 			for i := range each {
 				if each[i].Load() == 0 {
-					t.Errorf("node %d never had a place", i+1)
+					t.Errorf("node %d never had a slot", i+1)
 				}
 			}
-			// All places come back: each node can have them all in turn.
+			// All slots are returned: each node can have all of them in turn.
 			for i, l := range ls {
-				fill(t, l.Rule(name), fmt.Sprintf("node %d", i+1), most)
+				takeAllSlots(t, l.Rule(name), fmt.Sprintf("node %d", i+1), most)
 			}
 		})
 	}
 }
 
-// fill takes all places of a key that nobody uses, checks that there is no more, and leaves.
-func fill(tb testing.TB, r *limit.Rule, who string, most int) {
+// takeAllSlots takes all slots of an unused key, checks that there are no more, and returns them.
+func takeAllSlots(tb testing.TB, r *limit.Rule, who string, most int) {
 	tb.Helper()
 	key := r.Key([]byte("client"))
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	for got := 0; got < most; {
-		nodetest.Eventually(tb, fmt.Sprintf("%s has place %d", who, got+1), func() bool {
+		nodetest.Eventually(tb, fmt.Sprintf("%s has slot %d", who, got+1), func() bool {
 			d, err := r.Take(context.Background(), key, 1)
 			return err == nil && d.Allowed
 		})
 		got++
 	}
 	if d, _ := r.Take(ctx, key, 1); d.Allowed {
-		tb.Errorf("%s has a place too many", who)
+		tb.Errorf("%s has a slot too many", who)
 		r.Leave(key, 1)
 	}
 	for range most {
@@ -131,8 +131,8 @@ func fill(tb testing.TB, r *limit.Rule, who string, most int) {
 	}
 }
 
-// Leave twice, or for a key that nobody knows, gives nobody a place.
-func TestLeaveTwice(t *testing.T) {
+// Leave called twice, or for an unknown key, frees no slot.
+func TestLeaveTwiceFreesNoSlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": inFlight(2)})
@@ -158,14 +158,14 @@ func TestLeaveTwice(t *testing.T) {
 				got++
 			}
 		}
-		if _, busy, _ := r.Seats(key); got != 2 || busy != 2 {
+		if _, busy, _ := r.Slots(key); got != 2 || busy != 2 {
 			t.Errorf("%d passed and %d are in use, want 2", got, busy)
 		}
 	})
 }
 
 // Refused requests write nothing.
-func TestRefusedPlacesWriteNothing(t *testing.T) {
+func TestRefusedInflightWritesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 3, newFlatStore(), map[string]node.Limit{"r": inFlight(1)})
@@ -191,8 +191,8 @@ func TestRefusedPlacesWriteNothing(t *testing.T) {
 	})
 }
 
-// A limit that becomes smaller counts at once, and what is in use beyond it is no error.
-func TestPlacesOfASmallerLimit(t *testing.T) {
+// A lowered limit counts at once. Requests in flight beyond it are no error.
+func TestLoweredInflightLimitCountsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 1, newFlatStore(), map[string]node.Limit{"r": inFlight(10)})
@@ -215,7 +215,7 @@ func TestPlacesOfASmallerLimit(t *testing.T) {
 				r.Leave(key, 1)
 			}
 			r.Leave(key, 1)
-			nodetest.Eventually(t, "the refusal is over", func() bool { // what was refused stays so for a moment
+			nodetest.Eventually(t, "the refusal is over", func() bool { // a refusal lasts for a moment
 				d, err := r.Take(t.Context(), key, 1)
 				if d.Allowed {
 					r.Leave(key, 1)
@@ -226,8 +226,8 @@ func TestPlacesOfASmallerLimit(t *testing.T) {
 	})
 }
 
-// As many keys as may be remembered have requests in flight at once: others can't be known, and those keep theirs.
-func TestPlacesAreBounded(t *testing.T) {
+// When the maximal number of keys has requests in flight, other keys are refused, and those keys keep their slots.
+func TestInflightKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const keys = 50
@@ -247,13 +247,13 @@ func TestPlacesAreBounded(t *testing.T) {
 			r.Leave(r.Key(fmt.Appendf(nil, "client %d", i)), 1)
 		}
 		after(10 * time.Second)
-		if _, _, n := r.Seats(limit.Key{}); n != 0 {
+		if _, _, n := r.Slots(limit.Key{}); n != 0 {
 			t.Errorf("%d idle keys are in memory", n)
 		}
 	})
 }
 
-// flatStore keeps records in memory. It is one of the pure tests, in which time passes at once.
+// flatStore keeps records in memory. Its calls take no time, for tests in synctest.
 type flatStore struct {
 	mu      sync.Mutex // guards what follows
 	records map[limit.Key]flatRecord
@@ -334,7 +334,7 @@ func (s *flatStore) setHangs(hangs bool) {
 	s.hangs = hangs
 }
 
-// flatPeers are nodes that hear each other at once.
+// flatPeers are nodes whose messages take no time.
 type flatPeers struct {
 	all   []*limit.Limiter
 	alone bool
@@ -344,17 +344,17 @@ func (p *flatPeers) Nodes() int { return len(p.all) }
 
 func (p *flatPeers) Alone() bool { return p.alone }
 
-func (p *flatPeers) Recall(_ context.Context, w limit.Want, _ time.Duration) (out []limit.Gift) {
+func (p *flatPeers) Recall(_ context.Context, w limit.RecallRequest, _ time.Duration) (out []limit.RecallReply) {
 	for _, l := range p.all {
-		if g, ok := l.Answer(w); ok {
-			g.Heard = time.Now()
+		if g, ok := l.AnswerRecall(w); ok {
+			g.ReceivedAt = time.Now()
 			out = append(out, g)
 		}
 	}
 	return out
 }
 
-// cutStore is how a node reaches the store, or doesn't.
+// cutStore is a node's connection to the store, which can be cut.
 type cutStore struct {
 	*flatStore
 
@@ -363,14 +363,14 @@ type cutStore struct {
 
 func (s *cutStore) Get(ctx context.Context, key limit.Key, fresh bool) (limit.Stored, error) {
 	if s.cut.Load() {
-		return limit.Stored{}, limit.ErrNobody
+		return limit.Stored{}, limit.ErrNoResponder
 	}
 	return s.flatStore.Get(ctx, key, fresh)
 }
 
 func (s *cutStore) Put(ctx context.Context, key limit.Key, v limit.Stored, keep time.Duration) (uint64, error) {
 	if s.cut.Load() {
-		return 0, limit.ErrNobody
+		return 0, limit.ErrNoResponder
 	}
 	return s.flatStore.Put(ctx, key, v, keep)
 }
@@ -392,7 +392,7 @@ func onFlat(t *testing.T, limits map[string]node.Limit, test func(t *testing.T, 
 	}
 }
 
-// flat opens limiters whose store and whose messages take no time. It is for use within synctest.
+// flat opens limiters whose store and messages take no time. Use it within synctest.
 func flat(tb testing.TB, n int, s *flatStore, limits map[string]node.Limit) []*limit.Limiter {
 	tb.Helper()
 	stores := make([]limit.ModelStore, n)
@@ -402,7 +402,7 @@ func flat(tb testing.TB, n int, s *flatStore, limits map[string]node.Limit) []*l
 	return flatOn(tb, stores, limits)
 }
 
-// flatOn is flat with a way to the store for each node.
+// flatOn is flat with a store for each node.
 func flatOn(tb testing.TB, stores []limit.ModelStore, limits map[string]node.Limit,
 	change ...func(*limit.Config),
 ) []*limit.Limiter {
@@ -434,8 +434,8 @@ func closeAll(tb testing.TB, ls []*limit.Limiter) {
 	}
 }
 
-// seats asks for a place n times and gives how many there were.
-func seats(tb testing.TB, r *limit.Rule, n int) (got int) {
+// takeSlots asks for a slot n times and returns how many it got.
+func takeSlots(tb testing.TB, r *limit.Rule, n int) (got int) {
 	tb.Helper()
 	for range n {
 		d, err := r.Take(tb.Context(), r.Key([]byte("client")), 1)
@@ -449,47 +449,47 @@ func seats(tb testing.TB, r *limit.Rule, n int) (got int) {
 	return got
 }
 
-// The places of a node that is dead are free after 15 seconds, and not before; those of one that lives stay its own.
-func TestPlacesOfADeadNode(t *testing.T) {
+// The slots of a dead node become free after 15 seconds and not before. A live node keeps its slots.
+func TestSlotsOfDeadNodeExpire(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 2, newFlatStore(), map[string]node.Limit{"r": inFlight(4)})
 		defer closeAll(t, ls)
 		a, b := ls[0].Rule("r"), ls[1].Rule("r")
-		if got := seats(t, a, 3); got != 3 {
-			t.Fatalf("node a has %d places, want 3", got)
+		if got := takeSlots(t, a, 3); got != 3 {
+			t.Fatalf("node a has %d slots, want 3", got)
 		}
-		if got := seats(t, b, 4); got != 1 {
-			t.Fatalf("node b has %d places, want 1", got)
+		if got := takeSlots(t, b, 4); got != 1 {
+			t.Fatalf("node b has %d slots, want 1", got)
 		}
-		after(10 * limit.PlaceTime)
-		if got := seats(t, b, 4); got != 0 {
-			t.Fatalf("node b took %d places of a node that lives", got)
+		after(10 * limit.SlotLeaseTime)
+		if got := takeSlots(t, b, 4); got != 0 {
+			t.Fatalf("node b took %d slots of a node that lives", got)
 		}
-		if err := ls[0].Close(); err != nil { // without a word, as if it had been killed: its places are in the record
+		if err := ls[0].Close(); err != nil { // as if it had been killed: its slots stay in the record
 			t.Fatal(err)
 		}
-		after(limit.PlaceTime - 4*time.Second) // it spoke at most 3 s before
-		if got := seats(t, b, 4); got != 0 {
-			t.Errorf("node b has %d places early", got)
+		after(limit.SlotLeaseTime - 4*time.Second) // it renewed them at most 3 s before
+		if got := takeSlots(t, b, 4); got != 0 {
+			t.Errorf("node b has %d slots early", got)
 		}
 		after(5 * time.Second)
-		if got := seats(t, b, 4); got != 3 {
-			t.Errorf("node b has %d places of the dead node, want 3", got)
+		if got := takeSlots(t, b, 4); got != 3 {
+			t.Errorf("node b has %d slots of the dead node, want 3", got)
 		}
 	})
 }
 
-// A node that is cut off stops to give out its places before others have them.
-func TestPlacesOfANodeThatIsCutOff(t *testing.T) {
+// A node that is cut off stops using its slots before other nodes get them.
+func TestCutOffNodeStopsUsingSlots(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFlatStore()
 		ls := flat(t, 1, s, map[string]node.Limit{"r": inFlight(4)})
 		defer closeAll(t, ls)
 		r := ls[0].Rule("r")
-		if got := seats(t, r, 4); got != 4 {
-			t.Fatalf("%d places, want 4", got)
+		if got := takeSlots(t, r, 4); got != 4 {
+			t.Fatalf("%d slots, want 4", got)
 		}
 		key := r.Key([]byte("client"))
 		r.Leave(key, 2)
@@ -504,15 +504,14 @@ func TestPlacesOfANodeThatIsCutOff(t *testing.T) {
 		}
 		s.setHangs(false)
 		after(5 * time.Second)
-		if got := seats(t, r, 4); got != 1 {
-			t.Errorf("%d places were free after the cut, want 1", got)
+		if got := takeSlots(t, r, 4); got != 1 {
+			t.Errorf("%d slots were free after the cut, want 1", got)
 		}
 	})
 }
 
-// A node that comes back after others have taken its places over finishes what it runs, and begins nothing in their
-// stead.
-func TestPlacesTakenOver(t *testing.T) {
+// A node returns after others have taken its slots over. It finishes its requests and starts no others in their slots.
+func TestSlotsTakenOverAreNotUsedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFlatStore()
@@ -521,71 +520,71 @@ func TestPlacesTakenOver(t *testing.T) {
 		defer closeAll(t, ls)
 		a, b := ls[0].Rule("r"), ls[1].Rule("r")
 		key := a.Key([]byte("client"))
-		if got := seats(t, a, 2); got != 2 {
-			t.Fatalf("node a has %d places, want 2", got)
+		if got := takeSlots(t, a, 2); got != 2 {
+			t.Fatalf("node a has %d slots, want 2", got)
 		}
 		way.cut.Store(true)
 		after(20 * time.Second)
-		if got := seats(t, b, 5); got != 4 {
-			t.Fatalf("node b has %d places, want 4", got)
+		if got := takeSlots(t, b, 5); got != 4 {
+			t.Fatalf("node b has %d slots, want 4", got)
 		}
 		way.cut.Store(false)
 		after(5 * time.Second)
 		a.Leave(key, 1)
-		if got := seats(t, a, 1); got != 0 {
+		if got := takeSlots(t, a, 1); got != 0 {
 			t.Error("node a began a request while four others were in flight")
 		}
 		a.Leave(key, 1)
 		b.Leave(key, 1)
 		after(time.Second)
-		if got := seats(t, a, 2); got != 1 {
-			t.Errorf("node a has %d places, want the one that is free", got)
+		if got := takeSlots(t, a, 2); got != 1 {
+			t.Errorf("node a has %d slots, want the one that is free", got)
 		}
 	})
 }
 
-// Places that a node doesn't use go to the one that asks, and leave the record when nobody does.
-func TestIdlePlaces(t *testing.T) {
+// Unused slots go to the node that asks, and leave the record when nobody uses them.
+func TestIdleSlotsAreReturned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ls := flat(t, 3, newFlatStore(), map[string]node.Limit{"r": inFlight(20)})
 		defer closeAll(t, ls)
 		r := ls[0].Rule("r")
 		key := r.Key([]byte("client"))
-		if got := seats(t, r, 21); got != 20 {
-			t.Fatalf("%d places, want 20", got)
+		if got := takeSlots(t, r, 21); got != 20 {
+			t.Fatalf("%d slots, want 20", got)
 		}
 		r.Leave(key, 20)
 		var got int
 		for range 100 { // a refusal lasts 100 ms
-			got += seats(t, ls[1].Rule("r"), 20)
+			got += takeSlots(t, ls[1].Rule("r"), 20)
 			after(100 * time.Millisecond)
 		}
 		if got != 20 {
-			t.Errorf("another node has %d places, want all 20", got)
+			t.Errorf("another node has %d slots, want all 20", got)
 		}
 		ls[1].Rule("r").Leave(key, 20)
 		after(10 * time.Second)
 		for i, l := range ls {
-			if held, busy, keys := l.Rule("r").Seats(key); held != 0 || busy != 0 || keys != 0 {
-				t.Errorf("node %d has %d places, %d in use, and knows %d keys, after nobody asked for 10 s", i+1, held,
+			if held, busy, keys := l.Rule("r").Slots(key); held != 0 || busy != 0 || keys != 0 {
+				t.Errorf("node %d has %d slots, %d in use, and knows %d keys, after nobody asked for 10 s", i+1, held,
 					busy, keys)
 			}
 		}
-		if value, _, _ := ls[0].Get(key); len(limit.ReadHolders(value, time.Now())) != 0 {
+		if value, _, _ := ls[0].Get(key); len(limit.DecodeLeases(value, time.Now())) != 0 {
 			t.Errorf("the record says %s", value)
 		}
 	})
 }
 
-// A store that doesn't answer holds up nothing but what asks it.
-func TestStoreThatHangs(t *testing.T) {
+// A store that doesn't answer blocks only the requests that need it.
+func TestHangingStoreBlocksNothingElse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFlatStore()
 		ls := flat(t, 1, s, map[string]node.Limit{"r": inFlight(4), "window": rule("5/1s")})
 		defer closeAll(t, ls)
-		if got := seats(t, ls[0].Rule("r"), 1) + seats(t, ls[0].Rule("window"), 1); got != 2 {
+		if got := takeSlots(t, ls[0].Rule("r"), 1) + takeSlots(t, ls[0].Rule("window"), 1); got != 2 {
 			t.Fatalf("%d passed, want 2", got)
 		}
 		s.setHangs(true)
@@ -595,8 +594,8 @@ func TestStoreThatHangs(t *testing.T) {
 		}
 		s.setHangs(false)
 		after(5 * time.Second)
-		if held, busy, _ := ls[0].Rule("r").Seats(ls[0].Rule("r").Key([]byte("client"))); held != 1 || busy != 1 {
-			t.Errorf("the node has %d places, %d in use, want 1", held, busy)
+		if held, busy, _ := ls[0].Rule("r").Slots(ls[0].Rule("r").Key([]byte("client"))); held != 1 || busy != 1 {
+			t.Errorf("the node has %d slots, %d in use, want 1", held, busy)
 		}
 	})
 }
@@ -607,7 +606,7 @@ func FuzzReadHolders(f *testing.F) {
 	f.Add([]byte(`{"n1":{"n":-3}}`))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, value []byte) {
-		if got := limit.ReadHolders(value, time.Unix(0, 0)); got == nil {
+		if got := limit.DecodeLeases(value, time.Unix(0, 0)); got == nil {
 			t.Error("no record at all")
 		}
 	})

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// write is one record on its way to the store.
-type write struct {
+// pendingWrite is a write of one record that is waiting or running.
+type pendingWrite struct {
 	ctx  context.Context //nolint:containedctx // of who waits for it
 	msg  *nats.Msg
 	done chan struct{} // closed when rev and err are set
@@ -22,29 +22,31 @@ type write struct {
 	err  error
 }
 
-// group writes what waits as one atomic batch (NATS ADR-50), so that one sync of the disk serves all of it: a stream
-// without replicas syncs for each message otherwise.
-type group struct {
+// batcher sends all waiting writes as one atomic batch (NATS ADR-50), so that they share one disk sync. Otherwise a
+// stream without replicas syncs for each message.
+type batcher struct {
 	s     *streamStore
-	queue chan *write // closed by nobody; a write that finds it full fails
+	queue chan *pendingWrite // never closed; when it is full, the write fails
 }
 
 const (
-	commitTime = 500 * time.Millisecond // that the answer to a batch is waited for; its writes may be tried again then
+	commitTime = 500 * time.Millisecond // how long the reply to a batch may take; its writes may be retried afterwards
 
-	maxBatch  = 512
-	maxWaits  = 8192
-	maxSingle = 64 // writes on their own at once, after a batch that was refused
+	maxBatch        = 512
+	maxQueuedWrites = 8192
+	maxSingleWrites = 64 // concurrent single writes after a refused batch
 )
 
-func newGroup(s *streamStore) *group { return &group{s: s, queue: make(chan *write, maxWaits)} }
+func newBatcher(s *streamStore) *batcher {
+	return &batcher{s: s, queue: make(chan *pendingWrite, maxQueuedWrites)}
+}
 
-// put writes, and sets the write's revision.
-func (g *group) put(ctx context.Context, w *write) error {
+// put queues a write and waits until it is done. It sets the write's revision.
+func (g *batcher) put(ctx context.Context, w *pendingWrite) error {
 	select {
 	case g.queue <- w:
 	default:
-		return failure{errNobody, errWaits}
+		return failure{errNoResponder, errTooManyWrites}
 	}
 	select {
 	case <-w.done:
@@ -54,24 +56,25 @@ func (g *group) put(ctx context.Context, w *write) error {
 	}
 }
 
-// errWaits means that as many writes wait as may.
-var errWaits = errors.New("as many writes of records wait as may")
+// errTooManyWrites means that the queue of writes is full.
+var errTooManyWrites = errors.New("as many writes of records wait as may")
 
-// run writes until ctx ends.
-func (g *group) run(ctx context.Context) {
+// run sends writes until ctx ends.
+func (g *batcher) run(ctx context.Context) {
 	for {
 		select {
 		case w := <-g.queue:
-			g.write(g.gather(w))
+			g.write(g.collect(w))
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// gather takes what else waits by now. Two writes of one key in a batch make it fail, and are then tried one by one.
-func (g *group) gather(first *write) []*write {
-	batch := []*write{first}
+// collect returns first and all other waiting writes, up to maxBatch. Two writes of one key make a batch fail; then
+// each write is sent on its own.
+func (g *batcher) collect(first *pendingWrite) []*pendingWrite {
+	batch := []*pendingWrite{first}
 	for len(batch) < maxBatch {
 		select {
 		case w := <-g.queue:
@@ -83,7 +86,7 @@ func (g *group) gather(first *write) []*write {
 	return batch
 }
 
-func (g *group) write(batch []*write) {
+func (g *batcher) write(batch []*pendingWrite) {
 	defer func() {
 		for _, w := range batch {
 			close(w.done)
@@ -100,7 +103,7 @@ func (g *group) write(batch []*write) {
 			w.rev = last - uint64(len(batch)-1-i) //nolint:gosec // G115: a small number
 		}
 	case errors.Is(err, errBatch):
-		g.singly(batch)
+		g.writeEach(batch)
 	default:
 		for _, w := range batch {
 			w.err = err
@@ -108,14 +111,14 @@ func (g *group) write(batch []*write) {
 	}
 }
 
-// singly writes each on its own, after one of them has made the whole batch fail.
-func (g *group) singly(batch []*write) {
+// writeEach sends each write on its own, after one of them has made the batch fail.
+func (g *batcher) writeEach(batch []*pendingWrite) {
 	var running sync.WaitGroup
-	places := make(chan struct{}, maxSingle)
+	sem := make(chan struct{}, maxSingleWrites)
 	for _, w := range batch {
-		places <- struct{}{}
+		sem <- struct{}{}
 		running.Go(func() {
-			defer func() { <-places }()
+			defer func() { <-sem }()
 			g.s.publish(w)
 		})
 	}
@@ -125,8 +128,8 @@ func (g *group) singly(batch []*write) {
 // errBatch means that nothing of a batch was written.
 var errBatch = errors.New("the batch was refused")
 
-// commit sends a batch and gives the sequence of its last message.
-func (g *group) commit(batch []*write) (uint64, error) {
+// commit sends a batch and returns the sequence of its last message.
+func (g *batcher) commit(batch []*pendingWrite) (uint64, error) {
 	nc, id := g.s.cfg.NATS, nuid.Next()
 	for i, w := range batch {
 		w.msg.Header["Nats-Batch-Id"] = []string{id}
@@ -135,7 +138,7 @@ func (g *group) commit(batch []*write) (uint64, error) {
 			break
 		}
 		if err := nc.PublishMsg(w.msg); err != nil {
-			return 0, err //nolint:wrapcheck // it is told as it is
+			return 0, err
 		}
 	}
 	last := batch[len(batch)-1]

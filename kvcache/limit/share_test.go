@@ -13,13 +13,13 @@ import (
 	"millrace/node/nodetest"
 )
 
-// share is a limit of which nodes have parts of their own: half of it in all, on the clock.
-func share(short string) node.Limit {
+// shareLimit returns a limit with store_away: share, on the clock: half of it is divided into shares.
+func shareLimit(short string) node.Limit {
 	return rule(short, func(l *node.Limit) { l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare })
 }
 
-// ways opens limiters that each have a way of their own to one store.
-func ways(tb testing.TB, n, slots int, limits map[string]node.Limit) ([]*limit.Limiter, []*cutStore) {
+// openOn opens limiters that each have their own connection to one store.
+func openOn(tb testing.TB, n, shares int, limits map[string]node.Limit) ([]*limit.Limiter, []*cutStore) {
 	tb.Helper()
 	s := newFlatStore()
 	cuts, stores := make([]*cutStore, n), make([]limit.ModelStore, n)
@@ -27,37 +27,37 @@ func ways(tb testing.TB, n, slots int, limits map[string]node.Limit) ([]*limit.L
 		cuts[i] = &cutStore{flatStore: s}
 		stores[i] = cuts[i]
 	}
-	return flatOn(tb, stores, limits, func(c *limit.Config) { c.Slots = slots }), cuts
+	return flatOn(tb, stores, limits, func(c *limit.Config) { c.Slots = shares }), cuts
 }
 
-// held gives who holds which slot, and fails if two nodes count on one.
-func held(tb testing.TB, ls []*limit.Limiter) map[int64]int {
+// shareHolders returns which node holds which share number, and fails if two nodes use the same.
+func shareHolders(tb testing.TB, ls []*limit.Limiter) map[int64]int {
 	tb.Helper()
 	out := map[int64]int{}
 	for i, l := range ls {
-		n := l.Slot()
+		n := l.ShareNumber()
 		if n == 0 {
 			continue
 		}
 		if other, taken := out[n]; taken {
-			tb.Errorf("nodes %d and %d both hold slot %d", other+1, i+1, n)
+			tb.Errorf("nodes %d and %d both hold share number %d", other+1, i+1, n)
 		}
 		out[n] = i
 	}
 	return out
 }
 
-// Each node holds a slot of its own; a dead one's goes to another, and that of one that is cut off too, but not before
-// it has stopped to count on it.
-func TestSlots(t *testing.T) {
+// Each node holds its own share number. The number of a dead node goes to another, and so does that of a node that is
+// cut off, but not before that node has stopped using it.
+func TestShareNumbersAreExclusive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ls, cuts := ways(t, 4, 3, map[string]node.Limit{"r": share("60/10s")})
+		ls, cuts := openOn(t, 4, 3, map[string]node.Limit{"r": shareLimit("60/10s")})
 		defer closeAll(t, ls)
 		watch := func(d time.Duration, until func() bool) time.Duration {
 			for spent := time.Duration(0); spent < d; spent += 100 * time.Millisecond {
 				after(100 * time.Millisecond)
-				if held(t, ls); until() {
+				if shareHolders(t, ls); until() {
 					return spent
 				}
 			}
@@ -65,33 +65,33 @@ func TestSlots(t *testing.T) {
 		}
 		never := func() bool { return false }
 		watch(time.Minute, never)
-		before := held(t, ls)
+		before := shareHolders(t, ls)
 		if len(before) != 3 {
-			t.Fatalf("%v, want three slots to be held", before)
+			t.Fatalf("%v, want three numbers to be held", before)
 		}
 		without := 6 - before[1] - before[2] - before[3]
 		cut := before[1]
 		cuts[cut].cut.Store(true)
-		took := watch(time.Minute, func() bool { return ls[without].Slot() == 1 })
+		took := watch(time.Minute, func() bool { return ls[without].ShareNumber() == 1 })
 		if took < 12*time.Second || took > 20*time.Second {
-			t.Errorf("a slot was taken over after %s", took)
+			t.Errorf("a share number was taken over after %s", took)
 		}
 		cuts[cut].cut.Store(false)
 		watch(time.Minute, never)
-		if n := ls[cut].Slot(); n != 0 {
-			t.Errorf("the node that was cut off has slot %d", n)
+		if n := ls[cut].ShareNumber(); n != 0 {
+			t.Errorf("the node that was cut off has share number %d", n)
 		}
-		dead := held(t, ls)[2]
+		dead := shareHolders(t, ls)[2]
 		if err := ls[dead].Close(); err != nil {
 			t.Fatal(err)
 		}
-		if took := watch(time.Minute, func() bool { return ls[cut].Slot() == 2 }); took > 20*time.Second {
-			t.Errorf("a dead node's slot was taken over after %s", took)
+		if took := watch(time.Minute, func() bool { return ls[cut].ShareNumber() == 2 }); took > 20*time.Second {
+			t.Errorf("a dead node's share number was taken over after %s", took)
 		}
 	})
 }
 
-// lossyStore does what it is told and loses the answers, for a while.
+// lossyStore loses all replies while loses is set.
 type lossyStore struct {
 	*flatStore
 
@@ -114,19 +114,19 @@ func (s *lossyStore) Put(ctx context.Context, key limit.Key, v limit.Stored, kee
 	return rev, err
 }
 
-// A node keeps its slot when answers get lost for less time than it lasts.
-func TestSlotSurvivesLostAnswers(t *testing.T) {
+// A node keeps its share number when replies get lost for a shorter time than it lasts.
+func TestShareNumberSurvivesLostReplies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &lossyStore{flatStore: newFlatStore()}
-		ls := flatOn(t, []limit.ModelStore{s}, map[string]node.Limit{"r": share("60/10s")}, func(c *limit.Config) {
+		ls := flatOn(t, []limit.ModelStore{s}, map[string]node.Limit{"r": shareLimit("60/10s")}, func(c *limit.Config) {
 			c.Slots = 3
 		})
 		defer closeAll(t, ls)
 		for range 5 {
 			after(5 * time.Second)
-			if n := ls[0].Slot(); n != 1 {
-				t.Fatalf("the node has slot %d, want 1", n)
+			if n := ls[0].ShareNumber(); n != 1 {
+				t.Fatalf("the node has share number %d, want 1", n)
 			}
 			s.loses.Store(true)
 			after(3 * time.Second)
@@ -135,24 +135,23 @@ func TestSlotSurvivesLostAnswers(t *testing.T) {
 	})
 }
 
-// Nobody speaks of slots where no limit is divided.
-func TestNoSlots(t *testing.T) {
+// Without a limit that has shares, no node takes a share number.
+func TestNoShareNumberWithoutShares(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFlatStore()
-		ls := flat(t, 1, s, map[string]node.Limit{"r": rule("60/10s"), "tiny": share("1/10s")})
+		ls := flat(t, 1, s, map[string]node.Limit{"r": rule("60/10s"), "tiny": shareLimit("1/10s")})
 		defer closeAll(t, ls)
 		after(10 * time.Second)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.puts != 0 || ls[0].Slot() != 0 {
-			t.Errorf("%d writes, and slot %d", s.puts, ls[0].Slot())
+		if s.puts != 0 || ls[0].ShareNumber() != 0 {
+			t.Errorf("%d writes, and share number %d", s.puts, ls[0].ShareNumber())
 		}
 	})
 }
 
-// spend asks for so many permits of a key of a node, which may not be able to ask the store, and gives how many there
-// were.
+// spend asks a node, which may be cut off from the store, for n permits of a key, and returns how many it got.
 func spend(tb testing.TB, l *limit.Limiter, client string, n int) (got int) {
 	tb.Helper()
 	r := l.Rule("r")
@@ -174,21 +173,21 @@ func spend(tb testing.TB, l *limit.Limiter, client string, n int) (got int) {
 	return got
 }
 
-// A node that can't ask the store spends its own part, once in each window that began when it had its slot already, and
-// the others all the rest.
-func TestShares(t *testing.T) {
+// A node that is cut off from the store spends its own share, once in each window that began after it got its number.
+// The others get all the rest.
+func TestCutOffNodeSpendsItsShareOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const most, part = 60, 10
-		ls, cuts := ways(t, 3, 3, map[string]node.Limit{"r": share("60/10s")})
+		ls, cuts := openOn(t, 3, 3, map[string]node.Limit{"r": shareLimit("60/10s")})
 		defer closeAll(t, ls)
 		if into := time.Duration(time.Now().UnixNano()) % (10 * time.Second); into != 0 {
 			t.Fatalf("the test begins %s into a window", into)
 		}
-		after(5 * time.Second) // the slots are held, but the window is older
+		after(5 * time.Second) // the numbers are held, but the window is older
 		cuts[0].cut.Store(true)
 		if got := spend(t, ls[0], "client", most); got != 0 {
-			t.Errorf("%d passed of a window that began before the slot was the node's", got)
+			t.Errorf("%d passed of a window that began before the share number was the node's", got)
 		}
 		cuts[0].cut.Store(false)
 		for window := range 5 {
@@ -204,12 +203,12 @@ func TestShares(t *testing.T) {
 			}
 			cuts[0].cut.Store(false)
 		}
-		// With the store and all nodes there, one node can spend everything, the others' parts included.
+		// With the store and all nodes there, one node can spend everything, the others' shares included.
 		after(10 * time.Second)
 		if got := spend(t, ls[2], "client", 2*most); got != most {
 			t.Errorf("%d passed, want %d", got, most)
 		}
-		// A part costs the store nothing.
+		// A share costs no operation of the store.
 		after(10 * time.Second)
 		before := operations(ls)
 		for i, l := range ls {
@@ -225,16 +224,16 @@ func TestShares(t *testing.T) {
 	})
 }
 
-// A question that begins in one window and ends in the next costs the node nothing of its part of the next one.
-func TestShareOfTheNextWindow(t *testing.T) {
+// A lease that is requested in one window and arrives in the next leaves the node its share of the next window.
+func TestLateLeaseKeepsNextShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const most, window, slow = 60, 10 * time.Second, 20 * time.Millisecond
 		s := &slowStore{flatStore: newFlatStore()}
-		ls := flatOn(t, []limit.ModelStore{s, s}, map[string]node.Limit{"r": share("60/10s")},
+		ls := flatOn(t, []limit.ModelStore{s, s}, map[string]node.Limit{"r": shareLimit("60/10s")},
 			func(c *limit.Config) { c.Slots = 2 })
 		defer closeAll(t, ls)
-		after(window) // the slots are held
+		after(window) // the share numbers are held
 		if got := spend(t, ls[0], "client", 2*most); got != most {
 			t.Fatalf("%d passed, want %d", got, most)
 		}
@@ -254,7 +253,7 @@ func TestShareOfTheNextWindow(t *testing.T) {
 	})
 }
 
-// slowStore takes its time to read.
+// slowStore delays reads.
 type slowStore struct {
 	*flatStore
 
@@ -266,8 +265,8 @@ func (s *slowStore) Get(ctx context.Context, key limit.Key, fresh bool) (limit.S
 	return s.flatStore.Get(ctx, key, fresh)
 }
 
-// A time that is set back, since most clocks say so, doesn't begin a window again whose part was spent and forgotten.
-func TestTimeSetBack(t *testing.T) {
+// When most clocks set the time back, a window whose share was spent and forgotten doesn't begin again.
+func TestTimeSetBackGivesNoShareTwice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var back atomic.Int64
@@ -275,7 +274,7 @@ func TestTimeSetBack(t *testing.T) {
 		s := &cutStore{flatStore: newFlatStore()}
 		l := limit.NewModel(limit.Config{Node: "n1", Log: nodetest.Discard(), Clock: clock}, s,
 			&flatPeers{alone: true})
-		l.SetRules(map[string]node.Limit{"r": share("60/20s")})
+		l.SetRules(map[string]node.Limit{"r": shareLimit("60/20s")})
 		if err := l.Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +283,7 @@ func TestTimeSetBack(t *testing.T) {
 		s.cut.Store(true)
 		before := spendNow(t, l, 60)
 		after(1001 * time.Millisecond)
-		// the next window begins, and what is of the one before is forgotten
+		// The next window begins, and the entry of the previous one is forgotten.
 		for range 15 * time.Second / (100 * time.Millisecond) {
 			after(100 * time.Millisecond)
 			if l.Stats().Keys == 0 {
@@ -296,7 +295,7 @@ func TestTimeSetBack(t *testing.T) {
 		}
 		set := time.Duration(time.Now().UnixNano())%(20*time.Second) + 12*time.Second
 		back.Store(int64(set))
-		after(8 * time.Second) // a node that has just begun follows its clock soon
+		after(8 * time.Second) // a node that has just started follows its clock soon
 		if d := time.Since(l.Time()); (d - set).Abs() > 100*time.Millisecond {
 			t.Fatalf("the time is %s behind, want %s", d, set)
 		}

@@ -6,39 +6,40 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds of what goes to the parser: it recurses for each level, and its time grows with the square of a mapping.
+// Limits of the parser's input: the parser recurses for each level, and its time grows with the square of a mapping's
+// size.
 const (
 	maxDepth   = 32
 	maxKeys    = 10_000 // of one mapping or list in block style
 	maxRefused = 32
 )
 
-// guard checks the tokens before they go to the parser: the parts of YAML that a configuration has no use for are
-// refused, and nesting is bounded. It reports whether the parser may see them.
-func guard(r *report, tokens token.Tokens) bool {
-	g := guarding{report: r}
+// checkTokens checks the tokens before the parser gets them: it refuses parts of YAML that a configuration doesn't
+// need, and limits nesting. It reports whether the parser may continue.
+func checkTokens(r *report, tokens token.Tokens) bool {
+	g := tokenChecker{report: r}
 	for _, t := range tokens {
 		g.refuse(t)
 		if reason := g.measure(t); reason != "" {
-			r.add(at(t), nil, "%s", reason)
+			r.add(tokenPosition(t), nil, "%s", reason)
 			return false
 		}
 	}
 	return g.refused <= maxRefused
 }
 
-type guarding struct {
+type tokenChecker struct {
 	report  *report
 	refused int
-	last    Mistake // so that a line gets each complaint once
+	last    Mistake // so that each line gets a message once
 	flow    int     // open [ and {
 	block   []level // open block lists and mappings
 }
 
-// level is one open list or mapping in block style: its column, and how many entries it has so far.
+// level is an open list or mapping in block style, with its column and its number of entries so far.
 type level struct{ col, entries int }
 
-// refusedTypes has the message for each type of token that a configuration may not have.
+// refusedTypes has the message for each type of token that isn't allowed.
 var refusedTypes = map[token.Type]string{
 	token.AnchorType: "anchors (&name) are not allowed: put a text that begins with & in quotes, and write a " +
 		"repeated value out",
@@ -50,10 +51,10 @@ var refusedTypes = map[token.Type]string{
 	token.DirectiveType:  "directives (%) are not allowed: leave the line out",
 }
 
-// refuse reports a token that a configuration may not have.
-func (g *guarding) refuse(t *token.Token) {
+// refuse reports a token that isn't allowed.
+func (g *tokenChecker) refuse(t *token.Token) {
 	message := refusedTypes[t.Type]
-	// the parser would drop the tab
+	// The parser would drop the tab.
 	if t.Type == token.StringType && strings.Contains(strings.TrimSpace(t.Origin), "\t") {
 		message = "a tab in a text without quotes: put the text in quotes, or use spaces"
 	}
@@ -61,14 +62,14 @@ func (g *guarding) refuse(t *token.Token) {
 		return
 	}
 	g.refused++
-	if m := (Mistake{Line: at(t).line, Message: message}); m != g.last {
+	if m := (Mistake{Line: tokenPosition(t).line, Message: message}); m != g.last {
 		g.last = m
-		g.report.add(at(t), nil, "%s", message)
+		g.report.add(tokenPosition(t), nil, "%s", message)
 	}
 }
 
-// measure keeps count of nesting and gives the reason when there is too much of it.
-func (g *guarding) measure(t *token.Token) string {
+// measure tracks nesting and sizes, and returns the reason if a limit is exceeded.
+func (g *tokenChecker) measure(t *token.Token) string {
 	g.flow = max(0, g.flow+flowStep(t))
 	if isEntry := t.Type == token.SequenceEntryType || t.Type == token.MappingValueType; isEntry && g.flow == 0 &&
 		g.entry(t) > maxKeys {
@@ -91,9 +92,9 @@ func flowStep(t *token.Token) int {
 	return 0
 }
 
-// entry counts an entry of a list or mapping in block style and gives the size of that so far. The column of an entry
-// is that of its - or of its key, which is the token before the colon.
-func (g *guarding) entry(t *token.Token) int {
+// entry counts an entry of a list or mapping in block style, and returns the size so far. The column of an entry is
+// that of its - or of its key, which is the token before the colon.
+func (g *tokenChecker) entry(t *token.Token) int {
 	col := t.Position.Column
 	if t.Type == token.MappingValueType && t.Prev != nil && t.Prev.Position.Line == t.Position.Line {
 		col = t.Prev.Position.Column
@@ -109,7 +110,7 @@ func (g *guarding) entry(t *token.Token) int {
 	return top.entries
 }
 
-func at(t *token.Token) position {
+func tokenPosition(t *token.Token) position {
 	if t == nil || t.Position == nil {
 		return position{1, 1}
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ownAdmin reports targets that are the node's own admin API: whoever reaches the edge could then operate the node, as
-// requests come from this machine.
+// ownAdmin reports targets that are the node's own admin API. Clients of the edge could operate the node, since their
+// requests would come from this machine.
 func (v *validator) ownAdmin() {
 	listen := v.config.Admin.Listen
 	for _, name := range slices.Sorted(maps.Keys(v.config.Upstreams)) {
@@ -21,8 +21,8 @@ func (v *validator) ownAdmin() {
 	}
 }
 
-// limitsOfNothing reports limits that refuse every request, unless they only count.
-func (v *validator) limitsOfNothing() {
+// zeroLimits reports limits that refuse every request and aren't in shadow mode.
+func (v *validator) zeroLimits() {
 	const text = "a limit of 0 refuses every request: write 1 or more, or answer by respond: {status: 403} to say so"
 	for _, name := range slices.Sorted(maps.Keys(v.config.Limits)) {
 		l := v.config.Limits[name]
@@ -36,8 +36,8 @@ func (v *validator) limitsOfNothing() {
 	}
 }
 
-// redirectsToThemselves reports routes that would take the requests which their own redirects make, again and again.
-// Where a part of the request is in the place, one is made up for it; what another route may take isn't reported.
+// redirectsToThemselves reports routes that match the requests caused by their own redirects. It uses a placeholder for
+// parts of the request in the location. Locations that another route may match aren't reported.
 func (v *validator) redirectsToThemselves() {
 	for i := range v.config.Routes {
 		r := &v.config.Routes[i]
@@ -49,11 +49,11 @@ func (v *validator) redirectsToThemselves() {
 	}
 }
 
-// redirectsTo reports whether the route at index i, and no other, takes what its redirect makes of one of its requests.
+// redirectsTo reports whether the route at index i, and no other, matches a request caused by its own redirect.
 func (v *validator) redirectsTo(i int) bool {
 	r := &v.config.Routes[i]
 	to := r.Redirect.To
-	// a proxy may speak TLS for the edge
+	// A proxy in front of the edge may speak TLS.
 	elsewhere := to.Scheme == "https" || (to.Host != "" && to.Host != string(r.Host))
 	status := r.Redirect.Status
 	keeps := status == http.StatusTemporaryRedirect || status == http.StatusPermanentRedirect
@@ -69,7 +69,7 @@ func (v *validator) redirectsTo(i int) bool {
 	return err == nil && r.Path.Matches(path) && !v.otherTakes(i, path)
 }
 
-// otherTakes reports whether a route beside the one at index i may take requests for a path that this one matches.
+// otherTakes reports whether another route than the one at index i may match a path that this one matches.
 func (v *validator) otherTakes(i int, path string) bool {
 	r := &v.config.Routes[i]
 	takes := func(p Pattern) bool { return p.Matches(path) && p.Compare(r.Path) != Wider }

@@ -1,39 +1,39 @@
 package config
 
-// marks is the places of a file that have a mistake, as a tree of keys and indexes. The zero value has none.
-type marks struct {
-	root  mark
-	paths [][]string // in the order of their coming
+// mistakeTree holds the paths of the values with a mistake, as a tree of keys and indexes. The zero value is empty.
+type mistakeTree struct {
+	root  mistakeNode
+	paths [][]string // in the order in which they were added
 }
 
-// mark is one place. within counts the marks at the place and below it.
-type mark struct {
+// mistakeNode is one path. within counts the mistakes at the path and below it.
+type mistakeNode struct {
 	here, within int
-	below        map[string]*mark
+	below        map[string]*mistakeNode
 }
 
-func (m *marks) add(path []string) {
+func (m *mistakeTree) add(path []string) {
 	m.paths = append(m.paths, path)
 	m.count(path, 1)
 }
 
-// undo forgets all but the first n marks.
-func (m *marks) undo(n int) {
+// undo removes all but the first n mistakes.
+func (m *mistakeTree) undo(n int) {
 	for _, path := range m.paths[n:] {
 		m.count(path, -1)
 	}
 	m.paths = m.paths[:n]
 }
 
-func (m *marks) count(path []string, by int) {
+func (m *mistakeTree) count(path []string, by int) {
 	at := &m.root
 	at.within += by
 	for _, step := range path {
 		next := at.below[step]
 		if next == nil {
-			next = new(mark)
+			next = new(mistakeNode)
 			if at.below == nil {
-				at.below = map[string]*mark{}
+				at.below = map[string]*mistakeNode{}
 			}
 			at.below[step] = next
 		}
@@ -43,8 +43,8 @@ func (m *marks) count(path []string, by int) {
 	at.here += by
 }
 
-// mistaken reports whether the place, or one that it lies in, has a mistake already.
-func (m *marks) mistaken(path ...string) bool {
+// mistaken reports whether the value at the path, or one that contains it, has a mistake.
+func (m *mistakeTree) mistaken(path ...string) bool {
 	at := &m.root
 	for _, step := range path {
 		if at.here > 0 {
@@ -58,7 +58,7 @@ func (m *marks) mistaken(path ...string) bool {
 }
 
 // mistakenKeys names what has a mistake directly below the place, or further below.
-func (m *marks) mistakenKeys(path ...string) []string {
+func (m *mistakeTree) mistakenKeys(path ...string) []string {
 	at := &m.root
 	for _, step := range path {
 		if at = at.below[step]; at == nil {

@@ -8,18 +8,18 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// unsafeSubject is where a node tells the others that it has invalidated what only they may have.
-func (c *Cache) unsafeSubject() string {
+// invalidateSubject is the subject on which a node announces invalidations that may concern only other nodes.
+func (c *Cache) invalidateSubject() string {
 	if c.cfg.Prefix == "" {
 		return "millrace.cache.invalidate"
 	}
 	return c.cfg.Prefix + ".millrace.cache.invalidate"
 }
 
-// Invalidate makes entries of the URLs invalid after a request that may have changed them (RFC 9111 §4.4). Where this
-// node may have such entries, or the bucket has (keys names them), that goes into the log of purges, and it waits for
-// that, at most Patience: afterwards it goes on by itself. Else the other nodes are told, who do the same if they may
-// have any.
+// Invalidate makes the entries of URLs invalid after a request that may have changed them (RFC 9111 §4.4). If this node
+// or the bucket may have such entries (keys are their keys), it writes purges into the log, and waits for that up to
+// Patience; then the write goes on in the background. Otherwise it announces the URLs to the other nodes, which do the
+// same if they may have entries.
 func (c *Cache) Invalidate(ctx context.Context, urls []string, keys [][]byte, tags []string) {
 	var purges []Purge
 	for _, tag := range tags {
@@ -27,7 +27,7 @@ func (c *Cache) Invalidate(ctx context.Context, urls []string, keys [][]byte, ta
 	}
 	var others []string
 	for i, url := range urls {
-		if c.seen.has(Hash(ReachURL, url), false) || c.stored(ctx, keys[i]) {
+		if c.seenURLs.has(Hash(ReachURL, url), false) || c.inBucket(ctx, keys[i]) {
 			purges = append(purges, Purge{Reach: ReachURL, Text: url})
 		} else {
 			others = append(others, url)
@@ -35,7 +35,7 @@ func (c *Cache) Invalidate(ctx context.Context, urls []string, keys [][]byte, ta
 	}
 	if len(others) > 0 && !c.cfg.Alone {
 		if b, err := json.Marshal(others); err == nil {
-			_ = c.cfg.NATS.Publish(c.unsafeSubject(), b) // while NATS is away no lease is renewed
+			_ = c.cfg.NATS.Publish(c.invalidateSubject(), b) // without NATS no lease is renewed
 		}
 	}
 	if len(purges) > 0 {
@@ -43,8 +43,8 @@ func (c *Cache) Invalidate(ctx context.Context, urls []string, keys [][]byte, ta
 	}
 }
 
-// stored reports whether the bucket has the key.
-func (c *Cache) stored(ctx context.Context, key []byte) bool {
+// inBucket reports whether the bucket has the key.
+func (c *Cache) inBucket(ctx context.Context, key []byte) bool {
 	if key == nil {
 		return false
 	}
@@ -52,15 +52,15 @@ func (c *Cache) stored(ctx context.Context, key []byte) bool {
 	return ok
 }
 
-// purgeSoon purges in a goroutine and waits for it at most Patience. Beyond a few that wait, one purge of the hosts'
-// worth stands for all: the whole cache becomes stale rather than wrong.
+// purgeSoon purges in a goroutine and waits for it up to Patience. If too many invalidations are waiting, it purges
+// everything softly instead: the whole cache becomes stale rather than wrong.
 func (c *Cache) purgeSoon(ctx context.Context, purges []Purge) {
 	if c.invalidating.Add(1) > maxInvalidating {
 		purges = []Purge{{Reach: ReachAll, Soft: true}}
 	}
-	applied := c.purges.epochs.pend(purges) // this node's own clients see their writes, however long the log takes
+	applied := c.purges.epochs.markPending(purges) // its clients see their writes, however long the log takes
 	done := make(chan struct{})
-	began := c.begin(func() {
+	began := c.spawn(func() {
 		defer close(done)
 		defer c.invalidating.Add(-1)
 		defer applied()
@@ -85,24 +85,24 @@ func (c *Cache) purgeSoon(ctx context.Context, purges []Purge) {
 	}
 }
 
-// maxInvalidating bounds the invalidations that wait to be written.
+// maxInvalidating is how many invalidations may wait to be written.
 const maxInvalidating = 256
 
-// hear takes in what another node has invalidated.
-func (c *Cache) hear(msg *nats.Msg) {
+// handleInvalidation handles an announcement of another node.
+func (c *Cache) handleInvalidation(msg *nats.Msg) {
 	var urls []string
 	if json.Unmarshal(msg.Data, &urls) != nil {
 		return
 	}
 	var purges []Purge
 	for _, url := range urls {
-		if c.seen.has(Hash(ReachURL, url), false) {
+		if c.seenURLs.has(Hash(ReachURL, url), false) {
 			purges = append(purges, Purge{Reach: ReachURL, Text: url})
 		}
 	}
 	if len(purges) > 0 {
 		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // nobody waits
+		cancel() // so that purgeSoon doesn't wait
 		c.purgeSoon(ctx, purges)
 	}
 }
