@@ -83,7 +83,7 @@ func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header 
 	if x.Host, err = http1.CanonicalAuthority(x.Host, x.Scheme); err != nil {
 		return nil, node.Errorf(node.CodeInvalid, err, "the host is malformed")
 	}
-	if i := slices.IndexFunc(header, func(f mesh.Field) bool { return !mesh.ValidField(f) }); i >= 0 {
+	if i := slices.IndexFunc(header, func(f mesh.Field) bool { return !http1.ValidField(f) }); i >= 0 {
 		return nil, node.Errorf(node.CodeInvalid, nil, "header field %.40q is malformed", header[i].Name)
 	}
 	if err := x.AcceptFields(); err != nil {

@@ -7,34 +7,25 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
+
+	"millrace/node/http1"
 )
 
-// Body is a message body, or one direction of a socket, read in pieces. One goroutine calls Next and then Trailer.
-// Close may be called from any goroutine.
-type Body interface {
-	// Next waits for the next piece, which stays valid until the following call. The error is io.EOF at the end of a
-	// complete body; after any other error the body can't be completed.
-	Next() (Piece, error)
-	// Trailer returns the trailer fields (RFC 9110 §6.5). Call it after io.EOF.
-	Trailer() Header
-	// Close discards the rest of the body and ends a waiting Next. It doesn't block for long and may be called again.
-	Close() error
-}
+// Aliases of the types of package http1, which every package that passes bodies on shares.
+type (
+	// Body is a message body, or one direction of a socket, that comes in pieces.
+	Body = http1.Body
+	// Piece is a part of a body.
+	Piece = http1.Piece
+	// Kind says what a piece is.
+	Kind = http1.Kind
+)
 
-// Piece is a part of a body.
-type Piece struct {
-	Data []byte
-	Kind Kind
-}
-
-// Kind is what a piece holds.
-type Kind uint8
-
-// The kinds of a piece. A WebSocket message is one piece; bytes may be split anywhere.
+// The kinds of a piece: see http1.
 const (
-	KindBytes Kind = iota
-	KindText
-	KindBinary
+	KindBytes  = http1.KindBytes
+	KindText   = http1.KindText
+	KindBinary = http1.KindBinary
 )
 
 // MaxMessage is the largest message of a socket to a service, in bytes. It is the socket's whole window.

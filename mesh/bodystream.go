@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // NATS headers of the messages of a stream (PROTOCOL.md, section 6).
@@ -204,7 +205,7 @@ func (s *bodyStream) receiveEnd(msg *nats.Msg) bool {
 	total, err := strconv.ParseInt(msg.Header.Get(headerEnd), 10, 64)
 	var trailer Header
 	if err == nil && len(msg.Data) > 0 {
-		trailer, _, err = ParseFields(msg.Data)
+		trailer, _, err = http1.ParseFields(msg.Data)
 	}
 	s.mu.Lock()
 	in := &s.in

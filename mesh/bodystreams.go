@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // Bounds of streams. A stream holds at most its window of unread bytes. Windows grow out of one pool.
@@ -148,7 +149,7 @@ func (b *bodyStreams) validPeer(subject string) bool {
 		return false
 	}
 	for i := range len(subject) {
-		if c := subject[i]; byteClass[c]&isToken == 0 || c == '*' ||
+		if c := subject[i]; !http1.IsToken(c) || c == '*' ||
 			(c == '.' && (i+1 == len(subject) || subject[i+1] == '.')) {
 			return false
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // Errors of a payload. The texts name rules, never bytes of the message.
@@ -33,7 +34,7 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 		return b, err
 	}
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
-	b = AppendField(b, "Host", r.Host)
+	b = http1.AppendField(b, "Host", r.Host)
 	b, err := appendFields(b, r.Header)
 	if err != nil {
 		return b, err
@@ -43,22 +44,22 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 	b = append(b, "\r\nMillrace-Nonce: "...)
 	b = append(append(b, nonce...), crlf...)
 	if r.Route != "" {
-		b = AppendField(b, "Millrace-Route", r.Route)
+		b = http1.AppendField(b, "Millrace-Route", r.Route)
 	}
 	if r.Again {
 		b = append(b, "Millrace-Again: 1\r\n"...)
 	}
 	if r.Upgrade != "" {
-		b = AppendField(b, "Millrace-Upgrade", string(r.Upgrade))
+		b = http1.AppendField(b, "Millrace-Upgrade", string(r.Upgrade))
 	}
 	if r.Expect && r.Stream != nil {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
 	switch {
 	case r.Stream != nil && r.Length >= 0 && r.Upgrade == "":
-		b = AppendLength(b, r.Length)
+		b = http1.AppendLength(b, r.Length)
 	case len(r.Body) > 0:
-		b = AppendLength(b, int64(len(r.Body)))
+		b = http1.AppendLength(b, int64(len(r.Body)))
 	}
 	return append(append(b, crlf...), r.Body...), nil
 }
@@ -66,19 +67,14 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 // checkHead checks that the request fits one message. appendFields checks what its fields hold.
 func (r *Request) checkHead() error {
 	switch {
-	case !ValidMethod(r.Method) || !validTarget(r.Target) || !ValidField(Field{Name: "Host", Value: r.Host}):
+	case !http1.ValidMethod(r.Method) || !http1.ValidTarget(r.Target) || !http1.ValidField(Field{Name: "Host", Value: r.Host}):
 		return errFieldContents
 	case len(r.Body) > MaxBody:
 		return ErrBodyTooLarge
-	case len(r.Header)+meshFields > MaxFields:
-		return ErrFieldCount
+	case len(r.Header)+meshFields > http1.MaxFields:
+		return http1.ErrFieldCount
 	}
 	return nil
-}
-
-// AppendLength appends a Content-Length field.
-func AppendLength(b []byte, n int64) []byte {
-	return append(strconv.AppendInt(append(b, "Content-Length: "...), n, 10), crlf...)
 }
 
 // appendResponse appends the payload of a reply. Content-Length is the body's length, except for HEAD, 204 and 304.
@@ -93,11 +89,11 @@ func appendResponse(b []byte, r *Response, method string) ([]byte, error) {
 	switch {
 	case Bodyless(method, r.Status):
 		if n := r.Header.Get("Content-Length"); n != "" && r.Status != 204 {
-			b = AppendField(b, "Content-Length", n)
+			b = http1.AppendField(b, "Content-Length", n)
 		}
 		return append(b, crlf...), nil
 	default:
-		b = AppendLength(b, int64(len(r.Body)))
+		b = http1.AppendLength(b, int64(len(r.Body)))
 		return append(append(b, crlf...), r.Body...), nil
 	}
 }
@@ -126,7 +122,7 @@ func appendHead(b []byte, r *Response) ([]byte, error) {
 		return b, err
 	}
 	if r.Stream != nil && r.Length >= 0 && r.Status != 101 {
-		b = AppendLength(b, r.Length)
+		b = http1.AppendLength(b, r.Length)
 	}
 	return append(b, crlf...), nil
 }
@@ -140,13 +136,13 @@ func appendStatusAndFields(b []byte, r *Response) ([]byte, error) {
 // appendFields appends the fields, except those that frame the message. The caller writes those.
 func appendFields(b []byte, h Header) ([]byte, error) {
 	for _, f := range h {
-		if !ValidField(f) {
+		if !http1.ValidField(f) {
 			return b, errFieldContents
 		}
 		if isFraming(f.Name) {
 			continue
 		}
-		b = AppendField(b, f.Name, f.Value)
+		b = http1.AppendField(b, f.Name, f.Value)
 	}
 	return b, nil
 }
@@ -165,20 +161,6 @@ func isFraming(name string) bool {
 		return node.SameName(name, "Transfer-Encoding")
 	}
 	return false
-}
-
-// AppendField appends one field line. Name and value must have been checked, as ParseFields does.
-func AppendField(b []byte, name, value string) []byte {
-	return append(append(append(append(b, name...), ": "...), value...), crlf...)
-}
-
-// AppendLastChunk appends the end of a chunked body (RFC 9112 §7.1) with its trailer fields.
-func AppendLastChunk(b []byte, trailer Header) []byte {
-	b = append(b, "0\r\n"...)
-	for _, f := range trailer {
-		b = AppendField(b, f.Name, f.Value)
-	}
-	return append(b, crlf...)
 }
 
 // decodeRequest parses a request's payload. Strings and body alias it.
@@ -202,10 +184,10 @@ func decodeRequestHead(payload []byte, now time.Time) (*Request, error) {
 	}
 	method, target, okMethod := bytes.Cut(line, []byte(" "))
 	target, okVersion := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
-	if !okMethod || !okVersion || !ValidMethod(unsafeString(method)) || !validTarget(unsafeString(target)) {
+	if !okMethod || !okVersion || !http1.ValidMethod(unsafeString(method)) || !http1.ValidTarget(unsafeString(target)) {
 		return nil, errRequestLine
 	}
-	h, body, err := ParseFields(rest)
+	h, body, err := http1.ParseFields(rest)
 	if err != nil {
 		return nil, err
 	}
@@ -321,7 +303,7 @@ func decodeResponseHead(payload []byte) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, body, err := ParseFields(rest)
+	h, body, err := http1.ParseFields(rest)
 	if err != nil {
 		return nil, err
 	}
@@ -333,7 +315,7 @@ const maxReason = 128
 
 // validReason returns a reason phrase that may be forwarded, else "". Programs don't need it (RFC 9112 §4).
 func validReason(s string) string {
-	if len(s) > maxReason || !ValidField(Field{Name: "R", Value: s}) {
+	if len(s) > maxReason || !http1.ValidField(Field{Name: "R", Value: s}) {
 		return ""
 	}
 	return s
@@ -346,7 +328,7 @@ func parseStatusLine(line []byte) (status int, why string, err error) {
 		return 0, "", errStatusLine
 	}
 	n, err := strconv.ParseUint(unsafeString(digits[:3]), 10, 16)
-	if err != nil || n < 101 || n > 599 || !ValidField(Field{Name: "R", Value: unsafeString(digits[3:])}) {
+	if err != nil || n < 101 || n > 599 || !http1.ValidField(Field{Name: "R", Value: unsafeString(digits[3:])}) {
 		return 0, "", errStatusLine
 	}
 	if len(digits) > 4 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"millrace/mesh"
+	"millrace/node/http1"
 )
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -135,7 +136,7 @@ func TestDecodeResponse(t *testing.T) {
 		{"NUL in a value", "GET", "HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", 0, nil, ""},
 		{"CR in a value", "GET", "HTTP/1.1 200 OK\r\nX: a\rY: b\r\n\r\n", 0, nil, ""},
 		{
-			"too many fields", "GET", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: 1\r\n", mesh.MaxFields+1) + "\r\n", 0,
+			"too many fields", "GET", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: 1\r\n", http1.MaxFields+1) + "\r\n", 0,
 			nil, "",
 		},
 		{"too large", "GET", "HTTP/1.1 200 OK\r\n\r\n" + huge, 0, nil, ""},

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // direct calls the handler of a member in this process on the caller's goroutine, if the member allows it and may get
@@ -99,7 +100,7 @@ func (r *Request) prepareDirect(nc *nats.Conn) error {
 	}
 	clean, size := true, len(r.Target)+len(r.Body)
 	for _, f := range r.Header {
-		if !ValidField(f) {
+		if !http1.ValidField(f) {
 			return errFieldContents
 		}
 		clean = clean && !isFraming(f.Name) && !node.MeshOwn(f.Name)
@@ -135,14 +136,14 @@ func (r *Response) prepareDirect(method string, nc *nats.Conn) error {
 		return err
 	}
 	switch {
-	case len(r.Header)+1 > MaxFields:
-		return ErrFieldCount
+	case len(r.Header)+1 > http1.MaxFields:
+		return http1.ErrFieldCount
 	case len(r.Body) > MaxBody:
 		return ErrBodyTooLarge
 	}
 	clean, size := true, len(r.Body)
 	for _, f := range r.Header {
-		if !ValidField(f) {
+		if !http1.ValidField(f) {
 			return errFieldContents
 		}
 		clean = clean && !isFraming(f.Name)

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // NATS headers of a reply that the mesh trusts.
@@ -169,7 +170,7 @@ func requestError(err error) error {
 	switch {
 	case errors.Is(err, ErrBodyTooLarge):
 		return node.Errorf(node.CodeTooLarge, nil, "the body is larger than one message carries")
-	case errors.Is(err, ErrFieldCount):
+	case errors.Is(err, http1.ErrFieldCount):
 		return node.Errorf(node.CodeHeaderTooLarge, nil, "the request has too many header fields")
 	}
 	return node.Errorf(node.CodeInvalid, err, "the request can't be sent")
@@ -380,7 +381,7 @@ func replyFailure(cause error) node.Failure {
 	switch {
 	case errors.Is(cause, ErrBodyTooLarge), errors.Is(cause, nats.ErrMaxPayload):
 		return node.FailureBodySize
-	case errors.Is(cause, ErrFieldCount):
+	case errors.Is(cause, http1.ErrFieldCount):
 		return node.FailureHeadSize
 	}
 	return node.FailureProtocol
@@ -413,7 +414,7 @@ func memberError(code node.Code, text string, cause error) *node.Error {
 	default:
 		code = node.CodeUpstream
 	}
-	if text == "" || len(text) > 200 || !ValidField(Field{Name: "T", Value: text}) {
+	if text == "" || len(text) > 200 || !http1.ValidField(Field{Name: "T", Value: text}) {
 		text = "the service failed"
 	}
 	return node.Errorf(code, cause, "%s", text)

@@ -16,6 +16,7 @@ import (
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 	"millrace/node/nodetest"
 )
 
@@ -425,7 +426,7 @@ func TestOversizedHeads(t *testing.T) {
 	_, err = c.Do(t.Context(), c.Service("huge"), req)
 	wantCode(t, err, node.CodeHeaderTooLarge)
 	req = request("POST", "/", 20*time.Second)
-	req.Header = make(mesh.Header, mesh.MaxFields)
+	req.Header = make(mesh.Header, http1.MaxFields)
 	for i := range req.Header {
 		req.Header[i].Name = "X"
 	}

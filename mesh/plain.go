@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // DefaultForwardHeaders lists the header fields that a plain NATS request carries unless its route names others.
@@ -118,7 +119,7 @@ func (c *Conn) plainResponse(method, subject string, msg *nats.Msg) (*Response, 
 		}
 	}
 	contentType := Field{Name: "Content-Type", Value: msg.Header.Get("Content-Type")}
-	if contentType.Value == "" || !ValidField(contentType) {
+	if contentType.Value == "" || !http1.ValidField(contentType) {
 		contentType.Value = sniff(msg.Data)
 	}
 	if len(msg.Data) > 0 {

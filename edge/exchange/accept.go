@@ -23,7 +23,7 @@ func (x *Exchange) Accept(set *Settings) {
 // else.
 func (x *Exchange) accept() error {
 	x.Outcome.Last = true
-	if !mesh.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
+	if !http1.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
 		x.Outcome.Allow = ServedMethods
 		return node.Errorf(node.CodeMethod, nil, "the method is not served here")
 	}

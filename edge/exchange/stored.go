@@ -11,6 +11,7 @@ import (
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // Stored is a response as it comes from the store: its fields are lines already, and its body lies in the store's
@@ -35,7 +36,7 @@ func (x *Exchange) CopyStored(resp *mesh.Response) {
 	if x.Outcome.Stored == nil {
 		return
 	}
-	h, _, err := mesh.ParseFields(append(slices.Clone(x.Outcome.Stored.Head), "\r\n"...))
+	h, _, err := http1.ParseFields(append(slices.Clone(x.Outcome.Stored.Head), "\r\n"...))
 	if err == nil { // they were checked before they were stored
 		resp.Header = append(h, resp.Header...)
 	}

@@ -9,6 +9,7 @@ import (
 	"millrace/edge/guard"
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // framing is how the body of one response is framed in HTTP/1.1 (RFC 9112).
@@ -32,7 +33,7 @@ func (c *client) Begin(x *exchange.Exchange, resp *mesh.Response) error {
 	case c.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case c.length >= 0:
-		b = mesh.AppendLength(b, c.length)
+		b = http1.AppendLength(b, c.length)
 	}
 	c.head = append(appendConnection(b, c.Conn, x), "\r\n"...)
 	return c.Send(true, c.head) //nolint:wrapcheck // the caller only wants to know that there is one
@@ -41,7 +42,7 @@ func (c *client) Begin(x *exchange.Exchange, resp *mesh.Response) error {
 // Switch writes the head of a 101.
 func (c *client) Switch(x *exchange.Exchange, resp *mesh.Response, protocol string) error {
 	c.framing = framing{length: -1}
-	b := mesh.AppendField(c.front.appendHead(nil, x, resp), "Upgrade", protocol)
+	b := http1.AppendField(c.front.appendHead(nil, x, resp), "Upgrade", protocol)
 	return c.Send(true, append(b, "Connection: Upgrade\r\n\r\n"...)) //nolint:wrapcheck // see Begin
 }
 
@@ -74,7 +75,7 @@ func (c *client) End(x *exchange.Exchange, trailer mesh.Header) error {
 		// the route has its say in the head
 		return !node.MayTrail(f.Name) || (rules != nil && rules.Response.Names(f.Name))
 	})
-	return c.Send(true, mesh.AppendLastChunk(c.head[:0], trailer)) //nolint:wrapcheck // see Begin
+	return c.Send(true, http1.AppendLastChunk(c.head[:0], trailer)) //nolint:wrapcheck // see Begin
 }
 
 // appendHead writes status line, fields and Date.
@@ -86,10 +87,10 @@ func (f *Front) appendHead(b []byte, x *exchange.Exchange, resp *mesh.Response) 
 	}
 	for _, f := range resp.Header {
 		dated = dated || node.SameName(f.Name, "Date")
-		b = mesh.AppendField(b, f.Name, f.Value)
+		b = http1.AppendField(b, f.Name, f.Value)
 	}
 	if !dated {
-		b = mesh.AppendField(b, "Date", f.date.now())
+		b = http1.AppendField(b, "Date", f.date.now())
 	}
 	return b
 }
@@ -103,7 +104,7 @@ func appendStatus(b []byte, status int, reason string) []byte {
 func sendInterim(conn *guard.Conn, status int, h mesh.Header) {
 	b := appendStatus(nil, status, http.StatusText(status))
 	for _, f := range h {
-		b = mesh.AppendField(b, f.Name, f.Value)
+		b = http1.AppendField(b, f.Name, f.Value)
 	}
 	_ = conn.Send(false, append(b, "\r\n"...)) // a client that is gone is noticed elsewhere
 }

@@ -7,6 +7,7 @@ import (
 	"millrace/edge/exchange"
 	"millrace/edge/guard"
 	"millrace/mesh"
+	"millrace/node/http1"
 )
 
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
@@ -40,10 +41,10 @@ func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.R
 func (f *Front) appendStored(b []byte, conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) []byte {
 	b = x.Outcome.Stored.AppendHead(appendStatus(b, resp.Status, reasonOf(resp)))
 	for _, f := range resp.Header {
-		b = mesh.AppendField(b, f.Name, f.Value)
+		b = http1.AppendField(b, f.Name, f.Value)
 	}
 	if resp.Status != http.StatusNotModified && resp.Status != http.StatusNoContent { // RFC 9110 §8.6
-		b = mesh.AppendLength(b, resp.Length)
+		b = http1.AppendLength(b, resp.Length)
 	}
 	return append(appendConnection(b, conn, x), "\r\n"...)
 }

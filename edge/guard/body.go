@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // Bounds on what surrounds the data of a chunked body (RFC 9112 §7.1.1 asks for some).
@@ -28,7 +28,7 @@ type body struct {
 	timed   bool  // the deadline is set
 	broken  bool  // what follows on the connection can't be understood
 	excess  int64 // of the extensions so far
-	trailer mesh.Header
+	trailer node.Header
 	pace    *pace        // bounds the time of a body that streams; nil for one that is read whole
 	stopped *atomic.Bool // the stream is closed
 }
@@ -218,7 +218,7 @@ func (b *body) trailers() error {
 		}
 		if i := bytes.Index(unread, headEnd); i >= 0 && i <= maxTrailers {
 			section := unread[:i+len(headEnd)]
-			fields, _, err := mesh.ParseFields(bytes.Clone(section))
+			fields, _, err := http1.ParseFields(bytes.Clone(section))
 			if err != nil {
 				return errTrailers
 			}

@@ -8,8 +8,8 @@ import (
 	"time"
 	"unsafe"
 
-	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // MaxTarget bounds a request target in bytes (414).
@@ -23,7 +23,7 @@ type Request struct {
 	Method  string
 	Target  string
 	HTTP10  bool
-	Header  mesh.Header // as received
+	Header  node.Header // as received
 	Length  int64       // of the body in bytes, or Chunked
 	Expect  bool        // the client waits for 100 Continue before it sends the body
 	Close   bool        // the client wants the connection closed after the response
@@ -56,9 +56,9 @@ func (r *Request) parse(head []byte) {
 	}
 	var err error
 	if cap(r.Header) > 0 {
-		r.Header, _, err = mesh.AppendFields(r.Header[:0], head[eol+1:])
+		r.Header, _, err = http1.AppendFields(r.Header[:0], head[eol+1:])
 	} else {
-		r.Header, _, err = mesh.ParseFields(head[eol+1:])
+		r.Header, _, err = http1.ParseFields(head[eol+1:])
 	}
 	if err != nil {
 		r.Header, r.Refusal = nil, fieldsError(err)
@@ -68,8 +68,8 @@ func (r *Request) parse(head []byte) {
 }
 
 func fieldsError(err error) *node.Error {
-	if err == mesh.ErrFieldCount { //nolint:errorlint // ParseFields returns it as it is
-		return node.Errorf(node.CodeHeaderTooLarge, err, "the request has more than %d header fields", mesh.MaxFields)
+	if err == http1.ErrFieldCount { //nolint:errorlint // ParseFields returns it as it is
+		return node.Errorf(node.CodeHeaderTooLarge, err, "the request has more than %d header fields", http1.MaxFields)
 	}
 	return node.Errorf(node.CodeInvalid, err, "the request's header fields are malformed: %s", err)
 }
@@ -79,7 +79,7 @@ func (r *Request) parseLine(line []byte) {
 	method, rest, ok := bytes.Cut(line, []byte{' '})
 	target, version, ok2 := bytes.Cut(rest, []byte{' '})
 	switch {
-	case !ok || !ok2 || !mesh.ValidMethod(text(method)) || !visible(target):
+	case !ok || !ok2 || !http1.ValidMethod(text(method)) || !visible(target):
 		r.Refusal = errLine
 		return
 	case len(target) > MaxTarget:

@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"millrace/mesh"
+	"millrace/node"
+	"millrace/node/http1"
 )
 
 // firstPiece is what a body that streams is read into at first; the room grows when reads keep filling it.
@@ -18,7 +19,7 @@ const (
 
 // Stream gives the rest of the request's body in pieces, if it has at most limit bytes. Errors of Next are *node.Error.
 // Nothing is read before the first Next, so a body whose Stream was closed unread can still be had from ReadBody.
-func (c *Conn) Stream(limit int64) mesh.Body {
+func (c *Conn) Stream(limit int64) http1.Body {
 	return &stream{c: c, limit: limit}
 }
 
@@ -32,7 +33,7 @@ type stream struct {
 	closed atomic.Bool
 }
 
-func (s *stream) Next() (mesh.Piece, error) {
+func (s *stream) Next() (http1.Piece, error) {
 	b := &s.c.body
 	s.begun.Store(true)
 	if b.pace == nil {
@@ -47,9 +48,9 @@ func (s *stream) Next() (mesh.Piece, error) {
 	if err != nil {
 		s.buf.drop()
 		b.broken = !errors.Is(err, io.EOF)
-		return mesh.Piece{}, err
+		return http1.Piece{}, err
 	}
-	return mesh.Piece{Data: p}, nil
+	return http1.Piece{Data: p}, nil
 }
 
 func (s *stream) next(b *body) ([]byte, error) {
@@ -88,7 +89,7 @@ func (s *stream) fresh(b *body, n int64) ([]byte, error) {
 }
 
 // Trailer gives the trailer fields of a chunked body.
-func (s *stream) Trailer() mesh.Header { return s.c.body.trailer }
+func (s *stream) Trailer() node.Header { return s.c.body.trailer }
 
 // Close ends a Next that waits.
 func (s *stream) Close() error {
@@ -122,7 +123,7 @@ func (p *pieces) room(c *Conn) []byte {
 func (p *pieces) drop() { p.buf = nil }
 
 // Raw gives what the client sends behind its request until it ends the connection, or until close: for sockets.
-func (c *Conn) Raw() mesh.Body { return &raw{c: c} }
+func (c *Conn) Raw() http1.Body { return &raw{c: c} }
 
 type raw struct {
 	c      *Conn
@@ -130,31 +131,31 @@ type raw struct {
 	closed atomic.Bool
 }
 
-func (r *raw) Next() (mesh.Piece, error) {
+func (r *raw) Next() (http1.Piece, error) {
 	if p := r.c.in.unread(); len(p) > 0 {
 		r.c.in.skip(len(p))
-		return mesh.Piece{Data: p}, nil
+		return http1.Piece{Data: p}, nil
 	}
 	room := r.buf.room(r.c)
 	if room == nil {
-		return mesh.Piece{}, errNoMemory
+		return http1.Piece{}, errNoMemory
 	}
 	r.c.readBy(time.Time{})
 	if r.closed.Load() {
-		return mesh.Piece{}, errGone
+		return http1.Piece{}, errGone
 	}
 	n, err := r.c.Conn.Read(room)
 	r.buf.filled = n == len(room)
 	switch {
 	case n > 0:
-		return mesh.Piece{Data: room[:n]}, nil
+		return http1.Piece{Data: room[:n]}, nil
 	case errors.Is(err, io.EOF):
-		return mesh.Piece{}, io.EOF
+		return http1.Piece{}, io.EOF
 	}
-	return mesh.Piece{}, errGone
+	return http1.Piece{}, errGone
 }
 
-func (r *raw) Trailer() mesh.Header { return nil }
+func (r *raw) Trailer() node.Header { return nil }
 
 func (r *raw) Close() error {
 	r.closed.Store(true)

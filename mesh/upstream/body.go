@@ -10,6 +10,7 @@ import (
 
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // body reads a response's body from its connection, framed by RFC 9112 §6.3.
@@ -196,7 +197,7 @@ var (
 // readTrailer reads the trailer section through its empty line.
 func (b *body) readTrailer() error {
 	var section []byte
-	for range mesh.MaxFields + 1 {
+	for range http1.MaxFields + 1 {
 		line, err := b.c.line()
 		if err != nil {
 			return err
@@ -211,7 +212,7 @@ func (b *body) readTrailer() error {
 			return nil
 		}
 	}
-	return errors.Join(errBroken, mesh.ErrFieldCount)
+	return errors.Join(errBroken, http1.ErrFieldCount)
 }
 
 // maxTrailer bounds a trailer section in bytes.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/mesh"
+	"millrace/node/http1"
 )
 
 // outcome is the result of one try at a target.
@@ -127,23 +128,23 @@ func appendRequest(b []byte, r *mesh.Request, authority string) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, cmp.Or(r.Host, authority)...), "\r\n"...)
 	for _, f := range r.Header {
-		b = mesh.AppendField(b, f.Name, f.Value)
+		b = http1.AppendField(b, f.Name, f.Value)
 	}
 	if r.Expect && r.Stream != nil {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
 	switch {
 	case r.Upgrade != "":
-		b = mesh.AppendField(append(b, "Connection: Upgrade\r\n"...), "Upgrade", string(r.Upgrade))
+		b = http1.AppendField(append(b, "Connection: Upgrade\r\n"...), "Upgrade", string(r.Upgrade))
 		if len(r.Body) > 0 || expectsBody(r.Method) {
-			b = mesh.AppendLength(b, int64(len(r.Body)))
+			b = http1.AppendLength(b, int64(len(r.Body)))
 		}
 	case r.Stream != nil && r.Length < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case r.Stream != nil:
-		b = mesh.AppendLength(b, r.Length)
+		b = http1.AppendLength(b, r.Length)
 	case len(r.Body) > 0 || expectsBody(r.Method):
-		b = mesh.AppendLength(b, int64(len(r.Body)))
+		b = http1.AppendLength(b, int64(len(r.Body)))
 	}
 	return append(append(b, "\r\n"...), r.Body...)
 }

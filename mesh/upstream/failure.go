@@ -12,6 +12,7 @@ import (
 
 	"millrace/mesh"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // failure is a kind of failure of a request at a target: its name in the log, its code, its type for Proxy-Status, and
@@ -103,7 +104,7 @@ func failureOf(err error) *failure {
 		return failureNodeClosed
 	case errors.Is(err, errConnect):
 		return connectFailure(err)
-	case errors.Is(err, errHeadTooLarge) || errors.Is(err, mesh.ErrFieldCount):
+	case errors.Is(err, errHeadTooLarge) || errors.Is(err, http1.ErrFieldCount):
 		return failureTooLarge
 	case errors.Is(err, errCoding):
 		return failureCoding

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"millrace/mesh"
+	"millrace/node/http1"
 )
 
 // head is a parsed response head.
@@ -137,9 +138,9 @@ func (h *head) parseLine(line []byte) error {
 // parseFields parses the field lines of a head or a trailer section through the empty line, and returns what follows.
 // It repairs what gateways must repair in responses (RFC 9112 §5).
 func parseFields(block []byte) (mesh.Header, []byte, error) {
-	fields, rest, err := mesh.ParseFields(block)
-	if errors.Is(err, mesh.ErrFieldLine) {
-		return mesh.ParseFields(normalizeFields(block))
+	fields, rest, err := http1.ParseFields(block)
+	if errors.Is(err, http1.ErrFieldLine) {
+		return http1.ParseFields(normalizeFields(block))
 	}
 	return fields, rest, err
 }

@@ -13,6 +13,7 @@ import (
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // A target's response that isn't strictly RFC 9112 is accepted where the RFC allows it, or refused at once even if the
@@ -103,7 +104,7 @@ func FuzzFields(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, block string) {
-		strict, rest, strictErr := mesh.ParseFields([]byte(block))
+		strict, rest, strictErr := http1.ParseFields([]byte(block))
 		got, gotRest, err := upstream.ParseFields([]byte(block))
 		if strictErr == nil && (err != nil || len(got) != len(strict) || string(gotRest) != string(rest)) {
 			t.Fatalf("%q: right fields became %q and %q, %v", block, got, gotRest, err)
@@ -116,7 +117,7 @@ func FuzzFields(f *testing.F) {
 			t.Errorf("%q became %d fields and %q", block, len(got), gotRest)
 		}
 		for i, field := range got {
-			if !mesh.ValidField(field) || (strictErr == nil && field != strict[i]) ||
+			if !http1.ValidField(field) || (strictErr == nil && field != strict[i]) ||
 				field.Value != strings.Trim(field.Value, " \t") {
 				t.Errorf("%q became %q", block, got)
 			}

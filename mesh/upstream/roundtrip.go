@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"millrace/mesh"
+	"millrace/node/http1"
 )
 
 // roundTrip is one request on its connection. It owns the connection until end.
@@ -183,7 +184,7 @@ func (rt *roundTrip) endBody() error {
 	if rt.req.Length >= 0 {
 		return nil
 	}
-	_, err := rt.c.Write(mesh.AppendLastChunk(rt.c.out[:0], rt.req.Stream.Trailer()))
+	_, err := rt.c.Write(http1.AppendLastChunk(rt.c.out[:0], rt.req.Stream.Trailer()))
 	return err
 }
 

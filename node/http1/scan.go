@@ -1,10 +1,12 @@
-package mesh
+package http1
 
 import (
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"unsafe"
+
+	"millrace/node"
 )
 
 // MaxFields bounds the number of header fields in a message.
@@ -25,13 +27,13 @@ var crlf, newline = []byte("\r\n"), []byte("\n")
 // ParseFields parses the field lines in block up to and including the empty line, strictly by RFC 9112 §5: CRLF line
 // ends, token names, no space before the colon, no folding, no control characters. The strings alias block, which must
 // not change afterwards. It returns what follows the empty line.
-func ParseFields(block []byte) (Header, []byte, error) {
+func ParseFields(block []byte) (node.Header, []byte, error) {
 	lines := bytes.Count(block[:min(len(block), 8<<10)], newline)
-	return AppendFields(make(Header, 0, min(lines, typicalFields)), block)
+	return AppendFields(make(node.Header, 0, min(lines, typicalFields)), block)
 }
 
 // AppendFields is ParseFields that appends to h, which must be empty, to use its capacity.
-func AppendFields(h Header, block []byte) (Header, []byte, error) {
+func AppendFields(h node.Header, block []byte) (node.Header, []byte, error) {
 	for {
 		eol := bytes.IndexByte(block, '\n')
 		if eol < 1 || block[eol-1] != '\r' {
@@ -53,21 +55,21 @@ func AppendFields(h Header, block []byte) (Header, []byte, error) {
 	}
 }
 
-func parseField(line []byte) (Field, bool) {
+func parseField(line []byte) (node.Field, bool) {
 	colon := bytes.IndexByte(line, ':')
 	if colon < 1 {
-		return Field{}, false
+		return node.Field{}, false
 	}
 	for _, c := range line[:colon] {
 		if byteClass[c]&isToken == 0 {
-			return Field{}, false
+			return node.Field{}, false
 		}
 	}
 	value := trimSpace(line[colon+1:])
 	if !validValue(value) {
-		return Field{}, false
+		return node.Field{}, false
 	}
-	return Field{Name: unsafeString(line[:colon]), Value: unsafeString(value)}, true
+	return node.Field{Name: unsafeString(line[:colon]), Value: unsafeString(value)}, true
 }
 
 // trimSpace removes the optional white space around a value (RFC 9110 §5.6.3).
@@ -106,7 +108,7 @@ func validBytes(b []byte) bool {
 }
 
 // ValidField reports whether a field can be written as one line and parsed back unchanged.
-func ValidField(f Field) bool {
+func ValidField(f node.Field) bool {
 	if f.Name == "" {
 		return false
 	}
@@ -119,10 +121,10 @@ func ValidField(f Field) bool {
 }
 
 // ValidMethod reports whether s is a syntactically valid method: a token (RFC 9110 §9.1) of at most 32 bytes.
-func ValidMethod(s string) bool { return len(s) <= 32 && ValidField(Field{Name: s}) }
+func ValidMethod(s string) bool { return len(s) <= 32 && ValidField(node.Field{Name: s}) }
 
-// validTarget reports whether s is a valid origin-form target: it begins with / and has only visible ASCII.
-func validTarget(s string) bool {
+// ValidTarget reports whether s is a valid origin-form target: it begins with / and has only visible ASCII.
+func ValidTarget(s string) bool {
 	if s == "" || s[0] != '/' {
 		return false
 	}
@@ -156,3 +158,6 @@ var byteClass = func() (t [256]uint8) {
 func unsafeString(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }
+
+// IsToken reports whether a byte may stand in a token (RFC 9110 §5.6.2).
+func IsToken(c byte) bool { return byteClass[c]&isToken != 0 }
