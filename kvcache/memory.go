@@ -95,9 +95,9 @@ func (m *memory) drop(key []byte) {
 }
 
 // clear removes all entries whose keys begin with letter.
-func (m *memory) clear(letter byte) {
+func (m *memory) clear(space KeySpace) {
 	for i := range m.shards {
-		m.shards[i].clear(letter)
+		m.shards[i].clear(space)
 	}
 }
 

@@ -150,12 +150,12 @@ func (s *shard) drop(hash uint64, key []byte) {
 	s.remove(hash, key)
 }
 
-func (s *shard) clear(letter byte) {
+func (s *shard) clear(space KeySpace) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var gone []cell
 	for _, c := range s.index.cells {
-		if c.loc != 0 && encodedKey(s.segments[c.loc.segment()].buf[c.loc.offset():])[0] == letter {
+		if c.loc != 0 && encodedKey(s.segments[c.loc.segment()].buf[c.loc.offset():])[0] == byte(space) {
 			gone = append(gone, c)
 		}
 	}

@@ -196,7 +196,7 @@ func (v *Values) lease(ctx context.Context, key string, d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, valuePatience)
 	defer cancel()
 	name := valueName(key)
-	name[0] = 'L'
+	name[0] = byte(SpaceValueLease)
 	msg := &nats.Msg{Subject: "$KV." + v.bucket + "." + string(name), Header: nats.Header{}}
 	msg.Header.Set("Nats-TTL", strconv.Itoa(max(int((d+time.Second-1)/time.Second), 1)))
 	_, err := v.c.bucket.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0),
@@ -212,7 +212,7 @@ func (v *Values) lease(ctx context.Context, key string, d time.Duration) bool {
 // endLease lets the next caller load.
 func (v *Values) endLease(key string) {
 	name := valueName(key)
-	name[0] = 'L'
+	name[0] = byte(SpaceValueLease)
 	if stream, err := v.c.bucket.js.Stream(v.c.ctx, "KV_"+v.bucket); err == nil {
 		// If it fails, the lease expires.
 		_ = stream.Purge(v.c.ctx, jetstream.WithPurgeSubject("$KV."+v.bucket+"."+string(name)))
@@ -271,13 +271,13 @@ func (v *Values) check(ctx context.Context, key string, value []byte) error {
 // valueName returns the name of a value in both tiers. No response has a name that begins with this letter.
 func valueName(key string) []byte {
 	sum := sha256.Sum256([]byte(key))
-	return hex.AppendEncode([]byte{'A'}, sum[:])
+	return hex.AppendEncode([]byte{byte(SpaceValue)}, sum[:])
 }
 
 func (v *Values) subject(key string) string { return "$KV." + v.bucket + "." + string(valueName(key)) }
 
 // name returns the name of the value that a subject stands for.
 func (v *Values) name(subject string) ([]byte, bool) {
-	name, ok := strings.CutPrefix(subject, "$KV."+v.bucket+".A")
-	return []byte("A" + name), ok
+	name, ok := strings.CutPrefix(subject, "$KV."+v.bucket+".")
+	return []byte(name), ok && name != "" && name[0] == byte(SpaceValue)
 }

@@ -148,7 +148,7 @@ func (v *Values) watch(ctx context.Context) error {
 		return err
 	}
 	defer watch.Stop()
-	v.c.memory.clear('A') // changes until now are unknown
+	v.c.memory.clear(SpaceValue) // changes until now are unknown
 	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	for {

@@ -189,7 +189,7 @@ func (b *chunkBody) Close() error {
 }
 
 // lostFor is how long a response isn't looked for, in memory or bucket, that can't be given to its end, until it is
-// result anew.
+// fetched anew.
 const lostFor = 2 * time.Second
 
 // lost takes a response out of the store whose chunks aren't all there.

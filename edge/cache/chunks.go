@@ -17,7 +17,7 @@ const chunkSize = 256 << 10
 // ChunkKey is the key of the nth chunk of a stored response. No purge reaches chunks: without their response nobody
 // finds them.
 func ChunkKey(nonce uint64, n uint32) []byte {
-	b := []byte{'C'}
+	b := []byte{byte(kvcache.SpaceChunk)}
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, nonce), n)
 }
 
@@ -101,7 +101,7 @@ func (c *Policy) intact(rec *httpcache.Record) bool {
 		(few(missing, rec.Chunks) && c.condition(rec) != "")
 }
 
-// few reports whether so few chunks are missing that each who reads asks the origin for them: all of a body is result
+// few reports whether so few chunks are missing that each who reads asks the origin for them: all of a body is fetched
 // once for everybody who wants it.
 func few(missing, all uint32) bool { return 2*missing <= all }
 

@@ -58,4 +58,4 @@ func (c *Policy) downMark(l *lookup) (text string, marked bool) {
 	return rec.Text, err == nil
 }
 
-func downKey(primary []byte) []byte { return append([]byte{'D'}, primary...) }
+func downKey(primary []byte) []byte { return append([]byte{byte(kvcache.SpaceDown)}, primary...) }

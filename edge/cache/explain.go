@@ -79,7 +79,7 @@ func (c *Policy) explainHit(out *Explanation, x *exchange.Exchange, l *lookup) {
 	case httpcache.UseFresh:
 		out.State = "fresh"
 	case httpcache.UseRefresh:
-		out.State, out.Why = "stale", "served while it is result anew"
+		out.State, out.Why = "stale", "served while it is fetched anew"
 	case httpcache.UseValidate, httpcache.UseNever:
 		out.State, out.Why = "to-validate", "the origin is asked before each use"
 		switch {

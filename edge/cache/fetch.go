@@ -19,7 +19,7 @@ import (
 func (c *Policy) lead(ctx context.Context, flight *kvcache.Flight[result], x *exchange.Exchange, l *lookup,
 	mine chan<- result,
 ) {
-	out := result{failed: errPanicked}
+	var out result = failedResult{errPanicked}
 	defer func() {
 		l.release()
 		if p := recover(); p != nil {
@@ -27,13 +27,11 @@ func (c *Policy) lead(ctx context.Context, flight *kvcache.Flight[result], x *ex
 				fmt.Sprint(p),
 				"stack", string(debug.Stack()))
 		}
-		shared := out
-		shared.resp = nil // it is for one client
-		if shared.failed != nil && !nobody(shared.failed) {
-			// It may be this one request that fails.
-			shared.again, shared.failed = unreachable(shared.failed), nil
+		if out != nil {
+			flight.Finish(out.forWaiting())
+		} else {
+			flight.Finish(nil)
 		}
-		flight.Finish(shared)
 		if mine != nil {
 			mine <- out // it has room
 		}
@@ -41,24 +39,25 @@ func (c *Policy) lead(ctx context.Context, flight *kvcache.Flight[result], x *ex
 	ctx, cancel := context.WithCancel(ctx)
 	out = c.fetch(ctx, x, l, func(g *growing) {
 		c.shared.filling.show(g) // before the flight ends, so that whoever begins the next one finds it
-		flight.Finish(result{growing: g})
+		flight.Finish(growingResult{g})
 		if mine != nil {
-			mine <- result{growing: g}
+			mine <- growingResult{g}
 			mine = nil
 		}
 	})
-	if out.resp == nil || out.resp.Stream == nil {
+	resp := responseOf(out)
+	if resp == nil || resp.Stream == nil {
 		cancel()
 		return
 	}
 	if mine == nil { // a refresh: nobody but the store wants it
 		defer time.AfterFunc(refreshTime, cancel).Stop()
-		drain(out.resp.Stream)
-		exchange.CloseBody(out.resp)
+		drain(resp.Stream)
+		exchange.CloseBody(resp)
 		cancel()
 		return
 	}
-	out.resp.Stream = &owned{Body: out.resp.Stream, end: cancel}
+	resp.Stream = &owned{Body: resp.Stream, end: cancel}
 }
 
 // refreshTime bounds how long a body of unknown length is read that nobody waits for.
@@ -79,10 +78,10 @@ func (o *owned) Close() error {
 // fetch gets a response and stores it if it may. grows is told of one whose body is still coming, before fetch returns.
 func (c *Policy) fetch(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) result {
 	if c.arrived(x) {
-		return result{stored: true, status: httpcache.Status{Hit: true}}
+		return storedResult{status: httpcache.Status{Hit: true}}
 	}
 	if l.leased && c.load(ctx, x, l) {
-		return result{stored: true, status: httpcache.Status{Hit: true, Detail: "bucket"}}
+		return storedResult{status: httpcache.Status{Hit: true, Detail: "bucket"}}
 	}
 	if l.leased && !isHome(x) && !ranged(x) && !otherRange(x) {
 		if out, ok := c.askHome(ctx, x, l, grows); ok {
@@ -101,7 +100,7 @@ func (c *Policy) join(x *exchange.Exchange, l *lookup) (flight *kvcache.Flight[r
 	if g = c.shared.filling.find(l.key); g == nil || !g.fits(c, x) {
 		return flight, nil, true
 	}
-	flight.Finish(result{growing: g})
+	flight.Finish(growingResult{g})
 	return nil, g, false
 }
 
@@ -198,7 +197,7 @@ func (c *Policy) origin(ctx context.Context, x *exchange.Exchange, l *lookup, gr
 	x.Header = client
 	if err != nil {
 		c.noteDown(l, err)
-		return result{failed: err, status: httpcache.Status{Fwd: l.fwd()}}
+		return failedResult{err}
 	}
 	if !resp.Header.Has("Date") { // it is as old as its way here (RFC 9110 §6.6.1)
 		resp.Header.Add("Date", httpcache.FormatDate(time.Now()))
@@ -214,8 +213,8 @@ func (c *Policy) origin(ctx context.Context, x *exchange.Exchange, l *lookup, gr
 	case validating && l.standsIn(resp.Status):
 		exchange.CloseBody(resp)
 		c.stats.staleErrors.Add(1)
-		return result{
-			stored: true, anyway: true,
+		return storedResult{
+			anyway: true,
 			status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"},
 		}
 	case q.completing && resp.Status == http.StatusPartialContent:
@@ -247,11 +246,11 @@ func (c *Policy) keep(
 			// Nobody knows whether it can be kept, or it may break off with the one that began it: one client follows
 			// it.
 			resp.Stream = g.copies(resp)
-			return result{resp: resp, status: status}
+			return ownResult{resp, status}
 		default:
 			grows(g)
 			g.fill(c.resumed(ctx, x, resp.Stream, a.header, resp.Length))
-			return result{}
+			return nil
 		}
 	}
 	if a.reason != "" {
@@ -259,15 +258,15 @@ func (c *Policy) keep(
 			c.putPass(l, a.reason)
 		}
 		status.Detail = a.detail()
-		return result{resp: resp, status: status}
+		return ownResult{resp, status}
 	}
 	c.put(x, l, a, resp)
 	status.Stored, status.Detail = true, a.detail()
 	// good for one client only, until it is validated
 	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh {
-		return result{resp: resp, status: status}
+		return ownResult{resp, status}
 	}
-	return result{stored: true, resp: resp, status: status}
+	return storedResult{status: status, own: resp}
 }
 
 // confirm freshens a stored response after a 304 (RFC 9111 §4.3.4).
@@ -284,17 +283,17 @@ func (c *Policy) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, b
 		}
 		status.Detail = string(a.reason)
 		if !c.copyBody(x, l, merged) {
-			return result{failed: node.Errorf(node.CodeUpstream, errChunk,
+			return failedResult{node.Errorf(node.CodeUpstream, errChunk,
 				"the origin has taken a stored response back")}
 		}
-		return result{resp: merged, status: status}
+		return ownResult{merged, status}
 	}
 	c.renew(x, l, a)
 	status.Stored, status.Detail = true, a.detail()
-	out := result{stored: true, status: status}
+	out := storedResult{status: status}
 	if a.stored.Flags.Has(httpcache.NoCache) || a.stored.Remaining(time.Now()) <= 0 {
 		if l.rec.Chunks == 0 && !ranged(x) {
-			out.resp = &mesh.Response{Status: merged.Status, Header: a.header, Body: append([]byte(nil), l.rec.Body...)}
+			out.own = &mesh.Response{Status: merged.Status, Header: a.header, Body: append([]byte(nil), l.rec.Body...)}
 		}
 	}
 	return out
@@ -322,7 +321,7 @@ func (c *Policy) refresh(x *exchange.Exchange, l *lookup) {
 	c.stats.refreshed.Add(1)
 	d := detach(x)
 	scratchOf(d).refreshing = l.rec.Stored.Received
-	if d.Method == http.MethodHead { // all of it is result, whatever part of it this client wants
+	if d.Method == http.MethodHead { // all of it is fetched, whatever part of it this client wants
 		d.Method = http.MethodGet
 	}
 	if !otherRange(d) {

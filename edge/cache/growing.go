@@ -163,7 +163,7 @@ func (g *growing) store() {
 	g.c.putLarge(g.x, g.l, g.a, rec, g.chunks, g.tiers, func() { g.c.shared.filling.give(held) })
 }
 
-// fits reports whether the response is good for another request than the one that it was result for.
+// fits reports whether the response is good for another request than the one that it was fetched for.
 func (g *growing) fits(c *Policy, x *exchange.Exchange) bool {
 	flags := g.a.stored.Flags
 	if g.c.route.ID != c.route.ID || flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 ||

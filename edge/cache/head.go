@@ -58,7 +58,7 @@ const crossAgain = 10 * time.Second
 // origin.
 func (c *Policy) cross(x *exchange.Exchange, l *lookup) {
 	var v kvcache.View
-	mark := append([]byte{'O'}, l.primary...)
+	mark := append([]byte{byte(kvcache.SpaceCrossOrigin)}, l.primary...)
 	if c.store.Get(mark, &v) {
 		v.Release()
 		return

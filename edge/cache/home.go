@@ -68,15 +68,15 @@ func (s *unresponsive) has(node string) bool {
 // askHome lets the key's home fetch it. Not ok means that this node must do so itself.
 func (c *Policy) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) (result, bool) {
 	if c.shared.cfg.Peers == nil || c.part {
-		return result{}, false
+		return nil, false
 	}
 	home := kvcache.Home(l.primary, c.shared.cfg.Peers.Alive())
 	if home == "" || home == c.shared.cfg.Node || c.shared.unresponsive.has(home) {
-		return result{}, false
+		return nil, false
 	}
 	resp := c.callHome(ctx, x, home)
 	if resp == nil {
-		return result{}, false
+		return nil, false
 	}
 	switch resp.Header.Get(fieldEntry) {
 	case "stored":
@@ -88,10 +88,10 @@ func (c *Policy) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, g
 		if resp.Status < 500 {
 			c.putPass(l, httpcache.Reason(detail))
 		}
-		return result{resp: resp, status: httpcache.Status{Fwd: l.fwd(), Detail: detail}}, true
+		return ownResult{resp, httpcache.Status{Fwd: l.fwd(), Detail: detail}}, true
 	}
 	exchange.CloseBody(resp)
-	return result{}, false
+	return nil, false
 }
 
 // callHome asks, and gives up on a home that doesn't say soon that it has heard. Nil means that there is no answer to
@@ -147,10 +147,10 @@ func (c *Policy) fromHome(
 	var rec httpcache.Record
 	if readEntry(body, &entry) != nil || rec.Decode(entry.Value) != nil ||
 		!strings.HasPrefix(string(entry.Key), string(l.primary)) {
-		return result{}, false
+		return nil, false
 	}
 	if c.store.Judge(&entry.Scope, keyURL(l.primary)) == kvcache.Invalid {
-		return result{}, false // the home knows less of purges than this node
+		return nil, false // the home knows less of purges than this node
 	}
 	c.stats.home.Add(1)
 	header := rec.Header()
@@ -160,7 +160,7 @@ func (c *Policy) fromHome(
 	if rec.Length > chunkSize {
 		g := c.grow(x, l, a, &mesh.Response{Status: rec.Stored.Status, Length: rec.Length}, status)
 		if g == nil {
-			return result{}, false
+			return nil, false
 		}
 		g.tiers = kvcache.MemoryOnly // the bucket has it from its home
 		if rec.Nonce != 0 {          // under this name
@@ -168,15 +168,15 @@ func (c *Policy) fromHome(
 		}
 		grows(g)
 		g.fill(c.resumed(ctx, x, mesh.NewBody(body), header, rec.Length))
-		return result{}, true
+		return nil, true
 	}
 	whole, err := io.ReadAll(body)
 	if err != nil || int64(len(whole)) != rec.Length {
-		return result{}, false
+		return nil, false
 	}
 	rec.Body = whole
 	c.putRecord(x, l, a, &rec, kvcache.MemoryOnly)
-	return result{stored: true, status: status}, true
+	return storedResult{status: status}, true
 }
 
 // readEntry reads the entry without its body that a home's reply begins with.
@@ -223,7 +223,7 @@ func (s *Cache) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, e
 		select {
 		case out = <-mine:
 		case <-ctx.Done():
-			go func() { exchange.CloseBody((<-mine).resp) }() // the fetch goes on, but for a body of this client's
+			go func() { exchange.CloseBody(responseOf(<-mine)) }() // the fetch goes on, but for a body of this client's
 			return nil, exchange.ErrGone
 		}
 	} else {
@@ -291,30 +291,46 @@ func (p *prefixed) Next() (mesh.Piece, error) {
 
 // homeReply answers with what a fetch has brought.
 func (c *Policy) homeReply(x *exchange.Exchange, before *lookup, out result, waited bool) (*mesh.Response, error) {
-	if out.growing != nil && (!waited || out.growing.fits(c, x)) {
-		return c.growingReply(out.growing), nil
-	}
-	if out.stored {
-		l := c.look(x)
-		defer l.release()
-		if l.hit && l.use(x) == httpcache.UseFresh {
-			if resp := c.entryOf(x, l); resp != nil {
-				return resp, nil
-			}
+	switch out := out.(type) {
+	case growingResult:
+		if !waited || out.fits(c, x) {
+			return c.growingReply(out.growing), nil
 		}
-	}
-	switch {
-	case out.resp != nil && !waited:
-		out.resp.Header.Delete(func(f mesh.Field) bool { return http1.HasPrefixFold(f.Name, "x-entry") })
-		out.resp.Header.Add(fieldEntry, "pass")
-		if out.status.Detail != "" {
-			out.resp.Header.Add(fieldPlain, out.status.Detail)
+	case storedResult:
+		if resp := c.storedReply(x); resp != nil {
+			return resp, nil
 		}
-		return out.resp, nil
-	case out.failed != nil && !before.hit:
-		return nil, out.failed
+		if out.own != nil {
+			return passReply(out.own, out.status), nil
+		}
+	case ownResult:
+		return passReply(out.resp, out.status), nil
+	case failedResult:
+		if !before.hit {
+			return nil, out.err
+		}
 	}
 	return elsewhere(), nil
+}
+
+// storedReply answers with what a fetch has stored, or nil if it isn't good enough.
+func (c *Policy) storedReply(x *exchange.Exchange) *mesh.Response {
+	l := c.look(x)
+	defer l.release()
+	if !l.hit || l.use(x) != httpcache.UseFresh {
+		return nil
+	}
+	return c.entryOf(x, l)
+}
+
+// passReply answers with a response that is for the asking node's client only.
+func passReply(resp *mesh.Response, status httpcache.Status) *mesh.Response {
+	resp.Header.Delete(func(f mesh.Field) bool { return http1.HasPrefixFold(f.Name, "x-entry") })
+	resp.Header.Add(fieldEntry, "pass")
+	if status.Detail != "" {
+		resp.Header.Add(fieldPlain, status.Detail)
+	}
+	return resp
 }
 
 // growingReply passes a response on that is still growing here.

@@ -23,7 +23,7 @@ func (s *Cache) invalidate(ctx context.Context, x *exchange.Exchange, resp *mesh
 	url := urls[0]
 	for _, u := range httpcache.Invalidated(url, resp.Header) {
 		if u, ok := canonicalURL(x.Scheme, u); ok {
-			urls, keys = append(urls, u), append(keys, append([]byte{'G'}, u...))
+			urls, keys = append(urls, u), append(keys, append([]byte{byte(kvcache.SpaceResponse)}, u...))
 		}
 	}
 	c.store.Invalidate(ctx, urls, keys, httpcache.InvalidatedGroups(resp.Header, origin(url)))

@@ -9,18 +9,22 @@ import (
 	"strings"
 
 	"millrace/edge/exchange"
+	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/node"
 	"millrace/node/http1"
 )
 
-// A cache key is a letter, the URL with what counts of its query, and perhaps more behind control characters, which no
+// A cache key is its space (kvcache.KeySpace), the URL with what counts of its query, and perhaps more behind control characters, which no
 // URL holds: \x01 the parts of the request that the route names, with \x03 between lines, \x02 the body of a QUERY, \n
 // the fields that a response varies on.
 
+// inSpace gives the key of a name in a space.
+func inSpace(space kvcache.KeySpace, name string) []byte { return append([]byte{byte(space)}, name...) }
+
 // appendKey writes the key of an exchange.
 func (c *Policy) appendKey(b []byte, x *exchange.Exchange) []byte {
-	b = append(b, 'G')
+	b = append(b, byte(kvcache.SpaceResponse))
 	b = c.appendURL(b, x)
 	for _, part := range c.cfg.Key {
 		b = appendPart(b, part, x.Header)

@@ -23,7 +23,7 @@ type lookup struct {
 	hit     bool             // rec is a response
 	barred  httpcache.Reason // there is a response, but not for this client
 	alien   bool             // there is one, but a page of another origin asks: see crosses
-	gone    bool             // there was one that is to be result anew
+	gone    bool             // there was one that is to be fetched anew
 	pass    bool             // responses of the URL aren't stored: don't wait for others
 	why     string
 	valid   kvcache.Validity
@@ -77,7 +77,7 @@ func (l *lookup) searched(x *exchange.Exchange, get func([]byte, *kvcache.View) 
 func (c *Policy) reduced(x *exchange.Exchange, primary []byte, get func([]byte, *kvcache.View) bool) []byte {
 	path, ok := searchPath(primary)
 	var v kvcache.View
-	if !ok || !get([]byte("S"+path[1:]), &v) {
+	if !ok || !get(inSpace(kvcache.SpaceSearchRule, path[1:]), &v) {
 		return nil
 	}
 	defer v.Release()
@@ -200,7 +200,7 @@ func searchPath(key []byte) (path string, ok bool) {
 
 // searchKey is the key of a response of which only a part of the query counts.
 func (c *Policy) searchKey(path, reduced string) []byte {
-	return []byte("N" + path[1:] + reduced)
+	return inSpace(kvcache.SpaceReduced, path[1:]+reduced)
 }
 
 func parseRule(text string) (httpcache.Search, bool) {

@@ -13,17 +13,6 @@ import (
 	"millrace/node"
 )
 
-// result is what a fetch leaves for the requests that waited for it.
-type result struct {
-	growing *growing       // the body is still coming
-	stored  bool           // look again
-	anyway  bool           // what is stored is good enough, stale or not
-	failed  error          // the origin can't be reached, which is no different for those who waited
-	again   bool           // it failed one request, which says nothing of others
-	resp    *mesh.Response // for the one that began the fetch, if it isn't stored
-	status  httpcache.Status
-}
-
 // miss gets a response that the memory hasn't, or not in a state to be served.
 func (c *Policy) miss(ctx context.Context, x *exchange.Exchange, l *lookup) (*mesh.Response, error) {
 	switch {
@@ -32,7 +21,7 @@ func (c *Policy) miss(ctx context.Context, x *exchange.Exchange, l *lookup) (*me
 	case x.Method == http.MethodHead:
 		return c.head(ctx, x, l)
 	case c.isDown(l):
-		return c.failed(x, l, result{failed: errDown})
+		return c.failed(x, l, errDown)
 	case ranged(x) && (!l.hit || !c.covers(x, &l.rec) || !l.rec.Stored.Flags.Has(httpcache.HasValidator)):
 		return c.partial(ctx, x, l)
 	case l.pass:
@@ -71,7 +60,7 @@ func (c *Policy) collapse(ctx context.Context, x *exchange.Exchange, l *lookup) 
 				return c.took(ctx, x, l, out, false)
 			case <-ctx.Done():
 				// the fetch goes on, but for a body that only its client wanted
-				go func() { exchange.CloseBody((<-mine).resp) }()
+				go func() { exchange.CloseBody(responseOf(<-mine)) }()
 				return nil, exchange.Ended(ctx)
 			}
 		}
@@ -118,34 +107,44 @@ func relayInterim(x *exchange.Exchange, to func(int, mesh.Header)) <-chan interi
 
 // took answers with what a fetch has brought. Those who waited look again, so that validity, variant and freshness are
 // judged for each of them.
-func (c *Policy) took(ctx context.Context, x *exchange.Exchange, before *lookup, out result,
-	waited bool,
+func (c *Policy) took(ctx context.Context, x *exchange.Exchange, before *lookup, out result, waited bool,
 ) (*mesh.Response, error) {
-	if out.growing != nil && (!waited || out.growing.fits(c, x)) {
-		return c.follow(x, out.growing, waited), nil
-	}
-	if !waited && out.resp != nil {
-		return c.own(x, out)
-	}
-	if out.failed != nil {
-		return c.failed(x, before, out)
-	}
-	if out.again && time.Since(x.Started) < x.Timeout()/4 {
-		return c.again(ctx, x, before)
-	}
-	if out.stored {
-		l := c.look(x)
-		defer l.release()
-		if l.hit && (!waited || out.anyway || l.use(x) == httpcache.UseFresh || l.use(x) == httpcache.UseRefresh) {
-			out.status.Collapsed = waited
-			if resp := c.serve(x, l, out.status); resp != nil {
-				return resp, nil
-			}
-			waited = true // what was there isn't any more
+	switch out := out.(type) {
+	case growingResult:
+		if !waited || out.fits(c, x) {
+			return c.follow(x, out.growing, waited), nil
 		}
-		if waited && !l.pass {
-			return c.again(ctx, x, l)
+	case ownResult:
+		return c.own(x, out.resp, out.status)
+	case storedResult:
+		if out.own != nil {
+			return c.own(x, out.own, out.status)
 		}
+		return c.lookAgain(ctx, x, before, out, waited)
+	case failedResult:
+		return c.failed(x, before, out.err)
+	case retryResult:
+		if time.Since(x.Started) < x.Timeout()/4 {
+			return c.again(ctx, x, before)
+		}
+	}
+	return c.alone(ctx, x, before, "not-shared")
+}
+
+// lookAgain answers with what a fetch has stored, if it is good enough for the request.
+func (c *Policy) lookAgain(ctx context.Context, x *exchange.Exchange, before *lookup, out storedResult, waited bool,
+) (*mesh.Response, error) {
+	l := c.look(x)
+	defer l.release()
+	if l.hit && (!waited || out.anyway || l.use(x) == httpcache.UseFresh || l.use(x) == httpcache.UseRefresh) {
+		out.status.Collapsed = waited
+		if resp := c.serve(x, l, out.status); resp != nil {
+			return resp, nil
+		}
+		waited = true // what was there isn't any more
+	}
+	if waited && !l.pass {
+		return c.again(ctx, x, l)
 	}
 	return c.alone(ctx, x, before, "not-shared")
 }
@@ -159,10 +158,9 @@ func (c *Policy) again(ctx context.Context, x *exchange.Exchange, l *lookup) (*m
 	return c.collapse(ctx, x, l)
 }
 
-// own gives the response to the one that result it. What its client asked for is judged here, since the fetch asked
+// own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked
 // for all.
-func (c *Policy) own(x *exchange.Exchange, out result) (*mesh.Response, error) {
-	resp := out.resp
+func (c *Policy) own(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) (*mesh.Response, error) {
 	request := &httpcache.Request{Method: x.Method, Header: x.Header}
 	switch {
 	case resp.Stream != nil:
@@ -174,7 +172,7 @@ func (c *Policy) own(x *exchange.Exchange, out result) (*mesh.Response, error) {
 	case ranged(x) && resp.Status == http.StatusOK:
 		resp = c.cut(x, resp)
 	}
-	c.tell(x, resp, out.status)
+	c.tell(x, resp, status)
 	return resp, nil
 }
 
@@ -198,15 +196,15 @@ func (c *Policy) cut(x *exchange.Exchange, whole *mesh.Response) *mesh.Response 
 }
 
 // failed answers when the origin can't be reached: with what is stored, if that is allowed (RFC 9111 §4.2.4).
-func (c *Policy) failed(x *exchange.Exchange, before *lookup, out result) (*mesh.Response, error) {
+func (c *Policy) failed(x *exchange.Exchange, before *lookup, err error) (*mesh.Response, error) {
 	if resp := c.standIn(x, before, 0); resp != nil {
 		return resp, nil
 	}
 	if before.hit && before.rec.Stored.Flags.Has(httpcache.NoStale) {
-		return nil, node.Errorf(node.CodeTimeout, out.failed,
+		return nil, node.Errorf(node.CodeTimeout, err,
 			"the stored response must be validated, and its origin can't be reached")
 	}
-	return nil, out.failed
+	return nil, err
 }
 
 // standIn answers with what is stored in place of the origin's error, or of its silence, which is status 0. Nil means
@@ -298,7 +296,7 @@ func (c *Policy) single(ctx context.Context, x *exchange.Exchange, l *lookup) (r
 	resp, err = c.next(ctx, x)
 	switch {
 	case err != nil && unreachable(err):
-		resp, err = c.failed(x, l, result{failed: err})
+		resp, err = c.failed(x, l, err)
 		return resp, true, err
 	case err != nil:
 		return nil, true, err

@@ -88,7 +88,10 @@ func (c *Policy) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *mes
 		a.reason = httpcache.ReasonPartial
 	}
 	status.Stored, status.Detail = a.reason == "", string(a.reason)
-	return result{stored: status.Stored, resp: resp, status: status}
+	if status.Stored {
+		return storedResult{status: status, own: resp}
+	}
+	return ownResult{resp, status}
 }
 
 // putPart stores the part of a 206 that answers the exchange (RFC 9111 §3.3): together with the parts that are there,

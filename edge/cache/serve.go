@@ -34,9 +34,9 @@ func (c *Policy) answer(x *exchange.Exchange, l *lookup) *mesh.Response {
 	return c.serve(x, l, httpcache.Status{Hit: true})
 }
 
-// early decides now and then that a response is result anew before it is stale, so that not all its clients find it
+// early decides now and then that a response is fetched anew before it is stale, so that not all its clients find it
 // stale at once: the likelier the nearer that is and the longer a fetch takes (XFetch: Vattani, Chierichetti,
-// Lowenstein, VLDB 2015). Those that have the same time of the route are result anew each at a moment of its own, for
+// Lowenstein, VLDB 2015). Those that have the same time of the route are fetched anew each at a moment of its own, for
 // what came together needn't go together.
 func (c *Policy) early(l *lookup) bool {
 	s := &l.rec.Stored

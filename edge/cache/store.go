@@ -112,7 +112,7 @@ func (c *Policy) place(x *exchange.Exchange, l *lookup, a *admitted, tiers kvcac
 	primary, rule := c.searchedBy(x, l, a)
 	if rule != nil {
 		path, _, _ := bytes.Cut(c.appendKey(nil, x), []byte{'?'})
-		path[0] = 'S'
+		path[0] = byte(kvcache.SpaceSearchRule)
 		c.putEntry(path, rule, kvcache.Scope{}, a.stored.Keep(), tiers)
 	}
 	return c.variantKey(x, primary, a, tiers), c.scope(primary, a.header, a.epoch)
@@ -139,7 +139,7 @@ func (c *Policy) forget(l *lookup, why httpcache.Reason) {
 		kvcache.BothAlways)
 }
 
-// putGone does the same for a response that is to be result anew, by one for all who want it.
+// putGone does the same for a response that is to be fetched anew, by one for all who want it.
 func (c *Policy) putGone(key []byte) {
 	c.putEntry(key, &httpcache.Record{Kind: httpcache.KindGone}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
 }
