@@ -150,7 +150,10 @@ func shortRoutes(rng *rand.Rand) []node.Route {
 		})
 		r.Name, r.Host = fmt.Sprintf("r%d", i), node.Host(fmt.Sprintf("r%d.test", i))
 		if some() {
-			r.Rewrite = &node.Rewrite{Response: node.Edits{Set: map[string]string{"X-Set": "1"}, Remove: []string{"ETag"}}}
+			r.Rewrite = &node.Rewrite{Response: node.Edits{
+				Set:    map[string]string{"X-Set": "1"},
+				Remove: []string{"ETag"},
+			}}
 		}
 		r.Limit = shortLimits(rng)
 		routes = append(routes, r)

@@ -67,7 +67,10 @@ func appendRequest(b []byte, r *Request, timeout time.Duration, nonce string) ([
 // checkHead checks that the request fits one message. appendFields checks what its fields hold.
 func (r *Request) checkHead() error {
 	switch {
-	case !http1.ValidMethod(r.Method) || !http1.ValidTarget(r.Target) || !http1.ValidField(Field{Name: "Host", Value: r.Host}):
+	case !http1.ValidMethod(r.Method) || !http1.ValidTarget(r.Target) || !http1.ValidField(Field{
+		Name:  "Host",
+		Value: r.Host,
+	}):
 		return errFieldContents
 	case len(r.Body) > MaxBody:
 		return ErrBodyTooLarge

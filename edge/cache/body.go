@@ -21,7 +21,7 @@ import (
 // that are in memory are held from the start, and a loader brings the others ahead of the reader, from the bucket or,
 // under a strong validator, from the origin. Where there is none, all of them are there before the first is given.
 type chunkBody struct {
-	c     *Policy
+	c     *target
 	key   []byte // of the stored response
 	rec   httpcache.Record
 	first uint32
@@ -41,7 +41,7 @@ const holdTime = 5 * time.Second
 
 // chunks opens a span of a body. Not ok means that it can't be given to its end: then the response isn't found any
 // more, and the caller fetches it.
-func (c *Policy) chunks(x *exchange.Exchange, l *lookup, s httpcache.Span) (body mesh.Body, ok bool) {
+func (c *target) chunks(x *exchange.Exchange, l *lookup, s httpcache.Span) (body mesh.Body, ok bool) {
 	rec := &l.rec
 	first, last := uint32(s.First/chunkSize), uint32(s.Last/chunkSize) //nolint:gosec // G115: within the body
 	b := &chunkBody{c: c, key: bytes.Clone(l.key), rec: *rec, first: first, left: s.Len()}
@@ -193,7 +193,7 @@ func (b *chunkBody) Close() error {
 const lostFor = 2 * time.Second
 
 // lost takes a response out of the store whose chunks aren't all there.
-func (c *Policy) lost(key []byte, nonce uint64) {
+func (c *records) lost(key []byte, nonce uint64) {
 	if c.holds(key, nonce) {
 		c.putGone(key)
 	}

@@ -41,7 +41,7 @@ func cutBody(body []byte) (chunks [][]byte) {
 // putLarge stores a response whose body lies in chunks: in this node's memory at once, and then, in the background, in
 // the bucket with all of its chunks, or not at all. done is called when nobody needs the chunks any more. One that was
 // stored before makes others leave the bucket for it.
-func (c *Policy) putLarge(
+func (c *writing) putLarge(
 	x *exchange.Exchange, l *lookup, a admitted, rec *httpcache.Record, chunks [][]byte, tiers kvcache.Tiers,
 	done func(),
 ) {
@@ -68,7 +68,7 @@ func (c *Policy) putLarge(
 
 // markInBucket writes a response's record to the bucket, which has its chunks, as it is now: a 304 may have made it
 // fresh again meanwhile.
-func (c *Policy) markInBucket(key []byte, nonce uint64) {
+func (c *records) markInBucket(key []byte, nonce uint64) {
 	l := &lookup{c: c}
 	defer l.release()
 	if !l.read(key, c.store.Get) || l.rec.Kind != httpcache.KindResponse || l.rec.Nonce != nonce {
@@ -80,7 +80,7 @@ func (c *Policy) markInBucket(key []byte, nonce uint64) {
 }
 
 // holds reports whether a key still has the response with these chunks.
-func (c *Policy) holds(key []byte, nonce uint64) bool {
+func (c *records) holds(key []byte, nonce uint64) bool {
 	l := &lookup{c: c}
 	defer l.release()
 	return l.read(key, c.store.Get) && l.rec.Kind == httpcache.KindResponse && l.rec.Nonce == nonce
@@ -88,7 +88,7 @@ func (c *Policy) holds(key []byte, nonce uint64) bool {
 
 // intact reports whether a stored body can be given to its end: its chunks are in memory, or the bucket or the origin
 // has those that aren't.
-func (c *Policy) intact(rec *httpcache.Record) bool {
+func (c *records) intact(rec *httpcache.Record) bool {
 	missing := uint32(0)
 	for n := range rec.Chunks {
 		var v kvcache.View
@@ -106,7 +106,7 @@ func (c *Policy) intact(rec *httpcache.Record) bool {
 func few(missing, all uint32) bool { return 2*missing <= all }
 
 // condition is what asks the origin for a range of a stored response; "" if nothing does.
-func (c *Policy) condition(rec *httpcache.Record) string {
+func (c *coding) condition(rec *httpcache.Record) string {
 	header, compressed := c.plain(rec.Header())
 	if compressed { // by this cache: no origin has such bytes
 		return ""
@@ -115,7 +115,7 @@ func (c *Policy) condition(rec *httpcache.Record) string {
 }
 
 // copyBody gives a response the whole body of a stored one, which may leave the store meanwhile.
-func (c *Policy) copyBody(x *exchange.Exchange, l *lookup, resp *mesh.Response) (ok bool) {
+func (c *target) copyBody(x *exchange.Exchange, l *lookup, resp *mesh.Response) (ok bool) {
 	rec := &l.rec
 	if rec.Chunks == 0 {
 		resp.Body = append([]byte(nil), rec.Body...)

@@ -23,7 +23,7 @@ const minCompress = 1 << 10
 // compress codes a body that is text with the strongest coding that the client takes, once, when it is stored. The
 // response then varies on Accept-Encoding, and its ETag is another, since a coding makes another representation (RFC
 // 9110 §8.8.3). The one that brought it gets the same.
-func (c *Policy) compress(x *exchange.Exchange, a *admitted, resp *mesh.Response) {
+func (c *coding) compress(x *exchange.Exchange, a *admitted, resp *mesh.Response) {
 	if a.stored.Status != 200 || a.stored.Flags.Has(httpcache.NoTransform) || len(resp.Body) < minCompress ||
 		!c.codes(a.header) {
 		return
@@ -44,7 +44,7 @@ func (c *Policy) compress(x *exchange.Exchange, a *admitted, resp *mesh.Response
 }
 
 // codes reports whether the route compresses responses with such fields.
-func (c *Policy) codes(h mesh.Header) bool {
+func (c *coding) codes(h mesh.Header) bool {
 	return c.cfg.Compress && !h.Has("Content-Encoding") && !h.Has("Content-Range") && isText(h.Get("Content-Type"))
 }
 
@@ -61,7 +61,7 @@ func markCoded(h *mesh.Header, coding string) {
 }
 
 // varies makes the response to a HEAD say that the one to a GET depends on Accept-Encoding.
-func (c *Policy) varies(resp *mesh.Response) {
+func (c *coding) varies(resp *mesh.Response) {
 	n, err := strconv.ParseInt(resp.Header.Get("Content-Length"), 10, 64)
 	if resp.Status == 200 && err == nil && n >= minCompress && c.codes(resp.Header) &&
 		!httpcache.ResponseControl(resp.Header, c.rules.Targets).NoTransform {
@@ -112,7 +112,7 @@ func encode(coding string, body []byte) []byte {
 }
 
 // plain gives a stored header as the origin knows it: with the entity tag that the body had before compress.
-func (c *Policy) plain(h mesh.Header) (out mesh.Header, compressed bool) {
+func (c *coding) plain(h mesh.Header) (out mesh.Header, compressed bool) {
 	base, ok := strings.CutSuffix(h.Get("ETag"), "-"+h.Get("Content-Encoding")+`"`)
 	if !ok || !c.cfg.Compress {
 		return h, c.cfg.Compress && h.Has("Content-Encoding")
@@ -123,7 +123,7 @@ func (c *Policy) plain(h mesh.Header) (out mesh.Header, compressed bool) {
 }
 
 // recoded makes the fields of a confirmation, which speaks of the body before compress, those of the stored one.
-func (c *Policy) recoded(stored, confirmed mesh.Header) mesh.Header {
+func (c *coding) recoded(stored, confirmed mesh.Header) mesh.Header {
 	if _, compressed := c.plain(stored); !compressed {
 		return confirmed
 	}

@@ -21,7 +21,7 @@ const hungUp = "hung up"
 
 // noteDown remembers that nobody was there to answer. An origin that is only slow is asked again, and so is one that
 // hung up: it may have done so because of this one request.
-func (c *Policy) noteDown(l *lookup, err error) {
+func (c *records) noteDown(l *lookup, err error) {
 	mark := &httpcache.Record{Kind: httpcache.KindPass}
 	switch {
 	case nobody(err):
@@ -41,13 +41,13 @@ func nobody(err error) bool {
 }
 
 // isDown reports whether nobody was there a moment ago.
-func (c *Policy) isDown(l *lookup) bool {
+func (c *records) isDown(l *lookup) bool {
 	text, marked := c.downMark(l)
 	return marked && text != hungUp
 }
 
 // downMark gives the mark of noteDown.
-func (c *Policy) downMark(l *lookup) (text string, marked bool) {
+func (c *records) downMark(l *lookup) (text string, marked bool) {
 	var v kvcache.View
 	if !c.store.Get(downKey(l.primary), &v) {
 		return "", false

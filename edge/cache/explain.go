@@ -44,7 +44,7 @@ func (s *Cache) Explain(ctx context.Context, x *exchange.Exchange) *Explanation 
 	if !l.hit && !l.pass {
 		out.In = "bucket"
 		l.release()
-		l = &lookup{c: c, now: time.Now()}
+		l = &lookup{c: &c.records, now: time.Now()}
 		l.primary = c.appendKey(nil, x)
 		l.key = l.primary
 		l.find(x, func(key []byte, v *kvcache.View) bool { return c.store.Load(ctx, key, v) })
@@ -68,13 +68,13 @@ func (s *Cache) Explain(ctx context.Context, x *exchange.Exchange) *Explanation 
 	return out
 }
 
-func (c *Policy) explainHit(out *Explanation, x *exchange.Exchange, l *lookup) {
+func (c *serving) explainHit(out *Explanation, x *exchange.Exchange, l *lookup) {
 	rec := &l.rec
 	left := rec.Stored.Remaining(l.now)
 	ends, gone := l.now.Add(left).UTC().Truncate(time.Second), l.view.Expires.UTC()
 	out.Status, out.Bytes, out.Expires, out.Gone = rec.Stored.Status, rec.Length, &ends, &gone
 	out.Age, out.Fresh = rec.Stored.Age(l.now).Truncate(time.Second).String(), left.Truncate(time.Second).String()
-	out.Tags = httpcache.Tags(rec.Header(), origin(string(keyURL(l.primary))))
+	out.Tags = httpcache.Tags(rec.Header(), originOf(string(keyURL(l.primary))))
 	switch l.use(x) {
 	case httpcache.UseFresh:
 		out.State = "fresh"

@@ -16,7 +16,7 @@ import (
 
 // lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the
 // flight, and tells the one that began it what came. The fetch ends with ctx, or at the deadline that the chain sets.
-func (c *Policy) lead(ctx context.Context, flight *kvcache.Flight[result], x *exchange.Exchange, l *lookup,
+func (c *fetcher) lead(ctx context.Context, flight *kvcache.Flight[result], x *exchange.Exchange, l *lookup,
 	mine chan<- result,
 ) {
 	var out result = failedResult{errPanicked}
@@ -76,7 +76,7 @@ func (o *owned) Close() error {
 }
 
 // fetch gets a response and stores it if it may. grows is told of one whose body is still coming, before fetch returns.
-func (c *Policy) fetch(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) result {
+func (c *fetcher) fetch(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) result {
 	if c.arrived(x) {
 		return storedResult{status: httpcache.Status{Hit: true}}
 	}
@@ -88,16 +88,16 @@ func (c *Policy) fetch(ctx context.Context, x *exchange.Exchange, l *lookup, gro
 			return out
 		}
 	}
-	return c.origin(ctx, x, l, grows)
+	return c.askOrigin(ctx, x, l, grows)
 }
 
 // join gives what others have begun for the request: a fetch to wait for, or a response that is still coming. Else it
 // begins a fetch, which the caller leads.
-func (c *Policy) join(x *exchange.Exchange, l *lookup) (flight *kvcache.Flight[result], g *growing, leads bool) {
+func (c *fetcher) join(x *exchange.Exchange, l *lookup) (flight *kvcache.Flight[result], g *growing, leads bool) {
 	if flight, leads = c.shared.flights.Join(string(l.key)); !leads {
 		return flight, nil, false
 	}
-	if g = c.shared.filling.find(l.key); g == nil || !g.fits(c, x) {
+	if g = c.shared.filling.find(l.key); g == nil || !g.fits(&c.writing, x) {
 		return flight, nil, true
 	}
 	flight.Finish(growingResult{g})
@@ -105,7 +105,7 @@ func (c *Policy) join(x *exchange.Exchange, l *lookup) (flight *kvcache.Flight[r
 }
 
 // arrived reports whether another fetch has stored a good response between this one's lookup and its turn.
-func (c *Policy) arrived(x *exchange.Exchange) bool {
+func (c *writing) arrived(x *exchange.Exchange) bool {
 	l := c.look(x)
 	defer l.release()
 	return l.hit && l.use(x) == httpcache.UseFresh && l.newer(x) && c.intact(&l.rec)
@@ -117,8 +117,8 @@ func (l *lookup) newer(x *exchange.Exchange) bool {
 }
 
 // load looks for a fresh response in the bucket, and brings it into memory.
-func (c *Policy) load(ctx context.Context, x *exchange.Exchange, l *lookup) bool {
-	from := &lookup{c: c, primary: l.primary, key: l.primary, now: time.Now()}
+func (c *writing) load(ctx context.Context, x *exchange.Exchange, l *lookup) bool {
+	from := &lookup{c: &c.records, primary: l.primary, key: l.primary, now: time.Now()}
 	defer from.release()
 	from.find(x, func(key []byte, v *kvcache.View) bool { return c.marked(key, v) || c.store.Load(ctx, key, v) })
 	c.keepVariants(l)
@@ -133,7 +133,7 @@ func (c *Policy) load(ctx context.Context, x *exchange.Exchange, l *lookup) bool
 }
 
 // marked reports whether the memory has a mark in place of what the bucket may still have.
-func (c *Policy) marked(key []byte, v *kvcache.View) bool {
+func (c *records) marked(key []byte, v *kvcache.View) bool {
 	var rec httpcache.Record
 	if !c.store.Get(key, v) {
 		return false
@@ -156,7 +156,7 @@ type question struct {
 // question makes the client's request the fetch's own: for all its response is for, with the validators of what is
 // stored, or for what is missing of it. A client's range goes along only where more isn't wanted; asked together with a
 // validation it brings what has changed, and nothing if nothing has.
-func (c *Policy) question(x *exchange.Exchange, l *lookup) question {
+func (c *fetcher) question(x *exchange.Exchange, l *lookup) question {
 	q := question{ranged: ranged(x)}
 	other := otherRange(x)
 	c.normalise(x)
@@ -186,8 +186,8 @@ func (c *Policy) question(x *exchange.Exchange, l *lookup) question {
 	return q
 }
 
-// origin asks behind the cache. grows is nil if the caller can't wait for a body that is stored while it comes.
-func (c *Policy) origin(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) result {
+// askOrigin asks behind the cache. grows is nil if the caller can't wait for a body that is stored while it comes.
+func (c *fetcher) askOrigin(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) result {
 	client := x.Header
 	x.Header = append(mesh.Header(nil), client...)
 	q := c.question(x, l)
@@ -209,7 +209,7 @@ func (c *Policy) origin(ctx context.Context, x *exchange.Exchange, l *lookup, gr
 	case resp.Status == http.StatusNotModified && validating: // about something else: ask for all
 		l.hit = false
 		l.release()
-		return c.origin(ctx, x, l, grows)
+		return c.askOrigin(ctx, x, l, grows)
 	case validating && l.standsIn(resp.Status):
 		exchange.CloseBody(resp)
 		c.stats.staleErrors.Add(1)
@@ -228,7 +228,7 @@ func (c *Policy) origin(ctx context.Context, x *exchange.Exchange, l *lookup, gr
 }
 
 // keep stores a response if it may be, and says for whom it is.
-func (c *Policy) keep(
+func (c *fetcher) keep(
 	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment, status httpcache.Status,
 	grows func(*growing),
 ) result {
@@ -270,7 +270,7 @@ func (c *Policy) keep(
 }
 
 // confirm freshens a stored response after a 304 (RFC 9111 §4.3.4).
-func (c *Policy) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment) result {
+func (c *fetcher) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment) result {
 	c.stats.validated.Add(1)
 	stored := l.rec.Header()
 	header := c.recoded(stored, httpcache.Freshen(stored, resp.Header))
@@ -301,7 +301,7 @@ func (c *Policy) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, b
 
 // forItself reports whether a request gets an answer that is for its client alone: because of what it has itself, or
 // with credentials, to which an origin may say anything. So it says nothing of what is stored for others.
-func (c *Policy) forItself(x *exchange.Exchange, reason httpcache.Reason) bool {
+func (c *keying) forItself(x *exchange.Exchange, reason httpcache.Reason) bool {
 	switch reason { //nolint:exhaustive // the others are the response's
 	case httpcache.ReasonAuthorization, httpcache.ReasonRequest, httpcache.ReasonRequestCookie, reasonContent:
 		return true
@@ -310,7 +310,7 @@ func (c *Policy) forItself(x *exchange.Exchange, reason httpcache.Reason) bool {
 }
 
 // refresh fetches a response anew while its clients get the stored one. One fetch is enough for all.
-func (c *Policy) refresh(x *exchange.Exchange, l *lookup) {
+func (c *fetcher) refresh(x *exchange.Exchange, l *lookup) {
 	if _, marked := c.downMark(l); marked {
 		return
 	}
@@ -336,7 +336,7 @@ func (c *Policy) refresh(x *exchange.Exchange, l *lookup) {
 // normalise makes the client's request one whose response can be for others: content codings in one spelling, only the
 // parameters that count, and none of the fields with which clients make an origin answer another request than the one
 // of the key (RFC 9110 has none of them).
-func (c *Policy) normalise(x *exchange.Exchange) {
+func (c *keying) normalise(x *exchange.Exchange) {
 	if lines := x.Header.Values("Accept-Encoding"); len(lines) > 0 {
 		coding := httpcache.AcceptEncoding(lines)
 		if c.cfg.Compress {

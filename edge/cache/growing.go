@@ -20,7 +20,7 @@ var errLength = errors.New("the body is shorter or longer than was announced, or
 // growing is a response that is being collected to be stored, while any number of clients already follow it. fill
 // writes it, and readers read what is there and wait for more.
 type growing struct {
-	c      *Policy
+	c      *writing
 	x      *exchange.Exchange
 	l      *lookup // its keys only: the lookup itself belongs to the fetch
 	a      admitted
@@ -44,7 +44,7 @@ type growing struct {
 }
 
 // grow makes room for a response whose body streams, or gives nil if there is none.
-func (c *Policy) grow(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
+func (c *writing) grow(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
 	status httpcache.Status,
 ) *growing {
 	held := max(resp.Length, 0)
@@ -52,7 +52,7 @@ func (c *Policy) grow(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Re
 		return nil
 	}
 	status.Stored = true
-	keys := &lookup{c: c, primary: l.primary, key: l.key, hit: l.hit, gone: l.gone, vary: l.vary}
+	keys := &lookup{c: &c.records, primary: l.primary, key: l.key, hit: l.hit, gone: l.gone, vary: l.vary}
 	return &growing{
 		c: c, x: x, l: keys, a: a, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length,
 		held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
@@ -164,7 +164,7 @@ func (g *growing) store() {
 }
 
 // fits reports whether the response is good for another request than the one that it was fetched for.
-func (g *growing) fits(c *Policy, x *exchange.Exchange) bool {
+func (g *growing) fits(c *writing, x *exchange.Exchange) bool {
 	flags := g.a.stored.Flags
 	if g.c.route.ID != c.route.ID || flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 ||
 		x.Method != g.x.Method || crosses(x, flags) {
@@ -182,7 +182,7 @@ func (g *growing) fits(c *Policy, x *exchange.Exchange) bool {
 }
 
 // follow answers with a response that is still growing.
-func (c *Policy) follow(x *exchange.Exchange, g *growing, waited bool) *mesh.Response {
+func (c *serving) follow(x *exchange.Exchange, g *growing, waited bool) *mesh.Response {
 	status := g.status
 	status.Collapsed = waited
 	h := append(mesh.Header(nil), g.a.header...)

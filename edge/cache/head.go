@@ -34,7 +34,7 @@ func (c *Policy) head(ctx context.Context, x *exchange.Exchange, l *lookup) (*me
 }
 
 // headEffect freshens a stored response by what a HEAD says of it, or drops it.
-func (c *Policy) headEffect(x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment) {
+func (c *fetcher) headEffect(x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment) {
 	stored := l.rec.Header()
 	confirms, invalidates := httpcache.HeadEffect(stored, l.rec.Length, resp.Header)
 	_, compressed := c.plain(stored)
@@ -56,7 +56,7 @@ const crossAgain = 10 * time.Second
 // cross asks in the background for what a page of another origin may read (see crosses), where the request that found
 // it missing is one whose own response isn't stored: a HEAD, or one with a body. Else each of them would reach the
 // origin.
-func (c *Policy) cross(x *exchange.Exchange, l *lookup) {
+func (c *fetcher) cross(x *exchange.Exchange, l *lookup) {
 	var v kvcache.View
 	mark := append([]byte{byte(kvcache.SpaceCrossOrigin)}, l.primary...)
 	if c.store.Get(mark, &v) {

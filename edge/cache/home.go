@@ -66,7 +66,7 @@ func (s *unresponsive) has(node string) bool {
 }
 
 // askHome lets the key's home fetch it. Not ok means that this node must do so itself.
-func (c *Policy) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) (result, bool) {
+func (c *fetcher) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) (result, bool) {
 	if c.shared.cfg.Peers == nil || c.part {
 		return nil, false
 	}
@@ -96,7 +96,7 @@ func (c *Policy) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, g
 
 // callHome asks, and gives up on a home that doesn't say soon that it has heard. Nil means that there is no answer to
 // use.
-func (c *Policy) callHome(ctx context.Context, x *exchange.Exchange, home string) *mesh.Response {
+func (c *fetcher) callHome(ctx context.Context, x *exchange.Exchange, home string) *mesh.Response {
 	ctx, cancel := context.WithCancel(ctx)
 	var heard atomic.Bool
 	asked := time.Now()
@@ -134,7 +134,7 @@ func (c *Policy) callHome(ctx context.Context, x *exchange.Exchange, home string
 }
 
 // fromHome takes an entry over from its home.
-func (c *Policy) fromHome(
+func (c *fetcher) fromHome(
 	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, grows func(*growing),
 ) (result, bool) {
 	body := io.Reader(bytes.NewReader(resp.Body))
@@ -244,7 +244,7 @@ func elsewhere() *mesh.Response {
 }
 
 // entryReply answers with a stored response that is good enough, or nil.
-func (c *Policy) entryReply(x *exchange.Exchange, l *lookup) *mesh.Response {
+func (c *fetcher) entryReply(x *exchange.Exchange, l *lookup) *mesh.Response {
 	if !l.hit || l.use(x) != httpcache.UseFresh || !l.newer(x) {
 		return nil
 	}
@@ -252,7 +252,7 @@ func (c *Policy) entryReply(x *exchange.Exchange, l *lookup) *mesh.Response {
 }
 
 // entryOf writes a stored response as the reply to another node.
-func (c *Policy) entryOf(x *exchange.Exchange, l *lookup) *mesh.Response {
+func (c *fetcher) entryOf(x *exchange.Exchange, l *lookup) *mesh.Response {
 	rec := &l.rec
 	head := *rec
 	head.Body, head.Chunks = nil, 1 // without its body it would be malformed
@@ -290,10 +290,10 @@ func (p *prefixed) Next() (mesh.Piece, error) {
 }
 
 // homeReply answers with what a fetch has brought.
-func (c *Policy) homeReply(x *exchange.Exchange, before *lookup, out result, waited bool) (*mesh.Response, error) {
+func (c *fetcher) homeReply(x *exchange.Exchange, before *lookup, out result, waited bool) (*mesh.Response, error) {
 	switch out := out.(type) {
 	case growingResult:
-		if !waited || out.fits(c, x) {
+		if !waited || out.fits(&c.writing, x) {
 			return c.growingReply(out.growing), nil
 		}
 	case storedResult:
@@ -314,7 +314,7 @@ func (c *Policy) homeReply(x *exchange.Exchange, before *lookup, out result, wai
 }
 
 // storedReply answers with what a fetch has stored, or nil if it isn't good enough.
-func (c *Policy) storedReply(x *exchange.Exchange) *mesh.Response {
+func (c *fetcher) storedReply(x *exchange.Exchange) *mesh.Response {
 	l := c.look(x)
 	defer l.release()
 	if !l.hit || l.use(x) != httpcache.UseFresh {
@@ -334,7 +334,7 @@ func passReply(resp *mesh.Response, status httpcache.Status) *mesh.Response {
 }
 
 // growingReply passes a response on that is still growing here.
-func (c *Policy) growingReply(g *growing) *mesh.Response {
+func (c *fetcher) growingReply(g *growing) *mesh.Response {
 	rec := &httpcache.Record{
 		Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.length,
 		Chunks: 1, Nonce: g.nonce,

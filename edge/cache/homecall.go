@@ -25,7 +25,7 @@ type homeCall struct {
 }
 
 // homeCall says what the home must know of the exchange.
-func (c *Policy) homeCall(x *exchange.Exchange) homeCall {
+func (c *fetcher) homeCall(x *exchange.Exchange) homeCall {
 	call := homeCall{
 		Version: homeCallVersion, Route: c.route.ID, Mark: c.mark, Scheme: x.Scheme, RequestID: x.ID, Peer: x.Peer,
 		Trusted: x.Trusted,

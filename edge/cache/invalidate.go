@@ -26,7 +26,7 @@ func (s *Cache) invalidate(ctx context.Context, x *exchange.Exchange, resp *mesh
 			urls, keys = append(urls, u), append(keys, append([]byte{byte(kvcache.SpaceResponse)}, u...))
 		}
 	}
-	c.store.Invalidate(ctx, urls, keys, httpcache.InvalidatedGroups(resp.Header, origin(url)))
+	c.store.Invalidate(ctx, urls, keys, httpcache.InvalidatedGroups(resp.Header, originOf(url)))
 }
 
 // stores gives a GET of the exchange's URL and the policy that stores its responses; nil if its route doesn't cache.
@@ -39,7 +39,7 @@ func (s *Cache) stores(x *exchange.Exchange) (get *exchange.Exchange, c *Policy)
 
 // names gives the URLs under which responses to a GET are stored, and their keys: its own, and what No-Vary-Search
 // leaves of it.
-func (c *Policy) names(ctx context.Context, get *exchange.Exchange) (urls []string, keys [][]byte) {
+func (c *writing) names(ctx context.Context, get *exchange.Exchange) (urls []string, keys [][]byte) {
 	primary := c.appendKey(nil, get)
 	keys = append(keys, primary)
 	if reduced := c.reduced(get, primary, func(key []byte, v *kvcache.View) bool {

@@ -15,15 +15,15 @@ import (
 	"millrace/node/http1"
 )
 
-// A cache key is its space (kvcache.KeySpace), the URL with what counts of its query, and perhaps more behind control characters, which no
-// URL holds: \x01 the parts of the request that the route names, with \x03 between lines, \x02 the body of a QUERY, \n
-// the fields that a response varies on.
+// A cache key is its space (kvcache.KeySpace), the URL with what counts of its query, and perhaps more behind control
+// characters, which no URL holds: \x01 the parts of the request that the route names, with \x03 between lines, \x02 the
+// body of a QUERY, \n the fields that a response varies on.
 
 // inSpace gives the key of a name in a space.
 func inSpace(space kvcache.KeySpace, name string) []byte { return append([]byte{byte(space)}, name...) }
 
 // appendKey writes the key of an exchange.
-func (c *Policy) appendKey(b []byte, x *exchange.Exchange) []byte {
+func (c *keying) appendKey(b []byte, x *exchange.Exchange) []byte {
 	b = append(b, byte(kvcache.SpaceResponse))
 	b = c.appendURL(b, x)
 	for _, part := range c.cfg.Key {
@@ -51,7 +51,7 @@ func contentSum(x *exchange.Exchange) string {
 }
 
 // appendURL writes scheme, authority, path and query.
-func (c *Policy) appendURL(b []byte, x *exchange.Exchange) []byte {
+func (c *keying) appendURL(b []byte, x *exchange.Exchange) []byte {
 	b = append(append(append(b, x.Scheme...), "://"...), x.Host...)
 	return append(append(b, x.Path...), c.query(x.Query)...)
 }
@@ -72,7 +72,7 @@ func canonicalURL(scheme, url string) (canonical string, ok bool) {
 }
 
 // query gives what counts of a query, which is also what the origin gets: what doesn't count can't change the response.
-func (c *Policy) query(query string) string {
+func (c *keying) query(query string) string {
 	q := &c.cfg.Query
 	if query == "" || (len(q.Keep) == 0 && len(q.Drop) == 0 && !q.Sort) {
 		return query

@@ -11,7 +11,7 @@ import (
 // unkeyed reports whether a field of a request could make an origin answer another one than that of the cache key:
 // fields that override the request line, what trusted proxies tell that isn't part of the key, and odd names, which a
 // CGI-like origin takes for other fields, unless the key has them.
-func (c *Policy) unkeyed(name string) bool {
+func (c *keying) unkeyed(name string) bool {
 	if node.Odd(name) {
 		return !c.keys(name)
 	}
@@ -21,7 +21,7 @@ func (c *Policy) unkeyed(name string) bool {
 }
 
 // keys reports whether the route names the field as a part of its cache keys, or as one that responses may vary on.
-func (c *Policy) keys(name string) bool {
+func (c *keying) keys(name string) bool {
 	for _, part := range c.cfg.Key {
 		if !part.Cookie && node.SameName(part.Name, name) {
 			return true

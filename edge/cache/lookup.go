@@ -13,7 +13,7 @@ import (
 
 // lookup is what the store has for an exchange. It must be released.
 type lookup struct {
-	c       *Policy
+	c       *records
 	primary []byte // key of the URL
 	key     []byte // of the variant, if its response varies, else the primary
 	vary    string // names of the fields that responses vary on: see choose
@@ -33,13 +33,13 @@ type lookup struct {
 }
 
 // look searches the memory of this node.
-func (c *Policy) look(x *exchange.Exchange) *lookup {
+func (c *records) look(x *exchange.Exchange) *lookup {
 	l := &lookup{}
 	c.lookInto(x, l, time.Now())
 	return l
 }
 
-func (c *Policy) lookInto(x *exchange.Exchange, l *lookup, now time.Time) {
+func (c *records) lookInto(x *exchange.Exchange, l *lookup, now time.Time) {
 	l.c, l.now = c, now
 	l.hit, l.barred, l.alien, l.gone, l.pass, l.vary, l.ids = false, "", false, false, false, "", nil
 	l.primary = c.appendKey(l.keyBuf[:0], x)
@@ -57,7 +57,7 @@ func (l *lookup) find(x *exchange.Exchange, get func([]byte, *kvcache.View) bool
 }
 
 // leased reports whether stored responses may be given out without asking the origin for each.
-func (c *Policy) leased() bool { return c.store.Leased() || c.shared.cfg.OfflineServes }
+func (c *records) leased() bool { return c.store.Leased() || c.shared.cfg.OfflineServes }
 
 // searched tries the key that is left of the query by No-Vary-Search of another response of the path.
 func (l *lookup) searched(x *exchange.Exchange, get func([]byte, *kvcache.View) bool) {
@@ -74,7 +74,7 @@ func (l *lookup) searched(x *exchange.Exchange, get func([]byte, *kvcache.View) 
 }
 
 // reduced is the key that No-Vary-Search of another response of the path leaves of a key; nil if there is none.
-func (c *Policy) reduced(x *exchange.Exchange, primary []byte, get func([]byte, *kvcache.View) bool) []byte {
+func (c *records) reduced(x *exchange.Exchange, primary []byte, get func([]byte, *kvcache.View) bool) []byte {
 	path, ok := searchPath(primary)
 	var v kvcache.View
 	if !ok || !get(inSpace(kvcache.SpaceSearchRule, path[1:]), &v) {
@@ -121,7 +121,7 @@ func (l *lookup) follow(x *exchange.Exchange, get func([]byte, *kvcache.View) bo
 
 // personal says what of a request may change a response of which only the route says how long it is fresh: the origin
 // hasn't said that it is for everybody. "" means nothing, or that the route has said that it doesn't matter.
-func (c *Policy) personal(x *exchange.Exchange) httpcache.Reason {
+func (c *keying) personal(x *exchange.Exchange) httpcache.Reason {
 	switch {
 	case c.cfg.Cookies != node.CookiesStrip && x.Header.Has("Cookie") && !c.counts("Cookie"):
 		return httpcache.ReasonRequestCookie
@@ -142,7 +142,7 @@ func crosses(x *exchange.Exchange, stored httpcache.Flags) bool {
 
 // counts reports whether the route knows a field that nearly each client has its own value of: it is in the key, or
 // responses may vary on it.
-func (c *Policy) counts(field string) bool {
+func (c *keying) counts(field string) bool {
 	return c.rules.Keyed(field) || slices.ContainsFunc(c.cfg.Key, func(part node.RequestPart) bool {
 		return node.SameName(part.Name, field) && !part.Cookie || part.Cookie && field == "Cookie"
 	})
@@ -199,7 +199,7 @@ func searchPath(key []byte) (path string, ok bool) {
 }
 
 // searchKey is the key of a response of which only a part of the query counts.
-func (c *Policy) searchKey(path, reduced string) []byte {
+func (c *keying) searchKey(path, reduced string) []byte {
 	return inSpace(kvcache.SpaceReduced, path[1:]+reduced)
 }
 

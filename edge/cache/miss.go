@@ -76,7 +76,7 @@ func (c *Policy) collapse(ctx context.Context, x *exchange.Exchange, l *lookup) 
 }
 
 // fetching is the context of a fetch for others too, who mustn't lose it with the client that began it.
-func (c *Policy) fetching(ctx context.Context) context.Context {
+func (c *fetcher) fetching(ctx context.Context) context.Context {
 	if c.tied {
 		return ctx
 	}
@@ -111,7 +111,7 @@ func (c *Policy) took(ctx context.Context, x *exchange.Exchange, before *lookup,
 ) (*mesh.Response, error) {
 	switch out := out.(type) {
 	case growingResult:
-		if !waited || out.fits(c, x) {
+		if !waited || out.fits(&c.writing, x) {
 			return c.follow(x, out.growing, waited), nil
 		}
 	case ownResult:
@@ -160,7 +160,7 @@ func (c *Policy) again(ctx context.Context, x *exchange.Exchange, l *lookup) (*m
 
 // own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked
 // for all.
-func (c *Policy) own(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) (*mesh.Response, error) {
+func (c *serving) own(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) (*mesh.Response, error) {
 	request := &httpcache.Request{Method: x.Method, Header: x.Header}
 	switch {
 	case resp.Stream != nil:
@@ -177,8 +177,8 @@ func (c *Policy) own(x *exchange.Exchange, resp *mesh.Response, status httpcache
 }
 
 // cut gives the ranges of a whole response that the exchange asks for, or the whole.
-func (c *Policy) cut(x *exchange.Exchange, whole *mesh.Response) *mesh.Response {
-	l := &lookup{c: c}
+func (c *serving) cut(x *exchange.Exchange, whole *mesh.Response) *mesh.Response {
+	l := &lookup{c: &c.records}
 	l.rec = httpcache.Record{Body: whole.Body, Length: int64(len(whole.Body))}
 	l.rec.Stored.Status = whole.Status
 	spans, use := httpcache.ParseRange(x.Header.Get("Range"), l.rec.Length)
@@ -196,7 +196,7 @@ func (c *Policy) cut(x *exchange.Exchange, whole *mesh.Response) *mesh.Response 
 }
 
 // failed answers when the origin can't be reached: with what is stored, if that is allowed (RFC 9111 §4.2.4).
-func (c *Policy) failed(x *exchange.Exchange, before *lookup, err error) (*mesh.Response, error) {
+func (c *serving) failed(x *exchange.Exchange, before *lookup, err error) (*mesh.Response, error) {
 	if resp := c.standIn(x, before, 0); resp != nil {
 		return resp, nil
 	}
@@ -209,7 +209,7 @@ func (c *Policy) failed(x *exchange.Exchange, before *lookup, err error) (*mesh.
 
 // standIn answers with what is stored in place of the origin's error, or of its silence, which is status 0. Nil means
 // that it may not.
-func (c *Policy) standIn(x *exchange.Exchange, l *lookup, status int) *mesh.Response {
+func (c *serving) standIn(x *exchange.Exchange, l *lookup, status int) *mesh.Response {
 	if !l.standsIn(status) {
 		return nil
 	}

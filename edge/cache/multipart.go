@@ -12,7 +12,7 @@ import (
 )
 
 // multipart gives several parts in their frame, from where they lie.
-func (c *Policy) multipart(
+func (c *serving) multipart(
 	x *exchange.Exchange, l *lookup, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart,
 ) bool {
 	b := &multipartBody{}
@@ -31,7 +31,7 @@ func (c *Policy) multipart(
 
 // atHand reports whether several spans of a stored body can be given without anybody being asked for each: else the
 // whole is given, which one request brings (RFC 9110 §14.2 lets a server ignore Range).
-func (c *Policy) atHand(rec *httpcache.Record, spans []httpcache.Span) bool {
+func (c *records) atHand(rec *httpcache.Record, spans []httpcache.Span) bool {
 	if rec.Chunks == 0 || len(spans) < 2 {
 		return true
 	}

@@ -46,7 +46,7 @@ func appendOtherRange(b []byte, x *exchange.Exchange) []byte {
 }
 
 // covers reports whether the exchange asks for no byte that a stored response lacks.
-func (c *Policy) covers(x *exchange.Exchange, rec *httpcache.Record) bool {
+func (c *keying) covers(x *exchange.Exchange, rec *httpcache.Record) bool {
 	if !rec.Stored.Flags.Has(httpcache.Partial) {
 		return true
 	}
@@ -77,11 +77,11 @@ func (c *Policy) partial(ctx context.Context, x *exchange.Exchange, l *lookup) (
 	}
 	d := detach(x)
 	d.Interim = x.Interim
-	return c.took(ctx, x, l, c.origin(ctx, d, l, nil), false)
+	return c.took(ctx, x, l, c.askOrigin(ctx, d, l, nil), false)
 }
 
 // keepPart stores a 206 as a part, if it may be and is here whole.
-func (c *Policy) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
+func (c *writing) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
 	status httpcache.Status,
 ) result {
 	if a.reason == "" && (resp.Stream != nil || !c.putPart(x, l, a, resp)) {
@@ -97,7 +97,7 @@ func (c *Policy) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *mes
 // putPart stores the part of a 206 that answers the exchange (RFC 9111 §3.3): together with the parts that are there,
 // if they share a strong validator (§3.4), else in their place, since it is newer. A whole response stays, unless the
 // part shows that there is another representation now.
-func (c *Policy) putPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response) bool {
+func (c *writing) putPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response) bool {
 	asked, lines := x.Header.Values("Range"), resp.Header.Values("Content-Range")
 	if !ranged(x) || len(asked) != 1 || len(asked[0]) > maxRange || len(lines) > 1 {
 		return false
@@ -121,7 +121,7 @@ func (c *Policy) putPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh
 }
 
 // outlives reports whether what is stored is better than a part that came.
-func (c *Policy) outlives(before *lookup, a admitted, resp *mesh.Response) bool {
+func (c *writing) outlives(before *lookup, a admitted, resp *mesh.Response) bool {
 	rec := &before.rec
 	plain, _ := c.plain(rec.Header())
 	return !rec.Stored.Flags.Has(httpcache.Partial) &&
@@ -129,7 +129,7 @@ func (c *Policy) outlives(before *lookup, a admitted, resp *mesh.Response) bool 
 }
 
 // addPart stores a part of which is known where it belongs, with those that it belongs to, if it is worth that.
-func (c *Policy) addPart(x *exchange.Exchange, l *lookup, a admitted, before *lookup, part httpcache.Parts) bool {
+func (c *writing) addPart(x *exchange.Exchange, l *lookup, a admitted, before *lookup, part httpcache.Parts) bool {
 	stored := before.rec.Header()
 	if before.hit && len(before.rec.Spans) > 0 && before.rec.Length == part.Length &&
 		httpcache.SameRepresentation(stored, a.header, time.Now()) {
@@ -159,7 +159,7 @@ const maxRange = 256
 
 // putAsked stores a 206 of which only is known what it was the answer to: it contradicts itself, has several parts, or
 // doesn't say how long the whole is.
-func (c *Policy) putAsked(x *exchange.Exchange, l *lookup, a admitted, before *lookup, resp *mesh.Response,
+func (c *writing) putAsked(x *exchange.Exchange, l *lookup, a admitted, before *lookup, resp *mesh.Response,
 	asked string,
 ) bool {
 	if before.hit && len(before.rec.Spans) > 0 && !httpcache.OtherRepresentation(before.rec.Header(), resp.Header) {
@@ -173,7 +173,7 @@ func (c *Policy) putAsked(x *exchange.Exchange, l *lookup, a admitted, before *l
 }
 
 // putParts stores parts, as a whole response if they are one.
-func (c *Policy) putParts(x *exchange.Exchange, l *lookup, a admitted, parts httpcache.Parts) {
+func (c *writing) putParts(x *exchange.Exchange, l *lookup, a admitted, parts httpcache.Parts) {
 	a.header.Del("Content-Range")
 	if parts.Whole() {
 		a.stored.Status = http.StatusOK
@@ -193,7 +193,7 @@ func (c *Policy) putParts(x *exchange.Exchange, l *lookup, a admitted, parts htt
 
 // complete makes the whole of the parts that are stored and of the part that was missing (RFC 9111 §3.3), as it comes.
 // If that isn't of the same representation, the whole is asked for.
-func (c *Policy) complete(
+func (c *fetcher) complete(
 	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, gap httpcache.Span, began moment,
 	grows func(*growing),
 ) result {
@@ -207,7 +207,7 @@ func (c *Policy) complete(
 	if !fits || !httpcache.SameRepresentation(stored, resp.Header, time.Now()) {
 		exchange.CloseBody(resp)
 		l.hit = false // what is stored stays until there is more
-		return c.origin(ctx, x, l, grows)
+		return c.askOrigin(ctx, x, l, grows)
 	}
 	header := httpcache.Freshen(stored, resp.Header)
 	whole := &mesh.Response{Status: http.StatusOK, Header: header, Member: resp.Member, Length: length}

@@ -7,27 +7,18 @@ import (
 	"time"
 
 	"millrace/edge/exchange"
-	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
 )
 
 // Policy is the cache of one route. It is made new with the settings, but for counts and for what runs.
-type Policy struct {
-	shared *Cache
-	store  *kvcache.Cache
-	cfg    node.Cache
-	rules  httpcache.Rules
-	route  *exchange.Route
-	mark   string // fingerprint of the route: homes with another one don't fetch for this node
-	keyed  []byte // appended to every key of this route; empty but for routes that depend on fields
-	next   exchange.Handler
-	stats  *routeStats
-	part   bool   // of a gather: no other node fetches for this one
-	tied   bool   // a fetch ends with the request that began it
-	to     string // the route's target
-}
+//
+// Each of the types that it is made of has one subject, and knows those that stand before it: keying says what of a
+// request counts, coding compresses, records looks for what
+// is stored, variants keeps responses of one URL apart, writing stores them, target asks the target for what has left
+// the store, serving answers from what is stored, and fetcher gets what isn't.
+type Policy struct{ fetcher }
 
 // Of gives the cache of a route; nil if it doesn't cache.
 func Of(r *exchange.Route) *Policy { return exchange.Of[*Policy](r) }
@@ -54,10 +45,10 @@ func (s *Cache) PartPolicy(r *exchange.Route, part Part) exchange.Policy {
 }
 
 func (s *Cache) newPolicy(r *exchange.Route) *Policy {
-	c := &Policy{
-		shared: s, store: s.store, cfg: *r.Cache, route: r, stats: s.stats.of(r.ID), mark: fingerprint(&r.Route),
-		to: r.To.String(),
-	}
+	c := &Policy{}
+	c.shared, c.store, c.route, c.stats, c.to = s, s.store, r, s.stats.of(r.ID), r.To.String()
+	c.mark = fingerprint(&r.Route)
+	c.cfg = *r.Cache
 	c.rules = httpcache.Rules{
 		TTL: c.cfg.TTL.Std(), NegativeTTL: c.cfg.NegativeTTL.Std(), Force: c.cfg.Force,
 		Heuristic:            c.cfg.Heuristic && c.cfg.TTL == 0,
@@ -143,7 +134,7 @@ var errNotStored = node.Errorf(node.CodeTimeout, nil,
 // bypasses says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions
 // of the origin's (RFC 9111 §4.3.2), Upgrade and a body that has no meaning are no reason: a cache may ignore all of
 // them.
-func (c *Policy) bypasses(x *exchange.Exchange) string {
+func (c *keying) bypasses(x *exchange.Exchange) string {
 	switch {
 	case x.Method != http.MethodGet && x.Method != http.MethodHead && (x.Method != "QUERY" || !c.takes("QUERY")):
 		return httpcache.FwdMethod
@@ -161,7 +152,7 @@ func (c *Policy) bypasses(x *exchange.Exchange) string {
 // maxQueryBody bounds the body of a QUERY whose response is cached.
 const maxQueryBody = 64 << 10
 
-func (c *Policy) takes(method node.Method) bool {
+func (c *keying) takes(method node.Method) bool {
 	return slices.Contains(c.cfg.Methods, method)
 }
 
@@ -181,7 +172,7 @@ func (c *Policy) bypass(ctx context.Context, x *exchange.Exchange, why string) (
 }
 
 // tell writes Cache-Status into a response that didn't come from the cache.
-func (c *Policy) tell(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) {
+func (c *serving) tell(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) {
 	if c.cfg.StripTags {
 		stripTags(&resp.Header)
 	}

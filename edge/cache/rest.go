@@ -21,7 +21,7 @@ var (
 
 // rest asks the origin for a span of a stored representation, and takes it of no other. The body gives exactly the
 // span, or fails. It fails with errChanged if the origin has another one now.
-func (c *Policy) rest(
+func (c *target) rest(
 	ctx context.Context, x *exchange.Exchange, stored mesh.Header, length int64, s httpcache.Span,
 ) (mesh.Body, error) {
 	if otherRange(x) { // of what is stored for it no bytes can be asked for
@@ -175,7 +175,7 @@ func (m *mender) close() {
 type resuming struct {
 	mesh.Body
 
-	c      *Policy
+	c      *target
 	ctx    context.Context //nolint:containedctx // of the fetch that reads it
 	x      *exchange.Exchange
 	stored mesh.Header
@@ -185,7 +185,7 @@ type resuming struct {
 }
 
 // resumed makes a body go on where it breaks off, if it has a strong validator.
-func (c *Policy) resumed(ctx context.Context, x *exchange.Exchange, body mesh.Body, stored mesh.Header,
+func (c *target) resumed(ctx context.Context, x *exchange.Exchange, body mesh.Body, stored mesh.Header,
 	length int64,
 ) mesh.Body {
 	plain, compressed := c.plain(stored)

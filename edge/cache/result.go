@@ -5,8 +5,8 @@ import (
 	"millrace/mesh"
 )
 
-// result is what a fetch gave. It is one of growingResult, storedResult, ownResult, failedResult and retryResult, and nil
-// if it gave nothing that another request can use.
+// result is what a fetch gave. It is one of growingResult, storedResult, ownResult, failedResult and retryResult, and
+// nil if it gave nothing that another request can use.
 type result interface {
 	// forWaiting is what the requests get that waited for the fetch; the one that began it gets the result itself.
 	forWaiting() result

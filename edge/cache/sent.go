@@ -30,7 +30,7 @@ func varyOf(h mesh.Header) []string {
 
 // ofOne reports whether a response that varies on the field is for one client or one request, unless the route names
 // it.
-func (c *Policy) ofOne(name string) bool {
+func (c *keying) ofOne(name string) bool {
 	if http1.OneOf(name, "X-Request-Id", "Traceparent", "Tracestate") {
 		return true
 	}
@@ -38,13 +38,13 @@ func (c *Policy) ofOne(name string) bool {
 }
 
 // writes reports whether the origin gets something else in a field than what the client sent.
-func (c *Policy) writes(name string) bool {
+func (c *keying) writes(name string) bool {
 	return exchange.OfEdge(name) || exchange.Claims(name) || c.unkeyed(name) || http1.HasPrefixFold(name, "if-") ||
 		name == "via"
 }
 
 // appendVariant writes what the origin gets of an exchange in fields that a response varies on.
-func (c *Policy) appendVariant(b []byte, names []string, x *exchange.Exchange) []byte {
+func (c *keying) appendVariant(b []byte, names []string, x *exchange.Exchange) []byte {
 	h := x.Header
 	if slices.ContainsFunc(names, c.writes) {
 		h = slices.Clone(h)

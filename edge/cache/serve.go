@@ -17,7 +17,7 @@ import (
 )
 
 // answer gives the response to an exchange whose stored response may be used, or nil.
-func (c *Policy) answer(x *exchange.Exchange, l *lookup) *mesh.Response {
+func (c *fetcher) answer(x *exchange.Exchange, l *lookup) *mesh.Response {
 	if !l.hit {
 		return nil
 	}
@@ -38,7 +38,7 @@ func (c *Policy) answer(x *exchange.Exchange, l *lookup) *mesh.Response {
 // stale at once: the likelier the nearer that is and the longer a fetch takes (XFetch: Vattani, Chierichetti,
 // Lowenstein, VLDB 2015). Those that have the same time of the route are fetched anew each at a moment of its own, for
 // what came together needn't go together.
-func (c *Policy) early(l *lookup) bool {
+func (c *records) early(l *lookup) bool {
 	s := &l.rec.Stored
 	left := s.Remaining(l.now)
 	if left <= 0 {
@@ -56,7 +56,7 @@ func (c *Policy) early(l *lookup) bool {
 
 // serve makes the response to a client out of a stored one. It takes the view over. Nil means that a part of the body
 // is missing.
-func (c *Policy) serve(x *exchange.Exchange, l *lookup, status httpcache.Status) *mesh.Response {
+func (c *serving) serve(x *exchange.Exchange, l *lookup, status httpcache.Status) *mesh.Response {
 	resp := &mesh.Response{}
 	if !c.serveInto(x, l, status, resp) {
 		return nil
@@ -64,7 +64,7 @@ func (c *Policy) serve(x *exchange.Exchange, l *lookup, status httpcache.Status)
 	return resp
 }
 
-func (c *Policy) serveInto(x *exchange.Exchange, l *lookup, status httpcache.Status, resp *mesh.Response) bool {
+func (c *serving) serveInto(x *exchange.Exchange, l *lookup, status httpcache.Status, resp *mesh.Response) bool {
 	rec := &l.rec
 	status.HasTTL, status.TTL = true, rec.Stored.Remaining(l.now)
 	k := &scratchOf(x).stored
@@ -89,7 +89,7 @@ func (c *Policy) serveInto(x *exchange.Exchange, l *lookup, status httpcache.Sta
 }
 
 // conditional reports whether the response depends on more of the request than its key.
-func (c *Policy) conditional(x *exchange.Exchange) bool {
+func (c *keying) conditional(x *exchange.Exchange) bool {
 	for i := range x.Header {
 		switch name := x.Header[i].Name; name[0] | 0x20 {
 		case 'i':
@@ -106,7 +106,7 @@ func (c *Policy) conditional(x *exchange.Exchange) bool {
 }
 
 // whole gives the whole body.
-func (c *Policy) whole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bool {
+func (c *serving) whole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bool {
 	rec := &l.rec
 	if rec.Chunks == 0 {
 		resp.Body = rec.Body
@@ -123,7 +123,7 @@ func (c *Policy) whole(x *exchange.Exchange, l *lookup, resp *mesh.Response) boo
 }
 
 // serveConditional answers 304, 206 or 416 where the request asks for it, or the whole.
-func (c *Policy) serveConditional(x *exchange.Exchange, l *lookup, k *exchange.Stored, resp *mesh.Response) bool {
+func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, k *exchange.Stored, resp *mesh.Response) bool {
 	rec := &l.rec
 	h := rec.Header()
 	if c.cfg.StripTags {
@@ -156,7 +156,7 @@ func (c *Policy) serveConditional(x *exchange.Exchange, l *lookup, k *exchange.S
 }
 
 // serveRange answers with the spans, or 416 if there are none. It changes the fields and gives them back.
-func (c *Policy) serveRange(
+func (c *serving) serveRange(
 	x *exchange.Exchange, l *lookup, resp *mesh.Response, h mesh.Header, spans []httpcache.Span,
 ) (fields mesh.Header, ok bool) {
 	rec := &l.rec
@@ -183,7 +183,7 @@ func (c *Policy) serveRange(
 }
 
 // span gives one part of the body.
-func (c *Policy) span(x *exchange.Exchange, l *lookup, resp *mesh.Response, s httpcache.Span) (ok bool) {
+func (c *serving) span(x *exchange.Exchange, l *lookup, resp *mesh.Response, s httpcache.Span) (ok bool) {
 	rec := &l.rec
 	switch {
 	case rec.Stored.Flags.Has(httpcache.Partial):
@@ -210,7 +210,7 @@ func links(rec *httpcache.Record) mesh.Header {
 }
 
 // hint sends a browser that waits for a page what the page linked last time.
-func (c *Policy) hint(x *exchange.Exchange, l *lookup) {
+func (c *serving) hint(x *exchange.Exchange, l *lookup) {
 	if !l.hit || x.Interim == nil || x.Header.Get("Sec-Fetch-Mode") != "navigate" {
 		return
 	}

@@ -14,7 +14,7 @@ func (c *Policy) short() *exchange.Short {
 }
 
 // answerNow gives a fresh response that lies in memory whole, or nil.
-func (c *Policy) answerNow(x *exchange.Exchange) *mesh.Response {
+func (c *serving) answerNow(x *exchange.Exchange) *mesh.Response {
 	if c.bypasses(x) != "" {
 		return nil
 	}

@@ -30,7 +30,7 @@ type moment struct {
 	at    time.Time
 }
 
-func (c *Policy) begin() moment { return moment{c.store.Epoch(), time.Now()} }
+func (c *writing) begin() moment { return moment{c.store.Epoch(), time.Now()} }
 
 // detail is what Cache-Status tells of a response that isn't fresh.
 func (a *admitted) detail() string {
@@ -41,7 +41,7 @@ func (a *admitted) detail() string {
 }
 
 // admit judges a response to the exchange, whose request was sent at begun.
-func (c *Policy) admit(x *exchange.Exchange, resp *mesh.Response, began moment) admitted {
+func (c *writing) admit(x *exchange.Exchange, resp *mesh.Response, began moment) admitted {
 	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: began.at, Received: time.Now()}
 	a := admitted{epoch: began.epoch}
 	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
@@ -75,7 +75,7 @@ func (c *Policy) admit(x *exchange.Exchange, resp *mesh.Response, began moment) 
 }
 
 // put stores a response with its body, and makes the response what is stored.
-func (c *Policy) put(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response) {
+func (c *writing) put(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response) {
 	c.compress(x, &a, resp)
 	head, length := httpcache.AppendHead(nil, a.header), int64(len(resp.Body))
 	rec := &httpcache.Record{Kind: httpcache.KindResponse, Stored: a.stored, Head: head, Length: length}
@@ -89,14 +89,14 @@ func (c *Policy) put(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Res
 }
 
 // putRecord stores a response's record.
-func (c *Policy) putRecord(x *exchange.Exchange, l *lookup, a admitted, rec *httpcache.Record, tiers kvcache.Tiers) {
+func (c *writing) putRecord(x *exchange.Exchange, l *lookup, a admitted, rec *httpcache.Record, tiers kvcache.Tiers) {
 	key, scope := c.place(x, l, &a, tiers)
 	c.putEntry(key, rec, scope, a.stored.Keep(), tiers)
 }
 
 // renew stores a response that the origin has confirmed with its new fields. The bucket isn't told of one whose chunks
 // it hasn't.
-func (c *Policy) renew(x *exchange.Exchange, l *lookup, a admitted) {
+func (c *writing) renew(x *exchange.Exchange, l *lookup, a admitted) {
 	rec, tiers := l.rec, kvcache.BothAlways
 	inBucket := rec.Stored.Flags & httpcache.InBucket
 	rec.Stored, rec.Head = a.stored, httpcache.AppendHead(nil, a.header)
@@ -108,7 +108,7 @@ func (c *Policy) renew(x *exchange.Exchange, l *lookup, a admitted) {
 
 // place gives the key under which a response to the exchange is stored, and which purges reach it. It notes what leads
 // there: which fields it varies on, and which parameters of the query don't count.
-func (c *Policy) place(x *exchange.Exchange, l *lookup, a *admitted, tiers kvcache.Tiers) ([]byte, kvcache.Scope) {
+func (c *writing) place(x *exchange.Exchange, l *lookup, a *admitted, tiers kvcache.Tiers) ([]byte, kvcache.Scope) {
 	primary, rule := c.searchedBy(x, l, a)
 	if rule != nil {
 		path, _, _ := bytes.Cut(c.appendKey(nil, x), []byte{'?'})
@@ -120,7 +120,7 @@ func (c *Policy) place(x *exchange.Exchange, l *lookup, a *admitted, tiers kvcac
 
 // searchedBy gives the primary key of a response: that of its URL, or what No-Vary-Search leaves of it, with the record
 // that tells so.
-func (c *Policy) searchedBy(x *exchange.Exchange, l *lookup, a *admitted) (primary []byte, rule *httpcache.Record) {
+func (c *writing) searchedBy(x *exchange.Exchange, l *lookup, a *admitted) (primary []byte, rule *httpcache.Record) {
 	search, ok := httpcache.ParseNoVarySearch(a.header)
 	if !ok || x.Query == "" {
 		return l.primary, nil
@@ -134,18 +134,18 @@ func (c *Policy) searchedBy(x *exchange.Exchange, l *lookup, a *admitted) (prima
 }
 
 // forget puts a mark in place of a stored response, in the bucket too.
-func (c *Policy) forget(l *lookup, why httpcache.Reason) {
+func (c *records) forget(l *lookup, why httpcache.Reason) {
 	c.putEntry(l.key, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, lostFor,
 		kvcache.BothAlways)
 }
 
 // putGone does the same for a response that is to be fetched anew, by one for all who want it.
-func (c *Policy) putGone(key []byte) {
+func (c *records) putGone(key []byte) {
 	c.putEntry(key, &httpcache.Record{Kind: httpcache.KindGone}, kvcache.Scope{}, lostFor, kvcache.BothAlways)
 }
 
 // putPass notes that responses of a URL aren't stored, so that its requests don't wait for one another.
-func (c *Policy) putPass(l *lookup, why httpcache.Reason) {
+func (c *records) putPass(l *lookup, why httpcache.Reason) {
 	if l.hit || l.vary != "" {
 		return
 	}
@@ -153,27 +153,27 @@ func (c *Policy) putPass(l *lookup, why httpcache.Reason) {
 		kvcache.MemoryOnly)
 }
 
-func (c *Policy) putEntry(key []byte, rec *httpcache.Record, scope kvcache.Scope, keep time.Duration,
+func (c *records) putEntry(key []byte, rec *httpcache.Record, scope kvcache.Scope, keep time.Duration,
 	tiers kvcache.Tiers,
 ) {
 	c.store.Put(&kvcache.Entry{Key: key, Value: rec.Append(nil), Expires: time.Now().Add(keep), Scope: scope}, tiers)
 }
 
 // scope says which purges reach a response.
-func (c *Policy) scope(primary []byte, h mesh.Header, epoch kvcache.Epoch) kvcache.Scope {
+func (c *records) scope(primary []byte, h mesh.Header, epoch kvcache.Epoch) kvcache.Scope {
 	url := string(keyURL(primary))
 	s := kvcache.Scope{
 		Epoch: epoch, URL: kvcache.Hash(kvcache.ReachURL, url),
 		Host: kvcache.Hash(kvcache.ReachHost, keyHost(url)),
 	}
-	for _, tag := range httpcache.Tags(h, origin(url)) {
+	for _, tag := range httpcache.Tags(h, originOf(url)) {
 		s.Tags = append(s.Tags, kvcache.Hash(kvcache.ReachTag, tag))
 	}
 	return s
 }
 
-// origin is scheme and authority of a URL.
-func origin(url string) string {
+// originOf is scheme and authority of a URL.
+func originOf(url string) string {
 	scheme, rest, _ := strings.Cut(url, "://")
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		rest = rest[:i]

@@ -73,7 +73,7 @@ func variantID(key []byte) uint64 {
 
 // chosenBy gives the names of the fields by which a response is kept that has such a Vary; none if it is the only one
 // of its URL.
-func (c *Policy) chosenBy(primary []byte, vary []string) []string {
+func (c *variants) chosenBy(primary []byte, vary []string) []string {
 	if len(vary) > 0 {
 		return vary
 	}
@@ -87,7 +87,7 @@ func (c *Policy) chosenBy(primary []byte, vary []string) []string {
 }
 
 // known gives what the memory knows of a URL's variants, and until when. An empty record means that it knows of none.
-func (c *Policy) known(primary []byte) (rec httpcache.Record, until time.Time) {
+func (c *records) known(primary []byte) (rec httpcache.Record, until time.Time) {
 	var v kvcache.View
 	if !c.store.Get(primary, &v) {
 		return httpcache.Record{}, time.Time{}
@@ -100,9 +100,9 @@ func (c *Policy) known(primary []byte) (rec httpcache.Record, until time.Time) {
 }
 
 // stands gives what is stored where a response to the exchange would be. It must be released.
-func (c *Policy) stands(x *exchange.Exchange, l *lookup, a *admitted) *lookup {
+func (c *writing) stands(x *exchange.Exchange, l *lookup, a *admitted) *lookup {
 	primary, _ := c.searchedBy(x, l, a)
-	d := &lookup{c: c, now: time.Now(), primary: primary, key: primary}
+	d := &lookup{c: &c.records, now: time.Now(), primary: primary, key: primary}
 	if names := c.chosenBy(primary, a.vary); len(names) > 0 {
 		d.key = c.appendVariant(slices.Clip(primary), names, x)
 	}
@@ -114,7 +114,7 @@ func (c *Policy) stands(x *exchange.Exchange, l *lookup, a *admitted) *lookup {
 
 // variantKey gives the key under which a response to the exchange is stored, and notes in what it differs from others
 // of its URL.
-func (c *Policy) variantKey(x *exchange.Exchange, primary []byte, a *admitted, tiers kvcache.Tiers) []byte {
+func (c *variants) variantKey(x *exchange.Exchange, primary []byte, a *admitted, tiers kvcache.Tiers) []byte {
 	names := c.chosenBy(primary, a.vary)
 	if len(names) == 0 {
 		return primary
@@ -131,7 +131,7 @@ func (c *Policy) variantKey(x *exchange.Exchange, primary []byte, a *admitted, t
 
 // note adds to what is known of a URL's variants. What was stored as the only response of the URL becomes the one of
 // requests without the fields.
-func (c *Policy) note(primary []byte, more httpcache.Record, until time.Time, tiers kvcache.Tiers) {
+func (c *variants) note(primary []byte, more httpcache.Record, until time.Time, tiers kvcache.Tiers) {
 	c.shared.varying.Lock()
 	defer c.shared.varying.Unlock()
 	known, before := c.known(primary)
@@ -152,8 +152,8 @@ func (c *Policy) note(primary []byte, more httpcache.Record, until time.Time, ti
 
 // moveOnly keeps the only response of a URL as that of requests without the fields, before its key is taken for another
 // use.
-func (c *Policy) moveOnly(primary []byte, names string) []uint64 {
-	only := &lookup{c: c}
+func (c *variants) moveOnly(primary []byte, names string) []uint64 {
+	only := &lookup{c: &c.records}
 	defer only.release()
 	if !only.read(primary, c.store.Get) || only.rec.Kind != httpcache.KindResponse {
 		return nil
@@ -187,7 +187,7 @@ func mergeVary(known, more httpcache.Record) httpcache.Record {
 
 // keepVariants puts back what the memory knew of variants before something older came from the bucket, which is written
 // later and by all nodes.
-func (c *Policy) keepVariants(l *lookup) {
+func (c *variants) keepVariants(l *lookup) {
 	if l.vary == "" {
 		return
 	}
