@@ -58,9 +58,7 @@ func TestShortWayAnswersAsTheChain(t *testing.T) {
 		request, method := shortRequest(rng)
 		b.say(t, request, method) // stores what may be stored
 		a.say(t, request, method)
-		if one, two := a.say(t, request, method), b.say(t, request, method); one != two {
-			t.Fatalf("%s\nthe short way:\n%s\nthe chain:\n%s", request, one, two)
-		}
+		compareShort(t, a, b, request, method)
 	}
 	t.Logf("%d of %d requests took the short way", quick.Load(), 2*requests)
 	if int(quick.Load()) < requests/4 {
@@ -69,6 +67,21 @@ func TestShortWayAnswersAsTheChain(t *testing.T) {
 	if never.Load() > 0 {
 		t.Errorf("%d requests took the short way past a policy that has none", never.Load())
 	}
+}
+
+// compareShort checks that both edges answer alike. A fetch in the background may change what is stored between the two
+// answers, so they are asked again then: what the ways themselves differ in stays.
+func compareShort(t *testing.T, a, b *talk, request, method string) {
+	t.Helper()
+	first := ""
+	nodetest.Eventually(t, "both ways answer alike", func() bool {
+		one, two := a.say(t, request, method), b.say(t, request, method)
+		if one != two && first == "" {
+			first = fmt.Sprintf("%s\nthe short way:\n%s\nthe chain:\n%s", request, one, two)
+			t.Logf("they differed once, which a fetch in the background explains if they don't again: %s", first)
+		}
+		return one == two
+	})
 }
 
 // shortEdge starts an edge with limits of its own over the rig's cache. In its chains stands a policy with that short
@@ -116,7 +129,7 @@ func shortAnswers() map[string]answer {
 		"/moved":   always(301, "", "Cache-Control", "max-age=3600", "Location", "/plain"),
 		"/empty":   always(204, "", "Cache-Control", "max-age=3600"),
 		"/cookie":  always(200, "cookie", "Cache-Control", "max-age=3600", "Set-Cookie", "a=b"),
-		"/large":   always(200, strings.Repeat("0123456789", 60_000), "Cache-Control", "max-age=3600", "ETag", `"l"`),
+		"/large":   always(200, strings.Repeat("0123456789", 40_000), "Cache-Control", "max-age=3600", "ETag", `"l"`),
 	}
 }
 
@@ -232,7 +245,7 @@ func (c *talk) close() {
 }
 
 // passing are the values that depend on the moment, and the key of a limit's store.
-var passing = regexp.MustCompile(`(?m)(^Age: |ttl=|;t=|reset=|-Reset: |^Retry-After: |^Date: |pk=:)[^;,\r]*`)
+var passing = regexp.MustCompile(`(?m)(^Date: ).*|(^Age: |ttl=|;t=|reset=|-Reset: |^Retry-After: |pk=:)[^;,\r]*`)
 
 // say sends a request and gives the bytes of its response, without what depends on the moment.
 func (c *talk) say(t *testing.T, request, method string) string {
@@ -259,7 +272,7 @@ func (c *talk) say(t *testing.T, request, method string) string {
 	if resp.Close {
 		c.close()
 	}
-	return passing.ReplaceAllString(c.seen.String(), "$1*")
+	return passing.ReplaceAllString(c.seen.String(), "$1$2*")
 }
 
 // A policy that has no short form keeps its routes off the short way, wherever it stands before the cache; one behind
