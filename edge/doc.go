@@ -1,13 +1,13 @@
-// Package edge takes HTTP requests and sends them onto the mesh. It is the only importer of Fiber, and in it only
-// fiber.go: everything past that file works on an Exchange, so that another front can feed the same handler.
+// Package edge takes HTTP requests and sends them onto the mesh. It puts the rooms below it together: front takes
+// requests and writes responses, exchange says what a request, a policy and a route are, cache and ratelimit are
+// policies, gather answers with several calls, admin is the operator's API.
 //
-// A request's way: guard/ reads it off the connection, fiber.go makes an Exchange of it, path.go makes its path
-// canonical, router.go finds its route, the policies of chain.go see it in their order, target.go sends it to the mesh;
-// problem.go writes every error.
+// A request's way: guard reads it off the connection, front makes an Exchange of it, Accept gives it its canonical
+// form, settings.go finds its route, the policies of chain.go see it in their order, target.go sends it to the mesh. A
+// hit is answered by the same policies on their short way.
 //
 // Guarantees:
 //
-//   - Nothing of a request is kept in memory that Fiber uses again, and no byte of it is read by two parsers.
 //   - One canonical path is used for routing and for forwarding.
 //   - Routes change while serving (SetRoutes); a request sees the routes of one moment.
 //   - No panic of a handler ends the process, and no error text holds a byte of the request.
