@@ -294,3 +294,30 @@ func TestPolicyWithoutShortForm(t *testing.T) {
 		}
 	}
 }
+
+// A panic on the short way costs nothing: the request is answered on the full way, and what a limit had given on the
+// short way is given back.
+func TestPanicOnShortWay(t *testing.T) {
+	r := startCache(t, nil)
+	r.on("/a", always(200, "a", "Cache-Control", "max-age=60"))
+	routes := []node.Route{cachedRoute("/*", nil)}
+	routes[0].Name, routes[0].Limit = "r", []node.Limit{per("100/1h")}
+	var panics atomic.Int64
+	s := shortEdge(t, r, routes, &exchange.Short{Leave: func(*exchange.Exchange, *mesh.Response) {
+		if panics.Add(1) == 1 {
+			panic("secret")
+		}
+	}})
+	c := talkTo(t, s)
+	request := requestOf("GET", "/a", nil)
+	for i, want := range []string{"r=99", "r=98", "r=97"} { // a miss, the panic, a hit
+		got := c.say(t, request, "GET")
+		if !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.Contains(got, want) || strings.Contains(got,
+			"hit") != (i > 0) {
+			t.Errorf("request %d: got %s, want %s", i+1, got, want)
+		}
+	}
+	if panics.Load() != 2 {
+		t.Errorf("%d requests came as far as the panic", panics.Load())
+	}
+}

@@ -3,7 +3,7 @@ package exchange
 import "sync/atomic"
 
 // maxSlots bounds the policies that keep something with an exchange.
-const maxSlots = 4
+const maxSlots = 6
 
 // Slot is where a policy keeps what it knows of each exchange, without the core's knowing its type. Make one for each
 // package, with NewSlot.

@@ -121,5 +121,8 @@ func (f *Front) panicked(x *exchange.Exchange, p any) {
 	if x.Route != nil {
 		x.Route.Cancel(x)
 	}
-	x.Outcome.Stored = nil
+	if s := x.Outcome.Stored; s != nil {
+		s.View.Release() // which may be for the second time
+		x.Outcome.Stored = nil
+	}
 }
