@@ -1,10 +1,11 @@
 package edge
 
 import (
+	"cmp"
 	"context"
+	"net/http"
 	"net/netip"
 	"slices"
-	"time"
 
 	"millrace/edge/cache"
 	"millrace/edge/exchange"
@@ -70,15 +71,9 @@ func caching(x *exchange.Exchange) gather.Caching {
 // place among the requests in flight, and the limits and caches of calls count as those of requests do; the client is
 // this node.
 func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header mesh.Header) (*mesh.Response, error) {
-	x := &exchange.Exchange{
-		Method: "GET", Header: header, Scheme: "http", Started: time.Now(), Host: host, Path: "/", ID: exchange.NewID(),
-		Settings: &s.settings.Load().Settings, Route: &exchange.Route{Route: *r, ID: r.ID()},
-		Peer: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
-	}
-	x.Client = x.Peer
-	if x.Host == "" {
-		x.Host = "localhost"
-	}
+	self := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	x := exchange.For(&s.settings.Load().Settings, self, "http", http.MethodGet, cmp.Or(host, "localhost"), header)
+	x.Path, x.ID, x.Route = "/", exchange.NewID(), &exchange.Route{Route: *r, ID: r.ID()}
 	var err error
 	if x.Host, err = http1.CanonicalAuthority(x.Host, x.Scheme); err != nil {
 		return nil, node.Errorf(node.CodeInvalid, err, "the host is malformed")

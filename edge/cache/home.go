@@ -43,8 +43,7 @@ const (
 
 // Fields of a home's reply.
 const (
-	fieldEntry = "X-Entry" // stored, pass or elsewhere
-	fieldVary  = "X-Entry-Vary"
+	fieldEntry = "X-Entry"        // stored, pass or elsewhere
 	fieldPlain = "X-Entry-Status" // Cache-Status of the fetch
 )
 

@@ -9,7 +9,8 @@ import (
 	"millrace/mesh"
 )
 
-// homeCallVersion is the version of homeCall. A node that gets another one lets the asker fetch for itself.
+// homeCallVersion is the version of homeCall and of the reply to it, whose fields home.go names. A node that gets
+// another one lets the asker fetch for itself.
 const homeCallVersion = 1
 
 // homeCall is what a key's home must know beside the client's request. It travels as JSON in Millrace-Route.
@@ -59,11 +60,9 @@ func (s *Cache) homeExchange(req *mesh.Request) (*exchange.Exchange, *Policy) {
 	if !ok {
 		return nil, nil
 	}
-	x := &exchange.Exchange{
-		Method: req.Method, Target: req.Target, Header: req.Header, Body: req.Body, Length: int64(len(req.Body)),
-		Scheme: call.Scheme, Started: time.Now(), Settings: s.cfg.Settings(), Host: req.Host, ID: call.RequestID,
-		Trusted: call.Trusted, Peer: call.Peer, Client: call.Peer,
-	}
+	x := exchange.For(s.cfg.Settings(), call.Peer, call.Scheme, req.Method, req.Host, req.Header)
+	x.Target, x.Body, x.Length = req.Target, req.Body, int64(len(req.Body))
+	x.ID, x.Trusted = call.RequestID, call.Trusted
 	own := scratchOf(x)
 	own.home = true
 	if call.Newer > 0 {

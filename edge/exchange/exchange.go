@@ -160,6 +160,15 @@ func (x *Exchange) Timeout() time.Duration {
 // BytesIn is the number of bytes of the request's body that were read.
 func (x *Exchange) BytesIn() int64 { return int64(len(x.Body)) + x.streamed.Load() }
 
+// For makes the exchange of a request that came another way than from a client's connection: from a member, or from
+// another node. peer is who asks.
+func For(set *Settings, peer netip.Addr, scheme, method, host string, header mesh.Header) *Exchange {
+	return &Exchange{
+		Method: method, Header: header, Scheme: scheme, Host: host, Peer: peer, Client: peer, Settings: set,
+		Started: time.Now(),
+	}
+}
+
 // Imagine makes the exchange of a request that nobody sends, to find out what would become of it. target is a path or a
 // URL; a path alone needs no Host.
 func Imagine(set *Settings, method, target string, header mesh.Header) *Exchange {
