@@ -73,7 +73,7 @@ type Limiter struct {
 	flights   atomic.Int64 // number of running flights and slot renewals
 	leaseTook atomic.Int64 // how long the last lease took, in nanoseconds
 
-	reads, writes, conflicts, failures, recalls, recalled atomic.Uint64
+	counts
 
 	opening   sync.Once
 	openErr   error
@@ -84,6 +84,11 @@ type Limiter struct {
 	ctx     context.Context //nolint:containedctx // ends with the limiter
 	stop    context.CancelFunc
 	running sync.WaitGroup
+}
+
+// counts are how often the store and other nodes were asked, and with what success.
+type counts struct {
+	reads, writes, conflicts, failures, recalls, recalled atomic.Uint64
 }
 
 // peers are the limiters of the other nodes. recall returns their replies, at most one of each node, once all have

@@ -43,12 +43,21 @@ type target struct {
 	max      atomic.Int64 // requests at once; 0 means any number; unless adaptive is set
 	adaptive atomic.Pointer[gradient]
 
-	weight       atomic.Int64 // a reload may change it
-	inFlight     atomic.Int64
-	streams      atomic.Int64 // part of inFlight: streamed responses, whose pace is the client's
-	requests     atomic.Uint64
-	failures     atomic.Uint64
-	ejections    atomic.Uint64
+	weight    atomic.Int64 // a reload may change it
+	inFlight  atomic.Int64
+	streams   atomic.Int64 // part of inFlight: streamed responses, whose pace is the client's
+	requests  atomic.Uint64
+	failures  atomic.Uint64
+	ejections atomic.Uint64
+
+	condition
+
+	now     func() time.Time
+	changed func(kind, detail string)
+}
+
+// condition is what decides whether a target gets requests: its health checks, and the ejection of outliers.
+type condition struct {
 	down         atomic.Bool  // the health check fails
 	ejectedUntil atomic.Int64 // since epoch; in the past if no longer ejected; 0 for none
 	failingUntil atomic.Int64 // since epoch: until then it would be ejected if it could be spared
@@ -62,8 +71,6 @@ type target struct {
 	ejectedAt    time.Time
 	ejectedFor   time.Duration
 	checks       int // health checks in a row that contradict down
-	now          func() time.Time
-	changed      func(kind, detail string)
 }
 
 // limit returns how many requests the target may get at once; 0 means any number. Streamed responses don't count
