@@ -1,15 +1,23 @@
-// Package edge takes HTTP requests and sends them onto the mesh. It is the only importer of Fiber, and in it only
-// fiber.go: everything past that file works on an Exchange, so that another front can feed the same handler.
+// Package edge receives HTTP requests and sends them to the mesh. It puts the packages below it together: a Server has
+// one front, and makes the routes and their policies.
 //
-// A request's way: guard/ reads it off the connection, fiber.go makes an Exchange of it, path.go makes its path
-// canonical, router.go finds its route, the policies of chain.go see it in their order, target.go sends it to the mesh;
-// problem.go writes every error.
+// The way of a request:
+//
+//  1. guard reads it from the connection.
+//  2. front makes an Exchange of it. Only its file fiber.go uses Fiber.
+//  3. exchange gives it a canonical form.
+//  4. route finds its route (settings.go).
+//  5. The policies of chain.go handle it in their order, among them ratelimit and cache.
+//  6. target.go sends it to the mesh, or gather makes several calls.
+//  7. exchange makes a response of an error (problem.go).
+//
+// Package admin serves the operator.
 //
 // Guarantees:
 //
 //   - Nothing of a request is kept in memory that Fiber uses again, and no byte of it is read by two parsers.
 //   - One canonical path is used for routing and for forwarding.
-//   - Routes change while serving (SetRoutes); a request sees the routes of one moment.
+//   - Routes may change while requests run (SetRoutes). A request uses one set of routes from its beginning to its end.
 //   - No panic of a handler ends the process, and no error text holds a byte of the request.
 //   - Connections, requests in flight, heads, bodies, their time and the bytes of all together are bounded: DESIGN.md.
 package edge

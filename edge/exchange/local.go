@@ -2,42 +2,42 @@ package exchange
 
 import "sync/atomic"
 
-// maxSlots bounds the policies that keep something with an exchange.
-const maxSlots = 4
+// maxLocals bounds the number of Locals of this process.
+const maxLocals = 4
 
-// Slot is where a policy keeps what it knows of each exchange, without the core's knowing its type. Make one for each
-// package, with NewSlot.
-type Slot[T any] struct{ index int32 }
+// Local is a key under which a package stores a *T with each exchange. This package doesn't know the type T. Make one
+// for each package, with NewLocal.
+type Local[T any] struct{ index int32 }
 
-// resetter is what a slot may hold that is used again for the connection's next exchange.
+// resetter is a value that Exchange.Reset keeps for the connection's next exchange.
 type resetter interface{ Reset() }
 
-var slots atomic.Int32 //nolint:gochecknoglobals // numbers the slots, as init order would
+var locals atomic.Int32 // how many Locals there are; package variables of several packages are numbered from it
 
-// NewSlot makes a slot. It is for package variables: there are few.
-func NewSlot[T any]() Slot[T] {
-	n := slots.Add(1) - 1
-	if n >= maxSlots {
-		panic("too many slots")
+// NewLocal returns a new key. Use it for package variables only: it panics when there are more than maxLocals.
+func NewLocal[T any]() Local[T] {
+	n := locals.Add(1) - 1
+	if n >= maxLocals {
+		panic("too many locals")
 	}
-	return Slot[T]{n}
+	return Local[T]{n}
 }
 
-// Of gives what the exchange has in the slot; nil if nothing.
-func (s Slot[T]) Of(x *Exchange) *T {
-	v, _ := x.slots[s.index].(*T) // a slot holds nothing else
+// Of returns the value that the exchange has, or nil.
+func (l Local[T]) Of(x *Exchange) *T {
+	v, _ := x.locals[l.index].(*T) // nothing else has this index
 	return v
 }
 
-// Set puts v into the slot.
-func (s Slot[T]) Set(x *Exchange, v *T) { x.slots[s.index] = v }
+// Set stores v with the exchange.
+func (l Local[T]) Set(x *Exchange, v *T) { x.locals[l.index] = v }
 
-// Make gives what the exchange has in the slot, and a zero T if it has nothing yet.
-func (s Slot[T]) Make(x *Exchange) *T {
-	v := s.Of(x)
+// Make returns the value that the exchange has. If it has none, Make stores a zero T first.
+func (l Local[T]) Make(x *Exchange) *T {
+	v := l.Of(x)
 	if v == nil {
 		v = new(T)
-		s.Set(x, v)
+		l.Set(x, v)
 	}
 	return v
 }
