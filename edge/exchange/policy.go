@@ -7,13 +7,15 @@ import (
 	"millrace/node"
 )
 
-// Policy is one step of a route's handler chain, such as its cache or its limits. Wrap is the policy on the full way,
-// Short the same policy on the short way of a cache hit. The chain of a route is a list of policies.
+// Policy is one step of a route, such as its cache or its limits. Wrap adds it to the route's chain of handlers, which
+// is the full way of a request. Short is the same policy on the short way, the fast path of a cache hit. A route has a
+// list of policies.
 type Policy struct {
 	Name string
 	// Wrap returns a handler that applies the policy and calls next. It is called once, when the route is made.
 	Wrap func(next Handler) Handler
-	// Short is the policy's part on the short way. If it is nil, the route has no short way.
+	// Short is the policy's part on the short way. If it is nil, the route has no short way, unless a policy before it
+	// has an Answer.
 	Short *Short
 	// Reads reports whether the policy reads the request field of that name; nil if it reads none. A trailer field that
 	// a policy reads is dropped, because the policy has run by then.
@@ -22,11 +24,11 @@ type Policy struct {
 	Value any
 }
 
-// Short is a policy's part on the short way: the fast path on which the goroutine that reads the connection writes a
-// response that is in memory. Its functions may not block, call another node or allocate. Each field may be nil.
+// Short is a policy's part on the short way, on which the goroutine that reads the connection writes a response that is
+// in memory. Its functions may not block, call another node or allocate. Each field may be nil.
 //
 //  1. Enter is called for each policy in the order of the chain, up to the first policy that has an Answer.
-//  2. That policy's Answer returns the response. The policies after it take no part in a hit, on the full way neither.
+//  2. That policy's Answer returns the response. The policies after it take no part in a hit on the full way either.
 //  3. Leave is called in reverse order. It may add fields to the response.
 //  4. The front writes the response.
 //  5. Done is called in reverse order.
