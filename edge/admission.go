@@ -8,40 +8,40 @@ import (
 	"time"
 )
 
-// admission bounds the requests in flight: by edge.max_requests, and by what the processors can follow. Requests beyond
-// that would only make all of them slower, so they are refused while refusing is still cheap.
+// admission bounds the requests in flight by edge.max_requests, and by a limit that it finds itself: how many the
+// processors can serve. Further requests would only make all of them slower, so they are refused while that is cheap.
 //
-// The measure is how long goroutines that could run wait for a processor. It is the delay that a request meets several
-// times on its way, and it rises when the processors are the bottleneck, and not when upstreams are slow. As long as it
-// is high, the limit falls below what runs; when it is low, the limit grows again. (The idea is that of CoDel, RFC
-// 8289: judge a queue by the time spent in it, not by its length.)
+// The limit follows the time that runnable goroutines wait for a processor. A request meets that delay several times on
+// its way. It rises when the processors are the bottleneck, and not when upstreams are slow. While it is high, the
+// limit is lowered below the number of requests in flight; while it is low, the limit is raised. The idea is that of
+// CoDel (RFC 8289): judge a queue by the time spent in it, not by its length.
 type admission struct {
-	inFlight atomic.Int64
-	limit    atomic.Int64 // of this moment, at most max
-	max      atomic.Int64
-	peak     atomic.Int64 // of inFlight since the last adjustment
-	refused  atomic.Uint64
-	lateRow  int // late adjustments in a row; only adjust uses it
+	inFlight   atomic.Int64
+	limit      atomic.Int64 // at this moment; at most max
+	max        atomic.Int64 // edge.max_requests
+	peak       atomic.Int64 // the most in flight since the last adjustment
+	refused    atomic.Uint64
+	lateInARow int // how many adjustments in a row found late goroutines; only adjust uses it
 }
 
 const (
 	adjustEvery = 50 * time.Millisecond
 	lateTarget  = 2 * time.Millisecond // waiting longer than this means overload
-	// adjustments in a row; requests that wake together make a late moment, not an overload.
-	lateEnough = 2
+	// So many late adjustments in a row mean overload. A single one may come from requests that woke up together.
+	minLateInARow = 2
 )
 
-// floor is what is always admitted, whatever the processors do.
-func floor() int64 { return 64 * int64(runtime.GOMAXPROCS(0)) }
+// minLimit is the number of requests in flight that are always admitted.
+func minLimit() int64 { return 64 * int64(runtime.GOMAXPROCS(0)) }
 
-// setMax changes edge.max_requests. What the processors allow is found anew.
+// setMax changes edge.max_requests. A changed value resets the limit.
 func (a *admission) setMax(limit int64) {
 	if a.max.Swap(limit) != limit {
 		a.limit.Store(limit)
 	}
 }
 
-// enter admits one request, which must leave again, or refuses it.
+// enter admits one request, which must call leave when it ends. It returns false if the request is refused.
 func (a *admission) enter() bool {
 	n := a.inFlight.Add(1)
 	if n > a.limit.Load() {
@@ -49,44 +49,44 @@ func (a *admission) enter() bool {
 		return false
 	}
 	if n > a.peak.Load() {
-		a.peak.Store(n) // of two at once the smaller may win, by one
+		a.peak.Store(n) // of two concurrent stores the smaller may be last; that is close enough
 	}
 	return true
 }
 
 func (a *admission) leave() { a.inFlight.Add(-1) }
 
-// full reports whether enter would refuse at this moment.
+// full reports whether enter would return false at this moment.
 func (a *admission) full() bool { return a.inFlight.Load() >= a.limit.Load() }
 
-// sheds reports whether the processors allow less than edge.max_requests.
-func (a *admission) sheds() bool { return a.limit.Load() < a.max.Load() }
+// overloaded reports whether the limit is below edge.max_requests.
+func (a *admission) overloaded() bool { return a.limit.Load() < a.max.Load() }
 
-// adjust sets the limit by how late goroutines run. It is called every adjustEvery, by one goroutine.
+// adjust sets the limit by how long goroutines waited for a processor. One goroutine calls it every adjustEvery.
 func (a *admission) adjust(late time.Duration) {
 	limit, peak, highest := a.limit.Load(), a.peak.Swap(a.inFlight.Load()), a.max.Load()
-	if a.lateRow++; late <= lateTarget {
-		a.lateRow = 0
+	if a.lateInARow++; late <= lateTarget {
+		a.lateInARow = 0
 	}
 	switch {
-	case !a.sheds() && a.lateRow > 0 && a.lateRow < lateEnough: // it may be over in a moment
+	case !a.overloaded() && a.lateInARow > 0 && a.lateInARow < minLateInARow: // maybe a short burst
 	case late > 4*lateTarget:
 		limit = min(limit, peak) * 2 / 3
 	case late > lateTarget:
 		limit = min(limit, peak) * 15 / 16
-	case peak >= limit*7/8: // it is the limit that holds back: feel the way
+	case peak >= limit*7/8: // the limit is in use: raise it in small steps
 		limit += max(1, limit/16)
 	default:
 		limit += max(1, limit/4)
 	}
-	a.limit.Store(min(max(limit, floor()), highest))
+	a.limit.Store(min(max(limit, minLimit()), highest))
 }
 
-// watch adjusts until stop is closed.
+// watch calls adjust until stop is closed.
 func (a *admission) watch(stop <-chan struct{}) {
 	tick := time.NewTicker(adjustEvery)
 	defer tick.Stop()
-	l := newLateness()
+	l := newSchedLatency()
 	for {
 		select {
 		case <-stop:
@@ -97,24 +97,24 @@ func (a *admission) watch(stop <-chan struct{}) {
 	}
 }
 
-// lateness reads from the Go runtime how long goroutines waited for a processor.
-type lateness struct {
+// schedLatency reads from the Go runtime how long goroutines waited for a processor. It isn't safe for concurrent use.
+type schedLatency struct {
 	sample [1]metrics.Sample
 	before []uint64
 }
 
-func newLateness() *lateness {
-	l := &lateness{}
+func newSchedLatency() *schedLatency {
+	l := &schedLatency{}
 	l.sample[0].Name = "/sched/latencies:seconds"
 	l.next()
 	return l
 }
 
-// enough is how many waits are needed to judge by: a few late ones among few are chance.
-const enough = 200
+// minWaits is the number of waits below which next reports no latency: among few, a few late ones are chance.
+const minWaits = 200
 
-// next gives the 99th percentile of the waits since the last call.
-func (l *lateness) next() time.Duration {
+// next returns the 99th percentile of the waits since the last call, or 0 if there were fewer than minWaits.
+func (l *schedLatency) next() time.Duration {
 	metrics.Read(l.sample[:])
 	h := l.sample[0].Value.Float64Histogram()
 	if l.before == nil {
@@ -125,7 +125,7 @@ func (l *lateness) next() time.Duration {
 		total += n - l.before[i]
 	}
 	above, late := uint64(0), time.Duration(0)
-	for i := len(h.Counts) - 1; i >= 0 && total >= enough; i-- {
+	for i := len(h.Counts) - 1; i >= 0 && total >= minWaits; i-- {
 		if above += h.Counts[i] - l.before[i]; above*100 > total {
 			late = seconds(h.Buckets[i])
 			break
@@ -135,7 +135,7 @@ func (l *lateness) next() time.Duration {
 	return late
 }
 
-// seconds makes a duration of a bucket's lower bound, which may be infinite.
+// seconds returns a bucket's lower bound as a duration; minus infinity becomes 0.
 func seconds(s float64) time.Duration {
 	if math.IsInf(s, -1) {
 		return 0

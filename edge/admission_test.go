@@ -18,7 +18,7 @@ func TestAdjust(t *testing.T) {
 	}
 	fill()
 	a.adjust(0)
-	if a.limit.Load() != 8192 || a.sheds() {
+	if a.limit.Load() != 8192 || a.overloaded() {
 		t.Errorf("limit %d without lateness", a.limit.Load())
 	}
 	a.adjust(10 * lateTarget)
@@ -26,7 +26,7 @@ func TestAdjust(t *testing.T) {
 		t.Errorf("limit %d after a late moment", a.limit.Load())
 	}
 	a.adjust(10 * lateTarget)
-	if got := a.limit.Load(); got > 1000 || !a.sheds() || a.enter() || !a.full() {
+	if got := a.limit.Load(); got > 1000 || !a.overloaded() || a.enter() || !a.full() {
 		t.Errorf("limit %d after much lateness with 1,001 in flight", got)
 	}
 	before := a.limit.Load()
@@ -37,14 +37,14 @@ func TestAdjust(t *testing.T) {
 	for range 100 {
 		a.adjust(time.Second)
 	}
-	if got := a.limit.Load(); got != floor() {
-		t.Errorf("limit %d, floor %d", got, floor())
+	if got := a.limit.Load(); got != minLimit() {
+		t.Errorf("limit %d, floor %d", got, minLimit())
 	}
 	for a.inFlight.Load() > 0 {
 		a.leave()
 	}
 	ticks := 0
-	for ; a.sheds(); ticks++ {
+	for ; a.overloaded(); ticks++ {
 		a.adjust(0)
 	}
 	if limit := 5 * time.Second / adjustEvery; ticks > int(limit) {
@@ -59,7 +59,7 @@ func TestAdjust(t *testing.T) {
 
 // What the runtime tells about waiting goroutines can be read, and is near nothing on a machine that isn't busy.
 func TestLateness(t *testing.T) {
-	l := newLateness()
+	l := newSchedLatency()
 	for range 5000 {
 		done := make(chan struct{})
 		go close(done)

@@ -12,19 +12,19 @@ import (
 	"millrace/node"
 )
 
-// policies lists what every request of a route passes, in order: the first is the outermost, so it sees a request first
-// and its response last. It is the only list: the short way of a hit is made from it (exchange.Short), up to the policy
-// that answers there. DESIGN.md says what belongs where.
+// policies returns the policies of a route. The first is the outermost: it gets a request first and its response last.
+// The short way of a hit is derived from the same list (exchange.Short), up to the cache. DESIGN.md gives the reasons
+// for the order.
 func (s *Server) policies(r *exchange.Route) []exchange.Policy {
 	list := []exchange.Policy{
 		identify(),   // request id and trace; every response carries the id
 		s.observe(r), // log, metrics, event
 		problems(),   // errors become RFC 9457 responses
 		s.contain(),  // panics become errors
-		clientAddr(), // who asks, behind trusted proxies
+		clientAddr(), // address of the client, behind trusted proxies
 	}
 	if len(r.Limit) > 0 && s.cfg.Limits != nil {
-		list = append(list, ratelimit.New(s.limits, r)) // refuses what is beyond the limits
+		list = append(list, ratelimit.New(s.limits, r)) // refuses requests beyond the limits
 	}
 	switch {
 	case s.cache == nil:
@@ -36,31 +36,32 @@ func (s *Server) policies(r *exchange.Route) []exchange.Policy {
 	return append(list, s.takeBody(), s.admit(), deadline())
 }
 
-// partPolicies lists what the calls of a gather pass.
+// partPolicies returns the policies of a gather's call.
 func (s *Server) partPolicies(r *exchange.Route, part cache.Part) (list []exchange.Policy) {
 	if len(r.Limit) > 0 && s.cfg.Limits != nil {
 		list = append(list, ratelimit.New(s.limits, r))
 	}
 	if r.Cache != nil && r.Cache.On && s.cache != nil {
-		list = append(list, s.cache.PartPolicy(r, part), deadline()) // a fetch may outlive the request that began it
+		list = append(list, s.cache.PartPolicy(r, part), deadline()) // a fetch may outlive its request
 	}
 	return list
 }
 
-// none is the short form of a policy that has nothing to do for a hit.
-func none() *exchange.Short { return &exchange.Short{} }
+// emptyShort is the Short of a policy that has nothing to do for a hit.
+func emptyShort() *exchange.Short { return &exchange.Short{} }
 
-// problems answers errors. A hit is none.
+// problems turns errors into responses. A hit is no error.
 func problems() exchange.Policy {
-	return exchange.Policy{Name: "problems", Wrap: exchange.Problems, Short: none()}
+	return exchange.Policy{Name: "problems", Wrap: exchange.Problems, Short: emptyShort()}
 }
 
-// contain keeps a panic from ending the process, which it otherwise would: fasthttp doesn't recover. On the short way
-// the front does, and begins anew.
+// contain turns a panic into an error. Otherwise it would end the process, since fasthttp doesn't recover. On the short
+// way the front recovers, and starts the request again on the full way.
 func (s *Server) contain() exchange.Policy {
-	return exchange.Policy{Name: "contain", Wrap: s.contained, Short: none()}
+	return exchange.Policy{Name: "contain", Wrap: s.contained, Short: emptyShort()}
 }
 
+// contained wraps next so that it returns an error in place of a panic.
 func (s *Server) contained(next exchange.Handler) exchange.Handler {
 	return func(ctx context.Context, x *exchange.Exchange) (resp *mesh.Response, err error) {
 		defer func() {

@@ -10,8 +10,8 @@ import (
 	"millrace/mesh"
 )
 
-// clientAddr finds out who asks. X-Forwarded-For is believed as far as trusted proxies wrote it: from the right, the
-// first address that isn't a trusted proxy is the client.
+// clientAddr sets the client's address. X-Forwarded-For is believed as far as trusted proxies wrote it: from the right,
+// the first address that isn't a trusted proxy's is the client's.
 func clientAddr() exchange.Policy {
 	return exchange.Policy{Name: "clientAddr", Wrap: func(next exchange.Handler) exchange.Handler {
 		return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
@@ -29,8 +29,9 @@ func findClient(x *exchange.Exchange) bool {
 	return true
 }
 
-// rightmostUntrusted walks the chain of proxies from the nearest to the farthest. An entry that isn't an address ends
-// the walk: what stands left of it can't be trusted, and the last trusted proxy counts as the client.
+// rightmostUntrusted returns the rightmost address that isn't trusted, or the leftmost one if all are. fields are the
+// X-Forwarded-For fields; it searches them from the right, from the nearest proxy to the farthest. At an entry that
+// isn't an address it stops, because what is left of it can't be trusted. The last trusted proxy is then the client.
 func rightmostUntrusted(fields []string, peer netip.Addr, trusted func(netip.Addr) bool) netip.Addr {
 	client := peer
 	for _, field := range slices.Backward(fields) {

@@ -39,10 +39,10 @@ func (s *Server) Routes() []RouteInfo {
 	return out
 }
 
-// exposedPattern is what expose: "*" opens.
+// exposedPattern is the path pattern of the route for edge.expose "*".
 const exposedPattern = "/{service}/*"
 
-// Explanation says what would become of a request.
+// Explanation says how a request would be handled.
 type Explanation struct {
 	Method  string            `json:"method"`
 	Host    string            `json:"host"`
@@ -55,10 +55,10 @@ type Explanation struct {
 	Subject string            `json:"subject,omitempty"`
 	// somebody subscribes to the subject; missing if that isn't known
 	Served *bool `json:"served,omitempty"`
-	// a name that expose: "*" opens and nobody has served yet: the answer is 404
+	// exposed by expose: "*", but nobody has served it since the start: the answer is 404
 	Unseen  bool       `json:"unseen,omitempty"`
 	Carrier string     `json:"carrier,omitempty"` // memory or nats, at this moment
-	Asks    string     `json:"asks,omitempty"`    // host and target in place of the client's
+	Asks    string     `json:"asks,omitempty"`    // host and target after rewriting
 	Calls   []CallInfo `json:"calls,omitempty"`
 	Bound
 	MaxBody string             `json:"max_body,omitempty"`
@@ -67,7 +67,7 @@ type Explanation struct {
 	Refusal string             `json:"refusal,omitempty"`
 	Limits  []ratelimit.Info   `json:"limits,omitempty"`
 	Cache   *cache.Explanation `json:"cache,omitempty"`
-	// other hosts of a path that have other routes, or something stored
+	// the same path for other hosts, if it has another route there or is stored
 	Also []HostExplanation `json:"also,omitempty"`
 }
 
@@ -87,8 +87,8 @@ type CallInfo struct {
 // Bound says how long a request may take.
 type Bound struct {
 	Timeout      string `json:"timeout,omitempty"`
-	TimeoutOf    string `json:"timeout_of,omitempty"`    // whose that is: route, call, or a key of the configuration
-	RouteTimeout string `json:"route_timeout,omitempty"` // what the route allows, if that is longer
+	TimeoutOf    string `json:"timeout_of,omitempty"`    // what sets it: route, call, or a key of the configuration
+	RouteTimeout string `json:"route_timeout,omitempty"` // the route's own, if an upstream's is shorter
 
 	within time.Duration
 }
@@ -97,7 +97,7 @@ func bound(within time.Duration, of string) Bound {
 	return Bound{Timeout: within.String(), TimeoutOf: of, within: within}
 }
 
-// narrow takes the timeout of an upstream into account.
+// narrow applies an upstream's own timeout, if it is shorter.
 func (b *Bound) narrow(upstream string, own time.Duration) {
 	if own > 0 && own < b.within {
 		route := b.Timeout
@@ -106,8 +106,8 @@ func (b *Bound) narrow(upstream string, own time.Duration) {
 	}
 }
 
-// Narrow takes an upstream's own timeout into account, where the upstream is asked. The explanation must come from
-// Explain.
+// Narrow applies an upstream's own timeout, wherever the request or its calls would go to the upstream. e must come
+// from Explain.
 func (e *Explanation) Narrow(upstream string, own time.Duration) {
 	target := node.Target{Kind: node.KindUpstream, Name: upstream}.String()
 	if e.Target == target {
@@ -120,7 +120,7 @@ func (e *Explanation) Narrow(upstream string, own time.Duration) {
 	}
 }
 
-// Asked lists the services and upstreams that would be asked, as the configuration names them.
+// Asked lists the services and upstreams to which requests would go, as the configuration names them.
 func (e *Explanation) Asked() (out []string) {
 	for _, c := range e.Calls {
 		out = append(out, c.Target)
@@ -138,7 +138,7 @@ func (s *Server) explainOne(method, url string, header mesh.Header) Explanation 
 	e := Explanation{Method: method, Host: x.Host, Path: x.Path, Query: x.Query}
 	if x.Outcome.Refusal != nil {
 		e.Status, e.Refusal = exchange.StatusOf(node.CodeOf(x.Outcome.Refusal)), x.Outcome.Refusal.Error()
-		if e.Path == "" { // as it was asked for, since it has no better form
+		if e.Path == "" { // as received, since it has no canonical form
 			e.Path = cmp.Or(cache.PathAndQuery(url), url)
 		}
 		return e
@@ -169,7 +169,7 @@ func (s *Server) explainOne(method, url string, header mesh.Header) Explanation 
 	return e
 }
 
-// bound says how long the request may take, as far as the route decides.
+// boundOf returns how long the request may take, without an upstream's own timeout.
 func boundOf(x *exchange.Exchange) Bound {
 	if x.Route.Timeout != 0 {
 		return bound(x.Timeout(), "route")
@@ -177,7 +177,8 @@ func boundOf(x *exchange.Exchange) Bound {
 	return bound(x.Timeout(), "edge.timeout")
 }
 
-// destination is who would be asked; false if nobody, or several, or a plain NATS service.
+// destination returns the service or upstream to which the request would go. ok is false if there is none, or several,
+// or a plain NATS subject.
 func (s *Server) destination(x *exchange.Exchange) (to mesh.Destination, ok bool) {
 	if x.Route == x.Settings.Exposed {
 		return s.mesh.Service(firstSegment(x.Path)), true
@@ -188,6 +189,7 @@ func (s *Server) destination(x *exchange.Exchange) (to mesh.Destination, ok bool
 	return destinationOf(s.mesh, x.Route.To), true
 }
 
+// carrier returns how a request would be carried at this moment: memory or nats.
 func (s *Server) carrier(to mesh.Destination) string {
 	if s.mesh.Near(to) {
 		return "memory"
@@ -196,7 +198,7 @@ func (s *Server) carrier(to mesh.Destination) string {
 }
 
 // explainCalls lists the calls of a gather by name.
-func (s *Server) explainCalls(r *exchange.Route, whole Bound) (out []CallInfo) {
+func (s *Server) explainCalls(r *exchange.Route, routeBound Bound) (out []CallInfo) {
 	if r.Gather == nil {
 		return nil
 	}
@@ -209,9 +211,9 @@ func (s *Server) explainCalls(r *exchange.Route, whole Bound) (out []CallInfo) {
 		}
 		info := CallInfo{
 			Name: name, Target: c.To.String(), Subject: subject, Carrier: carrier, Path: c.Path.String(),
-			After: c.After, Bound: whole, Cached: c.Cache != nil && c.Cache.On,
+			After: c.After, Bound: routeBound, Cached: c.Cache != nil && c.Cache.On,
 		}
-		if own := c.Timeout.Std(); own > 0 && own < whole.within {
+		if own := c.Timeout.Std(); own > 0 && own < routeBound.within {
 			info.Bound = bound(own, "call")
 		}
 		for _, l := range c.Limit {
@@ -222,7 +224,7 @@ func (s *Server) explainCalls(r *exchange.Route, whole Bound) (out []CallInfo) {
 	return out
 }
 
-// explainRewrite gives what is asked for in place of what the client asked for; empty if that is the same.
+// explainRewrite returns the host and target after rewriting, or "" if the route rewrites nothing.
 func explainRewrite(x *exchange.Exchange) string {
 	w := x.Route.Rewrite
 	if w == nil {
@@ -238,7 +240,7 @@ func explainRewrite(x *exchange.Exchange) string {
 	return host + x.ForwardTarget()
 }
 
-// subject is what the request would be published on.
+// subject returns the subject on which the request would be published, or "" if there is none.
 func (s *Server) subject(x *exchange.Exchange) string {
 	if to, ok := s.destination(x); ok {
 		return to.Subject()

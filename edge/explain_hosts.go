@@ -11,17 +11,17 @@ import (
 	"millrace/node/http1"
 )
 
-// HostExplanation says in brief what would become of the same request for another host.
+// HostExplanation says in brief how the same request would be handled for another host.
 type HostExplanation struct {
 	Host   string `json:"host"`
 	Route  string `json:"route"`
 	Target string `json:"target"`
-	Cache  string `json:"cache,omitempty"` // the state of CacheExplanation
+	Cache  string `json:"cache,omitempty"` // State of cache.Explanation
 }
 
-// Explain routes a request without sending it. target is a path or an absolute URL, as people write them. A path means
-// every host that clients may ask for here: of those that differ, the one with most to tell is explained, and the
-// others are named.
+// Explain says how a request would be handled, and sends none. target is a path or an absolute URL, as people write
+// them. A path stands for every host that clients may use here. The host with the most detailed explanation is
+// explained; those that differ from it are in Also.
 func (s *Server) Explain(method, target string, header mesh.Header) Explanation {
 	t, err := http1.ReadTyped(target)
 	if err != nil {
@@ -35,32 +35,35 @@ func (s *Server) Explain(method, target string, header mesh.Header) Explanation 
 	for _, origin := range s.originsOf(s.settings.Load()) {
 		list = append(list, s.explainOne(method, origin+target, slices.Clone(header)))
 	}
-	best := slices.MaxFunc(list, func(a, b Explanation) int { return tells(&a) - tells(&b) }) // of equals the first
+	// of equal ones MaxFunc returns the first
+	best := slices.MaxFunc(list, func(a, b Explanation) int { return detailOf(&a) - detailOf(&b) })
 	for i := range list {
-		if e := &list[i]; e.Host != best.Host && e.Route != "" && (e.Route != best.Route || tells(e) > tellsRoute) {
+		if e := &list[i]; e.Host != best.Host && e.Route != "" && (e.Route != best.Route || detailOf(e) > detailRoute) {
 			best.Also = append(best.Also, e.brief())
 		}
 	}
 	return best
 }
 
-// How much an explanation tells.
+// How detailed an explanation is.
 const (
-	tellsRefusal = iota
-	tellsRoute
-	tellsStored // the cache has, or had, something
+	detailRefusal = iota
+	detailRoute
+	detailStored // the cache has, or had, something
 )
 
-func tells(e *Explanation) int {
+// detailOf returns how detailed the explanation is.
+func detailOf(e *Explanation) int {
 	switch {
 	case e.Refusal != "":
-		return tellsRefusal
+		return detailRefusal
 	case e.Cache == nil || e.Cache.State == "off" || e.Cache.State == "missing" || e.Cache.State == "bypass":
-		return tellsRoute
+		return detailRoute
 	}
-	return tellsStored
+	return detailStored
 }
 
+// brief shortens the explanation, for Also.
 func (e *Explanation) brief() HostExplanation {
 	out := HostExplanation{Host: e.Host, Route: e.Route, Target: e.Target}
 	if e.Cache != nil && e.Cache.State != "off" {
@@ -69,7 +72,7 @@ func (e *Explanation) brief() HostExplanation {
 	return out
 }
 
-// subscribed says whether somebody subscribes to the subject that would be asked; nil if that isn't known.
+// subscribed reports whether somebody subscribes to the request's subject; nil if that isn't known.
 func (s *Server) subscribed(x *exchange.Exchange) *bool {
 	var served, known bool
 	if to, ok := s.destination(x); ok {

@@ -15,30 +15,34 @@ import (
 	"millrace/node/http1"
 )
 
-// calls says who wrote the calls of a gather, which keeps what they cache apart, and under which name they are counted.
-type calls struct {
+// callOwner says who defines the calls of a gather. What they cache is kept apart by origin. id returns the name under
+// which a call is counted.
+type callOwner struct {
 	origin string
 	id     func(call string) string
 }
 
-// routeCalls are the calls of a route of the configuration.
-func routeCalls(r *node.Route) calls {
-	return calls{"route", func(call string) string { return r.ID() + "." + call }}
+// routeCalls is for the calls of a route of the configuration.
+func routeCalls(r *node.Route) callOwner {
+	return callOwner{"route", func(call string) string { return r.ID() + "." + call }}
 }
 
-// memberCalls are the calls of a member. It chooses their names, so they aren't counted one by one.
-func memberCalls(r *node.Route) calls { return calls{"api", func(string) string { return r.ID() }} }
+// memberCalls is for calls that a member asked for. The member chooses their names, which are unbounded, so the calls
+// are counted together.
+func memberCalls(r *node.Route) callOwner {
+	return callOwner{"api", func(string) string { return r.ID() }}
+}
 
-// gatherer makes the end of the chain of a route that gathers.
-func (s *Server) gatherer(r *node.Route, by calls) *gather.Gatherer {
+// gatherer returns the end of the chain of a route with gather.
+func (s *Server) gatherer(r *node.Route, by callOwner) *gather.Gatherer {
 	return gather.New(gather.Config{
 		Part: func(call string) gather.Part { return s.part(r, call, by) }, Cache: caching, Budget: s.buffered,
 		Log: s.log,
 	}, r)
 }
 
-// part makes the route of one call: its target, behind the call's own limits and cache.
-func (s *Server) part(parent *node.Route, name string, by calls) gather.Part {
+// part returns the route of one call: its target behind the call's own limits and cache.
+func (s *Server) part(parent *node.Route, name string, by callOwner) gather.Part {
 	c := parent.Gather.Calls[name]
 	own := node.Route{
 		Host: parent.Host, Path: parent.Path, To: c.To, Timeout: c.Timeout, Cache: c.Cache,
@@ -58,7 +62,7 @@ func (s *Server) part(parent *node.Route, name string, by calls) gather.Part {
 	}
 }
 
-// caching says how the route's own cache keeps the answer to an exchange.
+// caching returns how the route's own cache would store the answer to an exchange.
 func caching(x *exchange.Exchange) gather.Caching {
 	c := cache.Of(x.Route)
 	if c == nil {
@@ -67,9 +71,9 @@ func caching(x *exchange.Exchange) gather.Caching {
 	return gather.Caching{On: true, TTL: c.TTL(), Personal: c.Personal(x)}
 }
 
-// Gather makes the calls of a route with gather for a member: host and header are what the calls carry. It takes a
-// place among the requests in flight, and the limits and caches of calls count as those of requests do; the client is
-// this node.
+// Gather makes the calls of a route with gather for a member. The calls carry host and header. Gather counts as one of
+// the requests in flight. The limits and caches of the calls apply as for requests of clients; the client's address is
+// 127.0.0.1.
 func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header mesh.Header) (*mesh.Response, error) {
 	self := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	x := exchange.For(&s.settings.Load().Settings, self, "http", http.MethodGet, cmp.Or(host, "localhost"), header)
@@ -82,12 +86,12 @@ func (s *Server) Gather(ctx context.Context, r *node.Route, host string, header 
 		return nil, node.Errorf(node.CodeInvalid, nil, "header field %.40q is malformed", header[i].Name)
 	}
 	if err := x.AcceptFields(); err != nil {
-		return nil, err //nolint:wrapcheck // a *node.Error already
+		return nil, err
 	}
 	if !s.admission.enter() {
 		return nil, errFull
 	}
 	defer s.admission.leave()
 	x.Forward.Deadline = x.Started.Add(x.Timeout())
-	return s.gatherer(r, memberCalls(r)).Handle(ctx, x) //nolint:wrapcheck // a *node.Error already
+	return s.gatherer(r, memberCalls(r)).Handle(ctx, x)
 }

@@ -9,15 +9,15 @@ import (
 	"millrace/node"
 )
 
-// identify gives the request an id and a place in its trace (W3C Trace Context, level 1). Both go on to the member; the
-// id goes back to the client too. An id from a trusted proxy is kept.
+// identify sets the request's id, which is sent to the member and in the response. An id from a trusted proxy is kept.
 func identify() exchange.Policy {
 	return exchange.Policy{Name: "identify", Wrap: identified, Short: &exchange.Short{Leave: identifyHit}}
 }
 
+// identified is identify on the full way.
 func identified(next exchange.Handler) exchange.Handler {
 	return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
-		x.ID = identity(x, new([32]byte))
+		x.ID = requestID(x, new([32]byte))
 		resp, err := next(ctx, x)
 		if resp != nil {
 			resp.Header.Set("X-Request-Id", x.ID)
@@ -26,30 +26,32 @@ func identified(next exchange.Handler) exchange.Handler {
 	}
 }
 
-// idRoom is the memory of the id of an exchange on the short way, which is used again for the next one.
-type idRoom struct{ id [32]byte }
+// idScratch is the memory for the id of an exchange on the short way. The connection's next exchange uses it again.
+type idScratch struct{ id [32]byte }
 
-// Reset leaves it as it is: an id that is written over is gone.
-func (*idRoom) Reset() {}
+// Reset does nothing: the next id overwrites this one.
+func (*idScratch) Reset() {}
 
-var idSlot = exchange.NewSlot[idRoom]() //nolint:gochecknoglobals // its number never changes
+var idLocal = exchange.NewLocal[idScratch]()
 
+// identifyHit is identify on the short way.
 func identifyHit(x *exchange.Exchange, resp *mesh.Response) {
-	x.ID = identity(x, &idSlot.Make(x).id)
+	x.ID = requestID(x, &idLocal.Make(x).id)
 	resp.Header.Add("X-Request-Id", x.ID)
 }
 
-// identity is the id of a trusted proxy, or a new one, written into room.
-func identity(x *exchange.Exchange, room *[32]byte) string {
+// requestID returns the id that a trusted proxy has set, or a new one that aliases scratch.
+func requestID(x *exchange.Exchange, scratch *[32]byte) string {
 	if x.Trusted {
 		if id := x.Header.Get("X-Request-Id"); validID(id) {
 			return id
 		}
 	}
-	exchange.WriteID(room)
-	return unsafe.String(&room[0], len(room))
+	exchange.WriteID(scratch)
+	return unsafe.String(&scratch[0], len(scratch))
 }
 
+// validID reports whether an id has 1 to 128 bytes, all unreserved in URLs.
 func validID(s string) bool {
 	if s == "" || len(s) > 128 {
 		return false

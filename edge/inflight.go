@@ -11,15 +11,16 @@ import (
 
 var errFull = node.Errorf(node.CodeBusy, nil, "the node has as many requests in flight as it can serve")
 
-// admit bounds the requests in flight. It stands behind takeBody, so that clients that send slowly take no places; for
-// the same reason a request whose body streams takes none, once takeBody has let it in.
+// admit bounds the requests in flight. It comes after takeBody, so that a request isn't in flight while its client
+// sends the body. For the same reason a request whose body streams isn't counted; takeBody has checked that the node
+// isn't full.
 func (s *Server) admit() exchange.Policy {
 	return exchange.Policy{Name: "admit", Wrap: func(next exchange.Handler) exchange.Handler {
 		return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 			if x.Forward.Stream != nil {
 				return next(ctx, x)
 			}
-			if err := s.enterFlight(x); err != nil {
+			if err := s.enterInFlight(x); err != nil {
 				return nil, err
 			}
 			defer s.admission.leave()
@@ -28,32 +29,35 @@ func (s *Server) admit() exchange.Policy {
 	}}
 }
 
-// enterFlight counts the exchange among the requests in flight, until admission.leave.
-func (s *Server) enterFlight(x *exchange.Exchange) error {
+// enterInFlight counts the exchange among the requests in flight, until the caller calls admission.leave, or refuses
+// it.
+func (s *Server) enterInFlight(x *exchange.Exchange) error {
 	if !s.admission.enter() {
-		return s.overloaded(x)
+		return s.refuseOverload(x)
 	}
 	return nil
 }
 
-// overloaded refuses the exchange for want of places. A client that asks again at once, instead of after the time that
-// it is told, is held back for a while, so that it doesn't spend the node's time on refusals; its request after that
-// has an even chance again. Behind a trusted proxy others share the connection, so there nobody waits.
-func (s *Server) overloaded(x *exchange.Exchange) error {
+// refuseOverload counts the refusal of the exchange and returns its error. It sets Penalize: if the connection's next
+// request comes at once, the front delays it, so that such clients don't cost the node's time with refusals. The
+// request after that isn't delayed. Requests of a trusted proxy are never delayed, because several clients share its
+// connection.
+func (s *Server) refuseOverload(x *exchange.Exchange) error {
 	s.admission.refused.Add(1)
 	x.Outcome.Penalize = !x.Trusted && !x.Penalized
 	return errFull
 }
 
-// deadline sets by when the request must be answered, counted from when it was there whole, or its pause was over.
+// deadline sets the time by which the request must be answered: the route's timeout after the request was complete, or
+// after its delay if it was delayed for overload.
 func deadline() exchange.Policy {
 	return exchange.Policy{Name: "deadline", Wrap: func(next exchange.Handler) exchange.Handler {
 		return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
-			whole := x.Started
+			from := x.Started
 			if len(x.Body) > 0 || x.Forward.Stream != nil || x.Penalized {
-				whole = time.Now()
+				from = time.Now()
 			}
-			x.Forward.Deadline = whole.Add(x.Timeout())
+			x.Forward.Deadline = from.Add(x.Timeout())
 			return next(ctx, x)
 		}
 	}}

@@ -15,16 +15,16 @@ import (
 	"millrace/node"
 )
 
-// observed is what one route has to tell: its counts, and the subjects of its events.
+// observed holds a route's counts and the subjects of its events.
 type observed struct {
-	s      *Server
-	route  *exchange.Route
-	stats  *routeStats
-	events [6]string       // subject by status class
-	silent [6]atomic.Int64 // until when nobody listens to it, in Unix nanoseconds
+	s            *Server
+	route        *exchange.Route
+	stats        *routeStats
+	events       [6]string       // subject by status class
+	unheardUntil [6]atomic.Int64 // when to try the subject again, in Unix nanoseconds
 }
 
-// observe counts, logs and tells who listens what became of each request of a route.
+// observe counts and logs each response of a route, and sends an event for it.
 func (s *Server) observe(r *exchange.Route) exchange.Policy {
 	o := &observed{s: s, route: r, stats: s.stats.of(r.ID)}
 	for class := range o.events {
@@ -37,53 +37,56 @@ func (o *observed) wrap(next exchange.Handler) exchange.Handler {
 	return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 		resp, err := next(ctx, x)
 		if resp.Stream == nil {
-			o.over(x, resp, int64(len(resp.Body)), err)
+			o.finish(x, resp, int64(len(resp.Body)), err)
 			return resp, err
 		}
-		resp.Stream = &counted{Body: resp.Stream, done: func(n int64, err error) { o.over(x, resp, n, err) }}
+		resp.Stream = &observedBody{Body: resp.Stream, done: func(n int64, err error) { o.finish(x, resp, n, err) }}
 		return resp, err
 	}
 }
 
+// hit is observe on the short way.
 func (o *observed) hit(x *exchange.Exchange, resp *mesh.Response) {
-	o.over(x, resp, int64(len(resp.Body)), nil)
+	o.finish(x, resp, int64(len(resp.Body)), nil)
 }
 
-// over tells of a response of n bytes that is over.
-func (o *observed) over(x *exchange.Exchange, resp *mesh.Response, n int64, err error) {
+// finish records a response that has ended after n bytes. An event is made only if somebody subscribes. If nobody does,
+// no event of the class is tried for unheardFor.
+func (o *observed) finish(x *exchange.Exchange, resp *mesh.Response, n int64, err error) {
 	took := time.Since(x.Started)
 	o.stats.record(resp.Status, took)
 	o.s.logRequest(x, resp, n, err, took)
 	class := min(resp.Status/100, 5)
 	now := x.Started.Add(took).UnixNano()
-	if now < o.silent[class].Load() {
+	if now < o.unheardUntil[class].Load() {
 		return
 	}
-	heard := o.s.mesh.Emit(o.events[class], func() []byte { return o.s.event(x, "", resp, n, err, took) })
-	if !o.s.mesh.Emit(TailSubject, func() []byte { return o.s.event(x, x.Query, resp, n, err, took) }) && !heard {
-		o.silent[class].Store(now + int64(silentFor))
+	delivered := o.s.mesh.Emit(o.events[class], func() []byte { return o.s.event(x, "", resp, n, err, took) })
+	if !o.s.mesh.Emit(TailSubject, func() []byte { return o.s.event(x, x.Query, resp, n, err, took) }) && !delivered {
+		o.unheardUntil[class].Store(now + int64(unheardFor))
 	}
 }
 
-// TailSubject is where the operator's tail hears of responses, without the mesh's prefix. Only nodes may listen there:
-// these events have the query, which may hold what members that share the mesh must not see.
+// TailSubject is the subject of the operator's tail, without the mesh's prefix. Only nodes may subscribe to it: its
+// events have the query, which may hold secrets that other members of the mesh must not see.
 const TailSubject = "millrace.tail"
 
-// silentFor is how long nobody is believed to listen to a route's events after nobody did.
-const silentFor = 100 * time.Millisecond
+// unheardFor is how long a route's events aren't sent after nobody subscribed to one.
+const unheardFor = 100 * time.Millisecond
 
-// counted is a response's stream that tells its end. Close may come from another goroutine than Next.
-type counted struct {
+// observedBody is a response's stream that calls done once, when it is closed. Close may be called from another
+// goroutine than Next.
+type observedBody struct {
 	mesh.Body
 
 	done func(n int64, err error)
 	once sync.Once
 	mu   sync.Mutex // guards what follows
-	n    int64
-	err  error
+	n    int64      // bytes so far
+	err  error      // why the stream broke off
 }
 
-func (c *counted) Next() (mesh.Piece, error) {
+func (c *observedBody) Next() (mesh.Piece, error) {
 	p, err := c.Body.Next()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,10 +94,10 @@ func (c *counted) Next() (mesh.Piece, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.err = err
 	}
-	return p, err //nolint:wrapcheck // io.EOF must stay itself
+	return p, err
 }
 
-func (c *counted) Close() error {
+func (c *observedBody) Close() error {
 	err := c.Body.Close()
 	c.once.Do(func() {
 		c.mu.Lock()
@@ -102,11 +105,11 @@ func (c *counted) Close() error {
 		c.mu.Unlock()
 		c.done(n, cause)
 	})
-	return err //nolint:wrapcheck // see above
+	return err
 }
 
-// logRequest writes the access log, where it is wanted, and what an operator should know about failures. Client bytes
-// appear in quoted values only: path and host are in canonical form, without control characters.
+// logRequest writes the access log if it is on, and logs internal errors. Path and host are canonical, so they have no
+// control characters; other bytes of the client are in values that the log quotes.
 func (s *Server) logRequest(x *exchange.Exchange, resp *mesh.Response, bytes int64, err error, took time.Duration) {
 	if node.CodeOf(err) == node.CodeInternal {
 		s.log.Error("request failed", "request_id", x.ID, "route", x.Route.ID, "cause", err)
@@ -128,7 +131,7 @@ func (s *Server) logRequest(x *exchange.Exchange, resp *mesh.Response, bytes int
 	s.log.Info("request", args...)
 }
 
-// target names where the route sends its requests, for logs and events.
+// target names the route's target, for logs and events.
 func target(x *exchange.Exchange) string {
 	if x.Route == x.Settings.Exposed {
 		return "service:" + firstSegment(x.Path)
@@ -139,7 +142,7 @@ func target(x *exchange.Exchange) string {
 	return x.Route.Describe()
 }
 
-// Event is what observers of event.http.ROUTE.CLASS get after each response, as JSON.
+// Event is the JSON that is published on event.http.ROUTE.CLASS after each response.
 type Event struct {
 	Time       time.Time `json:"time"`
 	Node       string    `json:"node"`
@@ -157,11 +160,12 @@ type Event struct {
 	BytesOut   int64     `json:"bytes_out"`
 	Member     string    `json:"member,omitempty"`
 	Cache      string    `json:"cache,omitempty"` // hit, or why the request went on
-	Error      node.Code `json:"error,omitempty"` // of a request that this node or the target has failed
-	// the limit that has refused the request: the target has seen nothing of it
+	Error      node.Code `json:"error,omitempty"` // if this node or the target failed
+	// the limit that refused the request, which the target hasn't got
 	OverLimit string `json:"over_limit,omitempty"`
 }
 
+// event returns an Event as JSON.
 func (s *Server) event(x *exchange.Exchange, query string, resp *mesh.Response, bytes int64, failed error,
 	took time.Duration,
 ) []byte {

@@ -10,8 +10,8 @@ import (
 	"millrace/node/http1"
 )
 
-// originsOf lists the origins that a path alone may mean: the hosts that routes have, those that clients asked for
-// lately, and the names of the listener itself.
+// originsOf lists the origins for which a path without a host may stand: the hosts of routes, those of recent requests,
+// and the names of the listener itself.
 func (s *Server) originsOf(set *settings) (out []string) {
 	add := func(origin string) {
 		if !slices.Contains(out, origin) {
@@ -37,19 +37,19 @@ func (s *Server) originsOf(set *settings) (out []string) {
 	return out
 }
 
-// ownNames are the origins by which clients on this machine ask.
+// ownNames returns the origins that a client on this machine uses.
 func (s *Server) ownNames() []string {
 	addr := s.Addr()
 	if addr == nil {
 		return []string{"http://localhost"}
 	}
 	host, port, err := net.SplitHostPort(node.Address(addr.String()).Dial())
-	if err != nil { // a listener that isn't of TCP
+	if err != nil { // not a TCP listener
 		return []string{"http://localhost"}
 	}
 	name := func(host string) string {
 		authority, err := http1.CanonicalAuthority(net.JoinHostPort(host, port), "http")
-		if err != nil { // an address always is one
+		if err != nil { // can't happen for an address
 			authority = "localhost"
 		}
 		return "http://" + authority

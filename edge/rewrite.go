@@ -12,23 +12,22 @@ import (
 	"millrace/node"
 )
 
-// end makes the end of a route's chain, with what the route changes on the way there and back. It stands behind the
-// cache, whose keys are of the client's request and which keeps what the client gets.
+// end returns the end of a route's chain: redirect, gather, fixed response or target, with the route's rewrite rules.
+// It comes after the cache, so cache keys are made of the client's request, and stored responses are already rewritten.
 func (s *Server) end(r node.Route) exchange.Handler {
 	switch {
 	case r.Redirect != nil:
-		return answered(r.Rewrite, redirect(r.Redirect))
+		return editResponses(r.Rewrite, redirect(r.Redirect))
 	case r.Gather != nil:
-		return s.gatherer(&r,
-			routeCalls(&r)).Handle // which changes its response itself, before it tells what is missing
+		return s.gatherer(&r, routeCalls(&r)).Handle // which applies the response rules itself
 	case r.Respond != nil:
-		return answered(r.Rewrite, respond(r.Respond))
+		return editResponses(r.Rewrite, respond(r.Respond))
 	}
-	return answered(r.Rewrite, rewriting(r.Rewrite, s.targetHandler(r)))
+	return editResponses(r.Rewrite, rewriteTargets(r.Rewrite, s.targetHandler(r)))
 }
 
-// answered changes the fields of responses.
-func answered(w *node.Rewrite, next exchange.Handler) exchange.Handler {
+// editResponses wraps next so that the route's response rules are applied.
+func editResponses(w *node.Rewrite, next exchange.Handler) exchange.Handler {
 	if w == nil || w.Response.None() {
 		return next
 	}
@@ -41,8 +40,9 @@ func answered(w *node.Rewrite, next exchange.Handler) exchange.Handler {
 	}
 }
 
-// rewriting says what the request asks for, in place of what the client did. prepare puts it there.
-func rewriting(w *node.Rewrite, next exchange.Handler) exchange.Handler {
+// rewriteTargets wraps next so that the route's rules for path and query are applied. exchange.Prepare applies the
+// other request rules.
+func rewriteTargets(w *node.Rewrite, next exchange.Handler) exchange.Handler {
 	if w == nil || (w.Path.String() == "" && w.Query.None()) {
 		return next
 	}
@@ -54,11 +54,11 @@ func rewriting(w *node.Rewrite, next exchange.Handler) exchange.Handler {
 	}
 }
 
-// rewrite sets the target that is asked for.
+// rewrite sets the exchange's target by the rules for path and query.
 func rewrite(x *exchange.Exchange, w *node.Rewrite) error {
 	path, query := x.Path, x.Query
 	if w.Path.String() != "" {
-		target, err := w.Path.Expand(x.Place)
+		target, err := w.Path.Expand(x.PathValue)
 		if err != nil {
 			return node.Errorf(node.CodeInvalid, err, "a value can't be put into the route's path")
 		}
@@ -68,7 +68,8 @@ func rewrite(x *exchange.Exchange, w *node.Rewrite) error {
 	return nil
 }
 
-// joinQuery splits a target into path and query, and lets a second query follow.
+// joinQuery splits a target into path and query, and appends the query more. Both queries begin with a question mark or
+// are empty.
 func joinQuery(target, more string) (path, query string) {
 	path, query, _ = strings.Cut(target, "?")
 	switch {
@@ -80,8 +81,8 @@ func joinQuery(target, more string) (path, query string) {
 	return path, "?" + query
 }
 
-// editQuery changes the parameters of a query, which begins with its question mark or is empty. What isn't changed
-// stays as the client wrote it.
+// editQuery edits the parameters of a query, which begins with its question mark or is empty. The other parameters keep
+// the client's spelling.
 func editQuery(query string, e *node.Edits) string {
 	if e.None() {
 		return query
@@ -108,10 +109,10 @@ func editQuery(query string, e *node.Edits) string {
 	return "?" + strings.Join(kept, "&")
 }
 
-// redirect answers with another place.
+// redirect returns a handler that answers with a redirect. The client's query is kept unless the new location has one.
 func redirect(d *node.Redirect) exchange.Handler {
 	return func(_ context.Context, x *exchange.Exchange) (*mesh.Response, error) {
-		to, err := d.To.Path.Expand(x.Place)
+		to, err := d.To.Path.Expand(x.PathValue)
 		if err != nil {
 			return nil, node.Errorf(node.CodeInvalid, err,
 				"a value can't be put into the place that the route leads to")
@@ -134,13 +135,13 @@ func redirect(d *node.Redirect) exchange.Handler {
 				at += x.Host
 			}
 		} else {
-			path = "/" + strings.TrimLeft(path, "/") // two slashes would begin a host
+			path = "/" + strings.TrimLeft(path, "/") // two slashes would start a host name
 		}
 		return &mesh.Response{Status: d.Status, Header: mesh.Header{{Name: "Location", Value: at + path + query}}}, nil
 	}
 }
 
-// respond answers with what the configuration holds.
+// respond returns a handler that answers with the response of the configuration.
 func respond(a *node.Respond) exchange.Handler {
 	var header mesh.Header
 	for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
@@ -151,6 +152,7 @@ func respond(a *node.Respond) exchange.Handler {
 	}
 	body := []byte(a.Body)
 	return func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
-		return reset(&mesh.Response{Status: a.Status, Header: slices.Clone(header), Body: slices.Clone(body)}), nil
+		resp := &mesh.Response{Status: a.Status, Header: slices.Clone(header), Body: slices.Clone(body)}
+		return dropResetContent(resp), nil
 	}
 }

@@ -22,7 +22,7 @@ import (
 // ErrPortInUse means that another process listens on the address.
 var ErrPortInUse = front.ErrPortInUse
 
-// Config says what a Server works with.
+// Config is what New needs.
 type Config struct {
 	Node   string // name of the node, for events
 	ID     string // unique id of the node, for Via
@@ -30,9 +30,9 @@ type Config struct {
 	Routes []node.Route
 	Mesh   *mesh.Conn
 	Cache  *kvcache.Cache // nil if no route caches
-	Limits *limit.Limiter // nil if no route has limits; it must know the rules before New and SetRoutes
+	Limits *limit.Limiter // nil if no route has limits; must have the routes' rules before New and SetRoutes
 	Store  node.CacheStore
-	Peers  cache.Peers // nodes that fetch for one another; nil alone
+	Peers  cache.Peers // nodes that fetch for one another; nil for a single node
 	Log    *slog.Logger
 }
 
@@ -44,17 +44,17 @@ type Server struct {
 	front     *front.Front
 	settings  atomic.Pointer[settings]
 	stats     statsByRoute
-	callStats statsByRoute     // of the calls of gathers
-	seen      seenNames        // services that were served, for edge.expose "*"
+	callStats statsByRoute     // of gathers' calls
+	seen      seenNames        // services that somebody has served, for edge.expose "*"
 	cache     *cache.Cache     // nil if no route caches
 	limits    ratelimit.Config // its Limiter is nil if no route has limits
 	admission admission
-	buffered  *guard.Budget // bytes of requests and responses
-	via       string        // this node's name in Via
-	chain     func(*exchange.Route) []exchange.Policy
+	buffered  *guard.Budget                           // bytes of requests and responses
+	via       string                                  // this node's name in Via
+	chain     func(*exchange.Route) []exchange.Policy // policies; tests replace it
 }
 
-// New makes routes and policies ready; Open listens.
+// New returns a server with its routes and policies. It doesn't listen yet; see Open.
 func New(cfg Config) (*Server, error) {
 	if cfg.Mesh == nil || cfg.Log == nil {
 		return nil, errors.New("configure edge: a mesh connection and a log are needed")
@@ -87,36 +87,36 @@ func (s *Server) SetRoutes(cfg node.Edge, routes []node.Route) {
 	s.front.SetLimits(cfg)
 }
 
-// Open listens and serves until Shutdown or Close. It fails with ErrPortInUse if somebody else has the port.
+// Open listens and serves until Shutdown or Close. The error is ErrPortInUse if another process has the port.
 func (s *Server) Open(ctx context.Context) error {
 	if err := s.front.Open(ctx); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	go s.admission.watch(s.front.Served())
 	return nil
 }
 
-// Addr is the address that the server listens on, with its real port. Nil before Open.
+// Addr returns the address that the server listens on, with its real port. It is nil before Open.
 func (s *Server) Addr() net.Addr { return s.front.Addr() }
 
-// InFlight is the number of requests that run at this moment.
+// InFlight returns the number of requests in flight at this moment. Requests whose body streams aren't counted.
 func (s *Server) InFlight() int { return int(s.admission.inFlight.Load()) }
 
-// Connections is the number of client connections at this moment. 0 before Open.
+// Connections returns the number of client connections at this moment. It is 0 before Open.
 func (s *Server) Connections() int { return s.front.Connections() }
 
-// RefusedConnections counts the connections that were one too many.
+// RefusedConnections returns how many connections were refused for edge.max_connections or edge.max_client_share.
 func (s *Server) RefusedConnections() uint64 { return s.front.RefusedConnections() }
 
-// Crowded reports whether connections had to be refused lately, or closed for others, and names the client that had the
-// most of them. The name is empty if all are of trusted proxies.
+// Crowded reports whether connections were refused, or closed in favor of others, within the last minute. client is the
+// address or prefix with the most connections, or empty if all connections are those of trusted proxies.
 func (s *Server) Crowded() (client string, connections int, ok bool) { return s.front.Crowded() }
 
-// Starved reports whether the system has no descriptor or memory left for further connections.
+// Starved reports whether the system refuses further connections for want of descriptors or memory.
 func (s *Server) Starved() bool { return s.front.Starved() }
 
-// Sheds reports whether the processors can't follow, so that fewer requests than edge.max_requests are admitted.
-func (s *Server) Sheds() bool { return s.admission.sheds() }
+// Sheds reports whether the node is overloaded, so that it admits fewer requests than edge.max_requests.
+func (s *Server) Sheds() bool { return s.admission.overloaded() }
 
 // Caches reports whether some route caches.
 func (s *Server) Caches() bool { return s.settings.Load().Caches }
@@ -124,21 +124,21 @@ func (s *Server) Caches() bool { return s.settings.Load().Caches }
 // Limits reports whether some route has limits.
 func (s *Server) Limits() bool { return s.settings.Load().Limits }
 
-// RefusedRequests counts the requests that were one too many.
+// RefusedRequests returns how many requests were refused for overload.
 func (s *Server) RefusedRequests() uint64 { return s.admission.refused.Load() }
 
-// Buffered is the number of bytes of requests and responses that count against edge.max_buffered at this moment.
+// Buffered returns the bytes of requests and responses that count against edge.max_buffered at this moment.
 func (s *Server) Buffered() int64 { return s.buffered.Used() }
 
-// Drain makes every response from now on end its connection, so that clients move to another node.
+// Drain closes each connection after its next response, so that clients move to another node.
 func (s *Server) Drain() { s.front.Drain() }
 
-// Shutdown stops listening, lets running requests finish, at most until ctx ends, and closes idle connections.
+// Shutdown stops listening, closes idle connections and waits for running requests, at most until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
-	return s.front.Shutdown(ctx) //nolint:wrapcheck // it says all
+	return s.front.Shutdown(ctx)
 }
 
-// Close stops listening and doesn't wait for requests.
+// Close is Shutdown without waiting for requests.
 func (s *Server) Close() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -148,44 +148,44 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Serve answers one exchange that a front has filled. It never fails: errors are responses.
+// Serve answers one exchange that a front has filled. Errors are responses too.
 func (s *Server) Serve(ctx context.Context, x *exchange.Exchange) *mesh.Response {
 	return core{s}.Serve(ctx, x)
 }
 
-// core is the server as its front sees it.
+// core implements front.Core.
 type core struct{ *Server }
 
-// request is an exchange with room for what most exchanges need.
+// request is an exchange in one allocation with what most exchanges need.
 type request struct {
 	exchange.Exchange
 
 	grants ratelimit.Grants
 }
 
-// New makes an empty exchange.
+// New returns an empty exchange.
 func (core) New() *exchange.Exchange {
 	r := &request{}
 	ratelimit.Attach(&r.Exchange, &r.grants)
 	return &r.Exchange
 }
 
-// ShortWay reports whether some route answers on the short way.
+// ShortWay reports whether some route has a short way.
 func (c core) ShortWay() bool { return c.settings.Load().Caches }
 
-// Trusts reports whether an address is one of a trusted proxy.
+// Trusts reports whether the address is that of a trusted proxy.
 func (c core) Trusts(addr netip.Addr) bool { return c.settings.Load().Trusts(addr) }
 
-// Serve answers an exchange, which it enters if nobody has.
+// Serve answers an exchange. It calls Enter first if the exchange has no route.
 func (c core) Serve(ctx context.Context, x *exchange.Exchange) *mesh.Response {
 	if x.Route == nil {
 		c.Enter(x)
 	}
-	resp, _ := x.Route.Handler(ctx, x) // the policy problems has turned the error into the response
+	resp, _ := x.Route.Handler(ctx, x) // with the policy problems, an error has a response too
 	return resp
 }
 
-// Enter puts the exchange under the settings of this moment and finds its route.
+// Enter applies the current settings to the exchange and sets its route.
 func (c core) Enter(x *exchange.Exchange) {
 	set := c.settings.Load()
 	x.Accept(&set.Settings)
@@ -193,7 +193,7 @@ func (c core) Enter(x *exchange.Exchange) {
 	case x.Outcome.Refusal != nil:
 		x.Route = set.unmatched
 	case x.Path == "*":
-		x.Route = set.whole
+		x.Route = set.asterisk
 	case x.Method == "PURGE" && set.purge != nil:
 		x.Route = set.purge
 	default:
@@ -202,7 +202,8 @@ func (c core) Enter(x *exchange.Exchange) {
 	}
 }
 
-// Refuse answers what can't become an exchange; it is counted, and carries an id, as the policies would have it.
+// Refuse answers a request that can't become an exchange. Like a response that passed the policies it is counted and
+// has an id.
 func (c core) Refuse(err error) *mesh.Response {
 	id := exchange.NewID()
 	resp := exchange.ProblemResponse(err, id)

@@ -14,26 +14,26 @@ import (
 	"millrace/node"
 )
 
-// settings is everything that a reload may change: made new each time, never changed.
+// settings is everything that a reload may change. A reload makes a new value; a value never changes.
 type settings struct {
 	exchange.Settings
 
 	table     *route.Table[*exchange.Route]
-	routes    []*exchange.Route // those of the configuration, and of exposed services
-	unmatched *exchange.Route   // answers what has no route, or no valid form
-	whole     *exchange.Route   // answers OPTIONS *, which asks about the node
+	routes    []*exchange.Route // of the configuration, and of exposed services
+	unmatched *exchange.Route   // answers requests that have no route, or no valid form
+	asterisk  *exchange.Route   // answers OPTIONS *, which asks about the node
 	purge     *exchange.Route   // answers PURGE; nil unless some client may use it
 }
 
-// Names of the routes that no configuration wrote, as metrics and events show them.
+// Names in metrics and events of routes that aren't in the configuration.
 const (
 	exposedID   = "exposed"
 	purgeID     = "purge"
 	unmatchedID = "unmatched"
 )
 
-// newSettings makes routes ready to serve. Services of edge.expose become routes /NAME/*, unless a route has that path.
-// Routes without a name get one.
+// newSettings makes settings of a configuration. Services of edge.expose become routes /NAME/*, unless a route has that
+// path. Routes without a name get one.
 func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	set := &settings{Settings: exchange.Settings{Edge: cfg, Via: s.via}}
 	set.Find = set.find
@@ -44,8 +44,8 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 		set.routes = append(set.routes, made)
 	}
 	set.table = route.New(set.routes, func(r *exchange.Route) *node.Route { return &r.Route })
-	set.unmatched = s.newRoute(node.Route{}, unmatchedID, refused)
-	set.whole = s.newRoute(node.Route{}, unmatchedID, answerWhole)
+	set.unmatched = s.newRoute(node.Route{}, unmatchedID, answerRefusal)
+	set.asterisk = s.newRoute(node.Route{}, unmatchedID, answerAsterisk)
 	if s.cache != nil && len(s.cfg.Store.PurgeClients) > 0 {
 		set.purge = s.newRoute(node.Route{}, purgeID, s.cache.Purge)
 	}
@@ -55,13 +55,13 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	return set
 }
 
-// refused answers what has no route, or no valid form.
-func refused(_ context.Context, x *exchange.Exchange) (*mesh.Response, error) {
+// answerRefusal returns the exchange's refusal.
+func answerRefusal(_ context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 	return nil, x.Outcome.Refusal
 }
 
-// answerWhole answers OPTIONS *.
-func answerWhole(context.Context, *exchange.Exchange) (*mesh.Response, error) {
+// answerAsterisk answers OPTIONS *.
+func answerAsterisk(context.Context, *exchange.Exchange) (*mesh.Response, error) {
 	return &mesh.Response{
 		Status: http.StatusNoContent, Header: mesh.Header{{Name: "Allow", Value: exchange.ServedMethods}},
 	}, nil
@@ -71,8 +71,8 @@ func (s *Server) newRoute(r node.Route, id string, end exchange.Handler) *exchan
 	return exchange.NewRoute(r, id, s.chain, end)
 }
 
-// withExposed adds the routes of exposed services, and names those that have no name. The configuration's own were
-// named before: an exposed service changes no name.
+// withExposed adds the routes of exposed services and names them. The names of the configuration's own routes don't
+// change.
 func withExposed(routes []node.Route, expose []string) []node.Route {
 	out := slices.Clip(routes)
 	taken := map[string]bool{"*": true}
@@ -94,7 +94,7 @@ func withExposed(routes []node.Route, expose []string) []node.Route {
 	return node.NameRoutes(out, nil)
 }
 
-// find finds who answers the exchange.
+// find is exchange.Settings.Find.
 func (set *settings) find(x *exchange.Exchange) *exchange.Route {
 	m := set.table.Find(route.Request{Method: x.Method, Host: x.Host, Path: x.Path, Header: x.Header})
 	x.Params, x.Outcome.RefusedBy = m.Params, m.Near

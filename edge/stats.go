@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Buckets are the upper bounds of the latency histogram.
+// Buckets are the upper bounds of the latency histogram, in ascending order.
 var Buckets = [...]time.Duration{
 	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
 	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
@@ -16,24 +16,25 @@ var Buckets = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second,
 }
 
-// RouteStats is what one route has served since the start.
+// RouteStats holds the counts of one route since the start of the node.
 type RouteStats struct {
 	Route   string
 	Classes [6]uint64                // responses by status class; index 2 is 2xx
-	Buckets [len(Buckets) + 1]uint64 // responses by latency, not cumulated; the last is beyond all bounds
+	Buckets [len(Buckets) + 1]uint64 // responses by latency, not cumulative; the last is beyond all bounds
 	Sum     time.Duration            // of all latencies
-	Peak    time.Duration            // the longest latency since TurnPeaks was called the time before last
+	Peak    time.Duration            // the longest latency since the call of TurnPeaks before the last one
 }
 
-// routeStats counts with a few atomic additions a request; what reads it adds up.
+// routeStats counts the responses of one route, with a few atomic additions each. It is safe for concurrent use.
 type routeStats struct {
-	classes [6]atomic.Uint64
-	buckets [len(Buckets) + 1]atomic.Uint64
-	sum     atomic.Int64
-	peak    atomic.Int64 // the longest of this span
-	before  atomic.Int64 // of the span before
+	classes    [6]atomic.Uint64
+	buckets    [len(Buckets) + 1]atomic.Uint64
+	sum        atomic.Int64
+	peak       atomic.Int64 // the longest latency since TurnPeaks
+	peakBefore atomic.Int64 // of the span before
 }
 
+// record counts a response.
 func (r *routeStats) record(status int, took time.Duration) {
 	r.classes[min(status/100, 5)].Add(1)
 	i := 0
@@ -49,13 +50,14 @@ func (r *routeStats) record(status int, took time.Duration) {
 	}
 }
 
-// statsByRoute keeps the counts of a route across reloads. Routes come from the configuration, so they are few; those
-// that a reload removed keep their counts, as counters must never fall.
+// statsByRoute holds the counts of all routes across reloads. A route that a reload removed keeps its counts, because
+// counters must never fall. Routes come from the configuration, so their number is bounded.
 type statsByRoute struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards routes
 	routes map[string]*routeStats
 }
 
+// of returns the counts of a route, and adds them if they are missing.
 func (s *statsByRoute) of(id string) *routeStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,28 +70,29 @@ func (s *statsByRoute) of(id string) *routeStats {
 	return s.routes[id]
 }
 
-// TurnPeaks begins another span of the routes' longest latencies: those of the one before the last are forgotten.
+// TurnPeaks starts another span for the routes' longest latencies. RouteStats.Peak covers this span and the one before.
 func (s *Server) TurnPeaks() {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
 	for _, r := range s.stats.routes {
-		r.before.Store(r.peak.Swap(0))
+		r.peakBefore.Store(r.peak.Swap(0))
 	}
 }
 
-// Stats lists the routes' counts ordered by route.
+// Stats returns the counts of all routes, ordered by route.
 func (s *Server) Stats() []RouteStats { return s.stats.list() }
 
-// CallStats lists the counts of the calls of gathers, ordered by route: a call's is named ROUTE.CALL.
+// CallStats returns the counts of gathers' calls, ordered by name, which is ROUTE.CALL.
 func (s *Server) CallStats() []RouteStats { return s.callStats.list() }
 
+// list returns all counts, ordered by route.
 func (s *statsByRoute) list() []RouteStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]RouteStats, 0, len(s.routes))
 	for id, r := range s.routes {
 		rs := RouteStats{Route: id, Sum: time.Duration(r.sum.Load())}
-		rs.Peak = time.Duration(max(r.peak.Load(), r.before.Load()))
+		rs.Peak = time.Duration(max(r.peak.Load(), r.peakBefore.Load()))
 		for i := range r.classes {
 			rs.Classes[i] = r.classes[i].Load()
 		}

@@ -7,8 +7,8 @@ import (
 	"millrace/node"
 )
 
-// chooseProtocol makes a socket of an exchange whose client offers a protocol that the route lets pass: the first of
-// them, which the client likes best. Whether the connection is switched is the target's decision.
+// chooseProtocol sets the protocol to switch to: of those that the client offers, the first that the route allows,
+// since clients list them by preference. The target decides whether the connection is switched.
 func chooseProtocol(x *exchange.Exchange) {
 	if x.Upgrade.Offered == "" || x.Upgrade.Socket || x.Route.To.Kind != node.KindUpstream {
 		return

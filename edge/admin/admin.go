@@ -17,8 +17,8 @@ import (
 // ErrPortInUse means that another process listens on the address.
 var ErrPortInUse = errors.New("address is in use")
 
-// Node is the node as the API sees it: who answers for each page. All fields must be set, and their methods are called
-// from many goroutines.
+// Node is what the API needs of the node, by page. All fields must be set. Their methods are called from many
+// goroutines.
 type Node struct {
 	Status  Reporter  // readyz and status
 	Routes  Explainer // routes and explain
@@ -29,21 +29,21 @@ type Node struct {
 	Tail    Tailer
 }
 
-// Server serves the API.
+// Server is the HTTP server of the API.
 type Server struct {
 	cfg      node.Admin
 	log      *slog.Logger
 	http     *http.Server
 	listener net.Listener
-	served   chan struct{}
+	served   chan struct{} // closed by Open's goroutine when it has stopped serving
 
 	connections connections
-	bodyTime    time.Duration // the constant; tests have less time
+	bodyTimeout time.Duration // the constant, but in tests
 }
 
-// New makes the server; Open listens.
+// New returns a server that doesn't listen yet; see Open.
 func New(cfg node.Admin, n Node, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, log: log, served: make(chan struct{}), bodyTime: bodyTime}
+	s := &Server{cfg: cfg, log: log, served: make(chan struct{}), bodyTimeout: bodyTimeout}
 	s.http = &http.Server{
 		Handler: s.guard(handler(n, log)), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -52,7 +52,7 @@ func New(cfg node.Admin, n Node, log *slog.Logger) *Server {
 	return s
 }
 
-// handler serves every page to whoever was let in.
+// handler serves every page, to requests that guard has let through.
 func handler(n Node, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", health)
@@ -72,12 +72,12 @@ func handler(n Node, log *slog.Logger) http.Handler {
 	return mux
 }
 
-// health answers as long as the process does.
+// health always answers ok.
 func health(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// Open listens and serves until Close. It fails with ErrPortInUse if somebody else has the port.
+// Open listens and serves until Close. The error is ErrPortInUse if another process has the port.
 func (s *Server) Open(ctx context.Context) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", string(s.cfg.Listen))
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *Server) Open(ctx context.Context) error {
 	return nil
 }
 
-// Addr is the address that the server listens on, with its real port. Empty before Open.
+// Addr returns the address that the server listens on, with its real port. It is empty before Open.
 func (s *Server) Addr() string {
 	if s.listener == nil {
 		return ""
@@ -104,7 +104,7 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
-// Close ends the API at once: it serves operators, not clients.
+// Close stops the server and closes its connections at once.
 func (s *Server) Close() error {
 	if s.listener == nil {
 		return nil
@@ -117,18 +117,20 @@ func (s *Server) Close() error {
 	return nil
 }
 
+// reply writes v as JSON.
 func reply(w http.ResponseWriter, status int, v any) {
 	body, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error": "the answer can't be written as JSON"}`)
 	}
-	// It can't fail on a connection of http.Server.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+	// This can't fail on a connection of http.Server.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the operator went away
+	_, _ = w.Write(append(body, '\n')) // fails only if the operator has disconnected
 }
 
+// refuse writes an error as JSON.
 func refuse(w http.ResponseWriter, status int, text string) {
 	reply(w, status, map[string]string{"error": text})
 }

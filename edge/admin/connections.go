@@ -8,34 +8,35 @@ import (
 	"time"
 )
 
-// maxConnections bounds the connections of the API: more than operators, collectors of metrics and probes need, and few
-// enough to leave the descriptors of the process to its clients.
+// maxConnections bounds the connections of the API. It is more than operators, metrics collectors and probes need, and
+// leaves most descriptors of the process to clients.
 const maxConnections = 256
 
-// connections bounds the connections of the API. When there is one too many, the one is closed that has waited longest
-// without a request that was let in, so that strangers can't keep the operator out. Safe for concurrent use.
+// connections bounds the connections of the API. If there is one too many, the one is closed that was idle longest
+// since its last authorized request. So unauthorized clients can't lock the operator out. It is safe for concurrent
+// use.
 type connections struct {
 	mu   sync.Mutex // guards what follows
 	open map[net.Conn]*connection
 }
 
-// connection is one of them.
+// connection is one connection of the API.
 type connection struct {
 	conn    net.Conn
-	since   time.Time // when it was opened, or its last request was over that was let in
-	serving bool      // a request that was let in runs
+	since   time.Time // when it was opened, or its last authorized request began or ended
+	serving bool      // an authorized request runs
 }
 
-// connectionKey is where a request's context has its connection.
+// connectionKey is the key of a request's *connection in its context.
 type connectionKey struct{}
 
-// add takes in a new connection; it is http.Server.ConnContext.
+// add adds a new connection; it is http.Server.ConnContext.
 func (c *connections) add(ctx context.Context, conn net.Conn) context.Context {
 	one := &connection{conn: conn, since: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.open) >= maxConnections {
-		c.makePlace(one)
+		c.evict(one)
 	}
 	if c.open == nil {
 		c.open = map[net.Conn]*connection{}
@@ -44,8 +45,8 @@ func (c *connections) add(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, one)
 }
 
-// makePlace closes the connection that has waited longest, or the new one if all others serve. The caller holds mu.
-func (c *connections) makePlace(newest *connection) {
+// evict closes the connection that was idle longest, or the new one if all others serve. The caller holds mu.
+func (c *connections) evict(newest *connection) {
 	oldest := newest
 	for _, one := range c.open {
 		if !one.serving && one.since.Before(oldest.since) {
@@ -56,7 +57,7 @@ func (c *connections) makePlace(newest *connection) {
 	delete(c.open, oldest.conn)
 }
 
-// changed forgets connections that are closed; it is http.Server.ConnState.
+// changed removes closed connections; it is http.Server.ConnState.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if state != http.StateClosed && state != http.StateHijacked {
 		return
@@ -66,16 +67,17 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	delete(c.open, conn)
 }
 
-// serve marks the request's connection as one that serves, until done is called.
+// serve marks the request's connection as serving until done is called.
 func (c *connections) serve(r *http.Request) (done func()) {
 	one, ok := r.Context().Value(connectionKey{}).(*connection)
-	if !ok { // a request of a test, without a connection
+	if !ok { // a test's request without a connection
 		return func() {}
 	}
 	c.set(one, true)
 	return func() { c.set(one, false) }
 }
 
+// set marks a connection as serving or idle.
 func (c *connections) set(one *connection, serving bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

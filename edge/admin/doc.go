@@ -1,10 +1,15 @@
-// Package admin serves the operator's API: health, readiness, metrics, status, routes, explain, tail and reload.
+// Package admin serves the operator's API: health, readiness, metrics, status, routes, explain, purge, limits, tail and
+// reload.
 //
-// /healthz says that the process answers, /readyz that every route can be served as it is configured, and what isn't as
-// it should be: embedded/README.md has the rule. Both are open; everything else needs the token, if there is one.
+// /healthz answers as long as the process runs. /readyz says whether every route can be served as configured, and what
+// is degraded; embedded/README.md has the rules. Both are open to everybody. The other pages need the token, if one is
+// configured.
+//
 // Guarantees:
 //
-//   - A request that isn't let in is answered without its body having been read, and its connection ends (guard.go).
-//   - Connections are bounded; when there are too many, the one goes that has waited longest without being let in.
-//   - No web page of another site gets an answer: by Sec-Fetch-Site, Origin, and without a token Host (DNS rebinding).
+//   - An unauthorized request is refused before its body is read, and its connection is closed (guard.go).
+//   - Connections are bounded. If there are too many, the one is closed that was idle longest since its last authorized
+//     request.
+//   - No web page of another site gets an answer. Sec-Fetch-Site and Origin are checked, and without a token also Host,
+//     against DNS rebinding.
 package admin

@@ -9,16 +9,16 @@ import (
 	"millrace/mesh/upstream"
 )
 
-// Explainer answers for routes and explain.
+// Explainer is what the pages routes and explain need of the node.
 type Explainer interface {
 	// Routes lists the routes that are served now.
 	Routes() []edge.RouteInfo
-	// Explain says what would become of a request, and sends none.
+	// Explain says how a request would be handled, and sends none.
 	Explain(method, target string, header mesh.Header) Explanation
 }
 
-// Explanation says what would become of a request: what the edge would do with it, how the upstreams are that this node
-// would ask, and who serves the services.
+// Explanation says how a request would be handled: by the edge, with the state of the upstreams and the members of the
+// services that it would reach.
 type Explanation struct {
 	edge.Explanation
 

@@ -5,5 +5,5 @@ import "time"
 // MaxConnections is how many connections the API holds at most.
 const MaxConnections = maxConnections
 
-// SetBodyTime gives bodies less time.
-func (s *Server) SetBodyTime(d time.Duration) { s.bodyTime = d }
+// SetBodyTimeout changes how long a body may take.
+func (s *Server) SetBodyTimeout(d time.Duration) { s.bodyTimeout = d }

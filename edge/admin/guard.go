@@ -13,28 +13,29 @@ import (
 	"time"
 )
 
-// Bounds on what a request may hold, let in or not.
+// Limits of every request, authorized or not.
 const (
-	maxBody     = 64 << 10
-	bodyTime    = 10 * time.Second       // until a body must be there
-	partingTime = 250 * time.Millisecond // for what is on its way of a request that is refused
-	answerTime  = 2 * time.Minute        // until an answer must have been read
+	maxBody            = 64 << 10
+	bodyTimeout        = 10 * time.Second       // for reading a body
+	refusedReadTimeout = 250 * time.Millisecond // for reading the rest of a request that was refused
+	writeTimeout       = 2 * time.Minute        // for writing an answer
 )
 
-// guard lets the operator in: with the token, if there is one, and not through a web page of another site. Nothing of a
-// body is read before that, and afterwards all of it, within bounds, so that no request can hold its connection.
+// guard calls next for authorized requests only: those with the token, if one is configured, and not of a web page of
+// another site. It reads the whole body, within limits, so that no request can hold its connection. Before a request is
+// authorized nothing of its body is read.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := http.NewResponseController(w)
-		_ = out.SetWriteDeadline(time.Now().Add(answerTime)) // can't fail on a connection of http.Server
+		_ = out.SetWriteDeadline(time.Now().Add(writeTimeout)) // can't fail on a connection of http.Server
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		status, text := s.refusal(w, r)
 		if status == 0 {
-			status, text = takeBody(w, out, r, s.bodyTime)
+			status, text = takeBody(w, out, r, s.bodyTimeout)
 		}
 		if status != 0 {
 			w.Header().Set("Connection", "close")
-			_ = out.SetReadDeadline(time.Now().Add(partingTime)) // see above
+			_ = out.SetReadDeadline(time.Now().Add(refusedReadTimeout)) // see above
 			refuse(w, status, text)
 			return
 		}
@@ -45,16 +46,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// public reports whether anybody may ask it: the probes of load balancers and container runtimes.
+// public reports whether the page is open to everybody: the probes of load balancers and container runtimes.
 func public(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }
 
-// refusal says why a request isn't let in; 0 if it is.
+// refusal returns why a request isn't authorized, or status 0 if it is.
 func (s *Server) refusal(w http.ResponseWriter, r *http.Request) (status int, text string) {
 	browser := r.Header.Get("Sec-Fetch-Site") != "" || r.Header.Get("Origin") != ""
 	switch {
 	case crossSite(r):
 		return http.StatusForbidden, "a web page of another site may not use the admin API"
-	case s.cfg.Token == "" && (browser || !public(r)) && !ownName(r.Host):
+	case s.cfg.Token == "" && (browser || !public(r)) && !namesAddress(r.Host):
 		return http.StatusMisdirectedRequest,
 			"without admin.token the admin API answers to an IP address or localhost only"
 	case public(r) && r.ContentLength != 0:
@@ -66,6 +67,7 @@ func (s *Server) refusal(w http.ResponseWriter, r *http.Request) (status int, te
 	return http.StatusUnauthorized, "present admin.token as a bearer token"
 }
 
+// authorized reports whether the request has the token, or no token is configured.
 func (s *Server) authorized(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -74,9 +76,8 @@ func (s *Server) authorized(r *http.Request) bool {
 	return s.cfg.Token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) == 1
 }
 
-// crossSite reports whether a browser says that the request comes from elsewhere than the admin API itself or its user.
-// Reading requests count too: a page can't see their answers, but it can keep a node busy with them. Browsers without
-// Sec-Fetch-Site send Origin.
+// crossSite reports whether the request is a browser's, for a page of another origin. GET requests count too: the page
+// can't read the answers, but it could keep the node busy. Browsers without Sec-Fetch-Site send Origin.
 func crossSite(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site != "same-origin" && site != "none"
@@ -89,9 +90,9 @@ func crossSite(r *http.Request) bool {
 	return err != nil || !strings.EqualFold(u.Host, r.Host)
 }
 
-// ownName reports whether a Host names this machine by an address. A web page can let its own name resolve to a
-// loopback address and so pass for same-origin (DNS rebinding); an address it can't take.
-func ownName(host string) bool {
+// namesAddress reports whether a Host is an IP address or localhost. A web page can make its own name resolve to a
+// loopback address, so that a browser takes the API for its origin (DNS rebinding). It can't do that with an address.
+func namesAddress(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = host
@@ -99,16 +100,16 @@ func ownName(host string) bool {
 	return strings.EqualFold(name, "localhost") || net.ParseIP(strings.Trim(name, "[]")) != nil
 }
 
-// takeBody reads the body whole and puts it into the request again. It says why that can't be; 0 if it can.
+// takeBody reads the whole body and replaces r.Body by it. It returns why it can't, or status 0.
 func takeBody(
-	w http.ResponseWriter, out *http.ResponseController, r *http.Request, patience time.Duration,
+	w http.ResponseWriter, out *http.ResponseController, r *http.Request, timeout time.Duration,
 ) (status int, text string) {
 	if r.ContentLength == 0 {
 		return 0, ""
 	}
-	_ = out.SetReadDeadline(time.Now().Add(patience)) // see guard
+	_ = out.SetReadDeadline(time.Now().Add(timeout)) // see guard
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = out.SetReadDeadline(time.Time{}) // it would count for the end of the client, too
+	_ = out.SetReadDeadline(time.Time{}) // else it would also end the wait for the client's disconnecting
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return http.StatusRequestEntityTooLarge, "the body has more than 64 KiB"

@@ -44,7 +44,7 @@ func answer(t *testing.T, c net.Conn) *http.Response {
 	return resp
 }
 
-// ended fails unless the server ends the connection.
+// ended fails the test unless the server closes the connection.
 func ended(t *testing.T, what string, c net.Conn) {
 	t.Helper()
 	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -52,9 +52,9 @@ func ended(t *testing.T, what string, c net.Conn) {
 	}
 }
 
-// Whoever isn't let in can't hold a connection: the answer doesn't wait for a body, and is the connection's last.
-func TestUnfinishedBodies(t *testing.T) {
-	s := start(t, token, func(s *admin.Server) { s.SetBodyTime(100 * time.Millisecond) })
+// An unauthorized request can't hold its connection: the answer doesn't wait for the body, and ends the connection.
+func TestRefusalDoesNotWaitForBody(t *testing.T) {
+	s := start(t, token, func(s *admin.Server) { s.SetBodyTimeout(100 * time.Millisecond) })
 	const unfinished = " HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nbegin"
 	const bearer = " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token
 	const chunked = " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -82,10 +82,10 @@ func TestUnfinishedBodies(t *testing.T) {
 	}
 }
 
-// A body that is there whole is taken, and what runs after it has no deadline: a tail goes on for longer than a body
-// may take.
-func TestBodiesInTime(t *testing.T) {
-	s := start(t, token, func(s *admin.Server) { s.SetBodyTime(100 * time.Millisecond) })
+// A body that arrives in time is read, and its deadline doesn't apply to what follows: a tail runs for longer than a
+// body may take.
+func TestWholeBodyIsTakenWithoutLaterDeadline(t *testing.T) {
+	s := start(t, token, func(s *admin.Server) { s.SetBodyTimeout(100 * time.Millisecond) })
 	const bearer = "\r\nHost: a\r\nAuthorization: Bearer " + token
 	conn := send(t, s, "POST /v1/purge HTTP/1.1"+bearer+"\r\nContent-Length: 13\r\n\r\n{\"all\": true}")
 	if resp := answer(t, conn); resp.StatusCode != http.StatusOK || resp.Close {
@@ -100,8 +100,8 @@ func TestBodiesInTime(t *testing.T) {
 	}
 }
 
-// Connections of strangers are bounded, and never keep the operator out: neither new requests nor one that runs.
-func TestConnectionsAreBounded(t *testing.T) {
+// Unauthorized connections are bounded and never lock the operator out: neither a new request nor one that runs.
+func TestBoundedConnectionsLeaveTheOperatorIn(t *testing.T) {
 	s := start(t, token, nil)
 	ask := "GET /v1/status HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token + "\r\n\r\n"
 	tail := send(t, s, "GET /v1/tail HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+token+"\r\n\r\n")
@@ -129,8 +129,9 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// No web page of another site gets in, whatever its browser tells of it, nor one whose name resolves to this machine.
-func TestOtherSites(t *testing.T) {
+// No web page of another site gets an answer, whichever fields its browser sends, nor one whose name resolves to this
+// machine.
+func TestOtherSitesAreRefused(t *testing.T) {
 	guarded, open := start(t, token, nil), start(t, "", nil)
 	const own, bearer = "127.0.0.1:8081", "Authorization: Bearer " + token
 	for name, c := range map[string]struct {

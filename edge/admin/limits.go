@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Limiter answers for limits. Its methods are for one limit, or for all if name is empty. The error is ErrNoLimit if
-// there is none of the name.
+// Limiter is what the page limits needs of the node. Its methods are for the limit of that name, or for all limits if
+// name is empty. The error is ErrNoLimit if no limit has the name.
 type Limiter interface {
-	// LimitUsage says what is known of a client's key.
+	// LimitUsage returns what is known of a client's key.
 	LimitUsage(ctx context.Context, name, key string) ([]LimitUsage, error)
-	// ResetLimit makes it as if a client's key had asked for nothing, and names the limits.
+	// ResetLimit resets the counts of a client's key to zero, and returns the names of the limits.
 	ResetLimit(ctx context.Context, name, key string) ([]string, error)
 }
 
@@ -22,11 +22,11 @@ type LimitUsage struct {
 	Key    string     `json:"key"`
 	Max    uint32     `json:"max"`
 	Spent  uint32     `json:"spent"`
-	Held   uint32     `json:"held"`             // permits that nodes hold, unspent
-	Resets *time.Time `json:"resets,omitempty"` // when it will be as if nothing had been spent
+	Held   uint32     `json:"held"`             // permits that nodes hold and haven't spent
+	Resets *time.Time `json:"resets,omitempty"` // when nothing will count as spent any more
 }
 
-// LimitReset says for which limits a key was reset.
+// LimitReset is the answer to a reset: the limits for which the key was reset.
 type LimitReset struct {
 	Key    string   `json:"key"`
 	Limits []string `json:"limits"`
@@ -35,8 +35,8 @@ type LimitReset struct {
 // ErrNoLimit means that no limit has the name.
 var ErrNoLimit = errors.New("no limit has the name")
 
-// limitPatience bounds a question to the store and the other nodes.
-const limitPatience = 10 * time.Second
+// limitTimeout bounds a request to the store and the other nodes.
+const limitTimeout = 10 * time.Second
 
 // limitsPage serves /v1/limits/{limit}/{key}, and /v1/limits?key= for all limits.
 func limitsPage(node Limiter) http.HandlerFunc {
@@ -49,7 +49,7 @@ func limitsPage(node Limiter) http.HandlerFunc {
 			refuse(w, http.StatusBadRequest, "name the key: /v1/limits/LIMIT/KEY, or /v1/limits?key=KEY for all limits")
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), limitPatience)
+		ctx, cancel := context.WithTimeout(r.Context(), limitTimeout)
 		defer cancel()
 		out, err := askLimits(ctx, node, r.Method, name, key)
 		switch {
@@ -63,7 +63,7 @@ func limitsPage(node Limiter) http.HandlerFunc {
 	}
 }
 
-// askLimits resets the key if the method is DELETE, and else says what is known of it.
+// askLimits resets the key if the method is DELETE; otherwise it returns the key's usage.
 func askLimits(ctx context.Context, node Limiter, method, name, key string) (any, error) {
 	if method == http.MethodDelete {
 		done, err := node.ResetLimit(ctx, name, key)

@@ -16,22 +16,22 @@ import (
 	"millrace/mesh/upstream"
 )
 
-// Counter answers for metrics.
+// Counter is what the page metrics needs of the node.
 type Counter interface {
 	Status() Status
-	// RouteStats gives the counts of every route, and CallStats those of the calls of every route that gathers.
+	// RouteStats returns the counts of every route, and CallStats those of the calls of every route with gather.
 	RouteStats() []edge.RouteStats
 	CallStats() []edge.RouteStats
-	// MeshStats gives the counts of every service.
+	// MeshStats returns the counts of every service.
 	MeshStats() []mesh.Stats
-	// CacheStats gives what the cache holds and has done, and its counts by route.
+	// CacheStats returns the counts of the whole cache, and those by route.
 	CacheStats() (kvcache.Stats, []cache.Stats)
-	// LimitStats gives what the limiter holds and has done, and the counts of every limit.
+	// LimitStats returns the counts of the limiter, and those of every limit.
 	LimitStats() (limit.Stats, []limit.RuleStats)
 }
 
-// metricsPage serves the node's counters in the Prometheus format. They are read when they are asked for; counting
-// itself is the business of edge, mesh and upstream and costs a few atomic additions.
+// metricsPage serves the node's counters in the Prometheus format. They are collected at each request. Counting is done
+// in edge, mesh and upstream, with a few atomic additions a request.
 func metricsPage(node Counter) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{node}, collectors.NewGoCollector(),
@@ -69,9 +69,9 @@ var (
 		"upstream", "allowed")
 	descHedges = desc("upstream_hedges_total",
 		"Requests that were sent to a second target too, since the first took long.", "upstream")
-	descWaiting   = desc("upstream_requests_waiting", "Requests that wait for a target with room.", "upstream")
-	descCrowded   = desc("upstream_requests_refused_total", "Requests that no target had room for.", "upstream")
-	descTargetMax = desc("upstream_target_limit", "Requests that the target may get at once; 0 for any number.",
+	descWaiting     = desc("upstream_requests_waiting", "Requests that wait for a target with room.", "upstream")
+	descTargetsFull = desc("upstream_requests_refused_total", "Requests that no target had room for.", "upstream")
+	descTargetMax   = desc("upstream_target_limit", "Requests that the target may get at once; 0 for any number.",
 		"upstream", "target")
 	descTargetLat = desc("upstream_target_mean_seconds", "Average time of the responses of the last ten seconds.",
 		"upstream", "target")
@@ -129,7 +129,7 @@ func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter fun
 	}
 	counter(descLimitRecalled, s.Recalled)
 	gauge(descLimitKeys, float64(s.Keys))
-	gauge(descLimitReady, truth(s.Ready))
+	gauge(descLimitReady, boolValue(s.Ready))
 }
 
 func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string),
@@ -150,7 +150,7 @@ func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, flo
 	gauge(descCacheMax, float64(s.BucketMax), "bucket")
 	gauge(descCacheEntries, float64(s.Entries))
 	counter(descCacheLeft, s.Evicted)
-	gauge(descCacheReady, truth(s.Ready))
+	gauge(descCacheReady, boolValue(s.Ready))
 	for result, n := range map[string]uint64{
 		"hit": s.BucketHits, "miss": s.BucketMisses, "failed": s.BucketFailures, "written": s.BucketWritten,
 		"left_out": s.BucketSkipped, "dropped": s.BucketDropped,
@@ -163,10 +163,10 @@ func collectCache(out chan<- prometheus.Metric, gauge func(*prometheus.Desc, flo
 
 type collector struct{ node Counter }
 
-// Describe names nothing, since routes and services come and go: the registry then checks at each collection.
+// Describe sends nothing, because routes and services change. The registry then checks at each collection.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect reads all counters.
+// Collect sends all counters.
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	status := c.node.Status()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -188,7 +188,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for state, n := range states {
 		gauge(descNodes, float64(n), string(state))
 	}
-	gauge(descReady, truth(status.Ready))
+	gauge(descReady, boolValue(status.Ready))
 	for _, r := range c.node.RouteStats() {
 		collectRoute(out, counter, r, descRequests, descLatency)
 	}
@@ -238,10 +238,10 @@ func collectUpstream(gauge func(*prometheus.Desc, float64, ...string),
 	counter(descTries, u.Unpaid, u.Name, "no")
 	counter(descHedges, u.Hedges, u.Name)
 	gauge(descWaiting, float64(u.Waiting), u.Name)
-	counter(descCrowded, u.Refused, u.Name)
+	counter(descTargetsFull, u.Refused, u.Name)
 	for _, t := range u.Targets {
 		name := t.Name()
-		gauge(descTargetUp, truth(t.State == "up" || t.State == "returning"), u.Name, name)
+		gauge(descTargetUp, boolValue(t.State == "up" || t.State == "returning"), u.Name, name)
 		gauge(descTargetRun, float64(t.InFlight), u.Name, name)
 		gauge(descTargetMax, float64(t.Limit), u.Name, name)
 		gauge(descTargetLat, float64(t.Mean)/1e6, u.Name, name)
@@ -251,7 +251,7 @@ func collectUpstream(gauge func(*prometheus.Desc, float64, ...string),
 	}
 }
 
-func truth(b bool) float64 {
+func boolValue(b bool) float64 {
 	if b {
 		return 1
 	}

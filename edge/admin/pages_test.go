@@ -13,15 +13,15 @@ import (
 	"millrace/mesh"
 )
 
-// teller answers with what it was asked.
-type teller struct{ operator }
+// echoNode is a node that answers with its arguments.
+type echoNode struct{ fakeNode }
 
-func (teller) Explain(method, target string, header mesh.Header) (e admin.Explanation) {
+func (echoNode) Explain(method, target string, header mesh.Header) (e admin.Explanation) {
 	e.Path = fmt.Sprintf("%s %s %s", method, target, header.Get("X-A"))
 	return e
 }
 
-func (teller) Purge(_ context.Context, p admin.Purge) (admin.Purged, error) {
+func (echoNode) Purge(_ context.Context, p admin.Purge) (admin.Purged, error) {
 	switch p.Tag {
 	case "none":
 		return admin.Purged{}, fmt.Errorf("%w: of a test", admin.ErrPurge)
@@ -31,27 +31,27 @@ func (teller) Purge(_ context.Context, p admin.Purge) (admin.Purged, error) {
 	return admin.Purged{Sequence: 7}, nil
 }
 
-func (teller) LimitUsage(_ context.Context, name, key string) ([]admin.LimitUsage, error) {
+func (echoNode) LimitUsage(_ context.Context, name, key string) ([]admin.LimitUsage, error) {
 	if name == "none" {
 		return nil, admin.ErrNoLimit
 	}
 	return []admin.LimitUsage{{Limit: name, Key: key}}, nil
 }
 
-func (teller) ResetLimit(_ context.Context, name, _ string) ([]string, error) {
+func (echoNode) ResetLimit(_ context.Context, name, _ string) ([]string, error) {
 	if name == "away" {
 		return nil, errors.New("the store is away")
 	}
 	return []string{name}, nil
 }
 
-func (teller) Reload(context.Context) (admin.Reloaded, error) {
+func (echoNode) Reload(context.Context) (admin.Reloaded, error) {
 	return admin.Reloaded{}, errors.New("a mistake\nand another")
 }
 
-// Each page answers from its own part of the node, with the status and the words that commands rely on.
-func TestPages(t *testing.T) {
-	var o teller
+// Each page answers from its own part of the node, with the status and the text that commands rely on.
+func TestEachPageAnswersFromItsPart(t *testing.T) {
+	var o echoNode
 	s := serve(t, admin.Node{Status: o, Routes: o, Metrics: o, Purges: o, Limits: o, Reload: o, Tail: o}, "", nil)
 	for _, c := range []struct {
 		method, path, body string

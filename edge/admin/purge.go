@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// Purger answers for purge.
+// Purger is what the page purge needs of the node.
 type Purger interface {
-	// Purge makes stored responses invalid. The error is ErrPurge for one that can't be understood.
+	// Purge invalidates stored responses. The error is ErrPurge if p is invalid.
 	Purge(ctx context.Context, p Purge) (Purged, error)
 }
 
-// Purge says which stored responses to make invalid: exactly one of URL, Prefix, Host, Tag and All.
+// Purge says which stored responses to invalidate: exactly one of URL, Prefix, Host, Tag and All.
 type Purge struct {
-	URL string `json:"url,omitempty"` // http://host/path?query, or /path?query of every host; all variants of it
+	URL string `json:"url,omitempty"` // http://host/path?query, or /path?query of every host; with all variants
 	// http://host/beginning of the path, or /beginning of the path of every host
 	Prefix string `json:"prefix,omitempty"`
 	Host   string `json:"host,omitempty"`
 	Tag    string `json:"tag,omitempty"`
 	All    bool   `json:"all,omitempty"`
-	Soft   bool   `json:"soft,omitempty"` // they become stale and aren't gone
+	Soft   bool   `json:"soft,omitempty"` // they become stale, and aren't removed
 	Wait   string `json:"wait,omitempty"` // WaitAll, or empty for this node only
 }
 
-// Valid reports whether exactly one thing is named.
+// Valid reports whether exactly one of URL, Prefix, Host, Tag and All is set.
 func (p Purge) Valid() bool {
 	named := 0
 	for _, yes := range [...]bool{p.URL != "", p.Prefix != "", p.Host != "", p.Tag != "", p.All} {
@@ -38,10 +38,10 @@ func (p Purge) Valid() bool {
 	return named == 1
 }
 
-// WaitAll waits until every node has applied a purge, or gives out nothing that it reaches.
+// WaitAll waits until every node has applied the purge, or can't serve responses that it invalidates.
 const WaitAll = "all"
 
-// String says what is purged, for the journal and for people.
+// String describes the purge, for the journal and for people. Text of clients is quoted where needed: see Show.
 func (p Purge) String() string {
 	kind, text, where := "all", "", ""
 	for _, n := range []struct{ kind, text string }{
@@ -63,15 +63,15 @@ func (p Purge) String() string {
 	return kind + text + where
 }
 
-// Purged says that a purge counts. Nodes lists those that were waited for.
+// Purged is the answer to a purge that is in effect. Nodes lists the nodes that were waited for.
 type Purged struct {
 	Sequence uint64       `json:"sequence"`
 	TookMS   float64      `json:"took_ms"`
 	Nodes    []PurgedNode `json:"nodes"`
 }
 
-// PurgedNode says how a node stands to a purge: applied, or lease-ended when it didn't answer but gives out nothing
-// until it has applied it.
+// PurgedNode is the state of a node after a purge: applied, or lease-ended if it didn't answer; it then serves nothing
+// of the cache until it has applied the purge.
 type PurgedNode struct {
 	Node    string  `json:"node"`
 	ID      string  `json:"id"`
@@ -79,15 +79,15 @@ type PurgedNode struct {
 	AfterMS float64 `json:"after_ms"`
 }
 
-// ErrPurge means that a purge can't be understood; the error says why.
+// ErrPurge means that a purge is invalid; the error says why.
 var ErrPurge = errors.New("nothing was purged")
 
-// purgeForm is what the body of a purge looks like.
+// purgeForm tells the operator what the body of a purge must be.
 const purgeForm = `name exactly one of "url": "/path" or "http://host/path", "prefix": "/beginning" or ` +
 	`"http://host/beginning", "host": "name", "tag": "name" and "all": true`
 
-// purgePatience bounds a purge: a lease, and what the store may need.
-const purgePatience = 10 * time.Second
+// purgeTimeout bounds a purge. It is longer than a lease and a slow write to the store together.
+const purgeTimeout = 10 * time.Second
 
 func purgePage(node Purger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -96,7 +96,7 @@ func purgePage(node Purger) http.HandlerFunc {
 			refuse(w, http.StatusBadRequest, wrong)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), purgePatience)
+		ctx, cancel := context.WithTimeout(r.Context(), purgeTimeout)
 		defer cancel()
 		done, err := node.Purge(ctx, req)
 		switch {
@@ -110,7 +110,7 @@ func purgePage(node Purger) http.HandlerFunc {
 	}
 }
 
-// readPurge reads the body of a purge. What is wrong with it is told in words for the operator; empty if nothing is.
+// readPurge reads the body of a purge. wrong tells the operator what is wrong with it, or is empty.
 func readPurge(r *http.Request) (req Purge, wrong string) {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()

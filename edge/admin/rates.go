@@ -23,14 +23,14 @@ type RouteRates struct {
 	P99       *float64      `json:"p99_ms,omitempty"` // likewise
 }
 
-// Counts is what the routes of a node have done at one moment. Routes without a request may be missing.
+// Counts holds the counts of a node's routes at one moment. Routes without a request may be missing.
 type Counts struct {
 	At     time.Time
 	Routes map[string]edge.RouteStats
 	Caches map[string]cache.Stats
 }
 
-// NewCounts keeps the counts of routes that had requests.
+// NewCounts returns the counts of the routes that had requests.
 func NewCounts(at time.Time, routes []edge.RouteStats, caches []cache.Stats) Counts {
 	out := Counts{At: at, Routes: map[string]edge.RouteStats{}, Caches: map[string]cache.Stats{}}
 	for i := range routes {
@@ -46,7 +46,8 @@ func NewCounts(at time.Time, routes []edge.RouteStats, caches []cache.Stats) Cou
 	return out
 }
 
-// Rates says what each route with requests did since an earlier moment, in the order of routes.
+// Rates returns the rates of each route that had requests, from the counts of an earlier moment until at. They are in
+// the order of routes.
 func Rates(before Counts, at time.Time, routes []edge.RouteStats, caches []cache.Stats) []RouteRates {
 	cached := map[string]cache.Stats{}
 	for _, c := range caches {
@@ -75,9 +76,10 @@ func Rates(before Counts, at time.Time, routes []edge.RouteStats, caches []cache
 	return out
 }
 
-// answered counts the requests that a cache answered: the memory, the bucket, or another node's.
+// answered returns how many requests a cache answered: the memory, the bucket, or that of another node.
 func answered(c cache.Stats) uint64 { return c.Hits + c.Bucket + c.Home }
 
+// requests returns how many requests a route had.
 func requests(r *edge.RouteStats) (n uint64) {
 	for _, class := range r.Classes {
 		n += class
@@ -85,9 +87,9 @@ func requests(r *edge.RouteStats) (n uint64) {
 	return n
 }
 
-// quantile estimates the time that a share q of the requests between two moments took at most, in milliseconds: within
-// a bucket of the histogram they count as evenly spread, up to the longest time of all. Beyond the last bound it is
-// that bound, if the longest isn't known.
+// quantile estimates the q-quantile of the latencies between two moments, in milliseconds; nil without requests. Within
+// a bucket of the histogram the latencies count as evenly spread, up to the longest latency. In the last bucket, which
+// has no upper bound, the quantile is the lower bound if the longest latency isn't known.
 func quantile(now, was *edge.RouteStats, q float64) *float64 {
 	var n uint64
 	for i := range now.Buckets {

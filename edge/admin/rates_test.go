@@ -10,8 +10,8 @@ import (
 	"millrace/edge/cache"
 )
 
-// The rates of a window are those of its requests alone: what was before it doesn't count, but for the total.
-func TestRates(t *testing.T) {
+// Rates count only the requests of the window. Only the total counts those before it.
+func TestRatesCountTheWindowAlone(t *testing.T) {
 	start := time.Unix(1000, 0)
 	var was, now edge.RouteStats
 	was.Route, was.Classes = "a", [6]uint64{2: 1000, 5: 1000}

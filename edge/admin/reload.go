@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// Reloader answers for reload.
+// Reloader is what the page reload needs of the node.
 type Reloader interface {
-	// Reload applies the configuration file anew. The error is for the operator and names every mistake.
+	// Reload reads the configuration file again and applies it. The error is for the operator and names every mistake.
 	Reload(ctx context.Context) (Reloaded, error)
 }
 
-// Reloaded says what a reload changed. NeedsRestart names the keys that changed but can't while the node runs. Warnings
-// say what went wrong although the configuration is applied: requests that were cut off, or that it couldn't be saved;
-// and what in the file is valid but can hardly be meant.
+// Reloaded is the answer to a reload. NeedsRestart names the changed keys that take effect at the next start only. The
+// configuration is applied in spite of Warnings: that requests were cut off, that it couldn't be saved, or that
+// something in the file is valid but probably a mistake.
 type Reloaded struct {
 	Revision     int64    `json:"config_revision"`
 	NeedsRestart []string `json:"needs_restart"`
 	Warnings     []string `json:"warnings,omitempty"`
 }
 
-// RefusedReload is the last reload, if it was refused: what was applied before still is.
+// RefusedReload describes the last reload, if it was refused. The configuration before it stays in effect.
 type RefusedReload struct {
 	Since time.Time `json:"since"`
-	Error string    `json:"error"` // every mistake, a line each
+	Error string    `json:"error"` // every mistake, one a line
 }
 
 func reloadPage(node Reloader) http.HandlerFunc {

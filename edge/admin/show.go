@@ -6,9 +6,9 @@ import (
 	"unicode"
 )
 
-// Show gives a text from outside (a tag, a key, a path, a name that a client chose) as it may be printed or written
-// into the journal: as it is if it consists of what can be seen, else in quotes with escapes, as Go writes it. So it
-// can't act on a terminal, and can't pass for more than one text: a line break in it doesn't begin a line.
+// Show makes a text of a client (a tag, a key, a path, a name) safe to print and to write into the journal. It returns
+// a text of visible characters as it is, and any other in quotes with Go's escapes. So the text can't contain terminal
+// escapes or line breaks.
 func Show(s string) string {
 	hidden := func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }
 	if s == "" || s[0] == '"' || s[0] == ' ' || s[len(s)-1] == ' ' || strings.ContainsFunc(s, hidden) {
@@ -17,8 +17,8 @@ func Show(s string) string {
 	return s
 }
 
-// ShowLines is Show for a text that may have several lines, such as a report of mistakes: each line is shown for
-// itself, and those after the first are indented.
+// ShowLines is Show for a text of several lines, such as a report of mistakes. It applies Show to each line, and puts
+// indent before each line but the first.
 func ShowLines(s, indent string) string {
 	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	for i, line := range lines {

@@ -6,8 +6,8 @@ import (
 	"millrace/edge/admin"
 )
 
-// What comes from outside is printed as it is only if all of it can be seen.
-func TestShow(t *testing.T) {
+// Text of a client is printed as it is only if all of it is visible.
+func TestShowEscapesWhatIsNotVisible(t *testing.T) {
 	for in, want := range map[string]string{
 		"products": "products", "/a/b?c=d": "/a/b?c=d", "Ünïcödé 日本": "Ünïcödé 日本", "two words": "two words",
 		"": `""`, " a": `" a"`, "a ": `"a "`, `"a"`: `"\"a\""`,
@@ -26,7 +26,7 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// A purge is told with what it reaches, quoted where that is needed.
+// A purge's description names what it invalidates, quoted where needed.
 func TestPurgeIsShown(t *testing.T) {
 	for want, p := range map[string]admin.Purge{
 		`tag products`:                {Tag: "products"},

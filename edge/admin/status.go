@@ -10,19 +10,19 @@ import (
 	"millrace/mesh/upstream"
 )
 
-// Reporter answers for readyz and status.
+// Reporter is what the pages readyz and status need of the node.
 type Reporter interface {
 	Status() Status
-	// Journal lists the newest events in the node's life, the newest first.
+	// Journal returns the newest entries of the node's journal, the newest first.
 	Journal(ctx context.Context) ([]JournalEntry, error)
-	// RouteRates says what each route does of late, on this node.
+	// RouteRates returns the rates of each route on this node in the last half to whole minute.
 	RouteRates() []RouteRates
-	// Services lists who serves the services that the node knows of. It asks the other nodes.
+	// Services returns the services that the node knows of, and their members. It asks the other nodes.
 	Services(ctx context.Context) Services
 }
 
-// Status is what a node says about itself. Degraded lists what isn't as it should be, each with what to do; a node may
-// be ready though something is.
+// Status is the state of a node. Degraded lists what is wrong and what to do about it. A node may be degraded and
+// ready.
 type Status struct {
 	Node               string            `json:"node"`
 	ID                 string            `json:"id"`
@@ -39,42 +39,42 @@ type Status struct {
 	RefusedConnections uint64            `json:"refused_connections"`
 	Refused            uint64            `json:"refused_requests"` // for overload
 	Buffered           int64             `json:"buffered_bytes"`
-	Streams            int               `json:"streams"` // ends of streamed exchanges here, sockets too
+	Streams            int               `json:"streams"` // ends of streams on this node, sockets included
 	Upstreams          []upstream.Status `json:"upstreams"`
 	Nodes              []mesh.Member     `json:"nodes"`
 	Cache              CacheStatus       `json:"cache"`
 	RefusedReload      *RefusedReload    `json:"refused_reload,omitempty"`
-	NeedsRestart       []string          `json:"needs_restart"` // keys that the last reload couldn't apply
+	NeedsRestart       []string          `json:"needs_restart"` // keys of the last reload that need a restart
 	Disk               DiskStatus        `json:"disk"`
 }
 
-// DiskStatus is the disk of the data directory.
+// DiskStatus describes the disk of the data directory.
 type DiskStatus struct {
 	FreeBytes   int64 `json:"free_bytes"`
 	UsedBytes   int64 `json:"used_bytes"`   // by the streams of this node
-	NeededBytes int64 `json:"needed_bytes"` // that they may still take
+	NeededBytes int64 `json:"needed_bytes"` // that the streams may still use
 }
 
-// CacheStatus is the cache in brief; /metrics has the rest.
+// CacheStatus is a summary of the cache; /metrics has the rest.
 type CacheStatus struct {
-	Ready       bool  `json:"ready"` // this node follows the purges and may serve stored responses
+	Ready       bool  `json:"ready"` // this node gets the purges, so it may serve stored responses
 	Entries     int   `json:"entries"`
 	MemoryBytes int64 `json:"memory_bytes"`
 	MemoryMax   int64 `json:"memory_limit_bytes"`
 	BucketBytes int64 `json:"bucket_bytes"`
 	BucketMax   int64 `json:"bucket_limit_bytes"`
-	Purges      int   `json:"purges"` // that are remembered
+	Purges      int   `json:"purges"` // that the node remembers
 }
 
-// FullStatus is what /v1/status answers.
+// FullStatus is the answer of /v1/status.
 type FullStatus struct {
 	Status
-	Services *Services      `json:"services,omitempty"` // with ?services=true, since other nodes must be asked for them
-	Routes   []RouteRates   `json:"routes"`             // of this node, in the last half to whole minute
+	Services *Services      `json:"services,omitempty"` // only with ?services=true, since it asks other nodes
+	Routes   []RouteRates   `json:"routes"`             // on this node, in the last half to whole minute
 	Journal  []JournalEntry `json:"journal"`
 }
 
-// JournalEntry is one event in the node's life.
+// JournalEntry is one entry of the node's journal.
 type JournalEntry struct {
 	Time   time.Time `json:"time"`
 	Kind   string    `json:"kind"`

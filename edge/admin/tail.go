@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Tailer answers for tail.
+// Tailer is what the page tail needs of the node.
 type Tailer interface {
 	// Tail calls emit with the JSON of each event until ctx ends or emit returns false.
 	Tail(ctx context.Context, emit func(event []byte) bool) error
 }
 
-// tailPatience is how long a reader of events may take none.
-const tailPatience = 10 * time.Second
+// tailTimeout is how long writing an event may take.
+const tailTimeout = 10 * time.Second
 
-// tailPage streams events, one JSON object a line, until the operator goes away.
+// tailPage streams events, one JSON object a line, until the operator disconnects.
 func tailPage(node Tailer, log *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-ndjson")
@@ -26,7 +26,7 @@ func tailPage(node Tailer, log *slog.Logger) http.HandlerFunc {
 			return
 		}
 		err := node.Tail(r.Context(), func(event []byte) bool {
-			_ = out.SetWriteDeadline(time.Now().Add(tailPatience)) // a connection without deadlines fails at the write
+			_ = out.SetWriteDeadline(time.Now().Add(tailTimeout)) // if this fails, so does Write
 			_, err := w.Write(append(event, '\n'))
 			return err == nil && out.Flush() == nil
 		})

@@ -62,7 +62,7 @@ type scratch struct {
 // Reset makes the scratch ready for another exchange.
 func (s *scratch) Reset() { *s = scratch{} }
 
-var slot = exchange.NewSlot[scratch]() //nolint:gochecknoglobals // its number never changes
+var slot = exchange.NewLocal[scratch]() //nolint:gochecknoglobals // its number never changes
 
 // scratchOf gives the exchange's scratch.
 func scratchOf(x *exchange.Exchange) *scratch { return slot.Make(x) }

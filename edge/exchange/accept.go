@@ -9,8 +9,8 @@ import (
 	"millrace/node/http1"
 )
 
-// Accept puts the exchange under settings and checks its form, unless the front has refused it already. What is wrong
-// becomes Outcome.Refusal.
+// Accept sets the exchange's settings, checks its form and fills Host, Path and Query. An error becomes
+// Outcome.Refusal. An exchange that the front has refused already isn't checked.
 func (x *Exchange) Accept(set *Settings) {
 	x.Settings, x.Trusted = set, set.Trusts(x.Peer)
 	if x.Outcome.Refusal == nil {
@@ -18,9 +18,9 @@ func (x *Exchange) Accept(set *Settings) {
 	}
 }
 
-// accept checks what the request asks for and fills Host, Path and Query. Framing and syntax are the front's business.
-// What is refused here is the last request of its connection: who writes it so may mean its next bytes as something
-// else.
+// accept checks method, target and fields, and fills Host, Path and Query. The front has checked framing and syntax. A
+// request that is refused here is the last one of its connection: its client may mean the bytes after it as something
+// else than a request.
 func (x *Exchange) accept() error {
 	x.Outcome.Last = true
 	if !http1.ValidMethod(x.Method) || x.Method == http.MethodConnect || x.Method == http.MethodTrace {
@@ -37,18 +37,18 @@ func (x *Exchange) accept() error {
 	return nil
 }
 
-// ServedMethods is what Allow says where no route has its say.
+// ServedMethods is the value of Allow for a request that has no route.
 const ServedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
-// AcceptFields drops fields that belong to the client's connection, those that only nodes may write, and those that
-// count from trusted proxies only, so that nothing behind it (routes, keys, limits, the origin) sees them. It refuses
-// what goes in a circle.
+// AcceptFields removes header fields that nothing after it (routes, keys, limits, the origin) may see: those of the
+// client's connection, those that only nodes may write, and those that only trusted proxies may write. The error has
+// the code node.CodeLoop if this node's entry is in Via.
 func (x *Exchange) AcceptFields() error {
 	hop, foreign := false, false
 	for i := range x.Header {
 		f := &x.Header[i]
 		switch {
-		case !matters(f.Name):
+		case !mayNeedCheck(f.Name):
 		case node.SameName(f.Name, "Via"):
 			if strings.Contains(f.Value, x.Settings.Via) {
 				return node.Errorf(node.CodeLoop, nil,
@@ -56,7 +56,7 @@ func (x *Exchange) AcceptFields() error {
 			}
 		case node.Hop(f.Name):
 			hop = true
-		case x.foreign(f.Name):
+		case x.mustDrop(f.Name):
 			foreign = true
 		}
 	}
@@ -64,7 +64,7 @@ func (x *Exchange) AcceptFields() error {
 		x.listed = x.Header.DropHopByHop()
 	}
 	if foreign {
-		x.Header.Delete(func(f mesh.Field) bool { return x.foreign(f.Name) })
+		x.Header.Delete(func(f mesh.Field) bool { return x.mustDrop(f.Name) })
 	}
 	x.Upgrade.Socket = x.Upgrade.Socket && x.Header.Has("Sec-WebSocket-Key")
 	return nil

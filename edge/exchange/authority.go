@@ -11,11 +11,11 @@ import (
 
 var errHostCount = errors.New("not exactly one Host")
 
-// setAuthority finds scheme and host of the request, as far as trusted proxies tell them, in one canonical spelling:
-// routing, cache keys, forwarding and X-Forwarded-Host all use it. authority is that of an absolute-form target, which
-// overrides Host (RFC 9112 §3.2.2).
+// setAuthority sets Scheme and Host. Host gets one canonical spelling, which routing, cache keys, forwarding and
+// X-Forwarded-Host all use. A trusted proxy's X-Forwarded-Proto and X-Forwarded-Host take precedence. authority is that
+// of an absolute-form target, which overrides the Host field (RFC 9112 §3.2.2).
 func (x *Exchange) setAuthority(authority string) (err error) {
-	var field *mesh.Field // that names the host; it gets the canonical spelling too
+	var field *mesh.Field // the Host field, which gets the canonical spelling too
 	hosts := 0
 	for i := range x.Header {
 		if node.SameName(x.Header[i].Name, "Host") {
@@ -37,7 +37,7 @@ func (x *Exchange) setAuthority(authority string) (err error) {
 		return err
 	}
 	if x.Trusted {
-		host, err := http1.CanonicalAuthority(firstOf(x.Header.Get("X-Forwarded-Host")), x.Scheme)
+		host, err := http1.CanonicalAuthority(firstEntry(x.Header.Get("X-Forwarded-Host")), x.Scheme)
 		if err == nil && host != "" {
 			x.Host = host
 		}
@@ -48,10 +48,10 @@ func (x *Exchange) setAuthority(authority string) (err error) {
 	return nil
 }
 
-// forwardedScheme is what a trusted proxy says of the scheme that the client used. In a list the first entry is the
-// client's.
+// forwardedScheme returns the scheme that the client used, according to a trusted proxy. In a list the first entry is
+// the client's.
 func forwardedScheme(x *Exchange) string {
-	switch strings.ToLower(firstOf(x.Header.Get("X-Forwarded-Proto"))) {
+	switch strings.ToLower(firstEntry(x.Header.Get("X-Forwarded-Proto"))) {
 	case "https", "wss":
 		return "https"
 	case "http", "ws":
@@ -63,7 +63,7 @@ func forwardedScheme(x *Exchange) string {
 	return x.Scheme
 }
 
-func firstOf(list string) string {
+func firstEntry(list string) string {
 	first, _, _ := strings.Cut(list, ",")
 	return strings.Trim(first, " \t")
 }

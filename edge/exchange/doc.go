@@ -1,11 +1,11 @@
-// Package exchange says what a request, a policy and a route are to the edge: the core that every room of edge knows,
-// and that knows none of them. A front fills an Exchange; the policies of its Route pass it on, one to the next, and
-// the last one answers with a mesh.Response.
+// Package exchange defines a request (Exchange), a policy (Policy) and a route (Route) for all packages of the edge. It
+// imports none of them. A front fills an Exchange and calls the Handler of its Route: each policy calls the next, and
+// the handler at the end returns the mesh.Response.
 //
 // Guarantees:
 //
-//   - An Exchange belongs to one goroutine at a time, so nothing of it is locked.
+//   - An Exchange belongs to one goroutine at a time, so it has no locks.
 //   - Accept gives a request one canonical form (host, path, fields), which routes, keys, limits and targets all use.
-//   - The list of a route's policies is the only one: the short way of a hit is made from it, and a route with a policy
-//     that has no short form never takes the short way.
+//   - A route has one list of policies. The short way of a cache hit is derived from it, and a route with a policy that
+//     has no short form never takes the short way.
 package exchange

@@ -10,16 +10,16 @@ import (
 	"millrace/node/http1"
 )
 
-// Place gives what a reference of a template stands for, as it stands in the path: a parameter, or what the route's /*
-// matched.
-func (x *Exchange) Place(ref node.Ref) (string, error) {
+// PathValue returns the value of a template's reference into the path: a parameter, or what the route's /* matched. It
+// is spelled as in the path.
+func (x *Exchange) PathValue(ref node.Ref) (string, error) {
 	if ref.Param == node.Rest {
 		return x.afterPattern(), nil
 	}
 	return x.Param(ref.Param), nil
 }
 
-// afterPattern is what the route's /* matched, without its first slash.
+// afterPattern returns what the route's /* matched, without its first slash.
 func (x *Exchange) afterPattern() string {
 	path := x.Path
 	for range x.Route.Path.Segments {
@@ -47,9 +47,9 @@ func Edit(h *mesh.Header, e *node.Edits) {
 	}
 }
 
-// EditOwn changes the fields of a response that the gateway itself makes on the exchange's route (429, 502, 504 and
-// their like) by the route's rules, so that a browser, say, sees the status and not an error of CORS. What describes
-// the problem, and keeps it out of caches, stays.
+// EditOwn applies the route's response rules to a response that the gateway itself makes (429, 502, 504 and so on). So
+// a route that sets CORS fields sets them there too, and a browser reports the status and not a CORS error.
+// Content-Type and Cache-Control stay, because they describe the problem and keep it out of caches.
 func (x *Exchange) EditOwn(h *mesh.Header) {
 	w := x.Route.Rewrite
 	if x.Outcome.RefusedBy != nil {
@@ -70,10 +70,10 @@ func (x *Exchange) EditOwn(h *mesh.Header) {
 	*h = append(kept, *h...)
 }
 
-// SetTarget sets what is asked for, in place of the client's path and query.
+// SetTarget sets the target that is forwarded in place of the client's path and query.
 func (x *Exchange) SetTarget(target string) { x.target = target }
 
-// ForwardTarget is the request target that the route's target gets.
+// ForwardTarget returns the request target (path and query) that is sent to the route's target.
 func (x *Exchange) ForwardTarget() string {
 	if x.target != "" {
 		return x.target

@@ -8,21 +8,21 @@ import (
 	"millrace/node/http1"
 )
 
-// What becomes of a client's header fields stands here: which the edge writes itself, which count from trusted proxies
-// only, and which no cache key holds.
+// This file says what happens to each header field of a client: which fields the edge writes itself, which are believed
+// from trusted proxies only, and which may not be forwarded.
 
-// mattering are the initials of all names that acceptFields knows.
-var mattering = node.InitialsOf("cefkmnprtuvwx")
+// checkedInitials are the first letters of all names for which AcceptFields does something.
+var checkedInitials = node.InitialsOf("cefkmnprtuvwx")
 
-// matters reports whether acceptFields looks closer at a field of that name. Most fields of most requests it needn't.
-func matters(name string) bool { return mattering.Of(name) || endsInIP(name) }
+// mayNeedCheck reports whether AcceptFields must compare the name. For most fields it need not: this is a fast filter.
+func mayNeedCheck(name string) bool { return checkedInitials.Of(name) || endsInIP(name) }
 
 func endsInIP(name string) bool {
 	return len(name) > 2 && name[len(name)-1]|0x20 == 'p' && name[len(name)-2]|0x20 == 'i'
 }
 
-// OfEdge names the fields that prepare writes itself, or that have done their work: it runs for every field of every
-// request, so it looks at the first letter first.
+// OfEdge reports whether Prepare drops the client's field, because the edge writes it itself or has used it up. It runs
+// for every field of every request, so it checks the first letter first.
 func OfEdge(name string) bool {
 	switch name[0] | 0x20 {
 	case 'x':
@@ -42,10 +42,10 @@ func OfEdge(name string) bool {
 	return false
 }
 
-// Claims names the fields that tell an application who asks and how: they are believed, and passed on, only from
-// trusted proxies. Certificates of clients are among them (RFC 9440 §4).
+// Claims reports whether a field tells an application who the client is and how it is connected. Such fields are
+// believed and forwarded from trusted proxies only. Client certificates are among them (RFC 9440 §4).
 func Claims(name string) bool {
-	if tellsAddress(name) {
+	if namesClientAddress(name) {
 		return true
 	}
 	switch name[0] | 0x20 {
@@ -65,7 +65,7 @@ func Claims(name string) bool {
 	return false
 }
 
-// claimsX is claims for what stands behind an x.
+// claimsX is Claims for a name without its first letter x.
 func claimsX(rest string) bool {
 	for _, prefix := range [...]string{"-forward", "-original-forwarded", "-arr-", "-appengine-", "-vercel-", "-ssl-"} {
 		if http1.HasPrefixFold(rest, prefix) {
@@ -77,9 +77,9 @@ func claimsX(rest string) bool {
 		"-Scheme", "-Client-Cert", "-Middleware-Subrequest")
 }
 
-// tellsAddress reports whether a name ends like the many in which proxies tell a client's address: CF-Connecting-IP,
-// True-Client-IP, X-Azure-ClientIP, Ali-Cdn-Real-Ip and so on.
-func tellsAddress(name string) bool {
+// namesClientAddress reports whether a name ends like the fields in which proxies send a client's address:
+// CF-Connecting-IP, True-Client-IP, X-Azure-ClientIP, Ali-Cdn-Real-Ip and so on.
+func namesClientAddress(name string) bool {
 	if !endsInIP(name) {
 		return false
 	}
@@ -93,7 +93,7 @@ func tellsAddress(name string) bool {
 	return false
 }
 
-// Overrides names the fields that some frameworks believe more than the request line.
+// Overrides reports whether some frameworks use the field in place of the request line or Host.
 func Overrides(name string) bool {
 	switch name[0] | 0x20 {
 	case 'x':
@@ -104,7 +104,7 @@ func Overrides(name string) bool {
 	return false
 }
 
-// overridesX is overrides for what stands behind an x.
+// overridesX is Overrides for a name without its first letter x.
 func overridesX(rest string) bool {
 	return http1.OneOf(rest, "-Original-URL", "-Original-URI", "-Original-Path", "-Original-Host", "-Original-Method",
 		"-Originating-URL", "-Rewrite-URL", "-Override-URL", "-Proxy-Url", "-Http-Destinationurl",
@@ -112,9 +112,9 @@ func overridesX(rest string) bool {
 		"-Method", "-Method-Override", "-HTTP-Method", "-HTTP-Method-Override")
 }
 
-// spoofs reports whether a field is one that nobody may send: Proxy, which a CGI-like target takes for the setting
-// HTTP_PROXY, and what such a target takes for a field that frames or routes the request, or that only this node or a
-// trusted proxy may set.
+// spoofs reports whether nobody may send the field. Proxy is one: a CGI-like target takes it for the environment
+// variable HTTP_PROXY. The others are spellings, such as X_Forwarded_For, that such a target can't tell from a field
+// that frames or routes the request, or that only this node or a trusted proxy may set.
 func spoofs(name string) bool {
 	if !node.Odd(name) {
 		return node.SameName(name, "Proxy")
@@ -123,14 +123,14 @@ func spoofs(name string) bool {
 	return OfEdge(name) || Claims(name) || Overrides(name) || node.Hop(name) || node.SameName(name, "Proxy")
 }
 
-// foreign reports whether a field of the request has no business behind the edge.
-func (x *Exchange) foreign(name string) bool {
+// mustDrop reports whether AcceptFields removes the field from the request.
+func (x *Exchange) mustDrop(name string) bool {
 	return spoofs(name) || (!x.Trusted && Claims(name))
 }
 
-// mayTrail reports whether a trailer field of the request may go on: it says nothing that a head may not say, nothing
-// that only the edge says, and nothing that the route decides by or writes itself. A trailer that Connection lists
-// stays here (RFC 9110 §7.6.1).
+// mayTrail reports whether a trailer field of the request may be forwarded. It may not if no trailer may have it
+// (node.MayTrail), if the edge writes it or would have removed it from the head, if the route reads or writes it, or if
+// Connection lists it (RFC 9110 §7.6.1).
 func (x *Exchange) mayTrail(name string) bool {
 	if !node.MayTrail(name) || OfEdge(name) || Claims(name) || Overrides(name) || spoofs(name) ||
 		x.listed[strings.ToLower(name)] {
@@ -139,7 +139,7 @@ func (x *Exchange) mayTrail(name string) bool {
 	return !x.Route.reads(name)
 }
 
-// OfContent names the fields that describe the very bytes of a body.
+// OfContent reports whether a field describes the exact bytes of a body, so that it is wrong for a changed body.
 func OfContent(f mesh.Field) bool {
 	for _, name := range [...]string{
 		"Content-Encoding", "Content-Length", "Content-MD5", "Content-Digest",

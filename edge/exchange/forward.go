@@ -7,8 +7,8 @@ import (
 	"millrace/node"
 )
 
-// Prepare makes the request that goes to the member: the client's end-to-end fields, and those that the edge sets
-// itself.
+// Prepare fills Forward, the request for the member, and returns it. It has the client's end-to-end fields and those
+// that the edge sets itself, edited by the route's rules.
 func (x *Exchange) Prepare() *mesh.Request {
 	r := &x.Forward
 	r.Method, r.Host, r.Body, r.Route = x.Method, x.Host, x.Body, x.Route.ID
@@ -37,7 +37,7 @@ func (x *Exchange) Prepare() *mesh.Request {
 	return r
 }
 
-// ForwardedFor is what the target gets as X-Forwarded-For.
+// ForwardedFor returns the X-Forwarded-For for the target: the peer, after what a trusted peer has sent.
 func (x *Exchange) ForwardedFor() string {
 	peer := x.Peer.String()
 	if x.Trusted {
@@ -48,7 +48,7 @@ func (x *Exchange) ForwardedFor() string {
 	return peer
 }
 
-// ViaEntry is this node's entry in Via (RFC 9110 §7.6.3).
+// ViaEntry returns this node's entry in Via (RFC 9110 §7.6.3).
 func (x *Exchange) ViaEntry() string {
 	if x.HTTP10 {
 		return "1.0 " + x.Settings.Via

@@ -6,14 +6,14 @@ import (
 	"math/rand/v2"
 )
 
-// NewID makes an id of 128 random bits. It names a request; it keeps no secret.
+// NewID returns an id of 128 random bits in hexadecimal. It names a request and isn't fit for secrets.
 func NewID() string {
 	var out [32]byte
 	WriteID(&out)
 	return string(out[:])
 }
 
-// WriteID writes such an id into out.
+// WriteID writes an id like that of NewID into out.
 func WriteID(out *[32]byte) {
 	var raw [16]byte
 	random(raw[:])

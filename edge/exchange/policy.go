@@ -7,32 +7,35 @@ import (
 	"millrace/node"
 )
 
-// Policy is one rule that the requests of a route pass, made ready for that route. It is one value: what it does on the
-// full way and what it does on the short way of a hit stand side by side, and the chain of a route is the list of them.
+// Policy is one step of a route, such as its cache or its limits. Wrap adds it to the route's chain of handlers, which
+// is the full way of a request. Short is the same policy on the short way, the fast path of a cache hit. A route has a
+// list of policies.
 type Policy struct {
 	Name string
-	// Wrap gives the handler that does what the policy does and calls next. It is called once, when the route is made.
+	// Wrap returns a handler that applies the policy and calls next. It is called once, when the route is made.
 	Wrap func(next Handler) Handler
-	// Short is the policy's part on the short way. Nil keeps the route off that way.
+	// Short is the policy's part on the short way. If it is nil, the route has no short way, unless a policy before it
+	// has an Answer.
 	Short *Short
-	// Reads reports whether the policy looks at a request field of that name; nil if it looks at none. A field that is
-	// read may not come as a trailer.
+	// Reads reports whether the policy reads the request field of that name; nil if it reads none. A trailer field that
+	// a policy reads is dropped, because the policy has run by then.
 	Reads func(field string) bool
-	// Value is what the package that made the policy knows of it: see Of.
+	// Value is for the package that made the policy, which gets it back with Of.
 	Value any
 }
 
-// Short is a policy's part on the short way, on which a response that lies in memory is given out in the goroutine that
-// reads the connection: nothing may block, ask anybody, or allocate. Each field may be nil, for nothing to do.
+// Short is a policy's part on the short way, on which the goroutine that reads the connection writes a response that is
+// in memory. Its functions may not block, call another node or allocate. Each field may be nil.
 //
-//  1. Enter of each policy is called in the order of the chain, until one has an Answer.
-//  2. Answer gives the response. The policies after it have no part in a hit, on the full way either.
-//  3. Leave is called in the opposite order, and may add fields.
+//  1. Enter is called for each policy in the order of the chain, up to the first policy that has an Answer.
+//  2. That policy's Answer returns the response. The policies after it take no part in a hit on the full way either.
+//  3. Leave is called in reverse order. It may add fields to the response.
 //  4. The front writes the response.
-//  5. Done is called in that order too.
+//  5. Done is called in reverse order.
 //
-// False of Enter, or no response of Answer, sends the exchange the full way, where the policies that have entered find
-// it as they left it. If one of them panics, Cancel of all is called, and the request begins the full way anew.
+// If an Enter returns false, or Answer returns nil, the exchange goes the full way. What the policies stored with the
+// exchange until then is still there. If one of the functions panics, Cancel is called for all policies, and the
+// request starts again on the full way.
 type Short struct {
 	Enter  func(x *Exchange) bool
 	Answer func(x *Exchange) *mesh.Response
@@ -48,12 +51,12 @@ type Route struct {
 	ID         string
 	ParamNames []string
 	Policies   []Policy
-	Handler    Handler // the policies around the end
+	Handler    Handler // the policies wrapped around the handler at the end
 
 	short *short
 }
 
-// short is what of the policies has something to do, in the order of its calls.
+// short holds the functions of the policies that aren't nil, in the order in which they are called.
 type short struct {
 	enter  []func(x *Exchange) bool
 	answer func(x *Exchange) *mesh.Response
@@ -62,7 +65,7 @@ type short struct {
 	cancel []func(x *Exchange)
 }
 
-// NewRoute makes a route whose requests pass the policies, the first of which is the outermost, and reach end.
+// NewRoute returns a route whose Handler is end, wrapped in the policies. The first policy is the outermost.
 func NewRoute(r node.Route, id string, policies func(*Route) []Policy, end Handler) *Route {
 	out := &Route{Route: r, ID: id, ParamNames: r.Path.Params()}
 	out.Policies = policies(out)
@@ -70,22 +73,22 @@ func NewRoute(r node.Route, id string, policies func(*Route) []Policy, end Handl
 	for _, p := range slices.Backward(out.Policies) {
 		out.Handler = p.Wrap(out.Handler)
 	}
-	out.short = shorten(out.Policies)
+	out.short = newShort(out.Policies)
 	return out
 }
 
-// shorten makes the short way of the policies; nil if there is none.
-func shorten(policies []Policy) *short {
+// newShort returns the short way of the policies, or nil if there is none.
+func newShort(policies []Policy) *short {
 	s := &short{}
 	for _, p := range policies {
 		part := p.Short
 		if part == nil {
 			return nil
 		}
-		s.enter = appendSome(s.enter, part.Enter != nil, part.Enter)
-		s.leave = appendSome(s.leave, part.Leave != nil, part.Leave)
-		s.done = appendSome(s.done, part.Done != nil, part.Done)
-		s.cancel = appendSome(s.cancel, part.Cancel != nil, part.Cancel)
+		s.enter = appendIf(s.enter, part.Enter != nil, part.Enter)
+		s.leave = appendIf(s.leave, part.Leave != nil, part.Leave)
+		s.done = appendIf(s.done, part.Done != nil, part.Done)
+		s.cancel = appendIf(s.cancel, part.Cancel != nil, part.Cancel)
 		if part.Answer != nil {
 			s.answer = part.Answer
 			slices.Reverse(s.leave)
@@ -96,15 +99,15 @@ func shorten(policies []Policy) *short {
 	return nil
 }
 
-func appendSome[F any](list []F, some bool, f F) []F {
-	if some {
+func appendIf[F any](list []F, ok bool, f F) []F {
+	if ok {
 		return append(list, f)
 	}
 	return list
 }
 
-// ShortWay gives the response of the short way, or nil: then the exchange goes the full way. After a response the front
-// writes it, and calls Done.
+// ShortWay returns the response of the short way. The front must write it and then call Done. If ShortWay returns nil,
+// the exchange must go the full way.
 func (r *Route) ShortWay(x *Exchange) *mesh.Response {
 	s := r.short
 	if s == nil {
@@ -125,14 +128,14 @@ func (r *Route) ShortWay(x *Exchange) *mesh.Response {
 	return resp
 }
 
-// Done ends an exchange of the short way whose response has been written.
+// Done ends an exchange whose response came from ShortWay and has been written.
 func (r *Route) Done(x *Exchange, resp *mesh.Response) {
 	for _, done := range r.short.done {
 		done(x, resp)
 	}
 }
 
-// Cancel takes back what the policies did on the short way of an exchange that begins anew.
+// Cancel undoes what the policies did on the short way, so that the exchange can start again on the full way.
 func (r *Route) Cancel(x *Exchange) {
 	if r.short == nil {
 		return
@@ -142,7 +145,7 @@ func (r *Route) Cancel(x *Exchange) {
 	}
 }
 
-// reads reports whether the route looks at a request field of that name, or writes it.
+// reads reports whether the route reads or writes the request field of that name.
 func (r *Route) reads(field string) bool {
 	if r.Rewrite != nil && r.Rewrite.Request.Names(field) {
 		return true
@@ -155,7 +158,8 @@ func (r *Route) reads(field string) bool {
 	return slices.ContainsFunc(r.Policies, func(p Policy) bool { return p.Reads != nil && p.Reads(field) })
 }
 
-// Of gives the route's policy of a package, by the type of its Value; zero if the route has none.
+// Of returns the Value of the route's policy whose Value has the type T, or the zero T if the route has none. Each
+// package uses a type of its own, so it finds its own policy.
 func Of[T any](r *Route) (value T) {
 	for i := range r.Policies {
 		if v, ok := r.Policies[i].Value.(T); ok {

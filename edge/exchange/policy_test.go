@@ -92,7 +92,7 @@ func (k *kept) Reset() { k.n = -1 }
 
 type dropped struct{}
 
-var keptSlot, droppedSlot = exchange.NewSlot[kept](), exchange.NewSlot[dropped]()
+var keptSlot, droppedSlot = exchange.NewLocal[kept](), exchange.NewLocal[dropped]()
 
 // What a slot holds is the exchange's own; an exchange that is used again keeps the memory of what can be emptied.
 func TestSlots(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"millrace/node"
 )
 
-// StatusOf gives the HTTP status of an error code. This is the one place where codes become statuses.
+// StatusOf returns the HTTP status of an error code. Codes become statuses nowhere else.
 func StatusOf(code node.Code) int {
 	switch code {
 	case node.CodeInvalid:
@@ -45,7 +45,7 @@ func StatusOf(code node.Code) int {
 	case node.CodeTimeout:
 		return 504
 	case node.CodeCanceled:
-		return 499 // nobody reads it; the log does
+		return 499 // for the log: the client has gone
 	case node.CodeInternal:
 		return 500
 	}
@@ -71,8 +71,8 @@ type Problem struct {
 	RequestID string    `json:"request_id,omitempty"`
 }
 
-// ProblemResponse answers an error. Only what node.Error holds as safe text reaches the client. An error with a method
-// Fields(*mesh.Header) says by itself what the fields tell of its cause, in place of Proxy-Status.
+// ProblemResponse returns the response for an error. The client gets no text but that of a node.Error, which is safe.
+// An error with a method Fields(*mesh.Header) adds its own fields in place of Proxy-Status.
 func ProblemResponse(err error, id string) *mesh.Response {
 	var e *node.Error
 	if !errors.As(err, &e) {
@@ -87,7 +87,7 @@ func ProblemResponse(err error, id string) *mesh.Response {
 		Code: e.Code, RequestID: id,
 	})
 	if status == 503 {
-		resp.Header.Add("Retry-After", strconv.Itoa(retryAfter))
+		resp.Header.Add("Retry-After", strconv.Itoa(retryAfterSeconds))
 	}
 	var own interface{ Fields(h *mesh.Header) }
 	if errors.As(err, &own) {
@@ -98,13 +98,12 @@ func ProblemResponse(err error, id string) *mesh.Response {
 	return resp
 }
 
-// proxyError is the error's type in Proxy-Status (RFC 9209 §2.3), for what went wrong behind this node; "" for the
-// others.
+// proxyError returns the error's type for Proxy-Status (RFC 9209 §2.3) if it happened behind this node, else "".
 func proxyError(e *node.Error) node.Failure {
 	if e.Failure != "" {
 		return e.Failure
 	}
-	switch e.Code { //nolint:exhaustive // the others are the client's mistakes
+	switch e.Code { //nolint:exhaustive // the other codes are the client's errors
 	case node.CodeUpstream:
 		return node.FailureTerminated
 	case node.CodeBadReply:
@@ -123,8 +122,8 @@ func proxyError(e *node.Error) node.Failure {
 	return ""
 }
 
-// BusyMessage is the whole message for a connection that is one too many: there is no request yet that it could
-// answer.
+// BusyMessage returns a whole 503 message in HTTP/1.1, for a connection beyond the limit. It is sent before any request
+// is read.
 func BusyMessage() []byte {
 	r := ProblemResponse(node.Errorf(node.CodeBusy, nil,
 		"the node has as many connections as it may, of all clients or of this one"), "")
@@ -137,8 +136,8 @@ func BusyMessage() []byte {
 	return []byte(b.String() + "\r\n" + string(r.Body))
 }
 
-// retryAfter is what a 503 tells the client to wait, in seconds.
-const retryAfter = 1
+// retryAfterSeconds is the Retry-After of a 503.
+const retryAfterSeconds = 1
 
 func problemBody(p Problem) []byte {
 	b, err := json.Marshal(p)
@@ -157,7 +156,7 @@ type fieldsError struct {
 
 func (e *fieldsError) Unwrap() error { return e.error }
 
-// WithFields gives an error whose response has these fields too, whatever the route's rules for responses say.
+// WithFields wraps err so that its response has the fields too. The route's response rules don't apply to them.
 func WithFields(err error, fields mesh.Header) error {
 	if len(fields) == 0 {
 		return err
@@ -165,7 +164,8 @@ func WithFields(err error, fields mesh.Header) error {
 	return &fieldsError{err, fields}
 }
 
-// Problems turns an error into the response that tells it, which passes the response rules of the exchange's route.
+// Problems wraps next so that an error comes with a response: that of ProblemResponse, edited by the route's response
+// rules. The error is returned too, for logs and events.
 func Problems(next Handler) Handler {
 	return func(ctx context.Context, x *Exchange) (*mesh.Response, error) {
 		resp, err := next(ctx, x)

@@ -6,19 +6,21 @@ import (
 	"millrace/node"
 )
 
-// Settings is what a reload may change: made new each time, never changed. An exchange sees those of one moment.
+// Settings is what a reload may change. A reload makes a new value; a value never changes. An exchange uses one value
+// from its beginning to its end.
 type Settings struct {
 	node.Edge
 
 	Via    string // this node's name in Via
-	Caches bool   // some route does
-	Limits bool   // some route has some
-	// Find gives the route that answers the exchange, never nil, and sets Params and what Outcome says of a refusal.
+	Caches bool   // some route caches
+	Limits bool   // some route has limits
+	// Find returns the route that answers the exchange, never nil. It sets Params, and Refusal, RefusedBy and Allow of
+	// Outcome.
 	Find    func(x *Exchange) *Route
-	Exposed *Route // serves every name that no route matches; nil unless edge.expose holds "*"
+	Exposed *Route // serves every service name that no route matches; nil unless edge.expose holds "*"
 }
 
-// Trusts reports whether a peer's X-Forwarded-* are believed.
+// Trusts reports whether the address is that of a trusted proxy, whose X-Forwarded-* fields are believed.
 func (s *Settings) Trusts(addr netip.Addr) bool {
 	for i := range s.TrustedProxies {
 		if s.TrustedProxies[i].Contains(addr) {

@@ -14,8 +14,8 @@ import (
 	"millrace/node/http1"
 )
 
-// Stored is a response as it comes from the store: its fields are lines already, and its body lies in the store's
-// memory until View is released. Whoever writes it, or takes it over, releases it.
+// Stored is a response from the store. Its fields are lines already, and its body is in the store's memory, which is
+// valid until View is released. Whoever writes or copies the response must release View.
 type Stored struct {
 	View   kvcache.View
 	Head   []byte // field lines
@@ -23,15 +23,16 @@ type Stored struct {
 	Status httpcache.Status
 }
 
-// AppendHead appends the field lines, Age and Cache-Status among them.
+// AppendHead appends the field lines, with Age and Cache-Status.
 func (s *Stored) AppendHead(b []byte) []byte {
 	b = append(b, s.Head...)
 	b = append(strconv.AppendInt(append(b, "Age: "...), int64(s.Age.Seconds()), 10), "\r\nCache-Status: "...)
 	return append(s.Status.Append(b), "\r\n"...)
 }
 
-// CopyStored takes a response out of the store's memory, if it lies there, with how old it is and for how long it is
-// still fresh: what said so to the cache alone wasn't stored.
+// CopyStored copies a response of the store into resp and releases View. It does nothing for other responses. It sets
+// Age, and node.TargetedField with the freshness that is left, because the fields that stated the freshness to this
+// cache alone weren't stored.
 func (x *Exchange) CopyStored(resp *mesh.Response) {
 	if x.Outcome.Stored == nil {
 		return
@@ -48,17 +49,17 @@ func (x *Exchange) CopyStored(resp *mesh.Response) {
 	x.Outcome.Stored = nil
 }
 
-// CloseBody ends the interest in a response's body. The response may be nil.
+// CloseBody closes the response's stream, if there is one. The response may be nil.
 func CloseBody(resp *mesh.Response) {
 	if resp != nil && resp.Stream != nil {
-		_ = resp.Stream.Close() // nobody wants the rest
+		_ = resp.Stream.Close() // what is left isn't needed
 	}
 }
 
-// ErrGone means that the client went away.
+// ErrGone means that the client has disconnected.
 var ErrGone = node.Errorf(node.CodeCanceled, nil, "the client went away")
 
-// Ended says as an error why a context ended.
+// Ended returns the error for a context that has ended: node.CodeTimeout after its deadline, else ErrGone.
 func Ended(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return node.Errorf(node.CodeTimeout, ctx.Err(), "no answer within the deadline")

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Traceparent continues the trace that the client's field names, with a new parent id for the member, or begins a
-// trace that isn't sampled. continued tells which.
+// Traceparent returns the Traceparent for the member (W3C Trace Context, level 1). If the client's is valid, its trace
+// continues with a new parent id, and continued is true. Otherwise a trace begins that isn't sampled.
 func Traceparent(inbound string) (value string, continued bool) {
 	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	var raw [24]byte
@@ -25,7 +25,7 @@ func Traceparent(inbound string) (value string, continued bool) {
 	return string(out[:]), continued
 }
 
-// validTraceparent knows version 00, and what a later version has in common with it.
+// validTraceparent reports whether s is valid in version 00, or has the valid form of a later version.
 func validTraceparent(s string) bool {
 	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || (s[:2] == "00" && len(s) != 55) {
 		return false

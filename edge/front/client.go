@@ -12,20 +12,20 @@ import (
 	"millrace/node"
 )
 
-// client is one connection of HTTP/1.1 as the front sees it. It is the Incoming and the Writer of the exchange that the
-// connection has at the moment, so neither costs memory of its own.
+// client is one HTTP/1.1 connection. It is both the Incoming and the Writer of the connection's current exchange, so
+// neither needs an allocation.
 type client struct {
 	*guard.Conn
 	framing
 
 	front    *Front
 	interim  func(status int, h mesh.Header)
-	messages *messages          // of the exchange's socket, if its target knows messages only
-	spare    *exchange.Exchange // that nobody keeps: for the next request on the short way
-	pending  *exchange.Exchange // that the short way leaves for handle
+	messages *messages          // set if the exchange is a socket to a target that takes messages, not bytes
+	spare    *exchange.Exchange // nothing refers to it any more: for the next request on the short way
+	pending  *exchange.Exchange // made on the short way, which didn't answer it; handle goes on with it
 }
 
-// clientOf gives the client of a connection.
+// clientOf returns the client of a connection, and makes it for the first request.
 func (f *Front) clientOf(conn *guard.Conn) *client {
 	if c, ok := conn.Scratch.(*client); ok {
 		return c
@@ -36,21 +36,22 @@ func (f *Front) clientOf(conn *guard.Conn) *client {
 	return c
 }
 
-// Messages gives what follows the request as messages of a WebSocket.
+// Messages returns what follows the request as messages of a WebSocket.
 func (c *client) Messages() mesh.Body {
 	c.messages = newMessages(c.Raw())
 	return c.messages
 }
 
-// read fills an empty exchange, field by field: it is large. Its strings are the request's own and outlive the
-// connection. What the guard refused becomes the exchange's refusal.
+// read fills an empty exchange from the connection's request. It assigns single fields, since an Exchange is too large
+// to copy. The strings alias the request's memory, which may outlive the connection. A refusal of the guard becomes the
+// exchange's.
 func (c *client) read(x *exchange.Exchange) {
 	r := c.Request()
 	x.Method, x.Target, x.Scheme, x.Header, x.HTTP10, x.Started = r.Method, r.Target, "http", r.Header, r.HTTP10,
 		r.Arrived
 	x.Peer, x.Incoming, x.Length, x.Penalized = peer(c.RemoteAddr()), c, r.Length, r.Hasty
 	if r.Upgrade {
-		x.Upgrade.Socket, x.Upgrade.Offered = socketAsked(r), offered(r)
+		x.Upgrade.Socket, x.Upgrade.Offered = wantsWebSocket(r), offered(r)
 	}
 	if r.Refusal != nil {
 		x.Outcome.Refusal = r.Refusal
@@ -65,8 +66,8 @@ func peer(addr net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// offered gives the protocols that a request offers to switch its connection to (RFC 9110 §7.8); "" if it can't be
-// switched.
+// offered returns the protocols to which the client offers to switch the connection (RFC 9110 §7.8), or "" if a request
+// of this form can't switch it.
 func offered(r *guard.Request) string {
 	if r.HTTP10 || r.Length == guard.Chunked || r.Length > int64(node.MaxMessageBody) || r.Close || r.Refusal != nil {
 		return ""
@@ -74,16 +75,16 @@ func offered(r *guard.Request) string {
 	return strings.Join(r.Header.Values("Upgrade"), ",")
 }
 
-// quick answers a request on the short way of its route, as soon as its head is read. Anything else it leaves to
-// handle, with the exchange that it has made.
-func (f *Front) quick(conn *guard.Conn) (done bool) {
+// serveShortWay answers a request on the short way of its route, as soon as its head is read. If it returns false,
+// handle serves the request, with the exchange in c.pending if there is one.
+func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 	r := conn.Request()
 	if r.Refusal != nil || r.Length != 0 || r.Method != http.MethodGet || r.Hasty || !f.core.ShortWay() {
 		return false
 	}
 	c := f.clientOf(conn)
 	x := c.spare
-	if c.spare = nil; x == nil { // unless nobody keeps it
+	if c.spare = nil; x == nil { // set again below, if nothing keeps the exchange
 		x = f.core.New()
 	} else {
 		x.Reset()
@@ -92,7 +93,7 @@ func (f *Front) quick(conn *guard.Conn) (done bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			f.panicked(x, p)
-			c.pending, done = nil, false // handle begins again
+			c.pending, done = nil, false // handle starts again with a new exchange
 		}
 	}()
 	f.core.Enter(x)
@@ -115,7 +116,8 @@ func (f *Front) quick(conn *guard.Conn) (done bool) {
 	return true
 }
 
-// panicked takes back what a request that begins anew has taken on the short way.
+// panicked logs a panic on the short way and undoes what the policies did there. The request starts again on the full
+// way.
 func (f *Front) panicked(x *exchange.Exchange, p any) {
 	f.logPanic(p, x.ID)
 	if x.Route != nil {

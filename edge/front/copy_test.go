@@ -13,9 +13,9 @@ import (
 	"millrace/edge/front"
 )
 
-// Requests at once never see each other's bytes: what was copied at the door is kept past the handler, while hundreds
-// of other requests reuse Fiber's memory, and must still be what the client sent.
-func TestCopyIsOurs(t *testing.T) {
+// Concurrent requests never see each other's bytes. Exchanges are kept after their handlers have returned, while
+// hundreds of other requests reuse Fiber's memory. They must still be what their clients sent.
+func TestRequestsKeepTheirStringsAndBodies(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

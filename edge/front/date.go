@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// dateCache is the Date field's text of the current second (RFC 9110 §6.6.1): made once a second, read by every
-// response. The zero value is ready.
+// dateCache holds the value of Date for the current second (RFC 9110 §6.6.1), so that it is formatted once a second and
+// not for every response. The zero value is ready. It is safe for concurrent use.
 type dateCache struct{ last atomic.Pointer[dated] }
 
 type dated struct {

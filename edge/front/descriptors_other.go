@@ -2,5 +2,5 @@
 
 package front
 
-// descriptors is how many files this process may have open; 0 if it isn't known.
+// descriptors returns how many files this process may have open, or 0 if that isn't known.
 func descriptors() int { return 0 }

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// descriptors is how many files this process may have open. Go has raised the soft limit to the hard one at its start.
+// descriptors returns how many files this process may have open, or 0 if that isn't known. The soft limit is the one
+// that counts: the Go runtime has raised it to the hard limit at its start.
 func descriptors() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -12,7 +12,8 @@ import (
 	"millrace/node"
 )
 
-// Keep serves l with Fiber and hands every request's copy to keep, past its handler.
+// Keep serves l with Fiber and calls keep with the exchange of every request. keep may hold it after the handler
+// returns.
 func Keep(l net.Listener, keep func(*exchange.Exchange)) *fiber.App {
 	app := fiber.New(fiber.Config{DisableStartupMessage: true, DisableHeaderNormalizing: true})
 	app.Use(func(c *fiber.Ctx) error {
@@ -31,7 +32,7 @@ func Keep(l net.Listener, keep func(*exchange.Exchange)) *fiber.App {
 	return app
 }
 
-// ReadAll reads every request that comes on a connection and passes guard and form, with its body.
+// ReadAll reads requests with their bodies from a connection, until guard or Accept refuses one.
 func ReadAll(inner net.Conn) []*exchange.Exchange {
 	cfg := node.Default().Edge
 	conn := guard.New(nil, guard.Config{Limits: Limits(cfg), Budget: guard.NewBudget(int64(cfg.MaxBuffered))}).Wrap(

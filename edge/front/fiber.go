@@ -14,23 +14,23 @@ import (
 	"millrace/node"
 )
 
-// newApp sets every default of Fiber and fasthttp that isn't safe. What is read off a connection is the guard's
-// business: the server behind it sees heads that the guard wrote, so its own parser, buffers and read time-outs stay
-// out of use.
+// newApp configures Fiber and fasthttp. It changes every default that isn't safe. Parsing, buffers and read time-outs
+// keep their defaults, because they never see a client's bytes: guard reads the connection, and fasthttp only reads the
+// short heads that guard writes.
 func (f *Front) newApp() *fiber.App {
 	app := fiber.New(fiber.Config{
 		DisableStartupMessage: true, DisableHeaderNormalizing: true, DisableDefaultContentType: true,
 		DisablePreParseMultipartForm: true,
-		DisableDefaultDate:           true, WriteTimeout: f.cfg.Edge.WriteTimeout.Std(), ReadBufferSize: announcement,
+		DisableDefaultDate:           true, WriteTimeout: f.cfg.Edge.WriteTimeout.Std(), ReadBufferSize: maxGuardHead,
 		BodyLimit: 1,
 	})
 	server := app.Server()
 	server.SecureErrorLogMessage = true
 	server.LazyRequestTime = true
-	server.MaxIdleWorkerDuration = 2 * time.Second // the stacks of a burst aren't kept
+	server.MaxIdleWorkerDuration = 2 * time.Second // so that a burst's stacks are freed soon after it
 	server.ErrorHandler = f.protocolError
 	server.CloseOnShutdown = true
-	// our router stands in place of Fiber's, so methods that Fiber doesn't know are served too
+	// This replaces Fiber's router, so that methods that Fiber doesn't know are served too.
 	server.Handler = func(rc *fasthttp.RequestCtx) {
 		c := app.AcquireCtx(rc)
 		defer app.ReleaseCtx(c)
@@ -39,16 +39,17 @@ func (f *Front) newApp() *fiber.App {
 	return app
 }
 
-// penalty is how long a client that was refused for overload waits until its next request is read. It is told to
-// come back after a second.
+// penalty is how long the next request of a client that was refused for overload is delayed, if it comes at once. The
+// refusal's Retry-After is longer: a second.
 const penalty = 500 * time.Millisecond
 
-// announcement is more than the guard's heads need in bytes.
-const announcement = 128
+// maxGuardHead is at least the size in bytes of the heads that guard writes for fasthttp.
+const maxGuardHead = 128
 
-// handle is the only code that touches Fiber's request and response.
+// handle serves one request, with the exchange of the short way if there is one. Only this file uses Fiber's request
+// and response.
 func (f *Front) handle(c *fiber.Ctx) {
-	defer f.recoverFront(c)
+	defer f.recoverPanic(c)
 	conn, ok := c.Context().Conn().(*guard.Conn)
 	if !ok {
 		panic("the connection isn't guarded")
@@ -63,13 +64,12 @@ func (f *Front) handle(c *fiber.Ctx) {
 		x.Interim = client.interim
 	}
 	resp := f.core.Serve(conn.Context(), x)
-	if x.Upgrade.Socket ||
-		x.Outcome.Last { // whatever came of it, what the client sends behind its request isn't another one
+	if x.Upgrade.Socket || x.Outcome.Last { // even if it was refused: the bytes that follow may not be a request
 		conn.CloseAfter()
 	}
 	if resp.Stream != nil {
 		f.stream(client, x, resp)
-		client.framing = framing{} // its memory isn't kept with the connection
+		client.framing = framing{} // an idle connection keeps no buffer
 		if !conn.Keepable() {
 			c.Response().SetConnectionClose()
 		}
@@ -100,24 +100,24 @@ func (f *Front) handle(c *fiber.Ctx) {
 	f.write(c, resp, !conn.Keepable())
 }
 
-// recoverFront is the last net: what the policies recover from never reaches it.
-func (f *Front) recoverFront(c *fiber.Ctx) {
+// recoverPanic answers a panic outside of the policies, which recover from their own.
+func (f *Front) recoverPanic(c *fiber.Ctx) {
 	if p := recover(); p != nil {
 		f.logPanic(p, "")
 		f.write(c, f.core.Refuse(node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway")), true)
 	}
 }
 
-// logPanic logs a panic of the request with that id, which may be empty.
+// logPanic logs a panic. id is the request's, or empty if it has none yet.
 func (f *Front) logPanic(p any, id string) {
 	f.log.Error("request handler panicked", "request_id", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
-// write gives the response to Fiber. Its body isn't copied: it belongs to the response alone.
+// write passes the response to Fiber. The body isn't copied, because nothing else uses it.
 func (f *Front) write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
 	out := c.Response()
 	out.SetStatusCode(resp.Status)
-	if reason := reasonOf(resp); reason != fasthttp.StatusMessage(resp.Status) { // else it writes that
+	if reason := reasonOf(resp); reason != fasthttp.StatusMessage(resp.Status) { // else fasthttp writes it
 		out.Header.SetStatusMessage([]byte(cmp.Or(reason, noReason)))
 	}
 	f.writeHeader(&out.Header, resp.Header)
@@ -127,7 +127,7 @@ func (f *Front) write(c *fiber.Ctx, resp *mesh.Response, closeAfter bool) {
 	out.SetBodyRaw(resp.Body)
 }
 
-// writeHeader adds the fields, and the Date of this moment if the origin gave none (RFC 9110 §6.6.1).
+// writeHeader adds the fields, and Date if the origin sent none (RFC 9110 §6.6.1).
 func (f *Front) writeHeader(out *fasthttp.ResponseHeader, h mesh.Header) {
 	dated := false
 	for _, f := range h {
@@ -136,7 +136,7 @@ func (f *Front) writeHeader(out *fasthttp.ResponseHeader, h mesh.Header) {
 			dated = true
 			writeDate(out, f.Value)
 		case node.SameName(f.Name, "Content-Encoding") && len(out.ContentEncoding()) > 0:
-			// fasthttp keeps one: a list says the same
+			// fasthttp keeps one line, so several become one list, which means the same
 			out.SetContentEncoding(string(out.ContentEncoding()) + ", " + f.Value)
 		default:
 			out.Add(f.Name, f.Value)
@@ -147,8 +147,8 @@ func (f *Front) writeHeader(out *fasthttp.ResponseHeader, h mesh.Header) {
 	}
 }
 
-// writeDate adds a Date field. fasthttp drops one that is added as others are, unless Date is announced as a trailer at
-// that moment; the announcement is taken back before anything is written.
+// writeDate adds a Date field. fasthttp's Add ignores Date, unless Date is announced as a trailer field at that moment.
+// So it is announced, added, and the announcement is removed before anything is written.
 func writeDate(out *fasthttp.ResponseHeader, date string) {
 	if out.AddTrailer("Date") == nil {
 		out.Add("Date", date)
@@ -156,7 +156,8 @@ func writeDate(out *fasthttp.ResponseHeader, date string) {
 	_ = out.SetTrailer("") // an empty list is always allowed
 }
 
-// protocolError answers what fasthttp itself refuses: nothing, as long as the guard announces what it can read.
+// protocolError answers a request that fasthttp refuses to parse. That can't happen, because guard writes what fasthttp
+// reads, so it is logged as an error.
 func (f *Front) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	resp := f.core.Refuse(node.Errorf(node.CodeInternal, err, "the request failed inside the gateway"))
 	f.log.Error("fasthttp refused a request that the guard let through", "cause", err)

@@ -1,14 +1,16 @@
 package front
 
-// frames follows the frames of a WebSocket as they pass, to know where they end (RFC 6455 §5.2).
+// frames tracks where the frames of a WebSocket end (RFC 6455 §5.2) in bytes that are forwarded unchanged.
 type frames struct {
-	head [14]byte // of the frame that begins
-	have int      // bytes of it
-	left uint64   // bytes of the payload that are still to pass
+	head [14]byte // of the current frame, as far as it has come
+	have int      // bytes in head
+	left uint64   // bytes of the current frame's payload that are still to come
 }
 
+// between reports whether the bytes so far end with a whole frame.
 func (f *frames) between() bool { return f.have == 0 && f.left == 0 }
 
+// follow takes the next bytes into account.
 func (f *frames) follow(p []byte) {
 	for len(p) > 0 {
 		if f.left > 0 {
@@ -24,7 +26,7 @@ func (f *frames) follow(p []byte) {
 	}
 }
 
-// begin finds out how long the frame is, once its head is there.
+// begin starts the payload of the current frame, if its head is complete.
 func (f *frames) begin() {
 	if f.have < 2 {
 		return

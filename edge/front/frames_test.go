@@ -8,7 +8,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// However a connection's bytes are cut into pieces, frames ends where a reader of whole frames ends.
+// However a connection's bytes are split into pieces, frames finds the same ends of frames as a reader of whole frames.
 func FuzzFrames(f *testing.F) {
 	f.Add(ws.MustCompileFrame(ws.NewTextFrame([]byte("hello"))), uint8(1))
 	f.Add(ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame(bytes.Repeat([]byte("x"), 300)))), uint8(7))

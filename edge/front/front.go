@@ -24,23 +24,23 @@ var ErrPortInUse = errors.New("address is in use")
 
 // Core answers exchanges. Its methods are called from many goroutines.
 type Core interface {
-	// ShortWay reports whether some route answers on the short way at this moment.
+	// ShortWay reports whether some route has a short way at this moment.
 	ShortWay() bool
-	// New makes an empty exchange.
+	// New returns an empty exchange.
 	New() *exchange.Exchange
-	// Enter checks the exchange's form and finds its route.
+	// Enter checks the exchange's form and sets its route.
 	Enter(x *exchange.Exchange)
-	// Serve answers an exchange, which it enters if nobody has. It never fails: errors are responses.
+	// Serve answers an exchange. It calls Enter first if the exchange has no route. Errors are responses too.
 	Serve(ctx context.Context, x *exchange.Exchange) *mesh.Response
-	// Refuse counts and answers what can't become an exchange.
+	// Refuse counts and answers a request that can't become an exchange.
 	Refuse(err error) *mesh.Response
-	// Trusts reports whether an address is one of a trusted proxy.
+	// Trusts reports whether the address is that of a trusted proxy.
 	Trusts(addr netip.Addr) bool
 }
 
-// Config says what a Front works with.
+// Config is what New needs. All fields must be set.
 type Config struct {
-	Edge   node.Edge // as it was at the start
+	Edge   node.Edge // at the start; SetLimits changes some of it later
 	Core   Core
 	Budget *guard.Budget // bytes of requests and responses
 	Log    *slog.Logger
@@ -57,26 +57,26 @@ type Front struct {
 	draining atomic.Bool
 
 	listener *guard.Listener
-	served   chan struct{} // closed when the listener's loop has ended
+	served   chan struct{} // closed by Open's goroutine when it has stopped accepting connections
 	stopOnce sync.Once
 	stopErr  error
 }
 
-// New makes the front; Open listens.
+// New returns a front that doesn't listen yet; see Open.
 func New(cfg Config) *Front {
 	f := &Front{cfg: cfg, core: cfg.Core, log: cfg.Log, served: make(chan struct{})}
 	f.app = f.newApp()
 	return f
 }
 
-// SetLimits changes what clients may take. The address and edge.write_timeout stay as they were at New.
+// SetLimits changes the limits on connections, heads and times. The address and edge.write_timeout stay as at New.
 func (f *Front) SetLimits(cfg node.Edge) {
 	if f.listener != nil {
 		f.listener.SetLimits(Limits(cfg))
 	}
 }
 
-// Open listens and serves until Shutdown. It fails with ErrPortInUse if somebody else has the port.
+// Open listens and serves until Shutdown. The error is ErrPortInUse if another process has the port.
 func (f *Front) Open(ctx context.Context) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", string(f.cfg.Edge.Listen))
 	if err != nil {
@@ -85,13 +85,13 @@ func (f *Front) Open(ctx context.Context) error {
 		}
 		return fmt.Errorf("listen on %s for HTTP clients: %w", f.cfg.Edge.Listen, err)
 	}
-	if n := affordable(f.cfg.Edge.MaxConnections); n < f.cfg.Edge.MaxConnections {
+	if n := connectionLimit(f.cfg.Edge.MaxConnections); n < f.cfg.Edge.MaxConnections {
 		f.log.WarnContext(ctx, "fewer connections than edge.max_connections: the limit on open files allows no more",
 			"connections", n, "open_files", descriptors())
 	}
 	f.listener = guard.New(l, guard.Config{
 		Limits: Limits(f.cfg.Edge), Budget: f.cfg.Budget, Busy: exchange.BusyMessage(),
-		Exempt: f.core.Trusts, Quick: f.quick, Log: f.log,
+		Exempt: f.core.Trusts, Quick: f.serveShortWay, Log: f.log,
 	})
 	go func() {
 		defer close(f.served)
@@ -102,12 +102,12 @@ func (f *Front) Open(ctx context.Context) error {
 	return nil
 }
 
-// Served is closed when the front has stopped serving.
+// Served returns a channel that is closed when the front has stopped serving.
 func (f *Front) Served() <-chan struct{} { return f.served }
 
-// Limits gives the guard's limits of a configuration.
+// Limits returns the configuration's limits for guard.
 func Limits(e node.Edge) guard.Limits {
-	most := affordable(e.MaxConnections)
+	most := connectionLimit(e.MaxConnections)
 	return guard.Limits{
 		MaxConnections: most, MaxPerClient: max(most*e.MaxClientShare/100, 1), MaxHeader: int(e.MaxHeader),
 		ReadTimeout: e.ReadTimeout.Std(), IdleTimeout: e.IdleTimeout.Std(),
@@ -115,16 +115,16 @@ func Limits(e node.Edge) guard.Limits {
 	}
 }
 
-// affordable is how many client connections fit the system's limit on open files: half of them, since each request may
-// need another connection to its upstream, and the operator must get in too.
-func affordable(connections int) int {
+// connectionLimit returns how many client connections to allow: the configured number, but at most half of the open
+// files that the system allows. The other half is for connections to upstreams and for the admin API.
+func connectionLimit(connections int) int {
 	if n := descriptors(); n > 0 && n/2 < connections {
 		return max(n/2, 1)
 	}
 	return connections
 }
 
-// Addr is the address that the front listens on, with its real port. Nil before Open.
+// Addr returns the address that the front listens on, with its real port. It is nil before Open.
 func (f *Front) Addr() net.Addr {
 	if f.listener == nil {
 		return nil
@@ -132,7 +132,7 @@ func (f *Front) Addr() net.Addr {
 	return f.listener.Addr()
 }
 
-// Connections is the number of client connections at this moment. 0 before Open.
+// Connections returns the number of client connections at this moment. It is 0 before Open.
 func (f *Front) Connections() int {
 	if f.listener == nil {
 		return 0
@@ -140,7 +140,7 @@ func (f *Front) Connections() int {
 	return f.listener.Connections()
 }
 
-// RefusedConnections counts the connections that were one too many.
+// RefusedConnections returns how many connections were refused for edge.max_connections or edge.max_client_share.
 func (f *Front) RefusedConnections() uint64 {
 	if f.listener == nil {
 		return 0
@@ -148,8 +148,8 @@ func (f *Front) RefusedConnections() uint64 {
 	return f.listener.Refused()
 }
 
-// Crowded reports whether connections had to be refused lately, or closed for others, and names the client that had the
-// most of them. The name is empty if all are of trusted proxies.
+// Crowded reports whether connections were refused, or closed in favor of others, within the last minute. client is the
+// address or prefix with the most connections, or empty if all connections are those of trusted proxies.
 func (f *Front) Crowded() (client string, connections int, ok bool) {
 	if f.listener == nil {
 		return "", 0, false
@@ -164,13 +164,14 @@ func (f *Front) Crowded() (client string, connections int, ok bool) {
 	return prefix.String(), connections, ok
 }
 
-// Starved reports whether the system has no descriptor or memory left for further connections.
+// Starved reports whether the system refuses further connections for want of descriptors or memory.
 func (f *Front) Starved() bool { return f.listener != nil && f.listener.Starved() }
 
-// Drain makes every response from now on end its connection, so that clients move to another node.
+// Drain closes each connection after its next response, so that clients move to another node.
 func (f *Front) Drain() { f.draining.Store(true) }
 
-// Shutdown stops listening, lets running requests finish, at most until ctx ends, and closes idle connections.
+// Shutdown stops listening, closes idle connections and waits for running requests, at most until ctx ends. It ends
+// WebSockets and event streams. Further calls return the error of the first.
 func (f *Front) Shutdown(ctx context.Context) error {
 	f.Drain()
 	f.stopOnce.Do(func() {

@@ -15,7 +15,7 @@ import (
 	"millrace/edge/front"
 )
 
-// played is a connection whose client has sent everything and ended its side.
+// played is a connection whose client has sent everything and closed its side.
 type played struct {
 	net.Conn
 	in io.Reader
@@ -72,7 +72,7 @@ func FuzzGuard(f *testing.F) {
 	})
 }
 
-// canonicalHost is the spelling of a host that the edge goes by: lower case, without the port of http, nor zeros before
+// canonicalHost returns the edge's canonical spelling of a host: lower case, without the port of http, nor zeros before
 // another one, nor a dot at the end of the name.
 func canonicalHost(s string) string {
 	name, port, found := strings.ToLower(s), "", false
@@ -85,7 +85,7 @@ func canonicalHost(s string) string {
 	return name + ":" + port
 }
 
-// pathOf gives net/http's decoded path. An absolute-form target without a path means "/" (RFC 9110 §4.2.3).
+// pathOf returns net/http's decoded path. An absolute-form target without a path means "/" (RFC 9110 §4.2.3).
 func pathOf(req *http.Request) string {
 	if req.URL.Path == "" {
 		return "/"

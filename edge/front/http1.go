@@ -12,17 +12,18 @@ import (
 	"millrace/node/http1"
 )
 
-// framing is how the body of one response is framed in HTTP/1.1 (RFC 9112).
+// framing is the state of one response's body in HTTP/1.1 (RFC 9112 §6).
 type framing struct {
-	head    []byte // room for heads and lines
-	length  int64  // that was announced, or -1
+	buf     []byte // for the head and the lines of chunks
+	length  int64  // the announced Content-Length, or -1
 	chunked bool
-	sent    int64
+	sent    int64 // bytes of the body
 }
 
-var errShort = errors.New("the body is shorter or longer than was announced")
+var errLength = errors.New("the body is shorter or longer than was announced")
 
-// Begin decides how the body's end is told: by its length, by chunks, or to HTTP/1.0 by the connection's.
+// Begin writes the head. The body's end is marked by its length if that is known, else by chunks, or in HTTP/1.0 by the
+// end of the connection.
 func (c *client) Begin(x *exchange.Exchange, resp *mesh.Response) error {
 	c.framing = framing{length: resp.Length, chunked: resp.Length < 0 && !x.HTTP10}
 	if c.front.draining.Load() || (x.HTTP10 && !c.chunked && c.length < 0) {
@@ -35,15 +36,15 @@ func (c *client) Begin(x *exchange.Exchange, resp *mesh.Response) error {
 	case c.length >= 0:
 		b = http1.AppendLength(b, c.length)
 	}
-	c.head = append(appendConnection(b, c.Conn, x), "\r\n"...)
-	return c.Send(true, c.head) //nolint:wrapcheck // the caller only wants to know that there is one
+	c.buf = append(appendConnection(b, c.Conn, x), "\r\n"...)
+	return c.Send(true, c.buf)
 }
 
 // Switch writes the head of a 101.
 func (c *client) Switch(x *exchange.Exchange, resp *mesh.Response, protocol string) error {
 	c.framing = framing{length: -1}
 	b := http1.AppendField(c.front.appendHead(nil, x, resp), "Upgrade", protocol)
-	return c.Send(true, append(b, "Connection: Upgrade\r\n\r\n"...)) //nolint:wrapcheck // see Begin
+	return c.Send(true, append(b, "Connection: Upgrade\r\n\r\n"...))
 }
 
 // Data writes bytes of the body: one chunk, if it is chunked.
@@ -52,33 +53,33 @@ func (c *client) Data(parts ...[]byte) error {
 		c.sent += int64(len(p))
 	}
 	if c.length >= 0 && c.sent > c.length {
-		return errShort
+		return errLength
 	}
 	if !c.chunked {
-		return c.Send(true, parts...) //nolint:wrapcheck // see Begin
+		return c.Send(true, parts...)
 	}
-	p := parts[0] // the body of a response comes in single pieces
-	line := append(strconv.AppendInt(c.head[:0], int64(len(p)), 16), "\r\n"...)
-	return c.Send(true, line, p, line[len(line)-2:]) //nolint:wrapcheck // see Begin
+	p := parts[0] // a chunked body comes one piece at a time; only sockets write several
+	line := append(strconv.AppendInt(c.buf[:0], int64(len(p)), 16), "\r\n"...)
+	return c.Send(true, line, p, line[len(line)-2:])
 }
 
-// End writes what follows the last piece: the last chunk with its trailer fields.
+// End writes the last chunk with the trailer fields, if the body is chunked. Trailer fields that the route's response
+// rules name are dropped, because the rules were applied to the head.
 func (c *client) End(x *exchange.Exchange, trailer mesh.Header) error {
 	if c.length >= 0 && c.sent != c.length {
-		return errShort
+		return errLength
 	}
 	if !c.chunked {
 		return nil
 	}
 	rules := x.Route.Rewrite
 	trailer.Delete(func(f mesh.Field) bool {
-		// the route has its say in the head
 		return !node.MayTrail(f.Name) || (rules != nil && rules.Response.Names(f.Name))
 	})
-	return c.Send(true, http1.AppendLastChunk(c.head[:0], trailer)) //nolint:wrapcheck // see Begin
+	return c.Send(true, http1.AppendLastChunk(c.buf[:0], trailer))
 }
 
-// appendHead writes status line, fields and Date.
+// appendHead appends status line, fields and Date.
 func (f *Front) appendHead(b []byte, x *exchange.Exchange, resp *mesh.Response) []byte {
 	b = appendStatus(b, resp.Status, reasonOf(resp))
 	dated := x.Outcome.Stored != nil
@@ -100,11 +101,11 @@ func appendStatus(b []byte, status int, reason string) []byte {
 	return append(append(b, reason...), "\r\n"...)
 }
 
-// sendInterim passes an interim response on (RFC 9110 §15.2).
+// sendInterim writes an interim response (RFC 9110 §15.2).
 func sendInterim(conn *guard.Conn, status int, h mesh.Header) {
 	b := appendStatus(nil, status, http.StatusText(status))
 	for _, f := range h {
 		b = http1.AppendField(b, f.Name, f.Value)
 	}
-	_ = conn.Send(false, append(b, "\r\n"...)) // a client that is gone is noticed elsewhere
+	_ = conn.Send(false, append(b, "\r\n"...)) // if the client has gone, writing the response fails too
 }

@@ -15,24 +15,24 @@ import (
 	"millrace/node"
 )
 
-// Trailer fields that tell how a socket of messages ended (RFC 6455 §7.4): from the client, and from the service.
+// Trailer fields with the close code and reason of a socket of messages (RFC 6455 §7.4), in either direction.
 const (
 	closeCode   = "Close-Code"
 	closeReason = "Close-Reason"
 )
 
-// messages reads the frames of a client's WebSocket and gives whole messages, for services that know messages only.
-// Pings are answered here. The client's close ends the body, with its code and reason as trailer fields.
+// messages is a mesh.Body of whole messages, read from the frames of a client's WebSocket. It is for services, which
+// get no frames. It answers pings. A close frame ends the body, with its code and reason as trailer fields.
 type messages struct {
 	raw     mesh.Body
 	in      io.Reader
-	head    frameHead     // reads in, for the head of a frame
-	opened  chan struct{} // closed by open: nothing is read before
-	closed  chan struct{}
+	head    frameHead     // reads from in
+	opened  chan struct{} // closed by open; Next waits for it
+	closed  chan struct{} // closed by Close; ends that wait
 	once    sync.Once
-	k       *socket // set before opened is closed
-	part    []byte  // of a message whose end hasn't come
-	kind    ws.OpCode
+	k       *socket   // set before opened is closed
+	partial []byte    // the fragments so far of a message that isn't complete
+	kind    ws.OpCode // of that message; 0 if there is none
 	trailer mesh.Header
 }
 
@@ -44,11 +44,11 @@ func newMessages(raw mesh.Body) *messages {
 	}
 }
 
-// frameHead reads the head of a frame and remembers its first bytes, which ws.Header doesn't hold.
+// frameHead is the reader for ws.ReadHeader. It keeps the first two bytes of the head, which ws.Header doesn't have.
 type frameHead struct {
 	in    io.Reader
 	first [2]byte
-	n     int // bytes that were read
+	n     int // bytes read so far
 }
 
 func (h *frameHead) Read(p []byte) (int, error) {
@@ -57,10 +57,10 @@ func (h *frameHead) Read(p []byte) (int, error) {
 		copy(h.first[h.n:], p[:n])
 	}
 	h.n += n
-	return n, err //nolint:wrapcheck // io.EOF must stay itself
+	return n, err
 }
 
-// minimal reports whether the payload's length is written in as few bytes as it takes (RFC 6455 §5.2).
+// minimal reports whether the payload's length is encoded in as few bytes as possible (RFC 6455 §5.2).
 func (h *frameHead) minimal(length int64) bool {
 	switch h.first[1] & 0x7f {
 	case 126:
@@ -71,7 +71,7 @@ func (h *frameHead) minimal(length int64) bool {
 	return true
 }
 
-// open begins the reading, when the client has its 101. What must be answered at once is written to k.
+// open lets Next start to read. Call it when the client has its 101. Pongs and close frames are written to k.
 func (m *messages) open(k *socket) {
 	m.k = k
 	close(m.opened)
@@ -88,7 +88,7 @@ func (m *messages) Next() (mesh.Piece, error) {
 	for {
 		p, err := m.frame()
 		if status, ok := errors.AsType[violation](err); ok {
-			m.k.bye(ws.StatusCode(status), "")
+			m.k.sendClose(ws.StatusCode(status), "")
 			return mesh.Piece{}, errSocketClosed
 		}
 		if err != nil || p.Data != nil {
@@ -97,13 +97,13 @@ func (m *messages) Next() (mesh.Piece, error) {
 	}
 }
 
-// violation is what a client did that ends its socket, as a close code.
+// violation is a protocol error of the client, as the close code with which its socket ends.
 type violation ws.StatusCode
 
 // Error names the close code.
 func (v violation) Error() string { return "close code " + strconv.Itoa(int(v)) }
 
-// frame reads one frame. No message and no error means that it completes none.
+// frame reads one frame. It returns a message if the frame completes one, else a Piece without data.
 func (m *messages) frame() (mesh.Piece, error) {
 	m.head.n = 0
 	h, err := ws.ReadHeader(&m.head)
@@ -112,7 +112,7 @@ func (m *messages) frame() (mesh.Piece, error) {
 		err == nil && !m.head.minimal(h.Length):
 		return mesh.Piece{}, violation(ws.StatusProtocolError)
 	case err != nil:
-		return mesh.Piece{}, broken(err)
+		return mesh.Piece{}, connectionEnd(err)
 	}
 	state := ws.StateServerSide
 	if m.kind != 0 {
@@ -121,12 +121,12 @@ func (m *messages) frame() (mesh.Piece, error) {
 	if err := ws.CheckHeader(h, state); err != nil {
 		return mesh.Piece{}, violation(ws.StatusProtocolError)
 	}
-	if !h.OpCode.IsControl() && h.Length > int64(mesh.MaxMessage-len(m.part)) {
+	if !h.OpCode.IsControl() && h.Length > int64(mesh.MaxMessage-len(m.partial)) {
 		return mesh.Piece{}, violation(ws.StatusMessageTooBig)
 	}
 	payload := make([]byte, h.Length)
 	if _, err := io.ReadFull(m.in, payload); err != nil {
-		return mesh.Piece{}, broken(err)
+		return mesh.Piece{}, connectionEnd(err)
 	}
 	ws.Cipher(payload, h.Mask, 0)
 	if h.OpCode.IsControl() {
@@ -135,25 +135,25 @@ func (m *messages) frame() (mesh.Piece, error) {
 	return m.data(h, payload)
 }
 
-// broken is the end of a connection without a close frame (RFC 6455 §7.1.5): an error, as nothing says that all was
-// sent.
-func broken(err error) error {
+// connectionEnd turns the end of a connection without a close frame (RFC 6455 §7.1.5) into an error other than io.EOF:
+// nothing says that the client has sent all.
+func connectionEnd(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errSocketClosed
 	}
 	return err
 }
 
-// data collects the fragments of a message.
+// data adds a fragment to the current message and returns the message if it is the last fragment.
 func (m *messages) data(h ws.Header, payload []byte) (mesh.Piece, error) {
 	if h.OpCode != ws.OpContinuation {
 		m.kind = h.OpCode
 	}
-	m.part = append(m.part, payload...)
+	m.partial = append(m.partial, payload...)
 	if !h.Fin {
 		return mesh.Piece{}, nil
 	}
-	p := mesh.Piece{Data: m.part, Kind: mesh.KindBinary}
+	p := mesh.Piece{Data: m.partial, Kind: mesh.KindBinary}
 	if p.Data == nil {
 		p.Data = []byte{}
 	}
@@ -163,11 +163,12 @@ func (m *messages) data(h ws.Header, payload []byte) (mesh.Piece, error) {
 			return mesh.Piece{}, violation(ws.StatusInvalidFramePayloadData)
 		}
 	}
-	m.part, m.kind = nil, 0
+	m.partial, m.kind = nil, 0
 	return p, nil
 }
 
-// control answers a ping and takes a close, which it echoes (RFC 6455 §5.5).
+// control answers a ping with a pong and a close frame with a close frame (RFC 6455 §5.5). After a close frame it
+// returns io.EOF.
 func (m *messages) control(op ws.OpCode, payload []byte) error {
 	if op == ws.OpPing && m.k.frame(ws.OpPong, payload) != nil {
 		return errSocketClosed
@@ -185,11 +186,11 @@ func (m *messages) control(op ws.OpCode, payload []byte) error {
 			m.trailer.Add(closeReason, reason)
 		}
 	}
-	m.k.bye(code, "")
+	m.k.sendClose(code, "")
 	return io.EOF
 }
 
-// printable reports whether a reason can stand in a header field.
+// printable reports whether a reason may be the value of a header field.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] == 0x7f {
@@ -203,7 +204,7 @@ func (m *messages) Trailer() mesh.Header { return m.trailer }
 
 func (m *messages) Close() error {
 	m.once.Do(func() { close(m.closed) })
-	return m.raw.Close() //nolint:wrapcheck // a wrapped body's errors are its own
+	return m.raw.Close()
 }
 
 // frame writes one frame to the client.
@@ -213,40 +214,40 @@ func (k *socket) frame(op ws.OpCode, payload []byte) error {
 	return k.writeFrame(op, payload)
 }
 
-// writeFrame writes one frame. Nothing follows a close. The caller holds mu.
+// writeFrame writes one frame. It fails after a close frame. The caller holds mu.
 func (k *socket) writeFrame(op ws.OpCode, payload []byte) error {
 	var head bytes.Buffer
 	if err := ws.WriteHeader(&head, ws.Header{Fin: true, OpCode: op, Length: int64(len(payload))}); err != nil {
-		return err //nolint:wrapcheck // a buffer takes everything
+		return err
 	}
-	if k.gone {
+	if k.finished {
 		return errSocketClosed
 	}
-	k.gone = op == ws.OpClose
-	return k.w.Data(head.Bytes(), payload) //nolint:wrapcheck // the caller only wants to know that there is one
+	k.finished = op == ws.OpClose
+	return k.w.Data(head.Bytes(), payload)
 }
 
-// bye writes a close frame, after which nothing more is written, and ends the socket after a while.
-func (k *socket) bye(code ws.StatusCode, reason string) {
+// sendClose writes a close frame, after which nothing more may be written. It ends the socket after closeTimeout.
+func (k *socket) sendClose(code ws.StatusCode, reason string) {
 	var body []byte
 	if code != 0 && !code.IsNotUsed() && code != ws.StatusNoStatusRcvd {
 		body = ws.NewCloseFrameBody(code, reason)
 	}
 	if k.frame(ws.OpClose, body) == nil {
-		time.AfterFunc(byeTime, func() { _ = k.body.Close() })
+		time.AfterFunc(closeTimeout, func() { _ = k.body.Close() })
 	}
 }
 
-// relay writes what the service sends as frames, until it ends the socket.
+// relay writes each message of the service as one frame, until the service ends the socket.
 func (k *socket) relay(body mesh.Body) {
 	for {
 		p, err := body.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			k.bye(closeOf(body.Trailer()))
+			k.sendClose(closeOf(body.Trailer()))
 			return
 		case err != nil:
-			k.bye(ws.StatusInternalServerError, "")
+			k.sendClose(ws.StatusInternalServerError, "")
 			return
 		}
 		op := ws.OpBinary
@@ -259,7 +260,7 @@ func (k *socket) relay(body mesh.Body) {
 	}
 }
 
-// closeOf reads how the service ended its socket; 1000 if it doesn't say.
+// closeOf returns the close code and reason in the service's trailer, or 1000 if there are none that are valid.
 func closeOf(trailer mesh.Header) (ws.StatusCode, string) {
 	n, err := strconv.ParseUint(trailer.Get(closeCode), 10, 16)
 	reason := trailer.Get(closeReason)

@@ -6,8 +6,8 @@ import (
 	"millrace/mesh"
 )
 
-// reasonOf gives the reason phrase of a response: that of its origin, or the usual one of its status. A status that
-// nobody has registered has none, and none is made up: it is optional (RFC 9112 §4).
+// reasonOf returns the reason phrase of a response: that of its origin, or the registered one of its status. It is
+// empty for a status that isn't registered; the phrase is optional (RFC 9112 §4).
 func reasonOf(resp *mesh.Response) string {
 	if resp.Reason != "" {
 		return resp.Reason
@@ -15,5 +15,5 @@ func reasonOf(resp *mesh.Response) string {
 	return http.StatusText(resp.Status)
 }
 
-// noReason stands for a reason phrase that is empty, in place of which fasthttp would write one of its own.
+// noReason is set for an empty reason phrase, because fasthttp replaces an empty one by its own.
 const noReason = " "

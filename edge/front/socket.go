@@ -18,20 +18,20 @@ import (
 	"millrace/node"
 )
 
-// socketAsked reports whether a request asks for a WebSocket, in the form of RFC 6455 §4.2.1. What doesn't is an
-// ordinary request.
-func socketAsked(r *guard.Request) bool {
+// wantsWebSocket reports whether the request is a WebSocket handshake in the form of RFC 6455 §4.2.1. If its form is
+// wrong, it is served as an ordinary request.
+func wantsWebSocket(r *guard.Request) bool {
 	if !r.Upgrade || r.Method != http.MethodGet || r.HTTP10 || r.Length != 0 || r.Close || r.Refusal != nil {
 		return false
 	}
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
 	return err == nil && len(key) == 16 && len(r.Header.Values("Sec-WebSocket-Key")) == 1 &&
 		r.Header.Get("Sec-WebSocket-Version") == "13" &&
-		lists(r.Header, "Upgrade", "websocket")
+		hasToken(r.Header, "Upgrade", "websocket")
 }
 
-// lists reports whether a field holds the word in its list.
-func lists(h mesh.Header, name, word string) bool {
+// hasToken reports whether the list in a field has the word, in any case.
+func hasToken(h mesh.Header, name, word string) bool {
 	for _, value := range h.Values(name) {
 		for entry := range strings.SplitSeq(value, ",") {
 			if node.SameName(strings.Trim(entry, " \t"), word) {
@@ -42,14 +42,14 @@ func lists(h mesh.Header, name, word string) bool {
 	return false
 }
 
-// acceptKey answers a Sec-WebSocket-Key (RFC 6455 §4.2.2).
+// acceptKey returns the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 §4.2.2).
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // G401: see the import
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// socket opens the client's WebSocket when the target answered 101, and passes on what it sends until one side ends.
-// m reads what the client sends, if the target knows messages only; nil otherwise.
+// socket writes the target's 101 to the client, and then what the target sends, until one side ends. m reads what the
+// client sends if the target takes messages; it is nil if the target takes bytes.
 func (f *Front) socket(w Writer, m *messages, x *exchange.Exchange, resp *mesh.Response) {
 	k := &socket{w: w, body: resp.Stream, opaque: x.Upgrade.Protocol != ""}
 	leave, ok := f.streams.enter(k.goAway)
@@ -76,12 +76,12 @@ func (f *Front) socket(w Writer, m *messages, x *exchange.Exchange, resp *mesh.R
 	k.splice(resp.Stream)
 }
 
-// accepts reports whether the target has accepted the client's WebSocket. One that knows messages only leaves the
-// handshake to the edge.
+// accepts reports whether the target has accepted the client's WebSocket. For a target that takes messages (m isn't
+// nil) the edge completes the handshake itself.
 func (k *socket) accepts(m *messages, x *exchange.Exchange, resp *mesh.Response) bool {
 	accept := acceptKey(x.Header.Get("Sec-WebSocket-Key"))
 	if m != nil {
-		resp.Header.Del("Sec-WebSocket-Extensions") // nobody here could speak them
+		resp.Header.Del("Sec-WebSocket-Extensions") // the edge implements none
 		resp.Header.Set("Sec-WebSocket-Accept", accept)
 	}
 	return resp.Header.Get("Sec-WebSocket-Accept") == accept
@@ -91,12 +91,12 @@ func (k *socket) accepts(m *messages, x *exchange.Exchange, resp *mesh.Response)
 type socket struct {
 	w      Writer
 	body   mesh.Body
-	opaque bool // it has no frames that are known here
+	opaque bool // not a WebSocket: its bytes have no frames that the edge could track
 
-	mu     sync.Mutex // guards the writing end
-	opened bool       // the client has its 101
-	frames frames     // where the target's frames end
-	gone   bool       // nothing more is written: a close frame of ours was the last thing, or the socket is over
+	mu       sync.Mutex // guards what follows, and writing to w
+	opened   bool       // the client has its 101
+	frames   frames     // where the target's frames end
+	finished bool       // nothing more may be written: this node has sent a close frame, or the socket has ended
 }
 
 // open sends the 101.
@@ -104,16 +104,17 @@ func (k *socket) open(x *exchange.Exchange, resp *mesh.Response, protocol string
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.opened = true
-	return k.w.Switch(x, resp, protocol) //nolint:wrapcheck // the caller only wants to know that there is one
+	return k.w.Switch(x, resp, protocol)
 }
 
-// splice writes the target's bytes as they come. It stands in no frame when it ends well.
+// splice writes the target's bytes to the client as they come, until either side ends. If the target's stream breaks
+// off, so does the client's connection.
 func (k *socket) splice(body mesh.Body) {
 	for {
 		p, err := body.Next()
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				k.cut()
+				k.abort()
 			}
 			return
 		}
@@ -123,48 +124,49 @@ func (k *socket) splice(body mesh.Body) {
 	}
 }
 
+// write writes bytes of the target. After a close frame of this node they are dropped.
 func (k *socket) write(p []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.gone {
+	if k.finished {
 		return nil
 	}
 	if !k.opaque {
 		k.frames.follow(p)
 	}
-	return k.w.Data(p) //nolint:wrapcheck // the caller only wants to know that there is one
+	return k.w.Data(p)
 }
 
-// cut breaks the connection, unless the client was told that the node goes away.
-func (k *socket) cut() {
+// abort breaks the connection, unless this node has sent a close frame.
+func (k *socket) abort() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.gone {
-		k.gone = true
+	if !k.finished {
+		k.finished = true
 		k.w.Break()
 	}
 }
 
-// finish lets nothing more be written: the connection is the server's again.
+// finish makes every further write fail or do nothing, because the connection belongs to fasthttp again.
 func (k *socket) finish() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.gone = true
+	k.finished = true
 }
 
-// byeTime is how long the other side has after a close frame to end the connection.
-const byeTime = 2 * time.Second
+// closeTimeout is how long the other side has to end the connection after a close frame.
+const closeTimeout = 2 * time.Second
 
-// goAway tells the client with 1001 that the node leaves, unless the target is in the middle of a frame, and gives it a
-// while to close.
+// goAway closes the socket because the node shuts down. Between two frames of the target it sends close code 1001, and
+// the client has closeTimeout to end the connection. In any other case it ends the socket at once.
 func (k *socket) goAway() {
 	k.mu.Lock()
-	told := k.opened && !k.opaque && k.frames.between() &&
+	sent := k.opened && !k.opaque && k.frames.between() &&
 		k.writeFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusGoingAway, "")) == nil
 	k.mu.Unlock()
-	if !told {
+	if !sent {
 		_ = k.body.Close()
 		return
 	}
-	time.AfterFunc(byeTime, func() { _ = k.body.Close() })
+	time.AfterFunc(closeTimeout, func() { _ = k.body.Close() })
 }

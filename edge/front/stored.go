@@ -10,13 +10,13 @@ import (
 	"millrace/node/http1"
 )
 
-var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+var headPool = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
-// writeStored writes a response of the store straight to the connection: a head made of lines that are there already,
-// and the body as it lies in the store's memory.
+// writeStored writes a response of the store to the connection, past fasthttp, and releases its View. The stored field
+// lines become the head, and the body is written from the store's memory.
 func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) {
 	k := x.Outcome.Stored
-	buf := heads.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	buf := headPool.Get().(*[]byte)
 	b := f.appendStored((*buf)[:0], conn, x, resp)
 	body := resp.Body
 	if x.Method == http.MethodHead || resp.Status == http.StatusNotModified {
@@ -29,7 +29,7 @@ func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.R
 		err = conn.Send(true, b, body)
 	}
 	if *buf = b; cap(b) <= 16<<10 {
-		heads.Put(buf)
+		headPool.Put(buf)
 	}
 	k.View.Release()
 	if err != nil {
@@ -37,7 +37,7 @@ func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.R
 	}
 }
 
-// appendStored writes the head.
+// appendStored appends the head of a response of the store.
 func (f *Front) appendStored(b []byte, conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) []byte {
 	b = x.Outcome.Stored.AppendHead(appendStatus(b, resp.Status, reasonOf(resp)))
 	for _, f := range resp.Header {
@@ -49,7 +49,7 @@ func (f *Front) appendStored(b []byte, conn *guard.Conn, x *exchange.Exchange, r
 	return append(appendConnection(b, conn, x), "\r\n"...)
 }
 
-// appendConnection says whether the connection is kept, where it isn't as the version has it.
+// appendConnection appends a Connection field, unless the version's default holds: HTTP/1.1 keeps the connection.
 func appendConnection(b []byte, conn *guard.Conn, x *exchange.Exchange) []byte {
 	switch {
 	case conn.ClosesAfter():

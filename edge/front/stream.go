@@ -10,41 +10,41 @@ import (
 	"millrace/node/http1"
 )
 
-// Writer is the client's end of one exchange, whatever protocol carries it.
+// Writer writes the response of one exchange to its client, independent of the protocol version.
 type Writer interface {
-	// Begin writes the head of a response whose body has resp.Length bytes, or ends with End if that is -1.
+	// Begin writes the head. The body has resp.Length bytes, or any number if that is -1.
 	Begin(x *exchange.Exchange, resp *mesh.Response) error
-	// Switch writes the head of a 101: the client speaks protocol from here on, and Data is its bytes.
+	// Switch writes the head of a 101. From then on Data writes the bytes of protocol.
 	Switch(x *exchange.Exchange, resp *mesh.Response, protocol string) error
 	// Data writes bytes of the body.
 	Data(parts ...[]byte) error
-	// End ends the body, with its trailer fields if the protocol and the client can have some.
+	// End ends the body, with the trailer fields if the protocol version has any.
 	End(x *exchange.Exchange, trailer mesh.Header) error
-	// Break ends the exchange so that the client sees its response cut off.
+	// Break ends the exchange in such a way that the client sees that its response is incomplete.
 	Break()
-	// Watch looks for the client's end, until Unwatch.
+	// Watch starts to detect that the client disconnects, until Unwatch.
 	Watch()
 	Unwatch()
 }
 
-// stream writes a response whose body comes in pieces, each as it comes. A body that breaks off breaks the exchange.
+// stream writes a response whose body is a stream, each piece as it comes. If the body breaks off, stream calls Break.
 func (f *Front) stream(c *client, x *exchange.Exchange, resp *mesh.Response) {
 	var w Writer = c
 	defer w.Unwatch()
 	if x.Outcome.Stored != nil {
 		defer x.Outcome.Stored.View.Release()
 	}
-	defer func() { _ = resp.Stream.Close() }() // before the look-out ends: it waits for whoever reads the connection
+	defer func() { _ = resp.Stream.Close() }() // before Unwatch, which waits for what reads the connection
 	if resp.Status == http.StatusSwitchingProtocols {
 		f.socket(w, c.messages, x, resp)
 		return
 	}
-	// that the target doesn't open: what the client sends is for nobody, but its end is to be seen
+	// The target has refused the socket. What the client sends isn't needed, but its disconnecting must be detected.
 	if x.Upgrade.Socket && x.Forward.Stream != nil {
 		_ = x.Forward.Stream.Close()
 		w.Watch()
 	}
-	if endless(resp) {
+	if isEventStream(resp) {
 		leave, ok := f.streams.enter(func() { _ = resp.Stream.Close() })
 		if !ok {
 			w.Break()
@@ -57,29 +57,29 @@ func (f *Front) stream(c *client, x *exchange.Exchange, resp *mesh.Response) {
 	}
 }
 
-// copyBody writes the head and then the body to its end. An error means that the client hasn't all of it.
+// copyBody writes the head and the whole body. An error means that the client hasn't got all of it.
 func copyBody(w Writer, x *exchange.Exchange, resp *mesh.Response) error {
 	if err := w.Begin(x, resp); err != nil {
-		return err //nolint:wrapcheck // the caller only wants to know that there is one
+		return err
 	}
 	for {
 		p, err := resp.Stream.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return w.End(x, resp.Stream.Trailer()) //nolint:wrapcheck // see above
+			return w.End(x, resp.Stream.Trailer())
 		case err != nil:
-			return err //nolint:wrapcheck // see above
+			return err
 		}
 		if len(p.Data) == 0 {
 			continue
 		}
 		if err := w.Data(p.Data); err != nil {
-			return err //nolint:wrapcheck // see above
+			return err
 		}
 	}
 }
 
-// endless reports whether a response is one that ends only when somebody ends it, as far as its head tells.
-func endless(resp *mesh.Response) bool {
+// isEventStream reports whether the head is that of an event stream, which may never end by itself.
+func isEventStream(resp *mesh.Response) bool {
 	return resp.Length < 0 && http1.HasPrefixFold(resp.Header.Get("Content-Type"), "text/event-stream")
 }

@@ -2,16 +2,16 @@ package front
 
 import "sync"
 
-// streams are the responses that end only when somebody ends them: sockets and event streams. A node that goes away
-// ends them.
+// streams holds the responses that may never end by themselves: sockets and event streams. Shutdown ends them.
 type streams struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows
 	next   int
 	end    map[int]func()
 	closed bool
 }
 
-// enter notes how a stream is ended. Not ok means that the node goes away already.
+// enter adds a stream, which end ends, until leave is called. ok is false if close was called before: the stream must
+// end at once.
 func (s *streams) enter(end func()) (leave func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,7 +33,7 @@ func (s *streams) leave(id int) {
 	delete(s.end, id)
 }
 
-// close ends all of them and lets no more begin.
+// close ends all streams. From then on enter fails.
 func (s *streams) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -43,6 +43,6 @@ func (s *streams) close() {
 	}
 	s.mu.Unlock()
 	for _, end := range all {
-		go end() // it may wait for a slow client
+		go end() // writing to a slow client may block
 	}
 }

@@ -20,19 +20,18 @@ import (
 	"millrace/node/http1"
 )
 
-// enough reports whether the results so far decide the answer. What stands in for a call that failed counts only when
-// no other is still to come.
-func (g *Gatherer) enough(results []mesh.PartResult, outs []partOut, last int) bool {
-	switch g.how.Mode {
+// enough reports whether the results so far decide the answer. A fallback counts only when no other result can come.
+func (g *Gatherer) enough(results []mesh.PartResult, outcomes []partOutcome, last int) bool {
+	switch g.spec.Mode {
 	case node.GatherRace:
 		return true
 	case node.GatherAny:
-		return results[last].OK() && !outs[last].fellBack
+		return results[last].OK() && !outcomes[last].fellBack
 	case node.GatherAll:
 		return !results[last].OK()
 	case node.GatherQuorum:
-		own := len(partial(results, func(i int) bool { return results[i].OK() && !outs[i].fellBack }))
-		return own >= g.how.Quorum || succeeded(results)+pending(results) < g.how.Quorum
+		own := len(namesOf(results, func(i int) bool { return results[i].OK() && !outcomes[i].fellBack }))
+		return own >= g.spec.Quorum || succeeded(results)+pending(results) < g.spec.Quorum
 	case node.GatherSettled:
 	}
 	return false
@@ -49,38 +48,38 @@ func succeeded(results []mesh.PartResult) (n int) {
 
 func pending(results []mesh.PartResult) (n int) {
 	for i := range results {
-		if !over(&results[i]) {
+		if !ended(&results[i]) {
 			n++
 		}
 	}
 	return n
 }
 
-// over reports whether the part ended by itself.
-func over(r *mesh.PartResult) bool { return r.Err != nil || r.Response != nil }
+// ended reports whether the part ended by itself, and not because the gather did.
+func ended(r *mesh.PartResult) bool { return r.Err != nil || r.Response != nil }
 
-// answer makes the response of the results.
-func (g *Gatherer) answer(results []mesh.PartResult, outs []partOut, decided bool,
-	held *holding,
+// answer composes the response from the results. decided is the last result of enough.
+func (g *Gatherer) answer(results []mesh.PartResult, outcomes []partOutcome, decided bool,
+	held *heldBytes,
 ) (*mesh.Response, error) {
-	write := written.appendBody
-	switch ok := succeeded(results); g.how.Mode {
+	write := jsonPart.appendBody
+	switch ok := succeeded(results); g.spec.Mode {
 	case node.GatherRace, node.GatherAny:
-		return g.winner(results, outs, decided)
+		return g.winner(results, outcomes, decided)
 	case node.GatherAll:
 		if ok < len(results) {
 			return nil, g.failure(results, len(results), decided)
 		}
 	case node.GatherQuorum:
-		if ok < g.how.Quorum {
-			return nil, g.failure(results, g.how.Quorum, decided)
+		if ok < g.spec.Quorum {
+			return nil, g.failure(results, g.spec.Quorum, decided)
 		}
 	case node.GatherSettled:
-		write = written.appendSettled
+		write = jsonPart.appendSettled
 	}
-	parts, size := make([]written, len(results)), len("{}")
+	parts, size := make([]jsonPart, len(results)), len("{}")
 	for i := range results {
-		parts[i] = writing(&results[i])
+		parts[i] = newJSONPart(&results[i])
 		size += parts[i].size()
 	}
 	if err := held.take(size); err != nil {
@@ -89,22 +88,22 @@ func (g *Gatherer) answer(results []mesh.PartResult, outs []partOut, decided boo
 	return jsonResponse(object(make([]byte, 0, size), parts, write)), nil
 }
 
-// winner gives the response of the first part that ended, or succeeded, or else what stands in for one.
-func (g *Gatherer) winner(results []mesh.PartResult, outs []partOut, decided bool) (*mesh.Response, error) {
-	var instead *mesh.Response
+// winner returns the response of the first part that ended (race) or succeeded (any), or else a fallback.
+func (g *Gatherer) winner(results []mesh.PartResult, outcomes []partOutcome, decided bool) (*mesh.Response, error) {
+	var fallback *mesh.Response
 	for i := range results {
 		switch r := &results[i]; {
-		case r.Response == nil || (!r.OK() && g.how.Mode != node.GatherRace):
-		case !outs[i].fellBack:
+		case r.Response == nil || (!r.OK() && g.spec.Mode != node.GatherRace):
+		case !outcomes[i].fellBack:
 			return r.Response, nil
-		case instead == nil:
-			instead = r.Response
+		case fallback == nil:
+			fallback = r.Response
 		}
 	}
-	if instead == nil {
+	if fallback == nil {
 		return nil, g.failure(results, 1, decided)
 	}
-	return instead, nil
+	return fallback, nil
 }
 
 // gatherError says that too few calls succeeded, which didn't, and how long they took.
@@ -114,7 +113,7 @@ type gatherError struct {
 	timing string
 }
 
-// Fields adds to the response what the answer would have told.
+// Fields adds the fields that an answer would have: see addReport.
 func (e *gatherError) Fields(h *mesh.Header) {
 	h.Add("Millrace-Partial", strings.Join(e.failed, ", "))
 	h.Add("Server-Timing", e.timing)
@@ -123,23 +122,23 @@ func (e *gatherError) Fields(h *mesh.Header) {
 func (e *gatherError) Error() string { return e.cause.Error() }
 func (e *gatherError) Unwrap() error { return e.cause }
 
-// failure says which parts failed, or, if time is what was missing, which didn't succeed. Others were given up because
-// of those that failed.
+// failure returns the error for too few successes. It names the parts that failed: others were canceled because of
+// them. After a timeout it names all parts that didn't succeed.
 func (g *Gatherer) failure(results []mesh.PartResult, wanted int, decided bool) error {
-	code, failed := node.CodeUpstream, partial(results, func(i int) bool {
-		return over(&results[i]) && !results[i].OK()
+	code, failed := node.CodeUpstream, namesOf(results, func(i int) bool {
+		return ended(&results[i]) && !results[i].OK()
 	})
 	late := slices.ContainsFunc(results, func(r mesh.PartResult) bool { return node.CodeOf(r.Err) == node.CodeTimeout })
 	if late || (!decided && succeeded(results)+pending(results) >= wanted) {
-		code, failed = node.CodeTimeout, partial(results, func(i int) bool { return !results[i].OK() })
+		code, failed = node.CodeTimeout, namesOf(results, func(i int) bool { return !results[i].OK() })
 	}
 	text := fmt.Sprintf("%d of %d calls succeeded, and %d must; failed: %s", succeeded(results), len(results), wanted,
 		strings.Join(failed, ", "))
-	return &gatherError{node.Errorf(code, nil, "%s", text), failed, timing(results)}
+	return &gatherError{node.Errorf(code, nil, "%s", text), failed, serverTiming(results)}
 }
 
-// partial names the parts that meet a condition.
-func partial(results []mesh.PartResult, meets func(i int) bool) (names []string) {
+// namesOf returns the names of the parts that meet a condition.
+func namesOf(results []mesh.PartResult, meets func(i int) bool) (names []string) {
 	for i := range results {
 		if meets(i) {
 			names = append(names, results[i].Name)
@@ -148,10 +147,11 @@ func partial(results []mesh.PartResult, meets func(i int) bool) (names []string)
 	return names
 }
 
-// tellCaches says how an answer that is made of all parts may be cached: as the one of them that may be least.
-func (g *Gatherer) tellCaches(x *exchange.Exchange, resp *mesh.Response, results []mesh.PartResult) {
-	if g.how.Mode.Single() {
-		return // it has its own fields
+// addCacheFields sets how an answer that is made of several parts may be cached: no longer, and no more widely, than
+// any of the parts.
+func (g *Gatherer) addCacheFields(x *exchange.Exchange, resp *mesh.Response, results []mesh.PartResult) {
+	if g.spec.Mode.Single() {
+		return // the answer is one part, with its own fields
 	}
 	var parts []node.Header
 	for i := range results {
@@ -167,18 +167,21 @@ func (g *Gatherer) tellCaches(x *exchange.Exchange, resp *mesh.Response, results
 	resp.Header = append(resp.Header, fields...)
 }
 
-// rewrites reports whether the route changes a field of responses.
+// rewrites reports whether the route's response rules name the field.
 func (g *Gatherer) rewrites(name string) bool {
 	return g.rewrite != nil && g.rewrite.Response.Names(name)
 }
 
-// tell adds which parts are missing or stood in for, and how long each took. Such an answer isn't kept by anybody.
-func (g *Gatherer) tell(x *exchange.Exchange, resp *mesh.Response, results []mesh.PartResult, outs []partOut) {
-	missing := partial(results, func(i int) bool {
-		if g.how.Mode.Single() { // losers aren't missing
-			return results[i].Response == resp && outs[i].fellBack
+// addReport adds the fields that say which parts are missing or fallbacks, and how long each took. No cache may store
+// an answer with such parts.
+func (g *Gatherer) addReport(x *exchange.Exchange, resp *mesh.Response, results []mesh.PartResult,
+	outcomes []partOutcome,
+) {
+	missing := namesOf(results, func(i int) bool {
+		if g.spec.Mode.Single() { // only the part that became the answer counts
+			return results[i].Response == resp && outcomes[i].fellBack
 		}
-		return !results[i].OK() || outs[i].fellBack
+		return !results[i].OK() || outcomes[i].fellBack
 	})
 	if len(missing) > 0 {
 		resp.Header.Add("Millrace-Partial", strings.Join(missing, ", "))
@@ -186,39 +189,39 @@ func (g *Gatherer) tell(x *exchange.Exchange, resp *mesh.Response, results []mes
 		resp.Header.Del(node.TargetedField)
 		x.Outcome.Incomplete = true
 	}
-	resp.Header.Add("Server-Timing", timing(results))
+	resp.Header.Add("Server-Timing", serverTiming(results))
 }
 
-// timing tells how long each part took that ended by itself (https://www.w3.org/TR/server-timing).
-func timing(results []mesh.PartResult) string {
+// serverTiming returns how long each part took that ended by itself (https://www.w3.org/TR/server-timing).
+func serverTiming(results []mesh.PartResult) string {
 	var took []string
 	for i := range results {
-		if r := &results[i]; over(r) {
+		if r := &results[i]; ended(r) {
 			took = append(took, r.Name+";dur="+strconv.FormatFloat(float64(r.Took.Microseconds())/1000, 'f', 1, 64))
 		}
 	}
 	return strings.Join(took, ", ")
 }
 
-// written is a part on its way into the whole.
-type written struct {
+// jsonPart is a part as it is written into a JSON answer.
+type jsonPart struct {
 	*mesh.PartResult
 
-	embeds bool // its body can stand in JSON as it is
+	embeds bool // the body is valid JSON and is written as it is
 }
 
-// writing looks at a body. What is nested very deeply doesn't embed: many readers would fail on it, some by ending
-// their process.
-func writing(r *mesh.PartResult) written {
-	w := written{PartResult: r}
+// newJSONPart checks the body. JSON that is nested very deeply isn't embedded, because many parsers fail on it, and
+// some end their process.
+func newJSONPart(r *mesh.PartResult) jsonPart {
+	w := jsonPart{PartResult: r}
 	if resp := r.Response; resp != nil {
 		w.embeds = isJSON(resp.Header.Get("Content-Type")) && json.Valid(resp.Body) && utf8.Valid(resp.Body)
 	}
 	return w
 }
 
-// size is about how many bytes the part takes in the whole, and not less than its body does.
-func (w written) size() int {
+// size estimates how many bytes the part takes in the answer. It is at least what its body takes.
+func (w jsonPart) size() int {
 	size := len(w.Name) + 128
 	switch {
 	case w.Response == nil:
@@ -239,8 +242,9 @@ func (w written) size() int {
 	return size
 }
 
-// object writes a JSON object with a member for each part; value gives nil for a part that has none.
-func object(b []byte, parts []written, value func(w written, b []byte) []byte) []byte {
+// object appends a JSON object with a member for each part. value appends the member's value, or returns nil if the
+// part has none.
+func object(b []byte, parts []jsonPart, value func(w jsonPart, b []byte) []byte) []byte {
 	b = append(b, '{')
 	for _, w := range parts {
 		before := len(b)
@@ -257,8 +261,8 @@ func object(b []byte, parts []written, value func(w written, b []byte) []byte) [
 	return append(b, '}')
 }
 
-// appendSettled writes status and body of a part, or its error.
-func (w written) appendSettled(b []byte) []byte {
+// appendSettled appends the status of a part, and its body or error.
+func (w jsonPart) appendSettled(b []byte) []byte {
 	switch {
 	case w.Response != nil && w.Err == nil:
 		b = append(strconv.AppendInt(append(b, `{"status":`...), int64(w.Response.Status), 10), `,"body":`...)
@@ -274,16 +278,16 @@ func (w written) appendSettled(b []byte) []byte {
 		quoteJSON(text))
 }
 
-// appendBody writes the body of a part that succeeded.
-func (w written) appendBody(b []byte) []byte {
+// appendBody appends the body of a part that succeeded, or returns nil.
+func (w jsonPart) appendBody(b []byte) []byte {
 	if !w.OK() {
 		return nil
 	}
 	return w.body(b)
 }
 
-// body writes a part's body: as it is, if it is JSON, or else as a text.
-func (w written) body(b []byte) []byte {
+// body appends a part's body: as it is if it is JSON, else as a string.
+func (w jsonPart) body(b []byte) []byte {
 	switch body := w.Response.Body; {
 	case len(body) == 0:
 		return append(b, "null"...)
@@ -294,7 +298,7 @@ func (w written) body(b []byte) []byte {
 	}
 }
 
-// isJSON reports whether a media type is one of JSON (RFC 6839 §3.1).
+// isJSON reports whether a media type is JSON or based on it (RFC 6839 §3.1).
 func isJSON(contentType string) bool {
 	kind := http1.MediaType(contentType)
 	return kind == "application/json" || strings.HasSuffix(kind, "+json")

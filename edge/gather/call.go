@@ -24,72 +24,76 @@ import (
 	"millrace/node/http1"
 )
 
-// maxPart bounds the body of one part, and maxWhole those of all together with the answer that is made of them: a
+// maxPart bounds the body of one part. maxWhole bounds the bodies of all parts and the answer made of them together. A
 // gather holds them in memory.
 const (
 	maxPart  = 8 << 20
 	maxWhole = 64 << 20
 )
 
-// Budget bounds bytes that are held in memory. It is safe for concurrent use.
+// Budget bounds bytes that are held in memory. Its methods are called from many goroutines.
 type Budget interface {
+	// Take counts n bytes, or returns false if there would be too many.
 	Take(n int) bool
+	// Give gives n bytes back.
 	Give(n int)
 }
 
-// holding is what one gather holds in memory, which counts against edge.max_buffered. Safe for concurrent use.
-type holding struct {
+// heldBytes counts the bytes that one gather holds in memory, which count against edge.max_buffered. It is safe for
+// concurrent use.
+type heldBytes struct {
 	budget Budget
 	bytes  atomic.Int64
 }
 
-var errHolds = node.Errorf(node.CodeBusy, nil, "the node holds as many bytes of requests and responses as it may")
+var errBudget = node.Errorf(node.CodeBusy, nil, "the node holds as many bytes of requests and responses as it may")
 
-// take counts bytes, or tells that there may be no more.
-func (h *holding) take(n int) error {
+// take counts n more bytes, or returns an error if there would be too many.
+func (h *heldBytes) take(n int) error {
 	if h.bytes.Load()+int64(n) > maxWhole {
 		return node.Errorf(node.CodeBadReply, nil,
 			"the responses of the calls, and the answer made of them, are longer than %s together", node.Size(maxWhole))
 	}
 	if !h.budget.Take(n) {
-		return errHolds
+		return errBudget
 	}
 	h.bytes.Add(int64(n))
 	return nil
 }
 
-func (h *holding) give(n int) {
+func (h *heldBytes) give(n int) {
 	h.bytes.Add(-int64(n))
 	h.budget.Give(n)
 }
 
-func (h *holding) release() { h.give(int(h.bytes.Load())) }
+func (h *heldBytes) release() { h.give(int(h.bytes.Load())) }
 
-// partOut is what a part tells beside its result. It is read only when the part is over.
-type partOut struct{ fellBack bool }
+// partOutcome is what a part records beside its result. It may be read only when the part has ended.
+type partOutcome struct{ fellBack bool } // the result is the call's fallback
 
 // part is one call of one request.
 type part struct {
-	call   *node.Call
-	to     *Part
-	x      *exchange.Exchange // the client's
-	header mesh.Header
-	log    *slog.Logger
-	held   *holding
-	taken  int // of held, by this part
-	out    *partOut
+	call     *node.Call
+	to       *Part
+	x        *exchange.Exchange // the client's
+	header   mesh.Header
+	log      *slog.Logger
+	held     *heldBytes
+	heldHere int // bytes of held that are this part's
+	outcome  *partOutcome
 }
 
-// do makes the call, or takes what stands in for it.
+// do makes the call and returns its result, or its fallback if the call failed. earlier returns the result of a call
+// that this one comes after, or nil.
 func (p *part) do(ctx context.Context, earlier func(string) *mesh.Response) (*mesh.Response, error) {
 	resp, err := p.result(ctx, earlier)
 	if (err != nil || resp.Status >= 400) && p.call.Fallback != "" && ctx.Err() == nil {
-		p.out.fellBack = true
+		p.outcome.fellBack = true
 		resp, err = jsonResponse([]byte(p.call.Fallback)), nil
 	}
-	if err != nil || p.out.fellBack {
-		p.held.give(p.taken)
-		p.taken = 0
+	if err != nil || p.outcome.fellBack {
+		p.held.give(p.heldHere)
+		p.heldHere = 0
 	}
 	return resp, err
 }
@@ -97,12 +101,12 @@ func (p *part) do(ctx context.Context, earlier func(string) *mesh.Response) (*me
 func (p *part) take(n int) error {
 	err := p.held.take(n)
 	if err == nil {
-		p.taken += n
+		p.heldHere += n
 	}
 	return err
 }
 
-// result makes the call, until its body is there or its time is over, and takes out what is wanted.
+// result makes the call, waits for the whole body within the call's time, and extracts what the configuration asks for.
 func (p *part) result(ctx context.Context, earlier func(string) *mesh.Response) (resp *mesh.Response, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -111,14 +115,14 @@ func (p *part) result(ctx context.Context, earlier func(string) *mesh.Response) 
 			resp, err = nil, node.Errorf(node.CodeInternal, nil, "the call failed inside the gateway")
 		}
 	}()
-	target, body, err := p.fillIn(earlier)
+	target, body, err := p.expand(earlier)
 	if err != nil {
 		return nil, err
 	}
 	own := p.exchange(target, body)
 	ctx, cancel := context.WithDeadline(ctx, own.Forward.Deadline)
 	defer cancel()
-	resp, err = p.ask(ctx, own)
+	resp, err = p.exchangeCall(ctx, own)
 	status := exchange.StatusOf(node.CodeOf(err))
 	if err == nil {
 		status = resp.Status
@@ -130,7 +134,7 @@ func (p *part) result(ctx context.Context, earlier func(string) *mesh.Response) 
 	return resp, err
 }
 
-func (p *part) ask(ctx context.Context, own *exchange.Exchange) (*mesh.Response, error) {
+func (p *part) exchangeCall(ctx context.Context, own *exchange.Exchange) (*mesh.Response, error) {
 	resp, err := p.to.Route.Handler(ctx, own)
 	if err != nil {
 		return nil, err
@@ -139,17 +143,17 @@ func (p *part) ask(ctx context.Context, own *exchange.Exchange) (*mesh.Response,
 	if err := p.collect(ctx, resp); err != nil {
 		return nil, err
 	}
-	own.CopyStored(resp) // its fields say how it is coded
+	own.CopyStored(resp) // decode needs its fields
 	return resp, p.decode(resp)
 }
 
-// collect reads a streamed body whole, and counts what a part holds.
+// collect reads the whole body if it is a stream, and counts its bytes.
 func (p *part) collect(ctx context.Context, resp *mesh.Response) error {
 	stream := resp.Stream
 	if stream == nil {
 		return p.take(len(resp.Body))
 	}
-	end := func() { _ = stream.Close() } // it was read, or is given up
+	end := func() { _ = stream.Close() } // all was read, or the call is canceled
 	defer end()
 	if http1.MediaType(resp.Header.Get("Content-Type")) == "text/event-stream" {
 		return node.Errorf(node.CodeBadReply, nil,
@@ -157,7 +161,7 @@ func (p *part) collect(ctx context.Context, resp *mesh.Response) error {
 	}
 	stop := context.AfterFunc(ctx, end)
 	defer stop()
-	from := &metered{Reader: io.LimitReader(mesh.NewReader(stream), maxPart+1), take: p.take}
+	from := &meteredReader{Reader: io.LimitReader(mesh.NewReader(stream), maxPart+1), take: p.take}
 	body, err := io.ReadAll(from)
 	switch {
 	case from.refused != nil:
@@ -175,23 +179,23 @@ func (p *part) collect(ctx context.Context, resp *mesh.Response) error {
 
 var errLongPart = node.Errorf(node.CodeBadReply, nil, "the response of the call is longer than %s", node.Size(maxPart))
 
-// metered counts what is read, until there may be no more.
-type metered struct {
+// meteredReader counts the bytes that are read. Read fails if there would be too many; refused is why.
+type meteredReader struct {
 	io.Reader
 
 	take    func(n int) error
 	refused error
 }
 
-func (c *metered) Read(b []byte) (int, error) {
+func (c *meteredReader) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
 	if c.refused = c.take(n); c.refused != nil {
 		return 0, c.refused
 	}
-	return n, err //nolint:wrapcheck // io.EOF must stay itself
+	return n, err
 }
 
-// decode undoes a content coding, which some origins use though the call asks for none.
+// decode removes the content coding gzip, which some origins use though the call asks for none.
 func (p *part) decode(resp *mesh.Response) error {
 	coding := strings.ToLower(resp.Header.Get("Content-Encoding"))
 	if coding == "" || coding == "identity" || len(resp.Body) == 0 {
@@ -201,7 +205,7 @@ func (p *part) decode(resp *mesh.Response) error {
 		return node.Errorf(node.CodeBadReply, nil,
 			"the call answers in the content coding %.40q, for which it wasn't asked", coding)
 	}
-	from := &metered{take: p.take}
+	from := &meteredReader{take: p.take}
 	plain, err := gzip.NewReader(bytes.NewReader(resp.Body))
 	if err == nil {
 		from.Reader = io.LimitReader(plain, maxPart+1)
@@ -219,7 +223,7 @@ func (p *part) decode(resp *mesh.Response) error {
 	return nil
 }
 
-// extract leaves the part of the result that is wanted.
+// extract replaces the body by the JSON value at the call's extract path, or null.
 func (p *part) extract(resp *mesh.Response) error {
 	if !json.Valid(resp.Body) {
 		return node.Errorf(node.CodeBadReply, nil, "the response of the call isn't JSON, so nothing can be extracted")
@@ -233,8 +237,9 @@ func (p *part) extract(resp *mesh.Response) error {
 	return nil
 }
 
-// fillIn puts values into what the call asks for and sends. The target of a plain NATS call is its subject, as a path.
-func (p *part) fillIn(earlier func(string) *mesh.Response) (target string, body []byte, err error) {
+// expand puts values into the templates of the call's target and body. The target of a plain NATS call is its subject,
+// as a path.
+func (p *part) expand(earlier func(string) *mesh.Response) (target string, body []byte, err error) {
 	if p.call.To.Kind == node.KindNATS {
 		subject, err := p.call.To.Subject.Expand(p.x.Param)
 		if err != nil {
@@ -244,28 +249,28 @@ func (p *part) fillIn(earlier func(string) *mesh.Response) (target string, body 
 	} else if target, err = p.call.Path.Expand(func(ref node.Ref) (string, error) {
 		return p.text(ref, earlier)
 	}); err != nil {
-		return "", nil, badValue(err, "path")
+		return "", nil, valueError(err, "path")
 	}
 	if body, err = p.call.Body.Expand(func(ref node.Ref) (node.JSON, error) {
 		return p.json(ref, earlier)
 	}); err != nil {
-		return "", nil, badValue(err, "body")
+		return "", nil, valueError(err, "body")
 	}
 	return target, body, nil
 }
 
-// badValue tells of a value that has no place in the call, or passes on what says that there is none.
-func badValue(err error, where string) error {
+// valueError says where a value can't be put. It returns other errors as they are.
+func valueError(err error, where string) error {
 	if errors.Is(err, node.ErrTemplateValue) || errors.Is(err, node.ErrBodyValue) {
 		return node.Errorf(node.CodeInvalid, err, "a value can't be put into the call's %s", where)
 	}
 	return err
 }
 
-// text gives the text that a reference stands for.
+// text returns the text for a reference: a part of the path, or a value in the result of an earlier call.
 func (p *part) text(ref node.Ref, earlier func(string) *mesh.Response) (string, error) {
 	if ref.Call == "" {
-		return p.x.Place(ref)
+		return p.x.PathValue(ref)
 	}
 	if resp := earlier(ref.Call); resp != nil {
 		if text, ok := ref.TextIn(resp.Body); ok {
@@ -275,10 +280,10 @@ func (p *part) text(ref node.Ref, earlier func(string) *mesh.Response) (string, 
 	return "", node.Errorf(node.CodeUpstream, nil, "the result has no text or number %s", ref)
 }
 
-// json gives the JSON that a reference stands for: of the path what it means.
+// json returns the JSON for a reference. A part of the path is unescaped first.
 func (p *part) json(ref node.Ref, earlier func(string) *mesh.Response) (node.JSON, error) {
 	if ref.Call == "" {
-		text, err := p.x.Place(ref)
+		text, err := p.x.PathValue(ref)
 		if err == nil {
 			if text, err = url.PathUnescape(text); err != nil {
 				return "", node.ErrBodyValue
@@ -294,7 +299,7 @@ func (p *part) json(ref node.Ref, earlier func(string) *mesh.Response) (node.JSO
 	return "", node.Errorf(node.CodeUpstream, nil, "the result has no %s", ref)
 }
 
-// exchange makes the call's own request.
+// exchange returns the exchange of the call.
 func (p *part) exchange(target string, body []byte) *exchange.Exchange {
 	own := p.x.Sub()
 	own.Method, own.Target, own.Header, own.Route = string(p.call.Method), target, slices.Clone(p.header), p.to.Route

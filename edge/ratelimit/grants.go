@@ -7,24 +7,24 @@ import (
 	"millrace/kvcache/limit"
 )
 
-// Grants are what one exchange got from the limits of its route. The zero value is ready.
+// Grants are what the limits of a route granted to one exchange. The zero value is ready.
 type Grants struct {
-	list []grant
-	room [1]grant
+	list    []grant
+	scratch [1]grant // the memory of list while it has one element
 }
 
-var slot = exchange.NewSlot[Grants]() //nolint:gochecknoglobals // its number never changes
+var local = exchange.NewLocal[Grants]()
 
-// Attach lets g hold the grants of an exchange: in the memory of a larger value, say, so that none of its own is
-// needed.
-func Attach(x *exchange.Exchange, g *Grants) { slot.Set(x, g) }
+// Attach makes g the Grants of an exchange. With g in the same allocation as the exchange, it needs no memory of its
+// own. Without Attach, Grants are allocated when they are needed.
+func Attach(x *exchange.Exchange, g *Grants) { local.Set(x, g) }
 
-// Reset makes the grants ready for another exchange.
+// Reset empties the grants, for another exchange.
 func (g *Grants) Reset() { *g = Grants{} }
 
-func grantsOf(x *exchange.Exchange) *Grants { return slot.Make(x) }
+func grantsOf(x *exchange.Exchange) *Grants { return local.Make(x) }
 
-// grant is what an exchange got from one limit.
+// grant is what one limit granted to an exchange: permits, or a slot.
 type grant struct {
 	limit    *routeLimit
 	key      limit.Key
@@ -32,19 +32,20 @@ type grant struct {
 	at       time.Time // of the decision
 }
 
-// giveBack gives back what the limits have given.
-func (g *Grants) giveBack() {
+// giveBackAll gives all grants back.
+func (g *Grants) giveBackAll() {
 	now := time.Now()
 	for i := range g.list {
-		g.list[i].back(now)
+		g.list[i].giveBack(now)
 	}
 	g.list = g.list[:0]
 }
 
-func (p *grant) back(now time.Time) {
-	if p.limit.rule.Occupies() {
-		p.limit.rule.Leave(p.key, p.limit.cost())
+// giveBack frees the slot, or refunds the permits as if they had not been taken.
+func (gr *grant) giveBack(now time.Time) {
+	if gr.limit.rule.Occupies() {
+		gr.limit.rule.Leave(gr.key, gr.limit.cost())
 		return
 	}
-	p.limit.rule.Refund(now, p.key, p.decision, p.limit.cost())
+	gr.limit.rule.Refund(now, gr.key, gr.decision, gr.limit.cost())
 }

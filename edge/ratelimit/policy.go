@@ -18,14 +18,14 @@ import (
 	"millrace/node"
 )
 
-// Config says what the limits of routes work with.
+// Config is what New needs beside the route.
 type Config struct {
-	Limiter *limit.Limiter // it must know the rules before Policy
+	Limiter *limit.Limiter // must have the rules of the routes before New
 	Node    string         // name of the node, for events
-	Mesh    *mesh.Conn     // tells observers of refusals
+	Mesh    *mesh.Conn     // for events of refusals
 }
 
-// Policy is the limits of one route, made new with the settings.
+// Policy holds the limits of one route.
 type Policy struct {
 	cfg    Config
 	route  *exchange.Route
@@ -33,10 +33,10 @@ type Policy struct {
 	next   exchange.Handler
 }
 
-// Of gives the limits of a route; nil if it has none.
+// Of returns the limits of a route, or nil if it has none.
 func Of(r *exchange.Route) *Policy { return exchange.Of[*Policy](r) }
 
-// routeLimit is one limit as a route uses it. What it counts is the rule's business, which other routes may share.
+// routeLimit is one limit as a route uses it. Its rule does the counting; other routes may share the rule.
 type routeLimit struct {
 	node.Limit
 
@@ -45,8 +45,8 @@ type routeLimit struct {
 	form  limitForm
 }
 
-// counts reports whether some limit counts by a request field of that name.
-func (l *Policy) counts(name string) bool {
+// reads reports whether the key of some limit has the request field of that name.
+func (l *Policy) reads(name string) bool {
 	for _, lim := range l.limits {
 		for _, part := range lim.Key {
 			if part.Kind == node.KeyHeader && node.SameName(part.Name, name) {
@@ -57,12 +57,12 @@ func (l *Policy) counts(name string) bool {
 	return false
 }
 
-// New makes the policy of a route with limits: it refuses what is beyond them.
+// New returns the policy of a route with limits.
 func New(cfg Config, r *exchange.Route) exchange.Policy {
 	l := &Policy{cfg: cfg, route: r}
 	for i, use := range r.Limit {
 		rule := cfg.Limiter.Rule(r.LimitID(i))
-		if rule == nil { // the configuration was checked, and the limiter has its rules before the edge
+		if rule == nil { // can't happen: the configuration is valid, and the limiter gets its rules first
 			continue
 		}
 		resolved := use.Resolve(map[string]node.Limit{use.Use: rule.Limit})
@@ -71,7 +71,7 @@ func New(cfg Config, r *exchange.Route) exchange.Policy {
 			form: newLimitForm(rule.Name, resolved),
 		})
 	}
-	return exchange.Policy{Name: "limit", Wrap: l.wrap, Short: l.short(), Reads: l.counts, Value: l}
+	return exchange.Policy{Name: "limit", Wrap: l.wrap, Short: l.short(), Reads: l.reads, Value: l}
 }
 
 func (l *Policy) wrap(next exchange.Handler) exchange.Handler {
@@ -81,26 +81,26 @@ func (l *Policy) wrap(next exchange.Handler) exchange.Handler {
 
 // short is the policy's part on the short way of a hit.
 func (l *Policy) short() *exchange.Short {
-	return &exchange.Short{Enter: l.countNow, Leave: l.leave, Cancel: func(x *exchange.Exchange) {
-		grantsOf(x).giveBack()
+	return &exchange.Short{Enter: l.countFromMemory, Leave: l.leave, Cancel: func(x *exchange.Exchange) {
+		grantsOf(x).giveBackAll()
 	}}
 }
 
-// leave does what is due when a request on the short way has its response, and tells the client what is left.
+// leave settles the grants of a request on the short way and adds the fields.
 func (l *Policy) leave(x *exchange.Exchange, resp *mesh.Response) {
 	l.settle(x, resp, nil)
 	grantsOf(x).appendFields(&resp.Header)
 }
 
-// errPanicked stands for a response that a panic has kept from coming.
+// errPanicked is the result of a handler that panicked.
 var errPanicked = node.Errorf(node.CodeInternal, nil, "the request failed inside the gateway")
 
-// handle lets a request pass if all limits do, and tells the client what is left of them.
+// handle calls the next handler if all limits allow it, and adds the fields to the response or error.
 func (l *Policy) handle(ctx context.Context, x *exchange.Exchange) (resp *mesh.Response, err error) {
 	if resp, err = l.count(ctx, x); err != nil || resp != nil {
 		return resp, err
 	}
-	err = errPanicked // unless next returns: then nobody else would free the places
+	err = errPanicked // remains if next panics; the deferred function must free slots then too
 	defer func() {
 		l.settle(x, resp, err)
 		if resp != nil {
@@ -115,58 +115,59 @@ func (l *Policy) handle(ctx context.Context, x *exchange.Exchange) (resp *mesh.R
 	return resp, err
 }
 
-// count asks the limits one after another, but for those that have let the request pass quickly. If one refuses, those
-// before it get back what they have given.
+// count takes a grant from one limit after another. It skips the limits that granted the request on the short way. If a
+// limit refuses, all grants are given back.
 func (l *Policy) count(ctx context.Context, x *exchange.Exchange) (refusal *mesh.Response, err error) {
 	limits, g := l.limits, grantsOf(x)
 	if n := len(g.list); n > 0 {
 		limits = limits[slices.Index(limits, g.list[n-1].limit)+1:]
 	} else {
-		g.list = g.room[:0]
+		g.list = g.scratch[:0]
 	}
 	for _, lim := range limits {
-		p, counts := lim.grant(x)
+		gr, counts := lim.grant(x)
 		if !counts {
 			continue
 		}
-		if refusal, err = l.ask(ctx, x, &p); err != nil || refusal != nil {
-			g.giveBack()
+		if refusal, err = l.take(ctx, x, &gr); err != nil || refusal != nil {
+			g.giveBackAll()
 			return refusal, err
 		}
 	}
 	return nil, nil
 }
 
-// ask asks one limit.
-func (l *Policy) ask(ctx context.Context, x *exchange.Exchange, p *grant) (refusal *mesh.Response, err error) {
-	if !p.try(time.Now()) {
-		if p.limit.Mode == node.LimitModeQueue {
-			if err := attend(x); err != nil {
+// take takes a grant from one limit, or returns the refusal. It may wait for the store, or for the request's turn.
+func (l *Policy) take(ctx context.Context, x *exchange.Exchange, gr *grant) (refusal *mesh.Response, err error) {
+	if !gr.try(time.Now()) {
+		if gr.limit.Mode == node.LimitModeQueue {
+			if err := watchClient(x); err != nil {
 				return nil, err
 			}
 		}
-		p.decision, err = p.limit.rule.Take(ctx, p.key, p.limit.cost())
-		p.at = time.Now()
+		gr.decision, err = gr.limit.rule.Take(ctx, gr.key, gr.limit.cost())
+		gr.at = time.Now()
 	}
-	return l.judge(x, *p, err)
+	return l.decide(x, *gr, err)
 }
 
-// try asks for permits that are in memory.
-func (p *grant) try(now time.Time) (ok bool) {
-	p.at = now
-	p.decision, ok = p.limit.rule.Try(now, p.key, p.limit.cost())
+// try takes permits that are in memory. ok is false if they aren't: then Take must decide.
+func (gr *grant) try(now time.Time) (ok bool) {
+	gr.at = now
+	gr.decision, ok = gr.limit.rule.Try(now, gr.key, gr.limit.cost())
 	return ok
 }
 
-// attend looks for the client's end while the request waits for its turn, if all of the request is here.
-func attend(x *exchange.Exchange) error {
+// watchClient starts to detect that the client disconnects while its request waits for its turn. That needs the whole
+// request: if the body hasn't arrived, watchClient does nothing.
+func watchClient(x *exchange.Exchange) error {
 	switch {
 	case x.Incoming == nil || x.Upgrade.Socket:
 	case x.Length == 0:
 		x.Watch()
 	case x.Incoming.Arrived():
 		err := x.ReadBody()
-		x.Incoming = nil // there is nothing left to take
+		x.Incoming = nil // all has been read
 		return err
 	}
 	return nil
@@ -174,20 +175,21 @@ func attend(x *exchange.Exchange) error {
 
 func (r *routeLimit) cost() uint32 { return uint32(r.Cost) } //nolint:gosec // G115: validated
 
-// judge keeps a decision that lets the request pass, and refuses it otherwise.
-func (l *Policy) judge(x *exchange.Exchange, p grant, err error) (*mesh.Response, error) {
-	switch lim := p.limit; {
-	case err == nil && p.decision.Allowed:
+// decide acts on the result of Take or Try: it keeps a grant, or returns the refusal or the error. A nil response and a
+// nil error mean that the request may go on.
+func (l *Policy) decide(x *exchange.Exchange, gr grant, err error) (*mesh.Response, error) {
+	switch lim := gr.limit; {
+	case err == nil && gr.decision.Allowed:
 		g := grantsOf(x)
-		g.list = append(g.list, p)
+		g.list = append(g.list, gr)
 		return nil, nil
 	case errors.Is(err, limit.ErrQueueFull), err == nil:
-		l.tell(x, lim)
+		l.emitRefusal(x, lim)
 		if lim.Shadow {
 			lim.rule.Shadowed()
 			return nil, nil
 		}
-		return overLimit(x, p), nil
+		return overLimit(x, gr), nil
 	case errors.Is(err, context.Canceled):
 		return nil, node.Errorf(node.CodeCanceled, err, "the client went away while its request waited for its turn")
 	case lim.Shadow || lim.StoreAway == node.StoreAwayOpen:
@@ -196,25 +198,25 @@ func (l *Policy) judge(x *exchange.Exchange, p grant, err error) (*mesh.Response
 	return nil, node.Errorf(node.CodeUnavailable, err, "the rate limit can't be checked at the moment")
 }
 
-// countNow counts a request on the short way, if the permits for it are in memory. If some aren't, count goes on with
-// those.
-func (l *Policy) countNow(x *exchange.Exchange) bool {
+// countFromMemory counts a request on the short way. It returns false at the first limit whose permits aren't in
+// memory; the request then goes the full way, where count goes on with that limit.
+func (l *Policy) countFromMemory(x *exchange.Exchange) bool {
 	g := grantsOf(x)
-	g.list = g.room[:0]
+	g.list = g.scratch[:0]
 	for _, lim := range l.limits {
-		p, counts := lim.grant(x)
+		gr, counts := lim.grant(x)
 		if !counts {
 			continue
 		}
-		if !p.try(x.Started) { // which is now
+		if !gr.try(x.Started) { // which is now
 			return false
 		}
-		g.list = append(g.list, p)
+		g.list = append(g.list, gr)
 	}
 	return true
 }
 
-// grant finds the key of an exchange, and reports whether the limit counts it.
+// grant returns a grant with the key of the exchange but no decision yet, and whether the limit counts the exchange.
 func (r *routeLimit) grant(x *exchange.Exchange) (grant, bool) {
 	for i := range r.Exempt.Clients {
 		if r.Exempt.Clients[i].Contains(x.Client) {
@@ -226,16 +228,17 @@ func (r *routeLimit) grant(x *exchange.Exchange) (grant, bool) {
 			return grant{}, false
 		}
 	}
-	var room [96]byte
-	key := r.client(room[:0], x)
+	var scratch [96]byte
+	key := r.appendKey(scratch[:0], x)
 	if len(r.Exempt.Keys) > 0 && slices.Contains(r.Exempt.Keys, string(key)) {
 		return grant{}, false
 	}
 	return grant{limit: r, key: r.rule.Key(key)}, true
 }
 
-// client writes whose requests are counted together. A request that lacks a part counts by its address.
-func (r *routeLimit) client(b []byte, x *exchange.Exchange) []byte {
+// appendKey appends the key whose requests are counted together. The client's address replaces a part that the request
+// lacks.
+func (r *routeLimit) appendKey(b []byte, x *exchange.Exchange) []byte {
 	for i, part := range r.Key {
 		if i > 0 {
 			b = append(b, '|')
@@ -250,10 +253,10 @@ func (r *routeLimit) client(b []byte, x *exchange.Exchange) []byte {
 		case node.KeyHeader, node.KeyCookie:
 			value, found = node.RequestPart{Cookie: part.Kind == node.KeyCookie, Name: part.Name}.Of(x.Header)
 		case node.KeyParam:
-			value = meant(x.Param(part.Name))
+			value = unescaped(x.Param(part.Name))
 		}
 		if !found {
-			b = r.AppendAddress(append(b, 0), x.Client) // no field's value begins so
+			b = r.AppendAddress(append(b, 0), x.Client) // no field's value has this byte, so the key can't be forged
 			continue
 		}
 		b = append(b, value...)
@@ -261,8 +264,8 @@ func (r *routeLimit) client(b []byte, x *exchange.Exchange) []byte {
 	return b
 }
 
-// meant is what a part of the path means: %40 is @ to whoever gets the request, so both spellings count together.
-func meant(s string) string {
+// unescaped decodes a part of the path: %40 and @ mean the same to the target, so both spellings count together.
+func unescaped(s string) string {
 	if strings.IndexByte(s, '%') < 0 {
 		return s
 	}
@@ -273,8 +276,8 @@ func meant(s string) string {
 	return decoded
 }
 
-// settle does what is due when the response is known: places become free when it is over, and some responses don't
-// count.
+// settle ends the grants when the response is known. Slots are freed: at once, or at the end of a response that
+// streams. Permits are given back if the limit doesn't count responses of this status.
 func (l *Policy) settle(x *exchange.Exchange, resp *mesh.Response, err error) {
 	status := http.StatusInternalServerError
 	if err != nil {
@@ -284,55 +287,55 @@ func (l *Policy) settle(x *exchange.Exchange, resp *mesh.Response, err error) {
 	}
 	now := time.Now()
 	streams := resp != nil && resp.Stream != nil
-	var leave []grant
+	var held []grant
 	g := grantsOf(x)
 	for i := range g.list {
-		p := &g.list[i]
-		p.decision.Reset, p.at = p.decision.Reset-now.Sub(p.at), now
+		gr := &g.list[i]
+		gr.decision.Reset, gr.at = gr.decision.Reset-now.Sub(gr.at), now
 		failed := status >= http.StatusBadRequest
-		switch lim := p.limit; {
+		switch lim := gr.limit; {
 		case lim.rule.Occupies() && streams:
-			leave = append(leave, *p)
+			held = append(held, *gr)
 		case lim.rule.Occupies():
-			p.back(now)
+			gr.giveBack(now)
 		case (failed && lim.SkipFailed) || (!failed && lim.SkipSuccessful):
-			p.back(now)
-			p.decision.Remaining += lim.cost()
+			gr.giveBack(now)
+			gr.decision.Remaining += lim.cost()
 		}
 	}
-	if len(leave) == 0 {
+	if len(held) == 0 {
 		return
 	}
-	resp.Stream = &occupying{resp.Stream, resp.Length, sync.OnceFunc(func() {
-		for i := range leave {
-			leave[i].back(time.Time{}) // places have no time
+	resp.Stream = &slotBody{resp.Stream, resp.Length, sync.OnceFunc(func() {
+		for i := range held {
+			held[i].giveBack(time.Time{}) // slots need no time
 		}
 	})}
 }
 
-// occupying is a response's stream that holds places until it is over. They are free before its client can see the end,
-// and ask for the next.
-type occupying struct {
+// slotBody is a response's stream that holds slots. It frees them before it returns the last bytes or the end, so
+// that a client that has seen the end of the response can send its next request.
+type slotBody struct {
 	mesh.Body
 
-	left int64 // bytes of an announced length
+	left int64 // bytes that are still to come; negative if the length isn't known
 	free func()
 }
 
-func (o *occupying) Next() (mesh.Piece, error) {
+func (o *slotBody) Next() (mesh.Piece, error) {
 	p, err := o.Body.Next()
 	if o.left -= int64(len(p.Data)); err != nil || o.left == 0 {
 		o.free()
 	}
-	return p, err //nolint:wrapcheck // io.EOF must stay itself
+	return p, err
 }
 
-func (o *occupying) Close() error {
+func (o *slotBody) Close() error {
 	o.free()
-	return o.Body.Close() //nolint:wrapcheck // the body's own
+	return o.Body.Close()
 }
 
-// limitEvent is what observers get to know of a refusal.
+// limitEvent is the event of a refusal, as JSON.
 type limitEvent struct {
 	Time   time.Time `json:"time"`
 	Node   string    `json:"node"`
@@ -345,8 +348,8 @@ type limitEvent struct {
 	ID     string    `json:"request_id"`
 }
 
-// tell lets observers know of a refusal, if there are any.
-func (l *Policy) tell(x *exchange.Exchange, lim *routeLimit) {
+// emitRefusal sends the event of a refusal, if somebody subscribes to it.
+func (l *Policy) emitRefusal(x *exchange.Exchange, lim *routeLimit) {
 	l.cfg.Mesh.Emit(lim.event, func() []byte {
 		b, err := json.Marshal(limitEvent{
 			Time: x.Started, Node: l.cfg.Node, Limit: lim.rule.Name, Route: l.route.ID, Client: x.Client.String(),
@@ -360,14 +363,14 @@ func (l *Policy) tell(x *exchange.Exchange, lim *routeLimit) {
 	})
 }
 
-// Info is a limit that counts a request.
+// Info describes a limit that counts a request.
 type Info struct {
 	Name string `json:"name"`
 	Text string `json:"limit"` // such as 100 per 15m, or 20 in flight
 	Key  string `json:"key"`   // whose requests are counted together, such as ip
 }
 
-// Explain lists the limits that count a request. The policy may be nil.
+// Explain lists the limits that count a request. l may be nil.
 func (l *Policy) Explain(x *exchange.Exchange) []Info {
 	if l == nil {
 		return nil

@@ -19,25 +19,25 @@ type quotaProblem struct {
 
 const quotaExceeded = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
-// overLimit is the refusal of a limit, with what is left of it and of those that have let the request pass.
-func overLimit(x *exchange.Exchange, p grant) *mesh.Response {
+// overLimit returns the 429 of a limit, with what remains of it and of the limits before it.
+func overLimit(x *exchange.Exchange, gr grant) *mesh.Response {
 	g := grantsOf(x)
-	x.Outcome.OverLimit = p.limit.rule.Name
-	p.decision.Remaining = 0
-	for i := range g.list { // they get it back
+	x.Outcome.OverLimit = gr.limit.rule.Name
+	gr.decision.Remaining = 0
+	for i := range g.list { // the caller gives these back
 		g.list[i].decision.Remaining += g.list[i].limit.cost()
 	}
-	g.list = append(g.list, p)
+	g.list = append(g.list, gr)
 	status := http.StatusTooManyRequests
 	b, err := json.Marshal(quotaProblem{
 		Problem: exchange.Problem{
 			Type: quotaExceeded, Title: "Request cannot be satisfied as assigned quota has been exceeded",
 			Status: status,
-			Detail: "there were more requests than the limit " + p.limit.rule.Name +
+			Detail: "there were more requests than the limit " + gr.limit.rule.Name +
 				" allows: try again after the time in Retry-After", Code: node.CodeLimited,
 			RequestID: x.ID,
 		},
-		Violated: []string{p.limit.rule.Name},
+		Violated: []string{gr.limit.rule.Name},
 	})
 	if err != nil { // strings and a number always marshal
 		b = []byte(`{"type":"` + quotaExceeded + `"}`)
@@ -45,9 +45,9 @@ func overLimit(x *exchange.Exchange, p grant) *mesh.Response {
 	resp := &mesh.Response{Status: status, Body: append(b, '\n'), Header: mesh.Header{
 		{Name: "Content-Type", Value: "application/problem+json"}, {Name: "Cache-Control", Value: "no-store"},
 	}}
-	wait := p.decision.Reset
-	if jitter := p.limit.form.jitter; jitter > 0 {
-		wait += rand.N(jitter) //nolint:gosec // G404: spreads clients
+	wait := gr.decision.Reset
+	if jitter := gr.limit.form.jitter; jitter > 0 {
+		wait += rand.N(jitter) //nolint:gosec // G404: no secret
 	}
 	resp.Header.Add("Retry-After", strconv.FormatInt(max(wholeSeconds(wait), 1), 10))
 	x.EditOwn(&resp.Header)

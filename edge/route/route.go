@@ -4,7 +4,7 @@ import (
 	"millrace/node"
 )
 
-// Request is what routes are found by.
+// Request holds the parts of a request by which its route is found.
 type Request struct {
 	Method string
 	Host   string // canonical authority
@@ -12,13 +12,13 @@ type Request struct {
 	Header node.Header
 }
 
-// Match is what a search has found. The zero T means nothing.
+// Match is the result of a search.
 type Match[T any] struct {
-	Route   T
-	Found   bool
+	Route   T        // zero unless Found
+	Found   bool     // some route matches
 	Params  []string // values of the route's parameters, in the pattern's order
-	Allowed []string // without a route: the methods with which there would be one
-	Near    T        // without a route: the first that matches all but the method
+	Allowed []string // unless Found: methods with which a route would match, with duplicates
+	Near    T        // unless Found: the first route that matches but for the method; zero if none does
 }
 
 // entry is one route of a table.
@@ -26,5 +26,5 @@ type entry[T any] struct {
 	*node.Route
 
 	value T
-	rank  int // among the routes of its place
+	rank  int // index among the candidates
 }

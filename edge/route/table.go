@@ -8,21 +8,21 @@ import (
 	"millrace/node/http1"
 )
 
-// Table is the routes of one moment. It never changes, so it needs no lock.
+// Table holds the routes of one configuration. It never changes, so it needs no lock.
 type Table[T any] struct {
 	hosts map[string]*tree[T] // by host name
 	any   *tree[T]            // routes that name no host
 }
 
-// tree finds routes by path: one level a segment.
+// tree is a node of a tree of path patterns; each level is a segment.
 type tree[T any] struct {
 	literals map[string]*tree[T]
 	param    *tree[T]
-	exact    place[T] // routes that end here
-	rest     place[T] // routes that end here in /*
+	exact    candidates[T] // routes that end here
+	wildcard candidates[T] // routes that end here with /*
 }
 
-// New makes a table of routes, whose node.Route of gives.
+// New returns a table of the values in list. of returns the node.Route of a value.
 func New[T any](list []T, of func(T) *node.Route) *Table[T] {
 	routes := make([]*entry[T], 0, len(list))
 	for _, v := range list {
@@ -33,7 +33,7 @@ func New[T any](list []T, of func(T) *node.Route) *Table[T] {
 	if !slices.IsSortedFunc(routes, narrow) {
 		slices.SortStableFunc(routes, narrow)
 	}
-	var long []*place[T]
+	var long []*candidates[T]
 	for _, r := range routes {
 		root := t.any
 		if r.Host != "" {
@@ -42,7 +42,7 @@ func New[T any](list []T, of func(T) *node.Route) *Table[T] {
 			}
 			root = t.hosts[string(r.Host)]
 		}
-		if p := root.place(r); p.add(r) == longPlace {
+		if p := root.candidates(r); p.add(r) == minIndexed {
 			long = append(long, p)
 		}
 	}
@@ -52,17 +52,18 @@ func New[T any](list []T, of func(T) *node.Route) *Table[T] {
 	return t
 }
 
-// place gives the place of a route.
-func (t *tree[T]) place(r *entry[T]) *place[T] {
+// candidates returns the candidates to which a route belongs.
+func (t *tree[T]) candidates(r *entry[T]) *candidates[T] {
 	for _, seg := range r.Path.Segments {
 		t = t.child(seg)
 	}
 	if r.Path.Rest {
-		return &t.rest
+		return &t.wildcard
 	}
 	return &t.exact
 }
 
+// child returns the child for a segment, and adds it if it is missing.
 func (t *tree[T]) child(seg node.Segment) *tree[T] {
 	if seg.Param != "" {
 		if t.param == nil {
@@ -79,17 +80,17 @@ func (t *tree[T]) child(seg node.Segment) *tree[T] {
 	return t.literals[seg.Literal]
 }
 
-// search is one search: what it looks for, and what it met on the way.
+// search is the state of one search.
 type search[T any] struct {
 	Request
 
 	params  []string
 	found   *entry[T]
-	near    *entry[T] // the first that matches all but the method
+	near    *entry[T] // the first that matches but for the method
 	allowed []string
 }
 
-// Find searches the route of a request.
+// Find returns the route of a request. Routes with its host take precedence over routes without a host.
 func (t *Table[T]) Find(r Request) (m Match[T]) {
 	s := search[T]{Request: r}
 	if len(t.hosts) > 0 {
@@ -111,11 +112,11 @@ func (t *Table[T]) Find(r Request) (m Match[T]) {
 	return m
 }
 
-// walk searches below t, whose segments matched so far; rest is what remains of the path and begins with / or is empty.
-// The narrowest place comes first: literal before parameter before /*. Each node is visited at most once.
+// walk searches in t, whose segments have matched. rest is what is left of the path; it begins with / or is empty. The
+// narrowest pattern comes first: literal before parameter before /*. Each node is visited at most once.
 func (s *search[T]) walk(t *tree[T], rest string) bool {
 	if rest == "" {
-		return s.choose(&t.exact) || s.choose(&t.rest)
+		return s.choose(&t.exact) || s.choose(&t.wildcard)
 	}
 	segment, after := rest[1:], ""
 	if i := strings.IndexByte(segment, '/'); i >= 0 {
@@ -131,24 +132,27 @@ func (s *search[T]) walk(t *tree[T], rest string) bool {
 		}
 		s.params = s.params[:len(s.params)-1]
 	}
-	return s.choose(&t.rest)
+	return s.choose(&t.wildcard)
 }
 
-// choose takes the first route of a place that the request matches.
-func (s *search[T]) choose(p *place[T]) bool {
-	some, others := []*entry[T](nil), p.all
+// choose takes the first candidate that matches the request. With an index these are merged in order of rank:
+//
+//  1. the candidates that require the value that the request has in the indexed field, and
+//  2. those that don't require the field.
+func (s *search[T]) choose(p *candidates[T]) bool {
+	indexed, others := []*entry[T](nil), p.all
 	if p.index != nil {
 		others = p.index.others
-		if value, one := only(s.Header, p.index.field); one {
-			some = p.index.by[value]
+		if value, one := single(s.Header, p.index.field); one {
+			indexed = p.index.by[value]
 		}
 	}
-	for len(some) > 0 || len(others) > 0 {
-		list := &some
-		if len(some) == 0 || (len(others) > 0 && others[0].rank < some[0].rank) {
+	for len(indexed) > 0 || len(others) > 0 {
+		list := &indexed
+		if len(indexed) == 0 || (len(others) > 0 && others[0].rank < indexed[0].rank) {
 			list = &others
 		}
-		if s.takes((*list)[0]) {
+		if s.try((*list)[0]) {
 			return true
 		}
 		*list = (*list)[1:]
@@ -156,8 +160,8 @@ func (s *search[T]) choose(p *place[T]) bool {
 	return false
 }
 
-// takes makes the route the request's if it matches, and otherwise keeps the methods with which it would.
-func (s *search[T]) takes(r *entry[T]) bool {
+// try takes the route if it matches the request. If it only doesn't match the method, try records its methods.
+func (s *search[T]) try(r *entry[T]) bool {
 	switch {
 	case len(r.Match.Headers) > 0 && !matchesHeaders(r.Route, s.Header):
 		return false
@@ -176,15 +180,16 @@ func (s *search[T]) takes(r *entry[T]) bool {
 
 func matchesHeaders(r *node.Route, h node.Header) bool {
 	for name, want := range r.Match.Headers {
-		if v, one := only(h, name); !one || v != want {
+		if v, one := single(h, name); !one || v != want {
 			return false
 		}
 	}
 	return true
 }
 
-// only gives the value of a field that the request has once: of two values a member might take the other.
-func only(h node.Header, name string) (value string, one bool) {
+// single returns the value of a field that the request has exactly once. A field that it has twice matches nothing,
+// because the member might use the other value.
+func single(h node.Header, name string) (value string, one bool) {
 	for i := range h {
 		if !node.SameName(h[i].Name, name) {
 			continue

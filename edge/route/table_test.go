@@ -34,7 +34,7 @@ func matcher(routes []node.Route) func(method, host, path string, header node.He
 	}
 }
 
-func TestMatch(t *testing.T) {
+func TestFind(t *testing.T) {
 	routes := []node.Route{
 		edgetest.Route("all", "/*"), edgetest.Route("api", "/api/*"), edgetest.Route("users",
 			"/api/users/{id}"), edgetest.Route("me", "/api/users/me"),
@@ -94,7 +94,7 @@ func TestMatch(t *testing.T) {
 }
 
 // For any valid set of routes in any order, the tree finds a route that matches, and none that matches is narrower.
-func TestMatchFindsTheNarrowest(t *testing.T) {
+func TestFindTakesTheNarrowest(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	words := []string{"a", "b", "{x}", "{y}", ""}
 	for round := range 300 {
@@ -164,7 +164,7 @@ func checkNarrowest(t *testing.T, round int, routes []node.Route, method, host, 
 	t.Fatalf("round %d: %s %s%s took %q of %v", round, method, host, path, got, matching)
 }
 
-func BenchmarkMatch(b *testing.B) {
+func BenchmarkFind(b *testing.B) {
 	routes := []node.Route{
 		edgetest.Route("all", "/*"), edgetest.Route("users", "/api/users/{id}"),
 		edgetest.Route("files", "/api/users/{id}/files/*"),

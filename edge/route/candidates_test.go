@@ -12,9 +12,9 @@ import (
 	"millrace/node"
 )
 
-// A place with many routes is indexed by a header field. The route that a request takes is the narrowest of those that,
-// alone, take it, as in a place with few.
-func TestMatchInLongPlaces(t *testing.T) {
+// Many routes of one path are indexed by a header field. As with few, Find takes the narrowest of the routes that match
+// when they are alone.
+func TestFindTakesTheNarrowestOfIndexedRoutes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	some := func(values ...string) string { return values[rng.IntN(len(values))] }
 	for round := range 60 {
@@ -53,8 +53,8 @@ func TestMatchInLongPlaces(t *testing.T) {
 	}
 }
 
-// BenchmarkMatchTenants finds one of ten thousand routes of one path.
-func BenchmarkMatchTenants(b *testing.B) {
+// BenchmarkFindTenants finds one of ten thousand routes of one path.
+func BenchmarkFindTenants(b *testing.B) {
 	routes := []node.Route{edgetest.Route("all", "/*")}
 	for i := range 9_999 {
 		routes = append(routes, edgetest.Route(fmt.Sprintf("t%d", i), "/*", edgetest.Needs("X-Tenant",
