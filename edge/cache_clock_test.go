@@ -3,13 +3,15 @@ package edge_test
 import (
 	"testing"
 	"time"
+
+	"millrace/edge/edgetest"
 )
 
 // A response that is stale as it comes only because this node's clock is ahead of its Date says so, and so does the
 // server: else caching stops and nobody knows why. One that has an Age is old, and nobody's clock is wrong.
 func TestCacheClockAheadOfOrigin(t *testing.T) {
 	dated := func(ago time.Duration, more ...string) []string {
-		return append([]string{"Date", httpDate(ago)}, more...)
+		return append([]string{"Date", edgetest.HTTPDate(ago)}, more...)
 	}
 	for name, c := range map[string]struct {
 		header []string
@@ -31,10 +33,10 @@ func TestCacheClockAheadOfOrigin(t *testing.T) {
 		},
 		"behind": {dated(-time.Hour), "", true, -time.Hour},
 	} {
-		r := startCache(t, nil)
-		r.on("/a", always(200, "%d", append([]string{"Cache-Control", "max-age=600"}, c.header...)...))
-		r.get(t, "/a")
-		if s := r.get(t, "/a"); s.hit != c.hit || s.detail != c.detail {
+		r := edgetest.Start(t, edgetest.Cached(nil))
+		r.On("/a", edgetest.Always(200, "%d", append([]string{"Cache-Control", "max-age=600"}, c.header...)...))
+		r.Get(t, "/a")
+		if s := r.Get(t, "/a"); s.Hit != c.hit || s.Detail != c.detail {
 			t.Errorf("%s: %s", name, s)
 		}
 		origin, by, ok := r.ClockSkewed()

@@ -9,12 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/node"
+	"millrace/edge/edgetest"
 	"millrace/node/nodetest"
 )
-
-// toUpstream makes the rig's route lead to the upstream app.
-func toUpstream(s *cacheSetup) { s.routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"} }
 
 // A request that makes the origin hang up takes its URL from nobody else: neither from those who come after it, nor
 // from those who waited for its fetch.
@@ -33,25 +30,25 @@ func TestCacheRequestThatOriginHangsUpOn(t *testing.T) {
 		_, _ = io.WriteString(w, "ok")
 	}))
 	defer app.Close()
-	r := startCache(t, nil, toUpstream)
-	r.upstream(t, app.URL)
+	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.ToUpstream))
+	r.Upstream(t, app.URL)
 	for i := range 10 {
 		path := "/" + strconv.Itoa(i)
-		if s := r.get(t, path, "X-Crash", "1"); s.StatusCode != 502 {
+		if s := r.Get(t, path, "X-Crash", "1"); s.StatusCode != 502 {
 			t.Fatalf("the request that crashes its handler gave %s", s)
 		}
-		if s := r.get(t, path); s.body != "ok" {
+		if s := r.Get(t, path); s.Text != "ok" {
 			t.Errorf("the next one gave %s", s)
 		}
 	}
-	crashed := make(chan *seen, 1)
-	go func() { crashed <- r.get(t, "/held", "X-Crash", "1") }()
+	crashed := make(chan *edgetest.Seen, 1)
+	go func() { crashed <- r.Get(t, "/held", "X-Crash", "1") }()
 	<-began
-	for _, s := range r.crowd(t, 20, "/held", func() {
+	for _, s := range getAtOnce(t, r, 20, "/held", func() {
 		nodetest.Eventually(t, "all are connected", func() bool { return r.Connections() >= 21 })
 		close(held)
 	}) {
-		if s.body != "ok" {
+		if s.Text != "ok" {
 			t.Errorf("one that waited for it gave %s", s)
 		}
 	}
@@ -67,15 +64,15 @@ func TestCacheOriginThatIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
-	r := startCache(t, nil, toUpstream)
-	r.upstream(t, "http://"+l.Addr().String())
+	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.ToUpstream))
+	r.Upstream(t, "http://"+l.Addr().String())
 	left := 0
 	for i := range 20 { // each has a time of its own, which may be next to none
 		path := "/" + strconv.Itoa(i)
-		r.get(t, path)
-		if s := r.get(t, path, "X-Other", "1"); s.StatusCode != 502 {
+		r.Get(t, path)
+		if s := r.Get(t, path, "X-Other", "1"); s.StatusCode != 502 {
 			t.Errorf("got %s", s)
-		} else if strings.Contains(s.body, "a moment ago") {
+		} else if strings.Contains(s.Text, "a moment ago") {
 			left++
 		}
 	}

@@ -13,21 +13,21 @@ import (
 
 // What belongs to one connection or to one answer isn't stored (RFC 9111 §3.1), all else is, in its order.
 func TestCacheRFC9111Section31Fields(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", always(200, "%d", "Cache-Control", "max-age=60", "Connection", "X-Hop, close", "X-Hop", "1",
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=60", "Connection", "X-Hop, close", "X-Hop", "1",
 		"Keep-Alive", "timeout=5", "Proxy-Authenticate", "Basic", "TE", "x",
 		"RateLimit", `"d";r=1;t=2`, "RateLimit-Policy", `"d";q=10;w=5`, "RateLimit-Limit", "10", "RateLimit-Remaining",
 		"9", "RateLimit-Reset", "5", "X-RateLimit-Remaining", "9",
 		"Cache-Status", "Other; hit; ttl=5", "Proxy-Status", "Other", "X-Request-Id", "of-the-origin",
 		"Clear-Site-Data", `"cache"`, "Set-Cookie", "a=1", "Set-Cookie", "b=2",
 		"X-B", "1", "X-A", "2", "Link", "</a>", "Link", "</b>"))
-	first := r.get(t, "/a")
+	first := r.Get(t, "/a")
 	if lines := first.Header.Values("Cache-Status"); !strings.HasPrefix(strings.Join(lines, ", "),
 		"Other; hit; ttl=5, ") || first.Header.Get("RateLimit") == "" {
 		t.Errorf("the first has what the origin said of this answer: %v", first.Header)
 	}
-	s := r.get(t, "/a")
-	s.wantHit(t, "the second", "1")
+	s := r.Get(t, "/a")
+	s.WantHit(t, "the second", "1")
 	for _, name := range []string{
 		"X-Hop", "Keep-Alive", "Proxy-Authenticate", "TE", "RateLimit", "RateLimit-Policy", "RateLimit-Limit",
 		"RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Remaining", "Proxy-Status",
@@ -55,20 +55,23 @@ func TestCacheRFC9111Section31Fields(t *testing.T) {
 // Fields that no-cache= names aren't given out without asking (RFC 9111 §5.2.2.4), and must-understand decides with the
 // status (§5.2.2.3).
 func TestCacheRFC9111Section5223MustUnderstand(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/qualified", always(200, "%d", "Cache-Control", `max-age=60, no-cache="X-Secret, x-other"`, "X-Secret", "1",
-		"X-Other", "2", "X-Free", "3"))
-	r.get(t, "/qualified")
-	if s := r.get(t, "/qualified"); !s.hit || s.Header.Get("X-Secret")+s.Header.Get("X-Other") != "" ||
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On(
+		"/qualified",
+		edgetest.Always(200, "%d", "Cache-Control", `max-age=60, no-cache="X-Secret, x-other"`, "X-Secret", "1",
+			"X-Other", "2", "X-Free", "3"),
+	)
+	r.Get(t, "/qualified")
+	if s := r.Get(t, "/qualified"); !s.Hit || s.Header.Get("X-Secret")+s.Header.Get("X-Other") != "" ||
 		s.Header.Get("X-Free") != "3" {
 		t.Errorf("no-cache= : %s, %v", s, s.Header)
 	}
-	r.on("/known", always(200, "%d", "Cache-Control", "max-age=60, must-understand, no-store"))
-	r.on("/unknown", always(299, "%d", "Cache-Control", "max-age=60, must-understand"))
-	r.on("/plain", always(299, "%d", "Cache-Control", "max-age=60"))
+	r.On("/known", edgetest.Always(200, "%d", "Cache-Control", "max-age=60, must-understand, no-store"))
+	r.On("/unknown", edgetest.Always(299, "%d", "Cache-Control", "max-age=60, must-understand"))
+	r.On("/plain", edgetest.Always(299, "%d", "Cache-Control", "max-age=60"))
 	for path, hit := range map[string]bool{"/known": true, "/unknown": false, "/plain": true} {
-		r.get(t, path)
-		if s := r.get(t, path); s.hit != hit {
+		r.Get(t, path)
+		if s := r.Get(t, path); s.Hit != hit {
 			t.Errorf("%s: %s", path, s)
 		}
 	}
@@ -76,63 +79,63 @@ func TestCacheRFC9111Section5223MustUnderstand(t *testing.T) {
 
 // A browser that waits for a page is told at once what the page linked last time (RFC 8297); nobody else is.
 func TestCacheRFC8297EarlyHints(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", always(200, "%d", "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`, "Link",
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`, "Link",
 		"</style.css>; rel=preload; as=style", "Link", "</next>; rel=next", "Set-Cookie", "a=1"))
-	r.get(t, "/a")
-	s := r.get(t, "/a", "Sec-Fetch-Mode", "navigate")
-	if len(s.interim) != 1 || s.interim[0].StatusCode != 103 || s.StatusCode != 200 {
-		t.Fatalf("interim responses: %v, then %s", s.interim, s)
+	r.Get(t, "/a")
+	s := r.Get(t, "/a", "Sec-Fetch-Mode", "navigate")
+	if len(s.Interim) != 1 || s.Interim[0].StatusCode != 103 || s.StatusCode != 200 {
+		t.Fatalf("interim responses: %v, then %s", s.Interim, s)
 	}
-	if h := s.interim[0].Header; len(h.Values("Link")) != 1 || !strings.Contains(h.Get("Link"), "style.css") ||
+	if h := s.Interim[0].Header; len(h.Values("Link")) != 1 || !strings.Contains(h.Get("Link"), "style.css") ||
 		len(h) != 1 {
 		t.Errorf("103 with %v", h)
 	}
 	for _, h := range [][]string{nil, {"Sec-Fetch-Mode", "cors"}} {
-		if s := r.get(t, "/a", h...); len(s.interim) != 0 {
-			t.Errorf("%q: %v", h, s.interim)
+		if s := r.Get(t, "/a", h...); len(s.Interim) != 0 {
+			t.Errorf("%q: %v", h, s.Interim)
 		}
 	}
-	old := r.send(t, "GET", "GET /a HTTP/1.0\r\nHost: example.test\r\nSec-Fetch-Mode: navigate\r\n\r\n")
-	if len(old.interim) != 0 || old.StatusCode != 200 { // RFC 9110 §15.2
-		t.Errorf("HTTP/1.0: %v, %s", old.interim, old)
+	old := r.Send(t, "GET", "GET /a HTTP/1.0\r\nHost: example.test\r\nSec-Fetch-Mode: navigate\r\n\r\n")
+	if len(old.Interim) != 0 || old.StatusCode != 200 { // RFC 9110 §15.2
+		t.Errorf("HTTP/1.0: %v, %s", old.Interim, old)
 	}
-	r.on("/fresh", always(200, "%d", "Cache-Control", "max-age=60", "Link", "</style.css>; rel=preload"))
-	r.get(t, "/fresh")
-	if s := r.get(t, "/fresh", "Sec-Fetch-Mode", "navigate"); len(s.interim) != 0 || !s.hit {
-		t.Errorf("a hit needs no hints: %v, %s", s.interim, s)
+	r.On("/fresh", edgetest.Always(200, "%d", "Cache-Control", "max-age=60", "Link", "</style.css>; rel=preload"))
+	r.Get(t, "/fresh")
+	if s := r.Get(t, "/fresh", "Sec-Fetch-Mode", "navigate"); len(s.Interim) != 0 || !s.Hit {
+		t.Errorf("a hit needs no hints: %v, %s", s.Interim, s)
 	}
 }
 
 // What the origin hints while it works reaches the client whose request the fetch is.
 func TestCacheRFC8297HintsOfTheOrigin(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
-		req.Interim(103, fields("Link", "</style.css>; rel=preload"))
-		return fresh("%d")(req, n)
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
+		req.Interim(103, edgetest.Fields("Link", "</style.css>; rel=preload"))
+		return edgetest.Fresh("%d")(req, n)
 	})
-	s := r.get(t, "/a")
-	if len(s.interim) != 1 || s.interim[0].StatusCode != 103 || s.body != "1" {
-		t.Errorf("interim responses: %v, then %s", s.interim, s)
+	s := r.Get(t, "/a")
+	if len(s.Interim) != 1 || s.Interim[0].StatusCode != 103 || s.Text != "1" {
+		t.Errorf("interim responses: %v, then %s", s.Interim, s)
 	}
-	if s := r.get(t, "/a"); len(s.interim) != 0 || !s.hit {
-		t.Errorf("a hit: %v, %s", s.interim, s)
+	if s := r.Get(t, "/a"); len(s.Interim) != 0 || !s.Hit {
+		t.Errorf("a hit: %v, %s", s.Interim, s)
 	}
 }
 
 // Hits to HTTP/1.0, with and without keep-alive, and many on one connection.
 func TestCacheRFC9112Connections(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", fresh("body"))
-	r.get(t, "/a")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.Fresh("body"))
+	r.Get(t, "/a")
 	for i := range 2 {
-		s := r.send(t, "GET", "GET /a HTTP/1.0\r\nHost: example.test\r\n\r\n")
-		s.wantHit(t, "HTTP/1.0", "body")
+		s := r.Send(t, "GET", "GET /a HTTP/1.0\r\nHost: example.test\r\n\r\n")
+		s.WantHit(t, "HTTP/1.0", "body")
 		if !s.Close && s.Header.Get("Connection") != "close" {
 			t.Errorf("request %d of HTTP/1.0 keeps its connection: %v", i, s.Header)
 		}
 	}
-	c := r.dial(t)
+	c := r.Dial(t)
 	defer c.Close()
 	from := bufio.NewReader(c)
 	for i := range 50 {
@@ -140,13 +143,13 @@ func TestCacheRFC9112Connections(t *testing.T) {
 		if _, err := io.WriteString(c, method+" /a HTTP/1.1\r\nHost: example.test\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		s := receive(t, from, method)
-		s.wantHit(t, method, map[string]string{"GET": "body"}[method])
+		s := edgetest.Receive(t, from, method)
+		s.WantHit(t, method, map[string]string{"GET": "body"}[method])
 	}
 	if _, err := io.WriteString(c, "GET /a HTTP/1.1\r\nHost: example.test\r\nConnection: close\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if s := receive(t, from, "GET"); !s.hit || !s.Close {
+	if s := edgetest.Receive(t, from, "GET"); !s.Hit || !s.Close {
 		t.Errorf("the last: %s, ends the connection: %t", s, s.Close)
 	}
 	if _, err := from.ReadByte(); err != io.EOF {
@@ -156,31 +159,33 @@ func TestCacheRFC9112Connections(t *testing.T) {
 
 // One URL on two routes that a field tells apart has two answers.
 func TestCacheRoutesByHeader(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) {
-		s.routes = append(s.routes, cachedRoute("/*", nil, edgetest.Needs("X-Beta", "1")))
+	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
+		s.Routes = append(s.Routes, edgetest.CachedRoute("/*", nil, edgetest.Needs("X-Beta", "1")))
+	}))
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
+		return edgetest.Fresh(req.Header.Get("X-Beta")+" %d")(req, n)
 	})
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response { return fresh(req.Header.Get("X-Beta")+" %d")(req, n) })
-	r.get(t, "/a").wantFwd(t, "plain", "uri-miss", " 1")
-	r.get(t, "/a", "X-Beta", "1").wantFwd(t, "beta", "uri-miss", "1 2")
-	r.get(t, "/a").wantHit(t, "plain", " 1")
-	r.get(t, "/a", "X-Beta", "1").wantHit(t, "beta", "1 2")
-	r.ask(t, "POST", "/a", "x")
-	r.invalidated(t, "a POST to the URL reaches the other route's", "/a", "X-Beta", "1")
+	r.Get(t, "/a").WantFwd(t, "plain", "uri-miss", " 1")
+	r.Get(t, "/a", "X-Beta", "1").WantFwd(t, "beta", "uri-miss", "1 2")
+	r.Get(t, "/a").WantHit(t, "plain", " 1")
+	r.Get(t, "/a", "X-Beta", "1").WantHit(t, "beta", "1 2")
+	r.Ask(t, "POST", "/a", "x")
+	r.Invalidated(t, "a POST to the URL reaches the other route's", "/a", "X-Beta", "1")
 }
 
 // A trusted proxy tells the scheme, which is a part of the key; nobody else does.
 func TestCacheKeyScheme(t *testing.T) {
 	for _, trusted := range []bool{true, false} {
-		r := startCache(t, nil, func(s *cacheSetup) {
+		r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 			if trusted {
-				s.edge.TrustedProxies = []node.Prefix{prefix("127.0.0.0/8")}
+				s.Edge = func(e *node.Edge) { e.TrustedProxies = []node.Prefix{edgetest.Prefix("127.0.0.0/8")} }
 			}
+		}))
+		r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
+			return edgetest.Fresh(req.Header.Get("X-Forwarded-Proto")+" %d")(req, n)
 		})
-		r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
-			return fresh(req.Header.Get("X-Forwarded-Proto")+" %d")(req, n)
-		})
-		r.get(t, "/a")
-		if s := r.get(t, "/a", "X-Forwarded-Proto", "https"); s.hit == trusted {
+		r.Get(t, "/a")
+		if s := r.Get(t, "/a", "X-Forwarded-Proto", "https"); s.Hit == trusted {
 			t.Errorf("trusted %t: %s", trusted, s)
 		}
 	}

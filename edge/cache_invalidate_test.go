@@ -13,7 +13,7 @@ import (
 )
 
 // byMethod answers GET with get, and all else with other.
-func byMethod(get, other answer) answer {
+func byMethod(get, other edgetest.Answer) edgetest.Answer {
 	return func(r *mesh.Request, n int) *mesh.Response {
 		if r.Method == "GET" || r.Method == "HEAD" {
 			return get(r, n)
@@ -22,33 +22,31 @@ func byMethod(get, other answer) answer {
 	}
 }
 
-func fresh(body string) answer { return always(200, body, "Cache-Control", "max-age=600") }
-
 // An unsafe method makes its target invalid when it succeeds, and what Location and Content-Location name of the same
 // origin (§4.4).
 func TestCacheRFC9111Section44UnsafeMethods(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "BREW"} {
 		for status, gone := range map[int]bool{200: true, 204: true, 303: true, 404: false, 500: false} {
 			path := "/" + method + strconv.Itoa(status)
-			r.on(path, byMethod(fresh("%d"), always(status, "")))
-			r.get(t, path)
-			s := r.ask(t, method, path, "x")
-			if s.fwd != "method" || s.stored {
+			r.On(path, byMethod(edgetest.Fresh("%d"), edgetest.Always(status, "")))
+			r.Get(t, path)
+			s := r.Ask(t, method, path, "x")
+			if s.Fwd != "method" || s.Stored {
 				t.Errorf("%s: %s", method, s)
 			}
 			if gone {
-				r.invalidated(t, method+" made its target invalid", path)
-			} else if s := r.get(t, path); !s.hit {
+				r.Invalidated(t, method+" made its target invalid", path)
+			} else if s := r.Get(t, path); !s.Hit {
 				t.Errorf("%s answered %d: then %s", method, status, s)
 			}
 		}
 	}
 	for _, method := range []string{"OPTIONS", "PROPFIND"} {
-		r.on("/safe", byMethod(fresh("%d"), always(200, "")))
-		r.get(t, "/safe")
-		r.ask(t, method, "/safe", "")
-		if s := r.get(t, "/safe"); !s.hit {
+		r.On("/safe", byMethod(edgetest.Fresh("%d"), edgetest.Always(200, "")))
+		r.Get(t, "/safe")
+		r.Ask(t, method, "/safe", "")
+		if s := r.Get(t, "/safe"); !s.Hit {
 			t.Errorf("%s made a stored response invalid", method)
 		}
 	}
@@ -56,7 +54,7 @@ func TestCacheRFC9111Section44UnsafeMethods(t *testing.T) {
 
 // Which URIs a response may make invalid beside its own.
 func TestCacheRFC9111Section44Locations(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		field, value string
 		gone         bool
@@ -73,46 +71,46 @@ func TestCacheRFC9111Section44Locations(t *testing.T) {
 		{"Link", "/b?q=1", false},
 	} {
 		path := "/a" + strconv.Itoa(i)
-		r.on("/b", fresh("%d"))
-		r.on(path, always(201, "", c.field, c.value))
-		r.get(t, "/b?q=1")
-		r.get(t, "/b?q=1", "Host-Is", "the same").wantHit(t, "before", strconv.Itoa(r.count("/b")))
-		r.ask(t, "POST", path, "x")
+		r.On("/b", edgetest.Fresh("%d"))
+		r.On(path, edgetest.Always(201, "", c.field, c.value))
+		r.Get(t, "/b?q=1")
+		r.Get(t, "/b?q=1", "Host-Is", "the same").WantHit(t, "before", strconv.Itoa(r.Count("/b")))
+		r.Ask(t, "POST", path, "x")
 		if c.gone {
-			r.invalidated(t, c.field+" "+c.value, "/b?q=1")
-		} else if s := r.get(t, "/b?q=1"); !s.hit {
+			r.Invalidated(t, c.field+" "+c.value, "/b?q=1")
+		} else if s := r.Get(t, "/b?q=1"); !s.Hit {
 			t.Errorf("%s: %s, then %s", c.field, c.value, s)
 		}
 	}
-	r.on("/port", always(201, "", "Location", "http://example.test:80/b?q=1"))
-	r.get(t, "/b?q=1")
-	r.ask(t, "POST", "/port", "x")
-	r.invalidated(t, "a Location with the default port", "/b?q=1")
+	r.On("/port", edgetest.Always(201, "", "Location", "http://example.test:80/b?q=1"))
+	r.Get(t, "/b?q=1")
+	r.Ask(t, "POST", "/port", "x")
+	r.Invalidated(t, "a Location with the default port", "/b?q=1")
 }
 
 // Groups of an origin, by Cache-Group-Invalidation of an unsafe request's response (RFC 9875 §3).
 func TestCacheRFC9875Section3Groups(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", always(200, "%d", "Cache-Control", "max-age=60", "Cache-Groups", `"g", "h"`))
-	r.on("/b", always(200, "%d", "Cache-Control", "max-age=60", "Cache-Groups", `"i"`))
-	r.on("/do", always(200, "", "Cache-Group-Invalidation", `"g"`))
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=60", "Cache-Groups", `"g", "h"`))
+	r.On("/b", edgetest.Always(200, "%d", "Cache-Control", "max-age=60", "Cache-Groups", `"i"`))
+	r.On("/do", edgetest.Always(200, "", "Cache-Group-Invalidation", `"g"`))
 	both := func() {
-		r.get(t, "/a")
-		r.get(t, "/b")
+		r.Get(t, "/a")
+		r.Get(t, "/b")
 	}
 	both()
-	r.get(t, "/do")
-	r.get(t, "/a").wantHit(t, "after a safe method", "1")
-	r.send(t, "POST", "POST /do HTTP/1.1\r\nHost: other.test\r\nContent-Length: 0\r\n\r\n")
-	r.get(t, "/a").wantHit(t, "after a request to another origin", "1")
-	r.ask(t, "POST", "/do", "x")
-	r.invalidated(t, "of the group", "/a")
-	r.get(t, "/b").wantHit(t, "of another group", "1")
+	r.Get(t, "/do")
+	r.Get(t, "/a").WantHit(t, "after a safe method", "1")
+	r.Send(t, "POST", "POST /do HTTP/1.1\r\nHost: other.test\r\nContent-Length: 0\r\n\r\n")
+	r.Get(t, "/a").WantHit(t, "after a request to another origin", "1")
+	r.Ask(t, "POST", "/do", "x")
+	r.Invalidated(t, "of the group", "/a")
+	r.Get(t, "/b").WantHit(t, "of another group", "1")
 }
 
 // A POST whose response says that it is what a GET would get is used for GETs (RFC 9110 §9.3.3), and any other isn't.
 func TestCacheRFC9110Section933PostAsGet(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.TTL = node.Duration(time.Minute) })
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	for i, c := range []struct {
 		used   bool
 		header []string
@@ -126,21 +124,21 @@ func TestCacheRFC9110Section933PostAsGet(t *testing.T) {
 		{false, []string{"Content-Location", "/p6", "Cache-Control", "no-store"}},
 	} {
 		path := "/p" + strconv.Itoa(i)
-		r.on(path, byMethod(always(200, "got"), always(200, "posted", c.header...)))
-		r.get(t, path)
-		r.ask(t, "POST", path, "x").wantFwd(t, "POST", "method", "posted")
+		r.On(path, byMethod(edgetest.Always(200, "got"), edgetest.Always(200, "posted", c.header...)))
+		r.Get(t, path)
+		r.Ask(t, "POST", path, "x").WantFwd(t, "POST", "method", "posted")
 		if c.used { // an invalidation that takes its time (see invalidated) takes the response with it
 			nodetest.Eventually(t, "the POST's response is used", func() bool {
-				s := r.get(t, path)
-				if !s.hit || s.body != "posted" {
-					r.ask(t, "POST", path, "x")
+				s := r.Get(t, path)
+				if !s.Hit || s.Text != "posted" {
+					r.Ask(t, "POST", path, "x")
 				}
-				return s.hit && s.body == "posted"
+				return s.Hit && s.Text == "posted"
 			})
 			continue
 		}
-		r.invalidated(t, "the POST made its target invalid", path)
-		if s := r.get(t, path); s.body != "got" {
+		r.Invalidated(t, "the POST made its target invalid", path)
+		if s := r.Get(t, path); s.Text != "got" {
 			t.Errorf("%q: %s", c.header, s)
 		}
 	}
@@ -148,26 +146,26 @@ func TestCacheRFC9110Section933PostAsGet(t *testing.T) {
 
 // QUERY is safe, and its body is a part of the key (draft-ietf-httpbis-safe-method-w-body).
 func TestCacheQueryMethod(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} })
-	r.on("/q", func(req *mesh.Request, n int) *mesh.Response {
-		return always(200, string(req.Body)+" %d", "Cache-Control", "max-age=60")(req, n)
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }))
+	r.On("/q", func(req *mesh.Request, n int) *mesh.Response {
+		return edgetest.Always(200, string(req.Body)+" %d", "Cache-Control", "max-age=60")(req, n)
 	})
 	json := []string{"Content-Type", "application/json"}
-	r.ask(t, "QUERY", "/q", "a", json...).wantFwd(t, "a", "uri-miss", "a 1")
-	r.ask(t, "QUERY", "/q", "b", json...).wantFwd(t, "b", "uri-miss", "b 2")
-	r.ask(t, "QUERY", "/q", "a", json...).wantHit(t, "a again", "a 1")
-	r.ask(t, "QUERY", "/q", "b", json...).wantHit(t, "b again", "b 2")
-	r.ask(t, "QUERY", "/q", "a", "Content-Type", "text/plain").wantFwd(t, "of another type", "uri-miss", "a 3")
-	r.get(t, "/q").wantFwd(t, "GET", "uri-miss", " 4")
-	r.ask(t, "QUERY", "/q", "a", json...).wantHit(t, "after a GET", "a 1")
-	r.ask(t, "POST", "/q", "a", json...)
+	r.Ask(t, "QUERY", "/q", "a", json...).WantFwd(t, "a", "uri-miss", "a 1")
+	r.Ask(t, "QUERY", "/q", "b", json...).WantFwd(t, "b", "uri-miss", "b 2")
+	r.Ask(t, "QUERY", "/q", "a", json...).WantHit(t, "a again", "a 1")
+	r.Ask(t, "QUERY", "/q", "b", json...).WantHit(t, "b again", "b 2")
+	r.Ask(t, "QUERY", "/q", "a", "Content-Type", "text/plain").WantFwd(t, "of another type", "uri-miss", "a 3")
+	r.Get(t, "/q").WantFwd(t, "GET", "uri-miss", " 4")
+	r.Ask(t, "QUERY", "/q", "a", json...).WantHit(t, "after a GET", "a 1")
+	r.Ask(t, "POST", "/q", "a", json...)
 	nodetest.Eventually(t, "a POST makes it invalid", func() bool {
-		return !r.ask(t, "QUERY", "/q", "a", json...).hit
+		return !r.Ask(t, "QUERY", "/q", "a", json...).Hit
 	})
-	none := startCache(t, nil)
-	none.on("/q", fresh("%d"))
+	none := edgetest.Start(t, edgetest.Cached(nil))
+	none.On("/q", edgetest.Fresh("%d"))
 	for i := range 2 {
-		none.ask(t, "QUERY", "/q", "a", json...).wantFwd(t, "a route that doesn't take QUERY", "method",
+		none.Ask(t, "QUERY", "/q", "a", json...).WantFwd(t, "a route that doesn't take QUERY", "method",
 			strconv.Itoa(i+1))
 	}
 }
@@ -175,19 +173,19 @@ func TestCacheQueryMethod(t *testing.T) {
 // An unsafe request to a route that doesn't cache makes invalid what another route has stored of the URL (§4.4), and it
 // is so for this node's own clients as soon as it is answered.
 func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) {
+	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		post := edgetest.Route("", "/*", func(r *node.Route) { r.Name, r.Methods = "write", []node.Method{"POST"} })
 		post.To.Name = "origin"
-		s.routes[0].Methods = []node.Method{"GET"}
-		s.routes = append(s.routes, post)
-	})
-	r.on("/a", byMethod(fresh("%d"), always(201, "")))
+		s.Routes[0].Methods = []node.Method{"GET"}
+		s.Routes = append(s.Routes, post)
+	}))
+	r.On("/a", byMethod(edgetest.Fresh("%d"), edgetest.Always(201, "")))
 	for range 10 {
 		nodetest.Eventually(t, "it is stored, once the invalidation before is over", func() bool {
-			return r.get(t, "/a").hit
+			return r.Get(t, "/a").Hit
 		})
-		r.ask(t, "POST", "/a", "x")
-		if s := r.get(t, "/a"); s.hit {
+		r.Ask(t, "POST", "/a", "x")
+		if s := r.Get(t, "/a"); s.Hit {
 			t.Fatalf("a client that has written reads what was before: %s", s)
 		}
 	}
@@ -195,17 +193,17 @@ func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
 
 // A purge of a URL as clients ask for it reaches what is stored under less of its query.
 func TestCachePurgeOfAReducedURL(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Query.Drop = []string{"utm"} })
-	r.on("/a", fresh("%d"))
-	r.get(t, "/a?q=1&utm=x")
-	if s := r.get(t, "/a?q=1&utm=y"); !s.hit {
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Query.Drop = []string{"utm"} }))
+	r.On("/a", edgetest.Fresh("%d"))
+	r.Get(t, "/a?q=1&utm=x")
+	if s := r.Get(t, "/a?q=1&utm=y"); !s.Hit {
 		t.Fatalf("before: %s", s)
 	}
-	if _, err := r.cache.Purge(t.Context(), r.URLPurges(t.Context(), "http://example.test/a?q=1&utm=z", false),
+	if _, err := r.Cache.Purge(t.Context(), r.URLPurges(t.Context(), "http://example.test/a?q=1&utm=z", false),
 		true); err != nil {
 		t.Fatal(err)
 	}
-	if s := r.get(t, "/a?q=1&utm=y"); s.hit {
+	if s := r.Get(t, "/a?q=1&utm=y"); s.Hit {
 		t.Errorf("after the purge: %s", s)
 	}
 }
@@ -213,18 +211,21 @@ func TestCachePurgeOfAReducedURL(t *testing.T) {
 // The response to a POST stands for that to a GET only if its origin got nothing with it that a GET for others goes
 // without, and if the same route has the GETs.
 func TestCachePostThatNoGetCouldBe(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Query.Drop = []string{"utm"} }, func(s *cacheSetup) {
-		post := cachedRoute("/post", nil)
-		post.Name, post.Methods = "post", []node.Method{"POST"}
-		s.routes = append(s.routes, post)
-	})
+	r := edgetest.Start(
+		t,
+		edgetest.Cached(func(c *node.Cache) { c.Query.Drop = []string{"utm"} }, func(s *edgetest.Config) {
+			post := edgetest.CachedRoute("/post", nil)
+			post.Name, post.Methods = "post", []node.Method{"POST"}
+			s.Routes = append(s.Routes, post)
+		}),
+	)
 	says := func(req *mesh.Request, n int) *mesh.Response {
 		path, _, _ := strings.Cut(req.Target, "&")
 		h := []string{"Cache-Control", "max-age=60", "Content-Location", path}
 		if req.Header.Get("X-Coded") != "" {
 			h = append(h, "Content-Encoding", "deflate")
 		}
-		return always(200, req.Method, h...)(req, n)
+		return edgetest.Always(200, req.Method, h...)(req, n)
 	}
 	for _, c := range []struct {
 		stored      bool
@@ -244,20 +245,20 @@ func TestCachePostThatNoGetCouldBe(t *testing.T) {
 		{false, "/9", "?a=1", "&utm=evil", nil},
 		{false, "/post", "", "", nil},
 	} {
-		r.on(c.path, says)
-		post := func() { r.ask(t, "POST", c.path+c.query+c.more, "q", c.header...) }
+		r.On(c.path, says)
+		post := func() { r.Ask(t, "POST", c.path+c.query+c.more, "q", c.header...) }
 		if post(); c.stored { // see TestCacheRFC9110Section933PostAsGet
 			nodetest.Eventually(t, c.path+" is stored", func() bool {
-				s := r.get(t, c.path+c.query)
-				if s.body == "POST" {
-					return s.hit
+				s := r.Get(t, c.path+c.query)
+				if s.Text == "POST" {
+					return s.Hit
 				}
 				post()
 				return false
 			})
 			continue
 		}
-		if s := r.get(t, c.path+c.query); s.hit || s.body != "GET" {
+		if s := r.Get(t, c.path+c.query); s.Hit || s.Text != "GET" {
 			t.Errorf("%s %q: %s", c.path, c.header, s)
 		}
 	}

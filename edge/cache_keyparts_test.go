@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -12,9 +13,9 @@ import (
 // What the origin can see of a keyed cookie or field is what the key holds of it, in whatever way the origin reads what
 // comes twice: none of these is answered with what was stored for another, and each with its own.
 func TestCacheKeyedPartsThatComeTwice(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) {
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) {
 		c.Key = []node.RequestPart{{Cookie: true, Name: "lang"}, {Name: "X-Lang"}}
-	})
+	}))
 	sets := [][]string{
 		{},
 		{"Cookie", "lang=en"},
@@ -37,32 +38,32 @@ func TestCacheKeyedPartsThatComeTwice(t *testing.T) {
 		{"X-Lang", "en", "X-Lang", "de"},
 		{"X-Lang", ""},
 	}
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		var b strings.Builder
 		for _, f := range req.Header {
 			if f.Name == "Cookie" || f.Name == "X-Lang" {
 				b.WriteString(f.Name + ": " + f.Value + "\n")
 			}
 		}
-		return always(200, b.String()+strconv.Itoa(n), "Cache-Control", "max-age=60")(req, n)
+		return edgetest.Always(200, b.String()+strconv.Itoa(n), "Cache-Control", "max-age=60")(req, n)
 	})
 	own := map[int]string{}
 	for i, header := range sets {
-		s := r.get(t, "/a", header...)
-		if s.hit {
+		s := r.Get(t, "/a", header...)
+		if s.Hit {
 			t.Errorf("%q: %s", header, s)
 		}
-		own[i] = s.body
+		own[i] = s.Text
 	}
 	for i, header := range sets {
-		r.get(t, "/a", header...).wantHit(t, strings.Join(header, " "), own[i])
+		r.Get(t, "/a", header...).WantHit(t, strings.Join(header, " "), own[i])
 	}
 	// What doesn't matter still doesn't.
 	for _, line := range []string{
 		"lang=en; other=1", "other=1; lang=en", `lang=en; other="x; y"`, "xlang=de; lang=en",
 		"other=lang; lang=en",
 	} {
-		r.get(t, "/a", "Cookie", line).wantHit(t, line, own[1])
+		r.Get(t, "/a", "Cookie", line).WantHit(t, line, own[1])
 	}
-	r.get(t, "/a", "Cookie", "other=1").wantHit(t, "another cookie", own[0])
+	r.Get(t, "/a", "Cookie", "other=1").WantHit(t, "another cookie", own[0])
 }

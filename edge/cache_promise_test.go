@@ -16,55 +16,13 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"millrace/edge/cache"
-	"millrace/embedded/natsserver"
+	"millrace/edge/edgetest"
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
-
-const chunk = 256 << 10
-
-// inChunks is an origin with a body of n bytes and such validators, of which it answers ranges.
-func inChunks(n int, validator ...string) *representation {
-	header := append([]string{"Cache-Control", "max-age=600"}, validator...)
-	return &representation{body: text(n), header: header, streams: true}
-}
-
-// noBucket makes the bucket too small for anything in chunks: they may have a quarter of it.
-func noBucket(s *cacheSetup) { s.store.Disk = 512 * node.KiB }
-
-// recordOf gives what the memory has of a path.
-func (r *cacheRig) recordOf(tb testing.TB, path string) httpcache.Record {
-	tb.Helper()
-	var v kvcache.View
-	var rec httpcache.Record
-	if !r.cache.Get([]byte("Ghttp://example.test"+path), &v) || rec.Decode(v.Value) != nil {
-		tb.Fatalf("there is no record of %s", path)
-	}
-	v.Release()
-	return rec
-}
-
-// lose takes chunks of a path out of the memory.
-func (r *cacheRig) lose(tb testing.TB, path string, chunks ...uint32) {
-	tb.Helper()
-	rec := r.recordOf(tb, path)
-	if rec.Chunks == 0 {
-		tb.Fatalf("%s isn't in chunks: %+v", path, rec)
-	}
-	for _, n := range chunks {
-		r.cache.Drop(cache.ChunkKey(rec.Nonce, n))
-	}
-}
-
-// storeLarge asks for a path until it is served from the memory.
-func (r *cacheRig) storeLarge(tb testing.TB, path string) {
-	tb.Helper()
-	nodetest.Eventually(tb, path+" is stored", func() bool { return r.get(tb, path).hit })
-}
 
 // When chunks of a stored body have left memory and bucket, nobody sees it break off: what is missing comes from the
 // origin, under the same validator and with nothing else, or the whole does where there is no strong validator.
@@ -87,24 +45,24 @@ func TestCacheLargeLosesChunks(t *testing.T) {
 		"without a validator":    {nil, []uint32{2}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := startCache(t, nil, noBucket)
-			o := inChunks(n, c.validator...)
-			var asked questions
-			r.on("/a", asked.of(o.answer))
-			r.storeLarge(t, "/a")
-			r.lose(t, "/a", c.lost...)
-			if s := r.get(t, "/a"); s.body != o.body || s.broken != nil || s.StatusCode != 200 {
-				t.Errorf("got %s, %v", s, s.broken)
+			r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
+			o := edgetest.InChunks(n, c.validator...)
+			var asked edgetest.Questions
+			r.On("/a", asked.Of(o.Answer))
+			r.StoreLarge(t, "/a")
+			r.Lose(t, "/a", c.lost...)
+			if s := r.Get(t, "/a"); s.Text != o.Body || s.Broken != nil || s.StatusCode != 200 {
+				t.Errorf("got %s, %v", s, s.Broken)
 			}
-			list := asked.all()
+			list := asked.All()
 			if len(list) != 2 || list[1] != c.asked {
 				t.Errorf("the origin was asked for %q, want %q", list, c.asked)
 			}
-			r.storeLarge(t, "/a")
+			r.StoreLarge(t, "/a")
 			for range 2 {
-				r.get(t, "/a").wantHit(t, "afterwards", o.body)
+				r.Get(t, "/a").WantHit(t, "afterwards", o.Body)
 			}
-			if got := len(asked.all()); got != 2 {
+			if got := len(asked.All()); got != 2 {
 				t.Errorf("the origin was asked %d times", got)
 			}
 		})
@@ -115,36 +73,36 @@ func TestCacheLargeLosesChunks(t *testing.T) {
 func TestCacheLargeLosesChunksOfRanges(t *testing.T) {
 	const n = 1 << 20
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
-		r := startCache(t, nil, noBucket)
-		o := inChunks(n, validator...)
-		r.on("/a", o.answer)
+		r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
+		o := edgetest.InChunks(n, validator...)
+		r.On("/a", o.Answer)
 		for _, c := range []struct {
 			value string
 			lost  uint32
 			body  string // "" for a multipart
 		}{
-			{"bytes=0-9", 0, o.body[:10]},
-			{"bytes=300000-900000", 2, o.body[300000:900001]},
-			{"bytes=-10", 3, o.body[n-10:]},
+			{"bytes=0-9", 0, o.Body[:10]},
+			{"bytes=300000-900000", 2, o.Body[300000:900001]},
+			{"bytes=-10", 3, o.Body[n-10:]},
 			{"bytes=0-0,600000-600009", 2, ""},
 		} {
-			r.storeLarge(t, "/a")
-			r.lose(t, "/a", c.lost)
-			s := r.get(t, "/a", "Range", c.value)
-			right := s.StatusCode == 200 && s.body == o.body // of an origin that knows single ranges only
+			r.StoreLarge(t, "/a")
+			r.Lose(t, "/a", c.lost)
+			s := r.Get(t, "/a", "Range", c.value)
+			right := s.StatusCode == 200 && s.Text == o.Body // of an origin that knows single ranges only
 			if s.StatusCode == 206 {
-				right = s.body == c.body || c.body == "" && strings.Contains(s.body, o.body[600000:600010])
+				right = s.Text == c.body || c.body == "" && strings.Contains(s.Text, o.Body[600000:600010])
 			}
-			if !right || s.broken != nil {
-				t.Errorf("%s, %s: %s, %v", name, c.value, s, s.broken)
+			if !right || s.Broken != nil {
+				t.Errorf("%s, %s: %s, %v", name, c.value, s, s.Broken)
 			}
-			if s := r.get(t, "/a"); s.body != o.body || s.broken != nil {
-				t.Errorf("%s, after %s: %s, %v", name, c.value, s, s.broken)
+			if s := r.Get(t, "/a"); s.Text != o.Body || s.Broken != nil {
+				t.Errorf("%s, after %s: %s, %v", name, c.value, s, s.Broken)
 			}
 		}
-		r.storeLarge(t, "/a")
-		r.lose(t, "/a", 1)
-		if s := r.ask(t, "HEAD", "/a", ""); s.StatusCode != 200 || s.ContentLength != n {
+		r.StoreLarge(t, "/a")
+		r.Lose(t, "/a", 1)
+		if s := r.Ask(t, "HEAD", "/a", ""); s.StatusCode != 200 || s.ContentLength != n {
 			t.Errorf("%s, HEAD: %s", name, s)
 		}
 	}
@@ -152,47 +110,47 @@ func TestCacheLargeLosesChunksOfRanges(t *testing.T) {
 
 // An origin that knows no ranges gives all of it again, of which the beginning isn't sent twice.
 func TestCacheLargeLosesChunkWithoutRanges(t *testing.T) {
-	r := startCache(t, nil, noBucket)
+	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
 	const n = 1 << 20
-	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
-	r.storeLarge(t, "/a")
-	r.lose(t, "/a", 2)
-	if s := r.get(t, "/a"); s.body != text(n) || s.broken != nil {
-		t.Errorf("got %s, %v", s, s.broken)
+	r.On("/a", edgetest.Streamed(edgetest.Text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
+	r.StoreLarge(t, "/a")
+	r.Lose(t, "/a", 2)
+	if s := r.Get(t, "/a"); s.Text != edgetest.Text(n) || s.Broken != nil {
+		t.Errorf("got %s, %v", s, s.Broken)
 	}
 }
 
 // An origin that has changed meanwhile: nobody gets bytes of two representations, and who comes before anything is sent
 // gets the new one whole.
 func TestCacheLargeLosesChunkOfChanged(t *testing.T) {
-	r := startCache(t, nil, noBucket)
+	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
 	const n = 1 << 20
-	before, after := inChunks(n, "ETag", `"1"`), inChunks(n, "ETag", `"2"`)
-	after.body = strings.ToUpper(strings.ReplaceAll(after.body, ",", "x"))
-	r.on("/a", before.answer)
-	r.storeLarge(t, "/a")
-	r.lose(t, "/a", 2)
-	r.on("/a", after.answer)
-	if s := r.get(t, "/a"); s.body != after.body || s.broken != nil || s.Header.Get("ETag") != `"2"` {
-		t.Errorf("got %s, %v", s, s.broken)
+	before, after := edgetest.InChunks(n, "ETag", `"1"`), edgetest.InChunks(n, "ETag", `"2"`)
+	after.Body = strings.ToUpper(strings.ReplaceAll(after.Body, ",", "x"))
+	r.On("/a", before.Answer)
+	r.StoreLarge(t, "/a")
+	r.Lose(t, "/a", 2)
+	r.On("/a", after.Answer)
+	if s := r.Get(t, "/a"); s.Text != after.Body || s.Broken != nil || s.Header.Get("ETag") != `"2"` {
+		t.Errorf("got %s, %v", s, s.Broken)
 	}
-	r.storeLarge(t, "/a")
-	r.get(t, "/a").wantHit(t, "afterwards", after.body)
+	r.StoreLarge(t, "/a")
+	r.Get(t, "/a").WantHit(t, "afterwards", after.Body)
 }
 
 // Many at once want what has been lost: the origin isn't asked by each of them.
 func TestCacheLargeLosesChunksForMany(t *testing.T) {
-	r := startCache(t, nil, noBucket)
-	o := inChunks(1 << 20)
-	r.on("/a", o.answer)
-	r.storeLarge(t, "/a")
-	r.lose(t, "/a", 1, 2)
-	for _, s := range r.crowd(t, 40, "/a", nil) {
-		if s.body != o.body || s.broken != nil {
-			t.Errorf("got %s, %v", s, s.broken)
+	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
+	o := edgetest.InChunks(1 << 20)
+	r.On("/a", o.Answer)
+	r.StoreLarge(t, "/a")
+	r.Lose(t, "/a", 1, 2)
+	for _, s := range getAtOnce(t, r, 40, "/a", nil) {
+		if s.Text != o.Body || s.Broken != nil {
+			t.Errorf("got %s, %v", s, s.Broken)
 		}
 	}
-	if n := r.count("/a"); n > 4 {
+	if n := r.Count("/a"); n > 4 {
 		t.Errorf("the origin was asked %d times", n-1)
 	}
 }
@@ -201,27 +159,27 @@ func TestCacheLargeLosesChunksForMany(t *testing.T) {
 func TestCacheLargeResumes(t *testing.T) {
 	const n = 1 << 20
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "weak": {"ETag", `W/"1"`}} {
-		r := startCache(t, nil)
-		o := inChunks(n, validator...)
-		var asked questions
-		r.on("/a", asked.of(func(req *mesh.Request, n int) *mesh.Response {
-			resp := o.answer(req, n)
+		r := edgetest.Start(t, edgetest.Cached(nil))
+		o := edgetest.InChunks(n, validator...)
+		var asked edgetest.Questions
+		r.On("/a", asked.Of(func(req *mesh.Request, n int) *mesh.Response {
+			resp := o.Answer(req, n)
 			if n <= 2 { // half of what is left
 				half := io.LimitReader(mesh.NewReader(resp.Stream), resp.Length/2)
 				resp.Stream = mesh.NewBody(io.MultiReader(half, broken{}))
 			}
 			return resp
 		}))
-		s := r.get(t, "/a")
-		if whole := s.body == o.body && s.broken == nil; whole != (name == "strong") || (!whole && s.broken == nil) {
-			t.Errorf("%s: %s, %v", name, s, s.broken)
+		s := r.Get(t, "/a")
+		if whole := s.Text == o.Body && s.Broken == nil; whole != (name == "strong") || (!whole && s.Broken == nil) {
+			t.Errorf("%s: %s, %v", name, s, s.Broken)
 		}
-		if list := asked.all(); name == "strong" &&
+		if list := asked.All(); name == "strong" &&
 			!slices.Equal(list, []string{"", `bytes=524288-,"1"`, `bytes=786432-,"1"`}) {
 			t.Errorf("%s: the origin was asked for %q", name, list)
 		}
-		r.storeLarge(t, "/a")
-		r.get(t, "/a").wantHit(t, name, o.body)
+		r.StoreLarge(t, "/a")
+		r.Get(t, "/a").WantHit(t, name, o.Body)
 	}
 }
 
@@ -229,52 +187,26 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// slowServer gives connections whose answers take a while.
-type slowServer struct {
-	*natsserver.Server
-
-	delay atomic.Int64 // of what the server sends
-}
-
-func (s *slowServer) InProcessConn() (net.Conn, error) {
-	c, err := s.Server.InProcessConn()
-	return &slowConn{c, s}, err
-}
-
-type slowConn struct {
-	net.Conn
-
-	s *slowServer
-}
-
-func (c *slowConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if d := time.Duration(c.s.delay.Load()); d > 0 {
-		<-time.After(d) // this is what a slow network does
-	}
-	return n, err
-}
-
 // A bucket that takes longer for a chunk than anybody would wait for a response isn't one without it.
 func TestCacheLargeFromSlowBucket(t *testing.T) {
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
-		slow := &slowServer{}
-		r := startCache(t, nil, func(s *cacheSetup) { s.slow = slow })
-		o := inChunks(3<<20, validator...)
-		r.on("/a", o.answer)
-		r.storeLarge(t, "/a")
+		slow := &edgetest.SlowServer{}
+		r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) { s.Cache.Slow = slow }))
+		o := edgetest.InChunks(3<<20, validator...)
+		r.On("/a", o.Answer)
+		r.StoreLarge(t, "/a")
 		nodetest.Eventually(t, "the bucket has it", func() bool {
-			return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+			return r.RecordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 		})
 		for round := range 2 {
-			r.lose(t, "/a", 3, 4, 7)
-			slow.delay.Store(int64(kvcache.Patience * 3 / 2))
-			if s := r.get(t, "/a"); s.body != o.body || s.broken != nil || !s.hit {
-				t.Errorf("%s, round %d: %s, %v", name, round, s, s.broken)
+			r.Lose(t, "/a", 3, 4, 7)
+			slow.Delay.Store(int64(kvcache.Patience * 3 / 2))
+			if s := r.Get(t, "/a"); s.Text != o.Body || s.Broken != nil || !s.Hit {
+				t.Errorf("%s, round %d: %s, %v", name, round, s, s.Broken)
 			}
-			slow.delay.Store(0)
+			slow.Delay.Store(0)
 		}
-		if n := r.count("/a"); n != 1 && validator == nil { // under a strong validator the origin may be quicker
+		if n := r.Count("/a"); n != 1 && validator == nil { // under a strong validator the origin may be quicker
 			t.Errorf("%s: the origin was asked %d times", name, n)
 		}
 	}
@@ -282,44 +214,44 @@ func TestCacheLargeFromSlowBucket(t *testing.T) {
 
 // A client that goes away while chunks are being brought says nothing of the response, which stays stored.
 func TestCacheLargeClientGoesAwayWhileItIsBrought(t *testing.T) {
-	r := startCache(t, nil)
-	o := inChunks(16*chunk, "ETag", `"1"`)
-	r.on("/a", o.answer)
-	r.storeLarge(t, "/a")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	o := edgetest.InChunks(16*edgetest.ChunkSize, "ETag", `"1"`)
+	r.On("/a", o.Answer)
+	r.StoreLarge(t, "/a")
 	nodetest.Eventually(t, "the bucket has it", func() bool {
-		return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+		return r.RecordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 	})
-	nonce := r.recordOf(t, "/a").Nonce
+	nonce := r.RecordOf(t, "/a").Nonce
 	for range 10 {
-		r.lose(t, "/a", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-		x := r.open(t, "/a")
-		x.want(o.body[:1000])
-		_ = x.conn.Close()
+		r.Lose(t, "/a", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+		x := r.OpenBody(t, "/a")
+		x.Want(o.Body[:1000])
+		_ = x.Conn.Close()
 		nodetest.Eventually(t, "the connection is gone", func() bool { return r.Connections() == 0 })
 	}
-	r.get(t, "/a").wantHit(t, "afterwards", o.body)
-	if rec := r.recordOf(t, "/a"); rec.Nonce != nonce || r.count("/a") != 1 {
-		t.Errorf("it was fetched anew: the origin was asked %d times", r.count("/a"))
+	r.Get(t, "/a").WantHit(t, "afterwards", o.Body)
+	if rec := r.RecordOf(t, "/a"); rec.Nonce != nonce || r.Count("/a") != 1 {
+		t.Errorf("it was fetched anew: the origin was asked %d times", r.Count("/a"))
 	}
 }
 
 // Where there is no room to bring all of a response together, it is passed on from the origin, and stays stored.
 func TestCacheLargeNoRoom(t *testing.T) {
-	r := startCache(t, nil)
-	o := inChunks(3 << 20)
-	r.on("/a", o.answer)
-	r.storeLarge(t, "/a")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	o := edgetest.InChunks(3 << 20)
+	r.On("/a", o.Answer)
+	r.StoreLarge(t, "/a")
 	nodetest.Eventually(t, "the bucket has it", func() bool {
-		return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+		return r.RecordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 	})
-	r.lose(t, "/a", 1, 2)
+	r.Lose(t, "/a", 1, 2)
 	free := r.TakeRoom()
-	if s := r.get(t, "/a"); s.body != o.body || s.broken != nil || s.hit {
-		t.Errorf("without room: %s, %v", s, s.broken)
+	if s := r.Get(t, "/a"); s.Text != o.Body || s.Broken != nil || s.Hit {
+		t.Errorf("without room: %s, %v", s, s.Broken)
 	}
 	free()
-	before := r.count("/a")
-	if s := r.get(t, "/a"); s.body != o.body || !s.hit || r.count("/a") != before {
+	before := r.Count("/a")
+	if s := r.Get(t, "/a"); s.Text != o.Body || !s.Hit || r.Count("/a") != before {
 		t.Errorf("with room: %s", s)
 	}
 }
@@ -327,31 +259,31 @@ func TestCacheLargeNoRoom(t *testing.T) {
 // While a slow client reads, the bucket loses what it hasn't yet: the rest comes from the origin, or is at hand
 // already.
 func TestCacheLargeLosesBucketWhileItIsRead(t *testing.T) {
-	const n = 12 * chunk
+	const n = 12 * edgetest.ChunkSize
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
-		r := startCache(t, nil)
-		o := inChunks(n, validator...)
-		r.on("/a", o.answer)
-		r.storeLarge(t, "/a")
+		r := edgetest.Start(t, edgetest.Cached(nil))
+		o := edgetest.InChunks(n, validator...)
+		r.On("/a", o.Answer)
+		r.StoreLarge(t, "/a")
 		nodetest.Eventually(t, "the bucket has it", func() bool {
-			return r.recordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
+			return r.RecordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
 		})
-		r.lose(t, "/a", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
-		x := r.open(t, "/a")
-		x.want(o.body[:1000])
-		r.emptyBucket(t)
-		x.want(o.body[1000:])
-		x.wantEnd()
-		if got := r.count("/a"); got > 2 || (validator == nil && got > 1) {
+		r.Lose(t, "/a", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+		x := r.OpenBody(t, "/a")
+		x.Want(o.Body[:1000])
+		emptyBucket(t, r)
+		x.Want(o.Body[1000:])
+		x.WantEnd()
+		if got := r.Count("/a"); got > 2 || (validator == nil && got > 1) {
 			t.Errorf("%s: the origin was asked %d times", name, got)
 		}
 	}
 }
 
 // emptyBucket takes everything out of the bucket, behind the cache's back.
-func (r *cacheRig) emptyBucket(tb testing.TB) {
+func emptyBucket(tb testing.TB, r *edgetest.Rig) {
 	tb.Helper()
-	js, err := jetstream.New(r.conn.NATS())
+	js, err := jetstream.New(r.Conn.NATS())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -367,26 +299,30 @@ func (r *cacheRig) emptyBucket(tb testing.TB) {
 // A bucket that is nearly full takes all of a large response or nothing, so that no node finds a record whose chunks
 // were left out.
 func TestCacheLargeBucketIsFull(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = 8 * node.MiB })
-	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	r := edgetest.Start(
+		t,
+		edgetest.Cached(nil,
+			func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = 8 * node.MiB } }),
+	)
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
 	const size = 1 << 20
 	bodies := map[string]string{}
 	for i := range 12 {
 		path := "/" + strconv.Itoa(i)
-		o := inChunks(size)
-		o.body = strconv.Itoa(i) + o.body
-		bodies[path] = o.body
-		r.on(path, o.answer)
-		r.storeLarge(t, path)
+		o := edgetest.InChunks(size)
+		o.Body = strconv.Itoa(i) + o.Body
+		bodies[path] = o.Body
+		r.On(path, o.Answer)
+		r.StoreLarge(t, path)
 	}
-	r.restart(t, 30) // six of them, with their records
+	r.Restart(t, 30) // six of them, with their records
 	hits := 0
 	for path, body := range bodies {
-		s := r.get(t, path)
-		if s.body != body || s.broken != nil {
-			t.Errorf("%s: %s, %v", path, s, s.broken)
+		s := r.Get(t, path)
+		if s.Text != body || s.Broken != nil {
+			t.Errorf("%s: %s, %v", path, s, s.Broken)
 		}
-		if s.hit {
+		if s.Hit {
 			hits++
 		}
 	}
@@ -398,41 +334,45 @@ func TestCacheLargeBucketIsFull(t *testing.T) {
 
 // A large response that a 304 has confirmed tells the bucket of nothing that isn't there.
 func TestCacheLargeConfirmedIsNotPromised(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Disk = node.MiB }) // a quarter of which is too little
-	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
-	o := inChunks(600_000, "ETag", `"1"`)
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
-		resp := o.answer(req, n)
+	r := edgetest.Start(
+		t,
+		edgetest.Cached(nil,
+			func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = node.MiB } }),
+	) // a quarter of which is too little
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
+	o := edgetest.InChunks(600_000, "ETag", `"1"`)
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
+		resp := o.Answer(req, n)
 		if n == 1 {
 			resp.Header.Add("Age", "700")
 		}
 		return resp
 	})
-	r.get(t, "/a")
-	nodetest.Eventually(t, "it is stored", func() bool { return r.has("/a") })
-	if s := r.get(t, "/a"); s.status != 304 || s.body != o.body {
+	r.Get(t, "/a")
+	nodetest.Eventually(t, "it is stored", func() bool { return r.Has("/a") })
+	if s := r.Get(t, "/a"); s.FwdStatus != 304 || s.Text != o.Body {
 		t.Errorf("validated: %s", s)
 	}
-	r.onlyInBucketNow(t, "/b")
-	if r.loads(t, "/a") {
+	onlyInBucketNow(t, r, "/b")
+	if loads(t, r, "/a") {
 		t.Error("the bucket has a record whose body nobody has")
 	}
 }
 
 // onlyInBucketNow waits until what was to be written has been.
-func (r *cacheRig) onlyInBucketNow(tb testing.TB, path string) {
+func onlyInBucketNow(tb testing.TB, r *edgetest.Rig, path string) {
 	tb.Helper()
-	r.on(path, fresh("small"))
-	r.onlyInBucket(tb, path)
+	r.On(path, edgetest.Fresh("small"))
+	onlyInBucket(tb, r, path)
 }
 
 // loads reports whether the bucket has a record of the path.
-func (r *cacheRig) loads(tb testing.TB, path string) bool {
+func loads(tb testing.TB, r *edgetest.Rig, path string) bool {
 	tb.Helper()
 	key := []byte("Ghttp://example.test" + path)
-	r.cache.Drop(key)
+	r.Cache.Drop(key)
 	var v kvcache.View
-	has, err := r.cache.Read(tb.Context(), key, &v)
+	has, err := r.Cache.Read(tb.Context(), key, &v)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -444,19 +384,21 @@ func (r *cacheRig) loads(tb testing.TB, path string) bool {
 // cut.
 func TestCacheLargeSoak(t *testing.T) {
 	const objects, clients, rounds = 24, 8, 12
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Memory, s.store.Disk = 16*node.MiB, 16*node.MiB })
-	bodies := make([]*representation, objects)
+	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
+		s.Cache.Store = func(c *node.CacheStore) { c.Memory, c.Disk = 16*node.MiB, 16*node.MiB }
+	}))
+	bodies := make([]*edgetest.Representation, objects)
 	for i := range objects {
-		o := inChunks(300_000 + i*100_000)
-		o.body = strconv.Itoa(i) + "!" + o.body
+		o := edgetest.InChunks(300_000 + i*100_000)
+		o.Body = strconv.Itoa(i) + "!" + o.Body
 		switch i % 3 {
 		case 0:
-			o.header = append(o.header, "ETag", `"`+strconv.Itoa(i)+`"`)
+			o.Header = append(o.Header, "ETag", `"`+strconv.Itoa(i)+`"`)
 		case 1:
-			o.header = append(o.header, "ETag", `W/"1"`)
+			o.Header = append(o.Header, "ETag", `W/"1"`)
 		}
 		bodies[i] = o
-		r.on("/"+strconv.Itoa(i), o.answer)
+		r.On("/"+strconv.Itoa(i), o.Answer)
 	}
 	var cut, hits atomic.Int64
 	var wg sync.WaitGroup
@@ -464,33 +406,33 @@ func TestCacheLargeSoak(t *testing.T) {
 		wg.Go(func() {
 			for n := range rounds * 6 {
 				i := (c*5 + n/6*7 + (n%6)*(n%6)) % objects
-				body, hit, err := r.fetchBody(t, "/"+strconv.Itoa(i))
+				body, hit, err := fetchBody(t, r, "/"+strconv.Itoa(i))
 				if hit {
 					hits.Add(1)
 				}
-				if err != nil || body != bodies[i].body {
+				if err != nil || body != bodies[i].Body {
 					cut.Add(1)
-					t.Errorf("object %d: %d bytes of %d, a hit: %t, %v", i, len(body), len(bodies[i].body), hit, err)
+					t.Errorf("object %d: %d bytes of %d, a hit: %t, %v", i, len(body), len(bodies[i].Body), hit, err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	stats := r.cache.Stats()
+	stats := r.Cache.Stats()
 	t.Logf("%d responses, %d hits, %d cut; %d chunks evicted, %d skipped by the bucket",
 		clients*rounds*6, hits.Load(), cut.Load(), stats.Evicted, stats.BucketSkipped)
 }
 
 // fetchBody asks without the checks of get, which ends the test from its own goroutine only.
-func (r *cacheRig) fetchBody(tb testing.TB, path string) (body string, hit bool, err error) {
+func fetchBody(tb testing.TB, r *edgetest.Rig, path string) (body string, hit bool, err error) {
 	tb.Helper()
-	conn, err := (&net.Dialer{}).DialContext(tb.Context(), "tcp", r.addr)
+	conn, err := (&net.Dialer{}).DialContext(tb.Context(), "tcp", r.Address)
 	if err != nil {
 		return "", false, fmt.Errorf("dial: %w", err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
-	if _, err := io.WriteString(conn, requestOf("GET", path, nil)); err != nil {
+	if _, err := io.WriteString(conn, edgetest.RequestHead("GET", path, nil)); err != nil {
 		return "", false, fmt.Errorf("ask: %w", err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -19,9 +20,9 @@ import (
 const digits = "0123456789abcdefghij"
 
 // ranged is an origin that knows single ranges of a body, and If-Range.
-func ranged(body, etag string) answer {
+func ranged(body, etag string) edgetest.Answer {
 	return func(req *mesh.Request, _ int) *mesh.Response {
-		h := fields("Cache-Control", "max-age=600", "ETag", etag, "Content-Type", "text/plain")
+		h := edgetest.Fields("Cache-Control", "max-age=600", "ETag", etag, "Content-Type", "text/plain")
 		spec, ok := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
 		if cond := req.Header.Get("If-Range"); !ok || (cond != "" && cond != etag) {
 			return &mesh.Response{Status: 200, Header: h, Body: []byte(body)}
@@ -44,9 +45,9 @@ func ranged(body, etag string) answer {
 // Ranges of a stored whole: single, suffix, open, several, none that exists, and those that are to be ignored (RFC 9110
 // §14).
 func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", ranged(digits, `"1"`))
-	r.get(t, "/a")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", ranged(digits, `"1"`))
+	r.Get(t, "/a")
 	for _, c := range []struct {
 		value, body, contentRange string
 		status                    int
@@ -66,8 +67,8 @@ func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
 		{"bytes=", digits, "", 200},
 		{"bytes=0-0,99-", "0", "bytes 0-0/20", 206},
 	} {
-		s := r.get(t, "/a", "Range", c.value)
-		if s.StatusCode != c.status || s.body != c.body || s.Header.Get("Content-Range") != c.contentRange || !s.hit ||
+		s := r.Get(t, "/a", "Range", c.value)
+		if s.StatusCode != c.status || s.Text != c.body || s.Header.Get("Content-Range") != c.contentRange || !s.Hit ||
 			s.ContentLength != int64(len(c.body)) {
 			t.Errorf("%s: %s, Content-Range %q", c.value, s, s.Header.Get("Content-Range"))
 		}
@@ -75,26 +76,26 @@ func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
 			t.Errorf("%s: %v", c.value, s.Header)
 		}
 	}
-	if s := r.ask(t, "HEAD", "/a", "", "Range", "bytes=0-3"); s.StatusCode != 200 || s.ContentLength != 20 {
+	if s := r.Ask(t, "HEAD", "/a", "", "Range", "bytes=0-3"); s.StatusCode != 200 || s.ContentLength != 20 {
 		t.Errorf("HEAD with Range (RFC 9110 §14.2: only GET has it): %s", s)
 	}
-	if r.count("/a") != 1 {
-		t.Errorf("the origin was asked %d times", r.count("/a"))
+	if r.Count("/a") != 1 {
+		t.Errorf("the origin was asked %d times", r.Count("/a"))
 	}
 }
 
 // Several ranges come as multipart/byteranges (RFC 9110 §14.6), and an attack with very many as the whole (§17.15).
 func TestCacheRFC9110Section146Multipart(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", ranged(digits, `"1"`))
-	r.get(t, "/a")
-	s := r.get(t, "/a", "Range", "bytes=0-1, 5-6,-2")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", ranged(digits, `"1"`))
+	r.Get(t, "/a")
+	s := r.Get(t, "/a", "Range", "bytes=0-1, 5-6,-2")
 	kind, params, err := mime.ParseMediaType(s.Header.Get("Content-Type"))
 	if err != nil || kind != "multipart/byteranges" || s.StatusCode != 206 || s.Header.Get("Content-Range") != "" ||
-		s.ContentLength != int64(len(s.body)) {
+		s.ContentLength != int64(len(s.Text)) {
 		t.Fatalf("got %s, %v, %v", s, s.Header, err)
 	}
-	parts := multipart.NewReader(strings.NewReader(s.body), params["boundary"])
+	parts := multipart.NewReader(strings.NewReader(s.Text), params["boundary"])
 	for _, want := range []struct{ body, at string }{
 		{"01", "bytes 0-1/20"},
 		{"56", "bytes 5-6/20"},
@@ -113,19 +114,19 @@ func TestCacheRFC9110Section146Multipart(t *testing.T) {
 	if _, err := parts.NextPart(); err != io.EOF {
 		t.Errorf("after the last part: %v", err)
 	}
-	if s := r.get(t, "/a", "Range", "bytes="+strings.Repeat("0-,", 100)+"0-"); s.StatusCode == 206 && len(s.body) > 40 {
-		t.Errorf("overlapping ranges: %d bytes", len(s.body))
+	if s := r.Get(t, "/a", "Range", "bytes="+strings.Repeat("0-,", 100)+"0-"); s.StatusCode == 206 && len(s.Text) > 40 {
+		t.Errorf("overlapping ranges: %d bytes", len(s.Text))
 	}
 }
 
 // If-Range lets a range count only for the representation that the client has (RFC 9110 §13.1.5).
 func TestCacheRFC9110Section1315IfRange(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	modified := "Wed, 01 Jan 2020 00:00:00 GMT"
-	r.on("/a", always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`, "Last-Modified", modified))
-	r.on("/weak", always(200, digits, "Cache-Control", "max-age=600", "ETag", `W/"1"`))
-	r.get(t, "/a")
-	r.get(t, "/weak")
+	r.On("/a", edgetest.Always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`, "Last-Modified", modified))
+	r.On("/weak", edgetest.Always(200, digits, "Cache-Control", "max-age=600", "ETag", `W/"1"`))
+	r.Get(t, "/a")
+	r.Get(t, "/weak")
 	for _, c := range []struct {
 		path, cond string
 		status     int
@@ -140,25 +141,25 @@ func TestCacheRFC9110Section1315IfRange(t *testing.T) {
 		{"/weak", `"1"`, 200},
 		{"/a", "rubbish", 200},
 	} {
-		s := r.get(t, c.path, "Range", "bytes=0-3", "If-Range", c.cond)
-		if s.StatusCode != c.status || !s.hit || len(s.body) != map[int]int{206: 4, 200: 20}[c.status] {
+		s := r.Get(t, c.path, "Range", "bytes=0-3", "If-Range", c.cond)
+		if s.StatusCode != c.status || !s.Hit || len(s.Text) != map[int]int{206: 4, 200: 20}[c.status] {
 			t.Errorf("%s with If-Range %s: %s", c.path, c.cond, s)
 		}
 	}
 	// §13.2.2: it comes first
-	if s := r.get(t, "/a", "Range", "bytes=0-3", "If-None-Match", `"1"`); s.StatusCode != 304 {
+	if s := r.Get(t, "/a", "Range", "bytes=0-3", "If-None-Match", `"1"`); s.StatusCode != 304 {
 		t.Errorf("Range with If-None-Match: %s", s)
 	}
 }
 
 // Parts are stored, put together, and completed with Range and If-Range (RFC 9111 §3.3, §3.4).
 func TestCacheRFC9111Section34Parts(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", ranged(digits, `"1"`))
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", ranged(digits, `"1"`))
 	part := func(value, body string, hit bool) {
 		t.Helper()
-		s := r.get(t, "/a", "Range", value)
-		if s.StatusCode != 206 || s.body != body || s.hit != hit {
+		s := r.Get(t, "/a", "Range", value)
+		if s.StatusCode != 206 || s.Text != body || s.Hit != hit {
 			t.Errorf("%s: %s, want %q, a hit: %t", value, s, body, hit)
 		}
 	}
@@ -169,43 +170,43 @@ func TestCacheRFC9111Section34Parts(t *testing.T) {
 	part("bytes=12-13", "cd", true)
 	part("bytes=4-10", "456789a", false) // joins the two
 	part("bytes=0-14", "0123456789abcde", true)
-	n := r.count("/a")
-	s := r.get(t, "/a")
-	if s.StatusCode != 200 || s.body != digits || s.fwd != "partial" || s.Header.Get("Content-Range") != "" ||
+	n := r.Count("/a")
+	s := r.Get(t, "/a")
+	if s.StatusCode != 200 || s.Text != digits || s.Fwd != "partial" || s.Header.Get("Content-Range") != "" ||
 		s.ContentLength != 20 {
 		t.Errorf("the whole: %s", s)
 	}
-	if h := r.last("/a").Header; r.count("/a") != n+1 || h.Get("Range") != "bytes=15-" || h.Get("If-Range") != `"1"` {
+	if h := r.Last("/a").Header; r.Count("/a") != n+1 || h.Get("Range") != "bytes=15-" || h.Get("If-Range") != `"1"` {
 		t.Errorf("the missing part was asked for with %v", h)
 	}
-	r.get(t, "/a").wantHit(t, "the whole again", digits)
+	r.Get(t, "/a").WantHit(t, "the whole again", digits)
 	part("bytes=17-", "hij", true)
 }
 
 // Parts of two representations are never mixed, and one without a strong validator answers what is within it, but is
 // put together with none.
 func TestCacheRFC9111Section34PartsOfTwo(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	upper := strings.ToUpper(digits)
-	r.on("/a", inTurn(ranged(digits, `"1"`), ranged(upper, `"2"`)))
-	r.get(t, "/a", "Range", "bytes=0-9")
-	if s := r.get(t, "/a"); s.body != upper || s.StatusCode != 200 {
+	r.On("/a", edgetest.InTurn(ranged(digits, `"1"`), ranged(upper, `"2"`)))
+	r.Get(t, "/a", "Range", "bytes=0-9")
+	if s := r.Get(t, "/a"); s.Text != upper || s.StatusCode != 200 {
 		t.Errorf("completed with another representation: %s", s)
 	}
-	r.on("/b", inTurn(ranged(digits, `"1"`), ranged(upper, `"2"`)))
-	r.get(t, "/b", "Range", "bytes=10-14")
-	r.get(t, "/b", "Range", "bytes=15-19")
-	if s := r.get(t, "/b", "Range", "bytes=10-19"); s.body != "ABCDEFGHIJ" {
+	r.On("/b", edgetest.InTurn(ranged(digits, `"1"`), ranged(upper, `"2"`)))
+	r.Get(t, "/b", "Range", "bytes=10-14")
+	r.Get(t, "/b", "Range", "bytes=15-19")
+	if s := r.Get(t, "/b", "Range", "bytes=10-19"); s.Text != "ABCDEFGHIJ" {
 		t.Errorf("parts of two: %s", s)
 	}
-	r.on("/weak", ranged(digits, `W/"1"`))
+	r.On("/weak", ranged(digits, `W/"1"`))
 	for i, want := range []string{"bytes=0-4", "bytes=0-4", "bytes=5-9", "bytes=0-9"} {
 		first, last := int(want[6]-'0'), int(want[8]-'0')
-		if s := r.get(t, "/weak", "Range", want); s.hit != (i == 1) || s.body != digits[first:last+1] {
+		if s := r.Get(t, "/weak", "Range", want); s.Hit != (i == 1) || s.Text != digits[first:last+1] {
 			t.Errorf("weak, %s: %s", want, s)
 		}
 	}
-	if s := r.get(t, "/weak"); s.body != digits {
+	if s := r.Get(t, "/weak"); s.Text != digits {
 		t.Errorf("the whole: %s", s)
 	}
 }
@@ -213,27 +214,27 @@ func TestCacheRFC9111Section34PartsOfTwo(t *testing.T) {
 // A range that misses doesn't make its client's condition part of what is stored, and an origin without ranges gives
 // the whole.
 func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", fresh(digits))
-	if s := r.get(t, "/a", "Range", "bytes=0-1"); s.body != digits[:2] && s.body != digits {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.Fresh(digits))
+	if s := r.Get(t, "/a", "Range", "bytes=0-1"); s.Text != digits[:2] && s.Text != digits {
 		t.Errorf("cold: %s", s)
 	}
-	if s := r.get(t, "/a", "Range", "bytes=0-1"); s.StatusCode != 206 || s.body != "01" || !s.hit {
+	if s := r.Get(t, "/a", "Range", "bytes=0-1"); s.StatusCode != 206 || s.Text != "01" || !s.Hit {
 		t.Errorf("then: %s", s)
 	}
-	r.on("/416", func(req *mesh.Request, _ int) *mesh.Response {
+	r.On("/416", func(req *mesh.Request, _ int) *mesh.Response {
 		if req.Header.Has("Range") {
 			return &mesh.Response{
 				Status: 416,
-				Header: fields("Content-Range", "bytes */20", "Cache-Control", "max-age=60"),
+				Header: edgetest.Fields("Content-Range", "bytes */20", "Cache-Control", "max-age=60"),
 			}
 		}
-		return fresh(digits)(req, 1)
+		return edgetest.Fresh(digits)(req, 1)
 	})
-	if s := r.get(t, "/416", "Range", "bytes=90-"); s.StatusCode != 416 {
+	if s := r.Get(t, "/416", "Range", "bytes=90-"); s.StatusCode != 416 {
 		t.Errorf("416: %s", s)
 	}
-	if s := r.get(t, "/416"); s.StatusCode != 200 || s.body != digits {
+	if s := r.Get(t, "/416"); s.StatusCode != 200 || s.Text != digits {
 		t.Errorf("after the 416 of another's range: %s", s)
 	}
 }
@@ -242,43 +243,47 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 // of it, and no byte is given twice.
 func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
 	const n, clients = 4 << 20, 8
-	r := startCache(t, nil, func(s *cacheSetup) { s.store.Memory = 256 * node.MiB })
-	r.on("/a", streamed(text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
-	r.storeLarge(t, "/a")
-	if s := r.get(t, "/a", "Range", "bytes=0-,0-,0-"); s.StatusCode != 206 || s.body != text(n) {
+	r := edgetest.Start(
+		t,
+		edgetest.Cached(nil,
+			func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Memory = 256 * node.MiB } }),
+	)
+	r.On("/a", edgetest.Streamed(edgetest.Text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
+	r.StoreLarge(t, "/a")
+	if s := r.Get(t, "/a", "Range", "bytes=0-,0-,0-"); s.StatusCode != 206 || s.Text != edgetest.Text(n) {
 		t.Errorf("the same three times: %s", s)
 	}
-	s := r.get(t, "/a", "Range", "bytes=0-2000000,2000002-")
-	if s.StatusCode != 206 || s.broken != nil || int64(len(s.body)) != s.ContentLength ||
-		!strings.Contains(s.body, text(n)[2000002:]) {
-		t.Errorf("two halves: %s, %v", s, s.broken)
+	s := r.Get(t, "/a", "Range", "bytes=0-2000000,2000002-")
+	if s.StatusCode != 206 || s.Broken != nil || int64(len(s.Text)) != s.ContentLength ||
+		!strings.Contains(s.Text, edgetest.Text(n)[2000002:]) {
+		t.Errorf("two halves: %s, %v", s, s.Broken)
 	}
 	runtime.GC()
-	before := heap()
+	before := edgetest.Heap()
 	for range clients {
-		c := r.dial(t)
+		c := r.Dial(t)
 		defer c.Close()
-		_, _ = io.WriteString(c, requestOf("GET", "/a", []string{"Range", "bytes=0-2000000,2000002-"}))
+		_, _ = io.WriteString(c, edgetest.RequestHead("GET", "/a", []string{"Range", "bytes=0-2000000,2000002-"}))
 		if line, err := bufio.NewReaderSize(c, 16).ReadSlice(' '); err != nil { // so it has begun
 			t.Errorf("%q, %v", line, err)
 		}
 	}
 	nodetest.Eventually(t, "less than one body is held for all", func() bool {
 		runtime.GC()
-		return heap()-before < n
+		return edgetest.Heap()-before < n
 	})
 }
 
 // A range in another unit is for its origin to answer, which may give a part with status 200: what it gives is stored
 // for requests of the same range only, and what is stored whole doesn't answer them.
 func TestCacheRangeOfAnotherUnit(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	all := []string{"Cache-Control", "max-age=60"}
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		if v := req.Header.Get("Range"); v != "" && !strings.HasPrefix(v, "bytes=") {
-			return always(200, v+req.Header.Get("If-Range"), append(all, "Content-Range", "0-0/*")...)(req, n)
+			return edgetest.Always(200, v+req.Header.Get("If-Range"), append(all, "Content-Range", "0-0/*")...)(req, n)
 		}
-		return always(200, "[1,2,3]", append(all, "Content-Range", "0-2/*")...)(req, n)
+		return edgetest.Always(200, "[1,2,3]", append(all, "Content-Range", "0-2/*")...)(req, n)
 	})
 	sets := [][]string{
 		{"Range", "0-0", "Range-Unit", "items"},
@@ -297,12 +302,12 @@ func TestCacheRangeOfAnotherUnit(t *testing.T) {
 			if len(header) > 2 && header[2] == "If-Range" {
 				want += header[3]
 			}
-			if s := r.get(t, "/a", header...); s.StatusCode != 200 || s.body != want || s.hit != hit {
+			if s := r.Get(t, "/a", header...); s.StatusCode != 200 || s.Text != want || s.Hit != hit {
 				t.Errorf("round %d, %q: %s", round, header, s)
 			}
 		}
 	}
-	if s := r.get(t, "/a", "Range", "BYTES=0-1"); !s.hit || s.StatusCode != 206 || s.body != "[1" {
+	if s := r.Get(t, "/a", "Range", "BYTES=0-1"); !s.Hit || s.StatusCode != 206 || s.Text != "[1" {
 		t.Errorf("in bytes: %s", s)
 	}
 }

@@ -7,61 +7,53 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
 
-// stale is a response that has been stale for so long when it comes.
-func stale(body string, since int, control ...string) answer {
-	h := []string{
-		"Cache-Control", strings.Join(append([]string{"max-age=10"}, control...), ", "), "Age",
-		strconv.Itoa(10 + since), "ETag", `"1"`,
-	}
-	return always(200, body, h...)
-}
-
 // An origin that can't be reached: what is stored is served though it is stale (§4.2.4), unless it forbids that
 // (§5.2.2.2).
 func TestCacheRFC9111Section424OriginAway(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/stale", stale("stale", 5))
-	r.on("/fresh", always(200, "fresh", "Cache-Control", "max-age=600"))
-	r.on("/must", stale("must", 5, "must-revalidate"))
-	r.on("/proxy", stale("proxy", 5, "proxy-revalidate"))
-	r.on("/shared", always(200, "shared", "Cache-Control", "s-maxage=10", "Age", "20", "ETag", `"1"`))
-	r.on("/no-cache", always(200, "no-cache", "Cache-Control", "no-cache", "ETag", `"1"`))
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/stale", edgetest.Stale("stale", 5))
+	r.On("/fresh", edgetest.Always(200, "fresh", "Cache-Control", "max-age=600"))
+	r.On("/must", edgetest.Stale("must", 5, "must-revalidate"))
+	r.On("/proxy", edgetest.Stale("proxy", 5, "proxy-revalidate"))
+	r.On("/shared", edgetest.Always(200, "shared", "Cache-Control", "s-maxage=10", "Age", "20", "ETag", `"1"`))
+	r.On("/no-cache", edgetest.Always(200, "no-cache", "Cache-Control", "no-cache", "ETag", `"1"`))
 	paths := []string{"/stale", "/fresh", "/must", "/proxy", "/shared", "/no-cache"}
 	for _, path := range paths {
-		r.get(t, path)
+		r.Get(t, path)
 	}
-	r.away()
-	r.get(t, "/fresh").wantHit(t, "fresh", "fresh")
-	s := r.get(t, "/stale")
-	if s.body != "stale" || s.StatusCode != 200 || s.detail == "" || s.ttl > -5 || !s.hasTTL {
+	r.EndOrigin()
+	r.Get(t, "/fresh").WantHit(t, "fresh", "fresh")
+	s := r.Get(t, "/stale")
+	if s.Text != "stale" || s.StatusCode != 200 || s.Detail == "" || s.TTL > -5 || !s.HasTTL {
 		t.Errorf("stale gave %s", s)
 	}
 	if age, _ := strconv.Atoi(s.Header.Get("Age")); age < 15 {
 		t.Errorf("Age of a stale response is %d", age)
 	}
 	for _, path := range paths[2:] {
-		s := r.get(t, path)
-		if s.StatusCode != 504 || strings.Contains(s.body, path[1:]+`"`) || s.Header.Get("Proxy-Status") == "" ||
+		s := r.Get(t, path)
+		if s.StatusCode != 504 || strings.Contains(s.Text, path[1:]+`"`) || s.Header.Get("Proxy-Status") == "" ||
 			s.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s gave %s, Proxy-Status %q", path, s, s.Header.Get("Proxy-Status"))
 		}
 	}
-	if s := r.ask(t, "HEAD", "/stale", ""); s.StatusCode != 200 {
+	if s := r.Ask(t, "HEAD", "/stale", ""); s.StatusCode != 200 {
 		t.Errorf("HEAD of what is stale gave %s", s)
 	}
-	if s := r.get(t, "/cold"); s.StatusCode < 500 || s.Header.Get("Proxy-Status") == "" {
+	if s := r.Get(t, "/cold"); s.StatusCode < 500 || s.Header.Get("Proxy-Status") == "" {
 		t.Errorf("cold gave %s", s)
 	}
 }
 
 // Within stale-if-error a stale response stands in for 500, 502, 503 and 504, and for nothing else (RFC 5861 §4).
 func TestCacheRFC5861Section4StaleIfError(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for _, c := range []struct {
 		status  int
 		control string
@@ -79,18 +71,18 @@ func TestCacheRFC5861Section4StaleIfError(t *testing.T) {
 		{503, "stale-if-error=60, s-maxage=10", false},
 	} {
 		path := "/" + strconv.Itoa(c.status) + strconv.Itoa(len(c.control))
-		r.on(path, inTurn(stale("good", 5, c.control), always(c.status, "bad")))
-		r.get(t, path)
+		r.On(path, edgetest.InTurn(edgetest.Stale("good", 5, c.control), edgetest.Always(c.status, "bad")))
+		r.Get(t, path)
 		for range 2 {
-			s := r.get(t, path)
-			if (s.body == "good") != c.stale || (!c.stale && s.StatusCode != c.status) {
+			s := r.Get(t, path)
+			if (s.Text == "good") != c.stale || (!c.stale && s.StatusCode != c.status) {
 				t.Errorf("%d with %s: %s", c.status, c.control, s)
 			}
-			if c.stale && (s.StatusCode != 200 || s.ttl > -5 || s.detail == "") {
+			if c.stale && (s.StatusCode != 200 || s.TTL > -5 || s.Detail == "") {
 				t.Errorf("%d with %s: %s", c.status, c.control, s)
 			}
 		}
-		if n := r.count(path); n != 3 {
+		if n := r.Count(path); n != 3 {
 			t.Errorf("%d with %s: the origin was asked %d times, want each time", c.status, c.control, n)
 		}
 	}
@@ -98,57 +90,63 @@ func TestCacheRFC5861Section4StaleIfError(t *testing.T) {
 
 // The same for what the route says in place of the origin, and for HEAD and parts.
 func TestCacheRFC5861Section4OfTheRoute(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.StaleIfError = node.Duration(time.Minute) })
-	r.on("/a", inTurn(stale("good", 5), always(503, "bad")))
-	r.get(t, "/a")
-	if s := r.get(t, "/a"); s.body != "good" {
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.StaleIfError = node.Duration(time.Minute) }))
+	r.On("/a", edgetest.InTurn(edgetest.Stale("good", 5), edgetest.Always(503, "bad")))
+	r.Get(t, "/a")
+	if s := r.Get(t, "/a"); s.Text != "good" {
 		t.Errorf("GET: %s", s)
 	}
-	if s := r.ask(t, "HEAD", "/a", ""); s.StatusCode != 200 {
+	if s := r.Ask(t, "HEAD", "/a", ""); s.StatusCode != 200 {
 		t.Errorf("HEAD: %s", s)
 	}
-	if s := r.get(t, "/a", "Range", "bytes=0-1"); s.StatusCode != 206 || s.body != "go" {
+	if s := r.Get(t, "/a", "Range", "bytes=0-1"); s.StatusCode != 206 || s.Text != "go" {
 		t.Errorf("Range: %s", s)
 	}
 }
 
 // A stale response is served at once while exactly one refresh runs, whoever asks meanwhile (RFC 5861 §3).
 func TestCacheRFC5861Section3StaleWhileRevalidate(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	hold := make(chan struct{})
-	r.on("/a", inTurn(stale("old", 5, "stale-while-revalidate=60"), func(req *mesh.Request, n int) *mesh.Response {
-		<-hold
-		return always(200, "new", "Cache-Control", "max-age=60")(req, n)
-	}))
-	r.get(t, "/a")
+	r.On(
+		"/a",
+		edgetest.InTurn(
+			edgetest.Stale("old", 5, "stale-while-revalidate=60"),
+			func(req *mesh.Request, n int) *mesh.Response {
+				<-hold
+				return edgetest.Always(200, "new", "Cache-Control", "max-age=60")(req, n)
+			},
+		),
+	)
+	r.Get(t, "/a")
 	for range 10 { // none of them waits for the origin, which doesn't answer
-		s := r.get(t, "/a")
-		s.wantHit(t, "while it is fetched anew", "old")
-		if s.ttl > -5 {
-			t.Errorf("ttl is %d", s.ttl)
+		s := r.Get(t, "/a")
+		s.WantHit(t, "while it is fetched anew", "old")
+		if s.TTL > -5 {
+			t.Errorf("ttl is %d", s.TTL)
 		}
 	}
 	close(hold)
-	nodetest.Eventually(t, "the new one is served", func() bool { return r.get(t, "/a").body == "new" })
-	if n := r.count("/a"); n != 2 {
+	nodetest.Eventually(t, "the new one is served", func() bool { return r.Get(t, "/a").Text == "new" })
+	if n := r.Count("/a"); n != 2 {
 		t.Errorf("the origin was asked %d times, want 2", n)
 	}
-	if h := r.last("/a").Header; h.Get("If-None-Match") != `"1"` {
+	if h := r.Last("/a").Header; h.Get("If-None-Match") != `"1"` {
 		t.Errorf("the refresh doesn't validate: %v", h)
 	}
 }
 
 // Outside the window, and where must-revalidate or s-maxage stand against it, the client waits for the origin.
 func TestCacheRFC5861Section3Window(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, control := range []string{
 		"stale-while-revalidate=4", "stale-while-revalidate=60, must-revalidate",
 		"stale-while-revalidate=60, s-maxage=10", "stale-while-revalidate=60, no-cache",
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, stale("%d", 5, control))
-		r.get(t, path)
-		if s := r.get(t, path); s.hit || s.body != "2" {
+		r.On(path, edgetest.Stale("%d", 5, control))
+		r.Get(t, path)
+		if s := r.Get(t, path); s.Hit || s.Text != "2" {
 			t.Errorf("%s: %s", control, s)
 		}
 	}
@@ -156,25 +154,25 @@ func TestCacheRFC5861Section3Window(t *testing.T) {
 
 // A refresh that fails leaves what is there for as long as its window lasts.
 func TestCacheRFC5861Section3FailedRefresh(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", inTurn(stale("old", 5, "stale-while-revalidate=60"), always(500, "bad")))
-	r.get(t, "/a")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.InTurn(edgetest.Stale("old", 5, "stale-while-revalidate=60"), edgetest.Always(500, "bad")))
+	r.Get(t, "/a")
 	for i := 2; i < 6; i++ {
-		r.get(t, "/a").wantHit(t, "while refreshes fail", "old")
-		nodetest.Eventually(t, "a refresh was tried", func() bool { return r.count("/a") >= i })
+		r.Get(t, "/a").WantHit(t, "while refreshes fail", "old")
+		nodetest.Eventually(t, "a refresh was tried", func() bool { return r.Count("/a") >= i })
 		nodetest.Eventually(t, "it has ended", func() bool { return r.InFlight() == 0 })
 	}
 }
 
 // Requests that want fresher, or are content with staler, where the route lets them (RFC 9111 §5.2.1).
 func TestCacheRFC9111Section521RequestDirectives(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.RequestDirectives = true })
-	r.on("/fresh", always(200, "%d", "Cache-Control", "max-age=600", "Age", "100", "ETag", `"1"`))
-	r.on("/immutable", always(200, "%d", "Cache-Control", "max-age=600, immutable", "Age", "100"))
-	r.on("/stale", stale("%d", 5))
-	r.on("/must", stale("%d", 5, "must-revalidate"))
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.RequestDirectives = true }))
+	r.On("/fresh", edgetest.Always(200, "%d", "Cache-Control", "max-age=600", "Age", "100", "ETag", `"1"`))
+	r.On("/immutable", edgetest.Always(200, "%d", "Cache-Control", "max-age=600, immutable", "Age", "100"))
+	r.On("/stale", edgetest.Stale("%d", 5))
+	r.On("/must", edgetest.Stale("%d", 5, "must-revalidate"))
 	for _, path := range []string{"/fresh", "/immutable", "/stale", "/must"} {
-		r.get(t, path)
+		r.Get(t, path)
 	}
 	for _, c := range []struct {
 		path, directive string
@@ -195,85 +193,75 @@ func TestCacheRFC9111Section521RequestDirectives(t *testing.T) {
 		{"/fresh", "min-fresh=550", false},
 		{"/immutable", "no-cache", false}, // a forced reload
 	} {
-		s := r.get(t, c.path, "Cache-Control", c.directive)
-		if s.hit != c.hit {
+		s := r.Get(t, c.path, "Cache-Control", c.directive)
+		if s.Hit != c.hit {
 			t.Errorf("%s with %s: %s", c.path, c.directive, s)
 		}
 		if want := map[string]string{
 			"/fresh": "request", "/immutable": "request", "/must": "stale",
 			"/stale": "stale",
-		}[c.path]; !c.hit && s.fwd != want {
-			t.Errorf("%s with %s: fwd=%s, want %s (RFC 9211 §2.2)", c.path, c.directive, s.fwd, want)
+		}[c.path]; !c.hit && s.Fwd != want {
+			t.Errorf("%s with %s: fwd=%s, want %s (RFC 9211 §2.2)", c.path, c.directive, s.Fwd, want)
 		}
 	}
-	if s := r.get(t, "/fresh", "Pragma", "no-cache"); s.hit {
+	if s := r.Get(t, "/fresh", "Pragma", "no-cache"); s.Hit {
 		t.Errorf("Pragma: %s", s)
 	}
-	r.on("/no-store", always(200, "%d", "Cache-Control", "max-age=60"))
-	r.get(t, "/no-store", "Cache-Control", "no-store")
-	if s := r.get(t, "/no-store"); s.hit {
+	r.On("/no-store", edgetest.Always(200, "%d", "Cache-Control", "max-age=60"))
+	r.Get(t, "/no-store", "Cache-Control", "no-store")
+	if s := r.Get(t, "/no-store"); s.Hit {
 		t.Errorf("what a request forbade to store was stored: %s", s)
 	}
 }
 
 // only-if-cached gets what is stored, or 504, and the origin hears nothing (RFC 9111 §5.2.1.7).
 func TestCacheRFC9111Section5217OnlyIfCached(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.RequestDirectives = true })
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.RequestDirectives = true }))
 	for _, method := range []string{"GET", "HEAD"} {
-		if s := r.ask(t, method, "/cold", "", "Cache-Control", "only-if-cached"); s.StatusCode != 504 {
+		if s := r.Ask(t, method, "/cold", "", "Cache-Control", "only-if-cached"); s.StatusCode != 504 {
 			t.Errorf("%s cold: %s", method, s)
 		}
 	}
-	if s := r.get(t, "/cold", "Cache-Control", "only-if-cached", "Range", "bytes=0-1"); s.StatusCode != 504 {
+	if s := r.Get(t, "/cold", "Cache-Control", "only-if-cached", "Range", "bytes=0-1"); s.StatusCode != 504 {
 		t.Errorf("Range cold: %s", s)
 	}
-	r.on("/stale", stale("stale", 5))
-	r.get(t, "/stale")
-	if s := r.get(t, "/stale", "Cache-Control", "only-if-cached"); s.StatusCode != 504 {
+	r.On("/stale", edgetest.Stale("stale", 5))
+	r.Get(t, "/stale")
+	if s := r.Get(t, "/stale", "Cache-Control", "only-if-cached"); s.StatusCode != 504 {
 		t.Errorf("stale: %s", s)
 	}
-	r.get(t, "/stale", "Cache-Control", "only-if-cached, max-stale=60").wantHit(t, "with max-stale", "stale")
-	if r.count("/cold") != 0 || r.count("/stale") != 1 {
-		t.Errorf("the origin was asked %d and %d times", r.count("/cold"), r.count("/stale"))
+	r.Get(t, "/stale", "Cache-Control", "only-if-cached, max-stale=60").WantHit(t, "with max-stale", "stale")
+	if r.Count("/cold") != 0 || r.Count("/stale") != 1 {
+		t.Errorf("the origin was asked %d and %d times", r.Count("/cold"), r.Count("/stale"))
 	}
 }
 
 // By default what a request asks of the cache doesn't count, so that nobody can bust it.
 func TestCacheAttackBustingByRequestDirectives(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", always(200, "%d", "Cache-Control", "max-age=60"))
-	r.get(t, "/a", "Cache-Control", "no-store")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=60"))
+	r.Get(t, "/a", "Cache-Control", "no-store")
 	for _, h := range [][]string{
 		{"Cache-Control", "no-cache"},
 		{"Cache-Control", "max-age=0"},
 		{"Cache-Control", "no-store"},
 		{"Pragma", "no-cache"},
 	} {
-		r.get(t, "/a", h...).wantHit(t, h[1], "1")
+		r.Get(t, "/a", h...).WantHit(t, h[1], "1")
 	}
 }
 
 // A failed connection is remembered, so that not each client waits for it, but no longer than a second.
 func TestCacheConnectFailureIsRemembered(t *testing.T) {
-	r := startCache(t, nil)
-	r.away()
-	if s := r.get(t, "/a"); s.StatusCode < 502 || s.StatusCode > 504 || s.Header.Get("Proxy-Status") == "" {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.EndOrigin()
+	if s := r.Get(t, "/a"); s.StatusCode < 502 || s.StatusCode > 504 || s.Header.Get("Proxy-Status") == "" {
 		t.Errorf("got %s", s)
 	}
-	r.on("/a", always(200, "back", "Cache-Control", "max-age=60"))
+	r.On("/a", edgetest.Always(200, "back", "Cache-Control", "max-age=60"))
 	begun := time.Now()
-	service, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("origin"),
-		Handler:     mesh.HandlerFunc(r.serve), Limit: 10,
-	})
-	if err == nil {
-		err = service.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer service.Close()
-	nodetest.Eventually(t, "the origin is asked again", func() bool { return r.get(t, "/a").body == "back" })
+	r.StartOrigin(t)
+	nodetest.Eventually(t, "the origin is asked again", func() bool { return r.Get(t, "/a").Text == "back" })
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -282,22 +270,22 @@ func TestCacheConnectFailureIsRemembered(t *testing.T) {
 // Shortly before a response is stale, one of its clients has it fetched anew, the sooner the longer a fetch takes
 // (XFetch; checklist item 41), and all get what is stored.
 func TestCacheEarlyRefresh(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", func(_ *mesh.Request, n int) *mesh.Response {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", func(_ *mesh.Request, n int) *mesh.Response {
 		if n == 1 {
 			timer := time.NewTimer(500 * time.Millisecond)
 			defer timer.Stop()
 			<-timer.C
 		}
-		return always(200, "%d", "Cache-Control", "max-age=100", "Age", "98")(nil, n)
+		return edgetest.Always(200, "%d", "Cache-Control", "max-age=100", "Age", "98")(nil, n)
 	})
-	r.get(t, "/a")
+	r.Get(t, "/a")
 	nodetest.Eventually(t, "it is fetched anew", func() bool {
-		s := r.get(t, "/a")
-		if !s.hit && r.count("/a") == 1 {
+		s := r.Get(t, "/a")
+		if !s.Hit && r.Count("/a") == 1 {
 			t.Fatalf("it became stale first: %s", s)
 		}
-		return r.count("/a") > 1
+		return r.Count("/a") > 1
 	})
 	for _, c := range r.CacheStats() {
 		if c.Refreshed == 0 {
@@ -308,7 +296,7 @@ func TestCacheEarlyRefresh(t *testing.T) {
 
 // A validation for one client says nothing of what is stored for others: it stays, to be validated by them.
 func TestCacheValidationWithCredentialsKeepsWhatIsStored(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.RequestDirectives = true })
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.RequestDirectives = true }))
 	for i, c := range []struct {
 		control string // of the 304
 		header  []string
@@ -319,21 +307,21 @@ func TestCacheValidationWithCredentialsKeepsWhatIsStored(t *testing.T) {
 	} {
 		path := "/" + strconv.Itoa(i)
 		var whole atomic.Int64
-		r.on(path, func(req *mesh.Request, n int) *mesh.Response {
+		r.On(path, func(req *mesh.Request, n int) *mesh.Response {
 			if req.Header.Get("If-None-Match") != "" {
-				return always(304, "", "Cache-Control", c.control, "ETag", `"1"`)(req, n)
+				return edgetest.Always(304, "", "Cache-Control", c.control, "ETag", `"1"`)(req, n)
 			}
 			whole.Add(1)
-			return stale("body", 5)(req, n)
+			return edgetest.Stale("body", 5)(req, n)
 		})
-		r.get(t, path)
+		r.Get(t, path)
 		for range 2 {
-			if s := r.get(t, path, c.header...); s.StatusCode != 200 || s.body != "body" || s.status != 304 ||
-				s.stored {
+			if s := r.Get(t, path, c.header...); s.StatusCode != 200 || s.Text != "body" || s.FwdStatus != 304 ||
+				s.Stored {
 				t.Errorf("%s, %s: %s", c.header, c.control, s)
 			}
 		}
-		if s := r.get(t, path); s.body != "body" || s.status != 304 || whole.Load() != 1 {
+		if s := r.Get(t, path); s.Text != "body" || s.FwdStatus != 304 || whole.Load() != 1 {
 			t.Errorf("after %s, %s: %s; %d times the whole", c.header, c.control, s, whole.Load())
 		}
 	}
@@ -341,16 +329,14 @@ func TestCacheValidationWithCredentialsKeepsWhatIsStored(t *testing.T) {
 
 // The same of one in the background.
 func TestCacheRefreshWithCredentialsKeepsWhatIsStored(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", inTurn(
-		stale("body", 5, "stale-while-revalidate=600"),
-		always(304, "", "Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag", `"1"`),
-	))
-	r.get(t, "/a")
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.InTurn(edgetest.Stale("body", 5, "stale-while-revalidate=600"),
+		edgetest.Always(304, "", "Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag", `"1"`)))
+	r.Get(t, "/a")
 	for i := range 4 {
-		r.get(t, "/a", "Authorization", "Basic eDp5").wantHit(t, "with credentials", "body")
-		nodetest.Eventually(t, "it was validated", func() bool { return r.count("/a") == i+2 })
+		r.Get(t, "/a", "Authorization", "Basic eDp5").WantHit(t, "with credentials", "body")
+		nodetest.Eventually(t, "it was validated", func() bool { return r.Count("/a") == i+2 })
 		nodetest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
 	}
-	r.get(t, "/a").wantHit(t, "without", "body")
+	r.Get(t, "/a").WantHit(t, "without", "body")
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -15,12 +16,12 @@ import (
 
 // The freshness that a route names is the one that is told and kept: cache: 30s isn't 28 seconds.
 func TestCacheRouteTTLIsWhatIsTold(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.TTL = node.Duration(30 * time.Second) })
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(30 * time.Second) }))
 	for i := range 40 {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, always(200, "%d"))
-		r.get(t, path)
-		if s := r.get(t, path); !s.hit || s.ttl < 29 || s.ttl > 30 {
+		r.On(path, edgetest.Always(200, "%d"))
+		r.Get(t, path)
+		if s := r.Get(t, path); !s.Hit || s.TTL < 29 || s.TTL > 30 {
 			t.Errorf("%s: %s", path, s)
 		}
 	}
@@ -29,17 +30,17 @@ func TestCacheRouteTTLIsWhatIsTold(t *testing.T) {
 // What came at one moment isn't fetched anew at one: each response has a moment of its own in the last twentieth of its
 // time, and is a hit until then.
 func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.TTL = node.Duration(200 * time.Second) })
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(200 * time.Second) }))
 	refreshed := func(age string) (n int) {
 		for i := range 40 {
 			path := "/" + age + "/" + strconv.Itoa(i)
-			r.on(path, always(200, "%d", "Age", age))
-			r.get(t, path)
-			r.get(t, path).wantHit(t, path, "1")
+			r.On(path, edgetest.Always(200, "%d", "Age", age))
+			r.Get(t, path)
+			r.Get(t, path).WantHit(t, path, "1")
 		}
 		nodetest.Eventually(t, "the fetches are over", func() bool { return r.CacheFetches() == 0 })
 		for i := range 40 {
-			if r.count("/"+age+"/"+strconv.Itoa(i)) > 1 {
+			if r.Count("/"+age+"/"+strconv.Itoa(i)) > 1 {
 				n++
 			}
 		}
@@ -54,18 +55,18 @@ func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
 }
 
 // onlyInBucket asks for a path, and takes it out of the memory once the bucket has it.
-func (r *cacheRig) onlyInBucket(tb testing.TB, path string, header ...string) {
+func onlyInBucket(tb testing.TB, r *edgetest.Rig, path string, header ...string) {
 	tb.Helper()
-	before := r.cache.Stats().BucketWritten
-	r.get(tb, path, header...)
-	nodetest.Eventually(tb, "the bucket has it", func() bool { return r.cache.Stats().BucketWritten > before })
-	r.cache.Drop([]byte("Ghttp://example.test" + path))
+	before := r.Cache.Stats().BucketWritten
+	r.Get(tb, path, header...)
+	nodetest.Eventually(tb, "the bucket has it", func() bool { return r.Cache.Stats().BucketWritten > before })
+	r.Cache.Drop([]byte("Ghttp://example.test" + path))
 }
 
 // A HEAD, a range or a condition that the memory can't answer is answered from the bucket, as a GET is.
 func TestCacheBucketAnswersEveryMethod(t *testing.T) {
-	r := startCache(t, nil)
-	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
 	for i, c := range []struct {
 		method string
 		status int
@@ -80,16 +81,16 @@ func TestCacheBucketAnswersEveryMethod(t *testing.T) {
 		{"HEAD", 304, "", []string{"If-None-Match", `"1"`}},
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`))
-		r.onlyInBucket(t, path)
-		s := r.ask(t, c.method, path, "", c.header...)
-		if !s.hit || s.detail != "bucket" || s.StatusCode != c.status || s.body != c.body {
+		r.On(path, edgetest.Always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`))
+		onlyInBucket(t, r, path)
+		s := r.Ask(t, c.method, path, "", c.header...)
+		if !s.Hit || s.Detail != "bucket" || s.StatusCode != c.status || s.Text != c.body {
 			t.Errorf("%s %q: %s", c.method, c.header, s)
 		}
 		if c.method == "HEAD" && c.status == 200 && s.ContentLength != 20 {
 			t.Errorf("HEAD tells a length of %d", s.ContentLength)
 		}
-		if n := r.count(path); n != 1 {
+		if n := r.Count(path); n != 1 {
 			t.Errorf("%s %q: the origin was asked %d times", c.method, c.header, n)
 		}
 	}
@@ -98,20 +99,21 @@ func TestCacheBucketAnswersEveryMethod(t *testing.T) {
 // With compress every response says that it depends on Accept-Encoding, the first of each coding too, and each client
 // gets the same as all after it.
 func TestCacheCompressFirstAnswerVaries(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Compress = true })
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Compress = true }))
 	text := strings.Repeat("all work and no play ", 500)
 	html := []string{"Content-Type", "text/html", "Cache-Control", "max-age=600"}
-	r.on("/a", always(200, text, append(html, "ETag", `"1"`, "Content-Digest", "sha-256=:x:", "Vary", "X-A")...))
+	r.On("/a",
+		edgetest.Always(200, text, append(html, "ETag", `"1"`, "Content-Digest", "sha-256=:x:", "Vary", "X-A")...))
 	for _, coding := range []string{"gzip", "br", "zstd", ""} {
 		h := []string{"Accept-Encoding", coding}
 		if coding == "" {
 			h = nil
 		}
-		first, second := r.get(t, "/a", h...), r.get(t, "/a", h...)
-		if first.hit || !second.hit {
+		first, second := r.Get(t, "/a", h...), r.Get(t, "/a", h...)
+		if first.Hit || !second.Hit {
 			t.Errorf("%q: %s, then %s", coding, first, second)
 		}
-		for _, s := range []*seen{first, second} {
+		for _, s := range []*edgetest.Seen{first, second} {
 			if vary := strings.ToLower(s.Header.Get("Vary")); vary != "accept-encoding, x-a" {
 				t.Errorf("%q: Vary %q of %s", coding, vary, s)
 			}
@@ -119,30 +121,33 @@ func TestCacheCompressFirstAnswerVaries(t *testing.T) {
 				t.Errorf("%q: %v", coding, s.Header)
 			}
 		}
-		if first.body != second.body || first.Header.Get("ETag") != second.Header.Get("ETag") {
+		if first.Text != second.Text || first.Header.Get("ETag") != second.Header.Get("ETag") {
 			t.Errorf("%q: the first got another representation: %v, then %v", coding, first.Header, second.Header)
 		}
 	}
-	s := r.get(t, "/a", "Accept-Encoding", "gzip", "X-A", "1")
-	z, err := gzip.NewReader(strings.NewReader(s.body))
+	s := r.Get(t, "/a", "Accept-Encoding", "gzip", "X-A", "1")
+	z, err := gzip.NewReader(strings.NewReader(s.Text))
 	if err != nil {
 		t.Fatalf("%s: %v", s, err)
 	}
 	if plain, err := io.ReadAll(z); err != nil || string(plain) != text {
-		t.Errorf("decoded to %q, %v", short(string(plain)), err)
+		t.Errorf("decoded to %q, %v", edgetest.Shorten(string(plain)), err)
 	}
-	r.on("/b", func(req *mesh.Request, _ int) *mesh.Response {
-		resp := &mesh.Response{Status: 200, Header: fields(append(html, "Content-Length", strconv.Itoa(len(text)))...)}
+	r.On("/b", func(req *mesh.Request, _ int) *mesh.Response {
+		resp := &mesh.Response{
+			Status: 200,
+			Header: edgetest.Fields(append(html, "Content-Length", strconv.Itoa(len(text)))...),
+		}
 		if req.Method == "GET" {
 			resp.Body = []byte(text)
 		}
 		return resp
 	})
-	if s := r.ask(t, "HEAD", "/b", ""); !strings.EqualFold(s.Header.Get("Vary"), "Accept-Encoding") {
+	if s := r.Ask(t, "HEAD", "/b", ""); !strings.EqualFold(s.Header.Get("Vary"), "Accept-Encoding") {
 		t.Errorf("HEAD of what isn't stored: %v", s.Header)
 	}
-	r.on("/post", always(200, text, append(html, "Content-Location", "/post")...))
-	if s := r.ask(t, "POST", "/post", "x", "Accept-Encoding", "gzip"); s.body != text {
+	r.On("/post", edgetest.Always(200, text, append(html, "Content-Location", "/post")...))
+	if s := r.Ask(t, "POST", "/post", "x", "Accept-Encoding", "gzip"); s.Text != text {
 		t.Errorf("the response to a POST is compressed: %s", s)
 	}
 }

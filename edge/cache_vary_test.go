@@ -15,16 +15,16 @@ import (
 )
 
 // varying answers with a Vary and with what the request has in the field.
-func varying(vary string) answer {
+func varying(vary string) edgetest.Answer {
 	return func(req *mesh.Request, n int) *mesh.Response {
-		return &mesh.Response{Status: 200, Header: fields("Cache-Control", "max-age=600", "Vary", vary, "X-N",
+		return &mesh.Response{Status: 200, Header: edgetest.Fields("Cache-Control", "max-age=600", "Vary", vary, "X-N",
 			strconv.Itoa(n)), Body: []byte(req.Header.Get(vary))}
 	}
 }
 
 // What varies is stored for each value of the field, and spellings of one meaning are one value (RFC 9111 §4.1).
 func TestCacheRFC9111Section41Vary(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		field, first, then string
 		same               bool
@@ -45,21 +45,21 @@ func TestCacheRFC9111Section41Vary(t *testing.T) {
 		{"Accept-Language", "de,en;q=0.9", "en,de;q=0.9", false},
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, varying(c.field))
-		get := func(value string) *seen {
+		r.On(path, varying(c.field))
+		get := func(value string) *edgetest.Seen {
 			if value == "" {
-				return r.get(t, path)
+				return r.Get(t, path)
 			}
-			return r.get(t, path, c.field, value)
+			return r.Get(t, path, c.field, value)
 		}
-		if s := get(c.first); s.fwd != "uri-miss" {
+		if s := get(c.first); s.Fwd != "uri-miss" {
 			t.Errorf("%s %q: %s", c.field, c.first, s)
 		}
 		s := get(c.then)
-		if s.hit != c.same || (!c.same && s.fwd != "vary-miss") {
+		if s.Hit != c.same || (!c.same && s.Fwd != "vary-miss") {
 			t.Errorf("%s %q, then %q: %s", c.field, c.first, c.then, s)
 		}
-		if s := get(c.first); !s.hit || s.Header.Get("X-N") != "1" {
+		if s := get(c.first); !s.Hit || s.Header.Get("X-N") != "1" {
 			t.Errorf("%s %q again: %s", c.field, c.first, s)
 		}
 	}
@@ -67,7 +67,7 @@ func TestCacheRFC9111Section41Vary(t *testing.T) {
 
 // A Vary of * in any line is never reused; fields with a value for each client only where the route says so.
 func TestCacheRFC9111Section41VaryAny(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Vary = []string{"User-Agent"} })
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Vary = []string{"User-Agent"} }))
 	for i, c := range []struct {
 		lines []string
 		hit   bool
@@ -79,9 +79,9 @@ func TestCacheRFC9111Section41VaryAny(t *testing.T) {
 		{[]string{"Vary", "User-Agent"}, true},
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, always(200, "%d", append([]string{"Cache-Control", "max-age=60"}, c.lines...)...))
-		r.get(t, path, "User-Agent", "u")
-		if s := r.get(t, path, "User-Agent", "u"); s.hit != c.hit {
+		r.On(path, edgetest.Always(200, "%d", append([]string{"Cache-Control", "max-age=60"}, c.lines...)...))
+		r.Get(t, path, "User-Agent", "u")
+		if s := r.Get(t, path, "User-Agent", "u"); s.Hit != c.hit {
 			t.Errorf("%q: %s", c.lines, s)
 		}
 	}
@@ -89,22 +89,22 @@ func TestCacheRFC9111Section41VaryAny(t *testing.T) {
 
 // crossOrigin is an origin that names Vary only where the request has an Origin, as many do.
 func crossOrigin(req *mesh.Request, n int) *mesh.Response {
-	h := fields("Cache-Control", "max-age=600", "ETag", `"1"`)
+	h := edgetest.Fields("Cache-Control", "max-age=600", "ETag", `"1"`)
 	if from := req.Header.Get("Origin"); from != "" {
-		h = append(h, fields("Vary", "Origin", "Access-Control-Allow-Origin", from)...)
+		h = append(h, edgetest.Fields("Vary", "Origin", "Access-Control-Allow-Origin", from)...)
 	}
 	return &mesh.Response{Status: 200, Header: h, Body: []byte(strconv.Itoa(n))}
 }
 
 // readableBy is the origin that may read a response.
-func readableBy(s *seen) string { return s.Header.Get("Access-Control-Allow-Origin") }
+func readableBy(s *edgetest.Seen) string { return s.Header.Get("Access-Control-Allow-Origin") }
 
 // A response without Vary neither hides the variants that match exactly, nor stands in for those that aren't there yet
 // (RFC 9111 §4.1, last paragraph).
 func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
-	r := startCache(t, nil)
-	nodetest.Eventually(t, "the bucket is there", func() bool { return r.cache.Stats().BucketReady })
-	r.on("/a", crossOrigin)
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
+	r.On("/a", crossOrigin)
 	for i, c := range []struct {
 		from, body string
 		hit        bool
@@ -122,18 +122,18 @@ func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
 		if c.from != "" {
 			h = []string{"Origin", c.from}
 		}
-		s := r.get(t, "/a", h...)
-		if s.hit != c.hit || s.body != c.body || readableBy(s) != c.from || (!s.hit && i > 0 && s.fwd != "vary-miss") {
+		s := r.Get(t, "/a", h...)
+		if s.Hit != c.hit || s.Text != c.body || readableBy(s) != c.from || (!s.Hit && i > 0 && s.Fwd != "vary-miss") {
 			t.Errorf("request %d from %q: %s, %v", i+1, c.from, s, s.Header)
 		}
 	}
-	r.restart(t, 6) // three responses, and three times what is known of them
+	r.Restart(t, 6) // three responses, and three times what is known of them
 	for _, c := range []struct{ from, body string }{{"https://a", "1"}, {"", "2"}, {"https://b", "3"}} {
 		var h []string
 		if c.from != "" {
 			h = []string{"Origin", c.from}
 		}
-		if s := r.get(t, "/a", h...); !s.hit || s.body != c.body || readableBy(s) != c.from {
+		if s := r.Get(t, "/a", h...); !s.Hit || s.Text != c.body || readableBy(s) != c.from {
 			t.Errorf("from the bucket, %q: %s, %v", c.from, s, s.Header)
 		}
 	}
@@ -142,37 +142,41 @@ func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
 // The same where the request without the field was the first: the origin hasn't said yet that it matters, and is asked
 // once by a page of another origin.
 func TestCacheRFC9111Section41WithoutVaryFirst(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", crossOrigin)
-	r.get(t, "/a")
-	if s := r.get(t, "/a", "Origin", "https://a"); s.hit || s.fwd != "vary-miss" || readableBy(s) != "https://a" {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", crossOrigin)
+	r.Get(t, "/a")
+	if s := r.Get(t, "/a", "Origin", "https://a"); s.Hit || s.Fwd != "vary-miss" || readableBy(s) != "https://a" {
 		t.Errorf("with the field: %s, %v", s, s.Header)
 	}
-	r.get(t, "/a").wantHit(t, "without it", "1")
-	r.get(t, "/a", "Origin", "https://a").wantHit(t, "with it again", "2")
+	r.Get(t, "/a").WantHit(t, "without it", "1")
+	r.Get(t, "/a", "Origin", "https://a").WantHit(t, "with it again", "2")
 	neverVary := map[string][]string{"/all": {"Access-Control-Allow-Origin", "*"}, "/none": nil}
 	for path, header := range neverVary {
-		r.on(path, always(200, "%d", append(header, "Cache-Control", "max-age=600")...))
-		r.get(t, path)
-		s := r.get(t, path, "Origin", "https://a")
-		if s.hit != (header != nil) {
+		r.On(path, edgetest.Always(200, "%d", append(header, "Cache-Control", "max-age=600")...))
+		r.Get(t, path)
+		s := r.Get(t, path, "Origin", "https://a")
+		if s.Hit != (header != nil) {
 			t.Errorf("%s: %s", path, s)
 		}
 		for _, from := range []string{"https://b", "https://a", ""} {
-			if s := r.get(t, path, "Origin", from); !s.hit {
+			if s := r.Get(t, path, "Origin", from); !s.Hit {
 				t.Errorf("%s from %q: %s", path, from, s)
 			}
 		}
-		r.get(t, path).wantHit(t, path, map[bool]string{true: "1", false: "2"}[header != nil])
+		r.Get(t, path).WantHit(t, path, map[bool]string{true: "1", false: "2"}[header != nil])
 	}
-	r.on("/private", inTurn(fresh("all"), always(200, "one", "Cache-Control", "private"), always(503, "down")))
-	r.get(t, "/private")
-	r.get(t, "/private", "Origin", "https://a").wantFwd(t, "not stored", "vary-miss", "one")
-	r.get(t, "/private").wantHit(t, "which drives nothing out", "all")
-	r.on("/down", fresh("all"))
-	r.get(t, "/down")
-	r.away()
-	if s := r.get(t, "/down", "Origin", "https://a"); s.StatusCode != 200 || s.body != "all" {
+	r.On(
+		"/private",
+		edgetest.InTurn(edgetest.Fresh("all"), edgetest.Always(200, "one", "Cache-Control", "private"),
+			edgetest.Always(503, "down")),
+	)
+	r.Get(t, "/private")
+	r.Get(t, "/private", "Origin", "https://a").WantFwd(t, "not stored", "vary-miss", "one")
+	r.Get(t, "/private").WantHit(t, "which drives nothing out", "all")
+	r.On("/down", edgetest.Fresh("all"))
+	r.Get(t, "/down")
+	r.EndOrigin()
+	if s := r.Get(t, "/down", "Origin", "https://a"); s.StatusCode != 200 || s.Text != "all" {
 		t.Errorf("without the origin: %s", s)
 	}
 }
@@ -180,10 +184,10 @@ func TestCacheRFC9111Section41WithoutVaryFirst(t *testing.T) {
 // What was stored as the only response of a URL isn't lost when one comes that varies: it stays the one of requests
 // without the field.
 func TestCacheRFC9111Section41OnlyResponseStays(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		if req.Header.Get("If-None-Match") == `"1"` && !req.Header.Has("Origin") {
-			return always(304, "", "ETag", `"1"`, "Cache-Control", "max-age=600")(req, n)
+			return edgetest.Always(304, "", "ETag", `"1"`, "Cache-Control", "max-age=600")(req, n)
 		}
 		resp := crossOrigin(req, n)
 		if n == 1 {
@@ -191,13 +195,13 @@ func TestCacheRFC9111Section41OnlyResponseStays(t *testing.T) {
 		}
 		return resp
 	})
-	r.get(t, "/a")
-	r.get(t, "/a", "Origin", "https://a").wantFwd(t, "with the field", "vary-miss", "2")
-	if s := r.get(t, "/a"); s.body != "1" || s.status != 304 {
+	r.Get(t, "/a")
+	r.Get(t, "/a", "Origin", "https://a").WantFwd(t, "with the field", "vary-miss", "2")
+	if s := r.Get(t, "/a"); s.Text != "1" || s.FwdStatus != 304 {
 		t.Errorf("without it: %s", s)
 	}
-	r.get(t, "/a", "Origin", "https://a").wantHit(t, "with the field again", "2")
-	r.get(t, "/a").wantHit(t, "without it again", "1")
+	r.Get(t, "/a", "Origin", "https://a").WantHit(t, "with the field again", "2")
+	r.Get(t, "/a").WantHit(t, "without it again", "1")
 }
 
 // Of several responses that match, the most recent counts by its Date (§4.1), whichever came last.
@@ -205,43 +209,44 @@ func TestCacheRFC9111Section41MostRecent(t *testing.T) {
 	for name, dates := range map[string][2]time.Duration{
 		"in their order": {20 * time.Second, 10 * time.Second}, "the other way": {10 * time.Second, 20 * time.Second},
 	} {
-		r := startCache(t, nil)
-		r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+		r := edgetest.Start(t, edgetest.Cached(nil))
+		r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 			vary, date := "X-A", dates[0]
 			if req.Header.Get("X-A") == "2" {
 				vary, date = "X-B", dates[1]
 			}
-			return always(200, "%d", "Cache-Control", "max-age=600", "Vary", vary, "Date", httpDate(date))(req, n)
+			return edgetest.Always(200, "%d", "Cache-Control", "max-age=600", "Vary", vary, "Date",
+				edgetest.HTTPDate(date))(req, n)
 		})
-		r.get(t, "/a", "X-A", "1", "X-B", "1").wantFwd(t, name, "uri-miss", "1")
-		r.get(t, "/a", "X-A", "2", "X-B", "1").wantFwd(t, name, "vary-miss", "2")
+		r.Get(t, "/a", "X-A", "1", "X-B", "1").WantFwd(t, name, "uri-miss", "1")
+		r.Get(t, "/a", "X-A", "2", "X-B", "1").WantFwd(t, name, "vary-miss", "2")
 		want := map[bool]string{true: "2", false: "1"}[dates[1] < dates[0]]
-		r.get(t, "/a", "X-A", "1", "X-B", "1").wantHit(t, name+": both match", want)
-		r.get(t, "/a", "X-A", "1", "X-B", "2").wantHit(t, name+": the first matches", "1")
-		r.get(t, "/a", "X-A", "3", "X-B", "1").wantHit(t, name+": the second matches", "2")
-		r.get(t, "/a", "X-A", "3", "X-B", "3").wantFwd(t, name+": none matches", "vary-miss", "3")
-		r.ask(t, "DELETE", "/a", "")
+		r.Get(t, "/a", "X-A", "1", "X-B", "1").WantHit(t, name+": both match", want)
+		r.Get(t, "/a", "X-A", "1", "X-B", "2").WantHit(t, name+": the first matches", "1")
+		r.Get(t, "/a", "X-A", "3", "X-B", "1").WantHit(t, name+": the second matches", "2")
+		r.Get(t, "/a", "X-A", "3", "X-B", "3").WantFwd(t, name+": none matches", "vary-miss", "3")
+		r.Ask(t, "DELETE", "/a", "")
 	}
 }
 
 // An origin that names other fields each time makes the cache remember the last few sets of them only.
 func TestCacheAttackVarySetsFlood(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
-		return always(200, "%d", "Cache-Control", "max-age=600", "Vary", "X-"+strconv.Itoa(n))(req, n)
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
+		return edgetest.Always(200, "%d", "Cache-Control", "max-age=600", "Vary", "X-"+strconv.Itoa(n))(req, n)
 	})
 	for i := 1; i <= 20; i++ {
 		h := []string{"X-Any", "1"}
 		for j := range i {
 			h = append(h, "X-"+strconv.Itoa(j), strconv.Itoa(i))
 		}
-		if s := r.get(t, "/a", h...); s.StatusCode != 200 {
+		if s := r.Get(t, "/a", h...); s.StatusCode != 200 {
 			t.Errorf("request %d: %s", i, s)
 		}
 	}
 	var v kvcache.View
 	var rec httpcache.Record
-	has := r.cache.Get([]byte("Ghttp://example.test/a"), &v) && rec.Decode(v.Value) == nil
+	has := r.Cache.Get([]byte("Ghttp://example.test/a"), &v) && rec.Decode(v.Value) == nil
 	if !has || strings.Count(rec.Text, ";") != 3 {
 		t.Errorf("known are %q", rec.Text)
 	}
@@ -250,18 +255,18 @@ func TestCacheAttackVarySetsFlood(t *testing.T) {
 
 // A URL has at most 64 variants: the oldest leave, and no client can fill the memory with them.
 func TestCacheAttackVariantFlood(t *testing.T) {
-	r := startCache(t, nil)
-	r.on("/a", varying("X-A"))
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", varying("X-A"))
 	const n = 70
 	for i := range n {
-		r.get(t, "/a", "X-A", strconv.Itoa(i))
+		r.Get(t, "/a", "X-A", strconv.Itoa(i))
 	}
 	for i := n - 64; i < n; i++ {
-		if s := r.get(t, "/a", "X-A", strconv.Itoa(i)); !s.hit || s.body != strconv.Itoa(i) {
+		if s := r.Get(t, "/a", "X-A", strconv.Itoa(i)); !s.Hit || s.Text != strconv.Itoa(i) {
 			t.Errorf("variant %d: %s", i, s)
 		}
 	}
-	if s := r.get(t, "/a", "X-A", "0"); s.hit || s.fwd != "vary-miss" {
+	if s := r.Get(t, "/a", "X-A", "0"); s.Hit || s.Fwd != "vary-miss" {
 		t.Errorf("the oldest: %s", s)
 	}
 }
@@ -269,7 +274,7 @@ func TestCacheAttackVariantFlood(t *testing.T) {
 // Parameters that the origin says don't count (draft-ietf-httpbis-no-vary-search), and what makes such a response
 // invalid.
 func TestCacheNoVarySearch(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		rule, first, then string
 		same              bool
@@ -286,22 +291,22 @@ func TestCacheNoVarySearch(t *testing.T) {
 		{`rubbish(`, "?a=1&utm=1", "?a=1&utm=2", false},
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, byMethod(always(200, "%d", "Cache-Control", "max-age=600", "No-Vary-Search", c.rule),
-			always(204, "")))
-		r.get(t, path+c.first)
-		s := r.get(t, path+c.then)
-		if s.hit != c.same {
+		r.On(path, byMethod(edgetest.Always(200, "%d", "Cache-Control", "max-age=600", "No-Vary-Search", c.rule),
+			edgetest.Always(204, "")))
+		r.Get(t, path+c.first)
+		s := r.Get(t, path+c.then)
+		if s.Hit != c.same {
 			t.Errorf("%s: %s then %s: %s", c.rule, c.first, c.then, s)
 		}
-		r.ask(t, "POST", path+c.then, "x") // makes the target invalid (RFC 9111 §4.4)
-		r.invalidated(t, c.rule+": after a POST to "+c.then, path+c.then)
+		r.Ask(t, "POST", path+c.then, "x") // makes the target invalid (RFC 9111 §4.4)
+		r.Invalidated(t, c.rule+": after a POST to "+c.then, path+c.then)
 	}
 }
 
 // Targeted fields stand before Cache-Control and Expires, an invalid one counts as not there, and the cache's own goes
 // no further (RFC 9213 §2, §3.1).
 func TestCacheRFC9213TargetedFields(t *testing.T) {
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		hit    bool
 		header []string
@@ -309,16 +314,19 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 		{true, []string{"CDN-Cache-Control", "max-age=60", "Cache-Control", "no-store"}},
 		{true, []string{"CDN-Cache-Control", "max-age=60", "Cache-Control", "private", "Expires", "0"}},
 		{false, []string{"CDN-Cache-Control", "no-store", "Cache-Control", "max-age=60"}},
-		{false, []string{"CDN-Cache-Control", "max-age=0", "Cache-Control", "max-age=60", "Expires", httpDate(-1e12)}},
+		{false, []string{
+			"CDN-Cache-Control", "max-age=0", "Cache-Control", "max-age=60", "Expires",
+			edgetest.HTTPDate(-1e12),
+		}},
 		{true, []string{"CDN-Cache-Control", "max-age=60;p, must-revalidate"}},
 		{true, []string{"CDN-Cache-Control", "max-age=, rubbish(", "Cache-Control", "max-age=60"}},
 		{true, []string{"CDN-Cache-Control", "", "Cache-Control", "max-age=60"}},
 		{true, []string{"Surrogate-Control", "max-age=60", "Cache-Control", "no-store"}},
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, always(200, "%d", c.header...))
-		first, s := r.get(t, path), r.get(t, path)
-		if s.hit != c.hit {
+		r.On(path, edgetest.Always(200, "%d", c.header...))
+		first, s := r.Get(t, path), r.Get(t, path)
+		if s.Hit != c.hit {
 			t.Errorf("%q: %s", c.header, s)
 		}
 		if c.header[0] == "CDN-Cache-Control" && c.header[1] != "" &&
@@ -326,10 +334,10 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 			t.Errorf("%q: CDN-Cache-Control isn't passed on: %v", c.header, s.Header)
 		}
 	}
-	r.on("/own", always(200, "%d", "Millrace-CDN-Cache-Control", "max-age=60", "CDN-Cache-Control", "no-store",
+	r.On("/own", edgetest.Always(200, "%d", "Millrace-CDN-Cache-Control", "max-age=60", "CDN-Cache-Control", "no-store",
 		"Cache-Control", "no-store"))
-	r.get(t, "/own")
-	if s := r.get(t, "/own"); !s.hit {
+	r.Get(t, "/own")
+	if s := r.Get(t, "/own"); !s.Hit {
 		t.Errorf("the cache's own field doesn't count: %s", s)
 	}
 }
@@ -337,16 +345,19 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 // No-Vary-Search says which parameters don't count, and nothing of what else the key holds: what a proxy tells, the
 // route, the body of a QUERY, a range of another unit.
 func TestCacheNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }, func(s *cacheSetup) {
-		s.edge.TrustedProxies = prefixes("127.0.0.0/8")
-		b := cachedRoute("/*", nil, edgetest.Needs("X-Tenant", "b"))
-		b.Name = "b"
-		s.routes = append(s.routes, b)
-	})
+	r := edgetest.Start(
+		t,
+		edgetest.Cached(func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }, func(s *edgetest.Config) {
+			s.Edge = func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes("127.0.0.0/8") }
+			b := edgetest.CachedRoute("/*", nil, edgetest.Needs("X-Tenant", "b"))
+			b.Name = "b"
+			s.Routes = append(s.Routes, b)
+		}),
+	)
 	says := func(req *mesh.Request, n int) *mesh.Response {
 		body := req.Method + req.Header.Get("X-Forwarded-Prefix") + req.Header.Get("X-Tenant") +
 			req.Header.Get("Range") + string(req.Body)
-		return always(200, body, "Cache-Control", "max-age=60", "No-Vary-Search", `params=("utm")`)(req, n)
+		return edgetest.Always(200, body, "Cache-Control", "max-age=60", "No-Vary-Search", `params=("utm")`)(req, n)
 	}
 	for i, c := range []struct {
 		method, body, want string
@@ -359,15 +370,15 @@ func TestCacheNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
 		{"QUERY", "select b", "QUERYselect b", nil},
 	} {
 		path := "/" + strconv.Itoa(i)
-		r.on(path, says)
-		if s := r.ask(t, c.method, path+"?x=1&utm=1", c.body, c.header...); s.body != c.want || s.hit {
+		r.On(path, says)
+		if s := r.Ask(t, c.method, path+"?x=1&utm=1", c.body, c.header...); s.Text != c.want || s.Hit {
 			t.Errorf("%s: the first: %s", c.want, s)
 		}
-		if s := r.get(t, path+"?x=1&utm=2"); s.body != "GET" || s.hit {
+		if s := r.Get(t, path+"?x=1&utm=2"); s.Text != "GET" || s.Hit {
 			t.Errorf("%s: a plain one: %s", c.want, s)
 		}
-		r.get(t, path+"?x=1").wantHit(t, "a plain one without the parameter", "GET")
-		if s := r.ask(t, c.method, path+"?x=1&utm=3", c.body, c.header...); s.body != c.want || s.hit {
+		r.Get(t, path+"?x=1").WantHit(t, "a plain one without the parameter", "GET")
+		if s := r.Ask(t, c.method, path+"?x=1&utm=3", c.body, c.header...); s.Text != c.want || s.Hit {
 			t.Errorf("%s: after the plain one: %s", c.want, s)
 		}
 	}

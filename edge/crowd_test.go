@@ -17,7 +17,7 @@ import (
 
 // crowd is an edge that takes four connections, two of each client, whose route /run answers when the test says so.
 type crowd struct {
-	*rig
+	*edgetest.Rig
 
 	run chan struct{}
 }
@@ -27,13 +27,13 @@ func startCrowd(t *testing.T, change func(*node.Edge)) *crowd {
 	c := &crowd{run: make(chan struct{})}
 	held := edgetest.Route("run", "/run")
 	held.To.Name = "held"
-	c.rig = start(t, func(e *node.Edge) {
+	c.Rig = edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) {
 		e.MaxConnections, e.MaxClientShare = 4, 50
 		if change != nil {
 			change(e)
 		}
-	}, echoRoute("/*"), held)
-	c.service(t, "held", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+	}, Routes: []node.Route{edgetest.EchoRoute("/*"), held}})
+	c.StreamService(t, "held", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		select {
 		case <-c.run:
 		case <-ctx.Done():
@@ -53,7 +53,7 @@ type visitor struct {
 // visit connects from an address of the loopback and sends a request for the path, unless that is empty.
 func (c *crowd) visit(t *testing.T, from, path string) *visitor {
 	t.Helper()
-	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", c.addr)
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", c.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestBusyConnectionsStay(t *testing.T) {
 
 // A trusted proxy has many clients behind it, and no share.
 func TestTrustedProxiesHaveNoShare(t *testing.T) {
-	c := startCrowd(t, func(e *node.Edge) { e.TrustedProxies = prefixes(alice + "/32") })
+	c := startCrowd(t, func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes(alice + "/32") })
 	for range 4 {
 		if got := c.visit(t, alice, "/").status(t); got != 200 {
 			t.Errorf("got %d", got)

@@ -20,19 +20,19 @@ import (
 )
 
 // before is an edge whose routes lead to an upstream of which each connection is served so.
-func before(t *testing.T, change func(*node.Edge), serving func(net.Conn)) *rig {
+func before(t *testing.T, change func(*node.Edge), serving func(net.Conn)) *edgetest.Rig {
 	t.Helper()
 	url := "http://" + nodetest.Serve(t, serving)
 	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
-	r := start(t, change, all)
-	serve(t, r, "app", url)
+	r := edgetest.Start(t, edgetest.Config{Edge: change, Routes: []node.Route{all}})
+	r.Upstream(t, url)
 	return r
 }
 
 // byHand is an edge before an upstream whose connections, once a head has come, are handled by hand: with the head, the
 // connection, and what follows on it.
-func byHand(t *testing.T, handle func(head string, c net.Conn, in *bufio.Reader)) *rig {
+func byHand(t *testing.T, handle func(head string, c net.Conn, in *bufio.Reader)) *edgetest.Rig {
 	t.Helper()
 	return before(t, nil, func(c net.Conn) {
 		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
@@ -52,9 +52,9 @@ func byHand(t *testing.T, handle func(head string, c net.Conn, in *bufio.Reader)
 }
 
 // expecting sends the head of an upload that waits for 100 Continue.
-func expecting(t *testing.T, r *rig, path string, length int) (net.Conn, *bufio.Reader) {
+func expecting(t *testing.T, r *edgetest.Rig, path string, length int) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	c, err := net.Dial("tcp", r.addr)
+	c, err := net.Dial("tcp", r.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,34 +126,24 @@ func TestExpectReachesTheOrigin(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // A member that answers without having read says by that that the client needn't send.
 func TestExpectReachesMembers(t *testing.T) {
 	to := edgetest.Route("", "/*")
 	to.To.Name = "members"
-	r := start(t, nil, to)
-	s, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("members"), Streams: true,
-		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
-			if !q.Expect || q.Header.Has("Expect") {
-				return &mesh.Response{Status: 500}, nil
-			}
-			if q.Target == "/no" {
-				return &mesh.Response{Status: 403}, nil
-			}
-			n, err := io.Copy(io.Discard, mesh.NewReader(q.Stream))
-			return &mesh.Response{Status: 201, Body: fmt.Append(nil, n)}, err
-		}),
+	r := edgetest.Start(t, edgetest.Routed(to))
+	r.StreamService(t, "members", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		if !q.Expect || q.Header.Has("Expect") {
+			return &mesh.Response{Status: 500}, nil
+		}
+		if q.Target == "/no" {
+			return &mesh.Response{Status: 403}, nil
+		}
+		n, err := io.Copy(io.Discard, mesh.NewReader(q.Stream))
+		return &mesh.Response{Status: 201, Body: fmt.Append(nil, n)}, err
 	})
-	if err == nil {
-		err = s.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
 	_, in := expecting(t, r, "/no", 700_000)
 	if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 403") {
 		t.Errorf("got %q, %v", line, err)
@@ -172,5 +162,5 @@ func TestExpectReachesMembers(t *testing.T) {
 		t.Errorf("the member got %q bytes, %v", body, err)
 	}
 	_ = resp.Body.Close()
-	r.settled(t)
+	r.WaitSettled(t)
 }

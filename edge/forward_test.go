@@ -7,22 +7,11 @@ import (
 	"testing"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/edge/exchange"
 	"millrace/mesh"
-	"millrace/node"
 	"millrace/node/http1"
 )
-
-func prefix(s string) node.Prefix { return node.Prefix{Prefix: netip.MustParsePrefix(s)} }
-
-// fields makes a header of names and values in turn.
-func fields(pairs ...string) mesh.Header {
-	var h mesh.Header
-	for i := 0; i < len(pairs); i += 2 {
-		h.Add(pairs[i], pairs[i+1])
-	}
-	return h
-}
 
 // Who counts as the client, for chains of proxies of every honesty.
 func TestRightmostUntrusted(t *testing.T) {
@@ -65,7 +54,7 @@ func TestRightmostUntrusted(t *testing.T) {
 // connection.
 func TestPrepare(t *testing.T) {
 	header := func() mesh.Header {
-		return fields(
+		return edgetest.Fields(
 			"Host", "shop.example",
 			"X-Custom", "1",
 			"x-custom", "2",
@@ -130,7 +119,7 @@ func TestPrepare(t *testing.T) {
 	}
 
 	x = &exchange.Exchange{Method: "POST", Target: "/", Header: header(), Scheme: "http"}
-	got, client = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24"))
+	got, client = edge.Prepared(x, "192.0.2.7", edgetest.Prefix("192.0.2.0/24"))
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "6.6.6.6, 192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test",
 		"X-Request-Id": "chosen",
@@ -146,7 +135,7 @@ func TestPrepare(t *testing.T) {
 
 // A Connection field can't remove what the edge or the message's framing needs.
 func TestConnectionCannotRemove(t *testing.T) {
-	x := &exchange.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: fields(
+	x := &exchange.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: edgetest.Fields(
 		"Host", "h", "Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id", "Authorization", "Bearer x",
 	)}
 	got, _ := edge.Prepared(x, "192.0.2.7")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -120,24 +121,17 @@ func (p *partService) hanging() (n int64) {
 	return n
 }
 
-func startGather(tb testing.TB, routes ...node.Route) (*rig, *partService) {
+func startGather(tb testing.TB, routes ...node.Route) (*edgetest.Rig, *partService) {
 	tb.Helper()
-	r := start(tb, nil, routes...)
+	r := edgetest.Start(tb, edgetest.Routed(routes...))
 	p := &partService{}
-	service, err := r.conn.NewService(mesh.ServiceConfig{Destination: r.conn.Service("parts"), Handler: p, Limit: 1000})
-	if err == nil {
-		err = service.Open(tb.Context())
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = service.Close() })
+	r.Service(tb, "parts", p.Handle)
 	return r, p
 }
 
-func gathered(tb testing.TB, r *rig, path string, header ...string) (status int, h http.Header, body string) {
+func gathered(tb testing.TB, r *edgetest.Rig, path string, header ...string) (status int, h http.Header, body string) {
 	tb.Helper()
-	resp, body := r.do(tb, http.MethodGet, path, "", header...)
+	resp, body := r.Do(tb, http.MethodGet, path, "", header...)
 	return resp.StatusCode, resp.Header, body
 }
 
@@ -316,7 +310,10 @@ func TestGatherBodies(t *testing.T) {
 	}
 	plain := func(text string, change ...func(*node.Call)) node.Call {
 		c := to(t, "/", append([]func(*node.Call){sends(text)}, change...)...)
-		c.To, c.Method, c.Path = node.Target{Kind: node.KindNATS, Subject: subject(t, "prices.get.{id}")}, "GET",
+		c.To, c.Method, c.Path = node.Target{
+			Kind:    node.KindNATS,
+			Subject: edgetest.Subject(t, "prices.get.{id}"),
+		}, "GET",
 			node.Template{}
 		return c
 	}
@@ -328,7 +325,7 @@ func TestGatherBodies(t *testing.T) {
 		"gone":    to(t, "/echo/", sends(`["{user.gone}"]`), after("user")),
 		"price":   plain(`{"n": "{user.n}"}`, after("user")),
 	}))
-	if _, err := r.conn.NATS().QueueSubscribe("prices.get.*", "q", func(m *nats.Msg) {
+	if _, err := r.Conn.NATS().QueueSubscribe("prices.get.*", "q", func(m *nats.Msg) {
 		_ = m.Respond(fmt.Appendf(nil, `{"subject":%q,"type":%q,"got":%s}`, m.Subject, m.Header.Get("Content-Type"),
 			m.Data))
 	}); err != nil {
@@ -413,7 +410,7 @@ func TestGatherOddRequests(t *testing.T) {
 		}, want, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), tc.method, r.url+"/all/1", tc.body)
+			req, err := http.NewRequestWithContext(t.Context(), tc.method, r.URL+"/all/1", tc.body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -448,7 +445,7 @@ func TestGatherGone(t *testing.T) {
 	r, p := startGather(t, gatherRoute(t, node.GatherSettled,
 		map[string]node.Call{"a": to(t, "/hang/"), "b": to(t, "/hang/")}))
 	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/all/1", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+"/all/1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -466,4 +463,25 @@ func TestGatherGone(t *testing.T) {
 		t.Error("the client got an answer")
 	}
 	nodetest.Eventually(t, "both are canceled", func() bool { return p.canceled.Load() == 2 })
+}
+
+// Calls of a gather carry what is left of the client's fields, too.
+func TestGatherConnectionListedFields(t *testing.T) {
+	r, _ := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"a": to(t, "/header/")}))
+	if _, _, body := gathered(t, r, "/all/1", "X-Forwarded-Foo", "1", "Connection",
+		"authorization"); !strings.Contains(body, "identity") {
+		t.Errorf("without the field: %s", body)
+	}
+	listed := make(chan bool, 1)
+	r.StreamService(t, "listed", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		listed <- q.Header.Has("X-Secret")
+		return &mesh.Response{Status: 200, Body: []byte("1")}, nil
+	})
+	call := to(t, "/")
+	call.To.Name = "listed"
+	r.SetRoutes(node.Default().Edge, []node.Route{gatherRoute(t, node.GatherAll, map[string]node.Call{"a": call})})
+	gathered(t, r, "/all/1", "X-Secret", "1", "Connection", "X-Secret")
+	if <-listed {
+		t.Error("a call got a field that belongs to the connection")
+	}
 }

@@ -33,7 +33,7 @@ func TestGoneBehindTheHead(t *testing.T) {
 				}
 			})
 			t.Cleanup(func() { close(release) })
-			c, err := net.Dial("tcp", r.addr)
+			c, err := net.Dial("tcp", r.Address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,7 +43,7 @@ func TestGoneBehindTheHead(t *testing.T) {
 				t.Fatal(resp, err)
 			}
 			_ = c.Close()
-			nodetest.Eventually(t, "the gateway has noticed", func() bool { return r.conn.Streams() == 0 })
+			nodetest.Eventually(t, "the gateway has noticed", func() bool { return r.Conn.Streams() == 0 })
 		})
 	}
 }

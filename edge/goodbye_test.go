@@ -18,34 +18,18 @@ import (
 	"millrace/node/nodetest"
 )
 
-// answers reads what the server sends on a raw connection after the text was sent, to the end, without a reset.
-func answers(t *testing.T, addr, text string) string {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		_, _ = io.WriteString(c, text) // the server may not want all of it
-	}()
-	<-sent
-	got, err := io.ReadAll(c)
-	if err != nil {
-		t.Errorf("%.60q: after %d bytes: %v", text, len(got), err)
-	}
-	return string(got)
-}
-
 // However a connection ends, its client gets to read the response: no reset follows it.
 func TestResponseBeforeTheEnd(t *testing.T) {
 	body, large := strings.Repeat("x", 60_000), strings.Repeat("x", 900_000)
 	chunks := strings.Repeat("1000\r\n"+strings.Repeat("x", 4096)+"\r\n", 100) + "0\r\n\r\n"
 	for _, drain := range []bool{false, true} {
-		r := start(t, func(e *node.Edge) { e.MaxBody = 100_000 }, echoRoute("/echo/*"))
+		r := edgetest.Start(
+			t,
+			edgetest.Config{
+				Edge:   func(e *node.Edge) { e.MaxBody = 100_000 },
+				Routes: []node.Route{edgetest.EchoRoute("/echo/*")},
+			},
+		)
 		if drain {
 			r.Drain()
 		}
@@ -61,7 +45,7 @@ func TestResponseBeforeTheEnd(t *testing.T) {
 			{"pipelined", strings.Repeat("GET /echo HTTP/1.1\r\nHost: h\r\n\r\n", 300) +
 				"GET /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "200"},
 		} {
-			if got := answers(t, r.addr, c.text); !strings.HasPrefix(got, "HTTP/1.1 "+c.want) {
+			if got := r.SendRaw(t, c.text); !strings.HasPrefix(got, "HTTP/1.1 "+c.want) {
 				t.Errorf("drain %t, %s: got %.100q, want %s", drain, c.name, got, c.want)
 			}
 		}
@@ -74,7 +58,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // A client that uploads megabytes to where nobody wants them gets its 404.
 func TestRefusedUpload(t *testing.T) {
-	r := start(t, nil, echoRoute("/echo/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/echo/*")))
 	client := &http.Client{Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
 	for i := range 40 {
@@ -82,7 +66,7 @@ func TestRefusedUpload(t *testing.T) {
 		if i%2 == 0 {
 			length = 4 << 20
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/none", body)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/none", body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,42 +83,30 @@ func TestRefusedUpload(t *testing.T) {
 }
 
 // held starts a service whose one request waits until release, and sends it; one place is all that the edge has.
-func held(t *testing.T, answer int, routes ...node.Route) (r *rig, release func() string) {
+func held(t *testing.T, answer int, routes ...node.Route) (r *edgetest.Rig, release func() string) {
 	t.Helper()
 	hold := edgetest.Route("hold", "/hold")
 	hold.To.Name = "hold"
-	r = start(t, func(e *node.Edge) { e.MaxRequests = 1 }, append(routes, hold)...)
+	r = edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) { e.MaxRequests = 1 }, Routes: append(routes, hold)})
 	entered, released := make(chan struct{}), make(chan struct{})
-	service(t, r.conn, "hold", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+	r.Service(t, "hold", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		close(entered)
 		<-released
 		return &mesh.Response{Status: 200, Body: []byte(strings.Repeat("y", answer))}, nil
 	})
 	done := make(chan string, 1)
 	go func() {
-		done <- answers(t, r.addr, "POST /hold HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		done <- r.SendRaw(t, "POST /hold HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 	}()
 	<-entered
 	return r, func() string { close(released); return <-done }
 }
 
-func service(t *testing.T, conn *mesh.Conn, name string, h mesh.HandlerFunc) {
-	t.Helper()
-	s, err := conn.NewService(mesh.ServiceConfig{Destination: conn.Service(name), Handler: h})
-	if err == nil {
-		err = s.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-}
-
 // hasty makes a client that was refused for overload and asks again at once, so that its request rests. It gives the
 // second answer.
-func hasty(t *testing.T, r *rig, path string, between func()) (*http.Response, error) {
+func hasty(t *testing.T, r *edgetest.Rig, path string, between func()) (*http.Response, error) {
 	t.Helper()
-	c, err := net.Dial("tcp", r.addr)
+	c, err := net.Dial("tcp", r.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +136,7 @@ func TestRestingRequestAtShutdown(t *testing.T) {
 	count.To.Name = "count"
 	r, release := held(t, 0, count)
 	var ran atomic.Int64
-	service(t, r.conn, "count", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+	r.Service(t, "count", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		ran.Add(1)
 		return &mesh.Response{Status: 200}, nil
 	})
@@ -181,7 +153,7 @@ func TestRestingRequestAtShutdown(t *testing.T) {
 
 // The time that a hasty request rests isn't taken from its route's.
 func TestHastyDeadline(t *testing.T) {
-	short := echoRoute("/echo")
+	short := edgetest.EchoRoute("/echo")
 	short.Timeout = node.Duration(400 * time.Millisecond)
 	r, release := held(t, 0, short)
 	if resp, err := hasty(t, r, "/echo", func() { release() }); err != nil || resp.StatusCode != http.StatusOK {
@@ -191,10 +163,10 @@ func TestHastyDeadline(t *testing.T) {
 
 // Connections on which no request has come don't hold a shutdown up, and aren't served after it.
 func TestPreconnected(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	var conns []net.Conn
 	for _, text := range []string{"", "GET / HT"} {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +194,7 @@ func TestShutdownKeepsResponses(t *testing.T) {
 	down := make(chan error, 1)
 	go func() { down <- r.Shutdown(t.Context()) }()
 	nodetest.Eventually(t, "the shutdown has begun", func() bool {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err == nil {
 			_ = c.Close()
 		}
@@ -238,7 +210,7 @@ func TestShutdownKeepsResponses(t *testing.T) {
 
 // A close in any Connection field wins (RFC 9112 §9.3): what stands behind the request isn't served.
 func TestCloseWins(t *testing.T) {
-	r := start(t, nil, echoRoute("/echo/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/echo/*")))
 	for _, version := range []string{"1.0", "1.1"} {
 		for _, fields := range []string{
 			"Connection: close\r\nConnection: keep-alive",
@@ -246,7 +218,7 @@ func TestCloseWins(t *testing.T) {
 		} {
 			text := "GET /echo/1 HTTP/" + version + "\r\nHost: h\r\n" + fields +
 				"\r\n\r\nGET /echo/2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-			if got := answers(t, r.addr, text); strings.Count(got, "X-Target") != 1 ||
+			if got := r.SendRaw(t, text); strings.Count(got, "X-Target") != 1 ||
 				!strings.Contains(got, "Connection: close") {
 				t.Errorf("%s, %q: %q", version, fields, got)
 			}

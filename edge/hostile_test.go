@@ -29,7 +29,7 @@ import (
 
 // A compressed body is bytes to the edge: it arrives as it was sent, and nothing unpacks it.
 func TestBombs(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	zeros := make([]byte, 32<<20)
 	for coding, packer := range map[string]func(io.Writer) io.WriteCloser{
 		"gzip":    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
@@ -41,21 +41,15 @@ func TestBombs(t *testing.T) {
 		_, _ = w.Write(zeros)
 		_ = w.Close()
 		bomb := packed.Bytes()[:min(packed.Len(), 500<<10)]
-		before := heap()
-		resp, body := r.do(t, "POST", "/", string(bomb), "Content-Encoding", coding)
+		before := edgetest.Heap()
+		resp, body := r.Do(t, "POST", "/", string(bomb), "Content-Encoding", coding)
 		if resp.StatusCode != http.StatusOK || body != string(bomb) {
 			t.Errorf("%s: got %d and %d bytes, sent %d", coding, resp.StatusCode, len(body), len(bomb))
 		}
-		if grown := heap() - before; grown > 12<<20 {
+		if grown := edgetest.Heap() - before; grown > 12<<20 {
 			t.Errorf("%s: the heap grew by %d MiB", coding, grown>>20)
 		}
 	}
-}
-
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // heldMemory follows what is held over time. What is allocated while the garbage collector looks counts as held to it,
@@ -80,7 +74,7 @@ func (h *heldMemory) look() {
 
 // What is far too large is refused while it is still being sent, and costs no more memory than its bound.
 func TestEndless(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n",
 		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 	for name, c := range map[string]struct {
@@ -97,8 +91,8 @@ func TestEndless(t *testing.T) {
 		"extensions on every chunk": {post, "1;" + strings.Repeat("y", 200) + "\r\nx\r\n", 10_000, "400"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := heap()
-			conn, err := net.Dial("tcp", r.addr)
+			before := edgetest.Heap()
+			conn, err := net.Dial("tcp", r.Address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +111,7 @@ func TestEndless(t *testing.T) {
 			if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "HTTP/1.1 "+c.status {
 				t.Errorf("got %q, %v", answer, err)
 			}
-			if grown := heap() - before; grown > 32<<20 {
+			if grown := edgetest.Heap() - before; grown > 32<<20 {
 				t.Errorf("the heap grew by %d MiB", grown>>20)
 			}
 		})
@@ -127,41 +121,32 @@ func TestEndless(t *testing.T) {
 // Long paths are refused at the edge: none of them reaches the mesh connection, which would break.
 func TestLongPaths(t *testing.T) {
 	plain := edgetest.Route("plain", "/plain/{name}")
-	plain.To = node.Target{Kind: node.KindNATS, Subject: subject(t, "plain.{name}")}
-	r := start(t, nil, echoRoute("/*"), plain)
+	plain.To = node.Target{Kind: node.KindNATS, Subject: edgetest.Subject(t, "plain.{name}")}
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*"), plain))
 	for _, path := range []string{
 		"/" + strings.Repeat("a", 10_000), "/plain/" + strings.Repeat("a", 10_000),
 		"/" + strings.Repeat("%61", 3400),
 	} {
-		if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != http.StatusRequestURITooLong {
+		if resp, _ := r.Do(t, "GET", path, ""); resp.StatusCode != http.StatusRequestURITooLong {
 			t.Errorf("%.20s…: got %d", path, resp.StatusCode)
 		}
 	}
-	if resp, _ := r.do(t, "GET", "/plain/"+strings.Repeat("a", 5000), ""); resp.StatusCode != http.StatusNotFound {
+	if resp, _ := r.Do(t, "GET", "/plain/"+strings.Repeat("a", 5000), ""); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("a parameter too long for a subject: got %d", resp.StatusCode)
 	}
-	if n := r.conn.NATS().Reconnects; n != 0 || !r.conn.Up() {
+	if n := r.Conn.NATS().Reconnects; n != 0 || !r.Conn.Up() {
 		t.Errorf("the mesh connection broke: %d reconnects", n)
 	}
-}
-
-func subject(tb testing.TB, s string) node.Subject {
-	tb.Helper()
-	out, err := node.ParseSubject(s)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return out
 }
 
 // Clients that send or read as slowly as they can are ended at the time-outs, and meanwhile nobody else notices.
 func TestSlowCrowd(t *testing.T) {
 	const crowd = 300
-	r := start(t, func(e *node.Edge) {
+	r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) {
 		e.ReadTimeout, e.WriteTimeout, e.IdleTimeout = node.Duration(time.Second), node.Duration(time.Second),
 			node.Duration(time.Second)
-	}, echoRoute("/*"))
-	before, held := heap(), heldMemory{}
+	}, Routes: []node.Route{edgetest.EchoRoute("/*")}})
+	before, held := edgetest.Heap(), heldMemory{}
 	modes := map[string]func(ctx context.Context, c net.Conn) error{
 		"slow head":   trickle("GET / HTTP/1.1\r\nHost: h\r\n", "X-a: b\r\n"),
 		"slow body":   trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n", "x"),
@@ -187,7 +172,7 @@ func TestSlowCrowd(t *testing.T) {
 		}
 		for range n {
 			wait.Go(func() {
-				c, err := net.Dial("tcp", r.addr)
+				c, err := net.Dial("tcp", r.Address)
 				if err != nil {
 					t.Error(err)
 					return
@@ -208,7 +193,7 @@ func TestSlowCrowd(t *testing.T) {
 			over = true
 		default:
 		}
-		if resp, _ := r.do(t, "POST", "/", "hello"); resp.StatusCode == http.StatusOK {
+		if resp, _ := r.Do(t, "POST", "/", "hello"); resp.StatusCode == http.StatusOK {
 			served++
 		} else {
 			t.Errorf("another client got %d", resp.StatusCode)
@@ -251,35 +236,15 @@ func TestChurn(t *testing.T) {
 	const times, atOnce = 10_000, 50
 	slow := edgetest.Route("slow", "/slow")
 	slow.To.Name, slow.Timeout = "slow", node.Duration(200*time.Millisecond)
-	r := start(t, nil, echoRoute("/*"), slow)
-	member, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("slow"), Limit: 1000,
-		Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}),
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*"), slow))
+	member := r.Service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	})
-	if err == nil {
-		err = member.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer member.Close()
 	down := edgetest.Route("down", "/down")
 	down.To.Name = "down"
-	r.SetRoutes(node.Default().Edge, []node.Route{echoRoute("/*"), slow, down})
-	streams, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("down"), Limit: 1000,
-		Streams: true, Handler: mesh.HandlerFunc(downAndUp),
-	})
-	if err == nil {
-		err = streams.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer streams.Close()
+	r.SetRoutes(node.Default().Edge, []node.Route{edgetest.EchoRoute("/*"), slow, down})
+	streams := r.StreamService(t, "down", downAndUp)
 	upgrade := "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	sent := []string{
@@ -294,7 +259,7 @@ func TestChurn(t *testing.T) {
 		"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n",
 	}
 	drop := func(text string) {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Error(err)
 			return
@@ -321,14 +286,14 @@ func TestChurn(t *testing.T) {
 	}
 	settled := func() bool {
 		return r.Connections() == 0 && r.InFlight() == 0 && r.Buffered() == 0 && member.Active() == 0 &&
-			streams.Active() == 0 && r.conn.Streams() == 0
+			streams.Active() == 0 && r.Conn.Streams() == 0
 	}
 	rounds(times / 10) // pools and buffers have their size then
 	nodetest.Eventually(t, "the first round has settled", settled)
 	nodetest.Eventually(t, "idle workers are gone", func() bool { return runtime.NumGoroutine() < 100 })
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	runtime.GC()
-	before := heap()
+	before := edgetest.Heap()
 	rounds(times)
 	nodetest.Eventually(t, "all connections are gone", settled)
 	nodetest.Eventually(t, fmt.Sprintf("goroutines are back at %d", goroutines), func() bool {
@@ -339,9 +304,9 @@ func TestChurn(t *testing.T) {
 	})
 	nodetest.Eventually(t, "memory is back", func() bool {
 		runtime.GC()
-		return heap()-before < 4<<20
+		return edgetest.Heap()-before < 4<<20
 	})
-	if resp, body := r.do(t, "POST", "/", "hello"); resp.StatusCode != http.StatusOK || body != "hello" {
+	if resp, body := r.Do(t, "POST", "/", "hello"); resp.StatusCode != http.StatusOK || body != "hello" {
 		t.Errorf("afterwards: %d %q", resp.StatusCode, body)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
@@ -16,23 +17,23 @@ import (
 // plentiful are limits that no benchmark uses up.
 var plentiful = map[string][]node.Limit{
 	"none":   nil,
-	"one":    {per("2000000000/1h")},
-	"two":    {per("2000000000/1h"), per("2000000000/2h", by("header:X-Api-Key"))},
-	"bucket": {per("2000000000/1s", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket })},
-	"places": {inFlight(1000)},
-	"silent": {per("2000000000/1h", headers(node.HeaderNone))},
-	"denied": {per("1/1h")},
+	"one":    {edgetest.Per("2000000000/1h")},
+	"two":    {edgetest.Per("2000000000/1h"), edgetest.Per("2000000000/2h", edgetest.By("header:X-Api-Key"))},
+	"bucket": {edgetest.Per("2000000000/1s", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket })},
+	"places": {edgetest.InFlight(1000)},
+	"silent": {edgetest.Per("2000000000/1h", edgetest.HeaderForm(node.HeaderNone))},
+	"denied": {edgetest.Per("1/1h")},
 }
 
 // limitedServe gives the handler of a route with limits whose target answers at once.
 func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
 	tb.Helper()
-	made := limitedRoute("x", limits...)
-	r := startLimits(tb, nil, made)
+	made := edgetest.LimitedRoute("x", limits...)
+	r := edgetest.Start(tb, edgetest.Limited(made))
 	h := r.Ending(made, func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
 		return &mesh.Response{Status: 200}, nil
 	})
-	header := fields("Host", "shop.example", "User-Agent", "Mozilla/5.0", "Accept", "text/html", "X-Api-Key",
+	header := edgetest.Fields("Host", "shop.example", "User-Agent", "Mozilla/5.0", "Accept", "text/html", "X-Api-Key",
 		"0123456789abcdef", "X-Forwarded-For", "192.0.2.1")
 	peer := netip.MustParseAddr("127.0.0.1")
 	return func() *mesh.Response {
@@ -89,14 +90,14 @@ func BenchmarkLimitedHit(b *testing.B) {
 	for _, name := range []string{"none", "one", "two", "silent"} {
 		b.Run(name, func(b *testing.B) {
 			r, _ := startLimitedCache(b, nil, nil, plentiful[name]...)
-			r.on("/a", always(200, "hello", "Cache-Control", "max-age=600"))
-			conn := r.dial(b)
+			r.On("/a", edgetest.Always(200, "hello", "Cache-Control", "max-age=600"))
+			conn := r.Dial(b)
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Time{})
 			in := bufio.NewReader(conn)
-			ask := []byte(requestOf("GET", "/a", []string{"X-Api-Key", "0123456789abcdef"}))
+			ask := []byte(edgetest.RequestHead("GET", "/a", []string{"X-Api-Key", "0123456789abcdef"}))
 			_, _ = conn.Write(ask)
-			receive(b, in, "GET")
+			edgetest.Receive(b, in, "GET")
 			b.ReportAllocs()
 			for b.Loop() {
 				_, _ = conn.Write(ask)

@@ -10,31 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 )
-
-// rateFields are those of all drafts, and of the time before them.
-var rateFields = []string{
-	"RateLimit", "RateLimit-Policy", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Limit",
-	"X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After",
-}
-
-// told gives what a response tells of limits: one value each.
-func told(tb testing.TB, h http.Header) map[string]string {
-	tb.Helper()
-	out := map[string]string{}
-	for _, name := range rateFields {
-		lines := h.Values(name)
-		if len(lines) > 1 {
-			tb.Errorf("%s stands there %d times: %q", name, len(lines), lines)
-		}
-		if len(lines) > 0 {
-			out[name] = lines[0]
-		}
-	}
-	return out
-}
 
 // number reads a field that is a whole number.
 func number(tb testing.TB, h http.Header, name string) int64 {
@@ -71,15 +50,15 @@ func TestLimitForms(t *testing.T) {
 	}
 	var routes []node.Route
 	for form := range forms {
-		routes = append(routes, limitedRoute(string(form), per("3/1h", headers(form))))
+		routes = append(routes, edgetest.LimitedRoute(string(form), edgetest.Per("3/1h", edgetest.HeaderForm(form))))
 	}
-	r := startLimits(t, nil, routes...)
+	r := edgetest.Start(t, edgetest.Limited(routes...))
 	for form, want := range forms {
 		t.Run(string(form), func(t *testing.T) {
 			before := time.Now()
 			for i := range 5 {
-				resp, _ := r.do(t, "GET", "/"+string(form), "")
-				got := told(t, resp.Header)
+				resp, _ := r.Do(t, "GET", "/"+string(form), "")
+				got := edgetest.LimitFields(t, resp.Header)
 				refused := i >= 3
 				if (resp.StatusCode == http.StatusTooManyRequests) != refused || (got["Retry-After"] != "") != refused {
 					t.Fatalf("request %d: %d %v", i+1, resp.StatusCode, got)
@@ -109,7 +88,7 @@ func resetOf(tb testing.TB, form node.HeaderForm, h http.Header, before time.Tim
 	tb.Helper()
 	switch form {
 	case node.HeaderDraft8:
-		seconds = only(tb, h).t
+		seconds = edgetest.OnlyQuota(tb, h).T
 	case node.HeaderDraft7:
 		_, text, _ := strings.Cut(h.Get("RateLimit"), "reset=")
 		seconds, _ = strconv.ParseInt(text, 10, 64)
@@ -133,40 +112,49 @@ func resetOf(tb testing.TB, form node.HeaderForm, h http.Header, before time.Tim
 // The newest form, byte for byte and as a client would parse it. The partition key is that of the client, and no plain
 // text.
 func TestLimitNewestForm(t *testing.T) {
-	bucket := per("10/2s", func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, 30 })
-	day := per("1000/day", func(l *node.Limit) { l.Name = "daily" })
-	short := per("7/1500ms")
-	r := startLimits(t, func(s *limitSetup) {
-		s.named = map[string]node.Limit{"shared-1": per("5/2h", by("header:X-Api-Key"))}
-	},
-		limitedRoute("bucket", bucket), limitedRoute("short", short), limitedRoute("flight", inFlight(4)),
-		limitedRoute("many", per("shared-1"), day, per("100/1m")))
+	bucket := edgetest.Per("10/2s", func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, 30 })
+	day := edgetest.Per("1000/day", func(l *node.Limit) { l.Name = "daily" })
+	short := edgetest.Per("7/1500ms")
+	r := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{
+				Named: map[string]node.Limit{"shared-1": edgetest.Per("5/2h", edgetest.By("header:X-Api-Key"))},
+			},
+			Routes: []node.Route{
+				edgetest.LimitedRoute("bucket", bucket),
+				edgetest.LimitedRoute("short", short),
+				edgetest.LimitedRoute("flight", edgetest.InFlight(4)),
+				edgetest.LimitedRoute("many", edgetest.Per("shared-1"), day, edgetest.Per("100/1m")),
+			},
+		},
+	)
 	for _, c := range []struct {
 		path string
-		want []quota
+		want []edgetest.Quota
 	}{
-		{"/bucket", []quota{{name: "bucket", q: 30, w: 2, r: 29, t: 1, hasTime: true}}},
-		{"/short", []quota{{name: "short", q: 7, w: 2, r: 6, t: 2, hasTime: true}}},
-		{"/flight", []quota{{name: "flight", q: 4, unit: "concurrent-requests", r: 3}}},
-		{"/many", []quota{
-			{name: "shared-1", q: 5, w: 7200, r: 4, t: 7200, hasTime: true},
-			{name: "daily", q: 1000, w: 86400, r: 999, hasTime: true},
-			{name: "many-3", q: 100, w: 60, r: 99, t: 60, hasTime: true},
+		{"/bucket", []edgetest.Quota{{Name: "bucket", Q: 30, W: 2, R: 29, T: 1, HasT: true}}},
+		{"/short", []edgetest.Quota{{Name: "short", Q: 7, W: 2, R: 6, T: 2, HasT: true}}},
+		{"/flight", []edgetest.Quota{{Name: "flight", Q: 4, Unit: "concurrent-requests", R: 3}}},
+		{"/many", []edgetest.Quota{
+			{Name: "shared-1", Q: 5, W: 7200, R: 4, T: 7200, HasT: true},
+			{Name: "daily", Q: 1000, W: 86400, R: 999, HasT: true},
+			{Name: "many-3", Q: 100, W: 60, R: 99, T: 60, HasT: true},
 		}},
 	} {
-		resp, _ := r.do(t, "GET", c.path, "", "X-Api-Key", "foo")
-		got := quotas(t, resp.Header)
+		resp, _ := r.Do(t, "GET", c.path, "", "X-Api-Key", "foo")
+		got := edgetest.Quotas(t, resp.Header)
 		for i := range got {
-			if key := r.limits.Rule(got[i].name).Key([]byte("foo")).String()[:12]; len(got[i].key) != 12 ||
-				(got[i].key == key) != (got[i].name == "shared-1") {
-				t.Errorf("%s: the partition key is %q", c.path, got[i].key)
+			if key := r.Limiter.Rule(got[i].Name).Key([]byte("foo")).String()[:12]; len(got[i].Key) != 12 ||
+				(got[i].Key == key) != (got[i].Name == "shared-1") {
+				t.Errorf("%s: the partition key is %q", c.path, got[i].Key)
 			}
-			got[i].key = ""
-			if i < len(c.want) && c.want[i].name == "daily" {
-				got[i].t = 0 // whatever the time of day is
+			got[i].Key = ""
+			if i < len(c.want) && c.want[i].Name == "daily" {
+				got[i].T = 0 // whatever the time of day is
 			}
-			if i < len(c.want) && c.want[i].t-got[i].t <= int64(time.Minute.Seconds()) && c.want[i].t >= got[i].t {
-				got[i].t = c.want[i].t // a slow machine
+			if i < len(c.want) && c.want[i].T-got[i].T <= int64(time.Minute.Seconds()) && c.want[i].T >= got[i].T {
+				got[i].T = c.want[i].T // a slow machine
 			}
 		}
 		if !slices.Equal(got, c.want) {
@@ -174,7 +162,7 @@ func TestLimitNewestForm(t *testing.T) {
 				resp.Header["Ratelimit"])
 		}
 	}
-	resp, _ := r.do(t, "GET", "/short", "")
+	resp, _ := r.Do(t, "GET", "/short", "")
 	if got := resp.Header.Get("RateLimit-Policy"); !strings.HasPrefix(got, `"short";q=7;w=2;pk=:`) ||
 		!strings.HasSuffix(got, "=:") && !strings.HasSuffix(got, ":") {
 		t.Errorf("RateLimit-Policy is %q, not in the canonical form of RFC 9651", got)
@@ -187,50 +175,61 @@ func TestLimitNewestForm(t *testing.T) {
 // Of several limits in an older form that with the least left is told; the newest form and X-RateLimit may stand side
 // by side.
 func TestLimitFormsTogether(t *testing.T) {
-	r := startLimits(t, nil,
-		limitedRoute("least", per("5/1h", headers(node.HeaderDraft7)), per("2/1m", headers(node.HeaderDraft7))),
-		limitedRoute("both", per("5/1h"), per("9/1m", headers(node.HeaderLegacy)),
-			per("3/1m", headers(node.HeaderNone)), per("1/1m", func(l *node.Limit) {
-				l.Shadow = true
-			})),
-		limitedRoute("clash", per("5/1h"), per("3/1m", headers(node.HeaderDraft6)),
-			per("2/1m", headers(node.HeaderDraft7))),
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(
+			edgetest.LimitedRoute("least", edgetest.Per("5/1h", edgetest.HeaderForm(node.HeaderDraft7)),
+				edgetest.Per("2/1m", edgetest.HeaderForm(node.HeaderDraft7))),
+			edgetest.LimitedRoute(
+				"both",
+				edgetest.Per("5/1h"),
+				edgetest.Per("9/1m", edgetest.HeaderForm(node.HeaderLegacy)),
+				edgetest.Per("3/1m", edgetest.HeaderForm(node.HeaderNone)),
+				edgetest.Per("1/1m", func(l *node.Limit) {
+					l.Shadow = true
+				}),
+			),
+			edgetest.LimitedRoute("clash", edgetest.Per("5/1h"),
+				edgetest.Per("3/1m", edgetest.HeaderForm(node.HeaderDraft6)),
+				edgetest.Per("2/1m", edgetest.HeaderForm(node.HeaderDraft7))),
+		),
 	)
-	resp, _ := r.do(t, "GET", "/least", "")
-	if got := told(t, resp.Header); got["RateLimit-Policy"] != "2;w=60" ||
+	resp, _ := r.Do(t, "GET", "/least", "")
+	if got := edgetest.LimitFields(t, resp.Header); got["RateLimit-Policy"] != "2;w=60" ||
 		!strings.HasPrefix(got["RateLimit"], "limit=2, remaining=1, ") {
 		t.Errorf("the least: %v", got)
 	}
-	resp, _ = r.do(t, "GET", "/both", "")
-	got := told(t, resp.Header)
-	if q := only(t, resp.Header); q.name != "both" || q.r != 4 || got["X-RateLimit-Limit"] != "9" ||
+	resp, _ = r.Do(t, "GET", "/both", "")
+	got := edgetest.LimitFields(t, resp.Header)
+	if q := edgetest.OnlyQuota(t, resp.Header); q.Name != "both" || q.R != 4 || got["X-RateLimit-Limit"] != "9" ||
 		got["X-RateLimit-Remaining"] != "8" || len(got) != 5 {
 		t.Errorf("both: %v", got)
 	}
-	resp, _ = r.do(t, "GET", "/clash", "")
-	if q := only(t, resp.Header); q.name != "clash" || q.q != 5 || q.r != 4 {
-		t.Errorf("one field can't have two forms: %v", told(t, resp.Header))
+	resp, _ = r.Do(t, "GET", "/clash", "")
+	if q := edgetest.OnlyQuota(t, resp.Header); q.Name != "clash" || q.Q != 5 || q.R != 4 {
+		t.Errorf("one field can't have two forms: %v", edgetest.LimitFields(t, resp.Header))
 	}
 }
 
 // A refusal tells of the limit that refuses, and of those before it as they are once they have been given back.
 func TestLimitFieldsOfRefusal(t *testing.T) {
-	r := startLimits(t, nil,
-		limitedRoute("new", per("9/1h"), per("2/2m")),
-		limitedRoute("old", per("3/1h", headers(node.HeaderDraft7)), per("2/2m", headers(node.HeaderDraft7))),
-	)
+	r := edgetest.Start(t, edgetest.Limited(
+		edgetest.LimitedRoute("new", edgetest.Per("9/1h"), edgetest.Per("2/2m")),
+		edgetest.LimitedRoute("old", edgetest.Per("3/1h", edgetest.HeaderForm(node.HeaderDraft7)),
+			edgetest.Per("2/2m", edgetest.HeaderForm(node.HeaderDraft7))),
+	))
 	for range 2 {
-		r.do(t, "GET", "/new", "")
-		r.do(t, "GET", "/old", "")
+		r.Do(t, "GET", "/new", "")
+		r.Do(t, "GET", "/old", "")
 	}
 	for range 3 {
-		resp, _ := r.do(t, "GET", "/new", "")
-		if got := quotas(t, resp.Header); len(got) != 2 || got[0].r != 7 || got[1].r != 0 ||
-			number(t, resp.Header, "Retry-After") < got[1].t {
+		resp, _ := r.Do(t, "GET", "/new", "")
+		if got := edgetest.Quotas(t, resp.Header); len(got) != 2 || got[0].R != 7 || got[1].R != 0 ||
+			number(t, resp.Header, "Retry-After") < got[1].T {
 			t.Errorf("got %+v with Retry-After %s", got, resp.Header.Get("Retry-After"))
 		}
-		resp, _ = r.do(t, "GET", "/old", "")
-		if got := told(t, resp.Header); got["RateLimit-Policy"] != "2;w=120" ||
+		resp, _ = r.Do(t, "GET", "/old", "")
+		if got := edgetest.LimitFields(t, resp.Header); got["RateLimit-Policy"] != "2;w=120" ||
 			!strings.HasPrefix(got["RateLimit"], "limit=2, remaining=0, ") {
 			t.Errorf("got %v", got)
 		}
@@ -240,13 +239,18 @@ func TestLimitFieldsOfRefusal(t *testing.T) {
 // A limit on requests in flight has no window, in any form. Clients whose windows all end at one moment are told to
 // come back at different ones, none of them too early.
 func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
-	r := startLimits(t, nil,
-		limitedRoute("draft-8", inFlight(4)), limitedRoute("draft-7", inFlight(4, headers(node.HeaderDraft7))),
-		limitedRoute("draft-6", inFlight(4, headers(node.HeaderDraft6))),
-		limitedRoute("legacy", inFlight(4, headers(node.HeaderLegacy))),
-		limitedRoute("clock", per("0/1h", func(l *node.Limit) {
-			l.Align = node.AlignClock
-		})), limitedRoute("day", per("0/day")),
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(
+			edgetest.LimitedRoute("draft-8", edgetest.InFlight(4)),
+			edgetest.LimitedRoute("draft-7", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderDraft7))),
+			edgetest.LimitedRoute("draft-6", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderDraft6))),
+			edgetest.LimitedRoute("legacy", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderLegacy))),
+			edgetest.LimitedRoute("clock", edgetest.Per("0/1h", func(l *node.Limit) {
+				l.Align = node.AlignClock
+			})),
+			edgetest.LimitedRoute("day", edgetest.Per("0/day")),
+		),
 	)
 	for path, want := range map[string]map[string]string{
 		"draft-7": {"RateLimit-Policy": "4", "RateLimit": "limit=4, remaining=3, reset=1"},
@@ -256,22 +260,22 @@ func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
 		},
 		"legacy": {"X-RateLimit-Limit": "4", "X-RateLimit-Remaining": "3"},
 	} {
-		resp, _ := r.do(t, "GET", "/"+path, "")
-		got := told(t, resp.Header)
+		resp, _ := r.Do(t, "GET", "/"+path, "")
+		got := edgetest.LimitFields(t, resp.Header)
 		delete(got, "X-RateLimit-Reset")
 		if !maps.Equal(got, want) {
 			t.Errorf("%s: got %v", path, got)
 		}
 	}
-	resp, _ := r.do(t, "GET", "/draft-8", "")
-	if q := only(t, resp.Header); q.unit != "concurrent-requests" || q.w != 0 || q.hasTime || q.r != 3 {
+	resp, _ := r.Do(t, "GET", "/draft-8", "")
+	if q := edgetest.OnlyQuota(t, resp.Header); q.Unit != "concurrent-requests" || q.W != 0 || q.HasT || q.R != 3 {
 		t.Errorf("got %+v", q)
 	}
 	for _, path := range []string{"/clock", "/day"} {
 		waits := map[int64]bool{}
 		for range 20 {
-			resp, _ := r.do(t, "GET", path, "")
-			wait := number(t, resp.Header, "Retry-After") - only(t, resp.Header).t
+			resp, _ := r.Do(t, "GET", path, "")
+			wait := number(t, resp.Header, "Retry-After") - edgetest.OnlyQuota(t, resp.Header).T
 			if wait < 0 || wait > 31 {
 				t.Errorf("%s: Retry-After is %d s behind the reset", path, wait)
 			}
@@ -285,33 +289,33 @@ func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
 
 // What is told holds when the response begins, however long that took.
 func TestLimitFieldsOfSlow(t *testing.T) {
-	slow := limitedRoute("slow", per("5/10s"))
+	slow := edgetest.LimitedRoute("slow", edgetest.Per("5/10s"))
 	slow.To.Name = "slow"
-	r := startLimits(t, nil, slow)
-	service(t, r.conn, "slow", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+	r := edgetest.Start(t, edgetest.Limited(slow))
+	r.Service(t, "slow", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		<-time.After(1100 * time.Millisecond)
 		return &mesh.Response{Status: 200}, nil
 	})
-	resp, _ := r.do(t, "GET", "/slow", "")
-	if q := only(t, resp.Header); q.r != 4 || q.t > 9 {
+	resp, _ := r.Do(t, "GET", "/slow", "")
+	if q := edgetest.OnlyQuota(t, resp.Header); q.R != 4 || q.T > 9 {
 		t.Errorf("told %+v more than a second after the window began", q)
 	}
 }
 
 // An origin that limits too is heard where the form is a list, and overruled where a field has one value.
 func TestLimitFieldsOfOrigin(t *testing.T) {
-	routes := []node.Route{limitedRoute("draft-8", per("5/1h"))}
+	routes := []node.Route{edgetest.LimitedRoute("draft-8", edgetest.Per("5/1h"))}
 	for _, form := range []node.HeaderForm{node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy} {
-		routes = append(routes, limitedRoute(string(form), per("5/1h", headers(form))))
+		routes = append(routes, edgetest.LimitedRoute(string(form), edgetest.Per("5/1h", edgetest.HeaderForm(form))))
 	}
 	for i := range routes {
 		routes[i].To.Name = "limiting"
 	}
-	r := startLimits(t, nil, routes...)
-	service(t, r.conn, "limiting", limiting)
-	resp, _ := r.do(t, "GET", "/draft-8", "")
-	if got := quotas(t, resp.Header); len(got) != 2 || got[0].name != "origin" || got[1].name != "draft-8" ||
-		got[1].r != 4 {
+	r := edgetest.Start(t, edgetest.Limited(routes...))
+	r.Service(t, "limiting", limiting)
+	resp, _ := r.Do(t, "GET", "/draft-8", "")
+	if got := edgetest.Quotas(t, resp.Header); len(got) != 2 || got[0].Name != "origin" || got[1].Name != "draft-8" ||
+		got[1].R != 4 {
 		t.Errorf("got %+v", got)
 	}
 	for form, want := range map[string]map[string]string{
@@ -319,7 +323,7 @@ func TestLimitFieldsOfOrigin(t *testing.T) {
 		"draft-6": {"RateLimit-Limit": "5", "RateLimit-Remaining": "4"},
 		"legacy":  {"X-RateLimit-Limit": "5", "X-RateLimit-Remaining": "4"},
 	} {
-		resp, _ := r.do(t, "GET", "/"+form, "")
+		resp, _ := r.Do(t, "GET", "/"+form, "")
 		for name, value := range want {
 			if got := resp.Header.Values(name); len(got) != 1 || got[0] != value {
 				t.Errorf("%s: %s is %q", form, name, got)
@@ -333,12 +337,15 @@ func TestLimitFieldsOfOrigin(t *testing.T) {
 
 // limiting is an origin that tells of a limit of its own, in the form that the path names.
 func limiting(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
-	h := fields("RateLimit-Policy", `"origin";q=100;w=60`, "RateLimit", `"origin";r=50;t=30`)
+	h := edgetest.Fields("RateLimit-Policy", `"origin";q=100;w=60`, "RateLimit", `"origin";r=50;t=30`)
 	if r.Target != "/draft-8" {
-		h = fields("RateLimit-Policy", "100;w=60", "RateLimit", "limit=100, remaining=50, reset=30")
+		h = edgetest.Fields("RateLimit-Policy", "100;w=60", "RateLimit", "limit=100, remaining=50, reset=30")
 	}
 	for _, prefix := range []string{"RateLimit-", "X-RateLimit-"} {
-		h = append(h, fields(prefix+"Limit", "100", prefix+"Remaining", "50", prefix+"Reset", "30")...)
+		h = append(h, edgetest.Fields(prefix+"Limit", "100", prefix+"Remaining", "50", prefix+"Reset", "30")...)
 	}
 	return &mesh.Response{Status: 200, Header: h}, nil
 }
+
+// far is a window that no test outlives.
+const far = time.Hour

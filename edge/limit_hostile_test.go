@@ -48,16 +48,25 @@ func cleanSubjects(t *testing.T, subjects map[string]bool, marker string) (recor
 // fields of responses, or out of its place in logs and events.
 func TestLimitHostileKeys(t *testing.T) {
 	const marker = "evil-marker"
-	r := startLimits(t, func(s *limitSetup) { s.edge.AccessLog = true },
-		limitedRoute("h", per("1/1h", by("header:X-Api-Key"))), limitedRoute("c", per("1/1h", by("cookie:session"))),
-		edgetest.Route("p", "/p/{id}", func(r *node.Route) {
-			r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:id"))}
-		}))
+	r := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{},
+			Edge:   func(e *node.Edge) { e.AccessLog = true },
+			Routes: []node.Route{
+				edgetest.LimitedRoute("h", edgetest.Per("1/1h", edgetest.By("header:X-Api-Key"))),
+				edgetest.LimitedRoute("c", edgetest.Per("1/1h", edgetest.By("cookie:session"))),
+				edgetest.Route("p", "/p/{id}", func(r *node.Route) {
+					r.To.Name, r.Limit = "echo", node.Limits{edgetest.Per("1/1h", edgetest.By("param:id"))}
+				}),
+			},
+		},
+	)
 	var mu sync.Mutex
 	subjects := map[string]bool{}
 	var payloads strings.Builder
 	for _, subject := range []string{"$KV.>", "event.>", "millrace.>", "$JS.API.>"} {
-		if _, err := r.conn.NATS().Subscribe(subject, func(m *nats.Msg) {
+		if _, err := r.Conn.NATS().Subscribe(subject, func(m *nats.Msg) {
 			mu.Lock()
 			defer mu.Unlock()
 			subjects[m.Subject] = true
@@ -85,11 +94,11 @@ func TestLimitHostileKeys(t *testing.T) {
 				field = "Cookie: session=" + strings.NewReplacer(" ", "_", ";", "_", ",", "__").Replace(v)
 			}
 			for i, want := range []int{200, 429} {
-				resp, body := r.raw(t, "GET /"+route+" HTTP/1.1\r\nHost: h\r\n"+field+"\r\nConnection: close\r\n\r\n")
+				resp, body := r.Raw(t, "GET /"+route+" HTTP/1.1\r\nHost: h\r\n"+field+"\r\nConnection: close\r\n\r\n")
 				if resp.StatusCode != want {
 					t.Errorf("%.60q, request %d: got %d %.200s", field, i+1, resp.StatusCode, body)
 				}
-				if q := only(t, resp.Header); len(q.key) != 12 || q.r != 0 {
+				if q := edgetest.OnlyQuota(t, resp.Header); len(q.Key) != 12 || q.R != 0 {
 					t.Errorf("%.60q: told %+v", field, q)
 				}
 				if want == 429 && strings.Contains(body+fmt.Sprint(resp.Header), marker) {
@@ -99,7 +108,7 @@ func TestLimitHostileKeys(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"a\x00b", "a\x01", "a\nb", "a\rb", "a\x7fb", "a\r\n b"} {
-		if resp, body := r.raw(t,
+		if resp, body := r.Raw(t,
 			"GET /h HTTP/1.1\r\nHost: h\r\nX-Api-Key: "+bad+"\r\nConnection: close\r\n\r\n"); resp.StatusCode != 400 {
 			t.Errorf("%q: got %d %s", bad, resp.StatusCode, body)
 		}
@@ -112,7 +121,7 @@ func TestLimitHostileKeys(t *testing.T) {
 			if id == "%2A" || id == "%2B" {
 				want = 429 // it is what came before, in another spelling
 			}
-			if resp, body := r.raw(t,
+			if resp, body := r.Raw(t,
 				"GET /p/"+id+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"); resp.StatusCode != want {
 				t.Errorf("%.60q, request %d: got %d %.200s", id, i+1, resp.StatusCode, body)
 			}
@@ -127,7 +136,7 @@ func TestLimitHostileKeys(t *testing.T) {
 	if strings.Contains(strings.ReplaceAll(payloads.String(), "%22"+marker, ""), marker) {
 		t.Error("a key's value was sent to observers or the store")
 	}
-	for line := range strings.SplitSeq(strings.TrimSpace(r.log.String()), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(r.Log.String()), "\n") {
 		if !json.Valid([]byte(line)) || strings.Contains(strings.ReplaceAll(line, "%22"+marker, ""), marker) {
 			t.Errorf("log line %.300q", line)
 		}
@@ -136,9 +145,9 @@ func TestLimitHostileKeys(t *testing.T) {
 
 // One target, however it is spelled, is one route with one limit.
 func TestLimitSpellings(t *testing.T) {
-	x := limitedRoute("x", per("3/1h"))
+	x := edgetest.LimitedRoute("x", edgetest.Per("3/1h"))
 	x.Host = "shop.example"
-	r := startLimits(t, nil, x)
+	r := edgetest.Start(t, edgetest.Limited(x))
 	passed := 0
 	for _, c := range [][2]string{
 		{"/x", "shop.example"},
@@ -152,7 +161,7 @@ func TestLimitSpellings(t *testing.T) {
 		{"/x;a=b", "shop.example"},
 		{"/X", "shop.example"},
 	} {
-		resp, body := r.raw(t, "GET "+c[0]+" HTTP/1.1\r\nHost: "+c[1]+"\r\nConnection: close\r\n\r\n")
+		resp, body := r.Raw(t, "GET "+c[0]+" HTTP/1.1\r\nHost: "+c[1]+"\r\nConnection: close\r\n\r\n")
 		switch resp.StatusCode {
 		case http.StatusOK:
 			passed++
@@ -168,33 +177,38 @@ func TestLimitSpellings(t *testing.T) {
 
 // Many clients with a key each cost what they cost, and get what is theirs.
 func TestLimitManyKeys(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("2/1h", by("header:X-Api-Key"))))
+	r := edgetest.Start(t,
+		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/1h", edgetest.By("header:X-Api-Key")))))
 	var clients sync.WaitGroup
 	for worker := range 8 {
 		clients.Go(func() {
 			for i := range 10 {
-				if n := r.passes(t, 3, "/x", "X-Api-Key", fmt.Sprint(worker, "-", i)); n != 2 {
+				if n := r.Passes(t, 3, "/x", "X-Api-Key", fmt.Sprint(worker, "-", i)); n != 2 {
 					t.Errorf("%d requests of a key passed, want 2", n)
 				}
 			}
 		})
 	}
 	clients.Wait()
-	if s := r.stats("x"); s.Allowed != 160 || s.Denied != 80 {
+	if s := r.LimitStats("x"); s.Allowed != 160 || s.Denied != 80 {
 		t.Errorf("counted %+v", s)
 	}
 }
 
 // Requests that come on one connection without waiting for answers are counted one by one, and all are answered.
 func TestLimitPipelined(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("5/1h")), limitedRoute("flight", inFlight(1)))
-	got := answers(t, r.addr,
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("5/1h")),
+			edgetest.LimitedRoute("flight", edgetest.InFlight(1))),
+	)
+	got := r.SendRaw(t,
 		strings.Repeat("GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
 			19)+"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 200 ") != 5 || strings.Count(got, "HTTP/1.1 429 ") != 15 {
 		t.Errorf("got %.300q", got)
 	}
-	got = answers(t, r.addr,
+	got = r.SendRaw(t,
 		strings.Repeat("GET /flight HTTP/1.1\r\nHost: h\r\n\r\n",
 			19)+"GET /flight HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 200 ") != 20 {
@@ -204,10 +218,10 @@ func TestLimitPipelined(t *testing.T) {
 
 // A refused client that goes on sending its body, or doesn't read, holds nobody up.
 func TestLimitRefusedBodies(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("1/1h")))
-	r.passes(t, 1, "/x")
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("1/1h"))))
+	r.Passes(t, 1, "/x")
 	for _, length := range []int{1, 100_000, 10 << 20} {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}

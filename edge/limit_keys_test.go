@@ -41,17 +41,17 @@ func TestLimitAddresses(t *testing.T) {
 	}
 	var routes []node.Route
 	for i, c := range cases {
-		routes = append(routes, limitedRoute("r"+strconv.Itoa(i), per("1/1h", func(l *node.Limit) {
+		routes = append(routes, edgetest.LimitedRoute("r"+strconv.Itoa(i), edgetest.Per("1/1h", func(l *node.Limit) {
 			if c.bits > 0 {
 				l.IPv6Prefix = c.bits
 			}
 		})))
 	}
-	r := startLimits(t, nil, routes...)
+	r := edgetest.Start(t, edgetest.Limited(routes...))
 	for i, c := range cases {
 		path := "/r" + strconv.Itoa(i)
-		first := r.passes(t, 2, path, "X-Forwarded-For", c.first)
-		if other := r.passes(t, 1, path, "X-Forwarded-For", c.other); first != 1 || (other == 0) != c.same {
+		first := r.Passes(t, 2, path, "X-Forwarded-For", c.first)
+		if other := r.Passes(t, 1, path, "X-Forwarded-For", c.other); first != 1 || (other == 0) != c.same {
 			t.Errorf("%s: %d requests of %s and %d of %s passed", c.what, first, c.first, other, c.other)
 		}
 	}
@@ -60,14 +60,14 @@ func TestLimitAddresses(t *testing.T) {
 // What else can tell clients apart, and what counts if a request hasn't got it.
 func TestLimitKeys(t *testing.T) {
 	orgs := edgetest.Route("orgs", "/orgs/{org}/*", func(r *node.Route) {
-		r.To.Name, r.Limit = "echo", node.Limits{per("1/1h", by("param:org"))}
+		r.To.Name, r.Limit = "echo", node.Limits{edgetest.Per("1/1h", edgetest.By("param:org"))}
 	})
-	r := startLimits(t, nil, orgs,
-		limitedRoute("header", per("1/1h", by("header:X-Api-Key"))),
-		limitedRoute("cookie", per("1/1h", by("cookie:session"))), limitedRoute("all", per("1/1h", by("all"))),
-		limitedRoute("several", per("1/1h", by("header:X-Tenant", "ip"))),
-		limitedRoute("fields", per("1/1h", by("header:X-A", "header:X-B"))),
-	)
+	r := edgetest.Start(t, edgetest.Limited(orgs,
+		edgetest.LimitedRoute("header", edgetest.Per("1/1h", edgetest.By("header:X-Api-Key"))),
+		edgetest.LimitedRoute("cookie", edgetest.Per("1/1h", edgetest.By("cookie:session"))),
+		edgetest.LimitedRoute("all", edgetest.Per("1/1h", edgetest.By("all"))),
+		edgetest.LimitedRoute("several", edgetest.Per("1/1h", edgetest.By("header:X-Tenant", "ip"))),
+		edgetest.LimitedRoute("fields", edgetest.Per("1/1h", edgetest.By("header:X-A", "header:X-B")))))
 	for _, c := range []struct {
 		what, path string
 		passes     bool
@@ -120,7 +120,7 @@ func TestLimitKeys(t *testing.T) {
 		{"the other", "/fields", true, []string{"X-B", "b"}},
 		{"one of them again", "/fields", false, []string{"X-A", "a"}},
 	} {
-		if got := r.passes(t, 1, c.path, c.header...) == 1; got != c.passes {
+		if got := r.Passes(t, 1, c.path, c.header...) == 1; got != c.passes {
 			t.Errorf("%s: passed is %t", c.what, got)
 		}
 	}
@@ -128,13 +128,14 @@ func TestLimitKeys(t *testing.T) {
 
 // A request that lacks its key counts by its address, and nobody can count as another's address or fall out of his own.
 func TestLimitForgedFallback(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("k", per("2/1h", by("header:X-Api-Key"))))
+	r := edgetest.Start(t,
+		edgetest.Limited(edgetest.LimitedRoute("k", edgetest.Per("2/1h", edgetest.By("header:X-Api-Key")))))
 	victim := []string{"X-Forwarded-For", "192.0.2.1"}
 	for _, forged := range []string{
 		"192.0.2.1", "\x00192.0.2.1", "%00192.0.2.1", "\\u0000192.0.2.1", " 192.0.2.1", "\t192.0.2.1", "192.0.2.1 ",
 		"ip:192.0.2.1", "|192.0.2.1", "unknown", "", "\x80192.0.2.1", "\xc0\x80192.0.2.1",
 	} {
-		resp, body := r.raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\n"+
+		resp, body := r.Raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\n"+
 			"X-Api-Key: "+forged+"\r\nConnection: close\r\n\r\n")
 		switch resp.StatusCode {
 		case http.StatusOK, http.StatusTooManyRequests:
@@ -146,22 +147,22 @@ func TestLimitForgedFallback(t *testing.T) {
 			t.Errorf("%q: got %d %s", forged, resp.StatusCode, body)
 		}
 	}
-	if n := r.passes(t, 3, "/k", victim...); n != 2 {
+	if n := r.Passes(t, 3, "/k", victim...); n != 2 {
 		t.Errorf("%d requests of the victim passed, want 2", n)
 	}
 	for _, header := range []string{"X_Api_Key", "X-Api-Key ", "Connection: X-Api-Key\r\nX-Api-Key"} {
-		r.raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n"+header+": other\r\n"+
+		r.Raw(t, "GET /k HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n"+header+": other\r\n"+
 			"Connection: close\r\n\r\n")
 	}
-	if n := r.passes(t, 1, "/k", victim...); n != 0 {
+	if n := r.Passes(t, 1, "/k", victim...); n != 0 {
 		t.Error("the victim has got something back")
 	}
 }
 
 // Who is exempt isn't counted, and is told nothing.
 func TestLimitExempt(t *testing.T) {
-	exempt := per("1/1h", by("header:X-Api-Key"), func(l *node.Limit) {
-		l.Exempt.Clients, l.Exempt.Keys = prefixes("198.51.100.0/24", "2001:db8::/32"), []string{"partner"}
+	exempt := edgetest.Per("1/1h", edgetest.By("header:X-Api-Key"), func(l *node.Limit) {
+		l.Exempt.Clients, l.Exempt.Keys = edgetest.Prefixes("198.51.100.0/24", "2001:db8::/32"), []string{"partner"}
 		for _, path := range []string{"/e/health", "/e/public/*", "/e/{id}/status"} {
 			p, err := node.ParsePattern(path)
 			if err != nil {
@@ -170,7 +171,11 @@ func TestLimitExempt(t *testing.T) {
 			l.Exempt.Paths = append(l.Exempt.Paths, p)
 		}
 	})
-	r := startLimits(t, nil, limitedRoute("e", exempt, per("100/1h", func(l *node.Limit) { l.Name = "other" })))
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(
+			edgetest.LimitedRoute("e", exempt, edgetest.Per("100/1h", func(l *node.Limit) { l.Name = "other" }))),
+	)
 	for _, c := range []struct {
 		path   string
 		exempt bool
@@ -202,13 +207,13 @@ func TestLimitExempt(t *testing.T) {
 		if c.exempt {
 			want = 3
 		}
-		if n := r.passes(t, 3, c.path, c.header...); n != want {
+		if n := r.Passes(t, 3, c.path, c.header...); n != want {
 			t.Errorf("%s %q: %d of 3 passed, want %d", c.path, c.header, n, want)
 		}
 		if c.exempt {
-			resp, _ := r.do(t, "GET", c.path, "", c.header...)
-			if q := only(t, resp.Header); q.name != "other" {
-				t.Errorf("%s %q: told of %s", c.path, c.header, q.name)
+			resp, _ := r.Do(t, "GET", c.path, "", c.header...)
+			if q := edgetest.OnlyQuota(t, resp.Header); q.Name != "other" {
+				t.Errorf("%s %q: told of %s", c.path, c.header, q.Name)
 			}
 		}
 	}
@@ -216,29 +221,41 @@ func TestLimitExempt(t *testing.T) {
 
 // X-Forwarded-For counts as far as trusted proxies wrote it.
 func TestLimitForwardedFor(t *testing.T) {
-	honest := startLimits(t, func(s *limitSetup) { s.edge.TrustedProxies = nil }, limitedRoute("x", per("3/1h")))
+	honest := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{},
+			Edge:   func(e *node.Edge) { e.TrustedProxies = nil },
+			Routes: []node.Route{edgetest.LimitedRoute("x", edgetest.Per("3/1h"))},
+		},
+	)
 	passed := 0
 	for _, from := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1", "127.0.0.1, 192.0.2.4", "rubbish"} {
-		passed += honest.passes(t, 1, "/x", "X-Forwarded-For", from, "Forwarded", "for="+from, "X-Real-Ip", from,
+		passed += honest.Passes(t, 1, "/x", "X-Forwarded-For", from, "Forwarded", "for="+from, "X-Real-Ip", from,
 			"Client-IP", from, "True-Client-IP", from)
 	}
 	if passed != 3 {
 		t.Errorf("%d passed of one peer that isn't trusted, want 3", passed)
 	}
-	proxied := startLimits(t, func(s *limitSetup) {
-		s.edge.TrustedProxies = prefixes("127.0.0.0/8", "10.0.0.0/8")
-	}, limitedRoute("x", per("3/1h")))
+	proxied := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{},
+			Edge:   func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes("127.0.0.0/8", "10.0.0.0/8") },
+			Routes: []node.Route{edgetest.LimitedRoute("x", edgetest.Per("3/1h"))},
+		},
+	)
 	passed = 0
 	for _, chain := range []string{
 		"192.0.2.1", "1.1.1.1, 192.0.2.1", "2.2.2.2, 192.0.2.1, 10.1.1.1",
 		"3.3.3.3,192.0.2.1:99 , 10.1.1.1,10.2.2.2", "rubbish, 192.0.2.1",
 	} {
-		passed += proxied.passes(t, 1, "/x", "X-Forwarded-For", chain)
+		passed += proxied.Passes(t, 1, "/x", "X-Forwarded-For", chain)
 	}
 	if passed != 3 {
 		t.Errorf("%d passed of one client with forged entries before it, want 3", passed)
 	}
-	if n := proxied.passes(t, 1, "/x", "X-Forwarded-For", "192.0.2.1, 192.0.2.2"); n != 1 {
+	if n := proxied.Passes(t, 1, "/x", "X-Forwarded-For", "192.0.2.1, 192.0.2.2"); n != 1 {
 		t.Error("another client is refused")
 	}
 }

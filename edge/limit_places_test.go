@@ -18,6 +18,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
+	"millrace/edge/edgetest"
 	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
@@ -31,7 +32,7 @@ type holding struct {
 }
 
 // startHolding runs an edge with that upstream behind all routes.
-func startHolding(t *testing.T, routes ...node.Route) (*limitRig, *holding) {
+func startHolding(t *testing.T, routes ...node.Route) (*edgetest.Rig, *holding) {
 	t.Helper()
 	h := &holding{release: make(chan struct{})}
 	app := httptest.NewServer(h)
@@ -39,8 +40,8 @@ func startHolding(t *testing.T, routes ...node.Route) (*limitRig, *holding) {
 	for i := range routes {
 		routes[i].To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	}
-	r := startLimits(t, nil, routes...)
-	serve(t, r.rig, "app", app.URL)
+	r := edgetest.Start(t, edgetest.Limited(routes...))
+	r.Upstream(t, app.URL)
 	return r, h
 }
 
@@ -79,9 +80,9 @@ func (h *holding) wait(req *http.Request) {
 }
 
 // open sends a request and reads its response's head.
-func (r *limitRig) open(t *testing.T, c *http.Client, path string) *http.Response {
+func openStream(t *testing.T, r *edgetest.Rig, c *http.Client, path string) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,16 +99,16 @@ func (r *limitRig) open(t *testing.T, c *http.Client, path string) *http.Respons
 }
 
 // full checks that exactly n requests may be in flight: n streams are open at once, and one more isn't.
-func (r *limitRig) full(t *testing.T, h *holding, route string, n int) {
+func wantPlaces(t *testing.T, r *edgetest.Rig, h *holding, route string, n int) {
 	t.Helper()
 	nodetest.Eventually(t, "the upstream has heard of those that went away", func() bool {
 		return h.running.Load() == 0
 	})
-	c := client(t)
+	c := edgetest.Client(t)
 	var open []*http.Response
 	for i := range n {
 		nodetest.Eventually(t, fmt.Sprintf("place %d of %d is free", i+1, n), func() bool {
-			resp := r.open(t, c, route+"/stream")
+			resp := openStream(t, r, c, route+"/stream")
 			if resp.StatusCode == http.StatusOK {
 				open = append(open, resp)
 			}
@@ -115,7 +116,7 @@ func (r *limitRig) full(t *testing.T, h *holding, route string, n int) {
 		})
 	}
 	for range 3 {
-		if resp := r.open(t, c, route+"/stream"); resp.StatusCode != http.StatusTooManyRequests {
+		if resp := openStream(t, r, c, route+"/stream"); resp.StatusCode != http.StatusTooManyRequests {
 			t.Errorf("%s: got %d with %d in flight", route, resp.StatusCode, n)
 		}
 	}
@@ -131,19 +132,20 @@ func (r *limitRig) full(t *testing.T, h *holding, route string, n int) {
 
 // A place is held until the response is over, and free when its client has seen the end.
 func TestLimitPlaces(t *testing.T) {
-	r, h := startHolding(t, limitedRoute("x", inFlight(2)))
-	c := client(t)
+	r, h := startHolding(t, edgetest.LimitedRoute("x", edgetest.InFlight(2)))
+	c := edgetest.Client(t)
 	for _, kind := range []string{"stream", "events", "length", "break"} {
 		for range 5 { // one after another, and no refusal between
-			first, second := r.open(t, c, "/x/"+kind), r.open(t, c, "/x/"+kind)
-			third := r.open(t, c, "/x/"+kind)
+			first, second := openStream(t, r, c, "/x/"+kind), openStream(t, r, c, "/x/"+kind)
+			third := openStream(t, r, c, "/x/"+kind)
 			if first.StatusCode != 200 || second.StatusCode != 200 || third.StatusCode != 429 {
 				t.Fatalf("%s: got %d, %d and %d", kind, first.StatusCode, second.StatusCode, third.StatusCode)
 			}
-			if q := only(t, first.Header); q.q != 2 || q.r != 1 || q.hasTime {
+			if q := edgetest.OnlyQuota(t, first.Header); q.Q != 2 || q.R != 1 || q.HasT {
 				t.Errorf("%s: told %+v", kind, q)
 			}
-			if got := told(t, third.Header); got["Retry-After"] != "1" || only(t, third.Header).r != 0 {
+			if got := edgetest.LimitFields(t, third.Header); got["Retry-After"] != "1" ||
+				edgetest.OnlyQuota(t, third.Header).R != 0 {
 				t.Errorf("%s: told %v", kind, got)
 			}
 			h.release <- struct{}{}
@@ -156,37 +158,37 @@ func TestLimitPlaces(t *testing.T) {
 		}
 	}
 	for range 20 { // those that don't stream
-		if n := r.passes(t, 1, "/x/now"); n != 1 {
+		if n := r.Passes(t, 1, "/x/now"); n != 1 {
 			t.Fatal("a place is held by nobody")
 		}
 	}
-	r.full(t, h, "/x", 2)
-	r.settled(t)
+	wantPlaces(t, r, h, "/x", 2)
+	r.WaitSettled(t)
 }
 
 // Places cost what the limit says, each client has its own, and those of a limit before one that refuses are free
 // again.
 func TestLimitPlacesTogether(t *testing.T) {
-	r, h := startHolding(t, limitedRoute("cost", inFlight(5, func(l *node.Limit) {
+	r, h := startHolding(t, edgetest.LimitedRoute("cost", edgetest.InFlight(5, func(l *node.Limit) {
 		l.Cost = 2
-	})), limitedRoute("both", inFlight(3), per("1/1h", by("all"))))
-	c := client(t)
-	first, second := r.open(t, c, "/cost/stream"), r.open(t, c, "/cost/stream")
-	if third := r.open(t, c, "/cost/stream"); first.StatusCode != 200 || second.StatusCode != 200 ||
+	})), edgetest.LimitedRoute("both", edgetest.InFlight(3), edgetest.Per("1/1h", edgetest.By("all"))))
+	c := edgetest.Client(t)
+	first, second := openStream(t, r, c, "/cost/stream"), openStream(t, r, c, "/cost/stream")
+	if third := openStream(t, r, c, "/cost/stream"); first.StatusCode != 200 || second.StatusCode != 200 ||
 		third.StatusCode != 429 {
 		t.Errorf("two of five: got %d, %d and %d", first.StatusCode, second.StatusCode, third.StatusCode)
 	}
-	if n := r.passes(t, 1, "/cost/now", "X-Forwarded-For", "192.0.2.1"); n != 1 {
+	if n := r.Passes(t, 1, "/cost/now", "X-Forwarded-For", "192.0.2.1"); n != 1 {
 		t.Error("another client has no places of its own")
 	}
 	for range 2 {
 		h.release <- struct{}{}
 	}
-	if n := r.passes(t, 10, "/both/now"); n != 1 {
+	if n := r.Passes(t, 10, "/both/now"); n != 1 {
 		t.Errorf("%d passed both limits, want 1", n)
 	}
-	if resp := r.open(t, c, "/both/now"); quotas(t, resp.Header)[0].name != "both" ||
-		quotas(t, resp.Header)[0].r != 3 || quotas(t, resp.Header)[1].r != 0 {
+	if resp := openStream(t, r, c, "/both/now"); edgetest.Quotas(t, resp.Header)[0].Name != "both" ||
+		edgetest.Quotas(t, resp.Header)[0].R != 3 || edgetest.Quotas(t, resp.Header)[1].R != 0 {
 		t.Errorf("places that nobody holds are missing: %q", resp.Header.Get("RateLimit"))
 	}
 }
@@ -195,12 +197,12 @@ func TestLimitPlacesTogether(t *testing.T) {
 // answered with an error.
 func TestLimitPlacesNeverLeak(t *testing.T) {
 	const places = 4
-	small := limitedRoute("small", per("places"))
+	small := edgetest.LimitedRoute("small", edgetest.Per("places"))
 	small.MaxBody = 10
-	quick := limitedRoute("quick", per("places"))
+	quick := edgetest.LimitedRoute("quick", edgetest.Per("places"))
 	quick.Timeout = node.Duration(20 * time.Millisecond)
-	nobody := limitedRoute("nobody", per("places"))
-	routes := []node.Route{limitedRoute("x", per("places")), small, quick, nobody}
+	nobody := edgetest.LimitedRoute("nobody", edgetest.Per("places"))
+	routes := []node.Route{edgetest.LimitedRoute("x", edgetest.Per("places")), small, quick, nobody}
 	h := &holding{release: make(chan struct{})}
 	app := httptest.NewServer(h)
 	t.Cleanup(app.Close)
@@ -208,8 +210,14 @@ func TestLimitPlacesNeverLeak(t *testing.T) {
 		routes[i].To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	}
 	routes[3].To.Name = "nobody"
-	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"places": inFlight(places)} }, routes...)
-	serve(t, r.rig, "app", app.URL)
+	r := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"places": edgetest.InFlight(places)}},
+			Routes: routes,
+		},
+	)
+	r.Upstream(t, app.URL)
 
 	upload := "POST /x/head HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1000)
 	socket := "GET /x/now HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
@@ -219,26 +227,26 @@ func TestLimitPlacesNeverLeak(t *testing.T) {
 		clients.Go(func() {
 			for i := range 50 {
 				text := []string{
-					requestOf("GET", "/x/head", nil), requestOf("GET", "/x/stream", nil),
-					requestOf("GET", "/x/events", nil), upload, socket,
+					edgetest.RequestHead("GET", "/x/head", nil), edgetest.RequestHead("GET", "/x/stream", nil),
+					edgetest.RequestHead("GET", "/x/events", nil), upload, socket,
 				}[i%5]
-				abort(t, r.addr, text, (i+worker)%4)
+				abort(t, r.Address, text, (i+worker)%4)
 			}
 		})
 	}
 	clients.Wait()
-	r.full(t, h, "/x", places)
+	wantPlaces(t, r, h, "/x", places)
 	for range 3 * places {
 		for path, status := range map[string]int{"/small": 413, "/quick/head": 504, "/nobody": 503} {
 			// the upstream may not have answered in time either
-			if resp, _ := r.do(t, "POST", path, "more than ten bytes"); resp.StatusCode != status &&
+			if resp, _ := r.Do(t, "POST", path, "more than ten bytes"); resp.StatusCode != status &&
 				resp.StatusCode != 502 {
 				t.Errorf("%s: got %d, want %d", path, resp.StatusCode, status)
 			}
 		}
 	}
-	r.full(t, h, "/x", places)
-	r.settled(t)
+	wantPlaces(t, r, h, "/x", places)
+	r.WaitSettled(t)
 }
 
 // abort sends a request and goes away: before its answer, behind its head, with a reset or without.
@@ -262,9 +270,15 @@ func abort(t *testing.T, addr, text string, how int) {
 
 // A panic behind the limit costs its request, and no place.
 func TestLimitPlacesAfterPanic(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) { l.SkipFailed = true })))
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(
+			edgetest.LimitedRoute("x", edgetest.InFlight(1),
+				edgetest.Per("2/1h", func(l *node.Limit) { l.SkipFailed = true })),
+		),
+	)
 	panics := true
-	h := r.Ending(limitedRoute("x", inFlight(1), per("2/1h", func(l *node.Limit) {
+	h := r.Ending(edgetest.LimitedRoute("x", edgetest.InFlight(1), edgetest.Per("2/1h", func(l *node.Limit) {
 		l.SkipFailed = true
 	})), func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
 		if panics {
@@ -288,14 +302,15 @@ func TestLimitPlacesAfterPanic(t *testing.T) {
 // exchangeOf is a request as a front gives it to the server, from a client of its own.
 func exchangeOf(path string) *exchange.Exchange {
 	return &exchange.Exchange{
-		Method: "GET", Target: path, Header: fields("Host", "h"), Scheme: "http",
+		Method: "GET", Target: path, Header: edgetest.Fields("Host", "h"), Scheme: "http",
 		Started: time.Now(),
 	}
 }
 
 // A socket holds its place as long as it is open, to an upstream and to a service, and however it ends.
 func TestLimitPlacesOfSockets(t *testing.T) {
-	up, inService := limitedRoute("up", per("sockets")), limitedRoute("service", per("sockets"))
+	up, inService := edgetest.LimitedRoute("up",
+		edgetest.Per("sockets")), edgetest.LimitedRoute("service", edgetest.Per("sockets"))
 	up.To, inService.To.Name = node.Target{Kind: node.KindUpstream, Name: "app"}, "sockets"
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		c, _, _, err := ws.UpgradeHTTP(req, w)
@@ -311,27 +326,23 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 		}
 	}))
 	t.Cleanup(app.Close)
-	r := startLimits(t, func(s *limitSetup) { s.named = map[string]node.Limit{"sockets": inFlight(1)} }, up, inService)
-	serve(t, r.rig, "app", app.URL)
-	s, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("sockets"), Streams: true,
-		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
-			return &mesh.Response{Status: 101, Stream: &ending{q.Stream}, Length: -1}, nil
-		}),
+	r := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"sockets": edgetest.InFlight(1)}},
+			Routes: []node.Route{up, inService},
+		},
+	)
+	r.Upstream(t, app.URL)
+	r.StreamService(t, "sockets", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		return &mesh.Response{Status: 101, Stream: &ending{q.Stream}, Length: -1}, nil
 	})
-	if err == nil {
-		err = s.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
 	for _, path := range []string{"/up/x", "/service/x"} {
 		for _, end := range []string{"close", "reset", "bye", "target"} {
 			var c net.Conn
 			nodetest.Eventually(t, path+" has a place after "+end, func() bool {
 				var err error
-				c, _, _, err = ws.Dial(t.Context(), "ws://"+r.addr+path)
+				c, _, _, err = ws.Dial(t.Context(), "ws://"+r.Address+path)
 				var status ws.StatusError
 				if err != nil && (!errors.As(err, &status) || int(status) != http.StatusTooManyRequests) {
 					t.Fatal(err)
@@ -344,7 +355,7 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 				t.Errorf("%s: got %q, %v", path, got, err)
 			}
 			var status ws.StatusError
-			if _, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+path); !errors.As(err, &status) ||
+			if _, _, _, err := ws.Dial(t.Context(), "ws://"+r.Address+path); !errors.As(err, &status) ||
 				int(status) != http.StatusTooManyRequests {
 				t.Errorf("%s: the second socket got %v", path, err)
 			}
@@ -362,13 +373,13 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 		}
 	}
 	nodetest.Eventually(t, "the place is free in the end", func() bool {
-		c, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+"/up/x")
+		c, _, _, err := ws.Dial(t.Context(), "ws://"+r.Address+"/up/x")
 		if err == nil {
 			_ = c.Close()
 		}
 		return err == nil
 	})
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // ending is an echo of messages that ends with the message "end".

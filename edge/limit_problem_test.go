@@ -10,20 +10,24 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"millrace/edge/edgetest"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
 
 // A refusal is a problem of draft-ietf-httpapi-ratelimit-headers (RFC 9457) that nobody stores.
 func TestLimitProblem(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("5/1h"), per("1/1h", func(l *node.Limit) {
-		l.Name = "narrow_1"
-	})), limitedRoute("flight", inFlight(1)))
-	r.do(t, "GET", "/x", "")
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("5/1h"), edgetest.Per("1/1h", func(l *node.Limit) {
+			l.Name = "narrow_1"
+		})), edgetest.LimitedRoute("flight", edgetest.InFlight(1))),
+	)
+	r.Do(t, "GET", "/x", "")
 	for _, accept := range []string{"*/*", "text/html", "application/json"} {
-		resp, body := r.do(t, "GET", "/x/secret-path?secret-query", "", "Accept", accept, "X-Request-Id", "id-7")
+		resp, body := r.Do(t, "GET", "/x/secret-path?secret-query", "", "Accept", accept, "X-Request-Id", "id-7")
 		var p struct {
-			problem
+			edgetest.Problem
 			Violated []string `json:"violated-policies"`
 		}
 		if err := json.Unmarshal([]byte(body), &p); err != nil {
@@ -47,27 +51,33 @@ func TestLimitProblem(t *testing.T) {
 
 // Who listens to event.limit.> learns of each refusal, and nothing is sent as long as nobody does.
 func TestLimitEvents(t *testing.T) {
-	r := startLimits(t, func(s *limitSetup) {
-		s.apart = true
-	}, limitedRoute("x", per("1/1h", func(l *node.Limit) { l.Name = "narrow" })))
-	r.do(t, "GET", "/x", "")
-	before := r.conn.NATS().Stats().OutMsgs
+	r := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{Apart: true},
+			Routes: []node.Route{
+				edgetest.LimitedRoute("x", edgetest.Per("1/1h", func(l *node.Limit) { l.Name = "narrow" })),
+			},
+		},
+	)
+	r.Do(t, "GET", "/x", "")
+	before := r.Conn.NATS().Stats().OutMsgs
 	for range 100 {
-		r.do(t, "GET", "/x", "")
+		r.Do(t, "GET", "/x", "")
 	}
-	if sent := r.conn.NATS().Stats().OutMsgs - before; sent > 10 {
+	if sent := r.Conn.NATS().Stats().OutMsgs - before; sent > 10 {
 		t.Errorf("100 refusals that nobody listens to sent %d messages", sent)
 	}
 	events := make(chan *nats.Msg, 100)
-	if _, err := r.conn.NATS().ChanSubscribe("event.limit.>", events); err != nil {
+	if _, err := r.Conn.NATS().ChanSubscribe("event.limit.>", events); err != nil {
 		t.Fatal(err)
 	}
 	nodetest.Eventually(t, "an event comes", func() bool {
-		r.do(t, "GET", "/x", "")
+		r.Do(t, "GET", "/x", "")
 		return len(events) > 0
 	})
 	for range 20 {
-		r.do(t, "PUT", "/x/a%22%7Bb?secret", "", "X-Forwarded-For", "192.0.2.1") // the first passes
+		r.Do(t, "PUT", "/x/a%22%7Bb?secret", "", "X-Forwarded-For", "192.0.2.1") // the first passes
 	}
 	type event struct {
 		Time                                     time.Time
@@ -106,19 +116,23 @@ func TestLimitEvents(t *testing.T) {
 
 // The counts of a limit are those of its requests, whatever other limits said.
 func TestLimitStats(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("10/1h"), per("4/1h")), limitedRoute("z", per("0/1h")))
-	if n := r.passes(t, 9, "/x"); n != 4 {
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("10/1h"), edgetest.Per("4/1h")),
+			edgetest.LimitedRoute("z", edgetest.Per("0/1h"))),
+	)
+	if n := r.Passes(t, 9, "/x"); n != 4 {
 		t.Errorf("%d passed", n)
 	}
-	r.passes(t, 3, "/z")
-	if s := r.stats("x"); s.Rule != "x" || s.Allowed != 9 || s.Denied != 0 || s.Away != 0 || s.Shadowed != 0 ||
+	r.Passes(t, 3, "/z")
+	if s := r.LimitStats("x"); s.Rule != "x" || s.Allowed != 9 || s.Denied != 0 || s.Away != 0 || s.Shadowed != 0 ||
 		s.Queued != 0 {
 		t.Errorf("the first counted %+v", s)
 	}
-	if s := r.stats("x-2"); s.Rule != "x-2" || s.Allowed != 4 || s.Denied != 5 {
+	if s := r.LimitStats("x-2"); s.Rule != "x-2" || s.Allowed != 4 || s.Denied != 5 {
 		t.Errorf("the second counted %+v", s)
 	}
-	if s := r.stats("z"); s.Denied != 3 || s.Allowed != 0 {
+	if s := r.LimitStats("z"); s.Denied != 3 || s.Allowed != 0 {
 		t.Errorf("the one of 0 counted %+v", s)
 	}
 	classes := 0
@@ -134,7 +148,7 @@ func TestLimitStats(t *testing.T) {
 	if len(e.Limits) != 2 || e.Limits[0].Name != "x" || e.Limits[0].Text != "10 per 1h" || e.Limits[0].Key != "ip" {
 		t.Errorf("explained %+v", e.Limits)
 	}
-	if s := r.stats("x"); s.Allowed != 9 {
+	if s := r.LimitStats("x"); s.Allowed != 9 {
 		t.Error("an explanation counts")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -54,20 +55,20 @@ func (s *served) seen() []string {
 }
 
 // queued waits until so many requests of a limit have waited, or do.
-func (r *limitRig) queued(t *testing.T, name string, n int) {
+func waitQueued(t *testing.T, r *edgetest.Rig, name string, n int) {
 	t.Helper()
 	nodetest.Eventually(t, fmt.Sprintf("%d requests of %s have waited", n, name), func() bool {
-		return r.stats(name).Queued >= uint64(n)
+		return r.LimitStats(name).Queued >= uint64(n)
 	})
 }
 
 // Requests beyond the limit wait for their turn, and are served in the order in which they came.
 func TestLimitQueueOrder(t *testing.T) {
-	q := limitedRoute("q", inFlight(1, queueing(time.Minute, 100)))
+	q := edgetest.LimitedRoute("q", edgetest.InFlight(1, queueing(time.Minute, 100)))
 	q.To.Name = "turns"
-	r := startLimits(t, nil, q)
+	r := edgetest.Start(t, edgetest.Limited(q))
 	s := &served{release: make(chan struct{})}
-	service(t, r.conn, "turns", s.serve)
+	r.Service(t, "turns", s.serve)
 	const n = 10
 	var clients sync.WaitGroup
 	var want []string
@@ -75,14 +76,15 @@ func TestLimitQueueOrder(t *testing.T) {
 		body := strconv.Itoa(i)
 		want = append(want, body)
 		clients.Go(func() {
-			if resp, got := r.do(t, "POST", "/q", body); resp.StatusCode != 200 || only(t, resp.Header).r != 0 {
+			if resp, got := r.Do(t, "POST", "/q", body); resp.StatusCode != 200 ||
+				edgetest.OnlyQuota(t, resp.Header).R != 0 {
 				t.Errorf("request %s: got %d %s, %v", body, resp.StatusCode, got, resp.Header)
 			}
 		})
 		if i == 0 {
 			nodetest.Eventually(t, "the first runs", func() bool { return len(s.seen()) == 1 })
 		}
-		r.queued(t, "q", i)
+		waitQueued(t, r, "q", i)
 	}
 	if got := s.seen(); len(got) != 1 {
 		t.Errorf("%q run at once", got)
@@ -97,7 +99,7 @@ func TestLimitQueueOrder(t *testing.T) {
 	if got := s.seen(); !slices.Equal(got, want) {
 		t.Errorf("served in the order %q", got)
 	}
-	if st := r.stats("q"); st.Allowed != n || st.Denied != 0 || st.Queued != n-1 {
+	if st := r.LimitStats("q"); st.Allowed != n || st.Denied != 0 || st.Queued != n-1 {
 		t.Errorf("counted %+v", st)
 	}
 }
@@ -105,28 +107,37 @@ func TestLimitQueueOrder(t *testing.T) {
 // Nobody passes by those who wait, however often he asks and however little he needs: what is left of a window isn't
 // for those who came later than one who needs more.
 func TestLimitQueueIsNotPassedBy(t *testing.T) {
-	dear, cheap := limitedRoute("dear", per("shared", func(l *node.Limit) {
+	dear, cheap := edgetest.LimitedRoute("dear", edgetest.Per("shared", func(l *node.Limit) {
 		l.Cost = 20
-	})), limitedRoute("cheap", per("shared"))
+	})), edgetest.LimitedRoute("cheap", edgetest.Per("shared"))
 	dear.To.Name, cheap.To.Name = "turns", "turns"
-	r := startLimits(t, func(s *limitSetup) {
-		s.named = map[string]node.Limit{"shared": per("20/2s", queueing(time.Minute, 10), by("all"))}
-	}, dear, cheap)
+	r := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{
+				Named: map[string]node.Limit{
+					"shared": edgetest.Per("20/2s", queueing(time.Minute, 10), edgetest.By("all")),
+				},
+			},
+			Routes: []node.Route{dear, cheap},
+		},
+	)
 	s := &served{}
-	service(t, r.conn, "turns", s.serve)
-	if resp, _ := r.do(t, "POST", "/cheap", "first"); resp.StatusCode != 200 || only(t, resp.Header).r != 19 {
+	r.Service(t, "turns", s.serve)
+	if resp, _ := r.Do(t, "POST", "/cheap", "first"); resp.StatusCode != 200 ||
+		edgetest.OnlyQuota(t, resp.Header).R != 19 {
 		t.Fatalf("got %d, %v", resp.StatusCode, resp.Header)
 	}
 	var clients sync.WaitGroup
 	send := func(path, body string) {
 		clients.Go(func() {
-			if resp, _ := r.do(t, "POST", path, body); resp.StatusCode != 200 {
+			if resp, _ := r.Do(t, "POST", path, body); resp.StatusCode != 200 {
 				t.Errorf("%s got %d", body, resp.StatusCode)
 			}
 		})
 	}
 	send("/dear", "waits")
-	r.queued(t, "shared", 1)
+	waitQueued(t, r, "shared", 1)
 	for range 4 {
 		send("/cheap", "late")
 	}
@@ -139,30 +150,37 @@ func TestLimitQueueIsNotPassedBy(t *testing.T) {
 // A wait that would be too long isn't begun; one that gets too long is ended; a line that is full takes nobody in. All
 // of that is a refusal.
 func TestLimitQueueBounds(t *testing.T) {
-	wait, full := limitedRoute("wait", inFlight(1, queueing(50*time.Millisecond, 100))),
-		limitedRoute("full", inFlight(1, queueing(time.Minute, 2)))
+	wait, full := edgetest.LimitedRoute("wait", edgetest.InFlight(1, queueing(50*time.Millisecond, 100))),
+		edgetest.LimitedRoute("full", edgetest.InFlight(1, queueing(time.Minute, 2)))
 	wait.To.Name, full.To.Name = "turns", "turns"
-	r := startLimits(t, nil, wait, full, limitedRoute("hopeless", per("1/1h", queueing(time.Minute, 100))),
-		limitedRoute("never", per("0/1h", queueing(time.Minute, 100))),
-		limitedRoute("bucket", per("60/1h", queueing(time.Second, 100), func(l *node.Limit) {
-			l.Algorithm, l.Burst = node.AlgorithmBucket, 1
-		})))
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(
+			wait,
+			full,
+			edgetest.LimitedRoute("hopeless", edgetest.Per("1/1h", queueing(time.Minute, 100))),
+			edgetest.LimitedRoute("never", edgetest.Per("0/1h", queueing(time.Minute, 100))),
+			edgetest.LimitedRoute("bucket", edgetest.Per("60/1h", queueing(time.Second, 100), func(l *node.Limit) {
+				l.Algorithm, l.Burst = node.AlgorithmBucket, 1
+			})),
+		),
+	)
 	s := &served{release: make(chan struct{})}
-	service(t, r.conn, "turns", s.serve)
+	r.Service(t, "turns", s.serve)
 	refused := func(path string, least time.Duration) {
 		t.Helper()
 		begun := time.Now()
-		resp, body := r.do(t, "GET", path, "")
-		if q := only(t, resp.Header); resp.StatusCode != 429 || q.r != 0 ||
-			number(t, resp.Header, "Retry-After") < max(q.t, 1) || !strings.Contains(body, "violated-policies") {
-			t.Errorf("%s: got %d %s with %v", path, resp.StatusCode, body, told(t, resp.Header))
+		resp, body := r.Do(t, "GET", path, "")
+		if q := edgetest.OnlyQuota(t, resp.Header); resp.StatusCode != 429 || q.R != 0 ||
+			number(t, resp.Header, "Retry-After") < max(q.T, 1) || !strings.Contains(body, "violated-policies") {
+			t.Errorf("%s: got %d %s with %v", path, resp.StatusCode, body, edgetest.LimitFields(t, resp.Header))
 		}
 		if took := time.Since(begun); took < least {
 			t.Errorf("%s: refused after %s already", path, took)
 		}
 	}
 	for _, path := range []string{"/hopeless", "/bucket"} {
-		if n := r.passes(t, 1, path); n != 1 {
+		if n := r.Passes(t, 1, path); n != 1 {
 			t.Errorf("%s: the first doesn't pass", path)
 		}
 		refused(path, 0)
@@ -172,7 +190,7 @@ func TestLimitQueueBounds(t *testing.T) {
 	var clients sync.WaitGroup
 	send := func(path string) {
 		clients.Go(func() {
-			if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != 200 {
+			if resp, _ := r.Do(t, "GET", path, ""); resp.StatusCode != 200 {
 				t.Errorf("%s: one who waited got %d", path, resp.StatusCode)
 			}
 		})
@@ -183,11 +201,11 @@ func TestLimitQueueBounds(t *testing.T) {
 	refused("/wait", 50*time.Millisecond)
 	send("/full")
 	send("/full")
-	r.queued(t, "full", 2)
+	waitQueued(t, r, "full", 2)
 	for range 3 {
 		refused("/full", 0)
 	}
-	if n := r.passes(t, 0, "/full", "X-Forwarded-For", "192.0.2.1"); n != 0 {
+	if n := r.Passes(t, 0, "/full", "X-Forwarded-For", "192.0.2.1"); n != 0 {
 		t.Error("another client waits in this line")
 	}
 	for range 4 {
@@ -198,11 +216,11 @@ func TestLimitQueueBounds(t *testing.T) {
 
 // A client that goes away while it waits leaves the line at once, and nothing is done for it: with a body and without.
 func TestLimitQueueGone(t *testing.T) {
-	q := limitedRoute("q", inFlight(1, queueing(time.Minute, 1)))
+	q := edgetest.LimitedRoute("q", edgetest.InFlight(1, queueing(time.Minute, 1)))
 	q.To.Name = "turns"
-	r := startLimits(t, nil, q)
+	r := edgetest.Start(t, edgetest.Limited(q))
 	s := &served{release: make(chan struct{})}
-	service(t, r.conn, "turns", s.serve)
+	r.Service(t, "turns", s.serve)
 	for i, text := range []string{
 		"GET /q HTTP/1.1\r\nHost: h\r\n\r\n", "POST /q HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\ngone",
 		"POST /q HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngone\r\n0\r\n\r\n",
@@ -210,27 +228,27 @@ func TestLimitQueueGone(t *testing.T) {
 		from := fmt.Sprint("192.0.2.", i)
 		var clients sync.WaitGroup
 		clients.Go(func() {
-			if n := r.passes(t, 1, "/q", "X-Forwarded-For", from); n != 1 {
+			if n := r.Passes(t, 1, "/q", "X-Forwarded-For", from); n != 1 {
 				t.Error("the first was refused")
 			}
 		})
 		nodetest.Eventually(t, "the first runs", func() bool { return len(s.seen()) == 2*i+1 })
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(c, strings.Replace(text, "Host: h", "Host: h\r\nX-Forwarded-For: "+from, 1))
-		r.queued(t, "q", 2*i+1)
-		if n := r.passes(t, 1, "/q", "X-Forwarded-For", from); n != 0 {
+		waitQueued(t, r, "q", 2*i+1)
+		if n := r.Passes(t, 1, "/q", "X-Forwarded-For", from); n != 0 {
 			t.Error("there is room for two")
 		}
 		_ = c.Close()
 		clients.Go(func() {
 			nodetest.Eventually(t, "it gets its turn", func() bool {
-				return r.passes(t, 1, "/q", "X-Forwarded-For", from) == 1
+				return r.Passes(t, 1, "/q", "X-Forwarded-For", from) == 1
 			})
 		})
-		r.queued(t, "q", 2*i+2) // it has got into the line
+		waitQueued(t, r, "q", 2*i+2) // it has got into the line
 		s.release <- struct{}{}
 		s.release <- struct{}{}
 		clients.Wait()
@@ -242,10 +260,16 @@ func TestLimitQueueGone(t *testing.T) {
 
 // What is told after a wait is true then: a window that began when the request's turn came ends that much later.
 func TestLimitQueueTells(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("q", per("1/1500ms", queueing(time.Minute, 100), headers(node.HeaderLegacy))))
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(
+			edgetest.LimitedRoute("q",
+				edgetest.Per("1/1500ms", queueing(time.Minute, 100), edgetest.HeaderForm(node.HeaderLegacy))),
+		),
+	)
 	var before int64
 	for range 3 {
-		resp, _ := r.do(t, "GET", "/q", "")
+		resp, _ := r.Do(t, "GET", "/q", "")
 		reset := number(t, resp.Header, "X-RateLimit-Reset")
 		if resp.StatusCode != 200 || reset <= before {
 			t.Errorf("got %d, and a reset at %d after one at %d", resp.StatusCode, reset, before)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -27,37 +28,41 @@ func TestLimitCounts(t *testing.T) {
 		limits []node.Limit
 		want   int // of 12
 	}{
-		{"fixed", []node.Limit{per("5/1h")}, 5},
-		{"one", []node.Limit{per("1/1h")}, 1},
-		{"zero", []node.Limit{per("0/1h")}, 0},
-		{"large", []node.Limit{per("2000000000/1h")}, 12},
-		{"day", []node.Limit{per("5/day")}, 5},
-		{"month", []node.Limit{per("5/month", func(l *node.Limit) { l.Zone = "Europe/Berlin" })}, 5},
-		{"clock", []node.Limit{per("5/744h", func(l *node.Limit) { l.Align = node.AlignClock })}, 5},
-		{"sliding", []node.Limit{per("5/1h", algorithm(node.AlgorithmSliding))}, 5},
-		{"bucket", []node.Limit{per("5/1h", algorithm(node.AlgorithmBucket))}, 5},
-		{"burst", []node.Limit{per("5/1h", algorithm(node.AlgorithmBucket), func(l *node.Limit) { l.Burst = 7 })}, 7},
-		{"flight", []node.Limit{inFlight(1)}, 12},
-		{"cost", []node.Limit{per("10/1h", cost(3))}, 3},
-		{"whole", []node.Limit{per("10/1h", cost(10))}, 1},
-		{"two", []node.Limit{per("7/1h"), per("4/1m")}, 4},
-		{"swapped", []node.Limit{per("4/1m"), per("7/1h")}, 4},
+		{"fixed", []node.Limit{edgetest.Per("5/1h")}, 5},
+		{"one", []node.Limit{edgetest.Per("1/1h")}, 1},
+		{"zero", []node.Limit{edgetest.Per("0/1h")}, 0},
+		{"large", []node.Limit{edgetest.Per("2000000000/1h")}, 12},
+		{"day", []node.Limit{edgetest.Per("5/day")}, 5},
+		{"month", []node.Limit{edgetest.Per("5/month", func(l *node.Limit) { l.Zone = "Europe/Berlin" })}, 5},
+		{"clock", []node.Limit{edgetest.Per("5/744h", func(l *node.Limit) { l.Align = node.AlignClock })}, 5},
+		{"sliding", []node.Limit{edgetest.Per("5/1h", algorithm(node.AlgorithmSliding))}, 5},
+		{"bucket", []node.Limit{edgetest.Per("5/1h", algorithm(node.AlgorithmBucket))}, 5},
+		{
+			"burst",
+			[]node.Limit{edgetest.Per("5/1h", algorithm(node.AlgorithmBucket), func(l *node.Limit) { l.Burst = 7 })},
+			7,
+		},
+		{"flight", []node.Limit{edgetest.InFlight(1)}, 12},
+		{"cost", []node.Limit{edgetest.Per("10/1h", cost(3))}, 3},
+		{"whole", []node.Limit{edgetest.Per("10/1h", cost(10))}, 1},
+		{"two", []node.Limit{edgetest.Per("7/1h"), edgetest.Per("4/1m")}, 4},
+		{"swapped", []node.Limit{edgetest.Per("4/1m"), edgetest.Per("7/1h")}, 4},
 		{"kinds", []node.Limit{
-			inFlight(1), per("7/1h", algorithm(node.AlgorithmBucket)),
-			per("6/1h", algorithm(node.AlgorithmSliding)), per("8/1h"),
+			edgetest.InFlight(1), edgetest.Per("7/1h", algorithm(node.AlgorithmBucket)),
+			edgetest.Per("6/1h", algorithm(node.AlgorithmSliding)), edgetest.Per("8/1h"),
 		}, 6},
 		{"none", nil, 12},
 	}
 	var routes []node.Route
 	for _, c := range cases {
-		routes = append(routes, limitedRoute(c.name, c.limits...))
+		routes = append(routes, edgetest.LimitedRoute(c.name, c.limits...))
 	}
-	r := startLimits(t, nil, routes...)
+	r := edgetest.Start(t, edgetest.Limited(routes...))
 	for _, c := range cases {
-		if got := r.passes(t, 12, "/"+c.name); got != c.want {
+		if got := r.Passes(t, 12, "/"+c.name); got != c.want {
 			t.Errorf("%s: %d passed, want %d", c.name, got, c.want)
 		}
-		if got := r.passes(t, 12, "/"+c.name, "X-Forwarded-For", "192.0.2.1"); got != c.want {
+		if got := r.Passes(t, 12, "/"+c.name, "X-Forwarded-For", "192.0.2.1"); got != c.want {
 			t.Errorf("%s: %d of another client passed, want %d", c.name, got, c.want)
 		}
 	}
@@ -67,16 +72,16 @@ func TestLimitCounts(t *testing.T) {
 // again.
 func TestLimitWindow(t *testing.T) {
 	const window = 300 * time.Millisecond
-	r := startLimits(t, nil, limitedRoute("x", per("2/"+window.String())))
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/"+window.String()))))
 	for range 3 { // windows
 		var begun time.Time
 		nodetest.Eventually(t, "a window begins", func() bool {
 			begun = time.Now()
-			return r.passes(t, 1, "/x") == 1
+			return r.Passes(t, 1, "/x") == 1
 		})
 		passed, refused := 1, 0
 		nodetest.Eventually(t, "the next one does", func() bool {
-			if r.passes(t, 1, "/x") == 1 {
+			if r.Passes(t, 1, "/x") == 1 {
 				passed++
 			} else {
 				refused++
@@ -86,31 +91,35 @@ func TestLimitWindow(t *testing.T) {
 		if took := time.Since(begun); took < window {
 			t.Errorf("the third request passed after %s, with %d refused before", took, refused)
 		}
-		nodetest.Eventually(t, "that one is used up", func() bool { return r.passes(t, 1, "/x") == 0 })
+		nodetest.Eventually(t, "that one is used up", func() bool { return r.Passes(t, 1, "/x") == 0 })
 	}
 }
 
 // Each method counts, and so does each version. Nobody sends a body that is refused.
 func TestLimitMethods(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("8/1h")), limitedRoute("none", per("0/1h")))
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("8/1h")),
+			edgetest.LimitedRoute("none", edgetest.Per("0/1h"))),
+	)
 	for i, method := range []string{
 		"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PROPFIND", "PURGE", "GET",
 		"HEAD", "OPTIONS", "POST",
 	} {
-		resp, body := r.do(t, method, "/x", "")
+		resp, body := r.Do(t, method, "/x", "")
 		if (resp.StatusCode == http.StatusTooManyRequests) != (i >= 8) ||
-			only(t, resp.Header).r != int64(max(7-i, 0)) || (method == "HEAD" && body != "") {
+			edgetest.OnlyQuota(t, resp.Header).R != int64(max(7-i, 0)) || (method == "HEAD" && body != "") {
 			t.Errorf("request %d, %s: %d %q, %v", i+1, method, resp.StatusCode, body, resp.Header)
 		}
 	}
-	got := answers(t, r.addr,
+	got := r.SendRaw(t,
 		"POST /none HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcPOST /none HTTP/1.1\r\nHost: h\r\n"+
 			"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /none HTTP/1.0\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 429 ") != 3 || strings.Count(got, "Retry-After: ") != 3 {
 		t.Errorf("behind refused bodies: %q", got)
 	}
 	for _, length := range []int{3, 1 << 30} {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +138,7 @@ func TestLimitSkips(t *testing.T) {
 	failed := func(l *node.Limit) { l.SkipFailed, l.Max, l.Window = true, 3, node.Window{Length: far} }
 	var routes []node.Route
 	add := func(name, target string, change ...func(*node.Route)) {
-		r := limitedRoute(name, per("failed"))
+		r := edgetest.LimitedRoute(name, edgetest.Per("failed"))
 		r.To.Name = target
 		for _, f := range change {
 			f(&r)
@@ -142,29 +151,38 @@ func TestLimitSkips(t *testing.T) {
 	add("slow", "slow", func(r *node.Route) { r.Timeout = node.Duration(20 * time.Millisecond) })
 	add("small", "echo", func(r *node.Route) { r.MaxBody = 10 })
 	for name, l := range map[string]node.Limit{
-		"successful": per("3/1h", func(l *node.Limit) { l.SkipSuccessful = true }),
-		"sliding":    per("3/1h", func(l *node.Limit) { l.Algorithm, l.SkipFailed = node.AlgorithmSliding, true }),
-		"bucket":     per("3/1h", func(l *node.Limit) { l.Algorithm, l.SkipFailed = node.AlgorithmBucket, true }),
-		"dear":       per("9/1h", func(l *node.Limit) { l.Cost, l.SkipFailed = 3, true }),
+		"successful": edgetest.Per("3/1h", func(l *node.Limit) { l.SkipSuccessful = true }),
+		"sliding": edgetest.Per("3/1h", func(l *node.Limit) {
+			l.Algorithm, l.SkipFailed = node.AlgorithmSliding, true
+		}),
+		"bucket": edgetest.Per("3/1h", func(l *node.Limit) {
+			l.Algorithm, l.SkipFailed = node.AlgorithmBucket, true
+		}),
+		"dear": edgetest.Per("9/1h", func(l *node.Limit) { l.Cost, l.SkipFailed = 3, true }),
 	} {
-		routes = append(routes, limitedRoute(name, l))
+		routes = append(routes, edgetest.LimitedRoute(name, l))
 	}
-	r := startLimits(t, func(s *limitSetup) {
-		s.named = map[string]node.Limit{"failed": per("3/1h", failed)}
-	}, routes...)
-	service(t, r.conn, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+	r := edgetest.Start(
+		t,
+		edgetest.Config{
+			Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"failed": edgetest.Per("3/1h", failed)}},
+			Routes: routes,
+		},
+	)
+	r.Service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})
-	if _, err := r.conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) {
+	if _, err := r.Conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) {
 		_ = m.Respond([]byte("rubbish"))
 	}); err != nil {
 		t.Fatal(err)
 	}
 	want := func(path, body string, status int, left int64, header ...string) {
 		t.Helper()
-		resp, got := r.do(t, "POST", path, body, header...)
-		if resp.StatusCode != status || (resp.Header.Get("RateLimit") != "" && only(t, resp.Header).r != left) {
+		resp, got := r.Do(t, "POST", path, body, header...)
+		if resp.StatusCode != status ||
+			(resp.Header.Get("RateLimit") != "" && edgetest.OnlyQuota(t, resp.Header).R != left) {
 			t.Errorf("%s %q: %d with %s, want %d with r=%d: %s", path, header, resp.StatusCode,
 				resp.Header.Get("RateLimit"), status, left, got)
 		}
@@ -195,12 +213,12 @@ func TestLimitSkips(t *testing.T) {
 	want("/successful", "", 429, 0)
 	for _, name := range []string{"sliding", "bucket", "dear"} {
 		for range 5 {
-			resp, _ := r.do(t, "GET", "/"+name, "", "X-Status", "500")
-			if q := only(t, resp.Header); resp.StatusCode != 500 || q.r != q.q {
+			resp, _ := r.Do(t, "GET", "/"+name, "", "X-Status", "500")
+			if q := edgetest.OnlyQuota(t, resp.Header); resp.StatusCode != 500 || q.R != q.Q {
 				t.Errorf("%s: %d with %+v", name, resp.StatusCode, q)
 			}
 		}
-		if n := r.passes(t, 5, "/"+name); n != 3 {
+		if n := r.Passes(t, 5, "/"+name); n != 3 {
 			t.Errorf("%s: %d passed, want 3", name, n)
 		}
 	}
@@ -208,76 +226,84 @@ func TestLimitSkips(t *testing.T) {
 
 // A client that goes away has failed.
 func TestLimitSkipsGone(t *testing.T) {
-	gone := limitedRoute("gone", per("2/1h", func(l *node.Limit) { l.SkipFailed = true }))
+	gone := edgetest.LimitedRoute("gone", edgetest.Per("2/1h", func(l *node.Limit) { l.SkipFailed = true }))
 	gone.To.Name = "wait"
-	r := startLimits(t, nil, gone)
+	r := edgetest.Start(t, edgetest.Limited(gone))
 	entered := make(chan struct{})
-	service(t, r.conn, "wait", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+	r.Service(t, "wait", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		entered <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})
 	for range 4 {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = fmt.Fprint(c, "GET /gone HTTP/1.1\r\nHost: h\r\n\r\n")
 		<-entered
 		_ = c.Close()
-		spends(t, r.limits, "gone", "127.0.0.1", 0)
+		edgetest.WaitSpent(t, r.Limiter, "gone", "127.0.0.1", 0)
 	}
 }
 
 // Limits side by side: what one refuses doesn't count in those before it, and is never asked of those behind it. Routes
 // that use one limit share it.
 func TestLimitsTogether(t *testing.T) {
-	named := map[string]node.Limit{"everybody": per("5/1h", by("all")), "tenant": per("2/1h", by("header:X-Tenant"))}
-	dear := per("everybody", func(l *node.Limit) { l.Cost = 4 })
-	r := startLimits(t, func(s *limitSetup) {
-		s.named = named
-	}, limitedRoute("a", per("everybody"), per("tenant")), limitedRoute("b", per("everybody")),
-		limitedRoute("dear", dear))
-	if n := r.passes(t, 10, "/a", "X-Tenant", "t1"); n != 2 {
+	named := map[string]node.Limit{
+		"everybody": edgetest.Per("5/1h", edgetest.By("all")),
+		"tenant":    edgetest.Per("2/1h", edgetest.By("header:X-Tenant")),
+	}
+	dear := edgetest.Per("everybody", func(l *node.Limit) { l.Cost = 4 })
+	r := edgetest.Start(t, edgetest.Config{Limits: &edgetest.LimitsConfig{Named: named}, Routes: []node.Route{
+		edgetest.LimitedRoute("a", edgetest.Per("everybody"), edgetest.Per("tenant")),
+		edgetest.LimitedRoute("b", edgetest.Per("everybody")),
+		edgetest.LimitedRoute("dear", dear),
+	}})
+	if n := r.Passes(t, 10, "/a", "X-Tenant", "t1"); n != 2 {
 		t.Errorf("%d passed, want 2", n)
 	}
-	spends(t, r.limits, "everybody", "", 2)
-	spends(t, r.limits, "tenant", "t1", 2)
-	if n := r.passes(t, 1, "/dear"); n != 0 {
+	edgetest.WaitSpent(t, r.Limiter, "everybody", "", 2)
+	edgetest.WaitSpent(t, r.Limiter, "tenant", "t1", 2)
+	if n := r.Passes(t, 1, "/dear"); n != 0 {
 		t.Error("what costs more than is left passed")
 	}
-	spends(t, r.limits, "everybody", "", 2)
-	if n := r.passes(t, 1, "/b") + r.passes(t, 1, "/a", "X-Tenant", "t2") + r.passes(t, 1, "/b"); n != 3 {
+	edgetest.WaitSpent(t, r.Limiter, "everybody", "", 2)
+	if n := r.Passes(t, 1, "/b") + r.Passes(t, 1, "/a", "X-Tenant", "t2") + r.Passes(t, 1, "/b"); n != 3 {
 		t.Errorf("%d of the other 3 passed", n)
 	}
-	if n := r.passes(t, 5, "/a", "X-Tenant", "t3"); n != 0 {
+	if n := r.Passes(t, 5, "/a", "X-Tenant", "t3"); n != 0 {
 		t.Errorf("%d passed beyond the first limit", n)
 	}
-	spends(t, r.limits, "tenant", "t3", 0)
+	edgetest.WaitSpent(t, r.Limiter, "tenant", "t3", 0)
 }
 
 // A shadow limit counts and tells observers, and that is all.
 func TestLimitShadow(t *testing.T) {
 	shadow := func(l *node.Limit) { l.Shadow = true }
-	r := startLimits(t, nil, limitedRoute("x", per("2/1h", shadow)), limitedRoute("flight", inFlight(1, shadow)))
+	r := edgetest.Start(
+		t,
+		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/1h", shadow)),
+			edgetest.LimitedRoute("flight", edgetest.InFlight(1, shadow))),
+	)
 	events := make(chan *nats.Msg, 100)
-	if _, err := r.conn.NATS().ChanSubscribe("event.limit.x", events); err != nil {
+	if _, err := r.Conn.NATS().ChanSubscribe("event.limit.x", events); err != nil {
 		t.Fatal(err)
 	}
 	for range 12 {
-		resp, _ := r.do(t, "GET", "/x", "")
-		if got := told(t, resp.Header); resp.StatusCode != 200 || len(got) > 0 {
+		resp, _ := r.Do(t, "GET", "/x", "")
+		if got := edgetest.LimitFields(t, resp.Header); resp.StatusCode != 200 || len(got) > 0 {
 			t.Errorf("got %d with %v", resp.StatusCode, got)
 		}
 	}
-	if s := r.stats("x"); s.Allowed != 2 || s.Denied != 10 || s.Shadowed != 10 {
+	if s := r.LimitStats("x"); s.Allowed != 2 || s.Denied != 10 || s.Shadowed != 10 {
 		t.Errorf("counted %+v", s)
 	}
 	var e struct{ Shadow bool }
 	if err := json.Unmarshal((<-events).Data, &e); err != nil || !e.Shadow {
 		t.Errorf("the event is %+v, %v", e, err)
 	}
-	if n := r.passes(t, 3, "/flight"); n != 3 {
+	if n := r.Passes(t, 3, "/flight"); n != 3 {
 		t.Errorf("%d passed a shadow limit on requests in flight", n)
 	}
 }
@@ -286,61 +312,62 @@ func TestLimitShadow(t *testing.T) {
 func TestLimitStoreAway(t *testing.T) {
 	open := func(l *node.Limit) { l.StoreAway = node.StoreAwayOpen }
 	routes := []node.Route{
-		limitedRoute("closed", per("1000/1h")), limitedRoute("open", per("1000/1h", open)),
-		limitedRoute("shadow", per("1000/1h", func(l *node.Limit) {
+		edgetest.LimitedRoute("closed", edgetest.Per("1000/1h")),
+		edgetest.LimitedRoute("open", edgetest.Per("1000/1h", open)),
+		edgetest.LimitedRoute("shadow", edgetest.Per("1000/1h", func(l *node.Limit) {
 			l.Shadow = true
 		})),
-		limitedRoute("flight", inFlight(2)), limitedRoute("flight-open", inFlight(2, open)),
-		limitedRoute("both", per("1000/1h", open, func(l *node.Limit) { l.Name = "both-open" }), per("1000/1h")),
-		limitedRoute("share", per("1000/1h", func(l *node.Limit) {
+		edgetest.LimitedRoute("flight", edgetest.InFlight(2)),
+		edgetest.LimitedRoute("flight-open", edgetest.InFlight(2, open)),
+		edgetest.LimitedRoute("both", edgetest.Per("1000/1h", open, func(l *node.Limit) { l.Name = "both-open" }),
+			edgetest.Per("1000/1h")),
+		edgetest.LimitedRoute("share", edgetest.Per("1000/1h", func(l *node.Limit) {
 			l.Align, l.StoreAway = node.AlignClock, node.StoreAwayShare
 		})),
-		limitedRoute("queue", per("1000/1h", func(l *node.Limit) { l.Mode = node.LimitModeQueue })),
+		edgetest.LimitedRoute("queue", edgetest.Per("1000/1h", func(l *node.Limit) { l.Mode = node.LimitModeQueue })),
 	}
-	check := func(r *limitRig) {
+	check := func(r *edgetest.Rig) {
 		t.Helper()
 		for path, want := range map[string]int{
 			"closed": 503, "open": 200, "shadow": 200, "flight": 503,
 			"flight-open": 200, "both": 503, "share": 503, "queue": 503,
 		} {
-			resp, body := r.do(t, "GET", "/"+path, "")
-			got := told(t, resp.Header)
+			resp, body := r.Do(t, "GET", "/"+path, "")
+			got := edgetest.LimitFields(t, resp.Header)
 			if resp.StatusCode != want || resp.Header.Get("RateLimit") != "" ||
 				(want == 503) != (got["Retry-After"] == "1") {
 				t.Errorf("%s: got %d %s with %v", path, resp.StatusCode, body, got)
 			}
-			var p problem
+			var p edgetest.Problem
 			if want == 503 && (json.Unmarshal([]byte(body), &p) != nil || p.Code != "unavailable" ||
 				p.RequestID == "") {
 				t.Errorf("%s: got %s", path, body)
 			}
-			if s := r.stats(strings.Replace(path, "both", "both-open", 1)); s.Away == 0 {
+			if s := r.LimitStats(strings.Replace(path, "both", "both-open", 1)); s.Away == 0 {
 				t.Errorf("%s: counted %+v", path, s)
 			}
 		}
 	}
-	never := startLimits(t, func(s *limitSetup) { s.away = true }, routes...)
+	never := edgetest.Start(t, edgetest.Config{Limits: &edgetest.LimitsConfig{Away: true}, Routes: routes})
 	check(never)
 
-	r := startLimits(t, func(s *limitSetup) { s.apart = true }, routes...)
+	r := edgetest.Start(t, edgetest.Config{Limits: &edgetest.LimitsConfig{Apart: true}, Routes: routes})
 	for _, path := range []string{"closed", "open"} {
-		if n := r.passes(t, 1, "/"+path); n != 1 {
+		if n := r.Passes(t, 1, "/"+path); n != 1 {
 			t.Fatalf("%s: nothing passes", path)
 		}
 	}
-	if err := r.store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	resp, _ := r.do(t, "GET", "/closed", "")
-	if resp.StatusCode != 200 || only(t, resp.Header).r != 998 {
+	r.CloseLimits()
+	resp, _ := r.Do(t, "GET", "/closed", "")
+	if resp.StatusCode != 200 || edgetest.OnlyQuota(t, resp.Header).R != 998 {
 		t.Errorf("with permits of before: %d, %q", resp.StatusCode, resp.Header.Get("RateLimit"))
 	}
 	nodetest.Eventually(t, "the permits are used up", func() bool {
-		resp, _ := r.do(t, "GET", "/closed", "")
+		resp, _ := r.Do(t, "GET", "/closed", "")
 		return resp.StatusCode == 503
 	})
 	nodetest.Eventually(t, "those of the other are too", func() bool {
-		resp, _ := r.do(t, "GET", "/open", "")
+		resp, _ := r.Do(t, "GET", "/open", "")
 		return resp.StatusCode == 200 && resp.Header.Get("RateLimit") == ""
 	})
 	check(r)
@@ -348,27 +375,27 @@ func TestLimitStoreAway(t *testing.T) {
 
 // A reload keeps what was counted, and what limits have now holds at once.
 func TestLimitReload(t *testing.T) {
-	r := startLimits(t, nil, limitedRoute("x", per("3/1h")))
-	if n := r.passes(t, 5, "/x"); n != 3 {
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("3/1h"))))
+	if n := r.Passes(t, 5, "/x"); n != 3 {
 		t.Errorf("%d passed, want 3", n)
 	}
 	reload := func(routes ...node.Route) {
 		cfg := node.Default().Edge
-		cfg.TrustedProxies = prefixes("127.0.0.0/8")
-		r.limits.SetRules(rulesOf(nil, routes))
+		cfg.TrustedProxies = edgetest.Prefixes("127.0.0.0/8")
+		r.Limiter.SetRules(edgetest.LimitRules(nil, routes))
 		r.SetRoutes(cfg, routes)
 	}
-	reload(limitedRoute("x", per("3/1h", headers(node.HeaderLegacy))))
-	resp, _ := r.do(t, "GET", "/x", "")
-	if got := told(t, resp.Header); resp.StatusCode != 429 || got["X-RateLimit-Limit"] != "3" {
+	reload(edgetest.LimitedRoute("x", edgetest.Per("3/1h", edgetest.HeaderForm(node.HeaderLegacy))))
+	resp, _ := r.Do(t, "GET", "/x", "")
+	if got := edgetest.LimitFields(t, resp.Header); resp.StatusCode != 429 || got["X-RateLimit-Limit"] != "3" {
 		t.Errorf("with other fields: %d, %v", resp.StatusCode, got)
 	}
-	reload(limitedRoute("x", per("5/2h")))
-	if n := r.passes(t, 6, "/x"); n != 5 {
+	reload(edgetest.LimitedRoute("x", edgetest.Per("5/2h")))
+	if n := r.Passes(t, 6, "/x"); n != 5 {
 		t.Errorf("with another window %d passed, want 5", n)
 	}
-	reload(limitedRoute("x"))
-	if n := r.passes(t, 6, "/x"); n != 6 || r.Limits() {
+	reload(edgetest.LimitedRoute("x"))
+	if n := r.Passes(t, 6, "/x"); n != 6 || r.Limits() {
 		t.Errorf("without a limit %d passed, want 6", n)
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // spoken is an edge before an upstream that answers each request with the text that its path leads to.
-func spoken(t *testing.T, change func(*node.Edge), answers map[string]string) *rig {
+func spoken(t *testing.T, change func(*node.Edge), answers map[string]string) *edgetest.Rig {
 	t.Helper()
 	return before(t, change, func(c net.Conn) {
 		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
@@ -48,7 +48,7 @@ func TestReasonPhrases(t *testing.T) {
 	r := spoken(t, nil, paths)
 	for path, expected := range want {
 		for _, version := range []string{"1.1", "1.0"} {
-			got := firstLine(t, r.addr, fmt.Sprintf("GET %s HTTP/%s\r\nHost: h\r\nConnection: close\r\n\r\n", path,
+			got := firstLine(t, r.Address, fmt.Sprintf("GET %s HTTP/%s\r\nHost: h\r\nConnection: close\r\n\r\n", path,
 				version))
 			if want := "HTTP/1.1 " + expected; strings.TrimRight(got, " ") != want || len(got) < len("HTTP/1.1 200 ") {
 				t.Errorf("%s, HTTP/%s: %q, want %q", path, version, got, want)
@@ -79,13 +79,13 @@ func firstLine(t *testing.T, addr, request string) string {
 func TestReasonsOfMembers(t *testing.T) {
 	to := edgetest.Route("", "/*")
 	to.To.Name = "says"
-	r := start(t, nil, to)
+	r := edgetest.Start(t, edgetest.Routed(to))
 	reason := map[string]string{"/own": "Fine", "/none": "", "/split": "a\r\nSet-Cookie: a=b"}
-	service(t, r.conn, "says", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+	r.Service(t, "says", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 		return &mesh.Response{Status: 202, Reason: reason[q.Target]}, nil
 	})
 	for path, want := range map[string]string{"/own": "Fine", "/none": "Accepted", "/split": "Accepted"} {
-		if got := firstLine(t, r.addr, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); got != "HTTP/1.1 202 "+want {
+		if got := firstLine(t, r.Address, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); got != "HTTP/1.1 202 "+want {
 			t.Errorf("%s: %q", path, got)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // What other servers take is taken, or refused with the status that says why, and what can't be trusted ends its
 // connection.
 func TestRefusalsAndTheirConnections(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	const post = "POST /x HTTP/1.1\r\nHost: h\r\n"
 	signed := ";chunk-signature=" + strings.Repeat("a", 64)
 	for name, c := range map[string]struct {
@@ -75,7 +75,7 @@ func TestRefusalsAndTheirConnections(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, body := r.raw(t, c.request)
+			resp, body := r.Raw(t, c.request)
 			if resp.StatusCode != c.status || !strings.Contains(body, c.body) {
 				t.Errorf("got %d %.200s", resp.StatusCode, body)
 			}
@@ -91,8 +91,8 @@ func TestRefusalsAndTheirConnections(t *testing.T) {
 
 // A 205 has no content, whoever answers with some, in one message or as a stream (RFC 9110 §15.3.6).
 func TestResetContentHasNoContent(t *testing.T) {
-	r := start(t, nil)
-	r.service(t, "reset", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+	r := edgetest.Start(t, edgetest.Config{})
+	r.StreamService(t, "reset", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 		if strings.HasPrefix(q.Target, "/stream") {
 			return &mesh.Response{
 				Status: 205, Stream: mesh.NewBody(io.NopCloser(strings.NewReader("content"))),
@@ -100,9 +100,13 @@ func TestResetContentHasNoContent(t *testing.T) {
 			}, nil
 		}
 		if q.Target == "/none" {
-			return &mesh.Response{Status: 205, Header: fields("ETag", `"v"`)}, nil
+			return &mesh.Response{Status: 205, Header: edgetest.Fields("ETag", `"v"`)}, nil
 		}
-		return &mesh.Response{Status: 205, Header: fields("Content-Type", "text/plain"), Body: []byte("content")}, nil
+		return &mesh.Response{
+			Status: 205,
+			Header: edgetest.Fields("Content-Type", "text/plain"),
+			Body:   []byte("content"),
+		}, nil
 	})
 	to := edgetest.Route("reset", "/*")
 	to.To.Name = "reset"
@@ -111,7 +115,7 @@ func TestResetContentHasNoContent(t *testing.T) {
 	})
 	r.SetRoutes(node.Default().Edge, []node.Route{to, fixed})
 	for _, path := range []string{"/whole", "/stream", "/fixed", "/none"} {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +148,7 @@ func TestHTTP10WithoutHost(t *testing.T) {
 		own := req.Context().Value(http.LocalAddrContextKey).(net.Addr) //nolint:forcetypeassert // net/http's own
 		hosts <- [2]string{req.Host, own.String()}
 	})
-	resp, _ := r.raw(t, "GET /x HTTP/1.0\r\n\r\n")
+	resp, _ := r.Raw(t, "GET /x HTTP/1.0\r\n\r\n")
 	if got := <-hosts; resp.StatusCode != 200 || got[0] != got[1] {
 		t.Errorf("%d, the target %s got the host %q", resp.StatusCode, got[1], got[0])
 	}
@@ -161,17 +165,17 @@ func TestSocketLengthsAreMinimal(t *testing.T) {
 		"64 bits":             "\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00" + mask,
 		"a ping in two bytes": "\x89\xfe\x00\x01" + mask + "a",
 	} {
-		conn := dialSocket(t, "ws://"+r.addr+"/service/x")
+		conn := dialSocket(t, "ws://"+r.Address+"/service/x")
 		_, _ = io.WriteString(conn, frame)
 		if code := closed(t, conn); code != ws.StatusProtocolError {
 			t.Errorf("%s: close code %d", name, code)
 		}
 	}
-	conn := dialSocket(t, "ws://"+r.addr+"/service/x")
+	conn := dialSocket(t, "ws://"+r.Address+"/service/x")
 	_ = ws.WriteFrame(conn, ws.MaskFrame(ws.NewBinaryFrame([]byte(strings.Repeat("x", 300)))))
 	if f, err := readFrame(conn); err != nil || f.Header.Length != 300 {
 		t.Errorf("a length that needs two bytes: %+v, %v", f.Header, err)
 	}
 	_ = conn.Close()
-	r.settled(t)
+	r.WaitSettled(t)
 }

@@ -16,12 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/edge/exchange"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
-	"millrace/node/nodetest"
 )
 
 // policyOf is a policy that does nothing on the full way.
@@ -45,9 +43,9 @@ func TestShortWayAnswersAsTheChain(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var quick, never atomic.Int64
-	r := startCache(t, nil)
+	r := edgetest.Start(t, edgetest.Cached(nil))
 	for path, a := range shortAnswers() {
-		r.on(path, a)
+		r.On(path, a)
 	}
 	routes := shortRoutes(rng)
 	short := shortEdge(t, r, routes, &exchange.Short{Done: func(*exchange.Exchange, *mesh.Response) { quick.Add(1) }})
@@ -73,50 +71,36 @@ func TestShortWayAnswersAsTheChain(t *testing.T) {
 
 // shortEdge starts an edge with limits of its own over the rig's cache. In its chains stands a policy with that short
 // form.
-func shortEdge(t *testing.T, r *cacheRig, routes []node.Route, short *exchange.Short) *edge.Server {
+func shortEdge(t *testing.T, r *edgetest.Rig, routes []node.Route, short *exchange.Short) *edgetest.Rig {
 	t.Helper()
-	limits := openLimits(t, natsservertest.Connect(t, natsservertest.Start(t)), true)
-	limits.SetRules(rulesOf(nil, routes))
-	cfg := r.set.edge
-	cfg.TrustedProxies = prefixes("127.0.0.0/8")
-	s, err := edge.New(edge.Config{
-		Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: r.conn, Cache: r.cache, Store: r.set.store,
-		Limits: limits, Log: nodetest.Discard(),
-	})
-	if err == nil {
-		s.Insert("clientAddr", policyOf(short))
-		err = s.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := edgetest.Start(t, edgetest.Config{Beside: r, Limits: &edgetest.LimitsConfig{Apart: true}, Routes: routes})
+	s.Insert("clientAddr", policyOf(short))
 	return s
 }
 
 // shortAnswers are what the origin says, by path.
-func shortAnswers() map[string]answer {
+func shortAnswers() map[string]edgetest.Answer {
 	date := "Sun, 06 Nov 1994 08:49:37 GMT"
-	return map[string]answer{
-		"/plain": always(200, "hello", "Cache-Control", "max-age=3600", "ETag", `"1"`, "Content-Type", "text/plain"),
+	return map[string]edgetest.Answer{
+		"/plain": edgetest.Always(200, "hello", "Cache-Control", "max-age=3600", "ETag", `"1"`,
+			"Content-Type", "text/plain"),
 		"/vary": func(r *mesh.Request, _ int) *mesh.Response {
-			return &mesh.Response{Status: 200, Body: []byte(r.Header.Get("Accept-Language")), Header: fields(
+			return &mesh.Response{Status: 200, Body: []byte(r.Header.Get("Accept-Language")), Header: edgetest.Fields(
 				"Cache-Control", "max-age=3600", "Vary", "Accept-Language", "Last-Modified", date)}
 		},
-		"/cors":    always(200, "cors", "Cache-Control", "public, max-age=3600", "Access-Control-Allow-Origin", "*"),
-		"/tagged":  always(200, "tagged", "Cache-Control", "max-age=3600", "Cache-Tag", "a b", "Cache-Groups", `"g"`),
-		"/silent":  always(200, strings.Repeat("s", 3000), "Content-Type", "text/html"),
-		"/private": always(200, "private", "Cache-Control", "private, max-age=3600"),
-		"/nostore": always(200, "no-store", "Cache-Control", "no-store"),
-		"/missing": always(404, "missing", "Cache-Control", "max-age=3600"),
-		"/moved":   always(301, "", "Cache-Control", "max-age=3600", "Location", "/plain"),
-		"/empty":   always(204, "", "Cache-Control", "max-age=3600"),
-		"/cookie":  always(200, "cookie", "Cache-Control", "max-age=3600", "Set-Cookie", "a=b"),
-		"/large":   always(200, strings.Repeat("0123456789", 60_000), "Cache-Control", "max-age=3600", "ETag", `"l"`),
+		"/cors": edgetest.Always(200, "cors", "Cache-Control", "public, max-age=3600",
+			"Access-Control-Allow-Origin", "*"),
+		"/tagged": edgetest.Always(200, "tagged", "Cache-Control", "max-age=3600", "Cache-Tag", "a b",
+			"Cache-Groups", `"g"`),
+		"/silent":  edgetest.Always(200, strings.Repeat("s", 3000), "Content-Type", "text/html"),
+		"/private": edgetest.Always(200, "private", "Cache-Control", "private, max-age=3600"),
+		"/nostore": edgetest.Always(200, "no-store", "Cache-Control", "no-store"),
+		"/missing": edgetest.Always(404, "missing", "Cache-Control", "max-age=3600"),
+		"/moved":   edgetest.Always(301, "", "Cache-Control", "max-age=3600", "Location", "/plain"),
+		"/empty":   edgetest.Always(204, "", "Cache-Control", "max-age=3600"),
+		"/cookie":  edgetest.Always(200, "cookie", "Cache-Control", "max-age=3600", "Set-Cookie", "a=b"),
+		"/large": edgetest.Always(200, strings.Repeat("0123456789", 60_000), "Cache-Control", "max-age=3600",
+			"ETag", `"l"`),
 	}
 }
 
@@ -129,7 +113,7 @@ func shortRoutes(rng *rand.Rand) []node.Route {
 	some := func() bool { return rng.IntN(2) == 0 }
 	routes := make([]node.Route, 0, 16)
 	for i := range cap(routes) {
-		r := cachedRoute("/*", func(c *node.Cache) {
+		r := edgetest.CachedRoute("/*", func(c *node.Cache) {
 			c.Compress, c.StripTags, c.RequestDirectives = rng.IntN(4) == 0, some(), some()
 			c.Query.Sort = some()
 			if some() {
@@ -150,7 +134,9 @@ func shortRoutes(rng *rand.Rand) []node.Route {
 		})
 		r.Name, r.Host = fmt.Sprintf("r%d", i), node.Host(fmt.Sprintf("r%d.test", i))
 		if some() {
-			r.Rewrite = &node.Rewrite{Response: node.Edits{Set: map[string]string{"X-Set": "1"}, Remove: []string{"ETag"}}}
+			r.Rewrite = &node.Rewrite{
+				Response: node.Edits{Set: map[string]string{"X-Set": "1"}, Remove: []string{"ETag"}},
+			}
 		}
 		r.Limit = shortLimits(rng)
 		routes = append(routes, r)
@@ -168,16 +154,16 @@ func shortLimits(rng *rand.Rand) (out []node.Limit) {
 			l.Headers = forms[rng.IntN(len(forms))]
 			l.Shadow, l.SkipFailed = rng.IntN(4) == 0, rng.IntN(4) == 0
 			if rng.IntN(3) == 0 {
-				by("header:X-Key")(l)
+				edgetest.By("header:X-Key")(l)
 			}
 		}
 		switch rng.IntN(4) {
 		case 0:
-			out = append(out, inFlight(100, change))
+			out = append(out, edgetest.InFlight(100, change))
 		case 1:
-			out = append(out, per("20/1h", change))
+			out = append(out, edgetest.Per("20/1h", change))
 		default:
-			out = append(out, per("1000000/1h", change))
+			out = append(out, edgetest.Per("1000000/1h", change))
 		}
 	}
 	return out
@@ -214,9 +200,9 @@ type talk struct {
 	seen bytes.Buffer // bytes of the response
 }
 
-func talkTo(t *testing.T, s *edge.Server) *talk {
+func talkTo(t *testing.T, r *edgetest.Rig) *talk {
 	t.Helper()
-	c := &talk{addr: s.Addr().String()}
+	c := &talk{addr: r.Address}
 	t.Cleanup(c.close)
 	return c
 }
@@ -229,7 +215,7 @@ func (c *talk) close() {
 }
 
 // passing are the values that depend on the moment, and the key of a limit's store.
-var passing = regexp.MustCompile(`(?m)(^Age: |ttl=|;t=|reset=|-Reset: |^Retry-After: |^Date: |pk=:)[^;,\r]*`)
+var passing = regexp.MustCompile(`(?m)(^Age: |ttl=|;t=|reset=|-Reset: |^Retry-After: |^Date: \w+, |pk=:)[^;,\r]*`)
 
 // say sends a request and gives the bytes of its response, without what depends on the moment.
 func (c *talk) say(t *testing.T, request, method string) string {
@@ -266,13 +252,13 @@ func TestPolicyWithoutShortForm(t *testing.T) {
 		"identify": false, "observe": false, "problems": false, "contain": false, "clientAddr": false, "cache": true,
 		"admit": true,
 	} {
-		r := startCache(t, nil)
-		r.on("/a", always(200, "a", "Cache-Control", "max-age=60"))
+		r := edgetest.Start(t, edgetest.Cached(nil))
+		r.On("/a", edgetest.Always(200, "a", "Cache-Control", "max-age=60"))
 		var quick atomic.Int64
 		r.Insert("identify", policyOf(&exchange.Short{Done: func(*exchange.Exchange, *mesh.Response) { quick.Add(1) }}))
 		r.Insert(behind, policyOf(nil))
-		r.get(t, "/a")
-		r.get(t, "/a").wantHit(t, behind, "a")
+		r.Get(t, "/a")
+		r.Get(t, "/a").WantHit(t, behind, "a")
 		if got := quick.Load() == 1; got != quickly {
 			t.Errorf("behind %s: %d requests took the short way", behind, quick.Load())
 		}

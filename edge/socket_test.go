@@ -23,7 +23,7 @@ import (
 
 // sockets is an edge with an upstream that echoes frames at /up, control frames too, and a service that echoes messages
 // at /service.
-func sockets(t *testing.T) *rig {
+func sockets(t *testing.T) *edgetest.Rig {
 	t.Helper()
 	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/up/no" || req.Header.Get("Upgrade") == "" {
@@ -54,25 +54,15 @@ func sockets(t *testing.T) *rig {
 	up.To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	inService.To.Name = "sockets"
 	r.SetRoutes(node.Default().Edge, []node.Route{up, inService})
-	s, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("sockets"), Streams: true,
-		Handler: mesh.HandlerFunc(func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
-			if q.Upgrade != mesh.UpgradeMessages || strings.HasSuffix(q.Target, "/no") {
-				return &mesh.Response{Status: 403, Body: []byte("no sockets here")}, nil
-			}
-			return &mesh.Response{
-				Status: 101, Header: fields("Sec-WebSocket-Protocol", "two"), Stream: q.Stream,
-				Length: -1,
-			}, nil
-		}),
+	r.StreamService(t, "sockets", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+		if q.Upgrade != mesh.UpgradeMessages || strings.HasSuffix(q.Target, "/no") {
+			return &mesh.Response{Status: 403, Body: []byte("no sockets here")}, nil
+		}
+		return &mesh.Response{
+			Status: 101, Header: edgetest.Fields("Sec-WebSocket-Protocol", "two"), Stream: q.Stream,
+			Length: -1,
+		}, nil
 	})
-	if err == nil {
-		err = s.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
 	return r
 }
 
@@ -106,7 +96,7 @@ func dialSocket(t *testing.T, url string) net.Conn {
 func TestSockets(t *testing.T) {
 	r := sockets(t)
 	for _, path := range []string{"/up/x", "/service/x"} {
-		c := dialSocket(t, "ws://"+r.addr+path)
+		c := dialSocket(t, "ws://"+r.Address+path)
 		for _, size := range []int{0, 1, 125, 126, 65_535, 65_536} {
 			for _, op := range []ws.OpCode{ws.OpText, ws.OpBinary} {
 				if err := wsutil.WriteClientMessage(c, op, bytes.Repeat([]byte("x"), size)); err != nil {
@@ -142,7 +132,7 @@ func TestSockets(t *testing.T) {
 		}
 		r = sockets(t)
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // closed reads until the close frame and the end behind it, and gives its code.
@@ -169,13 +159,13 @@ func closed(t *testing.T, c net.Conn) ws.StatusCode {
 func TestSocketRefused(t *testing.T) {
 	r := sockets(t)
 	for _, path := range []string{"/up/no", "/service/no"} {
-		_, _, _, err := ws.Dial(t.Context(), "ws://"+r.addr+path)
+		_, _, _, err := ws.Dial(t.Context(), "ws://"+r.Address+path)
 		var status ws.StatusError
 		if !errors.As(err, &status) || int(status) != http.StatusForbidden {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // A client that breaks the protocol of a socket that ends here is told how.
@@ -196,13 +186,13 @@ func TestSocketViolations(t *testing.T) {
 		"bad close":     {ws.MaskFrame(ws.NewCloseFrame([]byte{0})), ws.StatusProtocolError},
 		"unknown close": {ws.MaskFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(999, ""))), ws.StatusProtocolError},
 	} {
-		conn := dialSocket(t, "ws://"+r.addr+"/service/x")
+		conn := dialSocket(t, "ws://"+r.Address+"/service/x")
 		_ = ws.WriteFrame(conn, c.frame)
 		if code := closed(t, conn); code != c.code {
 			t.Errorf("%s: close code %d, want %d", name, code, c.code)
 		}
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // Sockets end when one of their ends goes without a word.
@@ -210,12 +200,12 @@ func TestSocketEnds(t *testing.T) {
 	r := sockets(t)
 	for _, path := range []string{"/up/x", "/service/x"} {
 		for _, reset := range []bool{false, true} {
-			c := dialSocket(t, "ws://"+r.addr+path)
+			c := dialSocket(t, "ws://"+r.Address+path)
 			if reset {
 				_ = c.(*net.TCPConn).SetLinger(0)
 			}
 			_ = c.Close()
-			r.settled(t)
+			r.WaitSettled(t)
 		}
 	}
 }
@@ -225,7 +215,7 @@ func TestSocketsAtShutdown(t *testing.T) {
 	r := sockets(t)
 	var conns []net.Conn
 	for i := range 20 {
-		conns = append(conns, dialSocket(t, fmt.Sprint("ws://", r.addr, []string{"/up/x", "/service/x"}[i%2])))
+		conns = append(conns, dialSocket(t, fmt.Sprint("ws://", r.Address, []string{"/up/x", "/service/x"}[i%2])))
 	}
 	down := make(chan error, 1)
 	go func() { down <- r.Shutdown(t.Context()) }()
@@ -250,7 +240,7 @@ func TestSocketHandshake(t *testing.T) {
 	r := sockets(t)
 	whole := "GET /up/x HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-	if resp, _ := r.raw(t, whole); resp.StatusCode != http.StatusSwitchingProtocols ||
+	if resp, _ := r.Raw(t, whole); resp.StatusCode != http.StatusSwitchingProtocols ||
 		resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 		t.Errorf("the handshake of RFC 6455 got %+v", resp)
 	}
@@ -264,7 +254,7 @@ func TestSocketHandshake(t *testing.T) {
 		{"\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx"},
 	} {
 		text := strings.Replace(whole, change[0], change[1], 1)
-		if resp, _ := r.raw(t, text); resp.StatusCode != http.StatusForbidden {
+		if resp, _ := r.Raw(t, text); resp.StatusCode != http.StatusForbidden {
 			t.Errorf("%q instead of %q: got %d", change[1], change[0], resp.StatusCode)
 		}
 	}
@@ -273,7 +263,7 @@ func TestSocketHandshake(t *testing.T) {
 // A ping may come in the middle of a message, even of one that is as long as may be.
 func TestPingInMessage(t *testing.T) {
 	r := sockets(t)
-	c := dialSocket(t, "ws://"+r.addr+"/service/x")
+	c := dialSocket(t, "ws://"+r.Address+"/service/x")
 	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewFrame(ws.OpBinary, false, make([]byte, mesh.MaxMessage-1))))
 	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewPingFrame([]byte("0123456789"))))
 	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewFrame(ws.OpContinuation, true, []byte("x"))))

@@ -33,30 +33,15 @@ func noise(n int64) (io.Reader, func() string) {
 }
 
 // app is an upstream behind an edge.
-func app(t *testing.T, change func(*node.Edge), h http.HandlerFunc) *rig {
+func app(t *testing.T, change func(*node.Edge), h http.HandlerFunc) *edgetest.Rig {
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
-	r := start(t, change, all)
-	serve(t, r, "app", server.URL)
+	r := edgetest.Start(t, edgetest.Config{Edge: change, Routes: []node.Route{all}})
+	r.Upstream(t, server.URL)
 	return r
-}
-
-// client is one that keeps nothing from other tests.
-func client(t *testing.T) *http.Client {
-	t.Helper()
-	c := &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
-
-// settled checks that nothing of any stream is left.
-func (r *rig) settled(t *testing.T) {
-	t.Helper()
-	nodetest.Eventually(t, "no stream is left", func() bool { return r.conn.Streams() == 0 })
-	nodetest.Eventually(t, "the client connections are gone or idle", func() bool { return r.InFlight() == 0 })
 }
 
 // Bodies of any length go to an upstream and back, with a length and without, at the same time and byte by byte.
@@ -69,11 +54,11 @@ func TestStreamThrough(t *testing.T) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		_, _ = io.Copy(w, req.Body)
 	})
-	c := client(t)
+	c := edgetest.Client(t)
 	for _, size := range []int64{1, 100_000, 524_288, 524_289, 32 << 20} {
 		for _, length := range []int64{size, -1} {
 			body, sent := noise(size)
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/", body)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/", body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,7 +77,7 @@ func TestStreamThrough(t *testing.T) {
 			}
 		}
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // An upload reaches the upstream while its client still sends it, and the response's head the client while it still
@@ -115,7 +100,7 @@ func TestUploadFlows(t *testing.T) {
 			}
 		}
 	})
-	c, err := net.Dial("tcp", r.addr)
+	c, err := net.Dial("tcp", r.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +124,7 @@ func TestUploadFlows(t *testing.T) {
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		t.Error(err)
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // Uploads that their clients break off say nothing about the upstream: it goes on getting requests.
@@ -153,7 +138,7 @@ func TestBrokenUploads(t *testing.T) {
 		}
 	})
 	for range 10 {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,11 +146,11 @@ func TestBrokenUploads(t *testing.T) {
 		<-entered
 		_ = c.Close()
 		<-ended
-		if resp, _ := r.do(t, "GET", "/", ""); resp.StatusCode != http.StatusOK {
+		if resp, _ := r.Do(t, "GET", "/", ""); resp.StatusCode != http.StatusOK {
 			t.Fatalf("afterwards: %d", resp.StatusCode)
 		}
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // An upstream may answer an upload and close, without reading it: the client gets the answer.
@@ -193,14 +178,14 @@ func TestEarlyRefusal(t *testing.T) {
 	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
 	all := edgetest.Route("", "/*")
 	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
-	r := start(t, nil, all)
-	serve(t, r, "app", "http://"+l.Addr().String())
+	r := edgetest.Start(t, edgetest.Routed(all))
+	r.Upstream(t, "http://"+l.Addr().String())
 	for range 10 {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.url+"/", io.LimitReader(zeros{}, 2<<20))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.URL+"/", io.LimitReader(zeros{}, 2<<20))
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := client(t).Do(req)
+		resp, err := edgetest.Client(t).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +194,7 @@ func TestEarlyRefusal(t *testing.T) {
 			t.Errorf("got %d", resp.StatusCode)
 		}
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // Interim responses of an upstream reach the client, known or not, more of them than may pass end no response, and
@@ -222,13 +207,13 @@ func TestInterimReachesClient(t *testing.T) {
 			w.WriteHeader(http.StatusEarlyHints)
 		}
 	})
-	got := answers(t, r.addr,
+	got := r.SendRaw(t,
 		"GET /many HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 104 \r\nLink: </a.css>\r\n\r\n") != 2 ||
 		strings.Count(got, "HTTP/1.1 103 Early Hints\r\n") != 14 || strings.Count(got, "HTTP/1.1 200 OK") != 2 {
 		t.Errorf("got %q", got)
 	}
-	if got := answers(t, r.addr, "GET /many HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 200") &&
+	if got := r.SendRaw(t, "GET /many HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 200") &&
 		!strings.HasPrefix(got, "HTTP/1.1 200") {
 		t.Errorf("HTTP/1.0 got %q", got)
 	}
@@ -242,7 +227,7 @@ func TestTrailers(t *testing.T) {
 		w.Header().Set("X-Answer", fmt.Sprintf("%d %s", n, req.Trailer.Get("X-Sum")))
 	})
 	body, sent := noise(700_000)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/", body)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +237,7 @@ func TestTrailers(t *testing.T) {
 		req.Trailer.Set("X-Sum", sent())
 		return 0, io.EOF
 	})))
-	resp, err := client(t).Do(req)
+	resp, err := edgetest.Client(t).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,18 +269,8 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 		}
 		return &mesh.Response{Status: 200, Body: fmt.Appendf(nil, "%s %s", body, sum)}, nil
 	}
-	service(t, r.conn, "whole", handler)
-	s, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("streams"), Streams: true,
-		Handler: mesh.HandlerFunc(handler),
-	})
-	if err == nil {
-		err = s.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
+	r.Service(t, "whole", handler)
+	r.StreamService(t, "streams", handler)
 	for path, want := range map[string]string{"/app": "abc 7", "/streams": "abc 7", "/whole": "abc "} {
 		for _, request := range []string{
 			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n" +
@@ -304,17 +279,17 @@ func TestTrailersOfSmallRequests(t *testing.T) {
 			"POST " + path + " HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\na\r\n" +
 				"2\r\nbc\r\n0\r\nX-Sum: 7\r\n\r\n",
 		} {
-			if resp, body := r.raw(t, request); resp.StatusCode != http.StatusOK || body != want {
+			if resp, body := r.Raw(t, request); resp.StatusCode != http.StatusOK || body != want {
 				t.Errorf("%s: %d %q, want %q", path, resp.StatusCode, body, want)
 			}
 		}
 	}
-	if resp, body := r.raw(t,
+	if resp, body := r.Raw(t,
 		"POST /app HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"+
 			"X-Sum 7\r\n\r\n"); resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("a malformed trailer: %d %q", resp.StatusCode, body)
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 type readerFunc func([]byte) (int, error)
@@ -340,11 +315,11 @@ func TestEvents(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+"/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := client(t).Do(req)
+	resp, err := edgetest.Client(t).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +336,7 @@ func TestEvents(t *testing.T) {
 	cancel()
 	<-gone
 	t.Logf("the upstream was told %s after the client went", time.Since(begun))
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // A client that goes away while its request waits for an answer ends it, at the member and at the upstream.
@@ -376,7 +351,7 @@ func TestClientGoes(t *testing.T) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		wait(req.Context())
 	})
-	service(t, r.conn, "wait", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+	r.Service(t, "wait", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		wait(ctx)
 		return nil, ctx.Err()
 	})
@@ -393,7 +368,7 @@ func TestClientGoes(t *testing.T) {
 		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 600000\r\n\r\n" + strings.Repeat("x", 600_000),
 	} {
 		for _, reset := range []bool{false, true} {
-			c, err := net.Dial("tcp", r.addr)
+			c, err := net.Dial("tcp", r.Address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -410,7 +385,7 @@ func TestClientGoes(t *testing.T) {
 			}
 		}
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // What comes on the connection while a request runs isn't lost: it is the next request.
@@ -421,7 +396,7 @@ func TestPipelinedBehindSlow(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, req.URL.Path)
 	})
-	got := answers(t, r.addr,
+	got := r.SendRaw(t,
 		"GET /slow HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 200") != 2 || !strings.Contains(got, "/slow") || !strings.Contains(got, "/next") {
 		t.Errorf("got %q", got)
@@ -437,7 +412,7 @@ func TestHalfClose(t *testing.T) {
 	finish := edgetest.Route("", "/*")
 	finish.To, finish.OnDisconnect = node.Target{Kind: node.KindUpstream, Name: "app"}, node.OnDisconnectFinish
 	r.SetRoutes(node.Default().Edge, []node.Route{finish})
-	c, err := net.Dial("tcp", r.addr)
+	c, err := net.Dial("tcp", r.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +436,7 @@ func TestCutResponses(t *testing.T) {
 	})
 	for _, version := range []string{"1.0", "1.1"} {
 		for _, path := range []string{"/length", "/chunks"} {
-			c, err := net.Dial("tcp", r.addr)
+			c, err := net.Dial("tcp", r.Address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -481,7 +456,7 @@ func TestCutResponses(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // 100 Continue is sent when somebody takes the body, and neither before a refusal nor after the response has begun.
@@ -494,7 +469,7 @@ func TestExpectContinue(t *testing.T) {
 		_, _ = fmt.Fprint(w, n)
 	})
 	ask := func(path string, length int, expect string) (string, *bufio.Reader, net.Conn) {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -531,7 +506,7 @@ func TestExpectContinue(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // Early hints of the upstream reach the client before the response.
@@ -542,14 +517,15 @@ func TestEarlyHints(t *testing.T) {
 		w.WriteHeader(http.StatusProcessing)
 		_, _ = io.WriteString(w, "page")
 	})
-	got := answers(t, r.addr, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	got := r.SendRaw(t, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
 	hint, rest, _ := strings.Cut(got, "\r\n\r\n")
 	processing, page, _ := strings.Cut(rest, "\r\n\r\n")
 	if hint != "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload" ||
 		!strings.HasPrefix(processing, "HTTP/1.1 102") || !strings.HasSuffix(page, "page") {
 		t.Errorf("got %q", got)
 	}
-	if old := answers(t, r.addr, "GET / HTTP/1.0\r\nHost: h\r\n\r\n"); !strings.HasPrefix(old, "HTTP/1.1 200") {
+	if old := r.SendRaw(t,
+		"GET / HTTP/1.0\r\nHost: h\r\n\r\n"); !strings.HasPrefix(old, "HTTP/1.1 200") {
 		t.Errorf("HTTP/1.0 got %q", old)
 	}
 }
@@ -569,7 +545,7 @@ func TestMethods(t *testing.T) {
 		if method == "HEAD" {
 			body = ""
 		}
-		resp, got := r.do(t, method, "/", body)
+		resp, got := r.Do(t, method, "/", body)
 		if resp.Header.Get("X-Method") != method || (method != "HEAD" && got != "3") ||
 			(method == "HEAD" && (got != "" || resp.ContentLength != 1)) {
 			t.Errorf("%s: got %q, %+v", method, got, resp)
@@ -579,17 +555,17 @@ func TestMethods(t *testing.T) {
 
 // A chunked body that nobody takes as a stream is sent whole, as far as it fits; a longer one is too large.
 func TestUploadWithoutTaker(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	for _, c := range []struct {
 		size   int64
 		status int
 	}{{300_000, 200}, {600_000, 413}} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/", io.LimitReader(zeros{}, c.size))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/", io.LimitReader(zeros{}, c.size))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.ContentLength = -1
-		resp, err := client(t).Do(req)
+		resp, err := edgetest.Client(t).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -599,7 +575,7 @@ func TestUploadWithoutTaker(t *testing.T) {
 			t.Errorf("%d bytes: status %d, %d bytes", c.size, resp.StatusCode, len(got))
 		}
 	}
-	if r.conn.Streams() != 0 {
+	if r.Conn.Streams() != 0 {
 		t.Error("a stream is left")
 	}
 }
@@ -625,7 +601,7 @@ func TestSlowStreams(t *testing.T) {
 	var clients sync.WaitGroup
 	for i := range 2 * each {
 		clients.Go(func() {
-			c, err := net.Dial("tcp", r.addr)
+			c, err := net.Dial("tcp", r.Address)
 			if err != nil {
 				t.Error(err)
 				return
@@ -646,9 +622,9 @@ func TestSlowStreams(t *testing.T) {
 			}
 		})
 	}
-	nodetest.Eventually(t, "all stream", func() bool { return r.conn.Streams() >= each })
+	nodetest.Eventually(t, "all stream", func() bool { return r.Conn.Streams() >= each })
 	for range 20 {
-		if resp, _ := r.do(t, "POST", "/", "quick"); resp.StatusCode != http.StatusOK {
+		if resp, _ := r.Do(t, "POST", "/", "quick"); resp.StatusCode != http.StatusOK {
 			t.Errorf("another client got %d", resp.StatusCode)
 		}
 	}
@@ -658,7 +634,7 @@ func TestSlowStreams(t *testing.T) {
 	})
 	cancel()
 	clients.Wait()
-	r.settled(t)
+	r.WaitSettled(t)
 	if flowing.Load() != each {
 		t.Errorf("the upstream was told of %d readers that were ended", flowing.Load())
 	}
@@ -668,10 +644,10 @@ func TestSlowStreams(t *testing.T) {
 func TestCollectedUploadsAreAdmitted(t *testing.T) {
 	wait := edgetest.Route("wait", "/wait")
 	wait.To.Name = "wait"
-	r := start(t, func(e *node.Edge) { e.MaxRequests = 3 }, wait)
+	r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) { e.MaxRequests = 3 }, Routes: []node.Route{wait}})
 	var running atomic.Int64
 	release := make(chan struct{})
-	service(t, r.conn, "wait", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+	r.Service(t, "wait", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		running.Add(1)
 		<-release
 		return &mesh.Response{Status: 200}, nil
@@ -684,13 +660,13 @@ func TestCollectedUploadsAreAdmitted(t *testing.T) {
 				<-time.After(20 * time.Millisecond)
 				return 0, io.EOF
 			}))
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/wait", body)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/wait", body)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			req.ContentLength = -1
-			resp, err := client(t).Do(req)
+			resp, err := edgetest.Client(t).Do(req)
 			if err != nil {
 				t.Error(err)
 				return

@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	"millrace/edge/cache"
+	"millrace/edge/edgetest"
 	"millrace/mesh"
 )
 
 // What people write for a request is what clients make of it before they send it, as the paths of routes are.
 func TestExplainOfWhatPeopleWrite(t *testing.T) {
-	r := start(t, nil, echoRoute("/café/{x}"), echoRoute("/a b"), echoRoute("/q"))
+	r := edgetest.Start(t,
+		edgetest.Routed(edgetest.EchoRoute("/café/{x}"), edgetest.EchoRoute("/a b"), edgetest.EchoRoute("/q")))
 	for target, want := range map[string]string{
 		"/café/1": "/caf%C3%A9/1", "/caf%c3%a9/1": "/caf%C3%A9/1", "/café/ä ö": "/caf%C3%A9/%C3%A4%20%C3%B6",
 		"/a b":                 "/a%20b",
@@ -26,7 +28,7 @@ func TestExplainOfWhatPeopleWrite(t *testing.T) {
 
 // What no client sends is said once, and what it was about is named.
 func TestExplainOfWhatNobodySends(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	for target, want := range map[string]string{
 		"/x#frag": "a # begins a fragment", "/x?a#b": "a # begins a fragment", "/100%": "a % begins an encoding",
 		"/a/../b": "holds . or .. segments", "/a\\b": "can't be in a path", "/caf%C3": "refused percent-encoding",

@@ -20,7 +20,7 @@ import (
 
 // upgrades is an edge whose route /up/* lets spdy/3.1 and tcp pass, and /no/* nothing. Its upstream echoes what comes
 // on a connection that it has switched; what it saw of the request stands in X-Saw.
-func upgrades(t *testing.T) *rig {
+func upgrades(t *testing.T) *edgetest.Rig {
 	t.Helper()
 	r := byHand(t, func(head string, c net.Conn, in *bufio.Reader) {
 		req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head)))
@@ -52,9 +52,9 @@ func upgrades(t *testing.T) *rig {
 }
 
 // switching sends a request and reads the head of the answer.
-func switching(t *testing.T, r *rig, request string) (*http.Response, net.Conn, *bufio.Reader) {
+func switching(t *testing.T, r *edgetest.Rig, request string) (*http.Response, net.Conn, *bufio.Reader) {
 	t.Helper()
-	c, err := net.Dial("tcp", r.addr)
+	c, err := net.Dial("tcp", r.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestUpgradesOfTheRoute(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // What a route doesn't list, or can't be switched, is an ordinary request.
@@ -141,20 +141,20 @@ func TestUpgradesThatDontPass(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	r.settled(t)
+	r.WaitSettled(t)
 }
 
 // A connection that was switched counts as a socket: one on which nothing moves is ended, and one of a node that goes
 // away, without bytes that neither side has written.
 func TestUpgradesEnd(t *testing.T) {
 	const request = "GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n"
-	for name, end := range map[string]func(r *rig){
-		"goes away": func(r *rig) {
+	for name, end := range map[string]func(r *edgetest.Rig){
+		"goes away": func(r *edgetest.Rig) {
 			if err := r.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
 		},
-		"idle": func(r *rig) { r.conn.SetStreamIdle(time.Second) },
+		"idle": func(r *edgetest.Rig) { r.Conn.SetStreamIdle(time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := upgrades(t)
@@ -167,7 +167,7 @@ func TestUpgradesEnd(t *testing.T) {
 			if more, _ := io.ReadAll(in); len(more) > 0 {
 				t.Errorf("%q was written into the stream", more)
 			}
-			nodetest.Eventually(t, "no stream is left", func() bool { return r.conn.Streams() == 0 })
+			nodetest.Eventually(t, "no stream is left", func() bool { return r.Conn.Streams() == 0 })
 		})
 	}
 }
@@ -178,7 +178,7 @@ func TestWebSocketBesideUpgrades(t *testing.T) {
 	up := edgetest.Route("up", "/up/*")
 	up.To, up.Upgrade = node.Target{Kind: node.KindUpstream, Name: "app"}, node.Protocols{"spdy/3.1"}
 	r.SetRoutes(node.Default().Edge, []node.Route{up})
-	c := dialSocket(t, "ws://"+r.addr+"/up/x")
+	c := dialSocket(t, "ws://"+r.Address+"/up/x")
 	if err := ws.WriteFrame(c, ws.MaskFrame(ws.NewTextFrame([]byte("hi")))); err != nil {
 		t.Fatal(err)
 	}
