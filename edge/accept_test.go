@@ -261,14 +261,11 @@ func TestLimitsCountOneClaimAlike(t *testing.T) {
 		rt, l := edgetest.EchoRoute("/*"), edgetest.Per("3/1h")
 		l.Key = node.LimitKeys{{Kind: node.KeyHeader, Name: name}}
 		rt.Limit = []node.Limit{l}
-		r := edgetest.Start(
-			t,
-			edgetest.Config{
-				Limits: &edgetest.LimitsConfig{},
-				Edge:   func(e *node.Edge) { e.TrustedProxies = nil },
-				Routes: []node.Route{rt},
-			},
-		)
+		r := edgetest.Start(t, edgetest.Config{
+			Limits: &edgetest.LimitsConfig{},
+			Edge:   func(e *node.Edge) { e.TrustedProxies = nil },
+			Routes: []node.Route{rt},
+		})
 		passed := 0
 		for _, value := range spellings {
 			head := "Host: h.test\r\n" + name + ": " + value + "\r\n"

@@ -23,13 +23,10 @@ func TestResponseBeforeTheEnd(t *testing.T) {
 	body, large := strings.Repeat("x", 60_000), strings.Repeat("x", 900_000)
 	chunks := strings.Repeat("1000\r\n"+strings.Repeat("x", 4096)+"\r\n", 100) + "0\r\n\r\n"
 	for _, drain := range []bool{false, true} {
-		r := edgetest.Start(
-			t,
-			edgetest.Config{
-				Edge:   func(e *node.Edge) { e.MaxBody = 100_000 },
-				Routes: []node.Route{edgetest.EchoRoute("/echo/*")},
-			},
-		)
+		r := edgetest.Start(t, edgetest.Config{
+			Edge:   func(e *node.Edge) { e.MaxBody = 100_000 },
+			Routes: []node.Route{edgetest.EchoRoute("/echo/*")},
+		})
 		if drain {
 			r.Drain()
 		}

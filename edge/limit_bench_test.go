@@ -2,14 +2,12 @@ package edge_test
 
 import (
 	"bufio"
-	"context"
 	"net/netip"
 	"testing"
 	"time"
 
 	"millrace/edge"
 	"millrace/edge/edgetest"
-	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -25,22 +23,19 @@ var plentiful = map[string][]node.Limit{
 	"denied": {edgetest.Per("1/1h")},
 }
 
-// limitedServe gives the handler of a route with limits whose target answers at once.
+// limitedServe serves a request of a route with limits that answers by itself.
 func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
 	tb.Helper()
-	made := edgetest.LimitedRoute("x", limits...)
-	r := edgetest.Start(tb, edgetest.Limited(made))
-	h := r.Ending(made, func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
-		return &mesh.Response{Status: 200}, nil
-	})
+	route := edgetest.LimitedRoute("x", limits...)
+	route.To, route.Respond = node.Target{}, &node.Respond{Status: 200}
+	r := edgetest.Start(tb, edgetest.Limited(route))
 	header := edgetest.Fields("Host", "shop.example", "User-Agent", "Mozilla/5.0", "Accept", "text/html", "X-Api-Key",
 		"0123456789abcdef", "X-Forwarded-For", "192.0.2.1")
 	peer := netip.MustParseAddr("127.0.0.1")
 	return func() *mesh.Response {
 		x := edge.NewExchange()
 		x.Method, x.Target, x.Header, x.Scheme, x.Started, x.Peer = "GET", "/x/y", header, "http", time.Now(), peer
-		resp, _ := h(tb.Context(), x)
-		return resp
+		return r.Serve(tb.Context(), x)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"millrace/edge/edgetest"
-	"millrace/node"
 	"millrace/node/nodetest"
 )
 
@@ -64,9 +63,7 @@ func TestProxyStatusTellsFailuresApart(t *testing.T) {
 		"http_upgrade_failed":           saying(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
 	} {
 		t.Run(failure, func(t *testing.T) {
-			r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
-				s.Routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"}
-			}))
+			r := edgetest.Start(t, edgetest.Cached(nil, edgetest.ToUpstream))
 			r.Upstream(t, url)
 			want, _, _ := strings.Cut(failure, ",")
 			s := r.Get(t, "/a")

@@ -208,13 +208,10 @@ func TestPlainTarget(t *testing.T) {
 
 // The same through the whole node: each client gets its own answer.
 func TestNoMixing(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Edge:   func(e *node.Edge) { e.AccessLog = true },
-			Routes: []node.Route{edgetest.EchoRoute("/*")},
-		},
-	)
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.AccessLog = true },
+		Routes: []node.Route{edgetest.EchoRoute("/*")},
+	})
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -285,11 +282,15 @@ func TestDrainEndsConnections(t *testing.T) {
 }
 
 func TestPanicIsContained(t *testing.T) {
-	r := edgetest.Start(t, edgetest.Config{})
-	h := r.Contain(func(context.Context, *exchange.Exchange) (*mesh.Response, error) { panic("secret") })
-	resp, _ := h(t.Context(), &exchange.Exchange{})
-	if resp == nil || resp.Status != 500 || strings.Contains(string(resp.Body), "secret") {
-		t.Errorf("got %+v", resp)
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
+	r.Insert("contain", exchange.Policy{Name: "test", Wrap: func(exchange.Handler) exchange.Handler {
+		return func(context.Context, *exchange.Exchange) (*mesh.Response, error) { panic("secret") }
+	}})
+	resp, body := r.Do(t, "GET", "/", "")
+	var p edgetest.Problem
+	if err := json.Unmarshal([]byte(body), &p); err != nil || resp.StatusCode != 500 || p.Code != "internal" ||
+		strings.Contains(body, "secret") {
+		t.Errorf("got %d %s", resp.StatusCode, body)
 	}
 	if !strings.Contains(r.Log.String(), "secret") {
 		t.Error("the log doesn't tell the panic")
@@ -298,13 +299,10 @@ func TestPanicIsContained(t *testing.T) {
 
 // Client bytes stay inside their log field.
 func TestLogInjection(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Edge:   func(e *node.Edge) { e.AccessLog = true },
-			Routes: []node.Route{edgetest.EchoRoute("/*")},
-		},
-	)
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.AccessLog = true },
+		Routes: []node.Route{edgetest.EchoRoute("/*")},
+	})
 	r.Raw(t, "GET /%22%2C%22x%22%3A%22 HTTP/1.1\r\nHost: h\r\nX-Request-Id: \"},{\"a\r\n\r\n")
 	r.Raw(t, "G\"ET / HTTP/1.1\r\nHost: h\r\n\r\n")
 	for line := range strings.SplitSeq(strings.TrimSpace(r.Log.String()), "\n") {
@@ -358,13 +356,10 @@ func TestStatsAndExplain(t *testing.T) {
 func TestTooManyRequests(t *testing.T) {
 	hold := edgetest.Route("hold", "/hold")
 	hold.To.Name = "hold"
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Edge:   func(e *node.Edge) { e.MaxRequests = 1 },
-			Routes: []node.Route{hold, edgetest.EchoRoute("/echo")},
-		},
-	)
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.MaxRequests = 1 },
+		Routes: []node.Route{hold, edgetest.EchoRoute("/echo")},
+	})
 	entered, release := make(chan struct{}), make(chan struct{})
 	r.Service(t, "hold", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		close(entered)
@@ -392,13 +387,10 @@ func TestTooManyRequests(t *testing.T) {
 
 // A client that doesn't finish its request is told so, and its connection ends.
 func TestSlowClient(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Edge:   func(e *node.Edge) { e.ReadTimeout = node.Duration(100 * time.Millisecond) },
-			Routes: []node.Route{edgetest.EchoRoute("/*")},
-		},
-	)
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.ReadTimeout = node.Duration(100 * time.Millisecond) },
+		Routes: []node.Route{edgetest.EchoRoute("/*")},
+	})
 	resp, body := r.Raw(t, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
 	if resp.StatusCode != http.StatusRequestTimeout || !resp.Close || !strings.Contains(body, `"slow_client"`) {
 		t.Errorf("got %d, close %t: %s", resp.StatusCode, resp.Close, body)

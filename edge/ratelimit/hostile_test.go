@@ -1,4 +1,4 @@
-package edge_test
+package ratelimit_test
 
 import (
 	"encoding/json"
@@ -48,20 +48,17 @@ func cleanSubjects(t *testing.T, subjects map[string]bool, marker string) (recor
 // fields of responses, or out of its place in logs and events.
 func TestLimitHostileKeys(t *testing.T) {
 	const marker = "evil-marker"
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{},
-			Edge:   func(e *node.Edge) { e.AccessLog = true },
-			Routes: []node.Route{
-				edgetest.LimitedRoute("h", edgetest.Per("1/1h", edgetest.By("header:X-Api-Key"))),
-				edgetest.LimitedRoute("c", edgetest.Per("1/1h", edgetest.By("cookie:session"))),
-				edgetest.Route("p", "/p/{id}", func(r *node.Route) {
-					r.To.Name, r.Limit = "echo", node.Limits{edgetest.Per("1/1h", edgetest.By("param:id"))}
-				}),
-			},
+	r := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{},
+		Edge:   func(e *node.Edge) { e.AccessLog = true },
+		Routes: []node.Route{
+			edgetest.LimitedRoute("h", edgetest.Per("1/1h", edgetest.By("header:X-Api-Key"))),
+			edgetest.LimitedRoute("c", edgetest.Per("1/1h", edgetest.By("cookie:session"))),
+			edgetest.Route("p", "/p/{id}", func(r *node.Route) {
+				r.To.Name, r.Limit = "echo", node.Limits{edgetest.Per("1/1h", edgetest.By("param:id"))}
+			}),
 		},
-	)
+	})
 	var mu sync.Mutex
 	subjects := map[string]bool{}
 	var payloads strings.Builder
@@ -197,11 +194,8 @@ func TestLimitManyKeys(t *testing.T) {
 
 // Requests that come on one connection without waiting for answers are counted one by one, and all are answered.
 func TestLimitPipelined(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("5/1h")),
-			edgetest.LimitedRoute("flight", edgetest.InFlight(1))),
-	)
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("5/1h")),
+		edgetest.LimitedRoute("flight", edgetest.InFlight(1))))
 	got := r.SendRaw(t,
 		strings.Repeat("GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
 			19)+"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"strconv"
@@ -165,11 +165,8 @@ func TestCacheRFC9111Section41WithoutVaryFirst(t *testing.T) {
 		}
 		r.Get(t, path).WantHit(t, path, map[bool]string{true: "1", false: "2"}[header != nil])
 	}
-	r.On(
-		"/private",
-		edgetest.InTurn(edgetest.Fresh("all"), edgetest.Always(200, "one", "Cache-Control", "private"),
-			edgetest.Always(503, "down")),
-	)
+	r.On("/private", edgetest.InTurn(edgetest.Fresh("all"), edgetest.Always(200, "one", "Cache-Control", "private"),
+		edgetest.Always(503, "down")))
 	r.Get(t, "/private")
 	r.Get(t, "/private", "Origin", "https://a").WantFwd(t, "not stored", "vary-miss", "one")
 	r.Get(t, "/private").WantHit(t, "which drives nothing out", "all")

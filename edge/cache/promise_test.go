@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"bufio"
@@ -235,27 +235,6 @@ func TestCacheLargeClientGoesAwayWhileItIsBrought(t *testing.T) {
 	}
 }
 
-// Where there is no room to bring all of a response together, it is passed on from the origin, and stays stored.
-func TestCacheLargeNoRoom(t *testing.T) {
-	r := edgetest.Start(t, edgetest.Cached(nil))
-	o := edgetest.InChunks(3 << 20)
-	r.On("/a", o.Answer)
-	r.StoreLarge(t, "/a")
-	nodetest.Eventually(t, "the bucket has it", func() bool {
-		return r.RecordOf(t, "/a").Stored.Flags.Has(httpcache.InBucket)
-	})
-	r.Lose(t, "/a", 1, 2)
-	free := r.TakeRoom()
-	if s := r.Get(t, "/a"); s.Text != o.Body || s.Broken != nil || s.Hit {
-		t.Errorf("without room: %s, %v", s, s.Broken)
-	}
-	free()
-	before := r.Count("/a")
-	if s := r.Get(t, "/a"); s.Text != o.Body || !s.Hit || r.Count("/a") != before {
-		t.Errorf("with room: %s", s)
-	}
-}
-
 // While a slow client reads, the bucket loses what it hasn't yet: the rest comes from the origin, or is at hand
 // already.
 func TestCacheLargeLosesBucketWhileItIsRead(t *testing.T) {
@@ -299,11 +278,8 @@ func emptyBucket(tb testing.TB, r *edgetest.Rig) {
 // A bucket that is nearly full takes all of a large response or nothing, so that no node finds a record whose chunks
 // were left out.
 func TestCacheLargeBucketIsFull(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Cached(nil,
-			func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = 8 * node.MiB } }),
-	)
+	r := edgetest.Start(t, edgetest.Cached(nil,
+		func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = 8 * node.MiB } }))
 	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
 	const size = 1 << 20
 	bodies := map[string]string{}
@@ -334,11 +310,9 @@ func TestCacheLargeBucketIsFull(t *testing.T) {
 
 // A large response that a 304 has confirmed tells the bucket of nothing that isn't there.
 func TestCacheLargeConfirmedIsNotPromised(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Cached(nil,
-			func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = node.MiB } }),
-	) // a quarter of which is too little
+	// a quarter of the bucket is too little
+	r := edgetest.Start(t, edgetest.Cached(nil,
+		func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = node.MiB } }))
 	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
 	o := edgetest.InChunks(600_000, "ETag", `"1"`)
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {

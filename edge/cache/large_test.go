@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"bufio"
@@ -140,11 +140,7 @@ func TestCacheRFC9111Section33UpstreamBreaksOff(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(app.Close)
-	r := edgetest.Start(
-		t,
-		edgetest.Cached(nil,
-			func(s *edgetest.Config) { s.Routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"} }),
-	)
+	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.ToUpstream))
 	r.Upstream(t, app.URL)
 	for _, path := range []string{"/length", "/chunked"} {
 		for range 2 {
@@ -180,11 +176,7 @@ func TestCacheRFC9209UpstreamAway(t *testing.T) {
 		w.Header().Set("Etag", `"1"`)
 		_, _ = io.WriteString(w, "stale")
 	}))
-	r := edgetest.Start(
-		t,
-		edgetest.Cached(nil,
-			func(s *edgetest.Config) { s.Routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"} }),
-	)
+	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.ToUpstream))
 	r.Upstream(t, app.URL)
 	if s := r.Get(t, "/a"); s.Text != "stale" {
 		t.Fatalf("first: %s", s)

@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"encoding/json"
@@ -69,11 +69,8 @@ func TestCachePurgeReaches(t *testing.T) {
 // A soft purge lets stale-while-revalidate serve; a hard one doesn't.
 func TestCachePurgeSoftServesWhileRevalidating(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
-	r.On(
-		"/a",
-		edgetest.InTurn(edgetest.Always(200, "old", "Cache-Control", "max-age=60, stale-while-revalidate=60"),
-			edgetest.Fresh("new")),
-	)
+	r.On("/a", edgetest.InTurn(edgetest.Always(200, "old", "Cache-Control", "max-age=60, stale-while-revalidate=60"),
+		edgetest.Fresh("new")))
 	r.Get(t, "/a")
 	r.ApplyPurges(t, r.URLPurges(t.Context(), "http://example.test/a", true)...)
 	r.Get(t, "/a").WantHit(t, "after the soft purge", "old")
@@ -129,11 +126,8 @@ func TestCachePurgeLateFill(t *testing.T) {
 	r.Get(t, "/a").WantHit(t, "then", "2")
 
 	body := edgetest.NewPacedBody()
-	r.On(
-		"/big",
-		edgetest.InTurn(edgetest.Streams(body, edgetest.OverMessage, "Cache-Control", "max-age=60"),
-			edgetest.Fresh("new")),
-	)
+	r.On("/big", edgetest.InTurn(edgetest.Streams(body, edgetest.OverMessage, "Cache-Control", "max-age=60"),
+		edgetest.Fresh("new")))
 	old := strings.Repeat("x", edgetest.OverMessage)
 	go edgetest.Feed(body, old[:1000])
 	first := r.OpenBody(t, "/big")

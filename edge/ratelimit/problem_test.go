@@ -1,4 +1,4 @@
-package edge_test
+package ratelimit_test
 
 import (
 	"encoding/json"
@@ -51,15 +51,12 @@ func TestLimitProblem(t *testing.T) {
 
 // Who listens to event.limit.> learns of each refusal, and nothing is sent as long as nobody does.
 func TestLimitEvents(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{Apart: true},
-			Routes: []node.Route{
-				edgetest.LimitedRoute("x", edgetest.Per("1/1h", func(l *node.Limit) { l.Name = "narrow" })),
-			},
+	r := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{Apart: true},
+		Routes: []node.Route{
+			edgetest.LimitedRoute("x", edgetest.Per("1/1h", func(l *node.Limit) { l.Name = "narrow" })),
 		},
-	)
+	})
 	r.Do(t, "GET", "/x", "")
 	before := r.Conn.NATS().Stats().OutMsgs
 	for range 100 {
@@ -116,11 +113,8 @@ func TestLimitEvents(t *testing.T) {
 
 // The counts of a limit are those of its requests, whatever other limits said.
 func TestLimitStats(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("10/1h"), edgetest.Per("4/1h")),
-			edgetest.LimitedRoute("z", edgetest.Per("0/1h"))),
-	)
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("10/1h"), edgetest.Per("4/1h")),
+		edgetest.LimitedRoute("z", edgetest.Per("0/1h"))))
 	if n := r.Passes(t, 9, "/x"); n != 4 {
 		t.Errorf("%d passed", n)
 	}

@@ -1,4 +1,4 @@
-package edge_test
+package ratelimit_test
 
 import (
 	"net/http"
@@ -171,11 +171,8 @@ func TestLimitExempt(t *testing.T) {
 			l.Exempt.Paths = append(l.Exempt.Paths, p)
 		}
 	})
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(
-			edgetest.LimitedRoute("e", exempt, edgetest.Per("100/1h", func(l *node.Limit) { l.Name = "other" }))),
-	)
+	r := edgetest.Start(t, edgetest.Limited(
+		edgetest.LimitedRoute("e", exempt, edgetest.Per("100/1h", func(l *node.Limit) { l.Name = "other" }))))
 	for _, c := range []struct {
 		path   string
 		exempt bool
@@ -221,14 +218,11 @@ func TestLimitExempt(t *testing.T) {
 
 // X-Forwarded-For counts as far as trusted proxies wrote it.
 func TestLimitForwardedFor(t *testing.T) {
-	honest := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{},
-			Edge:   func(e *node.Edge) { e.TrustedProxies = nil },
-			Routes: []node.Route{edgetest.LimitedRoute("x", edgetest.Per("3/1h"))},
-		},
-	)
+	honest := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{},
+		Edge:   func(e *node.Edge) { e.TrustedProxies = nil },
+		Routes: []node.Route{edgetest.LimitedRoute("x", edgetest.Per("3/1h"))},
+	})
 	passed := 0
 	for _, from := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1", "127.0.0.1, 192.0.2.4", "rubbish"} {
 		passed += honest.Passes(t, 1, "/x", "X-Forwarded-For", from, "Forwarded", "for="+from, "X-Real-Ip", from,
@@ -237,14 +231,11 @@ func TestLimitForwardedFor(t *testing.T) {
 	if passed != 3 {
 		t.Errorf("%d passed of one peer that isn't trusted, want 3", passed)
 	}
-	proxied := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{},
-			Edge:   func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes("127.0.0.0/8", "10.0.0.0/8") },
-			Routes: []node.Route{edgetest.LimitedRoute("x", edgetest.Per("3/1h"))},
-		},
-	)
+	proxied := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{},
+		Edge:   func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes("127.0.0.0/8", "10.0.0.0/8") },
+		Routes: []node.Route{edgetest.LimitedRoute("x", edgetest.Per("3/1h"))},
+	})
 	passed = 0
 	for _, chain := range []string{
 		"192.0.2.1", "1.1.1.1, 192.0.2.1", "2.2.2.2, 192.0.2.1, 10.1.1.1",

@@ -1,4 +1,4 @@
-package edge_test
+package ratelimit_test
 
 import (
 	"bufio"
@@ -19,7 +19,6 @@ import (
 	"github.com/gobwas/ws/wsutil"
 
 	"millrace/edge/edgetest"
-	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
@@ -210,13 +209,10 @@ func TestLimitPlacesNeverLeak(t *testing.T) {
 		routes[i].To = node.Target{Kind: node.KindUpstream, Name: "app"}
 	}
 	routes[3].To.Name = "nobody"
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"places": edgetest.InFlight(places)}},
-			Routes: routes,
-		},
-	)
+	r := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"places": edgetest.InFlight(places)}},
+		Routes: routes,
+	})
 	r.Upstream(t, app.URL)
 
 	upload := "POST /x/head HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1000)
@@ -268,45 +264,6 @@ func abort(t *testing.T, addr, text string, how int) {
 	}
 }
 
-// A panic behind the limit costs its request, and no place.
-func TestLimitPlacesAfterPanic(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(
-			edgetest.LimitedRoute("x", edgetest.InFlight(1),
-				edgetest.Per("2/1h", func(l *node.Limit) { l.SkipFailed = true })),
-		),
-	)
-	panics := true
-	h := r.Ending(edgetest.LimitedRoute("x", edgetest.InFlight(1), edgetest.Per("2/1h", func(l *node.Limit) {
-		l.SkipFailed = true
-	})), func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
-		if panics {
-			panic("secret")
-		}
-		return &mesh.Response{Status: 200}, nil
-	})
-	for range 5 {
-		if resp, _ := h(t.Context(), exchangeOf("/x")); resp.Status != 500 {
-			t.Errorf("got %d %s", resp.Status, resp.Body)
-		}
-	}
-	panics = false
-	for i, want := range []int{200, 200, 429} {
-		if resp, _ := h(t.Context(), exchangeOf("/x")); resp.Status != want {
-			t.Errorf("request %d: got %d %s, want %d", i+1, resp.Status, resp.Body, want)
-		}
-	}
-}
-
-// exchangeOf is a request as a front gives it to the server, from a client of its own.
-func exchangeOf(path string) *exchange.Exchange {
-	return &exchange.Exchange{
-		Method: "GET", Target: path, Header: edgetest.Fields("Host", "h"), Scheme: "http",
-		Started: time.Now(),
-	}
-}
-
 // A socket holds its place as long as it is open, to an upstream and to a service, and however it ends.
 func TestLimitPlacesOfSockets(t *testing.T) {
 	up, inService := edgetest.LimitedRoute("up",
@@ -326,13 +283,10 @@ func TestLimitPlacesOfSockets(t *testing.T) {
 		}
 	}))
 	t.Cleanup(app.Close)
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"sockets": edgetest.InFlight(1)}},
-			Routes: []node.Route{up, inService},
-		},
-	)
+	r := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"sockets": edgetest.InFlight(1)}},
+		Routes: []node.Route{up, inService},
+	})
 	r.Upstream(t, app.URL)
 	r.StreamService(t, "sockets", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 		return &mesh.Response{Status: 101, Stream: &ending{q.Stream}, Length: -1}, nil

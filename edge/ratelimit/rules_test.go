@@ -1,4 +1,4 @@
-package edge_test
+package ratelimit_test
 
 import (
 	"context"
@@ -97,11 +97,8 @@ func TestLimitWindow(t *testing.T) {
 
 // Each method counts, and so does each version. Nobody sends a body that is refused.
 func TestLimitMethods(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("8/1h")),
-			edgetest.LimitedRoute("none", edgetest.Per("0/1h"))),
-	)
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("8/1h")),
+		edgetest.LimitedRoute("none", edgetest.Per("0/1h"))))
 	for i, method := range []string{
 		"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PROPFIND", "PURGE", "GET",
 		"HEAD", "OPTIONS", "POST",
@@ -162,13 +159,10 @@ func TestLimitSkips(t *testing.T) {
 	} {
 		routes = append(routes, edgetest.LimitedRoute(name, l))
 	}
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"failed": edgetest.Per("3/1h", failed)}},
-			Routes: routes,
-		},
-	)
+	r := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{Named: map[string]node.Limit{"failed": edgetest.Per("3/1h", failed)}},
+		Routes: routes,
+	})
 	r.Service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -281,11 +275,8 @@ func TestLimitsTogether(t *testing.T) {
 // A shadow limit counts and tells observers, and that is all.
 func TestLimitShadow(t *testing.T) {
 	shadow := func(l *node.Limit) { l.Shadow = true }
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/1h", shadow)),
-			edgetest.LimitedRoute("flight", edgetest.InFlight(1, shadow))),
-	)
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/1h", shadow)),
+		edgetest.LimitedRoute("flight", edgetest.InFlight(1, shadow))))
 	events := make(chan *nats.Msg, 100)
 	if _, err := r.Conn.NATS().ChanSubscribe("event.limit.x", events); err != nil {
 		t.Fatal(err)

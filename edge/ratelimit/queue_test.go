@@ -1,4 +1,4 @@
-package edge_test
+package ratelimit_test
 
 import (
 	"context"
@@ -111,17 +111,14 @@ func TestLimitQueueIsNotPassedBy(t *testing.T) {
 		l.Cost = 20
 	})), edgetest.LimitedRoute("cheap", edgetest.Per("shared"))
 	dear.To.Name, cheap.To.Name = "turns", "turns"
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{
-				Named: map[string]node.Limit{
-					"shared": edgetest.Per("20/2s", queueing(time.Minute, 10), edgetest.By("all")),
-				},
+	r := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{
+			Named: map[string]node.Limit{
+				"shared": edgetest.Per("20/2s", queueing(time.Minute, 10), edgetest.By("all")),
 			},
-			Routes: []node.Route{dear, cheap},
 		},
-	)
+		Routes: []node.Route{dear, cheap},
+	})
 	s := &served{}
 	r.Service(t, "turns", s.serve)
 	if resp, _ := r.Do(t, "POST", "/cheap", "first"); resp.StatusCode != 200 ||
@@ -153,18 +150,15 @@ func TestLimitQueueBounds(t *testing.T) {
 	wait, full := edgetest.LimitedRoute("wait", edgetest.InFlight(1, queueing(50*time.Millisecond, 100))),
 		edgetest.LimitedRoute("full", edgetest.InFlight(1, queueing(time.Minute, 2)))
 	wait.To.Name, full.To.Name = "turns", "turns"
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(
-			wait,
-			full,
-			edgetest.LimitedRoute("hopeless", edgetest.Per("1/1h", queueing(time.Minute, 100))),
-			edgetest.LimitedRoute("never", edgetest.Per("0/1h", queueing(time.Minute, 100))),
-			edgetest.LimitedRoute("bucket", edgetest.Per("60/1h", queueing(time.Second, 100), func(l *node.Limit) {
-				l.Algorithm, l.Burst = node.AlgorithmBucket, 1
-			})),
-		),
-	)
+	r := edgetest.Start(t, edgetest.Limited(
+		wait,
+		full,
+		edgetest.LimitedRoute("hopeless", edgetest.Per("1/1h", queueing(time.Minute, 100))),
+		edgetest.LimitedRoute("never", edgetest.Per("0/1h", queueing(time.Minute, 100))),
+		edgetest.LimitedRoute("bucket", edgetest.Per("60/1h", queueing(time.Second, 100), func(l *node.Limit) {
+			l.Algorithm, l.Burst = node.AlgorithmBucket, 1
+		})),
+	))
 	s := &served{release: make(chan struct{})}
 	r.Service(t, "turns", s.serve)
 	refused := func(path string, least time.Duration) {
@@ -260,13 +254,8 @@ func TestLimitQueueGone(t *testing.T) {
 
 // What is told after a wait is true then: a window that began when the request's turn came ends that much later.
 func TestLimitQueueTells(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(
-			edgetest.LimitedRoute("q",
-				edgetest.Per("1/1500ms", queueing(time.Minute, 100), edgetest.HeaderForm(node.HeaderLegacy))),
-		),
-	)
+	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("q",
+		edgetest.Per("1/1500ms", queueing(time.Minute, 100), edgetest.HeaderForm(node.HeaderLegacy)))))
 	var before int64
 	for range 3 {
 		resp, _ := r.Do(t, "GET", "/q", "")

@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"compress/gzip"
@@ -24,33 +24,6 @@ func TestCacheRouteTTLIsWhatIsTold(t *testing.T) {
 		if s := r.Get(t, path); !s.Hit || s.TTL < 29 || s.TTL > 30 {
 			t.Errorf("%s: %s", path, s)
 		}
-	}
-}
-
-// What came at one moment isn't fetched anew at one: each response has a moment of its own in the last twentieth of its
-// time, and is a hit until then.
-func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
-	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(200 * time.Second) }))
-	refreshed := func(age string) (n int) {
-		for i := range 40 {
-			path := "/" + age + "/" + strconv.Itoa(i)
-			r.On(path, edgetest.Always(200, "%d", "Age", age))
-			r.Get(t, path)
-			r.Get(t, path).WantHit(t, path, "1")
-		}
-		nodetest.Eventually(t, "the fetches are over", func() bool { return r.CacheFetches() == 0 })
-		for i := range 40 {
-			if r.Count("/"+age+"/"+strconv.Itoa(i)) > 1 {
-				n++
-			}
-		}
-		return n
-	}
-	if n := refreshed("150"); n != 0 {
-		t.Errorf("%d of 40 were fetched anew in the middle of their time", n)
-	}
-	if n := refreshed("195"); n < 5 || n > 35 { // half of the last twentieth is left
-		t.Errorf("%d of 40 were fetched anew, want about half", n)
 	}
 }
 

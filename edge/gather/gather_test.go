@@ -1,4 +1,4 @@
-package edge_test
+package gather_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"bufio"
@@ -243,11 +243,8 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 // of it, and no byte is given twice.
 func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
 	const n, clients = 4 << 20, 8
-	r := edgetest.Start(
-		t,
-		edgetest.Cached(nil,
-			func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Memory = 256 * node.MiB } }),
-	)
+	r := edgetest.Start(t, edgetest.Cached(nil,
+		func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Memory = 256 * node.MiB } }))
 	r.On("/a", edgetest.Streamed(edgetest.Text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
 	r.StoreLarge(t, "/a")
 	if s := r.Get(t, "/a", "Range", "bytes=0-,0-,0-"); s.StatusCode != 206 || s.Text != edgetest.Text(n) {

@@ -1,4 +1,4 @@
-package edge_test
+package ratelimit_test
 
 import (
 	"context"
@@ -115,20 +115,17 @@ func TestLimitNewestForm(t *testing.T) {
 	bucket := edgetest.Per("10/2s", func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, 30 })
 	day := edgetest.Per("1000/day", func(l *node.Limit) { l.Name = "daily" })
 	short := edgetest.Per("7/1500ms")
-	r := edgetest.Start(
-		t,
-		edgetest.Config{
-			Limits: &edgetest.LimitsConfig{
-				Named: map[string]node.Limit{"shared-1": edgetest.Per("5/2h", edgetest.By("header:X-Api-Key"))},
-			},
-			Routes: []node.Route{
-				edgetest.LimitedRoute("bucket", bucket),
-				edgetest.LimitedRoute("short", short),
-				edgetest.LimitedRoute("flight", edgetest.InFlight(4)),
-				edgetest.LimitedRoute("many", edgetest.Per("shared-1"), day, edgetest.Per("100/1m")),
-			},
+	r := edgetest.Start(t, edgetest.Config{
+		Limits: &edgetest.LimitsConfig{
+			Named: map[string]node.Limit{"shared-1": edgetest.Per("5/2h", edgetest.By("header:X-Api-Key"))},
 		},
-	)
+		Routes: []node.Route{
+			edgetest.LimitedRoute("bucket", bucket),
+			edgetest.LimitedRoute("short", short),
+			edgetest.LimitedRoute("flight", edgetest.InFlight(4)),
+			edgetest.LimitedRoute("many", edgetest.Per("shared-1"), day, edgetest.Per("100/1m")),
+		},
+	})
 	for _, c := range []struct {
 		path string
 		want []edgetest.Quota
@@ -175,25 +172,22 @@ func TestLimitNewestForm(t *testing.T) {
 // Of several limits in an older form that with the least left is told; the newest form and X-RateLimit may stand side
 // by side.
 func TestLimitFormsTogether(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(
-			edgetest.LimitedRoute("least", edgetest.Per("5/1h", edgetest.HeaderForm(node.HeaderDraft7)),
-				edgetest.Per("2/1m", edgetest.HeaderForm(node.HeaderDraft7))),
-			edgetest.LimitedRoute(
-				"both",
-				edgetest.Per("5/1h"),
-				edgetest.Per("9/1m", edgetest.HeaderForm(node.HeaderLegacy)),
-				edgetest.Per("3/1m", edgetest.HeaderForm(node.HeaderNone)),
-				edgetest.Per("1/1m", func(l *node.Limit) {
-					l.Shadow = true
-				}),
-			),
-			edgetest.LimitedRoute("clash", edgetest.Per("5/1h"),
-				edgetest.Per("3/1m", edgetest.HeaderForm(node.HeaderDraft6)),
-				edgetest.Per("2/1m", edgetest.HeaderForm(node.HeaderDraft7))),
+	r := edgetest.Start(t, edgetest.Limited(
+		edgetest.LimitedRoute("least", edgetest.Per("5/1h", edgetest.HeaderForm(node.HeaderDraft7)),
+			edgetest.Per("2/1m", edgetest.HeaderForm(node.HeaderDraft7))),
+		edgetest.LimitedRoute(
+			"both",
+			edgetest.Per("5/1h"),
+			edgetest.Per("9/1m", edgetest.HeaderForm(node.HeaderLegacy)),
+			edgetest.Per("3/1m", edgetest.HeaderForm(node.HeaderNone)),
+			edgetest.Per("1/1m", func(l *node.Limit) {
+				l.Shadow = true
+			}),
 		),
-	)
+		edgetest.LimitedRoute("clash", edgetest.Per("5/1h"),
+			edgetest.Per("3/1m", edgetest.HeaderForm(node.HeaderDraft6)),
+			edgetest.Per("2/1m", edgetest.HeaderForm(node.HeaderDraft7))),
+	))
 	resp, _ := r.Do(t, "GET", "/least", "")
 	if got := edgetest.LimitFields(t, resp.Header); got["RateLimit-Policy"] != "2;w=60" ||
 		!strings.HasPrefix(got["RateLimit"], "limit=2, remaining=1, ") {
@@ -239,19 +233,16 @@ func TestLimitFieldsOfRefusal(t *testing.T) {
 // A limit on requests in flight has no window, in any form. Clients whose windows all end at one moment are told to
 // come back at different ones, none of them too early.
 func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
-	r := edgetest.Start(
-		t,
-		edgetest.Limited(
-			edgetest.LimitedRoute("draft-8", edgetest.InFlight(4)),
-			edgetest.LimitedRoute("draft-7", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderDraft7))),
-			edgetest.LimitedRoute("draft-6", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderDraft6))),
-			edgetest.LimitedRoute("legacy", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderLegacy))),
-			edgetest.LimitedRoute("clock", edgetest.Per("0/1h", func(l *node.Limit) {
-				l.Align = node.AlignClock
-			})),
-			edgetest.LimitedRoute("day", edgetest.Per("0/day")),
-		),
-	)
+	r := edgetest.Start(t, edgetest.Limited(
+		edgetest.LimitedRoute("draft-8", edgetest.InFlight(4)),
+		edgetest.LimitedRoute("draft-7", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderDraft7))),
+		edgetest.LimitedRoute("draft-6", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderDraft6))),
+		edgetest.LimitedRoute("legacy", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderLegacy))),
+		edgetest.LimitedRoute("clock", edgetest.Per("0/1h", func(l *node.Limit) {
+			l.Align = node.AlignClock
+		})),
+		edgetest.LimitedRoute("day", edgetest.Per("0/day")),
+	))
 	for path, want := range map[string]map[string]string{
 		"draft-7": {"RateLimit-Policy": "4", "RateLimit": "limit=4, remaining=3, reset=1"},
 		"draft-6": {

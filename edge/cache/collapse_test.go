@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"bufio"
@@ -263,14 +263,11 @@ func TestCacheCollapseRefreshOfLarge(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	body := edgetest.NewPacedBody()
 	old := edgetest.Text(edgetest.OverMessage)
-	r.On(
-		"/a",
-		edgetest.InTurn(
-			edgetest.Streamed(old, edgetest.OverMessage, "Cache-Control", "max-age=10, stale-while-revalidate=600",
-				"Age", "20"),
-			edgetest.Streams(body, edgetest.OverMessage, "Cache-Control", "max-age=60"),
-		),
-	)
+	r.On("/a", edgetest.InTurn(
+		edgetest.Streamed(old, edgetest.OverMessage, "Cache-Control", "max-age=10, stale-while-revalidate=600",
+			"Age", "20"),
+		edgetest.Streams(body, edgetest.OverMessage, "Cache-Control", "max-age=60"),
+	))
 	r.Get(t, "/a")
 	nodetest.Eventually(t, "it is stored", func() bool { return r.Has("/a") })
 	r.Get(t, "/a").WantHit(t, "which begins the refresh", old)

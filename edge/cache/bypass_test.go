@@ -1,4 +1,4 @@
-package edge_test
+package cache_test
 
 import (
 	"bufio"
@@ -11,7 +11,6 @@ import (
 	"millrace/edge/edgetest"
 	"millrace/mesh"
 	"millrace/node"
-	"millrace/node/nodetest"
 )
 
 // A freshness that only the route names isn't for clients with credentials either: they get what the origin says to
@@ -161,50 +160,4 @@ func TestCacheQueryKeyHoldsItsMetadata(t *testing.T) {
 		r.Ask(t, "QUERY", "/q", "x", h...).WantHit(t, strings.Join(h, " "), strconv.Itoa(i+1))
 	}
 	r.Ask(t, "QUERY", "/q", "x", "content-type", "text/plain").WantHit(t, "names have no case", "1")
-}
-
-// Nor do a HEAD and a body let a page of another origin ask past what is stored again and again, or drop it: the first
-// one has the response fetched that is for such pages, too.
-func TestCacheAttackPassingByOfOtherOrigins(t *testing.T) {
-	r := edgetest.Start(t, edgetest.Cached(nil))
-	for path, ask := range map[string]func(string) *edgetest.Seen{
-		"/head": func(path string) *edgetest.Seen { return r.Ask(t, "HEAD", path, "", "Origin", "https://other.test") },
-		"/body": func(path string) *edgetest.Seen { return r.Ask(t, "GET", path, "x", "Origin", "https://other.test") },
-	} {
-		r.On(path, func(req *mesh.Request, n int) *mesh.Response {
-			return edgetest.Always(200, "body %d", "Cache-Control", "max-age=600", "ETag",
-				`"`+strconv.Itoa(n)+`"`)(req, n)
-		})
-		r.Get(t, path)
-		if s := ask(path); s.Fwd != "vary-miss" {
-			t.Errorf("%s: the first: %s", path, s)
-		}
-		nodetest.Eventually(t, "what is for other origins is stored", func() bool { return ask(path).Hit })
-		asked := r.Count(path)
-		for range 3 {
-			if s := ask(path); !s.Hit {
-				t.Errorf("%s: another: %s", path, s)
-			}
-		}
-		if s := r.Get(t, path); !s.Hit || r.Count(path) != asked {
-			t.Errorf("%s: what is stored afterwards: %s", path, s)
-		}
-	}
-	// Where nothing of it can be stored, that is tried once, and what was there before stays.
-	r.On("/private", func(req *mesh.Request, n int) *mesh.Response {
-		control := "max-age=600"
-		if req.Header.Has("Origin") {
-			control = "private"
-		}
-		return edgetest.Always(200, "body %d", "Cache-Control", control, "ETag", `"`+strconv.Itoa(n)+`"`)(req, n)
-	})
-	r.Get(t, "/private")
-	for range 4 {
-		r.Ask(t, "HEAD", "/private", "", "Origin", "https://other.test")
-	}
-	nodetest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
-	if n := r.Count("/private"); n != 6 {
-		t.Errorf("the origin was asked %d times", n)
-	}
-	r.Get(t, "/private").WantHit(t, "what was there", "body 1")
 }
