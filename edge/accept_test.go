@@ -18,7 +18,7 @@ import (
 // A client that names a field in Connection takes it away from everything at once: the origin, what its response varies
 // on, keys, and routes (RFC 9110 §7.6.1, RFC 9111 §4.1). Else the response to a request without the field would be kept
 // for those with it.
-func TestCacheAttackConnectionListedFields(t *testing.T) {
+func TestConnectionTakesAFieldFromEverythingAtOnce(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) {
 		c.Key, c.Methods = edgetest.RequestParts("header:X-Tenant", "cookie:tier"), []node.Method{"GET", "QUERY"}
 	}, func(s *edgetest.Config) {
@@ -55,7 +55,7 @@ func TestCacheAttackConnectionListedFields(t *testing.T) {
 }
 
 // What frames, routes or authenticates a request can't be taken away by naming it in Connection.
-func TestConnectionListsWhatMustStay(t *testing.T) {
+func TestConnectionCanNotTakeWhatMustStay(t *testing.T) {
 	x := &mesh.Request{Header: edgetest.Fields("Connection",
 		"host, content-length, authorization, x-request-id, x-forwarded-for", "Authorization", "a", "X-Other", "1")}
 	x.Header.DropHopByHop()
@@ -65,7 +65,7 @@ func TestConnectionListsWhatMustStay(t *testing.T) {
 }
 
 // A Connection field with very many options costs no more than one with few.
-func TestConnectionListsVeryMany(t *testing.T) {
+func TestConnectionWithVeryManyOptionsIsCheap(t *testing.T) {
 	h := edgetest.Fields("Connection", strings.Repeat("x-none,", 8000)+"x-last")
 	for range 250 {
 		h.Add("X-Field", "1")
@@ -77,24 +77,9 @@ func TestConnectionListsVeryMany(t *testing.T) {
 	}
 }
 
-// A WebSocket needs its own fields, and loses what else Connection names.
-func TestConnectionListedFieldsOfASocket(t *testing.T) {
-	r := sockets(t)
-	const head = "GET /up/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-	for connection, want := range map[string]int{
-		"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101,
-		"Upgrade, Sec-WebSocket-Key": 403,
-	} {
-		if got, _ := r.Raw(t, head+"Connection: "+connection+"\r\n\r\n"); got.StatusCode != want {
-			t.Errorf("Connection: %s gave %d", connection, got.StatusCode)
-		}
-	}
-}
-
 // One authority stands for a host in routing, key, forwarding and X-Forwarded-Host: lower case, without the port of its
 // scheme, without the dot at the end.
-func TestCacheAttackHostSpellings(t *testing.T) {
+func TestOneAuthorityStandsForAHost(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		s.Routes = append(s.Routes, edgetest.CachedRoute("/*", nil, func(n *node.Route) { n.Host = "shop.test" }))
 	}))
@@ -133,7 +118,7 @@ func TestCacheAttackHostSpellings(t *testing.T) {
 
 // What a trusted proxy says of scheme and host, in whatever case and list it writes it. The host that it names is the
 // one authority, as its scheme is.
-func TestForwardedByTrustedProxy(t *testing.T) {
+func TestTrustedProxySetsSchemeAndHost(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		s.Edge = func(e *node.Edge) { e.TrustedProxies = []node.Prefix{edgetest.Prefix("127.0.0.0/8")} }
 	}))
@@ -172,7 +157,7 @@ func TestForwardedByTrustedProxy(t *testing.T) {
 }
 
 // None of it counts from anybody else.
-func TestForwardedByStrangers(t *testing.T) {
+func TestStrangerSetsNeitherSchemeNorHost(t *testing.T) {
 	for name, value := range map[string]string{
 		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil", "X-Forwarded-Ssl": "on",
 		"X-Forwarded-Host": "evil.test", "True-Client-IP": "6.6.6.6",
@@ -252,7 +237,7 @@ func TestStrangersClaimsChooseNoRoute(t *testing.T) {
 
 // A limit that counts by a field which strangers can't be believed counts nothing of theirs apart, nor spellings of one
 // host.
-func TestLimitsCountOneClaimAlike(t *testing.T) {
+func TestLimitsCountClaimsOfStrangersAlike(t *testing.T) {
 	for name, spellings := range map[string][]string{
 		"Host":             {"h.test", "H.test", "h.test:80", "h.test.", "h.TEST:080"},
 		"CF-Connecting-IP": {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"},
@@ -284,7 +269,7 @@ func TestLimitsCountOneClaimAlike(t *testing.T) {
 
 // A field with an underscore that stands for another, to a CGI-like origin, isn't part of any key: on a route that
 // caches it reaches the origin only if the route names it.
-func TestCacheAttackUnderscores(t *testing.T) {
+func TestFieldsWithUnderscoresAreInNoKey(t *testing.T) {
 	r := edgetest.Start(t,
 		edgetest.Cached(func(c *node.Cache) { c.Key = edgetest.RequestParts("header:X-Tenant", "header:Api_Key") }))
 	r.On("/a", edgetest.Reflecting)
@@ -304,7 +289,7 @@ func TestCacheAttackUnderscores(t *testing.T) {
 // Trailer fields of a request can't say what its head may not (RFC 9110 §6.5.1), nor what only the edge says.
 func TestTrailersSayNothingOfTheHead(t *testing.T) {
 	got := make(chan http.Header, 1)
-	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(_ http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		got <- req.Trailer
 	})
@@ -348,7 +333,7 @@ func TestTrailersSayNothingOfTheHead(t *testing.T) {
 // Trailer fields can't say what the route decides by or writes itself, nor what Connection lists (RFC 9110 §7.6.1).
 func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 	got := make(chan http.Header, 1)
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		got <- req.Trailer
 		w.Header().Set("Trailer", "X-Secret, X-Sum, X-Shown")
@@ -384,7 +369,7 @@ func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 }
 
 // The same to a member over the mesh, which may be plain NATS.
-func TestTrailersToAMember(t *testing.T) {
+func TestTrailersSayNothingToAMember(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Config{})
 	got := make(chan mesh.Header, 1)
 	r.StreamService(t, "trailers", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {

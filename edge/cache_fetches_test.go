@@ -11,9 +11,9 @@ import (
 	"millrace/node/nodetest"
 )
 
-// Nor do a HEAD and a body let a page of another origin ask past what is stored again and again, or drop it: the first
-// one has the response fetched that is for such pages, too.
-func TestCacheAttackPassingByOfOtherOrigins(t *testing.T) {
+// A page of another origin can't ask past what is stored, or drop it, with a HEAD or a body: its first request has the
+// response fetched that is for such pages, too.
+func TestPageOfAnotherOriginCanNotPassAStoredResponse(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for path, ask := range map[string]func(string) *edgetest.Seen{
 		"/head": func(path string) *edgetest.Seen { return r.Ask(t, "HEAD", path, "", "Origin", "https://other.test") },
@@ -59,7 +59,7 @@ func TestCacheAttackPassingByOfOtherOrigins(t *testing.T) {
 
 // What came at one moment isn't fetched anew at one: each response has a moment of its own in the last twentieth of its
 // time, and is a hit until then.
-func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
+func TestResponsesAreRefreshedAtDifferentMoments(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(200 * time.Second) }))
 	refreshed := func(age string) (n int) {
 		for i := range 40 {
@@ -84,8 +84,8 @@ func TestCacheRouteTTLIsRefreshedSpread(t *testing.T) {
 	}
 }
 
-// The same of one in the background.
-func TestCacheRefreshWithCredentialsKeepsWhatIsStored(t *testing.T) {
+// A refresh in the background for a client with credentials says nothing of what is stored for others.
+func TestRefreshWithCredentialsKeepsWhatIsStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.InTurn(edgetest.Stale("body", 5, "stale-while-revalidate=600"),
 		edgetest.Always(304, "", "Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag", `"1"`)))

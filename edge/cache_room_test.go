@@ -13,7 +13,7 @@ import (
 
 // A body of unknown length under a freshness that only the route names is stored if it ends soon, as pages do, and not
 // if it keeps coming.
-func TestCacheEndlessUnknownLength(t *testing.T) {
+func TestBodyOfUnknownLengthIsStoredUnderARouteTTLIfItEndsSoon(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	r.On("/page", edgetest.Streamed("page", -1))
 	r.Get(t, "/page")
@@ -40,7 +40,7 @@ func TestCacheEndlessUnknownLength(t *testing.T) {
 }
 
 // A fetch that nobody waits for ends as soon as its response turns out to be one that isn't stored.
-func TestCacheEndlessRefresh(t *testing.T) {
+func TestFetchThatNobodyWaitsForEndsIfItIsNotStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	r.SetEndsWithin(-1) // nothing does
 	for path, control := range map[string]string{"/private": "private", "/feed": ""} {
@@ -66,7 +66,7 @@ func TestCacheEndlessRefresh(t *testing.T) {
 }
 
 // What isn't stored for want of room is stored as soon as there is some.
-func TestCacheWantOfRoomIsNotKept(t *testing.T) {
+func TestResponseIsStoredAsSoonAsThereIsRoom(t *testing.T) {
 	const n = 1 << 20
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Streamed(edgetest.Text(n), n, "Cache-Control", "max-age=600"))
@@ -81,7 +81,7 @@ func TestCacheWantOfRoomIsNotKept(t *testing.T) {
 }
 
 // Where there is no room to bring all of a response together, it is passed on from the origin, and stays stored.
-func TestCacheLargeNoRoom(t *testing.T) {
+func TestLargeResponseWithoutRoomComesFromTheOrigin(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	o := edgetest.InChunks(3 << 20)
 	r.On("/a", o.Answer)

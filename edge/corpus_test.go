@@ -20,7 +20,7 @@ import (
 // Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood. Each
 // sample comes from an address of its own, by which its requests are told from those of another that reach the upstream
 // late.
-func TestCorpus(t *testing.T) {
+func TestCorpusIsAcceptedOrRefusedAsItMustBe(t *testing.T) {
 	var mu sync.Mutex
 	understood := map[string]int{} // by the client's address
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,8 +33,7 @@ func TestCorpus(t *testing.T) {
 		_, _ = io.Copy(w, r.Body)
 	}))
 	t.Cleanup(app.Close)
-	all := edgetest.Route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	all := edgetest.ProxyRoute("/*")
 	all.EncodedSlash = node.EncodedSlashKeep
 	all.OnDisconnect = node.OnDisconnectFinish // play ends its sending side
 	r := edgetest.Start(t, edgetest.Routed(all))

@@ -12,7 +12,7 @@ import (
 
 // A path alone is explained for the hosts that clients ask for: those of routes, those seen, the listener's own. What
 // the cache has is found under the host that it was asked for, and the query counts.
-func TestExplainPath(t *testing.T) {
+func TestPathIsExplainedForTheHostsThatClientsAskFor(t *testing.T) {
 	host := func(name string) func(*node.Route) {
 		return func(r *node.Route) { r.Host, r.Name = node.Host(name), strings.ReplaceAll(name, ".", "-") }
 	}
@@ -57,7 +57,7 @@ func TestExplainPath(t *testing.T) {
 }
 
 // Without anything to tell hosts apart a path is explained once, with a refusal if that is all.
-func TestExplainPathOfOneHost(t *testing.T) {
+func TestPathIsExplainedOnceForOneHost(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/a")))
 	if e := r.Explain("GET", "/a?q=1", nil); e.Host != r.Address || e.Route == "" || len(e.Also) > 0 ||
 		e.Query != "?q=1" {
@@ -69,7 +69,7 @@ func TestExplainPathOfOneHost(t *testing.T) {
 }
 
 // A path is purged in its canonical form, and in what its route leaves of its query.
-func TestPathPurges(t *testing.T) {
+func TestPathIsPurgedInItsCanonicalForm(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Query.Drop, c.Query.Sort = []string{"utm"}, true }))
 	for path, want := range map[string][]string{
 		"/%61?z=1&a=2&utm=x": {"/a?z=1&a=2&utm=x", "/a?a=2&z=1"}, "/a": {"/a"},

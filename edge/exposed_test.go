@@ -16,7 +16,7 @@ import (
 
 // Under expose "*" a name that nobody has ever served is not found, whatever carries the request; a service that has
 // only lost its members is away.
-func TestExposedNames(t *testing.T) {
+func TestNameNeverServedIsNotFound(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) { e.Expose = []string{"*"} }})
 	for _, c := range []struct{ method, path, body string }{
 		{"GET", "/favicon-ico", ""},

@@ -13,7 +13,7 @@ import (
 	"millrace/node/http1"
 )
 
-// Who counts as the client, for chains of proxies of every honesty.
+// Who counts as the client, behind chains of trusted proxies and of others.
 func TestRightmostUntrusted(t *testing.T) {
 	trusted := func(a netip.Addr) bool {
 		return netip.MustParsePrefix("10.0.0.0/8").Contains(a) || netip.MustParsePrefix("fd00::/8").Contains(a)
@@ -52,7 +52,7 @@ func TestRightmostUntrusted(t *testing.T) {
 
 // What the member sees: end-to-end fields as they came, ours set by us, nothing that belongs to the mesh or to one
 // connection.
-func TestPrepare(t *testing.T) {
+func TestMemberGetsEndToEndFieldsAndOurs(t *testing.T) {
 	header := func() mesh.Header {
 		return edgetest.Fields(
 			"Host", "shop.example",
@@ -134,7 +134,7 @@ func TestPrepare(t *testing.T) {
 }
 
 // A Connection field can't remove what the edge or the message's framing needs.
-func TestConnectionCannotRemove(t *testing.T) {
+func TestConnectionRemovesNoFieldOfOurs(t *testing.T) {
 	x := &exchange.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: edgetest.Fields(
 		"Host", "h", "Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id", "Authorization", "Bearer x",
 	)}
@@ -145,7 +145,7 @@ func TestConnectionCannotRemove(t *testing.T) {
 	}
 }
 
-func TestTraceparent(t *testing.T) {
+func TestTraceparentIsContinuedOrMade(t *testing.T) {
 	for in, continued := range map[string]bool{
 		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01":       true,
 		"01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra": true,

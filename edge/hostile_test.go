@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ import (
 )
 
 // A compressed body is bytes to the edge: it arrives as it was sent, and nothing unpacks it.
-func TestBombs(t *testing.T) {
+func TestCompressedBodyIsNotUnpacked(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	zeros := make([]byte, 32<<20)
 	for coding, packer := range map[string]func(io.Writer) io.WriteCloser{
@@ -73,7 +74,7 @@ func (h *heldMemory) look() {
 }
 
 // What is far too large is refused while it is still being sent, and costs no more memory than its bound.
-func TestEndless(t *testing.T) {
+func TestEndlessRequestIsRefusedWithinItsBound(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n",
 		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -119,7 +120,7 @@ func TestEndless(t *testing.T) {
 }
 
 // Long paths are refused at the edge: none of them reaches the mesh connection, which would break.
-func TestLongPaths(t *testing.T) {
+func TestLongPathsAreRefused(t *testing.T) {
 	plain := edgetest.Route("plain", "/plain/{name}")
 	plain.To = node.Target{Kind: node.KindNATS, Subject: edgetest.Subject(t, "plain.{name}")}
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*"), plain))
@@ -140,7 +141,7 @@ func TestLongPaths(t *testing.T) {
 }
 
 // Clients that send or read as slowly as they can are ended at the time-outs, and meanwhile nobody else notices.
-func TestSlowCrowd(t *testing.T) {
+func TestSlowClientsEndAtTheTimeouts(t *testing.T) {
 	const crowd = 300
 	r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) {
 		e.ReadTimeout, e.WriteTimeout, e.IdleTimeout = node.Duration(time.Second), node.Duration(time.Second),
@@ -232,7 +233,7 @@ func trickle(begin, little string) func(context.Context, net.Conn) error {
 }
 
 // Connections that are dropped and requests that are aborted leave nothing behind.
-func TestChurn(t *testing.T) {
+func TestDroppedConnectionsLeaveNothing(t *testing.T) {
 	const times, atOnce = 10_000, 50
 	slow := edgetest.Route("slow", "/slow")
 	slow.To.Name, slow.Timeout = "slow", node.Duration(200*time.Millisecond)
@@ -321,7 +322,7 @@ func downAndUp(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 			return nil, err
 		}
 	}
-	return &mesh.Response{Status: 200, Stream: mesh.NewBody(zeros{}), Length: -1}, nil
+	return &mesh.Response{Status: 200, Stream: mesh.NewBody(edgetest.Zeros{}), Length: -1}, nil
 }
 
 // openFiles counts this process's descriptors.
@@ -332,4 +333,64 @@ func openFiles(tb testing.TB) int {
 		tb.Fatal(err)
 	}
 	return len(entries)
+}
+
+// Clients that read or write a kilobyte a second run out of time; others go on.
+func TestSlowStreamsRunOutOfTime(t *testing.T) {
+	var flowing atomic.Int64
+	r := edgetest.StartProxy(t, func(e *node.Edge) {
+		e.ReadTimeout, e.WriteTimeout = node.Duration(500*time.Millisecond), node.Duration(500*time.Millisecond)
+	}, func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost {
+			_, _ = io.Copy(io.Discard, req.Body)
+			return
+		}
+		_, err := io.CopyN(w, edgetest.Zeros{}, 64<<20)
+		if err != nil {
+			flowing.Add(1)
+		}
+	})
+	const each = 50
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var clients sync.WaitGroup
+	for i := range 2 * each {
+		clients.Go(func() {
+			c, err := net.Dial("tcp", r.Address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			if i%2 == 0 {
+				_ = trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
+					strings.Repeat("x", 50))(ctx, c)
+				return
+			}
+			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				<-tick.C
+				_, _ = io.CopyN(io.Discard, c, 50) // what has arrived can be read long after the connection was cut
+			}
+		})
+	}
+	nodetest.Eventually(t, "all stream", func() bool { return r.Conn.Streams() >= each })
+	for range 20 {
+		if resp, _ := r.Do(t, "POST", "/", "quick"); resp.StatusCode != http.StatusOK {
+			t.Errorf("another client got %d", resp.StatusCode)
+		}
+	}
+	nodetest.Eventually(t, "the slow ones are ended", func() bool {
+		http.DefaultClient.CloseIdleConnections()
+		return r.Connections() == 0
+	})
+	cancel()
+	clients.Wait()
+	r.WaitSettled(t)
+	if flowing.Load() != each {
+		t.Errorf("the upstream was told of %d readers that were ended", flowing.Load())
+	}
 }

@@ -40,7 +40,7 @@ func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
 }
 
 // A limit allocates the text of its two fields and what they make the header longer by, and nothing without them.
-func TestLimitAllocations(t *testing.T) {
+func TestLimitAllocatesItsFieldsOnly(t *testing.T) {
 	run := func(name string) float64 {
 		serve := limitedServe(t, plentiful[name])
 		serve()

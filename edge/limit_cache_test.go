@@ -41,7 +41,7 @@ func startLimitedCache(tb testing.TB, cache func(*node.Cache), change func(*edge
 
 // A hit counts like any other request, once, whichever way it is answered: from inside the guard, or with the rest of
 // them.
-func TestLimitHits(t *testing.T) {
+func TestHitCountsOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits []node.Limit
 		want   int
@@ -104,7 +104,7 @@ func TestLimitHits(t *testing.T) {
 }
 
 // The same with all of them at once.
-func TestLimitHitsAtOnce(t *testing.T) {
+func TestHitsAtOnceCountOnceEach(t *testing.T) {
 	r, l := startLimitedCache(t, nil, nil, edgetest.Per("60/1h"), edgetest.Per("100/1h"))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=600"))
 	r.Get(t, "/a", "X-Forwarded-For", "192.0.2.1")
@@ -138,7 +138,7 @@ func TestLimitHitsAtOnce(t *testing.T) {
 
 // What is told of limits is a client's own, in hits of every kind, and never stored; nor is what the origin says of its
 // limits.
-func TestLimitFieldsOfHits(t *testing.T) {
+func TestHitTellsTheLimitOfItsOwnClient(t *testing.T) {
 	for _, form := range []node.HeaderForm{
 		node.HeaderDraft8, node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy,
 		node.HeaderNone,
@@ -195,7 +195,7 @@ func TestLimitFieldsOfHits(t *testing.T) {
 }
 
 // A refusal is nobody else's, and asks for nothing.
-func TestLimitRefusalIsNotStored(t *testing.T) {
+func TestRefusalIsNotStored(t *testing.T) {
 	r, _ := startLimitedCache(t, nil, nil, edgetest.Per("1/1h"))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=600"))
 	r.On("/b", edgetest.Always(200, "%d", "Cache-Control", "max-age=600"))
@@ -220,7 +220,7 @@ func TestLimitRefusalIsNotStored(t *testing.T) {
 
 // Each request counts once, whatever the cache makes of it: those that wait for one fetch too, but not the fetches that
 // the cache makes by itself.
-func TestLimitCountsRequestsNotFetches(t *testing.T) {
+func TestLimitsCountRequestsNotFetches(t *testing.T) {
 	stale := func(c *node.Cache) { c.RequestDirectives = true }
 	r, l := startLimitedCache(t, stale, nil, edgetest.Per("100/1h"))
 	release := make(chan struct{})
@@ -268,7 +268,7 @@ func TestLimitCountsRequestsNotFetches(t *testing.T) {
 }
 
 // PURGE is a request like any other, unless some client may use it: then it has a route of its own.
-func TestLimitPurge(t *testing.T) {
+func TestPurgeByAClientThatMayIsNotLimited(t *testing.T) {
 	r, _ := startLimitedCache(t, nil, nil, edgetest.Per("2/1h"))
 	for i, want := range []int{404, 404, 429} {
 		if s := r.Ask(t, "PURGE", "/a", ""); s.StatusCode != want {
@@ -295,7 +295,7 @@ func TestLimitPurge(t *testing.T) {
 }
 
 // What is counted quickly settles as everything does: a stored error is a failure.
-func TestLimitSkipsHits(t *testing.T) {
+func TestStoredErrorCountsAsAFailure(t *testing.T) {
 	r, l := startLimitedCache(t, nil, nil, edgetest.Per("3/1h", func(l *node.Limit) { l.SkipFailed = true }))
 	r.On("/gone", edgetest.Always(410, "%d", "Cache-Control", "max-age=600"))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=600"))
@@ -317,7 +317,7 @@ func TestLimitSkipsHits(t *testing.T) {
 
 // Purged and stale responses, and those in chunks, aren't answered quickly. Limits hold all the same while the cache
 // changes under them, and no place is lost: four clients that do one thing after another never need more than four.
-func TestLimitHitsWhileTheCacheChanges(t *testing.T) {
+func TestLimitsHoldWhileTheCacheChanges(t *testing.T) {
 	r, l := startLimitedCache(t, nil, nil, edgetest.Per("80/1h"), edgetest.InFlight(4))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=1"))
 	r.On("/b", edgetest.Always(200, strings.Repeat("x", 300_000), "Cache-Control", "max-age=1"))

@@ -12,7 +12,7 @@ import (
 )
 
 // A panic behind the limit costs its request, and no place.
-func TestLimitPlacesAfterPanic(t *testing.T) {
+func TestPanicHoldsNoPlace(t *testing.T) {
 	skips := func(l *node.Limit) { l.SkipFailed = true }
 	r := edgetest.Start(t, edgetest.Limited(
 		edgetest.LimitedRoute("x", edgetest.InFlight(1), edgetest.Per("2/1h", skips))))

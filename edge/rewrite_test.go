@@ -46,7 +46,7 @@ func rewriteRoute(tb testing.TB, path string, w *node.Rewrite) node.Route {
 	}
 }
 
-func TestRewritePath(t *testing.T) {
+func TestRewriteMakesThePathOfParameters(t *testing.T) {
 	for _, tc := range []struct {
 		route, path string
 		query       node.Edits
@@ -99,7 +99,7 @@ func TestRewritePath(t *testing.T) {
 	}
 }
 
-func TestRewriteFields(t *testing.T) {
+func TestRewriteEditsFields(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(rewriteRoute(t, "/*", &node.Rewrite{
 		Host: "internal.example",
 		Request: node.Edits{
@@ -126,7 +126,7 @@ func TestRewriteFields(t *testing.T) {
 	}
 }
 
-func TestRedirect(t *testing.T) {
+func TestRedirectKeepsPathAndQuery(t *testing.T) {
 	for _, tc := range []struct{ route, to, target, want string }{
 		{"/old/*", "/new/{*}", "/old/a/b?x=1", "/new/a/b?x=1"},
 		{"/old/*", "/new/{*}", "/old", "/new/"},
@@ -149,7 +149,7 @@ func TestRedirect(t *testing.T) {
 }
 
 // A redirect to the client's own host needs one: without it the URL would begin with what the path says.
-func TestRedirectWithoutHost(t *testing.T) {
+func TestRedirectToTheOwnHostNeedsAHost(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(node.Route{
 		Path:     decoded[node.Pattern](t, "/*"),
 		Redirect: &node.Redirect{To: decoded[node.Location](t, "https://{host}/{*}"), Status: 308},
@@ -162,7 +162,7 @@ func TestRedirectWithoutHost(t *testing.T) {
 	}
 }
 
-func TestRespond(t *testing.T) {
+func TestRouteAnswersByItself(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(node.Route{
 		Path:    decoded[node.Pattern](t, "/gone"),
 		Respond: &node.Respond{Status: 410, Body: "gone\n", Headers: map[string]string{"X-Why": "old"}},
@@ -198,7 +198,7 @@ func TestRespond(t *testing.T) {
 
 // The response rules of a route reach what the gateway itself answers on it, so that a browser sees the status behind
 // CORS; the problem stays a problem.
-func TestRewriteResponseOfOwnResponses(t *testing.T) {
+func TestResponseRulesReachOwnResponses(t *testing.T) {
 	rules := &node.Rewrite{Response: node.Edits{Set: map[string]string{
 		"Access-Control-Allow-Origin": "*",
 		"Cache-Control":               "max-age=60", "Content-Type": "text/html",

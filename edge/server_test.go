@@ -23,7 +23,7 @@ import (
 )
 
 // Every generated error is an RFC 9457 problem that carries the request id and nothing of the request.
-func TestProblems(t *testing.T) {
+func TestErrorsAreProblemsThatTellNothingOfTheRequest(t *testing.T) {
 	small := edgetest.EchoRoute("/small")
 	small.MaxBody = 10
 	quick := edgetest.Route("quick", "/quick")
@@ -106,7 +106,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-func TestMessages(t *testing.T) {
+func TestRequestsAndResponsesPassUnchanged(t *testing.T) {
 	keep := edgetest.EchoRoute("/keep/*")
 	keep.EncodedSlash = node.EncodedSlashKeep
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/echo/*"), keep))
@@ -156,7 +156,7 @@ func TestMessages(t *testing.T) {
 }
 
 // What edge.expose opens, and what it doesn't.
-func TestExpose(t *testing.T) {
+func TestExposeOpensWhatItNames(t *testing.T) {
 	for name, expose := range map[string][]string{"none": nil, "named": {"echo"}, "all": {"*"}} {
 		r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) { e.Expose = expose }})
 		resp, _ := r.Do(t, "GET", "/echo/a", "")
@@ -175,7 +175,7 @@ func TestExpose(t *testing.T) {
 	}
 }
 
-func TestPlainTarget(t *testing.T) {
+func TestPlainSubjectTakesSafeParametersOnly(t *testing.T) {
 	orders := edgetest.Route("orders", "/orders/{id}")
 	orders.To = node.Target{}
 	if err := orders.To.UnmarshalText([]byte("nats:orders.get.{id}")); err != nil {
@@ -206,8 +206,8 @@ func TestPlainTarget(t *testing.T) {
 	})
 }
 
-// The same through the whole node: each client gets its own answer.
-func TestNoMixing(t *testing.T) {
+// Each client gets its own response, however many ask at once.
+func TestEachClientGetsItsOwnResponse(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Config{
 		Edge:   func(e *node.Edge) { e.AccessLog = true },
 		Routes: []node.Route{edgetest.EchoRoute("/*")},
@@ -233,7 +233,7 @@ func TestNoMixing(t *testing.T) {
 }
 
 // Routes change while serving, and no request fails.
-func TestSetRoutesUnderLoad(t *testing.T) {
+func TestSetRoutesFailsNoRequest(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/a/*")))
 	cfg := node.Default().Edge
 	stop := make(chan struct{})
@@ -298,7 +298,7 @@ func TestPanicIsContained(t *testing.T) {
 }
 
 // Client bytes stay inside their log field.
-func TestLogInjection(t *testing.T) {
+func TestLogLinesStayValid(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Config{
 		Edge:   func(e *node.Edge) { e.AccessLog = true },
 		Routes: []node.Route{edgetest.EchoRoute("/*")},
@@ -312,7 +312,7 @@ func TestLogInjection(t *testing.T) {
 	}
 }
 
-func TestEventsOfRequests(t *testing.T) {
+func TestEventTellsARequest(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/e/*")))
 	events := make(chan *nats.Msg, 100)
 	if _, err := r.Conn.NATS().ChanSubscribe("event.http.>", events); err != nil {
@@ -331,7 +331,7 @@ func TestEventsOfRequests(t *testing.T) {
 	})
 }
 
-func TestStatsAndExplain(t *testing.T) {
+func TestStatsCountAndExplainNamesTheRoute(t *testing.T) {
 	users := edgetest.EchoRoute("/users/{id}")
 	r := edgetest.Start(t, edgetest.Routed(users))
 	r.Do(t, "GET", "/users/7", "")
@@ -353,7 +353,7 @@ func TestStatsAndExplain(t *testing.T) {
 	}
 }
 
-func TestTooManyRequests(t *testing.T) {
+func TestRequestBeyondMaxRequestsIsRefused(t *testing.T) {
 	hold := edgetest.Route("hold", "/hold")
 	hold.To.Name = "hold"
 	r := edgetest.Start(t, edgetest.Config{
@@ -386,7 +386,7 @@ func TestTooManyRequests(t *testing.T) {
 }
 
 // A client that doesn't finish its request is told so, and its connection ends.
-func TestSlowClient(t *testing.T) {
+func TestSlowClientIsToldSo(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Config{
 		Edge:   func(e *node.Edge) { e.ReadTimeout = node.Duration(100 * time.Millisecond) },
 		Routes: []node.Route{edgetest.EchoRoute("/*")},

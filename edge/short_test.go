@@ -247,7 +247,7 @@ func (c *talk) say(t *testing.T, request, method string) string {
 
 // A policy that has no short form keeps its routes off the short way, wherever it stands before the cache; one behind
 // the cache, which a hit never reaches, doesn't.
-func TestPolicyWithoutShortForm(t *testing.T) {
+func TestPolicyWithoutShortFormKeepsRoutesOffTheShortWay(t *testing.T) {
 	for behind, quickly := range map[string]bool{
 		"identify": false, "observe": false, "problems": false, "contain": false, "clientAddr": false, "cache": true,
 		"admit": true,

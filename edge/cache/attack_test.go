@@ -15,7 +15,7 @@ import (
 
 // Fields that frameworks believe more than the request line, and that the key doesn't hold, reach neither the origin
 // nor another client (PortSwigger, Practical Web Cache Poisoning).
-func TestCacheAttackUnkeyedHeaders(t *testing.T) {
+func TestFieldsOutsideTheKeyReachNobody(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, name := range []string{
 		"X-Forwarded-Host", "X-Forwarded-Scheme", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix",
@@ -42,7 +42,7 @@ func TestCacheAttackUnkeyedHeaders(t *testing.T) {
 
 // A GET with a body (fat GET): the origin gets it as it is, and its response is for nobody else. Once a response to the
 // URL is stored, the body lets nobody ask past it (RFC 9110 §9.3.1: it can't alter what the request means).
-func TestCacheAttackFatGet(t *testing.T) {
+func TestResponseToAGetWithABodyIsForThatClientOnly(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	r.On("/a", edgetest.Reflecting)
 	for range 2 {
@@ -67,7 +67,7 @@ func TestCacheAttackFatGet(t *testing.T) {
 
 // Delimiters that one side might understand and the other not: what isn't the same URL is never the same key, and what
 // the origin gets is what the key was (PortSwigger, Gotta cache 'em all).
-func TestCacheAttackPathDelimiters(t *testing.T) {
+func TestDelimitersOfPathsMakeDifferentKeys(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	seen := map[string]string{}
 	for _, target := range []string{
@@ -103,7 +103,7 @@ func TestCacheAttackPathDelimiters(t *testing.T) {
 }
 
 // No suffix of a path makes a response storable that the origin hasn't said anything about (web cache deception).
-func TestCacheAttackDeceptionBySuffix(t *testing.T) {
+func TestSuffixOfAPathMakesNothingStorable(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for _, path := range []string{"/account/x.css", "/account;x.js", "/account%0bx.png", "/x.ico", "/robots.txt"} {
 		r.On(path, edgetest.Always(200, "secret %d", "Content-Type", "text/html"))
@@ -121,7 +121,7 @@ func TestCacheAttackDeceptionBySuffix(t *testing.T) {
 }
 
 // What the gateway itself refuses or can't answer is never stored (CPDoS).
-func TestCacheAttackGeneratedErrors(t *testing.T) {
+func TestOwnErrorsAreNotStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) {
 		c.TTL, c.NegativeTTL = node.Duration(time.Minute), node.Duration(time.Minute)
 	}))
@@ -146,7 +146,7 @@ func TestCacheAttackGeneratedErrors(t *testing.T) {
 }
 
 // An origin's error to a request that is odd isn't for others, unless the origin says for how long (CPDoS).
-func TestCacheAttackErrorsOfTheOrigin(t *testing.T) {
+func TestErrorsOfTheOriginAreNotStoredUnlessItSaysSo(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	for _, status := range []int{400, 403, 404, 413, 414, 429, 431, 500, 501, 503} {
 		path := "/" + strconv.Itoa(status)
@@ -165,7 +165,7 @@ func TestCacheAttackErrorsOfTheOrigin(t *testing.T) {
 }
 
 // A method override doesn't make a GET's response out of another method's.
-func TestCacheAttackMethodOverride(t *testing.T) {
+func TestMethodOverrideIsNotAnsweredToAGet(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		for _, name := range []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"} {
@@ -189,7 +189,7 @@ func TestCacheAttackMethodOverride(t *testing.T) {
 }
 
 // Spellings of one host share a key only where they mean one host, and two hosts never do.
-func TestCacheAttackHostGames(t *testing.T) {
+func TestSpellingsOfOneHostShareAKey(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		return edgetest.Always(200, strings.ToLower(req.Host)+" %d", "Cache-Control", "max-age=60")(req, n)
@@ -223,7 +223,7 @@ func TestCacheAttackHostGames(t *testing.T) {
 }
 
 // Parameters keep their order and their doubles, and no delimiter but & counts (parameter cloaking).
-func TestCacheAttackParameterCloaking(t *testing.T) {
+func TestParametersKeepTheirOrderAndDoubles(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Query.Drop = []string{"utm"} }))
 	r.On("/a", edgetest.Reflecting)
 	for _, c := range []struct{ query, origin string }{
@@ -247,7 +247,7 @@ func TestCacheAttackParameterCloaking(t *testing.T) {
 }
 
 // Two requests on one connection don't get each other's answers, hit or miss (response queue poisoning).
-func TestCacheAttackPipelining(t *testing.T) {
+func TestPipelinedRequestsGetTheirOwnResponses(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for _, path := range []string{"/a", "/b", "/c"} {
 		r.On(path, edgetest.Fresh(path+" %d"))

@@ -14,8 +14,8 @@ import (
 )
 
 // A freshness that only the route names isn't for clients with credentials either: they get what the origin says to
-// them, and drive nothing out.
-func TestCacheRouteTTLWithCredentials(t *testing.T) {
+// them, and take nothing out.
+func TestRouteTTLIsNotForClientsWithCredentials(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL, c.NegativeTTL = minute, minute }))
 	r.On("/a", edgetest.Always(200, "%d"))
 	r.Get(t, "/a").WantFwd(t, "without", "uri-miss", "1")
@@ -40,7 +40,7 @@ func TestCacheRouteTTLWithCredentials(t *testing.T) {
 }
 
 // negative_ttl alone makes no error of an anonymous request one for clients with a session.
-func TestCacheRouteNegativeTTLWithCredentials(t *testing.T) {
+func TestRouteNegativeTTLIsNotForClientsWithCredentials(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.NegativeTTL = minute }))
 	r.On("/a", edgetest.Always(404, "%d"))
 	r.Get(t, "/a")
@@ -54,7 +54,7 @@ func TestCacheRouteNegativeTTLWithCredentials(t *testing.T) {
 
 // Nothing that a client adds lets it pass a stored response by: a cache may ignore If-Match and If-Unmodified-Since
 // (RFC 9110 §13.1.1, §13.1.4), the content of a GET has no meaning (§9.3.1), and Upgrade may be ignored (§7.8).
-func TestCacheAttackPassingBy(t *testing.T) {
+func TestNothingLetsAClientPassAStoredResponse(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Fresh("%d"))
 	r.Get(t, "/a")
@@ -84,7 +84,7 @@ func TestCacheAttackPassingBy(t *testing.T) {
 }
 
 // A body that nobody wants is drained, so that the request behind it is read from its beginning.
-func TestCacheAttackBodyOfHitIsDrained(t *testing.T) {
+func TestBodyOfAHitIsDrained(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Fresh("a %d"))
 	r.On("/b", edgetest.Fresh("b %d"))
@@ -115,7 +115,7 @@ func TestCacheAttackBodyOfHitIsDrained(t *testing.T) {
 
 // A GET with a body under a freshness that only the route names: the origin has never said that the body doesn't matter
 // to it.
-func TestCacheRouteTTLWithBody(t *testing.T) {
+func TestRouteTTLIsNotForAGetWithABody(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = minute }))
 	r.On("/search", func(req *mesh.Request, _ int) *mesh.Response {
 		return &mesh.Response{Status: 200, Body: []byte("found " + string(req.Body))}
@@ -130,7 +130,7 @@ func TestCacheRouteTTLWithBody(t *testing.T) {
 }
 
 // Only a WebSocket goes by, whatever is stored of its URL.
-func TestCacheSocketPassesBy(t *testing.T) {
+func TestOnlyWebSocketsPassAStoredResponse(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Fresh("%d"))
 	r.Get(t, "/a")
@@ -142,7 +142,7 @@ func TestCacheSocketPassesBy(t *testing.T) {
 }
 
 // All that describes the content of a QUERY is a part of its key, in all of its lines.
-func TestCacheQueryKeyHoldsItsMetadata(t *testing.T) {
+func TestKeyOfAQueryHoldsItsMetadata(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }))
 	r.On("/q", edgetest.Fresh("%d"))
 	for i, h := range [][]string{

@@ -9,7 +9,7 @@ import (
 
 // A response that is stale as it comes only because this node's clock is ahead of its Date says so, and so does the
 // server: else caching stops and nobody knows why. One that has an Age is old, and nobody's clock is wrong.
-func TestCacheClockAheadOfOrigin(t *testing.T) {
+func TestResponseThatIsStaleByTheClockAloneSaysSo(t *testing.T) {
 	dated := func(ago time.Duration, more ...string) []string {
 		return append([]string{"Date", edgetest.HTTPDate(ago)}, more...)
 	}

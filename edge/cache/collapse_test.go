@@ -15,7 +15,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// crowd asks for a path from n clients at once and gives what they saw. meanwhile runs once all have sent.
+// getAtOnce asks for a path from n clients at once and gives what they saw. meanwhile runs once all have sent.
 func getAtOnce(t *testing.T, r *edgetest.Rig, n int, path string, meanwhile func(), header ...string) []*edgetest.Seen {
 	t.Helper()
 	out := make([]*edgetest.Seen, n)
@@ -42,7 +42,7 @@ func getAtOnce(t *testing.T, r *edgetest.Rig, n int, path string, meanwhile func
 }
 
 // 200 clients want one cold key: the origin is asked once, and each gets it.
-func TestCacheCollapseOneFetchForAll(t *testing.T) {
+func TestColdKeyIsFetchedOnceForAll(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	held, open := edgetest.Gate(edgetest.Fresh("body %d"))
 	defer open()
@@ -63,7 +63,7 @@ func TestCacheCollapseOneFetchForAll(t *testing.T) {
 
 // A slow body reaches those who wait while it still comes, and late comers from its beginning; the origin is asked
 // once.
-func TestCacheCollapseStreamsToWaiters(t *testing.T) {
+func TestSlowBodyStreamsToAllWhoWait(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	body := edgetest.NewPacedBody()
 	r.On("/a", edgetest.Streams(body, 2*edgetest.OverMessage, "Cache-Control", "max-age=60", "Age", "7"))
@@ -96,7 +96,7 @@ func TestCacheCollapseStreamsToWaiters(t *testing.T) {
 
 // What is for one client only goes to none of those who waited: each asks for its own, and later ones don't wait for
 // one another.
-func TestCacheCollapsePrivateIsNotShared(t *testing.T) {
+func TestPrivateResponseGoesToNoneWhoWaited(t *testing.T) {
 	for _, control := range []string{"private", "no-store", "cookie", "vary", "error"} {
 		r := edgetest.Start(t, edgetest.Cached(nil))
 		var at sync.WaitGroup
@@ -147,7 +147,7 @@ func TestCacheCollapsePrivateIsNotShared(t *testing.T) {
 }
 
 // A URL whose responses weren't stored is stored as soon as one may be.
-func TestCacheCollapseHitForMissEnds(t *testing.T) {
+func TestURLIsStoredAsSoonAsItMayBe(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.InTurn(edgetest.Always(200, "%d", "Cache-Control", "no-store"), edgetest.Fresh("%d")))
 	r.Get(t, "/a")
@@ -156,7 +156,7 @@ func TestCacheCollapseHitForMissEnds(t *testing.T) {
 }
 
 // The client that began a fetch goes away: those who wait get it, and it is stored.
-func TestCacheCollapseLeaderGoesAway(t *testing.T) {
+func TestFetchOutlivesTheClientThatBeganIt(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	held, open := edgetest.Gate(edgetest.Fresh("body %d"))
 	defer open()
@@ -178,7 +178,7 @@ func TestCacheCollapseLeaderGoesAway(t *testing.T) {
 }
 
 // The same in the middle of a body.
-func TestCacheCollapseLeaderGoesAwayInBody(t *testing.T) {
+func TestFetchOutlivesTheClientThatBeganItInTheBody(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	body := edgetest.NewPacedBody()
 	r.On("/a", edgetest.Streams(body, 2*edgetest.OverMessage, "Cache-Control", "max-age=60"))
@@ -202,7 +202,7 @@ func TestCacheCollapseLeaderGoesAwayInBody(t *testing.T) {
 }
 
 // Requests of different variants wait for their own.
-func TestCacheCollapseVariants(t *testing.T) {
+func TestVariantsAreFetchedApart(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	held, open := edgetest.Gate(func(req *mesh.Request, _ int) *mesh.Response {
 		return &mesh.Response{
@@ -231,7 +231,7 @@ func TestCacheCollapseVariants(t *testing.T) {
 }
 
 // An origin that is away fails once for all who wait.
-func TestCacheCollapseUnreachable(t *testing.T) {
+func TestOriginThatIsAwayFailsOnceForAllWhoWait(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	r.EndOrigin()
 	for _, s := range getAtOnce(t, r, 50, "/a", nil) {
@@ -242,7 +242,7 @@ func TestCacheCollapseUnreachable(t *testing.T) {
 }
 
 // However the requests of one cold key fall in time, with an origin that answers at once, it is asked once.
-func TestCacheCollapseStampede(t *testing.T) {
+func TestColdKeyIsFetchedOnceHoweverRequestsFallInTime(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i := range 20 {
 		path := "/" + strconv.Itoa(i)
@@ -259,7 +259,7 @@ func TestCacheCollapseStampede(t *testing.T) {
 }
 
 // A large body that is fetched anew while its clients get the stale one is fetched once, however long it takes.
-func TestCacheCollapseRefreshOfLarge(t *testing.T) {
+func TestLargeBodyIsRefreshedOnce(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	body := edgetest.NewPacedBody()
 	old := edgetest.Text(edgetest.OverMessage)

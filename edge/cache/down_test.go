@@ -15,7 +15,7 @@ import (
 
 // A request that makes the origin hang up takes its URL from nobody else: neither from those who come after it, nor
 // from those who waited for its fetch.
-func TestCacheRequestThatOriginHangsUpOn(t *testing.T) {
+func TestRequestThatTheOriginHangsUpOnFailsAlone(t *testing.T) {
 	held := make(chan struct{})
 	began := make(chan struct{}, 1)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -58,7 +58,7 @@ func TestCacheRequestThatOriginHangsUpOn(t *testing.T) {
 }
 
 // An origin whose address nobody listens at isn't asked again for a moment, whoever asks.
-func TestCacheOriginThatIsNotThere(t *testing.T) {
+func TestOriginThatIsNotThereIsNotAskedAgainForAMoment(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 
 // A stream of events is never stored under a freshness that the origin hasn't named: nobody wants the events of
 // another's connection again.
-func TestCacheEndlessEventStreams(t *testing.T) {
+func TestEventStreamsAreNotStoredUnderTheRoutesTTL(t *testing.T) {
 	for name, change := range map[string]func(*node.Cache){
 		"ttl":        func(c *node.Cache) { c.TTL = minute },
 		"force":      func(c *node.Cache) { c.TTL, c.Force = minute, true },
@@ -50,7 +50,7 @@ func TestCacheEndlessEventStreams(t *testing.T) {
 }
 
 // Streams that go on for long don't take the room in which other responses are collected.
-func TestCacheEndlessTakesNoRoom(t *testing.T) {
+func TestLongStreamsTakeNoRoom(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil)) // 16 MiB of room, which one object may have as well
 	for i := range 4 {
 		body := edgetest.NewPacedBody()
@@ -70,7 +70,7 @@ func TestCacheEndlessTakesNoRoom(t *testing.T) {
 
 // Clients that read slowly don't take the room in which the responses for others are collected: what grows at their
 // pace gives way.
-func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
+func TestSlowReadersTakeNoRoom(t *testing.T) {
 	const n, piece = 1 << 20, 4 << 20
 	r := edgetest.Start(t, edgetest.Cached(nil)) // 16 MiB of room
 	bodies, readers := make([]*edgetest.PacedBody, 5), make([]*edgetest.BodyReader, 5)
@@ -108,7 +108,7 @@ func TestCacheSlowReadersTakeNoRoom(t *testing.T) {
 }
 
 // Nor do those who read what is stored while chunks of it are brought back.
-func TestCacheSlowReadersOfLostChunksTakeNoRoom(t *testing.T) {
+func TestSlowReadersOfLostChunksTakeNoRoom(t *testing.T) {
 	const n = 14 << 20 // more than sockets take
 	// 16 MiB of room to collect. The memory may be so large that each of its parts has room for what all readers of one
 	// chunk hold of it, since each has a copy of its own: else these drive out what lies beside them.

@@ -12,7 +12,7 @@ import (
 )
 
 // What belongs to one connection or to one answer isn't stored (RFC 9111 §3.1), all else is, in its order.
-func TestCacheRFC9111Section31Fields(t *testing.T) {
+func TestFieldsOfOneConnectionAreNotStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=60", "Connection", "X-Hop, close", "X-Hop", "1",
 		"Keep-Alive", "timeout=5", "Proxy-Authenticate", "Basic", "TE", "x",
@@ -54,7 +54,7 @@ func TestCacheRFC9111Section31Fields(t *testing.T) {
 
 // Fields that no-cache= names aren't given out without asking (RFC 9111 §5.2.2.4), and must-understand decides with the
 // status (§5.2.2.3).
-func TestCacheRFC9111Section5223MustUnderstand(t *testing.T) {
+func TestMustUnderstandAndNoCacheFieldsAreObeyed(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On(
 		"/qualified",
@@ -78,7 +78,7 @@ func TestCacheRFC9111Section5223MustUnderstand(t *testing.T) {
 }
 
 // A browser that waits for a page is told at once what the page linked last time (RFC 8297); nobody else is.
-func TestCacheRFC8297EarlyHints(t *testing.T) {
+func TestBrowsersGetEarlyHintsOfWhatIsStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=10", "Age", "20", "ETag", `"1"`, "Link",
 		"</style.css>; rel=preload; as=style", "Link", "</next>; rel=next", "Set-Cookie", "a=1"))
@@ -107,8 +107,8 @@ func TestCacheRFC8297EarlyHints(t *testing.T) {
 	}
 }
 
-// What the origin hints while it works reaches the client whose request the fetch is.
-func TestCacheRFC8297HintsOfTheOrigin(t *testing.T) {
+// What the origin hints while it works reaches the client whose request the fetch is (RFC 8297).
+func TestHintsOfTheOriginReachTheClientOfTheFetch(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		req.Interim(103, edgetest.Fields("Link", "</style.css>; rel=preload"))
@@ -123,8 +123,8 @@ func TestCacheRFC8297HintsOfTheOrigin(t *testing.T) {
 	}
 }
 
-// Hits to HTTP/1.0, with and without keep-alive, and many on one connection.
-func TestCacheRFC9112Connections(t *testing.T) {
+// Hits to HTTP/1.0, with and without keep-alive, and many on one connection (RFC 9112).
+func TestHitsKeepConnectionsAsTheirVersionSays(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Fresh("body"))
 	r.Get(t, "/a")
@@ -158,7 +158,7 @@ func TestCacheRFC9112Connections(t *testing.T) {
 }
 
 // One URL on two routes that a field tells apart has two answers.
-func TestCacheRoutesByHeader(t *testing.T) {
+func TestRoutesByHeaderHaveKeysOfTheirOwn(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		s.Routes = append(s.Routes, edgetest.CachedRoute("/*", nil, edgetest.Needs("X-Beta", "1")))
 	}))
@@ -174,7 +174,7 @@ func TestCacheRoutesByHeader(t *testing.T) {
 }
 
 // A trusted proxy tells the scheme, which is a part of the key; nobody else does.
-func TestCacheKeyScheme(t *testing.T) {
+func TestSchemeOfATrustedProxyIsPartOfTheKey(t *testing.T) {
 	for _, trusted := range []bool{true, false} {
 		r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 			if trusted {

@@ -23,8 +23,8 @@ func byMethod(get, other edgetest.Answer) edgetest.Answer {
 }
 
 // An unsafe method makes its target invalid when it succeeds, and what Location and Content-Location name of the same
-// origin (§4.4).
-func TestCacheRFC9111Section44UnsafeMethods(t *testing.T) {
+// origin (RFC 9111 §4.4).
+func TestUnsafeMethodInvalidatesItsTarget(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "BREW"} {
 		for status, gone := range map[int]bool{200: true, 204: true, 303: true, 404: false, 500: false} {
@@ -52,8 +52,8 @@ func TestCacheRFC9111Section44UnsafeMethods(t *testing.T) {
 	}
 }
 
-// Which URIs a response may make invalid beside its own.
-func TestCacheRFC9111Section44Locations(t *testing.T) {
+// Which URIs a response may make invalid beside its own (RFC 9111 §4.4).
+func TestLocationsOfTheSameOriginAreInvalidated(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		field, value string
@@ -89,7 +89,7 @@ func TestCacheRFC9111Section44Locations(t *testing.T) {
 }
 
 // Groups of an origin, by Cache-Group-Invalidation of an unsafe request's response (RFC 9875 §3).
-func TestCacheRFC9875Section3Groups(t *testing.T) {
+func TestGroupsAreInvalidatedByUnsafeRequests(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=60", "Cache-Groups", `"g", "h"`))
 	r.On("/b", edgetest.Always(200, "%d", "Cache-Control", "max-age=60", "Cache-Groups", `"i"`))
@@ -109,7 +109,7 @@ func TestCacheRFC9875Section3Groups(t *testing.T) {
 }
 
 // A POST whose response says that it is what a GET would get is used for GETs (RFC 9110 §9.3.3), and any other isn't.
-func TestCacheRFC9110Section933PostAsGet(t *testing.T) {
+func TestPostThatSaysSoIsStoredAsGet(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	for i, c := range []struct {
 		used   bool
@@ -145,7 +145,7 @@ func TestCacheRFC9110Section933PostAsGet(t *testing.T) {
 }
 
 // QUERY is safe, and its body is a part of the key (draft-ietf-httpbis-safe-method-w-body).
-func TestCacheQueryMethod(t *testing.T) {
+func TestBodyOfAQueryIsPartOfTheKey(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }))
 	r.On("/q", func(req *mesh.Request, n int) *mesh.Response {
 		return edgetest.Always(200, string(req.Body)+" %d", "Cache-Control", "max-age=60")(req, n)
@@ -170,9 +170,9 @@ func TestCacheQueryMethod(t *testing.T) {
 	}
 }
 
-// An unsafe request to a route that doesn't cache makes invalid what another route has stored of the URL (§4.4), and it
-// is so for this node's own clients as soon as it is answered.
-func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
+// An unsafe request to a route that doesn't cache makes invalid what another route has stored of the URL (RFC 9111
+// §4.4), and it is so for this node's own clients as soon as it is answered.
+func TestUnsafeMethodInvalidatesWhatOtherRoutesStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		post := edgetest.Route("", "/*", func(r *node.Route) { r.Name, r.Methods = "write", []node.Method{"POST"} })
 		post.To.Name = "origin"
@@ -192,7 +192,7 @@ func TestCacheRFC9111Section44AcrossRoutes(t *testing.T) {
 }
 
 // A purge of a URL as clients ask for it reaches what is stored under less of its query.
-func TestCachePurgeOfAReducedURL(t *testing.T) {
+func TestPurgeReachesWhatIsStoredUnderLessOfItsQuery(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Query.Drop = []string{"utm"} }))
 	r.On("/a", edgetest.Fresh("%d"))
 	r.Get(t, "/a?q=1&utm=x")
@@ -210,7 +210,7 @@ func TestCachePurgeOfAReducedURL(t *testing.T) {
 
 // The response to a POST stands for that to a GET only if its origin got nothing with it that a GET for others goes
 // without, and if the same route has the GETs.
-func TestCachePostThatNoGetCouldBe(t *testing.T) {
+func TestPostThatNoGetCouldBeIsNotStoredAsGet(t *testing.T) {
 	r := edgetest.Start(
 		t,
 		edgetest.Cached(func(c *node.Cache) { c.Query.Drop = []string{"utm"} }, func(s *edgetest.Config) {
@@ -247,7 +247,7 @@ func TestCachePostThatNoGetCouldBe(t *testing.T) {
 	} {
 		r.On(c.path, says)
 		post := func() { r.Ask(t, "POST", c.path+c.query+c.more, "q", c.header...) }
-		if post(); c.stored { // see TestCacheRFC9110Section933PostAsGet
+		if post(); c.stored { // see TestPostThatSaysSoIsStoredAsGet
 			nodetest.Eventually(t, c.path+" is stored", func() bool {
 				s := r.Get(t, c.path+c.query)
 				if s.Text == "POST" {

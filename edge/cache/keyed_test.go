@@ -12,7 +12,7 @@ import (
 
 // What the origin can see of a keyed cookie or field is what the key holds of it, in whatever way the origin reads what
 // comes twice: none of these is answered with what was stored for another, and each with its own.
-func TestCacheKeyedPartsThatComeTwice(t *testing.T) {
+func TestKeyHoldsAllThatTheOriginSeesOfAPart(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) {
 		c.Key = []node.RequestPart{{Cookie: true, Name: "lang"}, {Name: "X-Lang"}}
 	}))

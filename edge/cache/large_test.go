@@ -18,7 +18,7 @@ import (
 )
 
 // A large body is stored in chunks, byte by byte the same, and ranges within it are cut out of them.
-func TestCacheLargeInChunks(t *testing.T) {
+func TestLargeBodyIsStoredByteByByte(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	const n = 3 << 20
 	body := edgetest.Text(n)
@@ -59,7 +59,7 @@ func TestCacheLargeInChunks(t *testing.T) {
 
 // A large body is validated without being fetched again, and a 304 that takes it back still answers its own request
 // with it.
-func TestCacheLargeValidates(t *testing.T) {
+func TestLargeBodyIsValidatedWithoutANewFetch(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	body := edgetest.Text(1 << 20)
 	confirmed := func(control string) edgetest.Answer {
@@ -82,7 +82,7 @@ func TestCacheLargeValidates(t *testing.T) {
 
 // A body without a length goes to its client as it comes and is stored when it has ended; one that turns out too large
 // isn't.
-func TestCacheLargeUnknownLength(t *testing.T) {
+func TestBodyOfUnknownLengthIsStoredAtItsEnd(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.MaxObject = 2 * node.MiB }))
 	for _, size := range []int{0, 10, 300_000, 1 << 20, 2 << 20, 2<<20 + 1, 3 << 20} {
 		path := "/" + strconv.Itoa(size)
@@ -103,7 +103,7 @@ func TestCacheLargeUnknownLength(t *testing.T) {
 }
 
 // A body that breaks off never looks whole, to nobody, and is never stored (RFC 9111 §3.3).
-func TestCacheRFC9111Section33BrokenOff(t *testing.T) {
+func TestBodyThatBreaksOffIsNotStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for name, length := range map[string]int64{"/length": 2 * edgetest.OverMessage, "/chunked": -1} {
 		body := edgetest.NewPacedBody()
@@ -123,8 +123,8 @@ func TestCacheRFC9111Section33BrokenOff(t *testing.T) {
 	}
 }
 
-// A short body, and one that an upstream breaks off, on real sockets.
-func TestCacheRFC9111Section33UpstreamBreaksOff(t *testing.T) {
+// A short body, and one that an upstream breaks off, on real sockets (RFC 9111 §3.3).
+func TestBodyThatAnUpstreamBreaksOffIsNotStored(t *testing.T) {
 	n := 0
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=600")
@@ -169,7 +169,7 @@ func TestCacheRFC9111Section33UpstreamBreaksOff(t *testing.T) {
 }
 
 // An upstream that refuses connections: 502 with Proxy-Status (RFC 9209), and what is stored is served.
-func TestCacheRFC9209UpstreamAway(t *testing.T) {
+func TestStoredResponseIsServedWhileTheUpstreamIsAway(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=10")
 		w.Header().Set("Age", "20")
@@ -193,8 +193,8 @@ func TestCacheRFC9209UpstreamAway(t *testing.T) {
 	}
 }
 
-// An origin that doesn't answer in time: 504 with Proxy-Status, or what is stored.
-func TestCacheRFC9209Timeout(t *testing.T) {
+// An origin that doesn't answer in time: 504 with Proxy-Status, or what is stored (RFC 9209).
+func TestTimeoutIs504OrWhatIsStored(t *testing.T) {
 	r := edgetest.Start(t,
 		edgetest.Cached(nil, func(s *edgetest.Config) { s.Routes[0].Timeout = node.Duration(100 * time.Millisecond) }))
 	held, open := edgetest.Gate(edgetest.Fresh("late"))
@@ -212,7 +212,7 @@ func TestCacheRFC9209Timeout(t *testing.T) {
 }
 
 // A client that reads nothing of a large stored body and goes away keeps nothing of it.
-func TestCacheLargeClientGoesAway(t *testing.T) {
+func TestClientThatReadsNothingHoldsNothing(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	const n = 3 << 20
 	r.On("/a", edgetest.Streamed(edgetest.Text(n), n, "Cache-Control", "max-age=600"))

@@ -15,8 +15,8 @@ import (
 )
 
 // A range of a stale whole is a validation of the whole: what is confirmed is kept, all of it, and no byte of it is
-// sent again.
-func TestCacheRFC9111Section433RangeOfStaleWhole(t *testing.T) {
+// sent again (RFC 9111 §4.3.3).
+func TestRangeOfAStaleWholeValidatesIt(t *testing.T) {
 	for name, size := range map[string]int{"small": 20, "in chunks": 1 << 20} {
 		r := edgetest.Start(t, edgetest.Cached(nil))
 		body := edgetest.Text(size)
@@ -52,8 +52,8 @@ func TestCacheRFC9111Section433RangeOfStaleWhole(t *testing.T) {
 }
 
 // The same from an origin that answers the range though it is confirmed, from one whose representation has changed, and
-// from one that says nothing about it.
-func TestCacheRFC9111Section433RangeOfStaleWholeAnswered(t *testing.T) {
+// from one that says nothing about it (RFC 9111 §4.3.3).
+func TestRangeOfAStaleWholeIsAnsweredAsTheOriginSays(t *testing.T) {
 	old := func(etag string) edgetest.Answer {
 		h := []string{"Cache-Control", "max-age=10, stale-while-revalidate=1, stale-if-error=600", "Age", "20"}
 		if etag != "" {
@@ -96,8 +96,9 @@ func TestCacheRFC9111Section433RangeOfStaleWholeAnswered(t *testing.T) {
 	}
 }
 
-// Ranges and HEADs of a stale response that is served while it is fetched anew fetch all of it, as a GET does.
-func TestCacheRFC5861Section3RefreshByRangeOrHead(t *testing.T) {
+// Ranges and HEADs of a stale response that is served while it is fetched anew fetch all of it, as a GET does (RFC 5861
+// §3).
+func TestRangeOrHeadOfAStaleResponseRefreshesAllOfIt(t *testing.T) {
 	for _, c := range []struct {
 		method string
 		header []string
@@ -135,7 +136,7 @@ func TestCacheRFC5861Section3RefreshByRangeOrHead(t *testing.T) {
 
 // A single part answers itself and ranges within it, in each form of a range, whether it has a validator or not (RFC
 // 9111 §3.3); what isn't in it goes to the origin.
-func TestCacheRFC9111Section33SinglePart(t *testing.T) {
+func TestPartAnswersRangesWithinIt(t *testing.T) {
 	for name, validator := range map[string][]string{
 		"none": nil, "weak": {"ETag", `W/"1"`}, "strong": {"ETag", `"1"`},
 		"date": {"Last-Modified", "Wed, 01 Jan 2020 00:00:00 GMT"},
@@ -183,7 +184,7 @@ func TestCacheRFC9111Section33SinglePart(t *testing.T) {
 
 // Parts are put together only if they share a strong validator (RFC 9111 §3.4): an ETag, or a Last-Modified that is
 // long ago.
-func TestCacheRFC9111Section34Combining(t *testing.T) {
+func TestPartsAreCombinedUnderAStrongValidatorOnly(t *testing.T) {
 	for name, c := range map[string]struct {
 		validator []string
 		combines  bool
@@ -219,8 +220,8 @@ func TestCacheRFC9111Section34Combining(t *testing.T) {
 }
 
 // What is missing of a stored part is asked for with a range, even if only the origin's answer can tell whether it
-// helps.
-func TestCacheRFC9111Section33Completes(t *testing.T) {
+// helps (RFC 9111 §3.3).
+func TestPartIsCompletedWithARange(t *testing.T) {
 	const n = 1 << 20
 	body := edgetest.Text(n)
 	for name, c := range map[string]struct {
@@ -274,8 +275,8 @@ func TestCacheRFC9111Section33Completes(t *testing.T) {
 }
 
 // An origin whose representation has changed, or that knows no ranges, completes a part with one request that gives the
-// whole, in whatever form it comes; its body streams to the client without a second request.
-func TestCacheRFC9111Section33CompletesWithWhole(t *testing.T) {
+// whole, in whatever form it comes; its body streams to the client without a second request (RFC 9111 §3.3).
+func TestPartIsCompletedByAWholeInOneRequest(t *testing.T) {
 	upper := strings.ToUpper(digits)
 	first := &edgetest.Representation{Body: digits, Header: []string{"Cache-Control", "max-age=600", "ETag", `"1"`}}
 	for name, second := range map[string]edgetest.Answer{
@@ -295,8 +296,9 @@ func TestCacheRFC9111Section33CompletesWithWhole(t *testing.T) {
 	}
 }
 
-// Two fetches are needed where a part can't be completed by what came: the second one streams as it comes, once.
-func TestCacheRFC9111Section33CompletesInVain(t *testing.T) {
+// Two fetches are needed where a part can't be completed by what came: the second one streams as it comes, once (RFC
+// 9111 §3.3).
+func TestPartThatCanNotBeCompletedTakesTwoFetches(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	const n = 1 << 20
 	r.On("/a", edgetest.InTurn(
@@ -313,8 +315,8 @@ func TestCacheRFC9111Section33CompletesInVain(t *testing.T) {
 }
 
 // What a part is of can't be known where its fields contradict each other or leave it open: it answers the very same
-// range, and nothing else.
-func TestCacheRFC9110Section144PartsAsTheyAre(t *testing.T) {
+// range, and nothing else (RFC 9110 §14.4).
+func TestPartOfWhoKnowsWhatAnswersItsOwnRangeOnly(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		contentRange, body string
@@ -357,7 +359,7 @@ func TestCacheRFC9110Section144PartsAsTheyAre(t *testing.T) {
 }
 
 // A part under the freshness of the route is as fresh as a whole.
-func TestCacheRouteTTLOfParts(t *testing.T) {
+func TestRouteTTLIsForPartsToo(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = minute }))
 	r.On("/a", (&edgetest.Representation{Body: digits}).Answer)
 	r.Get(t, "/a", "Range", "bytes=0-4")
@@ -369,8 +371,8 @@ func TestCacheRouteTTLOfParts(t *testing.T) {
 	}
 }
 
-// A stale part is validated like a whole.
-func TestCacheRFC9111Section433StalePart(t *testing.T) {
+// A stale part is validated like a whole (RFC 9111 §4.3.3).
+func TestStalePartIsValidated(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	o := &edgetest.Representation{Body: digits, Header: []string{"Cache-Control", "max-age=600", "ETag", `"1"`}}
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
@@ -391,7 +393,7 @@ func TestCacheRFC9111Section433StalePart(t *testing.T) {
 
 // Clients that ask for one byte after the other make a node copy no megabytes for each: what isn't worth it isn't added
 // to the parts that are stored.
-func TestCacheTinyPartsAreNotAdded(t *testing.T) {
+func TestTinyPartsAreNotAddedToStoredOnes(t *testing.T) {
 	const n = 4 << 20
 	body := edgetest.Text(n)
 	r := edgetest.Start(t, edgetest.Cached(nil))

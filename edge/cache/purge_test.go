@@ -15,7 +15,7 @@ import (
 )
 
 // What each reach of a purge takes, and leaves; hard ones are gone, soft ones are stale.
-func TestCachePurgeReaches(t *testing.T) {
+func TestPurgeTakesWhatItReachesAndNoMore(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	paths := []string{"/a", "/a?q=1", "/a/b", "/c"}
 	for _, path := range []string{"/a", "/a/b", "/c"} {
@@ -67,7 +67,7 @@ func TestCachePurgeReaches(t *testing.T) {
 }
 
 // A soft purge lets stale-while-revalidate serve; a hard one doesn't.
-func TestCachePurgeSoftServesWhileRevalidating(t *testing.T) {
+func TestSoftPurgeLeavesStaleWhileRevalidate(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.InTurn(edgetest.Always(200, "old", "Cache-Control", "max-age=60, stale-while-revalidate=60"),
 		edgetest.Fresh("new")))
@@ -81,7 +81,7 @@ func TestCachePurgeSoftServesWhileRevalidating(t *testing.T) {
 }
 
 // After a hard purge what it took doesn't stand in for an origin that is away.
-func TestCachePurgeHardIsNotServedStale(t *testing.T) {
+func TestHardPurgeIsNotServedStale(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a",
 		edgetest.Always(200, "secret", "Cache-Control", "max-age=60, stale-while-revalidate=600, stale-if-error=600"))
@@ -94,7 +94,7 @@ func TestCachePurgeHardIsNotServedStale(t *testing.T) {
 }
 
 // A purge that comes while the origin is being asked: the stale response doesn't stand in for its failure either.
-func TestCachePurgeDuringFailingValidation(t *testing.T) {
+func TestPurgeDuringAFailingValidationIsNotServedStale(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	held, open := edgetest.Gate(edgetest.Always(503, "bad"))
 	defer open()
@@ -111,7 +111,7 @@ func TestCachePurgeDuringFailingValidation(t *testing.T) {
 }
 
 // A response whose fetch began before a purge is never given out after it, in one message or streamed.
-func TestCachePurgeLateFill(t *testing.T) {
+func TestFetchThatBeganBeforeAPurgeIsNotServedAfterIt(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	held, open := edgetest.Gate(edgetest.Fresh("%d"))
 	defer open()
@@ -146,7 +146,7 @@ func TestCachePurgeLateFill(t *testing.T) {
 }
 
 // A validation that began before a purge doesn't bring back what the purge took.
-func TestCachePurgeLateValidation(t *testing.T) {
+func TestValidationThatBeganBeforeAPurgeBringsNothingBack(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	held, open := edgetest.Gate(edgetest.Always(304, "", "ETag", `"1"`, "Cache-Control", "max-age=60"))
 	defer open()
@@ -164,7 +164,7 @@ func TestCachePurgeLateValidation(t *testing.T) {
 }
 
 // PURGE is for configured clients, and answers when it is done; for all others it is a method like any.
-func TestCachePurgeMethod(t *testing.T) {
+func TestPurgeMethodIsForConfiguredClients(t *testing.T) {
 	for name, clients := range map[string][]node.Prefix{
 		"nobody": nil, "others": {edgetest.Prefix("192.0.2.0/24")},
 		"me": {edgetest.Prefix("127.0.0.0/8")},
@@ -194,7 +194,7 @@ func TestCachePurgeMethod(t *testing.T) {
 }
 
 // X-Forwarded-For doesn't make a purge client of anybody.
-func TestCacheAttackPurgeBySpoofedAddress(t *testing.T) {
+func TestForwardedAddressMakesNoPurgeClient(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		s.Cache.Store = func(c *node.CacheStore) { c.PurgeClients = []node.Prefix{edgetest.Prefix("192.0.2.0/24")} }
 	}))
@@ -209,7 +209,7 @@ func TestCacheAttackPurgeBySpoofedAddress(t *testing.T) {
 
 // A node that can't hear of purges asks the origin before each use, and gives out nothing that it can't ask about; with
 // offline: serve it goes on.
-func TestCacheLeaseLost(t *testing.T) {
+func TestNodeThatHearsNoPurgesAsksTheOrigin(t *testing.T) {
 	rigs := map[node.Offline]*edgetest.Rig{}
 	for _, offline := range []node.Offline{node.OfflineValidate, node.OfflineServe} {
 		r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {

@@ -44,7 +44,7 @@ func ranged(body, etag string) edgetest.Answer {
 
 // Ranges of a stored whole: single, suffix, open, several, none that exists, and those that are to be ignored (RFC 9110
 // §14).
-func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
+func TestRangesOfAWholeAreCutOutOfIt(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", ranged(digits, `"1"`))
 	r.Get(t, "/a")
@@ -85,7 +85,7 @@ func TestCacheRFC9110Section14RangesOfWhole(t *testing.T) {
 }
 
 // Several ranges come as multipart/byteranges (RFC 9110 §14.6), and an attack with very many as the whole (§17.15).
-func TestCacheRFC9110Section146Multipart(t *testing.T) {
+func TestSeveralRangesComeAsMultipart(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", ranged(digits, `"1"`))
 	r.Get(t, "/a")
@@ -120,7 +120,7 @@ func TestCacheRFC9110Section146Multipart(t *testing.T) {
 }
 
 // If-Range lets a range count only for the representation that the client has (RFC 9110 §13.1.5).
-func TestCacheRFC9110Section1315IfRange(t *testing.T) {
+func TestIfRangeNeedsTheStoredRepresentation(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	modified := "Wed, 01 Jan 2020 00:00:00 GMT"
 	r.On("/a", edgetest.Always(200, digits, "Cache-Control", "max-age=600", "ETag", `"1"`, "Last-Modified", modified))
@@ -153,7 +153,7 @@ func TestCacheRFC9110Section1315IfRange(t *testing.T) {
 }
 
 // Parts are stored, put together, and completed with Range and If-Range (RFC 9111 §3.3, §3.4).
-func TestCacheRFC9111Section34Parts(t *testing.T) {
+func TestPartsAreStoredAndCompleted(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", ranged(digits, `"1"`))
 	part := func(value, body string, hit bool) {
@@ -184,8 +184,8 @@ func TestCacheRFC9111Section34Parts(t *testing.T) {
 }
 
 // Parts of two representations are never mixed, and one without a strong validator answers what is within it, but is
-// put together with none.
-func TestCacheRFC9111Section34PartsOfTwo(t *testing.T) {
+// put together with none (RFC 9111 §3.4).
+func TestPartsOfTwoRepresentationsAreNotMixed(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	upper := strings.ToUpper(digits)
 	r.On("/a", edgetest.InTurn(ranged(digits, `"1"`), ranged(upper, `"2"`)))
@@ -212,8 +212,8 @@ func TestCacheRFC9111Section34PartsOfTwo(t *testing.T) {
 }
 
 // A range that misses doesn't make its client's condition part of what is stored, and an origin without ranges gives
-// the whole.
-func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
+// the whole (RFC 9110 §14).
+func TestConditionOfARangeThatMissesIsNotStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Fresh(digits))
 	if s := r.Get(t, "/a", "Range", "bytes=0-1"); s.Text != digits[:2] && s.Text != digits {
@@ -241,7 +241,7 @@ func TestCacheRFC9110Section14RangeOfColdKey(t *testing.T) {
 
 // Ranges of a large stored body are given from where they lie: clients that read nothing of their answer hold no copy
 // of it, and no byte is given twice.
-func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
+func TestRangesOfALargeBodyAreNotCopied(t *testing.T) {
 	const n, clients = 4 << 20, 8
 	r := edgetest.Start(t, edgetest.Cached(nil,
 		func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Memory = 256 * node.MiB } }))
@@ -273,7 +273,7 @@ func TestCacheRangesOfLargeBodyAreNotCopied(t *testing.T) {
 
 // A range in another unit is for its origin to answer, which may give a part with status 200: what it gives is stored
 // for requests of the same range only, and what is stored whole doesn't answer them.
-func TestCacheRangeOfAnotherUnit(t *testing.T) {
+func TestRangeOfAnotherUnitIsForItsOrigin(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	all := []string{"Cache-Control", "max-age=60"}
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {

@@ -13,7 +13,7 @@ import (
 
 // What is stored comes back as it was, with the age that it has (RFC 9111 §4.2.3, §5.1) and the freshness that is left
 // (RFC 9211 §2.3).
-func TestCacheRFC9111Section51Age(t *testing.T) {
+func TestHitTellsItsAgeAndFreshness(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	date := edgetest.HTTPDate(100 * time.Second)
 	r.On(
@@ -48,7 +48,7 @@ func TestCacheRFC9111Section51Age(t *testing.T) {
 }
 
 // Expires counts from Date, never from now, and not where Cache-Control has its say (RFC 9111 §4.2.1, §5.3).
-func TestCacheRFC9111Section421Lifetime(t *testing.T) {
+func TestExpiresCountsFromDate(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	date := edgetest.HTTPDate
 	for i, c := range []struct {
@@ -84,9 +84,9 @@ func TestCacheRFC9111Section421Lifetime(t *testing.T) {
 	}
 }
 
-// Without any word of the origin a tenth of the time since Last-Modified counts (§4.2.2), unless the route says
-// otherwise.
-func TestCacheRFC9111Section422Heuristics(t *testing.T) {
+// Without any word of the origin a tenth of the time since Last-Modified counts (RFC 9111 §4.2.2), unless the route
+// says otherwise.
+func TestHeuristicFreshnessIsATenthOfTheAge(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Heuristic = on }))
 		r.On("/a", edgetest.Always(200, "%d", "Last-Modified", edgetest.HTTPDate(10*time.Hour)))
@@ -103,8 +103,8 @@ func TestCacheRFC9111Section422Heuristics(t *testing.T) {
 	}
 }
 
-// A response to a request with credentials is for others only if the origin says so (§3.5).
-func TestCacheRFC9111Section35Authorization(t *testing.T) {
+// A response to a request with credentials is for others only if the origin says so (RFC 9111 §3.5).
+func TestResponseToCredentialsIsSharedOnlyIfItSaysSo(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for control, shared := range map[string]bool{
 		"max-age=60": false, "max-age=60, public": true, "max-age=60, must-revalidate": true, "s-maxage=60": true,
@@ -124,8 +124,9 @@ func TestCacheRFC9111Section35Authorization(t *testing.T) {
 	}
 }
 
-// A HEAD is answered from the stored GET, and one that the cache can't answer freshens it or makes it invalid (§4.3.5).
-func TestCacheRFC9111Section435Head(t *testing.T) {
+// A HEAD is answered from the stored GET, and one that the cache can't answer freshens it or makes it invalid (RFC 9111
+// §4.3.5).
+func TestHeadFreshensOrInvalidatesTheStoredGet(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Always(200, "body", "Cache-Control", "max-age=60", "ETag", `"1"`))
 	r.Get(t, "/a")
@@ -162,8 +163,8 @@ func TestCacheRFC9111Section435Head(t *testing.T) {
 	}
 }
 
-// HEAD first doesn't make the next GET an empty body.
-func TestCacheRFC9110Section932HeadIsNotStoredAsGet(t *testing.T) {
+// HEAD first doesn't make the next GET an empty body (RFC 9110 §9.3.2).
+func TestHeadIsNotStoredAsGet(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(time.Minute) }))
 	r.On("/a", func(req *mesh.Request, _ int) *mesh.Response {
 		resp := &mesh.Response{Status: 200, Header: edgetest.Fields("Cache-Control", "max-age=60", "ETag", `"1"`)}
@@ -178,8 +179,8 @@ func TestCacheRFC9110Section932HeadIsNotStoredAsGet(t *testing.T) {
 }
 
 // Own validation asks with both validators, and a 304 brings the stored fields up to date, but for those of the body
-// (§4.3.1, §3.2).
-func TestCacheRFC9111Section434Validation(t *testing.T) {
+// (RFC 9111 §3.2, §4.3.1, §4.3.4).
+func TestNotModifiedUpdatesTheStoredFields(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	modified := edgetest.HTTPDate(time.Hour)
 	r.On("/a", edgetest.InTurn(
@@ -213,8 +214,8 @@ func TestCacheRFC9111Section434Validation(t *testing.T) {
 	}
 }
 
-// A 200 in answer to a validation replaces what was stored, and no-cache asks every time (§4.3.3, §5.2.2.4).
-func TestCacheRFC9111Section5224NoCache(t *testing.T) {
+// A 200 in answer to a validation replaces what was stored, and no-cache asks every time (RFC 9111 §4.3.3, §5.2.2.4).
+func TestNoCacheIsValidatedEachTime(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		h := edgetest.Fields("Cache-Control", "no-cache, max-age=60", "ETag", `"`+strconv.Itoa(n/3)+`"`)
@@ -233,8 +234,8 @@ func TestCacheRFC9111Section5224NoCache(t *testing.T) {
 	}
 }
 
-// An unconditional 304 of an origin that errs is never the body of anything.
-func TestCacheRFC9111Section433StrayNotModified(t *testing.T) {
+// An unconditional 304 of an origin that errs is never the body of anything (RFC 9111 §4.3.3).
+func TestStrayNotModifiedIsNotStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On(
 		"/a",
@@ -250,7 +251,7 @@ func TestCacheRFC9111Section433StrayNotModified(t *testing.T) {
 }
 
 // Client conditionals are answered from the store with the fields that a 304 has (RFC 9110 §13.1.2, §13.1.3, §15.4.5).
-func TestCacheRFC9110Section13Conditionals(t *testing.T) {
+func TestConditionalsAreAnsweredFromTheStore(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	modified := edgetest.HTTPDate(time.Hour)
 	r.On("/a", edgetest.Always(200, "body", "Cache-Control", "max-age=60", "ETag", `"1"`, "Last-Modified", modified,
@@ -301,8 +302,9 @@ func TestCacheRFC9110Section13Conditionals(t *testing.T) {
 	s.WantHit(t, "If-Match is for the origin, and a cache ignores it (RFC 9110 §13.1.1)", "body")
 }
 
-// A cold key with a client's own condition: the whole is fetched and stored, and the client gets its 304.
-func TestCacheRFC9111Section43ColdConditional(t *testing.T) {
+// A cold key with a client's own condition: the whole is fetched and stored, and the client gets its 304 (RFC 9111
+// §4.3).
+func TestConditionalOfAColdKeyFetchesTheWhole(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", func(req *mesh.Request, _ int) *mesh.Response {
 		if req.Header.Has("If-None-Match") {

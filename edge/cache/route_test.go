@@ -16,7 +16,7 @@ import (
 const minute = node.Duration(time.Minute)
 
 // ttl is for successes whose origin says nothing, negative_ttl for errors, force for all that isn't private.
-func TestCacheRouteTTL(t *testing.T) {
+func TestRouteTTLIsForWhatTheOriginLeavesOpen(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL, c.NegativeTTL = minute, minute }))
 	forced := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL, c.Force = minute, true }))
 	for i, c := range []struct {
@@ -64,7 +64,7 @@ func TestCacheRouteTTL(t *testing.T) {
 
 // A freshness that only the route names isn't for clients with cookies: they neither fill the cache, nor get what is in
 // it, nor drive it out.
-func TestCacheRouteTTLWithCookies(t *testing.T) {
+func TestRouteTTLIsNotForClientsWithCookies(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = minute }))
 	r.On("/a", edgetest.Always(200, "%d"))
 	r.Get(t, "/a", "Cookie", "id=1").WantFwd(t, "with a cookie", "uri-miss", "1")
@@ -84,7 +84,7 @@ func TestCacheRouteTTLWithCookies(t *testing.T) {
 }
 
 // Responses that set cookies: explicit, pass and strip.
-func TestCacheRouteCookies(t *testing.T) {
+func TestSetCookieIsStoredAsTheRouteSays(t *testing.T) {
 	for _, c := range []struct {
 		cookies      node.Cookies
 		said, unsaid bool
@@ -110,7 +110,7 @@ func TestCacheRouteCookies(t *testing.T) {
 }
 
 // Which parameters count, and that the origin gets only those.
-func TestCacheRouteQuery(t *testing.T) {
+func TestQueryIsReducedForKeyAndOrigin(t *testing.T) {
 	for name, c := range map[string]struct {
 		q             node.Query
 		first, origin string
@@ -133,7 +133,7 @@ func TestCacheRouteQuery(t *testing.T) {
 }
 
 // Fields in the key, and requests that pass by.
-func TestCacheRouteKeyAndBypass(t *testing.T) {
+func TestRouteAddsToTheKeyAndBypasses(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) {
 		c.Key, c.Bypass = edgetest.RequestParts(
 			"header:X-Tenant"), edgetest.RequestParts("cookie:session", "header:X-Preview")
@@ -151,7 +151,7 @@ func TestCacheRouteKeyAndBypass(t *testing.T) {
 }
 
 // What is larger than max_object goes through whole, and isn't stored.
-func TestCacheRouteMaxObject(t *testing.T) {
+func TestLargerThanMaxObjectIsNotStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.MaxObject = 2 * node.KiB }))
 	for size, hit := range map[int]bool{2048: true, 2049: false, 700_000: false} {
 		body := strings.Repeat("x", size)
@@ -176,7 +176,7 @@ func TestCacheRouteMaxObject(t *testing.T) {
 
 // Text is compressed once, for those who take it; each coding is a representation with an ETag of its own (RFC 9110
 // §8.8.3).
-func TestCacheRouteCompress(t *testing.T) {
+func TestTextIsCompressedForThoseWhoTakeIt(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Compress = true }))
 	text := strings.Repeat("all work and no play ", 500)
 	for path, h := range map[string][]string{
@@ -223,7 +223,7 @@ func TestCacheRouteCompress(t *testing.T) {
 }
 
 // A compressed response is validated with the ETag that its origin knows, and stays compressed.
-func TestCacheRouteCompressValidates(t *testing.T) {
+func TestCompressedResponseIsValidatedWithTheOriginsETag(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Compress = true }))
 	text := strings.Repeat("all work and no play ", 500)
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
@@ -252,7 +252,7 @@ func TestCacheRouteCompressValidates(t *testing.T) {
 }
 
 // Tags stay inside where the route says so, and are there otherwise.
-func TestCacheRouteStripTags(t *testing.T) {
+func TestTagsAreStrippedWhereTheRouteSaysSo(t *testing.T) {
 	for _, strip := range []bool{true, false} {
 		r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.StripTags = strip }))
 		r.On(
@@ -268,5 +268,74 @@ func TestCacheRouteStripTags(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The freshness that a route names is the one that is told and kept: cache: 30s isn't 28 seconds.
+func TestRouteTTLIsToldAsItIs(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.TTL = node.Duration(30 * time.Second) }))
+	for i := range 40 {
+		path := "/" + strconv.Itoa(i)
+		r.On(path, edgetest.Always(200, "%d"))
+		r.Get(t, path)
+		if s := r.Get(t, path); !s.Hit || s.TTL < 29 || s.TTL > 30 {
+			t.Errorf("%s: %s", path, s)
+		}
+	}
+}
+
+// With compress every response says that it depends on Accept-Encoding, the first of each coding too, and each client
+// gets the same as all after it.
+func TestFirstCompressedResponseVaries(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Compress = true }))
+	text := strings.Repeat("all work and no play ", 500)
+	html := []string{"Content-Type", "text/html", "Cache-Control", "max-age=600"}
+	r.On("/a",
+		edgetest.Always(200, text, append(html, "ETag", `"1"`, "Content-Digest", "sha-256=:x:", "Vary", "X-A")...))
+	for _, coding := range []string{"gzip", "br", "zstd", ""} {
+		h := []string{"Accept-Encoding", coding}
+		if coding == "" {
+			h = nil
+		}
+		first, second := r.Get(t, "/a", h...), r.Get(t, "/a", h...)
+		if first.Hit || !second.Hit {
+			t.Errorf("%q: %s, then %s", coding, first, second)
+		}
+		for _, s := range []*edgetest.Seen{first, second} {
+			if vary := strings.ToLower(s.Header.Get("Vary")); vary != "accept-encoding, x-a" {
+				t.Errorf("%q: Vary %q of %s", coding, vary, s)
+			}
+			if s.Header.Get("Content-Encoding") != coding || (coding != "" && s.Header.Get("Content-Digest") != "") {
+				t.Errorf("%q: %v", coding, s.Header)
+			}
+		}
+		if first.Text != second.Text || first.Header.Get("ETag") != second.Header.Get("ETag") {
+			t.Errorf("%q: the first got another representation: %v, then %v", coding, first.Header, second.Header)
+		}
+	}
+	s := r.Get(t, "/a", "Accept-Encoding", "gzip", "X-A", "1")
+	z, err := gzip.NewReader(strings.NewReader(s.Text))
+	if err != nil {
+		t.Fatalf("%s: %v", s, err)
+	}
+	if plain, err := io.ReadAll(z); err != nil || string(plain) != text {
+		t.Errorf("decoded to %q, %v", edgetest.Shorten(string(plain)), err)
+	}
+	r.On("/b", func(req *mesh.Request, _ int) *mesh.Response {
+		resp := &mesh.Response{
+			Status: 200,
+			Header: edgetest.Fields(append(html, "Content-Length", strconv.Itoa(len(text)))...),
+		}
+		if req.Method == "GET" {
+			resp.Body = []byte(text)
+		}
+		return resp
+	})
+	if s := r.Ask(t, "HEAD", "/b", ""); !strings.EqualFold(s.Header.Get("Vary"), "Accept-Encoding") {
+		t.Errorf("HEAD of what isn't stored: %v", s.Header)
+	}
+	r.On("/post", edgetest.Always(200, text, append(html, "Content-Location", "/post")...))
+	if s := r.Ask(t, "POST", "/post", "x", "Accept-Encoding", "gzip"); s.Text != text {
+		t.Errorf("the response to a POST is compressed: %s", s)
 	}
 }

@@ -37,7 +37,7 @@ func saysSent(name string) edgetest.Answer {
 
 // A response that varies on what says who asks is for that one: the edge writes or drops such fields, so what the
 // client sent in them tells nothing apart.
-func TestCacheVaryOnWhoAsks(t *testing.T) {
+func TestResponseThatVariesOnWhoAsksIsNotShared(t *testing.T) {
 	for name, change := range map[string]func(*edgetest.Config){
 		"trusted": func(s *edgetest.Config) {
 			s.Edge = func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes("127.0.0.0/8") }
@@ -62,7 +62,7 @@ func TestCacheVaryOnWhoAsks(t *testing.T) {
 }
 
 // Where the route says that responses may vary on it, each gets what is made for the value that its origin is sent.
-func TestCacheVaryOnForwardedForOfRoute(t *testing.T) {
+func TestRouteLetsResponsesVaryOnForwardedFor(t *testing.T) {
 	vary := func(c *node.Cache) { c.Vary = []string{"X-Forwarded-For"} }
 	trusts := func(s *edgetest.Config) {
 		s.Edge = func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes("127.0.0.2/32") }
@@ -89,7 +89,7 @@ func TestCacheVaryOnForwardedForOfRoute(t *testing.T) {
 }
 
 // What the key has already, or what never reaches the origin, makes no variants.
-func TestCacheVaryOnWhatTellsNothingApart(t *testing.T) {
+func TestFieldsThatTellNothingApartMakeNoVariants(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		s.Edge = func(e *node.Edge) { e.TrustedProxies = edgetest.Prefixes("127.0.0.2/32") }
 	}))

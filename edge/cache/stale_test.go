@@ -13,9 +13,9 @@ import (
 	"millrace/node/nodetest"
 )
 
-// An origin that can't be reached: what is stored is served though it is stale (§4.2.4), unless it forbids that
-// (§5.2.2.2).
-func TestCacheRFC9111Section424OriginAway(t *testing.T) {
+// An origin that can't be reached: what is stored is served though it is stale (RFC 9111 §4.2.4), unless it forbids
+// that (§5.2.2.2).
+func TestStaleResponseIsServedWhileTheOriginIsAway(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/stale", edgetest.Stale("stale", 5))
 	r.On("/fresh", edgetest.Always(200, "fresh", "Cache-Control", "max-age=600"))
@@ -52,7 +52,7 @@ func TestCacheRFC9111Section424OriginAway(t *testing.T) {
 }
 
 // Within stale-if-error a stale response stands in for 500, 502, 503 and 504, and for nothing else (RFC 5861 §4).
-func TestCacheRFC5861Section4StaleIfError(t *testing.T) {
+func TestStaleIfErrorStandsInForServerErrors(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for _, c := range []struct {
 		status  int
@@ -88,8 +88,8 @@ func TestCacheRFC5861Section4StaleIfError(t *testing.T) {
 	}
 }
 
-// The same for what the route says in place of the origin, and for HEAD and parts.
-func TestCacheRFC5861Section4OfTheRoute(t *testing.T) {
+// The same for what the route says in place of the origin, and for HEAD and parts (RFC 5861 §4).
+func TestStaleIfErrorOfTheRouteStandsInForErrors(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.StaleIfError = node.Duration(time.Minute) }))
 	r.On("/a", edgetest.InTurn(edgetest.Stale("good", 5), edgetest.Always(503, "bad")))
 	r.Get(t, "/a")
@@ -105,7 +105,7 @@ func TestCacheRFC5861Section4OfTheRoute(t *testing.T) {
 }
 
 // A stale response is served at once while exactly one refresh runs, whoever asks meanwhile (RFC 5861 §3).
-func TestCacheRFC5861Section3StaleWhileRevalidate(t *testing.T) {
+func TestStaleResponseIsRefreshedOnceWhileItIsServed(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	hold := make(chan struct{})
 	r.On("/a", edgetest.InTurn(
@@ -133,8 +133,9 @@ func TestCacheRFC5861Section3StaleWhileRevalidate(t *testing.T) {
 	}
 }
 
-// Outside the window, and where must-revalidate or s-maxage stand against it, the client waits for the origin.
-func TestCacheRFC5861Section3Window(t *testing.T) {
+// Outside the window, and where must-revalidate or s-maxage stand against it, the client waits for the origin (RFC 5861
+// §3).
+func TestClientWaitsOutsideTheStaleWindow(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, control := range []string{
 		"stale-while-revalidate=4", "stale-while-revalidate=60, must-revalidate",
@@ -149,8 +150,8 @@ func TestCacheRFC5861Section3Window(t *testing.T) {
 	}
 }
 
-// A refresh that fails leaves what is there for as long as its window lasts.
-func TestCacheRFC5861Section3FailedRefresh(t *testing.T) {
+// A refresh that fails leaves what is there for as long as its window lasts (RFC 5861 §3).
+func TestFailedRefreshLeavesWhatIsStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.InTurn(edgetest.Stale("old", 5, "stale-while-revalidate=60"), edgetest.Always(500, "bad")))
 	r.Get(t, "/a")
@@ -162,7 +163,7 @@ func TestCacheRFC5861Section3FailedRefresh(t *testing.T) {
 }
 
 // Requests that want fresher, or are content with staler, where the route lets them (RFC 9111 §5.2.1).
-func TestCacheRFC9111Section521RequestDirectives(t *testing.T) {
+func TestRequestDirectivesCountWhereTheRouteLetsThem(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.RequestDirectives = true }))
 	r.On("/fresh", edgetest.Always(200, "%d", "Cache-Control", "max-age=600", "Age", "100", "ETag", `"1"`))
 	r.On("/immutable", edgetest.Always(200, "%d", "Cache-Control", "max-age=600, immutable", "Age", "100"))
@@ -212,7 +213,7 @@ func TestCacheRFC9111Section521RequestDirectives(t *testing.T) {
 }
 
 // only-if-cached gets what is stored, or 504, and the origin hears nothing (RFC 9111 §5.2.1.7).
-func TestCacheRFC9111Section5217OnlyIfCached(t *testing.T) {
+func TestOnlyIfCachedNeverAsksTheOrigin(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.RequestDirectives = true }))
 	for _, method := range []string{"GET", "HEAD"} {
 		if s := r.Ask(t, method, "/cold", "", "Cache-Control", "only-if-cached"); s.StatusCode != 504 {
@@ -233,8 +234,8 @@ func TestCacheRFC9111Section5217OnlyIfCached(t *testing.T) {
 	}
 }
 
-// By default what a request asks of the cache doesn't count, so that nobody can bust it.
-func TestCacheAttackBustingByRequestDirectives(t *testing.T) {
+// By default what a request asks of the cache doesn't count, so that no client can send the cache to the origin.
+func TestRequestDirectivesDoNotCountByDefault(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.Always(200, "%d", "Cache-Control", "max-age=60"))
 	r.Get(t, "/a", "Cache-Control", "no-store")
@@ -249,7 +250,7 @@ func TestCacheAttackBustingByRequestDirectives(t *testing.T) {
 }
 
 // A failed connection is remembered, so that not each client waits for it, but no longer than a second.
-func TestCacheConnectFailureIsRemembered(t *testing.T) {
+func TestConnectFailureIsRememberedForASecond(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.EndOrigin()
 	if s := r.Get(t, "/a"); s.StatusCode < 502 || s.StatusCode > 504 || s.Header.Get("Proxy-Status") == "" {
@@ -266,7 +267,7 @@ func TestCacheConnectFailureIsRemembered(t *testing.T) {
 
 // Shortly before a response is stale, one of its clients has it fetched anew, the sooner the longer a fetch takes
 // (XFetch; checklist item 41), and all get what is stored.
-func TestCacheEarlyRefresh(t *testing.T) {
+func TestResponseIsRefreshedShortlyBeforeItIsStale(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", func(_ *mesh.Request, n int) *mesh.Response {
 		if n == 1 {
@@ -292,7 +293,7 @@ func TestCacheEarlyRefresh(t *testing.T) {
 }
 
 // A validation for one client says nothing of what is stored for others: it stays, to be validated by them.
-func TestCacheValidationWithCredentialsKeepsWhatIsStored(t *testing.T) {
+func TestValidationWithCredentialsKeepsWhatIsStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.RequestDirectives = true }))
 	for i, c := range []struct {
 		control string // of the 304

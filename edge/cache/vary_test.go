@@ -23,7 +23,7 @@ func varying(vary string) edgetest.Answer {
 }
 
 // What varies is stored for each value of the field, and spellings of one meaning are one value (RFC 9111 §4.1).
-func TestCacheRFC9111Section41Vary(t *testing.T) {
+func TestVariantsAreStoredByTheMeaningOfTheirFields(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		field, first, then string
@@ -65,8 +65,9 @@ func TestCacheRFC9111Section41Vary(t *testing.T) {
 	}
 }
 
-// A Vary of * in any line is never reused; fields with a value for each client only where the route says so.
-func TestCacheRFC9111Section41VaryAny(t *testing.T) {
+// A Vary of * in any line is never reused; fields with a value for each client only where the route says so (RFC 9111
+// §4.1).
+func TestVaryAnyIsNotReused(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Vary = []string{"User-Agent"} }))
 	for i, c := range []struct {
 		lines []string
@@ -101,7 +102,7 @@ func readableBy(s *edgetest.Seen) string { return s.Header.Get("Access-Control-A
 
 // A response without Vary neither hides the variants that match exactly, nor stands in for those that aren't there yet
 // (RFC 9111 §4.1, last paragraph).
-func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
+func TestResponseWithoutVaryLeavesTheVariants(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
 	r.On("/a", crossOrigin)
@@ -140,8 +141,8 @@ func TestCacheRFC9111Section41WithoutVary(t *testing.T) {
 }
 
 // The same where the request without the field was the first: the origin hasn't said yet that it matters, and is asked
-// once by a page of another origin.
-func TestCacheRFC9111Section41WithoutVaryFirst(t *testing.T) {
+// once by a page of another origin (RFC 9111 §4.1).
+func TestFirstResponseWithoutVaryIsNotForOtherOrigins(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", crossOrigin)
 	r.Get(t, "/a")
@@ -179,8 +180,8 @@ func TestCacheRFC9111Section41WithoutVaryFirst(t *testing.T) {
 }
 
 // What was stored as the only response of a URL isn't lost when one comes that varies: it stays the one of requests
-// without the field.
-func TestCacheRFC9111Section41OnlyResponseStays(t *testing.T) {
+// without the field (RFC 9111 §4.1).
+func TestOnlyResponseStaysWhenOneVaries(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		if req.Header.Get("If-None-Match") == `"1"` && !req.Header.Has("Origin") {
@@ -201,8 +202,8 @@ func TestCacheRFC9111Section41OnlyResponseStays(t *testing.T) {
 	r.Get(t, "/a").WantHit(t, "without it again", "1")
 }
 
-// Of several responses that match, the most recent counts by its Date (§4.1), whichever came last.
-func TestCacheRFC9111Section41MostRecent(t *testing.T) {
+// Of several responses that match, the most recent counts by its Date (RFC 9111 §4.1), whichever came last.
+func TestMostRecentOfMatchingResponsesCounts(t *testing.T) {
 	for name, dates := range map[string][2]time.Duration{
 		"in their order": {20 * time.Second, 10 * time.Second}, "the other way": {10 * time.Second, 20 * time.Second},
 	} {
@@ -227,7 +228,7 @@ func TestCacheRFC9111Section41MostRecent(t *testing.T) {
 }
 
 // An origin that names other fields each time makes the cache remember the last few sets of them only.
-func TestCacheAttackVarySetsFlood(t *testing.T) {
+func TestLastFewSetsOfVaryFieldsAreRemembered(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		return edgetest.Always(200, "%d", "Cache-Control", "max-age=600", "Vary", "X-"+strconv.Itoa(n))(req, n)
@@ -251,7 +252,7 @@ func TestCacheAttackVarySetsFlood(t *testing.T) {
 }
 
 // A URL has at most 64 variants: the oldest leave, and no client can fill the memory with them.
-func TestCacheAttackVariantFlood(t *testing.T) {
+func TestURLHasAtMost64Variants(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", varying("X-A"))
 	const n = 70
@@ -270,7 +271,7 @@ func TestCacheAttackVariantFlood(t *testing.T) {
 
 // Parameters that the origin says don't count (draft-ietf-httpbis-no-vary-search), and what makes such a response
 // invalid.
-func TestCacheNoVarySearch(t *testing.T) {
+func TestNoVarySearchDropsParametersFromTheKey(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		rule, first, then string
@@ -302,7 +303,7 @@ func TestCacheNoVarySearch(t *testing.T) {
 
 // Targeted fields stand before Cache-Control and Expires, an invalid one counts as not there, and the cache's own goes
 // no further (RFC 9213 §2, §3.1).
-func TestCacheRFC9213TargetedFields(t *testing.T) {
+func TestTargetedFieldsStandBeforeCacheControl(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	for i, c := range []struct {
 		hit    bool
@@ -341,7 +342,7 @@ func TestCacheRFC9213TargetedFields(t *testing.T) {
 
 // No-Vary-Search says which parameters don't count, and nothing of what else the key holds: what a proxy tells, the
 // route, the body of a QUERY, a range of another unit.
-func TestCacheNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
+func TestNoVarySearchKeepsTheRestOfTheKey(t *testing.T) {
 	r := edgetest.Start(
 		t,
 		edgetest.Cached(func(c *node.Cache) { c.Methods = []node.Method{"GET", "QUERY"} }, func(s *edgetest.Config) {

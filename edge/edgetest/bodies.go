@@ -85,3 +85,12 @@ func Streamed(body string, length int64, header ...string) Answer {
 		}
 	}
 }
+
+// Zeros is a reader of as many zeros as anybody wants.
+type Zeros struct{}
+
+// Read gives zeros.
+func (Zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}

@@ -96,3 +96,10 @@ func EchoRoute(path string) node.Route {
 	r.To.Name = "echo"
 	return r
 }
+
+// ProxyRoute is a route to the upstream app.
+func ProxyRoute(path string) node.Route {
+	r := Route("", path)
+	r.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	return r
+}

@@ -2,6 +2,8 @@ package edgetest
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"testing"
 
@@ -68,6 +70,16 @@ func (r *Rig) Upstream(tb testing.TB, url string) {
 	if err := set.Apply(tb.Context(), map[string]node.Upstream{"app": u}); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// StartProxy starts a Rig whose every path leads to the upstream app, whose requests h answers.
+func StartProxy(tb testing.TB, change func(*node.Edge), h http.HandlerFunc) *Rig {
+	tb.Helper()
+	server := httptest.NewServer(h)
+	tb.Cleanup(server.Close)
+	r := Start(tb, Config{Edge: change, Routes: []node.Route{ProxyRoute("/*")}})
+	r.Upstream(tb, server.URL)
+	return r
 }
 
 // WaitSettled waits until no request runs and no stream of any is left.

@@ -173,7 +173,7 @@ func (c gatherCase) run(t *testing.T) {
 }
 
 // Each mode's answer, and what it tells about parts that are missing.
-func TestGatherModes(t *testing.T) {
+func TestModesAnswerWithoutTheMissingParts(t *testing.T) {
 	for name, tc := range map[string]gatherCase{
 		"settled": {
 			mode: node.GatherSettled, calls: map[string]node.Call{
@@ -251,7 +251,7 @@ func TestGatherModes(t *testing.T) {
 
 // Calls after others take parts of their results, percent-encoded for their place; what fails takes those with it that
 // come after.
-func TestGatherAfter(t *testing.T) {
+func TestCallsTakeResultsOfOthers(t *testing.T) {
 	r, p := startGather(t, gatherRoute(t, node.GatherSettled, map[string]node.Call{
 		"user":   to(t, "/user/{id}"),
 		"orders": to(t, "/json/{user.n}?u={user.id}&r={id}", after("user")),
@@ -299,7 +299,7 @@ func TestGatherAfter(t *testing.T) {
 }
 
 // Calls carry JSON made of parameters and results, whatever is in those, and plain NATS services are called as well.
-func TestGatherBodies(t *testing.T) {
+func TestCallsCarryJSON(t *testing.T) {
 	sends := func(text string) func(*node.Call) {
 		return func(c *node.Call) {
 			c.Method = "POST"
@@ -359,7 +359,7 @@ func TestGatherBodies(t *testing.T) {
 }
 
 // The calls run at once, as many as may; they carry the client's fields, but for those about the response as a whole.
-func TestGatherConcurrency(t *testing.T) {
+func TestCallsRunAtOnceUpToTheLimit(t *testing.T) {
 	const calls = 60
 	for _, limit := range []int{0, 20} {
 		all := map[string]node.Call{}
@@ -387,7 +387,7 @@ func TestGatherConcurrency(t *testing.T) {
 }
 
 // What a gather has no use for does no harm: a body, a HEAD, a socket.
-func TestGatherOddRequests(t *testing.T) {
+func TestOddRequestsDoNoHarm(t *testing.T) {
 	r, p := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"a": to(t, "/json/1")}))
 	const want = `{"a":1}`
 	for name, tc := range map[string]struct {
@@ -441,7 +441,7 @@ func TestGatherOddRequests(t *testing.T) {
 }
 
 // A client that goes away takes its calls with it.
-func TestGatherGone(t *testing.T) {
+func TestClientThatGoesAwayEndsItsCalls(t *testing.T) {
 	r, p := startGather(t, gatherRoute(t, node.GatherSettled,
 		map[string]node.Call{"a": to(t, "/hang/"), "b": to(t, "/hang/")}))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -466,7 +466,7 @@ func TestGatherGone(t *testing.T) {
 }
 
 // Calls of a gather carry what is left of the client's fields, too.
-func TestGatherConnectionListedFields(t *testing.T) {
+func TestCallsLoseWhatConnectionNames(t *testing.T) {
 	r, _ := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"a": to(t, "/header/")}))
 	if _, _, body := gathered(t, r, "/all/1", "X-Forwarded-Foo", "1", "Connection",
 		"authorization"); !strings.Contains(body, "identity") {

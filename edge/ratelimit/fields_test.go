@@ -26,7 +26,7 @@ func number(tb testing.TB, h http.Header, name string) int64 {
 }
 
 // Each form of the fields has those of express-rate-limit, counts down by one, and adds Retry-After to refusals alone.
-func TestLimitForms(t *testing.T) {
+func TestFormsTellWhatIsLeft(t *testing.T) {
 	hour := func(format string) func(left, reset string) string {
 		return func(left, reset string) string {
 			return strings.NewReplacer("LEFT", left, "RESET", reset).Replace(format)
@@ -111,7 +111,7 @@ func resetOf(tb testing.TB, form node.HeaderForm, h http.Header, before time.Tim
 
 // The newest form, byte for byte and as a client would parse it. The partition key is that of the client, and no plain
 // text.
-func TestLimitNewestForm(t *testing.T) {
+func TestNewestFormIsWellFormed(t *testing.T) {
 	bucket := edgetest.Per("10/2s", func(l *node.Limit) { l.Algorithm, l.Burst = node.AlgorithmBucket, 30 })
 	day := edgetest.Per("1000/day", func(l *node.Limit) { l.Name = "daily" })
 	short := edgetest.Per("7/1500ms")
@@ -171,7 +171,7 @@ func TestLimitNewestForm(t *testing.T) {
 
 // Of several limits in an older form that with the least left is told; the newest form and X-RateLimit may stand side
 // by side.
-func TestLimitFormsTogether(t *testing.T) {
+func TestOlderFormsTellTheLimitWithTheLeast(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(
 		edgetest.LimitedRoute("least", edgetest.Per("5/1h", edgetest.HeaderForm(node.HeaderDraft7)),
 			edgetest.Per("2/1m", edgetest.HeaderForm(node.HeaderDraft7))),
@@ -206,7 +206,7 @@ func TestLimitFormsTogether(t *testing.T) {
 }
 
 // A refusal tells of the limit that refuses, and of those before it as they are once they have been given back.
-func TestLimitFieldsOfRefusal(t *testing.T) {
+func TestRefusalTellsOfTheLimitThatRefuses(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(
 		edgetest.LimitedRoute("new", edgetest.Per("9/1h"), edgetest.Per("2/2m")),
 		edgetest.LimitedRoute("old", edgetest.Per("3/1h", edgetest.HeaderForm(node.HeaderDraft7)),
@@ -232,7 +232,7 @@ func TestLimitFieldsOfRefusal(t *testing.T) {
 
 // A limit on requests in flight has no window, in any form. Clients whose windows all end at one moment are told to
 // come back at different ones, none of them too early.
-func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
+func TestLimitWithoutAWindowTellsNone(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(
 		edgetest.LimitedRoute("draft-8", edgetest.InFlight(4)),
 		edgetest.LimitedRoute("draft-7", edgetest.InFlight(4, edgetest.HeaderForm(node.HeaderDraft7))),
@@ -279,7 +279,7 @@ func TestLimitFieldsWithoutOwnWindow(t *testing.T) {
 }
 
 // What is told holds when the response begins, however long that took.
-func TestLimitFieldsOfSlow(t *testing.T) {
+func TestFieldsHoldWhenTheResponseBegins(t *testing.T) {
 	slow := edgetest.LimitedRoute("slow", edgetest.Per("5/10s"))
 	slow.To.Name = "slow"
 	r := edgetest.Start(t, edgetest.Limited(slow))
@@ -294,7 +294,7 @@ func TestLimitFieldsOfSlow(t *testing.T) {
 }
 
 // An origin that limits too is heard where the form is a list, and overruled where a field has one value.
-func TestLimitFieldsOfOrigin(t *testing.T) {
+func TestLimitOfTheOriginIsToldInListsOnly(t *testing.T) {
 	routes := []node.Route{edgetest.LimitedRoute("draft-8", edgetest.Per("5/1h"))}
 	for _, form := range []node.HeaderForm{node.HeaderDraft7, node.HeaderDraft6, node.HeaderLegacy} {
 		routes = append(routes, edgetest.LimitedRoute(string(form), edgetest.Per("5/1h", edgetest.HeaderForm(form))))

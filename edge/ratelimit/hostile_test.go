@@ -46,7 +46,7 @@ func cleanSubjects(t *testing.T, subjects map[string]bool, marker string) (recor
 
 // Whatever stands in a key's field, it counts as it is, or the request is refused; none of it gets into subjects,
 // fields of responses, or out of its place in logs and events.
-func TestLimitHostileKeys(t *testing.T) {
+func TestHostileKeysStayInTheirPlace(t *testing.T) {
 	const marker = "evil-marker"
 	r := edgetest.Start(t, edgetest.Config{
 		Limits: &edgetest.LimitsConfig{},
@@ -141,7 +141,7 @@ func TestLimitHostileKeys(t *testing.T) {
 }
 
 // One target, however it is spelled, is one route with one limit.
-func TestLimitSpellings(t *testing.T) {
+func TestSpellingsOfOneTargetShareALimit(t *testing.T) {
 	x := edgetest.LimitedRoute("x", edgetest.Per("3/1h"))
 	x.Host = "shop.example"
 	r := edgetest.Start(t, edgetest.Limited(x))
@@ -173,7 +173,7 @@ func TestLimitSpellings(t *testing.T) {
 }
 
 // Many clients with a key each cost what they cost, and get what is theirs.
-func TestLimitManyKeys(t *testing.T) {
+func TestEachKeyGetsItsOwnLimit(t *testing.T) {
 	r := edgetest.Start(t,
 		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/1h", edgetest.By("header:X-Api-Key")))))
 	var clients sync.WaitGroup
@@ -193,7 +193,7 @@ func TestLimitManyKeys(t *testing.T) {
 }
 
 // Requests that come on one connection without waiting for answers are counted one by one, and all are answered.
-func TestLimitPipelined(t *testing.T) {
+func TestPipelinedRequestsAreCountedOneByOne(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("5/1h")),
 		edgetest.LimitedRoute("flight", edgetest.InFlight(1))))
 	got := r.SendRaw(t,
@@ -211,7 +211,7 @@ func TestLimitPipelined(t *testing.T) {
 }
 
 // A refused client that goes on sending its body, or doesn't read, holds nobody up.
-func TestLimitRefusedBodies(t *testing.T) {
+func TestRefusedClientHoldsNobodyUp(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("1/1h"))))
 	r.Passes(t, 1, "/x")
 	for _, length := range []int{1, 100_000, 10 << 20} {

@@ -11,7 +11,7 @@ import (
 )
 
 // Which addresses are one client, as the ip-key-generator of express-rate-limit has it.
-func TestLimitAddresses(t *testing.T) {
+func TestAddressesOfOneNetworkAreOneClient(t *testing.T) {
 	cases := []struct {
 		what         string
 		bits         int // 0 for the default
@@ -58,7 +58,7 @@ func TestLimitAddresses(t *testing.T) {
 }
 
 // What else can tell clients apart, and what counts if a request hasn't got it.
-func TestLimitKeys(t *testing.T) {
+func TestKeysTellClientsApart(t *testing.T) {
 	orgs := edgetest.Route("orgs", "/orgs/{org}/*", func(r *node.Route) {
 		r.To.Name, r.Limit = "echo", node.Limits{edgetest.Per("1/1h", edgetest.By("param:org"))}
 	})
@@ -127,7 +127,7 @@ func TestLimitKeys(t *testing.T) {
 }
 
 // A request that lacks its key counts by its address, and nobody can count as another's address or fall out of his own.
-func TestLimitForgedFallback(t *testing.T) {
+func TestMissingKeyCountsByAddress(t *testing.T) {
 	r := edgetest.Start(t,
 		edgetest.Limited(edgetest.LimitedRoute("k", edgetest.Per("2/1h", edgetest.By("header:X-Api-Key")))))
 	victim := []string{"X-Forwarded-For", "192.0.2.1"}
@@ -160,7 +160,7 @@ func TestLimitForgedFallback(t *testing.T) {
 }
 
 // Who is exempt isn't counted, and is told nothing.
-func TestLimitExempt(t *testing.T) {
+func TestExemptRequestsAreNotCounted(t *testing.T) {
 	exempt := edgetest.Per("1/1h", edgetest.By("header:X-Api-Key"), func(l *node.Limit) {
 		l.Exempt.Clients, l.Exempt.Keys = edgetest.Prefixes("198.51.100.0/24", "2001:db8::/32"), []string{"partner"}
 		for _, path := range []string{"/e/health", "/e/public/*", "/e/{id}/status"} {
@@ -217,7 +217,7 @@ func TestLimitExempt(t *testing.T) {
 }
 
 // X-Forwarded-For counts as far as trusted proxies wrote it.
-func TestLimitForwardedFor(t *testing.T) {
+func TestForwardedForCountsAsFarAsProxiesAreTrusted(t *testing.T) {
 	honest := edgetest.Start(t, edgetest.Config{
 		Limits: &edgetest.LimitsConfig{},
 		Edge:   func(e *node.Edge) { e.TrustedProxies = nil },

@@ -78,7 +78,7 @@ func (h *holding) wait(req *http.Request) {
 	}
 }
 
-// open sends a request and reads its response's head.
+// openStream sends a request and reads its response's head.
 func openStream(t *testing.T, r *edgetest.Rig, c *http.Client, path string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+path, nil)
@@ -97,7 +97,7 @@ func openStream(t *testing.T, r *edgetest.Rig, c *http.Client, path string) *htt
 	return resp
 }
 
-// full checks that exactly n requests may be in flight: n streams are open at once, and one more isn't.
+// wantPlaces checks that exactly n requests may be in flight: n streams are open at once, and one more isn't.
 func wantPlaces(t *testing.T, r *edgetest.Rig, h *holding, route string, n int) {
 	t.Helper()
 	nodetest.Eventually(t, "the upstream has heard of those that went away", func() bool {
@@ -130,7 +130,7 @@ func wantPlaces(t *testing.T, r *edgetest.Rig, h *holding, route string, n int) 
 }
 
 // A place is held until the response is over, and free when its client has seen the end.
-func TestLimitPlaces(t *testing.T) {
+func TestPlaceIsHeldUntilTheResponseEnds(t *testing.T) {
 	r, h := startHolding(t, edgetest.LimitedRoute("x", edgetest.InFlight(2)))
 	c := edgetest.Client(t)
 	for _, kind := range []string{"stream", "events", "length", "break"} {
@@ -167,7 +167,7 @@ func TestLimitPlaces(t *testing.T) {
 
 // Places cost what the limit says, each client has its own, and those of a limit before one that refuses are free
 // again.
-func TestLimitPlacesTogether(t *testing.T) {
+func TestPlacesCostWhatTheLimitSays(t *testing.T) {
 	r, h := startHolding(t, edgetest.LimitedRoute("cost", edgetest.InFlight(5, func(l *node.Limit) {
 		l.Cost = 2
 	})), edgetest.LimitedRoute("both", edgetest.InFlight(3), edgetest.Per("1/1h", edgetest.By("all"))))
@@ -194,7 +194,7 @@ func TestLimitPlacesTogether(t *testing.T) {
 
 // However requests end, their places are free again: aborted at any moment, refused by what is behind the limit,
 // answered with an error.
-func TestLimitPlacesNeverLeak(t *testing.T) {
+func TestPlacesAreFreeHoweverRequestsEnd(t *testing.T) {
 	const places = 4
 	small := edgetest.LimitedRoute("small", edgetest.Per("places"))
 	small.MaxBody = 10
@@ -265,7 +265,7 @@ func abort(t *testing.T, addr, text string, how int) {
 }
 
 // A socket holds its place as long as it is open, to an upstream and to a service, and however it ends.
-func TestLimitPlacesOfSockets(t *testing.T) {
+func TestSocketHoldsItsPlaceWhileItIsOpen(t *testing.T) {
 	up, inService := edgetest.LimitedRoute("up",
 		edgetest.Per("sockets")), edgetest.LimitedRoute("service", edgetest.Per("sockets"))
 	up.To, inService.To.Name = node.Target{Kind: node.KindUpstream, Name: "app"}, "sockets"

@@ -16,7 +16,7 @@ import (
 )
 
 // A refusal is a problem of draft-ietf-httpapi-ratelimit-headers (RFC 9457) that nobody stores.
-func TestLimitProblem(t *testing.T) {
+func TestRefusalIsAProblemThatNobodyStores(t *testing.T) {
 	r := edgetest.Start(
 		t,
 		edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("5/1h"), edgetest.Per("1/1h", func(l *node.Limit) {
@@ -50,7 +50,7 @@ func TestLimitProblem(t *testing.T) {
 }
 
 // Who listens to event.limit.> learns of each refusal, and nothing is sent as long as nobody does.
-func TestLimitEvents(t *testing.T) {
+func TestEventsTellRefusalsToWhoListens(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Config{
 		Limits: &edgetest.LimitsConfig{Apart: true},
 		Routes: []node.Route{
@@ -112,7 +112,7 @@ func TestLimitEvents(t *testing.T) {
 }
 
 // The counts of a limit are those of its requests, whatever other limits said.
-func TestLimitStats(t *testing.T) {
+func TestStatsCountTheRequestsOfALimit(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("10/1h"), edgetest.Per("4/1h")),
 		edgetest.LimitedRoute("z", edgetest.Per("0/1h"))))
 	if n := r.Passes(t, 9, "/x"); n != 4 {

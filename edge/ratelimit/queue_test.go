@@ -54,7 +54,7 @@ func (s *served) seen() []string {
 	return slices.Clone(s.order)
 }
 
-// queued waits until so many requests of a limit have waited, or do.
+// waitQueued waits until so many requests of a limit have waited, or do.
 func waitQueued(t *testing.T, r *edgetest.Rig, name string, n int) {
 	t.Helper()
 	nodetest.Eventually(t, fmt.Sprintf("%d requests of %s have waited", n, name), func() bool {
@@ -63,7 +63,7 @@ func waitQueued(t *testing.T, r *edgetest.Rig, name string, n int) {
 }
 
 // Requests beyond the limit wait for their turn, and are served in the order in which they came.
-func TestLimitQueueOrder(t *testing.T) {
+func TestQueueServesInOrder(t *testing.T) {
 	q := edgetest.LimitedRoute("q", edgetest.InFlight(1, queueing(time.Minute, 100)))
 	q.To.Name = "turns"
 	r := edgetest.Start(t, edgetest.Limited(q))
@@ -106,7 +106,7 @@ func TestLimitQueueOrder(t *testing.T) {
 
 // Nobody passes by those who wait, however often he asks and however little he needs: what is left of a window isn't
 // for those who came later than one who needs more.
-func TestLimitQueueIsNotPassedBy(t *testing.T) {
+func TestNobodyPassesTheQueue(t *testing.T) {
 	dear, cheap := edgetest.LimitedRoute("dear", edgetest.Per("shared", func(l *node.Limit) {
 		l.Cost = 20
 	})), edgetest.LimitedRoute("cheap", edgetest.Per("shared"))
@@ -146,7 +146,7 @@ func TestLimitQueueIsNotPassedBy(t *testing.T) {
 
 // A wait that would be too long isn't begun; one that gets too long is ended; a line that is full takes nobody in. All
 // of that is a refusal.
-func TestLimitQueueBounds(t *testing.T) {
+func TestQueueRefusesBeyondItsBounds(t *testing.T) {
 	wait, full := edgetest.LimitedRoute("wait", edgetest.InFlight(1, queueing(50*time.Millisecond, 100))),
 		edgetest.LimitedRoute("full", edgetest.InFlight(1, queueing(time.Minute, 2)))
 	wait.To.Name, full.To.Name = "turns", "turns"
@@ -209,7 +209,7 @@ func TestLimitQueueBounds(t *testing.T) {
 }
 
 // A client that goes away while it waits leaves the line at once, and nothing is done for it: with a body and without.
-func TestLimitQueueGone(t *testing.T) {
+func TestClientThatGoesAwayLeavesTheQueue(t *testing.T) {
 	q := edgetest.LimitedRoute("q", edgetest.InFlight(1, queueing(time.Minute, 1)))
 	q.To.Name = "turns"
 	r := edgetest.Start(t, edgetest.Limited(q))
@@ -253,7 +253,7 @@ func TestLimitQueueGone(t *testing.T) {
 }
 
 // What is told after a wait is true then: a window that began when the request's turn came ends that much later.
-func TestLimitQueueTells(t *testing.T) {
+func TestFieldsAfterAWaitAreTrueThen(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("q",
 		edgetest.Per("1/1500ms", queueing(time.Minute, 100), edgetest.HeaderForm(node.HeaderLegacy)))))
 	var before int64

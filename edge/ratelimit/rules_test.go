@@ -20,7 +20,7 @@ import (
 )
 
 // What passes of a number of requests, for limits of all kinds. How they are written is what the configuration takes.
-func TestLimitCounts(t *testing.T) {
+func TestLimitsPassWhatTheyShould(t *testing.T) {
 	algorithm := func(a node.Algorithm) func(*node.Limit) { return func(l *node.Limit) { l.Algorithm = a } }
 	cost := func(n int) func(*node.Limit) { return func(l *node.Limit) { l.Cost = n } }
 	cases := []struct {
@@ -70,7 +70,7 @@ func TestLimitCounts(t *testing.T) {
 
 // A window begins with a client's first request. What is refused doesn't make it longer, and after it requests pass
 // again.
-func TestLimitWindow(t *testing.T) {
+func TestWindowBeginsWithTheFirstRequest(t *testing.T) {
 	const window = 300 * time.Millisecond
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/"+window.String()))))
 	for range 3 { // windows
@@ -96,7 +96,7 @@ func TestLimitWindow(t *testing.T) {
 }
 
 // Each method counts, and so does each version. Nobody sends a body that is refused.
-func TestLimitMethods(t *testing.T) {
+func TestEachMethodCounts(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("8/1h")),
 		edgetest.LimitedRoute("none", edgetest.Per("0/1h"))))
 	for i, method := range []string{
@@ -131,7 +131,7 @@ func TestLimitMethods(t *testing.T) {
 }
 
 // What doesn't count in the end is given back: by the status that the client gets, wherever it comes from.
-func TestLimitSkips(t *testing.T) {
+func TestSkippedStatusIsGivenBack(t *testing.T) {
 	failed := func(l *node.Limit) { l.SkipFailed, l.Max, l.Window = true, 3, node.Window{Length: far} }
 	var routes []node.Route
 	add := func(name, target string, change ...func(*node.Route)) {
@@ -219,7 +219,7 @@ func TestLimitSkips(t *testing.T) {
 }
 
 // A client that goes away has failed.
-func TestLimitSkipsGone(t *testing.T) {
+func TestClientThatGoesAwayHasFailed(t *testing.T) {
 	gone := edgetest.LimitedRoute("gone", edgetest.Per("2/1h", func(l *node.Limit) { l.SkipFailed = true }))
 	gone.To.Name = "wait"
 	r := edgetest.Start(t, edgetest.Limited(gone))
@@ -243,7 +243,7 @@ func TestLimitSkipsGone(t *testing.T) {
 
 // Limits side by side: what one refuses doesn't count in those before it, and is never asked of those behind it. Routes
 // that use one limit share it.
-func TestLimitsTogether(t *testing.T) {
+func TestRefusedRequestCountsInNoLimit(t *testing.T) {
 	named := map[string]node.Limit{
 		"everybody": edgetest.Per("5/1h", edgetest.By("all")),
 		"tenant":    edgetest.Per("2/1h", edgetest.By("header:X-Tenant")),
@@ -273,7 +273,7 @@ func TestLimitsTogether(t *testing.T) {
 }
 
 // A shadow limit counts and tells observers, and that is all.
-func TestLimitShadow(t *testing.T) {
+func TestShadowLimitRefusesNobody(t *testing.T) {
 	shadow := func(l *node.Limit) { l.Shadow = true }
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("2/1h", shadow)),
 		edgetest.LimitedRoute("flight", edgetest.InFlight(1, shadow))))
@@ -300,7 +300,7 @@ func TestLimitShadow(t *testing.T) {
 }
 
 // While the store is away: what the node holds is spent, and then it is as the limit says.
-func TestLimitStoreAway(t *testing.T) {
+func TestLimitWithoutItsStoreDoesAsItSays(t *testing.T) {
 	open := func(l *node.Limit) { l.StoreAway = node.StoreAwayOpen }
 	routes := []node.Route{
 		edgetest.LimitedRoute("closed", edgetest.Per("1000/1h")),
@@ -365,7 +365,7 @@ func TestLimitStoreAway(t *testing.T) {
 }
 
 // A reload keeps what was counted, and what limits have now holds at once.
-func TestLimitReload(t *testing.T) {
+func TestReloadKeepsWhatWasCounted(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Limited(edgetest.LimitedRoute("x", edgetest.Per("3/1h"))))
 	if n := r.Passes(t, 5, "/x"); n != 3 {
 		t.Errorf("%d passed, want 3", n)

@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ import (
 
 // What other servers take is taken, or refused with the status that says why, and what can't be trusted ends its
 // connection.
-func TestRefusalsAndTheirConnections(t *testing.T) {
+func TestRefusalEndsAConnectionThatCanNotBeTrusted(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	const post = "POST /x HTTP/1.1\r\nHost: h\r\n"
 	signed := ";chunk-signature=" + strings.Repeat("a", 64)
@@ -142,9 +142,9 @@ func TestResetContentHasNoContent(t *testing.T) {
 
 // A request of HTTP/1.0 without Host reaches the target with the target's own authority, as any client of it would send
 // (RFC 9112 §3.2).
-func TestHTTP10WithoutHost(t *testing.T) {
+func TestHTTP10WithoutHostGetsTheTargetsAuthority(t *testing.T) {
 	hosts := make(chan [2]string, 1)
-	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(_ http.ResponseWriter, req *http.Request) {
 		own := req.Context().Value(http.LocalAddrContextKey).(net.Addr) //nolint:forcetypeassert // net/http's own
 		hosts <- [2]string{req.Host, own.String()}
 	})

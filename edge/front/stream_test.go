@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,21 +31,9 @@ func noise(n int64) (io.Reader, func() string) {
 	}
 }
 
-// app is an upstream behind an edge.
-func app(t *testing.T, change func(*node.Edge), h http.HandlerFunc) *edgetest.Rig {
-	t.Helper()
-	server := httptest.NewServer(h)
-	t.Cleanup(server.Close)
-	all := edgetest.Route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
-	r := edgetest.Start(t, edgetest.Config{Edge: change, Routes: []node.Route{all}})
-	r.Upstream(t, server.URL)
-	return r
-}
-
 // Bodies of any length go to an upstream and back, with a length and without, at the same time and byte by byte.
-func TestStreamThrough(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+func TestBodiesOfAnyLengthPassUnchanged(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("X-Length", strconv.FormatInt(req.ContentLength, 10))
 		if req.ContentLength > 0 {
 			w.Header().Set("Content-Length", strconv.FormatInt(req.ContentLength, 10))
@@ -82,9 +69,9 @@ func TestStreamThrough(t *testing.T) {
 
 // An upload reaches the upstream while its client still sends it, and the response's head the client while it still
 // uploads.
-func TestUploadFlows(t *testing.T) {
+func TestUploadReachesTheUpstreamAsItComes(t *testing.T) {
 	arrived := make(chan int, 100)
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		w.WriteHeader(http.StatusAccepted)
 		w.(http.Flusher).Flush()
@@ -128,9 +115,9 @@ func TestUploadFlows(t *testing.T) {
 }
 
 // Uploads that their clients break off say nothing about the upstream: it goes on getting requests.
-func TestBrokenUploads(t *testing.T) {
+func TestBrokenUploadSaysNothingOfTheUpstream(t *testing.T) {
 	entered, ended := make(chan struct{}), make(chan struct{})
-	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(_ http.ResponseWriter, req *http.Request) {
 		if req.Method == http.MethodPut {
 			entered <- struct{}{}
 			_, _ = io.Copy(io.Discard, req.Body)
@@ -154,7 +141,7 @@ func TestBrokenUploads(t *testing.T) {
 }
 
 // An upstream may answer an upload and close, without reading it: the client gets the answer.
-func TestEarlyRefusal(t *testing.T) {
+func TestEarlyRefusalReachesTheClient(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -176,12 +163,12 @@ func TestEarlyRefusal(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
-	all := edgetest.Route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	all := edgetest.ProxyRoute("/*")
 	r := edgetest.Start(t, edgetest.Routed(all))
 	r.Upstream(t, "http://"+l.Addr().String())
 	for range 10 {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.URL+"/", io.LimitReader(zeros{}, 2<<20))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.URL+"/",
+			io.LimitReader(edgetest.Zeros{}, 2<<20))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,8 +186,8 @@ func TestEarlyRefusal(t *testing.T) {
 
 // Interim responses of an upstream reach the client, known or not, more of them than may pass end no response, and
 // HTTP/1.0 gets none.
-func TestInterimReachesClient(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+func TestInterimResponsesReachTheClient(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Link", "</a.css>")
 		w.WriteHeader(104)
 		for range 12 {
@@ -220,8 +207,8 @@ func TestInterimReachesClient(t *testing.T) {
 }
 
 // Trailer fields pass both ways.
-func TestTrailers(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+func TestTrailersPassBothWays(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Trailer", "X-Answer")
 		n, _ := io.Copy(io.Discard, req.Body)
 		w.Header().Set("X-Answer", fmt.Sprintf("%d %s", n, req.Trailer.Get("X-Sum")))
@@ -250,8 +237,8 @@ func TestTrailers(t *testing.T) {
 
 // Trailer fields of a request that is small, and there at once, aren't lost; where nobody takes streams, the body
 // isn't.
-func TestTrailersOfSmallRequests(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+func TestTrailersOfSmallRequestsPass(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		_, _ = fmt.Fprintf(w, "%s %s", body, req.Trailer.Get("X-Sum"))
 	})
@@ -297,9 +284,9 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // Each event passes at once, and the upstream is told when the client has gone.
-func TestEvents(t *testing.T) {
+func TestEventsPassAtOnce(t *testing.T) {
 	events, gone := make(chan string), make(chan struct{})
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.(http.Flusher).Flush()
 		for {
@@ -340,14 +327,14 @@ func TestEvents(t *testing.T) {
 }
 
 // A client that goes away while its request waits for an answer ends it, at the member and at the upstream.
-func TestClientGoes(t *testing.T) {
+func TestClientThatGoesAwayEndsItsRequest(t *testing.T) {
 	entered, gone := make(chan struct{}), make(chan struct{})
 	wait := func(ctx context.Context) {
 		entered <- struct{}{}
 		<-ctx.Done()
 		gone <- struct{}{}
 	}
-	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(_ http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		wait(req.Context())
 	})
@@ -357,8 +344,7 @@ func TestClientGoes(t *testing.T) {
 	})
 	waits := edgetest.Route("wait", "/wait")
 	waits.To.Name = "wait"
-	all := edgetest.Route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	all := edgetest.ProxyRoute("/*")
 	cfg := node.Default().Edge
 	r.SetRoutes(cfg, []node.Route{waits, all})
 	for _, text := range []string{
@@ -389,8 +375,8 @@ func TestClientGoes(t *testing.T) {
 }
 
 // What comes on the connection while a request runs isn't lost: it is the next request.
-func TestPipelinedBehindSlow(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+func TestPipelinedRequestWaitsForASlowOne(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/slow" {
 			<-time.After(100 * time.Millisecond) // longer than it takes to look for the client
 		}
@@ -404,8 +390,8 @@ func TestPipelinedBehindSlow(t *testing.T) {
 }
 
 // A route may let requests finish without a client, and answers one that only ended its sending side.
-func TestHalfClose(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+func TestHalfClosedClientGetsItsResponse(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		<-time.After(100 * time.Millisecond) // longer than it takes to look for the client
 		_, _ = io.WriteString(w, "done")
 	})
@@ -425,8 +411,8 @@ func TestHalfClose(t *testing.T) {
 }
 
 // However an upstream's response breaks off, the client sees a cut connection and never a body that looks complete.
-func TestCutResponses(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+func TestCutResponseNeverLooksComplete(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/length" {
 			w.Header().Set("Content-Length", "2000000")
 		}
@@ -460,8 +446,9 @@ func TestCutResponses(t *testing.T) {
 }
 
 // 100 Continue is sent when somebody takes the body, and neither before a refusal nor after the response has begun.
-func TestExpectContinue(t *testing.T) {
-	r := app(t, func(e *node.Edge) { e.MaxBody = 2 << 20 }, func(w http.ResponseWriter, req *http.Request) {
+func TestContinueIsSentWhenTheBodyIsTaken(t *testing.T) {
+	small := func(e *node.Edge) { e.MaxBody = 2 << 20 }
+	r := edgetest.StartProxy(t, small, func(w http.ResponseWriter, req *http.Request) {
 		n := int64(0)
 		if req.URL.Path != "/unread" {
 			n, _ = io.Copy(io.Discard, req.Body)
@@ -510,8 +497,8 @@ func TestExpectContinue(t *testing.T) {
 }
 
 // Early hints of the upstream reach the client before the response.
-func TestEarlyHints(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+func TestEarlyHintsReachTheClientFirst(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Link", "</a.css>; rel=preload")
 		w.WriteHeader(http.StatusEarlyHints)
 		w.WriteHeader(http.StatusProcessing)
@@ -531,8 +518,8 @@ func TestEarlyHints(t *testing.T) {
 }
 
 // Every method passes, and its response is framed as it must be.
-func TestMethods(t *testing.T) {
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+func TestEveryMethodPasses(t *testing.T) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		n, _ := io.Copy(io.Discard, req.Body)
 		w.Header().Set("X-Method", req.Method)
 		_, _ = fmt.Fprint(w, n)
@@ -554,13 +541,14 @@ func TestMethods(t *testing.T) {
 }
 
 // A chunked body that nobody takes as a stream is sent whole, as far as it fits; a longer one is too large.
-func TestUploadWithoutTaker(t *testing.T) {
+func TestChunkedBodyThatNobodyStreamsIsSentWhole(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	for _, c := range []struct {
 		size   int64
 		status int
 	}{{300_000, 200}, {600_000, 413}} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/", io.LimitReader(zeros{}, c.size))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/",
+			io.LimitReader(edgetest.Zeros{}, c.size))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -577,66 +565,6 @@ func TestUploadWithoutTaker(t *testing.T) {
 	}
 	if r.Conn.Streams() != 0 {
 		t.Error("a stream is left")
-	}
-}
-
-// Clients that read or write a kilobyte a second run out of time; others go on.
-func TestSlowStreams(t *testing.T) {
-	var flowing atomic.Int64
-	r := app(t, func(e *node.Edge) {
-		e.ReadTimeout, e.WriteTimeout = node.Duration(500*time.Millisecond), node.Duration(500*time.Millisecond)
-	}, func(w http.ResponseWriter, req *http.Request) {
-		if req.Method == http.MethodPost {
-			_, _ = io.Copy(io.Discard, req.Body)
-			return
-		}
-		_, err := io.CopyN(w, zeros{}, 64<<20)
-		if err != nil {
-			flowing.Add(1)
-		}
-	})
-	const each = 50
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var clients sync.WaitGroup
-	for i := range 2 * each {
-		clients.Go(func() {
-			c, err := net.Dial("tcp", r.Address)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer func() { _ = c.Close() }()
-			if i%2 == 0 {
-				_ = trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
-					strings.Repeat("x", 50))(ctx, c)
-				return
-			}
-			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
-			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-			tick := time.NewTicker(50 * time.Millisecond)
-			defer tick.Stop()
-			for ctx.Err() == nil {
-				<-tick.C
-				_, _ = io.CopyN(io.Discard, c, 50) // what has arrived can be read long after the connection was cut
-			}
-		})
-	}
-	nodetest.Eventually(t, "all stream", func() bool { return r.Conn.Streams() >= each })
-	for range 20 {
-		if resp, _ := r.Do(t, "POST", "/", "quick"); resp.StatusCode != http.StatusOK {
-			t.Errorf("another client got %d", resp.StatusCode)
-		}
-	}
-	nodetest.Eventually(t, "the slow ones are ended", func() bool {
-		http.DefaultClient.CloseIdleConnections()
-		return r.Connections() == 0
-	})
-	cancel()
-	clients.Wait()
-	r.WaitSettled(t)
-	if flowing.Load() != each {
-		t.Errorf("the upstream was told of %d readers that were ended", flowing.Load())
 	}
 }
 

@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -25,7 +25,7 @@ import (
 // at /service.
 func sockets(t *testing.T) *edgetest.Rig {
 	t.Helper()
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/up/no" || req.Header.Get("Upgrade") == "" {
 			http.Error(w, "no sockets here", http.StatusForbidden)
 			return
@@ -93,7 +93,7 @@ func dialSocket(t *testing.T, url string) net.Conn {
 
 // Messages of both kinds and all lengths, pings, subprotocols and close codes pass, to an upstream and to a service; a
 // reload doesn't end sockets.
-func TestSockets(t *testing.T) {
+func TestSocketsPassMessagesPingsAndCloses(t *testing.T) {
 	r := sockets(t)
 	for _, path := range []string{"/up/x", "/service/x"} {
 		c := dialSocket(t, "ws://"+r.Address+path)
@@ -156,7 +156,7 @@ func closed(t *testing.T, c net.Conn) ws.StatusCode {
 }
 
 // A target that doesn't want a socket answers like to any request.
-func TestSocketRefused(t *testing.T) {
+func TestRefusedSocketIsAnsweredAsARequest(t *testing.T) {
 	r := sockets(t)
 	for _, path := range []string{"/up/no", "/service/no"} {
 		_, _, _, err := ws.Dial(t.Context(), "ws://"+r.Address+path)
@@ -169,7 +169,7 @@ func TestSocketRefused(t *testing.T) {
 }
 
 // A client that breaks the protocol of a socket that ends here is told how.
-func TestSocketViolations(t *testing.T) {
+func TestSocketViolationIsClosedWithItsCode(t *testing.T) {
 	r := sockets(t)
 	for name, c := range map[string]struct {
 		frame ws.Frame
@@ -196,7 +196,7 @@ func TestSocketViolations(t *testing.T) {
 }
 
 // Sockets end when one of their ends goes without a word.
-func TestSocketEnds(t *testing.T) {
+func TestSocketEndsWithEitherEnd(t *testing.T) {
 	r := sockets(t)
 	for _, path := range []string{"/up/x", "/service/x"} {
 		for _, reset := range []bool{false, true} {
@@ -211,7 +211,7 @@ func TestSocketEnds(t *testing.T) {
 }
 
 // A node that goes away tells its sockets with 1001, in the middle of nothing, and doesn't wait for event streams.
-func TestSocketsAtShutdown(t *testing.T) {
+func TestShutdownClosesSocketsWithGoingAway(t *testing.T) {
 	r := sockets(t)
 	var conns []net.Conn
 	for i := range 20 {
@@ -236,7 +236,7 @@ func TestSocketsAtShutdown(t *testing.T) {
 }
 
 // Only a whole and correct handshake asks for a socket; everything else is a plain request without its Upgrade.
-func TestSocketHandshake(t *testing.T) {
+func TestIncompleteHandshakeIsAPlainRequest(t *testing.T) {
 	r := sockets(t)
 	whole := "GET /up/x HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -261,7 +261,7 @@ func TestSocketHandshake(t *testing.T) {
 }
 
 // A ping may come in the middle of a message, even of one that is as long as may be.
-func TestPingInMessage(t *testing.T) {
+func TestPingMayComeInAMessage(t *testing.T) {
 	r := sockets(t)
 	c := dialSocket(t, "ws://"+r.Address+"/service/x")
 	_ = ws.WriteFrame(c, ws.MaskFrame(ws.NewFrame(ws.OpBinary, false, make([]byte, mesh.MaxMessage-1))))
@@ -272,5 +272,20 @@ func TestPingInMessage(t *testing.T) {
 	}
 	if got, _, err := wsutil.ReadServerData(c); err != nil || len(got) != mesh.MaxMessage {
 		t.Errorf("the message came back with %d bytes, %v", len(got), err)
+	}
+}
+
+// A WebSocket needs its own fields, and loses what else Connection names.
+func TestSocketLosesWhatElseConnectionNames(t *testing.T) {
+	r := sockets(t)
+	const head = "GET /up/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	for connection, want := range map[string]int{
+		"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101,
+		"Upgrade, Sec-WebSocket-Key": 403,
+	} {
+		if got, _ := r.Raw(t, head+"Connection: "+connection+"\r\n\r\n"); got.StatusCode != want {
+			t.Errorf("Connection: %s gave %d", connection, got.StatusCode)
+		}
 	}
 }

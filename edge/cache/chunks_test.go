@@ -27,7 +27,7 @@ import (
 // When chunks of a stored body have left memory and bucket, nobody sees it break off: what is missing comes from the
 // origin, under the same validator and with nothing else, or the whole does where there is no strong validator.
 // Afterwards all is there again.
-func TestCacheLargeLosesChunks(t *testing.T) {
+func TestLostChunksComeFromTheOrigin(t *testing.T) {
 	const n = 1<<20 + 100
 	old := []string{"Last-Modified", "Wed, 01 Jan 2020 00:00:00 GMT"}
 	for name, c := range map[string]struct {
@@ -70,7 +70,7 @@ func TestCacheLargeLosesChunks(t *testing.T) {
 }
 
 // The same for each kind of request, and each way in which a body is read.
-func TestCacheLargeLosesChunksOfRanges(t *testing.T) {
+func TestLostChunksOfRangesComeFromTheOrigin(t *testing.T) {
 	const n = 1 << 20
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
 		r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
@@ -109,7 +109,7 @@ func TestCacheLargeLosesChunksOfRanges(t *testing.T) {
 }
 
 // An origin that knows no ranges gives all of it again, of which the beginning isn't sent twice.
-func TestCacheLargeLosesChunkWithoutRanges(t *testing.T) {
+func TestLostChunkComesFromAnOriginWithoutRanges(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
 	const n = 1 << 20
 	r.On("/a", edgetest.Streamed(edgetest.Text(n), n, "Cache-Control", "max-age=600", "ETag", `"1"`))
@@ -122,7 +122,7 @@ func TestCacheLargeLosesChunkWithoutRanges(t *testing.T) {
 
 // An origin that has changed meanwhile: nobody gets bytes of two representations, and who comes before anything is sent
 // gets the new one whole.
-func TestCacheLargeLosesChunkOfChanged(t *testing.T) {
+func TestLostChunkIsNotTakenOfAnotherRepresentation(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
 	const n = 1 << 20
 	before, after := edgetest.InChunks(n, "ETag", `"1"`), edgetest.InChunks(n, "ETag", `"2"`)
@@ -139,7 +139,7 @@ func TestCacheLargeLosesChunkOfChanged(t *testing.T) {
 }
 
 // Many at once want what has been lost: the origin isn't asked by each of them.
-func TestCacheLargeLosesChunksForMany(t *testing.T) {
+func TestLostChunksAreFetchedOnceForMany(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil, edgetest.NoBucket))
 	o := edgetest.InChunks(1 << 20)
 	r.On("/a", o.Answer)
@@ -156,7 +156,7 @@ func TestCacheLargeLosesChunksForMany(t *testing.T) {
 }
 
 // A body that the origin breaks off goes on where it broke, under a strong validator: those who follow it see it whole.
-func TestCacheLargeResumes(t *testing.T) {
+func TestBrokenBodyIsResumed(t *testing.T) {
 	const n = 1 << 20
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "weak": {"ETag", `W/"1"`}} {
 		r := edgetest.Start(t, edgetest.Cached(nil))
@@ -188,7 +188,7 @@ type broken struct{}
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // A bucket that takes longer for a chunk than anybody would wait for a response isn't one without it.
-func TestCacheLargeFromSlowBucket(t *testing.T) {
+func TestSlowBucketIsWaitedFor(t *testing.T) {
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
 		slow := &edgetest.SlowServer{}
 		r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) { s.Cache.Slow = slow }))
@@ -213,7 +213,7 @@ func TestCacheLargeFromSlowBucket(t *testing.T) {
 }
 
 // A client that goes away while chunks are being brought says nothing of the response, which stays stored.
-func TestCacheLargeClientGoesAwayWhileItIsBrought(t *testing.T) {
+func TestResponseStaysStoredWhenItsReaderGoesAway(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	o := edgetest.InChunks(16*edgetest.ChunkSize, "ETag", `"1"`)
 	r.On("/a", o.Answer)
@@ -237,7 +237,7 @@ func TestCacheLargeClientGoesAwayWhileItIsBrought(t *testing.T) {
 
 // While a slow client reads, the bucket loses what it hasn't yet: the rest comes from the origin, or is at hand
 // already.
-func TestCacheLargeLosesBucketWhileItIsRead(t *testing.T) {
+func TestBodyIsWholeThoughTheBucketIsEmptied(t *testing.T) {
 	const n = 12 * edgetest.ChunkSize
 	for name, validator := range map[string][]string{"strong": {"ETag", `"1"`}, "none": nil} {
 		r := edgetest.Start(t, edgetest.Cached(nil))
@@ -277,7 +277,7 @@ func emptyBucket(tb testing.TB, r *edgetest.Rig) {
 
 // A bucket that is nearly full takes all of a large response or nothing, so that no node finds a record whose chunks
 // were left out.
-func TestCacheLargeBucketIsFull(t *testing.T) {
+func TestFullBucketTakesAllOfAResponseOrNothing(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil,
 		func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = 8 * node.MiB } }))
 	nodetest.Eventually(t, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
@@ -309,7 +309,7 @@ func TestCacheLargeBucketIsFull(t *testing.T) {
 }
 
 // A large response that a 304 has confirmed tells the bucket of nothing that isn't there.
-func TestCacheLargeConfirmedIsNotPromised(t *testing.T) {
+func TestBucketHasNoRecordWithoutItsBody(t *testing.T) {
 	// a quarter of the bucket is too little
 	r := edgetest.Start(t, edgetest.Cached(nil,
 		func(s *edgetest.Config) { s.Cache.Store = func(c *node.CacheStore) { c.Disk = node.MiB } }))
@@ -356,7 +356,7 @@ func loads(tb testing.TB, r *edgetest.Rig, path string) bool {
 
 // Many large responses in a memory and a bucket that are both too small, asked for by many clients: none of them is
 // cut.
-func TestCacheLargeSoak(t *testing.T) {
+func TestNoLargeResponseIsCutUnderLoad(t *testing.T) {
 	const objects, clients, rounds = 24, 8, 12
 	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
 		s.Cache.Store = func(c *node.CacheStore) { c.Memory, c.Disk = 16*node.MiB, 16*node.MiB }

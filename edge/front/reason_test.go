@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -26,7 +26,7 @@ func spoken(t *testing.T, change func(*node.Edge), answers map[string]string) *e
 }
 
 // The client gets the reason phrase of the origin, and never one that says that the status is unknown.
-func TestReasonPhrases(t *testing.T) {
+func TestReasonPhraseIsTheOrigins(t *testing.T) {
 	stream := "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
 	paths, want := map[string]string{}, map[string]string{}
 	add := func(path, line, expected string) {
@@ -76,7 +76,7 @@ func firstLine(t *testing.T, addr, request string) string {
 }
 
 // The reason of a member passes too; one that could break out of its line doesn't.
-func TestReasonsOfMembers(t *testing.T) {
+func TestReasonOfAMemberStaysInItsLine(t *testing.T) {
 	to := edgetest.Route("", "/*")
 	to.To.Name = "says"
 	r := edgetest.Start(t, edgetest.Routed(to))

@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -72,7 +72,7 @@ func switching(t *testing.T, r *edgetest.Rig, request string) (*http.Response, n
 }
 
 // A client may switch its connection to a protocol that the route lists: then bytes pass both ways, whatever they are.
-func TestUpgradesOfTheRoute(t *testing.T) {
+func TestListedUpgradePassesBytes(t *testing.T) {
 	r := upgrades(t)
 	for request, saw := range map[string]string{
 		"GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n" +
@@ -105,7 +105,7 @@ func TestUpgradesOfTheRoute(t *testing.T) {
 }
 
 // What a route doesn't list, or can't be switched, is an ordinary request.
-func TestUpgradesThatDontPass(t *testing.T) {
+func TestOtherUpgradeIsAnOrdinaryRequest(t *testing.T) {
 	r := upgrades(t)
 	for name, tc := range map[string]struct{ request, saw string }{
 		"not of the route": {
@@ -146,7 +146,7 @@ func TestUpgradesThatDontPass(t *testing.T) {
 
 // A connection that was switched counts as a socket: one on which nothing moves is ended, and one of a node that goes
 // away, without bytes that neither side has written.
-func TestUpgradesEnd(t *testing.T) {
+func TestUpgradedConnectionEndsAsASocket(t *testing.T) {
 	const request = "GET /up/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n"
 	for name, end := range map[string]func(r *edgetest.Rig){
 		"goes away": func(r *edgetest.Rig) {
@@ -173,7 +173,7 @@ func TestUpgradesEnd(t *testing.T) {
 }
 
 // The same route serves WebSockets as ever.
-func TestWebSocketBesideUpgrades(t *testing.T) {
+func TestRouteWithUpgradesServesWebSockets(t *testing.T) {
 	r := sockets(t)
 	up := edgetest.Route("up", "/up/*")
 	up.To, up.Upgrade = node.Target{Kind: node.KindUpstream, Name: "app"}, node.Protocols{"spdy/3.1"}

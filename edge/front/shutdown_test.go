@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ import (
 )
 
 // However a connection ends, its client gets to read the response: no reset follows it.
-func TestResponseBeforeTheEnd(t *testing.T) {
+func TestResponseIsReadBeforeAReset(t *testing.T) {
 	body, large := strings.Repeat("x", 60_000), strings.Repeat("x", 900_000)
 	chunks := strings.Repeat("1000\r\n"+strings.Repeat("x", 4096)+"\r\n", 100) + "0\r\n\r\n"
 	for _, drain := range []bool{false, true} {
@@ -49,17 +49,13 @@ func TestResponseBeforeTheEnd(t *testing.T) {
 	}
 }
 
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
 // A client that uploads megabytes to where nobody wants them gets its 404.
-func TestRefusedUpload(t *testing.T) {
+func TestRefusedUploadGetsItsResponse(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/echo/*")))
 	client := &http.Client{Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
 	for i := range 40 {
-		body, length := io.LimitReader(zeros{}, 4<<20), int64(-1)
+		body, length := io.LimitReader(edgetest.Zeros{}, 4<<20), int64(-1)
 		if i%2 == 0 {
 			length = 4 << 20
 		}
@@ -99,9 +95,9 @@ func held(t *testing.T, answer int, routes ...node.Route) (r *edgetest.Rig, rele
 	return r, func() string { close(released); return <-done }
 }
 
-// hasty makes a client that was refused for overload and asks again at once, so that its request rests. It gives the
+// askTwice makes a client that was refused for overload and asks again at once, so that its request rests. It gives the
 // second answer.
-func hasty(t *testing.T, r *edgetest.Rig, path string, between func()) (*http.Response, error) {
+func askTwice(t *testing.T, r *edgetest.Rig, path string, between func()) (*http.Response, error) {
 	t.Helper()
 	c, err := net.Dial("tcp", r.Address)
 	if err != nil {
@@ -128,7 +124,7 @@ func hasty(t *testing.T, r *edgetest.Rig, path string, between func()) (*http.Re
 }
 
 // A request that rests when the node shuts down isn't run: nobody could be told.
-func TestRestingRequestAtShutdown(t *testing.T) {
+func TestRestingRequestIsNotRunAtShutdown(t *testing.T) {
 	count := edgetest.Route("count", "/count")
 	count.To.Name = "count"
 	r, release := held(t, 0, count)
@@ -137,7 +133,7 @@ func TestRestingRequestAtShutdown(t *testing.T) {
 		ran.Add(1)
 		return &mesh.Response{Status: 200}, nil
 	})
-	resp, err := hasty(t, r, "/count", func() {
+	resp, err := askTwice(t, r, "/count", func() {
 		release()
 		if err := r.Shutdown(t.Context()); err != nil {
 			t.Error(err)
@@ -148,18 +144,18 @@ func TestRestingRequestAtShutdown(t *testing.T) {
 	}
 }
 
-// The time that a hasty request rests isn't taken from its route's.
-func TestHastyDeadline(t *testing.T) {
+// The time that a request rests isn't taken from that of its route.
+func TestRestingTimeIsNotTakenFromTheRoutes(t *testing.T) {
 	short := edgetest.EchoRoute("/echo")
 	short.Timeout = node.Duration(400 * time.Millisecond)
 	r, release := held(t, 0, short)
-	if resp, err := hasty(t, r, "/echo", func() { release() }); err != nil || resp.StatusCode != http.StatusOK {
+	if resp, err := askTwice(t, r, "/echo", func() { release() }); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("got %+v, %v", resp, err)
 	}
 }
 
 // Connections on which no request has come don't hold a shutdown up, and aren't served after it.
-func TestPreconnected(t *testing.T) {
+func TestConnectionsWithoutRequestsHoldNoShutdown(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	var conns []net.Conn
 	for _, text := range []string{"", "GET / HT"} {

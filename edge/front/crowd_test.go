@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"

@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -23,8 +23,7 @@ import (
 func before(t *testing.T, change func(*node.Edge), serving func(net.Conn)) *edgetest.Rig {
 	t.Helper()
 	url := "http://" + nodetest.Serve(t, serving)
-	all := edgetest.Route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	all := edgetest.ProxyRoute("/*")
 	r := edgetest.Start(t, edgetest.Config{Edge: change, Routes: []node.Route{all}})
 	r.Upstream(t, url)
 	return r

@@ -1,4 +1,4 @@
-package edge_test
+package front_test
 
 import (
 	"bufio"
@@ -9,13 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"millrace/edge/edgetest"
 	"millrace/node/nodetest"
 )
 
 // A client that goes away while its response is under way ends it, whoever reads its connection at that moment: an
 // upload that goes on behind the response's head, or the reader of a socket that the upstream has refused with a
 // response that streams.
-func TestGoneBehindTheHead(t *testing.T) {
+func TestClientThatGoesAwayEndsItsResponse(t *testing.T) {
 	for name, text := range map[string]string{
 		"upload": "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nabc",
 		"socket": "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
@@ -23,7 +24,7 @@ func TestGoneBehindTheHead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
-			r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+			r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 				_ = http.NewResponseController(w).EnableFullDuplex()
 				_, _ = io.WriteString(w, "hello")
 				w.(http.Flusher).Flush()
