@@ -83,17 +83,3 @@ func TestResponsesAreRefreshedAtDifferentMoments(t *testing.T) {
 		t.Errorf("%d of 40 were fetched anew, want about half", n)
 	}
 }
-
-// A refresh in the background for a client with credentials says nothing of what is stored for others.
-func TestRefreshWithCredentialsKeepsWhatIsStored(t *testing.T) {
-	r := edgetest.Start(t, edgetest.Cached(nil))
-	r.On("/a", edgetest.InTurn(edgetest.Stale("body", 5, "stale-while-revalidate=600"),
-		edgetest.Always(304, "", "Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag", `"1"`)))
-	r.Get(t, "/a")
-	for i := range 4 {
-		r.Get(t, "/a", "Authorization", "Basic eDp5").WantHit(t, "with credentials", "body")
-		nodetest.Eventually(t, "it was validated", func() bool { return r.Count("/a") == i+2 })
-		nodetest.Eventually(t, "no fetch runs", func() bool { return r.CacheFetches() == 0 })
-	}
-	r.Get(t, "/a").WantHit(t, "without", "body")
-}

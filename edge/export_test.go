@@ -37,9 +37,6 @@ func (s *Server) CacheFetches() int { return s.cache.Fetches() }
 func (s *Server) SetEndsWithin(d time.Duration) { s.cache.SetEndsWithin(d) }
 func (s *Server) TakeRoom() (free func())       { return s.cache.TakeRoom() }
 
-// NewExchange makes an exchange as the front gets it.
-func NewExchange() *exchange.Exchange { return core{}.New() }
-
 // Insert puts a policy of the test's own behind the one of that name, into the chain of every route.
 func (s *Server) Insert(behind string, p exchange.Policy) {
 	policies := s.chain

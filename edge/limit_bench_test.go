@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"millrace/edge"
 	"millrace/edge/edgetest"
+	"millrace/edge/exchange"
+	"millrace/edge/ratelimit"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -33,7 +34,8 @@ func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
 		"0123456789abcdef", "X-Forwarded-For", "192.0.2.1")
 	peer := netip.MustParseAddr("127.0.0.1")
 	return func() *mesh.Response {
-		x := edge.NewExchange()
+		x := &exchange.Exchange{}
+		ratelimit.Attach(x, &ratelimit.Grants{}) // as the front does
 		x.Method, x.Target, x.Header, x.Scheme, x.Started, x.Peer = "GET", "/x/y", header, "http", time.Now(), peer
 		return r.Serve(tb.Context(), x)
 	}

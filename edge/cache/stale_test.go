@@ -324,3 +324,16 @@ func TestValidationWithCredentialsKeepsWhatIsStored(t *testing.T) {
 		}
 	}
 }
+
+// A refresh in the background for a client with credentials says nothing of what is stored for others.
+func TestRefreshWithCredentialsKeepsWhatIsStored(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.InTurn(edgetest.Stale("body", 5, "stale-while-revalidate=600"),
+		edgetest.Always(304, "", "Cache-Control", "max-age=10, stale-while-revalidate=600", "ETag", `"1"`)))
+	r.Get(t, "/a")
+	nodetest.Eventually(t, "it was validated four times", func() bool {
+		r.Get(t, "/a", "Authorization", "Basic eDp5").WantHit(t, "with credentials", "body")
+		return r.Count("/a") > 4
+	})
+	r.Get(t, "/a").WantHit(t, "without", "body")
+}
