@@ -155,11 +155,10 @@ func TestFailedRefreshLeavesWhatIsStored(t *testing.T) {
 	r := edgetest.Start(t, edgetest.Cached(nil))
 	r.On("/a", edgetest.InTurn(edgetest.Stale("old", 5, "stale-while-revalidate=60"), edgetest.Always(500, "bad")))
 	r.Get(t, "/a")
-	for i := 2; i < 6; i++ {
+	nodetest.Eventually(t, "four refreshes were tried", func() bool {
 		r.Get(t, "/a").WantHit(t, "while refreshes fail", "old")
-		nodetest.Eventually(t, "a refresh was tried", func() bool { return r.Count("/a") >= i })
-		nodetest.Eventually(t, "it has ended", func() bool { return r.InFlight() == 0 })
-	}
+		return r.Count("/a") > 4
+	})
 }
 
 // Requests that want fresher, or are content with staler, where the route lets them (RFC 9111 §5.2.1).

@@ -31,6 +31,7 @@ type Seen struct {
 	Detail    string
 }
 
+// String tells status, body and what the cache said.
 func (s *Seen) String() string {
 	return fmt.Sprintf("%d %q, Cache-Status %q, Age %q", s.StatusCode, Shorten(s.Text), s.Header.Get("Cache-Status"),
 		s.Header.Get("Age"))
