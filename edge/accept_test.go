@@ -18,14 +18,14 @@ import (
 // A client that names a field in Connection takes it away from everything at once: the origin, what its response varies
 // on, keys, and routes (RFC 9110 §7.6.1, RFC 9111 §4.1). Else the response to a request without the field would be kept
 // for those with it.
-func TestCacheAttackConnectionListedFields(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) {
-		c.Key, c.Methods = parts("header:X-Tenant", "cookie:tier"), []node.Method{"GET", "QUERY"}
-	}, func(s *cacheSetup) {
-		s.routes = append(s.routes, cachedRoute("/*", nil, edgetest.Needs("X-Beta", "1")))
-	})
+func TestConnectionTakesAFieldFromEverythingAtOnce(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) {
+		c.Key, c.Methods = edgetest.RequestParts("header:X-Tenant", "cookie:tier"), []node.Method{"GET", "QUERY"}
+	}, func(s *edgetest.Config) {
+		s.Routes = append(s.Routes, edgetest.CachedRoute("/*", nil, edgetest.Needs("X-Beta", "1")))
+	}))
 	seen := func(req *mesh.Request, n int) *mesh.Response {
-		resp := fresh(strings.Join([]string{
+		resp := edgetest.Fresh(strings.Join([]string{
 			req.Header.Get("X-Lang"), req.Header.Get("X-Tenant"), req.Header.Get("X-Beta"), req.Header.Get("Cookie"),
 			req.Header.Get("Content-Type"),
 		}, "|"))(req, n)
@@ -43,20 +43,20 @@ func TestCacheAttackConnectionListedFields(t *testing.T) {
 		if c.method == "QUERY" {
 			body = "q"
 		}
-		r.on(path, seen)
-		r.ask(t, c.method, path, body, c.field, c.value, "Connection", "keep-alive, "+strings.ToLower(c.field))
-		if s := r.ask(t, c.method, path, body, c.field, c.value); s.hit || !strings.Contains(s.body, c.value) {
+		r.On(path, seen)
+		r.Ask(t, c.method, path, body, c.field, c.value, "Connection", "keep-alive, "+strings.ToLower(c.field))
+		if s := r.Ask(t, c.method, path, body, c.field, c.value); s.Hit || !strings.Contains(s.Text, c.value) {
 			t.Errorf("%s: %s to a client that sent %s", c.field, s, c.value)
 		}
-		if s := r.ask(t, c.method, path, body); strings.Contains(s.body, c.value) {
+		if s := r.Ask(t, c.method, path, body); strings.Contains(s.Text, c.value) {
 			t.Errorf("%s: %s to a client without it", c.field, s)
 		}
 	}
 }
 
 // What frames, routes or authenticates a request can't be taken away by naming it in Connection.
-func TestConnectionListsWhatMustStay(t *testing.T) {
-	x := &mesh.Request{Header: fields("Connection",
+func TestConnectionCanNotTakeWhatMustStay(t *testing.T) {
+	x := &mesh.Request{Header: edgetest.Fields("Connection",
 		"host, content-length, authorization, x-request-id, x-forwarded-for", "Authorization", "a", "X-Other", "1")}
 	x.Header.DropHopByHop()
 	if !x.Header.Has("Authorization") || !x.Header.Has("X-Other") || x.Header.Has("Connection") {
@@ -65,8 +65,8 @@ func TestConnectionListsWhatMustStay(t *testing.T) {
 }
 
 // A Connection field with very many options costs no more than one with few.
-func TestConnectionListsVeryMany(t *testing.T) {
-	h := fields("Connection", strings.Repeat("x-none,", 8000)+"x-last")
+func TestConnectionWithVeryManyOptionsIsCheap(t *testing.T) {
+	h := edgetest.Fields("Connection", strings.Repeat("x-none,", 8000)+"x-last")
 	for range 250 {
 		h.Add("X-Field", "1")
 	}
@@ -77,69 +77,17 @@ func TestConnectionListsVeryMany(t *testing.T) {
 	}
 }
 
-// Calls of a gather carry what is left of the client's fields, too.
-func TestGatherConnectionListedFields(t *testing.T) {
-	r, _ := startGather(t, gatherRoute(t, node.GatherAll, map[string]node.Call{"a": to(t, "/header/")}))
-	if _, _, body := gathered(t, r, "/all/1", "X-Forwarded-Foo", "1", "Connection",
-		"authorization"); !strings.Contains(body, "identity") {
-		t.Errorf("without the field: %s", body)
-	}
-	listed := make(chan bool, 1)
-	r.service(t, "listed", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
-		listed <- q.Header.Has("X-Secret")
-		return &mesh.Response{Status: 200, Body: []byte("1")}, nil
-	})
-	call := to(t, "/")
-	call.To.Name = "listed"
-	r.SetRoutes(node.Default().Edge, []node.Route{gatherRoute(t, node.GatherAll, map[string]node.Call{"a": call})})
-	gathered(t, r, "/all/1", "X-Secret", "1", "Connection", "X-Secret")
-	if <-listed {
-		t.Error("a call got a field that belongs to the connection")
-	}
-}
-
-// service answers as a member of that service.
-func (r *rig) service(t *testing.T, name string, f mesh.HandlerFunc) {
-	t.Helper()
-	s, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service(name), Handler: f, Streams: true,
-		Limit: 100,
-	})
-	if err == nil {
-		err = s.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-}
-
-// A WebSocket needs its own fields, and loses what else Connection names.
-func TestConnectionListedFieldsOfASocket(t *testing.T) {
-	r := sockets(t)
-	const head = "GET /up/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-	for connection, want := range map[string]int{
-		"Upgrade": 101, "keep-alive, Upgrade, X-Other": 101,
-		"Upgrade, Sec-WebSocket-Key": 403,
-	} {
-		if got, _ := r.raw(t, head+"Connection: "+connection+"\r\n\r\n"); got.StatusCode != want {
-			t.Errorf("Connection: %s gave %d", connection, got.StatusCode)
-		}
-	}
-}
-
 // One authority stands for a host in routing, key, forwarding and X-Forwarded-Host: lower case, without the port of its
 // scheme, without the dot at the end.
-func TestCacheAttackHostSpellings(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) {
-		s.routes = append(s.routes, cachedRoute("/*", nil, func(n *node.Route) { n.Host = "shop.test" }))
+func TestOneAuthorityStandsForAHost(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
+		s.Routes = append(s.Routes, edgetest.CachedRoute("/*", nil, func(n *node.Route) { n.Host = "shop.test" }))
+	}))
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
+		return edgetest.Fresh(req.Host+" "+req.Header.Get("X-Forwarded-Host"))(req, n)
 	})
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
-		return fresh(req.Host+" "+req.Header.Get("X-Forwarded-Host"))(req, n)
-	})
-	ask := func(line, host string) *seen {
-		return r.send(t, "GET", "GET "+line+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+	ask := func(line, host string) *edgetest.Seen {
+		return r.Send(t, "GET", "GET "+line+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 	}
 	for i, c := range [][2]string{
 		{"/a", "SHOP.test"},
@@ -151,13 +99,13 @@ func TestCacheAttackHostSpellings(t *testing.T) {
 		{"http://SHOP.test:80/a", "other.test"},
 	} {
 		s := ask(c[0], c[1])
-		if s.body != "shop.test shop.test" || s.hit != (i > 0) {
+		if s.Text != "shop.test shop.test" || s.Hit != (i > 0) {
 			t.Errorf("%s of %s: %s", c[0], c[1], s)
 		}
 	}
 	for _, host := range []string{"shop.test:8080", "shop.test:443", "[2001:DB8::1]:80", "[2001:DB8::1]:81"} {
 		want := strings.TrimSuffix(strings.ToLower(host), ":80")
-		if s := ask("/a", host); s.body != want+" "+want || s.hit {
+		if s := ask("/a", host); s.Text != want+" "+want || s.Hit {
 			t.Errorf("%s: %s", host, s)
 		}
 	}
@@ -170,11 +118,13 @@ func TestCacheAttackHostSpellings(t *testing.T) {
 
 // What a trusted proxy says of scheme and host, in whatever case and list it writes it. The host that it names is the
 // one authority, as its scheme is.
-func TestForwardedByTrustedProxy(t *testing.T) {
-	r := startCache(t, nil, func(s *cacheSetup) { s.edge.TrustedProxies = []node.Prefix{prefix("127.0.0.0/8")} })
-	r.on("/a", func(req *mesh.Request, n int) *mesh.Response {
+func TestTrustedProxySetsSchemeAndHost(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
+		s.Edge = func(e *node.Edge) { e.TrustedProxies = []node.Prefix{edgetest.Prefix("127.0.0.0/8")} }
+	}))
+	r.On("/a", func(req *mesh.Request, n int) *mesh.Response {
 		h := req.Header
-		return fresh(strings.Join([]string{
+		return edgetest.Fresh(strings.Join([]string{
 			h.Get("X-Forwarded-Proto"), req.Host, h.Get("X-Forwarded-Host"), h.Get("X-Forwarded-Port"),
 			h.Get("X-Forwarded-Prefix"), h.Get("X-Forwarded-Ssl"),
 		}, " "))(req, n)
@@ -197,17 +147,17 @@ func TestForwardedByTrustedProxy(t *testing.T) {
 		},
 		{[]string{"X-Forwarded-Prefix", "/other"}, "http example.test example.test  /other "},
 	} {
-		if s := r.get(t, "/a", c.header...); s.body != c.want {
+		if s := r.Get(t, "/a", c.header...); s.Text != c.want {
 			t.Errorf("%q: %s, want %q", c.header, s, c.want)
 		}
 	}
-	if s := r.get(t, "/a", "X-Forwarded-Proto", "Https"); !s.hit {
+	if s := r.Get(t, "/a", "X-Forwarded-Proto", "Https"); !s.Hit {
 		t.Errorf("another spelling of https: %s", s)
 	}
 }
 
 // None of it counts from anybody else.
-func TestForwardedByStrangers(t *testing.T) {
+func TestStrangerSetsNeitherSchemeNorHost(t *testing.T) {
 	for name, value := range map[string]string{
 		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil", "X-Forwarded-Ssl": "on",
 		"X-Forwarded-Host": "evil.test", "True-Client-IP": "6.6.6.6",
@@ -228,7 +178,12 @@ func TestForwardedByStrangers(t *testing.T) {
 		"X_Client_IP": "6.6.6.6", "True_Client_IP": "6.6.6.6", "X_Url_Scheme": "https",
 		"X_HTTP_Method_Override": "DELETE", "X_Original_URL": "/admin", "X_Rewrite_URL": "/admin", "X_Host": "evil",
 	} {
-		x := &exchange.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
+		x := &exchange.Exchange{
+			Method: "POST",
+			Target: "/",
+			Header: edgetest.Fields("Host", "h", name, value),
+			Scheme: "http",
+		}
 		got, _ := edge.Prepared(x, "192.0.2.7")
 		if v := got.Header.Get(name); v == value {
 			t.Errorf("%s of a stranger was passed on", name)
@@ -236,8 +191,13 @@ func TestForwardedByStrangers(t *testing.T) {
 		if strings.ContainsAny(name, "_.~!") {
 			continue
 		}
-		x = &exchange.Exchange{Method: "POST", Target: "/", Header: fields("Host", "h", name, value), Scheme: "http"}
-		if got, _ = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); !got.Header.Has(name) {
+		x = &exchange.Exchange{
+			Method: "POST",
+			Target: "/",
+			Header: edgetest.Fields("Host", "h", name, value),
+			Scheme: "http",
+		}
+		if got, _ = edge.Prepared(x, "192.0.2.7", edgetest.Prefix("192.0.2.0/24")); !got.Header.Has(name) {
 			t.Errorf("%s of a trusted proxy was dropped", name)
 		}
 	}
@@ -247,9 +207,9 @@ func TestForwardedByStrangers(t *testing.T) {
 func TestProxyFieldIsDropped(t *testing.T) {
 	x := &exchange.Exchange{
 		Method: "GET", Target: "/",
-		Header: fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http",
+		Header: edgetest.Fields("Host", "h", "Proxy", "http://evil.test", "P.roxy", "kept"), Scheme: "http",
 	}
-	if got, _ := edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24")); got.Header.Has("Proxy") ||
+	if got, _ := edge.Prepared(x, "192.0.2.7", edgetest.Prefix("192.0.2.0/24")); got.Header.Has("Proxy") ||
 		!got.Header.Has("P.roxy") {
 		t.Errorf("passed on: %v", got.Header)
 	}
@@ -262,13 +222,13 @@ func TestStrangersClaimsChooseNoRoute(t *testing.T) {
 	secure.Respond, secure.To = &node.Respond{Status: 200}, node.Target{}
 	other.Respond, other.To = &node.Respond{Status: 403}, node.Target{}
 	for _, trusted := range []string{"", "127.0.0.0/8"} {
-		r := start(t, func(e *node.Edge) {
+		r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) {
 			if trusted != "" {
-				e.TrustedProxies = prefixes(trusted)
+				e.TrustedProxies = edgetest.Prefixes(trusted)
 			}
-		}, secure, other)
+		}, Routes: []node.Route{secure, other}})
 		want := map[string]int{"": 403, "127.0.0.0/8": 200}[trusted]
-		if resp, _ := r.raw(t, "GET /a HTTP/1.1\r\nHost: h\r\n"+
+		if resp, _ := r.Raw(t, "GET /a HTTP/1.1\r\nHost: h\r\n"+
 			"X-Forwarded-Proto: https\r\n\r\n"); resp.StatusCode != want {
 			t.Errorf("trusted %q: got %d, want %d", trusted, resp.StatusCode, want)
 		}
@@ -277,23 +237,27 @@ func TestStrangersClaimsChooseNoRoute(t *testing.T) {
 
 // A limit that counts by a field which strangers can't be believed counts nothing of theirs apart, nor spellings of one
 // host.
-func TestLimitsCountOneClaimAlike(t *testing.T) {
+func TestLimitsCountClaimsOfStrangersAlike(t *testing.T) {
 	for name, spellings := range map[string][]string{
 		"Host":             {"h.test", "H.test", "h.test:80", "h.test.", "h.TEST:080"},
 		"CF-Connecting-IP": {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"},
 		"X-Real-IP":        {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"},
 	} {
-		rt, l := echoRoute("/*"), per("3/1h")
+		rt, l := edgetest.EchoRoute("/*"), edgetest.Per("3/1h")
 		l.Key = node.LimitKeys{{Kind: node.KeyHeader, Name: name}}
 		rt.Limit = []node.Limit{l}
-		r := startLimits(t, func(s *limitSetup) { s.edge.TrustedProxies = nil }, rt)
+		r := edgetest.Start(t, edgetest.Config{
+			Limits: &edgetest.LimitsConfig{},
+			Edge:   func(e *node.Edge) { e.TrustedProxies = nil },
+			Routes: []node.Route{rt},
+		})
 		passed := 0
 		for _, value := range spellings {
 			head := "Host: h.test\r\n" + name + ": " + value + "\r\n"
 			if name == "Host" {
 				head = "Host: " + value + "\r\n"
 			}
-			if resp, _ := r.raw(t, "GET / HTTP/1.1\r\n"+head+"\r\n"); resp.StatusCode == 200 {
+			if resp, _ := r.Raw(t, "GET / HTTP/1.1\r\n"+head+"\r\n"); resp.StatusCode == 200 {
 				passed++
 			}
 		}
@@ -305,26 +269,27 @@ func TestLimitsCountOneClaimAlike(t *testing.T) {
 
 // A field with an underscore that stands for another, to a CGI-like origin, isn't part of any key: on a route that
 // caches it reaches the origin only if the route names it.
-func TestCacheAttackUnderscores(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Key = parts("header:X-Tenant", "header:Api_Key") })
-	r.on("/a", reflecting)
+func TestFieldsWithUnderscoresAreInNoKey(t *testing.T) {
+	r := edgetest.Start(t,
+		edgetest.Cached(func(c *node.Cache) { c.Key = edgetest.RequestParts("header:X-Tenant", "header:Api_Key") }))
+	r.On("/a", edgetest.Reflecting)
 	for _, name := range []string{"X_Tenant", "Accept_Language", "X_Custom"} {
-		if s := r.get(t, "/a?"+name, name, "evil"); strings.Contains(s.body, "evil") {
-			t.Errorf("%s reached the origin of a response that is stored: %s", name, s.body)
+		if s := r.Get(t, "/a?"+name, name, "evil"); strings.Contains(s.Text, "evil") {
+			t.Errorf("%s reached the origin of a response that is stored: %s", name, s.Text)
 		}
 	}
-	if s := r.get(t, "/a?key", "api_key", "mine"); !strings.Contains(s.body, "mine") {
-		t.Errorf("a field that is part of the key: %s", s.body)
+	if s := r.Get(t, "/a?key", "api_key", "mine"); !strings.Contains(s.Text, "mine") {
+		t.Errorf("a field that is part of the key: %s", s.Text)
 	}
-	if s := r.ask(t, "POST", "/a", "x", "X_Custom", "mine"); !strings.Contains(s.body, "mine") {
-		t.Errorf("a request that isn't for the cache lost its field: %s", s.body)
+	if s := r.Ask(t, "POST", "/a", "x", "X_Custom", "mine"); !strings.Contains(s.Text, "mine") {
+		t.Errorf("a request that isn't for the cache lost its field: %s", s.Text)
 	}
 }
 
 // Trailer fields of a request can't say what its head may not (RFC 9110 §6.5.1), nor what only the edge says.
 func TestTrailersSayNothingOfTheHead(t *testing.T) {
 	got := make(chan http.Header, 1)
-	r := app(t, nil, func(_ http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(_ http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		got <- req.Trailer
 	})
@@ -349,7 +314,7 @@ func TestTrailersSayNothingOfTheHead(t *testing.T) {
 	big := strings.Repeat("x", 600_000) // so that it streams
 	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" + big +
 		"\r\n0\r\n" + b.String() + "\r\n"
-	if resp, body := r.raw(t, request); resp.StatusCode != 200 {
+	if resp, body := r.Raw(t, request); resp.StatusCode != 200 {
 		t.Fatalf("got %d %s", resp.StatusCode, body)
 	}
 	trailer := <-got
@@ -368,7 +333,7 @@ func TestTrailersSayNothingOfTheHead(t *testing.T) {
 // Trailer fields can't say what the route decides by or writes itself, nor what Connection lists (RFC 9110 §7.6.1).
 func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 	got := make(chan http.Header, 1)
-	r := app(t, nil, func(w http.ResponseWriter, req *http.Request) {
+	r := edgetest.StartProxy(t, nil, func(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		got <- req.Trailer
 		w.Header().Set("Trailer", "X-Secret, X-Sum, X-Shown")
@@ -391,7 +356,7 @@ func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 	request := "POST /x HTTP/1.1\r\nHost: h\r\nX-Version: 2\r\nTransfer-Encoding: chunked\r\n" +
 		"Connection: close, x-hop\r\n\r\n1\r\nx\r\n" +
 		"0\r\nX-Tenant: evil\r\nx-more: evil\r\nX-Debug: 1\r\nX-Version: 1\r\nX-Hop: 1\r\nX-Sum: 1\r\n\r\n"
-	resp, body := r.raw(t, request)
+	resp, body := r.Raw(t, request)
 	if resp.StatusCode != 200 {
 		t.Fatalf("got %d %s", resp.StatusCode, body)
 	}
@@ -404,10 +369,10 @@ func TestTrailersSayNothingOfTheRoute(t *testing.T) {
 }
 
 // The same to a member over the mesh, which may be plain NATS.
-func TestTrailersToAMember(t *testing.T) {
-	r := start(t, nil)
+func TestTrailersSayNothingToAMember(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Config{})
 	got := make(chan mesh.Header, 1)
-	r.service(t, "trailers", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
+	r.StreamService(t, "trailers", func(_ context.Context, q *mesh.Request) (*mesh.Response, error) {
 		_, err := io.Copy(io.Discard, mesh.NewReader(q.Stream))
 		got <- q.Stream.Trailer()
 		return &mesh.Response{Status: 200}, err
@@ -418,7 +383,7 @@ func TestTrailersToAMember(t *testing.T) {
 	request := "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n927c0\r\n" +
 		strings.Repeat("x", 600_000) +
 		"\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\nX_Real_Ip: 6.6.6.6\r\nX-Sum: 1\r\n\r\n"
-	if resp, body := r.raw(t, request); resp.StatusCode != 200 {
+	if resp, body := r.Raw(t, request); resp.StatusCode != 200 {
 		t.Fatalf("got %d %s", resp.StatusCode, body)
 	}
 	if h := <-got; len(h) != 1 || h.Get("X-Sum") != "1" {

@@ -6,7 +6,7 @@ import (
 )
 
 // The limit falls while goroutines are late, never below the floor, and comes back when they aren't.
-func TestAdjust(t *testing.T) {
+func TestAdmissionFallsWhileGoroutinesAreLate(t *testing.T) {
 	var a admission
 	a.setMax(8192)
 	fill := func() {
@@ -58,7 +58,7 @@ func TestAdjust(t *testing.T) {
 }
 
 // What the runtime tells about waiting goroutines can be read, and is near nothing on a machine that isn't busy.
-func TestLateness(t *testing.T) {
+func TestLatenessIsNearNothingWhenIdle(t *testing.T) {
 	l := newSchedLatency()
 	for range 5000 {
 		done := make(chan struct{})

@@ -14,15 +14,13 @@ import (
 	"time"
 
 	"millrace/edge/edgetest"
-	"millrace/mesh/upstream"
 	"millrace/node"
-	"millrace/node/nodetest"
 )
 
 // Every sample goes through edge, mesh and member to an upstream of real sockets, which counts what it understood. Each
 // sample comes from an address of its own, by which its requests are told from those of another that reach the upstream
 // late.
-func TestCorpus(t *testing.T) {
+func TestCorpusIsAcceptedOrRefusedAsItMustBe(t *testing.T) {
 	var mu sync.Mutex
 	understood := map[string]int{} // by the client's address
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -35,12 +33,11 @@ func TestCorpus(t *testing.T) {
 		_, _ = io.Copy(w, r.Body)
 	}))
 	t.Cleanup(app.Close)
-	all := edgetest.Route("", "/*")
-	all.To = node.Target{Kind: node.KindUpstream, Name: "app"}
+	all := edgetest.ProxyRoute("/*")
 	all.EncodedSlash = node.EncodedSlashKeep
 	all.OnDisconnect = node.OnDisconnectFinish // play ends its sending side
-	r := start(t, nil, all)
-	serve(t, r, "app", app.URL)
+	r := edgetest.Start(t, edgetest.Routed(all))
+	r.Upstream(t, app.URL)
 	check := func(s edgetest.Sample, from string) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -52,7 +49,7 @@ func TestCorpus(t *testing.T) {
 	client := func(i int) string { return fmt.Sprintf("127.1.%d.%d", i/250, i%250+1) }
 	for i, s := range samples {
 		t.Run(s.ID, func(t *testing.T) {
-			statuses := r.play(t, s, client(i))
+			statuses := play(t, r, s, client(i))
 			check(s, client(i))
 			refused := len(statuses) == 0 || statuses[0] >= 400
 			switch s.Verdict {
@@ -85,27 +82,11 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// serve makes an upstream of the mesh.
-func serve(tb testing.TB, r *rig, name, url string) {
-	tb.Helper()
-	set, err := upstream.New(upstream.Config{Conn: r.conn, Log: nodetest.Discard()})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = set.Close() })
-	var u node.Upstream
-	u.Defaults()
-	u.Targets = []node.UpstreamTarget{{URL: node.BaseURL(url), Weight: 1}}
-	if err := set.Apply(tb.Context(), map[string]node.Upstream{name: u}); err != nil {
-		tb.Fatal(err)
-	}
-}
-
 // play sends a sample from that address, ends the sending side, and gives the final statuses of all responses that
 // came.
-func (r *rig) play(t *testing.T, s edgetest.Sample, from string) (statuses []int) {
+func play(t *testing.T, r *edgetest.Rig, s edgetest.Sample, from string) (statuses []int) {
 	t.Helper()
-	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", r.addr)
+	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", r.Address)
 	if err != nil {
 		t.Fatal(err)
 	}

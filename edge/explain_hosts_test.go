@@ -5,30 +5,31 @@ import (
 	"testing"
 
 	"millrace/edge/cache"
+	"millrace/edge/edgetest"
 	"millrace/kvcache"
 	"millrace/node"
 )
 
 // A path alone is explained for the hosts that clients ask for: those of routes, those seen, the listener's own. What
 // the cache has is found under the host that it was asked for, and the query counts.
-func TestExplainPath(t *testing.T) {
+func TestPathIsExplainedForTheHostsThatClientsAskFor(t *testing.T) {
 	host := func(name string) func(*node.Route) {
 		return func(r *node.Route) { r.Host, r.Name = node.Host(name), strings.ReplaceAll(name, ".", "-") }
 	}
-	r := startCache(t, nil, func(s *cacheSetup) {
-		one, two := cachedRoute("/a", nil, host("one.test")), cachedRoute("/a", nil, host("two.test"))
-		s.routes = []node.Route{cachedRoute("/*", nil), one, two}
-	})
+	r := edgetest.Start(t, edgetest.Cached(nil, func(s *edgetest.Config) {
+		one, two := edgetest.CachedRoute("/a", nil, host("one.test")), edgetest.CachedRoute("/a", nil, host("two.test"))
+		s.Routes = []node.Route{edgetest.CachedRoute("/*", nil), one, two}
+	}))
 	for _, path := range []string{"/a", "/b"} {
-		r.on(path, fresh("%d"))
+		r.On(path, edgetest.Fresh("%d"))
 	}
 
 	e := r.Explain("GET", "/b?x=1", nil)
-	if e.Host != r.addr && e.Host != "one.test" || e.Query != "?x=1" ||
+	if e.Host != r.Address && e.Host != "one.test" || e.Query != "?x=1" ||
 		e.Cache.State != "missing" || strings.Contains(e.Cache.Key, "///") {
 		t.Errorf("before any request: %+v, cache %+v", e, e.Cache)
 	}
-	r.get(t, "/b?x=1") // of example.test
+	r.Get(t, "/b?x=1") // of example.test
 	e = r.Explain("GET", "/b?x=1", nil)
 	if e.Host != "example.test" || e.Cache.State != "fresh" || e.Cache.Key != "http://example.test/b?x=1" {
 		t.Errorf("a seen host: %s, cache %+v", e.Host, e.Cache)
@@ -36,7 +37,7 @@ func TestExplainPath(t *testing.T) {
 	if e = r.Explain("GET", "/b", nil); e.Cache.State != "missing" {
 		t.Errorf("another query: %+v", e.Cache)
 	}
-	if e = r.Explain("GET", "/b?x=1", fields("Host", "other.test")); e.Host != "other.test" ||
+	if e = r.Explain("GET", "/b?x=1", edgetest.Fields("Host", "other.test")); e.Host != "other.test" ||
 		e.Cache.State != "missing" {
 		t.Errorf("a host that is named: %s, cache %+v", e.Host, e.Cache)
 	}
@@ -56,9 +57,10 @@ func TestExplainPath(t *testing.T) {
 }
 
 // Without anything to tell hosts apart a path is explained once, with a refusal if that is all.
-func TestExplainPathOfOneHost(t *testing.T) {
-	r := start(t, nil, echoRoute("/a"))
-	if e := r.Explain("GET", "/a?q=1", nil); e.Host != r.addr || e.Route == "" || len(e.Also) > 0 || e.Query != "?q=1" {
+func TestPathIsExplainedOnceForOneHost(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/a")))
+	if e := r.Explain("GET", "/a?q=1", nil); e.Host != r.Address || e.Route == "" || len(e.Also) > 0 ||
+		e.Query != "?q=1" {
 		t.Errorf("explained %+v", e)
 	}
 	if e := r.Explain("GET", "/none", nil); e.Status != 404 || len(e.Also) > 0 {
@@ -67,8 +69,8 @@ func TestExplainPathOfOneHost(t *testing.T) {
 }
 
 // A path is purged in its canonical form, and in what its route leaves of its query.
-func TestPathPurges(t *testing.T) {
-	r := startCache(t, func(c *node.Cache) { c.Query.Drop, c.Query.Sort = []string{"utm"}, true })
+func TestPathIsPurgedInItsCanonicalForm(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(func(c *node.Cache) { c.Query.Drop, c.Query.Sort = []string{"utm"}, true }))
 	for path, want := range map[string][]string{
 		"/%61?z=1&a=2&utm=x": {"/a?z=1&a=2&utm=x", "/a?a=2&z=1"}, "/a": {"/a"},
 		"a": nil, "": nil, "http://h/a": nil, "/a b": nil, "/a/../b": nil,
@@ -89,10 +91,10 @@ func TestPathPurges(t *testing.T) {
 		t.Errorf("a prefix of paths: %+v", got)
 	}
 
-	r.on("/a", fresh("%d"))
-	r.get(t, "/a?b=1&a=2&utm=1")
-	r.purge(t, r.PathPurges(t.Context(), "/a?a=2&b=1&utm=2", false)...)
-	if s := r.get(t, "/a?a=2&b=1"); s.hit || s.body != "2" {
+	r.On("/a", edgetest.Fresh("%d"))
+	r.Get(t, "/a?b=1&a=2&utm=1")
+	r.ApplyPurges(t, r.PathPurges(t.Context(), "/a?a=2&b=1&utm=2", false)...)
+	if s := r.Get(t, "/a?a=2&b=1"); s.Hit || s.Text != "2" {
 		t.Errorf("after the purge of its path: %s", s)
 	}
 }

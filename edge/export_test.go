@@ -14,25 +14,6 @@ import (
 // RightmostUntrusted is the rule by which clientAddr finds the client.
 var RightmostUntrusted = rightmostUntrusted
 
-// Contain wraps a handler as the policy chain does.
-func (s *Server) Contain(h exchange.Handler) exchange.Handler {
-	contained := exchange.Problems(s.contained(h))
-	return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
-		x.Route = &exchange.Route{}
-		return contained(ctx, x)
-	}
-}
-
-// Ending gives the handler of a route with an end of the test's own in place of its target.
-func (s *Server) Ending(r node.Route, end exchange.Handler) exchange.Handler {
-	made := s.newRoute(r, r.ID(), end)
-	return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
-		core{s}.Enter(x)
-		x.Route = made
-		return made.Handler(ctx, x)
-	}
-}
-
 // Prepared is what the member gets for an exchange that came from peer, with these trusted proxies.
 func Prepared(x *exchange.Exchange, peer string, trusted ...node.Prefix) (*mesh.Request, netip.Addr) {
 	x.Peer, x.Route = netip.MustParseAddr(peer), &exchange.Route{ID: "r"}
@@ -55,9 +36,6 @@ func (s *Server) CacheFetches() int { return s.cache.Fetches() }
 // SetEndsWithin and TakeRoom are the cache's.
 func (s *Server) SetEndsWithin(d time.Duration) { s.cache.SetEndsWithin(d) }
 func (s *Server) TakeRoom() (free func())       { return s.cache.TakeRoom() }
-
-// NewExchange makes an exchange as the front gets it.
-func NewExchange() *exchange.Exchange { return core{}.New() }
 
 // Insert puts a policy of the test's own behind the one of that name, into the chain of every route.
 func (s *Server) Insert(behind string, p exchange.Policy) {

@@ -9,45 +9,46 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
 
 // Under expose "*" a name that nobody has ever served is not found, whatever carries the request; a service that has
 // only lost its members is away.
-func TestExposedNames(t *testing.T) {
-	r := start(t, func(e *node.Edge) { e.Expose = []string{"*"} })
+func TestNameNeverServedIsNotFound(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) { e.Expose = []string{"*"} }})
 	for _, c := range []struct{ method, path, body string }{
 		{"GET", "/favicon-ico", ""},
 		{"GET", "/wp-admin/x?y=1", ""},
 		{"POST", "/wp-admin", "short"},
 		{"POST", "/wp-admin", strings.Repeat("long", 200_000)},
 	} {
-		resp, body := r.do(t, c.method, c.path, c.body)
+		resp, body := r.Do(t, c.method, c.path, c.body)
 		if resp.StatusCode != http.StatusNotFound || !strings.Contains(body, `"not_found"`) ||
 			strings.Contains(body, "wp-admin") {
 			t.Errorf("%s %s answered %d %s, want 404", c.method, c.path, resp.StatusCode, body)
 		}
 	}
 
-	sub, err := r.conn.NATS().QueueSubscribe("http.late", "q", func(m *nats.Msg) {
+	sub, err := r.Conn.NATS().QueueSubscribe("http.late", "q", func(m *nats.Msg) {
 		_ = m.Respond([]byte("HTTP/1.1 200 OK\r\n\r\nhi"))
 	})
 	if err == nil {
-		err = r.conn.NATS().Flush()
+		err = r.Conn.NATS().Flush()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	// at once: the first request finds it
-	if resp, body := r.do(t, "GET", "/late", ""); resp.StatusCode != http.StatusOK {
+	if resp, body := r.Do(t, "GET", "/late", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("/late answered %d %s", resp.StatusCode, body)
 	}
 	if err := sub.Unsubscribe(); err != nil {
 		t.Fatal(err)
 	}
 	nodetest.Eventually(t, "a service whose last member has left is away", func() bool {
-		resp, body := r.do(t, "GET", "/late", "")
+		resp, body := r.Do(t, "GET", "/late", "")
 		return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(body, `"no_member"`)
 	})
 }

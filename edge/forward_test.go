@@ -7,24 +7,13 @@ import (
 	"testing"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/edge/exchange"
 	"millrace/mesh"
-	"millrace/node"
 	"millrace/node/http1"
 )
 
-func prefix(s string) node.Prefix { return node.Prefix{Prefix: netip.MustParsePrefix(s)} }
-
-// fields makes a header of names and values in turn.
-func fields(pairs ...string) mesh.Header {
-	var h mesh.Header
-	for i := 0; i < len(pairs); i += 2 {
-		h.Add(pairs[i], pairs[i+1])
-	}
-	return h
-}
-
-// Who counts as the client, for chains of proxies of every honesty.
+// Who counts as the client, behind chains of trusted proxies and of others.
 func TestRightmostUntrusted(t *testing.T) {
 	trusted := func(a netip.Addr) bool {
 		return netip.MustParsePrefix("10.0.0.0/8").Contains(a) || netip.MustParsePrefix("fd00::/8").Contains(a)
@@ -63,9 +52,9 @@ func TestRightmostUntrusted(t *testing.T) {
 
 // What the member sees: end-to-end fields as they came, ours set by us, nothing that belongs to the mesh or to one
 // connection.
-func TestPrepare(t *testing.T) {
+func TestMemberGetsEndToEndFieldsAndOurs(t *testing.T) {
 	header := func() mesh.Header {
-		return fields(
+		return edgetest.Fields(
 			"Host", "shop.example",
 			"X-Custom", "1",
 			"x-custom", "2",
@@ -130,7 +119,7 @@ func TestPrepare(t *testing.T) {
 	}
 
 	x = &exchange.Exchange{Method: "POST", Target: "/", Header: header(), Scheme: "http"}
-	got, client = edge.Prepared(x, "192.0.2.7", prefix("192.0.2.0/24"))
+	got, client = edge.Prepared(x, "192.0.2.7", edgetest.Prefix("192.0.2.0/24"))
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "6.6.6.6, 192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test",
 		"X-Request-Id": "chosen",
@@ -145,8 +134,8 @@ func TestPrepare(t *testing.T) {
 }
 
 // A Connection field can't remove what the edge or the message's framing needs.
-func TestConnectionCannotRemove(t *testing.T) {
-	x := &exchange.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: fields(
+func TestConnectionRemovesNoFieldOfOurs(t *testing.T) {
+	x := &exchange.Exchange{Method: "GET", Target: "/", Scheme: "http", Header: edgetest.Fields(
 		"Host", "h", "Connection", "Host, X-Forwarded-For, Authorization, X-Request-Id", "Authorization", "Bearer x",
 	)}
 	got, _ := edge.Prepared(x, "192.0.2.7")
@@ -156,7 +145,7 @@ func TestConnectionCannotRemove(t *testing.T) {
 	}
 }
 
-func TestTraceparent(t *testing.T) {
+func TestTraceparentIsContinuedOrMade(t *testing.T) {
 	for in, continued := range map[string]bool{
 		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01":       true,
 		"01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra": true,

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,8 +29,8 @@ import (
 )
 
 // A compressed body is bytes to the edge: it arrives as it was sent, and nothing unpacks it.
-func TestBombs(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+func TestCompressedBodyIsNotUnpacked(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	zeros := make([]byte, 32<<20)
 	for coding, packer := range map[string]func(io.Writer) io.WriteCloser{
 		"gzip":    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
@@ -41,21 +42,15 @@ func TestBombs(t *testing.T) {
 		_, _ = w.Write(zeros)
 		_ = w.Close()
 		bomb := packed.Bytes()[:min(packed.Len(), 500<<10)]
-		before := heap()
-		resp, body := r.do(t, "POST", "/", string(bomb), "Content-Encoding", coding)
+		before := edgetest.Heap()
+		resp, body := r.Do(t, "POST", "/", string(bomb), "Content-Encoding", coding)
 		if resp.StatusCode != http.StatusOK || body != string(bomb) {
 			t.Errorf("%s: got %d and %d bytes, sent %d", coding, resp.StatusCode, len(body), len(bomb))
 		}
-		if grown := heap() - before; grown > 12<<20 {
+		if grown := edgetest.Heap() - before; grown > 12<<20 {
 			t.Errorf("%s: the heap grew by %d MiB", coding, grown>>20)
 		}
 	}
-}
-
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // heldMemory follows what is held over time. What is allocated while the garbage collector looks counts as held to it,
@@ -79,8 +74,8 @@ func (h *heldMemory) look() {
 }
 
 // What is far too large is refused while it is still being sent, and costs no more memory than its bound.
-func TestEndless(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
+func TestEndlessRequestIsRefusedWithinItsBound(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
 	const get, post = "GET / HTTP/1.1\r\nHost: h\r\n",
 		"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 	for name, c := range map[string]struct {
@@ -97,8 +92,8 @@ func TestEndless(t *testing.T) {
 		"extensions on every chunk": {post, "1;" + strings.Repeat("y", 200) + "\r\nx\r\n", 10_000, "400"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := heap()
-			conn, err := net.Dial("tcp", r.addr)
+			before := edgetest.Heap()
+			conn, err := net.Dial("tcp", r.Address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +112,7 @@ func TestEndless(t *testing.T) {
 			if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "HTTP/1.1 "+c.status {
 				t.Errorf("got %q, %v", answer, err)
 			}
-			if grown := heap() - before; grown > 32<<20 {
+			if grown := edgetest.Heap() - before; grown > 32<<20 {
 				t.Errorf("the heap grew by %d MiB", grown>>20)
 			}
 		})
@@ -125,43 +120,34 @@ func TestEndless(t *testing.T) {
 }
 
 // Long paths are refused at the edge: none of them reaches the mesh connection, which would break.
-func TestLongPaths(t *testing.T) {
+func TestLongPathsAreRefused(t *testing.T) {
 	plain := edgetest.Route("plain", "/plain/{name}")
-	plain.To = node.Target{Kind: node.KindNATS, Subject: subject(t, "plain.{name}")}
-	r := start(t, nil, echoRoute("/*"), plain)
+	plain.To = node.Target{Kind: node.KindNATS, Subject: edgetest.Subject(t, "plain.{name}")}
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*"), plain))
 	for _, path := range []string{
 		"/" + strings.Repeat("a", 10_000), "/plain/" + strings.Repeat("a", 10_000),
 		"/" + strings.Repeat("%61", 3400),
 	} {
-		if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != http.StatusRequestURITooLong {
+		if resp, _ := r.Do(t, "GET", path, ""); resp.StatusCode != http.StatusRequestURITooLong {
 			t.Errorf("%.20s…: got %d", path, resp.StatusCode)
 		}
 	}
-	if resp, _ := r.do(t, "GET", "/plain/"+strings.Repeat("a", 5000), ""); resp.StatusCode != http.StatusNotFound {
+	if resp, _ := r.Do(t, "GET", "/plain/"+strings.Repeat("a", 5000), ""); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("a parameter too long for a subject: got %d", resp.StatusCode)
 	}
-	if n := r.conn.NATS().Reconnects; n != 0 || !r.conn.Up() {
+	if n := r.Conn.NATS().Reconnects; n != 0 || !r.Conn.Up() {
 		t.Errorf("the mesh connection broke: %d reconnects", n)
 	}
 }
 
-func subject(tb testing.TB, s string) node.Subject {
-	tb.Helper()
-	out, err := node.ParseSubject(s)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return out
-}
-
 // Clients that send or read as slowly as they can are ended at the time-outs, and meanwhile nobody else notices.
-func TestSlowCrowd(t *testing.T) {
+func TestSlowClientsEndAtTheTimeouts(t *testing.T) {
 	const crowd = 300
-	r := start(t, func(e *node.Edge) {
+	r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) {
 		e.ReadTimeout, e.WriteTimeout, e.IdleTimeout = node.Duration(time.Second), node.Duration(time.Second),
 			node.Duration(time.Second)
-	}, echoRoute("/*"))
-	before, held := heap(), heldMemory{}
+	}, Routes: []node.Route{edgetest.EchoRoute("/*")}})
+	before, held := edgetest.Heap(), heldMemory{}
 	modes := map[string]func(ctx context.Context, c net.Conn) error{
 		"slow head":   trickle("GET / HTTP/1.1\r\nHost: h\r\n", "X-a: b\r\n"),
 		"slow body":   trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n", "x"),
@@ -187,7 +173,7 @@ func TestSlowCrowd(t *testing.T) {
 		}
 		for range n {
 			wait.Go(func() {
-				c, err := net.Dial("tcp", r.addr)
+				c, err := net.Dial("tcp", r.Address)
 				if err != nil {
 					t.Error(err)
 					return
@@ -208,7 +194,7 @@ func TestSlowCrowd(t *testing.T) {
 			over = true
 		default:
 		}
-		if resp, _ := r.do(t, "POST", "/", "hello"); resp.StatusCode == http.StatusOK {
+		if resp, _ := r.Do(t, "POST", "/", "hello"); resp.StatusCode == http.StatusOK {
 			served++
 		} else {
 			t.Errorf("another client got %d", resp.StatusCode)
@@ -247,39 +233,19 @@ func trickle(begin, little string) func(context.Context, net.Conn) error {
 }
 
 // Connections that are dropped and requests that are aborted leave nothing behind.
-func TestChurn(t *testing.T) {
+func TestDroppedConnectionsLeaveNothing(t *testing.T) {
 	const times, atOnce = 10_000, 50
 	slow := edgetest.Route("slow", "/slow")
 	slow.To.Name, slow.Timeout = "slow", node.Duration(200*time.Millisecond)
-	r := start(t, nil, echoRoute("/*"), slow)
-	member, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("slow"), Limit: 1000,
-		Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}),
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*"), slow))
+	member := r.Service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	})
-	if err == nil {
-		err = member.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer member.Close()
 	down := edgetest.Route("down", "/down")
 	down.To.Name = "down"
-	r.SetRoutes(node.Default().Edge, []node.Route{echoRoute("/*"), slow, down})
-	streams, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("down"), Limit: 1000,
-		Streams: true, Handler: mesh.HandlerFunc(downAndUp),
-	})
-	if err == nil {
-		err = streams.Open(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer streams.Close()
+	r.SetRoutes(node.Default().Edge, []node.Route{edgetest.EchoRoute("/*"), slow, down})
+	streams := r.StreamService(t, "down", downAndUp)
 	upgrade := "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	sent := []string{
@@ -294,7 +260,7 @@ func TestChurn(t *testing.T) {
 		"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n",
 	}
 	drop := func(text string) {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Address)
 		if err != nil {
 			t.Error(err)
 			return
@@ -321,14 +287,14 @@ func TestChurn(t *testing.T) {
 	}
 	settled := func() bool {
 		return r.Connections() == 0 && r.InFlight() == 0 && r.Buffered() == 0 && member.Active() == 0 &&
-			streams.Active() == 0 && r.conn.Streams() == 0
+			streams.Active() == 0 && r.Conn.Streams() == 0
 	}
 	rounds(times / 10) // pools and buffers have their size then
 	nodetest.Eventually(t, "the first round has settled", settled)
 	nodetest.Eventually(t, "idle workers are gone", func() bool { return runtime.NumGoroutine() < 100 })
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	runtime.GC()
-	before := heap()
+	before := edgetest.Heap()
 	rounds(times)
 	nodetest.Eventually(t, "all connections are gone", settled)
 	nodetest.Eventually(t, fmt.Sprintf("goroutines are back at %d", goroutines), func() bool {
@@ -339,9 +305,9 @@ func TestChurn(t *testing.T) {
 	})
 	nodetest.Eventually(t, "memory is back", func() bool {
 		runtime.GC()
-		return heap()-before < 4<<20
+		return edgetest.Heap()-before < 4<<20
 	})
-	if resp, body := r.do(t, "POST", "/", "hello"); resp.StatusCode != http.StatusOK || body != "hello" {
+	if resp, body := r.Do(t, "POST", "/", "hello"); resp.StatusCode != http.StatusOK || body != "hello" {
 		t.Errorf("afterwards: %d %q", resp.StatusCode, body)
 	}
 }
@@ -356,7 +322,7 @@ func downAndUp(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 			return nil, err
 		}
 	}
-	return &mesh.Response{Status: 200, Stream: mesh.NewBody(zeros{}), Length: -1}, nil
+	return &mesh.Response{Status: 200, Stream: mesh.NewBody(edgetest.Zeros{}), Length: -1}, nil
 }
 
 // openFiles counts this process's descriptors.
@@ -367,4 +333,64 @@ func openFiles(tb testing.TB) int {
 		tb.Fatal(err)
 	}
 	return len(entries)
+}
+
+// Clients that read or write a kilobyte a second run out of time; others go on.
+func TestSlowStreamsRunOutOfTime(t *testing.T) {
+	var flowing atomic.Int64
+	r := edgetest.StartProxy(t, func(e *node.Edge) {
+		e.ReadTimeout, e.WriteTimeout = node.Duration(500*time.Millisecond), node.Duration(500*time.Millisecond)
+	}, func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost {
+			_, _ = io.Copy(io.Discard, req.Body)
+			return
+		}
+		_, err := io.CopyN(w, edgetest.Zeros{}, 64<<20)
+		if err != nil {
+			flowing.Add(1)
+		}
+	})
+	const each = 50
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var clients sync.WaitGroup
+	for i := range 2 * each {
+		clients.Go(func() {
+			c, err := net.Dial("tcp", r.Address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			if i%2 == 0 {
+				_ = trickle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
+					strings.Repeat("x", 50))(ctx, c)
+				return
+			}
+			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				<-tick.C
+				_, _ = io.CopyN(io.Discard, c, 50) // what has arrived can be read long after the connection was cut
+			}
+		})
+	}
+	nodetest.Eventually(t, "all stream", func() bool { return r.Conn.Streams() >= each })
+	for range 20 {
+		if resp, _ := r.Do(t, "POST", "/", "quick"); resp.StatusCode != http.StatusOK {
+			t.Errorf("another client got %d", resp.StatusCode)
+		}
+	}
+	nodetest.Eventually(t, "the slow ones are ended", func() bool {
+		http.DefaultClient.CloseIdleConnections()
+		return r.Connections() == 0
+	})
+	cancel()
+	clients.Wait()
+	r.WaitSettled(t)
+	if flowing.Load() != each {
+		t.Errorf("the upstream was told of %d readers that were ended", flowing.Load())
+	}
 }

@@ -2,13 +2,13 @@ package edge_test
 
 import (
 	"bufio"
-	"context"
 	"net/netip"
 	"testing"
 	"time"
 
-	"millrace/edge"
+	"millrace/edge/edgetest"
 	"millrace/edge/exchange"
+	"millrace/edge/ratelimit"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -16,35 +16,33 @@ import (
 // plentiful are limits that no benchmark uses up.
 var plentiful = map[string][]node.Limit{
 	"none":   nil,
-	"one":    {per("2000000000/1h")},
-	"two":    {per("2000000000/1h"), per("2000000000/2h", by("header:X-Api-Key"))},
-	"bucket": {per("2000000000/1s", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket })},
-	"places": {inFlight(1000)},
-	"silent": {per("2000000000/1h", headers(node.HeaderNone))},
-	"denied": {per("1/1h")},
+	"one":    {edgetest.Per("2000000000/1h")},
+	"two":    {edgetest.Per("2000000000/1h"), edgetest.Per("2000000000/2h", edgetest.By("header:X-Api-Key"))},
+	"bucket": {edgetest.Per("2000000000/1s", func(l *node.Limit) { l.Algorithm = node.AlgorithmBucket })},
+	"places": {edgetest.InFlight(1000)},
+	"silent": {edgetest.Per("2000000000/1h", edgetest.HeaderForm(node.HeaderNone))},
+	"denied": {edgetest.Per("1/1h")},
 }
 
-// limitedServe gives the handler of a route with limits whose target answers at once.
+// limitedServe serves a request of a route with limits that answers by itself.
 func limitedServe(tb testing.TB, limits []node.Limit) func() *mesh.Response {
 	tb.Helper()
-	made := limitedRoute("x", limits...)
-	r := startLimits(tb, nil, made)
-	h := r.Ending(made, func(context.Context, *exchange.Exchange) (*mesh.Response, error) {
-		return &mesh.Response{Status: 200}, nil
-	})
-	header := fields("Host", "shop.example", "User-Agent", "Mozilla/5.0", "Accept", "text/html", "X-Api-Key",
+	route := edgetest.LimitedRoute("x", limits...)
+	route.To, route.Respond = node.Target{}, &node.Respond{Status: 200}
+	r := edgetest.Start(tb, edgetest.Limited(route))
+	header := edgetest.Fields("Host", "shop.example", "User-Agent", "Mozilla/5.0", "Accept", "text/html", "X-Api-Key",
 		"0123456789abcdef", "X-Forwarded-For", "192.0.2.1")
 	peer := netip.MustParseAddr("127.0.0.1")
 	return func() *mesh.Response {
-		x := edge.NewExchange()
+		x := &exchange.Exchange{}
+		ratelimit.Attach(x, &ratelimit.Grants{}) // as the front does
 		x.Method, x.Target, x.Header, x.Scheme, x.Started, x.Peer = "GET", "/x/y", header, "http", time.Now(), peer
-		resp, _ := h(tb.Context(), x)
-		return resp
+		return r.Serve(tb.Context(), x)
 	}
 }
 
 // A limit allocates the text of its two fields and what they make the header longer by, and nothing without them.
-func TestLimitAllocations(t *testing.T) {
+func TestLimitAllocatesItsFieldsOnly(t *testing.T) {
 	run := func(name string) float64 {
 		serve := limitedServe(t, plentiful[name])
 		serve()
@@ -89,14 +87,14 @@ func BenchmarkLimitedHit(b *testing.B) {
 	for _, name := range []string{"none", "one", "two", "silent"} {
 		b.Run(name, func(b *testing.B) {
 			r, _ := startLimitedCache(b, nil, nil, plentiful[name]...)
-			r.on("/a", always(200, "hello", "Cache-Control", "max-age=600"))
-			conn := r.dial(b)
+			r.On("/a", edgetest.Always(200, "hello", "Cache-Control", "max-age=600"))
+			conn := r.Dial(b)
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Time{})
 			in := bufio.NewReader(conn)
-			ask := []byte(requestOf("GET", "/a", []string{"X-Api-Key", "0123456789abcdef"}))
+			ask := []byte(edgetest.RequestHead("GET", "/a", []string{"X-Api-Key", "0123456789abcdef"}))
 			_, _ = conn.Write(ask)
-			receive(b, in, "GET")
+			edgetest.Receive(b, in, "GET")
 			b.ReportAllocs()
 			for b.Loop() {
 				_, _ = conn.Write(ask)

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"millrace/node"
+	"millrace/edge/edgetest"
 	"millrace/node/nodetest"
 )
 
@@ -63,12 +63,10 @@ func TestProxyStatusTellsFailuresApart(t *testing.T) {
 		"http_upgrade_failed":           saying(t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
 	} {
 		t.Run(failure, func(t *testing.T) {
-			r := startCache(t, nil, func(s *cacheSetup) {
-				s.routes[0].To = node.Target{Kind: node.KindUpstream, Name: "app"}
-			})
-			r.upstream(t, url)
+			r := edgetest.Start(t, edgetest.Cached(nil, edgetest.ToUpstream))
+			r.Upstream(t, url)
 			want, _, _ := strings.Cut(failure, ",")
-			s := r.get(t, "/a")
+			s := r.Get(t, "/a")
 			if got := s.Header.Get("Proxy-Status"); s.StatusCode != 502 || got != "Millrace; error="+want {
 				t.Errorf("%s, Proxy-Status %q", s, got)
 			}

@@ -33,19 +33,9 @@ func mirror(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
 	return &mesh.Response{Status: 200, Header: h, Body: []byte(r.Method + " " + r.Host + r.Target)}, nil
 }
 
-func serveMirror(tb testing.TB, r *rig) {
+func serveMirror(tb testing.TB, r *edgetest.Rig) {
 	tb.Helper()
-	s, err := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("mirror"),
-		Handler:     mesh.HandlerFunc(mirror),
-	})
-	if err == nil {
-		err = s.Open(tb.Context())
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = s.Close() })
+	r.Service(tb, "mirror", mirror)
 }
 
 func rewriteRoute(tb testing.TB, path string, w *node.Rewrite) node.Route {
@@ -56,7 +46,7 @@ func rewriteRoute(tb testing.TB, path string, w *node.Rewrite) node.Route {
 	}
 }
 
-func TestRewritePath(t *testing.T) {
+func TestRewriteMakesThePathOfParameters(t *testing.T) {
 	for _, tc := range []struct {
 		route, path string
 		query       node.Edits
@@ -97,9 +87,9 @@ func TestRewritePath(t *testing.T) {
 		if tc.path != "" {
 			w.Path = decoded[node.Template](t, tc.path)
 		}
-		r := start(t, nil, rewriteRoute(t, tc.route, w))
+		r := edgetest.Start(t, edgetest.Routed(rewriteRoute(t, tc.route, w)))
 		serveMirror(t, r)
-		resp, body := r.raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: Shop.example\r\n\r\n")
+		resp, body := r.Raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: Shop.example\r\n\r\n")
 		if want := "GET shop.example" + tc.want; resp.StatusCode != 200 || body != want {
 			t.Errorf("%s to %q asked for %d %q, want %q", tc.target, tc.path, resp.StatusCode, body, want)
 		}
@@ -109,8 +99,8 @@ func TestRewritePath(t *testing.T) {
 	}
 }
 
-func TestRewriteFields(t *testing.T) {
-	r := start(t, nil, rewriteRoute(t, "/*", &node.Rewrite{
+func TestRewriteEditsFields(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(rewriteRoute(t, "/*", &node.Rewrite{
 		Host: "internal.example",
 		Request: node.Edits{
 			Set: map[string]string{"X-Set": "new"}, Add: map[string]string{"X-Add": "more"},
@@ -120,9 +110,9 @@ func TestRewriteFields(t *testing.T) {
 			Set: map[string]string{"X-Kind": "b"}, Add: map[string]string{"X-Old": "2"},
 			Remove: []string{"SERVER"},
 		},
-	}))
+	})))
 	serveMirror(t, r)
-	resp, body := r.raw(t, "GET /a HTTP/1.1\r\nHost: shop.example\r\nX-Set: old\r\nX-Add: one\r\nX-Gone: here\r\n\r\n")
+	resp, body := r.Raw(t, "GET /a HTTP/1.1\r\nHost: shop.example\r\nX-Set: old\r\nX-Add: one\r\nX-Gone: here\r\n\r\n")
 	if body != "GET internal.example/a" {
 		t.Errorf("asked for %q", body)
 	}
@@ -136,7 +126,7 @@ func TestRewriteFields(t *testing.T) {
 	}
 }
 
-func TestRedirect(t *testing.T) {
+func TestRedirectKeepsPathAndQuery(t *testing.T) {
 	for _, tc := range []struct{ route, to, target, want string }{
 		{"/old/*", "/new/{*}", "/old/a/b?x=1", "/new/a/b?x=1"},
 		{"/old/*", "/new/{*}", "/old", "/new/"},
@@ -147,11 +137,11 @@ func TestRedirect(t *testing.T) {
 		{"/u/{id}", "https://new.example/users?id={id}", "/u/a%26b?c=d", "https://new.example/users?id=a%26b"},
 		{"/x", "https://new.example", "/x", "https://new.example/"},
 	} {
-		r := start(t, nil, node.Route{
+		r := edgetest.Start(t, edgetest.Routed(node.Route{
 			Path:     decoded[node.Pattern](t, tc.route),
 			Redirect: &node.Redirect{To: decoded[node.Location](t, tc.to), Status: 308},
-		})
-		resp, body := r.raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+		}))
+		resp, body := r.Raw(t, "GET "+tc.target+" HTTP/1.1\r\nHost: shop.example\r\n\r\n")
 		if got := resp.Header.Get("Location"); resp.StatusCode != 308 || got != tc.want || body != "" {
 			t.Errorf("%s to %s: %d %q, want 308 %q", tc.target, tc.to, resp.StatusCode, got, tc.want)
 		}
@@ -159,25 +149,24 @@ func TestRedirect(t *testing.T) {
 }
 
 // A redirect to the client's own host needs one: without it the URL would begin with what the path says.
-func TestRedirectWithoutHost(t *testing.T) {
-	r := start(t, nil, node.Route{
+func TestRedirectToTheOwnHostNeedsAHost(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(node.Route{
 		Path:     decoded[node.Pattern](t, "/*"),
 		Redirect: &node.Redirect{To: decoded[node.Location](t, "https://{host}/{*}"), Status: 308},
-	})
+	}))
 	for _, head := range []string{"HTTP/1.0\r\n", "HTTP/1.1\r\nHost:\r\n"} {
-		resp, body := r.raw(t, "GET /evil.test/x "+head+"\r\n")
+		resp, body := r.Raw(t, "GET /evil.test/x "+head+"\r\n")
 		if resp.StatusCode != 400 || resp.Header.Get("Location") != "" || !strings.Contains(body, "host") {
 			t.Errorf("%q: got %d to %q: %s", head, resp.StatusCode, resp.Header.Get("Location"), body)
 		}
 	}
 }
 
-func TestRespond(t *testing.T) {
-	r := start(t, nil,
-		node.Route{
-			Path:    decoded[node.Pattern](t, "/gone"),
-			Respond: &node.Respond{Status: 410, Body: "gone\n", Headers: map[string]string{"X-Why": "old"}},
-		},
+func TestRouteAnswersByItself(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(node.Route{
+		Path:    decoded[node.Pattern](t, "/gone"),
+		Respond: &node.Respond{Status: 410, Body: "gone\n", Headers: map[string]string{"X-Why": "old"}},
+	},
 		node.Route{
 			Path: decoded[node.Pattern](t, "/json"),
 			Respond: &node.Respond{
@@ -186,7 +175,7 @@ func TestRespond(t *testing.T) {
 			},
 		},
 		node.Route{Path: decoded[node.Pattern](t, "/nothing"), Respond: &node.Respond{Status: 204}},
-	)
+	))
 	for path, want := range map[string]struct {
 		status             int
 		body, kind, reason string
@@ -195,7 +184,7 @@ func TestRespond(t *testing.T) {
 		"/nothing": {204, "", "", ""},
 	} {
 		for _, method := range []string{"GET", "POST", "HEAD"} {
-			resp, body := r.do(t, method, path, map[string]string{"POST": "ignored"}[method])
+			resp, body := r.Do(t, method, path, map[string]string{"POST": "ignored"}[method])
 			if method == http.MethodHead {
 				want.body = ""
 			}
@@ -209,7 +198,7 @@ func TestRespond(t *testing.T) {
 
 // The response rules of a route reach what the gateway itself answers on it, so that a browser sees the status behind
 // CORS; the problem stays a problem.
-func TestRewriteResponseOfOwnResponses(t *testing.T) {
+func TestResponseRulesReachOwnResponses(t *testing.T) {
 	rules := &node.Rewrite{Response: node.Edits{Set: map[string]string{
 		"Access-Control-Allow-Origin": "*",
 		"Cache-Control":               "max-age=60", "Content-Type": "text/html",
@@ -221,8 +210,8 @@ func TestRewriteResponseOfOwnResponses(t *testing.T) {
 		}
 		return r
 	}
-	r := startLimits(t, nil, with("limited", "/limited", "echo", func(n *node.Route) {
-		n.Limit = []node.Limit{per("1/1h")}
+	r := edgetest.Start(t, edgetest.Limited(with("limited", "/limited", "echo", func(n *node.Route) {
+		n.Limit = []node.Limit{edgetest.Per("1/1h")}
 	}), with("nobody", "/nobody", "nobody", nil),
 		with("slow", "/slow", "slow", func(n *node.Route) { n.Timeout = node.Duration(50 * time.Millisecond) }),
 		with("small", "/small", "echo", func(n *node.Route) {
@@ -230,20 +219,20 @@ func TestRewriteResponseOfOwnResponses(t *testing.T) {
 		}), with("broken", "/broken", "broken", nil),
 		with("get", "/get", "echo", func(n *node.Route) {
 			n.Methods = []node.Method{"GET"}
-		}), with("slash", "/slash/{id}", "echo", nil))
-	r.service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		}), with("slash", "/slash/{id}", "echo", nil)))
+	r.StreamService(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})
-	r.service(t, "broken", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+	r.StreamService(t, "broken", func(context.Context, *mesh.Request) (*mesh.Response, error) {
 		return nil, node.Errorf(node.CodeUpstream, nil, "it broke")
 	})
-	r.do(t, "GET", "/limited", "")
+	r.Do(t, "GET", "/limited", "")
 	for path, status := range map[string]int{
 		"/limited": 429, "/nobody": 503, "/slow": 504, "/small": 413,
 		"/broken": 502, "/get": 405, "/slash/a%2Fb": 400,
 	} {
-		resp, body := r.do(t, "POST", path, "body")
+		resp, body := r.Do(t, "POST", path, "body")
 		h := resp.Header
 		if resp.StatusCode != status || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Proxy-Status") != "" {
 			t.Errorf("%s: %d %v %s", path, resp.StatusCode, h, body)

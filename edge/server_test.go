@@ -1,13 +1,9 @@
 package edge_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,157 +17,29 @@ import (
 	"millrace/edge"
 	"millrace/edge/edgetest"
 	"millrace/edge/exchange"
-	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
 
-// rig is an edge with a mesh and the service echo, which answers what it got.
-type rig struct {
-	*edge.Server
-	conn *mesh.Conn
-	url  string
-	addr string
-	log  *nodetest.Output
-}
-
-func start(tb testing.TB, change func(*node.Edge), routes ...node.Route) *rig {
-	tb.Helper()
-	conn := natsservertest.Connect(tb, natsservertest.Start(tb))
-	echo, err := conn.NewService(mesh.ServiceConfig{
-		Destination: conn.Service("echo"), Handler: mesh.HandlerFunc(echo),
-		Limit: 1000,
-	})
-	if err == nil {
-		err = echo.Open(tb.Context())
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = echo.Close() })
-	cfg := node.Default().Edge
-	cfg.Listen = "127.0.0.1:0"
-	if change != nil {
-		change(&cfg)
-	}
-	log := &nodetest.Output{}
-	s, err := edge.New(edge.Config{
-		Node: "n1", ID: "abc", Edge: cfg, Routes: routes, Mesh: conn,
-		Log: slog.New(slog.NewJSONHandler(log, nil)),
-	})
-	if err == nil {
-		err = s.Open(tb.Context())
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
-		if err := s.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return &rig{Server: s, conn: conn, url: "http://" + s.Addr().String(), addr: s.Addr().String(), log: log}
-}
-
-func echo(_ context.Context, r *mesh.Request) (*mesh.Response, error) {
-	status := 200
-	if v := r.Header.Get("X-Status"); v != "" {
-		status, _ = strconv.Atoi(v)
-	}
-	resp := &mesh.Response{
-		Status: status,
-		Header: fields("X-Method", r.Method, "X-Target", r.Target, "Content-Type", "text/plain"),
-	}
-	if status != 204 && status != 304 {
-		resp.Body = r.Body
-	}
-	if v := r.Header.Get("X-Date"); v != "" {
-		resp.Header.Add("Date", v)
-	}
-	return resp, nil
-}
-
-func echoRoute(path string) node.Route {
-	r := edgetest.Route("", path)
-	r.To.Name = "echo"
-	return r
-}
-
-func (r *rig) do(tb testing.TB, method, path, body string, header ...string) (*http.Response, string) {
-	tb.Helper()
-	req, err := http.NewRequestWithContext(tb.Context(), method, r.url+path, strings.NewReader(body))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Add(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return resp, string(b)
-}
-
-// raw sends bytes as they are and reads one response.
-func (r *rig) raw(tb testing.TB, request string) (*http.Response, string) {
-	tb.Helper()
-	c, err := net.Dial("tcp", r.addr)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := io.WriteString(c, request); err != nil {
-		tb.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		tb.Fatalf("%q: %v", request, err)
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	return resp, string(b)
-}
-
-type problem struct {
-	Type, Title, Detail, Code string
-	Status                    int
-	RequestID                 string `json:"request_id"`
-}
-
 // Every generated error is an RFC 9457 problem that carries the request id and nothing of the request.
-func TestProblems(t *testing.T) {
-	small := echoRoute("/small")
+func TestErrorsAreProblemsThatTellNothingOfTheRequest(t *testing.T) {
+	small := edgetest.EchoRoute("/small")
 	small.MaxBody = 10
 	quick := edgetest.Route("quick", "/quick")
 	quick.To.Name, quick.Timeout = "slow", node.Duration(30*time.Millisecond)
-	get := echoRoute("/get")
+	get := edgetest.EchoRoute("/get")
 	get.Methods = []node.Method{"GET"}
 	nobody := edgetest.Route("nobody", "/nobody")
 	nobody.To.Name = "nobody"
 	broken := edgetest.Route("broken", "/broken")
 	broken.To.Name = "broken"
-	r := start(t, nil, small, quick, get, nobody, broken)
-	slow, _ := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("slow"),
-		Handler: mesh.HandlerFunc(func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}),
+	r := edgetest.Start(t, edgetest.Routed(small, quick, get, nobody, broken))
+	r.Service(t, "slow", func(ctx context.Context, _ *mesh.Request) (*mesh.Response, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	})
-	if err := slow.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer slow.Close()
-	if _, err := r.conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) {
+	if _, err := r.Conn.NATS().QueueSubscribe("http.broken", "q", func(m *nats.Msg) {
 		_ = m.Respond([]byte("rubbish-from-member"))
 	}); err != nil {
 		t.Fatal(err)
@@ -215,8 +83,8 @@ func TestProblems(t *testing.T) {
 		{"trace", "TRACE /get HTTP/1.1\r\nHost: h\r\n\r\n", 405, "method_not_allowed", "Allow"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			resp, body := r.raw(t, c.raw)
-			var p problem
+			resp, body := r.Raw(t, c.raw)
+			var p edgetest.Problem
 			if err := json.Unmarshal([]byte(body), &p); err != nil {
 				t.Fatalf("%d %q: %v", resp.StatusCode, body, err)
 			}
@@ -238,10 +106,10 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-func TestMessages(t *testing.T) {
-	keep := echoRoute("/keep/*")
+func TestRequestsAndResponsesPassUnchanged(t *testing.T) {
+	keep := edgetest.EchoRoute("/keep/*")
 	keep.EncodedSlash = node.EncodedSlashKeep
-	r := start(t, nil, echoRoute("/echo/*"), keep)
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/echo/*"), keep))
 	for _, c := range []struct{ method, path, body, target string }{
 		{"GET", "/echo", "", "/echo"},
 		{"POST", "/echo/a?b=c&b=d", "body", "/echo/a?b=c&b=d"},
@@ -255,7 +123,7 @@ func TestMessages(t *testing.T) {
 	} {
 		req := c.method + " " + c.path + " HTTP/1.1\r\nHost: h\r\nContent-Length: " + strconv.Itoa(len(c.body)) +
 			"\r\n\r\n" + c.body
-		resp, body := r.raw(t, req)
+		resp, body := r.Raw(t, req)
 		if resp.StatusCode != 200 || body != c.body || resp.Header.Get("X-Target") != c.target ||
 			resp.Header.Get("X-Method") != c.method {
 			t.Errorf("%s %s: %d %q %v", c.method, c.path, resp.StatusCode, body, resp.Header)
@@ -266,18 +134,18 @@ func TestMessages(t *testing.T) {
 		if status == 204 || status == 304 {
 			want = ""
 		}
-		resp, got := r.do(t, "POST", "/echo", "made", "X-Status", strconv.Itoa(status))
+		resp, got := r.Do(t, "POST", "/echo", "made", "X-Status", strconv.Itoa(status))
 		if resp.StatusCode != status || got != want {
 			t.Errorf("status %d became %d %q", status, resp.StatusCode, got)
 		}
 	}
-	resp, body := r.do(t, "HEAD", "/echo", "")
+	resp, body := r.Do(t, "HEAD", "/echo", "")
 	if resp.StatusCode != 200 || body != "" || resp.Header.Get("X-Method") != "HEAD" {
 		t.Errorf("HEAD: %d %q", resp.StatusCode, body)
 	}
 	const long = "Wed, 01 Jan 2020 00:00:00 GMT"
 	for sent, want := range map[string]string{long: long, "": time.Now().UTC().Format(http.TimeFormat)[:16]} {
-		resp, _ := r.do(t, "GET", "/echo", "", "X-Date", sent)
+		resp, _ := r.Do(t, "GET", "/echo", "", "X-Date", sent)
 		if got := resp.Header.Values("Date"); len(got) != 1 || !strings.HasPrefix(got[0], want) {
 			t.Errorf("a Date of %q became %q", sent, got)
 		}
@@ -288,45 +156,45 @@ func TestMessages(t *testing.T) {
 }
 
 // What edge.expose opens, and what it doesn't.
-func TestExpose(t *testing.T) {
+func TestExposeOpensWhatItNames(t *testing.T) {
 	for name, expose := range map[string][]string{"none": nil, "named": {"echo"}, "all": {"*"}} {
-		r := start(t, func(e *node.Edge) { e.Expose = expose })
-		resp, _ := r.do(t, "GET", "/echo/a", "")
+		r := edgetest.Start(t, edgetest.Config{Edge: func(e *node.Edge) { e.Expose = expose }})
+		resp, _ := r.Do(t, "GET", "/echo/a", "")
 		if want := map[string]int{"none": 404, "named": 200, "all": 200}[name]; resp.StatusCode != want {
 			t.Errorf("%s: /echo answered %d, want %d", name, resp.StatusCode, want)
 		}
-		resp, _ = r.do(t, "GET", "/other", "")
+		resp, _ = r.Do(t, "GET", "/other", "")
 		if want := map[string]int{"none": 404, "named": 404, "all": 404}[name]; resp.StatusCode != want {
 			t.Errorf("%s: /other answered %d, want %d", name, resp.StatusCode, want)
 		}
 		for _, path := range []string{"/Echo", "/a.b", "/%3E", "/*", "/" + strings.Repeat("a", 65), "/"} {
-			if resp, _ := r.do(t, "GET", path, ""); resp.StatusCode != 404 {
+			if resp, _ := r.Do(t, "GET", path, ""); resp.StatusCode != 404 {
 				t.Errorf("%s: %s answered %d", name, path, resp.StatusCode)
 			}
 		}
 	}
 }
 
-func TestPlainTarget(t *testing.T) {
+func TestPlainSubjectTakesSafeParametersOnly(t *testing.T) {
 	orders := edgetest.Route("orders", "/orders/{id}")
 	orders.To = node.Target{}
 	if err := orders.To.UnmarshalText([]byte("nats:orders.get.{id}")); err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, nil, orders)
+	r := edgetest.Start(t, edgetest.Routed(orders))
 	var subjects sync.Map
-	if _, err := r.conn.NATS().QueueSubscribe("orders.get.*", "q", func(m *nats.Msg) {
+	if _, err := r.Conn.NATS().QueueSubscribe("orders.get.*", "q", func(m *nats.Msg) {
 		subjects.Store(m.Subject, true)
 		_ = m.Respond([]byte(`{"ok":true}`))
 	}); err != nil {
 		t.Fatal(err)
 	}
-	resp, body := r.do(t, "GET", "/orders/A-1_b", "")
+	resp, body := r.Do(t, "GET", "/orders/A-1_b", "")
 	if resp.StatusCode != 200 || body != `{"ok":true}` || resp.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %d %q", resp.StatusCode, body)
 	}
 	for _, id := range []string{"*", "%3E", "a.b", "a%20b", strings.Repeat("a", 65), "caf%C3%A9"} {
-		if resp, _ := r.do(t, "GET", "/orders/"+id, ""); resp.StatusCode != 404 {
+		if resp, _ := r.Do(t, "GET", "/orders/"+id, ""); resp.StatusCode != 404 {
 			t.Errorf("/orders/%s answered %d", id, resp.StatusCode)
 		}
 	}
@@ -338,15 +206,18 @@ func TestPlainTarget(t *testing.T) {
 	})
 }
 
-// The same through the whole node: each client gets its own answer.
-func TestNoMixing(t *testing.T) {
-	r := start(t, func(e *node.Edge) { e.AccessLog = true }, echoRoute("/*"))
+// Each client gets its own response, however many ask at once.
+func TestEachClientGetsItsOwnResponse(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.AccessLog = true },
+		Routes: []node.Route{edgetest.EchoRoute("/*")},
+	})
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
 			for j := range 50 {
 				id := fmt.Sprintf("%02d-%03d", i, j)
-				resp, body := r.do(t, "POST", "/"+id, strings.Repeat(id, j+1))
+				resp, body := r.Do(t, "POST", "/"+id, strings.Repeat(id, j+1))
 				if body != strings.Repeat(id, j+1) || resp.Header.Get("X-Target") != "/"+id {
 					t.Errorf("%s got %q", id, body)
 				}
@@ -355,15 +226,15 @@ func TestNoMixing(t *testing.T) {
 	}
 	wg.Wait()
 	for i := range 16 {
-		if id := fmt.Sprintf(`"path":"/%02d-049"`, i); !strings.Contains(r.log.String(), id) {
+		if id := fmt.Sprintf(`"path":"/%02d-049"`, i); !strings.Contains(r.Log.String(), id) {
 			t.Errorf("the access log misses %s", id)
 		}
 	}
 }
 
 // Routes change while serving, and no request fails.
-func TestSetRoutesUnderLoad(t *testing.T) {
-	r := start(t, nil, echoRoute("/a/*"))
+func TestSetRoutesFailsNoRequest(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/a/*")))
 	cfg := node.Default().Edge
 	stop := make(chan struct{})
 	var done atomic.Int64
@@ -376,7 +247,7 @@ func TestSetRoutesUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				if resp, _ := r.do(t, "GET", "/a/x", ""); resp.StatusCode != 200 {
+				if resp, _ := r.Do(t, "GET", "/a/x", ""); resp.StatusCode != 200 {
 					t.Errorf("got %d", resp.StatusCode)
 					return
 				}
@@ -385,63 +256,70 @@ func TestSetRoutesUnderLoad(t *testing.T) {
 		})
 	}
 	for i := range 100 {
-		r.SetRoutes(cfg, []node.Route{echoRoute("/a/*"), echoRoute(fmt.Sprintf("/b%d", i))})
+		r.SetRoutes(cfg, []node.Route{edgetest.EchoRoute("/a/*"), edgetest.EchoRoute(fmt.Sprintf("/b%d", i))})
 		before := done.Load()
 		nodetest.Eventually(t, "requests flow", func() bool { return done.Load() > before || t.Failed() })
 	}
 	close(stop)
 	wg.Wait()
-	if resp, _ := r.do(t, "GET", "/b99", ""); resp.StatusCode != 200 {
+	if resp, _ := r.Do(t, "GET", "/b99", ""); resp.StatusCode != 200 {
 		t.Errorf("the newest route answered %d", resp.StatusCode)
 	}
-	if resp, _ := r.do(t, "GET", "/b98", ""); resp.StatusCode != 404 {
+	if resp, _ := r.Do(t, "GET", "/b98", ""); resp.StatusCode != 404 {
 		t.Errorf("a removed route answered %d", resp.StatusCode)
 	}
 }
 
 func TestDrainEndsConnections(t *testing.T) {
-	r := start(t, nil, echoRoute("/*"))
-	if resp, _ := r.do(t, "GET", "/", ""); resp.Close {
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
+	if resp, _ := r.Do(t, "GET", "/", ""); resp.Close {
 		t.Error("a connection ended before the drain")
 	}
 	r.Drain()
-	if resp, _ := r.do(t, "GET", "/", ""); !resp.Close || resp.StatusCode != 200 {
+	if resp, _ := r.Do(t, "GET", "/", ""); !resp.Close || resp.StatusCode != 200 {
 		t.Errorf("while draining: close %t, status %d", resp.Close, resp.StatusCode)
 	}
 }
 
 func TestPanicIsContained(t *testing.T) {
-	r := start(t, nil)
-	h := r.Contain(func(context.Context, *exchange.Exchange) (*mesh.Response, error) { panic("secret") })
-	resp, _ := h(t.Context(), &exchange.Exchange{})
-	if resp == nil || resp.Status != 500 || strings.Contains(string(resp.Body), "secret") {
-		t.Errorf("got %+v", resp)
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/*")))
+	r.Insert("contain", exchange.Policy{Name: "test", Wrap: func(exchange.Handler) exchange.Handler {
+		return func(context.Context, *exchange.Exchange) (*mesh.Response, error) { panic("secret") }
+	}})
+	resp, body := r.Do(t, "GET", "/", "")
+	var p edgetest.Problem
+	if err := json.Unmarshal([]byte(body), &p); err != nil || resp.StatusCode != 500 || p.Code != "internal" ||
+		strings.Contains(body, "secret") {
+		t.Errorf("got %d %s", resp.StatusCode, body)
 	}
-	if !strings.Contains(r.log.String(), "secret") {
+	if !strings.Contains(r.Log.String(), "secret") {
 		t.Error("the log doesn't tell the panic")
 	}
 }
 
 // Client bytes stay inside their log field.
-func TestLogInjection(t *testing.T) {
-	r := start(t, func(e *node.Edge) { e.AccessLog = true }, echoRoute("/*"))
-	r.raw(t, "GET /%22%2C%22x%22%3A%22 HTTP/1.1\r\nHost: h\r\nX-Request-Id: \"},{\"a\r\n\r\n")
-	r.raw(t, "G\"ET / HTTP/1.1\r\nHost: h\r\n\r\n")
-	for line := range strings.SplitSeq(strings.TrimSpace(r.log.String()), "\n") {
+func TestLogLinesStayValid(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.AccessLog = true },
+		Routes: []node.Route{edgetest.EchoRoute("/*")},
+	})
+	r.Raw(t, "GET /%22%2C%22x%22%3A%22 HTTP/1.1\r\nHost: h\r\nX-Request-Id: \"},{\"a\r\n\r\n")
+	r.Raw(t, "G\"ET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	for line := range strings.SplitSeq(strings.TrimSpace(r.Log.String()), "\n") {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("log line %q", line)
 		}
 	}
 }
 
-func TestEventsOfRequests(t *testing.T) {
-	r := start(t, nil, echoRoute("/e/*"))
+func TestEventTellsARequest(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/e/*")))
 	events := make(chan *nats.Msg, 100)
-	if _, err := r.conn.NATS().ChanSubscribe("event.http.>", events); err != nil {
+	if _, err := r.Conn.NATS().ChanSubscribe("event.http.>", events); err != nil {
 		t.Fatal(err)
 	}
 	nodetest.Eventually(t, "an event tells a request", func() bool {
-		r.do(t, "POST", "/e/x", "abc")
+		r.Do(t, "POST", "/e/x", "abc")
 		select {
 		case m := <-events:
 			var e edge.Event
@@ -453,11 +331,11 @@ func TestEventsOfRequests(t *testing.T) {
 	})
 }
 
-func TestStatsAndExplain(t *testing.T) {
-	users := echoRoute("/users/{id}")
-	r := start(t, nil, users)
-	r.do(t, "GET", "/users/7", "")
-	r.do(t, "GET", "/nothing", "")
+func TestStatsCountAndExplainNamesTheRoute(t *testing.T) {
+	users := edgetest.EchoRoute("/users/{id}")
+	r := edgetest.Start(t, edgetest.Routed(users))
+	r.Do(t, "GET", "/users/7", "")
+	r.Do(t, "GET", "/nothing", "")
 	got := map[string]edge.RouteStats{}
 	for _, s := range r.Stats() {
 		got[s.Route] = s
@@ -475,30 +353,26 @@ func TestStatsAndExplain(t *testing.T) {
 	}
 }
 
-func TestTooManyRequests(t *testing.T) {
+func TestRequestBeyondMaxRequestsIsRefused(t *testing.T) {
 	hold := edgetest.Route("hold", "/hold")
 	hold.To.Name = "hold"
-	r := start(t, func(e *node.Edge) { e.MaxRequests = 1 }, hold, echoRoute("/echo"))
-	entered, release := make(chan struct{}), make(chan struct{})
-	s, _ := r.conn.NewService(mesh.ServiceConfig{
-		Destination: r.conn.Service("hold"),
-		Handler: mesh.HandlerFunc(func(context.Context, *mesh.Request) (*mesh.Response, error) {
-			close(entered)
-			<-release
-			return &mesh.Response{Status: 200}, nil
-		}),
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.MaxRequests = 1 },
+		Routes: []node.Route{hold, edgetest.EchoRoute("/echo")},
 	})
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	entered, release := make(chan struct{}), make(chan struct{})
+	r.Service(t, "hold", func(context.Context, *mesh.Request) (*mesh.Response, error) {
+		close(entered)
+		<-release
+		return &mesh.Response{Status: 200}, nil
+	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.do(t, "POST", "/hold", "")
+		r.Do(t, "POST", "/hold", "")
 	}()
 	<-entered
-	if resp, body := r.do(t, "GET", "/echo", ""); resp.StatusCode != 503 || !strings.Contains(body, `"busy"`) ||
+	if resp, body := r.Do(t, "GET", "/echo", ""); resp.StatusCode != 503 || !strings.Contains(body, `"busy"`) ||
 		resp.Header.Get("Retry-After") == "" || resp.Header.Get("X-Request-Id") == "" {
 		t.Errorf("got %d %s %v", resp.StatusCode, body, resp.Header)
 	}
@@ -512,9 +386,12 @@ func TestTooManyRequests(t *testing.T) {
 }
 
 // A client that doesn't finish its request is told so, and its connection ends.
-func TestSlowClient(t *testing.T) {
-	r := start(t, func(e *node.Edge) { e.ReadTimeout = node.Duration(100 * time.Millisecond) }, echoRoute("/*"))
-	resp, body := r.raw(t, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
+func TestSlowClientIsToldSo(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Config{
+		Edge:   func(e *node.Edge) { e.ReadTimeout = node.Duration(100 * time.Millisecond) },
+		Routes: []node.Route{edgetest.EchoRoute("/*")},
+	})
+	resp, body := r.Raw(t, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
 	if resp.StatusCode != http.StatusRequestTimeout || !resp.Close || !strings.Contains(body, `"slow_client"`) {
 		t.Errorf("got %d, close %t: %s", resp.StatusCode, resp.Close, body)
 	}
@@ -522,8 +399,8 @@ func TestSlowClient(t *testing.T) {
 
 // The edge's own work for one request, without Fiber and without the mesh.
 func BenchmarkServe(b *testing.B) {
-	r := start(b, nil)
-	header := fields(
+	r := edgetest.Start(b, edgetest.Config{})
+	header := edgetest.Fields(
 		"Host", "shop.example", "User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0", "Accept",
 		"text/html", "Accept-Language", "en-US,en;q=0.5", "Accept-Encoding", "gzip, deflate, br", "Cookie",
 		"session=0123456789abcdef", "DNT", "1",

@@ -5,16 +5,17 @@ import (
 	"testing"
 
 	"millrace/edge"
+	"millrace/edge/edgetest"
 )
 
 // The longest latency of a route is known for two spans, and then forgotten.
 func TestStatsKnowTheLongestLatency(t *testing.T) {
-	r := start(t, nil, echoRoute("/a"))
+	r := edgetest.Start(t, edgetest.Routed(edgetest.EchoRoute("/a")))
 	peak := func() edge.RouteStats {
 		list := r.Stats()
 		return list[slices.IndexFunc(list, func(s edge.RouteStats) bool { return s.Classes[2] > 0 })]
 	}
-	r.do(t, "GET", "/a", "")
+	r.Do(t, "GET", "/a", "")
 	first := peak()
 	if first.Peak <= 0 || first.Peak != first.Sum {
 		t.Errorf("of one request: %+v", first)
