@@ -302,7 +302,8 @@ func TestPanicOnTheShortWayCostsNothing(t *testing.T) {
 	c := talkTo(t, s)
 	for i, want := range []string{"r=99", "r=98", "r=97"} { // a miss, the panic, a hit
 		got := c.say(t, "GET /a HTTP/1.1\r\nHost: example.test\r\n\r\n", "GET")
-		if !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.Contains(got, want) || strings.Contains(got, "hit") != (i > 0) {
+		if !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.Contains(got, want) || strings.Contains(got,
+			"hit") != (i > 0) {
 			t.Errorf("request %d: got %s, want %s", i+1, got, want)
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"millrace/embedded/natsserver"                //nolint:depguard // tests alone import this package
-	"millrace/embedded/natsserver/natsservertest" //nolint:depguard // likewise
+	"millrace/embedded/natsserver"
+	"millrace/embedded/natsserver/natsservertest"
 	"millrace/mesh"
 )
 
