@@ -149,7 +149,7 @@ func (c *records) marked(key []byte, v *kvcache.View) bool {
 
 // originRequest is what a fetch asks of its origin beside what the client's request asks.
 type originRequest struct {
-	stored     mesh.Header    // fields of the stored response to validate, as the origin sent them; nil if there is none
+	stored     mesh.Header    // fields of the stored response to validate, as the origin sent them; nil if none
 	ranged     bool           // only the client's ranges are asked for
 	gap        httpcache.Span // what is missing between the stored parts
 	completing bool

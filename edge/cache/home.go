@@ -33,8 +33,8 @@ type Peers interface {
 }
 
 // homeAckTimeout is how long a home has to acknowledge a request. One whose heartbeats were heard within
-// homeHeartbeatTimeout is slow, not stopped, and has as long as a request waits for another's fetch. A home that doesn't
-// acknowledge in time isn't asked again for homeRetryAfter.
+// homeHeartbeatTimeout is slow, not stopped, and has as long as a request waits for another's fetch. A home that
+// doesn't acknowledge in time isn't asked again for homeRetryAfter.
 const (
 	homeAckTimeout       = time.Second
 	homeHeartbeatTimeout = 2500 * time.Millisecond

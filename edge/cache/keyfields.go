@@ -9,8 +9,8 @@ import (
 )
 
 // unkeyed reports whether a field of a request could make an origin answer another request than that of the cache key.
-// Such fields override the request line, or are set by trusted proxies and not part of the key, or have names that a
-// CGI-like origin takes for other fields. Fields that the key contains are not among them.
+// Such are fields that override the request line, fields of trusted proxies that aren't in the key, and fields with odd
+// names, which a CGI-like origin takes for other fields, unless the route names them.
 func (c *keying) unkeyed(name string) bool {
 	if node.Odd(name) {
 		return !c.keys(name)
