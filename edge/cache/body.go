@@ -193,7 +193,7 @@ func (b *chunkBody) Close() error {
 // fetched again before.
 const discardedFor = 2 * time.Second
 
-// dropIncomplete removes a response from the store if its chunks aren't all there.
+// dropIncomplete discards a response of which a chunk can't be had, unless its key has another response by now.
 func (c *records) dropIncomplete(key []byte, nonce uint64) {
 	if c.holds(key, nonce) {
 		c.discard(key)
@@ -325,8 +325,8 @@ func (l *loader) load(i int, first bool) (*kvcache.View, error) {
 	return v, nil
 }
 
-// fromBucket reads a chunk from the bucket. A chunk that was written a moment ago may not be there yet, so it tries
-// again for a while.
+// fromBucket reads a chunk from the bucket. A replica may not have it yet, so for a response received within the last
+// ten seconds fromBucket tries again until replicaLag has passed.
 func (l *loader) fromBucket(key []byte, v *kvcache.View) bool {
 	timeout := bucketTimeout
 	if l.origin != nil {

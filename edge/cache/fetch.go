@@ -231,9 +231,10 @@ func (c *fetcher) askOrigin(ctx context.Context, x *exchange.Exchange, l *lookup
 	return c.storeResponse(ctx, x, l, resp, began, httpcache.Status{Fwd: l.fwd()}, onGrowing)
 }
 
-// storeResponse stores a response if it may be stored, and returns for whom it is.
+// storeResponse stores a response if it may be stored, and returns the result of the fetch. The result is nil if the
+// response was passed to onGrowing; then its body has been read to its end.
 func (c *fetcher) storeResponse(
-	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment, status httpcache.Status,
+	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, began startTime, status httpcache.Status,
 	onGrowing func(*growing),
 ) result {
 	a := c.admit(x, resp, began)
@@ -266,7 +267,7 @@ func (c *fetcher) storeResponse(
 	}
 	c.put(x, l, a, resp)
 	status.Stored, status.Detail = true, a.detail()
-	// a response that must be validated first is for this client only
+	// A response that must be validated first is for this client only.
 	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh {
 		return ownResult{resp, status}
 	}
@@ -274,7 +275,7 @@ func (c *fetcher) storeResponse(
 }
 
 // confirm updates a stored response after a 304 (RFC 9111 §4.3.4).
-func (c *fetcher) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment) result {
+func (c *fetcher) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, began startTime) result {
 	c.stats.validated.Add(1)
 	stored := l.rec.Header()
 	header := c.storedForm(stored, httpcache.Freshen(stored, resp.Header))
@@ -283,7 +284,7 @@ func (c *fetcher) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, 
 	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: resp.Status}
 	if a.reason != "" {
 		if !c.onlyForClient(x, a.reason) {
-			c.forget(l, a.reason)
+			c.markUncacheable(l, a.reason)
 		}
 		status.Detail = string(a.reason)
 		if !c.copyBody(x, l, merged) {

@@ -83,8 +83,8 @@ func (g *growing) rate(now time.Time) float64 {
 	return float64(g.received.Load()) / now.Sub(g.started).Seconds()
 }
 
-// abandon drops a response whose bytes in the budget went to another. Its only reader is the one whose body is copied,
-// and that reads the original.
+// abandon drops a response whose bytes in the budget were given to another. Only copies are abandoned: see tee. The
+// client of a copy reads the original.
 func (g *growing) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -173,8 +173,8 @@ func (g *growing) usableFor(c *writing, x *exchange.Exchange) bool {
 		x.Method != g.x.Method || needsCORS(x, flags) {
 		return false
 	}
-	own := c.appendVariant(nil, g.a.vary, x)
-	if string(own) != string(c.appendVariant(nil, g.a.vary, g.x)) {
+	variant := c.appendVariant(nil, g.a.vary, x)
+	if string(variant) != string(c.appendVariant(nil, g.a.vary, g.x)) {
 		return false
 	}
 	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "" {

@@ -34,7 +34,7 @@ func (c *Policy) head(ctx context.Context, x *exchange.Exchange, l *lookup) (*me
 }
 
 // headEffect updates a stored response by the response to a HEAD, or discards it.
-func (c *fetcher) headEffect(x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment) {
+func (c *fetcher) headEffect(x *exchange.Exchange, l *lookup, resp *mesh.Response, began startTime) {
 	stored := l.rec.Header()
 	confirms, invalidates := httpcache.HeadEffect(stored, l.rec.Length, resp.Header)
 	_, compressed := c.originHeader(stored)

@@ -218,8 +218,8 @@ func (s *Cache) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, e
 	ok := true
 	if leads {
 		results := make(chan result, 1)
-		own := context.Background()
-		go c.lead(own, flight, detach(x), l.detach(), results) //nolint:gosec // G118: it outlives its client
+		background := context.Background()
+		go c.lead(background, flight, detach(x), l.detach(), results) //nolint:gosec // G118: it outlives its client
 		select {
 		case out = <-results:
 		case <-ctx.Done():

@@ -64,10 +64,10 @@ func (s *Cache) homeExchange(req *mesh.Request) (*exchange.Exchange, *Policy) {
 	x := exchange.For(s.cfg.Settings(), call.Peer, call.Scheme, req.Method, req.Host, req.Header)
 	x.Target, x.Body, x.Length = req.Target, req.Body, int64(len(req.Body))
 	x.ID, x.Trusted = call.RequestID, call.Trusted
-	own := scratchOf(x)
-	own.home = true
+	scratch := scratchOf(x)
+	scratch.home = true
 	if call.Newer > 0 {
-		own.refreshing = time.UnixMilli(call.Newer)
+		scratch.refreshing = time.UnixMilli(call.Newer)
 	}
 	x.Header.Add("Host", req.Host)
 	if x.AcceptTarget() != nil { // the asking node has already accepted the rest of it

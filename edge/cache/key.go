@@ -27,7 +27,7 @@ func (c *keying) appendKey(b []byte, x *exchange.Exchange) []byte {
 	b = append(b, byte(kvcache.SpaceResponse))
 	b = c.appendURL(b, x)
 	for _, part := range c.cfg.Key {
-		b = appendPart(b, part, x.Header)
+		b = appendRequestPart(b, part, x.Header)
 	}
 	b = appendOtherRange(appendForwarded(append(b, c.keySuffix...), x), x)
 	if x.Method == "QUERY" {

@@ -7,10 +7,10 @@ import (
 	"millrace/node"
 )
 
-// appendPart appends a part of the request to a key: everything the origin sees of it. Origins disagree about which
-// line counts if a field has two, and which cookie if a name occurs twice. So the key holds each line, and the whole
-// Cookie field if the cookie can be read in more than one way.
-func appendPart(b []byte, part node.RequestPart, h mesh.Header) []byte {
+// appendRequestPart appends a part of the request to a key: everything the origin sees of it. Origins disagree about
+// which line counts if a field has two, and which cookie if a name occurs twice. So the key holds each line, and the
+// whole Cookie field if the cookie can be read in more than one way.
+func appendRequestPart(b []byte, part node.RequestPart, h mesh.Header) []byte {
 	b = append(append(b, '\x01'), part.Name...)
 	if !part.Cookie {
 		return appendLines(b, '=', part.Name, h)

@@ -11,7 +11,7 @@ import (
 	"millrace/node"
 )
 
-// lookup is what the store has for an exchange. Its holder must release it.
+// lookup is what the store has for an exchange. It must be released after use.
 type lookup struct {
 	c           *records
 	primary     []byte // key of the URL
@@ -125,9 +125,9 @@ func (l *lookup) resolve(x *exchange.Exchange, get func([]byte, *kvcache.View) b
 // that it is for everybody. "" means nothing does, or the route has said that it doesn't matter.
 func (c *keying) personal(x *exchange.Exchange) httpcache.Reason {
 	switch {
-	case c.cfg.Cookies != node.CookiesStrip && x.Header.Has("Cookie") && !c.counts("Cookie"):
+	case c.cfg.Cookies != node.CookiesStrip && x.Header.Has("Cookie") && !c.keyed("Cookie"):
 		return httpcache.ReasonRequestCookie
-	case x.Header.Has("Authorization") && !c.counts("Authorization"):
+	case x.Header.Has("Authorization") && !c.keyed("Authorization"):
 		return httpcache.ReasonAuthorization
 	case hasContent(x):
 		return reasonContent
@@ -135,16 +135,16 @@ func (c *keying) personal(x *exchange.Exchange) httpcache.Reason {
 	return ""
 }
 
-// needsCORS reports whether a page of another origin asks for a response that was made for a request without Origin and
-// that doesn't say who may read it. Many origins say so, and that it depends on Origin, only to requests that have the
-// field. So the origin is asked once more, and its response then answers both kinds of request.
+// needsCORS reports whether a page of another origin asks for a stored response that was made for a request without
+// Origin and that doesn't say who may read it. Many origins say so, and that it depends on Origin, only to requests
+// that have the field. So the origin is asked once more, and its response then answers both kinds of request.
 func needsCORS(x *exchange.Exchange, stored httpcache.Flags) bool {
 	return !stored.Has(httpcache.Crossed) && x.Header.Has("Origin")
 }
 
-// counts reports whether the route names a field that nearly every client has its own value of: it is in the key, or
+// keyed reports whether the route names a field that nearly every client has its own value of: it is in the key, or
 // responses may vary on it.
-func (c *keying) counts(field string) bool {
+func (c *keying) keyed(field string) bool {
 	return c.rules.Keyed(field) || slices.ContainsFunc(c.cfg.Key, func(part node.RequestPart) bool {
 		return node.SameName(part.Name, field) && !part.Cookie || part.Cookie && field == "Cookie"
 	})

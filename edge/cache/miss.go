@@ -29,7 +29,7 @@ func (c *Policy) miss(ctx context.Context, x *exchange.Exchange, l *lookup) (*me
 	case l.withheld != "": // its response must not replace the one stored for others either
 		return c.forward(ctx, x, l, l.withheld)
 	}
-	c.hint(x, l)
+	c.sendEarlyHints(x, l)
 	return c.collapse(ctx, x, l)
 }
 

@@ -11,15 +11,15 @@ import (
 	"millrace/mesh"
 )
 
-// multipart sets a multipart body whose parts are read from where they are stored. It reports whether they are all
+// setMultipart sets a multipart body whose parts are read from where they are stored. It reports whether they are all
 // there.
-func (c *serving) multipart(
+func (c *serving) setMultipart(
 	x *exchange.Exchange, l *lookup, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart,
 ) bool {
 	b := &multipartBody{}
 	for i, s := range spans {
 		var part mesh.Response
-		if !c.span(x, l, &part, s) {
+		if !c.setSpan(x, l, &part, s) {
 			_ = b.Close() // Close only returns memory
 			return false
 		}

@@ -120,19 +120,19 @@ func (b *chunkBody) newOriginChunks(x *exchange.Exchange, last int) *originChunk
 	return &originChunks{b: b, x: detach(x), stored: stored, last: n}
 }
 
-// reading reports whether a request to the origin is open. m may be nil.
-func (m *originChunks) reading() bool { return m != nil && m.body != nil }
+// reading reports whether a request to the origin is open. o may be nil.
+func (o *originChunks) reading() bool { return o != nil && o.body != nil }
 
 // chunk returns the nth chunk of the body. For the first missing chunk it tries once only: the response hasn't begun,
 // so the request can be answered in another way.
-func (m *originChunks) chunk(ctx context.Context, n uint32, first bool) ([]byte, error) {
+func (o *originChunks) chunk(ctx context.Context, n uint32, first bool) ([]byte, error) {
 	wait := retryDelay
 	for try := 1; ; try++ {
-		data, err := m.try(ctx, n)
+		data, err := o.try(ctx, n)
 		if err == nil || first || try == maxTries || errors.Is(err, errChanged) || ctx.Err() != nil {
 			return data, err
 		}
-		m.close()
+		o.close()
 		select {
 		case <-time.After(wait):
 			wait *= 2
@@ -142,34 +142,34 @@ func (m *originChunks) chunk(ctx context.Context, n uint32, first bool) ([]byte,
 	}
 }
 
-func (m *originChunks) try(ctx context.Context, n uint32) ([]byte, error) {
-	length := m.b.rec.Length
-	if m.body == nil {
-		end := min(int64(m.last+1)*chunkSize, length)
+func (o *originChunks) try(ctx context.Context, n uint32) ([]byte, error) {
+	length := o.b.rec.Length
+	if o.body == nil {
+		end := min(int64(o.last+1)*chunkSize, length)
 		missing := httpcache.Span{First: int64(n) * chunkSize, Last: end - 1}
-		body, err := m.b.c.fetchRange(ctx, m.x, m.stored, length, missing)
+		body, err := o.b.c.fetchRange(ctx, o.x, o.stored, length, missing)
 		if err != nil {
 			return nil, err
 		}
-		m.body, m.at = mesh.NewReader(body), n
+		o.body, o.at = mesh.NewReader(body), n
 	}
-	for ; m.at < n; m.at++ { // the range includes chunks that are in memory; skip them
-		if _, err := io.CopyN(io.Discard, m.body, chunkSize); err != nil {
+	for ; o.at < n; o.at++ { // the range includes chunks that are in memory; skip them
+		if _, err := io.CopyN(io.Discard, o.body, chunkSize); err != nil {
 			return nil, fmt.Errorf("read from the origin: %w", err)
 		}
 	}
 	data := make([]byte, min(chunkSize, length-int64(n)*chunkSize))
-	if _, err := io.ReadFull(m.body, data); err != nil {
+	if _, err := io.ReadFull(o.body, data); err != nil {
 		return nil, fmt.Errorf("read from the origin: %w", err)
 	}
-	m.at++
+	o.at++
 	return data, nil
 }
 
-func (m *originChunks) close() {
-	if m.body != nil {
-		_ = m.body.Close() // the remaining bytes aren't needed
-		m.body = nil
+func (o *originChunks) close() {
+	if o.body != nil {
+		_ = o.body.Close() // the remaining bytes aren't needed
+		o.body = nil
 	}
 }
 

@@ -196,7 +196,7 @@ func (c *writing) putParts(x *exchange.Exchange, l *lookup, a admitted, parts ht
 // complete joins the stored parts and the part that was missing into the whole response (RFC 9111 §3.3), while the
 // missing part arrives. If that is of another representation, it asks for the whole.
 func (c *fetcher) complete(
-	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, gap httpcache.Span, began moment,
+	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, gap httpcache.Span, began startTime,
 	onGrowing func(*growing),
 ) result {
 	stored := l.rec.Header()

@@ -25,7 +25,7 @@ func (c *Policy) storePost(x *exchange.Exchange, resp *mesh.Response) {
 	if by != c || !c.couldGet(x, get, resp) { // a GET of another route goes to another origin
 		return
 	}
-	a := c.admit(x, resp, moment{c.store.Epoch(), x.Started})
+	a := c.admit(x, resp, startTime{c.store.Epoch(), x.Started})
 	if a.reason != "" || a.stored.Flags.Has(httpcache.Defaulted) || a.stored.Remaining(time.Now()) <= 0 {
 		return
 	}

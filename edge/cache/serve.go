@@ -79,7 +79,7 @@ func (c *serving) serveInto(x *exchange.Exchange, l *lookup, status httpcache.St
 	case rec.Stored.Flags.Has(httpcache.Partial):
 		ok = false
 	default:
-		ok = c.whole(x, l, resp)
+		ok = c.setWhole(x, l, resp)
 	}
 	if !ok {
 		return false
@@ -107,8 +107,8 @@ func (c *keying) conditional(x *exchange.Exchange) bool {
 	return c.cfg.StripTags
 }
 
-// whole sets the whole body. It reports whether the body is there.
-func (c *serving) whole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bool {
+// setWhole sets the whole body. It reports whether the body is there.
+func (c *serving) setWhole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bool {
 	rec := &l.rec
 	if rec.Chunks == 0 {
 		resp.Body = rec.Body
@@ -154,7 +154,7 @@ func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, stored *exch
 		return false
 	}
 	stored.Head = httpcache.AppendHead(nil, h)
-	return c.whole(x, l, resp)
+	return c.setWhole(x, l, resp)
 }
 
 // serveRange answers with the spans, or with 416 if there are none. It changes the fields h and returns them.
@@ -172,20 +172,20 @@ func (c *serving) serveRange(
 	case 1:
 		h.Add("Content-Range", httpcache.ContentRange(spans[0], rec.Length))
 		resp.Length = spans[0].Len()
-		ok = c.span(x, l, resp, spans[0])
+		ok = c.setSpan(x, l, resp, spans[0])
 	default:
 		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"),
 			x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
 		h.Set("Content-Type", frame.ContentType)
 		resp.Length = frame.Length
-		ok = c.multipart(x, l, resp, spans, frame)
+		ok = c.setMultipart(x, l, resp, spans, frame)
 	}
 	resp.Status = http.StatusPartialContent
 	return h, ok
 }
 
-// span sets one span of the body as the response's body. It reports whether the span is there.
-func (c *serving) span(x *exchange.Exchange, l *lookup, resp *mesh.Response, s httpcache.Span) (ok bool) {
+// setSpan sets one span of the body as the response's body. It reports whether the span is there.
+func (c *serving) setSpan(x *exchange.Exchange, l *lookup, resp *mesh.Response, s httpcache.Span) (ok bool) {
 	rec := &l.rec
 	switch {
 	case rec.Stored.Flags.Has(httpcache.Partial):
@@ -211,8 +211,8 @@ func links(rec *httpcache.Record) mesh.Header {
 	return out
 }
 
-// hint sends an interim response 103 to a browser that loads a page: the links of the page's stored response.
-func (c *serving) hint(x *exchange.Exchange, l *lookup) {
+// sendEarlyHints sends an interim response 103 to a browser that loads a page: the links of the page's stored response.
+func (c *serving) sendEarlyHints(x *exchange.Exchange, l *lookup) {
 	if !l.hit || x.Interim == nil || x.Header.Get("Sec-Fetch-Mode") != "navigate" {
 		return
 	}

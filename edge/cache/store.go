@@ -24,13 +24,13 @@ type admitted struct {
 	vary    []string
 }
 
-// moment is when a fetch began, by the log of purges and by the clock.
-type moment struct {
+// startTime is when a fetch began, by the log of purges and by the clock.
+type startTime struct {
 	epoch kvcache.Epoch
 	at    time.Time
 }
 
-func (c *writing) begin() moment { return moment{c.store.Epoch(), time.Now()} }
+func (c *writing) begin() startTime { return startTime{c.store.Epoch(), time.Now()} }
 
 // detail returns the detail of Cache-Status for a response that came from the origin.
 func (a *admitted) detail() string {
@@ -41,7 +41,7 @@ func (a *admitted) detail() string {
 }
 
 // admit decides whether a response to the exchange may be stored. began is when its request was sent.
-func (c *writing) admit(x *exchange.Exchange, resp *mesh.Response, began moment) admitted {
+func (c *writing) admit(x *exchange.Exchange, resp *mesh.Response, began startTime) admitted {
 	r := &httpcache.Response{Status: resp.Status, Header: resp.Header, Requested: began.at, Received: time.Now()}
 	a := admitted{epoch: began.epoch}
 	a.stored, a.control, a.reason = c.rules.Admit(&httpcache.Request{Method: x.Method, Header: x.Header}, r)
@@ -136,8 +136,9 @@ func (c *writing) primaryKey(x *exchange.Exchange, l *lookup, a *admitted) (prim
 	return c.searchKey(path, search.Reduce(c.query(x.Query))), rule
 }
 
-// forget replaces a stored response with a mark that says that responses of its key aren't stored, in the bucket too.
-func (c *records) forget(l *lookup, why httpcache.Reason) {
+// markUncacheable replaces a stored response with a mark that says that responses of its key aren't stored, in the
+// bucket too.
+func (c *records) markUncacheable(l *lookup, why httpcache.Reason) {
 	c.putEntry(l.key, &httpcache.Record{Kind: httpcache.KindPass, Text: string(why)}, kvcache.Scope{}, discardedFor,
 		kvcache.BothAlways)
 }

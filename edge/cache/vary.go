@@ -80,7 +80,7 @@ func (c *variants) variantNames(primary []byte, vary []string) []string {
 	if len(vary) > 0 {
 		return vary
 	}
-	known, _ := c.known(primary)
+	known, _ := c.knownVariants(primary)
 	var names []string
 	if known.Text != "" {
 		names = strings.FieldsFunc(known.Text, func(r rune) bool { return r == ',' || r == ';' })
@@ -89,8 +89,9 @@ func (c *variants) variantNames(primary []byte, vary []string) []string {
 	return slices.Compact(names)
 }
 
-// known returns what the memory knows of a URL's variants, and until when. The record is empty if it knows of none.
-func (c *records) known(primary []byte) (rec httpcache.Record, until time.Time) {
+// knownVariants returns what the memory knows of a URL's variants, and until when. The record is empty if it knows of
+// none.
+func (c *records) knownVariants(primary []byte) (rec httpcache.Record, until time.Time) {
 	var v kvcache.View
 	if !c.store.Get(primary, &v) {
 		return httpcache.Record{}, time.Time{}
@@ -137,7 +138,7 @@ func (c *variants) variantKey(x *exchange.Exchange, primary []byte, a *admitted,
 func (c *variants) note(primary []byte, more httpcache.Record, until time.Time, tiers kvcache.Tiers) {
 	c.shared.varyMu.Lock()
 	defer c.shared.varyMu.Unlock()
-	known, before := c.known(primary)
+	known, before := c.knownVariants(primary)
 	if known.Text == "" {
 		more.IDs = append(c.moveOnly(primary, more.Text), more.IDs...)
 	}
@@ -194,7 +195,7 @@ func (c *variants) restoreVariants(l *lookup) {
 	if l.vary == "" {
 		return
 	}
-	if now, _ := c.known(l.primary); now.Text != l.vary || !slices.Equal(now.IDs, l.ids) {
+	if now, _ := c.knownVariants(l.primary); now.Text != l.vary || !slices.Equal(now.IDs, l.ids) {
 		c.note(l.primary, httpcache.Record{Text: l.vary, IDs: l.ids}, time.Now().Add(time.Minute), kvcache.MemoryOnly)
 	}
 }

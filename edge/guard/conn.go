@@ -277,14 +277,14 @@ func (c *Conn) awaitHead(first bool) *Request {
 func (c *Conn) parse(head []byte) *Request {
 	reusable := c.reusable
 	c.reusable = requestMemory{}
-	own := append(reusable.head[:0], head...)
+	text := append(reusable.head[:0], head...)
 	r := reusable.request
 	if r == nil {
 		r = &Request{}
 	}
 	*r = Request{Header: r.Header[:0], Arrived: time.Now()}
-	r.parse(own)
-	c.requestHead = own
+	r.parse(text)
+	c.requestHead = text
 	return r
 }
 

@@ -39,10 +39,10 @@ func (l *Listener) admit(inner net.Conn) *Conn {
 	client := l.clientOf(inner)
 	ok := true
 	l.mu.Lock()
-	switch own := l.clients[client]; {
-	case client.IsValid() && len(own) >= limits.MaxPerClient:
+	switch conns := l.clients[client]; {
+	case client.IsValid() && len(conns) >= limits.MaxPerClient:
 		l.noteFull()
-		ok = l.evictIdle(own)
+		ok = l.evictIdle(conns)
 	case l.open.Load() >= int64(limits.MaxConnections):
 		l.noteFull()
 		ok = l.evictIdle(l.conns)
@@ -54,7 +54,7 @@ func (l *Listener) admit(inner net.Conn) *Conn {
 	return l.Wrap(inner)
 }
 
-// add counts a connection. The caller holds mu, as for all functions below.
+// add counts a connection. The caller holds mu.
 func (l *Listener) add(c *Conn) {
 	l.open.Add(1)
 	l.conns[c] = struct{}{}
@@ -67,15 +67,15 @@ func (l *Listener) add(c *Conn) {
 	l.clients[c.client][c] = struct{}{}
 }
 
-// remove undoes add. Further calls have no effect.
+// remove undoes add. Further calls have no effect. The caller holds mu.
 func (l *Listener) remove(c *Conn) {
 	if _, counted := l.conns[c]; !counted {
 		return
 	}
 	l.open.Add(-1)
 	delete(l.conns, c)
-	own := l.clients[c.client]
-	if delete(own, c); len(own) == 0 {
+	conns := l.clients[c.client]
+	if delete(conns, c); len(conns) == 0 {
 		delete(l.clients, c.client)
 	}
 }
@@ -116,11 +116,11 @@ func (c *Conn) endWait() (wasEvicted bool) {
 // random sample.
 const sampleSize = 256
 
-// evictIdle closes one of the connections that wait for a request, and reports whether there was one. It chooses from a
+// evictIdle closes one of the connections that wait for a request, and reports whether it did. It chooses from a
 // sample: connections of the client that has the most come first, then those that have proven nothing, then those that
-// have waited longest.
+// have waited longest. The caller holds mu.
 func (l *Listener) evictIdle(conns map[*Conn]struct{}) bool {
-	var victim *Conn
+	var oldest *Conn
 	var since int64
 	n := 0
 	for c := range conns {
@@ -128,19 +128,19 @@ func (l *Listener) evictIdle(conns map[*Conn]struct{}) bool {
 			break
 		}
 		idle := c.waiting.Load()
-		if idle > 0 && (victim == nil || l.evictsBefore(c, idle, victim, since)) {
-			victim, since = c, idle
+		if idle > 0 && (oldest == nil || l.evictsBefore(c, idle, oldest, since)) {
+			oldest, since = c, idle
 		}
 	}
-	if victim == nil || !victim.waiting.CompareAndSwap(since, evicted) { // a request has just arrived
+	if oldest == nil || !oldest.waiting.CompareAndSwap(since, evicted) { // a request has just arrived
 		return false
 	}
-	l.remove(victim)
-	_ = victim.Conn.Close() // the goroutine that reads it calls Close
+	l.remove(oldest)
+	_ = oldest.Conn.Close() // the goroutine that reads it calls Close
 	return true
 }
 
-// evictsBefore reports whether connection a, waiting since aSince, is closed before b.
+// evictsBefore reports whether connection a, waiting since aSince, is closed before b. The caller holds mu.
 func (l *Listener) evictsBefore(a *Conn, aSince int64, b *Conn, bSince int64) bool {
 	return cmp.Or(
 		cmp.Compare(l.connectionsOf(b), l.connectionsOf(a)),
@@ -149,10 +149,11 @@ func (l *Listener) evictsBefore(a *Conn, aSince int64, b *Conn, bSince int64) bo
 	) < 0
 }
 
-// connectionsOf returns the number of connections of c's client. A client that may have any number counts as one.
+// connectionsOf returns the number of connections of c's client. A client that may have any number counts as one. The
+// caller holds mu.
 func (l *Listener) connectionsOf(c *Conn) int { return max(len(l.clients[c.client]), 1) }
 
-// fullState describes when more connections were opened than there may be.
+// fullState records that there were more connections than there may be.
 type fullState struct {
 	at          time.Time // when a connection was last refused, or closed for another
 	measured    time.Time // when largest was last determined
@@ -168,7 +169,7 @@ const (
 	measureEvery = time.Second
 )
 
-// noteFull records that there are more connections than there may be, and logs it once a minute.
+// noteFull records that there are more connections than there may be, and logs it once a minute. The caller holds mu.
 func (l *Listener) noteFull() {
 	k := &l.full
 	k.at = time.Now()
@@ -184,11 +185,11 @@ func (l *Listener) noteFull() {
 		"connections", l.Connections(), "largest_client", k.largest.String(), "its_connections", k.connections)
 }
 
-// largest returns the client that has the most connections.
+// largest returns the client that has the most connections. The caller holds mu.
 func (l *Listener) largest() (client netip.Prefix, n int) {
-	for c, own := range l.clients {
-		if len(own) > n {
-			client, n = c, len(own)
+	for c, conns := range l.clients {
+		if len(conns) > n {
+			client, n = c, len(conns)
 		}
 	}
 	return client, n
