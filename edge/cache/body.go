@@ -17,30 +17,31 @@ import (
 	"millrace/mesh"
 )
 
-// chunkBody is a span of a stored body that lies in chunks. What a head has promised isn't cut by the store: the chunks
-// that are in memory are held from the start, and a loader brings the others ahead of the reader, from the bucket or,
-// under a strong validator, from the origin. Where there is none, all of them are there before the first is given.
+// chunkBody is a span of a stored body that is in chunks. Once the head is sent, the store must not cut the body short:
+// the chunks in memory are held from the start, and a loader gets the others ahead of the reader, from the bucket or,
+// under a strong validator, from the origin. Without a strong validator all chunks must be there before the first is
+// returned.
 type chunkBody struct {
-	c     *target
-	key   []byte // of the stored response
-	rec   httpcache.Record
-	first uint32
-	skip  int   // bytes of the first chunk that aren't wanted
-	left  int64 // bytes that are
-	held  int64 // of the server's filling, for what is ahead of the reader
-	ahead *loader
+	c      *target
+	key    []byte // of the stored response
+	rec    httpcache.Record
+	first  uint32
+	skip   int   // bytes of the first chunk before the span
+	left   int64 // bytes of the span still to be returned
+	held   int64 // bytes taken from Cache.budget for chunks that the loader holds
+	loader *loader
 
-	mu    sync.Mutex // guards what follows
-	views []*kvcache.View
-	at    int
-	over  bool
+	mu     sync.Mutex // guards what follows
+	views  []*kvcache.View
+	at     int
+	closed bool
 }
 
-// holdTime bounds how long a response waits for all of its chunks.
-const holdTime = 5 * time.Second
+// loadTimeout bounds how long a response waits until all of its chunks are there.
+const loadTimeout = 5 * time.Second
 
-// chunks opens a span of a body. Not ok means that it can't be given to its end: then the response isn't found any
-// more, and the caller fetches it.
+// chunks opens a span of a body. If it can't be served to its end, ok is false, l.hit is cleared, and the caller must
+// fetch the response.
 func (c *target) chunks(x *exchange.Exchange, l *lookup, s httpcache.Span) (body mesh.Body, ok bool) {
 	rec := &l.rec
 	first, last := uint32(s.First/chunkSize), uint32(s.Last/chunkSize) //nolint:gosec // G115: within the body
@@ -59,55 +60,55 @@ func (c *target) chunks(x *exchange.Exchange, l *lookup, s httpcache.Span) (body
 	if missing == 0 {
 		return b, true
 	}
-	if err := b.bring(x, missing); err != nil {
-		_ = b.Close() // it only gives memory back
-		if !errors.Is(err, errNoRoom) {
-			c.lost(b.key, rec.Nonce)
+	if err := b.startLoading(x, missing); err != nil {
+		_ = b.Close() // Close only returns memory
+		if !errors.Is(err, errBudget) {
+			c.dropIncomplete(b.key, rec.Nonce)
 		}
-		l.hit, l.gone = false, true
+		l.hit, l.discarded = false, true
 		return nil, false
 	}
 	return b, true
 }
 
-// bring begins to load what is missing. It waits for the first of it, or for all where nobody else has it. It fails
-// with errNoRoom if the response could be given, but not now.
-func (b *chunkBody) bring(x *exchange.Exchange, missing uint32) error {
+// startLoading starts a loader for the missing chunks. It waits for the first of them, or, if only the bucket has them,
+// for all. It fails with errBudget if the response could be served but there is no memory for it now.
+func (b *chunkBody) startLoading(x *exchange.Exchange, missing uint32) error {
 	inBucket := b.rec.Stored.Flags.Has(httpcache.InBucket)
-	mends := x.Method == http.MethodGet && b.c.condition(&b.rec) != ""
-	worth := mends && few(missing, b.rec.Chunks)
-	if !inBucket && !worth {
+	hasOrigin := x.Method == http.MethodGet && b.c.rangeCondition(&b.rec) != ""
+	originFirst := hasOrigin && fewMissing(missing, b.rec.Chunks)
+	if !inBucket && !originFirst {
 		return errChunk
 	}
 	ahead := int(missing)
-	if mends {
-		ahead = min(window, ahead)
+	if hasOrigin {
+		ahead = min(readAhead, ahead)
 	}
 	switch size := int64(ahead) * chunkSize; {
-	case b.c.shared.filling.lend(size):
+	case b.c.shared.budget.takeForReader(size):
 		b.held = size
-	case mends:
-		ahead = 0 // each when it is its turn
+	case hasOrigin:
+		ahead = 0 // the loader gets each chunk when the reader asks for it
 	default:
-		return errNoRoom
+		return errBudget
 	}
-	b.ahead = b.newLoader(x, inBucket, mends, ahead)
-	b.ahead.worth = worth
-	go b.ahead.run()
-	if mends {
-		return b.ahead.take()
+	b.loader = b.newLoader(x, inBucket, hasOrigin, ahead)
+	b.loader.originFirst = originFirst
+	go b.loader.run()
+	if hasOrigin {
+		return b.loader.receive()
 	}
-	timer := time.AfterFunc(holdTime, b.ahead.cancel)
+	timer := time.AfterFunc(loadTimeout, b.loader.cancel)
 	defer timer.Stop()
 	for range missing {
-		if err := b.ahead.take(); err != nil {
+		if err := b.loader.receive(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Next gives what is wanted of the next chunk.
+// Next returns the part of the next chunk that is in the span.
 func (b *chunkBody) Next() (mesh.Piece, error) {
 	v, err := b.next()
 	if v == nil {
@@ -124,7 +125,7 @@ func (b *chunkBody) Next() (mesh.Piece, error) {
 	return mesh.Piece{Data: data}, nil
 }
 
-// next gives the next chunk, and lets go of the one before.
+// next returns the next chunk, and releases the one before.
 func (b *chunkBody) next() (*kvcache.View, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,7 +134,7 @@ func (b *chunkBody) next() (*kvcache.View, error) {
 		b.views[b.at-1] = nil
 	}
 	switch {
-	case b.over:
+	case b.closed:
 		return nil, exchange.ErrGone
 	case b.left == 0:
 		return nil, io.EOF
@@ -141,14 +142,14 @@ func (b *chunkBody) next() (*kvcache.View, error) {
 		return nil, errChunk
 	}
 	for b.views[b.at] == nil {
-		b.mu.Unlock() // Close ends the wait
-		err := b.ahead.take()
+		b.mu.Unlock() // Close cancels the loader, which ends the wait
+		err := b.loader.receive()
 		b.mu.Lock()
 		switch {
-		case b.over:
+		case b.closed:
 			return nil, exchange.ErrGone
 		case err != nil:
-			b.c.lost(b.key, b.rec.Nonce)
+			b.c.dropIncomplete(b.key, b.rec.Nonce)
 			return nil, err
 		}
 	}
@@ -158,26 +159,26 @@ func (b *chunkBody) next() (*kvcache.View, error) {
 
 var (
 	errChunk  = errors.New("a part of a stored response has left the store")
-	errNoRoom = errors.New("too many responses are being brought together")
+	errBudget = errors.New("too many responses are being brought together")
 )
 
-// Trailer gives nothing: trailer fields aren't stored.
+// Trailer returns nil: trailer fields aren't stored.
 func (b *chunkBody) Trailer() mesh.Header { return nil }
 
-// Close gives the chunks back.
+// Close releases the chunks and stops the loader.
 func (b *chunkBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over {
+	if b.closed {
 		return nil
 	}
-	b.over = true
-	if b.ahead != nil {
-		b.ahead.cancel()
-		go b.ahead.drain()
+	b.closed = true
+	if b.loader != nil {
+		b.loader.cancel()
+		go b.loader.drain()
 	}
 	if b.held > 0 {
-		b.c.shared.filling.giveBack(b.held)
+		b.c.shared.budget.giveFromReader(b.held)
 	}
 	for i, v := range b.views {
 		if v != nil {
@@ -188,47 +189,47 @@ func (b *chunkBody) Close() error {
 	return nil
 }
 
-// lostFor is how long a response isn't looked for, in memory or bucket, that can't be given to its end, until it is
-// fetched anew.
-const lostFor = 2 * time.Second
+// discardedFor is how long a response that can't be served to its end isn't looked up in memory or bucket, unless it is
+// fetched again before.
+const discardedFor = 2 * time.Second
 
-// lost takes a response out of the store whose chunks aren't all there.
-func (c *records) lost(key []byte, nonce uint64) {
+// dropIncomplete discards a response of which a chunk can't be had, unless its key has another response by now.
+func (c *records) dropIncomplete(key []byte, nonce uint64) {
 	if c.holds(key, nonce) {
-		c.putGone(key)
+		c.discard(key)
 	}
 }
 
-// loader brings the chunks that aren't in memory, in their order and a few ahead of the reader.
+// loader gets the chunks that aren't in memory, in order and a few ahead of the reader.
 type loader struct {
-	b        *chunkBody
-	ctx      context.Context //nolint:containedctx // ends with the body
-	cancel   context.CancelFunc
-	missing  []int // indices of views
-	inBucket bool
-	origin   *mender // nil if nothing says that its bytes are the same
-	worth    bool    // it is asked even if the bucket has nothing
-	out      chan loaded
+	b           *chunkBody
+	ctx         context.Context //nolint:containedctx // canceled when the body is closed
+	cancel      context.CancelFunc
+	missing     []int // indices of views
+	inBucket    bool
+	origin      *originChunks // nil without a strong validator
+	originFirst bool          // the origin may be asked for the first missing chunk too
+	out         chan loaded
 }
 
-// loaded is a chunk, or why there is none, which is the last word.
+// loaded is a chunk, or the error that ends the loading.
 type loaded struct {
 	i    int
 	view *kvcache.View
 	err  error
 }
 
-// window is how many chunks a loader is ahead of the reader, where there is room.
-const window = 4
+// readAhead is how many chunks a loader is ahead of the reader, if there is memory for them.
+const readAhead = 4
 
-// Times of the bucket.
+// Timeouts of the bucket.
 const (
-	chunkTime       = 2 * time.Second        // that it may take for a chunk if nobody else has it
-	chunkTimeMended = time.Second            // likewise with the origin at hand
-	lagTime         = 300 * time.Millisecond // that a replica may be behind
+	bucketTimeout           = 2 * time.Second        // for one chunk if only the bucket has it
+	bucketTimeoutWithOrigin = time.Second            // for one chunk if the origin can be asked instead
+	replicaLag              = 300 * time.Millisecond // how far a replica may be behind
 )
 
-func (b *chunkBody) newLoader(x *exchange.Exchange, inBucket, mends bool, ahead int) *loader {
+func (b *chunkBody) newLoader(x *exchange.Exchange, inBucket, hasOrigin bool, ahead int) *loader {
 	l := &loader{b: b, inBucket: inBucket, out: make(chan loaded, ahead)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	for i, v := range b.views {
@@ -236,13 +237,13 @@ func (b *chunkBody) newLoader(x *exchange.Exchange, inBucket, mends bool, ahead 
 			l.missing = append(l.missing, i)
 		}
 	}
-	if mends {
-		l.origin = b.newMender(x, l.missing[len(l.missing)-1])
+	if hasOrigin {
+		l.origin = b.newOriginChunks(x, l.missing[len(l.missing)-1])
 	}
 	return l
 }
 
-// run loads until all is there, something can't be had, or nobody wants it any more.
+// run loads chunks until all are there, one can't be had, or the body is closed. It closes l.out.
 func (l *loader) run() {
 	defer close(l.out)
 	defer func() {
@@ -268,8 +269,8 @@ func (l *loader) run() {
 	}
 }
 
-// take waits for the next chunk and puts it in place.
-func (l *loader) take() error {
+// receive waits for the next chunk and stores it in b.views.
+func (l *loader) receive() error {
 	got, ok := <-l.out
 	switch {
 	case !ok:
@@ -279,7 +280,7 @@ func (l *loader) take() error {
 	}
 	l.b.mu.Lock()
 	defer l.b.mu.Unlock()
-	if l.b.over {
+	if l.b.closed {
 		got.view.Release()
 		return exchange.ErrGone
 	}
@@ -287,14 +288,14 @@ func (l *loader) take() error {
 	return nil
 }
 
-// drain lets go of what nobody takes.
+// drain releases the chunks that nobody receives.
 func (l *loader) drain() {
 	for got := range l.out {
 		got.view.Release()
 	}
 }
 
-// load gives a chunk from wherever it is. Somebody else may have brought it meanwhile.
+// load returns a chunk from memory, bucket or origin. It may have come to memory meanwhile.
 func (l *loader) load(i int, first bool) (*kvcache.View, error) {
 	b, v := l.b, &kvcache.View{}
 	n := b.first + uint32(i) //nolint:gosec // G115: within the body
@@ -302,17 +303,17 @@ func (l *loader) load(i int, first bool) (*kvcache.View, error) {
 	if b.c.store.Get(key, v) {
 		return v, nil
 	}
-	if l.inBucket && !l.origin.asked() && l.fromBucket(key, v) {
+	if l.inBucket && !l.origin.reading() && l.fromBucket(key, v) {
 		return v, nil
 	}
-	if l.origin == nil || (first && !l.worth) {
+	if l.origin == nil || (first && !l.originFirst) {
 		return v, errChunk
 	}
 	data, err := l.origin.chunk(l.ctx, n, first)
 	if err != nil {
 		return v, err
 	}
-	entry := chunkOf(b.rec.Nonce, n, data)
+	entry := chunkEntry(b.rec.Nonce, n, data)
 	tiers := kvcache.MemoryOnly
 	if l.inBucket {
 		tiers = kvcache.BothAlways
@@ -324,18 +325,20 @@ func (l *loader) load(i int, first bool) (*kvcache.View, error) {
 	return v, nil
 }
 
-// fromBucket waits for the bucket's word. What was written a moment ago may not be there yet.
+// fromBucket reads a chunk from the bucket. A replica may not have it yet, so for a response received within the last
+// ten seconds fromBucket tries again until replicaLag has passed.
 func (l *loader) fromBucket(key []byte, v *kvcache.View) bool {
-	most := chunkTime
+	timeout := bucketTimeout
 	if l.origin != nil {
-		most = chunkTimeMended
+		timeout = bucketTimeoutWithOrigin
 	}
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(l.ctx, most)
+	ctx, cancel := context.WithTimeout(l.ctx, timeout)
 	defer cancel()
 	for {
 		found, err := l.b.c.store.Read(ctx, key, v)
-		if found || err != nil || time.Since(begun) > lagTime || time.Since(l.b.rec.Stored.Received) > 10*time.Second {
+		if found || err != nil || time.Since(begun) > replicaLag ||
+			time.Since(l.b.rec.Stored.Received) > 10*time.Second {
 			return found
 		}
 		select {

@@ -12,76 +12,78 @@ import (
 	"millrace/node"
 )
 
-// Config says what a Cache works with.
+// Config is what a Cache is made with.
 type Config struct {
 	Store         *kvcache.Cache
-	Memory        int64 // bytes of the store's memory; a quarter of it may hold responses that are being collected
+	Memory        int64 // bytes of the store's memory; responses being collected may use a quarter of it
 	Node          string
 	Mesh          *mesh.Conn
-	Peers         Peers // nodes that fetch for one another; nil alone
-	OfflineServes bool  // stored responses are given out though this node can't hear of purges
+	Peers         Peers // nodes that fetch for one another; nil if this node is alone
+	OfflineServes bool  // serve stored responses even while this node can't receive purges
 	PurgeClients  []node.Prefix
-	Settings      func() *exchange.Settings // of this moment
+	Settings      func() *exchange.Settings // returns the settings in force now
 	Log           *slog.Logger
 }
 
-// Cache is the HTTP cache of a node: what the policies of all its routes share. It is safe for concurrent use.
+// Cache is the HTTP cache of a node: the state that the policies of all its routes share. It is safe for concurrent
+// use.
 type Cache struct {
 	cfg          Config
 	store        *kvcache.Cache
 	stats        statsByRoute
 	flights      kvcache.Flights[result]
-	filling      filling
+	budget       budget
 	clocks       clocks
-	varying      sync.Mutex // held while what is known of a URL's variants changes
+	varyMu       sync.Mutex // held while the record of a URL's variants is read, changed and written
 	unresponsive unresponsive
 	origins      origins
 }
 
-// New makes the cache.
+// New returns the cache of a node. It starts nothing.
 func New(cfg Config) *Cache {
 	s := &Cache{cfg: cfg, store: cfg.Store}
-	s.filling.max, s.filling.endsWithin = cfg.Memory/4, endsWithin
+	s.budget.max, s.budget.endsWithin = cfg.Memory/4, endsWithin
 	return s
 }
 
-// Origins lists scheme and host of requests that the cache was asked for and hadn't, the newest first.
+// Origins returns the scheme and host of requests that the cache didn't answer from the store, the newest first.
 func (s *Cache) Origins() []string { return s.origins.newest() }
 
-// scratch is what the cache keeps with one exchange. It is large, and those of routes that don't cache do without.
+// scratch is the memory that the cache keeps with one exchange. It is large, so exchanges of routes that don't cache
+// have none.
 type scratch struct {
-	lookup     lookup        // what the store has
-	fields     [4]mesh.Field // for the few fields that a stored response gets
-	response   mesh.Response // for a stored response
+	lookup     lookup        // what the store has for the request
+	fields     [4]mesh.Field // memory for the fields that are added to a stored response
+	response   mesh.Response // memory for a stored response
 	stored     exchange.Stored
-	waited     int       // fetches of others that it waited for
-	home       bool      // another node asks: no third one is asked
-	refreshing time.Time // when the response was received that a newer one is wanted for
+	waited     int       // how many times it waited again for another request's fetch
+	home       bool      // another node asks, so this node doesn't ask a third one
+	refreshing time.Time // for a refresh: when the response to be replaced was received
 }
 
 // Reset makes the scratch ready for another exchange.
 func (s *scratch) Reset() { *s = scratch{} }
 
-var slot = exchange.NewLocal[scratch]() //nolint:gochecknoglobals // its number never changes
+var local = exchange.NewLocal[scratch]()
 
-// scratchOf gives the exchange's scratch.
-func scratchOf(x *exchange.Exchange) *scratch { return slot.Make(x) }
+// scratchOf returns the exchange's scratch, which it makes if there is none.
+func scratchOf(x *exchange.Exchange) *scratch { return local.Make(x) }
 
-// isHome reports whether another node asks, so that no third one is asked.
+// isHome reports whether another node asks. Then this node is the key's home and asks no third one.
 func isHome(x *exchange.Exchange) bool {
-	s := slot.Of(x)
+	s := local.Of(x)
 	return s != nil && s.home
 }
 
-// refreshes gives when the response was received that a newer one is wanted for; zero if any will do.
+// refreshes returns when the response that the exchange is to replace was received; zero if any response will do.
 func refreshes(x *exchange.Exchange) time.Time {
-	if s := slot.Of(x); s != nil {
+	if s := local.Of(x); s != nil {
 		return s.refreshing
 	}
 	return time.Time{}
 }
 
-// detach makes an exchange of its own for a fetch, which no client's end concerns.
+// detach returns a copy of the exchange for a fetch. It doesn't end when the client goes away.
 func detach(x *exchange.Exchange) *exchange.Exchange {
 	d := x.Detach()
 	if isHome(x) {
@@ -90,8 +92,8 @@ func detach(x *exchange.Exchange) *exchange.Exchange {
 	return d
 }
 
-// Invalidates is the policy of a route that doesn't cache: its unsafe requests invalidate what another route has stored
-// of their URL.
+// Invalidates returns the policy of a route that doesn't cache: its unsafe requests invalidate what another route has
+// stored for their URL.
 func (s *Cache) Invalidates() exchange.Policy {
 	return exchange.Policy{Name: "invalidate", Wrap: func(next exchange.Handler) exchange.Handler {
 		return func(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {

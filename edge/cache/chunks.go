@@ -11,26 +11,26 @@ import (
 	"millrace/mesh"
 )
 
-// chunkSize is what one entry of the store holds of a body that is larger than it.
+// chunkSize is the size of a store entry that holds a piece of a body larger than that.
 const chunkSize = 256 << 10
 
-// ChunkKey is the key of the nth chunk of a stored response. No purge reaches chunks: without their response nobody
-// finds them.
+// ChunkKey returns the key of the nth chunk of a stored response. Purges don't need to reach chunks: without the record
+// of the response nothing finds them.
 func ChunkKey(nonce uint64, n uint32) []byte {
 	b := []byte{byte(kvcache.SpaceChunk)}
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, nonce), n)
 }
 
-// chunkOf gives an entry with a chunk. It stays as long as any may, since a 304 can make its response fresh again and
-// again.
-func chunkOf(nonce uint64, n uint32, data []byte) kvcache.Entry {
+// chunkEntry returns an entry with a chunk. It has the longest lifetime that the store allows, since 304 responses can
+// keep its response fresh any number of times.
+func chunkEntry(nonce uint64, n uint32, data []byte) kvcache.Entry {
 	return kvcache.Entry{Key: ChunkKey(nonce, n), Value: data, Expires: time.Now().Add(kvcache.MaxKeep)}
 }
 
 func newNonce() uint64 { return rand.Uint64() } //nolint:gosec // G404: a name, not a secret
 
-// cutBody gives the chunks of a body.
-func cutBody(body []byte) (chunks [][]byte) {
+// splitBody returns the chunks of a body.
+func splitBody(body []byte) (chunks [][]byte) {
 	for len(body) > 0 {
 		n := min(len(body), chunkSize)
 		chunks, body = append(chunks, body[:n]), body[n:]
@@ -38,27 +38,27 @@ func cutBody(body []byte) (chunks [][]byte) {
 	return chunks
 }
 
-// putLarge stores a response whose body lies in chunks: in this node's memory at once, and then, in the background, in
-// the bucket with all of its chunks, or not at all. done is called when nobody needs the chunks any more. One that was
-// stored before makes others leave the bucket for it.
+// putLarge stores a response whose body is in chunks: in this node's memory at once, then, in the background, in the
+// bucket, with all of its chunks or not at all. It calls done when the chunks aren't needed anymore. A key that had a
+// stored response before may evict others from the bucket.
 func (c *writing) putLarge(
 	x *exchange.Exchange, l *lookup, a admitted, rec *httpcache.Record, chunks [][]byte, tiers kvcache.Tiers,
 	done func(),
 ) {
 	entries := make([]kvcache.Entry, len(chunks))
 	for i, chunk := range chunks {
-		entries[i] = chunkOf(rec.Nonce, uint32(i), chunk)
+		entries[i] = chunkEntry(rec.Nonce, uint32(i), chunk)
 		c.store.Put(&entries[i], kvcache.MemoryOnly)
 	}
 	rec.Chunks, rec.Body = uint32(len(chunks)), nil //nolint:gosec // G115: a body has few chunks
-	key, scope := c.place(x, l, &a, tiers)
+	key, scope := c.keyAndScope(x, l, &a, tiers)
 	c.putEntry(key, rec, scope, a.stored.Keep(), kvcache.MemoryOnly)
 	if tiers == kvcache.MemoryOnly {
 		done()
 		return
 	}
 	nonce := rec.Nonce
-	c.store.WriteTogether(entries, l.hit || l.gone, func(all bool) {
+	c.store.WriteTogether(entries, l.hit || l.discarded, func(all bool) {
 		if all {
 			c.markInBucket(key, nonce)
 		}
@@ -66,8 +66,8 @@ func (c *writing) putLarge(
 	})
 }
 
-// markInBucket writes a response's record to the bucket, which has its chunks, as it is now: a 304 may have made it
-// fresh again meanwhile.
+// markInBucket stores the record of a response in the bucket, after its chunks. It uses the record as it is now, since
+// a 304 may have updated it meanwhile.
 func (c *records) markInBucket(key []byte, nonce uint64) {
 	l := &lookup{c: c}
 	defer l.release()
@@ -86,8 +86,8 @@ func (c *records) holds(key []byte, nonce uint64) bool {
 	return l.read(key, c.store.Get) && l.rec.Kind == httpcache.KindResponse && l.rec.Nonce == nonce
 }
 
-// intact reports whether a stored body can be given to its end: its chunks are in memory, or the bucket or the origin
-// has those that aren't.
+// intact reports whether a stored body can be served to its end: the chunks that aren't in memory can be had from the
+// bucket or the origin.
 func (c *records) intact(rec *httpcache.Record) bool {
 	missing := uint32(0)
 	for n := range rec.Chunks {
@@ -98,23 +98,25 @@ func (c *records) intact(rec *httpcache.Record) bool {
 		v.Release()
 	}
 	return missing == 0 || rec.Stored.Flags.Has(httpcache.InBucket) ||
-		(few(missing, rec.Chunks) && c.condition(rec) != "")
+		(fewMissing(missing, rec.Chunks) && c.rangeCondition(rec) != "")
 }
 
-// few reports whether so few chunks are missing that each who reads asks the origin for them: all of a body is fetched
-// once for everybody who wants it.
-func few(missing, all uint32) bool { return 2*missing <= all }
+// fewMissing reports whether so few chunks are missing that each reader asks the origin for them. If more are missing,
+// the whole body is fetched once for all readers, since a fetch is shared and a range request isn't.
+func fewMissing(missing, all uint32) bool { return 2*missing <= all }
 
-// condition is what asks the origin for a range of a stored response; "" if nothing does.
-func (c *coding) condition(rec *httpcache.Record) string {
-	header, compressed := c.plain(rec.Header())
-	if compressed { // by this cache: no origin has such bytes
+// rangeCondition returns the value of If-Range for requests of the missing bytes of a stored response; "" if it has no
+// strong validator.
+func (c *coding) rangeCondition(rec *httpcache.Record) string {
+	header, compressed := c.originHeader(rec.Header())
+	if compressed { // compressed by this cache: the origin doesn't have these bytes
 		return ""
 	}
 	return httpcache.RangeCondition(header, time.Now())
 }
 
-// copyBody gives a response the whole body of a stored one, which may leave the store meanwhile.
+// copyBody sets the body of resp to that of the stored response. A body in one entry is copied, since the entry may
+// leave the store meanwhile.
 func (c *target) copyBody(x *exchange.Exchange, l *lookup, resp *mesh.Response) (ok bool) {
 	rec := &l.rec
 	if rec.Chunks == 0 {

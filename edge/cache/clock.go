@@ -7,7 +7,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// clocks remembers which origins' clocks differ from this node's, as far as their responses show it.
+// clocks remembers which origins' clocks differ from this node's, as their responses show.
 type clocks struct {
 	mu   sync.Mutex
 	seen map[string]skew // by target, of which the configuration has few
@@ -19,16 +19,17 @@ type skew struct {
 	at    time.Time
 }
 
-// Bounds of what is told.
+// Bounds of what is reported.
 const (
-	skewTold = time.Minute     // a difference from which on it is told in any case
-	skewKept = 5 * time.Minute // how long it is told after it was seen last
+	minSkew       = time.Minute     // a smaller one is reported only if it keeps responses out of the cache
+	skewRetention = 5 * time.Minute // how long it is reported after it was last seen
 )
 
-// note takes in what a response shows. stops says that its clock is why it isn't cached.
+// note records the clock difference that a response shows. stops reports whether the difference is why the response
+// isn't cached.
 func (c *clocks) note(origin string, resp *httpcache.Response, stops bool) {
 	ahead := httpcache.ClockAhead(resp)
-	if ahead.Abs() < skewTold && !stops {
+	if ahead.Abs() < minSkew && !stops {
 		return
 	}
 	c.mu.Lock()
@@ -39,9 +40,9 @@ func (c *clocks) note(origin string, resp *httpcache.Response, stops bool) {
 	c.seen[origin] = skew{ahead, resp.Received}
 }
 
-// ClockSkewed names the origin whose clock differs most from this node's, as its responses have shown within the last
-// five minutes, and by how much this node's is ahead: negative if it is behind. An origin that keeps responses and
-// sends them without Age looks the same.
+// ClockSkewed returns the origin whose clock differs most from this node's, as its responses have shown within the last
+// five minutes, and by how much this node's clock is ahead: negative if it is behind. An origin that stores responses
+// and sends them without Age looks the same.
 func (s *Cache) ClockSkewed() (origin string, by time.Duration, ok bool) {
 	if s == nil {
 		return "", 0, false
@@ -50,7 +51,7 @@ func (s *Cache) ClockSkewed() (origin string, by time.Duration, ok bool) {
 	defer s.clocks.mu.Unlock()
 	for name, k := range s.clocks.seen {
 		switch {
-		case time.Since(k.at) > skewKept:
+		case time.Since(k.at) > skewRetention:
 			delete(s.clocks.seen, name)
 		case !ok || k.ahead.Abs() > by.Abs():
 			origin, by, ok = name, k.ahead, true

@@ -17,23 +17,23 @@ import (
 	"millrace/node/http1"
 )
 
-// minCompress is the body below which coding costs more than it saves.
+// minCompress is the size of a body below which compression costs more than it saves.
 const minCompress = 1 << 10
 
-// compress codes a body that is text with the strongest coding that the client takes, once, when it is stored. The
-// response then varies on Accept-Encoding, and its ETag is another, since a coding makes another representation (RFC
-// 9110 §8.8.3). The one that brought it gets the same.
+// compress compresses a text body once, when it is stored, with the best coding that the client accepts. The response
+// then varies on Accept-Encoding and has another ETag, since a coding makes another representation (RFC 9110 §8.8.3).
+// The request that caused the fetch gets the compressed body too.
 func (c *coding) compress(x *exchange.Exchange, a *admitted, resp *mesh.Response) {
 	if a.stored.Status != 200 || a.stored.Flags.Has(httpcache.NoTransform) || len(resp.Body) < minCompress ||
-		!c.codes(a.header) {
+		!c.compressible(a.header) {
 		return
 	}
-	a.vary = slices.DeleteFunc(variesOnCoding(a.header), inKey)
+	a.vary = slices.DeleteFunc(varyWithCoding(a.header), inKey)
 	coding, _, _ := strings.Cut(httpcache.AcceptEncoding(x.Header.Values("Accept-Encoding")), ",")
 	coded := encode(coding, resp.Body)
 	useful := coded != nil && len(coded) < len(resp.Body)
 	for _, h := range []*mesh.Header{&a.header, &resp.Header} {
-		h.Set("Vary", strings.Join(variesOnCoding(*h), ", "))
+		h.Set("Vary", strings.Join(varyWithCoding(*h), ", "))
 		if useful {
 			markCoded(h, coding)
 		}
@@ -43,13 +43,13 @@ func (c *coding) compress(x *exchange.Exchange, a *admitted, resp *mesh.Response
 	}
 }
 
-// codes reports whether the route compresses responses with such fields.
-func (c *coding) codes(h mesh.Header) bool {
+// compressible reports whether the route compresses responses with such fields.
+func (c *coding) compressible(h mesh.Header) bool {
 	return c.cfg.Compress && !h.Has("Content-Encoding") && !h.Has("Content-Range") && isText(h.Get("Content-Type"))
 }
 
-// markCoded says what a coding has made of a representation: another one, of which the origin's digests say nothing
-// (RFC 9530).
+// markCoded sets the fields of a compressed representation. The origin's digests are of the other one, so they are
+// removed (RFC 9530).
 func markCoded(h *mesh.Header, coding string) {
 	for _, digest := range [...]string{"Content-Digest", "Repr-Digest", "Digest", "Content-MD5"} {
 		h.Del(digest)
@@ -60,17 +60,17 @@ func markCoded(h *mesh.Header, coding string) {
 	h.Add("Content-Encoding", coding)
 }
 
-// varies makes the response to a HEAD say that the one to a GET depends on Accept-Encoding.
-func (c *coding) varies(resp *mesh.Response) {
+// addVary adds Accept-Encoding to the Vary of a response to HEAD if the response to GET would be compressed.
+func (c *coding) addVary(resp *mesh.Response) {
 	n, err := strconv.ParseInt(resp.Header.Get("Content-Length"), 10, 64)
-	if resp.Status == 200 && err == nil && n >= minCompress && c.codes(resp.Header) &&
+	if resp.Status == 200 && err == nil && n >= minCompress && c.compressible(resp.Header) &&
 		!httpcache.ResponseControl(resp.Header, c.rules.Targets).NoTransform {
-		resp.Header.Set("Vary", strings.Join(variesOnCoding(resp.Header), ", "))
+		resp.Header.Set("Vary", strings.Join(varyWithCoding(resp.Header), ", "))
 	}
 }
 
-// variesOnCoding gives the names in Vary, and Accept-Encoding.
-func variesOnCoding(h mesh.Header) []string {
+// varyWithCoding returns the names in Vary and Accept-Encoding.
+func varyWithCoding(h mesh.Header) []string {
 	return httpcache.VaryNames(append(slices.Clip(h), mesh.Field{Name: "Vary", Value: "Accept-Encoding"}))
 }
 
@@ -84,7 +84,7 @@ func isText(contentType string) bool {
 	return strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+json") || strings.HasSuffix(kind, "+xml")
 }
 
-// encode gives the coded body, or nil for a coding that isn't one.
+// encode returns the compressed body, or nil if the coding isn't known or fails.
 func encode(coding string, body []byte) []byte {
 	var out bytes.Buffer
 	var w io.WriteCloser
@@ -111,8 +111,9 @@ func encode(coding string, body []byte) []byte {
 	return out.Bytes()
 }
 
-// plain gives a stored header as the origin knows it: with the entity tag that the body had before compress.
-func (c *coding) plain(h mesh.Header) (out mesh.Header, compressed bool) {
+// originHeader returns the fields of a stored response as the origin sent them: with the entity tag from before
+// compression. compressed reports whether this cache may have compressed the body.
+func (c *coding) originHeader(h mesh.Header) (out mesh.Header, compressed bool) {
 	base, ok := strings.CutSuffix(h.Get("ETag"), "-"+h.Get("Content-Encoding")+`"`)
 	if !ok || !c.cfg.Compress {
 		return h, c.cfg.Compress && h.Has("Content-Encoding")
@@ -122,9 +123,9 @@ func (c *coding) plain(h mesh.Header) (out mesh.Header, compressed bool) {
 	return out, true
 }
 
-// recoded makes the fields of a confirmation, which speaks of the body before compress, those of the stored one.
-func (c *coding) recoded(stored, confirmed mesh.Header) mesh.Header {
-	if _, compressed := c.plain(stored); !compressed {
+// storedForm changes the fields of a confirmation, which is about the uncompressed body, into those of the stored one.
+func (c *coding) storedForm(stored, confirmed mesh.Header) mesh.Header {
+	if _, compressed := c.originHeader(stored); !compressed {
 		return confirmed
 	}
 	if etag := stored.Get("ETag"); etag != "" {

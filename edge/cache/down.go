@@ -10,23 +10,23 @@ import (
 	"millrace/node"
 )
 
-// downFor is how long an origin that wasn't there isn't asked again for the same, at most: each key has a time of its
-// own.
+// downFor is the longest time for which an origin that couldn't be reached isn't asked again for the same key. Each key
+// gets a random part of it.
 const downFor = time.Second
 
 var errDown = node.Errorf(node.CodeUpstream, nil, "the origin couldn't be reached a moment ago")
 
-// hungUp is the text of a mark that only holds up who needn't ask: a refresh in the background.
-const hungUp = "hung up"
+// connectionClosed is the text of a mark that only stops refreshes in the background: the origin closed the connection.
+const connectionClosed = "hung up"
 
-// noteDown remembers that nobody was there to answer. An origin that is only slow is asked again, and so is one that
-// hung up: it may have done so because of this one request.
+// noteDown records that no origin was reached. An origin that is only slow is asked again, and so is one that closed
+// the connection: it may have done so because of this one request.
 func (c *records) noteDown(l *lookup, err error) {
 	mark := &httpcache.Record{Kind: httpcache.KindPass}
 	switch {
-	case nobody(err):
+	case unreached(err):
 	case node.CodeOf(err) == node.CodeUpstream:
-		mark.Text = hungUp
+		mark.Text = connectionClosed
 	default:
 		return
 	}
@@ -34,19 +34,19 @@ func (c *records) noteDown(l *lookup, err error) {
 	c.putEntry(downKey(l.primary), mark, kvcache.Scope{}, keep, kvcache.MemoryOnly)
 }
 
-// nobody reports whether an error says that there was nobody to answer, whatever the request.
-func nobody(err error) bool {
+// unreached reports whether an error says that no origin was reached, whatever the request.
+func unreached(err error) bool {
 	e, ok := errors.AsType[*node.Error](err)
 	return ok && (e.Unreached || e.Code == node.CodeNoTarget || e.Code == node.CodeNoMember)
 }
 
-// isDown reports whether nobody was there a moment ago.
+// isDown reports whether no origin was reached a moment ago.
 func (c *records) isDown(l *lookup) bool {
 	text, marked := c.downMark(l)
-	return marked && text != hungUp
+	return marked && text != connectionClosed
 }
 
-// downMark gives the mark of noteDown.
+// downMark returns the text of the mark that noteDown has set, if there is one.
 func (c *records) downMark(l *lookup) (text string, marked bool) {
 	var v kvcache.View
 	if !c.store.Get(downKey(l.primary), &v) {

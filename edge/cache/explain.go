@@ -10,7 +10,7 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Explanation says what the cache would do with a request, and what it has for it.
+// Explanation is what the cache would do with a request, and what it has stored for it.
 type Explanation struct {
 	Key     string     `json:"key,omitempty"`
 	State   string     `json:"state"` // off, bypass, missing, not-stored, fresh, stale, to-validate or purged
@@ -25,10 +25,10 @@ type Explanation struct {
 	Vary    string     `json:"vary,omitempty"`
 	Tags    []string   `json:"tags,omitempty"`
 	Home    string     `json:"home,omitempty"` // id of the node that fetches it for all
-	Leased  bool       `json:"leased"`         // this node follows the purges
+	Leased  bool       `json:"leased"`         // this node receives purges
 }
 
-// Explain says what the store has for the exchange.
+// Explain returns what the store has for the exchange. It reads memory, then the bucket.
 func (s *Cache) Explain(ctx context.Context, x *exchange.Exchange) *Explanation {
 	c := Of(x.Route)
 	if c == nil {
@@ -41,7 +41,7 @@ func (s *Cache) Explain(ctx context.Context, x *exchange.Exchange) *Explanation 
 	}
 	l := c.look(x)
 	out.In = "memory"
-	if !l.hit && !l.pass {
+	if !l.hit && !l.uncacheable {
 		out.In = "bucket"
 		l.release()
 		l = &lookup{c: &c.records, now: time.Now()}
@@ -55,7 +55,7 @@ func (s *Cache) Explain(ctx context.Context, x *exchange.Exchange) *Explanation 
 		out.Home = kvcache.Home(l.primary, s.cfg.Peers.Alive())
 	}
 	switch {
-	case l.pass:
+	case l.uncacheable:
 		out.State, out.Why, out.In = "not-stored", l.why, ""
 	case !l.hit:
 		out.State, out.In = "missing", ""
@@ -83,7 +83,7 @@ func (c *serving) explainHit(out *Explanation, x *exchange.Exchange, l *lookup) 
 	case httpcache.UseValidate, httpcache.UseNever:
 		out.State, out.Why = "to-validate", "the origin is asked before each use"
 		switch {
-		case l.alien:
+		case l.crossOrigin:
 			out.Why = "a page of another origin asks, and it doesn't say who may read it"
 		case !l.leased:
 			out.Why = "this node can't hear of purges at the moment"

@@ -14,114 +14,115 @@ import (
 	"millrace/node"
 )
 
-// lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It ends the
-// flight, and tells the one that began it what came. The fetch ends with ctx, or at the deadline that the chain sets.
+// lead runs one fetch: from the bucket, from the key's home node, or from the origin, in this order. It finishes the
+// flight, and sends the result to the request that began the fetch, unless results is nil. The fetch ends with ctx, or
+// at the deadline that the handlers behind the cache set.
 func (c *fetcher) lead(ctx context.Context, flight *kvcache.Flight[result], x *exchange.Exchange, l *lookup,
-	mine chan<- result,
+	results chan<- result,
 ) {
-	var out result = failedResult{errPanicked}
+	var res result = failedResult{errPanicked}
 	defer func() {
 		l.release()
 		if p := recover(); p != nil {
-			c.shared.cfg.Log.ErrorContext(ctx, "fetch for the cache panicked", "request_id", x.ID, "panic",
-				fmt.Sprint(p),
-				"stack", string(debug.Stack()))
+			c.shared.cfg.Log.ErrorContext(ctx, "fetch for the cache panicked", "request_id", x.ID,
+				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
-		if out != nil {
-			flight.Finish(out.forWaiting())
+		if res != nil {
+			flight.Finish(res.forWaiting())
 		} else {
 			flight.Finish(nil)
 		}
-		if mine != nil {
-			mine <- out // it has room
+		if results != nil {
+			results <- res // never blocks: the channel holds one result
 		}
 	}()
 	ctx, cancel := context.WithCancel(ctx)
-	out = c.fetch(ctx, x, l, func(g *growing) {
-		c.shared.filling.show(g) // before the flight ends, so that whoever begins the next one finds it
+	res = c.fetch(ctx, x, l, func(g *growing) {
+		c.shared.budget.publish(g) // before the flight ends, so that the next request for the key finds it
 		flight.Finish(growingResult{g})
-		if mine != nil {
-			mine <- growingResult{g}
-			mine = nil
+		if results != nil {
+			results <- growingResult{g}
+			results = nil
 		}
 	})
-	resp := responseOf(out)
+	resp := responseOf(res)
 	if resp == nil || resp.Stream == nil {
 		cancel()
 		return
 	}
-	if mine == nil { // a refresh: nobody but the store wants it
-		defer time.AfterFunc(refreshTime, cancel).Stop()
+	if results == nil { // a refresh: only the store needs the body
+		defer time.AfterFunc(refreshTimeout, cancel).Stop()
 		drain(resp.Stream)
 		exchange.CloseBody(resp)
 		cancel()
 		return
 	}
-	resp.Stream = &owned{Body: resp.Stream, end: cancel}
+	resp.Stream = &cancelOnClose{Body: resp.Stream, cancel: cancel}
 }
 
-// refreshTime bounds how long a body of unknown length is read that nobody waits for.
-const refreshTime = time.Minute
+// refreshTimeout bounds how long a refresh reads a body of unknown length.
+const refreshTimeout = time.Minute
 
-// owned is a body that ends its fetch when it is closed.
-type owned struct {
+// cancelOnClose is a body that cancels its fetch when it is closed.
+type cancelOnClose struct {
 	mesh.Body
 
-	end context.CancelFunc
+	cancel context.CancelFunc
 }
 
-func (o *owned) Close() error {
-	defer o.end()
-	return o.Body.Close() //nolint:wrapcheck // a wrapped body's errors are its own
+func (o *cancelOnClose) Close() error {
+	defer o.cancel()
+	return o.Body.Close()
 }
 
-// fetch gets a response and stores it if it may. grows is told of one whose body is still coming, before fetch returns.
-func (c *fetcher) fetch(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) result {
-	if c.arrived(x) {
+// fetch gets a response and stores it if it may be stored. If the body is still arriving, fetch calls onGrowing before
+// it reads on, and returns when the body has ended.
+func (c *fetcher) fetch(ctx context.Context, x *exchange.Exchange, l *lookup, onGrowing func(*growing)) result {
+	if c.alreadyStored(x) {
 		return storedResult{status: httpcache.Status{Hit: true}}
 	}
 	if l.leased && c.load(ctx, x, l) {
 		return storedResult{status: httpcache.Status{Hit: true, Detail: "bucket"}}
 	}
 	if l.leased && !isHome(x) && !ranged(x) && !otherRange(x) {
-		if out, ok := c.askHome(ctx, x, l, grows); ok {
+		if out, ok := c.askHome(ctx, x, l, onGrowing); ok {
 			return out
 		}
 	}
-	return c.askOrigin(ctx, x, l, grows)
+	return c.askOrigin(ctx, x, l, onGrowing)
 }
 
-// join gives what others have begun for the request: a fetch to wait for, or a response that is still coming. Else it
-// begins a fetch, which the caller leads.
+// join returns what others have begun for the request: a fetch to wait for, or a response that is still arriving. If
+// there is neither, it begins a fetch; then leads is true, and the caller must lead the flight.
 func (c *fetcher) join(x *exchange.Exchange, l *lookup) (flight *kvcache.Flight[result], g *growing, leads bool) {
 	if flight, leads = c.shared.flights.Join(string(l.key)); !leads {
 		return flight, nil, false
 	}
-	if g = c.shared.filling.find(l.key); g == nil || !g.fits(&c.writing, x) {
+	if g = c.shared.budget.find(l.key); g == nil || !g.usableFor(&c.writing, x) {
 		return flight, nil, true
 	}
 	flight.Finish(growingResult{g})
 	return nil, g, false
 }
 
-// arrived reports whether another fetch has stored a good response between this one's lookup and its turn.
-func (c *writing) arrived(x *exchange.Exchange) bool {
+// alreadyStored reports whether another fetch has stored a good response since this one's lookup.
+func (c *writing) alreadyStored(x *exchange.Exchange) bool {
 	l := c.look(x)
 	defer l.release()
 	return l.hit && l.use(x) == httpcache.UseFresh && l.newer(x) && c.intact(&l.rec)
 }
 
-// newer reports whether a whole response was received after the one that is to be refreshed.
+// newer reports whether the response is whole and was received after the one that is to be refreshed.
 func (l *lookup) newer(x *exchange.Exchange) bool {
 	return !l.rec.Stored.Flags.Has(httpcache.Partial) && l.rec.Stored.Received.After(refreshes(x))
 }
 
-// load looks for a fresh response in the bucket, and brings it into memory.
+// load looks for a fresh response in the bucket and copies it to memory. It reports whether there was one.
 func (c *writing) load(ctx context.Context, x *exchange.Exchange, l *lookup) bool {
 	from := &lookup{c: &c.records, primary: l.primary, key: l.primary, now: time.Now()}
 	defer from.release()
 	from.find(x, func(key []byte, v *kvcache.View) bool { return c.marked(key, v) || c.store.Load(ctx, key, v) })
-	c.keepVariants(l)
+	c.restoreVariants(l)
 	if !from.hit {
 		return false
 	}
@@ -132,7 +133,8 @@ func (c *writing) load(ctx context.Context, x *exchange.Exchange, l *lookup) boo
 	return true
 }
 
-// marked reports whether the memory has a mark in place of what the bucket may still have.
+// marked reports whether the memory has a mark (KindGone or KindPass) in place of a response that the bucket may still
+// have.
 func (c *records) marked(key []byte, v *kvcache.View) bool {
 	var rec httpcache.Record
 	if !c.store.Get(key, v) {
@@ -145,19 +147,20 @@ func (c *records) marked(key []byte, v *kvcache.View) bool {
 	return false
 }
 
-// question is what a fetch asks its origin for, beside what the client's request asks.
-type question struct {
-	stored     mesh.Header    // fields of what is validated, as the origin knows them; nil if nothing is
-	ranged     bool           // the client's ranges only
-	gap        httpcache.Span // what is missing of the stored parts
+// originRequest is what a fetch asks of its origin beside what the client's request asks.
+type originRequest struct {
+	stored     mesh.Header    // fields of the stored response to validate, as the origin sent them; nil if none
+	ranged     bool           // only the client's ranges are asked for
+	gap        httpcache.Span // what is missing between the stored parts
 	completing bool
 }
 
-// question makes the client's request the fetch's own: for all its response is for, with the validators of what is
-// stored, or for what is missing of it. A client's range goes along only where more isn't wanted; asked together with a
-// validation it brings what has changed, and nothing if nothing has.
-func (c *fetcher) question(x *exchange.Exchange, l *lookup) question {
-	q := question{ranged: ranged(x)}
+// originRequest changes the client's request into that of the fetch. It asks for the whole response, with the
+// validators of what is stored, or for the bytes missing between stored parts. The client's Range is sent only if the
+// request is for ranges; together with a validation it brings the ranges if the representation has changed, and no
+// bytes if it hasn't.
+func (c *fetcher) originRequest(x *exchange.Exchange, l *lookup) originRequest {
+	q := originRequest{ranged: ranged(x)}
 	other := otherRange(x)
 	c.normalise(x)
 	condition := x.Header.Values("If-Range")
@@ -171,9 +174,9 @@ func (c *fetcher) question(x *exchange.Exchange, l *lookup) question {
 		}
 	}
 	switch {
-	case !l.hit, l.alien: // a confirmation wouldn't tell what all of it would
+	case !l.hit, l.crossOrigin: // a 304 wouldn't have the fields that a full response to this origin has
 	case c.covers(x, &l.rec) && c.intact(&l.rec):
-		q.stored, _ = c.plain(l.rec.Header())
+		q.stored, _ = c.originHeader(l.rec.Header())
 		httpcache.Validators(&x.Header, q.stored)
 	case !q.ranged && len(l.rec.Spans) > 0:
 		if q.gap, q.completing = l.rec.Parts().Missing(); q.completing {
@@ -186,11 +189,12 @@ func (c *fetcher) question(x *exchange.Exchange, l *lookup) question {
 	return q
 }
 
-// askOrigin asks behind the cache. grows is nil if the caller can't wait for a body that is stored while it comes.
-func (c *fetcher) askOrigin(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) result {
+// askOrigin sends the request of a fetch to the handlers behind the cache. onGrowing is nil if the caller can't wait
+// for a body that is stored while it arrives.
+func (c *fetcher) askOrigin(ctx context.Context, x *exchange.Exchange, l *lookup, onGrowing func(*growing)) result {
 	client := x.Header
 	x.Header = append(mesh.Header(nil), client...)
-	q := c.question(x, l)
+	q := c.originRequest(x, l)
 	began := c.begin()
 	c.stats.fetches.Add(1)
 	resp, err := c.next(ctx, x)
@@ -199,18 +203,18 @@ func (c *fetcher) askOrigin(ctx context.Context, x *exchange.Exchange, l *lookup
 		c.noteDown(l, err)
 		return failedResult{err}
 	}
-	if !resp.Header.Has("Date") { // it is as old as its way here (RFC 9110 §6.6.1)
+	if !resp.Header.Has("Date") { // the recipient adds one (RFC 9110 §6.6.1)
 		resp.Header.Add("Date", httpcache.FormatDate(time.Now()))
 	}
 	validating := q.stored != nil
 	switch {
 	case resp.Status == http.StatusNotModified && validating && httpcache.Validates(q.stored, resp.Header):
 		return c.confirm(x, l, resp, began)
-	case resp.Status == http.StatusNotModified && validating: // about something else: ask for all
+	case resp.Status == http.StatusNotModified && validating: // it confirms another representation: ask for the whole
 		l.hit = false
 		l.release()
-		return c.askOrigin(ctx, x, l, grows)
-	case validating && l.standsIn(resp.Status):
+		return c.askOrigin(ctx, x, l, onGrowing)
+	case validating && l.mayServeStale(resp.Status):
 		exchange.CloseBody(resp)
 		c.stats.staleErrors.Add(1)
 		return storedResult{
@@ -218,68 +222,69 @@ func (c *fetcher) askOrigin(ctx context.Context, x *exchange.Exchange, l *lookup
 			status: httpcache.Status{Hit: true, FwdStatus: resp.Status, Detail: "stale-if-error"},
 		}
 	case q.completing && resp.Status == http.StatusPartialContent:
-		return c.complete(ctx, x, l, resp, q.gap, began, grows)
+		return c.complete(ctx, x, l, resp, q.gap, began, onGrowing)
 	case q.ranged && validating && resp.Status == http.StatusPartialContent &&
 		httpcache.SameRepresentation(q.stored, resp.Header, began.at):
-		exchange.CloseBody(resp) // the store has these bytes, and all others
+		exchange.CloseBody(resp) // the store has the whole representation
 		return c.confirm(x, l, resp, began)
 	}
-	return c.keep(ctx, x, l, resp, began, httpcache.Status{Fwd: l.fwd()}, grows)
+	return c.storeResponse(ctx, x, l, resp, began, httpcache.Status{Fwd: l.fwd()}, onGrowing)
 }
 
-// keep stores a response if it may be, and says for whom it is.
-func (c *fetcher) keep(
-	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment, status httpcache.Status,
-	grows func(*growing),
+// storeResponse stores a response if it may be stored, and returns the result of the fetch. The result is nil if the
+// response was passed to onGrowing; then its body has been read to its end.
+func (c *fetcher) storeResponse(
+	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, began startTime, status httpcache.Status,
+	onGrowing func(*growing),
 ) result {
 	a := c.admit(x, resp, began)
 	if resp.Status == http.StatusPartialContent {
-		return c.keepPart(x, l, a, resp, status)
+		return c.storePart(x, l, a, resp, status)
 	}
-	full := false
+	overBudget := false
 	if a.reason == "" && resp.Stream != nil {
 		switch g := c.grow(x, l, a, resp, status); {
 		case g == nil:
-			full = resp.Length <= c.shared.filling.max // another time there may be room
+			overBudget = resp.Length <= c.shared.budget.max // it may fit at another time
 			a.reason = httpcache.ReasonTooLarge
-		case resp.Length < 0 || c.tied || grows == nil:
-			// Nobody knows whether it can be kept, or it may break off with the one that began it: one client follows
-			// it.
-			resp.Stream = g.copies(resp)
+		case resp.Length < 0 || c.endsWithRequest || onGrowing == nil:
+			// It isn't known whether the body can be stored, or the fetch may be canceled with the request that began
+			// it. So only that request gets the body.
+			resp.Stream = g.teeTo(resp)
 			return ownResult{resp, status}
 		default:
-			grows(g)
-			g.fill(c.resumed(ctx, x, resp.Stream, a.header, resp.Length))
+			onGrowing(g)
+			g.fill(c.resumable(ctx, x, resp.Stream, a.header, resp.Length))
 			return nil
 		}
 	}
 	if a.reason != "" {
-		if resp.Status < 500 && !ranged(x) && !full {
-			c.putPass(l, a.reason)
+		if resp.Status < 500 && !ranged(x) && !overBudget {
+			c.putUncacheable(l, a.reason)
 		}
 		status.Detail = a.detail()
 		return ownResult{resp, status}
 	}
 	c.put(x, l, a, resp)
 	status.Stored, status.Detail = true, a.detail()
-	// good for one client only, until it is validated
+	// A response that must be validated first is for this client only.
 	if fresh := a.stored.Remaining(time.Now()) > 0 && !a.stored.Flags.Has(httpcache.NoCache); !fresh {
 		return ownResult{resp, status}
 	}
 	return storedResult{status: status, own: resp}
 }
 
-// confirm freshens a stored response after a 304 (RFC 9111 §4.3.4).
-func (c *fetcher) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, began moment) result {
+// confirm updates a stored response after a 304 (RFC 9111 §4.3.4).
+func (c *fetcher) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, began startTime) result {
 	c.stats.validated.Add(1)
 	stored := l.rec.Header()
-	header := c.recoded(stored, httpcache.Freshen(stored, resp.Header))
+	header := c.storedForm(stored, httpcache.Freshen(stored, resp.Header))
 	merged := &mesh.Response{Status: l.rec.Stored.Status, Header: header}
 	a := c.admit(x, merged, began)
 	status := httpcache.Status{Fwd: l.fwd(), FwdStatus: resp.Status}
 	if a.reason != "" {
-		if !c.forItself(x, a.reason) {
-			c.forget(l, a.reason)
+		if !c.onlyForClient(x, a.reason) {
+			c.markUncacheable(l, a.reason)
 		}
 		status.Detail = string(a.reason)
 		if !c.copyBody(x, l, merged) {
@@ -299,9 +304,10 @@ func (c *fetcher) confirm(x *exchange.Exchange, l *lookup, resp *mesh.Response, 
 	return out
 }
 
-// forItself reports whether a request gets an answer that is for its client alone: because of what it has itself, or
-// with credentials, to which an origin may say anything. So it says nothing of what is stored for others.
-func (c *keying) forItself(x *exchange.Exchange, reason httpcache.Reason) bool {
+// onlyForClient reports whether the answer to a request is for its client alone: because of what the request has, or
+// because it has credentials, to which an origin may answer anything. Such an answer says nothing about what is stored
+// for others.
+func (c *keying) onlyForClient(x *exchange.Exchange, reason httpcache.Reason) bool {
 	switch reason { //nolint:exhaustive // the others are the response's
 	case httpcache.ReasonAuthorization, httpcache.ReasonRequest, httpcache.ReasonRequestCookie, reasonContent:
 		return true
@@ -309,7 +315,7 @@ func (c *keying) forItself(x *exchange.Exchange, reason httpcache.Reason) bool {
 	return x.Header.Has("Authorization") || x.Outcome.Incomplete
 }
 
-// refresh fetches a response anew while its clients get the stored one. One fetch is enough for all.
+// refresh fetches a response again in the background while clients get the stored one. One fetch serves all of them.
 func (c *fetcher) refresh(x *exchange.Exchange, l *lookup) {
 	if _, marked := c.downMark(l); marked {
 		return
@@ -321,30 +327,30 @@ func (c *fetcher) refresh(x *exchange.Exchange, l *lookup) {
 	c.stats.refreshed.Add(1)
 	d := detach(x)
 	scratchOf(d).refreshing = l.rec.Stored.Received
-	if d.Method == http.MethodHead { // all of it is fetched, whatever part of it this client wants
+	if d.Method == http.MethodHead { // the whole response is fetched, whatever this client asked for
 		d.Method = http.MethodGet
 	}
 	if !otherRange(d) {
 		d.Header.Del("Range")
 	}
-	if d.Method == http.MethodGet { // nor with a body, which is no part of the key
+	if d.Method == http.MethodGet { // the body isn't a part of the key
 		d.Body = nil
 	}
 	go c.lead(context.Background(), flight, d, l.detach(), nil)
 }
 
-// normalise makes the client's request one whose response can be for others: content codings in one spelling, only the
-// parameters that count, and none of the fields with which clients make an origin answer another request than the one
-// of the key (RFC 9110 has none of them).
+// normalise changes the client's request so that its response can be shared: content codings in one spelling, only the
+// parameters that count, and none of the fields with which clients make an origin answer another request than that of
+// the key (RFC 9110 has none of them).
 func (c *keying) normalise(x *exchange.Exchange) {
 	if lines := x.Header.Values("Accept-Encoding"); len(lines) > 0 {
 		coding := httpcache.AcceptEncoding(lines)
 		if c.cfg.Compress {
 			coding = "identity"
 		}
-		x.Header = append(mesh.Header(nil), x.Header...) // its lines may be another's too
+		x.Header = append(mesh.Header(nil), x.Header...) // the array may be shared with another header
 		for i := range x.Header {
-			if node.SameName(x.Header[i].Name, "Accept-Encoding") { // further lines go below
+			if node.SameName(x.Header[i].Name, "Accept-Encoding") { // further lines become empty and are removed below
 				x.Header[i].Value, coding = coding, ""
 			}
 		}

@@ -17,46 +17,48 @@ import (
 
 var errLength = errors.New("the body is shorter or longer than was announced, or than may be stored")
 
-// growing is a response that is being collected to be stored, while any number of clients already follow it. fill
-// writes it, and readers read what is there and wait for more.
+// growing is a response that is being collected to be stored while any number of clients read it. fill writes it;
+// followers read what is there and wait for more.
 type growing struct {
-	c      *writing
-	x      *exchange.Exchange
-	l      *lookup // its keys only: the lookup itself belongs to the fetch
-	a      admitted
-	status httpcache.Status
-	code   int   // status
-	aged   bool  // the origin gave its age
-	length int64 // that was announced, or -1
-	tiers  kvcache.Tiers
-	nonce  uint64 // names the chunks
-	born   time.Time
+	c       *writing
+	x       *exchange.Exchange
+	l       *lookup // keys only: the fetch holds the lookup itself
+	a       admitted
+	status  httpcache.Status
+	code    int   // of the response
+	hasAge  bool  // the origin sent an Age
+	length  int64 // as stated by the origin, or -1
+	tiers   kvcache.Tiers
+	nonce   uint64 // part of the keys of the chunks
+	started time.Time
 
-	held int64 // of the server's filling: all of it, or of unknown length what is there. filling.mu guards it
-	out  bool  // its room was wanted for others; likewise
-	come atomic.Int64
+	// held is the number of bytes taken from Cache.budget: the stated length, or what has arrived if that isn't known.
+	// evicted means that they were given to others. budget.mu guards both.
+	held     int64
+	evicted  bool
+	received atomic.Int64 // bytes of the body
 
 	mu      sync.Mutex // guards what follows
-	chunks  [][]byte   // chunkSize each, but for the last
-	have    int64
-	err     error         // io.EOF when it is whole
-	changed chan struct{} // closed and replaced when there is more
+	chunks  [][]byte   // of chunkSize each, except the last
+	size    int64
+	err     error         // io.EOF when the body is complete
+	changed chan struct{} // closed and replaced when there is more to read
 }
 
-// grow makes room for a response whose body streams, or gives nil if there is none.
+// grow takes memory for a response whose body streams. It returns nil if the budget has too little.
 func (c *writing) grow(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
 	status httpcache.Status,
 ) *growing {
 	held := max(resp.Length, 0)
-	if !c.shared.filling.take(held) {
+	if !c.shared.budget.take(held) {
 		return nil
 	}
 	status.Stored = true
-	keys := &lookup{c: &c.records, primary: l.primary, key: l.key, hit: l.hit, gone: l.gone, vary: l.vary}
+	keys := &lookup{c: &c.records, primary: l.primary, key: l.key, hit: l.hit, discarded: l.discarded, vary: l.vary}
 	return &growing{
-		c: c, x: x, l: keys, a: a, status: status, code: resp.Status, aged: resp.Header.Has("Age"), length: resp.Length,
-		held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
-		born: time.Now(),
+		c: c, x: x, l: keys, a: a, status: status, code: resp.Status, hasAge: resp.Header.Has("Age"),
+		length: resp.Length, held: held, tiers: kvcache.BothTiers, nonce: newNonce(), changed: make(chan struct{}),
+		started: time.Now(),
 	}
 }
 
@@ -66,22 +68,23 @@ func (g *growing) fill(body mesh.Body) {
 	for {
 		p, err := body.Next()
 		if err != nil {
-			g.end(err)
+			g.finish(err)
 			return
 		}
 		if !g.add(p.Data) {
-			g.end(errLength)
+			g.finish(errLength)
 			return
 		}
 	}
 }
 
-// pace is how many bytes have come in a second.
-func (g *growing) pace(now time.Time) float64 {
-	return float64(g.come.Load()) / now.Sub(g.born).Seconds()
+// rate returns how many bytes a second have arrived.
+func (g *growing) rate(now time.Time) float64 {
+	return float64(g.received.Load()) / now.Sub(g.started).Seconds()
 }
 
-// abandon drops a response whose room is another's by now. Nobody reads it but the one whose copy it is.
+// abandon drops a response whose bytes in the budget were given to another. Only copies are abandoned: see tee. The
+// client of a copy reads the original.
 func (g *growing) abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -92,15 +95,15 @@ func (g *growing) abandon() {
 	}
 }
 
-// add takes a piece in. False means that the body is longer than it may be, or isn't stored any more.
+// add appends a piece. It returns false if the body is longer than it may be, or isn't being stored anymore.
 func (g *growing) add(p []byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.err != nil {
 		return false
 	}
-	g.come.Add(int64(len(p)))
-	if g.have += int64(len(p)); (g.length >= 0 && g.have > g.length) || g.have > int64(g.c.cfg.MaxObject) {
+	g.received.Add(int64(len(p)))
+	if g.size += int64(len(p)); (g.length >= 0 && g.size > g.length) || g.size > int64(g.c.cfg.MaxObject) {
 		return false
 	}
 	for len(p) > 0 {
@@ -109,7 +112,7 @@ func (g *growing) add(p []byte) bool {
 			size := chunkSize
 			if g.length >= 0 {
 				size = int(min(chunkSize, g.length-int64(len(g.chunks))*chunkSize))
-			} else if !g.c.shared.filling.hold(g, chunkSize) {
+			} else if !g.c.shared.budget.extend(g, chunkSize) {
 				return false
 			}
 			g.chunks = append(g.chunks, make([]byte, 0, size))
@@ -124,13 +127,13 @@ func (g *growing) add(p []byte) bool {
 	return true
 }
 
-// end stores a body that is whole, and tells those who follow.
-func (g *growing) end(err error) {
-	if errors.Is(err, io.EOF) && g.length >= 0 && g.have != g.length {
+// finish stores a body that is complete, and wakes the followers. err is io.EOF or why the body broke off.
+func (g *growing) finish(err error) {
+	if errors.Is(err, io.EOF) && g.length >= 0 && g.size != g.length {
 		err = errLength
 	}
 	if errors.Is(err, io.EOF) {
-		if g.c.shared.filling.settle(g) {
+		if g.c.shared.budget.complete(g) {
 			g.store()
 		} else {
 			err = errLength
@@ -140,18 +143,18 @@ func (g *growing) end(err error) {
 	defer g.mu.Unlock()
 	if g.err == nil {
 		g.err = err
-		g.c.shared.filling.end(g)
+		g.c.shared.budget.end(g)
 		close(g.changed)
 	}
 }
 
-// store keeps what has grown. A large body's room is given back when the bucket has it as well.
+// store stores the complete response. A large body's memory counts until the bucket has the body too.
 func (g *growing) store() {
 	rec := &httpcache.Record{
 		Kind: httpcache.KindResponse, Stored: g.a.stored,
-		Head: httpcache.AppendHead(nil, g.a.header), Length: g.have,
+		Head: httpcache.AppendHead(nil, g.a.header), Length: g.size,
 	}
-	if g.have <= chunkSize {
+	if g.size <= chunkSize {
 		for _, chunk := range g.chunks {
 			rec.Body = append(rec.Body, chunk...)
 		}
@@ -159,19 +162,19 @@ func (g *growing) store() {
 		return
 	}
 	rec.Nonce = g.nonce
-	held := g.c.shared.filling.inherit(g)
-	g.c.putLarge(g.x, g.l, g.a, rec, g.chunks, g.tiers, func() { g.c.shared.filling.give(held) })
+	held := g.c.shared.budget.transfer(g)
+	g.c.putLarge(g.x, g.l, g.a, rec, g.chunks, g.tiers, func() { g.c.shared.budget.give(held) })
 }
 
-// fits reports whether the response is good for another request than the one that it was fetched for.
-func (g *growing) fits(c *writing, x *exchange.Exchange) bool {
+// usableFor reports whether another request than that of the fetch may be answered with the response.
+func (g *growing) usableFor(c *writing, x *exchange.Exchange) bool {
 	flags := g.a.stored.Flags
 	if g.c.route.ID != c.route.ID || flags.Has(httpcache.NoCache) || g.a.stored.Remaining(time.Now()) <= 0 ||
-		x.Method != g.x.Method || crosses(x, flags) {
+		x.Method != g.x.Method || needsCORS(x, flags) {
 		return false
 	}
-	mine := c.appendVariant(nil, g.a.vary, x)
-	if string(mine) != string(c.appendVariant(nil, g.a.vary, g.x)) {
+	variant := c.appendVariant(nil, g.a.vary, x)
+	if string(variant) != string(c.appendVariant(nil, g.a.vary, g.x)) {
 		return false
 	}
 	if g.a.stored.Flags.Has(httpcache.Defaulted) && c.personal(x) != "" {
@@ -181,17 +184,17 @@ func (g *growing) fits(c *writing, x *exchange.Exchange) bool {
 	return c.store.Leased() && c.store.Judge(&scope, keyURL(g.l.primary)) == kvcache.Valid
 }
 
-// follow answers with a response that is still growing.
+// follow answers with a response that is still being collected.
 func (c *serving) follow(x *exchange.Exchange, g *growing, waited bool) *mesh.Response {
 	status := g.status
 	status.Collapsed = waited
 	h := append(mesh.Header(nil), g.a.header...)
-	if waited || g.aged { // it wasn't made for this request (RFC 9111 §5.1)
+	if waited || g.hasAge { // it wasn't generated for this request (RFC 9111 §5.1)
 		h.Add("Age", strconv.FormatInt(int64(g.a.stored.Age(time.Now()).Seconds()), 10))
 	}
 	if httpcache.NotModified(&httpcache.Request{Method: x.Method, Header: x.Header}, g.code, h, time.Now()) {
 		resp := &mesh.Response{Status: 304, Header: httpcache.NotModifiedHeader(h)}
-		c.tell(x, resp, status)
+		c.writeStatus(x, resp, status)
 		return resp
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -199,19 +202,19 @@ func (c *serving) follow(x *exchange.Exchange, g *growing, waited bool) *mesh.Re
 		Status: g.code, Header: h, Length: g.length,
 		Stream: &follower{g: g, ctx: ctx, cancel: cancel},
 	}
-	c.tell(x, resp, status)
+	c.writeStatus(x, resp, status)
 	return resp
 }
 
-// follower reads a growing response at its own client's pace.
+// follower reads a growing response at the pace of its client.
 type follower struct {
 	g      *growing
-	ctx    context.Context //nolint:containedctx // ends with the reader
+	ctx    context.Context //nolint:containedctx // canceled when the reader closes the body
 	cancel context.CancelFunc
 	at     int64
 }
 
-// Next waits for more than was read.
+// Next waits for more bytes than were read before.
 func (f *follower) Next() (mesh.Piece, error) {
 	for {
 		f.g.mu.Lock()
@@ -222,7 +225,7 @@ func (f *follower) Next() (mesh.Piece, error) {
 			f.at += int64(len(data))
 			return mesh.Piece{Data: data}, nil
 		case err != nil:
-			return mesh.Piece{}, err //nolint:wrapcheck // io.EOF must stay itself
+			return mesh.Piece{}, err // not wrapped: callers compare it with io.EOF
 		}
 		select {
 		case <-changed:
@@ -232,8 +235,8 @@ func (f *follower) Next() (mesh.Piece, error) {
 	}
 }
 
-// from gives what is there of the chunk that the position lies in. What was written once never changes. The caller
-// holds mu.
+// from returns the bytes that are there of the chunk in which position at lies. Bytes never change once written. The
+// caller holds mu.
 func (g *growing) from(at int64) []byte {
 	i := int(at / chunkSize)
 	if i >= len(g.chunks) {
@@ -242,62 +245,62 @@ func (g *growing) from(at int64) []byte {
 	return g.chunks[i][at%chunkSize:]
 }
 
-// Trailer gives nothing: trailer fields aren't stored.
+// Trailer returns nil: trailer fields aren't stored.
 func (f *follower) Trailer() mesh.Header { return nil }
 
-// Close ends the reading; the response goes on growing.
+// Close ends the reading. The response is still collected.
 func (f *follower) Close() error {
 	f.cancel()
 	return nil
 }
 
-// tee is a body of unknown length on its way to its one client, of which a copy is stored if it turns out small enough,
-// and soon enough to have an end.
+// tee passes a body of unknown length to its one client and collects a copy. The copy is stored if it is small enough
+// and ends soon enough.
 type tee struct {
 	mesh.Body
 
-	g     *growing
-	until time.Time // when it must have ended; zero if the origin says that it may be kept
-	over  bool      // nothing is copied any more
+	g        *growing
+	deadline time.Time // when the body must have ended to be stored; zero if the origin named its freshness
+	stopped  bool      // nothing is copied anymore
 }
 
-// copies gives the response to its one client, and lets a copy grow.
-func (g *growing) copies(resp *mesh.Response) *tee {
+// teeTo returns the response's body for its one client, and collects a copy.
+func (g *growing) teeTo(resp *mesh.Response) *tee {
 	t := &tee{Body: resp.Stream, g: g}
-	g.c.shared.filling.follows(g)
+	g.c.shared.budget.markClientPaced(g)
 	if g.a.stored.Flags.Has(httpcache.Unsaid) {
-		t.until = time.Now().Add(g.c.shared.filling.endsWithin)
+		t.deadline = time.Now().Add(g.c.shared.budget.endsWithin)
 	}
 	return t
 }
 
-// Next passes a piece on and keeps a copy.
+// Next returns the next piece, and copies it.
 func (t *tee) Next() (mesh.Piece, error) {
 	p, err := t.Body.Next()
 	switch {
-	case t.over:
-	case !t.until.IsZero() && time.Now().After(t.until):
-		t.over = true
-		t.g.end(errLength)
+	case t.stopped:
+	case !t.deadline.IsZero() && time.Now().After(t.deadline):
+		t.stopped = true
+		t.g.finish(errLength)
 	case err != nil:
-		t.over = true
-		t.g.end(err)
+		t.stopped = true
+		t.g.finish(err)
 	case !t.g.add(p.Data):
-		t.over = true
-		t.g.end(errLength)
+		t.stopped = true
+		t.g.finish(errLength)
 	}
-	return p, err //nolint:wrapcheck // io.EOF must stay itself
+	return p, err // not wrapped: callers compare it with io.EOF
 }
 
-// drain reads a body that only the store wants, as long as it does.
+// drain reads a body that only the store wants, for as long as it is copied.
 func drain(body mesh.Body) {
-	for t, ok := body.(*tee); ok && !t.over; {
-		_, _ = t.Next() // an error is its end
+	for t, ok := body.(*tee); ok && !t.stopped; {
+		_, _ = t.Next() // an error sets stopped
 	}
 }
 
-// Close gives the room back.
+// Close ends the copy. A body that isn't complete isn't stored.
 func (t *tee) Close() error {
-	t.g.end(exchange.ErrGone)
-	return t.Body.Close() //nolint:wrapcheck // a wrapped body's errors are its own
+	t.g.finish(exchange.ErrGone)
+	return t.Body.Close()
 }

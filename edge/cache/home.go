@@ -20,52 +20,53 @@ import (
 	"millrace/node/http1"
 )
 
-// A node that misses a key asks the key's home, which fetches it once for all. Both are nodes of one mesh and speak on
-// a subject of their own: the request is the client's, its Route says in which role; the reply is an entry of the
-// store, or the origin's response where that is for this client only.
+// A node that doesn't have a key asks the key's home, a node that fetches it once for all nodes. They speak on a
+// subject of the home. The request is the client's, with a homeCall in its Route. The reply is an entry of the store,
+// or the origin's response if that is for this client only.
 
-// Peers tells which nodes fetch for one another.
+// Peers says which nodes fetch for one another.
 type Peers interface {
-	// Alive lists the ids of the nodes that are there, this one included.
+	// Alive returns the ids of the nodes that are running, this one included.
 	Alive() []string
-	// Seen is when a node was heard last.
+	// Seen returns when a node was last heard.
 	Seen(node string) time.Time
 }
 
-// homePatience is how long a home may take to say that it has heard the request, unless it is slow rather than stopped:
-// then it was seen by its heartbeats within homeSilent, and may take as long as anybody waits for another's fetch.
-// homeIgnored is how long one that didn't isn't asked again.
+// homeAckTimeout is how long a home has to acknowledge a request. One whose heartbeats were heard within
+// homeHeartbeatTimeout is slow, not stopped, and has as long as a request waits for another's fetch. A home that
+// doesn't acknowledge in time isn't asked again for homeRetryAfter.
 const (
-	homePatience = time.Second
-	homeSilent   = 2500 * time.Millisecond
-	homeIgnored  = 5 * time.Second
+	homeAckTimeout       = time.Second
+	homeHeartbeatTimeout = 2500 * time.Millisecond
+	homeRetryAfter       = 5 * time.Second
 )
 
 // Fields of a home's reply.
 const (
-	fieldEntry = "X-Entry"        // stored, pass or elsewhere
-	fieldPlain = "X-Entry-Status" // Cache-Status of the fetch
+	fieldEntry  = "X-Entry"        // "stored", "pass" or "elsewhere"
+	fieldStatus = "X-Entry-Status" // detail of the fetch's Cache-Status
 )
 
-// unresponsive are the homes that didn't answer lately.
+// unresponsive remembers the homes that didn't answer lately. It is safe for concurrent use.
 type unresponsive struct{ until sync.Map }
 
-func (s *unresponsive) add(node string) { s.until.Store(node, time.Now().Add(homeIgnored)) }
+func (s *unresponsive) add(node string) { s.until.Store(node, time.Now().Add(homeRetryAfter)) }
 
 func (s *unresponsive) has(node string) bool {
 	until, ok := s.until.Load(node)
 	if !ok {
 		return false
 	}
-	if time.Now().After(until.(time.Time)) { //nolint:forcetypeassert // add stores nothing else
+	if time.Now().After(until.(time.Time)) { // add stores nothing else
 		s.until.Delete(node)
 		return false
 	}
 	return true
 }
 
-// askHome lets the key's home fetch it. Not ok means that this node must do so itself.
-func (c *fetcher) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, grows func(*growing)) (result, bool) {
+// askHome asks the key's home to fetch it. ok is false if this node must do so itself.
+func (c *fetcher) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, onGrowing func(*growing),
+) (res result, ok bool) {
 	if c.shared.cfg.Peers == nil || c.part {
 		return nil, false
 	}
@@ -79,13 +80,13 @@ func (c *fetcher) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, 
 	}
 	switch resp.Header.Get(fieldEntry) {
 	case "stored":
-		return c.fromHome(ctx, x, l, resp, grows)
+		return c.fromHome(ctx, x, l, resp, onGrowing)
 	case "pass":
 		c.stats.home.Add(1)
-		detail := resp.Header.Get(fieldPlain)
+		detail := resp.Header.Get(fieldStatus)
 		resp.Header.Delete(func(f mesh.Field) bool { return http1.HasPrefixFold(f.Name, "x-entry") })
 		if resp.Status < 500 {
-			c.putPass(l, httpcache.Reason(detail))
+			c.putUncacheable(l, httpcache.Reason(detail))
 		}
 		return ownResult{resp, httpcache.Status{Fwd: l.fwd(), Detail: detail}}, true
 	}
@@ -93,33 +94,33 @@ func (c *fetcher) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, 
 	return nil, false
 }
 
-// callHome asks, and gives up on a home that doesn't say soon that it has heard. Nil means that there is no answer to
-// use.
+// callHome sends the request to the home, and gives up if the home doesn't acknowledge it in time. Nil means that there
+// is no usable answer.
 func (c *fetcher) callHome(ctx context.Context, x *exchange.Exchange, home string) *mesh.Response {
 	ctx, cancel := context.WithCancel(ctx)
-	var heard atomic.Bool
+	var acked atomic.Bool
 	asked := time.Now()
-	var patience *time.Timer
-	patience = time.AfterFunc(time.Hour, func() {
+	var ackTimer *time.Timer
+	ackTimer = time.AfterFunc(time.Hour, func() {
 		switch {
-		case heard.Load():
-		case time.Since(asked) < maxWait(x) && time.Since(c.shared.cfg.Peers.Seen(home)) < homeSilent:
-			patience.Reset(homePatience / 2)
+		case acked.Load():
+		case time.Since(asked) < maxWait(x) && time.Since(c.shared.cfg.Peers.Seen(home)) < homeHeartbeatTimeout:
+			ackTimer.Reset(homeAckTimeout / 2)
 		default:
 			c.shared.unresponsive.add(home)
 			cancel()
 		}
 	})
-	patience.Reset(homePatience)
-	defer patience.Stop()
+	ackTimer.Reset(homeAckTimeout)
+	defer ackTimer.Stop()
 	header := append(mesh.Header(nil), x.Header...)
 	httpcache.Unconditional(&header)
 	resp, err := c.shared.cfg.Mesh.Do(ctx, c.shared.cfg.Mesh.Node("cache", home), &mesh.Request{
 		Method: x.Method, Target: x.Path + x.Query, Host: x.Host, Header: header, Body: x.Body,
 		Deadline: time.Now().Add(x.Timeout()),
-		Interim:  func(int, mesh.Header) { heard.Store(true) }, Route: c.homeCall(x).String(),
+		Interim:  func(int, mesh.Header) { acked.Store(true) }, Route: c.homeCall(x).String(),
 	})
-	heard.Store(true)
+	acked.Store(true)
 	if err != nil {
 		cancel()
 		return nil
@@ -127,14 +128,14 @@ func (c *fetcher) callHome(ctx context.Context, x *exchange.Exchange, home strin
 	if resp.Stream == nil {
 		cancel()
 	} else {
-		resp.Stream = &owned{Body: resp.Stream, end: cancel}
+		resp.Stream = &cancelOnClose{Body: resp.Stream, cancel: cancel}
 	}
 	return resp
 }
 
-// fromHome takes an entry over from its home.
+// fromHome stores an entry that the home has sent. ok is false if it can't be used.
 func (c *fetcher) fromHome(
-	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, grows func(*growing),
+	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, onGrowing func(*growing),
 ) (result, bool) {
 	body := io.Reader(bytes.NewReader(resp.Body))
 	if resp.Stream != nil {
@@ -149,7 +150,7 @@ func (c *fetcher) fromHome(
 		return nil, false
 	}
 	if c.store.Judge(&entry.Scope, keyURL(l.primary)) == kvcache.Invalid {
-		return nil, false // the home knows less of purges than this node
+		return nil, false // a purge that the home hasn't applied reaches it
 	}
 	c.stats.home.Add(1)
 	header := rec.Header()
@@ -161,12 +162,12 @@ func (c *fetcher) fromHome(
 		if g == nil {
 			return nil, false
 		}
-		g.tiers = kvcache.MemoryOnly // the bucket has it from its home
-		if rec.Nonce != 0 {          // under this name
+		g.tiers = kvcache.MemoryOnly // the home writes it to the bucket
+		if rec.Nonce != 0 {          // with this nonce in the keys of its chunks
 			g.nonce = rec.Nonce
 		}
-		grows(g)
-		g.fill(c.resumed(ctx, x, mesh.NewBody(body), header, rec.Length))
+		onGrowing(g)
+		g.fill(c.resumable(ctx, x, mesh.NewBody(body), header, rec.Length))
 		return nil, true
 	}
 	whole, err := io.ReadAll(body)
@@ -178,11 +179,11 @@ func (c *fetcher) fromHome(
 	return storedResult{status: status}, true
 }
 
-// readEntry reads the entry without its body that a home's reply begins with.
+// readEntry reads the entry, without its body, with which a home's reply begins.
 func readEntry(r io.Reader, e *kvcache.Entry) error {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return err //nolint:wrapcheck // the caller goes on without
+		return err
 	}
 	n := binary.BigEndian.Uint32(size[:])
 	if n > 1<<20 {
@@ -190,9 +191,9 @@ func readEntry(r io.Reader, e *kvcache.Entry) error {
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return err //nolint:wrapcheck // see above
+		return err
 	}
-	return e.Decode(b) //nolint:wrapcheck // see above
+	return e.Decode(b)
 }
 
 var errEntryHead = errors.New("the head of an entry is too large")
@@ -202,7 +203,7 @@ func (s *Cache) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, e
 	req.Interim(http.StatusProcessing, nil)
 	x, c := s.homeExchange(req)
 	if c == nil || !c.store.Leased() {
-		return elsewhere(), nil
+		return elsewhereReply(), nil
 	}
 	l := c.look(x)
 	defer l.release()
@@ -216,33 +217,34 @@ func (s *Cache) Fetch(ctx context.Context, req *mesh.Request) (*mesh.Response, e
 	var out result
 	ok := true
 	if leads {
-		mine := make(chan result, 1)
-		own := context.Background()
-		go c.lead(own, flight, detach(x), l.detach(), mine) //nolint:gosec // G118: it outlives its client
+		results := make(chan result, 1)
+		background := context.Background()
+		go c.lead(background, flight, detach(x), l.detach(), results) //nolint:gosec // G118: it outlives its client
 		select {
-		case out = <-mine:
+		case out = <-results:
 		case <-ctx.Done():
-			go func() { exchange.CloseBody(responseOf(<-mine)) }() // the fetch goes on, but for a body of this client's
+			// The fetch goes on. A body that is for this client only is closed.
+			go func() { exchange.CloseBody(responseOf(<-results)) }()
 			return nil, exchange.ErrGone
 		}
 	} else {
 		out, ok = flight.Wait(ctx, maxWait(x))
 	}
 	if !ok {
-		return elsewhere(), nil
+		return elsewhereReply(), nil
 	}
 	return c.homeReply(x, l, out, !leads)
 }
 
-// elsewhere tells a node to fetch for itself.
-func elsewhere() *mesh.Response {
+// elsewhereReply tells a node to fetch for itself.
+func elsewhereReply() *mesh.Response {
 	return &mesh.Response{
 		Status: http.StatusMisdirectedRequest,
 		Header: mesh.Header{{Name: fieldEntry, Value: "elsewhere"}},
 	}
 }
 
-// entryReply answers with a stored response that is good enough, or nil.
+// entryReply answers with a stored response that is good enough, or returns nil.
 func (c *fetcher) entryReply(x *exchange.Exchange, l *lookup) *mesh.Response {
 	if !l.hit || l.use(x) != httpcache.UseFresh || !l.newer(x) {
 		return nil
@@ -250,11 +252,11 @@ func (c *fetcher) entryReply(x *exchange.Exchange, l *lookup) *mesh.Response {
 	return c.entryOf(x, l)
 }
 
-// entryOf writes a stored response as the reply to another node.
+// entryOf returns a stored response as the reply to another node; nil if its body can't be served.
 func (c *fetcher) entryOf(x *exchange.Exchange, l *lookup) *mesh.Response {
 	rec := &l.rec
 	head := *rec
-	head.Body, head.Chunks = nil, 1 // without its body it would be malformed
+	head.Body, head.Chunks = nil, 1 // without chunks a record that lacks its body is malformed
 	expires := time.Now().Add(rec.Stored.Keep())
 	entry := kvcache.Entry{Key: l.key, Value: head.Append(nil), Expires: expires, Scope: l.view.Scope}
 	b := entry.Append(make([]byte, 4))
@@ -272,7 +274,7 @@ func (c *fetcher) entryOf(x *exchange.Exchange, l *lookup) *mesh.Response {
 	return resp
 }
 
-// prefixed is a body behind a few bytes.
+// prefixed is a body that follows a few bytes.
 type prefixed struct {
 	mesh.Body
 
@@ -281,18 +283,18 @@ type prefixed struct {
 
 func (p *prefixed) Next() (mesh.Piece, error) {
 	if p.prefix == nil {
-		return p.Body.Next() //nolint:wrapcheck // io.EOF must stay itself
+		return p.Body.Next() // not wrapped: callers compare it with io.EOF
 	}
 	piece := mesh.Piece{Data: p.prefix}
 	p.prefix = nil
 	return piece, nil
 }
 
-// homeReply answers with what a fetch has brought.
+// homeReply answers with the result of a fetch.
 func (c *fetcher) homeReply(x *exchange.Exchange, before *lookup, out result, waited bool) (*mesh.Response, error) {
 	switch out := out.(type) {
 	case growingResult:
-		if !waited || out.fits(&c.writing, x) {
+		if !waited || out.usableFor(&c.writing, x) {
 			return c.growingReply(out.growing), nil
 		}
 	case storedResult:
@@ -300,19 +302,19 @@ func (c *fetcher) homeReply(x *exchange.Exchange, before *lookup, out result, wa
 			return resp, nil
 		}
 		if out.own != nil {
-			return passReply(out.own, out.status), nil
+			return unsharedReply(out.own, out.status), nil
 		}
 	case ownResult:
-		return passReply(out.resp, out.status), nil
+		return unsharedReply(out.resp, out.status), nil
 	case failedResult:
 		if !before.hit {
 			return nil, out.err
 		}
 	}
-	return elsewhere(), nil
+	return elsewhereReply(), nil
 }
 
-// storedReply answers with what a fetch has stored, or nil if it isn't good enough.
+// storedReply answers with what a fetch has stored, or returns nil if that isn't good enough.
 func (c *fetcher) storedReply(x *exchange.Exchange) *mesh.Response {
 	l := c.look(x)
 	defer l.release()
@@ -322,24 +324,24 @@ func (c *fetcher) storedReply(x *exchange.Exchange) *mesh.Response {
 	return c.entryOf(x, l)
 }
 
-// passReply answers with a response that is for the asking node's client only.
-func passReply(resp *mesh.Response, status httpcache.Status) *mesh.Response {
+// unsharedReply answers with a response that is for the asking node's client only.
+func unsharedReply(resp *mesh.Response, status httpcache.Status) *mesh.Response {
 	resp.Header.Delete(func(f mesh.Field) bool { return http1.HasPrefixFold(f.Name, "x-entry") })
 	resp.Header.Add(fieldEntry, "pass")
 	if status.Detail != "" {
-		resp.Header.Add(fieldPlain, status.Detail)
+		resp.Header.Add(fieldStatus, status.Detail)
 	}
 	return resp
 }
 
-// growingReply passes a response on that is still growing here.
+// growingReply answers with a response that is still being collected here.
 func (c *fetcher) growingReply(g *growing) *mesh.Response {
 	rec := &httpcache.Record{
 		Kind: httpcache.KindResponse, Stored: g.a.stored, Head: httpcache.AppendHead(nil, g.a.header), Length: g.length,
 		Chunks: 1, Nonce: g.nonce,
 	}
 	if g.tiers != kvcache.MemoryOnly {
-		rec.Stored.Flags |= httpcache.InBucket // soon
+		rec.Stored.Flags |= httpcache.InBucket // it will be, when it is complete
 	}
 	key := g.l.primary
 	if len(g.a.vary) > 0 {

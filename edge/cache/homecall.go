@@ -9,27 +9,27 @@ import (
 	"millrace/mesh"
 )
 
-// homeCallVersion is the version of homeCall and of the reply to it, whose fields home.go names. A node that gets
-// another one lets the asker fetch for itself.
+// homeCallVersion is the version of homeCall and of its reply, whose fields home.go names. A node that gets another
+// version answers that the asking node must fetch for itself.
 const homeCallVersion = 1
 
-// homeCall is what a key's home must know beside the client's request. It travels as JSON in Millrace-Route.
+// homeCall is what a key's home must know beside the client's request. It is sent as JSON in the field Millrace-Route.
 type homeCall struct {
-	Version   int        `json:"v"`
-	Route     string     `json:"route"` // id
-	Mark      string     `json:"mark"`  // fingerprint of the route: the home's must be the same
-	Scheme    string     `json:"scheme"`
-	RequestID string     `json:"id"`
-	Peer      netip.Addr `json:"peer"`
-	Trusted   bool       `json:"trusted"`         // Peer is a trusted proxy
-	Newer     int64      `json:"newer,omitempty"` // in Unix milliseconds: the response must have been received after it
+	Version     int        `json:"v"`
+	Route       string     `json:"route"` // id
+	Fingerprint string     `json:"mark"`  // fingerprint of the route: the home's must be the same
+	Scheme      string     `json:"scheme"`
+	RequestID   string     `json:"id"`
+	Peer        netip.Addr `json:"peer"`
+	Trusted     bool       `json:"trusted"`         // Peer is a trusted proxy
+	Newer       int64      `json:"newer,omitempty"` // Unix milliseconds: only a response received later will do
 }
 
-// homeCall says what the home must know of the exchange.
+// homeCall returns what the home must know of the exchange.
 func (c *fetcher) homeCall(x *exchange.Exchange) homeCall {
 	call := homeCall{
-		Version: homeCallVersion, Route: c.route.ID, Mark: c.mark, Scheme: x.Scheme, RequestID: x.ID, Peer: x.Peer,
-		Trusted: x.Trusted,
+		Version: homeCallVersion, Route: c.route.ID, Fingerprint: c.fingerprint, Scheme: x.Scheme,
+		RequestID: x.ID, Peer: x.Peer, Trusted: x.Trusted,
 	}
 	if newer := refreshes(x); !newer.IsZero() {
 		call.Newer = newer.UnixMilli()
@@ -37,7 +37,7 @@ func (c *fetcher) homeCall(x *exchange.Exchange) homeCall {
 	return call
 }
 
-// String gives the call as it travels.
+// String returns the call as it is sent.
 func (h homeCall) String() string {
 	b, err := json.Marshal(h)
 	if err != nil { // plain values always marshal
@@ -46,7 +46,7 @@ func (h homeCall) String() string {
 	return string(b)
 }
 
-// readHomeCall reads a call. Not ok means that it isn't one of this version.
+// readHomeCall parses a call. ok is false if it isn't one of this version.
 func readHomeCall(s string) (call homeCall, ok bool) {
 	if json.Unmarshal([]byte(s), &call) != nil || call.Version != homeCallVersion {
 		return homeCall{}, false
@@ -54,7 +54,8 @@ func readHomeCall(s string) (call homeCall, ok bool) {
 	return call, true
 }
 
-// homeExchange makes an exchange of another node's request. The policy is nil if the route isn't the same here.
+// homeExchange returns the exchange of another node's request. The policy is nil if this node doesn't have the same
+// route.
 func (s *Cache) homeExchange(req *mesh.Request) (*exchange.Exchange, *Policy) {
 	call, ok := readHomeCall(req.Route)
 	if !ok {
@@ -63,18 +64,18 @@ func (s *Cache) homeExchange(req *mesh.Request) (*exchange.Exchange, *Policy) {
 	x := exchange.For(s.cfg.Settings(), call.Peer, call.Scheme, req.Method, req.Host, req.Header)
 	x.Target, x.Body, x.Length = req.Target, req.Body, int64(len(req.Body))
 	x.ID, x.Trusted = call.RequestID, call.Trusted
-	own := scratchOf(x)
-	own.home = true
+	scratch := scratchOf(x)
+	scratch.home = true
 	if call.Newer > 0 {
-		own.refreshing = time.UnixMilli(call.Newer)
+		scratch.refreshing = time.UnixMilli(call.Newer)
 	}
 	x.Header.Add("Host", req.Host)
-	if x.AcceptTarget() != nil { // of a request that another node has accepted already
+	if x.AcceptTarget() != nil { // the asking node has already accepted the rest of it
 		return nil, nil
 	}
 	x.Route = x.Settings.Find(x)
 	c := Of(x.Route)
-	if c == nil || x.Route.ID != call.Route || c.mark != call.Mark {
+	if c == nil || x.Route.ID != call.Route || c.fingerprint != call.Fingerprint {
 		return nil, nil
 	}
 	return x, c

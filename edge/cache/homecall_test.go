@@ -11,7 +11,7 @@ import (
 // nodes of two versions fetch for themselves.
 func TestHomeCallIsReadOfOneVersion(t *testing.T) {
 	call := cache.HomeCall{
-		Version: cache.HomeCallVersion, Route: "shop.items", Mark: "0f", Scheme: "https", RequestID: "a b\"c",
+		Version: cache.HomeCallVersion, Route: "shop.items", Fingerprint: "0f", Scheme: "https", RequestID: "a b\"c",
 		Peer: netip.MustParseAddr("2001:db8::1"), Trusted: true, Newer: 1_700_000_000_123,
 	}
 	if got, ok := cache.ReadHomeCall(call.String()); !ok || got != call {

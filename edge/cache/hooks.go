@@ -2,18 +2,18 @@ package cache
 
 import "time"
 
-// Fetches is the number of fetches that run.
+// Fetches returns the number of fetches that are running.
 func (s *Cache) Fetches() int { return s.flights.Len() }
 
-// SetEndsWithin changes how soon a body of unknown length must have ended to be stored. It is for tests, before the
-// requests that it concerns.
-func (s *Cache) SetEndsWithin(d time.Duration) { s.filling.endsWithin = d }
+// SetEndsWithin changes how soon a body of unknown length must have ended to be stored. It is for tests, and must be
+// called before the requests that depend on it.
+func (s *Cache) SetEndsWithin(d time.Duration) { s.budget.endsWithin = d }
 
-// TakeRoom takes all room in which responses are collected, until free. It is for tests.
+// TakeRoom takes the whole budget for collecting responses, until free is called. It is for tests.
 func (s *Cache) TakeRoom() (free func()) {
-	s.filling.mu.Lock()
-	n := s.filling.max - s.filling.used
-	s.filling.mu.Unlock()
-	s.filling.take(n)
-	return func() { s.filling.give(n) }
+	s.budget.mu.Lock()
+	n := s.budget.max - s.budget.used
+	s.budget.mu.Unlock()
+	s.budget.take(n)
+	return func() { s.budget.give(n) }
 }

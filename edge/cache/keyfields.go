@@ -8,9 +8,9 @@ import (
 	"millrace/node/http1"
 )
 
-// unkeyed reports whether a field of a request could make an origin answer another one than that of the cache key:
-// fields that override the request line, what trusted proxies tell that isn't part of the key, and odd names, which a
-// CGI-like origin takes for other fields, unless the key has them.
+// unkeyed reports whether a field of a request could make an origin answer another request than that of the cache key.
+// Such are fields that override the request line, fields of trusted proxies that aren't in the key, and fields with odd
+// names, which a CGI-like origin takes for other fields, unless the route names them.
 func (c *keying) unkeyed(name string) bool {
 	if node.Odd(name) {
 		return !c.keys(name)
@@ -30,11 +30,11 @@ func (c *keying) keys(name string) bool {
 	return http1.OneOf(name, c.cfg.Vary...)
 }
 
-// forwardedInKey are the fields of trusted proxies that applications build links from. What they say is a part of every
+// forwardedInKey are fields of trusted proxies from which applications build links. Their values are a part of every
 // cache key.
 var forwardedInKey = [...]string{"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Ssl"}
 
-// appendForwarded writes what a trusted proxy says beside scheme and host.
+// appendForwarded appends what a trusted proxy says beside scheme and host.
 func appendForwarded(b []byte, x *exchange.Exchange) []byte {
 	if !x.Trusted {
 		return b

@@ -7,10 +7,10 @@ import (
 	"millrace/node"
 )
 
-// appendPart writes a part of the request into a key: all that the origin sees of it. Origins disagree about what
-// counts of a field that comes in two lines or of a cookie that comes twice, so each line has its place, and of cookies
-// that may be read in more than one way the key has all.
-func appendPart(b []byte, part node.RequestPart, h mesh.Header) []byte {
+// appendRequestPart appends a part of the request to a key: everything the origin sees of it. Origins disagree about
+// which line counts if a field has two, and which cookie if a name occurs twice. So the key holds each line, and the
+// whole Cookie field if the cookie can be read in more than one way.
+func appendRequestPart(b []byte, part node.RequestPart, h mesh.Header) []byte {
 	b = append(append(b, '\x01'), part.Name...)
 	if !part.Cookie {
 		return appendLines(b, '=', part.Name, h)
@@ -18,14 +18,14 @@ func appendPart(b []byte, part node.RequestPart, h mesh.Header) []byte {
 	value, has, plain := plainCookie(part.Name, h)
 	switch {
 	case !plain:
-		return appendLines(b, '\x03', "Cookie", h) // no value begins so
+		return appendLines(b, '\x03', "Cookie", h) // a plain value follows '=', so the two can't be equal
 	case has:
 		return append(append(b, '='), value...)
 	}
 	return b
 }
 
-// appendLines writes the lines of a field, the first behind sep.
+// appendLines appends the lines of a field, the first after sep.
 func appendLines(b []byte, sep byte, name string, h mesh.Header) []byte {
 	for i := range h {
 		if node.SameName(h[i].Name, name) {
@@ -36,8 +36,8 @@ func appendLines(b []byte, sep byte, name string, h mesh.Header) []byte {
 	return b
 }
 
-// plainCookie gives the value of a cookie. Not plain means that it may have more than one, or another to some origins:
-// its name stands there twice, in another case, behind a quote or without a value.
+// plainCookie returns the value of a cookie. plain is false if an origin might read another value: the name occurs
+// twice, in another case, after a quote, or without a value.
 func plainCookie(name string, h mesh.Header) (value string, has, plain bool) {
 	for i := range h {
 		if !node.SameName(h[i].Name, "Cookie") {
@@ -62,7 +62,7 @@ func plainCookie(name string, h mesh.Header) (value string, has, plain bool) {
 	return value, has, true
 }
 
-// cookieName gives where a name stands in a Cookie line by itself, in any case; -1 if nowhere.
+// cookieName returns the index at which a name stands by itself in a Cookie line, in any case; -1 if nowhere.
 func cookieName(line, name string) int {
 	for i := 0; i+len(name) <= len(line); i++ {
 		end := i + len(name)
@@ -74,7 +74,7 @@ func cookieName(line, name string) int {
 	return -1
 }
 
-// beginsPair reports whether a pair begins behind this part of a Cookie line, to whoever reads it.
+// beginsPair reports whether every reader takes the end of this part of a Cookie line for the beginning of a pair.
 func beginsPair(before string) bool {
 	if strings.IndexByte(before, '"') >= 0 {
 		return false

@@ -7,18 +7,18 @@ import (
 	"millrace/node"
 )
 
-// keying says what of a request counts: whether the cache has anything to do with it, and under which key its response
-// is stored.
+// keying decides which parts of a request count: whether the cache applies to it, and under which key its response is
+// stored.
 type keying struct {
-	cfg   node.Cache
-	rules httpcache.Rules
-	keyed []byte // appended to every key of this route; empty but for routes that depend on fields
+	cfg       node.Cache
+	rules     httpcache.Rules
+	keySuffix []byte // appended to every key of this route; empty unless the route matches fields or is a gather's call
 }
 
-// coding compresses what is stored, and knows what the origin has sent of it.
+// coding compresses what is stored, and restores the fields that the origin had sent for it.
 type coding struct{ keying }
 
-// records looks for what is stored for the requests of a route, and for the marks that stand in its place.
+// records looks up what is stored for the requests of a route, and the marks that replace a response.
 type records struct {
 	coding
 
@@ -29,30 +29,30 @@ type records struct {
 	to     string // the route's target
 }
 
-// variants keeps the responses of one URL apart that depend on fields of their requests.
+// variants tells the responses of one URL apart that depend on fields of their requests.
 type variants struct{ records }
 
-// writing stores responses: it says which may be, under which key, whole, in chunks or in parts.
+// writing stores responses: it decides which may be stored, under which key, and whether whole, in chunks or as parts.
 type writing struct{ variants }
 
-// target asks the target for parts of what is stored.
+// target asks the target for parts of stored responses.
 type target struct {
 	writing
 
 	next exchange.Handler
 }
 
-// serving answers from what is stored.
+// serving answers from the store.
 type serving struct {
 	target
 
-	part bool // of a gather: what only caches heed stays for the whole
+	part bool // of a gather: fields for caches stay for the cache of the gathered response
 }
 
-// fetcher gets what isn't stored: from the bucket, from the key's home, or from the target.
+// fetcher gets what isn't stored: from the bucket, from the key's home node, or from the target.
 type fetcher struct {
 	serving
 
-	mark string // fingerprint of the route: homes with another one don't fetch for this node
-	tied bool   // a fetch ends with the request that began it
+	fingerprint     string // of the route: a home whose route has another one doesn't fetch for this node
+	endsWithRequest bool   // a fetch is canceled with the request that began it
 }

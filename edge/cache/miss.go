@@ -13,7 +13,7 @@ import (
 	"millrace/node"
 )
 
-// miss gets a response that the memory hasn't, or not in a state to be served.
+// miss gets a response that the memory doesn't have, or has but can't serve as it is.
 func (c *Policy) miss(ctx context.Context, x *exchange.Exchange, l *lookup) (*mesh.Response, error) {
 	switch {
 	case hasContent(x):
@@ -24,43 +24,43 @@ func (c *Policy) miss(ctx context.Context, x *exchange.Exchange, l *lookup) (*me
 		return c.failed(x, l, errDown)
 	case ranged(x) && (!l.hit || !c.covers(x, &l.rec) || !l.rec.Stored.Flags.Has(httpcache.HasValidator)):
 		return c.partial(ctx, x, l)
-	case l.pass:
-		return c.alone(ctx, x, l, httpcache.Reason(l.why))
-	case l.barred != "": // nor must it drive out what is there for others
-		return c.alone(ctx, x, l, l.barred)
+	case l.uncacheable:
+		return c.forward(ctx, x, l, httpcache.Reason(l.why))
+	case l.withheld != "": // its response must not replace the one stored for others either
+		return c.forward(ctx, x, l, l.withheld)
 	}
-	c.hint(x, l)
+	c.sendEarlyHints(x, l)
 	return c.collapse(ctx, x, l)
 }
 
-// collapse waits for the fetch of the same that runs, or begins one. The fetch isn't ended by its client's going away.
+// collapse waits for a running fetch of the same key, or begins one. The fetch goes on if its client goes away.
 func (c *Policy) collapse(ctx context.Context, x *exchange.Exchange, l *lookup) (*mesh.Response, error) {
 	if x.Incoming != nil {
 		x.Watch()
 	}
 	flight, g, leads := c.join(x, l)
-	var mine chan result
+	var results chan result
 	if g != nil {
 		return c.follow(x, g, true), nil
 	}
 	if leads {
-		mine = make(chan result, 1)
+		results = make(chan result, 1)
 		d := detach(x)
-		early := relayInterim(d, x.Interim)
-		go c.lead(c.fetching(ctx), flight, d, l.detach(), mine)
+		interims := relayInterim(d, x.Interim)
+		go c.lead(c.fetchContext(ctx), flight, d, l.detach(), results)
 		for {
 			select {
-			case hint := <-early:
+			case hint := <-interims:
 				x.Interim(hint.status, hint.header)
-			case out := <-mine:
-				for len(early) > 0 { // they came before it
-					hint := <-early
+			case out := <-results:
+				for len(interims) > 0 { // interim responses that arrived before the final one
+					hint := <-interims
 					x.Interim(hint.status, hint.header)
 				}
-				return c.took(ctx, x, l, out, false)
+				return c.useResult(ctx, x, l, out, false)
 			case <-ctx.Done():
-				// the fetch goes on, but for a body that only its client wanted
-				go func() { exchange.CloseBody(responseOf(<-mine)) }()
+				// The fetch goes on. A body that is for this client only is closed.
+				go func() { exchange.CloseBody(responseOf(<-results)) }()
 				return nil, exchange.Ended(ctx)
 			}
 		}
@@ -70,68 +70,71 @@ func (c *Policy) collapse(ctx context.Context, x *exchange.Exchange, l *lookup) 
 	case ctx.Err() != nil:
 		return nil, exchange.Ended(ctx)
 	case !ok:
-		return c.alone(ctx, x, l, "slow")
+		return c.forward(ctx, x, l, "slow")
 	}
-	return c.took(ctx, x, l, out, true)
+	return c.useResult(ctx, x, l, out, true)
 }
 
-// fetching is the context of a fetch for others too, who mustn't lose it with the client that began it.
-func (c *fetcher) fetching(ctx context.Context) context.Context {
-	if c.tied {
+// fetchContext returns the context of a fetch. Others may wait for the fetch, so it isn't canceled with the client that
+// began it, unless the policy says so.
+func (c *fetcher) fetchContext(ctx context.Context) context.Context {
+	if c.endsWithRequest {
 		return ctx
 	}
 	return context.Background()
 }
 
-// interim is an interim response on its way from a fetch to its client.
+// interim is an interim response passed from a fetch to the request that waits for it.
 type interim struct {
 	status int
 	header mesh.Header
 }
 
-// relays lets a fetch hand interim responses to the one that waits for it, who alone may write to the client. What
-// nobody takes in time is dropped: they are hints.
+// relayInterim returns a channel that receives the interim responses of x, the exchange of a fetch. Only the waiting
+// goroutine may write to the client, so the fetch never does. When the channel is full, further interim responses are
+// dropped; they are optional (RFC 9110 §15.2). The channel is nil if the client can't have interim responses, and is
+// never closed.
 func relayInterim(x *exchange.Exchange, to func(int, mesh.Header)) <-chan interim {
 	if to == nil {
 		return nil
 	}
-	early := make(chan interim, node.MaxInterim)
+	interims := make(chan interim, node.MaxInterim)
 	x.Interim = func(status int, h mesh.Header) {
 		select {
-		case early <- interim{status, h}:
+		case interims <- interim{status, h}:
 		default:
 		}
 	}
-	return early
+	return interims
 }
 
-// took answers with what a fetch has brought. Those who waited look again, so that validity, variant and freshness are
-// judged for each of them.
-func (c *Policy) took(ctx context.Context, x *exchange.Exchange, before *lookup, out result, waited bool,
+// useResult answers with the result of a fetch. Requests that waited look the response up again, so that validity,
+// variant and freshness are judged for each of them.
+func (c *Policy) useResult(ctx context.Context, x *exchange.Exchange, before *lookup, out result, waited bool,
 ) (*mesh.Response, error) {
 	switch out := out.(type) {
 	case growingResult:
-		if !waited || out.fits(&c.writing, x) {
+		if !waited || out.usableFor(&c.writing, x) {
 			return c.follow(x, out.growing, waited), nil
 		}
 	case ownResult:
-		return c.own(x, out.resp, out.status)
+		return c.serveOwn(x, out.resp, out.status)
 	case storedResult:
 		if out.own != nil {
-			return c.own(x, out.own, out.status)
+			return c.serveOwn(x, out.own, out.status)
 		}
 		return c.lookAgain(ctx, x, before, out, waited)
 	case failedResult:
 		return c.failed(x, before, out.err)
 	case retryResult:
 		if time.Since(x.Started) < x.Timeout()/4 {
-			return c.again(ctx, x, before)
+			return c.waitAgain(ctx, x, before)
 		}
 	}
-	return c.alone(ctx, x, before, "not-shared")
+	return c.forward(ctx, x, before, "not-shared")
 }
 
-// lookAgain answers with what a fetch has stored, if it is good enough for the request.
+// lookAgain answers with what a fetch has stored, if that is good enough for the request.
 func (c *Policy) lookAgain(ctx context.Context, x *exchange.Exchange, before *lookup, out storedResult, waited bool,
 ) (*mesh.Response, error) {
 	l := c.look(x)
@@ -141,26 +144,26 @@ func (c *Policy) lookAgain(ctx context.Context, x *exchange.Exchange, before *lo
 		if resp := c.serve(x, l, out.status); resp != nil {
 			return resp, nil
 		}
-		waited = true // what was there isn't any more
+		waited = true // the response has left the store since
 	}
-	if waited && !l.pass {
-		return c.again(ctx, x, l)
+	if waited && !l.uncacheable {
+		return c.waitAgain(ctx, x, l)
 	}
-	return c.alone(ctx, x, before, "not-shared")
+	return c.forward(ctx, x, before, "not-shared")
 }
 
-// again is for a request that waited for another variant, or for a fetch that failed another request: it may wait once
-// more, for its own.
-func (c *Policy) again(ctx context.Context, x *exchange.Exchange, l *lookup) (*mesh.Response, error) {
+// waitAgain waits once more, for the request's own fetch. It is for a request that waited for another variant, or for a
+// fetch that failed another request. After two more waits the request is forwarded.
+func (c *Policy) waitAgain(ctx context.Context, x *exchange.Exchange, l *lookup) (*mesh.Response, error) {
 	if scratchOf(x).waited++; scratchOf(x).waited > 2 {
-		return c.alone(ctx, x, l, "not-shared")
+		return c.forward(ctx, x, l, "not-shared")
 	}
 	return c.collapse(ctx, x, l)
 }
 
-// own gives the response to the one that fetched it. What its client asked for is judged here, since the fetch asked
-// for all.
-func (c *serving) own(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) (*mesh.Response, error) {
+// serveOwn answers the request that began a fetch with the fetched response. The fetch asked for all of it, so the
+// request's conditions and ranges are evaluated here.
+func (c *serving) serveOwn(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) (*mesh.Response, error) {
 	request := &httpcache.Request{Method: x.Method, Header: x.Header}
 	switch {
 	case resp.Stream != nil:
@@ -170,14 +173,14 @@ func (c *serving) own(x *exchange.Exchange, resp *mesh.Response, status httpcach
 			Member: resp.Member,
 		}
 	case ranged(x) && resp.Status == http.StatusOK:
-		resp = c.cut(x, resp)
+		resp = c.cutRanges(x, resp)
 	}
-	c.tell(x, resp, status)
+	c.writeStatus(x, resp, status)
 	return resp, nil
 }
 
-// cut gives the ranges of a whole response that the exchange asks for, or the whole.
-func (c *serving) cut(x *exchange.Exchange, whole *mesh.Response) *mesh.Response {
+// cutRanges returns the ranges of a whole response that the exchange asks for, or the whole.
+func (c *serving) cutRanges(x *exchange.Exchange, whole *mesh.Response) *mesh.Response {
 	l := &lookup{c: &c.records}
 	l.rec = httpcache.Record{Body: whole.Body, Length: int64(len(whole.Body))}
 	l.rec.Stored.Status = whole.Status
@@ -195,9 +198,10 @@ func (c *serving) cut(x *exchange.Exchange, whole *mesh.Response) *mesh.Response
 	return resp
 }
 
-// failed answers when the origin can't be reached: with what is stored, if that is allowed (RFC 9111 §4.2.4).
+// failed answers when the origin can't be reached: with a stored response if that is allowed (RFC 9111 §4.2.4), else
+// with err.
 func (c *serving) failed(x *exchange.Exchange, before *lookup, err error) (*mesh.Response, error) {
-	if resp := c.standIn(x, before, 0); resp != nil {
+	if resp := c.serveStale(x, before, 0); resp != nil {
 		return resp, nil
 	}
 	if before.hit && before.rec.Stored.Flags.Has(httpcache.NoStale) {
@@ -207,10 +211,10 @@ func (c *serving) failed(x *exchange.Exchange, before *lookup, err error) (*mesh
 	return nil, err
 }
 
-// standIn answers with what is stored in place of the origin's error, or of its silence, which is status 0. Nil means
-// that it may not.
-func (c *serving) standIn(x *exchange.Exchange, l *lookup, status int) *mesh.Response {
-	if !l.standsIn(status) {
+// serveStale answers with the stored response in place of the origin's error. Status 0 means that the origin didn't
+// answer. serveStale returns nil if the stored response may not be used.
+func (c *serving) serveStale(x *exchange.Exchange, l *lookup, status int) *mesh.Response {
+	if !l.mayServeStale(status) {
 		return nil
 	}
 	detail := "stale-if-error"
@@ -225,21 +229,21 @@ func (c *serving) standIn(x *exchange.Exchange, l *lookup, status int) *mesh.Res
 	return resp
 }
 
-// standsIn reports whether what was found may stand in for an error (RFC 5861 §4, RFC 9111 §4.2.4). A purge may have
-// reached it since, or may have without this node's hearing of it.
-func (l *lookup) standsIn(status int) bool {
+// mayServeStale reports whether the stored response may be served in place of an error (RFC 5861 §4, RFC 9111 §4.2.4).
+// It may not if a purge has reached it since, or if this node may have missed a purge.
+func (l *lookup) mayServeStale(status int) bool {
 	return l.hit && l.c.leased() && l.c.store.Judge(&l.view.Scope, keyURL(l.key)) != kvcache.Invalid &&
 		l.rec.Stored.ServesError(status, status == 0, time.Now())
 }
 
-// alone sends the client's own request on, without others waiting. If its response may be stored, it is.
-func (c *Policy) alone(ctx context.Context, x *exchange.Exchange, l *lookup, why httpcache.Reason) (*mesh.Response,
+// forward sends the client's own request to the origin. Others don't wait for it. Its response is stored if it may be.
+func (c *Policy) forward(ctx context.Context, x *exchange.Exchange, l *lookup, why httpcache.Reason) (*mesh.Response,
 	error,
 ) {
 	c.stats.bypassed.Add(1)
 	c.normalise(x)
 	began := c.begin()
-	resp, done, err := c.single(ctx, x, l)
+	resp, done, err := c.forwardOrStale(ctx, x, l)
 	if done {
 		return resp, err
 	}
@@ -255,28 +259,28 @@ func (c *Policy) alone(ctx context.Context, x *exchange.Exchange, l *lookup, why
 			status.Stored = true
 		}
 	}
-	c.tell(x, resp, status)
+	c.writeStatus(x, resp, status)
 	return resp, nil
 }
 
-// withContent sends a request on with its body. Its response is for this client alone.
+// withContent forwards a request with its body. The response is for this client alone.
 func (c *Policy) withContent(ctx context.Context, x *exchange.Exchange, l *lookup) (*mesh.Response, error) {
 	c.stats.bypassed.Add(1)
 	c.normalise(x)
-	resp, done, err := c.single(ctx, x, l)
+	resp, done, err := c.forwardOrStale(ctx, x, l)
 	if done {
 		return resp, err
 	}
-	if l.alien {
-		c.cross(x, l)
+	if l.crossOrigin {
+		c.fetchCrossOrigin(x, l)
 	}
-	c.tell(x, resp, httpcache.Status{Fwd: l.fwd(), Detail: string(reasonContent)})
+	c.writeStatus(x, resp, httpcache.Status{Fwd: l.fwd(), Detail: string(reasonContent)})
 	return resp, nil
 }
 
-// fromBucket answers with a fresh response that the bucket has and the memory hasn't, or nil.
+// fromBucket answers with a fresh response that is in the bucket but not in memory, or returns nil.
 func (c *Policy) fromBucket(ctx context.Context, x *exchange.Exchange, before *lookup) *mesh.Response {
-	if !before.leased || before.pass || before.barred != "" {
+	if !before.leased || before.uncacheable || before.withheld != "" {
 		return nil
 	}
 	c.load(ctx, x, before)
@@ -288,28 +292,28 @@ func (c *Policy) fromBucket(ctx context.Context, x *exchange.Exchange, before *l
 	return c.serve(x, l, httpcache.Status{Hit: true, Detail: "bucket"})
 }
 
-// single sends a request on for itself alone. done means that the answer is final: what is stored stands in for the
-// origin, or there is none.
-func (c *Policy) single(ctx context.Context, x *exchange.Exchange, l *lookup) (resp *mesh.Response, done bool,
+// forwardOrStale forwards a request. done means that the answer is final: a stored response is served in place of the
+// origin's error, or there is no response. Otherwise the caller goes on with the origin's response.
+func (c *Policy) forwardOrStale(ctx context.Context, x *exchange.Exchange, l *lookup) (resp *mesh.Response, done bool,
 	err error,
 ) {
 	resp, err = c.next(ctx, x)
 	switch {
-	case err != nil && unreachable(err):
+	case err != nil && noAnswer(err):
 		resp, err = c.failed(x, l, err)
 		return resp, true, err
 	case err != nil:
 		return nil, true, err
 	}
-	if stored := c.standIn(x, l, resp.Status); stored != nil {
+	if stored := c.serveStale(x, l, resp.Status); stored != nil {
 		exchange.CloseBody(resp)
 		return stored, true, nil
 	}
 	return resp, false, nil
 }
 
-// unreachable reports whether an error means that no origin answered.
-func unreachable(err error) bool {
+// noAnswer reports whether an error means that no origin answered.
+func noAnswer(err error) bool {
 	switch node.CodeOf(err) { //nolint:exhaustive // the others are about the request
 	case node.CodeUpstream, node.CodeNoMember, node.CodeNoTarget, node.CodeUnavailable, node.CodeTimeout,
 		node.CodeBadReply:
@@ -318,10 +322,10 @@ func unreachable(err error) bool {
 	return false
 }
 
-// fwd says why a request goes on, as Cache-Status tells it.
+// fwd returns why a request is forwarded, in the words of Cache-Status.
 func (l *lookup) fwd() string {
 	switch {
-	case l.alien:
+	case l.crossOrigin:
 		return httpcache.FwdVary
 	case l.hit && l.rec.Stored.Flags.Has(httpcache.Partial):
 		return httpcache.FwdPartial
@@ -336,11 +340,11 @@ func (l *lookup) fwd() string {
 	return httpcache.FwdURIMiss
 }
 
-// detach gives the lookup to a fetch: it keeps what it needs, and looks the stored response up again.
+// detach returns a copy of the lookup for a fetch. The copy has its own keys and its own view of the stored response.
 func (l *lookup) detach() *lookup {
 	d := &lookup{
-		c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, alien: l.alien, gone: l.gone, leased: l.leased, valid: l.valid,
-		now: l.now,
+		c: l.c, vary: l.vary, ids: l.ids, hit: l.hit, crossOrigin: l.crossOrigin, discarded: l.discarded,
+		leased: l.leased, valid: l.valid, now: l.now,
 	}
 	d.primary = append([]byte(nil), l.primary...)
 	d.key = append([]byte(nil), l.key...)

@@ -11,15 +11,16 @@ import (
 	"millrace/mesh"
 )
 
-// multipart gives several parts in their frame, from where they lie.
-func (c *serving) multipart(
+// setMultipart sets a multipart body whose parts are read from where they are stored. It reports whether they are all
+// there.
+func (c *serving) setMultipart(
 	x *exchange.Exchange, l *lookup, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart,
 ) bool {
 	b := &multipartBody{}
 	for i, s := range spans {
 		var part mesh.Response
-		if !c.span(x, l, &part, s) {
-			_ = b.Close() // it only gives memory back
+		if !c.setSpan(x, l, &part, s) {
+			_ = b.Close() // Close only returns memory
 			return false
 		}
 		b.left = append(b.left, section{data: []byte(frame.Heads[i])}, section{data: part.Body, body: part.Stream})
@@ -29,9 +30,9 @@ func (c *serving) multipart(
 	return true
 }
 
-// atHand reports whether several spans of a stored body can be given without anybody being asked for each: else the
-// whole is given, which one request brings (RFC 9110 §14.2 lets a server ignore Range).
-func (c *records) atHand(rec *httpcache.Record, spans []httpcache.Span) bool {
+// inMemory reports whether several spans of a stored body can be served without asking for each. If not, the whole is
+// served, which one request brings (RFC 9110 §14.2 lets a server ignore Range).
+func (c *records) inMemory(rec *httpcache.Record, spans []httpcache.Span) bool {
 	if rec.Chunks == 0 || len(spans) < 2 {
 		return true
 	}
@@ -49,18 +50,18 @@ func (c *records) atHand(rec *httpcache.Record, spans []httpcache.Span) bool {
 
 // multipartBody is a body of several sections.
 type multipartBody struct {
-	mu   sync.Mutex // guards what follows
-	left []section
-	over bool
+	mu     sync.Mutex // guards what follows
+	left   []section
+	closed bool
 }
 
-// section is bytes, or a body.
+// section is bytes or a body.
 type section struct {
 	data []byte
 	body mesh.Body
 }
 
-// Next gives the sections in their order.
+// Next returns the sections in order.
 func (b *multipartBody) Next() (mesh.Piece, error) {
 	for {
 		s, err := b.current()
@@ -74,11 +75,11 @@ func (b *multipartBody) Next() (mesh.Piece, error) {
 			}
 			continue
 		}
-		p, err := s.body.Next() // Close ends the wait
+		p, err := s.body.Next() // Close ends the wait, so mu isn't held
 		if !errors.Is(err, io.EOF) {
-			return p, err //nolint:wrapcheck // a wrapped body's errors are its own
+			return p, err
 		}
-		_ = s.body.Close() // it has been read
+		_ = s.body.Close() // it was read to its end
 		b.drop()
 	}
 }
@@ -87,7 +88,7 @@ func (b *multipartBody) current() (section, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.over:
+	case b.closed:
 		return section{}, exchange.ErrGone
 	case len(b.left) == 0:
 		return section{}, io.EOF
@@ -103,18 +104,18 @@ func (b *multipartBody) drop() {
 	}
 }
 
-// Trailer gives nothing: trailer fields aren't stored.
+// Trailer returns nil: trailer fields aren't stored.
 func (b *multipartBody) Trailer() mesh.Header { return nil }
 
-// Close gives back what wasn't read.
+// Close closes the sections that weren't read.
 func (b *multipartBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.left {
 		if s.body != nil {
-			_ = s.body.Close() // it only gives memory back
+			_ = s.body.Close() // Close only returns memory
 		}
 	}
-	b.over, b.left = true, nil
+	b.closed, b.left = true, nil
 	return nil
 }

@@ -10,17 +10,17 @@ import (
 // MaxOrigins bounds the origins that are remembered.
 const MaxOrigins = 64
 
-// origins remembers scheme and host of requests that the cache was asked for and hadn't, the newest last: a path alone,
-// as an operator types it, then means them. The zero value is ready, and safe for concurrent use.
+// origins remembers the scheme and host of requests that weren't answered from the store, the newest last. If an
+// operator types a path alone, these origins are meant. The zero value is ready to use, and safe for concurrent use.
 type origins struct {
 	mu   sync.Mutex // guards what follows
 	list []string
 }
 
-// note remembers an exchange's origin.
+// note records an exchange's origin.
 func (o *origins) note(x *exchange.Exchange) {
-	var room [64]byte
-	origin := append(append(append(room[:0], x.Scheme...), "://"...), x.Host...)
+	var buf [64]byte
+	origin := append(append(append(buf[:0], x.Scheme...), "://"...), x.Host...)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, known := range slices.Backward(o.list) {
@@ -34,7 +34,7 @@ func (o *origins) note(x *exchange.Exchange) {
 	o.list = append(o.list, string(origin))
 }
 
-// newest lists what is remembered, the newest first.
+// newest returns the origins, the newest first.
 func (o *origins) newest() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -17,13 +17,13 @@ import (
 	"millrace/node/http1"
 )
 
-// ranged reports whether the request asks for ranges in bytes: only a GET has them (RFC 9110 §14.2).
+// ranged reports whether the request asks for ranges in bytes. Only a GET does (RFC 9110 §14.2).
 func ranged(x *exchange.Exchange) bool {
 	return x.Method == http.MethodGet && x.Header.Has("Range") && !otherRange(x)
 }
 
 // otherRange reports whether the request asks for a range in another unit than bytes, or in none. Only its origin knows
-// what that is, and may answer it with a part under status 200: so it is a part of the key, and goes on to the origin.
+// what that is, and may answer with a part under status 200. So the field is a part of the key, and is forwarded.
 func otherRange(x *exchange.Exchange) bool {
 	for i := range x.Header {
 		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && node.SameName(f.Name, "Range") && !http1.HasPrefixFold(f.Value,
@@ -34,7 +34,7 @@ func otherRange(x *exchange.Exchange) bool {
 	return false
 }
 
-// appendOtherRange writes it into a key.
+// appendOtherRange appends the fields of such a range to a key.
 func appendOtherRange(b []byte, x *exchange.Exchange) []byte {
 	if !otherRange(x) {
 		return b
@@ -45,7 +45,7 @@ func appendOtherRange(b []byte, x *exchange.Exchange) []byte {
 	return b
 }
 
-// covers reports whether the exchange asks for no byte that a stored response lacks.
+// covers reports whether a stored response has every byte that the exchange asks for.
 func (c *keying) covers(x *exchange.Exchange, rec *httpcache.Record) bool {
 	if !rec.Stored.Flags.Has(httpcache.Partial) {
 		return true
@@ -64,10 +64,11 @@ func (c *keying) covers(x *exchange.Exchange, rec *httpcache.Record) bool {
 	})
 }
 
-// partial answers a Range of which nothing is stored that could be validated: it goes on to the origin as it is, and
+// partial answers a Range for which nothing is stored that could be validated. The request is forwarded as it is, and
 // ends with its client.
 func (c *Policy) partial(ctx context.Context, x *exchange.Exchange, l *lookup) (*mesh.Response, error) {
-	if !l.hit || l.use(x) != httpcache.UseFresh { // the bucket isn't read again for each part that fresh ones lack
+	// For each part that a fresh response lacks the bucket isn't read again.
+	if !l.hit || l.use(x) != httpcache.UseFresh {
 		if resp := c.fromBucket(ctx, x, l); resp != nil {
 			return resp, nil
 		}
@@ -77,11 +78,11 @@ func (c *Policy) partial(ctx context.Context, x *exchange.Exchange, l *lookup) (
 	}
 	d := detach(x)
 	d.Interim = x.Interim
-	return c.took(ctx, x, l, c.askOrigin(ctx, d, l, nil), false)
+	return c.useResult(ctx, x, l, c.askOrigin(ctx, d, l, nil), false)
 }
 
-// keepPart stores a 206 as a part, if it may be and is here whole.
-func (c *writing) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
+// storePart stores a 206 as a part, if it may be stored and its body has arrived whole.
+func (c *writing) storePart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response,
 	status httpcache.Status,
 ) result {
 	if a.reason == "" && (resp.Stream != nil || !c.putPart(x, l, a, resp)) {
@@ -94,17 +95,17 @@ func (c *writing) keepPart(x *exchange.Exchange, l *lookup, a admitted, resp *me
 	return ownResult{resp, status}
 }
 
-// putPart stores the part of a 206 that answers the exchange (RFC 9111 §3.3): together with the parts that are there,
-// if they share a strong validator (§3.4), else in their place, since it is newer. A whole response stays, unless the
-// part shows that there is another representation now.
+// putPart stores a 206 as a part (RFC 9111 §3.3) and reports whether it did. If stored parts have the same strong
+// validator, the part is added to them (§3.4). Otherwise it replaces them, since it is newer. A stored whole response
+// stays, unless the part shows that the representation has changed.
 func (c *writing) putPart(x *exchange.Exchange, l *lookup, a admitted, resp *mesh.Response) bool {
 	asked, lines := x.Header.Values("Range"), resp.Header.Values("Content-Range")
-	if !ranged(x) || len(asked) != 1 || len(asked[0]) > maxRange || len(lines) > 1 {
+	if !ranged(x) || len(asked) != 1 || len(asked[0]) > maxRangeField || len(lines) > 1 {
 		return false
 	}
-	before := c.stands(x, l, &a)
+	before := c.storedFor(x, l, &a)
 	defer before.release()
-	if before.hit && c.outlives(before, a, resp) {
+	if before.hit && c.prefersStored(before, a, resp) {
 		return false
 	}
 	span, length, ok := httpcache.ParseContentRange(resp.Header.Get("Content-Range"))
@@ -115,25 +116,26 @@ func (c *writing) putPart(x *exchange.Exchange, l *lookup, a admitted, resp *mes
 		return c.addPart(x, l, a, before, httpcache.Parts{Length: length}.Add(span, resp.Body))
 	case ok, httpcache.OpenContentRange(resp.Header.Get("Content-Range")),
 		http1.MediaType(resp.Header.Get("Content-Type")) == "multipart/byteranges":
-		return c.putAsked(x, l, a, before, resp, asked[0])
+		return c.putForRange(x, l, a, before, resp, asked[0])
 	}
 	return false
 }
 
-// outlives reports whether what is stored is better than a part that came.
-func (c *writing) outlives(before *lookup, a admitted, resp *mesh.Response) bool {
+// prefersStored reports whether the stored response is better than a part that has arrived.
+func (c *writing) prefersStored(before *lookup, a admitted, resp *mesh.Response) bool {
 	rec := &before.rec
-	plain, _ := c.plain(rec.Header())
+	plain, _ := c.originHeader(rec.Header())
 	return !rec.Stored.Flags.Has(httpcache.Partial) &&
 		(rec.Stored.Received.After(a.stored.Requested) || !httpcache.OtherRepresentation(plain, resp.Header))
 }
 
-// addPart stores a part of which is known where it belongs, with those that it belongs to, if it is worth that.
+// addPart stores a part whose position is known, with the stored parts of the same representation, unless the part is
+// too small to be worth the copy.
 func (c *writing) addPart(x *exchange.Exchange, l *lookup, a admitted, before *lookup, part httpcache.Parts) bool {
 	stored := before.rec.Header()
 	if before.hit && len(before.rec.Spans) > 0 && before.rec.Length == part.Length &&
 		httpcache.SameRepresentation(stored, a.header, time.Now()) {
-		if kept := len(before.rec.Body); kept > fewBytes && len(part.Bytes[0]) < kept/mostCopies {
+		if size := len(before.rec.Body); size > smallParts && len(part.Bytes[0]) < size/maxCopyRatio {
 			return false
 		}
 		a.header = httpcache.Freshen(stored, a.header)
@@ -146,20 +148,20 @@ func (c *writing) addPart(x *exchange.Exchange, l *lookup, a admitted, before *l
 	return true
 }
 
-// Parts lie in one entry, which is written anew with each: so a client that asks for one byte after the other could
-// make a node copy megabytes for each. A part whose bytes make others be copied more than mostCopies times is left out,
-// unless there are few of those.
+// Parts are in one entry, which is written again with each new part. A client that asks for one byte after the other
+// could make a node copy megabytes for each. So a part isn't added if the stored bytes are more than smallParts and
+// more than maxCopyRatio times its own.
 const (
-	fewBytes   = 64 << 10
-	mostCopies = 64
+	smallParts   = 64 << 10
+	maxCopyRatio = 64
 )
 
-// maxRange bounds the Range that is kept with what answers it.
-const maxRange = 256
+// maxRangeField bounds the Range field that is stored with its answer.
+const maxRangeField = 256
 
-// putAsked stores a 206 of which only is known what it was the answer to: it contradicts itself, has several parts, or
-// doesn't say how long the whole is.
-func (c *writing) putAsked(x *exchange.Exchange, l *lookup, a admitted, before *lookup, resp *mesh.Response,
+// putForRange stores a 206 that can only answer the same Range field again: it contradicts itself, has several parts,
+// or doesn't say how long the whole is.
+func (c *writing) putForRange(x *exchange.Exchange, l *lookup, a admitted, before *lookup, resp *mesh.Response,
 	asked string,
 ) bool {
 	if before.hit && len(before.rec.Spans) > 0 && !httpcache.OtherRepresentation(before.rec.Header(), resp.Header) {
@@ -172,7 +174,7 @@ func (c *writing) putAsked(x *exchange.Exchange, l *lookup, a admitted, before *
 	return true
 }
 
-// putParts stores parts, as a whole response if they are one.
+// putParts stores parts; as a whole response if they are complete.
 func (c *writing) putParts(x *exchange.Exchange, l *lookup, a admitted, parts httpcache.Parts) {
 	a.header.Del("Content-Range")
 	if parts.Whole() {
@@ -191,11 +193,11 @@ func (c *writing) putParts(x *exchange.Exchange, l *lookup, a admitted, parts ht
 	c.putRecord(x, l, a, rec, kvcache.BothTiers)
 }
 
-// complete makes the whole of the parts that are stored and of the part that was missing (RFC 9111 §3.3), as it comes.
-// If that isn't of the same representation, the whole is asked for.
+// complete joins the stored parts and the part that was missing into the whole response (RFC 9111 §3.3), while the
+// missing part arrives. If that is of another representation, it asks for the whole.
 func (c *fetcher) complete(
-	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, gap httpcache.Span, began moment,
-	grows func(*growing),
+	ctx context.Context, x *exchange.Exchange, l *lookup, resp *mesh.Response, gap httpcache.Span, began startTime,
+	onGrowing func(*growing),
 ) result {
 	stored := l.rec.Header()
 	span, length, ok := httpcache.ParseContentRange(resp.Header.Get("Content-Range"))
@@ -206,8 +208,8 @@ func (c *fetcher) complete(
 	fits := ok && span == gap && length == l.rec.Length && size == gap.Len()
 	if !fits || !httpcache.SameRepresentation(stored, resp.Header, time.Now()) {
 		exchange.CloseBody(resp)
-		l.hit = false // what is stored stays until there is more
-		return c.askOrigin(ctx, x, l, grows)
+		l.hit = false // the stored parts stay until there is a better response
+		return c.askOrigin(ctx, x, l, onGrowing)
 	}
 	header := httpcache.Freshen(stored, resp.Header)
 	whole := &mesh.Response{Status: http.StatusOK, Header: header, Member: resp.Member, Length: length}
@@ -218,32 +220,32 @@ func (c *fetcher) complete(
 		whole.Body = slices.Concat(before, resp.Body, after)
 	}
 	status := httpcache.Status{Fwd: httpcache.FwdPartial, FwdStatus: http.StatusPartialContent}
-	return c.keep(ctx, x, l, whole, began, status, grows)
+	return c.storeResponse(ctx, x, l, whole, began, status, onGrowing)
 }
 
-// joined is a body between bytes that are there already.
+// joined is a body between bytes that are already there.
 type joined struct {
 	mesh.Body
 
 	before, after []byte
-	over          bool
+	bodyDone      bool
 }
 
-// Next gives the bytes in their order.
+// Next returns the bytes in order.
 func (j *joined) Next() (mesh.Piece, error) {
 	if p := j.before; len(p) > 0 {
 		j.before = nil
 		return mesh.Piece{Data: p}, nil
 	}
-	for !j.over {
+	for !j.bodyDone {
 		p, err := j.Body.Next()
 		if err == nil {
 			return p, nil
 		}
 		if !errors.Is(err, io.EOF) {
-			return p, err //nolint:wrapcheck // a wrapped body's errors are its own
+			return p, err
 		}
-		j.over = true
+		j.bodyDone = true
 	}
 	if p := j.after; len(p) > 0 {
 		j.after = nil

@@ -12,32 +12,32 @@ import (
 	"millrace/node"
 )
 
-// Policy is the cache of one route. It is made new with the settings, but for counts and for what runs.
+// Policy is the cache of one route. New settings make a new one; counts and running fetches belong to Cache and go on.
 //
-// Each of the types that it is made of has one subject, and knows those that stand before it: keying says what of a
-// request counts, coding compresses, records looks for what
-// is stored, variants keeps responses of one URL apart, writing stores them, target asks the target for what has left
-// the store, serving answers from what is stored, and fetcher gets what isn't.
+// It is built from types that each have one subject and use those named before them: keying computes keys, coding
+// compresses, records looks up what is stored, variants tells the responses of one URL apart, writing stores them,
+// target asks the target for chunks that have left the store, serving answers from the store, and fetcher gets what
+// isn't stored.
 type Policy struct{ fetcher }
 
-// Of gives the cache of a route; nil if it doesn't cache.
+// Of returns the cache of a route; nil if the route doesn't cache.
 func Of(r *exchange.Route) *Policy { return exchange.Of[*Policy](r) }
 
-// Policy makes the policy of a route that caches.
+// Policy returns the policy of a route that caches.
 func (s *Cache) Policy(r *exchange.Route) exchange.Policy {
 	c := s.newPolicy(r)
 	return exchange.Policy{Name: "cache", Wrap: c.wrap, Short: c.short(), Reads: c.keys, Value: c}
 }
 
-// Part says of which call a policy is that caches the results of a gather's call.
+// Part identifies the call of a gather whose results a policy caches.
 type Part struct {
-	Origin string // who wrote the call: route, or a member
+	Origin string // what wrote the call: "route", or a member
 	Route  string // id of the route that gathers
 	Call   string
 	Tied   bool // a fetch ends with the request that began it
 }
 
-// PartPolicy makes the policy of a gather's call.
+// PartPolicy returns the policy that caches the results of a gather's call.
 func (s *Cache) PartPolicy(r *exchange.Route, part Part) exchange.Policy {
 	c := s.newPolicy(r)
 	c.asPart(part)
@@ -47,7 +47,7 @@ func (s *Cache) PartPolicy(r *exchange.Route, part Part) exchange.Policy {
 func (s *Cache) newPolicy(r *exchange.Route) *Policy {
 	c := &Policy{}
 	c.shared, c.store, c.route, c.stats, c.to = s, s.store, r, s.stats.of(r.ID), r.To.String()
-	c.mark = fingerprint(&r.Route)
+	c.fingerprint = fingerprint(&r.Route)
 	c.cfg = *r.Cache
 	c.rules = httpcache.Rules{
 		TTL: c.cfg.TTL.Std(), NegativeTTL: c.cfg.NegativeTTL.Std(), Force: c.cfg.Force,
@@ -57,7 +57,7 @@ func (s *Cache) newPolicy(r *exchange.Route) *Policy {
 		Targets: httpcache.DefaultTargets, Vary: c.cfg.Vary,
 	}
 	if len(r.Match.Headers) > 0 { // the same URL means something else on another route
-		c.keyed = append(append(c.keyed, '\x01'), "route="+r.ID...)
+		c.keySuffix = append(append(c.keySuffix, '\x01'), "route="+r.ID...)
 	}
 	return c
 }
@@ -73,23 +73,24 @@ func (c *Policy) wrap(next exchange.Handler) exchange.Handler {
 	}
 }
 
-// TTL is how long responses are fresh whose origin names no freshness; 0 if it must.
+// TTL returns how long a response is fresh if its origin names no freshness; 0 if only the origin can name one.
 func (c *Policy) TTL() time.Duration { return c.cfg.TTL.Std() }
 
 // Personal reports whether a response to the exchange may be for its client alone, unless the origin says otherwise.
 func (c *Policy) Personal(x *exchange.Exchange) bool { return c.personal(x) != "" }
 
-// asPart makes it the policy of a call of a gather: its URLs are the target's, not the client's, and no other node
-// knows them as a route. What it keeps is for calls of the same origin, route and name only, as long as the
-// configuration doesn't change: others may send other fields.
+// asPart turns the policy into that of a gather's call. The URLs are the target's, not the client's, and no other node
+// has a route for them. Results are shared only between calls of the same origin, route and name under the same
+// configuration, because other calls may send other fields.
 func (c *Policy) asPart(p Part) {
-	for _, s := range []string{"call=" + p.Origin, p.Route, p.Call, c.to, c.mark} {
-		c.keyed = append(append(c.keyed, '\x01'), s...)
+	for _, s := range []string{"call=" + p.Origin, p.Route, p.Call, c.to, c.fingerprint} {
+		c.keySuffix = append(append(c.keySuffix, '\x01'), s...)
 	}
-	c.part, c.tied, c.cfg.StripTags = true, p.Tied, false // the whole has the tags too, until its own cache strips them
+	c.part, c.endsWithRequest = true, p.Tied
+	c.cfg.StripTags = false // the gathered response keeps the tags, until its own cache strips them
 }
 
-// handle answers from the cache, or from what is behind it.
+// handle answers from the cache, or from the handler behind it.
 func (c *Policy) handle(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 	if reason := c.bypasses(x); reason != "" {
 		resp, err := c.bypass(ctx, x, reason)
@@ -98,45 +99,45 @@ func (c *Policy) handle(ctx context.Context, x *exchange.Exchange) (*mesh.Respon
 		}
 		return resp, err
 	}
-	if err := takeQuery(x); err != nil {
+	if err := readQuery(x); err != nil {
 		return nil, err
 	}
 	l := &scratchOf(x).lookup
 	c.lookInto(x, l, time.Now())
 	defer l.release()
 	if resp := c.answer(x, l); resp != nil {
-		c.hit(x, resp)
+		c.countHit(x, resp)
 		return resp, nil
 	}
 	if c.cfg.RequestDirectives && httpcache.ParseControl(x.Header, true).OnlyIfCached {
 		return nil, errNotStored
 	}
 	resp, err := c.miss(ctx, x, l)
-	if err != nil { // problems tells it
+	if err != nil { // the policy that writes problems also writes Cache-Status
 		x.Outcome.Cache = httpcache.Status{Fwd: l.fwd()}
 	}
 	return resp, err
 }
 
-// takeQuery reads the body of a QUERY, which is a part of its key.
-func takeQuery(x *exchange.Exchange) error {
+// readQuery reads the body of a QUERY, which is a part of its key.
+func readQuery(x *exchange.Exchange) error {
 	if x.Incoming == nil || x.Method != "QUERY" {
 		return nil
 	}
 	err := x.ReadBody()
-	x.Incoming = nil // there is nothing left to take
+	x.Incoming = nil // the whole body has been read
 	return err
 }
 
 var errNotStored = node.Errorf(node.CodeTimeout, nil,
 	"no stored response is good enough, and the client wants no other")
 
-// bypasses says why a request has nothing to do with the cache, as Cache-Status tells it; "" if it has. Preconditions
-// of the origin's (RFC 9111 §4.3.2), Upgrade and a body that has no meaning are no reason: a cache may ignore all of
-// them.
+// bypasses returns why the cache doesn't apply to a request, in the words of Cache-Status; "" if it applies.
+// Preconditions that only an origin evaluates (RFC 9111 §4.3.2), Upgrade, and a body without meaning are no reason: a
+// cache may ignore all of them.
 func (c *keying) bypasses(x *exchange.Exchange) string {
 	switch {
-	case x.Method != http.MethodGet && x.Method != http.MethodHead && (x.Method != "QUERY" || !c.takes("QUERY")):
+	case x.Method != http.MethodGet && x.Method != http.MethodHead && (x.Method != "QUERY" || !c.caches("QUERY")):
 		return httpcache.FwdMethod
 	case x.Upgrade.Socket, x.Method == "QUERY" && (x.Length < 0 || x.Length > maxQueryBody):
 		return httpcache.FwdBypass
@@ -152,11 +153,11 @@ func (c *keying) bypasses(x *exchange.Exchange) string {
 // maxQueryBody bounds the body of a QUERY whose response is cached.
 const maxQueryBody = 64 << 10
 
-func (c *keying) takes(method node.Method) bool {
+func (c *keying) caches(method node.Method) bool {
 	return slices.Contains(c.cfg.Methods, method)
 }
 
-// bypass sends a request on that has nothing to do with the cache, but for what its response makes invalid.
+// bypass forwards a request to which the cache doesn't apply. Its response may still invalidate what is stored.
 func (c *Policy) bypass(ctx context.Context, x *exchange.Exchange, why string) (*mesh.Response, error) {
 	c.stats.bypassed.Add(1)
 	resp, err := c.next(ctx, x)
@@ -167,16 +168,16 @@ func (c *Policy) bypass(ctx context.Context, x *exchange.Exchange, why string) (
 	if x.Method == http.MethodPost && resp.Stream == nil && resp.Header.Has("Content-Location") {
 		c.storePost(x, resp)
 	}
-	c.tell(x, resp, httpcache.Status{Fwd: why})
+	c.writeStatus(x, resp, httpcache.Status{Fwd: why})
 	return resp, nil
 }
 
-// tell writes Cache-Status into a response that didn't come from the cache.
-func (c *serving) tell(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) {
+// writeStatus adds Cache-Status to a response that didn't come from the cache.
+func (c *serving) writeStatus(x *exchange.Exchange, resp *mesh.Response, status httpcache.Status) {
 	if c.cfg.StripTags {
 		stripTags(&resp.Header)
 	}
-	if !c.part { // the whole heeds them as well
+	if !c.part { // the cache of the gathered response needs these fields
 		resp.Header.Del(node.TargetedField)
 		resp.Header.Del("Surrogate-Control")
 	}
@@ -186,22 +187,21 @@ func (c *serving) tell(x *exchange.Exchange, resp *mesh.Response, status httpcac
 
 func stripTags(h *mesh.Header) {
 	h.Delete(func(f mesh.Field) bool {
-		return node.SameName(f.Name, "Cache-Tag") || node.SameName(f.Name, "Surrogate-Key") || node.SameName(f.Name,
-			"xkey") ||
-			node.SameName(f.Name, "Cache-Groups")
+		return node.SameName(f.Name, "Cache-Tag") || node.SameName(f.Name, "Surrogate-Key") ||
+			node.SameName(f.Name, "xkey") || node.SameName(f.Name, "Cache-Groups")
 	})
 }
 
 // endsWithin is how soon a body of unknown length must have ended to be stored under a freshness that the origin hasn't
-// named. Pages and reports end; what keeps coming is a feed, of which nobody wants the beginning again.
+// named. Pages and reports end. A body that goes on is a feed, and its beginning is of no use to a later client.
 const endsWithin = 5 * time.Second
 
-// leastWait is how long a request waits at least for another's fetch of the same, before it goes on its own.
-const leastWait = 5 * time.Second
+// minWait is the shortest time that a request waits for another request's fetch before it sends its own.
+const minWait = 5 * time.Second
 
-// maxWait is how long a request waits for another's fetch of the same: so long that all don't fall at once upon an
-// origin that is slow, and half of its time is left when it goes on its own.
-func maxWait(x *exchange.Exchange) time.Duration { return max(leastWait, x.Timeout()/2) }
+// maxWait returns how long a request waits for another request's fetch of the same key. It is long enough that waiting
+// requests don't all reach a slow origin at once, and it leaves the request half of its time to send its own.
+func maxWait(x *exchange.Exchange) time.Duration { return max(minWait, x.Timeout()/2) }
 
-// passFor is how long requests of a URL don't wait for one another, after its response couldn't be stored.
-const passFor = 2 * time.Minute
+// uncacheableFor is how long the requests of a URL don't wait for one another after its response couldn't be stored.
+const uncacheableFor = 2 * time.Minute

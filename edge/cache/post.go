@@ -11,8 +11,8 @@ import (
 	"millrace/node"
 )
 
-// storePost keeps the response to a POST that says that it is what a GET would get (RFC 9110 §9.3.3): explicit
-// freshness, and a Content-Location that is the target itself. The request must have been one that a GET could have
+// storePost stores the response to a POST that says that it is also what a GET would get (RFC 9110 §9.3.3): it has
+// explicit freshness, and a Content-Location that is the target itself. The request must be one that a GET could have
 // been, too.
 func (c *Policy) storePost(x *exchange.Exchange, resp *mesh.Response) {
 	url := string(c.appendURL(nil, x))
@@ -21,23 +21,23 @@ func (c *Policy) storePost(x *exchange.Exchange, resp *mesh.Response) {
 	if len(location) != 1 || location[0] != url || resp.Status != http.StatusOK || len(c.cfg.Key) > 0 {
 		return
 	}
-	get, by := c.shared.stores(x)
-	if by != c || !c.couldGet(x, get, resp) { // another route's GET goes to another origin
+	get, by := c.shared.getPolicy(x)
+	if by != c || !c.couldGet(x, get, resp) { // a GET of another route goes to another origin
 		return
 	}
-	a := c.admit(x, resp, moment{c.store.Epoch(), x.Started})
+	a := c.admit(x, resp, startTime{c.store.Epoch(), x.Started})
 	if a.reason != "" || a.stored.Flags.Has(httpcache.Defaulted) || a.stored.Remaining(time.Now()) <= 0 {
 		return
 	}
 	l := c.look(get)
 	defer l.release()
-	kept := *resp // the client's own stays as it is
-	kept.Header = slices.Clone(resp.Header)
-	c.put(get, l, a, &kept)
+	stored := *resp // put changes it, and the client gets the original
+	stored.Header = slices.Clone(resp.Header)
+	c.put(get, l, a, &stored)
 }
 
-// couldGet reports whether a request that went to its origin as it was has nothing that is left out of a GET for
-// others: fields and parameters that no key holds, conditions, a range, codings in another spelling.
+// couldGet reports whether the request, as its origin got it, has nothing that a shared GET would leave out: fields and
+// parameters that aren't in the key, conditions, a range, or another spelling of Accept-Encoding.
 func (c *Policy) couldGet(x, get *exchange.Exchange, resp *mesh.Response) bool {
 	d := get.Detach()
 	c.normalise(d)

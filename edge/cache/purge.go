@@ -14,11 +14,11 @@ import (
 	"millrace/node"
 )
 
-// purgeTime bounds a PURGE.
-const purgeTime = 5 * time.Second
+// purgeTimeout bounds the time of a PURGE.
+const purgeTimeout = 5 * time.Second
 
-// Purge answers the PURGE method of a client that may use it: all variants of the URL are gone from every node when it
-// is answered.
+// Purge answers the PURGE method for clients that may use it. When it returns without an error, all variants of the URL
+// are gone from every node.
 func (s *Cache) Purge(ctx context.Context, x *exchange.Exchange) (*mesh.Response, error) {
 	allowed := false
 	for _, p := range s.cfg.PurgeClients {
@@ -27,7 +27,7 @@ func (s *Cache) Purge(ctx context.Context, x *exchange.Exchange) (*mesh.Response
 	if !allowed {
 		return nil, node.Errorf(node.CodeForbidden, nil, "this client may not purge: see cache.purge_clients")
 	}
-	ctx, cancel := context.WithTimeout(ctx, purgeTime)
+	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
 	done, err := s.store.Purge(ctx, s.URLPurges(ctx, x.Scheme+"://"+x.Host+x.Path+x.Query, false), true)
 	if err != nil {
@@ -42,8 +42,8 @@ func (s *Cache) Purge(ctx context.Context, x *exchange.Exchange) (*mesh.Response
 	}, nil
 }
 
-// URLPurges gives the purges of one URL as clients ask for it: of its canonical form, and of what its route and
-// No-Vary-Search leave of its query. What isn't a URL purges nothing.
+// URLPurges returns the purges of one URL as clients ask for it: of its canonical form, and of what its route and
+// No-Vary-Search leave of its query. There are none if url isn't a URL.
 func (s *Cache) URLPurges(ctx context.Context, url string, soft bool) []kvcache.Purge {
 	out := urlPurges(url, soft)
 	if s == nil {
@@ -53,11 +53,11 @@ func (s *Cache) URLPurges(ctx context.Context, url string, soft bool) []kvcache.
 	if len(out) == 0 || x.Outcome.Refusal != nil {
 		return out
 	}
-	get, c := s.stores(x)
+	get, c := s.getPolicy(x)
 	if c == nil {
 		return out
 	}
-	names, _ := c.names(ctx, get)
+	names, _ := c.storedNames(ctx, get)
 	for _, name := range names {
 		for _, p := range urlPurges(name, soft) {
 			if !slices.Contains(out, p) {
@@ -68,8 +68,8 @@ func (s *Cache) URLPurges(ctx context.Context, url string, soft bool) []kvcache.
 	return out
 }
 
-// urlPurges gives the purges of one URL with both schemes: whether the client or a proxy spoke TLS makes no difference
-// to the application.
+// urlPurges returns the purges of one URL under both schemes: whether the client or a proxy spoke TLS makes no
+// difference to the application.
 func urlPurges(url string, soft bool) []kvcache.Purge {
 	var out []kvcache.Purge
 	for _, scheme := range [...]string{"http", "https"} {
@@ -80,7 +80,7 @@ func urlPurges(url string, soft bool) []kvcache.Purge {
 	return out
 }
 
-// PrefixPurges gives the purges of every URL that begins so, or of every path.
+// PrefixPurges returns the purges of every URL that begins with the prefix, or of every path if it begins with a slash.
 func PrefixPurges(prefix string, soft bool) []kvcache.Purge {
 	if strings.HasPrefix(prefix, "/") {
 		return pathPurges(prefix, kvcache.ReachPrefix, soft)
@@ -92,8 +92,8 @@ func PrefixPurges(prefix string, soft bool) []kvcache.Purge {
 	return out
 }
 
-// PathPurges gives the purges of a path with its query, whatever its host of origins: of its canonical form, and of
-// what its routes and No-Vary-Search leave of its query. What isn't a path purges nothing.
+// PathPurges returns the purges of a path with its query on all the given origins: of its canonical form, and of what
+// its routes and No-Vary-Search leave of its query. There are none if path isn't a path.
 func (s *Cache) PathPurges(ctx context.Context, path string, soft bool, origins []string) []kvcache.Purge {
 	out := pathPurges(path, kvcache.ReachURL, soft)
 	if len(out) == 0 || s == nil {
@@ -111,7 +111,7 @@ func (s *Cache) PathPurges(ctx context.Context, path string, soft bool, origins 
 	return out
 }
 
-// pathPurges gives the purge of a path that may begin the paths it reaches.
+// pathPurges returns the purge of a path, or of the paths that begin with it.
 func pathPurges(target string, reach kvcache.Reach, soft bool) []kvcache.Purge {
 	if !strings.HasPrefix(target, "/") {
 		return nil
@@ -123,7 +123,7 @@ func pathPurges(target string, reach kvcache.Reach, soft bool) []kvcache.Purge {
 	return []kvcache.Purge{{Reach: reach, Text: PathAndQuery(url), Soft: soft}}
 }
 
-// PathAndQuery is what follows the host in a URL; empty if it has none.
+// PathAndQuery returns what follows the host in a URL; empty if nothing does.
 func PathAndQuery(url string) string {
 	_, rest, _ := strings.Cut(url, "://")
 	if i := strings.IndexByte(rest, '/'); i >= 0 {

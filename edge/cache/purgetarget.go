@@ -10,9 +10,9 @@ import (
 	"millrace/node/http1"
 )
 
-// PurgeTarget gives the canonical form of a path, a URL, or the beginning of one, as people write it. It fails with
-// what to write instead where nothing could be stored for it, and for what looks like a pattern: a purge of it would be
-// answered and reach nothing.
+// PurgeTarget returns the canonical form of a path, a URL, or the beginning of one, as people type it. It fails if
+// nothing could be stored under it, and if it looks like a pattern, since a purge of it would reach nothing. The error
+// says what to write instead.
 func PurgeTarget(s string) (string, error) {
 	w, err := http1.ReadTyped(s)
 	if err != nil {
@@ -26,7 +26,7 @@ func PurgeTarget(s string) (string, error) {
 	if _, err := http1.CanonicalAuthority(authority, strings.ToLower(scheme)); err != nil {
 		var host node.Host
 		if err := host.UnmarshalText([]byte(authority)); err != nil {
-			return "", err //nolint:wrapcheck // it says all
+			return "", err
 		}
 		return "", fmt.Errorf("%q is not a host with its port", authority)
 	}
@@ -35,10 +35,10 @@ func PurgeTarget(s string) (string, error) {
 		return "", fmt.Errorf("%w, which clients resolve before they ask: write %s", err,
 			w.Origin+path.Clean(w.Path)+w.Query)
 	}
-	return w.Origin + canonical + w.Query, err //nolint:wrapcheck // it says all
+	return w.Origin + canonical + w.Query, err
 }
 
-// beforeWildcard looks for what stands for anything in a pattern, and gives what is before it.
+// beforeWildcard looks for a wildcard or parameter of a pattern, and returns what is before it.
 func beforeWildcard(p, query string) (begin string, wild bool) {
 	begin = "/"
 	for segment := range strings.SplitSeq(p[1:], "/") {

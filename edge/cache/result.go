@@ -5,33 +5,34 @@ import (
 	"millrace/mesh"
 )
 
-// result is what a fetch gave. It is one of growingResult, storedResult, ownResult, failedResult and retryResult, and
-// nil if it gave nothing that another request can use.
+// result is what a fetch produced. It is one of growingResult, storedResult, ownResult, failedResult and retryResult,
+// and nil if no other request can use it.
 type result interface {
-	// forWaiting is what the requests get that waited for the fetch; the one that began it gets the result itself.
+	// forWaiting returns the result for the requests that waited for the fetch. The request that began it gets the
+	// result itself.
 	forWaiting() result
 }
 
-// growingResult is a response whose body is still coming.
+// growingResult is a response whose body is still arriving.
 type growingResult struct{ *growing }
 
-// storedResult is a response that is in the store: look again.
+// storedResult is a response that is in the store now. The request looks it up again.
 type storedResult struct {
 	status httpcache.Status
-	anyway bool           // it is good enough, stale or not
-	own    *mesh.Response // the same for the request that began the fetch; nil if it looks again too
+	anyway bool           // it may be served even if it is stale
+	own    *mesh.Response // the response itself, for the request that began the fetch; nil if that looks it up as well
 }
 
-// ownResult is a response that isn't stored, for the request that began the fetch.
+// ownResult is a response that isn't stored. Only the request that began the fetch gets it.
 type ownResult struct {
 	resp   *mesh.Response
 	status httpcache.Status
 }
 
-// failedResult says that the origin has no answer.
+// failedResult means that no response came from the origin.
 type failedResult struct{ err error }
 
-// retryResult says that one request has failed, which says nothing of others.
+// retryResult means that one request failed. Other requests may succeed, so they try again.
 type retryResult struct{}
 
 func (r growingResult) forWaiting() result { return r }
@@ -43,13 +44,13 @@ func (r storedResult) forWaiting() result {
 
 func (ownResult) forWaiting() result { return nil }
 
-// forWaiting tells others of a failure only if nobody was there to answer, whatever the request: it may be this one
-// request that fails.
+// forWaiting shares a failure only if no origin was reached, so that any request would have failed. Any other failure
+// may be due to this one request.
 func (r failedResult) forWaiting() result {
 	switch {
-	case nobody(r.err):
+	case unreached(r.err):
 		return r
-	case unreachable(r.err):
+	case noAnswer(r.err):
 		return retryResult{}
 	}
 	return nil
@@ -57,7 +58,7 @@ func (r failedResult) forWaiting() result {
 
 func (r retryResult) forWaiting() result { return r }
 
-// responseOf gives the response that only the request that began the fetch has; nil if there is none.
+// responseOf returns the response that only the request that began the fetch may use; nil if there is none.
 func responseOf(r result) *mesh.Response {
 	switch r := r.(type) {
 	case storedResult:

@@ -16,14 +16,14 @@ import (
 	"millrace/node/http1"
 )
 
-// answer gives the response to an exchange whose stored response may be used, or nil.
+// answer returns the response to an exchange if a stored one may be used, else nil.
 func (c *fetcher) answer(x *exchange.Exchange, l *lookup) *mesh.Response {
 	if !l.hit {
 		return nil
 	}
 	switch l.use(x) {
 	case httpcache.UseFresh:
-		if c.early(l) {
+		if c.expiresEarly(l) {
 			c.refresh(x, l)
 		}
 	case httpcache.UseRefresh:
@@ -34,11 +34,13 @@ func (c *fetcher) answer(x *exchange.Exchange, l *lookup) *mesh.Response {
 	return c.serve(x, l, httpcache.Status{Hit: true})
 }
 
-// early decides now and then that a response is fetched anew before it is stale, so that not all its clients find it
-// stale at once: the likelier the nearer that is and the longer a fetch takes (XFetch: Vattani, Chierichetti,
-// Lowenstein, VLDB 2015). Those that have the same time of the route are fetched anew each at a moment of its own, for
-// what came together needn't go together.
-func (c *records) early(l *lookup) bool {
+// expiresEarly decides at random that a response is fetched again before it is stale, so that not all its clients find
+// it stale at the same moment. The closer the end of its freshness and the longer a fetch takes, the likelier that is
+// (XFetch: Vattani, Chierichetti, Lowenstein, VLDB 2015).
+//
+// Responses whose freshness comes from the route's settings all expire after the same time. So each gets a moment of
+// its own, by a hash of its key, and responses that were stored together aren't fetched together.
+func (c *records) expiresEarly(l *lookup) bool {
 	s := &l.rec.Stored
 	left := s.Remaining(l.now)
 	if left <= 0 {
@@ -54,8 +56,8 @@ func (c *records) early(l *lookup) bool {
 	return float64(fetch)*-math.Log(1-rand.Float64()) >= float64(left) //nolint:gosec // G404: a dice, not a secret
 }
 
-// serve makes the response to a client out of a stored one. It takes the view over. Nil means that a part of the body
-// is missing.
+// serve returns the response to a client made from a stored one. It takes over the lookup's view. Nil means that a part
+// of the body is missing.
 func (c *serving) serve(x *exchange.Exchange, l *lookup, status httpcache.Status) *mesh.Response {
 	resp := &mesh.Response{}
 	if !c.serveInto(x, l, status, resp) {
@@ -67,24 +69,24 @@ func (c *serving) serve(x *exchange.Exchange, l *lookup, status httpcache.Status
 func (c *serving) serveInto(x *exchange.Exchange, l *lookup, status httpcache.Status, resp *mesh.Response) bool {
 	rec := &l.rec
 	status.HasTTL, status.TTL = true, rec.Stored.Remaining(l.now)
-	k := &scratchOf(x).stored
-	*k = exchange.Stored{Head: rec.Head, Age: rec.Stored.Age(l.now), Status: status}
+	stored := &scratchOf(x).stored
+	*stored = exchange.Stored{Head: rec.Head, Age: rec.Stored.Age(l.now), Status: status}
 	*resp = mesh.Response{Status: rec.Stored.Status, Length: rec.Length}
 	var ok bool
 	switch {
 	case c.conditional(x):
-		ok = c.serveConditional(x, l, k, resp)
+		ok = c.serveConditional(x, l, stored, resp)
 	case rec.Stored.Flags.Has(httpcache.Partial):
 		ok = false
 	default:
-		ok = c.whole(x, l, resp)
+		ok = c.setWhole(x, l, resp)
 	}
 	if !ok {
 		return false
 	}
-	k.View, l.view = l.view, kvcache.View{}
-	k.View.Entry = kvcache.Entry{} // its bytes are in k and resp
-	x.Outcome.Stored, x.Outcome.Cache = k, status
+	stored.View, l.view = l.view, kvcache.View{}
+	stored.View.Entry = kvcache.Entry{} // stored and resp refer to its bytes
+	x.Outcome.Stored, x.Outcome.Cache = stored, status
 	return true
 }
 
@@ -105,8 +107,8 @@ func (c *keying) conditional(x *exchange.Exchange) bool {
 	return c.cfg.StripTags
 }
 
-// whole gives the whole body.
-func (c *serving) whole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bool {
+// setWhole sets the whole body. It reports whether the body is there.
+func (c *serving) setWhole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bool {
 	rec := &l.rec
 	if rec.Chunks == 0 {
 		resp.Body = rec.Body
@@ -122,8 +124,8 @@ func (c *serving) whole(x *exchange.Exchange, l *lookup, resp *mesh.Response) bo
 	return ok
 }
 
-// serveConditional answers 304, 206 or 416 where the request asks for it, or the whole.
-func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, k *exchange.Stored, resp *mesh.Response) bool {
+// serveConditional answers with 304, 206 or 416 where the request asks for it, else with the whole response.
+func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, stored *exchange.Stored, resp *mesh.Response) bool {
 	rec := &l.rec
 	h := rec.Header()
 	if c.cfg.StripTags {
@@ -132,30 +134,30 @@ func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, k *exchange.
 	request := &httpcache.Request{Method: x.Method, Header: x.Header}
 	if httpcache.NotModified(request, rec.Stored.Status, h, l.now) && !rec.Stored.Flags.Has(httpcache.Partial) {
 		resp.Status, resp.Length = http.StatusNotModified, 0
-		k.Head = httpcache.AppendHead(nil, httpcache.NotModifiedHeader(h))
+		stored.Head = httpcache.AppendHead(nil, httpcache.NotModifiedHeader(h))
 		return true
 	}
 	partial := rec.Stored.Flags.Has(httpcache.Partial)
 	if ranged(x) && (partial || rec.Stored.Status == http.StatusOK) && httpcache.RangeApplies(x.Header, h, l.now) {
-		if partial && len(rec.Spans) == 0 { // it answers its own range as it did
-			resp.Body, k.Head = rec.Body, httpcache.AppendHead(nil, h)
+		if partial && len(rec.Spans) == 0 { // it answers the same Range field as before
+			resp.Body, stored.Head = rec.Body, httpcache.AppendHead(nil, h)
 			return c.covers(x, rec)
 		}
 		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone &&
-			c.atHand(rec, spans) {
+			c.inMemory(rec, spans) {
 			h, ok := c.serveRange(x, l, resp, h, spans)
-			k.Head = httpcache.AppendHead(nil, h)
+			stored.Head = httpcache.AppendHead(nil, h)
 			return ok
 		}
 	}
 	if partial {
 		return false
 	}
-	k.Head = httpcache.AppendHead(nil, h)
-	return c.whole(x, l, resp)
+	stored.Head = httpcache.AppendHead(nil, h)
+	return c.setWhole(x, l, resp)
 }
 
-// serveRange answers with the spans, or 416 if there are none. It changes the fields and gives them back.
+// serveRange answers with the spans, or with 416 if there are none. It changes the fields h and returns them.
 func (c *serving) serveRange(
 	x *exchange.Exchange, l *lookup, resp *mesh.Response, h mesh.Header, spans []httpcache.Span,
 ) (fields mesh.Header, ok bool) {
@@ -170,20 +172,20 @@ func (c *serving) serveRange(
 	case 1:
 		h.Add("Content-Range", httpcache.ContentRange(spans[0], rec.Length))
 		resp.Length = spans[0].Len()
-		ok = c.span(x, l, resp, spans[0])
+		ok = c.setSpan(x, l, resp, spans[0])
 	default:
 		frame := httpcache.NewMultipart(spans, rec.Length, h.Get("Content-Type"),
 			x.ID+strconv.FormatUint(rec.Nonce, 16)+h.Get("ETag")+x.Started.String())
 		h.Set("Content-Type", frame.ContentType)
 		resp.Length = frame.Length
-		ok = c.multipart(x, l, resp, spans, frame)
+		ok = c.setMultipart(x, l, resp, spans, frame)
 	}
 	resp.Status = http.StatusPartialContent
 	return h, ok
 }
 
-// span gives one part of the body.
-func (c *serving) span(x *exchange.Exchange, l *lookup, resp *mesh.Response, s httpcache.Span) (ok bool) {
+// setSpan sets one span of the body as the response's body. It reports whether the span is there.
+func (c *serving) setSpan(x *exchange.Exchange, l *lookup, resp *mesh.Response, s httpcache.Span) (ok bool) {
 	rec := &l.rec
 	switch {
 	case rec.Stored.Flags.Has(httpcache.Partial):
@@ -197,7 +199,7 @@ func (c *serving) span(x *exchange.Exchange, l *lookup, resp *mesh.Response, s h
 	return ok
 }
 
-// links gives the Link fields of a stored response that a browser can act on before the response is there (RFC 8297).
+// links returns the Link fields of a stored response that a browser can act on before the response arrives (RFC 8297).
 func links(rec *httpcache.Record) mesh.Header {
 	var out mesh.Header
 	for _, f := range rec.Header() {
@@ -209,8 +211,8 @@ func links(rec *httpcache.Record) mesh.Header {
 	return out
 }
 
-// hint sends a browser that waits for a page what the page linked last time.
-func (c *serving) hint(x *exchange.Exchange, l *lookup) {
+// sendEarlyHints sends an interim response 103 to a browser that loads a page: the links of the page's stored response.
+func (c *serving) sendEarlyHints(x *exchange.Exchange, l *lookup) {
 	if !l.hit || x.Interim == nil || x.Header.Get("Sec-Fetch-Mode") != "navigate" {
 		return
 	}

@@ -6,23 +6,23 @@ import (
 	"millrace/mesh"
 )
 
-// short is the policy's part on the short way: a fresh response in memory is given out as soon as the request's head is
-// read, if nothing has to be asked or waited for. That is what most requests of a busy cache are, and going round by
-// fasthttp would cost as much again as all else.
+// short returns the policy's part of the short way: a fresh response in memory is served as soon as the request's head
+// is read, if nobody has to be asked or waited for. Most requests of a busy cache are of this kind, and the way through
+// fasthttp would double their cost.
 func (c *Policy) short() *exchange.Short {
-	return &exchange.Short{Answer: c.answerNow, Done: c.hit}
+	return &exchange.Short{Answer: c.answerNow, Done: c.countHit}
 }
 
-// answerNow gives a fresh response that lies in memory whole, or nil.
+// answerNow returns a fresh response that is in memory whole, or nil.
 func (c *serving) answerNow(x *exchange.Exchange) *mesh.Response {
 	if c.bypasses(x) != "" {
 		return nil
 	}
 	scratch := scratchOf(x)
 	l := &scratch.lookup
-	c.lookInto(x, l, x.Started) // which is now
+	c.lookInto(x, l, x.Started) // the exchange has just started
 	defer l.release()
-	if !l.hit || l.use(x) != httpcache.UseFresh || l.rec.Chunks > 0 || c.early(l) {
+	if !l.hit || l.use(x) != httpcache.UseFresh || l.rec.Chunks > 0 || c.expiresEarly(l) {
 		return nil
 	}
 	resp := &scratch.response
@@ -38,8 +38,8 @@ func (c *serving) answerNow(x *exchange.Exchange) *mesh.Response {
 	return resp
 }
 
-// hit counts a response that was served without asking anybody.
-func (c *Policy) hit(_ *exchange.Exchange, resp *mesh.Response) {
+// countHit counts a response that was served without asking anybody.
+func (c *Policy) countHit(_ *exchange.Exchange, resp *mesh.Response) {
 	c.stats.hits.Add(1)
 	c.stats.hitBytes.Add(uint64(max(resp.Length, 0)))
 }

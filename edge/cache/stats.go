@@ -7,25 +7,25 @@ import (
 	"sync/atomic"
 )
 
-// Stats is what the cache of one route has done since the start.
+// Stats are the counts of one route's cache since the start.
 type Stats struct {
 	Route       string
-	Hits        uint64 // served from this node's memory without asking anybody
+	Hits        uint64 // answered from this node's memory without asking anybody
 	HitBytes    uint64
 	Fetches     uint64 // requests to the origin to fill the cache
 	Bucket      uint64 // fetches that the shared bucket answered
 	Home        uint64 // fetches that another node answered
 	Validated   uint64 // fetches that the origin answered with 304
 	Refreshed   uint64 // fetches made while clients got the stored response
-	StaleErrors uint64 // stale responses that stood in for an error
-	Passed      uint64 // requests that the cache had nothing to do with
+	StaleErrors uint64 // stale responses served in place of an error
+	Passed      uint64 // requests that were forwarded without collapsing, or to which the cache doesn't apply
 }
 
 type routeStats struct {
 	hits, hitBytes, fetches, bucket, home, validated, refreshed, staleErrors, bypassed atomic.Uint64
 }
 
-// statsByRoute keeps the counts across reloads.
+// statsByRoute keeps the counts when the settings are loaded again.
 type statsByRoute struct {
 	mu     sync.Mutex
 	routes map[string]*routeStats
@@ -43,7 +43,7 @@ func (s *statsByRoute) of(id string) *routeStats {
 	return s.routes[id]
 }
 
-// Stats lists the counts of the routes that cache, ordered by route.
+// Stats returns the counts of the routes that cache, ordered by route.
 func (s *Cache) Stats() []Stats {
 	if s == nil {
 		return nil

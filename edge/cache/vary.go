@@ -11,38 +11,41 @@ import (
 	"millrace/kvcache/httpcache"
 )
 
-// Responses of one URL may depend on fields of their requests. Then the URL's own key holds on which (KindVary), and
-// each response has a key with the values that its request had in them. Responses may name different fields: Text holds
-// all sets of names that there were, the newest first, with commas within and semicolons between them. A response that
-// names none is kept by the values of all names that are known, for some origins name the fields only where a request
-// has one of them (RFC 9111 §4.1, last paragraph): so it neither hides the others nor stands in for them.
+// Responses of one URL may depend on fields of their requests. Then the URL's own key holds a record of kind KindVary
+// that names the fields, and each response has a key that includes the values its request had in them. Responses may
+// name different fields: the record's Text holds all sets of names seen, the newest first, with commas within a set and
+// semicolons between sets.
+//
+// A response that names no fields is stored under the values of all fields known for the URL, because some origins name
+// the fields only if a request has one of them (RFC 9111 §4.1, last paragraph). So it neither hides the others nor
+// replaces them.
 
-// Bounds of what is known of one URL.
+// Bounds of the record of one URL's variants.
 const (
-	maxVariants = 64 // beyond them the oldest isn't found any more
+	maxVariants = 64 // beyond them the oldest isn't found anymore
 	maxSets     = 4  // likewise
 )
 
-// choose finds the stored response whose fields match the exchange, of which the view's record has told. Of several,
-// the most recent counts.
-func (l *lookup) choose(x *exchange.Exchange, get func([]byte, *kvcache.View) bool) (ok bool) {
+// selectVariant finds the stored response whose fields match the exchange. l.rec must be the record of the URL's
+// variants. If several match, the one with the most recent Date is selected.
+func (l *lookup) selectVariant(x *exchange.Exchange, get func([]byte, *kvcache.View) bool) (ok bool) {
 	l.vary, l.ids = l.rec.Text, l.rec.IDs
 	l.view.Release()
 	if strings.IndexByte(l.vary, ';') >= 0 {
-		return l.chooseRecent(x, get)
+		return l.selectRecent(x, get)
 	}
 	l.key = l.variant(x, l.vary)
 	return slices.Contains(l.ids, variantID(l.key)) && l.read(l.key, get)
 }
 
-// chooseRecent is choose for responses that name different fields.
-func (l *lookup) chooseRecent(x *exchange.Exchange, get func([]byte, *kvcache.View) bool) bool {
+// selectRecent is selectVariant for responses that name different fields.
+func (l *lookup) selectRecent(x *exchange.Exchange, get func([]byte, *kvcache.View) bool) bool {
 	var best []byte
 	var newest time.Time
 	for names := range strings.SplitSeq(l.vary, ";") {
 		key := l.variant(x, names)
 		if len(l.key) == len(l.primary) {
-			l.key = key // what a fetch is known by
+			l.key = key // the key by which a fetch is found
 		}
 		if !slices.Contains(l.ids, variantID(key)) || !l.read(key, get) {
 			continue
@@ -60,7 +63,7 @@ func (l *lookup) chooseRecent(x *exchange.Exchange, get func([]byte, *kvcache.Vi
 	return true
 }
 
-// variant gives the key of the exchange's values in a set of names.
+// variant returns the key for the exchange's values in a set of names.
 func (l *lookup) variant(x *exchange.Exchange, names string) []byte {
 	return l.c.appendVariant(slices.Clip(l.primary), strings.Split(names, ","), x)
 }
@@ -71,13 +74,13 @@ func variantID(key []byte) uint64 {
 	return h.Sum64()
 }
 
-// chosenBy gives the names of the fields by which a response is kept that has such a Vary; none if it is the only one
-// of its URL.
-func (c *variants) chosenBy(primary []byte, vary []string) []string {
+// variantNames returns the names of the fields whose values are in the key of a response with such a Vary; none if it
+// is the only response of its URL.
+func (c *variants) variantNames(primary []byte, vary []string) []string {
 	if len(vary) > 0 {
 		return vary
 	}
-	known, _ := c.known(primary)
+	known, _ := c.knownVariants(primary)
 	var names []string
 	if known.Text != "" {
 		names = strings.FieldsFunc(known.Text, func(r rune) bool { return r == ',' || r == ';' })
@@ -86,8 +89,9 @@ func (c *variants) chosenBy(primary []byte, vary []string) []string {
 	return slices.Compact(names)
 }
 
-// known gives what the memory knows of a URL's variants, and until when. An empty record means that it knows of none.
-func (c *records) known(primary []byte) (rec httpcache.Record, until time.Time) {
+// knownVariants returns what the memory knows of a URL's variants, and until when. The record is empty if it knows of
+// none.
+func (c *records) knownVariants(primary []byte) (rec httpcache.Record, until time.Time) {
 	var v kvcache.View
 	if !c.store.Get(primary, &v) {
 		return httpcache.Record{}, time.Time{}
@@ -99,11 +103,11 @@ func (c *records) known(primary []byte) (rec httpcache.Record, until time.Time) 
 	return rec, v.Expires
 }
 
-// stands gives what is stored where a response to the exchange would be. It must be released.
-func (c *writing) stands(x *exchange.Exchange, l *lookup, a *admitted) *lookup {
-	primary, _ := c.searchedBy(x, l, a)
+// storedFor returns what is stored under the key that a response to the exchange would get. The caller must release it.
+func (c *writing) storedFor(x *exchange.Exchange, l *lookup, a *admitted) *lookup {
+	primary, _ := c.primaryKey(x, l, a)
 	d := &lookup{c: &c.records, now: time.Now(), primary: primary, key: primary}
-	if names := c.chosenBy(primary, a.vary); len(names) > 0 {
+	if names := c.variantNames(primary, a.vary); len(names) > 0 {
 		d.key = c.appendVariant(slices.Clip(primary), names, x)
 	}
 	if d.read(d.key, c.store.Get) {
@@ -112,16 +116,16 @@ func (c *writing) stands(x *exchange.Exchange, l *lookup, a *admitted) *lookup {
 	return d
 }
 
-// variantKey gives the key under which a response to the exchange is stored, and notes in what it differs from others
+// variantKey returns the key under which a response to the exchange is stored, and records how it differs from others
 // of its URL.
 func (c *variants) variantKey(x *exchange.Exchange, primary []byte, a *admitted, tiers kvcache.Tiers) []byte {
-	names := c.chosenBy(primary, a.vary)
+	names := c.variantNames(primary, a.vary)
 	if len(names) == 0 {
 		return primary
 	}
 	key := c.appendVariant(slices.Clip(primary), names, x)
 	note := httpcache.Record{Kind: httpcache.KindVary, Text: strings.Join(names, ","), IDs: []uint64{variantID(key)}}
-	var until time.Time // what names no fields itself keeps nobody from forgetting them
+	var until time.Time // a response that names no fields doesn't prolong the record
 	if len(a.vary) > 0 {
 		until = time.Now().Add(a.stored.Keep() + time.Minute)
 	}
@@ -129,12 +133,12 @@ func (c *variants) variantKey(x *exchange.Exchange, primary []byte, a *admitted,
 	return key
 }
 
-// note adds to what is known of a URL's variants. What was stored as the only response of the URL becomes the one of
-// requests without the fields.
+// note adds to the record of a URL's variants. A response that was stored as the only one of the URL becomes the
+// variant of requests without the fields.
 func (c *variants) note(primary []byte, more httpcache.Record, until time.Time, tiers kvcache.Tiers) {
-	c.shared.varying.Lock()
-	defer c.shared.varying.Unlock()
-	known, before := c.known(primary)
+	c.shared.varyMu.Lock()
+	defer c.shared.varyMu.Unlock()
+	known, before := c.knownVariants(primary)
 	if known.Text == "" {
 		more.IDs = append(c.moveOnly(primary, more.Text), more.IDs...)
 	}
@@ -142,7 +146,7 @@ func (c *variants) note(primary []byte, more httpcache.Record, until time.Time, 
 	switch {
 	case merged.Text != known.Text || !slices.Equal(merged.IDs, known.IDs):
 	case time.Until(before) > time.Until(until)/2:
-		tiers = kvcache.MemoryOnly // nothing new for others
+		tiers = kvcache.MemoryOnly // nothing new for other nodes
 	}
 	if until.Before(before) {
 		until = before
@@ -150,8 +154,8 @@ func (c *variants) note(primary []byte, more httpcache.Record, until time.Time, 
 	c.putEntry(primary, &merged, kvcache.Scope{}, time.Until(until), tiers)
 }
 
-// moveOnly keeps the only response of a URL as that of requests without the fields, before its key is taken for another
-// use.
+// moveOnly stores the only response of a URL again as the variant of requests without the fields, before its key is
+// overwritten by the record of variants.
 func (c *variants) moveOnly(primary []byte, names string) []uint64 {
 	only := &lookup{c: &c.records}
 	defer only.release()
@@ -165,7 +169,7 @@ func (c *variants) moveOnly(primary []byte, names string) []uint64 {
 	return []uint64{variantID(key)}
 }
 
-// mergeVary gives what two records say together: the sets of the second one first, and its ids last.
+// mergeVary combines two records: the sets of the second come first, its ids last.
 func mergeVary(known, more httpcache.Record) httpcache.Record {
 	sets := strings.Split(more.Text, ";")
 	for set := range strings.SplitSeq(known.Text, ";") {
@@ -185,13 +189,13 @@ func mergeVary(known, more httpcache.Record) httpcache.Record {
 	}
 }
 
-// keepVariants puts back what the memory knew of variants before something older came from the bucket, which is written
-// later and by all nodes.
-func (c *variants) keepVariants(l *lookup) {
+// restoreVariants restores what the memory knew of variants after an older record came from the bucket. The bucket is
+// written later than memory, and by all nodes.
+func (c *variants) restoreVariants(l *lookup) {
 	if l.vary == "" {
 		return
 	}
-	if now, _ := c.known(l.primary); now.Text != l.vary || !slices.Equal(now.IDs, l.ids) {
+	if now, _ := c.knownVariants(l.primary); now.Text != l.vary || !slices.Equal(now.IDs, l.ids) {
 		c.note(l.primary, httpcache.Record{Text: l.vary, IDs: l.ids}, time.Now().Add(time.Minute), kvcache.MemoryOnly)
 	}
 }

@@ -27,12 +27,12 @@ type client struct {
 
 // clientOf returns the client of a connection, and makes it for the first request.
 func (f *Front) clientOf(conn *guard.Conn) *client {
-	if c, ok := conn.Scratch.(*client); ok {
+	if c, ok := conn.UserData.(*client); ok {
 		return c
 	}
 	c := &client{Conn: conn, front: f}
 	c.interim = func(status int, h mesh.Header) { sendInterim(conn, status, h) }
-	conn.Scratch = c
+	conn.UserData = c
 	return c
 }
 
@@ -49,7 +49,7 @@ func (c *client) read(x *exchange.Exchange) {
 	r := c.Request()
 	x.Method, x.Target, x.Scheme, x.Header, x.HTTP10, x.Started = r.Method, r.Target, "http", r.Header, r.HTTP10,
 		r.Arrived
-	x.Peer, x.Incoming, x.Length, x.Penalized = peer(c.RemoteAddr()), c, r.Length, r.Hasty
+	x.Peer, x.Incoming, x.Length, x.Penalized = peer(c.RemoteAddr()), c, r.Length, r.Penalized
 	if r.Upgrade {
 		x.Upgrade.Socket, x.Upgrade.Offered = wantsWebSocket(r), offered(r)
 	}
@@ -79,7 +79,7 @@ func offered(r *guard.Request) string {
 // handle serves the request, with the exchange in c.pending if there is one.
 func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 	r := conn.Request()
-	if r.Refusal != nil || r.Length != 0 || r.Method != http.MethodGet || r.Hasty || !f.core.ShortWay() {
+	if r.Refusal != nil || r.Length != 0 || r.Method != http.MethodGet || r.Penalized || !f.core.ShortWay() {
 		return false
 	}
 	c := f.clientOf(conn)
@@ -112,7 +112,7 @@ func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 		c.spare = x
 		return true
 	}
-	conn.Keep()
+	conn.Retain()
 	return true
 }
 

@@ -91,7 +91,7 @@ func (f *Front) handle(c *fiber.Ctx) {
 		x.EditOwn(&resp.Header)
 	}
 	if x.Outcome.Penalize {
-		conn.Pause(penalty)
+		conn.Penalize(penalty)
 	}
 	if f.draining.Load() {
 		conn.CloseAfter()

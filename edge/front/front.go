@@ -91,7 +91,7 @@ func (f *Front) Open(ctx context.Context) error {
 	}
 	f.listener = guard.New(l, guard.Config{
 		Limits: Limits(f.cfg.Edge), Budget: f.cfg.Budget, Busy: exchange.BusyMessage(),
-		Exempt: f.core.Trusts, Quick: f.serveShortWay, Log: f.log,
+		Exempt: f.core.Trusts, Short: f.serveShortWay, Log: f.log,
 	})
 	go func() {
 		defer close(f.served)
@@ -154,7 +154,7 @@ func (f *Front) Crowded() (client string, connections int, ok bool) {
 	if f.listener == nil {
 		return "", 0, false
 	}
-	prefix, connections, ok := f.listener.Crowded()
+	prefix, connections, ok := f.listener.Full()
 	switch {
 	case !prefix.IsValid():
 		return "", 0, ok

@@ -10,27 +10,27 @@ import (
 	"millrace/node/http1"
 )
 
-// Bounds on what surrounds the data of a chunked body (RFC 9112 §7.1.1 asks for some).
+// Bounds on the bytes around the data of a chunked body (RFC 9112 §7.1.1 asks for some).
 const (
 	maxChunkLine = 256      // a chunk's size and its extensions
-	maxExcess    = 16 << 10 // by which the extensions of a body's chunks may outweigh an eighth of what is in them
+	maxExcess    = 16 << 10 // bytes of chunk extensions beyond an eighth of the data
 	maxTrailers  = 8 << 10  // the trailer section
 )
 
-// body reads one request's body off its connection.
+// body reads one request's body from its connection.
 type body struct {
 	c       *Conn
-	left    int64 // bytes still to come of the whole body, or of the current chunk
+	left    int64 // unread bytes of the whole body, or of the current chunk
 	chunked bool
 	ended   bool  // the last chunk and its trailers have been read
-	begun   bool  // a chunk has been read: the next line end belongs to it
-	expect  bool  // 100 Continue is owed before anything is read
-	timed   bool  // the deadline is set
-	broken  bool  // what follows on the connection can't be understood
-	excess  int64 // of the extensions so far
+	begun   bool  // a chunk has been read: its line end comes next
+	expect  bool  // 100 Continue must be sent before the first read
+	timed   bool  // the read deadline has been set
+	broken  bool  // the rest of the connection can't be parsed
+	excess  int64 // of chunk extensions: see maxExcess
 	trailer node.Header
-	pace    *pace        // bounds the time of a body that streams; nil for one that is read whole
-	stopped *atomic.Bool // the stream is closed
+	pace    *pace        // bounds the time of a streamed body; nil for one that is read whole
+	stopped *atomic.Bool // the stream was closed
 }
 
 var (
@@ -39,7 +39,7 @@ var (
 	errGone     = node.Errorf(node.CodeCanceled, nil, "the client went away before its request was complete")
 )
 
-// done reports whether nothing of the body is left on the connection.
+// done reports whether the whole body has been read.
 func (b *body) done() bool {
 	if b.chunked {
 		return b.ended
@@ -47,7 +47,8 @@ func (b *body) done() bool {
 	return b.left == 0
 }
 
-// readAll reads what is left, at most limit bytes. Memory grows with what arrives, never with what is announced.
+// readAll reads the rest of the body, at most limit bytes. Memory grows with the bytes that arrive, never with a stated
+// length.
 func (b *body) readAll(limit int64) ([]byte, error) {
 	if !b.chunked && b.left > limit {
 		return nil, tooLarge(limit)
@@ -80,15 +81,16 @@ func tooLarge(limit int64) *node.Error {
 	return node.Errorf(node.CodeTooLarge, nil, "the body is larger than %s", node.Size(limit))
 }
 
-// maxDiscard bounds what is read of a body that nobody wants, so that its connection can be kept.
+// maxDiscard bounds how much of an unwanted body is read so that its connection can be kept.
 const maxDiscard = 64 << 10
 
-// discardable reports whether discard can succeed: a client that waits for 100 Continue may send its body or not.
+// discardable reports whether discard can succeed. It can't if the client waits for 100 Continue: it may or may not
+// send the body.
 func (b *body) discardable() bool {
 	return b.done() || (!b.broken && !b.expect && (b.chunked || b.left <= maxDiscard))
 }
 
-// discard reads the rest of the body and throws it away.
+// discard reads the rest of the body and drops it.
 func (b *body) discard() error {
 	if !b.discardable() {
 		return errGone
@@ -102,20 +104,20 @@ func (b *body) discard() error {
 			return errGone
 		}
 		for b.left > 0 {
-			if len(b.c.in.unread()) == 0 {
-				if err := b.more(); err != nil {
+			if len(b.c.buf.unread()) == 0 {
+				if err := b.fill(); err != nil {
 					return err
 				}
 			}
-			part := min(b.left, int64(len(b.c.in.unread())))
-			b.c.in.skip(int(part))
+			part := min(b.left, int64(len(b.c.buf.unread())))
+			b.c.buf.skip(int(part))
 			b.left -= part
 		}
 	}
 	return nil
 }
 
-// chunk gives the number of bytes that follow before the next line of the chunked coding, 0 at the end. Without that
+// chunk returns the number of bytes before the next line of the chunked coding, 0 at the end of the body. Without that
 // coding, the body is one chunk.
 func (b *body) chunk() (int64, error) {
 	if !b.chunked || b.left > 0 || b.ended {
@@ -135,7 +137,7 @@ func (b *body) chunk() (int64, error) {
 	if !ok || b.excess > maxExcess {
 		return 0, errChunk
 	}
-	b.c.in.skip(len(line) + 2)
+	b.c.buf.skip(len(line) + 2)
 	b.left, b.begun = size, true
 	if size == 0 {
 		return 0, b.trailers()
@@ -143,8 +145,8 @@ func (b *body) chunk() (int64, error) {
 	return size, nil
 }
 
-// parseChunkLine reads a chunk's size, at most 15 hexadecimal digits, and checks its extensions without a look at their
-// meaning. White space is allowed only where the grammar of extensions has it, before a semicolon.
+// parseChunkLine parses a chunk's size, at most 15 hexadecimal digits, and checks the syntax of its extensions. White
+// space is allowed only before a semicolon, as in the grammar of extensions. extension is their length in bytes.
 func parseChunkLine(line []byte) (size int64, extension int, ok bool) {
 	digits := 0
 	for digits < len(line) {
@@ -174,10 +176,10 @@ func parseChunkLine(line []byte) (size int64, extension int, ok bool) {
 	return size, len(rest), true
 }
 
-// line gives the next line without its end. It stays unread until it is skipped.
+// line returns the next line without its end. The line remains unread until it is skipped.
 func (b *body) line() ([]byte, error) {
 	for {
-		unread := b.c.in.unread()
+		unread := b.c.buf.unread()
 		if i := bytes.IndexByte(unread, '\n'); i >= 0 {
 			if i == 0 || unread[i-1] != '\r' || i > maxChunkLine {
 				return nil, errChunk
@@ -187,7 +189,7 @@ func (b *body) line() ([]byte, error) {
 		if len(unread) > maxChunkLine {
 			return nil, errChunk
 		}
-		if err := b.more(); err != nil {
+		if err := b.fill(); err != nil {
 			return nil, err
 		}
 	}
@@ -195,24 +197,24 @@ func (b *body) line() ([]byte, error) {
 
 // expectLineEnd reads the CRLF after a chunk's data.
 func (b *body) expectLineEnd() error {
-	for len(b.c.in.unread()) < 2 {
-		if err := b.more(); err != nil {
+	for len(b.c.buf.unread()) < 2 {
+		if err := b.fill(); err != nil {
 			return err
 		}
 	}
-	if !bytes.HasPrefix(b.c.in.unread(), []byte("\r\n")) {
+	if !bytes.HasPrefix(b.c.buf.unread(), []byte("\r\n")) {
 		return errChunk
 	}
-	b.c.in.skip(2)
+	b.c.buf.skip(2)
 	return nil
 }
 
-// trailers reads the trailer section up to its empty line.
+// trailers reads the trailer section with its empty line.
 func (b *body) trailers() error {
 	for {
-		unread := b.c.in.unread()
+		unread := b.c.buf.unread()
 		if bytes.HasPrefix(unread, []byte("\r\n")) {
-			b.c.in.skip(2)
+			b.c.buf.skip(2)
 			b.ended = true
 			return nil
 		}
@@ -223,24 +225,24 @@ func (b *body) trailers() error {
 				return errTrailers
 			}
 			b.trailer = fields
-			b.c.in.skip(len(section))
+			b.c.buf.skip(len(section))
 			b.ended = true
 			return nil
 		}
 		if bareLF(unread) || len(unread) > maxTrailers {
 			return errTrailers
 		}
-		if err := b.more(); err != nil {
+		if err := b.fill(); err != nil {
 			return err
 		}
 	}
 }
 
-// append reads n bytes of data behind out.
+// append reads n bytes of data and appends them to out.
 func (b *body) append(out []byte, n int64) ([]byte, error) {
 	for n > 0 {
-		unread := b.c.in.unread()
-		if len(unread) == 0 && n >= baseBuffer { // the rest of a large body needs no copy
+		unread := b.c.buf.unread()
+		if len(unread) == 0 && n >= baseBuffer { // read the rest of a large body without a copy
 			read, err := b.appendDirect(&out, n)
 			if err != nil {
 				return nil, err
@@ -249,7 +251,7 @@ func (b *body) append(out []byte, n int64) ([]byte, error) {
 			continue
 		}
 		if len(unread) == 0 {
-			if err := b.more(); err != nil {
+			if err := b.fill(); err != nil {
 				return nil, err
 			}
 			continue
@@ -259,14 +261,14 @@ func (b *body) append(out []byte, n int64) ([]byte, error) {
 			return nil, err
 		}
 		out = append(out, part...)
-		b.c.in.skip(len(part))
+		b.c.buf.skip(len(part))
 		n -= int64(len(part))
 		b.left -= int64(len(part))
 	}
 	return out, nil
 }
 
-// appendDirect reads once, at most n bytes, from the connection to the end of out.
+// appendDirect reads once from the connection, at most n bytes, and appends them to out.
 func (b *body) appendDirect(out *[]byte, n int64) (int64, error) {
 	if err := b.grow(out, 1); err != nil {
 		return 0, err
@@ -277,12 +279,13 @@ func (b *body) appendDirect(out *[]byte, n int64) (int64, error) {
 	*out = (*out)[:len(*out)+read]
 	b.left -= int64(read)
 	if read == 0 {
-		return 0, failure(err)
+		return 0, bodyError(err)
 	}
 	return int64(read), nil
 }
 
-// grow makes room for n more bytes: at least twice the size, by the budget, never more than the body can still need.
+// grow makes space for n more bytes within the budget. It at least doubles the size, but never exceeds the body's
+// length.
 func (b *body) grow(out *[]byte, n int) error {
 	have := cap(*out)
 	if len(*out)+n <= have {
@@ -299,19 +302,20 @@ func (b *body) grow(out *[]byte, n int) error {
 	return nil
 }
 
-// more waits for bytes from the client.
-func (b *body) more() error {
-	if err := b.wait(func() error { return b.c.in.fill(b.c.Conn, maxTrailers+baseBuffer) }); err != nil {
-		return failure(err)
+// fill waits for bytes from the client.
+func (b *body) fill() error {
+	if err := b.wait(func() error { return b.c.buf.fill(b.c.Conn, maxTrailers+baseBuffer) }); err != nil {
+		return bodyError(err)
 	}
 	return nil
 }
 
-// wait reads from the client: it sends the 100 Continue that is owed, and sets the deadline.
+// wait calls read to read from the client. Before, it sends a 100 Continue that the client waits for, and sets the read
+// deadline.
 func (b *body) wait(read func() error) error {
 	if b.expect {
 		b.expect = false
-		if !b.c.proceed() {
+		if !b.c.sendContinue() {
 			return errGone
 		}
 	}
@@ -320,15 +324,15 @@ func (b *body) wait(read func() error) error {
 	}
 	if !b.timed {
 		b.timed = true
-		b.c.readBy(time.Now().Add(b.c.l.limits.Load().ReadTimeout))
+		b.c.setReadDeadline(time.Now().Add(b.c.l.limits.Load().ReadTimeout))
 	}
 	return read()
 }
 
-// paced reads under the pace of a stream.
+// paced calls read under the deadline of a streamed body.
 func (b *body) paced(read func() error) error {
 	begun := time.Now()
-	b.c.readBy(b.pace.deadline(begun))
+	b.c.setReadDeadline(b.pace.deadline(begun))
 	if b.stopped.Load() {
 		return errGone
 	}
@@ -337,7 +341,7 @@ func (b *body) paced(read func() error) error {
 	return err
 }
 
-func failure(err error) error {
+func bodyError(err error) error {
 	switch {
 	case timedOut(err):
 		return errSlow

@@ -11,20 +11,20 @@ type Budget struct {
 	used atomic.Int64
 }
 
-// NewBudget makes a budget of so many bytes.
+// NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *Budget {
 	b := &Budget{}
 	b.SetMax(limit)
 	return b
 }
 
-// SetMax changes the limit. What is held beyond it stays held.
+// SetMax changes the limit. Bytes that are held beyond it remain held.
 func (b *Budget) SetMax(limit int64) { b.max.Store(limit) }
 
-// Used is the number of bytes held at this moment.
+// Used returns the number of bytes held at this moment.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// Take holds n more bytes, if there is room for all of them.
+// Take holds n more bytes, if there are as many left, and reports whether it did.
 func (b *Budget) Take(n int) bool {
 	if b.used.Add(int64(n)) > b.max.Load() {
 		b.used.Add(-int64(n))
@@ -33,10 +33,10 @@ func (b *Budget) Take(n int) bool {
 	return true
 }
 
-// Give returns what Take held.
+// Give returns n bytes that Take has held.
 func (b *Budget) Give(n int) { b.used.Add(-int64(n)) }
 
-// account is what one connection holds of a budget. Close may come from another goroutine than the rest.
+// account counts the bytes of a budget that one connection holds. It is safe for concurrent use.
 type account struct {
 	budget *Budget
 	mu     sync.Mutex
@@ -62,7 +62,7 @@ func (a *account) give(n int) {
 	a.budget.Give(n)
 }
 
-// close gives everything back, and lets nothing more be taken.
+// close returns all bytes. Further calls of take fail.
 func (a *account) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -5,10 +5,11 @@ import (
 	"io"
 )
 
-// baseBuffer is what every connection has: enough for most heads.
+// baseBuffer is the size of every connection's buffer: enough for most heads. It isn't counted against the budget.
 const baseBuffer = 2 << 10
 
-// buffer holds what has arrived on a connection and isn't read yet. It grows only for what arrived, by the budget.
+// buffer holds the bytes that have arrived on a connection and haven't been read yet. It grows within the budget, and
+// only for bytes that have arrived.
 type buffer struct {
 	data    []byte
 	r, w    int // data[r:w] is unread
@@ -17,7 +18,7 @@ type buffer struct {
 
 func (b *buffer) unread() []byte { return b.data[b.r:b.w] }
 
-// skip takes n bytes as read. An empty buffer begins anew.
+// skip marks n bytes as read.
 func (b *buffer) skip(n int) {
 	b.r += n
 	if b.r == b.w {
@@ -25,8 +26,9 @@ func (b *buffer) skip(n int) {
 	}
 }
 
-// room makes space for at least one more byte, with at most limit bytes in all; errFull and errBudget say why not.
-func (b *buffer) room(limit int) error {
+// grow makes space for at least one more byte, with at most limit bytes in all. It fails with errFull at the limit, and
+// with errBudget if the budget is used up.
+func (b *buffer) grow(limit int) error {
 	if b.w < len(b.data) {
 		return nil
 	}
@@ -49,9 +51,9 @@ func (b *buffer) room(limit int) error {
 	return nil
 }
 
-// fill reads once.
+// fill reads once from src.
 func (b *buffer) fill(src io.Reader, limit int) error {
-	if err := b.room(limit); err != nil {
+	if err := b.grow(limit); err != nil {
 		return err
 	}
 	n, err := src.Read(b.data[b.w:])
@@ -62,10 +64,10 @@ func (b *buffer) fill(src io.Reader, limit int) error {
 	if err == nil {
 		err = io.ErrNoProgress
 	}
-	return err //nolint:wrapcheck // the caller tells time-outs from ends
+	return err // not wrapped: the caller distinguishes timeouts from EOF
 }
 
-// shrink gives up what one large head needed, once little is left in it.
+// shrink returns the memory that a large head needed, once few bytes are unread.
 func (b *buffer) shrink() {
 	if len(b.data) <= baseBuffer || b.w-b.r > baseBuffer {
 		return
@@ -76,7 +78,7 @@ func (b *buffer) shrink() {
 	b.r, b.data = 0, small
 }
 
-// bareLF reports whether a line ends in LF alone, which no line of a head or a trailer section may.
+// bareLF reports whether a line ends in LF alone, which no line of a head or trailer section may.
 func bareLF(lines []byte) bool {
 	for {
 		i := bytes.IndexByte(lines, '\n')

@@ -7,42 +7,44 @@ import (
 	"time"
 )
 
-// client is the context that ends when a connection's client is gone. It is one of our own since every request has
-// something done at its end, and this costs less than a child of a context would. Safe for concurrent use.
-type client struct {
+// clientContext is a context that is canceled when a connection's client is gone. It is a type of its own because every
+// request registers a function on it, and that costs less here than on a context of the standard library. It is safe
+// for concurrent use.
+type clientContext struct {
 	done chan struct{}
 
-	mu    sync.Mutex
-	gone  bool
-	calls []*func() // what is to be done then
+	mu       sync.Mutex
+	canceled bool
+	calls    []*func() // the functions to call when it is canceled
 }
 
-func newClient() *client { return &client{done: make(chan struct{})} }
+func newClient() *clientContext { return &clientContext{done: make(chan struct{})} }
 
-// Deadline tells of none.
-func (c *client) Deadline() (at time.Time, ok bool) { return time.Time{}, false }
+// Deadline reports that there is none.
+func (c *clientContext) Deadline() (at time.Time, ok bool) { return time.Time{}, false }
 
-// Done is closed when the client is gone.
-func (c *client) Done() <-chan struct{} { return c.done }
+// Done returns a channel that is closed when the client is gone.
+func (c *clientContext) Done() <-chan struct{} { return c.done }
 
-// Err is context.Canceled when the client is gone.
-func (c *client) Err() error {
+// Err returns context.Canceled when the client is gone, else nil.
+func (c *clientContext) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone {
+	if c.canceled {
 		return context.Canceled
 	}
 	return nil
 }
 
-// Value holds nothing.
-func (c *client) Value(any) any { return nil }
+// Value returns nil.
+func (c *clientContext) Value(any) any { return nil }
 
-// AfterFunc is what context.AfterFunc does, which contexts made of this one use as well.
-func (c *client) AfterFunc(f func()) (stop func() bool) {
+// AfterFunc calls f in its own goroutine when the client is gone, unless stop is called before. context.AfterFunc and
+// contexts derived from this one use it.
+func (c *clientContext) AfterFunc(f func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone {
+	if c.canceled {
 		go f()
 		return func() bool { return false }
 	}
@@ -59,14 +61,14 @@ func (c *client) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
-// leave ends the context.
-func (c *client) leave() {
+// cancel cancels the context. Further calls have no effect.
+func (c *clientContext) cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone {
+	if c.canceled {
 		return
 	}
-	c.gone = true
+	c.canceled = true
 	close(c.done)
 	for _, call := range c.calls {
 		go (*call)()

@@ -26,8 +26,8 @@ func TestClient(t *testing.T) {
 		if _, ok := c.Deadline(); ok || c.Value("x") != nil {
 			t.Error("it has a deadline or a value")
 		}
-		c.leave()
-		c.leave()
+		c.cancel()
+		c.cancel()
 		synctest.Wait()
 		<-c.Done()
 		<-child.Done()

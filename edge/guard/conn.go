@@ -14,50 +14,51 @@ import (
 	"millrace/node"
 )
 
-// Conn is one client's connection. One goroutine reads it: the one that serves it. Close may come from any.
+// Conn is one client's connection. One goroutine at a time reads it: the one that serves it. Close may be called from
+// any goroutine.
 type Conn struct {
 	net.Conn
 
-	l        *Listener
-	in       buffer
-	head     []byte // of the announcement, still to be read by the server
-	request  *Request
-	body     body
-	held     int // bytes of the account held until the next request
-	account  account
-	over     bool
-	watch    watch
-	sending  *pace         // of a response that streams
-	out      sync.Mutex    // guards answered against a 100 Continue of another goroutine
-	answered bool          // the response is written already: what the server writes is thrown away
-	pause    time.Time     // until which a next request waits; zero if it needn't
-	ended    chan struct{} // closed by Close
-	used     atomic.Bool   // a request has come
-	client   netip.Prefix  // whose connection it is; not valid for one that may have any number
-	idle     atomic.Int64  // waiting: since when it waits for a request's head to be complete
-	linger   atomic.Bool   // the client may still be sending: see Close
-	closed   atomic.Bool
-	serving  atomic.Int32
+	l            *Listener
+	buf          buffer
+	announcement []byte // the part of it that the server hasn't read yet
+	request      *Request
+	body         body
+	held         int // bytes of account that Hold took, until the next request
+	account      account
+	last         bool // the current request is the last one of the connection
+	watch        watch
+	streaming    *pace         // of a response that streams; nil before the first Send
+	outMu        sync.Mutex    // guards answered against sendContinue in another goroutine
+	answered     bool          // the response has been sent: what the server writes is discarded
+	penaltyEnds  time.Time     // when the next request may be served; zero if at once
+	ended        chan struct{} // closed by Close
+	used         atomic.Bool   // a whole request has arrived
+	client       netip.Prefix  // counted against MaxPerClient; invalid if the client may have any number
+	waiting      atomic.Int64  // since when it waits for a whole head: see evicted and unproven
+	linger       atomic.Bool   // Close waits a little, since the client may still be sending
+	closed       atomic.Bool
+	serving      atomic.Int32
 
-	spare       spare  // what Quick has used up
-	requestHead []byte // that the request's strings alias
-	// the read deadline that was set between requests, in Unix nanoseconds; 0 if another one was
-	restsUntil atomic.Int64
-	moved      time.Time    // when Send last wrote, if nothing came between; zero otherwise
-	buffers    net.Buffers  // that are being written
-	room       [3][]byte    // for them
-	wroteUntil atomic.Int64 // likewise of writes by Send
-	pace       pace         // of the response that Send writes
+	reusable    requestMemory // memory of the last request that Config.Short answered
+	requestHead []byte        // the strings of request refer to it
+	// The read deadline set by awaitFirst, in Unix nanoseconds; 0 if another one has been set since.
+	idleDeadline  atomic.Int64
+	lastWrite     time.Time    // when Send last wrote, if the request was answered by Config.Short; else zero
+	buffers       net.Buffers  // being written by Send
+	bufferArray   [3][]byte    // backing array of buffers
+	writeDeadline atomic.Int64 // the write deadline, in Unix nanoseconds; 0 if it isn't known
+	pace          pace         // memory of streaming
 
-	kept    bool // see Keep
-	quickly bool // the request before was answered by Quick
+	retained bool // see Retain
+	wasShort bool // the last request was answered by Config.Short
 
-	// Scratch is for whoever serves the connection.
-	Scratch any
+	// UserData is for the code that serves the connection. The guard doesn't use it.
+	UserData any
 }
 
-// spare is the memory of a request that nobody keeps.
-type spare struct {
+// requestMemory is the memory of a request to which nobody refers anymore.
+type requestMemory struct {
 	head    []byte
 	request *Request
 }
@@ -67,7 +68,7 @@ var (
 	errBudget = errors.New("the budget is used up")
 )
 
-// What the server reads in place of a request. It decides by this whether the connection is kept.
+// The announcements: what the server reads in place of a request. From them it decides whether to keep the connection.
 var (
 	announceKeep    = []byte("GET / HTTP/1.1\r\nHost: m\r\n\r\n")
 	announceClose   = []byte("GET / HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n")
@@ -75,40 +76,46 @@ var (
 	announceClose10 = []byte("GET / HTTP/1.0\r\n\r\n")
 )
 
-// Request gives the request that was announced last.
+// Request returns the request that was announced last.
 func (c *Conn) Request() *Request { return c.request }
 
-// Read waits for the client's next request and yields its announcement. io.EOF means that there will be none.
+// Read waits for the client's next request and returns its announcement. It returns io.EOF if there will be none.
 func (c *Conn) Read(p []byte) (int, error) {
-	for len(c.head) == 0 {
+	for len(c.announcement) == 0 {
 		if err := c.next(); err != nil {
 			return 0, err
 		}
-		if c.l.cfg.Quick != nil && c.quick() {
-			c.head = nil
-			if !c.kept {
-				c.spare = spare{c.requestHead, c.request}
+		if c.l.cfg.Short != nil && c.answerShort() {
+			c.announcement = nil
+			if !c.retained {
+				c.reusable = requestMemory{c.requestHead, c.request}
 			}
-			c.kept, c.quickly = false, true
-			runtime.Gosched() // others first: meanwhile the client's next request may come, and needs no wait
+			c.retained, c.wasShort = false, true
+			runtime.Gosched() // run others first: the client's next request may arrive meanwhile, which saves a wait
 		}
 	}
-	n := copy(p, c.head)
-	c.head = c.head[n:]
+	n := copy(p, c.announcement)
+	c.announcement = c.announcement[n:]
 	return n, nil
 }
 
-// The states of serving.
+// States of Conn.serving. They settle a race between answerShort and the server, which believes that the connection is
+// idle:
+//
+//  1. answerShort sets serving and calls Config.Short.
+//  2. The server calls Close, which sets closing and returns.
+//  3. answerShort finds closing. If the request has been answered, it makes it the last one of the connection.
 const (
 	notServing int32 = iota
-	serving          // a request is being answered, though the server believes the connection to be idle
-	closing          // it wants it closed, and must wait for the answer
+	serving          // Config.Short is answering a request
+	closing          // the server wants the connection closed after the answer
 )
 
-// quick lets a request be answered at once. The server may close the connection meanwhile, since to it none has come.
-func (c *Conn) quick() bool {
+// answerShort calls Config.Short, and reports whether that has answered the request. The server may close the
+// connection meanwhile: see serving.
+func (c *Conn) answerShort() bool {
 	c.serving.Store(serving)
-	done := c.l.cfg.Quick(c)
+	done := c.l.cfg.Short(c)
 	if !c.serving.CompareAndSwap(serving, notServing) {
 		c.serving.Store(notServing)
 		if done {
@@ -119,22 +126,22 @@ func (c *Conn) quick() bool {
 	return done
 }
 
-// SetReadDeadline does nothing: the guard has its own time-outs.
+// SetReadDeadline does nothing: the guard sets its own deadlines.
 func (c *Conn) SetReadDeadline(time.Time) error { return nil }
 
-// interrupt ends a read that waits, whoever does; the next one sets its own deadline.
+// interrupt ends a read that is waiting, in any goroutine. The next read sets its own deadline.
 func (c *Conn) interrupt() {
-	c.readBy(time.Unix(1, 0))
+	c.setReadDeadline(time.Unix(1, 0))
 }
 
-// next reads a head, or finds out that there is none to come.
+// next reads the next request's head and sets its announcement. It returns io.EOF if there is no further request.
 func (c *Conn) next() error {
-	c.settle()
-	if c.answered, c.sending = false, nil; !c.quickly {
-		c.moved = time.Time{}
+	c.releaseHeld()
+	if c.answered, c.streaming = false, nil; !c.wasShort {
+		c.lastWrite = time.Time{}
 	}
-	c.quickly = false
-	if c.over {
+	c.wasShort = false
+	if c.last {
 		return io.EOF
 	}
 	if c.request != nil && c.body.discard() != nil {
@@ -144,50 +151,50 @@ func (c *Conn) next() error {
 	first := c.request == nil
 	c.request = c.readHead(first)
 	if c.request == nil {
-		c.over = true
+		c.last = true
 		return io.EOF
 	}
 	c.used.Store(true)
 	r := c.request
-	c.rest(r)
-	if c.closed.Load() { // while it rested: nobody could be answered
-		c.over = true
+	c.waitPenalty(r)
+	if c.closed.Load() { // during the penalty: the answer could reach nobody
+		c.last = true
 		return io.EOF
 	}
 	if r.Refusal != nil {
 		r.Close = true
 		c.linger.Store(true)
 	}
-	c.over = r.Close
+	c.last = r.Close
 	c.body = body{c: c, left: r.Length, chunked: r.Length == Chunked, expect: r.Expect}
 	switch {
 	case r.HTTP10 && r.Close:
-		c.head = announceClose10
+		c.announcement = announceClose10
 	case r.HTTP10:
-		c.head = announceKeep10
+		c.announcement = announceKeep10
 	case r.Close:
-		c.head = announceClose
+		c.announcement = announceClose
 	default:
-		c.head = announceKeep
+		c.announcement = announceKeep
 	}
 	return nil
 }
 
-// Pause makes the next request wait until so much time has passed from now, and marks it as hasty if it comes before.
-// It keeps clients that ask again at once from spending the node's time on refusals.
-func (c *Conn) Pause(d time.Duration) { c.pause = time.Now().Add(d) }
+// Penalize delays the next request until d has passed from now, and marks it as Penalized if it arrives before. It
+// keeps clients that ask again at once from using up the node's time with refusals.
+func (c *Conn) Penalize(d time.Duration) { c.penaltyEnds = time.Now().Add(d) }
 
-// rest holds a request back until the pause is over, or until the connection is closed.
-func (c *Conn) rest(r *Request) {
-	if c.pause.IsZero() {
+// waitPenalty waits until the penalty is over or the connection is closed.
+func (c *Conn) waitPenalty(r *Request) {
+	if c.penaltyEnds.IsZero() {
 		return
 	}
-	wait := c.pause.Sub(r.Arrived)
-	c.pause = time.Time{}
+	wait := c.penaltyEnds.Sub(r.Arrived)
+	c.penaltyEnds = time.Time{}
 	if wait <= 0 {
 		return
 	}
-	r.Hasty = true
+	r.Penalized = true
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -196,17 +203,17 @@ func (c *Conn) rest(r *Request) {
 	}
 }
 
-// settle gives back what the last request held.
-func (c *Conn) settle() {
+// releaseHeld returns the memory that the last request held.
+func (c *Conn) releaseHeld() {
 	if c.held > 0 {
 		c.account.give(c.held)
 		c.held = 0
 	}
-	c.in.shrink()
+	c.buf.shrink()
 }
 
-// Hold counts n bytes against the budget until the client's next request; false means that there is no room for them.
-// Small ones are covered by the limits on requests and connections.
+// Hold counts n bytes against the budget until the client's next request. It returns false if the budget has too few.
+// Up to 4 KiB aren't counted: the limits on requests and connections bound them.
 func (c *Conn) Hold(n int) bool {
 	const small = 4 << 10
 	if n <= small {
@@ -219,18 +226,18 @@ func (c *Conn) Hold(n int) bool {
 	return true
 }
 
-// readHead gives the next request, also one that is refused, or nil when the client went away or stayed idle, or its
-// connection was closed for another.
+// readHead returns the next request, also if it is refused. It returns nil if the client went away or stayed idle, or
+// if the connection was closed for another.
 func (c *Conn) readHead(first bool) *Request {
 	r := c.awaitHead(first)
-	if c.stopWaiting() { // what came at the same moment is too late
+	if c.endWait() { // a head that arrived at the same moment is too late
 		return nil
 	}
 	return r
 }
 
 func (c *Conn) awaitHead(first bool) *Request {
-	if len(c.in.unread()) == 0 { // nothing has come yet: the time between requests
+	if len(c.buf.unread()) == 0 { // the time between requests, or before the first
 		wait := c.l.limits.Load().IdleTimeout
 		if first {
 			wait = c.l.limits.Load().ReadTimeout
@@ -242,100 +249,100 @@ func (c *Conn) awaitHead(first bool) *Request {
 	timed := false
 	skipped := 0
 	for {
-		for skipped < maxEmptyLines && bytes.HasPrefix(c.in.unread(), headEnd[:2]) {
-			c.in.skip(2)
+		for skipped < maxEmptyLines && bytes.HasPrefix(c.buf.unread(), headEnd[:2]) {
+			c.buf.skip(2)
 			skipped++
 		}
-		head := c.in.unread()
+		head := c.buf.unread()
 		if end := bytes.Index(head, headEnd); end >= 0 {
 			r := c.parse(head[:end+len(headEnd)])
-			c.in.skip(end + len(headEnd))
+			c.buf.skip(end + len(headEnd))
 			return r
 		}
-		if hopeless(head, skipped < maxEmptyLines) {
+		if malformedStart(head, skipped < maxEmptyLines) {
 			return &Request{Refusal: errLine, Arrived: time.Now()}
 		}
 		if !timed {
 			timed = true
-			c.readBy(time.Now().Add(c.l.limits.Load().ReadTimeout))
-			c.waitsUnproven()
+			c.setReadDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout))
+			c.markUnproven()
 		}
-		if err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader); err != nil {
+		if err := c.buf.fill(c.Conn, c.l.limits.Load().MaxHeader); err != nil {
 			return c.incomplete(err)
 		}
 	}
 }
 
-// parse makes the request of a head. Its memory is that of the request before, if nobody has seen that but Quick.
+// parse returns the request of a head. It uses the memory of the last request if only Config.Short has seen that.
 func (c *Conn) parse(head []byte) *Request {
-	before := c.spare
-	c.spare = spare{}
-	own := append(before.head[:0], head...)
-	r := before.request
+	reusable := c.reusable
+	c.reusable = requestMemory{}
+	text := append(reusable.head[:0], head...)
+	r := reusable.request
 	if r == nil {
 		r = &Request{}
 	}
 	*r = Request{Header: r.Header[:0], Arrived: time.Now()}
-	r.parse(own)
-	c.requestHead = own
+	r.parse(text)
+	c.requestHead = text
 	return r
 }
 
-// Keep tells that somebody may keep strings of the request that Quick has answered, so that its memory isn't used
-// again.
-func (c *Conn) Keep() { c.kept = true }
+// Retain keeps the memory of the current request from being used again. Config.Short must call it if strings of the
+// request may be used after it returns.
+func (c *Conn) Retain() { c.retained = true }
 
-// awaitFirst waits for the first byte of the next request. A deadline that a request before has set is left alone while
-// it is at most a sixteenth too early, and corrected if it comes to that: so most requests set no timer.
+// awaitFirst waits for the first byte of the next request. Most requests set no timer: an earlier deadline stays while
+// it is at most a sixteenth of wait too early. If it expires, the wait goes on until the right one.
 func (c *Conn) awaitFirst(wait time.Duration, first bool) error {
-	now := c.moved // by Send just now
-	if c.moved = (time.Time{}); now.IsZero() {
+	now := c.lastWrite // set by Send a moment ago
+	if c.lastWrite = (time.Time{}); now.IsZero() {
 		now = time.Now()
 	}
 	until := now.Add(wait)
-	if early := until.UnixNano() - c.restsUntil.Load(); early < 0 || early > int64(wait/16) {
-		c.readBy(until)
-		c.restsUntil.Store(until.UnixNano())
+	if early := until.UnixNano() - c.idleDeadline.Load(); early < 0 || early > int64(wait/16) {
+		c.setReadDeadline(until)
+		c.idleDeadline.Store(until.UnixNano())
 	}
-	c.idle.Store(waitingSince(now, first))
-	err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
+	c.waiting.Store(waitStart(now, first))
+	err := c.buf.fill(c.Conn, c.l.limits.Load().MaxHeader)
 	if timedOut(err) && time.Now().Before(until) {
-		c.readBy(until)
-		err = c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
+		c.setReadDeadline(until)
+		err = c.buf.fill(c.Conn, c.l.limits.Load().MaxHeader)
 	}
 	return err
 }
 
-// readBy sets the deadline of reads.
-func (c *Conn) readBy(t time.Time) {
-	c.restsUntil.Store(0)
+// setReadDeadline sets the deadline of reads.
+func (c *Conn) setReadDeadline(t time.Time) {
+	c.idleDeadline.Store(0)
 	_ = c.Conn.SetReadDeadline(t) // fails only on a closed connection, as the read does
 }
 
-// writeBy sets the deadline of writes, unless the one that is set is as late already and at most a sixteenth of the
-// grace later.
-func (c *Conn) writeBy(t time.Time, grace time.Duration) {
-	if left := c.wroteUntil.Load() - t.UnixNano(); left >= 0 && left <= int64(grace/16) {
+// extendWriteDeadline sets the write deadline to a sixteenth of grace after t, unless the current one is between t and
+// that. So most writes set no timer.
+func (c *Conn) extendWriteDeadline(t time.Time, grace time.Duration) {
+	if left := c.writeDeadline.Load() - t.UnixNano(); left >= 0 && left <= int64(grace/16) {
 		return
 	}
 	t = t.Add(grace / 16)
 	_ = c.Conn.SetWriteDeadline(t) // fails only on a closed connection, as the write does
-	c.wroteUntil.Store(t.UnixNano())
+	c.writeDeadline.Store(t.UnixNano())
 }
 
-// SetWriteDeadline is for the server's own writes, which set one for each response.
+// SetWriteDeadline is for the server's own writes. The server sets a deadline for each response.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if grace := time.Until(t); grace > 0 && !t.IsZero() {
-		c.writeBy(t, grace)
+		c.extendWriteDeadline(t, grace)
 		return nil
 	}
-	c.wroteUntil.Store(0)
-	return c.Conn.SetWriteDeadline(t) //nolint:wrapcheck // a wrapped connection's errors are its own
+	c.writeDeadline.Store(0)
+	return c.Conn.SetWriteDeadline(t)
 }
 
-// hopeless tells early that what has come of a head can't become one, so that a client that speaks another protocol
-// doesn't wait for an answer. A lone CR may be the beginning of an empty line.
-func hopeless(head []byte, emptyLine bool) bool {
+// malformedStart reports whether the bytes received can't become a head, so that a client that speaks another protocol
+// is answered at once. A lone CR may be the beginning of an empty line.
+func malformedStart(head []byte, emptyLine bool) bool {
 	if len(head) == 0 || (emptyLine && string(head) == "\r") {
 		return false
 	}
@@ -344,15 +351,15 @@ func hopeless(head []byte, emptyLine bool) bool {
 
 var headEnd = []byte("\r\n\r\n")
 
-// maxEmptyLines bounds the empty lines before a request, which are passed over (RFC 9112 §2.2).
+// maxEmptyLines bounds the empty lines before a request, which are ignored (RFC 9112 §2.2).
 const maxEmptyLines = 8
 
-// incomplete refuses a head that hasn't arrived whole, or gives nil when its client is gone.
+// incomplete returns the refusal of a head that hasn't arrived whole, or nil if the client went away.
 func (c *Conn) incomplete(err error) *Request {
 	r := &Request{Arrived: time.Now()}
 	switch {
 	case errors.Is(err, errFull):
-		if bytes.IndexByte(c.in.unread(), '\n') < 0 {
+		if bytes.IndexByte(c.buf.unread(), '\n') < 0 {
 			r.Refusal = errLongLine
 		} else {
 			r.Refusal = node.Errorf(node.CodeHeaderTooLarge, nil, "the request head is larger than %s",
@@ -360,7 +367,7 @@ func (c *Conn) incomplete(err error) *Request {
 		}
 	case errors.Is(err, errBudget):
 		r.Refusal = errNoMemory
-	case timedOut(err) && len(c.in.unread()) > 0:
+	case timedOut(err) && len(c.buf.unread()) > 0:
 		r.Refusal = errSlow
 	default:
 		return nil
@@ -374,45 +381,46 @@ var (
 )
 
 func timedOut(err error) bool {
-	if err == nil { // by far the most frequent, and As would allocate
+	if err == nil { // the usual case, and errors.As would allocate
 		return false
 	}
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// ReadBody reads the rest of the request's body, if it has at most limit bytes. Trailer fields are checked and dropped.
-// The error is a *node.Error.
+// ReadBody reads the rest of the request's body, at most limit bytes. Trailer fields are checked and dropped. The error
+// is a *node.Error.
 func (c *Conn) ReadBody(limit int64) ([]byte, error) { return c.body.readAll(limit) }
 
-// Keepable reports whether another request can follow: nobody wants the connection closed, and what is unread of the
-// body is little enough to throw away. When none can, Close waits a little for what the client is still sending.
+// Keepable reports whether another request can follow: the connection needn't be closed, and the unread rest of the
+// body is small enough to discard. If it isn't, Close waits a little for what the client is still sending.
 func (c *Conn) Keepable() bool {
 	if !c.body.discardable() {
-		c.over = true
+		c.last = true
 	}
-	if c.over && (!c.body.done() || len(c.in.unread()) > 0) {
+	if c.last && (!c.body.done() || len(c.buf.unread()) > 0) {
 		c.linger.Store(true)
 	}
-	return !c.over
+	return !c.last
 }
 
 // ClosesAfter reports whether the current request is the last one of its connection, as far as is known before its body
 // is read.
-func (c *Conn) ClosesAfter() bool { return c.over }
+func (c *Conn) ClosesAfter() bool { return c.last }
 
-// CloseAfter makes the current request the last one of its connection. Requests that the client has sent behind it are
+// CloseAfter makes the current request the last one of its connection. Requests that the client has sent after it are
 // dropped.
 func (c *Conn) CloseAfter() {
-	c.over = true
+	c.last = true
 	c.linger.Store(true)
 }
 
-// lingerTime bounds how long Close reads and throws away, so that the client gets to see the response: a connection
-// that is closed with bytes unread is reset, and a reset discards what the client hasn't read yet.
+// lingerTime bounds how long Close reads and discards, so that the client can read the response. A connection that is
+// closed with unread bytes is reset, and a reset discards what the client hasn't read yet.
 const lingerTime = time.Second
 
-// Close ends the connection.
+// Close closes the connection. It returns at once if Config.Short is answering a request; the connection ends after the
+// answer. If the client may still be sending, Close first waits up to lingerTime. A second Close returns net.ErrClosed.
 func (c *Conn) Close() error {
 	if c.serving.CompareAndSwap(serving, closing) {
 		return nil
@@ -421,20 +429,20 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	close(c.ended)
-	c.watch.client.leave()
-	defer c.l.leave(c)
+	c.watch.context.cancel()
+	defer c.l.drop(c)
 	c.account.close()
 	if c.linger.Load() {
-		c.lingerOn()
+		c.drainClient()
 	}
-	return c.Conn.Close() //nolint:wrapcheck // a wrapped connection's errors are its own
+	return c.Conn.Close()
 }
 
-func (c *Conn) lingerOn() {
+func (c *Conn) drainClient() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
 	_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) // fails only on a closed connection
-	_, _ = io.Copy(io.Discard, c.Conn)                     // whatever ends it, the connection ends
+	_, _ = io.Copy(io.Discard, c.Conn)                     // the connection is closed whatever the error
 }

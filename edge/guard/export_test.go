@@ -8,7 +8,7 @@ func (l *Listener) Waiting() (all, unprovenOf int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.conns {
-		if idle := c.idle.Load(); idle > 0 {
+		if idle := c.waiting.Load(); idle > 0 {
 			all++
 			unprovenOf += int(idle & unproven)
 		}

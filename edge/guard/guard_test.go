@@ -327,15 +327,15 @@ func TestPause(t *testing.T) {
 			if err := announcement(conn); err != nil {
 				t.Fatal(err)
 			}
-			if r := conn.Request(); time.Since(begin) != want.at || r.Hasty != want.hasty {
-				t.Errorf("request %d after %s, hasty %t", i, time.Since(begin), r.Hasty)
+			if r := conn.Request(); time.Since(begin) != want.at || r.Penalized != want.hasty {
+				t.Errorf("request %d after %s, hasty %t", i, time.Since(begin), r.Penalized)
 			}
 			if i == 0 {
-				conn.Pause(500 * time.Millisecond)
+				conn.Penalize(500 * time.Millisecond)
 			}
 		}
 		<-sent
-		conn.Pause(time.Hour) // Close ends a pause
+		conn.Penalize(time.Hour) // Close ends a pause
 		go func() { _, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: h\r\n\r\n") }()
 		ended := make(chan struct{})
 		go func() { _ = announcement(conn); close(ended) }()

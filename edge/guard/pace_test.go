@@ -47,7 +47,7 @@ func TestPaceOfBuffers(t *testing.T) {
 		{100_000, 150_000, 0},
 	} {
 		p.sent += c.n
-		if got := p.taken(c.n, c.queued); got != c.taken {
+		if got := p.acknowledged(c.n, c.queued); got != c.taken {
 			t.Errorf("%d written, %d queued: %d count, want %d", c.n, c.queued, got, c.taken)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// queued is how many bytes written to a connection its other end hasn't acknowledged; 0 if it isn't known.
+// queued returns how many bytes written to a connection its other end hasn't acknowledged; 0 if that isn't known.
 func queued(c *net.TCPConn) int64 {
 	raw, err := c.SyscallConn()
 	if err != nil {

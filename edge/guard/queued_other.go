@@ -4,5 +4,5 @@ package guard
 
 import "net"
 
-// queued is how many bytes written to a connection its other end hasn't acknowledged; 0, since it isn't known here.
+// queued returns 0: on this system it isn't known how many bytes aren't acknowledged.
 func queued(*net.TCPConn) int64 { return 0 }

@@ -12,25 +12,26 @@ import (
 	"millrace/node/http1"
 )
 
-// MaxTarget bounds a request target in bytes (414).
+// MaxTarget is the maximum length of a request target in bytes; longer ones get 414.
 const MaxTarget = 8 << 10
 
-// Chunked is the Length of a body whose size only its end tells.
+// Chunked is the Length of a body with chunked coding, whose size isn't known before its end.
 const Chunked = -1
 
-// Request is one request as it stood in its head. Its strings stay valid for as long as anybody keeps them.
+// Request is one request's head as received. Its strings remain valid for as long as they are used, except after
+// Config.Short has answered the request: see Conn.Retain.
 type Request struct {
-	Method  string
-	Target  string
-	HTTP10  bool
-	Header  node.Header // as received
-	Length  int64       // of the body in bytes, or Chunked
-	Expect  bool        // the client waits for 100 Continue before it sends the body
-	Close   bool        // the client wants the connection closed after the response
-	Upgrade bool        // Connection announces an Upgrade field (RFC 9110 §7.8)
-	Arrived time.Time   // when the head was complete
-	Hasty   bool        // it came during a pause and has waited for its end
-	Refusal *node.Error // why the request isn't served; the other fields may be empty then
+	Method    string
+	Target    string
+	HTTP10    bool
+	Header    node.Header // as received
+	Length    int64       // of the body in bytes, or Chunked; 0 without a body
+	Expect    bool        // the client waits for 100 Continue before it sends the body
+	Close     bool        // the client wants the connection closed after the response
+	Upgrade   bool        // Connection announces an Upgrade field (RFC 9110 §7.8)
+	Arrived   time.Time   // when the head had arrived whole
+	Penalized bool        // it arrived before the end of a penalty, and had to wait: see Conn.Penalize
+	Refusal   *node.Error // why the request is refused, else nil; with it, other fields may be empty
 }
 
 var (
@@ -43,8 +44,8 @@ var (
 	errExpect   = node.Errorf(node.CodeExpectation, nil, "the only expectation that is met here is 100-continue")
 )
 
-// parse reads a whole head, empty line included, into an empty request whose Header may have room. Its strings alias
-// head, which must not change as long as they are used.
+// parse parses a whole head, including its empty line, into r, which must be empty but for the capacity of Header. r's
+// strings refer to head, which must not change while they are used.
 func (r *Request) parse(head []byte) {
 	eol := bytes.IndexByte(head, '\n')
 	if eol < 1 || head[eol-1] != '\r' {
@@ -74,19 +75,19 @@ func fieldsError(err error) *node.Error {
 	return node.Errorf(node.CodeInvalid, err, "the request's header fields are malformed: %s", err)
 }
 
-// parseLine reads "METHOD SP target SP HTTP/1.x" with single spaces.
+// parseLine parses "METHOD SP target SP HTTP/1.x" with single spaces.
 func (r *Request) parseLine(line []byte) {
 	method, rest, ok := bytes.Cut(line, []byte{' '})
 	target, version, ok2 := bytes.Cut(rest, []byte{' '})
 	switch {
-	case !ok || !ok2 || !http1.ValidMethod(text(method)) || !visible(target):
+	case !ok || !ok2 || !http1.ValidMethod(unsafeString(method)) || !visible(target):
 		r.Refusal = errLine
 		return
 	case len(target) > MaxTarget:
-		r.Method, r.Refusal = text(method), errLongLine
+		r.Method, r.Refusal = unsafeString(method), errLongLine
 		return
 	}
-	r.Method, r.Target = text(method), text(target)
+	r.Method, r.Target = unsafeString(method), unsafeString(target)
 	minor, ok := bytes.CutPrefix(version, []byte("HTTP/1."))
 	if !ok || len(minor) != 1 || minor[0] < '0' || minor[0] > '9' {
 		r.Refusal = errVersion
@@ -95,7 +96,7 @@ func (r *Request) parseLine(line []byte) {
 	r.HTTP10 = minor[0] == '0' // a higher minor version is treated as 1.1 (RFC 9110 §2.5)
 }
 
-// visible reports whether a target has at least one byte, and visible ASCII only.
+// visible reports whether a target has at least one byte, and only visible ASCII.
 func visible(target []byte) bool {
 	for _, c := range target {
 		if c <= ' ' || c >= 0x7f {
@@ -105,9 +106,9 @@ func visible(target []byte) bool {
 	return len(target) > 0
 }
 
-// frame finds out how long the body is and what the connection is for (RFC 9112 §6 and §9.6). A length that is repeated
-// must be the same each time (RFC 9110 §8.6): whoever read another line of them has read the same. Beside
-// Transfer-Encoding there may be none.
+// frame determines the body's length and the connection options (RFC 9112 §6 and §9.6). A repeated length must be the
+// same each time (RFC 9110 §8.6), so that it doesn't matter which line a reader takes. With Transfer-Encoding no length
+// is allowed.
 func (r *Request) frame() *node.Error {
 	stated, keep := "", !r.HTTP10
 	for i := range r.Header {
@@ -136,8 +137,8 @@ func (r *Request) frame() *node.Error {
 	return nil
 }
 
-// codings reads a Transfer-Encoding: chunked, and nothing else. What ends in chunked is framed well, but decoding it
-// isn't done here (RFC 9112 §6.1).
+// codings parses a Transfer-Encoding: chunked, and nothing else. Other codings before a final chunked are valid, but
+// aren't implemented (RFC 9112 §6.1).
 func (r *Request) codings(value string) *node.Error {
 	if r.HTTP10 {
 		return errFraming
@@ -152,7 +153,7 @@ func (r *Request) codings(value string) *node.Error {
 	return errFraming
 }
 
-// connection reads a Connection field. A close in any of them wins (RFC 9112 §9.3).
+// connection parses a Connection field. A close in any of them wins (RFC 9112 §9.3).
 func (r *Request) connection(value string) (keep bool) {
 	for option := range strings.SplitSeq(value, ",") {
 		switch option = strings.Trim(option, " \t"); {
@@ -167,7 +168,7 @@ func (r *Request) connection(value string) (keep bool) {
 	return keep
 }
 
-// parseLength reads 1*DIGIT (RFC 9110 §8.6) of at most 18 digits: what is longer can't be served by anybody.
+// parseLength parses 1*DIGIT (RFC 9110 §8.6) of at most 18 digits. A body of a greater length couldn't be served.
 func parseLength(s string) (int64, bool) {
 	if len(s) == 0 || len(s) > 18 {
 		return 0, false
@@ -181,8 +182,8 @@ func parseLength(s string) (int64, bool) {
 	return n, err == nil
 }
 
-// is compares a name without regard to case.
+// is reports whether two names are equal, ignoring case.
 func is(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
-// text makes a string of bytes that nobody changes any more, without a copy.
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+// unsafeString returns b as a string without a copy. b must not change anymore.
+func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// Send writes to the client past the server, in one system call if it can: responses that stream, and interim ones.
-// What the server has to write for the request after a Send with answer is thrown away. The client must read at the
-// pace of a body.
+// Send writes to the client directly, not through the server, if possible in one system call. It is for interim
+// responses, and for responses that stream or that Config.Short answers with. After a Send with answer, what the server
+// writes for the request is discarded. The client must read fast enough: see pace.
 func (c *Conn) Send(answer bool, parts ...[]byte) error {
 	if answer && !c.answered {
-		c.out.Lock()
+		c.outMu.Lock()
 		c.answered = true
-		c.out.Unlock()
+		c.outMu.Unlock()
 	}
-	if c.sending == nil {
+	if c.streaming == nil {
 		c.pace = pace{grace: c.l.limits.Load().WriteTimeout}
-		c.sending = &c.pace
+		c.streaming = &c.pace
 	}
 	for len(parts) > 0 {
 		n := len(parts)
-		if c.sending.slow {
+		if c.streaming.slow {
 			n = 1
 			if rest := parts[0]; len(rest) > slowPiece {
 				parts[0] = rest[slowPiece:]
@@ -37,31 +37,32 @@ func (c *Conn) Send(answer bool, parts ...[]byte) error {
 	return nil
 }
 
-// slowPiece is how much a client that was slow gets at once, so that its pace is known soon.
+// slowPiece is the largest write to a client that was slow, so that its pace is measured often.
 const slowPiece = 64 << 10
 
-// noWait is the time that a write may take without a sign that the client held it up.
-const noWait = 20 * time.Millisecond
+// minWait is the duration of a write from which on it counts as a wait for the client.
+const minWait = 20 * time.Millisecond
 
-// write writes once. What the system's buffers take at once is no sign of the client, and doesn't count for it.
+// write writes once. Bytes that the system's buffers take at once say nothing about the client, and don't count in its
+// favor.
 func (c *Conn) write(parts [][]byte) error {
 	begun := time.Now()
-	c.writeBy(c.sending.deadline(begun), c.sending.grace)
-	c.buffers = append(c.room[:0], parts...) // so that the caller's list need not live on the heap
+	c.extendWriteDeadline(c.streaming.deadline(begun), c.streaming.grace)
+	c.buffers = append(c.bufferArray[:0], parts...) // a copy, so that the caller's slice doesn't escape to the heap
 	n, err := c.buffers.WriteTo(c.Conn)
 	if err != nil {
 		return fmt.Errorf("write to the client: %w", err)
 	}
-	c.sending.sent += n
-	c.moved = time.Now()
-	if waited := c.moved.Sub(begun); waited > noWait {
-		c.sending.count(c.sending.taken(n, c.unacknowledged()), waited)
-		c.sending.slow = waited > 100*time.Millisecond
+	c.streaming.sent += n
+	c.lastWrite = time.Now()
+	if waited := c.lastWrite.Sub(begun); waited > minWait {
+		c.streaming.count(c.streaming.acknowledged(n, c.unacknowledged()), waited)
+		c.streaming.slow = waited > 100*time.Millisecond
 	}
 	return nil
 }
 
-// unacknowledged is how much of what was written is still in the system's buffers, as far as that is known.
+// unacknowledged returns how many written bytes are still in the system's buffers, as far as that is known.
 func (c *Conn) unacknowledged() int64 {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		return queued(tcp)
@@ -69,36 +70,38 @@ func (c *Conn) unacknowledged() int64 {
 	return 0
 }
 
-// proceed sends the 100 Continue that a client waits for (RFC 9110 §10.1.1), unless its response has begun already.
-func (c *Conn) proceed() bool {
-	c.out.Lock()
-	defer c.out.Unlock()
+// sendContinue sends the 100 Continue that the client waits for (RFC 9110 §10.1.1), unless its response has begun. It
+// reports whether it was sent.
+func (c *Conn) sendContinue() bool {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
 	if c.answered {
 		return false
 	}
-	// fails only on a closed connection, as the write does
+	// It fails only on a closed connection, as the write does.
 	_ = c.SetWriteDeadline(time.Now().Add(c.l.limits.Load().ReadTimeout))
 	_, err := io.WriteString(c.Conn, "HTTP/1.1 100 Continue\r\n\r\n")
 	return err == nil
 }
 
-// Write takes what the server writes.
+// Write is for the server. What it writes is discarded if Send has answered the request.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.answered {
 		return len(p), nil
 	}
-	return c.Conn.Write(p) //nolint:wrapcheck // a wrapped connection's errors are its own
+	return c.Conn.Write(p)
 }
 
-// Break ends the connection so that the client sees its response cut off: with a reset, since without a length or
-// chunks the plain end would look like the end of the body.
+// Break resets the connection, so that the client sees that its response is incomplete. Without a length or chunks a
+// normal close would look like the end of the body.
 func (c *Conn) Break() {
-	c.answered, c.over = true, true
+	c.answered, c.last = true, true
 	c.linger.Store(false)
 	c.reset()
 }
 
-// reset ends the connection at once. Whoever serves it finds it closed, and closes it again, which counts.
+// reset ends the connection at once. The goroutine that serves it finds it closed and calls Close, which updates the
+// counts.
 func (c *Conn) reset() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails only on a closed connection

@@ -11,14 +11,14 @@ import (
 	"millrace/node/http1"
 )
 
-// firstPiece is what a body that streams is read into at first; the room grows when reads keep filling it.
+// firstPiece is the size of the first buffer of a streamed body. The buffer grows up to largePiece while reads fill it.
 const (
 	firstPiece = 16 << 10
 	largePiece = 256 << 10
 )
 
-// Stream gives the rest of the request's body in pieces, if it has at most limit bytes. Errors of Next are *node.Error.
-// Nothing is read before the first Next, so a body whose Stream was closed unread can still be had from ReadBody.
+// Stream returns the rest of the request's body in pieces, at most limit bytes. Errors of Next are *node.Error. Nothing
+// is read before the first Next, so after a Stream that was closed unread ReadBody still works.
 func (c *Conn) Stream(limit int64) http1.Body {
 	return &stream{c: c, limit: limit}
 }
@@ -61,10 +61,10 @@ func (s *stream) next(b *body) ([]byte, error) {
 	if n == 0 {
 		return nil, io.EOF
 	}
-	p := s.c.in.unread()
+	p := s.c.buf.unread()
 	if p = p[:min(n, int64(len(p)))]; len(p) > 0 {
-		s.c.in.skip(len(p))
-	} else if p, err = s.fresh(b, n); err != nil {
+		s.c.buf.skip(len(p))
+	} else if p, err = s.readFresh(b, n); err != nil {
 		return nil, err
 	}
 	b.left -= int64(len(p))
@@ -72,23 +72,23 @@ func (s *stream) next(b *body) ([]byte, error) {
 	return p, nil
 }
 
-// fresh reads at most n bytes from the client.
-func (s *stream) fresh(b *body, n int64) ([]byte, error) {
-	room := s.buf.room(s.c)
-	if room == nil {
+// readFresh reads at most n bytes from the client.
+func (s *stream) readFresh(b *body, n int64) ([]byte, error) {
+	buf := s.buf.buffer(s.c)
+	if buf == nil {
 		return nil, errNoMemory
 	}
-	room = room[:min(n, int64(len(room)))]
+	buf = buf[:min(n, int64(len(buf)))]
 	var read int
-	err := b.wait(func() (err error) { read, err = s.c.Conn.Read(room); return err })
+	err := b.wait(func() (err error) { read, err = s.c.Conn.Read(buf); return err })
 	if read == 0 {
-		return nil, failure(err)
+		return nil, bodyError(err)
 	}
-	s.buf.filled = read == cap(room)
-	return room[:read], nil
+	s.buf.filled = read == cap(buf)
+	return buf[:read], nil
 }
 
-// Trailer gives the trailer fields of a chunked body.
+// Trailer returns the trailer fields of a chunked body.
 func (s *stream) Trailer() node.Header { return s.c.body.trailer }
 
 // Close ends a Next that waits.
@@ -100,14 +100,14 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// pieces is the buffer that pieces are read into, by the budget.
+// pieces is the buffer into which pieces are read. It is counted against the budget.
 type pieces struct {
 	buf    []byte
-	filled bool // by the last read: there is more than fits
+	filled bool // the last read filled buf, so there may be more
 }
 
-// room gives the buffer, larger if the last read filled it; nil if there is no memory.
-func (p *pieces) room(c *Conn) []byte {
+// buffer returns the buffer, after it has grown if the last read filled it; nil if the budget is used up.
+func (p *pieces) buffer(c *Conn) []byte {
 	switch {
 	case p.buf == nil:
 		if !c.Hold(firstPiece) {
@@ -122,7 +122,8 @@ func (p *pieces) room(c *Conn) []byte {
 
 func (p *pieces) drop() { p.buf = nil }
 
-// Raw gives what the client sends behind its request until it ends the connection, or until close: for sockets.
+// Raw returns what the client sends after its request, until it ends the connection or Close is called. It is for
+// connections that switch protocols.
 func (c *Conn) Raw() http1.Body { return &raw{c: c} }
 
 type raw struct {
@@ -132,23 +133,23 @@ type raw struct {
 }
 
 func (r *raw) Next() (http1.Piece, error) {
-	if p := r.c.in.unread(); len(p) > 0 {
-		r.c.in.skip(len(p))
+	if p := r.c.buf.unread(); len(p) > 0 {
+		r.c.buf.skip(len(p))
 		return http1.Piece{Data: p}, nil
 	}
-	room := r.buf.room(r.c)
-	if room == nil {
+	buf := r.buf.buffer(r.c)
+	if buf == nil {
 		return http1.Piece{}, errNoMemory
 	}
-	r.c.readBy(time.Time{})
+	r.c.setReadDeadline(time.Time{})
 	if r.closed.Load() {
 		return http1.Piece{}, errGone
 	}
-	n, err := r.c.Conn.Read(room)
-	r.buf.filled = n == len(room)
+	n, err := r.c.Conn.Read(buf)
+	r.buf.filled = n == len(buf)
 	switch {
 	case n > 0:
-		return http1.Piece{Data: room[:n]}, nil
+		return http1.Piece{Data: buf[:n]}, nil
 	case errors.Is(err, io.EOF):
 		return http1.Piece{}, io.EOF
 	}
@@ -163,20 +164,20 @@ func (r *raw) Close() error {
 	return nil
 }
 
-// Arrived reports whether the whole body is here already, so that reading it doesn't wait. One with trailer fields
-// hasn't: they are lost unless it is taken as a stream.
+// Arrived reports whether the whole body has arrived, so that reading it doesn't wait. It returns false for a body with
+// trailer fields: they are lost unless the body is read as a stream.
 func (c *Conn) Arrived() bool {
 	if c.body.done() {
 		return true
 	}
 	if !c.body.chunked {
-		return c.body.left <= int64(len(c.in.unread()))
+		return c.body.left <= int64(len(c.buf.unread()))
 	}
-	return chunksArrived(c.in.unread())
+	return chunksArrived(c.buf.unread())
 }
 
-// chunksArrived reports whether a chunked body ends within these bytes. It needn't be right about a malformed one,
-// which is refused when it is read.
+// chunksArrived reports whether a chunked body ends within p. The result for a malformed body doesn't matter: it is
+// refused when it is read.
 func chunksArrived(p []byte) bool {
 	for {
 		line, rest, ok := bytes.Cut(p, []byte("\r\n"))

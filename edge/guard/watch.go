@@ -7,51 +7,52 @@ import (
 	"time"
 )
 
-// watchAfter is how long a request is in flight before somebody looks whether its client is still there: most are
-// answered sooner, and pay nothing.
+// watchAfter is how long a request runs before its connection is watched. Most requests are answered sooner, and cost a
+// timer only.
 const watchAfter = 20 * time.Millisecond
 
-// watch sees a client go while its request runs and nobody reads its connection. HTTP/1.1 has no other sign than the
-// end of what can be read; what comes instead is the next request, and is kept.
+// watch detects that a client goes away while its request runs and nobody reads its connection. In HTTP/1.1 the only
+// sign is the end of what can be read. Bytes that arrive instead belong to the next request and stay in the buffer.
 type watch struct {
-	client *client
-	timer  *time.Timer
+	context *clientContext
+	timer   *time.Timer
 
 	mu      sync.Mutex
-	wanted  bool
-	running chan struct{} // closed when nobody reads any more; nil if nobody does
+	active  bool
+	running chan struct{} // closed when readAhead returns; nil if it doesn't run
 }
 
-func (w *watch) begin() { w.client = newClient() }
+func (w *watch) init() { w.context = newClient() }
 
-// Context ends when the client is gone.
-func (c *Conn) Context() context.Context { return c.watch.client }
+// Context returns a context that is canceled when the client is gone.
+func (c *Conn) Context() context.Context { return c.watch.context }
 
-// Watch begins to look for the client's end. The request's body must have been read. Unwatch must follow.
+// Watch begins to watch for the client's going away. The request's body must have been read. Unwatch must be called
+// before the connection is read again.
 func (c *Conn) Watch() {
 	w := &c.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.wanted {
+	if w.active {
 		return
 	}
-	w.wanted = true
+	w.active = true
 	if w.timer == nil {
-		w.timer = time.AfterFunc(watchAfter, c.lookOut)
+		w.timer = time.AfterFunc(watchAfter, c.readAhead)
 		return
 	}
 	w.timer.Reset(watchAfter)
 }
 
-// Unwatch ends the look-out, before the connection is read again.
+// Unwatch ends Watch and waits for its goroutine.
 func (c *Conn) Unwatch() {
 	w := &c.watch
 	w.mu.Lock()
-	if !w.wanted {
+	if !w.active {
 		w.mu.Unlock()
 		return
 	}
-	w.wanted = false
+	w.active = false
 	w.timer.Stop()
 	running := w.running
 	if running != nil {
@@ -66,27 +67,28 @@ func (c *Conn) Unwatch() {
 	}
 }
 
-// lookOut reads ahead until the client goes, or until Unwatch. When the buffer is full it can't see any further.
-func (c *Conn) lookOut() {
+// readAhead reads into the buffer until the client goes away, or until Unwatch. It also ends if the buffer is full;
+// then the client's end isn't detected.
+func (c *Conn) readAhead() {
 	w := &c.watch
 	w.mu.Lock()
-	if !w.wanted || w.running != nil {
+	if !w.active || w.running != nil {
 		w.mu.Unlock()
 		return
 	}
 	done := make(chan struct{})
 	w.running = done
-	c.readBy(time.Time{})
+	c.setReadDeadline(time.Time{})
 	w.mu.Unlock()
 	defer close(done)
 	for {
-		err := c.in.fill(c.Conn, c.l.limits.Load().MaxHeader)
+		err := c.buf.fill(c.Conn, c.l.limits.Load().MaxHeader)
 		switch {
 		case err == nil:
 		case errors.Is(err, errFull) || errors.Is(err, errBudget) || timedOut(err):
 			return
 		default:
-			w.client.leave()
+			w.context.cancel()
 			return
 		}
 	}
