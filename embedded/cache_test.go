@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
 // A node whose clock is ahead of an origin's can't cache what it gets: the response and the status say so.
@@ -17,10 +19,17 @@ func TestClockAheadOfOriginIsTold(t *testing.T) {
 		fmt.Fprint(w, "hello")
 	}))
 	defer app.Close()
-	opts, _ := settings(t, fmt.Sprintf(`edge: {listen: 127.0.0.1:0}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: upstream:app, cache: true}]
-`, app.URL))
+	opts, _ := settings(t, embeddedtest.YAML(t, `
+		edge:
+		  listen: 127.0.0.1:0
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    to: upstream:app
+		    cache: true
+		`, "APP", app.URL))
 	n := open(t, opts)
 	if all := strings.Join(n.Status().Degraded, "\n"); strings.Contains(all, "clock") {
 		t.Errorf("before any request: %q", all)

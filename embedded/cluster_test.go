@@ -12,10 +12,25 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/embedded/natsserver"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
+
+// clustered returns a configuration whose node is one of a cluster: it listens on the first of the ports and has a peer
+// at the second.
+func clustered(tb testing.TB, text string, ports []string) string {
+	tb.Helper()
+	const mesh = "mesh:\n  listen: 127.0.0.1:0\n"
+	return strings.Replace(text, mesh, mesh+embeddedtest.YAML(tb, `
+		  token: token-for-tests-only
+		  cluster:
+		    name: c
+		    listen: $LISTEN
+		    peers: [$PEER]
+		`, "LISTEN", ports[0], "PEER", ports[1]), 1)
+}
 
 // A member in the wrong queue group is noticed and named within a second.
 func TestWrongGroupIsNamed(t *testing.T) {
@@ -92,10 +107,7 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports := nodetest.FreePorts(t, 2)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
-		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: "+
-			"[\""+ports[1]+"\"]}}", 1)
-	write(t, opts.ConfigPath, text)
+	write(t, opts.ConfigPath, clustered(t, opts.ConfigText, ports))
 	joins := load(t, opts.ConfigPath)
 	other, err := embedded.New(joins)
 	if err != nil {
@@ -125,10 +137,13 @@ func TestRolesAfterReload(t *testing.T) {
 		}
 	}
 	roles("edge", "store")
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
-		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, peers: [\"127.0.0.1:6223\"], "+
-			"store: false}}", 1)
-	write(t, path, text+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n")
+	text := clustered(t, opts.ConfigText, []string{"127.0.0.1:6222", "127.0.0.1:6223"})
+	text = strings.Replace(text, "  cluster:\n", "  cluster:\n    store: false\n", 1)
+	write(t, path, text+embeddedtest.YAML(t, `
+		upstreams:
+		  api:
+		    targets: ["http://127.0.0.1:1"]
+		`))
 	if _, err := n.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -139,11 +154,8 @@ func TestRolesAfterReload(t *testing.T) {
 func TestLonelyNode(t *testing.T) {
 	ports := nodetest.FreePorts(t, 2)
 	a := app(t, "from the app")
-	opts, path := settings(t, edgeYAML)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
-		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: "+
-			"[\""+ports[1]+"\"]}}", 1)
-	write(t, path, text+"upstreams: {api: {targets: [\""+a.URL+"\"]}}\nroutes: [{path: /a, to: upstream:api}]\n")
+	opts, path := settings(t, forward(t, "/a", a.URL))
+	write(t, path, clustered(t, opts.ConfigText, ports))
 	n := open(t, load(t, path))
 	st := n.Status()
 	if st.Ready || st.JetStream != "joining" ||

@@ -15,6 +15,7 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -96,8 +97,15 @@ func TestPurgedStaysAwayAfterDamage(t *testing.T) {
 	origin.version.Store(1)
 	app := httptest.NewServer(origin)
 	t.Cleanup(app.Close)
-	const yaml = "upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, cache: 1h, to: upstream:app}]\n"
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf(yaml, app.URL))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    cache: 1h
+		    to: upstream:app
+		`, "APP", app.URL))
 	data := opts.Config.Node.Data
 	images := t.TempDir()
 	before, killed, stopped := filepath.Join(images, "before"), filepath.Join(images, "killed"),

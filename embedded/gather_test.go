@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -45,9 +46,20 @@ func TestGatherAPI(t *testing.T) {
 		fmt.Fprintf(w, `{"path":%q,"host":%q,"who":%q}`, r.URL, r.Host, r.Header.Get("X-Who"))
 	}))
 	defer app.Close()
-	opts, _ := settings(t, fmt.Sprintf(
-		"%slimits: {few: 3/h}\nupstreams: {api: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}, "+
-			"other: {targets: [\"http://127.0.0.1:1\"]}}\n", edgeYAML, app.URL))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		limits:
+		  few: 3/h
+		upstreams:
+		  api:
+		    targets: [$APP]
+		    retry:
+		      tries: 1
+		    eject:
+		      failures: 0
+		      rate: 0
+		  other:
+		    targets: ["http://127.0.0.1:1"]
+		`, "APP", app.URL))
 	opts.Config.Mesh.GatherUpstreams = []string{"api"}
 	n := open(t, opts)
 	member := newTaker(t, n)
@@ -151,12 +163,29 @@ func TestGatherLosers(t *testing.T) {
 	}))
 	defer app.Close()
 	route := func(mode string) string {
-		return fmt.Sprintf("  - path: /%s\n    timeout: 300ms\n    gather: {mode: %[1]s, calls: {slow1: {to: "+
-			"\"upstream:api\", path: /slow}, slow2: {to: \"upstream:api\", path: /slow}, quick: {to: "+
-			"\"upstream:api\", path: /quick}}}\n", mode)
+		return embeddedtest.YAML(t, `
+			  - path: /$MODE
+			    timeout: 300ms
+			    gather:
+			      mode: $MODE
+			      calls:
+			        slow1:
+			          to: upstream:api
+			          path: /slow
+			        slow2:
+			          to: upstream:api
+			          path: /slow
+			        quick:
+			          to: upstream:api
+			          path: /quick
+			`, "MODE", mode)
 	}
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {api: {targets: [%q]}}\nroutes:\n%s%s%s", edgeYAML, app.URL,
-		route("race"), route("any"), route("settled")))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  api:
+		    targets: [$APP]
+		routes:
+		`, "APP", app.URL)+route("race")+route("any")+route("settled"))
 	n := open(t, opts)
 	var took []time.Duration
 	for _, mode := range []string{"race", "any"} {

@@ -13,7 +13,7 @@ import (
 // A reload that adds the first limit of a node opens its store; no request fails meanwhile.
 func TestReloadFirstLimit(t *testing.T) {
 	a := app(t, "x")
-	opts, path := settings(t, limited(a.URL, "", "a: "))
+	opts, path := settings(t, limited(t, a.URL, "", "a"))
 	n := open(t, opts)
 	if s, _ := n.LimitStats(); s.Ready {
 		t.Error("a node without limits has opened their store")
@@ -32,7 +32,7 @@ func TestReloadFirstLimit(t *testing.T) {
 			got[status]++
 		}
 	})
-	write(t, path, base(filepath.Dir(path))+limited(a.URL, "", "a: , limit: 100000/15m"))
+	write(t, path, base(t, filepath.Dir(path))+limited(t, a.URL, "", "a: 100000/15m"))
 	if done, err := n.Reload(t.Context()); err != nil || len(done.Warnings) > 0 {
 		t.Errorf("got %+v, %v", done, err)
 	}
@@ -51,12 +51,12 @@ func TestReloadFirstLimit(t *testing.T) {
 // spent.
 func TestReloadLimitSize(t *testing.T) {
 	a := app(t, "x")
-	with := func(limit string) string { return limited(a.URL, "", "a: , limit: "+limit) }
+	with := func(limit string) string { return limited(t, a.URL, "", "a: "+limit) }
 	opts, path := settings(t, with("100/15m"))
 	n := open(t, opts)
 	reload := func(limit string) {
 		t.Helper()
-		write(t, path, base(filepath.Dir(path))+with(limit))
+		write(t, path, base(t, filepath.Dir(path))+with(limit))
 		if _, err := n.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -89,10 +89,10 @@ func TestReloadLimitSize(t *testing.T) {
 // more than that.
 func TestReloadLowersLimit(t *testing.T) {
 	a := app(t, "x")
-	opts, path := settings(t, limited(a.URL, "", "a: , limit: 1000/15m"))
+	opts, path := settings(t, limited(t, a.URL, "", "a: 1000/15m"))
 	n := open(t, opts)
 	admitted(t, n.EdgeURL()+"/a", 60)
-	write(t, path, base(filepath.Dir(path))+limited(a.URL, "", "a: , limit: 50/15m"))
+	write(t, path, base(t, filepath.Dir(path))+limited(t, a.URL, "", "a: 50/15m"))
 	if _, err := n.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestReloadLowersLimit(t *testing.T) {
 // up, and never one too many.
 func TestLimitAfterRestarts(t *testing.T) {
 	const limit, restarts = 1000, 4
-	opts, _ := settings(t, limited(app(t, "x").URL, "", "a: , limit: 1000/day"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, "", "a: 1000/day"))
 	total := 0
 	for range restarts {
 		n, err := embedded.New(opts)

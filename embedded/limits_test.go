@@ -13,20 +13,34 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
 
-// limited is the rest of a configuration whose route /NAME has the limit, for each written as NAME: LIMIT, after those
-// under limits.
-func limited(url, limits string, routes ...string) string {
+// limited is the rest of a configuration: limits, which is a block or empty, and a route /NAME to the upstream for each
+// of routes, which are written as NAME or NAME: LIMIT.
+func limited(tb testing.TB, url, limits string, routes ...string) string {
+	tb.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%slimits: {%s}\nupstreams: {api: {targets: [%q]}}\nroutes:\n", edgeYAML, limits, url)
 	for _, r := range routes {
 		name, limit, _ := strings.Cut(r, ": ")
-		fmt.Fprintf(&b, "  - {path: /%s, to: upstream:api%s}\n", name, limit)
+		if limit != "" {
+			limit = "limit: " + limit
+		}
+		b.WriteString(embeddedtest.YAML(tb, `
+			  - path: /$NAME
+			    to: upstream:api
+			    $LIMIT
+			`, "NAME", name, "LIMIT", limit))
 	}
-	return b.String()
+	return edgeYAML + embeddedtest.YAML(tb, limits) + embeddedtest.YAML(tb, `
+		upstreams:
+		  api:
+		    targets: [$URL]
+		routes:
+		$ROUTES
+		`, "URL", url, "ROUTES", b.String())
 }
 
 // admitted makes so many requests, one after another, and gives how many got 200; all others must get 429.
@@ -97,10 +111,19 @@ func (m taker) take(tb testing.TB, payload string) taken {
 
 // A member takes permits of the limits that the configuration names, with the member token and nothing else.
 func TestLimitTake(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL,
-		"tenant: 3/15m, calls: {max: 10, window: 1h, algorithm: bucket, burst: 20}, none: 0/1m, jobs: {max: 2, "+
-			"algorithm: concurrent}",
-		"a: , limit: tenant"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, `
+		limits:
+		  tenant: 3/15m
+		  calls:
+		    max: 10
+		    window: 1h
+		    algorithm: bucket
+		    burst: 20
+		  none: 0/1m
+		  jobs:
+		    max: 2
+		    algorithm: concurrent
+		`, "a: tenant"))
 	n := open(t, opts)
 	m := newTaker(t, n)
 	for left := 2; left >= 0; left-- {
@@ -144,8 +167,15 @@ func TestLimitTake(t *testing.T) {
 // What a member takes for a client and the requests of that client count together, whatever form the member writes an
 // address in.
 func TestLimitTakeForClients(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "ip: 3/15m, total: {max: 2, window: 1h, key: all}, network: 2/1h",
-		"a: , limit: ip", "b: , limit: total"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, `
+		limits:
+		  ip: 3/15m
+		  total:
+		    max: 2
+		    window: 1h
+		    key: all
+		  network: 2/1h
+		`, "a: ip", "b: total"))
 	n := open(t, opts)
 	m := newTaker(t, n)
 	if a := m.take(t, `{"limit": "ip", "key": "127.0.0.1"}`); !a.OK {
@@ -177,7 +207,7 @@ func TestLimitTakeForClients(t *testing.T) {
 // twice.
 func TestLimitTakeAtOnce(t *testing.T) {
 	const takers, limit = 600, 100
-	opts, _ := settings(t, limited(app(t, "x").URL, "tenant: 100/15m", "a: "))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, "limits:\n  tenant: 100/15m\n", "a"))
 	n := open(t, opts)
 	m := newTaker(t, n)
 	var ok, refused, busy int
@@ -208,8 +238,13 @@ func TestLimitTakeAtOnce(t *testing.T) {
 
 // The admin API tells and resets a client by any name of its address, and says what is wrong.
 func TestLimitAdmin(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "total: {max: 100, window: day, key: all}", "a: , limit: 2/15m",
-		"b: , limit: [{max: 5, window: 1m, key: 'header:X-Plan'}, total]"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, `
+		limits:
+		  total:
+		    max: 100
+		    window: day
+		    key: all
+		`, "a: 2/15m", "b: [{max: 5, window: 1m, key: 'header:X-Plan'}, total]"))
 	n := open(t, opts)
 	admitted(t, n.EdgeURL()+"/a", 3)
 	admitted(t, n.EdgeURL()+"/b", 1)
@@ -267,8 +302,8 @@ func TestLimitAdmin(t *testing.T) {
 
 // What is spent of the part that a limit reserves for a node is told too.
 func TestLimitUsageOfShares(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "",
-		"a: , limit: {max: 100, window: 2s, align: clock, store_away: share}"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, "",
+		"a: {max: 100, window: 2s, align: clock, store_away: share}"))
 	n := open(t, opts)
 	nodetest.Eventually(t, "the node spends its own part, in a window that has just begun", func() bool {
 		writes := storeWrites(n)

@@ -2,13 +2,14 @@ package embedded_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -19,15 +20,24 @@ func threeOptions(t *testing.T, routes string) (out []embedded.Options) {
 	for i := range ports {
 		dir := t.TempDir()
 		path := dir + "/millrace.yaml"
-		write(t, path, fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, linger: 0s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-%s`, i+1, dir+"/data", ports[i], ports[0], ports[1], ports[2], routes))
+		write(t, path, embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  linger: 0s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			`, "N", strconv.Itoa(i+1), "DIR", dir, "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "))+routes)
 		out = append(out, load(t, path))
 	}
 	return out
@@ -50,8 +60,14 @@ func ready(t *testing.T, n *embedded.Node) (ok bool, degraded string) {
 // A node of a cold cluster says that it is ready when its limited routes are served, and not before: one that is alone
 // isn't.
 func TestReadyMeansServed(t *testing.T) {
-	const routes = "routes: [{path: /limited, limit: 1000/1h, respond: {status: 200, body: ok}}]\n"
-	three := threeOptions(t, routes)
+	three := threeOptions(t, embeddedtest.YAML(t, `
+		routes:
+		  - path: /limited
+		    limit: 1000/1h
+		    respond:
+		      status: 200
+		      body: ok
+		`))
 	first := open(t, three[0])
 	for range 50 { // it can't store anything yet
 		status, _ := get(t, first.EdgeURL()+"/limited")

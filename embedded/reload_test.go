@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"millrace/edge/admin"
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/config"
 	"millrace/node/nodetest"
@@ -25,8 +25,7 @@ import (
 // happens.
 func TestBrokenReloads(t *testing.T) {
 	a := app(t, "from the app")
-	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", a.URL)
-	opts, path := settings(t, yaml)
+	opts, path := settings(t, forward(t, "/a", a.URL))
 	n := open(t, opts)
 	broken, err := filepath.Glob("../node/config/testdata/mistakes/*.yaml")
 	if err != nil || len(broken) < 50 {
@@ -114,13 +113,21 @@ func ask(t *testing.T, url string) {
 	t.Cleanup(done.Wait)
 }
 
-// routed is the rest of a configuration with one route /NAME/* for each upstream, written as NAME: FIELDS.
-func routed(url string, upstreams ...string) string {
+// routed is the rest of a configuration with one route /NAME/* for each upstream, written as NAME or NAME: FIELD.
+func routed(tb testing.TB, url string, upstreams ...string) string {
+	tb.Helper()
 	var ups, routes strings.Builder
 	for _, u := range upstreams {
-		name, fields, _ := strings.Cut(u, ":")
-		fmt.Fprintf(&ups, "  %s: {targets: [%q]%s}\n", name, url, fields)
-		fmt.Fprintf(&routes, "  - {path: /%s/*, to: upstream:%s}\n", name, name)
+		name, field, _ := strings.Cut(u, ": ")
+		ups.WriteString(embeddedtest.YAML(tb, `
+			  $NAME:
+			    targets: [$URL]
+			    $FIELD
+			`, "NAME", name, "URL", url, "FIELD", field))
+		routes.WriteString(embeddedtest.YAML(tb, `
+			  - path: /$NAME/*
+			    to: upstream:$NAME
+			`, "NAME", name))
 	}
 	return edgeYAML + "upstreams:\n" + ups.String() + "routes:\n" + routes.String()
 }
@@ -129,17 +136,17 @@ func routed(url string, upstreams ...string) string {
 func TestReloadCutsOff(t *testing.T) {
 	for name, upstreams := range map[string][]string{
 		"removed":                      {"b"},
-		"a new limit cuts nothing off": {"a:, max_requests: 20", "b"},
+		"a new limit cuts nothing off": {"a: max_requests: 20", "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			app, entered, finish := slowApp(t)
-			opts, path := settings(t, routed(app, "a"))
+			opts, path := settings(t, routed(t, app, "a"))
 			n := open(t, opts)
 			defer finish()
 			n.SetReloadTime(20 * time.Millisecond)
 			ask(t, n.EdgeURL()+"/a/slow")
 			<-entered
-			write(t, path, base(filepath.Dir(path))+routed(app, upstreams...))
+			write(t, path, base(t, filepath.Dir(path))+routed(t, app, upstreams...))
 			done, err := n.Reload(t.Context())
 			cut := len(done.Warnings) == 1 && strings.Contains(done.Warnings[0], "cut off")
 			if err != nil || done.Revision != 2 || cut != (name == "removed") {
@@ -162,19 +169,19 @@ func TestReloadCutsOff(t *testing.T) {
 // A reload that has waited for another has its whole time all the same.
 func TestReloadAfterReload(t *testing.T) {
 	app, entered, _ := slowApp(t)
-	opts, path := settings(t, routed(app, "a"))
+	opts, path := settings(t, routed(t, app, "a"))
 	n := open(t, opts)
 	n.SetReloadTime(200 * time.Millisecond)
 	ask(t, n.EdgeURL()+"/a/slow")
 	<-entered
-	write(t, path, base(filepath.Dir(path))+routed(app, "b"))
+	write(t, path, base(t, filepath.Dir(path))+routed(t, app, "b"))
 	first := make(chan error, 1)
 	go func() {
 		_, err := n.Reload(t.Context())
 		first <- err
 	}()
 	nodetest.Eventually(t, "the first reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
-	write(t, path, base(filepath.Dir(path))+routed(app, "c"))
+	write(t, path, base(t, filepath.Dir(path))+routed(t, app, "c"))
 	done, err := n.Reload(t.Context())
 	if err != nil || len(done.Warnings) > 0 || done.Revision != 3 {
 		t.Errorf("the second: %+v, %v", done, err)
@@ -202,7 +209,11 @@ func TestReloadNotSaved(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	write(t, path, opts.ConfigText+"routes: [{path: /new, to: service:new}]\n")
+	write(t, path, opts.ConfigText+embeddedtest.YAML(t, `
+		routes:
+		  - path: /new
+		    to: service:new
+		`))
 	done, err := n.Reload(t.Context())
 	if err != nil || done.Revision != 1 || len(done.Warnings) != 1 ||
 		!strings.Contains(done.Warnings[0], "applied, but not saved") {
@@ -220,7 +231,7 @@ func TestReloadNotSaved(t *testing.T) {
 // A node that shuts down isn't reloaded any more: its upstreams would come back to life.
 func TestReloadWhileShuttingDown(t *testing.T) {
 	app, _, _ := slowApp(t)
-	yaml := strings.Replace(routed(app, "a"), "linger: 100ms", "linger: 10s", 1)
+	yaml := strings.Replace(routed(t, app, "a"), "linger: 100ms", "linger: 10s", 1)
 	opts, _ := settings(t, yaml)
 	n := open(t, opts)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -245,7 +256,7 @@ func TestReloadWhileShuttingDown(t *testing.T) {
 // A reload that waits for a request holds a shutdown up no longer than that itself may take.
 func TestShutdownWhileReloading(t *testing.T) {
 	app, entered, _ := slowApp(t)
-	opts, path := settings(t, routed(app, "a"))
+	opts, path := settings(t, routed(t, app, "a"))
 	n := open(t, opts)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -254,7 +265,7 @@ func TestShutdownWhileReloading(t *testing.T) {
 			&mesh.Request{Method: "POST", Target: "/a/slow", Host: "h", Deadline: time.Now().Add(time.Minute)})
 	})
 	<-entered
-	write(t, path, base(filepath.Dir(path))+routed(app, "b"))
+	write(t, path, base(t, filepath.Dir(path))+routed(t, app, "b"))
 	type result struct {
 		done admin.Reloaded
 		err  error

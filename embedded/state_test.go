@@ -10,6 +10,7 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 )
 
 // journalOf gives the journal as one text.
@@ -97,8 +98,15 @@ func TestLostStateIsTold(t *testing.T) {
 // cached must be fetched again.
 func TestLostPurgesAreTold(t *testing.T) {
 	opts, path := settings(t, edgeYAML)
-	write(t, path, opts.ConfigText+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n"+
-		"routes: [{path: /a, to: upstream:api, cache: true}]\n")
+	write(t, path, opts.ConfigText+embeddedtest.YAML(t, `
+		upstreams:
+		  api:
+		    targets: ["http://127.0.0.1:1"]
+		routes:
+		  - path: /a
+		    to: upstream:api
+		    cache: true
+		`))
 	run := func(lost bool) {
 		t.Helper()
 		n := open(t, load(t, path))

@@ -1,0 +1,2 @@
+// Package embeddedtest has what the tests of nodes share.
+package embeddedtest
