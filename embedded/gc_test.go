@@ -39,7 +39,7 @@ func TestGCRoom(t *testing.T) {
 		return p
 	}
 	usual := percent()
-	release := g.Room(1 << 30)
+	release := g.AllowGarbage(1 << 30)
 	if got := percent(); got < usual+100 {
 		t.Errorf("with room for 1 GiB the percentage is %d, as usual it is %d", got, usual)
 	}
@@ -47,5 +47,5 @@ func TestGCRoom(t *testing.T) {
 	if got := percent(); got > usual*12/10 || got < usual*8/10 {
 		t.Errorf("afterwards the percentage is %d, as usual it is %d", got, usual)
 	}
-	(*GC)(nil).Room(1)()
+	(*GC)(nil).AllowGarbage(1)()
 }

@@ -22,7 +22,7 @@ func TestPartsAreWired(t *testing.T) {
 		reflect.TypeOf(n.logs.Secrets()): true,
 	}
 	all := []reflect.Value{reflect.ValueOf(n.parts)}
-	for _, page := range []any{n.pages.Status, n.pages.Routes, n.pages.Metrics, n.pages.Purges, n.pages.Tail} {
+	for _, page := range []any{n.admin.Status, n.admin.Routes, n.admin.Metrics, n.admin.Purges, n.admin.Tail} {
 		all = append(all, reflect.ValueOf(page))
 	}
 	for _, field := range reflect.ValueOf(n.parts).Elem().Fields() {

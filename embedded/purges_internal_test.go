@@ -24,7 +24,7 @@ func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 		{syscall.ENOSPC, kvcache.ErrAway, "the disk of /data is full: make room", "JetStream"},
 		{nil, kvcache.ErrAway, "try again when JetStream is current", "room"},
 	} {
-		p.storage.failed = c.failed
+		p.storage.writeErr = c.failed
 		err := p.advise(c.cause)
 		text := err.Error()
 		if !strings.Contains(text, c.want) || strings.Contains(text, c.lack) || !errors.Is(err, c.cause) {
@@ -40,8 +40,8 @@ func TestPreflightSaysTheSameOfTheDisk(t *testing.T) {
 	cfg.Cache.Disk = 1 << 50
 	cfg.Routes = []node.Route{{Name: "a", Cache: &node.Cache{On: true}}}
 	var p Preflight
-	p.lookAtDisk(&cfg)
-	if told := strings.Join(p.Warnings, "\n"); !strings.Contains(told, tooSmall(&cfg, wanted(&cfg))) {
+	p.checkDisk(&cfg)
+	if told := strings.Join(p.Warnings, "\n"); !strings.Contains(told, tooSmall(&cfg, configuredSizes(&cfg))) {
 		t.Errorf("got %q", told)
 	}
 }

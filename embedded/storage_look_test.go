@@ -31,7 +31,7 @@ func (s *brokenStore) Reopen() error {
 }
 
 func told(s *storage) string {
-	var f found
+	var f conditionList
 	s.conditions(&f)
 	return strings.Join(append(f.blocking, f.other...), "\n")
 }
@@ -43,7 +43,7 @@ func TestStoreIsOpenedAgain(t *testing.T) {
 	store := &brokenStore{needs: 2}
 	s := &storage{dir: dir, store: store, log: slog.New(slog.DiscardHandler), record: func(string, string) {}}
 	for range 5 { // there is no directory to write to
-		s.look()
+		s.check()
 	}
 	if store.opened != 0 || !strings.Contains(told(s), "can't be written") {
 		t.Errorf("opened %d times on a disk that can't be written; told: %s", store.opened, told(s))
@@ -51,21 +51,21 @@ func TestStoreIsOpenedAgain(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s.look()
+	s.check()
 	if store.opened != 1 || !strings.Contains(told(s), "no luck yet") {
 		t.Errorf("opened %d times; told: %s", store.opened, told(s))
 	}
-	s.pause = time.Hour
-	s.look()
+	s.reopenWait = time.Hour
+	s.check()
 	if store.opened != 1 {
 		t.Error("opened again at once")
 	}
-	s.pause = 0
-	s.look()
+	s.reopenWait = 0
+	s.check()
 	if store.opened != 2 || told(s) != "" {
 		t.Errorf("opened %d times; told: %s", store.opened, told(s))
 	}
-	s.look()
+	s.check()
 	if store.opened != 2 {
 		t.Error("opened again although it stores")
 	}

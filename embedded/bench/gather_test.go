@@ -2,14 +2,16 @@ package bench_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
 // callTakes is how long each upstream call of BenchmarkGather takes.
@@ -31,18 +33,32 @@ func BenchmarkGather(b *testing.B) {
 	}))
 	defer app.Close()
 	var config strings.Builder
-	fmt.Fprintf(&config, "edge: {listen: 127.0.0.1:0}\nupstreams: {app: {targets: [%q]}}\nroutes:\n", app.URL)
+	config.WriteString(embeddedtest.YAML(b, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		`, "APP", app.URL))
 	sorts := []struct {
 		path               string
 		calls, concurrency int
 		took               []time.Duration
 	}{{path: "/one", calls: 1}, {path: "/ten", calls: 10}, {path: "/hundred", calls: 100, concurrency: 20}}
 	for _, s := range sorts {
-		fmt.Fprintf(&config, "  - {path: %s, gather: {mode: all, concurrency: %d, calls: {", s.path, s.concurrency)
+		config.WriteString(embeddedtest.YAML(b, `
+			  - path: $PATH
+			    gather:
+			      mode: all
+			      concurrency: $CONCURRENCY
+			      calls:
+			`, "PATH", s.path, "CONCURRENCY", strconv.Itoa(s.concurrency)))
 		for i := range s.calls {
-			fmt.Fprintf(&config, "c%d: {to: upstream:app, path: /%d}, ", i, i)
+			config.WriteString(embeddedtest.YAML(b, `
+				        c$I:
+				          to: upstream:app
+				          path: /$I
+				`, "I", strconv.Itoa(i)))
 		}
-		config.WriteString("}}}\n")
 	}
 	n := startNode(b, nil, config.String())
 	get := func(path string) time.Duration {

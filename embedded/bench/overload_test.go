@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
 // slowApp is an application with one worker that takes 2 ms for each request: it can do about 450 a second, and what
@@ -72,13 +74,15 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// node is the real command in a process and, where that is allowed, in a cgroup of its own.
+// limitedNode is the real command in a process and, where that is allowed, in a cgroup of its own.
 type limitedNode struct {
 	child
 	admin string
 	group string // directory of its memory cgroup; empty if it has none
 }
 
+// startNode starts a node with env added to its environment. config is what its configuration has after edge, whose
+// shutdown doesn't linger.
 func startNode(tb testing.TB, env []string, config string) limitedNode {
 	tb.Helper()
 	path, err := binary()
@@ -87,8 +91,18 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 	}
 	dir := tb.TempDir()
 	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n",
-		dir+"/data") + config
+	text := embeddedtest.YAML(tb, `
+		version: 1
+		node:
+		  data: $DIR/data
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		edge:
+		  listen: 127.0.0.1:0
+		  linger: 0s
+		`, "DIR", dir) + config
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -328,9 +342,15 @@ func seconds() time.Duration {
 func BenchmarkOverload(b *testing.B) {
 	b.Run("app", func(b *testing.B) {
 		app := spawn(b, "slow app")
-		n := startNode(b, nil, fmt.Sprintf(
-			"edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q], max_requests: 8}}\nroutes: "+
-				"[{path: /api/*, to: \"upstream:api\"}]\n", app.url))
+		n := startNode(b, nil, embeddedtest.YAML(b, `
+			upstreams:
+			  api:
+			    targets: [$APP]
+			    max_requests: 8
+			routes:
+			  - path: /api/*
+			    to: upstream:api
+			`, "APP", app.url))
 		best := crowd{clients: 8}
 		rate := best.run(b, n.url, "/api/x", time.Second).rate()
 		clients := 500
@@ -341,9 +361,7 @@ func BenchmarkOverload(b *testing.B) {
 	})
 	b.Run("cpu", func(b *testing.B) {
 		app := spawn(b, "upstream")
-		n := startNode(b, []string{"GOMAXPROCS=1"},
-			fmt.Sprintf("edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: "+
-				"/api/*, to: \"upstream:api\"}]\n", app.url))
+		n := startNode(b, []string{"GOMAXPROCS=1"}, forwardAPI(b, app.url))
 		best, most := crowd{}, 0.0
 		for _, clients := range []int{8, 16, 32, 64} {
 			c := crowd{clients: clients}
@@ -355,11 +373,22 @@ func BenchmarkOverload(b *testing.B) {
 	})
 	b.Run("bodies", func(b *testing.B) {
 		app := spawn(b, "echo")
-		n := startNode(b, nil, fmt.Sprintf(
-			"edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: "+
-				"\"upstream:api\"}]\n", app.url))
+		n := startNode(b, nil, forwardAPI(b, app.url))
 		overload(b, n, crowd{clients: 50, body: 500 << 10}, crowd{clients: 500, body: 500 << 10})
 	})
+}
+
+// forwardAPI is the rest of a configuration that forwards /api/* to the upstream.
+func forwardAPI(b *testing.B, url string) string {
+	b.Helper()
+	return embeddedtest.YAML(b, `
+		upstreams:
+		  api:
+		    targets: [$APP]
+		routes:
+		  - path: /api/*
+		    to: upstream:api
+		`, "APP", url)
 }
 
 func overload(b *testing.B, n limitedNode, best, crowded crowd) {

@@ -9,22 +9,43 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
 // diskYAML is a node that stands alone, with a limited, a cached and a plain route. The limit's windows are short, so
 // that it is asked for all the time.
-func diskYAML(data string) string {
-	return fmt.Sprintf(`version: 1
-node: {data: %q}
-edge: {listen: 127.0.0.1:0}
-admin: {listen: 127.0.0.1:0}
-mesh: {listen: 127.0.0.1:0}
-upstreams: {admin: {targets: ["http://127.0.0.1:1"]}}
-routes:
-  - {path: /limited, limit: {max: 3, window: 1s}, respond: {status: 200, body: ok}}
-  - {path: /cached, cache: 1h, to: upstream:admin}
-  - {path: /plain, respond: {status: 200, body: ok}}
-`, data)
+func diskYAML(t *testing.T, data string) string {
+	t.Helper()
+	return embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  data: $DATA
+		edge:
+		  listen: 127.0.0.1:0
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		upstreams:
+		  admin:
+		    targets: ["http://127.0.0.1:1"]
+		routes:
+		  - path: /limited
+		    limit:
+		      max: 3
+		      window: 1s
+		    respond:
+		      status: 200
+		      body: ok
+		  - path: /cached
+		    cache: 1h
+		    to: upstream:admin
+		  - path: /plain
+		    respond:
+		      status: 200
+		      body: ok
+		`, "DATA", data)
 }
 
 // readyz gives whether the node is ready, and what it says to be wrong.
@@ -62,7 +83,7 @@ func fullDisk(t *testing.T, long bool) string {
 	t.Helper()
 	disk := smallDisk(t, 256)
 	dir := t.TempDir()
-	p := start(t, dir, diskYAML(disk+"/data"))
+	p := start(t, dir, diskYAML(t, disk+"/data"))
 	within(t, wait, "the node is ready", func() bool { ok, _ := p.readyz(); return ok })
 	told, healed := fillAndFree(t, p, disk)
 	seen := fmt.Sprintf("told after %.1f s, whole %.1f s after there was room", told.Seconds(), healed.Seconds())
@@ -75,7 +96,7 @@ func fullDisk(t *testing.T, long bool) string {
 	free := fill(t, disk, 0)
 	within(t, wait, "a write has failed", func() bool { get(p.edge + "/limited"); ok, _ := p.readyz(); return !ok })
 	p.stop()
-	again := start(t, dir, diskYAML(disk+"/data"))
+	again := start(t, dir, diskYAML(t, disk+"/data"))
 	within(t, wait, "the node that was started on a full disk says so", func() bool {
 		ok, text := again.readyz()
 		return !ok && strings.Contains(text, "is full")

@@ -5,9 +5,11 @@ package chaos_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -23,18 +25,35 @@ func fullNode(t *testing.T, _ bool) string {
 		if i == 0 {
 			data = disk
 		}
-		three = append(three, start(t, t.TempDir(), fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-routes:
-  - {path: /limited, limit: {max: 100000, window: 1s}, respond: {status: 200, body: ok}}
-  - {path: /plain, respond: {status: 200, body: ok}}
-`, i+1, data+"/data", ports[i], ports[0], ports[1], ports[2])))
+		three = append(three, start(t, t.TempDir(), embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			routes:
+			  - path: /limited
+			    limit:
+			      max: 100000
+			      window: 1s
+			    respond:
+			      status: 200
+			      body: ok
+			  - path: /plain
+			    respond:
+			      status: 200
+			      body: ok
+			`, "N", strconv.Itoa(i+1), "DIR", data, "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "))))
 	}
 	for i, p := range three {
 		within(t, wait, fmt.Sprintf("n%d is ready", i+1), func() bool { ok, _ := p.readyz(); return ok })

@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -95,19 +97,37 @@ func startLargeCluster(t *testing.T, app string) *largeCluster {
 	ports := nodetest.FreePorts(t, 3)
 	for i := range 3 {
 		c.dirs[i] = t.TempDir()
-		c.texts[i] = fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, linger: 0s, timeout: 10s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  local: nearest
-  cluster: {name: chaos, listen: %q, peers: [%q, %q, %q]}
-cache: {memory: 16MiB, disk: 48MiB}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: "upstream:app", cache: true}]
-`, i+1, c.dirs[i]+"/data", ports[i], ports[0], ports[1], ports[2], app)
+		c.texts[i] = embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  linger: 0s
+			  timeout: 10s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  local: nearest
+			  cluster:
+			    name: chaos
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			cache:
+			  memory: 16MiB
+			  disk: 48MiB
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /*
+			    to: upstream:app
+			    cache: true
+			`, "N", strconv.Itoa(i+1), "DIR", c.dirs[i], "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "),
+			"APP", app)
 		c.nodes[i] = start(t, c.dirs[i], c.texts[i])
 	}
 	for i, p := range c.nodes {
@@ -222,7 +242,7 @@ func (c *largeCluster) ask(edge string, i int, random *rand.Rand) (out answered)
 	slow := random.IntN(10) == 0
 	for {
 		_, err := io.CopyN(&b, resp.Body, 100_000)
-		if err == io.EOF { //nolint:errorlint // it is never wrapped here
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -18,9 +18,21 @@ func limitLeaderKilled(t *testing.T, long bool) (seen string) {
 	if long {
 		rounds = 20
 	}
-	c := startLimited(t, `  - {path: /cold, to: "upstream:app", limit: {max: 30, window: 10s, key: "header:X-Key"}}
-  - {path: /hot, to: "upstream:app", limit: {max: 2000, window: 10s, key: "header:X-Key"}}
-`)
+	c := startLimited(t, `
+		routes:
+		  - path: /cold
+		    to: upstream:app
+		    limit:
+		      max: 30
+		      window: 10s
+		      key: header:X-Key
+		  - path: /hot
+		    to: upstream:app
+		    limit:
+		      max: 2000
+		      window: 10s
+		      key: header:X-Key
+		`)
 	paths := []string{"/cold", "/hot"}
 	var gaps, longest [2][]time.Duration
 	var requests, failed, lost [2]int

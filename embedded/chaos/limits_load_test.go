@@ -8,13 +8,14 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node/nodetest"
 )
@@ -25,7 +26,7 @@ type limitedCluster struct {
 	nodes      [3]*nodeProcess
 }
 
-// startLimited starts three nodes with these routes to an application that answers at once, and waits until all is well
+// startLimited starts three nodes with the block routes, whose upstream app is an application that answers at once, and waits until all is well
 // with them.
 func startLimited(t *testing.T, routes string) *limitedCluster {
 	t.Helper()
@@ -37,17 +38,28 @@ func startLimited(t *testing.T, routes string) *limitedCluster {
 	c := &limitedCluster{}
 	for i := range c.nodes {
 		c.dirs[i] = t.TempDir()
-		c.yaml[i] = fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, linger: 0s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-upstreams: {app: {targets: [%q]}}
-routes:
-%s`, i+1, filepath.Join(c.dirs[i], "data"), ports[i], ports[0], ports[1], ports[2], app.URL, routes)
+		c.yaml[i] = embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  linger: 0s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			upstreams:
+			  app:
+			    targets: [$APP]
+			`, "N", strconv.Itoa(i+1), "DIR", c.dirs[i], "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "),
+			"APP", app.URL) + embeddedtest.YAML(t, routes)
 		c.start(t, i)
 	}
 	c.whole(t)

@@ -18,8 +18,15 @@ func limitColdStart(t *testing.T, long bool) (seen string) {
 	if long {
 		rounds = 10
 	}
-	c := startLimited(t, "  - {path: /cold, to: \"upstream:app\", limit: {max: 30, window: 10s, key: "+
-		"\"header:X-Key\"}}\n")
+	c := startLimited(t, `
+		routes:
+		  - path: /cold
+		    to: upstream:app
+		    limit:
+		      max: 30
+		      window: 10s
+		      key: header:X-Key
+		`)
 	var served, well []time.Duration
 	for range rounds {
 		for _, n := range c.nodes {

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"millrace/embedded/embeddedtest"
 )
 
 // memoryGroup makes a cgroup with so many MiB of memory, and gives the words that run a command in it, and how many
@@ -50,17 +52,27 @@ func smallMemory(t *testing.T, long bool) string {
 	}))
 	t.Cleanup(origin.Close)
 	yaml := func(more string) string {
-		return fmt.Sprintf(`version: 1
-node: {data: %q}
-edge: {listen: 127.0.0.1:0}
-admin: {listen: 127.0.0.1:0}
-mesh: {listen: 127.0.0.1:0}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, cache: 1h, to: upstream:app}]
-%s`, t.TempDir()+"/data", origin.URL, more)
+		return embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /*
+			    cache: 1h
+			    to: upstream:app
+			`, "DIR", t.TempDir(), "APP", origin.URL) + more
 	}
 	prefix, _ := memoryGroup(t, mib)
-	large := start(t, t.TempDir(), yaml("cache: {memory: 1GiB}\n"), prefix...)
+	large := start(t, t.TempDir(), yaml("cache:\n  memory: 1GiB\n"), prefix...)
 	if text := strings.Join(large.status(t).Degraded, "\n"); !strings.Contains(text, "leaves it 400 MiB") ||
 		!strings.Contains(large.output.String(), "leaves it 400 MiB") {
 		t.Errorf("with a cache of 1 GiB the node says %q", text)

@@ -16,7 +16,7 @@ func tinyDisk(t *testing.T, _ bool) string {
 	var seen []string
 	for _, mib := range []int{64, 300, 1000} {
 		disk := smallDisk(t, mib)
-		p := start(t, t.TempDir(), diskYAML(disk+"/data"))
+		p := start(t, t.TempDir(), diskYAML(t, disk+"/data"))
 		took := within(t, wait, fmt.Sprintf("the node on %d MiB is ready", mib), func() bool {
 			ok, _ := p.readyz()
 			return ok

@@ -12,10 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 
 	"golang.org/x/sys/unix"
 )
@@ -101,22 +104,40 @@ func (v *village) client(i int, timeout time.Duration) *http.Client {
 }
 
 // villager is the configuration of one node, whose upstream is the test.
-func (v *village) villager(i int, dir, upstream string) string {
-	return fmt.Sprintf(`version: 1
-node: {name: n%d, data: %s}
-edge: {listen: "127.0.0.1:8080", linger: 0s, stream_idle: 1h}
-admin: {listen: "127.0.0.1:8081"}
-mesh:
-  listen: 127.0.0.1:4222
-  token: token-for-this-trial-only
-  cluster:
-    {name: village, listen: "%s:6222", token: another-token-for-this-trial, peers: ["%s:6222", "%s:6222", "%s:6222"]}
-upstreams:
-  api: {targets: ["http://%s"]}
-routes:
-  - {path: /api/*, to: upstream:api, timeout: 60s}
-  - {path: /cached/*, to: upstream:api, timeout: 60s, cache: 1h}
-`, i+1, filepath.Join(dir, "data"), v.address(i), v.address(0), v.address(1), v.address(2), upstream)
+func (v *village) villager(t *testing.T, i int, dir, upstream string) string {
+	t.Helper()
+	return embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  name: n$N
+		  data: $DIR/data
+		edge:
+		  listen: 127.0.0.1:8080
+		  linger: 0s
+		  stream_idle: 1h
+		admin:
+		  listen: 127.0.0.1:8081
+		mesh:
+		  listen: 127.0.0.1:4222
+		  token: token-for-this-trial-only
+		  cluster:
+		    name: village
+		    listen: $SELF:6222
+		    token: another-token-for-this-trial
+		    peers: [$ONE:6222, $TWO:6222, $THREE:6222]
+		upstreams:
+		  api:
+		    targets: ["http://$UPSTREAM"]
+		routes:
+		  - path: /api/*
+		    to: upstream:api
+		    timeout: 60s
+		  - path: /cached/*
+		    to: upstream:api
+		    timeout: 60s
+		    cache: 1h
+		`, "N", strconv.Itoa(i+1), "DIR", dir, "SELF", v.address(i), "ONE", v.address(0), "TWO", v.address(1),
+		"THREE", v.address(2), "UPSTREAM", upstream)
 }
 
 // behindTheVillage answers after 20 ms, and streams without end at /api/stream.
@@ -239,7 +260,7 @@ func vanish(t *testing.T, long bool) string {
 	var nodes []*nodeProcess
 	for i := range 3 {
 		dir := t.TempDir()
-		nodes = append(nodes, start(t, dir, v.villager(i, dir, upstream), "ip", "netns", "exec", v.homes[i]))
+		nodes = append(nodes, start(t, dir, v.villager(t, i, dir, upstream), "ip", "netns", "exec", v.homes[i]))
 	}
 	api, admin := v.client(0, 2*time.Minute), v.client(0, 5*time.Second)
 	alive := func(n int) func() bool {

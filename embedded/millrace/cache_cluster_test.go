@@ -4,13 +4,12 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
@@ -29,15 +28,25 @@ type cacheCluster struct {
 	links [3][3]*link // from the first to the second
 }
 
-// startCluster starts three nodes with the route /* to the upstream, cached. stores is what they have under the key
-// cache.
+// startCluster starts three nodes with the route /* to the upstream, cached. stores are their sections cache: KEY: VALUE,
+// or empty.
 func startCluster(t *testing.T, upstream string, stores [3]string) *cacheCluster {
 	t.Helper()
 	c := writeCluster(t, func(i int) string {
-		return fmt.Sprintf(`cache: {%s}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: "upstream:app", cache: true}, {path: /slow/*, to: "upstream:app", cache: true, timeout: 60s}]
-`, stores[i], upstream)
+		return embeddedtest.YAML(t, `
+			cache: {$STORE}
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /*
+			    to: upstream:app
+			    cache: true
+			  - path: /slow/*
+			    to: upstream:app
+			    cache: true
+			    timeout: 60s
+			`, "STORE", stores[i], "APP", upstream)
 	})
 	for _, n := range c.nodes {
 		n.start(t)
@@ -65,12 +74,13 @@ func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
 				peers[j] = c.links[i][j].addr
 			}
 		}
-		c.nodes[i] = writeNode(t, host+port(3+2*i), host+port(4+2*i), fmt.Sprintf(`node: {name: n%d, data: %%q}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-`, i+1, host+port(i), peers[0], peers[1], peers[2])+rest(i))
+		c.nodes[i] = writeNode(t, host+port(3+2*i), host+port(4+2*i), "n"+strconv.Itoa(i+1), embeddedtest.YAML(t, `
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			`, "LISTEN", host+port(i), "PEERS", strings.Join(peers, ", "))+rest(i))
 	}
 	return c
 }
@@ -82,28 +92,40 @@ func startAlone(t *testing.T, upstream, cache, store string) *cacheNode {
 	for i := range ports { // not where clients get their ports from
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
-	n := writeNode(t, ports[0], ports[1], fmt.Sprintf(`node: {name: n1, data: %%q}
-cache: {%s}
-mesh: {listen: 127.0.0.1:0}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: "upstream:app", cache: %s}]
-`, store, upstream, cache))
+	n := writeNode(t, ports[0], ports[1], "n1", embeddedtest.YAML(t, `
+		cache: {$STORE}
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    to: upstream:app
+		    cache: $CACHE
+		`, "STORE", store, "APP", upstream, "CACHE", cache))
 	n.start(t)
 	nodetest.Eventually(t, "the node may serve what it has stored", n.follows)
 	return n
 }
 
-// writeNode writes a configuration. text is all of it but for edge and admin, with %q for the directory.
-func writeNode(t *testing.T, edge, admin, text string) *cacheNode {
+// writeNode writes the configuration of a node. rest is what it has after mesh.listen.
+func writeNode(t *testing.T, edge, admin, name, rest string) *cacheNode {
 	t.Helper()
 	dir := t.TempDir()
-	n := &cacheNode{edge: "http://" + edge, admin: "http://" + admin, file: filepath.Join(dir, "millrace.yaml")}
-	text = fmt.Sprintf("version: 1\nedge: {listen: %q, timeout: 2s, linger: 0s}\nadmin: {listen: %q}\n"+text, edge,
-		admin, dir+"/data")
-	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	file := writeConfig(t, dir, embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  name: $NAME
+		  data: $DIR/data
+		edge:
+		  listen: $EDGE
+		  timeout: 2s
+		  linger: 0s
+		admin:
+		  listen: $ADMIN
+		mesh:
+		  listen: 127.0.0.1:0
+		`, "NAME", name, "DIR", dir, "EDGE", edge, "ADMIN", admin)+rest)
+	return &cacheNode{edge: "http://" + edge, admin: "http://" + admin, file: file}
 }
 
 func (n *cacheNode) start(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge/admin"
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
@@ -30,22 +32,33 @@ func nodes(t *testing.T, app string) (files []string, dirs []string) {
 	ports := nodetest.FreePorts(t, 3)
 	for i := range ports {
 		dir := t.TempDir()
-		text := fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, expose: [hello], timeout: 3s, linger: 0s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /app/*, to: "upstream:app"}]
-`, i+1, dir+"/data", ports[i], ports[0], ports[1], ports[2], app)
-		file := filepath.Join(dir, "millrace.yaml")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		files, dirs = append(files, file), append(dirs, dir)
+		text := embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  expose: [hello]
+			  timeout: 3s
+			  linger: 0s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /app/*
+			    to: upstream:app
+			`, "N", strconv.Itoa(i+1), "DIR", dir, "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "), "APP", app)
+		files, dirs = append(files, writeConfig(t, dir, text)), append(dirs, dir)
 	}
 	return files, dirs
 }

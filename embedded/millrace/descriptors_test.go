@@ -2,17 +2,16 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -24,13 +23,14 @@ func TestFewDescriptors(t *testing.T) {
 	}))
 	defer app.Close()
 	dir := t.TempDir()
-	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: "+
-		"127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
-		"upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, to: \"upstream:app\"}]\n", dir+"/data", app.URL)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := writeConfig(t, dir, nodeYAML(t, dir)+embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    to: upstream:app
+		`, "APP", app.URL))
 	p := startLimited(t, 160, "run", "-c", file)
 	if _, err := post(http.DefaultClient, p.edge); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -76,13 +78,10 @@ func startMember(t *testing.T, name, url, log string) *exec.Cmd {
 func TestMemberKilled(t *testing.T) {
 	const timeout = 2 * time.Second
 	dir := t.TempDir()
-	config := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, expose: [work], timeout: %s, "+
-		"linger: 0s}\n"+
-		"admin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n", dir+"/data", timeout)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := writeConfig(t, dir, nodeYAML(t, dir)+embeddedtest.YAML(t, `
+		  expose: [work]
+		  timeout: $TIMEOUT
+		`, "TIMEOUT", timeout.String()))
 	p := startProcess(t, "run", "-c", config)
 	url, err := os.ReadFile(filepath.Join(dir, "data", "client.url"))
 	if err != nil {

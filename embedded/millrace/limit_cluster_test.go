@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
@@ -31,12 +32,23 @@ func greeter(t *testing.T) string {
 
 // limitRoutes is the part of a configuration with a route for each limit, written as NAME: LIMIT. The path is /NAME,
 // and NAME the limit's name.
-func limitRoutes(app string, limits ...string) string {
+func limitRoutes(t *testing.T, app string, limits ...string) string {
+	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "upstreams: {app: {targets: [%q]}}\nroutes:\n", app)
+	b.WriteString(embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		`, "APP", app))
 	for _, l := range limits {
 		name, limit, _ := strings.Cut(l, ": ")
-		fmt.Fprintf(&b, "  - {path: /%s, to: \"upstream:app\", timeout: 10s, limit: %s}\n", name, limit)
+		b.WriteString(embeddedtest.YAML(t, `
+			  - path: /$NAME
+			    to: upstream:app
+			    timeout: 10s
+			    limit: $LIMIT
+			`, "NAME", name, "LIMIT", limit))
 	}
 	return b.String()
 }
@@ -45,7 +57,7 @@ func limitRoutes(app string, limits ...string) string {
 func startTalkingLimits(t *testing.T, limits ...string) *cacheCluster {
 	t.Helper()
 	app := greeter(t)
-	c := writeCluster(t, func(int) string { return limitRoutes(app, limits...) })
+	c := writeCluster(t, func(int) string { return limitRoutes(t, app, limits...) })
 	for _, n := range c.nodes {
 		startTalking(t, n)
 	}
@@ -60,8 +72,7 @@ func startOneLimited(t *testing.T, limits ...string) *cacheNode {
 	for i := range ports { // not where clients get their ports from
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
-	n := writeNode(t, ports[0], ports[1],
-		"node: {name: n1, data: %q}\nmesh: {listen: 127.0.0.1:0}\n"+limitRoutes(greeter(t), limits...))
+	n := writeNode(t, ports[0], ports[1], "n1", limitRoutes(t, greeter(t), limits...))
 	n.start(t)
 	return n
 }

@@ -17,7 +17,7 @@ import (
 func startWithout(t *testing.T, limits ...string) *cacheCluster {
 	t.Helper()
 	app := greeter(t)
-	before, after := limitRoutes(app, "first: []"), limitRoutes(app, append(limits, "first: 1000000/15m")...)
+	before, after := limitRoutes(t, app, "first: []"), limitRoutes(t, app, append(limits, "first: 1000000/15m")...)
 	c := writeCluster(t, func(int) string { return before })
 	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
 	for _, n := range c.nodes {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -61,15 +61,30 @@ func TestStatusTells(t *testing.T) {
 		w.Header().Set("Cache-Control", "max-age=60")
 	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
-routes:
-  - {path: /greet/*, to: service:greet}
-  - {path: /none/*, to: service:none}
-  - {path: /bad/*, to: upstream:app}
-  - {path: /kept/*, to: upstream:app, cache: true}
-  - path: /both
-    gather: {calls: {one: {to: service:greet, path: /}, two: {to: service:part, path: /}}}
-`, app.URL))
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /greet/*
+		    to: service:greet
+		  - path: /none/*
+		    to: service:none
+		  - path: /bad/*
+		    to: upstream:app
+		  - path: /kept/*
+		    to: upstream:app
+		    cache: true
+		  - path: /both
+		    gather:
+		      calls:
+		        one:
+		          to: service:greet
+		          path: /
+		        two:
+		          to: service:part
+		          path: /
+		`, "APP", app.URL))
 	join(t, p.dir, "greeter", "greet", "unrouted")
 	join(t, p.dir, "greeter", "greet")
 	for range 4 {
@@ -106,11 +121,23 @@ routes:
 
 // Explain says whether somebody serves, for a route, a gather and a name that expose opens.
 func TestExplainTellsWhoServes(t *testing.T) {
-	p := startRun(t, "0s, expose: [\"*\"]", `routes:
-  - {path: /hello/*, to: service:greet}
-  - {path: /both, gather: {calls: {one: {to: service:greet, path: /}, two: {to: service:part, path: /}}}}
-  - {path: "/plain/{id}", to: "nats:orders.get.{id}"}
-`)
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		  expose: ["*"]
+		routes:
+		  - path: /hello/*
+		    to: service:greet
+		  - path: /both
+		    gather:
+		      calls:
+		        one:
+		          to: service:greet
+		          path: /
+		        two:
+		          to: service:part
+		          path: /
+		  - path: /plain/{id}
+		    to: nats:orders.get.{id}
+		`))
 	says := func(path string, want ...string) {
 		t.Helper()
 		out, _, _ := perform(t, "explain", path, "--admin", p.admin)
@@ -147,12 +174,28 @@ func TestTailTells(t *testing.T) {
 		w.Header().Set("Cache-Control", "max-age=60")
 	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
-routes:
-  - {path: /kept/*, to: "upstream:app", cache: true}
-  - {path: /few, to: "upstream:app", limit: {max: 1, window: 1h, name: small}}
-  - {path: /seen, to: "upstream:app", limit: {max: 1, window: 1h, name: shady, shadow: true}}
-`, app.URL))
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /kept/*
+		    to: upstream:app
+		    cache: true
+		  - path: /few
+		    to: upstream:app
+		    limit:
+		      max: 1
+		      window: 1h
+		      name: small
+		  - path: /seen
+		    to: upstream:app
+		    limit:
+		      max: 1
+		      window: 1h
+		      name: shady
+		      shadow: true
+		`, "APP", app.URL))
 	url, err := os.ReadFile(filepath.Join(p.dir, "data", "client.url"))
 	if err != nil {
 		t.Fatal(err)
@@ -266,11 +309,20 @@ func TestNothingActsOnTheTerminal(t *testing.T) {
 		w.Header().Set("Vary", "X-A")
 	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
-routes:
-  - {path: /kept/*, to: "upstream:app", cache: {ttl: 1h, key: ["header:X-B"]}, limit: 100/1h}
-  - {path: /m, to: "service:m"}
-`, app.URL))
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /kept/*
+		    to: upstream:app
+		    cache:
+		      ttl: 1h
+		      key: ["header:X-B"]
+		    limit: 100/1h
+		  - path: /m
+		    to: service:m
+		`, "APP", app.URL))
 	join(t, p.dir, evil, "m")
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", p.edge+"/kept/x?q=%1b", nil)
 	req.Header["X-B"] = []string{"v\u009b31m\u202e"}

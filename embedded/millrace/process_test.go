@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -75,6 +76,34 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 	_ = cmd.Wait() // then stderr is all there
 	t.Fatalf("no banner; stderr: %s", p.stderr)
 	return nil
+}
+
+// nodeYAML is the configuration of a node on free ports whose data is in dir. It ends with edge, and its shutdown doesn't
+// linger.
+func nodeYAML(t *testing.T, dir string) string {
+	t.Helper()
+	return embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  data: $DIR/data
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		edge:
+		  listen: 127.0.0.1:0
+		  linger: 0s
+		`, "DIR", dir)
+}
+
+// writeConfig writes a configuration to a file in dir and returns its path.
+func writeConfig(t *testing.T, dir, text string) (file string) {
+	t.Helper()
+	file = filepath.Join(dir, "millrace.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // SIGTERM under load: keep-alive clients at 1,000 requests a second, who move on to the other node when they are told
@@ -148,16 +177,15 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 		}
 	}))
 	defer app.Close()
-	file := filepath.Join(t.TempDir(), "millrace.yaml")
-	write := func(rest string) {
-		t.Helper()
-		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: "+
-			"127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s}\n%s", filepath.Dir(file)+"/data", rest)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(fmt.Sprintf("upstreams: {a: {targets: [%q]}}\nroutes: [{path: /a, to: \"upstream:a\"}]\n", app.URL))
+	dir := t.TempDir()
+	file := writeConfig(t, dir, nodeYAML(t, dir)+embeddedtest.YAML(t, `
+		upstreams:
+		  a:
+		    targets: [$APP]
+		routes:
+		  - path: /a
+		    to: upstream:a
+		`, "APP", app.URL))
 	p := startProcess(t, "run", "-c", file)
 	status := make(chan int, 1)
 	go func() {
@@ -170,7 +198,7 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 		status <- resp.StatusCode
 	}()
 	<-entered
-	write("")
+	writeConfig(t, dir, nodeYAML(t, dir))
 	signal := func(s syscall.Signal) {
 		t.Helper()
 		if err := p.cmd.Process.Signal(s); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -18,8 +19,12 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err == nil {
-			err = os.WriteFile(file, []byte(strings.Replace(string(text), "routes: [",
-				"routes: [{path: /limited, limit: 100/1h, respond: {status: 200}}, ", 1)), 0o600)
+			err = os.WriteFile(file, []byte(string(text)+embeddedtest.YAML(t, `
+				  - path: /limited
+				    limit: 100/1h
+				    respond:
+				      status: 200
+				`)), 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,21 +12,17 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// startRun starts a node with that linger and those further lines of configuration.
+// startRun starts a node with that linger. rest is what its configuration has after nodeYAML.
 func startRun(t *testing.T, linger, rest string) *process {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
-		"edge: {listen: 127.0.0.1:0, linger: %s}\n%s",
-		filepath.Dir(file)+"/data", linger, rest)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := startProcess(t, "run", "-c", file)
-	p.dir = filepath.Dir(file)
+	dir := t.TempDir()
+	text := strings.Replace(nodeYAML(t, dir), "linger: 0s", "linger: "+linger, 1)
+	p := startProcess(t, "run", "-c", writeConfig(t, dir, text+rest))
+	p.dir = dir
 	return p
 }
 
@@ -45,7 +40,12 @@ func (p *process) end(t *testing.T, s syscall.Signal) (code int, took time.Durat
 // Ctrl-C ends a node that nobody uses at once, however long its linger, though a client keeps its connection; SIGTERM,
 // which orchestrators send, waits for load balancers to see it.
 func TestCtrlCWhenNothingRuns(t *testing.T) {
-	p := startRun(t, "60s", "routes: [{path: /x, respond: {body: hi}}]\n")
+	p := startRun(t, "60s", embeddedtest.YAML(t, `
+		routes:
+		  - path: /x
+		    respond:
+		      body: hi
+		`))
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get(p.edge + "/x")

@@ -89,7 +89,7 @@ func checkLimited(t *testing.T, resp *http.Response, body string) {
 // TestNodeLimit: the example in JavaScript takes permits of a limit that the configuration names, from a member's
 // place.
 func TestNodeLimit(t *testing.T) {
-	n := startNode(t, build(t, "./embedded/millrace"), "limits: {mails: 3/day}\n")
+	n := startNode(t, build(t, "./embedded/millrace"), "limits:\n  mails: 3/day\n")
 	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "limit.js")
 	<-p.exited
 	const want = "first true remaining 2 of 3\nof 20 more 2 more come later\nunknown not_found\n"

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -67,22 +68,25 @@ type startedNode struct {
 	http         *http.Client
 }
 
-// startNode runs the command that was built into program. rest is what its configuration has besides.
+// startNode runs the command that was built into program. rest is what its configuration has after mesh.listen.
 func startNode(t *testing.T, program string, rest ...string) *startedNode {
 	t.Helper()
 	dir := t.TempDir()
-	config := filepath.Join(dir, "millrace.yaml")
 	data := filepath.Join(dir, "data")
-	text := fmt.Sprintf(`version: 1
-node: {name: n1, data: %q}
-edge: {listen: "127.0.0.1:0", expose: ["*"], linger: 0s}
-admin: {listen: "127.0.0.1:0"}
-mesh:
-  listen: "127.0.0.1:0"
-`, data) + strings.Join(rest, "")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := writeConfig(t, dir, embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  name: n1
+		  data: $DATA
+		edge:
+		  listen: 127.0.0.1:0
+		  expose: ["*"]
+		  linger: 0s
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		`, "DATA", data)+strings.Join(rest, ""))
 	p := start(t, dir, nil, program, "run", "-c", config)
 	n := &startedNode{
 		pid: p.pid(), edge: p.find(t, `edge +(http://\S+)`),
@@ -95,6 +99,16 @@ mesh:
 	}
 	n.client = strings.TrimSpace(string(url))
 	return n
+}
+
+// writeConfig writes a configuration to a file in dir and returns its path.
+func writeConfig(t *testing.T, dir, text string) (file string) {
+	t.Helper()
+	file = filepath.Join(dir, "millrace.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // memberAnswer is what the example members answer, and text what came if it was something else.

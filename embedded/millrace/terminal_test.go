@@ -37,7 +37,7 @@ func FuzzScreen(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		out := harmless([]byte(s))
+		out := escapeControls([]byte(s))
 		for _, r := range string(out) {
 			if r != '\n' && r != '\t' && (unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Cf, r)) {
 				t.Fatalf("%q becomes %q", s, out)
@@ -59,7 +59,7 @@ func FuzzScreen(f *testing.F) {
 		if err := json.Unmarshal(plain.Bytes(), &before); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal(harmless(plain.Bytes()), &after); err != nil || !reflect.DeepEqual(before, after) {
+		if err := json.Unmarshal(escapeControls(plain.Bytes()), &after); err != nil || !reflect.DeepEqual(before, after) {
 			t.Fatalf("%q becomes %q (%v)", before, after, err)
 		}
 	})

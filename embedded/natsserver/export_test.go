@@ -22,7 +22,7 @@ type Election struct {
 func Due(x Election) bool {
 	now := time.Now()
 	e := &elections{missed: map[string]*missed{"g": {leader: x.Leader, since: now.Add(-x.Missed), tries: x.Tries}}}
-	return e.due(&group{name: "g", leader: x.Leader, near: x.Near, alive: x.Alive, rank: x.Rank, quorum: x.Quorum}, now)
+	return e.due(&group{name: "g", leader: x.Leader, connected: x.Near, alive: x.Alive, rank: x.Rank, quorum: x.Quorum}, now)
 }
 
 // Hasten hastens the election of JetStream's own group.
@@ -34,7 +34,7 @@ func (s *Server) Hasten(ctx context.Context) (farLeader bool, err error) {
 	}
 	defer nc.Close()
 	e := &elections{srv: srv, self: s.cfg.Name, nc: nc, log: s.cfg.Log}
-	farLeader = e.farLeaderless(ctx)[metaGroup] == 0 && len(e.farRoutes(ctx)) > 0
+	farLeader = e.remoteLeaderless(ctx)[metaGroup] == 0 && len(e.remoteRoutes(ctx)) > 0
 	e.hasten(&group{name: metaGroup, term: s.Term()})
 	return farLeader, nc.Flush()
 }
