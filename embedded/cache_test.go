@@ -11,8 +11,8 @@ import (
 	"millrace/embedded/embeddedtest"
 )
 
-// A node whose clock is ahead of an origin's can't cache what it gets: the response and the status say so.
-func TestClockAheadOfOriginIsTold(t *testing.T) {
+// A node whose clock is ahead of an origin's can't cache its responses. The response and the status say so.
+func TestClockAheadOfOriginIsReported(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
 		w.Header().Set("Cache-Control", "max-age=600")

@@ -43,7 +43,7 @@ func TestWrongGroupIsNamed(t *testing.T) {
 	}
 	defer member.Close()
 	begin := time.Now()
-	for range 3 { // it tries again, as its supervisor may
+	for range 3 { // a member retries
 		if _, err := member.QueueSubscribeSync("http.invoices", "workers"); err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestWrongGroupIsNamed(t *testing.T) {
 	t.Logf("named after %s", took)
 }
 
-// A refused subscription is told in log and journal with what to subscribe to instead.
+// Log and journal report a refused subscription, and what to subscribe to instead.
 func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	var out textLog
@@ -99,7 +99,7 @@ func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// A node that has stood alone doesn't join a cluster with the same directory: its streams would be deleted.
+// A node doesn't join a cluster with a directory that it used alone: the streams in it would be deleted.
 func TestStandAloneDirectoryStaysOut(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -126,7 +126,7 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 	}
 }
 
-// What a node says that it does is what runs, not what a changed file says of the next start.
+// A node reports the roles that it has, not those that a changed file gives it at the next start.
 func TestRolesAfterReload(t *testing.T) {
 	opts, path := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -150,8 +150,8 @@ func TestRolesAfterReload(t *testing.T) {
 	roles("edge", "store", "upstream:api")
 }
 
-// A storing node that finds no other isn't ready at first, says why, and serves all the same.
-func TestLonelyNode(t *testing.T) {
+// A storing node that reaches no other isn't ready at first, says why, and serves all the same.
+func TestStoringNodeAloneIsNotReady(t *testing.T) {
 	ports := nodetest.FreePorts(t, 2)
 	a := app(t, "from the app")
 	opts, path := settings(t, forward(t, "/a", a.URL))
@@ -173,8 +173,8 @@ func TestLonelyNode(t *testing.T) {
 	}
 }
 
-// Two nodes that run under one name tell so for as long as they do.
-func TestNamesakeIsTold(t *testing.T) {
+// Two nodes with the same name report that for as long as both run.
+func TestSecondNodeOfANameIsReported(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
 	other := mesh.Member{ID: "other", Name: opts.Config.Node.Name, Incarnation: 1, Version: "v", Started: time.Now()}

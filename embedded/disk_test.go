@@ -2,9 +2,8 @@ package embedded
 
 import "testing"
 
-// A disk with room for all gives all its wanted size. A smaller one is divided, and never below what the streams need
-// to be of use.
-func TestDivide(t *testing.T) {
+// A disk with enough space gives all that is wanted. A smaller one is divided; no stream gets less than its minimum.
+func TestFitStreams(t *testing.T) {
 	const mib, gib = 1 << 20, 1 << 30
 	want := sizes{limits: 512 * mib, bucket: gib}
 	for _, c := range []struct {

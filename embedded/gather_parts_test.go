@@ -17,7 +17,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// partsApp is an upstream whose answers are hard to put together.
+// partsApp is an upstream whose answers are hard to combine.
 func partsApp(tb testing.TB) (url string, came, ended *atomic.Int64) {
 	tb.Helper()
 	came, ended = &atomic.Int64{}, &atomic.Int64{}
@@ -101,7 +101,8 @@ func call(tb testing.TB, name, path string) string {
 		`, "NAME", name, "PATH", path)
 }
 
-// Parts come in pieces, coded, too long, too deep or too late, and none of that harms the others, or the node.
+// Answers that arrive in pieces, encoded, too long, too deeply nested or too late harm neither the other parts nor the
+// node.
 func TestGatherParts(t *testing.T) {
 	app, _, _ := partsApp(t)
 	var calls strings.Builder
@@ -195,7 +196,7 @@ func TestGatherParts(t *testing.T) {
 	}
 }
 
-// namesUser answers with the user who asks, and says by its path how that may be cached.
+// namesUser answers with the name of the user. The path decides how the answer may be cached.
 func namesUser(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/private":
@@ -214,7 +215,7 @@ func namesUser(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, r.Header.Get("X-User"))
 }
 
-// askAs asks for a URL as a user.
+// askAs sends a request as a user.
 func askAs(t *testing.T, url, user string) (h http.Header, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -234,7 +235,7 @@ func askAs(t *testing.T, url, user string) (h http.Header, body string) {
 	return resp.Header, string(b)
 }
 
-// What is made of calls is kept as they may be kept, and calls with their own cache have it for themselves.
+// The combined answer is cached only as its parts allow. Calls with a cache of their own have separate entries.
 func TestGatherCaches(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(namesUser))
 	defer app.Close()
@@ -360,7 +361,7 @@ func TestGatherCaches(t *testing.T) {
 			}
 		}
 	}
-	// made of a part that was fetched, and then of the stored one, whose own field isn't there any more
+	// First combined from a fetched part, then from the stored one, which lacks Millrace-CDN-Cache-Control.
 	for i := range 3 {
 		nodetest.Eventually(t, "the whole is kept, for as long as its part", func() bool {
 			h, _ := ask(fmt.Sprintf("/short?%d", i), "ada")
@@ -381,9 +382,9 @@ func TestGatherCaches(t *testing.T) {
 	}
 }
 
-// A race ends what lost it, also what was to be cached; a quorum ends when it can't be reached; what stands in waits
-// for those that still may succeed.
-func TestGatherDecides(t *testing.T) {
+// A race cancels its losers, also one that was to be cached. A quorum ends when it can't be reached any more. A
+// fallback waits for calls that may still succeed.
+func TestGatherModes(t *testing.T) {
 	app, came, ended := partsApp(t)
 	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
 		upstreams:

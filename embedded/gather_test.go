@@ -16,7 +16,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// gatherAnswer is what api.gather answers.
+// gatherAnswer is an answer of api.gather.
 type gatherAnswer struct {
 	Status  int             `json:"status"`
 	Body    json.RawMessage `json:"body"`
@@ -26,8 +26,8 @@ type gatherAnswer struct {
 	Code    string          `json:"code"`
 }
 
-// A member lets a node make several calls at once; they have the limits and caches that a route's calls have, and
-// mistakes are told.
+// A node makes several calls at once for a member. They have the limits and caches of a route's calls, and mistakes are
+// reported.
 func TestGatherAPI(t *testing.T) {
 	var got atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -139,9 +139,9 @@ func TestGatherAPI(t *testing.T) {
 	}
 }
 
-// The calls that lose are canceled, as the upstream sees; how soon is reported. What isn't over in time is left out of
-// a settled answer.
-func TestGatherLosers(t *testing.T) {
+// The losing calls are canceled, as the upstream sees; the test logs how soon. A settled answer has an error in place
+// of a call that doesn't finish in time.
+func TestGatherCancelsLosers(t *testing.T) {
 	var mu sync.Mutex
 	var ended []time.Time
 	entered := make(chan struct{}, 100)

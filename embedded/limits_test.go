@@ -43,7 +43,7 @@ func limited(tb testing.TB, url, limits string, routes ...string) string {
 		`, "URL", url, "ROUTES", b.String())
 }
 
-// admitted makes so many requests, one after another, and gives how many got 200; all others must get 429.
+// admitted sends requests one after another and returns how many got 200. All others must get 429.
 func admitted(tb testing.TB, url string, requests int) (n int) {
 	tb.Helper()
 	for range requests {
@@ -58,7 +58,7 @@ func admitted(tb testing.TB, url string, requests int) (n int) {
 	return n
 }
 
-// usage is what the admin API tells of a client's key.
+// usage returns the usage of a client's key.
 func usage(tb testing.TB, n *embedded.Node, limit, key string) admin.LimitUsage {
 	tb.Helper()
 	all, err := n.LimitUsage(tb.Context(), limit, key)
@@ -82,7 +82,7 @@ func newTaker(tb testing.TB, n *embedded.Node) taker {
 	return taker{nc}
 }
 
-// taken is an answer of api.limit.
+// taken is an answer of api.limit.take.
 type taken struct {
 	OK        bool      `json:"ok"`
 	Max       uint32    `json:"max"`
@@ -109,7 +109,7 @@ func (m taker) take(tb testing.TB, payload string) taken {
 	return m.ask(tb, "api.limit.take", payload)
 }
 
-// A member takes permits of the limits that the configuration names, with the member token and nothing else.
+// A member takes permits of configured limits, with nothing but the member token.
 func TestLimitTake(t *testing.T) {
 	opts, _ := settings(t, limited(t, app(t, "x").URL, `
 		limits:
@@ -164,8 +164,8 @@ func TestLimitTake(t *testing.T) {
 	}
 }
 
-// What a member takes for a client and the requests of that client count together, whatever form the member writes an
-// address in.
+// Permits that a member takes for a client count together with the client's requests, in whatever form the member
+// writes the address.
 func TestLimitTakeForClients(t *testing.T) {
 	opts, _ := settings(t, limited(t, app(t, "x").URL, `
 		limits:
@@ -203,8 +203,8 @@ func TestLimitTakeForClients(t *testing.T) {
 	}
 }
 
-// More members than the API serves at once wait for their turn or are told; none is forgotten, and no permit is given
-// twice.
+// If more members ask than the API serves at the same time, each waits or is refused. None is forgotten, and no permit
+// is given twice.
 func TestLimitTakeAtOnce(t *testing.T) {
 	const takers, limit = 600, 100
 	opts, _ := settings(t, limited(t, app(t, "x").URL, "limits:\n  tenant: 100/15m\n", "a"))
@@ -223,7 +223,7 @@ func TestLimitTakeAtOnce(t *testing.T) {
 				ok++
 			case a.Error == "":
 				refused++
-			case a.Code == node.CodeBusy, a.Code == node.CodeUnavailable: // as a machine is that has too much to do
+			case a.Code == node.CodeBusy, a.Code == node.CodeUnavailable: // on an overloaded machine
 				busy++
 			default:
 				t.Errorf("got %+v", a)
@@ -236,7 +236,7 @@ func TestLimitTakeAtOnce(t *testing.T) {
 	}
 }
 
-// The admin API tells and resets a client by any name of its address, and says what is wrong.
+// The admin API shows and resets a client under any form of its address, and explains mistakes.
 func TestLimitAdmin(t *testing.T) {
 	opts, _ := settings(t, limited(t, app(t, "x").URL, `
 		limits:
@@ -300,7 +300,7 @@ func TestLimitAdmin(t *testing.T) {
 	}
 }
 
-// What is spent of the part that a limit reserves for a node is told too.
+// The usage includes what was used of the share that a limit reserves for a node.
 func TestLimitUsageOfShares(t *testing.T) {
 	opts, _ := settings(t, limited(t, app(t, "x").URL, "",
 		"a: {max: 100, window: 2s, align: clock, store_away: share}"))
@@ -310,7 +310,7 @@ func TestLimitUsageOfShares(t *testing.T) {
 		next := time.Now().Truncate(2 * time.Second).Add(2 * time.Second)
 		nodetest.Eventually(t, "the next window", func() bool { return time.Now().After(next) })
 		admitted(t, n.EdgeURL()+"/a", 10)
-		return storeWrites(n) <= writes+1 // but for the slot's own
+		return storeWrites(n) <= writes+1 // one write for the slot itself
 	})
 	if u := usage(t, n, "a", "127.0.0.1"); u.Spent != 10 {
 		t.Errorf("after 10 requests: %+v", u)

@@ -15,9 +15,9 @@ const cachedYAML = `routes:
       body: ok
 `
 
-// A configuration that may need more memory than the process may have is told with figures and what to do, in the log
-// and in degraded, at the start and by a reload. What the file doesn't name fits.
-func TestScarceMemoryIsTold(t *testing.T) {
+// A configuration that may need more memory than the process may use is reported with numbers and advice, in the log
+// and in degraded, at the start and by a reload. Default sizes fit.
+func TestScarceMemoryIsReported(t *testing.T) {
 	opts, path := settings(t, edgeYAML+cachedYAML+"cache:\n  memory: 1GiB\n")
 	out := &textLog{}
 	opts.Log, opts.Memory = out.logger(), 400<<20
@@ -43,7 +43,7 @@ func TestScarceMemoryIsTold(t *testing.T) {
 	}
 }
 
-// Sizes by default follow the memory that the process may have.
+// Default sizes depend on the memory that the process may use.
 func TestDefaultsFollowMemory(t *testing.T) {
 	opts, _ := settings(t, edgeYAML+cachedYAML)
 	opts.Memory = 256 << 20

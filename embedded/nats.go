@@ -168,7 +168,8 @@ func (s *natsServer) conditions(f *conditionList) {
 // joiningCondition says what a node waits for whose JetStream isn't current, and which peers don't answer.
 func joiningCondition(st *natsserver.JetStreamState, missing []string) string {
 	needs := "it needs more than half of the storing nodes, and all of them where data directories are empty"
-	if st.Empty && st.Leader == "" { // nats-server elects a leader among servers without data only when all are connected
+	// nats-server elects a leader among servers without data only when all of them are connected.
+	if st.Empty && st.Leader == "" {
 		needs = "the first start needs all storing nodes"
 	}
 	peers := "start those that are missing (mesh.cluster.peers)"

@@ -129,7 +129,7 @@ func app(tb testing.TB, answer string) *httptest.Server {
 	return s
 }
 
-func TestNode(t *testing.T) {
+func TestNodeForwards(t *testing.T) {
 	a := app(t, "from the app")
 	opts, _ := settings(t, forward(t, "/api/*", a.URL))
 	n := open(t, opts)
@@ -146,8 +146,8 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// A program that names no version has a node all the same, which others believe.
-func TestNoVersion(t *testing.T) {
+// A node without a version announces itself as "unknown", and other nodes accept that.
+func TestVersionDefaultsToUnknown(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	opts.Version = ""
 	if got := open(t, opts).Status().Nodes[0].Version; got != "unknown" {
@@ -155,7 +155,7 @@ func TestNoVersion(t *testing.T) {
 	}
 }
 
-// The admin API tells the truth about a node.
+// The admin API reports the state of a node.
 func TestAdmin(t *testing.T) {
 	a := app(t, "x")
 	opts, _ := settings(t, forward(t, "/u/{id}", a.URL))
@@ -249,7 +249,7 @@ func TestAdminRebinding(t *testing.T) {
 	}
 }
 
-// A reload whose caller goes away lets the request finish that runs on a removed upstream.
+// A reload lets the running requests of a removed upstream finish, even if its caller goes away.
 func TestReloadFinishesRequests(t *testing.T) {
 	entered, finish := make(chan struct{}), make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -284,7 +284,7 @@ func TestReloadFinishesRequests(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestTailSendsEvents(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -314,12 +314,12 @@ func TestTail(t *testing.T) {
 		}
 	})
 	cancel()
-	for range lines { // ends when the node has let go
+	for range lines { // ends when the node closes the connection
 	}
 }
 
-// A reload changes routes and upstreams without a failed request; a file with mistakes changes nothing and is told by
-// line.
+// A reload changes routes and upstreams, and no request fails. A file with mistakes changes nothing, and each mistake
+// is reported with its line.
 func TestReload(t *testing.T) {
 	one, two := app(t, "one"), app(t, "two")
 	opts, path := settings(t, forward(t, "/a", one.URL))
@@ -364,7 +364,7 @@ func TestReload(t *testing.T) {
 	wg.Wait()
 	write(t, path, strings.Replace(head, "node:\n", "node:\n  name: other\n", 1)+forward(t, "/a", one.URL))
 	gone, cancel := context.WithCancel(t.Context())
-	cancel() // a caller that goes away doesn't leave half a configuration behind
+	cancel() // the caller has gone away; the reload must still be complete
 	for range 2 {
 		got, err := n.Reload(gone)
 		if err != nil || len(got.NeedsRestart) != 1 || got.NeedsRestart[0] != "node" ||
@@ -377,7 +377,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// A node that shuts down under load drops nothing: clients that are told to leave find the other node.
+// A shutdown under load drops no request: clients move to another node when a response closes their connection.
 func TestShutdownUnderLoad(t *testing.T) {
 	a := app(t, "x")
 	leaving, _ := settings(t, forward(t, "/*", a.URL))
@@ -432,7 +432,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 	}
 }
 
-// readyz turns to 503 while the node drains.
+// While a node drains, readyz answers 503.
 func TestReadyWhileDraining(t *testing.T) {
 	opts, _ := settings(t, strings.Replace(edgeYAML, "linger: 100ms", "linger: 10s", 1))
 	n := open(t, opts)
@@ -450,7 +450,7 @@ func TestReadyWhileDraining(t *testing.T) {
 	<-done
 }
 
-// Identity and token survive a restart; what is wrong with a data directory is told, and nothing is lost.
+// Identity and token survive a restart. A data directory that is in use or corrupt is reported, and nothing is deleted.
 func TestRestartAndState(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -488,11 +488,11 @@ func TestRestartAndState(t *testing.T) {
 	}
 }
 
-// A run that wasn't shut down is told, however much was written down after its start.
-func TestRunBeforeIsTold(t *testing.T) {
+// A run that wasn't shut down is reported at the next start, however many events followed its start.
+func TestCrashOfPreviousRunIsReported(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
-	if err := n.Close(); err != nil { // as a crash would: without a word
+	if err := n.Close(); err != nil { // like a crash: the stop isn't recorded
 		t.Fatal(err)
 	}
 	s, err := state.New(state.Config{Path: filepath.Join(opts.Config.Node.Data, "node.db")})
@@ -513,7 +513,7 @@ func TestRunBeforeIsTold(t *testing.T) {
 	}
 }
 
-// What keeps a node from starting is an error of its own kind that names the place, and leaves nothing open.
+// If a node can't start, the error says what to change, and nothing stays open.
 func TestOpenFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -550,7 +550,7 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// An existing NATS carries the mesh too, under a prefix; one that can't is refused with the reason.
+// The mesh works over an existing NATS too, under a prefix. A NATS that can't carry it is refused with the reason.
 func TestExistingNATS(t *testing.T) {
 	s := natsservertest.Start(t)
 	user, password := s.NodeCredential()
@@ -579,7 +579,7 @@ func TestExistingNATS(t *testing.T) {
 	}
 }
 
-// What explain says of a timeout is what counts, and whose it is.
+// Explain shows the timeout that applies, and the setting that it comes from.
 func TestExplainsTimeouts(t *testing.T) {
 	a := app(t, "here")
 	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
@@ -639,7 +639,7 @@ func TestExplainsTimeouts(t *testing.T) {
 	}
 }
 
-// From nothing to ready, on an empty data directory.
+// BenchmarkStart measures a start on an empty data directory.
 func BenchmarkStart(b *testing.B) {
 	for range b.N {
 		b.StopTimer()

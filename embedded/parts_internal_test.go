@@ -7,8 +7,8 @@ import (
 	"millrace/node"
 )
 
-// Every part is there, and is given what it names of the others: what was forgotten on the page of parts would be
-// noticed only when somebody needs it.
+// All parts exist and have their references to other parts. A missing one would otherwise be noticed only when it is
+// used.
 func TestPartsAreWired(t *testing.T) {
 	cfg := node.Default()
 	cfg.Node.Data = t.TempDir()

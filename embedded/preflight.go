@@ -59,10 +59,11 @@ func (p *Preflight) checkDisk(cfg *node.Config) {
 	available := free + machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream"))
 	want := configuredSizes(cfg)
 	used := streamBytes(cfg, want)
-	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data, inMiB(available),
-		inMiB(used))
+	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data,
+		inMiB(available), inMiB(used))
 	switch {
-	case used > 0 && !cfg.Mesh.Cluster.Enabled() && fitStreams(available, want) != want: // as the node says when it runs
+	case used > 0 && !cfg.Mesh.Cluster.Enabled() && fitStreams(available, want) != want:
+		// the running node reports the same
 		p.Warnings = append(p.Warnings, tooSmall(cfg, want)+": it has "+inMiB(available))
 	case used > available:
 		p.Warnings = append(p.Warnings,

@@ -11,7 +11,7 @@ import (
 	"millrace/node"
 )
 
-// A purge that fails says whether it counts, and what to do; on a full disk that is to make room.
+// The error of a purge says whether the purge counts, and what to do; on a full disk that is to free space.
 func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 	p := &purges{cfg: &node.Config{Node: node.Node{Data: "/data"}}, storage: &storage{}}
 	unnoted := fmt.Errorf("%w (%w)", kvcache.ErrUnnoted, errors.New("database or disk is full"))
@@ -33,8 +33,8 @@ func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// A check before the start says of a disk that is too small what the node says when it runs.
-func TestPreflightSaysTheSameOfTheDisk(t *testing.T) {
+// For a disk that is too small, the preflight has the same warning as the running node.
+func TestPreflightWarnsLikeTheNode(t *testing.T) {
 	cfg := node.Default()
 	cfg.Node.Data = t.TempDir()
 	cfg.Cache.Disk = 1 << 50

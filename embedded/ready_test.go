@@ -13,7 +13,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// threeOptions are those of three nodes of one cluster, with the same routes.
+// threeOptions returns the options of three nodes of one cluster with the same routes.
 func threeOptions(t *testing.T, routes string) (out []embedded.Options) {
 	t.Helper()
 	ports := nodetest.FreePorts(t, 3)
@@ -43,7 +43,7 @@ func threeOptions(t *testing.T, routes string) (out []embedded.Options) {
 	return out
 }
 
-// ready asks readyz.
+// ready returns what readyz answers.
 func ready(t *testing.T, n *embedded.Node) (ok bool, degraded string) {
 	t.Helper()
 	status, body := get(t, n.AdminURL()+"/readyz")
@@ -57,9 +57,9 @@ func ready(t *testing.T, n *embedded.Node) (ok bool, degraded string) {
 	return answer.Ready, strings.Join(answer.Degraded, "\n")
 }
 
-// A node of a cold cluster says that it is ready when its limited routes are served, and not before: one that is alone
-// isn't.
-func TestReadyMeansServed(t *testing.T) {
+// In a cluster that starts, a node is ready once its limited routes are served, and not before. A node without the
+// others isn't ready.
+func TestReadyMeansLimitsAreServed(t *testing.T) {
 	three := threeOptions(t, embeddedtest.YAML(t, `
 		routes:
 		  - path: /limited

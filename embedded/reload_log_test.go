@@ -8,7 +8,7 @@ import (
 	"millrace/embedded/embeddedtest"
 )
 
-// Who asked for a reload makes no difference to the log: a refusal stands in it, once, with its reason.
+// A refused reload is logged once, with its reason, no matter who asked for it.
 func TestRefusedReloadIsLogged(t *testing.T) {
 	var out textLog
 	opts, path := settings(t, edgeYAML)

@@ -74,8 +74,8 @@ var manyShapes = map[string]string{
 `,
 }
 
-// TestReloadMany reloads a node with ten thousand routes while requests come. With each route compared to each it
-// took a minute.
+// TestReloadMany reloads a node with ten thousand routes while requests arrive. Comparing each route with each other
+// one took a minute.
 func TestReloadMany(t *testing.T) {
 	a := app(t, "x").URL
 	opts, path := settings(t, manyRoutes(t, a, 9_990, manyShapes["limits"]))
@@ -109,7 +109,8 @@ func TestReloadMany(t *testing.T) {
 	}
 }
 
-// BenchmarkReloadMany reloads a node with ten thousand routes, and tells how long requests take meanwhile, and without.
+// BenchmarkReloadMany reloads a node with ten thousand routes, and reports the latency of requests meanwhile and
+// without a reload.
 func BenchmarkReloadMany(b *testing.B) {
 	for name, shape := range manyShapes {
 		b.Run(name, func(b *testing.B) {
@@ -139,7 +140,7 @@ func wait(tb testing.TB, d time.Duration) {
 	}
 }
 
-// latencies sends a request each two milliseconds while f runs, by turns to a fixed response and to an upstream.
+// latencies sends a request every two milliseconds while f runs, alternating between a fixed response and an upstream.
 func latencies(n *embedded.Node, f func()) []time.Duration {
 	var (
 		took    []time.Duration

@@ -21,8 +21,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// Every broken file that we have is given to a node that serves: each is refused with its line, and nothing else
-// happens.
+// A serving node refuses every broken file of the tree with its line, and nothing else changes.
 func TestBrokenReloads(t *testing.T) {
 	a := app(t, "from the app")
 	opts, path := settings(t, forward(t, "/a", a.URL))
@@ -84,8 +83,8 @@ func TestBrokenReloads(t *testing.T) {
 	t.Logf("%d broken files, %d requests served", len(broken), served.Load())
 }
 
-// slowApp answers at once, but /a/slow only when the test ends, or when finish is called. The channel tells of each
-// such request.
+// slowApp answers at once, except /a/slow, which it answers when finish is called or the test ends. entered receives an
+// element for each such request.
 func slowApp(t *testing.T) (url string, entered chan struct{}, finish func()) {
 	t.Helper()
 	entered, wait := make(chan struct{}, 10), make(chan struct{})
@@ -101,7 +100,7 @@ func slowApp(t *testing.T) (url string, entered chan struct{}, finish func()) {
 	return s.URL, entered, finish
 }
 
-// ask begins a request whose end is of no interest; it has ended when the test has.
+// ask starts a request whose outcome doesn't matter. It ends before the test does.
 func ask(t *testing.T, url string) {
 	t.Helper()
 	var done sync.WaitGroup
@@ -132,7 +131,8 @@ func routed(tb testing.TB, url string, upstreams ...string) string {
 	return edgeYAML + "upstreams:\n" + ups.String() + "routes:\n" + routes.String()
 }
 
-// A request that doesn't end in time is cut off, and that is all: the new configuration is served, saved and told.
+// A reload cancels a request that doesn't finish in time, and nothing else: the new configuration is served, saved and
+// reported.
 func TestReloadCutsOff(t *testing.T) {
 	for name, upstreams := range map[string][]string{
 		"removed":                      {"b"},
@@ -166,7 +166,7 @@ func TestReloadCutsOff(t *testing.T) {
 	}
 }
 
-// A reload that has waited for another has its whole time all the same.
+// A reload that has waited for another still has all of its own time.
 func TestReloadAfterReload(t *testing.T) {
 	app, entered, _ := slowApp(t)
 	opts, path := settings(t, routed(t, app, "a"))
@@ -194,7 +194,7 @@ func TestReloadAfterReload(t *testing.T) {
 	}
 }
 
-// A configuration that can't be saved is served all the same, and the operator hears of it.
+// A configuration that can't be saved is still served, and the operator gets a warning.
 func TestReloadNotSaved(t *testing.T) {
 	opts, path := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -228,7 +228,7 @@ func TestReloadNotSaved(t *testing.T) {
 	}
 }
 
-// A node that shuts down isn't reloaded any more: its upstreams would come back to life.
+// A node that shuts down refuses reloads: they would start its upstreams again.
 func TestReloadWhileShuttingDown(t *testing.T) {
 	app, _, _ := slowApp(t)
 	yaml := strings.Replace(routed(t, app, "a"), "linger: 100ms", "linger: 10s", 1)
@@ -246,21 +246,21 @@ func TestReloadWhileShuttingDown(t *testing.T) {
 	}
 	refused("while it lingers")
 	cancel()
-	<-down // what was cut off is of no interest
+	<-down // its error doesn't matter
 	refused("afterwards")
 	if ups := n.Status().Upstreams; len(ups) != 0 {
 		t.Errorf("upstreams are %+v", ups)
 	}
 }
 
-// A reload that waits for a request holds a shutdown up no longer than that itself may take.
+// A reload that waits for a request doesn't delay a shutdown beyond the shutdown's own deadline.
 func TestShutdownWhileReloading(t *testing.T) {
 	app, entered, _ := slowApp(t)
 	opts, path := settings(t, routed(t, app, "a"))
 	n := open(t, opts)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { // as another node would ask
+	wg.Go(func() { // as another node would
 		_, _ = n.Mesh().Do(t.Context(), n.Mesh().Upstream("a"),
 			&mesh.Request{Method: "POST", Target: "/a/slow", Host: "h", Deadline: time.Now().Add(time.Minute)})
 	})
@@ -279,7 +279,7 @@ func TestShutdownWhileReloading(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	_ = n.Shutdown(ctx) // may say that it was cut short
+	_ = n.Shutdown(ctx) // may report that ctx ended
 	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("the shutdown took %s", took)
 	}

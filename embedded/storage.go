@@ -274,8 +274,8 @@ func (s *storage) conditions(f *conditionList) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lostPath != "" {
-		f.add(s.lostPath+" was deleted or replaced while the node runs, and what it stores is lost when it stops: stop "+
-			"the node, bring the data directory back if there is a copy, and start it", true)
+		f.add(s.lostPath+" was deleted or replaced while the node runs, and what it stores is lost when it stops: "+
+			"stop the node, bring the data directory back if there is a copy, and start it", true)
 	}
 	switch {
 	case outOfSpace(s.writeErr):

@@ -10,8 +10,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A data directory that is moved away or deleted under a running node is noticed: the node isn't ready, says what is
-// missing, and serves what it can. When the same directory is back, all is well.
+// A node notices that its data directory was moved or deleted: it isn't ready, says what is missing, and serves what it
+// can. When the same directory is back, it is ready again.
 func TestDeletedDirectoryIsNoticed(t *testing.T) {
 	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
 		routes:
@@ -62,7 +62,7 @@ func noticed(t *testing.T, n *embedded.Node, data string) {
 	})
 }
 
-// The same for what is in it: the node's state, and the directory of the streams.
+// The node also notices that its state or the directory of the streams was moved.
 func TestDeletedPartsAreNoticed(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)

@@ -17,9 +17,8 @@ import (
 // callTakes is how long each upstream call of BenchmarkGather takes.
 const callTakes = 100 * time.Millisecond
 
-// BenchmarkGather measures what many slow calls cost that are made at once, by a node in a process of its own: ten of
-// them, and a hundred of which twenty may run at the same time, beside one alone. b.N is the number of requests of each
-// sort.
+// BenchmarkGather measures gathers of slow calls on a node in a process of its own: ten calls at once, a hundred of
+// which twenty may run at the same time and, for comparison, a single call. b.N is the number of requests of each kind.
 //
 //	go test ./embedded/bench -run '^$' -bench Gather -benchtime 100x
 func BenchmarkGather(b *testing.B) {

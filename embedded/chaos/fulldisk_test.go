@@ -13,8 +13,8 @@ import (
 	"millrace/embedded/embeddedtest"
 )
 
-// diskYAML is a node that stands alone, with a limited, a cached and a plain route. The limit's windows are short, so
-// that it is asked for all the time.
+// diskYAML is the configuration of a node that stands alone, with a limited, a cached and a plain route. The windows of
+// the limit are short, so that the node uses the store all the time.
 func diskYAML(t *testing.T, data string) string {
 	t.Helper()
 	return embeddedtest.YAML(t, `
@@ -48,13 +48,13 @@ func diskYAML(t *testing.T, data string) string {
 		`, "DATA", data)
 }
 
-// readyz gives whether the node is ready, and what it says to be wrong.
+// readyz returns whether the node is ready, and the body of the answer.
 func (p *nodeProcess) readyz() (ready bool, text string) {
 	code, body := get(p.admin + "/readyz")
 	return code == http.StatusOK, body
 }
 
-// purge makes everything invalid, on all nodes, and gives the status.
+// purge purges everything, waits for all nodes, and returns the answer.
 func (p *nodeProcess) purge(t *testing.T) (status int, body string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, p.admin+"/v1/purge", strings.NewReader(`{"all": true, "wait": "all"}`))
@@ -70,15 +70,15 @@ func (p *nodeProcess) purge(t *testing.T) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// limitedServes reports whether the limited route answers by its limit.
+// limitedServes reports whether the limited route answers according to its limit.
 func (p *nodeProcess) limitedServes() bool {
 	code, _ := get(p.edge + "/limited")
 	return code == http.StatusOK || code == http.StatusTooManyRequests
 }
 
-// fullDisk fills the disk of a node that stands alone, and makes room again. It must say that, serve what needs no disk
-// all the time, and be whole by itself once there is room. In the long form, so must one that is started while the disk
-// is full.
+// fullDisk fills the disk of a node that stands alone, and frees it again. The node must report that, keep serving what
+// needs no disk, and recover by itself once there is space. In the long form, so must a node that is started while the
+// disk is full.
 func fullDisk(t *testing.T, long bool) string {
 	t.Helper()
 	disk := smallDisk(t, 256)
@@ -112,7 +112,7 @@ func fullDisk(t *testing.T, long bool) string {
 	return fmt.Sprintf("%s; started on a full disk, whole %.1f s after", seen, healedAgain.Seconds())
 }
 
-// fillAndFree gives how long the node took to say that its disk is full, and how long to be whole again.
+// fillAndFree returns how long the node took to report the full disk, and how long to recover.
 func fillAndFree(t *testing.T, p *nodeProcess, disk string) (told, healed time.Duration) {
 	t.Helper()
 	free := fill(t, disk, 0)

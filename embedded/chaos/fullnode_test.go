@@ -13,8 +13,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// fullNode fills the disk of one of three nodes. The others go on, it says what is wrong, and it stores again by itself
-// once there is room.
+// fullNode fills the disk of one of three nodes. The others keep serving; the node reports what is wrong, and stores
+// again by itself once there is space.
 func fullNode(t *testing.T, _ bool) string {
 	t.Helper()
 	ports := nodetest.FreePorts(t, 3)

@@ -17,8 +17,8 @@ import (
 	"millrace/embedded/embeddedtest"
 )
 
-// limitDamagedDisk kills a node that is alone, damages the blocks of the limits' stream, and starts it again: it
-// serves, and says what was lost.
+// limitDamagedDisk kills a node that stands alone, damages the blocks of the limits' stream, and starts the node again.
+// It must serve and report what was lost.
 func limitDamagedDisk(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	const most = 50
@@ -114,7 +114,7 @@ func limitDamagedDisk(t *testing.T, long bool) (seen string) {
 		"requests failed", more, clients, most, failed)
 }
 
-// getAs is get for a client's key.
+// getAs sends a request with a client's key.
 func getAs(url, key string) (status int) {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {

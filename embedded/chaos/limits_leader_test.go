@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// limitLeaderKilled kills the node that leads the limits' stream while clients with many keys ask the other two, again
-// and again. Each key needs the store for nearly every request.
+// limitLeaderKilled repeatedly kills the node that leads the limits' stream, while clients with many keys send requests
+// to the other two. Each key needs the store for nearly every request.
 func limitLeaderKilled(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	rounds := 2

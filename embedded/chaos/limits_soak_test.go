@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// limitSoak asks three nodes that are well for limits of all kinds, with more keys than they hold permits for, and
-// counts the requests that neither passed nor were refused.
+// limitSoak uses limits of all kinds on three healthy nodes, with more keys than they hold permits for, and counts the
+// requests that were neither admitted nor refused.
 func limitSoak(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	lasts := 10 * time.Second

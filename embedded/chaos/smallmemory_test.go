@@ -18,8 +18,8 @@ import (
 	"millrace/embedded/embeddedtest"
 )
 
-// memoryGroup makes a cgroup with so many MiB of memory, and gives the words that run a command in it, and how many
-// bytes were in use at most.
+// memoryGroup creates a cgroup with so many MiB of memory. It returns the prefix of a command that runs in it, and a
+// function that returns the peak of its memory in bytes.
 func memoryGroup(t *testing.T, mib int) (prefix []string, most func() int64) {
 	t.Helper()
 	dir, limit, peak := "/sys/fs/cgroup/memory/millrace-trial", "memory.limit_in_bytes", "memory.max_usage_in_bytes"
@@ -41,8 +41,8 @@ func memoryGroup(t *testing.T, mib int) (prefix []string, most func() int64) {
 	return []string{"sh", "-c", `echo $$ > ` + dir + `/cgroup.procs && exec "$@"`, "sh"}, most
 }
 
-// smallMemory runs a node in a cgroup of 400 MiB, and fills its cache several times over. With the sizes by default it
-// must live on; with a cache of 1 GiB it must say at once that this is too much.
+// smallMemory runs a node in a cgroup of 400 MiB, and fills its cache several times over. With default sizes it must
+// survive; with a cache of 1 GiB it must warn at once.
 func smallMemory(t *testing.T, long bool) string {
 	t.Helper()
 	const mib = 400
@@ -95,7 +95,7 @@ func smallMemory(t *testing.T, long bool) string {
 		count>>4, st.Cache.MemoryMax>>20, most()>>20, mib)
 }
 
-// fillCache asks for so many URLs, over eight connections.
+// fillCache requests so many URLs over eight connections.
 func fillCache(t *testing.T, p *nodeProcess, count int) {
 	t.Helper()
 	var next, failed atomic.Int64

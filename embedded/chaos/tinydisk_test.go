@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// tinyDisk runs a node on disks that are too small for what cache and limits may take by default. It must serve, count
-// and purge all the same, and say what is missing.
+// tinyDisk runs a node on disks that are too small for the default sizes of cache and limits. It must still serve,
+// count and purge, and report what is missing.
 func tinyDisk(t *testing.T, _ bool) string {
 	t.Helper()
 	var seen []string

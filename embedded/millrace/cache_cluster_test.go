@@ -14,22 +14,22 @@ import (
 	"millrace/node/nodetest"
 )
 
-// cacheNode is a node with a cache on fixed addresses, so that its clients can go on while its process is another.
+// cacheNode is a node with a cache on fixed addresses, so that clients keep reaching it after a restart.
 type cacheNode struct {
-	*process // changed by the test's goroutine only
+	*process // replaced only by the test's goroutine
 
 	edge, admin string // URLs
 	file        string
 }
 
-// cacheCluster is three nodes whose every word to one another goes through links that can be cut.
+// cacheCluster is three nodes whose connections to one another go through links that can be cut.
 type cacheCluster struct {
 	nodes [3]*cacheNode
 	links [3][3]*link // from the first to the second
 }
 
-// startCluster starts three nodes with the route /* to the upstream, cached. stores are their sections cache: KEY: VALUE,
-// or empty.
+// startCluster starts three nodes with the route /* to the upstream, cached. stores are the fields of their cache
+// sections; they may be empty.
 func startCluster(t *testing.T, upstream string, stores [3]string) *cacheCluster {
 	t.Helper()
 	c := writeCluster(t, func(i int) string {
@@ -55,11 +55,10 @@ func startCluster(t *testing.T, upstream string, stores [3]string) *cacheCluster
 	return c
 }
 
-// writeCluster writes the configurations of three nodes. rest is what each has beside what makes it one of the cluster.
+// writeCluster writes the configurations of three nodes. rest returns what node i has after its cluster section.
 //
-// Each node listens on an address of its own, 127.0.0.2 and so on, and the others know it only by the links' addresses:
-// what nats-server gossips is the port with the address that a link seems to come from, 127.0.0.1, where nobody
-// listens.
+// Each node listens on an address of its own, 127.0.0.2 and so on, and the others know it only by the addresses of the
+// links. nats-server gossips the port with the address that a link seems to come from, 127.0.0.1, where nobody listens.
 func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
 	t.Helper()
 	c := &cacheCluster{}
@@ -85,11 +84,12 @@ func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
 	return c
 }
 
-// startAlone starts one node with the route /* to the upstream. cache is the route's, store the node's.
+// startAlone starts one node with the route /* to the upstream. cache is the value of the route's cache, store the
+// fields of the node's cache section.
 func startAlone(t *testing.T, upstream, cache, store string) *cacheNode {
 	t.Helper()
 	ports := nodetest.FreePorts(t, 2)
-	for i := range ports { // not where clients get their ports from
+	for i := range ports { // not 127.0.0.1, where clients get their ports
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
 	n := writeNode(t, ports[0], ports[1], "n1", embeddedtest.YAML(t, `
@@ -107,7 +107,7 @@ func startAlone(t *testing.T, upstream, cache, store string) *cacheNode {
 	return n
 }
 
-// writeNode writes the configuration of a node. rest is what it has after mesh.listen.
+// writeNode writes the configuration of a node. rest is what follows mesh.listen.
 func writeNode(t *testing.T, edge, admin, name, rest string) *cacheNode {
 	t.Helper()
 	dir := t.TempDir()
@@ -143,12 +143,12 @@ func (n *cacheNode) send(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// kill ends the process as a loss of power would.
+// kill ends the process like a loss of power.
 func (n *cacheNode) kill(t *testing.T) {
 	t.Helper()
 	n.send(t, syscall.SIGKILL)
-	_ = n.cmd.Wait() // it was killed
-	n.sound(t)
+	_ = n.cmd.Wait() // the error says that it was killed
+	n.checkOutput(t)
 }
 
 // end ends the process as an operator would.
@@ -158,11 +158,11 @@ func (n *cacheNode) end(t *testing.T) {
 	if err := n.cmd.Wait(); err != nil {
 		t.Errorf("the process ended with %v; stderr: %s", err, n.stderr)
 	}
-	n.sound(t)
+	n.checkOutput(t)
 }
 
-// sound looks for what a process that is gone should not have said.
-func (n *cacheNode) sound(t *testing.T) {
+// checkOutput fails the test if the ended process has reported a data race or a panic.
+func (n *cacheNode) checkOutput(t *testing.T) {
 	t.Helper()
 	for _, word := range []string{"DATA RACE", "panic"} {
 		if strings.Contains(n.stderr.String(), word) {
@@ -171,7 +171,7 @@ func (n *cacheNode) sound(t *testing.T) {
 	}
 }
 
-// metrics reads /metrics: what stands behind each name with its labels.
+// metrics returns the values of /metrics by name with labels.
 func (n *cacheNode) metrics() (map[string]float64, error) {
 	resp, err := http.Get(n.admin + "/metrics")
 	if err != nil {
@@ -190,7 +190,7 @@ func (n *cacheNode) metrics() (map[string]float64, error) {
 	return out, lines.Err()
 }
 
-// follows reports whether the node follows the purges and has its bucket open.
+// follows reports whether the node follows the purges and has opened its bucket.
 func (n *cacheNode) follows() bool {
 	m, err := n.metrics()
 	return err == nil && m["millrace_cache_ready"] == 1 && m[`millrace_cache_bytes{tier="bucket"}`] >= 0
@@ -214,7 +214,7 @@ func (c *cacheCluster) end(t *testing.T) {
 	}
 }
 
-// of lists the links from and to a node.
+// of returns the links from and to a node.
 func (c *cacheCluster) of(node int) (out []*link) {
 	for i := range c.nodes {
 		if i != node {
@@ -224,7 +224,7 @@ func (c *cacheCluster) of(node int) (out []*link) {
 	return out
 }
 
-// cut takes a node off the others: its connections end, or hold back what they carry until they are joined again.
+// cut disconnects a node from the others: depending on how, its connections end, or hold back data until join.
 func (c *cacheCluster) cut(node int, how linkState) {
 	for _, l := range c.of(node) {
 		l.set(how)

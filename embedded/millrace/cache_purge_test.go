@@ -13,10 +13,9 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A purge that was waited for with wait=all is true for every request that begins after its answer, on every node,
-// whatever happens to nodes and to what connects them: one is stopped for longer than its lease lasts, one is killed
-// and comes back, one is cut off from the others while clients reach it. What the cluster's clients saw is written down
-// and checked afterwards. PURGE_SECONDS is how long faults go on.
+// An acknowledged purge with wait=all holds for every later request on every node, whatever fails: one node is stopped
+// for longer than its lease, one is killed and restarted, one is disconnected from the others while clients reach it.
+// The clients record what they see, and that is checked at the end. PURGE_SECONDS is how long failures go on.
 func TestPurgeHistory(t *testing.T) {
 	faulty := seconds(t, "PURGE_SECONDS", 8)
 	origin := newVersions(t)
@@ -33,8 +32,8 @@ func TestPurgeHistory(t *testing.T) {
 	until := people.now() + faulty
 	for round := 0; round == 0 || people.now() < until; round++ {
 		victims := rand.Perm(len(cluster.nodes))
-		for i, fault := range []func(*testing.T, *cacheCluster, *crowd, int){stopFault, cutFault, killFault} {
-			if round > 0 && rand.IntN(2) == 0 { // else the next fault finds the cluster as the last one has left it
+		for i, fault := range []func(*testing.T, *cacheCluster, *clientLoad, int){stopFault, cutFault, killFault} {
+			if round > 0 && rand.IntN(2) == 0 { // else the next failure hits a cluster that hasn't recovered
 				cluster.settled(t)
 			}
 			if round == 0 || people.now() < until {
@@ -57,7 +56,7 @@ func TestPurgeHistory(t *testing.T) {
 	cluster.end(t)
 }
 
-// measure tells what a purge costs that nothing disturbs.
+// measure logs the latency of purges without failures.
 func measure(t *testing.T, cluster *cacheCluster) {
 	t.Helper()
 	var took []time.Duration
@@ -86,9 +85,8 @@ func report(t *testing.T, h *history) {
 	}
 }
 
-// stopFault stops a node's process for longer than its lease. Clients go on asking it: they are answered when it
-// continues.
-func stopFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
+// stopFault stops a node's process for longer than its lease. Requests of clients wait there until it continues.
+func stopFault(t *testing.T, cluster *cacheCluster, people *clientLoad, victim int) {
 	t.Helper()
 	begun := people.now()
 	cluster.nodes[victim].send(t, syscall.SIGSTOP)
@@ -100,7 +98,7 @@ func stopFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 }
 
 // killFault kills a node's process and starts it again.
-func killFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
+func killFault(t *testing.T, cluster *cacheCluster, people *clientLoad, victim int) {
 	t.Helper()
 	begun := people.now()
 	cluster.nodes[victim].kill(t)
@@ -112,8 +110,8 @@ func killFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 		begun, people.now(), len(people.latencies(begun, people.now())))
 }
 
-// cutFault cuts a node off from the others, in one of two ways.
-func cutFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
+// cutFault disconnects a node from the others, in one of two ways.
+func cutFault(t *testing.T, cluster *cacheCluster, people *clientLoad, victim int) {
 	t.Helper()
 	begun := people.now()
 	how := []linkState{linkFrozen, linkClosed}[rand.IntN(2)]
@@ -126,12 +124,12 @@ func cutFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
 		people.now(), len(people.latencies(begun, people.now())))
 }
 
-// The experiment of TestPurgeHistory can see what it looks for: a node that was told to serve what it has while it
-// can't hear of purges does so, and the check finds it.
-func TestPurgeHistorySees(t *testing.T) {
+// TestPurgeHistory can detect violations: a node configured to serve what it has while it can't hear of purges does so,
+// and the check finds it.
+func TestPurgeHistoryDetectsStaleReads(t *testing.T) {
 	origin := newVersions(t)
 	cluster := startCluster(t, origin.server.URL, [3]string{"", "", "offline: serve"})
-	people := &crowd{history: newHistory(), origin: origin, nodes: cluster.nodes}
+	people := &clientLoad{history: newHistory(), origin: origin, nodes: cluster.nodes}
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 12 * time.Second}
 	defer client.CloseIdleConnections()
 	all := func() {
@@ -144,7 +142,7 @@ func TestPurgeHistorySees(t *testing.T) {
 	all()
 	cluster.cut(2, linkClosed)
 	for i, what := range []admin.Purge{{URL: keyURL(1), Wait: admin.WaitAll}, {Tag: keyTag(2), Wait: admin.WaitAll}} {
-		// the two that are left may choose a leader first
+		// The remaining two may have to elect a leader first.
 		nodetest.Eventually(t, "the purge is acknowledged", func() bool {
 			people.purge(client, i, what)
 			return len(people.latencies(0, people.now())) == i+1

@@ -15,8 +15,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A node that may open few files refuses one connection too many, or closes one that waits for it, keeps its health
-// endpoint, and serves on when the crowd has gone.
+// A node that may open few files refuses connections, or closes idle ones, when there are too many. Its health endpoint
+// keeps answering, and it serves on when the connections are gone.
 func TestFewDescriptors(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)

@@ -27,7 +27,8 @@ func (c *purgeCmd) Run(ctx context.Context, out console) error {
 				"its first page, or /%[1]s for a path", admin.Show(c.URL)))
 	}
 	req := admin.Purge{
-		URL: completeTarget(c.URL), Prefix: completeTarget(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All, Soft: c.Soft,
+		URL: completeTarget(c.URL), Prefix: completeTarget(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All,
+		Soft: c.Soft,
 	}
 	if !c.NoWait {
 		req.Wait = admin.WaitAll

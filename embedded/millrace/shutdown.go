@@ -89,7 +89,7 @@ func (s *serving) forceEnd(n *embedded.Node, done <-chan error) error {
 	timer := time.NewTimer(forceEndTime)
 	defer timer.Stop()
 	select {
-	case <-done: // its error says only that it was canceled
+	case <-done: //nolint:errcheck // it says only that it was canceled
 	case <-timer.C:
 	}
 	return fmt.Errorf("%w: %s cut off", errCutOff, count(left, "request"))

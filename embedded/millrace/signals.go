@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// endSignal is the cause of a command's context that a signal has ended.
-type endSignal struct{ signal os.Signal }
+// signalError is the cause of a command's context that a signal has ended.
+type signalError struct{ signal os.Signal }
 
 // Error names the signal.
-func (a endSignal) Error() string { return "asked to end by signal: " + a.signal.String() }
+func (a signalError) Error() string { return "asked to end by signal: " + a.signal.String() }
 
 // signals handles the signals that ask a command to end. The first ends the command's context. The second closes again,
 // if the command has called hold. Any further one ends the process at once.
@@ -26,7 +26,7 @@ type signals struct {
 }
 
 // watchSignals starts to listen for signals, until stop. Once a signal has arrived, the cause of the context is an
-// endSignal.
+// signalError.
 func watchSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(parent)
 	s := &signals{
@@ -44,7 +44,7 @@ func (s *signals) watch(cancel context.CancelCauseFunc) {
 	defer signal.Stop(s.came) // further signals end the process
 	select {
 	case sig := <-s.came:
-		cancel(endSignal{sig})
+		cancel(signalError{sig})
 	case <-s.stopped:
 		cancel(nil)
 		return
@@ -70,7 +70,7 @@ func (s *signals) stop() {
 
 // endedBy returns the signal that ended the context; nil if something else did.
 func endedBy(ctx context.Context) os.Signal {
-	if a, ok := errors.AsType[endSignal](context.Cause(ctx)); ok {
+	if a, ok := errors.AsType[signalError](context.Cause(ctx)); ok {
 		return a.signal
 	}
 	return nil

@@ -14,8 +14,8 @@ import (
 	"millrace/embedded/embeddedtest"
 )
 
-// TestSlowHTTPTest puts all four modes of slowhttptest on one node at the same time: slow headers, slow bodies, ranges,
-// and slow reading. Other clients are served all the while, and when it is over nothing of the attack is left.
+// TestSlowHTTPTest attacks one node with all four modes of slowhttptest at the same time: slow headers, slow bodies,
+// ranges, and slow reading. Other clients are served meanwhile, and afterwards the node holds nothing of the attack.
 func TestSlowHTTPTest(t *testing.T) {
 	page := strings.Repeat("x", 400<<10)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

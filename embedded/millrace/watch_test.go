@@ -10,8 +10,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A change is told once, whether the file is written in place, replaced, or reached by a link that moves on; a file
-// that is away isn't a change.
+// A change is reported once, whether the file is written in place, replaced, or reached by a link that changes. A
+// missing file isn't a change.
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -69,7 +69,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// run --watch applies a changed file by itself, and a broken one changes nothing.
+// run --watch applies a changed file by itself. A broken file changes nothing.
 func TestRunWatch(t *testing.T) {
 	dir := t.TempDir()
 	write := func(expose string) (file string) {
@@ -90,7 +90,7 @@ func TestRunWatch(t *testing.T) {
 		t.Errorf("before: %d", got)
 	}
 	write("hello")
-	// nobody subscribes
+	// 503, since nobody subscribes
 	nodetest.Eventually(t, "the new file is served", func() bool {
 		return status() == http.StatusServiceUnavailable
 	})

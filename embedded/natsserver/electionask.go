@@ -106,5 +106,5 @@ func (e *elections) hasten(g *group) {
 	b = binary.LittleEndian.AppendUint64(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, 0)
 	b = append(b, noCandidate...)
-	_ = e.nc.PublishRequest("$NRG.V."+g.name, "$NRG.R."+noCandidate, b) // if it fails, nats-server elects in its own time
+	_ = e.nc.PublishRequest("$NRG.V."+g.name, "$NRG.R."+noCandidate, b) // on failure the group elects in its own time
 }

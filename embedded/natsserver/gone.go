@@ -49,7 +49,8 @@ const (
 // watch starts the watcher of a server that runs.
 func (s *Server) watch(srv *server.Server) (*watcher, error) {
 	w := &watcher{
-		srv: srv, gone: s.reportGone, stop: make(chan struct{}), pending: map[uint64]int{}, wake: make(chan struct{}, 1),
+		srv: srv, gone: s.reportGone, stop: make(chan struct{}), pending: map[uint64]int{},
+		wake: make(chan struct{}, 1),
 	}
 	var err error
 	failed := func(_ *nats.Conn, _ *nats.Subscription, err error) {
