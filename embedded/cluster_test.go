@@ -32,7 +32,7 @@ func clustered(tb testing.TB, text string, ports []string) string {
 		`, "LISTEN", ports[0], "PEER", ports[1]), 1)
 }
 
-// A member in the wrong queue group is noticed and named within a second.
+// A member that subscribes in the wrong queue group is reported with its name within a second.
 func TestWrongGroupIsNamed(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)

@@ -31,7 +31,8 @@ func blocks(data string) ([]string, error) {
 	return files, err
 }
 
-// damages are what disks do to the log of purges of a node that is down. before is a copy from before the purges.
+// damages are failures of a disk that hit the log of purges while the node is down. before is a copy of the data from
+// before the purges.
 var damages = map[string]func(data, before string) error{
 	"cut in half": func(data, _ string) error {
 		return each(data, func(b []byte) []byte { return b[:len(b)/2] })

@@ -108,7 +108,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 func (n *Node) Close() error {
 	n.parts.life.draining.Store(true)
 	n.parts.upstreams.cutOff()
-	_ = n.parts.reloads.shutdown(context.Background()) // it has no error
+	_ = n.parts.reloads.shutdown(context.Background()) // always nil
 	n.stopOnce.Do(func() {
 		n.stopErr = closeAll(n.opened)
 		n.logs.Close()

@@ -188,7 +188,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// The operator's token guards everything but the probes, and web pages of other sites are refused.
+// The operator's token protects everything except the probes, and requests from web pages of other sites are refused.
 func TestAdminToken(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	opts.Config.Admin.Token = "0123456789abcdef"
@@ -228,7 +228,7 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
-// Without a token a name that resolves to this machine doesn't open the admin API to a web page (DNS rebinding).
+// Without a token, a web page can't reach the admin API by a name that resolves to this machine (DNS rebinding).
 func TestAdminRebinding(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)

@@ -76,7 +76,7 @@ func (u *upstreams) join(ctx context.Context, old, cfg *node.Config) (cut []stri
 // leave stops the upstreams that the configuration, whose upstreams have joined, doesn't have.
 func (u *upstreams) leave(ctx context.Context, cfg *node.Config) (warnings []string) {
 	warnings, err := u.apply(ctx, cfg.Upstreams)
-	if err != nil { // nothing was left to start
+	if err != nil { // unexpected: all upstreams of cfg have started
 		warnings = append(warnings, err.Error())
 	}
 	return warnings

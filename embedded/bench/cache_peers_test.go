@@ -172,7 +172,7 @@ func launch(tb testing.TB, dir, addr, config, name string, args ...string) (serv
 	if err := cmd.Start(); err != nil {
 		return server{}, err
 	}
-	ended := make(chan struct{}) // closed when it has
+	ended := make(chan struct{}) // closed when the command has ended
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	tb.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 	answers := false

@@ -65,8 +65,8 @@ func cacheOrigin(ctx context.Context, _ []string) (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// wholeRoute is the only route of the measured gateway.
-func wholeRoute(cache *node.Cache) node.Route {
+// measuredRoute is the only route of the measured gateway.
+func measuredRoute(cache *node.Cache) node.Route {
 	var r node.Route
 	r.Defaults()
 	r.Path = node.Pattern{Rest: true}
@@ -85,7 +85,7 @@ func originGateway(ctx context.Context, args []string, cache *node.Cache) (strin
 	up.Defaults()
 	up.Targets = []node.UpstreamTarget{{URL: node.BaseURL(args[1]), Weight: 1}}
 	cfg.Upstreams = map[string]node.Upstream{"api": up}
-	cfg.Routes = []node.Route{wholeRoute(cache)}
+	cfg.Routes = []node.Route{measuredRoute(cache)}
 	n, err := embedded.New(embedded.Options{Config: cfg})
 	if err != nil {
 		return "", err

@@ -133,7 +133,7 @@ func (c *competitor) median(figure int) float64 {
 // report reports the medians of each server, and the CPU time of the first, Millrace, relative to each other one.
 func report(b *testing.B, systems []*competitor) {
 	b.Helper()
-	b.ReportMetric(0, "ns/op") // the time of all systems together: it says nothing
+	b.ReportMetric(0, "ns/op") // the time of all servers together is meaningless
 	for i, c := range systems {
 		for figure, unit := range cacheUnits {
 			b.ReportMetric(c.median(figure), c.name+"-"+unit)

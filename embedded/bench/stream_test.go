@@ -82,7 +82,7 @@ func TestStreams(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for range 200 {
-		fetch(t, client, gate.url+"/hello") // pools and connections
+		fetch(t, client, gate.url+"/hello") // fills pools and opens connections
 	}
 	before := gate.resident(t)
 	h := sha256.New()
@@ -355,7 +355,7 @@ func slowClients(ctx context.Context, tb testing.TB, url string, n int) (wait fu
 		}
 	}
 	for i := range n {
-		if i%10 == 0 { // all of them at one moment would be another test
+		if i%10 == 0 { // starting all of them at the same moment would be another test
 			begun.Wait()
 		}
 		begun.Add(2)

@@ -85,8 +85,8 @@ func fullDisk(t *testing.T, long bool) string {
 	dir := t.TempDir()
 	p := start(t, dir, diskYAML(t, disk+"/data"))
 	within(t, wait, "the node is ready", func() bool { ok, _ := p.readyz(); return ok })
-	told, healed := fillAndFree(t, p, disk)
-	seen := fmt.Sprintf("told after %.1f s, whole %.1f s after there was room", told.Seconds(), healed.Seconds())
+	reported, recovered := fillAndFree(t, p, disk)
+	seen := fmt.Sprintf("told after %.1f s, whole %.1f s after there was room", reported.Seconds(), recovered.Seconds())
 	if !long {
 		return seen
 	}
@@ -105,18 +105,18 @@ func fullDisk(t *testing.T, long bool) string {
 		t.Errorf("started on a full disk, a plain route answers %d %s", code, body)
 	}
 	free()
-	healedAgain := within(t, wait, "the node is ready", func() bool {
+	recoveredAgain := within(t, wait, "the node is ready", func() bool {
 		ok, _ := again.readyz()
 		return ok && again.limitedServes()
 	})
-	return fmt.Sprintf("%s; started on a full disk, whole %.1f s after", seen, healedAgain.Seconds())
+	return fmt.Sprintf("%s; started on a full disk, whole %.1f s after", seen, recoveredAgain.Seconds())
 }
 
 // fillAndFree returns how long the node took to report the full disk, and how long to recover.
-func fillAndFree(t *testing.T, p *nodeProcess, disk string) (told, healed time.Duration) {
+func fillAndFree(t *testing.T, p *nodeProcess, disk string) (reported, recovered time.Duration) {
 	t.Helper()
 	free := fill(t, disk, 0)
-	told = within(t, wait, "the node isn't ready, and says that its disk is full", func() bool {
+	reported = within(t, wait, "the node isn't ready, and says that its disk is full", func() bool {
 		get(p.edge + "/limited")
 		if code, body := get(p.edge + "/plain"); code != http.StatusOK {
 			t.Fatalf("on a full disk a plain route answers %d %s", code, body)
@@ -129,7 +129,7 @@ func fillAndFree(t *testing.T, p *nodeProcess, disk string) (told, healed time.D
 		t.Error("metrics say that limits are ready")
 	}
 	free()
-	healed = within(t, wait, "the node is ready and its limited route serves", func() bool {
+	recovered = within(t, wait, "the node is ready and its limited route serves", func() bool {
 		ok, _ := p.readyz()
 		return ok && p.limitedServes()
 	})
@@ -140,5 +140,5 @@ func fillAndFree(t *testing.T, p *nodeProcess, disk string) (told, healed time.D
 		_, text := p.readyz()
 		return !strings.Contains(text, "full") && !strings.Contains(text, "JetStream")
 	})
-	return told, healed
+	return reported, recovered
 }

@@ -60,7 +60,7 @@ func fullNode(t *testing.T, _ bool) string {
 	}
 	full, others := three[0], three[1:]
 	free := fill(t, disk, 0)
-	told := within(t, wait, "n1 says that its disk is full and JetStream is off", func() bool {
+	reported := within(t, wait, "n1 says that its disk is full and JetStream is off", func() bool {
 		get(full.edge + "/limited")
 		_, text := full.readyz()
 		return strings.Contains(text, "is full") && full.status(t).JetStream == "disabled"
@@ -75,10 +75,10 @@ func fullNode(t *testing.T, _ bool) string {
 		t.Errorf("a plain route of n1 answers %d", code)
 	}
 	free()
-	healed := within(t, wait, "n1 stores again", func() bool {
+	recovered := within(t, wait, "n1 stores again", func() bool {
 		ok, text := full.readyz()
 		return ok && full.status(t).JetStream == "current" && !strings.Contains(text, "is full") &&
 			!strings.Contains(text, "JetStream")
 	})
-	return fmt.Sprintf("told after %.1f s, whole %.1f s after there was room", told.Seconds(), healed.Seconds())
+	return fmt.Sprintf("told after %.1f s, whole %.1f s after there was room", reported.Seconds(), recovered.Seconds())
 }

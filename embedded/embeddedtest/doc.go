@@ -1,2 +1,2 @@
-// Package embeddedtest has what the tests of nodes share.
+// Package embeddedtest has helpers for the tests of nodes and of programs that run nodes.
 package embeddedtest

@@ -50,7 +50,7 @@ func (a *api) open(conn *mesh.Conn) error {
 
 func (a *api) close() {
 	if a.sub != nil && a.sub.IsValid() {
-		_ = a.sub.Unsubscribe() // fails only when it is gone already
+		_ = a.sub.Unsubscribe() // fails only if it is unsubscribed already
 	}
 	a.mu.Lock()
 	a.closed = true

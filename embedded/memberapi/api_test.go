@@ -58,7 +58,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	if got := r.ask(t, "api.gather", oneCall); !strings.Contains(got, `"code":"busy"`) {
 		t.Errorf("one more got %s", got)
 	}
-	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` {
+	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` { // processed after all of the above
 		t.Errorf("another API answers %s", got)
 	}
 	for range 2 {

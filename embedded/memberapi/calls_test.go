@@ -157,7 +157,7 @@ func TestMemberCallsDontEscape(t *testing.T) {
 			}
 		}
 	}
-	for range 2 { // behind all of it
+	for range 2 { // processed after all of the above
 		if _, err := r.member.Request("api.call.billing", request, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}

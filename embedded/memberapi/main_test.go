@@ -97,7 +97,7 @@ func start(t *testing.T, cfg node.Mesh, gather gatherer) *fixture {
 	if err := r.api.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.conn.NATS().Flush(); err != nil { // or the member may ask before the server knows the subscriptions
+	if err := r.conn.NATS().Flush(); err != nil { // so that the server knows the subscriptions before the member asks
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.api.Close() })

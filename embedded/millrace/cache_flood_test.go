@@ -167,28 +167,28 @@ func TestFlood(t *testing.T) {
 	}))
 	defer app.Close()
 	n := startAlone(t, app.URL, "true", "memory: 16MiB, disk: 64MiB")
-	people := startSet(n)
+	traffic := startSet(n)
 	watched := watchGauges(n)
 	// requests each key once
 	flood(n, floodKeys, func(i int) (string, string) { return fmt.Sprintf("/set/%d", i-1), "" })
-	before := people.ratio(func() {})
+	before := traffic.ratio(func() {})
 	resting, err := n.metrics()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var failed int64
-	unique := people.ratio(func() {
+	unique := traffic.ratio(func() {
 		failed += flood(n, 4000, func(i int) (string, string) { return fmt.Sprintf("/unique/%d", i), "" })
 	})
-	variants := people.ratio(func() {
+	variants := traffic.ratio(func() {
 		failed += flood(n, 2000, func(i int) (string, string) { return fmt.Sprintf("/vary/%d", i%5), strconv.Itoa(i) })
 	})
-	after := people.ratio(func() {})
-	people.end()
+	after := traffic.ratio(func() {})
+	traffic.end()
 	highest := watched.end()
 	t.Logf("hits of the working set: before %.3f, while unique URLs flood %.3f, while variants flood %.3f, after "+
 		"%.3f; %d requests, %d failed; %d of the flood failed",
-		before, unique, variants, after, people.asked.Load(), people.bad.Load(), failed)
+		before, unique, variants, after, traffic.asked.Load(), traffic.bad.Load(), failed)
 	for tier, over := range map[string]float64{"memory": 1, "bucket": 1.05} {
 		bytes, limit := highest[`millrace_cache_bytes{tier="`+tier+`"}`],
 			highest[`millrace_cache_limit_bytes{tier="`+tier+`"}`]
@@ -206,8 +206,8 @@ func TestFlood(t *testing.T) {
 		t.Errorf("the flood drove the working set out: hits %.3f before, %.3f and %.3f during", before, unique,
 			variants)
 	}
-	if people.bad.Load() > 0 || failed > 0 {
-		t.Errorf("%d requests of the working set and %d of the flood failed", people.bad.Load(), failed)
+	if traffic.bad.Load() > 0 || failed > 0 {
+		t.Errorf("%d requests of the working set and %d of the flood failed", traffic.bad.Load(), failed)
 	}
 	n.end(t)
 }

@@ -113,7 +113,7 @@ func (h *history) latencies(from, to time.Duration) (out []time.Duration) {
 	return out
 }
 
-// String sums the history up.
+// String returns a summary.
 func (h *history) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -173,12 +173,12 @@ func TestPurgeHistoryFindsViolations(t *testing.T) {
 		return purgeEvent{start: acknowledged - ms, acknowledged: acknowledged, key: key, version: version}
 	}
 	good := []readEvent{
-		read(1*ms, 1, 1), read(10*ms, 1, 1), // at the moment of the word counts as before it
+		read(1*ms, 1, 1), read(10*ms, 1, 1), // a request at the moment of the acknowledgement counts as before it
 		read(11*ms, 1, 2), read(11*ms, 2, 1), // of another key
 		read(9*ms, 1, 3), // newer than it must be
 		read(31*ms, 1, 4), read(25*ms, 1, 3),
 	}
-	// the last is late and older
+	// the last one is acknowledged late and has an older version
 	purges := []purgeEvent{purge(30*ms, 1, 4), purge(10*ms, 1, 2), purge(20*ms, 1, 3), purge(22*ms, 1, 2)}
 	for _, c := range []struct {
 		name string

@@ -12,7 +12,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// link is a TCP proxy that can be cut.
+// link is a TCP proxy that can be frozen or closed.
 type link struct {
 	addr string
 

@@ -106,17 +106,17 @@ func shownAndReset(t *testing.T, nodes []*cacheNode) {
 			})
 		}
 	}
-	people := limitClients{path: "/shown", nodes: nodes, atOnce: 1}
-	people.ask(9)
+	traffic := limitClients{path: "/shown", nodes: nodes, atOnce: 1}
+	traffic.ask(9)
 	shows(`^shown +9 of 30 spent +21 left, \d+ of them held by nodes +resets`)
-	people.ask(30)
+	traffic.ask(30)
 	shows(`^shown +30 of 30 spent +0 left, 0 of them`)
 	if said := command(t, "limits", "reset", "127.0.0.1", "--limit", "shown", "--admin",
 		nodes[1].admin); said != "127.0.0.1 has its full allowance of: shown\n" {
 		t.Errorf("reset says %q", said)
 	}
 	shows(`^shown +0 of 30 spent +30 left`)
-	if got := people.ask(60); got.admitted() > 30 || ((got.admitted() < 30 || got.failed() > 0) && !raceEnabled) {
+	if got := traffic.ask(60); got.admitted() > 30 || ((got.admitted() < 30 || got.failed() > 0) && !raceEnabled) {
 		t.Errorf("after a reset: %s", got)
 	}
 }

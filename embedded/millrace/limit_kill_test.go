@@ -142,17 +142,17 @@ func TestLimitAloneKilled(t *testing.T) {
 	paths := []string{"/first", "/day", "/sliding", "/bucket"}
 	n := startOneLimited(t, "first: 1000/15m", "day: 1000/day", "sliding: {max: 1000, window: 15m, algorithm: sliding}",
 		"bucket: {max: 1000, window: 24h, algorithm: bucket}")
-	people := func(path string, requests int) statuses {
+	traffic := func(path string, requests int) statuses {
 		return limitClients{path: path, nodes: []*cacheNode{n}, atOnce: 8}.ask(requests)
 	}
 	total := map[string]int{}
 	for _, path := range paths {
-		total[path] = people(path, 400).admitted()
+		total[path] = traffic(path, 400).admitted()
 	}
 	n.kill(t)
 	n.start(t)
 	for _, path := range paths {
-		got := people(path, limit)
+		got := traffic(path, limit)
 		total[path] += got.admitted()
 		t.Logf("%s: %d before, %s afterwards; %d permits lost", path, total[path]-got.admitted(), got,
 			limit-total[path])

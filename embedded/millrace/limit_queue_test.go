@@ -16,8 +16,8 @@ type waiting struct {
 	longest     time.Duration // the longest time of a request
 }
 
-// crowdQueue sends requests at a steady pace to the nodes in turn, whether earlier ones are answered or not.
-func crowdQueue(path string, nodes []*cacheNode, perSecond int, lasts time.Duration) *waiting {
+// loadQueue sends requests at a steady pace to the nodes in turn, whether earlier ones are answered or not.
+func loadQueue(path string, nodes []*cacheNode, perSecond int, lasts time.Duration) *waiting {
 	w := &waiting{got: statuses{}}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000}, Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
@@ -67,7 +67,7 @@ func queues(t *testing.T, nodes []*cacheNode, slower float64) {
 	t.Helper()
 	const perSecond, burst, maxWait = 50, 5, 2 * time.Second
 	const lasts = 4 * time.Second
-	w := crowdQueue("/queue", nodes, 3*perSecond, lasts)
+	w := loadQueue("/queue", nodes, 3*perSecond, lasts)
 	span := w.last.Sub(w.first)
 	off := (float64(w.got.admitted()-burst)/span.Seconds() - perSecond) / perSecond
 	t.Logf("%s; admitted by node %d, in %s: %+.1f %% of the limit; the longest wait was %s", w.got, w.byNode, span,

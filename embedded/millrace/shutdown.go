@@ -36,7 +36,7 @@ func (s *serving) shutdown(ctx context.Context, n *embedded.Node, r *reloader) e
 	}()
 	first := time.NewTimer(firstReport)
 	defer first.Stop()
-	told := -1
+	reported := -1
 	for {
 		select {
 		case err := <-done:
@@ -45,7 +45,7 @@ func (s *serving) shutdown(ctx context.Context, n *embedded.Node, r *reloader) e
 			}
 			return nil
 		case <-first.C:
-			told = s.reportWaiting(ctx, n, told)
+			reported = s.reportWaiting(ctx, n, reported)
 			first.Reset(reportEvery)
 		case <-s.signals.again:
 			cancel()
@@ -57,11 +57,12 @@ func (s *serving) shutdown(ctx context.Context, n *embedded.Node, r *reloader) e
 // firstReport is when a shutdown first reports what it waits for. Most end before.
 const firstReport = 500 * time.Millisecond
 
-// reportWaiting reports the number of requests that the shutdown waits for, if it isn't told, and returns it.
-func (s *serving) reportWaiting(ctx context.Context, n *embedded.Node, told int) int {
+// reportWaiting reports the number of requests that the shutdown waits for, unless it is still the last one reported.
+// It returns the number.
+func (s *serving) reportWaiting(ctx context.Context, n *embedded.Node, last int) int {
 	waiting := n.Waiting()
-	if waiting == told {
-		return told
+	if waiting == last {
+		return last
 	}
 	n.Log().InfoContext(ctx, "waiting for requests, and for load balancers to see that the node goes away",
 		"requests", waiting, "linger", s.linger)

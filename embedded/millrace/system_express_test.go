@@ -63,7 +63,7 @@ func testExpress(t *testing.T, flags ...string) {
 				own := &client{addr: edge}
 				defer own.close()
 				for k := range cases {
-					i := (k + w*len(cases)/8) % len(cases) // each begins elsewhere
+					i := (k + w*len(cases)/8) % len(cases) // each worker begins at another case
 					if direct[i] != nil {
 						compare(t, cases[i], direct[i], own.ask(t, cases[i]))
 					}
@@ -82,9 +82,9 @@ func ownAnswer(c exchange) (status int, ok bool) {
 	case "/echo/browser":
 		return 200, true // Accept-Encoding reaches the application in one spelling
 	case "/echo/fields":
-		return 200, strings.Contains(fields, "X_Under") // a field that isn't in the key and that CGI takes for another
+		return 200, strings.Contains(fields, "X_Under") // a field outside the key that CGI would read as another
 	case "/echo/auth":
-		return 206, strings.Contains(fields, "Range: bytes=0-1") // Express has no ranges of what it makes
+		return 206, strings.Contains(fields, "Range: bytes=0-1") // Express serves no ranges of generated responses
 	case "/modified", "/static/app.js":
 		// without Last-Modified beside an ETag (RFC 9110 §15.4.5)
 		return 304, strings.Contains(fields, "If-Modified-Since: Wed, 01 Jan 2020") || strings.Contains(fields, "2100")
@@ -326,7 +326,7 @@ func sameFraming(c exchange, direct, through *answer, report reporter) {
 	before, after := direct.fields["Content-Length"], through.fields["Content-Length"]
 	bodyless := c.method == "HEAD" || direct.status == 204 || direct.status == 304
 	switch {
-	case isEcho(direct): // its length differs with the fields that it echoes; ReadResponse has checked it
+	case isEcho(direct): // its length depends on the echoed fields; ReadResponse has checked it
 	case !bodyless && before == nil && slices.Equal(after, []string{strconv.Itoa(len(direct.body))}):
 	case !bodyless && before == nil && after == nil && through.chunked:
 	case !slices.Equal(before, after):

@@ -92,7 +92,6 @@ func terminal(w io.Writer) bool {
 // style is an escape sequence that sets a color.
 type style string
 
-// The styles.
 const (
 	plain  style = ""
 	green  style = "\x1b[32m"

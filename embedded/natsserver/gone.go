@@ -46,7 +46,7 @@ const (
 	maxOpen    = 1 << 20
 )
 
-// watch starts the watcher of a server that runs.
+// watch starts the watcher of the running server.
 func (s *Server) watch(srv *server.Server) (*watcher, error) {
 	w := &watcher{
 		srv: srv, gone: s.reportGone, stop: make(chan struct{}), pending: map[uint64]int{},

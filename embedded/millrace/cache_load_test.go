@@ -36,24 +36,24 @@ const (
 	purgeEvery    = 50 * time.Millisecond
 )
 
-func startCrowd(c *cacheCluster, origin *versions) *clientLoad {
-	people := &clientLoad{history: newHistory(), origin: origin, nodes: c.nodes, stop: make(chan struct{})}
+func startClientLoad(c *cacheCluster, origin *versions) *clientLoad {
+	traffic := &clientLoad{history: newHistory(), origin: origin, nodes: c.nodes, stop: make(chan struct{})}
 	for node := range c.nodes {
 		for range readersOfNode {
-			people.every(readEvery, func(client *http.Client) {
+			traffic.every(readEvery, func(client *http.Client) {
 				// Some give up while a node is stopped, and retry.
 				client.Timeout = 300*time.Millisecond + rand.N(5*time.Second)
-				people.ask(client, node, pickKey())
+				traffic.ask(client, node, pickKey())
 			})
 		}
 	}
 	for i := range purgers { // they begin at different nodes
-		people.every(purgeEvery, func(client *http.Client) {
+		traffic.every(purgeEvery, func(client *http.Client) {
 			client.Timeout = 3*time.Second + rand.N(9*time.Second)
-			people.purge(client, i%len(c.nodes), pickPurge())
+			traffic.purge(client, i%len(c.nodes), pickPurge())
 		})
 	}
-	return people
+	return traffic
 }
 
 // every starts a worker with connections of its own that calls do at a steady pace.
