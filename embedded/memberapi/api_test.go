@@ -58,7 +58,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	if got := r.ask(t, "api.gather", oneCall); !strings.Contains(got, `"code":"busy"`) {
 		t.Errorf("one more got %s", got)
 	}
-	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` { // processed after all of the above
+	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` {
 		t.Errorf("another API answers %s", got)
 	}
 	for range 2 {
@@ -88,7 +88,7 @@ func TestRepliesGoToInboxesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` { // behind all of it
+	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` { // processed after all of the above
 		t.Errorf("got %s", got)
 	}
 }

@@ -21,12 +21,12 @@ type adminFlags struct {
 // call sends a request to the first endpoint that can be reached. The response has status 200; the caller closes its
 // body.
 func (f adminFlags) call(ctx context.Context, out console, method, path string, body []byte) (*http.Response, error) {
-	places, err := f.find(out)
+	endpoints, err := f.find(out)
 	if err != nil {
 		return nil, err
 	}
 	var unreachable error
-	for _, at := range places {
+	for _, at := range endpoints {
 		resp, err := at.ask(ctx, method, path, body)
 		if !errors.Is(err, errUnreachable) {
 			return resp, err
@@ -37,17 +37,17 @@ func (f adminFlags) call(ctx context.Context, out console, method, path string, 
 }
 
 // ask sends a request to the endpoint.
-func (p endpoint) ask(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(body))
+func (e endpoint) ask(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, e.url+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, usageError(fmt.Sprintf("--admin %s: %s", p.url, err))
+		return nil, usageError(fmt.Sprintf("--admin %s: %s", e.url, err))
 	}
-	if p.token != "" {
-		req.Header.Set("Authorization", "Bearer "+p.token)
+	if e.token != "" {
+		req.Header.Set("Authorization", "Bearer "+e.token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w at %s: %w", errUnreachable, p.url, err)
+		return nil, fmt.Errorf("%w at %s: %w", errUnreachable, e.url, err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
@@ -57,7 +57,7 @@ func (p endpoint) ask(ctx context.Context, method, path string, body []byte) (*h
 		Error string `json:"error"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&refusal); err != nil || refusal.Error == "" {
-		return nil, fmt.Errorf("%s answered %s: is that the admin API?", p.url, resp.Status)
+		return nil, fmt.Errorf("%s answered %s: is that the admin API?", e.url, resp.Status)
 	}
 	if resp.StatusCode == http.StatusUnprocessableEntity {
 		return nil, fmt.Errorf("%w: %s", errInvalidConfig, refusal.Error)

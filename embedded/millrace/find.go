@@ -36,23 +36,23 @@ func (f adminFlags) find(out console) ([]endpoint, error) {
 	if f.Admin != "" {
 		return []endpoint{f.fromFlag(running, cfg)}, nil
 	}
-	var places []endpoint
+	var endpoints []endpoint
 	if err == nil {
-		places = append(places, endpoint{running.Admin, running.Token})
+		endpoints = append(endpoints, endpoint{running.Admin, running.Token})
 	}
 	written := endpoint{"http://" + cfg.Admin.Listen.Dial(), cfg.Admin.Token}
-	if len(places) == 0 || places[0].url != written.url {
-		places = append(places, written)
+	if len(endpoints) == 0 || endpoints[0].url != written.url {
+		endpoints = append(endpoints, written)
 	}
-	for i := range places {
+	for i := range endpoints {
 		if f.Token != "" {
-			places[i].token = f.Token
+			endpoints[i].token = f.Token
 		}
 	}
 	if mistakes != nil && !missing {
 		f.warn(out, cfg, err)
 	}
-	return places, nil
+	return endpoints, nil
 }
 
 // fromFlag is the endpoint of --admin. Without --token it uses the token of the same node.

@@ -106,8 +106,9 @@ func (e *elections) run(ctx context.Context) {
 	}
 }
 
-// check hastens the elections that this server is due to hasten. It first asks the other servers that it reaches: if
-// one of them is connected to the leader, or if no majority of a group lacks a leader, it does nothing.
+// check hastens the elections that this server is due to hasten. It asks the other servers that it reaches first. If
+// one of them is connected to the leader, it leaves the group alone. For a group without a known leader it does so
+// unless a majority of the members knows none.
 func (e *elections) check(ctx context.Context, now time.Time) {
 	var due []group
 	for _, g := range e.groups(e.connectedServers()) {

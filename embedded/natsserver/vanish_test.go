@@ -109,7 +109,7 @@ func TestServerVanishes(t *testing.T) {
 	nodetest.Eventually(t, "the second is noticed to be gone", func() bool { return first.Routes() == 0 })
 }
 
-// A member whose machine vanishes is noticed too.
+// A member whose machine vanishes is noticed in seconds.
 func TestMemberVanishes(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
@@ -130,7 +130,7 @@ func TestMemberVanishes(t *testing.T) {
 	}
 }
 
-// A node that uses a NATS of others notices that its server's machine vanished.
+// A node that uses an existing NATS notices that the machine of its server vanished.
 func TestServerOfOthersVanishes(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
