@@ -11,25 +11,25 @@ import (
 // The test fails if a placeholder has no value, or if a value has no placeholder.
 func YAML(tb testing.TB, block string, pairs ...string) string {
 	tb.Helper()
-	values, used := map[string]string{}, map[string]bool{}
+	values, used, wrong := map[string]string{}, map[string]bool{}, []string(nil)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		values[pairs[i]] = pairs[i+1]
 	}
 	text := os.Expand(unindent(block), func(name string) string {
 		value, ok := values[name]
 		if !ok {
-			tb.Errorf("the configuration has the placeholder $%s, and no value was given", name)
+			wrong = append(wrong, "no value for the placeholder $"+name)
 		}
 		used[name] = true
 		return value
 	})
 	for name := range values {
 		if !used[name] {
-			tb.Errorf("the configuration has no placeholder $%s", name)
+			wrong = append(wrong, "no placeholder $"+name+" for a value")
 		}
 	}
-	if tb.Failed() {
-		tb.FailNow()
+	if len(wrong) > 0 {
+		tb.Fatalf("configuration: %s", strings.Join(wrong, ", "))
 	}
 	return text
 }
