@@ -12,23 +12,23 @@ import (
 	"millrace/mesh"
 )
 
-// Mesh gives the node's connection, for Go programs that add services or make requests. Nil before Open.
+// Mesh returns the node's mesh connection, for Go programs that add services or send requests. It is nil before Open.
 func (n *Node) Mesh() *mesh.Conn { return n.parts.mesh.conn }
 
-// Cache gives the node's cache, for Go programs that keep values of their own in it. Nil before Open.
+// Cache returns the node's cache, for Go programs that store values of their own. It is nil before Open.
 func (n *Node) Cache() *kvcache.Cache { return n.parts.cache.kv }
 
-// Limits gives the node's limiter, for Go programs that have limits of their own: Rule gives one of the configuration
-// by name. Nil before Open.
+// Limits returns the node's limiter, for Go programs that take permits; its Rule method returns a configured limit by
+// name. It is nil before Open.
 func (n *Node) Limits() *limit.Limiter { return n.parts.limits.limiter }
 
-// EdgeURL is where HTTP clients connect. Call it after Open.
+// EdgeURL is the URL for HTTP clients. Call it after Open.
 func (n *Node) EdgeURL() string { return n.parts.edge.url() }
 
-// AdminURL is where the operator connects. Call it after Open.
+// AdminURL is the URL of the admin API. Call it after Open.
 func (n *Node) AdminURL() string { return n.parts.admin.url() }
 
-// ClientURL is where members connect, token included: keep it secret. With mesh.url it is that. Call it after Open.
+// ClientURL is the URL for members. It holds the token: keep it secret. With mesh.url it is that. Call it after Open.
 func (n *Node) ClientURL() string { return n.parts.nats.url() }
 
 // Ready reports whether every route can be served as it is configured. Call it after Open.
@@ -37,7 +37,7 @@ func (n *Node) Ready() bool {
 	return ready
 }
 
-// AwaitReady waits until the node is ready, or ctx ends. Call it after Open.
+// AwaitReady waits until the node is ready. If ctx ends first, it returns the error of ctx. Call it after Open.
 func (n *Node) AwaitReady(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -48,52 +48,52 @@ func (n *Node) AwaitReady(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // the caller's own
+			return ctx.Err()
 		}
 	}
 }
 
-// Status tells what the node is and what isn't as it should be. Call it after Open.
-func (n *Node) Status() admin.Status { return n.pages.Status.Status() }
+// Status returns the node's state and its degraded conditions. Call it after Open.
+func (n *Node) Status() admin.Status { return n.admin.Status.Status() }
 
-// Journal lists the newest events in the node's life.
+// Journal returns the newest events of the node.
 func (n *Node) Journal(ctx context.Context) ([]admin.JournalEntry, error) {
-	return n.pages.Status.Journal(ctx)
+	return n.admin.Status.Journal(ctx)
 }
 
-// Routes lists the routes that are served now.
-func (n *Node) Routes() []edge.RouteInfo { return n.pages.Routes.Routes() }
+// Routes returns the routes that are served now.
+func (n *Node) Routes() []edge.RouteInfo { return n.admin.Routes.Routes() }
 
-// Explain says what would become of a request.
+// Explain returns what would become of a request.
 func (n *Node) Explain(method, target string, header mesh.Header) admin.Explanation {
-	return n.pages.Routes.Explain(method, target, header)
+	return n.admin.Routes.Explain(method, target, header)
 }
 
-// Purge makes stored responses invalid, or stale if it is soft. The error is admin.ErrPurge for one that can't be
+// Purge makes stored responses invalid or, if req.Soft is set, stale. The error wraps admin.ErrPurge if req can't be
 // understood.
 func (n *Node) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error) {
-	return n.pages.Purges.Purge(ctx, req)
+	return n.admin.Purges.Purge(ctx, req)
 }
 
-// CacheStats gives what the cache holds and has done, and its counts by route.
-func (n *Node) CacheStats() (kvcache.Stats, []edgecache.Stats) { return n.pages.Metrics.CacheStats() }
+// CacheStats returns the cache's counts, and those of each route.
+func (n *Node) CacheStats() (kvcache.Stats, []edgecache.Stats) { return n.admin.Metrics.CacheStats() }
 
-// LimitStats gives what the limiter holds and has done, and the counts of every limit.
-func (n *Node) LimitStats() (limit.Stats, []limit.RuleStats) { return n.pages.Metrics.LimitStats() }
+// LimitStats returns the limiter's counts, and those of each limit.
+func (n *Node) LimitStats() (limit.Stats, []limit.RuleStats) { return n.admin.Metrics.LimitStats() }
 
-// LimitUsage says what is known of a client's key, for one limit or for all if name is empty. The error is
-// admin.ErrNoLimit if there is none of the name.
+// LimitUsage returns what is known of a client's key, for the named limit, or for all if name is empty. The error wraps
+// admin.ErrNoLimit if there is no such limit.
 func (n *Node) LimitUsage(ctx context.Context, name, key string) ([]admin.LimitUsage, error) {
-	return n.pages.Limits.LimitUsage(ctx, name, key)
+	return n.admin.Limits.LimitUsage(ctx, name, key)
 }
 
-// ResetLimit makes it as if a client's key had asked for nothing, for one limit or for all if name is empty. It names
-// the limits. The error is admin.ErrNoLimit if there is none of the name.
+// ResetLimit deletes what a client's key has used of the named limit, or of all if name is empty. It returns the names
+// of the limits. The error wraps admin.ErrNoLimit if there is no such limit.
 func (n *Node) ResetLimit(ctx context.Context, name, key string) ([]string, error) {
-	return n.pages.Limits.ResetLimit(ctx, name, key)
+	return n.admin.Limits.ResetLimit(ctx, name, key)
 }
 
-// Tail passes on the events of every node of the mesh until ctx ends or emit returns false.
+// Tail passes the events of all nodes of the mesh to emit, until ctx ends or emit returns false.
 func (n *Node) Tail(ctx context.Context, emit func(event []byte) bool) error {
-	return n.pages.Tail.Tail(ctx, emit)
+	return n.admin.Tail.Tail(ctx, emit)
 }

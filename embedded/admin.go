@@ -12,17 +12,17 @@ import (
 	"millrace/node"
 )
 
-// adminServer is the operator's API.
+// adminServer is the listener of the admin API.
 type adminServer struct {
-	cfg   *node.Config
-	log   *slog.Logger
-	pages admin.Node // what it answers from
+	cfg  *node.Config
+	log  *slog.Logger
+	node admin.Node // what it answers from
 
 	server *admin.Server // nil before open
 }
 
 func (a *adminServer) open(ctx context.Context) error {
-	server := admin.New(a.cfg.Admin, a.pages, a.log)
+	server := admin.New(a.cfg.Admin, a.node, a.log)
 	if err := server.Open(ctx); err != nil {
 		return fmt.Errorf("open admin API (admin.listen): %w", err)
 	}
@@ -34,22 +34,22 @@ func (a *adminServer) close() error {
 	if a.server == nil {
 		return nil
 	}
-	return a.server.Close() //nolint:wrapcheck // the node says what it was
+	return a.server.Close()
 }
 
-// url is where the operator connects.
+// url is the address of the admin API.
 func (a *adminServer) url() string { return "http://" + node.Address(a.server.Addr()).Dial() }
 
-// events are those of every node of the mesh. It is admin.Tailer.
+// events are those of all nodes of the mesh. It implements admin.Tailer.
 type events struct{ mesh *meshConn }
 
-// tailBuffer bounds the events that wait for a slow reader; more are dropped.
+// tailBuffer bounds the events that wait for a slow reader. When it is full, further events are dropped.
 const tailBuffer = 1024
 
-// Tail passes on the events of every node of the mesh until ctx ends or emit returns false.
+// Tail passes the events of all nodes of the mesh to emit, until ctx ends or emit returns false.
 func (e *events) Tail(ctx context.Context, emit func(event []byte) bool) error {
 	conn := e.mesh.conn
-	events := make(chan *nats.Msg, tailBuffer) // NATS drops what doesn't fit; the subscription's end stops the sender
+	events := make(chan *nats.Msg, tailBuffer) // when it is full, NATS drops; unsubscribing stops the sender
 	for _, subject := range [...]string{edge.TailSubject, "event.limit.>"} {
 		sub, err := conn.NATS().ChanSubscribe(conn.PlainSubject(subject), events)
 		if err != nil {

@@ -10,8 +10,8 @@ import (
 	"millrace/node/state"
 )
 
-// announcement writes down that the node runs: the members' URL, the configuration as a good one, and the journal. A
-// node whose disk is full serves all the same.
+// announcement records that the node runs: it writes the members' URL, saves the configuration, and adds the start to
+// the journal. If the disk is full the node serves without that.
 type announcement struct {
 	opts  *Options
 	log   *slog.Logger
@@ -36,7 +36,7 @@ func (a *announcement) open(ctx context.Context) error {
 	return nil
 }
 
-// recordStart writes the start into the journal, and whether the run before it ended as it should.
+// recordStart adds the start to the journal, and whether the previous run was shut down.
 func (a *announcement) recordStart(ctx context.Context) {
 	before := ""
 	switch last, err := a.state.store.LastEvent(ctx, "start", "stop", "start-failed"); {
@@ -49,20 +49,21 @@ func (a *announcement) recordStart(ctx context.Context) {
 	a.state.record("start", "version "+a.opts.Version+before)
 }
 
-// shutdown writes into the journal that the node ends as it should.
+// shutdown adds to the journal that the node was shut down.
 func (a *announcement) shutdown(context.Context) error {
 	a.state.record("stop", "draining")
 	return nil
 }
 
-// writePrivate replaces a file whole, readable by its owner only. One that has the text already is left as it is.
+// writePrivate replaces a file atomically. Only its owner may read it. A file that has the text already isn't written
+// again.
 func writePrivate(path, text string) error {
 	if before, err := os.ReadFile(path); err == nil && string(before) == text {
-		return os.Chmod(path, 0o600) //nolint:wrapcheck // the caller says what was written
+		return os.Chmod(path, 0o600)
 	}
 	temp := path + ".new"
 	if err := os.WriteFile(temp, []byte(text), 0o600); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	return os.Rename(temp, path) //nolint:wrapcheck // see above
+	return os.Rename(temp, path)
 }

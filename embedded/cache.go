@@ -14,7 +14,7 @@ import (
 	"millrace/node/state"
 )
 
-// cache is the node's cache, which the edge uses and whose values members use.
+// cache is the node's cache, shared by the edge and by members' values.
 type cache struct {
 	cfg    *node.Config
 	log    *slog.Logger
@@ -24,10 +24,10 @@ type cache struct {
 	disk   *disk
 
 	kv         *kvcache.Cache            // nil before open
-	purgesLost atomic.Pointer[time.Time] // when the log of purges was lost last; nil if it wasn't
+	purgesLost atomic.Pointer[time.Time] // when the log of purges was last lost; nil if never
 }
 
-// open makes the cache. It keeps nothing until FollowPurges.
+// open allocates the cache. It stores nothing before FollowPurges.
 func (c *cache) open(context.Context) error {
 	cfg := c.memory.fit(c.cfg)
 	kv, err := kvcache.New(kvcache.Config{
@@ -43,7 +43,7 @@ func (c *cache) open(context.Context) error {
 	return nil
 }
 
-// lost notes that the log of purges was lost.
+// lost records that the log of purges was lost.
 func (c *cache) lost(why error) {
 	now := time.Now()
 	c.purgesLost.Store(&now)
@@ -54,10 +54,10 @@ func (c *cache) close() error {
 	if c.kv == nil {
 		return nil
 	}
-	return c.kv.Close() //nolint:wrapcheck // the node says what it was
+	return c.kv.Close()
 }
 
-// FollowPurges begins to follow the purges, if that hasn't begun.
+// FollowPurges starts to follow the log of purges. Further calls do nothing.
 func (c *cache) FollowPurges(ctx context.Context) error {
 	if err := c.kv.Open(ctx); err != nil {
 		return fmt.Errorf("open cache: %w", err)
@@ -73,7 +73,7 @@ func (c *cache) status(st *admin.Status) {
 	}
 }
 
-// purgeNotes keep what the node knows of the log of purges in its state, so that a damaged log is found out.
+// purgeNotes keeps, in the node's state, what the node knows of the log of purges. By it a damaged log is detected.
 type purgeNotes struct{ state *state.Store }
 
 // noteTime bounds a read or write of a note.
@@ -81,7 +81,7 @@ const noteTime = 5 * time.Second
 
 const purgeNote = "purges"
 
-// Load gives the note of the run before.
+// Load returns the note of the previous run; nil if there is none.
 func (p purgeNotes) Load() ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), noteTime)
 	defer cancel()
@@ -89,12 +89,12 @@ func (p purgeNotes) Load() ([]byte, error) {
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, nil
 	}
-	return b, err //nolint:wrapcheck // it says what it was
+	return b, err
 }
 
-// Save keeps the note of this run.
+// Save stores the note of this run.
 func (p purgeNotes) Save(note []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), noteTime)
 	defer cancel()
-	return p.state.SetNote(ctx, purgeNote, note) //nolint:wrapcheck // it says what it was
+	return p.state.SetNote(ctx, purgeNote, note)
 }

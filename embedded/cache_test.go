@@ -7,20 +7,29 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// A node whose clock is ahead of an origin's can't cache what it gets: the response and the status say so.
-func TestClockAheadOfOriginIsTold(t *testing.T) {
+// A node whose clock is ahead of an origin's can't cache its responses. The response and the status say so.
+func TestClockAheadOfOriginIsReported(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
 		w.Header().Set("Cache-Control", "max-age=600")
 		fmt.Fprint(w, "hello")
 	}))
 	defer app.Close()
-	opts, _ := settings(t, fmt.Sprintf(`edge: {listen: 127.0.0.1:0}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: upstream:app, cache: true}]
-`, app.URL))
+	opts, _ := settings(t, embeddedtest.YAML(t, `
+		edge:
+		  listen: 127.0.0.1:0
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    to: upstream:app
+		    cache: true
+		`, "APP", app.URL))
 	n := open(t, opts)
 	if all := strings.Join(n.Status().Degraded, "\n"); strings.Contains(all, "clock") {
 		t.Errorf("before any request: %q", all)

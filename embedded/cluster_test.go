@@ -12,12 +12,27 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/embedded/natsserver"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
 
-// A member in the wrong queue group is noticed and named within a second.
+// clustered returns a configuration whose node is one of a cluster: it listens on the first of the ports and has a peer
+// at the second.
+func clustered(tb testing.TB, text string, ports []string) string {
+	tb.Helper()
+	const mesh = "mesh:\n  listen: 127.0.0.1:0\n"
+	return strings.Replace(text, mesh, mesh+embeddedtest.YAML(tb, `
+		  token: token-for-tests-only
+		  cluster:
+		    name: c
+		    listen: $LISTEN
+		    peers: [$PEER]
+		`, "LISTEN", ports[0], "PEER", ports[1]), 1)
+}
+
+// A member that subscribes in the wrong queue group is reported with its name within a second.
 func TestWrongGroupIsNamed(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -28,7 +43,7 @@ func TestWrongGroupIsNamed(t *testing.T) {
 	}
 	defer member.Close()
 	begin := time.Now()
-	for range 3 { // it tries again, as its supervisor may
+	for range 3 { // a member retries
 		if _, err := member.QueueSubscribeSync("http.invoices", "workers"); err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +68,7 @@ func TestWrongGroupIsNamed(t *testing.T) {
 	t.Logf("named after %s", took)
 }
 
-// A refused subscription is told in log and journal with what to subscribe to instead.
+// Log and journal report a refused subscription, and what to subscribe to instead.
 func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	var out textLog
@@ -84,7 +99,7 @@ func TestRefusedSubscriptionsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// A node that has stood alone doesn't join a cluster with the same directory: its streams would be deleted.
+// A node doesn't join a cluster with a directory that it used alone: the streams in it would be deleted.
 func TestStandAloneDirectoryStaysOut(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -92,10 +107,7 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports := nodetest.FreePorts(t, 2)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
-		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: "+
-			"[\""+ports[1]+"\"]}}", 1)
-	write(t, opts.ConfigPath, text)
+	write(t, opts.ConfigPath, clustered(t, opts.ConfigText, ports))
 	joins := load(t, opts.ConfigPath)
 	other, err := embedded.New(joins)
 	if err != nil {
@@ -114,7 +126,7 @@ func TestStandAloneDirectoryStaysOut(t *testing.T) {
 	}
 }
 
-// What a node says that it does is what runs, not what a changed file says of the next start.
+// A node reports the roles that it has, not those that a changed file gives it at the next start.
 func TestRolesAfterReload(t *testing.T) {
 	opts, path := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -125,25 +137,25 @@ func TestRolesAfterReload(t *testing.T) {
 		}
 	}
 	roles("edge", "store")
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
-		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, peers: [\"127.0.0.1:6223\"], "+
-			"store: false}}", 1)
-	write(t, path, text+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n")
+	text := clustered(t, opts.ConfigText, []string{"127.0.0.1:6222", "127.0.0.1:6223"})
+	text = strings.Replace(text, "  cluster:\n", "  cluster:\n    store: false\n", 1)
+	write(t, path, text+embeddedtest.YAML(t, `
+		upstreams:
+		  api:
+		    targets: ["http://127.0.0.1:1"]
+		`))
 	if _, err := n.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	roles("edge", "store", "upstream:api")
 }
 
-// A storing node that finds no other isn't ready at first, says why, and serves all the same.
-func TestLonelyNode(t *testing.T) {
+// A storing node that reaches no other isn't ready at first, says why, and serves all the same.
+func TestStoringNodeAloneIsNotReady(t *testing.T) {
 	ports := nodetest.FreePorts(t, 2)
 	a := app(t, "from the app")
-	opts, path := settings(t, edgeYAML)
-	text := strings.Replace(opts.ConfigText, "mesh: {listen: 127.0.0.1:0}",
-		"mesh: {listen: 127.0.0.1:0, token: token-for-tests-only, cluster: {name: c, listen: \""+ports[0]+"\", peers: "+
-			"[\""+ports[1]+"\"]}}", 1)
-	write(t, path, text+"upstreams: {api: {targets: [\""+a.URL+"\"]}}\nroutes: [{path: /a, to: upstream:api}]\n")
+	opts, path := settings(t, forward(t, "/a", a.URL))
+	write(t, path, clustered(t, opts.ConfigText, ports))
 	n := open(t, load(t, path))
 	st := n.Status()
 	if st.Ready || st.JetStream != "joining" ||
@@ -161,8 +173,8 @@ func TestLonelyNode(t *testing.T) {
 	}
 }
 
-// Two nodes that run under one name tell so for as long as they do.
-func TestNamesakeIsTold(t *testing.T) {
+// Two nodes with the same name report that for as long as both run.
+func TestSecondNodeOfANameIsReported(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
 	other := mesh.Member{ID: "other", Name: opts.Config.Node.Name, Incarnation: 1, Version: "v", Started: time.Now()}

@@ -15,13 +15,14 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// purgesDir is where a node keeps its log of purges.
+// purgesDir is where a node stores its log of purges.
 const purgesDir = "jetstream/jetstream/MESH/streams/KV_millrace-purges"
 
-// blocks are the files of the log's messages.
+// blocks returns the files that hold the log's messages.
 func blocks(data string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(data, purgesDir, "msgs", "*.blk"))
 	if err == nil && len(files) == 0 {
@@ -30,7 +31,8 @@ func blocks(data string) ([]string, error) {
 	return files, err
 }
 
-// damages are what disks do to the log of purges of a node that is down. before is a copy from before the purges.
+// damages are failures of a disk that hit the log of purges while the node is down. before is a copy of the data from
+// before the purges.
 var damages = map[string]func(data, before string) error{
 	"cut in half": func(data, _ string) error {
 		return each(data, func(b []byte) []byte { return b[:len(b)/2] })
@@ -79,7 +81,7 @@ func removeAll(paths ...string) error {
 	return errors.Join(errs...)
 }
 
-// pages is an origin whose pages change all at once.
+// pages is an origin whose pages all change at the same time.
 type pages struct{ version atomic.Int64 }
 
 func (p *pages) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
@@ -89,15 +91,22 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 const pageCount = 20
 
 // What was purged doesn't come back from the bucket of a node that stands alone, whatever happens to the log of purges
-// while it is down, be it stopped or killed. What the node has of the log that is whole stays in use: nothing is
-// fetched again.
-func TestPurgedStaysAwayAfterDamage(t *testing.T) {
+// while the node is down, and whether it was stopped or killed. If the log is intact the bucket stays in use, and
+// nothing is fetched again.
+func TestPurgedStaysPurgedAfterDamage(t *testing.T) {
 	origin := &pages{}
 	origin.version.Store(1)
 	app := httptest.NewServer(origin)
 	t.Cleanup(app.Close)
-	const yaml = "upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, cache: 1h, to: upstream:app}]\n"
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf(yaml, app.URL))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    cache: 1h
+		    to: upstream:app
+		`, "APP", app.URL))
 	data := opts.Config.Node.Data
 	images := t.TempDir()
 	before, killed, stopped := filepath.Join(images, "before"), filepath.Join(images, "killed"),
@@ -135,7 +144,7 @@ func TestPurgedStaysAwayAfterDamage(t *testing.T) {
 	}
 }
 
-// staysAway opens a node on a damaged copy of the image.
+// staysAway opens a node on a damaged copy of the image and checks that nothing purged is served.
 func staysAway(t *testing.T, opts embedded.Options, image string, damage func(data string) error) {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
@@ -155,13 +164,13 @@ func staysAway(t *testing.T, opts embedded.Options, image string, damage func(da
 		st, _ := n.CacheStats()
 		return st.Ready
 	})
-	purgePage(t, n, 0) // and those that follow count
+	purgePage(t, n, 0) // later purges work too
 	if st, _ := n.CacheStats(); st.Purges == 0 {
 		t.Error("a purge doesn't count")
 	}
 }
 
-// served is a page as a node on a copy of the image gives it.
+// served returns a page from a node on a copy of the image.
 func served(t *testing.T, opts embedded.Options, image string, i int) string {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
@@ -170,7 +179,7 @@ func served(t *testing.T, opts embedded.Options, image string, i int) string {
 	return page(t, open(t, opts), i)
 }
 
-// page asks the node for a page, by a name that is the same wherever it listens.
+// page requests a page from the node, under a host that doesn't depend on its address.
 func page(t *testing.T, n *embedded.Node, i int) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("%s/page/%d", n.EdgeURL(), i), nil)

@@ -12,37 +12,37 @@ import (
 	"millrace/node"
 )
 
-// sizes are how much of the disk the streams of a node may take: the store of limits, and the bucket of the cache,
-// which values have another of.
+// sizes are the bytes that a node's streams may use on disk: the limits' store, and the bucket of the cache. Values
+// have another bucket of that size.
 type sizes struct{ limits, bucket int64 }
 
-// total is what they come to.
+// total is the sum: limits and two buckets.
 func (s sizes) total() int64 { return s.limits + 2*s.bucket }
 
-// The least that a node that stands alone makes its streams of, whatever its disk: what is too much even so is told
-// when the disk is full.
+// Lower bounds for the streams of a node that stands alone, however small its disk is. If even these are too much, the
+// condition for a full disk says so.
 const (
-	leastLimits = 8 << 20
-	leastBucket = 16 << 20
-	roomAside   = 32 << 20 // and a tenth: for the node's state, the purges, and what others write
+	minLimitsBytes = 8 << 20
+	minBucketBytes = 16 << 20
+	reservedBytes  = 32 << 20 // and a tenth of the disk: for the node's state, the purges and other programs
 )
 
-// wanted are the sizes of a configuration.
-func wanted(cfg *node.Config) sizes { return sizes{limit.StoreBytes, int64(cfg.Cache.Disk)} }
+// configuredSizes are the sizes that the configuration asks for.
+func configuredSizes(cfg *node.Config) sizes { return sizes{limit.StoreBytes, int64(cfg.Cache.Disk)} }
 
-// divide gives the sizes that fit the room there is: as they are wanted, or a quarter for limits and the rest for the
-// buckets.
-func divide(room int64, want sizes) sizes {
-	room -= roomAside + room/10
-	if want.total() <= room {
+// fitStreams returns sizes that fit into the available bytes: the wanted ones if they fit, else a quarter for limits
+// and the rest for the two buckets.
+func fitStreams(available int64, want sizes) sizes {
+	available -= reservedBytes + available/10
+	if want.total() <= available {
 		return want
 	}
-	limits := min(max(room/4, leastLimits), want.limits)
-	return sizes{limits, min(max((room-limits)/2, leastBucket), want.bucket)}
+	limits := min(max(available/4, minLimitsBytes), want.limits)
+	return sizes{limits, min(max((available-limits)/2, minBucketBytes), want.bucket)}
 }
 
-// disk decides how much of its disk the node takes. Streams of a cluster belong to all its nodes, whose disks this one
-// doesn't know, and those of an existing NATS are on another's: they are as configured.
+// disk decides how much of its disk the node uses. Streams of a cluster belong to all its nodes, and the streams of an
+// existing NATS are on other machines. This node doesn't know those disks, so such streams get the configured sizes.
 type disk struct {
 	cfg   *node.Config
 	log   *slog.Logger
@@ -51,7 +51,7 @@ type disk struct {
 }
 
 func (d *disk) open(ctx context.Context) error {
-	d.sizes = wanted(d.cfg)
+	d.sizes = configuredSizes(d.cfg)
 	if d.nats.server == nil || d.cfg.Mesh.Cluster.Enabled() {
 		return nil
 	}
@@ -60,8 +60,8 @@ func (d *disk) open(ctx context.Context) error {
 		d.log.WarnContext(ctx, "the free space of the data directory is unknown", "cause", err)
 		return nil
 	}
-	d.sizes = divide(free+machine.DiskUsed(filepath.Join(d.cfg.Node.Data, "jetstream")), d.sizes)
-	if want := wanted(d.cfg); d.sizes != want {
+	d.sizes = fitStreams(free+machine.DiskUsed(filepath.Join(d.cfg.Node.Data, "jetstream")), d.sizes)
+	if want := configuredSizes(d.cfg); d.sizes != want {
 		d.log.WarnContext(ctx, "the disk is too small for what cache.disk and limits may take: they get less",
 			"file", d.cfg.Node.Data, "free", node.Size(free).String(), "wanted", node.Size(want.total()).String(),
 			"cache", node.Size(d.sizes.bucket).String(), "limits", node.Size(d.sizes.limits).String())
@@ -69,7 +69,7 @@ func (d *disk) open(ctx context.Context) error {
 	return nil
 }
 
-// tooSmall says of a disk that it has no room for the sizes as they are wanted.
+// tooSmall says that the disk has no space for the configured sizes.
 func tooSmall(cfg *node.Config, want sizes) string {
 	return fmt.Sprintf("the disk of %s is too small for the %s that cache.disk (twice, with values) and limits may "+
 		"take",
@@ -78,36 +78,36 @@ func tooSmall(cfg *node.Config, want sizes) string {
 
 func inMiB(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }
 
-// room is what is left of the disk for the node's streams.
-type room struct {
+// diskSpace reports what is left of the disk for the node's streams.
+type diskSpace struct {
 	cfg     *node.Config
 	disk    *disk
 	storage *storage
 	edge    *edgeServer
 }
 
-// conditions tells when the disk has no room for what the node's streams may still take.
-func (r *room) conditions(f *found) {
+// conditions reports that the node's streams may grow beyond the disk.
+func (r *diskSpace) conditions(f *conditionList) {
 	if !r.edge.server.Caches() && !r.edge.server.Limits() {
 		return
 	}
-	want := wanted(r.cfg)
+	want := configuredSizes(r.cfg)
 	if sizes := r.disk.sizes; sizes != want && !r.cfg.Mesh.Cluster.Enabled() {
 		f.add(tooSmall(r.cfg, want)+fmt.Sprintf(": the cache keeps %s there and limits %s; "+
 			"make room and start the node again, or lower cache.disk", inMiB(sizes.bucket), inMiB(sizes.limits)), false)
 		return
 	}
-	disk := r.measured()
-	if disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a full disk is told otherwise
+	disk := r.usage()
+	if disk.FreeBytes > 0 && disk.NeededBytes > disk.FreeBytes { // a disk that is full now is reported by storage
 		f.add(fmt.Sprintf("the disk of %s has %s free, and the node's streams may still take %s: make room, or lower "+
 			"cache.disk", r.cfg.Node.Data, inMiB(disk.FreeBytes), inMiB(disk.NeededBytes)), false)
 	}
 }
 
-func (r *room) status(st *admin.Status) { st.Disk = r.measured() }
+func (r *diskSpace) status(st *admin.Status) { st.Disk = r.usage() }
 
-// measured tells how much of its disk the node has, and may still take.
-func (r *room) measured() admin.DiskStatus {
+// usage returns how much of its disk the node uses, and how much more it may use.
+func (r *diskSpace) usage() admin.DiskStatus {
 	free, used := r.storage.space()
 	st := admin.DiskStatus{FreeBytes: free, UsedBytes: used}
 	if r.storage.store == nil {

@@ -2,9 +2,8 @@ package embedded
 
 import "testing"
 
-// A disk with room for all gives all its wanted size. A smaller one is divided, and never below what the streams need
-// to be of use.
-func TestDivide(t *testing.T) {
+// A disk with enough space gives all that is wanted. A smaller one is divided; no stream gets less than its minimum.
+func TestFitStreams(t *testing.T) {
 	const mib, gib = 1 << 20, 1 << 30
 	want := sizes{limits: 512 * mib, bucket: gib}
 	for _, c := range []struct {
@@ -19,7 +18,7 @@ func TestDivide(t *testing.T) {
 		{64 * mib, sizes{8 * mib, 16 * mib}},
 		{0, sizes{8 * mib, 16 * mib}},
 	} {
-		got := divide(c.room, want)
+		got := fitStreams(c.room, want)
 		if got.limits/mib != c.want.limits/mib || got.bucket/mib != c.want.bucket/mib {
 			t.Errorf("%d MiB: limits get %d MiB and each bucket %d MiB, want %d and %d", c.room/mib, got.limits/mib,
 				got.bucket/mib, c.want.limits/mib, c.want.bucket/mib)
@@ -28,7 +27,7 @@ func TestDivide(t *testing.T) {
 			t.Errorf("%d MiB: %d MiB are given away", c.room/mib, got.total()/mib)
 		}
 	}
-	if got := divide(gib, sizes{512 * mib, 8 * mib}); got.bucket != 8*mib || got.limits != 512*mib {
+	if got := fitStreams(gib, sizes{512 * mib, 8 * mib}); got.bucket != 8*mib || got.limits != 512*mib {
 		t.Errorf("a small cache: %+v", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"millrace/node"
 )
 
-// edgeServer is the HTTP listener.
+// edgeServer is the HTTP listener for clients.
 type edgeServer struct {
 	cfg    *node.Config
 	log    *slog.Logger
@@ -26,7 +26,7 @@ type edgeServer struct {
 	server *edge.Server // nil before open
 }
 
-// open begins to serve clients. What opens later isn't there yet for the first requests.
+// open starts to serve clients. The first requests may arrive before the parts that open later are ready.
 func (e *edgeServer) open(ctx context.Context) error {
 	fitted := e.memory.fit(e.cfg)
 	server, err := edge.New(edge.Config{
@@ -44,16 +44,16 @@ func (e *edgeServer) open(ctx context.Context) error {
 	return nil
 }
 
-// shutdown closes the listener and lets what runs finish.
+// shutdown closes the listener and lets running requests finish.
 func (e *edgeServer) shutdown(ctx context.Context) error {
-	return e.server.Shutdown(ctx) //nolint:wrapcheck // it says what it was
+	return e.server.Shutdown(ctx)
 }
 
 func (e *edgeServer) close() error {
 	if e.server == nil {
 		return nil
 	}
-	return e.server.Close() //nolint:wrapcheck // the node says what it was
+	return e.server.Close()
 }
 
 func (e *edgeServer) change(_ context.Context, cfg *node.Config, routes []node.Route) (warnings []string) {
@@ -61,10 +61,10 @@ func (e *edgeServer) change(_ context.Context, cfg *node.Config, routes []node.R
 	return nil
 }
 
-// url is where HTTP clients connect.
+// url is the address for HTTP clients.
 func (e *edgeServer) url() string { return "http://" + node.Address(e.server.Addr().String()).Dial() }
 
-// served counts the responses since the start.
+// served returns the number of responses since the start.
 func (e *edgeServer) served() (total uint64) {
 	for _, r := range e.server.Stats() {
 		for _, count := range r.Classes {
@@ -74,8 +74,8 @@ func (e *edgeServer) served() (total uint64) {
 	return total
 }
 
-// conditions tells of too many clients, too few processors or descriptors, and of clocks.
-func (e *edgeServer) conditions(f *found) {
+// conditions reports overload (clients, processors, file descriptors) and clocks that differ.
+func (e *edgeServer) conditions(f *conditionList) {
 	f.add(e.clockCondition(), false)
 	if e.server.Sheds() {
 		f.add("the node sheds load: its processors can't follow; add nodes or processors", false)
@@ -95,8 +95,8 @@ func (e *edgeServer) conditions(f *found) {
 	}
 }
 
-// clockCondition says that the clock of an origin differs from this node's, since that stops caching without a word in
-// any log; "" if none does.
+// clockCondition reports that an origin's clock differs from this node's; "" if none does. A wrong clock stops caching,
+// and no log would say so.
 func (e *edgeServer) clockCondition() string {
 	origin, by, ok := e.server.ClockSkewed()
 	switch {
@@ -118,7 +118,7 @@ func (e *edgeServer) status(st *admin.Status) {
 	st.Buffered = e.server.Buffered()
 }
 
-// fetches let other nodes ask this one to fetch for them, into the cache.
+// fetches serves the requests of other nodes to fetch a response into the cache.
 type fetches struct {
 	state *stateFile
 	mesh  *meshConn
@@ -127,7 +127,7 @@ type fetches struct {
 	service *mesh.Service // nil before open
 }
 
-// maxFetches bounds the fetches that a node makes for others at once.
+// maxFetches bounds how many fetches run for other nodes at the same time.
 const maxFetches = 4096
 
 func (f *fetches) open(ctx context.Context) error {
@@ -149,5 +149,5 @@ func (f *fetches) close() error {
 	if f.service == nil {
 		return nil
 	}
-	return f.service.Close() //nolint:wrapcheck // the node says what it was
+	return f.service.Close()
 }

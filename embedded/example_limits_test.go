@@ -9,7 +9,7 @@ import (
 	"millrace/node"
 )
 
-// A Go program counts what it likes by a limit of the configuration: exactly, for all nodes together.
+// A Go program takes permits of a configured limit: exact for all nodes together.
 func ExampleNode_Limits() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "example-*")
@@ -18,7 +18,7 @@ func ExampleNode_Limits() {
 	cfg.Node.Data, cfg.Edge.Linger = dir, 0
 	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	var mails node.Limit
-	_ = mails.UnmarshalText([]byte("2/day")) // as limits: {mails: 2/day} in the file
+	_ = mails.UnmarshalText([]byte("2/day")) // limits: {mails: 2/day} in a file
 	cfg.Limits = map[string]node.Limit{"mails": mails}
 	n, err := embedded.New(embedded.Options{Config: cfg})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"millrace/node"
 )
 
-// A Go program keeps values of its own in its node's cache. Of all who ask for a missing one at once, on all nodes, one
+// A Go program stores values in its node's cache. If many ask for a missing value at the same time, on any nodes, one
 // loads it.
 func ExampleNode_Cache() {
 	ctx := context.Background()

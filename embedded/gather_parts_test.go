@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// partsApp is an upstream whose answers are hard to put together.
+// partsApp is an upstream whose answers are hard to combine.
 func partsApp(tb testing.TB) (url string, came, ended *atomic.Int64) {
 	tb.Helper()
 	came, ended = &atomic.Int64{}, &atomic.Int64{}
@@ -90,25 +91,69 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Parts come in pieces, coded, too long, too deep or too late, and none of that harms the others, or the node.
+// call is one call of a gather in a configuration.
+func call(tb testing.TB, name, path string) string {
+	tb.Helper()
+	return embeddedtest.YAML(tb, `
+		        $NAME:
+		          to: upstream:app
+		          path: /$PATH
+		`, "NAME", name, "PATH", path)
+}
+
+// Answers that arrive in pieces, encoded, too long, too deeply nested or too late harm neither the other parts nor the
+// node.
 func TestGatherParts(t *testing.T) {
 	app, _, _ := partsApp(t)
 	var calls strings.Builder
 	for _, name := range []string{"json", "chunks", "long", "deep", "latin", "gzip", "bomb", "brotli"} {
-		fmt.Fprintf(&calls, "        %s: {to: upstream:app, path: /%[1]s}\n", name)
+		calls.WriteString(call(t, name, name))
 	}
-	calls.WriteString("        trickle: {to: upstream:app, path: /trickle, timeout: 200ms, fallback: late}\n")
-	calls.WriteString("        extract: {to: upstream:app, path: /chunks, extract: a}\n        nothing: {to: " +
-		"upstream:app, path: /brotli, extract: a, fallback: none}\n")
 	var many strings.Builder
 	for i := range 8 {
-		fmt.Fprintf(&many, "        c%d: {to: upstream:app, path: /control}\n", i)
+		many.WriteString(call(t, "c"+strconv.Itoa(i), "control"))
 	}
-	opts, _ := settings(t, fmt.Sprintf(
-		"%supstreams: {app: {targets: [%q], eject: {failures: 0, rate: 0}}}\nroutes:\n  - {path: /kept, gather: "+
-			"{mode: all, calls: {a: {to: upstream:app, path: /gzip, cache: 1h, extract: a}}}}\n  - path: /parts\n    "+
-			"gather:\n      calls:\n%s  - path: /many\n    gather:\n      mode: all\n      calls:\n%s",
-		edgeYAML, app, calls.String(), many.String()))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		    eject:
+		      failures: 0
+		      rate: 0
+		routes:
+		  - path: /kept
+		    gather:
+		      mode: all
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /gzip
+		          cache: 1h
+		          extract: a
+		  - path: /many
+		    gather:
+		      mode: all
+		      calls:
+		$MANY
+		  - path: /parts
+		    gather:
+		      calls:
+		        trickle:
+		          to: upstream:app
+		          path: /trickle
+		          timeout: 200ms
+		          fallback: late
+		        extract:
+		          to: upstream:app
+		          path: /chunks
+		          extract: a
+		        nothing:
+		          to: upstream:app
+		          path: /brotli
+		          extract: a
+		          fallback: none
+		$CALLS
+		`, "APP", app, "CALLS", calls.String(), "MANY", many.String()))
 	n := open(t, opts)
 	began := time.Now()
 	status, body := get(t, n.EdgeURL()+"/parts")
@@ -151,7 +196,7 @@ func TestGatherParts(t *testing.T) {
 	}
 }
 
-// namesUser answers with the user who asks, and says by its path how that may be cached.
+// namesUser answers with the name of the user. The path decides how the answer may be cached.
 func namesUser(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/private":
@@ -170,7 +215,7 @@ func namesUser(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, r.Header.Get("X-User"))
 }
 
-// askAs asks for a URL as a user.
+// askAs sends a request as a user.
 func askAs(t *testing.T, url, user string) (h http.Header, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -190,29 +235,90 @@ func askAs(t *testing.T, url, user string) (h http.Header, body string) {
 	return resp.Header, string(b)
 }
 
-// What is made of calls is kept as they may be kept, and calls with their own cache have it for themselves.
+// The combined answer is cached only as its parts allow. Calls with a cache of their own have separate entries.
 func TestGatherCaches(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(namesUser))
 	defer app.Close()
-	route := func(path, cache, call, more string) string {
-		return fmt.Sprintf("  - {path: %s, %sgather: {mode: all, calls: {a: {to: upstream:app, path: %s}}}%s}\n", path,
-			cache, call, more)
+	route := func(path, cache string) string {
+		return embeddedtest.YAML(t, `
+			  - path: $PATH
+			    cache: $CACHE
+			    gather:
+			      mode: all
+			      calls:
+			        a:
+			          to: upstream:app
+			          path: $PATH
+			`, "PATH", path, "CACHE", cache)
 	}
-	text := route("/private", "cache: 1h, ", "/private", "") + route("/vary", "cache: 1h, ", "/vary", "") +
-		route("/public", "cache: true, ", "/public", "") + route("/silent", "cache: 1h, ", "/silent", "") +
-		"  - {path: /partial, cache: {ttl: 1h, force: true}, " +
-		"rewrite: {response: {set: {Cache-Control: max-age=60}}}, " +
-		"gather: {calls: {a: {to: upstream:app, path: /down}, b: {to: upstream:app, path: /public}}}}\n" +
-		"  - {path: /instead, cache: {ttl: 1h, force: true}, gather: {mode: any, calls: {a: {to: upstream:app, path: " +
-		"/down, fallback: 1}}}}\n" +
-		"  - {path: /short, cache: true, gather: {mode: all, calls: {a: {to: upstream:app, path: /short, cache: " +
-		"true}}}}\n" +
-		"  - {path: /admin, rewrite: {request: {set: {X-User: admin}}}, gather: {mode: all, calls: {a: {to: " +
-		"upstream:app, path: /silent, cache: 1h}}}}\n" +
-		"  - {path: /guest, gather: {mode: all, calls: {a: {to: upstream:app, path: /silent, cache: 1h}}}}\n"
-	opts, _ := settings(t, fmt.Sprintf(
-		"%supstreams: {app: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}}\nroutes:\n%s", edgeYAML,
-		app.URL, text))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		    retry:
+		      tries: 1
+		    eject:
+		      failures: 0
+		      rate: 0
+		routes:
+		  - path: /partial
+		    cache:
+		      ttl: 1h
+		      force: true
+		    rewrite:
+		      response:
+		        set:
+		          Cache-Control: max-age=60
+		    gather:
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /down
+		        b:
+		          to: upstream:app
+		          path: /public
+		  - path: /instead
+		    cache:
+		      ttl: 1h
+		      force: true
+		    gather:
+		      mode: any
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /down
+		          fallback: 1
+		  - path: /short
+		    cache: true
+		    gather:
+		      mode: all
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /short
+		          cache: true
+		  - path: /admin
+		    rewrite:
+		      request:
+		        set:
+		          X-User: admin
+		    gather:
+		      mode: all
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /silent
+		          cache: 1h
+		  - path: /guest
+		    gather:
+		      mode: all
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /silent
+		          cache: 1h
+		`, "APP", app.URL)+
+		route("/private", "1h")+route("/vary", "1h")+route("/public", "true")+route("/silent", "1h"))
 	opts.Config.Mesh.GatherUpstreams = []string{"*"}
 	n := open(t, opts)
 	ask := func(path, user string) (http.Header, string) { t.Helper(); return askAs(t, n.EdgeURL()+path, user) }
@@ -255,7 +361,7 @@ func TestGatherCaches(t *testing.T) {
 			}
 		}
 	}
-	// made of a part that was fetched, and then of the stored one, whose own field isn't there any more
+	// First combined from a fetched part, then from the stored one, which lacks Millrace-CDN-Cache-Control.
 	for i := range 3 {
 		nodetest.Eventually(t, "the whole is kept, for as long as its part", func() bool {
 			h, _ := ask(fmt.Sprintf("/short?%d", i), "ada")
@@ -276,22 +382,88 @@ func TestGatherCaches(t *testing.T) {
 	}
 }
 
-// A race ends what lost it, also what was to be cached; a quorum ends when it can't be reached; what stands in waits
-// for those that still may succeed.
-func TestGatherDecides(t *testing.T) {
+// A race cancels its losers, also one that was to be cached. A quorum ends when it can't be reached any more. A
+// fallback waits for calls that may still succeed.
+func TestGatherModes(t *testing.T) {
 	app, came, ended := partsApp(t)
-	route := func(path, gather string) string {
-		return fmt.Sprintf("  - {path: /%s, timeout: 30s, gather: {%s}}\n", path,
-			strings.ReplaceAll(gather, "APP/", "to: upstream:app, path: /"))
-	}
-	opts, _ := settings(t, fmt.Sprintf(
-		"%supstreams: {app: {targets: [%q], timeout: 25s, retry: {tries: 1}, eject: {failures: 0, rate: "+
-			"0}}}\nroutes:\n%s%s%s%s%s", edgeYAML, app,
-		route("lost", "mode: race, calls: {nobody: {to: service:nobody, path: /}, slow: {APP/hang}}"),
-		route("race", "mode: race, calls: {slow: {APP/hang, cache: 1h}, quick: {APP/after}}"),
-		route("quorum", "mode: quorum, quorum: 2, calls: {a: {APP/bad}, b: {APP/bad}, c: {APP/hang}}"),
-		route("any", "mode: any, calls: {a: {APP/bad, fallback: 0}, b: {APP/chunks}}"),
-		route("enough", "mode: quorum, quorum: 2, calls: {a: {APP/bad, fallback: 0}, b: {APP/json}, c: {APP/bad}}")))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		    timeout: 25s
+		    retry:
+		      tries: 1
+		    eject:
+		      failures: 0
+		      rate: 0
+		routes:
+		  - path: /lost
+		    timeout: 30s
+		    gather:
+		      mode: race
+		      calls:
+		        nobody:
+		          to: service:nobody
+		          path: /
+		        slow:
+		          to: upstream:app
+		          path: /hang
+		  - path: /race
+		    timeout: 30s
+		    gather:
+		      mode: race
+		      calls:
+		        slow:
+		          to: upstream:app
+		          path: /hang
+		          cache: 1h
+		        quick:
+		          to: upstream:app
+		          path: /after
+		  - path: /quorum
+		    timeout: 30s
+		    gather:
+		      mode: quorum
+		      quorum: 2
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /bad
+		        b:
+		          to: upstream:app
+		          path: /bad
+		        c:
+		          to: upstream:app
+		          path: /hang
+		  - path: /any
+		    timeout: 30s
+		    gather:
+		      mode: any
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /bad
+		          fallback: 0
+		        b:
+		          to: upstream:app
+		          path: /chunks
+		  - path: /enough
+		    timeout: 30s
+		    gather:
+		      mode: quorum
+		      quorum: 2
+		      calls:
+		        a:
+		          to: upstream:app
+		          path: /bad
+		          fallback: 0
+		        b:
+		          to: upstream:app
+		          path: /json
+		        c:
+		          to: upstream:app
+		          path: /bad
+		`, "APP", app))
 	n := open(t, opts)
 	if status, body := get(t, n.EdgeURL()+"/race"); status != 200 || body != `{"a":1}` {
 		t.Errorf("race: %d %s", status, body)

@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// gatherAnswer is what api.gather answers.
+// gatherAnswer is an answer of api.gather.
 type gatherAnswer struct {
 	Status  int             `json:"status"`
 	Body    json.RawMessage `json:"body"`
@@ -25,8 +26,8 @@ type gatherAnswer struct {
 	Code    string          `json:"code"`
 }
 
-// A member lets a node make several calls at once; they have the limits and caches that a route's calls have, and
-// mistakes are told.
+// A node makes several calls at once for a member. They have the limits and caches of a route's calls, and mistakes are
+// reported.
 func TestGatherAPI(t *testing.T) {
 	var got atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,9 +46,20 @@ func TestGatherAPI(t *testing.T) {
 		fmt.Fprintf(w, `{"path":%q,"host":%q,"who":%q}`, r.URL, r.Host, r.Header.Get("X-Who"))
 	}))
 	defer app.Close()
-	opts, _ := settings(t, fmt.Sprintf(
-		"%slimits: {few: 3/h}\nupstreams: {api: {targets: [%q], retry: {tries: 1}, eject: {failures: 0, rate: 0}}, "+
-			"other: {targets: [\"http://127.0.0.1:1\"]}}\n", edgeYAML, app.URL))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		limits:
+		  few: 3/h
+		upstreams:
+		  api:
+		    targets: [$APP]
+		    retry:
+		      tries: 1
+		    eject:
+		      failures: 0
+		      rate: 0
+		  other:
+		    targets: ["http://127.0.0.1:1"]
+		`, "APP", app.URL))
 	opts.Config.Mesh.GatherUpstreams = []string{"api"}
 	n := open(t, opts)
 	member := newTaker(t, n)
@@ -127,9 +139,9 @@ func TestGatherAPI(t *testing.T) {
 	}
 }
 
-// The calls that lose are canceled, as the upstream sees; how soon is reported. What isn't over in time is left out of
-// a settled answer.
-func TestGatherLosers(t *testing.T) {
+// The losing calls are canceled, as the upstream sees; the test logs how soon. A settled answer has an error in place
+// of a call that doesn't finish in time.
+func TestGatherCancelsLosers(t *testing.T) {
 	var mu sync.Mutex
 	var ended []time.Time
 	entered := make(chan struct{}, 100)
@@ -151,12 +163,29 @@ func TestGatherLosers(t *testing.T) {
 	}))
 	defer app.Close()
 	route := func(mode string) string {
-		return fmt.Sprintf("  - path: /%s\n    timeout: 300ms\n    gather: {mode: %[1]s, calls: {slow1: {to: "+
-			"\"upstream:api\", path: /slow}, slow2: {to: \"upstream:api\", path: /slow}, quick: {to: "+
-			"\"upstream:api\", path: /quick}}}\n", mode)
+		return embeddedtest.YAML(t, `
+			  - path: /$MODE
+			    timeout: 300ms
+			    gather:
+			      mode: $MODE
+			      calls:
+			        slow1:
+			          to: upstream:api
+			          path: /slow
+			        slow2:
+			          to: upstream:api
+			          path: /slow
+			        quick:
+			          to: upstream:api
+			          path: /quick
+			`, "MODE", mode)
 	}
-	opts, _ := settings(t, fmt.Sprintf("%supstreams: {api: {targets: [%q]}}\nroutes:\n%s%s%s", edgeYAML, app.URL,
-		route("race"), route("any"), route("settled")))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  api:
+		    targets: [$APP]
+		routes:
+		`, "APP", app.URL)+route("race")+route("any")+route("settled"))
 	n := open(t, opts)
 	var took []time.Duration
 	for _, mode := range []string{"race", "any"} {

@@ -24,22 +24,22 @@ func TestGCPercent(t *testing.T) {
 	}
 }
 
-// Room is given back when the work is done.
-func TestGCRoom(t *testing.T) {
+// AllowGarbage raises the percentage until release.
+func TestAllowGarbage(t *testing.T) {
 	if _, set := os.LookupEnv("GOGC"); set {
 		t.Setenv("GOGC", "")
 	}
 	before := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(before)
-	runtime.GC() // so that the bytes in use stay what they are
+	runtime.GC() // so that the live bytes don't change during the test
 	g := TuneGC()
-	percent := func() int { // the only way to ask is to set
+	percent := func() int { // the percentage can only be read by setting it
 		p := debug.SetGCPercent(100)
 		debug.SetGCPercent(p)
 		return p
 	}
 	usual := percent()
-	release := g.Room(1 << 30)
+	release := g.AllowGarbage(1 << 30)
 	if got := percent(); got < usual+100 {
 		t.Errorf("with room for 1 GiB the percentage is %d, as usual it is %d", got, usual)
 	}
@@ -47,5 +47,5 @@ func TestGCRoom(t *testing.T) {
 	if got := percent(); got > usual*12/10 || got < usual*8/10 {
 		t.Errorf("afterwards the percentage is %d, as usual it is %d", got, usual)
 	}
-	(*GC)(nil).Room(1)()
+	(*GC)(nil).AllowGarbage(1)()
 }

@@ -9,60 +9,60 @@ import (
 	"millrace/node"
 )
 
-// lifecycle is where a node stands between its start and its end.
+// lifecycle records whether a node is starting, open or draining.
 type lifecycle struct {
 	started  time.Time   // set before the first part opens
 	open     atomic.Bool // every part has been opened
-	draining atomic.Bool // the node ends, or has ended
+	draining atomic.Bool // the node shuts down, or has closed
 }
 
-// joinTime is how long after its start a node waits for JetStream to be current before it counts as ready all the same:
-// when other nodes are gone for good, the rest must serve what needs no storage.
+// joinTime is how long after its start a node waits for JetStream to be current. After that it counts as ready without
+// it: if other nodes are gone for good, the rest must serve what needs no storage.
 const joinTime = 30 * time.Second
 
-// starting reports whether the node still waits for what comes by itself when a mesh starts, and won't where other
-// nodes are gone for good.
+// starting reports whether joinTime hasn't passed yet. Until then conditions that usually resolve by themselves keep
+// the node from being ready.
 func (l *lifecycle) starting() bool { return time.Since(l.started) < joinTime }
 
-func (l *lifecycle) conditions(f *found) {
+func (l *lifecycle) conditions(f *conditionList) {
 	if l.draining.Load() {
 		f.add("the node is shutting down: send requests to another", true)
 	}
 }
 
-// quietFor is how long no request may come and none run until a node counts as one that nobody uses.
-const quietFor = 250 * time.Millisecond
+// idleFor is how long no request may arrive or run before the node counts as idle.
+const idleFor = 250 * time.Millisecond
 
-// linger lets load balancers see that the node goes away, before it stops listening.
+// linger delays the end of listening, so that load balancers notice that the node goes away.
 type linger struct {
 	cfg  *node.Config
 	edge *edgeServer
 
-	hurried chan struct{} // closed by hurry
-	once    sync.Once     // of hurry
-	over    atomic.Bool   // the node has stopped listening, or is about to
+	idleEnds chan struct{} // closed by endWhenIdle
+	once     sync.Once     // guards the close of idleEnds
+	over     atomic.Bool   // the node has stopped listening, or is about to
 }
 
-// hurry is Node.Hurry.
-func (l *linger) hurry() { l.once.Do(func() { close(l.hurried) }) }
+// endWhenIdle implements Node.EndLingerWhenIdle.
+func (l *linger) endWhenIdle() { l.once.Do(func() { close(l.idleEnds) }) }
 
-// shutdown lets each response end its connection, and waits until load balancers have seen that the node goes away.
+// shutdown makes each response close its connection, and waits for the linger.
 func (l *linger) shutdown(ctx context.Context) error {
 	l.edge.server.Drain()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Edge.Linger.Std())
 	defer cancel()
 	select {
 	case <-ctx.Done():
-	case <-l.hurried:
-		l.awaitQuiet(ctx)
+	case <-l.idleEnds:
+		l.awaitIdle(ctx)
 	}
 	l.over.Store(true)
 	return nil
 }
 
-// awaitQuiet waits until nobody uses the node.
-func (l *linger) awaitQuiet(ctx context.Context) {
-	tick := time.NewTicker(quietFor / 5)
+// awaitIdle waits until the node has been idle for idleFor, or ctx ends.
+func (l *linger) awaitIdle(ctx context.Context) {
+	tick := time.NewTicker(idleFor / 5)
 	defer tick.Stop()
 	served, since := l.edge.served(), time.Now()
 	for {
@@ -73,14 +73,14 @@ func (l *linger) awaitQuiet(ctx context.Context) {
 			if s := l.edge.served(); s != served || l.edge.server.InFlight() > 0 {
 				served, since = s, now
 			}
-			if now.Sub(since) >= quietFor {
+			if now.Sub(since) >= idleFor {
 				return
 			}
 		}
 	}
 }
 
-// waiting is Node.Waiting.
+// waiting implements Node.Waiting.
 func (l *linger) waiting() int {
 	server := l.edge.server
 	switch {

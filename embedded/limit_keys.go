@@ -11,7 +11,7 @@ import (
 	"millrace/node"
 )
 
-// LimitUsage says what is known of a client's key, for one limit or for all.
+// LimitUsage returns what is known of a client's key, for the named limit, or for all if name is empty.
 func (l *limits) LimitUsage(ctx context.Context, name, key string) ([]admin.LimitUsage, error) {
 	rules, err := l.rulesNamed(name, key)
 	if err != nil {
@@ -32,7 +32,8 @@ func (l *limits) LimitUsage(ctx context.Context, name, key string) ([]admin.Limi
 	return out, nil
 }
 
-// ResetLimit makes it as if a client's key had asked for nothing, for one limit or for all.
+// ResetLimit deletes what a client's key has used of the named limit, or of all if name is empty. It returns the names
+// of the limits.
 func (l *limits) ResetLimit(ctx context.Context, name, key string) ([]string, error) {
 	rules, err := l.rulesNamed(name, key)
 	if err != nil {
@@ -49,11 +50,11 @@ func (l *limits) ResetLimit(ctx context.Context, name, key string) ([]string, er
 	return out, nil
 }
 
-// allClients names the key of limits that count every request together.
+// allClients is the key of limits that count all requests together.
 const allClients = string(node.KeyAll)
 
-// rulesNamed lists the rule of a name, or without one all that tell clients apart. Those that don't are asked for as
-// all: what is meant for one client must not reset what all share.
+// rulesNamed returns the rule of a name. Without a name it returns the rules that distinguish clients or, for the key
+// allClients, those that don't: a reset for one client must not reset what all share.
 func (l *limits) rulesNamed(name, key string) ([]*limit.Rule, error) {
 	if name == "" {
 		return slices.DeleteFunc(l.limiter.Rules(), func(r *limit.Rule) bool {
@@ -71,11 +72,11 @@ func countsBy(r *limit.Rule, kind node.KeyKind) bool {
 	return len(r.Limit.Key) == 1 && r.Limit.Key[0].Kind == kind
 }
 
-// Rule gives the limit of a name; nil if there is none.
+// Rule returns the limit of a name; nil if there is none.
 func (l *limits) Rule(name string) *limit.Rule { return l.limiter.Rule(name) }
 
-// Key gives the key of a client by any of its names: limits that count by address take an IPv6 address for its
-// network, as the edge does.
+// Key returns the key of a client under any of its names. A limit that counts by address uses the network of an IPv6
+// address, as the edge does.
 func (l *limits) Key(r *limit.Rule, name string) limit.Key {
 	addr, err := netip.ParseAddr(name)
 	switch {

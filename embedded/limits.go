@@ -14,7 +14,7 @@ import (
 	"millrace/node"
 )
 
-// limits is the node's limiter, which the edge and members use.
+// limits is the node's limiter, shared by the edge and members.
 type limits struct {
 	cfg    *node.Config
 	log    *slog.Logger
@@ -28,7 +28,7 @@ type limits struct {
 	limiter *limit.Limiter // nil before open
 }
 
-// open makes the limiter with its rules, before the edge that uses it. It begins to use the store by use.
+// open allocates the limiter with its rules, before the edge that uses it. openStore starts its store.
 func (l *limits) open(context.Context) error {
 	cfg := l.memory.fit(l.cfg)
 	c := limit.Config{
@@ -52,12 +52,12 @@ func (l *limits) close() error {
 	if l.limiter == nil {
 		return nil
 	}
-	return l.limiter.Close() //nolint:wrapcheck // the node says what it was
+	return l.limiter.Close()
 }
 
-// use begins to use the store as soon as there is a limit, and lets it come up before requests need it, where that
-// takes moments: alone, and in a cluster that has formed. While one forms, at the start, readyz tells.
-func (l *limits) use(ctx context.Context) error {
+// openStore starts the store as soon as there is a limit. Where the store needs only moments it waits until it is
+// ready: alone, and in a cluster that has formed. While a cluster forms, readyz reports that the store isn't ready.
+func (l *limits) openStore(ctx context.Context) error {
 	if len(l.limiter.Rules()) == 0 {
 		return nil
 	}
@@ -67,23 +67,23 @@ func (l *limits) use(ctx context.Context) error {
 	if l.nats.current() || l.nodes.peers() == nil {
 		ctx, cancel := context.WithTimeout(ctx, cacheWait)
 		defer cancel()
-		_ = l.limiter.Await(ctx) // without it store_away says what happens
+		_ = l.limiter.Await(ctx) // if it fails, store_away decides what happens to requests
 	}
 	return nil
 }
 
 func (l *limits) change(ctx context.Context, cfg *node.Config, routes []node.Route) (warnings []string) {
 	l.limiter.SetRules(rulesOf(cfg.Limits, routes))
-	if err := l.use(ctx); err != nil { // before requests need them
+	if err := l.openStore(ctx); err != nil { // before requests need the limits
 		return []string{err.Error()}
 	}
 	return nil
 }
 
-// limitMark is a file that remembers how far the store of limits had come.
+// limitMark is the path of a file with the last known position of the limits' store.
 type limitMark string
 
-// Load gives 0 if there is no such file, or another one.
+// Load returns the position; 0 if there is no file or it holds something else.
 func (m limitMark) Load() uint64 {
 	b, err := os.ReadFile(string(m))
 	if err != nil {
@@ -101,7 +101,7 @@ func (m limitMark) Save(n uint64) error {
 	return writePrivate(string(m), strconv.FormatUint(n, 10)+"\n")
 }
 
-// rulesOf lists the limits by name: those that routes share, and those of one route each. The routes have names.
+// rulesOf returns the limits by name: those that routes share, and those of single routes. All routes must have names.
 func rulesOf(shared map[string]node.Limit, routes []node.Route) map[string]node.Limit {
 	rules := maps.Clone(shared)
 	if rules == nil {

@@ -10,10 +10,10 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A reload that adds the first limit of a node opens its store; no request fails meanwhile.
+// A reload that adds the first limit of a node opens the store of limits. No request fails meanwhile.
 func TestReloadFirstLimit(t *testing.T) {
 	a := app(t, "x")
-	opts, path := settings(t, limited(a.URL, "", "a: "))
+	opts, path := settings(t, limited(t, a.URL, "", "a"))
 	n := open(t, opts)
 	if s, _ := n.LimitStats(); s.Ready {
 		t.Error("a node without limits has opened their store")
@@ -32,7 +32,7 @@ func TestReloadFirstLimit(t *testing.T) {
 			got[status]++
 		}
 	})
-	write(t, path, base(filepath.Dir(path))+limited(a.URL, "", "a: , limit: 100000/15m"))
+	write(t, path, base(t, filepath.Dir(path))+limited(t, a.URL, "", "a: 100000/15m"))
 	if done, err := n.Reload(t.Context()); err != nil || len(done.Warnings) > 0 {
 		t.Errorf("got %+v, %v", done, err)
 	}
@@ -47,16 +47,15 @@ func TestReloadFirstLimit(t *testing.T) {
 	}
 }
 
-// A reload that changes the size of a limit gives nobody a new allowance in the window that runs: what was spent stays
-// spent.
+// A reload that changes the size of a limit doesn't give a new allowance in the running window: used permits stay used.
 func TestReloadLimitSize(t *testing.T) {
 	a := app(t, "x")
-	with := func(limit string) string { return limited(a.URL, "", "a: , limit: "+limit) }
+	with := func(limit string) string { return limited(t, a.URL, "", "a: "+limit) }
 	opts, path := settings(t, with("100/15m"))
 	n := open(t, opts)
 	reload := func(limit string) {
 		t.Helper()
-		write(t, path, base(filepath.Dir(path))+with(limit))
+		write(t, path, base(t, filepath.Dir(path))+with(limit))
 		if _, err := n.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -85,18 +84,17 @@ func TestReloadLimitSize(t *testing.T) {
 	}
 }
 
-// A reload that lowers a limit gives nobody more: what the node had leased of the old one may still be spent, and no
-// more than that.
+// After a reload that lowers a limit, at most the permits that the node had leased before may still be used.
 func TestReloadLowersLimit(t *testing.T) {
 	a := app(t, "x")
-	opts, path := settings(t, limited(a.URL, "", "a: , limit: 1000/15m"))
+	opts, path := settings(t, limited(t, a.URL, "", "a: 1000/15m"))
 	n := open(t, opts)
 	admitted(t, n.EdgeURL()+"/a", 60)
-	write(t, path, base(filepath.Dir(path))+limited(a.URL, "", "a: , limit: 50/15m"))
+	write(t, path, base(t, filepath.Dir(path))+limited(t, a.URL, "", "a: 50/15m"))
 	if _, err := n.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	held := usage(t, n, "a", "127.0.0.1").Held // a lease may have been on its way before
+	held := usage(t, n, "a", "127.0.0.1").Held // a lease may have been on its way
 	got := admitted(t, n.EdgeURL()+"/a", int(held)+50)
 	t.Logf("lowered to 50 after 60 of 1000, with %d leased: %d more were admitted", held, got)
 	if got > int(held) {
@@ -107,11 +105,11 @@ func TestReloadLowersLimit(t *testing.T) {
 	}
 }
 
-// What a node has leased is lost until the window ends when it stops: a few permits of a limit that is far from used
-// up, and never one too many.
+// A restart loses the permits that the node had leased until the window ends: a few of a limit that is far from used
+// up. It never gives one too many.
 func TestLimitAfterRestarts(t *testing.T) {
 	const limit, restarts = 1000, 4
-	opts, _ := settings(t, limited(app(t, "x").URL, "", "a: , limit: 1000/day"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, "", "a: 1000/day"))
 	total := 0
 	for range restarts {
 		n, err := embedded.New(opts)

@@ -13,23 +13,37 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/node"
 	"millrace/node/nodetest"
 )
 
-// limited is the rest of a configuration whose route /NAME has the limit, for each written as NAME: LIMIT, after those
-// under limits.
-func limited(url, limits string, routes ...string) string {
+// limited is the rest of a configuration: limits, which is a block or empty, and a route /NAME to the upstream for each
+// of routes, which are written as NAME or NAME: LIMIT.
+func limited(tb testing.TB, url, limits string, routes ...string) string {
+	tb.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%slimits: {%s}\nupstreams: {api: {targets: [%q]}}\nroutes:\n", edgeYAML, limits, url)
 	for _, r := range routes {
 		name, limit, _ := strings.Cut(r, ": ")
-		fmt.Fprintf(&b, "  - {path: /%s, to: upstream:api%s}\n", name, limit)
+		if limit != "" {
+			limit = "limit: " + limit
+		}
+		b.WriteString(embeddedtest.YAML(tb, `
+			  - path: /$NAME
+			    to: upstream:api
+			    $LIMIT
+			`, "NAME", name, "LIMIT", limit))
 	}
-	return b.String()
+	return edgeYAML + embeddedtest.YAML(tb, limits) + embeddedtest.YAML(tb, `
+		upstreams:
+		  api:
+		    targets: [$URL]
+		routes:
+		$ROUTES
+		`, "URL", url, "ROUTES", b.String())
 }
 
-// admitted makes so many requests, one after another, and gives how many got 200; all others must get 429.
+// admitted sends requests one after another and returns how many got 200. All others must get 429.
 func admitted(tb testing.TB, url string, requests int) (n int) {
 	tb.Helper()
 	for range requests {
@@ -44,7 +58,7 @@ func admitted(tb testing.TB, url string, requests int) (n int) {
 	return n
 }
 
-// usage is what the admin API tells of a client's key.
+// usage returns the usage of a client's key.
 func usage(tb testing.TB, n *embedded.Node, limit, key string) admin.LimitUsage {
 	tb.Helper()
 	all, err := n.LimitUsage(tb.Context(), limit, key)
@@ -68,7 +82,7 @@ func newTaker(tb testing.TB, n *embedded.Node) taker {
 	return taker{nc}
 }
 
-// taken is an answer of api.limit.
+// taken is an answer of api.limit.take.
 type taken struct {
 	OK        bool      `json:"ok"`
 	Max       uint32    `json:"max"`
@@ -95,12 +109,21 @@ func (m taker) take(tb testing.TB, payload string) taken {
 	return m.ask(tb, "api.limit.take", payload)
 }
 
-// A member takes permits of the limits that the configuration names, with the member token and nothing else.
+// A member takes permits of configured limits, with nothing but the member token.
 func TestLimitTake(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL,
-		"tenant: 3/15m, calls: {max: 10, window: 1h, algorithm: bucket, burst: 20}, none: 0/1m, jobs: {max: 2, "+
-			"algorithm: concurrent}",
-		"a: , limit: tenant"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, `
+		limits:
+		  tenant: 3/15m
+		  calls:
+		    max: 10
+		    window: 1h
+		    algorithm: bucket
+		    burst: 20
+		  none: 0/1m
+		  jobs:
+		    max: 2
+		    algorithm: concurrent
+		`, "a: tenant"))
 	n := open(t, opts)
 	m := newTaker(t, n)
 	for left := 2; left >= 0; left-- {
@@ -141,11 +164,18 @@ func TestLimitTake(t *testing.T) {
 	}
 }
 
-// What a member takes for a client and the requests of that client count together, whatever form the member writes an
-// address in.
+// Permits that a member takes for a client count together with the client's requests, in whatever form the member
+// writes the address.
 func TestLimitTakeForClients(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "ip: 3/15m, total: {max: 2, window: 1h, key: all}, network: 2/1h",
-		"a: , limit: ip", "b: , limit: total"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, `
+		limits:
+		  ip: 3/15m
+		  total:
+		    max: 2
+		    window: 1h
+		    key: all
+		  network: 2/1h
+		`, "a: ip", "b: total"))
 	n := open(t, opts)
 	m := newTaker(t, n)
 	if a := m.take(t, `{"limit": "ip", "key": "127.0.0.1"}`); !a.OK {
@@ -173,11 +203,11 @@ func TestLimitTakeForClients(t *testing.T) {
 	}
 }
 
-// More members than the API serves at once wait for their turn or are told; none is forgotten, and no permit is given
-// twice.
+// If more members ask than the API serves at the same time, each waits or is refused. None is forgotten, and no permit
+// is given twice.
 func TestLimitTakeAtOnce(t *testing.T) {
 	const takers, limit = 600, 100
-	opts, _ := settings(t, limited(app(t, "x").URL, "tenant: 100/15m", "a: "))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, "limits:\n  tenant: 100/15m\n", "a"))
 	n := open(t, opts)
 	m := newTaker(t, n)
 	var ok, refused, busy int
@@ -193,7 +223,7 @@ func TestLimitTakeAtOnce(t *testing.T) {
 				ok++
 			case a.Error == "":
 				refused++
-			case a.Code == node.CodeBusy, a.Code == node.CodeUnavailable: // as a machine is that has too much to do
+			case a.Code == node.CodeBusy, a.Code == node.CodeUnavailable: // on an overloaded machine
 				busy++
 			default:
 				t.Errorf("got %+v", a)
@@ -206,10 +236,15 @@ func TestLimitTakeAtOnce(t *testing.T) {
 	}
 }
 
-// The admin API tells and resets a client by any name of its address, and says what is wrong.
+// The admin API shows and resets a client under any form of its address, and explains mistakes.
 func TestLimitAdmin(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "total: {max: 100, window: day, key: all}", "a: , limit: 2/15m",
-		"b: , limit: [{max: 5, window: 1m, key: 'header:X-Plan'}, total]"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, `
+		limits:
+		  total:
+		    max: 100
+		    window: day
+		    key: all
+		`, "a: 2/15m", "b: [{max: 5, window: 1m, key: 'header:X-Plan'}, total]"))
 	n := open(t, opts)
 	admitted(t, n.EdgeURL()+"/a", 3)
 	admitted(t, n.EdgeURL()+"/b", 1)
@@ -265,17 +300,17 @@ func TestLimitAdmin(t *testing.T) {
 	}
 }
 
-// What is spent of the part that a limit reserves for a node is told too.
+// The usage includes what was used of the share that a limit reserves for a node.
 func TestLimitUsageOfShares(t *testing.T) {
-	opts, _ := settings(t, limited(app(t, "x").URL, "",
-		"a: , limit: {max: 100, window: 2s, align: clock, store_away: share}"))
+	opts, _ := settings(t, limited(t, app(t, "x").URL, "",
+		"a: {max: 100, window: 2s, align: clock, store_away: share}"))
 	n := open(t, opts)
 	nodetest.Eventually(t, "the node spends its own part, in a window that has just begun", func() bool {
 		writes := storeWrites(n)
 		next := time.Now().Truncate(2 * time.Second).Add(2 * time.Second)
 		nodetest.Eventually(t, "the next window", func() bool { return time.Now().After(next) })
 		admitted(t, n.EdgeURL()+"/a", 10)
-		return storeWrites(n) <= writes+1 // but for the slot's own
+		return storeWrites(n) <= writes+1 // one write for the slot itself
 	})
 	if u := usage(t, n, "a", "127.0.0.1"); u.Spent != 10 {
 		t.Errorf("after 10 requests: %+v", u)

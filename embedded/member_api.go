@@ -10,7 +10,7 @@ import (
 	"millrace/node"
 )
 
-// memberAPI lets members use the node.
+// memberAPI serves the APIs that members call.
 type memberAPI struct {
 	log     *slog.Logger
 	applied *atomic.Pointer[node.Config]
@@ -27,17 +27,17 @@ func (a *memberAPI) open(ctx context.Context) error {
 		Conn: a.mesh.conn, Values: a.cache.kv.Values(), Limits: a.limits, Gather: gatherer{a.edge.server, a.cache},
 		Applied: a.applied.Load, Log: a.log,
 	})
-	return a.server.Open(ctx) //nolint:wrapcheck // it says what it was
+	return a.server.Open(ctx)
 }
 
 func (a *memberAPI) close() error {
 	if a.server == nil {
 		return nil
 	}
-	return a.server.Close() //nolint:wrapcheck // the node says what it was
+	return a.server.Close()
 }
 
-// gatherer is memberapi.Gatherer: the edge makes calls, with the cache.
+// gatherer implements memberapi.Gatherer: the edge makes the calls, and uses the cache.
 type gatherer struct {
 	*edge.Server
 	*cache

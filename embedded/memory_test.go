@@ -7,11 +7,18 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A configuration that may need more memory than the process may have is told with figures and what to do, in the log
-// and in degraded, at the start and by a reload. What the file doesn't name fits.
-func TestScarceMemoryIsTold(t *testing.T) {
-	const routes = "routes: [{path: /*, cache: 1h, respond: {status: 200, body: ok}}]\n"
-	opts, path := settings(t, edgeYAML+"cache: {memory: 1GiB}\n"+routes)
+const cachedYAML = `routes:
+  - path: /*
+    cache: 1h
+    respond:
+      status: 200
+      body: ok
+`
+
+// A configuration that may need more memory than the process may use is reported with numbers and advice, in the log
+// and in degraded, at the start and by a reload. Default sizes fit.
+func TestScarceMemoryIsReported(t *testing.T) {
+	opts, path := settings(t, edgeYAML+cachedYAML+"cache:\n  memory: 1GiB\n")
 	out := &textLog{}
 	opts.Log, opts.Memory = out.logger(), 400<<20
 	n := open(t, opts)
@@ -24,21 +31,21 @@ func TestScarceMemoryIsTold(t *testing.T) {
 			}
 		}
 	}
-	write(t, path, base(t.TempDir())+edgeYAML+routes)
+	write(t, path, base(t, t.TempDir())+edgeYAML+cachedYAML)
 	done, err := n.Reload(t.Context())
 	if err != nil || strings.Contains(strings.Join(done.Warnings, "")+degraded(), "memory") {
 		t.Errorf("with the default: %v, %q, %q", err, done.Warnings, degraded())
 	}
-	write(t, path, base(t.TempDir())+"edge: {listen: 127.0.0.1:0, linger: 100ms, max_buffered: 256MiB}\n"+routes)
+	write(t, path, base(t, t.TempDir())+edgeYAML+"  max_buffered: 256MiB\n"+cachedYAML)
 	done, err = n.Reload(t.Context())
 	if err != nil || !strings.Contains(strings.Join(done.Warnings, ""), "1280 MiB for 5 times edge.max_buffered") {
 		t.Errorf("with larger buffers: %v, %q", err, done.Warnings)
 	}
 }
 
-// Sizes by default follow the memory that the process may have.
+// Default sizes depend on the memory that the process may use.
 func TestDefaultsFollowMemory(t *testing.T) {
-	opts, _ := settings(t, edgeYAML+"routes: [{path: /*, cache: 1h, respond: {status: 200, body: ok}}]\n")
+	opts, _ := settings(t, edgeYAML+cachedYAML)
 	opts.Memory = 256 << 20
 	n := open(t, opts)
 	st := n.Status()

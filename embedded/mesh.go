@@ -50,10 +50,10 @@ func (c *meshConn) close() error {
 	if c.conn == nil {
 		return nil
 	}
-	return c.conn.Close() //nolint:wrapcheck // the node says what it was
+	return c.conn.Close()
 }
 
-func (c *meshConn) conditions(f *found) {
+func (c *meshConn) conditions(f *conditionList) {
 	if !c.conn.Up() {
 		f.add("the mesh connection is away: check that NATS runs and is reachable; the node reconnects by itself", true)
 	}
@@ -68,7 +68,7 @@ func (c *meshConn) status(st *admin.Status) {
 	}
 }
 
-// meshPrefix is what the subjects of the mesh begin with, dot included.
+// meshPrefix is the prefix of the mesh's subjects, with its final dot; "" without one.
 func meshPrefix(m node.Mesh) string {
 	if m.Prefix == "" {
 		return ""
@@ -76,10 +76,10 @@ func meshPrefix(m node.Mesh) string {
 	return m.Prefix + "."
 }
 
-// alone reports whether a node has no others beside it.
+// alone reports whether the configuration allows no other nodes.
 func alone(m *node.Mesh) bool { return m.URL == "" && !m.Cluster.Enabled() }
 
-// replicas is 3 where three or more nodes store, which only a cluster's list of peers tells.
+// replicas is 3 if at least three nodes store, else 1. Only the list of a cluster's peers says how many store.
 func replicas(m *node.Mesh) int {
 	if m.Cluster.Enabled() && len(m.Cluster.Peers) >= 3 {
 		return 3

@@ -14,14 +14,14 @@ import (
 	"millrace/node"
 )
 
-// natsServer is the embedded NATS server, unless an existing one is used (mesh.url).
+// natsServer is the embedded NATS server. With mesh.url there is none.
 type natsServer struct {
 	cfg   *node.Config
 	log   *slog.Logger
 	life  *lifecycle
 	state *stateFile
 
-	server *natsserver.Server // nil before open, and with mesh.url
+	server *natsserver.Server // nil before open and with mesh.url
 	joined atomic.Bool        // JetStream has been current since the start
 }
 
@@ -45,7 +45,7 @@ func (s *natsServer) open(ctx context.Context) error {
 		Name: s.cfg.Node.Name, Dir: filepath.Join(s.cfg.Node.Data, "jetstream"), Listen: string(m.Listen),
 		MemberToken: token, MemberSubjects: plainSubjects(s.cfg.Routes), Log: s.log,
 		Cluster: s.cluster(ctx), Rebuilt: []string{limit.StreamName(meshPrefix(m))},
-		Refused: newRefusals(s.log, s.state.record).tell,
+		Refused: newRefusals(s.log, s.state.record).report,
 	})
 	if err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
@@ -61,10 +61,10 @@ func (s *natsServer) close() error {
 	if s.server == nil {
 		return nil
 	}
-	return s.server.Close() //nolint:wrapcheck // the node says what it was
+	return s.server.Close()
 }
 
-// cluster says how the server joins others; nil if it stands alone.
+// cluster returns how the server joins the others; nil if it stands alone.
 func (s *natsServer) cluster(ctx context.Context) *natsserver.Cluster {
 	c := s.cfg.Mesh.Cluster
 	if !c.Enabled() {
@@ -85,7 +85,7 @@ func clusterOf(c *node.Cluster) *natsserver.Cluster {
 	return out
 }
 
-// openNATSError names the key of the configuration that an error is about.
+// openNATSError adds the configuration key that an error is about.
 func openNATSError(err error) error {
 	switch {
 	case errors.Is(err, natsserver.ErrClusterPortInUse):
@@ -98,7 +98,7 @@ func openNATSError(err error) error {
 	return fmt.Errorf("open NATS (mesh.listen): %w", err)
 }
 
-// plainSubjects lists what members may serve besides http.>: the subjects of nats: routes.
+// plainSubjects lists the subjects of nats: routes. Members may serve these besides http.>.
 func plainSubjects(routes []node.Route) []string {
 	var out []string
 	for _, r := range routes {
@@ -116,7 +116,7 @@ func (s *natsServer) change(_ context.Context, cfg *node.Config, _ []node.Route)
 	return nil
 }
 
-// url is where members connect, token included. With mesh.url it is that.
+// url is the URL for members, with the token; with mesh.url it is that.
 func (s *natsServer) url() string {
 	if s.server == nil {
 		return s.cfg.Mesh.URL
@@ -124,7 +124,7 @@ func (s *natsServer) url() string {
 	return s.server.ClientURL()
 }
 
-// servers is how many NATS servers the mesh has; 0 if this node can't know.
+// servers is the number of NATS servers in the mesh; 0 if this node can't know it.
 func (s *natsServer) servers() int {
 	if s.server == nil {
 		return 0
@@ -132,12 +132,12 @@ func (s *natsServer) servers() int {
 	return 1 + s.server.Routes()
 }
 
-// current reports whether JetStream runs in this process and can store.
+// current reports whether JetStream runs in this process and is current.
 func (s *natsServer) current() bool {
 	return s.server != nil && s.server.Store() == natsserver.StoreCurrent
 }
 
-// yieldLimits keeps this node's server from leading the stream of limits while its clock is off.
+// yieldLimits gives up the leadership of the limits' stream. The limiter calls it while this node's clock is off.
 func (s *natsServer) yieldLimits() {
 	if s.server == nil {
 		return
@@ -147,8 +147,8 @@ func (s *natsServer) yieldLimits() {
 	}
 }
 
-// conditions tells what is wrong with JetStream.
-func (s *natsServer) conditions(f *found) {
+// conditions reports that JetStream is off, or not current.
+func (s *natsServer) conditions(f *conditionList) {
 	if s.server == nil {
 		return
 	}
@@ -158,17 +158,18 @@ func (s *natsServer) conditions(f *found) {
 			"stored; the node opens it again when its disk can be written", false)
 	case natsserver.StoreJoining:
 		waiting := !s.joined.Load() && s.life.starting()
-		f.add(joining(&st, s.server.Missing()), waiting)
+		f.add(joiningCondition(&st, s.server.Missing()), waiting)
 	case natsserver.StoreCurrent:
 		s.joined.Store(true)
 	case natsserver.StoreRemote:
 	}
 }
 
-// joining tells what a node waits for whose JetStream isn't current, and which peers don't answer.
-func joining(st *natsserver.JetStreamState, missing []string) string {
+// joiningCondition says what a node waits for whose JetStream isn't current, and which peers don't answer.
+func joiningCondition(st *natsserver.JetStreamState, missing []string) string {
 	needs := "it needs more than half of the storing nodes, and all of them where data directories are empty"
-	if st.Empty && st.Leader == "" { // nats-server lets servers without data elect a leader only when all are there
+	// nats-server elects a leader among servers without data only when all of them are connected.
+	if st.Empty && st.Leader == "" {
 		needs = "the first start needs all storing nodes"
 	}
 	peers := "start those that are missing (mesh.cluster.peers)"

@@ -16,40 +16,40 @@ import (
 	"millrace/node"
 )
 
-// Options say what a Node is made of.
+// Options configure a Node.
 type Options struct {
 	Config     node.Config  // must have passed Validate
-	ConfigText string       // the configuration as written, for its history; may be empty
-	ConfigPath string       // file that Reload reads; empty if there is none
-	Log        *slog.Logger // nil means that nobody reads it
-	// bytes that the node may have; 0 means what cgroups, limits and the machine leave the process
+	ConfigText string       // the configuration as it was written, kept as history; may be empty
+	ConfigPath string       // the file that Reload reads; empty if there is none
+	Log        *slog.Logger // nil discards the log
+	// Memory is how many bytes the node may use. 0 means what cgroups, process limits and the machine allow.
 	Memory  int64
-	Version string // of the binary, without spaces, for status and other nodes; empty means unknown
+	Version string // of the binary, without spaces, for status and other nodes; empty means "unknown"
 }
 
 // Node is one Millrace node. Its methods are safe for concurrent use after Open.
 type Node struct {
 	opts  Options
-	logs  *logs.Handler // of log
+	logs  *logs.Handler // the handler of log
 	log   *slog.Logger
 	parts *parts
-	pages admin.Node // what the operator is answered from
+	admin admin.Node // answers the operator; the exported methods of Node use it too
 
-	order  []part // of the parts, as they open
-	opened []part // the beginning of order that Open has come to
+	order  []part // all parts, in the order in which they open
+	opened []part // the parts of order that Open has tried to open
 
 	stopOnce sync.Once
 	stopErr  error
 }
 
-// part is one component of a node, as Open and Close see it.
+// part is one component of a node, as Open and Close use it.
 type part struct {
-	name  string // as an error of close calls it
+	name  string // names the part in an error of close
 	open  func(ctx context.Context) error
-	close func() error // also called when open has failed; nil if there is nothing to close
+	close func() error // also called after open has failed; nil if there is nothing to close
 }
 
-// New checks the options. Open starts.
+// New checks the options and allocates the parts. It starts nothing.
 func New(opts Options) (*Node, error) {
 	if problems := opts.Config.Validate(); len(problems) > 0 {
 		return nil, fmt.Errorf("configure node: %s", problems[0].Message)
@@ -66,9 +66,10 @@ func New(opts Options) (*Node, error) {
 	return n, nil
 }
 
-// Open starts the node and returns when it serves. Errors that a caller may want to tell apart: state.ErrNewer,
-// state.ErrInUse, state.ErrForeign, natsserver.ErrPortInUse, natsserver.ErrClusterPortInUse, natsserver.ErrNameInUse,
-// natsserver.ErrMode, edge.ErrPortInUse, admin.ErrPortInUse.
+// Open starts the node and returns when it serves requests. If a part fails to open, Open closes those that are open
+// already. Errors that a caller may branch on: state.ErrNewer, state.ErrInUse, state.ErrForeign,
+// natsserver.ErrPortInUse, natsserver.ErrClusterPortInUse, natsserver.ErrNameInUse, natsserver.ErrMode,
+// edge.ErrPortInUse, admin.ErrPortInUse.
 func (n *Node) Open(ctx context.Context) error {
 	n.parts.life.started = time.Now()
 	for i, p := range n.order {
@@ -82,10 +83,15 @@ func (n *Node) Open(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown ends the node without dropping a request, in this order: readyz answers 503 and each response ends its
-// connection for the linger; the listener closes and what runs is finished; members leave their groups and finish;
-// mesh, NATS, admin API and state close. A reload that runs ends before the members leave, and none begins. When ctx
-// ends, what is left is cut off.
+// Shutdown ends the node without dropping a request:
+//
+//  1. readyz answers 503, and for the linger each response closes its connection.
+//  2. The listener closes, and running requests finish.
+//  3. A running reload finishes, and no other starts.
+//  4. The upstream members leave their queue groups and finish.
+//  5. Mesh, NATS, admin API and state close.
+//
+// When ctx ends, what still runs is canceled.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.parts.life.draining.Store(true)
 	var errs []error
@@ -97,11 +103,12 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	return errors.Join(append(errs, n.Close())...)
 }
 
-// Close ends the node at once, in the reverse order of its opening. While a Shutdown runs it waits for that.
+// Close stops the node at once. The parts close in the reverse order of opening. During a Shutdown, Close waits for it.
+// Further calls return the result of the first.
 func (n *Node) Close() error {
 	n.parts.life.draining.Store(true)
 	n.parts.upstreams.cutOff()
-	_ = n.parts.reloads.shutdown(context.Background()) // it has no error
+	_ = n.parts.reloads.shutdown(context.Background()) // always nil
 	n.stopOnce.Do(func() {
 		n.stopErr = closeAll(n.opened)
 		n.logs.Close()
@@ -109,7 +116,7 @@ func (n *Node) Close() error {
 	return n.stopErr
 }
 
-// closeAll closes parts in the reverse order and gathers what goes wrong.
+// closeAll closes parts in reverse order and joins their errors.
 func closeAll(opened []part) error {
 	var errs []error
 	for _, p := range slices.Backward(opened) {
@@ -123,34 +130,35 @@ func closeAll(opened []part) error {
 	return errors.Join(errs...)
 }
 
-// Hurry lets a Shutdown, one that runs or the one to come, end its linger as soon as nobody uses the node. The linger
-// is there for load balancers, which need time to see that a node goes away; a person who stops a node by hand needn't
-// wait for them.
-func (n *Node) Hurry() { n.parts.linger.hurry() }
+// EndLingerWhenIdle makes the linger of a Shutdown, running or still to come, end as soon as no client uses the node.
+// The linger gives load balancers time to notice that a node goes away. Somebody who stops a node by hand need not wait
+// for that.
+func (n *Node) EndLingerWhenIdle() { n.parts.linger.endWhenIdle() }
 
-// Waiting is the number of requests that a Shutdown waits for: those that run, and, once it doesn't listen any more,
+// Waiting returns the number of requests that a Shutdown waits for: those that run and, once the listener is closed,
 // those whose clients still send or read.
 func (n *Node) Waiting() int { return n.parts.linger.waiting() }
 
-// Reload reads the configuration file again and applies what can change while the node serves. A file with mistakes
-// changes nothing; the error names all of them. Once begun it isn't ended by the caller's going away: half a
-// configuration would be worse than either. What is applied stays applied: if requests had to be cut off, or the
-// configuration can't be saved, the result has a warning, as it has for what the file itself is warned about. The log
-// tells of a refusal too, whoever asked.
+// Reload reads the configuration file again and applies what can change while the node serves. If the file has
+// mistakes, nothing changes and the error names all of them.
+//
+// A reload that has started is not canceled with ctx: half a configuration would be worse than the old or the new one.
+// What was applied stays applied. The result has a warning for each warning of the file, for requests that had to be
+// canceled, and for a configuration that could not be saved. A refused reload is also logged.
 func (n *Node) Reload(ctx context.Context) (admin.Reloaded, error) {
 	return n.parts.reloads.Reload(ctx)
 }
 
-// Reloadable reports whether there is a configuration file to read again.
+// Reloadable reports whether the node has a configuration file that Reload can read.
 func (n *Node) Reloadable() bool { return n.opts.ConfigPath != "" }
 
-// UseGC lets a reload make garbage without the collector at work beside it. See TuneGC.
+// UseGC lets reloads allow more garbage, so that the collector does not compete with requests. See TuneGC.
 func (n *Node) UseGC(gc *GC) { n.parts.reloads.gc.Store(gc) }
 
-// Log is the node's logger.
+// Log returns the node's logger.
 func (n *Node) Log() *slog.Logger { return n.log }
 
-// hideSecrets lets the secrets of a configuration be hidden from now on, besides those before.
+// hideSecrets adds the secrets of a configuration to those that the log hides.
 func hideSecrets(secrets *logs.Secrets, cfg *node.Config) {
 	secrets.Add(cfg.Admin.Token, cfg.Mesh.Token, cfg.Mesh.Cluster.Token)
 	u, err := url.Parse(cfg.Mesh.URL)
@@ -161,5 +169,5 @@ func hideSecrets(secrets *logs.Secrets, cfg *node.Config) {
 		secrets.Add(password)
 		return
 	}
-	secrets.Add(u.User.Username()) // a token stands there
+	secrets.Add(u.User.Username()) // without a password, the user name is a token
 }

@@ -21,6 +21,7 @@ import (
 	"millrace/edge"
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/embedded/natsserver"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node"
@@ -29,12 +30,13 @@ import (
 	"millrace/node/state"
 )
 
-// settings gives a configuration on free ports in a directory of the test.
-func settings(tb testing.TB, yaml string) (embedded.Options, string) {
+// settings writes a configuration for free ports into a directory of the test and returns the options of its node, and
+// the file. rest is what the configuration has after base.
+func settings(tb testing.TB, rest string) (opts embedded.Options, path string) {
 	tb.Helper()
 	dir := tb.TempDir()
-	path := filepath.Join(dir, "millrace.yaml")
-	write(tb, path, base(dir)+yaml)
+	path = filepath.Join(dir, "millrace.yaml")
+	write(tb, path, base(tb, dir)+rest)
 	return load(tb, path), path
 }
 
@@ -47,9 +49,18 @@ func load(tb testing.TB, path string) embedded.Options {
 	return embedded.Options{Config: *cfg, ConfigText: string(text), ConfigPath: path, Version: "test"}
 }
 
-func base(dir string) string {
-	return fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n",
-		dir+"/data")
+// base is how every configuration of these tests begins. The node's data is in dir.
+func base(tb testing.TB, dir string) string {
+	tb.Helper()
+	return embeddedtest.YAML(tb, `
+		version: 1
+		node:
+		  data: $DIR/data
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		`, "DIR", dir)
 }
 
 func write(tb testing.TB, path, text string) {
@@ -91,7 +102,23 @@ func get(tb testing.TB, url string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-const edgeYAML = "edge: {listen: 127.0.0.1:0, linger: 100ms}\n"
+const edgeYAML = `edge:
+  listen: 127.0.0.1:0
+  linger: 100ms
+`
+
+// forward is the rest of a configuration with one route, which forwards a path to the upstream api.
+func forward(tb testing.TB, path, url string) string {
+	tb.Helper()
+	return edgeYAML + embeddedtest.YAML(tb, `
+		upstreams:
+		  api:
+		    targets: [$URL]
+		routes:
+		  - path: $PATH
+		    to: upstream:api
+		`, "URL", url, "PATH", path)
+}
 
 func app(tb testing.TB, answer string) *httptest.Server {
 	tb.Helper()
@@ -102,10 +129,9 @@ func app(tb testing.TB, answer string) *httptest.Server {
 	return s
 }
 
-func TestNode(t *testing.T) {
+func TestNodeForwards(t *testing.T) {
 	a := app(t, "from the app")
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf(
-		"upstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: upstream:api}]\n", a.URL))
+	opts, _ := settings(t, forward(t, "/api/*", a.URL))
 	n := open(t, opts)
 	if status, body := get(t, n.EdgeURL()+"/api/x"); status != 200 || body != "from the app" {
 		t.Errorf("got %d %q", status, body)
@@ -120,8 +146,8 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// A program that names no version has a node all the same, which others believe.
-func TestNoVersion(t *testing.T) {
+// A node without a version announces itself as "unknown", and other nodes accept that.
+func TestVersionDefaultsToUnknown(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	opts.Version = ""
 	if got := open(t, opts).Status().Nodes[0].Version; got != "unknown" {
@@ -129,11 +155,10 @@ func TestNoVersion(t *testing.T) {
 	}
 }
 
-// The admin API tells the truth about a node.
+// The admin API reports the state of a node.
 func TestAdmin(t *testing.T) {
 	a := app(t, "x")
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf(
-		"upstreams: {api: {targets: [%q]}}\nroutes: [{path: \"/u/{id}\", to: upstream:api}]\n", a.URL))
+	opts, _ := settings(t, forward(t, "/u/{id}", a.URL))
 	n := open(t, opts)
 	get(t, n.EdgeURL()+"/u/1")
 	for path, want := range map[string]string{
@@ -163,7 +188,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// The operator's token guards everything but the probes, and web pages of other sites are refused.
+// The operator's token protects everything except the probes, and requests from web pages of other sites are refused.
 func TestAdminToken(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	opts.Config.Admin.Token = "0123456789abcdef"
@@ -203,7 +228,7 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
-// Without a token a name that resolves to this machine doesn't open the admin API to a web page (DNS rebinding).
+// Without a token, a web page can't reach the admin API by a name that resolves to this machine (DNS rebinding).
 func TestAdminRebinding(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -224,7 +249,7 @@ func TestAdminRebinding(t *testing.T) {
 	}
 }
 
-// A reload whose caller goes away lets the request finish that runs on a removed upstream.
+// A reload lets the running requests of a removed upstream finish, even if its caller goes away.
 func TestReloadFinishesRequests(t *testing.T) {
 	entered, finish := make(chan struct{}), make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -233,8 +258,7 @@ func TestReloadFinishesRequests(t *testing.T) {
 		_, _ = io.WriteString(w, "finished")
 	}))
 	defer slow.Close()
-	opts, path := settings(t,
-		edgeYAML+fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", slow.URL))
+	opts, path := settings(t, forward(t, "/a", slow.URL))
 	n := open(t, opts)
 	body := make(chan string, 1)
 	go func() {
@@ -242,7 +266,7 @@ func TestReloadFinishesRequests(t *testing.T) {
 		body <- b
 	}()
 	<-entered
-	write(t, path, base(filepath.Dir(path))+edgeYAML)
+	write(t, path, base(t, filepath.Dir(path))+edgeYAML)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -260,7 +284,7 @@ func TestReloadFinishesRequests(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestTailSendsEvents(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -290,19 +314,15 @@ func TestTail(t *testing.T) {
 		}
 	})
 	cancel()
-	for range lines { // ends when the node has let go
+	for range lines { // ends when the node closes the connection
 	}
 }
 
-// A reload changes routes and upstreams without a failed request; a file with mistakes changes nothing and is told by
-// line.
+// A reload changes routes and upstreams, and no request fails. A file with mistakes changes nothing, and each mistake
+// is reported with its line.
 func TestReload(t *testing.T) {
 	one, two := app(t, "one"), app(t, "two")
-	yaml := func(url string) string {
-		return edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n",
-			url)
-	}
-	opts, path := settings(t, yaml(one.URL))
+	opts, path := settings(t, forward(t, "/a", one.URL))
 	n := open(t, opts)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -323,28 +343,28 @@ func TestReload(t *testing.T) {
 			}
 		})
 	}
-	head := base(filepath.Dir(path))
+	head := base(t, filepath.Dir(path))
 	for i := range 20 {
 		url := []string{two.URL, one.URL}[i%2]
-		write(t, path, head+yaml(url))
+		write(t, path, head+forward(t, "/a", url))
 		if _, err := n.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if _, body := get(t, n.EdgeURL()+"/a"); body != []string{"two", "one"}[i%2] {
 			t.Errorf("reload %d: got %q", i, body)
 		}
-		write(t, path, head+strings.Replace(yaml(url), "upstream:api", "upstream:apo", 1))
+		write(t, path, head+strings.Replace(forward(t, "/a", url), "upstream:api", "upstream:apo", 1))
 		_, err := n.Reload(t.Context())
 		var mistakes config.Errors
-		if !errors.As(err, &mistakes) || mistakes[0].Line != 7 || !strings.Contains(err.Error(), `"api"`) {
+		if !errors.As(err, &mistakes) || mistakes[0].Line != 16 || !strings.Contains(err.Error(), `"api"`) {
 			t.Fatalf("a broken file: %v", err)
 		}
 	}
 	close(stop)
 	wg.Wait()
-	write(t, path, strings.Replace(head, "data: ", "name: other, data: ", 1)+yaml(one.URL))
+	write(t, path, strings.Replace(head, "node:\n", "node:\n  name: other\n", 1)+forward(t, "/a", one.URL))
 	gone, cancel := context.WithCancel(t.Context())
-	cancel() // a caller that goes away doesn't leave half a configuration behind
+	cancel() // the caller has gone away; the reload must still be complete
 	for range 2 {
 		got, err := n.Reload(gone)
 		if err != nil || len(got.NeedsRestart) != 1 || got.NeedsRestart[0] != "node" ||
@@ -357,12 +377,11 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// A node that shuts down under load drops nothing: clients that are told to leave find the other node.
+// A shutdown under load drops no request: clients move to another node when a response closes their connection.
 func TestShutdownUnderLoad(t *testing.T) {
 	a := app(t, "x")
-	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /*, to: upstream:api}]\n", a.URL)
-	leaving, _ := settings(t, yaml)
-	staying, _ := settings(t, yaml)
+	leaving, _ := settings(t, forward(t, "/*", a.URL))
+	staying, _ := settings(t, forward(t, "/*", a.URL))
 	leaves, stays := open(t, leaving), open(t, staying)
 	stop := make(chan struct{})
 	var moved, done atomic.Int64
@@ -413,9 +432,9 @@ func TestShutdownUnderLoad(t *testing.T) {
 	}
 }
 
-// readyz turns to 503 while the node drains.
+// While a node drains, readyz answers 503.
 func TestReadyWhileDraining(t *testing.T) {
-	opts, _ := settings(t, "edge: {listen: 127.0.0.1:0, linger: 10s}\n")
+	opts, _ := settings(t, strings.Replace(edgeYAML, "linger: 100ms", "linger: 10s", 1))
 	n := open(t, opts)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -431,7 +450,7 @@ func TestReadyWhileDraining(t *testing.T) {
 	<-done
 }
 
-// Identity and token survive a restart; what is wrong with a data directory is told, and nothing is lost.
+// Identity and token survive a restart. A data directory that is in use or corrupt is reported, and nothing is deleted.
 func TestRestartAndState(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -469,11 +488,11 @@ func TestRestartAndState(t *testing.T) {
 	}
 }
 
-// A run that wasn't shut down is told, however much was written down after its start.
-func TestRunBeforeIsTold(t *testing.T) {
+// A run that wasn't shut down is reported at the next start, however many events followed its start.
+func TestCrashOfPreviousRunIsReported(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)
-	if err := n.Close(); err != nil { // as a crash would: without a word
+	if err := n.Close(); err != nil { // like a crash: the stop isn't recorded
 		t.Fatal(err)
 	}
 	s, err := state.New(state.Config{Path: filepath.Join(opts.Config.Node.Data, "node.db")})
@@ -494,7 +513,7 @@ func TestRunBeforeIsTold(t *testing.T) {
 	}
 }
 
-// What keeps a node from starting is an error of its own kind that names the place, and leaves nothing open.
+// If a node can't start, the error says what to change, and nothing stays open.
 func TestOpenFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -531,13 +550,12 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// An existing NATS carries the mesh too, under a prefix; one that can't is refused with the reason.
+// The mesh works over an existing NATS too, under a prefix. A NATS that can't carry it is refused with the reason.
 func TestExistingNATS(t *testing.T) {
 	s := natsservertest.Start(t)
 	user, password := s.NodeCredential()
 	a := app(t, "over another NATS")
-	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /*, to: upstream:api}]\n", a.URL)
-	opts, _ := settings(t, yaml)
+	opts, _ := settings(t, forward(t, "/*", a.URL))
 	opts.Config.Mesh.URL, opts.Config.Mesh.Prefix = fmt.Sprintf("nats://%s:%s@%s", user, password, s.Addr()),
 		"team.shop"
 	n := open(t, opts)
@@ -550,7 +568,7 @@ func TestExistingNATS(t *testing.T) {
 	if st := n.Status(); !st.Ready || strings.Contains(st.NATS, password) {
 		t.Errorf("status is %+v", st)
 	}
-	opts, _ = settings(t, yaml)
+	opts, _ = settings(t, forward(t, "/*", a.URL))
 	opts.Config.Mesh.URL = s.ClientURL() // a member's credential is not enough
 	refused, err := embedded.New(opts)
 	if err != nil {
@@ -561,25 +579,43 @@ func TestExistingNATS(t *testing.T) {
 	}
 }
 
-// What explain says of a timeout is what counts, and whose it is.
+// Explain shows the timeout that applies, and the setting that it comes from.
 func TestExplainsTimeouts(t *testing.T) {
 	a := app(t, "here")
-	opts, _ := settings(t, edgeYAML+fmt.Sprintf(`upstreams:
-  short: {targets: [%q], timeout: 10s}
-  free: {targets: [%[1]q]}
-routes:
-  - {path: /short, to: upstream:short, timeout: 1m}
-  - {path: /shorter, to: upstream:short, timeout: 5s}
-  - {path: /free, to: upstream:free, timeout: 1m}
-  - {path: /default, to: upstream:free}
-  - path: /calls
-    timeout: 20s
-    gather:
-      calls:
-        a: {to: upstream:short, path: /}
-        b: {to: upstream:free, path: /, timeout: 2s}
-        c: {to: upstream:free, path: /}
-`, a.URL))
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		upstreams:
+		  short:
+		    targets: [$APP]
+		    timeout: 10s
+		  free:
+		    targets: [$APP]
+		routes:
+		  - path: /short
+		    to: upstream:short
+		    timeout: 1m
+		  - path: /shorter
+		    to: upstream:short
+		    timeout: 5s
+		  - path: /free
+		    to: upstream:free
+		    timeout: 1m
+		  - path: /default
+		    to: upstream:free
+		  - path: /calls
+		    timeout: 20s
+		    gather:
+		      calls:
+		        a:
+		          to: upstream:short
+		          path: /
+		        b:
+		          to: upstream:free
+		          path: /
+		          timeout: 2s
+		        c:
+		          to: upstream:free
+		          path: /
+		`, "APP", a.URL))
 	n := open(t, opts)
 	for path, want := range map[string]edge.Bound{
 		"/short":   {Timeout: "10s", TimeoutOf: "upstreams.short.timeout", RouteTimeout: "1m0s"},
@@ -603,7 +639,7 @@ routes:
 	}
 }
 
-// From nothing to ready, on an empty data directory.
+// BenchmarkStart measures a start on an empty data directory.
 func BenchmarkStart(b *testing.B) {
 	for range b.N {
 		b.StopTimer()

@@ -15,7 +15,7 @@ import (
 	"millrace/node"
 )
 
-// nodes are the nodes of the mesh, this one included. It is edgecache.Peers.
+// nodes are the nodes of the mesh, this one included. It implements edgecache.Peers.
 type nodes struct {
 	opts  *Options
 	log   *slog.Logger
@@ -24,11 +24,11 @@ type nodes struct {
 	nats  *natsServer
 	mesh  *meshConn
 
-	known atomic.Pointer[mesh.Members] // nil before open, which is after the edge serves requests that ask for it
-	roles atomic.Pointer[[]string]     // of this node, as the others are told
+	known atomic.Pointer[mesh.Members] // nil before open; the edge opens earlier and may read it
+	roles atomic.Pointer[[]string]     // of this node, as announced to the others
 }
 
-// open makes this node known to the others, and them to it.
+// open announces this node to the others and starts to track them.
 func (n *nodes) open(ctx context.Context) error {
 	n.roles.Store(n.rolesOf(&n.opts.Config))
 	known := n.mesh.conn.NewMembers(mesh.MembersConfig{
@@ -48,13 +48,13 @@ func (n *nodes) open(ctx context.Context) error {
 
 func (n *nodes) close() error {
 	if known := n.known.Load(); known != nil {
-		return known.Close() //nolint:wrapcheck // the node says what it was
+		return known.Close()
 	}
 	return nil
 }
 
-// rolesOf lists what the node does for the mesh with this configuration, of which only a restart applies all: whether
-// it stores is decided by the one that it was started with.
+// rolesOf returns the roles of this node under a configuration. Whether it stores changes only with a restart, so that
+// comes from the configuration at the start.
 func (n *nodes) rolesOf(cfg *node.Config) *[]string {
 	roles := []string{"edge"}
 	if started := n.opts.Config.Mesh; started.URL == "" && (!started.Cluster.Enabled() || started.Cluster.Store) {
@@ -73,10 +73,10 @@ func (n *nodes) change(_ context.Context, cfg *node.Config, _ []node.Route) (war
 	return nil
 }
 
-// announce tells the others at once what has changed.
+// announce sends the current roles and revision to the others at once.
 func (n *nodes) announce() { n.known.Load().Announce() }
 
-// Alive lists the nodes that are there, this one included; none before open.
+// Alive returns the nodes that are alive, this one included; none before open.
 func (n *nodes) Alive() []string {
 	known := n.known.Load()
 	if known == nil {
@@ -85,7 +85,7 @@ func (n *nodes) Alive() []string {
 	return known.Alive("edge")
 }
 
-// Seen is when a node was heard last.
+// Seen returns when a node was last heard of; the zero time before open.
 func (n *nodes) Seen(node string) time.Time {
 	known := n.known.Load()
 	if known == nil {
@@ -94,7 +94,7 @@ func (n *nodes) Seen(node string) time.Time {
 	return known.Seen(node)
 }
 
-// peers gives the nodes that fetch for one another; nil for a node that is alone.
+// peers returns the nodes that fetch for one another; nil if there can be no others.
 func (n *nodes) peers() edgecache.Peers {
 	if alone(&n.opts.Config.Mesh) {
 		return nil
@@ -102,13 +102,14 @@ func (n *nodes) peers() edgecache.Peers {
 	return n
 }
 
-// holders is how many nodes may hold permits. One that can't see the others yet, or any more, asks all the same.
+// holders is the number of nodes that may hold permits: at least 2, since a node that doesn't see the others, yet or
+// any more, must still ask the store.
 func (n *nodes) holders() int {
 	const others = 2
 	return max(len(n.Alive()), others)
 }
 
-// changed writes down what became of another node.
+// changed logs and records a change of another node's state.
 func (n *nodes) changed(e mesh.MemberEvent) {
 	other := e.Member
 	detail := fmt.Sprintf("%s (%s), version %s", other.Name, other.ID, other.Version)
@@ -128,8 +129,8 @@ func (n *nodes) changed(e mesh.MemberEvent) {
 	n.state.record(e.Kind, detail)
 }
 
-// conditions lists what isn't as it should be with the other nodes. None of it keeps this one from serving.
-func (n *nodes) conditions(f *found) {
+// conditions reports what is wrong with the other nodes. None of it keeps this node from being ready.
+func (n *nodes) conditions(f *conditionList) {
 	if n.nats.server != nil && n.opts.Config.Mesh.Cluster.Enabled() && n.nats.server.Routes() == 0 {
 		f.add("no other node of the cluster is connected: check that they run under other names, and "+
 			"mesh.cluster.peers and token", false)

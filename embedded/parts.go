@@ -8,11 +8,11 @@ import (
 	"millrace/node"
 )
 
-// parts are what a node consists of. This page has all of them: what each is given of the others, the order in which
-// they open, and what each does when the node shuts down, is reloaded, or is asked how it is.
+// parts are the components of a node. This file has the whole wiring: what each part gets of the others, the order in
+// which they open, and what each does on shutdown and reload, and for status.
 //
-// Requests come as soon as edge is open. What opens after it, and what a reload changes, they find by an atomic
-// pointer.
+// The edge serves requests as soon as it is open. Such a request reads what opens later, or what a reload replaces,
+// through an atomic pointer.
 type parts struct {
 	life    *lifecycle
 	applied *atomic.Pointer[node.Config] // the configuration that is applied now
@@ -33,7 +33,7 @@ type parts struct {
 	cachedRoutes  *cachedRoutes
 	limitedRoutes *limitedRoutes
 	announcement  *announcement
-	room          *room
+	diskSpace     *diskSpace
 	rates         *rates
 	linger        *linger
 	reloads       *reloads
@@ -42,7 +42,7 @@ type parts struct {
 	running       *running
 }
 
-// newParts makes the parts of a node, and opens none.
+// newParts allocates the parts of a node. It opens none.
 func newParts(n *Node) *parts {
 	opts, cfg, log, secrets := &n.opts, &n.opts.Config, n.log, n.logs.Secrets()
 	p := &parts{life: &lifecycle{}, applied: &atomic.Pointer[node.Config]{}}
@@ -71,21 +71,21 @@ func newParts(n *Node) *parts {
 	p.cachedRoutes = &cachedRoutes{life: p.life, cache: p.cache, edge: p.edge, nodes: p.nodes}
 	p.limitedRoutes = &limitedRoutes{life: p.life, limits: p.limits, edge: p.edge, storage: p.storage}
 	p.announcement = &announcement{opts: opts, log: log, state: p.state, nats: p.nats}
-	p.room = &room{cfg: cfg, disk: p.disk, storage: p.storage, edge: p.edge}
+	p.diskSpace = &diskSpace{cfg: cfg, disk: p.disk, storage: p.storage, edge: p.edge}
 	p.rates = &rates{edge: p.edge}
-	p.linger = &linger{cfg: cfg, edge: p.edge, hurried: make(chan struct{})}
-	// What asks parts by a list comes last.
+	p.linger = &linger{cfg: cfg, edge: p.edge, idleEnds: make(chan struct{})}
+	// The parts that need lists of other parts come last.
 	p.reloads = &reloads{
 		opts: opts, log: log, secrets: secrets, applied: p.applied, life: p.life, state: p.state,
 		upstreams: p.upstreams, nodes: p.nodes, changes: p.changes(),
 	}
-	n.pages = p.pages(opts)
-	p.admin = &adminServer{cfg: cfg, log: log, pages: n.pages}
+	n.admin = p.adminNode(opts)
+	p.admin = &adminServer{cfg: cfg, log: log, node: n.admin}
 	p.running = &running{cfg: cfg, admin: p.admin}
 	return p
 }
 
-// order lists the parts as they open. They close in the reverse order.
+// order lists the parts in the order in which they open. They close in reverse.
 func (p *parts) order() []part {
 	return []part{
 		{"memory", p.memory.open, nil},
@@ -100,7 +100,7 @@ func (p *parts) order() []part {
 		{"cache's fetches for others", p.fetches.open, p.fetches.close},
 		{"member API", p.memberAPI.open, p.memberAPI.close},
 		{"purges", p.cachedRoutes.open, nil},
-		{"store of limits", p.limits.use, nil},
+		{"store of limits", p.limits.openStore, nil},
 		{"announcement", p.announcement.open, nil},
 		{"members", p.nodes.open, p.nodes.close},
 		{"the watch over the data directory", p.storage.open, p.storage.close},
@@ -110,40 +110,40 @@ func (p *parts) order() []part {
 	}
 }
 
-// drains are what the parts do in Shutdown, before they close, so that no request is dropped.
+// drains are the steps of Shutdown before the parts close, so that no request is dropped.
 func (p *parts) drains() []func(context.Context) error {
 	return []func(context.Context) error{
 		p.announcement.shutdown, p.linger.shutdown, p.edge.shutdown, p.reloads.shutdown, p.upstreams.shutdown,
 	}
 }
 
-// changes are what a reload changes, between the upstreams that join and those that leave. Limits come before the
-// routes that have them, and what the cache needs behind those that use it.
+// changes are the steps of a reload between starting new upstreams and stopping removed ones. Limits change before the
+// routes that use them; the cache begins to follow purges after the routes that need it are set.
 func (p *parts) changes() []change {
 	return []change{
 		p.nats.change, p.limits.change, p.edge.change, p.cachedRoutes.change, p.memory.change, p.nodes.change,
 	}
 }
 
-// conditions are what isn't as it should be with the parts, in the order in which it is told.
-func (p *parts) conditions() []func(*found) {
-	return []func(*found){
-		p.life.conditions, p.mesh.conditions, p.nats.conditions, p.storage.conditions, p.room.conditions,
+// conditions are the functions that report degraded conditions, in the order in which status lists them.
+func (p *parts) conditions() []func(*conditionList) {
+	return []func(*conditionList){
+		p.life.conditions, p.mesh.conditions, p.nats.conditions, p.storage.conditions, p.diskSpace.conditions,
 		p.memory.conditions, p.cachedRoutes.conditions, p.limitedRoutes.conditions, p.nodes.conditions,
 		p.edge.conditions,
 	}
 }
 
-// statuses are what the parts say in status. Each has fields of its own there.
+// statuses are the functions that fill in status. Each part fills fields of its own.
 func (p *parts) statuses() []func(*admin.Status) {
 	return []func(*admin.Status){
 		p.state.status, p.mesh.status, p.upstreams.status, p.nodes.status, p.cache.status, p.edge.status,
-		p.room.status, p.reloads.status,
+		p.diskSpace.status, p.reloads.status,
 	}
 }
 
-// pages are what the operator is answered from.
-func (p *parts) pages(opts *Options) admin.Node {
+// adminNode returns what the admin API answers from.
+func (p *parts) adminNode(opts *Options) admin.Node {
 	services := &services{applied: p.applied, nats: p.nats, mesh: p.mesh}
 	p.report = &report{
 		opts: opts, life: p.life, state: p.state, rates: p.rates, services: services,

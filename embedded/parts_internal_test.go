@@ -7,8 +7,8 @@ import (
 	"millrace/node"
 )
 
-// Every part is there, and is given what it names of the others: what was forgotten on the page of parts would be
-// noticed only when somebody needs it.
+// All parts exist and have their references to other parts. A missing one would otherwise be noticed only when it is
+// used.
 func TestPartsAreWired(t *testing.T) {
 	cfg := node.Default()
 	cfg.Node.Data = t.TempDir()
@@ -22,7 +22,7 @@ func TestPartsAreWired(t *testing.T) {
 		reflect.TypeOf(n.logs.Secrets()): true,
 	}
 	all := []reflect.Value{reflect.ValueOf(n.parts)}
-	for _, page := range []any{n.pages.Status, n.pages.Routes, n.pages.Metrics, n.pages.Purges, n.pages.Tail} {
+	for _, page := range []any{n.admin.Status, n.admin.Routes, n.admin.Metrics, n.admin.Purges, n.admin.Tail} {
 		all = append(all, reflect.ValueOf(page))
 	}
 	for _, field := range reflect.ValueOf(n.parts).Elem().Fields() {

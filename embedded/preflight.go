@@ -12,30 +12,30 @@ import (
 	"millrace/node"
 )
 
-// Preflight is what a configuration meets on this machine.
+// Preflight is the result of RunPreflight.
 type Preflight struct {
-	Disk     string   // how much the streams may take of the disk of the data directory, and how much is free
+	Disk     string   // how much of the data directory's disk the streams may use, and how much is free
 	Warnings []string // what the node would not get as configured
 }
 
-// Look tells what a node of the configuration would meet on this machine, without starting it or changing anything. It
-// fails if the node would refuse to start on its data directory: natsserver.ErrMode.
-func Look(cfg *node.Config) (Preflight, error) {
+// RunPreflight checks how a node with the configuration would run on this machine. It starts and changes nothing. The
+// error wraps natsserver.ErrMode if the node would refuse to start on its data directory.
+func RunPreflight(cfg *node.Config) (Preflight, error) {
 	var out Preflight
 	if cfg.Mesh.URL == "" {
-		if err := lookAtMode(cfg); err != nil {
+		if err := checkMode(cfg); err != nil {
 			return out, err
 		}
-		out.lookAtDisk(cfg)
+		out.checkDisk(cfg)
 	}
 	memory := machine.ProcessMemory(os.DirFS("/"))
-	if text := scarcity(cfg, memory); text != "" {
+	if text := memoryWarning(cfg, memory); text != "" {
 		out.Warnings = append(out.Warnings, text)
 	}
 	return out, nil
 }
 
-func lookAtMode(cfg *node.Config) error {
+func checkMode(cfg *node.Config) error {
 	server := natsserver.Config{Name: cfg.Node.Name, Dir: filepath.Join(cfg.Node.Data, "jetstream")}
 	if cfg.Mesh.Cluster.Enabled() {
 		server.Cluster = clusterOf(&cfg.Mesh.Cluster)
@@ -46,10 +46,9 @@ func lookAtMode(cfg *node.Config) error {
 	return nil
 }
 
-// lookAtDisk compares what the streams of the routes may take with what is free: where the data directory is, or will
-// be.
-func (p *Preflight) lookAtDisk(cfg *node.Config) {
-	dir, err := nearest(cfg.Node.Data)
+// checkDisk compares what the streams may use with what is free in the data directory, or where it will be created.
+func (p *Preflight) checkDisk(cfg *node.Config) {
+	dir, err := nearestExisting(cfg.Node.Data)
 	if err != nil {
 		return
 	}
@@ -57,36 +56,37 @@ func (p *Preflight) lookAtDisk(cfg *node.Config) {
 	if err != nil {
 		return
 	}
-	room := free + machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream"))
-	want := wanted(cfg)
-	used := usedBy(cfg, want)
-	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data, inMiB(room),
-		inMiB(used))
+	available := free + machine.DiskUsed(filepath.Join(cfg.Node.Data, "jetstream"))
+	want := configuredSizes(cfg)
+	used := streamBytes(cfg, want)
+	p.Disk = fmt.Sprintf("data: %s has %s free, and the node's streams may take up to %s", cfg.Node.Data,
+		inMiB(available), inMiB(used))
 	switch {
-	case used > 0 && !cfg.Mesh.Cluster.Enabled() && divide(room, want) != want: // as the node says when it runs
-		p.Warnings = append(p.Warnings, tooSmall(cfg, want)+": it has "+inMiB(room))
-	case used > room:
+	case used > 0 && !cfg.Mesh.Cluster.Enabled() && fitStreams(available, want) != want:
+		// the running node reports the same
+		p.Warnings = append(p.Warnings, tooSmall(cfg, want)+": it has "+inMiB(available))
+	case used > available:
 		p.Warnings = append(p.Warnings,
 			fmt.Sprintf("the disk of %s is too small for what cache.disk and limits may take: %s of %s", cfg.Node.Data,
-				inMiB(room), inMiB(used)))
+				inMiB(available), inMiB(used)))
 	}
 }
 
-// nearest is the directory, or the first above it that is there.
-func nearest(dir string) (string, error) {
+// nearestExisting returns dir, or its nearest parent that exists.
+func nearestExisting(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	for err == nil {
 		if _, err = os.Stat(dir); errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
 			dir, err = filepath.Dir(dir), nil
 			continue
 		}
-		return dir, err //nolint:wrapcheck // it is only asked whether there is one
+		return dir, err
 	}
-	return "", err //nolint:wrapcheck // see above
+	return "", err
 }
 
-// usedBy is what the streams that the routes need may take.
-func usedBy(cfg *node.Config, s sizes) (bytes int64) {
+// streamBytes is how much the streams may use that the routes need.
+func streamBytes(cfg *node.Config, s sizes) (bytes int64) {
 	caches, limits := cfg.Uses()
 	if limits {
 		bytes += s.limits

@@ -14,7 +14,7 @@ import (
 	"millrace/node"
 )
 
-// purges makes those that the operator asks for. It is admin.Purger.
+// purges executes the operator's purges. It implements admin.Purger.
 type purges struct {
 	cfg     *node.Config
 	state   *stateFile
@@ -23,15 +23,15 @@ type purges struct {
 	storage *storage
 }
 
-// Purge makes stored responses invalid, or stale if it is soft.
+// Purge makes stored responses invalid or, if req.Soft is set, stale.
 func (p *purges) Purge(ctx context.Context, req admin.Purge) (admin.Purged, error) {
 	purges, err := p.purgesOf(ctx, req)
 	if err != nil {
 		return admin.Purged{}, err
 	}
 	begun := time.Now()
-	if err := p.cache.kv.Open(ctx); err != nil { // other nodes may cache, if this one doesn't
-		return admin.Purged{}, err //nolint:wrapcheck // it says what it was
+	if err := p.cache.kv.Open(ctx); err != nil { // other nodes may cache even if this one doesn't
+		return admin.Purged{}, err
 	}
 	done, err := p.cache.kv.Purge(ctx, purges, req.Wait == admin.WaitAll)
 	if err != nil {
@@ -48,7 +48,7 @@ func (p *purges) Purge(ctx context.Context, req admin.Purge) (admin.Purged, erro
 	return out, nil
 }
 
-// advise says of a purge that failed what became of it, and what to do.
+// advise adds to the error of a purge whether the purge counts, and what to do.
 func (p *purges) advise(err error) error {
 	data := p.cfg.Node.Data
 	switch {
@@ -64,7 +64,7 @@ func (p *purges) advise(err error) error {
 	return err
 }
 
-// purgesOf says what an operator's purge means to the cache.
+// purgesOf translates an operator's purge into those of the cache.
 func (p *purges) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge, error) {
 	switch {
 	case !req.Valid():
@@ -84,7 +84,7 @@ func (p *purges) purgesOf(ctx context.Context, req admin.Purge) ([]kvcache.Purge
 	}
 }
 
-// targetPurges says what a purge of a path, a URL or a prefix means to the cache.
+// targetPurges translates a purge of a path, a URL or a prefix.
 func (p *purges) targetPurges(ctx context.Context, req admin.Purge) (out []kvcache.Purge, err error) {
 	target, err := edgecache.PurgeTarget(req.URL + req.Prefix)
 	switch {
@@ -96,7 +96,7 @@ func (p *purges) targetPurges(ctx context.Context, req admin.Purge) (out []kvcac
 	default:
 		out = p.edge.server.URLPurges(ctx, target, req.Soft)
 	}
-	if err == nil && len(out) == 0 { // PurgeTarget gives what has purges
+	if err == nil && len(out) == 0 { // every target that PurgeTarget accepts has purges
 		err = errors.New("no client can ask for it")
 	}
 	if err != nil {
@@ -105,7 +105,7 @@ func (p *purges) targetPurges(ctx context.Context, req admin.Purge) (out []kvcac
 	return out, nil
 }
 
-// purgedHost reads a host as people write it: with a port or a scheme, which keys of hosts haven't, or without.
+// purgedHost parses a host that may have a scheme or a port, which cache keys of hosts don't have.
 func purgedHost(s string) (host node.Host, err error) {
 	name := s
 	if scheme, rest, ok := strings.Cut(s, "://"); ok &&

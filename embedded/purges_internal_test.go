@@ -11,7 +11,7 @@ import (
 	"millrace/node"
 )
 
-// A purge that fails says whether it counts, and what to do; on a full disk that is to make room.
+// The error of a purge says whether the purge counts, and what to do; on a full disk that is to free space.
 func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 	p := &purges{cfg: &node.Config{Node: node.Node{Data: "/data"}}, storage: &storage{}}
 	unnoted := fmt.Errorf("%w (%w)", kvcache.ErrUnnoted, errors.New("database or disk is full"))
@@ -24,7 +24,7 @@ func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 		{syscall.ENOSPC, kvcache.ErrAway, "the disk of /data is full: make room", "JetStream"},
 		{nil, kvcache.ErrAway, "try again when JetStream is current", "room"},
 	} {
-		p.storage.failed = c.failed
+		p.storage.writeErr = c.failed
 		err := p.advise(c.cause)
 		text := err.Error()
 		if !strings.Contains(text, c.want) || strings.Contains(text, c.lack) || !errors.Is(err, c.cause) {
@@ -33,15 +33,15 @@ func TestPurgeErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// A check before the start says of a disk that is too small what the node says when it runs.
-func TestPreflightSaysTheSameOfTheDisk(t *testing.T) {
+// For a disk that is too small, the preflight has the same warning as the running node.
+func TestPreflightWarnsLikeTheNode(t *testing.T) {
 	cfg := node.Default()
 	cfg.Node.Data = t.TempDir()
 	cfg.Cache.Disk = 1 << 50
 	cfg.Routes = []node.Route{{Name: "a", Cache: &node.Cache{On: true}}}
 	var p Preflight
-	p.lookAtDisk(&cfg)
-	if told := strings.Join(p.Warnings, "\n"); !strings.Contains(told, tooSmall(&cfg, wanted(&cfg))) {
+	p.checkDisk(&cfg)
+	if told := strings.Join(p.Warnings, "\n"); !strings.Contains(told, tooSmall(&cfg, configuredSizes(&cfg))) {
 		t.Errorf("got %q", told)
 	}
 }

@@ -9,11 +9,10 @@ import (
 	"millrace/edge/admin"
 )
 
-// rateEvery is how often the counts of routes are kept: rates are those of the last one to two such spans, or since the
-// start.
+// rateEvery is the interval of the samples. Rates cover the last one to two intervals, or the time since the start.
 const rateEvery = 30 * time.Second
 
-// rates keeps the counts of routes from two moments. One goroutine keeps them, until close.
+// rates keeps two samples of the routes' counts. Its goroutine runs from open to close.
 type rates struct {
 	edge  *edgeServer
 	stop  context.CancelFunc // nil before open
@@ -23,7 +22,7 @@ type rates struct {
 	before, newer admin.Counts
 }
 
-// open begins to keep the counts.
+// open starts to sample.
 func (r *rates) open(context.Context) error {
 	ctx, stop := context.WithCancel(context.Background())
 	now := admin.Counts{At: time.Now()}
@@ -59,7 +58,7 @@ func (r *rates) close() error {
 	return nil
 }
 
-// routes says what each route does of late, on this node.
+// routes returns the current rates of each route, on this node.
 func (r *rates) routes() []admin.RouteRates {
 	r.mu.Lock()
 	before := r.before

@@ -2,38 +2,48 @@ package embedded_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// threeOptions are those of three nodes of one cluster, with the same routes.
+// threeOptions returns the options of three nodes of one cluster with the same routes.
 func threeOptions(t *testing.T, routes string) (out []embedded.Options) {
 	t.Helper()
 	ports := nodetest.FreePorts(t, 3)
 	for i := range ports {
 		dir := t.TempDir()
 		path := dir + "/millrace.yaml"
-		write(t, path, fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, linger: 0s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-%s`, i+1, dir+"/data", ports[i], ports[0], ports[1], ports[2], routes))
+		write(t, path, embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  linger: 0s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			`, "N", strconv.Itoa(i+1), "DIR", dir, "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "))+routes)
 		out = append(out, load(t, path))
 	}
 	return out
 }
 
-// ready asks readyz.
+// ready returns what readyz answers.
 func ready(t *testing.T, n *embedded.Node) (ok bool, degraded string) {
 	t.Helper()
 	status, body := get(t, n.AdminURL()+"/readyz")
@@ -47,11 +57,17 @@ func ready(t *testing.T, n *embedded.Node) (ok bool, degraded string) {
 	return answer.Ready, strings.Join(answer.Degraded, "\n")
 }
 
-// A node of a cold cluster says that it is ready when its limited routes are served, and not before: one that is alone
-// isn't.
-func TestReadyMeansServed(t *testing.T) {
-	const routes = "routes: [{path: /limited, limit: 1000/1h, respond: {status: 200, body: ok}}]\n"
-	three := threeOptions(t, routes)
+// In a cluster that starts, a node is ready once its limited routes are served, and not before. A node without the
+// others isn't ready.
+func TestReadyMeansLimitsAreServed(t *testing.T) {
+	three := threeOptions(t, embeddedtest.YAML(t, `
+		routes:
+		  - path: /limited
+		    limit: 1000/1h
+		    respond:
+		      status: 200
+		      body: ok
+		`))
 	first := open(t, three[0])
 	for range 50 { // it can't store anything yet
 		status, _ := get(t, first.EdgeURL()+"/limited")

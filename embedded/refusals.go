@@ -11,8 +11,8 @@ import (
 	"millrace/node"
 )
 
-// refusals writes down members whose subscriptions the server refuses: without a word, their owners would only see that
-// no request comes. A member that tries again and again is written down once a minute.
+// refusals logs and records subscriptions of members that the server refused. Without that, a member's owner would only
+// see that no request arrives. Each refusal is written at most once a minute.
 type refusals struct {
 	log    *slog.Logger
 	record func(kind, detail string)
@@ -21,15 +21,16 @@ type refusals struct {
 	seen map[natsserver.Refusal]time.Time
 }
 
-// maxRefusals bounds what is remembered; beyond that nothing more is written until something is forgotten.
+// maxRefusals bounds the refusals that are remembered. While that many are, further ones aren't written.
 const maxRefusals = 64
 
 func newRefusals(log *slog.Logger, record func(kind, detail string)) *refusals {
 	return &refusals{log: log, record: record, seen: map[natsserver.Refusal]time.Time{}}
 }
 
-func (r *refusals) tell(refusal natsserver.Refusal) {
-	if !r.fresh(natsserver.Refusal{Subject: refusal.Subject, Queue: refusal.Queue}) {
+// report logs and records a refusal, unless the same one was written within the last minute.
+func (r *refusals) report(refusal natsserver.Refusal) {
+	if !r.isNew(natsserver.Refusal{Subject: refusal.Subject, Queue: refusal.Queue}) {
 		return
 	}
 	group := "no queue group"
@@ -43,7 +44,7 @@ func (r *refusals) tell(refusal natsserver.Refusal) {
 	r.record("member-refused", detail)
 }
 
-// refusalHint tells a member's author what to subscribe to instead.
+// refusalHint says what a member should subscribe to instead.
 func refusalHint(subject string) string {
 	switch {
 	case strings.HasPrefix(subject, "http."):
@@ -54,8 +55,8 @@ func refusalHint(subject string) string {
 	return "members subscribe to http.NAME in queue group " + node.QueueGroup + ", and to the subjects of nats: routes"
 }
 
-// fresh reports whether this wasn't written down within the last minute.
-func (r *refusals) fresh(what natsserver.Refusal) bool {
+// isNew reports whether this refusal wasn't written within the last minute, and remembers it.
+func (r *refusals) isNew(what natsserver.Refusal) bool {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -18,17 +18,17 @@ import (
 	"millrace/node/config"
 )
 
-// saveTime bounds how long a reload waits for the state. Each wait of a reload has its whole time: what one has used up
-// isn't missing in the next, so a slow request can cost no more than itself.
+// saveTime bounds how long a reload waits for the state. Each wait of a reload has a bound of its own, so a slow
+// request can't use up the time of what follows.
 const saveTime = 10 * time.Second
 
-// change lets a part apply another configuration while it serves. The routes are those of cfg, each with a name. The
-// warnings say what couldn't be applied.
+// change lets a part apply another configuration while it serves. routes are those of cfg, all with names. The warnings
+// say what couldn't be applied.
 type change func(ctx context.Context, cfg *node.Config, routes []node.Route) (warnings []string)
 
-// reloads apply the configuration file anew while the node serves. It is admin.Reloader.
+// reloads applies the configuration file again while the node serves. It implements admin.Reloader.
 type reloads struct {
-	opts      *Options // with the configuration that the node was started with
+	opts      *Options // Config is the configuration at the start
 	log       *slog.Logger
 	secrets   *logs.Secrets
 	applied   *atomic.Pointer[node.Config] // the configuration that is applied now
@@ -36,15 +36,15 @@ type reloads struct {
 	state     *stateFile
 	upstreams *upstreams
 	nodes     *nodes
-	changes   []change // of the parts, in the order in which they are made
+	changes   []change // of the parts, in the order in which they run
 
-	gc      atomic.Pointer[GC]                  // nil unless the program gave it
-	refused atomic.Pointer[admin.RefusedReload] // nil unless the last reload was refused
-	waiting atomic.Pointer[[]string]            // keys that wait for a restart; nil before the first reload
-	mu      sync.Mutex                          // held by a reload, whole; guards writes of applied
+	gc           atomic.Pointer[GC]                  // nil unless UseGC was called
+	refused      atomic.Pointer[admin.RefusedReload] // nil unless the last reload was refused
+	needsRestart atomic.Pointer[[]string]            // keys that only a restart applies; nil before the first reload
+	mu           sync.Mutex                          // held for a whole reload; guards writes of applied
 }
 
-// Reload is Node.Reload.
+// Reload implements Node.Reload.
 func (r *reloads) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 	defer func() {
 		if err != nil {
@@ -56,13 +56,13 @@ func (r *reloads) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 			errors.New("the node was started without a configuration file: there is nothing to read again")
 	}
 	ctx = context.WithoutCancel(ctx)
-	r.mu.Lock() // reads too: the file that was read last must be the one that is applied last
+	r.mu.Lock() // before the file is read: the text that was read last must be applied last
 	defer r.mu.Unlock()
-	if r.life.draining.Load() { // or the upstreams would come back to life
+	if r.life.draining.Load() { // applying would start the upstreams again
 		return admin.Reloaded{}, errors.New("nothing was changed: the node is shutting down")
 	}
-	defer func() { r.note(&done, err) }()
-	defer r.gc.Load().Room(reloadGarbage(r.opts.ConfigPath))()
+	defer func() { r.recordOutcome(&done, err) }()
+	defer r.gc.Load().AllowGarbage(reloadGarbage(r.opts.ConfigPath))()
 	file, err := config.Read(r.opts.ConfigPath)
 	if err != nil {
 		r.state.record("reload-refused", err.Error())
@@ -74,11 +74,16 @@ func (r *reloads) Reload(ctx context.Context) (done admin.Reloaded, err error) {
 		r.state.record("reload-refused", err.Error())
 		return admin.Reloaded{}, err
 	}
-	return r.tell(ctx, &file, warnings), nil
+	return r.saveAndReport(ctx, &file, warnings), nil
 }
 
-// apply changes upstreams and routes so that no request meets a gap: first what is new joins, then the routes change,
-// then what is gone leaves. If an upstream can't start, all becomes as it was. The caller holds mu.
+// apply changes upstreams and routes so that each request finds the upstream of its route:
+//
+//  1. New upstreams join.
+//  2. Limits, routes and the rest change.
+//  3. Removed upstreams leave.
+//
+// If an upstream can't start, the old upstreams are restored and nothing else changes. The caller holds mu.
 func (r *reloads) apply(ctx context.Context, cfg *node.Config) (warnings []string, err error) {
 	cut, err := r.upstreams.join(ctx, r.applied.Load(), cfg)
 	if err != nil {
@@ -92,9 +97,9 @@ func (r *reloads) apply(ctx context.Context, cfg *node.Config) (warnings []strin
 	return slices.Concat(warnings, cut, r.upstreams.leave(ctx, cfg)), nil
 }
 
-// tell saves a configuration that is applied and tells of it: the journal, the log and the other nodes hear of it even
-// if it can't be saved.
-func (r *reloads) tell(ctx context.Context, file *config.File, warnings []string) (done admin.Reloaded) {
+// saveAndReport saves an applied configuration and tells the journal, the log and the other nodes, even if it can't be
+// saved.
+func (r *reloads) saveAndReport(ctx context.Context, file *config.File, warnings []string) (done admin.Reloaded) {
 	done = admin.Reloaded{
 		Revision: r.state.revision.Load(), NeedsRestart: needsRestart(&r.opts.Config, file.Config), Warnings: warnings,
 	}
@@ -121,25 +126,25 @@ func (r *reloads) tell(ctx context.Context, file *config.File, warnings []string
 	return done
 }
 
-// note remembers for status what came of a reload.
-func (r *reloads) note(done *admin.Reloaded, err error) {
+// recordOutcome keeps the outcome of a reload for status.
+func (r *reloads) recordOutcome(done *admin.Reloaded, err error) {
 	if err != nil {
 		r.refused.Store(&admin.RefusedReload{Since: time.Now(), Error: err.Error()})
 		return
 	}
 	r.refused.Store(nil)
-	r.waiting.Store(&done.NeedsRestart)
+	r.needsRestart.Store(&done.NeedsRestart)
 }
 
 func (r *reloads) status(st *admin.Status) {
 	st.RefusedReload, st.NeedsRestart = r.refused.Load(), []string{}
-	if waiting := r.waiting.Load(); waiting != nil {
+	if waiting := r.needsRestart.Load(); waiting != nil {
 		st.NeedsRestart = *waiting
 	}
 }
 
-// shutdown waits for the reload that runs. What that waits for itself is cut off when ctx ends. The caller has set
-// draining, so none follows.
+// shutdown waits for a running reload. When ctx ends, it cancels what the reload waits for. The caller has set
+// draining, so no other reload starts.
 func (r *reloads) shutdown(ctx context.Context) error {
 	defer context.AfterFunc(ctx, r.upstreams.cutOff)()
 	r.mu.Lock()
@@ -147,17 +152,17 @@ func (r *reloads) shutdown(ctx context.Context) error {
 	return nil
 }
 
-// reloadGarbage estimates what reading a file and applying it leaves behind: some hundred times the file.
+// reloadGarbage estimates the garbage of reading and applying a file: some hundred times its size.
 func reloadGarbage(path string) uint64 {
 	const times, most = 300, 256 << 20
 	info, err := os.Stat(path)
-	if err != nil { // reading it will tell
+	if err != nil { // reading the file returns the error
 		return 0
 	}
 	return min(times*uint64(max(info.Size(), 0)), most)
 }
 
-// needsRestart names the keys that differ and can't change while a node runs.
+// needsRestart returns the keys that differ and can't change while a node runs.
 func needsRestart(old, cfg *node.Config) []string {
 	keys := []struct {
 		name   string

@@ -4,15 +4,21 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// Who asked for a reload makes no difference to the log: a refusal stands in it, once, with its reason.
+// A refused reload is logged once, with its reason, no matter who asked for it.
 func TestRefusedReloadIsLogged(t *testing.T) {
 	var out textLog
 	opts, path := settings(t, edgeYAML)
 	opts.Log = out.logger()
 	n := open(t, opts)
-	write(t, path, "version: 1\nedge: {listen: nonsense}\n")
+	write(t, path, embeddedtest.YAML(t, `
+		version: 1
+		edge:
+		  listen: nonsense
+		`))
 	resp, err := http.Post(n.AdminURL()+"/v1/reload", "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +32,7 @@ func TestRefusedReloadIsLogged(t *testing.T) {
 	}
 	log := out.String()
 	if got := strings.Count(log, `msg="reload refused"`) + strings.Count(log, `"msg":"reload refused"`); got != 2 ||
-		!strings.Contains(log, ":2:16: edge.listen") {
+		!strings.Contains(log, ":3:11: edge.listen") {
 		t.Errorf("%d refusals of 2 are in the log:\n%s", got, log)
 	}
 }

@@ -1,52 +1,88 @@
 package embedded_test
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 )
 
-// manyRoutes writes as many routes as a file may have, in one way.
-func manyRoutes(app string, n int, line func(i int) string) string {
+// manyRoutes is the rest of a configuration with two routes and n further ones of a shape.
+func manyRoutes(tb testing.TB, app string, n int, shape string) string {
+	tb.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%supstreams: {api: {targets: [%q]}}\nroutes:\n", edgeYAML, app)
-	b.WriteString("  - {path: /fixed, respond: {body: x}}\n  - {path: /proxied, to: upstream:api}\n")
+	b.WriteString(edgeYAML)
+	b.WriteString(embeddedtest.YAML(tb, `
+		upstreams:
+		  api:
+		    targets: [$APP]
+		routes:
+		  - path: /fixed
+		    respond:
+		      body: x
+		  - path: /proxied
+		    to: upstream:api
+		`, "APP", app))
 	for i := range n {
-		fmt.Fprintf(&b, "  - {%s}\n", line(i))
+		b.WriteString(strings.ReplaceAll(shape, "$I", strconv.Itoa(i)))
 	}
 	return b.String()
 }
 
-var manyShapes = map[string]func(i int) string{
-	"literals": func(i int) string { return fmt.Sprintf("path: /route/%d, to: upstream:api", i) },
-	"headers": func(i int) string {
-		return fmt.Sprintf("path: /r, match: {headers: {X-T: t%d}}, to: upstream:api", i)
-	},
-	"limits":   func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, limit: [20/s, 100/15m]", i) },
-	"caches":   func(i int) string { return fmt.Sprintf("path: /r/%d, to: upstream:api, cache: 1h", i) },
-	"subjects": func(i int) string { return fmt.Sprintf(`path: "/r/%d/{id}", to: "nats:r.%d.{id}"`, i, i) },
-	"gathers": func(i int) string {
-		return fmt.Sprintf("path: /r/%d, gather: {calls: {a: {to: service:a, path: /}}}", i)
-	},
+// manyShapes are the shapes of routes by name. $I stands for the route's number.
+var manyShapes = map[string]string{
+	"literals": `
+  - path: /route/$I
+    to: upstream:api
+`,
+	"headers": `
+  - path: /r
+    match:
+      headers:
+        X-T: t$I
+    to: upstream:api
+`,
+	"limits": `
+  - path: /r/$I
+    to: upstream:api
+    limit: [20/s, 100/15m]
+`,
+	"caches": `
+  - path: /r/$I
+    to: upstream:api
+    cache: 1h
+`,
+	"subjects": `
+  - path: /r/$I/{id}
+    to: nats:r.$I.{id}
+`,
+	"gathers": `
+  - path: /r/$I
+    gather:
+      calls:
+        a:
+          to: service:a
+          path: /
+`,
 }
 
-// TestReloadMany reloads a node with ten thousand routes while requests come. With each route compared to each it
-// took a minute.
+// TestReloadMany reloads a node with ten thousand routes while requests arrive. Comparing each route with each other
+// one took a minute.
 func TestReloadMany(t *testing.T) {
 	a := app(t, "x").URL
-	opts, path := settings(t, manyRoutes(a, 9_990, manyShapes["limits"]))
+	opts, path := settings(t, manyRoutes(t, a, 9_990, manyShapes["limits"]))
 	n := open(t, opts)
 	var begin, end time.Time
 	latencies(n, func() {
-		write(t, path, base(filepath.Dir(path))+manyRoutes(a, 9_980, manyShapes["headers"]))
+		write(t, path, base(t, filepath.Dir(path))+manyRoutes(t, a, 9_980, manyShapes["headers"]))
 		begin = time.Now()
 		if done, err := n.Reload(t.Context()); err != nil || len(done.Warnings) > 0 {
 			t.Errorf("reloaded with %v, %v", done.Warnings, err)
@@ -73,11 +109,12 @@ func TestReloadMany(t *testing.T) {
 	}
 }
 
-// BenchmarkReloadMany reloads a node with ten thousand routes, and tells how long requests take meanwhile, and without.
+// BenchmarkReloadMany reloads a node with ten thousand routes, and reports the latency of requests meanwhile and
+// without a reload.
 func BenchmarkReloadMany(b *testing.B) {
-	for name, line := range manyShapes {
+	for name, shape := range manyShapes {
 		b.Run(name, func(b *testing.B) {
-			opts, _ := settings(b, manyRoutes(app(b, "x").URL, 9_990, line))
+			opts, _ := settings(b, manyRoutes(b, app(b, "x").URL, 9_990, shape))
 			n := open(b, opts)
 			n.UseGC(embedded.TuneGC()) // as the command does
 			quiet := latencies(n, func() { wait(b, time.Second) })
@@ -103,7 +140,7 @@ func wait(tb testing.TB, d time.Duration) {
 	}
 }
 
-// latencies sends a request each two milliseconds while f runs, by turns to a fixed response and to an upstream.
+// latencies sends a request every two milliseconds while f runs, alternating between a fixed response and an upstream.
 func latencies(n *embedded.Node, f func()) []time.Duration {
 	var (
 		took    []time.Duration

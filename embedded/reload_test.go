@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,17 +15,16 @@ import (
 	"time"
 
 	"millrace/edge/admin"
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/config"
 	"millrace/node/nodetest"
 )
 
-// Every broken file that we have is given to a node that serves: each is refused with its line, and nothing else
-// happens.
+// A serving node refuses every broken file of the tree with its line, and nothing else changes.
 func TestBrokenReloads(t *testing.T) {
 	a := app(t, "from the app")
-	yaml := edgeYAML + fmt.Sprintf("upstreams: {api: {targets: [%q]}}\nroutes: [{path: /a, to: upstream:api}]\n", a.URL)
-	opts, path := settings(t, yaml)
+	opts, path := settings(t, forward(t, "/a", a.URL))
 	n := open(t, opts)
 	broken, err := filepath.Glob("../node/config/testdata/mistakes/*.yaml")
 	if err != nil || len(broken) < 50 {
@@ -85,8 +83,8 @@ func TestBrokenReloads(t *testing.T) {
 	t.Logf("%d broken files, %d requests served", len(broken), served.Load())
 }
 
-// slowApp answers at once, but /a/slow only when the test ends, or when finish is called. The channel tells of each
-// such request.
+// slowApp answers at once, except /a/slow, which it answers when finish is called or the test ends. entered receives an
+// element for each such request.
 func slowApp(t *testing.T) (url string, entered chan struct{}, finish func()) {
 	t.Helper()
 	entered, wait := make(chan struct{}, 10), make(chan struct{})
@@ -102,7 +100,7 @@ func slowApp(t *testing.T) (url string, entered chan struct{}, finish func()) {
 	return s.URL, entered, finish
 }
 
-// ask begins a request whose end is of no interest; it has ended when the test has.
+// ask starts a request whose outcome doesn't matter. It ends before the test does.
 func ask(t *testing.T, url string) {
 	t.Helper()
 	var done sync.WaitGroup
@@ -114,32 +112,41 @@ func ask(t *testing.T, url string) {
 	t.Cleanup(done.Wait)
 }
 
-// routed is the rest of a configuration with one route /NAME/* for each upstream, written as NAME: FIELDS.
-func routed(url string, upstreams ...string) string {
+// routed is the rest of a configuration with one route /NAME/* for each upstream, written as NAME or NAME: FIELD.
+func routed(tb testing.TB, url string, upstreams ...string) string {
+	tb.Helper()
 	var ups, routes strings.Builder
 	for _, u := range upstreams {
-		name, fields, _ := strings.Cut(u, ":")
-		fmt.Fprintf(&ups, "  %s: {targets: [%q]%s}\n", name, url, fields)
-		fmt.Fprintf(&routes, "  - {path: /%s/*, to: upstream:%s}\n", name, name)
+		name, field, _ := strings.Cut(u, ": ")
+		ups.WriteString(embeddedtest.YAML(tb, `
+			  $NAME:
+			    targets: [$URL]
+			    $FIELD
+			`, "NAME", name, "URL", url, "FIELD", field))
+		routes.WriteString(embeddedtest.YAML(tb, `
+			  - path: /$NAME/*
+			    to: upstream:$NAME
+			`, "NAME", name))
 	}
 	return edgeYAML + "upstreams:\n" + ups.String() + "routes:\n" + routes.String()
 }
 
-// A request that doesn't end in time is cut off, and that is all: the new configuration is served, saved and told.
+// A reload cancels a request that doesn't finish in time, and nothing else: the new configuration is served, saved and
+// reported.
 func TestReloadCutsOff(t *testing.T) {
 	for name, upstreams := range map[string][]string{
 		"removed":                      {"b"},
-		"a new limit cuts nothing off": {"a:, max_requests: 20", "b"},
+		"a new limit cuts nothing off": {"a: max_requests: 20", "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			app, entered, finish := slowApp(t)
-			opts, path := settings(t, routed(app, "a"))
+			opts, path := settings(t, routed(t, app, "a"))
 			n := open(t, opts)
 			defer finish()
 			n.SetReloadTime(20 * time.Millisecond)
 			ask(t, n.EdgeURL()+"/a/slow")
 			<-entered
-			write(t, path, base(filepath.Dir(path))+routed(app, upstreams...))
+			write(t, path, base(t, filepath.Dir(path))+routed(t, app, upstreams...))
 			done, err := n.Reload(t.Context())
 			cut := len(done.Warnings) == 1 && strings.Contains(done.Warnings[0], "cut off")
 			if err != nil || done.Revision != 2 || cut != (name == "removed") {
@@ -159,22 +166,22 @@ func TestReloadCutsOff(t *testing.T) {
 	}
 }
 
-// A reload that has waited for another has its whole time all the same.
+// A reload that has waited for another still has all of its own time.
 func TestReloadAfterReload(t *testing.T) {
 	app, entered, _ := slowApp(t)
-	opts, path := settings(t, routed(app, "a"))
+	opts, path := settings(t, routed(t, app, "a"))
 	n := open(t, opts)
 	n.SetReloadTime(200 * time.Millisecond)
 	ask(t, n.EdgeURL()+"/a/slow")
 	<-entered
-	write(t, path, base(filepath.Dir(path))+routed(app, "b"))
+	write(t, path, base(t, filepath.Dir(path))+routed(t, app, "b"))
 	first := make(chan error, 1)
 	go func() {
 		_, err := n.Reload(t.Context())
 		first <- err
 	}()
 	nodetest.Eventually(t, "the first reload serves", func() bool { return n.Routes()[0].Path == "/b/*" })
-	write(t, path, base(filepath.Dir(path))+routed(app, "c"))
+	write(t, path, base(t, filepath.Dir(path))+routed(t, app, "c"))
 	done, err := n.Reload(t.Context())
 	if err != nil || len(done.Warnings) > 0 || done.Revision != 3 {
 		t.Errorf("the second: %+v, %v", done, err)
@@ -187,7 +194,7 @@ func TestReloadAfterReload(t *testing.T) {
 	}
 }
 
-// A configuration that can't be saved is served all the same, and the operator hears of it.
+// A configuration that can't be saved is still served, and the operator gets a warning.
 func TestReloadNotSaved(t *testing.T) {
 	opts, path := settings(t, edgeYAML)
 	n := open(t, opts)
@@ -202,7 +209,11 @@ func TestReloadNotSaved(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	write(t, path, opts.ConfigText+"routes: [{path: /new, to: service:new}]\n")
+	write(t, path, opts.ConfigText+embeddedtest.YAML(t, `
+		routes:
+		  - path: /new
+		    to: service:new
+		`))
 	done, err := n.Reload(t.Context())
 	if err != nil || done.Revision != 1 || len(done.Warnings) != 1 ||
 		!strings.Contains(done.Warnings[0], "applied, but not saved") {
@@ -217,10 +228,10 @@ func TestReloadNotSaved(t *testing.T) {
 	}
 }
 
-// A node that shuts down isn't reloaded any more: its upstreams would come back to life.
+// A node that shuts down refuses reloads: they would start its upstreams again.
 func TestReloadWhileShuttingDown(t *testing.T) {
 	app, _, _ := slowApp(t)
-	yaml := strings.Replace(routed(app, "a"), "linger: 100ms", "linger: 10s", 1)
+	yaml := strings.Replace(routed(t, app, "a"), "linger: 100ms", "linger: 10s", 1)
 	opts, _ := settings(t, yaml)
 	n := open(t, opts)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -235,26 +246,26 @@ func TestReloadWhileShuttingDown(t *testing.T) {
 	}
 	refused("while it lingers")
 	cancel()
-	<-down // what was cut off is of no interest
+	<-down // its error doesn't matter
 	refused("afterwards")
 	if ups := n.Status().Upstreams; len(ups) != 0 {
 		t.Errorf("upstreams are %+v", ups)
 	}
 }
 
-// A reload that waits for a request holds a shutdown up no longer than that itself may take.
+// A reload that waits for a request doesn't delay a shutdown beyond the shutdown's own deadline.
 func TestShutdownWhileReloading(t *testing.T) {
 	app, entered, _ := slowApp(t)
-	opts, path := settings(t, routed(app, "a"))
+	opts, path := settings(t, routed(t, app, "a"))
 	n := open(t, opts)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { // as another node would ask
+	wg.Go(func() { // as another node would
 		_, _ = n.Mesh().Do(t.Context(), n.Mesh().Upstream("a"),
 			&mesh.Request{Method: "POST", Target: "/a/slow", Host: "h", Deadline: time.Now().Add(time.Minute)})
 	})
 	<-entered
-	write(t, path, base(filepath.Dir(path))+routed(app, "b"))
+	write(t, path, base(t, filepath.Dir(path))+routed(t, app, "b"))
 	type result struct {
 		done admin.Reloaded
 		err  error
@@ -268,7 +279,7 @@ func TestShutdownWhileReloading(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	_ = n.Shutdown(ctx) // may say that it was cut short
+	_ = n.Shutdown(ctx) // may report that ctx ended
 	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("the shutdown took %s", took)
 	}

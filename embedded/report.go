@@ -11,7 +11,7 @@ import (
 	"millrace/mesh"
 )
 
-// report says what the node is, and what isn't as it should be. It is admin.Reporter.
+// report answers status requests. It implements admin.Reporter.
 type report struct {
 	opts     *Options
 	life     *lifecycle
@@ -19,11 +19,11 @@ type report struct {
 	rates    *rates
 	services *services
 
-	conditions []func(*found)        // of the parts, in the order in which they are told
-	statuses   []func(*admin.Status) // likewise, each with fields of its own
+	conditions []func(*conditionList) // of the parts, in the order of the report
+	statuses   []func(*admin.Status)  // of the parts, each for fields of its own
 }
 
-// Status tells what the node is and what isn't as it should be.
+// Status returns the node's state and its degraded conditions.
 func (r *report) Status() admin.Status {
 	st := admin.Status{Node: r.opts.Config.Node.Name, Version: r.opts.Version, Started: r.life.started}
 	for _, fill := range r.statuses {
@@ -33,34 +33,35 @@ func (r *report) Status() admin.Status {
 	return st
 }
 
-// degraded lists what isn't as it should be, each with what to do, and reports whether the node is ready all the same:
-// whether every route can be served as it is configured. The state of upstreams and services isn't part of it: a node
-// whose upstream is down still answers for it better than no node, and nodes that waited for one another's would never
-// come up.
+// degraded returns the conditions, each with what to do, and reports whether the node is ready: whether every route can
+// be served as configured. Conditions that keep it from being ready come first.
+//
+// The state of upstreams and services doesn't count. A node answers requests for an upstream that is down better than
+// no node would, and nodes that waited for one another's services would never become ready.
 func (r *report) degraded() (conditions []string, ready bool) {
-	var f found
+	var f conditionList
 	for _, find := range r.conditions {
 		find(&f)
 	}
 	return append(append([]string{}, f.blocking...), f.other...), len(f.blocking) == 0
 }
 
-// Journal lists the newest events in the node's life.
+// Journal returns the newest events of the node.
 func (r *report) Journal(ctx context.Context) ([]admin.JournalEntry, error) {
 	return r.state.journal(ctx)
 }
 
-// RouteRates says what each route does of late, on this node.
+// RouteRates returns the current rates of each route, on this node.
 func (r *report) RouteRates() []admin.RouteRates { return r.rates.routes() }
 
-// Services lists the services that routes ask or members serve, with their members anywhere in the mesh.
+// Services returns the services that routes forward to or members serve, with their members anywhere in the mesh.
 func (r *report) Services(ctx context.Context) admin.Services { return r.services.list(ctx) }
 
-// found gathers what isn't as it should be.
-type found struct{ blocking, other []string }
+// conditionList collects degraded conditions. Those in blocking keep the node from being ready.
+type conditionList struct{ blocking, other []string }
 
-// add notes a condition; an empty text is none.
-func (f *found) add(text string, blocks bool) {
+// add adds a condition; an empty text is ignored.
+func (f *conditionList) add(text string, blocks bool) {
 	switch {
 	case text == "":
 	case blocks:
@@ -70,7 +71,7 @@ func (f *found) add(text string, blocks bool) {
 	}
 }
 
-// counts are those of the whole node. It is admin.Counter.
+// counts are those of the whole node. It implements admin.Counter.
 type counts struct {
 	report *report
 	mesh   *meshConn
@@ -79,24 +80,24 @@ type counts struct {
 	edge   *edgeServer
 }
 
-// Status tells what the node is and what isn't as it should be.
+// Status returns the node's state and its degraded conditions.
 func (c *counts) Status() admin.Status { return c.report.Status() }
 
-// RouteStats gives the counts of every route.
+// RouteStats returns the counts of each route.
 func (c *counts) RouteStats() []edge.RouteStats { return c.edge.server.Stats() }
 
-// CallStats gives the counts of the calls of every route that gathers.
+// CallStats returns the counts of the calls of each gather route.
 func (c *counts) CallStats() []edge.RouteStats { return c.edge.server.CallStats() }
 
-// MeshStats gives the counts of every service.
+// MeshStats returns the counts of each service.
 func (c *counts) MeshStats() []mesh.Stats { return c.mesh.conn.Stats() }
 
-// CacheStats gives what the cache holds and has done.
+// CacheStats returns the cache's counts, and those of each route.
 func (c *counts) CacheStats() (kvcache.Stats, []edgecache.Stats) {
 	return c.cache.kv.Stats(), c.edge.server.CacheStats()
 }
 
-// LimitStats gives what the limiter holds and has done, and the counts of every limit.
+// LimitStats returns the limiter's counts, and those of each limit.
 func (c *counts) LimitStats() (limit.Stats, []limit.RuleStats) {
 	var rules []limit.RuleStats
 	for _, r := range c.limits.limiter.Rules() {

@@ -11,36 +11,36 @@ import (
 	"millrace/node"
 )
 
-// cachedRoutes follow the purges as soon as a route caches.
+// cachedRoutes follows the purges as soon as a route caches.
 type cachedRoutes struct {
 	life  *lifecycle
 	cache *cache
 	edge  *edgeServer
 	nodes *nodes
 
-	followed atomic.Bool // the purges have been, since the start
+	followed atomic.Bool // the purges were followed at some time since the start
 }
 
-// cacheWait is how long a node that is alone waits at its start for its own purges, which takes milliseconds, so that
-// its first responses are kept.
+// cacheWait bounds the wait of a node that stands alone for its cache and its limits' store at the start. That takes
+// milliseconds; then the first responses can be stored.
 const cacheWait = 2 * time.Second
 
-// open lets the cache come up before the node says that it is ready, if a route needs it. Several nodes come up one by
-// one: there readyz tells.
+// open waits for the cache if a route needs it and there are no other nodes. In a cluster nodes start one after
+// another; there readyz reports that the cache isn't ready.
 func (c *cachedRoutes) open(ctx context.Context) error {
-	if err := c.use(ctx); err != nil {
+	if err := c.followPurges(ctx); err != nil {
 		return err
 	}
 	if c.edge.server.Caches() && c.nodes.peers() == nil {
 		ctx, cancel := context.WithTimeout(ctx, cacheWait)
 		defer cancel()
-		_ = c.cache.kv.Await(ctx) // without it responses are validated before use
+		_ = c.cache.kv.Await(ctx) // until it is ready, responses are validated before use
 	}
 	return nil
 }
 
-// use begins to follow the purges if a route caches.
-func (c *cachedRoutes) use(ctx context.Context) error {
+// followPurges starts to follow the purges if a route caches.
+func (c *cachedRoutes) followPurges(ctx context.Context) error {
 	if !c.edge.server.Caches() {
 		return nil
 	}
@@ -48,19 +48,21 @@ func (c *cachedRoutes) use(ctx context.Context) error {
 }
 
 func (c *cachedRoutes) change(ctx context.Context, _ *node.Config, _ []node.Route) (warnings []string) {
-	if err := c.use(ctx); err != nil {
+	if err := c.followPurges(ctx); err != nil {
 		return []string{err.Error()}
 	}
 	return nil
 }
 
-// lostShown is for how long status tells that the log of purges was lost.
+// lostShown is how long status reports that the log of purges was lost.
 const lostShown = time.Hour
 
-// conditions tells what is wrong with the cache. Without news of purges it serves as cache.offline says: right, if
-// slower. At the start that is waited for, so that not every cached response is validated at once. A log of purges that
-// was lost costs each cached response a fetch.
-func (c *cachedRoutes) conditions(f *found) {
+// conditions reports what is wrong with the cache.
+//
+// Without news of purges the cache serves as cache.offline says, which is correct but slower. At the start this keeps
+// the node from being ready, so that it doesn't validate every cached response at once. After the log of purges was
+// lost, each cached response must be fetched again.
+func (c *cachedRoutes) conditions(f *conditionList) {
 	if !c.edge.server.Caches() || c.cache.kv.Leased() {
 		c.followed.Store(true)
 	} else {
@@ -76,49 +78,49 @@ func (c *cachedRoutes) conditions(f *found) {
 		time.Since(*at).Round(time.Second)), false)
 }
 
-// limitedRoutes say whether requests can be limited as configured.
+// limitedRoutes reports whether requests can be limited as configured.
 type limitedRoutes struct {
 	life    *lifecycle
 	limits  *limits
 	edge    *edgeServer
 	storage *storage
 
-	asked atomic.Bool // the store could be, since the start
+	storeAsked atomic.Bool // the store was ready at some time since the start
 }
 
-// limitsGrace is how long after its last write the store of limits may be away until the node isn't ready any more:
-// longer than a new leader takes, for which all nodes wait at once, and for which no load balancer should take all of
-// them out.
+// limitsGrace is how long after its last write the limits' store may be away before the node isn't ready. It is longer
+// than the election of a new leader. All nodes wait for that at the same time, and no load balancer should remove all
+// of them.
 const limitsGrace = 10 * time.Second
 
-// conditions tells what is wrong with the limits of routes.
-func (l *limitedRoutes) conditions(f *found) {
+// conditions reports what is wrong with the limits of routes.
+func (l *limitedRoutes) conditions(f *conditionList) {
 	if !l.edge.server.Limits() {
 		return
 	}
 	ready := l.limits.limiter.Ready()
 	if ready {
-		l.asked.Store(true)
+		l.storeAsked.Store(true)
 	}
-	blocks := !ready && l.block()
+	blocks := !ready && l.blocksReady()
 	for _, text := range l.limits.limiter.Conditions() {
 		f.add(text, blocks)
 	}
 }
 
-// block reports whether a store of limits that can't be asked keeps the node from being ready.
-func (l *limitedRoutes) block() bool {
+// blocksReady reports whether the missing store keeps the node from being ready.
+func (l *limitedRoutes) blocksReady() bool {
 	switch ago, _ := l.limits.limiter.Written(); {
-	case l.asked.Load():
-		return l.needed() && (ago > limitsGrace || l.storage.failing())
-	case l.needed():
+	case l.storeAsked.Load():
+		return l.refusesWhenAway() && (ago > limitsGrace || l.storage.failing())
+	case l.refusesWhenAway():
 		return true
 	}
 	return l.life.starting()
 }
 
-// needed reports whether a limit refuses requests while its store is away.
-func (l *limitedRoutes) needed() bool {
+// refusesWhenAway reports whether some limit refuses requests while its store is away.
+func (l *limitedRoutes) refusesWhenAway() bool {
 	return slices.ContainsFunc(l.limits.limiter.Rules(), func(r *limit.Rule) bool {
 		return r.Limit.StoreAway != node.StoreAwayOpen && !r.Limit.Shadow
 	})

@@ -11,17 +11,17 @@ import (
 	"millrace/node"
 )
 
-// runningFile is where a running node says in its data directory how the operator reaches it.
+// runningFile is the file in the data directory that says where a running node's admin API is.
 const runningFile = "admin.json"
 
-// Running says how the operator reaches the node that runs on a data directory.
+// Running says how to reach the admin API of the node that runs on a data directory.
 type Running struct {
 	Admin string `json:"admin"`           // URL of the admin API
-	Token string `json:"token,omitempty"` // that it asks for
+	Token string `json:"token,omitempty"` // of the admin API
 }
 
-// FindRunning reads what the node that runs on a data directory says of itself. A node that was killed has left it
-// behind, so it may not be true any more. It wraps os.ErrNotExist if there is none.
+// FindRunning returns what the node on a data directory has written about itself. A node that was killed leaves the
+// file behind, so the address may be out of date. The error wraps os.ErrNotExist if there is no such file.
 func FindRunning(dir string) (r Running, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, runningFile))
 	if err == nil {
@@ -36,13 +36,13 @@ func FindRunning(dir string) (r Running, err error) {
 	return r, nil
 }
 
-// running writes down how the operator reaches this node, until it closes. Commands find it there when the
-// configuration file has changed, or can't be read.
+// running writes down how to reach this node's admin API, and removes that on close. Commands read it when the
+// configuration file has changed or has mistakes.
 type running struct {
 	cfg   *node.Config
 	admin *adminServer
 
-	path string // of what was written; empty if nothing was
+	path string // of the file that was written; empty if there is none
 }
 
 func (r *running) open(context.Context) error {
@@ -63,7 +63,7 @@ func (r *running) close() error {
 		return nil
 	}
 	if err := os.Remove(r.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err //nolint:wrapcheck // the node says what it was
+		return err
 	}
 	return nil
 }

@@ -15,10 +15,10 @@ type textLog struct{ nodetest.Output }
 
 func (l *textLog) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(l, nil)) }
 
-// No token gets into log or journal, the one that the node has made itself included, wherever somebody has put it.
+// No token appears in log or journal, wherever it was put by mistake; that includes a generated one.
 func TestTokensAreNotWrittenDown(t *testing.T) {
 	const admin = "token-of-the-operator"
-	opts, _ := settings(t, "edge: {listen: 127.0.0.1:0, linger: 0s}\n")
+	opts, _ := settings(t, edgeYAML)
 	out := &textLog{}
 	opts.Log, opts.Config.Admin.Token = out.logger(), admin
 	n := open(t, opts)

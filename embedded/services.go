@@ -14,17 +14,17 @@ import (
 	"millrace/node"
 )
 
-// services tells who serves the services of the mesh.
+// services finds out which members serve the services of the mesh.
 type services struct {
 	applied *atomic.Pointer[node.Config]
 	nats    *natsServer
 	mesh    *meshConn
 }
 
-// censusTime bounds the question who serves.
+// censusTime bounds the wait for the answers of all servers.
 const censusTime = 3 * time.Second
 
-// list gives the services that routes ask or members serve, with their members anywhere in the mesh.
+// list returns the services that routes forward to or members serve, with their members anywhere in the mesh.
 func (s *services) list(ctx context.Context) admin.Services {
 	ctx, cancel := context.WithTimeout(ctx, censusTime)
 	defer cancel()
@@ -51,7 +51,7 @@ func (s *services) list(ctx context.Context) admin.Services {
 	return out
 }
 
-// nonNil lets an empty list be one in JSON, too.
+// nonNil returns an empty list for nil, so that JSON has [] rather than null.
 func nonNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -59,7 +59,7 @@ func nonNil[T any](list []T) []T {
 	return list
 }
 
-// askedServices lists by service the routes that ask it.
+// askedServices returns, by service, the routes that forward to it.
 func askedServices(cfg *node.Config) map[string][]string {
 	out := map[string][]string{}
 	add := func(to node.Target, route string) {
@@ -84,8 +84,8 @@ func askedServices(cfg *node.Config) map[string][]string {
 	return out
 }
 
-// of says who serves the services among the targets; nil if none is one.
-func (s *services) of(targets []string) *admin.Services {
+// forTargets returns the services among the targets, with their members; nil if no target is a service.
+func (s *services) forTargets(targets []string) *admin.Services {
 	var names []string
 	for _, target := range targets {
 		if name, ok := strings.CutPrefix(target, "service:"); ok && !slices.Contains(names, name) {
@@ -110,25 +110,25 @@ func (s *services) of(targets []string) *admin.Services {
 
 func byName(s admin.Service, name string) int { return cmp.Compare(s.Name, name) }
 
-// explainer says what becomes of requests. It is admin.Explainer.
+// explainer tells what becomes of requests. It implements admin.Explainer.
 type explainer struct {
 	upstreams *upstreams
 	edge      *edgeServer
 	services  *services
 }
 
-// Routes lists the routes that are served now.
+// Routes returns the routes that are served now.
 func (e *explainer) Routes() []edge.RouteInfo { return e.edge.server.Routes() }
 
-// Explain says what would become of a request.
+// Explain returns what would become of a request.
 func (e *explainer) Explain(method, target string, header mesh.Header) admin.Explanation {
 	out := admin.Explanation{Explanation: e.edge.server.Explain(method, target, header)}
 	for _, u := range e.upstreams.set.Status() {
 		if slices.Contains(out.Asked(), "upstream:"+u.Name) {
 			out.Narrow(u.Name, u.Timeout.Std())
-			if len(out.Calls) == 0 { // calls have paths and hosts of their own
+			if len(out.Calls) == 0 { // calls have their own paths and hosts
 				asked := out.Path + out.Query
-				if i := strings.IndexByte(out.Asks, '/'); i >= 0 { // behind the host
+				if i := strings.IndexByte(out.Asks, '/'); i >= 0 { // after the host
 					asked = out.Asks[i:]
 				}
 				u.Next = e.upstreams.set.Foresee(u.Name, &mesh.Request{Method: method, Target: asked, Header: header})
@@ -136,6 +136,6 @@ func (e *explainer) Explain(method, target string, header mesh.Header) admin.Exp
 			out.Upstreams = append(out.Upstreams, u)
 		}
 	}
-	out.Services = e.services.of(out.Asked())
+	out.Services = e.services.forTargets(out.Asked())
 	return out
 }

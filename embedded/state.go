@@ -15,18 +15,18 @@ import (
 	"millrace/node/state"
 )
 
-// stateFile is the node's SQLite file: who it is, the configurations that worked, and the journal.
+// stateFile is the node's SQLite file: its identity, the configurations that were applied, and the journal.
 type stateFile struct {
 	opts    *Options
 	log     *slog.Logger
-	secrets *logs.Secrets // that the journal doesn't get
+	secrets *logs.Secrets // hidden in the journal
 
 	store    *state.Store // nil before open
 	identity state.Identity
-	revision atomic.Int64 // of the configuration that was saved last
+	revision atomic.Int64 // of the configuration saved last
 }
 
-// open makes the data directory and opens the node's state in it.
+// open creates the data directory and opens the node's state in it.
 func (s *stateFile) open(ctx context.Context) error {
 	dir := s.opts.Config.Node.Data
 	used := usedBefore(dir)
@@ -41,7 +41,7 @@ func (s *stateFile) open(ctx context.Context) error {
 		return fmt.Errorf("open state: %w", err)
 	}
 	s.store = store
-	s.tellDamage(ctx, used)
+	s.reportDamage(ctx, used)
 	s.identity, err = store.Identity(ctx)
 	if err != nil {
 		return fmt.Errorf("read node identity: %w", err)
@@ -53,11 +53,11 @@ func (s *stateFile) close() error {
 	if s.store == nil {
 		return nil
 	}
-	return s.store.Close() //nolint:wrapcheck // the node says what it was
+	return s.store.Close()
 }
 
-// record writes an event into the journal, once that is open. A journal that can't be written must not stop a node that
-// serves.
+// record adds an event to the journal; before open it does nothing. An error is only logged: a journal that can't be
+// written must not stop a node that serves.
 func (s *stateFile) record(kind, detail string) {
 	if s.store == nil {
 		return
@@ -68,7 +68,7 @@ func (s *stateFile) record(kind, detail string) {
 	}
 }
 
-// journalShown is how many events status shows.
+// journalShown is the number of events in status.
 const journalShown = 20
 
 func (s *stateFile) journal(ctx context.Context) ([]admin.JournalEntry, error) {
@@ -83,7 +83,7 @@ func (s *stateFile) journal(ctx context.Context) ([]admin.JournalEntry, error) {
 	return out, nil
 }
 
-// save keeps a configuration that works, as it was written, or as it would be if text is empty.
+// save stores an applied configuration with its text. If text is empty, it stores the configuration marshaled.
 func (s *stateFile) save(ctx context.Context, cfg *node.Config, text string) (revision int64, err error) {
 	if text == "" {
 		b, err := config.Marshal(cfg)
@@ -107,7 +107,7 @@ func (s *stateFile) status(st *admin.Status) {
 	st.ID, st.Revision = s.identity.ID, s.revision.Load()
 }
 
-// usedBefore reports whether a node has run on the directory: it leaves the members' URL there, and its streams.
+// usedBefore reports whether a node has run on the directory: it leaves client.url and its streams there.
 func usedBefore(dir string) bool {
 	for _, name := range []string{"client.url", filepath.Join("jetstream", "mode")} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
@@ -117,8 +117,8 @@ func usedBefore(dir string) bool {
 	return false
 }
 
-// tellDamage writes down what is wrong with the state, and what else is lost by it.
-func (s *stateFile) tellDamage(ctx context.Context, used bool) {
+// reportDamage logs and records what was wrong with the state, and what is lost by it.
+func (s *stateFile) reportDamage(ctx context.Context, used bool) {
 	const lost = "identity, journal and the configurations that worked"
 	aside, log := s.store.SetAside(), s.store.LostLog()
 	if log != "" {
@@ -131,19 +131,19 @@ func (s *stateFile) tellDamage(ctx context.Context, used bool) {
 		s.log.ErrorContext(ctx,
 			"the node's state was corrupt and is set aside: it starts with a new identity and an empty journal", "file",
 			aside)
-		s.record("state-corrupt", "set aside as "+aside+"; lost: "+lost+s.tellToken(ctx))
+		s.record("state-corrupt", "set aside as "+aside+"; lost: "+lost+s.reportLostToken(ctx))
 	case s.store.Fresh() && used:
 		s.log.ErrorContext(ctx,
 			"the node's state was missing or empty in a data directory that was in use: it starts with a new identity "+
 				"and an empty journal; is it the right directory?",
 			"file", filepath.Join(s.opts.Config.Node.Data, "node.db"))
-		s.record("state-lost", "node.db was missing or empty; lost: "+lost+s.tellToken(ctx))
+		s.record("state-lost", "node.db was missing or empty; lost: "+lost+s.reportLostToken(ctx))
 	}
 }
 
-// tellToken tells that the token which the node had made for its members is lost with its state. It gives the words for
-// the journal.
-func (s *stateFile) tellToken(ctx context.Context) string {
+// reportLostToken logs that the generated member token was lost with the state. It returns the text for the journal; ""
+// if the token isn't a generated one.
+func (s *stateFile) reportLostToken(ctx context.Context) string {
 	m := s.opts.Config.Mesh
 	if m.Token != "" || m.URL != "" {
 		return ""

@@ -10,9 +10,10 @@ import (
 
 	"millrace/edge/admin"
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 )
 
-// journalOf gives the journal as one text.
+// journalOf returns the journal as one text.
 func journalOf(t *testing.T, n *embedded.Node) string {
 	t.Helper()
 	entries, err := n.Journal(t.Context())
@@ -26,9 +27,9 @@ func journalOf(t *testing.T, n *embedded.Node) string {
 	return all.String()
 }
 
-// A node that has lost its state says so, in log and journal, with what else is lost by it: its identity, and the token
-// that it has made for members.
-func TestLostStateIsTold(t *testing.T) {
+// A node that has lost its state reports that in log and journal, with what else is lost: its identity, and the member
+// token that it had generated.
+func TestLostStateIsReported(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(db string) error
 		yaml   string
@@ -93,12 +94,19 @@ func TestLostStateIsTold(t *testing.T) {
 	}
 }
 
-// A log of purges that is gone when the node starts again is told: in the journal, and in status, since all that was
-// cached must be fetched again.
-func TestLostPurgesAreTold(t *testing.T) {
+// If the log of purges is missing at a start, journal and status report it, since everything cached must be fetched
+// again.
+func TestLostPurgesAreReported(t *testing.T) {
 	opts, path := settings(t, edgeYAML)
-	write(t, path, opts.ConfigText+"upstreams: {api: {targets: [\"http://127.0.0.1:1\"]}}\n"+
-		"routes: [{path: /a, to: upstream:api, cache: true}]\n")
+	write(t, path, opts.ConfigText+embeddedtest.YAML(t, `
+		upstreams:
+		  api:
+		    targets: ["http://127.0.0.1:1"]
+		routes:
+		  - path: /a
+		    to: upstream:api
+		    cache: true
+		`))
 	run := func(lost bool) {
 		t.Helper()
 		n := open(t, load(t, path))

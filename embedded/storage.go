@@ -15,24 +15,22 @@ import (
 	"millrace/embedded/natsserver"
 )
 
-// How often the data directory is looked at and written to, how long a write may take, and how often JetStream is
-// opened again at most.
 const (
-	storageEvery = time.Second
-	writeEvery   = 5 * time.Second
-	writeSlow    = 10 * time.Second
-	reopenFirst  = 2 * time.Second
-	reopenLast   = time.Minute
+	storageEvery = time.Second      // from one check of the data directory to the next
+	writeEvery   = 5 * time.Second  // from one test write to the next
+	writeSlow    = 10 * time.Second // a write that takes longer is reported
+	reopenFirst  = 2 * time.Second  // the least time between two attempts to reopen JetStream; it doubles
+	reopenLast   = time.Minute      // up to this
 )
 
-// store is what storage watches beside the directory: JetStream on it.
-type store interface {
+// jetStream is the server whose storage is watched besides the directory.
+type jetStream interface {
 	Trouble() string
 	Reopen() error
 }
 
-// storage watches a node's data directory: whether it is still there, whether it can be written, and whether JetStream
-// stores. When it doesn't, and the disk can be written, it is opened again.
+// storage watches a node's data directory: whether it is still the same, whether it can be written, and whether
+// JetStream stores. When JetStream has stopped storing and the disk can be written, storage reopens it.
 type storage struct {
 	dir    string
 	log    *slog.Logger
@@ -40,32 +38,32 @@ type storage struct {
 	nats   *natsServer
 
 	// Set by open.
-	files map[string]os.FileInfo // what must stay as it was at the start, by path
-	store store                  // nil with mesh.url
+	files map[string]os.FileInfo // the files that must stay the same, by path, as they were at open
+	store jetStream              // nil with mesh.url
 	stop  context.CancelFunc     // nil before open
 	ended sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
-	gone    string     // what isn't there any more, or is another; empty if nothing
-	failed  error      // of the last write
-	since   time.Time  // of the first write that failed
-	writing time.Time  // when the write that runs began; zero if none does
-	trouble string     // of JetStream, twice in a row
-	opening error      // of opening it last
-	free    int64
-	used    int64 // by JetStream
+	mu          sync.Mutex // guards what follows
+	lostPath    string     // deleted or replaced since open; empty if nothing was
+	writeErr    error      // of the last test write
+	failedSince time.Time  // of the first test write that failed
+	writeBegan  time.Time  // of the running test write; zero if none runs
+	trouble     string     // of JetStream, if two checks in a row found it
+	reopenErr   error      // of the last attempt to reopen JetStream
+	free        int64
+	used        int64 // by JetStream
 
-	// Of the goroutine that looks.
-	wrote    time.Time     // when a write was tried last
-	before   string        // trouble of the look before
-	spoiled  bool          // a write has failed since JetStream was opened
-	reopened time.Time     // when JetStream was opened last
-	pause    time.Duration // until it may be opened again
+	// Used only by the goroutine of run.
+	lastWrite       time.Time     // of the last test write
+	lastTrouble     string        // trouble in the previous check
+	failedSinceOpen bool          // a write has failed since JetStream was opened
+	reopened        time.Time     // of the last attempt to reopen JetStream
+	reopenWait      time.Duration // from reopened to the next attempt
 }
 
-// open begins to watch, once everything lies where it stays.
+// open starts to watch. All files must be in place.
 func (s *storage) open(context.Context) error {
-	s.pause = reopenFirst
+	s.reopenWait = reopenFirst
 	paths := []string{s.dir, filepath.Join(s.dir, "node.db")}
 	if server := s.nats.server; server != nil {
 		s.store = server
@@ -73,7 +71,7 @@ func (s *storage) open(context.Context) error {
 			paths = append(paths, filepath.Join(s.dir, "jetstream"))
 		}
 	}
-	if err := s.remember(paths); err != nil {
+	if err := s.recordFiles(paths); err != nil {
 		return err
 	}
 	s.measure()
@@ -91,7 +89,7 @@ func (s *storage) close() error {
 	return nil
 }
 
-func (s *storage) remember(paths []string) error {
+func (s *storage) recordFiles(paths []string) error {
 	s.files = map[string]os.FileInfo{}
 	for _, path := range paths {
 		info, err := os.Stat(path)
@@ -107,7 +105,7 @@ func (s *storage) run(ctx context.Context) {
 	tick := time.NewTicker(storageEvery)
 	defer tick.Stop()
 	for {
-		s.look()
+		s.check()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -116,34 +114,35 @@ func (s *storage) run(ctx context.Context) {
 	}
 }
 
-// look finds out what there is to know, and does what there is to do.
-func (s *storage) look() {
-	s.lookForFiles()
+// check runs all checks once.
+func (s *storage) check() {
+	s.checkFiles()
 	now := time.Now()
-	if s.failing() || now.Sub(s.wrote) >= writeEvery {
-		s.wrote = now
+	if s.failing() || now.Sub(s.lastWrite) >= writeEvery {
+		s.lastWrite = now
 		s.tryWrite()
 	}
 	if s.store != nil {
-		s.lookAtStore()
+		s.checkStore()
 	}
 }
 
-// lookForFiles notices what was deleted or replaced. Files that are open go on without a name, so nothing else would.
-func (s *storage) lookForFiles() {
+// checkFiles notices files that were deleted or replaced. An open file stays usable without its name, so nothing else
+// would notice.
+func (s *storage) checkFiles() {
 	gone := ""
 	for path, before := range s.files {
 		now, err := os.Stat(path)
 		missing := errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 		if missing || (err == nil && !os.SameFile(before, now)) {
-			if gone == "" || len(path) < len(gone) { // the directory rather than what was in it
+			if gone == "" || len(path) < len(gone) { // report the directory rather than a file in it
 				gone = path
 			}
 		}
 	}
 	s.mu.Lock()
-	was := s.gone
-	s.gone = gone
+	was := s.lostPath
+	s.lostPath = gone
 	s.mu.Unlock()
 	switch {
 	case gone != "" && was == "":
@@ -154,44 +153,46 @@ func (s *storage) lookForFiles() {
 	}
 }
 
-// failing reports whether the disk can't be written.
+// failing reports whether the last test write failed.
 func (s *storage) failing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed != nil
+	return s.writeErr != nil
 }
 
-// full reports whether the disk has no room.
+// full reports whether the last test write found no space.
 func (s *storage) full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return noRoom(s.failed)
+	return outOfSpace(s.writeErr)
 }
 
-func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+func outOfSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
-// tryWrite writes. A disk that doesn't answer holds it; condition tells.
+// tryWrite makes a test write. On a disk that doesn't answer it blocks; conditions reports that from writeBegan.
 func (s *storage) tryWrite() {
 	s.mu.Lock()
-	if s.gone != "" { // it would make the directory anew
+	if s.lostPath != "" { // a write would create the directory again
 		s.mu.Unlock()
 		return
 	}
-	s.writing = time.Now()
+	s.writeBegan = time.Now()
 	s.mu.Unlock()
 	err := machine.TryWrite(s.dir)
 	s.measure()
 	s.mu.Lock()
-	was, since := s.failed, s.since
-	s.failed, s.writing = err, time.Time{}
+	was, since := s.writeErr, s.failedSince
+	s.writeErr, s.writeBegan = err, time.Time{}
 	if err != nil && was == nil {
-		s.since = time.Now()
+		s.failedSince = time.Now()
 	}
 	s.mu.Unlock()
-	s.tellWrite(err, was, since)
+	s.reportWrite(err, was, since)
 }
 
-// measure finds out how full the disk is.
+// measure updates the free and used space.
 func (s *storage) measure() {
 	used := machine.DiskUsed(filepath.Join(s.dir, "jetstream"))
 	free, err := machine.DiskFree(s.dir)
@@ -202,17 +203,17 @@ func (s *storage) measure() {
 	}
 }
 
-// space gives what is free on the disk, and what JetStream uses of it, in bytes.
+// space returns the bytes that are free on the disk, and those that JetStream uses.
 func (s *storage) space() (free, used int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.free, s.used
 }
 
-func (s *storage) tellWrite(err, was error, since time.Time) {
+func (s *storage) reportWrite(err, was error, since time.Time) {
 	switch {
 	case err != nil:
-		s.spoiled = true
+		s.failedSinceOpen = true
 		if was == nil {
 			s.log.Error("the data directory can't be written: what is limited, purged or kept can't be stored", "file",
 				s.dir, "cause", err)
@@ -223,39 +224,39 @@ func (s *storage) tellWrite(err, was error, since time.Time) {
 	}
 }
 
-// lookAtStore opens JetStream again when it doesn't store although the disk can be written.
-func (s *storage) lookAtStore() {
+// checkStore reopens JetStream when it doesn't store although the disk can be written.
+func (s *storage) checkStore() {
 	trouble := s.store.Trouble()
 	now := time.Now()
-	if trouble != "" && now.Sub(s.wrote) >= storageEvery {
-		s.wrote = now
+	if trouble != "" && now.Sub(s.lastWrite) >= storageEvery {
+		s.lastWrite = now
 		s.tryWrite()
 	}
 	s.mu.Lock()
 	s.trouble = ""
-	// twice: a stream that is being made has its directory a moment before it is there
-	if trouble != "" && s.before != "" {
+	// Two checks in a row: the directory of a new stream exists a moment before the stream does.
+	if trouble != "" && s.lastTrouble != "" {
 		s.trouble = trouble
 	}
-	writable := s.failed == nil && s.gone == "" && s.writing.IsZero()
-	wanted := s.trouble != "" || s.spoiled
+	writable := s.writeErr == nil && s.lostPath == "" && s.writeBegan.IsZero()
+	wanted := s.trouble != "" || s.failedSinceOpen
 	s.mu.Unlock()
-	s.before = trouble
+	s.lastTrouble = trouble
 	switch {
 	case !wanted && now.Sub(s.reopened) > reopenLast:
-		s.pause = reopenFirst
-	case wanted && writable && now.Sub(s.reopened) > s.pause:
+		s.reopenWait = reopenFirst
+	case wanted && writable && now.Sub(s.reopened) > s.reopenWait:
 		s.reopen(trouble)
 	}
 }
 
-// reopen opens JetStream again. Each time it waits twice as long for the next.
+// reopen reopens JetStream. Each attempt doubles the wait before the next.
 func (s *storage) reopen(trouble string) {
 	err := s.store.Reopen()
-	s.reopened, s.pause, s.before = time.Now(), min(2*s.pause, reopenLast), ""
-	s.spoiled = err != nil
+	s.reopened, s.reopenWait, s.lastTrouble = time.Now(), min(2*s.reopenWait, reopenLast), ""
+	s.failedSinceOpen = err != nil
 	s.mu.Lock()
-	s.opening = err
+	s.reopenErr = err
 	if err == nil {
 		s.trouble = ""
 	}
@@ -268,27 +269,27 @@ func (s *storage) reopen(trouble string) {
 	s.record("jetstream-reopened", trouble)
 }
 
-// conditions tells what is wrong with the data directory and JetStream on it.
-func (s *storage) conditions(f *found) {
+// conditions reports what is wrong with the data directory and with JetStream in it.
+func (s *storage) conditions(f *conditionList) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone != "" {
-		f.add(s.gone+" was deleted or replaced while the node runs, and what it stores is lost when it stops: stop "+
-			"the node, bring the data directory back if there is a copy, and start it", true)
+	if s.lostPath != "" {
+		f.add(s.lostPath+" was deleted or replaced while the node runs, and what it stores is lost when it stops: "+
+			"stop the node, bring the data directory back if there is a copy, and start it", true)
 	}
 	switch {
-	case noRoom(s.failed):
+	case outOfSpace(s.writeErr):
 		f.add(fmt.Sprintf("the disk of %s is full: what is limited, purged or kept can't be stored; make room, and "+
 			"the node goes on by itself", s.dir), false)
-	case s.failed != nil:
+	case s.writeErr != nil:
 		f.add(fmt.Sprintf("%s can't be written (%s): what is limited, purged or kept can't be stored; when it can, "+
-			"the node goes on by itself", s.dir, s.failed), false)
-	case !s.writing.IsZero() && time.Since(s.writing) > writeSlow:
+			"the node goes on by itself", s.dir, s.writeErr), false)
+	case !s.writeBegan.IsZero() && time.Since(s.writeBegan) > writeSlow:
 		f.add(fmt.Sprintf("the disk of %s hasn't answered a write for %s: look for its errors", s.dir,
-			time.Since(s.writing).Round(time.Second)), false)
-	case s.opening != nil:
+			time.Since(s.writeBegan).Round(time.Second)), false)
+	case s.reopenErr != nil:
 		f.add(fmt.Sprintf("JetStream can't be opened again (%s): look for its reason in the log; it is tried again",
-			s.opening), false)
+			s.reopenErr), false)
 	case s.trouble != "":
 		f.add(fmt.Sprintf("JetStream doesn't store (%s): the node opens it again by itself", s.trouble), false)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// brokenStore doesn't store until it has been opened again so often.
+// brokenStore doesn't store until it has been opened needs times.
 type brokenStore struct {
 	needs  int
 	opened int
@@ -30,42 +30,41 @@ func (s *brokenStore) Reopen() error {
 	return nil
 }
 
-func told(s *storage) string {
-	var f found
+func conditionText(s *storage) string {
+	var f conditionList
 	s.conditions(&f)
 	return strings.Join(append(f.blocking, f.other...), "\n")
 }
 
-// A store that doesn't store is opened again until it does, more and more seldom, but not while its disk can't be
-// written.
+// A store that doesn't store is reopened, at growing intervals, until it does, but not while its disk can't be written.
 func TestStoreIsOpenedAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	store := &brokenStore{needs: 2}
 	s := &storage{dir: dir, store: store, log: slog.New(slog.DiscardHandler), record: func(string, string) {}}
 	for range 5 { // there is no directory to write to
-		s.look()
+		s.check()
 	}
-	if store.opened != 0 || !strings.Contains(told(s), "can't be written") {
-		t.Errorf("opened %d times on a disk that can't be written; told: %s", store.opened, told(s))
+	if store.opened != 0 || !strings.Contains(conditionText(s), "can't be written") {
+		t.Errorf("opened %d times on a disk that can't be written; told: %s", store.opened, conditionText(s))
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s.look()
-	if store.opened != 1 || !strings.Contains(told(s), "no luck yet") {
-		t.Errorf("opened %d times; told: %s", store.opened, told(s))
+	s.check()
+	if store.opened != 1 || !strings.Contains(conditionText(s), "no luck yet") {
+		t.Errorf("opened %d times; told: %s", store.opened, conditionText(s))
 	}
-	s.pause = time.Hour
-	s.look()
+	s.reopenWait = time.Hour
+	s.check()
 	if store.opened != 1 {
 		t.Error("opened again at once")
 	}
-	s.pause = 0
-	s.look()
-	if store.opened != 2 || told(s) != "" {
-		t.Errorf("opened %d times; told: %s", store.opened, told(s))
+	s.reopenWait = 0
+	s.check()
+	if store.opened != 2 || conditionText(s) != "" {
+		t.Errorf("opened %d times; told: %s", store.opened, conditionText(s))
 	}
-	s.look()
+	s.check()
 	if store.opened != 2 {
 		t.Error("opened again although it stores")
 	}

@@ -6,15 +6,25 @@ import (
 	"testing"
 
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// A data directory that is moved away or deleted under a running node is noticed: the node isn't ready, says what is
-// missing, and serves what it can. When the same directory is back, all is well.
+// A node notices that its data directory was moved or deleted: it isn't ready, says what is missing, and serves what it
+// can. When the same directory is back, it is ready again.
 func TestDeletedDirectoryIsNoticed(t *testing.T) {
-	opts, _ := settings(t,
-		edgeYAML+"routes: [{path: /plain, respond: {status: 200, body: ok}}, {path: /limited, limit: 100/1h, respond: "+
-			"{status: 200, body: ok}}]\n")
+	opts, _ := settings(t, edgeYAML+embeddedtest.YAML(t, `
+		routes:
+		  - path: /plain
+		    respond:
+		      status: 200
+		      body: ok
+		  - path: /limited
+		    limit: 100/1h
+		    respond:
+		      status: 200
+		      body: ok
+		`))
 	out := &textLog{}
 	opts.Log = out.logger()
 	n := open(t, opts)
@@ -52,7 +62,7 @@ func noticed(t *testing.T, n *embedded.Node, data string) {
 	})
 }
 
-// The same for what is in it: the node's state, and the directory of the streams.
+// The node also notices that its state or the directory of the streams was moved.
 func TestDeletedPartsAreNoticed(t *testing.T) {
 	opts, _ := settings(t, edgeYAML)
 	n := open(t, opts)

@@ -13,10 +13,10 @@ import (
 	"millrace/node"
 )
 
-// leaveTime is how long a reload waits for the requests on an upstream that leaves.
+// leaveTime is how long a reload waits for the requests of an upstream that leaves.
 const leaveTime = time.Minute
 
-// upstreams are the members of this node that call HTTP upstreams.
+// upstreams are the members of this node that forward to HTTP upstreams.
 type upstreams struct {
 	cfg   *node.Config
 	log   *slog.Logger
@@ -24,8 +24,8 @@ type upstreams struct {
 	mesh  *meshConn
 
 	set       *upstream.Set   // nil before open
-	leaveTime time.Duration   // the constant; tests have less time
-	waits     context.Context //nolint:containedctx // ends what a reload waits for
+	leaveTime time.Duration   // the constant; shorter in tests
+	waits     context.Context //nolint:containedctx // canceled by cutOff, to end the waits of reloads
 	cutOff    context.CancelFunc
 }
 
@@ -47,20 +47,20 @@ func (u *upstreams) open(ctx context.Context) error {
 	return nil
 }
 
-// shutdown lets the members leave their groups and finish.
+// shutdown lets the members leave their queue groups and finish.
 func (u *upstreams) shutdown(ctx context.Context) error {
-	return u.set.Shutdown(ctx) //nolint:wrapcheck // it says what it was
+	return u.set.Shutdown(ctx)
 }
 
 func (u *upstreams) close() error {
 	if u.set == nil {
 		return nil
 	}
-	return u.set.Close() //nolint:wrapcheck // the node says what it was
+	return u.set.Close()
 }
 
-// join lets the upstreams of a new configuration join those of the old one. If one can't start, all becomes as it was.
-// It tells of requests that were cut off.
+// join starts the upstreams of a new configuration beside those of the old one. If one can't start, it restores the old
+// ones. cut reports requests that were canceled.
 func (u *upstreams) join(ctx context.Context, old, cfg *node.Config) (cut []string, err error) {
 	both := map[string]node.Upstream{}
 	maps.Copy(both, old.Upstreams)
@@ -73,16 +73,17 @@ func (u *upstreams) join(ctx context.Context, old, cfg *node.Config) (cut []stri
 	return cut, nil
 }
 
-// leave lets the upstreams leave that a configuration, which has joined, doesn't have.
+// leave stops the upstreams that the configuration, whose upstreams have joined, doesn't have.
 func (u *upstreams) leave(ctx context.Context, cfg *node.Config) (warnings []string) {
 	warnings, err := u.apply(ctx, cfg.Upstreams)
-	if err != nil { // nothing was left to start
+	if err != nil { // unexpected: all upstreams of cfg have started
 		warnings = append(warnings, err.Error())
 	}
 	return warnings
 }
 
-// apply tells requests that were cut off, which can't be undone, from upstreams that can't be as configured.
+// apply sets the upstreams. cut reports requests that were canceled, which can't be undone; err reports upstreams that
+// can't run as configured.
 func (u *upstreams) apply(ctx context.Context, upstreams map[string]node.Upstream) (cut []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, u.leaveTime)
 	defer cancel()
@@ -90,7 +91,7 @@ func (u *upstreams) apply(ctx context.Context, upstreams map[string]node.Upstrea
 	if err = u.set.Apply(ctx, upstreams); errors.Is(err, upstream.ErrCutOff) {
 		return []string{err.Error()}, nil
 	}
-	return nil, err //nolint:wrapcheck // the caller says what it was for
+	return nil, err
 }
 
 func (u *upstreams) status(st *admin.Status) { st.Upstreams = u.set.Status() }

@@ -25,7 +25,7 @@ import (
 	"millrace/node"
 )
 
-// roles are the other processes of a benchmark: the test binary runs itself under one of these names.
+// roles are the other processes of a benchmark. The test binary runs itself with one of these names.
 var roles = map[string]func(context.Context, []string) (url string, err error){
 	"gateway": gateway, "upstream": upstreamServer, "slow app": slowApp, "echo": echo, "fiber": bareFiber,
 }
@@ -54,13 +54,13 @@ func TestMain(m *testing.M) {
 		defer pprof.StopCPUProfile()
 	}
 	fmt.Fprintln(os.Stdout, url)
-	_, _ = io.Copy(io.Discard, os.Stdin) // lives until the benchmark closes its end
+	_, _ = io.Copy(io.Discard, os.Stdin) // runs until the benchmark closes stdin
 }
 
 var body = []byte(strings.Repeat("0123456789", 20))
 
-// gateway is a node with a member in the process and a route to the upstream; args name its data directory, the
-// upstream, and mesh.local if it isn't the default.
+// gateway is a node with a member in its process and a route to the upstream. args are its data directory, the upstream
+// and, unless it is the default, mesh.local.
 func gateway(ctx context.Context, args []string) (string, error) {
 	cfg := node.Default()
 	cfg.Node.Data = args[0]
@@ -100,7 +100,7 @@ func gateway(ctx context.Context, args []string) (string, error) {
 	return n.EdgeURL(), hello.Open(ctx)
 }
 
-// bareFiber answers from a Fiber handler and does nothing else: the floor under everything that Fiber serves.
+// bareFiber answers from a Fiber handler without doing anything else: the lower bound for everything that uses Fiber.
 func bareFiber(ctx context.Context, _ []string) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -156,7 +156,7 @@ func spawn(tb testing.TB, role string, args ...string) child {
 	return child{cmd.Process.Pid, strings.TrimSpace(url)}
 }
 
-// cpu is the processor time that the process has used, user and system.
+// cpu returns the processor time that the process has used, user and system.
 func (c child) cpu(tb testing.TB) time.Duration {
 	tb.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.pid))
@@ -172,13 +172,13 @@ func (c child) cpu(tb testing.TB) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100 on Linux
 }
 
-// resident is the memory that the process holds, in MiB.
+// resident returns the resident memory of the process in MiB.
 func (c child) resident(tb testing.TB) float64 {
 	tb.Helper()
 	return c.memory(tb, "VmRSS:")
 }
 
-// memory reads a size of the process in MiB.
+// memory returns a size from the process's status file in MiB.
 func (c child) memory(tb testing.TB, field string) float64 {
 	tb.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
@@ -193,10 +193,10 @@ func (c child) memory(tb testing.TB, field string) float64 {
 	return kib / 1024
 }
 
-// connections is how many keep-alive clients load the gateway.
+// connections is the number of keep-alive connections that load the gateway.
 const connections = 64
 
-// requestHeader is what browsers send, roughly: ten fields.
+// requestHeader is about what browsers send: ten fields.
 const requestHeader = "Host: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 " +
 	"Firefox/140.0\r\nAccept: text/html,application/xhtml+xml\r\n" +
 	"Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n" +
@@ -233,7 +233,7 @@ func load(tb testing.TB, url, path string, n, status int) {
 	wg.Wait()
 }
 
-// readResponse reads one response with a Content-Length, as cheaply as it can: the load shares the machine.
+// readResponse reads one response with a Content-Length, with little CPU time: the load runs on the same machine.
 func readResponse(in *bufio.Reader) (status int, err error) {
 	length := -1
 	for line := 0; ; line++ {
@@ -257,8 +257,8 @@ func readResponse(in *bufio.Reader) (status int, err error) {
 	}
 }
 
-// BenchmarkCost is the gateway's CPU time for one request: a bare Fiber handler for comparison, the edge alone (no
-// route, answered 404), with a member in its process over NATS, and with an HTTP upstream over NATS.
+// BenchmarkCost measures the gateway's CPU time per request: of a bare Fiber handler for comparison, of the edge alone
+// (no route, 404), with a member in its process over NATS, and with an HTTP upstream over NATS.
 func BenchmarkCost(b *testing.B) {
 	upstream := spawn(b, "upstream")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
@@ -285,7 +285,7 @@ func BenchmarkCost(b *testing.B) {
 	}
 }
 
-// BenchmarkIdle is what a node without traffic costs: a share of a core over five seconds, and memory.
+// BenchmarkIdle measures a node without traffic: its share of a core over five seconds, and its memory.
 func BenchmarkIdle(b *testing.B) {
 	upstream := spawn(b, "upstream")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)

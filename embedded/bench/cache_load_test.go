@@ -13,14 +13,13 @@ import (
 	"time"
 )
 
-// hitLoad is the load of a cache: one request over and over, whose response must have this body.
+// hitLoad is the load of a cache: the same request over and over. The response must have this body.
 type hitLoad struct {
 	path string
 	body []byte
 }
 
-// send sends n requests over all connections, compares every response, and gives the latencies of those that were
-// right.
+// send sends n requests over all connections, compares every response, and returns the latencies of the correct ones.
 func (l hitLoad) send(tb testing.TB, url string, n int) []time.Duration {
 	tb.Helper()
 	var next atomic.Int64
@@ -42,7 +41,7 @@ func (l hitLoad) send(tb testing.TB, url string, n int) []time.Duration {
 	return took
 }
 
-// client sends over one connection for as long as there is more to send.
+// client sends over one connection while more returns true.
 func (l hitLoad) client(addr string, more func() bool) (took []time.Duration, err error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -64,8 +63,8 @@ func (l hitLoad) client(addr string, more func() bool) (took []time.Duration, er
 	return took, nil
 }
 
-// check reads one response, as cheaply as it can: the load shares the machine. The body is compared where it lies in
-// the buffer.
+// check reads one response, with little CPU time: the load runs on the same machine. The body is compared inside the
+// buffer.
 func (l hitLoad) check(in *bufio.Reader) error {
 	status, length, err := readHead(in)
 	if err != nil {
@@ -85,7 +84,7 @@ func (l hitLoad) check(in *bufio.Reader) error {
 	return err
 }
 
-// readHead reads a response up to its body; the length is -1 if it isn't given.
+// readHead reads a response up to its body. length is -1 if it isn't given.
 func readHead(in *bufio.Reader) (status, length int, err error) {
 	length = -1
 	for line := 0; ; line++ {

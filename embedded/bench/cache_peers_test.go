@@ -20,10 +20,10 @@ import (
 // peer is a server to compare with.
 type peer struct {
 	name  string
-	start func(tb testing.TB, origin string) (server, error) // the error tells why it can't be had here
+	start func(tb testing.TB, origin string) (server, error) // the error says why it isn't available here
 }
 
-// cachePeers are all, Millrace first.
+// cachePeers returns all caching servers, Millrace first.
 func cachePeers() []peer {
 	return []peer{
 		{name: "millrace", start: millraceCache},
@@ -32,10 +32,10 @@ func cachePeers() []peer {
 	}
 }
 
-// server is a peer's process, with those that it has started.
+// server is a peer's process, with its children.
 type server struct{ child }
 
-// cpu is the processor time that the process and all below it have used.
+// cpu returns the processor time that the process and its descendants have used.
 func (s server) cpu(tb testing.TB) (sum time.Duration) {
 	tb.Helper()
 	below := childProcesses(tb)
@@ -46,7 +46,7 @@ func (s server) cpu(tb testing.TB) (sum time.Duration) {
 	return sum
 }
 
-// childProcesses are the children of each process of the machine.
+// childProcesses returns the children of each process of the machine.
 func childProcesses(tb testing.TB) map[int][]int {
 	tb.Helper()
 	out := map[int][]int{}
@@ -57,7 +57,7 @@ func childProcesses(tb testing.TB) map[int][]int {
 	for _, file := range files {
 		stat, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has ended meanwhile; cpu finds out if it was one of ours
+			continue // the process has ended; cpu fails if it was one of ours
 		}
 		pid, err1 := strconv.Atoi(strings.Split(file, "/")[2])
 		parent, err2 := strconv.Atoi(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1])
@@ -74,7 +74,7 @@ func millraceCache(tb testing.TB, origin string) (server, error) {
 	return server{spawn(tb, "cachegateway", tb.TempDir(), origin)}, nil
 }
 
-// proxyPeers are servers that pass requests on, Millrace first.
+// proxyPeers returns all proxies, Millrace first.
 func proxyPeers() []peer {
 	return []peer{
 		{name: "millrace", start: millraceProxy},
@@ -103,13 +103,13 @@ func caddyProxy(tb testing.TB, origin string) (server, error) {
 		"--adapter", "caddyfile", "--config")
 }
 
-// nginxCache keeps its responses in files, which it holds open. One worker does all.
+// nginxCache stores responses in files, which it keeps open. It has one worker.
 func nginxCache(tb testing.TB, origin string) (server, error) {
 	tb.Helper()
 	return nginxServer(tb, origin, "proxy_cache hits; proxy_cache_valid 200 1h;")
 }
 
-// nginxServer passes all requests on, in the way that rules add.
+// nginxServer proxies all requests, with the given rules.
 func nginxServer(tb testing.TB, origin, rules string) (server, error) {
 	tb.Helper()
 	dir, addr := tb.TempDir(), nodetest.FreePorts(tb, 1)[0]
@@ -130,7 +130,7 @@ http {
 `, dir, strings.TrimPrefix(origin, "http://"), addr, rules), "nginx", "-p", dir, "-c")
 }
 
-// varnishCache keeps its responses in memory. What the manager does and what its child, the cache, does both count.
+// varnishCache stores responses in memory. The CPU time of its manager and of its child, the cache, both count.
 func varnishCache(tb testing.TB, origin string) (server, error) {
 	tb.Helper()
 	host, port, err := net.SplitHostPort(strings.TrimPrefix(origin, "http://"))
@@ -150,8 +150,8 @@ sub vcl_recv {
 		filepath.Join(dir, "work"), "-f")
 }
 
-// launch runs a command, whose last argument becomes the file with its configuration, until the test ends, and waits
-// until it answers.
+// launch runs a command until the test ends, and waits until it answers. The last argument becomes the path of a file
+// with the configuration.
 func launch(tb testing.TB, dir, addr, config, name string, args ...string) (server, error) {
 	tb.Helper()
 	path, err := exec.LookPath(name)
@@ -172,7 +172,7 @@ func launch(tb testing.TB, dir, addr, config, name string, args ...string) (serv
 	if err := cmd.Start(); err != nil {
 		return server{}, err
 	}
-	ended := make(chan struct{}) // closed when it has
+	ended := make(chan struct{}) // closed when the command has ended
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	tb.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 	answers := false

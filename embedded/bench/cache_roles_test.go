@@ -25,7 +25,7 @@ func init() {
 	}
 }
 
-// cachedBody is what the origin answers, byte for byte the same each time.
+// cachedBody is the body of the origin, always the same.
 func cachedBody(size int) []byte {
 	out := make([]byte, size)
 	_, _ = io.ReadFull(noise(int64(size)), out)
@@ -65,8 +65,8 @@ func cacheOrigin(ctx context.Context, _ []string) (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// wholeRoute is the one route of the gateway that is measured.
-func wholeRoute(cache *node.Cache) node.Route {
+// measuredRoute is the only route of the measured gateway.
+func measuredRoute(cache *node.Cache) node.Route {
 	var r node.Route
 	r.Defaults()
 	r.Path = node.Pattern{Rest: true}
@@ -75,9 +75,9 @@ func wholeRoute(cache *node.Cache) node.Route {
 	return r
 }
 
-// originGateway is a node with one route to the origin; args name its data directory and the origin.
+// originGateway is a node with one route to the origin. args are its data directory and the origin.
 func originGateway(ctx context.Context, args []string, cache *node.Cache) (string, error) {
-	embedded.TuneGC() // as the command does
+	embedded.TuneGC() // as the millrace command does
 	cfg := node.Default()
 	cfg.Node.Data = args[0]
 	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Mesh.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
@@ -85,7 +85,7 @@ func originGateway(ctx context.Context, args []string, cache *node.Cache) (strin
 	up.Defaults()
 	up.Targets = []node.UpstreamTarget{{URL: node.BaseURL(args[1]), Weight: 1}}
 	cfg.Upstreams = map[string]node.Upstream{"api": up}
-	cfg.Routes = []node.Route{wholeRoute(cache)}
+	cfg.Routes = []node.Route{measuredRoute(cache)}
 	n, err := embedded.New(embedded.Options{Config: cfg})
 	if err != nil {
 		return "", err

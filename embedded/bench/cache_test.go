@@ -11,32 +11,33 @@ import (
 	"time"
 )
 
-// BenchmarkCacheHit compares what a hit in a shared cache costs: Millrace and, where they are installed, its peers,
-// turn about, each in a process of its own. The body has 2 KiB.
+// BenchmarkCacheHit compares the cost of a hit in a shared cache: Millrace and, where they are installed, other caches.
+// They run in turns, each in a process of its own. The body has 2 KiB.
 //
 //	go test ./embedded/bench -run '^$' -bench 'CacheHit$' -benchtime 500000x
-func BenchmarkCacheHit(b *testing.B) { compare(b, contest{peers: cachePeers(), size: 2 << 10}) }
+func BenchmarkCacheHit(b *testing.B) { compare(b, comparison{peers: cachePeers(), size: 2 << 10}) }
 
 // BenchmarkCacheHitLarge is BenchmarkCacheHit with a body of 64 KiB.
-func BenchmarkCacheHitLarge(b *testing.B) { compare(b, contest{peers: cachePeers(), size: 64 << 10}) }
-
-// BenchmarkProxied compares what it costs to pass a request on to an upstream, as BenchmarkCacheHit does. The body has
-// 2 KiB.
-func BenchmarkProxied(b *testing.B) {
-	compare(b, contest{peers: proxyPeers(), size: 2 << 10, reach: 1})
+func BenchmarkCacheHitLarge(b *testing.B) {
+	compare(b, comparison{peers: cachePeers(), size: 64 << 10})
 }
 
-// contest is what systems are compared in: they pass on a body of that many bytes.
-type contest struct {
+// BenchmarkProxied compares the cost of forwarding a request to an upstream, in the same way. The body has 2 KiB.
+func BenchmarkProxied(b *testing.B) {
+	compare(b, comparison{peers: proxyPeers(), size: 2 << 10, reach: 1})
+}
+
+// comparison says what is compared: servers that send a body of that size.
+type comparison struct {
 	peers []peer
 	size  int
-	reach int // requests that reach the origin for each that is sent
+	reach int // requests that reach the origin, for each one sent
 }
 
-// rounds is how often each system has its turn.
+// rounds is the number of turns of each server.
 const rounds = 7
 
-// tick is the unit in which the kernel tells the processor time of a process; a turn must be far longer.
+// tick is the kernel's unit of a process's CPU time. A turn must take far longer.
 const tick = 10 * time.Millisecond
 
 // The figures of a turn, and their units.
@@ -49,25 +50,25 @@ const (
 
 var cacheUnits = [...]string{cpuEach: "cpu-us", rateOfHits: "req/s", latency50: "p50-us", latency99: "p99-us"}
 
-// contender is a peer that runs, and what it came to in each of its turns.
-type contender struct {
+// competitor is a running server, with the results of its turns.
+type competitor struct {
 	peer
 	server
 	turns [][len(cacheUnits)]float64
-	least time.Duration // processor time of the shortest turn
+	least time.Duration // CPU time of the shortest turn
 }
 
-// compare has every system serve the same body in turn. b.N is the number of requests to each of them.
-func compare(b *testing.B, what contest) {
+// compare has all servers serve the same body in turns. b.N is the number of requests to each of them.
+func compare(b *testing.B, what comparison) {
 	b.Helper()
 	origin := spawn(b, "cacheorigin").url
 	systems := contenders(b, what.peers, origin)
 	page := hitLoad{path: fmt.Sprintf("/%d/page", what.size), body: cachedBody(what.size)}
 	each := max(b.N/rounds, connections)
 	for _, c := range systems {
-		page.send(b, c.url, 1) // fills the cache: the others needn't wait for it
+		page.send(b, c.url, 1) // fills the cache
 		c.turn(b, origin, page, min(each, 5000), what.reach)
-		c.turns, c.least = nil, 0 // that was the warm-up
+		c.turns, c.least = nil, 0 // discards the warm-up
 	}
 	b.ResetTimer()
 	for range rounds {
@@ -83,8 +84,8 @@ func compare(b *testing.B, what contest) {
 	}
 }
 
-// contenders starts every peer that is there.
-func contenders(b *testing.B, peers []peer, origin string) (out []*contender) {
+// contenders starts every peer that is installed.
+func contenders(b *testing.B, peers []peer, origin string) (out []*competitor) {
 	b.Helper()
 	for _, p := range peers {
 		s, err := p.start(b, origin)
@@ -92,13 +93,13 @@ func contenders(b *testing.B, peers []peer, origin string) (out []*contender) {
 			b.Logf("not compared with %s: %v", p.name, err)
 			continue
 		}
-		out = append(out, &contender{peer: p, server: s})
+		out = append(out, &competitor{peer: p, server: s})
 	}
 	return out
 }
 
-// turn sends n requests, of which each must reach the origin as often as reach says.
-func (c *contender) turn(b *testing.B, origin string, page hitLoad, n, reach int) {
+// turn sends n requests. The origin must get reach requests for each.
+func (c *competitor) turn(b *testing.B, origin string, page hitLoad, n, reach int) {
 	b.Helper()
 	reached, used, begun := originCount(b, origin), c.cpu(b), time.Now()
 	latencies := page.send(b, c.url, n)
@@ -119,8 +120,8 @@ func (c *contender) turn(b *testing.B, origin string, page hitLoad, n, reach int
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// median is that of one figure over the system's turns.
-func (c *contender) median(figure int) float64 {
+// median returns the median of one figure over all turns.
+func (c *competitor) median(figure int) float64 {
 	all := make([]float64, 0, len(c.turns))
 	for _, t := range c.turns {
 		all = append(all, t[figure])
@@ -129,10 +130,10 @@ func (c *contender) median(figure int) float64 {
 	return all[len(all)/2]
 }
 
-// report gives the medians of each system, and the processor time of the first, Millrace, in relation to each peer's.
-func report(b *testing.B, systems []*contender) {
+// report reports the medians of each server, and the CPU time of the first, Millrace, relative to each other one.
+func report(b *testing.B, systems []*competitor) {
 	b.Helper()
-	b.ReportMetric(0, "ns/op") // the time of all systems together: it says nothing
+	b.ReportMetric(0, "ns/op") // the time of all servers together is meaningless
 	for i, c := range systems {
 		for figure, unit := range cacheUnits {
 			b.ReportMetric(c.median(figure), c.name+"-"+unit)
@@ -143,8 +144,8 @@ func report(b *testing.B, systems []*contender) {
 	}
 }
 
-// hitTable is the report for people.
-func hitTable(systems []*contender) string {
+// hitTable formats the report as a table.
+func hitTable(systems []*competitor) string {
 	var out, note strings.Builder
 	fmt.Fprintf(&out, "%-10s", "")
 	for _, unit := range cacheUnits {
@@ -165,7 +166,7 @@ func hitTable(systems []*contender) string {
 	return strings.TrimSuffix(out.String()+note.String(), "\n")
 }
 
-// originCount is how many requests the origin has answered.
+// originCount returns how many requests the origin has answered.
 func originCount(tb testing.TB, origin string) int {
 	tb.Helper()
 	resp, err := http.Get(origin + "/count")

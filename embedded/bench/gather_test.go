@@ -2,22 +2,23 @@ package bench_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
 // callTakes is how long each upstream call of BenchmarkGather takes.
 const callTakes = 100 * time.Millisecond
 
-// BenchmarkGather measures what many slow calls cost that are made at once, by a node in a process of its own: ten of
-// them, and a hundred of which twenty may run at the same time, beside one alone. b.N is the number of requests of each
-// sort.
+// BenchmarkGather measures gathers of slow calls on a node in a process of its own: ten calls at once, a hundred of
+// which twenty may run at the same time and, for comparison, a single call. b.N is the number of requests of each kind.
 //
 //	go test ./embedded/bench -run '^$' -bench Gather -benchtime 100x
 func BenchmarkGather(b *testing.B) {
@@ -31,18 +32,32 @@ func BenchmarkGather(b *testing.B) {
 	}))
 	defer app.Close()
 	var config strings.Builder
-	fmt.Fprintf(&config, "edge: {listen: 127.0.0.1:0}\nupstreams: {app: {targets: [%q]}}\nroutes:\n", app.URL)
+	config.WriteString(embeddedtest.YAML(b, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		`, "APP", app.URL))
 	sorts := []struct {
 		path               string
 		calls, concurrency int
 		took               []time.Duration
 	}{{path: "/one", calls: 1}, {path: "/ten", calls: 10}, {path: "/hundred", calls: 100, concurrency: 20}}
 	for _, s := range sorts {
-		fmt.Fprintf(&config, "  - {path: %s, gather: {mode: all, concurrency: %d, calls: {", s.path, s.concurrency)
+		config.WriteString(embeddedtest.YAML(b, `
+			  - path: $PATH
+			    gather:
+			      mode: all
+			      concurrency: $CONCURRENCY
+			      calls:
+			`, "PATH", s.path, "CONCURRENCY", strconv.Itoa(s.concurrency)))
 		for i := range s.calls {
-			fmt.Fprintf(&config, "c%d: {to: upstream:app, path: /%d}, ", i, i)
+			config.WriteString(embeddedtest.YAML(b, `
+				        c$I:
+				          to: upstream:app
+				          path: /$I
+				`, "I", strconv.Itoa(i)))
 		}
-		config.WriteString("}}}\n")
 	}
 	n := startNode(b, nil, config.String())
 	get := func(path string) time.Duration {

@@ -2,5 +2,5 @@
 
 package bench_test
 
-// memoryFactor is 1: without the race detector memory is what the node holds.
+// memoryFactor is 1: without the race detector, measured memory is that of the node.
 const memoryFactor = 1

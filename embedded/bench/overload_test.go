@@ -19,10 +19,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// slowApp is an application with one worker that takes 2 ms for each request: it can do about 450 a second, and what
-// comes beyond that waits in it.
+// slowApp is an application with one worker that takes 2 ms per request. It serves about 450 requests a second; further
+// ones wait in it.
 func slowApp(ctx context.Context, _ []string) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +42,7 @@ func slowApp(ctx context.Context, _ []string) (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// echo is an application that answers with what it got.
+// echo is an application that answers with the request's body.
 func echo(ctx context.Context, _ []string) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,17 +50,17 @@ func echo(ctx context.Context, _ []string) (string, error) {
 	}
 	go func() {
 		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Length", r.Header.Get("Content-Length")) // rawClient knows no chunks
+			w.Header().Set("Content-Length", r.Header.Get("Content-Length")) // rawClient doesn't read chunks
 			_, _ = io.Copy(w, r.Body)
 		}))
 	}()
 	return "http://" + l.Addr().String(), nil
 }
 
-// memoryAllowed is what the node gets in the overload benchmark.
+// memoryAllowed is the memory limit of the node in the overload benchmark.
 const memoryAllowed = 512 << 20
 
-// binary is the real command, built once.
+// binary is the path of the millrace command, built once.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "millrace-bench-*")
 	if err != nil {
@@ -72,13 +74,15 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// node is the real command in a process and, where that is allowed, in a cgroup of its own.
+// limitedNode is the millrace command in a process and, where the user may create one, in a cgroup of its own.
 type limitedNode struct {
 	child
 	admin string
 	group string // directory of its memory cgroup; empty if it has none
 }
 
+// startNode starts a node with env added to its environment. config is what its configuration has after edge, whose
+// shutdown doesn't linger.
 func startNode(tb testing.TB, env []string, config string) limitedNode {
 	tb.Helper()
 	path, err := binary()
@@ -87,8 +91,18 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 	}
 	dir := tb.TempDir()
 	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n",
-		dir+"/data") + config
+	text := embeddedtest.YAML(tb, `
+		version: 1
+		node:
+		  data: $DIR/data
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		edge:
+		  listen: 127.0.0.1:0
+		  linger: 0s
+		`, "DIR", dir) + config
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -133,7 +147,7 @@ func startNode(tb testing.TB, env []string, config string) limitedNode {
 	return n
 }
 
-// memoryGroup makes a cgroup with memoryAllowed, of version 1 or 2; "" where this user may not.
+// memoryGroup creates a cgroup with memoryAllowed, version 1 or 2. It returns "" where the user may not.
 func memoryGroup(tb testing.TB) string {
 	tb.Helper()
 	name := fmt.Sprintf("millrace-bench-%d-%d", os.Getpid(), time.Now().UnixNano())
@@ -154,14 +168,14 @@ func memoryGroup(tb testing.TB) string {
 	return ""
 }
 
-// crowd is clients that send requests, each one at a time.
-type crowd struct {
+// clientLoad is a number of clients that each send one request at a time.
+type clientLoad struct {
 	clients int
 	body    int           // bytes of the request's body
-	every   time.Duration // from one request of a client to its next; 0 means at once
+	every   time.Duration // from one request of a client to its next; 0 means without a pause
 }
 
-// outcome is what a crowd met in a span of time.
+// outcome is the result of a clientLoad over a span of time.
 type outcome struct {
 	span     time.Duration
 	good     int
@@ -178,7 +192,7 @@ func (o outcome) String() string {
 		float64(o.refused)/o.span.Seconds(), o.other)
 }
 
-func (c crowd) request(path string) []byte {
+func (c clientLoad) request(path string) []byte {
 	if c.body == 0 {
 		return []byte("GET " + path + " HTTP/1.1\r\n" + requestHeader)
 	}
@@ -186,8 +200,8 @@ func (c crowd) request(path string) []byte {
 	return append([]byte(head), make([]byte, c.body)...)
 }
 
-// run lets the crowd send for a span of time.
-func (c crowd) run(tb testing.TB, url, path string, span time.Duration) outcome {
+// run sends the load for a span of time.
+func (c clientLoad) run(tb testing.TB, url, path string, span time.Duration) outcome {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), span)
 	defer cancel()
@@ -250,7 +264,7 @@ func sleepUntil(ctx context.Context, t time.Time) bool {
 	}
 }
 
-// rawClient keeps one connection and makes another when that ends.
+// rawClient keeps one connection, and makes another when that ends.
 type rawClient struct {
 	addr    string
 	request []byte
@@ -284,7 +298,7 @@ func (c *rawClient) close() {
 	}
 }
 
-// readRefusal reads a response and reports whether it carries Retry-After and ends the connection.
+// readRefusal reads a response and reports whether it has Retry-After and closes the connection.
 func readRefusal(in *bufio.Reader) (status int, retry, closes bool, err error) {
 	length := 0
 	for line := 0; ; line++ {
@@ -319,50 +333,65 @@ func seconds() time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// BenchmarkOverload finds the best load of a node, puts ten times as much on it, and goes back. It reports goodput and
-// the 99th percentile of what was accepted against those at the best load, the peak of the node's memory, how often its
-// health endpoint failed to answer, and how long it took to be normal again.
+// BenchmarkOverload finds the best load of a node, sends ten times as much, and returns to the best load. It compares
+// goodput and the 99th percentile of accepted requests with those at the best load. It also reports the peak of the
+// node's memory, how often its health endpoint failed, and how long it took to recover.
 //
-// app: the application is the bottleneck, at one worker. cpu: the node itself is, on one processor. bodies: every
-// request and every response is as large as one message carries.
+// In app the application is the bottleneck, with one worker. In cpu it is the node, with one processor. In bodies every
+// request and response is as large as one message carries.
 func BenchmarkOverload(b *testing.B) {
 	b.Run("app", func(b *testing.B) {
 		app := spawn(b, "slow app")
-		n := startNode(b, nil, fmt.Sprintf(
-			"edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q], max_requests: 8}}\nroutes: "+
-				"[{path: /api/*, to: \"upstream:api\"}]\n", app.url))
-		best := crowd{clients: 8}
+		n := startNode(b, nil, embeddedtest.YAML(b, `
+			upstreams:
+			  api:
+			    targets: [$APP]
+			    max_requests: 8
+			routes:
+			  - path: /api/*
+			    to: upstream:api
+			`, "APP", app.url))
+		best := clientLoad{clients: 8}
 		rate := best.run(b, n.url, "/api/x", time.Second).rate()
 		clients := 500
-		overload(b, n, best, crowd{
+		overload(b, n, best, clientLoad{
 			clients: clients,
 			every:   time.Duration(float64(clients) / (10 * rate) * float64(time.Second)),
 		})
 	})
 	b.Run("cpu", func(b *testing.B) {
 		app := spawn(b, "upstream")
-		n := startNode(b, []string{"GOMAXPROCS=1"},
-			fmt.Sprintf("edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: "+
-				"/api/*, to: \"upstream:api\"}]\n", app.url))
-		best, most := crowd{}, 0.0
+		n := startNode(b, []string{"GOMAXPROCS=1"}, forwardAPI(b, app.url))
+		best, most := clientLoad{}, 0.0
 		for _, clients := range []int{8, 16, 32, 64} {
-			c := crowd{clients: clients}
+			c := clientLoad{clients: clients}
 			if rate := c.run(b, n.url, "/api/x", time.Second).rate(); rate > 1.05*most {
 				best, most = c, rate
 			}
 		}
-		overload(b, n, best, crowd{clients: 10 * best.clients})
+		overload(b, n, best, clientLoad{clients: 10 * best.clients})
 	})
 	b.Run("bodies", func(b *testing.B) {
 		app := spawn(b, "echo")
-		n := startNode(b, nil, fmt.Sprintf(
-			"edge: {listen: 127.0.0.1:0, linger: 0s}\nupstreams: {api: {targets: [%q]}}\nroutes: [{path: /api/*, to: "+
-				"\"upstream:api\"}]\n", app.url))
-		overload(b, n, crowd{clients: 50, body: 500 << 10}, crowd{clients: 500, body: 500 << 10})
+		n := startNode(b, nil, forwardAPI(b, app.url))
+		overload(b, n, clientLoad{clients: 50, body: 500 << 10}, clientLoad{clients: 500, body: 500 << 10})
 	})
 }
 
-func overload(b *testing.B, n limitedNode, best, crowded crowd) {
+// forwardAPI is the rest of a configuration that forwards /api/* to the upstream.
+func forwardAPI(b *testing.B, url string) string {
+	b.Helper()
+	return embeddedtest.YAML(b, `
+		upstreams:
+		  api:
+		    targets: [$APP]
+		routes:
+		  - path: /api/*
+		    to: upstream:api
+		`, "APP", url)
+}
+
+func overload(b *testing.B, n limitedNode, best, crowded clientLoad) {
 	b.Helper()
 	const path = "/api/x"
 	for range b.N {
@@ -395,7 +424,7 @@ func overload(b *testing.B, n limitedNode, best, crowded crowd) {
 	}
 }
 
-// watchHealth asks the health endpoint ten times a second until the first of the functions is called.
+// watchHealth requests the health endpoint ten times a second until failed is called.
 func watchHealth(tb testing.TB, admin string) (failed func() int, slowest func() time.Duration) {
 	tb.Helper()
 	var bad atomic.Int64
@@ -433,7 +462,7 @@ func watchHealth(tb testing.TB, admin string) (failed func() int, slowest func()
 	}, func() time.Duration { return time.Duration(worst.Load()) }
 }
 
-// peak is the most memory that the node has had, in MiB: of its cgroup if it has one, or else resident.
+// peak returns the most memory that the node has used, in MiB: of its cgroup if it has one, else resident.
 func (n limitedNode) peak(tb testing.TB) float64 {
 	tb.Helper()
 	for _, name := range []string{"memory.max_usage_in_bytes", "memory.peak"} {

@@ -2,5 +2,5 @@
 
 package bench_test
 
-// memoryFactor is what the race detector makes of a process's memory, at least.
+// memoryFactor is how much more memory a process uses with the race detector, at least.
 const memoryFactor = 2

@@ -24,11 +24,11 @@ import (
 
 func init() { roles["store"] = store }
 
-// download is the body that throughput is measured with.
+// download is the size of the body that measures throughput.
 const download = 16 << 20
 
-// store is an upstream: GET /N answers N bytes of noise, GET /fast the same bytes of a download from memory; what is
-// sent to it is answered with its hash.
+// store is an upstream. GET /N sends N bytes of noise, and GET /fast the bytes of a download from memory. It answers a
+// body with its hash.
 func store(ctx context.Context, _ []string) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -58,14 +58,14 @@ func store(ctx context.Context, _ []string) (string, error) {
 
 func noise(n int64) io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{2}), n) }
 
-// peak is the most memory that the process has held, in MiB.
+// peak returns the most memory that the process has used, in MiB.
 func (c child) peak(tb testing.TB) float64 {
 	tb.Helper()
 	return c.memory(tb, "VmHWM:")
 }
 
-// streamSize and streamCount are what TestStreams moves: little in CI, and by STREAM_MIB and STREAM_COUNT what "task
-// streams" asks for.
+// streamSize and streamCount are how much TestStreams transfers: little in CI, and what STREAM_MIB and STREAM_COUNT say
+// for "task streams".
 func streamSize(name string, otherwise int64) int64 {
 	if n, err := strconv.ParseInt(os.Getenv(name), 10, 64); err == nil {
 		return n
@@ -73,8 +73,8 @@ func streamSize(name string, otherwise int64) int64 {
 	return otherwise
 }
 
-// A long body goes up and down byte-identical, and many at once, while the node's memory grows little and small
-// requests go on.
+// Long bodies are transferred unchanged in both directions, one and many at the same time. Meanwhile the node's memory
+// grows little, and small requests are served.
 func TestStreams(t *testing.T) {
 	size, count := streamSize("STREAM_MIB", 64)<<20, int(streamSize("STREAM_COUNT", 50))
 	upstream := spawn(t, "store")
@@ -82,7 +82,7 @@ func TestStreams(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for range 200 {
-		fetch(t, client, gate.url+"/hello") // pools and connections
+		fetch(t, client, gate.url+"/hello") // fills pools and opens connections
 	}
 	before := gate.resident(t)
 	h := sha256.New()
@@ -106,7 +106,7 @@ func TestStreams(t *testing.T) {
 	manyStreams(t, gate, client, count)
 }
 
-// manyStreams moves many bodies at once, half of them up.
+// manyStreams transfers many bodies at the same time, half of them as uploads.
 func manyStreams(t *testing.T, gate child, client *http.Client, count int) {
 	t.Helper()
 	each := streamSize("STREAM_EACH_MIB", 4) << 20
@@ -153,7 +153,7 @@ func manyStreams(t *testing.T, gate child, client *http.Client, count int) {
 	}
 }
 
-// fetch gives the hash of what a GET answers.
+// fetch returns the hash of a response.
 func fetch(tb testing.TB, client *http.Client, url string) string {
 	tb.Helper()
 	resp, err := client.Get(url)
@@ -169,7 +169,7 @@ func fetch(tb testing.TB, client *http.Client, url string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// put sends a body and gives what is answered.
+// put sends a body and returns the response.
 func put(tb testing.TB, client *http.Client, url string, body io.Reader, length int64) string {
 	tb.Helper()
 	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPut, url, body)
@@ -191,8 +191,8 @@ func put(tb testing.TB, client *http.Client, url string, body io.Reader, length 
 	return string(got)
 }
 
-// BenchmarkStream is the throughput of a proxied body, four at once, through Millrace and, where it is installed,
-// through nginx, in turn.
+// BenchmarkStream measures the throughput of proxied bodies, four at the same time, through Millrace and, where it is
+// installed, nginx, in turns.
 func BenchmarkStream(b *testing.B) {
 	upstream := spawn(b, "store")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
@@ -225,7 +225,7 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
-// rate downloads over four connections and gives megabytes a second.
+// rate downloads over four connections and returns megabytes per second.
 func rate(tb testing.TB, url string) float64 {
 	tb.Helper()
 	const each = 4
@@ -254,7 +254,7 @@ func rate(tb testing.TB, url string) float64 {
 	return 4 * each * download / 1e6 / time.Since(begun).Seconds()
 }
 
-// nginx starts a proxy of the usual kind.
+// nginx starts a plain proxy.
 func nginx(tb testing.TB, upstream string) (string, error) {
 	tb.Helper()
 	path, err := exec.LookPath("nginx")
@@ -296,8 +296,8 @@ http {
 	return "", errors.New("nginx doesn't answer")
 }
 
-// BenchmarkSlowClients is what 200 clients that read and 200 that write a kilobyte a second do to the others: the 99th
-// percentile of small requests with them and without, in turn.
+// BenchmarkSlowClients measures how 200 clients that read and 200 that write a kilobyte a second affect others: the
+// 99th percentile of small requests with and without them, in turns.
 func BenchmarkSlowClients(b *testing.B) {
 	upstream := spawn(b, "store")
 	gate := spawn(b, "gateway", b.TempDir(), upstream.url)
@@ -323,7 +323,7 @@ func BenchmarkSlowClients(b *testing.B) {
 	b.ReportMetric(gate.peak(b), "MiB-peak")
 }
 
-// slowClients starts n that read and n that write a kilobyte a second, and returns when all have begun.
+// slowClients starts n clients that read and n that write a kilobyte a second. It returns when all have begun.
 func slowClients(ctx context.Context, tb testing.TB, url string, n int) (wait func()) {
 	tb.Helper()
 	var begun, all sync.WaitGroup
@@ -355,7 +355,7 @@ func slowClients(ctx context.Context, tb testing.TB, url string, n int) (wait fu
 		}
 	}
 	for i := range n {
-		if i%10 == 0 { // all of them at one moment would be another test
+		if i%10 == 0 { // starting all of them at the same moment would be another test
 			begun.Wait()
 		}
 		begun.Add(2)
@@ -373,7 +373,8 @@ func slowClients(ctx context.Context, tb testing.TB, url string, n int) (wait fu
 	return all.Wait
 }
 
-// percentile asks for a span of time over so many connections and gives the 99th percentile of the latencies.
+// percentile sends requests over that many connections for a span of time and returns the 99th percentile of the
+// latencies.
 func percentile(tb testing.TB, url string, clients int, span time.Duration) time.Duration {
 	tb.Helper()
 	addr, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")

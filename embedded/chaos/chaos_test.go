@@ -10,15 +10,14 @@ import (
 	"time"
 )
 
-// trial is one bad day. run does it and returns, in a few words with figures, what was seen; what must hold it asserts
-// by t.
+// trial is one failure. run simulates it, asserts by t what must hold, and returns a short summary with figures.
 type trial struct {
 	name    string // as the test's name: short, without spaces
 	promise string // what must hold, for the table
 	run     func(t *testing.T, long bool) (seen string)
 }
 
-// trials are all bad days, in the order in which they are run.
+// trials are all trials, in the order in which they run.
 var trials = []trial{
 	{"FullDisk", "a full disk is told, costs only what needs it, and heals by itself", fullDisk},
 	{"FullNode", "a full disk of one of three nodes costs the others nothing, and heals by itself", fullNode},
@@ -33,7 +32,7 @@ var trials = []trial{
 	{"LimitDamagedDisk", "a node whose limits are damaged on disk serves, and says what was lost", limitDamagedDisk},
 }
 
-// TestChaos runs every trial, one after the other, and prints one table. CHAOS_LONG=1 chooses the long forms.
+// TestChaos runs every trial, one after another, and prints one table. CHAOS_LONG=1 selects the long forms.
 func TestChaos(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("the trials mount file systems and make network namespaces: run them as root")

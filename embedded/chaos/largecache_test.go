@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -17,12 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// Large responses in memories and a bucket that are far too small for them, on three nodes: what a head has promised
-// isn't cut, though chunks leave memory and bucket all the time, nodes fetch for one another, purges come, and in the
-// long form nodes are killed.
+// largeCache serves large responses on three nodes whose memory and bucket are far too small for them. A response whose
+// head was sent isn't cut, although chunks leave memory and bucket all the time, nodes fetch for one another, purges
+// arrive, and nodes are killed.
 func largeCache(t *testing.T, long bool) string {
 	t.Helper()
 	origin := newLargeOrigin()
@@ -47,7 +49,7 @@ func largeCache(t *testing.T, long bool) string {
 	return fmt.Sprintf("%s; while nodes were killed %s", calm, storm)
 }
 
-// largeOrigin has objects of 300 KB to 3 MB that it answers ranges of. Two of three have a strong validator.
+// largeOrigin has objects of 300 KB to 3 MB and serves ranges of them. Two of three have a strong validator.
 type largeOrigin struct{ bodies []string }
 
 const largeObjects = 60
@@ -78,7 +80,7 @@ func (o *largeOrigin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(o.bodies[i]))
 }
 
-// largeCluster are three nodes whose caches are too small.
+// largeCluster is three nodes whose caches are too small.
 type largeCluster struct {
 	origin *largeOrigin
 	dirs   [3]string
@@ -86,7 +88,7 @@ type largeCluster struct {
 
 	mu    sync.Mutex // guards what follows
 	nodes [3]*nodeProcess
-	lives [3]int // how often a node was killed; odd while it is
+	lives [3]int // incremented when a node is killed and when it is started: odd while it is down
 }
 
 func startLargeCluster(t *testing.T, app string) *largeCluster {
@@ -95,19 +97,37 @@ func startLargeCluster(t *testing.T, app string) *largeCluster {
 	ports := nodetest.FreePorts(t, 3)
 	for i := range 3 {
 		c.dirs[i] = t.TempDir()
-		c.texts[i] = fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, linger: 0s, timeout: 10s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  local: nearest
-  cluster: {name: chaos, listen: %q, peers: [%q, %q, %q]}
-cache: {memory: 16MiB, disk: 48MiB}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: "upstream:app", cache: true}]
-`, i+1, c.dirs[i]+"/data", ports[i], ports[0], ports[1], ports[2], app)
+		c.texts[i] = embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  linger: 0s
+			  timeout: 10s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  local: nearest
+			  cluster:
+			    name: chaos
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			cache:
+			  memory: 16MiB
+			  disk: 48MiB
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /*
+			    to: upstream:app
+			    cache: true
+			`, "N", strconv.Itoa(i+1), "DIR", c.dirs[i], "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "),
+			"APP", app)
 		c.nodes[i] = start(t, c.dirs[i], c.texts[i])
 	}
 	for i, p := range c.nodes {
@@ -119,22 +139,23 @@ routes: [{path: /*, to: "upstream:app", cache: true}]
 	return c
 }
 
-// at gives a node, and its life: a response of which another life has begun meanwhile says nothing.
+// at returns a node's edge and life. If the life changes during a request, its response doesn't count.
 func (c *largeCluster) at(i int) (edge string, life int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nodes[i].edge, c.lives[i]
 }
 
-// tally is what came of a soak: cut are responses that the cache had or was storing, broken those that it passed on.
-type tally struct{ all, hits, cut, broken, wrong, failed int64 }
+// soakResult counts the responses of a soak: cut are those that the cache had or was storing, broken those that it only
+// forwarded.
+type soakResult struct{ all, hits, cut, broken, wrong, failed int64 }
 
-func (c tally) String() string {
+func (c soakResult) String() string {
 	return fmt.Sprintf("%d responses, %d hits, %d cut, %d passed on and broken", c.all, c.hits, c.cut, c.broken)
 }
 
-// soak lets clients ask every node for a while, and something else happen.
-func (c *largeCluster) soak(t *testing.T, d time.Duration, meanwhile func(end <-chan struct{})) tally {
+// soak sends requests to all nodes for a while, and runs meanwhile at the same time.
+func (c *largeCluster) soak(t *testing.T, d time.Duration, meanwhile func(end <-chan struct{})) soakResult {
 	t.Helper()
 	var all, hits, cut, broken, wrong, failed atomic.Int64
 	end := make(chan struct{})
@@ -176,20 +197,20 @@ func (c *largeCluster) soak(t *testing.T, d time.Duration, meanwhile func(end <-
 	time.AfterFunc(d, func() { close(end) })
 	meanwhile(end)
 	running.Wait()
-	return tally{all.Load(), hits.Load(), cut.Load(), broken.Load(), wrong.Load(), failed.Load()}
+	return soakResult{all.Load(), hits.Load(), cut.Load(), broken.Load(), wrong.Load(), failed.Load()}
 }
 
-// answered is how one request ended.
+// answered is the outcome of one request.
 type answered struct {
 	began, right, hit bool
 	how               string
 	err               error
 }
 
-// kept reports whether the cache had the response, or was storing it.
+// kept reports whether the cache had the response or was storing it.
 func (a *answered) kept() bool { return a.hit || strings.Contains(a.how, "stored") }
 
-// ask asks for an object or a range of it, at times slowly.
+// ask requests an object or a range of it, and sometimes reads slowly.
 func (c *largeCluster) ask(edge string, i int, random *rand.Rand) (out answered) {
 	body := c.origin.bodies[i]
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(edge, "http://"), 2*time.Second)
@@ -222,7 +243,7 @@ func (c *largeCluster) ask(edge string, i int, random *rand.Rand) (out answered)
 	slow := random.IntN(10) == 0
 	for {
 		_, err := io.CopyN(&b, resp.Body, 100_000)
-		if err == io.EOF { //nolint:errorlint // it is never wrapped here
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -237,7 +258,7 @@ func (c *largeCluster) ask(edge string, i int, random *rand.Rand) (out answered)
 	return out
 }
 
-// purgeNowAndThen takes objects out of all caches.
+// purgeNowAndThen purges objects from all caches until end is closed.
 func (c *largeCluster) purgeNowAndThen(end <-chan struct{}) {
 	for i := 0; ; i++ {
 		select {
@@ -253,7 +274,7 @@ func (c *largeCluster) purgeNowAndThen(end <-chan struct{}) {
 	}
 }
 
-// killNowAndThen kills one node after the other, and starts it again.
+// killNowAndThen kills one node after another and starts it again, until end is closed.
 func (c *largeCluster) killNowAndThen(t *testing.T, end <-chan struct{}) {
 	t.Helper()
 	for i := 0; ; i = (i + 1) % 3 {

@@ -9,13 +9,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// limitDamagedDisk kills a node that is alone, damages the blocks of the limits' stream, and starts it again: it
-// serves, and says what was lost.
+// limitDamagedDisk kills a node that stands alone, damages the blocks of the limits' stream, and starts the node again.
+// It must serve and report what was lost.
 func limitDamagedDisk(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	const most = 50
@@ -28,14 +31,29 @@ func limitDamagedDisk(t *testing.T, long bool) (seen string) {
 	}))
 	t.Cleanup(app.Close)
 	dir := t.TempDir()
-	yaml := fmt.Sprintf(`version: 1
-node: {name: n1, data: %q}
-edge: {listen: 127.0.0.1:0, linger: 0s}
-admin: {listen: 127.0.0.1:0}
-mesh: {listen: 127.0.0.1:0}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /x, to: "upstream:app", limit: {max: %d, window: 1h, key: "header:X-Key"}}]
-`, filepath.Join(dir, "data"), app.URL, most)
+	yaml := embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  name: n1
+		  data: $DIR/data
+		edge:
+		  listen: 127.0.0.1:0
+		  linger: 0s
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /x
+		    to: upstream:app
+		    limit:
+		      max: $MAX
+		      window: 1h
+		      key: header:X-Key
+		`, "DIR", dir, "APP", app.URL, "MAX", strconv.Itoa(most))
 	n := start(t, dir, yaml)
 	ask := func(client, times int) (passed, failed int) {
 		for range times {
@@ -96,7 +114,7 @@ routes: [{path: /x, to: "upstream:app", limit: {max: %d, window: 1h, key: "heade
 		"requests failed", more, clients, most, failed)
 }
 
-// getAs is get for a client's key.
+// getAs sends a request with a client's key.
 func getAs(url, key string) (status int) {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {

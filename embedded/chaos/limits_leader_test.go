@@ -10,17 +10,29 @@ import (
 	"time"
 )
 
-// limitLeaderKilled kills the node that leads the limits' stream while clients with many keys ask the other two, again
-// and again. Each key needs the store for nearly every request.
+// limitLeaderKilled repeatedly kills the node that leads the limits' stream, while clients with many keys send requests
+// to the other two. Each key needs the store for nearly every request.
 func limitLeaderKilled(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	rounds := 2
 	if long {
 		rounds = 20
 	}
-	c := startLimited(t, `  - {path: /cold, to: "upstream:app", limit: {max: 30, window: 10s, key: "header:X-Key"}}
-  - {path: /hot, to: "upstream:app", limit: {max: 2000, window: 10s, key: "header:X-Key"}}
-`)
+	c := startLimited(t, `
+		routes:
+		  - path: /cold
+		    to: upstream:app
+		    limit:
+		      max: 30
+		      window: 10s
+		      key: header:X-Key
+		  - path: /hot
+		    to: upstream:app
+		    limit:
+		      max: 2000
+		      window: 10s
+		      key: header:X-Key
+		`)
 	paths := []string{"/cold", "/hot"}
 	var gaps, longest [2][]time.Duration
 	var requests, failed, lost [2]int

@@ -8,25 +8,26 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/embedded/natsserver/natsservertest"
 	"millrace/node/nodetest"
 )
 
-// limitedCluster is three nodes of one cluster on loopback, which say in their logs who leads.
+// limitedCluster is three nodes of one cluster on loopback that log at debug level, which says who leads.
 type limitedCluster struct {
 	dirs, yaml [3]string
 	nodes      [3]*nodeProcess
 }
 
-// startLimited starts three nodes with these routes to an application that answers at once, and waits until all is well
-// with them.
+// startLimited starts three nodes with the block routes, whose upstream app answers at once, and waits until the nodes
+// report no degraded condition.
 func startLimited(t *testing.T, routes string) *limitedCluster {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -37,17 +38,28 @@ func startLimited(t *testing.T, routes string) *limitedCluster {
 	c := &limitedCluster{}
 	for i := range c.nodes {
 		c.dirs[i] = t.TempDir()
-		c.yaml[i] = fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, linger: 0s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-upstreams: {app: {targets: [%q]}}
-routes:
-%s`, i+1, filepath.Join(c.dirs[i], "data"), ports[i], ports[0], ports[1], ports[2], app.URL, routes)
+		c.yaml[i] = embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  linger: 0s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			upstreams:
+			  app:
+			    targets: [$APP]
+			`, "N", strconv.Itoa(i+1), "DIR", c.dirs[i], "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "),
+			"APP", app.URL) + embeddedtest.YAML(t, routes)
 		c.start(t, i)
 	}
 	c.whole(t)
@@ -59,7 +71,7 @@ func (c *limitedCluster) start(t *testing.T, i int) {
 	c.nodes[i] = start(t, c.dirs[i], c.yaml[i], "sh", "-c", `exec "$@" --log-level debug`, "sh")
 }
 
-// whole waits until every node says that nothing is wrong.
+// whole waits until no node reports a degraded condition.
 func (c *limitedCluster) whole(t *testing.T) {
 	t.Helper()
 	for _, n := range c.nodes {
@@ -67,7 +79,7 @@ func (c *limitedCluster) whole(t *testing.T) {
 	}
 }
 
-// leader is the node whose replica of the limits' stream leads: the last that said so.
+// leader returns the node whose replica of the limits' stream leads: the one that logged it last.
 func (c *limitedCluster) leader(t *testing.T) (node int) {
 	t.Helper()
 	var last time.Time
@@ -82,7 +94,7 @@ func (c *limitedCluster) leader(t *testing.T) (node int) {
 	return node
 }
 
-// sent is one request and what became of it.
+// sent is one request and its outcome.
 type sent struct {
 	path   string
 	begun  time.Time
@@ -90,7 +102,7 @@ type sent struct {
 	status int
 }
 
-// load is clients that ask nodes until it is stopped, at a steady pace.
+// load is clients that send requests at a steady pace until end.
 type load struct {
 	stop    chan struct{}
 	running sync.WaitGroup
@@ -99,7 +111,7 @@ type load struct {
 	all []sent
 }
 
-// begin sends so many requests a second to each of the nodes, each for a key of keys.
+// begin sends perSecond requests a second to each of the nodes, each with one of so many keys.
 func (l *load) begin(nodes []*nodeProcess, path string, keys, perSecond int) {
 	const workers = 16
 	for _, n := range nodes {
@@ -144,7 +156,7 @@ func (l *load) ask(client *http.Client, url, path string, key int) {
 	l.all = append(l.all, s)
 }
 
-// end stops the clients and gives what they have seen.
+// end stops the clients and returns all requests.
 func (l *load) end() []sent {
 	close(l.stop)
 	l.running.Wait()
@@ -152,17 +164,17 @@ func (l *load) end() []sent {
 	return l.all
 }
 
-// gap is what requests saw of a failure.
+// gap describes the requests around a failure.
 type gap struct {
 	requests, failed int
-	begun, ended     time.Duration // of the requests that failed, since the failure
-	longest          time.Duration // that a request took which wasn't lost
-	lost             int           // requests that had passed the limit and were with the member of the node that died
+	begun, ended     time.Duration // of the failed requests, since the failure
+	longest          time.Duration // the longest request that wasn't lost
+	lost             int           // requests that had passed the limit and were with a member of the killed node
 }
 
 func (g gap) lasted() time.Duration { return g.ended - g.begun }
 
-// gapAfter looks at what was sent in so much time after a moment.
+// gapAfter describes the requests of a path that ran within a span of time after a failure.
 func gapAfter(all []sent, path string, from time.Time, within time.Duration) (g gap) {
 	for _, s := range all {
 		if s.path != path || s.begun.Add(s.took).Before(from) || s.begun.After(from.Add(within)) {
@@ -185,7 +197,7 @@ func gapAfter(all []sent, path string, from time.Time, within time.Duration) (g 
 	return g
 }
 
-// percentile is of durations; 100 is the longest.
+// percentile returns a percentile of the durations; 100 is the longest.
 func percentile(all []time.Duration, p int) time.Duration {
 	if len(all) == 0 {
 		return 0

@@ -10,24 +10,59 @@ import (
 	"time"
 )
 
-// limitSoak asks three nodes that are well for limits of all kinds, with more keys than they hold permits for, and
-// counts the requests that neither passed nor were refused.
+// limitSoak uses limits of all kinds on three healthy nodes, with more keys than they hold permits for, and counts the
+// requests that were neither admitted nor refused.
 func limitSoak(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	lasts := 10 * time.Second
 	if long {
 		lasts = 10 * time.Minute
 	}
-	c := startLimited(t, `  - {path: /cold, to: "upstream:app", limit: {max: 30, window: 10s, key: "header:X-Key"}}
-  - {path: /hot, to: "upstream:app", limit: {max: 2000, window: 10s, key: "header:X-Key"}}
-  - {path: /sliding, to: "upstream:app", limit: {max: 30, window: 10s, algorithm: sliding, key: "header:X-Key"}}
-  - {path: /bucket, to: "upstream:app", limit: {max: 20, window: 1s, algorithm: bucket, key: "header:X-Key"}}
-  - path: /queued
-    to: "upstream:app"
-    timeout: 10s
-    limit: {max: 50, window: 1s, algorithm: bucket, mode: queue, max_wait: 2s, key: "header:X-Key"}
-  - {path: /inflight, to: "upstream:app", limit: {max: 50, algorithm: concurrent, key: "header:X-Key"}}
-`)
+	c := startLimited(t, `
+		routes:
+		  - path: /cold
+		    to: upstream:app
+		    limit:
+		      max: 30
+		      window: 10s
+		      key: header:X-Key
+		  - path: /hot
+		    to: upstream:app
+		    limit:
+		      max: 2000
+		      window: 10s
+		      key: header:X-Key
+		  - path: /sliding
+		    to: upstream:app
+		    limit:
+		      max: 30
+		      window: 10s
+		      algorithm: sliding
+		      key: header:X-Key
+		  - path: /bucket
+		    to: upstream:app
+		    limit:
+		      max: 20
+		      window: 1s
+		      algorithm: bucket
+		      key: header:X-Key
+		  - path: /queued
+		    to: upstream:app
+		    timeout: 10s
+		    limit:
+		      max: 50
+		      window: 1s
+		      algorithm: bucket
+		      mode: queue
+		      max_wait: 2s
+		      key: header:X-Key
+		  - path: /inflight
+		    to: upstream:app
+		    limit:
+		      max: 50
+		      algorithm: concurrent
+		      key: header:X-Key
+		`)
 	keys := map[string]int{"/cold": 5000, "/hot": 10, "/sliding": 100, "/bucket": 20, "/queued": 3, "/inflight": 10}
 	l := &load{stop: make(chan struct{})}
 	for path, n := range keys {

@@ -10,16 +10,23 @@ import (
 	"time"
 )
 
-// limitColdStart kills all three nodes at once, as a loss of power does, and starts them again: how long it takes until
-// each serves a limited route, and until it says that nothing is wrong.
+// limitColdStart kills all three nodes at once, like a loss of power, and starts them again. It measures how long it
+// takes until each serves a limited route, and until none reports a degraded condition.
 func limitColdStart(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	rounds := 2
 	if long {
 		rounds = 10
 	}
-	c := startLimited(t, "  - {path: /cold, to: \"upstream:app\", limit: {max: 30, window: 10s, key: "+
-		"\"header:X-Key\"}}\n")
+	c := startLimited(t, `
+		routes:
+		  - path: /cold
+		    to: upstream:app
+		    limit:
+		      max: 30
+		      window: 10s
+		      key: header:X-Key
+		`)
 	var served, well []time.Duration
 	for range rounds {
 		for _, n := range c.nodes {

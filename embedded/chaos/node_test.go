@@ -22,10 +22,10 @@ import (
 	"millrace/node/nodetest"
 )
 
-// moduleRoot is where this directory's module begins.
+// moduleRoot is the root of the module.
 const moduleRoot = "../.."
 
-// binary gives the millrace command, which is built once for all trials.
+// binary returns the path of the millrace command, which is built once for all trials.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "millrace-chaos")
 	if err != nil {
@@ -40,7 +40,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// TestMain removes the command when all is done.
+// TestMain removes the command at the end.
 func TestMain(m *testing.M) {
 	m.Run()
 	if path, err := binary(); err == nil {
@@ -48,11 +48,11 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// wait bounds every wait of a trial that names no time of its own. Waits end as soon as they can.
+// wait bounds every wait of a trial that names no time of its own.
 const wait = time.Minute
 
-// within asks every few milliseconds until the condition holds, gives how long that took, and fails the trial if it
-// isn't in time.
+// within polls every few milliseconds until the condition holds, and returns how long that took. If that takes longer
+// than limit, the trial fails.
 func within(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -75,14 +75,14 @@ type nodeProcess struct {
 	cmd    *exec.Cmd
 	edge   string           // its URL, from the banner
 	admin  string           // likewise
-	output *nodetest.Output // to both of its outputs
-	exited chan struct{}    // closed when it has ended
+	output *nodetest.Output // stdout and stderr
+	exited chan struct{}    // closed when the process has ended
 }
 
 var banner = regexp.MustCompile(`(?m)(edge|admin) +(http://[0-9.:]+)`)
 
-// start writes the configuration into dir and runs a node on it, behind the words of a prefix such as ip netns exec
-// NAME. It waits for the banner.
+// start writes the configuration into dir, runs a node with it, and waits for the banner. The command line begins with
+// prefix, such as ip netns exec NAME.
 func start(t *testing.T, dir, yaml string, prefix ...string) *nodeProcess {
 	t.Helper()
 	path, err := binary()
@@ -124,19 +124,19 @@ func start(t *testing.T, dir, yaml string, prefix ...string) *nodeProcess {
 	return p
 }
 
-// kill ends the process as a loss of power does, but for what the kernel still writes.
+// kill ends the process like a loss of power, except that the kernel still writes its buffers.
 func (p *nodeProcess) kill() {
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)
 	<-p.exited
 }
 
-// stop ends the process as an operator does, and waits until it has ended.
+// stop ends the process as an operator does, and waits for that.
 func (p *nodeProcess) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	<-p.exited
 }
 
-// client dials anew for each request, and gives up early.
+// client opens a connection for each request, and has a short timeout.
 var client = &http.Client{
 	Timeout: 5 * time.Second,
 	Transport: &http.Transport{
@@ -145,10 +145,10 @@ var client = &http.Client{
 	},
 }
 
-// get is fetch from here.
+// get is fetch with client.
 func get(url string) (status int, body string) { return fetch(client, url) }
 
-// fetch gives status and body, or 0 when there is no answer.
+// fetch returns the status and body; 0 if there is no response.
 func fetch(c *http.Client, url string) (status int, body string) {
 	resp, err := c.Get(url)
 	if err != nil {
@@ -162,7 +162,7 @@ func fetch(c *http.Client, url string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// status is what the node says of itself.
+// status returns the node's status.
 func (p *nodeProcess) status(t *testing.T) (st admin.FullStatus) {
 	t.Helper()
 	code, body := get(p.admin + "/v1/status")

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// smallDisk mounts a file system in memory of so many MiB and gives its directory. It is gone with the trial.
+// smallDisk mounts a file system in memory of so many MiB and returns its directory. It is unmounted when the trial
+// ends.
 func smallDisk(t *testing.T, mib int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -27,7 +28,7 @@ func smallDisk(t *testing.T, mib int) string {
 	return dir
 }
 
-// fill writes a file that leaves so many MiB free, and gives a function that makes room again.
+// fill writes a file that leaves so many MiB free. free removes the file.
 func fill(t *testing.T, dir string, leave int) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")
@@ -39,7 +40,7 @@ func fill(t *testing.T, dir string, leave int) (free func()) {
 		t.Fatal(err)
 	}
 	err = unix.ENOSPC
-	for tries := 0; errors.Is(err, unix.ENOSPC) && tries < 20; tries++ { // a node takes some of it meanwhile
+	for tries := 0; errors.Is(err, unix.ENOSPC) && tries < 20; tries++ { // the node may use some of the space meanwhile
 		var st unix.Statfs_t
 		if err = unix.Statfs(dir, &st); err == nil {
 			err = unix.Fallocate(int(f.Fd()), 0, 0, max(int64(st.Bavail)*st.Bsize-int64(leave)<<20, 1))

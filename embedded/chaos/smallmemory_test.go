@@ -14,10 +14,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// memoryGroup makes a cgroup with so many MiB of memory, and gives the words that run a command in it, and how many
-// bytes were in use at most.
+// memoryGroup creates a cgroup with so many MiB of memory. It returns the prefix of a command that runs in it, and a
+// function that returns the peak of its memory in bytes.
 func memoryGroup(t *testing.T, mib int) (prefix []string, most func() int64) {
 	t.Helper()
 	dir, limit, peak := "/sys/fs/cgroup/memory/millrace-trial", "memory.limit_in_bytes", "memory.max_usage_in_bytes"
@@ -39,8 +41,8 @@ func memoryGroup(t *testing.T, mib int) (prefix []string, most func() int64) {
 	return []string{"sh", "-c", `echo $$ > ` + dir + `/cgroup.procs && exec "$@"`, "sh"}, most
 }
 
-// smallMemory runs a node in a cgroup of 400 MiB, and fills its cache several times over. With the sizes by default it
-// must live on; with a cache of 1 GiB it must say at once that this is too much.
+// smallMemory runs a node in a cgroup of 400 MiB, and fills its cache several times over. With default sizes it must
+// survive; with a cache of 1 GiB it must warn at once.
 func smallMemory(t *testing.T, long bool) string {
 	t.Helper()
 	const mib = 400
@@ -50,17 +52,27 @@ func smallMemory(t *testing.T, long bool) string {
 	}))
 	t.Cleanup(origin.Close)
 	yaml := func(more string) string {
-		return fmt.Sprintf(`version: 1
-node: {data: %q}
-edge: {listen: 127.0.0.1:0}
-admin: {listen: 127.0.0.1:0}
-mesh: {listen: 127.0.0.1:0}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, cache: 1h, to: upstream:app}]
-%s`, t.TempDir()+"/data", origin.URL, more)
+		return embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /*
+			    cache: 1h
+			    to: upstream:app
+			`, "DIR", t.TempDir(), "APP", origin.URL) + more
 	}
 	prefix, _ := memoryGroup(t, mib)
-	large := start(t, t.TempDir(), yaml("cache: {memory: 1GiB}\n"), prefix...)
+	large := start(t, t.TempDir(), yaml("cache:\n  memory: 1GiB\n"), prefix...)
 	if text := strings.Join(large.status(t).Degraded, "\n"); !strings.Contains(text, "leaves it 400 MiB") ||
 		!strings.Contains(large.output.String(), "leaves it 400 MiB") {
 		t.Errorf("with a cache of 1 GiB the node says %q", text)
@@ -83,7 +95,7 @@ routes: [{path: /*, cache: 1h, to: upstream:app}]
 		count>>4, st.Cache.MemoryMax>>20, most()>>20, mib)
 }
 
-// fillCache asks for so many URLs, over eight connections.
+// fillCache requests so many URLs over eight connections.
 func fillCache(t *testing.T, p *nodeProcess, count int) {
 	t.Helper()
 	var next, failed atomic.Int64

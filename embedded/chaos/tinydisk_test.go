@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// tinyDisk runs a node on disks that are too small for what cache and limits may take by default. It must serve, count
-// and purge all the same, and say what is missing.
+// tinyDisk runs a node on disks that are too small for the default sizes of cache and limits. It must still serve,
+// count and purge, and report what is missing.
 func tinyDisk(t *testing.T, _ bool) string {
 	t.Helper()
 	var seen []string
 	for _, mib := range []int{64, 300, 1000} {
 		disk := smallDisk(t, mib)
-		p := start(t, t.TempDir(), diskYAML(disk+"/data"))
+		p := start(t, t.TempDir(), diskYAML(t, disk+"/data"))
 		took := within(t, wait, fmt.Sprintf("the node on %d MiB is ready", mib), func() bool {
 			ok, _ := p.readyz()
 			return ok

@@ -12,22 +12,22 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// vanish: one of three machines, each in a network namespace of its own, is cut off without a word to the others: its
-// packets are dropped.
-
-// village is a bridge with machines. The test's own network is at its address .254.
-type village struct {
-	net    string // begins its addresses
-	bridge string
-	homes  []string // names of namespaces
+// testNetwork is a bridge with machines, each a network namespace. The test itself has its address .254.
+type testNetwork struct {
+	net        string // the first three parts of its addresses, with the dot
+	bridge     string
+	namespaces []string // names of namespaces
 }
 
 func shell(t *testing.T, line string, args ...any) {
@@ -38,18 +38,18 @@ func shell(t *testing.T, line string, args ...any) {
 	}
 }
 
-// newVillage makes machines that reach each other and the test. All is gone with the trial.
-func newVillage(t *testing.T, machines int) *village {
+// newNetwork creates machines that reach each other and the test. All is removed when the trial ends.
+func newNetwork(t *testing.T, machines int) *testNetwork {
 	t.Helper()
 	id := os.Getpid() % 10_000
-	v := &village{net: fmt.Sprintf("10.%d.%d.", 100+id%100, id/100%250), bridge: fmt.Sprintf("mrb%d", id)}
+	v := &testNetwork{net: fmt.Sprintf("10.%d.%d.", 100+id%100, id/100%250), bridge: fmt.Sprintf("mrb%d", id)}
 	shell(t, "ip link add %s type bridge", v.bridge)
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", v.bridge).Run() })
 	shell(t, "ip addr add %s254/24 dev %s", v.net, v.bridge)
 	shell(t, "ip link set %s up", v.bridge)
 	for i := range machines {
 		home, cable := fmt.Sprintf("mrn%d-%d", id, i+1), fmt.Sprintf("mrv%d-%d", id, i+1)
-		v.homes = append(v.homes, home)
+		v.namespaces = append(v.namespaces, home)
 		shell(t, "ip netns add %s", home)
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", home).Run() })
 		shell(t, "ip link add %s type veth peer name eth0 netns %s", cable, home)
@@ -61,12 +61,12 @@ func newVillage(t *testing.T, machines int) *village {
 	return v
 }
 
-func (v *village) address(i int) string { return fmt.Sprintf("%s%d", v.net, i+1) }
+func (v *testNetwork) address(i int) string { return fmt.Sprintf("%s%d", v.net, i+1) }
 
-// cut takes a machine off the bridge, or puts it back.
-func (v *village) cut(t *testing.T, i int, off bool) {
+// cut detaches a machine from the bridge, or attaches it again.
+func (v *testNetwork) cut(t *testing.T, i int, off bool) {
 	t.Helper()
-	cable := strings.Replace(v.homes[i], "mrn", "mrv", 1)
+	cable := strings.Replace(v.namespaces[i], "mrn", "mrv", 1)
 	if off {
 		shell(t, "ip link set %s nomaster", cable)
 	} else {
@@ -74,16 +74,16 @@ func (v *village) cut(t *testing.T, i int, off bool) {
 	}
 }
 
-// client dials from within a machine, so that its loopback can be reached.
-func (v *village) client(i int, timeout time.Duration) *http.Client {
+// client returns a client that dials from within a machine, so that it reaches its loopback.
+func (v *testNetwork) client(i int, timeout time.Duration) *http.Client {
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		runtime.LockOSThread() // and never unlocked if it can't go back: the thread then ends with the goroutine
+		runtime.LockOSThread() // stays locked if the thread can't return: it then ends with the goroutine
 		back, err := os.Open("/proc/thread-self/ns/net")
 		if err != nil {
 			return nil, err
 		}
 		defer back.Close()
-		home, err := os.Open(filepath.Join("/run/netns", v.homes[i]))
+		home, err := os.Open(filepath.Join("/run/netns", v.namespaces[i]))
 		if err != nil {
 			return nil, err
 		}
@@ -100,27 +100,45 @@ func (v *village) client(i int, timeout time.Duration) *http.Client {
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 64}}
 }
 
-// villager is the configuration of one node, whose upstream is the test.
-func (v *village) villager(i int, dir, upstream string) string {
-	return fmt.Sprintf(`version: 1
-node: {name: n%d, data: %s}
-edge: {listen: "127.0.0.1:8080", linger: 0s, stream_idle: 1h}
-admin: {listen: "127.0.0.1:8081"}
-mesh:
-  listen: 127.0.0.1:4222
-  token: token-for-this-trial-only
-  cluster:
-    {name: village, listen: "%s:6222", token: another-token-for-this-trial, peers: ["%s:6222", "%s:6222", "%s:6222"]}
-upstreams:
-  api: {targets: ["http://%s"]}
-routes:
-  - {path: /api/*, to: upstream:api, timeout: 60s}
-  - {path: /cached/*, to: upstream:api, timeout: 60s, cache: 1h}
-`, i+1, filepath.Join(dir, "data"), v.address(i), v.address(0), v.address(1), v.address(2), upstream)
+// nodeYAML is the configuration of one node, whose upstream is the test.
+func (v *testNetwork) nodeYAML(t *testing.T, i int, dir, upstream string) string {
+	t.Helper()
+	return embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  name: n$N
+		  data: $DIR/data
+		edge:
+		  listen: 127.0.0.1:8080
+		  linger: 0s
+		  stream_idle: 1h
+		admin:
+		  listen: 127.0.0.1:8081
+		mesh:
+		  listen: 127.0.0.1:4222
+		  token: token-for-this-trial-only
+		  cluster:
+		    name: vanish
+		    listen: $SELF:6222
+		    token: another-token-for-this-trial
+		    peers: [$ONE:6222, $TWO:6222, $THREE:6222]
+		upstreams:
+		  api:
+		    targets: ["http://$UPSTREAM"]
+		routes:
+		  - path: /api/*
+		    to: upstream:api
+		    timeout: 60s
+		  - path: /cached/*
+		    to: upstream:api
+		    timeout: 60s
+		    cache: 1h
+		`, "N", strconv.Itoa(i+1), "DIR", dir, "SELF", v.address(i), "ONE", v.address(0), "TWO", v.address(1),
+		"THREE", v.address(2), "UPSTREAM", upstream)
 }
 
-// behindTheVillage answers after 20 ms, and streams without end at /api/stream.
-func behindTheVillage(t *testing.T, v *village) (addr string) {
+// startUpstream answers after 20 ms. At /api/stream it sends a line every 20 ms, without end.
+func startUpstream(t *testing.T, v *testNetwork) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", v.net+"254:0")
 	if err != nil {
@@ -146,22 +164,23 @@ func behindTheVillage(t *testing.T, v *village) (addr string) {
 	return l.Addr().String()
 }
 
-// passage is one request of a trial.
-type passage struct {
+// request is one request of a trial.
+type request struct {
 	method string
 	path   string
 	begun  time.Time
 	took   time.Duration
-	status int // 0 without an answer
+	status int // 0 without a response
 }
 
-// knock sends a request every 10 ms, whatever became of those before, until stop, which gives all of them.
-func knock(client *http.Client) (stop func() []passage) {
+// sendRequests sends a request every 10 ms, whether earlier ones are answered or not, until stop, which returns all of
+// them.
+func sendRequests(client *http.Client) (stop func() []request) {
 	ended := make(chan struct{})
 	var mu sync.Mutex
-	var all []passage
+	var all []request
 	var knocking sync.WaitGroup
-	send := func(p passage) {
+	send := func(p request) {
 		req, _ := http.NewRequest(p.method, "http://127.0.0.1:8080"+p.path, nil)
 		if resp, err := client.Do(req); err == nil {
 			_, _ = io.Copy(io.Discard, resp.Body)
@@ -181,7 +200,7 @@ func knock(client *http.Client) (stop func() []passage) {
 			case <-ended:
 				return
 			case <-every.C:
-				p := passage{method: []string{"GET", "POST"}[i%2], path: "/api/x", begun: time.Now()}
+				p := request{method: []string{"GET", "POST"}[i%2], path: "/api/x", begun: time.Now()}
 				if i%4 == 0 {
 					p.path = fmt.Sprint("/cached/", i) // for each key one node fetches
 				}
@@ -189,15 +208,16 @@ func knock(client *http.Client) (stop func() []passage) {
 			}
 		}
 	})
-	return func() []passage {
+	return func() []request {
 		close(ended)
 		knocking.Wait()
 		return all
 	}
 }
 
-// listen reads an endless stream and gives when it ended; the zero time while it goes on.
-func listen(t *testing.T, client *http.Client) (last, over func() time.Time) {
+// readStream reads an endless stream. last returns when data arrived last; over returns when the stream ended, the zero
+// time until then.
+func readStream(t *testing.T, client *http.Client) (last, over func() time.Time) {
 	t.Helper()
 	var mu sync.Mutex
 	var heard, ended time.Time
@@ -230,16 +250,16 @@ func listen(t *testing.T, client *http.Client) (last, over func() time.Time) {
 	return get(&heard), get(&ended)
 }
 
-// vanish cuts the third machine off, under load at the first, and looks how long requests and streams went there in
-// vain.
+// vanish detaches the third machine while the first is under load: its packets are dropped without notice. It measures
+// how long requests and streams were sent there in vain.
 func vanish(t *testing.T, long bool) string {
 	t.Helper()
-	v := newVillage(t, 3)
-	upstream := behindTheVillage(t, v)
+	v := newNetwork(t, 3)
+	upstream := startUpstream(t, v)
 	var nodes []*nodeProcess
 	for i := range 3 {
 		dir := t.TempDir()
-		nodes = append(nodes, start(t, dir, v.villager(i, dir, upstream), "ip", "netns", "exec", v.homes[i]))
+		nodes = append(nodes, start(t, dir, v.nodeYAML(t, i, dir, upstream), "ip", "netns", "exec", v.namespaces[i]))
 	}
 	api, admin := v.client(0, 2*time.Minute), v.client(0, 5*time.Second)
 	alive := func(n int) func() bool {
@@ -251,10 +271,10 @@ func vanish(t *testing.T, long bool) string {
 	within(t, wait, "three nodes are alive", alive(3))
 	var streams [][2]func() time.Time
 	for range 12 {
-		last, over := listen(t, api)
+		last, over := readStream(t, api)
 		streams = append(streams, [2]func() time.Time{last, over})
 	}
-	stop := knock(api)
+	stop := sendRequests(api)
 	pause(t, 3*time.Second)
 	written := len(nodes[0].output.String())
 	cut := time.Now()
@@ -278,7 +298,7 @@ func vanish(t *testing.T, long bool) string {
 	v.cut(t, 2, false)
 	within(t, wait, "the third is back", alive(3))
 
-	var swallowed time.Duration // until when after the cut requests were sent in vain
+	var swallowed time.Duration // how long after the cut requests were sent in vain
 	slowest, failed := time.Duration(0), map[string]int{}
 	for _, p := range all {
 		if p.took > time.Second {
@@ -308,7 +328,7 @@ func vanish(t *testing.T, long bool) string {
 		(noticed + ended).Seconds(), len(all), failed, warnings, rest)
 }
 
-// pause lets a trial go on for a time: what is measured needs it.
+// pause lets a trial run on for a time: what it measures needs that.
 func pause(t *testing.T, d time.Duration) {
 	t.Helper()
 	select {

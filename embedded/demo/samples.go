@@ -14,7 +14,7 @@ import (
 	"millrace/node"
 )
 
-// Samples are the demo's upstreams and its member. Close ends them all.
+// Samples are the demo's upstreams and its member. Close stops them all.
 type Samples struct {
 	users  *http.Server
 	orders [2]*http.Server
@@ -22,7 +22,7 @@ type Samples struct {
 	member *nats.Conn
 }
 
-// Start runs the sample upstreams on free ports of loopback.
+// Start starts the sample upstreams on free loopback ports.
 func Start(ctx context.Context) (*Samples, error) {
 	s := &Samples{users: serveSample(usersHandler())}
 	for i := range s.orders {
@@ -57,7 +57,7 @@ func usersHandler() http.Handler {
 	return mux
 }
 
-// ordersHandler says which of the two servers answered, so that the balancing shows.
+// ordersHandler answers with the number of the server, so that the balancing shows.
 func ordersHandler(server int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, map[string]any{"user": r.URL.Query().Get("user"), "orders": []int{101, 102}, "server": server})
@@ -66,10 +66,10 @@ func ordersHandler(server int) http.Handler {
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client went away
+	_ = json.NewEncoder(w).Encode(v) // fails only if the client went away
 }
 
-// Configure routes to the samples and exposes every service.
+// Configure adds routes to the samples and exposes every service.
 func (s *Samples) Configure(cfg *node.Config) {
 	upstream := func(urls ...string) node.Upstream {
 		var u node.Upstream
@@ -82,7 +82,7 @@ func (s *Samples) Configure(cfg *node.Config) {
 	route := func(path, name string) node.Route {
 		var r node.Route
 		r.Defaults()
-		r.Path, _ = node.ParsePattern(path) // constants below
+		r.Path, _ = node.ParsePattern(path) // the paths below are valid
 		r.To = node.Target{Kind: node.KindUpstream, Name: name}
 		return r
 	}
@@ -92,12 +92,12 @@ func (s *Samples) Configure(cfg *node.Config) {
 	users.Cache.Defaults()
 	limited := route("/limited", "orders")
 	limited.Limit = make(node.Limits, 1)
-	_ = limited.Limit[0].UnmarshalText([]byte("3/1m")) // likewise
+	_ = limited.Limit[0].UnmarshalText([]byte("3/1m")) // this limit is valid
 	cfg.Routes = []node.Route{users, route("/orders/*", "orders"), limited}
 	cfg.Edge.Expose = []string{"*"}
 }
 
-// Subscribe joins the service hello as any member would: with the member's URL and a NATS client.
+// Subscribe adds the member of the service hello, as any member would: with the member URL and a NATS client.
 func (s *Samples) Subscribe(url string) error {
 	nc, err := nats.Connect(url, nats.Name("demo-hello"))
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Samples) Subscribe(url string) error {
 	}
 	s.member = nc
 	_, err = nc.QueueSubscribe("http.hello", "q", func(msg *nats.Msg) {
-		// the node is going away
+		// Respond fails only if the node is shutting down.
 		_ = msg.Respond([]byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhello from a subscriber\n"))
 	})
 	if err == nil {
@@ -117,7 +117,7 @@ func (s *Samples) Subscribe(url string) error {
 	return nil
 }
 
-// Close ends member and upstreams.
+// Close stops the member and the upstreams.
 func (s *Samples) Close() error {
 	if s.member != nil {
 		s.member.Close()

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// ErrTour means that something on the tour wasn't as it said.
+// ErrTour means that a claim of the tour didn't hold.
 var ErrTour = errors.New("the tour found something that is not as it says")
 
-// stop is one claim of the tour and how it is checked.
+// stop is one claim of the tour, and its check.
 type stop struct {
 	claim string
 	check func(ctx context.Context, edge, admin string) (seen string, ok bool)
@@ -92,7 +92,7 @@ var stops = []stop{
 	}},
 }
 
-// Tour makes the requests, prints a table of what happened, and fails if a claim didn't hold.
+// Tour makes the requests and prints a table of the results. The error wraps ErrTour if a claim didn't hold.
 func Tour(ctx context.Context, out io.Writer, edge, admin string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\n\tclaim\tseen")
@@ -115,7 +115,7 @@ func Tour(ctx context.Context, out io.Writer, edge, admin string) error {
 	return nil
 }
 
-// Suggest prints what a newcomer can try.
+// Suggest prints commands for a newcomer to try.
 func Suggest(out io.Writer, edge, client string) {
 	fmt.Fprintf(out, `
 Try, in another terminal:

@@ -7,44 +7,44 @@ import (
 	"slices"
 )
 
-// Handler passes records on to another handler. Of warnings and errors it hides secrets and thins what repeats; what is
-// less is none of its business: debug and information are as many as an operator has asked for.
+// Handler passes records to another handler. In warnings and errors it hides secrets, and it thins out those that
+// repeat. Debug and info records pass unchanged: the operator chose their number by the level.
 type Handler struct {
 	next   slog.Handler
 	shared *shared
-	source string // what identifies the lines of this handler, of the attributes that it has
+	source string // identifies the source of this handler's lines, from its attributes
 }
 
-// shared is what all handlers that come of one New have in common.
+// shared is common to all handlers derived from one New.
 type shared struct {
 	secrets Secrets
 	table   table
 }
 
-// New wraps a handler. Close must follow.
+// New returns a Handler that passes records to next. Close must follow.
 func New(next slog.Handler) *Handler { return &Handler{next: next, shared: &shared{}} }
 
-// Of gives the Handler of a logger, if it has one.
+// Of returns the Handler of a logger, if it has one.
 func Of(log *slog.Logger) (*Handler, bool) {
 	h, ok := log.Handler().(*Handler)
 	return h, ok
 }
 
-// Secrets are those that this handler hides, and all that come of it.
+// Secrets returns the secrets that this handler and all derived from it hide.
 func (h *Handler) Secrets() *Secrets { return &h.shared.secrets }
 
-// Close writes the numbers that wait at once. Later lines are written as they come. It can be called again.
+// Close writes the pending counts at once. Later lines are written without thinning. It can be called again.
 func (h *Handler) Close() { h.shared.table.close() }
 
-// Enabled asks the next handler.
+// Enabled reports whether the next handler handles records of the level.
 func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.next.Enabled(ctx, level)
 }
 
-// Handle writes the record, or counts it.
+// Handle writes the record or counts it.
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelWarn {
-		return h.next.Handle(ctx, r) //nolint:wrapcheck // a handler's error is its own
+		return h.next.Handle(ctx, r)
 	}
 	clean := slog.NewRecord(r.Time, r.Level, h.shared.secrets.Hide(r.Message), r.PC)
 	source := []byte(h.source)
@@ -57,10 +57,10 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if !h.shared.table.take(key{r.Level, r.Message, string(source)}, h.next, clean) {
 		return nil
 	}
-	return h.next.Handle(ctx, clean) //nolint:wrapcheck // see above
+	return h.next.Handle(ctx, clean)
 }
 
-// WithAttrs gives a handler of the same table and secrets.
+// WithAttrs returns a handler with the same table and secrets.
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	attrs, source := slices.Clone(attrs), []byte(h.source)
 	for i, a := range attrs {
@@ -70,12 +70,12 @@ func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &Handler{h.next.WithAttrs(attrs), h.shared, string(source)}
 }
 
-// WithGroup gives a handler of the same table and secrets.
+// WithGroup returns a handler with the same table and secrets.
 func (h *Handler) WithGroup(name string) slog.Handler {
 	return &Handler{h.next.WithGroup(name), h.shared, h.source}
 }
 
-// hide gives the attribute without secrets.
+// hide returns the attribute without secrets.
 func (h *Handler) hide(a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
 	switch v.Kind() {
@@ -98,14 +98,14 @@ func (h *Handler) hide(a slog.Attr) slog.Attr {
 	return a
 }
 
-// sources are the attributes that say whom or what a line is about: lines that differ in one of them aren't alike.
-var sources = []string{ //nolint:gochecknoglobals // a constant
+// sources are the attributes that say whom or what a line is about. Lines that differ in one of them aren't similar.
+var sources = []string{
 	"peer", "client", "name", "id", "route", "call", "limit", "upstream", "target", "host", "service", "event", "kind",
 	"file", "address",
 }
 
-// texts are the attributes that say what has happened: lines that differ in their words aren't alike.
-var texts = []string{"text", "cause", "error", "warning"} //nolint:gochecknoglobals // a constant
+// texts are the attributes that say what happened. Lines whose words differ in one of them aren't similar.
+var texts = []string{"text", "cause", "error", "warning"}
 
 // identify appends what an attribute adds to the identity of its line.
 func identify(source []byte, a slog.Attr) []byte {
@@ -113,7 +113,7 @@ func identify(source []byte, a slog.Attr) []byte {
 	case slices.Contains(sources, a.Key):
 		source = append(append(source, a.Key...), '=')
 		text := a.Value.String()
-		source = append(source, text[:min(len(text), longest)]...)
+		source = append(source, text[:min(len(text), maxAttrBytes)]...)
 	case slices.Contains(texts, a.Key):
 		source = append(append(source, a.Key...), '=')
 		source = appendShape(source, a.Value.String())
@@ -123,13 +123,13 @@ func identify(source []byte, a slog.Attr) []byte {
 	return append(source, 0)
 }
 
-// longest bounds what is remembered of one attribute.
-const longest = 96
+// maxAttrBytes bounds what is kept of one attribute.
+const maxAttrBytes = 96
 
-// appendShape appends a text without what differs from line to line: numbers, and what stands in quotes.
+// appendShape appends a text without what differs from line to line: numbers and quoted strings.
 func appendShape(out []byte, s string) []byte {
 	begin := len(out)
-	for i := 0; i < len(s) && len(out)-begin < longest; i++ {
+	for i := 0; i < len(s) && len(out)-begin < maxAttrBytes; i++ {
 		switch c := s[i]; {
 		case c >= '0' && c <= '9':
 			if out[len(out)-1] != '0' {

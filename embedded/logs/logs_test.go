@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const token = "a-token-of-some-length-0123456789"
 
-// Secrets are hidden wherever they stand and however they are written, and nothing else is.
+// Secrets are hidden wherever they stand and however they are encoded, and nothing else is.
 func TestHide(t *testing.T) {
 	var s logs.Secrets
 	s.Add(token, "", "abc", "short-one")
@@ -47,7 +47,7 @@ func TestHide(t *testing.T) {
 	}
 }
 
-// No half of a secret is left, and what is left is as it was.
+// No half of a secret is left, and all other text is unchanged.
 func FuzzHide(f *testing.F) {
 	f.Add("a"+token+"b", token)
 	f.Add("%61%2dtoken", "a-token")
@@ -73,7 +73,7 @@ func FuzzHide(f *testing.F) {
 	})
 }
 
-// log is a guarded log in memory, whose lines are read as they come.
+// log is a log in memory behind a Handler.
 type log struct {
 	*slog.Logger
 	handler *logs.Handler
@@ -102,7 +102,7 @@ type line struct {
 	Repeated int
 }
 
-// take gives the lines since it was asked last.
+// take returns the lines since the last call.
 func (l *log) take(t *testing.T) (out []line) {
 	t.Helper()
 	l.mu.Lock()
@@ -132,8 +132,8 @@ func TestAttributesAreClean(t *testing.T) {
 	}
 }
 
-// Of a flood the first lines are there at once, then one each ten seconds that says how many there were; when it is
-// over, a line is there at once again.
+// Of a flood the first lines are written at once, then one line every ten seconds with the number of the others. After
+// the flood, a line is written at once again.
 func TestFloodIsThinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := guarded()
@@ -165,7 +165,7 @@ func TestFloodIsThinned(t *testing.T) {
 	})
 }
 
-// Lines about others, other causes and other messages aren't held back by a flood. Information isn't thinned at all.
+// A flood doesn't delay lines with other sources, causes or messages. Info lines are never thinned.
 func TestOthersAreNotThinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := guarded()
@@ -191,8 +191,8 @@ func TestOthersAreNotThinned(t *testing.T) {
 	})
 }
 
-// However many sources there are, what is remembered and written is bounded, and every line is counted. Close tells
-// what waits.
+// With any number of sources, memory and output are bounded, and every line is counted. Close writes the pending
+// numbers.
 func TestManySourcesAreBounded(t *testing.T) {
 	l := guarded()
 	const sources = 20_000
@@ -213,7 +213,7 @@ func TestManySourcesAreBounded(t *testing.T) {
 	}
 }
 
-// The handler gives no line twice and loses none, whoever writes at once.
+// With concurrent writers the handler duplicates and loses no line.
 func TestConcurrentLines(t *testing.T) {
 	l := guarded()
 	var writers sync.WaitGroup

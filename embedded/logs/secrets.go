@@ -8,45 +8,45 @@ import (
 	"millrace/node"
 )
 
-// hidden stands in the place of a secret.
+// hidden replaces a secret.
 const hidden = "[secret]"
 
-// Secrets are texts that must not be shown. The zero value knows none; it is safe for concurrent use.
+// Secrets are texts that must not be logged. The zero value has none. It is safe for concurrent use.
 type Secrets struct {
 	mu    sync.RWMutex // guards known
 	known []secret
 }
 
-// secret is a text and what is looked for.
+// secret is a text, with what to search for.
 type secret struct {
 	text   string
-	least  int      // bytes in a row that must not be shown
-	blocks []string // one of which every part of that length holds
+	least  int      // how many consecutive bytes of it must be hidden
+	blocks []string // each part of at least that length contains one of them
 }
 
-// Bounds of what is taken for a secret, and for a part of one. A shorter text would hide too much of what it isn't.
+// Shorter texts aren't treated as secrets, or as parts of one: too much else would be hidden.
 const (
-	shortest = 6
-	divided  = 16 // from this length on half of it is a secret too
+	minSecret  = 6
+	minDivided = 16 // from this length on, half of a secret is hidden too
 )
 
-// Add lets texts be hidden from now on. Empty and very short ones aren't.
+// Add adds texts to hide from now on. Texts of less than 6 bytes are ignored.
 func (s *Secrets) Add(texts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, text := range texts {
-		if len(text) < shortest || slices.ContainsFunc(s.known, func(k secret) bool { return k.text == text }) {
+		if len(text) < minSecret || slices.ContainsFunc(s.known, func(k secret) bool { return k.text == text }) {
 			continue
 		}
 		s.known = append(s.known, newSecret(text))
 	}
 }
 
-// newSecret cuts the text into blocks. A part of at least twice a block, less one byte, holds a block whole, wherever
-// it begins.
+// newSecret divides the text into blocks. A part that is at least twice as long as a block, less one byte, contains a
+// whole block, wherever it begins.
 func newSecret(text string) secret {
 	k := secret{text: text, least: len(text)}
-	if len(text) >= divided {
+	if len(text) >= minDivided {
 		k.least = len(text) / 2
 	}
 	size := (k.least + 1) / 2
@@ -56,8 +56,8 @@ func newSecret(text string) secret {
 	return k
 }
 
-// Hide gives the text without secrets: as they are, or percent-encoded. It is looked through in both ways, since a per
-// cent sign may stand before a secret that begins with two digits.
+// Hide returns the text without secrets, whether plain or percent-encoded. It searches both the text and its decoded
+// form, since a percent sign may stand before a secret that begins with two hexadecimal digits.
 func (s *Secrets) Hide(text string) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -73,7 +73,7 @@ func (s *Secrets) Hide(text string) string {
 	return replace(text, found)
 }
 
-// find gives the parts of a text that show too much of some secret. The caller holds mu.
+// find returns the parts of a text that show too much of a secret. The caller holds mu.
 func (s *Secrets) find(text string) (found []span) {
 	for i := range s.known {
 		found = s.known[i].find(found, text)
@@ -81,10 +81,10 @@ func (s *Secrets) find(text string) (found []span) {
 	return found
 }
 
-// span is a part of a text: from its first byte to before its end.
+// span is a part of a text: its first byte, and the byte after its end.
 type span struct{ from, to int }
 
-// find adds the parts of the text that show too much of the secret.
+// find appends the parts of the text that show too much of the secret.
 func (k *secret) find(found []span, text string) []span {
 	for b, block := range k.blocks {
 		for from := 0; from < len(text); {
@@ -102,8 +102,8 @@ func (k *secret) find(found []span, text string) []span {
 	return found
 }
 
-// around is as much of the secret as stands around a block of it: at is where the block is in the text, in where it is
-// in the secret.
+// around extends a found block as far as the text matches the secret. at is the position of the block in the text, in
+// that in the secret.
 func (k *secret) around(text string, at, in, length int) span {
 	s := span{at, at + length}
 	for n := in; n > 0 && s.from > 0 && text[s.from-1] == k.text[n-1]; n-- {
@@ -115,7 +115,7 @@ func (k *secret) around(text string, at, in, length int) span {
 	return s
 }
 
-// replace puts hidden in the place of the parts, which may overlap.
+// replace replaces the parts, which may overlap, by hidden.
 func replace(text string, found []span) string {
 	slices.SortFunc(found, func(a, b span) int { return a.from - b.from })
 	var out strings.Builder
@@ -134,8 +134,8 @@ func replace(text string, found []span) string {
 	return out.String()
 }
 
-// decode undoes percent-encoding, valid or not in its place, and tells where each byte of the result stands in the
-// text. nil means that nothing was encoded.
+// decode decodes percent-encoding and ignores what is malformed. at has the position in the text of each byte of plain;
+// it is nil if nothing was encoded.
 func decode(text string) (plain string, at []int) {
 	if !strings.Contains(text, "%") {
 		return text, nil

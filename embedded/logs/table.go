@@ -7,38 +7,36 @@ import (
 	"time"
 )
 
-// How many alike lines are written at once, how often those beyond are told by their number, and how many kinds of
-// lines are told apart.
 const (
-	atOnce  = 8
-	every   = 10 * time.Second
-	maxKeys = 512
+	atOnce      = 8                // similar lines that are written at once
+	reportEvery = 10 * time.Second // the interval for writing the number of further ones
+	maxKeys     = 512
 )
 
-// key is what alike lines have in common.
+// key is what similar lines have in common.
 type key struct {
 	level   slog.Level
 	message string
 	source  string
 }
 
-// table counts alike lines. The zero value is ready; it is safe for concurrent use.
+// table counts similar lines. The zero value is ready to use; it is safe for concurrent use.
 type table struct {
 	mu     sync.Mutex // guards what follows
 	rows   map[key]*row
 	closed bool
 }
 
-// row is one kind of line: within a span of time, and as long as it goes on.
+// row counts one kind of lines, as long as they keep coming.
 type row struct {
-	written int // lines of the first span
-	held    int // lines that wait to be told by their number
+	written int // lines in the first interval
+	held    int // lines that wait to be reported by their number
 	last    slog.Record
-	next    slog.Handler // that last would have gone to
-	timer   *time.Timer  // ends the span
+	next    slog.Handler // the handler for last
+	timer   *time.Timer  // ends the interval
 }
 
-// take reports whether the line is to be written at once. If not, it is counted, and told with others of its kind.
+// take reports whether the line is to be written now. If not, it is counted and reported with others of its kind.
 func (t *table) take(k key, next slog.Handler, r slog.Record) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -49,11 +47,11 @@ func (t *table) take(k key, next slog.Handler, r slog.Record) bool {
 		t.rows = map[key]*row{}
 	}
 	if t.rows[k] == nil && len(t.rows) >= maxKeys {
-		k = key{level: k.level, message: k.message} // messages are constants, so these are few
+		k = key{level: k.level, message: k.message} // messages are constants, so there are few of these
 	}
 	line := t.rows[k]
 	if line == nil {
-		line = &row{timer: time.AfterFunc(every, func() { t.tell(k) })}
+		line = &row{timer: time.AfterFunc(reportEvery, func() { t.report(k) })}
 		t.rows[k] = line
 	}
 	if line.written < atOnce {
@@ -64,9 +62,9 @@ func (t *table) take(k key, next slog.Handler, r slog.Record) bool {
 	return false
 }
 
-// tell ends a span: it writes how many lines were held. A kind of which none was is forgotten, so that its next line is
-// written at once.
-func (t *table) tell(k key) {
+// report ends an interval: it writes the number of held lines. If there are none it removes the row, so that the next
+// line is written at once.
+func (t *table) report(k key) {
 	t.mu.Lock()
 	line := t.rows[k]
 	if line == nil || t.closed {
@@ -78,7 +76,7 @@ func (t *table) tell(k key) {
 		delete(t.rows, k)
 	} else {
 		line.held, line.written, line.last = 0, atOnce, slog.Record{}
-		line.timer.Reset(every)
+		line.timer.Reset(reportEvery)
 	}
 	t.mu.Unlock()
 	told.write()
@@ -95,11 +93,11 @@ func (t *table) close() {
 	}
 }
 
-// write tells of the lines that were held, by the last of them.
+// write writes the last held line, with the number of all.
 func (l *row) write() {
 	if l.held == 0 {
 		return
 	}
 	l.last.AddAttrs(slog.Int("repeated", l.held))
-	_ = l.next.Handle(context.Background(), l.last) // where there is no log, nobody can be told
+	_ = l.next.Handle(context.Background(), l.last) // a log that can't be written can't report that
 }

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// DiskUsed is how many bytes the files below a directory have; 0 if there is none. Files that leave meanwhile don't
-// count.
+// DiskUsed returns the size of all files below a directory in bytes; 0 if there are none. Files that disappear
+// meanwhile don't count.
 func DiskUsed(dir string) (bytes int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -23,13 +23,12 @@ func DiskUsed(dir string) (bytes int64) {
 	return bytes
 }
 
-// probeBytes is what TryWrite writes: more than what systems keep aside for metadata, so that a disk counts as full a
-// little early.
+// probeBytes is the size of the file that TryWrite writes. It is more than file systems reserve for metadata, so a disk
+// counts as full a little early.
 const probeBytes = 64 << 10
 
-// TryWrite writes a small file into the directory, waits until it is on the disk, and removes it. The error is the
-// system's: no space, a quota that is used up, a disk that was mounted read-only, or a directory that is gone. On a
-// disk that doesn't answer it waits for it.
+// TryWrite writes a small file into the directory, syncs it, and removes it. The error is the system's: no space, an
+// exceeded quota, a read-only disk, or a missing directory. On a disk that doesn't answer, TryWrite blocks.
 func TryWrite(dir string) (err error) {
 	path := filepath.Join(dir, "disk.probe")
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

@@ -1,6 +1,5 @@
-// Package machine tells what a process may have of its machine: how much of the disk under a directory, and how much
-// memory.
+// Package machine measures what a process may use of its machine: the disk below a directory, and memory.
 //
-// It reads what the system says at the moment of asking, remembers nothing, and changes nothing but a small file that
-// it writes and removes to see whether that is possible.
+// It reads what the system reports at that moment and remembers nothing. It changes nothing, except that TryWrite
+// writes a small file and removes it.
 package machine

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Memory is how much of it a process may have, and by whose word.
+// Memory is how much memory a process may use.
 type Memory struct {
 	Bytes int64  // 0 if it isn't known
-	From  string // what sets the bound, for people
+	From  string // what sets the bound; for people
 }
 
 // What sets a bound.
@@ -23,7 +23,7 @@ const (
 	FromPhysical = "physical memory"
 )
 
-// less is the smaller of two bounds.
+// less returns the smaller of two bounds.
 func (m Memory) less(bytes int64, from string) Memory {
 	if bytes > 0 && (m.Bytes == 0 || bytes < m.Bytes) {
 		return Memory{bytes, from}
@@ -31,8 +31,8 @@ func (m Memory) less(bytes int64, from string) Memory {
 	return m
 }
 
-// ProcessMemory is the least that cgroups, the limit on the process's address space and the machine leave to this
-// process. root is the root of the file system: os.DirFS("/").
+// ProcessMemory returns the smallest bound on this process's memory: by its cgroups, by the limit on its address space,
+// and by the machine. root is the root of the file system: os.DirFS("/").
 func ProcessMemory(root fs.FS) Memory {
 	var m Memory
 	m = m.less(physical(root), FromPhysical)
@@ -40,7 +40,7 @@ func ProcessMemory(root fs.FS) Memory {
 	return m.less(CgroupMemory(root), FromCgroup)
 }
 
-// physical reads MemTotal; 0 if there is no such file.
+// physical returns MemTotal; 0 if it isn't known.
 func physical(root fs.FS) int64 {
 	b, err := fs.ReadFile(root, "proc/meminfo")
 	if err != nil {
@@ -56,7 +56,7 @@ func physical(root fs.FS) int64 {
 	return 0
 }
 
-// CgroupMemory is the least that the cgroups of this process allow it, of either version; 0 if they allow it all.
+// CgroupMemory returns the smallest limit of this process's cgroups, version 1 or 2; 0 if there is none.
 func CgroupMemory(root fs.FS) int64 {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -76,22 +76,22 @@ func CgroupMemory(root fs.FS) int64 {
 				}
 			}
 			ok = group != "/"
-			group = path.Dir(group) // a group may have what all above it leave
+			group = path.Dir(group) // the limits of all parents hold too
 		}
 	}
 	return least
 }
 
-// cgroupMount is where a hierarchy of cgroups that bounds memory is mounted.
+// cgroupMount is the mount point of a cgroup hierarchy that can limit memory.
 type cgroupMount struct {
 	v2    bool
-	root  string   // of the hierarchy, that the mount shows
-	point string   // without the slash that begins it, as fs.FS has names
-	files []string // that hold a limit
+	root  string   // the part of the hierarchy that is mounted
+	point string   // without its first slash, as fs.FS names files
+	files []string // the files that hold a limit
 }
 
-// cgroupMounts finds them in mountinfo: its lines have the root, the mount point, and behind a dash the type and its
-// options.
+// cgroupMounts finds the mounts in mountinfo. Its lines have the root and the mount point and, after a dash, the type
+// and the options.
 func cgroupMounts(mountinfo []byte) (out []cgroupMount) {
 	lines := bufio.NewScanner(bytes.NewReader(mountinfo))
 	for lines.Scan() {
@@ -114,8 +114,8 @@ func cgroupMounts(mountinfo []byte) (out []cgroupMount) {
 	return out
 }
 
-// group is this process's group below the mount, / for the topmost. Its path stands behind the controllers' names, or
-// behind none for version 2.
+// group returns this process's group relative to the mount, / for the topmost. In /proc/self/cgroup the path follows
+// the names of the controllers, of which version 2 has none.
 func (m *cgroupMount) group(groups []byte) (group string, ok bool) {
 	for line := range strings.Lines(string(groups)) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -126,7 +126,7 @@ func (m *cgroupMount) group(groups []byte) (group string, ok bool) {
 		if m.root == "/" {
 			return group, true
 		}
-		// A container sees its own group as the topmost, by a path from outside.
+		// A container sees its own group as the topmost, under a path from outside.
 		below, inside := strings.CutPrefix(group, m.root)
 		if !inside || !strings.HasPrefix(below, "/") {
 			return "/", true
@@ -136,7 +136,7 @@ func (m *cgroupMount) group(groups []byte) (group string, ok bool) {
 	return "", false
 }
 
-// limitIn reads a limit. "max", and the number that stands for no limit in version 1, are none.
+// limitIn returns a limit; 0 for "max" and for the number that means no limit in version 1.
 func limitIn(root fs.FS, file string) int64 {
 	b, err := fs.ReadFile(root, file)
 	if err != nil {
@@ -149,7 +149,7 @@ func limitIn(root fs.FS, file string) int64 {
 	return 0
 }
 
-// number reads a number; 0 for anything else.
+// number parses a number; 0 for anything else.
 func number(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 {
@@ -158,7 +158,7 @@ func number(s string) int64 {
 	return n
 }
 
-// unescape undoes \040 and its like, as mountinfo writes white space and backslashes.
+// unescape decodes \040 and the like, by which mountinfo escapes white space and backslashes.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s

@@ -10,7 +10,7 @@ import (
 	"millrace/embedded/machine"
 )
 
-// system is a root file system with the files that tell of memory.
+// system is a root file system with the files that CgroupMemory and the like read.
 func system(files map[string]string) fs.FS {
 	out := fstest.MapFS{"proc/meminfo": {Data: []byte("MemTotal:       16000000 kB\nMemFree:  1 kB\n")}}
 	for name, text := range files {
@@ -26,8 +26,8 @@ const (
 	mountsHybrid = mountsV1 + "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
 )
 
-// What a process may have is the least of what its cgroups, those above them, and the machine leave it, in each version
-// and as containers see it.
+// The result is the smallest bound of the process's cgroups, their parents and the machine, in both versions and as
+// containers see them.
 func TestProcessMemory(t *testing.T) {
 	const physical = 16_000_000 << 10
 	for name, c := range map[string]struct {
@@ -123,7 +123,7 @@ func TestProcessMemory(t *testing.T) {
 	}
 }
 
-// Whatever stands in the files, reading them ends, and gives no limit below zero.
+// Whatever the files contain, parsing ends, and no limit is negative.
 func FuzzCgroup(f *testing.F) {
 	f.Add("0::/a/b\n", mountsV2, "419430400\n")
 	f.Add("4:memory:/a\n", mountsHybrid, "max")

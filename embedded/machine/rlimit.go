@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// addressSpace is what the process may have of it; 0 if there is no limit.
+// addressSpace returns the limit on the process's address space; 0 if there is none.
 func addressSpace() int64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err != nil || limit.Cur > math.MaxInt64>>1 {

@@ -2,5 +2,5 @@
 
 package machine
 
-// addressSpace is what the process may have of it; 0 if it isn't known.
+// addressSpace returns 0: the limit isn't known on this system.
 func addressSpace() int64 { return 0 }

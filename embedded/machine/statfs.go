@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DiskFree is how many bytes a process without privileges may still write on the disk of a directory.
+// DiskFree returns how many bytes an unprivileged process may still write on the disk of a directory.
 func DiskFree(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

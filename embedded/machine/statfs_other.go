@@ -4,5 +4,5 @@ package machine
 
 import "errors"
 
-// DiskFree isn't known here.
+// DiskFree returns errors.ErrUnsupported on this system.
 func DiskFree(string) (int64, error) { return 0, errors.ErrUnsupported }

@@ -12,29 +12,29 @@ import (
 	"millrace/node"
 )
 
-// answerer answers a request; op is the last token of its subject. What it gives is written as JSON, unless it is a
-// message.
+// answerer answers a request. op is the last token of its subject. The result is sent as JSON, or as it is if it is a
+// *nats.Msg.
 type answerer func(ctx context.Context, op string, payload []byte) any
 
-// api answers the requests on one subject: one JSON object in, one out, but for api.call.
+// api answers the requests on one subject. Requests and answers are JSON objects, except for api.call.
 type api struct {
 	subject string // without the mesh's prefix
 	answer  answerer
 	sub     *nats.Subscription // nil before open
-	places  chan struct{}      // a request that runs holds one
-	ctx     context.Context    //nolint:containedctx // ends with the API
+	running chan struct{}      // each running request holds one element; when it is full, requests are refused
+	ctx     context.Context    //nolint:containedctx // canceled by close
 	stop    context.CancelFunc
 
-	mu     sync.Mutex // guards closed, and that no work begins after it
+	mu     sync.Mutex // guards closed; work starts only while it is held and closed is false
 	closed bool
 	work   sync.WaitGroup
 }
 
-// maxRequests bounds the requests of one API that run at once; one more is refused.
+// maxRequests bounds how many requests of one API run at the same time. Further ones are refused.
 const maxRequests = 1024
 
 func newAPI(name string, answer answerer) *api {
-	a := &api{subject: "api." + name, answer: answer, places: make(chan struct{}, maxRequests)}
+	a := &api{subject: "api." + name, answer: answer, running: make(chan struct{}, maxRequests)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	return a
 }
@@ -50,7 +50,7 @@ func (a *api) open(conn *mesh.Conn) error {
 
 func (a *api) close() {
 	if a.sub != nil && a.sub.IsValid() {
-		_ = a.sub.Unsubscribe() // fails only when it is gone already
+		_ = a.sub.Unsubscribe() // fails only if it is unsubscribed already
 	}
 	a.mu.Lock()
 	a.closed = true
@@ -59,14 +59,14 @@ func (a *api) close() {
 	a.work.Wait()
 }
 
-// receive is the subscription's callback, which never blocks.
-// Replies go to inboxes only: a member could name a node's own, and let the node speak to itself in its place.
+// receive is the subscription's callback. It never blocks. It replies to inboxes only: otherwise a member could name
+// another subject, and the node would publish there with its own permissions.
 func (a *api) receive(msg *nats.Msg) {
 	if !strings.HasPrefix(msg.Reply, "_INBOX") {
 		return
 	}
 	select {
-	case a.places <- struct{}{}:
+	case a.running <- struct{}{}:
 	default:
 		respond(msg, refusal{"too many requests at once", node.CodeBusy})
 		return
@@ -77,13 +77,13 @@ func (a *api) receive(msg *nats.Msg) {
 		return
 	}
 	a.work.Go(func() {
-		defer func() { <-a.places }()
-		respond(msg, a.contained(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:], msg.Data))
+		defer func() { <-a.running }()
+		respond(msg, a.answerSafely(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:], msg.Data))
 	})
 }
 
-// contained keeps a panic from ending the process.
-func (a *api) contained(op string, payload []byte) (out any) {
+// answerSafely is answer, with a panic turned into a refusal: a request must not end the process.
+func (a *api) answerSafely(op string, payload []byte) (out any) {
 	defer func() {
 		if p := recover(); p != nil {
 			out = refusal{"the request failed inside the node", node.CodeInternal}

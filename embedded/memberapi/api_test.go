@@ -17,7 +17,7 @@ import (
 
 const oneCall = `{"calls": {"a": {"to": "service:billing", "path": "/"}}}`
 
-// A panic of one request is told to its member, and the API goes on.
+// A panic is reported to the member that caused it, and the API keeps serving.
 func TestPanicIsContained(t *testing.T) {
 	var asked atomic.Int64
 	r := start(t, node.Mesh{}, func(context.Context, *node.Route) (*mesh.Response, error) {
@@ -35,7 +35,7 @@ func TestPanicIsContained(t *testing.T) {
 	}
 }
 
-// Requests of one API are bounded, whatever they wait for, and those of others don't count. Close ends them.
+// The running requests of one API are bounded, whatever they wait for. Other APIs don't count. Close ends them.
 func TestRequestsAreBounded(t *testing.T) {
 	const most = 1024
 	running := make(chan struct{}, most)
@@ -79,7 +79,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// Without an inbox to answer to, nothing is done.
+// A request whose reply subject isn't an inbox is ignored.
 func TestRepliesGoToInboxesOnly(t *testing.T) {
 	r := start(t, node.Mesh{}, nil)
 	for _, reply := range []string{"", "millrace.members", "http.other"} {
@@ -88,7 +88,7 @@ func TestRepliesGoToInboxesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` { // behind all of it
+	if got := r.ask(t, "api.cache.get", `{"key": "a"}`); got != `{"found":false}` { // processed after all of the above
 		t.Errorf("got %s", got)
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"millrace/node"
 )
 
-// calls answers api.call.NAME: members call the services of mesh.member_calls through a node. They can't publish to a
-// service themselves: its answer goes wherever the request says, and the server lets the service write there.
+// calls answers api.call.NAME: members call the services of mesh.member_calls through a node. Members may not publish
+// to a service themselves: its reply goes wherever the request says, and the server would let the service publish
+// there.
 type calls struct {
 	conn    *mesh.Conn
 	applied func() *node.Config
@@ -26,7 +27,7 @@ func (c calls) answer(ctx context.Context, name string, payload []byte) any {
 	return c.conn.Relay(ctx, c.conn.Service(name), payload)
 }
 
-// listed reports whether a list of names, or * for all, has the name.
+// listed reports whether a list of names contains the name, or * for all.
 func listed(names []string, name string) bool {
 	return slices.Contains(names, name) || slices.Contains(names, "*")
 }

@@ -12,7 +12,7 @@ import (
 	"millrace/node"
 )
 
-// billing is a service in the node's process that shows what it got.
+// billing is a service in the node's process that answers with the request that it got.
 func billing(t *testing.T, conn *mesh.Conn) {
 	t.Helper()
 	s, err := conn.NewService(mesh.ServiceConfig{
@@ -49,8 +49,7 @@ func billing(t *testing.T, conn *mesh.Conn) {
 	t.Cleanup(func() { _ = s.Close() })
 }
 
-// A member calls the services that the configuration lists, through a node, and nothing of what it sends counts for
-// more than a client's word.
+// A member calls the listed services through a node. What it sends is trusted no more than a client's request.
 func TestMemberCalls(t *testing.T) {
 	r := start(t, node.Mesh{MemberCalls: []string{"billing", "nobody"}}, nil)
 	billing(t, r.conn)
@@ -104,7 +103,8 @@ func TestMemberCalls(t *testing.T) {
 	}
 }
 
-// By default members call nobody by api.call. A list of services bounds api.gather too, which without one may call all.
+// By default members can't call services by api.call. A list of services bounds api.gather too, which without one may
+// call all.
 func TestMemberCallsAreBounded(t *testing.T) {
 	const gather = `{"mode": "all", "calls": {"a": {"to": "service:billing", "path": "/"}}}`
 	for _, c := range []struct {
@@ -131,8 +131,8 @@ func TestMemberCallsAreBounded(t *testing.T) {
 	}
 }
 
-// A member can't let a service or a node write anywhere by the reply subject of its request: it may not publish to
-// services, and nodes answer to inboxes only.
+// A member can't make a service or a node publish anywhere by the reply subject of its request: it may not publish to
+// services, and nodes reply to inboxes only.
 func TestMemberCallsDontEscape(t *testing.T) {
 	r := start(t, node.Mesh{MemberCalls: []string{"*"}}, nil)
 	billing(t, r.conn)
@@ -157,7 +157,7 @@ func TestMemberCallsDontEscape(t *testing.T) {
 			}
 		}
 	}
-	for range 2 { // behind all of it
+	for range 2 { // processed after all of the above
 		if _, err := r.member.Request("api.call.billing", request, 20*time.Second); err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,8 @@ package memberapi
 
 import "context"
 
-// Answer gives what the API on a subject answers, where nothing recovers a panic.
+// Answer returns the answer of the API on a subject. Unlike the API itself it doesn't recover panics, so that the fuzz
+// test sees them.
 func (s *Server) Answer(ctx context.Context, subject, op string, payload []byte) any {
 	for _, a := range s.apis {
 		if a.subject == subject {

@@ -15,20 +15,20 @@ import (
 
 // Gatherer makes several calls at once.
 type Gatherer interface {
-	// Gather answers as the route would. Its error is a *node.Error, or nothing to be shown.
+	// Gather answers as a route with this gather would. A *node.Error may be shown to the member, other errors may not.
 	Gather(ctx context.Context, r *node.Route, host string, header mesh.Header) (*mesh.Response, error)
-	// FollowPurges makes the cache ready for calls that are cached.
+	// FollowPurges prepares the cache for calls that are cached.
 	FollowPurges(ctx context.Context) error
 }
 
-// gather answers api.gather: members have several calls made at once.
+// gather answers api.gather: a node makes several calls for a member.
 type gather struct {
 	calls   Gatherer
 	applied func() *node.Config
 	log     *slog.Logger
 }
 
-// gatherRequest is the payload of api.gather: what a route with gather has, and what the calls carry.
+// gatherRequest is the payload of api.gather: the fields of a route's gather, and what the calls send.
 type gatherRequest struct {
 	Mode        json.RawMessage   `json:"mode,omitempty"`
 	Quorum      json.RawMessage   `json:"quorum,omitempty"`
@@ -39,15 +39,15 @@ type gatherRequest struct {
 	Headers     map[string]string `json:"headers,omitempty"`
 }
 
-// gatherReply is the answer. Body is what a route with the same gather would answer.
+// gatherReply is the answer. Body is what a route with the same gather would send.
 type gatherReply struct {
 	Status  int             `json:"status"`
 	Body    json.RawMessage `json:"body"`
-	Partial []string        `json:"partial,omitempty"` // calls that failed, or that something stands in for
-	Timing  string          `json:"timing,omitempty"`  // as Server-Timing
+	Partial []string        `json:"partial,omitempty"` // calls that failed or were replaced by their fallback
+	Timing  string          `json:"timing,omitempty"`  // the value of Server-Timing
 }
 
-// maxGather bounds the payload of api.gather, since it is read as a configuration is.
+// maxGather bounds the payload of api.gather, since it is parsed like a configuration.
 const maxGather = 64 << 10
 
 func (g *gather) answer(ctx context.Context, _ string, payload []byte) any {
@@ -82,7 +82,7 @@ func (g *gather) answer(ctx context.Context, _ string, payload []byte) any {
 	return replyOf(resp)
 }
 
-// header gives the fields of the calls in the order of their names. It reports false if one holds what no field may.
+// header returns the fields that the calls send, sorted by name. ok is false if a field contains a control character.
 func (r *gatherRequest) header() (header mesh.Header, ok bool) {
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		if strings.ContainsFunc(name+r.Headers[name], func(c rune) bool { return c < ' ' || c == 0x7f }) {
@@ -93,11 +93,11 @@ func (r *gatherRequest) header() (header mesh.Header, ok bool) {
 	return header, true
 }
 
-// replyOf tells a response as JSON. A body that isn't JSON becomes a text.
+// replyOf converts a response. A body that isn't JSON becomes a JSON string.
 func replyOf(resp *mesh.Response) gatherReply {
 	reply := gatherReply{Status: resp.Status, Body: resp.Body, Timing: resp.Header.Get("Server-Timing")}
 	if !json.Valid(resp.Body) {
-		reply.Body, _ = json.Marshal(string(resp.Body)) // a text always marshals
+		reply.Body, _ = json.Marshal(string(resp.Body)) // a string always marshals
 	}
 	if partial := resp.Header.Get("Millrace-Partial"); partial != "" {
 		reply.Partial = strings.Split(partial, ", ")

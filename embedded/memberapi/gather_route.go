@@ -12,8 +12,8 @@ import (
 	"millrace/node/config"
 )
 
-// route reads the request as the route that it would be in a configuration with the upstreams and limits of the one
-// that is applied, so that it is checked alike.
+// route converts the request to a route of a configuration that has the upstreams and limits of the applied one.
+// Parsing that configuration checks the request like a file.
 func (r *gatherRequest) route(applied *node.Config) (*node.Route, error) {
 	text, err := r.config(applied)
 	if err != nil {
@@ -29,7 +29,7 @@ func (r *gatherRequest) route(applied *node.Config) (*node.Route, error) {
 	return &cfg.Routes[0], nil
 }
 
-// config writes the configuration whose only route is the request.
+// config returns the text of a configuration whose only route is the request.
 func (r *gatherRequest) config(applied *node.Config) ([]byte, error) {
 	gather := map[string]json.RawMessage{"calls": r.Calls}
 	for key, value := range map[string]json.RawMessage{
@@ -48,14 +48,14 @@ func (r *gatherRequest) config(applied *node.Config) ([]byte, error) {
 		upstreams[name] = map[string]bool{"remote": true}
 	}
 	for name := range applied.Limits {
-		limits[name] = "1/s" // what it allows doesn't matter here
+		limits[name] = "1/s" // the value doesn't matter here
 	}
-	return json.Marshal(map[string]any{ //nolint:wrapcheck // the caller says what it was
+	return json.Marshal(map[string]any{
 		"version": 1, "upstreams": upstreams, "limits": limits, "routes": []any{route},
 	})
 }
 
-// mayCall checks that a gather asks only whom members may have asked: a node may publish where they mustn't.
+// mayCall checks that a gather calls only what the configuration allows members: the node itself may publish to more.
 func mayCall(g *node.Gather, m *node.Mesh) error {
 	for _, name := range slices.Sorted(maps.Keys(g.Calls)) {
 		switch to := g.Calls[name].To; {
@@ -74,7 +74,7 @@ func mayCall(g *node.Gather, m *node.Mesh) error {
 	return nil
 }
 
-// gatherMistakes says what is wrong in the request's own terms: it has no lines, and isn't a route.
+// gatherMistakes returns the mistakes in the terms of the request, which has no lines and isn't a route.
 func gatherMistakes(err error) string {
 	var mistakes config.Errors
 	if !errors.As(err, &mistakes) {

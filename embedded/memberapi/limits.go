@@ -10,11 +10,11 @@ import (
 	"millrace/node"
 )
 
-// Limits are those that the configuration names.
+// Limits are the limits of the configuration.
 type Limits interface {
-	// Rule gives the limit of a name; nil if there is none.
+	// Rule returns the limit of a name; nil if there is none.
 	Rule(name string) *limit.Rule
-	// Key gives the key of a client by any of its names, as the edge would for a request of that client.
+	// Key returns the key of a client under any of its names, as the edge would for a request of that client.
 	Key(r *limit.Rule, client string) limit.Key
 }
 
@@ -28,7 +28,7 @@ type limitRequest struct {
 	Cost  int    `json:"cost"`
 }
 
-// limitReply is the answer: times in milliseconds.
+// limitReply is the answer. Times are in milliseconds.
 type limitReply struct {
 	OK        bool   `json:"ok"`
 	Max       uint32 `json:"max"`
@@ -36,7 +36,7 @@ type limitReply struct {
 	ResetMS   int64  `json:"reset_ms"`
 }
 
-// limitTime bounds a request beyond what it waits for its turn.
+// limitTime bounds a request, in addition to the time that it may queue.
 const limitTime = 5 * time.Second
 
 func (l limits) answer(ctx context.Context, op string, payload []byte) any {

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, nodetest.IgnoreFasthttp()...) }
 
-// store keeps values in memory, for ever, and how long they were asked to be kept or waited for.
+// store keeps values in memory forever, and records the TTLs and leases that it was given.
 type store struct {
 	lease, ttl atomic.Int64
 
@@ -61,13 +61,13 @@ func (s *store) Delete(_ context.Context, key string) error {
 	return nil
 }
 
-// noLimits is a node whose configuration names none.
+// noLimits is a configuration without limits.
 type noLimits struct{}
 
 func (noLimits) Rule(string) *limit.Rule               { return nil }
 func (noLimits) Key(*limit.Rule, string) (k limit.Key) { return k }
 
-// gatherer answers every gather in one way.
+// gatherer answers every gather with the function.
 type gatherer func(ctx context.Context, r *node.Route) (*mesh.Response, error)
 
 func (g gatherer) Gather(ctx context.Context, r *node.Route, _ string, _ mesh.Header) (*mesh.Response, error) {
@@ -76,19 +76,19 @@ func (g gatherer) Gather(ctx context.Context, r *node.Route, _ string, _ mesh.He
 
 func (gatherer) FollowPurges(context.Context) error { return nil }
 
-// rig is a server of the API, the mesh that it is on, and a member.
-type rig struct {
+// fixture is a server of the APIs, its mesh, and a member.
+type fixture struct {
 	api    *memberapi.Server
 	conn   *mesh.Conn
 	member *nats.Conn
 	values *store
 }
 
-// start opens the API under a configuration until the test ends.
-func start(t *testing.T, cfg node.Mesh, gather gatherer) *rig {
+// start runs the APIs under a configuration until the test ends.
+func start(t *testing.T, cfg node.Mesh, gather gatherer) *fixture {
 	t.Helper()
 	s := natsservertest.Start(t)
-	r := &rig{conn: natsservertest.Connect(t, s), values: &store{kept: map[string][]byte{}}}
+	r := &fixture{conn: natsservertest.Connect(t, s), values: &store{kept: map[string][]byte{}}}
 	applied := node.Config{Mesh: cfg}
 	r.api = memberapi.New(memberapi.Config{
 		Conn: r.conn, Values: r.values, Limits: noLimits{}, Gather: gather,
@@ -97,7 +97,7 @@ func start(t *testing.T, cfg node.Mesh, gather gatherer) *rig {
 	if err := r.api.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.conn.NATS().Flush(); err != nil { // or the member may ask before the server knows the subscriptions
+	if err := r.conn.NATS().Flush(); err != nil { // so that the server knows the subscriptions before the member asks
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.api.Close() })
@@ -111,7 +111,7 @@ func start(t *testing.T, cfg node.Mesh, gather gatherer) *rig {
 }
 
 // ask makes a request as a member.
-func (r *rig) ask(t *testing.T, subject, payload string) string {
+func (r *fixture) ask(t *testing.T, subject, payload string) string {
 	t.Helper()
 	msg, err := r.member.Request(subject, []byte(payload), 20*time.Second)
 	if err != nil {

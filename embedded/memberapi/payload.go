@@ -9,13 +9,13 @@ import (
 	"millrace/node"
 )
 
-// refusal is the answer to what is wrong.
+// refusal is the answer to a request that fails.
 type refusal struct {
 	Error string    `json:"error"`
 	Code  node.Code `json:"code"`
 }
 
-// readPayload reads a request into v. What is wrong with it is told with an example of a right one; nil if nothing is.
+// readPayload decodes a request into v. It returns a refusal with an example if the payload is malformed, else nil.
 func readPayload(payload []byte, v any, example string) (wrong *refusal) {
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.DisallowUnknownFields()
@@ -26,16 +26,16 @@ func readPayload(payload []byte, v any, example string) (wrong *refusal) {
 }
 
 func respond(msg *nats.Msg, reply any) {
-	if whole, ok := reply.(*nats.Msg); ok { // of an API that speaks another language than JSON
-		_ = msg.RespondMsg(whole) // as below
+	if whole, ok := reply.(*nats.Msg); ok { // of api.call, which doesn't answer in JSON
+		_ = msg.RespondMsg(whole) // see below
 		return
 	}
 	b, err := json.Marshal(reply)
-	if err != nil { // what isn't JSON was checked before
+	if err != nil { // what isn't JSON was refused before
 		b = []byte(`{"error": "the value isn't JSON", "code": "internal"}`)
 	}
 	if len(b) > int(node.MaxMessage) {
 		b = []byte(`{"error": "the answer is longer than one message carries", "code": "body_too_large"}`)
 	}
-	_ = msg.Respond(b) // the caller asks again, or goes on without
+	_ = msg.Respond(b) // if it fails, the caller times out
 }

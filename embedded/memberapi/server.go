@@ -9,23 +9,23 @@ import (
 	"millrace/node"
 )
 
-// Config says whom the APIs ask. All fields must be set.
+// Config has what the APIs use. All fields must be set.
 type Config struct {
-	Conn    *mesh.Conn // open; it is asked for the calls of services, too
+	Conn    *mesh.Conn // open; also used for the calls of services
 	Values  Values
 	Limits  Limits
 	Gather  Gatherer
-	Applied func() *node.Config // gives the configuration that is applied now
+	Applied func() *node.Config // returns the configuration that is applied now
 	Log     *slog.Logger
 }
 
-// Server answers on all subjects of the API between Open and Close.
+// Server answers on all subjects of the API from Open to Close.
 type Server struct {
 	conn *mesh.Conn
 	apis []*api
 }
 
-// New makes the server; Open subscribes.
+// New allocates the server. Open subscribes.
 func New(cfg Config) *Server {
 	return &Server{conn: cfg.Conn, apis: []*api{
 		newAPI("cache.*", values{cfg.Values}.answer),
@@ -35,7 +35,7 @@ func New(cfg Config) *Server {
 	}}
 }
 
-// Open begins to answer. It fails only if the connection is closed; what it has begun then is ended by Close.
+// Open subscribes. It fails only if the connection is closed; Close ends what it has started then.
 func (s *Server) Open(context.Context) error {
 	for _, a := range s.apis {
 		if err := a.open(s.conn); err != nil {
@@ -45,7 +45,7 @@ func (s *Server) Open(context.Context) error {
 	return nil
 }
 
-// Close ends the requests that run and waits for them. It may be called without Open, and again.
+// Close cancels running requests and waits for them. It may be called without Open, and again.
 func (s *Server) Close() error {
 	for _, a := range slices.Backward(s.apis) {
 		a.close()

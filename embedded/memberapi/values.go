@@ -11,10 +11,11 @@ import (
 	"millrace/node"
 )
 
-// Values are the cache's, as kvcache.Values has them: the errors are kvcache.ErrNotFound and kvcache.ErrTooLarge.
+// Values stores values in the cache, with the semantics of kvcache.Values: the errors are kvcache.ErrNotFound and
+// kvcache.ErrTooLarge.
 type Values interface {
 	Get(ctx context.Context, key string) ([]byte, error)
-	// GetOrLease is Get for a caller who makes a missing value, and whom others then wait for as long as lease.
+	// GetOrLease is Get for a caller that computes a missing value. Others that ask meanwhile wait, for at most lease.
 	GetOrLease(ctx context.Context, key string, lease time.Duration) ([]byte, error)
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	Delete(ctx context.Context, key string) error
@@ -23,10 +24,9 @@ type Values interface {
 // values answers api.cache.get, api.cache.set and api.cache.delete: the node's cache for members.
 type values struct{ cache Values }
 
-// Bounds on a request: without another's load that is waited for, and that load.
 const (
-	valueTime = 5 * time.Second
-	loadTime  = time.Minute
+	valueTime = 5 * time.Second // bounds a request, in addition to a load that it waits for
+	loadTime  = time.Minute     // bounds a load
 )
 
 // valueRequest is the payload of a request.
@@ -35,7 +35,7 @@ type valueRequest struct {
 	Value  json.RawMessage `json:"value,omitempty"`  // set: any JSON
 	Base64 *string         `json:"base64,omitempty"` // set: bytes that aren't JSON
 	TTL    node.Duration   `json:"ttl,omitempty"`    // set
-	Load   node.Duration   `json:"load,omitempty"`   // get: the caller makes a value that is missing, within this time
+	Load   node.Duration   `json:"load,omitempty"`   // get: the caller computes a missing value, within this time
 }
 
 // valueReply is the payload of an answer.
@@ -43,7 +43,7 @@ type valueReply struct {
 	Found  *bool           `json:"found,omitempty"`
 	Value  json.RawMessage `json:"value,omitempty"`
 	Base64 *string         `json:"base64,omitempty"`
-	Load   bool            `json:"load,omitempty"` // the caller is to make the value and set it; others wait
+	Load   bool            `json:"load,omitempty"` // the caller is to compute the value and set it; others wait
 	OK     bool            `json:"ok,omitempty"`
 	Error  string          `json:"error,omitempty"`
 	Code   node.Code       `json:"code,omitempty"`
@@ -62,7 +62,7 @@ func (v values) answer(ctx context.Context, op string, payload []byte) any {
 	case "set":
 		return v.set(ctx, req)
 	case "delete":
-		return done(v.cache.Delete(ctx, req.Key))
+		return resultReply(v.cache.Delete(ctx, req.Key))
 	}
 	return valueReply{Error: "ask api.cache.get, api.cache.set or api.cache.delete", Code: node.CodeNotFound}
 }
@@ -80,7 +80,7 @@ func (v values) get(ctx context.Context, req valueRequest) valueReply {
 	case errors.Is(err, kvcache.ErrNotFound):
 		return valueReply{Found: &no, Load: req.Load > 0}
 	case err != nil:
-		return done(err)
+		return resultReply(err)
 	case json.Valid(value):
 		return valueReply{Found: &yes, Value: value}
 	}
@@ -100,11 +100,11 @@ func (v values) set(ctx context.Context, req valueRequest) valueReply {
 		}
 		value = b
 	}
-	return done(v.cache.Set(ctx, req.Key, value, req.TTL.Std()))
+	return resultReply(v.cache.Set(ctx, req.Key, value, req.TTL.Std()))
 }
 
-// done answers for what has no value to give.
-func done(err error) valueReply {
+// resultReply is the answer to an operation without a value.
+func resultReply(err error) valueReply {
 	switch {
 	case err == nil:
 		return valueReply{OK: true}

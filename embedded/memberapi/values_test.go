@@ -8,7 +8,7 @@ import (
 	"millrace/node"
 )
 
-// Values are JSON or bytes, and come back as they were set.
+// Values are JSON or bytes, and are returned as they were set.
 func TestValues(t *testing.T) {
 	r := start(t, node.Mesh{}, nil)
 	long := strings.Repeat("x", 200)

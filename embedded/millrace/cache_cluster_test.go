@@ -4,40 +4,49 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
 
-// cacheNode is a node with a cache on fixed addresses, so that its clients can go on while its process is another.
+// cacheNode is a node with a cache on fixed addresses, so that clients keep reaching it after a restart.
 type cacheNode struct {
-	*process // changed by the test's goroutine only
+	*process // replaced only by the test's goroutine
 
 	edge, admin string // URLs
 	file        string
 }
 
-// cacheCluster is three nodes whose every word to one another goes through links that can be cut.
+// cacheCluster is three nodes whose connections to one another go through links that can be cut.
 type cacheCluster struct {
 	nodes [3]*cacheNode
 	links [3][3]*link // from the first to the second
 }
 
-// startCluster starts three nodes with the route /* to the upstream, cached. stores is what they have under the key
-// cache.
+// startCluster starts three nodes with the route /* to the upstream, cached. stores are the fields of their cache
+// sections; they may be empty.
 func startCluster(t *testing.T, upstream string, stores [3]string) *cacheCluster {
 	t.Helper()
 	c := writeCluster(t, func(i int) string {
-		return fmt.Sprintf(`cache: {%s}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: "upstream:app", cache: true}, {path: /slow/*, to: "upstream:app", cache: true, timeout: 60s}]
-`, stores[i], upstream)
+		return embeddedtest.YAML(t, `
+			cache: {$STORE}
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /*
+			    to: upstream:app
+			    cache: true
+			  - path: /slow/*
+			    to: upstream:app
+			    cache: true
+			    timeout: 60s
+			`, "STORE", stores[i], "APP", upstream)
 	})
 	for _, n := range c.nodes {
 		n.start(t)
@@ -46,11 +55,10 @@ routes: [{path: /*, to: "upstream:app", cache: true}, {path: /slow/*, to: "upstr
 	return c
 }
 
-// writeCluster writes the configurations of three nodes. rest is what each has beside what makes it one of the cluster.
+// writeCluster writes the configurations of three nodes. rest returns what node i has after its cluster section.
 //
-// Each node listens on an address of its own, 127.0.0.2 and so on, and the others know it only by the links' addresses:
-// what nats-server gossips is the port with the address that a link seems to come from, 127.0.0.1, where nobody
-// listens.
+// Each node listens on an address of its own, 127.0.0.2 and so on, and the others know it only by the addresses of the
+// links. nats-server gossips the port with the address that a link seems to come from, 127.0.0.1, where nobody listens.
 func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
 	t.Helper()
 	c := &cacheCluster{}
@@ -65,45 +73,59 @@ func writeCluster(t *testing.T, rest func(i int) string) *cacheCluster {
 				peers[j] = c.links[i][j].addr
 			}
 		}
-		c.nodes[i] = writeNode(t, host+port(3+2*i), host+port(4+2*i), fmt.Sprintf(`node: {name: n%d, data: %%q}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-`, i+1, host+port(i), peers[0], peers[1], peers[2])+rest(i))
+		c.nodes[i] = writeNode(t, host+port(3+2*i), host+port(4+2*i), "n"+strconv.Itoa(i+1), embeddedtest.YAML(t, `
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			`, "LISTEN", host+port(i), "PEERS", strings.Join(peers, ", "))+rest(i))
 	}
 	return c
 }
 
-// startAlone starts one node with the route /* to the upstream. cache is the route's, store the node's.
+// startAlone starts one node with the route /* to the upstream. cache is the value of the route's cache, store the
+// fields of the node's cache section.
 func startAlone(t *testing.T, upstream, cache, store string) *cacheNode {
 	t.Helper()
 	ports := nodetest.FreePorts(t, 2)
-	for i := range ports { // not where clients get their ports from
+	for i := range ports { // not 127.0.0.1, where clients get their ports
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
-	n := writeNode(t, ports[0], ports[1], fmt.Sprintf(`node: {name: n1, data: %%q}
-cache: {%s}
-mesh: {listen: 127.0.0.1:0}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /*, to: "upstream:app", cache: %s}]
-`, store, upstream, cache))
+	n := writeNode(t, ports[0], ports[1], "n1", embeddedtest.YAML(t, `
+		cache: {$STORE}
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    to: upstream:app
+		    cache: $CACHE
+		`, "STORE", store, "APP", upstream, "CACHE", cache))
 	n.start(t)
 	nodetest.Eventually(t, "the node may serve what it has stored", n.follows)
 	return n
 }
 
-// writeNode writes a configuration. text is all of it but for edge and admin, with %q for the directory.
-func writeNode(t *testing.T, edge, admin, text string) *cacheNode {
+// writeNode writes the configuration of a node. rest is what follows mesh.listen.
+func writeNode(t *testing.T, edge, admin, name, rest string) *cacheNode {
 	t.Helper()
 	dir := t.TempDir()
-	n := &cacheNode{edge: "http://" + edge, admin: "http://" + admin, file: filepath.Join(dir, "millrace.yaml")}
-	text = fmt.Sprintf("version: 1\nedge: {listen: %q, timeout: 2s, linger: 0s}\nadmin: {listen: %q}\n"+text, edge,
-		admin, dir+"/data")
-	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	file := writeConfig(t, dir, embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  name: $NAME
+		  data: $DIR/data
+		edge:
+		  listen: $EDGE
+		  timeout: 2s
+		  linger: 0s
+		admin:
+		  listen: $ADMIN
+		mesh:
+		  listen: 127.0.0.1:0
+		`, "NAME", name, "DIR", dir, "EDGE", edge, "ADMIN", admin)+rest)
+	return &cacheNode{edge: "http://" + edge, admin: "http://" + admin, file: file}
 }
 
 func (n *cacheNode) start(t *testing.T) {
@@ -121,12 +143,12 @@ func (n *cacheNode) send(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// kill ends the process as a loss of power would.
+// kill ends the process like a loss of power.
 func (n *cacheNode) kill(t *testing.T) {
 	t.Helper()
 	n.send(t, syscall.SIGKILL)
-	_ = n.cmd.Wait() // it was killed
-	n.sound(t)
+	_ = n.cmd.Wait() // the error says that it was killed
+	n.checkOutput(t)
 }
 
 // end ends the process as an operator would.
@@ -136,11 +158,11 @@ func (n *cacheNode) end(t *testing.T) {
 	if err := n.cmd.Wait(); err != nil {
 		t.Errorf("the process ended with %v; stderr: %s", err, n.stderr)
 	}
-	n.sound(t)
+	n.checkOutput(t)
 }
 
-// sound looks for what a process that is gone should not have said.
-func (n *cacheNode) sound(t *testing.T) {
+// checkOutput fails the test if the ended process has reported a data race or a panic.
+func (n *cacheNode) checkOutput(t *testing.T) {
 	t.Helper()
 	for _, word := range []string{"DATA RACE", "panic"} {
 		if strings.Contains(n.stderr.String(), word) {
@@ -149,7 +171,7 @@ func (n *cacheNode) sound(t *testing.T) {
 	}
 }
 
-// metrics reads /metrics: what stands behind each name with its labels.
+// metrics returns the values of /metrics by name with labels.
 func (n *cacheNode) metrics() (map[string]float64, error) {
 	resp, err := http.Get(n.admin + "/metrics")
 	if err != nil {
@@ -168,7 +190,7 @@ func (n *cacheNode) metrics() (map[string]float64, error) {
 	return out, lines.Err()
 }
 
-// follows reports whether the node follows the purges and has its bucket open.
+// follows reports whether the node follows the purges and has opened its bucket.
 func (n *cacheNode) follows() bool {
 	m, err := n.metrics()
 	return err == nil && m["millrace_cache_ready"] == 1 && m[`millrace_cache_bytes{tier="bucket"}`] >= 0
@@ -192,7 +214,7 @@ func (c *cacheCluster) end(t *testing.T) {
 	}
 }
 
-// of lists the links from and to a node.
+// of returns the links from and to a node.
 func (c *cacheCluster) of(node int) (out []*link) {
 	for i := range c.nodes {
 		if i != node {
@@ -202,7 +224,7 @@ func (c *cacheCluster) of(node int) (out []*link) {
 	return out
 }
 
-// cut takes a node off the others: its connections end, or hold back what they carry until they are joined again.
+// cut disconnects a node from the others: depending on how, its connections end, or hold back data until join.
 func (c *cacheCluster) cut(node int, how linkState) {
 	for _, l := range c.of(node) {
 		l.set(how)

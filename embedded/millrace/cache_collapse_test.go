@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// answered is what one of many clients got.
+// answered is a response to one of many clients.
 type answered struct {
 	status int
 	body   string
@@ -20,7 +20,7 @@ type answered struct {
 	err    error
 }
 
-// askTogether lets so many clients ask for one path at the same time, in turn at each node.
+// askTogether sends so many requests for one path at the same time, to the nodes in turn.
 func askTogether(c *cacheCluster, path string, clients int) []answered {
 	out := make([]answered, clients)
 	transport := &http.Transport{MaxIdleConnsPerHost: clients}
@@ -49,8 +49,8 @@ func askTogether(c *cacheCluster, path string, clients int) []answered {
 	return out
 }
 
-// A thousand clients at three nodes who want the same cost the origin one request. What is for one client only goes to
-// one client, also when all asked at once.
+// A thousand clients at three nodes that request the same cost the origin one request. A private response goes to one
+// client only, also if all asked at the same time.
 func TestOneOriginRequest(t *testing.T) {
 	var requests atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,12 +71,12 @@ func TestOneOriginRequest(t *testing.T) {
 	defer app.Close()
 	cluster := startCluster(t, app.URL, [3]string{})
 	together := 1000
-	// or the nodes have no processor for so long that they lose their leases on the purges, and may not serve what they
-	// have
-	if raced {
+	// Otherwise the nodes may get no processor for so long that they lose their leases on the purges, and may not serve
+	// what they have stored.
+	if raceEnabled {
 		together = 150
 	}
-	for i := range 3 { // another key has another home
+	for i := range 3 { // different keys belong to different nodes
 		before := requests.Load()
 		path := fmt.Sprintf("/slow/shared/%d", i)
 		got := askTogether(cluster, path, together)

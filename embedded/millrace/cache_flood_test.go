@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// floodSet is a working set that clients go on reading, and how many of their requests were hits.
+// floodSet is a working set that clients keep reading, and how many of their requests were hits.
 type floodSet struct {
 	node            *cacheNode
 	asked, hit, bad atomic.Int64
@@ -23,14 +23,14 @@ type floodSet struct {
 	stop            chan struct{}
 }
 
-// Sizes of the working set: far less than the memory, so that nothing but the flood drives it out.
+// The working set is far smaller than the memory, so only the flood could evict it.
 const (
 	floodKeys  = 400
 	floodBody  = 4 << 10
-	floodLarge = 32 << 10 // what floods
+	floodLarge = 32 << 10 // size of the responses of the flood
 )
 
-// startSet begins to read keys, some of them far more often than others.
+// startSet starts to read keys, some of them far more often than others.
 func startSet(n *cacheNode) *floodSet {
 	s := &floodSet{node: n, stop: make(chan struct{})}
 	for range 4 {
@@ -64,7 +64,7 @@ func (s *floodSet) end() {
 	s.running.Wait()
 }
 
-// ratio is the part of the requests that were hits while do ran, and for a second at least.
+// ratio is the hit ratio while do runs, and for a second at least.
 func (s *floodSet) ratio(do func()) float64 {
 	asked, hit := s.asked.Load(), s.hit.Load()
 	begun := time.Now()
@@ -73,7 +73,7 @@ func (s *floodSet) ratio(do func()) float64 {
 	return float64(s.hit.Load()-hit) / float64(max(s.asked.Load()-asked, 1))
 }
 
-// floodAsk asks for a path, in a variant if one is named.
+// floodAsk requests a path, in a variant if one is named.
 func floodAsk(client *http.Client, n *cacheNode, path, variant string) (hit bool, err error) {
 	req, err := http.NewRequest(http.MethodGet, n.edge+path, nil)
 	if err != nil {
@@ -94,7 +94,7 @@ func floodAsk(client *http.Client, n *cacheNode, path, variant string) (hit bool
 	return strings.Contains(resp.Header.Get("Cache-Status"), "; hit"), err
 }
 
-// flood asks for so many different things, some at a time.
+// flood sends requests for different things, several at a time.
 func flood(n *cacheNode, requests int, ask func(i int) (path, variant string)) (failed int64) {
 	var next, bad atomic.Int64
 	var all sync.WaitGroup
@@ -114,7 +114,7 @@ func flood(n *cacheNode, requests int, ask func(i int) (path, variant string)) (
 	return bad.Load()
 }
 
-// gauges are the highest values that a node's metrics had while it was watched.
+// gauges are the maxima of a node's metrics while it was watched.
 type gauges struct {
 	highest map[string]float64
 	done    chan struct{}
@@ -143,15 +143,15 @@ func watchGauges(n *cacheNode) *gauges {
 	return g
 }
 
-// end gives the highest values.
+// end returns the maxima.
 func (g *gauges) end() map[string]float64 {
 	close(g.stop)
 	<-g.done
 	return g.highest
 }
 
-// A flood of requests for what nobody asks for again, of unique URLs and of variants, drives neither the working set
-// out nor the cache beyond its limits.
+// A flood of requests for things that nobody requests again, unique URLs and variants, neither evicts the working set
+// nor takes the cache beyond its limits.
 func TestFlood(t *testing.T) {
 	set, large := bytes.Repeat([]byte("s"), floodBody), bytes.Repeat([]byte("l"), floodLarge)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -167,28 +167,28 @@ func TestFlood(t *testing.T) {
 	}))
 	defer app.Close()
 	n := startAlone(t, app.URL, "true", "memory: 16MiB, disk: 64MiB")
-	people := startSet(n)
+	traffic := startSet(n)
 	watched := watchGauges(n)
-	// so that all have been asked for
+	// requests each key once
 	flood(n, floodKeys, func(i int) (string, string) { return fmt.Sprintf("/set/%d", i-1), "" })
-	before := people.ratio(func() {})
+	before := traffic.ratio(func() {})
 	resting, err := n.metrics()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var failed int64
-	unique := people.ratio(func() {
+	unique := traffic.ratio(func() {
 		failed += flood(n, 4000, func(i int) (string, string) { return fmt.Sprintf("/unique/%d", i), "" })
 	})
-	variants := people.ratio(func() {
+	variants := traffic.ratio(func() {
 		failed += flood(n, 2000, func(i int) (string, string) { return fmt.Sprintf("/vary/%d", i%5), strconv.Itoa(i) })
 	})
-	after := people.ratio(func() {})
-	people.end()
+	after := traffic.ratio(func() {})
+	traffic.end()
 	highest := watched.end()
 	t.Logf("hits of the working set: before %.3f, while unique URLs flood %.3f, while variants flood %.3f, after "+
 		"%.3f; %d requests, %d failed; %d of the flood failed",
-		before, unique, variants, after, people.asked.Load(), people.bad.Load(), failed)
+		before, unique, variants, after, traffic.asked.Load(), traffic.bad.Load(), failed)
 	for tier, over := range map[string]float64{"memory": 1, "bucket": 1.05} {
 		bytes, limit := highest[`millrace_cache_bytes{tier="`+tier+`"}`],
 			highest[`millrace_cache_limit_bytes{tier="`+tier+`"}`]
@@ -206,8 +206,8 @@ func TestFlood(t *testing.T) {
 		t.Errorf("the flood drove the working set out: hits %.3f before, %.3f and %.3f during", before, unique,
 			variants)
 	}
-	if people.bad.Load() > 0 || failed > 0 {
-		t.Errorf("%d requests of the working set and %d of the flood failed", people.bad.Load(), failed)
+	if traffic.bad.Load() > 0 || failed > 0 {
+		t.Errorf("%d requests of the working set and %d of the flood failed", traffic.bad.Load(), failed)
 	}
 	n.end(t)
 }

@@ -12,17 +12,17 @@ import (
 	"millrace/edge/admin"
 )
 
-// history is what clients and purgers of a cluster saw. Times are since its begin.
+// history is what clients and purgers of a cluster saw. Times are relative to its start.
 type history struct {
 	begin time.Time
 
 	mu       sync.Mutex // guards what follows
 	reads    []readEvent
 	purges   []purgeEvent
-	failures map[string]int // requests and purges without a good answer, by what they got
+	failures map[string]int // requests and purges that failed, by their outcome
 }
 
-// readEvent is a response that a client got.
+// readEvent is a response to a client.
 type readEvent struct {
 	start, end time.Duration
 	node, key  int
@@ -30,22 +30,22 @@ type readEvent struct {
 	status     string // Cache-Status
 }
 
-// purgeEvent is a purge of one key that a node has acknowledged: since then every response must have at least that
-// version.
+// purgeEvent is an acknowledged purge of one key: every later response must have at least that version.
 type purgeEvent struct {
 	start, acknowledged time.Duration
 	node, key           int
 	version             int64
 	what                admin.Purge
-	states              string // of the nodes, as the answer told them
+	states              string // of the nodes, as in the answer
 }
 
-// violation is a response that should not have been.
+// violation is a response that is older than an acknowledged purge allows.
 type violation struct {
 	read  readEvent
 	purge purgeEvent
 }
 
+// String returns a summary.
 func (v violation) String() string {
 	return fmt.Sprintf("n%d gave version %d of key %d (asked at %s, answered at %s, %s) after n%d had acknowledged at "+
 		"%s that version %d counts (purge of %s, begun at %s, %s)",
@@ -75,15 +75,15 @@ func (h *history) failed(what string) {
 	h.failures[what]++
 }
 
-// violations lists the responses to requests that began after a purge was acknowledged, and that are older than what it
-// established.
+// violations returns the responses to requests that began after a purge was acknowledged and that are older than its
+// version.
 func (h *history) violations() (out []violation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	reads, purges := slices.Clone(h.reads), slices.Clone(h.purges)
 	slices.SortFunc(reads, func(a, b readEvent) int { return cmp.Compare(a.start, b.start) })
 	slices.SortFunc(purges, func(a, b purgeEvent) int { return cmp.Compare(a.acknowledged, b.acknowledged) })
-	newest := map[int]purgeEvent{} // the highest version of each key that was acknowledged so far
+	newest := map[int]purgeEvent{} // the highest acknowledged version of each key so far
 	for _, r := range reads {
 		for len(purges) > 0 && purges[0].acknowledged < r.start {
 			if p := purges[0]; p.version > newest[p.key].version {
@@ -98,7 +98,7 @@ func (h *history) violations() (out []violation) {
 	return out
 }
 
-// latencies gives the times that acknowledged purges took which ended in a phase, in order.
+// latencies returns the sorted latencies of the acknowledged purges that ended in a phase.
 func (h *history) latencies(from, to time.Duration) (out []time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -113,7 +113,7 @@ func (h *history) latencies(from, to time.Duration) (out []time.Duration) {
 	return out
 }
 
-// String sums the history up.
+// String returns a summary.
 func (h *history) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,7 +138,7 @@ func (h *history) String() string {
 		len(h.reads), how, len(seen), purges, ended, h.failures)
 }
 
-// howServed names what a Cache-Status says about where a response comes from.
+// howServed says where a response comes from, by its Cache-Status.
 func howServed(status string) string {
 	switch {
 	case strings.Contains(status, "detail="):
@@ -163,8 +163,8 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[min(len(sorted)*p/100, len(sorted)-1)]
 }
 
-// The check of histories finds what is wrong and nothing else.
-func TestPurgeHistoryBites(t *testing.T) {
+// The check of histories finds all violations and nothing else.
+func TestPurgeHistoryFindsViolations(t *testing.T) {
 	const ms = time.Millisecond
 	read := func(start time.Duration, key int, version int64) readEvent {
 		return readEvent{start: start, end: start + ms, key: key, version: version}
@@ -173,12 +173,12 @@ func TestPurgeHistoryBites(t *testing.T) {
 		return purgeEvent{start: acknowledged - ms, acknowledged: acknowledged, key: key, version: version}
 	}
 	good := []readEvent{
-		read(1*ms, 1, 1), read(10*ms, 1, 1), // at the moment of the word counts as before it
+		read(1*ms, 1, 1), read(10*ms, 1, 1), // a request at the moment of the acknowledgement counts as before it
 		read(11*ms, 1, 2), read(11*ms, 2, 1), // of another key
 		read(9*ms, 1, 3), // newer than it must be
 		read(31*ms, 1, 4), read(25*ms, 1, 3),
 	}
-	// the last is late and older
+	// the last one is acknowledged late and has an older version
 	purges := []purgeEvent{purge(30*ms, 1, 4), purge(10*ms, 1, 2), purge(20*ms, 1, 3), purge(22*ms, 1, 2)}
 	for _, c := range []struct {
 		name string

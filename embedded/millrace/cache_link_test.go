@@ -12,7 +12,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// link is a TCP proxy that can be cut.
+// link is a TCP proxy that can be frozen or closed.
 type link struct {
 	addr string
 
@@ -22,13 +22,13 @@ type link struct {
 	conns   map[net.Conn]bool
 }
 
-// linkState says what a link does with what it is to carry.
+// linkState says what a link does with its connections.
 type linkState int
 
 const (
 	linkOpen   linkState = iota
-	linkFrozen           // nothing passes, and nothing is lost: it passes later
-	linkClosed           // connections end, and new ones with them
+	linkFrozen           // data is held back until the link is open again
+	linkClosed           // connections end, and new ones are refused
 )
 
 func newLink(t *testing.T, to string) *link {
@@ -58,7 +58,7 @@ func newLink(t *testing.T, to string) *link {
 	return l
 }
 
-// set changes what the link does.
+// set changes the state of the link.
 func (l *link) set(s linkState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,7 +72,7 @@ func (l *link) set(s linkState) {
 	}
 }
 
-// add remembers a connection, to end it when the link is closed.
+// add adds a connection that ends when the link is closed.
 func (l *link) add(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,7 +91,7 @@ func (l *link) drop(conn net.Conn) {
 	delete(l.conns, conn)
 }
 
-// open waits until the link carries. False means that it has ended.
+// open waits until the link is open. It returns false if the link has ended.
 func (l *link) open(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
@@ -111,7 +111,7 @@ func (l *link) open(ctx context.Context) bool {
 	}
 }
 
-// carry passes bytes both ways until one side or the link ends.
+// carry copies data both ways until one side or the link ends.
 func (l *link) carry(ctx context.Context, from net.Conn, to string) {
 	if !l.add(from) {
 		return
@@ -145,7 +145,7 @@ func (l *link) carry(ctx context.Context, from net.Conn, to string) {
 	both.Wait()
 }
 
-// A link that is frozen carries later what it was given, and one that is closed carries nothing.
+// A frozen link delivers data later, and a closed one delivers nothing.
 func TestLink(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"millrace/edge/admin"
 )
 
-// versionKeys is how many keys an origin of versions has.
+// versionKeys is the number of keys of the origin.
 const versionKeys = 24
 
-// versions is an origin each of whose keys has a version that a test raises. It answers with the version of the moment
-// when it begins to handle a request, and often not at once, so that responses arrive late at the caches.
+// versions is an origin whose keys have versions that a test raises. It answers with the version at the begin of a
+// request, and often after a delay, so that responses arrive late at the caches.
 type versions struct {
 	server   *httptest.Server
 	current  [versionKeys]atomic.Int64
@@ -34,7 +34,7 @@ func newVersions(t *testing.T) *versions {
 	return v
 }
 
-// keyHost, keyPath and keyTag are how a key is asked for and purged: keys share hosts, prefixes and tags.
+// keyHost, keyPath and keyTag are how a key is requested and purged. Keys share hosts, prefixes and tags.
 func keyHost(key int) string   { return fmt.Sprintf("h%d.test", key%3) }
 func keyPrefix(key int) string { return fmt.Sprintf("/p%d/", key%4) }
 func keyPath(key int) string   { return keyPrefix(key) + strconv.Itoa(key) }
@@ -42,7 +42,7 @@ func keyTag(key int) string    { return fmt.Sprintf("t%d", key%6) }
 
 func keyURL(key int) string { return "http://" + keyHost(key) + keyPath(key) }
 
-// reached lists the keys that a purge reaches.
+// reached returns the keys that a purge reaches.
 func reached(p admin.Purge) (out []int) {
 	for key := range versionKeys {
 		if p.URL == keyURL(key) || p.Host == keyHost(key) || p.Tag == keyTag(key) ||
@@ -53,12 +53,12 @@ func reached(p admin.Purge) (out []int) {
 	return out
 }
 
-// longKey is the key whose body is long enough to be streamed and stored in parts.
+// longKey is the key whose body is so long that it is streamed and stored in parts.
 const longKey = versionKeys - 1
 
 const longLines = 40_000
 
-// versionBody is the body of a version: a line that names both, and of the long key many of them.
+// versionBody is the body of a version: a line with key and version, many times for the long key.
 func versionBody(key int, version int64) []byte {
 	line := fmt.Appendf(nil, "%02d %d\n", key, version)
 	if key == longKey {
@@ -67,7 +67,7 @@ func versionBody(key int, version int64) []byte {
 	return line
 }
 
-// readVersion finds the version in a body. An error means that the body isn't one that the origin sent.
+// readVersion returns the version in a body. It fails if the origin hasn't sent the body.
 func readVersion(key int, body []byte) (int64, error) {
 	line, _, _ := bytes.Cut(body, []byte("\n"))
 	_, text, _ := strings.Cut(string(line), " ")
@@ -105,7 +105,7 @@ func (v *versions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(versionBody(key, version))
 }
 
-// originDelay is a few milliseconds, and now and then so long that other nodes and purges overtake the response.
+// originDelay is a few milliseconds, and sometimes so long that other nodes and purges overtake the response.
 func originDelay() time.Duration {
 	if rand.IntN(20) == 0 {
 		return rand.N(300 * time.Millisecond)

@@ -13,51 +13,50 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A purge that was waited for with wait=all is true for every request that begins after its answer, on every node,
-// whatever happens to nodes and to what connects them: one is stopped for longer than its lease lasts, one is killed
-// and comes back, one is cut off from the others while clients reach it. What the cluster's clients saw is written down
-// and checked afterwards. PURGE_SECONDS is how long faults go on.
+// An acknowledged purge with wait=all holds for every later request on every node, whatever fails: one node is stopped
+// for longer than its lease, one is killed and restarted, one is disconnected from the others while clients reach it.
+// The clients record what they see, and that is checked at the end. PURGE_SECONDS is how long failures go on.
 func TestPurgeHistory(t *testing.T) {
 	faulty := seconds(t, "PURGE_SECONDS", 8)
 	origin := newVersions(t)
 	cluster := startCluster(t, origin.server.URL, [3]string{})
 	measure(t, cluster)
-	people := startCrowd(cluster, origin)
+	traffic := startClientLoad(cluster, origin)
 	quiet := min(max(faulty/6, 2*time.Second), 10*time.Second)
 	pass(quiet, quiet, func() {})
-	took := people.latencies(0, people.now())
-	t.Logf("quiet: %s", people.history)
+	took := traffic.latencies(0, traffic.now())
+	t.Logf("quiet: %s", traffic.history)
 	t.Logf("%d purges while all is well and clients read: p50 %s, p99 %s, slowest %s", len(took), percentile(took, 50),
 		percentile(took, 99), percentile(took, 100))
 
-	until := people.now() + faulty
-	for round := 0; round == 0 || people.now() < until; round++ {
+	until := traffic.now() + faulty
+	for round := 0; round == 0 || traffic.now() < until; round++ {
 		victims := rand.Perm(len(cluster.nodes))
-		for i, fault := range []func(*testing.T, *cacheCluster, *crowd, int){stopFault, cutFault, killFault} {
-			if round > 0 && rand.IntN(2) == 0 { // else the next fault finds the cluster as the last one has left it
+		for i, fault := range []func(*testing.T, *cacheCluster, *clientLoad, int){stopFault, cutFault, killFault} {
+			if round > 0 && rand.IntN(2) == 0 { // else the next failure hits a cluster that hasn't recovered
 				cluster.settled(t)
 			}
-			if round == 0 || people.now() < until {
-				fault(t, cluster, people, victims[i])
+			if round == 0 || traffic.now() < until {
+				fault(t, cluster, traffic, victims[i])
 			}
 		}
 	}
 	cluster.settled(t)
-	before := people.now()
+	before := traffic.now()
 	pass(500*time.Millisecond, time.Second, func() {})
-	people.end()
-	t.Logf("all: %s; %d requests at the origin", people.history, origin.requests.Load())
-	report(t, people.history)
-	if n := len(people.latencies(before, people.now())); n == 0 {
+	traffic.end()
+	t.Logf("all: %s; %d requests at the origin", traffic.history, origin.requests.Load())
+	report(t, traffic.history)
+	if n := len(traffic.latencies(before, traffic.now())); n == 0 {
 		t.Error("no purge was acknowledged after all faults were over")
 	}
-	if how := people.String(); strings.Contains(how, "malformed") {
+	if how := traffic.String(); strings.Contains(how, "malformed") {
 		t.Error("a body wasn't one of the origin's")
 	}
 	cluster.end(t)
 }
 
-// measure tells what a purge costs that nothing disturbs.
+// measure logs the latency of purges without failures.
 func measure(t *testing.T, cluster *cacheCluster) {
 	t.Helper()
 	var took []time.Duration
@@ -86,72 +85,71 @@ func report(t *testing.T, h *history) {
 	}
 }
 
-// stopFault stops a node's process for longer than its lease. Clients go on asking it: they are answered when it
-// continues.
-func stopFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
+// stopFault stops a node's process for longer than its lease. Requests of clients wait there until it continues.
+func stopFault(t *testing.T, cluster *cacheCluster, traffic *clientLoad, victim int) {
 	t.Helper()
-	begun := people.now()
+	begun := traffic.now()
 	cluster.nodes[victim].send(t, syscall.SIGSTOP)
-	pass(3*time.Second+rand.N(time.Second), 600*time.Millisecond, func() { people.burst(victim) })
-	people.burst(victim)
+	pass(3*time.Second+rand.N(time.Second), 600*time.Millisecond, func() { traffic.burst(victim) })
+	traffic.burst(victim)
 	cluster.nodes[victim].send(t, syscall.SIGCONT)
-	t.Logf("n%d was stopped from %s to %s; %d purges were acknowledged meanwhile", victim+1, begun, people.now(),
-		len(people.latencies(begun, people.now())))
+	t.Logf("n%d was stopped from %s to %s; %d purges were acknowledged meanwhile", victim+1, begun, traffic.now(),
+		len(traffic.latencies(begun, traffic.now())))
 }
 
 // killFault kills a node's process and starts it again.
-func killFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
+func killFault(t *testing.T, cluster *cacheCluster, traffic *clientLoad, victim int) {
 	t.Helper()
-	begun := people.now()
+	begun := traffic.now()
 	cluster.nodes[victim].kill(t)
 	pass(rand.N(500*time.Millisecond), time.Second, func() {})
 	cluster.nodes[victim].start(t)
-	people.burst(victim)
+	traffic.burst(victim)
 	nodetest.Eventually(t, "the node that was killed follows the purges again", cluster.nodes[victim].follows)
 	t.Logf("n%d was killed at %s and followed the purges again at %s; %d purges were acknowledged meanwhile", victim+1,
-		begun, people.now(), len(people.latencies(begun, people.now())))
+		begun, traffic.now(), len(traffic.latencies(begun, traffic.now())))
 }
 
-// cutFault cuts a node off from the others, in one of two ways.
-func cutFault(t *testing.T, cluster *cacheCluster, people *crowd, victim int) {
+// cutFault disconnects a node from the others, in one of two ways.
+func cutFault(t *testing.T, cluster *cacheCluster, traffic *clientLoad, victim int) {
 	t.Helper()
-	begun := people.now()
+	begun := traffic.now()
 	how := []linkState{linkFrozen, linkClosed}[rand.IntN(2)]
 	cluster.cut(victim, how)
-	pass(3*time.Second+rand.N(time.Second), 500*time.Millisecond, func() { people.burst(victim) })
+	pass(3*time.Second+rand.N(time.Second), 500*time.Millisecond, func() { traffic.burst(victim) })
 	cluster.join(victim)
-	people.burst(victim)
-	pass(500*time.Millisecond, 100*time.Millisecond, func() { people.burst(victim) })
+	traffic.burst(victim)
+	pass(500*time.Millisecond, 100*time.Millisecond, func() { traffic.burst(victim) })
 	t.Logf("n%d was cut off (%d) from %s to %s; %d purges were acknowledged meanwhile", victim+1, how, begun,
-		people.now(), len(people.latencies(begun, people.now())))
+		traffic.now(), len(traffic.latencies(begun, traffic.now())))
 }
 
-// The experiment of TestPurgeHistory can see what it looks for: a node that was told to serve what it has while it
-// can't hear of purges does so, and the check finds it.
-func TestPurgeHistorySees(t *testing.T) {
+// TestPurgeHistory can detect violations: a node configured to serve what it has while it can't hear of purges does so,
+// and the check finds it.
+func TestPurgeHistoryDetectsStaleReads(t *testing.T) {
 	origin := newVersions(t)
 	cluster := startCluster(t, origin.server.URL, [3]string{"", "", "offline: serve"})
-	people := &crowd{history: newHistory(), origin: origin, nodes: cluster.nodes}
+	traffic := &clientLoad{history: newHistory(), origin: origin, nodes: cluster.nodes}
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 12 * time.Second}
 	defer client.CloseIdleConnections()
 	all := func() {
 		for key := range versionKeys {
 			for node := range cluster.nodes {
-				people.ask(client, node, key)
+				traffic.ask(client, node, key)
 			}
 		}
 	}
 	all()
 	cluster.cut(2, linkClosed)
 	for i, what := range []admin.Purge{{URL: keyURL(1), Wait: admin.WaitAll}, {Tag: keyTag(2), Wait: admin.WaitAll}} {
-		// the two that are left may choose a leader first
+		// The remaining two may have to elect a leader first.
 		nodetest.Eventually(t, "the purge is acknowledged", func() bool {
-			people.purge(client, i, what)
-			return len(people.latencies(0, people.now())) == i+1
+			traffic.purge(client, i, what)
+			return len(traffic.latencies(0, traffic.now())) == i+1
 		})
 	}
 	all()
-	found := people.violations()
+	found := traffic.violations()
 	if want := 1 + len(reached(admin.Purge{Tag: keyTag(2)})); len(found) != want ||
 		slices.ContainsFunc(found, func(v violation) bool {
 			return v.read.node != 2
@@ -161,10 +159,10 @@ func TestPurgeHistorySees(t *testing.T) {
 	cluster.join(2)
 	cluster.settled(t)
 	nodetest.Eventually(t, "the node has heard of the purges", func() bool {
-		before := len(people.violations())
+		before := len(traffic.violations())
 		all()
-		return len(people.violations()) == before
+		return len(traffic.violations()) == before
 	})
-	t.Logf("%s; %d stale responses were seen", people.history, len(found))
+	t.Logf("%s; %d stale responses were seen", traffic.history, len(found))
 	cluster.end(t)
 }

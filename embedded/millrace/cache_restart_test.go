@@ -15,7 +15,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// ask asks a node for a path of a host.
+// ask requests a path of a host from a node.
 func (n *cacheNode) ask(t *testing.T, host, path string) answered {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, n.edge+path, nil)
@@ -32,8 +32,8 @@ func (n *cacheNode) ask(t *testing.T, host, path string) answered {
 	return answered{resp.StatusCode, string(body), resp.Header.Get("Cache-Status"), err}
 }
 
-// What a node had stored is there after a restart, and what was purged before it isn't, whether the process ended as it
-// should or was killed.
+// After a restart a node still has what it stored, except what was purged before, whether the process was stopped or
+// killed.
 func TestWarmRestart(t *testing.T) {
 	const keys = 30
 	var version, requests atomic.Int64
@@ -53,7 +53,7 @@ func TestWarmRestart(t *testing.T) {
 		m, err := n.metrics()
 		return err == nil && m[`millrace_cache_bucket_operations_total{result="written"}`] >= keys
 	})
-	for purged, end := range []func(*testing.T){n.end, n.kill} { // of key 0, then of key 1
+	for purged, end := range []func(*testing.T){n.end, n.kill} { // key 0, then key 1
 		version.Add(1)
 		url := "http://warm.test" + path(purged)
 		if _, err := postPurge(http.DefaultClient, n.admin, admin.Purge{URL: url, Wait: admin.WaitAll}); err != nil {
@@ -81,13 +81,13 @@ func TestWarmRestart(t *testing.T) {
 	n.end(t)
 }
 
-// flaky is an origin that can fail and go away. Its paths say what its responses allow.
+// flaky is an origin that can fail and be stopped. The path decides what its responses allow.
 type flaky struct {
 	addr     string
 	failing  atomic.Bool
 	requests atomic.Int64
 
-	server *httptest.Server // nil while it is away
+	server *httptest.Server // nil while it is stopped
 }
 
 func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -108,7 +108,7 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "good")
 }
 
-// come starts the origin, at the address that it had before.
+// come starts the origin, at the same address as before.
 func (f *flaky) come(t *testing.T) {
 	t.Helper()
 	listener, err := net.Listen("tcp", f.addr)
@@ -128,7 +128,7 @@ func (f *flaky) leave() {
 	}
 }
 
-// When the origin breaks or is gone, what is fresh is served, what is stale only where the origin has allowed it, and
+// When the origin fails or is gone, fresh responses are served, stale ones only if the origin allowed it, and
 // Cache-Status says so.
 func TestOriginKilled(t *testing.T) {
 	origin := &flaky{addr: "127.0.0.1:0"}

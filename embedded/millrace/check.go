@@ -13,7 +13,7 @@ type checkCmd struct {
 	File string `arg:"" optional:"" help:"The file, in place of -c."`
 }
 
-// Run reads the file as a node would and reports every mistake. Warnings go to stderr and don't change the exit code.
+// Run parses the file as a node would and reports every mistake. Warnings go to stderr and don't change the exit code.
 func (c *checkCmd) Run(out console) error {
 	if c.File != "" && c.Config != "" {
 		return usageError("the file is named twice: leave -c out")
@@ -32,9 +32,9 @@ func (c *checkCmd) Run(out console) error {
 	}
 	_, err = fmt.Fprintf(out.stdout, "%s is valid: %s\n", c.path(), strings.Join(has, ", "))
 	if err != nil {
-		return err //nolint:wrapcheck // stdout is closed
+		return err
 	}
-	return fits(out, file.Config)
+	return printPreflight(out, file.Config)
 }
 
 func count(n int, what string) string {
@@ -46,8 +46,8 @@ func count(n int, what string) string {
 
 type schemaCmd struct{}
 
-// Run prints the JSON Schema. Editors take it by a first line in the file: # yaml-language-server: $schema=FILE.
+// Run prints the JSON Schema. Editors use it if the first line of a file is: # yaml-language-server: $schema=FILE.
 func (schemaCmd) Run(out console) error {
 	_, err := fmt.Fprintf(out.stdout, "%s\n", config.Schema())
-	return err //nolint:wrapcheck // stdout is closed
+	return err
 }

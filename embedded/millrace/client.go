@@ -11,21 +11,22 @@ import (
 	"time"
 )
 
-// adminFlags say which node to talk to.
+// adminFlags select the node to talk to.
 type adminFlags struct {
 	configFlag
 	Admin string `placeholder:"URL" env:"MILLRACE_ADMIN" help:"Admin API of the node (default: where the node of the file says that it is)."`
 	Token string `env:"MILLRACE_ADMIN_TOKEN" help:"Token of the admin API (default: that of the node of the file)."`
 }
 
-// call makes one request of the admin API; the caller closes the body of the response, whose status is 200.
+// call sends a request to the first endpoint that can be reached. The response has status 200; the caller closes its
+// body.
 func (f adminFlags) call(ctx context.Context, out console, method, path string, body []byte) (*http.Response, error) {
-	places, err := f.find(out)
+	endpoints, err := f.find(out)
 	if err != nil {
 		return nil, err
 	}
 	var unreachable error
-	for _, at := range places {
+	for _, at := range endpoints {
 		resp, err := at.ask(ctx, method, path, body)
 		if !errors.Is(err, errUnreachable) {
 			return resp, err
@@ -35,18 +36,18 @@ func (f adminFlags) call(ctx context.Context, out console, method, path string, 
 	return nil, fmt.Errorf("%w\n  is it running? name another with --admin or -c", unreachable)
 }
 
-// ask makes the request of one place.
-func (p place) ask(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(body))
+// ask sends a request to the endpoint.
+func (e endpoint) ask(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, e.url+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, usageError(fmt.Sprintf("--admin %s: %s", p.url, err))
+		return nil, usageError(fmt.Sprintf("--admin %s: %s", e.url, err))
 	}
-	if p.token != "" {
-		req.Header.Set("Authorization", "Bearer "+p.token)
+	if e.token != "" {
+		req.Header.Set("Authorization", "Bearer "+e.token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("%w at %s: %w", errUnreachable, p.url, err)
+		return nil, fmt.Errorf("%w at %s: %w", errUnreachable, e.url, err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
@@ -56,7 +57,7 @@ func (p place) ask(ctx context.Context, method, path string, body []byte) (*http
 		Error string `json:"error"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&refusal); err != nil || refusal.Error == "" {
-		return nil, fmt.Errorf("%s answered %s: is that the admin API?", p.url, resp.Status)
+		return nil, fmt.Errorf("%s answered %s: is that the admin API?", e.url, resp.Status)
 	}
 	if resp.StatusCode == http.StatusUnprocessableEntity {
 		return nil, fmt.Errorf("%w: %s", errInvalidConfig, refusal.Error)
@@ -67,14 +68,14 @@ func (p place) ask(ctx context.Context, method, path string, body []byte) (*http
 // errInvalidConfig means that the node refused its configuration file.
 var errInvalidConfig = errors.New("configuration refused")
 
-// get asks for JSON and reads it into v; raw is the same as it came.
+// get sends a request and decodes the JSON answer into v. raw is the answer as received.
 func (f adminFlags) get(ctx context.Context, out console, method, path string, v any) (raw []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	return f.ask(ctx, out, method, path, nil, v)
 }
 
-// post sends JSON and reads the answer into v; raw is the same as it came.
+// post sends JSON and decodes the answer into v. raw is the answer as received.
 func (f adminFlags) post(ctx context.Context, out console, path string, body, v any) (raw []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -103,13 +104,13 @@ func (f adminFlags) ask(
 	return raw, nil
 }
 
-// readFlags are those of a command that shows one answer of the admin API.
+// readFlags are the flags of a command that shows one answer of the admin API.
 type readFlags struct {
 	adminFlags
 	JSON bool `help:"Print the answer of the admin API as it is."`
 }
 
-// read gets the answer into v. With --json it prints the answer as it came instead, and says so.
+// read decodes the answer into v. With --json it prints the answer as received instead; printed reports that.
 func (f readFlags) read(ctx context.Context, out console, path string, v any) (printed bool, err error) {
 	raw, err := f.get(ctx, out, http.MethodGet, path, v)
 	if err == nil && f.JSON {

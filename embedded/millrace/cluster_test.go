@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,32 +21,45 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/edge/admin"
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
 
-// nodes are the configuration files of three nodes of one cluster, all with the upstream app and the service hello.
+// nodes writes the configuration files of three nodes of one cluster, all with the upstream app and the exposed service
+// hello.
 func nodes(t *testing.T, app string) (files []string, dirs []string) {
 	t.Helper()
 	ports := nodetest.FreePorts(t, 3)
 	for i := range ports {
 		dir := t.TempDir()
-		text := fmt.Sprintf(`version: 1
-node: {name: n%d, data: %q}
-edge: {listen: 127.0.0.1:0, expose: [hello], timeout: 3s, linger: 0s}
-admin: {listen: 127.0.0.1:0}
-mesh:
-  listen: 127.0.0.1:0
-  token: token-for-tests-only
-  cluster: {name: test, listen: %q, peers: [%q, %q, %q]}
-upstreams: {app: {targets: [%q]}}
-routes: [{path: /app/*, to: "upstream:app"}]
-`, i+1, dir+"/data", ports[i], ports[0], ports[1], ports[2], app)
-		file := filepath.Join(dir, "millrace.yaml")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		files, dirs = append(files, file), append(dirs, dir)
+		text := embeddedtest.YAML(t, `
+			version: 1
+			node:
+			  name: n$N
+			  data: $DIR/data
+			edge:
+			  listen: 127.0.0.1:0
+			  expose: [hello]
+			  timeout: 3s
+			  linger: 0s
+			admin:
+			  listen: 127.0.0.1:0
+			mesh:
+			  listen: 127.0.0.1:0
+			  token: token-for-tests-only
+			  cluster:
+			    name: test
+			    listen: $LISTEN
+			    peers: [$PEERS]
+			upstreams:
+			  app:
+			    targets: [$APP]
+			routes:
+			  - path: /app/*
+			    to: upstream:app
+			`, "N", strconv.Itoa(i+1), "DIR", dir, "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "), "APP", app)
+		files, dirs = append(files, writeConfig(t, dir, text)), append(dirs, dir)
 	}
 	return files, dirs
 }
@@ -63,7 +77,7 @@ func (p *process) status(t *testing.T) (st admin.FullStatus) {
 	return st
 }
 
-// sees reports whether the node is ready and knows its peers in these states.
+// sees reports whether the node is ready and sees exactly these nodes in these states.
 func (p *process) sees(t *testing.T, want map[string]mesh.MemberState) bool {
 	t.Helper()
 	st := p.status(t)
@@ -80,8 +94,11 @@ func journaled(st admin.FullStatus, kind, text string) bool {
 	})
 }
 
-// Three nodes in three processes. A service of one is reachable through all; one is killed under load, which costs at
-// most the requests that were in flight there; it comes back; and status tells the story.
+// Three nodes run in three processes:
+//
+//  1. A service of one is reachable through all.
+//  2. One node is killed under load. That fails at most the requests in flight there.
+//  3. It starts again, and status reports all of that.
 func TestThreeProcesses(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
@@ -167,7 +184,7 @@ func TestThreeProcesses(t *testing.T) {
 // killed is the index of the node that TestThreeProcesses kills.
 const killed = 1
 
-// load is a crowd of clients, each with one request in flight, that moves to another node when one fails it.
+// load is clients with one request in flight each. A client moves to another node when a request fails.
 type load struct {
 	done  atomic.Int64
 	fails [30]atomic.Int64
@@ -213,9 +230,9 @@ func (l *load) failed() (n int64) {
 	return n
 }
 
-// end stops the load. Each client had one request in flight when the node was killed, so each may have failed once; the
-// clients of the killed node twice, because they move to another at once, perhaps before that one has read of the lost
-// route and while it still sends to the dead.
+// end stops the load and checks the failures. Each client had one request in flight when the node was killed, so each
+// may have failed once. The clients of the killed node may have failed twice: they move at once, perhaps to a node that
+// hasn't noticed the lost route yet.
 func (l *load) end(t *testing.T) {
 	t.Helper()
 	close(l.stop)

@@ -13,8 +13,8 @@ type completionCmd struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-// scripts let a shell ask the binary itself, so that they needn't change with it.
-var scripts = map[string]string{ //nolint:gochecknoglobals // a constant
+// scripts are the completion scripts by shell. They ask the binary, so they don't change with its commands.
+var scripts = map[string]string{
 	"bash": `# Put this into ~/.bashrc: source <(millrace completion bash)
 _millrace() {
     local IFS=$'\n'
@@ -51,16 +51,15 @@ complete -c millrace -f -n 'count (__millrace_complete) >/dev/null' -a '(__millr
 // Run prints the script for the shell.
 func (c *completionCmd) Run(out console) error {
 	_, err := io.WriteString(out.stdout, scripts[c.Shell])
-	return err //nolint:wrapcheck // stdout is closed
+	return err
 }
 
-// completeCmd is what the scripts call: with the shell's name and the words so far, of which the last may be
-// incomplete.
+// completeCmd is called by the scripts, with the shell's name and the words so far. The last word may be incomplete.
 type completeCmd struct {
 	Words []string `arg:"" optional:""`
 }
 
-// Run prints what may stand in place of the last word.
+// Run prints what can replace the last word.
 func (c *completeCmd) Run(app *kong.Kong, out console) error {
 	if len(c.Words) == 0 {
 		return usageError("name the shell")
@@ -68,16 +67,16 @@ func (c *completeCmd) Run(app *kong.Kong, out console) error {
 	words := append([]string{""}, c.Words[1:]...)
 	for _, found := range complete(app.Model.Node, words[1:max(len(words)-1, 1)], words[len(words)-1]) {
 		if _, err := fmt.Fprintln(out.stdout, found.line(c.Words[0])); err != nil {
-			return err //nolint:wrapcheck // stdout is closed
+			return err
 		}
 	}
 	return nil
 }
 
-// candidate is a word that may follow, and what it is for.
+// candidate is a possible word, with its help text.
 type candidate struct{ word, help string }
 
-// line writes a candidate as the shell's script expects it.
+// line formats a candidate for the shell's script.
 func (c candidate) line(shell string) string {
 	switch shell {
 	case "zsh":
@@ -88,10 +87,10 @@ func (c candidate) line(shell string) string {
 	return c.word
 }
 
-// complete lists the commands and flags that may follow the words and begin with begun. Nothing means that a file or a
-// word of the user's own is expected.
+// complete returns the commands and flags that may follow the words and begin with begun. An empty result means that a
+// file name or another free text is expected.
 func complete(at *kong.Node, words []string, begun string) (out []candidate) {
-	value := false // the word is the value of the flag before it
+	value := false // the next word is the value of a flag
 	for _, word := range words {
 		flag := flagOf(at, word)
 		switch {
@@ -116,7 +115,7 @@ func complete(at *kong.Node, words []string, begun string) (out []candidate) {
 	return out
 }
 
-// flagOf finds the flag that a word is, if it is one.
+// flagOf returns the flag that a word is; nil if it is none.
 func flagOf(at *kong.Node, word string) *kong.Flag {
 	name, _, _ := strings.Cut(word, "=")
 	for _, group := range at.AllFlags(false) {
@@ -145,7 +144,7 @@ func commands(at *kong.Node) (out []candidate) {
 	return out
 }
 
-// flags lists the flags of a command and of those around it, for who has begun to write one.
+// flags returns the flags of a command and its parents, if begun begins with a dash.
 func flags(at *kong.Node, begun string) (out []candidate) {
 	if !strings.HasPrefix(begun, "-") {
 		return nil

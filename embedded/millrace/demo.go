@@ -14,7 +14,7 @@ type demoCmd struct {
 	Once bool `help:"Take the tour, print what happened, and exit; fails if anything was not as it said."`
 }
 
-// Run starts the node, the samples and a subscriber. It keeps nothing on disk.
+// Run starts the node, the samples and a member. Its data directory is temporary.
 func (c *demoCmd) Run(ctx context.Context, out console, signals *signals) (err error) {
 	cfg, remove, err := temporaryConfig()
 	if err != nil {

@@ -2,35 +2,35 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// A node that may open few files refuses one connection too many, or closes one that waits for it, keeps its health
-// endpoint, and serves on when the crowd has gone.
+// A node that may open few files refuses connections, or closes idle ones, when there are too many. Its health endpoint
+// keeps answering, and it serves on when the connections are gone.
 func TestFewDescriptors(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
 	}))
 	defer app.Close()
 	dir := t.TempDir()
-	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: "+
-		"127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
-		"upstreams: {app: {targets: [%q]}}\nroutes: [{path: /*, to: \"upstream:app\"}]\n", dir+"/data", app.URL)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := writeConfig(t, dir, nodeYAML(t, dir)+embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    to: upstream:app
+		`, "APP", app.URL))
 	p := startLimited(t, 160, "run", "-c", file)
 	if _, err := post(http.DefaultClient, p.edge); err != nil {
 		t.Fatal(err)

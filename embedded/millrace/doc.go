@@ -1,4 +1,3 @@
-// Millrace puts an application's HTTP traffic on a NATS mesh. This is its command line: main.go dispatches, each
-// subcommand has a file of its own, and everything else is the work of package embedded. See README.md, or run millrace
-// --help.
+// Millrace puts an application's HTTP traffic on a NATS mesh. This package is its command line: main.go parses it, each
+// subcommand has a file of its own, and package embedded does the work. See README.md, or run millrace --help.
 package main

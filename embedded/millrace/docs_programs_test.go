@@ -18,15 +18,15 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// docCommand is a line of a shell: NAME=VALUE PROGRAM ARGS > FILE &.
+// docCommand is a line of shell: NAME=VALUE PROGRAM ARGS > FILE &.
 type docCommand struct {
 	env, args []string
-	into      string // the file that gets what is printed
+	into      string // the file for its output
 }
 
 var docCat = regexp.MustCompile(`\$\(cat ([^)]+)\)`)
 
-// parse takes a line apart. $(cat FILE) is what the file has. A pipe may only count what comes.
+// parse parses a line. $(cat FILE) is replaced by the content of the file. A pipe may only count output.
 func (s *docShell) parse(line string) (docCommand, error) {
 	var c docCommand
 	line = s.own(line)
@@ -65,10 +65,10 @@ var (
 	docWord       = regexp.MustCompile(`^(?:\$'((?:[^'\\]|\\.)*)'|'([^']*)'|"([^"$\\]*)"|([^\s'"$&|>\\]+))`)
 )
 
-// docWords takes a line apart as a shell does, as far as documents need it.
+// docWords splits a line into words like a shell, as far as the documents need it.
 func docWords(line string) ([]string, error) {
 	var words []string
-	joined := false // what comes belongs to the last word
+	joined := false // the next part belongs to the last word
 	for line != "" {
 		switch line[0] {
 		case ' ':
@@ -100,7 +100,7 @@ func docWords(line string) ([]string, error) {
 	return words, nil
 }
 
-// golang is the go command, at the beginning of the module.
+// golang is the go command, in the module's root.
 func (s *docShell) golang(args []string) {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), "go", args...)
@@ -128,14 +128,14 @@ func (s *docShell) golang(args []string) {
 	}
 }
 
-// curl makes the request of a command line.
+// curl sends the request of a command line.
 func (s *docShell) curl(args []string) {
 	s.t.Helper()
 	method, url, body, header := "", "", "", http.Header{}
 	for i := 0; i < len(args); i++ {
 		option := args[i]
 		if option == "-i" {
-			continue // what is printed counts for nothing
+			continue // output options don't matter
 		}
 		if option[0] != '-' {
 			url = option
@@ -162,7 +162,7 @@ func (s *docShell) curl(args []string) {
 	s.answers(cmp.Or(method, http.MethodGet), url, header, body)
 }
 
-// connect is a client of the node's NATS, with an inbox that members may have.
+// connect returns a client of the node's NATS, with an inbox that members may use.
 func (s *docShell) connect(url string) *nats.Conn {
 	s.t.Helper()
 	nc, err := nats.Connect(url, nats.Name("docs"), nats.CustomInboxPrefix("_INBOX_docs"))
@@ -173,7 +173,7 @@ func (s *docShell) connect(url string) *nats.Conn {
 	return nc
 }
 
-// serve is a member that answers the subject so until the test ends.
+// serve is a member that answers a subject until the test ends.
 func (s *docShell) serve(nc *nats.Conn, subject, group, answer string) {
 	s.t.Helper()
 	_, err := nc.QueueSubscribe(subject, group, func(m *nats.Msg) { _ = m.Respond([]byte(answer)) }) // or the node ends
@@ -193,8 +193,8 @@ func (s *docShell) nats(args []string) {
 
 const docReply = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"id\": \"7\"}"
 
-// nodejs stands in for the examples in Node.js, which tests with the tag system run: npm ci finds what it installs, and
-// of a program the service that it answers is answered, or the request made that it makes.
+// nodejs stands in for the examples in Node.js, which tests with the tag system run. npm ci must find its lock file.
+// For a program that serves, the service is served; for one that calls, the call is made.
 func (s *docShell) nodejs(env, args []string) {
 	s.t.Helper()
 	files := args[1:]
@@ -234,7 +234,7 @@ func (s *docShell) nodejs(env, args []string) {
 	}
 }
 
-// asks makes a request of the node, which must not be answered with an error.
+// asks sends a request to the node, which must not answer with an error.
 func (s *docShell) asks(nc *nats.Conn, subject, payload string) {
 	s.t.Helper()
 	m, err := nc.Request(subject, []byte(payload), 20*time.Second)
@@ -242,7 +242,7 @@ func (s *docShell) asks(nc *nats.Conn, subject, payload string) {
 		s.t.Fatalf("%s: %s: %v", s.line, subject, err)
 	}
 	var answer struct{ Error string }
-	_ = json.Unmarshal(m.Data, &answer) // or it is HTTP
+	_ = json.Unmarshal(m.Data, &answer) // fails for HTTP
 	if answer.Error != "" || m.Header.Get("Millrace-Error") != "" {
 		s.t.Errorf("%s: %s is answered %s %v", s.line, subject, m.Data, m.Header)
 	}

@@ -21,26 +21,25 @@ import (
 	"millrace/node/nodetest"
 )
 
-// docShell runs the lines of one document, one after the other. A line is a command of these, and any other fails the
-// test:
+// docShell runs the lines of one document in order. A line must be one of these commands; any other fails the test:
 //
-//   - millrace run, proxy and demo (also by go run) start a node; the one before is ended with Ctrl-C first. It must
-//     get ready, and a proxy must answer a request with what is behind it. tail must tell of a request.
+//   - millrace run, proxy and demo (also by go run) start a node, after the previous one was ended with Ctrl-C. It must
+//     become ready, and a proxy must answer a request with the application's response. tail must print a request.
 //   - Any other millrace command must exit with 0, within the test's patience.
-//   - go build builds that into the shell's directory. go test ./... must cover this package; it is what runs this.
-//   - curl is a request by net/http with the line's method, fields and body: it must be answered, with less than 400.
-//   - nats reply is a member that answers so. A program of Node.js must be there; what it does is done here.
+//   - go build builds into the shell's directory. go test ./... must cover this package; it is what runs this test.
+//   - curl is a request by net/http with the line's method, fields and body. The status must be less than 400.
+//   - nats reply is a member with that answer. A program of Node.js must exist; its effect is simulated here.
 //
-// Ports of loopback are others in the tests: 3000 and above are a sample application's, and those of nodes are free
-// ones, which a file names, or gets if it has no such key.
+// Loopback ports are replaced: 3000 and above by a sample application's, and those of nodes by free ones. A file
+// without listen keys gets them.
 type docShell struct {
 	t     *testing.T
 	from  string // the document's directory
-	dir   string // where lines are run
-	line  string // that is run, for messages
+	dir   string // where lines run
+	line  string // the current one, for messages
 	ports map[string]string
 	http  *http.Client
-	node  *process // that runs, or nil
+	node  *process // the running one; may be nil
 }
 
 func newDocShell(t *testing.T, from string) *docShell {
@@ -72,7 +71,7 @@ func docSample(w http.ResponseWriter, r *http.Request) {
 
 var docPort = regexp.MustCompile(`\b(127\.0\.0\.1|localhost):(\d+)\b`)
 
-// own replaces the ports of loopback by those of this test.
+// own replaces loopback ports by those of this test.
 func (s *docShell) own(text string) string {
 	return docPort.ReplaceAllStringFunc(text, func(address string) string {
 		host, port, _ := strings.Cut(address, ":")
@@ -83,7 +82,7 @@ func (s *docShell) own(text string) string {
 	})
 }
 
-// save writes a configuration file, on ports of its own.
+// save writes a configuration file with ports of its own.
 func (s *docShell) save(name, text string) {
 	s.t.Helper()
 	free := nodetest.FreePorts(s.t, 3)
@@ -102,7 +101,7 @@ func (s *docShell) save(name, text string) {
 	}
 }
 
-// run does what a line says.
+// run executes a line.
 func (s *docShell) run(line string) {
 	s.t.Helper()
 	c, err := s.parse(line)
@@ -130,7 +129,7 @@ func (s *docShell) run(line string) {
 	}
 }
 
-// millrace runs the command line of the binary at path. What it prints goes into a file, if that is named.
+// millrace runs a command line of the binary at path. Its output goes into a file if one is named.
 func (s *docShell) millrace(path string, env, args []string, into string) {
 	s.t.Helper()
 	if len(args) == 0 {
@@ -167,18 +166,18 @@ func (s *docShell) millrace(path string, env, args []string, into string) {
 	})
 }
 
-// start starts a node in place of the one that runs, and waits until it is ready.
+// start starts a node in place of the running one, and waits until it is ready.
 func (s *docShell) start(cmd *exec.Cmd, command string) {
 	s.t.Helper()
 	s.stop()
-	// A process group of its own gets Ctrl-C and ends as a whole: go run has a child.
+	// With a process group of its own, Ctrl-C reaches the children of go run too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.node = begin(s.t, cmd)
 	group := -cmd.Process.Pid
 	node := s.node
 	s.t.Cleanup(func() {
 		if s.node == node { // the test has failed
-			_ = syscall.Kill(group, syscall.SIGKILL) // it may have ended
+			_ = syscall.Kill(group, syscall.SIGKILL) // fails if it has ended
 		}
 	})
 	for usual, at := range map[string]string{"8080": s.node.edge, "8081": s.node.admin} {
@@ -197,7 +196,7 @@ func (s *docShell) start(cmd *exec.Cmd, command string) {
 	}
 }
 
-// stop ends the node that runs, as Ctrl-C does.
+// stop ends the running node like Ctrl-C.
 func (s *docShell) stop() {
 	s.t.Helper()
 	if s.node == nil {
@@ -215,7 +214,7 @@ func (s *docShell) stop() {
 	s.node = nil
 }
 
-// tail runs until a request is told.
+// tail runs until it prints a request.
 func (s *docShell) tail(cmd *exec.Cmd) {
 	s.t.Helper()
 	var out nodetest.Output
@@ -241,7 +240,7 @@ func (s *docShell) tail(cmd *exec.Cmd) {
 	}
 }
 
-// answers asks until the answer has a status below 400, and gives its body.
+// answers retries until the status is below 400, and returns the body.
 func (s *docShell) answers(method, url string, header http.Header, body string) string {
 	s.t.Helper()
 	answer, last := "", ""

@@ -14,23 +14,23 @@ import (
 	"millrace/node/config"
 )
 
-// docsRoot is where the module begins, whose documents these tests read.
+// docsRoot is the root of the module, whose documents these tests read.
 const docsRoot = "../.."
 
 // document is a markdown file: README.md, DESIGN.md or PROTOCOL.md of a package.
 type document struct {
-	path   string // below docsRoot
+	path   string // relative to docsRoot
 	text   string
 	blocks []docBlock
 }
 
-// docBlock is what stands between two lines of ```.
+// docBlock is the text between two lines of ```.
 type docBlock struct {
 	language, text string
 	line           int // of its first line
 }
 
-// documents gives all of the tree.
+// documents returns all documents of the tree.
 func documents(t *testing.T) []document {
 	t.Helper()
 	var all []document
@@ -62,7 +62,7 @@ func documents(t *testing.T) []document {
 	return all
 }
 
-// docBlocks gives the fenced blocks of a text.
+// docBlocks returns the fenced blocks of a text.
 func docBlocks(text string) []docBlock {
 	var all []docBlock
 	inside := false
@@ -81,8 +81,8 @@ func docBlocks(text string) []docBlock {
 	return all
 }
 
-// The README is short, lines are of a length that any editor shows, and each block says what it is: yaml and sh are
-// tested, js is an example for Node.js, and text nothing that anybody could run.
+// The README is short, no line is too long, and each block names its language: yaml and sh are tested, js is an example
+// for Node.js, and text isn't executable.
 func TestDocsShape(t *testing.T) {
 	const lines, columns = 120, 120
 	for _, d := range documents(t) {
@@ -104,12 +104,12 @@ func TestDocsShape(t *testing.T) {
 
 var docLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
-// Every relative link leads to a file that exists.
+// Every relative link leads to an existing file.
 func TestDocsLinks(t *testing.T) {
 	for _, d := range documents(t) {
 		for _, m := range docLink.FindAllStringSubmatch(d.text, -1) {
 			if strings.Contains(m[1], "://") {
-				continue // another site's
+				continue // an external link
 			}
 			file, _, _ := strings.Cut(m[1], "#")
 			if _, err := os.Stat(filepath.Join(docsRoot, filepath.Dir(d.path), file)); err != nil {
@@ -121,8 +121,7 @@ func TestDocsLinks(t *testing.T) {
 
 var docVariable = regexp.MustCompile(`\$\{(\w+)\}`)
 
-// Every YAML block is a whole configuration file: millrace check has nothing to say of it, not even a warning. All
-// variables that it names are set.
+// Every YAML block is a complete configuration file without mistakes or warnings. Its environment variables are set.
 func TestDocsConfigurations(t *testing.T) {
 	n := 0
 	for _, d := range documents(t) {
@@ -152,8 +151,8 @@ func TestDocsConfigurations(t *testing.T) {
 	}
 }
 
-// Every command works. The sh blocks of a document are run line by line, in its order, in a directory of its own, where
-// a YAML block that begins with a comment of its file's name is that file. See docShell for what a line may be.
+// Every command works. The sh blocks of a document run line by line in a directory of its own, where a YAML block that
+// begins with a comment with a file name is that file. See docShell for the allowed lines.
 func TestDocsCommands(t *testing.T) {
 	commands := 0
 	for _, d := range documents(t) {

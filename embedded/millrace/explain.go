@@ -23,12 +23,12 @@ type explainCmd struct {
 	URL    string   `arg:"" help:"What the client asks for: a path such as /api/users?page=2, on any host, or a URL."`
 }
 
-// Run prints which route the request takes and where it goes.
+// Run prints the route of the request and where it goes.
 func (c *explainCmd) Run(ctx context.Context, out console) error {
 	if c.URL == "" {
 		return usageError("name a request: a path such as /api/users?page=2, or a URL")
 	}
-	q := url.Values{"method": {c.Method}, "url": {requested(c.URL)}, "header": c.Header}
+	q := url.Values{"method": {c.Method}, "url": {completeTarget(c.URL)}, "header": c.Header}
 	var e admin.Explanation
 	if printed, err := c.read(ctx, out, "/v1/explain?"+q.Encode(), &e); printed || err != nil {
 		return err
@@ -58,11 +58,11 @@ func (c *explainCmd) Run(ctx context.Context, out console) error {
 	return nil
 }
 
-// explainWay prints the route, and who would be asked.
+// explainWay prints the route and its target.
 func explainWay(w io.Writer, e *admin.Explanation) {
 	fmt.Fprintf(w, "route\t%s (%s)\ntarget\t%s\n", e.Route, e.Pattern, admin.Show(e.Target))
 	if e.Subject != "" {
-		fmt.Fprintf(w, "subject\t%s%s\n", e.Subject, inMemory(e.Carrier))
+		fmt.Fprintf(w, "subject\t%s%s\n", e.Subject, carrierNote(e.Carrier))
 	}
 	if e.Asks != "" {
 		fmt.Fprintf(w, "asks for\t%s\n", admin.Show(e.Asks))
@@ -92,7 +92,7 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 	}
 }
 
-// explainMembers prints who serves the services that would be asked.
+// explainMembers prints the members of the services that the request goes to.
 func explainMembers(w io.Writer, e *admin.Explanation) {
 	if e.Services == nil && e.Served != nil && !*e.Served {
 		fmt.Fprintf(w, "\t! nobody subscribes to %s\n", e.Subject)
@@ -114,7 +114,7 @@ func explainMembers(w io.Writer, e *admin.Explanation) {
 	}
 }
 
-// aboutHost tells what would become of the request for another host, in a line.
+// aboutHost describes in a line what would become of the request on another host.
 func aboutHost(h edge.HostExplanation) string {
 	out := h.Route + " → " + admin.Show(h.Target)
 	if h.Cache != "" {
@@ -123,15 +123,15 @@ func aboutHost(h edge.HostExplanation) string {
 	return out
 }
 
-// inMemory tells that NATS is left out.
-func inMemory(carrier string) string {
+// carrierNote says that a request doesn't go through NATS.
+func carrierNote(carrier string) string {
 	if carrier == "memory" {
 		return ", in memory"
 	}
 	return ""
 }
 
-// aboutTimeout tells which limit counts, and whose it is.
+// aboutTimeout returns the effective timeout and the setting that it comes from.
 func aboutTimeout(b edge.Bound) string {
 	out := b.Timeout + ", by " + b.TimeoutOf
 	if b.RouteTimeout != "" {
@@ -140,13 +140,13 @@ func aboutTimeout(b edge.Bound) string {
 	return out
 }
 
-// aboutCall tells of a call of a gather in a line.
+// aboutCall describes a call of a gather in a line.
 func aboutCall(c edge.CallInfo) string {
-	out := fmt.Sprintf("%s  %s  %s%s", c.Target, c.Path, c.Subject, inMemory(c.Carrier))
+	out := fmt.Sprintf("%s  %s  %s%s", c.Target, c.Path, c.Subject, carrierNote(c.Carrier))
 	if len(c.After) > 0 {
 		out += ", after " + strings.Join(c.After, ", ")
 	}
-	if c.TimeoutOf != "route" && c.TimeoutOf != "edge.timeout" { // else it is that of the whole
+	if c.TimeoutOf != "route" && c.TimeoutOf != "edge.timeout" { // else it is that of the whole gather
 		out += ", within " + aboutTimeout(c.Bound)
 	}
 	if c.Cached {
@@ -158,7 +158,7 @@ func aboutCall(c edge.CallInfo) string {
 	return out
 }
 
-// explainCache prints what the cache has, why or why not, and how long.
+// explainCache prints what the cache has stored, why or why not, and how long it stays.
 func explainCache(w io.Writer, c *cache.Explanation) {
 	why := ""
 	if c.Why != "" {

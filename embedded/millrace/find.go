@@ -12,13 +12,17 @@ import (
 	"millrace/node/config"
 )
 
-// place is where a node's admin API may be.
-type place struct{ url, token string }
+// endpoint is a possible address of a node's admin API, with its token.
+type endpoint struct{ url, token string }
 
-// find lists where the node may be, the likeliest first: where --admin says; where the node that runs says itself, in
-// its data directory; where the configuration file says. The file may have changed since the node has read it, or have
-// mistakes: that is when one needs to ask.
-func (f adminFlags) find(out console) ([]place, error) {
+// find returns the endpoints to try, in this order:
+//
+//  1. The value of --admin, if it is set; then it is the only one.
+//  2. What the running node has written into its data directory.
+//  3. What the configuration file says.
+//
+// The file may have changed since the node read it, or have mistakes, which is when one needs to ask the node.
+func (f adminFlags) find(out console) ([]endpoint, error) {
 	cfg, _, mistakes := config.Load(f.path())
 	missing := errors.Is(mistakes, os.ErrNotExist)
 	if mistakes != nil && f.Config != "" && missing {
@@ -30,30 +34,30 @@ func (f adminFlags) find(out console) ([]place, error) {
 	}
 	running, err := embedded.FindRunning(cfg.Node.Data)
 	if f.Admin != "" {
-		return []place{f.named(running, cfg)}, nil
+		return []endpoint{f.fromFlag(running, cfg)}, nil
 	}
-	var places []place
+	var endpoints []endpoint
 	if err == nil {
-		places = append(places, place{running.Admin, running.Token})
+		endpoints = append(endpoints, endpoint{running.Admin, running.Token})
 	}
-	written := place{"http://" + cfg.Admin.Listen.Dial(), cfg.Admin.Token}
-	if len(places) == 0 || places[0].url != written.url {
-		places = append(places, written)
+	written := endpoint{"http://" + cfg.Admin.Listen.Dial(), cfg.Admin.Token}
+	if len(endpoints) == 0 || endpoints[0].url != written.url {
+		endpoints = append(endpoints, written)
 	}
-	for i := range places {
+	for i := range endpoints {
 		if f.Token != "" {
-			places[i].token = f.Token
+			endpoints[i].token = f.Token
 		}
 	}
 	if mistakes != nil && !missing {
 		f.warn(out, cfg, err)
 	}
-	return places, nil
+	return endpoints, nil
 }
 
-// named is where --admin says. The token is that of the same node, if nobody says otherwise.
-func (f adminFlags) named(running embedded.Running, cfg *node.Config) place {
-	at := place{url: strings.TrimSuffix(f.Admin, "/"), token: f.Token}
+// fromFlag is the endpoint of --admin. Without --token it uses the token of the same node.
+func (f adminFlags) fromFlag(running embedded.Running, cfg *node.Config) endpoint {
+	at := endpoint{url: strings.TrimSuffix(f.Admin, "/"), token: f.Token}
 	if !strings.Contains(at.url, "://") {
 		at.url = "http://" + at.url
 	}
@@ -67,7 +71,7 @@ func (f adminFlags) named(running embedded.Running, cfg *node.Config) place {
 	return at
 }
 
-// warn says that the file has mistakes, and by what the node is looked for all the same.
+// warn prints that the file has mistakes, and which endpoint is asked instead.
 func (f adminFlags) warn(out console, cfg *node.Config, running error) {
 	by := "the node that runs on " + cfg.Node.Data
 	if running != nil {

@@ -13,7 +13,7 @@ type helpCmd struct {
 // Run prints what --help prints.
 func (c *helpCmd) Run(app *kong.Kong, exited *exit) error {
 	_, err := app.Parse(append(slices.Clone(c.Command), "--help"))
-	if *exited >= 0 { // it was printed; that a command lacks its arguments doesn't matter
+	if *exited >= 0 { // help was printed; an error about missing arguments doesn't matter
 		return nil
 	}
 	return usageError(err.Error())

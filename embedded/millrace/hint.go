@@ -10,7 +10,7 @@ import (
 	"millrace/node/state"
 )
 
-// hint adds to an error what to do about it.
+// hint returns the text of an error and, if it is a known one, what to do about it.
 func hint(err error) string {
 	for _, h := range []struct {
 		is   error

@@ -14,10 +14,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// beMember makes the test binary a member of the service work: NAME URL LOG. It writes a line for each request that it
-// got, and answers it unless its name is "holds".
+// beMember makes the test binary a member of the service work, with the arguments NAME URL LOG. It logs a line for each
+// request, and answers it unless its name is "holds".
 const beMember = "TEST_BE_MEMBER"
 
 func memberMain(name, url, log string) error {
@@ -43,11 +45,11 @@ func memberMain(name, url, log string) error {
 		return err
 	}
 	fmt.Println("ready")
-	_, _ = io.Copy(io.Discard, os.Stdin) // lives until the test closes its end, or kills it
+	_, _ = io.Copy(io.Discard, os.Stdin) // runs until the test closes stdin or kills it
 	return nil
 }
 
-// startMember starts a member in a process of its own and waits until it has joined.
+// startMember starts a member in a process of its own and waits until it has subscribed.
 func startMember(t *testing.T, name, url, log string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], name, url, log)
@@ -71,18 +73,15 @@ func startMember(t *testing.T, name, url, log string) *exec.Cmd {
 	return cmd
 }
 
-// A member is killed with SIGKILL while it works. The client of a GET is answered by the other member, the client of a
-// POST gets 504 by the deadline, and the POST ran once.
+// A member is killed with SIGKILL while it handles a request. A GET is answered by the other member. A POST gets 504 at
+// its deadline, and has run once.
 func TestMemberKilled(t *testing.T) {
 	const timeout = 2 * time.Second
 	dir := t.TempDir()
-	config := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, expose: [work], timeout: %s, "+
-		"linger: 0s}\n"+
-		"admin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n", dir+"/data", timeout)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := writeConfig(t, dir, nodeYAML(t, dir)+embeddedtest.YAML(t, `
+		  expose: [work]
+		  timeout: $TIMEOUT
+		`, "TIMEOUT", timeout.String()))
 	p := startProcess(t, "run", "-c", config)
 	url, err := os.ReadFile(filepath.Join(dir, "data", "client.url"))
 	if err != nil {
@@ -96,7 +95,7 @@ func TestMemberKilled(t *testing.T) {
 			target := fmt.Sprintf("/work/%s/%d", method, i)
 			status, body, took := askWhileKilled(t, p.edge, method, target, held, victim)
 			if !strings.Contains(read(held), target+" ") {
-				continue // the other member had it
+				continue // the other member got it
 			}
 			if took > timeout+3*time.Second {
 				t.Errorf("%s took %s, far beyond its deadline", method, took)
@@ -113,7 +112,7 @@ func TestMemberKilled(t *testing.T) {
 	}
 }
 
-// askWhileKilled sends one request, and kills the victim as soon as it has got it.
+// askWhileKilled sends one request, and kills the victim as soon as that has got it.
 func askWhileKilled(t *testing.T, edge, method, target, held string,
 	victim *exec.Cmd,
 ) (status int, body string, took time.Duration) {
@@ -140,13 +139,13 @@ func askWhileKilled(t *testing.T, edge, method, target, held string,
 			return status, body, time.Since(begin)
 		case <-tick.C:
 			if strings.Contains(read(held), target+" ") {
-				_ = victim.Process.Kill() // a second kill finds it gone
+				_ = victim.Process.Kill() // fails if it was killed already
 			}
 		}
 	}
 }
 
 func read(path string) string {
-	b, _ := os.ReadFile(path) // not written yet counts as empty
+	b, _ := os.ReadFile(path) // a missing file counts as empty
 	return string(b)
 }

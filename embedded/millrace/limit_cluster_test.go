@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node/nodetest"
 )
@@ -31,23 +32,34 @@ func greeter(t *testing.T) string {
 
 // limitRoutes is the part of a configuration with a route for each limit, written as NAME: LIMIT. The path is /NAME,
 // and NAME the limit's name.
-func limitRoutes(app string, limits ...string) string {
+func limitRoutes(t *testing.T, app string, limits ...string) string {
+	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "upstreams: {app: {targets: [%q]}}\nroutes:\n", app)
+	b.WriteString(embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		`, "APP", app))
 	for _, l := range limits {
 		name, limit, _ := strings.Cut(l, ": ")
-		fmt.Fprintf(&b, "  - {path: /%s, to: \"upstream:app\", timeout: 10s, limit: %s}\n", name, limit)
+		b.WriteString(embeddedtest.YAML(t, `
+			  - path: /$NAME
+			    to: upstream:app
+			    timeout: 10s
+			    limit: $LIMIT
+			`, "NAME", name, "LIMIT", limit))
 	}
 	return b.String()
 }
 
-// startTalkingLimits starts three nodes with these limits, which write down what they do.
-func startTalkingLimits(t *testing.T, limits ...string) *cacheCluster {
+// startVerboseLimits starts three nodes with these limits that log at debug level.
+func startVerboseLimits(t *testing.T, limits ...string) *cacheCluster {
 	t.Helper()
 	app := greeter(t)
-	c := writeCluster(t, func(int) string { return limitRoutes(app, limits...) })
+	c := writeCluster(t, func(int) string { return limitRoutes(t, app, limits...) })
 	for _, n := range c.nodes {
-		startTalking(t, n)
+		startVerbose(t, n)
 	}
 	c.counts(t)
 	return c
@@ -57,16 +69,15 @@ func startTalkingLimits(t *testing.T, limits ...string) *cacheCluster {
 func startOneLimited(t *testing.T, limits ...string) *cacheNode {
 	t.Helper()
 	ports := nodetest.FreePorts(t, 2)
-	for i := range ports { // not where clients get their ports from
+	for i := range ports { // not 127.0.0.1, where clients get their ports
 		ports[i] = strings.Replace(ports[i], "127.0.0.1", "127.0.0.2", 1)
 	}
-	n := writeNode(t, ports[0], ports[1],
-		"node: {name: n1, data: %q}\nmesh: {listen: 127.0.0.1:0}\n"+limitRoutes(greeter(t), limits...))
+	n := writeNode(t, ports[0], ports[1], "n1", limitRoutes(t, greeter(t), limits...))
 	n.start(t)
 	return n
 }
 
-// counts waits until every node knows all others and the store of limits answers it.
+// counts waits until every node knows all others and reaches the store of limits.
 func (c *cacheCluster) counts(t *testing.T) {
 	t.Helper()
 	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
@@ -78,12 +89,12 @@ func (c *cacheCluster) counts(t *testing.T) {
 	}
 }
 
-// others are the nodes beside one.
+// others returns all nodes except one.
 func (c *cacheCluster) others(node int) []*cacheNode {
 	return slices.Delete(slices.Clone(c.nodes[:]), node, node+1)
 }
 
-// storeOperations is how often the nodes have asked the store of limits, or one another.
+// storeOperations returns how often the nodes have used the store of limits, or asked one another.
 func storeOperations(t *testing.T, nodes []*cacheNode) (n float64) {
 	t.Helper()
 	for _, node := range nodes {
@@ -100,7 +111,7 @@ func storeOperations(t *testing.T, nodes []*cacheNode) (n float64) {
 	return n
 }
 
-// command runs millrace and gives what it printed.
+// command runs millrace and returns its output.
 func command(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
@@ -112,7 +123,7 @@ func command(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// statuses counts responses by status; 0 is for requests that got none.
+// statuses counts responses by status; 0 is for requests without a response.
 type statuses map[int]int
 
 func (s statuses) String() string {
@@ -129,10 +140,10 @@ func (s statuses) add(more statuses) {
 	}
 }
 
-// admitted is how many requests were let pass.
+// admitted returns the number of admitted requests.
 func (s statuses) admitted() int { return s[http.StatusOK] }
 
-// failed is how many requests were neither admitted nor refused.
+// failed returns the number of requests that were neither admitted nor refused.
 func (s statuses) failed() (n int) {
 	for status, many := range s {
 		if status != http.StatusOK && status != http.StatusTooManyRequests {
@@ -142,18 +153,18 @@ func (s statuses) failed() (n int) {
 	return n
 }
 
-// customers are clients with one address. They ask nodes in turn.
-type customers struct {
+// limitClients are clients with one address. They send requests to the nodes in turn.
+type limitClients struct {
 	path   string
 	nodes  []*cacheNode
 	atOnce int
-	every  time.Duration                     // from one request of a client to its next; 0 for as fast as it goes
-	seen   func(status int, begun time.Time) // of each response; may be nil
-	until  *atomic.Bool                      // ends it before all requests were made; may be nil
+	every  time.Duration                     // from one request of a client to its next; 0 means without a pause
+	seen   func(status int, begun time.Time) // called for each response; may be nil
+	until  *atomic.Bool                      // stops the clients early; may be nil
 }
 
-// ask makes so many requests.
-func (c customers) ask(requests int) statuses {
+// ask sends that many requests.
+func (c limitClients) ask(requests int) statuses {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: c.atOnce}, Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
 	var next atomic.Int64
@@ -189,13 +200,13 @@ func (c customers) ask(requests int) statuses {
 	return all
 }
 
-// statusOf makes a request; 0 means that there was no response.
+// statusOf sends a request and returns the status; 0 without a response.
 func statusOf(client *http.Client, url string) int {
 	resp, err := client.Get(url)
 	if err != nil {
 		return 0
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body) // the status is what counts
+	_, _ = io.Copy(io.Discard, resp.Body) // only the status matters
 	return resp.StatusCode
 }

@@ -14,17 +14,17 @@ import (
 	"millrace/node/nodetest"
 )
 
-// admission is a request that was let pass, some time from its start to its end.
+// admission is an admitted request.
 type admission struct {
 	start, end time.Duration // since the Unix epoch
-	resets     int64         // the second in which its window ends, as the response says
+	resets     int64         // the second in which its window ends, from the response
 }
 
-// admissions are those of one limit and client, by their start.
+// admissions are those of one limit and client, sorted by start.
 type admissions []admission
 
-// most is how many were admitted in the busiest of all spans of a length, and at least: one that began before the span
-// or ended after it may have been admitted outside.
+// most is a lower bound for the admissions in the busiest span of a length. A request that began before the span or
+// ended after it doesn't count, since it may have been admitted outside.
 func (as admissions) most(span time.Duration) (n int) {
 	for i, first := range as {
 		inside := 0
@@ -41,7 +41,7 @@ func (as admissions) most(span time.Duration) (n int) {
 	return n
 }
 
-// perWindow is how many were admitted in the busiest window on the clock, at least.
+// perWindow is a lower bound for the admissions in the busiest window aligned to the clock.
 func (as admissions) perWindow(window time.Duration) (n int) {
 	in := map[time.Duration]int{}
 	for _, a := range as {
@@ -53,8 +53,8 @@ func (as admissions) perWindow(window time.Duration) (n int) {
 	return n
 }
 
-// perReset is how many were admitted in the busiest of the windows that responses tell of. Their ends are rounded, so
-// two seconds may be of one.
+// perReset is the number of admissions in the busiest window by the reset times of the responses. These are rounded, so
+// two seconds may belong to one window.
 func (as admissions) perReset() (n int) {
 	in := map[int64]int{}
 	for _, a := range as {
@@ -66,8 +66,8 @@ func (as admissions) perReset() (n int) {
 	return n
 }
 
-// beyond is by how many the admissions of any span, up to 5 s, were more than what a bucket allows in it: at most 0, if
-// all is well.
+// beyond is the largest excess of admissions over what a bucket allows, over all spans up to 5 s. It is at most 0 if
+// there is no violation.
 func (as admissions) beyond(burst int, perSecond float64) (n int) {
 	n = -burst
 	for i, first := range as {
@@ -97,7 +97,7 @@ type limitHistory struct {
 	got statuses
 }
 
-// watchLimits lets clients ask all nodes for the paths, again and again, until end.
+// watchLimits starts clients that request the paths from all nodes until end.
 func watchLimits(c *cacheCluster, paths ...string) *limitHistory {
 	h := &limitHistory{nodes: c.nodes, stop: make(chan struct{}), all: map[string]admissions{}, got: statuses{}}
 	for _, path := range paths {
@@ -108,7 +108,7 @@ func watchLimits(c *cacheCluster, paths ...string) *limitHistory {
 	return h
 }
 
-// ask is one client's life.
+// ask is the loop of one client.
 func (h *limitHistory) ask(url, path string) {
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 6 * time.Second}
 	defer client.CloseIdleConnections()
@@ -123,10 +123,10 @@ func (h *limitHistory) ask(url, path string) {
 		a := admission{start: time.Duration(time.Now().UnixNano())}
 		status := 0
 		if resp, err := client.Get(url); err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body) // the head is what counts
+			_, _ = io.Copy(io.Discard, resp.Body) // only the head matters
 			resp.Body.Close()
 			status = resp.StatusCode
-			a.resets, _ = strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64) // only some have it
+			a.resets, _ = strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64) // missing in some responses
 		}
 		a.end = time.Duration(time.Now().UnixNano())
 		h.mu.Lock()
@@ -137,7 +137,7 @@ func (h *limitHistory) ask(url, path string) {
 	}
 }
 
-// end stops the clients, and sorts what they have seen.
+// end stops the clients and sorts their admissions.
 func (h *limitHistory) end() {
 	close(h.stop)
 	h.running.Wait()
@@ -146,14 +146,13 @@ func (h *limitHistory) end() {
 	}
 }
 
-// Whatever happens to nodes and to what connects them, no limit lets more pass than it says: not in a window on the
-// clock with parts for each node, not in one that begins with a client's request, not in any span of a sliding one, and
-// not out of a bucket. A node is cut off meanwhile, and the one that leads is killed; then, for LIMIT_SECONDS, nodes
-// are stopped, cut off and killed as it happens.
+// No limit admits more than it allows, whatever fails: not in a window aligned to the clock with shares per node, not
+// in one that begins with a request, not in any span of a sliding one, and not from a bucket. A node is disconnected,
+// and the leader is killed. Then, for LIMIT_SECONDS, nodes are stopped, disconnected and killed at random.
 func TestLimitFaults(t *testing.T) {
 	t.Parallel()
 	const window = 2 * time.Second
-	c := startTalkingLimits(t, "long: 2000/15m", "short: 300/3s", "closed: 300/15m",
+	c := startVerboseLimits(t, "long: 2000/15m", "short: 300/3s", "closed: 300/15m",
 		"share: {max: 60, window: 2s, align: clock, store_away: share}",
 		"clock: {max: 60, window: 2s, align: clock, store_away: share}",
 		"first: {max: 60, window: 3s, headers: legacy}",
@@ -162,12 +161,12 @@ func TestLimitFaults(t *testing.T) {
 	h := watchLimits(c, "/clock", "/first", "/sliding", "/bucket")
 	nodeCutOff(t, c)
 	back := time.Now()
-	c.counts(t) // its return may make all choose a leader again
+	c.counts(t) // its return may cause another election
 	t.Logf("the store answered all nodes %s after it came back", time.Since(back))
 	leaderKilled(t, c)
 	faulty := seconds(t, "LIMIT_SECONDS", 0)
 	for begun := time.Now(); time.Since(begun) < faulty; {
-		if rand.IntN(2) == 0 { // else the next fault finds the cluster as the last one has left it
+		if rand.IntN(2) == 0 { // else the next failure hits a cluster that hasn't recovered
 			c.counts(t)
 		}
 		faults := []func(*testing.T, *cacheCluster, int){stopLimits, cutLimits, killLimits}
@@ -195,8 +194,7 @@ func TestLimitFaults(t *testing.T) {
 	c.end(t)
 }
 
-// stopLimits stops a node's process for longer than windows last. Clients go on asking it: they are answered when it
-// continues.
+// stopLimits stops a node's process for longer than windows last. Requests of clients wait there until it continues.
 func stopLimits(t *testing.T, c *cacheCluster, victim int) {
 	t.Helper()
 	c.nodes[victim].send(t, syscall.SIGSTOP)
@@ -205,7 +203,7 @@ func stopLimits(t *testing.T, c *cacheCluster, victim int) {
 	t.Logf("n%d was stopped", victim+1)
 }
 
-// cutLimits cuts a node off from the others, in one of two ways.
+// cutLimits disconnects a node from the others, in one of two ways.
 func cutLimits(t *testing.T, c *cacheCluster, victim int) {
 	t.Helper()
 	how := []linkState{linkFrozen, linkClosed}[rand.IntN(2)]
@@ -220,15 +218,15 @@ func killLimits(t *testing.T, c *cacheCluster, victim int) {
 	t.Helper()
 	c.nodes[victim].kill(t)
 	pass(rand.N(500*time.Millisecond), time.Second, func() {})
-	startTalking(t, c.nodes[victim])
+	startVerbose(t, c.nodes[victim])
 	nodetest.Eventually(t, "the node that was killed answers", func() bool {
 		return statusOf(http.DefaultClient, c.nodes[victim].edge+"/clock") != 0
 	})
 	t.Logf("n%d was killed", victim+1)
 }
 
-// The checks of histories find what is wrong and nothing else.
-func TestLimitHistoryBites(t *testing.T) {
+// The checks of histories find all violations and nothing else.
+func TestLimitHistoryFindsViolations(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	at := func(starts ...int) (as admissions) { // in milliseconds; each takes two, and its window ends with the second

@@ -17,8 +17,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// startTalking starts a node that writes everything that it has to say to a file.
-func startTalking(t *testing.T, n *cacheNode) {
+// startVerbose starts a node that logs at debug level to a file.
+func startVerbose(t *testing.T, n *cacheNode) {
 	t.Helper()
 	n.process = begin(t, exec.CommandContext(context.WithoutCancel(t.Context()), "sh", "-c",
 		`log=$0; exec "$@" 2>>"$log"`,
@@ -27,7 +27,7 @@ func startTalking(t *testing.T, n *cacheNode) {
 
 func (n *cacheNode) log() string { return filepath.Join(filepath.Dir(n.file), "log") }
 
-// leader is the node whose replica of the stream of limits leads: the last that said so.
+// leader returns the node whose replica of the limits' stream leads: the one that logged it last.
 func (c *cacheCluster) leader(t *testing.T) (node int) {
 	t.Helper()
 	var last time.Time
@@ -47,7 +47,7 @@ func (c *cacheCluster) leader(t *testing.T) (node int) {
 	return node
 }
 
-// outage is when requests were neither admitted nor refused.
+// outage records when requests were neither admitted nor refused.
 type outage struct {
 	admitted, refused atomic.Int64
 
@@ -70,22 +70,22 @@ func (o *outage) see(status int, begun time.Time) {
 	}
 }
 
-// leaderKilled kills the node that leads the stream of limits while clients use up a limit on the others: they never
-// get more than the limit. In the next window they get all of it, and when the node comes back it has nothing to add to
-// the old one.
+// leaderKilled kills the node that leads the limits' stream while clients use up a limit on the others. They never get
+// more than the limit. In the next window they get all of it, and when the node comes back it adds nothing to the old
+// one.
 func leaderKilled(t *testing.T, c *cacheCluster) {
 	t.Helper()
 	const long, short, window = 2000, 300, 3 * time.Second
 	victim := c.leader(t)
 	survivors := c.others(victim)
-	total := customers{path: "/long", nodes: c.nodes[:], atOnce: 8}.ask(700)
-	customers{path: "/short", nodes: c.nodes[:], atOnce: 8}.ask(60)
+	total := limitClients{path: "/long", nodes: c.nodes[:], atOnce: 8}.ask(700)
+	limitClients{path: "/short", nodes: c.nodes[:], atOnce: 8}.ask(60)
 
 	var down outage
 	var stop atomic.Bool
 	meanwhile := make(chan statuses)
 	go func() {
-		meanwhile <- customers{
+		meanwhile <- limitClients{
 			path: "/long", nodes: survivors, atOnce: 8, every: 20 * time.Millisecond, seen: down.see,
 			until: &stop,
 		}.ask(1 << 20)
@@ -96,7 +96,7 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	nodetest.Eventually(t, "the limit is used up", func() bool { return down.refused.Load() > 20 })
 	stop.Store(true)
 	total.add(<-meanwhile)
-	total.add(customers{path: "/long", nodes: survivors, atOnce: 8}.ask(500))
+	total.add(limitClients{path: "/long", nodes: survivors, atOnce: 8}.ask(500))
 	t.Logf("n%d was killed: %s; %d permits lost", victim+1, total, long-total.admitted())
 	if !down.first.IsZero() {
 		t.Logf("requests failed from %s to %s after it", down.first.Sub(killed), down.last.Sub(killed))
@@ -106,18 +106,18 @@ func leaderKilled(t *testing.T, c *cacheCluster) {
 	})
 
 	begun := time.Now()
-	got := customers{path: "/short", nodes: survivors, atOnce: 16}.ask(4 * short)
-	if took := time.Since(begun); (got.admitted() != short || took > window) && !raced {
+	got := limitClients{path: "/short", nodes: survivors, atOnce: 16}.ask(4 * short)
+	if took := time.Since(begun); (got.admitted() != short || took > window) && !raceEnabled {
 		t.Errorf("in a window after it: %s in %s", got, took)
 	}
-	startTalking(t, c.nodes[victim])
-	total.add(customers{path: "/long", nodes: c.nodes[:], atOnce: 8}.ask(300))
+	startVerbose(t, c.nodes[victim])
+	total.add(limitClients{path: "/long", nodes: c.nodes[:], atOnce: 8}.ask(300))
 	if total.admitted() > long {
 		t.Errorf("%s: %d requests were admitted of %d", total, total.admitted(), long)
 	}
 }
 
-// hastened reports whether one of the nodes had another leader elected in the place of one that has gone.
+// hastened reports whether one of the nodes has hastened the election after the leader was lost.
 func hastened(t *testing.T, nodes []*cacheNode, leader string) bool {
 	t.Helper()
 	for _, n := range nodes {
@@ -134,29 +134,29 @@ func hastened(t *testing.T, nodes []*cacheNode, leader string) bool {
 	return false
 }
 
-// A node that is alone is killed and comes back in mid-window: what it had spent stays spent, whatever the limit counts
-// by, and half of the limit is lost at most.
+// A node that stands alone is killed and restarted within a window. Used permits stay used, for every algorithm, and at
+// most half of the limit is lost.
 func TestLimitAloneKilled(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
 	paths := []string{"/first", "/day", "/sliding", "/bucket"}
 	n := startOneLimited(t, "first: 1000/15m", "day: 1000/day", "sliding: {max: 1000, window: 15m, algorithm: sliding}",
 		"bucket: {max: 1000, window: 24h, algorithm: bucket}")
-	people := func(path string, requests int) statuses {
-		return customers{path: path, nodes: []*cacheNode{n}, atOnce: 8}.ask(requests)
+	traffic := func(path string, requests int) statuses {
+		return limitClients{path: path, nodes: []*cacheNode{n}, atOnce: 8}.ask(requests)
 	}
 	total := map[string]int{}
 	for _, path := range paths {
-		total[path] = people(path, 400).admitted()
+		total[path] = traffic(path, 400).admitted()
 	}
 	n.kill(t)
 	n.start(t)
 	for _, path := range paths {
-		got := people(path, limit)
+		got := traffic(path, limit)
 		total[path] += got.admitted()
 		t.Logf("%s: %d before, %s afterwards; %d permits lost", path, total[path]-got.admitted(), got,
 			limit-total[path])
-		if total[path] > limit || (got.failed() > 0 && !raced) {
+		if total[path] > limit || (got.failed() > 0 && !raceEnabled) {
 			t.Errorf("%s: %d were admitted of %d, and %d failed", path, total[path], limit, got.failed())
 		}
 		if total[path] < limit/2 {

@@ -2,5 +2,5 @@
 
 package main
 
-// raced says that the race detector makes everything slow.
-const raced = false
+// raceEnabled reports whether the race detector is on, which makes everything slow.
+const raceEnabled = false

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// waiting is what became of requests to a limit that queues.
+// waiting is the outcome of requests to a limit that queues.
 type waiting struct {
 	mu          sync.Mutex // guards what follows
 	got         statuses
 	byNode      [3]int // admitted
 	first, last time.Time
-	longest     time.Duration // that a request took
+	longest     time.Duration // the longest time of a request
 }
 
-// crowdQueue sends requests at a steady pace to nodes in turn, each whether those before it are answered or not.
-func crowdQueue(path string, nodes []*cacheNode, perSecond int, lasts time.Duration) *waiting {
+// loadQueue sends requests at a steady pace to the nodes in turn, whether earlier ones are answered or not.
+func loadQueue(path string, nodes []*cacheNode, perSecond int, lasts time.Duration) *waiting {
 	w := &waiting{got: statuses{}}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000}, Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
@@ -50,7 +50,7 @@ func (w *waiting) see(node, status int, begun time.Time) {
 	}
 }
 
-// sent is how many requests were made.
+// sent returns the number of requests.
 func (w *waiting) sent() (n int) {
 	for _, many := range w.got {
 		n += many
@@ -58,21 +58,21 @@ func (w *waiting) sent() (n int) {
 	return n
 }
 
-// queueLimit lets 50 requests a second pass. The burst makes up for moments in which the machine runs something else.
+// queueLimit admits 50 requests a second. The burst compensates for moments in which the machine runs something else.
 const queueLimit = "queue: {max: 50, window: 1s, algorithm: bucket, burst: 5, mode: queue, max_wait: 2s}"
 
-// queues lets three times as many requests come as the limit lets pass: those that pass do so at its pace, may it be
-// slower by some part, on all nodes alike, and nobody waits longer than max_wait.
+// queues sends three times as many requests as the limit allows. They are admitted at the limit's pace, at most slower
+// by a fraction, on all nodes alike, and none waits longer than max_wait.
 func queues(t *testing.T, nodes []*cacheNode, slower float64) {
 	t.Helper()
 	const perSecond, burst, maxWait = 50, 5, 2 * time.Second
 	const lasts = 4 * time.Second
-	w := crowdQueue("/queue", nodes, 3*perSecond, lasts)
+	w := loadQueue("/queue", nodes, 3*perSecond, lasts)
 	span := w.last.Sub(w.first)
 	off := (float64(w.got.admitted()-burst)/span.Seconds() - perSecond) / perSecond
 	t.Logf("%s; admitted by node %d, in %s: %+.1f %% of the limit; the longest wait was %s", w.got, w.byNode, span,
 		100*off, w.longest)
-	if off > 0.01 || (w.got.failed() > 0 && !raced) {
+	if off > 0.01 || (w.got.failed() > 0 && !raceEnabled) {
 		t.Errorf("%s in %s: %+.1f %% of the limit", w.got, span, 100*off)
 	}
 	if w.sent() < 9*3*perSecond*int(lasts/time.Second)/10 {
@@ -92,7 +92,7 @@ func queues(t *testing.T, nodes []*cacheNode, slower float64) {
 	}
 }
 
-// The same on a node that is alone.
+// A node that stands alone queues requests like a cluster.
 func TestLimitQueue(t *testing.T) {
 	t.Parallel()
 	n := startOneLimited(t, queueLimit)

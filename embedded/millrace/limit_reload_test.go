@@ -11,13 +11,13 @@ import (
 	"millrace/node/nodetest"
 )
 
-// startWithout starts three nodes that have no limits, and lets these come with a reload of one node after another,
-// beside one that requests meet all the time. How many of them fail is told: a reload waits for the store of limits to
-// be made, but not for long.
+// startWithout starts three nodes without limits, and adds the limits by reloading one node after another. Meanwhile
+// clients use another limit; the test logs how many requests fail. A reload waits for the store of limits to be
+// created, but not for long.
 func startWithout(t *testing.T, limits ...string) *cacheCluster {
 	t.Helper()
 	app := greeter(t)
-	before, after := limitRoutes(app, "first: []"), limitRoutes(app, append(limits, "first: 1000000/15m")...)
+	before, after := limitRoutes(t, app, "first: []"), limitRoutes(t, app, append(limits, "first: 1000000/15m")...)
 	c := writeCluster(t, func(int) string { return before })
 	all := map[string]mesh.MemberState{"n1": "alive", "n2": "alive", "n3": "alive"}
 	for _, n := range c.nodes {
@@ -31,7 +31,7 @@ func startWithout(t *testing.T, limits ...string) *cacheCluster {
 	var stop atomic.Bool
 	meanwhile := make(chan statuses)
 	go func() {
-		meanwhile <- customers{path: "/first", nodes: c.nodes[:], atOnce: 3, until: &stop}.ask(1 << 20)
+		meanwhile <- limitClients{path: "/first", nodes: c.nodes[:], atOnce: 3, until: &stop}.ask(1 << 20)
 	}()
 	for _, n := range c.nodes {
 		text, err := os.ReadFile(n.file)

@@ -12,7 +12,7 @@ import (
 	"millrace/edge/admin"
 )
 
-// limitsCmd has the flags of its commands, so that they may stand before and behind their names.
+// limitsCmd holds the flags of its commands, so that they may stand before and after their names.
 type limitsCmd struct {
 	readFlags
 	Limit string         `placeholder:"NAME" help:"Only this limit (default: all)."`
@@ -20,12 +20,12 @@ type limitsCmd struct {
 	Reset limitsResetCmd `cmd:"" help:"Give a client its full allowance again."`
 }
 
-// limitKey names a client of the limits.
+// limitKey is the argument that names a client.
 type limitKey struct {
 	Key string `arg:"" help:"The client as the limit counts it: an address, a field's value, or all for limits that count every request together."`
 }
 
-// path is where the admin API tells of the client.
+// path is the path of the admin API for the client.
 func (c *limitsCmd) path(key string) (string, error) {
 	switch {
 	case key == "":
@@ -40,7 +40,7 @@ const noLimits = "this node has no limits that count such a client"
 
 type limitsShowCmd struct{ limitKey }
 
-// Run prints what is known of the client.
+// Run prints what the client has used.
 func (c *limitsShowCmd) Run(ctx context.Context, out console, limits *limitsCmd) error {
 	path, err := limits.path(c.Key)
 	if err != nil {
@@ -73,7 +73,7 @@ func (c *limitsShowCmd) Run(ctx context.Context, out console, limits *limitsCmd)
 
 type limitsResetCmd struct{ limitKey }
 
-// Run resets the client.
+// Run gives the client its full allowance.
 func (c *limitsResetCmd) Run(ctx context.Context, out console, limits *limitsCmd) error {
 	path, err := limits.path(c.Key)
 	if err != nil {
@@ -86,7 +86,7 @@ func (c *limitsResetCmd) Run(ctx context.Context, out console, limits *limitsCmd
 	}
 	if limits.JSON {
 		_, err = out.stdout.Write(raw)
-		return err //nolint:wrapcheck // stdout is closed
+		return err
 	}
 	if len(done.Limits) == 0 {
 		fmt.Fprintln(out.stdout, noLimits)

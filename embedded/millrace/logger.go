@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// logger writes JSON for machines to read, or text for people. Durations have their unit in either: in JSON they are
-// numbers of milliseconds, and their keys end in _ms as that of a request's does.
+// logger returns a logger that writes JSON for machines, or text for people. Durations have a unit in both. In JSON
+// they are milliseconds, and their keys end in _ms.
 func logger(w io.Writer, json bool, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if json {

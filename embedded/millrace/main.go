@@ -23,7 +23,7 @@ const (
 // errUnreachable means that no node answers at the admin address.
 var errUnreachable = errors.New("node is not reachable")
 
-// cli is the command line: one field a subcommand, each in a file of its own.
+// cli is the command line: one field per subcommand, each in a file of its own.
 type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Start a node with sample upstreams and take a guided tour."`
 	Proxy   proxyCmd   `cmd:"" help:"Put your API behind Millrace: millrace proxy http://localhost:3000"`
@@ -45,14 +45,14 @@ type cli struct {
 	VersionFlag versionFlag `name:"version" help:"Print version, commit and date."`
 }
 
-// exit is the code that parsing has ended with, since it printed help or version; negative if it hasn't.
+// exit is the exit code if the parser printed help or the version; else it is negative.
 type exit int
 
 func main() {
 	os.Exit(run(os.Args[1:], console{os.Stdout, os.Stderr}))
 }
 
-// run executes one command line and gives its exit code.
+// run executes one command line and returns its exit code.
 func run(args []string, out console) int {
 	out = console{newScreen(out.stdout), newScreen(out.stderr)}
 	ctx, signals := watchSignals(context.Background())
@@ -65,7 +65,7 @@ func run(args []string, out console) int {
 	}
 	parsed, err := parser.Parse(args)
 	switch {
-	case exited >= 0: // help or version was asked for and printed
+	case exited >= 0: // help or version was printed
 		return int(exited)
 	case err != nil:
 		fmt.Fprintf(out.stderr, "millrace: %s\nTry: millrace --help\n", err)
@@ -74,9 +74,9 @@ func run(args []string, out console) int {
 	return exitCode(parsed.Run(parser), out)
 }
 
-// newParser makes the parser of command lines.
+// newParser returns the parser of command lines.
 func newParser(out console, exited *exit, more ...kong.Option) (*kong.Kong, error) {
-	return kong.New(&cli{}, append([]kong.Option{ //nolint:wrapcheck // it is told as it is
+	return kong.New(&cli{}, append([]kong.Option{
 		kong.Name("millrace"), kong.Writers(out.stdout, out.stderr),
 		kong.Description("An API gateway and mesh in one binary: start it in front of your app, cluster it when you " +
 			"grow, extend it by subscribing to a subject."),
@@ -84,7 +84,7 @@ func newParser(out console, exited *exit, more ...kong.Option) (*kong.Kong, erro
 	}, more...)...)
 }
 
-// exitCode prints an error and translates it.
+// exitCode prints an error and returns its exit code.
 func exitCode(err error, out console) int {
 	if err == nil {
 		return exitOK
@@ -106,7 +106,7 @@ func exitCode(err error, out console) int {
 	return exitFailed
 }
 
-// usageError is a command line that can't work.
+// usageError is a mistake in the command line.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }

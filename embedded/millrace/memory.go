@@ -9,8 +9,9 @@ import (
 	"millrace/embedded/machine"
 )
 
-// limitMemory lets the garbage collector work less while there is memory, and harder before the process reaches the
-// limit of its cgroup, at which the system would kill it. GOMEMLIMIT in the environment goes first.
+// limitMemory makes the garbage collector run less often while there is memory, and more often before the process
+// reaches the memory limit of its cgroup, at which the system would kill it. If GOMEMLIMIT is set, it sets no limit
+// itself.
 func limitMemory() *embedded.GC {
 	gc := embedded.TuneGC()
 	if limit := memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT")); limit > 0 {
@@ -19,7 +20,8 @@ func limitMemory() *embedded.GC {
 	return gc
 }
 
-// memoryLimit is what Go's memory should stay within; 0 means that it isn't limited here. SQLite's memory isn't Go's.
+// memoryLimit is the limit for the memory of the Go runtime; 0 for none. It is 85 % of the cgroup's, since SQLite's
+// memory isn't part of Go's.
 func memoryLimit(root fs.FS, environment string) int64 {
 	if environment != "" {
 		return 0

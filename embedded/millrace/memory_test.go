@@ -5,7 +5,7 @@ import (
 	"testing/fstest"
 )
 
-// Go's memory stays below the limit of the cgroup, unless the environment says otherwise.
+// The limit of Go's memory is below that of the cgroup, unless the environment sets one.
 func TestMemoryLimit(t *testing.T) {
 	root := fstest.MapFS{
 		"proc/self/cgroup":         {Data: []byte("0::/\n")},

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,18 +15,19 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// perform runs a command in this process and gives what it prints.
-func perform(t *testing.T, args ...string) (stdout, stderr string, code int) {
+// runCommand runs a command in this process and returns its output and exit code.
+func runCommand(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, err nodetest.Output
 	code = run(args, console{&out, &err})
 	return out.String(), err.String(), code
 }
 
-// join connects a member of the services to the node that was started with the file.
+// join connects a member of the services to the node whose data directory is below dir.
 func join(t *testing.T, dir, name string, services ...string) {
 	t.Helper()
 	url, err := os.ReadFile(filepath.Join(dir, "data", "client.url"))
@@ -51,9 +51,9 @@ func join(t *testing.T, dir, name string, services ...string) {
 	}
 }
 
-// Status lists services with their members, and what each route does: requests, errors, hits, times. The journal comes
-// on request only.
-func TestStatusTells(t *testing.T) {
+// Status lists services with their members, and for each route its rates of requests, errors and hits, and its
+// latencies. The journal is printed on request only.
+func TestStatusShowsServicesAndRoutes(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/bad") {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -61,15 +61,30 @@ func TestStatusTells(t *testing.T) {
 		w.Header().Set("Cache-Control", "max-age=60")
 	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
-routes:
-  - {path: /greet/*, to: service:greet}
-  - {path: /none/*, to: service:none}
-  - {path: /bad/*, to: upstream:app}
-  - {path: /kept/*, to: upstream:app, cache: true}
-  - path: /both
-    gather: {calls: {one: {to: service:greet, path: /}, two: {to: service:part, path: /}}}
-`, app.URL))
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /greet/*
+		    to: service:greet
+		  - path: /none/*
+		    to: service:none
+		  - path: /bad/*
+		    to: upstream:app
+		  - path: /kept/*
+		    to: upstream:app
+		    cache: true
+		  - path: /both
+		    gather:
+		      calls:
+		        one:
+		          to: service:greet
+		          path: /
+		        two:
+		          to: service:part
+		          path: /
+		`, "APP", app.URL))
 	join(t, p.dir, "greeter", "greet", "unrouted")
 	join(t, p.dir, "greeter", "greet")
 	for range 4 {
@@ -81,7 +96,7 @@ routes:
 			resp.Body.Close()
 		}
 	}
-	out, _, code := perform(t, "status", "--admin", p.admin)
+	out, _, code := runCommand(t, "status", "--admin", p.admin)
 	for _, want := range []string{
 		`(?m)^service greet +2 members: greeter on `, `(?m)^service none +nobody serves it$`,
 		`(?m)^service part +nobody serves it$`,
@@ -99,21 +114,33 @@ routes:
 	if code != exitOK || regexp.MustCompile(`(?m)^(member |journal)`).MatchString(out) {
 		t.Errorf("status exits with %d, and says:\n%s", code, out)
 	}
-	if out, _, _ = perform(t, "status", "--journal", "--admin", p.admin); !strings.Contains(out, "start  version") {
+	if out, _, _ = runCommand(t, "status", "--journal", "--admin", p.admin); !strings.Contains(out, "start  version") {
 		t.Errorf("status --journal says:\n%s", out)
 	}
 }
 
-// Explain says whether somebody serves, for a route, a gather and a name that expose opens.
-func TestExplainTellsWhoServes(t *testing.T) {
-	p := startRun(t, "0s, expose: [\"*\"]", `routes:
-  - {path: /hello/*, to: service:greet}
-  - {path: /both, gather: {calls: {one: {to: service:greet, path: /}, two: {to: service:part, path: /}}}}
-  - {path: "/plain/{id}", to: "nats:orders.get.{id}"}
-`)
+// Explain shows who serves the services of a route, of a gather and of an exposed name.
+func TestExplainShowsWhoServes(t *testing.T) {
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		  expose: ["*"]
+		routes:
+		  - path: /hello/*
+		    to: service:greet
+		  - path: /both
+		    gather:
+		      calls:
+		        one:
+		          to: service:greet
+		          path: /
+		        two:
+		          to: service:part
+		          path: /
+		  - path: /plain/{id}
+		    to: nats:orders.get.{id}
+		`))
 	says := func(path string, want ...string) {
 		t.Helper()
-		out, _, _ := perform(t, "explain", path, "--admin", p.admin)
+		out, _, _ := runCommand(t, "explain", path, "--admin", p.admin)
 		for _, w := range want {
 			if !regexp.MustCompile("(?m)" + w).MatchString(out) {
 				t.Errorf("explain %s doesn't say %s:\n%s", path, w, out)
@@ -133,26 +160,42 @@ func TestExplainTellsWhoServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if out, _, _ := perform(t, "explain", "/free", "--admin", p.admin); strings.Contains(out, "404") {
+	if out, _, _ := runCommand(t, "explain", "/free", "--admin", p.admin); strings.Contains(out, "404") {
 		t.Errorf("explain of a name that is served says:\n%s", out)
 	}
 	says("/both", `^service greet +1 member: greeter on `, `^service part +nobody serves it$`)
 }
 
-// Tail shows query, cache, target and who answered there. A refused request says by which limit, and nothing of a
-// target that it never reached; what a shadow would have refused is a line of its own, without zeros. Members don't get
+// Tail shows query, cache status, target and the member or upstream target that answered. A refused request has the
+// limit and no target. What a shadow limit would have refused is a line of its own, without zeros. Members don't see
 // the query.
-func TestTailTells(t *testing.T) {
+func TestTailShowsRequests(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
 	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
-routes:
-  - {path: /kept/*, to: "upstream:app", cache: true}
-  - {path: /few, to: "upstream:app", limit: {max: 1, window: 1h, name: small}}
-  - {path: /seen, to: "upstream:app", limit: {max: 1, window: 1h, name: shady, shadow: true}}
-`, app.URL))
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /kept/*
+		    to: upstream:app
+		    cache: true
+		  - path: /few
+		    to: upstream:app
+		    limit:
+		      max: 1
+		      window: 1h
+		      name: small
+		  - path: /seen
+		    to: upstream:app
+		    limit:
+		      max: 1
+		      window: 1h
+		      name: shady
+		      shadow: true
+		`, "APP", app.URL))
 	url, err := os.ReadFile(filepath.Join(p.dir, "data", "client.url"))
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +272,7 @@ routes:
 	}
 }
 
-// A proxy prints a line for each request if it is asked to, and by itself on a terminal only.
+// A proxy prints a line for each request if asked to; without being asked it does so on a terminal only.
 func TestProxyPrintsRequests(t *testing.T) {
 	app := httptest.NewServer(http.NotFoundHandler())
 	defer app.Close()
@@ -256,8 +299,7 @@ func TestProxyPrintsRequests(t *testing.T) {
 	}
 }
 
-// Whatever clients, origins and members choose, nothing of it acts on the terminal of who looks at it, and none of it
-// begins a line.
+// Nothing that clients, origins and members choose acts on the operator's terminal or begins a line.
 func TestNothingActsOnTheTerminal(t *testing.T) {
 	const evil = "a\x1b]0;owned\x07\x1b[2Jb\u009b31m\u202ec"
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -266,11 +308,20 @@ func TestNothingActsOnTheTerminal(t *testing.T) {
 		w.Header().Set("Vary", "X-A")
 	}))
 	defer app.Close()
-	p := startRun(t, "0s", fmt.Sprintf(`upstreams: {app: {targets: [%q]}}
-routes:
-  - {path: /kept/*, to: "upstream:app", cache: {ttl: 1h, key: ["header:X-B"]}, limit: 100/1h}
-  - {path: /m, to: "service:m"}
-`, app.URL))
+	p := startRun(t, "0s", embeddedtest.YAML(t, `
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /kept/*
+		    to: upstream:app
+		    cache:
+		      ttl: 1h
+		      key: ["header:X-B"]
+		    limit: 100/1h
+		  - path: /m
+		    to: service:m
+		`, "APP", app.URL))
 	join(t, p.dir, evil, "m")
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", p.edge+"/kept/x?q=%1b", nil)
 	req.Header["X-B"] = []string{"v\u009b31m\u202e"}
@@ -305,7 +356,7 @@ routes:
 		if args[0] != "check" && args[0] != "run" && args[0] != evil {
 			args = append(args, "--admin", p.admin)
 		}
-		stdout, stderr, _ := perform(t, args...)
+		stdout, stderr, _ := runCommand(t, args...)
 		name := strings.ReplaceAll(strings.Join(args[:min(len(args), 2)], " "), evil, "EVIL")
 		shown[name] += stdout + stderr
 		for _, r := range stdout + stderr {

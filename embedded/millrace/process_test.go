@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
@@ -27,7 +28,7 @@ type process struct {
 	edge   string // its URL, from the banner
 	admin  string // likewise
 	temp   string // its TMPDIR
-	dir    string // of its configuration file, if startRun has written that
+	dir    string // of its configuration file, if startRun has written it
 	stderr *nodetest.Output
 	stdout *nodetest.Output // what follows the banner
 }
@@ -37,7 +38,7 @@ func startProcess(t *testing.T, args ...string) *process {
 	return begin(t, exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...))
 }
 
-// startLimited starts a process that may have so many files open.
+// startLimited starts a process that may open so many files.
 func startLimited(t *testing.T, files int, args ...string) *process {
 	t.Helper()
 	shell := append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), os.Args[0]}, args...)
@@ -72,13 +73,41 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 		}
 	}
 	_ = cmd.Process.Kill()
-	_ = cmd.Wait() // then stderr is all there
+	_ = cmd.Wait() // after that stderr is complete
 	t.Fatalf("no banner; stderr: %s", p.stderr)
 	return nil
 }
 
-// SIGTERM under load: keep-alive clients at 1,000 requests a second, who move on to the other node when they are told
-// Connection: close. No request fails, the process exits with 0, and its temporary directory is gone.
+// nodeYAML is the configuration of a node on free ports whose data is in dir. It ends with edge. The node doesn't
+// linger.
+func nodeYAML(t *testing.T, dir string) string {
+	t.Helper()
+	return embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  data: $DIR/data
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		edge:
+		  listen: 127.0.0.1:0
+		  linger: 0s
+		`, "DIR", dir)
+}
+
+// writeConfig writes a configuration to a file in dir and returns its path.
+func writeConfig(t *testing.T, dir, text string) (file string) {
+	t.Helper()
+	file = filepath.Join(dir, "millrace.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// SIGTERM under load: keep-alive clients send 1,000 requests a second and move to another node on Connection: close. No
+// request fails, the process exits with 0, and its temporary directory is removed.
 func TestSIGTERMUnderLoad(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
@@ -137,27 +166,26 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 	t.Logf("%d requests, %d failed", done.Load(), failed.Load())
 }
 
-// SIGTERM is noticed while a reload waits for a request, and that request still ends well.
+// SIGTERM is handled while a reload waits for a request, and that request still succeeds.
 func TestSIGTERMWhileReloading(t *testing.T) {
 	entered, finish := make(chan struct{}), make(chan struct{})
 	var taken atomic.Bool
 	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		if !taken.Swap(true) { // others come until the reload has begun
+		if !taken.Swap(true) { // further requests come until the reload has begun
 			close(entered)
 			<-finish
 		}
 	}))
 	defer app.Close()
-	file := filepath.Join(t.TempDir(), "millrace.yaml")
-	write := func(rest string) {
-		t.Helper()
-		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: "+
-			"127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s}\n%s", filepath.Dir(file)+"/data", rest)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(fmt.Sprintf("upstreams: {a: {targets: [%q]}}\nroutes: [{path: /a, to: \"upstream:a\"}]\n", app.URL))
+	dir := t.TempDir()
+	file := writeConfig(t, dir, nodeYAML(t, dir)+embeddedtest.YAML(t, `
+		upstreams:
+		  a:
+		    targets: [$APP]
+		routes:
+		  - path: /a
+		    to: upstream:a
+		`, "APP", app.URL))
 	p := startProcess(t, "run", "-c", file)
 	status := make(chan int, 1)
 	go func() {
@@ -170,7 +198,7 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 		status <- resp.StatusCode
 	}()
 	<-entered
-	write("")
+	writeConfig(t, dir, nodeYAML(t, dir))
 	signal := func(s syscall.Signal) {
 		t.Helper()
 		if err := p.cmd.Process.Signal(s); err != nil {
@@ -204,7 +232,7 @@ func TestSIGTERMWhileReloading(t *testing.T) {
 	}
 }
 
-// post sends one request and reports whether the connection ends with it.
+// post sends one request and reports whether the response closes the connection.
 func post(client *http.Client, url string) (told bool, err error) {
 	resp, err := client.Post(url+"/x", "text/plain", strings.NewReader("hello"))
 	if err != nil {

@@ -25,7 +25,7 @@ type proxyCmd struct {
 	Print   bool     `help:"Print the configuration file that does the same, and exit."`
 }
 
-// Run serves the targets at every path until a signal comes. It keeps nothing on disk.
+// Run serves the targets at every path until a signal arrives. Its data directory is temporary.
 func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err error) {
 	if c.Print {
 		cfg := node.Default()
@@ -58,7 +58,7 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 	return s.run(ctx)
 }
 
-// only gives the address of the target, if there is just one.
+// only returns the address of the target if there is just one, else "".
 func (c *proxyCmd) only() string {
 	if len(c.Targets) != 1 {
 		return ""
@@ -79,7 +79,7 @@ func printRequests(ctx context.Context, out console, n *embedded.Node, only stri
 	}
 }
 
-// fill puts targets, route and flags into the configuration.
+// fill adds the targets, the route and the flags to the configuration.
 func (c *proxyCmd) fill(cfg *node.Config) error {
 	var up node.Upstream
 	up.Defaults()
@@ -95,7 +95,7 @@ func (c *proxyCmd) fill(cfg *node.Config) error {
 	r.Defaults()
 	r.Path = node.Pattern{Rest: true}
 	r.To = node.Target{Kind: node.KindUpstream, Name: "api"}
-	r.EncodedSlash = node.EncodedSlashKeep // the application alone would see it too
+	r.EncodedSlash = node.EncodedSlashKeep // as the application would get it without the proxy
 	if c.Cache != "" {
 		r.Cache = new(node.Cache)
 		if err := r.Cache.UnmarshalText([]byte(c.Cache)); err != nil {
@@ -118,7 +118,7 @@ func (c *proxyCmd) fill(cfg *node.Config) error {
 	for port := 8090; c.Listen == "" && slices.ContainsFunc(up.Targets, func(t node.UpstreamTarget) bool {
 		return cfg.Edge.Listen.ReachedBy(t.URL)
 	}); port++ {
-		cfg.Edge.Listen = node.Address("127.0.0.1:" + strconv.Itoa(port)) // the API has the usual one
+		cfg.Edge.Listen = node.Address("127.0.0.1:" + strconv.Itoa(port)) // the API has the default port
 	}
 	if c.Listen != "" {
 		if err := cfg.Edge.Listen.UnmarshalText([]byte(c.Listen)); err != nil {
@@ -131,7 +131,7 @@ func (c *proxyCmd) fill(cfg *node.Config) error {
 	return nil
 }
 
-// targetURL completes what people type: 3000, :3000 and localhost:3000 are HTTP on this machine.
+// targetURL completes a target: 3000, :3000 and localhost:3000 are HTTP on this machine.
 func targetURL(s string) string {
 	switch {
 	case strings.Contains(s, "://"):

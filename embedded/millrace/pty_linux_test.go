@@ -17,7 +17,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// openTerminal opens a pseudo-terminal: what is written to it can be read from screen.
+// openTerminal opens a pseudo-terminal. What is written to terminal can be read from screen.
 func openTerminal(t *testing.T) (screen, terminal *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -38,8 +38,8 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 	return screen, terminal
 }
 
-// On a terminal a proxy prints a line for each request without being asked, in colour, and what a client sends can't
-// act there.
+// On a terminal a proxy prints a colored line for each request without being asked, and what a client sends can't act
+// there.
 func TestProxyOnATerminal(t *testing.T) {
 	app := httptest.NewServer(http.NotFoundHandler())
 	defer app.Close()
@@ -52,7 +52,7 @@ func TestProxyOnATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	_ = terminal.Close() // the process has it
+	_ = terminal.Close() // the process has its own descriptor
 	var shown nodetest.Output
 	lines := bufio.NewScanner(screen)
 	edge := ""

@@ -19,7 +19,7 @@ type purgeCmd struct {
 	NoWait bool   `help:"Don't wait until every node has applied it."`
 }
 
-// Run purges and tells which nodes have applied it.
+// Run purges and prints which nodes have applied it.
 func (c *purgeCmd) Run(ctx context.Context, out console) error {
 	if ambiguous(c.URL) {
 		return usageError(fmt.Sprintf(
@@ -27,7 +27,8 @@ func (c *purgeCmd) Run(ctx context.Context, out console) error {
 				"its first page, or /%[1]s for a path", admin.Show(c.URL)))
 	}
 	req := admin.Purge{
-		URL: requested(c.URL), Prefix: requested(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All, Soft: c.Soft,
+		URL: completeTarget(c.URL), Prefix: completeTarget(c.Prefix), Host: c.Host, Tag: c.Tag, All: c.All,
+		Soft: c.Soft,
 	}
 	if !c.NoWait {
 		req.Wait = admin.WaitAll
@@ -42,7 +43,7 @@ func (c *purgeCmd) Run(ctx context.Context, out console) error {
 	}
 	if c.JSON {
 		_, err = out.stdout.Write(raw)
-		return err //nolint:wrapcheck // stdout is closed
+		return err
 	}
 	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "purged: %s, sequence %d, in %.1f ms\n", req, done.Sequence, done.TookMS)

@@ -9,25 +9,24 @@ import (
 	"millrace/embedded"
 )
 
-// How long a node may need to be ready before its log says what it waits for, and how often it then says so.
 const (
-	readyPatience = 5 * time.Second
-	readyReminder = time.Minute
+	readyPatience = 5 * time.Second // a node that isn't ready after this logs what it waits for
+	readyReminder = time.Minute     // and again at this interval
 )
 
-// readiness is when a node is ready, as banner and log tell it.
+// readiness reports in banner and log that a node is ready.
 type readiness struct {
 	out   io.Writer // of the banner
 	begun time.Time // the start
-	known bool      // it was told with the banner
+	known bool      // the node was ready when the banner was printed
 }
 
-// newReadiness looks at the node once, so that one that is ready as soon as it is open needs no line of its own.
+// newReadiness checks once whether the node is ready. If so, the banner says it, and needs no further line.
 func newReadiness(out io.Writer, n *embedded.Node, begun time.Time) *readiness {
 	return &readiness{out: out, begun: begun, known: n.Ready()}
 }
 
-// String is for the banner.
+// String is the text for the banner.
 func (r *readiness) String() string {
 	if !r.known {
 		return "started, not ready yet"
@@ -35,8 +34,8 @@ func (r *readiness) String() string {
 	return fmt.Sprintf("ready in %d ms", time.Since(r.begun).Milliseconds())
 }
 
-// tell says that the node is ready once it is, and meanwhile what it waits for. end ends it.
-func (r *readiness) tell(ctx context.Context, n *embedded.Node) (end func()) {
+// report starts a goroutine that reports when the node is ready and, until then, what it waits for. end stops it.
+func (r *readiness) report(ctx context.Context, n *embedded.Node) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {

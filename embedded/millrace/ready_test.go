@@ -9,17 +9,22 @@ import (
 	"strings"
 	"testing"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// The banner tells the addresses at once. That the node is ready, it and the log say when readyz does, and not before.
-func TestReadyIsToldWhenItIsTrue(t *testing.T) {
+// The banner shows the addresses at once. Banner and log say that the node is ready when readyz does, and not before.
+func TestReadyIsReportedWhenTrue(t *testing.T) {
 	files, _ := nodes(t, "http://127.0.0.1:1")
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err == nil {
-			err = os.WriteFile(file, []byte(strings.Replace(string(text), "routes: [",
-				"routes: [{path: /limited, limit: 100/1h, respond: {status: 200}}, ", 1)), 0o600)
+			err = os.WriteFile(file, []byte(string(text)+embeddedtest.YAML(t, `
+				  - path: /limited
+				    limit: 100/1h
+				    respond:
+				      status: 200
+				`)), 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -49,12 +54,12 @@ func TestReadyIsToldWhenItIsTrue(t *testing.T) {
 	told := func() bool {
 		return strings.Contains(stdout.String(), "ready in ") || strings.Contains(stderr.String(), `"msg":"ready"`)
 	}
-	for range 50 { // one of three can store nothing
+	for range 50 { // one node of three can't store
 		if told() || isReady() {
 			t.Fatalf("ready alone:\n%s%s", stdout.String(), stderr.String())
 		}
 	}
-	for _, file := range files[1:] { // a stream with three replicas needs them all to begin with
+	for _, file := range files[1:] { // all three nodes are needed to create a stream with three replicas
 		startProcess(t, "run", "-c", file)
 	}
 	nodetest.Eventually(t, "the node is ready", isReady)

@@ -10,7 +10,8 @@ import (
 
 type reloadCmd struct{ adminFlags }
 
-// Run lets the node read its file again. A file with mistakes changes nothing and is reported by line.
+// Run makes the node read its file again. A file with mistakes changes nothing; the mistakes are printed with their
+// lines.
 func (c *reloadCmd) Run(ctx context.Context, out console) error {
 	var done admin.Reloaded
 	if _, err := c.get(ctx, out, "POST", "/v1/reload", &done); err != nil {
@@ -26,5 +27,5 @@ func (c *reloadCmd) Run(ctx context.Context, out console) error {
 			_, err = fmt.Fprintf(out.stdout, "warning: %s\n", admin.ShowLines(w, "  "))
 		}
 	}
-	return err //nolint:wrapcheck // stdout is closed
+	return err
 }

@@ -17,7 +17,7 @@ type configFlag struct {
 	Config string `short:"c" placeholder:"FILE" help:"Configuration file (default: millrace.yaml)."`
 }
 
-// path gives the named file, or millrace.yaml.
+// path is the named file, or millrace.yaml.
 func (f configFlag) path() string {
 	if f.Config == "" {
 		return "millrace.yaml"
@@ -31,9 +31,9 @@ type runCmd struct {
 	LogLevel slog.Level `default:"info" help:"debug, info, warn or error."`
 }
 
-// Run serves until a signal comes. Without -c and without a millrace.yaml it serves every service at /NAME.
+// Run serves until a signal arrives. Without -c and without a millrace.yaml it exposes every service at /NAME.
 func (c *runCmd) Run(ctx context.Context, out console, signals *signals) error {
-	before, _ := os.Stat(c.path()) // a file that isn't there has no state; options tells
+	before, _ := os.Stat(c.path()) // nil if there is no file; options handles that
 	opts, serves, err := c.options(ctx, out)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (c *runCmd) options(ctx context.Context, out console) (opts embedded.Option
 	return opts, "", fmt.Errorf("start: %w", err)
 }
 
-// clientHint says how members connect without showing the token: what a service prints ends up in logs.
+// clientHint says how members connect, without the token: what a service prints ends up in logs.
 func clientHint(n *embedded.Node, cfg node.Config) string {
 	if cfg.Mesh.URL != "" {
 		return n.Status().NATS
@@ -81,7 +81,7 @@ func clientHint(n *embedded.Node, cfg node.Config) string {
 	return n.Status().NATS + "  URL with token: " + filepath.Join(cfg.Node.Data, "client.url")
 }
 
-// firstPath is a path worth trying: that of the first route without parameters.
+// firstPath is a path to try: that of the first route without parameters.
 func firstPath(cfg node.Config) string {
 	for _, r := range cfg.Routes {
 		if len(r.Path.Params()) == 0 && r.Host == "" {

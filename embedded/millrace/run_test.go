@@ -10,7 +10,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// Without a configuration file a node exposes everything, and says so: in the log and in the banner.
+// Without a configuration file a node exposes every service, and says so in log and banner.
 func TestRunWithoutFile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var stdout, stderr nodetest.Output

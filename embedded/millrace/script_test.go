@@ -21,7 +21,7 @@ import (
 	"millrace/node/state"
 )
 
-// TestMain lets the test binary be the millrace command: under that name for scripts, and with beMillrace set for tests
+// TestMain makes the test binary the millrace command: under that name for scripts, and with beMillrace set for tests
 // that need a process of their own.
 func TestMain(m *testing.M) {
 	if os.Getenv(beMillrace) != "" {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"millrace": main, "millrace-newer": makeNewer})
 }
 
-// makeNewer makes a data directory as a future version would leave it.
+// makeNewer creates a data directory of a future version.
 func makeNewer() {
 	ctx := context.Background()
 	dir := os.Args[1]
@@ -63,7 +63,7 @@ func makeNewer() {
 
 const beMillrace = "TEST_BE_MILLRACE"
 
-// TestScripts runs testdata/script: the command line as users type it, with exit codes and messages.
+// TestScripts runs testdata/script: command lines with their exit codes and messages.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -73,7 +73,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// scriptCode runs a command and compares its exit code: code 3 millrace check.
+// scriptCode runs a command and checks its exit code: code 3 millrace check.
 func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	got := 0
@@ -88,7 +88,7 @@ func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// scriptFreePort sets variables to ports that nobody uses: freeport EDGE ADMIN.
+// scriptFreePort sets variables to free ports: freeport EDGE ADMIN.
 func scriptFreePort(ts *testscript.TestScript, _ bool, names []string) {
 	ports, err := nodetest.FindPorts(len(names))
 	ts.Check(err)
@@ -99,7 +99,7 @@ func scriptFreePort(ts *testscript.TestScript, _ bool, names []string) {
 	}
 }
 
-// scriptTakePort sets a variable to a port that this test holds until the script ends.
+// scriptTakePort sets a variable to a port that this test occupies until the script ends.
 func scriptTakePort(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
@@ -109,7 +109,7 @@ func scriptTakePort(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], port)
 }
 
-// scriptGet asks until status and body match, since a server that was just started needs a moment: get 200 URL REGEXP.
+// scriptGet retries until status and body match, since a started server needs a moment: get 200 URL REGEXP.
 func scriptGet(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := regexp.Compile(args[2])
 	ts.Check(err)

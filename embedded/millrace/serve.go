@@ -12,29 +12,29 @@ import (
 	"millrace/embedded"
 )
 
-// drainTime is how long a shutdown may take beyond the linger.
+// drainTime bounds a shutdown, in addition to the linger.
 const drainTime = 30 * time.Second
 
-// serving is a node that runs until it is asked to end.
+// serving runs a node until a signal ends it.
 type serving struct {
 	open    func(context.Context) (*embedded.Node, error)
-	changes <-chan struct{} // each asks for a reload; may be nil
+	changes <-chan struct{} // each element asks for a reload; may be nil
 	linger  time.Duration
 	banner  func(n *embedded.Node, ready *readiness)
 	out     console
 	signals *signals
 }
 
-// run opens the node, prints the banner, says when the node is ready, and shuts it down when ctx ends. It reloads on
-// SIGHUP and for each of changes.
+// run opens the node, prints the banner, reports when the node is ready, and shuts it down when ctx ends. It reloads on
+// SIGHUP and for each element of changes.
 func (s *serving) run(ctx context.Context) error {
 	reloads := make(chan os.Signal, 1)
-	signal.Notify(reloads, syscall.SIGHUP) // before Open: a signal during the start must not end the process
+	signal.Notify(reloads, syscall.SIGHUP) // before open: SIGHUP during the start must not end the process
 	defer signal.Stop(reloads)
 	begin := time.Now()
 	n, err := s.open(ctx)
 	if err != nil {
-		if ctx.Err() != nil { // a signal ended the start, as it should
+		if ctx.Err() != nil { // a signal ended the start
 			return nil
 		}
 		return fmt.Errorf("start: %w", err)
@@ -43,12 +43,12 @@ func (s *serving) run(ctx context.Context) error {
 	n.UseGC(limitMemory())
 	ready := newReadiness(s.out.stdout, n, begin)
 	s.banner(n, ready)
-	defer ready.tell(ctx, n)()
+	defer ready.report(ctx, n)()
 	r := newReloader(ctx, n)
 	for {
 		select {
 		case <-reloads:
-			if !n.Reloadable() { // the terminal is gone, and with it who started a proxy or demo
+			if !n.Reloadable() { // without a file to reload, SIGHUP means that the terminal was closed
 				return s.shutdown(ctx, n, r)
 			}
 			r.ask()
@@ -60,24 +60,24 @@ func (s *serving) run(ctx context.Context) error {
 	}
 }
 
-// opener gives a function that makes and opens a node.
+// opener returns a function that creates and opens a node.
 func opener(opts embedded.Options) func(context.Context) (*embedded.Node, error) {
 	return func(ctx context.Context) (*embedded.Node, error) {
 		n, err := embedded.New(opts)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // serve says what it was for
+			return nil, err
 		}
 		if err := n.Open(ctx); err != nil {
-			return nil, err //nolint:wrapcheck // see above
+			return nil, err
 		}
 		return n, nil
 	}
 }
 
-// reloader reloads a node, one time after the other, in a goroutine of its own: a reload waits for requests, and a
-// signal to stop must not wait for it.
+// reloader runs the reloads of a node one after another, in a goroutine of its own: a reload may wait for requests, and
+// a signal to stop must not wait for the reload.
 type reloader struct {
-	asked chan struct{} // closed by end; an ask that finds one waiting has nothing to add
+	asked chan struct{} // capacity 1; closed by end. When it is full, a reload is due already
 	ended chan struct{}
 }
 
@@ -86,13 +86,13 @@ func newReloader(ctx context.Context, n *embedded.Node) *reloader {
 	go func() {
 		defer close(r.ended)
 		for range r.asked {
-			_, _ = n.Reload(ctx) // the node itself tells in log and journal what came of it
+			_, _ = n.Reload(ctx) // the node logs and records the outcome
 		}
 	}()
 	return r
 }
 
-// ask lets the node be reloaded soon.
+// ask requests a reload.
 func (r *reloader) ask() {
 	select {
 	case r.asked <- struct{}{}:
@@ -100,7 +100,7 @@ func (r *reloader) ask() {
 	}
 }
 
-// end waits for the reload that runs, at most until ctx ends.
+// end waits for the running reload, at most until ctx ends.
 func (r *reloader) end(ctx context.Context) {
 	close(r.asked)
 	select {
@@ -109,8 +109,7 @@ func (r *reloader) end(ctx context.Context) {
 	}
 }
 
-// printBanner says where the node is and what to try: one line a place, and nothing else.
-// client is how members connect.
+// printBanner prints the node's addresses, one per line, and a command to try. client says how members connect.
 func printBanner(w io.Writer, n *embedded.Node, name, target, client, try string, ready *readiness) {
 	edge := n.EdgeURL()
 	if target != "" {

@@ -11,23 +11,22 @@ import (
 	"millrace/embedded"
 )
 
-// errCutOff means that a second signal ended a node before its requests were done.
+// errCutOff means that a second signal stopped the node before its requests had finished.
 var errCutOff = errors.New("ended at once, as asked")
 
-// How often a shutdown tells what it waits for, and how long it may take once it is to end at once.
 const (
-	waitTold  = time.Second
-	cutWithin = time.Second
+	reportEvery  = time.Second // the interval of the reports about what a shutdown waits for
+	forceEndTime = time.Second // bounds a shutdown after the second signal
 )
 
-// shutdown drains the node: it waits for the linger, unless a person stops the node by hand and nobody uses it, and for
-// what runs. A second signal cuts off what is left.
+// shutdown drains the node: it waits for the linger and for running requests. If a person stops the node by hand, the
+// linger ends once the node is idle. A second signal cancels what still runs.
 func (s *serving) shutdown(ctx context.Context, n *embedded.Node, r *reloader) error {
 	n.Log().InfoContext(ctx, "draining", "linger", s.linger)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.linger+drainTime)
 	defer cancel()
-	if askedBy(ctx) != syscall.SIGTERM {
-		n.Hurry()
+	if endedBy(ctx) != syscall.SIGTERM {
+		n.EndLingerWhenIdle()
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -35,9 +34,9 @@ func (s *serving) shutdown(ctx context.Context, n *embedded.Node, r *reloader) e
 		r.end(drain)
 		done <- err
 	}()
-	first := time.NewTimer(quickEnd)
+	first := time.NewTimer(firstReport)
 	defer first.Stop()
-	told := -1
+	reported := -1
 	for {
 		select {
 		case err := <-done:
@@ -46,34 +45,35 @@ func (s *serving) shutdown(ctx context.Context, n *embedded.Node, r *reloader) e
 			}
 			return nil
 		case <-first.C:
-			told = s.tell(ctx, n, told)
-			first.Reset(waitTold)
+			reported = s.reportWaiting(ctx, n, reported)
+			first.Reset(reportEvery)
 		case <-s.signals.again:
 			cancel()
-			return s.cut(n, done)
+			return s.forceEnd(n, done)
 		}
 	}
 }
 
-// quickEnd is how long a shutdown says nothing: most end within it.
-const quickEnd = 500 * time.Millisecond
+// firstReport is when a shutdown first reports what it waits for. Most end before.
+const firstReport = 500 * time.Millisecond
 
-// tell says what the shutdown waits for, if that has changed.
-func (s *serving) tell(ctx context.Context, n *embedded.Node, told int) int {
+// reportWaiting reports the number of requests that the shutdown waits for, unless it is still the last one reported.
+// It returns the number.
+func (s *serving) reportWaiting(ctx context.Context, n *embedded.Node, last int) int {
 	waiting := n.Waiting()
-	if waiting == told {
-		return told
+	if waiting == last {
+		return last
 	}
 	n.Log().InfoContext(ctx, "waiting for requests, and for load balancers to see that the node goes away",
 		"requests", waiting, "linger", s.linger)
-	if askedBy(ctx) == os.Interrupt {
+	if endedBy(ctx) == os.Interrupt {
 		fmt.Fprintf(s.out.stdout, "waiting for %s; press Ctrl-C again to end at once\n",
 			awaited(waiting, len(n.Limits().Rules()) > 0))
 	}
 	return waiting
 }
 
-// awaited says what a shutdown waits for, on a node with limits or without.
+// awaited says what a shutdown waits for, on a node with or without limits.
 func awaited(requests int, limits bool) string {
 	switch {
 	case requests > 0:
@@ -84,13 +84,13 @@ func awaited(requests int, limits bool) string {
 	return "the node to close its stores"
 }
 
-// cut waits for a shutdown that doesn't wait any more, but not for long.
-func (s *serving) cut(n *embedded.Node, done <-chan error) error {
+// forceEnd waits briefly for a shutdown whose context was canceled.
+func (s *serving) forceEnd(n *embedded.Node, done <-chan error) error {
 	left := n.Waiting()
-	timer := time.NewTimer(cutWithin)
+	timer := time.NewTimer(forceEndTime)
 	defer timer.Stop()
 	select {
-	case <-done: //nolint:errcheck // what it says is that it was cut off
+	case <-done: //nolint:errcheck // it says only that it was canceled
 	case <-timer.C:
 	}
 	return fmt.Errorf("%w: %s cut off", errCutOff, count(left, "request"))

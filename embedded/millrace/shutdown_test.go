@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,39 +12,40 @@ import (
 	"testing"
 	"time"
 
+	"millrace/embedded/embeddedtest"
 	"millrace/node/nodetest"
 )
 
-// startRun starts a node with that linger and those further lines of configuration.
+// startRun starts a node with that linger. rest is what its configuration has after nodeYAML.
 func startRun(t *testing.T, linger, rest string) *process {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
-		"edge: {listen: 127.0.0.1:0, linger: %s}\n%s",
-		filepath.Dir(file)+"/data", linger, rest)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := startProcess(t, "run", "-c", file)
-	p.dir = filepath.Dir(file)
+	dir := t.TempDir()
+	text := strings.Replace(nodeYAML(t, dir), "linger: 0s", "linger: "+linger, 1)
+	p := startProcess(t, "run", "-c", writeConfig(t, dir, text+rest))
+	p.dir = dir
 	return p
 }
 
-// end sends a signal and gives the exit code and how long it took.
+// end sends a signal and returns the exit code and how long the process took to end.
 func (p *process) end(t *testing.T, s syscall.Signal) (code int, took time.Duration) {
 	t.Helper()
 	begin := time.Now()
 	if err := p.cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
-	_ = p.cmd.Wait() // its state tells
+	_ = p.cmd.Wait() // the exit code is in ProcessState
 	return p.cmd.ProcessState.ExitCode(), time.Since(begin)
 }
 
-// Ctrl-C ends a node that nobody uses at once, however long its linger, though a client keeps its connection; SIGTERM,
-// which orchestrators send, waits for load balancers to see it.
+// Ctrl-C ends an idle node at once, whatever its linger, even if a client keeps a connection. SIGTERM, which
+// orchestrators send, waits for the linger.
 func TestCtrlCWhenNothingRuns(t *testing.T) {
-	p := startRun(t, "60s", "routes: [{path: /x, respond: {body: hi}}]\n")
+	p := startRun(t, "60s", embeddedtest.YAML(t, `
+		routes:
+		  - path: /x
+		    respond:
+		      body: hi
+		`))
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get(p.edge + "/x")
@@ -63,7 +63,8 @@ func TestCtrlCWhenNothingRuns(t *testing.T) {
 	}
 }
 
-// Ctrl-C while a request runs says what it waits for, and the second one ends the node at once, with a code that tells.
+// Ctrl-C while a request runs prints what the node waits for. A second one ends the node at once, with an exit code for
+// failure.
 func TestCtrlCTwice(t *testing.T) {
 	entered, finish := make(chan struct{}), make(chan struct{})
 	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -102,7 +103,7 @@ func TestCtrlCTwice(t *testing.T) {
 	}
 }
 
-// What a shutdown without requests waits for is what the node has: one without limits has no permits.
+// A shutdown without requests names only what the node has: without limits there are no permits to return.
 func TestWhatAShutdownWaitsFor(t *testing.T) {
 	for _, c := range []struct {
 		requests int
@@ -120,7 +121,7 @@ func TestWhatAShutdownWaitsFor(t *testing.T) {
 	}
 }
 
-// Durations in logs say their unit.
+// Durations in logs have a unit.
 func TestDurationsInLogs(t *testing.T) {
 	p := startRun(t, "0s", "")
 	nodetest.Eventually(t, "it is ready", func() bool {
@@ -140,8 +141,7 @@ func TestDurationsInLogs(t *testing.T) {
 	}
 }
 
-// The version tells commit and date, and what completion offers comes from the commands themselves: bash gets it
-// through its script.
+// bash completes commands and flags through its script. The candidates come from the commands themselves.
 func TestCompletionInBash(t *testing.T) {
 	bin := t.TempDir()
 	if err := os.Symlink(os.Args[0], filepath.Join(bin, "millrace")); err != nil {

@@ -2,29 +2,31 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"sync/atomic"
 	"syscall"
 )
 
-// asked is why a command's context has ended: the signal that came.
-type asked struct{ signal os.Signal }
+// signalError is the cause of a command's context that a signal has ended.
+type signalError struct{ signal os.Signal }
 
 // Error names the signal.
-func (a asked) Error() string { return "asked to end by signal: " + a.signal.String() }
+func (a signalError) Error() string { return "asked to end by signal: " + a.signal.String() }
 
-// signals tells a command of the signals that ask it to end: the first ends the command's context, the second closes
-// again if the command holds it, and any further one ends the process at once.
+// signals handles the signals that ask a command to end. The first ends the command's context. The second closes again,
+// if the command has called hold. Any further one ends the process at once.
 type signals struct {
 	came    chan os.Signal
 	again   chan struct{} // closed by the second signal
-	held    atomic.Bool
+	held    atomic.Bool   // set by hold
 	stopped chan struct{} // closed by stop
-	ended   chan struct{} // closed when watch has ended
+	ended   chan struct{} // closed when watch returns
 }
 
-// watchSignals begins to listen, until stop. The context's cause is asked once a signal has come.
+// watchSignals starts to listen for signals, until stop. Once a signal has arrived, the cause of the context is an
+// signalError.
 func watchSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(parent)
 	s := &signals{
@@ -36,13 +38,13 @@ func watchSignals(parent context.Context) (context.Context, *signals) {
 	return ctx, s
 }
 
-// watch is the goroutine that waits for signals.
+// watch waits for the signals.
 func (s *signals) watch(cancel context.CancelCauseFunc) {
 	defer close(s.ended)
-	defer signal.Stop(s.came) // what comes from now on ends the process
+	defer signal.Stop(s.came) // further signals end the process
 	select {
 	case sig := <-s.came:
-		cancel(asked{sig})
+		cancel(signalError{sig})
 	case <-s.stopped:
 		cancel(nil)
 		return
@@ -57,18 +59,18 @@ func (s *signals) watch(cancel context.CancelCauseFunc) {
 	}
 }
 
-// hold says that the command itself ends at the second signal.
+// hold says that the command handles the second signal.
 func (s *signals) hold() { s.held.Store(true) }
 
-// stop ends the listening, and the context with it.
+// stop stops listening and ends the context.
 func (s *signals) stop() {
 	close(s.stopped)
 	<-s.ended
 }
 
-// askedBy gives the signal that ended the context; nil if something else did.
-func askedBy(ctx context.Context) os.Signal {
-	if a, ok := context.Cause(ctx).(asked); ok { //nolint:errorlint // a cause is given as it is
+// endedBy returns the signal that ended the context; nil if something else did.
+func endedBy(ctx context.Context) os.Signal {
+	if a, ok := errors.AsType[signalError](context.Cause(ctx)); ok {
 		return a.signal
 	}
 	return nil

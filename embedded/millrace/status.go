@@ -18,7 +18,7 @@ type statusCmd struct {
 	Journal bool `help:"Print the newest events in the node's life too."`
 }
 
-// Run prints what the node says about itself. It fails when the node isn't ready, so that scripts can wait for it.
+// Run prints the state of the node. It fails if the node isn't ready, so that scripts can wait for it.
 func (c *statusCmd) Run(ctx context.Context, out console) error {
 	var st admin.FullStatus
 	if printed, err := c.read(ctx, out, "/v1/status?services=true", &st); printed || err != nil {
@@ -68,7 +68,7 @@ func aboutNode(w io.Writer, st *admin.FullStatus) {
 		mib(st.Disk.UsedBytes), mib(st.Disk.NeededBytes))
 }
 
-// aboutConfig tells which configuration is applied, and what of the file isn't.
+// aboutConfig prints which configuration is applied, and what of the file isn't.
 func aboutConfig(w io.Writer, st *admin.FullStatus) {
 	fmt.Fprintf(w, "config\trevision %d\n", st.Revision)
 	if r := st.RefusedReload; r != nil {
@@ -83,7 +83,7 @@ func aboutConfig(w io.Writer, st *admin.FullStatus) {
 	}
 }
 
-// aboutOther tells of a node of the mesh.
+// aboutOther prints the state of a node of the mesh.
 func aboutOther(w io.Writer, m *mesh.Member) {
 	seen := ""
 	if m.State != mesh.MemberAlive {
@@ -93,7 +93,7 @@ func aboutOther(w io.Writer, m *mesh.Member) {
 		m.Started.Local().Format(time.DateTime), admin.Show(strings.Join(m.Roles, " ")))
 }
 
-// aboutServices tells who serves what.
+// aboutServices prints the services and their members.
 func aboutServices(w io.Writer, services *admin.Services) {
 	if services == nil {
 		return
@@ -110,7 +110,7 @@ func aboutServices(w io.Writer, services *admin.Services) {
 // maxMembersShown is how many members of a service are named.
 const maxMembersShown = 4
 
-// aboutMembers tells of the members of a service in a line; unknown is why they aren't known.
+// aboutMembers describes the members of a service; unknown is why they aren't known.
 func aboutMembers(s *admin.Service, unknown string) string {
 	if len(s.Members) == 0 {
 		if unknown != "" {
@@ -132,7 +132,7 @@ func aboutMembers(s *admin.Service, unknown string) string {
 	return count(len(s.Members), "member") + ": " + strings.Join(names, ", ")
 }
 
-// aboutRoutes prints what the routes do of late, as a table; nothing without requests.
+// aboutRoutes prints a table of the routes' current rates; nothing if there were no requests.
 func aboutRoutes(out io.Writer, routes []admin.RouteRates) error {
 	if len(routes) == 0 {
 		return nil
@@ -150,7 +150,7 @@ func aboutRoutes(out io.Writer, routes []admin.RouteRates) error {
 	return nil
 }
 
-// takes tells which requests a route takes; a dash if that isn't known any more.
+// takes returns the methods, host and path of a route; a dash if they aren't known any more.
 func takes(r *admin.RouteRates) string {
 	if r.Path == "" {
 		return "-"
@@ -162,7 +162,7 @@ func takes(r *admin.RouteRates) string {
 	return strings.TrimLeft(strings.Join(methods, ",")+" "+admin.Show(r.Host+r.Path), " ")
 }
 
-// share writes a share of requests; a dash if it isn't known, or there were none.
+// share formats a share of requests; a dash if it isn't known, or there were no requests.
 func share(some, s *float64) string {
 	if some == nil || s == nil {
 		return "-"
@@ -170,7 +170,7 @@ func share(some, s *float64) string {
 	return fmt.Sprintf("%.1f %%", 100**s)
 }
 
-// inMS writes a time with three digits, or so.
+// inMS formats a time in milliseconds with about three digits.
 func inMS(ms *float64) string {
 	switch {
 	case ms == nil:
@@ -195,7 +195,7 @@ func aboutJournal(w io.Writer, journal []admin.JournalEntry) {
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// aboutTarget tells of a target in a line.
+// aboutTarget describes an upstream's target in a line.
 func aboutTarget(t upstream.TargetStatus) string {
 	state := t.State
 	if t.Canary {

@@ -10,7 +10,7 @@ import (
 	"millrace/node"
 )
 
-// Times are written as people say them, of any size.
+// Times of any size are readable.
 func TestTimesOfRoutes(t *testing.T) {
 	for ms, want := range map[float64]string{
 		0: "0 ms", 0.01: "0.01 ms", 0.25: "0.25 ms", 1.234: "1.23 ms", 12.5: "12.5 ms", 250: "250 ms", 999.4: "999 ms",
@@ -25,7 +25,7 @@ func TestTimesOfRoutes(t *testing.T) {
 	}
 }
 
-// A route is shown by its name and by what it takes, since names that were made up say little.
+// A route is shown with its methods, host and path, since generated names say little.
 func TestRoutesAreShownWithTheirPaths(t *testing.T) {
 	var out strings.Builder
 	ms := 6060.0
@@ -49,7 +49,7 @@ func TestRoutesAreShownWithTheirPaths(t *testing.T) {
 	}
 }
 
-// The time of a target says what it is, and isn't shown before there is one.
+// The mean latency of a target has a label, and isn't shown before there is one.
 func TestTargetsTime(t *testing.T) {
 	if got := aboutTarget(upstream.TargetStatus{
 		URL: "http://h", State: "up", Requests: 5,

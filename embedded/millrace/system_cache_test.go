@@ -4,7 +4,8 @@ package main_test
 
 import "testing"
 
-// TestNodeCache: the example in JavaScript keeps values in the mesh's cache, and of twenty that load at once one does.
+// TestNodeCache: the JavaScript example stores values in the mesh's cache. Of twenty that load a value at the same
+// time, one does the work.
 func TestNodeCache(t *testing.T) {
 	n := startNode(t, build(t, "./embedded/millrace"))
 	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "cache.js")

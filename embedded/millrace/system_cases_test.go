@@ -23,7 +23,7 @@ func send(method, target, mediaType, body string, fields ...string) exchange {
 	}
 }
 
-// expressCases is the table: every request that TestExpress makes.
+// expressCases are all requests of TestExpress.
 func expressCases() []exchange {
 	return slices.Concat(methodCases(), pathCases(), queryCases(), fieldCases(), bodyCases(), redirectCases(),
 		statusCases(),
@@ -37,7 +37,7 @@ func methodCases() (cases []exchange) {
 	} {
 		cases = append(cases, exchange{method: m, target: "/echo/method"})
 	}
-	// what Express does without a handler
+	// What Express does without a handler.
 	for _, m := range []string{"GET", "PUT", "DELETE", "OPTIONS", "POST", "PATCH"} {
 		cases = append(cases, exchange{method: m, target: "/resource"})
 	}
@@ -140,7 +140,7 @@ func manyFields(n int) (fields []string) {
 	return fields
 }
 
-// octets holds every byte, n times 256 of them.
+// octets returns every byte value n times, 256 n bytes.
 func octets(n int) string {
 	all := make([]byte, 256)
 	for i := range all {

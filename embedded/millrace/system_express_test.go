@@ -19,12 +19,12 @@ import (
 	"time"
 )
 
-// TestExpress asks an Express application everything in the table twice, directly and through millrace proxy, byte for
-// byte the same request, and compares the answers.
+// TestExpress sends each request of the table to an Express application twice, directly and through millrace proxy,
+// with the same bytes, and compares the responses.
 func TestExpress(t *testing.T) { testExpress(t) }
 
-// TestExpressCached does the same with every route cached as the application allows: but for Age and Cache-Status the
-// answers don't change, whether they are the application's own or come from the cache.
+// TestExpressCached does the same with every route cached as the application allows. Except for Age and Cache-Status
+// the responses don't change, whether they come from the application or the cache.
 func TestExpressCached(t *testing.T) { testExpress(t, "--cache", "true") }
 
 func testExpress(t *testing.T, flags ...string) {
@@ -39,7 +39,7 @@ func testExpress(t *testing.T, flags ...string) {
 		t.Fatalf("only %d requests", len(cases))
 	}
 
-	direct := make([]*answer, len(cases)) // nil where the answers differ already
+	direct := make([]*answer, len(cases)) // nil where the responses already differ
 	app1, millrace := &client{addr: "127.0.0.1:" + port}, &client{addr: edge}
 	defer app1.close()
 	defer millrace.close()
@@ -63,7 +63,7 @@ func testExpress(t *testing.T, flags ...string) {
 				own := &client{addr: edge}
 				defer own.close()
 				for k := range cases {
-					i := (k + w*len(cases)/8) % len(cases) // each begins elsewhere
+					i := (k + w*len(cases)/8) % len(cases) // each worker begins at another case
 					if direct[i] != nil {
 						compare(t, cases[i], direct[i], own.ask(t, cases[i]))
 					}
@@ -75,23 +75,23 @@ func testExpress(t *testing.T, flags ...string) {
 	t.Logf("%d requests", len(cases))
 }
 
-// ownAnswer gives the status of what the cache answers in its own way, as it may.
+// ownAnswer returns the status where the cache may answer differently from the application.
 func ownAnswer(c exchange) (status int, ok bool) {
 	fields := strings.Join(c.fields, "; ")
 	switch c.target {
 	case "/echo/browser":
 		return 200, true // Accept-Encoding reaches the application in one spelling
 	case "/echo/fields":
-		return 200, strings.Contains(fields, "X_Under") // a field that isn't in the key and that CGI takes for another
+		return 200, strings.Contains(fields, "X_Under") // a field outside the key that CGI would read as another
 	case "/echo/auth":
-		return 206, strings.Contains(fields, "Range: bytes=0-1") // Express has no ranges of what it makes
+		return 206, strings.Contains(fields, "Range: bytes=0-1") // Express serves no ranges of generated responses
 	case "/modified", "/static/app.js":
 		// without Last-Modified beside an ETag (RFC 9110 §15.4.5)
 		return 304, strings.Contains(fields, "If-Modified-Since: Wed, 01 Jan 2020") || strings.Contains(fields, "2100")
 	case "/file":
 		switch {
 		case strings.Contains(fields, "If-Match"), strings.Contains(fields, "If-Unmodified-Since"):
-			return 200, true // conditions of the origin's, which lead nobody past the cache (RFC 9110 §13.1.1, §13.1.4)
+			return 200, true // conditions for the origin: no reason to bypass a cache (RFC 9110 §13.1.1, §13.1.4)
 		case c.method == "HEAD":
 			return 200, strings.Contains(fields, "Range:") // ranges are for GET only (RFC 9110 §14.2)
 		case strings.Contains(fields, "If-None-Match: *"):
@@ -105,7 +105,7 @@ func ownAnswer(c exchange) (status int, ok bool) {
 	return 0, false
 }
 
-// exchange is one request and what is special about it.
+// exchange is one request, and how its response may differ.
 type exchange struct {
 	method, target string
 	version        string   // 1.1 unless set
@@ -130,7 +130,7 @@ func (c exchange) name() string {
 	return strings.ReplaceAll(name, "/", "∕") // t.Run splits at slashes
 }
 
-// message is the request as it is sent: head and body.
+// message returns the request as it is sent: head and body.
 func (c exchange) message() (head, body string) {
 	version := c.version
 	if version == "" {
@@ -155,7 +155,7 @@ func (c exchange) message() (head, body string) {
 	return head + "\r\n", c.body
 }
 
-// answer is a response. Names of fields are in canonical case; values of one name keep their order.
+// answer is a response. Field names are in canonical case. The values of one name keep their order.
 type answer struct {
 	status  int
 	fields  http.Header
@@ -163,7 +163,7 @@ type answer struct {
 	body    []byte
 }
 
-// client keeps one connection, so that an answer with wrong framing spoils the next one and shows.
+// client keeps one connection, so that a response with wrong framing corrupts the next one and is noticed.
 type client struct {
 	addr string
 	conn net.Conn
@@ -172,12 +172,12 @@ type client struct {
 
 func (c *client) close() {
 	if c.conn != nil {
-		_ = c.conn.Close() // nothing is sent any more
+		_ = c.conn.Close() // it isn't used any more
 		c.conn = nil
 	}
 }
 
-// ask sends the request and reads the answer. nil means that there was none, and that the test has failed.
+// ask sends the request and reads the response. nil means that there was none, and the test has failed.
 func (c *client) ask(t *testing.T, x exchange) *answer {
 	t.Helper()
 	a, err := c.try(x)
@@ -225,7 +225,7 @@ func (c *client) read(method string) (*http.Response, error) {
 	return http.ReadResponse(c.r, &http.Request{Method: method})
 }
 
-// answer reads the final answer; interim ones (1xx) may come before it.
+// answer reads the final response. Interim ones (1xx) may come before it.
 func (c *client) answer(method string) (*answer, error) {
 	resp, err := c.read(method)
 	for err == nil && resp.StatusCode < 200 {
@@ -248,7 +248,7 @@ func (c *client) answer(method string) (*answer, error) {
 	return a, nil
 }
 
-// allowed names the response fields that are compared by a rule of their own, and why.
+// allowed are the response fields that have their own rules of comparison, with the reasons.
 var allowed = map[string]string{
 	"Connection":        "belongs to one connection (RFC 9110 §7.6.1)",
 	"Keep-Alive":        "belongs to one connection (RFC 9110 §7.6.1)",
@@ -262,7 +262,7 @@ var allowed = map[string]string{
 	"Ratelimit-Policy":  "likewise",
 }
 
-// compare fails the test with every difference between the answers, and reports whether there was none.
+// compare fails the test for every difference between the responses, and reports whether there was none.
 func compare(t *testing.T, c exchange, direct, through *answer) bool {
 	t.Helper()
 	if direct == nil || through == nil {
@@ -320,13 +320,13 @@ func quoted(values []string) string {
 	return fmt.Sprintf("%.400q", values)
 }
 
-// sameFraming allows one difference: what the application sends in chunks, or until it closes, Millrace may send with
-// the length that it has.
+// sameFraming allows one difference: a body that the application sends in chunks, or until it closes the connection,
+// may come from Millrace with its length.
 func sameFraming(c exchange, direct, through *answer, report reporter) {
 	before, after := direct.fields["Content-Length"], through.fields["Content-Length"]
 	bodyless := c.method == "HEAD" || direct.status == 204 || direct.status == 304
 	switch {
-	case isEcho(direct): // its length differs with the fields that it echoes; ReadResponse has checked it
+	case isEcho(direct): // its length depends on the echoed fields; ReadResponse has checked it
 	case !bodyless && before == nil && slices.Equal(after, []string{strconv.Itoa(len(direct.body))}):
 	case !bodyless && before == nil && after == nil && through.chunked:
 	case !slices.Equal(before, after):
@@ -334,8 +334,8 @@ func sameFraming(c exchange, direct, through *answer, report reporter) {
 	}
 }
 
-// sameDate allows the seconds between the two requests, and a Date where the application sends none (RFC 9110 §6.6.1
-// wants a proxy to add it).
+// sameDate allows the seconds between the two requests, and a Date where the application sends none: RFC 9110 §6.6.1
+// wants a proxy to add it.
 func sameDate(direct, through *answer, report reporter) {
 	before, after := direct.fields["Date"], through.fields["Date"]
 	if len(after) == 1 && len(before) < 2 {
@@ -357,7 +357,7 @@ func sameID(through *answer, report reporter) {
 	}
 }
 
-// echo is what the application says that it saw of the request.
+// echo is the request as the application saw it.
 type echo struct {
 	Method, OriginalURL, Protocol, Hostname string
 	Query                                   json.RawMessage
@@ -368,14 +368,14 @@ type echo struct {
 
 func isEcho(a *answer) bool { return bytes.Contains(a.body, []byte(`"rawHeaders":[`)) }
 
-// added names the request fields that the edge sets itself, instead of the client's.
+// added are the request fields that the edge sets itself, replacing the client's.
 var added = []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Traceparent", "X-Request-Id"}
 
-// ourVia is the edge's entry in Via: the version that it received, and the node's id.
+// ourVia is the edge's entry in Via: the received version, and the node's id.
 var ourVia = regexp.MustCompile(`1\.[01] millrace-[a-z2-7]{26}$`)
 
-// sameEcho compares what the application saw: everything must be the same, the order and spelling of fields too, but
-// for fields that the edge adds, fields of one connection, and targets and fields that the exchange names.
+// sameEcho compares what the application saw. Everything must be the same, including order and spelling of fields,
+// except fields that the edge adds, hop-by-hop fields, and the target and fields that the exchange names.
 func sameEcho(c exchange, direct, through *answer, report reporter) {
 	var before, after echo
 	if err := json.Unmarshal(direct.body, &before); err != nil {
@@ -421,8 +421,8 @@ func printable(e echo) []string {
 	return []string{e.Method, e.OriginalURL, e.Protocol, e.Hostname, string(e.Query), strconv.Itoa(e.Length), e.SHA256}
 }
 
-// sameLength compares how the request was framed: a length stays, and what came in chunks has one now. No length and
-// length 0 are the same request where a method has no body (RFC 9112 §6.3).
+// sameLength compares the framing of the request. A length stays, and a chunked body now has one. No length and length
+// 0 mean the same where a method has no body (RFC 9112 §6.3).
 func sameLength(before, after echo, report reporter) {
 	was, is := valuesOf(before.RawHeaders, "Content-Length"), valuesOf(after.RawHeaders, "Content-Length")
 	chunked := valuesOf(before.RawHeaders, "Transfer-Encoding") != nil
@@ -435,7 +435,7 @@ func sameLength(before, after echo, report reporter) {
 	}
 }
 
-// valuesOf gives the values of a field in a list of names and values.
+// valuesOf returns the values of a field in a list of names and values.
 func valuesOf(raw []string, name string) (values []string) {
 	for pair := range slices.Chunk(raw, 2) {
 		if strings.EqualFold(pair[0], name) {
@@ -445,7 +445,7 @@ func valuesOf(raw []string, name string) (values []string) {
 	return values
 }
 
-// without gives the fields, as they would be written, but for those named.
+// without returns all fields except the named ones, as they are written.
 func without(raw, drop []string) (fields []string) {
 	for pair := range slices.Chunk(raw, 2) {
 		if !slices.ContainsFunc(drop, func(d string) bool { return strings.EqualFold(d, pair[0]) }) {

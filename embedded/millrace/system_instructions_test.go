@@ -13,11 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// TestLimitInstructions counts the instructions of requests to a route with a limit and to the same route without one
-// (valgrind's cachegrind, which counts those outside the kernel). Counted are two runs of different length each, so
-// that the start isn't.
+// TestLimitInstructions counts the CPU instructions of requests to a route with a limit and to the same route without
+// one, by valgrind's cachegrind, which doesn't count those of the kernel. The difference of two runs of different
+// length excludes the start.
 func TestLimitInstructions(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprint(w, "hello")
@@ -35,20 +37,33 @@ func TestLimitInstructions(t *testing.T) {
 	}
 }
 
-// instructions runs a node until it has served n requests.
+// instructions runs a node until it has served n requests, and returns its instructions.
 func instructions(t *testing.T, binary, app, route string, n int) float64 {
 	t.Helper()
 	dir := t.TempDir()
-	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s}\nadmin: {listen: "+
-		"127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\n"+
-		"upstreams: {app: {targets: [%q]}}\nroutes:\n- {path: /free, to: \"upstream:app\"}\n- {path: /limited, to: "+
-		"\"upstream:app\", limit: 2000000000/1h}\n", dir+"/data", app)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := writeConfig(t, dir, embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  data: $DIR/data
+		edge:
+		  listen: 127.0.0.1:0
+		  linger: 0s
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /free
+		    to: upstream:app
+		  - path: /limited
+		    to: upstream:app
+		    limit: 2000000000/1h
+		`, "DIR", dir, "APP", app))
 	counted := filepath.Join(dir, "counted")
-	// An instruction that valgrind doesn't know is left out by Go if it is told to.
+	// This setting makes Go avoid an instruction that valgrind doesn't know.
 	node := start(t, dir, []string{"GODEBUG=cpu.rdtscp=off", "GOMAXPROCS=1"}, "valgrind", "--tool=cachegrind",
 		"--cache-sim=no", "--cachegrind-out-file=/dev/null",
 		"--log-file="+counted, binary, "run", "-c", file)

@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// TestExpressLimited asks everything in the table of TestExpress through a proxy with a limit that nobody reaches: but
-// for the fields that tell of the limit, nothing changes.
+// TestExpressLimited sends the requests of TestExpress through a proxy with a limit that isn't reached. Except for the
+// fields of the limit nothing changes.
 func TestExpressLimited(t *testing.T) { testExpress(t, "--limit", "1000000/15m") }
 
-// TestExpressLimit uses a limit up: exactly as many requests as it says reach the application, and all others are told
-// when to come back.
+// TestExpressLimit uses up a limit. Exactly as many requests as it allows reach the application. All others are told
+// when to retry.
 func TestExpressLimit(t *testing.T) {
 	const limit, requests = 100, 400
 	app := start(t, "testdata/express", []string{"NODE_ENV=test"}, "node", "app.js")
@@ -36,7 +36,7 @@ func TestExpressLimit(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				body, _ := io.ReadAll(resp.Body) // what is missing shows below
+				body, _ := io.ReadAll(resp.Body) // a short body is noticed below
 				resp.Body.Close()
 				checkLimited(t, resp, string(body))
 				mu.Lock()
@@ -50,7 +50,7 @@ func TestExpressLimit(t *testing.T) {
 	if got[http.StatusOK] != limit || got[http.StatusTooManyRequests] != requests-limit {
 		t.Errorf("got %v, want %d admitted of %d", got, limit, requests)
 	}
-	if len(seen) < limit/2 { // what is left counts down; requests at one time may see the same
+	if len(seen) < limit/2 { // remaining counts down; concurrent requests may see the same value
 		t.Errorf("%d different RateLimit fields", len(seen))
 	}
 }
@@ -61,7 +61,7 @@ var (
 	comeBack    = regexp.MustCompile(`^(900|[78]\d\d)$`)
 )
 
-// checkLimited looks at what a response says of the limit.
+// checkLimited checks what a response says of the limit.
 func checkLimited(t *testing.T, resp *http.Response, body string) {
 	t.Helper()
 	left := limitLeft.FindStringSubmatch(resp.Header.Get("RateLimit"))
@@ -86,10 +86,9 @@ func checkLimited(t *testing.T, resp *http.Response, body string) {
 	}
 }
 
-// TestNodeLimit: the example in JavaScript takes permits of a limit that the configuration names, from a member's
-// place.
+// TestNodeLimit: the JavaScript example takes permits of a configured limit as a member.
 func TestNodeLimit(t *testing.T) {
-	n := startNode(t, build(t, "./embedded/millrace"), "limits: {mails: 3/day}\n")
+	n := startNode(t, build(t, "./embedded/millrace"), "limits:\n  mails: 3/day\n")
 	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "limit.js")
 	<-p.exited
 	const want = "first true remaining 2 of 3\nof 20 more 2 more come later\nunknown not_found\n"
@@ -98,7 +97,7 @@ func TestNodeLimit(t *testing.T) {
 	}
 }
 
-// TestNodeGather: the example in JavaScript has a node make its calls at once.
+// TestNodeGather: the JavaScript example lets a node make its calls at once.
 func TestNodeGather(t *testing.T) {
 	n := startNode(t, build(t, "./embedded/millrace"), "")
 	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "gather.js")
@@ -109,7 +108,7 @@ func TestNodeGather(t *testing.T) {
 	}
 }
 
-// TestNodeCall: the example in JavaScript calls a service that members may call, and hears of one that they mustn't.
+// TestNodeCall: the JavaScript example calls a service that members may call, and is refused another.
 func TestNodeCall(t *testing.T) {
 	n := startNode(t, build(t, "./embedded/millrace"), "  member_calls: [prices]\n")
 	p := start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "call.js")

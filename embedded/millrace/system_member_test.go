@@ -18,13 +18,14 @@ import (
 	"time"
 
 	"millrace/embedded"
+	"millrace/embedded/embeddedtest"
 	"millrace/mesh"
 	"millrace/node"
 )
 
 const nodeMember = moduleRoot + "/mesh/_examples/node"
 
-// memberStarter starts one process of a member that connects to url.
+// memberStarter starts a process of a member that connects to url.
 type memberStarter func(t *testing.T, url string, env ...string) *process
 
 func TestNodeMember(t *testing.T) {
@@ -42,7 +43,7 @@ func TestGoMember(t *testing.T) {
 	})
 }
 
-// The smallest member is the one that the README shows.
+// The smallest member is the one in the README.
 func TestSmallestNodeMember(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(nodeMember, "README.md"))
 	if err != nil {
@@ -60,29 +61,32 @@ func TestSmallestNodeMember(t *testing.T) {
 	})
 }
 
-// startedNode is millrace run with every service exposed.
+// startedNode is a process of millrace run with every service exposed.
 type startedNode struct {
 	edge, client string
 	pid          int
 	http         *http.Client
 }
 
-// startNode runs the command that was built into program. rest is what its configuration has besides.
+// startNode runs the command that was built into program. rest is what its configuration has after mesh.listen.
 func startNode(t *testing.T, program string, rest ...string) *startedNode {
 	t.Helper()
 	dir := t.TempDir()
-	config := filepath.Join(dir, "millrace.yaml")
 	data := filepath.Join(dir, "data")
-	text := fmt.Sprintf(`version: 1
-node: {name: n1, data: %q}
-edge: {listen: "127.0.0.1:0", expose: ["*"], linger: 0s}
-admin: {listen: "127.0.0.1:0"}
-mesh:
-  listen: "127.0.0.1:0"
-`, data) + strings.Join(rest, "")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := writeConfig(t, dir, embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  name: n1
+		  data: $DATA
+		edge:
+		  listen: 127.0.0.1:0
+		  expose: ["*"]
+		  linger: 0s
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		`, "DATA", data)+strings.Join(rest, ""))
 	p := start(t, dir, nil, program, "run", "-c", config)
 	n := &startedNode{
 		pid: p.pid(), edge: p.find(t, `edge +(http://\S+)`),
@@ -97,7 +101,17 @@ mesh:
 	return n
 }
 
-// memberAnswer is what the example members answer, and text what came if it was something else.
+// writeConfig writes a configuration to a file in dir and returns its path.
+func writeConfig(t *testing.T, dir, text string) (file string) {
+	t.Helper()
+	file = filepath.Join(dir, "millrace.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// memberAnswer is the answer of the example members.
 type memberAnswer struct {
 	Service, Method, Path, Body string
 	Member                      int
@@ -106,7 +120,7 @@ type memberAnswer struct {
 	text   string
 }
 
-// call makes a request of the edge. The error is one of the connection.
+// call sends a request to the edge. The error is one of the connection.
 func (n *startedNode) call(method, path, body string) (memberAnswer, error) {
 	var a memberAnswer
 	req, err := http.NewRequest(method, n.edge+path, strings.NewReader(body))
@@ -120,11 +134,11 @@ func (n *startedNode) call(method, path, body string) (memberAnswer, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	a.status, a.text = resp.StatusCode, string(text)
-	_ = json.Unmarshal(text, &a) // else text tells
+	_ = json.Unmarshal(text, &a) // other responses are in text only
 	return a, err
 }
 
-// answering waits until every one of the processes has answered.
+// answering waits until each of the processes has answered.
 func (n *startedNode) answering(t *testing.T, members ...*process) {
 	t.Helper()
 	seen := map[int]bool{}
@@ -168,8 +182,8 @@ func testMember(t *testing.T, startMember memberStarter) {
 	t.Run("limit, cancellation, deadline", func(t *testing.T) { testControl(t, startMember) })
 }
 
-// testDrain ends one of two members under load. Requests are POSTs, which nobody repeats, so that each one that is
-// dropped shows.
+// testDrain ends one of two members under load. The requests are POSTs, which nobody repeats, so that each dropped one
+// is noticed.
 func testDrain(t *testing.T, n *startedNode, leaves *process) {
 	t.Helper()
 	var stop atomic.Bool
@@ -209,7 +223,7 @@ func testDrain(t *testing.T, n *startedNode, leaves *process) {
 	eventually(t, "the other member goes on", func() bool { return answered.Load() >= enough || t.Failed() })
 }
 
-// testControl asks a member that takes one request at a time, over the mesh itself, where a call can be canceled.
+// testControl uses a member that handles one request at a time, over the mesh itself, where a call can be canceled.
 func testControl(t *testing.T, startMember memberStarter) {
 	t.Helper()
 	cfg := node.Default()

@@ -4,19 +4,18 @@ package main_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"millrace/embedded/embeddedtest"
 )
 
-// TestSlowHTTPTest puts all four modes of slowhttptest on one node at the same time: slow headers, slow bodies, ranges,
-// and slow reading. Other clients are served all the while, and when it is over nothing of the attack is left.
+// TestSlowHTTPTest attacks one node with all four modes of slowhttptest at the same time: slow headers, slow bodies,
+// ranges, and slow reading. Other clients are served meanwhile, and afterwards the node holds nothing of the attack.
 func TestSlowHTTPTest(t *testing.T) {
 	page := strings.Repeat("x", 400<<10)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -29,14 +28,27 @@ func TestSlowHTTPTest(t *testing.T) {
 	}))
 	t.Cleanup(app.Close)
 	dir := t.TempDir()
-	file := filepath.Join(dir, "millrace.yaml")
-	text := fmt.Sprintf("version: 1\nnode: {data: %q}\nedge: {listen: 127.0.0.1:0, linger: 0s, read_timeout: 3s, "+
-		"write_timeout: 3s, idle_timeout: 3s}\n"+
-		"admin: {listen: 127.0.0.1:0}\nmesh: {listen: 127.0.0.1:0}\nupstreams: {app: {targets: [%q]}}\nroutes: "+
-		"[{path: /*, to: \"upstream:app\"}]\n", dir+"/data", app.URL)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := writeConfig(t, dir, embeddedtest.YAML(t, `
+		version: 1
+		node:
+		  data: $DIR/data
+		edge:
+		  listen: 127.0.0.1:0
+		  linger: 0s
+		  read_timeout: 3s
+		  write_timeout: 3s
+		  idle_timeout: 3s
+		admin:
+		  listen: 127.0.0.1:0
+		mesh:
+		  listen: 127.0.0.1:0
+		upstreams:
+		  app:
+		    targets: [$APP]
+		routes:
+		  - path: /*
+		    to: upstream:app
+		`, "DIR", dir, "APP", app.URL))
 	node := start(t, dir, nil, build(t, "./embedded/millrace"), "run", "-c", file)
 	url, admin := node.find(t, `edge +(http://\S+)`), node.find(t, `admin +(http://[0-9.:]+)`)
 	const clients, seconds = "200", "10"

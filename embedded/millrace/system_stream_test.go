@@ -25,7 +25,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-// streamMiB is the length of a long body: a little in CI, and what STREAM_MIB says for "task streams".
+// streamMiB is the length of a long body: small in CI, and what STREAM_MIB says for "task streams".
 func streamMiB() int64 {
 	if n, err := strconv.ParseInt(os.Getenv("STREAM_MIB"), 10, 64); err == nil {
 		return n
@@ -41,7 +41,7 @@ func hashed(r io.Reader) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// ask sends a request and gives the hash of the answer, or the answer itself if it is JSON.
+// ask sends a request and returns the hash of the response, or the response itself if it is JSON.
 func ask(t *testing.T, method, url, contentType string, body io.Reader) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
@@ -68,7 +68,7 @@ func ask(t *testing.T, method, url, contentType string, body io.Reader) string {
 	return fmt.Sprintf("%d %d %x", resp.StatusCode, n, h.Sum(nil))
 }
 
-// form is an upload as a browser sends it.
+// form returns an upload as a browser sends it.
 func form(t *testing.T, size int64) (contentType string, body []byte) {
 	t.Helper()
 	var b bytes.Buffer
@@ -88,8 +88,8 @@ func form(t *testing.T, size int64) (contentType string, body []byte) {
 	return w.FormDataContentType(), b.Bytes()
 }
 
-// TestExpressStreams: an Express application with ws, an upload form and downloads works behind millrace proxy as it
-// does alone, and a browser opens its WebSocket and its EventSource.
+// TestExpressStreams: an Express application with ws, an upload form and downloads works the same behind millrace
+// proxy, and a browser uses its WebSocket and its EventSource.
 func TestExpressStreams(t *testing.T) {
 	app := start(t, "testdata/express", nil, "node", "streams.js")
 	direct := "http://127.0.0.1:" + app.find(t, `(?m)^(\d+)$`)
@@ -170,7 +170,7 @@ func socket(t *testing.T, url string) string {
 	return got.String() + "; " + err.Error()
 }
 
-// browse lets a real browser open the page, which tells the application what it saw.
+// browse opens the page in a real browser. The page reports to the application what it saw.
 func browse(t *testing.T, edge string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -204,7 +204,7 @@ func browse(t *testing.T, edge string) {
 	}
 }
 
-// TestNodeStreams: the example member in JavaScript streams bodies both ways and keeps a WebSocket.
+// TestNodeStreams: the JavaScript example member streams bodies in both directions and keeps a WebSocket open.
 func TestNodeStreams(t *testing.T) {
 	n := startNode(t, build(t, "./embedded/millrace"))
 	start(t, nodeMember, []string{"NATS_URL=" + n.client}, "node", "files.js")
@@ -224,7 +224,7 @@ func TestNodeStreams(t *testing.T) {
 			Length int64
 			SHA256 string
 		}
-		body := io.MultiReader(noise(upload)) // of no known length
+		body := io.MultiReader(noise(upload)) // without a known length
 		if err := json.Unmarshal([]byte(ask(t, "PUT", n.edge+"/files", "", body)), &up); err != nil ||
 			up.Length != upload || up.SHA256 != hashed(noise(upload)) {
 			t.Errorf("upload of %d bytes: %+v, %v", upload, up, err)
@@ -250,7 +250,7 @@ func TestNodeStreams(t *testing.T) {
 	}
 }
 
-// memory reads a size of a process in MiB.
+// memory returns a size from a process's status file in MiB.
 func memory(t *testing.T, pid int, field string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -265,7 +265,7 @@ func memory(t *testing.T, pid int, field string) int {
 	return kib / 1024
 }
 
-// repeat gives a text again and again.
+// repeat reads a text again and again.
 type repeat struct {
 	text []byte
 	at   int

@@ -18,13 +18,14 @@ import (
 	"millrace/node/nodetest"
 )
 
-// moduleRoot is where this directory's module begins.
+// moduleRoot is the root of the module.
 const moduleRoot = "../.."
 
-// patience bounds every wait. Waits end as soon as they can.
+// patience bounds every wait.
 const patience = 30 * time.Second
 
-// eventually asks every few milliseconds until the condition holds, and fails the test when it doesn't in time.
+// eventually polls every few milliseconds until the condition holds, and fails the test if that takes longer than
+// patience.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -40,7 +41,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// build compiles a command of this module and gives its path.
+// build compiles a command of this module and returns its path.
 func build(t *testing.T, pkg string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), filepath.Base(pkg))
@@ -52,7 +53,7 @@ func build(t *testing.T, pkg string) string {
 	return path
 }
 
-// process is a child of the test, which ends it.
+// process is a child process of the test.
 type process struct {
 	name           string
 	cmd            *exec.Cmd
@@ -61,8 +62,8 @@ type process struct {
 	err            error
 }
 
-// start runs a program in a directory. When the test ends, the program is told to end too; one that doesn't is killed,
-// and that fails the test.
+// start runs a program in a directory. At the end of the test it gets SIGTERM; if it doesn't end then, it is killed and
+// the test fails.
 func start(t *testing.T, dir string, env []string, program string, args ...string) *process {
 	t.Helper()
 	p := &process{name: filepath.Base(program), exited: make(chan struct{})}
@@ -82,7 +83,7 @@ func start(t *testing.T, dir string, env []string, program string, args ...strin
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// terminate sends SIGTERM; what has ended already is fine.
+// terminate sends SIGTERM. A process that has ended is ignored.
 func (p *process) terminate(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -90,7 +91,7 @@ func (p *process) terminate(t *testing.T) {
 	}
 }
 
-// end terminates the process, and waits for it.
+// end terminates the process and waits for it.
 func (p *process) end(t *testing.T) {
 	t.Helper()
 	p.terminate(t)
@@ -98,7 +99,7 @@ func (p *process) end(t *testing.T) {
 	case <-p.exited:
 	case <-time.After(patience):
 		t.Errorf("%s ignores SIGTERM", p.name)
-		_ = p.cmd.Process.Kill() // it may have ended by now
+		_ = p.cmd.Process.Kill() // fails if it has ended by now
 		<-p.exited
 	}
 	if t.Failed() {
@@ -106,7 +107,7 @@ func (p *process) end(t *testing.T) {
 	}
 }
 
-// find waits until the process has printed what the expression describes, and gives its first group.
+// find waits until the process has printed a match of the expression, and returns its first group.
 func (p *process) find(t *testing.T, expression string) (found string) {
 	t.Helper()
 	re := regexp.MustCompile(expression)

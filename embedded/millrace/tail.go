@@ -20,8 +20,8 @@ type tailCmd struct {
 	JSON bool `help:"Print each event as JSON."`
 }
 
-// Run prints one line a response, of every node of the mesh, until a signal comes. Queries are printed as clients sent
-// them, secrets in them too: they are the operator's.
+// Run prints a line for each response of any node of the mesh, until a signal arrives. Queries are printed as clients
+// sent them, with any secrets in them: they are for the operator.
 func (c *tailCmd) Run(ctx context.Context, out console) error {
 	resp, err := c.call(ctx, out, "GET", "/v1/tail", nil)
 	if err != nil {
@@ -35,7 +35,7 @@ func (c *tailCmd) Run(ctx context.Context, out console) error {
 			return err
 		}
 	}
-	if ctx.Err() != nil { // the signal is how one ends it
+	if ctx.Err() != nil { // ended by a signal
 		return nil
 	}
 	return fmt.Errorf("%w: the stream of events ended", errUnreachable)
@@ -44,12 +44,12 @@ func (c *tailCmd) Run(ctx context.Context, out console) error {
 func (c *tailCmd) print(w io.Writer, line []byte) error {
 	if c.JSON {
 		_, err := fmt.Fprintf(w, "%s\n", line)
-		return err //nolint:wrapcheck // stdout is closed
+		return err
 	}
 	return printEvent(w, line, "")
 }
 
-// event is what a tail brings: a response, or, with Limit, a request that was one too many.
+// event is an element of a tail: a response or, if Limit is set, a request that was over a limit.
 type event struct {
 	edge.Event
 
@@ -57,8 +57,8 @@ type event struct {
 	Shadow bool   `json:"shadow"`
 }
 
-// printEvent prints an event as a line for people. only is the address of the only target that upstreams have; empty if
-// there may be several. The refusal of a request isn't printed by itself, since its response tells of it.
+// printEvent prints an event as a line for people. only is the address of the only target of all upstreams; "" if there
+// may be several. A refused request isn't printed by itself, since its response says so.
 func printEvent(w io.Writer, line []byte, only string) error {
 	var e event
 	if err := json.Unmarshal(line, &e); err != nil {
@@ -68,31 +68,32 @@ func printEvent(w io.Writer, line []byte, only string) error {
 	if e.Limit != "" {
 		return e.printLimit(w, before)
 	}
-	after := fmt.Sprintf("  %-6s %s  %.1f ms  ", admin.Show(e.Method), show(e.Host+e.Path+e.Query), e.DurationMS)
+	after := fmt.Sprintf("  %-6s %s  %.1f ms  ", admin.Show(e.Method), quoted(e.Host+e.Path+e.Query), e.DurationMS)
 	if e.Cache != "" {
 		after += "cache " + admin.Show(e.Cache) + "  "
 	}
-	after += admin.Show(e.Route) + became(&e.Event, only)
-	return printLine(w, before, paint(e.Status), strconv.Itoa(e.Status), after)
+	after += admin.Show(e.Route) + destination(&e.Event, only)
+	return printLine(w, before, statusStyle(e.Status), strconv.Itoa(e.Status), after)
 }
 
-// printLimit prints that a request was one too many, unless its response tells so. That of a call of a gather may not.
+// printLimit prints that a request was over a limit. If it was refused, its response says so, and nothing is printed;
+// but the response of a gather may not say so of its calls.
 func (e *event) printLimit(w io.Writer, before string) error {
-	became, ofCall := "refused", strings.Contains(e.Route, ".") // ROUTE.CALL: names have no dot
+	became, ofCall := "refused", strings.Contains(e.Route, ".") // ROUTE.CALL: the names have no dots
 	if e.Shadow {
 		became = "let pass, since it is a shadow"
 	} else if !ofCall {
 		return nil
 	}
 	return printLine(w, before, yellow, "lim", fmt.Sprintf("  %-6s %s  over limit %s, %s  %s  from %s",
-		admin.Show(e.Method), show(e.Path), admin.Show(e.Limit), became, admin.Show(e.Route), admin.Show(e.Client)))
+		admin.Show(e.Method), quoted(e.Path), admin.Show(e.Limit), became, admin.Show(e.Route), admin.Show(e.Client)))
 }
 
-// show quotes what a client asked for in any case, since it may hold anything.
-func show(s string) string { return strconv.Quote(s) }
+// quoted always quotes what a client asked for, since it may contain anything.
+func quoted(s string) string { return strconv.Quote(s) }
 
-// became says where a request went, and who answered or failed it there, or which limit it was beyond.
-func became(e *edge.Event, only string) string {
+// destination says where a request went and who answered it or failed there, or which limit it was over.
+func destination(e *edge.Event, only string) string {
 	target, member := cmp.Or(e.Target, "nowhere"), e.Member
 	switch {
 	case e.OverLimit != "":
@@ -106,12 +107,12 @@ func became(e *edge.Event, only string) string {
 	return " → " + admin.Show(target)
 }
 
-// wasSent reports whether a request that ended so has been sent to a target of its upstream.
+// wasSent reports whether a request with this error was sent to a target of its upstream.
 func wasSent(code node.Code) bool {
 	return code == node.CodeUpstream || code == node.CodeBadReply || code == node.CodeTimeout
 }
 
-func paint(status int) style {
+func statusStyle(status int) style {
 	switch {
 	case status >= 500:
 		return red

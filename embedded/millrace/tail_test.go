@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A request that its upstream's only target has failed names it, as one that it has answered does.
+// If its upstream has a single target, the line of a failed request names that target, like the line of an answered
+// one.
 func TestPrintedFailureNamesTheOnlyTarget(t *testing.T) {
 	const head = `{"time":"2026-01-02T03:04:05Z","method":"GET","host":"h","path":"/x","route":"all",`
 	for event, want := range map[string]string{

@@ -15,7 +15,7 @@ import (
 	"millrace/node"
 )
 
-// temporaryConfig is the configuration of a node that leaves nothing behind; remove deletes its data.
+// temporaryConfig returns a configuration with a new temporary data directory; remove deletes that.
 func temporaryConfig() (cfg node.Config, remove func() error, err error) {
 	dir, err := os.MkdirTemp("", "millrace-*")
 	if err != nil {
@@ -27,9 +27,9 @@ func temporaryConfig() (cfg node.Config, remove func() error, err error) {
 	return cfg, func() error { return os.RemoveAll(dir) }, nil
 }
 
-// temporary opens the node of demo and proxy: beside whatever runs already, on free ports where the default ones are
-// taken. Another program may take a port between the look and the start; then any ports do. edgeFixed means that the
-// user chose the edge's address.
+// temporary returns a function that opens the node of demo and proxy. Other nodes may run on the machine, so it uses
+// free ports where the default ones are taken. If another program takes a port between the check and the start, it uses
+// any free ports. edgeFixed means that the user chose the edge's address.
 func temporary(opts embedded.Options, edgeFixed bool) func(context.Context) (*embedded.Node, error) {
 	return func(ctx context.Context) (*embedded.Node, error) {
 		n, err := opener(withPorts(opts, edgeFixed, func(a node.Address) node.Address { return free(ctx, a) }))(ctx)
@@ -55,7 +55,7 @@ func portInUse(err error) bool {
 		errors.Is(err, natsserver.ErrPortInUse)
 }
 
-// free gives the address, or the same host with any port when it is taken.
+// free returns the address, or the same host with any port if it is taken.
 func free(ctx context.Context, addr node.Address) node.Address {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", string(addr))
 	if err == nil {

@@ -11,17 +11,17 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// console is where a command reads and writes. Whatever is written there passes a screen.
+// console has the output streams of a command. Everything written to them passes a screen.
 type console struct {
 	stdout, stderr io.Writer
 }
 
-// screen is a stream that may end on a terminal. What comes from outside is quoted where it is printed; this is the net
-// below that: no character that a terminal would obey, or that changes the order of others, passes. JSON stays the same
-// JSON.
+// screen is a stream that may end on a terminal. Text from outside is quoted where it is printed; the screen is a
+// second line of defence. It passes no character that a terminal would execute, or that changes the order of others.
+// JSON stays equivalent JSON.
 type screen struct{ w io.Writer }
 
-// newScreen wraps a stream, unless it is one already.
+// newScreen wraps a stream, unless it is a screen already.
 func newScreen(w io.Writer) io.Writer {
 	if s, ok := w.(*screen); ok {
 		return s
@@ -29,22 +29,22 @@ func newScreen(w io.Writer) io.Writer {
 	return &screen{w}
 }
 
-// Write passes text on in one piece.
+// Write writes the text, escaped, with one write.
 func (s *screen) Write(p []byte) (int, error) {
-	if _, err := s.w.Write(harmless(p)); err != nil {
-		return 0, err //nolint:wrapcheck // the stream's own
+	if _, err := s.w.Write(escapeControls(p)); err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }
 
-// harmless writes what a terminal would obey as JSON would: \u001b. Bytes that aren't UTF-8 become \x9b. Text without
-// any is given back as it is.
-func harmless(p []byte) []byte {
-	var out []byte // nil as long as nothing was changed
+// escapeControls escapes what a terminal would execute as JSON does: \u001b. Bytes that aren't UTF-8 become \x9b. If
+// there is nothing to escape, it returns p itself.
+func escapeControls(p []byte) []byte {
+	var out []byte // nil until something was escaped
 	for i := 0; i < len(p); {
 		r, n := utf8.DecodeRune(p[i:])
 		if r >= ' ' && r < 0x7f || r == '\n' || r == '\t' ||
-			(r > 0x9f && !obeyed(r) && (r != utf8.RuneError || n > 1)) {
+			(r > 0x9f && !isControl(r) && (r != utf8.RuneError || n > 1)) {
 			if out != nil {
 				out = append(out, p[i:i+n]...)
 			}
@@ -63,9 +63,9 @@ func harmless(p []byte) []byte {
 	return out
 }
 
-// obeyed reports whether a terminal or a browser acts on the character instead of showing it: controls, changes of
+// isControl reports whether a terminal or a browser acts on the character instead of showing it: controls, changes of
 // direction, invisible joiners and separators.
-func obeyed(r rune) bool {
+func isControl(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
@@ -80,7 +80,7 @@ func appendEscaped(out, raw []byte, r rune) []byte {
 	return fmt.Appendf(out, `\u%04x`, r)
 }
 
-// terminal reports whether somebody may look at what is written.
+// terminal reports whether the stream is a terminal.
 func terminal(w io.Writer) bool {
 	if s, ok := w.(*screen); ok {
 		w = s.w
@@ -89,10 +89,9 @@ func terminal(w io.Writer) bool {
 	return ok && isatty.IsTerminal(f.Fd())
 }
 
-// style is how a terminal shows a text.
+// style is an escape sequence that sets a color.
 type style string
 
-// The styles.
 const (
 	plain  style = ""
 	green  style = "\x1b[32m"
@@ -100,17 +99,17 @@ const (
 	red    style = "\x1b[31m"
 )
 
-// printLine prints a line, in which the text between before and after has a style if a terminal shows it.
+// printLine prints a line. On a terminal, the text between before and after has the style.
 func printLine(w io.Writer, before string, s style, text, after string) error {
-	line := append(harmless([]byte(before)), harmless([]byte(text))...)
+	line := append(escapeControls([]byte(before)), escapeControls([]byte(text))...)
 	if s != plain && terminal(w) && os.Getenv("NO_COLOR") == "" {
-		line = append(harmless([]byte(before)), s...)
-		line = append(append(line, harmless([]byte(text))...), "\x1b[0m"...)
+		line = append(escapeControls([]byte(before)), s...)
+		line = append(append(line, escapeControls([]byte(text))...), "\x1b[0m"...)
 	}
-	line = append(append(line, harmless([]byte(after))...), '\n')
+	line = append(append(line, escapeControls([]byte(after))...), '\n')
 	if s, ok := w.(*screen); ok {
 		w = s.w
 	}
 	_, err := w.Write(line)
-	return err //nolint:wrapcheck // the stream's own
+	return err
 }

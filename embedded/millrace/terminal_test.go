@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Nothing that a terminal obeys passes a screen; everything else does as it is.
+// A screen escapes what a terminal would execute, and passes everything else unchanged.
 func TestScreen(t *testing.T) {
 	for in, want := range map[string]string{
 		"as it is: Ünïcödé 日本 \t|\n":        "as it is: Ünïcödé 日本 \t|\n",
@@ -31,13 +31,13 @@ func TestScreen(t *testing.T) {
 	}
 }
 
-// JSON that passes a screen means the same.
+// JSON that passes a screen decodes to the same value.
 func FuzzScreen(f *testing.F) {
 	for _, s := range []string{"", "plain", "\x1b[2J", "\u009b\u202e", "\U000e0041\xff", "日本\x7f"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		out := harmless([]byte(s))
+		out := escapeControls([]byte(s))
 		for _, r := range string(out) {
 			if r != '\n' && r != '\t' && (unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Cf, r)) {
 				t.Fatalf("%q becomes %q", s, out)
@@ -59,13 +59,14 @@ func FuzzScreen(f *testing.F) {
 		if err := json.Unmarshal(plain.Bytes(), &before); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal(harmless(plain.Bytes()), &after); err != nil || !reflect.DeepEqual(before, after) {
+		err := json.Unmarshal(escapeControls(plain.Bytes()), &after)
+		if err != nil || !reflect.DeepEqual(before, after) {
 			t.Fatalf("%q becomes %q (%v)", before, after, err)
 		}
 	})
 }
 
-// A line is coloured on terminals only, and what it says can't colour it.
+// A line is colored on terminals only, and its text can't change that.
 func TestPrintLine(t *testing.T) {
 	var out strings.Builder
 	err := printLine(newScreen(&out), "a\x1b[1m ", red, "503", " \u009bb")

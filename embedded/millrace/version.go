@@ -8,7 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// version is what `go build` knows about the source.
+// version returns the version that `go build` has recorded.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
@@ -17,7 +17,7 @@ func version() string {
 	return info.Main.Version
 }
 
-// about says which source the binary was built of, and with what.
+// about returns the version, the commit and its date, and the Go version.
 func about(info *debug.BuildInfo) string {
 	commit, date, changed := "unknown", "unknown", ""
 	if info != nil {
@@ -39,7 +39,7 @@ func about(info *debug.BuildInfo) string {
 }
 
 func aboutThis() string {
-	info, _ := debug.ReadBuildInfo() // nil without
+	info, _ := debug.ReadBuildInfo() // nil if there is none
 	return about(info)
 }
 
@@ -48,15 +48,15 @@ type versionCmd struct{}
 // Run prints version, commit and date.
 func (versionCmd) Run(out console) error {
 	_, err := fmt.Fprintln(out.stdout, aboutThis())
-	return err //nolint:wrapcheck // stdout is closed
+	return err
 }
 
-// versionFlag is the command version as a flag, as many expect it.
+// versionFlag is the version command as a flag.
 type versionFlag bool
 
 // BeforeReset prints the version and ends the parsing.
 func (versionFlag) BeforeReset(app *kong.Kong) error {
 	_, err := fmt.Fprintln(app.Stdout, aboutThis())
 	app.Exit(exitOK)
-	return err //nolint:wrapcheck // stdout is closed
+	return err
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The version names the commit and its date, as the build knows them, and whether files were changed since.
+// The version has the commit and its date, as recorded by the build, and whether files were changed since.
 func TestAbout(t *testing.T) {
 	for want, info := range map[string]*debug.BuildInfo{
 		"(commit unknown, date unknown; go1.": nil,

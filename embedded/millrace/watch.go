@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// watchEvery is how often a watched file is looked at. A change counts once two looks in a row have found the same, so
-// a file that is being written isn't read in the middle.
+// watchEvery is how often a watched file is checked. A change counts once two checks in a row have found the same
+// state, so that a file isn't read while it is being written.
 const watchEvery = 500 * time.Millisecond
 
-// watch tells when a file has changed, also by way of a symbolic link, as Kubernetes replaces mounted ones. A file that
-// is missing for a while hasn't changed. applied is the state of the file from before it was read, so that a change
+// watch returns a channel that receives an element when the file has changed, also if a symbolic link leads to another
+// file, as with mounts of Kubernetes. The capacity is 1: a change adds nothing while one is waiting. A file that is
+// missing for a while hasn't changed. applied is the state of the file from before it was read, so that a change
 // between reading and watching counts. The goroutine ends with ctx.
 func watch(ctx context.Context, path string, applied os.FileInfo, every time.Duration) <-chan struct{} {
 	changes := make(chan struct{}, 1)
@@ -42,7 +43,7 @@ func watch(ctx context.Context, path string, applied os.FileInfo, every time.Dur
 	return changes
 }
 
-// unchanged compares what the file system tells of two states of a file.
+// unchanged reports whether two states of a file are the same.
 func unchanged(a, b os.FileInfo) bool {
 	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

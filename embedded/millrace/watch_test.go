@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,8 +10,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A change is told once, whether the file is written in place, replaced, or reached by a link that moves on; a file
-// that is away isn't a change.
+// A change is reported once, whether the file is written in place, replaced, or reached by a link that changes. A
+// missing file isn't a change.
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -70,19 +69,14 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// run --watch applies a changed file by itself, and a broken one changes nothing.
+// run --watch applies a changed file by itself. A broken file changes nothing.
 func TestRunWatch(t *testing.T) {
 	dir := t.TempDir()
-	file := filepath.Join(dir, "millrace.yaml")
-	write := func(rest string) {
+	write := func(expose string) (file string) {
 		t.Helper()
-		text := fmt.Sprintf("version: 1\nnode: {data: %q}\nadmin: {listen: 127.0.0.1:0}\nmesh: {listen: "+
-			"127.0.0.1:0}\nedge: {listen: 127.0.0.1:0, linger: 0s, %s}\n", dir+"/data", rest)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		return writeConfig(t, dir, nodeYAML(t, dir)+"  expose: ["+expose+"]\n")
 	}
-	write("expose: []")
+	file := write("")
 	p := startProcess(t, "run", "--watch", "-c", file)
 	status := func() int {
 		resp, err := http.Get(p.edge + "/hello")
@@ -95,14 +89,14 @@ func TestRunWatch(t *testing.T) {
 	if got := status(); got != http.StatusNotFound {
 		t.Errorf("before: %d", got)
 	}
-	write("expose: [hello]")
-	// nobody subscribes
+	write("hello")
+	// 503, since nobody subscribes
 	nodetest.Eventually(t, "the new file is served", func() bool {
 		return status() == http.StatusServiceUnavailable
 	})
-	write("expose: [Hello!]")
+	write("Hello!")
 	nodetest.Eventually(t, "the broken file is refused", func() bool {
-		return journaled(p.status(t), "reload-refused", "millrace.yaml:5:")
+		return journaled(p.status(t), "reload-refused", "millrace.yaml:11:")
 	})
 	if got := status(); got != http.StatusServiceUnavailable {
 		t.Errorf("after the broken file: %d", got)

@@ -11,24 +11,23 @@ import (
 	"millrace/node"
 )
 
-// nodeUser is the user name of nodes. A member can't use it: the password decides.
+// nodeUser is the user name of nodes. A member can't use it, since it doesn't have the password.
 const nodeUser = "millrace"
 
-// systemUser is the user name of this process in the server's own account. Its password leaves the process as little as
-// the node's.
+// systemUser is the user name of this process in the system account. Like the node's, its password never leaves the
+// process.
 const systemUser = "millrace-system"
 
-// answerWithin bounds the memory for replies that never come.
+// answerWithin is how long a member may reply to a request. It bounds the memory for replies that never come.
 const answerWithin = 10 * time.Minute
 
-// maxAnswers is how often a member may publish to the reply subject of one request: its reply, and interim ones before
-// it.
+// maxAnswers is how often a member may publish to the reply subject of one request: interim responses and one reply.
 const maxAnswers = node.MaxInterim + 1
 
-// authenticator decides who a client is: a node, a member, or nobody.
+// authenticator decides whether a client is a node, a member, or refused.
 type authenticator struct {
 	s   *Server
-	srv atomic.Pointer[server.Server] // that asks; set before it takes connections
+	srv atomic.Pointer[server.Server] // the server that asks; set before it accepts connections
 }
 
 // Check compares credentials in constant time and registers the client's permissions.
@@ -39,17 +38,17 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 		return false
 	}
 	switch {
-	case o.Username == systemUser && same(o.Password, a.s.systemPassword):
+	case o.Username == systemUser && equalSecrets(o.Password, a.s.systemPassword):
 		c.RegisterUser(&server.User{Username: systemUser, Account: a.srv.Load().SystemAccount()})
 		return true
-	case o.Username == nodeUser && same(o.Password, a.s.nodePassword):
+	case o.Username == nodeUser && equalSecrets(o.Password, a.s.nodePassword):
 		c.RegisterUser(&server.User{Username: nodeUser, Account: acc})
 		return true
-	case o.Username == watchUser && same(o.Password, a.s.nodePassword):
+	case o.Username == watchUser && equalSecrets(o.Password, a.s.nodePassword):
 		sys := a.srv.Load().SystemAccount()
-		c.RegisterUser(&server.User{Username: watchUser, Account: sys, Permissions: onlyHears(disconnected)})
+		c.RegisterUser(&server.User{Username: watchUser, Account: sys, Permissions: subscribeOnly(disconnectSubject)})
 		return true
-	case same(o.Token, a.s.cfg.MemberToken), same(o.Password, a.s.cfg.MemberToken):
+	case equalSecrets(o.Token, a.s.cfg.MemberToken), equalSecrets(o.Password, a.s.cfg.MemberToken):
 		name := o.Username
 		if name == "" {
 			name = o.Name
@@ -60,7 +59,7 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	return false
 }
 
-// account finds the account of the server that asks.
+// account returns the account of nodes and members in the server that asks.
 func (a *authenticator) account() (*server.Account, error) {
 	if srv := a.srv.Load(); srv != nil {
 		return srv.LookupAccount(account)
@@ -68,7 +67,7 @@ func (a *authenticator) account() (*server.Account, error) {
 	return nil, server.ErrServerNotRunning
 }
 
-// member lists what a member may do; DESIGN.md explains each line.
+// member returns the permissions of a member. DESIGN.md explains each line.
 func (a *authenticator) member(name string) *server.Permissions {
 	group := " " + node.QueueGroup
 	subscribe := []string{"http.>" + group, "cancel.http.>", "event.>", "$SRV.>"}
@@ -83,8 +82,8 @@ func (a *authenticator) member(name string) *server.Permissions {
 	}
 }
 
-// onlyHears lets a client subscribe to one subject, and nothing else.
-func onlyHears(subject string) *server.Permissions {
+// subscribeOnly returns permissions to subscribe to one subject, and nothing else.
+func subscribeOnly(subject string) *server.Permissions {
 	return &server.Permissions{
 		Subscribe: &server.SubjectPermission{Allow: []string{subject}},
 		Publish:   &server.SubjectPermission{Deny: []string{">"}},
@@ -96,4 +95,6 @@ func inboxName(s string) bool {
 		strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
-func same(a, b string) bool { return b != "" && subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+func equalSecrets(a, b string) bool {
+	return b != "" && subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
+}

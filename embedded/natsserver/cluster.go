@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Cluster says how a server joins others.
+// Cluster configures how a server joins others.
 type Cluster struct {
 	Name   string
 	Listen string   // host:port for the other servers
@@ -16,8 +16,8 @@ type Cluster struct {
 	Store  bool     // this server runs JetStream
 }
 
-// check refuses an address without a port of its own: the others couldn't know it, and nats-server would leave the
-// cluster out, so that JetStream would stand alone in a directory that is marked as the cluster's.
+// check refuses an address without a fixed port. The other servers couldn't know such a port, and nats-server would run
+// without the cluster: JetStream would stand alone in a directory that is marked as the cluster's.
 func (c *Cluster) check() error {
 	_, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -32,11 +32,11 @@ func (c *Cluster) check() error {
 // stores reports whether this server runs JetStream.
 func (s *Server) stores() bool { return s.cfg.Cluster == nil || s.cfg.Cluster.Store }
 
-// How soon a server that vanished without closing its connections is noticed: three times routePing, since two pings
-// may go unanswered.
+// A server that vanished without closing its connections is noticed after three times routePing, since two pings may go
+// unanswered.
 const routePing, routePings = "1s", 2
 
-// text is the part of the server's configuration that joins it to others.
+// text is the cluster section of the server's configuration.
 func (c *Cluster) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster {\n  name: %q\n  listen: %q\n", c.Name, c.Listen)
@@ -54,21 +54,21 @@ func (c *Cluster) text() string {
 	return b.String()
 }
 
-// Store is what JetStream is to this server at this moment.
+// Store is the state of JetStream as this server sees it.
 type Store string
 
 // The states of Store.
 const (
-	StoreCurrent  Store = "current"  // it runs, knows what the cluster knows, and has heard its leader lately
-	StoreJoining  Store = "joining"  // it waits for the cluster: no leader, or not caught up yet
+	StoreCurrent  Store = "current"  // it runs, has caught up with the cluster, and has heard from its leader lately
+	StoreJoining  Store = "joining"  // it has no leader, or has not caught up yet
 	StoreRemote   Store = "remote"   // other nodes store
-	StoreDisabled Store = "disabled" // it has failed
+	StoreDisabled Store = "disabled" // it is off after a failure
 )
 
-// Store tells the state of JetStream.
+// Store returns the current state of JetStream.
 func (s *Server) Store() Store { return s.JetStreamState().Store }
 
-// Routes is the number of other servers that this one is connected to.
+// Routes returns the number of other servers that this one is connected to.
 func (s *Server) Routes() int {
 	srv := s.current.Load()
 	if srv == nil {

@@ -29,8 +29,8 @@ func clustered(tb testing.TB, name, dir string, cluster *natsserver.Cluster) *na
 	return s
 }
 
-// Without a port of its own a cluster would be left out by nats-server, and JetStream would stand alone in the
-// cluster's directory: refused at once, and if it happens all the same the server stops.
+// Without a fixed port nats-server would run without the cluster, and JetStream would stand alone in the cluster's
+// directory. New refuses such an address; if it gets past New, the server doesn't start.
 func TestClusterNeedsPort(t *testing.T) {
 	peers := nodetest.FreePorts(t, 1)
 	cfg := natsserver.Config{
@@ -45,7 +45,7 @@ func TestClusterNeedsPort(t *testing.T) {
 	}
 	c := &natsserver.Cluster{Name: "a", Listen: peers[0], Peers: peers, Store: true}
 	s := clustered(t, "n1", t.TempDir(), c)
-	c.Listen = "127.0.0.1:0" // behind the server's back
+	c.Listen = "127.0.0.1:0" // after New has checked it
 	if err := s.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "clustered JetStream: false") {
 		t.Errorf("it stands alone: %v", err)
 	}
@@ -55,7 +55,7 @@ func TestClusterNeedsPort(t *testing.T) {
 }
 
 // A service on one node is reachable through all, and what is stored on three survives the loss of one.
-func TestThree(t *testing.T) {
+func TestClusterSurvivesLossOfOne(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	conns := make([]*mesh.Conn, len(servers))
 	for i, s := range servers {
@@ -103,7 +103,7 @@ func TestThree(t *testing.T) {
 	})
 }
 
-// Nodes without the cluster's token don't get in.
+// Nodes without the cluster's token can't join.
 func TestClusterToken(t *testing.T) {
 	ports := nodetest.FreePorts(t, 2)
 	open := func(i int, token string) *natsserver.Server {
@@ -129,7 +129,7 @@ func TestClusterToken(t *testing.T) {
 	})
 }
 
-// A member in a wrong group, or in none, is refused, and the refusal names it.
+// A member that subscribes in a wrong queue group, or in none, is refused, and the refusal names it.
 func TestRefusals(t *testing.T) {
 	var got atomic.Pointer[natsserver.Refusal]
 	s, err := natsserver.New(natsserver.Config{

@@ -10,54 +10,58 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// nats-server waits 4 to 9 s for a leader's word before it elects another, and has no option for that. But the others
-// know at once when the process of a leader has ended, since its connections close, and soon when its machine is gone,
-// since pings aren't answered. So they hasten the elections of groups whose leader has gone, and after a cold start of
-// those that have none: they send the group a request for votes of a later term that nobody can grant, since its
-// sender's log is empty. As Raft demands, that makes every member leave the old term, and those with newer logs stand
-// for election themselves within 100 to 800 ms. It's safe whenever it comes: at worst a leader that lives is elected
-// once more.
+// nats-server waits 4 to 9 s for a heartbeat of the leader before it elects another, and has no option to change that.
+// But the other servers know earlier that the leader is gone. If its process ended, its connections close at once; if
+// its machine is gone, pings stay unanswered for a few seconds. So they hasten the elections of groups whose leader is
+// gone and, after a cold start, of groups that have none:
+//
+//  1. A server sends the group a request for votes in a later term. No member can grant it, since the log of the sender
+//     is empty.
+//  2. As Raft demands, each member leaves its old term on receiving it.
+//  3. Members with newer logs stand for election within 100 to 800 ms.
+//
+// This is safe at any time. At worst a leader that is alive is elected once more.
 const (
 	electionTick = 100 * time.Millisecond
-	// after another server has come or gone; then nats-server's own elections are over as well.
+	// How long groups are checked after another server came or went. By then nats-server's own elections are over too.
 	electionWatch = 20 * time.Second
-	// that the second of those who are left gives the first to do it, and the third the second.
+	// How long the second of the remaining servers waits for the first to act, and the third for the second.
 	electionRank  = 300 * time.Millisecond
-	electionNone  = 300 * time.Millisecond  // how long a majority of a group knows no leader before that is strange
-	electionAgain = 1200 * time.Millisecond // after a try that has brought none, and twice as long after the next
-	electionTries = 3                       // for one leader that has gone, or none that there is
+	electionNone  = 300 * time.Millisecond  // how long a majority of a group may know no leader
+	electionAgain = 1200 * time.Millisecond // from a try that elected no leader to the next; doubles with each
+	electionTries = 3                       // for each leader that is gone, or for a group without one
 )
 
-// elections hastens those of JetStream's groups. One goroutine uses it.
+// elections hastens the elections of JetStream's groups. It is used by one goroutine.
 type elections struct {
 	srv  *server.Server
 	self string
 	nc   *nats.Conn // in the system account
 	log  *slog.Logger
 
-	missed map[string]*missed // by group
+	missed map[string]*missed // by name of the group
 }
 
-// missed is a leader that is missing.
+// missed is a leader that can't be reached.
 type missed struct {
 	leader string // empty if none is known
 	since  time.Time
-	tries  int // that were made to have another elected
+	tries  int // to have another elected
 }
 
 // group is one of JetStream's groups that this server is a member of and doesn't lead.
 type group struct {
-	name    string
-	account string
-	leader  string // its server's name; empty if none is known
-	near    bool   // this server is connected to the leader
-	alive   int    // members that this server is connected to, itself included
-	rank    int    // of this server among them
-	quorum  int
-	term    uint64
+	name      string
+	account   string
+	leader    string // name of its server; empty if none is known
+	connected bool   // to the leader
+	alive     int    // members that this server is connected to, itself included
+	rank      int    // of this server among them
+	quorum    int
+	term      uint64
 }
 
-// startElections begins to hasten elections, if this server takes part in them. The caller holds the lock.
+// startElections starts to hasten elections, if this server takes part in them. The caller holds the lock.
 func (s *Server) startElections(srv *server.Server) {
 	if s.cfg.Cluster == nil || !s.stores() {
 		return
@@ -79,7 +83,7 @@ func (s *Server) startElections(srv *server.Server) {
 	}
 }
 
-// run watches until ctx ends. It looks at the groups only for a while after servers have come or gone.
+// run checks the groups until ctx ends, but only for a while after servers came or went.
 func (e *elections) run(ctx context.Context) {
 	tick := time.NewTicker(electionTick)
 	defer tick.Stop()
@@ -102,11 +106,12 @@ func (e *elections) run(ctx context.Context) {
 	}
 }
 
-// check hastens the elections that it is this server's turn to hasten, if the others don't reach the leader, or know of
-// none, either.
+// check hastens the elections that this server is due to hasten. It asks the other servers that it reaches first. If
+// one of them is connected to the leader, it leaves the group alone. For a group without a known leader it does so
+// unless a majority of the members knows none.
 func (e *elections) check(ctx context.Context, now time.Time) {
 	var due []group
-	for _, g := range e.groups(e.near()) {
+	for _, g := range e.groups(e.connectedServers()) {
 		if e.due(&g, now) {
 			due = append(due, g)
 		}
@@ -114,7 +119,7 @@ func (e *elections) check(ctx context.Context, now time.Time) {
 	if len(due) == 0 {
 		return
 	}
-	near, without := e.farRoutes(ctx), e.farLeaderless(ctx)
+	near, without := e.remoteRoutes(ctx), e.remoteLeaderless(ctx)
 	for _, g := range due {
 		m := e.missed[g.name]
 		m.tries, m.since = m.tries+1, now
@@ -127,9 +132,10 @@ func (e *elections) check(ctx context.Context, now time.Time) {
 	}
 }
 
-// due reports whether a group's leader is missing for so long that it is this server's turn to have another elected.
+// due reports whether the leader of a group has been missing for so long that it is this server's turn to hasten an
+// election.
 func (e *elections) due(g *group, now time.Time) bool {
-	if g.near {
+	if g.connected {
 		delete(e.missed, g.name)
 		return false
 	}
@@ -142,13 +148,13 @@ func (e *elections) due(g *group, now time.Time) bool {
 	switch {
 	case m.tries > 0:
 		wait += electionAgain << (m.tries - 1)
-	case g.leader == "": // here the others can't be seen to have done it
+	case g.leader == "": // whether others have hastened it can't be seen here
 		wait = electionNone + time.Duration(g.rank)*electionAgain
 	}
 	return now.Sub(m.since) >= wait && m.tries < electionTries && g.alive >= g.quorum
 }
 
-// groups lists those in which this server may vote and that it doesn't lead.
+// groups returns the groups in which this server may vote and that it doesn't lead.
 func (e *elections) groups(near []string) (out []group) {
 	for _, account := range electionAccounts {
 		status := e.srv.Raftz(&server.RaftzOptions{AccountFilter: account})
@@ -158,7 +164,7 @@ func (e *elections) groups(near []string) (out []group) {
 		for account, groups := range *status {
 			for name, info := range groups {
 				if info.Leader == info.ID || info.PIndex == 0 || info.Observer {
-					continue // a member whose log is empty could grant the vote
+					continue // with an empty log this server could grant the vote
 				}
 				out = append(out, e.group(account, name, &info, near))
 			}
@@ -167,15 +173,15 @@ func (e *elections) groups(near []string) (out []group) {
 	return out
 }
 
-// electionAccounts are those with groups: the system's, which goes without saying, and that of the streams.
-var electionAccounts = [...]string{"", account} //nolint:gochecknoglobals // a constant
+// electionAccounts are the accounts that have groups: the system account, which is named "", and that of the streams.
+var electionAccounts = [...]string{"", account}
 
 func (e *elections) group(account, name string, info *server.RaftzGroup, near []string) group {
 	g := group{
 		name: name, account: account, leader: info.Peers[info.Leader].Name, alive: 1, quorum: info.QuorumNeeded,
 		term: info.Term,
 	}
-	g.near = g.leader != "" && slices.Contains(near, g.leader)
+	g.connected = g.leader != "" && slices.Contains(near, g.leader)
 	for _, p := range info.Peers {
 		if !slices.Contains(near, p.Name) {
 			continue

@@ -9,8 +9,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A request for votes that nobody can grant makes a group elect anew, at once, whatever it had before: so nats-server's
-// members understand what is sent to them. The one whose log is newest leads.
+// A request for votes that no member can grant makes a group elect again at once. So nats-server understands the
+// request. The member with the newest log leads.
 func TestElectionIsHastened(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for round := range 3 {
@@ -27,7 +27,7 @@ func TestElectionIsHastened(t *testing.T) {
 	}
 }
 
-// One server hastens an election, and only if the leader has gone for it and there are enough to elect another.
+// Only one server hastens an election, and only if it has lost the leader and enough members are left to elect another.
 func TestElectionDue(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -37,7 +37,7 @@ func TestElectionDue(t *testing.T) {
 	}{
 		{
 			"the leader is there", false,
-			natsserver.Election{Leader: "a", Near: true, Alive: 3, Quorum: 2, Missed: time.Hour},
+			natsserver.Election{Leader: "a", Connected: true, Alive: 3, Quorum: 2, Missed: time.Hour},
 		},
 		{"it has gone", true, natsserver.Election{Leader: "a", Alive: 2, Quorum: 2}},
 		{

@@ -12,8 +12,8 @@ import (
 // electionAsk bounds the wait for the answers of the other servers.
 const electionAsk = 200 * time.Millisecond
 
-// near lists the servers that this one is connected to.
-func (e *elections) near() []string {
+// connectedServers returns the names of the servers that this one is connected to.
+func (e *elections) connectedServers() []string {
 	routes, err := e.srv.Routez(nil)
 	if err != nil {
 		return nil
@@ -25,9 +25,9 @@ func (e *elections) near() []string {
 	return out
 }
 
-// farRoutes lists the servers that any of those is connected to which this one reaches, itself included: a leader that
-// only this one has lost hasn't gone.
-func (e *elections) farRoutes(ctx context.Context) (out []string) {
+// remoteRoutes returns the servers that this server, or any that it reaches, is connected to. A leader among them is
+// alive, and only this server has lost it.
+func (e *elections) remoteRoutes(ctx context.Context) (out []string) {
 	e.ask(ctx, "ROUTEZ", nil, func(data []byte) {
 		var routes server.Routez
 		if json.Unmarshal(data, &routes) != nil {
@@ -40,9 +40,9 @@ func (e *elections) farRoutes(ctx context.Context) (out []string) {
 	return out
 }
 
-// farLeaderless counts, for each group, those of its members among these servers that know no leader: if that is a
-// majority, there is none, whatever those say that this server doesn't reach.
-func (e *elections) farLeaderless(ctx context.Context) map[string]int {
+// remoteLeaderless counts, for each group, the members among the reached servers that know no leader. If they are a
+// majority, there is no leader, whatever the other members know.
+func (e *elections) remoteLeaderless(ctx context.Context) map[string]int {
 	out := map[string]int{}
 	for _, account := range electionAccounts {
 		e.ask(ctx, "RAFTZ", &server.RaftzOptions{AccountFilter: account}, func(data []byte) {
@@ -64,7 +64,7 @@ func (e *elections) farLeaderless(ctx context.Context) map[string]int {
 	return out
 }
 
-// ask puts a question to all servers that this one reaches, and gives the answers that come soon.
+// ask sends a question to all reached servers, and calls answer for each reply that arrives within electionAsk.
 func (e *elections) ask(ctx context.Context, what string, options any, answer func(data []byte)) {
 	inbox := e.nc.NewInbox()
 	sub, err := e.nc.SubscribeSync(inbox)
@@ -74,7 +74,7 @@ func (e *elections) ask(ctx context.Context, what string, options any, answer fu
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is gone
 	var question []byte
 	if options != nil {
-		question, _ = json.Marshal(options) // texts
+		question, _ = json.Marshal(options) // strings always marshal
 	}
 	if e.nc.PublishRequest("$SYS.REQ.SERVER.PING."+what, inbox, question) != nil {
 		return
@@ -95,15 +95,16 @@ func (e *elections) ask(ctx context.Context, what string, options any, answer fu
 	}
 }
 
-// nobody is a candidate's id that no server has: theirs are hashes without such characters.
-const nobody = "--------"
+// noCandidate is the candidate's id in the request for votes. No server has it: real ids are hashes without this
+// character.
+const noCandidate = "--------"
 
-// hasten asks the members of a group for votes that they can't give: term, last term and last index of the sender's
-// log, and its id, as nats-server's servers write it to each other.
+// hasten sends the members of a group a request for votes that they can't grant. As nats-server encodes it, the request
+// has the term, the last term and last index of the sender's log, and its id.
 func (e *elections) hasten(g *group) {
 	b := binary.LittleEndian.AppendUint64(nil, g.term+1)
 	b = binary.LittleEndian.AppendUint64(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, 0)
-	b = append(b, nobody...)
-	_ = e.nc.PublishRequest("$NRG.V."+g.name, "$NRG.R."+nobody, b) // else the group waits for its own election
+	b = append(b, noCandidate...)
+	_ = e.nc.PublishRequest("$NRG.V."+g.name, "$NRG.R."+noCandidate, b) // on failure the group elects in its own time
 }

@@ -8,25 +8,27 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Election is what is known of one group, for tests.
+// Election is the state of one group, for Due.
 type Election struct {
 	Leader      string
-	Near        bool
+	Connected   bool // to the leader
 	Alive, Rank int
 	Quorum      int
-	Missed      time.Duration // for how long it has been so
+	Missed      time.Duration // how long the leader has been missing
 	Tries       int
 }
 
-// Due reports whether this server's turn has come to hasten an election.
+// Due reports whether it is this server's turn to hasten an election.
 func Due(x Election) bool {
 	now := time.Now()
 	e := &elections{missed: map[string]*missed{"g": {leader: x.Leader, since: now.Add(-x.Missed), tries: x.Tries}}}
-	return e.due(&group{name: "g", leader: x.Leader, near: x.Near, alive: x.Alive, rank: x.Rank, quorum: x.Quorum}, now)
+	return e.due(&group{
+		name: "g", leader: x.Leader, connected: x.Connected, alive: x.Alive, rank: x.Rank, quorum: x.Quorum,
+	}, now)
 }
 
-// Hasten hastens the election of JetStream's own group.
-func (s *Server) Hasten(ctx context.Context) (farLeader bool, err error) {
+// Hasten hastens an election of JetStream's metagroup.
+func (s *Server) Hasten(ctx context.Context) (remoteLeader bool, err error) {
 	srv := s.current.Load()
 	nc, err := nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(systemUser, s.systemPassword))
 	if err != nil {
@@ -34,12 +36,12 @@ func (s *Server) Hasten(ctx context.Context) (farLeader bool, err error) {
 	}
 	defer nc.Close()
 	e := &elections{srv: srv, self: s.cfg.Name, nc: nc, log: s.cfg.Log}
-	farLeader = e.farLeaderless(ctx)[metaGroup] == 0 && len(e.farRoutes(ctx)) > 0
+	remoteLeader = e.remoteLeaderless(ctx)[metaGroup] == 0 && len(e.remoteRoutes(ctx)) > 0
 	e.hasten(&group{name: metaGroup, term: s.Term()})
-	return farLeader, nc.Flush()
+	return remoteLeader, nc.Flush()
 }
 
-// Term is how many elections of JetStream's own group there were.
+// Term returns the Raft term of JetStream's metagroup, which grows with each election.
 func (s *Server) Term() uint64 {
 	for _, groups := range *s.current.Load().Raftz(&server.RaftzOptions{GroupFilter: metaGroup}) {
 		return groups[metaGroup].Term
@@ -47,7 +49,7 @@ func (s *Server) Term() uint64 {
 	return 0
 }
 
-// GreetingName is the name in the first line that a server sends; empty if that isn't a server's.
+// GreetingName returns the server's name in a greeting; "" if line isn't one.
 func GreetingName(line []byte) string {
 	g, err := parseGreeting(line)
 	if err != nil {

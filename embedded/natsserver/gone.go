@@ -13,18 +13,20 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// watchUser is the user name of the server's own watcher. It needs the node's password, and may only hear of
-// connections that end.
+// watchUser is the user name of the server's own watcher. It needs the node's password, and may only receive the events
+// of connections that end.
 const watchUser = "millrace-watch"
 
-// memberUser is what the server calls every member.
+// memberUser is the user name that the server records for every member.
 const memberUser = "member"
 
-const disconnected = "$SYS.ACCOUNT." + account + ".DISCONNECT"
+const disconnectSubject = "$SYS.ACCOUNT." + account + ".DISCONNECT"
 
-// watcher finds out which subjects members served whose connections end before they unsubscribed: they died, or were
-// cut off. Requests that they had will never be answered. The server tells the end of a connection before its
-// subscriptions are gone, and what they were only in its list of closed connections.
+// watcher reports which subjects a member served when its connection ended before it unsubscribed: the member died or
+// was disconnected, and requests that it had will never be answered.
+//
+// The server publishes the end of a connection before it removes the connection's subscriptions, and lists the
+// subscriptions only among its closed connections.
 type watcher struct {
 	srv  *server.Server
 	gone func(subjects []string)
@@ -32,23 +34,23 @@ type watcher struct {
 	stop chan struct{}
 	work sync.WaitGroup
 
-	mu    sync.Mutex
-	ended map[uint64]int // connections whose subscriptions aren't known yet: how often they were looked for
-	wake  chan struct{}  // has room for one
+	mu      sync.Mutex     // guards pending
+	pending map[uint64]int // connections to look up, with the number of attempts so far
+	wake    chan struct{}  // capacity 1: more than one wake-up adds nothing
 }
 
-// How often the server's list is looked at for a connection that has ended, and how many may wait for that.
 const (
-	lookEvery = 2 * time.Millisecond
-	maxLooks  = 500
-	maxEnded  = 10_000
-	maxOpen   = 1 << 20
+	lookEvery  = 2 * time.Millisecond // from one lookup of the server's lists to the next
+	maxLooks   = 500                  // lookups for one connection
+	maxPending = 10_000
+	maxOpen    = 1 << 20
 )
 
-// watch starts the watcher of a server that runs.
+// watch starts the watcher of the running server.
 func (s *Server) watch(srv *server.Server) (*watcher, error) {
 	w := &watcher{
-		srv: srv, gone: s.tellGone, stop: make(chan struct{}), ended: map[uint64]int{}, wake: make(chan struct{}, 1),
+		srv: srv, gone: s.reportGone, stop: make(chan struct{}), pending: map[uint64]int{},
+		wake: make(chan struct{}, 1),
 	}
 	var err error
 	failed := func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -59,7 +61,7 @@ func (s *Server) watch(srv *server.Server) (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch members: %w", err)
 	}
-	if _, err = w.nc.Subscribe(disconnected, w.hear); err == nil {
+	if _, err = w.nc.Subscribe(disconnectSubject, w.onDisconnect); err == nil {
 		err = w.nc.Flush()
 	}
 	if err != nil {
@@ -76,16 +78,16 @@ func (w *watcher) close() {
 	w.work.Wait()
 }
 
-// hear takes the end of a connection. Other servers tell those of theirs.
-func (w *watcher) hear(msg *nats.Msg) {
+// onDisconnect notes the end of a member's connection. Other servers report theirs.
+func (w *watcher) onDisconnect(msg *nats.Msg) {
 	var e server.DisconnectEventMsg
 	if json.Unmarshal(msg.Data, &e) != nil || e.Server.ID != w.srv.ID() || e.Client.User != memberUser {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.ended) < maxEnded {
-		w.ended[e.Client.ID] = 0
+	if len(w.pending) < maxPending {
+		w.pending[e.Client.ID] = 0
 	}
 	select {
 	case w.wake <- struct{}{}:
@@ -100,7 +102,7 @@ func (w *watcher) run() {
 			return
 		case <-w.wake:
 		}
-		for w.look() {
+		for w.reportEnded() {
 			select {
 			case <-w.stop:
 				return
@@ -110,9 +112,9 @@ func (w *watcher) run() {
 	}
 }
 
-// look tells what connections that have ended had subscribed to, and whether there are some that the server isn't done
-// with.
-func (w *watcher) look() (more bool) {
+// reportEnded reports what members served whose connections have ended. more reports whether the server hasn't listed
+// some of them yet.
+func (w *watcher) reportEnded() (more bool) {
 	members := server.ConnzOptions{State: server.ConnOpen, Account: account, User: memberUser, Limit: maxOpen}
 	open, err1 := w.srv.Connz(&members)
 	members.State, members.SubscriptionsDetail = server.ConnClosed, true
@@ -120,13 +122,13 @@ func (w *watcher) look() (more bool) {
 	if err1 != nil || err2 != nil {
 		return false
 	}
-	unsubscribing := map[uint64]bool{} // the account has a connection until its subscriptions are gone
+	unsubscribing := map[uint64]bool{} // the account has a connection until its subscriptions are removed
 	for _, c := range open.Conns {
 		unsubscribing[c.Cid] = true
 	}
 	subjects := map[string]bool{}
 	for _, c := range closed.Conns {
-		if unsubscribing[c.Cid] || !w.take(c.Cid) {
+		if unsubscribing[c.Cid] || !w.removePending(c.Cid) {
 			continue
 		}
 		for _, sub := range c.SubsDetail {
@@ -136,32 +138,33 @@ func (w *watcher) look() (more bool) {
 	if len(subjects) > 0 {
 		w.gone(slices.Sorted(maps.Keys(subjects)))
 	}
-	return w.wait()
+	return w.expirePending()
 }
 
-// take reports whether a connection is one that is looked for, once.
-func (w *watcher) take(cid uint64) bool {
+// removePending reports whether the connection was pending, and removes it.
+func (w *watcher) removePending(cid uint64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, ended := w.ended[cid]
-	delete(w.ended, cid)
+	_, ended := w.pending[cid]
+	delete(w.pending, cid)
 	return ended
 }
 
-// wait reports whether connections are still looked for. One that isn't found for long is given up.
-func (w *watcher) wait() bool {
+// expirePending counts an attempt for each pending connection, drops those with too many, and reports whether any is
+// left.
+func (w *watcher) expirePending() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for cid := range w.ended {
-		if w.ended[cid]++; w.ended[cid] > maxLooks {
-			delete(w.ended, cid)
+	for cid := range w.pending {
+		if w.pending[cid]++; w.pending[cid] > maxLooks {
+			delete(w.pending, cid)
 		}
 	}
-	return len(w.ended) > 0
+	return len(w.pending) > 0
 }
 
-// served notes what a member served that had subscribed to the subject. Its cancellations tell it too: a member that
-// drains keeps those longest.
+// served adds the subject that a member served with this subscription. A subscription to cancellations names it too: a
+// member that drains keeps those longest.
 func served(subjects map[string]bool, subject string) {
 	switch {
 	case strings.HasPrefix(subject, "cancel."):

@@ -13,17 +13,18 @@ import (
 	"time"
 )
 
-// ErrNameInUse means that another server of the cluster has this one's name. Both would be one and the same member of
+// ErrNameInUse means that another server of the cluster has this one's name. Both would be the same member of
 // JetStream's groups, which harms the one that was there first.
 var ErrNameInUse = errors.New("set node.name")
 
-// greetTime bounds how long a peer may take to say who it is, and so what one that doesn't answer adds to a start.
+// greetTime bounds the wait for a peer's greeting, and so the time that a silent peer adds to a start.
 const greetTime = 2 * time.Second
 
-// maxGreeting bounds in bytes what a server says of itself.
+// maxGreeting bounds a greeting, in bytes.
 const maxGreeting = 32 << 10
 
-// greeting is what a server says of itself to whoever connects to its cluster's port, before it asks for credentials.
+// greeting is the part used here of the INFO line. A server sends it to whoever connects to its cluster port, before it
+// asks for credentials.
 type greeting struct {
 	ID   string `json:"server_id"`
 	Name string `json:"server_name"`
@@ -31,7 +32,7 @@ type greeting struct {
 
 var errGreeting = errors.New("it isn't a NATS server")
 
-// parseGreeting reads the first line that a server sends.
+// parseGreeting parses the first line that a server sends.
 func parseGreeting(line []byte) (g greeting, err error) {
 	text, ok := bytes.CutPrefix(line, []byte("INFO "))
 	if !ok || json.Unmarshal(text, &g) != nil || g.ID == "" {
@@ -40,26 +41,26 @@ func parseGreeting(line []byte) (g greeting, err error) {
 	return g, nil
 }
 
-// greet asks the server on a cluster's port who it is.
+// greet returns the greeting of the server on a cluster port.
 func greet(ctx context.Context, addr string) (greeting, error) {
 	ctx, cancel := context.WithTimeout(ctx, greetTime)
 	defer cancel()
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return greeting{}, err //nolint:wrapcheck // the callers only want to know that there is one
+		return greeting{}, err
 	}
 	defer c.Close()
-	// fails only on a closed connection
+	// SetReadDeadline fails only on a closed connection.
 	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })()
 	line, err := bufio.NewReader(io.LimitReader(c, maxGreeting)).ReadBytes('\n')
 	if err != nil {
-		return greeting{}, err //nolint:wrapcheck // see above
+		return greeting{}, err
 	}
 	return parseGreeting(line)
 }
 
-// greeted is what came of greeting a peer.
+// greeted is the greeting of a peer, or the error.
 type greeted struct {
 	greeting
 
@@ -67,7 +68,7 @@ type greeted struct {
 	err  error
 }
 
-// greetAll greets every peer at once.
+// greetAll connects to all peers at the same time and returns their greetings.
 func (c *Cluster) greetAll(ctx context.Context) []greeted {
 	out := make([]greeted, len(c.Peers))
 	var all sync.WaitGroup
@@ -81,14 +82,14 @@ func (c *Cluster) greetAll(ctx context.Context) []greeted {
 	return out
 }
 
-// checkName makes sure that none of the peers has this server's name. NATS itself refuses such a server only where it
-// dials its namesake: the others take it for that one.
+// checkName makes sure that no peer has this server's name. NATS itself refuses such a server only where the server
+// dials the peer of that name. Other peers would take it for that one.
 func (s *Server) checkName(ctx context.Context) error {
 	if s.cfg.Cluster == nil {
 		return nil
 	}
 	for _, g := range s.cfg.Cluster.greetAll(ctx) {
-		if g.err == nil && g.Name == s.cfg.Name { // this server doesn't listen yet
+		if g.err == nil && g.Name == s.cfg.Name { // this server doesn't listen yet, so it can't be itself
 			return fmt.Errorf("another node is named %s, which listens on %s: %w", g.Name, g.addr, ErrNameInUse)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A server whose name another of the cluster has doesn't start: its namesake would be cut out of JetStream's groups.
-// Nothing is left in its directory that would hinder it under a better name.
+// A server doesn't start if another of the cluster has its name: that one would be removed from JetStream's groups. Its
+// directory stays usable under another name.
 func TestNameInUse(t *testing.T) {
 	peers, ports := nodetest.FreePorts(t, 3), nodetest.FreePorts(t, 1)
 	var servers []*natsserver.Server
@@ -57,13 +57,13 @@ func TestNameInUse(t *testing.T) {
 	if err := servers[0].Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := servers[0].Open(t.Context()); err != nil { // its own name is free
+	if err := servers[0].Open(t.Context()); err != nil { // the server's own name is free
 		t.Fatal(err)
 	}
 }
 
-// Peers that are away, or are something else, keep no server from starting.
-func TestPeersThatAreNone(t *testing.T) {
+// Peers that are down, or are something else than NATS, don't prevent a start.
+func TestUnreachablePeersDontPreventStart(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestPeersThatAreNone(t *testing.T) {
 	})
 }
 
-// At their first start two servers of three elect nobody; they tell so, and who is missing.
+// At the first start two servers of three elect no leader. They report that, and which one is missing.
 func TestFirstStartNeedsAll(t *testing.T) {
 	peers := nodetest.FreePorts(t, 3)
 	var servers []*natsserver.Server

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// interestFor is how long an answer of the server about a subject's subscribers is believed.
+// interestFor is how long an answer about a subject's subscribers is cached.
 const interestFor = 100 * time.Millisecond
 
-// maxInterest bounds the remembered subjects; beyond that the memory starts over.
+// maxInterest bounds the cached subjects. When it is reached, all are dropped.
 const maxInterest = 4096
 
-// interestCache remembers one kind of answer. The zero value is ready.
+// interestCache caches the answers to one question. The zero value is ready to use; it is safe for concurrent use.
 type interestCache struct {
-	mu    sync.RWMutex
+	mu    sync.RWMutex // guards known
 	known map[string]interest
 }
 
@@ -23,7 +23,7 @@ type interest struct {
 	until time.Time
 }
 
-// get gives the answer for the subject, at most interestFor old.
+// get returns the answer for the subject, which is at most interestFor old.
 func (c *interestCache) get(subject string, ask func(string) bool) bool {
 	now := time.Now()
 	c.mu.RLock()
@@ -52,11 +52,11 @@ func (s *Server) Alone(subject string) bool { return s.alone.get(subject, s.askA
 // Anybody reports whether anybody subscribes to the subject at this moment.
 func (s *Server) Anybody(subject string) bool { return s.subscriptions(subject) > 0 }
 
-// noToken is a token that no subject of the mesh has, and that only wildcards match.
+// noToken is a token that no subject of the mesh has, so only wildcards match it.
 const noToken = "~"
 
-// askAlone counts. The server stops counting at the first wildcard that matches, so those are looked for first: one
-// that matches the subject also matches it with another token in the place of the wildcard.
+// askAlone asks the server. It stops counting at the first wildcard that matches, so wildcards are looked for
+// separately: one that matches the subject also matches it with another token in the place of the wildcard.
 func (s *Server) askAlone(subject string) bool {
 	if s.subscriptions(subject) != 1 {
 		return false

@@ -7,26 +7,26 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// leaderLately is how old the last word of JetStream's leader may be for the store to count as current: it speaks every
-// second.
+// leaderLately is the greatest age of the leader's last heartbeat at which the store counts as current. Heartbeats come
+// every second.
 const leaderLately = 3 * time.Second
 
-// metaGroup is nats-server's name of the group whose leader answers for JetStream as a whole: which streams there are,
-// and where.
+// metaGroup is nats-server's name of the group that leads JetStream as a whole: it decides which streams there are, and
+// where.
 const metaGroup = "_meta_"
 
-// JetStreamState is what this server knows of JetStream and of who leads it.
+// JetStreamState is what this server knows of JetStream and its leader.
 type JetStreamState struct {
 	Store Store
-	// name of the server that leads; empty if none is known. A server without a cluster leads itself
+	// Leader is the name of the server that leads; empty if none is known. A server without a cluster leads itself.
 	Leader string
-	Heard  time.Duration // since its last word; on the leader, since a majority answered it. Zero without a cluster
+	Heard  time.Duration // since its last heartbeat; on the leader, since a majority answered; zero without a cluster
 	Empty  bool          // this server has never heard what JetStream has stored: its directory is new
 }
 
-// JetStreamState tells what is known of JetStream at this moment. It is current only if its leader is known and was
-// heard in the last three seconds: a server that has read its own directory, or that has lost the others, takes itself
-// for current, but nothing can be stored.
+// JetStreamState returns what this server knows of JetStream now. Store is StoreCurrent only if a leader is known and
+// was heard within the last three seconds. A server that has read its own directory, or has lost the others, takes
+// itself for current, although nothing can be stored.
 func (s *Server) JetStreamState() JetStreamState {
 	srv := s.current.Load()
 	switch {
@@ -48,13 +48,13 @@ func (s *Server) JetStreamState() JetStreamState {
 	return st
 }
 
-// meta is what Raft tells of JetStream's own group.
+// meta returns the Raft state of metaGroup.
 func meta(srv *server.Server) (group server.RaftzGroup, found bool) {
 	status := srv.Raftz(&server.RaftzOptions{GroupFilter: metaGroup})
 	if status == nil {
 		return group, false
 	}
-	for _, groups := range *status { // of the system account, and nothing else
+	for _, groups := range *status { // of the system account only
 		if group, found = groups[metaGroup]; found {
 			return group, true
 		}
@@ -62,7 +62,8 @@ func meta(srv *server.Server) (group server.RaftzGroup, found bool) {
 	return group, false
 }
 
-// leaderOf gives the name of the leader, and how long ago it, or a majority of the others, was heard.
+// leaderOf returns the name of the leader, and how long ago it was heard. If this server leads, that is how long ago a
+// majority was heard.
 func leaderOf(group *server.RaftzGroup, self string) (name string, heard time.Duration) {
 	switch group.Leader {
 	case "":
@@ -79,13 +80,13 @@ const never = time.Duration(1<<63 - 1)
 
 func lastSeen(p server.RaftzGroupPeer) time.Duration {
 	d, err := time.ParseDuration(p.LastSeen)
-	if err != nil { // it is left out
+	if err != nil { // the field is missing
 		return never
 	}
 	return d
 }
 
-// majorityHeard is how long ago so many others were heard as make a majority with the leader.
+// majorityHeard is how long ago enough other members were heard to form a majority with the leader.
 func majorityHeard(group *server.RaftzGroup) time.Duration {
 	others := group.QuorumNeeded - 1
 	if others < 1 {

@@ -10,8 +10,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// JetStream isn't current on a server that knows of no leader: after a cold start until one is elected, and where the
-// others are gone. What the server has in its own directory makes it no more current than that.
+// JetStream isn't current on a server that knows no leader: after a cold start until one is elected, and when the other
+// servers are gone. Data in the server's own directory doesn't change that.
 func TestCurrentNeedsLeader(t *testing.T) {
 	servers := natsservertest.StartThree(t)
 	for i, s := range servers {
@@ -47,7 +47,7 @@ func TestCurrentNeedsLeader(t *testing.T) {
 			t.Errorf("n%d: %+v", i+1, st)
 		}
 	}
-	if err := servers[1].Close(); err != nil { // which led, or followed
+	if err := servers[1].Close(); err != nil { // a leader or a follower
 		t.Fatal(err)
 	}
 	nodetest.Eventually(t, "JetStream isn't current without a majority", func() bool {
@@ -58,7 +58,7 @@ func TestCurrentNeedsLeader(t *testing.T) {
 	})
 }
 
-// never watches for two seconds that the condition doesn't hold.
+// never checks for two seconds that the condition doesn't become true.
 func never(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	ends := time.After(2 * time.Second)

@@ -10,19 +10,19 @@ import (
 	"millrace/embedded/logs"
 )
 
-// logger brings the server's messages into slog, without secrets. What the server notices is detail to an operator of
-// Millrace.
+// logger writes the server's messages to slog, without secrets. The server's notices become debug messages.
 type logger struct {
 	log     *slog.Logger
 	secrets *logs.Secrets
-	fatal   chan<- string // gets the first fatal message
+	fatal   chan<- string // receives the first fatal message; further ones are dropped
 	refused func(Refusal)
 }
 
-// guard makes sure that the log hides what only this server knows, and thins what repeats. close must follow.
-func guard(log *slog.Logger, secrets ...string) (guarded *slog.Logger, known *logs.Secrets, closeIt func()) {
+// wrapLog returns a log that hides the secrets and thins out repeated lines. If log does so already, wrapLog adds the
+// secrets to it. closeIt must be called.
+func wrapLog(log *slog.Logger, secrets ...string) (guarded *slog.Logger, known *logs.Secrets, closeIt func()) {
 	h, ok := logs.Of(log)
-	closeIt = func() {} // whoever made it closes it
+	closeIt = func() {} // the owner of the log closes it
 	if !ok {
 		h = logs.New(log.Handler())
 		log, closeIt = slog.New(h), h.Close
@@ -59,7 +59,7 @@ func (l *logger) warn(text string) {
 func (l *logger) Debugf(string, ...any) {}
 func (l *logger) Tracef(string, ...any) {}
 
-// Fatalf must not end the process, as the server's own logger would.
+// Fatalf, unlike that of the server's own logger, doesn't end the process.
 func (l *logger) Fatalf(format string, v ...any) {
 	text := l.text(format, v)
 	l.log.Error("nats", "text", text)
@@ -69,10 +69,11 @@ func (l *logger) Fatalf(format string, v ...any) {
 	}
 }
 
-// maxText bounds a message. Names that clients choose stand in the server's formats, and %1000000d is such a name, too.
+// maxText bounds a message, in bytes. Names that clients choose become part of the server's formats, and %1000000d is
+// such a name.
 const maxText = 4096
 
-// text is a message of the server. One without values isn't a format.
+// text returns a message of the server. Without values, format isn't a format.
 func (l *logger) text(format string, v []any) string {
 	text := format
 	if len(v) > 0 {
@@ -84,8 +85,8 @@ func (l *logger) text(format string, v []any) string {
 	return l.secrets.Hide(text)
 }
 
-// peer is the address of the client or server that a message is about, without its port; empty if it is about none.
-// Such a message begins with who it is: 127.0.0.1:4711 - cid:8 - and so on.
+// peer returns the address, without port, of the client or server that a message is about; "" if it is about none. Such
+// a message begins with the address and the kind of connection: 127.0.0.1:4711 - cid:8 - and so on.
 func peer(text string) string {
 	who, rest, _ := strings.Cut(text, " - ")
 	kind, _, _ := strings.Cut(rest, ":")

@@ -15,7 +15,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// logged runs a server that writes into a log, until it is closed or the test ends.
+// logged starts a server with a log in memory. It runs until it is closed or the test ends.
 func logged(t *testing.T) (*natsserver.Server, *nodetest.Output) {
 	t.Helper()
 	out := &nodetest.Output{}
@@ -33,8 +33,7 @@ func logged(t *testing.T) (*natsserver.Server, *nodetest.Output) {
 	return s, out
 }
 
-// A token that stands where a name should isn't written into the log, whole or percent-encoded or in a line that is
-// malformed.
+// A token in the place of a name isn't logged: not whole, not percent-encoded, and not in a malformed line.
 func TestTokenIsNotLogged(t *testing.T) {
 	const token = natsservertest.Token
 	s, out := logged(t)
@@ -74,8 +73,8 @@ func TestTokenIsNotLogged(t *testing.T) {
 	}
 }
 
-// A member that publishes what it may not, again and again, doesn't fill the log: its first lines stand there at once,
-// the rest as a number.
+// A member that keeps publishing what it may not doesn't fill the log: the first lines are written at once, the rest as
+// a number.
 func TestViolationsDoNotFloodTheLog(t *testing.T) {
 	const violations = 5000
 	s, out := logged(t)
@@ -119,7 +118,7 @@ func TestViolationsDoNotFloodTheLog(t *testing.T) {
 	}
 }
 
-// A name that would be a format in the server's own messages makes no line long.
+// A client's name with a format directive doesn't make a line long.
 func TestNamesAreNoFormats(t *testing.T) {
 	s, out := logged(t)
 	member := connect(t, s.ClientURL(), nats.Name("%1000000d"))

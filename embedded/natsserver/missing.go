@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// seekEvery is how often the peers are looked for while JetStream has no leader.
-const seekEvery = time.Second
+// peerCheckEvery is the interval of the checks for missing peers while JetStream has no leader.
+const peerCheckEvery = time.Second
 
-// startSeeking begins to look for the peers whenever JetStream has no leader. The caller holds the lock.
-func (s *Server) startSeeking() {
+// startPeerChecks starts to look for missing peers whenever JetStream has no leader. The caller holds the lock.
+func (s *Server) startPeerChecks() {
 	if s.cfg.Cluster == nil || !s.stores() {
 		return
 	}
@@ -18,21 +18,21 @@ func (s *Server) startSeeking() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.seek(ctx)
+		s.checkPeers(ctx)
 	}()
-	s.stopSeeking = func() {
+	s.stopPeerChecks = func() {
 		cancel()
 		<-done
 		s.missing.Store(nil)
 	}
 }
 
-func (s *Server) seek(ctx context.Context) {
-	tick := time.NewTicker(seekEvery)
+func (s *Server) checkPeers(ctx context.Context) {
+	tick := time.NewTicker(peerCheckEvery)
 	defer tick.Stop()
 	for {
 		if st := s.JetStreamState(); st.Store == StoreJoining && st.Leader == "" {
-			missing := s.missingOf(ctx)
+			missing := s.missingPeers(ctx)
 			s.missing.Store(&missing)
 		} else {
 			s.missing.Store(nil)
@@ -45,8 +45,8 @@ func (s *Server) seek(ctx context.Context) {
 	}
 }
 
-// missingOf lists the peers that don't answer.
-func (s *Server) missingOf(ctx context.Context) (out []string) {
+// missingPeers returns the peers that don't answer.
+func (s *Server) missingPeers(ctx context.Context) (out []string) {
 	for _, g := range s.cfg.Cluster.greetAll(ctx) {
 		if g.err != nil {
 			out = append(out, g.addr)
@@ -55,8 +55,8 @@ func (s *Server) missingOf(ctx context.Context) (out []string) {
 	return out
 }
 
-// Missing lists the peers that didn't answer when they were looked for last, which is done while JetStream has no
-// leader.
+// Missing returns the peers that didn't answer the last check. Checks run while JetStream has no leader; otherwise the
+// list is empty.
 func (s *Server) Missing() []string {
 	if missing := s.missing.Load(); missing != nil {
 		return slices.Clone(*missing)

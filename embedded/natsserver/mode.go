@@ -10,14 +10,14 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// ErrMode means that a JetStream directory belongs to a server of another kind: stand-alone, of a cluster, or of a
-// cluster under another name. Started as the wrong one, the server would delete the streams in it.
+// ErrMode means that a JetStream directory belongs to another kind of server: stand-alone, of a cluster, or of a
+// cluster with another name. A server of the wrong kind would delete the streams in it.
 var ErrMode = errors.New("the data directory was used in another mode")
 
-// standAlone is the mode of a server without a cluster, and of directories that are older than modes.
+// standAlone is the mode of a server without a cluster, and of directories of releases before modes.
 const standAlone = "stand-alone"
 
-// mode is what the file "mode" holds. The node's name is part of it in a cluster, where streams belong to names.
+// mode is the content of the mode file. In a cluster it has the node's name, since there streams belong to names.
 func (c *Config) mode() string {
 	if c.Cluster == nil {
 		return standAlone
@@ -25,32 +25,32 @@ func (c *Config) mode() string {
 	return c.Cluster.mode() + " node " + c.Name
 }
 
-// mode is what the file held before the node's name was part of it.
+// mode is the content that earlier releases wrote, without the node's name.
 func (c *Cluster) mode() string { return "cluster " + c.Name }
 
-// mark is the file that holds the mode.
-func (c *Config) mark() string { return filepath.Join(c.Dir, "mode") }
+// modeFile is the path of the mode file.
+func (c *Config) modeFile() string { return filepath.Join(c.Dir, "mode") }
 
-// claim makes sure that the JetStream directory is of this server's mode, and marks a new one.
-func (s *Server) claim() error {
+// claimDir makes sure that the JetStream directory is of this server's mode, and marks a new one.
+func (s *Server) claimDir() error {
 	marked, err := CheckMode(&s.cfg)
 	if err != nil || marked || !s.stores() {
 		return err
 	}
-	if err := writeSynced(s.cfg.mark(), s.cfg.mode()+"\n"); err != nil {
+	if err := writeSynced(s.cfg.modeFile(), s.cfg.mode()+"\n"); err != nil {
 		return fmt.Errorf("write the mode of the data directory: %w", err)
 	}
 	return nil
 }
 
-// CheckMode tells, without changing anything, whether a server may start on the directory: Name, Dir and Cluster count.
-// The error is ErrMode if the directory is of a server of another kind. marked means that it is of this one already;
-// else it is new.
+// CheckMode checks, without changing anything, whether a server may start on its directory. It uses Name, Dir and
+// Cluster of cfg. The error wraps ErrMode if the directory belongs to another kind of server. marked reports whether
+// the directory has this server's mode; if not, it is new or of an earlier release.
 func CheckMode(cfg *Config) (marked bool, err error) {
 	if cfg.Cluster != nil && !cfg.Cluster.Store {
 		return false, nil
 	}
-	found, err := cfg.found()
+	found, err := cfg.readMode()
 	if err != nil {
 		return false, err
 	}
@@ -72,15 +72,15 @@ func CheckMode(cfg *Config) (marked bool, err error) {
 		cfg.Dir, found, mode, way)
 }
 
-// found gives the mode that the directory is marked with; "" is a new one.
-func (c *Config) found() (string, error) {
-	mark := c.mark()
+// readMode returns the mode of the directory; "" for a new one.
+func (c *Config) readMode() (string, error) {
+	mark := c.modeFile()
 	b, err := os.ReadFile(mark)
 	found := strings.TrimSpace(string(b))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		if _, err := os.Stat(filepath.Join(c.Dir, "jetstream")); err == nil {
-			return standAlone, nil // older than modes
+			return standAlone, nil // of a release before modes
 		}
 		return "", nil
 	case err != nil:
@@ -88,7 +88,7 @@ func (c *Config) found() (string, error) {
 	case found != "":
 		return found, nil
 	}
-	// A loss of power can leave an empty file behind, written by a release that didn't sync it.
+	// A loss of power can leave an empty file, written by a release that didn't sync it.
 	streams, err := filepath.Glob(filepath.Join(c.Dir, "jetstream", "*", "streams", "*"))
 	if err != nil {
 		return "", fmt.Errorf("look for streams: %w", err)
@@ -101,8 +101,8 @@ func (c *Config) found() (string, error) {
 	return "", nil
 }
 
-// forgetIndexes removes the indexes of the streams that are to be rebuilt.
-func (s *Server) forgetIndexes() error {
+// removeIndexes removes the indexes of the streams that the server must rebuild.
+func (s *Server) removeIndexes() error {
 	if !s.stores() {
 		return nil
 	}
@@ -115,15 +115,15 @@ func (s *Server) forgetIndexes() error {
 	return nil
 }
 
-// writeSynced replaces a file so that a loss of power leaves the old one or the new one, whole.
+// writeSynced replaces a file. After a loss of power the old or the new file is there, complete.
 func writeSynced(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err //nolint:wrapcheck // the caller says what was written
+		return err
 	}
 	temp := path + ".new"
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return err //nolint:wrapcheck // see above
+		return err
 	}
 	_, err = f.WriteString(text)
 	if err == nil {
@@ -133,21 +133,21 @@ func writeSynced(path, text string) error {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
-		return err //nolint:wrapcheck // see above
+		return err
 	}
 	return syncDir(filepath.Dir(path))
 }
 
-// syncDir makes a rename in the directory last.
+// syncDir makes a rename in the directory durable.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller's caller says what was written
+		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// checkMode makes sure that JetStream runs in the mode that claim has checked.
+// checkMode makes sure that JetStream runs in the mode that claimDir has checked.
 func (s *Server) checkMode(srv *server.Server) error {
 	if clustered := srv.JetStreamIsClustered(); s.stores() && clustered != (s.cfg.Cluster != nil) {
 		return fmt.Errorf("start NATS server: it runs with clustered JetStream: %t, which isn't the mode %q", clustered,

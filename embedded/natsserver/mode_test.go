@@ -11,7 +11,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// A directory is for one kind of server: started as another, its streams would be deleted.
+// A directory belongs to one kind of server: another kind would delete its streams.
 func TestMode(t *testing.T) {
 	ports := nodetest.FreePorts(t, 3)
 	cluster := func(name string) *natsserver.Cluster {
@@ -49,7 +49,7 @@ func TestMode(t *testing.T) {
 	}
 }
 
-// reopen gives the error of opening a server, which is closed again.
+// reopen opens and closes a server and returns the error of opening.
 func reopen(t *testing.T, s *natsserver.Server) error {
 	t.Helper()
 	err := s.Open(t.Context())
@@ -59,7 +59,7 @@ func reopen(t *testing.T, s *natsserver.Server) error {
 	return err
 }
 
-// Directories of earlier releases: without a mode, with a mode that names no node, and with an empty one.
+// Directories of earlier releases work: without a mode, with a mode that names no node, and with an empty mode file.
 func TestModeOfOldDirectories(t *testing.T) {
 	ports := nodetest.FreePorts(t, 1)
 	member := &natsserver.Cluster{Name: "a", Listen: ports[0], Peers: ports, Store: true}

@@ -40,7 +40,7 @@ func nodeConn(t *testing.T, s *natsserver.Server) *nats.Conn {
 	return connect(t, "nats://"+s.Addr(), nats.UserInfo(user, password))
 }
 
-// Each subscription that a member isn't allowed is refused by the server, and each that its work needs is not.
+// The server refuses each subscription that a member may not have, and allows each that it needs.
 func TestMemberSubscriptions(t *testing.T) {
 	s := natsservertest.Start(t)
 	s.SetMemberSubjects([]string{"orders.get.*"})
@@ -91,7 +91,7 @@ func TestMemberSubscriptions(t *testing.T) {
 	}
 }
 
-// What a member publishes reaches nobody, unless it is an answer to a request that it got, once, or goes to api.>.
+// What a member publishes reaches nobody, except one answer to a request that it got, and api.>.
 func TestMemberPublishes(t *testing.T) {
 	s := natsservertest.Start(t)
 	node := nodeConn(t, s)
@@ -102,7 +102,7 @@ func TestMemberPublishes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// arrived lists what has reached the node: once both ends are flushed, all of it is there.
+	// arrived returns what has reached the node. After both connections are flushed that is everything.
 	arrived := func(member *nats.Conn) (subjects []string) {
 		if err := errors.Join(member.Flush(), node.Flush()); err != nil {
 			t.Fatal(err)
@@ -138,8 +138,7 @@ func TestMemberPublishes(t *testing.T) {
 	}
 }
 
-// A member answers each request with one reply and eight interim responses at most: the server refuses the tenth
-// message.
+// A member may send one reply and eight interim responses to each request. The server refuses the tenth message.
 func TestTenthReplyRefused(t *testing.T) {
 	s := natsservertest.Start(t)
 	member := connect(t, s.ClientURL())
@@ -174,8 +173,8 @@ func TestTenthReplyRefused(t *testing.T) {
 	}
 }
 
-// A member knows a part of the node's inbox, from the requests that it gets. It still can't read the inbox under a name
-// made of it, and so can't make the server believe that it was asked to reply on a subject of its choice.
+// A member knows a part of the node's inbox from the requests that it gets. It still can't read that inbox by choosing
+// a name made of it, and so can't make the server expect a reply on a subject of its choice.
 func TestMemberCannotReadNodeInbox(t *testing.T) {
 	s := natsservertest.Start(t)
 	conn := natsservertest.Connect(t, s)
@@ -264,7 +263,7 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
-// JetStream's data is still there after a restart, and the server keeps its address.
+// After a restart JetStream has its data, and the server its address.
 func TestRestartKeepsDataAndAddress(t *testing.T) {
 	s := natsservertest.Start(t)
 	addr := s.Addr()
@@ -294,7 +293,7 @@ func TestRestartKeepsDataAndAddress(t *testing.T) {
 	}
 }
 
-// A subject has one subscriber, or it has others too: literal, by a wildcard, in a queue group.
+// Alone reports whether a subject has exactly one subscriber: literal, by a wildcard, or in a queue group.
 func TestAlone(t *testing.T) {
 	s := natsservertest.Start(t)
 	c := natsservertest.Connect(t, s).NATS()
@@ -332,9 +331,9 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// A member whose connection ends with subscriptions is gone, and it is told what it served; one that drained or
-// unsubscribed has left.
-func TestGone(t *testing.T) {
+// If a member's connection ends with subscriptions, OnGone reports what it served. If the member drained or
+// unsubscribed before, it doesn't.
+func TestOnGone(t *testing.T) {
 	s := natsservertest.Start(t)
 	s.SetMemberSubjects([]string{"orders.get.*"})
 	told := make(chan []string, 10)

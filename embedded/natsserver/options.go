@@ -7,26 +7,26 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// anySize is more than any disk has. The server would otherwise refuse streams whose sizes come to more than three
-// quarters of what is free at its start: how much they get is decided by who makes them.
+// anySize is more than any disk has. By default the server would refuse streams whose sizes exceed three quarters of
+// what was free at its start. Here the creators of streams decide the sizes.
 const anySize = 1 << 50
 
-// How soon a member is noticed that vanished without closing its connection: three times clientPing. One whose only
+// A member that vanished without closing its connection is noticed after three times clientPing. A member whose only
 // thread is busy for less isn't taken for one.
 const clientPing, clientPings = "5s", 2
 
-// reportEvery is how many failed attempts to reach a server that was there before make one line in the log, after the
-// first. There is about one attempt in a second for each of a handful of connections.
+// reportEvery is how many failed attempts to reconnect to a server make one line in the log, after the first line.
+// There is about one attempt a second for each of a handful of connections.
 const reportEvery = 300
 
-// options makes the server's options from text, since accounts built in Go don't get JetStream.
+// options returns the server's options. They are parsed from text, since accounts built in Go don't get JetStream.
 func (s *Server) options(auth *authenticator) (*server.Options, error) {
 	host, port, err := net.SplitHostPort(s.listen)
 	if err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
 	}
 	if port == "0" {
-		port = "-1" // nats-server's word for any free port
+		port = "-1" // nats-server's notation for any free port
 	}
 	if host == "" {
 		host = "0.0.0.0"

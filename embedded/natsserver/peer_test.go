@@ -17,7 +17,7 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// Whatever a message says, finding whom it is about doesn't fail, and gives a part of it.
+// peer accepts any message, and returns a part of it.
 func FuzzPeer(f *testing.F) {
 	f.Add(`127.0.0.1:4711 - cid:8 - x`)
 	f.Add(` - cid:`)

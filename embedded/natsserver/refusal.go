@@ -8,13 +8,13 @@ import (
 
 // Refusal is a member's subscription that the server refused.
 type Refusal struct {
-	Member  string // how the member shows itself: address, language, name; printable
+	Member  string // the client as the server describes it: address, language, name; printable
 	Subject string // as the member sent it
 	Queue   string // likewise; empty if it subscribed in no queue group
 }
 
-// parseRefusal finds a refused subscription in the server's own message, the only place where it is told. Subject and
-// queue are quoted there and hold no spaces; before them stands who the client is, with a name of its own choice.
+// parseRefusal finds a refused subscription in a message of the server, which reports it nowhere else. Subject and
+// queue are quoted in it and have no spaces. Before them stands the client, with a name of its own choice.
 func parseRefusal(text string) (Refusal, bool) {
 	const mark = " - Subscription Violation - Subject "
 	at := strings.LastIndex(text, mark)
@@ -33,7 +33,7 @@ func parseRefusal(text string) (Refusal, bool) {
 	return r, true
 }
 
-// printable shows who a client is in one line, without the quotes around its name.
+// printable returns the description of a client on one line, without the quotes around its name.
 func printable(s string) string {
 	s = strings.NewReplacer(`"`, "", " - ", " ").Replace(s)
 	return strings.Map(func(c rune) rune {
@@ -44,7 +44,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// unquote reads a quoted text at the beginning of s.
+// unquote parses a quoted string at the beginning of s.
 func unquote(s string) (text, rest string, ok bool) {
 	quoted, err := strconv.QuotedPrefix(s)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// A member's name is its own choice: it can't make up a refusal of somebody else's, and nothing of it gets into the
-// journal but what can be shown.
+// A member chooses its name freely. It still can't forge another's refusal, and only printable characters reach the
+// journal.
 func FuzzRefusal(f *testing.F) {
 	f.Add(`127.0.0.1:5 - cid:8 - "v1:go:worker" - Subscription Violation - Subject "http.hello", Queue: "w", SID 1`)
 	f.Add(`127.0.0.1:5 - cid:8 - "v1:go:x - Subscription Violation - Subject \"a\"" - Subscription Violation - Subject "http.hello", SID 1`)

@@ -7,9 +7,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Reopen closes JetStream and opens it again on its directory, while all connections stay. A stream that couldn't be
-// written once stays so until then, and a server whose disk was full has closed JetStream itself. What was acknowledged
-// before is there afterwards.
+// Reopen closes JetStream and opens it again on its directory. All connections stay. It is needed after a failed write:
+// a stream stays unwritable until then, and a server whose disk was full has closed JetStream. What was acknowledged
+// before is kept.
 func (s *Server) Reopen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -28,7 +28,7 @@ func (s *Server) Reopen() error {
 		Domain: o.JetStreamDomain, Strict: !o.NoJetStreamStrict,
 	})
 	if err != nil {
-		_ = srv.ShutdownJetStream() // what was opened of it
+		_ = srv.ShutdownJetStream() // closes what was opened of it
 		return fmt.Errorf("open JetStream: %w", err)
 	}
 	return nil

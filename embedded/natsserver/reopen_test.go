@@ -12,7 +12,7 @@ import (
 	"millrace/node/nodetest"
 )
 
-// When JetStream is opened again, connections stay, members' requests are answered all the time, and what was stored is
+// While JetStream is reopened, connections stay and members' requests are answered. Afterwards all stored data is
 // there.
 func TestReopenKeepsConnectionsAndStreams(t *testing.T) {
 	alone := natsservertest.Start(t)

@@ -18,7 +18,8 @@ import (
 	"millrace/node"
 )
 
-// MaxPayload is the server's limit on a message in bytes: twice what a body may have, so that heads fit.
+// MaxPayload is the server's limit on a message, in bytes: twice the limit of a body, so that there is space for a
+// head.
 const MaxPayload = int(node.MaxMessage)
 
 // account is the NATS account of nodes and members.
@@ -30,7 +31,7 @@ var ErrPortInUse = errors.New("address is in use")
 // ErrClusterPortInUse means that another process listens on the cluster's address.
 var ErrClusterPortInUse = errors.New("cluster address is in use")
 
-// Config says how the server runs.
+// Config configures a Server.
 type Config struct {
 	Name           string // node name
 	Dir            string // JetStream's directory
@@ -38,8 +39,8 @@ type Config struct {
 	MemberToken    string
 	MemberSubjects []string      // subjects of nats: routes, which members may serve besides http.>
 	Cluster        *Cluster      // nil for a server that stands alone
-	Rebuilt        []string      // streams whose index isn't believed at the start: see DESIGN.md
-	Refused        func(Refusal) // told when a member's subscription is refused; may be nil
+	Rebuilt        []string      // streams whose index is rebuilt at the start: see DESIGN.md
+	Refused        func(Refusal) // called when a member's subscription is refused; may be nil
 	Log            *slog.Logger
 }
 
@@ -59,15 +60,15 @@ type Server struct {
 	interested interestCache
 	alone      interestCache
 
-	mu            sync.Mutex // guards what follows and the order of start and stop
-	listen        string     // with the port that was given
-	opts          *server.Options
-	stopElections func()   // nil unless elections are hastened
-	stopSeeking   func()   // nil unless peers are looked for
-	watcher       *watcher // of the server that runs
+	mu             sync.Mutex // guards what follows and the order of start and stop
+	listen         string     // with the real port once the server has started
+	opts           *server.Options
+	stopElections  func()   // nil unless startElections has started something
+	stopPeerChecks func()   // nil unless startPeerChecks has started something
+	watcher        *watcher // of the running server
 }
 
-// New checks the configuration; Open starts.
+// New checks the configuration. Open starts the server.
 func New(cfg Config) (*Server, error) {
 	if cfg.Refused == nil {
 		cfg.Refused = func(Refusal) {}
@@ -87,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), systemPassword: nuid.Next() + nuid.Next(),
 		listen: cfg.Listen,
 	}
-	s.cfg.Log, s.secrets, s.closeLog = guard(cfg.Log, cfg.MemberToken, s.nodePassword, s.systemPassword)
+	s.cfg.Log, s.secrets, s.closeLog = wrapLog(cfg.Log, cfg.MemberToken, s.nodePassword, s.systemPassword)
 	if cfg.Cluster != nil {
 		s.secrets.Add(cfg.Cluster.Token)
 	}
@@ -95,9 +96,9 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Open starts the server and waits until it takes connections. It fails with ErrPortInUse or
-// ErrClusterPortInUse if somebody else has the port, with ErrNameInUse if a peer has the name, and with ErrMode if the
-// directory isn't for a server of this kind.
+// Open starts the server and waits until it accepts connections. The error wraps ErrPortInUse or ErrClusterPortInUse if
+// another process has the port, ErrNameInUse if a peer has the name, and ErrMode if the directory belongs to another
+// kind of server.
 func (s *Server) Open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,10 +112,10 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.checkName(ctx); err != nil {
 		return err
 	}
-	if err := s.claim(); err != nil {
+	if err := s.claimDir(); err != nil {
 		return err
 	}
-	if err := s.forgetIndexes(); err != nil {
+	if err := s.removeIndexes(); err != nil {
 		return err
 	}
 	auth := &authenticator{s: s}
@@ -138,7 +139,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
-		if taken := s.probe(ctx); taken != nil { // somebody took it since the first probe
+		if taken := s.probe(ctx); taken != nil { // another process took the port after the first probe
 			return taken
 		}
 		return err
@@ -156,11 +157,11 @@ func (s *Server) start(ctx context.Context) error {
 	s.account.Store(acc)
 	s.current.Store(srv)
 	s.startElections(srv)
-	s.startSeeking()
+	s.startPeerChecks()
 	return nil
 }
 
-// probe fails early with a clear error where the server itself would only log.
+// probe checks that the ports are free. The server itself would only log that they aren't.
 func (s *Server) probe(ctx context.Context) error {
 	if err := probe(ctx, s.listen, ErrPortInUse); err != nil {
 		return fmt.Errorf("listen on %s for NATS clients: %w", s.listen, err)
@@ -180,12 +181,12 @@ func probe(ctx context.Context, listen string, inUse error) error {
 		return errors.Join(inUse, err)
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // the caller says what it was for
+		return err
 	}
-	return l.Close() //nolint:wrapcheck // see above
+	return l.Close()
 }
 
-// ready waits for the server to take connections, for its first fatal message, or for ctx.
+// ready waits until the server accepts connections. It fails with the server's first fatal message, or when ctx ends.
 func ready(ctx context.Context, srv *server.Server, fatal <-chan string) error {
 	up := make(chan bool, 1)
 	go func() { up <- srv.ReadyForConnections(10 * time.Second) }()
@@ -225,9 +226,9 @@ func (s *Server) stop() {
 		s.stopElections()
 		s.stopElections = nil
 	}
-	if s.stopSeeking != nil {
-		s.stopSeeking()
-		s.stopSeeking = nil
+	if s.stopPeerChecks != nil {
+		s.stopPeerChecks()
+		s.stopPeerChecks = nil
 	}
 	if srv := s.current.Swap(nil); srv != nil {
 		s.watcher.close()
@@ -236,46 +237,46 @@ func (s *Server) stop() {
 	}
 }
 
-// InProcessConn connects to the server that runs now, without a socket.
+// InProcessConn connects to the running server without a socket.
 func (s *Server) InProcessConn() (net.Conn, error) {
 	srv := s.current.Load()
 	if srv == nil {
 		return nil, errors.New("NATS server is not running")
 	}
-	return srv.InProcessConn() //nolint:wrapcheck // the caller is nats.go
+	return srv.InProcessConn()
 }
 
-// NodeCredential gives the user and password of this process. They change with every New.
+// NodeCredential returns the user and password of this process. They change with every New.
 func (s *Server) NodeCredential() (user, password string) { return nodeUser, s.nodePassword }
 
-// Addr is the address that members connect to, with its real port.
+// Addr is the address for members, with the real port.
 func (s *Server) Addr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.listen
 }
 
-// ClientURL is the URL for members on this machine; others put its name in place of a loopback address. It holds the
-// token: keep it secret.
+// ClientURL is the URL for members on this machine. Members on others replace a loopback address by the machine's name.
+// The URL holds the token: keep it secret.
 func (s *Server) ClientURL() string {
 	return "nats://" + s.cfg.MemberToken + "@" + node.Address(s.Addr()).Dial()
 }
 
-// SetMemberSubjects replaces the plain NATS subjects that members may serve. It counts for members that connect from
-// now on.
+// SetMemberSubjects replaces the plain NATS subjects that members may serve. It applies to members that connect
+// afterwards.
 func (s *Server) SetMemberSubjects(subjects []string) { s.subjects.Store(&subjects) }
 
-// OnGone lets f be told what members of this server served whose connections ended before they unsubscribed. It is
-// called from one goroutine.
+// OnGone sets the function that is called with the subjects that members of this server served when their connections
+// ended before they unsubscribed. It is called from one goroutine.
 func (s *Server) OnGone(f func(subjects []string)) { s.gone.Store(&f) }
 
-func (s *Server) tellGone(subjects []string) {
+func (s *Server) reportGone(subjects []string) {
 	if f := s.gone.Load(); f != nil {
 		(*f)(subjects)
 	}
 }
 
-// Clients is the number of connections, this process's own included.
+// Clients returns the number of connections, including this process's own.
 func (s *Server) Clients() int {
 	if srv := s.current.Load(); srv != nil {
 		return srv.NumClients()

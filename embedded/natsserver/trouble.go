@@ -2,9 +2,9 @@ package natsserver
 
 import "github.com/nats-io/nats-server/v2/server"
 
-// Trouble tells, in the server's own words, why JetStream stores no more here although it should; empty if nothing is
-// known of that. A stream that stands alone goes on as if nothing were wrong after a write has failed, and answers
-// nothing. One of a cluster leaves its part to the others, and the server turns JetStream off.
+// Trouble returns, in the server's words, why JetStream stores no more although it should; "" if nothing is wrong as
+// far as is known. After a failed write, a stream that stands alone answers nothing, and nothing else shows that. In a
+// cluster the other servers take over, and this one turns JetStream off.
 func (s *Server) Trouble() string {
 	srv := s.current.Load()
 	switch {

@@ -15,19 +15,19 @@ import (
 	"millrace/node/nodetest"
 )
 
-// hole passes connections on to an address until it is closed off: then bytes vanish and connections stay.
-type hole struct {
+// dropProxy forwards connections to an address. After off is set it discards all data and keeps the connections.
+type dropProxy struct {
 	addr string
 	off  atomic.Bool
 }
 
-func newHole(t *testing.T, to string) *hole {
+func newDropProxy(t *testing.T, to string) *dropProxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hole{addr: l.Addr().String()}
+	h := &dropProxy{addr: l.Addr().String()}
 	var mu sync.Mutex
 	var conns []net.Conn
 	var passing sync.WaitGroup
@@ -58,15 +58,15 @@ func newHole(t *testing.T, to string) *hole {
 				continue
 			}
 			keep(out)
-			passing.Go(func() { _, _ = io.Copy(h.through(out), in) })
-			passing.Go(func() { _, _ = io.Copy(h.through(in), out) })
+			passing.Go(func() { _, _ = io.Copy(h.writerTo(out), in) })
+			passing.Go(func() { _, _ = io.Copy(h.writerTo(in), out) })
 		}
 	})
 	return h
 }
 
-// through is w until the hole is closed off.
-func (h *hole) through(w io.Writer) io.Writer {
+// writerTo returns a writer to w that discards data after off is set.
+func (h *dropProxy) writerTo(w io.Writer) io.Writer {
 	return writer(func(b []byte) (int, error) {
 		if h.off.Load() {
 			return len(b), nil
@@ -83,7 +83,7 @@ func (w writer) Write(b []byte) (int, error) { return w(b) }
 func TestServerVanishes(t *testing.T) {
 	t.Parallel()
 	ports := nodetest.FreePorts(t, 2)
-	hole := newHole(t, ports[1])
+	dropProxy := newDropProxy(t, ports[1])
 	open := func(i int, peers ...string) *natsserver.Server {
 		s, err := natsserver.New(natsserver.Config{
 			Name: []string{"n1", "n2"}[i], Dir: t.TempDir(), Listen: "127.0.0.1:0", MemberToken: natsservertest.Token,
@@ -103,18 +103,18 @@ func TestServerVanishes(t *testing.T) {
 		return s
 	}
 	second := open(1)
-	first := open(0, hole.addr)
+	first := open(0, dropProxy.addr)
 	nodetest.Eventually(t, "they meet", func() bool { return first.Routes() == 1 && second.Routes() == 1 })
-	hole.off.Store(true)
+	dropProxy.off.Store(true)
 	nodetest.Eventually(t, "the second is noticed to be gone", func() bool { return first.Routes() == 0 })
 }
 
-// A member whose machine vanishes is noticed too.
+// A member whose machine vanishes is noticed in seconds.
 func TestMemberVanishes(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
-	hole := newHole(t, s.Addr())
-	nc := connect(t, "nats://"+natsservertest.Token+"@"+hole.addr)
+	dropProxy := newDropProxy(t, s.Addr())
+	nc := connect(t, "nats://"+natsservertest.Token+"@"+dropProxy.addr)
 	if _, err := nc.QueueSubscribe("http.far", "q", func(*nats.Msg) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -123,26 +123,26 @@ func TestMemberVanishes(t *testing.T) {
 	}
 	gone := make(chan []string, 1)
 	s.OnGone(func(subjects []string) { gone <- subjects })
-	hole.off.Store(true)
+	dropProxy.off.Store(true)
 	nodetest.Eventually(t, "it is noticed", func() bool { return !s.Anybody("http.far") })
 	if got := <-gone; len(got) != 1 || got[0] != "http.far" {
 		t.Errorf("told %q", got)
 	}
 }
 
-// A node that uses a NATS of others notices that its server's machine vanished.
+// A node that uses an existing NATS notices that the machine of its server vanished.
 func TestServerOfOthersVanishes(t *testing.T) {
 	t.Parallel()
 	s := natsservertest.Start(t)
-	hole := newHole(t, s.Addr())
+	dropProxy := newDropProxy(t, s.Addr())
 	user, password := s.NodeCredential()
 	c := natsservertest.Connect(t, s, func(cfg *mesh.Config) {
 		cfg.InProcess, cfg.User, cfg.Password = nil, "", ""
-		cfg.URL = "nats://" + user + ":" + password + "@" + hole.addr
+		cfg.URL = "nats://" + user + ":" + password + "@" + dropProxy.addr
 	})
 	if !c.Up() {
 		t.Fatal("it isn't connected")
 	}
-	hole.off.Store(true)
+	dropProxy.off.Store(true)
 	nodetest.Eventually(t, "it is noticed", func() bool { return !c.Up() })
 }

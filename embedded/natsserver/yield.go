@@ -2,7 +2,7 @@ package natsserver
 
 import "fmt"
 
-// YieldStream gives up the lead of a stream to another server that has it, if this one leads it.
+// YieldStream gives up the leadership of a stream to another of its replicas, if this server leads it.
 func (s *Server) YieldStream(name string) error {
 	srv := s.current.Load()
 	if srv == nil || s.cfg.Cluster == nil || !s.stores() || !srv.JetStreamIsStreamLeader(account, name) {

@@ -17,7 +17,7 @@ func TestYieldStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodetest.Eventually(t, "the stream is there", func() bool { // the leader may not have heard of all peers yet
+	nodetest.Eventually(t, "the stream is there", func() bool { // the leader may not have heard from all peers yet
 		_, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3})
 		return err == nil
 	})

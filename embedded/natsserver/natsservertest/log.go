@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// LedSince says when a node's log at debug level tells last that its replica of a stream leads; zero if it never does.
+// LedSince returns when a node's log at debug level last says that its replica of a stream leads; the zero time if it
+// never does.
 func LedSince(log io.Reader, stream string) (last time.Time) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var said struct {

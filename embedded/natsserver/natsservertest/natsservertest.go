@@ -35,8 +35,9 @@ func Start(tb testing.TB) *natsserver.Server {
 	return s
 }
 
-// Local is the mesh.local of the connections that Connect makes. Tests that change it run alone.
-var Local = node.LocalAuto //nolint:gochecknoglobals // so that whole tests run over either carrier
+// Local is the mesh.local of the connections that Connect makes, so that whole tests can run over either carrier. Tests
+// that change it must not run in parallel.
+var Local = node.LocalAuto
 
 // Connect opens a mesh connection with the node's credential until the test ends.
 func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) *mesh.Conn {
@@ -65,7 +66,7 @@ func Connect(tb testing.TB, s *natsserver.Server, change ...func(*mesh.Config)) 
 	return c
 }
 
-// JetStream opens a plain connection with the node's credential, within the process. The caller closes it.
+// JetStream opens a plain connection with the node's credential, inside the process. The caller closes it.
 func JetStream(tb testing.TB, s *natsserver.Server, opts ...nats.Option) (*nats.Conn, jetstream.JetStream) {
 	tb.Helper()
 	user, password := s.NodeCredential()

@@ -44,8 +44,8 @@ func StartThree(tb testing.TB) []*natsserver.Server {
 	return out
 }
 
-// place waits until JetStream's leader can place a stream on all servers: it takes them into its group one after
-// another, and they are current before.
+// place waits until JetStream's leader can place a stream on all servers. The leader takes them into its group one
+// after another, and a server may be current before that.
 func place(tb testing.TB, servers []*natsserver.Server) {
 	tb.Helper()
 	nc, js := JetStream(tb, servers[0])

@@ -18,8 +18,8 @@ import (
 	"millrace/edge/admin"
 )
 
-// crowd is clients and purgers of a cluster, and what they have seen.
-type crowd struct {
+// clientLoad is clients and purgers of a cluster, with the history that they record.
+type clientLoad struct {
 	*history
 
 	origin  *versions
@@ -28,7 +28,7 @@ type crowd struct {
 	stop    chan struct{} // closed by end
 }
 
-// Sizes of the crowd, which leave two cores something to do.
+// Sizes of the load, small enough for two cores.
 const (
 	readersOfNode = 4
 	purgers       = 6
@@ -36,28 +36,28 @@ const (
 	purgeEvery    = 50 * time.Millisecond
 )
 
-func startCrowd(c *cacheCluster, origin *versions) *crowd {
-	people := &crowd{history: newHistory(), origin: origin, nodes: c.nodes, stop: make(chan struct{})}
+func startClientLoad(c *cacheCluster, origin *versions) *clientLoad {
+	traffic := &clientLoad{history: newHistory(), origin: origin, nodes: c.nodes, stop: make(chan struct{})}
 	for node := range c.nodes {
 		for range readersOfNode {
-			people.every(readEvery, func(client *http.Client) {
-				// some give up while a node is stopped, and ask again
+			traffic.every(readEvery, func(client *http.Client) {
+				// Some give up while a node is stopped, and retry.
 				client.Timeout = 300*time.Millisecond + rand.N(5*time.Second)
-				people.ask(client, node, pickKey())
+				traffic.ask(client, node, pickKey())
 			})
 		}
 	}
-	for i := range purgers { // who don't all wait for one node
-		people.every(purgeEvery, func(client *http.Client) {
+	for i := range purgers { // they begin at different nodes
+		traffic.every(purgeEvery, func(client *http.Client) {
 			client.Timeout = 3*time.Second + rand.N(9*time.Second)
-			people.purge(client, i%len(c.nodes), pickPurge())
+			traffic.purge(client, i%len(c.nodes), pickPurge())
 		})
 	}
-	return people
+	return traffic
 }
 
-// every lets a worker with connections of its own do something again and again.
-func (c *crowd) every(pace time.Duration, do func(*http.Client)) {
+// every starts a worker with connections of its own that calls do at a steady pace.
+func (c *clientLoad) every(pace time.Duration, do func(*http.Client)) {
 	c.running.Go(func() {
 		client := &http.Client{Transport: &http.Transport{}}
 		defer client.CloseIdleConnections()
@@ -74,14 +74,14 @@ func (c *crowd) every(pace time.Duration, do func(*http.Client)) {
 	})
 }
 
-// end stops the crowd and waits for what it has asked.
-func (c *crowd) end() {
+// end stops the load and waits for running requests.
+func (c *clientLoad) end() {
 	close(c.stop)
 	c.running.Wait()
 }
 
-// burst asks a node for every key at once, so that requests wait there while it is stopped.
-func (c *crowd) burst(node int) {
+// burst requests every key from a node at once, so that requests wait there while it is stopped.
+func (c *clientLoad) burst(node int) {
 	for key := range versionKeys {
 		c.running.Go(func() {
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 8 * time.Second}
@@ -90,7 +90,7 @@ func (c *crowd) burst(node int) {
 	}
 }
 
-// pickKey prefers the first keys; the long one comes seldom.
+// pickKey prefers the first keys, and seldom returns the long one.
 func pickKey() int {
 	key := min(rand.IntN(versionKeys), rand.IntN(versionKeys))
 	if key == longKey || rand.IntN(200) == 0 {
@@ -115,8 +115,8 @@ func pickPurge() admin.Purge {
 	return p
 }
 
-// ask asks a node for a key, and notes what came.
-func (c *crowd) ask(client *http.Client, node, key int) {
+// ask requests a key from a node and records the response.
+func (c *clientLoad) ask(client *http.Client, node, key int) {
 	e := readEvent{node: node, key: key, start: c.now()}
 	req, err := http.NewRequest(http.MethodGet, c.nodes[node].edge+keyPath(key), nil)
 	if err != nil {
@@ -147,9 +147,9 @@ func (c *crowd) ask(client *http.Client, node, key int) {
 	c.read(e)
 }
 
-// purge raises the versions of what a purge reaches, and then purges it through a node. What isn't acknowledged
-// establishes nothing.
-func (c *crowd) purge(client *http.Client, node int, what admin.Purge) {
+// purge raises the versions of what a purge reaches, and then purges it through a node. A purge that isn't acknowledged
+// guarantees nothing.
+func (c *clientLoad) purge(client *http.Client, node int, what admin.Purge) {
 	var events []purgeEvent
 	for _, key := range reached(what) {
 		events = append(events, purgeEvent{node: node, key: key, version: c.origin.current[key].Add(1), what: what})
@@ -172,7 +172,7 @@ func (c *crowd) purge(client *http.Client, node int, what admin.Purge) {
 	c.purged(events...)
 }
 
-// postPurge purges through a node's admin API. An error means that it wasn't acknowledged.
+// postPurge purges through a node's admin API. An error means that the purge wasn't acknowledged.
 func postPurge(client *http.Client, url string, what admin.Purge) (done admin.Purged, err error) {
 	b, err := json.Marshal(what)
 	if err != nil {
@@ -190,7 +190,7 @@ func postPurge(client *http.Client, url string, what admin.Purge) (done admin.Pu
 	return done, json.NewDecoder(resp.Body).Decode(&done)
 }
 
-// brief is an error in so few words that equal ones can be counted.
+// brief shortens an error, so that equal ones can be counted.
 func brief(err error) string {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -202,7 +202,7 @@ func brief(err error) string {
 	return err.Error()
 }
 
-// seconds is how long a test goes on: CI's time unless the variable says otherwise.
+// seconds is how long a test runs: short, or what the variable says.
 func seconds(t *testing.T, variable string, short int) time.Duration {
 	t.Helper()
 	n := short
@@ -215,7 +215,7 @@ func seconds(t *testing.T, variable string, short int) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// pass lets some time pass, and does something again and again meanwhile.
+// pass waits for d and calls do at each interval meanwhile.
 func pass(d, every time.Duration, do func()) {
 	over := time.NewTimer(d)
 	defer over.Stop()

@@ -7,10 +7,10 @@ import (
 	"millrace/node"
 )
 
-// fits tells what a node with the configuration would meet on this machine: its disk, what it wouldn't get, and whether
-// it may start on its data directory.
-func fits(out console, cfg *node.Config) error {
-	found, err := embedded.Look(cfg)
+// printPreflight prints how a node with the configuration would run on this machine. It fails if the node would refuse
+// to start on its data directory.
+func printPreflight(out console, cfg *node.Config) error {
+	found, err := embedded.RunPreflight(cfg)
 	if err != nil {
 		return fmt.Errorf("a node with this file wouldn't start here: %w", err)
 	}
