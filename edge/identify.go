@@ -29,10 +29,7 @@ func identified(next exchange.Handler) exchange.Handler {
 // idScratch is the memory for the id of an exchange on the short way. The connection's next exchange uses it again.
 type idScratch struct{ id [32]byte }
 
-// Reset does nothing: the next id overwrites this one.
-func (*idScratch) Reset() {}
-
-var idLocal = exchange.NewLocal[idScratch]()
+var idLocal = exchange.NewLocal(func(*idScratch) {})
 
 // identifyHit is identify on the short way.
 func identifyHit(x *exchange.Exchange, resp *mesh.Response) {

@@ -96,24 +96,32 @@ func withExposed(routes []node.Route, expose []string) []node.Route {
 
 // find is exchange.Settings.Find.
 func (set *settings) find(x *exchange.Exchange) *exchange.Route {
-	m := set.table.Find(route.Request{Method: x.Method, Host: x.Host, Path: x.Path, Header: x.Header})
-	x.Params, x.Outcome.RefusedBy = m.Params, m.Near
-	switch {
-	case m.Found && x.EncodedSlash() && m.Route.EncodedSlash != node.EncodedSlashKeep:
-		x.Outcome.RefusedBy = m.Route
+	r := route.Request{Method: x.Method, Host: x.Host, Path: x.Path, Header: x.Header}
+	found, params, miss := set.table.Find(&r)
+	if miss != nil {
+		return set.missed(x, miss)
+	}
+	x.Params = params
+	if x.EncodedSlash() && found.EncodedSlash != node.EncodedSlashKeep {
+		x.Outcome.RefusedBy = found
 		x.Outcome.Refusal = node.Errorf(node.CodeInvalid, nil,
 			"the path holds an encoded slash, which this route takes only with encoded_slash: keep")
-	case m.Found:
-		return m.Route
-	case set.Exposed != nil && node.ValidName(firstSegment(x.Path)):
-		x.Outcome.RefusedBy = nil
+		return set.unmatched
+	}
+	return found
+}
+
+// missed returns who answers an exchange that no route matches.
+func (set *settings) missed(x *exchange.Exchange, miss *route.Miss[*exchange.Route]) *exchange.Route {
+	if set.Exposed != nil && node.ValidName(firstSegment(x.Path)) {
 		return set.Exposed
-	case len(m.Allowed) > 0:
-		slices.Sort(m.Allowed)
-		x.Outcome.Allow = strings.Join(slices.Compact(m.Allowed), ", ")
+	}
+	x.Outcome.RefusedBy = miss.Near
+	x.Outcome.Refusal = node.Errorf(node.CodeNotFound, nil, "no route matches the request")
+	if len(miss.Allowed) > 0 {
+		slices.Sort(miss.Allowed)
+		x.Outcome.Allow = strings.Join(slices.Compact(miss.Allowed), ", ")
 		x.Outcome.Refusal = node.Errorf(node.CodeMethod, nil, "the path doesn't take this method")
-	default:
-		x.Outcome.Refusal = node.Errorf(node.CodeNotFound, nil, "no route matches the request")
 	}
 	return set.unmatched
 }

@@ -61,10 +61,10 @@ type scratch struct {
 	refreshing time.Time // for a refresh: when the response to be replaced was received
 }
 
-// Reset makes the scratch ready for another exchange.
-func (s *scratch) Reset() { *s = scratch{} }
+// reset makes the scratch ready for another exchange. Whoever uses the other fields sets all of them first.
+func (s *scratch) reset() { s.waited, s.home, s.refreshing = 0, false, time.Time{} }
 
-var local = exchange.NewLocal[scratch]()
+var local = exchange.NewLocal((*scratch).reset)
 
 // scratchOf returns the exchange's scratch, which it makes if there is none.
 func scratchOf(x *exchange.Exchange) *scratch { return local.Make(x) }

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -97,8 +96,10 @@ func (c *keying) query(query string) string {
 // keyURL returns the URL in a key.
 func keyURL(key []byte) []byte {
 	url := key[1:]
-	if i := bytes.IndexFunc(url, func(r rune) bool { return r < ' ' }); i >= 0 {
-		url = url[:i]
+	for i, c := range url {
+		if c < ' ' {
+			return url[:i]
+		}
 	}
 	return url
 }

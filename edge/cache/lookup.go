@@ -42,7 +42,7 @@ func (c *records) look(x *exchange.Exchange) *lookup {
 func (c *records) lookInto(x *exchange.Exchange, l *lookup, now time.Time) {
 	l.c, l.now = c, now
 	l.hit, l.withheld, l.crossOrigin, l.discarded, l.uncacheable = false, "", false, false, false
-	l.vary, l.ids = "", nil
+	l.vary, l.ids, l.why, l.valid = "", nil, "", kvcache.Valid
 	l.primary = c.appendKey(l.keyBuf[:0], x)
 	l.key = l.primary
 	l.find(x, c.store.Get)
@@ -54,6 +54,9 @@ func (l *lookup) find(x *exchange.Exchange, get func([]byte, *kvcache.View) bool
 	l.resolve(x, get)
 	if !l.hit && !l.uncacheable && x.Query != "" {
 		l.findReduced(x, get)
+	}
+	if !l.hit {
+		l.rec = httpcache.Record{} // of the exchange before, or of what isn't a response
 	}
 }
 

@@ -112,14 +112,14 @@ func (x *Exchange) Param(name string) string {
 	return ""
 }
 
-// Reset empties the exchange, for another request. Values stored under a Local that have a method Reset are reset and
-// kept, so that their memory is used again; other values are dropped.
+// Reset empties the exchange, for another request. Values stored under a Local that has a reset function are kept, so
+// that their memory is used again; other values are dropped.
 func (x *Exchange) Reset() {
 	kept := x.locals
 	*x = Exchange{}
-	for i, v := range kept {
-		if v, ok := v.(resetter); ok {
-			v.Reset()
+	for i := range kept {
+		if v := kept[i]; v != nil && resets[i] != nil {
+			resets[i](v)
 			x.locals[i] = v
 		}
 	}

@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"math/rand/v2"
 )
 
@@ -15,11 +14,25 @@ func NewID() string {
 
 // WriteID writes an id like that of NewID into out.
 func WriteID(out *[32]byte) {
-	var raw [16]byte
-	random(raw[:])
-	hex.Encode(out[:], raw[:])
+	for i := 0; i < len(out); i += 16 {
+		bits := rand.Uint64() //nolint:gosec // G404: ids are names, not secrets
+		binary.LittleEndian.PutUint64(out[i:], hexDigits(uint32(bits>>32)))
+		binary.LittleEndian.PutUint64(out[i+8:], hexDigits(uint32(bits)))
+	}
 }
 
+// hexDigits returns eight bytes, each the hexadecimal digit of one half byte of bits. Every hit has an id, and this
+// takes a fifth of the instructions of encoding/hex.
+func hexDigits(bits uint32) uint64 {
+	x := uint64(bits)
+	x = (x | x<<16) & 0x0000ffff0000ffff
+	x = (x | x<<8) & 0x00ff00ff00ff00ff
+	x = (x | x<<4) & 0x0f0f0f0f0f0f0f0f // one half byte in each byte
+	letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
+	return x + 0x3030303030303030 + letters*('a'-'0'-10)
+}
+
+// random fills b, whose length is a multiple of 8.
 func random(b []byte) {
 	for len(b) >= 8 {
 		binary.LittleEndian.PutUint64(b, rand.Uint64()) //nolint:gosec // G404: ids are names, not secrets

@@ -3,22 +3,29 @@ package exchange
 import "sync/atomic"
 
 // maxLocals bounds the number of Locals of this process.
-const maxLocals = 6
+const maxLocals = 4
 
 // Local is a key under which a package stores a *T with each exchange. This package doesn't know the type T. Make one
 // for each package, with NewLocal.
 type Local[T any] struct{ index int32 }
 
-// resetter is a value that Exchange.Reset keeps for the connection's next exchange.
-type resetter interface{ Reset() }
+// locals is how many Locals there are, and resets empties the value of each for another exchange; nil if it is dropped.
+// Package variables of several packages add to them, one after another, before anything else runs.
+var (
+	locals atomic.Int32
+	resets [maxLocals]func(v any)
+)
 
-var locals atomic.Int32 // how many Locals there are; package variables of several packages are numbered from it
-
-// NewLocal returns a new key. Use it for package variables only: it panics when there are more than maxLocals.
-func NewLocal[T any]() Local[T] {
+// NewLocal returns a new key. Exchange.Reset calls reset with a value that the exchange has, and keeps it for the
+// connection's next exchange; with a nil reset it drops the value. Use NewLocal for package variables only: it panics
+// when there are more than maxLocals.
+func NewLocal[T any](reset func(*T)) Local[T] {
 	n := locals.Add(1) - 1
 	if n >= maxLocals {
 		panic("too many locals")
+	}
+	if reset != nil {
+		resets[n] = func(v any) { reset(v.(*T)) }
 	}
 	return Local[T]{n}
 }

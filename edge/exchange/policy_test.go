@@ -88,11 +88,11 @@ func TestRoutesWithoutShortWay(t *testing.T) {
 
 type kept struct{ n int }
 
-func (k *kept) Reset() { k.n = -1 }
+func (k *kept) reset() { k.n = -1 }
 
 type dropped struct{}
 
-var keptSlot, droppedSlot = exchange.NewLocal[kept](), exchange.NewLocal[dropped]()
+var keptSlot, droppedSlot = exchange.NewLocal((*kept).reset), exchange.NewLocal[dropped](nil)
 
 // What a slot holds is the exchange's own; an exchange that is used again keeps the memory of what can be emptied.
 func TestSlots(t *testing.T) {

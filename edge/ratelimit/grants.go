@@ -13,14 +13,14 @@ type Grants struct {
 	scratch [1]grant // the memory of list while it has one element
 }
 
-var local = exchange.NewLocal[Grants]()
+var local = exchange.NewLocal((*Grants).reset)
 
 // Attach makes g the Grants of an exchange. With g in the same allocation as the exchange, it needs no memory of its
 // own. Without Attach, Grants are allocated when they are needed.
 func Attach(x *exchange.Exchange, g *Grants) { local.Set(x, g) }
 
-// Reset empties the grants, for another exchange.
-func (g *Grants) Reset() { *g = Grants{} }
+// reset empties the grants, for another exchange.
+func (g *Grants) reset() { *g = Grants{} }
 
 func grantsOf(x *exchange.Exchange) *Grants { return local.Make(x) }
 

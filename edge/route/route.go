@@ -12,13 +12,10 @@ type Request struct {
 	Header node.Header
 }
 
-// Match is the result of a search.
-type Match[T any] struct {
-	Route   T        // zero unless Found
-	Found   bool     // some route matches
-	Params  []string // values of the route's parameters, in the pattern's order
-	Allowed []string // unless Found: methods with which a route would match, with duplicates
-	Near    T        // unless Found: the first route that matches but for the method; zero if none does
+// Miss says of a request that no route matches what would have made one match.
+type Miss[T any] struct {
+	Allowed []string // methods with which a route would match, with duplicates
+	Near    T        // the first route that matches but for the method; zero if none does
 }
 
 // entry is one route of a table.

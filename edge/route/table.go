@@ -82,7 +82,7 @@ func (t *tree[T]) child(seg node.Segment) *tree[T] {
 
 // search is the state of one search.
 type search[T any] struct {
-	Request
+	*Request
 
 	params  []string
 	found   *entry[T]
@@ -90,26 +90,23 @@ type search[T any] struct {
 	allowed []string
 }
 
-// Find returns the route of a request. Routes with its host take precedence over routes without a host.
-func (t *Table[T]) Find(r Request) (m Match[T]) {
+// Find returns the route of a request, with the values of its parameters in the pattern's order. miss is nil if there
+// is one. Routes with the request's host take precedence over routes without a host.
+func (t *Table[T]) Find(r *Request) (found T, params []string, miss *Miss[T]) {
 	s := search[T]{Request: r}
 	if len(t.hosts) > 0 {
 		if root := t.hosts[http1.HostName(r.Host)]; root != nil {
 			s.walk(root, r.Path)
 		}
 	}
-	if s.found == nil {
-		s.walk(t.any, r.Path)
+	if s.found == nil && !s.walk(t.any, r.Path) {
+		miss = &Miss[T]{Allowed: s.allowed}
+		if s.near != nil {
+			miss.Near = s.near.value
+		}
+		return found, nil, miss
 	}
-	if s.found != nil {
-		m.Route, m.Found, m.Params = s.found.value, true, s.params
-		return m
-	}
-	m.Allowed = s.allowed
-	if s.near != nil {
-		m.Near = s.near.value
-	}
-	return m
+	return s.found.value, s.params, nil
 }
 
 // walk searches in t, whose segments have matched. rest is what is left of the path; it begins with / or is empty. The

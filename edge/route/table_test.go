@@ -26,11 +26,11 @@ func matcher(routes []node.Route) func(method, host, path string, header node.He
 	}
 	table := route.New(list, func(r *node.Route) *node.Route { return r })
 	return func(method, host, path string, header node.Header) string {
-		m := table.Find(route.Request{Method: method, Host: host, Path: path, Header: header})
-		if !m.Found {
+		found, _, miss := table.Find(&route.Request{Method: method, Host: host, Path: path, Header: header})
+		if miss != nil {
 			return ""
 		}
-		return m.Route.ID()
+		return found.ID()
 	}
 }
 
