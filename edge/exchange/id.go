@@ -17,7 +17,7 @@ func WriteID(out *[32]byte) {
 	for i := 0; i < len(out); i += 16 {
 		bits := rand.Uint64() //nolint:gosec // G404: ids are names, not secrets
 		binary.LittleEndian.PutUint64(out[i:], hexDigits(uint32(bits>>32)))
-		binary.LittleEndian.PutUint64(out[i+8:], hexDigits(uint32(bits)))
+		binary.LittleEndian.PutUint64(out[i+8:], hexDigits(uint32(bits&0xffffffff)))
 	}
 }
 
