@@ -48,6 +48,16 @@ func (r *Rig) Restart(tb testing.TB, written uint64) {
 	nodetest.Eventually(tb, "the bucket is there", func() bool { return r.Cache.Stats().BucketReady })
 }
 
+// Settled waits until every purge that was written before is applied: an invalidation may go on without that.
+func (r *Rig) Settled(tb testing.TB) {
+	tb.Helper()
+	if _, err := r.Cache.Purge(tb.Context(), []kvcache.Purge{
+		{Reach: kvcache.ReachURL, Text: "http://settled.test/"},
+	}, true); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // RecordOf gives what the memory has of a path.
 func (r *Rig) RecordOf(tb testing.TB, path string) httpcache.Record {
 	tb.Helper()
