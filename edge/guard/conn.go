@@ -28,9 +28,6 @@ type Conn struct {
 	account      account
 	last         bool // the current request is the last one of the connection
 	watch        watch
-	streaming    *pace         // of a response that streams; nil before the first Send
-	outMu        sync.Mutex    // guards answered against sendContinue in another goroutine
-	answered     bool          // the response has been sent: what the server writes is discarded
 	penaltyEnds  time.Time     // when the next request may be served; zero if at once
 	ended        chan struct{} // closed by Close
 	used         atomic.Bool   // a whole request has arrived
@@ -40,21 +37,30 @@ type Conn struct {
 	closed       atomic.Bool
 	serving      atomic.Int32
 
+	sending
+
 	reusable    requestMemory // memory of the last request that Config.Short answered
 	requestHead []byte        // the strings of request refer to it
 	// The read deadline set by awaitFirst, in Unix nanoseconds; 0 if another one has been set since.
-	idleDeadline  atomic.Int64
-	lastWrite     time.Time    // when Send last wrote, if the request was answered by Config.Short; else zero
-	buffers       net.Buffers  // being written by Send
-	bufferArray   [3][]byte    // backing array of buffers
-	writeDeadline atomic.Int64 // the write deadline, in Unix nanoseconds; 0 if it isn't known
-	pace          pace         // memory of streaming
+	idleDeadline atomic.Int64
 
 	retained bool // see Retain
 	wasShort bool // the last request was answered by Config.Short
 
 	// UserData is for the code that serves the connection. The guard doesn't use it.
 	UserData any
+}
+
+// sending is the state of what is written to the client past the server.
+type sending struct {
+	streaming     *pace        // of a response that streams; nil before the first Send
+	outMu         sync.Mutex   // guards answered against sendContinue in another goroutine
+	answered      bool         // the response has been sent: what the server writes is discarded
+	lastWrite     time.Time    // when Send last wrote, if the request was answered by Config.Short; else zero
+	buffers       net.Buffers  // being written by Send
+	bufferArray   [3][]byte    // backing array of buffers
+	writeDeadline atomic.Int64 // the write deadline, in Unix nanoseconds; 0 if it isn't known
+	pace          pace         // memory of streaming
 }
 
 // requestMemory is the memory of a request to which nobody refers anymore.
