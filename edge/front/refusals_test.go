@@ -145,7 +145,7 @@ func TestResetContentHasNoContent(t *testing.T) {
 func TestHTTP10WithoutHostGetsTheTargetsAuthority(t *testing.T) {
 	hosts := make(chan [2]string, 1)
 	r := edgetest.StartProxy(t, nil, func(_ http.ResponseWriter, req *http.Request) {
-		own := req.Context().Value(http.LocalAddrContextKey).(net.Addr) //nolint:forcetypeassert // net/http's own
+		own := req.Context().Value(http.LocalAddrContextKey).(net.Addr)
 		hosts <- [2]string{req.Host, own.String()}
 	})
 	resp, _ := r.Raw(t, "GET /x HTTP/1.0\r\n\r\n")

@@ -30,7 +30,7 @@ func ReadTyped(s string) (w Typed, err error) {
 	}
 	w.Path, w.Query = CutQuery(rest)
 	if w.Path, err = node.EncodeWritten(w.Path); err != nil {
-		return Typed{}, err //nolint:wrapcheck // it says all
+		return Typed{}, err
 	}
 	w.Query, err = encodeQuery(w.Query)
 	return w, err
