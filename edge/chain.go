@@ -23,6 +23,8 @@ func (s *Server) policies(r *exchange.Route) []exchange.Policy {
 		s.contain(),  // panics become errors
 		clientAddr(), // address of the client, behind trusted proxies
 	}
+	// Authentication goes here, in a package of its own, with an Enter that checks hits too. Members' gathers
+	// (Server.Gather) and fetches for other nodes (cache.Cache.Fetch) don't pass this chain.
 	if len(r.Limit) > 0 && s.cfg.Limits != nil {
 		list = append(list, ratelimit.New(s.limits, r)) // refuses requests beyond the limits
 	}
@@ -36,7 +38,8 @@ func (s *Server) policies(r *exchange.Route) []exchange.Policy {
 	return append(list, s.takeBody(), s.admit(), deadline())
 }
 
-// partPolicies returns the policies of a gather's call.
+// partPolicies returns the policies of a gather's call. The request that makes the call has passed the chain of its
+// route already; that of a member has none, and Server.Gather does what must be done for it.
 func (s *Server) partPolicies(r *exchange.Route, part cache.Part) (list []exchange.Policy) {
 	if len(r.Limit) > 0 && s.cfg.Limits != nil {
 		list = append(list, ratelimit.New(s.limits, r))
@@ -47,18 +50,19 @@ func (s *Server) partPolicies(r *exchange.Route, part cache.Part) (list []exchan
 	return list
 }
 
-// emptyShort is the Short of a policy that has nothing to do for a hit.
-func emptyShort() *exchange.Short { return &exchange.Short{} }
+// nothingForHits is the Short of a policy that a hit may pass by: one that only acts on errors and panics. A policy
+// that decides about requests must not have it (TestPoliciesThatHitsPassBy lists those that do).
+func nothingForHits() *exchange.Short { return &exchange.Short{} }
 
 // problems turns errors into responses. A hit is no error.
 func problems() exchange.Policy {
-	return exchange.Policy{Name: "problems", Wrap: exchange.Problems, Short: emptyShort()}
+	return exchange.Policy{Name: "problems", Wrap: exchange.Problems, Short: nothingForHits()}
 }
 
 // contain turns a panic into an error. Otherwise it would end the process, since fasthttp doesn't recover. On the short
 // way the front recovers, and starts the request again on the full way.
 func (s *Server) contain() exchange.Policy {
-	return exchange.Policy{Name: "contain", Wrap: s.contained, Short: emptyShort()}
+	return exchange.Policy{Name: "contain", Wrap: s.contained, Short: nothingForHits()}
 }
 
 // contained wraps next so that it returns an error in place of a panic.

@@ -47,3 +47,14 @@ func (s *Server) Insert(behind string, p exchange.Policy) {
 	}
 	s.SetRoutes(s.cfg.Edge, s.cfg.Routes)
 }
+
+// PassedByHits returns the names of the policies with which a hit has nothing to do, of a route with limits and cache.
+func (s *Server) PassedByHits(r node.Route) (names []string) {
+	for _, p := range s.newRoute(r, r.ID(), nil).Policies {
+		if p.Short != nil && p.Short.Enter == nil && p.Short.Answer == nil && p.Short.Leave == nil &&
+			p.Short.Done == nil {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}

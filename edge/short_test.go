@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -309,5 +310,64 @@ func TestPanicOnTheShortWayCostsNothing(t *testing.T) {
 	}
 	if panics.Load() != 2 {
 		t.Errorf("%d requests came as far as the panic", panics.Load())
+	}
+}
+
+// The policies that a hit passes by without any check or effect are those that only act on errors and panics.
+func TestPoliciesThatHitsPassBy(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	route := edgetest.CachedRoute("/x", nil)
+	route.Limit = []node.Limit{edgetest.Per("1/1h")}
+	if got := r.PassedByHits(route); !slices.Equal(got, []string{"problems", "contain"}) {
+		t.Errorf("a hit passes by %q", got)
+	}
+}
+
+// A panic after the response has been written leaves the client with that one response: the request doesn't start
+// again.
+func TestPanicBehindAResponseGivesNoSecondOne(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	for _, path := range []string{"/a", "/b"} {
+		r.On(path, edgetest.Always(200, "body of "+path, "Cache-Control", "max-age=60"))
+	}
+	var panics atomic.Int64
+	r.Insert("clientAddr", policyOf(&exchange.Short{Done: func(*exchange.Exchange, *mesh.Response) {
+		if panics.Add(1) == 1 {
+			panic("secret")
+		}
+	}}))
+	c := talkTo(t, r)
+	for _, path := range []string{"/a", "/b", "/a", "/b", "/a"} { // two misses, then hits, the first of which panics
+		got := c.say(t, "GET "+path+" HTTP/1.1\r\nHost: example.test\r\n\r\n", "GET")
+		if !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.HasSuffix(got, "body of "+path) {
+			t.Errorf("%s: got %s", path, got)
+		}
+	}
+	nodetest.Eventually(t, "all hits came as far as the panic", func() bool { return panics.Load() == 3 })
+}
+
+// A permit that was refunded before the panic isn't refunded a second time.
+func TestPanicOnTheShortWayRefundsOnce(t *testing.T) {
+	r := edgetest.Start(t, edgetest.Cached(nil))
+	r.On("/a", edgetest.Always(200, "a", "Cache-Control", "max-age=60"))
+	r.On("/fails", edgetest.Always(500, "", "Cache-Control", "no-store"))
+	routes := []node.Route{edgetest.CachedRoute("/*", nil)}
+	routes[0].Name = "r"
+	routes[0].Limit = []node.Limit{edgetest.Per("3/1h", func(l *node.Limit) { l.SkipSuccessful = true })}
+	s := shortEdge(t, r, routes, &exchange.Short{})
+	var panics atomic.Int64
+	s.Insert("identify", policyOf(&exchange.Short{Leave: func(*exchange.Exchange, *mesh.Response) { // after the limit's
+		if panics.Add(1) == 1 {
+			panic("secret")
+		}
+	}}))
+	c := talkTo(t, s)
+	var got []string
+	for _, path := range []string{"/fails", "/a", "/a", "/fails", "/fails", "/fails"} {
+		resp := c.say(t, "GET "+path+" HTTP/1.1\r\nHost: example.test\r\n\r\n", "GET")
+		got = append(got, resp[len("HTTP/1.1 "):][:3])
+	}
+	if want := []string{"500", "200", "200", "500", "500", "429"}; !slices.Equal(got, want) || panics.Load() != 1 {
+		t.Errorf("got %q, want %q; %d hits came as far as the panic", got, want, panics.Load())
 	}
 }

@@ -18,7 +18,8 @@ type keying struct {
 // coding compresses what is stored, and restores the fields that the origin had sent for it.
 type coding struct{ keying }
 
-// records looks up what is stored for the requests of a route, and the marks that replace a response.
+// records looks up what is stored for the requests of a route, and the marks in place of a response
+// (httpcache.KindPass and KindGone), and of an origin that is down.
 type records struct {
 	coding
 

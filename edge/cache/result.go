@@ -5,8 +5,9 @@ import (
 	"millrace/mesh"
 )
 
-// result is what a fetch produced. It is one of growingResult, storedResult, ownResult, failedResult and retryResult,
-// and nil if no other request can use it.
+// result is what a fetch produced. It is one of growingResult, storedResult, ownResult, failedResult and retryResult.
+// It is nil in two cases: for a request that waited, if the fetch left nothing for it; and at the end of a fetch whose
+// growingResult has been handed out before.
 type result interface {
 	// forWaiting returns the result for the requests that waited for the fetch. The request that began it gets the
 	// result itself.
@@ -29,10 +30,10 @@ type ownResult struct {
 	status httpcache.Status
 }
 
-// failedResult means that no response came from the origin.
+// failedResult means that the fetch has no response: the origin gave none, or the fetch panicked.
 type failedResult struct{ err error }
 
-// retryResult means that one request failed. Other requests may succeed, so they try again.
+// retryResult means that the origin gave one request no answer, which says nothing of others: they try again.
 type retryResult struct{}
 
 func (r growingResult) forWaiting() result { return r }
@@ -44,8 +45,8 @@ func (r storedResult) forWaiting() result {
 
 func (ownResult) forWaiting() result { return nil }
 
-// forWaiting shares a failure only if no origin was reached, so that any request would have failed. Any other failure
-// may be due to this one request.
+// forWaiting shares a failure only if no origin was reached, so that any request would have failed. If an origin was
+// reached and gave no answer, the others try again. Of an error about the request itself they get nothing.
 func (r failedResult) forWaiting() result {
 	switch {
 	case unreached(r.err):

@@ -34,8 +34,9 @@ type Policy struct {
 //  5. Done is called in reverse order.
 //
 // If an Enter returns false, or Answer returns nil, the exchange goes the full way. What the policies stored with the
-// exchange until then is still there. If one of the functions panics, Cancel is called for all policies, and the
-// request starts again on the full way.
+// exchange until then is still there. If Enter, Answer or Leave panics, Cancel is called for the policies up to the one
+// that answers, also for those that haven't entered, and the request starts again on the full way. After a panic of
+// Done it doesn't: the client has its response.
 type Short struct {
 	Enter  func(x *Exchange) bool
 	Answer func(x *Exchange) *mesh.Response

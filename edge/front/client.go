@@ -90,11 +90,24 @@ func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 		x.Reset()
 	}
 	c.read(x)
+	writing, written := false, false
 	defer func() {
-		if p := recover(); p != nil {
-			f.panicked(x, p)
-			c.pending, done = nil, false // handle starts again with a new exchange
+		p := recover()
+		if p == nil {
+			return
 		}
+		f.logPanic(p, x.ID)
+		c.pending = nil
+		if !writing { // handle starts again with a new exchange
+			cancel(x)
+			done = false
+			return
+		}
+		// The client has a response, or a part of one. A second one would answer its next request.
+		if done = true; !written {
+			conn.Break()
+		}
+		conn.Retain()
 	}()
 	f.core.Enter(x)
 	resp := x.Route.ShortWay(x)
@@ -105,8 +118,10 @@ func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 	if f.draining.Load() {
 		conn.CloseAfter()
 	}
-	conn.Keepable()
+	conn.Keepable() // for its effect: it decides what the head says of the connection
+	writing = true
 	f.writeStored(conn, x, resp)
+	written = true
 	x.Route.Done(x, resp)
 	if !x.Settings.AccessLog { // a log handler may keep strings of the request
 		c.spare = x
@@ -116,10 +131,8 @@ func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 	return true
 }
 
-// panicked logs a panic on the short way and undoes what the policies did there. The request starts again on the full
-// way.
-func (f *Front) panicked(x *exchange.Exchange, p any) {
-	f.logPanic(p, x.ID)
+// cancel undoes what the policies did on the short way of a request that starts again on the full way.
+func cancel(x *exchange.Exchange) {
 	if x.Route != nil {
 		x.Route.Cancel(x)
 	}

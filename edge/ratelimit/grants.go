@@ -30,19 +30,23 @@ type grant struct {
 	key      limit.Key
 	decision limit.Decision
 	at       time.Time // of the decision
+	returned bool      // it has been given back
 }
 
-// giveBackAll gives all grants back.
+// giveBackAll gives back the grants that haven't been given back yet.
 func (g *Grants) giveBackAll() {
 	now := time.Now()
 	for i := range g.list {
-		g.list[i].giveBack(now)
+		if !g.list[i].returned {
+			g.list[i].giveBack(now)
+		}
 	}
 	g.list = g.list[:0]
 }
 
 // giveBack frees the slot, or refunds the permits as if they had not been taken.
 func (gr *grant) giveBack(now time.Time) {
+	gr.returned = true
 	if gr.limit.rule.Occupies() {
 		gr.limit.rule.Leave(gr.key, gr.limit.cost())
 		return
