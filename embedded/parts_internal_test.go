@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"log/slog"
 	"reflect"
 	"testing"
 
@@ -18,7 +19,7 @@ func TestPartsAreWired(t *testing.T) {
 	}
 	defer func() { _ = n.Close() }()
 	given := map[reflect.Type]bool{
-		reflect.TypeFor[*Options](): true, reflect.TypeOf(&n.opts.Config): true, reflect.TypeOf(n.log): true,
+		reflect.TypeFor[*Options](): true, reflect.TypeFor[*node.Config](): true, reflect.TypeFor[*slog.Logger](): true,
 		reflect.TypeOf(n.logs.Secrets()): true,
 	}
 	all := []reflect.Value{reflect.ValueOf(n.parts)}
