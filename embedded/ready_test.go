@@ -3,7 +3,6 @@ package embedded_test
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,24 +19,7 @@ func threeOptions(t *testing.T, routes string) (out []embedded.Options) {
 	for i := range ports {
 		dir := t.TempDir()
 		path := dir + "/millrace.yaml"
-		write(t, path, embeddedtest.YAML(t, `
-			version: 1
-			node:
-			  name: n$N
-			  data: $DIR/data
-			edge:
-			  listen: 127.0.0.1:0
-			  linger: 0s
-			admin:
-			  listen: 127.0.0.1:0
-			mesh:
-			  listen: 127.0.0.1:0
-			  token: token-for-tests-only
-			  cluster:
-			    name: test
-			    listen: $LISTEN
-			    peers: [$PEERS]
-			`, "N", strconv.Itoa(i+1), "DIR", dir, "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "))+routes)
+		write(t, path, embeddedtest.ClusterNode(t, i, dir, ports)+routes)
 		out = append(out, load(t, path))
 	}
 	return out

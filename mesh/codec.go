@@ -10,6 +10,9 @@ import (
 	"millrace/node/http1"
 )
 
+// crlf ends a line.
+var crlf = []byte("\r\n")
+
 // Errors of a payload. The texts name rules, never bytes of the message.
 var (
 	errRequestLine   = errors.New("request line is not METHOD /target HTTP/1.1")
@@ -187,7 +190,8 @@ func decodeRequestHead(payload []byte, now time.Time) (*Request, error) {
 	}
 	method, target, okMethod := bytes.Cut(line, []byte(" "))
 	target, okVersion := bytes.CutSuffix(target, []byte(" HTTP/1.1"))
-	if !okMethod || !okVersion || !http1.ValidMethod(unsafeString(method)) || !http1.ValidTarget(unsafeString(target)) {
+	if !okMethod || !okVersion || !http1.ValidMethod(http1.UnsafeString(method)) ||
+		!http1.ValidTarget(http1.UnsafeString(target)) {
 		return nil, errRequestLine
 	}
 	h, body, err := http1.ParseFields(rest)
@@ -195,7 +199,7 @@ func decodeRequestHead(payload []byte, now time.Time) (*Request, error) {
 		return nil, err
 	}
 	r := &Request{
-		Method: unsafeString(method), Target: unsafeString(target), Body: body, Length: -1,
+		Method: http1.UnsafeString(method), Target: http1.UnsafeString(target), Body: body, Length: -1,
 		Deadline: now.Add(time.Minute),
 	}
 	if err := r.extractControl(h, now); err != nil {
@@ -330,12 +334,12 @@ func parseStatusLine(line []byte) (status int, why string, err error) {
 	if !ok || len(digits) < 3 || (len(digits) > 3 && digits[3] != ' ') {
 		return 0, "", errStatusLine
 	}
-	n, err := strconv.ParseUint(unsafeString(digits[:3]), 10, 16)
-	if err != nil || n < 101 || n > 599 || !http1.ValidField(Field{Name: "R", Value: unsafeString(digits[3:])}) {
+	n, err := strconv.ParseUint(http1.UnsafeString(digits[:3]), 10, 16)
+	if err != nil || n < 101 || n > 599 || !http1.ValidField(Field{Name: "R", Value: http1.UnsafeString(digits[3:])}) {
 		return 0, "", errStatusLine
 	}
 	if len(digits) > 4 {
-		why = validReason(unsafeString(digits[4:]))
+		why = validReason(http1.UnsafeString(digits[4:]))
 	}
 	return int(n), why, nil
 }

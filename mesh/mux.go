@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"millrace/node"
+	"millrace/node/http1"
 )
 
 // mux delivers replies to the calls that wait for them. Every pending try holds a slot. Its reply subject
@@ -127,7 +128,7 @@ func (m *mux) subject(t try, label string) string {
 	b = append(append(b, m.prefix...), '.')
 	b = append(append(b, label...), '.')
 	b = append(strconv.AppendUint(b, uint64(t.index), 36), '.')
-	return unsafeString(strconv.AppendUint(b, t.nonce, 36))
+	return http1.UnsafeString(strconv.AppendUint(b, t.nonce, 36))
 }
 
 // owns reports whether a reply subject belongs to this mux.

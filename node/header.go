@@ -69,8 +69,8 @@ func (h *Header) Delete(drop func(Field) bool) {
 // SameName reports whether two field names are the same, without regard to case (RFC 9110 §5.1).
 func SameName(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
-// hasPrefixFold reports whether s begins with the lower-case ASCII prefix, in any case.
-func hasPrefixFold(s, prefix string) bool {
+// HasPrefixFold reports whether s begins with the lower-case ASCII prefix, in any case.
+func HasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
@@ -120,7 +120,7 @@ func listedFields(listed map[string]bool, value string) map[string]bool {
 // alwaysKept reports whether Connection can't remove a field, because it frames or routes the message.
 func alwaysKept(name string) bool {
 	return SameName(name, "Host") || SameName(name, "Content-Length") || SameName(name, "Authorization") ||
-		SameName(name, "X-Request-Id") || hasPrefixFold(name, "x-forwarded-")
+		SameName(name, "X-Request-Id") || HasPrefixFold(name, "x-forwarded-")
 }
 
 // Initials is a set of ASCII letters, regardless of case. With the initials of a list of names, most other names are
@@ -193,9 +193,9 @@ func MeshOwn(name string) bool {
 	}
 	switch name[0] | 0x20 {
 	case 'm':
-		return (hasPrefixFold(name, "millrace-") || hasPrefixFold(name, "millrace_")) && !SameName(name, TargetedField)
+		return (HasPrefixFold(name, "millrace-") || HasPrefixFold(name, "millrace_")) && !SameName(name, TargetedField)
 	case 'n':
-		return hasPrefixFold(name, "nats-") || hasPrefixFold(name, "nats_")
+		return HasPrefixFold(name, "nats-") || HasPrefixFold(name, "nats_")
 	}
 	return false
 }

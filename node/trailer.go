@@ -9,7 +9,7 @@ func MayTrail(name string) bool {
 		return false
 	}
 	for _, prefix := range [...]string{"if-", "accept", "access-control-", "sec-", "proxy-", "x-forwarded-"} {
-		if hasPrefixFold(name, prefix) {
+		if HasPrefixFold(name, prefix) {
 			return false
 		}
 	}

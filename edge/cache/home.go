@@ -17,7 +17,7 @@ import (
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
-	"millrace/node/http1"
+	"millrace/node"
 )
 
 // A node that doesn't have a key asks the key's home, a node that fetches it once for all nodes. They speak on a
@@ -84,7 +84,7 @@ func (c *fetcher) askHome(ctx context.Context, x *exchange.Exchange, l *lookup, 
 	case "pass":
 		c.stats.home.Add(1)
 		detail := resp.Header.Get(fieldStatus)
-		resp.Header.Delete(func(f mesh.Field) bool { return http1.HasPrefixFold(f.Name, "x-entry") })
+		resp.Header.Delete(func(f mesh.Field) bool { return node.HasPrefixFold(f.Name, "x-entry") })
 		if resp.Status < 500 {
 			c.putUncacheable(l, httpcache.Reason(detail))
 		}
@@ -326,7 +326,7 @@ func (c *fetcher) storedReply(x *exchange.Exchange) *mesh.Response {
 
 // unsharedReply answers with a response that is for the asking node's client only.
 func unsharedReply(resp *mesh.Response, status httpcache.Status) *mesh.Response {
-	resp.Header.Delete(func(f mesh.Field) bool { return http1.HasPrefixFold(f.Name, "x-entry") })
+	resp.Header.Delete(func(f mesh.Field) bool { return node.HasPrefixFold(f.Name, "x-entry") })
 	resp.Header.Add(fieldEntry, "pass")
 	if status.Detail != "" {
 		resp.Header.Add(fieldStatus, status.Detail)

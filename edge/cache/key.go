@@ -40,7 +40,7 @@ func (c *keying) appendKey(b []byte, x *exchange.Exchange) []byte {
 func contentSum(x *exchange.Exchange) string {
 	sum := sha256.New()
 	for _, f := range x.Header {
-		if http1.HasPrefixFold(f.Name, "content-") && !node.SameName(f.Name, "Content-Length") {
+		if node.HasPrefixFold(f.Name, "content-") && !node.SameName(f.Name, "Content-Length") {
 			sum.Write([]byte(strings.ToLower(f.Name) + ":" + f.Value + "\n")) // neither contains a line end
 		}
 	}

@@ -26,7 +26,7 @@ func ranged(x *exchange.Exchange) bool {
 // what that is, and may answer with a part under status 200. So the field is a part of the key, and is forwarded.
 func otherRange(x *exchange.Exchange) bool {
 	for i := range x.Header {
-		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && node.SameName(f.Name, "Range") && !http1.HasPrefixFold(f.Value,
+		if f := &x.Header[i]; f.Name[0]|0x20 == 'r' && node.SameName(f.Name, "Range") && !node.HasPrefixFold(f.Value,
 			"bytes=") {
 			return true
 		}

@@ -39,7 +39,7 @@ func (c *keying) perClient(name string) bool {
 
 // rewritten reports whether the origin gets something else in a field than the client sent.
 func (c *keying) rewritten(name string) bool {
-	return exchange.OfEdge(name) || exchange.Claims(name) || c.unkeyed(name) || http1.HasPrefixFold(name, "if-") ||
+	return exchange.OfEdge(name) || exchange.Claims(name) || c.unkeyed(name) || node.HasPrefixFold(name, "if-") ||
 		name == "via"
 }
 

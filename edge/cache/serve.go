@@ -13,7 +13,6 @@ import (
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
-	"millrace/node/http1"
 )
 
 // answer returns the response to an exchange if a stored one may be used, else nil.
@@ -95,7 +94,7 @@ func (c *keying) conditional(x *exchange.Exchange) bool {
 	for i := range x.Header {
 		switch name := x.Header[i].Name; name[0] | 0x20 {
 		case 'i':
-			if http1.HasPrefixFold(name, "if-") {
+			if node.HasPrefixFold(name, "if-") {
 				return true
 			}
 		case 'r':

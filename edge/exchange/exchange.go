@@ -9,7 +9,6 @@ import (
 	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
-	"millrace/node/http1"
 )
 
 // Exchange is one HTTP request on its way through the policies, independent of the protocol version. One goroutine has
@@ -175,10 +174,12 @@ func For(set *Settings, peer netip.Addr, scheme, method, host string, header mes
 // Imagine returns the exchange that a request would have, without any client, to explain how it would be handled.
 // target is a path or a URL; a path alone needs no Host.
 func Imagine(set *Settings, method, target string, header mesh.Header) *Exchange {
-	x := &Exchange{Method: method, Target: target, Header: header, HTTP10: true, Scheme: "http", Started: time.Now()}
-	if http1.HasPrefixFold(target, "https:") {
-		x.Scheme = "https"
+	scheme := "http"
+	if node.HasPrefixFold(target, "https:") {
+		scheme = "https"
 	}
+	x := For(set, netip.Addr{}, scheme, method, "", header)
+	x.Target, x.HTTP10 = target, true
 	x.Accept(set)
 	return x
 }

@@ -56,7 +56,7 @@ func Claims(name string) bool {
 			"Client-Cert-Chain",
 			"CloudFront-Viewer-Address", "CloudFront-Forwarded-Proto")
 	case 'f':
-		return http1.HasPrefixFold(name, "forwarded") || http1.OneOf(name, "Fastly-SSL", "Front-End-Https")
+		return node.HasPrefixFold(name, "forwarded") || http1.OneOf(name, "Fastly-SSL", "Front-End-Https")
 	case 'p', 'r':
 		return http1.OneOf(name, "Remote-Addr", "Remote-User")
 	case 'w':
@@ -68,7 +68,7 @@ func Claims(name string) bool {
 // claimsX is Claims for a name without its first letter x.
 func claimsX(rest string) bool {
 	for _, prefix := range [...]string{"-forward", "-original-forwarded", "-arr-", "-appengine-", "-vercel-", "-ssl-"} {
-		if http1.HasPrefixFold(rest, prefix) {
+		if node.HasPrefixFold(rest, prefix) {
 			return true
 		}
 	}

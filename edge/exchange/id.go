@@ -31,11 +31,3 @@ func hexDigits(bits uint32) uint64 {
 	letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
 	return x + 0x3030303030303030 + letters*('a'-'0'-10)
 }
-
-// random fills b, whose length is a multiple of 8.
-func random(b []byte) {
-	for len(b) >= 8 {
-		binary.LittleEndian.PutUint64(b, rand.Uint64()) //nolint:gosec // G404: ids are names, not secrets
-		b = b[8:]
-	}
-}

@@ -1,7 +1,9 @@
 package exchange
 
 import (
+	"encoding/binary"
 	"encoding/hex"
+	"math/rand/v2"
 	"strings"
 )
 
@@ -36,4 +38,12 @@ func validTraceparent(s string) bool {
 		}
 	}
 	return strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
+}
+
+// random fills b, whose length is a multiple of 8.
+func random(b []byte) {
+	for len(b) >= 8 {
+		binary.LittleEndian.PutUint64(b, rand.Uint64()) //nolint:gosec // G404: ids are names, not secrets
+		b = b[8:]
+	}
 }

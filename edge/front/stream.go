@@ -7,7 +7,7 @@ import (
 
 	"millrace/edge/exchange"
 	"millrace/mesh"
-	"millrace/node/http1"
+	"millrace/node"
 )
 
 // Writer writes the response of one exchange to its client, independent of the protocol version.
@@ -81,5 +81,5 @@ func copyBody(w Writer, x *exchange.Exchange, resp *mesh.Response) error {
 
 // isEventStream reports whether the head is that of an event stream, which may never end by itself.
 func isEventStream(resp *mesh.Response) bool {
-	return resp.Length < 0 && http1.HasPrefixFold(resp.Header.Get("Content-Type"), "text/event-stream")
+	return resp.Length < 0 && node.HasPrefixFold(resp.Header.Get("Content-Type"), "text/event-stream")
 }

@@ -11,7 +11,6 @@ import (
 	"millrace/edge/exchange"
 	"millrace/mesh"
 	"millrace/node"
-	"millrace/node/http1"
 )
 
 // Config is what New needs beside the route. All fields must be set.
@@ -123,6 +122,6 @@ func partHeader(x *exchange.Exchange) mesh.Header {
 // notForCalls reports whether a field of the client's request is about the whole response, or about the request's body,
 // so that a call doesn't get it.
 func notForCalls(name string) bool {
-	return http1.HasPrefixFold(name, "If-") || http1.HasPrefixFold(name, "Content-") || node.SameName(name, "Range") ||
+	return node.HasPrefixFold(name, "If-") || node.HasPrefixFold(name, "Content-") || node.SameName(name, "Range") ||
 		node.SameName(name, "Accept-Encoding") || node.SameName(name, "Expect")
 }

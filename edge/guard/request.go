@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
 	"millrace/node"
 	"millrace/node/http1"
@@ -80,14 +79,14 @@ func (r *Request) parseLine(line []byte) {
 	method, rest, ok := bytes.Cut(line, []byte{' '})
 	target, version, ok2 := bytes.Cut(rest, []byte{' '})
 	switch {
-	case !ok || !ok2 || !http1.ValidMethod(unsafeString(method)) || !visible(target):
+	case !ok || !ok2 || !http1.ValidMethod(http1.UnsafeString(method)) || !visible(target):
 		r.Refusal = errLine
 		return
 	case len(target) > MaxTarget:
-		r.Method, r.Refusal = unsafeString(method), errLongLine
+		r.Method, r.Refusal = http1.UnsafeString(method), errLongLine
 		return
 	}
-	r.Method, r.Target = unsafeString(method), unsafeString(target)
+	r.Method, r.Target = http1.UnsafeString(method), http1.UnsafeString(target)
 	minor, ok := bytes.CutPrefix(version, []byte("HTTP/1."))
 	if !ok || len(minor) != 1 || minor[0] < '0' || minor[0] > '9' {
 		r.Refusal = errVersion
@@ -184,6 +183,3 @@ func parseLength(s string) (int64, bool) {
 
 // is reports whether two names are equal, ignoring case.
 func is(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
-
-// unsafeString returns b as a string without a copy. b must not change anymore.
-func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -38,28 +37,11 @@ func startLimited(t *testing.T, routes string) *limitedCluster {
 	c := &limitedCluster{}
 	for i := range c.nodes {
 		c.dirs[i] = t.TempDir()
-		c.yaml[i] = embeddedtest.YAML(t, `
-			version: 1
-			node:
-			  name: n$N
-			  data: $DIR/data
-			edge:
-			  listen: 127.0.0.1:0
-			  linger: 0s
-			admin:
-			  listen: 127.0.0.1:0
-			mesh:
-			  listen: 127.0.0.1:0
-			  token: token-for-tests-only
-			  cluster:
-			    name: test
-			    listen: $LISTEN
-			    peers: [$PEERS]
+		c.yaml[i] = embeddedtest.ClusterNode(t, i, c.dirs[i], ports) + embeddedtest.YAML(t, `
 			upstreams:
 			  app:
 			    targets: [$APP]
-			`, "N", strconv.Itoa(i+1), "DIR", c.dirs[i], "LISTEN", ports[i], "PEERS", strings.Join(ports, ", "),
-			"APP", app.URL) + embeddedtest.YAML(t, routes)
+			`, "APP", app.URL) + embeddedtest.YAML(t, routes)
 		c.start(t, i)
 	}
 	c.whole(t)

@@ -6,11 +6,6 @@ import (
 	"millrace/node"
 )
 
-// HasPrefixFold reports whether s begins with the lower-case ASCII prefix, in any case.
-func HasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && node.SameName(s[:len(prefix)], prefix)
-}
-
 // OneOf reports whether a field name is one of others, without regard to case.
 func OneOf(name string, others ...string) bool {
 	for _, other := range others {

@@ -69,7 +69,7 @@ func parseField(line []byte) (node.Field, bool) {
 	if !validValue(value) {
 		return node.Field{}, false
 	}
-	return node.Field{Name: unsafeString(line[:colon]), Value: unsafeString(value)}, true
+	return node.Field{Name: UnsafeString(line[:colon]), Value: UnsafeString(value)}, true
 }
 
 // trimSpace removes the optional white space around a value (RFC 9110 §5.6.3).
@@ -154,8 +154,8 @@ var byteClass = func() (t [256]uint8) {
 	return t
 }()
 
-// unsafeString returns b as a string without a copy. b must not change afterwards.
-func unsafeString(b []byte) string {
+// UnsafeString returns b as a string without a copy. b must not change afterwards.
+func UnsafeString(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }
 
