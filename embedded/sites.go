@@ -35,6 +35,7 @@ type sites struct {
 	wake  chan struct{} // tells keep that a deploy may have become superfluous
 	stop  context.CancelFunc
 	ended sync.WaitGroup
+	wrong growth // of files with wrong bytes
 }
 
 // blobsDir is where a node keeps the files of sites, below its data directory.
@@ -48,7 +49,7 @@ func (s *sites) open(ctx context.Context) error {
 	var err error
 	s.blobs, err = blob.New(blob.Config{
 		Dir: filepath.Join(cfg.Node.Data, blobsDir), NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: replicas(&cfg.Mesh), StreamBytes: s.disk.sites, DiskBytes: int64(cfg.Sites.Disk),
+		Replicas: replicas(&cfg.Mesh), StreamBytes: s.disk.sites,
 		Memory: int64(cfg.Sites.Memory), Log: s.log,
 	})
 	if err != nil {
@@ -163,11 +164,27 @@ func (s *sites) conditions(f *conditionList) {
 				c.Site, age.Round(time.Second), c.Text), false)
 		}
 	}
-	if st := s.blobs.Stats(); st.Bad > 0 && time.Since(st.LastBad) < lostShown {
-		f.add(fmt.Sprintf("%d files of sites had wrong bytes on this node's disk or in its store, the last %s ago, "+
-			"and were brought again: look for errors of the disk", st.Bad, time.Since(st.LastBad).Round(time.Second)),
-			false)
+	if n, at := s.wrong.note(s.blobs.Stats().BadDigests, time.Now()); n > 0 && time.Since(at) < lostShown {
+		f.add(fmt.Sprintf("%d files of sites had wrong bytes on this node's disk or in the mesh's store, the last %s "+
+			"ago, and were brought again: look for errors of the disk", n, time.Since(at).Round(time.Second)), false)
 	}
+}
+
+// growth remembers when a count grew last. It is safe for concurrent use.
+type growth struct {
+	mu    sync.Mutex // guards what follows
+	count int64
+	at    time.Time
+}
+
+// note notes the count, and returns it with the time when it was last seen to grow.
+func (g *growth) note(count int64, now time.Time) (int64, time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if count > g.count {
+		g.count, g.at = count, now
+	}
+	return count, g.at
 }
 
 // siteNotes keeps, in the node's state, what its sites serve.

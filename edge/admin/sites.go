@@ -160,7 +160,7 @@ func siteFailure(err error) (status int, out *SitePublished) {
 		status, out.Code = http.StatusConflict, CodeNotReady
 	case errors.Is(err, deploy.ErrUnknownDeploy), errors.Is(err, deploy.ErrUnknownSite):
 		status, out.Code = http.StatusNotFound, CodeUnknown
-	case errors.Is(err, deploy.ErrManifest), errors.Is(err, deploy.ErrUnknownBlob), errors.Is(err, blob.ErrContent):
+	case errors.Is(err, deploy.ErrManifest), errors.Is(err, deploy.ErrUnknownBlob), errors.Is(err, blob.ErrDigest):
 		status = http.StatusBadRequest
 	case errors.Is(err, blob.ErrFull):
 		status, out.Code = http.StatusInsufficientStorage, CodeFull

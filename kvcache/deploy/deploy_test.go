@@ -164,16 +164,19 @@ func TestPreview(t *testing.T) {
 // A node that starts without a server serves what it served before; nothing is asked for.
 func TestRestartAlone(t *testing.T) {
 	t.Parallel()
-	c := start(t, 1)
+	server := natsservertest.Start(t)
+	c := start(t, 1, server)
 	n := c.nodes[0]
-	c.nodes[0].publish(t, "www", first)
+	n.publish(t, "www", first)
 	id, _ := n.publish(t, "www", second)
 	nodetest.Eventually(t, "it is noted", func() bool {
 		data, err := n.note.Load()
 		return err == nil && strings.Contains(string(data), id.String())
 	})
 	n.stop()
-	n.conn.NATS().Close()
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
 	c.open(0, 1)
 	if n.live("www") != id || len(n.Site("www").State().Others) != 1 {
 		t.Fatal("what was live is gone")

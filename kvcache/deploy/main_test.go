@@ -56,7 +56,7 @@ type testNode struct {
 
 // cluster is some nodes of one mesh.
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	nodes []*testNode
 	dead  [8]atomic.Bool // peers that count as lost
 	now   atomic.Int64   // the wall clock in Unix nanoseconds; 0 for the real one
@@ -64,7 +64,7 @@ type cluster struct {
 }
 
 // start starts nodes on one server each of servers, or all on the same.
-func start(t *testing.T, n int, servers ...*natsserver.Server) *cluster {
+func start(t testing.TB, n int, servers ...*natsserver.Server) *cluster {
 	t.Helper()
 	if len(servers) == 0 {
 		servers = []*natsserver.Server{natsservertest.Start(t)}
@@ -203,14 +203,14 @@ func (n *testNode) live(name string) node.Digest {
 // content returns what a node has on its disk of a path of a deploy.
 func (n *testNode) content(t testing.TB, d *deploy.Deploy, path string) string {
 	t.Helper()
-	a := d.Index.Find(path)
-	if a.File == nil {
+	e := d.Index.Entry(path)
+	if e == nil {
 		t.Fatalf("%s: no such file", path)
 	}
-	if !n.blobs.Has(a.File.Blob) {
+	if !n.blobs.Has(e.Blob) {
 		t.Fatalf("%s isn't on the disk", path)
 	}
-	data, err := n.blobs.ReadAll(t.Context(), a.File.Blob)
+	data, err := n.blobs.ReadAll(t.Context(), e.Blob)
 	if err != nil {
 		t.Fatal(err)
 	}
