@@ -41,8 +41,8 @@ func fitStreams(available int64, want sizes) sizes {
 	return sizes{limits, min(max((available-limits)/2, minBucketBytes), want.bucket)}
 }
 
-// fitSites returns how much of the available bytes the stream of the sites' files may use beside the others: at most half
-// of what they leave, since the files lie on the disk a second time.
+// fitSites returns how much of the available bytes the stream of the sites' files may use beside the others: at most
+// half of what they leave, since the files lie on the disk a second time.
 func fitSites(available int64, others sizes, want int64) int64 {
 	return min(max((available-reservedBytes-available/10-others.total())/2, minBucketBytes), want)
 }

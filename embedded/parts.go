@@ -128,7 +128,8 @@ func (p *parts) drains() []func(context.Context) error {
 // routes that use them; the cache begins to follow purges after the routes that need it are set.
 func (p *parts) changes() []change {
 	return []change{
-		p.nats.change, p.limits.change, p.sites.change, p.edge.change, p.cachedRoutes.change, p.memory.change, p.nodes.change,
+		p.nats.change, p.limits.change, p.sites.change, p.edge.change, p.cachedRoutes.change, p.memory.change,
+		p.nodes.change,
 	}
 }
 

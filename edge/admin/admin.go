@@ -45,7 +45,10 @@ type Server struct {
 
 // New returns a server that doesn't listen yet; see Open.
 func New(cfg node.Admin, n Node, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, log: log, served: make(chan struct{}), siteToken: n.Sites.SiteToken, bodyTimeout: bodyTimeout}
+	s := &Server{
+		cfg: cfg, log: log, served: make(chan struct{}), siteToken: n.Sites.SiteToken,
+		bodyTimeout: bodyTimeout,
+	}
 	s.http = &http.Server{
 		Handler: s.guard(handler(n, log)), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

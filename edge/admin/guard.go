@@ -67,7 +67,8 @@ func (s *Server) refusal(w http.ResponseWriter, r *http.Request) (status int, te
 	return http.StatusUnauthorized, "present admin.token as a bearer token"
 }
 
-// authorized reports whether the request has the token, or that of the site that it is about, or no token is configured.
+// authorized reports whether the request has the token, or that of the site that it is about, or no token is
+// configured.
 func (s *Server) authorized(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

@@ -24,7 +24,8 @@ type Sites interface {
 	SiteToken(name string) string
 	Begin(ctx context.Context, name string, manifest []byte) (*deploy.Begun, error)
 	Receive(ctx context.Context, digest node.Digest, size int64, r io.Reader) error
-	Publish(ctx context.Context, name string, p deploy.Publication, each func(*deploy.Answer)) (*deploy.Published, error)
+	Publish(ctx context.Context, name string, p deploy.Publication, each func(*deploy.Answer)) (*deploy.Published,
+		error)
 	Rollback(ctx context.Context, name string, id node.Digest, by, message string) (*deploy.Published, error)
 	Promote(ctx context.Context, name, preview, by, message string) (*deploy.Published, error)
 	Delete(ctx context.Context, name, by string) (*deploy.Published, error)
@@ -148,7 +149,7 @@ func answerSite(w http.ResponseWriter, v any, err error) {
 func siteFailure(err error) (status int, out *SitePublished) {
 	out = &SitePublished{Error: err.Error(), Code: CodeFailed}
 	status = http.StatusServiceUnavailable
-	lost, isLost := errors.AsType[*deploy.LostRace](err)
+	lost, isLost := errors.AsType[*deploy.LostRaceError](err)
 	_, isMissing := errors.AsType[*deploy.MissingError](err)
 	switch {
 	case isLost:
@@ -386,6 +387,6 @@ func manifestPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 		}
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // can't fail here
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(manifest) // fails only if the operator has disconnected
+		_, _ = w.Write(manifest) //nolint:gosec // G705: JSON with nosniff; it fails only if the operator has disconnected
 	}
 }

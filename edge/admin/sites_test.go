@@ -20,7 +20,9 @@ import (
 
 func (fakeNode) SiteToken(string) string { return "" }
 
-func (fakeNode) Begin(context.Context, string, []byte) (*deploy.Begun, error) { return &deploy.Begun{}, nil }
+func (fakeNode) Begin(context.Context, string, []byte) (*deploy.Begun, error) {
+	return &deploy.Begun{}, nil
+}
 
 func (fakeNode) Receive(_ context.Context, _ node.Digest, _ int64, r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)
@@ -40,11 +42,16 @@ func (fakeNode) Rollback(context.Context, string, node.Digest, string, string) (
 func (fakeNode) Promote(context.Context, string, string, string, string) (*deploy.Published, error) {
 	return &deploy.Published{}, nil
 }
+
 func (fakeNode) Delete(context.Context, string, string) (*deploy.Published, error) { return nil, nil }
-func (fakeNode) List(context.Context) ([]deploy.Summary, error)                    { return nil, nil }
-func (fakeNode) Show(context.Context, string) (*deploy.Summary, error)             { return nil, nil }
-func (fakeNode) Manifest(context.Context, string, node.Digest) ([]byte, error)     { return nil, nil }
-func (fakeNode) URL(string, string, node.Digest) string                            { return "http://h/" }
+
+func (fakeNode) List(context.Context) ([]deploy.Summary, error) { return nil, nil }
+
+func (fakeNode) Show(context.Context, string) (*deploy.Summary, error) { return nil, nil }
+
+func (fakeNode) Manifest(context.Context, string, node.Digest) ([]byte, error) { return nil, nil }
+
+func (fakeNode) URL(string, string, node.Digest) string { return "http://h/" }
 
 // siteNode is a node with one site, www, whose own token is siteToken.
 type siteNode struct {
@@ -165,7 +172,8 @@ func TestReceiveBlobs(t *testing.T) {
 	n, ask := serveSites(t)
 	large := strings.Repeat("x", 1<<20)
 	body := bytes.Join([][]byte{frame("one"), frame(""), frame(large)}, nil)
-	if status, text := ask("POST", "/v1/sites/www/blobs", siteToken, body); status != 200 || !strings.Contains(text, "3") {
+	if status, text := ask("POST", "/v1/sites/www/blobs", siteToken, body); status != 200 || !strings.Contains(text,
+		"3") {
 		t.Errorf("%d %s", status, text)
 	}
 	for _, want := range []string{"one", "", large} {
@@ -178,7 +186,8 @@ func TestReceiveBlobs(t *testing.T) {
 	huge := frame("three")
 	binary.BigEndian.PutUint64(huge[32:], 1<<63)
 	for name, body := range map[string][]byte{
-		"a wrong digest": wrong, "a head that breaks off": frame("two")[:20], "a blob that breaks off": frame("two")[:41],
+		"a wrong digest": wrong, "a head that breaks off": frame("two")[:20],
+		"a blob that breaks off": frame("two")[:41],
 		"a size beyond all": huge,
 	} {
 		if status, text := ask("POST", "/v1/sites/www/blobs", siteToken, body); status < 400 {
@@ -221,7 +230,7 @@ func TestSiteChanges(t *testing.T) {
 	if n.published.ID.String() != id {
 		t.Errorf("published %s", n.published.ID)
 	}
-	lost := &deploy.LostRace{Live: node.DigestOf([]byte("a")), Wanted: node.DigestOf([]byte("b"))}
+	lost := &deploy.LostRaceError{Live: node.DigestOf([]byte("a")), Wanted: node.DigestOf([]byte("b"))}
 	for _, c := range []struct {
 		err    error
 		status int
@@ -239,7 +248,7 @@ func TestSiteChanges(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &got); err != nil || status != c.status || got.Code != c.code {
 			t.Errorf("%v: %d %s", c.err, status, text)
 		}
-		if c.err == error(lost) && (got.Live != lost.Live.String() || got.Wanted != lost.Wanted.String()) {
+		if errors.Is(c.err, lost) && (got.Live != lost.Live.String() || got.Wanted != lost.Wanted.String()) {
 			t.Errorf("a lost race names not both: %s", text)
 		}
 	}

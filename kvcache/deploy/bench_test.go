@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ func BenchmarkRollback(b *testing.B) {
 	c := start(b, 3, natsservertest.StartThree(b)...)
 	files := folder{"/index.html": "0"}
 	for i := range 2000 {
-		files[fmt.Sprintf("/f/%d.txt", i)] = fmt.Sprint(i)
+		files[fmt.Sprintf("/f/%d.txt", i)] = strconv.Itoa(i)
 	}
 	c.nodes[0].publish(b, "www", files)
 	files["/index.html"] = "1"

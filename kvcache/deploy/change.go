@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"millrace/node"
 	"millrace/node/site"
 )
 
-// Errors that a caller may branch on, beside LostRace.
+// Errors that a caller may branch on, beside LostRaceError.
 var (
 	ErrUnknownDeploy = errors.New("there is no such deploy")
 	ErrUnknownSite   = errors.New("nothing was published to the site")
@@ -120,8 +121,8 @@ type Published struct {
 }
 
 // Publish makes a deploy live, or a preview, whose manifest Begin took or which the bucket has already. It waits until
-// the nodes have it, and calls each for every answer of theirs. Errors: ErrUnknownDeploy, ErrNotReady, LostRace, and
-// MissingError if blobs weren't sent.
+// the nodes have it, and calls each for every answer of theirs. Errors: ErrUnknownDeploy, ErrNotReady, LostRaceError,
+// and MissingError if blobs weren't sent.
 func (s *Store) Publish(ctx context.Context, name string, p Publication, each func(*Answer)) (*Published, error) {
 	s.Follow()
 	if err := s.stage(ctx, name, &p); err != nil {
@@ -213,7 +214,7 @@ func (s *Store) change(ctx context.Context, name string, c Change, ifLive *node.
 			return nil, err
 		}
 		if ifLive != nil && *ifLive != before.ID {
-			return nil, &LostRace{Live: before.ID, Wanted: *ifLive}
+			return nil, &LostRaceError{Live: before.ID, Wanted: *ifLive}
 		}
 		if before.ID == c.ID && last != 0 { // nothing to change
 			was, revision = before, last
@@ -250,7 +251,7 @@ func without(answers []Answer) []string {
 }
 
 // Rollback makes an earlier deploy live again; with a zero id the one that was live before the one that is. Errors:
-// ErrUnknownSite, ErrUnknownDeploy, LostRace.
+// ErrUnknownSite, ErrUnknownDeploy, LostRaceError.
 func (s *Store) Rollback(ctx context.Context, name string, id node.Digest, by, message string) (*Published, error) {
 	s.Follow()
 	now, _, err := s.live(ctx, name)
@@ -277,8 +278,8 @@ func (s *Store) previous(ctx context.Context, name string, live node.Digest) (no
 		return node.Digest{}, err
 	}
 	seen := false // the given one, from the newest change on
-	for i := len(changes) - 1; i >= 0; i-- {
-		id := changes[i].ID
+	for _, c := range slices.Backward(changes) {
+		id := c.ID
 		if id == live {
 			seen = true
 			continue
@@ -309,7 +310,7 @@ func (s *Store) changes(ctx context.Context, name string) ([]Change, error) {
 	return out, nil
 }
 
-// Promote makes the deploy of a preview live. Errors: ErrUnknownDeploy, LostRace.
+// Promote makes the deploy of a preview live. Errors: ErrUnknownDeploy, LostRaceError.
 func (s *Store) Promote(ctx context.Context, name, preview, by, message string) (*Published, error) {
 	s.Follow()
 	value, _, err := s.bucket.get(ctx, key{site: name, kind: kindPreview, name: preview})

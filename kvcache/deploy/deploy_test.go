@@ -72,7 +72,7 @@ func TestOthers(t *testing.T) {
 	}
 }
 
-// Of two that publish at once one gets LostRace, with both ids, and what it lost to is live.
+// Of two that publish at once one gets LostRaceError, with both ids, and what it lost to is live.
 func TestLostRace(t *testing.T) {
 	t.Parallel()
 	c := start(t, 2)
@@ -91,7 +91,7 @@ func TestLostRace(t *testing.T) {
 	if lost == nil {
 		lost, winner = errs[1], a.ID
 	}
-	race, ok := errors.AsType[*deploy.LostRace](lost)
+	race, ok := errors.AsType[*deploy.LostRaceError](lost)
 	if !ok || race.Live != winner || race.Wanted != a.Live || (errs[0] == nil) == (errs[1] == nil) {
 		t.Errorf("got %v", errs)
 	}
@@ -104,16 +104,21 @@ func TestLostRace(t *testing.T) {
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	c := start(t, 2)
-	if _, err := c.nodes[0].Rollback(t.Context(), "www", node.Digest{}, "", ""); !errors.Is(err, deploy.ErrUnknownSite) {
+	if _, err := c.nodes[0].Rollback(t.Context(), "www", node.Digest{}, "", ""); !errors.Is(err,
+		deploy.ErrUnknownSite) {
 		t.Errorf("nothing was published: %v", err)
 	}
 	one, _ := c.nodes[0].publish(t, "www", first)
-	if _, err := c.nodes[0].Rollback(t.Context(), "www", node.Digest{}, "", ""); !errors.Is(err, deploy.ErrUnknownDeploy) {
+	if _, err := c.nodes[0].Rollback(t.Context(), "www", node.Digest{}, "", ""); !errors.Is(err,
+		deploy.ErrUnknownDeploy) {
 		t.Errorf("nothing was live before: %v", err)
 	}
 	two, _ := c.nodes[0].publish(t, "www", second)
 	three, _ := c.nodes[0].publish(t, "www", third)
-	for _, step := range []struct{ to, want node.Digest }{{node.Digest{}, two}, {one, one}, {three, three}, {two, two}} {
+	for _, step := range []struct{ to, want node.Digest }{{node.Digest{}, two}, {one, one}, {three, three}, {
+		two,
+		two,
+	}} {
 		done, err := c.nodes[1].Rollback(t.Context(), "www", step.to, "tester", "why not")
 		if err != nil || done.Live != step.want || len(done.Behind) != 0 {
 			t.Fatalf("got %+v, %v", done, err)
@@ -127,7 +132,8 @@ func TestRollback(t *testing.T) {
 		len(sum.Deploys) != 3 || len(sum.Nodes) != 2 {
 		t.Errorf("got %+v, %v", sum, err)
 	}
-	if _, err := c.nodes[0].Rollback(t.Context(), "www", node.DigestOf(nil), "", ""); !errors.Is(err, deploy.ErrUnknownDeploy) {
+	if _, err := c.nodes[0].Rollback(t.Context(), "www", node.DigestOf(nil), "", ""); !errors.Is(err,
+		deploy.ErrUnknownDeploy) {
 		t.Errorf("such a deploy was never published: %v", err)
 	}
 }

@@ -8,7 +8,8 @@
 // Guarantees:
 //
 //   - A site's State names only deploys that this node has whole: index in memory and files on its disk.
-//   - Live is changed by compare-and-set only. Of two that change it at once one wins, and the other gets a LostRace.
+//   - Live is changed by compare-and-set only. Of two that change it at once one wins, and the other gets a
+//     LostRaceError.
 //   - A node never goes back to a deploy that was live before, unless somebody says so with a rollback.
 //   - A node without a connection, or restarted without one, serves what was live when it last heard of the bucket.
 //   - What a deploy in the bucket names is never collected.

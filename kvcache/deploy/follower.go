@@ -16,8 +16,8 @@ import (
 // tick is how often the follower looks for previews that have expired and for what it should try again.
 const tick = 500 * time.Millisecond
 
-// follower holds what this node knows of the bucket and brings what is missing. It is used by the goroutine of run only;
-// others reach it by Store.do.
+// follower holds what this node knows of the bucket and brings what is missing. It is used by the goroutine of run
+// only; others reach it by Store.do.
 type follower struct {
 	store    *Store
 	settings map[string]node.Site

@@ -2,7 +2,6 @@ package deploy_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -64,19 +63,19 @@ type cluster struct {
 }
 
 // start starts nodes on one server each of servers, or all on the same.
-func start(t testing.TB, n int, servers ...*natsserver.Server) *cluster {
-	t.Helper()
+func start(tb testing.TB, n int, servers ...*natsserver.Server) *cluster {
+	tb.Helper()
 	if len(servers) == 0 {
-		servers = []*natsserver.Server{natsservertest.Start(t)}
+		servers = []*natsserver.Server{natsservertest.Start(tb)}
 	}
-	c := &cluster{t: t, sites: map[string]node.Site{}}
+	c := &cluster{t: tb, sites: map[string]node.Site{}}
 	for i := range n {
-		c.nodes = append(c.nodes, &testNode{dir: t.TempDir(), note: &note{}})
+		c.nodes = append(c.nodes, &testNode{dir: tb.TempDir(), note: &note{}})
 		s := servers[i%len(servers)]
 		name := fmt.Sprintf("n%d", i+1)
-		c.nodes[i].conn = natsservertest.Connect(t, s, func(cfg *mesh.Config) { cfg.Name = name })
+		c.nodes[i].conn = natsservertest.Connect(tb, s, func(cfg *mesh.Config) { cfg.Name = name })
 		c.open(i, len(servers))
-		t.Cleanup(func() { c.nodes[i].stop() })
+		tb.Cleanup(func() { c.nodes[i].stop() })
 	}
 	return c
 }
@@ -101,14 +100,14 @@ func (c *cluster) open(i, replicas int) {
 		Blobs: n.blobs, Notes: n.note, Peers: c.peers, Now: c.clock, Log: nodetest.Discard(),
 	})
 	if err == nil {
-		err = n.Store.Open(c.t.Context(), c.sites)
+		err = n.Open(c.t.Context(), c.sites)
 	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	n.Follow()
 	n.stop = sync.OnceFunc(func() {
-		if err := n.Store.Close(); err != nil {
+		if err := n.Close(); err != nil {
 			c.t.Error(err)
 		}
 		if err := n.blobs.Close(); err != nil {
@@ -136,8 +135,8 @@ func (c *cluster) peers() (out []deploy.Peer) {
 type folder map[string]string
 
 // manifest returns the encoded manifest of the folder, and the blobs by digest.
-func (f folder) manifest(t testing.TB) ([]byte, map[node.Digest]string) {
-	t.Helper()
+func (f folder) manifest(tb testing.TB) ([]byte, map[node.Digest]string) {
+	tb.Helper()
 	m := &site.Manifest{Version: site.Version, Files: map[string]site.File{}}
 	blobs := map[node.Digest]string{}
 	for path, text := range f {
@@ -152,42 +151,34 @@ func (f folder) manifest(t testing.TB) ([]byte, map[node.Digest]string) {
 	}
 	data, err := site.Encode(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data, blobs
 }
 
 // upload begins a deploy and sends what is missing. It returns the answer to the manifest.
-func (n *testNode) upload(t testing.TB, name string, f folder) *deploy.Begun {
-	t.Helper()
-	begun, err := n.tryUpload(t.Context(), name, f, t)
+func (n *testNode) upload(tb testing.TB, name string, f folder) *deploy.Begun {
+	tb.Helper()
+	manifest, blobs := f.manifest(tb)
+	begun, err := n.Begin(tb.Context(), name, manifest)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
+	}
+	for _, d := range begun.Missing {
+		if err := n.Receive(tb.Context(), d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	return begun
 }
 
-func (n *testNode) tryUpload(ctx context.Context, name string, f folder, t testing.TB) (*deploy.Begun, error) {
-	manifest, blobs := f.manifest(t)
-	begun, err := n.Begin(ctx, name, manifest)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range begun.Missing {
-		if err := n.Receive(ctx, d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
-			return nil, err
-		}
-	}
-	return begun, nil
-}
-
 // publish makes a folder live, and returns its id.
-func (n *testNode) publish(t testing.TB, name string, f folder) (node.Digest, *deploy.Published) {
-	t.Helper()
-	begun := n.upload(t, name, f)
-	done, err := n.Publish(t.Context(), name, deploy.Publication{ID: begun.ID, IfLive: &begun.Live}, nil)
+func (n *testNode) publish(tb testing.TB, name string, f folder) (node.Digest, *deploy.Published) {
+	tb.Helper()
+	begun := n.upload(tb, name, f)
+	done, err := n.Publish(tb.Context(), name, deploy.Publication{ID: begun.ID, IfLive: &begun.Live}, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return begun.ID, done
 }
@@ -201,18 +192,18 @@ func (n *testNode) live(name string) node.Digest {
 }
 
 // content returns what a node has on its disk of a path of a deploy.
-func (n *testNode) content(t testing.TB, d *deploy.Deploy, path string) string {
-	t.Helper()
+func (n *testNode) content(tb testing.TB, d *deploy.Deploy, path string) string {
+	tb.Helper()
 	e := d.Index.Entry(path)
 	if e == nil {
-		t.Fatalf("%s: no such file", path)
+		tb.Fatalf("%s: no such file", path)
 	}
 	if !n.blobs.Has(e.Blob) {
-		t.Fatalf("%s isn't on the disk", path)
+		tb.Fatalf("%s isn't on the disk", path)
 	}
-	data, err := n.blobs.ReadAll(t.Context(), e.Blob)
+	data, err := n.blobs.ReadAll(tb.Context(), e.Blob)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(data)
 }

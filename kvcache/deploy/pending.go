@@ -90,13 +90,13 @@ func (p *pending) names(d node.Digest, now time.Time) bool {
 	return false
 }
 
-// LostRace is the error of a change that another one was faster than.
-type LostRace struct {
+// LostRaceError is the error of a change that another one was faster than.
+type LostRaceError struct {
 	Live   node.Digest // what is live now; zero for nothing
 	Wanted node.Digest // what the change expected to be live
 }
 
-func (e *LostRace) Error() string {
+func (e *LostRaceError) Error() string {
 	return fmt.Sprintf("another deploy became live meanwhile: %s, not %s", nameOf(e.Live), nameOf(e.Wanted))
 }
 

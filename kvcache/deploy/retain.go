@@ -13,8 +13,8 @@ import (
 // collectGrace is how long a blob stays in the stream that no deploy names, since its publisher may still be sending.
 const collectGrace = time.Hour
 
-// Prune deletes the records of deploys and previews that needn't be kept, by the settings of their sites. It returns how
-// many. Several nodes may prune at once.
+// Prune deletes the records of deploys and previews that needn't be kept, by the settings of their sites. It returns
+// how many. Several nodes may prune at once.
 func (s *Store) Prune(ctx context.Context, settings map[string]node.Site) (removed int, err error) {
 	updates, err := s.bucket.all(ctx)
 	if err != nil {

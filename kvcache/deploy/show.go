@@ -131,8 +131,8 @@ type Condition struct {
 	Follow bool // the bucket can't be followed
 }
 
-// Conditions returns what is wrong with the sites on this node: deploys that it can't bring, and what it serves although
-// another is live. It waits for the goroutine that follows the bucket.
+// Conditions returns what is wrong with the sites on this node: deploys that it can't bring, and what it serves
+// although another is live. It waits for the goroutine that follows the bucket.
 func (s *Store) Conditions(ctx context.Context) (out []Condition) {
 	_ = s.do(ctx, func(f *follower) { out = f.conditions() })
 	return out
