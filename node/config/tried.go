@@ -33,6 +33,8 @@ var foreignKeys = map[reflect.Type][]foreignKey{
 	reflect.TypeFor[node.Admin]():    foreignInAdmin,
 	reflect.TypeFor[node.Mesh]():     foreignInMesh,
 	reflect.TypeFor[node.Cluster]():  foreignInCluster,
+	reflect.TypeFor[node.Leaf]():     foreignInLeaf,
+	reflect.TypeFor[node.Leafs]():    foreignInLeafs,
 	reflect.TypeFor[node.Upstream](): foreignInUpstreams,
 	reflect.TypeFor[node.Route]():    foreignInRoutes,
 	reflect.TypeFor[node.Match]():    foreignInMatch,
@@ -63,6 +65,7 @@ const (
 	besideIs   = "the host, path and methods of a request stand beside match: write host, path and methods beside match"
 	adminToken = "write token, of 16 characters or more, and present it as bearer"
 	stripIs    = `write rewrite: {path: "/{*}"}, where {*} is what /* matched`
+	tryIs      = "write try: [site:NAME, upstream:NAME], where the upstream answers what the site lacks"
 	logLevel   = "the level is a flag, run --log-level; edge: {access_log: true} logs each request"
 )
 
@@ -122,6 +125,8 @@ var foreignInMesh = []foreignKey{
 	{keys: "tls ssl", advice: "TLS isn't there yet: keep the network of the mesh private"},
 	{keys: "auth user username password credentials", advice: "write token, the same for all members"},
 	{keys: "port", advice: `write listen: "127.0.0.1:4222" with the port`},
+	{keys: "leafnodes leafnode remotes", advice: "write leaf: {url: ...} on a node that is far away, and leafs: " +
+		"{listen: ...} on the nodes that it joins"},
 	{keys: "peers routes nodes", advice: "write cluster: {peers: ...}"},
 	{keys: "servers", advice: "write url for an existing NATS server, or cluster: {peers: ...} for other nodes"},
 }
@@ -130,6 +135,18 @@ var foreignInCluster = []foreignKey{
 	{keys: "tls ssl", advice: "TLS isn't there yet: keep the network between the nodes private"},
 	{keys: "port", advice: `write listen: "0.0.0.0:6222" with the port`},
 	{keys: "nodes routes servers members", advice: "write peers", key: "peers"},
+}
+
+var foreignInLeaf = []foreignKey{
+	{keys: "tls ssl", advice: "TLS isn't there yet: let a VPN or a tunnel carry the link to the hub"},
+	{keys: "urls hub hubs servers address remotes", advice: "write url: hub.example.com:7422", key: "url"},
+	{keys: "user username password credentials", advice: "write token, that of mesh.leafs of the hub", key: "token"},
+}
+
+var foreignInLeafs = []foreignKey{
+	{keys: "tls ssl", advice: "TLS isn't there yet: let a VPN or a tunnel carry the links of leafs"},
+	{keys: "port", advice: `write listen: "0.0.0.0:7422" with the port`, key: "listen"},
+	{keys: "users authorization", advice: "write token, the same for all leafs", key: "token"},
 }
 
 var foreignInUpstreams = []foreignKey{
@@ -158,7 +175,7 @@ var foreignInRoutes = []foreignKey{
 	{keys: "tls ssl", advice: noTLS},
 	{keys: "cors", advice: noCORS},
 	{keys: "static root files site index dir folder", advice: noFiles, key: "to"},
-	{keys: "try_files", advice: "write try: [site:NAME, upstream:NAME], where the upstream answers what the site lacks", key: "to"},
+	{keys: "try_files", advice: tryIs, key: "to"},
 	{keys: "spa fallback", advice: "write sites: {NAME: {spa: true}}"},
 	{keys: "upstream backend", advice: "write to: upstream:NAME", key: "to"},
 	{keys: "service", advice: "write to: service:NAME", key: "to"},
@@ -198,7 +215,10 @@ var foreignInCache = []foreignKey{
 	{keys: "ignore", advice: "write query: {drop: [NAME]}"},
 }
 
-const publishIs = "a site's files are published: run millrace publish FOLDER --site NAME"
+const (
+	publishIs = "a site's files are published: run millrace publish FOLDER --site NAME"
+	slashIs   = "write slash: always, never, keep or auto"
+)
 
 var foreignInSites = []foreignKey{
 	{keys: "root dir path folder static files", advice: publishIs},
@@ -209,7 +229,7 @@ var foreignInSite = []foreignKey{
 	{keys: "root dir path folder static files", advice: publishIs},
 	{keys: "host hosts domain domains", advice: "write host: NAME and to: site:NAME in a route"},
 	{keys: "fallback index try_files single_page", advice: "write spa: true, or spa: /app.html for another file"},
-	{keys: "trailing_slash trailing_slashes clean_urls html_handling", advice: "write slash: always, never, keep or auto"},
+	{keys: "trailing_slash trailing_slashes clean_urls html_handling", advice: slashIs},
 	{keys: "headers redirects", advice: "write the files _headers and _redirects into the folder that is published"},
 	{keys: "cache cache_control max_age", advice: "write immutable for paths that never change; a file " +
 		"_headers in the folder has other rules"},
