@@ -60,7 +60,7 @@ func (s *sites) open(ctx context.Context) error {
 	}
 	s.kv, err = deploy.New(deploy.Config{
 		Node: s.state.identity.ID, Name: cfg.Node.Name, NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: replicas(&cfg.Mesh), Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers,
+		Replicas: replicas(&cfg.Mesh), Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers, Fill: cfg.Sites.Fill,
 		Event: s.tell, Log: s.log,
 	})
 	if err != nil {

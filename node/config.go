@@ -146,6 +146,6 @@ func Default() Config {
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: standardCluster},
 		Cache: CacheStore{Memory: standardMemory, Disk: GiB, Offline: OfflineValidate},
-		Sites: Sites{Disk: standardSiteDisk, Memory: standardSiteMemory},
+		Sites: Sites{Disk: standardSiteDisk, Memory: standardSiteMemory, Fill: FillAll},
 	}
 }

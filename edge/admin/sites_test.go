@@ -188,7 +188,7 @@ func TestReceiveBlobs(t *testing.T) {
 	for name, body := range map[string][]byte{
 		"a wrong digest": wrong, "a head that breaks off": frame("two")[:20],
 		"a blob that breaks off": frame("two")[:41],
-		"a size beyond all": huge,
+		"a size beyond all":      huge,
 	} {
 		if status, text := ask("POST", "/v1/sites/www/blobs", siteToken, body); status < 400 {
 			t.Errorf("%s: %d %s", name, status, text)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/node"
 	"millrace/node/site"
 )
 
@@ -29,6 +30,8 @@ type brought struct {
 	manifest *site.Manifest
 	deploy   *Deploy
 	options  site.Options // with which the index was made
+	rest     []node.Blob  // that Fill leaves for later
+	isRest   bool         // the deploy was here, and now the rest of it is
 	err      error
 }
 
@@ -40,26 +43,69 @@ func (f *follower) bring(ctx context.Context) {
 		if e == nil {
 			return
 		}
-		e.stage, e.since = stageBringing, now
 		e.attempts++
 		f.bringing++
+		if e.stage == stageReady {
+			rest := e.rest
+			e.rest = nil
+			go func() { f.brought <- f.store.bringRest(ctx, name, e, rest) }()
+			continue
+		}
+		e.stage, e.since = stageBringing, now
 		options := optionsOf(f.settings, name)
 		go func() { f.brought <- f.store.bring(ctx, name, e.record, e, options) }()
 	}
 }
 
+// bringRest brings what was left for later of a deploy.
+func (s *Store) bringRest(ctx context.Context, name string, e *entry, rest []node.Blob) brought {
+	s.sweeping.RLock()
+	defer s.sweeping.RUnlock()
+	err := s.cfg.Blobs.Bring(ctx, rest, func(int64) {})
+	return brought{site: name, entry: e, rest: rest, isRest: true, err: err}
+}
+
+// fill returns which blobs of a deploy must be here before it is ready, and which are brought afterwards.
+func fill(m *site.Manifest, mode node.Fill) (before, after []node.Blob) {
+	switch mode {
+	case node.FillDemand:
+		return nil, nil
+	case node.FillHTML:
+	case node.FillAll, "":
+		return m.Blobs(), nil
+	}
+	for _, b := range m.Blobs() {
+		if b.Size < fillSmall {
+			before = append(before, b)
+			continue
+		}
+		after = append(after, b)
+	}
+	return before, after
+}
+
+// fillSmall is the size below which a file is here before its deploy is ready, with node.FillHTML. Pages, styles and
+// scripts are hardly ever larger.
+const fillSmall = 1 << 20
+
 // mostWanted returns the deploy to bring next; nil if there is none.
 func (f *follower) mostWanted(now time.Time) (name string, e *entry) {
 	for candidate, t := range f.tables {
 		for i, c := range t.newest() {
-			if c.stage == stageReady || c.stage == stageBringing || now.Before(c.again) {
+			if (c.stage == stageReady && c.rest == nil) || c.stage == stageBringing || now.Before(c.again) {
+				continue
+			}
+			if c.stage == stageReady { // it can wait
+				if e == nil {
+					name, e = candidate, c
+				}
 				continue
 			}
 			live := c.record.ID() == t.change.ID
 			if live {
 				return candidate, c
 			}
-			if e == nil || (i == 0 && c.record.At.After(e.record.At)) {
+			if e == nil || e.stage == stageReady || (i == 0 && c.record.At.After(e.record.At)) {
 				name, e = candidate, c
 			}
 		}
@@ -83,7 +129,8 @@ func (s *Store) bring(ctx context.Context, name string, r Record, e *entry, o si
 	if out.err != nil {
 		return out
 	}
-	blobs := out.manifest.Blobs()
+	blobs, rest := fill(out.manifest, s.cfg.Fill)
+	out.rest = rest
 	var total int64
 	for _, b := range blobs {
 		total += b.Size
@@ -127,22 +174,42 @@ func (f *follower) finish(b brought) {
 	if t.deploys[e.record.ID()] != e { // it was deleted meanwhile
 		return
 	}
+	if b.isRest {
+		f.finishRest(b)
+		return
+	}
 	e.since = now
 	if b.err == nil && !sameOptions(b.options, optionsOf(f.settings, b.site)) {
 		b.deploy, b.err = f.reindex(b)
 	}
 	if b.err != nil {
 		e.stage, e.failed = stageFailed, b.err
-		e.again = now.Add(min(againFirst<<min(e.attempts-1, 10), againLast))
+		e.again = now.Add(backoff(e.attempts))
 		f.store.cfg.Log.Error("a deploy can't be brought to this node; it is tried again", "site", b.site,
 			"id", shortID(e.record.ID()), "cause", b.err)
 		return
 	}
-	e.stage, e.failed, e.manifest, e.deploy = stageReady, nil, b.manifest, b.deploy
+	e.stage, e.failed, e.manifest, e.deploy, e.rest = stageReady, nil, b.manifest, b.deploy, b.rest
+	e.attempts = 0
 	f.unsaved = true
 	f.publish(t)
 	f.store.cfg.Event(Event{Site: b.site, What: "staged", ID: e.record.ID(), Node: f.store.cfg.Node, At: now})
 }
+
+// finishRest applies the result of bringing the rest of a deploy. Its files are served on demand meanwhile.
+func (f *follower) finishRest(b brought) {
+	e := b.entry
+	if b.err == nil {
+		e.attempts = 0
+		return
+	}
+	e.rest, e.again = b.rest, f.store.cfg.Now().Add(backoff(e.attempts))
+	f.store.cfg.Log.Warn("the rest of a deploy can't be brought to this node; it is tried again", "site", b.site,
+		"id", shortID(e.record.ID()), "cause", b.err)
+}
+
+// backoff returns how long to wait after so many attempts that failed.
+func backoff(attempts int) time.Duration { return min(againFirst<<min(attempts-1, 10), againLast) }
 
 func (f *follower) reindex(b brought) (*Deploy, error) {
 	index, err := site.NewIndex(b.entry.record.ID(), b.manifest, optionsOf(f.settings, b.site))

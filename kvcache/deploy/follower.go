@@ -55,6 +55,7 @@ type entry struct {
 	since    time.Time // in this stage
 	deploy   *Deploy   // set once it is ready
 	manifest *site.Manifest
+	rest     []node.Blob // of a deploy that is ready: what is still to be brought
 }
 
 // stage says how far a deploy is on this node.
@@ -413,11 +414,13 @@ func (f *follower) restoreDeploy(ctx context.Context, name string, e *entry) {
 		f.store.cfg.Log.WarnContext(ctx, "a deploy is brought again", "site", name, "cause", err)
 		return
 	}
-	for _, b := range m.Blobs() {
+	before, after := fill(m, f.store.cfg.Fill)
+	for _, b := range before {
 		if !f.store.cfg.Blobs.Has(b) {
 			return
 		}
 	}
+	e.rest = after
 	e.manifest = m
 	if err := e.index(optionsOf(f.settings, name)); err != nil {
 		f.store.cfg.Log.WarnContext(ctx, "a deploy is brought again", "site", name, "cause", err)

@@ -28,6 +28,7 @@ type Config struct {
 	Blobs    Blobs
 	Notes    Notes
 	Peers    func() []Peer // the nodes of the mesh, this one included
+	Fill     node.Fill     // which files must be here before a deploy is ready; empty for all
 	// Event is called when something happened to a site: "staged", "live" or "deleted". It may not block.
 	Event func(e Event)
 	Now   func() time.Time // the wall clock; nil for time.Now

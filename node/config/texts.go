@@ -67,6 +67,9 @@ var textRules = map[reflect.Type]textRule{
 		pattern:  `/[^?#]+`,
 		examples: []string{"/index.html", "/app.html"},
 	},
+	reflect.TypeFor[node.Fill](): {want: "all, html or demand", enum: []string{
+		string(node.FillAll), string(node.FillHTML), string(node.FillDemand),
+	}},
 	reflect.TypeFor[node.Slash](): {
 		want: "auto, always, never or keep",
 		enum: []string{
