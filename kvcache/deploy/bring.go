@@ -52,8 +52,11 @@ func (f *follower) bring(ctx context.Context) {
 			continue
 		}
 		e.stage, e.since = stageBringing, now
-		options := optionsOf(f.settings, name)
-		go func() { f.brought <- f.store.bring(ctx, name, e.record, e, options) }()
+		options, mode := optionsOf(f.settings, name), f.store.cfg.Fill
+		if t := f.tables[name]; t.change.ID == e.record.ID() && t.site.State().Live == nil {
+			mode = node.FillDemand // nothing is served: better each file when it is asked for than none
+		}
+		go func() { f.brought <- f.store.bring(ctx, name, e, options, mode) }()
 	}
 }
 
@@ -92,7 +95,7 @@ const fillSmall = 1 << 20
 func (f *follower) mostWanted(now time.Time) (name string, e *entry) {
 	for candidate, t := range f.tables {
 		for i, c := range t.newest() {
-			if (c.stage == stageReady && c.rest == nil) || c.stage == stageBringing || now.Before(c.again) {
+			if (c.stage == stageReady && len(c.rest) == 0) || c.stage == stageBringing || now.Before(c.again) {
 				continue
 			}
 			if c.stage == stageReady { // it can wait
@@ -113,8 +116,9 @@ func (f *follower) mostWanted(now time.Time) (name string, e *entry) {
 	return name, e
 }
 
-// bring brings the manifest of a deploy and all its files, and makes its index.
-func (s *Store) bring(ctx context.Context, name string, r Record, e *entry, o site.Options) (out brought) {
+// bring brings the manifest of a deploy and the files that mode says, and makes its index.
+func (s *Store) bring(ctx context.Context, name string, e *entry, o site.Options, mode node.Fill) (out brought) {
+	r := &e.record // which never changes
 	s.sweeping.RLock()
 	defer s.sweeping.RUnlock()
 	out = brought{site: name, entry: e, options: o}
@@ -125,11 +129,15 @@ func (s *Store) bring(ctx context.Context, name string, r Record, e *entry, o si
 				"stack", string(debug.Stack()))
 		}
 	}()
-	out.manifest, out.err = s.readManifest(ctx, &r)
+	out.manifest, out.err = s.readManifest(ctx, r)
 	if out.err != nil {
 		return out
 	}
-	blobs, rest := fill(out.manifest, s.cfg.Fill)
+	blobs, rest := fill(out.manifest, mode)
+	if mode != s.cfg.Fill {
+		before, after := fill(out.manifest, s.cfg.Fill)
+		rest = append(before, after...)
+	}
 	out.rest = rest
 	var total int64
 	for _, b := range blobs {

@@ -209,6 +209,9 @@ func TestLostFiles(t *testing.T) {
 	}
 	c.open(1, 1)
 	nodetest.Eventually(t, "it serves again", func() bool { return c.nodes[1].live("www") == id })
+	nodetest.Eventually(t, "it has the files again", func() bool {
+		return c.nodes[1].blobs.Has(c.nodes[1].Site("www").State().Live.Index.Entry("/large.bin").Blob)
+	})
 	if got := c.nodes[1].content(t, c.nodes[1].Site("www").State().Live, "/large.bin"); got != third["/large.bin"] {
 		t.Error("wrong bytes")
 	}
@@ -313,4 +316,32 @@ func TestPruneAndCollect(t *testing.T) {
 	if got := n.content(t, n.Site("www").State().Live, "/same.txt"); got != "same" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// A node that fills on demand serves a deploy before it has any file; one that fills html has the small files first and
+// the large ones soon.
+func TestFill(t *testing.T) {
+	t.Parallel()
+	c := start(t, 3)
+	for i, mode := range []node.Fill{node.FillDemand, node.FillHTML} {
+		c.nodes[i+1].stop()
+		c.fill[i+1] = mode
+		c.open(i+1, 1)
+	}
+	id, done := c.nodes[0].publish(t, "www", third)
+	if len(done.Behind) != 0 {
+		t.Errorf("behind: %v", done.Behind)
+	}
+	small, large := node.DigestOf([]byte("three")), node.DigestOf([]byte(third["/large.bin"]))
+	blobs := map[node.Digest]node.Blob{}
+	for _, b := range c.nodes[0].Site("www").State().Live.Index.Blobs() {
+		blobs[b.Digest] = b
+	}
+	if n := c.nodes[1]; n.live("www") != id || n.blobs.Has(blobs[small]) || n.blobs.Has(blobs[large]) {
+		t.Error("on demand: it has files that nobody asked for, or isn't live")
+	}
+	if n := c.nodes[2]; n.live("www") != id || !n.blobs.Has(blobs[small]) {
+		t.Error("html: it is live without its pages")
+	}
+	nodetest.Eventually(t, "the large file follows", func() bool { return c.nodes[2].blobs.Has(blobs[large]) })
 }

@@ -396,7 +396,7 @@ func (f *follower) restore(ctx context.Context) {
 		}
 		for _, r := range s.Deploys {
 			e := &entry{record: r, stage: stageWaiting, progress: &progress{}, since: f.store.cfg.Now()}
-			f.restoreDeploy(ctx, name, e)
+			f.restoreDeploy(ctx, name, e, r.ID() == s.Change.ID)
 			t.deploys[r.ID()] = e
 		}
 		f.publish(t)
@@ -404,8 +404,8 @@ func (f *follower) restore(ctx context.Context) {
 	f.unsaved = false
 }
 
-// restoreDeploy makes a deploy ready if all of it is on this node's disk.
-func (f *follower) restoreDeploy(ctx context.Context, name string, e *entry) {
+// restoreDeploy makes a deploy ready if all of it is on this node's disk, or if it is live.
+func (f *follower) restoreDeploy(ctx context.Context, name string, e *entry, live bool) {
 	if !f.store.cfg.Blobs.Has(e.record.Manifest) {
 		return
 	}
@@ -415,12 +415,11 @@ func (f *follower) restoreDeploy(ctx context.Context, name string, e *entry) {
 		return
 	}
 	before, after := fill(m, f.store.cfg.Fill)
-	for _, b := range before {
-		if !f.store.cfg.Blobs.Has(b) {
-			return
-		}
+	lost := slices.DeleteFunc(before, f.store.cfg.Blobs.Has)
+	if len(lost) > 0 && !live { // what is live is served as far as it is here; its other files when they are asked for
+		return
 	}
-	e.rest = after
+	e.rest = append(lost, after...)
 	e.manifest = m
 	if err := e.index(optionsOf(f.settings, name)); err != nil {
 		f.store.cfg.Log.WarnContext(ctx, "a deploy is brought again", "site", name, "cause", err)

@@ -60,6 +60,7 @@ type cluster struct {
 	dead  [8]atomic.Bool // peers that count as lost
 	now   atomic.Int64   // the wall clock in Unix nanoseconds; 0 for the real one
 	sites map[string]node.Site
+	fill  [8]node.Fill
 }
 
 // start starts nodes on one server each of servers, or all on the same.
@@ -97,7 +98,7 @@ func (c *cluster) open(i, replicas int) {
 	}
 	n.Store, err = deploy.New(deploy.Config{
 		Node: fmt.Sprintf("id-n%d", i+1), Name: fmt.Sprintf("n%d", i+1), NATS: n.conn.NATS(), Replicas: replicas,
-		Blobs: n.blobs, Notes: n.note, Peers: c.peers, Now: c.clock, Log: nodetest.Discard(),
+		Blobs: n.blobs, Notes: n.note, Peers: c.peers, Now: c.clock, Fill: c.fill[i], Log: nodetest.Discard(),
 	})
 	if err == nil {
 		err = n.Open(c.t.Context(), c.sites)
