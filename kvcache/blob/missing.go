@@ -10,7 +10,8 @@ import (
 // askEach is up to how many blobs are asked for one by one; for more, everything is listed.
 const askEach = 16
 
-// Missing returns those blobs that the mesh doesn't have whole. The error is ErrAway or node.ErrBlob.
+// Missing returns those blobs that the mesh doesn't have whole. Those that it has aren't collected within the grace of
+// Collect. The errors are ErrAway, ErrFull and node.ErrBlob.
 func (s *Store) Missing(ctx context.Context, blobs []node.Blob) ([]node.Blob, error) {
 	ctx, end, err := s.begin(ctx)
 	if err != nil {
@@ -23,6 +24,9 @@ func (s *Store) Missing(ctx context.Context, blobs []node.Blob) ([]node.Blob, er
 		}
 	}
 	if err := s.stream.ensure(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.claim(ctx, blobs); err != nil {
 		return nil, err
 	}
 	have, err := s.whole(ctx, blobs)

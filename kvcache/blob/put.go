@@ -314,6 +314,9 @@ func (s *Store) trusted(ctx context.Context, b *node.Blob) (map[int]bool, error)
 	if err := s.stream.ensure(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.claim(ctx, []node.Blob{*b}); err != nil {
+		return nil, err
+	}
 	have := make(map[int]bool)
 	err := s.stream.each(ctx, b.Digest.String()+".*", func(_ node.Digest, n int) { have[n] = true })
 	return have, err

@@ -38,6 +38,7 @@ type Store struct {
 	dir    directory
 	table  table
 	stream stream
+	claims claims
 	memory memory
 	open   descriptors
 	counts counts
@@ -99,7 +100,7 @@ func New(cfg Config) (*Store, error) {
 		cfg: cfg, dir: directory{path: cfg.Dir}, sends: newWindow(sendBytes),
 		larges: make(chan struct{}, sendLarges), asks: make(chan struct{}, fetchAsks),
 	}
-	s.stream = newStream(&s.cfg)
+	s.stream, s.claims = newStream(&s.cfg), newClaims(&s.cfg)
 	s.memory.limit = cfg.Memory
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
