@@ -56,30 +56,16 @@ func (s *Store) Bring(ctx context.Context, blobs []node.Blob, progress func(byte
 	return nil
 }
 
+// bringLarge brings a blob of several chunks, together with those who read it meanwhile.
 func (s *Store) bringLarge(ctx context.Context, b *node.Blob, progress func(int64)) error {
-	w, err := s.dir.create()
+	f := s.File(*b)
+	r := &reader{}
+	a, err := s.join(f, r)
 	if err != nil {
 		return err
 	}
-	parts := make([]part, b.Parts())
-	for n := range parts {
-		parts[n] = part{blob: b, n: n}
-	}
-	err = s.fetch(ctx, parts, func(p part, data []byte) error {
-		if _, err := w.WriteAt(data, int64(p.n)*node.BlobChunk); err != nil {
-			return err
-		}
-		progress(int64(len(data)))
-		return nil
-	})
-	if err == nil {
-		err = checkWhole(w.File, b)
-	}
-	if err != nil {
-		w.drop()
-		return err
-	}
-	return s.keep(w, b.Digest, b.Size)
+	defer a.leave(r)
+	return a.awaitWhole(ctx, progress)
 }
 
 // checkWhole reads a file that was written, and returns ErrDigest if it isn't the blob.

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"millrace/node"
@@ -35,8 +36,14 @@ func (s *Store) BeginCollection(t interface {
 	}
 }
 
-// StreamName is the name of the stream, and Subject the subject of a chunk.
+// StreamName is the name of the stream.
 func (s *Store) StreamName() string { return s.stream.name }
 
-// Path is where a blob is on the disk.
-var Path = func(s *Store, name string) string { return s.dir.path + "/b/" + name[:2] + "/" + name }
+// Temporary is how many files are being written.
+func (s *Store) Temporary() int {
+	entries, err := os.ReadDir(s.dir.temporary())
+	if err != nil {
+		return -1
+	}
+	return len(entries)
+}
