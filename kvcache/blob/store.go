@@ -82,6 +82,7 @@ const (
 	sendWeight = 16 << 10
 	sendLarges = 4
 	fetchAsks  = 6
+	fetchAnew  = 16
 )
 
 // New checks the configuration and returns a Store. Open starts it.
@@ -103,6 +104,7 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, dir: directory{path: cfg.Dir}, sends: newWindow(sendBytes),
 		larges: make(chan struct{}, sendLarges), asks: make(chan struct{}, fetchAsks),
+		anew: make(chan struct{}, fetchAnew),
 	}
 	s.stream, s.claims = newStream(&s.cfg), newClaims(&s.cfg)
 	s.memory.limit = cfg.Memory
