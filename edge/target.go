@@ -22,6 +22,7 @@ func (s *Server) targetHandler(r node.Route) exchange.Handler {
 			forward = mesh.DefaultForwardHeaders
 		}
 		return callPlain(s.mesh, r.To.Subject, forward)
+	case node.KindSite:
 	}
 	return refuse(node.Errorf(node.CodeInternal, errors.New("route has no target"), "the route has no target"))
 }

@@ -161,6 +161,9 @@ func (n *Node) Log() *slog.Logger { return n.log }
 // hideSecrets adds the secrets of a configuration to those that the log hides.
 func hideSecrets(secrets *logs.Secrets, cfg *node.Config) {
 	secrets.Add(cfg.Admin.Token, cfg.Mesh.Token, cfg.Mesh.Cluster.Token)
+	for _, site := range cfg.Sites.Named {
+		secrets.Add(site.Token)
+	}
 	u, err := url.Parse(cfg.Mesh.URL)
 	if err != nil || u.User == nil {
 		return

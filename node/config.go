@@ -28,6 +28,7 @@ type Config struct {
 	Mesh      Mesh                `yaml:"mesh" doc:"The NATS mesh that carries requests to members."`
 	Cache     CacheStore          `yaml:"cache" doc:"The cache that routes with cache use: its sizes, and who may purge it."`
 	Limits    map[string]Limit    `yaml:"limits" doc:"Rate limits that several routes, or members by api.limit.take, share by name."`
+	Sites     Sites               `yaml:"sites" doc:"Folders that every node of the mesh serves (millrace publish): their disk and memory on this node, and by name the settings of those that differ from the defaults."`
 	Upstreams map[string]Upstream `yaml:"upstreams" doc:"HTTP services that this node calls, by name."`
 	Routes    []Route             `yaml:"routes" doc:"Which requests go where. The most specific route wins; the order never matters."`
 }
@@ -133,5 +134,6 @@ func Default() Config {
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: standardCluster},
 		Cache: CacheStore{Memory: standardMemory, Disk: GiB, Offline: OfflineValidate},
+		Sites: Sites{Disk: standardSiteDisk, Memory: standardSiteMemory},
 	}
 }

@@ -128,6 +128,8 @@ func (v *validator) call(at keyPath, name string, r *Route) {
 // callTarget checks the target of a call, and that path and method fit it.
 func (v *validator) callTarget(at keyPath, c *Call, r *Route) {
 	plain, hasPath := c.To.Kind == KindNATS, c.Path.String() != ""
+	v.check(c.To.Kind != KindSite, at("to"),
+		"calls can't read sites: write service:NAME, upstream:NAME or nats:SUBJECT")
 	v.check(plain || hasPath || c.To.Kind == "", at("path"), "the call has no path: write one such as /users/{id}")
 	v.check(!plain || !hasPath, at("path"), "a plain NATS service has a subject and no path: leave path out")
 	v.check(!plain || c.Method == http.MethodGet, at("method"), "a plain NATS service has no methods: leave method out")

@@ -27,6 +27,9 @@ func (c Config) Fit(memory Size) Config {
 	if c.Cache.Memory == standardMemory {
 		c.Cache.Memory = min(standardMemory, max(memory/4, 4*MiB))
 	}
+	if c.Sites.Memory == standardSiteMemory {
+		c.Sites.Memory = min(standardSiteMemory, max(memory/16, MiB))
+	}
 	shareable := c.shareable(memory)
 	if c.Edge.MaxBuffered == standardBuffered {
 		c.Edge.MaxBuffered = min(standardBuffered, max(shareable/2/bodyCopies, 2*MiB))
@@ -39,7 +42,16 @@ func (c Config) Fit(memory Size) Config {
 
 // shareable returns how much memory bodies, connections and limits may use.
 func (c *Config) shareable(memory Size) Size {
-	return max(memory-memoryBase-cacheNeed(c.Cache.Memory), memory/8)
+	return max(memory-memoryBase-cacheNeed(c.Cache.Memory)-c.sitesNeed(), memory/8)
+}
+
+// sitesNeed returns what the files of sites need in memory if a route serves a site: more than the limit, as with
+// cacheNeed.
+func (c *Config) sitesNeed() Size {
+	if !c.UsesSites() {
+		return 0
+	}
+	return cacheNeed(c.Sites.Memory)
 }
 
 // cacheNeed returns what a full cache needs: more than its entries, since evicted ones are held until they are sent.
@@ -55,7 +67,7 @@ func (c *Config) LimitKeys(memory Size) int {
 
 // MemoryNeed is the memory that a node may need at most, by purpose.
 type MemoryNeed struct {
-	Base, Cache, Bodies, Connections, Limits Size
+	Base, Cache, Sites, Bodies, Connections, Limits Size
 }
 
 // MemoryNeed returns what the configuration may need, with limitKeys keys of limits in memory. Several copies of a body
@@ -63,7 +75,7 @@ type MemoryNeed struct {
 func (c *Config) MemoryNeed(limitKeys int) MemoryNeed {
 	n := MemoryNeed{
 		Base: memoryBase, Bodies: bodyCopies * c.Edge.MaxBuffered,
-		Connections: Size(c.Edge.MaxConnections) * perConnection,
+		Connections: Size(c.Edge.MaxConnections) * perConnection, Sites: c.sitesNeed(),
 	}
 	caches, limits := c.Uses()
 	if caches {
@@ -94,13 +106,15 @@ func (c *Config) Uses() (caches, limits bool) {
 }
 
 // Total returns the sum.
-func (n MemoryNeed) Total() Size { return n.Base + n.Cache + n.Bodies + n.Connections + n.Limits }
+func (n MemoryNeed) Total() Size {
+	return n.Base + n.Cache + n.Sites + n.Bodies + n.Connections + n.Limits
+}
 
 // String returns the sum and its parts, in MiB.
 func (n MemoryNeed) String() string {
-	return fmt.Sprintf("%s (%s for cache.memory, %s for %d times edge.max_buffered, %s for connections, %s for "+
-		"limits, %s besides)", n.Total().round(), n.Cache.round(), n.Bodies.round(), bodyCopies,
-		n.Connections.round(), n.Limits.round(), n.Base.round())
+	return fmt.Sprintf("%s (%s for cache.memory, %s for sites.memory, %s for %d times edge.max_buffered, %s for "+
+		"connections, %s for limits, %s besides)", n.Total().round(), n.Cache.round(), n.Sites.round(),
+		n.Bodies.round(), bodyCopies, n.Connections.round(), n.Limits.round(), n.Base.round())
 }
 
 // round formats the size in whole MiB.

@@ -48,7 +48,7 @@ func (p *Protocol) UnmarshalText(text []byte) error {
 // upgrade checks the protocols of a route.
 func (v *validator) upgrade(route int, r *Route) {
 	at := []string{"routes", strconv.Itoa(route), "upgrade"}
-	v.check(len(r.Upgrade) == 0 || r.To.Kind == KindUpstream, at,
+	v.check(len(r.Upgrade) == 0 || r.Origin().Kind == KindUpstream, at,
 		"only upstreams take other protocols than HTTP and WebSocket: leave upgrade out")
 	for i, p := range r.Upgrade {
 		v.check(!r.Upgrade[:i].Has(string(p)), append(at, strconv.Itoa(i)), "%s is listed twice", p)

@@ -54,7 +54,7 @@ func (r Ref) explain(route *Route) string {
 	case "query", "args", "arg", "search":
 		what := "the query goes along as it is"
 		switch {
-		case route.To.Kind == KindNATS:
+		case route.Origin().Kind == KindNATS:
 			what = "a plain NATS request carries no query"
 		case route.Gather != nil:
 			what = "calls carry nothing of the client's query"
@@ -62,7 +62,7 @@ func (r Ref) explain(route *Route) string {
 		return fmt.Sprintf("%s can't be read here yet, and %s: make the value a part of the path, as {id} is in "+
 			"/users/{id}", r, what)
 	case "header", "headers", "cookie", "cookies":
-		if route.To.Kind == KindNATS {
+		if route.Origin().Kind == KindNATS {
 			return fmt.Sprintf("%s can't be read here yet: a subject has the parameters of the path alone, such as "+
 				"{id}", r)
 		}

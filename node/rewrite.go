@@ -129,7 +129,7 @@ func (v *validator) answers(i int, r *Route) {
 	at := func(keys ...string) []string { return append([]string{"routes", strconv.Itoa(i)}, keys...) }
 	var answers []string
 	for key, has := range map[string]bool{
-		"to": r.To.Kind != "", "gather": r.Gather != nil,
+		"to": r.To.Kind != "", "try": r.Try != nil, "gather": r.Gather != nil,
 		"redirect": r.Redirect != nil, "respond": r.Respond != nil,
 	} {
 		if has {
@@ -161,14 +161,15 @@ func (v *validator) answers(i int, r *Route) {
 
 func (v *validator) rewrite(at keyPath, r *Route) {
 	w := r.Rewrite
-	forwards := r.To.Kind == KindService || r.To.Kind == KindUpstream
-	v.check(w.Path.String() == "" || forwards, at("rewrite", "path"),
-		"only requests to services and upstreams have a path of their own")
+	origin := r.Origin().Kind
+	forwards := origin == KindService || origin == KindUpstream
+	v.check(w.Path.String() == "" || forwards || len(r.Sites()) > 0, at("rewrite", "path"),
+		"only requests to services, upstreams and sites have a path of their own")
 	v.check(w.Host == "" || forwards, at("rewrite", "host"),
 		"only requests to services and upstreams have a host of their own")
 	v.check(w.Query.None() || forwards, at("rewrite", "query"),
 		"only requests to services and upstreams have a query of their own")
-	asks := r.To.Kind != "" || r.Gather != nil
+	asks := origin != "" || r.Gather != nil
 	v.check(w.Request.None() || asks, at("rewrite", "request"), "the route sends no request")
 	v.refs(at("rewrite", "path"), r, w.Path.Refs())
 	for key, e := range map[string]*Edits{"query": &w.Query, "request": &w.Request, "response": &w.Response} {

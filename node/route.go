@@ -16,7 +16,8 @@ type Route struct {
 	Path           Pattern      `yaml:"path" doc:"Path pattern: literal segments, as people write them or percent-encoded; {param} segments; a trailing /*." required:"true"`
 	Methods        []Method     `yaml:"methods" doc:"Methods that match; any if empty. GET includes HEAD."`
 	Match          Match        `yaml:"match" doc:"What else the request must have."`
-	To             Target       `yaml:"to" doc:"service:NAME, upstream:NAME or nats:SUBJECT; or gather, redirect or respond in its place." required:"unless gather redirect respond"`
+	To             Target       `yaml:"to" doc:"service:NAME, upstream:NAME, nats:SUBJECT or site:NAME; or try, gather, redirect or respond in its place." required:"unless try gather redirect respond"`
+	Try            []Target     `yaml:"try" doc:"Several targets, in place of to: sites, each asked for what those before it don't have, and at last a service, an upstream or a nats target that answers everything else."`
 	Gather         *Gather      `yaml:"gather" doc:"Several calls at once, in place of to."`
 	Redirect       *Redirect    `yaml:"redirect" doc:"Another place, in place of to."`
 	Respond        *Respond     `yaml:"respond" doc:"A fixed response, in place of to."`
@@ -114,14 +115,20 @@ func (r Route) Describe() string {
 		return "redirect to " + r.Redirect.To.String()
 	case r.Respond != nil:
 		return "respond with " + strconv.Itoa(r.Respond.Status)
+	case len(r.Try) > 0:
+		names := make([]string, len(r.Try))
+		for i, t := range r.Try {
+			names[i] = t.String()
+		}
+		return "try " + strings.Join(names, ", ")
 	}
 	return r.To.String()
 }
 
-// BuffersBody reports whether the route needs the whole request body before it goes on: its target is neither a service
-// nor an upstream.
+// BuffersBody reports whether the route needs the whole request body before it goes on: it isn't answered by sites, a
+// service or an upstream.
 func (r *Route) BuffersBody() bool {
-	return r.To.Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
+	return r.Origin().Kind == KindNATS || r.Gather != nil || r.Redirect != nil || r.Respond != nil
 }
 
 // MatchesMethod reports whether the route matches the method. GET includes HEAD (RFC 9110 §9.3.2).

@@ -1,6 +1,10 @@
 package node
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Sites configures the sites of this node: folders that every node of the mesh serves (millrace publish).
 type Sites struct {
@@ -48,4 +52,41 @@ const (
 // UnmarshalText accepts the four values of Slash.
 func (s *Slash) UnmarshalText(text []byte) error {
 	return oneOf(s, text, SlashAuto, SlashAlways, SlashNever, SlashKeep)
+}
+
+// The default sizes of Sites.
+const (
+	standardSiteDisk   = 10 * GiB
+	standardSiteMemory = 64 * MiB
+)
+
+// TakesBool allows true and false as short forms.
+func (s *SPA) TakesBool() {}
+
+// UnmarshalText reads true for /index.html, false for none, or the path of an HTML file.
+func (s *SPA) UnmarshalText(text []byte) error {
+	switch path := string(text); strings.ToLower(path) {
+	case "true":
+		*s = "/index.html"
+	case "false":
+		*s = ""
+	case "yes", "on", "y":
+		return fmt.Errorf("%q is not how this is switched on: write true", path)
+	case "no", "off", "n", "none", "never":
+		return fmt.Errorf("%q is not how this is switched off: write false", path)
+	default:
+		if err := checkSitePath(path); err != nil {
+			return err
+		}
+		*s = SPA(path)
+	}
+	return nil
+}
+
+// MarshalText writes the path as UnmarshalText reads it.
+func (s SPA) MarshalText() ([]byte, error) {
+	if s == "" {
+		return []byte("false"), nil
+	}
+	return []byte(s), nil
 }

@@ -15,23 +15,24 @@ const (
 	KindService  Kind = "service"  // service:NAME, subject http.NAME
 	KindUpstream Kind = "upstream" // upstream:NAME, subject upstream.NAME
 	KindNATS     Kind = "nats"     // nats:SUBJECT, a plain NATS request
+	KindSite     Kind = "site"     // site:NAME, files that this node has
 )
 
-// Target is where a route sends its requests. Name is set for services and upstreams, Subject for plain NATS.
+// Target is where a route sends its requests. Name is set for services, upstreams and sites, Subject for plain NATS.
 type Target struct {
 	Kind    Kind
 	Name    string
 	Subject Subject
 }
 
-// UnmarshalText reads service:NAME, upstream:NAME or nats:SUBJECT.
+// UnmarshalText reads service:NAME, upstream:NAME, nats:SUBJECT or site:NAME.
 func (t *Target) UnmarshalText(text []byte) error {
 	kind, rest, ok := strings.Cut(string(text), ":")
 	if !ok {
 		return targetError(string(text))
 	}
 	switch Kind(kind) {
-	case KindService, KindUpstream:
+	case KindService, KindUpstream, KindSite:
 		if trimmed := strings.TrimSpace(rest); trimmed != rest && ValidName(trimmed) {
 			return fmt.Errorf("%q has a space behind its colon: write %s:%s", text, kind, trimmed)
 		}
@@ -56,13 +57,15 @@ func (t *Target) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is an address: list http://%s in targets of one of upstreams, and write upstream:NAME "+
 			"here", text, cmp.Or(kind, "127.0.0.1")+":"+rest)
 	}
-	return fmt.Errorf("%q is not a kind of target: write service:NAME, upstream:NAME or nats:SUBJECT%s",
-		kind, didYouMean(kind, []string{string(KindService), string(KindUpstream), string(KindNATS)}))
+	return fmt.Errorf("%q is not a kind of target: write service:NAME, upstream:NAME, nats:SUBJECT or site:NAME%s",
+		kind, didYouMean(kind, []string{string(KindService), string(KindUpstream), string(KindNATS), string(KindSite)}))
 }
 
 // targetError returns the error for a text without a kind, with what it may mean.
 func targetError(text string) error {
 	switch subject, err := ParseSubject(text); {
+	case strings.HasPrefix(text, ".") || strings.HasPrefix(text, "/"):
+		return fmt.Errorf("%q is a folder: write site:NAME here, and run millrace publish %[1]s --site NAME", text)
 	case ValidName(text) && !isPort(text):
 		return fmt.Errorf("%q is not a target: write upstream:%[1]s for an upstream, or service:%[1]s for whoever "+
 			"subscribes to http.%[1]s", text)
@@ -73,7 +76,7 @@ func targetError(text string) error {
 		return fmt.Errorf("%q is not a target: write nats:%s for a plain NATS request, or list a host in targets of "+
 			"one of upstreams", text, subject)
 	}
-	return fmt.Errorf("%q is not a target: write service:NAME, upstream:NAME or nats:SUBJECT", text)
+	return fmt.Errorf("%q is not a target: write service:NAME, upstream:NAME, nats:SUBJECT or site:NAME", text)
 }
 
 func isPort(s string) bool {
@@ -88,7 +91,7 @@ func (t Target) String() string {
 		return ""
 	case KindNATS:
 		return "nats:" + t.Subject.String()
-	case KindService, KindUpstream:
+	case KindService, KindUpstream, KindSite:
 	}
 	return string(t.Kind) + ":" + t.Name
 }
@@ -96,11 +99,11 @@ func (t Target) String() string {
 // MarshalText writes the target as UnmarshalText reads it.
 func (t Target) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// MaxName is the largest length of a service, upstream or node name.
+// MaxName is the largest length of a service, upstream, site or node name.
 const MaxName = 64
 
-// CheckName reports whether s can name a service, an upstream, a node or a route: 1 to 64 of a-z, 0-9, - and _. Such a
-// name is safe as a NATS subject token, a metric label and a log value.
+// CheckName reports whether s can name a service, an upstream, a site, a node or a route: 1 to 64 of a-z, 0-9, - and _.
+// Such a name is safe as a NATS subject token, a metric label and a log value.
 func CheckName(s string) error {
 	if ValidName(s) {
 		return nil

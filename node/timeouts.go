@@ -20,7 +20,7 @@ func (v *validator) upstreamUses() (out []upstreamUse) {
 	for i, r := range v.config.Routes {
 		path, waits := []string{"routes", strconv.Itoa(i)}, cmp.Or(r.Timeout, v.config.Edge.Timeout)
 		if r.Gather == nil {
-			out = append(out, upstreamUse{append(path, "timeout"), r.To.upstream(), r.Timeout, waits})
+			out = append(out, upstreamUse{append(path, "timeout"), r.Origin().upstream(), r.Timeout, waits})
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Gather.Calls)) {

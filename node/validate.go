@@ -27,6 +27,7 @@ func (c *Config) Validate() []Problem {
 	v.mesh()
 	v.ports()
 	v.cacheStore()
+	v.sites()
 	v.limits()
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		v.upstream(name, c.Upstreams[name])
@@ -336,6 +337,7 @@ func (v *validator) route(i int) {
 	if r.To.Kind == KindUpstream {
 		v.declared(at("to"), r.To.Name)
 	}
+	v.siteRoute(i, &r)
 	v.answers(i, &r)
 	if r.Gather != nil {
 		v.gather(i, &r)
@@ -345,7 +347,7 @@ func (v *validator) route(i int) {
 	v.check(!slash || r.EncodedSlash == EncodedSlashKeep, at("path"), "requests with an encoded slash are refused "+
 		"here: set encoded_slash: keep, or write / for two segments")
 	v.upgrade(i, &r)
-	v.check(len(r.ForwardHeaders) == 0 || r.To.Kind == KindNATS, at("forward_headers"),
+	v.check(len(r.ForwardHeaders) == 0 || r.Origin().Kind == KindNATS, at("forward_headers"),
 		"forward_headers is for nats targets: others get all end-to-end headers")
 	for _, h := range r.ForwardHeaders {
 		low := strings.ToLower(h)

@@ -20,6 +20,8 @@ func (c *Config) Warnings() []Problem {
 	v.zeroLimits()
 	v.redirectsToThemselves()
 	v.literalRefs()
+	v.unusedSites()
+	v.sitesOfOneHost()
 	return v.problems
 }
 
@@ -42,23 +44,11 @@ func (v *validator) usedUpstreams() map[string]bool {
 		used[name] = true
 	}
 	for i := range v.config.Routes {
-		for _, t := range v.config.Routes[i].targets() {
+		for _, t := range v.config.Routes[i].Targets() {
 			used[t.Name] = used[t.Name] || t.Kind == KindUpstream
 		}
 	}
 	return used
-}
-
-// targets returns the route's targets: its own, or those of its gather's calls.
-func (r *Route) targets() []Target {
-	if r.Gather == nil {
-		return []Target{r.To}
-	}
-	var out []Target
-	for _, c := range r.Gather.Calls {
-		out = append(out, c.To)
-	}
-	return out
 }
 
 // literalRefs reports values that seem to contain references where none are replaced.

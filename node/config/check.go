@@ -88,12 +88,8 @@ func mask(r *report, c *node.Config) *node.Config {
 			out.Upstreams = map[string]node.Upstream{}
 		}
 		for _, route := range out.Routes {
-			out.Upstreams[route.To.Name] = node.Upstream{Remote: true}
-			if route.Gather == nil {
-				continue
-			}
-			for _, call := range route.Gather.Calls {
-				out.Upstreams[call.To.Name] = node.Upstream{Remote: true}
+			for _, to := range route.Targets() {
+				out.Upstreams[to.Name] = node.Upstream{Remote: true}
 			}
 		}
 	}
@@ -121,7 +117,7 @@ func maskUpstream(u node.Upstream, mistaken []string) node.Upstream {
 // maskRoute gives a route that can't be compared a unique host, so that it conflicts with no other.
 func maskRoute(r *report, c *node.Config, i int) {
 	route, index := &c.Routes[i], strconv.Itoa(i)
-	elsewhere := []string{"to", "timeout", "max_body", "limit", "encoded_slash", "forward_headers"}
+	elsewhere := []string{"to", "try", "timeout", "max_body", "limit", "encoded_slash", "forward_headers"}
 	unsure := r.mistaken("routes", index)
 	for _, key := range r.mistakenKeys("routes", index) {
 		unsure = unsure || !slices.Contains(elsewhere, key)
@@ -136,9 +132,15 @@ func maskRoute(r *report, c *node.Config, i int) {
 	if r.mistaken("routes", index, "path") {
 		route.To.Subject = node.Subject{} // its parameters can't be checked
 		addParams(route, c.Limits)        // neither can those of its limits
+		if len(route.Try) > 0 {
+			route.To, route.Try = node.Target{Kind: node.KindNATS}, nil
+		}
 		route.Redirect, route.Rewrite = nil, nil
 	}
 	if r.mistaken("routes", index, "to") {
 		route.To = node.Target{Kind: node.KindNATS}
+	}
+	if r.mistaken("routes", index, "try") || len(r.mistakenKeys("routes", index, "try")) > 0 {
+		route.To, route.Try = node.Target{Kind: node.KindNATS}, nil
 	}
 }

@@ -100,7 +100,10 @@ func (d *decoder) structure(v *value, at keyPath, dst reflect.Value) {
 	}
 	for _, e := range v.entries {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.key == e.key })
-		if i < 0 {
+		switch {
+		case d.taken(e, i, at, fields, dst.Type()), i < 0 && d.named(e, at, fields, dst):
+			continue
+		case i < 0:
 			d.unknown(e, at, fields, present, dst)
 			continue
 		}
@@ -115,6 +118,41 @@ func (d *decoder) structure(v *value, at keyPath, dst reflect.Value) {
 			d.add(v.pos, at.key(f.key).path, "missing key %q %s: %s", f.key, at.in(), sentence(f.doc))
 		}
 	}
+}
+
+// named decodes an entry whose key is a name that the user chooses, if the struct has such. A near miss of one of the
+// struct's own keys is none, unless it has a mapping, as what is named has.
+func (d *decoder) named(e entry, at keyPath, fields []field, dst reflect.Value) bool {
+	index, ok := namesOf(dst.Type())
+	if !ok {
+		return false
+	}
+	keys := keysOf(fields)
+	before, _, _ := strings.Cut(e.key, ":")
+	_, foreign := findForeignKey(dst.Type(), e.key)
+	if e.value.kind != kindMapping &&
+		(foreign || slices.Contains(keys, before) || node.Nearest(e.key, keys) != "") {
+		return false
+	}
+	names := dst.Field(index)
+	if names.IsNil() {
+		names.Set(reflect.MakeMap(names.Type()))
+	}
+	d.mapEntry(e, at, names)
+	return true
+}
+
+// taken reports an entry that is meant to name something, but whose name is one of the struct's own keys: that of field
+// i.
+func (d *decoder) taken(e entry, i int, at keyPath, fields []field, t reflect.Type) bool {
+	_, names := namesOf(t)
+	if !names || i < 0 || e.value.kind != kindMapping || fieldsOf(t.Field(fields[i].index).Type) != nil {
+		return false
+	}
+	meant := at.key(e.key)
+	d.expect(e.value, meant, oneOf(expectedForms(t.Field(fields[i].index).Type, meant)),
+		e.key+" is a key of its own here, and can't be a name")
+	return true
 }
 
 // hasAlternative reports whether the mapping has a key that makes a required one unnecessary.
@@ -186,11 +224,16 @@ func (d *decoder) mapping(v *value, at keyPath, dst reflect.Value) {
 		dst.Set(reflect.MakeMapWithSize(dst.Type(), len(v.entries)))
 	}
 	for _, e := range v.entries {
-		elem := reflect.New(dst.Type().Elem()).Elem()
-		d.entry(e, at, elem)
-		if e.first == nil {
-			dst.SetMapIndex(reflect.ValueOf(e.key).Convert(dst.Type().Key()), elem)
-		}
+		d.mapEntry(e, at, dst)
+	}
+}
+
+// mapEntry decodes an entry into a map.
+func (d *decoder) mapEntry(e entry, at keyPath, dst reflect.Value) {
+	elem := reflect.New(dst.Type().Elem()).Elem()
+	d.entry(e, at, elem)
+	if e.first == nil {
+		dst.SetMapIndex(reflect.ValueOf(e.key).Convert(dst.Type().Key()), elem)
 	}
 }
 

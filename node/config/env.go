@@ -67,6 +67,9 @@ func escape(text string) string { return strings.ReplaceAll(text, "${", "$${") }
 
 // isSecret reports whether a value may be in a separate file and must not be in messages.
 func isSecret(at keyPath) bool {
+	if len(at.path) == 3 && at.path[0] == "sites" && at.path[2] == "token" {
+		return true
+	}
 	return at.name == "mesh.token" || at.name == "mesh.cluster.token" || at.name == "admin.token"
 }
 

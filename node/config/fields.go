@@ -25,7 +25,7 @@ func fieldsOf(t reflect.Type) []field {
 	var fields []field
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" {
+		if key := f.Tag.Get("yaml"); f.IsExported() && key != "" && key != inline {
 			required := f.Tag.Get("required")
 			_, others, _ := strings.Cut(required, "unless")
 			fields = append(fields, field{
@@ -36,6 +36,22 @@ func fieldsOf(t reflect.Type) []field {
 	}
 	return fields
 }
+
+// namesOf returns the index of the field with the keys that the type doesn't know: names that users choose, such as
+// those of sites beside disk and memory. It has the tag yaml:",inline" and is a map.
+func namesOf(t reflect.Type) (index int, ok bool) {
+	if t.Kind() != reflect.Struct {
+		return 0, false
+	}
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("yaml") == inline {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+const inline = ",inline"
 
 // isOptional reports whether a required field may be left out, because the struct has one of its alternatives.
 func (f field) isOptional(fields []field, has func(other field) bool) bool {

@@ -48,6 +48,9 @@ func (w *writer) structure(indent string, v, defaults reflect.Value) bool {
 		w.value(indent, value, def)
 		wrote = true
 	}
+	if index, ok := namesOf(v.Type()); ok {
+		wrote = w.mapping(indent, v.Field(index)) || wrote
+	}
 	return wrote
 }
 

@@ -111,8 +111,11 @@ func (g *generator) of(t reflect.Type, defaults reflect.Value) *schema {
 		return g.structure(t, defaults)
 	case readsText(t):
 		text := g.define(t.Name(), textSchema(t))
-		if takesNumber(t) {
+		switch {
+		case takesNumber(t):
 			return &schema{OneOf: []*schema{text, {Type: "integer"}}}
+		case takesBool(t):
+			return &schema{OneOf: []*schema{text, {Type: "boolean"}}}
 		}
 		return text
 	case readsJSON(t):
@@ -176,6 +179,10 @@ func (g *generator) short(t reflect.Type) *schema {
 
 func (g *generator) object(t reflect.Type, defaults reflect.Value) *schema {
 	s := &schema{Type: "object", Additional: false}
+	if index, ok := namesOf(t); ok {
+		elem := t.Field(index).Type.Elem()
+		s.Additional = g.of(elem, defaultOf(elem))
+	}
 	for _, f := range fieldsOf(t) {
 		standard := defaults.Field(f.index)
 		p := g.of(standard.Type(), standard)

@@ -194,5 +194,6 @@ var textTypes = map[string]func() encoding.TextUnmarshaler{
 	"Location":    func() encoding.TextUnmarshaler { return new(node.Location) },
 	"TargetLimit": func() encoding.TextUnmarshaler { return new(node.TargetLimit) },
 	"Balance":     func() encoding.TextUnmarshaler { return new(node.Balance) },
+	"SPA":         func() encoding.TextUnmarshaler { return new(node.SPA) },
 	"Method":      func() encoding.TextUnmarshaler { return new(node.Method) },
 }

@@ -14,6 +14,9 @@ func (d *decoder) targetHint(t reflect.Type, text string) error {
 	if t != reflect.TypeFor[node.Target]() || !node.ValidName(text) || strings.Trim(text, "0123456789") == "" {
 		return nil
 	}
+	if d.root.child("sites") != nil && d.root.child("sites").value.child(text) != nil {
+		return fmt.Errorf("%q is not a target: write site:%[1]s for the site of that name", text)
+	}
 	known, exact := d.upstreams(text)
 	nearest := node.Nearest(text, known)
 	switch {

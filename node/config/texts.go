@@ -54,8 +54,19 @@ var textRules = map[reflect.Type]textRule{
 	},
 	reflect.TypeFor[node.Target](): {
 		want:     "a target such as upstream:api",
-		pattern:  `(service|upstream):[a-z0-9_-]{1,64}|nats:[A-Za-z0-9_.{}-]+`,
-		examples: []string{"service:greet", "upstream:api", "nats:orders.get.{id}"},
+		pattern:  `(service|upstream|site):[a-z0-9_-]{1,64}|nats:[A-Za-z0-9_.{}-]+`,
+		examples: []string{"service:greet", "upstream:api", "nats:orders.get.{id}", "site:www"},
+	},
+	reflect.TypeFor[node.SPA](): {
+		want:     "false, or a path such as /index.html",
+		pattern:  `/[^?#]+`,
+		examples: []string{"/index.html", "/app.html"},
+	},
+	reflect.TypeFor[node.Slash](): {
+		want: "auto, always, never or keep",
+		enum: []string{
+			string(node.SlashAuto), string(node.SlashAlways), string(node.SlashNever), string(node.SlashKeep),
+		},
 	},
 	reflect.TypeFor[node.Template](): {
 		want:     "a path such as /users/{id}",

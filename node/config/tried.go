@@ -37,6 +37,8 @@ var foreignKeys = map[reflect.Type][]foreignKey{
 	reflect.TypeFor[node.Route]():    foreignInRoutes,
 	reflect.TypeFor[node.Match]():    foreignInMatch,
 	reflect.TypeFor[node.Cache]():    foreignInCache,
+	reflect.TypeFor[node.Sites]():    foreignInSites,
+	reflect.TypeFor[node.Site]():     foreignInSite,
 }
 
 const (
@@ -47,8 +49,8 @@ const (
 		"list that in edge.trusted_proxies"
 	noCORS = "cors isn't there yet: set Access-Control-Allow-Origin with rewrite: {response: {set: ...}} in the " +
 		"route, and answer OPTIONS with a route of methods: [OPTIONS] and respond: {status: 204, headers: ...}"
-	noFiles = "serving files isn't there yet: let an upstream serve the files, and keep them with cache: 1h in its " +
-		"route"
+	noFiles = "write to: site:NAME in a route, and run millrace publish FOLDER --site NAME: every node then serves " +
+		"the folder"
 
 	inRoute = "what is done to requests stands in their route: rewrite, limit, cache; more is done by a member " +
 		"(to: service:NAME)"
@@ -68,7 +70,7 @@ var foreignAtTop = []foreignKey{
 	{keys: "auth authentication jwt oidc", advice: noAuth},
 	{keys: "tls ssl acme letsencrypt certificates", advice: noTLS},
 	{keys: "cors", advice: noCORS},
-	{keys: "static root files sites site", advice: noFiles},
+	{keys: "static root files site www", advice: noFiles},
 	{keys: "listen server servers http listeners entrypoints", advice: "one address serves HTTP clients: write " +
 		"edge: {listen: ...}"},
 	{keys: "port", advice: `write edge: {listen: ":80"} with the port`},
@@ -155,7 +157,9 @@ var foreignInRoutes = []foreignKey{
 	{keys: "auth", advice: noAuth},
 	{keys: "tls ssl", advice: noTLS},
 	{keys: "cors", advice: noCORS},
-	{keys: "static root files site index try_files", advice: noFiles, key: "to"},
+	{keys: "static root files site index dir folder", advice: noFiles, key: "to"},
+	{keys: "try_files", advice: "write try: [site:NAME, upstream:NAME], where the upstream answers what the site lacks", key: "to"},
+	{keys: "spa fallback", advice: "write sites: {NAME: {spa: true}}"},
 	{keys: "upstream backend", advice: "write to: upstream:NAME", key: "to"},
 	{keys: "service", advice: "write to: service:NAME", key: "to"},
 	{keys: "subject", advice: `write to: "nats:SUBJECT"`, key: "to"},
@@ -192,4 +196,23 @@ var foreignInCache = []foreignKey{
 		"level"},
 	{keys: "vary_by headers", advice: "write key: [header:NAME] for fields that count beside the URL"},
 	{keys: "ignore", advice: "write query: {drop: [NAME]}"},
+}
+
+const publishIs = "a site's files are published: run millrace publish FOLDER --site NAME"
+
+var foreignInSites = []foreignKey{
+	{keys: "root dir path folder static files", advice: publishIs},
+	{keys: "preview token spa slash keep immutable", advice: "write it for a site, as in sites: {NAME: {...}}"},
+}
+
+var foreignInSite = []foreignKey{
+	{keys: "root dir path folder static files", advice: publishIs},
+	{keys: "host hosts domain domains", advice: "write host: NAME and to: site:NAME in a route"},
+	{keys: "fallback index try_files single_page", advice: "write spa: true, or spa: /app.html for another file"},
+	{keys: "trailing_slash trailing_slashes clean_urls html_handling", advice: "write slash: always, never, keep or auto"},
+	{keys: "headers redirects", advice: "write the files _headers and _redirects into the folder that is published"},
+	{keys: "cache cache_control max_age", advice: "write immutable for paths that never change; a file " +
+		"_headers in the folder has other rules"},
+	{keys: "not_found error_page 404", advice: "publish a 404.html: the nearest one upwards is served"},
+	{keys: "disk memory", advice: "write it beside the sites, for all of them: sites: {disk: ..., memory: ...}"},
 }
