@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,12 @@ func (o *observed) wrap(next exchange.Handler) exchange.Handler {
 			o.finish(x, resp, int64(len(resp.Body)), err)
 			return resp, err
 		}
-		resp.Stream = &observedBody{Body: resp.Stream, done: func(n int64, err error) { o.finish(x, resp, n, err) }}
+		body := &observedBody{Body: resp.Stream, done: func(n int64, err error) { o.finish(x, resp, n, err) }}
+		if file, ok := resp.Stream.(exchange.FileBody); ok {
+			resp.Stream = &observedFile{body, file}
+		} else {
+			resp.Stream = body
+		}
 		return resp, err
 	}
 }
@@ -106,6 +112,27 @@ func (c *observedBody) Close() error {
 		c.done(n, cause)
 	})
 	return err
+}
+
+// observedFile is an observedBody that is a part of a file.
+type observedFile struct {
+	*observedBody
+
+	file exchange.FileBody
+}
+
+// File returns the file.
+func (c *observedFile) File() (f *os.File, offset, length int64) { return c.file.File() }
+
+// Sent counts what was sent from the file.
+func (c *observedFile) Sent(n int64, failed error) {
+	c.file.Sent(n, failed)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n += n
+	if failed != nil {
+		c.err = failed
+	}
 }
 
 // logRequest writes the access log if it is on, and logs internal errors. Path and host are canonical, so they have no

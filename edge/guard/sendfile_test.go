@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -29,7 +30,11 @@ type sender struct {
 
 func senders() []sender {
 	whole := func(c *guard.Conn, head, body []byte, file *os.File) error {
-		return c.SendFile(head, file, 0, int64(len(body)))
+		n, err := c.SendFile(head, file, 0, int64(len(body)))
+		if err == nil && n != int64(len(body)) {
+			err = fmt.Errorf("%d bytes of %d are sent", n, len(body))
+		}
+		return err
 	}
 	return []sender{
 		{"Send", false, func(c *guard.Conn, head, body []byte, _ *os.File) error {
@@ -156,7 +161,7 @@ func TestSendFileSendsParts(t *testing.T) {
 		conn, client := connected(t, i%4 == 3, time.Minute)
 		wait.Go(func() {
 			for range 2 { // the second response of a connection is like the first
-				if err := conn.SendFile([]byte("h"), file, offset, length); err != nil {
+				if _, err := conn.SendFile([]byte("h"), file, offset, length); err != nil {
 					t.Error(err)
 				}
 			}
@@ -202,7 +207,7 @@ func TestSendFileTellsFileFromClient(t *testing.T) {
 			} else {
 				go func() { _, _ = io.Copy(io.Discard, client) }()
 			}
-			err := conn.SendFile([]byte("h"), c.file, 0, int64(len(body))+c.more)
+			_, err := conn.SendFile([]byte("h"), c.file, 0, int64(len(body))+c.more)
 			if err == nil || errors.Is(err, guard.ErrFile) == c.gone {
 				t.Errorf("%s, %s: got %v", s.name, name, err)
 			}
@@ -219,7 +224,7 @@ func TestSendFileAllocatesNothing(t *testing.T) {
 	go func() { defer close(drained); _, _ = io.Copy(io.Discard, client) }()
 	head := []byte("head")
 	if n := testing.AllocsPerRun(50, func() {
-		if err := conn.SendFile(head, file, 0, 64<<10); err != nil {
+		if _, err := conn.SendFile(head, file, 0, 64<<10); err != nil {
 			t.Error(err)
 		}
 	}); n > 0 {
