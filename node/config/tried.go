@@ -63,6 +63,7 @@ const (
 	besideIs   = "the host, path and methods of a request stand beside match: write host, path and methods beside match"
 	adminToken = "write token, of 16 characters or more, and present it as bearer"
 	stripIs    = `write rewrite: {path: "/{*}"}, where {*} is what /* matched`
+	tryIs      = "write try: [site:NAME, upstream:NAME], where the upstream answers what the site lacks"
 	logLevel   = "the level is a flag, run --log-level; edge: {access_log: true} logs each request"
 )
 
@@ -158,7 +159,7 @@ var foreignInRoutes = []foreignKey{
 	{keys: "tls ssl", advice: noTLS},
 	{keys: "cors", advice: noCORS},
 	{keys: "static root files site index dir folder", advice: noFiles, key: "to"},
-	{keys: "try_files", advice: "write try: [site:NAME, upstream:NAME], where the upstream answers what the site lacks", key: "to"},
+	{keys: "try_files", advice: tryIs, key: "to"},
 	{keys: "spa fallback", advice: "write sites: {NAME: {spa: true}}"},
 	{keys: "upstream backend", advice: "write to: upstream:NAME", key: "to"},
 	{keys: "service", advice: "write to: service:NAME", key: "to"},
@@ -198,7 +199,10 @@ var foreignInCache = []foreignKey{
 	{keys: "ignore", advice: "write query: {drop: [NAME]}"},
 }
 
-const publishIs = "a site's files are published: run millrace publish FOLDER --site NAME"
+const (
+	publishIs = "a site's files are published: run millrace publish FOLDER --site NAME"
+	slashIs   = "write slash: always, never, keep or auto"
+)
 
 var foreignInSites = []foreignKey{
 	{keys: "root dir path folder static files", advice: publishIs},
@@ -209,7 +213,7 @@ var foreignInSite = []foreignKey{
 	{keys: "root dir path folder static files", advice: publishIs},
 	{keys: "host hosts domain domains", advice: "write host: NAME and to: site:NAME in a route"},
 	{keys: "fallback index try_files single_page", advice: "write spa: true, or spa: /app.html for another file"},
-	{keys: "trailing_slash trailing_slashes clean_urls html_handling", advice: "write slash: always, never, keep or auto"},
+	{keys: "trailing_slash trailing_slashes clean_urls html_handling", advice: slashIs},
 	{keys: "headers redirects", advice: "write the files _headers and _redirects into the folder that is published"},
 	{keys: "cache cache_control max_age", advice: "write immutable for paths that never change; a file " +
 		"_headers in the folder has other rules"},

@@ -1,6 +1,15 @@
 package site
 
-import "millrace/node"
+import (
+	"bytes"
+	"maps"
+	"slices"
+
+	"millrace/node"
+)
+
+// Version is the version of manifests that this package writes and reads.
+const Version = 1
 
 // Limits of a manifest. A folder beyond them is refused when it is published.
 const (
@@ -12,11 +21,17 @@ const (
 	MaxRules    = 10_000   // header rules, and redirects
 )
 
+// The files of a folder that hold rules. They are never served, and no manifest lists them.
+const (
+	HeadersFile   = "_headers"
+	RedirectsFile = "_redirects"
+)
+
 // Manifest is what a deploy consists of. It is a blob itself, and its digest is the id of the deploy. So the same files
 // with the same rules are the same deploy. A Manifest isn't changed once it was made.
 type Manifest struct {
 	Version int `json:"version"`
-	// Files has the files by path, in the form of node.CanonicalPath: /a%20b/index.html.
+	// Files has the files by path, as CheckName returns it: /a%20b/index.html.
 	Files     map[string]File `json:"files"`
 	Headers   []HeaderRule    `json:"headers,omitempty"`   // of the file _headers, in its order
 	Redirects []Redirect      `json:"redirects,omitempty"` // of the file _redirects, in its order
@@ -34,9 +49,10 @@ type Coding string
 
 // The codings.
 const (
-	Brotli Coding = "br"   // RFC 7932
-	Zstd   Coding = "zstd" // RFC 8878
-	Gzip   Coding = "gzip" // RFC 1952
+	Identity Coding = ""     // the plain form; never in File.Codings
+	Brotli   Coding = "br"   // RFC 7932
+	Zstd     Coding = "zstd" // RFC 8878
+	Gzip     Coding = "gzip" // RFC 1952
 )
 
 // HeaderRule sets and removes response fields for paths. Line is where it stands in _headers.
@@ -61,4 +77,25 @@ type Redirect struct {
 	To     string `json:"to"`
 	Status int    `json:"status"`
 	Force  bool   `json:"force,omitempty"` // counts even if there is a file at From
+}
+
+// Blobs returns the blobs of all files and of their codings, each once, in the order of their digests.
+func (m *Manifest) Blobs() []node.Blob {
+	all := make(map[node.Digest]node.Blob, len(m.Files))
+	for _, f := range m.Files {
+		all[f.Digest] = f.Blob
+		for _, b := range f.Codings {
+			all[b.Digest] = b
+		}
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b node.Blob) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
+}
+
+// Bytes returns the sizes of all files added up, without their codings.
+func (m *Manifest) Bytes() int64 {
+	var n int64
+	for _, f := range m.Files {
+		n += f.Size
+	}
+	return n
 }

@@ -1,0 +1,75 @@
+package site_test
+
+import (
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"millrace/node"
+	"millrace/node/site"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// manifest returns a manifest of files with these paths, each with its path as content.
+func manifest(paths ...string) *site.Manifest {
+	m := &site.Manifest{Version: site.Version, Files: map[string]site.File{}}
+	for _, path := range paths {
+		m.Files[path] = site.File{Blob: node.Blob{Digest: node.DigestOf([]byte(path)), Size: int64(len(path))}}
+	}
+	return m
+}
+
+// index returns the index of files with these paths.
+func index(t testing.TB, o site.Options, paths ...string) *site.Index {
+	t.Helper()
+	return indexOf(t, o, manifest(paths...))
+}
+
+// indexOf returns the index of a manifest, which it encodes and decodes first.
+func indexOf(t testing.TB, o site.Options, m *site.Manifest) *site.Index {
+	t.Helper()
+	text, err := site.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := site.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := site.NewIndex(node.DigestOf(text), again, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// show writes an answer as the tables of these tests have it: "200 /x.html", "307 to /x", "404", or "-" for none.
+func show(a site.Answer) string {
+	code := map[int]string{
+		200: "200", 301: "301", 302: "302", 303: "303", 307: "307", 308: "308", 404: "404",
+	}[a.Status]
+	switch {
+	case a.Status == 0:
+		return "-"
+	case a.File != nil:
+		return code + " " + a.File.Path
+	case a.Location != "":
+		return code + " to " + a.Location
+	}
+	return code
+}
+
+// wantError fails unless err contains the wanted text; "" wants no error.
+func wantError(t *testing.T, input string, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("%q: %v", input, err)
+	case want != "" && err == nil:
+		t.Errorf("%q is accepted, want an error with %q", input, want)
+	case want != "" && !strings.Contains(err.Error(), want):
+		t.Errorf("%q: %v, want an error with %q", input, err, want)
+	}
+}

@@ -1,0 +1,4 @@
+package site
+
+func checkHeaders([]HeaderRule) error { return nil }
+func checkRedirects([]Redirect) error { return nil }
