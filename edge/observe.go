@@ -12,6 +12,7 @@ import (
 
 	"millrace/edge/cache"
 	"millrace/edge/exchange"
+	"millrace/edge/site"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -149,7 +150,7 @@ func (s *Server) logRequest(x *exchange.Exchange, resp *mesh.Response, bytes int
 		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.BytesIn(),
 		"bytes_out", bytes, "route", x.Route.ID, "target", target(x),
 	}
-	if cache.Of(x.Route) != nil {
+	if cache.Of(x.Route) != nil || site.Of(x.Route) != nil {
 		args = append(args, "cache", x.Outcome.Cache.Word())
 	}
 	if err != nil {
@@ -163,7 +164,7 @@ func target(x *exchange.Exchange) string {
 	if x.Route == x.Settings.Exposed {
 		return "service:" + firstSegment(x.Path)
 	}
-	if r := x.Route; r.To.Kind == "" && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
+	if r := x.Route; r.To.Kind == "" && len(r.Try) == 0 && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
 		return ""
 	}
 	return x.Route.Describe()
