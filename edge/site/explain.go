@@ -96,10 +96,10 @@ func (p *Policy) explain(x *exchange.Exchange, name, path, before string, f *fou
 		e.Rule = "nothing matches"
 	}
 	if f.none() || f.Status == http.StatusNotFound {
-		e.Near = near(f.deploy.Index, path)
+		e.Near = f.deploy.Index.Near(path)
 	}
 	if f.Location != "" {
-		e.Location = addQuery(within(before, f.Location), x.Query)
+		e.Location = withQuery(within(before, f.Location), x.Query)
 	}
 	if f.File != nil {
 		p.explainFile(x, path, f, &e)
@@ -119,7 +119,7 @@ func (p *Policy) explainFile(x *exchange.Exchange, path string, f *found, e *Exp
 		}
 	}
 	e.File, e.Coding, e.Size, e.Type = f.File.Path, string(codings[c]), b.Size, f.File.Type
-	fields := p.fields(f, path, c, f.Status)
+	fields := p.fields(f, f.deploy.Index.Rules(f.File, path), c, f.Status)
 	e.ETag, e.Keeps = fields.Get("ETag"), fields.Get("Cache-Control")
 	switch file := p.room.sites.File(b); {
 	case file.Bytes() != nil:

@@ -41,12 +41,11 @@ func (p *Policy) find(x *exchange.Exchange, path string) (f found) {
 	return f
 }
 
-// ask asks one site for what it has at a path, without its fallbacks. A page of another name that a rule serves there
-// gives way to a hashed file of another deploy: whoever asks for that has a page of that deploy, and could do nothing
-// with this one.
+// ask asks one site for what it has at a path, without its fallbacks: in the live deploy, or a hashed file of another
+// one.
 func (part *part) ask(state *State, path string) found {
 	f := found{state.Live.Index.Find(path), state.Live, part}
-	if !f.none() && (f.File == nil || !strings.HasPrefix(f.Rule, site.RedirectsFile)) {
+	if !f.none() {
 		return f
 	}
 	for _, d := range state.Others {

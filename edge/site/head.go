@@ -45,10 +45,10 @@ type head struct {
 	unchanged []byte
 }
 
-// newHead makes the head of the file that is found, in a coding, for a status below 300. path is the path in the site.
-func (p *Policy) newHead(f *found, path string, c httpcache.Coding) *head {
+// newHead makes the head of the file that is found, in a coding, for status 200, with the rules of _headers.
+func (p *Policy) newHead(f *found, rules *site.Rules, c httpcache.Coding) *head {
 	b, _ := blobOf(f.File, c)
-	fields := p.fields(f, path, c, http.StatusOK)
+	fields := p.fields(f, rules, c, http.StatusOK)
 	kept := httpcache.NotModifiedHeader(fields)
 	fields.Delete(func(f mesh.Field) bool { return kept.Has(f.Name) })
 	h := &head{etag: site.ETag(b.Digest, codings[c]), file: p.room.sites.File(b), size: b.Size}
@@ -68,16 +68,16 @@ const (
 // deployID is how much of a deploy's id responses tell.
 func deployID(id node.Digest) string { return id.String()[:previewDigits] }
 
-// fields returns the fields of a response with the file, in a coding. The rules of the deploy come first, then what
+// fields returns the fields of a response with the file, in a coding. The rules of _headers come first, then what
 // describes the file, then the rules of the route.
-func (p *Policy) fields(f *found, path string, c httpcache.Coding, code int) mesh.Header {
+func (p *Policy) fields(f *found, rules *site.Rules, c httpcache.Coding, code int) mesh.Header {
 	e := f.File
 	b, _ := blobOf(e, c)
 	h := mesh.Header{
 		{Name: "Content-Type", Value: e.Type}, {Name: "Cache-Control", Value: site.CacheControl(e, code)},
 	}
 	if site.RulesApply(code) {
-		applyRules(&h, f.deploy.Index, path)
+		applyRules(&h, rules)
 	}
 	if c != httpcache.CodingIdentity {
 		h.Set("Content-Encoding", string(codings[c]))
@@ -101,8 +101,21 @@ func (p *Policy) fields(f *found, path string, c httpcache.Coding, code int) mes
 	return h
 }
 
-// applyRules applies the rules of _headers.
-func applyRules(*mesh.Header, *site.Index, string) {}
+// applyRules applies rules of _headers, which may be nil.
+func applyRules(h *mesh.Header, rules *site.Rules) {
+	if rules == nil {
+		return
+	}
+	for _, name := range rules.Unset {
+		h.Del(name)
+	}
+	for _, f := range rules.Set {
+		h.Del(f.Name)
+	}
+	for _, f := range rules.Set { // a name may repeat
+		h.Add(f.Name, f.Value)
+	}
+}
 
 // stored is an exchange.Stored of a head.
 type stored struct{ lines []byte }

@@ -14,7 +14,7 @@ import (
 func (p *Policy) moved(x *exchange.Exchange, f *found, location string) *mesh.Response {
 	resp := &mesh.Response{
 		Status: f.Status,
-		Header: mesh.Header{{Name: "Location", Value: addQuery(location, x.Query)}},
+		Header: mesh.Header{{Name: "Location", Value: withQuery(location, x.Query)}},
 	}
 	if f.none() {
 		resp.Status = http.StatusTemporaryRedirect
@@ -45,14 +45,7 @@ func within(before, location string) string {
 	return before + location
 }
 
-// addQuery adds the request's query, which begins with its question mark, to a location that has none.
-func addQuery(location, query string) string {
-	at, fragment, has := strings.Cut(location, "#")
-	if len(query) < 2 || strings.Contains(at, "?") {
-		return location
-	}
-	if has {
-		return at + query + "#" + fragment
-	}
-	return at + query
+// withQuery adds the query of a request, which begins with its question mark, to a location that has none.
+func withQuery(location, query string) string {
+	return site.AddQuery(location, strings.TrimPrefix(query, "?"))
 }

@@ -17,7 +17,7 @@ func (p *Policy) serve(ctx context.Context, x *exchange.Exchange, f *found, path
 	want := httpcache.AcceptedCodings(x.Header)
 	if f.Status != http.StatusOK {
 		c := want.Best(codingsOf(f.File))
-		return p.servePage(ctx, x, f, path, c)
+		return p.servePage(ctx, x, f, c)
 	}
 	h := p.headOf(f, path, &want)
 	validator := mesh.Header{{Name: "ETag", Value: h.etag}}
@@ -55,7 +55,7 @@ func (*Policy) answer(x *exchange.Exchange, lines []byte, resp *mesh.Response) *
 
 // servePage answers with a file that says that nothing is there: it is neither kept nor asked for in parts.
 func (p *Policy) servePage(
-	ctx context.Context, x *exchange.Exchange, f *found, path string, c httpcache.Coding,
+	ctx context.Context, x *exchange.Exchange, f *found, c httpcache.Coding,
 ) (*mesh.Response, error) {
 	b, _ := blobOf(f.File, c)
 	resp := &mesh.Response{Status: f.Status, Length: b.Size}
@@ -63,7 +63,7 @@ func (p *Policy) servePage(
 	if err := setBody(ctx, x, p.room.sites.File(b), b.Size, whole, resp); err != nil {
 		return nil, err
 	}
-	return p.answer(x, httpcache.AppendHead(nil, p.fields(f, path, c, f.Status)), resp), nil
+	return p.answer(x, httpcache.AppendHead(nil, p.fields(f, nil, c, f.Status)), resp), nil
 }
 
 // refuse answers that a condition isn't met or that a range isn't there.

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"millrace/kvcache/httpcache"
+	"millrace/node/site"
 )
 
 // maxTable bounds the memory of a table, in bytes: some 12,000 heads. A table that grows beyond it begins anew.
@@ -15,36 +16,49 @@ type table struct {
 	deploy  *Deploy
 	entries []atomic.Pointer[entry] // by Entry.Number
 	bytes   atomic.Int64
-	rules   bool // the deploy has rules of _headers, which depend on the path of the request
 }
 
-// entry has the heads of one file. It doesn't change, but for heads that are added.
+// entry has the heads of one file with the same rules of _headers. It doesn't change, but for heads that are added.
 type entry struct {
+	rules *site.Rules // an index has one value for the same rules; see site.Rules.Number
+	next  *entry      // of the same file with other rules: at other paths
 	there [httpcache.NumCodings]bool
 	heads [httpcache.NumCodings]atomic.Pointer[head]
 }
 
-// headOf returns the head of the file that is found, in the best coding for a request. It doesn't allocate if the head
-// is in the table of the live deploy.
+// headOf returns the head of the file that is found at a path, in the best coding for a request. It doesn't allocate if
+// the head is in the table of the live deploy.
 func (p *Policy) headOf(f *found, path string, want *httpcache.Weights) *head {
+	rules := f.deploy.Index.Rules(f.File, path)
 	t := f.part.tableOf(f.deploy)
-	if t == nil || (t.rules && path != f.File.URL) {
-		return p.newHead(f, path, want.Best(codingsOf(f.File)))
+	if t == nil || (rules != nil && rules.Number < 0) {
+		return p.newHead(f, rules, want.Best(codingsOf(f.File)))
 	}
-	e := t.entries[f.File.Number].Load()
-	if e == nil {
-		e = &entry{there: codingsOf(f.File)}
-		t.entries[f.File.Number].Store(e)
-		f.part.grow(t, unsafe.Sizeof(*e))
-	}
+	e := f.part.entryOf(t, f.File, rules)
 	c := want.Best(e.there)
 	h := e.heads[c].Load()
 	if h == nil {
-		h = p.newHead(f, path, c)
+		h = p.newHead(f, rules, c)
 		e.heads[c].Store(h)
 		f.part.grow(t, unsafe.Sizeof(*h)+uintptr(cap(h.lines)))
 	}
 	return h
+}
+
+// entryOf returns the entry of a file with such rules, and adds it if it is missing. Of two that are added at once one
+// is lost, which costs that it is made again.
+func (part *part) entryOf(t *table, file *site.Entry, rules *site.Rules) *entry {
+	slot := &t.entries[file.Number]
+	first := slot.Load()
+	for e := first; e != nil; e = e.next {
+		if e.rules == rules {
+			return e
+		}
+	}
+	e := &entry{rules: rules, next: first, there: codingsOf(file)}
+	slot.Store(e)
+	part.grow(t, unsafe.Sizeof(*e))
+	return e
 }
 
 // tableOf returns the table of the deploy that is live. It returns nil for the nil part.
@@ -55,7 +69,6 @@ func (part *part) tableOf(live *Deploy) *table {
 	t := part.table.Load()
 	if t == nil || t.deploy != live {
 		t = &table{deploy: live, entries: make([]atomic.Pointer[entry], live.Index.Len())}
-		t.rules = len(live.Index.Manifest().Headers) > 0
 		part.table.Store(t)
 	}
 	return t

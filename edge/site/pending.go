@@ -1,5 +1,0 @@
-package site
-
-import "millrace/node/site"
-
-func near(*site.Index, string) []string { return nil }
