@@ -50,10 +50,14 @@ const blobsDir = "blobs"
 func (s *sites) open(ctx context.Context) error {
 	cfg := s.memory.fit(s.cfg)
 	nc := s.mesh.conn.NATS()
+	copies, far := replicas(&cfg.Mesh), cfg.Mesh.Leaf != nil
+	if far {
+		copies = 0 // stream and bucket are the hub's
+	}
 	var err error
 	s.blobs, err = blob.New(blob.Config{
 		Dir: filepath.Join(cfg.Node.Data, blobsDir), NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: replicas(&cfg.Mesh), StreamBytes: s.disk.sites,
+		Replicas: copies, Far: far, StreamBytes: s.disk.sites,
 		Memory: int64(cfg.Sites.Memory), Log: s.log,
 	})
 	if err != nil {
@@ -64,7 +68,7 @@ func (s *sites) open(ctx context.Context) error {
 	}
 	s.kv, err = deploy.New(deploy.Config{
 		Node: s.state.identity.ID, Name: cfg.Node.Name, NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: replicas(&cfg.Mesh), Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers, Fill: cfg.Sites.Fill,
+		Replicas: copies, Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers, Fill: cfg.Sites.Fill,
 		Event: s.tell, Log: s.log,
 	})
 	if err != nil {
@@ -74,7 +78,7 @@ func (s *sites) open(ctx context.Context) error {
 	if err := s.kv.Open(ctx, cfg.Sites.Named); err != nil {
 		return fmt.Errorf("open sites: %w", err)
 	}
-	if cfg.UsesSites() {
+	if cfg.UsesSites() || cfg.Mesh.Leafs != nil { // leafs can't make the bucket
 		s.kv.Follow()
 	}
 	keeping, stop := context.WithCancel(context.Background())

@@ -24,7 +24,7 @@ type Config struct {
 	Name     string // its name
 	NATS     *nats.Conn
 	Prefix   string // of the mesh's subjects, with its final dot
-	Replicas int    // of the bucket
+	Replicas int    // of the bucket; 0 if it is others', so that this node neither makes nor changes it
 	Blobs    Blobs
 	Notes    Notes
 	Peers    func() []Peer // the nodes of the mesh, this one included
