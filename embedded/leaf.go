@@ -48,11 +48,12 @@ func leafAccess(cfg *node.Config) natsserver.Access {
 	a := natsserver.Access{
 		Both: []string{
 			"_LEAF_.>", "stream.>", "millrace.members", "millrace.leaving", "millrace.gone", "millrace.limit",
-			"millrace.cache.invalidate",
+			"millrace.cache.invalidate", "site.ask",
 		},
 		Publish: []string{
-			"_NODE_.>", "http.>", "upstream.>", "cancel.>", "event.>", edge.TailSubject,
+			"_NODE_.>", "http.>", "upstream.>", "cancel.>", "event.>", edge.TailSubject, "blob.get",
 		},
+		Read: []string{kvcache.BucketName("", "blobs"), "KV_" + kvcache.BucketName("", "sites")}, // they change no site
 	}
 	for _, bucket := range leafBuckets {
 		name := kvcache.BucketName("", bucket)

@@ -40,6 +40,7 @@ const leafRoutes = `
 		  - {path: /kept/*, to: upstream:api, cache: 1h}
 		  - {path: /limited, to: upstream:api, limit: shared}
 		  - {path: /hello, to: service:hello, timeout: 5s}
+		  - {host: www.test, path: /*, to: site:www}
 		`
 
 func hubOptions(t *testing.T, listen, url string) (embedded.Options, string) {
