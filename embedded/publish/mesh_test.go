@@ -39,7 +39,8 @@ type mesh struct {
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
 	m := &mesh{
-		token: "secret", blobs: map[node.Digest][]byte{}, named: map[node.Digest]bool{}, preview: map[string]node.Digest{},
+		token: "secret", blobs: map[node.Digest][]byte{}, named: map[node.Digest]bool{},
+		preview: map[string]node.Digest{},
 		states: []publish.NodeState{
 			{Node: "n1", State: "ready", MS: 1},
 			{Node: "n2", State: "bringing"},

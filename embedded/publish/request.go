@@ -28,8 +28,8 @@ type RaceError struct{ Live, Wanted node.Digest }
 
 // Error names both deploys.
 func (e *RaceError) Error() string {
-	return fmt.Sprintf("%s: %s is live, and %s was expected; look at it, and publish again", ErrLostRace, orNone(e.Live),
-		orNone(e.Wanted))
+	return fmt.Sprintf("%s: %s is live, and %s was expected; look at it, and publish again", ErrLostRace,
+		orNone(e.Live), orNone(e.Wanted))
 }
 
 // Unwrap returns ErrLostRace.

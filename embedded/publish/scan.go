@@ -149,7 +149,7 @@ func (f *Folder) readRules(ctx context.Context, w *walker) {
 	}
 	if len(f.Files) == 0 && !w.found.bad() {
 		w.found.add(Bad, "", "the folder has no files to publish")
-	} else if _, ok := f.Manifest().Files["/index.html"]; !ok && len(f.Files) > 0 {
+	} else if _, ok := f.Manifest().Files["/index.html"]; !ok && !w.found.bad() {
 		w.found.add(Warning, "", "there is no index.html at the top: is this the folder that the build wrote?")
 	}
 }
