@@ -22,6 +22,7 @@ type edgeServer struct {
 	nodes  *nodes
 	cache  *cache
 	limits *limits
+	sites  *sites
 
 	server *edge.Server // nil before open
 }

@@ -47,7 +47,7 @@ func (s *Server) claimDir() error {
 // Cluster of cfg. The error wraps ErrMode if the directory belongs to another kind of server. marked reports whether
 // the directory has this server's mode; if not, it is new or of an earlier release.
 func CheckMode(cfg *Config) (marked bool, err error) {
-	if cfg.Cluster != nil && !cfg.Cluster.Store {
+	if !cfg.stores() {
 		return false, nil
 	}
 	found, err := cfg.readMode()

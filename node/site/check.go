@@ -39,7 +39,8 @@ func (m *Manifest) check() error {
 	if err := checkHeaders(m.Headers); err != nil {
 		return err
 	}
-	return checkRedirects(m.Redirects)
+	_, err := readRedirects(m.Redirects)
+	return err
 }
 
 // checkPath returns why no file has this path.

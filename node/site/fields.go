@@ -27,9 +27,9 @@ const (
 	cacheMoved   = "no-cache"
 )
 
-// CacheControl returns the value of Cache-Control (RFC 9111 §5.2) of a response that no rule of _headers gives one. e is
-// the file that is sent, nil for none. Only a file that is there is immutable, never an error. A redirect is asked for
-// again each time, since a browser would keep it beyond a rollback.
+// CacheControl returns the value of Cache-Control (RFC 9111 §5.2) of a response to which no rule of _headers gives one.
+// e is the file that is sent, nil for none. Only a file that is there is immutable, never an error. A redirect is asked
+// for again each time, since a browser would keep it beyond a rollback.
 func CacheControl(e *Entry, status int) string {
 	switch {
 	case status >= 300 && status < 400 && status != http.StatusNotModified:
@@ -41,7 +41,3 @@ func CacheControl(e *Entry, status int) string {
 	}
 	return cacheAsk
 }
-
-// RulesApply reports whether the rules of _headers apply to responses of a status: to those below 300 and to 304. An
-// error or a redirect never gets a field that was meant for a file.
-func RulesApply(status int) bool { return status < 300 || status == http.StatusNotModified }

@@ -33,7 +33,7 @@ func hashedName(path string) (sure, maybe bool) {
 	if !built && !shared {
 		return false, false
 	}
-	for range 2 { // main.8f3b2a1c.js.map, and main.8f3b2a1c.chunk.js
+	for range 3 { // main.8f3b2a1c.chunk.js.map
 		dot := strings.LastIndexByte(name, '.')
 		if dot < 0 {
 			break
@@ -107,17 +107,17 @@ func hexadecimal(token string) bool {
 }
 
 // randomName reports whether a token looks like a hash rather than like words and numbers: not HomePage2, 20240131 or
-// 1280x720. Of the hashes of base64url it knows about 19 in 20.
+// 1280x720. Of the hashes of base64url it knows more than 9 in 10.
 func randomName(token string) bool {
 	hasUpper, hasLower := strings.ContainsFunc(token, upper), strings.ContainsFunc(token, lower)
 	switch {
 	case hasUpper && hasLower:
-		for part := range strings.FieldsFuncSeq(token, func(c rune) bool { return c == '-' || c == '_' }) {
+		for part := range strings.FieldsFuncSeq(token, func(c rune) bool { return !lower(c) && !upper(c) }) {
 			if !words(part) {
 				return true
 			}
 		}
-		return false
+		return alternations(token) >= 3
 	case hasLower:
 		return hexadecimal(token) || alternations(token) >= 3
 	default:
@@ -125,24 +125,41 @@ func randomName(token string) bool {
 	}
 }
 
-// words reports whether a part of a name is words and numbers: runs of capital letters, of digits, and of two or more
-// small letters, where digits stand first or last.
-func words(part string) bool {
-	part = strings.Trim(part, "0123456789")
-	small := 0
-	for i, c := range part {
-		switch {
-		case digit(c):
-			return false
-		case lower(c):
-			small++
-		case small == 1 && i > 0:
-			return false
-		default:
-			small = 0
+// words reports whether letters are words: BtnClose, HouseOfCards, FAQPage.
+func words(letters string) bool {
+	begin := 0
+	for i := 1; i <= len(letters); i++ {
+		if i < len(letters) {
+			c, before := rune(letters[i]), rune(letters[i-1])
+			next := rune(letters[min(i+1, len(letters)-1)])
+			if !upper(c) || (upper(before) && !lower(next)) {
+				continue
+			}
 		}
+		if !oneWord(letters[begin:i]) {
+			return false
+		}
+		begin = i
 	}
-	return small != 1
+	return true
+}
+
+const (
+	shortWords    = " ad am an as at be by do go hi id if in io is it me my no of ok on or so to up us we "
+	abbreviations = " btn css csv ctx dns fn gps gz html http jpg js lg md ms mp pdf php png px rgb sm src srv ssl " +
+		"svg tls ts tv txt utm vs wp xl xml xs "
+)
+
+// oneWord reports whether letters, of which only the first or all are capital, are a word, an abbreviation or initials.
+func oneWord(s string) bool {
+	if strings.ToUpper(s) == s {
+		return len(s) <= 4
+	}
+	s = strings.ToLower(s)
+	if len(s) <= 2 {
+		return strings.Contains(shortWords+abbreviations, " "+s+" ")
+	}
+	return strings.ContainsAny(s, "aeiouy") || strings.Contains(abbreviations, " "+s+" ")
 }
 
 // alternations returns how often a letter follows a digit, or a digit a letter.

@@ -27,6 +27,9 @@ type Index struct {
 	files    map[string]*Entry
 	stems    map[string]stem
 	notFound pageTree
+
+	redirects redirects
+	headers   *headerRules // nil if there are no rules
 }
 
 // Answer says how a site answers to a path. Exactly one of these holds: File is set; Location is set; neither is, for a
@@ -73,6 +76,14 @@ func NewIndex(id node.Digest, m *Manifest, o Options) (*Index, error) {
 	}
 	x.addURLs()
 	x.spa = x.files[string(o.SPA)]
+	rules, err := readRedirects(m.Redirects)
+	if err != nil {
+		return nil, err
+	}
+	x.addRedirects(rules)
+	if x.headers, err = newHeaderRules(m.Headers, len(x.entries)); err != nil {
+		return nil, err
+	}
 	return x, nil
 }
 
@@ -109,7 +120,13 @@ func (x *Index) Blobs() []node.Blob { return x.manifest.Blobs() }
 // the file _redirects. Status is 0 if there is none.
 func (x *Index) Find(path string) Answer {
 	path = lookupPath(path)
-	return x.findFile(path)
+	if a := x.forcedRedirect(path); a.Status != 0 {
+		return a
+	}
+	if a := x.findFile(path); a.Status != 0 {
+		return a
+	}
+	return x.redirect(path, false)
 }
 
 // Asset returns the file of that name if its name holds a hash, and nil otherwise. Such files of earlier and of later
@@ -121,10 +138,14 @@ func (x *Index) Asset(path string) *Entry {
 	return nil
 }
 
-// Fallback returns the answer to a path for which Find has none: the page of a single-page application if the request
-// navigates, which is to say that a browser wants to show a page; else the nearest 404.html, else a plain 404.
+// Fallback returns the answer to a path for which Find has none: that of a rule with status 404; else the page of a
+// single-page application if the request navigates, which is to say that a browser wants to show a page; else the
+// nearest 404.html, else a plain 404.
 func (x *Index) Fallback(path string, navigates bool) Answer {
 	path = lookupPath(path)
+	if a := x.redirect(path, true); a.Status != 0 {
+		return a
+	}
 	if navigates && x.spa != nil && !namesFile(path) {
 		return Answer{Status: http.StatusOK, File: x.spa, Rule: "spa"}
 	}

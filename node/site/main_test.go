@@ -1,6 +1,7 @@
 package site_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,25 +23,25 @@ func manifest(paths ...string) *site.Manifest {
 }
 
 // index returns the index of files with these paths.
-func index(t testing.TB, o site.Options, paths ...string) *site.Index {
-	t.Helper()
-	return indexOf(t, o, manifest(paths...))
+func index(tb testing.TB, o site.Options, paths ...string) *site.Index {
+	tb.Helper()
+	return indexOf(tb, o, manifest(paths...))
 }
 
 // indexOf returns the index of a manifest, which it encodes and decodes first.
-func indexOf(t testing.TB, o site.Options, m *site.Manifest) *site.Index {
-	t.Helper()
+func indexOf(tb testing.TB, o site.Options, m *site.Manifest) *site.Index {
+	tb.Helper()
 	text, err := site.Encode(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	again, err := site.Decode(text)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	x, err := site.NewIndex(node.DigestOf(text), again, o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return x
 }
@@ -73,3 +74,6 @@ func wantError(t *testing.T, input string, err error, want string) {
 		t.Errorf("%q: %v, want an error with %q", input, err, want)
 	}
 }
+
+// ordered returns a sorted copy.
+func ordered(s []string) []string { return slices.Sorted(slices.Values(s)) }

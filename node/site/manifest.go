@@ -69,8 +69,8 @@ type HeaderField struct {
 	Value string `json:"value"`
 }
 
-// Redirect is one rule of _redirects. Line is where it stands there. Status is 301, 302, 303, 307 or 308 for a redirect,
-// 200 for a rewrite (To is a path of the site), 404 for a page with that status.
+// Redirect is one rule of _redirects. Line is where it stands there. Status is 301, 302, 303, 307 or 308 for a
+// redirect, 200 for a rewrite (To is a path of the site), 404 for a page with that status.
 type Redirect struct {
 	Line   int    `json:"line"`
 	From   string `json:"from"`
@@ -88,7 +88,9 @@ func (m *Manifest) Blobs() []node.Blob {
 			all[b.Digest] = b
 		}
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b node.Blob) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
+	return slices.SortedFunc(maps.Values(all), func(a, b node.Blob) int {
+		return bytes.Compare(a.Digest[:], b.Digest[:])
+	})
 }
 
 // Bytes returns the sizes of all files added up, without their codings.

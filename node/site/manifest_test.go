@@ -1,9 +1,13 @@
 package site_test
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	"millrace/node"
 	"millrace/node/site"
 )
 
@@ -28,5 +32,132 @@ func TestCheckName(t *testing.T) {
 	} {
 		_, err := site.CheckName(name)
 		wantError(t, name, err, want)
+	}
+}
+
+// A manifest that lies is refused, whatever it lies about.
+func TestDecodeRefuses(t *testing.T) {
+	m := withRules(t, "/a /b\n/c /d 301!\n", "/*\n  X-A: b\n  ! X-B\n", "/index.html", "/a%20b.js")
+	m.Files["/big.bin"] = site.File{
+		Blob:    node.Blob{Digest: node.DigestOf(nil), Size: node.BlobChunk + 1, Chunks: make([]node.Digest, 2)},
+		Codings: map[site.Coding]node.Blob{site.Brotli: {Digest: node.DigestOf([]byte("br")), Size: 2}},
+	}
+	good, err := site.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := site.Decode(good); err != nil {
+		t.Fatal(err)
+	}
+	digest := node.DigestOf([]byte("br")).String()
+	for change, want := range map[[2]string]string{
+		{`"version":1`, `"version":2`}:                               "version 2",
+		{`"version":1`, `"version":1,"version":1`}:                   "one spelling",
+		{`"version":1,`, ``}:                                         "version 0",
+		{`"version"`, ` "version"`}:                                  "one spelling",
+		{`"version"`, `"Version"`}:                                   "unknown key",
+		{`{"version":1`, `{"x":1,"version":1`}:                       "unknown key",
+		{`/index.html"`, `/../index.html"`}:                          "another folder",
+		{`/index.html"`, `/%2e%2e/index.html"`}:                      "another folder",
+		{`/index.html"`, `/x%5Cindex.html"`}:                         "backslash",
+		{`/index.html"`, `/x%00index.html"`}:                         "control",
+		{`/index.html"`, `/a%2Fb"`}:                                  "its path is /a/b",
+		{`/index.html"`, `//index.html"`}:                            "empty",
+		{`/index.html"`, `index.html"`}:                              "begins with /",
+		{`/index.html"`, `/%69ndex.html"`}:                           "its path is",
+		{`/index.html"`, `/%zz"`}:                                    "invalid URL escape",
+		{`/index.html"`, `/NUL.html"`}:                               "device",
+		{`/index.html"`, `/_headers"`}:                               "rules",
+		{`/index.html"`, `/u\u0308"`}:                                "its path is",
+		{`/index.html"`, `/u%CC%88"`}:                                "its path is",
+		{`/index.html"`, `/a%20b.js"`}:                               "twice",
+		{`"size":11`, `"size":-1`}:                                   "a blob needs a size",
+		{`"size":11`, `"size":5368709121`}:                           "a blob needs",
+		{`"size":11`, `"size":11,"x":1`}:                             "one spelling",
+		{`"size":11`, `"size":11,"chunks":[]`}:                       "one spelling",
+		{`"br":`, `"lzma":`}:                                         "unknown coding",
+		{`"br":`, `"":`}:                                             "without a name",
+		{digest, strings.ToUpper(digest)}:                            "hexadecimal",
+		{digest, node.DigestOf(nil).String()}:                        "two sizes",
+		{`"name":"X-A"`, `"name":"Content-Length"`}:                  "can't be set",
+		{`"value":"b"`, `"value":"b\r\nX: y"`}:                       "fields can't have",
+		{`"unset":["X-B"]`, `"unset":["X-B","Vary"]`}:                "always sent",
+		{`"path":"/*"`, `"path":"/*/*"`}:                             "two *",
+		{`"path":"/*"`, `"path":"/%41"`}:                             "one spelling",
+		{`"to":"/b"`, `"to":"//b"`}:                                  "two slashes",
+		{`"to":"/b"`, `"to":"/:splat"`}:                              "no *",
+		{`"to":"/b"`, `"to":"https://:splat/"`}:                      "host",
+		{`"to":"/b","status":302`, `"to":"/b","status":500`}:         "status 500",
+		{`"to":"/b","status":302`, `"to":"https://x/","status":200`}: "the target is a URL",
+		{`{"line":2,"from":"/c"`, `{"line":1,"from":"/c"`}:           "isn't behind",
+		{`,"force":true`, `,"force":false`}:                          "one spelling",
+		{`}]}`, `}]}{}`}:                                             "something follows",
+		{`}]}`, `}]`}:                                                "EOF",
+	} {
+		if !strings.Contains(string(good), change[0]) {
+			t.Fatalf("the manifest has no %s: %s", change[0], good)
+		}
+		bad := strings.Replace(string(good), change[0], change[1], 1)
+		_, err := site.Decode([]byte(bad))
+		wantError(t, change[1], err, want)
+		if !errors.Is(err, site.ErrManifest) {
+			t.Errorf("%s: %v isn't ErrManifest", change[1], err)
+		}
+	}
+	for _, bad := range []string{"", "null", "[]", "{}", "1", `"x"`, "{", `{"version":1,"files":[]}`, `{"version":1,"files":null}`} {
+		if _, err := site.Decode([]byte(bad)); !errors.Is(err, site.ErrManifest) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+func TestDecodeLimits(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"version":1,"files":{`)
+	for i := range site.MaxFiles + 1 {
+		fmt.Fprintf(&b, `"/%d":{},`, i)
+	}
+	_, err := site.Decode([]byte(b.String()))
+	wantError(t, "too many files", err, "more than 200000 files")
+	_, err = site.Decode([]byte(`{"version":1,"files":{},"headers":[` + strings.Repeat(`{},`, site.MaxRules+1)))
+	wantError(t, "too many rules", err, "more than 10000 rules")
+	_, err = site.Decode(make([]byte, site.MaxManifest+1))
+	wantError(t, "too long", err, "bytes, more than")
+}
+
+// The same files and rules give the same bytes, however the manifest came about.
+func TestEncodeIsCanonical(t *testing.T) {
+	a := manifest("/b", "/a", "/c&d.js")
+	b := manifest("/c&d.js", "/a", "/b")
+	b.Headers, b.Redirects = []site.HeaderRule{}, []site.Redirect{}
+	for path, f := range b.Files {
+		f.Codings, f.Chunks = map[site.Coding]node.Blob{}, []node.Digest{}
+		b.Files[path] = f
+	}
+	x, err := site.Encode(a)
+	y, err2 := site.Encode(b)
+	if err != nil || err2 != nil || !bytes.Equal(x, y) {
+		t.Errorf("%s and %s: %v, %v", x, y, err, err2)
+	}
+	empty, err := site.Encode(&site.Manifest{Version: site.Version})
+	if err != nil || string(empty) != `{"version":1,"files":{}}` {
+		t.Errorf("%s, %v", empty, err)
+	}
+	if _, err := site.Decode(empty); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBlobs(t *testing.T) {
+	m := manifest("/a", "/b")
+	m.Files["/c"] = site.File{
+		Blob: m.Files["/a"].Blob, Codings: map[site.Coding]node.Blob{site.Gzip: {
+			Digest: node.DigestOf([]byte("gz")),
+			Size:   2,
+		}},
+	}
+	blobs := m.Blobs()
+	if len(blobs) != 3 || bytes.Compare(blobs[0].Digest[:], blobs[1].Digest[:]) >= 0 || m.Bytes() != 6 {
+		t.Errorf("%v, %d bytes", blobs, m.Bytes())
 	}
 }

@@ -91,7 +91,6 @@ const rawNameChars = "/!$&'()*+,;=:@"
 
 // encodeName returns the path of a name: only what can't stand in a path is encoded.
 func encodeName(name string) string {
-	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	b.Grow(len(name) + 1)
 	b.WriteByte('/')
@@ -99,18 +98,26 @@ func encodeName(name string) string {
 		if c := name[i]; node.Unreserved(c) || strings.IndexByte(rawNameChars, c) >= 0 {
 			b.WriteByte(c)
 		} else {
-			b.WriteByte('%')
-			b.WriteByte(hex[c>>4])
-			b.WriteByte(hex[c&15])
+			writeEscape(&b, c)
 		}
 	}
 	return b.String()
 }
 
+func writeEscape(b *strings.Builder, c byte) {
+	const hex = "0123456789ABCDEF"
+	b.WriteByte('%')
+	b.WriteByte(hex[c>>4])
+	b.WriteByte(hex[c&15])
+}
+
 // lookupPath returns the form of a canonical request path that CheckName gives: browsers and frameworks may send
 // /%40scope/x for the file @scope/x, and to node.CanonicalPath the two differ. Without such an encoding it returns path
 // itself.
-func lookupPath(path string) string {
+func lookupPath(path string) string { return unescapeExcept(path, "") }
+
+// unescapeExcept is lookupPath without the characters of except.
+func unescapeExcept(path, except string) string {
 	at := strings.IndexByte(path, '%')
 	if at < 0 {
 		return path
@@ -118,15 +125,12 @@ func lookupPath(path string) string {
 	var b []byte // nil while nothing differs
 	for i := at; i < len(path); i++ {
 		c := path[i]
-		if c == '%' && i+2 < len(path) {
-			if raw := escaped(path[i+1], path[i+2]); raw != 0 && raw != '/' && strings.IndexByte(rawNameChars, raw) >= 0 {
-				if b == nil {
-					b = append(make([]byte, 0, len(path)), path[:i]...)
-				}
-				b = append(b, raw)
-				i += 2
-				continue
+		if raw, ok := rawEscape(path[i:], except); ok {
+			if b == nil {
+				b = append(make([]byte, 0, len(path)), path[:i]...)
 			}
+			c = raw
+			i += 2
 		}
 		if b != nil {
 			b = append(b, c)
@@ -138,12 +142,14 @@ func lookupPath(path string) string {
 	return string(b)
 }
 
-// escaped returns the character of two hexadecimal digits, 0 if they aren't any.
-func escaped(high, low byte) byte {
-	hi, ok1 := node.HexDigit(high)
-	lo, ok2 := node.HexDigit(low)
-	if !ok1 || !ok2 {
-		return 0
+// rawEscape returns the character of the encoding that s begins with, if paths of files have it as it is.
+func rawEscape(s, except string) (raw byte, ok bool) {
+	if len(s) < 3 || s[0] != '%' {
+		return 0, false
 	}
-	return hi<<4 | lo
+	high, ok1 := node.HexDigit(s[1])
+	low, ok2 := node.HexDigit(s[2])
+	raw = high<<4 | low
+	return raw, ok1 && ok2 && raw != '/' && strings.IndexByte(rawNameChars, raw) >= 0 &&
+		strings.IndexByte(except, raw) < 0
 }

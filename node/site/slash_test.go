@@ -66,7 +66,9 @@ func TestSlashTable(t *testing.T) {
 			files = strings.Fields(strings.ReplaceAll(line, "/%40/", "/@/"))
 			continue
 		}
-		columns := slices.DeleteFunc(strings.Split(line, "  "), func(s string) bool { return strings.TrimSpace(s) == "" })
+		columns := slices.DeleteFunc(strings.Split(line, "  "), func(s string) bool {
+			return strings.TrimSpace(s) == ""
+		})
 		if len(columns) != 1+len(slashModes) {
 			t.Fatalf("%q has %d columns", line, len(columns))
 		}

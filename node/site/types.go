@@ -42,8 +42,9 @@ func Compressible(contentType string) bool {
 // The types are those of the IANA registry where it has one; JavaScript has text/javascript (RFC 9239).
 var types = map[string]string{
 	// Pages, styles, scripts.
-	"html": "text/html; charset=utf-8", "htm": "text/html; charset=utf-8", "xhtml": "application/xhtml+xml; charset=utf-8",
-	"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "mjs": "text/javascript; charset=utf-8",
+	"html": "text/html; charset=utf-8", "htm": "text/html; charset=utf-8",
+	"xhtml": "application/xhtml+xml; charset=utf-8",
+	"css":   "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "mjs": "text/javascript; charset=utf-8",
 	"cjs": "text/javascript; charset=utf-8", "jsx": "text/javascript; charset=utf-8", "wasm": "application/wasm",
 	"vtt": "text/vtt; charset=utf-8", "hbs": "text/plain; charset=utf-8", "vue": "text/plain; charset=utf-8",
 
@@ -61,7 +62,8 @@ var types = map[string]string{
 	"sql": "application/sql; charset=utf-8", "csv": "text/csv; charset=utf-8",
 	"tsv": "text/tab-separated-values; charset=utf-8", "ics": "text/calendar; charset=utf-8",
 	"vcf": "text/vcard; charset=utf-8", "ttl": "text/turtle; charset=utf-8", "sqlite": "application/vnd.sqlite3",
-	"pbf": "application/x-protobuf", "mvt": "application/vnd.mapbox-vector-tile", "parquet": "application/vnd.apache.parquet",
+	"pbf": "application/x-protobuf", "mvt": "application/vnd.mapbox-vector-tile",
+	"parquet": "application/vnd.apache.parquet",
 
 	// Plain text.
 	"txt": "text/plain; charset=utf-8", "text": "text/plain; charset=utf-8", "log": "text/plain; charset=utf-8",
