@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/edge/admin"
 	"millrace/kvcache/blob"
 	"millrace/kvcache/deploy"
 	"millrace/mesh"
@@ -130,7 +131,7 @@ func (s *sites) tell(e deploy.Event) {
 		return data
 	})
 	if e.What != "staged" {
-		s.state.record("site", fmt.Sprintf("%s: %s %s", e.Site, e.What, e.ID.String()[:12]))
+		s.state.record("site", fmt.Sprintf("%s: %s %s", e.Site, e.What, shortDeploy(e.ID)))
 		select {
 		case s.wake <- struct{}{}:
 		default: // it is awake
@@ -152,21 +153,53 @@ func (s *sites) conditions(f *conditionList) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), conditionTime)
 	defer cancel()
-	for _, c := range s.kv.Conditions(ctx) {
-		age := time.Since(c.Since)
-		switch {
-		case age < behindAfter:
-		case c.Follow:
-			f.add(fmt.Sprintf("this node hasn't heard of sites' deploys for %s (%s): it serves what was live before",
-				age.Round(time.Second), c.Text), false)
-		default:
-			f.add(fmt.Sprintf("site %s is behind for %s (%s): this node serves what was live before; it tries again",
-				c.Site, age.Round(time.Second), c.Text), false)
-		}
+	list, trouble, since := s.kv.Status(ctx)
+	if age := time.Since(since); trouble != nil && age > behindAfter {
+		f.add(fmt.Sprintf("this node hasn't heard of sites' deploys for %s (%s): it serves what was live before, and "+
+			"what is published or rolled back meanwhile doesn't reach it", age.Round(time.Second), trouble), false)
+	}
+	for i := range list {
+		f.add(behind(&list[i]), false)
 	}
 	if n, at := s.wrong.note(s.blobs.Stats().BadDigests, time.Now()); n > 0 && time.Since(at) < lostShown {
 		f.add(fmt.Sprintf("%d files of sites had wrong bytes on this node's disk or in the mesh's store, the last %s "+
 			"ago, and were brought again: look for errors of the disk", n, time.Since(at).Round(time.Second)), false)
+	}
+}
+
+// behind says that this node doesn't serve what is live; "" if it does, or if that began a moment ago.
+func behind(site *deploy.NodeStatus) string {
+	age := time.Since(site.Behind)
+	if site.Behind.IsZero() || age < behindAfter {
+		return ""
+	}
+	does := fmt.Sprintf("it has %s of %s", inMiB(site.Bytes), inMiB(site.Total))
+	if site.Trouble != "" {
+		does = site.Trouble + "; it tries again"
+	}
+	return fmt.Sprintf("site %s is behind on this node for %s: it serves %s, and %s is live: %s", site.Site,
+		age.Round(time.Second), shortDeploy(site.Serves), shortDeploy(site.Live), does)
+}
+
+// shortDeploy is how people see the id of a deploy.
+func shortDeploy(id node.Digest) string {
+	if id == (node.Digest{}) {
+		return "nothing"
+	}
+	return id.String()[:12]
+}
+
+func (s *sites) status(st *admin.Status) {
+	ctx, cancel := context.WithTimeout(context.Background(), conditionTime)
+	defer cancel()
+	files := s.blobs.Stats()
+	st.Sites = admin.SitesStatus{
+		Follows: s.kv.Follows(), Files: files.Files, DiskBytes: files.DiskBytes, DiskMax: int64(s.cfg.Sites.Disk),
+		MemoryBytes: files.MemoryBytes, MemoryMax: int64(s.memory.fit(s.cfg).Sites.Memory),
+		BadDigests: files.BadDigests, FetchErrors: files.FetchErrors, List: []deploy.NodeStatus{},
+	}
+	if list, _, _ := s.kv.Status(ctx); list != nil {
+		st.Sites.List = list
 	}
 }
 

@@ -123,35 +123,56 @@ func (s *Store) Manifest(ctx context.Context, name string, id node.Digest) ([]by
 	return s.cfg.Blobs.ReadAll(ctx, r.Manifest)
 }
 
-// Condition says what is wrong with the sites of this node.
-type Condition struct {
-	Site   string // empty if it is about all
-	Text   string
-	Since  time.Time
-	Follow bool // the bucket can't be followed
+// NodeStatus is what this node has of a site.
+type NodeStatus struct {
+	Site     string      `json:"site"`
+	Live     node.Digest `json:"live"`             // what is live in the mesh, as far as this node has heard
+	Serves   node.Digest `json:"serves"`           // what this node serves; zero for nothing
+	Since    time.Time   `json:"since,omitzero"`   // when it began to serve that
+	Behind   time.Time   `json:"behind,omitzero"`  // since when it brings what is live; zero if it serves that
+	Trouble  string      `json:"trouble,omitzero"` // why it can't
+	Staged   int         `json:"staged"`           // deploys that are here
+	Deploys  int         `json:"deploys"`          // deploys that there are
+	Previews int         `json:"previews"`
+	Bytes    int64       `json:"bytes"` // that this node has of what is live, while it is behind
+	Total    int64       `json:"total"` // that it needs of it, likewise
 }
 
-// Conditions returns what is wrong with the sites on this node: deploys that it can't bring, and what it serves
-// although another is live. It waits for the goroutine that follows the bucket.
-func (s *Store) Conditions(ctx context.Context) (out []Condition) {
-	_ = s.do(ctx, func(f *follower) { out = f.conditions() })
-	return out
+// Status returns what this node has of each site, by name, and since when it can't follow the bucket and why; trouble is
+// nil if it can.
+func (s *Store) Status(ctx context.Context) (sites []NodeStatus, trouble error, since time.Time) {
+	_ = s.do(ctx, func(f *follower) {
+		for name, t := range f.tables {
+			if t.revision != 0 || len(t.deploys) > 0 {
+				sites = append(sites, t.status(name))
+			}
+		}
+		if s.following.Load() {
+			trouble, since = f.trouble, f.since
+		}
+	})
+	slices.SortFunc(sites, func(a, b NodeStatus) int { return strings.Compare(a.Site, b.Site) })
+	return sites, trouble, since
 }
 
-func (f *follower) conditions() (out []Condition) {
-	if f.trouble != nil && f.store.following.Load() {
-		out = append(out, Condition{Text: f.trouble.Error(), Since: f.since, Follow: true})
+func (t *table) status(name string) NodeStatus {
+	state := t.site.State()
+	out := NodeStatus{
+		Site: name, Live: t.change.ID, Since: state.Since, Deploys: len(t.deploys), Previews: len(state.Previews),
 	}
-	for name, t := range f.tables {
-		e := t.deploys[t.change.ID]
-		if e == nil || e.deploy != nil {
-			continue
+	if state.Live != nil {
+		out.Serves = state.Live.ID
+	}
+	for _, e := range t.deploys {
+		if e.deploy != nil {
+			out.Staged++
 		}
-		text := "it still brings the files of what is live"
+	}
+	if e := t.deploys[t.change.ID]; e != nil && out.Serves != out.Live {
+		out.Behind, out.Bytes, out.Total = e.since, e.progress.done.Load(), e.progress.total.Load()
 		if e.failed != nil {
-			text = e.failed.Error()
+			out.Trouble = e.failed.Error()
 		}
-		out = append(out, Condition{Site: name, Text: text, Since: e.since})
 	}
 	return out
 }

@@ -71,7 +71,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`/index.html"`, `/u\u0308"`}:                                "its path is",
 		{`/index.html"`, `/u%CC%88"`}:                                "its path is",
 		{`/index.html"`, `/a%20b.js"`}:                               "twice",
-		{`"size":11`, `"size":-1`}:                                   "a blob needs a size",
+		{`"size":11`, `"size":-1`}:                                   "a blob needs a digest, a size",
 		{`"size":11`, `"size":5368709121`}:                           "a blob needs",
 		{`"size":11`, `"size":11,"x":1`}:                             "one spelling",
 		{`"size":11`, `"size":11,"chunks":[]`}:                       "one spelling",
