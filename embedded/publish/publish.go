@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/edge/admin"
+	"millrace/kvcache/deploy"
 	"millrace/node"
 	"millrace/node/site"
 )
@@ -84,7 +86,7 @@ func (c *Client) Publish(ctx context.Context, f *Folder, r Request) (*Result, er
 		return nil, err
 	}
 	if r.DryRun {
-		return p.result(&Published{Live: p.live, Was: p.live}), nil
+		return p.result(live(p.live)), nil
 	}
 	var done *Published
 	for n := 1; done == nil; n++ {
@@ -92,12 +94,12 @@ func (c *Client) Publish(ctx context.Context, f *Folder, r Request) (*Result, er
 			return nil, err
 		}
 		if r.Preview == "" && p.live == p.id {
-			result := p.result(&Published{Live: p.live, Was: p.live})
+			result := p.result(live(p.live))
 			result.Already = true
 			return result, nil
 		}
 		done, err = c.flip(ctx, r, p.id, expected, p.heard)
-		if no, ok := errors.AsType[*refusal](err); err != nil && (!ok || no.Code != codeMissing || n == attempts) {
+		if no, ok := errors.AsType[*refusal](err); err != nil && (!ok || no.Code != admin.CodeMissing || n == attempts) {
 			return nil, err
 		}
 	}
@@ -231,6 +233,9 @@ func (p *publishing) send(ctx context.Context, missing []node.Digest) error {
 	}
 	return err
 }
+
+// live is what a publish did that changed nothing.
+func live(id node.Digest) *Published { return &Published{Published: deploy.Published{Live: id, Was: id}} }
 
 func (p *publishing) result(done *Published) *Result {
 	return &Result{

@@ -172,3 +172,37 @@ func TestShowBytes(t *testing.T) {
 		}
 	}
 }
+
+// The files of rules are parsed, never served, and each bad line is named.
+func TestRules(t *testing.T) {
+	dir := write(t, map[string]string{
+		"index.html": "x", "_headers": "/*\n  X-Robots-Tag: noindex\n", "_redirects": "/old /new 301\n/new /index.html 200\n",
+		"sub/_headers": "a file like any other",
+	})
+	f := scan(t, dir, publish.ScanOptions{})
+	if err := f.Err(); err != nil {
+		t.Fatal(err)
+	}
+	m := f.Manifest()
+	if len(m.Headers) != 1 || len(m.Redirects) != 2 {
+		t.Errorf("rules: %+v, %+v", m.Headers, m.Redirects)
+	}
+	if got := paths(f); !slices.Equal(got, []string{"/index.html", "/sub/_headers"}) {
+		t.Errorf("served: %v", got)
+	}
+	put(t, dir, "_headers", "/*\n  X-Good: 1\n  no colon here\n")
+	put(t, dir, "_redirects", "/a /b 301\n\n/c /d 999\n/e /f 301 Country=de\n")
+	f = scan(t, dir, publish.ScanOptions{})
+	for _, at := range []string{"_headers:3:3: ", "_redirects:3:7: ", "_redirects:4:11: "} {
+		if !slices.ContainsFunc(texts(f, publish.Bad), func(s string) bool { return strings.HasPrefix(s, at) }) {
+			t.Errorf("no problem at %s: %v", at, texts(f, publish.Bad))
+		}
+	}
+	put(t, dir, "_headers", "")
+	put(t, dir, "_redirects", "/a /b 301\n/b /a 301\n/c /gone.html 200\n")
+	f = scan(t, dir, publish.ScanOptions{})
+	if err := f.Err(); err == nil || !strings.Contains(err.Error(), "without end") ||
+		!strings.Contains(err.Error(), "no file /gone.html") {
+		t.Errorf("a circle and a rewrite to nothing: %v", err)
+	}
+}
