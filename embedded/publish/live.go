@@ -16,7 +16,9 @@ import (
 )
 
 // change posts a change. Its answer is JSON values one after another: how far nodes are, and last what was done.
-func (c *Client) change(ctx context.Context, path string, req admin.SiteChange, heard func(NodeState)) (*Published, error) {
+func (c *Client) change(
+	ctx context.Context, path string, req admin.SiteChange, heard func(NodeState),
+) (*Published, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, fmt.Errorf("write the request: %w", err)

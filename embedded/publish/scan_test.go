@@ -176,8 +176,8 @@ func TestShowBytes(t *testing.T) {
 // The files of rules are parsed, never served, and each bad line is named.
 func TestRules(t *testing.T) {
 	dir := write(t, map[string]string{
-		"index.html": "x", "_headers": "/*\n  X-Robots-Tag: noindex\n", "_redirects": "/old /new 301\n/new /index.html 200\n",
-		"sub/_headers": "a file like any other",
+		"index.html": "x", "_headers": "/*\n  X-Robots-Tag: noindex\n",
+		"_redirects": "/old /new 301\n/new /index.html 200\n", "sub/_headers": "a file like any other",
 	})
 	f := scan(t, dir, publish.ScanOptions{})
 	if err := f.Err(); err != nil {

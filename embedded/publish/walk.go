@@ -205,7 +205,7 @@ func (w *walker) file(name, resolved string, info fs.FileInfo) error {
 		return errEnough
 	}
 	if w.total += info.Size(); w.total > w.limits.Total {
-		w.found.add(Bad, "", "the files have more than %s together", showBytes(w.limits.Total))
+		w.found.add(Bad, "", "the files have more than %s together", ShowBytes(w.limits.Total))
 		return errEnough
 	}
 	if strings.HasSuffix(name, ".map") {
