@@ -63,7 +63,7 @@ func streamSocket(x *exchange.Exchange) (err error) {
 			return err
 		}
 	}
-	if x.Route.To.Kind == node.KindUpstream {
+	if x.Route.Origin().Kind == node.KindUpstream {
 		x.Forward.Stream = x.Upload(x.Incoming.Raw())
 		return nil
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 // policies returns the policies of a route. The first is the outermost: it gets a request first and its response last.
-// The short way of a hit is derived from the same list (exchange.Short), up to the cache. DESIGN.md gives the reasons
-// for the order.
+// The short way of a hit is derived from the same list (exchange.Short), up to the sites or the cache. DESIGN.md gives
+// the reasons for the order.
 func (s *Server) policies(r *exchange.Route) []exchange.Policy {
 	list := []exchange.Policy{
 		identify(),   // request id and trace; every response carries the id
@@ -28,14 +28,29 @@ func (s *Server) policies(r *exchange.Route) []exchange.Policy {
 	if len(r.Limit) > 0 && s.cfg.Limits != nil {
 		list = append(list, ratelimit.New(s.limits, r)) // refuses requests beyond the limits
 	}
-	switch {
-	case s.cache == nil:
-	case r.Cache != nil && r.Cache.On:
-		list = append(list, s.cache.Policy(r)) // answers from the cache
-	default:
-		list = append(list, s.cache.Invalidates())
+	stored := s.storing(r)
+	if s.sites != nil && len(r.Sites()) > 0 {
+		list = append(list, s.sites.Policy(r, stored.Short)) // answers with the files of sites
+		if r.Origin().Kind == "" {
+			return list
+		}
+	}
+	if stored.Wrap != nil {
+		list = append(list, stored) // answers from the cache
 	}
 	return append(list, s.takeBody(), s.admit(), deadline())
+}
+
+// storing returns the route's cache, or the policy by which a route without one discards what others store. It is the
+// zero Policy on a node without a cache.
+func (s *Server) storing(r *exchange.Route) exchange.Policy {
+	switch {
+	case s.cache == nil:
+		return exchange.Policy{}
+	case r.Cache != nil && r.Cache.On:
+		return s.cache.Policy(r)
+	}
+	return s.cache.Invalidates()
 }
 
 // partPolicies returns the policies of a gather's call. The request that makes the call has passed the chain of its

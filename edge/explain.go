@@ -10,6 +10,7 @@ import (
 	"millrace/edge/cache"
 	"millrace/edge/exchange"
 	"millrace/edge/ratelimit"
+	"millrace/edge/site"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -67,6 +68,8 @@ type Explanation struct {
 	Refusal string             `json:"refusal,omitempty"`
 	Limits  []ratelimit.Info   `json:"limits,omitempty"`
 	Cache   *cache.Explanation `json:"cache,omitempty"`
+	// what each site of the route has at the path, up to the one that answers
+	Sites []site.Explanation `json:"sites,omitempty"`
 	// the same path for other hosts, if it has another route there or is stored
 	Also []HostExplanation `json:"also,omitempty"`
 }
@@ -159,6 +162,7 @@ func (s *Server) explainOne(method, url string, header mesh.Header) Explanation 
 		e.Carrier = s.carrier(to)
 	}
 	e.Limits = ratelimit.Of(r).Explain(x)
+	e.Sites = site.Of(r).Explain(x)
 	e.Cache = s.cache.Explain(context.Background(), x)
 	for i, name := range r.ParamNames {
 		if e.Params == nil {
@@ -183,10 +187,11 @@ func (s *Server) destination(x *exchange.Exchange) (to mesh.Destination, ok bool
 	if x.Route == x.Settings.Exposed {
 		return s.mesh.Service(firstSegment(x.Path)), true
 	}
-	if kind := x.Route.To.Kind; kind != node.KindService && kind != node.KindUpstream {
+	origin := x.Route.Origin()
+	if origin.Kind != node.KindService && origin.Kind != node.KindUpstream {
 		return mesh.Destination{}, false
 	}
-	return destinationOf(s.mesh, x.Route.To), true
+	return destinationOf(s.mesh, origin), true
 }
 
 // carrier returns how a request would be carried at this moment: memory or nats.
@@ -245,10 +250,11 @@ func (s *Server) subject(x *exchange.Exchange) string {
 	if to, ok := s.destination(x); ok {
 		return to.Subject()
 	}
-	if x.Route.To.Kind != node.KindNATS {
+	origin := x.Route.Origin()
+	if origin.Kind != node.KindNATS {
 		return ""
 	}
-	subject, err := x.Route.To.Subject.Expand(x.Param)
+	subject, err := origin.Subject.Expand(x.Param)
 	if err != nil {
 		return "none: " + err.Error()
 	}

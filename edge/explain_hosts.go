@@ -77,8 +77,8 @@ func (s *Server) subscribed(x *exchange.Exchange) *bool {
 	var served, known bool
 	if to, ok := s.destination(x); ok {
 		served, known = s.mesh.Served(to)
-	} else if x.Route.To.Kind == node.KindNATS {
-		if subject, err := x.Route.To.Subject.Expand(x.Param); err == nil {
+	} else if origin := x.Route.Origin(); origin.Kind == node.KindNATS {
+		if subject, err := origin.Subject.Expand(x.Param); err == nil {
 			served, known = s.mesh.PlainServed(subject)
 		}
 	}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"millrace/edge/cache"
 	"millrace/edge/exchange"
+	"millrace/edge/site"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -40,7 +42,12 @@ func (o *observed) wrap(next exchange.Handler) exchange.Handler {
 			o.finish(x, resp, int64(len(resp.Body)), err)
 			return resp, err
 		}
-		resp.Stream = &observedBody{Body: resp.Stream, done: func(n int64, err error) { o.finish(x, resp, n, err) }}
+		body := &observedBody{Body: resp.Stream, done: func(n int64, err error) { o.finish(x, resp, n, err) }}
+		if file, ok := resp.Stream.(exchange.FileBody); ok {
+			resp.Stream = &observedFile{body, file}
+		} else {
+			resp.Stream = body
+		}
 		return resp, err
 	}
 }
@@ -108,6 +115,27 @@ func (c *observedBody) Close() error {
 	return err
 }
 
+// observedFile is an observedBody that is a part of a file.
+type observedFile struct {
+	*observedBody
+
+	file exchange.FileBody
+}
+
+// File returns the file.
+func (c *observedFile) File() (f *os.File, offset, length int64) { return c.file.File() }
+
+// Sent counts what was sent from the file.
+func (c *observedFile) Sent(n int64, failed error) {
+	c.file.Sent(n, failed)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n += n
+	if failed != nil {
+		c.err = failed
+	}
+}
+
 // logRequest writes the access log if it is on, and logs internal errors. Path and host are canonical, so they have no
 // control characters; other bytes of the client are in values that the log quotes.
 func (s *Server) logRequest(x *exchange.Exchange, resp *mesh.Response, bytes int64, err error, took time.Duration) {
@@ -122,7 +150,7 @@ func (s *Server) logRequest(x *exchange.Exchange, resp *mesh.Response, bytes int
 		"status", resp.Status, "duration_ms", float64(took.Microseconds()) / 1000, "bytes_in", x.BytesIn(),
 		"bytes_out", bytes, "route", x.Route.ID, "target", target(x),
 	}
-	if cache.Of(x.Route) != nil {
+	if cache.Of(x.Route) != nil || site.Of(x.Route) != nil {
 		args = append(args, "cache", x.Outcome.Cache.Word())
 	}
 	if err != nil {
@@ -136,7 +164,7 @@ func target(x *exchange.Exchange) string {
 	if x.Route == x.Settings.Exposed {
 		return "service:" + firstSegment(x.Path)
 	}
-	if r := x.Route; r.To.Kind == "" && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
+	if r := x.Route; r.To.Kind == "" && len(r.Try) == 0 && r.Gather == nil && r.Redirect == nil && r.Respond == nil {
 		return ""
 	}
 	return x.Route.Describe()

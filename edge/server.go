@@ -13,6 +13,7 @@ import (
 	"millrace/edge/front"
 	"millrace/edge/guard"
 	"millrace/edge/ratelimit"
+	"millrace/edge/site"
 	"millrace/kvcache"
 	"millrace/kvcache/limit"
 	"millrace/mesh"
@@ -33,6 +34,7 @@ type Config struct {
 	Limits *limit.Limiter // nil if no route has limits; must have the routes' rules before New and SetRoutes
 	Store  node.CacheStore
 	Peers  cache.Peers // nodes that fetch for one another; nil for a single node
+	Sites  site.Sites  // nil if the node serves none
 	Log    *slog.Logger
 }
 
@@ -47,6 +49,7 @@ type Server struct {
 	callStats statsByRoute     // of gathers' calls
 	seen      seenNames        // services that somebody has served, for edge.expose "*"
 	cache     *cache.Cache     // nil if no route caches
+	sites     *site.Room       // nil if the node serves none
 	limits    ratelimit.Config // its Limiter is nil if no route has limits
 	admission admission
 	buffered  *guard.Budget                           // bytes of requests and responses
@@ -70,6 +73,9 @@ func New(cfg Config) (*Server, error) {
 			OfflineServes: cfg.Store.Offline == node.OfflineServe, PurgeClients: cfg.Store.PurgeClients,
 			Settings: func() *exchange.Settings { return &s.settings.Load().Settings }, Log: cfg.Log,
 		})
+	}
+	if cfg.Sites != nil {
+		s.sites = site.New(cfg.Sites)
 	}
 	s.front = front.New(front.Config{Edge: cfg.Edge, Core: core{s}, Budget: s.buffered, Log: cfg.Log})
 	s.SetRoutes(cfg.Edge, cfg.Routes)
@@ -171,7 +177,10 @@ func (core) New() *exchange.Exchange {
 }
 
 // ShortWay reports whether some route has a short way.
-func (c core) ShortWay() bool { return c.settings.Load().Caches }
+func (c core) ShortWay() bool {
+	set := c.settings.Load()
+	return set.Caches || set.Sites
+}
 
 // Trusts reports whether the address is that of a trusted proxy.
 func (c core) Trusts(addr netip.Addr) bool { return c.settings.Load().Trusts(addr) }

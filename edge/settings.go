@@ -10,6 +10,7 @@ import (
 	"millrace/edge/exchange"
 	"millrace/edge/ratelimit"
 	"millrace/edge/route"
+	"millrace/edge/site"
 	"millrace/mesh"
 	"millrace/node"
 )
@@ -19,6 +20,7 @@ type settings struct {
 	exchange.Settings
 
 	table     *route.Table[*exchange.Route]
+	previews  []*exchange.Route // that serve previews of sites; their hosts have a star
 	routes    []*exchange.Route // of the configuration, and of exposed services
 	unmatched *exchange.Route   // answers requests that have no route, or no valid form
 	asterisk  *exchange.Route   // answers OPTIONS *, which asks about the node
@@ -40,8 +42,12 @@ func (s *Server) newSettings(cfg node.Edge, routes []node.Route) *settings {
 	for _, r := range withExposed(routes, cfg.Expose) {
 		made := s.newRoute(r, r.ID(), s.end(r))
 		set.Caches = set.Caches || cache.Of(made) != nil || r.Gather.Caches()
+		set.Sites = set.Sites || site.Of(made) != nil
 		set.Limits = set.Limits || ratelimit.Of(made) != nil
 		set.routes = append(set.routes, made)
+	}
+	if s.sites != nil {
+		s.addPreviews(set)
 	}
 	set.table = route.New(set.routes, func(r *exchange.Route) *node.Route { return &r.Route })
 	set.unmatched = s.newRoute(node.Route{}, unmatchedID, answerRefusal)
@@ -96,6 +102,9 @@ func withExposed(routes []node.Route, expose []string) []node.Route {
 
 // find is exchange.Settings.Find.
 func (set *settings) find(x *exchange.Exchange) *exchange.Route {
+	if r := set.previewOf(x); r != nil {
+		return r
+	}
 	r := route.Request{Method: x.Method, Host: x.Host, Path: x.Path, Header: x.Header}
 	found, params, miss := set.table.Find(&r)
 	if miss != nil {

@@ -13,16 +13,20 @@ import (
 
 // targetHandler returns a handler that sends requests to the route's target.
 func (s *Server) targetHandler(r node.Route) exchange.Handler {
-	switch r.To.Kind {
+	to := r.Origin()
+	switch to.Kind {
 	case node.KindService, node.KindUpstream:
-		return s.call(destinationOf(s.mesh, r.To))
+		return s.call(destinationOf(s.mesh, to))
 	case node.KindNATS:
 		forward := r.ForwardHeaders
 		if len(forward) == 0 {
 			forward = mesh.DefaultForwardHeaders
 		}
-		return callPlain(s.mesh, r.To.Subject, forward)
-	case node.KindSite:
+		return callPlain(s.mesh, to.Subject, forward)
+	case node.KindSite: // see Origin
+	}
+	if len(r.Sites()) > 0 { // their policy answers, if the node has sites
+		return refuse(node.Errorf(node.CodeUnavailable, nil, "this node serves no sites"))
 	}
 	return refuse(node.Errorf(node.CodeInternal, errors.New("route has no target"), "the route has no target"))
 }

@@ -28,6 +28,7 @@ const (
 	CodeBusy           Code = "busy"               // 503: every member, or this node, is at its limit
 	CodeNoTarget       Code = "no_healthy_target"  // 503: every target of the upstream fails its health check
 	CodeUnavailable    Code = "unavailable"        // 503: the mesh connection is away
+	CodeSiteEmpty      Code = "site_empty"         // 503: nothing has been published to the site yet
 	CodeSlowClient     Code = "slow_client"        // 408: the request took too long to arrive
 	CodeExpectation    Code = "expectation_failed" // 417
 	CodeLoop           Code = "loop_detected"      // 508: the request has been at this node before

@@ -55,7 +55,7 @@ type scratch struct {
 	lookup     lookup        // what the store has for the request
 	fields     [4]mesh.Field // memory for the fields that are added to a stored response
 	response   mesh.Response // memory for a stored response
-	stored     exchange.Stored
+	stored     stored
 	waited     int       // how many times it waited again for another request's fetch
 	home       bool      // another node asks, so this node doesn't ask a third one
 	refreshing time.Time // for a refresh: when the response to be replaced was received

@@ -124,7 +124,7 @@ func fingerprint(r *node.Route) string {
 		Redirect           *node.Redirect
 		Respond            *node.Respond
 	}{
-		r.ID(), string(r.Host), r.Path.String(), r.To.String(), r.Match.Headers, r.Cache, r.Gather, r.Rewrite,
+		r.ID(), string(r.Host), r.Path.String(), r.Origin().String(), r.Match.Headers, r.Cache, r.Gather, r.Rewrite,
 		r.Redirect, r.Respond,
 	})
 	if err != nil { // plain values always marshal

@@ -1,10 +1,6 @@
 package cache
 
 import (
-	"errors"
-	"io"
-	"sync"
-
 	"millrace/edge/exchange"
 	"millrace/kvcache"
 	"millrace/kvcache/httpcache"
@@ -16,16 +12,17 @@ import (
 func (c *serving) setMultipart(
 	x *exchange.Exchange, l *lookup, resp *mesh.Response, spans []httpcache.Span, frame httpcache.Multipart,
 ) bool {
-	b := &multipartBody{}
+	b := &exchange.Sections{}
 	for i, s := range spans {
 		var part mesh.Response
 		if !c.setSpan(x, l, &part, s) {
 			_ = b.Close() // Close only returns memory
 			return false
 		}
-		b.left = append(b.left, section{data: []byte(frame.Heads[i])}, section{data: part.Body, body: part.Stream})
+		b.Add([]byte(frame.Heads[i]), nil)
+		b.Add(part.Body, part.Stream)
 	}
-	b.left = append(b.left, section{data: []byte(frame.Close)})
+	b.Add([]byte(frame.Close), nil)
 	resp.Stream = b
 	return true
 }
@@ -46,76 +43,4 @@ func (c *records) inMemory(rec *httpcache.Record, spans []httpcache.Span) bool {
 		}
 	}
 	return true
-}
-
-// multipartBody is a body of several sections.
-type multipartBody struct {
-	mu     sync.Mutex // guards what follows
-	left   []section
-	closed bool
-}
-
-// section is bytes or a body.
-type section struct {
-	data []byte
-	body mesh.Body
-}
-
-// Next returns the sections in order.
-func (b *multipartBody) Next() (mesh.Piece, error) {
-	for {
-		s, err := b.current()
-		if err != nil {
-			return mesh.Piece{}, err
-		}
-		if s.body == nil {
-			b.drop()
-			if len(s.data) > 0 {
-				return mesh.Piece{Data: s.data}, nil
-			}
-			continue
-		}
-		p, err := s.body.Next() // Close ends the wait, so mu isn't held
-		if !errors.Is(err, io.EOF) {
-			return p, err
-		}
-		_ = s.body.Close() // it was read to its end
-		b.drop()
-	}
-}
-
-func (b *multipartBody) current() (section, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.closed:
-		return section{}, exchange.ErrGone
-	case len(b.left) == 0:
-		return section{}, io.EOF
-	}
-	return b.left[0], nil
-}
-
-func (b *multipartBody) drop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.left) > 0 {
-		b.left = b.left[1:]
-	}
-}
-
-// Trailer returns nil: trailer fields aren't stored.
-func (b *multipartBody) Trailer() mesh.Header { return nil }
-
-// Close closes the sections that weren't read.
-func (b *multipartBody) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, s := range b.left {
-		if s.body != nil {
-			_ = s.body.Close() // Close only returns memory
-		}
-	}
-	b.closed, b.left = true, nil
-	return nil
 }

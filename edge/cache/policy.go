@@ -46,7 +46,7 @@ func (s *Cache) PartPolicy(r *exchange.Route, part Part) exchange.Policy {
 
 func (s *Cache) newPolicy(r *exchange.Route) *Policy {
 	c := &Policy{}
-	c.shared, c.store, c.route, c.stats, c.to = s, s.store, r, s.stats.of(r.ID), r.To.String()
+	c.shared, c.store, c.route, c.stats, c.to = s, s.store, r, s.stats.of(r.ID), r.Origin().String()
 	c.fingerprint = fingerprint(&r.Route)
 	c.cfg = *r.Cache
 	c.rules = httpcache.Rules{

@@ -68,13 +68,13 @@ func (c *serving) serve(x *exchange.Exchange, l *lookup, status httpcache.Status
 func (c *serving) serveInto(x *exchange.Exchange, l *lookup, status httpcache.Status, resp *mesh.Response) bool {
 	rec := &l.rec
 	status.HasTTL, status.TTL = true, rec.Stored.Remaining(l.now)
-	stored := &scratchOf(x).stored
-	*stored = exchange.Stored{Head: rec.Head, Age: rec.Stored.Age(l.now), Status: status}
+	from := &scratchOf(x).stored
+	*from = stored{head: rec.Head, age: rec.Stored.Age(l.now), status: status}
 	*resp = mesh.Response{Status: rec.Stored.Status, Length: rec.Length}
 	var ok bool
 	switch {
 	case c.conditional(x):
-		ok = c.serveConditional(x, l, stored, resp)
+		ok = c.serveConditional(x, l, from, resp)
 	case rec.Stored.Flags.Has(httpcache.Partial):
 		ok = false
 	default:
@@ -83,9 +83,9 @@ func (c *serving) serveInto(x *exchange.Exchange, l *lookup, status httpcache.St
 	if !ok {
 		return false
 	}
-	stored.View, l.view = l.view, kvcache.View{}
-	stored.View.Entry = kvcache.Entry{} // stored and resp refer to its bytes
-	x.Outcome.Stored, x.Outcome.Cache = stored, status
+	from.view, l.view = l.view, kvcache.View{}
+	from.view.Entry = kvcache.Entry{} // from and resp refer to its bytes
+	x.Outcome.Stored, x.Outcome.Cache = from, status
 	return true
 }
 
@@ -124,7 +124,7 @@ func (c *serving) setWhole(x *exchange.Exchange, l *lookup, resp *mesh.Response)
 }
 
 // serveConditional answers with 304, 206 or 416 where the request asks for it, else with the whole response.
-func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, stored *exchange.Stored, resp *mesh.Response) bool {
+func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, from *stored, resp *mesh.Response) bool {
 	rec := &l.rec
 	h := rec.Header()
 	if c.cfg.StripTags {
@@ -133,26 +133,26 @@ func (c *serving) serveConditional(x *exchange.Exchange, l *lookup, stored *exch
 	request := &httpcache.Request{Method: x.Method, Header: x.Header}
 	if httpcache.NotModified(request, rec.Stored.Status, h, l.now) && !rec.Stored.Flags.Has(httpcache.Partial) {
 		resp.Status, resp.Length = http.StatusNotModified, 0
-		stored.Head = httpcache.AppendHead(nil, httpcache.NotModifiedHeader(h))
+		from.head = httpcache.AppendHead(nil, httpcache.NotModifiedHeader(h))
 		return true
 	}
 	partial := rec.Stored.Flags.Has(httpcache.Partial)
 	if ranged(x) && (partial || rec.Stored.Status == http.StatusOK) && httpcache.RangeApplies(x.Header, h, l.now) {
 		if partial && len(rec.Spans) == 0 { // it answers the same Range field as before
-			resp.Body, stored.Head = rec.Body, httpcache.AppendHead(nil, h)
+			resp.Body, from.head = rec.Body, httpcache.AppendHead(nil, h)
 			return c.covers(x, rec)
 		}
 		if spans, use := httpcache.ParseRange(x.Header.Get("Range"), rec.Length); use != httpcache.RangeNone &&
 			c.inMemory(rec, spans) {
 			h, ok := c.serveRange(x, l, resp, h, spans)
-			stored.Head = httpcache.AppendHead(nil, h)
+			from.head = httpcache.AppendHead(nil, h)
 			return ok
 		}
 	}
 	if partial {
 		return false
 	}
-	stored.Head = httpcache.AppendHead(nil, h)
+	from.head = httpcache.AppendHead(nil, h)
 	return c.setWhole(x, l, resp)
 }
 

@@ -30,7 +30,7 @@ func (c *serving) answerNow(x *exchange.Exchange) *mesh.Response {
 		return nil
 	}
 	if resp.Stream != nil {
-		x.Outcome.Stored.View.Release()
+		x.Outcome.Stored.Release()
 		x.Outcome.Stored = nil
 		return nil
 	}

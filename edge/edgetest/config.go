@@ -8,6 +8,7 @@ type Config struct {
 	Edge   func(*node.Edge) // changes the standard settings; nil leaves them as they are
 	Cache  *CacheConfig     // nil for no cache
 	Limits *LimitsConfig    // nil for no limiter
+	Sites  *Sites           // nil for none
 	Beside *Rig             // the rig whose NATS server, services and cache this one uses; nil for some of its own
 }
 

@@ -71,10 +71,14 @@ func (r *Rig) listen(tb testing.TB) {
 	if r.cfg.Edge != nil {
 		r.cfg.Edge(&settings)
 	}
-	s, err := edge.New(edge.Config{
+	cfg := edge.Config{
 		Node: "n1", ID: "abc", Edge: settings, Routes: r.cfg.Routes, Mesh: r.Conn, Cache: r.Cache, Limits: r.Limiter,
 		Store: r.store, Log: slog.New(slog.NewJSONHandler(r.Log, nil)),
-	})
+	}
+	if r.cfg.Sites != nil {
+		cfg.Sites = r.cfg.Sites
+	}
+	s, err := edge.New(cfg)
 	if err == nil {
 		err = s.Open(tb.Context())
 	}

@@ -79,7 +79,7 @@ type Outcome struct {
 	Incomplete bool             // the response lacks parts of a gather, so it isn't stored
 	OverLimit  string           // name of the limit that refused the request
 	Cache      httpcache.Status // what the cache did
-	Stored     *Stored          // set if the response comes from the store; the front writes it from there
+	Stored     Stored           // the head of a response that lies ready; nil if it is in the mesh.Response
 }
 
 // Incoming is a request's body that hasn't been read. Errors are *node.Error.

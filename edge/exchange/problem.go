@@ -38,7 +38,7 @@ func StatusOf(code node.Code) int {
 		return 501
 	case node.CodeUpstream, node.CodeBadReply:
 		return 502
-	case node.CodeNoMember, node.CodeBusy, node.CodeNoTarget, node.CodeUnavailable:
+	case node.CodeNoMember, node.CodeBusy, node.CodeNoTarget, node.CodeUnavailable, node.CodeSiteEmpty:
 		return 503
 	case node.CodeLoop:
 		return 508

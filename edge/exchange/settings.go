@@ -14,6 +14,7 @@ type Settings struct {
 	Via    string // this node's name in Via
 	Caches bool   // some route caches
 	Limits bool   // some route has limits
+	Sites  bool   // some route serves sites
 	// Find returns the route that answers the exchange, never nil. It sets Params, and Refusal, RefusedBy and Allow of
 	// Outcome.
 	Find    func(x *Exchange) *Route

@@ -3,50 +3,47 @@ package exchange
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
-	"strconv"
-	"time"
 
-	"millrace/kvcache"
-	"millrace/kvcache/httpcache"
 	"millrace/mesh"
 	"millrace/node"
-	"millrace/node/http1"
 )
 
-// Stored is a response from the store. Its fields are lines already, and its body is in the store's memory, which is
-// valid until View is released. Whoever writes or copies the response must release View.
-type Stored struct {
-	View   kvcache.View
-	Head   []byte // field lines
-	Age    time.Duration
-	Status httpcache.Status
+// Stored is the head of a response that lies ready on this node: its fields are lines already. Its body is that of the
+// mesh.Response, in memory that is valid until Release, or a stream. Whoever writes or copies the response must call
+// Release.
+type Stored interface {
+	// AppendHead appends the field lines, in place of those that the mesh.Response doesn't have. dated reports whether
+	// Date is one of them.
+	AppendHead(b []byte) (lines []byte, dated bool)
+	// Header returns the same fields as a list, with those that are meant for caches of this mesh only.
+	Header() mesh.Header
+	// Release returns the memory. Further calls do nothing.
+	Release()
 }
 
-// AppendHead appends the field lines, with Age and Cache-Status.
-func (s *Stored) AppendHead(b []byte) []byte {
-	b = append(b, s.Head...)
-	b = append(strconv.AppendInt(append(b, "Age: "...), int64(s.Age.Seconds()), 10), "\r\nCache-Status: "...)
-	return append(s.Status.Append(b), "\r\n"...)
-}
-
-// CopyStored copies a response of the store into resp and releases View. It does nothing for other responses. It sets
-// Age, and node.TargetedField with the freshness that is left, because the fields that stated the freshness to this
-// cache alone weren't stored.
+// CopyStored copies a stored response into resp and releases it. It does nothing for other responses.
 func (x *Exchange) CopyStored(resp *mesh.Response) {
-	if x.Outcome.Stored == nil {
+	s := x.Outcome.Stored
+	if s == nil {
 		return
 	}
-	h, _, err := http1.ParseFields(append(slices.Clone(x.Outcome.Stored.Head), "\r\n"...))
-	if err == nil { // they were checked before they were stored
-		resp.Header = append(h, resp.Header...)
-	}
-	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
-	resp.Header.Set("Age", seconds(x.Outcome.Stored.Age))
-	resp.Header.Set(node.TargetedField, "max-age="+seconds(max(x.Outcome.Stored.Status.TTL, 0)+x.Outcome.Stored.Age))
+	resp.Header = append(s.Header(), resp.Header...)
 	resp.Body = slices.Clone(resp.Body)
-	x.Outcome.Stored.View.Release()
+	s.Release()
 	x.Outcome.Stored = nil
+}
+
+// FileBody is a stream that is a part of a file. A front may send it from there, in place of reading it with Next.
+type FileBody interface {
+	mesh.Body
+
+	// File returns the file and which part of it the stream is. The file stays open until Close.
+	File() (f *os.File, offset, length int64)
+	// Sent says how many bytes were sent from the file, in place of Next. failed is set if the rest of them can't be
+	// read from it; it isn't about the client.
+	Sent(n int64, failed error)
 }
 
 // CloseBody closes the response's stream, if there is one. The response may be nil.

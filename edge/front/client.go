@@ -137,7 +137,7 @@ func cancel(x *exchange.Exchange) {
 		x.Route.Cancel(x)
 	}
 	if s := x.Outcome.Stored; s != nil {
-		s.View.Release() // which may be for the second time
+		s.Release() // which may be for the second time
 		x.Outcome.Stored = nil
 	}
 }

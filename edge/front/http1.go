@@ -25,6 +25,28 @@ var errLength = errors.New("the body is shorter or longer than was announced")
 // Begin writes the head. The body's end is marked by its length if that is known, else by chunks, or in HTTP/1.0 by the
 // end of the connection.
 func (c *client) Begin(x *exchange.Exchange, resp *mesh.Response) error {
+	c.makeHead(x, resp)
+	return c.Send(true, c.buf)
+}
+
+// File writes head and body, which has a length, from the file.
+func (c *client) File(x *exchange.Exchange, resp *mesh.Response, body exchange.FileBody) error {
+	c.makeHead(x, resp)
+	f, offset, length := body.File()
+	if length != c.length {
+		return errLength
+	}
+	n, err := c.SendFile(c.buf, f, offset, length)
+	if errors.Is(err, guard.ErrFile) {
+		body.Sent(n, err)
+	} else {
+		body.Sent(n, nil)
+	}
+	return err
+}
+
+// makeHead begins the framing of a response and writes its head into buf.
+func (c *client) makeHead(x *exchange.Exchange, resp *mesh.Response) {
 	c.framing = framing{length: resp.Length, chunked: resp.Length < 0 && !x.HTTP10}
 	if c.front.draining.Load() || (x.HTTP10 && !c.chunked && c.length < 0) {
 		c.CloseAfter()
@@ -37,7 +59,6 @@ func (c *client) Begin(x *exchange.Exchange, resp *mesh.Response) error {
 		b = http1.AppendLength(b, c.length)
 	}
 	c.buf = append(appendConnection(b, c.Conn, x), "\r\n"...)
-	return c.Send(true, c.buf)
 }
 
 // Switch writes the head of a 101.
@@ -82,9 +103,9 @@ func (c *client) End(x *exchange.Exchange, trailer mesh.Header) error {
 // appendHead appends status line, fields and Date.
 func (f *Front) appendHead(b []byte, x *exchange.Exchange, resp *mesh.Response) []byte {
 	b = appendStatus(b, resp.Status, reasonOf(resp))
-	dated := x.Outcome.Stored != nil
-	if dated {
-		b = x.Outcome.Stored.AppendHead(b)
+	dated := false
+	if x.Outcome.Stored != nil {
+		b, dated = x.Outcome.Stored.AppendHead(b)
 	}
 	for _, f := range resp.Header {
 		dated = dated || node.SameName(f.Name, "Date")

@@ -12,10 +12,10 @@ import (
 
 var headPool = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
-// writeStored writes a response of the store to the connection, past fasthttp, and releases its View. The stored field
-// lines become the head, and the body is written from the store's memory.
+// writeStored writes a stored response to the connection, past fasthttp, and releases it. The stored field lines become
+// the head, and the body is written from where it lies.
 func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) {
-	k := x.Outcome.Stored
+	stored := x.Outcome.Stored
 	buf := headPool.Get().(*[]byte)
 	b := f.appendStored((*buf)[:0], conn, x, resp)
 	body := resp.Body
@@ -31,15 +31,18 @@ func (f *Front) writeStored(conn *guard.Conn, x *exchange.Exchange, resp *mesh.R
 	if *buf = b; cap(b) <= 16<<10 {
 		headPool.Put(buf)
 	}
-	k.View.Release()
+	stored.Release()
 	if err != nil {
 		conn.Break()
 	}
 }
 
-// appendStored appends the head of a response of the store.
+// appendStored appends the head of a stored response.
 func (f *Front) appendStored(b []byte, conn *guard.Conn, x *exchange.Exchange, resp *mesh.Response) []byte {
-	b = x.Outcome.Stored.AppendHead(appendStatus(b, resp.Status, reasonOf(resp)))
+	b, dated := x.Outcome.Stored.AppendHead(appendStatus(b, resp.Status, reasonOf(resp)))
+	if !dated {
+		b = http1.AppendField(b, "Date", f.date.now())
+	}
 	for _, f := range resp.Header {
 		b = http1.AppendField(b, f.Name, f.Value)
 	}

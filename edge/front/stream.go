@@ -14,6 +14,8 @@ import (
 type Writer interface {
 	// Begin writes the head. The body has resp.Length bytes, or any number if that is -1.
 	Begin(x *exchange.Exchange, resp *mesh.Response) error
+	// File writes the head and the whole body.
+	File(x *exchange.Exchange, resp *mesh.Response, body exchange.FileBody) error
 	// Switch writes the head of a 101. From then on Data writes the bytes of protocol.
 	Switch(x *exchange.Exchange, resp *mesh.Response, protocol string) error
 	// Data writes bytes of the body.
@@ -32,7 +34,7 @@ func (f *Front) stream(c *client, x *exchange.Exchange, resp *mesh.Response) {
 	var w Writer = c
 	defer w.Unwatch()
 	if x.Outcome.Stored != nil {
-		defer x.Outcome.Stored.View.Release()
+		defer x.Outcome.Stored.Release()
 	}
 	defer func() { _ = resp.Stream.Close() }() // before Unwatch, which waits for what reads the connection
 	if resp.Status == http.StatusSwitchingProtocols {
@@ -59,6 +61,9 @@ func (f *Front) stream(c *client, x *exchange.Exchange, resp *mesh.Response) {
 
 // copyBody writes the head and the whole body. An error means that the client hasn't got all of it.
 func copyBody(w Writer, x *exchange.Exchange, resp *mesh.Response) error {
+	if body, ok := resp.Stream.(exchange.FileBody); ok {
+		return w.File(x, resp, body)
+	}
 	if err := w.Begin(x, resp); err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ type sending struct {
 	bufferArray   [3][]byte    // backing array of buffers
 	writeDeadline atomic.Int64 // the write deadline, in Unix nanoseconds; 0 if it isn't known
 	pace          pace         // memory of streaming
+	files         fileWriter   // what SendFile writes with
 }
 
 // requestMemory is the memory of a request to which nobody refers anymore.

@@ -11,15 +11,7 @@ import (
 // responses, and for responses that stream or that Config.Short answers with. After a Send with answer, what the server
 // writes for the request is discarded. The client must read fast enough: see pace.
 func (c *Conn) Send(answer bool, parts ...[]byte) error {
-	if answer && !c.answered {
-		c.outMu.Lock()
-		c.answered = true
-		c.outMu.Unlock()
-	}
-	if c.streaming == nil {
-		c.pace = pace{grace: c.l.limits.Load().WriteTimeout}
-		c.streaming = &c.pace
-	}
+	c.beginSend(answer)
 	for len(parts) > 0 {
 		n := len(parts)
 		if c.streaming.slow {
@@ -37,19 +29,44 @@ func (c *Conn) Send(answer bool, parts ...[]byte) error {
 	return nil
 }
 
+// beginSend prepares for writes past the server. If they answer the request, what the server writes for it is
+// discarded.
+func (c *Conn) beginSend(answer bool) {
+	if answer && !c.answered {
+		c.outMu.Lock()
+		c.answered = true
+		c.outMu.Unlock()
+	}
+	if c.streaming == nil {
+		c.pace = pace{grace: c.l.limits.Load().WriteTimeout}
+		c.streaming = &c.pace
+	}
+}
+
 // slowPiece is the largest write to a client that was slow, so that its pace is measured often.
 const slowPiece = 64 << 10
 
 // minWait is the duration of a write from which on it counts as a wait for the client.
 const minWait = 20 * time.Millisecond
 
-// write writes once. Bytes that the system's buffers take at once say nothing about the client, and don't count in its
-// favor.
+// write writes once.
 func (c *Conn) write(parts [][]byte) error {
-	begun := time.Now()
-	c.extendWriteDeadline(c.streaming.deadline(begun), c.streaming.grace)
+	begun := c.beginWrite()
 	c.buffers = append(c.bufferArray[:0], parts...) // a copy, so that the caller's slice doesn't escape to the heap
 	n, err := c.buffers.WriteTo(c.Conn)
+	return c.endWrite(begun, n, err)
+}
+
+// beginWrite sets the deadline of one write, which begins at the time that it returns.
+func (c *Conn) beginWrite() (begun time.Time) {
+	begun = time.Now()
+	c.extendWriteDeadline(c.streaming.deadline(begun), c.streaming.grace)
+	return begun
+}
+
+// endWrite counts n bytes of one write. Bytes that the system's buffers take at once say nothing about the client, and
+// don't count in its favor.
+func (c *Conn) endWrite(begun time.Time, n int64, err error) error {
 	if err != nil {
 		return fmt.Errorf("write to the client: %w", err)
 	}

@@ -82,7 +82,7 @@ func (t *tree[T]) child(seg node.Segment) *tree[T] {
 
 // search is the state of one search.
 type search[T any] struct {
-	*Request
+	Request // a copy: a pointer would keep each request on the heap
 
 	params  []string
 	found   *entry[T]
@@ -93,7 +93,7 @@ type search[T any] struct {
 // Find returns the route of a request, with the values of its parameters in the pattern's order. miss is nil if there
 // is one. Routes with the request's host take precedence over routes without a host.
 func (t *Table[T]) Find(r *Request) (found T, params []string, miss *Miss[T]) {
-	s := search[T]{Request: r}
+	s := search[T]{Request: *r}
 	if len(t.hosts) > 0 {
 		if root := t.hosts[http1.HostName(r.Host)]; root != nil {
 			s.walk(root, r.Path)

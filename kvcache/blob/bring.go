@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"millrace/node"
@@ -56,30 +57,16 @@ func (s *Store) Bring(ctx context.Context, blobs []node.Blob, progress func(byte
 	return nil
 }
 
+// bringLarge brings a blob of several chunks, together with those who read it meanwhile.
 func (s *Store) bringLarge(ctx context.Context, b *node.Blob, progress func(int64)) error {
-	w, err := s.dir.create()
+	f := s.File(*b)
+	r := &reader{}
+	a, err := s.join(f, r)
 	if err != nil {
 		return err
 	}
-	parts := make([]part, b.Parts())
-	for n := range parts {
-		parts[n] = part{blob: b, n: n}
-	}
-	err = s.fetch(ctx, parts, func(p part, data []byte) error {
-		if _, err := w.WriteAt(data, int64(p.n)*node.BlobChunk); err != nil {
-			return err
-		}
-		progress(int64(len(data)))
-		return nil
-	})
-	if err == nil {
-		err = checkWhole(w.File, b)
-	}
-	if err != nil {
-		w.drop()
-		return err
-	}
-	return s.keep(w, b.Digest, b.Size)
+	defer a.leave(r)
+	return a.awaitWhole(ctx, progress)
 }
 
 // checkWhole reads a file that was written, and returns ErrDigest if it isn't the blob.
@@ -106,12 +93,22 @@ func (s *Store) ReadAll(ctx context.Context, b node.Blob) ([]byte, error) {
 	return s.File(b).load(ctx, false)
 }
 
-// again fetches a blob in the background that was wrong on this node's disk. If that isn't possible now, it comes when
-// it is asked for.
+// again fetches a blob in the background that was wrong on this node's disk. If that isn't possible now, since NATS is
+// away or many others are being fetched anew, it comes when it is asked for.
 func (s *Store) again(f *File) {
-	s.spawn(func() {
+	select {
+	case s.anew <- struct{}{}:
+	default:
+		return
+	}
+	begun := s.spawn(func() {
+		defer func() { <-s.anew }()
 		if err := s.Bring(s.ctx, []node.Blob{f.blob}, nil); err != nil && s.ctx.Err() == nil {
-			s.cfg.Log.Warn("a wrong blob can't be fetched anew", "digest", f.blob.Digest.String(), "error", err)
+			s.cfg.Log.Warn("a wrong blob can't be fetched anew", slog.String("digest", f.blob.Digest.String()),
+				slog.Any("error", err))
 		}
 	})
+	if !begun {
+		<-s.anew
+	}
 }

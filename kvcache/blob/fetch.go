@@ -78,22 +78,35 @@ func cut(parts *[]part) []part {
 	return batch
 }
 
-// fetchBatch fetches chunks from the replica of the stream that answers, and those that it lacks from the leader.
-func (s *Store) fetchBatch(ctx context.Context, batch []part, got func(part, []byte) error) error {
-	left, err := s.direct(ctx, batch, got)
-	if err != nil {
-		return err
+// fetchBatch fetches chunks from where they are: on a far node from one that is nearer, then from the replica of the
+// stream that answers. What that lacks is asked of the leader, which alone knows that there is no such chunk, and then
+// of the other nodes.
+func (s *Store) fetchBatch(ctx context.Context, batch []part, got func(part, []byte) error) (err error) {
+	if s.cfg.Far {
+		batch, err = s.fromHolders(ctx, batch, got)
 	}
-	for _, p := range left {
-		data, err := s.fromLeader(ctx, p)
-		if err != nil {
-			return fmt.Errorf("fetch chunk %d of blob %v: %w", p.n, p.blob.Digest, err)
-		}
-		if err := got(p, data); err != nil {
-			return err
-		}
+	if err == nil && len(batch) > 0 {
+		batch, err = s.direct(ctx, batch, got)
 	}
-	return nil
+	for i := 0; err == nil && i < len(batch); i++ {
+		err = s.fetchOne(ctx, batch[i], got)
+	}
+	return err
+}
+
+func (s *Store) fetchOne(ctx context.Context, p part, got func(part, []byte) error) error {
+	data, err := s.fromLeader(ctx, p)
+	if err == nil {
+		return got(p, data)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	left, other := s.fromHolders(ctx, []part{p}, got)
+	if other != nil || len(left) == 0 {
+		return other
+	}
+	return fmt.Errorf("fetch chunk %d of blob %v: %w", p.n, p.blob.Digest, err)
 }
 
 // direct fetches chunks by one request to JetStream's direct get, which any replica of the stream answers: a message

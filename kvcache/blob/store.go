@@ -42,9 +42,13 @@ type Store struct {
 	memory memory
 	open   descriptors
 	counts counts
-	sends  *window       // bytes of chunks that are being sent
-	larges chan struct{} // holds one for each large blob that is being sent
-	asks   chan struct{} // holds one for each batch of chunks that is being fetched
+
+	arrivals arrivals
+	holders  holders
+	sends    *window       // bytes of chunks that are being sent
+	larges   chan struct{} // holds one for each large blob that is being sent
+	asks     chan struct{} // holds one for each batch of chunks that is being fetched
+	anew     chan struct{} // holds one for each wrong blob that is being fetched anew
 
 	renaming sync.Mutex // held while a file on the disk and its place in table change together
 
@@ -52,13 +56,13 @@ type Store struct {
 	mu     sync.Mutex // guards closed; nothing begins after it is set
 	closed bool
 	ctx    context.Context //nolint:containedctx // ends with the store
-	stop   context.CancelFunc
+	stop   context.CancelCauseFunc
 	tasks  sync.WaitGroup
 }
 
 // counts are what went wrong so far.
 type counts struct {
-	bad, failed, fetched atomic.Int64
+	bad, failed, fetched, near atomic.Int64
 }
 
 // Stats is the state of a Store.
@@ -69,7 +73,8 @@ type Stats struct {
 	Open        int   // files kept open
 	BadDigests  int64 // chunks and files with wrong bytes, since Open
 	FetchErrors int64 // requests for chunks that failed, since Open
-	Fetched     int64 // bytes of chunks fetched from other nodes, since Open
+	Fetched     int64 // bytes of chunks fetched, since Open
+	FetchedNear int64 // of those, bytes that came from other nodes' disks
 }
 
 // Limits of what is done at once.
@@ -78,6 +83,7 @@ const (
 	sendWeight = 16 << 10
 	sendLarges = 4
 	fetchAsks  = 6
+	fetchAnew  = 16
 )
 
 // New checks the configuration and returns a Store. Open starts it.
@@ -99,10 +105,11 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, dir: directory{path: cfg.Dir}, sends: newWindow(sendBytes),
 		larges: make(chan struct{}, sendLarges), asks: make(chan struct{}, fetchAsks),
+		anew: make(chan struct{}, fetchAnew),
 	}
 	s.stream, s.claims = newStream(&s.cfg), newClaims(&s.cfg)
 	s.memory.limit = cfg.Memory
-	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	return s, nil
 }
 
@@ -114,6 +121,9 @@ func (s *Store) Open(context.Context) error {
 		return fmt.Errorf("open blobs: %w", err)
 	}
 	s.table.fill(files, clean)
+	if err := s.hold(); err != nil {
+		return fmt.Errorf("open blobs: %w", err)
+	}
 	s.opened.Store(true)
 	if !clean && len(files) > 0 {
 		s.cfg.Log.Info("the files of blobs are read again: the node wasn't stopped, or the machine has started anew",
@@ -133,7 +143,8 @@ func (s *Store) Close() error {
 	if done {
 		return nil
 	}
-	s.stop()
+	s.letGo()
+	s.stop(ErrClosed)
 	s.tasks.Wait()
 	s.open.closeAll()
 	if s.opened.Load() && s.table.allChecked() {
@@ -178,6 +189,7 @@ func (s *Store) Stats() Stats {
 	return Stats{
 		Files: files, DiskBytes: bytes, MemoryBytes: s.memory.bytes(), Open: s.open.count(),
 		BadDigests: s.counts.bad.Load(), FetchErrors: s.counts.failed.Load(), Fetched: s.counts.fetched.Load(),
+		FetchedNear: s.counts.near.Load(),
 	}
 }
 

@@ -139,6 +139,14 @@ func (t *table) markChecked(digest node.Digest) {
 	}
 }
 
+// size returns the size of a file; ok is false if it isn't there, or must be read again.
+func (t *table) size(digest node.Digest) (size int64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	have, ok := t.disk[digest]
+	return have.size, ok && have.checked
+}
+
 // unread returns the size of a file that must be read again; ok is false for others.
 func (t *table) unread(digest node.Digest) (size int64, ok bool) {
 	t.mu.Lock()

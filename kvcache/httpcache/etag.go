@@ -33,15 +33,16 @@ func sameWeakly(a, b string) bool {
 	return okX && okY && restX == "" && restY == "" && x == y
 }
 
-// matchesAny reports whether a list of entity tags, or *, matches etag weakly (RFC 9110 §13.1.2).
-func matchesAny(lines []string, etag string) bool {
+// matchesAny reports whether a list of entity tags, or *, matches etag by the given comparison (RFC 9110 §13.1.1,
+// §13.1.2).
+func matchesAny(lines []string, etag string, same func(a, b string) bool) bool {
 	for _, line := range lines {
 		line = trim(line)
 		if line == "*" {
 			return true
 		}
 		for line != "" {
-			opaque, _, rest, ok := parseETag(line)
+			_, _, rest, ok := parseETag(line)
 			if !ok {
 				if _, line, ok = strings.Cut(line, ","); !ok {
 					break
@@ -49,7 +50,7 @@ func matchesAny(lines []string, etag string) bool {
 				line = trim(line)
 				continue
 			}
-			if sameWeakly(opaque, etag) {
+			if same(line[:len(line)-len(rest)], etag) {
 				return true
 			}
 			line = trim(strings.TrimLeft(rest, ", \t"))

@@ -16,7 +16,7 @@ func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 		return false
 	}
 	if lines := req.Header.Values("If-None-Match"); len(lines) > 0 {
-		return matchesAny(lines, h.Get("ETag"))
+		return matchesAny(lines, h.Get("ETag"), sameWeakly)
 	}
 	dates := req.Header.Values("If-Modified-Since")
 	if len(dates) != 1 { // RFC 9110 §13.1.3: ignore more than one member
@@ -33,6 +33,13 @@ func NotModified(req *Request, status int, h node.Header, now time.Time) bool {
 		}
 	}
 	return !modified.After(since)
+}
+
+// MatchFails reports whether a request has an If-Match that no representation with this entity tag meets (RFC 9110
+// §13.1.1). The response is then 412.
+func MatchFails(h node.Header, etag string) bool {
+	lines := h.Values("If-Match")
+	return len(lines) > 0 && !matchesAny(lines, etag, SameStrongly)
 }
 
 // omittedIn304 are the fields of a stored response that a 304 doesn't repeat, because they describe the missing body
