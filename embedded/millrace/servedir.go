@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"millrace/embedded"
@@ -30,7 +31,7 @@ func (o siteOptions) settings() (s node.Site, err error) {
 		s.Slash = node.Slash(o.Slash)
 	}
 	if o.SPA != "" {
-		err = s.SPA.UnmarshalText([]byte(o.SPA))
+		err = s.SPA.UnmarshalText([]byte("/" + strings.TrimPrefix(o.SPA, "/")))
 	}
 	if err != nil {
 		return s, usageError("--spa: " + err.Error())

@@ -56,7 +56,7 @@ func (l Limits) orDefault() Limits {
 func Scan(ctx context.Context, dir string, opts ScanOptions) (folder *Folder, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the folder: %w", errors.Join(ErrFolder, err))
+		return nil, fmt.Errorf("%w: %w", ErrFolder, err)
 	}
 	limits := opts.Limits.orDefault()
 	f := &Folder{

@@ -46,7 +46,7 @@ func (w *walker) all() error {
 	w.rules = map[string]string{}
 	info, err := w.root.Stat(".")
 	if err != nil {
-		return fmt.Errorf("open the folder: %w", errors.Join(ErrFolder, err))
+		return fmt.Errorf("%w: %w", ErrFolder, err)
 	}
 	err = w.walk(directory{above: []fs.FileInfo{info}})
 	if err != nil && !errors.Is(err, errEnough) {
