@@ -59,7 +59,7 @@ type disk struct {
 
 func (d *disk) open(ctx context.Context) error {
 	d.sizes, d.sites = configuredSizes(d.cfg), int64(d.cfg.Sites.Disk)
-	if d.nats.server == nil || d.cfg.Mesh.Cluster.Enabled() {
+	if !d.cfg.Mesh.Stores() || d.cfg.Mesh.Cluster.Enabled() {
 		return nil
 	}
 	free, err := machine.DiskFree(d.cfg.Node.Data)
@@ -119,7 +119,7 @@ func (r *diskSpace) status(st *admin.Status) { st.Disk = r.usage() }
 func (r *diskSpace) usage() admin.DiskStatus {
 	free, used := r.storage.space()
 	st := admin.DiskStatus{FreeBytes: free, UsedBytes: used}
-	if r.storage.store == nil {
+	if !r.cfg.Mesh.Stores() {
 		return st
 	}
 	var most sizes

@@ -2,7 +2,7 @@ package embedded
 
 import (
 	"context"
-	"io"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -22,38 +22,51 @@ func (a siteAdmin) SiteToken(name string) string {
 	return a.sites.applied.Load().Sites.Named[name].Token
 }
 
-// Begin implements admin.Sites.
-func (a siteAdmin) Begin(ctx context.Context, name string, manifest []byte) (*deploy.Begun, error) {
-	return a.sites.kv.Begin(ctx, name, manifest)
+// errLeaf is why a leaf changes no site.
+var errLeaf = fmt.Errorf("%w: this node is a leaf: ask a node of its hub", admin.ErrNotHere)
+
+// changeSite calls f unless this node is a leaf.
+func changeSite[T any](a siteAdmin, f func() (T, error)) (out T, err error) {
+	if a.sites.cfg.Mesh.Leaf != nil {
+		return out, errLeaf
+	}
+	return f()
 }
 
-// Receive implements admin.Sites.
-func (a siteAdmin) Receive(ctx context.Context, digest node.Digest, size int64, r io.Reader) error {
-	return a.sites.kv.Receive(ctx, digest, size, r)
+// Begin implements admin.Sites.
+func (a siteAdmin) Begin(ctx context.Context, name string, manifest []byte) (*deploy.Begun, error) {
+	return changeSite(a, func() (*deploy.Begun, error) { return a.sites.kv.Begin(ctx, name, manifest) })
 }
+
+// Upload implements admin.Sites.
+func (a siteAdmin) Upload() admin.BlobUpload { return a.sites.kv.Upload() }
 
 // Publish implements admin.Sites.
 func (a siteAdmin) Publish(
 	ctx context.Context, name string, p deploy.Publication, each func(*deploy.Answer),
 ) (*deploy.Published, error) {
-	return a.sites.kv.Publish(ctx, name, p, each)
+	return changeSite(a, func() (*deploy.Published, error) { return a.sites.kv.Publish(ctx, name, p, each) })
 }
 
 // Rollback implements admin.Sites.
 func (a siteAdmin) Rollback(
 	ctx context.Context, name string, id node.Digest, by, message string,
 ) (*deploy.Published, error) {
-	return a.sites.kv.Rollback(ctx, name, id, by, message)
+	return changeSite(a, func() (*deploy.Published, error) {
+		return a.sites.kv.Rollback(ctx, name, id, by, message)
+	})
 }
 
 // Promote implements admin.Sites.
 func (a siteAdmin) Promote(ctx context.Context, name, preview, by, message string) (*deploy.Published, error) {
-	return a.sites.kv.Promote(ctx, name, preview, by, message)
+	return changeSite(a, func() (*deploy.Published, error) {
+		return a.sites.kv.Promote(ctx, name, preview, by, message)
+	})
 }
 
 // Delete implements admin.Sites.
 func (a siteAdmin) Delete(ctx context.Context, name, by string) (*deploy.Published, error) {
-	return a.sites.kv.Delete(ctx, name, by)
+	return changeSite(a, func() (*deploy.Published, error) { return a.sites.kv.Delete(ctx, name, by) })
 }
 
 // List implements admin.Sites.

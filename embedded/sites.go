@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"millrace/edge/admin"
+	edgesite "millrace/edge/site"
 	"millrace/kvcache/blob"
 	"millrace/kvcache/deploy"
 	"millrace/mesh"
@@ -31,6 +32,8 @@ type sites struct {
 	nodes   *nodes
 	edge    *edgeServer
 
+	settings atomic.Pointer[map[string]node.Site] // of the configuration that is applied, or is being applied
+
 	blobs *blob.Store   // nil before open
 	kv    *deploy.Store // likewise
 	wake  chan struct{} // tells keep that a deploy may have become superfluous
@@ -47,10 +50,14 @@ const blobsDir = "blobs"
 func (s *sites) open(ctx context.Context) error {
 	cfg := s.memory.fit(s.cfg)
 	nc := s.mesh.conn.NATS()
+	copies, far := replicas(&cfg.Mesh), cfg.Mesh.Leaf != nil
+	if far {
+		copies = 0 // stream and bucket are the hub's
+	}
 	var err error
 	s.blobs, err = blob.New(blob.Config{
 		Dir: filepath.Join(cfg.Node.Data, blobsDir), NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: replicas(&cfg.Mesh), StreamBytes: s.disk.sites,
+		Replicas: copies, Far: far, StreamBytes: s.disk.sites,
 		Memory: int64(cfg.Sites.Memory), Log: s.log,
 	})
 	if err != nil {
@@ -61,22 +68,23 @@ func (s *sites) open(ctx context.Context) error {
 	}
 	s.kv, err = deploy.New(deploy.Config{
 		Node: s.state.identity.ID, Name: cfg.Node.Name, NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: replicas(&cfg.Mesh), Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers, Fill: cfg.Sites.Fill,
+		Replicas: copies, Far: far, Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers, Fill: cfg.Sites.Fill,
 		Event: s.tell, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure sites: %w", err)
 	}
+	s.settings.Store(&s.cfg.Sites.Named)
 	if err := s.kv.Open(ctx, cfg.Sites.Named); err != nil {
 		return fmt.Errorf("open sites: %w", err)
 	}
-	if cfg.UsesSites() {
+	if cfg.UsesSites() || cfg.Mesh.Leafs != nil { // leafs can't make the bucket
 		s.kv.Follow()
 	}
 	keeping, stop := context.WithCancel(context.Background())
 	s.stop, s.wake = stop, make(chan struct{}, 1)
 	s.ended.Go(func() {
-		s.kv.Keep(keeping, s.wake, func() map[string]node.Site { return s.applied.Load().Sites.Named })
+		s.kv.Keep(keeping, s.wake, func() map[string]node.Site { return *s.settings.Load() })
 	})
 	return nil
 }
@@ -98,6 +106,7 @@ func (s *sites) close() error {
 
 // change applies the settings of sites, and begins to follow the deploys when the first route serves a site.
 func (s *sites) change(ctx context.Context, cfg *node.Config, _ []node.Route) (warnings []string) {
+	s.settings.Store(&cfg.Sites.Named)
 	if cfg.UsesSites() {
 		s.kv.Follow()
 	}
@@ -138,6 +147,18 @@ func (s *sites) tell(e deploy.Event) {
 		}
 	}
 }
+
+// served is what the edge serves of the sites. It implements edge/site.Sites.
+type served struct{ sites *sites }
+
+// Site returns the site of that name.
+func (v served) Site(name string) edgesite.Site { return v.sites.kv.Site(name) }
+
+// File returns the file with that content.
+func (v served) File(b node.Blob) edgesite.File { return v.sites.blobs.File(b) }
+
+// Preview returns the host of the site's previews; empty if it has none.
+func (v served) Preview(name string) string { return (*v.sites.settings.Load())[name].Preview }
 
 // conditionTime bounds the wait for what is wrong with the sites.
 const conditionTime = time.Second

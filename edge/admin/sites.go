@@ -23,7 +23,7 @@ type Sites interface {
 	// SiteToken returns the token that may change a site and do nothing else; empty if there is none.
 	SiteToken(name string) string
 	Begin(ctx context.Context, name string, manifest []byte) (*deploy.Begun, error)
-	Receive(ctx context.Context, digest node.Digest, size int64, r io.Reader) error
+	Upload() BlobUpload
 	Publish(ctx context.Context, name string, p deploy.Publication, each func(*deploy.Answer)) (*deploy.Published,
 		error)
 	Rollback(ctx context.Context, name string, id node.Digest, by, message string) (*deploy.Published, error)
@@ -35,6 +35,15 @@ type Sites interface {
 	// URL returns where clients find a site, or a preview of it; empty if no route says so.
 	URL(name, preview string, id node.Digest) string
 }
+
+// BlobUpload takes the blobs of one request.
+type BlobUpload interface {
+	Put(ctx context.Context, digest node.Digest, size int64, r io.Reader) error
+	Wait() error
+}
+
+// ErrNotHere means that this node may not change sites; the error says which may.
+var ErrNotHere = errors.New("sites can't be changed here")
 
 // SiteChange is the body of a request that makes a deploy live, rolls back, or promotes a preview.
 type SiteChange struct {
@@ -159,6 +168,8 @@ func siteFailure(err error) (status int, out *SitePublished) {
 		status, out.Code = http.StatusConflict, CodeMissing
 	case errors.Is(err, deploy.ErrNotReady):
 		status, out.Code = http.StatusConflict, CodeNotReady
+	case errors.Is(err, ErrNotHere):
+		status = http.StatusForbidden
 	case errors.Is(err, deploy.ErrUnknownDeploy), errors.Is(err, deploy.ErrUnknownSite):
 		status, out.Code = http.StatusNotFound, CodeUnknown
 	case errors.Is(err, deploy.ErrManifest), errors.Is(err, deploy.ErrUnknownBlob), errors.Is(err, blob.ErrDigest):
@@ -205,40 +216,46 @@ func beginPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 
 func blobsPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 	return func(w http.ResponseWriter, r *http.Request, _ string) {
-		in := bufio.NewReaderSize(bodyOf(w, r), 64<<10)
-		stored := 0
-		for {
-			err := receiveFrame(r.Context(), n, in)
-			if errors.Is(err, io.EOF) {
-				reply(w, http.StatusOK, map[string]int{"stored": stored})
-				return
-			}
-			if err != nil {
-				answerSite(w, nil, fmt.Errorf("take blob %d of the request: %w", stored+1, err))
-				return
-			}
-			stored++
-		}
+		stored, err := takeBlobs(r.Context(), n.Upload(), bufio.NewReaderSize(bodyOf(w, r), 64<<10))
+		answerSite(w, map[string]int{"stored": stored}, err)
 	}
 }
 
-// receiveFrame reads one blob with what stands before it: 32 bytes of digest and 8 of size, big endian. The error is
-// io.EOF at the end of the body.
-func receiveFrame(ctx context.Context, n Sites, in io.Reader) error {
+// takeBlobs stores the blobs of a body, and returns how many there were.
+func takeBlobs(ctx context.Context, up BlobUpload, in io.Reader) (stored int, err error) {
+	for {
+		found, err := receiveFrame(ctx, up, in)
+		switch {
+		case err != nil:
+			_ = up.Wait() // what came before is stored all the same
+			return stored, fmt.Errorf("take blob %d of the request: %w", stored+1, err)
+		case !found:
+			return stored, up.Wait()
+		}
+		stored++
+	}
+}
+
+// receiveFrame reads one blob with what stands before it: 32 bytes of digest and 8 of size, big endian. found is false at
+// the end of the body.
+func receiveFrame(ctx context.Context, up BlobUpload, in io.Reader) (found bool, err error) {
 	var head [len(node.Digest{}) + 8]byte
-	if _, err := io.ReadFull(in, head[:]); err != nil {
-		return err // io.EOF means that there is no further frame
+	switch _, err := io.ReadFull(in, head[:]); {
+	case errors.Is(err, io.EOF):
+		return false, nil
+	case err != nil:
+		return false, err
 	}
 	size := int64(binary.BigEndian.Uint64(head[len(node.Digest{}):])) //nolint:gosec // G115: a negative one is refused
 	if size < 0 || size > site.MaxFile {
-		return deploy.ErrUnknownBlob
+		return false, deploy.ErrUnknownBlob
 	}
 	body := &io.LimitedReader{R: in, N: size}
-	if err := n.Receive(ctx, node.Digest(head[:len(node.Digest{})]), size, body); err != nil {
-		return err
+	if err := up.Put(ctx, node.Digest(head[:len(node.Digest{})]), size, body); err != nil {
+		return false, err
 	}
-	_, err := io.Copy(io.Discard, body) // what was there already may not have been read
-	return err
+	_, err = io.Copy(io.Discard, body) // what was there already may not have been read
+	return true, err
 }
 
 // readChange reads the body of a change. It answers the request itself if that isn't one.

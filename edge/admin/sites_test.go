@@ -24,10 +24,7 @@ func (fakeNode) Begin(context.Context, string, []byte) (*deploy.Begun, error) {
 	return &deploy.Begun{}, nil
 }
 
-func (fakeNode) Receive(_ context.Context, _ node.Digest, _ int64, r io.Reader) error {
-	_, err := io.Copy(io.Discard, r)
-	return err
-}
+func (fakeNode) Upload() admin.BlobUpload { return nil }
 
 func (fakeNode) Publish(
 	context.Context, string, deploy.Publication, func(*deploy.Answer),
@@ -78,7 +75,11 @@ func (s *siteNode) Begin(_ context.Context, name string, manifest []byte) (*depl
 	return &deploy.Begun{ID: node.DigestOf(manifest), Files: len(name)}, nil
 }
 
-func (s *siteNode) Receive(_ context.Context, d node.Digest, size int64, r io.Reader) error {
+func (s *siteNode) Upload() admin.BlobUpload { return s }
+
+func (s *siteNode) Wait() error { return nil }
+
+func (s *siteNode) Put(_ context.Context, d node.Digest, size int64, r io.Reader) error {
 	data, err := io.ReadAll(r)
 	if err != nil || int64(len(data)) != size || node.DigestOf(data) != d {
 		return fmt.Errorf("%w: %w", blob.ErrDigest, err)

@@ -1,9 +1,11 @@
 package natsserver
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -40,11 +42,11 @@ func (c *Config) checkLeaf() error {
 			return fmt.Errorf("leafs' address: %w", err)
 		}
 		if l.Token == "" {
-			return fmt.Errorf("leafs need a token")
+			return errors.New("leafs need a token")
 		}
 	}
 	if l := c.Leaf; l != nil && (l.Token == "" || len(l.Hub) == 0 || c.Cluster != nil || c.Leafs != nil) {
-		return fmt.Errorf("a leaf needs a token and a hub, and is of no cluster")
+		return errors.New("a leaf needs a token and a hub, and is of no cluster")
 	}
 	return nil
 }
@@ -69,7 +71,7 @@ func (l *Leaf) text() string {
 	for i, hub := range l.Hub {
 		urls[i] = fmt.Sprintf("%q", "nats-leaf://"+leafUser+":"+l.Token+"@"+hub)
 	}
-	return sameDomain + fmt.Sprintf("leafnodes {\n  reconnect: 1\n  remotes [ { account: %s, urls: [%s], "+
+	return sameDomain + fmt.Sprintf("leafnodes {\n  reconnect: \"1s\"\n  remotes [ { account: %s, urls: [%s], "+
 		"dial_timeout: \"2s\" } ]\n}\n", account, strings.Join(urls, ", "))
 }
 
@@ -123,5 +125,5 @@ func (s *Server) Hub() Hub {
 		return Hub{}
 	}
 	l := leafs.Leafs[0]
-	return Hub{Connected: true, Name: l.Name, Addr: net.JoinHostPort(l.IP, fmt.Sprint(l.Port))}
+	return Hub{Connected: true, Name: l.Name, Addr: net.JoinHostPort(l.IP, strconv.Itoa(l.Port))}
 }

@@ -111,8 +111,8 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Open starts the server and waits until it accepts connections. The error wraps ErrPortInUse, ErrClusterPortInUse or
-// ErrLeafsPortInUse if another process has the port, ErrNameInUse if a peer has the name, and ErrMode if the directory belongs to another
-// kind of server.
+// ErrLeafsPortInUse if another process has the port, ErrNameInUse if a peer has the name, and ErrMode if the directory
+// belongs to another kind of server.
 func (s *Server) Open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -102,6 +102,7 @@ func (s *Store) fetchOne(ctx context.Context, p part, got func(part, []byte) err
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	s.counts.failed.Add(1)
 	left, other := s.fromHolders(ctx, []part{p}, got)
 	if other != nil || len(left) == 0 {
 		return other

@@ -98,7 +98,9 @@ func New(cfg Config) (*Store, error) {
 		}
 		cfg.JetStream = js
 	}
-	cfg.Replicas = max(cfg.Replicas, 1)
+	if cfg.Replicas = max(cfg.Replicas, 1); cfg.Far {
+		cfg.Replicas = 0 // the stream is others': this node neither makes nor changes it
+	}
 	if cfg.StreamBytes <= 0 {
 		cfg.StreamBytes = 10 << 30
 	}

@@ -205,6 +205,7 @@ func (s *Store) ask(ctx context.Context, q question, wait time.Duration, each fu
 				each(a)
 			}
 		case <-again.C:
+			p.peers = s.cfg.Peers() // one may have gone meanwhile
 			if !p.heardAll() {
 				_ = s.cfg.NATS.PublishRequest(s.askSubject(), inbox, encode(q)) // the next time may succeed
 			}

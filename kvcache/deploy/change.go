@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"millrace/kvcache/blob"
 	"millrace/node"
 	"millrace/node/site"
 )
@@ -76,15 +77,27 @@ func totals(m *site.Manifest) (files int, bytes int64) {
 	return len(m.Files), bytes
 }
 
-// Receive stores a blob that a manifest names. r has its bytes and nothing else. The error is ErrUnknownBlob if no
-// manifest that Begin took names it, or one of blob.Store.Put.
-func (s *Store) Receive(ctx context.Context, digest node.Digest, size int64, r io.Reader) error {
-	b, ok := s.pending.blob(digest, s.cfg.Now())
+// Upload is blobs that a publisher sends, one after another. While one is stored the next may be read.
+type Upload struct {
+	store *Store
+	blobs *blob.Upload
+}
+
+// Upload begins to take blobs. The caller calls Wait in the end.
+func (s *Store) Upload() *Upload { return &Upload{store: s, blobs: s.cfg.Blobs.Upload()} }
+
+// Put stores a blob that a manifest names. r has its bytes and nothing else. The error is ErrUnknownBlob if no manifest
+// that Begin took names it, or one of blob.Upload.Put.
+func (u *Upload) Put(ctx context.Context, digest node.Digest, size int64, r io.Reader) error {
+	b, ok := u.store.pending.blob(digest, u.store.cfg.Now())
 	if !ok || b.Size != size {
 		return ErrUnknownBlob
 	}
-	return s.cfg.Blobs.Put(ctx, b, r)
+	return u.blobs.Put(ctx, b, r)
 }
+
+// Wait waits until all blobs are stored, and returns the first error.
+func (u *Upload) Wait() error { return u.blobs.Wait() }
 
 // live returns the record of what is live, with its revision; a zero Change if there is none.
 func (s *Store) live(ctx context.Context, name string) (Change, uint64, error) {

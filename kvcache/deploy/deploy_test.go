@@ -246,8 +246,11 @@ func TestMissingFiles(t *testing.T) {
 	if err != nil || len(begun.Missing) != 3 {
 		t.Fatalf("got %+v, %v", begun, err)
 	}
-	d := begun.Missing[0]
-	if err := c.nodes[0].Receive(t.Context(), d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
+	d, up := begun.Missing[0], c.nodes[0].Upload()
+	if err := up.Put(t.Context(), d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
+		t.Fatal(err)
+	}
+	if err := up.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.nodes[0].Publish(t.Context(), "www", deploy.Publication{ID: begun.ID}, nil)
@@ -255,7 +258,7 @@ func TestMissingFiles(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	stranger := "nobody named this"
-	err = c.nodes[0].Receive(t.Context(), node.DigestOf([]byte(stranger)), int64(len(stranger)),
+	err = c.nodes[0].Upload().Put(t.Context(), node.DigestOf([]byte(stranger)), int64(len(stranger)),
 		strings.NewReader(stranger))
 	if !errors.Is(err, deploy.ErrUnknownBlob) {
 		t.Errorf("got %v", err)

@@ -85,7 +85,7 @@ func (f *follower) run(ctx context.Context, questions <-chan *nats.Msg) {
 	for {
 		if watching == nil && f.store.following.Load() {
 			watching = make(chan struct{})
-			w := &watcher{bucket: f.store.bucket, nc: f.store.cfg.NATS, out: f.heard}
+			w := &watcher{bucket: f.store.bucket, nc: f.store.cfg.NATS, out: f.heard, far: f.store.cfg.Far}
 			go func() { defer close(watching); w.run(ctx) }()
 		}
 		select {

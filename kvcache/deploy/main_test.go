@@ -165,10 +165,14 @@ func (n *testNode) upload(tb testing.TB, name string, f folder) *deploy.Begun {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	up := n.Upload()
 	for _, d := range begun.Missing {
-		if err := n.Receive(tb.Context(), d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
+		if err := up.Put(tb.Context(), d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
 			tb.Fatal(err)
 		}
+	}
+	if err := up.Wait(); err != nil {
+		tb.Fatal(err)
 	}
 	return begun
 }

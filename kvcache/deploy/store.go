@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -24,7 +23,8 @@ type Config struct {
 	Name     string // its name
 	NATS     *nats.Conn
 	Prefix   string // of the mesh's subjects, with its final dot
-	Replicas int    // of the bucket
+	Replicas int    // of the bucket; 0 if it is others', so that this node neither makes nor changes it
+	Far      bool   // this node is a leaf, whose link to the bucket may be cut in silence
 	Blobs    Blobs
 	Notes    Notes
 	Peers    func() []Peer // the nodes of the mesh, this one included
@@ -38,7 +38,7 @@ type Config struct {
 // Blobs is what this package needs of the node's blobs.
 type Blobs interface {
 	Has(b node.Blob) bool
-	Put(ctx context.Context, b node.Blob, r io.Reader) error
+	Upload() *blob.Upload
 	PutBytes(ctx context.Context, data []byte) (node.Blob, error)
 	Missing(ctx context.Context, blobs []node.Blob) ([]node.Blob, error)
 	Bring(ctx context.Context, blobs []node.Blob, progress func(bytes int64)) error

@@ -9,9 +9,12 @@ import (
 )
 
 // A watch may stall after its server was away, and nobody tells it. So the watcher begins a new one after each
-// reconnect, and when it hasn't heard of the bucket's last revision, for which it looks every checkEvery.
+// reconnect, and when it hasn't heard of the bucket's last revision, for which it looks every checkEvery. The connection
+// of a leaf lies inside its process and never ends, so a leaf looks more often.
 const (
 	checkEvery = 30 * time.Second
+	checkFar   = time.Second
+	farTime    = 2 * time.Second        // bounds a look of a leaf
 	retryFirst = 250 * time.Millisecond // from a failed attempt to the next; it doubles
 	retryLast  = 5 * time.Second        // up to this
 )
@@ -30,7 +33,8 @@ type watcher struct {
 	bucket *bucket
 	nc     *nats.Conn
 	out    chan<- heard // unbuffered: the reader sets the pace
-	seen   uint64       // the last revision that was passed on
+	far    bool
+	seen   uint64 // the last revision that was passed on
 }
 
 // run passes on updates until ctx ends. Each watch begins with the last record of every key, so a new one repeats what
@@ -55,8 +59,16 @@ func (w *watcher) run(ctx context.Context) {
 		case <-connected:
 		case <-ctx.Done():
 		}
-		wait = min(2*wait, retryLast)
+		wait = min(2*wait, w.longestWait())
 	}
+}
+
+// longestWait returns the longest wait between two attempts.
+func (w *watcher) longestWait() time.Duration {
+	if w.far {
+		return checkFar
+	}
+	return retryLast
 }
 
 // watch passes on updates until a new watch is needed. complete reports whether the bucket was read once.
@@ -70,7 +82,11 @@ func (w *watcher) watch(ctx context.Context, connected <-chan nats.Status) (comp
 		return false, err // the caller only logs it
 	}
 	defer func() { _ = updates.Stop() }() // fails only on a closed connection
-	check := time.NewTicker(checkEvery)
+	every := checkEvery
+	if w.far {
+		every = checkFar
+	}
+	check := time.NewTicker(every)
 	defer check.Stop()
 	first := time.NewTimer(bucketTime) // an empty or dead bucket must not be waited for
 	defer first.Stop()
@@ -118,6 +134,11 @@ func (w *watcher) pass(ctx context.Context, h heard) {
 
 // current reports whether the watch has passed on the bucket's last record. It forgets a bucket that is another one.
 func (w *watcher) current(ctx context.Context, incarnation int64) (bool, error) {
+	if w.far {
+		bounded, cancel := context.WithTimeout(ctx, farTime)
+		defer cancel()
+		ctx = bounded
+	}
 	last, now, err := w.bucket.last(ctx)
 	if err != nil {
 		return false, err
