@@ -6,35 +6,31 @@ import (
 	"millrace/node/site"
 )
 
-// Diff is the difference of two deploys. Paths are sorted.
+// Diff is what one deploy has other than another, as site.Difference has it. The lists are sorted.
 type Diff struct {
-	New     []string `json:"new,omitempty"`
-	Changed []string `json:"changed,omitempty"`
-	Gone    []string `json:"gone,omitempty"`
+	Added          []string `json:"added,omitempty"` // paths
+	Changed        []string `json:"changed,omitempty"`
+	Gone           []string `json:"gone,omitempty"`
+	HeadersAdded   []string `json:"headers_added,omitempty"` // lines
+	HeadersGone    []string `json:"headers_gone,omitempty"`
+	RedirectsAdded []string `json:"redirects_added,omitempty"`
+	RedirectsGone  []string `json:"redirects_gone,omitempty"`
+	HeadersMoved   bool     `json:"headers_moved,omitempty"` // the rules that stay have another order
+	RedirectsMoved bool     `json:"redirects_moved,omitempty"`
 }
 
-// Compare returns what changes from one deploy to another. from is nil if there is none.
+// Compare returns what a deploy has other than another. from is nil if there is none.
 func Compare(from, to *site.Manifest) Diff {
 	if from == nil {
 		from = new(site.Manifest)
 	}
-	var d Diff
-	for path, file := range to.Files {
-		if old, ok := from.Files[path]; !ok {
-			d.New = append(d.New, path)
-		} else if old.Digest != file.Digest {
-			d.Changed = append(d.Changed, path)
-		}
-	}
-	for path := range from.Files {
-		if _, ok := to.Files[path]; !ok {
-			d.Gone = append(d.Gone, path)
-		}
-	}
-	return d
+	return Diff(site.Diff(from, to))
 }
 
-// DiffFolder compares the live deploy of a site with the folder.
+// Empty reports whether there is no difference.
+func (d *Diff) Empty() bool { return (*site.Difference)(d).Empty() }
+
+// DiffFolder compares what is live on a site with the folder.
 func (c *Client) DiffFolder(ctx context.Context, f *Folder, name string) (Diff, error) {
 	if err := f.Err(); err != nil {
 		return Diff{}, err

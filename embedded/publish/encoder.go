@@ -60,8 +60,8 @@ type brotliEncoder struct{ *brrr.Writer }
 
 func (e brotliEncoder) begin(to io.Writer, size int64) { e.ResetWithSizeHint(to, uint(max(size, 0))) }
 
-// bestBrotliEncoder has a new writer for each content: at level 11 a writer that is used again keeps goroutines for ever,
-// and so does one that isn't closed.
+// bestBrotliEncoder has a new writer for each content: at level 11 a writer that is used again keeps goroutines for
+// ever, and so does one that isn't closed.
 type bestBrotliEncoder struct{ *brrr.Writer }
 
 func (e *bestBrotliEncoder) begin(to io.Writer, size int64) {

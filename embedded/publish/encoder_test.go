@@ -3,6 +3,7 @@ package publish_test
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/andybalholm/brotli"
@@ -30,8 +31,10 @@ func decode(t *testing.T, coding site.Coding, b []byte) []byte {
 			defer d.Close()
 		}
 		r = d
-	default:
+	case site.Gzip:
 		r, err = gzip.NewReader(bytes.NewReader(b))
+	case site.Identity:
+		t.Fatal("no coding")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +44,30 @@ func decode(t *testing.T, coding site.Coding, b []byte) []byte {
 		t.Fatalf("decode %s: %v", coding, err)
 	}
 	return out
+}
+
+// encoded returns text in a coding, by another library than the product's where there is one.
+func encoded(t *testing.T, ending, text string) string {
+	t.Helper()
+	var b strings.Builder
+	switch ending {
+	case ".br":
+		w := brotli.NewWriter(&b)
+		_, _ = w.Write([]byte(text))
+		_ = w.Close()
+	case ".zst":
+		w, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = w.Write([]byte(text))
+		_ = w.Close()
+	case ".gz":
+		w := gzip.NewWriter(&b)
+		_, _ = w.Write([]byte(text))
+		_ = w.Close()
+	}
+	return b.String()
 }
 
 // An encoder gives the same bytes for the same content, whatever it encoded before. Else the same folder

@@ -12,9 +12,6 @@ func (o ScanOptions) WhileRead(f func(name string, attempt int)) ScanOptions {
 	return o
 }
 
-// ShowBytes is showBytes.
-func ShowBytes(n int64) string { return showBytes(n) }
-
 // Encoder makes one coding of one content after another.
 type Encoder struct{ e encoder }
 

@@ -10,11 +10,15 @@ import (
 	"net/http"
 	"time"
 
+	"millrace/edge/admin"
+	"millrace/kvcache/deploy"
 	"millrace/node"
 )
 
 // change posts a change. Its answer is JSON values one after another: how far nodes are, and last what was done.
-func (c *Client) change(ctx context.Context, path string, req siteChange, heard func(NodeState)) (*Published, error) {
+func (c *Client) change(
+	ctx context.Context, path string, req admin.SiteChange, heard func(NodeState),
+) (*Published, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, fmt.Errorf("write the request: %w", err)
@@ -66,7 +70,7 @@ func readChange(from io.Reader, heard func(NodeState)) (*Published, error) {
 
 // Rollback makes an earlier deploy live again: that with the id, or with a zero id the one before.
 func (c *Client) Rollback(ctx context.Context, site string, id node.Digest, by, message string) (*Published, error) {
-	req := siteChange{By: by, Message: message}
+	req := admin.SiteChange{By: by, Message: message}
 	if id != (node.Digest{}) {
 		req.ID = &id
 	}
@@ -75,7 +79,7 @@ func (c *Client) Rollback(ctx context.Context, site string, id node.Digest, by, 
 
 // Promote makes the deploy of a preview live.
 func (c *Client) Promote(ctx context.Context, site, preview, by, message string) (*Published, error) {
-	req := siteChange{Preview: preview, By: by, Message: message}
+	req := admin.SiteChange{Preview: preview, By: by, Message: message}
 	return c.change(ctx, sitePath(site, "/promote"), req, func(NodeState) {})
 }
 
@@ -83,9 +87,9 @@ func (c *Client) Promote(ctx context.Context, site, preview, by, message string)
 func (c *Client) flip(
 	ctx context.Context, r Request, id, expected node.Digest, heard func(NodeState),
 ) (*Published, error) {
-	req := siteChange{ID: &id, Preview: r.Preview, Message: r.Message, By: r.By}
+	req := admin.SiteChange{ID: &id, Preview: r.Preview, Message: r.Message, By: r.By}
 	if r.WaitAll {
-		req.Wait = "all"
+		req.Wait = admin.WaitAll
 	}
 	if r.Preview != "" && r.Until > 0 {
 		req.Until = time.Now().Add(r.Until)
@@ -118,9 +122,9 @@ func (c *Client) became(ctx context.Context, site string, id, was node.Digest) (
 	if err != nil || now.Live != id {
 		return nil, err
 	}
-	done := &Published{Live: id, Was: was}
+	done := &Published{Published: deploy.Published{Live: id, Was: was}}
 	for _, n := range now.Nodes {
-		if n.State != "ready" {
+		if n.State != deploy.NodeReady {
 			done.Behind = append(done.Behind, n.Node)
 		}
 	}

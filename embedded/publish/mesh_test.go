@@ -12,7 +12,9 @@ import (
 	"sync"
 	"testing"
 
+	"millrace/edge/admin"
 	"millrace/embedded/publish"
+	"millrace/kvcache/deploy"
 	"millrace/node"
 	"millrace/node/site"
 )
@@ -39,7 +41,8 @@ type mesh struct {
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
 	m := &mesh{
-		token: "secret", blobs: map[node.Digest][]byte{}, named: map[node.Digest]bool{}, preview: map[string]node.Digest{},
+		token: "secret", blobs: map[node.Digest][]byte{}, named: map[node.Digest]bool{},
+		preview: map[string]node.Digest{},
 		states: []publish.NodeState{
 			{Node: "n1", State: "ready", MS: 1},
 			{Node: "n2", State: "bringing"},
@@ -211,7 +214,9 @@ func (m *mesh) postLive(w http.ResponseWriter, r *http.Request) {
 		m.cutLive = false
 		panic(http.ErrAbortHandler)
 	}
-	_ = enc.Encode(publish.Published{Live: req.ID, Was: was, Revision: uint64(len(m.live)), URL: "http://www.test/"})
+	_ = enc.Encode(admin.SitePublished{
+		Published: &deploy.Published{Live: req.ID, Was: was, Revision: uint64(len(m.live))}, URL: "http://www.test/",
+	})
 }
 
 func (m *mesh) postRollback(w http.ResponseWriter, r *http.Request) {
@@ -229,17 +234,17 @@ func (m *mesh) postRollback(w http.ResponseWriter, r *http.Request) {
 		to = *req.ID
 	}
 	m.live = append(m.live, to)
-	say(w, 200, publish.Published{Live: to, Was: was, Behind: []string{}})
+	say(w, 200, admin.SitePublished{Published: &deploy.Published{Live: to, Was: was, Behind: []string{}}})
 }
 
 func (m *mesh) summary() publish.Summary {
-	sum := publish.Summary{Site: "www", Live: m.liveID(), Previews: map[string]publish.Preview{}}
+	sum := publish.Summary{Site: "www", Live: m.liveID(), Previews: map[string]deploy.Preview{}}
 	for _, id := range slices.Backward(m.live) {
-		sum.Deploys = append(sum.Deploys, publish.Record{Manifest: node.Blob{Digest: id}})
-		sum.Changes = append(sum.Changes, publish.Change{ID: id, Why: "publish"})
+		sum.Deploys = append(sum.Deploys, deploy.Record{Manifest: node.Blob{Digest: id}})
+		sum.Changes = append(sum.Changes, deploy.Change{ID: id, Why: "publish"})
 	}
 	for _, s := range m.states[len(m.states)-1:] {
-		sum.Nodes = append(sum.Nodes, publish.Answer{Node: s.Node, State: s.State})
+		sum.Nodes = append(sum.Nodes, deploy.Answer{Node: s.Node, State: s.State})
 	}
 	return sum
 }
@@ -265,7 +270,7 @@ func (m *mesh) deleteSite(w http.ResponseWriter, _ *http.Request) {
 	defer m.mu.Unlock()
 	was := m.liveID()
 	m.live = nil
-	say(w, 200, publish.Published{Was: was})
+	say(w, 200, deploy.Published{Was: was})
 }
 
 func (m *mesh) getDeploy(w http.ResponseWriter, r *http.Request) {

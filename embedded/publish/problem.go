@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"millrace/node/site"
 )
 
 // Severity says what a problem means for a publish.
@@ -92,6 +94,20 @@ func (p *problems) put(one Problem) {
 	}
 	if p.count[one.Severity]++; p.count[one.Severity] <= maxProblems {
 		p.list = append(p.list, one)
+	}
+}
+
+// mistakes adds what is wrong in a file of rules.
+func (p *problems) mistakes(wrong []site.Mistake) {
+	for _, m := range wrong {
+		one := Problem{Severity: Bad, Name: m.File, Line: m.Line, Column: m.Column, Message: m.Text}
+		if m.Warning {
+			one.Severity = Warning
+		}
+		if m.Hint != "" {
+			one.Message += " (" + m.Hint + ")"
+		}
+		p.put(one)
 	}
 }
 

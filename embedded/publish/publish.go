@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/edge/admin"
+	"millrace/kvcache/deploy"
 	"millrace/node"
 	"millrace/node/site"
 )
@@ -24,6 +26,7 @@ type Request struct {
 	IfLive  *node.Digest
 	WaitAll bool // fail if a node doesn't get ready in time, instead of leaving it behind
 	Best    bool // see EncodeOptions.Best
+	Plain   bool // without compressed forms
 	DryRun  bool // only say what would change
 	// Progress is told what happens, from one goroutine at a time; may be nil.
 	Progress func(Progress)
@@ -84,7 +87,7 @@ func (c *Client) Publish(ctx context.Context, f *Folder, r Request) (*Result, er
 		return nil, err
 	}
 	if r.DryRun {
-		return p.result(&Published{Live: p.live, Was: p.live}), nil
+		return p.result(live(p.live)), nil
 	}
 	var done *Published
 	for n := 1; done == nil; n++ {
@@ -92,12 +95,13 @@ func (c *Client) Publish(ctx context.Context, f *Folder, r Request) (*Result, er
 			return nil, err
 		}
 		if r.Preview == "" && p.live == p.id {
-			result := p.result(&Published{Live: p.live, Was: p.live})
+			result := p.result(live(p.live))
 			result.Already = true
 			return result, nil
 		}
 		done, err = c.flip(ctx, r, p.id, expected, p.heard)
-		if no, ok := errors.AsType[*refusal](err); err != nil && (!ok || no.Code != codeMissing || n == attempts) {
+		no, ok := errors.AsType[*refusal](err)
+		if err != nil && (!ok || no.Code != admin.CodeMissing || n == attempts) {
 			return nil, err
 		}
 	}
@@ -152,6 +156,9 @@ func (p *publishing) expected() (node.Digest, error) {
 
 // prepare makes codings and the manifest. reuse is the manifest whose codings are taken over; nil makes all.
 func (p *publishing) prepare(ctx context.Context, reuse *site.Manifest) (err error) {
+	if p.request.Plain {
+		return p.encode()
+	}
 	err = p.folder.Encode(ctx, EncodeOptions{
 		Live: reuse, Best: p.request.Best,
 		Progress: func(done, all int64) { p.tell(Progress{Phase: Encoding, Done: done, All: all}) },
@@ -159,6 +166,11 @@ func (p *publishing) prepare(ctx context.Context, reuse *site.Manifest) (err err
 	if err != nil {
 		return err
 	}
+	return p.encode()
+}
+
+// encode makes the manifest.
+func (p *publishing) encode() (err error) {
 	p.now = p.folder.Manifest()
 	if p.encoded, err = site.Encode(p.now); err != nil {
 		return fmt.Errorf("%w: %w", ErrFolder, err)
@@ -230,6 +242,11 @@ func (p *publishing) send(ctx context.Context, missing []node.Digest) error {
 		p.blobs += len(missing)
 	}
 	return err
+}
+
+// live is what a publish did that changed nothing.
+func live(id node.Digest) *Published {
+	return &Published{Published: deploy.Published{Live: id, Was: id}}
 }
 
 func (p *publishing) result(done *Published) *Result {

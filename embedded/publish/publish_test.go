@@ -46,10 +46,11 @@ func TestPublish(t *testing.T) {
 	var nodes []string
 	first := mustPublish(t, m, dir, publish.Request{Progress: func(p publish.Progress) {
 		if p.Node != nil {
-			nodes = append(nodes, p.Node.Node+" "+p.Node.State)
+			nodes = append(nodes, p.Node.Node+" "+string(p.Node.State))
 		}
 	}})
-	if m.liveID() != first.ID || first.Live != first.ID || first.Was != (node.Digest{}) || first.Files != 6 || first.Already {
+	if m.liveID() != first.ID || first.Live != first.ID || first.Was != (node.Digest{}) || first.Files != 6 ||
+		first.Already {
 		t.Errorf("first publish: %+v", first)
 	}
 	if got := strings.Join(nodes, ", "); got != "n1 ready, n2 bringing, n2 ready" {

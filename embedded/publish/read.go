@@ -130,11 +130,11 @@ func (r *reader) read(ctx context.Context, from io.Reader, size int64) (node.Blo
 const headBytes = 128
 
 func tooLarge(size, limit int64) error {
-	return fmt.Errorf("has %s, and a file of a site may have %s", showBytes(size), showBytes(limit))
+	return fmt.Errorf("has %s, and a file of a site may have %s", ShowBytes(size), ShowBytes(limit))
 }
 
-// showBytes writes a number of bytes for people, such as 1.5 MiB.
-func showBytes(n int64) string {
+// ShowBytes writes a number of bytes for people, such as 1.5 MiB.
+func ShowBytes(n int64) string {
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d bytes", n)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"millrace/edge/admin"
 	"millrace/node"
 )
 
@@ -28,8 +29,8 @@ type RaceError struct{ Live, Wanted node.Digest }
 
 // Error names both deploys.
 func (e *RaceError) Error() string {
-	return fmt.Sprintf("%s: %s is live, and %s was expected; look at it, and publish again", ErrLostRace, orNone(e.Live),
-		orNone(e.Wanted))
+	return fmt.Sprintf("%s: %s is live, and %s was expected; look at it, and publish again", ErrLostRace,
+		orNone(e.Live), orNone(e.Wanted))
 }
 
 // Unwrap returns ErrLostRace.
@@ -58,9 +59,9 @@ func (r *refusal) Error() string { return r.Text }
 // Unwrap returns the error that the answer stands for, if there is one.
 func (r *refusal) Unwrap() error {
 	switch {
-	case r.Code == codeLostRace:
+	case r.Code == admin.CodeLostRace:
 		return &RaceError{r.Live, r.Wanted}
-	case r.Code == codeNotReady:
+	case r.Code == admin.CodeNotReady:
 		return ErrNotReady
 	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
 		return ErrDenied

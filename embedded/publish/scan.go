@@ -56,7 +56,7 @@ func (l Limits) orDefault() Limits {
 func Scan(ctx context.Context, dir string, opts ScanOptions) (folder *Folder, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the folder: %w", errors.Join(ErrFolder, err))
+		return nil, fmt.Errorf("%w: %w", ErrFolder, err)
 	}
 	limits := opts.Limits.orDefault()
 	f := &Folder{
@@ -138,18 +138,26 @@ func (f *Folder) hashOne(ctx context.Context, r *reader, file *File, opts ScanOp
 // readRules parses the files _headers and _redirects and checks the manifest as nodes do.
 func (f *Folder) readRules(ctx context.Context, w *walker) {
 	if text, ok := f.readRuleFile(ctx, w, site.HeadersFile); ok {
-		var wrong []ruleProblem
-		f.headers, wrong = parseHeaders(text)
-		w.found.rules(site.HeadersFile, wrong)
+		var wrong []site.Mistake
+		f.headers, wrong = site.ParseHeaders(site.HeadersFile, text)
+		w.found.mistakes(wrong)
 	}
 	if text, ok := f.readRuleFile(ctx, w, site.RedirectsFile); ok {
-		var wrong []ruleProblem
-		f.redirects, wrong = parseRedirects(text)
-		w.found.rules(site.RedirectsFile, wrong)
+		var wrong []site.Mistake
+		f.redirects, wrong = site.ParseRedirects(site.RedirectsFile, text)
+		w.found.mistakes(wrong)
 	}
-	if len(f.Files) == 0 && !w.found.bad() {
+	if w.found.bad() {
+		return // more would be about files that are missing for these reasons
+	}
+	if wrong, err := site.Review(f.Manifest(), site.Options{}); err != nil {
+		w.found.add(Bad, "", "%v", err)
+	} else {
+		w.found.mistakes(wrong)
+	}
+	if len(f.Files) == 0 {
 		w.found.add(Bad, "", "the folder has no files to publish")
-	} else if _, ok := f.Manifest().Files["/index.html"]; !ok && len(f.Files) > 0 {
+	} else if _, ok := f.Manifest().Files["/index.html"]; !ok {
 		w.found.add(Warning, "", "there is no index.html at the top: is this the folder that the build wrote?")
 	}
 }

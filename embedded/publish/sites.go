@@ -62,7 +62,8 @@ func (c *Client) Resolve(ctx context.Context, name, digits string) (node.Digest,
 		return id, nil
 	}
 	if len(digits) < minPrefix {
-		return node.Digest{}, fmt.Errorf("%w: %q is too short: write %d digits at least", ErrNotFound, digits, minPrefix)
+		return node.Digest{}, fmt.Errorf("%w: %q is too short: write %d digits at least", ErrNotFound, digits,
+			minPrefix)
 	}
 	s, err := c.Site(ctx, name)
 	if err != nil {

@@ -46,7 +46,7 @@ func (w *walker) all() error {
 	w.rules = map[string]string{}
 	info, err := w.root.Stat(".")
 	if err != nil {
-		return fmt.Errorf("open the folder: %w", errors.Join(ErrFolder, err))
+		return fmt.Errorf("%w: %w", ErrFolder, err)
 	}
 	err = w.walk(directory{above: []fs.FileInfo{info}})
 	if err != nil && !errors.Is(err, errEnough) {
@@ -89,7 +89,7 @@ func (w *walker) list(in directory) (entries []fs.DirEntry, err error) {
 		some, err := dir.ReadDir(1024)
 		entries = append(entries, some...)
 		if w.entries += len(some); w.entries > 2*w.limits.Files {
-			w.found.add(Bad, in.name, "the folder has more than %d files and folders", 2*w.limits.Files)
+			w.found.add(Bad, "", "the folder has more than %d files and folders", 2*w.limits.Files)
 			return nil, errEnough
 		}
 		if errors.Is(err, io.EOF) {
@@ -130,6 +130,8 @@ func (w *walker) entry(in directory, e fs.DirEntry) error {
 	case info.IsDir():
 		only := (in.only || leads) && !included(w.opts.Include, name)
 		return w.directory(directory{name, resolved, append(slices.Clip(in.above), info), only})
+	case leads && (in.only || hidden(e.Name())) && !included(w.opts.Include, name):
+		return nil // a pattern that means something in a folder of that name
 	case !info.Mode().IsRegular():
 		w.found.add(Bad, name, "is %s: only regular files can be published", kind(info.Mode()))
 		return nil
@@ -203,7 +205,7 @@ func (w *walker) file(name, resolved string, info fs.FileInfo) error {
 		return errEnough
 	}
 	if w.total += info.Size(); w.total > w.limits.Total {
-		w.found.add(Bad, "", "the files have more than %s together", showBytes(w.limits.Total))
+		w.found.add(Bad, "", "the files have more than %s together", ShowBytes(w.limits.Total))
 		return errEnough
 	}
 	if strings.HasSuffix(name, ".map") {
