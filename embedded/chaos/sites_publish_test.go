@@ -3,6 +3,7 @@
 package chaos_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -10,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -113,31 +113,51 @@ func publishByCommand(t *testing.T, c *cluster, dir string) (p published) {
 		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", n.cmd.Process.Pid), []byte("5"), 0) // VmHWM begins again
 	}
 	cmd := exec.CommandContext(t.Context(), path, "publish", dir, "--site", "www", "--admin", c.nodes[0].admin, "--json")
+	var answer bytes.Buffer
+	cmd.Stdout = &answer
 	begun := time.Now()
-	answer, err := cmd.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	p.command, err = memoryUntil(cmd.Process.Pid, ended)
 	p.took = time.Since(begun)
 	var result struct{ Behind []string }
 	if err == nil {
-		err = json.Unmarshal(answer, &result)
+		err = json.Unmarshal(answer.Bytes(), &result)
 	}
 	if err != nil || len(result.Behind) > 0 {
-		t.Fatalf("publish: %v, behind %v: %.500s", err, result.Behind, answer)
-	}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		p.command = usage.Maxrss << 10
+		t.Fatalf("publish: %v, behind %v: %.500s", err, result.Behind, answer.String())
 	}
 	for i, n := range c.nodes {
-		p.nodes[i] = mostMemory(t, n)
+		if p.nodes[i] = mostMemory(n.cmd.Process.Pid); p.nodes[i] == 0 {
+			t.Fatal("the kernel doesn't say how much memory a node had")
+		}
 	}
 	return p
 }
 
-// mostMemory returns the most memory that a node's process had since its count began, in bytes.
-func mostMemory(t *testing.T, n *nodeProcess) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.cmd.Process.Pid))
+// memoryUntil returns the most memory of a process until it has ended, and its error. The usage that the kernel reports
+// at the end is no less than that of the process that started it.
+func memoryUntil(pid int, ended <-chan error) (most int64, err error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return most, err
+		case <-tick.C:
+			most = max(most, mostMemory(pid))
+		}
+	}
+}
+
+// mostMemory returns the most memory that a process had since its count began, in bytes; 0 if it isn't known.
+func mostMemory(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		t.Fatal(err)
+		return 0
 	}
 	for line := range strings.Lines(string(text)) {
 		var kib int64
@@ -145,6 +165,5 @@ func mostMemory(t *testing.T, n *nodeProcess) int64 {
 			return kib << 10
 		}
 	}
-	t.Fatal("the kernel doesn't say how much memory the node had")
 	return 0
 }
