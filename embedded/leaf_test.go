@@ -41,6 +41,8 @@ const leafRoutes = `
 		  - {path: /limited, to: upstream:api, limit: shared}
 		  - {path: /hello, to: service:hello, timeout: 5s}
 		  - {host: www.test, path: /*, to: site:www}
+		  - {path: /far, to: service:far, timeout: 5s}
+		  - {path: /own, to: service:own, timeout: 5s}
 		`
 
 func hubOptions(t *testing.T, listen, url string) (embedded.Options, string) {
@@ -159,6 +161,18 @@ func TestLeafServes(t *testing.T) {
 		if _, body := get(t, hub.EdgeURL()+"/hello"); body != "from near-hub" {
 			t.Fatalf("the hub's client got %q", body)
 		}
+	}
+	serve(t, leaf, "far-one", "far")
+	serve(t, leaf, "own-one", "own")
+	nodetest.Eventually(t, "the hub reaches a service that leafs may serve", func() bool {
+		_, body := get(t, hub.EdgeURL()+"/far")
+		return body == "from far-one"
+	})
+	if status, body := get(t, hub.EdgeURL()+"/own"); status != http.StatusServiceUnavailable {
+		t.Errorf("another service of the leaf answers the hub: %d %s", status, body)
+	}
+	if _, body := get(t, leaf.EdgeURL()+"/own"); body != "from own-one" {
+		t.Errorf("and the leaf's own client: %s", body)
 	}
 	nodetest.Eventually(t, "the leaf hears of purges", func() bool { return leaf.Status().Cache.Ready })
 	_, first := get(t, leaf.EdgeURL()+"/kept/x")

@@ -33,6 +33,7 @@ var trials = []trial{
 	{"SiteFlips", "each page finds its script on every node while deploys change, and no connection goes back", siteFlips},
 	{"SiteKills", "a node killed while somebody publishes leaves the old or the new deploy, whole", siteKills},
 	{"SiteDisk", "a node whose disk is wiped, damaged or alone serves sites, and never wrong bytes", siteDisk},
+	{"SiteLeaf", "a node far away has what was published, serves while it is cut off, and catches up", siteLeaf},
 	{"LimitDamagedDisk", "a node whose limits are damaged on disk serves, and says what was lost", limitDamagedDisk},
 }
 

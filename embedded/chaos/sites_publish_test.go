@@ -67,6 +67,14 @@ func randomBytes(r *rand.ChaCha8, n int) []byte {
 	return b
 }
 
+// writeText writes one file.
+func writeText(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // writeRandom writes files that can't be compressed, in folders below dir.
 func writeRandom(t *testing.T, dir string, r *rand.ChaCha8, files, bytes int) {
 	t.Helper()
