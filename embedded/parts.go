@@ -145,7 +145,8 @@ func (p *parts) conditions() []func(*conditionList) {
 // statuses are the functions that fill in status. Each part fills fields of its own.
 func (p *parts) statuses() []func(*admin.Status) {
 	return []func(*admin.Status){
-		p.state.status, p.mesh.status, p.upstreams.status, p.nodes.status, p.cache.status, p.sites.status, p.edge.status,
+		p.state.status, p.mesh.status, p.upstreams.status, p.nodes.status, p.cache.status, p.sites.status,
+		p.edge.status,
 		p.diskSpace.status, p.reloads.status,
 	}
 }

@@ -68,7 +68,8 @@ func (s *sites) open(ctx context.Context) error {
 	}
 	s.kv, err = deploy.New(deploy.Config{
 		Node: s.state.identity.ID, Name: cfg.Node.Name, NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: copies, Far: far, Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers, Fill: cfg.Sites.Fill,
+		Replicas: copies, Far: far, Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers,
+		Fill: cfg.Sites.Fill,
 		Event: s.tell, Log: s.log,
 	})
 	if err != nil {
@@ -174,7 +175,7 @@ func (s *sites) conditions(f *conditionList) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), conditionTime)
 	defer cancel()
-	list, trouble, since := s.kv.Status(ctx)
+	list, since, trouble := s.kv.Status(ctx)
 	if age := time.Since(since); trouble != nil && age > behindAfter {
 		f.add(fmt.Sprintf("this node hasn't heard of sites' deploys for %s (%s): it serves what was live before, and "+
 			"what is published or rolled back meanwhile doesn't reach it", age.Round(time.Second), trouble), false)

@@ -21,7 +21,8 @@ func TestDigest(t *testing.T) {
 		t.Errorf("got %s, %v", back, err)
 	}
 	for _, s := range []string{
-		"", empty[1:], empty + "0", strings.ToUpper(empty), strings.Replace(empty, "e", "g", 1), strings.Repeat("0", 64),
+		"", empty[1:], empty + "0", strings.ToUpper(empty), strings.Replace(empty, "e", "g", 1), strings.Repeat("0",
+			64),
 	} {
 		if _, err := node.ParseDigest(s); !errors.Is(err, node.ErrDigest) {
 			t.Errorf("%q: %v", s, err)
@@ -50,8 +51,15 @@ func TestBlob(t *testing.T) {
 		last   int64
 		ok     bool
 	}{
-		{0, 0, 1, 0, true}, {1, 0, 1, 1, true}, {c, 0, 1, c, true}, {c + 1, 2, 2, 1, true}, {3 * c, 3, 3, c, true},
-		{c + 1, 0, 2, 1, false}, {c, 1, 1, c, false}, {3 * c, 2, 3, c, false}, {-1, 0, 1, -1, false},
+		{0, 0, 1, 0, true},
+		{1, 0, 1, 1, true},
+		{c, 0, 1, c, true},
+		{c + 1, 2, 2, 1, true},
+		{3 * c, 3, 3, c, true},
+		{c + 1, 0, 2, 1, false},
+		{c, 1, 1, c, false},
+		{3 * c, 2, 3, c, false},
+		{-1, 0, 1, -1, false},
 	} {
 		blob := node.Blob{Digest: d, Size: b.size, Chunks: make([]node.Digest, b.chunks)}
 		if err := blob.Check(); (err == nil) != b.ok || (err != nil && !errors.Is(err, node.ErrBlob)) {

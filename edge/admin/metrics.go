@@ -110,18 +110,20 @@ var (
 )
 
 var (
-	descSiteBytes    = desc("site_bytes", "Bytes of sites' files that this node holds, by tier.", "tier")
-	descSiteMax      = desc("site_limit_bytes", "Bytes of sites' files that this node may hold, by tier.", "tier")
-	descSiteFiles    = desc("site_files", "Files of sites on this node's disk.")
-	descSiteBad      = desc("site_bad_digests_total", "Files and chunks of sites with wrong bytes.")
-	descSiteFailed   = desc("site_fetch_failures_total", "Requests for chunks of sites' files that failed.")
-	descSiteBehind   = desc("site_behind", "1 while this node doesn't serve yet what is live, by site.", "site")
-	descSiteSince    = desc("site_live_timestamp_seconds", "When this node began to serve what it serves.", "site")
-	descSiteDeploys  = desc("site_deploys", "Deploys of a site, and those of them that are on this node.", "site", "state")
+	descSiteBytes   = desc("site_bytes", "Bytes of sites' files that this node holds, by tier.", "tier")
+	descSiteMax     = desc("site_limit_bytes", "Bytes of sites' files that this node may hold, by tier.", "tier")
+	descSiteFiles   = desc("site_files", "Files of sites on this node's disk.")
+	descSiteBad     = desc("site_bad_digests_total", "Files and chunks of sites with wrong bytes.")
+	descSiteFailed  = desc("site_fetch_failures_total", "Requests for chunks of sites' files that failed.")
+	descSiteBehind  = desc("site_behind", "1 while this node doesn't serve yet what is live, by site.", "site")
+	descSiteSince   = desc("site_live_timestamp_seconds", "When this node began to serve what it serves.", "site")
+	descSiteDeploys = desc("site_deploys", "Deploys of a site, and those of them that are on this node.", "site",
+		"state")
 	descSitePreviews = desc("site_previews", "Previews that this node serves, by site.", "site")
 )
 
-// collectSites collects the counts of sites, if this node follows their deploys. Requests to sites are counted by route.
+// collectSites collects the counts of sites, if this node follows their deploys. Requests to sites are counted by
+// route.
 func collectSites(
 	gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), s *SitesStatus,
 ) {

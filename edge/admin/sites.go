@@ -236,8 +236,8 @@ func takeBlobs(ctx context.Context, up BlobUpload, in io.Reader) (stored int, er
 	}
 }
 
-// receiveFrame reads one blob with what stands before it: 32 bytes of digest and 8 of size, big endian. found is false at
-// the end of the body.
+// receiveFrame reads one blob with what stands before it: 32 bytes of digest and 8 of size, big endian. found is false
+// at the end of the body.
 func receiveFrame(ctx context.Context, up BlobUpload, in io.Reader) (found bool, err error) {
 	var head [len(node.Digest{}) + 8]byte
 	switch _, err := io.ReadFull(in, head[:]); {

@@ -26,11 +26,11 @@ type Site interface {
 	State() *State
 }
 
-// State is what a node serves of a site, and Deploy one deploy that it has.
-type (
-	State  = deploy.State
-	Deploy = deploy.Deploy
-)
+// State is what a node serves of a site.
+type State = deploy.State
+
+// Deploy is one deploy that a node has.
+type Deploy = deploy.Deploy
 
 // File is a file as a node has it. Methods are safe for concurrent use.
 type File interface {

@@ -30,7 +30,10 @@ var trials = []trial{
 	{"LargeCache", "no response is cut by the cache itself", largeCache},
 	{"LimitSoak", "limits of a healthy cluster answer every request", limitSoak},
 	{"SitePublish", "what was published is on every node, with bounded memory", sitePublish},
-	{"SiteFlips", "each page finds its script on every node while deploys change, and no connection goes back", siteFlips},
+	{
+		"SiteFlips", "each page finds its script on every node while deploys change, and no connection goes back",
+		siteFlips,
+	},
 	{"SiteKills", "a node killed while somebody publishes leaves the old or the new deploy, whole", siteKills},
 	{"SiteDisk", "a node whose disk is wiped, damaged or alone serves sites, and never wrong bytes", siteDisk},
 	{"SiteLeaf", "a node far away has what was published, serves while it is cut off, and catches up", siteLeaf},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func siteDisk(t *testing.T, long bool) (seen string) {
 		"/large.bin":  strings.Repeat("0123456789abcde\n", 10<<16),
 	}
 	for i := range 500 {
-		files[fmt.Sprintf("/f/%d.txt", i)] = strings.Repeat(fmt.Sprint(i), 10_000)
+		files[fmt.Sprintf("/f/%d.txt", i)] = strings.Repeat(strconv.Itoa(i), 10_000)
 	}
 	if !long {
 		delete(files, "/large.bin")
@@ -38,8 +39,8 @@ func siteDisk(t *testing.T, long bool) (seen string) {
 	wiped := wipedDisk(t, c, files)
 	damaged := damagedFiles(t, c, files)
 	alone := withoutQuorum(t, c, files)
-	return fmt.Sprintf("with a wiped disk a node served after %s and had all files after %s; a flipped and a cut file were "+
-		"brought again and told after %s; started without quorum, it served after %s",
+	return fmt.Sprintf("with a wiped disk a node served after %s and had all files after %s; a flipped and a cut file "+
+		"were brought again and told after %s; started without quorum, it served after %s",
 		wiped[0].Round(time.Millisecond), wiped[1].Round(time.Millisecond), damaged.Round(time.Millisecond),
 		alone.Round(time.Millisecond))
 }

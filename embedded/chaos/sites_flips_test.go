@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,16 +49,17 @@ func siteFlips(t *testing.T, long bool) (seen string) {
 	}
 	bad := flipUnderLoad(t, c, "b", 10, 20_000, plainScript)
 	if bad.wrong.Load() == 0 {
-		t.Errorf("the check finds nothing wrong with scripts whose names hold no hash, in %d requests", bad.count.Load())
+		t.Errorf("the check finds nothing wrong with scripts whose names hold no hash, in %d requests",
+			bad.count.Load())
 	}
-	return fmt.Sprintf("%d requests on three nodes during %d flips: %d wrong; a flip took p50 %s, p99 %s on all nodes; "+
-		"without hashes in names %d of %d were wrong", good.count.Load(), flips, good.wrong.Load(),
+	return fmt.Sprintf("%d requests on three nodes during %d flips: %d wrong; a flip took p50 %s, p99 %s on all "+
+		"nodes; without hashes in names %d of %d were wrong", good.count.Load(), flips, good.wrong.Load(),
 		percentile(good.took, 50), percentile(good.took, 99), bad.wrong.Load(), bad.count.Load())
 }
 
 // hashedScript and plainScript are the paths of the script of deploy n.
 func hashedScript(n int) string {
-	sum := sha256.Sum256([]byte(fmt.Sprint(n)))
+	sum := sha256.Sum256([]byte(strconv.Itoa(n)))
 	return "/assets/app-" + hex.EncodeToString(sum[:])[:16] + ".js"
 }
 
@@ -75,7 +77,7 @@ func writeDeploy(t *testing.T, dir string, n int, scriptPath string) {
 	t.Helper()
 	files := map[string]string{"/index.html": page(n, scriptPath), scriptPath: script(n)}
 	for i := range 20 {
-		files[fmt.Sprintf("/shared/%d.txt", i)] = strings.Repeat(fmt.Sprint(i), 5000)
+		files[fmt.Sprintf("/shared/%d.txt", i)] = strings.Repeat(strconv.Itoa(i), 5000)
 	}
 	writeFiles(t, dir, files)
 }

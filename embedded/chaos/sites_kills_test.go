@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,8 @@ func siteKills(t *testing.T, long bool) (seen string) {
 		percentile(back, 100).Round(time.Millisecond))
 }
 
-// killFiles are the files of deploy n: some small ones of its own, some that all deploys share, and one of three chunks.
+// killFiles are the files of deploy n: some small ones of its own, some that all deploys share, and one of three
+// chunks.
 func killFiles(n int) map[string]string {
 	files := map[string]string{
 		"/index.html": fmt.Sprintf("deploy %d", n),
@@ -94,7 +96,7 @@ func killFiles(n int) map[string]string {
 	}
 	for i := range 50 {
 		files[fmt.Sprintf("/own/%d.txt", i)] = fmt.Sprintf("%d of %d\n%s", i, n, strings.Repeat("z", 1000*i))
-		files[fmt.Sprintf("/shared/%d.txt", i)] = strings.Repeat(fmt.Sprint(i), 1000)
+		files[fmt.Sprintf("/shared/%d.txt", i)] = strings.Repeat(strconv.Itoa(i), 1000)
 	}
 	return files
 }
@@ -109,8 +111,8 @@ func pageNumber(n *nodeProcess) int {
 	return number
 }
 
-// wholeDeploy returns the number of the deploy that a node serves, and checks each of its files. While the deploy changes
-// meanwhile it looks again.
+// wholeDeploy returns the number of the deploy that a node serves, and checks each of its files. While the deploy
+// changes meanwhile it looks again.
 func wholeDeploy(t *testing.T, n *nodeProcess) int {
 	t.Helper()
 	for range 10 {

@@ -13,8 +13,8 @@ import (
 	"millrace/node/nodetest"
 )
 
-// siteLeaf publishes to a leaf 80 ms away, cuts its link while somebody publishes, and restarts it without the link. The
-// leaf must serve all the time, and what is live soon after the link is whole again.
+// siteLeaf publishes to a leaf 80 ms away, cuts its link while somebody publishes, and restarts it without the link.
+// The leaf must serve all the time, and what is live soon after the link is whole again.
 func siteLeaf(t *testing.T, long bool) (seen string) {
 	t.Helper()
 	files, size, cut := 200, 5<<20, 3*time.Second
@@ -68,8 +68,8 @@ func siteLeaf(t *testing.T, long bool) (seen string) {
 	alone := time.Since(begun)
 	link.Heal()
 	within(t, wait, "the leaf joins again", func() bool { return len(leaf.status(t).Degraded) == 0 })
-	return fmt.Sprintf("%d files of %d MiB were staged 80 ms away after %.0f ms; cut for %s, it served what was live %s "+
-		"after the heal; started while cut off, it served after %s", files, size>>20, staged, cut,
+	return fmt.Sprintf("%d files of %d MiB were staged 80 ms away after %.0f ms; cut for %s, it served what was live "+
+		"%s after the heal; started while cut off, it served after %s", files, size>>20, staged, cut,
 		healed.Round(time.Millisecond), alone.Round(time.Millisecond))
 }
 

@@ -28,8 +28,10 @@ func sitePublish(t *testing.T, long bool) (seen string) {
 	shapes := []shape{{"200 files of 5 MB", 200, 5 << 20}, {"one file of 20 MB", 1, 20 << 20}}
 	if long {
 		shapes = []shape{
-			{"2,000 files of 50 MB", 2000, 50 << 20}, {"one file of 500 MB", 1, 500 << 20},
-			{"20,000 files of 90 MB", 20_000, 90 << 20}, {"100,000 files of 100 MB", 100_000, 100 << 20},
+			{"2,000 files of 50 MB", 2000, 50 << 20},
+			{"one file of 500 MB", 1, 500 << 20},
+			{"20,000 files of 90 MB", 20_000, 90 << 20},
+			{"100,000 files of 100 MB", 100_000, 100 << 20},
 		}
 	}
 	var out []string
@@ -112,7 +114,8 @@ func publishByCommand(t *testing.T, c *cluster, dir string) (p published) {
 	for _, n := range c.nodes {
 		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", n.cmd.Process.Pid), []byte("5"), 0) // VmHWM begins again
 	}
-	cmd := exec.CommandContext(t.Context(), path, "publish", dir, "--site", "www", "--admin", c.nodes[0].admin, "--json")
+	cmd := exec.CommandContext(t.Context(), path, "publish", dir, "--site", "www", "--admin", c.nodes[0].admin,
+		"--json")
 	var answer bytes.Buffer
 	cmd.Stdout = &answer
 	begun := time.Now()

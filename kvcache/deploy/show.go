@@ -138,9 +138,9 @@ type NodeStatus struct {
 	Total    int64       `json:"total"` // that it needs of it, likewise
 }
 
-// Status returns what this node has of each site, by name, and since when it can't follow the bucket and why; trouble is
-// nil if it can.
-func (s *Store) Status(ctx context.Context) (sites []NodeStatus, trouble error, since time.Time) {
+// Status returns what this node has of each site, by name, and since when it can't follow the bucket and why; trouble
+// is nil if it can.
+func (s *Store) Status(ctx context.Context) (sites []NodeStatus, since time.Time, trouble error) {
 	_ = s.do(ctx, func(f *follower) {
 		for name, t := range f.tables {
 			if t.revision != 0 || len(t.deploys) > 0 {
@@ -152,7 +152,7 @@ func (s *Store) Status(ctx context.Context) (sites []NodeStatus, trouble error, 
 		}
 	})
 	slices.SortFunc(sites, func(a, b NodeStatus) int { return strings.Compare(a.Site, b.Site) })
-	return sites, trouble, since
+	return sites, since, trouble
 }
 
 func (t *table) status(name string) NodeStatus {
