@@ -146,8 +146,7 @@ func (p *parts) conditions() []func(*conditionList) {
 func (p *parts) statuses() []func(*admin.Status) {
 	return []func(*admin.Status){
 		p.state.status, p.mesh.status, p.upstreams.status, p.nodes.status, p.cache.status, p.sites.status,
-		p.edge.status,
-		p.diskSpace.status, p.reloads.status,
+		p.edge.status, p.diskSpace.status, p.reloads.status,
 	}
 }
 
