@@ -32,7 +32,7 @@ func (c *cache) open(context.Context) error {
 	cfg := c.memory.fit(c.cfg)
 	kv, err := kvcache.New(kvcache.Config{
 		Node: c.state.identity.ID, Name: cfg.Node.Name, NATS: c.mesh.conn.NATS(), Prefix: cfg.Mesh.Prefix,
-		Replicas: replicas(&cfg.Mesh), Alone: alone(&cfg.Mesh),
+		Replicas: replicas(&cfg.Mesh), Remote: cfg.Mesh.Leaf != nil, Alone: cfg.Mesh.Alone(),
 		MemoryBytes: int64(cfg.Cache.Memory), BucketBytes: c.disk.sizes.bucket,
 		Notes: purgeNotes{c.state.store}, Lost: c.lost, Log: c.log,
 	})

@@ -41,6 +41,12 @@ func fitStreams(available int64, want sizes) sizes {
 	return sizes{limits, min(max((available-limits)/2, minBucketBytes), want.bucket)}
 }
 
+// fitSites returns how much of the available bytes the stream of the sites' files may use beside the others: at most
+// half of what they leave, since the files lie on the disk a second time.
+func fitSites(available int64, others sizes, want int64) int64 {
+	return min(max((available-reservedBytes-available/10-others.total())/2, minBucketBytes), want)
+}
+
 // disk decides how much of its disk the node uses. Streams of a cluster belong to all its nodes, and the streams of an
 // existing NATS are on other machines. This node doesn't know those disks, so such streams get the configured sizes.
 type disk struct {
@@ -48,11 +54,12 @@ type disk struct {
 	log   *slog.Logger
 	nats  *natsServer
 	sizes sizes // set by open
+	sites int64 // bytes that the stream with the files of sites may use; set by open
 }
 
 func (d *disk) open(ctx context.Context) error {
-	d.sizes = configuredSizes(d.cfg)
-	if d.nats.server == nil || d.cfg.Mesh.Cluster.Enabled() {
+	d.sizes, d.sites = configuredSizes(d.cfg), int64(d.cfg.Sites.Disk)
+	if !d.cfg.Mesh.Stores() || d.cfg.Mesh.Cluster.Enabled() {
 		return nil
 	}
 	free, err := machine.DiskFree(d.cfg.Node.Data)
@@ -60,7 +67,9 @@ func (d *disk) open(ctx context.Context) error {
 		d.log.WarnContext(ctx, "the free space of the data directory is unknown", "cause", err)
 		return nil
 	}
-	d.sizes = fitStreams(free+machine.DiskUsed(filepath.Join(d.cfg.Node.Data, "jetstream")), d.sizes)
+	available := free + machine.DiskUsed(filepath.Join(d.cfg.Node.Data, "jetstream"))
+	d.sizes = fitStreams(available, d.sizes)
+	d.sites = fitSites(available, d.sizes, d.sites)
 	if want := configuredSizes(d.cfg); d.sizes != want {
 		d.log.WarnContext(ctx, "the disk is too small for what cache.disk and limits may take: they get less",
 			"file", d.cfg.Node.Data, "free", node.Size(free).String(), "wanted", node.Size(want.total()).String(),
@@ -110,7 +119,7 @@ func (r *diskSpace) status(st *admin.Status) { st.Disk = r.usage() }
 func (r *diskSpace) usage() admin.DiskStatus {
 	free, used := r.storage.space()
 	st := admin.DiskStatus{FreeBytes: free, UsedBytes: used}
-	if r.storage.store == nil {
+	if !r.cfg.Mesh.Stores() {
 		return st
 	}
 	var most sizes

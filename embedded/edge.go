@@ -22,6 +22,7 @@ type edgeServer struct {
 	nodes  *nodes
 	cache  *cache
 	limits *limits
+	sites  *sites
 
 	server *edge.Server // nil before open
 }
@@ -33,6 +34,7 @@ func (e *edgeServer) open(ctx context.Context) error {
 		Node: e.cfg.Node.Name, ID: e.state.identity.ID, Edge: fitted.Edge, Routes: e.cfg.Named(),
 		Mesh: e.mesh.conn, Log: e.log,
 		Cache: e.cache.kv, Limits: e.limits.limiter, Store: fitted.Cache, Peers: e.nodes.peers(),
+		Sites: served{e.sites},
 	})
 	if err != nil {
 		return fmt.Errorf("configure edge: %w", err)

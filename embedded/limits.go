@@ -33,10 +33,11 @@ func (l *limits) open(context.Context) error {
 	cfg := l.memory.fit(l.cfg)
 	c := limit.Config{
 		Keys: cfg.LimitKeys(node.Size(l.memory.bounds.Bytes)), Node: l.state.identity.ID, NATS: l.mesh.conn.NATS(),
-		Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(&cfg.Mesh), StoreBytes: l.disk.sizes.limits, Log: l.log,
+		Prefix: meshPrefix(cfg.Mesh), Replicas: replicas(&cfg.Mesh), Remote: cfg.Mesh.Leaf != nil,
+		StoreBytes: l.disk.sizes.limits, Log: l.log,
 		Mark: limitMark(filepath.Join(cfg.Node.Data, "limits.mark")),
 	}
-	if !alone(&cfg.Mesh) {
+	if !cfg.Mesh.Alone() {
 		c.Nodes, c.Slots, c.Yield = l.nodes.holders, max(len(cfg.Mesh.Cluster.Peers), 1), l.nats.yieldLimits
 	}
 	limiter, err := limit.New(c)
@@ -58,13 +59,13 @@ func (l *limits) close() error {
 // openStore starts the store as soon as there is a limit. Where the store needs only moments it waits until it is
 // ready: alone, and in a cluster that has formed. While a cluster forms, readyz reports that the store isn't ready.
 func (l *limits) openStore(ctx context.Context) error {
-	if len(l.limiter.Rules()) == 0 {
+	if len(l.limiter.Rules()) == 0 && l.cfg.Mesh.Leafs == nil { // leafs can't make the store
 		return nil
 	}
 	if err := l.limiter.Open(ctx); err != nil {
 		return fmt.Errorf("open limits: %w", err)
 	}
-	if l.nats.current() || l.nodes.peers() == nil {
+	if l.nats.current() || l.nodes.alone() {
 		ctx, cancel := context.WithTimeout(ctx, cacheWait)
 		defer cancel()
 		_ = l.limiter.Await(ctx) // if it fails, store_away decides what happens to requests

@@ -23,6 +23,7 @@ type meshConn struct {
 func (c *meshConn) open(ctx context.Context) error {
 	m := c.cfg.Mesh
 	cfg := mesh.Config{Name: c.cfg.Node.Name, URL: m.URL, Prefix: m.Prefix, Local: m.Local, Log: c.log}
+	cfg.Leaf = m.Leaf != nil
 	if server := c.nats.server; server != nil {
 		cfg.InProcess, cfg.Interest = server, server
 		cfg.User, cfg.Password = server.NodeCredential()
@@ -75,9 +76,6 @@ func meshPrefix(m node.Mesh) string {
 	}
 	return m.Prefix + "."
 }
-
-// alone reports whether the configuration allows no other nodes.
-func alone(m *node.Mesh) bool { return m.URL == "" && !m.Cluster.Enabled() }
 
 // replicas is 3 if at least three nodes store, else 1. Only the list of a cluster's peers says how many store.
 func replicas(m *node.Mesh) int {

@@ -22,7 +22,8 @@ type natsServer struct {
 	state *stateFile
 
 	server *natsserver.Server // nil before open and with mesh.url
-	joined atomic.Bool        // JetStream has been current since the start
+	joined atomic.Bool        // JetStream has been current, or the hub connected, since the start
+	hub    hubWatch           // when the hub of a leaf was lost
 }
 
 func (s *natsServer) open(ctx context.Context) error {
@@ -44,7 +45,8 @@ func (s *natsServer) open(ctx context.Context) error {
 	server, err := natsserver.New(natsserver.Config{
 		Name: s.cfg.Node.Name, Dir: filepath.Join(s.cfg.Node.Data, "jetstream"), Listen: string(m.Listen),
 		MemberToken: token, MemberSubjects: plainSubjects(s.cfg.Routes), Log: s.log,
-		Cluster: s.cluster(ctx), Rebuilt: []string{limit.StreamName(meshPrefix(m))},
+		Cluster: s.cluster(ctx), Leaf: leafOf(&m), Leafs: s.leafs(ctx),
+		Rebuilt: []string{limit.StreamName(meshPrefix(m))},
 		Refused: newRefusals(s.log, s.state.record).report,
 	})
 	if err != nil {
@@ -90,6 +92,8 @@ func openNATSError(err error) error {
 	switch {
 	case errors.Is(err, natsserver.ErrClusterPortInUse):
 		return fmt.Errorf("open NATS (mesh.cluster.listen): %w", err)
+	case errors.Is(err, natsserver.ErrLeafsPortInUse):
+		return fmt.Errorf("open NATS (mesh.leafs.listen): %w", err)
 	case errors.Is(err, natsserver.ErrNameInUse):
 		return fmt.Errorf("open NATS (node.name): %w", err)
 	case errors.Is(err, natsserver.ErrMode):
@@ -102,8 +106,8 @@ func openNATSError(err error) error {
 func plainSubjects(routes []node.Route) []string {
 	var out []string
 	for _, r := range routes {
-		if r.To.Kind == node.KindNATS {
-			out = append(out, r.To.Subject.Wildcard())
+		if to := r.Origin(); to.Kind == node.KindNATS {
+			out = append(out, to.Subject.Wildcard())
 		}
 	}
 	return out
@@ -151,6 +155,9 @@ func (s *natsServer) yieldLimits() {
 func (s *natsServer) conditions(f *conditionList) {
 	if s.server == nil {
 		return
+	}
+	if s.cfg.Mesh.Leaf != nil {
+		s.hubCondition(f)
 	}
 	switch st := s.server.JetStreamState(); st.Store {
 	case natsserver.StoreDisabled:

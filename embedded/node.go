@@ -161,6 +161,12 @@ func (n *Node) Log() *slog.Logger { return n.log }
 // hideSecrets adds the secrets of a configuration to those that the log hides.
 func hideSecrets(secrets *logs.Secrets, cfg *node.Config) {
 	secrets.Add(cfg.Admin.Token, cfg.Mesh.Token, cfg.Mesh.Cluster.Token)
+	if l := cfg.Mesh.Leaf; l != nil {
+		secrets.Add(l.Token)
+	}
+	if l := cfg.Mesh.Leafs; l != nil {
+		secrets.Add(l.Token)
+	}
 	for _, site := range cfg.Sites.Named {
 		secrets.Add(site.Token)
 	}

@@ -28,6 +28,12 @@ type nodes struct {
 	roles atomic.Pointer[[]string]     // of this node, as announced to the others
 }
 
+// The roles of nodes that serve clients.
+const (
+	roleEdge = "edge"
+	roleLeaf = "leaf"
+)
+
 // open announces this node to the others and starts to track them.
 func (n *nodes) open(ctx context.Context) error {
 	n.roles.Store(n.rolesOf(&n.opts.Config))
@@ -56,8 +62,12 @@ func (n *nodes) close() error {
 // rolesOf returns the roles of this node under a configuration. Whether it stores changes only with a restart, so that
 // comes from the configuration at the start.
 func (n *nodes) rolesOf(cfg *node.Config) *[]string {
-	roles := []string{"edge"}
-	if started := n.opts.Config.Mesh; started.URL == "" && (!started.Cluster.Enabled() || started.Cluster.Store) {
+	started := n.opts.Config.Mesh
+	roles := []string{roleEdge}
+	if started.Leaf != nil { // the others don't fetch by way of a node that is far away
+		roles[0] = roleLeaf
+	}
+	if started.Stores() {
 		roles = append(roles, "store")
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
@@ -76,13 +86,13 @@ func (n *nodes) change(_ context.Context, cfg *node.Config, _ []node.Route) (war
 // announce sends the current roles and revision to the others at once.
 func (n *nodes) announce() { n.known.Load().Announce() }
 
-// Alive returns the nodes that are alive, this one included; none before open.
+// Alive returns the nodes that are alive and no leafs, this one included; none before open.
 func (n *nodes) Alive() []string {
 	known := n.known.Load()
 	if known == nil {
 		return nil
 	}
-	return known.Alive("edge")
+	return known.Alive(roleEdge)
 }
 
 // Seen returns when a node was last heard of; the zero time before open.
@@ -94,19 +104,26 @@ func (n *nodes) Seen(node string) time.Time {
 	return known.Seen(node)
 }
 
-// peers returns the nodes that fetch for one another; nil if there can be no others.
+// peers returns the nodes that fetch for one another; nil if there can be no others. A leaf fetches for itself.
 func (n *nodes) peers() edgecache.Peers {
-	if alone(&n.opts.Config.Mesh) {
+	if m := n.opts.Config.Mesh; m.Alone() || m.Leaf != nil {
 		return nil
 	}
 	return n
 }
 
+// alone reports whether the configuration allows no other nodes.
+func (n *nodes) alone() bool { return n.opts.Config.Mesh.Alone() }
+
 // holders is the number of nodes that may hold permits: at least 2, since a node that doesn't see the others, yet or
 // any more, must still ask the store.
 func (n *nodes) holders() int {
 	const others = 2
-	return max(len(n.Alive()), others)
+	leafs := 0
+	if known := n.known.Load(); known != nil {
+		leafs = len(known.Alive(roleLeaf))
+	}
+	return max(len(n.Alive())+leafs, others)
 }
 
 // changed logs and records a change of another node's state.

@@ -27,6 +27,7 @@ type parts struct {
 	nodes         *nodes
 	cache         *cache
 	limits        *limits
+	sites         *sites
 	edge          *edgeServer
 	fetches       *fetches
 	memberAPI     *memberAPI
@@ -60,9 +61,14 @@ func newParts(n *Node) *parts {
 		cfg: cfg, log: log, memory: p.memory, state: p.state, nats: p.nats, mesh: p.mesh, disk: p.disk,
 		nodes: p.nodes,
 	}
-	p.edge = &edgeServer{
+	p.edge = &edgeServer{}
+	p.sites = &sites{
+		cfg: cfg, log: log, applied: p.applied, memory: p.memory, state: p.state, mesh: p.mesh, disk: p.disk,
+		nodes: p.nodes, edge: p.edge,
+	}
+	*p.edge = edgeServer{
 		cfg: cfg, log: log, memory: p.memory, state: p.state, mesh: p.mesh, nodes: p.nodes, cache: p.cache,
-		limits: p.limits,
+		limits: p.limits, sites: p.sites,
 	}
 	p.fetches = &fetches{state: p.state, mesh: p.mesh, edge: p.edge}
 	p.memberAPI = &memberAPI{
@@ -96,6 +102,7 @@ func (p *parts) order() []part {
 		{"disk", p.disk.open, nil},
 		{"cache", p.cache.open, p.cache.close},
 		{"limits", p.limits.open, p.limits.close},
+		{"sites", p.sites.open, p.sites.close},
 		{"edge", p.edge.open, p.edge.close},
 		{"cache's fetches for others", p.fetches.open, p.fetches.close},
 		{"member API", p.memberAPI.open, p.memberAPI.close},
@@ -121,7 +128,8 @@ func (p *parts) drains() []func(context.Context) error {
 // routes that use them; the cache begins to follow purges after the routes that need it are set.
 func (p *parts) changes() []change {
 	return []change{
-		p.nats.change, p.limits.change, p.edge.change, p.cachedRoutes.change, p.memory.change, p.nodes.change,
+		p.nats.change, p.limits.change, p.sites.change, p.edge.change, p.cachedRoutes.change, p.memory.change,
+		p.nodes.change,
 	}
 }
 
@@ -129,15 +137,15 @@ func (p *parts) changes() []change {
 func (p *parts) conditions() []func(*conditionList) {
 	return []func(*conditionList){
 		p.life.conditions, p.mesh.conditions, p.nats.conditions, p.storage.conditions, p.diskSpace.conditions,
-		p.memory.conditions, p.cachedRoutes.conditions, p.limitedRoutes.conditions, p.nodes.conditions,
-		p.edge.conditions,
+		p.memory.conditions, p.cachedRoutes.conditions, p.limitedRoutes.conditions, p.sites.conditions,
+		p.nodes.conditions, p.edge.conditions,
 	}
 }
 
 // statuses are the functions that fill in status. Each part fills fields of its own.
 func (p *parts) statuses() []func(*admin.Status) {
 	return []func(*admin.Status){
-		p.state.status, p.mesh.status, p.upstreams.status, p.nodes.status, p.cache.status, p.edge.status,
+		p.state.status, p.mesh.status, p.upstreams.status, p.nodes.status, p.cache.status, p.sites.status, p.edge.status,
 		p.diskSpace.status, p.reloads.status,
 	}
 }
@@ -157,5 +165,6 @@ func (p *parts) adminNode(opts *Options) admin.Node {
 		Limits:  p.limits,
 		Reload:  p.reloads,
 		Tail:    &events{mesh: p.mesh},
+		Sites:   siteAdmin{p.sites},
 	}
 }

@@ -26,6 +26,8 @@ func RunPreflight(cfg *node.Config) (Preflight, error) {
 		if err := checkMode(cfg); err != nil {
 			return out, err
 		}
+	}
+	if cfg.Mesh.Stores() {
 		out.checkDisk(cfg)
 	}
 	memory := machine.ProcessMemory(os.DirFS("/"))
@@ -36,7 +38,9 @@ func RunPreflight(cfg *node.Config) (Preflight, error) {
 }
 
 func checkMode(cfg *node.Config) error {
-	server := natsserver.Config{Name: cfg.Node.Name, Dir: filepath.Join(cfg.Node.Data, "jetstream")}
+	server := natsserver.Config{
+		Name: cfg.Node.Name, Dir: filepath.Join(cfg.Node.Data, "jetstream"), Leaf: leafOf(&cfg.Mesh),
+	}
 	if cfg.Mesh.Cluster.Enabled() {
 		server.Cluster = clusterOf(&cfg.Mesh.Cluster)
 	}

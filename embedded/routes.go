@@ -31,7 +31,7 @@ func (c *cachedRoutes) open(ctx context.Context) error {
 	if err := c.followPurges(ctx); err != nil {
 		return err
 	}
-	if c.edge.server.Caches() && c.nodes.peers() == nil {
+	if c.edge.server.Caches() && c.nodes.alone() {
 		ctx, cancel := context.WithTimeout(ctx, cacheWait)
 		defer cancel()
 		_ = c.cache.kv.Await(ctx) // until it is ready, responses are validated before use
@@ -41,7 +41,7 @@ func (c *cachedRoutes) open(ctx context.Context) error {
 
 // followPurges starts to follow the purges if a route caches.
 func (c *cachedRoutes) followPurges(ctx context.Context) error {
-	if !c.edge.server.Caches() {
+	if !c.edge.server.Caches() && c.nodes.opts.Config.Mesh.Leafs == nil { // leafs can't make the log
 		return nil
 	}
 	return c.cache.FollowPurges(ctx)

@@ -33,6 +33,7 @@ type Config struct {
 	Prefix      string      // of the mesh's subjects; begins the buckets' names; may be empty
 	ReplyRoot   string      // prefix of the nodes' inboxes: no other subject gets a reply; empty allows any
 	Replicas    int         // of the buckets: 1, or 3 in a cluster
+	Remote      bool        // other nodes make and change the buckets, this one only uses them
 	Alone       bool        // no other node uses this NATS
 	MemoryBytes int64       // of the first tier, index included
 	BucketBytes int64       // of the second
@@ -75,7 +76,9 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.Node == "" || cfg.NATS == nil || cfg.Log == nil || cfg.BucketBytes <= 0 || cfg.MemoryBytes <= 0 {
 		return nil, errors.New("configure cache: node, NATS, log and sizes are needed")
 	}
-	cfg.Replicas = max(cfg.Replicas, 1)
+	if cfg.Replicas = max(cfg.Replicas, 1); cfg.Remote {
+		cfg.Replicas = 0
+	}
 	js, err := jetstream.New(cfg.NATS)
 	if err != nil {
 		return nil, fmt.Errorf("configure cache: %w", err)

@@ -39,7 +39,8 @@ const (
 	SizeFollows        // to the configured size
 )
 
-// OpenStream opens a stream or creates it. Of an existing stream it changes only the number of replicas and, depending
+// OpenStream opens a stream or creates it; with 0 replicas it opens a stream of other nodes, and neither creates nor
+// changes it. Of an existing stream it changes only the number of replicas and, depending
 // on resize, the size. Once begun it isn't ended by ctx: a server that is stopped while it creates a stream would leave
 // files and goroutines behind. The error is ErrAway without a connection, or JetStream's own.
 func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg jetstream.StreamConfig,
@@ -53,6 +54,9 @@ func OpenStream(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, cfg 
 	stream, err := retry(ctx, findTry, func(ctx context.Context) (jetstream.Stream, error) {
 		return js.Stream(ctx, cfg.Name)
 	})
+	if cfg.Replicas == 0 {
+		return stream, err // the callers wrap it
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = retry(ctx, createTry, func(ctx context.Context) (jetstream.Stream, error) {
 			return js.CreateStream(ctx, cfg)

@@ -24,7 +24,7 @@ func (c *Conn) Check(ctx context.Context) error {
 		return fmt.Errorf("check NATS: JetStream doesn't answer: enable it for this account, and allow requests to "+
 			"$JS.API.>: %w", err)
 	}
-	subject := c.Service("millrace-check-" + c.inbox[len(inboxRoot):]).subject
+	subject := c.Service("millrace-check-" + c.id).subject
 	// If the answer is lost, the check fails.
 	sub, err := c.nc.QueueSubscribe(subject, QueueGroup, func(msg *nats.Msg) { _ = msg.Respond([]byte("ok")) })
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *Conn) Check(ctx context.Context) error {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrPermissionViolation),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("check NATS: a request to %s gets no answer: this user must be allowed to publish and "+
-			"subscribe to %s>, and to subscribe to %s*.>: %w",
+			"subscribe to %s>, and to subscribe to %s>: %w",
 			subject, c.cfg.Prefix, inboxRoot, err)
 	case err != nil:
 		return fmt.Errorf("check NATS: request %s: %w", subject, err)

@@ -22,6 +22,7 @@ type Config struct {
 	InProcess nats.InProcessConnProvider // the embedded server
 	User      string                     // credential for InProcess
 	Password  string
+	Leaf      bool   // this node is a leaf of others
 	Prefix    string // put before every subject; tokens joined by dots, or empty
 	// Local says when a request to a member in this process may skip NATS. Streams may in every mode but LocalNATS.
 	// Empty means LocalNATS.
@@ -43,6 +44,7 @@ type Interest interface {
 // Conn is a node's connection to the mesh. It is safe for concurrent use.
 type Conn struct {
 	cfg          Config
+	id           string // of this connection; ends the inbox
 	inbox        string
 	mux          *mux
 	streams      *bodyStreams
@@ -67,8 +69,12 @@ const (
 )
 
 // inboxRoot is the prefix of node inboxes. Members may subscribe below _INBOX_<their own name>, and whoever a node asks
-// learns the rest of its inbox. So the root must be one that no member's name can produce.
-const inboxRoot = "_NODE_"
+// learns the rest of its inbox. So the root must be one that no member's name can produce. It is a token of its own, so
+// that permissions can name all inboxes of nodes.
+const inboxRoot = "_NODE_."
+
+// leafRoot is inboxRoot of leaf nodes. They may read the replies to one another, and not those to other nodes.
+const leafRoot = "_LEAF_."
 
 // New checks the configuration. Open connects.
 func New(cfg Config) (*Conn, error) {
@@ -84,7 +90,10 @@ func New(cfg Config) (*Conn, error) {
 	if cfg.Prefix != "" {
 		cfg.Prefix += "."
 	}
-	c := &Conn{cfg: cfg, inbox: inboxRoot + nuid.Next()}
+	c := &Conn{cfg: cfg, id: nuid.Next()}
+	if c.inbox = inboxRoot + c.id; cfg.Leaf {
+		c.inbox = leafRoot + c.id
+	}
 	c.stats.log = cfg.Log
 	if cfg.Local == "" {
 		cfg.Local = node.LocalNATS

@@ -189,7 +189,7 @@ func publishError(err error) error {
 
 // nonce names a try to members: the number in its reply subject, made unique by the inbox.
 func (c *requestCall) nonce(t try) string {
-	b := append(make([]byte, 0, 48), c.conn.inbox[len(inboxRoot):]...)
+	b := append(make([]byte, 0, 48), c.conn.id...)
 	return http1.UnsafeString(strconv.AppendUint(append(b, '.'), t.nonce, 36))
 }
 

@@ -69,6 +69,8 @@ type Admin struct {
 type Mesh struct {
 	Listen          Address  `yaml:"listen" doc:"Address for NATS clients: your members."`
 	Cluster         Cluster  `yaml:"cluster" doc:"Joins this node with others. Left out, the node stands alone."`
+	Leaf            *Leaf    `yaml:"leaf" doc:"Joins this node from far away, as a leaf of nodes that have leafs. It stores nothing for the mesh, and serves on while it is cut off."`
+	Leafs           *Leafs   `yaml:"leafs" doc:"Lets leaf nodes join this one."`
 	Token           string   `yaml:"token" doc:"Token that members present; generated and kept if empty, but needed in a cluster, the same on all its nodes. See client.url in the data directory."`
 	GatherUpstreams []string `yaml:"gather_upstreams" doc:"Upstreams that members may have called by api.gather, * for all; services they may, too: see member_calls."`
 	MemberCalls     []string `yaml:"member_calls" doc:"Services that members may call by api.call, * for all; by default none. Where it is set it also bounds the services that api.gather calls, which otherwise are all."`
@@ -84,6 +86,16 @@ type Cluster struct {
 	Peers  []Address `yaml:"peers" doc:"Where the nodes that store data listen for each other. This node may be among them, so all nodes can share one list."`
 	Token  string    `yaml:"token" doc:"Secret that the nodes present to each other, the same on all; needed when the address is beyond loopback."`
 	Store  bool      `yaml:"store" doc:"This node stores the mesh's data (JetStream). Three or five nodes of a cluster do; further ones join with false."`
+}
+
+// Alone reports whether the configuration allows no other nodes.
+func (m *Mesh) Alone() bool {
+	return m.URL == "" && !m.Cluster.Enabled() && m.Leaf == nil && m.Leafs == nil
+}
+
+// Stores reports whether the node stores the mesh's data (JetStream).
+func (m *Mesh) Stores() bool {
+	return m.URL == "" && m.Leaf == nil && (!m.Cluster.Enabled() || m.Cluster.Store)
 }
 
 // standardCluster is the default: a node that is alone.
@@ -134,6 +146,6 @@ func Default() Config {
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Mesh:  Mesh{Listen: "127.0.0.1:4222", Local: LocalAuto, Cluster: standardCluster},
 		Cache: CacheStore{Memory: standardMemory, Disk: GiB, Offline: OfflineValidate},
-		Sites: Sites{Disk: standardSiteDisk, Memory: standardSiteMemory},
+		Sites: Sites{Disk: standardSiteDisk, Memory: standardSiteMemory, Fill: FillAll},
 	}
 }

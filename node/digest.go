@@ -6,7 +6,7 @@ import (
 	"errors"
 )
 
-// Digest is the SHA-256 of some content, which it names (FIPS 180-4).
+// Digest is the SHA-256 of some content, which it names (FIPS 180-4). The zero value names nothing.
 type Digest [sha256.Size]byte
 
 // DigestOf returns the digest of b.
@@ -19,17 +19,29 @@ var ErrDigest = errors.New("a digest has 64 hexadecimal digits in lower case")
 func ParseDigest(s string) (Digest, error) {
 	var d Digest
 	err := d.UnmarshalText([]byte(s))
+	if err == nil && d == (Digest{}) {
+		err = ErrDigest
+	}
 	return d, err
 }
 
 // String returns the digest as 64 hexadecimal digits in lower case: safe as a file name and as a token of a subject.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// MarshalText writes the digest as String does.
-func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+// MarshalText writes the digest as String does, and an empty text for the zero value.
+func (d Digest) MarshalText() ([]byte, error) {
+	if d == (Digest{}) {
+		return nil, nil
+	}
+	return hex.AppendEncode(nil, d[:]), nil
+}
 
-// UnmarshalText reads what String writes. The error is ErrDigest.
+// UnmarshalText reads what MarshalText writes. The error is ErrDigest.
 func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*d = Digest{}
+		return nil
+	}
 	if len(text) != hex.EncodedLen(len(d)) {
 		return ErrDigest
 	}
@@ -69,16 +81,16 @@ func (b *Blob) PartDigest(n int) Digest {
 	return b.Chunks[n]
 }
 
-// ErrBlob means that size and chunks of a Blob don't fit together.
-var ErrBlob = errors.New("a blob needs a size, and the digest of each chunk if it has several")
+// ErrBlob means that a Blob has no digest, or that its size and chunks don't fit together.
+var ErrBlob = errors.New("a blob needs a digest, a size, and the digest of each chunk if it has several")
 
-// Check returns ErrBlob if size and chunks don't fit together.
+// Check returns ErrBlob if there is no digest, or size and chunks don't fit together.
 func (b *Blob) Check() error {
 	want := 0
 	if b.Size > BlobChunk {
 		want = b.Parts()
 	}
-	if b.Size < 0 || len(b.Chunks) != want {
+	if b.Size < 0 || len(b.Chunks) != want || b.Digest == (Digest{}) {
 		return ErrBlob
 	}
 	return nil

@@ -22,6 +22,9 @@ func (c *Config) listeners() []listener {
 		if c.Mesh.Cluster.Enabled() {
 			out = append(out, listener{[]string{"mesh", "cluster", "listen"}, c.Mesh.Cluster.Listen})
 		}
+		if l := c.Mesh.Leafs; l != nil {
+			out = append(out, listener{[]string{"mesh", "leafs", "listen"}, l.Listen})
+		}
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 // Sites configures the sites of this node: folders that every node of the mesh serves (millrace publish).
 type Sites struct {
 	Disk   Size            `yaml:"disk" doc:"Disk for the files of all sites on this node, and as much again on nodes that store the mesh's data."`
+	Fill   Fill            `yaml:"fill" doc:"Which files of a deploy this node has before it serves it: all, html (files below 1 MiB; the rest follows), or demand (each when it is asked for first)."`
 	Memory Size            `yaml:"memory" doc:"Memory for small files of sites that are asked for often."`
 	Named  map[string]Site `yaml:",inline" doc:"The sites, by name."`
 }
@@ -90,3 +91,16 @@ func (s SPA) MarshalText() ([]byte, error) {
 	}
 	return []byte(s), nil
 }
+
+// Fill says which files of a deploy a node brings before it serves the deploy.
+type Fill string
+
+// The values of Fill.
+const (
+	FillAll    Fill = "all"    // all of them
+	FillHTML   Fill = "html"   // those below 1 MiB, as pages, styles and scripts are; the rest afterwards
+	FillDemand Fill = "demand" // none: each is brought when it is asked for first
+)
+
+// UnmarshalText accepts the three values of Fill.
+func (f *Fill) UnmarshalText(text []byte) error { return oneOf(f, text, FillAll, FillHTML, FillDemand) }

@@ -51,7 +51,7 @@ func (t Target) upstream() string {
 // it.
 func (v *validator) unreachedTimeouts(uses []upstreamUse) {
 	members := v.config.Mesh.GatherUpstreams
-	if v.config.Mesh.URL != "" || v.config.Mesh.Cluster.Enabled() || slices.Contains(members, "*") {
+	if !v.config.Mesh.Alone() || slices.Contains(members, "*") {
 		return
 	}
 	longest := map[string]Duration{}

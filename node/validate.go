@@ -164,6 +164,7 @@ func (v *validator) mesh() {
 	if m.Cluster.Enabled() {
 		v.cluster(m)
 	}
+	v.leaf(&m)
 }
 
 func (v *validator) cluster(m Mesh) {

@@ -29,7 +29,7 @@ func (c *Config) Warnings() []Problem {
 // an upstream that is served here, so only remote ones are reported.
 func (v *validator) unusedUpstreams() {
 	used := v.usedUpstreams()
-	shared := v.config.Mesh.URL != "" || v.config.Mesh.Cluster.Enabled()
+	shared := !v.config.Mesh.Alone()
 	for _, name := range slices.Sorted(maps.Keys(v.config.Upstreams)) {
 		served := !v.config.Upstreams[name].Remote
 		v.check(used[name] || used["*"] || (shared && served), []string{"upstreams", name},

@@ -27,6 +27,7 @@ type Node struct {
 	Limits  Limiter
 	Reload  Reloader
 	Tail    Tailer
+	Sites   Sites
 }
 
 // Server is the HTTP server of the API.
@@ -37,13 +38,17 @@ type Server struct {
 	listener net.Listener
 	served   chan struct{} // closed by Open's goroutine when it has stopped serving
 
+	siteToken   func(site string) string // Sites.SiteToken
 	connections connections
 	bodyTimeout time.Duration // the constant, but in tests
 }
 
 // New returns a server that doesn't listen yet; see Open.
 func New(cfg node.Admin, n Node, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, log: log, served: make(chan struct{}), bodyTimeout: bodyTimeout}
+	s := &Server{
+		cfg: cfg, log: log, served: make(chan struct{}), siteToken: n.Sites.SiteToken,
+		bodyTimeout: bodyTimeout,
+	}
 	s.http = &http.Server{
 		Handler: s.guard(handler(n, log)), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -68,6 +73,7 @@ func handler(n Node, log *slog.Logger) http.Handler {
 	mux.HandleFunc("DELETE /v1/limits/{limit}/{key...}", limits)
 	mux.HandleFunc("POST /v1/reload", reloadPage(n.Reload))
 	mux.HandleFunc("GET /v1/tail", tailPage(n.Tail, log))
+	siteRoutes(mux, n.Sites)
 	mux.Handle("GET /metrics", metricsPage(n.Metrics))
 	return mux
 }

@@ -30,7 +30,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		_ = out.SetWriteDeadline(time.Now().Add(writeTimeout)) // can't fail on a connection of http.Server
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		status, text := s.refusal(w, r)
-		if status == 0 {
+		if status == 0 && !takesStream(r) {
 			status, text = takeBody(w, out, r, s.bodyTimeout)
 		}
 		if status != 0 {
@@ -67,14 +67,26 @@ func (s *Server) refusal(w http.ResponseWriter, r *http.Request) (status int, te
 	return http.StatusUnauthorized, "present admin.token as a bearer token"
 }
 
-// authorized reports whether the request has the token, or no token is configured.
+// authorized reports whether the request has the token, or that of the site that it is about, or no token is
+// configured.
 func (s *Server) authorized(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		token = ""
 	}
-	return s.cfg.Token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) == 1
+	if s.cfg.Token == "" || equal(token, s.cfg.Token) {
+		return true
+	}
+	name := ofSite(r)
+	if name == "" {
+		return false
+	}
+	own := s.siteToken(name)
+	return own != "" && equal(token, own)
 }
+
+// equal compares secrets in constant time.
+func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 // crossSite reports whether the request is a browser's, for a page of another origin. GET requests count too: the page
 // can't read the answers, but it could keep the node busy. Browsers without Sec-Fetch-Site send Origin.

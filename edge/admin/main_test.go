@@ -56,7 +56,7 @@ func (fakeNode) Tail(ctx context.Context, emit func([]byte) bool) error {
 func start(t *testing.T, token string, change func(*admin.Server)) *admin.Server {
 	t.Helper()
 	var o fakeNode
-	n := admin.Node{Status: o, Routes: o, Metrics: o, Purges: o, Limits: o, Reload: o, Tail: o}
+	n := admin.Node{Status: o, Routes: o, Metrics: o, Purges: o, Limits: o, Reload: o, Tail: o, Sites: o}
 	return serve(t, n, token, change)
 }
 

@@ -109,6 +109,44 @@ var (
 	descLimitReady    = desc("limit_ready", "1 while the store of limits can be asked.")
 )
 
+var (
+	descSiteBytes    = desc("site_bytes", "Bytes of sites' files that this node holds, by tier.", "tier")
+	descSiteMax      = desc("site_limit_bytes", "Bytes of sites' files that this node may hold, by tier.", "tier")
+	descSiteFiles    = desc("site_files", "Files of sites on this node's disk.")
+	descSiteBad      = desc("site_bad_digests_total", "Files and chunks of sites with wrong bytes.")
+	descSiteFailed   = desc("site_fetch_failures_total", "Requests for chunks of sites' files that failed.")
+	descSiteBehind   = desc("site_behind", "1 while this node doesn't serve yet what is live, by site.", "site")
+	descSiteSince    = desc("site_live_timestamp_seconds", "When this node began to serve what it serves.", "site")
+	descSiteDeploys  = desc("site_deploys", "Deploys of a site, and those of them that are on this node.", "site", "state")
+	descSitePreviews = desc("site_previews", "Previews that this node serves, by site.", "site")
+)
+
+// collectSites collects the counts of sites, if this node follows their deploys. Requests to sites are counted by route.
+func collectSites(
+	gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string), s *SitesStatus,
+) {
+	if !s.Follows {
+		return
+	}
+	gauge(descSiteBytes, float64(s.DiskBytes), "disk")
+	gauge(descSiteBytes, float64(s.MemoryBytes), "memory")
+	gauge(descSiteMax, float64(s.DiskMax), "disk")
+	gauge(descSiteMax, float64(s.MemoryMax), "memory")
+	gauge(descSiteFiles, float64(s.Files))
+	counter(descSiteBad, uint64(max(s.BadDigests, 0)))
+	counter(descSiteFailed, uint64(max(s.FetchErrors, 0)))
+	for i := range s.List {
+		one := &s.List[i]
+		gauge(descSiteBehind, boolValue(one.Serves != one.Live), one.Site)
+		gauge(descSiteDeploys, float64(one.Deploys), one.Site, "all")
+		gauge(descSiteDeploys, float64(one.Staged), one.Site, "staged")
+		gauge(descSitePreviews, float64(one.Previews), one.Site)
+		if !one.Since.IsZero() {
+			gauge(descSiteSince, float64(one.Since.Unix()), one.Site)
+		}
+	}
+}
+
 func collectLimits(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string),
 	s limit.Stats, rules []limit.RuleStats,
 ) {
@@ -209,6 +247,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	collectCache(out, gauge, counter, stats, routes)
 	limits, rules := c.node.LimitStats()
 	collectLimits(gauge, counter, limits, rules)
+	collectSites(gauge, counter, &status.Sites)
 	for _, u := range status.Upstreams {
 		collectUpstream(gauge, counter, u)
 	}

@@ -52,7 +52,8 @@ func (echoNode) Reload(context.Context) (admin.Reloaded, error) {
 // Each page answers from its own part of the node, with the status and the text that commands rely on.
 func TestEachPageAnswersFromItsPart(t *testing.T) {
 	var o echoNode
-	s := serve(t, admin.Node{Status: o, Routes: o, Metrics: o, Purges: o, Limits: o, Reload: o, Tail: o}, "", nil)
+	s := serve(t, admin.Node{Status: o, Routes: o, Metrics: o, Purges: o, Limits: o, Reload: o, Tail: o, Sites: o}, "",
+		nil)
 	for _, c := range []struct {
 		method, path, body string
 		status             int

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"millrace/kvcache/deploy"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
 )
@@ -46,6 +47,20 @@ type Status struct {
 	RefusedReload      *RefusedReload    `json:"refused_reload,omitempty"`
 	NeedsRestart       []string          `json:"needs_restart"` // keys of the last reload that need a restart
 	Disk               DiskStatus        `json:"disk"`
+	Sites              SitesStatus       `json:"sites"`
+}
+
+// SitesStatus is what this node has of the sites of the mesh.
+type SitesStatus struct {
+	Follows     bool                `json:"follows"` // it follows deploys, since a route serves a site
+	Files       int                 `json:"files"`   // on this node's disk
+	DiskBytes   int64               `json:"disk_bytes"`
+	DiskMax     int64               `json:"disk_limit_bytes"`
+	MemoryBytes int64               `json:"memory_bytes"`
+	MemoryMax   int64               `json:"memory_limit_bytes"`
+	BadDigests  int64               `json:"bad_digests"`  // files and chunks with wrong bytes, since the start
+	FetchErrors int64               `json:"fetch_errors"` // since the start
+	List        []deploy.NodeStatus `json:"list"`         // the sites by name
 }
 
 // DiskStatus describes the disk of the data directory.

@@ -5,8 +5,8 @@ import (
 	"io"
 	"os"
 
+	"millrace/kvcache/deploy"
 	"millrace/node"
-	"millrace/node/site"
 )
 
 // Sites are the sites of a node. Methods are safe for concurrent use.
@@ -26,18 +26,11 @@ type Site interface {
 	State() *State
 }
 
-// State is what a node serves of a site.
-type State struct {
-	Live     *Deploy            // nil if nothing was published yet
-	Others   []*Deploy          // kept and staged ones, newest first: their hashed files are served too
-	Previews map[string]*Deploy // by name
-}
-
-// Deploy is one deploy that the node has.
-type Deploy struct {
-	ID    node.Digest
-	Index *site.Index
-}
+// State is what a node serves of a site, and Deploy one deploy that it has.
+type (
+	State  = deploy.State
+	Deploy = deploy.Deploy
+)
 
 // File is a file as a node has it. Methods are safe for concurrent use.
 type File interface {

@@ -29,6 +29,11 @@ var trials = []trial{
 	{"Vanish", "a machine that vanishes swallows requests for 5 s at most", vanish},
 	{"LargeCache", "no response is cut by the cache itself", largeCache},
 	{"LimitSoak", "limits of a healthy cluster answer every request", limitSoak},
+	{"SitePublish", "what was published is on every node, with bounded memory", sitePublish},
+	{"SiteFlips", "each page finds its script on every node while deploys change, and no connection goes back", siteFlips},
+	{"SiteKills", "a node killed while somebody publishes leaves the old or the new deploy, whole", siteKills},
+	{"SiteDisk", "a node whose disk is wiped, damaged or alone serves sites, and never wrong bytes", siteDisk},
+	{"SiteLeaf", "a node far away has what was published, serves while it is cut off, and catches up", siteLeaf},
 	{"LimitDamagedDisk", "a node whose limits are damaged on disk serves, and says what was lost", limitDamagedDisk},
 }
 

@@ -18,7 +18,7 @@ func limitLeaderKilled(t *testing.T, long bool) (seen string) {
 	if long {
 		rounds = 20
 	}
-	c := startLimited(t, `
+	c := startThree(t, `
 		routes:
 		  - path: /cold
 		    to: upstream:app

@@ -19,22 +19,22 @@ import (
 	"millrace/node/nodetest"
 )
 
-// limitedCluster is three nodes of one cluster on loopback that log at debug level, which says who leads.
-type limitedCluster struct {
+// cluster is three nodes of one cluster on loopback that log at debug level, which says who leads.
+type cluster struct {
 	dirs, yaml [3]string
 	nodes      [3]*nodeProcess
 }
 
-// startLimited starts three nodes with the block routes, whose upstream app answers at once, and waits until the nodes
+// startThree starts three nodes with the block routes, whose upstream app answers at once, and waits until the nodes
 // report no degraded condition.
-func startLimited(t *testing.T, routes string) *limitedCluster {
+func startThree(t *testing.T, routes string) *cluster {
 	t.Helper()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello")
 	}))
 	t.Cleanup(app.Close)
 	ports := nodetest.FreePorts(t, 3)
-	c := &limitedCluster{}
+	c := &cluster{}
 	for i := range c.nodes {
 		c.dirs[i] = t.TempDir()
 		c.yaml[i] = embeddedtest.ClusterNode(t, i, c.dirs[i], ports) + embeddedtest.YAML(t, `
@@ -48,13 +48,13 @@ func startLimited(t *testing.T, routes string) *limitedCluster {
 	return c
 }
 
-func (c *limitedCluster) start(t *testing.T, i int) {
+func (c *cluster) start(t *testing.T, i int) {
 	t.Helper()
 	c.nodes[i] = start(t, c.dirs[i], c.yaml[i], "sh", "-c", `exec "$@" --log-level debug`, "sh")
 }
 
 // whole waits until no node reports a degraded condition.
-func (c *limitedCluster) whole(t *testing.T) {
+func (c *cluster) whole(t *testing.T) {
 	t.Helper()
 	for _, n := range c.nodes {
 		within(t, wait, "nothing is wrong", func() bool { return len(n.status(t).Degraded) == 0 })
@@ -62,7 +62,7 @@ func (c *limitedCluster) whole(t *testing.T) {
 }
 
 // leader returns the node whose replica of the limits' stream leads: the one that logged it last.
-func (c *limitedCluster) leader(t *testing.T) (node int) {
+func (c *cluster) leader(t *testing.T) (node int) {
 	t.Helper()
 	var last time.Time
 	for i, n := range c.nodes {

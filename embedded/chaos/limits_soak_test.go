@@ -18,7 +18,7 @@ func limitSoak(t *testing.T, long bool) (seen string) {
 	if long {
 		lasts = 10 * time.Minute
 	}
-	c := startLimited(t, `
+	c := startThree(t, `
 		routes:
 		  - path: /cold
 		    to: upstream:app

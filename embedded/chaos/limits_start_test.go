@@ -18,7 +18,7 @@ func limitColdStart(t *testing.T, long bool) (seen string) {
 	if long {
 		rounds = 10
 	}
-	c := startLimited(t, `
+	c := startThree(t, `
 		routes:
 		  - path: /cold
 		    to: upstream:app

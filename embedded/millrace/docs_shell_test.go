@@ -23,8 +23,9 @@ import (
 
 // docShell runs the lines of one document in order. A line must be one of these commands; any other fails the test:
 //
-//   - millrace run, proxy and demo (also by go run) start a node, after the previous one was ended with Ctrl-C. It must
-//     become ready, and a proxy must answer a request with the application's response. tail must print a request.
+//   - millrace run, proxy, demo, serve and preview (also by go run) start a node, after the previous one was ended with
+//     Ctrl-C. It must become ready, and a proxy must answer a request with the application's response. tail must print
+//     a request.
 //   - Any other millrace command must exit with 0, within the test's patience.
 //   - go build builds into the shell's directory. go test ./... must cover this package; it is what runs this test.
 //   - curl is a request by net/http with the line's method, fields and body. The status must be less than 400.
@@ -52,12 +53,26 @@ func newDocShell(t *testing.T, from string) *docShell {
 			Timeout:       10 * time.Second,
 		},
 	}
+	s.website()
 	for _, port := range []string{"3000", "3001", "3002"} {
 		sample := httptest.NewServer(http.HandlerFunc(docSample))
 		t.Cleanup(sample.Close)
 		s.ports[port] = sample.URL[strings.LastIndex(sample.URL, ":")+1:]
 	}
 	return s
+}
+
+// website makes the folder dist, as a build would.
+func (s *docShell) website() {
+	s.t.Helper()
+	dir := filepath.Join(s.dir, "dist")
+	err := os.Mkdir(dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "index.html"), []byte("<h1>Hello</h1>"), 0o600)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // docSample is the application behind the nodes of documents.
@@ -138,7 +153,7 @@ func (s *docShell) millrace(path string, env, args []string, into string) {
 	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), path, args...)
 	cmd.Dir = s.dir
 	switch args[0] {
-	case "run", "proxy", "demo":
+	case "run", "proxy", "demo", "serve", "preview":
 		s.start(cmd, args[0])
 		return
 	case "tail":

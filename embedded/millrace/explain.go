@@ -70,6 +70,7 @@ func explainWay(w io.Writer, e *admin.Explanation) {
 	for _, c := range e.Calls {
 		fmt.Fprintf(w, "call %s\t%s\n", c.Name, aboutCall(c))
 	}
+	explainSites(w, e.Sites)
 	explainMembers(w, e)
 	if e.Unseen {
 		name := strings.TrimPrefix(e.Target, "service:")

@@ -7,6 +7,7 @@ import (
 	"millrace/edge"
 	"millrace/edge/admin"
 	"millrace/embedded/natsserver"
+	"millrace/embedded/publish"
 	"millrace/node/state"
 )
 
@@ -25,9 +26,14 @@ func hint(err error) string {
 		},
 		{natsserver.ErrMode, "set node.name and mesh.cluster back, give the node another node.data, or move that " +
 			"directory away: the streams in it (caches, counters) are made anew"},
+		{publish.ErrDenied, "name the site's token, or admin.token, with --token or MILLRACE_TOKEN"},
+		{publish.ErrFolder, ""},
 		{os.ErrNotExist, "name a file with -c; to begin one: millrace proxy URL --print > millrace.yaml"},
 		{state.ErrInUse, "stop the other node, or choose another directory with node.data"},
 	} {
+		if errors.Is(err, h.is) && h.text == "" {
+			break
+		}
 		if errors.Is(err, h.is) {
 			return err.Error() + "\n  " + h.text
 		}

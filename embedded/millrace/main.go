@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"millrace/embedded/publish"
 	"millrace/node/config"
 )
 
@@ -18,6 +19,7 @@ const (
 	exitUsage       = 2
 	exitConfig      = 3
 	exitUnreachable = 4
+	exitLostRace    = 5
 )
 
 // errUnreachable means that no node answers at the admin address.
@@ -25,19 +27,26 @@ var errUnreachable = errors.New("node is not reachable")
 
 // cli is the command line: one field per subcommand, each in a file of its own.
 type cli struct {
-	Demo    demoCmd    `cmd:"" help:"Start a node with sample upstreams and take a guided tour."`
-	Proxy   proxyCmd   `cmd:"" help:"Put your API behind Millrace: millrace proxy http://localhost:3000"`
-	Run     runCmd     `cmd:"" help:"Run a node from a configuration file."`
-	Check   checkCmd   `cmd:"" help:"Find every mistake in a configuration file."`
-	Schema  schemaCmd  `cmd:"" help:"Print the configuration's JSON Schema, for editors."`
-	Explain explainCmd `cmd:"" help:"Tell which route a request takes, on a running node."`
-	Status  statusCmd  `cmd:"" help:"Tell how a running node is."`
-	Tail    tailCmd    `cmd:"" help:"Watch the requests of a running mesh."`
-	Purge   purgeCmd   `cmd:"" help:"Make cached responses invalid on every node."`
-	Limits  limitsCmd  `cmd:"" help:"Show or reset what a client has left of its limits."`
-	Reload  reloadCmd  `cmd:"" help:"Let a running node read its configuration file again."`
-	Version versionCmd `cmd:"" help:"Print version, commit and date."`
-	Help    helpCmd    `cmd:"" help:"Tell of a command: millrace help run"`
+	Demo     demoCmd     `cmd:"" help:"Start a node with sample upstreams and take a guided tour."`
+	Proxy    proxyCmd    `cmd:"" help:"Put your API behind Millrace: millrace proxy http://localhost:3000"`
+	Serve    serveCmd    `cmd:"" help:"Serve a folder: millrace serve dist"`
+	Preview  previewCmd  `cmd:"" help:"Serve a folder on this machine, and show each change of it at once."`
+	Run      runCmd      `cmd:"" help:"Run a node from a configuration file."`
+	Check    checkCmd    `cmd:"" help:"Find every mistake in a configuration file."`
+	Schema   schemaCmd   `cmd:"" help:"Print the configuration's JSON Schema, for editors."`
+	Explain  explainCmd  `cmd:"" help:"Tell which route a request takes, on a running node."`
+	Status   statusCmd   `cmd:"" help:"Tell how a running node is."`
+	Tail     tailCmd     `cmd:"" help:"Watch the requests of a running mesh."`
+	Publish  publishCmd  `cmd:"" help:"Make a folder a site's live content, on every node at once."`
+	Sites    sitesCmd    `cmd:"" help:"List, show and delete sites."`
+	Rollback rollbackCmd `cmd:"" help:"Make an earlier deploy of a site live again."`
+	Promote  promoteCmd  `cmd:"" help:"Make the deploy of a preview live."`
+	Diff     diffCmd     `cmd:"" help:"Tell what publishing a folder would change, or in what two deploys differ."`
+	Purge    purgeCmd    `cmd:"" help:"Make cached responses invalid on every node."`
+	Limits   limitsCmd   `cmd:"" help:"Show or reset what a client has left of its limits."`
+	Reload   reloadCmd   `cmd:"" help:"Let a running node read its configuration file again."`
+	Version  versionCmd  `cmd:"" help:"Print version, commit and date."`
+	Help     helpCmd     `cmd:"" help:"Tell of a command: millrace help run"`
 
 	Completion completionCmd `cmd:"" help:"Print a script that lets a shell complete commands and flags."`
 	Complete   completeCmd   `cmd:"" hidden:"" passthrough:""`
@@ -98,10 +107,12 @@ func exitCode(err error, out console) int {
 		return exitUsage
 	}
 	switch {
-	case errors.Is(err, errUnreachable):
+	case errors.Is(err, errUnreachable), errors.Is(err, publish.ErrUnreachable):
 		return exitUnreachable
-	case errors.Is(err, errInvalidConfig):
+	case errors.Is(err, errInvalidConfig), errors.Is(err, publish.ErrFolder):
 		return exitConfig
+	case errors.Is(err, publish.ErrLostRace):
+		return exitLostRace
 	}
 	return exitFailed
 }

@@ -21,6 +21,7 @@ type proxyCmd struct {
 	Cache   string   `placeholder:"TIME" help:"Cache responses: 'true' for what the API allows, or a time such as 1h for those that name none."`
 	Limit   string   `placeholder:"N/WINDOW" help:"Limit requests per client address, such as 100/15m, 20/s or 10000/day; several with commas."`
 	Expose  []string `placeholder:"NAME" help:"Serve the service NAME at /NAME; '*' for all."`
+	Site    string   `placeholder:"DIR" help:"Serve the files of this folder, such as your frontend's build, and send the rest to your API. Changes show at once."`
 	Lines   *bool    `negatable:"" help:"Print a line for each request (default: on a terminal)."`
 	Print   bool     `help:"Print the configuration file that does the same, and exit."`
 }
@@ -34,6 +35,12 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 		}
 		return printConfig(out, cfg)
 	}
+	local := localFolder{dir: c.Site, watch: true}
+	if c.Site != "" {
+		if err := local.check(ctx, out); err != nil {
+			return err
+		}
+	}
 	cfg, remove, err := temporaryConfig()
 	if err != nil {
 		return err
@@ -43,6 +50,10 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 		return err
 	}
 	opts := embedded.Options{Config: cfg, Log: logger(out.stderr, false, slog.LevelWarn), Version: version()}
+	local.token = cfg.Admin.Token
+	publishing, end := context.WithCancel(ctx)
+	defer local.work.Wait()
+	defer end()
 	// Requests that end while the node drains are printed too.
 	printing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var lines sync.WaitGroup
@@ -53,6 +64,9 @@ func (c *proxyCmd) Run(ctx context.Context, out console, signals *signals) (err 
 		printBanner(out.stdout, n, cfg.Node.Name, strings.Join(c.Targets, ", "), n.ClientURL(), "/", ready)
 		if (c.Lines == nil && terminal(out.stdout)) || (c.Lines != nil && *c.Lines) {
 			lines.Go(func() { printRequests(printing, out, n, c.only()) })
+		}
+		if c.Site != "" {
+			local.start(publishing, out, n)
 		}
 	}
 	return s.run(ctx)
@@ -111,6 +125,9 @@ func (c *proxyCmd) fill(cfg *node.Config) error {
 			return usageError("--limit: " + err.Error())
 		}
 		r.Limit = append(r.Limit, l)
+	}
+	if c.Site != "" {
+		r.Try, r.To = []node.Target{{Kind: node.KindSite, Name: localSite}, r.To}, node.Target{}
 	}
 	cfg.Upstreams = map[string]node.Upstream{"api": up}
 	cfg.Routes = []node.Route{r}

@@ -11,6 +11,7 @@ import (
 	"millrace/edge/admin"
 	"millrace/mesh"
 	"millrace/mesh/upstream"
+	"millrace/node"
 )
 
 type statusCmd struct {
@@ -36,6 +37,7 @@ func (c *statusCmd) Run(ctx context.Context, out console) error {
 		}
 	}
 	aboutServices(w, st.Services)
+	aboutSites(w, &st.Sites)
 	if c.Journal {
 		aboutJournal(w, st.Journal)
 	}
@@ -104,6 +106,27 @@ func aboutServices(w io.Writer, services *admin.Services) {
 	}
 	if services.Unknown != "" {
 		fmt.Fprintf(w, "\t! who serves isn't known: %s\n", admin.Show(services.Unknown))
+	}
+}
+
+// aboutSites prints what the node has of the sites, if it serves any.
+func aboutSites(w io.Writer, s *admin.SitesStatus) {
+	if !s.Follows {
+		return
+	}
+	fmt.Fprintf(w, "sites\t%s, %s of %s on disk, %s of %s in memory\n", count(s.Files, "file"), mib(s.DiskBytes),
+		mib(s.DiskMax), mib(s.MemoryBytes), mib(s.MemoryMax))
+	for i := range s.List {
+		one := &s.List[i]
+		what := "nothing is live"
+		if one.Serves != (node.Digest{}) {
+			what = fmt.Sprintf("serves %.12s since %s", one.Serves, one.Since.Local().Format(time.DateTime))
+		}
+		if one.Serves != one.Live {
+			what += fmt.Sprintf("; %.12s is live, %s of %s of it are here", one.Live, mib(one.Bytes), mib(one.Total))
+		}
+		fmt.Fprintf(w, "site %s\t%s; %s, %s\n", one.Site, what, count(one.Deploys, "deploy"),
+			count(one.Previews, "preview"))
 	}
 }
 

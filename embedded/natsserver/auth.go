@@ -37,6 +37,9 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if err != nil {
 		return false
 	}
+	if c.Kind() == server.LEAF {
+		return a.checkLeafUser(c, acc)
+	}
 	switch {
 	case o.Username == systemUser && equalSecrets(o.Password, a.s.systemPassword):
 		c.RegisterUser(&server.User{Username: systemUser, Account: a.srv.Load().SystemAccount()})

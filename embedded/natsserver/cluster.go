@@ -30,7 +30,9 @@ func (c *Cluster) check() error {
 }
 
 // stores reports whether this server runs JetStream.
-func (s *Server) stores() bool { return s.cfg.Cluster == nil || s.cfg.Cluster.Store }
+func (s *Server) stores() bool { return s.cfg.stores() }
+
+func (c *Config) stores() bool { return c.Leaf == nil && (c.Cluster == nil || c.Cluster.Store) }
 
 // A server that vanished without closing its connections is noticed after three times routePing, since two pings may go
 // unanswered.

@@ -37,7 +37,12 @@ func (l *logger) Noticef(format string, v ...any) {
 	}
 }
 
-func (l *logger) Warnf(format string, v ...any) { l.warn(l.text(format, v)) }
+func (l *logger) Warnf(format string, v ...any) {
+	if text := l.text(format, v); !strings.Contains(text, "default_js_domain") &&
+		!strings.HasPrefix(text, "Skipping Default Domain") { // sameDomain is our own choice
+		l.warn(text)
+	}
+}
 
 func (l *logger) Errorf(format string, v ...any) {
 	text := l.text(format, v)

@@ -43,11 +43,11 @@ func (s *Server) claimDir() error {
 	return nil
 }
 
-// CheckMode checks, without changing anything, whether a server may start on its directory. It uses Name, Dir and
-// Cluster of cfg. The error wraps ErrMode if the directory belongs to another kind of server. marked reports whether
-// the directory has this server's mode; if not, it is new or of an earlier release.
+// CheckMode checks, without changing anything, whether a server may start on its directory. It uses Name, Dir,
+// Cluster and Leaf of cfg. The error wraps ErrMode if the directory belongs to another kind of server. marked reports
+// whether the directory has this server's mode; if not, it is new or of an earlier release.
 func CheckMode(cfg *Config) (marked bool, err error) {
-	if cfg.Cluster != nil && !cfg.Cluster.Store {
+	if !cfg.stores() {
 		return false, nil
 	}
 	found, err := cfg.readMode()

@@ -42,10 +42,11 @@ ping_max: %d
 reconnect_error_reports: %d
 accounts {
   SYS {}
-  %s { jetstream: enabled }
+  %s {%s}
 }
 system_account: SYS
-`, s.cfg.Name, net.JoinHostPort(host, port), MaxPayload, clientPing, clientPings, reportEvery, account)
+`, s.cfg.Name, net.JoinHostPort(host, port), MaxPayload, clientPing, clientPings, reportEvery, account,
+		s.cfg.accountText())
 	if s.stores() {
 		text += fmt.Sprintf(`
 jetstream {
@@ -59,6 +60,12 @@ jetstream {
 	if s.cfg.Cluster != nil {
 		text += s.cfg.Cluster.text()
 	}
+	if s.cfg.Leafs != nil {
+		text += s.cfg.Leafs.text()
+	}
+	if s.cfg.Leaf != nil {
+		text += s.cfg.Leaf.text()
+	}
 	opts := &server.Options{}
 	if err := opts.ProcessConfigString(text); err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
@@ -66,4 +73,12 @@ jetstream {
 	opts.NoSigs, opts.DisableJetStreamBanner = true, true
 	opts.CustomClientAuthentication = auth
 	return opts, nil
+}
+
+// accountText is the section of the account. A leaf's account has no JetStream, so that requests go to the hub.
+func (c *Config) accountText() string {
+	if c.Leaf != nil {
+		return ""
+	}
+	return " jetstream: enabled "
 }

@@ -31,6 +31,9 @@ var ErrPortInUse = errors.New("address is in use")
 // ErrClusterPortInUse means that another process listens on the cluster's address.
 var ErrClusterPortInUse = errors.New("cluster address is in use")
 
+// ErrLeafsPortInUse means that another process listens on the address for leafs.
+var ErrLeafsPortInUse = errors.New("address for leafs is in use")
+
 // Config configures a Server.
 type Config struct {
 	Name           string // node name
@@ -38,7 +41,9 @@ type Config struct {
 	Listen         string // host:port for members; port 0 takes a free one
 	MemberToken    string
 	MemberSubjects []string      // subjects of nats: routes, which members may serve besides http.>
-	Cluster        *Cluster      // nil for a server that stands alone
+	Cluster        *Cluster      // nil for a server that is in none
+	Leafs          *Leafs        // nil for a server that no leafs join
+	Leaf           *Leaf         // nil for a server that is no leaf
 	Rebuilt        []string      // streams whose index is rebuilt at the start: see DESIGN.md
 	Refused        func(Refusal) // called when a member's subscription is refused; may be nil
 	Log            *slog.Logger
@@ -84,6 +89,9 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("configure NATS server: %w", err)
 		}
 	}
+	if err := cfg.checkLeaf(); err != nil {
+		return nil, fmt.Errorf("configure NATS server: %w", err)
+	}
 	s := &Server{
 		cfg: cfg, nodePassword: nuid.Next() + nuid.Next(), systemPassword: nuid.Next() + nuid.Next(),
 		listen: cfg.Listen,
@@ -92,13 +100,19 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Cluster != nil {
 		s.secrets.Add(cfg.Cluster.Token)
 	}
+	if cfg.Leafs != nil {
+		s.secrets.Add(cfg.Leafs.Token)
+	}
+	if cfg.Leaf != nil {
+		s.secrets.Add(cfg.Leaf.Token)
+	}
 	s.SetMemberSubjects(cfg.MemberSubjects)
 	return s, nil
 }
 
-// Open starts the server and waits until it accepts connections. The error wraps ErrPortInUse or ErrClusterPortInUse if
-// another process has the port, ErrNameInUse if a peer has the name, and ErrMode if the directory belongs to another
-// kind of server.
+// Open starts the server and waits until it accepts connections. The error wraps ErrPortInUse, ErrClusterPortInUse or
+// ErrLeafsPortInUse if another process has the port, ErrNameInUse if a peer has the name, and ErrMode if the directory
+// belongs to another kind of server.
 func (s *Server) Open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,6 +179,11 @@ func (s *Server) start(ctx context.Context) error {
 func (s *Server) probe(ctx context.Context) error {
 	if err := probe(ctx, s.listen, ErrPortInUse); err != nil {
 		return fmt.Errorf("listen on %s for NATS clients: %w", s.listen, err)
+	}
+	if l := s.cfg.Leafs; l != nil {
+		if err := probe(ctx, l.Listen, ErrLeafsPortInUse); err != nil {
+			return fmt.Errorf("listen on %s for leafs: %w", l.Listen, err)
+		}
 	}
 	if s.cfg.Cluster == nil {
 		return nil

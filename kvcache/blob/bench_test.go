@@ -3,9 +3,16 @@ package blob_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"testing"
 
 	"millrace/embedded/natsserver/natsservertest"
@@ -85,4 +92,64 @@ func BenchmarkBring(b *testing.B) {
 			}
 		})
 	}
+}
+
+// peak returns the largest resident size of this process since it was last called with reset, in MiB.
+func peak(tb testing.TB, reset bool) float64 {
+	tb.Helper()
+	if reset {
+		debug.FreeOSMemory()
+		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if size, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.Atoi(strings.Fields(size)[0])
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return float64(kib) / 1024
+		}
+	}
+	return 0
+}
+
+// A blob of BLOB_MB (100) MB is put by one store and brought by another, with the server in the same process.
+func BenchmarkLarge(b *testing.B) {
+	size := int64(100_000_000)
+	if mb, err := strconv.Atoi(os.Getenv("BLOB_MB")); err == nil {
+		size = int64(mb) * 1_000_000
+	}
+	file, err := os.Create(filepath.Join(b.TempDir(), "large"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	name, sum := node.Blob{Size: size}, sha256.New()
+	for n := range name.Parts() {
+		part := content(int(name.PartSize(n)), byte(n))
+		name.Chunks = append(name.Chunks, node.DigestOf(part))
+		if _, err := io.MultiWriter(file, sum).Write(part); err != nil {
+			b.Fatal(err)
+		}
+	}
+	sum.Sum(name.Digest[:0])
+	server := natsservertest.Start(b)
+	peak(b, true)
+	b.SetBytes(2 * size)
+	b.ResetTimer()
+	for range b.N {
+		if err := open(b, server).Put(b.Context(), name, io.NewSectionReader(file, 0, size)); err != nil {
+			b.Fatal(err)
+		}
+		if err := open(b, server).Bring(b.Context(), []node.Blob{name}, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(peak(b, false), "MiB-peak")
 }

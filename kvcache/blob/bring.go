@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"millrace/node"
@@ -92,12 +93,22 @@ func (s *Store) ReadAll(ctx context.Context, b node.Blob) ([]byte, error) {
 	return s.File(b).load(ctx, false)
 }
 
-// again fetches a blob in the background that was wrong on this node's disk. If that isn't possible now, it comes when
-// it is asked for.
+// again fetches a blob in the background that was wrong on this node's disk. If that isn't possible now, since NATS is
+// away or many others are being fetched anew, it comes when it is asked for.
 func (s *Store) again(f *File) {
-	s.spawn(func() {
+	select {
+	case s.anew <- struct{}{}:
+	default:
+		return
+	}
+	begun := s.spawn(func() {
+		defer func() { <-s.anew }()
 		if err := s.Bring(s.ctx, []node.Blob{f.blob}, nil); err != nil && s.ctx.Err() == nil {
-			s.cfg.Log.Warn("a wrong blob can't be fetched anew", "digest", f.blob.Digest.String(), "error", err)
+			s.cfg.Log.Warn("a wrong blob can't be fetched anew", slog.String("digest", f.blob.Digest.String()),
+				slog.Any("error", err))
 		}
 	})
+	if !begun {
+		<-s.anew
+	}
 }

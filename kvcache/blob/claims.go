@@ -19,8 +19,8 @@ import (
 	"millrace/node"
 )
 
-// claims keeps publishers and the collection of garbage apart (DESIGN.md, "Why nothing that is wanted is lost"). It is a
-// stream of its own, since it must take messages when the blobs' stream is full. Its subjects are
+// claims keeps publishers and the collection of garbage apart (DESIGN.md, "Why nothing that is wanted is lost"). It is
+// a stream of its own, since it must take messages when the blobs' stream is full. Its subjects are
 // <prefix>blobclaim.c.<id>: digests that somebody is about to name, each by its first 8 bytes; and
 // <prefix>blobclaim.state: whether somebody is purging blobs.
 type claims struct {
@@ -76,8 +76,8 @@ func (c *claims) open(ctx context.Context) (jetstream.Stream, error) {
 	return stream, nil
 }
 
-// claim keeps blobs, whether they are there or not, from being collected for the next grace, and returns when no purge is
-// under way that doesn't know of it.
+// claim keeps blobs, whether they are there or not, from being collected for the next grace, and returns when no purge
+// is under way that doesn't know of it.
 func (s *Store) claim(ctx context.Context, blobs []node.Blob) error {
 	prefixes := make([]uint64, len(blobs))
 	for i := range blobs {

@@ -17,10 +17,11 @@ import (
 const collectEach = 100
 
 // Collect removes from the mesh the blobs that keep doesn't want, and returns about how many bytes that were. It spares
-// blobs that were put, or asked for by Missing, within grace (at most MaxGrace): whoever publishes has that long to make
-// keep want them. So what keep knows must be at most half as old as that, and a publisher must name a blob within the
-// other half. One node at a time should call it. The error is ErrAway, or JetStream's.
-func (s *Store) Collect(ctx context.Context, keep func(node.Digest) bool, grace time.Duration) (bytes int64, err error) {
+// blobs that were put, or asked for by Missing, within grace (at most MaxGrace): whoever publishes has that long to
+// make keep want them. So what keep knows must be at most half as old as that, and a publisher must name a blob within
+// the other half. One node at a time should call it. The error is ErrAway, or JetStream's.
+func (s *Store) Collect(ctx context.Context, keep func(node.Digest) bool, grace time.Duration,
+) (bytes int64, err error) {
 	ctx, end, err := s.begin(ctx)
 	if err != nil {
 		return 0, err
@@ -74,8 +75,8 @@ func (c *collection) run(ctx context.Context, keep func(node.Digest) bool) error
 	return err
 }
 
-// findFloor finds the first message of the stream that is younger than grace. The leader is asked, since another replica
-// might not have it yet.
+// findFloor finds the first message of the stream that is younger than grace. The leader is asked, since another
+// replica might not have it yet.
 func (c *collection) findFloor(ctx context.Context) error {
 	got, err := c.s.stream.info(ctx, "", 0)
 	if err != nil {

@@ -76,7 +76,7 @@ func TestResumeBesideCollect(t *testing.T) {
 	a, b := open(t, server), open(t, server)
 	data := content(4<<20, 1)
 	name := put(t, a, data)
-	for range 20 {
+	for range 8 {
 		var both sync.WaitGroup
 		both.Go(func() {
 			if _, err := b.Collect(patient(t), none, 50*time.Millisecond); err != nil {

@@ -2,7 +2,6 @@ package blob
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -37,11 +36,8 @@ func (d *directory) open() (sizes map[node.Digest]int64, clean bool, err error) 
 	if err := os.MkdirAll(d.temporary(), 0o700); err != nil {
 		return nil, false, err
 	}
-	for i := range 256 {
-		err := os.MkdirAll(filepath.Join(d.path, "b", fmt.Sprintf("%02x", i)), 0o700)
-		if err != nil {
-			return nil, false, err
-		}
+	if err := os.MkdirAll(filepath.Join(d.path, "b"), 0o700); err != nil {
+		return nil, false, err
 	}
 	mark, err := os.ReadFile(d.marker())
 	clean = err == nil && len(mark) > 0 && string(mark) == machineStart()
@@ -127,11 +123,17 @@ func (w *writer) keep(digest node.Digest) error {
 		_ = os.Remove(w.Name())
 		return err
 	}
-	if err := os.Rename(w.Name(), w.dir.file(digest)); err != nil {
-		_ = os.Remove(w.Name())
-		return err
+	name := w.dir.file(digest)
+	err := os.Rename(w.Name(), name)
+	if errors.Is(err, fs.ErrNotExist) { // the first one with these digits
+		if err = os.MkdirAll(filepath.Dir(name), 0o700); err == nil {
+			err = os.Rename(w.Name(), name)
+		}
 	}
-	return nil
+	if err != nil {
+		_ = os.Remove(w.Name())
+	}
+	return err
 }
 
 func (w *writer) drop() {

@@ -56,7 +56,7 @@ func (s *Store) recheck() {
 		if !ok {
 			continue
 		}
-		if err := s.readAgain(digest, size); err != nil {
+		if err := s.readAgain(digest, size); wrong(err) {
 			s.bad(digest, err)
 		}
 	}

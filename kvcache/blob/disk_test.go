@@ -196,7 +196,8 @@ func TestFullStream(t *testing.T) {
 	if !errors.Is(err, blob.ErrFull) {
 		t.Fatal(err)
 	}
-	if missing, err := s.Missing(t.Context(), []node.Blob{blob.Of(content(5<<20, 9))}); err != nil || len(missing) != 1 {
+	missing, err := s.Missing(t.Context(), []node.Blob{blob.Of(content(5<<20, 9))})
+	if err != nil || len(missing) != 1 {
 		t.Error(missing, err)
 	}
 	if _, err := s.Collect(patient(t), none, 0); err != nil {

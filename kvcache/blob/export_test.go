@@ -47,3 +47,35 @@ func (s *Store) Temporary() int {
 	}
 	return len(entries)
 }
+
+// Known is how many blobs have Files.
+func (s *Store) Known() int {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	return len(s.table.files)
+}
+
+// AppendAsk writes a request for the first chunk of each blob.
+func AppendAsk(b []byte, blobs []node.Blob) []byte {
+	var parts []part
+	for i := range blobs {
+		parts = append(parts, part{blob: &blobs[i]})
+	}
+	return appendAsk(b, parts)
+}
+
+// ReadAsk reads a request and writes it again.
+func ReadAsk(b []byte) ([]byte, error) {
+	wanted, err := readAsk(b)
+	var parts []part
+	for _, a := range wanted {
+		parts = append(parts, part{blob: &node.Blob{Digest: a.digest}, n: a.n})
+	}
+	return appendAsk(nil, parts), err
+}
+
+// ReadAnswer reads an answer and writes it again.
+func ReadAnswer(b []byte) ([]byte, bool) {
+	a, ok := readAnswer(b)
+	return append(appendAnswer(nil, a.kind, a.at), a.data...), ok
+}

@@ -79,8 +79,8 @@ func cut(parts *[]part) []part {
 }
 
 // fetchBatch fetches chunks from where they are: on a far node from one that is nearer, then from the replica of the
-// stream that answers. What that lacks is asked of the leader, which alone knows that there is no such chunk, and then of
-// the other nodes.
+// stream that answers. What that lacks is asked of the leader, which alone knows that there is no such chunk, and then
+// of the other nodes.
 func (s *Store) fetchBatch(ctx context.Context, batch []part, got func(part, []byte) error) (err error) {
 	if s.cfg.Far {
 		batch, err = s.fromHolders(ctx, batch, got)
@@ -102,6 +102,7 @@ func (s *Store) fetchOne(ctx context.Context, p part, got func(part, []byte) err
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	s.counts.failed.Add(1)
 	left, other := s.fromHolders(ctx, []part{p}, got)
 	if other != nil || len(left) == 0 {
 		return other

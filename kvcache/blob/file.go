@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"millrace/node"
 )
@@ -92,15 +93,25 @@ func (f *File) read(keep bool) ([]byte, error) {
 	if err == nil && node.DigestOf(content) != f.blob.Digest {
 		err = ErrDigest
 	}
-	if err != nil {
+	if wrong(err) {
 		f.Bad(err)
 		return nil, errors.Join(ErrNotHere, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read blob %v: %w", f.blob.Digest, err)
 	}
 	f.store.table.markChecked(f.blob.Digest)
 	if keep {
 		f.store.memory.keep(f, content)
 	}
 	return content, nil
+}
+
+// wrong reports whether an error of reading a file means that it is lost or has wrong bytes. Others, such as too many
+// open files, say nothing about it.
+func wrong(err error) bool {
+	return errors.Is(err, ErrDigest) || errors.Is(err, os.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO)
 }
 
 // readWhole reads a file that must have a size.
@@ -144,7 +155,7 @@ func (f *File) Acquire() (*os.File, error) {
 	switch {
 	case err == nil || errors.Is(err, ErrClosed):
 		return file, err
-	case errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrDigest):
+	case wrong(err):
 		f.Bad(err)
 		return nil, errors.Join(ErrNotHere, err)
 	}
@@ -164,26 +175,38 @@ func (f *File) check() error {
 	if f.store.table.checked(f.blob.Digest) {
 		return nil
 	}
-	if err := f.store.readAgain(f.blob.Digest, f.blob.Size); err != nil {
+	err := f.store.readAgain(f.blob.Digest, f.blob.Size)
+	if wrong(err) {
 		f.Bad(err)
 		return errors.Join(ErrNotHere, err)
 	}
-	return nil
+	return err
 }
 
-// readAgain reads a file to see whether it is right.
+// readAgain reads a file to see whether it is right. It ends early with the store.
 func (s *Store) readAgain(digest node.Digest, size int64) error {
 	file, err := os.Open(s.dir.file(digest))
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	sum := sha256.New()
-	n, err := io.Copy(sum, file)
-	if err != nil {
-		return err
+	if have, err := file.Stat(); err != nil || have.Size() != size {
+		return errors.Join(ErrDigest, err)
 	}
-	if n != size || node.Digest(sum.Sum(nil)) != digest {
+	sum := sha256.New()
+	buf := chunks.get()
+	defer chunks.put(buf)
+	for at := int64(0); at < size; at += int64(len(*buf)) {
+		if s.ctx.Err() != nil {
+			return ErrClosed
+		}
+		part := (*buf)[:min(int64(len(*buf)), size-at)]
+		if _, err := file.ReadAt(part, at); err != nil {
+			return fmt.Errorf("read blob %v: %w", digest, err)
+		}
+		sum.Write(part)
+	}
+	if sumOf(sum) != digest {
 		return ErrDigest
 	}
 	s.table.markChecked(digest)

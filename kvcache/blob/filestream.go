@@ -10,11 +10,11 @@ import (
 	"millrace/node"
 )
 
-// Stream returns length bytes of the content from offset on; length below 0 means all that follow. It is for a blob that
-// isn't on this node's disk: its chunks are fetched, first those that are asked for, and each is checked before a byte of
-// it is read. All readers of a blob share one fetch, which goes on while any of them reads, and leaves the blob on the
-// disk. Stream returns when the first byte is there. Reading ends with ctx; the caller closes the reader. The errors are
-// ErrMissing, ErrAway, ErrBusy and those of the disk; the reader has the same.
+// Stream returns length bytes of the content from offset on; length below 0 means all that follow. It is for a blob
+// that isn't on this node's disk: its chunks are fetched, first those that are asked for, and each is checked before a
+// byte of it is read. All readers of a blob share one fetch, which goes on while any of them reads, and leaves the blob
+// on the disk. Stream returns when the first byte is there. Reading ends with ctx; the caller closes the reader. The
+// errors are ErrMissing, ErrAway, ErrBusy and those of the disk; the reader has the same.
 func (f *File) Stream(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
 	if err := f.blob.Check(); err != nil {
 		return nil, err

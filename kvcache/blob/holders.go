@@ -12,8 +12,8 @@ import (
 	"millrace/node"
 )
 
-// holders is how nodes give each other chunks. Each node subscribes to <prefix>blob.get in one queue group, of which NATS
-// chooses a near member. While a node asks, it isn't in the group, since NATS would choose itself.
+// holders is how nodes give each other chunks. Each node subscribes to <prefix>blob.get in one queue group, of which
+// NATS chooses a near member. While a node asks, it isn't in the group, since NATS would choose itself.
 type holders struct {
 	mu     sync.Mutex // guards all below
 	sub    *nats.Subscription
@@ -175,9 +175,9 @@ func (s *Store) fromHolders(ctx context.Context, batch []part, got func(part, []
 	defer s.beginAsking()()
 	came := make([]bool, len(batch))
 	err = s.answers(ctx, s.holderSubject(), appendAsk(nil, batch), func(msg *nats.Msg) (bool, error) {
-		a, err := readAnswer(msg.Data)
+		a, ok := readAnswer(msg.Data)
 		switch {
-		case err != nil || a.kind == answerEnd: // also that nobody is there
+		case !ok || a.kind == answerEnd: // also that nobody is there
 			return true, nil
 		case a.kind == answerMissing || a.at >= len(batch) || came[a.at]:
 			return false, nil

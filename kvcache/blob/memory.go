@@ -30,7 +30,7 @@ func (m *memory) keep(f *File, content []byte) bool {
 	m.used += size
 	f.slot = len(m.files)
 	m.files = append(m.files, f)
-	f.used.Store(true)
+	f.used.Store(false) // what is loaded once and never asked for again doesn't evict what is
 	f.content.Store(&content)
 	return true
 }
@@ -42,12 +42,12 @@ func (m *memory) evictLocked() {
 	for {
 		m.hand %= len(m.files)
 		f := m.files[m.hand]
+		m.hand++ // also past the one that takes the place of a dropped one: it is the newest
 		if !f.used.Load() {
 			m.dropLocked(f)
 			return
 		}
 		f.used.Store(false)
-		m.hand++
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 	"millrace/node"
 )
 
-// A request for chunks to other nodes (<prefix>blob.get) is a byte with the version and then, for each chunk, the digest
-// of its blob and its number (4 bytes, big-endian). An answer is a byte with the version, one that says what it is, the
-// position of the chunk in the request (2 bytes, big-endian), and the chunk's bytes. The node that answers has its own
-// file of the blob, so it knows how long a chunk is; the node that asks checks the digest.
+// A request for chunks to other nodes (<prefix>blob.get) is a byte with the version and then, for each chunk, the
+// digest of its blob and its number (4 bytes, big-endian). An answer is a byte with the version, one that says what it
+// is, the position of the chunk in the request (2 bytes, big-endian), and the chunk's bytes. The node that answers has
+// its own file of the blob, so it knows how long a chunk is; the node that asks checks the digest.
 
 const (
 	messageVersion = 1
@@ -73,14 +73,14 @@ func appendAnswer(b []byte, kind answerKind, at int) []byte {
 	return binary.BigEndian.AppendUint16(b, uint16(at)) //nolint:gosec // G115: at most maxAsk
 }
 
-func readAnswer(b []byte) (answer, error) {
+// readAnswer reads an answer; ok is false if it is none.
+func readAnswer(b []byte) (a answer, ok bool) {
 	if len(b) < answerHead || b[0] != messageVersion || int64(len(b)) > answerHead+node.BlobChunk {
-		return answer{}, errMessage
+		return answer{}, false
 	}
-	a := answer{kind: answerKind(b[1]), at: int(binary.BigEndian.Uint16(b[2:])), data: b[answerHead:]}
-	switch {
-	case a.kind < answerChunk || a.kind > answerEnd, a.kind != answerChunk && len(a.data) > 0:
-		return answer{}, errMessage
+	a = answer{kind: answerKind(b[1]), at: int(binary.BigEndian.Uint16(b[2:])), data: b[answerHead:]}
+	if a.kind < answerChunk || a.kind > answerEnd || (a.kind != answerChunk && len(a.data) > 0) {
+		return answer{}, false
 	}
-	return a, nil
+	return a, true
 }

@@ -48,6 +48,7 @@ type Store struct {
 	sends    *window       // bytes of chunks that are being sent
 	larges   chan struct{} // holds one for each large blob that is being sent
 	asks     chan struct{} // holds one for each batch of chunks that is being fetched
+	anew     chan struct{} // holds one for each wrong blob that is being fetched anew
 
 	renaming sync.Mutex // held while a file on the disk and its place in table change together
 
@@ -82,6 +83,7 @@ const (
 	sendWeight = 16 << 10
 	sendLarges = 4
 	fetchAsks  = 6
+	fetchAnew  = 16
 )
 
 // New checks the configuration and returns a Store. Open starts it.
@@ -96,13 +98,16 @@ func New(cfg Config) (*Store, error) {
 		}
 		cfg.JetStream = js
 	}
-	cfg.Replicas = max(cfg.Replicas, 1)
+	if cfg.Replicas = max(cfg.Replicas, 1); cfg.Far {
+		cfg.Replicas = 0 // the stream is others': this node neither makes nor changes it
+	}
 	if cfg.StreamBytes <= 0 {
 		cfg.StreamBytes = 10 << 30
 	}
 	s := &Store{
 		cfg: cfg, dir: directory{path: cfg.Dir}, sends: newWindow(sendBytes),
 		larges: make(chan struct{}, sendLarges), asks: make(chan struct{}, fetchAsks),
+		anew: make(chan struct{}, fetchAnew),
 	}
 	s.stream, s.claims = newStream(&s.cfg), newClaims(&s.cfg)
 	s.memory.limit = cfg.Memory

@@ -75,6 +75,9 @@ func apart(d time.Duration) string {
 
 // remedy returns what to do when the store can't be reached.
 func (l *Limiter) remedy() string {
+	if l.cfg.Remote {
+		return "the hub must be reachable, and JetStream must run there"
+	}
 	if l.cfg.Replicas > 1 {
 		return "more than half of the storing nodes, and at the first start all, must run and reach each other"
 	}

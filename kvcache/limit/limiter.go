@@ -32,6 +32,7 @@ type Config struct {
 	NATS     *nats.Conn // opened and closed by the caller
 	Prefix   string     // of the mesh's subjects; may be empty
 	Replicas int        // of the stream: 1, or 3 in a cluster
+	Remote   bool       // other nodes make and change the stream, this one only uses it
 	Nodes    func() int // number of nodes, this one included; nil for a node that is alone
 	Slots    int        // number of shares of a limit with store_away: share; 0 means 1
 	// Clock returns this node's wall clock time; nil means time.Now. It doesn't affect how the limits' time advances.
@@ -120,6 +121,9 @@ func New(cfg Config) (*Limiter, error) {
 
 func newLimiter(cfg Config) *Limiter {
 	cfg.Replicas, cfg.Slots = max(cfg.Replicas, 1), min(max(cfg.Slots, 1), maxShares)
+	if cfg.Remote {
+		cfg.Replicas = 0
+	}
 	if cfg.Keys == 0 {
 		cfg.Keys = 4_000_000
 	}

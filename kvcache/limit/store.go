@@ -148,7 +148,7 @@ func (s *streamStore) get(ctx context.Context, key Key, fresh bool) (stored, err
 	if !s.opened.Load() {
 		return stored{}, failure{errNoResponder, errClosed}
 	}
-	if fresh && s.cfg.Replicas > 1 {
+	if fresh && s.cfg.Replicas != 1 {
 		return s.getFromLeader(ctx, key)
 	}
 	return s.read(ctx, key)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -70,7 +71,9 @@ func isSecret(at keyPath) bool {
 	if len(at.path) == 3 && at.path[0] == "sites" && at.path[2] == "token" {
 		return true
 	}
-	return at.name == "mesh.token" || at.name == "mesh.cluster.token" || at.name == "admin.token"
+	return slices.Contains([]string{
+		"admin.token", "mesh.token", "mesh.cluster.token", "mesh.leaf.token", "mesh.leafs.token",
+	}, at.name)
 }
 
 // maxSecret is the maximal size of a secret's file, in bytes.

@@ -57,7 +57,8 @@ var needsWholeFile = []string{
 	"tab_in_text", "two_documents", "cache_force", "cache_methods", "cache_object", "cache_query", "cache_ttl_long",
 	"limit_bucket", "limit_clock", "limit_concurrent", "limit_key_twice", "limit_many", "limit_names", "limit_one_list",
 	"limit_queue", "limit_ranges",
-	"limit_skip", "limit_use", "member_calls", "port_twice", "target_itself", "zero_is_none",
+	"limit_skip", "limit_use", "member_calls", "port_twice", "target_itself", "zero_is_none", "leaf_token",
+	"leaf_url",
 }
 
 // TestSchemaRefuses checks that the schema finds mistakes of structure and type.
@@ -194,6 +195,7 @@ var textTypes = map[string]func() encoding.TextUnmarshaler{
 	"Location":    func() encoding.TextUnmarshaler { return new(node.Location) },
 	"TargetLimit": func() encoding.TextUnmarshaler { return new(node.TargetLimit) },
 	"Balance":     func() encoding.TextUnmarshaler { return new(node.Balance) },
+	"HubAddress":  func() encoding.TextUnmarshaler { return new(node.HubAddress) },
 	"SPA":         func() encoding.TextUnmarshaler { return new(node.SPA) },
 	"Method":      func() encoding.TextUnmarshaler { return new(node.Method) },
 }

@@ -37,6 +37,11 @@ var textRules = map[reflect.Type]textRule{
 		pattern:  `[^ /]*:[0-9]+`,
 		examples: []string{"127.0.0.1:8080", ":8080", "[::1]:8080"},
 	},
+	reflect.TypeFor[node.HubAddress](): {
+		want:     "an address such as hub.example.com:7422",
+		pattern:  `(nats-leaf://)?[^ /]+:[0-9]+/?`,
+		examples: []string{"hub.example.com:7422", "nats-leaf://10.0.0.1:7422"},
+	},
 	reflect.TypeFor[node.Prefix](): {
 		want:     "an address range such as 10.0.0.0/8",
 		pattern:  `[0-9A-Fa-f:.]+(%[^/]+)?(/[0-9]+)?`,
@@ -62,6 +67,9 @@ var textRules = map[reflect.Type]textRule{
 		pattern:  `/[^?#]+`,
 		examples: []string{"/index.html", "/app.html"},
 	},
+	reflect.TypeFor[node.Fill](): {want: "all, html or demand", enum: []string{
+		string(node.FillAll), string(node.FillHTML), string(node.FillDemand),
+	}},
 	reflect.TypeFor[node.Slash](): {
 		want: "auto, always, never or keep",
 		enum: []string{

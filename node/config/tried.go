@@ -33,6 +33,8 @@ var foreignKeys = map[reflect.Type][]foreignKey{
 	reflect.TypeFor[node.Admin]():    foreignInAdmin,
 	reflect.TypeFor[node.Mesh]():     foreignInMesh,
 	reflect.TypeFor[node.Cluster]():  foreignInCluster,
+	reflect.TypeFor[node.Leaf]():     foreignInLeaf,
+	reflect.TypeFor[node.Leafs]():    foreignInLeafs,
 	reflect.TypeFor[node.Upstream](): foreignInUpstreams,
 	reflect.TypeFor[node.Route]():    foreignInRoutes,
 	reflect.TypeFor[node.Match]():    foreignInMatch,
@@ -123,6 +125,8 @@ var foreignInMesh = []foreignKey{
 	{keys: "tls ssl", advice: "TLS isn't there yet: keep the network of the mesh private"},
 	{keys: "auth user username password credentials", advice: "write token, the same for all members"},
 	{keys: "port", advice: `write listen: "127.0.0.1:4222" with the port`},
+	{keys: "leafnodes leafnode remotes", advice: "write leaf: {url: ...} on a node that is far away, and leafs: " +
+		"{listen: ...} on the nodes that it joins"},
 	{keys: "peers routes nodes", advice: "write cluster: {peers: ...}"},
 	{keys: "servers", advice: "write url for an existing NATS server, or cluster: {peers: ...} for other nodes"},
 }
@@ -131,6 +135,18 @@ var foreignInCluster = []foreignKey{
 	{keys: "tls ssl", advice: "TLS isn't there yet: keep the network between the nodes private"},
 	{keys: "port", advice: `write listen: "0.0.0.0:6222" with the port`},
 	{keys: "nodes routes servers members", advice: "write peers", key: "peers"},
+}
+
+var foreignInLeaf = []foreignKey{
+	{keys: "tls ssl", advice: "TLS isn't there yet: let a VPN or a tunnel carry the link to the hub"},
+	{keys: "urls hub hubs servers address remotes", advice: "write url: hub.example.com:7422", key: "url"},
+	{keys: "user username password credentials", advice: "write token, that of mesh.leafs of the hub", key: "token"},
+}
+
+var foreignInLeafs = []foreignKey{
+	{keys: "tls ssl", advice: "TLS isn't there yet: let a VPN or a tunnel carry the links of leafs"},
+	{keys: "port", advice: `write listen: "0.0.0.0:7422" with the port`, key: "listen"},
+	{keys: "users authorization", advice: "write token, the same for all leafs", key: "token"},
 }
 
 var foreignInUpstreams = []foreignKey{

@@ -53,8 +53,10 @@ type Entry struct {
 	Hashed    bool   // its name may hold a hash, or Options.Immutable lists it: Asset finds it; never HTML
 }
 
-// HTML reports whether the file is a page: its name ends in .html.
-func (e *Entry) HTML() bool { return strings.HasSuffix(e.Path, ".html") }
+// HTML reports whether the file is a page: HTML or XHTML.
+func (e *Entry) HTML() bool {
+	return strings.HasPrefix(e.Type, "text/html") || strings.HasPrefix(e.Type, "application/xhtml")
+}
 
 // NewIndex returns the index of a manifest, which must not change any more. id is the digest of its encoding. The
 // error says which rule can't be used; a manifest that Decode returned has none.

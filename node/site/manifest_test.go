@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -71,7 +72,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`/index.html"`, `/u\u0308"`}:                                "its path is",
 		{`/index.html"`, `/u%CC%88"`}:                                "its path is",
 		{`/index.html"`, `/a%20b.js"`}:                               "twice",
-		{`"size":11`, `"size":-1`}:                                   "a blob needs a size",
+		{`"size":11`, `"size":-1`}:                                   "a blob needs a digest, a size",
 		{`"size":11`, `"size":5368709121`}:                           "a blob needs",
 		{`"size":11`, `"size":11,"x":1`}:                             "one spelling",
 		{`"size":11`, `"size":11,"chunks":[]`}:                       "one spelling",
@@ -159,5 +160,26 @@ func TestBlobs(t *testing.T) {
 	blobs := m.Blobs()
 	if len(blobs) != 3 || bytes.Compare(blobs[0].Digest[:], blobs[1].Digest[:]) >= 0 || m.Bytes() != 6 {
 		t.Errorf("%v, %d bytes", blobs, m.Bytes())
+	}
+	x := indexOf(t, site.Options{}, m)
+	if text, err := site.Encode(x.Manifest()); err != nil || x.ID() != node.DigestOf(text) || len(x.Blobs()) != 3 {
+		t.Errorf("the index has the id %s and %d blobs, %v", x.ID(), len(x.Blobs()), err)
+	}
+}
+
+// What the README shows has no mistakes.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "```")
+	if len(blocks) != 5 {
+		t.Fatalf("%d pieces, want two blocks", len(blocks))
+	}
+	redirects, wrong := site.ParseRedirects("_redirects", []byte(strings.TrimPrefix(blocks[1], "text\n")))
+	headers, more := site.ParseHeaders("_headers", []byte(strings.TrimPrefix(blocks[3], "text\n")))
+	if len(redirects) != 6 || len(headers) != 3 || len(wrong)+len(more) > 0 {
+		t.Errorf("%d redirects, %d header rules, %v %v", len(redirects), len(headers), wrong, more)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -59,8 +60,19 @@ func (m *mistakes) add(l line, at int, err error, warning bool) {
 	}
 	column := utf8.RuneCountInString(l.text[:min(at, len(l.text))]) + 1
 	m.all = append(m.all, Mistake{
-		File: m.file, Line: l.number, Column: column, Text: err.Error(), Hint: hint, Warning: warning,
+		File: m.file, Line: l.number, Column: column, Text: printable(err.Error()), Hint: printable(hint),
+		Warning: warning,
 	})
+}
+
+// printable replaces what would change a terminal or end a line: messages cite files, which may hold anything.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, s)
 }
 
 // sorted returns the mistakes in the order of their places.

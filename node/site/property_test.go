@@ -36,7 +36,7 @@ func folder(r *rand.Rand) []string {
 func TestSlashProperties(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	redirects := 0
-	for range 3000 {
+	for range 1500 {
 		paths := folder(r)
 		for _, mode := range slashModes {
 			x := index(t, site.Options{Slash: mode}, paths...)

@@ -157,7 +157,8 @@ func useless(rules []redirect) map[int]int {
 			if rules[i].Force != force {
 				continue
 			}
-			if by, ok := covers(m, &rules[i].pattern, i); ok && !rules[by].page() {
+			by, ok := covers(m, &rules[i].pattern, i)
+			if path, one := rules[i].pattern.exact(); ok && (!rules[by].page() || (one && !namesFile(path))) {
 				found[i] = by
 			}
 		}

@@ -87,6 +87,7 @@ func TestParseRedirectsMistakes(t *testing.T) {
 		"/a /b\n/a /c 301!":               "",
 		"/a/:x /b\n/a/* /c":               "",
 		"/* /index.html 200\n/a.js /b.js": "",
+		"/* /index.html 200\n/a /b":       `2:1: no request reaches this rule: line 1`,
 		"/a/c* /b\n/a/* /c\n/a/*.png /d":  `3:1: no request reaches this rule: line 2`,
 	} {
 		_, wrong := site.ParseRedirects("_redirects", []byte(text))

@@ -32,7 +32,8 @@ func Compressible(contentType string) bool {
 	case "image/bmp", "image/x-icon", "font/ttf", "font/otf", "font/collection", "application/vnd.ms-fontobject",
 		"application/json", "application/xml", "application/wasm", "application/javascript", "application/rtf",
 		"application/yaml", "application/toml", "application/sql", "application/x-sh", "model/gltf-binary", "model/obj",
-		"model/stl", "application/x-subrip", "application/vnd.apple.mpegurl", "application/postscript":
+		"model/stl", "application/x-subrip", "application/vnd.apple.mpegurl", "application/postscript",
+		"application/jsonl", "application/json5", "application/x-ndjson", "application/graphql":
 		return true
 	}
 	return strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+xml") || strings.HasSuffix(kind, "+json")
