@@ -54,7 +54,14 @@ func (o *observed) wrap(next exchange.Handler) exchange.Handler {
 
 // hit is observe on the short way.
 func (o *observed) hit(x *exchange.Exchange, resp *mesh.Response) {
-	o.finish(x, resp, int64(len(resp.Body)), nil)
+	n := int64(len(resp.Body))
+	if file, ok := resp.Stream.(exchange.FileBody); ok {
+		_, _, left := file.File()
+		n = resp.Length - left
+	} else if resp.Stream != nil {
+		n = resp.Length
+	}
+	o.finish(x, resp, n, nil)
 }
 
 // finish records a response that has ended after n bytes. An event is made only if somebody subscribes. If nobody does,

@@ -166,7 +166,7 @@ type SiteFile struct {
 	Away atomic.Bool  // it isn't on the disk, and comes by Stream
 	// Stops is where a Stream ends early, in bytes; 0 if it doesn't.
 	Stops atomic.Int64
-	Waits chan struct{} // a Stream waits for it behind Stops; nil if it fails there
+	Waits atomic.Bool // a Stream waits there until its context ends; else it fails
 	// NoRoom keeps it out of the memory.
 	NoRoom atomic.Bool
 
@@ -248,14 +248,11 @@ type siteStream struct {
 func (s *siteStream) Read(p []byte) (int, error) {
 	n, err := s.left.Read(p)
 	if err != nil && s.cut {
-		if s.f.Waits == nil {
+		if !s.f.Waits.Load() {
 			return n, errors.New("a chunk can't be fetched")
 		}
-		select {
-		case <-s.f.Waits:
-		case <-s.ctx.Done():
-			return n, s.ctx.Err()
-		}
+		<-s.ctx.Done()
+		return n, s.ctx.Err()
 	}
 	return n, err
 }

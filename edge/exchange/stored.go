@@ -12,7 +12,7 @@ import (
 
 // Stored is the head of a response that lies ready on this node: its fields are lines already. Its body is that of the
 // mesh.Response, in memory that is valid until Release, or a stream. Whoever writes or copies the response must call
-// Release.
+// Release. Release also closes the FileBody of a response of the short way.
 type Stored interface {
 	// AppendHead appends the field lines, in place of those that the mesh.Response doesn't have. dated reports whether
 	// Date is one of them.
@@ -39,7 +39,7 @@ func (x *Exchange) CopyStored(resp *mesh.Response) {
 type FileBody interface {
 	mesh.Body
 
-	// File returns the file and which part of it the stream is. The file stays open until Close.
+	// File returns the file and which part of it is left to send. The file stays open until Close.
 	File() (f *os.File, offset, length int64)
 	// Sent says how many bytes were sent from the file, in place of Next. failed is set if the rest of them can't be
 	// read from it; it isn't about the client.

@@ -90,6 +90,7 @@ func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 		x.Reset()
 	}
 	c.read(x)
+	var resp *mesh.Response
 	writing, written := false, false
 	defer func() {
 		p := recover()
@@ -106,11 +107,13 @@ func (f *Front) serveShortWay(conn *guard.Conn) (done bool) {
 		// The client has a response, or a part of one. A second one would answer its next request.
 		if done = true; !written {
 			conn.Break()
+			exchange.CloseBody(resp)
+			x.Outcome.Stored.Release()
 		}
 		conn.Retain()
 	}()
 	f.core.Enter(x)
-	resp := x.Route.ShortWay(x)
+	resp = x.Route.ShortWay(x)
 	if resp == nil {
 		c.pending = x
 		return false

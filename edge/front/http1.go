@@ -32,17 +32,10 @@ func (c *client) Begin(x *exchange.Exchange, resp *mesh.Response) error {
 // File writes head and body, which has a length, from the file.
 func (c *client) File(x *exchange.Exchange, resp *mesh.Response, body exchange.FileBody) error {
 	c.makeHead(x, resp)
-	f, offset, length := body.File()
-	if length != c.length {
+	if _, _, length := body.File(); length != c.length {
 		return errLength
 	}
-	n, err := c.SendFile(c.buf, f, offset, length)
-	if errors.Is(err, guard.ErrFile) {
-		body.Sent(n, err)
-	} else {
-		body.Sent(n, nil)
-	}
-	return err
+	return sendFile(c.Conn, c.buf, body)
 }
 
 // makeHead begins the framing of a response and writes its head into buf.
@@ -103,9 +96,9 @@ func (c *client) End(x *exchange.Exchange, trailer mesh.Header) error {
 // appendHead appends status line, fields and Date.
 func (f *Front) appendHead(b []byte, x *exchange.Exchange, resp *mesh.Response) []byte {
 	b = appendStatus(b, resp.Status, reasonOf(resp))
-	dated := false
-	if x.Outcome.Stored != nil {
-		b, dated = x.Outcome.Stored.AppendHead(b)
+	dated := x.Outcome.Stored != nil
+	if dated {
+		b = f.appendLines(b, x.Outcome.Stored)
 	}
 	for _, f := range resp.Header {
 		dated = dated || node.SameName(f.Name, "Date")

@@ -7,7 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
+	"sync/atomic"
 
 	"millrace/edge/exchange"
 	"millrace/kvcache/httpcache"
@@ -73,16 +73,16 @@ type fileBody struct {
 	file           *os.File
 	offset, length int64
 	buf            []byte
-	once           sync.Once
+	closed         atomic.Bool
 }
 
 // pieceSize is the size of a piece that Next reads, in bytes.
 const pieceSize = 64 << 10
 
-// File returns the file.
+// File returns the file and what is left to send.
 func (b *fileBody) File() (f *os.File, offset, length int64) { return b.file, b.offset, b.length }
 
-// Sent counts what was sent, and reports a file that can't be read.
+// Sent counts bytes that were sent, and reports a file that can't be read.
 func (b *fileBody) Sent(n int64, failed error) {
 	b.offset, b.length = b.offset+n, b.length-n
 	if failed != nil {
@@ -115,6 +115,8 @@ func (b *fileBody) Trailer() mesh.Header { return nil }
 
 // Close ends the use of the file.
 func (b *fileBody) Close() error {
-	b.once.Do(b.of.Release)
+	if !b.closed.Swap(true) {
+		b.of.Release()
+	}
 	return nil
 }

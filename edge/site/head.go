@@ -118,7 +118,10 @@ func applyRules(h *mesh.Header, rules *site.Rules) {
 }
 
 // stored is an exchange.Stored of a head.
-type stored struct{ lines []byte }
+type stored struct {
+	lines []byte
+	body  *fileBody // of a response of the short way; nil if that is in memory
+}
 
 // AppendHead appends the lines. Date isn't one of them.
 func (s *stored) AppendHead(b []byte) (lines []byte, dated bool) { return append(b, s.lines...), false }
@@ -129,5 +132,9 @@ func (s *stored) Header() mesh.Header {
 	return h
 }
 
-// Release does nothing: the lines stay as they are.
-func (s *stored) Release() {}
+// Release closes the file, if there is one.
+func (s *stored) Release() {
+	if s.body != nil {
+		_ = s.body.Close() // never fails
+	}
+}

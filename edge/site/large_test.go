@@ -155,7 +155,7 @@ func TestFileThatComes(t *testing.T) {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
 	_ = resp.Body.Close()
-	f.Waits = make(chan struct{})
+	f.Waits.Store(true)
 	c := r.OpenBody(t, "/large.bin")
 	c.Want(content[:300_000])
 	_ = c.Conn.Close()

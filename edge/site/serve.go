@@ -49,7 +49,7 @@ func (p *Policy) serve(ctx context.Context, x *exchange.Exchange, f *found, path
 
 // answer completes a response whose fields are lines.
 func (*Policy) answer(x *exchange.Exchange, lines []byte, resp *mesh.Response) *mesh.Response {
-	x.Outcome.Stored, x.Outcome.Cache = &stored{lines}, status
+	x.Outcome.Stored, x.Outcome.Cache = &stored{lines: lines}, status
 	return resp
 }
 
@@ -100,7 +100,7 @@ func (p *Policy) serveSpan(
 func (p *Policy) serveSpans(
 	ctx context.Context, x *exchange.Exchange, h *head, spans []httpcache.Span,
 ) (*mesh.Response, error) {
-	fields := (&stored{h.lines}).Header()
+	fields := (&stored{lines: h.lines}).Header()
 	frame := httpcache.NewMultipart(spans, h.size, fields.Get("Content-Type"),
 		x.ID+h.etag+strconv.FormatInt(x.Started.UnixNano(), 16))
 	fields.Set("Content-Type", frame.ContentType)

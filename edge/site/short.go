@@ -14,14 +14,15 @@ type scratch struct {
 	fields   [4]mesh.Field // memory for the fields that are added
 	response mesh.Response
 	stored   stored
-	passed   bool // the policy behind the sites has answered
+	body     fileBody // of a large file
+	passed   bool     // the policy behind the sites has answered
 }
 
 // Whoever uses the other fields sets all of them first.
-var local = exchange.NewLocal(func(s *scratch) { s.passed = false })
+var local = exchange.NewLocal(func(s *scratch) { s.passed, s.body.buf = false, nil })
 
-// answerNow returns a small file that is in memory, or says that the client's copy is good. Nil leaves the request to
-// the full way. It doesn't allocate.
+// answerNow returns a file that is in memory or on this node's disk, or says that the client's copy is good. Nil leaves
+// the request to the full way. It doesn't allocate.
 func (p *Policy) answerNow(x *exchange.Exchange) *mesh.Response {
 	path, _, ok := p.path(x)
 	if !ok || path == "" || x.Upgrade.Socket {
@@ -40,14 +41,11 @@ func (p *Policy) answerNow(x *exchange.Exchange) *mesh.Response {
 	s := local.Make(x)
 	switch asks.etag {
 	case "":
-		body := h.file.Bytes()
-		if body == nil || h.size > Small {
+		if !s.setFile(h) {
 			return nil
 		}
-		s.stored.lines = h.lines
-		s.response = mesh.Response{Status: http.StatusOK, Length: h.size, Body: body}
 	case h.etag:
-		s.stored.lines = h.unchanged
+		s.stored = stored{lines: h.unchanged}
 		s.response = mesh.Response{Status: http.StatusNotModified}
 	default:
 		return nil
@@ -55,6 +53,28 @@ func (p *Policy) answerNow(x *exchange.Exchange) *mesh.Response {
 	s.response.Header = s.fields[:0]
 	x.Outcome.Stored, x.Outcome.Cache = &s.stored, status
 	return &s.response
+}
+
+// setFile sets the response with the whole file. It returns false if a small one isn't in memory, or a large one not on
+// the disk.
+func (s *scratch) setFile(h *head) bool {
+	s.response = mesh.Response{Status: http.StatusOK, Length: h.size}
+	s.stored = stored{lines: h.lines}
+	if h.size <= Small {
+		s.response.Body = h.file.Bytes()
+		return s.response.Body != nil
+	}
+	if !h.file.Here() {
+		return false
+	}
+	file, err := h.file.Acquire()
+	if err != nil {
+		return false
+	}
+	s.body.of, s.body.file, s.body.offset, s.body.length = h.file, file, 0, h.size
+	s.body.closed.Store(false)
+	s.response.Stream, s.stored.body = &s.body, &s.body
+	return true
 }
 
 // done ends a response of the short way.

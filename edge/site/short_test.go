@@ -29,6 +29,7 @@ func askerOf(tb testing.TB, r *edgetest.Rig, path string, header ...string) *ask
 
 // once sends the request and reads the response, whose body must have n bytes.
 func (a *asker) once(tb testing.TB, n int) {
+	tb.Helper()
 	if _, err := a.conn.Write(a.ask); err != nil {
 		tb.Fatal(err)
 	}

@@ -34,7 +34,8 @@ func siteGateway(ctx context.Context, args []string) (string, error) {
 	embedded.TuneGC() // as the millrace command does
 	log := slog.New(slog.DiscardHandler)
 	s, err := natsserver.New(natsserver.Config{
-		Name: "n1", Dir: filepath.Join(args[0], "nats"), Listen: "127.0.0.1:0", MemberToken: "token-for-tests-only", Log: log,
+		Name: "n1", Dir: filepath.Join(args[0], "nats"), Listen: "127.0.0.1:0", MemberToken: "token-for-tests-only",
+		Log: log,
 	})
 	if err == nil {
 		err = s.Open(ctx)

@@ -20,12 +20,15 @@ import (
 func sitePeers() []peer {
 	return []peer{
 		{name: "millrace", start: func(tb testing.TB, folder string) (server, error) {
+			tb.Helper()
 			return server{spawn(tb, "sitegateway", tb.TempDir(), folder)}, nil
 		}},
 		{name: "nginx", start: func(tb testing.TB, folder string) (server, error) {
+			tb.Helper()
 			return nginxFiles(tb, folder, "sendfile on; tcp_nopush on;")
 		}},
 		{name: "nginx-read", start: func(tb testing.TB, folder string) (server, error) {
+			tb.Helper()
 			return nginxFiles(tb, folder, "sendfile off; output_buffers 1 128k;")
 		}},
 		{name: "caddy", start: caddyFiles},
@@ -35,7 +38,11 @@ func sitePeers() []peer {
 func nginxFiles(tb testing.TB, folder, how string) (server, error) {
 	tb.Helper()
 	dir, addr := tb.TempDir(), nodetest.FreePorts(tb, 1)[0]
-	return launch(tb, dir, addr, fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log; worker_processes 1; user root;
+	return launch(
+		tb,
+		dir,
+		addr,
+		fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log; worker_processes 1; user root;
 events { worker_connections 1024; }
 http {
   access_log off; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f;
@@ -43,14 +50,20 @@ http {
   open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s; %[4]s
   server { listen %[2]s; root %[3]s; }
 }
-`, dir, addr, folder, how), "nginx", "-p", dir, "-c")
+`, dir, addr, folder, how),
+		"nginx",
+		"-p",
+		dir,
+		"-c",
+	)
 }
 
 func caddyFiles(tb testing.TB, folder string) (server, error) {
 	tb.Helper()
 	dir, addr := tb.TempDir(), nodetest.FreePorts(tb, 1)[0]
 	return launch(tb, dir, addr, fmt.Sprintf("{\n  admin off\n  auto_https off\n  storage file_system %s\n}\n"+
-		"http://:%s {\n  bind 127.0.0.1\n  root * %s\n  file_server\n}\n", dir, addr[strings.LastIndexByte(addr, ':')+1:],
+		"http://:%s {\n  bind 127.0.0.1\n  root * %s\n  file_server\n}\n", dir,
+		addr[strings.LastIndexByte(addr, ':')+1:],
 		folder), "caddy", "run", "--adapter", "caddyfile", "--config")
 }
 
@@ -64,8 +77,11 @@ type siteFile struct {
 func (f siteFile) name() string { return strconv.Itoa(f.size>>10) + "KiB" }
 
 var siteFiles = []siteFile{
-	{2 << 10, connections, false}, {20 << 10, connections, false}, {64 << 10, connections, false},
-	{200 << 10, 32, true}, {10 << 20, 8, true},
+	{2 << 10, connections, false},
+	{20 << 10, connections, false},
+	{64 << 10, connections, false},
+	{200 << 10, 32, true},
+	{10 << 20, 8, true},
 }
 
 // BenchmarkSite compares the CPU time that files of several sizes cost: Millrace, nginx with and without sendfile, and
@@ -78,11 +94,11 @@ func BenchmarkSite(b *testing.B) {
 		b.Skip("wrk isn't installed: ", err)
 	}
 	folder := b.TempDir()
-	if err := os.Chmod(folder, 0o755); err != nil { //nolint:gosec // for nginx's worker
+	if err := os.Chmod(folder, 0o755); err != nil {
 		b.Fatal(err)
 	}
 	for _, f := range siteFiles {
-		if err := os.WriteFile(filepath.Join(folder, f.name()+".bin"), cachedBody(f.size), 0o644); err != nil { //nolint:gosec // see above
+		if err := os.WriteFile(filepath.Join(folder, f.name()+".bin"), cachedBody(f.size), 0o644); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -179,7 +195,8 @@ func reportFile(b *testing.B, systems []*competitor, f siteFile, costs [][]float
 		if i == 0 {
 			first = median
 		}
-		fmt.Fprintf(&line, "  %s %.1f (%.1f to %.1f) %.2fx", c.name, median, costs[i][0], costs[i][len(costs[i])-1], first/median)
+		fmt.Fprintf(&line, "  %s %.1f (%.1f to %.1f) %.2fx", c.name, median, costs[i][0],
+			costs[i][len(costs[i])-1], first/median)
 		b.ReportMetric(median, c.name+"-"+f.name()+"-us")
 	}
 	b.Logf("%s, %s:%s", f.name(), unit, line.String())
