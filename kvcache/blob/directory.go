@@ -68,9 +68,13 @@ func (d *directory) sizes() (map[node.Digest]int64, error) {
 	return out, err
 }
 
-// markClean writes that a Store was closed.
+// markClean writes that a Store was closed. A directory that somebody has deleted meanwhile needs no mark.
 func (d *directory) markClean() error {
-	return os.WriteFile(d.marker(), []byte(machineStart()), 0o600)
+	err := os.WriteFile(d.marker(), []byte(machineStart()), 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // machineStart names the time since the machine was started; empty if that isn't known, so that every end counts as an
