@@ -26,11 +26,11 @@ type Site interface {
 	State() *State
 }
 
-// State is what a node serves of a site, and Deploy one deploy that it has.
-type (
-	State  = deploy.State
-	Deploy = deploy.Deploy
-)
+// State is what a node serves of a site.
+type State = deploy.State
+
+// Deploy is one deploy that a node has.
+type Deploy = deploy.Deploy
 
 // File is a file as a node has it. Methods are safe for concurrent use.
 type File interface {
@@ -49,9 +49,9 @@ type File interface {
 	Bad(why error)
 }
 
-// Small is the size of the largest file that is served from memory, in bytes. Larger ones are cheaper to send from the
+// small is the size of the largest file that is served from memory, in bytes. Larger ones are cheaper to send from the
 // file.
-const Small = 64 << 10
+const small = 64 << 10
 
 // Room is what the policies of all routes share. It is safe for concurrent use.
 type Room struct{ sites Sites }
