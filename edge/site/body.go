@@ -24,7 +24,7 @@ func setBody(
 		return nil
 	}
 	content := f.Bytes()
-	if content == nil && size <= Small {
+	if content == nil && size <= small {
 		within, cancel := context.WithTimeout(ctx, x.Timeout())
 		defer cancel()
 		watch(x, f)

@@ -215,3 +215,28 @@ func TestFileAsAStream(t *testing.T) {
 		t.Error("the file is open")
 	}
 }
+
+// A node that shuts down sends a large file to its end.
+func TestShutdownSendsFilesToTheirEnd(t *testing.T) {
+	r, f, content := startLarge(t, 16<<20)
+	conn := r.Dial(t)
+	defer conn.Close()
+	_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	if _, err := io.WriteString(conn, edgetest.RequestHead("GET", "/large.bin", nil)); err != nil {
+		t.Fatal(err)
+	}
+	nodetest.Eventually(t, "the file is being sent", func() bool { return f.Open.Load() == 1 })
+	done := make(chan error, 1)
+	go func() { done <- r.Shutdown(context.Background()) }()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != content {
+		t.Errorf("the client got %d bytes: %v", len(got), err)
+	}
+	_ = conn.Close()
+	if err := <-done; err != nil || f.Open.Load() != 0 {
+		t.Errorf("%v; the file is open for %d", err, f.Open.Load())
+	}
+}

@@ -60,7 +60,7 @@ func (p *Policy) answerNow(x *exchange.Exchange) *mesh.Response {
 func (s *scratch) setFile(h *head) bool {
 	s.response = mesh.Response{Status: http.StatusOK, Length: h.size}
 	s.stored = stored{lines: h.lines}
-	if h.size <= Small {
+	if h.size <= small {
 		s.response.Body = h.file.Bytes()
 		return s.response.Body != nil
 	}

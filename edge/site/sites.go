@@ -49,9 +49,9 @@ type File interface {
 	Bad(why error)
 }
 
-// Small is the size of the largest file that is served from memory, in bytes. Larger ones are cheaper to send from the
+// small is the size of the largest file that is served from memory, in bytes. Larger ones are cheaper to send from the
 // file.
-const Small = 64 << 10
+const small = 64 << 10
 
 // Room is what the policies of all routes share. It is safe for concurrent use.
 type Room struct{ sites Sites }

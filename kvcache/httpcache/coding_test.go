@@ -1,6 +1,7 @@
 package httpcache_test
 
 import (
+	"strings"
 	"testing"
 
 	"millrace/kvcache/httpcache"
@@ -77,4 +78,31 @@ func TestMatchFails(t *testing.T) {
 	if httpcache.MatchFails(two, `"a"`) {
 		t.Error("the second line is ignored")
 	}
+}
+
+// Whatever a client sends: a coding that it doesn't name isn't sent, unless it says * or nothing fits, and one with
+// weight 0 never is, but for the plain form.
+func FuzzCodings(f *testing.F) {
+	for _, value := range []string{
+		"gzip, br;q=0.5", "*;q=0, zstd", "identity;q=0", "br;q=1.0001", ";q=1", "gzip;q=0;q=1",
+	} {
+		f.Add(value)
+	}
+	names := []string{"br", "zstd", "gzip", "identity"}
+	f.Fuzz(func(t *testing.T, value string) {
+		w := httpcache.AcceptedCodings(node.Header{{Name: "Accept-Encoding", Value: value}})
+		got := w.Best([httpcache.NumCodings]bool{true, true, true, true})
+		if got == httpcache.CodingIdentity {
+			return
+		}
+		lower := strings.ToLower(value)
+		if w[got] <= 0 || w[got] > 1000 || (!strings.Contains(lower, names[got]) && !strings.Contains(value, "*")) {
+			t.Errorf("%q: got %s with weight %d", value, names[got], w[got])
+		}
+		for c, weight := range w {
+			if weight > w[got] {
+				t.Errorf("%q: %s has weight %d, %s %d", value, names[got], w[got], names[c], weight)
+			}
+		}
+	})
 }
