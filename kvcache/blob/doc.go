@@ -1,14 +1,14 @@
 // Package blob keeps contents by their digest (SHA-256): whole in the mesh, and as files on each node that serves them.
 // It knows nothing of what they are: a site's files, its manifests, a function's code.
 //
-// JetStream has the truth, a stream of chunks; what is served are files. Nothing in the way of a request asks JetStream,
-// unless the blob isn't on the node's disk yet.
+// JetStream has the truth, a stream of chunks; what is served are files. No request waits for JetStream unless its blob
+// isn't on the node's disk yet.
 //
 // Guarantees:
 //
 //   - No byte is given out that wasn't checked: chunks when they come, a file when it is written, when it is read into
-//     memory, and again before its first use after an unclean end. A wrong or short file is removed, counted and fetched
-//     anew; a wrong chunk is asked for elsewhere.
+//     memory, and again before its first use after an unclean end. A wrong or short file is removed, counted and
+//     fetched anew; a wrong chunk is asked for elsewhere.
 //   - A blob is in the mesh whole or not at all, and on a disk whole or not at all.
 //   - What Missing says is there, and what Put has stored, isn't collected within the grace of Collect, whatever else
 //     publishes or collects at the same time (DESIGN.md has the proof).

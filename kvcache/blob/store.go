@@ -48,6 +48,7 @@ type Store struct {
 	sends    *window       // bytes of chunks that are being sent
 	larges   chan struct{} // holds one for each large blob that is being sent
 	asks     chan struct{} // holds one for each batch of chunks that is being fetched
+	anew     chan struct{} // holds one for each wrong blob that is being fetched anew
 
 	renaming sync.Mutex // held while a file on the disk and its place in table change together
 
