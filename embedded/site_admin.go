@@ -28,8 +28,9 @@ func (a siteAdmin) Begin(ctx context.Context, name string, manifest []byte) (*de
 }
 
 // Receive implements admin.Sites.
-func (a siteAdmin) Receive(ctx context.Context, digest node.Digest, size int64, r io.Reader) error {
-	return a.sites.kv.Receive(ctx, digest, size, r)
+func (a siteAdmin) Receive(ctx context.Context, name string, digest node.Digest, size int64, r io.Reader,
+) error {
+	return a.sites.kv.Receive(ctx, name, digest, size, r)
 }
 
 // Publish implements admin.Sites.

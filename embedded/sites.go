@@ -61,8 +61,8 @@ func (s *sites) open(ctx context.Context) error {
 	}
 	s.kv, err = deploy.New(deploy.Config{
 		Node: s.state.identity.ID, Name: cfg.Node.Name, NATS: nc, Prefix: meshPrefix(cfg.Mesh),
-		Replicas: replicas(&cfg.Mesh), Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers, Fill: cfg.Sites.Fill,
-		Event: s.tell, Log: s.log,
+		Replicas: replicas(&cfg.Mesh), Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers,
+		Fill: cfg.Sites.Fill, Event: s.tell, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure sites: %w", err)
@@ -153,7 +153,7 @@ func (s *sites) conditions(f *conditionList) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), conditionTime)
 	defer cancel()
-	list, trouble, since := s.kv.Status(ctx)
+	list, since, trouble := s.kv.Status(ctx)
 	if age := time.Since(since); trouble != nil && age > behindAfter {
 		f.add(fmt.Sprintf("this node hasn't heard of sites' deploys for %s (%s): it serves what was live before, and "+
 			"what is published or rolled back meanwhile doesn't reach it", age.Round(time.Second), trouble), false)

@@ -23,7 +23,7 @@ type Sites interface {
 	// SiteToken returns the token that may change a site and do nothing else; empty if there is none.
 	SiteToken(name string) string
 	Begin(ctx context.Context, name string, manifest []byte) (*deploy.Begun, error)
-	Receive(ctx context.Context, digest node.Digest, size int64, r io.Reader) error
+	Receive(ctx context.Context, name string, digest node.Digest, size int64, r io.Reader) error
 	Publish(ctx context.Context, name string, p deploy.Publication, each func(*deploy.Answer)) (*deploy.Published,
 		error)
 	Rollback(ctx context.Context, name string, id node.Digest, by, message string) (*deploy.Published, error)
@@ -64,6 +64,7 @@ const (
 	CodeNotReady = "not_ready"
 	CodeUnknown  = "unknown"
 	CodeFull     = "full"
+	CodeLimit    = "limit"
 	CodeFailed   = "failed"
 )
 
@@ -159,6 +160,8 @@ func siteFailure(err error) (status int, out *SitePublished) {
 		status, out.Code = http.StatusConflict, CodeMissing
 	case errors.Is(err, deploy.ErrNotReady):
 		status, out.Code = http.StatusConflict, CodeNotReady
+	case errors.Is(err, deploy.ErrLimit):
+		status, out.Code = http.StatusConflict, CodeLimit
 	case errors.Is(err, deploy.ErrUnknownDeploy), errors.Is(err, deploy.ErrUnknownSite):
 		status, out.Code = http.StatusNotFound, CodeUnknown
 	case errors.Is(err, deploy.ErrManifest), errors.Is(err, deploy.ErrUnknownBlob), errors.Is(err, blob.ErrDigest):
@@ -204,11 +207,11 @@ func beginPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 }
 
 func blobsPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
-	return func(w http.ResponseWriter, r *http.Request, _ string) {
+	return func(w http.ResponseWriter, r *http.Request, name string) {
 		in := bufio.NewReaderSize(bodyOf(w, r), 64<<10)
 		stored := 0
 		for {
-			err := receiveFrame(r.Context(), n, in)
+			err := receiveFrame(r.Context(), n, name, in)
 			if errors.Is(err, io.EOF) {
 				reply(w, http.StatusOK, map[string]int{"stored": stored})
 				return
@@ -224,7 +227,7 @@ func blobsPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 
 // receiveFrame reads one blob with what stands before it: 32 bytes of digest and 8 of size, big endian. The error is
 // io.EOF at the end of the body.
-func receiveFrame(ctx context.Context, n Sites, in io.Reader) error {
+func receiveFrame(ctx context.Context, n Sites, name string, in io.Reader) error {
 	var head [len(node.Digest{}) + 8]byte
 	if _, err := io.ReadFull(in, head[:]); err != nil {
 		return err // io.EOF means that there is no further frame
@@ -234,7 +237,7 @@ func receiveFrame(ctx context.Context, n Sites, in io.Reader) error {
 		return deploy.ErrUnknownBlob
 	}
 	body := &io.LimitedReader{R: in, N: size}
-	if err := n.Receive(ctx, node.Digest(head[:len(node.Digest{})]), size, body); err != nil {
+	if err := n.Receive(ctx, name, node.Digest(head[:len(node.Digest{})]), size, body); err != nil {
 		return err
 	}
 	_, err := io.Copy(io.Discard, body) // what was there already may not have been read

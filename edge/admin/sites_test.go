@@ -24,7 +24,7 @@ func (fakeNode) Begin(context.Context, string, []byte) (*deploy.Begun, error) {
 	return &deploy.Begun{}, nil
 }
 
-func (fakeNode) Receive(_ context.Context, _ node.Digest, _ int64, r io.Reader) error {
+func (fakeNode) Receive(_ context.Context, _ string, _ node.Digest, _ int64, r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)
 	return err
 }
@@ -78,7 +78,7 @@ func (s *siteNode) Begin(_ context.Context, name string, manifest []byte) (*depl
 	return &deploy.Begun{ID: node.DigestOf(manifest), Files: len(name)}, nil
 }
 
-func (s *siteNode) Receive(_ context.Context, d node.Digest, size int64, r io.Reader) error {
+func (s *siteNode) Receive(_ context.Context, _ string, d node.Digest, size int64, r io.Reader) error {
 	data, err := io.ReadAll(r)
 	if err != nil || int64(len(data)) != size || node.DigestOf(data) != d {
 		return fmt.Errorf("%w: %w", blob.ErrDigest, err)
@@ -239,6 +239,7 @@ func TestSiteChanges(t *testing.T) {
 		{lost, 409, admin.CodeLostRace},
 		{&deploy.MissingError{}, 409, admin.CodeMissing},
 		{fmt.Errorf("of a test: %w", deploy.ErrNotReady), 409, admin.CodeNotReady},
+		{fmt.Errorf("of a test: %w", deploy.ErrLimit), 409, admin.CodeLimit},
 		{blob.ErrFull, 507, admin.CodeFull},
 		{errors.New("of a test"), 503, admin.CodeFailed},
 	} {

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,12 +17,14 @@ const (
 	retryLast  = 5 * time.Second        // up to this
 )
 
-// heard is what a watcher passes on: an update, or that all updates of the bucket as it stands were passed on, or that
-// the bucket can't be followed for a reason.
+// heard is what a watcher passes on: that it begins with the last record of every key, an update, that all updates of
+// the bucket as it stands were passed on, or that the bucket can't be followed for a reason.
 type heard struct {
+	begins      bool
 	update      *update
 	complete    bool
-	incarnation int64
+	incarnation int64  // of the bucket, unless there is an error
+	last        uint64 // the bucket's last revision, if it begins
 	err         error
 }
 
@@ -30,7 +33,7 @@ type watcher struct {
 	bucket *bucket
 	nc     *nats.Conn
 	out    chan<- heard // unbuffered: the reader sets the pace
-	seen   uint64       // the last revision that was passed on
+	seen   uint64       // the last revision that was passed on, or is known to be of no interest
 }
 
 // run passes on updates until ctx ends. Each watch begins with the last record of every key, so a new one repeats what
@@ -65,11 +68,24 @@ func (w *watcher) watch(ctx context.Context, connected <-chan nats.Status) (comp
 	if err != nil {
 		return false, err
 	}
-	updates, err := kv.WatchAll(ctx)
+	// What is the bucket's last record now may have been dropped from it, so that no watch passes it on.
+	last, now, err := w.bucket.last(ctx)
 	if err != nil {
 		return false, err // the caller only logs it
 	}
-	defer func() { _ = updates.Stop() }() // fails only on a closed connection
+	if now != kv.incarnation {
+		w.seen = 0
+		return false, errAnother
+	}
+	w.seen = min(w.seen, last) // it may have been restored from a backup
+	// The end of this context ends the watch and its goroutine. Stop would wait for the server, which may be away.
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	updates, err := kv.WatchAll(watching)
+	if err != nil {
+		return false, err
+	}
+	w.pass(ctx, heard{begins: true, incarnation: kv.incarnation, last: last})
 	check := time.NewTicker(checkEvery)
 	defer check.Stop()
 	first := time.NewTimer(bucketTime) // an empty or dead bucket must not be waited for
@@ -83,9 +99,10 @@ func (w *watcher) watch(ctx context.Context, connected <-chan nats.Status) (comp
 			case e == nil:
 				complete = true
 				first.Stop()
+				w.seen = max(w.seen, last)
 				w.pass(ctx, heard{complete: true, incarnation: kv.incarnation})
 			default:
-				w.passEntry(ctx, e)
+				w.passEntry(ctx, e, kv.incarnation)
 			}
 			continue
 		case <-first.C:
@@ -102,10 +119,13 @@ func (w *watcher) watch(ctx context.Context, connected <-chan nats.Status) (comp
 	}
 }
 
-func (w *watcher) passEntry(ctx context.Context, e jetstream.KeyValueEntry) {
+// errAnother means that the bucket was deleted and made again.
+var errAnother = errors.New("the bucket of sites is another one than before")
+
+func (w *watcher) passEntry(ctx context.Context, e jetstream.KeyValueEntry, incarnation int64) {
 	w.seen = e.Revision()
 	if u, ok := updateOf(e); ok {
-		w.pass(ctx, heard{update: &u})
+		w.pass(ctx, heard{update: &u, incarnation: incarnation})
 	}
 }
 
