@@ -39,7 +39,7 @@ func (a siteAdmin) Begin(ctx context.Context, name string, manifest []byte) (*de
 }
 
 // Upload implements admin.Sites.
-func (a siteAdmin) Upload() admin.BlobUpload { return a.sites.kv.Upload() }
+func (a siteAdmin) Upload(name string) admin.BlobUpload { return a.sites.kv.Upload(name) }
 
 // Publish implements admin.Sites.
 func (a siteAdmin) Publish(

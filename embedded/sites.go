@@ -69,8 +69,7 @@ func (s *sites) open(ctx context.Context) error {
 	s.kv, err = deploy.New(deploy.Config{
 		Node: s.state.identity.ID, Name: cfg.Node.Name, NATS: nc, Prefix: meshPrefix(cfg.Mesh),
 		Replicas: copies, Far: far, Blobs: s.blobs, Notes: siteNotes{s.state.store}, Peers: s.peers,
-		Fill:  cfg.Sites.Fill,
-		Event: s.tell, Log: s.log,
+		Fill: cfg.Sites.Fill, Event: s.tell, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure sites: %w", err)

@@ -23,7 +23,7 @@ type Sites interface {
 	// SiteToken returns the token that may change a site and do nothing else; empty if there is none.
 	SiteToken(name string) string
 	Begin(ctx context.Context, name string, manifest []byte) (*deploy.Begun, error)
-	Upload() BlobUpload
+	Upload(name string) BlobUpload
 	Publish(ctx context.Context, name string, p deploy.Publication, each func(*deploy.Answer)) (*deploy.Published,
 		error)
 	Rollback(ctx context.Context, name string, id node.Digest, by, message string) (*deploy.Published, error)
@@ -73,6 +73,7 @@ const (
 	CodeNotReady = "not_ready"
 	CodeUnknown  = "unknown"
 	CodeFull     = "full"
+	CodeLimit    = "limit"
 	CodeFailed   = "failed"
 )
 
@@ -170,6 +171,8 @@ func siteFailure(err error) (status int, out *SitePublished) {
 		status, out.Code = http.StatusConflict, CodeNotReady
 	case errors.Is(err, ErrNotHere):
 		status = http.StatusForbidden
+	case errors.Is(err, deploy.ErrLimit):
+		status, out.Code = http.StatusConflict, CodeLimit
 	case errors.Is(err, deploy.ErrUnknownDeploy), errors.Is(err, deploy.ErrUnknownSite):
 		status, out.Code = http.StatusNotFound, CodeUnknown
 	case errors.Is(err, deploy.ErrManifest), errors.Is(err, deploy.ErrUnknownBlob), errors.Is(err, blob.ErrDigest):
@@ -215,8 +218,8 @@ func beginPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
 }
 
 func blobsPage(n Sites) func(http.ResponseWriter, *http.Request, string) {
-	return func(w http.ResponseWriter, r *http.Request, _ string) {
-		stored, err := takeBlobs(r.Context(), n.Upload(), bufio.NewReaderSize(bodyOf(w, r), 64<<10))
+	return func(w http.ResponseWriter, r *http.Request, name string) {
+		stored, err := takeBlobs(r.Context(), n.Upload(name), bufio.NewReaderSize(bodyOf(w, r), 64<<10))
 		answerSite(w, map[string]int{"stored": stored}, err)
 	}
 }

@@ -24,7 +24,7 @@ func (fakeNode) Begin(context.Context, string, []byte) (*deploy.Begun, error) {
 	return &deploy.Begun{}, nil
 }
 
-func (fakeNode) Upload() admin.BlobUpload { return nil }
+func (fakeNode) Upload(string) admin.BlobUpload { return nil }
 
 func (fakeNode) Publish(
 	context.Context, string, deploy.Publication, func(*deploy.Answer),
@@ -75,7 +75,7 @@ func (s *siteNode) Begin(_ context.Context, name string, manifest []byte) (*depl
 	return &deploy.Begun{ID: node.DigestOf(manifest), Files: len(name)}, nil
 }
 
-func (s *siteNode) Upload() admin.BlobUpload { return s }
+func (s *siteNode) Upload(string) admin.BlobUpload { return s }
 
 func (s *siteNode) Wait() error { return nil }
 
@@ -240,6 +240,7 @@ func TestSiteChanges(t *testing.T) {
 		{lost, 409, admin.CodeLostRace},
 		{&deploy.MissingError{}, 409, admin.CodeMissing},
 		{fmt.Errorf("of a test: %w", deploy.ErrNotReady), 409, admin.CodeNotReady},
+		{fmt.Errorf("of a test: %w", deploy.ErrLimit), 409, admin.CodeLimit},
 		{blob.ErrFull, 507, admin.CodeFull},
 		{errors.New("of a test"), 503, admin.CodeFailed},
 	} {

@@ -70,6 +70,9 @@ func TestMemberSubscriptions(t *testing.T) {
 		{"_INBOX_other.>", "", false},
 		{"$JS.API.>", "", false},
 		{"$KV.>", "", false},
+		{"$KV.millrace-sites.>", "", false},
+		{"blob.>", "", false},
+		{"site.ask", "", false}, // could say that it has a deploy
 		{"$SYS.>", "", false},
 		{"millrace.>", "", false},
 		{"api.>", "", false},
@@ -120,7 +123,8 @@ func TestMemberPublishes(t *testing.T) {
 	member := connect(t, s.ClientURL(), nats.Name("worker"))
 	for _, subject := range []string{
 		"http.hello", "upstream.api", "cancel.http.hello", "event.http.x.2xx", "orders.get.1", "$JS.API.INFO",
-		"$JS.API.STREAM.DELETE.X", "$KV.cache.a",
+		"$JS.API.STREAM.DELETE.X", "$KV.cache.a", "$KV.millrace-sites.www.live",
+		"$JS.API.STREAM.PURGE.millrace-blobs", "blob.0.0", "blobclaim.state", "site.ask",
 		"$SYS.REQ.SERVER.PING", "millrace.hello", "_INBOX.abc", "_INBOX_other.abc",
 	} {
 		if err := member.Publish(subject, []byte("x")); err != nil {

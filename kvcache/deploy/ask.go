@@ -17,17 +17,20 @@ import (
 const (
 	maxQuestions = 64                     // that wait at a node at once; further ones are answered only once
 	maxWait      = time.Minute            // of a question
-	againEvery   = time.Second            // from a question to its repetition to the nodes that haven't answered
+	againEvery   = time.Second            // from a question to its repetition
 	answerEvery  = 400 * time.Millisecond // from one answer to the next while there is progress
 )
 
-// question asks whether a deploy is here, or, with a revision, whether what became live in it is served.
+// question asks whether a deploy is here, or, with a revision, whether what became live in that or a later one is
+// served.
 type question struct {
 	Version  int         `json:"v"`
 	Site     string      `json:"site"`
 	ID       node.Digest `json:"id"`
 	Revision uint64      `json:"revision,omitempty"`
-	WaitMS   int64       `json:"wait_ms"`
+	// Incarnation is that of the bucket in which the revision is.
+	Incarnation int64 `json:"incarnation,omitempty"`
+	WaitMS      int64 `json:"wait_ms"`
 }
 
 // Answer says how far a node is with a deploy.
@@ -52,9 +55,11 @@ const (
 	NodeReady    NodeState = "ready"    // what was asked for is true
 	NodeBringing NodeState = "bringing" // it brings the files
 	NodeFailed   NodeState = "failed"   // it couldn't, and tries again
-	NodeUnaware  NodeState = "unaware"  // it hasn't heard of the deploy yet
-	NodeWithout  NodeState = "without"  // it serves no sites
-	NodeSilent   NodeState = "silent"   // it doesn't answer
+	// NodePreparing is the state of a node that has the files but must make the index again to serve them.
+	NodePreparing NodeState = "preparing"
+	NodeUnaware   NodeState = "unaware" // it hasn't heard of the deploy yet
+	NodeWithout   NodeState = "without" // it serves no sites
+	NodeSilent    NodeState = "silent"  // it doesn't answer
 )
 
 // waiting is a question that isn't answered for good yet.
@@ -158,12 +163,23 @@ func (f *follower) about(q *question) Answer {
 	}
 	switch {
 	case q.Revision == 0:
-	case serves.Revision >= q.Revision:
+	case serves.since(q):
 		a.State = NodeReady
+	case a.State == NodeReady && !e.full():
+		a.State = NodePreparing
 	case a.State == NodeReady: // it is here, but isn't live yet
 		a.State = NodeUnaware
 	}
 	return a
+}
+
+// since reports whether the state is that of the question's revision or a later one. Revisions of another bucket say
+// nothing.
+func (s *State) since(q *question) bool {
+	if q.Incarnation != s.incarnation {
+		return s.Live != nil && s.Live.ID == q.ID
+	}
+	return s.Revision >= q.Revision
 }
 
 // nodeState translates the stage of a deploy.
@@ -182,47 +198,104 @@ func (e *entry) nodeState() NodeState {
 // calls each for every answer, and returns the last answer of every peer; those of peers that didn't answer are
 // NodeSilent.
 func (s *Store) ask(ctx context.Context, q question, wait time.Duration, each func(*Answer)) ([]Answer, error) {
+	i, err := s.inquire(q, wait)
+	if err != nil {
+		return nil, err
+	}
+	defer i.close()
+	return i.await(ctx, wait, each), nil
+}
+
+// inquiry is a question to all nodes that is being answered. Its methods aren't safe for concurrent use.
+type inquiry struct {
+	store    *Store
+	question []byte
+	inbox    string
+	sub      *nats.Subscription
+	messages chan *nats.Msg
+	poll     *poll
+}
+
+// peers returns the nodes of the mesh; this one too if the mesh doesn't know it yet.
+func (s *Store) peers() []Peer {
+	out := s.cfg.Peers()
+	if slices.ContainsFunc(out, func(p Peer) bool { return p.ID == s.cfg.Node }) {
+		return out
+	}
+	return append(slices.Clip(out), Peer{ID: s.cfg.Node, Name: s.cfg.Name, Alive: true})
+}
+
+// inquire asks all nodes. They answer as long as valid, even if the answer comes before the caller awaits it. The
+// caller calls close.
+func (s *Store) inquire(q question, valid time.Duration) (*inquiry, error) {
+	q.Version, q.WaitMS = recordVersion, valid.Milliseconds()
+	i := &inquiry{
+		store: s, question: encode(q), inbox: s.cfg.NATS.NewRespInbox(),
+		messages: make(chan *nats.Msg, 4*maxQuestions), // NATS drops when it is full; nodes answer again
+		poll:     newPoll(s.peers(), q.Revision != 0),
+	}
+	var err error
+	if i.sub, err = s.cfg.NATS.ChanSubscribe(i.inbox, i.messages); err != nil {
+		return nil, fmt.Errorf("ask the nodes: %w", err)
+	}
+	if err := i.send(); err != nil {
+		i.close()
+		return nil, fmt.Errorf("ask the nodes: %w", err)
+	}
+	return i, nil
+}
+
+func (i *inquiry) send() error {
+	return i.store.cfg.NATS.PublishRequest(i.store.askSubject(), i.inbox, i.question)
+}
+
+func (i *inquiry) close() { _ = i.sub.Unsubscribe() } // fails only on a closed connection
+
+// await collects answers as ask does.
+func (i *inquiry) await(ctx context.Context, wait time.Duration, each func(*Answer)) []Answer {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	q.Version, q.WaitMS = recordVersion, wait.Milliseconds()
-	inbox := s.cfg.NATS.NewRespInbox()
-	messages := make(chan *nats.Msg, 4*maxQuestions) // NATS drops when it is full; nodes answer again
-	sub, err := s.cfg.NATS.ChanSubscribe(inbox, messages)
-	if err != nil {
-		return nil, fmt.Errorf("ask the nodes: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
-	p := newPoll(s.cfg.Peers())
 	again := time.NewTicker(againEvery)
 	defer again.Stop()
-	if err := s.cfg.NATS.PublishRequest(s.askSubject(), inbox, encode(q)); err != nil {
-		return nil, fmt.Errorf("ask the nodes: %w", err)
-	}
-	for !p.over() {
+	for !i.poll.over() {
 		select {
-		case m := <-messages:
-			if a := p.note(m.Data); a != nil && each != nil {
+		case m := <-i.messages:
+			if a := i.poll.note(m.Data); a != nil && each != nil {
 				each(a)
 			}
-		case <-again.C:
-			p.peers = s.cfg.Peers() // one may have gone meanwhile
-			if !p.heardAll() {
-				_ = s.cfg.NATS.PublishRequest(s.askSubject(), inbox, encode(q)) // the next time may succeed
-			}
+		case <-again.C: // also to those that have answered: they may have too many questions to keep this one
+			_ = i.send() // the next time may succeed
+			i.poll.peers = i.store.peers()
 		case <-ctx.Done():
-			return p.answers(), nil
+			return i.poll.answers()
 		}
 	}
-	return p.answers(), nil
+	return i.poll.answers()
 }
 
 // poll collects the answers to one question.
 type poll struct {
-	peers []Peer
-	last  map[string]Answer // by id of the node
+	peers  []Peer
+	served bool              // it is about what is served
+	last   map[string]Answer // by id of the node
 }
 
-func newPoll(peers []Peer) *poll { return &poll{peers: peers, last: map[string]Answer{}} }
+func newPoll(peers []Peer, served bool) *poll {
+	return &poll{peers: peers, served: served, last: map[string]Answer{}}
+}
+
+// final reports whether an answer is not worth waiting for a better one. A node that still lacks files of what has
+// become live is behind, and that is what is to be known.
+func (p *poll) final(s NodeState) bool {
+	switch s {
+	case NodeReady, NodeWithout:
+		return true
+	case NodeBringing, NodeFailed:
+		return p.served
+	case NodeUnaware, NodePreparing, NodeSilent:
+	}
+	return false
+}
 
 // note notes an answer, and returns it if it says something new.
 func (p *poll) note(data []byte) *Answer {
@@ -241,18 +314,7 @@ func (p *poll) note(data []byte) *Answer {
 // over reports whether every peer that is alive has given its final answer.
 func (p *poll) over() bool {
 	for _, peer := range p.peers {
-		a := p.last[peer.ID]
-		if peer.Alive && a.State != NodeReady && a.State != NodeWithout {
-			return false
-		}
-	}
-	return true
-}
-
-// heardAll reports whether every peer that is alive has answered.
-func (p *poll) heardAll() bool {
-	for _, peer := range p.peers {
-		if _, ok := p.last[peer.ID]; peer.Alive && !ok {
+		if peer.Alive && !p.final(p.last[peer.ID].State) {
 			return false
 		}
 	}

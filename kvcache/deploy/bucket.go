@@ -43,6 +43,7 @@ type update struct {
 	key      key
 	value    []byte // nil if the key was deleted
 	revision uint64
+	at       time.Time // when it was written, by JetStream's clock
 }
 
 // open opens the bucket, and makes it if it isn't there.
@@ -75,46 +76,75 @@ var errStale = errors.New("the key has changed")
 
 // swap sets a key if its last revision is the given one; 0 if there must be none. The error is errStale if it isn't.
 func (b *bucket) swap(ctx context.Context, k key, value []byte, last uint64) (uint64, error) {
+	return b.swapKey(ctx, k.String(), value, last)
+}
+
+func (b *bucket) swapKey(ctx context.Context, k string, value []byte, last uint64) (uint64, error) {
 	kv, err := b.open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, bucketTime)
 	defer cancel()
-	revision, err := kv.Update(ctx, k.String(), value, last)
-	switch failure, _ := errors.AsType[*jetstream.APIError](err); {
-	case err == nil:
-		return revision, nil
-	case failure != nil && failure.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
-		return 0, errStale
+	revision, err := kv.Update(ctx, k, value, last)
+	if err != nil {
+		return 0, stale("write the record "+k, err)
 	}
-	return 0, fmt.Errorf("write the record %s: %w", k, err)
+	return revision, nil
+}
+
+// stale returns errStale if that is what err means.
+func stale(did string, err error) error {
+	failure, _ := errors.AsType[*jetstream.APIError](err)
+	if failure != nil && failure.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return errStale
+	}
+	return fmt.Errorf("%s: %w", did, err)
 }
 
 // put sets a key whatever it was.
-func (b *bucket) put(ctx context.Context, k key, value []byte) error {
+func (b *bucket) put(ctx context.Context, k key, value []byte) (revision uint64, err error) {
 	kv, err := b.open(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, bucketTime)
 	defer cancel()
-	if _, err := kv.Put(ctx, k.String(), value); err != nil {
-		return fmt.Errorf("write the record %s: %w", k, err)
+	if revision, err = kv.Put(ctx, k.String(), value); err != nil {
+		return 0, fmt.Errorf("write the record %s: %w", k, err)
 	}
-	return nil
+	return revision, nil
 }
 
-// remove deletes a key.
-func (b *bucket) remove(ctx context.Context, k key) error {
+// remove deletes a key if its last revision is the given one. removed is false if it isn't.
+func (b *bucket) remove(ctx context.Context, k key, last uint64) (removed bool, err error) {
+	kv, err := b.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bucketTime)
+	defer cancel()
+	if err := kv.Delete(ctx, k.String(), jetstream.LastRevision(last)); err != nil {
+		if err = stale("delete the record "+k.String(), err); errors.Is(err, errStale) {
+			return false, nil
+		}
+		return false, err
+	}
+	return true, nil
+}
+
+// drop removes everything of a key up to a revision, also that it was deleted.
+func (b *bucket) drop(ctx context.Context, k key, last uint64) error {
 	kv, err := b.open(ctx)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, bucketTime)
 	defer cancel()
-	if err := kv.Delete(ctx, k.String()); err != nil {
-		return fmt.Errorf("delete the record %s: %w", k, err)
+	subject := "$KV." + b.name + "." + k.String()
+	err = kv.stream.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(last+1))
+	if err != nil {
+		return fmt.Errorf("drop the record %s: %w", k, err)
 	}
 	return nil
 }
@@ -122,13 +152,17 @@ func (b *bucket) remove(ctx context.Context, k key) error {
 // get reads the last record of a key. value is nil if there is none. The bucket's leader answers, not a replica that
 // may lag.
 func (b *bucket) get(ctx context.Context, k key) (value []byte, revision uint64, err error) {
+	return b.getKey(ctx, k.String())
+}
+
+func (b *bucket) getKey(ctx context.Context, k string) (value []byte, revision uint64, err error) {
 	kv, err := b.open(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, bucketTime)
 	defer cancel()
-	e, err := kv.Get(ctx, k.String())
+	e, err := kv.Get(ctx, k)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		return nil, 0, nil
@@ -153,19 +187,18 @@ func (b *bucket) past(ctx context.Context, k key) ([]jetstream.KeyValueEntry, er
 	return entries, nil
 }
 
-// all reads the last record of each key. Keys that this version doesn't know are left out.
+// all reads the last record of each key that is about a site. It may lag a little behind what was written.
 func (b *bucket) all(ctx context.Context) ([]update, error) {
 	kv, err := b.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, bucketTime)
-	defer cancel()
+	defer cancel() // ends the watch; Stop would wait for the server
 	w, err := kv.WatchAll(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the bucket of sites: %w", err)
 	}
-	defer func() { _ = w.Stop() }() // fails only on a closed connection
 	var out []update
 	for {
 		select {
@@ -182,13 +215,13 @@ func (b *bucket) all(ctx context.Context) ([]update, error) {
 	}
 }
 
-// updateOf returns what an entry of the bucket says. ok is false for keys that this version doesn't know.
+// updateOf returns what an entry of the bucket says. ok is false for keys that are about no site.
 func updateOf(e jetstream.KeyValueEntry) (u update, ok bool) {
 	k, err := parseKey(e.Key())
 	if err != nil {
 		return u, false
 	}
-	u = update{key: k, revision: e.Revision()}
+	u = update{key: k, revision: e.Revision(), at: e.Created()}
 	if e.Operation() == jetstream.KeyValuePut {
 		u.value = e.Value()
 	}

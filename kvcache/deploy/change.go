@@ -1,126 +1,53 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
-	"millrace/kvcache/blob"
 	"millrace/node"
-	"millrace/node/site"
 )
 
-// Errors that a caller may branch on, beside LostRaceError.
-var (
-	ErrUnknownDeploy = errors.New("there is no such deploy")
-	ErrUnknownSite   = errors.New("nothing was published to the site")
-	ErrUnknownBlob   = errors.New("no manifest that was sent names the blob")
-	ErrNotReady      = errors.New("not every node has the deploy")
-	ErrManifest      = errors.New("the manifest is invalid")
-)
-
-// readyWait is how long a change waits until the nodes have a deploy, and servedWait until they serve it.
-const (
-	readyWait  = 30 * time.Second
-	servedWait = 5 * time.Second
-)
-
-// Begun is the answer to a manifest.
-type Begun struct {
-	ID      node.Digest   `json:"id"`
-	Missing []node.Digest `json:"missing"` // blobs that must be sent
-	Files   int           `json:"files"`
-	Bytes   int64         `json:"bytes"`
-	Live    node.Digest   `json:"live"` // what is live now; zero for nothing
+// standing is what is live of a site, and since which revision of the bucket; zero if there never was anything.
+type standing struct {
+	change   Change
+	revision uint64
 }
 
-// Begin takes the manifest of a deploy, and says which blobs of it the mesh doesn't have. Nothing changes by it. The
-// error is ErrManifest if the manifest is invalid.
-func (s *Store) Begin(ctx context.Context, name string, data []byte) (*Begun, error) {
-	m, err := site.Decode(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
-	}
-	s.Follow()
-	blobs := m.Blobs()
-	b := &begun{
-		id: node.DigestOf(data), data: data, manifest: m, blobs: make(map[node.Digest]node.Blob, len(blobs)),
-		at: s.cfg.Now(),
-	}
-	for _, blob := range blobs {
-		b.blobs[blob.Digest] = blob
-	}
-	missing, err := s.cfg.Blobs.Missing(ctx, blobs)
-	if err != nil {
-		return nil, fmt.Errorf("look for the files of the deploy: %w", err)
-	}
-	live, _, err := s.live(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	s.pending.add(b)
-	files, bytes := totals(m)
-	out := &Begun{ID: b.id, Missing: make([]node.Digest, 0, len(missing)), Files: files, Bytes: bytes, Live: live.ID}
-	for _, blob := range missing {
-		out.Missing = append(out.Missing, blob.Digest)
-	}
-	return out, nil
-}
+// floor returns below which revision the site's records count as deleted.
+func (s *standing) floor() uint64 { return s.change.floor(s.revision) }
 
-func totals(m *site.Manifest) (files int, bytes int64) {
-	for _, f := range m.Files {
-		bytes += f.Size
-	}
-	return len(m.Files), bytes
-}
-
-// Upload is blobs that a publisher sends, one after another. While one is stored the next may be read.
-type Upload struct {
-	store *Store
-	blobs *blob.Upload
-}
-
-// Upload begins to take blobs. The caller calls Wait in the end.
-func (s *Store) Upload() *Upload { return &Upload{store: s, blobs: s.cfg.Blobs.Upload()} }
-
-// Put stores a blob that a manifest names. r has its bytes and nothing else. The error is ErrUnknownBlob if no manifest
-// that Begin took names it, or one of blob.Upload.Put.
-func (u *Upload) Put(ctx context.Context, digest node.Digest, size int64, r io.Reader) error {
-	b, ok := u.store.pending.blob(digest, u.store.cfg.Now())
-	if !ok || b.Size != size {
-		return ErrUnknownBlob
-	}
-	return u.blobs.Put(ctx, b, r)
-}
-
-// Wait waits until all blobs are stored, and returns the first error.
-func (u *Upload) Wait() error { return u.blobs.Wait() }
-
-// live returns the record of what is live, with its revision; a zero Change if there is none.
-func (s *Store) live(ctx context.Context, name string) (Change, uint64, error) {
+// live reads what is live.
+func (s *Store) live(ctx context.Context, name string) (standing, error) {
 	value, revision, err := s.bucket.get(ctx, key{site: name, kind: kindLive})
 	if err != nil || value == nil {
-		return Change{}, revision, err
+		return standing{revision: revision}, err
 	}
-	var c Change
-	if err := decode(value, &c, &c.Version); err != nil {
-		return Change{}, 0, err
-	}
-	return c, revision, nil
+	out := standing{revision: revision}
+	return out, decode(value, &out.change, &out.change.Version)
 }
 
-// Publication says how a deploy is to be made live or a preview.
-type Publication struct {
-	ID      node.Digest
-	IfLive  *node.Digest // what must be live until then, zero for nothing; nil for whatever is
-	Preview string       // name of the preview that it becomes; empty to make it live
-	Until   time.Time    // end of the preview
-	All     bool         // fail unless every node that is alive has it
-	By      string
-	Message string
+// known returns what is live as this node knows it, which may be old; nil if it doesn't know. A change that relies on
+// it is made by compare-and-set.
+func (s *Store) known(ctx context.Context, name string) (out *standing) {
+	_ = s.do(ctx, func(f *follower) { // fails only if the caller has gone, or the store
+		if t := f.trusted(name); t != nil {
+			out = &standing{t.change, t.stamp.revision}
+		}
+	})
+	return out
+}
+
+// trusted returns the table of a site if it is at most a minute behind what was written.
+func (f *follower) trusted(name string) *table {
+	t, current := f.tables[name], f.store.bucket.kv.Load()
+	if t == nil || !f.complete || f.trouble != nil || current == nil || t.stamp.incarnation != current.incarnation {
+		return nil
+	}
+	return t
 }
 
 // Published is the answer to a change. Behind are the nodes that don't serve it yet, by name.
@@ -133,123 +60,93 @@ type Published struct {
 	TookMS   float64     `json:"took_ms"` // from the change until the nodes served it
 }
 
-// Publish makes a deploy live, or a preview, whose manifest Begin took or which the bucket has already. It waits until
-// the nodes have it, and calls each for every answer of theirs. Errors: ErrUnknownDeploy, ErrNotReady, LostRaceError,
-// and MissingError if blobs weren't sent.
-func (s *Store) Publish(ctx context.Context, name string, p Publication, each func(*Answer)) (*Published, error) {
-	s.Follow()
-	if err := s.stage(ctx, name, &p); err != nil {
-		return nil, err
-	}
-	answers, err := s.ask(ctx, question{Site: name, ID: p.ID}, readyWait, each)
-	if err != nil {
-		return nil, err
-	}
-	behind := without(answers)
-	if p.All && len(behind) > 0 {
-		return nil, fmt.Errorf("%w: %v", ErrNotReady, behind)
-	}
-	if p.Preview != "" {
-		record := Preview{Version: recordVersion, ID: p.ID, Until: p.Until, At: s.cfg.Now(), By: p.By}
-		err := s.bucket.put(ctx, key{site: name, kind: kindPreview, name: p.Preview}, encode(record))
-		return &Published{Live: p.ID, Preview: p.Preview, Behind: behind}, err
-	}
-	change := Change{ID: p.ID, By: p.By, Why: WhyPublish, Message: p.Message}
-	return s.change(ctx, name, change, p.IfLive)
+// plan is a change of what is live that is to be made.
+type plan struct {
+	change Change
+	ifLive *node.Digest // what must be live until then; nil for whatever is
+	record uint64       // revision of the deploy's record; 0 for the end of the site
+	from   *standing    // what may be live now; nil to ask
 }
 
-// MissingError means that blobs of a deploy weren't sent.
-type MissingError struct{ Missing []node.Blob }
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("%d files of the deploy weren't sent: publish again", len(e.Missing))
-}
-
-// stage writes the record of a deploy, by which all nodes begin to bring it.
-func (s *Store) stage(ctx context.Context, name string, p *Publication) error {
-	b := s.pending.use(p.ID, s.cfg.Now())
-	if b == nil {
-		_, err := s.record(ctx, name, p.ID)
-		return err
-	}
-	blobs := make([]node.Blob, 0, len(b.blobs))
-	for _, blob := range b.blobs {
-		blobs = append(blobs, blob)
-	}
-	missing, err := s.cfg.Blobs.Missing(ctx, blobs)
-	switch {
-	case err != nil:
-		return fmt.Errorf("look for the files of the deploy: %w", err)
-	case len(missing) > 0:
-		return &MissingError{missing}
-	}
-	manifest, err := s.cfg.Blobs.PutBytes(ctx, b.data)
-	if err != nil {
-		return fmt.Errorf("store the manifest: %w", err)
-	}
-	files, bytes := totals(b.manifest)
-	record := Record{
-		Version: recordVersion, Manifest: manifest, Files: files, Bytes: bytes, At: s.cfg.Now(), By: p.By,
-		Message: p.Message,
-	}
-	_, err = s.bucket.swap(ctx, key{site: name, kind: kindDeploy, id: p.ID}, encode(record), 0)
-	if errors.Is(err, errStale) { // it is there already, or was and has been deleted
-		return s.bucket.put(ctx, key{site: name, kind: kindDeploy, id: p.ID}, encode(record))
-	}
-	return err
-}
-
-// record reads the record of a deploy. The error is ErrUnknownDeploy if there is none.
-func (s *Store) record(ctx context.Context, name string, id node.Digest) (*Record, error) {
-	value, _, err := s.bucket.get(ctx, key{site: name, kind: kindDeploy, id: id})
-	switch {
-	case err != nil:
-		return nil, err
-	case value == nil:
-		return nil, ErrUnknownDeploy
-	}
-	var r Record
-	if err := decode(value, &r, &r.Version); err != nil {
-		return nil, err
-	}
-	return &r, nil
-}
-
-// change makes a deploy live by compare-and-set, and waits until the nodes serve it.
-func (s *Store) change(ctx context.Context, name string, c Change, ifLive *node.Digest) (*Published, error) {
+// change makes a deploy live by compare-and-set, and waits until the nodes serve it. The error is ErrUnknownDeploy if
+// the site was deleted after the deploy was written.
+func (s *Store) change(ctx context.Context, name string, p plan) (*Published, error) {
+	c := &p.change
 	c.Version, c.At = recordVersion, s.cfg.Now()
 	begun := time.Now()
-	var was Change
-	var revision uint64
 	for {
-		before, last, err := s.live(ctx, name)
+		before, err := s.before(ctx, name, &p)
 		if err != nil {
 			return nil, err
 		}
-		if ifLive != nil && *ifLive != before.ID {
-			return nil, &LostRaceError{Live: before.ID, Wanted: *ifLive}
+		same := before.revision != 0 && before.change.ID == c.ID && p.record != 0
+		switch {
+		case same:
+		case p.ifLive != nil && *p.ifLive != before.change.ID:
+			return nil, &LostRaceError{Live: before.change.ID, Wanted: *p.ifLive}
+		case p.record != 0 && p.record < before.floor():
+			return nil, fmt.Errorf("%w: the site was deleted meanwhile", ErrUnknownDeploy)
 		}
-		if before.ID == c.ID && last != 0 { // nothing to change
-			was, revision = before, last
-			break
+		out, err := s.swap(ctx, name, c, before, same)
+		if errors.Is(err, errStale) {
+			continue
 		}
-		revision, err = s.bucket.swap(ctx, key{site: name, kind: kindLive}, encode(c), last)
-		if err == nil {
-			was = before
-			break
+		if out != nil {
+			out.TookMS = float64(time.Since(begun).Microseconds()) / 1000
 		}
-		if !errors.Is(err, errStale) {
-			return nil, err
+		return out, err
+	}
+}
+
+// before returns what is live before a change. What this node knows is used once, and not to refuse a change.
+func (s *Store) before(ctx context.Context, name string, p *plan) (*standing, error) {
+	if from := p.from; from != nil {
+		p.from = nil
+		if from.change.ID != p.change.ID && (p.ifLive == nil || *p.ifLive == from.change.ID) {
+			return from, nil
 		}
 	}
-	answers, err := s.ask(ctx, question{Site: name, ID: c.ID, Revision: revision}, servedWait, nil)
+	now, err := s.live(ctx, name)
+	return &now, err
+}
+
+// swap writes a change, unless the same is live, and waits until the nodes serve it. The error is errStale if
+// something else is live than before.
+func (s *Store) swap(ctx context.Context, name string, c *Change, before *standing, same bool) (*Published, error) {
+	q := question{Site: name, ID: c.ID, Revision: before.revision}
+	if !same { // whatever comes next is this change, or this change fails: so the nodes can be asked before it is made
+		q.Revision++
+	}
+	if kv, err := s.bucket.open(ctx); err == nil {
+		q.Incarnation = kv.incarnation
+	}
+	asked, err := s.inquire(q, bucketTime+servedWait)
 	if err != nil {
 		return nil, err
 	}
-	return &Published{
-		Live: c.ID, Was: was.ID, Revision: revision, Behind: without(answers),
-		TookMS: float64(time.Since(begun).Microseconds()) / 1000,
-	}, nil
+	defer asked.close()
+	revision := before.revision
+	if !same {
+		c.Was, c.Floor = before.change.ID, before.floor()
+		if revision, err = s.write(ctx, name, c, before.revision); err != nil {
+			return nil, err
+		}
+	}
+	answers := asked.await(ctx, servedWait, nil)
+	return &Published{Live: c.ID, Was: before.change.ID, Revision: revision, Behind: without(answers)}, nil
+}
+
+// write writes a change by compare-and-set. If nobody says whether it was written, it looks.
+func (s *Store) write(ctx context.Context, name string, c *Change, last uint64) (uint64, error) {
+	k, value := key{site: name, kind: kindLive}, encode(c)
+	revision, err := s.bucket.swap(ctx, k, value, last)
+	if err == nil || errors.Is(err, errStale) {
+		return revision, err
+	}
+	if now, revision, again := s.bucket.get(ctx, k); again == nil && bytes.Equal(now, value) {
+		return revision, nil
+	}
+	return 0, err
 }
 
 // without returns the names of the nodes whose answer isn't NodeReady.
@@ -263,44 +160,109 @@ func without(answers []Answer) []string {
 	return out
 }
 
+// record reads the record of a deploy. The error is ErrUnknownDeploy if there is none.
+func (s *Store) record(ctx context.Context, name string, id node.Digest) (*Record, uint64, error) {
+	value, revision, err := s.bucket.get(ctx, key{site: name, kind: kindDeploy, id: id})
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case value == nil:
+		return nil, 0, ErrUnknownDeploy
+	}
+	var r Record
+	if err := decode(value, &r, &r.Version); err != nil {
+		return nil, 0, err
+	}
+	return &r, revision, nil
+}
+
+// hold reads the record of a deploy that is about to be used, and sees to it that it isn't deleted within leaveTime.
+func (s *Store) hold(ctx context.Context, name string, id node.Digest) (*Record, uint64, error) {
+	for {
+		r, revision, err := s.record(ctx, name, id)
+		if err != nil || r.Leaves.IsZero() {
+			return r, revision, err
+		}
+		r.Leaves = time.Time{}
+		revision, err = s.bucket.swap(ctx, key{site: name, kind: kindDeploy, id: id}, encode(r), revision)
+		if !errors.Is(err, errStale) {
+			return r, revision, err
+		}
+	}
+}
+
 // Rollback makes an earlier deploy live again; with a zero id the one that was live before the one that is. Errors:
 // ErrUnknownSite, ErrUnknownDeploy, LostRaceError.
 func (s *Store) Rollback(ctx context.Context, name string, id node.Digest, by, message string) (*Published, error) {
 	s.Follow()
-	now, _, err := s.live(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if now.Version == 0 {
-		return nil, ErrUnknownSite
-	}
-	if id == (node.Digest{}) {
-		if id, err = s.previous(ctx, name, now.ID); err != nil {
+	change := Change{ID: id, By: by, Why: WhyRollback, Message: message}
+	var p *plan
+	_ = s.do(ctx, func(f *follower) { p = f.rollback(name, change) }) // if it fails, so does what follows
+	if p == nil {
+		now, err := s.live(ctx, name)
+		if err != nil {
 			return nil, err
 		}
-	} else if _, err := s.record(ctx, name, id); err != nil {
-		return nil, err
+		if now.change.Version == 0 {
+			return nil, ErrUnknownSite
+		}
+		if p, err = s.rollback(ctx, name, change, &now); err != nil {
+			return nil, err
+		}
 	}
-	return s.change(ctx, name, Change{ID: id, By: by, Why: WhyRollback, Message: message}, &now.ID)
+	return s.change(ctx, name, *p)
 }
 
-// previous returns the last deploy that was live before the given one and is still kept.
-func (s *Store) previous(ctx context.Context, name string, live node.Digest) (node.Digest, error) {
+// rollback plans a rollback by what this node knows; nil if it doesn't know enough. Nothing that it knows of was
+// deleted meanwhile: that takes leaveTime, and it would have heard that it is about to be.
+func (f *follower) rollback(name string, c Change) *plan {
+	t := f.trusted(name)
+	if t == nil {
+		return nil
+	}
+	if c.ID == (node.Digest{}) {
+		c.ID = t.change.Was
+	}
+	e := t.deploys[c.ID]
+	if e == nil || !e.record.Leaves.IsZero() || e.stamp.incarnation != t.stamp.incarnation {
+		return nil
+	}
+	now := standing{t.change, t.stamp.revision}
+	return &plan{change: c, ifLive: &now.change.ID, record: e.stamp.revision, from: &now}
+}
+
+// rollback plans a rollback by what the bucket says.
+func (s *Store) rollback(ctx context.Context, name string, c Change, now *standing) (*plan, error) {
+	p := &plan{change: c, ifLive: &now.change.ID, from: now}
+	if c.ID == (node.Digest{}) {
+		id, err := s.previous(ctx, name, now)
+		if err != nil {
+			return nil, err
+		}
+		p.change.ID = id
+	}
+	var err error
+	_, p.record, err = s.hold(ctx, name, p.change.ID)
+	return p, err
+}
+
+// previous returns the last deploy that was live before the one that is, and is still kept.
+func (s *Store) previous(ctx context.Context, name string, now *standing) (node.Digest, error) {
 	changes, err := s.changes(ctx, name)
 	if err != nil {
 		return node.Digest{}, err
 	}
-	seen := false // the given one, from the newest change on
+	seen := false // the one that is, from the newest change on
 	for _, c := range slices.Backward(changes) {
 		id := c.ID
-		if id == live {
+		if id == now.change.ID {
 			seen = true
 			continue
 		}
 		if !seen || id == (node.Digest{}) {
 			continue
 		}
-		if _, err := s.record(ctx, name, id); err == nil {
+		if _, revision, err := s.record(ctx, name, id); err == nil && revision > now.floor() {
 			return id, nil
 		}
 	}
@@ -326,7 +288,10 @@ func (s *Store) changes(ctx context.Context, name string) ([]Change, error) {
 // Promote makes the deploy of a preview live. Errors: ErrUnknownDeploy, LostRaceError.
 func (s *Store) Promote(ctx context.Context, name, preview, by, message string) (*Published, error) {
 	s.Follow()
-	value, _, err := s.bucket.get(ctx, key{site: name, kind: kindPreview, name: preview})
+	if !node.ValidName(preview) {
+		return nil, ErrUnknownDeploy
+	}
+	value, revision, err := s.bucket.get(ctx, key{site: name, kind: kindPreview, name: preview})
 	switch {
 	case err != nil:
 		return nil, err
@@ -337,18 +302,28 @@ func (s *Store) Promote(ctx context.Context, name, preview, by, message string) 
 	if err := decode(value, &p, &p.Version); err != nil {
 		return nil, err
 	}
-	now, _, err := s.live(ctx, name)
+	now, err := s.live(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return s.change(ctx, name, Change{ID: p.ID, By: by, Why: WhyPromote, Message: message}, &now.ID)
+	if !s.cfg.Now().Before(p.Until) || revision < now.floor() {
+		return nil, fmt.Errorf("%w: the preview has ended", ErrUnknownDeploy)
+	}
+	_, record, err := s.hold(ctx, name, p.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.change(ctx, name, plan{
+		change: Change{ID: p.ID, By: by, Why: WhyPromote, Message: message}, ifLive: &now.change.ID, record: record,
+		from: &now,
+	})
 }
 
-// Delete deletes a site: nothing is live, and all deploys and previews are gone. The error is ErrUnknownSite if nothing
-// was published to it.
+// Delete deletes a site: nothing is live, and all deploys and previews are gone. That is one record, which says that
+// those before it don't count; the keys are deleted afterwards. The error is ErrUnknownSite if there is nothing.
 func (s *Store) Delete(ctx context.Context, name, by string) (*Published, error) {
 	s.Follow()
-	now, _, err := s.live(ctx, name)
+	now, err := s.live(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -356,27 +331,18 @@ func (s *Store) Delete(ctx context.Context, name, by string) (*Published, error)
 	if err != nil {
 		return nil, err
 	}
-	var out *Published
-	if now.Version != 0 && now.ID != (node.Digest{}) {
-		if out, err = s.change(ctx, name, Change{By: by, Why: WhyDelete}, &now.ID); err != nil {
-			return nil, err
-		}
-	}
-	removed := 0
-	for _, u := range updates {
-		if u.key.site != name || u.key.kind == kindLive || u.value == nil {
-			continue
-		}
-		if err := s.bucket.remove(ctx, u.key); err != nil {
-			return nil, err
-		}
-		removed++
-	}
-	if out == nil && removed == 0 {
+	t := tablesOf(updates)[name]
+	if t == nil || (now.change.ID == (node.Digest{}) && len(t.deploys)+len(t.previews) == 0) {
 		return nil, ErrUnknownSite
 	}
-	if out == nil {
-		out = &Published{Behind: []string{}}
+	out, err := s.change(ctx, name, plan{change: Change{By: by, Why: WhyDelete}, ifLive: &now.change.ID, from: &now})
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range updates {
+		if u.key.site == name && u.key.kind != kindLive && u.key.kind != kindOther && u.value != nil {
+			_, _ = s.bucket.remove(ctx, u.key, u.revision) // Prune does it if this fails
+		}
 	}
 	return out, nil
 }

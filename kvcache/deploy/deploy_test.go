@@ -246,11 +246,8 @@ func TestMissingFiles(t *testing.T) {
 	if err != nil || len(begun.Missing) != 3 {
 		t.Fatalf("got %+v, %v", begun, err)
 	}
-	d, up := begun.Missing[0], c.nodes[0].Upload()
-	if err := up.Put(t.Context(), d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
-		t.Fatal(err)
-	}
-	if err := up.Wait(); err != nil {
+	d := begun.Missing[0]
+	if err := c.nodes[0].Receive(t.Context(), "www", d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.nodes[0].Publish(t.Context(), "www", deploy.Publication{ID: begun.ID}, nil)
@@ -258,7 +255,7 @@ func TestMissingFiles(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	stranger := "nobody named this"
-	err = c.nodes[0].Upload().Put(t.Context(), node.DigestOf([]byte(stranger)), int64(len(stranger)),
+	err = c.nodes[0].Receive(t.Context(), "www", node.DigestOf([]byte(stranger)), int64(len(stranger)),
 		strings.NewReader(stranger))
 	if !errors.Is(err, deploy.ErrUnknownBlob) {
 		t.Errorf("got %v", err)
@@ -291,8 +288,8 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// Old deploys go when neither their number nor their age keeps them, and their files with them; what is live, or a
-// preview, never does.
+// Old deploys go when neither their number nor their age since they were live keeps them, and their files with them;
+// what is live never does.
 func TestPruneAndCollect(t *testing.T) {
 	t.Parallel()
 	c := start(t, 1)
@@ -306,12 +303,28 @@ func TestPruneAndCollect(t *testing.T) {
 	if _, err := n.Rollback(t.Context(), "www", one, "", ""); err != nil {
 		t.Fatal(err)
 	}
-	c.now.Store(time.Now().Add(2 * time.Hour).UnixNano())
-	n.publish(t, "www", second)
-	if removed, err := n.Prune(t.Context(), keep); removed != 2 || err != nil {
-		t.Errorf("%d were removed, %v", removed, err)
+	begun := time.Now()
+	for _, step := range []struct {
+		at              time.Duration
+		removed, others int
+	}{
+		{2 * time.Hour, 0, 2},                // third is to go
+		{2*time.Hour + 11*time.Minute, 1, 1}, // it goes; first was live until 11 minutes ago
+		{3*time.Hour + time.Minute, 0, 1},    // first is to go
+		{3*time.Hour + 5*time.Minute, 0, 1},
+		{3*time.Hour + 12*time.Minute, 1, 0},
+	} {
+		c.now.Store(begun.Add(step.at).UnixNano())
+		if step.removed == 0 && step.others == 2 {
+			n.publish(t, "www", second)
+		}
+		if removed, err := n.Prune(t.Context(), keep); removed != step.removed || err != nil {
+			t.Errorf("after %s %d were removed, %v", step.at, removed, err)
+		}
+		nodetest.Eventually(t, "the others are gone", func() bool {
+			return len(n.Site("www").State().Others) == step.others
+		})
 	}
-	nodetest.Eventually(t, "the others are gone", func() bool { return len(n.Site("www").State().Others) == 0 })
 	bytes, err := n.Sweep(t.Context())
 	if err != nil || bytes < int64(len(third["/large.bin"])) {
 		t.Errorf("%d bytes were freed, %v", bytes, err)

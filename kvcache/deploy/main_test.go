@@ -2,7 +2,10 @@ package deploy_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,6 +64,9 @@ type cluster struct {
 	now   atomic.Int64   // the wall clock in Unix nanoseconds; 0 for the real one
 	sites map[string]node.Site
 	fill  [8]node.Fill
+	// What a test changes of a node before it opens it again.
+	config func(i int, cfg *deploy.Config)
+	set    func(s *deploy.Store)
 }
 
 // start starts nodes on one server each of servers, or all on the same.
@@ -96,10 +102,17 @@ func (c *cluster) open(i, replicas int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	n.Store, err = deploy.New(deploy.Config{
+	cfg := deploy.Config{
 		Node: fmt.Sprintf("id-n%d", i+1), Name: fmt.Sprintf("n%d", i+1), NATS: n.conn.NATS(), Replicas: replicas,
 		Blobs: n.blobs, Notes: n.note, Peers: c.peers, Now: c.clock, Fill: c.fill[i], Log: nodetest.Discard(),
-	})
+	}
+	if c.config != nil {
+		c.config(i, &cfg)
+	}
+	n.Store, err = deploy.New(cfg)
+	if err == nil && c.set != nil {
+		c.set(n.Store)
+	}
 	if err == nil {
 		err = n.Open(c.t.Context(), c.sites)
 	}
@@ -115,6 +128,15 @@ func (c *cluster) open(i, replicas int) {
 			c.t.Error(err)
 		}
 	})
+}
+
+// reopen stops a node, changes what change does, and opens it again.
+func (c *cluster) reopen(i int, change func()) *testNode {
+	c.t.Helper()
+	c.nodes[i].stop()
+	change()
+	c.open(i, 1)
+	return c.nodes[i]
 }
 
 func (c *cluster) clock() time.Time {
@@ -157,6 +179,12 @@ func (f folder) manifest(tb testing.TB) ([]byte, map[node.Digest]string) {
 	return data, blobs
 }
 
+// Receive stores one blob.
+func (n *testNode) Receive(ctx context.Context, name string, d node.Digest, size int64, r io.Reader) error {
+	up := n.Upload(name)
+	return errors.Join(up.Put(ctx, d, size, r), up.Wait())
+}
+
 // upload begins a deploy and sends what is missing. It returns the answer to the manifest.
 func (n *testNode) upload(tb testing.TB, name string, f folder) *deploy.Begun {
 	tb.Helper()
@@ -165,14 +193,10 @@ func (n *testNode) upload(tb testing.TB, name string, f folder) *deploy.Begun {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	up := n.Upload()
 	for _, d := range begun.Missing {
-		if err := up.Put(tb.Context(), d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
+		if err := n.Receive(tb.Context(), name, d, int64(len(blobs[d])), strings.NewReader(blobs[d])); err != nil {
 			tb.Fatal(err)
 		}
-	}
-	if err := up.Wait(); err != nil {
-		tb.Fatal(err)
 	}
 	return begun
 }

@@ -6,67 +6,92 @@ import (
 	"time"
 
 	"millrace/node"
-	"millrace/node/site"
 )
 
-// maxPending and pendingTime bound the manifests whose files publishers still send.
+// maxPending, pendingBytes and pendingTime bound the manifests whose files publishers still send: their number, their
+// encoded size, all in all, and their age. A decoded one takes up to five times its encoded size.
 const (
-	maxPending  = 32
-	pendingTime = time.Hour
+	maxPending   = 32
+	pendingBytes = 64 << 20
+	pendingTime  = time.Hour
 )
 
 // pending are the deploys that publishers have begun at this node and that aren't in the bucket yet. It is safe for
 // concurrent use.
 type pending struct {
-	mu    sync.Mutex             // guards begun
-	begun map[node.Digest]*begun // by id
+	mu    sync.Mutex // guards all below
+	begun map[pendingKey]*begun
+	bytes int // encoded manifests
 }
 
-// begun is a deploy whose files may still be on their way.
+// pendingKey is a deploy of a site.
+type pendingKey struct {
+	site string
+	id   node.Digest
+}
+
+// begun is a deploy whose files may still be on their way. It never changes but for at.
 type begun struct {
-	id       node.Digest
-	data     []byte // the manifest as it was sent
-	manifest *site.Manifest
-	blobs    map[node.Digest]node.Blob // all blobs of the manifest
-	at       time.Time                 // of the last use
+	key   pendingKey
+	data  []byte // the manifest as it was sent
+	files int
+	size  int64
+	blobs map[node.Digest]node.Blob // all blobs of the manifest
+	at    time.Time                 // of the last use; guarded by pending.mu
 }
 
-// add notes a deploy. The oldest leaves when there are too many.
+// add notes a deploy. The oldest leave when there are too many.
 func (p *pending) add(b *begun) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.begun == nil {
-		p.begun = map[node.Digest]*begun{}
+		p.begun = map[pendingKey]*begun{}
 	}
-	p.begun[b.id] = b
-	for len(p.begun) > maxPending {
+	p.dropLocked(b.key)
+	p.begun[b.key] = b
+	p.bytes += len(b.data)
+	for len(p.begun) > 1 && (len(p.begun) > maxPending || p.bytes > pendingBytes) {
 		var oldest *begun
 		for _, o := range p.begun {
-			if oldest == nil || o.at.Before(oldest.at) {
+			if o != b && (oldest == nil || o.at.Before(oldest.at)) {
 				oldest = o
 			}
 		}
-		delete(p.begun, oldest.id)
+		p.dropLocked(oldest.key)
 	}
 }
 
-// use returns a deploy by its id; nil if it isn't known.
-func (p *pending) use(id node.Digest, now time.Time) *begun {
+// drop forgets a deploy.
+func (p *pending) drop(k pendingKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.begun[id]
+	p.dropLocked(k)
+}
+
+func (p *pending) dropLocked(k pendingKey) {
+	if b := p.begun[k]; b != nil {
+		p.bytes -= len(b.data)
+		delete(p.begun, k)
+	}
+}
+
+// use returns a deploy; nil if it isn't known.
+func (p *pending) use(k pendingKey, now time.Time) *begun {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.begun[k]
 	if b != nil {
 		b.at = now
 	}
 	return b
 }
 
-// blob returns what a pending deploy says of a blob.
-func (p *pending) blob(d node.Digest, now time.Time) (node.Blob, bool) {
+// blob returns what a pending deploy of a site says of a blob.
+func (p *pending) blob(site string, d node.Digest, size int64, now time.Time) (node.Blob, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, b := range p.begun {
-		if out, ok := b.blobs[d]; ok {
+	for k, b := range p.begun {
+		if out, ok := b.blobs[d]; ok && k.site == site && out.Size == size {
 			b.at = now
 			return out, true
 		}
@@ -78,12 +103,12 @@ func (p *pending) blob(d node.Digest, now time.Time) (node.Blob, bool) {
 func (p *pending) names(d node.Digest, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, b := range p.begun {
+	for k, b := range p.begun {
 		if now.Sub(b.at) > pendingTime {
-			delete(p.begun, id)
+			p.dropLocked(k)
 			continue
 		}
-		if _, ok := b.blobs[d]; ok || id == d {
+		if _, ok := b.blobs[d]; ok || k.id == d {
 			return true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // recordVersion is the version of the records and messages of this package. Those of another version are ignored.
 const recordVersion = 1
 
-// Record describes a deploy of a site. It is a key of the bucket, made once and never changed.
+// Record describes a deploy of a site. It is a key of the bucket.
 type Record struct {
 	Version  int       `json:"v"`
 	Manifest node.Blob `json:"manifest"` // its digest is the deploy's id
@@ -22,6 +22,8 @@ type Record struct {
 	At       time.Time `json:"at"`
 	By       string    `json:"by,omitempty"`      // who published it, as the publisher says
 	Message  string    `json:"message,omitempty"` // likewise, why
+	// Leaves is when it was found that the deploy needn't be kept; zero if it must be. It is deleted leaveTime later.
+	Leaves time.Time `json:"leaves,omitzero"`
 }
 
 // ID returns the id of the deploy.
@@ -35,6 +37,18 @@ type Change struct {
 	By      string      `json:"by,omitempty"`
 	Why     string      `json:"why"` // WhyPublish, WhyRollback, WhyPromote or WhyDelete
 	Message string      `json:"message,omitempty"`
+	Was     node.Digest `json:"was,omitzero"` // what was live before; zero for nothing
+	// Floor is the revision of the last record that deleted the site. Deploys and previews whose records are older
+	// were deleted with it, whether or not their keys are still there.
+	Floor uint64 `json:"floor,omitempty"`
+}
+
+// floor returns below which revision the site's records count as deleted. revision is that of the change.
+func (c *Change) floor(revision uint64) uint64 {
+	if c.Version != 0 && c.ID == (node.Digest{}) {
+		return revision
+	}
+	return c.Floor
 }
 
 // The reasons of a Change.
@@ -61,9 +75,10 @@ const (
 	kindDeploy  keyKind = "d"
 	kindPreview keyKind = "p"
 	kindLive    keyKind = "live"
+	kindOther   keyKind = "other" // of a site, but not of this version
 )
 
-// key is a key of the bucket: SITE.live, SITE.d.ID or SITE.p.NAME.
+// key is a key of the bucket: SITE.live, SITE.d.ID or SITE.p.NAME. Beside them there is keeperKey.
 type key struct {
 	site string
 	kind keyKind
@@ -77,38 +92,34 @@ func (k key) String() string {
 		return k.site + ".d." + k.id.String()
 	case kindPreview:
 		return k.site + ".p." + k.name
-	case kindLive:
+	case kindLive, kindOther:
 	}
 	return k.site + ".live"
 }
 
 var errKey = errors.New("no key of this version")
 
-// parseKey reads what String writes.
+// parseKey reads what String writes. Of a key that isn't of this version it returns the site, with kindOther. The error
+// is errKey if it is about no site at all.
 func parseKey(s string) (key, error) {
 	site, rest, _ := strings.Cut(s, ".")
-	k := key{site: site, kind: keyKind(rest)}
 	if !node.ValidName(site) {
-		return k, errKey
-	}
-	if k.kind == kindLive {
-		return k, nil
+		return key{}, errKey
 	}
 	kind, name, _ := strings.Cut(rest, ".")
-	switch k.kind = keyKind(kind); k.kind {
-	case kindDeploy:
-		id, err := node.ParseDigest(name)
-		k.id = id
-		return k, err
-	case kindPreview:
-		k.name = name
-		if !node.ValidName(name) {
-			return k, errKey
-		}
+	switch k := (key{site: site, kind: keyKind(kind)}); {
+	case rest == string(kindLive):
 		return k, nil
-	case kindLive:
+	case k.kind == kindPreview && node.ValidName(name):
+		k.name = name
+		return k, nil
+	case k.kind == kindDeploy:
+		if id, err := node.ParseDigest(name); err == nil {
+			k.id = id
+			return k, nil
+		}
 	}
-	return k, errKey
+	return key{site: site, kind: kindOther}, nil
 }
 
 // decode reads a record of this version into out. version points to its field Version.

@@ -31,22 +31,9 @@ func (s *Store) List(ctx context.Context) ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	sites := map[string]*Summary{}
-	live := map[string]Change{}
-	for _, u := range updates {
-		if u.value == nil {
-			continue
-		}
-		sum := sites[u.key.site]
-		if sum == nil {
-			sum = &Summary{Site: u.key.site, Deploys: []Record{}, Previews: map[string]Preview{}}
-			sites[u.key.site] = sum
-		}
-		s.summarize(sum, &u, live)
-	}
-	out := make([]Summary, 0, len(sites))
-	for name, sum := range sites {
-		if sum.finish(live[name]) {
+	out := []Summary{}
+	for _, t := range tablesOf(updates) {
+		if sum := t.summary(s.cfg.Now()); len(sum.Deploys) > 0 || sum.Live != (node.Digest{}) {
 			out = append(out, *sum)
 		}
 	}
@@ -54,37 +41,25 @@ func (s *Store) List(ctx context.Context) ([]Summary, error) {
 	return out, nil
 }
 
-// summarize adds one record to the summary of its site. Records of another version are left out.
-func (s *Store) summarize(sum *Summary, u *update, live map[string]Change) {
-	switch u.key.kind {
-	case kindDeploy:
-		var r Record
-		if decode(u.value, &r, &r.Version) == nil {
-			sum.Deploys = append(sum.Deploys, r)
-		}
-	case kindPreview:
-		var p Preview
-		if decode(u.value, &p, &p.Version) == nil && s.cfg.Now().Before(p.Until) {
-			sum.Previews[u.key.name] = p
-		}
-	case kindLive:
-		var c Change
-		if decode(u.value, &c, &c.Version) == nil {
-			live[u.key.site] = c
+// summary returns what the records of a site say. Those of another version are left out.
+func (t *table) summary(now time.Time) *Summary {
+	t.arrange(fullFiles)
+	out := &Summary{
+		Site: t.name, Live: t.change.ID, Since: t.change.At, By: t.change.By, Message: t.change.Message,
+		Deploys: make([]Record, 0, len(t.newest)), Previews: map[string]Preview{},
+	}
+	for _, e := range t.newest {
+		out.Deploys = append(out.Deploys, e.record)
+		if e.record.ID() == out.Live {
+			out.Files, out.Bytes = e.record.Files, e.record.Bytes
 		}
 	}
-}
-
-// finish fills in what is live. It reports whether there is anything of the site.
-func (sum *Summary) finish(c Change) bool {
-	slices.SortFunc(sum.Deploys, func(a, b Record) int { return b.At.Compare(a.At) })
-	sum.Live, sum.Since, sum.By, sum.Message = c.ID, c.At, c.By, c.Message
-	for _, r := range sum.Deploys {
-		if r.ID() == c.ID {
-			sum.Files, sum.Bytes = r.Files, r.Bytes
+	for name, p := range t.previews {
+		if now.Before(p.Until) {
+			out.Previews[name] = p.Preview
 		}
 	}
-	return len(sum.Deploys) > 0 || c.ID != (node.Digest{})
+	return out
 }
 
 // askTime is how long Show waits for the other nodes.
@@ -106,17 +81,21 @@ func (s *Store) Show(ctx context.Context, name string) (*Summary, error) {
 		return nil, err
 	}
 	slices.Reverse(sum.Changes)
-	_, revision, err := s.live(ctx, name)
-	if err != nil {
-		return nil, err
+	now, err := s.live(ctx, name)
+	if err != nil || now.revision == 0 { // nothing was ever live that a node could serve
+		return sum, err
 	}
-	sum.Nodes, err = s.ask(ctx, question{Site: name, ID: sum.Live, Revision: revision}, askTime, nil)
+	q := question{Site: name, ID: now.change.ID, Revision: now.revision}
+	if kv, err := s.bucket.open(ctx); err == nil {
+		q.Incarnation = kv.incarnation
+	}
+	sum.Nodes, err = s.ask(ctx, q, askTime, nil)
 	return sum, err
 }
 
 // Manifest returns the encoded manifest of a deploy. The error is ErrUnknownDeploy if the site has no such deploy.
 func (s *Store) Manifest(ctx context.Context, name string, id node.Digest) ([]byte, error) {
-	r, err := s.record(ctx, name, id)
+	r, _, err := s.record(ctx, name, id)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +122,7 @@ type NodeStatus struct {
 func (s *Store) Status(ctx context.Context) (sites []NodeStatus, since time.Time, trouble error) {
 	_ = s.do(ctx, func(f *follower) {
 		for name, t := range f.tables {
-			if t.revision != 0 || len(t.deploys) > 0 {
+			if t.stamp.revision != 0 || len(t.deploys) > 0 {
 				sites = append(sites, t.status(name))
 			}
 		}

@@ -29,7 +29,8 @@ type Config struct {
 	Notes    Notes
 	Peers    func() []Peer // the nodes of the mesh, this one included
 	Fill     node.Fill     // which files must be here before a deploy is ready; empty for all
-	// Event is called when something happened to a site: "staged", "live" or "deleted". It may not block.
+	// Event is called when something happened to a site: "staged", "live" or "deleted". It is called by one goroutine,
+	// which waits for nothing else but Notes.
 	Event func(e Event)
 	Now   func() time.Time // the wall clock; nil for time.Now
 	Log   *slog.Logger
@@ -86,6 +87,12 @@ type Store struct {
 	closing   sync.Once
 	ended     sync.WaitGroup
 
+	// What tests change before Open.
+	grace     time.Duration // for which a blob stays that no deploy names
+	leave     time.Duration // from the decision that a deploy needn't be kept to its deletion
+	ready     time.Duration // for which a change waits until the nodes have a deploy
+	fullFiles int           // see the constant
+
 	mu    sync.Mutex       // guards sites
 	sites map[string]*Site // by name; entries stay
 }
@@ -111,6 +118,7 @@ func New(cfg Config) (*Store, error) {
 	return &Store{
 		cfg: cfg, js: js, bucket: &bucket{cfg: &cfg, js: js, name: kvcache.BucketName(cfg.Prefix, "sites")},
 		commands: make(chan func(*follower), maxCommands), closed: make(chan struct{}), sites: map[string]*Site{},
+		grace: collectGrace, leave: leaveTime, ready: readyWait, fullFiles: fullFiles,
 	}, nil
 }
 
@@ -126,6 +134,7 @@ func (s *Store) Open(_ context.Context, sites map[string]node.Site) error {
 		stop()
 		return fmt.Errorf("open deploys: %w", err)
 	}
+	f.aside.open()
 	s.ended.Go(func() {
 		defer func() { _ = questions.sub.Unsubscribe() }() // fails only on a closed connection
 		f.run(ctx, questions.messages)
@@ -161,7 +170,8 @@ func (s *Store) Site(name string) *Site {
 	return out
 }
 
-// SetSites replaces the settings of the sites, after a reload.
+// SetSites replaces the settings of the sites, after a reload. What they change of what is served changes soon after:
+// the indexes are made again in the background.
 func (s *Store) SetSites(ctx context.Context, sites map[string]node.Site) error {
 	return s.do(ctx, func(f *follower) { f.setSettings(sites) })
 }

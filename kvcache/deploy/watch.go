@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -9,8 +10,8 @@ import (
 )
 
 // A watch may stall after its server was away, and nobody tells it. So the watcher begins a new one after each
-// reconnect, and when it hasn't heard of the bucket's last revision, for which it looks every checkEvery. The
-// connection of a leaf lies inside its process and never ends, so a leaf looks more often.
+// reconnect, and when it hasn't heard of the bucket's last revision, for which it looks every checkEvery. The connection
+// of a leaf lies inside its process and never ends, so a leaf looks more often.
 const (
 	checkEvery = 30 * time.Second
 	checkFar   = time.Second
@@ -19,12 +20,14 @@ const (
 	retryLast  = 5 * time.Second        // up to this
 )
 
-// heard is what a watcher passes on: an update, or that all updates of the bucket as it stands were passed on, or that
-// the bucket can't be followed for a reason.
+// heard is what a watcher passes on: that it begins with the last record of every key, an update, that all updates of
+// the bucket as it stands were passed on, or that the bucket can't be followed for a reason.
 type heard struct {
+	begins      bool
 	update      *update
 	complete    bool
-	incarnation int64
+	incarnation int64  // of the bucket, unless there is an error
+	last        uint64 // the bucket's last revision, if it begins
 	err         error
 }
 
@@ -32,9 +35,9 @@ type heard struct {
 type watcher struct {
 	bucket *bucket
 	nc     *nats.Conn
-	out    chan<- heard // unbuffered: the reader sets the pace
 	far    bool
-	seen   uint64 // the last revision that was passed on
+	out    chan<- heard // unbuffered: the reader sets the pace
+	seen   uint64       // the last revision that was passed on, or is known to be of no interest
 }
 
 // run passes on updates until ctx ends. Each watch begins with the last record of every key, so a new one repeats what
@@ -71,17 +74,40 @@ func (w *watcher) longestWait() time.Duration {
 	return retryLast
 }
 
+// look returns the bucket's last revision, and its incarnation.
+func (w *watcher) look(ctx context.Context) (last uint64, incarnation int64, err error) {
+	if w.far {
+		bounded, cancel := context.WithTimeout(ctx, farTime)
+		defer cancel()
+		ctx = bounded
+	}
+	return w.bucket.last(ctx)
+}
+
 // watch passes on updates until a new watch is needed. complete reports whether the bucket was read once.
 func (w *watcher) watch(ctx context.Context, connected <-chan nats.Status) (complete bool, err error) {
 	kv, err := w.bucket.open(ctx)
 	if err != nil {
 		return false, err
 	}
-	updates, err := kv.WatchAll(ctx)
+	// What is the bucket's last record now may have been dropped from it, so that no watch passes it on.
+	last, now, err := w.look(ctx)
 	if err != nil {
 		return false, err // the caller only logs it
 	}
-	defer func() { _ = updates.Stop() }() // fails only on a closed connection
+	if now != kv.incarnation {
+		w.seen = 0
+		return false, errAnother
+	}
+	w.seen = min(w.seen, last) // it may have been restored from a backup
+	// The end of this context ends the watch and its goroutine. Stop would wait for the server, which may be away.
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	updates, err := kv.WatchAll(watching)
+	if err != nil {
+		return false, err
+	}
+	w.pass(ctx, heard{begins: true, incarnation: kv.incarnation, last: last})
 	every := checkEvery
 	if w.far {
 		every = checkFar
@@ -99,9 +125,10 @@ func (w *watcher) watch(ctx context.Context, connected <-chan nats.Status) (comp
 			case e == nil:
 				complete = true
 				first.Stop()
+				w.seen = max(w.seen, last)
 				w.pass(ctx, heard{complete: true, incarnation: kv.incarnation})
 			default:
-				w.passEntry(ctx, e)
+				w.passEntry(ctx, e, kv.incarnation)
 			}
 			continue
 		case <-first.C:
@@ -118,10 +145,13 @@ func (w *watcher) watch(ctx context.Context, connected <-chan nats.Status) (comp
 	}
 }
 
-func (w *watcher) passEntry(ctx context.Context, e jetstream.KeyValueEntry) {
+// errAnother means that the bucket was deleted and made again.
+var errAnother = errors.New("the bucket of sites is another one than before")
+
+func (w *watcher) passEntry(ctx context.Context, e jetstream.KeyValueEntry, incarnation int64) {
 	w.seen = e.Revision()
 	if u, ok := updateOf(e); ok {
-		w.pass(ctx, heard{update: &u})
+		w.pass(ctx, heard{update: &u, incarnation: incarnation})
 	}
 }
 
@@ -134,12 +164,7 @@ func (w *watcher) pass(ctx context.Context, h heard) {
 
 // current reports whether the watch has passed on the bucket's last record. It forgets a bucket that is another one.
 func (w *watcher) current(ctx context.Context, incarnation int64) (bool, error) {
-	if w.far {
-		bounded, cancel := context.WithTimeout(ctx, farTime)
-		defer cancel()
-		ctx = bounded
-	}
-	last, now, err := w.bucket.last(ctx)
+	last, now, err := w.look(ctx)
 	if err != nil {
 		return false, err
 	}
