@@ -10,8 +10,8 @@ import (
 )
 
 // A watch may stall after its server was away, and nobody tells it. So the watcher begins a new one after each
-// reconnect, and when it hasn't heard of the bucket's last revision, for which it looks every checkEvery. The connection
-// of a leaf lies inside its process and never ends, so a leaf looks more often.
+// reconnect, and when it hasn't heard of the bucket's last revision, for which it looks every checkEvery. The
+// connection of a leaf lies inside its process and never ends, so a leaf looks more often.
 const (
 	checkEvery = 30 * time.Second
 	checkFar   = time.Second
