@@ -69,11 +69,8 @@ func askedServices(cfg *node.Config) map[string][]string {
 	}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
-		add(r.To, r.ID())
-		if r.Gather != nil {
-			for _, call := range r.Gather.Calls {
-				add(call.To, r.ID())
-			}
+		for _, to := range r.Targets() {
+			add(to, r.ID())
 		}
 	}
 	for _, name := range cfg.Edge.Expose {

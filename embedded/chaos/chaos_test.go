@@ -36,6 +36,7 @@ var trials = []trial{
 	},
 	{"SiteKills", "a node killed while somebody publishes leaves the old or the new deploy, whole", siteKills},
 	{"SiteDisk", "a node whose disk is wiped, damaged or alone serves sites, and never wrong bytes", siteDisk},
+	{"SiteReaders", "a hundred readers of a large file cost a node hardly any memory", siteReaders},
 	{"SiteLeaf", "a node far away has what was published, serves while it is cut off, and catches up", siteLeaf},
 	{"LimitDamagedDisk", "a node whose limits are damaged on disk serves, and says what was lost", limitDamagedDisk},
 }
