@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"millrace/edge/admin"
@@ -18,7 +19,8 @@ func explainSites(w io.Writer, sites []site.Explanation) {
 			fmt.Fprintf(w, "\tdeploy %.12s\n", e.Deploy)
 		}
 		if e.File != "" {
-			fmt.Fprintf(w, "\tfile %s, %s, %d bytes%s, from %s\n", admin.Show(e.File), e.Type, e.Size, inCoding(e), e.From)
+			fmt.Fprintf(w, "\tfile %s, %s, %d bytes%s, from %s\n", admin.Show(e.File), e.Type, e.Size, inCoding(e),
+				e.From)
 			fmt.Fprintf(w, "\tETag %s, Cache-Control: %s\n", e.ETag, admin.Show(e.Keeps))
 		}
 		for _, near := range e.Near {
@@ -35,7 +37,7 @@ func siteAnswer(e *site.Explanation) string {
 	case e.Location != "":
 		return fmt.Sprintf("%d to %s", e.Status, admin.Show(e.Location))
 	}
-	return fmt.Sprint(e.Status)
+	return strconv.Itoa(e.Status)
 }
 
 // inCoding says in which coding a file is sent, and which others there are.

@@ -252,8 +252,10 @@ func openPage(t *testing.T, url string) {
 // browser returns the command that runs Chromium with a profile of its own.
 func browser(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, "chromium", append([]string{"--headless=new", "--no-sandbox", "--disable-gpu",
-		"--disable-dev-shm-usage", "--no-first-run", "--user-data-dir=" + t.TempDir()}, args...)...)
+	cmd := exec.CommandContext(ctx, "chromium", append([]string{
+		"--headless=new", "--no-sandbox", "--disable-gpu",
+		"--disable-dev-shm-usage", "--no-first-run", "--user-data-dir=" + t.TempDir(),
+	}, args...)...)
 	cmd.WaitDelay = patience // children may keep its output open
 	return cmd
 }
